@@ -1,0 +1,3 @@
+//! The `holofs` program.
+
+fn main() {}

@@ -1,0 +1,160 @@
+//! How the library reports what it did: counters, fallbacks and progress, through a trait.
+//!
+//! The library never prints. A command passes an [`Observer`] down; [`Tally`] is the one that counts, and the CLI shows it.
+//! A fallback is counted and its reason is kept, so that it can be told once and shown in `--json`.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! counters {
+    ($($(#[$doc:meta])* $variant:ident = $name:literal,)*) => {
+        /// What is counted.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(usize)]
+        pub enum Counter { $($(#[$doc])* $variant,)* }
+
+        impl Counter {
+            /// Every counter, in the order it is shown.
+            pub const ALL: &[Counter] = &[$(Counter::$variant,)*];
+
+            /// The name used in `--json` and in logs.
+            pub fn name(self) -> &'static str {
+                match self { $(Counter::$variant => $name,)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Files whose bytes share blocks with the raw store.
+    Reflinked = "reflinked",
+    /// Files that are another name of a raw store file.
+    Hardlinked = "hardlinked",
+    /// Files whose bytes were copied.
+    Copied = "copied",
+    /// Files into which the label was written.
+    Relocated = "relocated",
+    /// Entries found as they should be.
+    Kept = "kept",
+    /// Entries removed because the catalog does not know them.
+    Removed = "removed",
+    /// Directories made.
+    Directories = "directories",
+    /// Symbolic links made.
+    Links = "links",
+    /// Bytes written into place.
+    PlacedBytes = "placed_bytes",
+    /// Setuid or setgid bits not given to a file.
+    SetuidDropped = "setuid_dropped",
+    /// Blobs inflated or copied into the raw store.
+    BlobsIngested = "blobs_ingested",
+    /// Raw bytes of those blobs.
+    BytesIngested = "bytes_ingested",
+    /// Raw store entries found ready.
+    RawHits = "raw_hits",
+    /// Raw store entries that were damaged and made anew.
+    RawHealed = "raw_healed",
+    /// Blobs served from memory because the raw store could not take them.
+    ServedFromMemory = "served_from_memory",
+    /// Blobs refused: missing, truncated, of another content.
+    BlobErrors = "blob_errors",
+    /// Blobs written into the hololib by a recorder.
+    BlobsRecorded = "blobs_recorded",
+    /// Files copied up into the upper.
+    CopiedUp = "copied_up",
+}
+
+/// Receives what the library reports. Every method may be called from any thread.
+pub trait Observer: Send + Sync {
+    /// `counter` grew by `amount`.
+    fn count(&self, counter: Counter, amount: u64);
+
+    /// A slower or weaker way was taken: `what` it is, and the `reason`.
+    fn fallback(&self, what: &'static str, reason: &str);
+
+    /// The whole work has `total` steps.
+    fn expect(&self, total: u64) {
+        // Most observers show no progress.
+        std::hint::black_box(total);
+    }
+
+    /// `steps` more are done.
+    fn advance(&self, steps: u64) {
+        std::hint::black_box(steps);
+    }
+}
+
+/// Counts, and keeps the first reason of each fallback.
+#[derive(Debug, Default)]
+pub struct Tally {
+    counts: [AtomicU64; Counter::ALL.len()],
+    fallbacks: Mutex<BTreeMap<&'static str, Fallback>>,
+}
+
+/// How often a fallback was taken, and why the first time.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Fallback {
+    /// Times taken.
+    pub count: u64,
+    /// The reason of the first one.
+    pub reason: String,
+}
+
+impl Tally {
+    /// A tally at zero.
+    pub fn new() -> Tally {
+        Tally::default()
+    }
+
+    /// The value of `counter`.
+    pub fn get(&self, counter: Counter) -> u64 {
+        self.counts[counter as usize].load(Ordering::Relaxed)
+    }
+
+    /// Every counter that is not zero, by name.
+    pub fn counts(&self) -> BTreeMap<&'static str, u64> {
+        let all = Counter::ALL.iter().map(|&counter| (counter.name(), self.get(counter)));
+        all.filter(|&(_, count)| count > 0).collect()
+    }
+
+    /// The fallbacks taken, by what they are.
+    pub fn fallbacks(&self) -> BTreeMap<&'static str, Fallback> {
+        self.lock_fallbacks().clone()
+    }
+
+    fn lock_fallbacks(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, Fallback>> {
+        self.fallbacks.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+impl Observer for Tally {
+    fn count(&self, counter: Counter, amount: u64) {
+        self.counts[counter as usize].fetch_add(amount, Ordering::Relaxed);
+    }
+
+    fn fallback(&self, what: &'static str, reason: &str) {
+        let mut fallbacks = self.lock_fallbacks();
+        let entry = fallbacks.entry(what).or_insert_with(|| {
+            log::warn!("{what}: {reason}");
+            Fallback { count: 0, reason: reason.to_owned() }
+        });
+        entry.count += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tally_adds_up_and_keeps_the_first_reason() {
+        let tally = Tally::new();
+        tally.count(Counter::Copied, 2);
+        tally.count(Counter::Copied, 3);
+        tally.fallback("reflink", "first");
+        tally.fallback("reflink", "second");
+        assert_eq!(tally.counts(), BTreeMap::from([("copied", 5)]));
+        assert_eq!(tally.fallbacks()["reflink"], Fallback { count: 2, reason: "first".into() });
+    }
+}

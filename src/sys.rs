@@ -1,0 +1,6 @@
+//! The operating system: the only place with `unsafe`, `libc`, `rustix` and `cfg(target_os)`.
+//!
+//! Every child wraps one facility in types that cannot be misused: descriptors are owned, paths below a root are opened
+//! by descriptor and relative name without following links. Nothing here knows catalogs, blobs or spaces.
+
+pub mod map;
