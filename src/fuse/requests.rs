@@ -1,0 +1,43 @@
+//! Counters of requests by opcode: what a claim about the data path rests on.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! opcodes {
+    ($($variant:ident = $name:literal,)*) => {
+        /// A kind of request.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(usize)]
+        #[allow(missing_docs)] // the names are the kernel's
+        pub enum Opcode { $($variant,)* }
+
+        const NAMES: &[&str] = &[$($name,)*];
+    };
+}
+
+opcodes! {
+    Lookup = "lookup", Forget = "forget", Getattr = "getattr", Setattr = "setattr", Readlink = "readlink",
+    Mknod = "mknod", Mkdir = "mkdir", Unlink = "unlink", Rmdir = "rmdir", Symlink = "symlink", Rename = "rename",
+    Link = "link", Open = "open", Read = "read", Write = "write", Statfs = "statfs", Fsync = "fsync",
+    Setxattr = "setxattr", Getxattr = "getxattr", Listxattr = "listxattr", Removexattr = "removexattr",
+    Flush = "flush", Opendir = "opendir", Readdir = "readdir", Readdirplus = "readdirplus", Fsyncdir = "fsyncdir",
+    Access = "access", Create = "create", Ioctl = "ioctl", Fallocate = "fallocate", Lseek = "lseek",
+    CopyFileRange = "copy_file_range",
+}
+
+/// How often each kind of request came.
+#[derive(Debug, Default)]
+pub struct Requests([AtomicU64; NAMES.len()]);
+
+impl Requests {
+    /// One more of this kind.
+    pub fn count(&self, opcode: Opcode) {
+        self.0[opcode as usize].fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// All kinds that came at least once.
+    pub fn counts(&self) -> BTreeMap<&'static str, u64> {
+        let all = NAMES.iter().zip(&self.0).map(|(&name, count)| (name, count.load(Ordering::Relaxed)));
+        all.filter(|&(_, count)| count > 0).collect()
+    }
+}

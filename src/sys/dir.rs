@@ -1,0 +1,48 @@
+//! Directories of our own, and what identifies a state of a file.
+
+use std::fs::{self, DirBuilder};
+use std::io;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+/// Makes `path` and its parents; what it makes is for the owner alone (0700).
+pub fn ensure_private(path: &Path) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder.recursive(true).create(path)
+}
+
+/// A state of a file: if two states are equal, nobody wrote to the file in between.
+pub struct FileState {
+    /// Device, inode, size, modification and change time, as text.
+    pub text: String,
+    /// When the file or its inode last changed.
+    pub changed: SystemTime,
+}
+
+/// The state of the file at `path`.
+#[cfg(unix)]
+pub fn file_state(path: &Path) -> io::Result<FileState> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = fs::metadata(path)?;
+    let (seconds, nanos) = (meta.ctime(), meta.ctime_nsec());
+    let since = Duration::new(seconds.try_into().unwrap_or(0), nanos.try_into().unwrap_or(0));
+    Ok(FileState {
+        text: format!(
+            "{}:{}:{}:{}.{}:{seconds}.{nanos}",
+            meta.dev(),
+            meta.ino(),
+            meta.size(),
+            meta.mtime(),
+            meta.mtime_nsec()
+        ),
+        changed: SystemTime::UNIX_EPOCH + since,
+    })
+}
+
+/// There is no change time to rely on here.
+#[cfg(not(unix))]
+pub fn file_state(_path: &Path) -> io::Result<FileState> {
+    Err(io::ErrorKind::Unsupported.into())
+}

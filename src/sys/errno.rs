@@ -1,0 +1,57 @@
+//! Error numbers, as the kernel and programs see them.
+
+use std::io;
+
+/// An error number, never zero.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Errno(pub i32);
+
+impl Errno {
+    /// EACCES.
+    pub const ACCES: Errno = Errno(libc::EACCES);
+    /// EEXIST.
+    pub const EXIST: Errno = Errno(libc::EEXIST);
+    /// EFBIG.
+    pub const FBIG: Errno = Errno(libc::EFBIG);
+    /// EINVAL.
+    pub const INVAL: Errno = Errno(libc::EINVAL);
+    /// EIO.
+    pub const IO: Errno = Errno(libc::EIO);
+    /// EISDIR.
+    pub const ISDIR: Errno = Errno(libc::EISDIR);
+    /// EMLINK.
+    pub const MLINK: Errno = Errno(libc::EMLINK);
+    /// ENAMETOOLONG.
+    pub const NAMETOOLONG: Errno = Errno(libc::ENAMETOOLONG);
+    /// ENODATA.
+    pub const NODATA: Errno = Errno(libc::ENODATA);
+    /// ENOENT.
+    pub const NOENT: Errno = Errno(libc::ENOENT);
+    /// ENOSPC.
+    pub const NOSPC: Errno = Errno(libc::ENOSPC);
+    /// ENOSYS.
+    pub const NOSYS: Errno = Errno(libc::ENOSYS);
+    /// ENOTDIR.
+    pub const NOTDIR: Errno = Errno(libc::ENOTDIR);
+    /// ENOTEMPTY.
+    pub const NOTEMPTY: Errno = Errno(libc::ENOTEMPTY);
+    /// ENOTSUP.
+    pub const NOTSUP: Errno = Errno(libc::ENOTSUP);
+    /// ENOTTY.
+    pub const NOTTY: Errno = Errno(libc::ENOTTY);
+    /// ENXIO.
+    pub const NXIO: Errno = Errno(libc::ENXIO);
+    /// EPERM.
+    pub const PERM: Errno = Errno(libc::EPERM);
+    /// ERANGE.
+    pub const RANGE: Errno = Errno(libc::ERANGE);
+    /// EROFS.
+    pub const ROFS: Errno = Errno(libc::EROFS);
+    /// ESTALE.
+    pub const STALE: Errno = Errno(libc::ESTALE);
+
+    /// The number behind an I/O error; EIO if it has none.
+    pub fn of(error: &io::Error) -> Errno {
+        error.raw_os_error().filter(|&number| number > 0).map_or(Errno::IO, Errno)
+    }
+}

@@ -1,0 +1,121 @@
+//! Mounting FUSE file systems, and unmounting exactly our own.
+//!
+//! A file system is configured key by key (`fsopen`), so no text of ours is ever parsed as options, and attached to a
+//! directory *descriptor*, so what is mounted on is what was checked. It is always nosuid and nodev, and the kernel checks
+//! permissions (`default_permissions`).
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, move_mount,
+};
+
+/// A directory to mount on: opened without following a link at its end.
+pub struct Mountpoint {
+    dir: OwnedFd,
+    path: PathBuf,
+}
+
+/// How to mount.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// No change is possible.
+    pub read_only: bool,
+    /// Users other than the mounting one may enter.
+    pub allow_other: bool,
+}
+
+/// Which mount it is: unique among those that exist.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MountId(u64);
+
+impl Mountpoint {
+    /// Opens the directory at `path`.
+    pub fn open(path: &Path) -> io::Result<Mountpoint> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let dir = rustix::fs::open(path, flags, Mode::empty())?;
+        Ok(Mountpoint { dir, path: path.to_owned() })
+    }
+
+    /// The path it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+/// Mounts a new FUSE file system on `point`: the device that its requests come from, and the mount.
+pub fn mount_fuse(point: &Mountpoint, options: Options) -> io::Result<(OwnedFd, MountId)> {
+    let device = File::from(OwnedFd::from(OpenOptions::new().read(true).write(true).open("/dev/fuse")?));
+    let context = fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    let fd = device.as_raw_fd().to_string();
+    let uid = rustix::process::geteuid().as_raw().to_string();
+    let gid = rustix::process::getegid().as_raw().to_string();
+    let texts = [
+        ("source", "holofs"),
+        ("subtype", "holofs"),
+        ("fd", &fd),
+        ("rootmode", "40000"),
+        ("user_id", &uid),
+        ("group_id", &gid),
+    ];
+    texts.iter().try_for_each(|(key, value)| fsconfig_set_string(&context, *key, *value))?;
+    fsconfig_set_flag(&context, "default_permissions")?;
+    if options.allow_other {
+        fsconfig_set_flag(&context, "allow_other")?;
+    }
+    if options.read_only {
+        fsconfig_set_flag(&context, "ro")?;
+    }
+    fsconfig_create(&context)?;
+    let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+    if options.read_only {
+        attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
+    }
+    let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
+    let onto = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    move_mount(&mount, "", &point.dir, "", onto)?;
+    let id = id_of(&mount)?;
+    Ok((device.into(), id))
+}
+
+/// The mount that is visible at `path`.
+pub fn mount_at(path: &Path) -> io::Result<MountId> {
+    id_of(Mountpoint::open(path)?.dir)
+}
+
+/// Answers without asking the file system itself, which may be ours and not be served yet.
+fn id_of(dir: impl AsFd) -> io::Result<MountId> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let state = rustix::fs::statx(dir, "", flags, StatxFlags::MNT_ID)?;
+    if state.stx_mask & StatxFlags::MNT_ID.bits() == 0 {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "the kernel tells no mount ids"));
+    }
+    Ok(MountId(state.stx_mnt_id))
+}
+
+/// Takes the mount `id` out of the tree if it is the one visible at `path`; whoever has files open keeps them. False: another
+/// mount lies on top, or ours is gone.
+pub fn detach(path: &Path, id: MountId) -> io::Result<bool> {
+    let point = match Mountpoint::open(path) {
+        Ok(point) => point,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        Err(error) => return Err(error),
+    };
+    if id_of(&point.dir)? != id {
+        return Ok(false);
+    }
+    let through_descriptor = format!("/proc/self/fd/{}", point.dir.as_raw_fd());
+    rustix::mount::unmount(through_descriptor, UnmountFlags::DETACH)?;
+    Ok(true)
+}
+
+/// Unmounts what is visible at `path`; with `lazy` even if it is in use.
+pub fn unmount(path: &Path, lazy: bool) -> io::Result<()> {
+    let flags = if lazy { UnmountFlags::DETACH } else { UnmountFlags::empty() };
+    Ok(rustix::mount::unmount(path, flags | UnmountFlags::NOFOLLOW)?)
+}
