@@ -28,4 +28,5 @@
 pub mod digest;
 pub mod name;
 pub mod observe;
+pub mod relocate;
 pub mod sys;
