@@ -26,6 +26,7 @@
 //! | L6 | [`cli`] |
 
 pub mod digest;
+pub mod home;
 pub mod name;
 pub mod observe;
 pub mod relocate;

@@ -1,0 +1,275 @@
+//! Where things are: RCC's product home, its hololib and spaces, and our own directories.
+//!
+//! [`Home::locate`] decides once, from the environment given to it, what RCC decides at its own start: the product home,
+//! private or shared, and the names that follow from the user. It creates nothing, and nothing here reads a catalog.
+//!
+//! ```text
+//! <root>/hololib/{library,catalog,used,pids}   RCC's store     (shared: <HoloLocation>/lib/…)
+//! <root>/holotree/<label>                      RCC's spaces    (shared: <HoloLocation>/<label>)
+//! <root>/holofs/{raw,index,pristine,pyc,spaces} ours           (shared: <HoloLocation>/holofs; HOLOFS_HOME moves it)
+//! ```
+
+mod expand;
+mod find;
+mod hash;
+mod label;
+
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use self::find::List;
+pub use self::hash::{blueprint_hash, sipit};
+pub use self::label::Label;
+use crate::sys::host;
+
+/// The environment, as far as anybody may ask: only the CLI knows the real one.
+pub struct Environment<'a> {
+    /// The value of a variable.
+    pub var: &'a dyn Fn(&str) -> Option<OsString>,
+}
+
+impl Environment<'_> {
+    /// The value of a variable that is set and not empty.
+    fn non_empty(&self, name: &str) -> Option<OsString> {
+        (self.var)(name).filter(|value| !value.is_empty())
+    }
+}
+
+/// The locations of one user's RCC.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Home {
+    root: PathBuf,
+    hololib: PathBuf,
+    holotree: PathBuf,
+    holofs: PathBuf,
+    user_identity: String,
+    shared: bool,
+}
+
+/// Why a location could not be decided, or a catalog not found.
+#[derive(Debug, thiserror::Error)]
+pub enum HomeError {
+    /// A relative path, and no current directory.
+    #[error("Making {path:?} absolute failed; set ROBOCORP_HOME to an absolute path")]
+    Absolute {
+        /// The path as given.
+        path: OsString,
+        /// Why.
+        source: io::Error,
+    },
+    /// One user in 2^36: RCC itself cannot make a space for this user.
+    #[error(
+        "The identity {identity:?} of home directory {home:?} is too short to name a space; RCC fails here too"
+    )]
+    ShortIdentity {
+        /// The user's home directory.
+        home: OsString,
+        /// What RCC makes of it.
+        identity: String,
+    },
+    /// The catalog directory could not be read.
+    #[error("Listing the catalogs in {} failed", dir.display())]
+    ListCatalogs {
+        /// The directory.
+        dir: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// No catalog is so named.
+    #[error("No catalog {what:?} in {}; catalogs there: {known}", dir.display())]
+    CatalogNotFound {
+        /// What was asked for.
+        what: String,
+        /// Where it was looked for.
+        dir: PathBuf,
+        /// The catalogs that are there.
+        known: List,
+    },
+    /// A path that is no file.
+    #[error("No catalog file at {}", path.display())]
+    NoSuchCatalogFile {
+        /// The path.
+        path: PathBuf,
+    },
+    /// Several catalogs begin so.
+    #[error("{what:?} means several catalogs: {candidates}; give more of the name")]
+    AmbiguousCatalog {
+        /// What was asked for.
+        what: String,
+        /// The catalogs it may mean.
+        candidates: List,
+    },
+}
+
+impl Home {
+    /// Decides where things are, as RCC does in this environment.
+    pub fn locate(env: &Environment<'_>) -> Result<Home, HomeError> {
+        let shared_base = expand_path(OsStr::new(host::HOLO_LOCATION), env)?;
+        Home::locate_with(env, &shared_base)
+    }
+
+    /// As [`Home::locate`], with shared holotrees at `holo_location` instead of RCC's fixed place.
+    pub fn locate_with(env: &Environment<'_>, holo_location: &Path) -> Result<Home, HomeError> {
+        let given = env.non_empty("ROBOCORP_HOME").unwrap_or_else(|| host::DEFAULT_HOME.into());
+        let root = expand_path(&given, env)?;
+        let user_home = (env.var)(host::USER_HOME);
+        let user_identity = hash::user_identity(user_home.as_deref());
+        if user_identity.len() != 7 {
+            let home = user_home.unwrap_or_default();
+            return Err(HomeError::ShortIdentity { home, identity: user_identity });
+        }
+        let shared = holo_location.join("lib/catalog/init").join(&user_identity).is_file();
+        let (holotree, hololib, beside) = match shared {
+            true => (holo_location.to_owned(), holo_location.join("lib"), holo_location),
+            false => (root.join("holotree"), root.join("hololib"), root.as_path()),
+        };
+        let holofs = match env.non_empty("HOLOFS_HOME") {
+            Some(given) => expand_path(&given, env)?,
+            None => beside.join("holofs"),
+        };
+        Ok(Home { root, hololib, holotree, holofs, user_identity, shared })
+    }
+
+    /// RCC's product home.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// The content store: `library/` and `catalog/`.
+    pub fn hololib(&self) -> &Path {
+        &self.hololib
+    }
+
+    /// Where this user's spaces and `global.lck` are.
+    pub fn holotree(&self) -> &Path {
+        &self.holotree
+    }
+
+    /// The blobs.
+    pub fn library(&self) -> PathBuf {
+        self.hololib.join("library")
+    }
+
+    /// The catalogs.
+    pub fn catalog_dir(&self) -> PathBuf {
+        self.hololib.join("catalog")
+    }
+
+    /// RCC's last-use marks.
+    pub fn used_dir(&self) -> PathBuf {
+        self.hololib.join("used")
+    }
+
+    /// RCC's marks of who holds a lock.
+    pub fn pids_dir(&self) -> PathBuf {
+        self.hololib.join("pids")
+    }
+
+    /// RCC's journal of events.
+    pub fn journal(&self) -> PathBuf {
+        self.root.join("journals").join("event.log")
+    }
+
+    /// The lock RCC holds while it changes the hololib.
+    pub fn global_lock(&self) -> PathBuf {
+        self.holotree.join("global.lck")
+    }
+
+    /// All that is ours.
+    pub fn holofs(&self) -> &Path {
+        &self.holofs
+    }
+
+    /// Inflated, verified blobs.
+    pub fn raw_dir(&self) -> PathBuf {
+        self.holofs.join("raw")
+    }
+
+    /// Compiled catalogs.
+    pub fn index_dir(&self) -> PathBuf {
+        self.holofs.join("index")
+    }
+
+    /// Catalogs laid out once.
+    pub fn pristine_dir(&self) -> PathBuf {
+        self.holofs.join("pristine")
+    }
+
+    /// Bytecode caches.
+    pub fn pyc_dir(&self) -> PathBuf {
+        self.holofs.join("pyc")
+    }
+
+    /// What we keep for each space.
+    pub fn spaces_dir(&self) -> PathBuf {
+        self.holofs.join("spaces")
+    }
+
+    /// What we keep for the space `label` of `base`: bases other than the usual one are told apart by a suffix.
+    pub fn space_dir(&self, base: &Path, label: &Label) -> PathBuf {
+        if base == self.holotree {
+            return self.spaces_dir().join(label.as_str());
+        }
+        let other = hash::textual(sipit(base.as_os_str().as_encoded_bytes()), 8);
+        self.spaces_dir().join(format!("{label}-{other}"))
+    }
+
+    /// RCC's `UserHomeIdentity`: 7 characters.
+    pub fn user_identity(&self) -> &str {
+        &self.user_identity
+    }
+
+    /// True when this user takes part in the machine's shared holotree.
+    pub fn is_shared(&self) -> bool {
+        self.shared
+    }
+
+    /// True when new blobs are compressed (and named by SHA-256): RCC's `compress.no` is absent.
+    pub fn is_compressed(&self) -> bool {
+        let marker = self.catalog_dir().join("compress.no");
+        !marker.metadata().is_ok_and(|found| !found.is_dir())
+    }
+
+    /// The label of this user's space for `controller` (without RCC's `rcc.`) and `space`.
+    pub fn label(&self, controller: &str, space: &str) -> Label {
+        let controller = hash::textual(sipit(controller_identity(controller)), 7);
+        let space = hash::textual(sipit(space), 8);
+        let text = format!("{}_{controller}_{space}", self.user_identity);
+        Label::new(text.as_bytes()).unwrap_or_else(|| unreachable!("7 + 1 + 7 + 1 + 8 plain characters"))
+    }
+
+    /// The name of the directory in which this user's RCC builds for a platform: what its catalogs carry as identity.
+    pub fn stage_identity(&self, goos: &str, goarch: &str) -> String {
+        let platform = format!("{goos} {goarch}").to_lowercase();
+        format!("h{}_{}t", self.user_identity, hash::textual(sipit(platform), 14))
+    }
+
+    /// The one catalog that `what` means: a hash, a unique prefix, a catalog's file name, or a path. Of several platforms'
+    /// catalogs this machine's is meant.
+    pub fn find_catalog(&self, what: &str) -> Result<PathBuf, HomeError> {
+        find::find(&self.catalog_dir(), what)
+    }
+
+    /// All catalogs of the hololib, sorted.
+    pub fn catalogs(&self) -> Result<Vec<PathBuf>, HomeError> {
+        find::catalogs(&self.catalog_dir())
+    }
+}
+
+/// RCC's name of a controller, as in `.meta` and in the journal.
+pub fn controller_identity(controller: &str) -> String {
+    format!("rcc.{controller}").to_lowercase()
+}
+
+/// This machine's platform as RCC writes it, such as `linux_amd64`.
+pub fn platform() -> String {
+    format!("{}_{}", host::GOOS, host::GOARCH)
+}
+
+fn expand_path(text: &OsStr, env: &Environment<'_>) -> Result<PathBuf, HomeError> {
+    expand::expand_path(text, env).map_err(|source| HomeError::Absolute { path: text.to_owned(), source })
+}
+
+#[cfg(test)]
+mod tests;

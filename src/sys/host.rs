@@ -1,0 +1,29 @@
+//! This machine, in the words RCC uses: Go's names of systems and architectures, and where shared holotrees live.
+
+/// Go's name of this operating system.
+pub const GOOS: &str = if cfg!(target_os = "macos") {
+    "darwin"
+} else if cfg!(target_os = "windows") {
+    "windows"
+} else {
+    "linux"
+};
+
+/// Go's name of this architecture.
+pub const GOARCH: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+
+/// Where RCC keeps shared holotrees; on Windows `$ProgramData` is to be expanded.
+pub const HOLO_LOCATION: &str = if cfg!(target_os = "macos") {
+    "/Users/Shared/robocorp/ht"
+} else if cfg!(target_os = "windows") {
+    r"$ProgramData\robocorp\ht"
+} else {
+    "/opt/robocorp/ht"
+};
+
+/// RCC's product home when `ROBOCORP_HOME` does not say otherwise, to be expanded.
+pub const DEFAULT_HOME: &str =
+    if cfg!(target_os = "windows") { r"$LOCALAPPDATA\robocorp" } else { "$HOME/.robocorp" };
+
+/// The variable that names the user's home directory.
+pub const USER_HOME: &str = if cfg!(target_os = "windows") { "USERPROFILE" } else { "HOME" };
