@@ -1,3 +1,7 @@
-//! The `holofs` program.
+//! The `holofs` program: everything is in the library's `cli`.
 
-fn main() {}
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    holofs::cli::main()
+}

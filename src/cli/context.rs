@@ -1,0 +1,114 @@
+//! What every command starts from: the home, the way to report, and the things it names.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use crate::home::{Environment, Home};
+use crate::observe::{Observer, Tally};
+use crate::space::{Space, Wait, Waiting};
+use crate::store::{Library, Limits, Store};
+use crate::tree::{Index, Made};
+
+use super::{Global, SpaceArgs};
+
+/// The environment of one invocation.
+pub struct Context {
+    /// Where RCC keeps things.
+    pub home: Home,
+    /// How long to wait for locks.
+    pub wait: Wait,
+    json: bool,
+}
+
+impl Context {
+    /// Reads the environment and starts logging.
+    pub fn new(global: &Global) -> anyhow::Result<Context> {
+        start_logging(global.verbose);
+        let home = Home::locate(&Environment { var: &|name| std::env::var_os(name) })?;
+        let wait = match global.wait {
+            None => Wait::Forever,
+            Some(0) => Wait::Not,
+            Some(seconds) => Wait::For(Duration::from_secs(seconds)),
+        };
+        Ok(Context { home, wait, json: global.json })
+    }
+
+    /// Prints `report`: as JSON if asked for, else the lines of `text`.
+    #[allow(clippy::print_stdout)]
+    pub fn report<T: Serialize>(&self, report: &T, text: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
+        let shown = if self.json { serde_json::to_string_pretty(report)? } else { text(report) };
+        let mut out = std::io::stdout().lock();
+        // A reader that went away has seen enough.
+        match writeln!(out, "{shown}").and_then(|()| out.flush()) {
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("Cannot print"),
+            _ => Ok(()),
+        }
+    }
+
+    /// True if the report goes out as JSON.
+    pub fn is_json(&self) -> bool {
+        self.json
+    }
+
+    /// The Index of the catalog that `what` names: a hash, a unique prefix, a file name, a path.
+    pub fn index(&self, what: &str) -> anyhow::Result<(Index, Made, std::path::PathBuf)> {
+        let path = self.home.find_catalog(what)?;
+        let (index, made) = Index::ensure(&self.home.index_dir(), &path)?;
+        match &made {
+            Made::Opened | Made::Compiled(None) => {}
+            Made::Compiled(Some(why)) => log::warn!("{why}: compiled anew"),
+            Made::NotKept(why) => log::warn!("{why}: compiled in memory"),
+        }
+        Ok((index, made, path))
+    }
+
+    /// The space of `args` for a catalog whose base is `base`.
+    pub fn space(&self, base: &std::path::Path, args: &SpaceArgs) -> Space {
+        Space::new(&self.home, base, &args.controller, &args.space)
+    }
+
+    /// The store of this home.
+    pub fn store(&self, observer: Arc<dyn Observer>) -> anyhow::Result<Arc<Store>> {
+        let library = Library::open(&self.home.library())?;
+        Ok(Arc::new(Store::open(library, &self.home.raw_dir(), Limits::default(), observer)?))
+    }
+
+    /// A tally that also is the observer of everything below.
+    pub fn tally(&self) -> Arc<Tally> {
+        Arc::new(Tally::new())
+    }
+}
+
+/// Told when a lock is not free at once.
+#[allow(clippy::print_stderr)]
+pub fn say_waiting(waiting: &Waiting<'_>) {
+    eprintln!("holofs: {waiting}");
+}
+
+/// A space's name goes into a label by its hash only, but is shown and logged: no control characters.
+pub fn parse_space(text: &str) -> Result<String, String> {
+    match text {
+        "" => Err("a space needs a name".to_owned()),
+        _ if text.chars().any(char::is_control) => Err("a space's name has no control characters".to_owned()),
+        _ => Ok(text.to_owned()),
+    }
+}
+
+/// Logs go to stderr; `RUST_LOG` decides, else the number of -v.
+fn start_logging(verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "info",
+        2 => "debug",
+        _ => "trace",
+    };
+    let env = env_logger::Env::default().default_filter_or(format!("{level},fuser=error"));
+    // A second start in one process (tests) keeps the first.
+    if env_logger::Builder::from_env(env).format_target(false).try_init().is_err() {
+        log::debug!("Logging was started before");
+    }
+}

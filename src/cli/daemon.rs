@@ -1,0 +1,97 @@
+//! The background process of a mount: how it is started, and how it behaves once it is alone.
+//!
+//! The foreground process starts itself again with `--daemon` and a pipe as stdout. The daemon prints its report into the
+//! pipe once the mount answers, then lets go of the terminal; if it fails before, its errors are on our stderr and its exit
+//! code becomes ours.
+
+use std::fs::OpenOptions;
+use std::io::Read;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use crate::sys::mount::{self, MountId};
+use crate::sys::process;
+use crate::sys::signals::{self, Signal};
+
+use super::mount::{MountArgs, MountReport};
+
+/// After SIGTERM, open files are served for this long.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// Starts the daemon and waits until its mount answers: its report, or the code it failed with.
+pub fn launch(args: &MountArgs) -> anyhow::Result<Result<MountReport, ExitCode>> {
+    let program = std::env::current_exe().context("Cannot find the program itself")?;
+    let mut child = Command::new(program)
+        .args(["mount", "--daemon", "--json"])
+        .args(args.read_only.then_some("--read-only"))
+        .args(args.allow_other.then_some("--allow-other"))
+        .args(args.fresh.then_some("--fresh"))
+        .args(["--controller", &args.space.controller, "--", &args.catalog, &args.space.space])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .spawn()
+        .context("Cannot start the background process")?;
+    let mut told = String::new();
+    if let Some(mut pipe) = child.stdout.take() {
+        pipe.read_to_string(&mut told).context("Cannot hear the background process")?;
+    }
+    if let Ok(report) = serde_json::from_str(&told) {
+        return Ok(Ok(report));
+    }
+    let status = child.wait().context("Cannot wait for the background process")?;
+    let code = status.code().and_then(|code| u8::try_from(code).ok()).filter(|&code| code != 0);
+    Ok(Err(ExitCode::from(code.unwrap_or(super::exit_code::FAILED))))
+}
+
+/// Becomes independent of who started us: no inherited descriptor, a session of our own.
+pub fn enter() -> anyhow::Result<()> {
+    process::close_inherited().context("Cannot close inherited descriptors")?;
+    process::new_session().context("Cannot start a session")
+}
+
+/// The report is out: stdio goes to the log, and no directory is kept busy.
+pub fn leave_terminal(log: &Path) -> anyhow::Result<()> {
+    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(log);
+    let file = file.with_context(|| format!("Cannot open the log {}", log.display()))?;
+    process::redirect_stdio(&file).context("Cannot redirect stdio")?;
+    std::env::set_current_dir("/").context("Cannot change to /")
+}
+
+/// SIGTERM and SIGINT take the mount out of the tree and give open files a grace; a second one ends at once. SIGHUP is for
+/// terminals, and we have none.
+pub fn on_signals(root: PathBuf, id: MountId) -> anyhow::Result<()> {
+    let mut asked = false;
+    signals::handle(move |signal| match signal {
+        Signal::Hangup => {}
+        Signal::Terminate if asked => std::process::exit(0),
+        Signal::Terminate => {
+            asked = true;
+            log::info!("Unmounting {} on a signal", root.display());
+            match super::unmount::detach_own(&root, id) {
+                Ok(true) => exit_after_grace(),
+                Ok(false) => {
+                    log::error!("{} is not ours to unmount: another mount lies on it", root.display());
+                    std::process::exit(0);
+                }
+                Err(error) => log::error!("Cannot unmount {}: {error:#}", root.display()),
+            }
+        }
+    })
+    .context("Cannot handle signals")
+}
+
+fn exit_after_grace() {
+    let wait = || {
+        std::thread::sleep(GRACE);
+        log::warn!("Files are still open after {} s: ending anyway", GRACE.as_secs());
+        std::process::exit(0);
+    };
+    if let Err(error) = std::thread::Builder::new().name("grace".into()).spawn(wait) {
+        log::error!("Cannot start a thread: {error}");
+    }
+}
+

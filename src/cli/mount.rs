@@ -1,0 +1,233 @@
+//! `holofs mount`: the foreground part that starts a daemon and tells what it says, and the daemon itself.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use anyhow::Context as _;
+use clap::Args;
+use serde::{Deserialize, Serialize};
+
+use crate::fuse::Session;
+use crate::observe::{Observer, Tally};
+use crate::space::relocated::Relocated;
+use crate::space::{Live, MountState, Space};
+use crate::store::BlobSource;
+use crate::sys::mount::{self, MountId, Mountpoint};
+use crate::sys::process::Process;
+use crate::tree::{Index, Made};
+use crate::vfs::{Vfs, View};
+
+use super::context::{Context, say_waiting};
+use super::daemon;
+use super::exit_code::CannotMount;
+use super::SpaceArgs;
+
+/// Arguments of `mount`.
+#[derive(Debug, Clone, Args)]
+pub struct MountArgs {
+    /// The catalog: its hash, a unique prefix of it, its file name, or a path
+    pub catalog: String,
+    #[command(flatten)]
+    pub space: SpaceArgs,
+    /// Serve from this process until unmounted
+    #[arg(long)]
+    pub foreground: bool,
+    /// Allow no change; a little faster, since nothing is ever asked twice
+    #[arg(long)]
+    pub read_only: bool,
+    /// Let other users in; the kernel checks permissions
+    #[arg(long)]
+    pub allow_other: bool,
+    /// Drop what was written to the space before
+    #[arg(long)]
+    pub fresh: bool,
+    /// This process is the background part (internal)
+    #[arg(long, hide = true)]
+    pub daemon: bool,
+}
+
+/// What a mount reports.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MountReport {
+    /// The mountpoint: the space.
+    pub path: PathBuf,
+    /// The space's label.
+    pub label: String,
+    /// The catalog's file.
+    pub catalog: PathBuf,
+    /// The blueprint.
+    pub blueprint: String,
+    /// The daemon.
+    pub pid: u32,
+    /// `read-write` or `read-only`.
+    pub mode: String,
+    /// How it was mounted.
+    pub rung: String,
+    /// Why not in a better way; empty if it was the best.
+    pub reason: String,
+    /// Entries of the catalog's tree.
+    pub entries: u64,
+    /// `opened`, or `compiled` where the catalog was seen for the first time (or its index was damaged).
+    pub index: String,
+}
+
+/// Mounts, in the background unless told otherwise.
+pub fn main(context: &Context, args: &MountArgs) -> anyhow::Result<ExitCode> {
+    if args.daemon {
+        daemon::enter()?;
+    }
+    if args.daemon || args.foreground {
+        serve(context, args)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    match daemon::launch(args)? {
+        Ok(report) => {
+            context.report(&report, |report| report.path.display().to_string())?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(code) => Ok(code),
+    }
+}
+
+/// Everything a live mount holds; dropping it ends the mount's claim to the space.
+struct Mounted {
+    space: Space,
+    index: Arc<Index>,
+    relocated: Arc<Relocated>,
+    report: MountReport,
+    id: MountId,
+    _live: Live,
+}
+
+/// Mounts and serves until unmounted.
+fn serve(context: &Context, args: &MountArgs) -> anyhow::Result<()> {
+    let tally = Arc::new(Tally::new());
+    let (mounted, session) = establish(context, args, &tally)?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let server = std::thread::Builder::new().name("serve".into()).spawn(move || session.run())?;
+    std::fs::metadata(&mounted.space.root)
+        .with_context(|| format!("The mount at {} does not answer", mounted.space.root.display()))?;
+    daemon::on_signals(mounted.space.root.clone(), mounted.id)?;
+    context.report(&mounted.report, |report| report.path.display().to_string())?;
+    if args.daemon {
+        daemon::leave_terminal(&mounted.space.state_dir.join("log"))?;
+    }
+    log::info!("Mounted {} on {}", mounted.report.blueprint, mounted.report.path.display());
+    let filler = spawn_filler(&mounted, &stop)?;
+    let served = server.join().map_err(|_| anyhow::anyhow!("The server thread panicked"))?;
+    stop.store(true, Ordering::Relaxed);
+    if filler.join().is_err() {
+        log::error!("The relocation thread panicked");
+    }
+    mounted.space.clear_mount_state()?;
+    log::info!("Unmounted {}: {:?}", mounted.report.path.display(), tally.counts());
+    served.context("Serving the mount failed")
+}
+
+/// Takes the space, and mounts it; the session is ready to run.
+fn establish(context: &Context, args: &MountArgs, tally: &Arc<Tally>) -> anyhow::Result<(Mounted, Session)> {
+    let (index, made, catalog) = context.index(&args.catalog)?;
+    let space = context.space(index.base(), &args.space);
+    let lock = space.lock(context.wait, &say_waiting)?;
+    let live = space.go_live()?;
+    clear_dead_mount(&space)?;
+    let observer: Arc<dyn Observer> = Arc::clone(tally) as Arc<dyn Observer>;
+    let index = Arc::new(index);
+    let source: Arc<dyn BlobSource> = context.store(Arc::clone(&observer))?;
+    let label = space.label.as_bytes();
+    let relocated =
+        Arc::new(Relocated::new(&space.state_dir, &index, label, Arc::clone(&source), Arc::clone(&observer)));
+    let vfs = Vfs::read_only(Arc::clone(&index), source, Arc::clone(&relocated), view());
+    let (session, id, rung, reason) = attach(&space, args, Arc::new(vfs))?;
+    let mode = if args.read_only { "read-only" } else { "read-write" }.to_owned();
+    let report = MountReport {
+        path: space.root.clone(),
+        label: space.label.as_str().to_owned(),
+        catalog: catalog.clone(),
+        blueprint: index.blueprint().to_owned(),
+        pid: std::process::id(),
+        mode: mode.clone(),
+        rung: rung.clone(),
+        reason: reason.clone(),
+        entries: index.len(),
+        index: if made == Made::Opened { "opened" } else { "compiled" }.to_owned(),
+    };
+    space.set_mount_state(&MountState {
+        process: Process::current(),
+        catalog: index.id().to_string(),
+        catalog_path: catalog,
+        mountpoint: space.root.clone(),
+        mode,
+        rung,
+        reason,
+    })?;
+    drop(lock);
+    Ok((Mounted { space, index, relocated, report, id, _live: live }, session))
+}
+
+/// Mounts at the space, by the highest rung of the ladder that holds.
+fn attach(space: &Space, args: &MountArgs, vfs: Arc<Vfs>) -> anyhow::Result<(Session, MountId, String, String)> {
+    crate::sys::dir::ensure_rcc(&space.root, false)
+        .with_context(|| format!("Cannot make the mountpoint {}", space.root.display()))?;
+    let point = Mountpoint::open(&space.root)
+        .with_context(|| format!("Cannot open the mountpoint {}", space.root.display()))?;
+    let options = mount::Options { read_only: args.read_only, allow_other: args.allow_other };
+    let direct = match mount::mount_fuse(&point, options) {
+        Ok((device, id)) => {
+            return Ok((Session::start(vfs, device, threads())?, id, "mount(2)".to_owned(), String::new()));
+        }
+        Err(error) => format!("mount(2): {error}"),
+    };
+    match crate::sys::fusermount::mount(&point, options) {
+        Ok(device) => {
+            let session = Session::start(vfs, device, threads())?;
+            Ok((session, mount::mount_at(point.path())?, "fusermount3".to_owned(), direct))
+        }
+        Err(error) => {
+            let reasons = format!("{direct}; fusermount3: {error}");
+            Err(CannotMount { what: point.path().display().to_string(), reasons }.into())
+        }
+    }
+}
+
+/// A mount whose daemon died answers nothing: it is taken away, so that the space can be mounted again.
+fn clear_dead_mount(space: &Space) -> anyhow::Result<()> {
+    match space.mount_state() {
+        Ok(Some(state)) if state.process.is_alive() && state.process.pid != std::process::id() => {
+            log::warn!("{} says it is mounted by {}, which does not hold its lock", space.root.display(), state.process);
+        }
+        Ok(_) => {}
+        Err(error) => log::warn!("{error}"),
+    }
+    let dead = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotConnected;
+    while std::fs::symlink_metadata(&space.root).is_err_and(|error| dead(&error)) {
+        log::warn!("Taking away the dead mount at {}", space.root.display());
+        super::unmount::detach(&space.root)?;
+    }
+    space.clear_mount_state()?;
+    Ok(space.refuse_mounted()?)
+}
+
+/// Patches relocated files behind the mount, at low priority.
+fn spawn_filler(mounted: &Mounted, stop: &Arc<AtomicBool>) -> anyhow::Result<std::thread::JoinHandle<()>> {
+    let (relocated, index) = (Arc::clone(&mounted.relocated), Arc::clone(&mounted.index));
+    let stop = Arc::clone(stop);
+    let work = move || {
+        crate::sys::process::lower_priority();
+        relocated.fill(&index, &stop);
+    };
+    std::thread::Builder::new().name("relocate".into()).spawn(work).context("Cannot start a thread")
+}
+
+/// Owned by who mounts, directories as RCC makes them.
+fn view() -> View {
+    let owner = crate::sys::process::owner();
+    View { uid: owner.uid, gid: owner.gid, dir_mode: 0o750 & !owner.umask }
+}
+
+/// Two threads keep a cold reader busy; more only compete with it.
+fn threads() -> usize {
+    2
+}

@@ -1,0 +1,100 @@
+//! `holofs unmount`: takes a mounted space away and waits until its daemon is gone.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use clap::Args;
+use serde::Serialize;
+
+use crate::space::Space;
+use crate::sys::mount::{self, MountId};
+use crate::sys::{fusermount, process};
+
+use super::SpaceArgs;
+use super::context::Context;
+use super::exit_code::{Busy, NotFound};
+
+/// How long a daemon may take to write its state and end.
+const PATIENCE: Duration = Duration::from_secs(15);
+
+/// Arguments of `unmount`.
+#[derive(Debug, Args)]
+pub struct UnmountArgs {
+    #[command(flatten)]
+    pub space: SpaceArgs,
+    /// Take it away even if it is in use; open files stay readable for a while
+    #[arg(long)]
+    pub lazy: bool,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    path: PathBuf,
+    label: String,
+}
+
+/// Unmounts.
+pub fn main(context: &Context, args: &UnmountArgs) -> anyhow::Result<ExitCode> {
+    let space = find(context, &args.space)?;
+    unmount(&space, args.lazy)?;
+    let report = Report { path: space.root.clone(), label: space.label.as_str().to_owned() };
+    context.report(&report, |report| format!("Unmounted {}", report.path.display()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The mounted space of that name, whatever base its catalog has.
+fn find(context: &Context, args: &SpaceArgs) -> anyhow::Result<Space> {
+    let space = context.mounted_space(args)?;
+    space.ok_or_else(|| {
+        NotFound(format!("Space {:?} of controller {:?} is not mounted", args.space, args.controller)).into()
+    })
+}
+
+/// Unmounts `space` and waits for its daemon.
+pub fn unmount(space: &Space, lazy: bool) -> anyhow::Result<()> {
+    match unmount_path(&space.root, lazy) {
+        Ok(()) => {}
+        Err(error) if error.raw_os_error() == Some(crate::sys::errno::Errno::BUSY.0) => {
+            return Err(busy(&space.root).into());
+        }
+        Err(error) => return Err(error).with_context(|| format!("Cannot unmount {}", space.root.display())),
+    }
+    let started = Instant::now();
+    while space.live_holder().is_some() {
+        if started.elapsed() > PATIENCE {
+            let who = "its daemon still serves open files";
+            return Err(Busy(format!("{} is unmounted, but {who}", space.root.display())).into());
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    // A daemon that was killed could not do this itself.
+    Ok(space.clear_mount_state()?)
+}
+
+fn unmount_path(root: &Path, lazy: bool) -> std::io::Result<()> {
+    match mount::unmount(root, lazy) {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => fusermount::unmount(root, lazy),
+        other => other,
+    }
+}
+
+/// Takes whatever is mounted at `root` out of the tree.
+pub fn detach(root: &Path) -> anyhow::Result<()> {
+    unmount_path(root, true).with_context(|| format!("Cannot unmount {}", root.display()))
+}
+
+/// As [`detach`], but only the mount `id`; false if it is not the one on top.
+pub fn detach_own(root: &Path, id: MountId) -> anyhow::Result<bool> {
+    match mount::detach(root, id) {
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => detach(root).map(|()| true),
+        other => other.with_context(|| format!("Cannot unmount {}", root.display())),
+    }
+}
+
+fn busy(root: &Path) -> Busy {
+    let users: Vec<String> = process::users_of(root).into_iter().map(|user| user.to_string()).collect();
+    let who = if users.is_empty() { "a process of another user".to_owned() } else { users.join(", ") };
+    Busy(format!("{} is in use by {who}; end it, or use --lazy", root.display()))
+}

@@ -1,0 +1,233 @@
+//! The relocated files of a space: raw content with the label in place of the recorded identity.
+//!
+//! A read never waits for a file to be patched: it takes the verified raw content and writes the label over what it
+//! returns. Beside that, [`Relocated::fill`] patches the files one by one in the background and keeps them below
+//! `relocated/<catalog>/<inode>`, which later reads, reflinks and copy-ups take. They can be made again at any time, so
+//! one that is not exactly as it was published (size, mother time) is simply not used.
+//!
+//! Before the first byte of a file is returned, the identity must stand at each of its offsets; otherwise the catalog is
+//! wrong and every read of that file is an error.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use crate::observe::{Counter, Observer};
+use crate::relocate::{LABEL_LEN, RelocateError, Relocation};
+use crate::store::{BlobSource, RawFile, StoreError, Wanted};
+use crate::sys::dir;
+use crate::tree::{Index, Ino, Rewrites};
+
+/// How many descriptors of patched files are kept open.
+const OPEN_FILES: usize = 128;
+
+/// Why the content of a catalog file cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub enum ContentError {
+    /// The blob is missing or not what its digest says.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The catalog's relocations do not fit the content.
+    #[error("Content {digest}: {source}")]
+    Relocate {
+        /// The blob.
+        digest: crate::digest::Digest,
+        /// What does not fit.
+        source: RelocateError,
+    },
+    /// The system failed to read bytes that were verified before.
+    #[error("Cannot read the content {digest}: {source}")]
+    Read {
+        /// The blob.
+        digest: crate::digest::Digest,
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// What is known of a file: nothing, that its offsets fit, or that its patched file is there.
+const UNKNOWN: u64 = 0;
+const CHECKED: u64 = 1;
+const PATCHED: u64 = 2;
+
+/// The relocated files of one space and catalog.
+pub struct Relocated {
+    dir: PathBuf,
+    identity: [u8; LABEL_LEN],
+    label: [u8; LABEL_LEN],
+    source: Arc<dyn BlobSource>,
+    observer: Arc<dyn Observer>,
+    /// Two bits for each inode of the catalog.
+    states: Vec<AtomicU64>,
+    open: Mutex<lru::LruCache<Ino, Arc<File>>>,
+}
+
+impl Relocated {
+    /// The relocated files of the space `label`, kept below `space_dir`. Nothing is read or made yet.
+    pub fn new(
+        space_dir: &Path,
+        index: &Index,
+        label: &[u8; LABEL_LEN],
+        source: Arc<dyn BlobSource>,
+        observer: Arc<dyn Observer>,
+    ) -> Relocated {
+        let catalog: String = index.id().to_string().chars().take(16).collect();
+        let words = usize::try_from(index.len() / 32 + 1).unwrap_or_default();
+        let capacity = std::num::NonZeroUsize::new(OPEN_FILES).unwrap_or(std::num::NonZeroUsize::MIN);
+        Relocated {
+            dir: space_dir.join("relocated").join(catalog),
+            identity: *index.identity(),
+            label: *label,
+            source,
+            observer,
+            states: std::iter::repeat_with(AtomicU64::default).take(words).collect(),
+            open: Mutex::new(lru::LruCache::new(capacity)),
+        }
+    }
+
+    /// Fills `out`, which must lie within the file, from `offset` of the relocated file `ino`.
+    pub fn read(
+        &self,
+        ino: Ino,
+        wanted: &Wanted,
+        rewrite: Rewrites<'_>,
+        offset: u64,
+        out: &mut [u8],
+    ) -> Result<(), ContentError> {
+        let failed = |source| ContentError::Read { digest: wanted.digest, source };
+        if let Some(file) = self.patched(ino, wanted) {
+            return file.read_exact_at(out, offset).map_err(failed);
+        }
+        let raw = self.checked(ino, wanted, rewrite)?;
+        raw.read_exact_at(out, offset).map_err(failed)?;
+        let end = offset.saturating_add(out.len() as u64);
+        let first = offset.saturating_sub(LABEL_LEN as u64 - 1);
+        self.relocation().patch(out, offset, rewrite.in_range(first..end));
+        Ok(())
+    }
+
+    /// Patches every relocated file that is not there yet, until `stop` is set. A bad file is logged and left out: its own
+    /// reads tell.
+    pub fn fill(&self, index: &Index, stop: &AtomicBool) {
+        if let Err(error) = dir::ensure_private(&self.dir) {
+            self.observer.fallback("patch at each read", &format!("Cannot make {}: {error}", self.dir.display()));
+            return;
+        }
+        for (ino, file) in index.relocated() {
+            if stop.load(Ordering::Relaxed) {
+                return;
+            }
+            let Some(node) = index.node(ino) else { continue };
+            let wanted = Wanted { digest: file.digest, size: file.size, mode: node.mode };
+            match self.ensure(ino, &wanted, file.rewrite) {
+                Ok(()) => {}
+                Err(Unpatched::Content(error)) => log::warn!("Cannot relocate inode {ino}: {error}"),
+                Err(Unpatched::Disk(error)) => {
+                    let reason = format!("Cannot keep files in {}: {error}", self.dir.display());
+                    return self.observer.fallback("patch at each read", &reason);
+                }
+            }
+        }
+    }
+
+    /// The directory of the space's own files that this is part of.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    fn relocation(&self) -> Relocation<'_> {
+        Relocation { identity: &self.identity, label: &self.label }
+    }
+
+    /// The raw content, after its offsets were checked once.
+    fn checked(&self, ino: Ino, wanted: &Wanted, rewrite: Rewrites<'_>) -> Result<RawFile, ContentError> {
+        let raw = self.source.open(wanted)?;
+        if self.state(ino) == UNKNOWN {
+            self.relocation()
+                .check(|out, at| raw.read_at(out, at), rewrite.iter())
+                .map_err(|source| ContentError::Relocate { digest: wanted.digest, source })?;
+            self.set_state(ino, CHECKED);
+        }
+        Ok(raw)
+    }
+
+    /// Makes the patched file of `ino` unless it is there.
+    fn ensure(&self, ino: Ino, wanted: &Wanted, rewrite: Rewrites<'_>) -> Result<(), Unpatched> {
+        if dir::is_published(&self.path(ino), wanted.size) {
+            self.set_state(ino, PATCHED);
+            return Ok(());
+        }
+        let raw = self.checked(ino, wanted, rewrite).map_err(Unpatched::Content)?;
+        let temporary = tempfile::Builder::new().prefix(".patch-").tempfile_in(&self.dir).map_err(Unpatched::Disk)?;
+        let tier = crate::sys::clone::clone_or_copy(raw.as_file(), temporary.as_file()).map_err(Unpatched::Disk)?;
+        let write = rewrite.iter().try_for_each(|at| temporary.as_file().write_all_at(&self.label, at));
+        write.and_then(|()| dir::seal(temporary.as_file())).map_err(Unpatched::Disk)?;
+        temporary.persist(self.path(ino)).map_err(|error| Unpatched::Disk(error.error))?;
+        self.observer.count(if tier.is_reflink() { Counter::Reflinked } else { Counter::Copied }, 1);
+        self.observer.count(Counter::Relocated, 1);
+        self.set_state(ino, PATCHED);
+        Ok(())
+    }
+
+    /// The patched file, if it was made and is as it was published.
+    fn patched(&self, ino: Ino, wanted: &Wanted) -> Option<Arc<File>> {
+        if self.state(ino) != PATCHED {
+            return None;
+        }
+        if let Some(file) = self.lock_open().get(&ino) {
+            return Some(Arc::clone(file));
+        }
+        let file = File::open(self.path(ino)).ok().filter(|file| dir::is_sealed(file, wanted.size));
+        let Some(file) = file.map(Arc::new) else {
+            log::warn!("The relocated file {} is not as it was left: patching at each read", self.path(ino).display());
+            self.set_state(ino, CHECKED);
+            return None;
+        };
+        self.lock_open().put(ino, Arc::clone(&file));
+        Some(file)
+    }
+
+    fn path(&self, ino: Ino) -> PathBuf {
+        self.dir.join(ino.to_string())
+    }
+
+    fn lock_open(&self) -> MutexGuard<'_, lru::LruCache<Ino, Arc<File>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn slot(&self, ino: Ino) -> Option<(&AtomicU64, u64)> {
+        let word = self.states.get(usize::try_from(ino.0 / 32).ok()?)?;
+        Some((word, (ino.0 % 32) * 2))
+    }
+
+    fn state(&self, ino: Ino) -> u64 {
+        self.slot(ino).map_or(UNKNOWN, |(word, shift)| word.load(Ordering::Acquire) >> shift & 3)
+    }
+
+    fn set_state(&self, ino: Ino, state: u64) {
+        if let Some((word, shift)) = self.slot(ino) {
+            let replace = |now: u64| Some(now & !(3 << shift) | state << shift);
+            // The closure always gives a value, so this cannot fail.
+            word.fetch_update(Ordering::AcqRel, Ordering::Acquire, replace).unwrap_or_default();
+        }
+    }
+}
+
+/// Why a file was not patched.
+enum Unpatched {
+    /// Its content is bad: its own reads will tell.
+    Content(ContentError),
+    /// The disk takes no files: no other file can be patched either.
+    Disk(io::Error),
+}
+
+/// Removes the patched files of all catalogs of a space.
+pub fn remove_all(space_dir: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(space_dir.join("relocated")) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
+}
