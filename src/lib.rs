@@ -30,4 +30,5 @@ pub mod home;
 pub mod name;
 pub mod observe;
 pub mod relocate;
+pub mod space;
 pub mod sys;

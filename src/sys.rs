@@ -3,5 +3,9 @@
 //! Every child wraps one facility in types that cannot be misused: descriptors are owned, paths below a root are opened
 //! by descriptor and relative name without following links. Nothing here knows catalogs, blobs or spaces.
 
+pub mod dir;
 pub mod host;
+pub mod lock;
 pub mod map;
+pub mod process;
+pub mod shared;

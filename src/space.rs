@@ -1,0 +1,194 @@
+//! A space's life outside of its tree: where it is, who may change it, and what RCC wants to find beside it.
+//!
+//! ```text
+//! <base>/<label>/            the space; base is the directory of the catalog's path, not of ROBOCORP_HOME
+//! <base>/<label>.meta        the catalog that is in it, as RCC writes it; last of all, so that a broken run shows
+//! <base>/<label>.meta.info   its header
+//! <base>/<label>.lck         RCC's lock                          <base>/<label>.use   one byte per use
+//! <holofs>/spaces/<label>/   ours: lock, mount.json, restored.json, relocated files, upper
+//! ```
+//! Two locks with two meanings: RCC's is held while a space is *changed*, by RCC or by us; ours ([`Live`]) for as long as a
+//! mount lives or materialize works, so that a second one is refused. Order: RCC's `global.lck`, RCC's lock of the space,
+//! then ours.
+
+mod holder;
+mod live;
+mod lock;
+mod meta;
+mod state;
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+pub use self::holder::{Holder, Holders};
+pub use self::live::Live;
+pub use self::lock::{Lock, Wait, Waiting};
+pub use self::meta::OldMeta;
+pub use self::state::{MountState, RestoredState};
+use crate::home::{Home, Label};
+use crate::sys;
+use crate::sys::process::Process;
+
+/// Where one space is, with all that stands beside it.
+#[derive(Debug, Clone)]
+pub struct Space {
+    /// Its name.
+    pub label: Label,
+    /// The directory it is in.
+    pub base: PathBuf,
+    /// `<base>/<label>`.
+    pub root: PathBuf,
+    /// What we keep for it.
+    pub state_dir: PathBuf,
+    controller: String,
+    name: String,
+    home: Home,
+}
+
+/// Why a space cannot be used or changed.
+#[derive(Debug, thiserror::Error)]
+pub enum SpaceError {
+    /// RCC's lock stayed with somebody else.
+    #[error("{} is locked by {holders}; wait for it or end it", path.display())]
+    Locked {
+        /// The lock file.
+        path: PathBuf,
+        /// Those who marked it.
+        holders: Holders,
+    },
+    /// A mount or a materialize of ours is at work.
+    #[error("{} is in use by {}; unmount it first", root.display(), live_holder(*holder))]
+    Live {
+        /// The space.
+        root: PathBuf,
+        /// Who holds it, if it could say so.
+        holder: Option<Process>,
+    },
+    /// Something is mounted there that is not ours, or a mount of ours died and is still there.
+    #[error("Something is mounted at {}; unmount it first", root.display())]
+    Mounted {
+        /// The space.
+        root: PathBuf,
+    },
+    /// A file of ours cannot be understood.
+    #[error("{} is damaged; remove it", path.display())]
+    BadState {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: serde_json::Error,
+    },
+    /// The operating system refused.
+    #[error("{doing} {} failed", path.display())]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+impl SpaceError {
+    /// Wraps what the operating system said about `doing` something to `path`.
+    pub(crate) fn io(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> SpaceError {
+        move |source| SpaceError::Io { doing, path: path.to_owned(), source }
+    }
+}
+
+fn live_holder(holder: Option<Process>) -> String {
+    holder.map_or_else(|| "a process that does not say its number".to_owned(), |process| process.to_string())
+}
+
+impl Space {
+    /// The space of `controller` (without RCC's `rcc.`) and `name` below `base`. Nothing is touched.
+    pub fn new(home: &Home, base: &Path, controller: &str, name: &str) -> Space {
+        let label = home.label(controller, name);
+        Space {
+            label,
+            base: base.to_owned(),
+            root: base.join(label.as_str()),
+            state_dir: home.space_dir(base, &label),
+            controller: controller.to_owned(),
+            name: name.to_owned(),
+            home: home.clone(),
+        }
+    }
+
+    /// RCC's `--space`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// RCC's `--controller`.
+    pub fn controller(&self) -> &str {
+        &self.controller
+    }
+
+    /// Takes RCC's lock of this space, making the base if it is not there.
+    pub fn lock(&self, wait: Wait, on_wait: &dyn Fn(&Waiting<'_>)) -> Result<Lock, SpaceError> {
+        self.ensure_base()?;
+        self.wanted(self.sibling(".lck")).take(wait, on_wait)
+    }
+
+    /// Takes RCC's lock of the whole hololib: for whoever changes it, before any space's lock.
+    pub fn lock_hololib(&self, wait: Wait, on_wait: &dyn Fn(&Waiting<'_>)) -> Result<Lock, SpaceError> {
+        let path = self.home.global_lock();
+        sys::shared::ensure_dir(self.home.holotree(), self.home.is_shared())
+            .map_err(SpaceError::io("Making", self.home.holotree()))?;
+        self.wanted(path).take(wait, on_wait)
+    }
+
+    /// Takes our lock: from now on no other mount or materialize of this space can begin.
+    pub fn go_live(&self) -> Result<Live, SpaceError> {
+        self.ensure_state_dir()?;
+        Live::take(&self.state_dir.join("lock"), &self.root)
+    }
+
+    /// Who mounts or materializes this space right now: `Some(None)` is somebody who does not say.
+    pub fn live_holder(&self) -> Option<Option<Process>> {
+        live::held_by(&self.state_dir.join("lock"))
+    }
+
+    /// Refuses a space on which something is mounted, alive or dead.
+    pub fn refuse_mounted(&self) -> Result<(), SpaceError> {
+        match sys::shared::is_mount_point(&self.root) {
+            Ok(false) => Ok(()),
+            Ok(true) => Err(SpaceError::Mounted { root: self.root.clone() }),
+            Err(error) if error.kind() == io::ErrorKind::NotConnected => {
+                Err(SpaceError::Mounted { root: self.root.clone() })
+            }
+            Err(error) => Err(SpaceError::io("Looking at", &self.root)(error)),
+        }
+    }
+
+    /// Makes the base as RCC would.
+    pub fn ensure_base(&self) -> Result<(), SpaceError> {
+        let shared = self.home.is_shared() && self.base == self.home.holotree();
+        sys::shared::ensure_dir(&self.base, shared).map_err(SpaceError::io("Making", &self.base))
+    }
+
+    /// Makes our own directory for this space, 0700.
+    pub fn ensure_state_dir(&self) -> Result<(), SpaceError> {
+        sys::dir::ensure_private(&self.state_dir).map_err(SpaceError::io("Making", &self.state_dir))
+    }
+
+    /// `<base>/<label><suffix>`.
+    pub fn sibling(&self, suffix: &str) -> PathBuf {
+        self.base.join(format!("{}{suffix}", self.label))
+    }
+
+    fn wanted(&self, path: PathBuf) -> lock::Wanted {
+        lock::Wanted {
+            path,
+            shared: self.home.is_shared(),
+            pids_dir: self.home.pids_dir(),
+            controller: self.controller.clone(),
+            space: self.name.clone(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,75 @@
+//! Our own lock: at most one process mounts or materializes a space at a time, whatever mount namespace it lives in.
+//!
+//! `<holofs>/spaces/<label>/lock` is held by flock for as long as the mount lives or the work takes; its content says who
+//! holds it. The kernel frees it with the process, so a crash leaves no lock, and stale content means nothing.
+
+use std::fs::{File, TryLockError};
+use std::io::{self, Seek, Write};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::SpaceError;
+use crate::sys::{self, process::Process};
+
+/// How long a lock may be held by nobody who is known: its holder is about to sign, or somebody only asks who holds it.
+const GRACE: Duration = Duration::from_millis(200);
+
+/// The lock of a live space, held until it is dropped. It survives fork: the child holds it too.
+#[derive(Debug)]
+pub struct Live {
+    file: File,
+    path: PathBuf,
+}
+
+impl Live {
+    /// Takes the lock at `path`, or says who holds it.
+    pub(super) fn take(path: &Path, root: &Path) -> Result<Live, SpaceError> {
+        let started = Instant::now();
+        loop {
+            if let Some(file) = attempt(path).map_err(SpaceError::io("Locking", path))? {
+                let mut live = Live { file, path: path.to_owned() };
+                live.sign()?;
+                return Ok(live);
+            }
+            let holder = signature(path);
+            if holder.is_some_and(|process| process.is_alive()) || started.elapsed() > GRACE {
+                return Err(SpaceError::Live { root: root.to_owned(), holder });
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Writes who holds it: to be called again by a child that took the lock over by fork.
+    pub fn sign(&mut self) -> Result<(), SpaceError> {
+        let text = serde_json::to_string(&Process::current()).unwrap_or_default();
+        let write = |file: &mut File| -> io::Result<()> {
+            file.set_len(0)?;
+            file.rewind()?;
+            file.write_all(text.as_bytes())
+        };
+        write(&mut self.file).map_err(SpaceError::io("Signing", &self.path))
+    }
+}
+
+/// Locks the file at `path`, unless somebody else has, or has just removed it.
+fn attempt(path: &Path) -> io::Result<Option<File>> {
+    let file = sys::lock::open(path, 0o600)?;
+    match file.try_lock() {
+        Ok(()) => Ok(sys::lock::is_still_at(&file, path)?.then_some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+/// Who holds the lock at `path`, if anybody does.
+pub(super) fn held_by(path: &Path) -> Option<Option<Process>> {
+    match File::open(path).ok()?.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => Some(signature(path)),
+        Ok(()) | Err(TryLockError::Error(_)) => None,
+    }
+}
+
+/// Who signed last.
+fn signature(path: &Path) -> Option<Process> {
+    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+}

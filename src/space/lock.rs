@@ -1,0 +1,123 @@
+//! RCC's locks: flock on `<base>/<label>.lck` and `<holotree>/global.lck`.
+//!
+//! Order: `global.lck` before a space's lock, as in RCC. Neither is held while programs run in a space; what tells that a
+//! space is in use by us is [`super::live`].
+
+use std::fs::{File, TryLockError};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use super::SpaceError;
+use super::holder::{Holders, Marker, holders};
+use crate::sys;
+
+/// A wait as short as this is not worth a word.
+const TOLD_AFTER: Duration = Duration::from_secs(1);
+/// How often a lock is tried again: short beside what RCC does under it.
+const RETRY_EVERY: Duration = Duration::from_millis(20);
+
+/// How long to wait for a lock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wait {
+    /// Until it is free, as RCC does.
+    Forever,
+    /// At most so long.
+    For(Duration),
+    /// Not at all.
+    Not,
+}
+
+/// A wait for a lock that has become long enough to tell about.
+#[derive(Debug)]
+pub struct Waiting<'a> {
+    /// The lock file.
+    pub path: &'a Path,
+    /// Who seems to hold it.
+    pub holders: Holders,
+}
+
+impl std::fmt::Display for Waiting<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Waiting for {}, held by {}", self.path.display(), self.holders)
+    }
+}
+
+/// What one lock is, and who asks for it.
+#[derive(Debug, Clone)]
+pub(super) struct Wanted {
+    /// The lock file.
+    pub path: PathBuf,
+    /// Shared holotrees have lock files for everybody.
+    pub shared: bool,
+    /// Where the markers are.
+    pub pids_dir: PathBuf,
+    /// RCC's `--controller`.
+    pub controller: String,
+    /// RCC's `--space`.
+    pub space: String,
+}
+
+/// A lock held; dropping it frees it.
+#[derive(Debug)]
+pub struct Lock {
+    // In the order of dropping: the marker goes while the lock is still held.
+    _marker: Option<Marker>,
+    _file: File,
+}
+
+impl Wanted {
+    /// Takes the lock. `on_wait` is told once, if it takes more than a moment.
+    pub(super) fn take(&self, wait: Wait, on_wait: &dyn Fn(&Waiting<'_>)) -> Result<Lock, SpaceError> {
+        let started = Instant::now();
+        let mut told = false;
+        loop {
+            if let Some(file) = self.attempt().map_err(|source| self.failed(source))? {
+                let marker = Marker::put(&self.pids_dir, &self.controller, &self.space, self.file_name());
+                return Ok(Lock { _marker: marker, _file: file });
+            }
+            if is_over(wait, started) {
+                return Err(SpaceError::Locked { path: self.path.clone(), holders: self.holders() });
+            }
+            if !told && started.elapsed() >= TOLD_AFTER {
+                told = true;
+                on_wait(&Waiting { path: &self.path, holders: self.holders() });
+            }
+            std::thread::sleep(RETRY_EVERY);
+        }
+    }
+
+    fn attempt(&self) -> io::Result<Option<File>> {
+        let file = sys::lock::open(&self.path, 0o666)?;
+        if self.shared
+            && let Err(error) = sys::lock::share(&file)
+        {
+            log::debug!("{} stays for its owner alone: {error}", self.path.display());
+        }
+        match file.try_lock() {
+            Ok(()) => Ok(sys::lock::is_still_at(&file, &self.path)?.then_some(file)),
+            Err(TryLockError::WouldBlock) => Ok(None),
+            Err(TryLockError::Error(error)) => Err(error),
+        }
+    }
+
+    fn holders(&self) -> Holders {
+        holders(&self.pids_dir, self.file_name())
+    }
+
+    fn file_name(&self) -> &str {
+        self.path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
+    }
+
+    fn failed(&self, source: io::Error) -> SpaceError {
+        SpaceError::io("Locking", &self.path)(source)
+    }
+}
+
+fn is_over(wait: Wait, started: Instant) -> bool {
+    match wait {
+        Wait::Forever => false,
+        Wait::For(bound) => started.elapsed() >= bound,
+        Wait::Not => true,
+    }
+}

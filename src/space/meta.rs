@@ -1,0 +1,129 @@
+//! What RCC wants to find: `.meta` and `.meta.info`, `.use`, `used/…`, a touched catalog, a line in the journal.
+//!
+//! `.meta` is written last, beside and renamed (RCC writes it in place): a reader never sees half of it, and a restore that
+//! broke off leaves the old one, whose digests then disagree with what is there. The marks of use only inform: where RCC's
+//! directories cannot be written, they are left out, and that is logged.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::Path;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use super::{Space, SpaceError};
+use crate::catalog::{Catalog, CatalogId};
+use crate::home::controller_identity;
+use crate::sys;
+
+/// What the space's `.meta` says: what the last complete restore put there.
+pub struct OldMeta {
+    /// The catalog, with the space's own identity and path.
+    pub catalog: Catalog,
+    /// The SHA-256 of the `.meta` file.
+    pub id: CatalogId,
+}
+
+/// One line of RCC's journal.
+#[derive(serde::Serialize)]
+struct Event {
+    when: u64,
+    controller: String,
+    event: &'static str,
+    detail: String,
+    comment: String,
+}
+
+impl Space {
+    /// Reads `.meta`. None, or one that cannot be read, is no `.meta`: as for RCC, nothing is known about the files then.
+    pub fn old_meta(&self) -> Option<OldMeta> {
+        let path = self.sibling(".meta");
+        if !path.is_file() {
+            return None;
+        }
+        match Catalog::read(&path) {
+            Ok((catalog, id)) => Some(OldMeta { catalog, id }),
+            Err(error) => {
+                log::warn!("{} is not used: {error}", path.display());
+                None
+            }
+        }
+    }
+
+    /// Writes `.meta` and `.meta.info`: `catalog` is in the space from now on.
+    pub fn write_meta(&self, catalog: &Catalog) -> Result<(), SpaceError> {
+        let meta = catalog.with_header(|header| {
+            header.identity = self.label.to_string();
+            header.path = self.root.to_string_lossy().into_owned();
+            header.controller = controller_identity(&self.controller);
+            header.space = self.name.clone();
+        });
+        let path = self.sibling(".meta");
+        publish(&path, |file| meta.write_to(file)).map_err(SpaceError::io("Writing", &path))?;
+        let info = self.sibling(".meta.info");
+        publish(&info, |file| file.write_all(&meta.info_json())).map_err(SpaceError::io("Writing", &info))
+    }
+
+    /// The state of the `.meta` file: another one means that RCC restored here since.
+    pub fn meta_state(&self) -> Option<String> {
+        sys::dir::file_state(&self.sibling(".meta")).ok().map(|state| state.text)
+    }
+
+    /// Writes RCC's journal line about a use of this space.
+    pub fn journal_use(&self, catalog_path: &Path, blueprint: &str) {
+        let event = Event {
+            when: SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs(),
+            controller: controller_identity(&self.controller),
+            event: "space-used",
+            detail: self.sibling(".meta").to_string_lossy().into_owned(),
+            comment: format!("normal holotree with blueprint {blueprint} from {}", catalog_path.display()),
+        };
+        let line = serde_json::to_string(&event).unwrap_or_default();
+        let journal = self.home.journal();
+        tolerate(&journal, append(&journal, format!("{line}\n").as_bytes(), 0o640));
+    }
+
+    /// Leaves the marks of one use of this space and of `catalog_path` in it.
+    pub fn mark_used(&self, catalog_path: &Path, blueprint: &str) {
+        tolerate(catalog_path, sys::shared::touch(catalog_path));
+        let used = self.home.used_dir().join(format!("{blueprint}.{}", self.home.user_identity()));
+        tolerate(&used, append(&used, b"", 0o644).and_then(|()| sys::shared::touch(&used)));
+        let uses = self.sibling(".use");
+        tolerate(&uses, append(&uses, b".", 0o644));
+    }
+}
+
+/// Marks are for RCC's lists alone: a hololib on a read-only volume is enough for us.
+fn tolerate(path: &Path, outcome: io::Result<()>) {
+    if let Err(error) = outcome {
+        log::debug!("No mark of use at {}: {error}", path.display());
+    }
+}
+
+/// Appends, makes the directory (as RCC does for its own), and syncs, as RCC does.
+fn append(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let mut file = match sys::shared::open_append(path, mode) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            sys::shared::ensure_dir(path.parent().unwrap_or(Path::new("/")), false)?;
+            sys::shared::open_append(path, mode)?
+        }
+        file => file?,
+    };
+    file.write_all(bytes)?;
+    file.sync_data()
+}
+
+/// Writes a file beside `path` and renames it there. The name beside is none that RCC takes for a `.meta`.
+fn publish(path: &Path, write: impl FnOnce(&mut io::BufWriter<&File>) -> io::Result<()>) -> io::Result<()> {
+    let mut beside = path.as_os_str().to_owned();
+    beside.push(".holofs-tmp");
+    match fs::remove_file(&beside) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let file = sys::shared::create_new(Path::new(&beside), 0o666)?;
+    let mut buffered = io::BufWriter::new(&file);
+    write(&mut buffered)?;
+    buffered.flush()?;
+    drop(buffered);
+    file.sync_data()?;
+    fs::rename(&beside, path)
+}

@@ -1,0 +1,88 @@
+//! Directories and files that RCC also uses: made with the modes RCC gives them.
+
+use std::fs::{self, DirBuilder, File, FileTimes, OpenOptions};
+use std::io;
+use std::path::Path;
+use std::time::SystemTime;
+
+/// Makes `path` and its parents: 0750 less the umask, or for everybody (0777) in a shared holotree.
+pub fn ensure_dir(path: &Path, shared: bool) -> io::Result<()> {
+    if path.is_dir() {
+        return Ok(());
+    }
+    let mut builder = DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o750);
+    builder.recursive(true).create(path)?;
+    if shared { open_for_all(path) } else { Ok(()) }
+}
+
+#[cfg(unix)]
+fn open_for_all(path: &Path) -> io::Result<()> {
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o777))
+}
+
+#[cfg(not(unix))]
+fn open_for_all(_path: &Path) -> io::Result<()> {
+    Ok(())
+}
+
+/// Opens a file to append to it; a new one gets `mode` less the umask.
+pub fn open_append(path: &Path, mode: u32) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true);
+    with_mode(&mut options, mode).open(path)
+}
+
+/// Makes a file that is not there yet, with `mode` less the umask.
+pub fn create_new(path: &Path, mode: u32) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true);
+    with_mode(&mut options, mode).open(path)
+}
+
+#[cfg(unix)]
+fn with_mode(options: &mut OpenOptions, mode: u32) -> &mut OpenOptions {
+    use std::os::unix::fs::OpenOptionsExt;
+    options.mode(mode).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
+}
+
+#[cfg(not(unix))]
+fn with_mode(options: &mut OpenOptions, _mode: u32) -> &mut OpenOptions {
+    options
+}
+
+/// Sets both times of an existing file to now.
+pub fn touch(path: &Path) -> io::Result<()> {
+    let now = SystemTime::now();
+    File::open(path)?.set_times(FileTimes::new().set_accessed(now).set_modified(now))
+}
+
+/// True if something is mounted exactly at `path`; a path that is not there is none.
+#[cfg(target_os = "linux")]
+pub fn is_mount_point(path: &Path) -> io::Result<bool> {
+    use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
+    match statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::TYPE) {
+        Ok(found) => Ok(found.stx_attributes.contains(StatxAttributes::MOUNT_ROOT)),
+        Err(rustix::io::Errno::NOENT) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// True if something is mounted exactly at `path`: it is of another device than its directory.
+#[cfg(all(unix, not(target_os = "linux")))]
+pub fn is_mount_point(path: &Path) -> io::Result<bool> {
+    use std::os::unix::fs::MetadataExt;
+    let found = match path.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(false),
+        found => found?,
+    };
+    let above = path.parent().unwrap_or(path).metadata()?;
+    Ok(found.is_dir() && found.dev() != above.dev())
+}
+
+/// Nothing of ours is ever mounted here.
+#[cfg(not(unix))]
+pub fn is_mount_point(_path: &Path) -> io::Result<bool> {
+    Ok(false)
+}
