@@ -3,9 +3,19 @@
 //! Every child wraps one facility in types that cannot be misused: descriptors are owned, paths below a root are opened
 //! by descriptor and relative name without following links. Nothing here knows catalogs, blobs or spaces.
 
+pub mod beneath;
+pub mod clone;
+pub mod daemon;
 pub mod dir;
+pub mod disk;
+pub mod errno;
+pub mod fusermount;
 pub mod host;
 pub mod lock;
 pub mod map;
+pub mod memfd;
+pub mod mount;
 pub mod process;
 pub mod shared;
+pub mod signals;
+pub mod this_process;

@@ -1,5 +1,7 @@
 //! The needle search against RCC's own results on the golden tree.
 
+#![allow(clippy::unwrap_used)] // a test may panic, its helpers too
+
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::Read;

@@ -14,7 +14,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use crate::sys::mount::{self, MountId};
-use crate::sys::process;
+use crate::sys::daemon;
 use crate::sys::signals::{self, Signal};
 
 use super::mount::{MountArgs, MountReport};
@@ -49,15 +49,15 @@ pub fn launch(args: &MountArgs) -> anyhow::Result<Result<MountReport, ExitCode>>
 
 /// Becomes independent of who started us: no inherited descriptor, a session of our own.
 pub fn enter() -> anyhow::Result<()> {
-    process::close_inherited().context("Cannot close inherited descriptors")?;
-    process::new_session().context("Cannot start a session")
+    daemon::close_inherited().context("Cannot close inherited descriptors")?;
+    daemon::new_session().context("Cannot start a session")
 }
 
 /// The report is out: stdio goes to the log, and no directory is kept busy.
 pub fn leave_terminal(log: &Path) -> anyhow::Result<()> {
     let file = OpenOptions::new().create(true).append(true).mode(0o600).open(log);
     let file = file.with_context(|| format!("Cannot open the log {}", log.display()))?;
-    process::redirect_stdio(&file).context("Cannot redirect stdio")?;
+    daemon::redirect_stdio(&file).context("Cannot redirect stdio")?;
     std::env::set_current_dir("/").context("Cannot change to /")
 }
 

@@ -215,7 +215,7 @@ fn spawn_filler(mounted: &Mounted, stop: &Arc<AtomicBool>) -> anyhow::Result<std
     let (relocated, index) = (Arc::clone(&mounted.relocated), Arc::clone(&mounted.index));
     let stop = Arc::clone(stop);
     let work = move || {
-        crate::sys::process::lower_priority();
+        crate::sys::daemon::lower_priority();
         relocated.fill(&index, &stop);
     };
     std::thread::Builder::new().name("relocate".into()).spawn(work).context("Cannot start a thread")
@@ -223,7 +223,7 @@ fn spawn_filler(mounted: &Mounted, stop: &Arc<AtomicBool>) -> anyhow::Result<std
 
 /// Owned by who mounts, directories as RCC makes them.
 fn view() -> View {
-    let owner = crate::sys::process::owner();
+    let owner = crate::sys::daemon::owner();
     View { uid: owner.uid, gid: owner.gid, dir_mode: 0o750 & !owner.umask }
 }
 

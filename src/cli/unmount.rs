@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::space::Space;
 use crate::sys::mount::{self, MountId};
-use crate::sys::{fusermount, process};
+use crate::sys::{daemon, fusermount};
 
 use super::SpaceArgs;
 use super::context::Context;
@@ -94,7 +94,7 @@ pub fn detach_own(root: &Path, id: MountId) -> anyhow::Result<bool> {
 }
 
 fn busy(root: &Path) -> Busy {
-    let users: Vec<String> = process::users_of(root).into_iter().map(|user| user.to_string()).collect();
+    let users: Vec<String> = daemon::users_of(root).into_iter().map(|user| user.to_string()).collect();
     let who = if users.is_empty() { "a process of another user".to_owned() } else { users.join(", ") };
     Busy(format!("{} is in use by {who}; end it, or use --lazy", root.display()))
 }
