@@ -25,10 +25,16 @@
 //! | L5 | [`fuse`] |
 //! | L6 | [`cli`] |
 
+pub mod catalog;
+pub mod cli;
 pub mod digest;
+pub mod fuse;
 pub mod home;
 pub mod name;
 pub mod observe;
 pub mod relocate;
 pub mod space;
+pub mod store;
 pub mod sys;
+pub mod tree;
+pub mod vfs;

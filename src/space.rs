@@ -12,6 +12,7 @@
 //! then ours.
 
 mod holder;
+pub mod relocated;
 mod live;
 mod lock;
 mod meta;

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::home::{Environment, Home};
 use crate::observe::{Observer, Tally};
-use crate::space::{Space, Wait, Waiting};
+use crate::space::{MountState, Space, Wait, Waiting};
 use crate::store::{Library, Limits, Store};
 use crate::tree::{Index, Made};
 
@@ -69,6 +69,19 @@ impl Context {
     /// The space of `args` for a catalog whose base is `base`.
     pub fn space(&self, base: &std::path::Path, args: &SpaceArgs) -> Space {
         Space::new(&self.home, base, &args.controller, &args.space)
+    }
+
+    /// The space of that name that is mounted (or whose mount died), whatever base its catalog has.
+    pub fn mounted_space(&self, args: &SpaceArgs) -> anyhow::Result<Option<Space>> {
+        let label = self.home.label(&args.controller, &args.space);
+        let Ok(dirs) = std::fs::read_dir(self.home.spaces_dir()) else { return Ok(None) };
+        let names = dirs.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+        for name in names.filter(|name| name.starts_with(label.as_str())) {
+            let Some(state) = MountState::read_from(&self.home.spaces_dir().join(name))? else { continue };
+            let Some(base) = state.mountpoint.parent() else { continue };
+            return Ok(Some(self.space(base, args)));
+        }
+        Ok(None)
     }
 
     /// The store of this home.

@@ -1,6 +1,6 @@
 //! `holofs mount`: the foreground part that starts a daemon and tells what it says, and the daemon itself.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,10 +9,11 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
+use crate::catalog::Catalog;
 use crate::fuse::Session;
 use crate::observe::{Observer, Tally};
 use crate::space::relocated::Relocated;
-use crate::space::{Live, MountState, Space};
+use crate::space::{Live, MountState, RestoredState, Space};
 use crate::store::BlobSource;
 use crate::sys::mount::{self, MountId, Mountpoint};
 use crate::sys::process::Process;
@@ -97,6 +98,8 @@ struct Mounted {
     index: Arc<Index>,
     relocated: Arc<Relocated>,
     report: MountReport,
+    /// The directory under the mount is empty.
+    blank: bool,
     id: MountId,
     _live: Live,
 }
@@ -115,7 +118,7 @@ fn serve(context: &Context, args: &MountArgs) -> anyhow::Result<()> {
         daemon::leave_terminal(&mounted.space.state_dir.join("log"))?;
     }
     log::info!("Mounted {} on {}", mounted.report.blueprint, mounted.report.path.display());
-    let filler = spawn_filler(&mounted, &stop)?;
+    let filler = spawn_background(&mounted, &stop)?;
     let served = server.join().map_err(|_| anyhow::anyhow!("The server thread panicked"))?;
     stop.store(true, Ordering::Relaxed);
     if filler.join().is_err() {
@@ -140,6 +143,7 @@ fn establish(context: &Context, args: &MountArgs, tally: &Arc<Tally>) -> anyhow:
     let relocated =
         Arc::new(Relocated::new(&space.state_dir, &index, label, Arc::clone(&source), Arc::clone(&observer)));
     let vfs = Vfs::read_only(Arc::clone(&index), source, Arc::clone(&relocated), view());
+    let blank = std::fs::read_dir(&space.root).map_or(true, |mut entries| entries.next().is_none());
     let (session, id, rung, reason) = attach(&space, args, Arc::new(vfs))?;
     let mode = if args.read_only { "read-only" } else { "read-write" }.to_owned();
     let report = MountReport {
@@ -164,12 +168,12 @@ fn establish(context: &Context, args: &MountArgs, tally: &Arc<Tally>) -> anyhow:
         reason,
     })?;
     drop(lock);
-    Ok((Mounted { space, index, relocated, report, id, _live: live }, session))
+    Ok((Mounted { space, index, relocated, report, blank, id, _live: live }, session))
 }
 
 /// Mounts at the space, by the highest rung of the ladder that holds.
 fn attach(space: &Space, args: &MountArgs, vfs: Arc<Vfs>) -> anyhow::Result<(Session, MountId, String, String)> {
-    crate::sys::dir::ensure_rcc(&space.root, false)
+    crate::sys::shared::ensure_dir(&space.root, false)
         .with_context(|| format!("Cannot make the mountpoint {}", space.root.display()))?;
     let point = Mountpoint::open(&space.root)
         .with_context(|| format!("Cannot open the mountpoint {}", space.root.display()))?;
@@ -210,15 +214,36 @@ fn clear_dead_mount(space: &Space) -> anyhow::Result<()> {
     Ok(space.refuse_mounted()?)
 }
 
-/// Patches relocated files behind the mount, at low priority.
-fn spawn_filler(mounted: &Mounted, stop: &Arc<AtomicBool>) -> anyhow::Result<std::thread::JoinHandle<()>> {
+/// What can wait until the mount answers: the marks of use that RCC wants to find, then the relocated files. At low priority.
+fn spawn_background(mounted: &Mounted, stop: &Arc<AtomicBool>) -> anyhow::Result<std::thread::JoinHandle<()>> {
     let (relocated, index) = (Arc::clone(&mounted.relocated), Arc::clone(&mounted.index));
+    let (space, catalog, blank) = (mounted.space.clone(), mounted.report.catalog.clone(), mounted.blank);
     let stop = Arc::clone(stop);
     let work = move || {
         crate::sys::daemon::lower_priority();
+        leave_marks(&space, &catalog, &index, blank);
         relocated.fill(&index, &stop);
     };
-    std::thread::Builder::new().name("relocate".into()).spawn(work).context("Cannot start a thread")
+    std::thread::Builder::new().name("background".into()).spawn(work).context("Cannot start a thread")
+}
+
+/// Tells RCC what is in the space. `.meta` describes what stands in the directory when nothing is mounted: it is written only
+/// if that is nothing, since RCC takes files for clean by what `.meta` says of them.
+fn leave_marks(space: &Space, catalog_path: &Path, index: &Index, blank: bool) {
+    let current = RestoredState { catalog: index.id().to_string(), meta: space.meta_state().unwrap_or_default() };
+    let known = space.restored_state().ok().flatten().is_some_and(|state| state == current);
+    if blank && !known {
+        let written = Catalog::read(catalog_path).map_err(anyhow::Error::from).and_then(|(catalog, id)| {
+            space.write_meta(&catalog)?;
+            let meta = space.meta_state().unwrap_or_default();
+            Ok(space.set_restored_state(&RestoredState { catalog: id.to_string(), meta })?)
+        });
+        if let Err(error) = written {
+            log::warn!("RCC will not list {}: {error:#}", space.root.display());
+        }
+    }
+    space.journal_use(catalog_path, index.blueprint());
+    space.mark_used(catalog_path, index.blueprint());
 }
 
 /// Owned by who mounts, directories as RCC makes them.

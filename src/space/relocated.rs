@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use crate::observe::{Counter, Observer};
 use crate::relocate::{LABEL_LEN, RelocateError, Relocation};
 use crate::store::{BlobSource, RawFile, StoreError, Wanted};
+use crate::sys::clone::Tier;
 use crate::sys::dir;
 use crate::tree::{Index, Ino, Rewrites};
 
@@ -166,7 +167,11 @@ impl Relocated {
         let write = rewrite.iter().try_for_each(|at| temporary.as_file().write_all_at(&self.label, at));
         write.and_then(|()| dir::seal(temporary.as_file())).map_err(Unpatched::Disk)?;
         temporary.persist(self.path(ino)).map_err(|error| Unpatched::Disk(error.error))?;
-        self.observer.count(if tier.is_reflink() { Counter::Reflinked } else { Counter::Copied }, 1);
+        let counter = match tier {
+            Tier::Reflinked => Counter::Reflinked,
+            Tier::Copied => Counter::Copied,
+        };
+        self.observer.count(counter, 1);
         self.observer.count(Counter::Relocated, 1);
         self.set_state(ino, PATCHED);
         Ok(())

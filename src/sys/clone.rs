@@ -15,6 +15,59 @@ pub fn reflink(from: &File, to: &File) -> io::Result<()> {
     reflink_copy::reflink_file(from, to)
 }
 
+/// How a file got the content of another one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tier {
+    /// They share blocks.
+    Reflinked,
+    /// The bytes were copied.
+    Copied,
+}
+
+/// Fills the empty file `to` with the content of `from`: shared if the file system can, else copied by the kernel.
+pub fn clone_or_copy(from: &File, to: &File) -> io::Result<Tier> {
+    if reflink(from, to).is_ok() {
+        return Ok(Tier::Reflinked);
+    }
+    copy(from, to)?;
+    Ok(Tier::Copied)
+}
+
+/// Copies all of `from` to the start of `to`, without touching the position of either: `from` may be shared.
+#[cfg(target_os = "linux")]
+fn copy(from: &File, to: &File) -> io::Result<()> {
+    let (mut read_at, mut write_at) = (0, 0);
+    loop {
+        let chunk = 1 << 30;
+        match rustix::fs::copy_file_range(from, Some(&mut read_at), to, Some(&mut write_at), chunk) {
+            Ok(0) => return Ok(()),
+            Ok(_) => {}
+            // Other file systems, or a kernel that cannot: by hand, from where it stopped.
+            Err(_) => return copy_by_hand(from, to, read_at),
+        }
+    }
+}
+
+/// Copies all of `from` to the start of `to`, without touching the position of either: `from` may be shared.
+#[cfg(all(unix, not(target_os = "linux")))]
+fn copy(from: &File, to: &File) -> io::Result<()> {
+    copy_by_hand(from, to, 0)
+}
+
+#[cfg(unix)]
+fn copy_by_hand(from: &File, to: &File, mut at: u64) -> io::Result<()> {
+    use std::os::unix::fs::FileExt;
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        let count = from.read_at(&mut buffer, at)?;
+        if count == 0 {
+            return Ok(());
+        }
+        to.write_all_at(&buffer[..count], at)?;
+        at += count as u64;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -3,7 +3,9 @@
 use std::io;
 
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
-use signal_hook::iterator::Signals;
+use rustix::process::Pid;
+use signal_hook::iterator::exfiltrator::WithOrigin;
+use signal_hook::iterator::{Signals, SignalsInfo};
 
 /// What a signal asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +22,24 @@ pub fn handle(mut handler: impl FnMut(Signal) + Send + 'static) -> io::Result<()
     let serve = move || {
         for signal in signals.forever() {
             handler(if signal == SIGHUP { Signal::Hangup } else { Signal::Terminate });
+        }
+    };
+    std::thread::Builder::new().name("signals".into()).spawn(serve).map(drop)
+}
+
+/// From now on SIGTERM, SIGHUP and SIGINT do not end this process. Those that another process sent go on to the process
+/// `pid`; those of a terminal reach it anyway, since it is in our group.
+pub fn pass_on(pid: u32) -> io::Result<()> {
+    let mut signals = SignalsInfo::<WithOrigin>::new([SIGHUP, SIGINT, SIGTERM])?;
+    let target = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let serve = move || {
+        for origin in signals.forever() {
+            let signal = rustix::process::Signal::from_named_raw(origin.signal);
+            if let (Some(_), Some(target), Some(signal)) = (origin.process, target, signal)
+                && let Err(error) = rustix::process::kill_process(target, signal)
+            {
+                log::debug!("Cannot pass signal {} on to {pid}: {error}", origin.signal);
+            }
         }
     };
     std::thread::Builder::new().name("signals".into()).spawn(serve).map(drop)

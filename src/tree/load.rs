@@ -96,7 +96,7 @@ impl Index {
         {
             return Ok((index, Made::Opened));
         }
-        let (stored, id) = Catalog::read_stored(catalog_path)?;
+        let id = Catalog::identify(catalog_path)?;
         let path = index_path(index_dir, &id);
         let reason = match Index::open(&path, &id) {
             Ok(index) => {
@@ -106,8 +106,9 @@ impl Index {
             Err(IndexError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
             Err(error) => Some(error.to_string()),
         };
-        let catalog = Catalog::parse_at(catalog_path, &stored)?;
-        drop(stored);
+        // Read again and named by what was read: RCC may have rewritten it in between.
+        let (catalog, id) = Catalog::read(catalog_path)?;
+        let path = index_path(index_dir, &id);
         let too_large = |source| IndexError::TooLarge { path: catalog_path.to_owned(), source };
         let bytes = Index::build(&catalog, &id).map_err(too_large)?;
         drop(catalog);
