@@ -25,6 +25,7 @@
 //! | L5 | [`fuse`] |
 //! | L6 | [`cli`] |
 
+pub mod catalog;
 pub mod digest;
 pub mod home;
 pub mod name;
