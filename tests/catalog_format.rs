@@ -1,6 +1,8 @@
 //! The law of `catalog`: what RCC wrote is read exactly and written back byte for byte, and what nobody should have
 //! written is refused with the entry named, however deep, long, truncated or twisted it is.
 
+#![allow(clippy::unwrap_used, clippy::expect_used)] // a test may panic, its helpers too
+
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
