@@ -17,7 +17,6 @@ mod xattr;
 use std::sync::Arc;
 
 use crate::space::relocated::Relocated;
-use crate::store::BlobSource;
 use crate::tree::{Index, Ino, Node};
 
 pub use attr::{Attr, Kind, MOTHER_TIME, Time};
@@ -41,7 +40,6 @@ pub struct View {
 /// One space, as a file system.
 pub struct Vfs {
     index: Arc<Index>,
-    source: Arc<dyn BlobSource>,
     relocated: Arc<Relocated>,
     view: View,
     lookups: Lookups,
@@ -51,12 +49,11 @@ impl Vfs {
     /// A read-only space.
     pub fn read_only(
         index: Arc<Index>,
-        source: Arc<dyn BlobSource>,
         relocated: Arc<Relocated>,
         view: View,
     ) -> Vfs {
         let lookups = Lookups::new(index.len());
-        Vfs { index, source, relocated, view, lookups }
+        Vfs { index, relocated, view, lookups }
     }
 
     /// The compiled catalog.

@@ -77,7 +77,7 @@ impl Context {
         let Ok(dirs) = std::fs::read_dir(self.home.spaces_dir()) else { return Ok(None) };
         let names = dirs.flatten().filter_map(|entry| entry.file_name().into_string().ok());
         for name in names.filter(|name| name.starts_with(label.as_str())) {
-            let Some(state) = MountState::read_from(&self.home.spaces_dir().join(name))? else { continue };
+            let Some(state) = MountState::read_in(&self.home.spaces_dir().join(name))? else { continue };
             let Some(base) = state.mountpoint.parent() else { continue };
             return Ok(Some(self.space(base, args)));
         }
@@ -87,7 +87,7 @@ impl Context {
     /// The store of this home.
     pub fn store(&self, observer: Arc<dyn Observer>) -> anyhow::Result<Arc<Store>> {
         let library = Library::open(&self.home.library())?;
-        Ok(Arc::new(Store::open(library, &self.home.raw_dir(), Limits::default(), observer)?))
+        Ok(Arc::new(Store::open(library, &self.home.raw_dir(), Limits::default(), observer)))
     }
 
     /// A tally that also is the observer of everything below.

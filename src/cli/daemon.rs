@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::sys::mount::{self, MountId};
+use crate::sys::mount::MountId;
 use crate::sys::daemon;
 use crate::sys::signals::{self, Signal};
 

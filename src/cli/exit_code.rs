@@ -84,8 +84,8 @@ fn class(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
 /// A catalog that cannot be read at all is a failure of the system, not a bad catalog.
 fn catalog_class(error: &CatalogError) -> u8 {
     match error {
-        CatalogError::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => NOT_FOUND,
-        CatalogError::Read { .. } => FAILED,
+        CatalogError::Unreadable { source, .. } if source.kind() == std::io::ErrorKind::NotFound => NOT_FOUND,
+        CatalogError::Unreadable { .. } => FAILED,
         _ => BAD_CATALOG,
     }
 }

@@ -141,8 +141,8 @@ fn establish(context: &Context, args: &MountArgs, tally: &Arc<Tally>) -> anyhow:
     let source: Arc<dyn BlobSource> = context.store(Arc::clone(&observer))?;
     let label = space.label.as_bytes();
     let relocated =
-        Arc::new(Relocated::new(&space.state_dir, &index, label, Arc::clone(&source), Arc::clone(&observer)));
-    let vfs = Vfs::read_only(Arc::clone(&index), source, Arc::clone(&relocated), view());
+        Arc::new(Relocated::new(&space.state_dir, &index, label, source, Arc::clone(&observer)));
+    let vfs = Vfs::read_only(Arc::clone(&index), Arc::clone(&relocated), view());
     let blank = std::fs::read_dir(&space.root).map_or(true, |mut entries| entries.next().is_none());
     let (session, id, rung, reason) = attach(&space, args, Arc::new(vfs))?;
     let mode = if args.read_only { "read-only" } else { "read-write" }.to_owned();

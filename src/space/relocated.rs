@@ -89,7 +89,7 @@ impl Relocated {
         }
     }
 
-    /// Fills `out`, which must lie within the file, from `offset` of the relocated file `ino`.
+    /// Fills `out`, which must lie within the file, from `offset` of the catalog file `ino`, relocated or not.
     pub fn read(
         &self,
         ino: Ino,
@@ -99,11 +99,14 @@ impl Relocated {
         out: &mut [u8],
     ) -> Result<(), ContentError> {
         let failed = |source| ContentError::Read { digest: wanted.digest, source };
+        if rewrite.is_empty() {
+            return self.source.open(wanted)?.as_file().read_exact_at(out, offset).map_err(failed);
+        }
         if let Some(file) = self.patched(ino, wanted) {
             return file.read_exact_at(out, offset).map_err(failed);
         }
         let raw = self.checked(ino, wanted, rewrite)?;
-        raw.read_exact_at(out, offset).map_err(failed)?;
+        raw.as_file().read_exact_at(out, offset).map_err(failed)?;
         let end = offset.saturating_add(out.len() as u64);
         let first = offset.saturating_sub(LABEL_LEN as u64 - 1);
         self.relocation().patch(out, offset, rewrite.in_range(first..end));

@@ -42,13 +42,20 @@ pub struct RestoredState {
     pub meta: String,
 }
 
+impl MountState {
+    /// The live or dead mount that the state directory of some space tells of.
+    pub fn read_in(state_dir: &Path) -> Result<Option<MountState>, SpaceError> {
+        read(&state_dir.join(MOUNT))
+    }
+}
+
 const MOUNT: &str = "mount.json";
 const RESTORED: &str = "restored.json";
 
 impl Space {
     /// What the last mount wrote; it may be dead by now: ask [`Process::is_alive`] or [`Space::live_holder`].
     pub fn mount_state(&self) -> Result<Option<MountState>, SpaceError> {
-        read(&self.state_dir.join(MOUNT))
+        MountState::read_in(&self.state_dir)
     }
 
     /// Tells about the mount that begins.

@@ -9,6 +9,8 @@ pub struct Errno(pub i32);
 impl Errno {
     /// EACCES.
     pub const ACCES: Errno = Errno(libc::EACCES);
+    /// EBUSY.
+    pub const BUSY: Errno = Errno(libc::EBUSY);
     /// EEXIST.
     pub const EXIST: Errno = Errno(libc::EEXIST);
     /// EFBIG.

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use crate::store::StoreError;
+use crate::space::relocated::ContentError;
 use crate::sys::errno::Errno;
 use crate::tree::Ino;
 
@@ -42,7 +42,7 @@ pub enum VfsError {
         /// The file, below the space.
         path: String,
         /// What the store said.
-        source: StoreError,
+        source: ContentError,
     },
     /// The system failed while doing something.
     #[error("Cannot {doing} for inode {ino}: {source}")]

@@ -1,6 +1,7 @@
 //! Content: bytes of files, texts of links, and what the disk below has left.
 
-use crate::store::{StoreError, Wanted};
+use crate::space::relocated::ContentError;
+use crate::store::Wanted;
 use crate::tree::{FileNode, Ino, NodeKind};
 
 use super::{Vfs, VfsError};
@@ -37,12 +38,7 @@ impl Vfs {
         if out.is_empty() {
             return Ok(0);
         }
-        let wanted = wanted(&file, node.mode);
-        let content = if file.rewrite.is_empty() {
-            self.source.open(&wanted).and_then(|raw| raw.read_exact_at(out, offset))
-        } else {
-            self.relocated.read(ino, &wanted, file.rewrite, offset, out)
-        };
+        let content = self.relocated.read(ino, &wanted(&file, node.mode), file.rewrite, offset, out);
         content.map_err(|source| self.content_error(ino, source))?;
         Ok(want)
     }
@@ -69,7 +65,7 @@ impl Vfs {
         })
     }
 
-    fn content_error(&self, ino: Ino, source: StoreError) -> VfsError {
+    fn content_error(&self, ino: Ino, source: ContentError) -> VfsError {
         let path = self.index.path_of(ino).map_or_else(|| format!("inode {ino}"), |path| path.to_string());
         VfsError::Content { path, source }
     }

@@ -1,0 +1,227 @@
+//! The rules every catalog obeys, whether it was parsed or made by the recorder.
+//!
+//! Names and digests are checked by their types; what is left needs the whole tree. Each directory and each file is
+//! looked at once, in the order of the arena, and the first breach is reported with the path of its entry.
+
+use std::path::{Component, Path, PathBuf};
+
+use super::error::{Flaw, Rule, shown};
+use super::filemode::Kind;
+use super::{Dir, DirId, File, Header, IDENTITY_LENGTH, MAX_DEPTH, MAX_ENTRIES, MAX_RELOCATIONS};
+
+/// The longest link text, in bytes: Linux' PATH_MAX without the NUL.
+const LINK_MAX: usize = 4095;
+
+/// Checks everything.
+pub(super) fn check(header: &Header, dirs: &[Dir]) -> Result<(), Flaw> {
+    check_header(header)?;
+    check_counts(dirs)?;
+    check_order(dirs)?;
+    let mut places: Vec<Place> = Vec::with_capacity(dirs.len());
+    for (index, dir) in dirs.iter().enumerate() {
+        let id = DirId(index as u32);
+        let place = Place::of(dir, &places, dirs);
+        let at = |rule| Flaw::Entry { entry: entry_path(dirs, id, None), rule };
+        check_dir(dir, place).map_err(at)?;
+        check_names(dirs, id)?;
+        for file in &dir.files {
+            let at = |rule| Flaw::Entry { entry: entry_path(dirs, id, Some(file)), rule };
+            check_file(file).map_err(at)?;
+        }
+        places.push(place);
+    }
+    Ok(())
+}
+
+/// The path of a directory, or of a file in it, for messages.
+pub(super) fn entry_path(dirs: &[Dir], id: DirId, file: Option<&File>) -> String {
+    let mut names: Vec<String> = file.map(|file| file.name.to_string()).into_iter().collect();
+    let mut at = dirs.get(id.index());
+    // A parent stands before its child, or check_order refuses; the bound keeps even that message finite.
+    for dir in std::iter::from_fn(|| at.inspect(|dir| at = dir.parent.and_then(|id| dirs.get(id.index())))) {
+        names.extend(dir.name.as_ref().map(|name| name.to_string()));
+        if names.len() > MAX_DEPTH + 1 {
+            break;
+        }
+    }
+    names.reverse();
+    if names.is_empty() { ".".to_owned() } else { shown_path(&names.join("/")) }
+}
+
+/// The names are escaped already, so they are only cut.
+fn shown_path(path: &str) -> String {
+    if path.len() <= 300 { path.to_owned() } else { shown(path) }
+}
+
+/// Where a directory is, seen from its ancestors.
+#[derive(Clone, Copy)]
+struct Place {
+    depth: usize,
+    /// Below a link to a directory.
+    below_link: bool,
+}
+
+impl Place {
+    fn of(dir: &Dir, earlier: &[Place], dirs: &[Dir]) -> Place {
+        let Some(parent) = dir.parent else { return Place { depth: 0, below_link: false } };
+        let above = earlier[parent.index()];
+        let below_link = above.below_link || dirs[parent.index()].symlink.is_some();
+        Place { depth: above.depth + 1, below_link }
+    }
+}
+
+fn check_header(header: &Header) -> Result<(), Flaw> {
+    let word = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let hex = |text: &str| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
+    let (identity, path) = (header.identity.as_str(), header.path.as_str());
+    let rules = [
+        (
+            identity.len() == IDENTITY_LENGTH && word(identity),
+            "identity",
+            identity,
+            "is not 24 letters, digits and _",
+        ),
+        (is_clean(path), "path", path, "is not absolute and clean on this system"),
+        (basename_is(path, identity), "path", path, "does not end in the identity"),
+        (
+            header.blueprint.len() == 16 && hex(&header.blueprint),
+            "blueprint",
+            &header.blueprint,
+            "is not 16 hex digits",
+        ),
+        (
+            header.platform.len() <= 64 && word(&header.platform),
+            "platform",
+            &header.platform,
+            "is not letters, digits and _",
+        ),
+    ];
+    match rules.into_iter().find(|&(good, ..)| !good) {
+        None => Ok(()),
+        Some((_, field, value, rule)) => Err(Flaw::Header { field, value: shown(value), rule }),
+    }
+}
+
+/// True for an absolute path without `.`, `..`, doubled or trailing separators and NUL.
+fn is_clean(text: &str) -> bool {
+    let path = Path::new(text);
+    let rebuilt: PathBuf = path.components().filter(|part| *part != Component::ParentDir).collect();
+    path.is_absolute()
+        && rebuilt.as_os_str() == path.as_os_str()
+        && !text.contains('\0')
+        && text.len() <= LINK_MAX
+}
+
+fn basename_is(path: &str, identity: &str) -> bool {
+    Path::new(path).file_name().is_some_and(|name| name == identity)
+}
+
+fn check_counts(dirs: &[Dir]) -> Result<(), Flaw> {
+    let files = || dirs.iter().flat_map(|dir| &dir.files);
+    if dirs.len() as u64 + files().count() as u64 > MAX_ENTRIES {
+        return Err(Flaw::TooLarge { what: "entries", limit: MAX_ENTRIES });
+    }
+    if files().map(|file| file.rewrite.len() as u64).sum::<u64>() > MAX_RELOCATIONS {
+        return Err(Flaw::TooLarge { what: "relocations", limit: MAX_RELOCATIONS });
+    }
+    Ok(())
+}
+
+/// One root, at the start; every other directory is once in its parent, which stands before it.
+fn check_order(dirs: &[Dir]) -> Result<(), Flaw> {
+    let broken = |index: usize| {
+        let entry = dirs.get(index).and_then(|dir| dir.name.as_ref()).map(|name| name.to_string());
+        Flaw::Entry { entry: entry.unwrap_or_else(|| ".".into()), rule: Rule::Order }
+    };
+    let mut seen = 1;
+    for (index, dir) in dirs.iter().enumerate() {
+        let is_root = index == 0;
+        if is_root != dir.parent.is_none() || dir.parent.is_some_and(|parent| parent.index() >= index) {
+            return Err(broken(index));
+        }
+        for child in &dir.subdirs {
+            let parent = dirs.get(child.index()).and_then(|child| child.parent);
+            if parent != Some(DirId(index as u32)) {
+                return Err(broken(child.index()));
+            }
+            seen += 1;
+        }
+    }
+    // Twice in one parent is two equal names, which check_names refuses.
+    if dirs.is_empty() || seen != dirs.len() { Err(broken(0)) } else { Ok(()) }
+}
+
+fn check_dir(dir: &Dir, place: Place) -> Result<(), Rule> {
+    if place.depth > MAX_DEPTH {
+        return Err(Rule::TooDeep);
+    }
+    if (place.depth == 0) != dir.name.is_none() || (place.depth == 0 && (dir.symlink.is_some() || dir.shadow))
+    {
+        return Err(Rule::Root);
+    }
+    // Accepting an unmarked one would create entries through the link; a mark elsewhere would hide entries.
+    if dir.shadow != place.below_link {
+        return Err(Rule::Shadow);
+    }
+    check_utf8(dir.name.as_ref().map(|name| name.as_bytes()).unwrap_or_default())?;
+    check_link(dir.symlink.as_deref())?;
+    match dir.mode.kind() {
+        Some(Kind::Directory) => Ok(()),
+        _ => Err(Rule::Mode { mode: dir.mode.0, expected: "a directory" }),
+    }
+}
+
+/// Sorted, without doubles, and no name both in `subdirs` and in `files`.
+fn check_names(dirs: &[Dir], id: DirId) -> Result<(), Flaw> {
+    let dir = &dirs[id.index()];
+    let subdirs = || dir.subdirs.iter().filter_map(|child| dirs[child.index()].name.as_ref());
+    let files = || dir.files.iter().map(|file| &file.name);
+    for (left, right) in subdirs().zip(subdirs().skip(1)).chain(files().zip(files().skip(1))) {
+        if left >= right {
+            let rule = if left == right { Rule::DuplicateName } else { Rule::Order };
+            let entry = format!("{}/{right}", entry_path(dirs, id, None));
+            return Err(Flaw::Entry { entry: entry.trim_start_matches("./").to_owned(), rule });
+        }
+    }
+    let mut names = subdirs().peekable();
+    for file in &dir.files {
+        while names.next_if(|&name| *name < file.name).is_some() {}
+        if names.peek() == Some(&&file.name) {
+            return Err(Flaw::Entry { entry: entry_path(dirs, id, Some(file)), rule: Rule::DuplicateName });
+        }
+    }
+    Ok(())
+}
+
+fn check_file(file: &File) -> Result<(), Rule> {
+    check_utf8(file.name.as_bytes())?;
+    check_link(file.symlink.as_deref())?;
+    match (file.mode.kind(), file.symlink.is_some()) {
+        (Some(Kind::File), _) | (Some(Kind::Symlink), true) => {}
+        _ => return Err(Rule::Mode { mode: file.mode.0, expected: "a file" }),
+    }
+    if i64::try_from(file.size).is_err() {
+        return Err(Rule::Size { size: file.size.into() });
+    }
+    if file.digest.is_none() && file.symlink.is_none() {
+        return Err(Rule::NoDigest);
+    }
+    let fits = |offset: u64| offset.checked_add(IDENTITY_LENGTH as u64).is_some_and(|end| end <= file.size);
+    match file.rewrite.iter().find(|&&offset| !fits(offset)) {
+        None => Ok(()),
+        Some(&offset) => Err(Rule::Relocation { offset: offset.into(), size: file.size }),
+    }
+}
+
+fn check_utf8(name: &[u8]) -> Result<(), Rule> {
+    if str::from_utf8(name).is_ok() { Ok(()) } else { Err(Rule::NotUtf8) }
+}
+
+fn check_link(text: Option<&str>) -> Result<(), Rule> {
+    match text {
+        Some(text) if text.is_empty() || text.len() > LINK_MAX || text.contains('\0') => {
+            Err(Rule::LinkText { length: text.len() })
+        }
+        _ => Ok(()),
+    }
+}
