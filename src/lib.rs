@@ -29,4 +29,5 @@ pub mod digest;
 pub mod name;
 pub mod observe;
 pub mod relocate;
+pub mod store;
 pub mod sys;
