@@ -6,6 +6,7 @@
 mod context;
 mod daemon;
 mod exit_code;
+mod materialize;
 mod mount;
 mod progress;
 mod run;

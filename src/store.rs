@@ -1,0 +1,283 @@
+//! The store: verified raw files out of a hololib, inflated once.
+//!
+//! [`Store::open`](BlobSource::open) answers from open descriptors, else from the raw store, else from the library,
+//! through the raw store if it takes the content and through memory if it does not. What holds: a [`RawFile`] has exactly
+//! the bytes that its digest names, checked against it when they were decoded; no lock is held while blobs are read or
+//! written; the same blob wanted by several threads is decoded once.
+//!
+//! Locks, none of them held while another is taken: descriptors ([`cache`]), tickets ([`inflight`]), the ledger ([`raw`]).
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use crate::digest::Digest;
+use crate::observe::{Counter, Observer};
+use crate::sys::beneath::is_descriptor_shortage;
+use crate::sys::this_process;
+
+mod cache;
+mod codec;
+mod error;
+mod inflight;
+mod layout;
+mod ledger;
+mod library;
+pub mod memory;
+mod publish;
+mod raw;
+mod rawfile;
+mod verify;
+
+pub use codec::Codec;
+pub use error::{HINT, RawReading, StoreError, Tried};
+pub use layout::{RawKey, RawMode, blob_path};
+pub use library::{Blob, Library};
+pub use publish::{Published, Sharing, publish, publish_with};
+pub use raw::{RawStore, Upkeep};
+pub use rawfile::RawFile;
+
+/// The modification time that RCC gives every restored file, and we every entry of the raw store: seconds since 1970.
+pub const MOTHER_TIME: i64 = 1_610_000_000;
+
+/// A file of a catalog, as far as its bytes are concerned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Wanted {
+    /// The digest of the raw content.
+    pub digest: Digest,
+    /// Its size in bytes, as the catalog declares it.
+    pub size: u64,
+    /// The catalog's 12 permission bits.
+    pub mode: u16,
+}
+
+impl Wanted {
+    /// The entry of the raw store that has the content.
+    pub fn key(&self) -> RawKey {
+        RawKey { digest: self.digest, mode: RawMode::new(self.mode) }
+    }
+}
+
+/// Where verified content comes from.
+pub trait BlobSource: Send + Sync {
+    /// Gives the whole content as a file, or says why not; never other bytes.
+    fn open(&self, wanted: &Wanted) -> Result<RawFile, StoreError>;
+}
+
+/// How much a store may keep.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// Descriptors kept open.
+    pub descriptors: NonZeroUsize,
+    /// Bytes in the raw store.
+    pub raw_bytes: u64,
+    /// Bytes of content kept in memory because the raw store does not take it.
+    pub memory_bytes: u64,
+}
+
+impl Default for Limits {
+    /// 1,024 descriptors or a quarter of what this process may have; 20 GiB on disk; 256 MiB in memory.
+    fn default() -> Limits {
+        let quarter = this_process::descriptor_limit().map_or(u64::MAX, |limit| limit / 4);
+        let count = usize::try_from(quarter.clamp(1, 1024)).unwrap_or(1);
+        Limits {
+            descriptors: NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN),
+            raw_bytes: 20 << 30,
+            memory_bytes: 256 << 20,
+        }
+    }
+}
+
+/// Verified content of one hololib.
+pub struct Store {
+    library: Library,
+    /// `None` if it cannot be used at all.
+    raw: Option<RawStore>,
+    descriptors: cache::Descriptors,
+    in_flight: inflight::InFlight,
+    observer: Arc<dyn Observer>,
+    paranoid: bool,
+    /// That the raw store is not used was told.
+    told: AtomicBool,
+}
+
+impl Store {
+    /// A store over `library` with its raw store at `raw_dir`. Without a usable raw store it works from memory, and says so.
+    pub fn open(library: Library, raw_dir: &Path, limits: Limits, observer: Arc<dyn Observer>) -> Store {
+        let raw = RawStore::open(raw_dir, limits.raw_bytes).map_err(|error| {
+            let reason = format!("Cannot use {}: {error}; serving from memory", raw_dir.display());
+            observer.fallback("raw store", &reason);
+        });
+        let raw = raw.ok();
+        let told = AtomicBool::new(raw.is_none());
+        let descriptors = cache::Descriptors::new(limits.descriptors, limits.memory_bytes);
+        let in_flight = inflight::InFlight::default();
+        Store { library, raw, descriptors, in_flight, observer, paranoid: false, told }
+    }
+
+    /// Whether content is hashed again each time it is opened, not only when it was decoded.
+    #[must_use]
+    pub fn with_paranoia(mut self, paranoid: bool) -> Store {
+        self.paranoid = paranoid;
+        self
+    }
+
+    /// The library below.
+    pub fn library(&self) -> &Library {
+        &self.library
+    }
+
+    /// The raw store, if there is one: its path, its descriptor, and its upkeep.
+    pub fn raw(&self) -> Option<&RawStore> {
+        self.raw.as_ref()
+    }
+
+    /// The descriptor of the raw store's directory.
+    pub fn raw_dir_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.raw.as_ref().map(AsFd::as_fd)
+    }
+
+    /// As [`open`](BlobSource::open), and the file's [`path`](RawFile::path) leads to it right now, for links to it. The
+    /// path is `None` if the raw store cannot take the content.
+    pub fn ensure_raw(&self, wanted: &Wanted) -> Result<RawFile, StoreError> {
+        let (key, file) = (wanted.key(), self.open(wanted)?);
+        match &self.raw {
+            Some(raw) if file.path().is_some() && !raw.names(&key, &file) => {
+                self.descriptors.remove(&key);
+                self.open(wanted)
+            }
+            _ => Ok(file),
+        }
+    }
+
+    /// An open descriptor that is still right.
+    fn warm(&self, key: &RawKey, wanted: &Wanted) -> Option<RawFile> {
+        let file = self.descriptors.get(key)?;
+        if file.len() == wanted.size && file.is_intact() && self.is_believed(&file, wanted) {
+            return Some(file);
+        }
+        self.descriptors.remove(key);
+        None
+    }
+
+    /// True unless we are paranoid and the content is wrong.
+    fn is_believed(&self, file: &RawFile, wanted: &Wanted) -> bool {
+        !self.paranoid || verify::check_file(file.as_file(), &wanted.digest, wanted.size).is_ok()
+    }
+
+    /// Opens what no descriptor is kept of. When descriptors run out, older ones are closed and it is tried again.
+    fn cold(&self, key: &RawKey, wanted: &Wanted) -> Result<RawFile, StoreError> {
+        loop {
+            match self.try_cold(key, wanted) {
+                Err(error) if error.io().is_some_and(is_descriptor_shortage) && self.descriptors.halve() => {}
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn try_cold(&self, key: &RawKey, wanted: &Wanted) -> Result<RawFile, StoreError> {
+        let Some(raw) = &self.raw else {
+            return self.serve_from_memory(wanted, None);
+        };
+        let mut heals = false;
+        match raw.find(key, wanted.size) {
+            Ok(raw::Found::Ready(file)) if self.is_believed(&file, wanted) => {
+                self.observer.count(Counter::RawHits, 1);
+                return Ok(file);
+            }
+            Ok(raw::Found::Ready(_) | raw::Found::Unfit) => heals = true,
+            Ok(raw::Found::Absent) => {}
+            Err(source) => {
+                let path = raw.path().join(key.path()).into_boxed_path();
+                let error = StoreError::RawStore { digest: key.digest, path, source };
+                return self.serve_from_memory(wanted, Some(error));
+            }
+        }
+        let blob = self.library.open_blob(&wanted.digest)?;
+        match raw.ingest(key, wanted.size, &blob) {
+            Ok(file) => {
+                self.count_ingested(wanted, heals);
+                Ok(file)
+            }
+            Err(error @ (StoreError::RawStore { .. } | StoreError::Sink { .. })) => {
+                self.serve_from_memory(wanted, Some(error))
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn count_ingested(&self, wanted: &Wanted, healed: bool) {
+        self.observer.count(Counter::BlobsIngested, 1);
+        self.observer.count(Counter::BytesIngested, wanted.size);
+        if healed {
+            log::warn!("Raw store entry of blob {} was changed by somebody; made anew", wanted.digest);
+            self.observer.count(Counter::RawHealed, 1);
+        }
+    }
+
+    /// Serves from memory because of `reason`; a lack of descriptors is no reason, it can be cured.
+    fn serve_from_memory(&self, wanted: &Wanted, reason: Option<StoreError>) -> Result<RawFile, StoreError> {
+        if let Some(reason) = reason {
+            if reason.io().is_some_and(is_descriptor_shortage) {
+                return Err(reason);
+            }
+            if !self.told.swap(true, Ordering::Relaxed) {
+                self.observer.fallback("raw store", &format!("{reason}; serving from memory"));
+            }
+        }
+        let blob = self.library.open_blob(&wanted.digest)?;
+        let file =
+            memory::in_memory(wanted.size, |sink| blob.stream(wanted.size, sink).map_err(MemoryError::Store));
+        let file = file.map_err(|error| match error {
+            MemoryError::Store(error) => error,
+            MemoryError::Io(source) => StoreError::Sink { digest: wanted.digest, source },
+        })?;
+        self.observer.count(Counter::ServedFromMemory, 1);
+        Ok(file)
+    }
+}
+
+/// What can go wrong while content goes to memory.
+enum MemoryError {
+    Store(StoreError),
+    Io(io::Error),
+}
+
+impl From<io::Error> for MemoryError {
+    fn from(error: io::Error) -> MemoryError {
+        MemoryError::Io(error)
+    }
+}
+
+impl BlobSource for Store {
+    fn open(&self, wanted: &Wanted) -> Result<RawFile, StoreError> {
+        let key = wanted.key();
+        loop {
+            if let Some(file) = self.warm(&key, wanted) {
+                self.observer.count(Counter::RawHits, 1);
+                return Ok(file);
+            }
+            let Some(_ticket) = self.in_flight.enter(key) else { continue };
+            // Another thread may have finished between our look and our ticket.
+            if let Some(file) = self.warm(&key, wanted) {
+                self.observer.count(Counter::RawHits, 1);
+                return Ok(file);
+            }
+            let opened = self.cold(&key, wanted);
+            match &opened {
+                Ok(file) => self.descriptors.put(key, file.clone()),
+                Err(_) => self.observer.count(Counter::BlobErrors, 1),
+            }
+            return opened;
+        }
+    }
+}
+
+impl<S: BlobSource + ?Sized> BlobSource for Arc<S> {
+    fn open(&self, wanted: &Wanted) -> Result<RawFile, StoreError> {
+        (**self).open(wanted)
+    }
+}

@@ -1,0 +1,223 @@
+//! What can go wrong with a blob, told so that the user can act.
+
+use std::io;
+use std::path::Path;
+
+use crate::digest::Digest;
+use crate::store::codec::Codec;
+
+/// How a user gets a good blob again; part of every message about a bad one.
+pub const HINT: &str =
+    "`holofs check --repair` or `rcc holotree check` removes it, then import or build the environment again";
+
+/// A blob that cannot be had, or a place that cannot take it.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The library has no such blob.
+    #[error("Cannot find blob {digest}: there is no {}; {HINT}", path.display())]
+    Missing {
+        /// The blob.
+        digest: Digest,
+        /// Where it should be.
+        path: Box<Path>,
+    },
+    /// Something else than a file stands where the blob should be.
+    #[error("Cannot open blob {digest} at {}: it is a {kind}, not a file; {HINT}", path.display())]
+    NotRegular {
+        /// The blob.
+        digest: Digest,
+        /// Where it should be.
+        path: Box<Path>,
+        /// What stands there.
+        kind: &'static str,
+    },
+    /// The content ends too early.
+    #[error("Blob {digest} at {} is truncated: {tried} it has {got} of {size} bytes; {HINT}", path.display())]
+    Truncated {
+        /// The blob.
+        digest: Digest,
+        /// Where it is.
+        path: Box<Path>,
+        /// How it was read.
+        tried: Box<Tried>,
+        /// Bytes of content that were there.
+        got: u64,
+        /// Bytes that the catalog declares.
+        size: u64,
+    },
+    /// The content goes on after its declared end.
+    #[error("Blob {digest} at {} is too long: {tried} it has more than its {size} bytes; {HINT}", path.display())]
+    Longer {
+        /// The blob.
+        digest: Digest,
+        /// Where it is.
+        path: Box<Path>,
+        /// How it was read.
+        tried: Box<Tried>,
+        /// Bytes that the catalog declares.
+        size: u64,
+    },
+    /// The decoder refuses the bytes.
+    #[error("Blob {digest} at {} is damaged: {tried} it cannot be decoded ({source}); {HINT}", path.display())]
+    Corrupt {
+        /// The blob.
+        digest: Digest,
+        /// Where it is.
+        path: Box<Path>,
+        /// How it was read.
+        tried: Box<Tried>,
+        /// What the decoder says.
+        source: io::Error,
+    },
+    /// The content has another digest.
+    #[error("Blob {digest} at {} is damaged: {tried} its content has the digest {actual}; {HINT}", path.display())]
+    Mismatch {
+        /// The blob.
+        digest: Digest,
+        /// Where it is.
+        path: Box<Path>,
+        /// How it was read.
+        tried: Box<Tried>,
+        /// The digest of what is there.
+        actual: Box<Digest>,
+    },
+    /// The blob is stored in a form that its kind of digest does not allow, or that nobody reads.
+    #[error("Blob {digest} at {} is stored as {found}, which is not allowed for its digest; {HINT}", path.display())]
+    WrongCodec {
+        /// The blob.
+        digest: Digest,
+        /// Where it is.
+        path: Box<Path>,
+        /// The form it has.
+        found: &'static str,
+    },
+    /// The system does not let us open or read the blob.
+    #[error("Cannot read blob {digest} at {}: {source}", path.display())]
+    Unreadable {
+        /// The blob.
+        digest: Digest,
+        /// Where it is.
+        path: Box<Path>,
+        /// Why.
+        source: io::Error,
+    },
+    /// The place that the content goes to does not take it.
+    #[error("Cannot write the content of blob {digest}: {source}")]
+    Sink {
+        /// The blob.
+        digest: Digest,
+        /// Why.
+        source: io::Error,
+    },
+    /// The raw store does not work for this entry.
+    #[error("Cannot use {} for blob {digest}: {source}", path.display())]
+    RawStore {
+        /// The blob.
+        digest: Digest,
+        /// The entry of the raw store.
+        path: Box<Path>,
+        /// Why.
+        source: io::Error,
+    },
+    /// The library itself cannot be opened.
+    #[error("Cannot open the hololib's library {}: {source}", path.display())]
+    Library {
+        /// The library.
+        path: Box<Path>,
+        /// Why.
+        source: io::Error,
+    },
+    /// A blob could not be put into the library.
+    #[error("Cannot write blob {digest} to {}: {source}", path.display())]
+    Publish {
+        /// The blob.
+        digest: Digest,
+        /// Where it should go.
+        path: Box<Path>,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// How the bytes of a blob were read before they were found to be wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Tried {
+    /// As what they were decoded.
+    pub codec: Codec,
+    /// What the bytes are if they are not decoded, where that was a possibility too.
+    pub raw: Option<RawReading>,
+}
+
+/// The undecoded bytes of a blob, as content.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RawReading {
+    /// They are so many, which is not the declared size.
+    Length(u64),
+    /// They have this digest.
+    Digest(Digest),
+}
+
+impl std::fmt::Display for Tried {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.raw {
+            None => write!(f, "read as {},", self.codec),
+            Some(RawReading::Length(len)) => {
+                write!(f, "read as {} (undecoded it has {len} bytes),", self.codec)
+            }
+            Some(RawReading::Digest(digest)) => {
+                write!(f, "read as {} (undecoded it has the digest {digest}),", self.codec)
+            }
+        }
+    }
+}
+
+impl StoreError {
+    /// True if the blob itself is missing or wrong: only a new one helps.
+    pub fn is_damage(&self) -> bool {
+        match self {
+            StoreError::Missing { .. }
+            | StoreError::NotRegular { .. }
+            | StoreError::Truncated { .. }
+            | StoreError::Longer { .. }
+            | StoreError::Corrupt { .. }
+            | StoreError::Mismatch { .. }
+            | StoreError::WrongCodec { .. } => true,
+            StoreError::Unreadable { .. }
+            | StoreError::Sink { .. }
+            | StoreError::RawStore { .. }
+            | StoreError::Library { .. }
+            | StoreError::Publish { .. } => false,
+        }
+    }
+
+    /// The blob it is about.
+    pub fn digest(&self) -> Option<&Digest> {
+        match self {
+            StoreError::Missing { digest, .. }
+            | StoreError::NotRegular { digest, .. }
+            | StoreError::Truncated { digest, .. }
+            | StoreError::Longer { digest, .. }
+            | StoreError::Corrupt { digest, .. }
+            | StoreError::Mismatch { digest, .. }
+            | StoreError::WrongCodec { digest, .. }
+            | StoreError::Unreadable { digest, .. }
+            | StoreError::Sink { digest, .. }
+            | StoreError::RawStore { digest, .. }
+            | StoreError::Publish { digest, .. } => Some(digest),
+            StoreError::Library { .. } => None,
+        }
+    }
+
+    /// The system's own error, where there is one.
+    pub(super) fn io(&self) -> Option<&io::Error> {
+        match self {
+            StoreError::Corrupt { source, .. }
+            | StoreError::Unreadable { source, .. }
+            | StoreError::Sink { source, .. }
+            | StoreError::RawStore { source, .. }
+            | StoreError::Library { source, .. }
+            | StoreError::Publish { source, .. } => Some(source),
+            _ => None,
+        }
+    }
+}

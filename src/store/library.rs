@@ -1,0 +1,210 @@
+//! RCC's library of blobs, read only.
+//!
+//! What holds: a blob is opened beneath the library without following a link and only if it is a regular file; content
+//! that was handed out with `Ok` has the declared size and the right digest. A SipHash-128 blob is raw, whatever it looks
+//! like. A SHA-256 blob may be gzip, zstd or raw, and raw content may begin like gzip: the reading that verifies wins.
+//!
+//! The library may vanish, come back and change at any time (RCC's `check` takes no lock), so nothing is kept open
+//! between two calls.
+
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+
+use crate::digest::{Digest, Regime};
+use crate::store::codec::{Codec, foreign_format};
+use crate::store::error::{RawReading, StoreError, Tried};
+use crate::store::layout::blob_path;
+use crate::store::verify::{Fault, Gate, check_file};
+use crate::sys::beneath::{Dir, OpenError};
+
+/// The library of a hololib.
+#[derive(Debug, Clone)]
+pub struct Library {
+    path: PathBuf,
+}
+
+/// A blob that is open; what it holds is not known yet.
+#[derive(Debug)]
+pub struct Blob {
+    digest: Digest,
+    path: Box<Path>,
+    file: File,
+    stored: u64,
+}
+
+impl Library {
+    /// The library at `path`, which must be a directory.
+    pub fn open(path: &Path) -> Result<Library, StoreError> {
+        let library = Library { path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()) };
+        library.dir()?;
+        Ok(library)
+    }
+
+    /// Where the library is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes the verified content of a blob to `sink`. After an error the sink holds garbage.
+    pub fn stream(&self, digest: &Digest, size: u64, sink: &mut dyn Write) -> Result<(), StoreError> {
+        self.open_blob(digest)?.stream(size, sink)
+    }
+
+    /// Reads a blob in full and says whether it has the right size and digest.
+    pub fn verify(&self, digest: &Digest, size: u64) -> Result<(), StoreError> {
+        self.open_blob(digest)?.verify(size)
+    }
+
+    /// True if a regular file stands where the blob should be.
+    pub fn exists(&self, digest: &Digest) -> bool {
+        self.stored_size(digest).is_some()
+    }
+
+    /// How many bytes the blob takes as it is stored, if it is there.
+    pub fn stored_size(&self, digest: &Digest) -> Option<u64> {
+        self.dir().ok()?.facts(&blob_path(digest)).map(|facts| facts.size)
+    }
+
+    /// Opens a blob.
+    pub fn open_blob(&self, digest: &Digest) -> Result<Blob, StoreError> {
+        let relative = blob_path(digest);
+        let path = self.path.join(&relative).into_boxed_path();
+        let digest = *digest;
+        match self.dir()?.open_file(&relative) {
+            Ok((file, facts)) => Ok(Blob { digest, path, file, stored: facts.size }),
+            Err(OpenError::Missing) => Err(StoreError::Missing { digest, path }),
+            Err(OpenError::Link) => Err(StoreError::NotRegular { digest, path, kind: "symbolic link" }),
+            Err(OpenError::NotRegular(kind)) => Err(StoreError::NotRegular { digest, path, kind }),
+            Err(OpenError::Other(source)) => Err(StoreError::Unreadable { digest, path, source }),
+        }
+    }
+
+    fn dir(&self) -> Result<Dir, StoreError> {
+        Dir::open(&self.path)
+            .map_err(|source| StoreError::Library { path: self.path.clone().into_boxed_path(), source })
+    }
+}
+
+impl Blob {
+    /// The blob's name.
+    pub fn digest(&self) -> &Digest {
+        &self.digest
+    }
+
+    /// Writes the verified content to `sink`. After an error the sink holds garbage.
+    pub fn stream(&self, size: u64, sink: &mut dyn Write) -> Result<(), StoreError> {
+        self.run(size, |codec| self.pass(codec, Gate::new(&self.digest, size, sink)))
+    }
+
+    /// Reads all and says whether it has the right size and digest.
+    pub fn verify(&self, size: u64) -> Result<(), StoreError> {
+        self.run(size, |codec| self.pass(codec, Gate::blind(&self.digest, size)))
+    }
+
+    /// The blob's file, if the bytes stored may be the content as they are: what copies of it give has to be verified.
+    pub(super) fn raw_candidate(&self, size: u64) -> Option<&File> {
+        let raw = self.stored == size && self.sniff().is_ok_and(|codec| codec == Codec::Raw);
+        raw.then_some(&self.file)
+    }
+
+    /// Chooses the reading, runs it with `pass`, and explains a failure.
+    fn run(&self, size: u64, pass: impl FnOnce(Codec) -> Result<(), Fault>) -> Result<(), StoreError> {
+        let (codec, raw) = self.choose(size)?;
+        pass(codec).map_err(|fault| self.explain(fault, size, Tried { codec, raw }))
+    }
+
+    /// Decides how to read the blob. If its bytes could be raw content although they look compressed, they are hashed
+    /// first; that their number equals the declared size is rare, so that this costs nothing in practice.
+    fn choose(&self, size: u64) -> Result<(Codec, Option<RawReading>), StoreError> {
+        let codec = self.sniff()?;
+        if codec == Codec::Raw {
+            return Ok((codec, None));
+        }
+        if self.stored != size {
+            return Ok((codec, Some(RawReading::Length(self.stored))));
+        }
+        match check_file(&self.file, &self.digest, size) {
+            Ok(()) => Ok((Codec::Raw, None)),
+            Err(Fault::Mismatch(actual)) => Ok((codec, Some(RawReading::Digest(actual)))),
+            Err(fault) => Err(self.explain(fault, size, Tried { codec: Codec::Raw, raw: None })),
+        }
+    }
+
+    /// What the digest and the first bytes suggest.
+    fn sniff(&self) -> Result<Codec, StoreError> {
+        match self.digest.regime() {
+            Regime::SipHash128 => Ok(Codec::Raw),
+            Regime::Sha256 => self.head().map(|head| Codec::sniff(&head)),
+        }
+    }
+
+    /// The first bytes, zero behind the end.
+    fn head(&self) -> Result<[u8; 8], StoreError> {
+        let mut head = [0; 8];
+        match self.file.read_at(&mut head, 0) {
+            Ok(_) => Ok(head),
+            Err(source) => Err(self.unreadable(source)),
+        }
+    }
+
+    /// One reading of the whole blob through `gate`.
+    fn pass(&self, codec: Codec, mut gate: Gate<'_>) -> Result<(), Fault> {
+        let capacity = usize::try_from(self.stored).unwrap_or(usize::MAX);
+        codec.decode(FromStart { file: &self.file, at: 0 }, capacity, &mut gate)?;
+        gate.close(&self.digest)
+    }
+
+    fn unreadable(&self, source: io::Error) -> StoreError {
+        StoreError::Unreadable { digest: self.digest, path: self.path.clone(), source }
+    }
+
+    /// Turns a fault into the error that the user sees.
+    pub(super) fn explain(&self, fault: Fault, size: u64, tried: Tried) -> StoreError {
+        let (digest, path) = (self.digest, self.path.clone());
+        let is_damage = !matches!(fault, Fault::Read(_) | Fault::Sink(_));
+        if is_damage && let Some(found) = self.disguise(size, tried.codec) {
+            return StoreError::WrongCodec { digest, path, found };
+        }
+        let tried = Box::new(tried);
+        match fault {
+            Fault::Truncated(got) => StoreError::Truncated { digest, path, tried, got, size },
+            Fault::Longer => StoreError::Longer { digest, path, tried, size },
+            Fault::Corrupt(source) => StoreError::Corrupt { digest, path, tried, source },
+            Fault::Mismatch(actual) => StoreError::Mismatch { digest, path, tried, actual: Box::new(actual) },
+            Fault::Read(source) => self.unreadable(source),
+            Fault::Sink(source) => StoreError::Sink { digest, source },
+        }
+    }
+
+    /// Names the form of a blob that failed as raw content but is the right content in another form. Only to explain:
+    /// RCC cannot read such a blob either.
+    fn disguise(&self, size: u64, tried: Codec) -> Option<&'static str> {
+        if tried != Codec::Raw {
+            return None;
+        }
+        let head = self.head().ok()?;
+        let found = match (self.digest.regime(), Codec::sniff(&head)) {
+            (Regime::Sha256, _) => return foreign_format(&head),
+            (Regime::SipHash128, Codec::Raw) => return None,
+            (Regime::SipHash128, codec) => codec,
+        };
+        self.pass(found, Gate::blind(&self.digest, size)).ok()?;
+        Some(if found == Codec::Gzip { "gzip" } else { "zstd" })
+    }
+}
+
+/// Reads a file from its start without using its position.
+struct FromStart<'f> {
+    file: &'f File,
+    at: u64,
+}
+
+impl Read for FromStart<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = self.file.read_at(buffer, self.at)?;
+        self.at += len as u64;
+        Ok(len)
+    }
+}

@@ -1,0 +1,245 @@
+//! The raw store: inflated, verified content with the catalog's mode and mother time, by digest.
+//!
+//! ```text
+//! raw/aa/bb/<digest>.<mode>              an entry: complete, verified, never written again
+//! raw/aa/bb/tmp-<pid>-<count>-<random>   an entry in the making, 0600
+//! ```
+//! An entry appears by rename, so two processes that make the same one do not disturb each other, and a crash leaves a
+//! temporary file at worst, which [`RawStore::gc`] collects. An entry counts only if size, mode, modification time and
+//! owner are exactly what we gave it: whoever changes it betrays himself by the time. Everything of ours is 0700.
+//! Entries are evicted at any time: an open descriptor keeps working.
+
+use std::fs::{File, FileTimes, Permissions};
+use std::hash::{BuildHasher, Hasher as _};
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime};
+
+use crate::store::MOTHER_TIME;
+use crate::store::codec::Codec;
+use crate::store::error::{StoreError, Tried};
+use crate::store::layout::{RawKey, temp_name};
+use crate::store::ledger::Ledger;
+use crate::store::library::Blob;
+use crate::store::rawfile::RawFile;
+use crate::store::verify::check_file;
+use crate::sys::beneath::{Dir, FileFacts, OpenError};
+use crate::sys::{clone, this_process};
+
+mod upkeep;
+
+pub use upkeep::Upkeep;
+
+/// The mode of every directory of ours.
+const PRIVATE: u16 = 0o700;
+
+/// The raw store of one home.
+#[derive(Debug)]
+pub struct RawStore {
+    dir: Dir,
+    path: PathBuf,
+    ledger: Mutex<Ledger>,
+    /// Reflinks from the library into this store have not failed yet.
+    reflinks: AtomicBool,
+}
+
+/// What stands where an entry should be.
+#[derive(Debug)]
+pub enum Found {
+    /// The entry.
+    Ready(RawFile),
+    /// Nothing.
+    Absent,
+    /// Something that is not as we made it.
+    Unfit,
+}
+
+impl RawStore {
+    /// Opens the store at `path`, which is made if it is not there, with a limit in bytes.
+    pub fn open(path: &Path, limit: u64) -> io::Result<RawStore> {
+        let path = std::path::absolute(path)?;
+        std::fs::DirBuilder::new().recursive(true).mode(PRIVATE.into()).create(&path)?;
+        let dir = Dir::open(&path)?;
+        let (owner, mode) = dir.owner_and_mode()?;
+        if !is_trusted(owner) || mode & 0o022 != 0 {
+            let text = format!("others may write to it (owner {owner}, mode {mode:04o})");
+            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
+        }
+        Ok(RawStore { dir, path, ledger: Mutex::new(Ledger::new(limit)), reflinks: AtomicBool::new(true) })
+    }
+
+    /// Where the store is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Looks for an entry whose content has `size` bytes.
+    pub fn find(&self, key: &RawKey, size: u64) -> io::Result<Found> {
+        let relative = key.path();
+        match self.dir.open_file(&relative) {
+            Ok((file, facts)) if is_fit(&facts, key, size) => {
+                self.touch(*key, size);
+                Ok(Found::Ready(RawFile::on_disk(file, size, self.path.join(relative))))
+            }
+            Ok(_) | Err(OpenError::Link | OpenError::NotRegular(_)) => Ok(Found::Unfit),
+            Err(OpenError::Missing) => {
+                self.ledger().remove(key);
+                Ok(Found::Absent)
+            }
+            Err(OpenError::Other(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
+                Ok(Found::Unfit)
+            }
+            Err(OpenError::Other(error)) => Err(error),
+        }
+    }
+
+    /// True if `file` is what the entry's name leads to now.
+    pub fn names(&self, key: &RawKey, file: &RawFile) -> bool {
+        let named = self.dir.facts(&key.path());
+        named.is_some_and(|named| file.facts().is_ok_and(|facts| facts.id == named.id))
+    }
+
+    /// Makes the entry of `blob`, verified; replaces what may stand there.
+    pub fn ingest(&self, key: &RawKey, size: u64, blob: &Blob) -> Result<RawFile, StoreError> {
+        let path = self.path.join(key.path());
+        let failed = |source| StoreError::RawStore {
+            digest: key.digest,
+            path: path.clone().into_boxed_path(),
+            source,
+        };
+        let dir = self.entry_dir(key).map_err(failed)?;
+        let temp = Temp::create(&dir).map_err(failed)?;
+        self.fill(&temp.file, size, blob)?;
+        let file = temp.publish(key).map_err(failed)?;
+        self.touch(*key, size);
+        Ok(RawFile::on_disk(file, size, path))
+    }
+
+    /// Writes the content to `file`: shares the blob's blocks if it may be raw, and verifies what was shared, since the
+    /// blob itself may be overwritten in place meanwhile; else decodes.
+    fn fill(&self, mut file: &File, size: u64, blob: &Blob) -> Result<(), StoreError> {
+        if let Some(source) = blob.raw_candidate(size)
+            && size > 0
+            && self.reflinks.load(Ordering::Relaxed)
+        {
+            match clone::reflink(source, file) {
+                Ok(()) => {
+                    let tried = Tried { codec: Codec::Raw, raw: None };
+                    let checked = check_file(file, blob.digest(), size);
+                    return checked.map_err(|fault| blob.explain(fault, size, tried));
+                }
+                Err(error) => {
+                    // A copy is as good; only its speed differs, and the file system will not change its mind.
+                    log::debug!("No reflinks into {}: {error}", self.path.display());
+                    self.reflinks.store(false, Ordering::Relaxed);
+                }
+            }
+        }
+        blob.stream(size, &mut file)
+    }
+
+    /// The directory of an entry, made if need be.
+    fn entry_dir(&self, key: &RawKey) -> io::Result<Dir> {
+        let relative = key.dir();
+        match self.dir.open_dir(&relative) {
+            Ok(dir) => return Ok(dir),
+            Err(OpenError::Missing) => {}
+            Err(error) => return Err(into_io(error)),
+        }
+        if let Some(outer) = relative.parent() {
+            self.dir.ensure_dir(outer, PRIVATE)?;
+        }
+        self.dir.ensure_dir(&relative, PRIVATE)?;
+        self.dir.open_dir(&relative).map_err(into_io)
+    }
+
+    /// Notes a use and removes what has to go for it.
+    fn touch(&self, key: RawKey, size: u64) {
+        let gone = self.ledger().touch(key, size);
+        self.evict(gone);
+    }
+
+    fn evict(&self, gone: Vec<RawKey>) {
+        for key in gone {
+            if let Err(error) = self.dir.remove_file(&key.path()) {
+                log::debug!("Cannot evict {} from the raw store: {error}", key.digest);
+            }
+        }
+    }
+
+    fn ledger(&self) -> MutexGuard<'_, Ledger> {
+        self.ledger.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl AsFd for RawStore {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.dir.as_fd()
+    }
+}
+
+/// An entry in the making; removed when dropped unless it was published.
+struct Temp<'d> {
+    dir: &'d Dir,
+    name: PathBuf,
+    file: File,
+    published: bool,
+}
+
+impl<'d> Temp<'d> {
+    fn create(dir: &'d Dir) -> io::Result<Temp<'d>> {
+        static COUNTER: AtomicU64 = AtomicU64::new(0);
+        let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let random = std::hash::RandomState::new().build_hasher().finish();
+        let name = PathBuf::from(temp_name(std::process::id(), count, random));
+        let file = dir.create_new(&name, 0o600)?;
+        Ok(Temp { dir, name, file, published: false })
+    }
+
+    /// Gives the file its mode and time, then its name; the result can only read. Not synced: after a power cut the
+    /// entry may be short, and then its size or time is not right and it is made again.
+    fn publish(mut self, key: &RawKey) -> io::Result<File> {
+        let mother = SystemTime::UNIX_EPOCH + Duration::from_secs(MOTHER_TIME.unsigned_abs());
+        self.file.set_permissions(Permissions::from_mode(key.mode.bits().into()))?;
+        self.file.set_times(FileTimes::new().set_accessed(mother).set_modified(mother))?;
+        let (reader, _) = self.dir.open_file(&self.name).map_err(into_io)?;
+        self.dir.rename(&self.name, Path::new(&key.name()))?;
+        self.published = true;
+        Ok(reader)
+    }
+}
+
+impl Drop for Temp<'_> {
+    fn drop(&mut self) {
+        if !self.published
+            && let Err(error) = self.dir.remove_file(&self.name)
+        {
+            log::debug!("Cannot remove {} from the raw store: {error}", self.name.display());
+        }
+    }
+}
+
+/// True if an entry is exactly as we made it.
+fn is_fit(facts: &FileFacts, key: &RawKey, size: u64) -> bool {
+    facts.size == size
+        && facts.mtime == (MOTHER_TIME, 0)
+        && facts.mode == key.mode.bits()
+        && is_trusted(facts.uid)
+}
+
+/// True for ourselves and for root.
+fn is_trusted(uid: u32) -> bool {
+    uid == 0 || uid == this_process::effective_uid()
+}
+
+fn into_io(error: OpenError) -> io::Error {
+    match error {
+        OpenError::Other(error) => error,
+        OpenError::Missing => io::Error::new(io::ErrorKind::NotFound, error),
+        OpenError::Link | OpenError::NotRegular(_) => io::Error::new(io::ErrorKind::InvalidInput, error),
+    }
+}

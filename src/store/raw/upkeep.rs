@@ -1,0 +1,103 @@
+//! Walks of the raw store in the background: learning what is there, and collecting what crashes left.
+
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use crate::store::layout::{RawKey, is_fan_out, temp_owner};
+use crate::store::raw::RawStore;
+use crate::sys::beneath::{Dir, OpenError};
+use crate::sys::this_process;
+
+/// How old a temporary file is at least before it is collected: a process of another PID namespace may be writing it.
+const GRACE: Duration = Duration::from_secs(600);
+
+/// How old a temporary file may be although a process with its number lives: numbers are given again.
+const EXPIRY: Duration = Duration::from_secs(24 * 3600);
+
+/// What a walk found and did.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Upkeep {
+    /// Entries there.
+    pub entries: u64,
+    /// Bytes of all entries.
+    pub bytes: u64,
+    /// Entries removed because the store was over its limit.
+    pub evicted: u64,
+    /// Temporary files of dead processes removed.
+    pub temps_removed: u64,
+}
+
+impl RawStore {
+    /// Learns which entries are there, the least recently used ones first to go, and brings the store within its limit.
+    pub fn seed(&self) -> io::Result<Upkeep> {
+        let mut entries = Vec::new();
+        self.walk(|dir, name| {
+            let key = std::str::from_utf8(name).ok().and_then(RawKey::parse);
+            if let Some(key) = key
+                && let Some(facts) = dir.facts(Path::new(&key.name()))
+            {
+                entries.push((facts.last_use, key, facts.size));
+            }
+        })?;
+        entries.sort_unstable_by_key(|&(last_use, _, _)| std::cmp::Reverse(last_use));
+        let mut ledger = self.ledger();
+        entries.iter().for_each(|&(_, key, size)| ledger.add_older(key, size));
+        let gone = ledger.shed();
+        let (count, bytes) = (ledger.len() as u64, ledger.total());
+        drop(ledger);
+        let evicted = gone.len() as u64;
+        self.evict(gone);
+        Ok(Upkeep { entries: count, bytes, evicted, temps_removed: 0 })
+    }
+
+    /// Removes what processes left behind that died while they made an entry.
+    pub fn gc(&self) -> io::Result<Upkeep> {
+        let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        let mut upkeep = Upkeep::default();
+        self.walk(|dir, name| {
+            let Some(name) = std::str::from_utf8(name).ok() else { return };
+            let Some(pid) = temp_owner(name) else { return };
+            if is_abandoned(dir, name, pid, now) && dir.remove_file(Path::new(name)).is_ok_and(|there| there)
+            {
+                upkeep.temps_removed += 1;
+            }
+        })?;
+        Ok(upkeep)
+    }
+
+    /// Calls `visit` with every name in every `aa/bb`.
+    fn walk(&self, mut visit: impl FnMut(&Dir, &[u8])) -> io::Result<()> {
+        for outer in fan_out(&self.dir)? {
+            let Some(outer_dir) = below(&self.dir, &outer)? else { continue };
+            for inner in fan_out(&outer_dir)? {
+                let Some(dir) = below(&outer_dir, &inner)? else { continue };
+                dir.names()?.iter().for_each(|name| visit(&dir, name));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// True for a temporary file that nobody will finish.
+fn is_abandoned(dir: &Dir, name: &str, pid: u32, now: Duration) -> bool {
+    let Some(facts) = dir.facts(Path::new(name)) else { return false };
+    let written = Duration::from_secs(u64::try_from(facts.mtime.0).unwrap_or(0));
+    let age = now.saturating_sub(written);
+    age > EXPIRY || (age > GRACE && !this_process::is_alive(pid))
+}
+
+/// The fan-out directories in `dir`.
+fn fan_out(dir: &Dir) -> io::Result<Vec<PathBuf>> {
+    let names = dir.names()?.into_iter().filter(|name| is_fan_out(name));
+    Ok(names.filter_map(|name| String::from_utf8(name).ok()).map(PathBuf::from).collect())
+}
+
+/// A directory below; `None` if it vanished or is something else.
+fn below(dir: &Dir, name: &Path) -> io::Result<Option<Dir>> {
+    match dir.open_dir(name) {
+        Ok(dir) => Ok(Some(dir)),
+        Err(OpenError::Other(error)) => Err(error),
+        Err(_) => Ok(None),
+    }
+}

@@ -1,0 +1,77 @@
+//! A verified file, handed out.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use crate::store::MOTHER_TIME;
+use crate::sys::beneath::{FileFacts, facts_of_file};
+
+/// A whole file with exactly the raw bytes of a blob, verified once, read-only. Cheap to clone; it stays readable
+/// whatever happens to its name.
+#[derive(Debug, Clone)]
+pub struct RawFile(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    file: File,
+    len: u64,
+    path: Option<PathBuf>,
+}
+
+impl RawFile {
+    /// An entry of the raw store; `file` must be open for reading only.
+    pub(super) fn on_disk(file: File, len: u64, path: PathBuf) -> RawFile {
+        RawFile(Arc::new(Inner { file, len, path: Some(path) }))
+    }
+
+    /// A sealed file without a name.
+    pub(super) fn in_memory(file: File, len: u64) -> RawFile {
+        RawFile(Arc::new(Inner { file, len, path: None }))
+    }
+
+    /// Reads like `pread`: fewer bytes than asked for are possible, none means the end.
+    pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
+        self.0.file.read_at(buffer, offset)
+    }
+
+    /// Reads the whole content; for small files and tests.
+    pub fn read_all(&self) -> io::Result<Vec<u8>> {
+        let mut content = vec![0; usize::try_from(self.0.len).map_err(io::Error::other)?];
+        self.0.file.read_exact_at(&mut content, 0)?;
+        Ok(content)
+    }
+
+    /// The size in bytes.
+    pub fn len(&self) -> u64 {
+        self.0.len
+    }
+
+    /// True if there is no byte.
+    pub fn is_empty(&self) -> bool {
+        self.0.len == 0
+    }
+
+    /// The descriptor, for reflink and for the kernel to copy from. Its position is shared: use offsets only.
+    pub fn as_file(&self) -> &File {
+        &self.0.file
+    }
+
+    /// The name in the raw store; `None` for content that is only in memory. The entry may be evicted at any time.
+    pub fn path(&self) -> Option<&Path> {
+        self.0.path.as_deref()
+    }
+
+    /// True unless somebody changed the file behind our back.
+    pub(super) fn is_intact(&self) -> bool {
+        let Ok(facts) = facts_of_file(&self.0.file) else { return false };
+        facts.size == self.0.len && (self.0.path.is_none() || facts.mtime == (MOTHER_TIME, 0))
+    }
+
+    /// What `fstat` says now.
+    pub(super) fn facts(&self) -> io::Result<FileFacts> {
+        facts_of_file(&self.0.file)
+    }
+}

@@ -1,0 +1,131 @@
+//! The gate that every byte of a blob passes: counted, capped at the declared size, hashed, then written.
+//!
+//! What is behind the gate is right only when [`Gate::close`] said so; before, it is garbage.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::fs::FileExt;
+
+use crate::digest::{Digest, Hasher};
+use crate::store::codec::with_buffer;
+
+/// Why content is not what it should be, or could not be moved.
+#[derive(Debug)]
+pub enum Fault {
+    /// It ended after so many bytes.
+    Truncated(u64),
+    /// It goes on after the declared size.
+    Longer,
+    /// The decoder refuses it.
+    Corrupt(io::Error),
+    /// It has this digest.
+    Mismatch(Digest),
+    /// The source cannot be read.
+    Read(io::Error),
+    /// The sink does not take it.
+    Sink(io::Error),
+}
+
+/// Counts, caps, hashes and passes on.
+pub struct Gate<'s> {
+    hasher: Hasher,
+    seen: u64,
+    size: u64,
+    sink: Option<&'s mut dyn Write>,
+}
+
+impl<'s> Gate<'s> {
+    /// A gate for content of `size` bytes that goes to `sink`.
+    pub fn new(digest: &Digest, size: u64, sink: &'s mut dyn Write) -> Gate<'s> {
+        Gate { hasher: Hasher::new(digest.regime()), seen: 0, size, sink: Some(sink) }
+    }
+
+    /// A gate that only looks.
+    pub fn blind(digest: &Digest, size: u64) -> Gate<'static> {
+        Gate { hasher: Hasher::new(digest.regime()), seen: 0, size, sink: None }
+    }
+
+    /// Takes the next bytes; one byte over the size is refused before anything of this piece is written.
+    pub fn push(&mut self, bytes: &[u8]) -> Result<(), Fault> {
+        self.seen += bytes.len() as u64;
+        if self.seen > self.size {
+            return Err(Fault::Longer);
+        }
+        self.hasher.update(bytes);
+        match &mut self.sink {
+            Some(sink) => sink.write_all(bytes).map_err(Fault::Sink),
+            None => Ok(()),
+        }
+    }
+
+    /// Bytes taken so far.
+    pub fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// Says whether all that was pushed is the content named `expected`.
+    pub fn close(self, expected: &Digest) -> Result<(), Fault> {
+        if self.seen < self.size {
+            return Err(Fault::Truncated(self.seen));
+        }
+        let actual = self.hasher.finish();
+        if actual == *expected { Ok(()) } else { Err(Fault::Mismatch(actual)) }
+    }
+}
+
+/// Reads the whole of `file` and compares; the file's position is neither used nor moved.
+pub fn check_file(file: &File, digest: &Digest, size: u64) -> Result<(), Fault> {
+    let mut gate = Gate::blind(digest, size);
+    with_buffer(|buffer| {
+        loop {
+            match file.read_at(buffer, gate.seen()) {
+                Ok(0) => return Ok(()),
+                Ok(len) => gate.push(&buffer[..len])?,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) => return Err(Fault::Read(error)),
+            }
+        }
+    })?;
+    gate.close(digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::digest::Regime;
+
+    #[test]
+    fn the_right_content_passes_in_any_pieces() {
+        let digest = Digest::of(Regime::Sha256, b"content");
+        let mut sink = Vec::new();
+        let mut gate = Gate::new(&digest, 7, &mut sink);
+        for piece in [&b"con"[..], b"", b"tent"] {
+            gate.push(piece).unwrap();
+        }
+        gate.close(&digest).unwrap();
+        assert_eq!(sink, b"content");
+    }
+
+    #[test]
+    fn every_other_content_is_told_apart() {
+        let digest = Digest::of(Regime::Sha256, b"content");
+        let outcome = |content: &[u8]| {
+            let mut gate = Gate::blind(&digest, 7);
+            gate.push(content).and_then(|()| gate.close(&digest)).unwrap_err()
+        };
+        assert!(matches!(outcome(b"conten"), Fault::Truncated(6)));
+        assert!(matches!(outcome(b"content!"), Fault::Longer));
+        let other = Digest::of(Regime::Sha256, b"Content");
+        assert!(matches!(outcome(b"Content"), Fault::Mismatch(actual) if actual == other));
+    }
+
+    #[test]
+    fn nothing_beyond_the_size_reaches_the_sink() {
+        let digest = Digest::of(Regime::Sha256, b"");
+        let mut sink = Vec::new();
+        let mut gate = Gate::new(&digest, 3, &mut sink);
+        gate.push(b"ab").unwrap();
+        assert!(matches!(gate.push(b"cdef"), Err(Fault::Longer)));
+        assert_eq!(sink, b"ab");
+    }
+}
