@@ -205,8 +205,9 @@ fn clear_dead_mount(space: &Space) -> anyhow::Result<()> {
         Ok(_) => {}
         Err(error) => log::warn!("{error}"),
     }
+    // Attributes may still be cached; free space never is.
     let dead = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotConnected;
-    while std::fs::symlink_metadata(&space.root).is_err_and(|error| dead(&error)) {
+    while crate::sys::disk::usage(&space.root).is_err_and(|error| dead(&error)) {
         log::warn!("Taking away the dead mount at {}", space.root.display());
         super::unmount::detach(&space.root)?;
     }

@@ -24,10 +24,10 @@ impl Process {
         Process { pid, start_time: start_time(pid) }
     }
 
-    /// True while it runs. Without /proc any process of that number counts.
+    /// True while it runs: one that ended and is not yet reaped does not. Without /proc any process of that number counts.
     pub fn is_alive(&self) -> bool {
         let known = self.start_time.zip(start_time(self.pid));
-        exists(self.pid) && known.is_none_or(|(then, now)| then == now)
+        exists(self.pid) && !is_zombie(self.pid) && known.is_none_or(|(then, now)| then == now)
     }
 }
 
@@ -43,11 +43,22 @@ fn exists(pid: u32) -> bool {
     pid.is_some_and(|pid| !matches!(test_kill_process(pid), Err(rustix::io::Errno::SRCH)))
 }
 
-/// Field 22 of /proc/<pid>/stat. The name in field 2 may hold blanks and brackets, so count from its closing one.
-fn start_time(pid: u32) -> Option<u64> {
+/// The fields of /proc/<pid>/stat from the third on. The name in the second may hold blanks and brackets, so they are counted
+/// from its closing one.
+fn stat_fields(pid: u32) -> Option<Vec<String>> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, after_name) = stat.rsplit_once(')')?;
-    after_name.split_ascii_whitespace().nth(19)?.parse().ok()
+    Some(after_name.split_ascii_whitespace().map(str::to_owned).collect())
+}
+
+/// Field 22.
+fn start_time(pid: u32) -> Option<u64> {
+    stat_fields(pid)?.get(19)?.parse().ok()
+}
+
+/// Field 3.
+fn is_zombie(pid: u32) -> bool {
+    stat_fields(pid).is_some_and(|fields| matches!(fields.first().map(String::as_str), Some("Z" | "X")))
 }
 
 /// The parent's id; 0 if it is outside of this pid namespace.
@@ -90,6 +101,16 @@ mod tests {
         let process = Process::with_id(child.id());
         child.wait().unwrap();
         assert!(!process.is_alive());
+    }
+
+    #[test]
+    fn a_process_that_ended_and_was_not_reaped_is_not_alive() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        let process = Process::with_id(child.id());
+        while process.is_alive() {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        assert!(child.wait().unwrap().success());
     }
 
     #[test]
