@@ -33,6 +33,7 @@ pub mod home;
 pub mod name;
 pub mod observe;
 pub mod relocate;
+pub mod restore;
 pub mod space;
 pub mod store;
 pub mod sys;

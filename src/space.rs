@@ -12,10 +12,10 @@
 //! then ours.
 
 mod holder;
-pub mod relocated;
 mod live;
 mod lock;
 mod meta;
+pub mod relocated;
 mod state;
 
 use std::io;

@@ -153,6 +153,16 @@ impl Store {
         }
     }
 
+    /// The whole content, if the raw store has it ready: nothing is decoded, and nothing is made.
+    pub fn ready(&self, wanted: &Wanted) -> Option<RawFile> {
+        let file = match self.raw.as_ref()?.find(&wanted.key(), wanted.size) {
+            Ok(raw::Found::Ready(file)) if self.is_believed(&file, wanted) => file,
+            _ => return None,
+        };
+        self.observer.count(Counter::RawHits, 1);
+        Some(file)
+    }
+
     /// An open descriptor that is still right.
     fn warm(&self, key: &RawKey, wanted: &Wanted) -> Option<RawFile> {
         let file = self.descriptors.get(key)?;

@@ -3,6 +3,7 @@
 //! Every child wraps one facility in types that cannot be misused: descriptors are owned, paths below a root are opened
 //! by descriptor and relative name without following links. Nothing here knows catalogs, blobs or spaces.
 
+pub mod at;
 pub mod beneath;
 pub mod clone;
 pub mod daemon;

@@ -20,7 +20,7 @@ use crate::digest::Digest;
 use crate::name::{Name, OwnedName, RelPath};
 
 pub use build::TooLarge;
-pub use load::{IndexError, Made};
+pub use load::{IndexError, Made, index_path};
 
 use format::{Bytes, Header, Record};
 
@@ -112,7 +112,11 @@ impl<'a> Rewrites<'a> {
     pub fn in_range(self, range: Range<u64>) -> impl Iterator<Item = u64> + 'a {
         let chunks = self.0.as_chunks::<8>().0;
         let first = chunks.partition_point(|chunk| u64::from_le_bytes(*chunk) < range.start);
-        chunks.iter().skip(first).map(|chunk| u64::from_le_bytes(*chunk)).take_while(move |&at| at < range.end)
+        chunks
+            .iter()
+            .skip(first)
+            .map(|chunk| u64::from_le_bytes(*chunk))
+            .take_while(move |&at| at < range.end)
     }
 }
 

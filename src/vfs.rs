@@ -47,11 +47,7 @@ pub struct Vfs {
 
 impl Vfs {
     /// A read-only space.
-    pub fn read_only(
-        index: Arc<Index>,
-        relocated: Arc<Relocated>,
-        view: View,
-    ) -> Vfs {
+    pub fn read_only(index: Arc<Index>, relocated: Arc<Relocated>, view: View) -> Vfs {
         let lookups = Lookups::new(index.len());
         Vfs { index, relocated, view, lookups }
     }

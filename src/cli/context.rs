@@ -44,7 +44,9 @@ impl Context {
         let mut out = std::io::stdout().lock();
         // A reader that went away has seen enough.
         match writeln!(out, "{shown}").and_then(|()| out.flush()) {
-            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("Cannot print"),
+            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                Err(error).context("Cannot print")
+            }
             _ => Ok(()),
         }
     }

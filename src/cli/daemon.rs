@@ -13,8 +13,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::sys::mount::MountId;
 use crate::sys::daemon;
+use crate::sys::mount::MountId;
 use crate::sys::signals::{self, Signal};
 
 use super::mount::{MountArgs, MountReport};
@@ -94,4 +94,3 @@ fn exit_after_grace() {
         log::error!("Cannot start a thread: {error}");
     }
 }
-

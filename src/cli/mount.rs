@@ -20,10 +20,10 @@ use crate::sys::process::Process;
 use crate::tree::{Index, Made};
 use crate::vfs::{Vfs, View};
 
+use super::SpaceArgs;
 use super::context::{Context, say_waiting};
 use super::daemon;
 use super::exit_code::CannotMount;
-use super::SpaceArgs;
 
 /// Arguments of `mount`.
 #[derive(Debug, Clone, Args)]
@@ -140,8 +140,7 @@ fn establish(context: &Context, args: &MountArgs, tally: &Arc<Tally>) -> anyhow:
     let index = Arc::new(index);
     let source: Arc<dyn BlobSource> = context.store(Arc::clone(&observer))?;
     let label = space.label.as_bytes();
-    let relocated =
-        Arc::new(Relocated::new(&space.state_dir, &index, label, source, Arc::clone(&observer)));
+    let relocated = Arc::new(Relocated::new(&space.state_dir, &index, label, source, Arc::clone(&observer)));
     let vfs = Vfs::read_only(Arc::clone(&index), Arc::clone(&relocated), view());
     let blank = std::fs::read_dir(&space.root).map_or(true, |mut entries| entries.next().is_none());
     let (session, id, rung, reason) = attach(&space, args, Arc::new(vfs))?;
@@ -172,7 +171,11 @@ fn establish(context: &Context, args: &MountArgs, tally: &Arc<Tally>) -> anyhow:
 }
 
 /// Mounts at the space, by the highest rung of the ladder that holds.
-fn attach(space: &Space, args: &MountArgs, vfs: Arc<Vfs>) -> anyhow::Result<(Session, MountId, String, String)> {
+fn attach(
+    space: &Space,
+    args: &MountArgs,
+    vfs: Arc<Vfs>,
+) -> anyhow::Result<(Session, MountId, String, String)> {
     crate::sys::shared::ensure_dir(&space.root, false)
         .with_context(|| format!("Cannot make the mountpoint {}", space.root.display()))?;
     let point = Mountpoint::open(&space.root)
@@ -200,7 +203,11 @@ fn attach(space: &Space, args: &MountArgs, vfs: Arc<Vfs>) -> anyhow::Result<(Ses
 fn clear_dead_mount(space: &Space) -> anyhow::Result<()> {
     match space.mount_state() {
         Ok(Some(state)) if state.process.is_alive() && state.process.pid != std::process::id() => {
-            log::warn!("{} says it is mounted by {}, which does not hold its lock", space.root.display(), state.process);
+            log::warn!(
+                "{} says it is mounted by {}, which does not hold its lock",
+                space.root.display(),
+                state.process
+            );
         }
         Ok(_) => {}
         Err(error) => log::warn!("{error}"),
@@ -216,7 +223,10 @@ fn clear_dead_mount(space: &Space) -> anyhow::Result<()> {
 }
 
 /// What can wait until the mount answers: the marks of use that RCC wants to find, then the relocated files. At low priority.
-fn spawn_background(mounted: &Mounted, stop: &Arc<AtomicBool>) -> anyhow::Result<std::thread::JoinHandle<()>> {
+fn spawn_background(
+    mounted: &Mounted,
+    stop: &Arc<AtomicBool>,
+) -> anyhow::Result<std::thread::JoinHandle<()>> {
     let (relocated, index) = (Arc::clone(&mounted.relocated), Arc::clone(&mounted.index));
     let (space, catalog, blank) = (mounted.space.clone(), mounted.report.catalog.clone(), mounted.blank);
     let stop = Arc::clone(stop);
@@ -231,7 +241,8 @@ fn spawn_background(mounted: &Mounted, stop: &Arc<AtomicBool>) -> anyhow::Result
 /// Tells RCC what is in the space. `.meta` describes what stands in the directory when nothing is mounted: it is written only
 /// if that is nothing, since RCC takes files for clean by what `.meta` says of them.
 fn leave_marks(space: &Space, catalog_path: &Path, index: &Index, blank: bool) {
-    let current = RestoredState { catalog: index.id().to_string(), meta: space.meta_state().unwrap_or_default() };
+    let current =
+        RestoredState { catalog: index.id().to_string(), meta: space.meta_state().unwrap_or_default() };
     let known = space.restored_state().ok().flatten().is_some_and(|state| state == current);
     if blank && !known {
         let written = Catalog::read(catalog_path).map_err(anyhow::Error::from).and_then(|(catalog, id)| {

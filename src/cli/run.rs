@@ -76,7 +76,11 @@ fn appear(
     if space.live_holder().is_some() {
         return match space.mount_state()? {
             Some(state) if state.catalog == catalog => Ok(Ok(false)),
-            _ => Err(Busy(format!("{} is in use with another catalog; unmount it first", space.root.display())).into()),
+            _ => Err(Busy(format!(
+                "{} is in use with another catalog; unmount it first",
+                space.root.display()
+            ))
+            .into()),
         };
     }
     if args.mode == Mode::Materialize {
@@ -113,7 +117,12 @@ fn disappear(space: &Space) -> anyhow::Result<()> {
     Err(error)
 }
 
-fn run(context: &Context, space: &Space, blueprint: &str, command: &[OsString]) -> anyhow::Result<ExitStatus> {
+fn run(
+    context: &Context,
+    space: &Space,
+    blueprint: &str,
+    command: &[OsString],
+) -> anyhow::Result<ExitStatus> {
     let temp = RunTemp::create(&context.home.root().join("temp"))?;
     let sources = variables::Sources {
         home: &context.home,

@@ -93,7 +93,8 @@ fn path(sources: &Sources<'_>) -> anyhow::Result<OsString> {
 fn is_foreign(dir: &Path, user: &str) -> bool {
     let text = dir.to_string_lossy();
     let lower = text.to_lowercase();
-    FOREIGN.iter().any(|part| lower.contains(part)) || text.split(|c: char| !is_word(c)).any(|word| is_label(word, user))
+    FOREIGN.iter().any(|part| lower.contains(part))
+        || text.split(|c: char| !is_word(c)).any(|word| is_label(word, user))
 }
 
 fn is_word(c: char) -> bool {
@@ -127,7 +128,12 @@ mod tests {
 
     #[test]
     fn path_entries_of_other_spaces_and_other_pythons_are_foreign() {
-        for dir in ["/x/720c7a8_5a1fac3_9fcd2534/bin", "/x/UNMNGED_5a1fac3_9fcd2534/bin", "/opt/Conda/bin", "/a/.venv/bin"] {
+        for dir in [
+            "/x/720c7a8_5a1fac3_9fcd2534/bin",
+            "/x/UNMNGED_5a1fac3_9fcd2534/bin",
+            "/opt/Conda/bin",
+            "/a/.venv/bin",
+        ] {
             assert!(is_foreign(Path::new(dir), "720c7a8"), "{dir}");
         }
         for dir in ["/usr/bin", "/x/0000000_5a1fac3_9fcd2534/bin", "/x/720c7a8_5a1fac3_9fcd2534_x/bin"] {

@@ -62,6 +62,17 @@ impl Space {
         publish(&info, |file| file.write_all(&meta.info_json())).map_err(SpaceError::io("Writing", &info))
     }
 
+    /// Removes a `.meta` that speaks of a space that is gone.
+    pub fn remove_meta(&self) -> Result<(), SpaceError> {
+        let path = self.sibling(".meta");
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(SpaceError::io("Removing", &path)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// The state of the `.meta` file: another one means that RCC restored here since.
     pub fn meta_state(&self) -> Option<String> {
         sys::dir::file_state(&self.sibling(".meta")).ok().map(|state| state.text)

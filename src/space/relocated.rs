@@ -117,7 +117,8 @@ impl Relocated {
     /// reads tell.
     pub fn fill(&self, index: &Index, stop: &AtomicBool) {
         if let Err(error) = dir::ensure_private(&self.dir) {
-            self.observer.fallback("patch at each read", &format!("Cannot make {}: {error}", self.dir.display()));
+            self.observer
+                .fallback("patch at each read", &format!("Cannot make {}: {error}", self.dir.display()));
             return;
         }
         for (ino, file) in index.relocated() {
@@ -165,8 +166,10 @@ impl Relocated {
             return Ok(());
         }
         let raw = self.checked(ino, wanted, rewrite).map_err(Unpatched::Content)?;
-        let temporary = tempfile::Builder::new().prefix(".patch-").tempfile_in(&self.dir).map_err(Unpatched::Disk)?;
-        let tier = crate::sys::clone::clone_or_copy(raw.as_file(), temporary.as_file()).map_err(Unpatched::Disk)?;
+        let temporary =
+            tempfile::Builder::new().prefix(".patch-").tempfile_in(&self.dir).map_err(Unpatched::Disk)?;
+        let tier =
+            crate::sys::clone::clone_or_copy(raw.as_file(), temporary.as_file()).map_err(Unpatched::Disk)?;
         let write = rewrite.iter().try_for_each(|at| temporary.as_file().write_all_at(&self.label, at));
         write.and_then(|()| dir::seal(temporary.as_file())).map_err(Unpatched::Disk)?;
         temporary.persist(self.path(ino)).map_err(|error| Unpatched::Disk(error.error))?;
@@ -190,7 +193,10 @@ impl Relocated {
         }
         let file = File::open(self.path(ino)).ok().filter(|file| dir::is_sealed(file, wanted.size));
         let Some(file) = file.map(Arc::new) else {
-            log::warn!("The relocated file {} is not as it was left: patching at each read", self.path(ino).display());
+            log::warn!(
+                "The relocated file {} is not as it was left: patching at each read",
+                self.path(ino).display()
+            );
             self.set_state(ino, CHECKED);
             return None;
         };

@@ -1,4 +1,5 @@
-//! What we remember of a space between runs: `mount.json` while it is mounted, `restored.json` after materialize.
+//! What we remember of a space between runs: `mount.json` while it is mounted, `restored.json` after
+//! materialize, `restoring.json` in the middle of one.
 //!
 //! Both are written beside and renamed. Neither is needed to repair anything: one that is missing costs time, one that is
 //! damaged is an error that names it.
@@ -49,6 +50,13 @@ impl MountState {
     }
 }
 
+/// A materialize that has begun to change a space.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Restoring {
+    catalog: String,
+}
+
+const RESTORING: &str = "restoring.json";
 const MOUNT: &str = "mount.json";
 const RESTORED: &str = "restored.json";
 
@@ -74,15 +82,23 @@ impl Space {
         read(&self.state_dir.join(RESTORED))
     }
 
-    /// Remembers a complete materialize.
+    /// Remembers a complete materialize: nothing is unfinished any more.
     pub fn set_restored_state(&self, state: &RestoredState) -> Result<(), SpaceError> {
         self.ensure_state_dir()?;
-        write(&self.state_dir.join(RESTORED), state)
+        write(&self.state_dir.join(RESTORED), state)?;
+        remove(&self.state_dir.join(RESTORING))
     }
 
-    /// Forgets it: the space is about to change.
-    pub fn clear_restored_state(&self) -> Result<(), SpaceError> {
-        remove(&self.state_dir.join(RESTORED))
+    /// Remembers that the space is about to change into the catalog `id`: until [`Space::set_restored_state`], what its
+    /// `.meta` says about its files is not to be believed.
+    pub fn set_restoring(&self, id: &str) -> Result<(), SpaceError> {
+        self.ensure_state_dir()?;
+        write(&self.state_dir.join(RESTORING), &Restoring { catalog: id.to_owned() })
+    }
+
+    /// True if a materialize began to change the space and never came to its end.
+    pub fn is_half_restored(&self) -> bool {
+        self.state_dir.join(RESTORING).exists()
     }
 }
 

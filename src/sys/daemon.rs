@@ -79,6 +79,8 @@ fn uses(pid: u32, root: &Path) -> bool {
         return true;
     }
     let maps = fs::read_to_string(proc.join("maps")).unwrap_or_default();
-    let mapped = |line: &str| line.split_once('/').is_some_and(|(_, path)| Path::new(&format!("/{path}")).starts_with(root));
+    let mapped = |line: &str| {
+        line.split_once('/').is_some_and(|(_, path)| Path::new(&format!("/{path}")).starts_with(root))
+    };
     maps.lines().any(mapped)
 }

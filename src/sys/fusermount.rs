@@ -11,25 +11,31 @@ use std::process::{Command, Output, Stdio};
 
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType, recvmsg, socketpair,
+    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType, recvmsg,
+    socketpair,
 };
 
 use super::mount::{Mountpoint, Options};
 
 /// Where distributions put it.
-const PLACES: [&str; 4] =
-    ["/usr/bin/fusermount3", "/bin/fusermount3", "/usr/local/bin/fusermount3", "/run/wrappers/bin/fusermount3"];
+const PLACES: [&str; 4] = [
+    "/usr/bin/fusermount3",
+    "/bin/fusermount3",
+    "/usr/local/bin/fusermount3",
+    "/run/wrappers/bin/fusermount3",
+];
 
 /// The helper, if there is one.
 pub fn find() -> io::Result<PathBuf> {
     let found = PLACES.iter().map(PathBuf::from).find(|place| place.exists());
-    found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "fusermount3 is not installed (package fuse3)"))
+    found.ok_or_else(|| {
+        io::Error::new(io::ErrorKind::NotFound, "fusermount3 is not installed (package fuse3)")
+    })
 }
 
 /// Mounts on `point`: the device that the requests come from.
 pub fn mount(point: &Mountpoint, options: Options) -> io::Result<OwnedFd> {
-    let (ours, theirs) =
-        socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
+    let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     fcntl_setfd(&theirs, FdFlags::empty())?;
     let mut list = String::from("fsname=holofs,subtype=holofs,nosuid,nodev,default_permissions");
     list.push_str(if options.read_only { ",ro" } else { "" });
@@ -49,7 +55,8 @@ pub fn mount(point: &Mountpoint, options: Options) -> io::Result<OwnedFd> {
 /// Unmounts `root`.
 pub fn unmount(root: &Path, lazy: bool) -> io::Result<()> {
     let flags = if lazy { "-uqz" } else { "-uq" };
-    let output = Command::new(find()?).env_clear().arg(flags).arg("--").arg(root).stdin(Stdio::null()).output()?;
+    let output =
+        Command::new(find()?).env_clear().arg(flags).arg("--").arg(root).stdin(Stdio::null()).output()?;
     match check(&output) {
         Err(error) if error.to_string().contains("busy") => Err(io::Error::from_raw_os_error(libc::EBUSY)),
         other => other,

@@ -86,7 +86,12 @@ impl<'a> Builder<'a> {
 
     fn link(&mut self, record: NewRecord, target: &str) -> Result<NewRecord, TooLarge> {
         let place = self.store(target.as_bytes())?;
-        Ok(NewRecord { kind: format::KIND_LINK, mode: 0o777, extent: format::pair(place.at, place.len), ..record })
+        Ok(NewRecord {
+            kind: format::KIND_LINK,
+            mode: 0o777,
+            extent: format::pair(place.at, place.len),
+            ..record
+        })
     }
 
     fn file(&mut self, record: NewRecord, file: &File) -> Result<NewRecord, TooLarge> {

@@ -30,7 +30,13 @@ const AFTER_DOTS: u64 = 2;
 impl Vfs {
     /// Lists `dir` after `offset` (0: from the start), `.` and `..` first. With `referenced`, each entry that was taken,
     /// except the dots, is one more reference of the kernel, as READDIRPLUS has it.
-    pub fn list(&self, dir: Ino, offset: u64, referenced: bool, out: &mut dyn Listing) -> Result<(), VfsError> {
+    pub fn list(
+        &self,
+        dir: Ino,
+        offset: u64,
+        referenced: bool,
+        out: &mut dyn Listing,
+    ) -> Result<(), VfsError> {
         let node = self.node(dir)?;
         if !matches!(node.kind, NodeKind::Dir { .. }) {
             return Err(VfsError::NotADirectory(dir));

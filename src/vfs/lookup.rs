@@ -36,7 +36,8 @@ impl Lookups {
     pub fn take(&self, ino: Ino, amount: u64) -> u32 {
         let amount = u32::try_from(amount).unwrap_or(u32::MAX);
         let Some(count) = self.count(ino) else { return 0 };
-        let before = count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| Some(now.saturating_sub(amount)));
+        let before =
+            count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| Some(now.saturating_sub(amount)));
         before.unwrap_or_default().saturating_sub(amount)
     }
 }

@@ -1,0 +1,125 @@
+//! What one directory of a space needs: pure, from the catalog, the last restore's records and what is there.
+//!
+//! RCC's rules (its dirty test is name, kind, size, mode and, when known, the old digest; not time, not content), with one
+//! repair that RCC refuses: something else where a directory should be is removed. `verify` adds the content.
+
+use crate::digest::Digest;
+use crate::name::OwnedName;
+use crate::sys::at::{Found, FoundKind};
+use crate::tree::{FileNode, Index, Ino, Node, NodeKind};
+
+/// What decides, besides what is there.
+#[derive(Debug, Clone, Copy)]
+pub struct Rules<'a> {
+    /// The catalog that shall be there.
+    pub index: &'a Index,
+    /// What the last restore put there; `None` if nothing is known, or if it was the same catalog.
+    pub old: Option<&'a Index>,
+    /// Bits taken from every file's mode.
+    pub dropped_mode: u16,
+    /// Look at the content of files that seem right.
+    pub verify: bool,
+}
+
+/// What one directory, which is there, needs.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct DirPlan {
+    /// Entries to be removed, with all below them.
+    pub remove: Vec<OwnedName>,
+    /// Files and links to be placed; what stands there now is replaced.
+    pub place: Vec<Ino>,
+    /// Directories to be made, with all below them.
+    pub make: Vec<Ino>,
+    /// Files that seem right and whose content is to be read.
+    pub verify: Vec<Ino>,
+    /// Directories that are there, with the last restore's directory of that name.
+    pub descend: Vec<(Ino, Option<Ino>)>,
+    /// Files and links that are right.
+    pub kept: u64,
+}
+
+impl DirPlan {
+    /// True if there is nothing to do in this directory itself.
+    pub fn is_idle(&self) -> bool {
+        self.remove.is_empty() && self.place.is_empty() && self.make.is_empty() && self.verify.is_empty()
+    }
+}
+
+impl Rules<'_> {
+    /// The mode a file gets.
+    pub fn mode_of(&self, node: &Node<'_>) -> u16 {
+        node.mode & !self.dropped_mode
+    }
+
+    /// Plans the directory `dir`, in which `found` was found and which was `old_dir` in the last restore.
+    pub fn plan(&self, dir: Ino, old_dir: Option<Ino>, found: &[Found]) -> DirPlan {
+        let mut plan = DirPlan::default();
+        let children = self.index.child_range(dir);
+        let mut there = vec![false; usize::try_from(children.end - children.start).unwrap_or(0)];
+        for entry in found {
+            let wanted = self.index.lookup(dir, entry.name.as_name());
+            let Some(node) = wanted.and_then(|ino| self.index.node(ino)) else {
+                plan.remove.push(entry.name.clone());
+                continue;
+            };
+            let stays = self.plan_entry(&mut plan, &node, self.old_node(old_dir, entry), entry);
+            if let Some(there) =
+                there.get_mut(usize::try_from(node.ino.0 - children.start).unwrap_or(usize::MAX))
+            {
+                *there = stays;
+            }
+        }
+        let missing = children.zip(there).filter_map(|(ino, there)| (!there).then_some(Ino(ino)));
+        for node in missing.filter_map(|ino| self.index.node(ino)) {
+            match node.kind {
+                NodeKind::Dir { .. } => plan.make.push(node.ino),
+                NodeKind::File(_) | NodeKind::Link { .. } => plan.place.push(node.ino),
+            }
+        }
+        plan
+    }
+
+    /// Plans one entry that the catalog knows. False if it is to be made anew.
+    fn plan_entry(&self, plan: &mut DirPlan, node: &Node<'_>, old: Option<Node<'_>>, found: &Found) -> bool {
+        match (&node.kind, &found.kind) {
+            (NodeKind::Dir { .. }, FoundKind::Dir) => {
+                plan.descend.push((node.ino, old.map(|old| old.ino)));
+                true
+            }
+            (NodeKind::Link { target }, FoundKind::Link(text)) if **target == **text => {
+                plan.kept += 1;
+                true
+            }
+            (NodeKind::File(file), &FoundKind::File { size, mode })
+                if size == file.size && mode == self.mode_of(node) && !is_other(file, old) =>
+            {
+                if self.verify {
+                    plan.verify.push(node.ino)
+                } else {
+                    plan.kept += 1
+                }
+                true
+            }
+            // A file or link is replaced by renaming over it, which neither a directory allows nor a directory can.
+            (NodeKind::Dir { .. }, _) | (_, FoundKind::Dir) => {
+                plan.remove.push(found.name.clone());
+                false
+            }
+            _ => false,
+        }
+    }
+
+    /// What the last restore put at this name.
+    fn old_node(&self, old_dir: Option<Ino>, found: &Found) -> Option<Node<'_>> {
+        let old = self.old?;
+        old.node(old.lookup(old_dir?, found.name.as_name())?)
+    }
+}
+
+/// True if the last restore is known to have put something else there.
+fn is_other(file: &FileNode<'_>, old: Option<Node<'_>>) -> bool {
+    let digest_of = |node: Node<'_>| -> Option<Digest> {
+        if let NodeKind::File(old) = node.kind { Some(old.digest) } else { None }
+    };
+    old.is_some_and(|node| digest_of(node) != Some(file.digest))
+}

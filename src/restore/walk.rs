@@ -1,0 +1,85 @@
+//! Finds out what a space needs: reads all its directories, in parallel, and plans each.
+//!
+//! Nothing is changed, and only directories that need something are remembered. What cannot be read is an error of that
+//! entry alone.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rayon::Scope;
+
+use super::plan::{DirPlan, Rules};
+use super::report::{Errors, FileErrorKind};
+use crate::name::Name;
+use crate::sys::at::TreeDir;
+use crate::tree::Ino;
+
+/// What the whole tree needs.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// The directories that need something.
+    pub dirs: Vec<(Ino, DirPlan)>,
+    /// Files and links that are right.
+    pub kept: u64,
+}
+
+impl Plan {
+    /// True if the space is as it should be.
+    pub fn is_idle(&self) -> bool {
+        self.dirs.is_empty()
+    }
+}
+
+/// Reads and plans everything below `root`, the open root of the space.
+pub(super) fn walk(rules: &Rules<'_>, root: TreeDir, errors: &Errors<'_>) -> Plan {
+    let walk = Walk { rules, errors, dirs: Mutex::default(), kept: AtomicU64::new(0) };
+    let old_root = rules.old.map(|_| Ino::ROOT);
+    rayon::scope(|scope| walk.visit(scope, root, Ino::ROOT, old_root));
+    let mut dirs = walk.dirs.into_inner().unwrap_or_else(PoisonError::into_inner);
+    dirs.sort_unstable_by_key(|(dir, _)| *dir);
+    Plan { dirs, kept: walk.kept.into_inner() }
+}
+
+struct Walk<'a> {
+    rules: &'a Rules<'a>,
+    errors: &'a Errors<'a>,
+    dirs: Mutex<Vec<(Ino, DirPlan)>>,
+    kept: AtomicU64,
+}
+
+impl Walk<'_> {
+    fn visit<'s>(&'s self, scope: &Scope<'s>, dir: TreeDir, ino: Ino, old: Option<Ino>) {
+        let found = match dir.entries() {
+            Ok(found) => found,
+            Err(error) => return self.failed(ino, "Reading", &error),
+        };
+        let mut plan = self.rules.plan(ino, old, &found);
+        drop(found);
+        self.kept.fetch_add(plan.kept, Ordering::Relaxed);
+        let dir = Arc::new(dir);
+        for (child, old) in std::mem::take(&mut plan.descend) {
+            // Opened by the task and not here: a directory can have more children than we may have descriptors.
+            let parent = Arc::clone(&dir);
+            scope.spawn(move |scope| match self.open(&parent, child) {
+                Ok(inner) => {
+                    drop(parent);
+                    self.visit(scope, inner, child, old);
+                }
+                Err(error) => self.failed(child, "Opening", &error),
+            });
+        }
+        if !plan.is_idle() {
+            self.dirs.lock().unwrap_or_else(PoisonError::into_inner).push((ino, plan));
+        }
+    }
+
+    fn open(&self, dir: &TreeDir, child: Ino) -> io::Result<TreeDir> {
+        let node = self.rules.index.node(child).ok_or(io::ErrorKind::NotFound)?;
+        dir.open_dir(Name::new(node.name).map_err(io::Error::other)?)
+    }
+
+    fn failed(&self, ino: Ino, doing: &str, error: &io::Error) {
+        self.errors.push(ino, FileErrorKind::Io, format!("{doing} the directory failed: {error}"));
+    }
+}

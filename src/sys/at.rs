@@ -1,0 +1,308 @@
+//! A tree that is being changed, one directory descriptor at a time.
+//!
+//! Every operation names one component below an open directory and follows no link, so that nobody who plants or swaps a
+//! link in the tree can send us elsewhere. What a name stands for is told by what was found there, never by a path.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
+use rustix::io::Errno;
+
+use crate::name::{Name, OwnedName};
+
+/// An open directory of a tree that may be hostile.
+#[derive(Debug)]
+pub struct TreeDir(OwnedFd);
+
+/// An entry as it is on disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its name.
+    pub name: OwnedName,
+    /// What stands there.
+    pub kind: FoundKind,
+}
+
+/// What stands at a name.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FoundKind {
+    /// A directory.
+    Dir,
+    /// A regular file.
+    File {
+        /// Its size in bytes.
+        size: u64,
+        /// Its 12 permission bits.
+        mode: u16,
+    },
+    /// A symbolic link with its text.
+    Link(Box<[u8]>),
+    /// A device, FIFO or socket.
+    Other,
+}
+
+/// The permissions of directories that RCC makes, less the umask.
+const DIR_MODE: u16 = 0o750;
+
+impl TreeDir {
+    /// Opens the directory at `path`, which is trusted and may lead through links.
+    pub fn open(path: &Path) -> io::Result<TreeDir> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(TreeDir(rustix::fs::open(path, flags, Mode::empty())?))
+    }
+
+    /// Opens the directory `name`; a link there is an error.
+    pub fn open_dir(&self, name: Name<'_>) -> io::Result<TreeDir> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(TreeDir(rustix::fs::openat(&self.0, name.as_os_str(), flags, Mode::empty())?))
+    }
+
+    /// Another descriptor of the same directory.
+    pub fn reopen(&self) -> io::Result<TreeDir> {
+        Ok(TreeDir(self.0.try_clone()?))
+    }
+
+    /// Makes the directory `name` as RCC does, and opens it.
+    pub fn make_dir(&self, name: Name<'_>) -> io::Result<TreeDir> {
+        rustix::fs::mkdirat(&self.0, name.as_os_str(), Mode::from_raw_mode(DIR_MODE.into()))?;
+        self.open_dir(name)
+    }
+
+    /// Makes the file `name`, which must not be there, open for reading and writing; `mode` is lessened by the umask.
+    pub fn create(&self, name: Name<'_>, mode: u16) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&self.0, name.as_os_str(), flags, Mode::from_raw_mode(mode.into()))?.into())
+    }
+
+    /// Opens the regular file `name` for reading, without waiting for anything else that may stand there.
+    pub fn open_file(&self, name: Name<'_>) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::openat(&self.0, name.as_os_str(), flags, Mode::empty())?);
+        if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
+    }
+
+    /// Makes the symbolic link `name` with the text `target`.
+    pub fn symlink(&self, name: Name<'_>, target: &[u8]) -> io::Result<()> {
+        Ok(rustix::fs::symlinkat(target, &self.0, name.as_os_str())?)
+    }
+
+    /// Gives the file at the trusted path `from` another name here.
+    pub fn hardlink(&self, name: Name<'_>, from: &Path) -> io::Result<()> {
+        Ok(rustix::fs::linkat(rustix::fs::CWD, from, &self.0, name.as_os_str(), AtFlags::empty())?)
+    }
+
+    /// Renames within this directory; a file or link at `to` is replaced at once.
+    pub fn rename(&self, from: Name<'_>, to: Name<'_>) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.0, from.as_os_str(), &self.0, to.as_os_str())?)
+    }
+
+    /// Renames within this directory to a name at which nothing stands.
+    #[cfg(any(target_os = "linux", target_os = "macos"))]
+    pub fn rename_new(&self, from: Name<'_>, to: Name<'_>) -> io::Result<()> {
+        use rustix::fs::{RenameFlags, renameat_with};
+        match renameat_with(&self.0, from.as_os_str(), &self.0, to.as_os_str(), RenameFlags::NOREPLACE) {
+            // File systems without the flag; a directory replaces at most an empty one.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => self.rename(from, to),
+            outcome => Ok(outcome?),
+        }
+    }
+
+    /// Removes `name` with all that is below it, links not followed. True if there was anything.
+    pub fn remove(&self, name: Name<'_>) -> io::Result<bool> {
+        match rustix::fs::unlinkat(&self.0, name.as_os_str(), AtFlags::empty()) {
+            Ok(()) => Ok(true),
+            Err(Errno::NOENT) => Ok(false),
+            // What unlink says of a directory depends on the system.
+            Err(Errno::ISDIR | Errno::PERM) => self.remove_tree(name),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn remove_tree(&self, name: Name<'_>) -> io::Result<bool> {
+        let dir = self.open_dir(name)?;
+        for (inner, _) in dir.names()? {
+            dir.remove(inner.as_name())?;
+        }
+        rustix::fs::unlinkat(&self.0, name.as_os_str(), AtFlags::REMOVEDIR)?;
+        Ok(true)
+    }
+
+    /// What stands at `name`; `None` if nothing does.
+    pub fn find(&self, name: Name<'_>) -> io::Result<Option<FoundKind>> {
+        match self.kind_of(name, FileType::Unknown) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            kind => kind.map(Some),
+        }
+    }
+
+    /// All entries, in no order. One that vanishes meanwhile is left out.
+    pub fn entries(&self) -> io::Result<Vec<Found>> {
+        let names = self.names()?;
+        let mut entries = Vec::with_capacity(names.len());
+        for (name, file_type) in names {
+            match self.kind_of(name.as_name(), file_type) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                kind => entries.push(Found { kind: kind?, name }),
+            }
+        }
+        Ok(entries)
+    }
+
+    fn kind_of(&self, name: Name<'_>, known: FileType) -> io::Result<FoundKind> {
+        match known {
+            FileType::Directory => Ok(FoundKind::Dir),
+            FileType::Symlink => {
+                let text = rustix::fs::readlinkat(&self.0, name.as_os_str(), Vec::new())?;
+                Ok(FoundKind::Link(text.into_bytes().into()))
+            }
+            FileType::RegularFile | FileType::Unknown => self.stat(name),
+            _ => Ok(FoundKind::Other),
+        }
+    }
+
+    fn stat(&self, name: Name<'_>) -> io::Result<FoundKind> {
+        let (mode, size) = size_and_mode(&self.0, name)?;
+        match FileType::from_raw_mode(mode.into()) {
+            FileType::RegularFile => Ok(FoundKind::File { size, mode: mode & 0o7777 }),
+            FileType::Unknown => Ok(FoundKind::Other),
+            other => self.kind_of(name, other),
+        }
+    }
+
+    /// The names and what the directory itself knows of them.
+    #[cfg(target_os = "linux")]
+    fn names(&self) -> io::Result<Vec<(OwnedName, FileType)>> {
+        let mut buffer = Vec::with_capacity(32 << 10);
+        let mut dir = rustix::fs::RawDir::new(&self.0, buffer.spare_capacity_mut());
+        rustix::fs::seek(&self.0, rustix::fs::SeekFrom::Start(0))?;
+        let mut names = Vec::new();
+        while let Some(entry) = dir.next() {
+            let entry = entry?;
+            if let Ok(name) = OwnedName::new(entry.file_name().to_bytes()) {
+                names.push((name, entry.file_type()));
+            }
+        }
+        Ok(names)
+    }
+
+    /// The names and what the directory itself knows of them.
+    #[cfg(not(target_os = "linux"))]
+    fn names(&self) -> io::Result<Vec<(OwnedName, FileType)>> {
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&self.0)? {
+            let entry = entry?;
+            if let Ok(name) = OwnedName::new(entry.file_name().to_bytes()) {
+                names.push((name, entry.file_type()));
+            }
+        }
+        Ok(names)
+    }
+}
+
+/// The raw mode and the size, the link itself if it is one.
+#[cfg(target_os = "linux")]
+fn size_and_mode(dir: &OwnedFd, name: Name<'_>) -> io::Result<(u16, u64)> {
+    use rustix::fs::{StatxFlags, statx};
+    let wanted = StatxFlags::TYPE | StatxFlags::MODE | StatxFlags::SIZE;
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::STATX_DONT_SYNC;
+    let found = statx(dir, name.as_os_str(), flags, wanted)?;
+    Ok((found.stx_mode, found.stx_size))
+}
+
+/// The raw mode and the size, the link itself if it is one.
+#[cfg(not(target_os = "linux"))]
+fn size_and_mode(dir: &OwnedFd, name: Name<'_>) -> io::Result<(u16, u64)> {
+    let found = rustix::fs::statat(dir, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok((found.st_mode as u16, found.st_size as u64))
+}
+
+/// Sets all 12 permission bits of an open file.
+pub fn set_mode(file: &File, mode: u16) -> io::Result<()> {
+    Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode.into()))?)
+}
+
+/// Sets access and modification time of an open file, in seconds since 1970.
+pub fn set_times(file: &File, seconds: i64) -> io::Result<()> {
+    let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
+    Ok(rustix::fs::futimens(file, &Timestamps { last_access: time, last_modification: time })?)
+}
+
+/// The umask of this process, where it can be read without changing it.
+pub fn umask() -> Option<u16> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
+    u16::from_str_radix(line.trim(), 8).ok()
+}
+
+/// True for errors after which no other file will fare better: no space, no quota, a read-only or broken file system.
+pub fn is_hopeless(error: &io::Error) -> bool {
+    let hopeless = [Errno::NOSPC, Errno::DQUOT, Errno::ROFS, Errno::NODEV];
+    Errno::from_io_error(error).is_some_and(|errno| hopeless.contains(&errno))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    fn name(text: &str) -> Name<'_> {
+        Name::new(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn entries_are_told_as_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("d")).unwrap();
+        symlink("nowhere/at all", dir.path().join("l")).unwrap();
+        let tree = TreeDir::open(dir.path()).unwrap();
+        let file = tree.create(name("f"), 0o600).unwrap();
+        set_mode(&file, 0o4751).unwrap();
+        drop(fs::write(dir.path().join("g"), "abc"));
+        let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("s")).unwrap();
+        let mut entries = tree.entries().unwrap();
+        entries.sort_by(|left, right| left.name.cmp(&right.name));
+        let kinds: Vec<_> =
+            entries.iter().map(|entry| (entry.name.to_string(), entry.kind.clone())).collect();
+        let link = FoundKind::Link(b"nowhere/at all".as_slice().into());
+        assert_eq!(kinds[0], ("d".into(), FoundKind::Dir));
+        assert_eq!(kinds[1], ("f".into(), FoundKind::File { size: 0, mode: 0o4751 }));
+        assert!(matches!(kinds[2].1, FoundKind::File { size: 3, .. }));
+        assert_eq!(kinds[3], ("l".into(), link));
+        assert_eq!(kinds[4], ("s".into(), FoundKind::Other));
+        assert_eq!(tree.entries().unwrap().len(), 5, "listing twice works");
+        assert_eq!(tree.find(name("absent")).unwrap(), None);
+        assert_eq!(tree.find(name("d")).unwrap(), Some(FoundKind::Dir));
+    }
+
+    #[test]
+    fn removing_a_tree_follows_no_link() {
+        let (dir, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        fs::write(outside.path().join("precious"), "x").unwrap();
+        fs::create_dir_all(dir.path().join("t/deep/er")).unwrap();
+        symlink(outside.path(), dir.path().join("t/deep/er/link")).unwrap();
+        symlink(outside.path(), dir.path().join("top")).unwrap();
+        let tree = TreeDir::open(dir.path()).unwrap();
+        assert!(tree.remove(name("t")).unwrap());
+        assert!(tree.remove(name("top")).unwrap());
+        assert!(!tree.remove(name("t")).unwrap());
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        assert!(outside.path().join("precious").exists());
+    }
+
+    #[test]
+    fn links_are_neither_opened_nor_written_through() {
+        let (dir, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        symlink(outside.path(), dir.path().join("d")).unwrap();
+        symlink(outside.path().join("f"), dir.path().join("f")).unwrap();
+        let tree = TreeDir::open(dir.path()).unwrap();
+        assert!(tree.open_dir(name("d")).is_err());
+        assert!(tree.open_file(name("f")).is_err());
+        assert!(tree.create(name("f"), 0o644).is_err());
+        assert!(tree.make_dir(name("d")).is_err());
+        assert!(tree.rename_new(name("f"), name("d")).is_err());
+    }
+}
