@@ -19,4 +19,5 @@ pub mod mount;
 pub mod process;
 pub mod shared;
 pub mod signals;
+pub mod stat;
 pub mod this_process;
