@@ -39,4 +39,6 @@ pub mod space;
 pub mod store;
 pub mod sys;
 pub mod tree;
+#[cfg(unix)]
+pub mod upper;
 pub mod vfs;
