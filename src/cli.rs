@@ -9,6 +9,7 @@ mod exit_code;
 mod materialize;
 mod mount;
 mod progress;
+mod record;
 mod run;
 mod unmount;
 mod variables;
@@ -63,6 +64,8 @@ enum Command {
     /// Take a mounted space away
     #[command(alias = "umount")]
     Unmount(unmount::UnmountArgs),
+    /// Put a finished directory into the hololib, as RCC does with what it built
+    Record(record::RecordArgs),
     /// Run a command in a space
     Run(run::RunArgs),
 }
@@ -78,6 +81,7 @@ pub fn main() -> ExitCode {
         Command::Mount(args) => mount::main(&context, &args),
         Command::Materialize(args) => materialize::main(&context, &args),
         Command::Unmount(args) => unmount::main(&context, &args),
+        Command::Record(args) => record::main(&context, &args),
         Command::Run(args) => run::main(&context, &args),
     };
     outcome.unwrap_or_else(|error| exit_code::fail(&error))

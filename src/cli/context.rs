@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use crate::home::{Environment, Home};
 use crate::observe::Observer;
-use crate::space::{MountState, Space, Wait, Waiting};
+use crate::space::{Lock, MountState, Space, Wait, Waiting};
 use crate::store::{Library, Limits, Store};
 use crate::tree::{Index, Made};
 
@@ -84,6 +84,12 @@ impl Context {
             return Ok(Some(self.space(base, args)));
         }
         Ok(None)
+    }
+
+    /// RCC's lock of the whole hololib: for whoever changes it.
+    pub fn lock_hololib(&self, on_wait: &dyn Fn(&Waiting<'_>)) -> anyhow::Result<Lock> {
+        let nobody = Space::new(&self.home, self.home.holotree(), "user", "user");
+        Ok(nobody.lock_hololib(self.wait, on_wait)?)
     }
 
     /// The store of this home.
