@@ -58,6 +58,8 @@ struct SpaceArgs {
 enum Command {
     /// Show a catalog as a live space, without copying it
     Mount(mount::MountArgs),
+    /// Lay a catalog out as files, where there is no mount
+    Materialize(materialize::MaterializeArgs),
     /// Take a mounted space away
     #[command(alias = "umount")]
     Unmount(unmount::UnmountArgs),
@@ -74,6 +76,7 @@ pub fn main() -> ExitCode {
     };
     let outcome = match cli.command {
         Command::Mount(args) => mount::main(&context, &args),
+        Command::Materialize(args) => materialize::main(&context, &args),
         Command::Unmount(args) => unmount::main(&context, &args),
         Command::Run(args) => run::main(&context, &args),
     };

@@ -32,6 +32,7 @@ pub mod fuse;
 pub mod home;
 pub mod name;
 pub mod observe;
+pub mod record;
 pub mod relocate;
 pub mod restore;
 pub mod space;

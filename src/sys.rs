@@ -23,4 +23,5 @@ pub mod private_dir;
 pub mod process;
 pub mod shared;
 pub mod signals;
+pub mod stat;
 pub mod this_process;

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use crate::home::{Environment, Home};
-use crate::observe::{Observer, Tally};
+use crate::observe::Observer;
 use crate::space::{MountState, Space, Wait, Waiting};
 use crate::store::{Library, Limits, Store};
 use crate::tree::{Index, Made};
@@ -90,11 +90,6 @@ impl Context {
     pub fn store(&self, observer: Arc<dyn Observer>) -> anyhow::Result<Arc<Store>> {
         let library = Library::open(&self.home.library())?;
         Ok(Arc::new(Store::open(library, &self.home.raw_dir(), Limits::default(), observer)))
-    }
-
-    /// A tally that also is the observer of everything below.
-    pub fn tally(&self) -> Arc<Tally> {
-        Arc::new(Tally::new())
     }
 }
 
