@@ -30,10 +30,11 @@ pub(super) const DATABASE: &str = "state.db";
 const UNFINISHED: &str = "state.db.new";
 /// Small pages: a commit writes a few whole pages into the log, whatever they hold.
 const PAGE_BYTES: u32 = 1024;
-/// Transactions after which the log is copied into the database: some megabytes of log.
-const CHECKPOINT_EVERY: u64 = 1_000;
-/// Pages in the log (64 MiB) from which on a writer copies it itself: the thread does not keep up.
-const LOG_PAGES_MAX: i64 = 64 << 10;
+/// Transactions after which the log is copied into the database: some 40 MB of log. Copying waits for the disk, and on
+/// ext4 whoever creates files meanwhile waits with it, so it is rare: reading such a log after a crash takes some 50 ms.
+const CHECKPOINT_EVERY: u64 = 16_000;
+/// Pages in the log (128 MiB) from which on a writer copies it itself: the thread does not keep up.
+const LOG_PAGES_MAX: i64 = 128 << 10;
 
 type Outcome = Result<(), Arc<rusqlite::Error>>;
 
