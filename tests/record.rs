@@ -213,7 +213,13 @@ fn what_other_writers_left_in_the_library_is_kept() {
     fixture.put("file", content);
     let blob = fixture.blob(&Digest::of(Regime::Sha256, content));
     fs::create_dir_all(blob.parent().unwrap()).unwrap();
-    for stored in [content.to_vec(), zstd::encode_all(&content[..], 3).unwrap()] {
+    let gzip = |part: &[u8]| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+        encoder.write_all(part).unwrap();
+        encoder.finish().unwrap()
+    };
+    let members = [gzip(&content[..5]), gzip(&content[5..])].concat();
+    for stored in [content.to_vec(), zstd::encode_all(&content[..], 3).unwrap(), gzip(content), members] {
         fs::write(&blob, &stored).unwrap();
         assert_eq!(fixture.record().unwrap().blobs_present, 1);
         assert_eq!(fs::read(&blob).unwrap(), stored);

@@ -65,9 +65,7 @@ fn read_whole(content: &Content, needle: &[u8], library: &Library) -> Result<Fou
     let mut search = Search::new(needle);
     search.feed(&bytes);
     let digest = Digest::of(library.regime(), &bytes);
-    library.publish(&digest, content.stat.size, |blob| {
-        blob.write_all(&bytes).map_err(|source| library.failed(&digest, source))
-    })?;
+    library.publish(&digest, content.stat.size, |blob| blob.write_all(&bytes))?;
     Ok(Found { digest, rewrite: search.finish() })
 }
 
@@ -77,12 +75,29 @@ fn read_stream(content: &Content, needle: &[u8], library: &Library) -> Result<Fo
         search.feed(piece);
         Ok(())
     })?;
-    library.publish(&digest, content.stat.size, |blob| {
-        let write = |piece: &[u8]| blob.write_all(piece).map_err(|source| library.failed(&digest, source));
-        let again = stream(content, library.regime(), write)?;
-        if again == digest { Ok(()) } else { Err(changed(content)) }
-    })?;
+    let mut failure = None;
+    let published = library.publish(&digest, content.stat.size, |blob| {
+        let again = stream(content, library.regime(), |piece| {
+            blob.write_all(piece).map_err(RecordError::io("Writing a blob of", &content.path))
+        });
+        match again {
+            Ok(again) if again == digest => Ok(()),
+            Ok(_) => Err(keep(&mut failure, changed(content))),
+            Err(error) => Err(keep(&mut failure, error)),
+        }
+    });
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    published?;
     Ok(Found { digest, rewrite: search.finish() })
+}
+
+/// Keeps the reason for the caller, and gives a stand-in to the publisher, which only knows errors of its own kind.
+fn keep(failure: &mut Option<RecordError>, error: RecordError) -> std::io::Error {
+    let stand_in = std::io::Error::other(error.to_string());
+    *failure = Some(error);
+    stand_in
 }
 
 /// Reads the file once, hands every piece to `each`, and gives the digest of all.

@@ -4,7 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::catalog::CatalogError;
-use crate::digest::Digest;
+use crate::store::StoreError;
 
 /// A tree that cannot be recorded.
 #[derive(Debug, thiserror::Error)]
@@ -100,15 +100,8 @@ pub enum RecordError {
         path: PathBuf,
     },
     /// A blob cannot be put into the library.
-    #[error("Writing the blob {digest} to {path:?} failed: {source}")]
-    Blob {
-        /// The digest.
-        digest: Digest,
-        /// The blob's path.
-        path: PathBuf,
-        /// Why.
-        source: io::Error,
-    },
+    #[error(transparent)]
+    Blob(#[from] StoreError),
     /// The tree breaks a rule of catalogs.
     #[error("Cannot record {path:?}: {source}")]
     Catalog {
