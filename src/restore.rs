@@ -161,11 +161,8 @@ pub fn materialize(
         return Err(RestoreError::OtherBase { catalog: index.base().to_owned(), space: space.base.clone() });
     }
     let started = Instant::now();
-    if let Some(holder) = space.live_holder() {
-        return Err(SpaceError::Live { root: space.root.clone(), holder }.into());
-    }
-    let _lock = space.lock(options.wait, on_wait)?;
     let _live = space.go_live()?;
+    let _lock = space.lock(options.wait, on_wait)?;
     space.refuse_mounted()?;
     let observer = Counting { tally: Tally::new(), outer: observer };
     let run = Run { job, options, observer: &observer };
