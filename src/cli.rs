@@ -9,6 +9,7 @@ mod exit_code;
 mod materialize;
 mod mount;
 mod progress;
+mod record;
 mod run;
 mod unmount;
 mod variables;
@@ -58,9 +59,13 @@ struct SpaceArgs {
 enum Command {
     /// Show a catalog as a live space, without copying it
     Mount(mount::MountArgs),
+    /// Lay a catalog out as files, where there is no mount
+    Materialize(materialize::MaterializeArgs),
     /// Take a mounted space away
     #[command(alias = "umount")]
     Unmount(unmount::UnmountArgs),
+    /// Put a finished directory into the hololib, as RCC does with what it built
+    Record(record::RecordArgs),
     /// Run a command in a space
     Run(run::RunArgs),
 }
@@ -74,7 +79,9 @@ pub fn main() -> ExitCode {
     };
     let outcome = match cli.command {
         Command::Mount(args) => mount::main(&context, &args),
+        Command::Materialize(args) => materialize::main(&context, &args),
         Command::Unmount(args) => unmount::main(&context, &args),
+        Command::Record(args) => record::main(&context, &args),
         Command::Run(args) => run::main(&context, &args),
     };
     outcome.unwrap_or_else(|error| exit_code::fail(&error))

@@ -32,10 +32,13 @@ pub mod fuse;
 pub mod home;
 pub mod name;
 pub mod observe;
+pub mod record;
 pub mod relocate;
 pub mod restore;
 pub mod space;
 pub mod store;
 pub mod sys;
 pub mod tree;
+#[cfg(unix)]
+pub mod upper;
 pub mod vfs;

@@ -90,6 +90,7 @@ pub trait Observer: Send + Sync {
 pub struct Tally {
     counts: [AtomicU64; Counter::ALL.len()],
     fallbacks: Mutex<BTreeMap<&'static str, Fallback>>,
+    logs: bool,
 }
 
 /// How often a fallback was taken, and why the first time.
@@ -105,6 +106,11 @@ impl Tally {
     /// A tally at zero.
     pub fn new() -> Tally {
         Tally::default()
+    }
+
+    /// A tally at zero that also logs the first of each fallback: for a daemon, whose report nobody reads.
+    pub fn logging() -> Tally {
+        Tally { logs: true, ..Tally::default() }
     }
 
     /// The value of `counter`.
@@ -136,7 +142,7 @@ impl Observer for Tally {
     fn fallback(&self, what: &'static str, reason: &str) {
         let mut fallbacks = self.lock_fallbacks();
         let entry = fallbacks.entry(what).or_insert_with(|| {
-            log::warn!("{what}: {reason}");
+            log::log!(if self.logs { log::Level::Warn } else { log::Level::Debug }, "{what}: {reason}");
             Fallback { count: 0, reason: reason.to_owned() }
         });
         entry.count += 1;

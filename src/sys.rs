@@ -5,6 +5,8 @@
 
 pub mod at;
 pub mod beneath;
+#[cfg(unix)]
+pub mod bytes;
 pub mod clone;
 pub mod daemon;
 pub mod dir;
@@ -16,7 +18,10 @@ pub mod lock;
 pub mod map;
 pub mod memfd;
 pub mod mount;
+#[cfg(unix)]
+pub mod private_dir;
 pub mod process;
 pub mod shared;
 pub mod signals;
+pub mod stat;
 pub mod this_process;

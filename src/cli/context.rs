@@ -8,8 +8,8 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use crate::home::{Environment, Home};
-use crate::observe::{Observer, Tally};
-use crate::space::{MountState, Space, Wait, Waiting};
+use crate::observe::Observer;
+use crate::space::{Lock, MountState, Space, Wait, Waiting};
 use crate::store::{Library, Limits, Store};
 use crate::tree::{Index, Made};
 
@@ -86,15 +86,16 @@ impl Context {
         Ok(None)
     }
 
+    /// RCC's lock of the whole hololib: for whoever changes it.
+    pub fn lock_hololib(&self, on_wait: &dyn Fn(&Waiting<'_>)) -> anyhow::Result<Lock> {
+        let nobody = Space::new(&self.home, self.home.holotree(), "user", "user");
+        Ok(nobody.lock_hololib(self.wait, on_wait)?)
+    }
+
     /// The store of this home.
     pub fn store(&self, observer: Arc<dyn Observer>) -> anyhow::Result<Arc<Store>> {
         let library = Library::open(&self.home.library())?;
         Ok(Arc::new(Store::open(library, &self.home.raw_dir(), Limits::default(), observer)))
-    }
-
-    /// A tally that also is the observer of everything below.
-    pub fn tally(&self) -> Arc<Tally> {
-        Arc::new(Tally::new())
     }
 }
 

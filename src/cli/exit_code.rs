@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use crate::catalog::CatalogError;
 use crate::home::HomeError;
+use crate::restore::{FileErrorKind, Report, RestoreError};
 use crate::space::SpaceError;
 use crate::store::StoreError;
 use crate::tree::IndexError;
@@ -20,6 +21,8 @@ pub const BUSY: u8 = 6;
 pub const CANNOT_MOUNT: u8 = 7;
 /// The operating system failed, or anything else.
 pub const FAILED: u8 = 8;
+/// Some files failed, for several reasons.
+pub const PARTIAL: u8 = 9;
 
 /// Nothing can be mounted: no device, no permission, no helper.
 #[derive(Debug, thiserror::Error)]
@@ -54,38 +57,68 @@ fn code(error: &anyhow::Error) -> u8 {
 }
 
 fn class(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
-    if let Some(error) = cause.downcast_ref::<CatalogError>() {
-        return Some(catalog_class(error));
+    if let Some(error) = cause.downcast_ref() {
+        return catalog_class(error);
     }
-    if let Some(error) = cause.downcast_ref::<IndexError>() {
-        return match error {
-            IndexError::Catalog(error) => Some(catalog_class(error)),
-            IndexError::TooLarge { .. } => Some(BAD_CATALOG),
-            _ => None,
-        };
+    if let Some(error) = cause.downcast_ref() {
+        return index_class(error);
     }
-    if let Some(error) = cause.downcast_ref::<SpaceError>() {
-        let busy =
-            matches!(error, SpaceError::Locked { .. } | SpaceError::Live { .. } | SpaceError::Mounted { .. });
-        return busy.then_some(BUSY);
+    if let Some(error) = cause.downcast_ref() {
+        return space_class(error);
     }
-    if cause.is::<HomeError>() || cause.is::<NotFound>() {
-        return Some(NOT_FOUND);
+    if let Some(error) = cause.downcast_ref() {
+        return restore_class(error);
     }
-    if cause.is::<StoreError>() {
-        return Some(BAD_BLOB);
+    let classes = [
+        (cause.is::<HomeError>() || cause.is::<NotFound>(), NOT_FOUND),
+        (cause.is::<StoreError>(), BAD_BLOB),
+        (cause.is::<Busy>(), BUSY),
+        (cause.is::<CannotMount>(), CANNOT_MOUNT),
+    ];
+    classes.iter().find(|(is, _)| *is).map(|&(_, code)| code)
+}
+
+fn index_class(error: &IndexError) -> Option<u8> {
+    match error {
+        IndexError::Catalog(error) => catalog_class(error),
+        IndexError::TooLarge { .. } => Some(BAD_CATALOG),
+        _ => None,
     }
-    if cause.is::<Busy>() {
-        return Some(BUSY);
+}
+
+fn space_class(error: &SpaceError) -> Option<u8> {
+    let busy =
+        matches!(error, SpaceError::Locked { .. } | SpaceError::Live { .. } | SpaceError::Mounted { .. });
+    busy.then_some(BUSY)
+}
+
+fn restore_class(error: &RestoreError) -> Option<u8> {
+    match error {
+        RestoreError::Space(error) => space_class(error),
+        RestoreError::Catalog(error) => catalog_class(error),
+        RestoreError::Incomplete { report } => Some(incomplete_class(report)),
+        _ => None,
     }
-    cause.is::<CannotMount>().then_some(CANNOT_MOUNT)
+}
+
+/// If all files failed for one reason that has a class, it is that class.
+fn incomplete_class(report: &Report) -> u8 {
+    let all = |kind| report.errors.iter().all(|error| error.kind == kind);
+    match () {
+        () if all(FileErrorKind::Blob) => BAD_BLOB,
+        () if all(FileErrorKind::Catalog) => BAD_CATALOG,
+        () if all(FileErrorKind::Io) => FAILED,
+        () => PARTIAL,
+    }
 }
 
 /// A catalog that cannot be read at all is a failure of the system, not a bad catalog.
-fn catalog_class(error: &CatalogError) -> u8 {
+fn catalog_class(error: &CatalogError) -> Option<u8> {
     match error {
-        CatalogError::Unreadable { source, .. } if source.kind() == std::io::ErrorKind::NotFound => NOT_FOUND,
-        CatalogError::Unreadable { .. } => FAILED,
-        _ => BAD_CATALOG,
+        CatalogError::Unreadable { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
+            Some(NOT_FOUND)
+        }
+        CatalogError::Unreadable { .. } => None,
+        _ => Some(BAD_CATALOG),
     }
 }

@@ -1,6 +1,111 @@
-//! placeholder
+//! `holofs materialize`: the same tree as a mount shows, as files.
+
+use std::fmt::Write as _;
+use std::num::NonZeroUsize;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, ValueEnum};
+
+use crate::observe::Observer;
+use crate::restore::{self, Job, Options, Report, Strategy};
+
 use super::SpaceArgs;
-use super::context::Context;
-pub fn quietly(_c: &Context, _catalog: &str, _s: &SpaceArgs) -> anyhow::Result<()> {
-    anyhow::bail!("x")
+use super::context::{Context, say_waiting};
+use super::progress::Progress;
+
+/// Arguments of `materialize`.
+#[derive(Debug, Args)]
+pub struct MaterializeArgs {
+    /// The catalog: its hash, a unique prefix of it, its file name, or a path
+    pub catalog: String,
+    #[command(flatten)]
+    pub space: SpaceArgs,
+    /// How bytes get into place; hardlinks only when asked for
+    #[arg(long, value_enum, default_value = "auto", env = "RCC_HOLOTREE_STRATEGY")]
+    pub strategy: Way,
+    /// Read the content of files that seem to be right
+    #[arg(long)]
+    pub verify: bool,
+    /// As root, keep the setuid and setgid bits that the catalog has
+    #[arg(long)]
+    pub allow_setuid: bool,
+    /// Threads to use (default: one per processor)
+    #[arg(long)]
+    pub threads: Option<NonZeroUsize>,
+}
+
+/// How bytes get into place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Way {
+    /// Share blocks where that works, else copy
+    Auto,
+    /// Share blocks; say where that does not work
+    Reflink,
+    /// Share inodes with the raw store, for files that allow it
+    Hardlink,
+    /// Share nothing
+    Copy,
+}
+
+impl From<Way> for Strategy {
+    fn from(way: Way) -> Strategy {
+        match way {
+            Way::Auto => Strategy::Auto,
+            Way::Reflink => Strategy::Reflink,
+            Way::Hardlink => Strategy::Hardlink,
+            Way::Copy => Strategy::Copy,
+        }
+    }
+}
+
+/// Materializes and reports.
+pub fn main(context: &Context, args: &MaterializeArgs) -> anyhow::Result<ExitCode> {
+    let options = Options {
+        strategy: args.strategy.into(),
+        verify: args.verify,
+        allow_setuid: args.allow_setuid,
+        wait: context.wait,
+        threads: args.threads,
+    };
+    let report = materialize(context, &args.catalog, &args.space, &options)?;
+    context.report(&report, summary)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Materializes for a run, without a word.
+pub fn quietly(context: &Context, catalog: &str, space: &SpaceArgs) -> anyhow::Result<()> {
+    let options = Options { wait: context.wait, ..Options::default() };
+    materialize(context, catalog, space, &options).map(drop)
+}
+
+fn materialize(
+    context: &Context,
+    catalog: &str,
+    space: &SpaceArgs,
+    options: &Options,
+) -> anyhow::Result<Report> {
+    let (index, _, path) = context.index(catalog)?;
+    let space = context.space(index.base(), space);
+    let progress = Arc::new(Progress::new("Materializing", context.is_json()));
+    let store = context.store(Arc::clone(&progress) as Arc<dyn Observer>)?;
+    let job = Job::new(&context.home, &path, &index, &store, &space);
+    let outcome = restore::materialize(&job, options, &*progress, &say_waiting);
+    progress.finish();
+    Ok(outcome?)
+}
+
+/// One line for people, and one for each weaker way that was taken.
+fn summary(report: &Report) -> String {
+    let count = |name: &str| report.counts.get(name).copied().unwrap_or_default();
+    let tiers = ["reflinked", "hardlinked", "copied", "relocated", "kept", "removed"];
+    let told: Vec<String> =
+        tiers.iter().filter(|name| count(name) > 0).map(|name| format!("{} {name}", count(name))).collect();
+    let told = if told.is_empty() { "nothing to do".to_owned() } else { told.join(", ") };
+    let mut text = format!("{}: {told} in {:.2} s", report.space.display(), report.seconds.total);
+    for (what, fallback) in &report.fallbacks {
+        // Writing to a string cannot fail.
+        write!(text, "\n{what} ({} times): {}", fallback.count, fallback.reason).unwrap_or_default();
+    }
+    text
 }

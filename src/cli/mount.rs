@@ -106,7 +106,7 @@ struct Mounted {
 
 /// Mounts and serves until unmounted.
 fn serve(context: &Context, args: &MountArgs) -> anyhow::Result<()> {
-    let tally = Arc::new(Tally::new());
+    let tally = Arc::new(Tally::logging());
     let (mounted, session) = establish(context, args, &tally)?;
     let stop = Arc::new(AtomicBool::new(false));
     let server = std::thread::Builder::new().name("serve".into()).spawn(move || session.run())?;

@@ -1,7 +1,6 @@
 //! A progress bar on a terminal, and the tally behind it.
 
 use std::io::IsTerminal;
-use std::sync::Arc;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
@@ -9,7 +8,7 @@ use crate::observe::{Counter, Observer, Tally};
 
 /// Counts everything; shows progress if somebody is watching.
 pub struct Progress {
-    tally: Arc<Tally>,
+    tally: Tally,
     bar: ProgressBar,
 }
 
@@ -27,12 +26,7 @@ impl Progress {
                 bar
             }
         };
-        Progress { tally: Arc::new(Tally::new()), bar }
-    }
-
-    /// What was counted.
-    pub fn tally(&self) -> &Tally {
-        &self.tally
+        Progress { tally: Tally::new(), bar }
     }
 
     /// Takes the bar away.

@@ -14,6 +14,7 @@ use crate::tree::{Index, Ino};
 #[derive(Debug, Clone, Serialize)]
 pub struct Report {
     /// The space.
+    #[serde(rename = "path")]
     pub space: PathBuf,
     /// Its label.
     pub label: String,

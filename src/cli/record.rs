@@ -1,0 +1,71 @@
+//! `holofs record`: a finished directory into the hololib.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use crate::record::{self, Options, Recorded};
+
+use super::context::{Context, say_waiting};
+use super::progress::Progress;
+
+/// Arguments of `record`.
+#[derive(Debug, Args)]
+pub struct RecordArgs {
+    /// The directory: its name has 24 letters, digits and `_`, and is what a space's label will replace
+    pub dir: PathBuf,
+    #[command(flatten)]
+    pub name: CatalogName,
+}
+
+/// What the catalog is called by.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct CatalogName {
+    /// The file with the specification (a conda.yaml as RCC writes it into identity.yaml): its hash names the catalog
+    #[arg(long, value_name = "FILE")]
+    pub blueprint: Option<PathBuf>,
+    /// Any text instead: its hash names the catalog
+    #[arg(long, value_name = "TEXT")]
+    pub name: Option<String>,
+}
+
+/// Records and reports.
+pub fn main(context: &Context, args: &RecordArgs) -> anyhow::Result<ExitCode> {
+    let specification = match (&args.name.blueprint, &args.name.name) {
+        (Some(file), _) => {
+            std::fs::read_to_string(file).with_context(|| format!("Cannot read {}", file.display()))?
+        }
+        (None, name) => name.clone().unwrap_or_default(),
+    };
+    let progress = Progress::new("Recording", context.is_json());
+    let lock = context.lock_hololib(&say_waiting)?;
+    let outcome = record::record(&args.dir, &context.home, &Options::new(specification), &progress);
+    drop(lock);
+    progress.finish();
+    context.report(&outcome?, summary)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn summary(report: &Recorded) -> String {
+    let mut text = format!(
+        "{}: {} files, {} directories, {} bytes, {} relocations in {} files; {} blobs written, {} there before, in {:.2} s",
+        report.catalog.display(),
+        report.files,
+        report.directories,
+        report.bytes,
+        report.relocations,
+        report.relocated_files,
+        report.blobs_written,
+        report.blobs_present,
+        report.seconds
+    );
+    for warning in &report.warnings {
+        // Writing to a string cannot fail.
+        write!(text, "\nNote: {warning}").unwrap_or_default();
+    }
+    text
+}

@@ -1,0 +1,191 @@
+//! Bytes of files: cloning and copying with their holes, and times to the nanosecond, before 1970 too.
+
+use std::fs::File;
+use std::io;
+
+use rustix::fs::{SeekFrom, Timespec, Timestamps};
+use rustix::io::Errno;
+
+/// Seconds since 1970, and nanoseconds after that second.
+pub type Stamp = (i64, u32);
+
+/// What the system knows of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileStat {
+    /// Length in bytes.
+    pub size: u64,
+    /// Blocks of 512 bytes.
+    pub blocks: u64,
+    /// Last access.
+    pub atime: Stamp,
+    /// Last change of the content.
+    pub mtime: Stamp,
+    /// Last change of the inode.
+    pub ctime: Stamp,
+}
+
+impl From<rustix::fs::Stat> for FileStat {
+    // The types of the fields differ between architectures: on some of them a cast is one from a type to itself.
+    #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss)]
+    fn from(stat: rustix::fs::Stat) -> FileStat {
+        FileStat {
+            size: stat.st_size as u64,
+            blocks: stat.st_blocks as u64,
+            atime: (stat.st_atime as i64, stat.st_atime_nsec as u32),
+            mtime: (stat.st_mtime as i64, stat.st_mtime_nsec as u32),
+            ctime: (stat.st_ctime as i64, stat.st_ctime_nsec as u32),
+        }
+    }
+}
+
+/// The state of an open file.
+pub fn stat(file: &File) -> io::Result<FileStat> {
+    Ok(rustix::fs::fstat(file)?.into())
+}
+
+/// Now, by the clock with which the kernel stamps files: never ahead of a file that is written next.
+pub fn now() -> Stamp {
+    #[cfg(target_os = "linux")]
+    let clock = rustix::time::ClockId::RealtimeCoarse;
+    #[cfg(not(target_os = "linux"))]
+    let clock = rustix::time::ClockId::Realtime;
+    let now = rustix::time::clock_gettime(clock);
+    (now.tv_sec, u32::try_from(now.tv_nsec).unwrap_or(0))
+}
+
+/// Sets the times of `file`; `None` leaves one as it is.
+pub fn set_times(file: &File, atime: Option<Stamp>, mtime: Option<Stamp>) -> io::Result<()> {
+    let spec = |stamp: Option<Stamp>| {
+        let (seconds, nanos) = stamp.unwrap_or((0, 0));
+        let nanos = if stamp.is_none() { rustix::fs::UTIME_OMIT } else { nanos.into() };
+        Timespec { tv_sec: seconds, tv_nsec: nanos }
+    };
+    let times = Timestamps { last_access: spec(atime), last_modification: spec(mtime) };
+    Ok(rustix::fs::futimens(file, &times)?)
+}
+
+/// What came of an attempt to share blocks.
+#[derive(Debug)]
+pub enum Cloned {
+    /// `target` is `source` now, and shares its blocks.
+    Yes,
+    /// This pair of files cannot; others on the same file system may.
+    NotThese(io::Error),
+    /// The file system of `target` never can.
+    Never(io::Error),
+}
+
+/// Makes `target` share all blocks of `source`. An error is one that a copy would meet too.
+pub fn clone(source: &File, target: &File) -> io::Result<Cloned> {
+    let Err(error) = super::clone::reflink(source, target) else { return Ok(Cloned::Yes) };
+    match Errno::from_io_error(&error) {
+        Some(Errno::OPNOTSUPP | Errno::NOTTY | Errno::NOSYS) => Ok(Cloned::Never(error)),
+        Some(Errno::XDEV | Errno::INVAL | Errno::PERM) => Ok(Cloned::NotThese(error)),
+        Some(_) => Err(error),
+        None => Ok(Cloned::Never(error)),
+    }
+}
+
+/// Copies the first `len` bytes of `source` into the empty `target`, and keeps the holes. A source that ends before is
+/// an error of kind `UnexpectedEof`.
+pub fn copy_sparse(source: &File, target: &File, len: u64) -> io::Result<()> {
+    if source.metadata()?.len() < len {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    let mut at = 0;
+    while at < len {
+        let (start, end) = next_data(source, at, len)?;
+        copy_range(source, target, start, end)?;
+        at = end;
+    }
+    target.set_len(len)
+}
+
+/// The next range of `source` that holds data, from `at` on and before `len`; an empty one at `len` if there is none.
+fn next_data(source: &File, at: u64, len: u64) -> io::Result<(u64, u64)> {
+    let start = match rustix::fs::seek(source, SeekFrom::Data(at)) {
+        Ok(start) => start,
+        Err(Errno::NXIO) => return Ok((len, len)),
+        Err(Errno::INVAL) => return Ok((at, len)), // holes cannot be asked for here
+        Err(errno) => return Err(errno.into()),
+    };
+    let end = rustix::fs::seek(source, SeekFrom::Hole(start)).unwrap_or(len);
+    Ok((start.min(len), end.min(len)))
+}
+
+/// Copies the bytes of `start..end` to the same place.
+fn copy_range(source: &File, target: &File, start: u64, end: u64) -> io::Result<()> {
+    let done = copy_in_kernel(source, target, start, end)?;
+    copy_through_memory(source, target, done, end)
+}
+
+/// Copies as far as the kernel can do it by itself; where the rest begins.
+#[cfg(target_os = "linux")]
+fn copy_in_kernel(source: &File, target: &File, start: u64, end: u64) -> io::Result<u64> {
+    let (mut from, mut to) = (start, start);
+    while from < end {
+        let rest = usize::try_from(end - from).unwrap_or(usize::MAX);
+        match rustix::fs::copy_file_range(source, Some(&mut from), target, Some(&mut to), rest) {
+            Ok(0) | Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => break,
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(errno) => return Err(errno.into()),
+        }
+    }
+    Ok(to)
+}
+
+#[cfg(not(target_os = "linux"))]
+fn copy_in_kernel(_source: &File, _target: &File, start: u64, _end: u64) -> io::Result<u64> {
+    Ok(start)
+}
+
+fn copy_through_memory(source: &File, target: &File, start: u64, end: u64) -> io::Result<()> {
+    use std::os::unix::fs::FileExt;
+    let mut buffer = Vec::new();
+    let mut at = start;
+    while at < end {
+        buffer.resize(usize::try_from(end - at).unwrap_or(usize::MAX).min(1 << 20), 0);
+        source.read_exact_at(&mut buffer, at)?;
+        target.write_all_at(&buffer, at)?;
+        at += buffer.len() as u64;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::FileExt;
+
+    #[test]
+    fn a_copy_has_the_bytes_and_the_holes() {
+        let (source, target) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        source.write_all_at(b"head", 0).unwrap();
+        source.write_all_at(b"middle", 8 << 20).unwrap();
+        source.set_len(16 << 20).unwrap();
+        copy_sparse(&source, &target, 12 << 20).unwrap();
+        let mut middle = [0; 8];
+        target.read_exact_at(&mut middle, 8 << 20).unwrap();
+        assert_eq!(&middle, b"middle\0\0");
+        assert_eq!(stat(&target).unwrap().size, 12 << 20);
+        assert!(stat(&target).unwrap().blocks * 512 <= 64 << 10, "the holes were filled");
+    }
+
+    #[test]
+    fn a_source_that_is_too_short_is_an_error() {
+        let (source, target) = (tempfile::tempfile().unwrap(), tempfile::tempfile().unwrap());
+        source.write_all_at(b"head", 0).unwrap();
+        let error = copy_sparse(&source, &target, 5).unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+    }
+
+    #[test]
+    fn times_before_1970_are_kept() {
+        let file = tempfile::tempfile().unwrap();
+        set_times(&file, None, Some((-5, 7))).unwrap();
+        assert_eq!(stat(&file).unwrap().mtime, (-5, 7));
+        set_times(&file, Some((9, 1)), None).unwrap();
+        assert_eq!(stat(&file).unwrap().atime, (9, 1));
+        assert_eq!(stat(&file).unwrap().mtime, (-5, 7));
+    }
+}

@@ -1,0 +1,101 @@
+//! What a file is, and whether it is still the same: kinds by name, identity, and a stamp of its last change.
+
+use std::fs::{File, Metadata, OpenOptions};
+use std::io;
+use std::path::Path;
+
+/// What stands at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FileKind {
+    /// A directory.
+    Directory,
+    /// A regular file.
+    File,
+    /// Something that has no content to read: its name, for messages.
+    Other(&'static str),
+}
+
+/// The facts about a file. If two are equal, nobody changed the file, its mode or its owner in between.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Stat {
+    /// What it is.
+    pub kind: FileKind,
+    /// The 12 permission bits.
+    pub permissions: u16,
+    /// The size in bytes.
+    pub size: u64,
+    /// Device and inode number: equal for two names of one file. None where there is no such thing.
+    pub id: Option<(u64, u64)>,
+    /// Seconds and nanoseconds of the last change of content, then of anything.
+    stamp: [i64; 4],
+}
+
+impl Stat {
+    /// The facts in `meta`.
+    #[cfg(unix)]
+    pub fn of(meta: &Metadata) -> Stat {
+        use std::os::unix::fs::MetadataExt;
+        Stat {
+            kind: kind(meta),
+            permissions: (meta.mode() & 0o7777) as u16,
+            size: meta.len(),
+            id: Some((meta.dev(), meta.ino())),
+            stamp: [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()],
+        }
+    }
+
+    /// The facts in `meta`, with the modes that RCC records where there are none.
+    #[cfg(not(unix))]
+    pub fn of(meta: &Metadata) -> Stat {
+        let kind = kind(meta);
+        let permissions = match (kind, meta.permissions().readonly()) {
+            (FileKind::Directory, _) => 0o777,
+            (_, true) => 0o444,
+            (_, false) => 0o666,
+        };
+        let since = meta.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
+        let since = since.unwrap_or_default();
+        let stamp = [since.as_secs().cast_signed(), since.subsec_nanos().into(), 0, 0];
+        Stat { kind, permissions, size: meta.len(), id: None, stamp }
+    }
+}
+
+fn kind(meta: &Metadata) -> FileKind {
+    if meta.is_dir() {
+        FileKind::Directory
+    } else if meta.is_file() {
+        FileKind::File
+    } else {
+        FileKind::Other(other_kind(meta))
+    }
+}
+
+#[cfg(unix)]
+fn other_kind(meta: &Metadata) -> &'static str {
+    use std::os::unix::fs::FileTypeExt;
+    let kind = meta.file_type();
+    if kind.is_fifo() {
+        "FIFO"
+    } else if kind.is_socket() {
+        "socket"
+    } else {
+        "device"
+    }
+}
+
+#[cfg(not(unix))]
+fn other_kind(_meta: &Metadata) -> &'static str {
+    "special file"
+}
+
+/// Opens a file for reading through links, without waiting if a FIFO has taken its place.
+pub fn open_to_read(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::OpenOptionsExt;
+        options.custom_flags(rustix::fs::OFlags::NONBLOCK.bits().cast_signed());
+    }
+    options.open(path)
+}

@@ -1,0 +1,108 @@
+//! What can go wrong with the written state.
+
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rusqlite::ErrorCode;
+
+use crate::sys::errno::Errno;
+
+use super::Ino;
+
+/// An operation on the upper that did not work.
+#[derive(Debug, thiserror::Error)]
+pub enum UpperError {
+    /// The state belongs to another catalog.
+    #[error(
+        "The written state in {path} belongs to catalog {found}, not to {wanted}: \
+         mount that catalog, or drop the state with --fresh or `holofs reset`"
+    )]
+    OtherCatalog {
+        /// The database.
+        path: PathBuf,
+        /// The catalog it names.
+        found: String,
+        /// The catalog that was asked for.
+        wanted: String,
+    },
+    /// A newer program wrote the state.
+    #[error(
+        "The written state in {path} has format {found}, and this program knows only {known}: \
+         use the newer program, or drop the state with --fresh or `holofs reset`"
+    )]
+    NewerFormat {
+        /// The database.
+        path: PathBuf,
+        /// Its format.
+        found: u32,
+        /// The newest format known here.
+        known: u32,
+    },
+    /// The state contradicts itself, or is no state at all.
+    #[error(
+        "The written state in {path} is damaged ({what}): save what you need from it, then drop it with --fresh or `holofs reset`"
+    )]
+    Damaged {
+        /// The database, or a file that contradicts it.
+        path: PathBuf,
+        /// What is wrong.
+        what: String,
+    },
+    /// The database could not do it.
+    #[error("Cannot {doing} {path}: {source}")]
+    Database {
+        /// What was tried.
+        doing: &'static str,
+        /// The database.
+        path: PathBuf,
+        /// What SQLite said; shared, for several operations may fail by one commit.
+        source: Arc<rusqlite::Error>,
+    },
+    /// A file of the upper could not be had.
+    #[error("Cannot {doing} {path}: {source}")]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The bytes of an inode are gone, by a power cut or by somebody's hand.
+    #[error(
+        "The bytes of inode {ino} should be in {path} and are not there: remove the file, or restore it with `holofs reset`"
+    )]
+    Lost {
+        /// The inode.
+        ino: Ino,
+        /// Where they should be.
+        path: PathBuf,
+    },
+    /// The state was opened for looking only.
+    #[error("The written state in {path} was opened for reading only")]
+    ReadOnly {
+        /// The directory.
+        path: PathBuf,
+    },
+}
+
+impl UpperError {
+    /// The failure as the system would have put it: a full disk is a full disk, whoever met it.
+    pub fn as_io(&self) -> io::Error {
+        let number = match self {
+            UpperError::Io { source, .. } => Errno::of(source),
+            UpperError::Database { source, .. } => match source.sqlite_error_code() {
+                Some(ErrorCode::DiskFull) => Errno::NOSPC,
+                Some(ErrorCode::ReadOnly) => Errno::ROFS,
+                _ => Errno::IO,
+            },
+            UpperError::ReadOnly { .. } => Errno::ROFS,
+            UpperError::OtherCatalog { .. }
+            | UpperError::NewerFormat { .. }
+            | UpperError::Damaged { .. }
+            | UpperError::Lost { .. } => Errno::IO,
+        };
+        io::Error::from_raw_os_error(number.0)
+    }
+}

@@ -1,0 +1,303 @@
+//! The rows on disk: committed before an operation returns, durable when asked.
+//!
+//! A commit is appended to SQLite's write-ahead log without waiting for the disk (`synchronous=NORMAL`): it survives the
+//! death of this process, not a power cut. [`Journal::sync`] makes everything committed so far durable. The log is
+//! copied into the database by a thread with a connection of its own, so that no operation waits for that.
+//!
+//! Operations that commit at the same time share a transaction: whoever gets the connection writes everything that is
+//! queued. They change different inodes (see `locks`), so their order does not matter. If it fails, it fails for all.
+//!
+//! Lock order: `connection`, then `queue`.
+
+mod checkpoint;
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use super::schema::{self, APPLICATION, FORMAT, LoadError, Loaded};
+use super::tables::Change;
+use super::{Access, UpperError};
+
+use checkpoint::Checkpointer;
+
+/// Name of the database in the directory of a space.
+pub(super) const DATABASE: &str = "state.db";
+/// The database in the making: it gets its name when it is complete, so an empty one is damage and nothing else.
+const UNFINISHED: &str = "state.db.new";
+/// Small pages: a commit writes a few whole pages into the log, whatever they hold.
+const PAGE_BYTES: u32 = 1024;
+/// Transactions after which the log is copied into the database: some 40 MB of log. Copying waits for the disk, and on
+/// ext4 whoever creates files meanwhile waits with it, so it is rare: reading such a log after a crash takes some 50 ms.
+const CHECKPOINT_EVERY: u64 = 16_000;
+/// Pages in the log (128 MiB) from which on a writer copies it itself: the thread does not keep up.
+const LOG_PAGES_MAX: i64 = 128 << 10;
+
+type Outcome = Result<(), Arc<rusqlite::Error>>;
+
+struct Queued {
+    changes: Arc<[Change]>,
+    outcome: Arc<OnceLock<Outcome>>,
+}
+
+/// The open database.
+pub(super) struct Journal {
+    path: PathBuf,
+    connection: Mutex<Connection>,
+    queue: Mutex<Vec<Queued>>,
+    committed: AtomicU64,
+    synced: Mutex<u64>,
+    checkpointer: Option<Checkpointer>,
+}
+
+impl Journal {
+    /// Makes the database of a space that was never written.
+    pub fn create(dir: &Path, catalog: &str, first_ino: u64) -> Result<Journal, UpperError> {
+        let (path, unfinished) = (dir.join(DATABASE), dir.join(UNFINISHED));
+        for leftover in
+            ["state.db.new", "state.db.new-wal", "state.db.new-shm", "state.db-wal", "state.db-shm"]
+        {
+            remove(&dir.join(leftover))?;
+        }
+        let failed = |source| database("create", &unfinished, source);
+        let connection = Connection::open(&unfinished).map_err(failed)?;
+        private(&unfinished)?;
+        let settings = format!(
+            "PRAGMA page_size={PAGE_BYTES}; PRAGMA application_id={APPLICATION}; PRAGMA user_version={FORMAT};
+             PRAGMA journal_mode=WAL; BEGIN; {}",
+            schema::CREATE
+        );
+        connection.execute_batch(&settings).map_err(failed)?;
+        let row = (catalog, first_ino.cast_signed());
+        connection.execute("INSERT INTO space VALUES(?1, ?2)", row).map_err(failed)?;
+        connection.execute_batch("COMMIT").map_err(failed)?;
+        connection.close().map_err(|(_, source)| failed(source))?; // the last one to close empties the log
+        std::fs::rename(&unfinished, &path).map_err(|source| UpperError::Io {
+            doing: "publish",
+            path,
+            source,
+        })?;
+        Journal::open(dir, Access::Writable)
+    }
+
+    /// Opens a database that is there.
+    pub fn open(dir: &Path, access: Access) -> Result<Journal, UpperError> {
+        let path = dir.join(DATABASE);
+        check_not_empty(&path)?;
+        let connection = connect(&path, access)?;
+        check_format(&connection, &path)?;
+        let checkpointer = (access == Access::Writable).then(|| Checkpointer::start(path.clone()));
+        Ok(Journal {
+            path,
+            connection: Mutex::new(connection),
+            queue: Mutex::default(),
+            committed: AtomicU64::new(1), // what an earlier process left in the log may not be durable
+            synced: Mutex::new(0),
+            checkpointer,
+        })
+    }
+
+    /// Every row.
+    pub fn load(&self) -> Result<Loaded, UpperError> {
+        schema::load(&self.connection()).map_err(|error| match error {
+            LoadError::Row(what) => UpperError::Damaged { path: self.path.clone(), what },
+            LoadError::Sqlite(source) => damage_or("read", &self.path, source),
+        })
+    }
+
+    /// Commits `changes`, all or none, together with what others have queued.
+    pub fn commit(&self, changes: Arc<[Change]>) -> Result<(), UpperError> {
+        let outcome = Arc::new(OnceLock::new());
+        self.queue().push(Queued { changes, outcome: Arc::clone(&outcome) });
+        let connection = self.connection();
+        if outcome.get().is_none() {
+            self.commit_queue(&connection);
+        }
+        drop(connection);
+        match outcome.get() {
+            Some(Ok(())) => Ok(()),
+            Some(Err(source)) => Err(UpperError::Database {
+                doing: "commit to",
+                path: self.path.clone(),
+                source: Arc::clone(source),
+            }),
+            None => unreachable!("whoever empties the queue sets the outcome of everything in it"),
+        }
+    }
+
+    fn commit_queue(&self, connection: &Connection) {
+        let queued = std::mem::take(&mut *self.queue());
+        let mut result = write_all(connection, &queued);
+        if result.as_ref().is_err_and(|error| error.sqlite_error_code() == Some(ErrorCode::DiskFull)) {
+            // Once it is copied into the database, the log starts again in the blocks that it has: room to delete.
+            result = checkpoint::copy_log(connection, "RESTART").and_then(|_| write_all(connection, &queued));
+        }
+        let outcome = result.map_err(Arc::new);
+        for waiting in queued {
+            waiting.outcome.get_or_init(|| outcome.clone());
+        }
+        let committed = self.committed.fetch_add(1, Ordering::Relaxed) + 1;
+        if committed.is_multiple_of(CHECKPOINT_EVERY) {
+            self.bound_log(connection);
+        }
+    }
+
+    /// Has the log copied into the database; does it at once if it has grown too long.
+    fn bound_log(&self, connection: &Connection) {
+        let Some(checkpointer) = &self.checkpointer else { return };
+        if checkpointer.log_pages() <= LOG_PAGES_MAX {
+            checkpointer.wake();
+        } else if let Err(error) = checkpoint::copy_log(connection, "RESTART") {
+            log::warn!("Cannot copy the log into {}: {error}", self.path.display());
+        }
+    }
+
+    /// Makes everything that was committed durable.
+    pub fn sync(&self) -> Result<(), UpperError> {
+        let mut synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
+        let committed = self.committed.load(Ordering::Acquire);
+        if *synced == committed {
+            return Ok(());
+        }
+        let mut path = self.path.clone().into_os_string();
+        path.push("-wal");
+        let path = PathBuf::from(path);
+        // What the log does not hold any more was made durable when it was copied.
+        let failed = |source| UpperError::Io { doing: "make durable", path: path.clone(), source };
+        match File::open(&path).and_then(|log| log.sync_data()) {
+            Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
+            _ => {}
+        }
+        if *synced == 0
+            && let Some(dir) = self.path.parent()
+        {
+            File::open(dir).and_then(|dir| dir.sync_all()).map_err(failed)?;
+        }
+        *synced = committed;
+        Ok(())
+    }
+
+    /// The database file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Connection> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn queue(&self) -> MutexGuard<'_, Vec<Queued>> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets the database have `pages` pages at most: a full disk, for tests.
+    #[cfg(test)]
+    pub fn limit_pages(&self, pages: u32) {
+        let limit = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
+        self.connection().query_row(&format!("PRAGMA max_page_count={pages}"), [], limit).unwrap();
+    }
+}
+
+fn write_all(connection: &Connection, queued: &[Queued]) -> rusqlite::Result<()> {
+    connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+    let changes = queued.iter().flat_map(|queued| queued.changes.iter());
+    let mut written =
+        changes.map(|change| schema::write(connection, change)).find(Result::is_err).unwrap_or(Ok(()));
+    if written.is_ok() {
+        written = connection.prepare_cached("COMMIT")?.execute([]).map(|_| ());
+    }
+    // SQLite rolls some failures back by itself; the others must not stay open.
+    if written.is_err() && !connection.is_autocommit() {
+        connection.execute_batch("ROLLBACK")?;
+    }
+    written
+}
+
+fn connect(path: &Path, access: Access) -> Result<Connection, UpperError> {
+    let mode = match access {
+        Access::ReadOnly => OpenFlags::SQLITE_OPEN_READ_ONLY,
+        Access::Writable => OpenFlags::SQLITE_OPEN_READ_WRITE,
+    };
+    let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
+    let failed = |source| damage_or("open", path, source);
+    let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    connection.set_prepared_statement_cache_capacity(32);
+    connection.busy_timeout(std::time::Duration::from_secs(5)).map_err(failed)?;
+    // The log is copied by the checkpointer alone, and never inside of an operation.
+    let settings = "PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0; PRAGMA temp_store=MEMORY;";
+    connection.execute_batch(settings).map_err(failed)?;
+    Ok(connection)
+}
+
+fn check_not_empty(path: &Path) -> Result<(), UpperError> {
+    let meta = std::fs::symlink_metadata(path).map_err(|source| UpperError::Io {
+        doing: "open",
+        path: path.to_owned(),
+        source,
+    })?;
+    if meta.is_file() && meta.len() > 0 {
+        return Ok(());
+    }
+    let what = if meta.is_file() { "it is empty" } else { "it is not a regular file" };
+    Err(UpperError::Damaged { path: path.to_owned(), what: what.to_owned() })
+}
+
+fn check_format(connection: &Connection, path: &Path) -> Result<(), UpperError> {
+    let read = |pragma| {
+        let value = connection.pragma_query_value(None, pragma, |row| row.get::<_, u32>(0));
+        value.map_err(|source| damage_or("read", path, source))
+    };
+    let (application, found) = (read("application_id")?, read("user_version")?);
+    match (application, found) {
+        (APPLICATION, FORMAT) => Ok(()),
+        (APPLICATION, _) if found > FORMAT => {
+            Err(UpperError::NewerFormat { path: path.to_owned(), found, known: FORMAT })
+        }
+        _ => Err(UpperError::Damaged {
+            path: path.to_owned(),
+            what: format!("it is marked {application:#x}, format {found}"),
+        }),
+    }
+}
+
+fn database(doing: &'static str, path: &Path, source: rusqlite::Error) -> UpperError {
+    UpperError::Database { doing, path: path.to_owned(), source: Arc::new(source) }
+}
+
+/// What SQLite calls corrupt, no database or not of the expected shape, is damage; anything else may pass.
+fn damage_or(doing: &'static str, path: &Path, source: rusqlite::Error) -> UpperError {
+    let damaged = match &source {
+        rusqlite::Error::SqliteFailure(failure, _) => {
+            matches!(failure.code, ErrorCode::DatabaseCorrupt | ErrorCode::NotADatabase | ErrorCode::Unknown)
+        }
+        rusqlite::Error::SqlInputError { .. } => true,
+        other => !matches!(other, rusqlite::Error::InvalidPath(_)),
+    };
+    if damaged {
+        return UpperError::Damaged { path: path.to_owned(), what: source.to_string() };
+    }
+    database(doing, path, source)
+}
+
+fn private(path: &Path) -> Result<(), UpperError> {
+    use std::os::unix::fs::PermissionsExt;
+    // SQLite gives the log and its index the permissions of the database.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(|source| UpperError::Io {
+        doing: "protect",
+        path: path.to_owned(),
+        source,
+    })
+}
+
+/// Removes a file, if it is there.
+pub(super) fn remove(path: &Path) -> Result<(), UpperError> {
+    match std::fs::remove_file(path) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            Err(UpperError::Io { doing: "remove", path: path.to_owned(), source })
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,83 @@
+//! What integration tests share: a home of their own, the program, real mounts that always go away, and the official RCC.
+//!
+//! Nothing here reads or writes outside a temporary directory, and
+//! the program runs with exactly the environment given here. A test that cannot run calls [`skip`], which says why.
+#![allow(dead_code, reason = "each test binary uses its own part of the harness")]
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a harness fails loudly, and says why it skips")]
+
+pub mod compare;
+pub mod fixed;
+pub mod golden;
+pub mod mounted;
+pub mod rcc;
+pub mod sandbox;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// The exit codes of the command line, as the README promises them.
+pub mod exit {
+    pub const OK: i32 = 0;
+    pub const USAGE: i32 = 2;
+    pub const BAD_CATALOG: i32 = 3;
+    pub const NOT_FOUND: i32 = 4;
+    pub const DAMAGE: i32 = 5;
+    pub const BUSY: i32 = 6;
+    pub const CANNOT_MOUNT: i32 = 7;
+    pub const IO: i32 = 8;
+    pub const PARTIAL: i32 = 9;
+}
+
+/// The root of the project.
+pub fn project() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Says why a test does not run here. In CI, where everything it needs is installed, that is a failure.
+pub fn skip(why: &str) {
+    assert!(std::env::var_os("HOLOFS_NO_SKIP").is_none(), "Cannot run here: {why}");
+    eprintln!("skipped: {why}");
+}
+
+/// Runs a command to its end; panics with all it said unless it succeeds.
+pub fn run(command: &mut Command) -> Output {
+    let output = command.output().unwrap_or_else(|error| panic!("Cannot start {command:?}: {error}"));
+    assert!(output.status.success(), "{command:?} failed:\n{}", said(&output));
+    output
+}
+
+/// Status, stdout and stderr, for a message.
+pub fn said(output: &Output) -> String {
+    format!("{}\n{}\n{}", output.status, stdout(output), stderr(output))
+}
+
+/// What the command wrote to stdout, as text.
+pub fn stdout(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// What the command wrote to stderr, as text.
+pub fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// The one JSON value on stdout.
+pub fn json(output: &Output) -> serde_json::Value {
+    let text = stdout(output);
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("Not JSON ({error}): {}", said(output)))
+}
+
+/// The text at `field` of what `--json` printed.
+pub fn text_field(value: &serde_json::Value, field: &str) -> String {
+    value[field].as_str().unwrap_or_else(|| panic!("No text '{field}' in {value:#}")).to_owned()
+}
+
+/// The number at `field` of what `--json` printed.
+pub fn number_field(value: &serde_json::Value, field: &str) -> u64 {
+    value[field].as_u64().unwrap_or_else(|| panic!("No number '{field}' in {value:#}"))
+}
+
+/// The directory of the space in what `mount --json` or `materialize --json` printed.
+pub fn space_path(value: &serde_json::Value) -> PathBuf {
+    PathBuf::from(text_field(value, "path"))
+}

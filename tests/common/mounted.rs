@@ -1,0 +1,166 @@
+//! A live mount that always goes away, and leaves no daemon behind.
+
+use std::fs;
+use std::os::unix::ffi::OsStringExt;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use super::sandbox::Sandbox;
+use super::{json, said, space_path};
+
+/// How long a daemon may take to end after its mount is gone.
+const GRACE: Duration = Duration::from_secs(10);
+
+/// A mounted space. Dropping it unmounts, and fails the test if that does not work or the daemon lives on.
+pub struct Mounted<'a> {
+    sandbox: &'a Sandbox,
+    space: String,
+    controller: String,
+    path: PathBuf,
+    daemons: Vec<u32>,
+    report: serde_json::Value,
+}
+
+impl<'a> Mounted<'a> {
+    pub(super) fn new(
+        sandbox: &'a Sandbox,
+        catalog: &str,
+        space: &str,
+        controller: &str,
+        more: &[&str],
+    ) -> Mounted<'a> {
+        let before = daemons_of(sandbox);
+        let mut args = vec!["mount", catalog, space, "--controller", controller, "--json"];
+        args.extend(more);
+        let report = json(&sandbox.holofs_ok(&args));
+        let path = space_path(&report);
+        assert!(is_mounted(&path), "holofs mount says it is there, the kernel does not: {}", path.display());
+        let mut daemons = daemons_of(sandbox);
+        daemons.retain(|pid| !before.contains(pid));
+        let (space, controller) = (space.to_owned(), controller.to_owned());
+        Mounted { sandbox, space, controller, path, daemons, report }
+    }
+
+    /// The directory of the space.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// What `mount --json` said.
+    pub fn report(&self) -> &serde_json::Value {
+        &self.report
+    }
+
+    /// The processes that appeared with this mount.
+    pub fn daemons(&self) -> &[u32] {
+        &self.daemons
+    }
+
+    /// Unmounts now, with every check.
+    pub fn unmount(self) {
+        drop(self);
+    }
+
+    fn end(&self) -> Result<(), String> {
+        let args = ["unmount", &self.space, "--controller", &self.controller];
+        let output = self.sandbox.holofs(&args);
+        if is_mounted(&self.path) {
+            detach(&self.path);
+            return Err(format!("holofs {args:?} left {} mounted: {}", self.path.display(), said(&output)));
+        }
+        if !output.status.success() {
+            return Err(format!("holofs {args:?} failed: {}", said(&output)));
+        }
+        self.wait_for_daemons()
+    }
+
+    fn wait_for_daemons(&self) -> Result<(), String> {
+        let started = Instant::now();
+        let alive = || self.daemons.iter().filter(|pid| is_alive(**pid)).copied().collect::<Vec<u32>>();
+        while !alive().is_empty() {
+            if started.elapsed() > GRACE {
+                return Err(format!("daemons {:?} outlive the mount of {}", alive(), self.path.display()));
+            }
+            sleep(Duration::from_millis(10));
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Mounted<'_> {
+    fn drop(&mut self) {
+        match self.end() {
+            Err(why) if std::thread::panicking() => eprintln!("{why}"),
+            Err(why) => panic!("{why}"),
+            Ok(()) => {}
+        }
+    }
+}
+
+/// Whether something is mounted at exactly this path.
+pub fn is_mounted(path: &Path) -> bool {
+    mount_points().iter().any(|point| point == path)
+}
+
+/// What is mounted below a directory, the last mounted first.
+pub fn below(dir: &Path) -> Vec<PathBuf> {
+    mount_points().into_iter().rev().filter(|point| point.starts_with(dir)).collect()
+}
+
+/// Takes a mount out of the tree even when it is busy or its daemon is dead.
+pub fn detach(path: &Path) {
+    let umount = Command::new("umount").arg("-l").arg(path).output();
+    if !umount.is_ok_and(|output| output.status.success()) {
+        Command::new("fusermount3").args(["-u", "-z"]).arg(path).output().ok();
+    }
+}
+
+fn mount_points() -> Vec<PathBuf> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    table.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape).collect()
+}
+
+/// Space, tab, newline and backslash stand as `\040` and so on in mountinfo.
+fn unescape(field: &str) -> PathBuf {
+    let (bytes, mut out, mut at) = (field.as_bytes(), Vec::new(), 0);
+    while at < bytes.len() {
+        let octal = field.get(at + 1..at + 4).and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        match octal.filter(|_| bytes[at] == b'\\') {
+            Some(byte) => {
+                out.push(byte);
+                at += 4;
+            }
+            None => {
+                out.push(bytes[at]);
+                at += 1;
+            }
+        }
+    }
+    PathBuf::from(std::ffi::OsString::from_vec(out))
+}
+
+/// Processes of our binary that were started with this sandbox's home.
+fn daemons_of(sandbox: &Sandbox) -> Vec<u32> {
+    let home = format!("ROBOCORP_HOME={}\0", sandbox.home().display()).into_bytes();
+    let processes =
+        fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
+    processes
+        .filter(|pid| is_ours(*pid) && environment_of(*pid).windows(home.len()).any(|part| part == home))
+        .collect()
+}
+
+fn environment_of(pid: u32) -> Vec<u8> {
+    fs::read(format!("/proc/{pid}/environ")).unwrap_or_default()
+}
+
+fn is_ours(pid: u32) -> bool {
+    fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == Path::new(env!("CARGO_BIN_EXE_holofs")))
+}
+
+/// Running, and not merely waiting to be reaped.
+fn is_alive(pid: u32) -> bool {
+    let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    is_ours(pid) && status.rsplit(')').next().is_some_and(|rest| !rest.trim_start().starts_with('Z'))
+}

@@ -1,0 +1,85 @@
+//! The official RCC, run in a sandbox. It is fetched by `scripts/rcc`, and is for tests only.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use super::sandbox::Sandbox;
+use super::{project, run, said, skip, stderr, stdout};
+
+/// An official RCC.
+pub struct Rcc {
+    binary: PathBuf,
+}
+
+/// How many files RCC found that are not as its catalog says.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Dirty {
+    pub dirty: u64,
+    pub files: u64,
+}
+
+/// RCC 17 or 19; None, with the reason told, where it cannot be had.
+pub fn rcc(version: u32) -> Option<Rcc> {
+    let script = project().join("scripts/rcc");
+    let output = Command::new(&script).arg(version.to_string()).output().unwrap();
+    if output.status.success() {
+        return Some(Rcc { binary: PathBuf::from(stdout(&output).trim_end()) });
+    }
+    skip(&format!("No official RCC {version}: {}", said(&output)));
+    None
+}
+
+impl Rcc {
+    /// Runs `rcc --bundled ARGS` in the sandbox; it must succeed.
+    pub fn run(&self, sandbox: &Sandbox, args: &[&str]) -> Output {
+        self.be_quiet(sandbox);
+        run(self.command(sandbox).args(args))
+    }
+
+    /// `rcc holotree variables`: creates or refreshes the space. Returns its directory and what was dirty.
+    pub fn restore(
+        &self,
+        sandbox: &Sandbox,
+        conda_yaml: &Path,
+        controller: &str,
+        space: &str,
+    ) -> (PathBuf, Dirty) {
+        let yaml = conda_yaml.to_str().unwrap();
+        let args = ["--no-build", "holotree", "variables", yaml, "--timeline"];
+        let output =
+            self.run(sandbox, &[&args[..], &["--controller", controller, "--space", space]].concat());
+        let variable = "export RCC_HOLOTREE_SPACE_ROOT=";
+        let root = stdout(&output).lines().find_map(|line| line.strip_prefix(variable).map(PathBuf::from));
+        (root.unwrap_or_else(|| panic!("RCC names no space: {}", said(&output))), dirty(&output))
+    }
+
+    /// `rcc holotree import`.
+    pub fn import(&self, sandbox: &Sandbox, zip: &Path) {
+        self.run(sandbox, &["holotree", "import", zip.to_str().unwrap()]);
+    }
+
+    fn command(&self, sandbox: &Sandbox) -> Command {
+        let mut command = sandbox.command(&self.binary);
+        // The same home whichever of the two products this RCC belongs to.
+        command.env("SEMA4AI_HOME", sandbox.home()).arg("--bundled");
+        command
+    }
+
+    /// RCC reports its use unless told not to: before anything else in a home.
+    fn be_quiet(&self, sandbox: &Sandbox) {
+        if !sandbox.home().join("rcc.yaml").exists() {
+            run(self.command(sandbox).args(["configuration", "identity", "--do-not-track"]));
+        }
+    }
+}
+
+/// From the timeline's line `- dirty 92/137 (duplicate: 0, links: 5)`.
+fn dirty(output: &Output) -> Dirty {
+    let text = stderr(output);
+    let counts =
+        text.lines().find_map(|line| line.split("- dirty ").nth(1)?.split(' ').next()?.split_once('/'));
+    let Some((dirty, files)) = counts else {
+        panic!("RCC counts nothing dirty or clean: {}", said(output));
+    };
+    Dirty { dirty: dirty.parse().unwrap(), files: files.parse().unwrap() }
+}

@@ -1,0 +1,161 @@
+//! A home of a test's own: HOME and ROBOCORP_HOME in a temporary directory, the program with exactly that environment.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+use super::golden::{self, Regime};
+use super::mounted::{self, Mounted};
+use super::{json, run, said, space_path};
+
+/// A private world: `<temp>/user` is HOME, `<temp>/robocorp` is ROBOCORP_HOME. Gone, mounts included, when dropped.
+pub struct Sandbox {
+    // Taken apart by `drop`, mounts first: so that no live mount keeps the directory.
+    temp: TempDir,
+    user: PathBuf,
+    home: PathBuf,
+}
+
+impl Sandbox {
+    /// An empty home.
+    pub fn new() -> Sandbox {
+        let temp = tempfile::Builder::new().prefix("holofs-test.").tempdir().unwrap();
+        // The base of a space is compared as text with what the kernel says: no links in it.
+        let root = temp.path().canonicalize().unwrap();
+        let (user, home) = (root.join("user"), root.join("robocorp"));
+        fs::create_dir_all(&user).unwrap();
+        fs::create_dir_all(home.join("holotree")).unwrap();
+        Sandbox { temp, user, home }
+    }
+
+    /// A home with the golden hololib, its catalog moved to this home's holotree.
+    pub fn golden(regime: Regime) -> Sandbox {
+        let sandbox = Sandbox::new();
+        golden::unpack_hololib(regime, &sandbox.home, &sandbox.holotree());
+        sandbox
+    }
+
+    /// A home at a given place, that is not removed: for catalogs whose base is fixed. The caller keeps others out.
+    pub fn at(user: &Path, home: &Path) -> Sandbox {
+        let temp = tempfile::tempdir().unwrap();
+        fs::create_dir_all(home.join("holotree")).unwrap();
+        Sandbox { temp, user: user.to_owned(), home: home.to_owned() }
+    }
+
+    /// HOME.
+    pub fn user(&self) -> &Path {
+        &self.user
+    }
+
+    /// ROBOCORP_HOME.
+    pub fn home(&self) -> &Path {
+        &self.home
+    }
+
+    pub fn holotree(&self) -> PathBuf {
+        self.home.join("holotree")
+    }
+
+    pub fn hololib(&self) -> PathBuf {
+        self.home.join("hololib")
+    }
+
+    /// A directory for whatever else a test needs; on the same file system as the home.
+    pub fn scratch(&self) -> PathBuf {
+        let path = self.temp.path().join("scratch");
+        fs::create_dir_all(&path).unwrap();
+        path.canonicalize().unwrap()
+    }
+
+    /// The names of the catalogs, sorted; without their `.info`.
+    pub fn catalogs(&self) -> Vec<String> {
+        let Ok(entries) = fs::read_dir(self.hololib().join("catalog")) else {
+            return Vec::new();
+        };
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let mut names: Vec<String> =
+            names.filter(|name| name.contains("v12.") && !name.ends_with(".info")).collect();
+        names.sort();
+        names
+    }
+
+    /// Any command with this home's environment and nothing of the caller's but PATH.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear().env("HOME", &self.user).env("ROBOCORP_HOME", &self.home);
+        command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("LC_ALL", "C");
+        command
+    }
+
+    /// The program, not started yet.
+    pub fn holofs_command(&self, args: &[&str]) -> Command {
+        let mut command = self.command(env!("CARGO_BIN_EXE_holofs"));
+        command.args(args);
+        command
+    }
+
+    /// Runs the program to its end, whatever that is.
+    pub fn holofs(&self, args: &[&str]) -> Output {
+        self.holofs_command(args).output().unwrap()
+    }
+
+    /// Runs the program, which must succeed.
+    pub fn holofs_ok(&self, args: &[&str]) -> Output {
+        run(&mut self.holofs_command(args))
+    }
+
+    /// Runs the program, which must end with this exit code and say something on stderr.
+    pub fn holofs_fails(&self, args: &[&str], code: i32) -> Output {
+        let output = self.holofs(args);
+        assert_eq!(output.status.code(), Some(code), "holofs {args:?}: {}", said(&output));
+        assert!(!output.stderr.is_empty(), "holofs {args:?} failed without a word");
+        output
+    }
+
+    /// `holofs record`, and the file name of the catalog it made.
+    pub fn record(&self, dir: &Path, blueprint: &Path) -> String {
+        let before = self.catalogs();
+        self.holofs_ok(&[
+            "record",
+            dir.to_str().unwrap(),
+            "--blueprint",
+            blueprint.to_str().unwrap(),
+            "--json",
+        ]);
+        let mut made = self.catalogs();
+        made.retain(|name| !before.contains(name));
+        assert_eq!(made.len(), 1, "record made the catalogs {made:?}");
+        made.remove(0)
+    }
+
+    /// `holofs materialize`, and the directory of the space.
+    pub fn materialize(&self, catalog: &str, space: &str, controller: &str) -> PathBuf {
+        // Setuid bits are part of what is compared, and root drops them unless told not to.
+        let args = ["materialize", catalog, space, "--controller", controller, "--allow-setuid", "--json"];
+        space_path(&json(&self.holofs_ok(&args)))
+    }
+
+    /// `holofs mount`; unmounted when the result is dropped.
+    pub fn mount(&self, catalog: &str, space: &str, controller: &str, more: &[&str]) -> Mounted<'_> {
+        Mounted::new(self, catalog, space, controller, more)
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        for path in mounted::below(&self.holotree()) {
+            eprintln!("left mounted, now detached: {}", path.display());
+            mounted::detach(&path);
+        }
+        make_writable(self.temp.path());
+    }
+}
+
+/// So that the temporary directory can be removed without privilege: golden trees have directories of mode 0.
+fn make_writable(dir: &Path) {
+    if dir.exists() {
+        Command::new("chmod").args(["-R", "u+rwX"]).arg(dir).output().unwrap();
+    }
+}

@@ -1,0 +1,501 @@
+//! The referee of the house: who may import whom, who may name `fuser`, `unsafe` and the terminal, and how long things may get.
+//!
+//! It reads the sources as text, with comments, strings and test modules blanked out, so it needs no compiler and cannot be
+//! satisfied by a `#[cfg]`. Every rule is a pure function over (path, text), tried below on planted violations first.
+
+#![allow(clippy::unwrap_used, reason = "a test helper fails loudly")]
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The layers, lowest first; a module imports only from layers below its own.
+const LAYERS: [&[&str]; 7] = [
+    &["digest", "name", "observe", "sys"],
+    &["catalog", "home", "tree"],
+    &["relocate", "store"],
+    &["record", "restore", "space", "upper"],
+    &["vfs"],
+    &["fuse"],
+    &["cli", "main"],
+];
+
+/// Imports within one layer that are right all the same: (importer, imported, why).
+const NEIGHBOURS: [(&str, &str, &str); 6] = [
+    ("sys", "name", "what is opened beneath a directory is named by a checked name"),
+    ("tree", "catalog", "an Index is compiled from a Catalog"),
+    ("record", "space", "a recorded stage is locked as a space is"),
+    ("restore", "space", "a restore ends by writing the space's .meta, under the space's lock"),
+    ("upper", "space", "the written state lives in the space's directory"),
+    ("main", "cli", "main only calls the command line"),
+];
+
+/// Where what the operating system gives may be touched.
+const SYSTEM: [&str; 4] = ["unsafe ", "libc::", "rustix::", "target_os"];
+/// What only the command line may do. (`std::env::consts` is not the environment: it was fixed at compile time.)
+const TERMINAL: [&str; 6] = ["println!", "print!", "eprintln!", "eprint!", "std::env", "process::exit"];
+
+const FILE_LINES: usize = 500;
+const FUNCTION_LINES: usize = 60;
+
+#[test]
+fn imports_only_go_down() {
+    refuse(check_all(imports));
+}
+
+#[test]
+fn only_the_fuse_layer_names_fuser() {
+    refuse(check_all(fuser));
+}
+
+#[test]
+fn only_sys_touches_the_operating_system() {
+    refuse(check_all(system));
+}
+
+#[test]
+fn only_the_command_line_prints_reads_the_environment_and_exits() {
+    refuse(check_all(terminal));
+}
+
+#[test]
+fn every_file_says_what_it_is_and_stays_short() {
+    refuse(check_all(shape));
+}
+
+#[test]
+fn no_file_is_named_mod() {
+    refuse(check_all(naming));
+}
+
+// ---- the rules -------------------------------------------------------------------------------------------------
+
+type Rule = fn(&str, &Source) -> Vec<String>;
+
+/// A source file, once as it is and once with everything blanked that is not code.
+struct Source {
+    text: String,
+    code: String,
+}
+
+impl Source {
+    fn new(text: &str) -> Source {
+        Source { text: text.to_owned(), code: without_tests(&blanked(text)) }
+    }
+}
+
+/// `path` is relative to `src/`, as `store/codec.rs`.
+fn module_of(path: &str) -> &str {
+    path.split('/').next().unwrap_or(path).trim_end_matches(".rs")
+}
+
+fn layer_of(module: &str) -> Option<usize> {
+    LAYERS.iter().position(|layer| layer.contains(&module))
+}
+
+fn imports(path: &str, source: &Source) -> Vec<String> {
+    let module = module_of(path);
+    if module == "lib" {
+        return Vec::new();
+    }
+    let Some(layer) = layer_of(module) else {
+        return vec![format!("'{module}' is in no layer: add it to the table")];
+    };
+    let used = crate_paths(&source.code);
+    let bad = used.iter().filter(|(_, target)| target != module && !may_import(module, layer, target));
+    bad.map(|(line, target)| format!("line {line}: '{module}' may not import '{target}'")).collect()
+}
+
+fn may_import(module: &str, layer: usize, target: &str) -> bool {
+    match layer_of(target) {
+        Some(below) if below < layer => true,
+        Some(_) => NEIGHBOURS.iter().any(|&(from, to, _)| from == module && to == target),
+        None => false,
+    }
+}
+
+/// The top modules named after `crate::` or `holofs::`, also in braces: `use crate::{digest, sys::at}`.
+fn crate_paths(code: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    for prefix in ["crate::", "holofs::"] {
+        for (at, _) in code.match_indices(prefix) {
+            if code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_' || c == ':') {
+                continue;
+            }
+            let line = code[..at].matches('\n').count() + 1;
+            found.extend(heads(&code[at + prefix.len()..]).into_iter().map(|head| (line, head)));
+        }
+    }
+    found
+}
+
+/// The first components of what follows `crate::`: one identifier, or each at the top level of a brace group.
+fn heads(rest: &str) -> Vec<String> {
+    let Some(group) = rest.strip_prefix('{') else {
+        return vec![identifier(rest)];
+    };
+    let (mut depth, mut fresh, mut heads) = (1, true, Vec::new());
+    for (at, c) in group.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' if depth == 1 => fresh = true,
+            c if fresh && depth == 1 && !c.is_whitespace() => {
+                heads.push(identifier(&group[at..]));
+                fresh = false;
+            }
+            _ => {}
+        }
+        if depth == 0 {
+            break;
+        }
+    }
+    heads
+}
+
+fn identifier(text: &str) -> String {
+    text.chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect()
+}
+
+fn fuser(path: &str, source: &Source) -> Vec<String> {
+    if module_of(path) == "fuse" { Vec::new() } else { words(&source.code, &["fuser"]) }
+}
+
+fn system(path: &str, source: &Source) -> Vec<String> {
+    if module_of(path) == "sys" {
+        return Vec::new();
+    }
+    let mut found = words(&source.code, &SYSTEM);
+    found.extend(words(&source.code, &["use libc", "use rustix"]));
+    found
+}
+
+fn terminal(path: &str, source: &Source) -> Vec<String> {
+    if matches!(module_of(path), "cli" | "main") { Vec::new() } else { words(&source.code, &TERMINAL) }
+}
+
+/// Every occurrence that is not the tail of a longer word.
+fn words(code: &str, patterns: &[&str]) -> Vec<String> {
+    let mut found = Vec::new();
+    for (number, line) in code.lines().enumerate() {
+        for pattern in patterns {
+            let in_word = |c: char| c.is_alphanumeric() || c == '_';
+            let whole = |(at, _): (usize, &str)| {
+                let (before, after) = (&line[..at], &line[at + pattern.len()..]);
+                let goes_on = pattern.ends_with(in_word) && after.starts_with(in_word);
+                !before.ends_with(in_word) && !goes_on && !after.starts_with("::consts")
+            };
+            if line.match_indices(pattern).any(whole) {
+                found.push(format!("line {}: '{}' has no place here", number + 1, pattern.trim_end()));
+            }
+        }
+    }
+    found
+}
+
+fn shape(_: &str, source: &Source) -> Vec<String> {
+    let mut found = Vec::new();
+    if !source.text.starts_with("//!") {
+        found.push("does not begin with '//!': say what it is and what always holds".to_owned());
+    }
+    let lines = source.text.lines().count();
+    if lines > FILE_LINES {
+        found.push(format!("{lines} lines: at most {FILE_LINES}"));
+    }
+    let long = functions(&source.code).into_iter().filter(|(_, _, lines)| *lines > FUNCTION_LINES);
+    found.extend(long.map(|(line, name, lines)| {
+        format!("line {line}: fn {name} has {lines} lines: at most {FUNCTION_LINES}")
+    }));
+    found
+}
+
+fn naming(path: &str, _: &Source) -> Vec<String> {
+    if path.ends_with("mod.rs") {
+        vec!["is named mod.rs: use foo.rs beside foo/".to_owned()]
+    } else {
+        Vec::new()
+    }
+}
+
+/// Every function with a body: its line, name, and lines from `fn` to the closing brace.
+fn functions(code: &str) -> Vec<(usize, String, usize)> {
+    let mut found = Vec::new();
+    for (at, _) in code.match_indices("fn ") {
+        let name = identifier(&code[at + 3..]);
+        if name.is_empty() || code[..at].ends_with(|c: char| c.is_alphanumeric() || c == '_') {
+            continue;
+        }
+        let Some(open) = body_of(code, at) else {
+            continue;
+        };
+        let end = closing_brace(code, open);
+        let lines = code[at..end].matches('\n').count() + 1;
+        found.push((code[..at].matches('\n').count() + 1, name, lines));
+    }
+    found
+}
+
+/// Where the body of the function at `at` opens; None when it has none. A `;` in `[u8; 4]` is not its end.
+fn body_of(code: &str, at: usize) -> Option<usize> {
+    let mut depth = 0;
+    for (offset, c) in code[at..].char_indices() {
+        match c {
+            '(' | '[' => depth += 1,
+            ')' | ']' => depth -= 1,
+            '{' if depth == 0 => return Some(at + offset),
+            ';' if depth == 0 => return None,
+            _ => {}
+        }
+    }
+    None
+}
+
+/// Where the brace opened at `open` is closed; the end of the text if it never is.
+fn closing_brace(code: &str, open: usize) -> usize {
+    let mut depth = 0;
+    for (at, c) in code[open..].char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            _ => {}
+        }
+        if depth == 0 {
+            return open + at;
+        }
+    }
+    code.len()
+}
+
+// ---- reading sources -------------------------------------------------------------------------------------------
+
+/// The text with comments, strings and character literals turned into spaces; lines stay where they are.
+fn blanked(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let word = out.ends_with(|p: char| p.is_alphanumeric() || p == '_');
+        let length = match not_code(rest, word) {
+            0 => {
+                out.push(c);
+                c.len_utf8()
+            }
+            length => {
+                out.extend(rest[..length].chars().map(|c| if c == '\n' { '\n' } else { ' ' }));
+                length
+            }
+        };
+        rest = &rest[length..];
+    }
+    out
+}
+
+/// How many bytes at the start of `rest` are a comment or a literal: 0 for code. `word`: just after a word.
+fn not_code(rest: &str, word: bool) -> usize {
+    let until =
+        |from: usize, end: &str| rest[from..].find(end).map_or(rest.len(), |at| from + at + end.len());
+    if rest.starts_with("//") {
+        return rest.find('\n').unwrap_or(rest.len());
+    }
+    if rest.starts_with("/*") {
+        return until(2, "*/");
+    }
+    let raw = rest.trim_start_matches('b');
+    if !word && raw.starts_with('r') && raw[1..].trim_start_matches('#').starts_with('"') {
+        let hashes = raw[1..].bytes().take_while(|b| *b == b'#').count();
+        return until(rest.len() - raw.len() + hashes + 2, &format!("\"{}", "#".repeat(hashes)));
+    }
+    match rest.as_bytes()[0] {
+        b'"' => quoted(rest, '"'),
+        b'\'' if rest[1..].starts_with('\\') || rest.chars().nth(2) == Some('\'') => quoted(rest, '\''),
+        _ => 0,
+    }
+}
+
+/// The length of a literal that ends at the first `quote` without a backslash before it.
+fn quoted(rest: &str, quote: char) -> usize {
+    let mut escaped = false;
+    for (at, c) in rest.char_indices().skip(1) {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            c if c == quote => return at + c.len_utf8(),
+            _ => {}
+        }
+    }
+    rest.len()
+}
+
+/// The code without what stands below `#[cfg(test)]`.
+fn without_tests(code: &str) -> String {
+    let mut code = code.to_owned();
+    while let Some(at) = code.find("#[cfg(test)]") {
+        let end = match code[at..].find(['{', ';']) {
+            Some(open) if code[at + open..].starts_with('{') => closing_brace(&code, at + open) + 1,
+            Some(semicolon) => at + semicolon + 1,
+            None => code.len(),
+        };
+        let end = end.min(code.len());
+        let lines = "\n".repeat(code[at..end].matches('\n').count());
+        code.replace_range(at..end, &lines);
+    }
+    code
+}
+
+fn check_all(rule: Rule) -> Vec<String> {
+    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut found = Vec::new();
+    let files = rust_files(&src);
+    assert!(files.len() > 5, "the referee sees no sources in {}", src.display());
+    for file in files {
+        let path = file.strip_prefix(&src).unwrap().to_str().unwrap().replace('\\', "/");
+        // A module that only holds a file's tests is not bound by the rules for code.
+        if path.ends_with("tests.rs") {
+            continue;
+        }
+        let source = Source::new(&fs::read_to_string(&file).unwrap());
+        found.extend(rule(&path, &source).into_iter().map(|what| format!("src/{path}: {what}")));
+    }
+    found
+}
+
+fn rust_files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut entries: Vec<PathBuf> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    entries.sort();
+    for path in entries {
+        if path.is_dir() {
+            found.extend(rust_files(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+    found
+}
+
+fn refuse(found: Vec<String>) {
+    assert!(found.is_empty(), "\n{}\n", found.join("\n"));
+}
+
+// ---- the referee can refuse ------------------------------------------------------------------------------------
+
+mod planted {
+    use super::*;
+
+    fn says(rule: Rule, path: &str, text: &str) -> Vec<String> {
+        rule(path, &Source::new(text))
+    }
+
+    #[test]
+    fn an_import_that_climbs_is_refused() {
+        let climbs = ["line 1: 'catalog' may not import 'store'"];
+        assert_eq!(says(imports, "catalog.rs", "use crate::store::Store;"), climbs);
+        assert_eq!(says(imports, "catalog/write.rs", "fn f() { crate::store::open() }"), climbs);
+        assert_eq!(says(imports, "catalog.rs", "use crate::{digest::{Digest, Hasher}, store};"), climbs);
+        assert_eq!(
+            says(imports, "store.rs", "\nuse crate::catalog;\nuse crate::vfs;"),
+            ["line 3: 'store' may not import 'vfs'"]
+        );
+    }
+
+    #[test]
+    fn an_import_of_a_neighbour_is_refused_unless_it_is_listed() {
+        assert_eq!(
+            says(imports, "digest.rs", "use crate::sys::map;"),
+            ["line 1: 'digest' may not import 'sys'"]
+        );
+        assert_eq!(
+            says(imports, "store.rs", "use crate::relocate;"),
+            ["line 1: 'store' may not import 'relocate'"]
+        );
+        assert_eq!(
+            says(imports, "home.rs", "use crate::catalog;"),
+            ["line 1: 'home' may not import 'catalog'"]
+        );
+        assert_eq!(says(imports, "tree/build.rs", "use crate::catalog;\nuse crate::tree::Ino;"), [""; 0]);
+        assert_eq!(
+            says(imports, "restore.rs", "use crate::upper;"),
+            ["line 1: 'restore' may not import 'upper'"]
+        );
+    }
+
+    #[test]
+    fn a_module_without_a_layer_is_refused() {
+        assert_eq!(says(imports, "util.rs", ""), ["'util' is in no layer: add it to the table"]);
+        assert_eq!(says(imports, "cli.rs", "use crate::util;"), ["line 1: 'cli' may not import 'util'"]);
+    }
+
+    #[test]
+    fn fuser_outside_its_layer_is_refused() {
+        assert_eq!(says(fuser, "vfs.rs", "use fuser::FileAttr;"), ["line 1: 'fuser' has no place here"]);
+        assert_eq!(says(fuser, "fuse/session.rs", "use fuser::FileAttr;"), [""; 0]);
+        assert_eq!(says(fuser, "vfs.rs", "let fusermount = 1; // fuser"), [""; 0]);
+    }
+
+    #[test]
+    fn the_operating_system_outside_sys_is_refused() {
+        assert_eq!(says(system, "store.rs", "use rustix::fs;").len(), 2);
+        assert_eq!(
+            says(system, "store.rs", "fn f() { unsafe { g() } }"),
+            ["line 1: 'unsafe' has no place here"]
+        );
+        assert_eq!(says(system, "vfs.rs", "const E: i32 = libc::EIO;").len(), 1);
+        assert_eq!(says(system, "cli/run.rs", "#[cfg(target_os = \"linux\")]").len(), 1);
+        assert_eq!(says(system, "sys/at.rs", "use rustix::fs; unsafe { libc::f() }"), [""; 0]);
+    }
+
+    #[test]
+    fn printing_and_the_environment_outside_the_command_line_are_refused() {
+        let text = "fn f() {\n    eprintln!(\"x\");\n    std::env::var(\"HOME\");\n}";
+        assert_eq!(
+            says(terminal, "store.rs", text),
+            ["line 2: 'eprintln!' has no place here", "line 3: 'std::env' has no place here"]
+        );
+        assert_eq!(says(terminal, "cli/mount.rs", text), [""; 0]);
+        assert_eq!(says(terminal, "store.rs", "// println!\nlet s = \"println!\";"), [""; 0]);
+    }
+
+    #[test]
+    fn tests_inside_a_file_are_not_bound_but_what_follows_them_is() {
+        let text = "#[cfg(test)]\nmod tests {\n    fn f() { println!(\"}\"); }\n}\nfn g() { println!() }";
+        assert_eq!(says(terminal, "store.rs", text), ["line 5: 'println!' has no place here"]);
+    }
+
+    #[test]
+    fn a_file_without_a_head_or_too_long_is_refused() {
+        assert_eq!(says(shape, "a.rs", "use x;").len(), 1);
+        assert_eq!(
+            says(shape, "a.rs", &format!("//! a\n{}", "\n".repeat(FILE_LINES))),
+            ["501 lines: at most 500"]
+        );
+        assert_eq!(says(shape, "a.rs", &format!("//! a\n{}", "\n".repeat(FILE_LINES - 1))), [""; 0]);
+    }
+
+    #[test]
+    fn a_function_of_61_lines_is_refused_and_one_of_60_is_not() {
+        let function = |lines: usize| format!("//! a\nfn f() {{{}}}\n", "\n".repeat(lines - 1));
+        assert_eq!(says(shape, "a.rs", &function(61)), ["line 2: fn f has 61 lines: at most 60"]);
+        assert_eq!(says(shape, "a.rs", &function(60)), [""; 0]);
+    }
+
+    #[test]
+    fn arrays_in_a_signature_do_not_hide_a_function_and_a_bodiless_one_is_passed_over() {
+        let text = "fn f(a: [u8; 4]) -> [u8; 4] {\n}\ntrait T {\n fn g(&self) -> [u8; 2];\n}";
+        assert_eq!(functions(text), [(1, "f".to_owned(), 2)]);
+    }
+
+    #[test]
+    fn the_platform_constants_are_not_the_environment() {
+        assert_eq!(says(terminal, "home.rs", "let os = std::env::consts::OS;"), [""; 0]);
+        assert_eq!(says(terminal, "home.rs", "use std::env;").len(), 1);
+    }
+
+    #[test]
+    fn braces_in_strings_and_characters_do_not_confuse_the_count() {
+        let text = "fn f<'a>() { let a = '{'; let b = \"{\\\"{\"; let c = r#\"{\"#; let d = b'\\''; } // {\nfn g() {}";
+        assert_eq!(functions(&blanked(text)), [(1, "f".to_owned(), 1), (2, "g".to_owned(), 1)]);
+    }
+
+    #[test]
+    fn a_file_named_mod_is_refused() {
+        assert_eq!(says(naming, "store/mod.rs", "").len(), 1);
+    }
+}
