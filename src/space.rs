@@ -8,8 +8,8 @@
 //! <holofs>/spaces/<label>/   ours: lock, mount.json, restored.json, relocated files, upper
 //! ```
 //! Two locks with two meanings: RCC's is held while a space is *changed*, by RCC or by us; ours ([`Live`]) for as long as a
-//! mount lives or materialize works, so that a second one is refused. Order: RCC's `global.lck`, RCC's lock of the space,
-//! then ours.
+//! mount lives or materialize works, so that a second one is refused. Ours never waits, so it is taken first; then RCC's
+//! `global.lck`, then RCC's lock of the space.
 
 mod holder;
 mod live;
@@ -147,8 +147,8 @@ impl Space {
         Live::take(&self.state_dir.join("lock"), &self.root)
     }
 
-    /// Who mounts or materializes this space right now: `Some(None)` is somebody who does not say.
-    pub fn live_holder(&self) -> Option<Option<Process>> {
+    /// Who mounts or materializes this space right now.
+    pub fn live_holder(&self) -> Option<Process> {
         live::held_by(&self.state_dir.join("lock"))
     }
 
