@@ -19,7 +19,10 @@ use common::sandbox::Sandbox;
 #[derive(Debug, Clone)]
 enum Node {
     Dir(Vec<(String, Node)>),
-    File { mode: u32, parts: Vec<Part> },
+    File {
+        mode: u32,
+        parts: Vec<Part>,
+    },
     /// A link to the first file or directory of the tree that has a name, by a path from the root.
     Link,
 }
