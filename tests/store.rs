@@ -14,7 +14,9 @@ use std::time::{Duration, SystemTime};
 
 use holofs::digest::{Digest, Regime};
 use holofs::observe::{Counter, Tally};
-use holofs::store::{BlobSource, Library, Limits, MOTHER_TIME, Sharing, Store, Wanted, blob_path, publish};
+use holofs::store::{
+    BlobSource, Library, Limits, MOTHER_TIME, Sharing, Store, StoreError, Wanted, blob_path, publish,
+};
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -257,16 +259,16 @@ fn may_mount() -> bool {
     root
 }
 
-/// A file system of `size`, unmounted when dropped.
-struct Tmpfs(PathBuf);
+/// A mounted file system, unmounted when dropped.
+struct Volume(PathBuf);
 
-impl Tmpfs {
-    fn mount(at: PathBuf, size: &str) -> Tmpfs {
+impl Volume {
+    fn tmpfs(at: PathBuf, size: &str) -> Volume {
         fs::create_dir(&at).unwrap();
         let options = format!("size={size},mode=0700");
         let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", &options, "tmpfs"]).arg(&at).status();
         assert!(mounted.unwrap().success());
-        Tmpfs(at)
+        Volume(at)
     }
 
     fn remount_read_only(&self) {
@@ -274,7 +276,7 @@ impl Tmpfs {
     }
 }
 
-impl Drop for Tmpfs {
+impl Drop for Volume {
     fn drop(&mut self) {
         Command::new("umount").arg("-l").arg(&self.0).status().unwrap();
     }
@@ -286,7 +288,7 @@ fn a_full_disk_costs_memory_but_no_wrong_or_missing_byte() {
         return;
     }
     let fixture = Fixture::new(8, 100_000);
-    let _tmpfs = Tmpfs::mount(fixture.raw(), "512k");
+    let _tmpfs = Volume::tmpfs(fixture.raw(), "512k");
     let store = fixture.store(Limits::default());
     fixture.assert_all_open(&store);
     let (ingested, memory) =
@@ -305,7 +307,7 @@ fn a_read_only_raw_store_is_read_and_the_rest_comes_from_memory() {
         return;
     }
     let fixture = Fixture::new(4, 1000);
-    let tmpfs = Tmpfs::mount(fixture.raw(), "4m");
+    let tmpfs = Volume::tmpfs(fixture.raw(), "4m");
     let store = fixture.store(Limits::default());
     store.open(&fixture.contents[0].0).unwrap();
     tmpfs.remount_read_only();
@@ -313,6 +315,42 @@ fn a_read_only_raw_store_is_read_and_the_rest_comes_from_memory() {
     fixture.assert_all_open(&store);
     assert_eq!(fixture.tally.get(Counter::RawHits), 1);
     assert_eq!(fixture.tally.get(Counter::ServedFromMemory), 3);
+}
+
+#[test]
+fn where_blocks_can_be_shared_a_raw_blob_costs_none_and_is_verified_all_the_same() {
+    if !may_mount() || Command::new("mkfs.btrfs").arg("--version").output().is_err() {
+        eprintln!("skipped: needs mkfs.btrfs");
+        return;
+    }
+    let mut fixture = Fixture::new(0, 0);
+    let image = fixture.temp.path().join("image");
+    File::create(&image).unwrap().set_len(256 << 20).unwrap();
+    assert!(Command::new("mkfs.btrfs").arg("-q").arg(&image).status().unwrap().success());
+    let volume = fixture.temp.path().join("volume");
+    fs::create_dir(&volume).unwrap();
+    assert!(Command::new("mount").args(["-o", "loop"]).args([&image, &volume]).status().unwrap().success());
+    let _unmounts = Volume(volume.clone());
+    std::os::unix::fs::symlink("volume/library", fixture.library()).unwrap();
+    fs::create_dir(volume.join("library")).unwrap();
+    fixture.add(vec![vec![1; 1 << 20], vec![2; 1 << 20]]);
+    let store = fixture.store_at(&volume.join("raw"), Limits::default());
+    let (good, bad) = (&fixture.contents[0], &fixture.contents[1]);
+
+    let file = store.open(&good.0).unwrap();
+    let extents = Command::new("filefrag").arg("-v").arg(file.path().unwrap()).output().unwrap();
+    assert!(String::from_utf8_lossy(&extents.stdout).contains("shared"), "{extents:?}");
+    File::options().write(true).open(blob_in(&fixture, &good.0)).unwrap().write_all(b"overwritten").unwrap();
+    assert!(file.read_all().unwrap() == good.1);
+
+    File::options().write(true).open(blob_in(&fixture, &bad.0)).unwrap().write_all(b"overwritten").unwrap();
+    let error = store.open(&bad.0).unwrap_err();
+    assert!(matches!(error, StoreError::Mismatch { .. }), "{error}");
+    assert_eq!(fixture.tally.get(Counter::BlobsIngested), 1);
+}
+
+fn blob_in(fixture: &Fixture, wanted: &Wanted) -> PathBuf {
+    fixture.library().join(blob_path(&wanted.digest))
 }
 
 #[test]
