@@ -17,7 +17,7 @@ use crate::store::codec::{Codec, foreign_format};
 use crate::store::error::{RawReading, StoreError, Tried};
 use crate::store::layout::blob_path;
 use crate::store::verify::{Fault, Gate, check_file};
-use crate::sys::beneath::{Dir, OpenError};
+use crate::sys::beneath::{Dir, FileFacts, OpenError, facts_of_file};
 
 /// The library of a hololib.
 #[derive(Debug, Clone)]
@@ -31,7 +31,8 @@ pub struct Blob {
     digest: Digest,
     path: Box<Path>,
     file: File,
-    stored: u64,
+    /// What it was when it was opened.
+    facts: FileFacts,
 }
 
 impl Library {
@@ -73,7 +74,7 @@ impl Library {
         let path = self.path.join(&relative).into_boxed_path();
         let digest = *digest;
         match self.dir()?.open_file(&relative) {
-            Ok((file, facts)) => Ok(Blob { digest, path, file, stored: facts.size }),
+            Ok((file, facts)) => Ok(Blob { digest, path, file, facts }),
             Err(OpenError::Missing) => Err(StoreError::Missing { digest, path }),
             Err(OpenError::Link) => Err(StoreError::NotRegular { digest, path, kind: "symbolic link" }),
             Err(OpenError::NotRegular(kind)) => Err(StoreError::NotRegular { digest, path, kind }),
@@ -105,8 +106,15 @@ impl Blob {
 
     /// The blob's file, if the bytes stored may be the content as they are: what copies of it give has to be verified.
     pub(super) fn raw_candidate(&self, size: u64) -> Option<&File> {
-        let raw = self.stored == size && self.sniff().is_ok_and(|codec| codec == Codec::Raw);
+        let raw = self.facts.size == size && self.sniff().is_ok_and(|codec| codec == Codec::Raw);
         raw.then_some(&self.file)
+    }
+
+    /// True if somebody wrote to the blob since it was opened: RCC's import overwrites blobs in place, and who reads one
+    /// meanwhile sees a part of it.
+    pub(super) fn is_disturbed(&self) -> bool {
+        let now = facts_of_file(&self.file);
+        now.is_ok_and(|now| (now.size, now.mtime) != (self.facts.size, self.facts.mtime))
     }
 
     /// Chooses the reading, runs it with `pass`, and explains a failure.
@@ -122,8 +130,8 @@ impl Blob {
         if codec == Codec::Raw {
             return Ok((codec, None));
         }
-        if self.stored != size {
-            return Ok((codec, Some(RawReading::Length(self.stored))));
+        if self.facts.size != size {
+            return Ok((codec, Some(RawReading::Length(self.facts.size))));
         }
         match check_file(&self.file, &self.digest, size) {
             Ok(()) => Ok((Codec::Raw, None)),
@@ -151,7 +159,7 @@ impl Blob {
 
     /// One reading of the whole blob through `gate`.
     fn pass(&self, codec: Codec, mut gate: Gate<'_>) -> Result<(), Fault> {
-        let capacity = usize::try_from(self.stored).unwrap_or(usize::MAX);
+        let capacity = usize::try_from(self.facts.size).unwrap_or(usize::MAX);
         codec.decode(FromStart { file: &self.file, at: 0 }, capacity, &mut gate)?;
         gate.close(&self.digest)
     }
