@@ -14,7 +14,7 @@ use crate::fuse::Session;
 use crate::observe::{Observer, Tally};
 use crate::space::relocated::Relocated;
 use crate::space::{Live, MountState, RestoredState, Space};
-use crate::store::BlobSource;
+use crate::store::{BlobSource, Store};
 use crate::sys::mount::{self, MountId, Mountpoint};
 use crate::sys::process::Process;
 use crate::tree::{Index, Made};
@@ -97,6 +97,7 @@ struct Mounted {
     space: Space,
     index: Arc<Index>,
     relocated: Arc<Relocated>,
+    store: Arc<Store>,
     report: MountReport,
     /// The directory under the mount is empty.
     blank: bool,
@@ -138,7 +139,8 @@ fn establish(context: &Context, args: &MountArgs, tally: &Arc<Tally>) -> anyhow:
     clear_dead_mount(&space)?;
     let observer: Arc<dyn Observer> = Arc::clone(tally) as Arc<dyn Observer>;
     let index = Arc::new(index);
-    let source: Arc<dyn BlobSource> = context.store(Arc::clone(&observer))?;
+    let store = context.store(Arc::clone(&observer))?;
+    let source = Arc::clone(&store) as Arc<dyn BlobSource>;
     let label = space.label.as_bytes();
     let relocated = Arc::new(Relocated::new(&space.state_dir, &index, label, source, Arc::clone(&observer)));
     let vfs = Vfs::read_only(Arc::clone(&index), Arc::clone(&relocated), view());
@@ -167,7 +169,7 @@ fn establish(context: &Context, args: &MountArgs, tally: &Arc<Tally>) -> anyhow:
         reason,
     })?;
     drop(lock);
-    Ok((Mounted { space, index, relocated, report, blank, id, _live: live }, session))
+    Ok((Mounted { space, index, relocated, store, report, blank, id, _live: live }, session))
 }
 
 /// Mounts at the space, by the highest rung of the ladder that holds.
@@ -229,13 +231,23 @@ fn spawn_background(
 ) -> anyhow::Result<std::thread::JoinHandle<()>> {
     let (relocated, index) = (Arc::clone(&mounted.relocated), Arc::clone(&mounted.index));
     let (space, catalog, blank) = (mounted.space.clone(), mounted.report.catalog.clone(), mounted.blank);
-    let stop = Arc::clone(stop);
+    let (store, stop) = (Arc::clone(&mounted.store), Arc::clone(stop));
     let work = move || {
         crate::sys::daemon::lower_priority();
         leave_marks(&space, &catalog, &index, blank);
         relocated.fill(&index, &stop);
+        bound_raw_store(&store);
     };
     std::thread::Builder::new().name("background".into()).spawn(work).context("Cannot start a thread")
+}
+
+/// Counts what the raw store holds, so that it stays within its limit, and takes away what dead processes left in it.
+fn bound_raw_store(store: &Store) {
+    let Some(raw) = store.raw() else { return };
+    match raw.seed().and_then(|_| raw.gc()) {
+        Ok(upkeep) => log::debug!("Raw store {}: {upkeep:?}", raw.path().display()),
+        Err(error) => log::warn!("Cannot tidy the raw store {}: {error}", raw.path().display()),
+    }
 }
 
 /// Tells RCC what is in the space. `.meta` describes what stands in the directory when nothing is mounted: it is written only
