@@ -13,6 +13,7 @@ mod record;
 mod run;
 mod unmount;
 mod variables;
+mod warm;
 
 use std::process::ExitCode;
 
@@ -66,6 +67,8 @@ enum Command {
     Unmount(unmount::UnmountArgs),
     /// Put a finished directory into the hololib, as RCC does with what it built
     Record(record::RecordArgs),
+    /// Inflate all of a catalog, so that no first run waits for it
+    Warm(warm::WarmArgs),
     /// Run a command in a space
     Run(run::RunArgs),
 }
@@ -82,6 +85,7 @@ pub fn main() -> ExitCode {
         Command::Materialize(args) => materialize::main(&context, &args),
         Command::Unmount(args) => unmount::main(&context, &args),
         Command::Record(args) => record::main(&context, &args),
+        Command::Warm(args) => warm::main(&context, &args),
         Command::Run(args) => run::main(&context, &args),
     };
     outcome.unwrap_or_else(|error| exit_code::fail(&error))

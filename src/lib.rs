@@ -20,11 +20,12 @@
 //! | L0 | [`digest`], [`name`], [`observe`], [`sys`] |
 //! | L1 | [`catalog`], [`home`], [`tree`] |
 //! | L2 | [`relocate`], [`store`] |
-//! | L3 | [`record`], [`restore`], [`space`], [`upper`] |
+//! | L3 | [`bytecode`], [`record`], [`restore`], [`space`], [`upper`], [`warm`] |
 //! | L4 | [`vfs`] |
 //! | L5 | [`fuse`] |
 //! | L6 | [`cli`] |
 
+pub mod bytecode;
 pub mod catalog;
 pub mod cli;
 pub mod digest;
@@ -42,3 +43,4 @@ pub mod tree;
 #[cfg(unix)]
 pub mod upper;
 pub mod vfs;
+pub mod warm;

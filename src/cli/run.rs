@@ -11,13 +11,21 @@ use std::process::{Child, Command, ExitCode, ExitStatus};
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
 
+use crate::bytecode;
 use crate::space::Space;
 use crate::sys::signals;
+use crate::tree::Index;
 
 use super::context::Context;
 use super::exit_code::{Busy, CANNOT_MOUNT};
 use super::mount::MountArgs;
+use super::variables::Variable;
 use super::{SpaceArgs, daemon, materialize, unmount, variables};
+
+/// Set by RCC to keep Python from writing bytecode.
+const NO_BYTECODE: &str = "PYTHONDONTWRITEBYTECODE";
+/// Where Python keeps bytecode, if not beside the sources.
+const BYTECODE_PREFIX: &str = "PYTHONPYCACHEPREFIX";
 
 /// How the space appears.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -46,6 +54,9 @@ pub struct RunArgs {
     /// Drop what was written to the space before
     #[arg(long)]
     pub fresh: bool,
+    /// Let Python write no bytecode, as RCC does
+    #[arg(long)]
+    pub no_bytecode: bool,
     /// The command and its arguments
     #[arg(last = true, required = true)]
     pub command: Vec<OsString>,
@@ -59,7 +70,8 @@ pub fn main(context: &Context, args: &RunArgs) -> anyhow::Result<ExitCode> {
         Ok(ours) => ours,
         Err(code) => return Ok(code),
     };
-    let outcome = run(context, &space, index.blueprint(), &args.command);
+    let run = Run { context, space: &space, index: &index, bytecode: !args.no_bytecode };
+    let outcome = run.command(&args.command);
     if ours {
         disappear(&space)?;
     }
@@ -117,31 +129,59 @@ fn disappear(space: &Space) -> anyhow::Result<()> {
     Err(error)
 }
 
-fn run(
-    context: &Context,
-    space: &Space,
-    blueprint: &str,
-    command: &[OsString],
-) -> anyhow::Result<ExitStatus> {
-    let temp = RunTemp::create(&context.home.root().join("temp"))?;
-    let sources = variables::Sources {
-        home: &context.home,
-        root: &space.root,
-        blueprint,
-        temp: &temp.0,
-        path: std::env::var_os("PATH"),
-    };
-    let variables = variables::of(&sources)?;
-    let (program, arguments) = command.split_first().context("There is no command")?;
-    let path = variables.iter().rev().find(|(key, _)| key == "PATH").map(|(_, value)| value.clone());
-    let mut child = Command::new(resolve(program, path.as_deref()))
-        .args(arguments)
-        .env_remove("VIRTUAL_ENV")
-        .envs(variables)
-        .spawn()
-        .with_context(|| format!("Cannot run {}", program.display()))?;
-    forward_signals(&child)?;
-    child.wait().context("Cannot wait for the command")
+/// A space that is there, and how to run in it.
+struct Run<'a> {
+    context: &'a Context,
+    space: &'a Space,
+    index: &'a Index,
+    bytecode: bool,
+}
+
+impl Run<'_> {
+    fn command(&self, command: &[OsString]) -> anyhow::Result<ExitStatus> {
+        let temp = RunTemp::create(&self.context.home.root().join("temp"))?;
+        let variables = self.variables(&temp.0)?;
+        let (program, arguments) = command.split_first().context("There is no command")?;
+        let path = variables.iter().rev().find(|(key, _)| key == "PATH").map(|(_, value)| value.clone());
+        let mut child = Command::new(resolve(program, path.as_deref()))
+            .args(arguments)
+            .env_remove("VIRTUAL_ENV")
+            .env_remove(NO_BYTECODE)
+            .envs(variables)
+            .spawn()
+            .with_context(|| format!("Cannot run {}", program.display()))?;
+        forward_signals(&child)?;
+        child.wait().context("Cannot wait for the command")
+    }
+
+    /// RCC's variables; with bytecode, Python also learns where to keep it.
+    fn variables(&self, temp: &Path) -> anyhow::Result<Vec<Variable>> {
+        let sources = variables::Sources {
+            home: &self.context.home,
+            root: &self.space.root,
+            blueprint: self.index.blueprint(),
+            temp,
+            path: std::env::var_os("PATH"),
+        };
+        let mut variables = variables::of(&sources)?;
+        if let Some(prefix) = self.bytecode_prefix() {
+            variables.retain(|(key, _)| key != NO_BYTECODE && key != BYTECODE_PREFIX);
+            variables.push((BYTECODE_PREFIX.to_owned(), prefix.into_os_string()));
+        }
+        Ok(variables)
+    }
+
+    /// Bytecode only saves time: where it has no place, Python compiles as it does under RCC.
+    fn bytecode_prefix(&self) -> Option<PathBuf> {
+        if !self.bytecode {
+            return None;
+        }
+        let uid = crate::sys::this_process::effective_uid();
+        bytecode::prefix(&self.context.home, self.space, self.index, uid).unwrap_or_else(|error| {
+            log::warn!("No place for bytecode, so Python compiles what it imports: {error}");
+            None
+        })
+    }
 }
 
 /// The program by the space's own PATH, which is not yet ours.
