@@ -13,16 +13,17 @@ const LAYERS: [&[&str]; 7] = [
     &["digest", "name", "observe", "sys"],
     &["catalog", "home", "tree"],
     &["relocate", "store"],
-    &["record", "restore", "space", "upper"],
+    &["bytecode", "record", "restore", "space", "upper", "warm"],
     &["vfs"],
     &["fuse"],
     &["cli", "main"],
 ];
 
 /// Imports within one layer that are right all the same: (importer, imported, why).
-const NEIGHBOURS: [(&str, &str, &str); 6] = [
+const NEIGHBOURS: [(&str, &str, &str); 7] = [
     ("sys", "name", "what is opened beneath a directory is named by a checked name"),
     ("tree", "catalog", "an Index is compiled from a Catalog"),
+    ("bytecode", "space", "bytecode is shared between spaces, and linked from each"),
     ("record", "space", "a recorded stage is locked as a space is"),
     ("restore", "space", "a restore ends by writing the space's .meta, under the space's lock"),
     ("upper", "space", "the written state lives in the space's directory"),
