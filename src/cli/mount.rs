@@ -1,5 +1,6 @@
 //! `holofs mount`: the foreground part that starts a daemon and tells what it says, and the daemon itself.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -18,12 +19,16 @@ use crate::store::{BlobSource, Store};
 use crate::sys::mount::{self, MountId, Mountpoint};
 use crate::sys::process::Process;
 use crate::tree::{Index, Made};
+use crate::upper::{self, Access, Upper};
 use crate::vfs::{Vfs, View};
 
 use super::SpaceArgs;
 use super::context::{Context, say_waiting};
 use super::daemon;
 use super::exit_code::CannotMount;
+
+/// How many written files are kept open: a process may have only some thousand descriptors.
+const OPEN_FILES: NonZeroUsize = NonZeroUsize::new(512).expect("it is not zero");
 
 /// Arguments of `mount`.
 #[derive(Debug, Clone, Args)]
@@ -98,6 +103,7 @@ struct Mounted {
     index: Arc<Index>,
     relocated: Arc<Relocated>,
     store: Arc<Store>,
+    upper: Arc<Upper>,
     report: MountReport,
     /// The directory under the mount is empty.
     blank: bool,
@@ -125,8 +131,11 @@ fn serve(context: &Context, args: &MountArgs) -> anyhow::Result<()> {
     if filler.join().is_err() {
         log::error!("The relocation thread panicked");
     }
+    // What was written is on disk before anybody is told that the mount is gone.
+    let synced = if args.read_only { Ok(()) } else { mounted.upper.sync() };
     mounted.space.clear_mount_state()?;
     log::info!("Unmounted {}: {:?}", mounted.report.path.display(), tally.counts());
+    synced?;
     served.context("Serving the mount failed")
 }
 
@@ -143,7 +152,9 @@ fn establish(context: &Context, args: &MountArgs, tally: &Arc<Tally>) -> anyhow:
     let source = Arc::clone(&store) as Arc<dyn BlobSource>;
     let label = space.label.as_bytes();
     let relocated = Arc::new(Relocated::new(&space.state_dir, &index, label, source, Arc::clone(&observer)));
-    let vfs = Vfs::read_only(Arc::clone(&index), Arc::clone(&relocated), view());
+    let upper = open_upper(&space, &index, args, observer)?;
+    let (shown, patched) = (Arc::clone(&index), Arc::clone(&relocated));
+    let vfs = Vfs::with_upper(shown, patched, Arc::clone(&upper), view(), !args.read_only);
     let blank = std::fs::read_dir(&space.root).map_or(true, |mut entries| entries.next().is_none());
     let (session, id, rung, reason) = attach(&space, args, Arc::new(vfs))?;
     let mode = if args.read_only { "read-only" } else { "read-write" }.to_owned();
@@ -169,7 +180,22 @@ fn establish(context: &Context, args: &MountArgs, tally: &Arc<Tally>) -> anyhow:
         reason,
     })?;
     drop(lock);
-    Ok((Mounted { space, index, relocated, store, report, blank, id, _live: live }, session))
+    Ok((Mounted { space, index, relocated, store, upper, report, blank, id, _live: live }, session))
+}
+
+/// What was written to the space before, or nothing with `--fresh`.
+fn open_upper(
+    space: &Space,
+    index: &Index,
+    args: &MountArgs,
+    observer: Arc<dyn Observer>,
+) -> anyhow::Result<Arc<Upper>> {
+    if args.fresh {
+        upper::reset(&space.state_dir)?;
+    }
+    let access = if args.read_only { Access::ReadOnly } else { Access::Writable };
+    let options = upper::Options { access, descriptors: OPEN_FILES };
+    Ok(Arc::new(Upper::open(&space.state_dir, &index.id(), &options, observer)?))
 }
 
 /// Mounts at the space, by the highest rung of the ladder that holds.
