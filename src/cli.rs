@@ -8,9 +8,11 @@ mod daemon;
 mod exit_code;
 mod materialize;
 mod mount;
+mod priming;
 mod progress;
 mod record;
 mod run;
+mod stats;
 mod unmount;
 mod variables;
 mod warm;
@@ -65,6 +67,8 @@ enum Command {
     /// Take a mounted space away
     #[command(alias = "umount")]
     Unmount(unmount::UnmountArgs),
+    /// Show what a mounted space was asked for, by kind of request
+    Stats(stats::StatsArgs),
     /// Put a finished directory into the hololib, as RCC does with what it built
     Record(record::RecordArgs),
     /// Inflate all of a catalog, so that no first run waits for it
@@ -86,6 +90,7 @@ pub fn main() -> ExitCode {
         Command::Unmount(args) => unmount::main(&context, &args),
         Command::Record(args) => record::main(&context, &args),
         Command::Warm(args) => warm::main(&context, &args),
+        Command::Stats(args) => stats::main(&context, &args),
         Command::Run(args) => run::main(&context, &args),
     };
     outcome.unwrap_or_else(|error| exit_code::fail(&error))

@@ -11,7 +11,8 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::Catalog;
-use crate::fuse::Session;
+use crate::fuse::priming::Recorder;
+use crate::fuse::{Session, Watch};
 use crate::observe::{Observer, Tally};
 use crate::space::relocated::Relocated;
 use crate::space::{Live, MountState, RestoredState, Space};
@@ -26,6 +27,7 @@ use super::SpaceArgs;
 use super::context::{Context, say_waiting};
 use super::daemon;
 use super::exit_code::CannotMount;
+use super::priming::Priming;
 
 /// How many written files are kept open: a process may have only some thousand descriptors.
 const OPEN_FILES: NonZeroUsize = NonZeroUsize::new(512).expect("it is not zero");
@@ -49,6 +51,9 @@ pub struct MountArgs {
     /// Drop what was written to the space before
     #[arg(long)]
     pub fresh: bool,
+    /// What runs read first, to read it ahead of the next one: kept per catalog (auto), nowhere (off), or in a file
+    #[arg(long, default_value = "auto", value_name = "auto|off|FILE")]
+    pub profile: PathBuf,
     /// This process is the background part (internal)
     #[arg(long, hide = true)]
     pub daemon: bool,
@@ -98,9 +103,11 @@ pub fn main(context: &Context, args: &MountArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Everything a live mount holds; dropping it ends the mount's claim to the space.
-struct Mounted {
-    space: Space,
-    index: Arc<Index>,
+pub struct Mounted {
+    /// The space.
+    pub space: Space,
+    /// Its catalog.
+    pub index: Arc<Index>,
     relocated: Arc<Relocated>,
     store: Arc<Store>,
     upper: Arc<Upper>,
@@ -114,11 +121,13 @@ struct Mounted {
 /// Mounts and serves until unmounted.
 fn serve(context: &Context, args: &MountArgs) -> anyhow::Result<()> {
     let tally = Arc::new(Tally::logging());
-    let (mounted, session) = establish(context, args, &tally)?;
+    let (mounted, session, recorder) = establish(context, args, &tally)?;
     let stop = Arc::new(AtomicBool::new(false));
+    let priming = Priming::new(context, args, &mounted, recorder);
     let server = std::thread::Builder::new().name("serve".into()).spawn(move || session.run())?;
     std::fs::metadata(&mounted.space.root)
         .with_context(|| format!("The mount at {} does not answer", mounted.space.root.display()))?;
+    priming.start(&mounted, &stop)?;
     daemon::on_signals(mounted.space.root.clone(), mounted.id)?;
     context.report(&mounted.report, |report| report.path.display().to_string())?;
     if args.daemon {
@@ -131,6 +140,7 @@ fn serve(context: &Context, args: &MountArgs) -> anyhow::Result<()> {
     if filler.join().is_err() {
         log::error!("The relocation thread panicked");
     }
+    priming.save();
     // What was written is on disk before anybody is told that the mount is gone.
     let synced = if args.read_only { Ok(()) } else { mounted.upper.sync() };
     mounted.space.clear_mount_state()?;
@@ -140,7 +150,11 @@ fn serve(context: &Context, args: &MountArgs) -> anyhow::Result<()> {
 }
 
 /// Takes the space, and mounts it; the session is ready to run.
-fn establish(context: &Context, args: &MountArgs, tally: &Arc<Tally>) -> anyhow::Result<(Mounted, Session)> {
+fn establish(
+    context: &Context,
+    args: &MountArgs,
+    tally: &Arc<Tally>,
+) -> anyhow::Result<(Mounted, Session, Arc<Recorder>)> {
     let (index, made, catalog) = context.index(&args.catalog)?;
     let space = context.space(index.base(), &args.space);
     let lock = space.lock(context.wait, &say_waiting)?;
@@ -156,7 +170,9 @@ fn establish(context: &Context, args: &MountArgs, tally: &Arc<Tally>) -> anyhow:
     let (shown, patched) = (Arc::clone(&index), Arc::clone(&relocated));
     let vfs = Vfs::with_upper(shown, patched, Arc::clone(&upper), view(), !args.read_only);
     let blank = std::fs::read_dir(&space.root).map_or(true, |mut entries| entries.next().is_none());
-    let (session, id, rung, reason) = attach(&space, args, Arc::new(vfs))?;
+    let recorder = Arc::new(Recorder::new(if args.profile == Path::new("off") { 0 } else { index.len() }));
+    let watch = Watch { tally: Arc::clone(tally), recorder: Arc::clone(&recorder), ..Watch::default() };
+    let (session, id, rung, reason) = attach(&space, args, Arc::new(vfs), watch)?;
     let mode = if args.read_only { "read-only" } else { "read-write" }.to_owned();
     let report = MountReport {
         path: space.root.clone(),
@@ -180,7 +196,7 @@ fn establish(context: &Context, args: &MountArgs, tally: &Arc<Tally>) -> anyhow:
         reason,
     })?;
     drop(lock);
-    Ok((Mounted { space, index, relocated, store, upper, report, blank, id, _live: live }, session))
+    Ok((Mounted { space, index, relocated, store, upper, report, blank, id, _live: live }, session, recorder))
 }
 
 /// What was written to the space before, or nothing with `--fresh`.
@@ -203,6 +219,7 @@ fn attach(
     space: &Space,
     args: &MountArgs,
     vfs: Arc<Vfs>,
+    watch: Watch,
 ) -> anyhow::Result<(Session, MountId, String, String)> {
     crate::sys::shared::ensure_dir(&space.root, false)
         .with_context(|| format!("Cannot make the mountpoint {}", space.root.display()))?;
@@ -211,13 +228,18 @@ fn attach(
     let options = mount::Options { read_only: args.read_only, allow_other: args.allow_other };
     let direct = match mount::mount_fuse(&point, options) {
         Ok((device, id)) => {
-            return Ok((Session::start(vfs, device, threads())?, id, "mount(2)".to_owned(), String::new()));
+            return Ok((
+                Session::start(vfs, device, threads(), watch)?,
+                id,
+                "mount(2)".to_owned(),
+                String::new(),
+            ));
         }
         Err(error) => format!("mount(2): {error}"),
     };
     match crate::sys::fusermount::mount(&point, options) {
         Ok(device) => {
-            let session = Session::start(vfs, device, threads())?;
+            let session = Session::start(vfs, device, threads(), watch)?;
             Ok((session, mount::mount_at(point.path())?, "fusermount3".to_owned(), direct))
         }
         Err(error) => {

@@ -54,6 +54,9 @@ pub struct RunArgs {
     /// Drop what was written to the space before
     #[arg(long)]
     pub fresh: bool,
+    /// What runs read first: auto, off, or a file (as for `mount`)
+    #[arg(long, default_value = "auto", value_name = "auto|off|FILE")]
+    pub profile: PathBuf,
     /// Let Python write no bytecode, as RCC does
     #[arg(long)]
     pub no_bytecode: bool,
@@ -106,6 +109,7 @@ fn appear(
         read_only: args.read_only,
         allow_other: false,
         fresh: args.fresh,
+        profile: args.profile.clone(),
         daemon: false,
     };
     match daemon::launch(&mount)? {

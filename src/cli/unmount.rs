@@ -45,7 +45,7 @@ pub fn main(context: &Context, args: &UnmountArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// The mounted space of that name, whatever base its catalog has.
-fn find(context: &Context, args: &SpaceArgs) -> anyhow::Result<Space> {
+pub fn find(context: &Context, args: &SpaceArgs) -> anyhow::Result<Space> {
     let space = context.mounted_space(args)?;
     space.ok_or_else(|| {
         NotFound(format!("Space {:?} of controller {:?} is not mounted", args.space, args.controller)).into()

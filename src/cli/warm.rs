@@ -67,6 +67,8 @@ fn compile_all(catalog: &str) -> RunArgs {
         mode: Mode::Mount,
         read_only: true,
         fresh: false,
+        // What compiling reads is not what a run reads.
+        profile: PathBuf::from("off"),
         no_bytecode: false,
         command: ["python3", "-c", script].map(OsString::from).to_vec(),
     }
