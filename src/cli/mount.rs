@@ -127,8 +127,9 @@ fn serve(context: &Context, args: &MountArgs) -> anyhow::Result<()> {
     let server = std::thread::Builder::new().name("serve".into()).spawn(move || session.run())?;
     std::fs::metadata(&mounted.space.root)
         .with_context(|| format!("The mount at {} does not answer", mounted.space.root.display()))?;
-    priming.start(&mounted, &stop)?;
-    daemon::on_signals(mounted.space.root.clone(), mounted.id)?;
+    let quiet = Arc::new(AtomicBool::new(false));
+    daemon::on_signals(mounted.space.root.clone(), mounted.id, Arc::clone(&quiet))?;
+    priming.start(&mounted, &quiet)?;
     context.report(&mounted.report, |report| report.path.display().to_string())?;
     if args.daemon {
         daemon::leave_terminal(&mounted.space.state_dir.join("log"))?;
@@ -137,6 +138,7 @@ fn serve(context: &Context, args: &MountArgs) -> anyhow::Result<()> {
     let filler = spawn_background(&mounted, &stop)?;
     let served = server.join().map_err(|_| anyhow::anyhow!("The server thread panicked"))?;
     stop.store(true, Ordering::Relaxed);
+    quiet.store(true, Ordering::Relaxed);
     if filler.join().is_err() {
         log::error!("The relocation thread panicked");
     }
