@@ -264,8 +264,10 @@ fn clear_dead_mount(space: &Space) -> anyhow::Result<()> {
         Ok(_) => {}
         Err(error) => log::warn!("{error}"),
     }
-    // Attributes may still be cached; free space never is.
-    let dead = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotConnected;
+    // Attributes may still be cached; free space never is. Who asks while the daemon is dying is told of an abort.
+    let dead = |error: &std::io::Error| {
+        matches!(error.kind(), std::io::ErrorKind::NotConnected | std::io::ErrorKind::ConnectionAborted)
+    };
     while crate::sys::disk::usage(&space.root).is_err_and(|error| dead(&error)) {
         log::warn!("Taking away the dead mount at {}", space.root.display());
         super::unmount::detach(&space.root)?;
