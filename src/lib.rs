@@ -17,19 +17,21 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | L0 | [`digest`], [`name`], [`observe`], [`sys`] |
-//! | L1 | [`catalog`], [`home`], [`tree`] |
+//! | L0 | [`digest`], [`name`], [`observe`], [`sys`], [`yaml`] |
+//! | L1 | [`catalog`], [`conda`], [`home`], [`tree`] |
 //! | L2 | [`relocate`], [`store`] |
-//! | L3 | [`record`], [`restore`], [`space`], [`upper`] |
+//! | L3 | [`check`], [`discard`], [`gc`], [`inventory`], [`record`], [`restore`], [`space`], [`transfer`], [`upper`] |
 //! | L4 | [`vfs`] |
 //! | L5 | [`fuse`] |
 //! | L6 | [`cli`] |
 
 pub mod catalog;
 pub mod cli;
+pub mod conda;
 pub mod digest;
 pub mod fuse;
 pub mod home;
+pub mod inventory;
 pub mod name;
 pub mod observe;
 pub mod record;
@@ -42,3 +44,4 @@ pub mod tree;
 #[cfg(unix)]
 pub mod upper;
 pub mod vfs;
+pub mod yaml;

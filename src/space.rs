@@ -105,7 +105,11 @@ fn live_holder(holder: Option<Process>) -> String {
 impl Space {
     /// The space of `controller` (without RCC's `rcc.`) and `name` below `base`. Nothing is touched.
     pub fn new(home: &Home, base: &Path, controller: &str, name: &str) -> Space {
-        let label = home.label(controller, name);
+        Space::labelled(home, base, home.label(controller, name), controller, name)
+    }
+
+    /// The space `label` below `base`, whoever it belongs to: `controller` and `name` are for messages and marks only.
+    pub fn labelled(home: &Home, base: &Path, label: Label, controller: &str, name: &str) -> Space {
         Space {
             label,
             base: base.to_owned(),
