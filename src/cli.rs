@@ -3,14 +3,20 @@
 //! One file per command. What a command found out is one serializable report: `--json` prints it, people get a few lines
 //! of it. Errors go to stderr, one line per cause, and end in the exit code of their class.
 
+mod activate;
+mod appear;
+mod catalogs;
 mod context;
 mod daemon;
 mod exit_code;
+mod hash;
+mod list;
 mod materialize;
 mod mount;
 mod progress;
 mod record;
 mod run;
+mod table;
 mod unmount;
 mod variables;
 
@@ -68,6 +74,16 @@ enum Command {
     Record(record::RecordArgs),
     /// Run a command in a space
     Run(run::RunArgs),
+    /// Print what a shell needs to work in a space: eval "$(holofs variables …)"
+    #[command(alias = "vars")]
+    Variables(activate::VariablesArgs),
+    /// List the catalogs of the hololib
+    Catalogs(catalogs::CatalogsArgs),
+    /// List the spaces, and what each one is right now
+    #[command(alias = "ls")]
+    List(list::ListArgs),
+    /// Print the blueprint hash of a conda.yaml
+    Hash(hash::HashArgs),
 }
 
 /// Runs the command of this process's arguments.
@@ -83,6 +99,10 @@ pub fn main() -> ExitCode {
         Command::Unmount(args) => unmount::main(&context, &args),
         Command::Record(args) => record::main(&context, &args),
         Command::Run(args) => run::main(&context, &args),
+        Command::Variables(args) => activate::main(&context, &args),
+        Command::Catalogs(args) => catalogs::main(&context, &args),
+        Command::List(args) => list::main(&context, &args),
+        Command::Hash(args) => hash::main(&context, &args),
     };
     outcome.unwrap_or_else(|error| exit_code::fail(&error))
 }

@@ -9,26 +9,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus};
 
 use anyhow::Context as _;
-use clap::{Args, ValueEnum};
+use clap::Args;
 
+use crate::home::Settings;
 use crate::space::Space;
 use crate::sys::signals;
 
+use super::appear::{Mode, Wish, appear};
 use super::context::Context;
-use super::exit_code::{Busy, CANNOT_MOUNT};
-use super::mount::MountArgs;
-use super::{SpaceArgs, daemon, materialize, unmount, variables};
-
-/// How the space appears.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Mode {
-    /// Mount; materialize where nothing can be mounted
-    Auto,
-    /// Mount or fail
-    Mount,
-    /// Materialize
-    Materialize,
-}
+use super::exit_code::Busy;
+use super::{SpaceArgs, unmount, variables};
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -55,7 +45,15 @@ pub struct RunArgs {
 pub fn main(context: &Context, args: &RunArgs) -> anyhow::Result<ExitCode> {
     let (index, _, _) = context.index(&args.catalog)?;
     let space = context.space(index.base(), &args.space);
-    let ours = match appear(context, args, &space, &index.id().to_string())? {
+    let wish = Wish {
+        catalog: &args.catalog,
+        catalog_id: &index.id().to_string(),
+        args: &args.space,
+        mode: args.mode,
+        read_only: args.read_only,
+        fresh: args.fresh,
+    };
+    let ours = match appear(context, &wish, &space)? {
         Ok(ours) => ours,
         Err(code) => return Ok(code),
     };
@@ -64,47 +62,6 @@ pub fn main(context: &Context, args: &RunArgs) -> anyhow::Result<ExitCode> {
         disappear(&space)?;
     }
     Ok(ExitCode::from(code_of(outcome?)))
-}
-
-/// Makes the space appear: true if it is mounted for us alone and has to go again.
-fn appear(
-    context: &Context,
-    args: &RunArgs,
-    space: &Space,
-    catalog: &str,
-) -> anyhow::Result<Result<bool, ExitCode>> {
-    if space.live_holder().is_some() {
-        return match space.mount_state()? {
-            Some(state) if state.catalog == catalog => Ok(Ok(false)),
-            _ => Err(Busy(format!(
-                "{} is in use with another catalog; unmount it first",
-                space.root.display()
-            ))
-            .into()),
-        };
-    }
-    if args.mode == Mode::Materialize {
-        materialize::quietly(context, &args.catalog, &args.space)?;
-        return Ok(Ok(false));
-    }
-    let mount = MountArgs {
-        catalog: args.catalog.clone(),
-        space: args.space.clone(),
-        foreground: false,
-        read_only: args.read_only,
-        allow_other: false,
-        fresh: args.fresh,
-        daemon: false,
-    };
-    match daemon::launch(&mount)? {
-        Ok(_) => Ok(Ok(true)),
-        Err(code) if args.mode == Mode::Auto && code == ExitCode::from(CANNOT_MOUNT) => {
-            log::warn!("Materializing {}, because it cannot be mounted", space.root.display());
-            materialize::quietly(context, &args.catalog, &args.space)?;
-            Ok(Ok(false))
-        }
-        Err(code) => Ok(Err(code)),
-    }
 }
 
 /// Takes our mount away; whoever still uses it keeps its open files.
@@ -124,8 +81,10 @@ fn run(
     command: &[OsString],
 ) -> anyhow::Result<ExitStatus> {
     let temp = RunTemp::create(&context.home.root().join("temp"))?;
+    let settings = Settings::read(&context.home)?;
     let sources = variables::Sources {
         home: &context.home,
+        settings: &settings,
         root: &space.root,
         blueprint,
         temp: &temp.0,
