@@ -20,7 +20,7 @@
 //! | L0 | [`digest`], [`name`], [`observe`], [`sys`], [`yaml`] |
 //! | L1 | [`catalog`], [`conda`], [`home`], [`tree`] |
 //! | L2 | [`relocate`], [`store`] |
-//! | L3 | [`check`], [`discard`], [`gc`], [`inventory`], [`record`], [`restore`], [`space`], [`transfer`], [`upper`] |
+//! | L3 | [`inventory`], [`record`], [`restore`], [`space`], [`transfer`], [`upper`] |
 //! | L4 | [`vfs`] |
 //! | L5 | [`fuse`] |
 //! | L6 | [`cli`] |
@@ -40,6 +40,7 @@ pub mod restore;
 pub mod space;
 pub mod store;
 pub mod sys;
+pub mod transfer;
 pub mod tree;
 #[cfg(unix)]
 pub mod upper;

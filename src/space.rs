@@ -156,6 +156,11 @@ impl Space {
         live::held_by(&self.state_dir.join("lock"))
     }
 
+    /// True if the space whose state is in `state_dir` is mounted or materialized right now, by whomever.
+    pub fn is_live_in(state_dir: &Path) -> bool {
+        live::is_held(&state_dir.join("lock"))
+    }
+
     /// Refuses a space on which something is mounted, alive or dead.
     pub fn refuse_mounted(&self) -> Result<(), SpaceError> {
         match sys::shared::is_mount_point(&self.root) {
