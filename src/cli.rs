@@ -6,10 +6,15 @@
 mod activate;
 mod appear;
 mod catalogs;
+mod check;
 mod context;
 mod daemon;
+mod delete;
 mod exit_code;
+mod export;
+mod gc;
 mod hash;
+mod import;
 mod list;
 mod materialize;
 mod mount;
@@ -84,6 +89,21 @@ enum Command {
     List(list::ListArgs),
     /// Print the blueprint hash of a conda.yaml
     Hash(hash::HashArgs),
+    /// Write catalogs with their blobs into a hololib.zip
+    Export(export::ExportArgs),
+    /// Take a hololib.zip into the hololib, every blob verified
+    Import(import::ImportArgs),
+    /// Verify every blob, raw entry and catalog
+    #[command(alias = "chk")]
+    Check(check::CheckArgs),
+    /// Delete a space, and what was written to it
+    #[command(alias = "del")]
+    Delete(delete::DeleteArgs),
+    /// Remove catalogs; their blobs and spaces stay
+    #[command(alias = "rm")]
+    Remove(delete::RemoveArgs),
+    /// Remove what nothing uses
+    Gc(gc::GcArgs),
 }
 
 /// Runs the command of this process's arguments.
@@ -103,6 +123,12 @@ pub fn main() -> ExitCode {
         Command::Catalogs(args) => catalogs::main(&context, &args),
         Command::List(args) => list::main(&context, &args),
         Command::Hash(args) => hash::main(&context, &args),
+        Command::Export(args) => export::main(&context, &args),
+        Command::Import(args) => import::main(&context, &args),
+        Command::Check(args) => check::main(&context, &args),
+        Command::Delete(args) => delete::space(&context, &args),
+        Command::Remove(args) => delete::catalogs(&context, &args),
+        Command::Gc(args) => gc::main(&context, &args),
     };
     outcome.unwrap_or_else(|error| exit_code::fail(&error))
 }

@@ -20,16 +20,19 @@
 //! | L0 | [`digest`], [`name`], [`observe`], [`sys`], [`yaml`] |
 //! | L1 | [`catalog`], [`conda`], [`home`], [`tree`] |
 //! | L2 | [`relocate`], [`store`] |
-//! | L3 | [`inventory`], [`record`], [`restore`], [`space`], [`transfer`], [`upper`] |
+//! | L3 | [`check`], [`discard`], [`gc`], [`inventory`], [`record`], [`restore`], [`space`], [`transfer`], [`upper`] |
 //! | L4 | [`vfs`] |
 //! | L5 | [`fuse`] |
 //! | L6 | [`cli`] |
 
 pub mod catalog;
+pub mod check;
 pub mod cli;
 pub mod conda;
 pub mod digest;
+pub mod discard;
 pub mod fuse;
+pub mod gc;
 pub mod home;
 pub mod inventory;
 pub mod name;
