@@ -12,10 +12,11 @@ use crate::observe::Observer;
 use crate::warm::{self, Warmed};
 
 use super::SpaceArgs;
+use super::appear::Mode;
 use super::context::Context;
 use super::exit_code::BAD_BLOB;
 use super::progress::Progress;
-use super::run::{self, Mode, RunArgs};
+use super::run::{self, RunArgs};
 
 /// The space in which bytecode is compiled; nothing of it stays but the bytecode.
 const SPACE: &str = "holofs warm";
