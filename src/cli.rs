@@ -5,9 +5,13 @@
 
 mod context;
 mod daemon;
+mod doctor;
 mod exit_code;
+mod isolate;
+mod ladder;
 mod materialize;
 mod mount;
+mod mount_holofs;
 mod progress;
 mod record;
 mod run;
@@ -68,10 +72,21 @@ enum Command {
     Record(record::RecordArgs),
     /// Run a command in a space
     Run(run::RunArgs),
+    /// Try for real in which ways a space can appear here, and tell what would help
+    Doctor(doctor::DoctorArgs),
+    /// The mount(8) helper, as `mount -t holofs` calls it
+    #[command(name = "mount.holofs", hide = true)]
+    MountHolofs(mount_holofs::MountHolofsArgs),
+    /// Try to enter a namespace with a mount in it (internal)
+    #[command(hide = true)]
+    ProbeNamespace,
 }
 
 /// Runs the command of this process's arguments.
 pub fn main() -> ExitCode {
+    if let Some(words) = mount_holofs::called_so() {
+        return mount_holofs::main(&words);
+    }
     let cli = Cli::parse();
     let context = match Context::new(&cli.global) {
         Ok(context) => context,
@@ -83,6 +98,9 @@ pub fn main() -> ExitCode {
         Command::Unmount(args) => unmount::main(&context, &args),
         Command::Record(args) => record::main(&context, &args),
         Command::Run(args) => run::main(&context, &args),
+        Command::Doctor(args) => doctor::main(&context, &args),
+        Command::MountHolofs(args) => return mount_holofs::main(&args.words),
+        Command::ProbeNamespace => return isolate::main_of_probe(),
     };
     outcome.unwrap_or_else(|error| exit_code::fail(&error))
 }

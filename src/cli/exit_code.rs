@@ -2,12 +2,16 @@
 
 use std::process::ExitCode;
 
+use serde::{Deserialize, Serialize};
+
 use crate::catalog::CatalogError;
 use crate::home::HomeError;
 use crate::restore::{FileErrorKind, Report, RestoreError};
 use crate::space::SpaceError;
 use crate::store::StoreError;
 use crate::tree::IndexError;
+
+use super::ladder::{Refusal, told};
 
 /// The catalog is truncated, hostile, or of an unknown kind.
 pub const BAD_CATALOG: u8 = 3;
@@ -25,13 +29,16 @@ pub const FAILED: u8 = 8;
 pub const PARTIAL: u8 = 9;
 
 /// Nothing can be mounted: no device, no permission, no helper.
-#[derive(Debug, thiserror::Error)]
-#[error("Cannot mount {what}: {reasons}; `holofs materialize` needs no mount")]
+#[derive(Debug, Clone, Serialize, Deserialize, thiserror::Error)]
+#[error(
+    "Cannot mount {what}: {}; `holofs materialize` needs no mount, `holofs doctor` tells what would help",
+    told(refused)
+)]
 pub struct CannotMount {
     /// The mountpoint.
     pub what: String,
     /// Each way that was tried, and why it failed.
-    pub reasons: String,
+    pub refused: Vec<Refusal>,
 }
 
 /// There is no such thing.

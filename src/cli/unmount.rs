@@ -9,12 +9,13 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::space::Space;
+use crate::sys::daemon;
 use crate::sys::mount::{self, MountId};
-use crate::sys::{daemon, fusermount};
 
 use super::SpaceArgs;
 use super::context::Context;
 use super::exit_code::{Busy, NotFound};
+use super::ladder;
 
 /// How long a daemon may take to write its state and end.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -75,7 +76,9 @@ pub fn unmount(space: &Space, lazy: bool) -> anyhow::Result<()> {
 
 fn unmount_path(root: &Path, lazy: bool) -> std::io::Result<()> {
     match mount::unmount(root, lazy) {
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => fusermount::unmount(root, lazy),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            ladder::unmount_for_us(root, lazy, error)
+        }
         other => other,
     }
 }
