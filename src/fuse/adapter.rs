@@ -20,7 +20,8 @@ use fuser::{
 use crate::vfs::{Attr, New, SetAttr, Vfs, VfsError};
 
 use super::convert::{self, FOREVER};
-use super::requests::{Opcode, Requests};
+use super::requests::Opcode;
+use super::{STATS, Watch};
 
 use reply::{Plain, Plus, sized};
 
@@ -49,13 +50,13 @@ thread_local! {
 /// A [`Vfs`] as `fuser` wants it.
 pub struct Adapter {
     vfs: Arc<Vfs>,
-    requests: Arc<Requests>,
+    watch: Watch,
 }
 
 impl Adapter {
-    /// Serves `vfs`, counting in `requests`.
-    pub fn new(vfs: Arc<Vfs>, requests: Arc<Requests>) -> Adapter {
-        Adapter { vfs, requests }
+    /// Serves `vfs`, watched by `watch`.
+    pub fn new(vfs: Arc<Vfs>, watch: Watch) -> Adapter {
+        Adapter { vfs, watch }
     }
 
     /// The errno for a reply; what a person should know of is logged here, once per failure.
@@ -69,7 +70,7 @@ impl Adapter {
     }
 
     fn entry(&self, opcode: Opcode, ino: INodeNo, made: Result<Attr, VfsError>, reply: ReplyEntry) {
-        self.requests.count(opcode);
+        self.watch.requests.count(opcode);
         match made {
             Ok(attr) => reply.entry(&FOREVER, &convert::attr(&attr), Generation(0)),
             Err(error) => reply.error(self.errno(opcode, ino, &error)),
@@ -77,7 +78,7 @@ impl Adapter {
     }
 
     fn empty(&self, opcode: Opcode, ino: INodeNo, done: Result<(), VfsError>, reply: ReplyEmpty) {
-        self.requests.count(opcode);
+        self.watch.requests.count(opcode);
         match done {
             Ok(()) => reply.ok(),
             Err(error) => reply.error(self.errno(opcode, ino, &error)),
@@ -85,7 +86,7 @@ impl Adapter {
     }
 
     fn attr(&self, opcode: Opcode, ino: INodeNo, attr: Result<Attr, VfsError>, reply: ReplyAttr) {
-        self.requests.count(opcode);
+        self.watch.requests.count(opcode);
         match attr {
             Ok(attr) => reply.attr(&FOREVER, &convert::attr(&attr)),
             Err(error) => reply.error(self.errno(opcode, ino, &error)),
@@ -93,7 +94,7 @@ impl Adapter {
     }
 
     fn written(&self, opcode: Opcode, ino: INodeNo, written: Result<u64, VfsError>, reply: ReplyWrite) {
-        self.requests.count(opcode);
+        self.watch.requests.count(opcode);
         match written {
             Ok(count) => reply.written(u32::try_from(count).unwrap_or(u32::MAX)),
             Err(error) => reply.error(self.errno(opcode, ino, &error)),
@@ -118,17 +119,20 @@ impl Filesystem for Adapter {
         Ok(())
     }
 
-    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.requests.count(Opcode::Lookup);
+    fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        self.watch.requests.count(Opcode::Lookup);
         match self.vfs.lookup(convert::ino(parent), name.as_bytes()) {
             Ok(attr) => reply.entry(&FOREVER, &convert::attr(&attr), Generation(0)),
-            Err(VfsError::NoEntry) => reply.entry(&FOREVER, &convert::negative(), Generation(0)),
+            Err(VfsError::NoEntry) => {
+                self.watch.recorder.missed(req.pid(), convert::ino(parent), name.as_bytes());
+                reply.entry(&FOREVER, &convert::negative(), Generation(0));
+            }
             Err(error) => reply.error(self.errno(Opcode::Lookup, parent, &error)),
         }
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
-        self.requests.count(Opcode::Forget);
+        self.watch.requests.count(Opcode::Forget);
         self.vfs.forget(convert::ino(ino), nlookup);
     }
 
@@ -162,7 +166,7 @@ impl Filesystem for Adapter {
     }
 
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
-        self.requests.count(Opcode::Readlink);
+        self.watch.requests.count(Opcode::Readlink);
         match self.vfs.readlink(convert::ino(ino)) {
             Ok(target) => reply.data(&target),
             Err(error) => reply.error(self.errno(Opcode::Readlink, ino, &error)),
@@ -240,25 +244,25 @@ impl Filesystem for Adapter {
         _flags: i32,
         reply: ReplyCreate,
     ) {
-        self.requests.count(Opcode::Create);
+        self.watch.requests.count(Opcode::Create);
         reply.error(Errno::ENOSYS);
     }
 
     /// Answered ENOSYS, so that the kernel never asks again: see the module's text.
     fn open(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        self.requests.count(Opcode::Open);
+        self.watch.requests.count(Opcode::Open);
         reply.error(Errno::ENOSYS);
     }
 
     /// As `open`; it also makes the kernel keep directory listings.
     fn opendir(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        self.requests.count(Opcode::Opendir);
+        self.watch.requests.count(Opcode::Opendir);
         reply.error(Errno::ENOSYS);
     }
 
     fn read(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
@@ -267,7 +271,8 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.requests.count(Opcode::Read);
+        self.watch.requests.count(Opcode::Read);
+        self.watch.recorder.read(req.pid(), convert::ino(ino), offset, size);
         BUFFER.with_borrow_mut(|buffer| {
             let size = size.min(MAX_TRANSFER) as usize;
             if buffer.len() < size {
@@ -337,7 +342,7 @@ impl Filesystem for Adapter {
         whence: i32,
         reply: ReplyLseek,
     ) {
-        self.requests.count(Opcode::Lseek);
+        self.watch.requests.count(Opcode::Lseek);
         let found = convert::seek(whence, offset)
             .and_then(|(sought, offset)| self.vfs.seek(convert::ino(ino), offset, sought));
         match found {
@@ -355,12 +360,12 @@ impl Filesystem for Adapter {
     }
 
     fn flush(&self, _req: &Request, _ino: INodeNo, _fh: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
-        self.requests.count(Opcode::Flush);
+        self.watch.requests.count(Opcode::Flush);
         reply.error(Errno::ENOSYS);
     }
 
     fn readdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        self.requests.count(Opcode::Readdir);
+        self.watch.requests.count(Opcode::Readdir);
         match self.vfs.list(convert::ino(ino), offset, false, &mut Plain(&mut reply)) {
             Ok(()) => reply.ok(),
             Err(error) => reply.error(self.errno(Opcode::Readdir, ino, &error)),
@@ -375,7 +380,7 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        self.requests.count(Opcode::Readdirplus);
+        self.watch.requests.count(Opcode::Readdirplus);
         match self.vfs.list(convert::ino(ino), offset, true, &mut Plus(&mut reply)) {
             Ok(()) => reply.ok(),
             Err(error) => reply.error(self.errno(Opcode::Readdirplus, ino, &error)),
@@ -383,7 +388,7 @@ impl Filesystem for Adapter {
     }
 
     fn statfs(&self, _req: &Request, ino: INodeNo, reply: ReplyStatfs) {
-        self.requests.count(Opcode::Statfs);
+        self.watch.requests.count(Opcode::Statfs);
         match self.vfs.statfs() {
             Ok(disk) => reply.statfs(
                 disk.blocks,
@@ -400,7 +405,10 @@ impl Filesystem for Adapter {
     }
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        self.requests.count(Opcode::Getxattr);
+        self.watch.requests.count(Opcode::Getxattr);
+        if ino == INodeNo::ROOT && name == STATS {
+            return sized(&self.watch.stats(), size, reply);
+        }
         match self.vfs.getxattr(convert::ino(ino), name.as_bytes()) {
             Ok(value) => sized(&value, size, reply),
             Err(error) => reply.error(self.errno(Opcode::Getxattr, ino, &error)),
@@ -408,7 +416,7 @@ impl Filesystem for Adapter {
     }
 
     fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        self.requests.count(Opcode::Listxattr);
+        self.watch.requests.count(Opcode::Listxattr);
         match self.vfs.listxattr(convert::ino(ino)) {
             Ok(names) => sized(&names, size, reply),
             Err(error) => reply.error(self.errno(Opcode::Listxattr, ino, &error)),
@@ -437,7 +445,7 @@ impl Filesystem for Adapter {
 
     /// Permissions are the kernel's affair (`default_permissions`).
     fn access(&self, _req: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
-        self.requests.count(Opcode::Access);
+        self.watch.requests.count(Opcode::Access);
         reply.error(Errno::ENOSYS);
     }
 
@@ -453,7 +461,7 @@ impl Filesystem for Adapter {
         _out_size: u32,
         reply: ReplyIoctl,
     ) {
-        self.requests.count(Opcode::Ioctl);
+        self.watch.requests.count(Opcode::Ioctl);
         reply.error(Errno::ENOTTY);
     }
 }
