@@ -10,6 +10,7 @@ mod check;
 mod context;
 mod daemon;
 mod delete;
+mod execute;
 mod exit_code;
 mod export;
 mod gc;
@@ -18,12 +19,15 @@ mod import;
 mod list;
 mod materialize;
 mod mount;
+mod priming;
 mod progress;
 mod record;
 mod run;
+mod stats;
 mod table;
 mod unmount;
 mod variables;
+mod warm;
 
 use std::process::ExitCode;
 
@@ -75,8 +79,12 @@ enum Command {
     /// Take a mounted space away
     #[command(alias = "umount")]
     Unmount(unmount::UnmountArgs),
+    /// Show what a mounted space was asked for, by kind of request
+    Stats(stats::StatsArgs),
     /// Put a finished directory into the hololib, as RCC does with what it built
     Record(record::RecordArgs),
+    /// Inflate all of a catalog, so that no first run waits for it
+    Warm(warm::WarmArgs),
     /// Run a command in a space
     Run(run::RunArgs),
     /// Print what a shell needs to work in a space: eval "$(holofs variables …)"
@@ -118,6 +126,8 @@ pub fn main() -> ExitCode {
         Command::Materialize(args) => materialize::main(&context, &args),
         Command::Unmount(args) => unmount::main(&context, &args),
         Command::Record(args) => record::main(&context, &args),
+        Command::Warm(args) => warm::main(&context, &args),
+        Command::Stats(args) => stats::main(&context, &args),
         Command::Run(args) => run::main(&context, &args),
         Command::Variables(args) => activate::main(&context, &args),
         Command::Catalogs(args) => catalogs::main(&context, &args),

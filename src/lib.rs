@@ -20,11 +20,12 @@
 //! | L0 | [`digest`], [`name`], [`observe`], [`sys`], [`yaml`] |
 //! | L1 | [`catalog`], [`conda`], [`home`], [`tree`] |
 //! | L2 | [`relocate`], [`store`] |
-//! | L3 | [`check`], [`discard`], [`gc`], [`inventory`], [`record`], [`restore`], [`space`], [`transfer`], [`upper`] |
+//! | L3 | [`bytecode`], [`check`], [`discard`], [`gc`], [`inventory`], [`record`], [`restore`], [`space`], [`transfer`], [`upper`], [`warm`] |
 //! | L4 | [`vfs`] |
 //! | L5 | [`fuse`] |
 //! | L6 | [`cli`] |
 
+pub mod bytecode;
 pub mod catalog;
 pub mod check;
 pub mod cli;
@@ -48,4 +49,5 @@ pub mod tree;
 #[cfg(unix)]
 pub mod upper;
 pub mod vfs;
+pub mod warm;
 pub mod yaml;

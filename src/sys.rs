@@ -25,3 +25,4 @@ pub mod shared;
 pub mod signals;
 pub mod stat;
 pub mod this_process;
+pub mod xattr;

@@ -13,16 +13,29 @@ const LAYERS: [&[&str]; 7] = [
     &["digest", "name", "observe", "sys", "yaml"],
     &["catalog", "conda", "home", "tree"],
     &["relocate", "store"],
-    &["check", "discard", "gc", "inventory", "record", "restore", "space", "transfer", "upper"],
+    &[
+        "bytecode",
+        "check",
+        "discard",
+        "gc",
+        "inventory",
+        "record",
+        "restore",
+        "space",
+        "transfer",
+        "upper",
+        "warm",
+    ],
     &["vfs"],
     &["fuse"],
     &["cli", "main"],
 ];
 
 /// Imports within one layer that are right all the same: (importer, imported, why).
-const NEIGHBOURS: [(&str, &str, &str); 11] = [
+const NEIGHBOURS: [(&str, &str, &str); 12] = [
     ("sys", "name", "what is opened beneath a directory is named by a checked name"),
     ("tree", "catalog", "an Index is compiled from a Catalog"),
+    ("bytecode", "space", "bytecode is shared between spaces, and linked from each"),
     ("inventory", "space", "a list of spaces says which ones are mounted"),
     ("gc", "space", "a live space keeps what it uses"),
     ("gc", "inventory", "a space is deleted when it is in no list"),

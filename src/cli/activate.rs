@@ -47,6 +47,7 @@ pub fn main(context: &Context, args: &VariablesArgs) -> anyhow::Result<ExitCode>
         mode: if stands_as_files(&space) && args.mode == Mode::Auto { Mode::Materialize } else { args.mode },
         read_only: false,
         fresh: false,
+        profile: Path::new("auto"),
     };
     if let Err(code) = appear(context, &wish, &space)? {
         return Ok(code);

@@ -1,5 +1,6 @@
 //! How a space appears for a command that needs it: mounted, materialized, or as it is already.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use clap::ValueEnum;
@@ -36,6 +37,8 @@ pub struct Wish<'a> {
     pub read_only: bool,
     /// As a mount: drop what was written before.
     pub fresh: bool,
+    /// As a mount: its profile.
+    pub profile: &'a Path,
 }
 
 /// Makes the space appear: true if it was mounted for this, the code of the failure if it could not be.
@@ -61,6 +64,7 @@ pub fn appear(context: &Context, wish: &Wish<'_>, space: &Space) -> anyhow::Resu
         read_only: wish.read_only,
         allow_other: false,
         fresh: wish.fresh,
+        profile: wish.profile.to_owned(),
         daemon: false,
     };
     match daemon::launch(&mount)? {

@@ -12,6 +12,7 @@ use crate::space::SpaceError;
 use crate::store::StoreError;
 use crate::transfer::TransferError;
 use crate::tree::IndexError;
+use crate::upper::UpperError;
 
 /// The catalog is truncated, hostile, or of an unknown kind.
 pub const BAD_CATALOG: u8 = 3;
@@ -86,10 +87,15 @@ fn class(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
         (cause.is::<HomeError>() || cause.is::<NotFound>(), NOT_FOUND),
         (matches!(cause.downcast_ref(), Some(CheckError::Home(_))), NOT_FOUND),
         (cause.is::<StoreError>(), BAD_BLOB),
-        (cause.is::<Busy>(), BUSY),
+        (cause.is::<Busy>() || is_of_another(cause), BUSY),
         (cause.is::<CannotMount>(), CANNOT_MOUNT),
     ];
     classes.iter().find(|(is, _)| *is).map(|&(_, code)| code)
+}
+
+/// The space holds what was written to another catalog.
+fn is_of_another(cause: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(cause.downcast_ref(), Some(UpperError::OtherCatalog { .. }))
 }
 
 fn index_class(error: &IndexError) -> Option<u8> {

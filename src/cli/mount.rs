@@ -1,5 +1,6 @@
 //! `holofs mount`: the foreground part that starts a daemon and tells what it says, and the daemon itself.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -10,20 +11,26 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use crate::catalog::Catalog;
-use crate::fuse::Session;
+use crate::fuse::priming::Recorder;
+use crate::fuse::{Session, Watch};
 use crate::observe::{Observer, Tally};
 use crate::space::relocated::Relocated;
 use crate::space::{Live, MountState, RestoredState, Space};
-use crate::store::BlobSource;
+use crate::store::{BlobSource, Store};
 use crate::sys::mount::{self, MountId, Mountpoint};
 use crate::sys::process::Process;
 use crate::tree::{Index, Made};
+use crate::upper::{self, Access, Upper};
 use crate::vfs::{Vfs, View};
 
 use super::SpaceArgs;
 use super::context::{Context, say_waiting};
 use super::daemon;
 use super::exit_code::CannotMount;
+use super::priming::Priming;
+
+/// How many written files are kept open: a process may have only some thousand descriptors.
+const OPEN_FILES: NonZeroUsize = NonZeroUsize::new(512).expect("it is not zero");
 
 /// Arguments of `mount`.
 #[derive(Debug, Clone, Args)]
@@ -44,6 +51,9 @@ pub struct MountArgs {
     /// Drop what was written to the space before
     #[arg(long)]
     pub fresh: bool,
+    /// What runs read first, to read it ahead of the next one: kept per catalog (auto), nowhere (off), or in a file
+    #[arg(long, default_value = "auto", value_name = "auto|off|FILE")]
+    pub profile: PathBuf,
     /// This process is the background part (internal)
     #[arg(long, hide = true)]
     pub daemon: bool,
@@ -93,10 +103,14 @@ pub fn main(context: &Context, args: &MountArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// Everything a live mount holds; dropping it ends the mount's claim to the space.
-struct Mounted {
-    space: Space,
-    index: Arc<Index>,
+pub struct Mounted {
+    /// The space.
+    pub space: Space,
+    /// Its catalog.
+    pub index: Arc<Index>,
     relocated: Arc<Relocated>,
+    store: Arc<Store>,
+    upper: Arc<Upper>,
     report: MountReport,
     /// The directory under the mount is empty.
     blank: bool,
@@ -107,12 +121,15 @@ struct Mounted {
 /// Mounts and serves until unmounted.
 fn serve(context: &Context, args: &MountArgs) -> anyhow::Result<()> {
     let tally = Arc::new(Tally::logging());
-    let (mounted, session) = establish(context, args, &tally)?;
+    let (mounted, session, recorder) = establish(context, args, &tally)?;
     let stop = Arc::new(AtomicBool::new(false));
+    let priming = Priming::new(context, args, &mounted, recorder);
     let server = std::thread::Builder::new().name("serve".into()).spawn(move || session.run())?;
     std::fs::metadata(&mounted.space.root)
         .with_context(|| format!("The mount at {} does not answer", mounted.space.root.display()))?;
-    daemon::on_signals(mounted.space.root.clone(), mounted.id)?;
+    let quiet = Arc::new(AtomicBool::new(false));
+    daemon::on_signals(mounted.space.root.clone(), mounted.id, Arc::clone(&quiet))?;
+    priming.start(&mounted, &quiet)?;
     context.report(&mounted.report, |report| report.path.display().to_string())?;
     if args.daemon {
         daemon::leave_terminal(&mounted.space.state_dir.join("log"))?;
@@ -121,16 +138,25 @@ fn serve(context: &Context, args: &MountArgs) -> anyhow::Result<()> {
     let filler = spawn_background(&mounted, &stop)?;
     let served = server.join().map_err(|_| anyhow::anyhow!("The server thread panicked"))?;
     stop.store(true, Ordering::Relaxed);
+    quiet.store(true, Ordering::Relaxed);
     if filler.join().is_err() {
         log::error!("The relocation thread panicked");
     }
+    priming.save();
+    // What was written is on disk before anybody is told that the mount is gone.
+    let synced = if args.read_only { Ok(()) } else { mounted.upper.sync() };
     mounted.space.clear_mount_state()?;
     log::info!("Unmounted {}: {:?}", mounted.report.path.display(), tally.counts());
+    synced?;
     served.context("Serving the mount failed")
 }
 
 /// Takes the space, and mounts it; the session is ready to run.
-fn establish(context: &Context, args: &MountArgs, tally: &Arc<Tally>) -> anyhow::Result<(Mounted, Session)> {
+fn establish(
+    context: &Context,
+    args: &MountArgs,
+    tally: &Arc<Tally>,
+) -> anyhow::Result<(Mounted, Session, Arc<Recorder>)> {
     let (index, made, catalog) = context.index(&args.catalog)?;
     let space = context.space(index.base(), &args.space);
     let lock = space.lock(context.wait, &say_waiting)?;
@@ -138,12 +164,17 @@ fn establish(context: &Context, args: &MountArgs, tally: &Arc<Tally>) -> anyhow:
     clear_dead_mount(&space)?;
     let observer: Arc<dyn Observer> = Arc::clone(tally) as Arc<dyn Observer>;
     let index = Arc::new(index);
-    let source: Arc<dyn BlobSource> = context.store(Arc::clone(&observer))?;
+    let store = context.store(Arc::clone(&observer))?;
+    let source = Arc::clone(&store) as Arc<dyn BlobSource>;
     let label = space.label.as_bytes();
     let relocated = Arc::new(Relocated::new(&space.state_dir, &index, label, source, Arc::clone(&observer)));
-    let vfs = Vfs::read_only(Arc::clone(&index), Arc::clone(&relocated), view());
+    let upper = open_upper(&space, &index, args, observer)?;
+    let (shown, patched) = (Arc::clone(&index), Arc::clone(&relocated));
+    let vfs = Vfs::with_upper(shown, patched, Arc::clone(&upper), view(), !args.read_only);
     let blank = std::fs::read_dir(&space.root).map_or(true, |mut entries| entries.next().is_none());
-    let (session, id, rung, reason) = attach(&space, args, Arc::new(vfs))?;
+    let recorder = Arc::new(Recorder::new(if args.profile == Path::new("off") { 0 } else { index.len() }));
+    let watch = Watch { tally: Arc::clone(tally), recorder: Arc::clone(&recorder), ..Watch::default() };
+    let (session, id, rung, reason) = attach(&space, args, Arc::new(vfs), watch)?;
     let mode = if args.read_only { "read-only" } else { "read-write" }.to_owned();
     let report = MountReport {
         path: space.root.clone(),
@@ -167,7 +198,22 @@ fn establish(context: &Context, args: &MountArgs, tally: &Arc<Tally>) -> anyhow:
         reason,
     })?;
     drop(lock);
-    Ok((Mounted { space, index, relocated, report, blank, id, _live: live }, session))
+    Ok((Mounted { space, index, relocated, store, upper, report, blank, id, _live: live }, session, recorder))
+}
+
+/// What was written to the space before, or nothing with `--fresh`.
+fn open_upper(
+    space: &Space,
+    index: &Index,
+    args: &MountArgs,
+    observer: Arc<dyn Observer>,
+) -> anyhow::Result<Arc<Upper>> {
+    if args.fresh {
+        upper::reset(&space.state_dir)?;
+    }
+    let access = if args.read_only { Access::ReadOnly } else { Access::Writable };
+    let options = upper::Options { access, descriptors: OPEN_FILES };
+    Ok(Arc::new(Upper::open(&space.state_dir, &index.id(), &options, observer)?))
 }
 
 /// Mounts at the space, by the highest rung of the ladder that holds.
@@ -175,6 +221,7 @@ fn attach(
     space: &Space,
     args: &MountArgs,
     vfs: Arc<Vfs>,
+    watch: Watch,
 ) -> anyhow::Result<(Session, MountId, String, String)> {
     crate::sys::shared::ensure_dir(&space.root, false)
         .with_context(|| format!("Cannot make the mountpoint {}", space.root.display()))?;
@@ -183,13 +230,18 @@ fn attach(
     let options = mount::Options { read_only: args.read_only, allow_other: args.allow_other };
     let direct = match mount::mount_fuse(&point, options) {
         Ok((device, id)) => {
-            return Ok((Session::start(vfs, device, threads())?, id, "mount(2)".to_owned(), String::new()));
+            return Ok((
+                Session::start(vfs, device, threads(), watch)?,
+                id,
+                "mount(2)".to_owned(),
+                String::new(),
+            ));
         }
         Err(error) => format!("mount(2): {error}"),
     };
     match crate::sys::fusermount::mount(&point, options) {
         Ok(device) => {
-            let session = Session::start(vfs, device, threads())?;
+            let session = Session::start(vfs, device, threads(), watch)?;
             Ok((session, mount::mount_at(point.path())?, "fusermount3".to_owned(), direct))
         }
         Err(error) => {
@@ -212,8 +264,10 @@ fn clear_dead_mount(space: &Space) -> anyhow::Result<()> {
         Ok(_) => {}
         Err(error) => log::warn!("{error}"),
     }
-    // Attributes may still be cached; free space never is.
-    let dead = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotConnected;
+    // Attributes may still be cached; free space never is. Who asks while the daemon is dying is told of an abort.
+    let dead = |error: &std::io::Error| {
+        matches!(error.kind(), std::io::ErrorKind::NotConnected | std::io::ErrorKind::ConnectionAborted)
+    };
     while crate::sys::disk::usage(&space.root).is_err_and(|error| dead(&error)) {
         log::warn!("Taking away the dead mount at {}", space.root.display());
         super::unmount::detach(&space.root)?;
@@ -229,13 +283,23 @@ fn spawn_background(
 ) -> anyhow::Result<std::thread::JoinHandle<()>> {
     let (relocated, index) = (Arc::clone(&mounted.relocated), Arc::clone(&mounted.index));
     let (space, catalog, blank) = (mounted.space.clone(), mounted.report.catalog.clone(), mounted.blank);
-    let stop = Arc::clone(stop);
+    let (store, stop) = (Arc::clone(&mounted.store), Arc::clone(stop));
     let work = move || {
         crate::sys::daemon::lower_priority();
         leave_marks(&space, &catalog, &index, blank);
         relocated.fill(&index, &stop);
+        bound_raw_store(&store);
     };
     std::thread::Builder::new().name("background".into()).spawn(work).context("Cannot start a thread")
+}
+
+/// Counts what the raw store holds, so that it stays within its limit, and takes away what dead processes left in it.
+fn bound_raw_store(store: &Store) {
+    let Some(raw) = store.raw() else { return };
+    match raw.seed().and_then(|_| raw.gc()) {
+        Ok(upkeep) => log::debug!("Raw store {}: {upkeep:?}", raw.path().display()),
+        Err(error) => log::warn!("Cannot tidy the raw store {}: {error}", raw.path().display()),
+    }
 }
 
 /// Tells RCC what is in the space. `.meta` describes what stands in the directory when nothing is mounted: it is written only

@@ -4,21 +4,18 @@
 //! its exit status is ours. A space that was mounted before stays mounted.
 
 use std::ffi::OsString;
-use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, ExitStatus};
+use std::path::PathBuf;
+use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::Args;
 
-use crate::home::Settings;
 use crate::space::Space;
-use crate::sys::signals;
 
 use super::appear::{Mode, Wish, appear};
 use super::context::Context;
+use super::execute::Execution;
 use super::exit_code::Busy;
-use super::{SpaceArgs, unmount, variables};
+use super::{SpaceArgs, unmount};
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -36,6 +33,12 @@ pub struct RunArgs {
     /// Drop what was written to the space before
     #[arg(long)]
     pub fresh: bool,
+    /// What runs read first: auto, off, or a file (as for `mount`)
+    #[arg(long, default_value = "auto", value_name = "auto|off|FILE")]
+    pub profile: PathBuf,
+    /// Let Python write no bytecode, as RCC does
+    #[arg(long)]
+    pub no_bytecode: bool,
     /// The command and its arguments
     #[arg(last = true, required = true)]
     pub command: Vec<OsString>,
@@ -52,16 +55,18 @@ pub fn main(context: &Context, args: &RunArgs) -> anyhow::Result<ExitCode> {
         mode: args.mode,
         read_only: args.read_only,
         fresh: args.fresh,
+        profile: &args.profile,
     };
     let ours = match appear(context, &wish, &space)? {
         Ok(ours) => ours,
         Err(code) => return Ok(code),
     };
-    let outcome = run(context, &space, index.blueprint(), &args.command);
+    let execution = Execution { context, space: &space, index: &index, bytecode: !args.no_bytecode };
+    let outcome = execution.command(&args.command);
     if ours {
         disappear(&space)?;
     }
-    Ok(ExitCode::from(code_of(outcome?)))
+    outcome
 }
 
 /// Takes our mount away; whoever still uses it keeps its open files.
@@ -72,75 +77,4 @@ fn disappear(space: &Space) -> anyhow::Result<()> {
         return unmount::detach(&space.root);
     }
     Err(error)
-}
-
-fn run(
-    context: &Context,
-    space: &Space,
-    blueprint: &str,
-    command: &[OsString],
-) -> anyhow::Result<ExitStatus> {
-    let temp = RunTemp::create(&context.home.root().join("temp"))?;
-    let settings = Settings::read(&context.home)?;
-    let sources = variables::Sources {
-        home: &context.home,
-        settings: &settings,
-        root: &space.root,
-        blueprint,
-        temp: &temp.0,
-        path: std::env::var_os("PATH"),
-    };
-    let variables = variables::of(&sources)?;
-    let (program, arguments) = command.split_first().context("There is no command")?;
-    let path = variables.iter().rev().find(|(key, _)| key == "PATH").map(|(_, value)| value.clone());
-    let mut child = Command::new(resolve(program, path.as_deref()))
-        .args(arguments)
-        .env_remove("VIRTUAL_ENV")
-        .envs(variables)
-        .spawn()
-        .with_context(|| format!("Cannot run {}", program.display()))?;
-    forward_signals(&child)?;
-    child.wait().context("Cannot wait for the command")
-}
-
-/// The program by the space's own PATH, which is not yet ours.
-fn resolve(program: &OsString, path: Option<&std::ffi::OsStr>) -> PathBuf {
-    let named = Path::new(program);
-    if named.components().count() > 1 {
-        return named.to_owned();
-    }
-    let dirs = path.map(std::env::split_paths).into_iter().flatten();
-    dirs.map(|dir| dir.join(named)).find(|place| place.is_file()).unwrap_or_else(|| named.to_owned())
-}
-
-/// What a terminal sends goes to the command by itself; what another process sends to us is passed on.
-fn forward_signals(child: &Child) -> anyhow::Result<()> {
-    let pid = child.id();
-    signals::pass_on(pid).context("Cannot handle signals")
-}
-
-/// As a shell has it: the status, or 128 and the signal.
-fn code_of(status: ExitStatus) -> u8 {
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(255);
-    u8::try_from(code).unwrap_or(255)
-}
-
-/// The run's own directory for temporary files, gone with the run.
-struct RunTemp(PathBuf);
-
-impl RunTemp {
-    fn create(parent: &Path) -> anyhow::Result<RunTemp> {
-        std::fs::create_dir_all(parent).with_context(|| format!("Cannot make {}", parent.display()))?;
-        let dir = tempfile::Builder::new().prefix("holofs-").tempdir_in(parent);
-        let dir = dir.with_context(|| format!("Cannot make a directory in {}", parent.display()))?;
-        Ok(RunTemp(dir.keep()))
-    }
-}
-
-impl Drop for RunTemp {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            log::warn!("Cannot remove {}: {error}", self.0.display());
-        }
-    }
 }
