@@ -48,6 +48,14 @@ fn check(sandbox: &Sandbox, more: &[&str]) -> (Value, bool) {
     (json(&output), code == Some(exit::DAMAGE))
 }
 
+/// Fills the raw store, by reading a mounted space.
+fn fill_raw(sandbox: &Sandbox) {
+    let mounted = sandbox.mount(golden::CATALOG, "reader", "user", &["--read-only"]);
+    common::compare::space_of(mounted.path());
+    mounted.unmount();
+    assert!(!raw(sandbox).is_empty());
+}
+
 fn name(path: &Path) -> String {
     path.file_name().unwrap().to_str().unwrap().to_owned()
 }
@@ -107,7 +115,7 @@ fn check_names_exactly_the_blobs_that_are_wrong_and_the_catalogs_that_lack_them(
 fn repair_moves_bad_blobs_aside_and_makes_anew_what_the_raw_store_has() {
     for regime in Regime::BOTH {
         let sandbox = Sandbox::golden(regime);
-        let space = sandbox.materialize(golden::CATALOG, "s", "user");
+        fill_raw(&sandbox);
         let in_raw: Vec<String> = raw(&sandbox).iter().map(|path| name(path)).collect();
         let has_raw = |path: &PathBuf| in_raw.iter().any(|entry| entry.starts_with(&name(path)));
         let all = blobs(&sandbox);
@@ -122,7 +130,6 @@ fn repair_moves_bad_blobs_aside_and_makes_anew_what_the_raw_store_has() {
             assert_eq!(bad["healed"].as_bool(), Some(text_field(bad, "digest") == name(healed)));
         }
         assert_eq!(sandbox.catalogs(), [golden::CATALOG], "a good catalog is gone");
-        assert!(space.is_dir());
         let (report, damaged) = check(&sandbox, &[]);
         assert_eq!(damaged, lost.is_some(), "{report:#}");
     }
@@ -132,6 +139,7 @@ fn repair_moves_bad_blobs_aside_and_makes_anew_what_the_raw_store_has() {
 fn a_bad_raw_entry_is_found_and_removed_and_made_anew() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let first = sandbox.materialize(golden::CATALOG, "s", "user");
+    fill_raw(&sandbox);
     let entry = raw(&sandbox).into_iter().find(|path| path.metadata().unwrap().len() > 0).unwrap();
     let mother = entry.metadata().unwrap().modified().unwrap();
     let mode = entry.metadata().unwrap().permissions();
@@ -182,6 +190,7 @@ fn everything(sandbox: &Sandbox) -> Vec<PathBuf> {
 #[test]
 fn gc_takes_nothing_that_a_catalog_names() {
     let sandbox = Sandbox::golden(Regime::Gzip);
+    fill_raw(&sandbox);
     sandbox.materialize(golden::CATALOG, "s", "user");
     let before = everything(&sandbox);
     let report = gc(&sandbox, &["--hololib"]);
@@ -191,6 +200,7 @@ fn gc_takes_nothing_that_a_catalog_names() {
 #[test]
 fn a_dry_run_tells_what_a_run_does_and_changes_nothing() {
     let sandbox = Sandbox::golden(Regime::Gzip);
+    fill_raw(&sandbox);
     sandbox.materialize(golden::CATALOG, "s", "user");
     sandbox.holofs_ok(&["remove", golden::BLUEPRINT]);
     let before = everything(&sandbox);
@@ -242,6 +252,7 @@ fn release(mut holder: Child) {
 #[test]
 fn while_somebody_works_who_does_not_say_with_what_nothing_he_could_use_goes() {
     let sandbox = Sandbox::golden(Regime::Gzip);
+    fill_raw(&sandbox);
     sandbox.materialize(golden::CATALOG, "s", "user");
     sandbox.holofs_ok(&["remove", golden::BLUEPRINT]);
     let before = (raw(&sandbox), blobs(&sandbox), files(&sandbox.home().join("holofs/index")));
@@ -257,6 +268,7 @@ fn while_somebody_works_who_does_not_say_with_what_nothing_he_could_use_goes() {
 fn the_raw_store_shrinks_to_a_size_the_oldest_first_and_by_age() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let space = sandbox.materialize(golden::CATALOG, "s", "user");
+    fill_raw(&sandbox);
     let total: u64 = raw(&sandbox).iter().map(|path| path.metadata().unwrap().len()).sum();
     let limit = total / 2;
     let report = gc(&sandbox, &["--max-size", &limit.to_string()]);
