@@ -4,25 +4,29 @@
 //! of it. Errors go to stderr, one line per cause, and end in the exit code of their class.
 
 mod activate;
-mod appear;
 mod catalogs;
 mod check;
 mod context;
 mod daemon;
 mod delete;
+mod doctor;
 mod execute;
 mod exit_code;
 mod export;
 mod gc;
 mod hash;
 mod import;
+mod isolate;
+mod ladder;
 mod list;
 mod materialize;
 mod mount;
+mod mount_holofs;
 mod priming;
 mod progress;
 mod record;
 mod run;
+mod serve;
 mod stats;
 mod table;
 mod unmount;
@@ -112,10 +116,21 @@ enum Command {
     Remove(delete::RemoveArgs),
     /// Remove what nothing uses
     Gc(gc::GcArgs),
+    /// Try for real in which ways a space can appear here, and tell what would help
+    Doctor(doctor::DoctorArgs),
+    /// The mount(8) helper, as `mount -t holofs` calls it
+    #[command(name = "mount.holofs", hide = true)]
+    MountHolofs(mount_holofs::MountHolofsArgs),
+    /// Try to enter a namespace with a mount in it (internal)
+    #[command(hide = true)]
+    ProbeNamespace,
 }
 
 /// Runs the command of this process's arguments.
 pub fn main() -> ExitCode {
+    if let Some(words) = mount_holofs::called_so() {
+        return mount_holofs::main(&words);
+    }
     let cli = Cli::parse();
     let context = match Context::new(&cli.global) {
         Ok(context) => context,
@@ -139,6 +154,9 @@ pub fn main() -> ExitCode {
         Command::Delete(args) => delete::space(&context, &args),
         Command::Remove(args) => delete::catalogs(&context, &args),
         Command::Gc(args) => gc::main(&context, &args),
+        Command::Doctor(args) => doctor::main(&context, &args),
+        Command::MountHolofs(args) => return mount_holofs::main(&args.words),
+        Command::ProbeNamespace => return isolate::main_of_probe(),
     };
     outcome.unwrap_or_else(|error| exit_code::fail(&error))
 }

@@ -12,9 +12,11 @@ use crate::home::{Settings, blueprint_hash};
 use crate::space::Space;
 
 use super::SpaceArgs;
-use super::appear::{Mode, Wish, appear};
 use super::context::{Context, parse_space};
 use super::hash::specification;
+use super::ladder::Mode;
+use super::mount::{self, MountArgs};
+use super::run::already_there;
 use super::variables::{self, Sources};
 
 /// Arguments of `variables`.
@@ -40,16 +42,11 @@ pub fn main(context: &Context, args: &VariablesArgs) -> anyhow::Result<ExitCode>
     let named = SpaceArgs { space: args.space.clone(), controller: args.controller.clone() };
     let (index, _, _) = context.index(&catalog)?;
     let space = context.space(index.base(), &named);
-    let wish = Wish {
-        catalog: &catalog,
-        catalog_id: &index.id().to_string(),
-        args: &named,
-        mode: if stands_as_files(&space) && args.mode == Mode::Auto { Mode::Materialize } else { args.mode },
-        read_only: false,
-        fresh: false,
-        profile: Path::new("auto"),
-    };
-    if let Err(code) = appear(context, &wish, &space)? {
+    let files = stands_as_files(&space) && args.mode == Mode::Auto;
+    let mode = if files { Mode::Materialize } else { args.mode };
+    if already_there(&space, &index.id().to_string())?.is_none()
+        && let Err(code) = mount::appear(context, &MountArgs::new(&catalog, &named, mode))?
+    {
         return Ok(code);
     }
     let sources = Sources {

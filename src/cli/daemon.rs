@@ -19,15 +19,25 @@ use crate::sys::daemon;
 use crate::sys::mount::MountId;
 use crate::sys::signals::{self, Signal};
 
+use super::exit_code::CannotMount;
 use super::mount::{MountArgs, MountReport};
 
 /// After SIGTERM, open files are served for this long.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Starts the daemon and waits until its mount answers: its report, or the code it failed with.
-pub fn launch(args: &MountArgs) -> anyhow::Result<Result<MountReport, ExitCode>> {
-    let program = std::env::current_exe().context("Cannot find the program itself")?;
-    let mut child = Command::new(program)
+/// What became of a daemon that was started.
+pub enum Launched {
+    /// Its mount answers.
+    Mounted(Box<MountReport>),
+    /// Nothing can be mounted here.
+    Refused(CannotMount),
+    /// It said why on stderr, and this is its code.
+    Failed(ExitCode),
+}
+
+/// Starts the daemon and waits until its mount answers, or it fails.
+pub fn launch(args: &MountArgs) -> anyhow::Result<Launched> {
+    let mut child = Command::new(super::context::program()?)
         .args(["mount", "--daemon", "--json"])
         .args(args.read_only.then_some("--read-only"))
         .args(args.allow_other.then_some("--allow-other"))
@@ -44,11 +54,14 @@ pub fn launch(args: &MountArgs) -> anyhow::Result<Result<MountReport, ExitCode>>
         pipe.read_to_string(&mut told).context("Cannot hear the background process")?;
     }
     if let Ok(report) = serde_json::from_str(&told) {
-        return Ok(Ok(report));
+        return Ok(Launched::Mounted(Box::new(report)));
     }
     let status = child.wait().context("Cannot wait for the background process")?;
+    if let Ok(refused) = serde_json::from_str(&told) {
+        return Ok(Launched::Refused(refused));
+    }
     let code = status.code().and_then(|code| u8::try_from(code).ok()).filter(|&code| code != 0);
-    Ok(Err(ExitCode::from(code.unwrap_or(super::exit_code::FAILED))))
+    Ok(Launched::Failed(ExitCode::from(code.unwrap_or(super::exit_code::FAILED))))
 }
 
 /// Becomes independent of who started us: no inherited descriptor, a session of our own.

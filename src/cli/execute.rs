@@ -25,12 +25,12 @@ const BYTECODE_PREFIX: &str = "PYTHONPYCACHEPREFIX";
 pub struct Execution<'a> {
     /// The invocation.
     pub context: &'a Context,
-    /// The space.
-    pub space: &'a Space,
-    /// Its catalog.
-    pub index: &'a Index,
-    /// Python may keep the bytecode it compiles.
-    pub bytecode: bool,
+    /// Where the space is.
+    pub root: &'a Path,
+    /// Its catalog's blueprint.
+    pub blueprint: &'a str,
+    /// The space and catalog for which Python may keep the bytecode it compiles.
+    pub bytecode: Option<(&'a Space, &'a Index)>,
 }
 
 impl Execution<'_> {
@@ -57,8 +57,8 @@ impl Execution<'_> {
         let sources = variables::Sources {
             home: &self.context.home,
             settings: &settings,
-            root: &self.space.root,
-            blueprint: self.index.blueprint(),
+            root: self.root,
+            blueprint: self.blueprint,
             temp,
             path: std::env::var_os("PATH"),
         };
@@ -72,11 +72,9 @@ impl Execution<'_> {
 
     /// Bytecode only saves time: where it has no place, Python compiles as it does under RCC.
     fn bytecode_prefix(&self) -> Option<PathBuf> {
-        if !self.bytecode {
-            return None;
-        }
+        let (space, index) = self.bytecode?;
         let uid = crate::sys::this_process::effective_uid();
-        bytecode::prefix(&self.context.home, self.space, self.index, uid).unwrap_or_else(|error| {
+        bytecode::prefix(&self.context.home, space, index, uid).unwrap_or_else(|error| {
             log::warn!("No place for bytecode, so Python compiles what it imports: {error}");
             None
         })

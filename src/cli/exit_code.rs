@@ -2,6 +2,8 @@
 
 use std::process::ExitCode;
 
+use serde::{Deserialize, Serialize};
+
 use crate::catalog::CatalogError;
 use crate::check::CheckError;
 use crate::discard::DiscardError;
@@ -13,6 +15,8 @@ use crate::store::StoreError;
 use crate::transfer::TransferError;
 use crate::tree::IndexError;
 use crate::upper::UpperError;
+
+use super::ladder::{Refusal, told};
 
 /// The catalog is truncated, hostile, or of an unknown kind.
 pub const BAD_CATALOG: u8 = 3;
@@ -30,13 +34,16 @@ pub const FAILED: u8 = 8;
 pub const PARTIAL: u8 = 9;
 
 /// Nothing can be mounted: no device, no permission, no helper.
-#[derive(Debug, thiserror::Error)]
-#[error("Cannot mount {what}: {reasons}; `holofs materialize` needs no mount")]
+#[derive(Debug, Clone, Serialize, Deserialize, thiserror::Error)]
+#[error(
+    "Cannot mount {what}: {}; `holofs materialize` needs no mount, `holofs doctor` tells what would help",
+    told(refused)
+)]
 pub struct CannotMount {
     /// The mountpoint.
     pub what: String,
     /// Each way that was tried, and why it failed.
-    pub reasons: String,
+    pub refused: Vec<Refusal>,
 }
 
 /// There is no such thing.

@@ -13,7 +13,8 @@ use crate::fuse::profile::Profile;
 use crate::sys::{daemon, dir};
 
 use super::context::Context;
-use super::mount::{MountArgs, Mounted};
+use super::mount::MountArgs;
+use super::serve::Mounted;
 
 /// What a mount does with profiles.
 pub struct Priming {

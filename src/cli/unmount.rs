@@ -13,11 +13,12 @@ use crate::sys::daemon::users_of as process_users;
 use crate::sys::errno::Errno;
 use crate::sys::mount::{self, MountId};
 use crate::sys::process::Process;
-use crate::sys::{fusermount, signals};
+use crate::sys::signals;
 
 use super::SpaceArgs;
 use super::context::Context;
 use super::exit_code::{Busy, NotFound};
+use super::ladder;
 
 /// How long a daemon may take to write its state and end.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -102,7 +103,9 @@ fn is_busy(error: &std::io::Error) -> bool {
 
 fn unmount_path(root: &Path, lazy: bool) -> std::io::Result<()> {
     match mount::unmount(root, lazy) {
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => fusermount::unmount(root, lazy),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            ladder::unmount_for_us(root, lazy, error)
+        }
         other => other,
     }
 }

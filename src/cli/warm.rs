@@ -12,9 +12,9 @@ use crate::observe::Observer;
 use crate::warm::{self, Warmed};
 
 use super::SpaceArgs;
-use super::appear::Mode;
 use super::context::Context;
 use super::exit_code::BAD_BLOB;
+use super::ladder::Mode;
 use super::progress::Progress;
 use super::run::{self, RunArgs};
 
@@ -68,6 +68,7 @@ fn compile_all(catalog: &str) -> RunArgs {
         mode: Mode::Mount,
         read_only: true,
         fresh: false,
+        isolate: false,
         // What compiling reads is not what a run reads.
         profile: PathBuf::from("off"),
         no_bytecode: false,

@@ -24,15 +24,15 @@ pub struct Recorder {
     /// The thread that primes; 0 if none does.
     primer: AtomicU32,
     /// Inodes up to this are the catalog's; 0: nothing is noted.
-    inodes: u64,
+    inodes: AtomicU64,
     seen: Mutex<Profile>,
     primed: AtomicU64,
 }
 
 impl Recorder {
-    /// Notes what is asked of the catalog's inodes, `1..=inodes`.
-    pub fn new(inodes: u64) -> Recorder {
-        Recorder { inodes, ..Recorder::default() }
+    /// From now on notes what is asked of the catalog's inodes, `1..=inodes`.
+    pub fn note(&self, inodes: u64) {
+        self.inodes.store(inodes, Ordering::Relaxed);
     }
 
     /// Somebody reads.
@@ -87,7 +87,7 @@ impl Recorder {
     }
 
     fn is_noted(&self, pid: u32, ino: Ino) -> bool {
-        ino.0 <= self.inodes && pid != self.primer.load(Ordering::Relaxed)
+        ino.0 <= self.inodes.load(Ordering::Relaxed) && pid != self.primer.load(Ordering::Relaxed)
     }
 
     fn lock(&self) -> MutexGuard<'_, Profile> {
