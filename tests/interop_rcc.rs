@@ -96,8 +96,32 @@ fn rcc_finds_a_mounted_space_clean_and_leaves_it_mounted() {
         assert_eq!(dirty, Dirty { dirty: 0, files: GOLDEN_FILES }, "{regime:?}");
         assert!(is_mounted(mounted.path()));
         assert_same_space(&golden::unpack_restored(regime, &sandbox.scratch()), mounted.path());
+        let own = common::json(&sandbox.holofs_ok(&["du", "shared", "--controller", CONTROLLER, "--json"]));
+        assert_eq!(own["written_files"], 0, "RCC's look caused a copy-up");
         mounted.unmount();
     }
+}
+
+#[test]
+fn what_rcc_repairs_removes_and_deletes_in_a_live_space_goes_through_the_mount() {
+    let Some(rcc) = rcc(17) else { return };
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let expected = golden::unpack_restored(Regime::Gzip, &sandbox.scratch());
+    let mounted = sandbox.mount(golden::CATALOG, "shared", CONTROLLER, &[]);
+    fs::write(mounted.path().join("bin/tool"), "spoilt").unwrap();
+    fs::create_dir_all(mounted.path().join("extra/deep")).unwrap();
+    fs::write(mounted.path().join("extra/deep/file"), "extra").unwrap();
+    let (_, dirty) = rcc.restore(&sandbox, &golden::file("golden.yaml"), CONTROLLER, "shared");
+    assert_eq!(dirty, Dirty { dirty: 2, files: GOLDEN_FILES + 1 }, "the spoilt file and the extra one");
+    assert_same_space(&expected, mounted.path());
+    let label = mounted.path().file_name().unwrap().to_str().unwrap();
+    // It empties the space and then fails to remove the directory itself, on which something is mounted.
+    rcc.try_run(&sandbox, &["holotree", "delete", label]);
+    assert_eq!(fs::read_dir(mounted.path()).unwrap().count(), 0);
+    let (_, dirty) = rcc.restore(&sandbox, &golden::file("golden.yaml"), CONTROLLER, "shared");
+    assert!(dirty.dirty > 0, "{dirty:?}");
+    assert_same_space(&expected, mounted.path());
+    mounted.unmount();
 }
 
 #[test]
