@@ -5,7 +5,7 @@
 //! lost when the command ends and all goes away. This process serves; it takes no lock, since nobody else can see the mount.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -21,7 +21,7 @@ use crate::tree::Index;
 use crate::vfs::Vfs;
 
 use super::SpaceArgs;
-use super::context::{Context, program};
+use super::context::{Context, this_program};
 use super::mount::{threads, view};
 
 /// What a mount here allows: nothing is changed.
@@ -29,7 +29,7 @@ const OPTIONS: Options = Options { read_only: true, allow_other: false };
 
 /// Whether this user can have a namespace with a FUSE mount in it, or why not: tried for real in a process that ends at once.
 pub fn probe() -> anyhow::Result<Result<(), String>> {
-    let mut command = Command::new(program()?);
+    let mut command = this_program()?;
     let output =
         command.arg("probe-namespace").stdin(Stdio::null()).output().context("Cannot start a probe")?;
     if output.status.success() {
@@ -64,11 +64,14 @@ pub struct Isolated {
 }
 
 impl Isolated {
-    /// Enters a namespace and mounts the catalog there.
-    pub fn begin(context: &Context, catalog: &str, space: &SpaceArgs) -> anyhow::Result<Isolated> {
-        // The first of all: a process with several threads cannot do it.
+    /// Enters a namespace and mounts the catalog there. This process must have one thread.
+    pub fn begin(
+        context: &Context,
+        index: Index,
+        catalog: &Path,
+        space: &SpaceArgs,
+    ) -> anyhow::Result<Isolated> {
         namespace::enter().context("Cannot enter a namespace of our own")?;
-        let (index, _, catalog_path) = context.index(catalog)?;
         let index = Arc::new(index);
         let identity = String::from_utf8_lossy(index.identity()).into_owned();
         let root = index.base().join(&identity);
@@ -85,7 +88,7 @@ impl Isolated {
         std::thread::Builder::new().name("serve".into()).spawn(move || session.run())?;
         std::fs::metadata(&root)
             .with_context(|| format!("The mount at {} does not answer", root.display()))?;
-        context.space(index.base(), space).mark_used(&catalog_path, index.blueprint());
+        context.space(index.base(), space).mark_used(catalog, index.blueprint());
         Ok(Isolated { root, blueprint: index.blueprint().to_owned() })
     }
 

@@ -102,6 +102,7 @@ pub fn main(context: &Context, args: &MountArgs) -> anyhow::Result<ExitCode> {
     match outcome {
         Ok(None) => Ok(ExitCode::SUCCESS),
         Ok(Some(report)) => {
+            ladder::tell(report.rung, &report.reasons);
             context.report(&report, |report| report.path.display().to_string())?;
             Ok(ExitCode::SUCCESS)
         }
@@ -142,10 +143,7 @@ fn appear(context: &Context, args: &MountArgs) -> anyhow::Result<Result<MountRep
         return materialized(context, args, Vec::new()).map(Ok);
     }
     match daemon::launch(args)? {
-        Launched::Mounted(report) => {
-            ladder::tell(report.rung, &report.reasons);
-            Ok(Ok(*report))
-        }
+        Launched::Mounted(report) => Ok(Ok(*report)),
         Launched::Refused(refused) => without_mount(context, args, refused).map(Ok),
         Launched::Failed(code) => Ok(Err(code)),
     }
@@ -178,7 +176,6 @@ pub fn materialized(
     }
     super::materialize::quietly(context, &args.catalog, &args.space)
         .with_context(|| format!("Cannot materialize (nor mount: {})", ladder::told(&reasons)))?;
-    ladder::tell(Rung::Materialize, &reasons);
     Ok(MountReport {
         path: space.root.clone(),
         label: space.label.as_str().to_owned(),
