@@ -34,7 +34,7 @@ use crate::space::{RestoredState, Space, SpaceError, Wait, Waiting};
 use crate::store::{RawStore, Store};
 use crate::sys::at::{self, FoundKind, TreeDir};
 use crate::sys::process;
-use crate::tree::{Index, Ino, index_path};
+use crate::tree::{Index, Ino, NodeKind, index_path};
 
 pub use self::content::{Content, Plain};
 use self::place::{Placer, TempNames};
@@ -161,11 +161,8 @@ pub fn materialize(
         return Err(RestoreError::OtherBase { catalog: index.base().to_owned(), space: space.base.clone() });
     }
     let started = Instant::now();
-    if let Some(holder) = space.live_holder() {
-        return Err(SpaceError::Live { root: space.root.clone(), holder }.into());
-    }
-    let _lock = space.lock(options.wait, on_wait)?;
     let _live = space.go_live()?;
+    let _lock = space.lock(options.wait, on_wait)?;
     space.refuse_mounted()?;
     let observer = Counting { tally: Tally::new(), outer: observer };
     let run = Run { job, options, observer: &observer };
@@ -244,7 +241,7 @@ impl Run<'_> {
         let errors = Errors::new(index);
         let placer = self.placer(&rules, &errors);
         clock.seconds.scan = clock.lap();
-        self.observer.expect(index.len() - count_dirs(index));
+        self.observer.expect(count_entries(index, Ino::ROOT));
         let dir = base.make_dir(name.as_name()).map_err(self.io("Making", &space.root))?;
         placer.populate(dir, Ino::ROOT);
         clock.seconds.place = clock.lap();
@@ -279,7 +276,7 @@ impl Run<'_> {
             space.set_restoring(&index.id().to_string())?;
             let placer = self.placer(&rules, &errors);
             let before = self.changes();
-            self.observer.expect(plan_steps(&plan));
+            self.observer.expect(plan_steps(index, &plan));
             placer.repair(&root, plan.dirs);
             is_changed = self.changes() != before;
             tier = Some(placer.ladder.now());
@@ -418,12 +415,23 @@ fn temp_name(space: &Space) -> io::Result<OwnedName> {
     Name::new(name.as_bytes()).map(Name::to_owned).map_err(io::Error::other)
 }
 
-fn count_dirs(index: &Index) -> u64 {
-    let dirs = index.nodes().filter(|node| matches!(node.kind, crate::tree::NodeKind::Dir { .. }));
-    dirs.count() as u64
+/// Files and links below the directory `ino`.
+fn count_entries(index: &Index, ino: Ino) -> u64 {
+    let mut waiting = vec![ino];
+    let mut count = 0;
+    while let Some(dir) = waiting.pop() {
+        for child in index.children(dir) {
+            match child.kind {
+                NodeKind::Dir { .. } => waiting.push(child.ino),
+                NodeKind::File(_) | NodeKind::Link { .. } => count += 1,
+            }
+        }
+    }
+    count
 }
 
-/// Files and links that the plan names itself; those of new directories come on top.
-fn plan_steps(plan: &Plan) -> u64 {
-    plan.dirs.iter().map(|(_, dir)| (dir.place.len() + dir.verify.len()) as u64).sum()
+/// Files and links that the plan places or reads.
+fn plan_steps(index: &Index, plan: &Plan) -> u64 {
+    let made = |dir: &DirPlan| dir.make.iter().map(|&ino| count_entries(index, ino)).sum::<u64>();
+    plan.dirs.iter().map(|(_, dir)| made(dir) + (dir.place.len() + dir.verify.len()) as u64).sum()
 }

@@ -28,3 +28,4 @@ pub mod shared;
 pub mod signals;
 pub mod stat;
 pub mod this_process;
+pub mod xattr;

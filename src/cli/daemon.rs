@@ -9,6 +9,8 @@ use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -40,6 +42,8 @@ pub fn launch(args: &MountArgs) -> anyhow::Result<Launched> {
         .args(args.read_only.then_some("--read-only"))
         .args(args.allow_other.then_some("--allow-other"))
         .args(args.fresh.then_some("--fresh"))
+        .arg("--profile")
+        .arg(&args.profile)
         .args(["--controller", &args.space.controller, "--", &args.catalog, &args.space.space])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
@@ -70,16 +74,18 @@ pub fn enter() -> anyhow::Result<()> {
 pub fn leave_terminal(log: &Path) -> anyhow::Result<()> {
     let file = OpenOptions::new().create(true).append(true).mode(0o600).open(log);
     let file = file.with_context(|| format!("Cannot open the log {}", log.display()))?;
-    daemon::redirect_stdio(&file).context("Cannot redirect stdio")?;
-    std::env::set_current_dir("/").context("Cannot change to /")
+    std::env::set_current_dir("/").context("Cannot change to /")?;
+    // Last: with it, whoever started us goes on.
+    daemon::redirect_stdio(&file).context("Cannot redirect stdio")
 }
 
 /// SIGTERM and SIGINT take the mount out of the tree and give open files a grace; a second one ends at once. SIGHUP is for
-/// terminals, and we have none.
-pub fn on_signals(root: PathBuf, id: MountId) -> anyhow::Result<()> {
+/// terminals, and we have none. SIGUSR1 sets `quiet`.
+pub fn on_signals(root: PathBuf, id: MountId, quiet: Arc<AtomicBool>) -> anyhow::Result<()> {
     let mut asked = false;
     signals::handle(move |signal| match signal {
         Signal::Hangup => {}
+        Signal::Quiet => quiet.store(true, Ordering::Relaxed),
         Signal::Terminate if asked => std::process::exit(0),
         Signal::Terminate => {
             asked = true;

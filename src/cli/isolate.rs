@@ -10,7 +10,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use crate::fuse::Session;
+use crate::fuse::{Session, Watch};
 use crate::observe::{Observer, Tally};
 use crate::space::relocated::Relocated;
 use crate::store::BlobSource;
@@ -22,7 +22,7 @@ use crate::vfs::Vfs;
 
 use super::SpaceArgs;
 use super::context::{Context, this_program};
-use super::mount::{threads, view};
+use super::serve::{threads, view};
 
 /// What a mount here allows: nothing is changed.
 const OPTIONS: Options = Options { read_only: true, allow_other: false };
@@ -84,7 +84,7 @@ impl Isolated {
             .and_then(|fuse| fuse.attach(cover.point()))
             .with_context(|| format!("Cannot mount {}", root.display()))?;
         cover.seal().context("Cannot seal the cover")?;
-        let session = Session::start(Arc::new(vfs), device, threads())?;
+        let session = Session::start(Arc::new(vfs), device, threads(), Watch::default())?;
         std::thread::Builder::new().name("serve".into()).spawn(move || session.run())?;
         std::fs::metadata(&root)
             .with_context(|| format!("The mount at {} does not answer", root.display()))?;

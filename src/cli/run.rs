@@ -4,24 +4,25 @@
 //! its exit status is ours. A space that was mounted before stays mounted.
 
 use std::ffi::OsString;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, ExitStatus};
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
 use crate::space::Space;
-use crate::sys::signals;
+use crate::tree::Index;
 
 use super::context::Context;
 use super::daemon::{self, Launched};
+use super::execute::Execution;
 use super::exit_code::{Busy, CannotMount};
 use super::isolate::{self, Isolated};
 use super::ladder::{self, Mode, Refusal, Rung};
-use super::mount::{self, MountArgs, Serving};
-use super::{SpaceArgs, unmount, variables};
+use super::mount::{self, MountArgs};
+use super::serve::Serving;
+use super::{SpaceArgs, unmount};
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -43,6 +44,12 @@ pub struct RunArgs {
     /// number run side by side; read-only
     #[arg(long)]
     pub isolate: bool,
+    /// What runs read first: auto, off, or a file (as for `mount`)
+    #[arg(long, default_value = "auto", value_name = "auto|off|FILE")]
+    pub profile: PathBuf,
+    /// Let Python write no bytecode, as RCC does
+    #[arg(long)]
+    pub no_bytecode: bool,
     /// The command and its arguments
     #[arg(last = true, required = true)]
     pub command: Vec<OsString>,
@@ -66,7 +73,7 @@ pub fn main(context: &Context, args: &RunArgs) -> anyhow::Result<ExitCode> {
     let there = if alone { None } else { already_there(&space, &index.id().to_string())? };
     if let Some(rung) = there {
         tell(context, &Told { path: &space.root, rung, reasons: &reasons, isolated: false });
-        return run(context, &space.root, index.blueprint(), &args.command);
+        return execution(context, args, &space, &index).command(&args.command);
     }
     let cannot = if args.mode == Mode::Auto { cannot_hold(&space) } else { None };
     if let Some(why) = cannot.as_ref().filter(|_| !alone) {
@@ -84,7 +91,13 @@ pub fn main(context: &Context, args: &RunArgs) -> anyhow::Result<ExitCode> {
             return Err(CannotMount { what: space.root.display().to_string(), refused: reasons }.into());
         }
     }
-    in_space(context, args, &space, index.blueprint(), reasons)
+    in_space(context, args, &space, &index, reasons)
+}
+
+/// How the command runs in `space`.
+fn execution<'a>(context: &'a Context, args: &RunArgs, space: &'a Space, index: &'a Index) -> Execution<'a> {
+    let bytecode = (!args.no_bytecode).then_some((space, index));
+    Execution { context, root: &space.root, blueprint: index.blueprint(), bytecode }
 }
 
 /// Runs the command in its space, which appears by the highest rung that holds.
@@ -92,7 +105,7 @@ fn in_space(
     context: &Context,
     args: &RunArgs,
     space: &Space,
-    blueprint: &str,
+    index: &Index,
     mut reasons: Vec<Refusal>,
 ) -> anyhow::Result<ExitCode> {
     let mount = mount_args(args);
@@ -104,7 +117,7 @@ fn in_space(
                     context,
                     &Told { path: &space.root, rung: report.rung, reasons: &reasons, isolated: false },
                 );
-                let outcome = run(context, &space.root, blueprint, &args.command);
+                let outcome = execution(context, args, space, index).command(&args.command);
                 disappear(space)?;
                 return outcome;
             }
@@ -112,7 +125,7 @@ fn in_space(
             Launched::Refused(refused) => reasons.extend(refused.refused),
         }
         match isolate::probe()? {
-            Ok(()) => return in_namespace(context, args, space, blueprint, reasons),
+            Ok(()) => return in_namespace(context, args, space, index, reasons),
             Err(why) => reasons.push(Refusal::new(Rung::Namespace, why)),
         }
         if args.mode == Mode::Mount {
@@ -122,7 +135,7 @@ fn in_space(
     let report = mount::materialized(context, &mount, reasons)?;
     let told = Told { path: &space.root, rung: report.rung, reasons: &report.reasons, isolated: false };
     tell(context, &told);
-    run(context, &space.root, blueprint, &args.command)
+    execution(context, args, space, index).command(&args.command)
 }
 
 /// Runs the command with the space mounted in a namespace of its own, at the space's usual place.
@@ -130,7 +143,7 @@ fn in_namespace(
     context: &Context,
     args: &RunArgs,
     space: &Space,
-    blueprint: &str,
+    index: &Index,
     reasons: Vec<Refusal>,
 ) -> anyhow::Result<ExitCode> {
     crate::sys::namespace::enter().context("Cannot enter a namespace of our own")?;
@@ -138,7 +151,7 @@ fn in_namespace(
     let report = serving.report();
     let told = Told { path: &space.root, rung: report.rung, reasons: &report.reasons, isolated: false };
     tell(context, &told);
-    let outcome = run(context, &space.root, blueprint, &args.command);
+    let outcome = execution(context, args, space, index).command(&args.command);
     serving.end()?;
     outcome
 }
@@ -151,13 +164,14 @@ fn run_isolated(
     reasons: &[Refusal],
 ) -> anyhow::Result<ExitCode> {
     tell(context, &Told { path: isolated.root(), rung: Rung::Namespace, reasons, isolated: true });
-    let outcome = run(context, isolated.root(), isolated.blueprint(), &args.command);
+    let (root, blueprint) = (isolated.root(), isolated.blueprint());
+    let outcome = Execution { context, root, blueprint, bytecode: None }.command(&args.command);
     isolated.end();
     outcome
 }
 
 /// The rung of a space that is mounted already with this catalog.
-fn already_there(space: &Space, catalog: &str) -> anyhow::Result<Option<Rung>> {
+pub fn already_there(space: &Space, catalog: &str) -> anyhow::Result<Option<Rung>> {
     if space.live_holder().is_none() {
         return Ok(None);
     }
@@ -190,15 +204,10 @@ fn cannot_hold(space: &Space) -> Option<String> {
 
 fn mount_args(args: &RunArgs) -> MountArgs {
     MountArgs {
-        catalog: args.catalog.clone(),
-        space: args.space.clone(),
-        foreground: false,
         read_only: args.read_only,
-        allow_other: false,
         fresh: args.fresh,
-        mode: args.mode,
-        at: None,
-        daemon: false,
+        profile: args.profile.clone(),
+        ..MountArgs::new(&args.catalog, &args.space, args.mode)
     }
 }
 
@@ -220,73 +229,4 @@ fn disappear(space: &Space) -> anyhow::Result<()> {
         return unmount::detach(&space.root);
     }
     Err(error)
-}
-
-/// Runs the command to its end; its status is ours.
-fn run(context: &Context, root: &Path, blueprint: &str, command: &[OsString]) -> anyhow::Result<ExitCode> {
-    let temp = RunTemp::create(&context.home.root().join("temp"))?;
-    let path = std::env::var_os("PATH");
-    let sources = variables::Sources { home: &context.home, root, blueprint, temp: &temp.0, path };
-    let variables = variables::of(&sources)?;
-    let (program, arguments) = command.split_first().context("There is no command")?;
-    let path = variables.iter().rev().find(|(key, _)| key == "PATH").map(|(_, value)| value.clone());
-    let mut child = Command::new(resolve(program, path.as_deref()))
-        .args(arguments)
-        .env_remove("VIRTUAL_ENV")
-        .envs(variables)
-        .spawn()
-        .with_context(|| format!("Cannot run {}", program.display()))?;
-    forward_signals(&child)?;
-    let status = child.wait().context("Cannot wait for the command")?;
-    Ok(ExitCode::from(code_of(status)))
-}
-
-/// The program by the space's own PATH, which is not yet ours.
-fn resolve(program: &OsString, path: Option<&std::ffi::OsStr>) -> PathBuf {
-    let named = Path::new(program);
-    if named.components().count() > 1 {
-        return named.to_owned();
-    }
-    let dirs = path.map(std::env::split_paths).into_iter().flatten();
-    dirs.map(|dir| dir.join(named)).find(|place| place.is_file()).unwrap_or_else(|| named.to_owned())
-}
-
-/// What a terminal sends goes to the command by itself; what another process sends to us is passed on.
-fn forward_signals(child: &Child) -> anyhow::Result<()> {
-    let pid = child.id();
-    signals::pass_on(pid).context("Cannot handle signals")
-}
-
-/// As a shell has it: the status, or 128 and the signal.
-fn code_of(status: ExitStatus) -> u8 {
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(255);
-    u8::try_from(code).unwrap_or(255)
-}
-
-/// The run's own directory for temporary files, gone with the run.
-struct RunTemp(PathBuf);
-
-impl RunTemp {
-    /// In the home, as RCC has it; where that cannot be written, in the system's place.
-    fn create(parent: &Path) -> anyhow::Result<RunTemp> {
-        let make = |parent: &Path| {
-            std::fs::create_dir_all(parent)?;
-            tempfile::Builder::new().prefix("holofs-").tempdir_in(parent)
-        };
-        let dir = make(parent).or_else(|error| {
-            let system = std::env::temp_dir();
-            log::debug!("Temporary files go to {}, since {}: {error}", system.display(), parent.display());
-            make(&system)
-        });
-        let dir = dir.with_context(|| format!("Cannot make a directory in {}", parent.display()))?;
-        Ok(RunTemp(dir.keep()))
-    }
-}
-
-impl Drop for RunTemp {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            log::warn!("Cannot remove {}: {error}", self.0.display());
-        }
-    }
 }

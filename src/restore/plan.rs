@@ -123,3 +123,121 @@ fn is_other(file: &FileNode<'_>, old: Option<Node<'_>>) -> bool {
     };
     old.is_some_and(|node| digest_of(node) != Some(file.digest))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::catalog::{Catalog, Dir, DirId, File, GoMode, Header, Kind};
+    use crate::digest::Regime;
+
+    /// A root with the directory `d`, the file `f` (3 bytes, 0644) and the link `l` to `f`.
+    fn index(content: &[u8]) -> Index {
+        let name = |text: &str| OwnedName::new(text.as_bytes()).unwrap();
+        let dir = |text: Option<&str>, parent| Dir {
+            name: text.map(name),
+            parent,
+            symlink: None,
+            mode: GoMode::from_unix(Kind::Directory, 0o755),
+            shadow: false,
+            subdirs: Vec::new(),
+            files: Vec::new(),
+        };
+        let file = |text: &str, symlink: Option<&str>| File {
+            name: name(text),
+            symlink: symlink.map(Into::into),
+            size: 3,
+            mode: GoMode::from_unix(Kind::File, 0o4644),
+            digest: Some(Digest::of(Regime::Sha256, content)),
+            rewrite: Vec::new(),
+        };
+        let mut root = dir(None, None);
+        root.subdirs = vec![DirId(1)];
+        root.files = vec![file("f", None), file("l", Some("f"))];
+        let identity = "h59acff1_493f813dad24d3t".to_owned();
+        let path = format!("/base/{identity}");
+        let (blueprint, platform) = ("0123456789abcdef".to_owned(), "linux_amd64".to_owned());
+        let header = Header { identity, path, blueprint, platform, lifted: true, ..Header::default() };
+        let catalog = Catalog::new(header, vec![root, dir(Some("d"), Some(DirId(0)))]).unwrap();
+        let id = Digest::of(Regime::Sha256, content);
+        Index::from_bytes(Index::build(&catalog, &id).unwrap()).unwrap()
+    }
+
+    fn found(name: &str, kind: FoundKind) -> Found {
+        Found { name: OwnedName::new(name.as_bytes()).unwrap(), kind }
+    }
+
+    fn ino(index: &Index, name: &str) -> Ino {
+        index.lookup(Ino::ROOT, crate::name::Name::new(name.as_bytes()).unwrap()).unwrap()
+    }
+
+    const FILE: FoundKind = FoundKind::File { size: 3, mode: 0o4644 };
+
+    fn link() -> FoundKind {
+        FoundKind::Link(b"f".as_slice().into())
+    }
+
+    #[test]
+    fn an_empty_directory_needs_everything() {
+        let index = index(b"abc");
+        let rules = Rules { index: &index, old: None, dropped_mode: 0, verify: false };
+        let plan = rules.plan(Ino::ROOT, None, &[]);
+        assert_eq!(plan.make, [ino(&index, "d")]);
+        assert_eq!(plan.place, [ino(&index, "f"), ino(&index, "l")]);
+        assert!(plan.remove.is_empty() && plan.kept == 0);
+    }
+
+    #[test]
+    fn what_is_right_is_kept_and_strangers_go() {
+        let index = index(b"abc");
+        let rules = Rules { index: &index, old: None, dropped_mode: 0, verify: false };
+        let there =
+            [found("x", FoundKind::Dir), found("l", link()), found("d", FoundKind::Dir), found("f", FILE)];
+        let plan = rules.plan(Ino::ROOT, None, &there);
+        assert_eq!(plan.remove, [OwnedName::new(b"x").unwrap()]);
+        assert_eq!(plan.descend, [(ino(&index, "d"), None)]);
+        assert_eq!((plan.kept, plan.place.len(), plan.make.len()), (2, 0, 0));
+    }
+
+    #[test]
+    fn what_is_wrong_is_replaced_and_directories_make_room() {
+        let index = index(b"abc");
+        let rules = Rules { index: &index, old: None, dropped_mode: 0, verify: false };
+        let there = [found("d", link()), found("f", FoundKind::Dir), found("l", FILE)];
+        let plan = rules.plan(Ino::ROOT, None, &there);
+        assert_eq!(plan.remove.len(), 2);
+        assert_eq!(plan.place, [ino(&index, "f"), ino(&index, "l")]);
+        assert_eq!(plan.make, [ino(&index, "d")]);
+        for wrong in [FoundKind::File { size: 4, mode: 0o4644 }, FoundKind::File { size: 3, mode: 0o644 }] {
+            let plan = rules.plan(Ino::ROOT, None, &[found("f", wrong)]);
+            assert!(plan.place.contains(&ino(&index, "f")));
+        }
+    }
+
+    #[test]
+    fn dropped_bits_are_not_expected() {
+        let index = index(b"abc");
+        let rules = Rules { index: &index, old: None, dropped_mode: 0o6000, verify: false };
+        let plan = |mode| rules.plan(Ino::ROOT, None, &[found("f", FoundKind::File { size: 3, mode })]);
+        assert_eq!((plan(0o644).kept, plan(0o4644).kept), (1, 0));
+    }
+
+    #[test]
+    fn an_old_digest_that_differs_makes_a_file_dirty_and_verify_asks_for_its_content() {
+        let (old, index) = (index(b"xyz"), index(b"abc"));
+        let plan = |old, old_dir, verify| {
+            Rules { index: &index, old, dropped_mode: 0, verify }.plan(
+                Ino::ROOT,
+                old_dir,
+                &[found("f", FILE)],
+            )
+        };
+        assert_eq!(plan(Some(&old), Some(Ino::ROOT), false).kept, 0);
+        assert_eq!(plan(Some(&index), Some(Ino::ROOT), false).kept, 1);
+        assert_eq!(
+            plan(Some(&old), None, false).kept,
+            1,
+            "nothing is known of a directory that was not there"
+        );
+        assert_eq!(plan(None, None, true).verify, [ino(&index, "f")]);
+    }
+}

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::SpaceError;
 use crate::sys::{self, process::Process};
 
-/// How long a lock may be held by nobody who is known: its holder is about to sign, or somebody only asks who holds it.
+/// How long a lock may be held by nobody who is known: its holder is about to sign or to end, or somebody only asks.
 const GRACE: Duration = Duration::from_millis(200);
 
 /// The lock of a live space, held until it is dropped. It survives fork: the child holds it too.
@@ -51,6 +51,18 @@ impl Live {
     }
 }
 
+impl Drop for Live {
+    /// Takes the signature away, unless a child has signed instead: whoever finds the lock held and not signed knows that
+    /// it is about to be free (a process that was just forked has our descriptor until its exec).
+    fn drop(&mut self) {
+        if signature(&self.path) == Some(Process::current())
+            && let Err(error) = self.file.set_len(0)
+        {
+            log::debug!("{} stays signed: {error}", self.path.display());
+        }
+    }
+}
+
 /// Locks the file at `path`, unless somebody else has, or has just removed it.
 fn attempt(path: &Path) -> io::Result<Option<File>> {
     let file = sys::lock::open(path, 0o600)?;
@@ -61,12 +73,18 @@ fn attempt(path: &Path) -> io::Result<Option<File>> {
     }
 }
 
-/// Who holds the lock at `path`, if anybody does.
-pub(super) fn held_by(path: &Path) -> Option<Option<Process>> {
+/// Who holds the lock at `path`, if anybody does who signed it and lives.
+pub(super) fn held_by(path: &Path) -> Option<Process> {
     match File::open(path).ok()?.try_lock_shared() {
-        Err(TryLockError::WouldBlock) => Some(signature(path)),
+        Err(TryLockError::WouldBlock) => signature(path).filter(Process::is_alive),
         Ok(()) | Err(TryLockError::Error(_)) => None,
     }
+}
+
+/// True if anybody holds the lock at `path`, be he known or not.
+pub(super) fn is_held(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
 }
 
 /// Who signed last.

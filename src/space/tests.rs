@@ -100,7 +100,7 @@ fn a_live_space_refuses_a_second_user_and_names_the_first() {
     assert!(
         matches!(space.go_live(), Err(SpaceError::Live { holder: Some(process), .. }) if process == this)
     );
-    assert_eq!(space.live_holder(), Some(Some(this)));
+    assert_eq!(space.live_holder(), Some(this));
     drop(live);
     assert_eq!(space.live_holder(), None);
     assert!(space.go_live().is_ok(), "what a dead holder wrote means nothing");

@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a harness fails loudly, and says why it skips")]
 
 pub mod compare;
+pub mod damage;
 pub mod fixed;
 pub mod golden;
 pub mod mounted;

@@ -1,0 +1,137 @@
+//! A home of its own with the golden hololib, and what a test does to it.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io::{Read, Write};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use holofs::home::{Environment, Home};
+use holofs::observe::Tally;
+use holofs::restore::{Job, Options, Report, RestoreError, Strategy, materialize};
+use holofs::space::Space;
+use holofs::store::{Library, Limits, Store};
+use holofs::tree::Index;
+use serde_json::Value;
+
+/// The file name of the golden catalogs.
+const CATALOG: &str = "14023a1f332a0231v12.linux_amd64";
+const GOLDEN_BASE: &str = "/tmp/holofs-golden/holotree";
+const GOLDEN_SPACE: &str = "59acff1_ed69061_b99589a1";
+
+pub struct World {
+    /// Unpacked golden data; gone when dropped.
+    temp: tempfile::TempDir,
+    pub home: Home,
+    pub catalog: PathBuf,
+    pub space: Space,
+}
+
+/// As root the golden tree keeps its setuid bits only when asked.
+pub const ALL_BITS: Options = Options {
+    strategy: Strategy::Auto,
+    verify: false,
+    allow_setuid: true,
+    wait: holofs::space::Wait::Not,
+    threads: None,
+};
+
+impl World {
+    pub fn new(regime: &str) -> World {
+        let temp = tempfile::tempdir().unwrap();
+        let world = World::at(temp.path());
+        let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/golden");
+        fs::create_dir_all(world.home.holotree()).unwrap();
+        untar(&golden.join(format!("hololib-dir-{regime}.tar.gz")), world.home.root());
+        untar(&golden.join(format!("restored-{regime}.tar.gz")), temp.path());
+        let world = World { temp, ..world };
+        world.edit_catalog(|catalog| {
+            let path = catalog["path"].as_str().unwrap();
+            let base = world.home.holotree().to_str().unwrap();
+            catalog["path"] = path.replace(GOLDEN_BASE, base).into();
+        });
+        world
+    }
+
+    /// The world in a directory that is there and stays.
+    pub fn at(root: &Path) -> World {
+        let rcc = root.join("rcc");
+        let var = |name: &str| match name {
+            "HOME" => Some(OsString::from("/home/user")),
+            "ROBOCORP_HOME" => Some(rcc.clone().into_os_string()),
+            _ => None,
+        };
+        let home = Home::locate_with(&Environment { var: &var }, Path::new("/nonexistent")).unwrap();
+        let space = Space::new(&home, home.holotree(), "golden", "interop");
+        let catalog = home.catalog_dir().join(CATALOG);
+        World { temp: tempfile::tempdir().unwrap(), home, catalog, space }
+    }
+
+    pub fn root(&self) -> &Path {
+        self.temp.path()
+    }
+
+    /// The space as RCC restored it.
+    pub fn golden(&self) -> PathBuf {
+        self.temp.path().join(GOLDEN_SPACE)
+    }
+
+    pub fn json(&self) -> Value {
+        let mut text = String::new();
+        let stored = fs::read(&self.catalog).unwrap();
+        flate2::read::MultiGzDecoder::new(&stored[..]).read_to_string(&mut text).unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+
+    pub fn edit_catalog(&self, edit: impl FnOnce(&mut Value)) {
+        let mut catalog = self.json();
+        edit(&mut catalog);
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(catalog.to_string().as_bytes()).unwrap();
+        fs::write(&self.catalog, gzip.finish().unwrap()).unwrap();
+    }
+
+    pub fn materialize(&self, options: &Options) -> Result<Report, RestoreError> {
+        let (index, _) = Index::ensure(&self.home.index_dir(), &self.catalog).unwrap();
+        let library = Library::open(&self.home.library()).unwrap();
+        let observer = Arc::new(Tally::new());
+        let store = Store::open(library, &self.home.raw_dir(), Limits::default(), observer.clone());
+        let job = Job::new(&self.home, &self.catalog, &index, &store, &self.space);
+        materialize(&job, options, &*observer, &|_| {})
+    }
+
+    pub fn restore(&self) -> Report {
+        self.materialize(&ALL_BITS).unwrap_or_else(|error| panic!("{error}: {error:?}"))
+    }
+
+    /// A path in the space.
+    pub fn file(&self, path: &str) -> PathBuf {
+        self.space.root.join(path)
+    }
+
+    /// The names beside the space.
+    pub fn siblings(&self) -> Vec<String> {
+        let names = fs::read_dir(&self.space.base).unwrap();
+        let mut names: Vec<_> = names.map(|name| name.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    }
+
+    /// The catalog's blob with the content of a golden file that is not relocated.
+    pub fn blob_of(&self, path: &str) -> PathBuf {
+        let mut dir = &self.json()["tree"].clone();
+        let (dirs, name) = path.rsplit_once('/').unwrap_or(("", path));
+        for part in dirs.split('/').filter(|part| !part.is_empty()) {
+            dir = &dir["subdirs"][part];
+        }
+        let digest = dir["files"][name]["digest"].as_str().unwrap().to_owned();
+        self.home.library().join(&digest[..2]).join(&digest[2..4]).join(&digest[4..6]).join(&digest)
+    }
+}
+
+fn untar(archive: &Path, into: &Path) {
+    let mut tar = Command::new("tar");
+    tar.args(["--extract", "--gzip", "--preserve-permissions", "--no-same-owner", "--file"]).arg(archive);
+    assert!(tar.arg("--directory").arg(into).status().unwrap().success());
+}
