@@ -169,6 +169,44 @@ fn a_user_in_another_mount_namespace_is_served_only_if_the_policy_says_so() {
     assert!(stdout(&served).contains("ended 0"), "{}", said(&served));
 }
 
+#[test]
+fn the_helper_takes_the_socket_that_systemd_passes_and_refuses_to_run_without_its_capability() {
+    if !is_root() {
+        return skip("the helper is started by root");
+    }
+    let world = world(NOBODY);
+    std::fs::write(world.path().join("pass"), PASS).unwrap();
+    let script = format!(
+        "{HELPER}echo 'allow {NOBODY} '$T 8 > $T/policy
+         python3 $T/pass $S $T/bin/holofs-mount-helper --policy $T/policy 2> $T/helper.log & H=$!; trap 'kill $H' EXIT
+         until grep -q ready $T/helper.log; do sleep 0.02; done
+         HOLOFS_MOUNT_HELPER=$S as {NOBODY} $0 run --json {} a -- true
+         setpriv --bounding-set -sys_admin $T/bin/holofs-mount-helper --policy $T/policy --socket $T/x 2>&1 || true
+         $T/bin/holofs-mount-helper --socket $S --policy $T/policy 2>&1 || true
+         $T/bin/holofs-mount-helper --what 2>&1 | head -1",
+        world.catalog()
+    );
+    let output = world.shell(0, &["dev 600"], &script);
+    assert!(stderr(&output).contains("\"rung\":\"helper\""), "{}\n{}", said(&output), audit(&world));
+    let told = stdout(&output);
+    let lines = [
+        "holofs-mount-helper: Mounting needs CAP_SYS_ADMIN: start me as root, privileged",
+        "mount.sock: somebody listens there already",
+        "holofs-mount-helper: Usage: holofs-mount-helper [--socket PATH] [--policy PATH]",
+    ];
+    assert!(told.lines().zip(lines).filter(|(line, wanted)| line.ends_with(wanted)).count() == 3, "{told}");
+}
+
+/// Passes a listening socket as systemd does.
+const PASS: &str = r#"
+import os, socket, sys
+s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.bind(sys.argv[1]); os.chmod(sys.argv[1], 0o666); s.listen(8)
+if s.fileno() == 3: os.set_inheritable(3, True)
+else: os.dup2(s.fileno(), 3)
+os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
+os.execv(sys.argv[2], sys.argv[2:])
+"#;
+
 /// Speaks the protocol without the manners of the real client.
 const ASK: &str = r#"
 import array, os, socket, struct, sys
