@@ -12,6 +12,7 @@ use anyhow::Context as _;
 
 use crate::fuse::{Session, Watch};
 use crate::observe::{Observer, Tally};
+use crate::space::Space;
 use crate::space::relocated::Relocated;
 use crate::store::BlobSource;
 use crate::sys::cover::cover;
@@ -59,8 +60,10 @@ pub fn main_of_probe() -> ExitCode {
 
 /// A catalog that only this process and its children see.
 pub struct Isolated {
-    root: PathBuf,
-    blueprint: String,
+    /// Where it is and what is kept for it: bytecode alone, apart from what is kept for any space.
+    pub space: Space,
+    /// The catalog.
+    pub index: Arc<Index>,
 }
 
 impl Isolated {
@@ -88,24 +91,17 @@ impl Isolated {
         std::thread::Builder::new().name("serve".into()).spawn(move || session.run())?;
         std::fs::metadata(&root)
             .with_context(|| format!("The mount at {} does not answer", root.display()))?;
-        context.space(index.base(), space).mark_used(catalog, index.blueprint());
-        Ok(Isolated { root, blueprint: index.blueprint().to_owned() })
-    }
-
-    /// Where it is: the recorded path.
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-
-    /// The catalog's blueprint.
-    pub fn blueprint(&self) -> &str {
-        &self.blueprint
+        let mut space = context.space(index.base(), space);
+        space.mark_used(catalog, index.blueprint());
+        space.state_dir = context.home.pyc_dir().join("isolated").join(index.id().to_string());
+        space.root = root;
+        Ok(Isolated { space, index })
     }
 
     /// Takes the mount away: whatever the command left running loses it.
     pub fn end(self) {
-        if let Err(error) = mount::unmount(&self.root, true) {
-            log::debug!("{} goes with the namespace: {error}", self.root.display());
+        if let Err(error) = mount::unmount(&self.space.root, true) {
+            log::debug!("{} goes with the namespace: {error}", self.space.root.display());
         }
     }
 }

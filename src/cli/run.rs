@@ -163,9 +163,9 @@ fn run_isolated(
     isolated: Isolated,
     reasons: &[Refusal],
 ) -> anyhow::Result<ExitCode> {
-    tell(context, &Told { path: isolated.root(), rung: Rung::Namespace, reasons, isolated: true });
-    let (root, blueprint) = (isolated.root(), isolated.blueprint());
-    let outcome = Execution { context, root, blueprint, bytecode: None }.command(&args.command);
+    let space = &isolated.space;
+    tell(context, &Told { path: &space.root, rung: Rung::Namespace, reasons, isolated: true });
+    let outcome = execution(context, args, space, &isolated.index).command(&args.command);
     isolated.end();
     outcome
 }
