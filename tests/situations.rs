@@ -239,6 +239,27 @@ fn the_mode_decides_otherwise_and_the_environment_may_say_it() {
 }
 
 #[test]
+fn what_was_written_to_a_space_is_not_hidden_by_materializing_it() {
+    if !is_root() {
+        return skip("situations are made by root");
+    }
+    let world = World::golden(0);
+    let run = |setup: &[&str], more: &[&str], script: &str| {
+        let mut args = vec!["run"];
+        args.extend(more);
+        args.extend([world.catalog(), "space", "--", "sh", "-c", script]);
+        world.holofs(0, setup, &args)
+    };
+    let written = run(&["dev 600"], &[], "echo mine > $RCC_HOLOTREE_SPACE_ROOT/mine");
+    assert!(written.status.success(), "{}", common::said(&written));
+    let refused = run(&["no-fuse"], &[], "true");
+    assert_eq!(refused.status.code(), Some(exit::CANNOT_MOUNT), "{}", common::said(&refused));
+    assert!(stderr(&refused).contains("what was written to it shows in a mount only"), "{}", stderr(&refused));
+    let kept = run(&["dev 600"], &[], "cat $RCC_HOLOTREE_SPACE_ROOT/mine");
+    assert_eq!(stdout(&kept), "mine\n", "{}", common::said(&kept));
+}
+
+#[test]
 fn the_doctor_tries_each_rung_and_names_what_would_help() {
     if !is_root() {
         return skip("situations are made by root");
