@@ -254,7 +254,11 @@ fn what_was_written_to_a_space_is_not_hidden_by_materializing_it() {
     assert!(written.status.success(), "{}", common::said(&written));
     let refused = run(&["no-fuse"], &[], "true");
     assert_eq!(refused.status.code(), Some(exit::CANNOT_MOUNT), "{}", common::said(&refused));
-    assert!(stderr(&refused).contains("what was written to it shows in a mount only"), "{}", stderr(&refused));
+    assert!(
+        stderr(&refused).contains("what was written to it shows in a mount only"),
+        "{}",
+        stderr(&refused)
+    );
     let kept = run(&["dev 600"], &[], "cat $RCC_HOLOTREE_SPACE_ROOT/mine");
     assert_eq!(stdout(&kept), "mine\n", "{}", common::said(&kept));
 }
