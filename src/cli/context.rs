@@ -1,6 +1,8 @@
 //! What every command starts from: the home, the way to report, and the things it names.
 
 use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -131,10 +133,16 @@ impl Context {
     }
 }
 
-/// This program's own file, to start it again.
-pub fn program() -> anyhow::Result<std::path::PathBuf> {
+/// This program, to be started again; never under the name of the mount(8) helper.
+pub fn this_program() -> anyhow::Result<Command> {
     let (first, path) = (std::env::args_os().next(), std::env::var_os("PATH"));
-    crate::sys::process::program(first.as_deref(), path.as_deref()).context("Cannot find the program itself")
+    let program = crate::sys::process::program(first.as_deref(), path.as_deref());
+    let program = program.context("Cannot find the program itself")?;
+    let mut command = Command::new(&program);
+    if program.file_name().is_some_and(|name| name == "mount.holofs") {
+        command.arg0("holofs");
+    }
+    Ok(command)
 }
 
 /// Told when a lock is not free at once.

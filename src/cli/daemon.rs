@@ -8,7 +8,7 @@ use std::fs::OpenOptions;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -37,7 +37,7 @@ pub enum Launched {
 
 /// Starts the daemon and waits until its mount answers, or it fails.
 pub fn launch(args: &MountArgs) -> anyhow::Result<Launched> {
-    let mut child = Command::new(super::context::program()?)
+    let mut child = super::context::this_program()?
         .args(["mount", "--daemon", "--json"])
         .args(args.read_only.then_some("--read-only"))
         .args(args.allow_other.then_some("--allow-other"))
