@@ -21,6 +21,7 @@ pub mod mount;
 #[cfg(unix)]
 pub mod private_dir;
 pub mod process;
+pub mod sandbox;
 pub mod shared;
 pub mod signals;
 pub mod stat;

@@ -13,8 +13,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use crate::home::Home;
+use crate::space::Space;
 use crate::sys::daemon;
 use crate::sys::mount::MountId;
+use crate::sys::sandbox::Cage;
 use crate::sys::signals::{self, Signal};
 
 use super::mount::{MountArgs, MountReport};
@@ -51,6 +54,26 @@ pub fn launch(args: &MountArgs) -> anyhow::Result<Result<MountReport, ExitCode>>
 pub fn enter() -> anyhow::Result<()> {
     daemon::close_inherited().context("Cannot close inherited descriptors")?;
     daemon::new_session().context("Cannot start a session")
+}
+
+/// What the daemon of a mount touches while it serves: the hololib, the raw store, the space's state, and the devices of
+/// FUSE, of redirected stdio and of SQLite's random numbers.
+pub fn cage(home: &Home, space: &Space) -> Cage {
+    let device = |name: &str| Path::new("/dev").join(name);
+    let hololib = home.library().parent().map_or_else(|| home.library(), Path::to_owned);
+    Cage {
+        read: vec![hololib, device("urandom")],
+        write: vec![home.raw_dir(), space.state_dir.clone(), device("fuse"), device("null")],
+    }
+}
+
+/// Closes the cage around this thread and those it starts; what the kernel does not give is told in one line.
+pub fn confine(cage: &Cage) {
+    let closed = cage.close();
+    match closed.is_complete() {
+        true => log::debug!("The sandbox is complete"),
+        false => log::warn!("The sandbox is not complete: {}", closed.missing.join("; ")),
+    }
 }
 
 /// The report is out: stdio goes to the log, and no directory is kept busy.

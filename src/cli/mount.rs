@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -17,6 +17,7 @@ use crate::space::{Live, MountState, RestoredState, Space};
 use crate::store::{BlobSource, Store};
 use crate::sys::mount::{self, MountId, Mountpoint};
 use crate::sys::process::Process;
+use crate::sys::sandbox::Cage;
 use crate::tree::{Index, Made};
 use crate::vfs::{Vfs, View};
 
@@ -110,16 +111,21 @@ fn serve(context: &Context, args: &MountArgs) -> anyhow::Result<()> {
     let tally = Arc::new(Tally::logging());
     let (mounted, session) = establish(context, args, &tally)?;
     let stop = Arc::new(AtomicBool::new(false));
+    // Outside of the cage: who unmounts on a signal, and who leaves RCC's marks before it goes in as well.
+    daemon::on_signals(mounted.space.root.clone(), mounted.id)?;
+    let cage = daemon::cage(&context.home, &mounted.space);
+    let (answered, go) = mpsc::channel();
+    let filler = spawn_background(&mounted, &stop, cage.clone(), go)?;
+    daemon::confine(&cage);
     let server = std::thread::Builder::new().name("serve".into()).spawn(move || session.run())?;
     std::fs::metadata(&mounted.space.root)
         .with_context(|| format!("The mount at {} does not answer", mounted.space.root.display()))?;
-    daemon::on_signals(mounted.space.root.clone(), mounted.id)?;
     context.report(&mounted.report, |report| report.path.display().to_string())?;
     if args.daemon {
         daemon::leave_terminal(&mounted.space.state_dir.join("log"))?;
     }
     log::info!("Mounted {} on {}", mounted.report.blueprint, mounted.report.path.display());
-    let filler = spawn_background(&mounted, &stop)?;
+    answered.send(()).context("The background thread is gone")?;
     let served = server.join().map_err(|_| anyhow::anyhow!("The server thread panicked"))?;
     stop.store(true, Ordering::Relaxed);
     if filler.join().is_err() {
@@ -228,13 +234,19 @@ fn clear_dead_mount(space: &Space) -> anyhow::Result<()> {
 fn spawn_background(
     mounted: &Mounted,
     stop: &Arc<AtomicBool>,
+    cage: Cage,
+    go: mpsc::Receiver<()>,
 ) -> anyhow::Result<std::thread::JoinHandle<()>> {
     let (relocated, index) = (Arc::clone(&mounted.relocated), Arc::clone(&mounted.index));
     let (space, catalog, blank) = (mounted.space.clone(), mounted.report.catalog.clone(), mounted.blank);
     let (store, stop) = (Arc::clone(&mounted.store), Arc::clone(stop));
     let work = move || {
+        if go.recv().is_err() {
+            return; // the mount does not answer
+        }
         crate::sys::daemon::lower_priority();
         leave_marks(&space, &catalog, &index, blank);
+        daemon::confine(&cage);
         relocated.fill(&index, &stop);
         bound_raw_store(&store);
     };
