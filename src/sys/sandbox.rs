@@ -46,7 +46,10 @@ impl Cage {
     pub fn close(&self) -> Closed {
         let mut closed = Closed::default();
         imp::close(self, &mut closed);
-        if closed.is_complete() && std::fs::File::open(FORBIDDEN).is_ok() && !self.allows(Path::new(FORBIDDEN)) {
+        if closed.is_complete()
+            && std::fs::File::open(FORBIDDEN).is_ok()
+            && !self.allows(Path::new(FORBIDDEN))
+        {
             closed.missing.push(format!("{FORBIDDEN} can be opened all the same"));
         }
         closed
