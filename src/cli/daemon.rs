@@ -33,7 +33,8 @@ pub fn launch(args: &MountArgs) -> anyhow::Result<Result<MountReport, ExitCode>>
         .args(args.read_only.then_some("--read-only"))
         .args(args.allow_other.then_some("--allow-other"))
         .args(args.fresh.then_some("--fresh"))
-        .args(["--controller", &args.space.controller, "--", &args.catalog, &args.space.space])
+        .arg(format!("--controller={}", args.space.controller)) // in one piece: it may begin with a dash
+        .args(["--", &args.catalog, &args.space.space])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()

@@ -195,10 +195,10 @@ fn attach(
         }
         Err(error) => format!("mount(2): {error}"),
     };
-    match crate::sys::fusermount::mount(&point, options) {
-        Ok(device) => {
-            let session = Session::start(vfs, device, threads())?;
-            Ok((session, mount::mount_at(point.path())?, "fusermount3".to_owned(), direct))
+    let helped = crate::sys::fusermount::mount(&point, options);
+    match helped.and_then(|device| Ok((device, point.mounted()?))) {
+        Ok((device, id)) => {
+            Ok((Session::start(vfs, device, threads())?, id, "fusermount3".to_owned(), direct))
         }
         Err(error) => {
             let reasons = format!("{direct}; fusermount3: {error}");
