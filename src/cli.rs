@@ -3,16 +3,35 @@
 //! One file per command. What a command found out is one serializable report: `--json` prints it, people get a few lines
 //! of it. Errors go to stderr, one line per cause, and end in the exit code of their class.
 
+mod activate;
+mod catalogs;
+mod check;
 mod context;
 mod daemon;
+mod delete;
+mod doctor;
+mod execute;
 mod exit_code;
+mod export;
+mod gc;
+mod hash;
+mod import;
+mod isolate;
+mod ladder;
+mod list;
 mod materialize;
 mod mount;
+mod mount_holofs;
+mod priming;
 mod progress;
 mod record;
 mod run;
+mod serve;
+mod stats;
+mod table;
 mod unmount;
 mod variables;
+mod warm;
 
 use std::process::ExitCode;
 
@@ -64,14 +83,54 @@ enum Command {
     /// Take a mounted space away
     #[command(alias = "umount")]
     Unmount(unmount::UnmountArgs),
+    /// Show what a mounted space was asked for, by kind of request
+    Stats(stats::StatsArgs),
     /// Put a finished directory into the hololib, as RCC does with what it built
     Record(record::RecordArgs),
+    /// Inflate all of a catalog, so that no first run waits for it
+    Warm(warm::WarmArgs),
     /// Run a command in a space
     Run(run::RunArgs),
+    /// Print what a shell needs to work in a space: eval "$(holofs variables …)"
+    #[command(alias = "vars")]
+    Variables(activate::VariablesArgs),
+    /// List the catalogs of the hololib
+    Catalogs(catalogs::CatalogsArgs),
+    /// List the spaces, and what each one is right now
+    #[command(alias = "ls")]
+    List(list::ListArgs),
+    /// Print the blueprint hash of a conda.yaml
+    Hash(hash::HashArgs),
+    /// Write catalogs with their blobs into a hololib.zip
+    Export(export::ExportArgs),
+    /// Take a hololib.zip into the hololib, every blob verified
+    Import(import::ImportArgs),
+    /// Verify every blob, raw entry and catalog
+    #[command(alias = "chk")]
+    Check(check::CheckArgs),
+    /// Delete a space, and what was written to it
+    #[command(alias = "del")]
+    Delete(delete::DeleteArgs),
+    /// Remove catalogs; their blobs and spaces stay
+    #[command(alias = "rm")]
+    Remove(delete::RemoveArgs),
+    /// Remove what nothing uses
+    Gc(gc::GcArgs),
+    /// Try for real in which ways a space can appear here, and tell what would help
+    Doctor(doctor::DoctorArgs),
+    /// The mount(8) helper, as `mount -t holofs` calls it
+    #[command(name = "mount.holofs", hide = true)]
+    MountHolofs(mount_holofs::MountHolofsArgs),
+    /// Try to enter a namespace with a mount in it (internal)
+    #[command(hide = true)]
+    ProbeNamespace,
 }
 
 /// Runs the command of this process's arguments.
 pub fn main() -> ExitCode {
+    if let Some(words) = mount_holofs::called_so() {
+        return mount_holofs::main(&words);
+    }
     let cli = Cli::parse();
     let context = match Context::new(&cli.global) {
         Ok(context) => context,
@@ -82,7 +141,22 @@ pub fn main() -> ExitCode {
         Command::Materialize(args) => materialize::main(&context, &args),
         Command::Unmount(args) => unmount::main(&context, &args),
         Command::Record(args) => record::main(&context, &args),
+        Command::Warm(args) => warm::main(&context, &args),
+        Command::Stats(args) => stats::main(&context, &args),
         Command::Run(args) => run::main(&context, &args),
+        Command::Variables(args) => activate::main(&context, &args),
+        Command::Catalogs(args) => catalogs::main(&context, &args),
+        Command::List(args) => list::main(&context, &args),
+        Command::Hash(args) => hash::main(&context, &args),
+        Command::Export(args) => export::main(&context, &args),
+        Command::Import(args) => import::main(&context, &args),
+        Command::Check(args) => check::main(&context, &args),
+        Command::Delete(args) => delete::space(&context, &args),
+        Command::Remove(args) => delete::catalogs(&context, &args),
+        Command::Gc(args) => gc::main(&context, &args),
+        Command::Doctor(args) => doctor::main(&context, &args),
+        Command::MountHolofs(args) => return mount_holofs::main(&args.words),
+        Command::ProbeNamespace => return isolate::main_of_probe(),
     };
     outcome.unwrap_or_else(|error| exit_code::fail(&error))
 }

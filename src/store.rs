@@ -24,6 +24,7 @@ mod cache;
 mod codec;
 mod error;
 mod inflight;
+mod intake;
 mod layout;
 mod ledger;
 mod library;
@@ -31,15 +32,18 @@ pub mod memory;
 mod publish;
 mod raw;
 mod rawfile;
+mod sweep;
 mod verify;
 
 pub use codec::Codec;
 pub use error::{HINT, RawReading, StoreError, Tried};
+pub use intake::{Open, publish_verified, stored_bound};
 pub use layout::{RawKey, RawMode, blob_path};
 pub use library::{Blob, Library};
 pub use publish::{Published, Sharing, publish, publish_with};
-pub use raw::{RawStore, Upkeep};
+pub use raw::{RawEntry, RawStore, Upkeep};
 pub use rawfile::RawFile;
+pub use sweep::Sweep;
 
 /// The modification time that RCC gives every restored file, and we every entry of the raw store: seconds since 1970.
 pub const MOTHER_TIME: i64 = 1_610_000_000;

@@ -172,6 +172,16 @@ impl Upper {
         self.tables().inodes.get(&ino).cloned()
     }
 
+    /// True if the bytes of `ino` are here, and not in the catalog.
+    pub fn has_bytes(&self, ino: Ino) -> bool {
+        !self.is_pristine() && self.tables().inodes.get(&ino).is_some_and(|inode| inode.has_bytes)
+    }
+
+    /// The directory of the space that all this is in.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
     /// The inode with the times it shows and, if it has bytes, what the system knows of their file.
     pub fn attributes(&self, ino: Ino) -> Result<Option<(Inode, Option<FileStat>)>, UpperError> {
         match self.inode(ino) {

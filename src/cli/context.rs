@@ -99,6 +99,12 @@ impl Context {
     }
 }
 
+/// This program's own file, to start it again.
+pub fn program() -> anyhow::Result<std::path::PathBuf> {
+    let (first, path) = (std::env::args_os().next(), std::env::var_os("PATH"));
+    crate::sys::process::program(first.as_deref(), path.as_deref()).context("Cannot find the program itself")
+}
+
 /// Told when a lock is not free at once.
 #[allow(clippy::print_stderr)]
 pub fn say_waiting(waiting: &Waiting<'_>) {

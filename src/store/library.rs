@@ -104,6 +104,36 @@ impl Blob {
         self.run(size, |codec| self.pass(codec, Gate::blind(&self.digest, size)))
     }
 
+    /// Reads all, at most `most` bytes of content, and says whether it has the right digest; nobody declares a size.
+    pub(super) fn verify_undeclared(&self, most: u64) -> Result<(), StoreError> {
+        let codec = self.sniff()?;
+        let pass = |codec: Codec| {
+            let mut gate = Gate::blind(&self.digest, most);
+            let capacity = usize::try_from(self.facts.size).unwrap_or(usize::MAX);
+            codec.decode(FromStart { file: &self.file, at: 0 }, capacity, &mut gate)?;
+            gate.close_at_any_size(&self.digest)
+        };
+        match pass(codec) {
+            Err(_) if codec != Codec::Raw && pass(Codec::Raw).is_ok() => Ok(()),
+            outcome => outcome.map_err(|fault| self.explain(fault, most, Tried { codec, raw: None })),
+        }
+    }
+
+    /// How many bytes it is stored in.
+    pub fn stored(&self) -> u64 {
+        self.facts.size
+    }
+
+    /// True if its bytes begin as zstd does, which RCC itself cannot read.
+    pub fn looks_like_zstd(&self) -> Result<bool, StoreError> {
+        Ok(self.sniff()? == Codec::Zstd)
+    }
+
+    /// The bytes as they are stored, from the start.
+    pub fn stored_bytes(&self) -> impl Read + '_ {
+        FromStart { file: &self.file, at: 0 }
+    }
+
     /// The blob's file, if the bytes stored may be the content as they are: what copies of it give has to be verified.
     pub(super) fn raw_candidate(&self, size: u64) -> Option<&File> {
         let raw = self.facts.size == size && self.sniff().is_ok_and(|codec| codec == Codec::Raw);

@@ -30,8 +30,10 @@ use crate::store::verify::check_file;
 use crate::sys::beneath::{Dir, FileFacts, OpenError};
 use crate::sys::{clone, this_process};
 
+mod collect;
 mod upkeep;
 
+pub use collect::RawEntry;
 pub use upkeep::Upkeep;
 
 /// The mode of every directory of ours.

@@ -4,9 +4,10 @@
 //! process  RLIMIT_CORE 0 · not dumpable: no core file, and no tracer of the same user
 //! thread   NO_NEW_PRIVS · the capabilities that are used, all others gone · landlock: paths, TCP, signals
 //! ```
-//! The kernel confines threads, and a thread passes its cage on to those it starts. So the thread that is to unmount must
-//! be started before [`Cage::close`] is called: landlock forbids to change mounts, and `fusermount3` needs its setuid bit.
-//! What the cage is against is a daemon that is led to a wrong path; it does not stop code that runs in that one thread.
+//! The kernel confines threads, and a thread passes its cage on to those it starts. So the threads that serve go in, and
+//! the one that is to unmount stays outside: landlock forbids to change mounts, and `fusermount3` needs its setuid bit.
+//! What the cage is against is a daemon that is led to a wrong path; it does not stop foreign code from reaching the memory
+//! of the other threads.
 //!
 //! A kernel that lacks a part of it leaves that part out, which the [`Closed`] tells.
 
@@ -39,6 +40,13 @@ impl Closed {
             self.missing.push(format!("{what}: {error}"));
         }
     }
+}
+
+/// No core file of this process, and no tracer of the same user: for a process that starts no other programs.
+pub fn harden_process() -> Closed {
+    let mut closed = Closed::default();
+    imp::harden_process(&mut closed);
+    closed
 }
 
 impl Cage {
@@ -79,11 +87,14 @@ mod imp {
     /// What root's daemon uses: the hololib may belong to others, and so may the directory of the space.
     const KEPT: CapabilitySet = CapabilitySet::DAC_READ_SEARCH.union(CapabilitySet::DAC_OVERRIDE);
 
-    pub fn close(cage: &Cage, closed: &mut Closed) {
+    pub fn harden_process(closed: &mut Closed) {
         let no_core = Rlimit { current: Some(0), maximum: Some(0) };
         closed.note("RLIMIT_CORE", rustix::process::setrlimit(Resource::Core, no_core));
         let not_dumpable = DumpableBehavior::NotDumpable;
         closed.note("PR_SET_DUMPABLE", rustix::process::set_dumpable_behavior(not_dumpable));
+    }
+
+    pub fn close(cage: &Cage, closed: &mut Closed) {
         closed.note("NO_NEW_PRIVS", rustix::thread::set_no_new_privs(true));
         // Landlock first: it needs NO_NEW_PRIVS or a capability.
         match landlock(cage) {
@@ -145,6 +156,8 @@ mod imp {
 #[cfg(not(target_os = "linux"))]
 mod imp {
     use super::{Cage, Closed};
+
+    pub fn harden_process(_: &mut Closed) {}
 
     pub fn close(_: &Cage, closed: &mut Closed) {
         closed.missing.push("there is no sandbox on this platform".to_owned());

@@ -25,6 +25,9 @@ fn field<'a>(status: &'a str, name: &str) -> &'a str {
     line.unwrap_or_else(|| panic!("no {name} in {status}")).trim()
 }
 
+/// The threads that wait, unmount, or read through the mount itself: none of them touches what a catalog names.
+const FREE: [&str; 3] = ["holofs", "signals", "prime"];
+
 /// Waits until the thread that leaves RCC's marks has gone in as well, or ended.
 fn settled(pid: u64) -> Vec<(String, String)> {
     let started = Instant::now();
@@ -42,15 +45,15 @@ fn settled(pid: u64) -> Vec<(String, String)> {
 }
 
 #[test]
-fn every_thread_but_the_one_that_unmounts_is_in_the_cage() {
+fn every_thread_that_serves_is_in_the_cage() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = sandbox.mount(CATALOG, "x", "user", &[]);
     let pid = mounted.report()["pid"].as_u64().unwrap();
     let threads = settled(pid);
-    assert!(threads.len() >= 4, "{} threads", threads.len());
+    assert!(threads.iter().filter(|(name, _)| name.starts_with("fuser") || name == "serve").count() >= 2);
     // CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH.
     let most = if is_root() { "0000000000000006" } else { "0000000000000000" };
-    for (name, status) in threads.iter().filter(|(name, _)| name != "signals") {
+    for (name, status) in threads.iter().filter(|(name, _)| !FREE.contains(&name.as_str())) {
         for set in ["CapEff", "CapPrm"] {
             assert_eq!(field(status, set), most, "{name}: {set}");
         }
@@ -72,7 +75,7 @@ fn the_daemon_cannot_open_what_is_not_its_own() {
     let output = run(command.env("RUST_LOG", "debug"));
     let root = space_path(&json(&output));
     let told = crate::common::stderr(&output);
-    assert!(told.contains("The sandbox is complete"), "{told}");
+    assert!(told.contains("The sandbox around Some(\"serve\") is complete"), "{told}");
     // The library becomes a link to a copy elsewhere: whoever follows it leaves the cage.
     let (library, elsewhere) = (sandbox.hololib().join("library"), sandbox.scratch().join("library"));
     assert!(read_in_time(&root.join("plain/no-needle.txt")).is_ok());

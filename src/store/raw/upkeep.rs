@@ -67,7 +67,7 @@ impl RawStore {
     }
 
     /// Calls `visit` with every name in every directory of entries.
-    fn walk(&self, mut visit: impl FnMut(&Dir, &[u8])) -> io::Result<()> {
+    pub(super) fn walk(&self, mut visit: impl FnMut(&Dir, &[u8])) -> io::Result<()> {
         for name in self.dir.names()?.into_iter().filter(|name| is_fan_out(name)) {
             let Ok(name) = String::from_utf8(name) else { continue };
             let dir = match self.dir.open_dir(Path::new(&name)) {
