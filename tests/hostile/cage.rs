@@ -16,8 +16,9 @@ use crate::common::{is_root, json, run, skip, space_path};
 /// The status of every thread of a process, by the thread's name.
 fn threads(pid: u64) -> Vec<(String, String)> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|task| task.unwrap().path());
-    let read = |path: &Path, name: &str| fs::read_to_string(path.join(name)).unwrap();
-    tasks.map(|task| (read(&task, "comm").trim().to_owned(), read(&task, "status"))).collect()
+    let read = |path: &Path, name: &str| fs::read_to_string(path.join(name)).ok();
+    // A thread may end while we look.
+    tasks.filter_map(|task| Some((read(&task, "comm")?.trim().to_owned(), read(&task, "status")?))).collect()
 }
 
 fn field<'a>(status: &'a str, name: &str) -> &'a str {
@@ -33,8 +34,9 @@ fn settled(pid: u64) -> Vec<(String, String)> {
     let started = Instant::now();
     loop {
         let threads = threads(pid);
-        let free =
-            |(name, status): &(String, String)| name != "signals" && field(status, "NoNewPrivs") == "0";
+        let capable = |status: &str| u64::from_str_radix(field(status, "CapEff"), 16).unwrap() & !6 != 0;
+        let out = |status: &str| field(status, "NoNewPrivs") == "0" || capable(status);
+        let free = |(name, status): &(String, String)| !FREE.contains(&name.as_str()) && out(status);
         let left: Vec<&String> = threads.iter().filter(|thread| free(thread)).map(|(name, _)| name).collect();
         if left.is_empty() {
             return threads;

@@ -57,7 +57,7 @@ fn a_mountpoint_that_is_swapped_for_a_link_never_leads_the_mount_elsewhere() {
         while swaps.load(Ordering::Relaxed) < amount(2_000, 50_000)
             && started.elapsed() < Duration::from_secs(120)
         {
-            let output = sandbox.holofs(&["mount", CATALOG, "race", "--wait", "0"]);
+            let output = sandbox.holofs(&["mount", CATALOG, "race", "--mode", "mount", "--wait", "0"]);
             refused += u32::from(!output.status.success());
             assert!(!is_mounted(&victim), "the victim was mounted on: {}", said(&output));
             assert_eq!(fs::read_to_string(victim.join("precious")).unwrap(), "precious");
