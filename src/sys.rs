@@ -24,6 +24,7 @@ pub mod namespace;
 #[cfg(unix)]
 pub mod private_dir;
 pub mod process;
+pub mod sandbox;
 pub mod shared;
 pub mod signals;
 pub mod stat;

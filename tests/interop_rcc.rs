@@ -7,16 +7,16 @@
 mod common;
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use common::compare::assert_same_space;
 use common::fixed::FixedHome;
 use common::golden::{self, Regime};
 use common::mounted::is_mounted;
+use common::python::recorded_python;
 use common::rcc::{Dirty, rcc};
 use common::sandbox::Sandbox;
-use common::{is_root, project, run, skip, stdout};
+use common::{is_root, run, skip, stdout};
 
 const CONTROLLER: &str = "interop";
 
@@ -55,29 +55,13 @@ fn rcc_restores_the_golden_tree_that_holofs_recorded_as_holofs_does() {
 fn rcc_restores_a_real_python_that_holofs_recorded_and_it_runs_from_both() {
     let Some(rcc) = rcc(17) else { return };
     let sandbox = Sandbox::new();
-    let stage = sandbox.holotree().join("h0c0ffee_493f813dad24d3t");
-    let Some(blueprint) = real_python(&sandbox, &stage) else { return };
-    let catalog = sandbox.record(&stage, &blueprint);
-    fs::remove_dir_all(&stage).unwrap();
+    let Some((catalog, blueprint)) = recorded_python(&sandbox) else { return };
     let (theirs, _) = rcc.restore(&sandbox, &blueprint, CONTROLLER, "theirs");
     let ours = sandbox.materialize(&catalog, "ours", CONTROLLER);
     assert_same_space(&theirs, &ours);
     for space in [&theirs, &ours] {
         assert_eq!(prefix_of(&sandbox, space), space.to_str().unwrap());
     }
-}
-
-/// A Python prefix with requests in it at `stage`, and a copy of its blueprint outside of it.
-fn real_python(sandbox: &Sandbox, stage: &Path) -> Option<PathBuf> {
-    let mut script = Command::new(project().join("scripts/python-env"));
-    let output = script.arg(stage).args(["--packages", "requests"]).output().unwrap();
-    if !output.status.success() {
-        skip(&format!("No Python environment: {}", common::said(&output)));
-        return None;
-    }
-    let blueprint = sandbox.scratch().join("conda.yaml");
-    fs::copy(stage.join("identity.yaml"), &blueprint).unwrap();
-    Some(blueprint)
 }
 
 /// What Python in the space takes for its prefix, by a console script's own interpreter line.

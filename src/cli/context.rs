@@ -1,6 +1,8 @@
 //! What every command starts from: the home, the way to report, and the things it names.
 
 use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -131,10 +133,16 @@ impl Context {
     }
 }
 
-/// This program's own file, to start it again.
-pub fn program() -> anyhow::Result<std::path::PathBuf> {
+/// This program, to be started again; never under the name of the mount(8) helper.
+pub fn this_program() -> anyhow::Result<Command> {
     let (first, path) = (std::env::args_os().next(), std::env::var_os("PATH"));
-    crate::sys::process::program(first.as_deref(), path.as_deref()).context("Cannot find the program itself")
+    let program = crate::sys::process::program(first.as_deref(), path.as_deref());
+    let program = program.context("Cannot find the program itself")?;
+    let mut command = Command::new(&program);
+    if program.file_name().is_some_and(|name| name == "mount.holofs") {
+        command.arg0("holofs");
+    }
+    Ok(command)
 }
 
 /// Told when a lock is not free at once.
@@ -145,9 +153,18 @@ pub fn say_waiting(waiting: &Waiting<'_>) {
 
 /// A space's name goes into a label by its hash only, but is shown and logged: no control characters.
 pub fn parse_space(text: &str) -> Result<String, String> {
+    parse_name("space", text)
+}
+
+/// As [`parse_space`].
+pub fn parse_controller(text: &str) -> Result<String, String> {
+    parse_name("controller", text)
+}
+
+fn parse_name(what: &str, text: &str) -> Result<String, String> {
     match text {
-        "" => Err("a space needs a name".to_owned()),
-        _ if text.chars().any(char::is_control) => Err("a space's name has no control characters".to_owned()),
+        "" => Err(format!("a {what} needs a name")),
+        _ if text.chars().any(char::is_control) => Err(format!("a {what}'s name has no control characters")),
         _ => Ok(text.to_owned()),
     }
 }

@@ -36,7 +36,7 @@ impl Rcc {
         run(self.command(sandbox).args(args))
     }
 
-    /// Runs `rcc --bundled ARGS` in the sandbox, whatever comes of it.
+    /// Runs `rcc --bundled ARGS` in the sandbox to its end, whatever that is.
     pub fn try_run(&self, sandbox: &Sandbox, args: &[&str]) -> Output {
         self.be_quiet(sandbox);
         self.command(sandbox).args(args).output().unwrap()
