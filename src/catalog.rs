@@ -67,6 +67,19 @@ pub struct Header {
     pub lifted: bool,
 }
 
+impl Header {
+    /// Writes the fields before `lifted`, compressed: what a `.meta` begins with. [`Catalog::write_tail`] gives the rest,
+    /// which is the same for every space of a catalog. (One gzip file may have several members; RCC reads them as one.)
+    pub fn write_head(&self, out: impl Write) -> io::Result<()> {
+        write::gzip_head(self, out)
+    }
+
+    /// The text of the `.info` beside a catalog, or of a `.meta.info`.
+    pub fn info_json(&self) -> Vec<u8> {
+        write::info(self)
+    }
+}
+
 /// A directory's place in [`Catalog::dirs`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DirId(pub u32);
@@ -211,9 +224,14 @@ impl Catalog {
         write::gzip(&self.header, &self.dirs, out)
     }
 
+    /// Writes all that follows the head (see [`Header::write_head`]), compressed: both together are the catalog again.
+    pub fn write_tail(&self, out: impl Write) -> io::Result<()> {
+        write::gzip_tail(&self.header, &self.dirs, out)
+    }
+
     /// The text of the `.info` beside a catalog, or of a `.meta.info`.
     pub fn info_json(&self) -> Vec<u8> {
-        write::info(&self.header)
+        self.header.info_json()
     }
 
     /// The path of a directory below the root, `.` for the root: for messages.

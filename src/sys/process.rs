@@ -78,6 +78,11 @@ pub fn user_name() -> String {
     name.unwrap_or(uid)
 }
 
+/// The user as whom this process acts.
+pub fn user_id() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
 /// True for the superuser.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()

@@ -34,6 +34,7 @@ pub const ALL_BITS: Options = Options {
     verify: false,
     allow_setuid: true,
     wait: holofs::space::Wait::Not,
+    warm: false,
     threads: None,
 };
 
