@@ -17,7 +17,7 @@ import sys
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-ROOT = "/dev/shm/holofs-bench"
+ROOT = "/dev/shm/holofs-bench-materialize"
 STAGE = "h0c0ffee_493f813dad24d3t"
 IMAGE_BYTES = 10 << 30
 MKFS = {"ext4": ["mkfs.ext4", "-q", "-F"], "btrfs": ["mkfs.btrfs", "-q", "-f"], "xfs": ["mkfs.xfs", "-q", "-f", "-m", "reflink=1"]}

@@ -6,10 +6,14 @@
 mod attacks;
 #[path = "restore/interrupted.rs"]
 mod interrupted;
+#[path = "common/loop_fs.rs"]
+mod loop_fs;
 #[path = "common/oracle.rs"]
 mod oracle;
 #[path = "restore/refresh.rs"]
 mod refresh;
+#[path = "restore/tiers.rs"]
+mod tiers;
 #[path = "restore/world.rs"]
 mod world;
 
