@@ -229,6 +229,18 @@ impl Catalog {
         write::gzip_tail(&self.header, &self.dirs, out)
     }
 
+    /// As [`Catalog::write_tail`] of the catalog file at `path`, whose head must be `header` and which was validated before:
+    /// cut out of its text where that is RCC's own, else parsed and written anew. Gives the identity of what was read.
+    pub fn tail_of(path: &Path, header: &Header) -> Result<(Vec<u8>, CatalogId), CatalogError> {
+        let stored = read_stored(path)?;
+        let unwritable = |source| CatalogError::Unreadable { path: path.into(), source };
+        let mut tail = Vec::new();
+        if !write::cut_tail(header, &stored, &mut tail).map_err(unwritable)? {
+            Catalog::parse(&stored)?.write_tail(&mut tail).map_err(unwritable)?;
+        }
+        Ok((tail, Digest::of(Regime::Sha256, &stored)))
+    }
+
     /// The text of the `.info` beside a catalog, or of a `.meta.info`.
     pub fn info_json(&self) -> Vec<u8> {
         self.header.info_json()

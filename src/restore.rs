@@ -19,6 +19,7 @@ pub mod health;
 mod place;
 mod plan;
 mod pristine;
+pub mod probe;
 mod records;
 mod report;
 mod run;

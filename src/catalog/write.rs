@@ -8,6 +8,7 @@ use std::io::{self, BufWriter, Write};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use super::inflate::{Json, inflate};
 use super::{Dir, DirId, File, Header};
 
 /// Writes the gzip of the catalog's JSON, as fast as RCC (BestSpeed).
@@ -67,6 +68,22 @@ pub(super) fn gzip_tail(header: &Header, dirs: &[Dir], out: impl Write) -> io::R
     tail(header.lifted, dirs, &mut text, &mut buffered)?;
     let encoder = buffered.into_inner().map_err(io::IntoInnerError::into_error)?;
     encoder.finish()?.flush()
+}
+
+/// As [`gzip_tail`], cut out of the text that `stored` holds instead of written anew. False, and nothing written, if that is
+/// not RCC's form to the byte, with exactly this head.
+pub(super) fn cut_tail(header: &Header, stored: &[u8], out: impl Write) -> io::Result<bool> {
+    let Ok(Json::Whole(json)) = inflate(stored) else { return Ok(false) };
+    let mut text = Text::default();
+    head(header, &mut text);
+    let Some(tail) = json.strip_prefix(&text.bytes[..]).filter(|tail| tail.starts_with(b",\n  \"lifted\": "))
+    else {
+        return Ok(false);
+    };
+    let mut encoder = GzEncoder::new(out, Compression::fast());
+    encoder.write_all(tail)?;
+    encoder.finish()?.flush()?;
+    Ok(true)
 }
 
 fn head(header: &Header, text: &mut Text) {

@@ -77,12 +77,13 @@ impl Run<'_> {
         if let Some(tail) = read_tail(&kept) {
             return Ok(tail);
         }
-        let (catalog, id) = Catalog::read(catalog_path)?;
+        let identity = String::from_utf8_lossy(index.identity()).into_owned();
+        let path = index.base().join(&identity).to_string_lossy().into_owned();
+        let recorded = Header { identity, path, ..header(index) };
+        let (tail, id) = Catalog::tail_of(catalog_path, &recorded)?;
         if id != index.id() {
             return Err(RestoreError::CatalogChanged { path: catalog_path.to_path_buf() });
         }
-        let mut tail = Vec::new();
-        catalog.write_tail(&mut tail).map_err(self.io("Compressing", catalog_path))?;
         if let Err(error) = keep_tail(&kept, &tail) {
             log::debug!("Cannot keep {}: {error}", kept.display());
         }

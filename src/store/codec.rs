@@ -15,7 +15,7 @@ use crate::store::verify::{Fault, Gate};
 const BUFFER: usize = 128 * 1024;
 
 /// Gzip blobs of at most this many bytes, stored and raw, are decoded whole: twice as fast as piece by piece.
-pub const WHOLE: u64 = 8 << 20;
+pub const WHOLE: u64 = 4 << 20;
 
 /// The largest window of a zstd frame, as a power of two.
 const ZSTD_WINDOW_LOG: u32 = 27;

@@ -158,7 +158,7 @@ fn a_file_changed_through_a_hardlink_is_found_healed_and_its_space_named() {
         let found = health::check(&world.home, &world.store(), depth, &Tally::new()).unwrap();
         assert_eq!(found.changed.len(), 1, "{kind}: {found:?}");
         assert_eq!((found.changed[0].path.as_str(), found.changed[0].is_healed), (path, true));
-        assert_eq!(found.changed[0].spaces, [world.space.root.clone()]);
+        assert_eq!(found.changed[0].spaces, std::slice::from_ref(&world.space.root));
         assert_eq!(fs::read(world.file(path)).unwrap(), b"changed", "it belongs to its owner");
         other.materialize(&options).unwrap();
         assert_same_tree(&other.space.root, &world.golden_as(&other));
