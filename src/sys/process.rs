@@ -105,6 +105,11 @@ fn split(path: &OsStr) -> Vec<PathBuf> {
     path.as_bytes().split(|&byte| byte == b':').map(|dir| OsStr::from_bytes(dir).into()).collect()
 }
 
+/// The user as whom this process acts.
+pub fn user_id() -> u32 {
+    rustix::process::geteuid().as_raw()
+}
+
 /// True for the superuser.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
