@@ -12,7 +12,7 @@ use super::SpaceError;
 use crate::sys::{self, process::Process};
 
 /// How long a lock may be held by nobody who is known: its holder is about to sign or to end, or somebody only asks.
-const GRACE: Duration = Duration::from_millis(200);
+const GRACE: Duration = Duration::from_secs(2);
 
 /// The lock of a live space, held until it is dropped. It survives fork: the child holds it too.
 #[derive(Debug)]
