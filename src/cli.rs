@@ -74,7 +74,7 @@ struct SpaceArgs {
     #[arg(value_parser = context::parse_space)]
     space: String,
     /// Who the space belongs to
-    #[arg(long, default_value = "user")]
+    #[arg(long, default_value = "user", value_parser = context::parse_controller)]
     controller: String,
 }
 

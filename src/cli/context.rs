@@ -153,9 +153,18 @@ pub fn say_waiting(waiting: &Waiting<'_>) {
 
 /// A space's name goes into a label by its hash only, but is shown and logged: no control characters.
 pub fn parse_space(text: &str) -> Result<String, String> {
+    parse_name("space", text)
+}
+
+/// As [`parse_space`].
+pub fn parse_controller(text: &str) -> Result<String, String> {
+    parse_name("controller", text)
+}
+
+fn parse_name(what: &str, text: &str) -> Result<String, String> {
     match text {
-        "" => Err("a space needs a name".to_owned()),
-        _ if text.chars().any(char::is_control) => Err("a space's name has no control characters".to_owned()),
+        "" => Err(format!("a {what} needs a name")),
+        _ if text.chars().any(char::is_control) => Err(format!("a {what}'s name has no control characters")),
         _ => Ok(text.to_owned()),
     }
 }
