@@ -42,13 +42,12 @@ impl Sweep<'_> {
                     .push(format!("{} is kept: no catalog says where its space is", entry.display()));
                 continue;
             };
-            if Space::is_live_in(&entry) || !is_gone(&space.root) || !is_gone(&space.sibling(".meta")) {
+            if Space::may_be_live_in(&entry) || !discard::is_deleted(&space) {
                 continue;
             }
-            if !self.options.dry_run {
-                discard::forget_space(self.home, &space)?;
+            if self.options.dry_run || discard::forget_space(&space)? {
+                self.report.spaces.push(entry);
             }
-            self.report.spaces.push(entry);
         }
         Ok(())
     }
@@ -183,11 +182,6 @@ fn entries(dir: &Path) -> Result<Vec<PathBuf>, GcError> {
         listed => listed.and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect()),
     };
     listed.map_err(GcError::io("Listing", dir))
-}
-
-/// True only if there is certainly nothing.
-fn is_gone(path: &Path) -> bool {
-    path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
 }
 
 /// What begins the id of the catalog that a file or directory of ours was made from: its name, or what a stamp says.
