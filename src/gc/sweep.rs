@@ -189,7 +189,8 @@ fn derived_from(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_str()?;
     let id = match name.ends_with(".stamp") {
         true => fs::read_to_string(path).ok()?.trim_end().rsplit(' ').next()?.to_owned(),
-        false => name.to_owned(),
+        // What is cut out of a catalog has its id and an ending.
+        false => name.split('.').next()?.to_owned(),
     };
     let hex = id.len() >= SHORTEST_ID && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     hex.then_some(id)
