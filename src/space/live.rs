@@ -81,10 +81,12 @@ pub(super) fn held_by(path: &Path) -> Option<Process> {
     }
 }
 
-/// True if anybody holds the lock at `path`, be he known or not.
-pub(super) fn is_held(path: &Path) -> bool {
-    let Ok(file) = File::open(path) else { return false };
-    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+/// True unless certainly nobody holds the lock at `path`: one that may not be looked at (another user's) counts as held.
+pub(super) fn may_be_held(path: &Path) -> bool {
+    match File::open(path) {
+        Ok(file) => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
 }
 
 /// Who signed last.
