@@ -177,7 +177,9 @@ fn start_logging(verbose: u8) {
         2 => "debug",
         _ => "trace",
     };
-    let env = env_logger::Env::default().default_filter_or(format!("{level},fuser=error"));
+    // A reply that cannot be sent is one whose asker was interrupted meanwhile.
+    let filter = format!("{level},fuser=error,fuser::reply=off");
+    let env = env_logger::Env::default().default_filter_or(filter);
     // A second start in one process (tests) keeps the first.
     if env_logger::Builder::from_env(env).format_target(false).try_init().is_err() {
         log::debug!("Logging was started before");
