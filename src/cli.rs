@@ -9,7 +9,9 @@ mod check;
 mod context;
 mod daemon;
 mod delete;
+mod diff;
 mod doctor;
+mod du;
 mod execute;
 mod exit_code;
 mod export;
@@ -25,6 +27,7 @@ mod mount_holofs;
 mod priming;
 mod progress;
 mod record;
+mod reset;
 mod run;
 mod serve;
 mod stats;
@@ -32,6 +35,7 @@ mod table;
 mod unmount;
 mod variables;
 mod warm;
+mod written;
 
 use std::process::ExitCode;
 
@@ -70,7 +74,7 @@ struct SpaceArgs {
     #[arg(value_parser = context::parse_space)]
     space: String,
     /// Who the space belongs to
-    #[arg(long, default_value = "user")]
+    #[arg(long, default_value = "user", value_parser = context::parse_controller)]
     controller: String,
 }
 
@@ -85,6 +89,12 @@ enum Command {
     Unmount(unmount::UnmountArgs),
     /// Show what a mounted space was asked for, by kind of request
     Stats(stats::StatsArgs),
+    /// Show what was written to a space: A added, C changed, R removed, M mode or owner
+    Diff(diff::DiffArgs),
+    /// Drop what was written to a space, or to some paths of it
+    Reset(reset::ResetArgs),
+    /// Show the bytes that a space has for itself
+    Du(du::DuArgs),
     /// Put a finished directory into the hololib, as RCC does with what it built
     Record(record::RecordArgs),
     /// Inflate all of a catalog, so that no first run waits for it
@@ -140,6 +150,9 @@ pub fn main() -> ExitCode {
         Command::Mount(args) => mount::main(&context, &args),
         Command::Materialize(args) => materialize::main(&context, &args),
         Command::Unmount(args) => unmount::main(&context, &args),
+        Command::Diff(args) => diff::main(&context, &args),
+        Command::Reset(args) => reset::main(&context, &args),
+        Command::Du(args) => du::main(&context, &args),
         Command::Record(args) => record::main(&context, &args),
         Command::Warm(args) => warm::main(&context, &args),
         Command::Stats(args) => stats::main(&context, &args),

@@ -5,6 +5,7 @@
 
 pub mod at;
 pub mod beneath;
+pub mod btrfs;
 #[cfg(unix)]
 pub mod bytes;
 pub mod clone;
@@ -24,6 +25,7 @@ pub mod namespace;
 #[cfg(unix)]
 pub mod private_dir;
 pub mod process;
+pub mod sandbox;
 pub mod shared;
 pub mod signals;
 pub mod stat;

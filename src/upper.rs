@@ -48,7 +48,7 @@ use tables::{Change, Tables};
 pub use copy_up::{Patch, Source};
 pub use error::UpperError;
 pub use inode::{Inode, Kind, Time, Xattrs};
-pub use recover::reset;
+pub use recover::{reset, written_catalog};
 pub use tables::{Directory, Entry, Present};
 pub use transaction::Transaction;
 

@@ -4,6 +4,7 @@
 //! pipe once the mount answers, then lets go of the terminal; if it fails before, its errors are on our stderr and its exit
 //! code becomes ours.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::OpenOptions;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
@@ -15,8 +16,11 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use crate::home::Home;
+use crate::space::Space;
 use crate::sys::daemon;
 use crate::sys::mount::MountId;
+use crate::sys::sandbox::{self, Cage, Closed};
 use crate::sys::signals::{self, Signal};
 
 use super::exit_code::CannotMount;
@@ -42,9 +46,9 @@ pub fn launch(args: &MountArgs) -> anyhow::Result<Launched> {
         .args(args.read_only.then_some("--read-only"))
         .args(args.allow_other.then_some("--allow-other"))
         .args(args.fresh.then_some("--fresh"))
-        .arg("--profile")
-        .arg(&args.profile)
-        .args(["--controller", &args.space.controller, "--", &args.catalog, &args.space.space])
+        .arg(joined("--profile=", args.profile.as_os_str())) // in one piece: a value may begin with a dash
+        .arg(joined("--controller=", args.space.controller.as_ref()))
+        .args(["--", &args.catalog, &args.space.space])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
@@ -64,10 +68,45 @@ pub fn launch(args: &MountArgs) -> anyhow::Result<Launched> {
     Ok(Launched::Failed(ExitCode::from(code.unwrap_or(super::exit_code::FAILED))))
 }
 
+/// An option and its value as one argument.
+fn joined(option: &str, value: &OsStr) -> OsString {
+    let mut argument = OsString::from(option);
+    argument.push(value);
+    argument
+}
+
 /// Becomes independent of who started us: no inherited descriptor, a session of our own.
 pub fn enter() -> anyhow::Result<()> {
     daemon::close_inherited().context("Cannot close inherited descriptors")?;
     daemon::new_session().context("Cannot start a session")
+}
+
+/// What the daemon of a mount touches while it serves: the hololib, the raw store, the space's state, and the devices of
+/// FUSE, of redirected stdio and of SQLite's random numbers.
+pub fn cage(home: &Home, space: &Space) -> Cage {
+    let device = |name: &str| Path::new("/dev").join(name);
+    let hololib = home.library().parent().map_or_else(|| home.library(), Path::to_owned);
+    Cage {
+        read: vec![hololib, device("urandom")],
+        write: vec![home.raw_dir(), space.state_dir.clone(), device("fuse"), device("null")],
+    }
+}
+
+/// Closes the cage around this thread and those it starts; what the kernel does not give is told in one line.
+pub fn confine(cage: &Cage) {
+    tell(&cage.close());
+}
+
+/// No core file and no tracer for a process that only serves.
+pub fn harden() {
+    tell(&sandbox::harden_process());
+}
+
+fn tell(closed: &Closed) {
+    match closed.is_complete() {
+        true => log::debug!("The sandbox around {:?} is complete", std::thread::current().name()),
+        false => log::warn!("The sandbox is not complete: {}", closed.missing.join("; ")),
+    }
 }
 
 /// The report is out: stdio goes to the log, and no directory is kept busy.

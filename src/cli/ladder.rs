@@ -135,8 +135,9 @@ pub fn step(rung: Rung, point: &Mountpoint, options: Options) -> std::io::Result
     match rung {
         Rung::Direct => mount_fuse(point, options),
         Rung::Helper => helper::mount(&helper_socket(), point, options),
-        Rung::Fusermount => fusermount::mount(point, options)
-            .and_then(|device| Ok((device, crate::sys::mount::mount_at(point.path())?))),
+        Rung::Fusermount => {
+            fusermount::mount(point, options).and_then(|device| Ok((device, point.mounted()?)))
+        }
         Rung::Namespace | Rung::Materialize => Err(std::io::ErrorKind::Unsupported.into()),
     }
 }

@@ -17,6 +17,7 @@ use crate::space::{Live, MountState, RestoredState, Space};
 use crate::store::{BlobSource, Store};
 use crate::sys::mount::{self, MountId, Mountpoint};
 use crate::sys::process::Process;
+use crate::sys::sandbox::Cage;
 use crate::tree::Index;
 use crate::upper::{self, Access, Upper};
 use crate::vfs::{Vfs, View};
@@ -54,6 +55,7 @@ pub struct Mounted {
 /// Mounts and serves until unmounted.
 pub fn serve(context: &Context, args: &MountArgs) -> anyhow::Result<()> {
     let serving = Serving::begin(context, args, None)?;
+    daemon::harden();
     let quiet = Arc::clone(&serving.quiet);
     daemon::on_signals(serving.mounted.space.root.clone(), serving.mounted.id, quiet)?;
     if !args.daemon {
@@ -92,14 +94,20 @@ impl Serving {
         let watch = Watch { tally: Arc::clone(&tally), recorder: Arc::clone(&recorder), ..Watch::default() };
         let (mounted, session) = establish(context, args, watch, inside)?;
         let priming = Priming::new(context, args, &mounted, recorder);
-        let server = std::thread::Builder::new().name("serve".into()).spawn(move || session.run())?;
+        let cage = daemon::cage(&context.home, &mounted.space);
+        let confined = cage.clone();
+        let serve = move || {
+            daemon::confine(&confined);
+            session.run()
+        };
+        let server = std::thread::Builder::new().name("serve".into()).spawn(serve)?;
         std::fs::metadata(&mounted.space.root)
             .with_context(|| format!("The mount at {} does not answer", mounted.space.root.display()))?;
         log::info!("Mounted {} on {}", mounted.report.blueprint, mounted.report.path.display());
         let stop = Arc::new(AtomicBool::new(false));
         let quiet = Arc::new(AtomicBool::new(false));
         priming.start(&mounted, &quiet)?;
-        let filler = spawn_background(&mounted, &stop)?;
+        let filler = spawn_background(&mounted, &stop, cage)?;
         Ok(Serving { mounted, tally, priming, stop, quiet, server, filler })
     }
 
@@ -257,6 +265,7 @@ fn clear_dead_mount(space: &Space) -> anyhow::Result<()> {
 fn spawn_background(
     mounted: &Mounted,
     stop: &Arc<AtomicBool>,
+    cage: Cage,
 ) -> anyhow::Result<std::thread::JoinHandle<()>> {
     let (relocated, index) = (Arc::clone(&mounted.relocated), Arc::clone(&mounted.index));
     let (space, catalog, blank) = (mounted.space.clone(), mounted.report.catalog.clone(), mounted.blank);
@@ -264,6 +273,7 @@ fn spawn_background(
     let work = move || {
         crate::sys::daemon::lower_priority();
         leave_marks(&space, &catalog, &index, blank);
+        daemon::confine(&cage);
         relocated.fill(&index, &stop);
         bound_raw_store(&store);
     };

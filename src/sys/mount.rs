@@ -60,6 +60,19 @@ impl Mountpoint {
     pub fn path(&self) -> &Path {
         &self.path
     }
+
+    /// A path to the directory itself for another process of this user, for as long as this is not dropped.
+    pub fn through_process(&self) -> PathBuf {
+        format!("/proc/{}/fd/{}", std::process::id(), self.dir.as_raw_fd()).into()
+    }
+
+    /// The mount that is visible at the path now, which must be another one than the directory itself is on: who can rename
+    /// the directory may have put something else there meanwhile.
+    pub fn mounted(&self) -> io::Result<MountId> {
+        let moved = || io::Error::other("the mountpoint was moved away while it was mounted on");
+        let id = mount_at(&self.path).map_err(|_| moved())?;
+        if id == id_of(&self.dir)? { Err(moved()) } else { Ok(id) }
+    }
 }
 
 /// A new FUSE file system that is mounted nowhere yet.
@@ -82,7 +95,14 @@ impl Detached {
     pub fn attach(self, point: &Mountpoint) -> io::Result<(OwnedFd, MountId)> {
         put(&self.mount, &point.dir)?;
         let id = id_of(&self.mount)?;
-        Ok((self.device, id))
+        match point.mounted() {
+            Ok(visible) if visible == id => Ok((self.device, id)),
+            outcome => {
+                let through_descriptor = format!("/proc/self/fd/{}", self.mount.as_raw_fd());
+                rustix::mount::unmount(through_descriptor, UnmountFlags::DETACH)?;
+                Err(outcome.err().unwrap_or_else(|| io::Error::other("another mount lies on it")))
+            }
+        }
     }
 }
 

@@ -4,6 +4,7 @@ use std::ffi::OsStr;
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rustix::process::{Pid, getppid, getuid, test_kill_process};
 
@@ -17,9 +18,12 @@ pub struct Process {
 }
 
 impl Process {
-    /// This process.
+    /// This process. /proc is read once: a daemon in its sandbox cannot.
     pub fn current() -> Process {
-        Process::with_id(std::process::id())
+        static KNOWN: OnceLock<Process> = OnceLock::new();
+        let id = std::process::id();
+        let known = *KNOWN.get_or_init(|| Process::with_id(id));
+        if known.pid == id { known } else { Process::with_id(id) } // after a fork it is another one
     }
 
     /// The process that has the id `pid` now.
@@ -99,6 +103,11 @@ pub fn program(first: Option<&OsStr>, path: Option<&OsStr>) -> io::Result<PathBu
 fn split(path: &OsStr) -> Vec<PathBuf> {
     use std::os::unix::ffi::OsStrExt;
     path.as_bytes().split(|&byte| byte == b':').map(|dir| OsStr::from_bytes(dir).into()).collect()
+}
+
+/// The user as whom this process acts.
+pub fn user_id() -> u32 {
+    rustix::process::geteuid().as_raw()
 }
 
 /// True for the superuser.
