@@ -3,16 +3,39 @@
 //! One file per command. What a command found out is one serializable report: `--json` prints it, people get a few lines
 //! of it. Errors go to stderr, one line per cause, and end in the exit code of their class.
 
+mod activate;
+mod catalogs;
+mod check;
 mod context;
 mod daemon;
+mod delete;
+mod diff;
+mod doctor;
+mod du;
+mod execute;
 mod exit_code;
+mod export;
+mod gc;
+mod hash;
+mod import;
+mod isolate;
+mod ladder;
+mod list;
 mod materialize;
 mod mount;
+mod mount_holofs;
+mod priming;
 mod progress;
 mod record;
+mod reset;
 mod run;
+mod serve;
+mod stats;
+mod table;
 mod unmount;
 mod variables;
+mod warm;
+mod written;
 
 use std::process::ExitCode;
 
@@ -51,7 +74,7 @@ struct SpaceArgs {
     #[arg(value_parser = context::parse_space)]
     space: String,
     /// Who the space belongs to
-    #[arg(long, default_value = "user")]
+    #[arg(long, default_value = "user", value_parser = context::parse_controller)]
     controller: String,
 }
 
@@ -64,14 +87,60 @@ enum Command {
     /// Take a mounted space away
     #[command(alias = "umount")]
     Unmount(unmount::UnmountArgs),
+    /// Show what a mounted space was asked for, by kind of request
+    Stats(stats::StatsArgs),
+    /// Show what was written to a space: A added, C changed, R removed, M mode or owner
+    Diff(diff::DiffArgs),
+    /// Drop what was written to a space, or to some paths of it
+    Reset(reset::ResetArgs),
+    /// Show the bytes that a space has for itself
+    Du(du::DuArgs),
     /// Put a finished directory into the hololib, as RCC does with what it built
     Record(record::RecordArgs),
+    /// Inflate all of a catalog, so that no first run waits for it
+    Warm(warm::WarmArgs),
     /// Run a command in a space
     Run(run::RunArgs),
+    /// Print what a shell needs to work in a space: eval "$(holofs variables …)"
+    #[command(alias = "vars")]
+    Variables(activate::VariablesArgs),
+    /// List the catalogs of the hololib
+    Catalogs(catalogs::CatalogsArgs),
+    /// List the spaces, and what each one is right now
+    #[command(alias = "ls")]
+    List(list::ListArgs),
+    /// Print the blueprint hash of a conda.yaml
+    Hash(hash::HashArgs),
+    /// Write catalogs with their blobs into a hololib.zip
+    Export(export::ExportArgs),
+    /// Take a hololib.zip into the hololib, every blob verified
+    Import(import::ImportArgs),
+    /// Verify every blob, raw entry and catalog
+    #[command(alias = "chk")]
+    Check(check::CheckArgs),
+    /// Delete a space, and what was written to it
+    #[command(alias = "del")]
+    Delete(delete::DeleteArgs),
+    /// Remove catalogs; their blobs and spaces stay
+    #[command(alias = "rm")]
+    Remove(delete::RemoveArgs),
+    /// Remove what nothing uses
+    Gc(gc::GcArgs),
+    /// Try for real in which ways a space can appear here, and tell what would help
+    Doctor(doctor::DoctorArgs),
+    /// The mount(8) helper, as `mount -t holofs` calls it
+    #[command(name = "mount.holofs", hide = true)]
+    MountHolofs(mount_holofs::MountHolofsArgs),
+    /// Try to enter a namespace with a mount in it (internal)
+    #[command(hide = true)]
+    ProbeNamespace,
 }
 
 /// Runs the command of this process's arguments.
 pub fn main() -> ExitCode {
+    if let Some(words) = mount_holofs::called_so() {
+        return mount_holofs::main(&words);
+    }
     let cli = Cli::parse();
     let context = match Context::new(&cli.global) {
         Ok(context) => context,
@@ -81,8 +150,26 @@ pub fn main() -> ExitCode {
         Command::Mount(args) => mount::main(&context, &args),
         Command::Materialize(args) => materialize::main(&context, &args),
         Command::Unmount(args) => unmount::main(&context, &args),
+        Command::Diff(args) => diff::main(&context, &args),
+        Command::Reset(args) => reset::main(&context, &args),
+        Command::Du(args) => du::main(&context, &args),
         Command::Record(args) => record::main(&context, &args),
+        Command::Warm(args) => warm::main(&context, &args),
+        Command::Stats(args) => stats::main(&context, &args),
         Command::Run(args) => run::main(&context, &args),
+        Command::Variables(args) => activate::main(&context, &args),
+        Command::Catalogs(args) => catalogs::main(&context, &args),
+        Command::List(args) => list::main(&context, &args),
+        Command::Hash(args) => hash::main(&context, &args),
+        Command::Export(args) => export::main(&context, &args),
+        Command::Import(args) => import::main(&context, &args),
+        Command::Check(args) => check::main(&context, &args),
+        Command::Delete(args) => delete::space(&context, &args),
+        Command::Remove(args) => delete::catalogs(&context, &args),
+        Command::Gc(args) => gc::main(&context, &args),
+        Command::Doctor(args) => doctor::main(&context, &args),
+        Command::MountHolofs(args) => return mount_holofs::main(&args.words),
+        Command::ProbeNamespace => return isolate::main_of_probe(),
     };
     outcome.unwrap_or_else(|error| exit_code::fail(&error))
 }

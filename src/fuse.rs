@@ -10,40 +10,75 @@
 
 mod adapter;
 mod convert;
+pub mod priming;
+pub mod profile;
 pub mod requests;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
+use crate::observe::{Fallback, Tally};
 use crate::vfs::Vfs;
 
 use adapter::Adapter;
+use priming::Recorder;
 use requests::Requests;
+
+/// What is watched while a mount is served, and told as the extended attribute [`STATS`] of its root.
+#[derive(Debug, Clone, Default)]
+pub struct Watch {
+    /// Requests by opcode.
+    pub requests: Arc<Requests>,
+    /// What the layers below count.
+    pub tally: Arc<Tally>,
+    /// What is read first.
+    pub recorder: Arc<Recorder>,
+}
+
+/// The attribute of a mount's root that tells about its requests, as JSON.
+pub const STATS: &str = "user.holofs.stats";
+
+/// The value of [`STATS`].
+#[derive(Debug, serde::Serialize)]
+struct Stats {
+    requests: BTreeMap<&'static str, u64>,
+    counts: BTreeMap<&'static str, u64>,
+    fallbacks: BTreeMap<&'static str, Fallback>,
+    primed: u64,
+}
+
+impl Watch {
+    /// Everything seen so far, as JSON.
+    fn stats(&self) -> Vec<u8> {
+        let stats = Stats {
+            requests: self.requests.counts(),
+            counts: self.tally.counts(),
+            fallbacks: self.tally.fallbacks(),
+            primed: self.recorder.primed(),
+        };
+        serde_json::to_vec(&stats).unwrap_or_default()
+    }
+}
 
 /// One mounted file system, ready to be served.
 pub struct Session {
     session: fuser::Session<Adapter>,
-    requests: Arc<Requests>,
 }
 
 impl Session {
     /// Answers the INIT that waits on `device`, a `/dev/fuse` descriptor that is mounted already.
-    pub fn start(vfs: Arc<Vfs>, device: OwnedFd, threads: usize) -> io::Result<Session> {
-        let requests = Arc::new(Requests::default());
+    pub fn start(vfs: Arc<Vfs>, device: OwnedFd, threads: usize, watch: Watch) -> io::Result<Session> {
         let mut config = fuser::Config::default();
         config.n_threads = Some(threads.max(1));
-        config.clone_fd = true;
+        // A thread of its own wants a descriptor of its own; whom a helper gave the device may not open it again.
+        config.clone_fd = crate::sys::mount::open_device().is_ok();
         // Who may ask is decided by the kernel (allow_other, default_permissions), not by a second check here.
         let acl = fuser::SessionACL::All;
-        let adapter = Adapter::new(vfs, Arc::clone(&requests));
+        let adapter = Adapter::new(vfs, watch);
         let session = fuser::Session::from_fd(adapter, device, acl, config)?;
-        Ok(Session { session, requests })
-    }
-
-    /// How many requests of each kind were answered so far.
-    pub fn requests(&self) -> Arc<Requests> {
-        Arc::clone(&self.requests)
+        Ok(Session { session })
     }
 
     /// Serves until the file system is unmounted.

@@ -13,6 +13,7 @@ mod expand;
 mod find;
 mod hash;
 mod label;
+mod settings;
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -21,6 +22,7 @@ use std::path::{Path, PathBuf};
 pub use self::find::List;
 pub use self::hash::{blueprint_hash, sipit};
 pub use self::label::Label;
+pub use self::settings::{Settings, SettingsError};
 use crate::sys::host;
 
 /// The environment, as far as anybody may ask: only the CLI knows the real one.
@@ -199,6 +201,22 @@ impl Home {
     /// Bytecode caches.
     pub fn pyc_dir(&self) -> PathBuf {
         self.holofs.join("pyc")
+    }
+
+    /// What runs read first, per catalog.
+    pub fn profiles_dir(&self) -> PathBuf {
+        self.holofs.join("profiles")
+    }
+
+    /// What `check --repair` moves aside.
+    pub fn quarantine_dir(&self) -> PathBuf {
+        self.holofs.join("quarantine")
+    }
+
+    /// The channel of this machine, which RCC puts before all others.
+    pub fn local_channel(&self) -> Option<PathBuf> {
+        let dir = self.root.join("channel");
+        dir.join("channeldata.json").metadata().is_ok_and(|found| !found.is_dir()).then_some(dir)
     }
 
     /// What we keep for each space.

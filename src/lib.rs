@@ -17,19 +17,25 @@
 //!
 //! | layer | modules |
 //! |---|---|
-//! | L0 | [`digest`], [`name`], [`observe`], [`sys`] |
-//! | L1 | [`catalog`], [`home`], [`tree`] |
+//! | L0 | [`digest`], [`name`], [`observe`], [`sys`], [`yaml`] |
+//! | L1 | [`catalog`], [`conda`], [`home`], [`tree`] |
 //! | L2 | [`relocate`], [`store`] |
-//! | L3 | [`record`], [`restore`], [`space`], [`upper`] |
+//! | L3 | [`bytecode`], [`check`], [`discard`], [`gc`], [`inventory`], [`record`], [`restore`], [`space`], [`transfer`], [`upper`], [`warm`] |
 //! | L4 | [`vfs`] |
 //! | L5 | [`fuse`] |
 //! | L6 | [`cli`] |
 
+pub mod bytecode;
 pub mod catalog;
+pub mod check;
 pub mod cli;
+pub mod conda;
 pub mod digest;
+pub mod discard;
 pub mod fuse;
+pub mod gc;
 pub mod home;
+pub mod inventory;
 pub mod name;
 pub mod observe;
 pub mod record;
@@ -38,7 +44,10 @@ pub mod restore;
 pub mod space;
 pub mod store;
 pub mod sys;
+pub mod transfer;
 pub mod tree;
 #[cfg(unix)]
 pub mod upper;
 pub mod vfs;
+pub mod warm;
+pub mod yaml;

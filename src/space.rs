@@ -105,7 +105,11 @@ fn live_holder(holder: Option<Process>) -> String {
 impl Space {
     /// The space of `controller` (without RCC's `rcc.`) and `name` below `base`. Nothing is touched.
     pub fn new(home: &Home, base: &Path, controller: &str, name: &str) -> Space {
-        let label = home.label(controller, name);
+        Space::labelled(home, base, home.label(controller, name), controller, name)
+    }
+
+    /// The space `label` below `base`, whoever it belongs to: `controller` and `name` are for messages and marks only.
+    pub fn labelled(home: &Home, base: &Path, label: Label, controller: &str, name: &str) -> Space {
         Space {
             label,
             base: base.to_owned(),
@@ -150,6 +154,11 @@ impl Space {
     /// Who mounts or materializes this space right now.
     pub fn live_holder(&self) -> Option<Process> {
         live::held_by(&self.state_dir.join("lock"))
+    }
+
+    /// True if the space whose state is in `state_dir` is mounted or materialized right now, by whomever.
+    pub fn is_live_in(state_dir: &Path) -> bool {
+        live::is_held(&state_dir.join("lock"))
     }
 
     /// Refuses a space on which something is mounted, alive or dead.

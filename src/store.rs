@@ -13,6 +13,7 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use crate::digest::Digest;
 use crate::observe::{Counter, Observer};
@@ -23,6 +24,7 @@ mod cache;
 mod codec;
 mod error;
 mod inflight;
+mod intake;
 mod layout;
 mod ledger;
 mod library;
@@ -30,18 +32,24 @@ pub mod memory;
 mod publish;
 mod raw;
 mod rawfile;
+mod sweep;
 mod verify;
 
 pub use codec::Codec;
 pub use error::{HINT, RawReading, StoreError, Tried};
+pub use intake::{Open, publish_verified, stored_bound};
 pub use layout::{RawKey, RawMode, blob_path};
 pub use library::{Blob, Library};
 pub use publish::{Published, Sharing, publish, publish_with};
-pub use raw::{RawStore, Upkeep};
+pub use raw::{RawEntry, RawStore, Upkeep};
 pub use rawfile::RawFile;
+pub use sweep::Sweep;
 
 /// The modification time that RCC gives every restored file, and we every entry of the raw store: seconds since 1970.
 pub const MOTHER_TIME: i64 = 1_610_000_000;
+
+/// How long at most we wait for somebody who overwrites a blob; twice that altogether.
+const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
 /// A file of a catalog, as far as its bytes are concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -215,8 +223,7 @@ impl Store {
                 return self.serve_from_memory(wanted, Some(error));
             }
         }
-        let blob = self.library.open_blob(&wanted.digest)?;
-        match raw.ingest(key, wanted.size, &blob) {
+        match self.with_blob(wanted, |blob| raw.ingest(key, wanted.size, blob)) {
             Ok(file) => {
                 self.count_ingested(wanted, heals);
                 Ok(file)
@@ -225,6 +232,25 @@ impl Store {
                 self.serve_from_memory(wanted, Some(error))
             }
             Err(error) => Err(error),
+        }
+    }
+
+    /// Opens the blob for `work`; again if it was being written meanwhile and so looked damaged.
+    fn with_blob<T>(
+        &self,
+        wanted: &Wanted,
+        work: impl Fn(&Blob) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let mut pause = Duration::from_millis(1);
+        loop {
+            let blob = self.library.open_blob(&wanted.digest)?;
+            match work(&blob) {
+                Err(error) if error.is_damage() && blob.is_disturbed() && pause < LONGEST_PAUSE => {
+                    std::thread::sleep(pause);
+                    pause *= 2;
+                }
+                outcome => return outcome,
+            }
         }
     }
 

@@ -9,20 +9,25 @@ pub mod btrfs;
 #[cfg(unix)]
 pub mod bytes;
 pub mod clone;
+pub mod cover;
 pub mod daemon;
 pub mod dir;
 pub mod disk;
 pub mod errno;
 pub mod fusermount;
+pub mod helper;
 pub mod host;
 pub mod lock;
 pub mod map;
 pub mod memfd;
 pub mod mount;
+pub mod namespace;
 #[cfg(unix)]
 pub mod private_dir;
 pub mod process;
+pub mod sandbox;
 pub mod shared;
 pub mod signals;
 pub mod stat;
 pub mod this_process;
+pub mod xattr;

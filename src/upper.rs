@@ -48,7 +48,7 @@ use tables::{Change, Tables};
 pub use copy_up::{Patch, Source};
 pub use error::UpperError;
 pub use inode::{Inode, Kind, Time, Xattrs};
-pub use recover::reset;
+pub use recover::{reset, written_catalog};
 pub use tables::{Directory, Entry, Present};
 pub use transaction::Transaction;
 
@@ -170,6 +170,16 @@ impl Upper {
             return None;
         }
         self.tables().inodes.get(&ino).cloned()
+    }
+
+    /// True if the bytes of `ino` are here, and not in the catalog.
+    pub fn has_bytes(&self, ino: Ino) -> bool {
+        !self.is_pristine() && self.tables().inodes.get(&ino).is_some_and(|inode| inode.has_bytes)
+    }
+
+    /// The directory of the space that all this is in.
+    pub fn dir(&self) -> &Path {
+        &self.dir
     }
 
     /// The inode with the times it shows and, if it has bytes, what the system knows of their file.

@@ -1,28 +1,45 @@
 //! File-system semantics without FUSE: what a space is, asked by inode.
 //!
 //! A [`Vfs`] answers from three places: the Index (what the catalog says), the relocated files (what only this space's
-//! own path changes) and, for a writable space, the upper. It owns its types ([`Attr`], [`Kind`], [`Time`]), so that all of
+//! own path changes) and, if the space was written, the upper. It owns its types ([`Attr`], [`SetAttr`]), so that all of
 //! it is tested without a mount. No callback of it panics, no lock is held across blob I/O, and an answer about the static
 //! tree takes no lock at all.
 //!
-//! There is no open and no handle: an inode says what to read, before and after copy-up alike.
+//! There is no open and no handle: an inode says what to read, before and after copy-up alike. Permissions are the kernel's
+//! affair (`default_permissions`); what depends on the caller here is only who owns what is made.
 
 mod attr;
+mod change;
+mod copy_up;
+mod differences;
 mod error;
 mod listing;
 mod lookup;
+mod namespace;
 mod read;
+mod rename;
+mod seek;
+mod setattr;
+mod write;
 mod xattr;
 
 use std::sync::Arc;
 
 use crate::space::relocated::Relocated;
 use crate::tree::{Index, Ino, Node};
+use crate::upper::Upper;
 
-pub use attr::{Attr, Kind, MOTHER_TIME, Time};
+pub use crate::upper::{Kind, Time};
+pub use attr::{Attr, MOTHER_TIME};
+pub use differences::{Difference, Differs};
 pub use error::VfsError;
 pub use listing::{Listed, Listing};
+pub use namespace::New;
 pub use read::DiskUsage;
+pub use rename::RenameMode;
+pub use seek::Seek;
+pub use setattr::{SetAttr, SetTime};
+pub use xattr::SetMode;
 
 use lookup::Lookups;
 
@@ -37,19 +54,41 @@ pub struct View {
     pub dir_mode: u16,
 }
 
+/// Who asks: the owner of what is made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Caller {
+    /// User.
+    pub uid: u32,
+    /// Group.
+    pub gid: u32,
+}
+
 /// One space, as a file system.
 pub struct Vfs {
     index: Arc<Index>,
     relocated: Arc<Relocated>,
     view: View,
+    upper: Option<Arc<Upper>>,
+    writable: bool,
     lookups: Lookups,
 }
 
 impl Vfs {
-    /// A read-only space.
+    /// A space that was never written and cannot be.
     pub fn read_only(index: Arc<Index>, relocated: Arc<Relocated>, view: View) -> Vfs {
         let lookups = Lookups::new(index.len());
-        Vfs { index, relocated, view, lookups }
+        Vfs { index, relocated, view, upper: None, writable: false, lookups }
+    }
+
+    /// A space with what was written to it; more can be written if `writable`.
+    pub fn with_upper(
+        index: Arc<Index>,
+        relocated: Arc<Relocated>,
+        upper: Arc<Upper>,
+        view: View,
+        writable: bool,
+    ) -> Vfs {
+        Vfs { upper: Some(upper), writable, ..Vfs::read_only(index, relocated, view) }
     }
 
     /// The compiled catalog.
@@ -60,5 +99,15 @@ impl Vfs {
     /// The catalog's node of `ino`, or the error for an inode that never was.
     fn node(&self, ino: Ino) -> Result<Node<'_>, VfsError> {
         self.index.node(ino).ok_or(VfsError::NoSuchInode(ino))
+    }
+
+    /// What was written; `None` if nothing was: then the catalog says everything.
+    fn written(&self) -> Option<&Upper> {
+        self.upper.as_deref().filter(|upper| !upper.is_pristine())
+    }
+
+    /// Where to write.
+    fn writer(&self) -> Result<&Upper, VfsError> {
+        self.upper.as_deref().filter(|_| self.writable).ok_or(VfsError::ReadOnly)
     }
 }

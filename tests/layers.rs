@@ -10,19 +10,37 @@ use std::path::{Path, PathBuf};
 
 /// The layers, lowest first; a module imports only from layers below its own.
 const LAYERS: [&[&str]; 7] = [
-    &["digest", "name", "observe", "sys"],
-    &["catalog", "home", "tree"],
+    &["digest", "name", "observe", "sys", "yaml"],
+    &["catalog", "conda", "home", "tree"],
     &["relocate", "store"],
-    &["record", "restore", "space", "upper"],
+    &[
+        "bytecode",
+        "check",
+        "discard",
+        "gc",
+        "inventory",
+        "record",
+        "restore",
+        "space",
+        "transfer",
+        "upper",
+        "warm",
+    ],
     &["vfs"],
     &["fuse"],
     &["cli", "main"],
 ];
 
 /// Imports within one layer that are right all the same: (importer, imported, why).
-const NEIGHBOURS: [(&str, &str, &str); 6] = [
+const NEIGHBOURS: [(&str, &str, &str); 12] = [
     ("sys", "name", "what is opened beneath a directory is named by a checked name"),
     ("tree", "catalog", "an Index is compiled from a Catalog"),
+    ("bytecode", "space", "bytecode is shared between spaces, and linked from each"),
+    ("inventory", "space", "a list of spaces says which ones are mounted"),
+    ("gc", "space", "a live space keeps what it uses"),
+    ("gc", "inventory", "a space is deleted when it is in no list"),
+    ("gc", "discard", "the state of a deleted space goes as the space went"),
+    ("discard", "space", "a space is deleted under its lock, and not while it is live"),
     ("record", "space", "a recorded stage is locked as a space is"),
     ("restore", "space", "a restore ends by writing the space's .meta, under the space's lock"),
     ("upper", "space", "the written state lives in the space's directory"),

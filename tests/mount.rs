@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::compare::assert_same_space;
+use common::damage::{DAMAGE, blob_of};
 use common::golden::{self, CATALOG, Regime};
 use common::sandbox::Sandbox;
 use common::{exit, json, stderr, text_field};
@@ -20,23 +21,6 @@ const SPACE: &str = "interop";
 /// Linux's numbers.
 const EIO: i32 = 5;
 const ENOTCONN: i32 = 107;
-
-/// What is done to a blob, and its name.
-type Damage = (&'static str, fn(&Path));
-
-/// The blob file that a golden file's content is in.
-fn blob_of(sandbox: &Sandbox, path: &str) -> PathBuf {
-    let text = golden::inflate(&fs::read(sandbox.hololib().join("catalog").join(CATALOG)).unwrap());
-    let catalog: serde_json::Value = serde_json::from_str(&text).unwrap();
-    let mut dir = &catalog["tree"];
-    let mut names: Vec<&str> = path.split('/').collect();
-    let file = names.pop().unwrap();
-    for name in names {
-        dir = &dir["subdirs"][name];
-    }
-    let digest = dir["files"][file]["digest"].as_str().unwrap().to_owned();
-    sandbox.hololib().join("library").join(&digest[..2]).join(&digest[2..4]).join(&digest[4..6]).join(digest)
-}
 
 fn read_errno(path: &Path) -> Option<i32> {
     fs::read(path).err().and_then(|error| error.raw_os_error())
@@ -173,7 +157,12 @@ fn a_daemon_keeps_nothing_of_who_started_it() {
     drop(held);
     assert!(output.status.success());
     let free = fs::File::open(&lock).unwrap();
-    free.try_lock().expect("the daemon holds a lock it inherited");
+    // Another test may fork at this moment, and hold the lock until its child execs: give it time.
+    let started = Instant::now();
+    while free.try_lock().is_err() {
+        assert!(started.elapsed() < Duration::from_secs(2), "the daemon holds a lock it inherited");
+        std::thread::sleep(Duration::from_millis(5));
+    }
     let mut said = String::new();
     reader.read_to_string(&mut said).unwrap();
     assert_eq!(said, "");
@@ -189,22 +178,7 @@ fn a_daemon_keeps_nothing_of_who_started_it() {
 
 #[test]
 fn a_damaged_blob_is_an_error_for_its_own_file_only() {
-    let damage: [Damage; 5] = [
-        ("missing", |blob| fs::remove_file(blob).unwrap()),
-        ("truncated", |blob| fs::write(blob, &fs::read(blob).unwrap()[..20]).unwrap()),
-        ("flipped", |blob| {
-            let mut bytes = fs::read(blob).unwrap();
-            let middle = bytes.len() / 2;
-            bytes[middle] ^= 1;
-            fs::write(blob, bytes).unwrap();
-        }),
-        ("another codec", |blob| fs::write(blob, b"BZh91AY&SY and so on").unwrap()),
-        ("longer", |blob| {
-            let bytes = fs::read(blob).unwrap();
-            fs::write(blob, [&bytes[..], &bytes[..]].concat()).unwrap();
-        }),
-    ];
-    for (what, harm) in damage {
+    for (what, harm) in DAMAGE {
         for file in ["bin/tool", "plain/inner.gz"] {
             let sandbox = Sandbox::golden(Regime::Gzip);
             let blob = blob_of(&sandbox, file);
@@ -225,11 +199,13 @@ fn a_damaged_raw_entry_is_made_again_and_an_error_only_if_the_blob_is_gone_too()
     let sandbox = Sandbox::golden(Regime::Gzip);
     let blob = blob_of(&sandbox, "plain/inner.gz");
     let digest = blob.file_name().unwrap().to_str().unwrap();
-    let raw_dir = sandbox.home().join("holofs/raw").join(&digest[..2]).join(&digest[2..4]);
+    let raw_dir = sandbox.home().join("holofs/raw").join(&digest[..2]);
     let mounted = sandbox.mount(CATALOG, SPACE, CONTROLLER, &[]);
     let expected = fs::read(mounted.path().join("plain/inner.gz")).unwrap();
     mounted.unmount();
-    let raw = fs::read_dir(&raw_dir).unwrap().next().unwrap().unwrap().path();
+    let mut entries = fs::read_dir(&raw_dir).unwrap().map(|entry| entry.unwrap().path());
+    let is_it = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with(digest);
+    let raw = entries.find(is_it).unwrap();
     for harmed in [&expected[..expected.len() - 1], &[&expected[..], b"x"].concat(), &vec![0; expected.len()]]
     {
         fs::write(&raw, harmed).unwrap();
@@ -314,6 +290,22 @@ fn a_command_runs_in_the_space_and_its_status_is_ours() {
     let absent = sandbox.holofs(&["run", CATALOG, SPACE, "--", "no-such-program"]);
     assert_ne!(absent.status.code(), Some(0));
     assert!(common::mounted::below(&sandbox.holotree()).is_empty(), "a failed run left its mount");
+}
+
+#[test]
+fn a_signal_for_run_reaches_the_command_and_the_mount_goes_with_it() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    for (signal, code) in [("-INT", 41), ("-TERM", 42)] {
+        let script = "trap 'exit 41' INT; trap 'exit 42' TERM; echo ready; while :; do sleep 0.05; done";
+        let args = ["run", CATALOG, SPACE, "--controller", CONTROLLER, "--", "sh", "-c", script];
+        let mut child = sandbox.holofs_command(&args).stdout(Stdio::piped()).spawn().unwrap();
+        let mut ready = [0; 6];
+        child.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
+        assert_eq!(common::mounted::below(&sandbox.holotree()).len(), 1);
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{signal}");
+        assert!(common::mounted::below(&sandbox.holotree()).is_empty(), "{signal}: the mount stayed");
+    }
 }
 
 #[test]

@@ -76,3 +76,46 @@ fn run_gives_a_program_the_space_its_variables_and_takes_the_mount_away() {
         assert!(below(&sandbox.holotree()).is_empty(), "the run's mount stayed");
     }
 }
+
+/// Files of bytecode in the home.
+fn bytecode(sandbox: &Sandbox) -> Vec<String> {
+    let output = run(Command::new("find")
+        .arg(sandbox.home().join("holofs/pyc"))
+        .args(["-type", "f", "-name", "*.pyc"]));
+    stdout(&output).lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn bytecode_is_shared_between_spaces_but_never_that_of_relocated_sources() {
+    let sandbox = Sandbox::new();
+    let catalog = record_python(&sandbox);
+    // `_sysconfigdata` is relocated: of the same size and time in every space, with another prefix in each.
+    let code = "import glob, importlib, os, sys, json, requests; \
+                name = os.path.basename(glob.glob(sys.prefix + '/lib/python3*/_sysconfigdata*.py')[0])[:-3]; \
+                module = importlib.import_module(name); \
+                print(json.dumps([sys.prefix, module.build_time_vars['prefix'], requests.get.__code__.co_filename]))";
+    let mut compiled = Vec::new();
+    for space in ["one", "two"] {
+        let said = json(&sandbox.holofs_ok(&["run", &catalog, space, "--", "python3", "-c", code]));
+        assert_eq!(said[0], said[1], "bytecode of another space was used");
+        assert!(said[2].as_str().unwrap().starts_with(said[0].as_str().unwrap()), "{said}");
+        let now = bytecode(&sandbox);
+        assert!(now.iter().any(|path| path.contains("requests/api.")), "{now:?}");
+        assert!(!now.iter().any(|path| path.contains("_sysconfigdata")), "{now:?}");
+        if compiled.is_empty() {
+            compiled = now;
+        } else {
+            assert_eq!(now.len(), compiled.len(), "the second space compiled again");
+        }
+    }
+    let code = "import sys; assert sys.dont_write_bytecode; import this, pandas";
+    sandbox.holofs_ok(&["run", "--no-bytecode", &catalog, "three", "--", "python3", "-c", code]);
+    assert_eq!(bytecode(&sandbox).len(), compiled.len());
+    let warmed = json(&sandbox.holofs_ok(&["warm", &catalog, "--bytecode", "--json"]));
+    assert!(
+        warmed["errors"].as_array().unwrap().is_empty() && number_field(&warmed, "blobs") > 3_000,
+        "{warmed:#}"
+    );
+    assert!(bytecode(&sandbox).len() > 1_000);
+    assert!(below(&sandbox.holotree()).is_empty());
+}

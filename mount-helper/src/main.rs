@@ -1,11 +1,63 @@
-//! `holofs-mount-helper`: the smallest privileged part of HoloFS. Not built yet.
+//! `holofs-mount-helper`: the smallest privileged part of HoloFS.
 //!
-//! It will be started by root, listen on a unix seqpacket socket, check the peer against a policy, mount a FUSE file
-//! system on the directory descriptor it was sent, and return the `/dev/fuse` descriptor. Until then it refuses to run.
+//! Started by root (a systemd socket unit, a privileged sidecar), it waits on a unix seqpacket socket. Who asks is what the
+//! kernel says of the peer; what is allowed stands in a policy file. It mounts FUSE on the directory *descriptor* that it was
+//! sent, returns the `/dev/fuse` descriptor, and never sees a byte of what is served. It keeps no state: which mounts there
+//! are, and whose, the kernel's own table says. Paths are only compared and written to the log, never walked.
 
+// A daemon's log is its stderr.
+#![allow(clippy::print_stderr)]
+
+mod drop_privileges;
+mod mount;
+mod policy;
+mod request;
+mod serve;
+
+use std::path::PathBuf;
 use std::process::ExitCode;
 
+const USAGE: &str = "\
+Usage: holofs-mount-helper [--socket PATH] [--policy PATH]
+Mounts FUSE for users that may not: root starts it, the policy says who may ask. A socket passed by systemd is used instead
+of --socket (default /run/holofs/mount.sock). The policy (default /etc/holofs/mount-policy) must belong to root alone.";
+
+/// Where things are.
+struct Options {
+    socket: PathBuf,
+    policy: PathBuf,
+}
+
+fn options() -> Result<Options, String> {
+    let mut options =
+        Options { socket: "/run/holofs/mount.sock".into(), policy: "/etc/holofs/mount-policy".into() };
+    let mut arguments = std::env::args_os().skip(1);
+    while let Some(name) = arguments.next() {
+        let slot = match name.to_str() {
+            Some("--socket") => &mut options.socket,
+            Some("--policy") => &mut options.policy,
+            _ => return Err(USAGE.to_owned()),
+        };
+        *slot = arguments.next().ok_or(USAGE)?.into();
+    }
+    Ok(options)
+}
+
+fn run() -> Result<(), String> {
+    let options = options()?;
+    let policy = policy::read(&options.policy)?;
+    let listener = serve::listener(&options.socket)?;
+    let kept = drop_privileges::drop_all_but_mounting(policy.reaches_other_namespaces())?;
+    eprintln!("holofs-mount-helper: ready, with {kept}, {} rules", policy.len());
+    serve::forever(&listener, &options.policy)
+}
+
 fn main() -> ExitCode {
-    eprintln!("holofs-mount-helper: not built yet: use `holofs mount` as root or with fusermount3");
-    ExitCode::from(70)
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("holofs-mount-helper: {why}");
+            ExitCode::FAILURE
+        }
+    }
 }

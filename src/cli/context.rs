@@ -1,12 +1,15 @@
 //! What every command starts from: the home, the way to report, and the things it names.
 
 use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::Serialize;
 
+use crate::catalog::Catalog;
 use crate::home::{Environment, Home};
 use crate::observe::Observer;
 use crate::space::{Lock, MountState, Space, Wait, Waiting};
@@ -86,6 +89,37 @@ impl Context {
         Ok(None)
     }
 
+    /// What we keep for the space of that name, whatever base its catalog has; `None` if we have never seen it.
+    pub fn state_dir(&self, args: &SpaceArgs) -> anyhow::Result<Option<std::path::PathBuf>> {
+        let label = self.home.label(&args.controller, &args.space);
+        let Ok(entries) = std::fs::read_dir(self.home.spaces_dir()) else { return Ok(None) };
+        let mut dirs: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+        dirs.retain(|dir| {
+            dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(label.as_str()))
+        });
+        dirs.sort();
+        let mut written = Vec::new();
+        for dir in &dirs {
+            written.extend(
+                crate::upper::written_catalog(dir).map_or(true, |it| it.is_some()).then(|| dir.clone()),
+            );
+        }
+        Ok(written.into_iter().next().or_else(|| dirs.into_iter().next()))
+    }
+
+    /// The Index of a catalog that was mounted before, by its id.
+    pub fn known_index(&self, id: &crate::catalog::CatalogId) -> anyhow::Result<Index> {
+        if let Ok(index) = Index::open(&crate::tree::index_path(&self.home.index_dir(), id), id) {
+            return Ok(index);
+        }
+        for path in self.home.catalogs()? {
+            if Catalog::identify(&path).is_ok_and(|found| found == *id) {
+                return Ok(Index::ensure(&self.home.index_dir(), &path)?.0);
+            }
+        }
+        Err(super::exit_code::NotFound(format!("The catalog {id} is not in the hololib any more")).into())
+    }
+
     /// RCC's lock of the whole hololib: for whoever changes it.
     pub fn lock_hololib(&self, on_wait: &dyn Fn(&Waiting<'_>)) -> anyhow::Result<Lock> {
         let nobody = Space::new(&self.home, self.home.holotree(), "user", "user");
@@ -99,6 +133,18 @@ impl Context {
     }
 }
 
+/// This program, to be started again; never under the name of the mount(8) helper.
+pub fn this_program() -> anyhow::Result<Command> {
+    let (first, path) = (std::env::args_os().next(), std::env::var_os("PATH"));
+    let program = crate::sys::process::program(first.as_deref(), path.as_deref());
+    let program = program.context("Cannot find the program itself")?;
+    let mut command = Command::new(&program);
+    if program.file_name().is_some_and(|name| name == "mount.holofs") {
+        command.arg0("holofs");
+    }
+    Ok(command)
+}
+
 /// Told when a lock is not free at once.
 #[allow(clippy::print_stderr)]
 pub fn say_waiting(waiting: &Waiting<'_>) {
@@ -107,9 +153,18 @@ pub fn say_waiting(waiting: &Waiting<'_>) {
 
 /// A space's name goes into a label by its hash only, but is shown and logged: no control characters.
 pub fn parse_space(text: &str) -> Result<String, String> {
+    parse_name("space", text)
+}
+
+/// As [`parse_space`].
+pub fn parse_controller(text: &str) -> Result<String, String> {
+    parse_name("controller", text)
+}
+
+fn parse_name(what: &str, text: &str) -> Result<String, String> {
     match text {
-        "" => Err("a space needs a name".to_owned()),
-        _ if text.chars().any(char::is_control) => Err("a space's name has no control characters".to_owned()),
+        "" => Err(format!("a {what} needs a name")),
+        _ if text.chars().any(char::is_control) => Err(format!("a {what}'s name has no control characters")),
         _ => Ok(text.to_owned()),
     }
 }

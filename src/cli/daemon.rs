@@ -4,33 +4,51 @@
 //! pipe once the mount answers, then lets go of the terminal; if it fails before, its errors are on our stderr and its exit
 //! code becomes ours.
 
+use std::ffi::{OsStr, OsString};
 use std::fs::OpenOptions;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{ExitCode, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
 
+use crate::home::Home;
+use crate::space::Space;
 use crate::sys::daemon;
 use crate::sys::mount::MountId;
+use crate::sys::sandbox::{self, Cage, Closed};
 use crate::sys::signals::{self, Signal};
 
+use super::exit_code::CannotMount;
 use super::mount::{MountArgs, MountReport};
 
 /// After SIGTERM, open files are served for this long.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// Starts the daemon and waits until its mount answers: its report, or the code it failed with.
-pub fn launch(args: &MountArgs) -> anyhow::Result<Result<MountReport, ExitCode>> {
-    let program = std::env::current_exe().context("Cannot find the program itself")?;
-    let mut child = Command::new(program)
+/// What became of a daemon that was started.
+pub enum Launched {
+    /// Its mount answers.
+    Mounted(Box<MountReport>),
+    /// Nothing can be mounted here.
+    Refused(CannotMount),
+    /// It said why on stderr, and this is its code.
+    Failed(ExitCode),
+}
+
+/// Starts the daemon and waits until its mount answers, or it fails.
+pub fn launch(args: &MountArgs) -> anyhow::Result<Launched> {
+    let mut child = super::context::this_program()?
         .args(["mount", "--daemon", "--json"])
         .args(args.read_only.then_some("--read-only"))
         .args(args.allow_other.then_some("--allow-other"))
         .args(args.fresh.then_some("--fresh"))
-        .args(["--controller", &args.space.controller, "--", &args.catalog, &args.space.space])
+        .arg(joined("--profile=", args.profile.as_os_str())) // in one piece: a value may begin with a dash
+        .arg(joined("--controller=", args.space.controller.as_ref()))
+        .args(["--", &args.catalog, &args.space.space])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
@@ -40,11 +58,21 @@ pub fn launch(args: &MountArgs) -> anyhow::Result<Result<MountReport, ExitCode>>
         pipe.read_to_string(&mut told).context("Cannot hear the background process")?;
     }
     if let Ok(report) = serde_json::from_str(&told) {
-        return Ok(Ok(report));
+        return Ok(Launched::Mounted(Box::new(report)));
     }
     let status = child.wait().context("Cannot wait for the background process")?;
+    if let Ok(refused) = serde_json::from_str(&told) {
+        return Ok(Launched::Refused(refused));
+    }
     let code = status.code().and_then(|code| u8::try_from(code).ok()).filter(|&code| code != 0);
-    Ok(Err(ExitCode::from(code.unwrap_or(super::exit_code::FAILED))))
+    Ok(Launched::Failed(ExitCode::from(code.unwrap_or(super::exit_code::FAILED))))
+}
+
+/// An option and its value as one argument.
+fn joined(option: &str, value: &OsStr) -> OsString {
+    let mut argument = OsString::from(option);
+    argument.push(value);
+    argument
 }
 
 /// Becomes independent of who started us: no inherited descriptor, a session of our own.
@@ -53,20 +81,50 @@ pub fn enter() -> anyhow::Result<()> {
     daemon::new_session().context("Cannot start a session")
 }
 
+/// What the daemon of a mount touches while it serves: the hololib, the raw store, the space's state, and the devices of
+/// FUSE, of redirected stdio and of SQLite's random numbers.
+pub fn cage(home: &Home, space: &Space) -> Cage {
+    let device = |name: &str| Path::new("/dev").join(name);
+    let hololib = home.library().parent().map_or_else(|| home.library(), Path::to_owned);
+    Cage {
+        read: vec![hololib, device("urandom")],
+        write: vec![home.raw_dir(), space.state_dir.clone(), device("fuse"), device("null")],
+    }
+}
+
+/// Closes the cage around this thread and those it starts; what the kernel does not give is told in one line.
+pub fn confine(cage: &Cage) {
+    tell(&cage.close());
+}
+
+/// No core file and no tracer for a process that only serves.
+pub fn harden() {
+    tell(&sandbox::harden_process());
+}
+
+fn tell(closed: &Closed) {
+    match closed.is_complete() {
+        true => log::debug!("The sandbox around {:?} is complete", std::thread::current().name()),
+        false => log::warn!("The sandbox is not complete: {}", closed.missing.join("; ")),
+    }
+}
+
 /// The report is out: stdio goes to the log, and no directory is kept busy.
 pub fn leave_terminal(log: &Path) -> anyhow::Result<()> {
     let file = OpenOptions::new().create(true).append(true).mode(0o600).open(log);
     let file = file.with_context(|| format!("Cannot open the log {}", log.display()))?;
-    daemon::redirect_stdio(&file).context("Cannot redirect stdio")?;
-    std::env::set_current_dir("/").context("Cannot change to /")
+    std::env::set_current_dir("/").context("Cannot change to /")?;
+    // Last: with it, whoever started us goes on.
+    daemon::redirect_stdio(&file).context("Cannot redirect stdio")
 }
 
 /// SIGTERM and SIGINT take the mount out of the tree and give open files a grace; a second one ends at once. SIGHUP is for
-/// terminals, and we have none.
-pub fn on_signals(root: PathBuf, id: MountId) -> anyhow::Result<()> {
+/// terminals, and we have none. SIGUSR1 sets `quiet`.
+pub fn on_signals(root: PathBuf, id: MountId, quiet: Arc<AtomicBool>) -> anyhow::Result<()> {
     let mut asked = false;
     signals::handle(move |signal| match signal {
         Signal::Hangup => {}
+        Signal::Quiet => quiet.store(true, Ordering::Relaxed),
         Signal::Terminate if asked => std::process::exit(0),
         Signal::Terminate => {
             asked = true;

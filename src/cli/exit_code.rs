@@ -2,12 +2,21 @@
 
 use std::process::ExitCode;
 
+use serde::{Deserialize, Serialize};
+
 use crate::catalog::CatalogError;
+use crate::check::CheckError;
+use crate::discard::DiscardError;
+use crate::gc::GcError;
 use crate::home::HomeError;
 use crate::restore::{FileErrorKind, Report, RestoreError};
 use crate::space::SpaceError;
 use crate::store::StoreError;
+use crate::transfer::TransferError;
 use crate::tree::IndexError;
+use crate::upper::UpperError;
+
+use super::ladder::{Refusal, told};
 
 /// The catalog is truncated, hostile, or of an unknown kind.
 pub const BAD_CATALOG: u8 = 3;
@@ -25,13 +34,16 @@ pub const FAILED: u8 = 8;
 pub const PARTIAL: u8 = 9;
 
 /// Nothing can be mounted: no device, no permission, no helper.
-#[derive(Debug, thiserror::Error)]
-#[error("Cannot mount {what}: {reasons}; `holofs materialize` needs no mount")]
+#[derive(Debug, Clone, Serialize, Deserialize, thiserror::Error)]
+#[error(
+    "Cannot mount {what}: {}; `holofs materialize` needs no mount, `holofs doctor` tells what would help",
+    told(refused)
+)]
 pub struct CannotMount {
     /// The mountpoint.
     pub what: String,
     /// Each way that was tried, and why it failed.
-    pub reasons: String,
+    pub refused: Vec<Refusal>,
 }
 
 /// There is no such thing.
@@ -69,13 +81,28 @@ fn class(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(error) = cause.downcast_ref() {
         return restore_class(error);
     }
+    if let Some(error) = cause.downcast_ref() {
+        return transfer_class(error);
+    }
+    if let Some(error) = cause.downcast_ref::<DiscardError>() {
+        return discard_class(error);
+    }
+    if let Some(error) = cause.downcast_ref::<GcError>() {
+        return gc_class(error);
+    }
     let classes = [
         (cause.is::<HomeError>() || cause.is::<NotFound>(), NOT_FOUND),
+        (matches!(cause.downcast_ref(), Some(CheckError::Home(_))), NOT_FOUND),
         (cause.is::<StoreError>(), BAD_BLOB),
-        (cause.is::<Busy>(), BUSY),
+        (cause.is::<Busy>() || is_of_another(cause), BUSY),
         (cause.is::<CannotMount>(), CANNOT_MOUNT),
     ];
     classes.iter().find(|(is, _)| *is).map(|&(_, code)| code)
+}
+
+/// The space holds what was written to another catalog.
+fn is_of_another(cause: &(dyn std::error::Error + 'static)) -> bool {
+    matches!(cause.downcast_ref(), Some(UpperError::OtherCatalog { .. }))
 }
 
 fn index_class(error: &IndexError) -> Option<u8> {
@@ -98,6 +125,44 @@ fn restore_class(error: &RestoreError) -> Option<u8> {
         RestoreError::Catalog(error) => catalog_class(error),
         RestoreError::Incomplete { report } => Some(incomplete_class(report)),
         _ => None,
+    }
+}
+
+fn transfer_class(error: &TransferError) -> Option<u8> {
+    match error {
+        TransferError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Some(NOT_FOUND),
+        TransferError::Io { .. } | TransferError::NoSpace { .. } => None,
+        TransferError::Zip { .. }
+        | TransferError::Name { .. }
+        | TransferError::Twice { .. }
+        | TransferError::NoCatalog { .. }
+        | TransferError::Catalog { .. }
+        | TransferError::Misnamed { .. }
+        | TransferError::OtherRegime { .. } => Some(BAD_CATALOG),
+        TransferError::OwnCatalog(error) => catalog_class(error),
+        TransferError::Damaged { .. } => Some(BAD_BLOB),
+        TransferError::Blob(error) => store_class(error),
+    }
+}
+
+/// Damage has a class of its own; a library that cannot be read is a failure of the system.
+fn store_class(error: &StoreError) -> Option<u8> {
+    error.is_damage().then_some(BAD_BLOB)
+}
+
+fn discard_class(error: &DiscardError) -> Option<u8> {
+    match error {
+        DiscardError::Space(error) => space_class(error),
+        DiscardError::Io { .. } => None,
+    }
+}
+
+fn gc_class(error: &GcError) -> Option<u8> {
+    match error {
+        GcError::Discard(error) => discard_class(error),
+        GcError::Catalog(error) => catalog_class(error),
+        GcError::Store(error) => store_class(error),
+        GcError::Home(_) | GcError::Io { .. } => None,
     }
 }
 

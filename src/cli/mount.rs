@@ -1,29 +1,22 @@
 //! `holofs mount`: the foreground part that starts a daemon and tells what it says, and the daemon itself.
+//!
+//! Where nothing can be mounted the space is materialized, unless `--mode` says otherwise: see [`super::ladder`].
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::Catalog;
-use crate::fuse::Session;
-use crate::observe::{Observer, Tally};
-use crate::space::relocated::Relocated;
-use crate::space::{Live, MountState, RestoredState, Space};
-use crate::store::BlobSource;
-use crate::sys::mount::{self, MountId, Mountpoint};
-use crate::sys::process::Process;
-use crate::tree::{Index, Made};
-use crate::vfs::{Vfs, View};
+use crate::tree::Made;
 
 use super::SpaceArgs;
-use super::context::{Context, say_waiting};
-use super::daemon;
-use super::exit_code::CannotMount;
+use super::context::Context;
+use super::daemon::{self, Launched};
+use super::exit_code::{CANNOT_MOUNT, CannotMount};
+use super::ladder::{self, Mode, Refusal, Rung};
+use super::serve::serve;
 
 /// Arguments of `mount`.
 #[derive(Debug, Clone, Args)]
@@ -44,9 +37,36 @@ pub struct MountArgs {
     /// Drop what was written to the space before
     #[arg(long)]
     pub fresh: bool,
+    /// What runs read first, to read it ahead of the next one: kept per catalog (auto), nowhere (off), or in a file
+    #[arg(long, default_value = "auto", value_name = "auto|off|FILE")]
+    pub profile: PathBuf,
+    /// How the space appears
+    #[arg(long, value_enum, default_value = "auto", env = "HOLOFS_MODE")]
+    pub mode: Mode,
+    /// Refuse unless the space is at this path (internal)
+    #[arg(long, hide = true)]
+    pub at: Option<PathBuf>,
     /// This process is the background part (internal)
     #[arg(long, hide = true)]
     pub daemon: bool,
+}
+
+impl MountArgs {
+    /// A writable mount in the background, that starts where the last one ended.
+    pub fn new(catalog: &str, space: &SpaceArgs, mode: Mode) -> MountArgs {
+        MountArgs {
+            catalog: catalog.to_owned(),
+            space: space.clone(),
+            foreground: false,
+            read_only: false,
+            allow_other: false,
+            fresh: false,
+            profile: PathBuf::from("auto"),
+            mode,
+            at: None,
+            daemon: false,
+        }
+    }
 }
 
 /// What a mount reports.
@@ -60,14 +80,14 @@ pub struct MountReport {
     pub catalog: PathBuf,
     /// The blueprint.
     pub blueprint: String,
-    /// The daemon.
-    pub pid: u32,
+    /// The daemon; none if the space is plain files.
+    pub pid: Option<u32>,
     /// `read-write` or `read-only`.
     pub mode: String,
     /// How it was mounted.
-    pub rung: String,
+    pub rung: Rung,
     /// Why not in a better way; empty if it was the best.
-    pub reason: String,
+    pub reasons: Vec<Refusal>,
     /// Entries of the catalog's tree.
     pub entries: u64,
     /// `opened`, or `compiled` where the catalog was seen for the first time (or its index was damaged).
@@ -77,14 +97,18 @@ pub struct MountReport {
 /// Mounts, in the background unless told otherwise.
 pub fn main(context: &Context, args: &MountArgs) -> anyhow::Result<ExitCode> {
     if args.daemon {
-        daemon::enter()?;
+        return main_of_daemon(context, args);
     }
-    if args.daemon || args.foreground {
-        serve(context, args)?;
-        return Ok(ExitCode::SUCCESS);
+    if let Some(at) = &args.at {
+        refuse_elsewhere(context, args, at)?;
     }
-    match daemon::launch(args)? {
-        Ok(report) => {
+    let outcome = match args.foreground && args.mode != Mode::Materialize {
+        true => in_foreground(context, args)?,
+        false => appear(context, args)?.map(Some),
+    };
+    match outcome {
+        Ok(None) => Ok(ExitCode::SUCCESS),
+        Ok(Some(report)) => {
             context.report(&report, |report| report.path.display().to_string())?;
             Ok(ExitCode::SUCCESS)
         }
@@ -92,179 +116,91 @@ pub fn main(context: &Context, args: &MountArgs) -> anyhow::Result<ExitCode> {
     }
 }
 
-/// Everything a live mount holds; dropping it ends the mount's claim to the space.
-struct Mounted {
-    space: Space,
-    index: Arc<Index>,
-    relocated: Arc<Relocated>,
-    report: MountReport,
-    /// The directory under the mount is empty.
-    blank: bool,
-    id: MountId,
-    _live: Live,
+/// A catalog decides where its spaces are: whoever names another place is told.
+fn refuse_elsewhere(context: &Context, args: &MountArgs, at: &Path) -> anyhow::Result<()> {
+    let (index, _, _) = context.index(&args.catalog)?;
+    let root = context.space(index.base(), &args.space).root;
+    anyhow::ensure!(root == at, "Space {:?} of this catalog is at {}", args.space.space, root.display());
+    Ok(())
 }
 
-/// Mounts and serves until unmounted.
-fn serve(context: &Context, args: &MountArgs) -> anyhow::Result<()> {
-    let tally = Arc::new(Tally::logging());
-    let (mounted, session) = establish(context, args, &tally)?;
-    let stop = Arc::new(AtomicBool::new(false));
-    let server = std::thread::Builder::new().name("serve".into()).spawn(move || session.run())?;
-    std::fs::metadata(&mounted.space.root)
-        .with_context(|| format!("The mount at {} does not answer", mounted.space.root.display()))?;
-    daemon::on_signals(mounted.space.root.clone(), mounted.id)?;
-    context.report(&mounted.report, |report| report.path.display().to_string())?;
-    if args.daemon {
-        daemon::leave_terminal(&mounted.space.state_dir.join("log"))?;
-    }
-    log::info!("Mounted {} on {}", mounted.report.blueprint, mounted.report.path.display());
-    let filler = spawn_background(&mounted, &stop)?;
-    let served = server.join().map_err(|_| anyhow::anyhow!("The server thread panicked"))?;
-    stop.store(true, Ordering::Relaxed);
-    if filler.join().is_err() {
-        log::error!("The relocation thread panicked");
-    }
-    mounted.space.clear_mount_state()?;
-    log::info!("Unmounted {}: {:?}", mounted.report.path.display(), tally.counts());
-    served.context("Serving the mount failed")
+/// The background process: that nothing can be mounted is for who started it to deal with.
+fn main_of_daemon(context: &Context, args: &MountArgs) -> anyhow::Result<ExitCode> {
+    daemon::enter()?;
+    let Err(error) = serve(context, args) else { return Ok(ExitCode::SUCCESS) };
+    let refused = error.downcast::<CannotMount>()?;
+    context.report(&refused, ToString::to_string)?;
+    Ok(ExitCode::from(CANNOT_MOUNT))
 }
 
-/// Takes the space, and mounts it; the session is ready to run.
-fn establish(context: &Context, args: &MountArgs, tally: &Arc<Tally>) -> anyhow::Result<(Mounted, Session)> {
+/// Serves from this process until unmounted; a report is left to be told only if the space was materialized.
+fn in_foreground(
+    context: &Context,
+    args: &MountArgs,
+) -> anyhow::Result<Result<Option<MountReport>, ExitCode>> {
+    let Err(error) = serve(context, args) else { return Ok(Ok(None)) };
+    let refused = error.downcast::<CannotMount>()?;
+    let report = without_mount(context, args, refused)?;
+    ladder::tell(report.rung, &report.reasons);
+    Ok(Ok(Some(report)))
+}
+
+/// Makes the space appear, by the highest rung that holds; the code is of a daemon that failed and said why.
+pub fn appear(context: &Context, args: &MountArgs) -> anyhow::Result<Result<MountReport, ExitCode>> {
+    let report = match args.mode {
+        Mode::Materialize => materialized(context, args, Vec::new())?,
+        Mode::Auto | Mode::Mount => match daemon::launch(args)? {
+            Launched::Mounted(report) => *report,
+            Launched::Refused(refused) => without_mount(context, args, refused)?,
+            Launched::Failed(code) => return Ok(Err(code)),
+        },
+    };
+    ladder::tell(report.rung, &report.reasons);
+    Ok(Ok(report))
+}
+
+/// The last rung, if it is allowed.
+fn without_mount(context: &Context, args: &MountArgs, refused: CannotMount) -> anyhow::Result<MountReport> {
+    if args.mode == Mode::Mount {
+        return Err(refused.into());
+    }
+    materialized(context, args, refused.refused)
+}
+
+/// Lays the space out as files.
+pub fn materialized(
+    context: &Context,
+    args: &MountArgs,
+    reasons: Vec<Refusal>,
+) -> anyhow::Result<MountReport> {
     let (index, made, catalog) = context.index(&args.catalog)?;
     let space = context.space(index.base(), &args.space);
-    let lock = space.lock(context.wait, &say_waiting)?;
-    let live = space.go_live()?;
-    clear_dead_mount(&space)?;
-    let observer: Arc<dyn Observer> = Arc::clone(tally) as Arc<dyn Observer>;
-    let index = Arc::new(index);
-    let source: Arc<dyn BlobSource> = context.store(Arc::clone(&observer))?;
-    let label = space.label.as_bytes();
-    let relocated = Arc::new(Relocated::new(&space.state_dir, &index, label, source, Arc::clone(&observer)));
-    let vfs = Vfs::read_only(Arc::clone(&index), Arc::clone(&relocated), view());
-    let blank = std::fs::read_dir(&space.root).map_or(true, |mut entries| entries.next().is_none());
-    let (session, id, rung, reason) = attach(&space, args, Arc::new(vfs))?;
-    let mode = if args.read_only { "read-only" } else { "read-write" }.to_owned();
-    let report = MountReport {
+    // What was written to a mounted space is in its upper, which plain files would neither show nor hold.
+    if space.state_dir.join("state.db").exists() && !args.fresh {
+        let refused = reasons;
+        let what = format!(
+            "{} (what was written to it shows in a mount only; --fresh leaves it out)",
+            space.root.display()
+        );
+        return Err(CannotMount { what, refused }.into());
+    }
+    super::materialize::quietly(context, &args.catalog, &args.space)
+        .with_context(|| format!("Cannot materialize (nor mount: {})", ladder::told(&reasons)))?;
+    Ok(MountReport {
         path: space.root.clone(),
         label: space.label.as_str().to_owned(),
-        catalog: catalog.clone(),
+        catalog,
         blueprint: index.blueprint().to_owned(),
-        pid: std::process::id(),
-        mode: mode.clone(),
-        rung: rung.clone(),
-        reason: reason.clone(),
+        pid: None,
+        mode: "read-write".to_owned(),
+        rung: Rung::Materialize,
+        reasons,
         entries: index.len(),
-        index: if made == Made::Opened { "opened" } else { "compiled" }.to_owned(),
-    };
-    space.set_mount_state(&MountState {
-        process: Process::current(),
-        catalog: index.id().to_string(),
-        catalog_path: catalog,
-        mountpoint: space.root.clone(),
-        mode,
-        rung,
-        reason,
-    })?;
-    drop(lock);
-    Ok((Mounted { space, index, relocated, report, blank, id, _live: live }, session))
+        index: told_of(&made),
+    })
 }
 
-/// Mounts at the space, by the highest rung of the ladder that holds.
-fn attach(
-    space: &Space,
-    args: &MountArgs,
-    vfs: Arc<Vfs>,
-) -> anyhow::Result<(Session, MountId, String, String)> {
-    crate::sys::shared::ensure_dir(&space.root, false)
-        .with_context(|| format!("Cannot make the mountpoint {}", space.root.display()))?;
-    let point = Mountpoint::open(&space.root)
-        .with_context(|| format!("Cannot open the mountpoint {}", space.root.display()))?;
-    let options = mount::Options { read_only: args.read_only, allow_other: args.allow_other };
-    let direct = match mount::mount_fuse(&point, options) {
-        Ok((device, id)) => {
-            return Ok((Session::start(vfs, device, threads())?, id, "mount(2)".to_owned(), String::new()));
-        }
-        Err(error) => format!("mount(2): {error}"),
-    };
-    match crate::sys::fusermount::mount(&point, options) {
-        Ok(device) => {
-            let session = Session::start(vfs, device, threads())?;
-            Ok((session, mount::mount_at(point.path())?, "fusermount3".to_owned(), direct))
-        }
-        Err(error) => {
-            let reasons = format!("{direct}; fusermount3: {error}");
-            Err(CannotMount { what: point.path().display().to_string(), reasons }.into())
-        }
-    }
-}
-
-/// A mount whose daemon died answers nothing: it is taken away, so that the space can be mounted again.
-fn clear_dead_mount(space: &Space) -> anyhow::Result<()> {
-    match space.mount_state() {
-        Ok(Some(state)) if state.process.is_alive() && state.process.pid != std::process::id() => {
-            log::warn!(
-                "{} says it is mounted by {}, which does not hold its lock",
-                space.root.display(),
-                state.process
-            );
-        }
-        Ok(_) => {}
-        Err(error) => log::warn!("{error}"),
-    }
-    // Attributes may still be cached; free space never is.
-    let dead = |error: &std::io::Error| error.kind() == std::io::ErrorKind::NotConnected;
-    while crate::sys::disk::usage(&space.root).is_err_and(|error| dead(&error)) {
-        log::warn!("Taking away the dead mount at {}", space.root.display());
-        super::unmount::detach(&space.root)?;
-    }
-    space.clear_mount_state()?;
-    Ok(space.refuse_mounted()?)
-}
-
-/// What can wait until the mount answers: the marks of use that RCC wants to find, then the relocated files. At low priority.
-fn spawn_background(
-    mounted: &Mounted,
-    stop: &Arc<AtomicBool>,
-) -> anyhow::Result<std::thread::JoinHandle<()>> {
-    let (relocated, index) = (Arc::clone(&mounted.relocated), Arc::clone(&mounted.index));
-    let (space, catalog, blank) = (mounted.space.clone(), mounted.report.catalog.clone(), mounted.blank);
-    let stop = Arc::clone(stop);
-    let work = move || {
-        crate::sys::daemon::lower_priority();
-        leave_marks(&space, &catalog, &index, blank);
-        relocated.fill(&index, &stop);
-    };
-    std::thread::Builder::new().name("background".into()).spawn(work).context("Cannot start a thread")
-}
-
-/// Tells RCC what is in the space. `.meta` describes what stands in the directory when nothing is mounted: it is written only
-/// if that is nothing, since RCC takes files for clean by what `.meta` says of them.
-fn leave_marks(space: &Space, catalog_path: &Path, index: &Index, blank: bool) {
-    let current =
-        RestoredState { catalog: index.id().to_string(), meta: space.meta_state().unwrap_or_default() };
-    let known = space.restored_state().ok().flatten().is_some_and(|state| state == current);
-    if blank && !known {
-        let written = Catalog::read(catalog_path).map_err(anyhow::Error::from).and_then(|(catalog, id)| {
-            space.write_meta(&catalog)?;
-            let meta = space.meta_state().unwrap_or_default();
-            Ok(space.set_restored_state(&RestoredState { catalog: id.to_string(), meta })?)
-        });
-        if let Err(error) = written {
-            log::warn!("RCC will not list {}: {error:#}", space.root.display());
-        }
-    }
-    space.journal_use(catalog_path, index.blueprint());
-    space.mark_used(catalog_path, index.blueprint());
-}
-
-/// Owned by who mounts, directories as RCC makes them.
-fn view() -> View {
-    let owner = crate::sys::daemon::owner();
-    View { uid: owner.uid, gid: owner.gid, dir_mode: 0o750 & !owner.umask }
-}
-
-/// Two threads keep a cold reader busy; more only compete with it.
-fn threads() -> usize {
-    2
+/// How the index came to be, in a word.
+pub fn told_of(made: &Made) -> String {
+    if *made == Made::Opened { "opened" } else { "compiled" }.to_owned()
 }

@@ -29,6 +29,11 @@ impl Progress {
         Progress { tally: Tally::new(), bar }
     }
 
+    /// Every counter that is not zero.
+    pub fn counts(&self) -> std::collections::BTreeMap<&'static str, u64> {
+        self.tally.counts()
+    }
+
     /// Takes the bar away.
     pub fn finish(&self) {
         self.bar.finish_and_clear();

@@ -4,31 +4,25 @@
 //! its exit status is ours. A space that was mounted before stays mounted.
 
 use std::ffi::OsString;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, ExitStatus};
+use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Args, ValueEnum};
+use clap::Args;
+use serde::Serialize;
 
 use crate::space::Space;
-use crate::sys::signals;
+use crate::tree::Index;
 
 use super::context::Context;
-use super::exit_code::{Busy, CANNOT_MOUNT};
-use super::mount::MountArgs;
-use super::{SpaceArgs, daemon, materialize, unmount, variables};
-
-/// How the space appears.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Mode {
-    /// Mount; materialize where nothing can be mounted
-    Auto,
-    /// Mount or fail
-    Mount,
-    /// Materialize
-    Materialize,
-}
+use super::daemon::{self, Launched};
+use super::execute::Execution;
+use super::exit_code::{Busy, CannotMount};
+use super::isolate::{self, Isolated};
+use super::ladder::{self, Mode, Refusal, Rung};
+use super::mount::{self, MountArgs};
+use super::serve::Serving;
+use super::{SpaceArgs, unmount};
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -46,64 +40,184 @@ pub struct RunArgs {
     /// Drop what was written to the space before
     #[arg(long)]
     pub fresh: bool,
+    /// At the catalog's own recorded path, in a namespace of this command's own: nothing is relocated or seen outside, any
+    /// number run side by side; read-only
+    #[arg(long)]
+    pub isolate: bool,
+    /// What runs read first: auto, off, or a file (as for `mount`)
+    #[arg(long, default_value = "auto", value_name = "auto|off|FILE")]
+    pub profile: PathBuf,
+    /// Let Python write no bytecode, as RCC does
+    #[arg(long)]
+    pub no_bytecode: bool,
     /// The command and its arguments
     #[arg(last = true, required = true)]
     pub command: Vec<OsString>,
 }
 
-/// Runs the command.
-pub fn main(context: &Context, args: &RunArgs) -> anyhow::Result<ExitCode> {
-    let (index, _, _) = context.index(&args.catalog)?;
-    let space = context.space(index.base(), &args.space);
-    let ours = match appear(context, args, &space, &index.id().to_string())? {
-        Ok(ours) => ours,
-        Err(code) => return Ok(code),
-    };
-    let outcome = run(context, &space, index.blueprint(), &args.command);
-    if ours {
-        disappear(&space)?;
-    }
-    Ok(ExitCode::from(code_of(outcome?)))
+/// What was done, told before the command runs: as a line on stderr, since stdout is the command's.
+#[derive(Debug, Serialize)]
+struct Told<'a> {
+    path: &'a Path,
+    rung: Rung,
+    reasons: &'a [Refusal],
+    isolated: bool,
 }
 
-/// Makes the space appear: true if it is mounted for us alone and has to go again.
-fn appear(
+/// Runs the command.
+pub fn main(context: &Context, args: &RunArgs) -> anyhow::Result<ExitCode> {
+    let (index, _, catalog) = context.index(&args.catalog)?;
+    let space = context.space(index.base(), &args.space);
+    let mut reasons = Vec::new();
+    let alone = args.isolate && args.mode != Mode::Materialize;
+    let there = if alone { None } else { already_there(&space, &index.id().to_string())? };
+    if let Some(rung) = there {
+        tell(context, &Told { path: &space.root, rung, reasons: &reasons, isolated: false });
+        return execution(context, args, &space, &index).command(&args.command);
+    }
+    let cannot = if args.mode == Mode::Auto { cannot_hold(&space) } else { None };
+    if let Some(why) = cannot.as_ref().filter(|_| !alone) {
+        reasons.push(Refusal::new(Rung::Direct, why));
+    }
+    if alone || cannot.is_some() {
+        match isolate::probe()? {
+            Ok(()) => {
+                let isolated = Isolated::begin(context, index, &catalog, &args.space)?;
+                return run_isolated(context, args, isolated, &reasons);
+            }
+            Err(why) => reasons.push(Refusal::new(Rung::Namespace, why)),
+        }
+        if cannot.is_some() || args.mode == Mode::Mount {
+            return Err(CannotMount { what: space.root.display().to_string(), refused: reasons }.into());
+        }
+    }
+    in_space(context, args, &space, &index, reasons)
+}
+
+/// How the command runs in `space`.
+fn execution<'a>(context: &'a Context, args: &RunArgs, space: &'a Space, index: &'a Index) -> Execution<'a> {
+    let bytecode = (!args.no_bytecode).then_some((space, index));
+    Execution { context, root: &space.root, blueprint: index.blueprint(), bytecode }
+}
+
+/// Runs the command in its space, which appears by the highest rung that holds.
+fn in_space(
     context: &Context,
     args: &RunArgs,
     space: &Space,
-    catalog: &str,
-) -> anyhow::Result<Result<bool, ExitCode>> {
-    if space.live_holder().is_some() {
-        return match space.mount_state()? {
-            Some(state) if state.catalog == catalog => Ok(Ok(false)),
-            _ => Err(Busy(format!(
-                "{} is in use with another catalog; unmount it first",
-                space.root.display()
-            ))
-            .into()),
-        };
-    }
-    if args.mode == Mode::Materialize {
-        materialize::quietly(context, &args.catalog, &args.space)?;
-        return Ok(Ok(false));
-    }
-    let mount = MountArgs {
-        catalog: args.catalog.clone(),
-        space: args.space.clone(),
-        foreground: false,
-        read_only: args.read_only,
-        allow_other: false,
-        fresh: args.fresh,
-        daemon: false,
-    };
-    match daemon::launch(&mount)? {
-        Ok(_) => Ok(Ok(true)),
-        Err(code) if args.mode == Mode::Auto && code == ExitCode::from(CANNOT_MOUNT) => {
-            log::warn!("Materializing {}, because it cannot be mounted", space.root.display());
-            materialize::quietly(context, &args.catalog, &args.space)?;
-            Ok(Ok(false))
+    index: &Index,
+    mut reasons: Vec<Refusal>,
+) -> anyhow::Result<ExitCode> {
+    let mount = mount_args(args);
+    if args.mode != Mode::Materialize {
+        match daemon::launch(&mount)? {
+            Launched::Mounted(report) => {
+                reasons.extend(report.reasons);
+                tell(
+                    context,
+                    &Told { path: &space.root, rung: report.rung, reasons: &reasons, isolated: false },
+                );
+                let outcome = execution(context, args, space, index).command(&args.command);
+                disappear(space)?;
+                return outcome;
+            }
+            Launched::Failed(code) => return Ok(code),
+            Launched::Refused(refused) => reasons.extend(refused.refused),
         }
-        Err(code) => Ok(Err(code)),
+        match isolate::probe()? {
+            Ok(()) => return in_namespace(context, args, space, index, reasons),
+            Err(why) => reasons.push(Refusal::new(Rung::Namespace, why)),
+        }
+        if args.mode == Mode::Mount {
+            return Err(CannotMount { what: space.root.display().to_string(), refused: reasons }.into());
+        }
+    }
+    let report = mount::materialized(context, &mount, reasons)?;
+    let told = Told { path: &space.root, rung: report.rung, reasons: &report.reasons, isolated: false };
+    tell(context, &told);
+    execution(context, args, space, index).command(&args.command)
+}
+
+/// Runs the command with the space mounted in a namespace of its own, at the space's usual place.
+fn in_namespace(
+    context: &Context,
+    args: &RunArgs,
+    space: &Space,
+    index: &Index,
+    reasons: Vec<Refusal>,
+) -> anyhow::Result<ExitCode> {
+    crate::sys::namespace::enter().context("Cannot enter a namespace of our own")?;
+    let serving = Serving::begin(context, &mount_args(args), Some(reasons))?;
+    let report = serving.report();
+    let told = Told { path: &space.root, rung: report.rung, reasons: &report.reasons, isolated: false };
+    tell(context, &told);
+    let outcome = execution(context, args, space, index).command(&args.command);
+    serving.end()?;
+    outcome
+}
+
+/// Runs the command at the catalog's own path.
+fn run_isolated(
+    context: &Context,
+    args: &RunArgs,
+    isolated: Isolated,
+    reasons: &[Refusal],
+) -> anyhow::Result<ExitCode> {
+    let space = &isolated.space;
+    tell(context, &Told { path: &space.root, rung: Rung::Namespace, reasons, isolated: true });
+    let outcome = execution(context, args, space, &isolated.index).command(&args.command);
+    isolated.end();
+    outcome
+}
+
+/// The rung of a space that is mounted already with this catalog.
+pub fn already_there(space: &Space, catalog: &str) -> anyhow::Result<Option<Rung>> {
+    if space.live_holder().is_none() {
+        return Ok(None);
+    }
+    match space.mount_state()? {
+        Some(state) if state.catalog == catalog => {
+            let rung = serde_json::from_value(serde_json::Value::String(state.rung));
+            Ok(Some(rung.unwrap_or(Rung::Direct)))
+        }
+        _ => {
+            let root = space.root.display();
+            Err(Busy(format!("{root} is in use with another catalog; unmount it first")).into())
+        }
+    }
+}
+
+/// Why the space can be neither mounted nor materialized at its own place, whatever the rung: nothing can be written there.
+fn cannot_hold(space: &Space) -> Option<String> {
+    let written = |dir: &Path| tempfile::tempfile_in(dir).map(drop);
+    let base = space.ensure_base().map_err(anyhow::Error::from).and_then(|()| Ok(written(&space.base)?));
+    let state = || {
+        space.ensure_state_dir().map_err(anyhow::Error::from).and_then(|()| Ok(written(&space.state_dir)?))
+    };
+    match base {
+        Err(error) => Some(format!("{} cannot be written: {}", space.base.display(), error.root_cause())),
+        Ok(()) => state()
+            .err()
+            .map(|error| format!("{} cannot be written: {}", space.state_dir.display(), error.root_cause())),
+    }
+}
+
+fn mount_args(args: &RunArgs) -> MountArgs {
+    MountArgs {
+        read_only: args.read_only,
+        fresh: args.fresh,
+        profile: args.profile.clone(),
+        ..MountArgs::new(&args.catalog, &args.space, args.mode)
+    }
+}
+
+/// One line, before the command says anything.
+#[allow(clippy::print_stderr)]
+fn tell(context: &Context, told: &Told<'_>) {
+    if context.is_json() {
+        eprintln!("{}", serde_json::json!(told));
+    } else {
+        ladder::tell(told.rung, told.reasons);
     }
 }
 
@@ -115,73 +229,4 @@ fn disappear(space: &Space) -> anyhow::Result<()> {
         return unmount::detach(&space.root);
     }
     Err(error)
-}
-
-fn run(
-    context: &Context,
-    space: &Space,
-    blueprint: &str,
-    command: &[OsString],
-) -> anyhow::Result<ExitStatus> {
-    let temp = RunTemp::create(&context.home.root().join("temp"))?;
-    let sources = variables::Sources {
-        home: &context.home,
-        root: &space.root,
-        blueprint,
-        temp: &temp.0,
-        path: std::env::var_os("PATH"),
-    };
-    let variables = variables::of(&sources)?;
-    let (program, arguments) = command.split_first().context("There is no command")?;
-    let path = variables.iter().rev().find(|(key, _)| key == "PATH").map(|(_, value)| value.clone());
-    let mut child = Command::new(resolve(program, path.as_deref()))
-        .args(arguments)
-        .env_remove("VIRTUAL_ENV")
-        .envs(variables)
-        .spawn()
-        .with_context(|| format!("Cannot run {}", program.display()))?;
-    forward_signals(&child)?;
-    child.wait().context("Cannot wait for the command")
-}
-
-/// The program by the space's own PATH, which is not yet ours.
-fn resolve(program: &OsString, path: Option<&std::ffi::OsStr>) -> PathBuf {
-    let named = Path::new(program);
-    if named.components().count() > 1 {
-        return named.to_owned();
-    }
-    let dirs = path.map(std::env::split_paths).into_iter().flatten();
-    dirs.map(|dir| dir.join(named)).find(|place| place.is_file()).unwrap_or_else(|| named.to_owned())
-}
-
-/// What a terminal sends goes to the command by itself; what another process sends to us is passed on.
-fn forward_signals(child: &Child) -> anyhow::Result<()> {
-    let pid = child.id();
-    signals::pass_on(pid).context("Cannot handle signals")
-}
-
-/// As a shell has it: the status, or 128 and the signal.
-fn code_of(status: ExitStatus) -> u8 {
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(255);
-    u8::try_from(code).unwrap_or(255)
-}
-
-/// The run's own directory for temporary files, gone with the run.
-struct RunTemp(PathBuf);
-
-impl RunTemp {
-    fn create(parent: &Path) -> anyhow::Result<RunTemp> {
-        std::fs::create_dir_all(parent).with_context(|| format!("Cannot make {}", parent.display()))?;
-        let dir = tempfile::Builder::new().prefix("holofs-").tempdir_in(parent);
-        let dir = dir.with_context(|| format!("Cannot make a directory in {}", parent.display()))?;
-        Ok(RunTemp(dir.keep()))
-    }
-}
-
-impl Drop for RunTemp {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            log::warn!("Cannot remove {}: {error}", self.0.display());
-        }
-    }
 }

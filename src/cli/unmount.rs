@@ -9,15 +9,22 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::space::Space;
+use crate::sys::daemon::users_of as process_users;
+use crate::sys::errno::Errno;
 use crate::sys::mount::{self, MountId};
-use crate::sys::{daemon, fusermount};
+use crate::sys::process::Process;
+use crate::sys::signals;
 
 use super::SpaceArgs;
 use super::context::Context;
 use super::exit_code::{Busy, NotFound};
+use super::ladder;
 
 /// How long a daemon may take to write its state and end.
 const PATIENCE: Duration = Duration::from_secs(15);
+
+/// How long the daemon itself may take to leave its mount alone.
+const QUIET: Duration = Duration::from_secs(1);
 
 /// Arguments of `unmount`.
 #[derive(Debug, Args)]
@@ -45,7 +52,7 @@ pub fn main(context: &Context, args: &UnmountArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// The mounted space of that name, whatever base its catalog has.
-fn find(context: &Context, args: &SpaceArgs) -> anyhow::Result<Space> {
+pub fn find(context: &Context, args: &SpaceArgs) -> anyhow::Result<Space> {
     let space = context.mounted_space(args)?;
     space.ok_or_else(|| {
         NotFound(format!("Space {:?} of controller {:?} is not mounted", args.space, args.controller)).into()
@@ -54,11 +61,13 @@ fn find(context: &Context, args: &SpaceArgs) -> anyhow::Result<Space> {
 
 /// Unmounts `space` and waits for its daemon.
 pub fn unmount(space: &Space, lazy: bool) -> anyhow::Result<()> {
-    match unmount_path(&space.root, lazy) {
+    let daemon = space.mount_state()?.map(|state| state.process).filter(Process::is_alive);
+    if let Some(daemon) = &daemon {
+        signals::ask_for_quiet(daemon.pid);
+    }
+    match unmount_when_quiet(&space.root, lazy, daemon.as_ref()) {
         Ok(()) => {}
-        Err(error) if error.raw_os_error() == Some(crate::sys::errno::Errno::BUSY.0) => {
-            return Err(busy(&space.root).into());
-        }
+        Err(error) if is_busy(&error) => return Err(busy(&space.root).into()),
         Err(error) => return Err(error).with_context(|| format!("Cannot unmount {}", space.root.display())),
     }
     let started = Instant::now();
@@ -73,9 +82,30 @@ pub fn unmount(space: &Space, lazy: bool) -> anyhow::Result<()> {
     Ok(space.clear_mount_state()?)
 }
 
+/// The daemon's own work in the mount ends in a moment; anybody else's is busy.
+fn unmount_when_quiet(root: &Path, lazy: bool, daemon: Option<&Process>) -> std::io::Result<()> {
+    let started = Instant::now();
+    loop {
+        let outcome = unmount_path(root, lazy);
+        let busy = outcome.as_ref().is_err_and(is_busy);
+        let others =
+            || process_users(root).into_iter().any(|user| Some(user.pid) != daemon.map(|daemon| daemon.pid));
+        if !busy || started.elapsed() > QUIET || others() {
+            return outcome;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn is_busy(error: &std::io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::BUSY.0)
+}
+
 fn unmount_path(root: &Path, lazy: bool) -> std::io::Result<()> {
     match mount::unmount(root, lazy) {
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => fusermount::unmount(root, lazy),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            ladder::unmount_for_us(root, lazy, error)
+        }
         other => other,
     }
 }
@@ -94,7 +124,7 @@ pub fn detach_own(root: &Path, id: MountId) -> anyhow::Result<bool> {
 }
 
 fn busy(root: &Path) -> Busy {
-    let users: Vec<String> = daemon::users_of(root).into_iter().map(|user| user.to_string()).collect();
+    let users: Vec<String> = process_users(root).into_iter().map(|user| user.to_string()).collect();
     let who = if users.is_empty() { "a process of another user".to_owned() } else { users.join(", ") };
     Busy(format!("{} is in use by {who}; end it, or use --lazy", root.display()))
 }

@@ -1,12 +1,15 @@
 //! The variables that make a space the active environment of a program, in RCC's order.
 //!
-//! What RCC derives from its settings (network, certificates) and from a robot is not here: whoever runs a robot uses RCC.
+//! What names RCC itself (`RCC_EXE`, `RCC_VERSION`) is not here, because we are not RCC; nor is what comes from a robot: whoever
+//! runs a robot uses RCC.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use crate::home::Home;
+use serde::Serialize;
+
+use crate::home::{Home, Settings};
 
 /// Parts of a PATH entry that RCC takes for another Python and leaves out.
 const FOREIGN: [&str; 7] = ["python", "conda", "pyenv", "venv", "pypoetry", ".poetry", "virtualenv"];
@@ -15,6 +18,8 @@ const FOREIGN: [&str; 7] = ["python", "conda", "pyenv", "venv", "pypoetry", ".po
 pub struct Sources<'a> {
     /// Where RCC keeps things.
     pub home: &'a Home,
+    /// What RCC's settings say.
+    pub settings: &'a Settings,
     /// The space.
     pub root: &'a Path,
     /// The catalog's blueprint.
@@ -54,13 +59,51 @@ pub fn of(sources: &Sources<'_>) -> anyhow::Result<Vec<Variable>> {
     set("PYTHONNOUSERSITE", "1".as_ref());
     set("ROBOCORP_HOME", sources.home.root().as_os_str());
     set("RCC_ENVIRONMENT_HASH", sources.blueprint.as_ref());
+    if let Some(installation) = &sources.settings.installation {
+        set("RCC_INSTALLATION_ID", installation.as_ref());
+    }
     set("RCC_HOLOTREE_SPACE_ROOT", root.as_os_str());
     set("RCC_TRACKING_ALLOWED", "false".as_ref());
     set("PATH", &path(sources)?);
     for (key, value) in activation(root)? {
         set(&key, value.as_ref());
     }
+    network(sources.settings, &mut set);
     Ok(list)
+}
+
+/// What RCC's settings say about the network, in its order.
+fn network(settings: &Settings, set: &mut impl FnMut(&str, &OsStr)) {
+    let flags: [(bool, &[(&str, &str)]); 3] = [
+        (settings.no_revocation, &[("MAMBA_SSL_NO_REVOKE", "true")]),
+        (
+            !settings.verify_ssl,
+            &[
+                ("MAMBA_SSL_VERIFY", "false"),
+                ("RC_DISABLE_SSL", "true"),
+                ("WDM_SSL_VERIFY", "0"),
+                ("NODE_TLS_REJECT_UNAUTHORIZED", "0"),
+            ],
+        ),
+        (settings.legacy_renegotiation, &[("RC_TLS_LEGACY_RENEGOTIATION_ALLOWED", "true")]),
+    ];
+    for (key, value) in flags.into_iter().filter(|(on, _)| *on).flat_map(|(_, list)| list) {
+        set(key, value.as_ref());
+    }
+    let Settings { https_proxy, http_proxy, no_proxy, .. } = settings;
+    let proxies = [("https_proxy", https_proxy), ("http_proxy", http_proxy), ("no_proxy", no_proxy)];
+    for (key, value) in proxies.into_iter().filter(|(_, value)| !value.is_empty()) {
+        set(key, value.as_ref());
+        set(&key.to_ascii_uppercase(), value.as_ref());
+    }
+    if let Some(path) = &settings.pip_config {
+        set("PIP_CONFIG_FILE", path.as_os_str());
+    }
+    if let Some(path) = &settings.ca_bundle {
+        for key in ["REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_FILE", "NODE_EXTRA_CA_CERTS"] {
+            set(key, path.as_os_str());
+        }
+    }
 }
 
 /// The space's directories for programs.
@@ -122,9 +165,45 @@ fn activation(root: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     }
 }
 
+/// `export KEY=value` lines for a shell; RCC does not quote, and its lines break on a blank.
+pub fn as_shell(list: &[Variable]) -> String {
+    list.iter().map(|(key, value)| format!("export {key}={}", quoted(value))).collect::<Vec<_>>().join("\n")
+}
+
+/// A word that any shell reads as exactly this text.
+fn quoted(value: &OsStr) -> String {
+    let text = value.to_string_lossy();
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/.:_-+=,@%".contains(c);
+    if text.chars().all(plain) { text.into_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+}
+
+/// One variable, in RCC's own shape.
+#[derive(Debug, Serialize)]
+pub struct Pair {
+    key: String,
+    value: String,
+}
+
+/// The variables as RCC prints them with `--json`: blanks around values are gone.
+pub fn as_pairs(list: &[Variable]) -> Vec<Pair> {
+    let pair =
+        |(key, value): &Variable| Pair { key: key.clone(), value: value.to_string_lossy().trim().to_owned() };
+    list.iter().map(pair).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn values_are_quoted_so_that_a_shell_gives_them_back() {
+        let hard = "a b'c\"$HOME`x`\\\n!*;#";
+        let list = vec![("K".to_owned(), hard.into()), ("E".to_owned(), "".into())];
+        let script = format!("{}\nprintf '%s|%s' \"$K\" \"$E\"", as_shell(&list));
+        let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+        assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{hard}|"));
+        assert_eq!(as_shell(&[("PATH".to_owned(), "/a/b:/c".into())]), "export PATH=/a/b:/c");
+    }
 
     #[test]
     fn path_entries_of_other_spaces_and_other_pythons_are_foreign() {

@@ -1,27 +1,37 @@
 //! Requests in, replies out: a few lines per operation.
 
+mod reply;
+
 use std::cell::RefCell;
 use std::ffi::OsStr;
 use std::io;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use fuser::{
-    AccessFlags, Errno, FileHandle, Filesystem, Generation, INodeNo, InitFlags, IoctlFlags, KernelConfig,
-    LockOwner, OpenFlags, ReplyAttr, ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry,
-    ReplyIoctl, ReplyOpen, ReplyStatfs, ReplyXattr, Request,
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, Generation, INodeNo,
+    InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
+    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
+    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
-use crate::vfs::{Listed, Listing, Vfs, VfsError};
+use crate::vfs::{Attr, New, SetAttr, Vfs, VfsError};
 
 use super::convert::{self, FOREVER};
-use super::requests::{Opcode, Requests};
+use super::requests::Opcode;
+use super::{STATS, Watch};
+
+use reply::{Plain, Plus, sized};
 
 /// The largest read and write, in bytes: what the kernel takes (256 pages).
 const MAX_TRANSFER: u32 = 1 << 20;
 
 /// The capabilities that make the no-open path: whatever of it a kernel lacks costs requests, not correctness.
-const WANTED: [InitFlags; 7] = [
+///
+/// KILLPRIV_V2: we clear setuid and setgid ourselves, and the kernel need not ask for `security.capability` at each write.
+const WANTED: [InitFlags; 8] = [
     InitFlags::FUSE_NO_OPEN_SUPPORT,
     InitFlags::FUSE_NO_OPENDIR_SUPPORT,
     InitFlags::FUSE_DO_READDIRPLUS,
@@ -29,6 +39,7 @@ const WANTED: [InitFlags; 7] = [
     InitFlags::FUSE_PARALLEL_DIROPS,
     InitFlags::FUSE_NO_EXPORT_SUPPORT,
     InitFlags::FUSE_MAX_PAGES,
+    InitFlags::FUSE_HANDLE_KILLPRIV_V2,
 ];
 
 thread_local! {
@@ -39,13 +50,13 @@ thread_local! {
 /// A [`Vfs`] as `fuser` wants it.
 pub struct Adapter {
     vfs: Arc<Vfs>,
-    requests: Arc<Requests>,
+    watch: Watch,
 }
 
 impl Adapter {
-    /// Serves `vfs`, counting in `requests`.
-    pub fn new(vfs: Arc<Vfs>, requests: Arc<Requests>) -> Adapter {
-        Adapter { vfs, requests }
+    /// Serves `vfs`, watched by `watch`.
+    pub fn new(vfs: Arc<Vfs>, watch: Watch) -> Adapter {
+        Adapter { vfs, watch }
     }
 
     /// The errno for a reply; what a person should know of is logged here, once per failure.
@@ -56,6 +67,38 @@ impl Adapter {
             log::error!("{opcode:?} {ino}: {error}");
         }
         convert::errno(error.errno())
+    }
+
+    fn entry(&self, opcode: Opcode, ino: INodeNo, made: Result<Attr, VfsError>, reply: ReplyEntry) {
+        self.watch.requests.count(opcode);
+        match made {
+            Ok(attr) => reply.entry(&FOREVER, &convert::attr(&attr), Generation(0)),
+            Err(error) => reply.error(self.errno(opcode, ino, &error)),
+        }
+    }
+
+    fn empty(&self, opcode: Opcode, ino: INodeNo, done: Result<(), VfsError>, reply: ReplyEmpty) {
+        self.watch.requests.count(opcode);
+        match done {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(self.errno(opcode, ino, &error)),
+        }
+    }
+
+    fn attr(&self, opcode: Opcode, ino: INodeNo, attr: Result<Attr, VfsError>, reply: ReplyAttr) {
+        self.watch.requests.count(opcode);
+        match attr {
+            Ok(attr) => reply.attr(&FOREVER, &convert::attr(&attr)),
+            Err(error) => reply.error(self.errno(opcode, ino, &error)),
+        }
+    }
+
+    fn written(&self, opcode: Opcode, ino: INodeNo, written: Result<u64, VfsError>, reply: ReplyWrite) {
+        self.watch.requests.count(opcode);
+        match written {
+            Ok(count) => reply.written(u32::try_from(count).unwrap_or(u32::MAX)),
+            Err(error) => reply.error(self.errno(opcode, ino, &error)),
+        }
     }
 }
 
@@ -76,51 +119,150 @@ impl Filesystem for Adapter {
         Ok(())
     }
 
-    fn lookup(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.requests.count(Opcode::Lookup);
+    fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        self.watch.requests.count(Opcode::Lookup);
         match self.vfs.lookup(convert::ino(parent), name.as_bytes()) {
             Ok(attr) => reply.entry(&FOREVER, &convert::attr(&attr), Generation(0)),
-            Err(VfsError::NoEntry) => reply.entry(&FOREVER, &convert::negative(), Generation(0)),
+            Err(VfsError::NoEntry) => {
+                self.watch.recorder.missed(req.pid(), convert::ino(parent), name.as_bytes());
+                reply.entry(&FOREVER, &convert::negative(), Generation(0));
+            }
             Err(error) => reply.error(self.errno(Opcode::Lookup, parent, &error)),
         }
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
-        self.requests.count(Opcode::Forget);
+        self.watch.requests.count(Opcode::Forget);
         self.vfs.forget(convert::ino(ino), nlookup);
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        self.requests.count(Opcode::Getattr);
-        match self.vfs.getattr(convert::ino(ino)) {
-            Ok(attr) => reply.attr(&FOREVER, &convert::attr(&attr)),
-            Err(error) => reply.error(self.errno(Opcode::Getattr, ino, &error)),
-        }
+        self.attr(Opcode::Getattr, ino, self.vfs.getattr(convert::ino(ino)), reply);
+    }
+
+    fn setattr(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        let (mode, atime, mtime) =
+            (mode.map(convert::mode), atime.map(convert::set_time), mtime.map(convert::set_time));
+        let set = SetAttr { mode, uid, gid, size, atime, mtime };
+        let attr = self.vfs.setattr(convert::caller(req), convert::ino(ino), &set);
+        self.attr(Opcode::Setattr, ino, attr, reply);
     }
 
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
-        self.requests.count(Opcode::Readlink);
+        self.watch.requests.count(Opcode::Readlink);
         match self.vfs.readlink(convert::ino(ino)) {
-            Ok(target) => reply.data(target),
+            Ok(target) => reply.data(&target),
             Err(error) => reply.error(self.errno(Opcode::Readlink, ino, &error)),
         }
     }
 
+    fn mknod(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        let made = convert::new(mode, rdev).and_then(|new| {
+            let (caller, mode) = (convert::caller(req), convert::mode(mode));
+            self.vfs.make(caller, convert::ino(parent), name.as_bytes(), mode, new)
+        });
+        self.entry(Opcode::Mknod, parent, made, reply);
+    }
+
+    fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
+        let (caller, mode) = (convert::caller(req), convert::mode(mode));
+        let made = self.vfs.make(caller, convert::ino(parent), name.as_bytes(), mode, New::Dir);
+        self.entry(Opcode::Mkdir, parent, made, reply);
+    }
+
+    fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        let new = New::Link(target.as_os_str().as_bytes());
+        let made = self.vfs.make(convert::caller(req), convert::ino(parent), name.as_bytes(), 0o777, new);
+        self.entry(Opcode::Symlink, parent, made, reply);
+    }
+
+    fn link(&self, _req: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        let linked = self.vfs.link(convert::ino(ino), convert::ino(parent), name.as_bytes());
+        self.entry(Opcode::Link, ino, linked, reply);
+    }
+
+    fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let removed = self.vfs.unlink(convert::ino(parent), name.as_bytes());
+        self.empty(Opcode::Unlink, parent, removed, reply);
+    }
+
+    fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let removed = self.vfs.rmdir(convert::ino(parent), name.as_bytes());
+        self.empty(Opcode::Rmdir, parent, removed, reply);
+    }
+
+    fn rename(
+        &self,
+        _req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        let (from, to) = (convert::ino(parent), convert::ino(new_parent));
+        let renamed = convert::rename_mode(flags)
+            .and_then(|mode| self.vfs.rename(from, name.as_bytes(), to, new_name.as_bytes(), mode));
+        self.empty(Opcode::Rename, parent, renamed, reply);
+    }
+
+    /// Answered ENOSYS: the kernel makes a node and goes on as if it had been there, without a RELEASE at the end.
+    fn create(
+        &self,
+        _req: &Request,
+        _parent: INodeNo,
+        _name: &OsStr,
+        _mode: u32,
+        _umask: u32,
+        _flags: i32,
+        reply: ReplyCreate,
+    ) {
+        self.watch.requests.count(Opcode::Create);
+        reply.error(Errno::ENOSYS);
+    }
+
     /// Answered ENOSYS, so that the kernel never asks again: see the module's text.
     fn open(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        self.requests.count(Opcode::Open);
+        self.watch.requests.count(Opcode::Open);
         reply.error(Errno::ENOSYS);
     }
 
     /// As `open`; it also makes the kernel keep directory listings.
     fn opendir(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        self.requests.count(Opcode::Opendir);
+        self.watch.requests.count(Opcode::Opendir);
         reply.error(Errno::ENOSYS);
     }
 
     fn read(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
@@ -129,7 +271,8 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.requests.count(Opcode::Read);
+        self.watch.requests.count(Opcode::Read);
+        self.watch.recorder.read(req.pid(), convert::ino(ino), offset, size);
         BUFFER.with_borrow_mut(|buffer| {
             let size = size.min(MAX_TRANSFER) as usize;
             if buffer.len() < size {
@@ -142,13 +285,87 @@ impl Filesystem for Adapter {
         });
     }
 
+    fn write(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        let drop_privileges = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        let written = self.vfs.write(convert::ino(ino), offset, data, drop_privileges);
+        self.written(Opcode::Write, ino, written.map(|count| count as u64), reply);
+    }
+
+    fn copy_file_range(
+        &self,
+        _req: &Request,
+        from: INodeNo,
+        _from_fh: FileHandle,
+        at: u64,
+        to: INodeNo,
+        _to_fh: FileHandle,
+        to_at: u64,
+        len: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        let copied = self.vfs.copy_range(convert::ino(from), at, convert::ino(to), to_at, len);
+        self.written(Opcode::CopyFileRange, to, copied, reply);
+    }
+
+    fn fallocate(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        len: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        let done = self.vfs.allocate(convert::ino(ino), offset, len, mode.cast_unsigned());
+        self.empty(Opcode::Fallocate, ino, done, reply);
+    }
+
+    fn lseek(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        self.watch.requests.count(Opcode::Lseek);
+        let found = convert::seek(whence, offset)
+            .and_then(|(sought, offset)| self.vfs.seek(convert::ino(ino), offset, sought));
+        match found {
+            Ok(offset) => reply.offset(offset.cast_signed()),
+            Err(error) => reply.error(self.errno(Opcode::Lseek, ino, &error)),
+        }
+    }
+
+    fn fsync(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, data_only: bool, reply: ReplyEmpty) {
+        self.empty(Opcode::Fsync, ino, self.vfs.sync(convert::ino(ino), data_only), reply);
+    }
+
+    fn fsyncdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, data_only: bool, reply: ReplyEmpty) {
+        self.empty(Opcode::Fsyncdir, ino, self.vfs.sync(convert::ino(ino), data_only), reply);
+    }
+
     fn flush(&self, _req: &Request, _ino: INodeNo, _fh: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
-        self.requests.count(Opcode::Flush);
+        self.watch.requests.count(Opcode::Flush);
         reply.error(Errno::ENOSYS);
     }
 
     fn readdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        self.requests.count(Opcode::Readdir);
+        self.watch.requests.count(Opcode::Readdir);
         match self.vfs.list(convert::ino(ino), offset, false, &mut Plain(&mut reply)) {
             Ok(()) => reply.ok(),
             Err(error) => reply.error(self.errno(Opcode::Readdir, ino, &error)),
@@ -163,7 +380,7 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        self.requests.count(Opcode::Readdirplus);
+        self.watch.requests.count(Opcode::Readdirplus);
         match self.vfs.list(convert::ino(ino), offset, true, &mut Plus(&mut reply)) {
             Ok(()) => reply.ok(),
             Err(error) => reply.error(self.errno(Opcode::Readdirplus, ino, &error)),
@@ -171,7 +388,7 @@ impl Filesystem for Adapter {
     }
 
     fn statfs(&self, _req: &Request, ino: INodeNo, reply: ReplyStatfs) {
-        self.requests.count(Opcode::Statfs);
+        self.watch.requests.count(Opcode::Statfs);
         match self.vfs.statfs() {
             Ok(disk) => reply.statfs(
                 disk.blocks,
@@ -188,7 +405,10 @@ impl Filesystem for Adapter {
     }
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        self.requests.count(Opcode::Getxattr);
+        self.watch.requests.count(Opcode::Getxattr);
+        if ino == INodeNo::ROOT && name == STATS {
+            return sized(&self.watch.stats(), size, reply);
+        }
         match self.vfs.getxattr(convert::ino(ino), name.as_bytes()) {
             Ok(value) => sized(&value, size, reply),
             Err(error) => reply.error(self.errno(Opcode::Getxattr, ino, &error)),
@@ -196,16 +416,36 @@ impl Filesystem for Adapter {
     }
 
     fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        self.requests.count(Opcode::Listxattr);
+        self.watch.requests.count(Opcode::Listxattr);
         match self.vfs.listxattr(convert::ino(ino)) {
             Ok(names) => sized(&names, size, reply),
             Err(error) => reply.error(self.errno(Opcode::Listxattr, ino, &error)),
         }
     }
 
+    fn setxattr(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        let mode = convert::set_mode(flags);
+        let set = self.vfs.setxattr(convert::ino(ino), name.as_bytes(), value, mode);
+        self.empty(Opcode::Setxattr, ino, set, reply);
+    }
+
+    fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        let removed = self.vfs.removexattr(convert::ino(ino), name.as_bytes());
+        self.empty(Opcode::Removexattr, ino, removed, reply);
+    }
+
     /// Permissions are the kernel's affair (`default_permissions`).
     fn access(&self, _req: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
-        self.requests.count(Opcode::Access);
+        self.watch.requests.count(Opcode::Access);
         reply.error(Errno::ENOSYS);
     }
 
@@ -221,37 +461,7 @@ impl Filesystem for Adapter {
         _out_size: u32,
         reply: ReplyIoctl,
     ) {
-        self.requests.count(Opcode::Ioctl);
+        self.watch.requests.count(Opcode::Ioctl);
         reply.error(Errno::ENOTTY);
-    }
-}
-
-/// An extended attribute's reply: its size when asked for the size, ERANGE when it does not fit.
-fn sized(value: &[u8], size: u32, reply: ReplyXattr) {
-    let len = u32::try_from(value.len()).unwrap_or(u32::MAX);
-    match size {
-        0 => reply.size(len),
-        _ if size < len => reply.error(Errno::ERANGE),
-        _ => reply.data(value),
-    }
-}
-
-/// READDIR's reply as a listing.
-struct Plain<'a>(&'a mut ReplyDirectory);
-
-impl Listing for Plain<'_> {
-    fn add(&mut self, entry: &Listed<'_>) -> bool {
-        let attr = convert::attr(&entry.attr);
-        self.0.add(attr.ino, entry.next, attr.kind, OsStr::from_bytes(entry.name))
-    }
-}
-
-/// READDIRPLUS's reply as a listing.
-struct Plus<'a>(&'a mut ReplyDirectoryPlus);
-
-impl Listing for Plus<'_> {
-    fn add(&mut self, entry: &Listed<'_>) -> bool {
-        let attr = convert::attr(&entry.attr);
-        self.0.add(attr.ino, entry.next, OsStr::from_bytes(entry.name), &FOREVER, &attr, Generation(0))
     }
 }

@@ -2,11 +2,25 @@
 
 use std::time::{Duration, SystemTime};
 
-use fuser::{FileAttr, FileType, INodeNo};
+use fuser::{FileAttr, FileType, INodeNo, RenameFlags, Request, TimeOrNow};
 
 use crate::sys::errno::Errno;
 use crate::tree::Ino;
-use crate::vfs::{Attr, Kind, Time};
+use crate::vfs::{Attr, Caller, Kind, New, RenameMode, Seek, SetMode, SetTime, Time, VfsError};
+
+/// The part of a mode that tells the kind, and the kinds.
+const KIND: u32 = 0o170000;
+const FIFO: u32 = 0o010000;
+const CHAR: u32 = 0o020000;
+const BLOCK: u32 = 0o060000;
+const FILE: u32 = 0o100000;
+const SOCKET: u32 = 0o140000;
+/// `whence` of lseek(2).
+const SEEK_DATA: i32 = 3;
+const SEEK_HOLE: i32 = 4;
+/// Flags of setxattr(2).
+const XATTR_CREATE: i32 = 1;
+const XATTR_REPLACE: i32 = 2;
 
 /// For ever, as far as the kernel's clock is concerned (34 years).
 pub const FOREVER: Duration = Duration::from_secs(1 << 30);
@@ -19,6 +33,73 @@ pub fn errno(errno: Errno) -> fuser::Errno {
 /// An inode number.
 pub fn ino(ino: INodeNo) -> Ino {
     Ino(ino.0)
+}
+
+/// Who asks.
+pub fn caller(request: &Request) -> Caller {
+    Caller { uid: request.uid(), gid: request.gid() }
+}
+
+/// The 12 permission bits of a mode.
+pub fn mode(mode: u32) -> u16 {
+    (mode & 0o7777) as u16
+}
+
+/// What MKNOD is to make; a mode without a kind means a file.
+pub fn new(mode: u32, rdev: u32) -> Result<New<'static>, VfsError> {
+    match mode & KIND {
+        0 | FILE => Ok(New::File),
+        FIFO => Ok(New::Fifo),
+        SOCKET => Ok(New::Socket),
+        CHAR => Ok(New::Char(rdev)),
+        BLOCK => Ok(New::Block(rdev)),
+        _ => Err(VfsError::Invalid("There is no such kind of node")),
+    }
+}
+
+/// What RENAME2 asks for. No whiteouts: they are for overlay file systems, and nobody can see one here.
+pub fn rename_mode(flags: RenameFlags) -> Result<RenameMode, VfsError> {
+    match flags {
+        _ if flags.is_empty() => Ok(RenameMode::Replace),
+        RenameFlags::RENAME_NOREPLACE => Ok(RenameMode::NoReplace),
+        RenameFlags::RENAME_EXCHANGE => Ok(RenameMode::Exchange),
+        _ => Err(VfsError::Invalid("There is no such kind of rename")),
+    }
+}
+
+/// What LSEEK looks for; the kernel knows all other positions itself.
+pub fn seek(whence: i32, offset: i64) -> Result<(Seek, u64), VfsError> {
+    let offset = u64::try_from(offset).map_err(|_| VfsError::BeyondEnd)?;
+    match whence {
+        SEEK_DATA => Ok((Seek::Data, offset)),
+        SEEK_HOLE => Ok((Seek::Hole, offset)),
+        _ => Err(VfsError::Invalid("There is no such kind of seek")),
+    }
+}
+
+/// Whether an extended attribute must be there.
+pub fn set_mode(flags: i32) -> SetMode {
+    match flags & (XATTR_CREATE | XATTR_REPLACE) {
+        XATTR_CREATE => SetMode::Create,
+        XATTR_REPLACE => SetMode::Replace,
+        _ => SetMode::Either,
+    }
+}
+
+/// A time to set. `fuser` reads -5 s and 7 ns as 5 s and 7 ns *before* 1970; so do we, in the other direction.
+pub fn set_time(time: TimeOrNow) -> SetTime {
+    let TimeOrNow::SpecificTime(time) = time else { return SetTime::Now };
+    match time.duration_since(SystemTime::UNIX_EPOCH) {
+        Ok(since) => SetTime::At(Time { seconds: seconds(since), nanos: since.subsec_nanos() }),
+        Err(before) => {
+            let before = before.duration();
+            SetTime::At(Time { seconds: -seconds(before), nanos: before.subsec_nanos() })
+        }
+    }
+}
+
+fn seconds(duration: Duration) -> i64 {
+    i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }
 
 /// What `stat` shows.

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn home(variables: &[(&str, &str)], holo_location: &Path) -> Home {
+pub(super) fn home(variables: &[(&str, &str)], holo_location: &Path) -> Home {
     let var = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into());
     Home::locate_with(&Environment { var: &var }, holo_location).unwrap()
 }

@@ -81,6 +81,12 @@ pub(super) fn held_by(path: &Path) -> Option<Process> {
     }
 }
 
+/// True if anybody holds the lock at `path`, be he known or not.
+pub(super) fn is_held(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return false };
+    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+}
+
 /// Who signed last.
 fn signature(path: &Path) -> Option<Process> {
     serde_json::from_slice(&std::fs::read(path).ok()?).ok()

@@ -99,7 +99,8 @@ impl Relocated {
         out: &mut [u8],
     ) -> Result<(), ContentError> {
         let failed = |source| ContentError::Read { digest: wanted.digest, source };
-        if rewrite.is_empty() {
+        // A space at the catalog's own path: every byte is where it belongs already.
+        if rewrite.is_empty() || self.label == self.identity {
             return self.source.open(wanted)?.as_file().read_exact_at(out, offset).map_err(failed);
         }
         if let Some(file) = self.patched(ino, wanted) {
@@ -111,6 +112,22 @@ impl Relocated {
         let first = offset.saturating_sub(LABEL_LEN as u64 - 1);
         self.relocation().patch(out, offset, rewrite.in_range(first..end));
         Ok(())
+    }
+
+    /// The whole content of the catalog file `ino`, to copy from.
+    pub fn whole(&self, ino: Ino, wanted: &Wanted, rewrite: Rewrites<'_>) -> Result<Whole, ContentError> {
+        if rewrite.is_empty() {
+            return Ok(Whole::Raw(self.source.open(wanted)?));
+        }
+        match self.patched(ino, wanted) {
+            Some(file) => Ok(Whole::Patched(file)),
+            None => Ok(Whole::Unpatched(self.checked(ino, wanted, rewrite)?)),
+        }
+    }
+
+    /// Writes the label at each relocation into a copy of the raw content.
+    pub fn patch(&self, copy: &File, rewrite: Rewrites<'_>) -> io::Result<()> {
+        rewrite.iter().try_for_each(|at| copy.write_all_at(&self.label, at))
     }
 
     /// Patches every relocated file that is not there yet, until `stop` is set. A bad file is logged and left out: its own
@@ -170,7 +187,7 @@ impl Relocated {
             tempfile::Builder::new().prefix(".patch-").tempfile_in(&self.dir).map_err(Unpatched::Disk)?;
         let tier =
             crate::sys::clone::clone_or_copy(raw.as_file(), temporary.as_file()).map_err(Unpatched::Disk)?;
-        let write = rewrite.iter().try_for_each(|at| temporary.as_file().write_all_at(&self.label, at));
+        let write = self.patch(temporary.as_file(), rewrite);
         write.and_then(|()| dir::seal(temporary.as_file())).map_err(Unpatched::Disk)?;
         temporary.persist(self.path(ino)).map_err(|error| Unpatched::Disk(error.error))?;
         let counter = match tier {
@@ -227,6 +244,31 @@ impl Relocated {
             // The closure always gives a value, so this cannot fail.
             word.fetch_update(Ordering::AcqRel, Ordering::Acquire, replace).unwrap_or_default();
         }
+    }
+}
+
+/// The verified content of one catalog file, as a file.
+pub enum Whole {
+    /// It has no relocations: these are its bytes.
+    Raw(RawFile),
+    /// The patched file: these are its bytes.
+    Patched(Arc<File>),
+    /// The bytes before relocation: a copy of them needs [`Relocated::patch`].
+    Unpatched(RawFile),
+}
+
+impl Whole {
+    /// The file. Its position is shared: use offsets only.
+    pub fn file(&self) -> &File {
+        match self {
+            Whole::Raw(raw) | Whole::Unpatched(raw) => raw.as_file(),
+            Whole::Patched(file) => file,
+        }
+    }
+
+    /// True if a copy must be patched.
+    pub fn needs_patch(&self) -> bool {
+        matches!(self, Whole::Unpatched(_))
     }
 }
 

@@ -17,7 +17,7 @@ use crate::store::codec::{Codec, WHOLE, foreign_format, gunzip_whole, with_whole
 use crate::store::error::{RawReading, StoreError, Tried};
 use crate::store::layout::blob_path;
 use crate::store::verify::{Fault, Gate, check_file};
-use crate::sys::beneath::{Dir, OpenError};
+use crate::sys::beneath::{Dir, FileFacts, OpenError, facts_of_file};
 
 /// The library of a hololib.
 #[derive(Debug, Clone)]
@@ -31,7 +31,8 @@ pub struct Blob {
     digest: Digest,
     path: Box<Path>,
     file: File,
-    stored: u64,
+    /// What it was when it was opened.
+    facts: FileFacts,
 }
 
 impl Library {
@@ -73,7 +74,7 @@ impl Library {
         let path = self.path.join(&relative).into_boxed_path();
         let digest = *digest;
         match self.dir()?.open_file(&relative) {
-            Ok((file, facts)) => Ok(Blob { digest, path, file, stored: facts.size }),
+            Ok((file, facts)) => Ok(Blob { digest, path, file, facts }),
             Err(OpenError::Missing) => Err(StoreError::Missing { digest, path }),
             Err(OpenError::Link) => Err(StoreError::NotRegular { digest, path, kind: "symbolic link" }),
             Err(OpenError::NotRegular(kind)) => Err(StoreError::NotRegular { digest, path, kind }),
@@ -103,10 +104,47 @@ impl Blob {
         self.run(size, |codec| self.pass(codec, Gate::blind(&self.digest, size)))
     }
 
+    /// Reads all, at most `most` bytes of content, and says whether it has the right digest; nobody declares a size.
+    pub(super) fn verify_undeclared(&self, most: u64) -> Result<(), StoreError> {
+        let codec = self.sniff()?;
+        let pass = |codec: Codec| {
+            let mut gate = Gate::blind(&self.digest, most);
+            let capacity = usize::try_from(self.facts.size).unwrap_or(usize::MAX);
+            codec.decode(FromStart { file: &self.file, at: 0 }, capacity, &mut gate)?;
+            gate.close_at_any_size(&self.digest)
+        };
+        match pass(codec) {
+            Err(_) if codec != Codec::Raw && pass(Codec::Raw).is_ok() => Ok(()),
+            outcome => outcome.map_err(|fault| self.explain(fault, most, Tried { codec, raw: None })),
+        }
+    }
+
+    /// How many bytes it is stored in.
+    pub fn stored(&self) -> u64 {
+        self.facts.size
+    }
+
+    /// True if its bytes begin as zstd does, which RCC itself cannot read.
+    pub fn looks_like_zstd(&self) -> Result<bool, StoreError> {
+        Ok(self.sniff()? == Codec::Zstd)
+    }
+
+    /// The bytes as they are stored, from the start.
+    pub fn stored_bytes(&self) -> impl Read + '_ {
+        FromStart { file: &self.file, at: 0 }
+    }
+
     /// The blob's file, if the bytes stored may be the content as they are: what copies of it give has to be verified.
     pub(super) fn raw_candidate(&self, size: u64) -> Option<&File> {
-        let raw = self.stored == size && self.sniff().is_ok_and(|codec| codec == Codec::Raw);
+        let raw = self.facts.size == size && self.sniff().is_ok_and(|codec| codec == Codec::Raw);
         raw.then_some(&self.file)
+    }
+
+    /// True if somebody wrote to the blob since it was opened: RCC's import overwrites blobs in place, and who reads one
+    /// meanwhile sees a part of it.
+    pub(super) fn is_disturbed(&self) -> bool {
+        let now = facts_of_file(&self.file);
+        now.is_ok_and(|now| (now.size, now.mtime) != (self.facts.size, self.facts.mtime))
     }
 
     /// Chooses the reading, runs it with `pass`, and explains a failure.
@@ -122,8 +160,8 @@ impl Blob {
         if codec == Codec::Raw {
             return Ok((codec, None));
         }
-        if self.stored != size {
-            return Ok((codec, Some(RawReading::Length(self.stored))));
+        if self.facts.size != size {
+            return Ok((codec, Some(RawReading::Length(self.facts.size))));
         }
         match check_file(&self.file, &self.digest, size) {
             Ok(()) => Ok((Codec::Raw, None)),
@@ -155,15 +193,15 @@ impl Blob {
             outcome?;
             return gate.close(&self.digest);
         }
-        let capacity = usize::try_from(self.stored).unwrap_or(usize::MAX);
+        let capacity = usize::try_from(self.facts.size).unwrap_or(usize::MAX);
         codec.decode(FromStart { file: &self.file, at: 0 }, capacity, &mut gate)?;
         gate.close(&self.digest)
     }
 
     /// As [`Blob::pass`], decoded in one call; `None` if it has to be read piece by piece, and nothing is in the gate then.
     fn pass_whole(&self, codec: Codec, gate: &mut Gate<'_>) -> Option<Result<(), Fault>> {
-        let is_small = codec == Codec::Gzip && self.stored <= WHOLE && gate.size() <= WHOLE;
-        let (stored, size) = (usize::try_from(self.stored).ok()?, usize::try_from(gate.size()).ok()?);
+        let is_small = codec == Codec::Gzip && self.facts.size <= WHOLE && gate.size() <= WHOLE;
+        let (stored, size) = (usize::try_from(self.facts.size).ok()?, usize::try_from(gate.size()).ok()?);
         if !is_small {
             return None;
         }

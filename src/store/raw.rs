@@ -1,8 +1,8 @@
 //! The raw store: inflated, verified content with the catalog's mode and mother time, by digest.
 //!
 //! ```text
-//! raw/aa/bb/<digest>.<mode>              an entry: complete, verified, never written again
-//! raw/aa/bb/tmp-<pid>-<count>-<random>   an entry in the making, 0600
+//! raw/aa/<digest>.<mode>              an entry: complete, verified, never written again
+//! raw/aa/tmp-<pid>-<count>-<random>   an entry in the making, 0600
 //! ```
 //! An entry appears by rename, so two processes that make the same one do not disturb each other, and a crash leaves a
 //! temporary file at worst, which [`RawStore::gc`] collects. An entry counts only if size, mode, modification time and
@@ -30,8 +30,10 @@ use crate::store::verify::check_file;
 use crate::sys::beneath::{Dir, FileFacts, OpenError};
 use crate::sys::{clone, this_process};
 
+mod collect;
 mod upkeep;
 
+pub use collect::RawEntry;
 pub use upkeep::Upkeep;
 
 /// The mode of every directory of ours.
@@ -149,9 +151,6 @@ impl RawStore {
             Ok(dir) => return Ok(dir),
             Err(OpenError::Missing) => {}
             Err(error) => return Err(into_io(error)),
-        }
-        if let Some(outer) = relative.parent() {
-            self.dir.ensure_dir(outer, PRIVATE)?;
         }
         self.dir.ensure_dir(&relative, PRIVATE)?;
         self.dir.open_dir(&relative).map_err(into_io)

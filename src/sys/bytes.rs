@@ -113,6 +113,82 @@ fn next_data(source: &File, at: u64, len: u64) -> io::Result<(u64, u64)> {
     Ok((start.min(len), end.min(len)))
 }
 
+/// Where data or a hole begins at or after `offset`; `None` where the file has no more of it.
+pub fn seek(file: &File, offset: u64, sought: Sought) -> io::Result<Option<u64>> {
+    let from = match sought {
+        Sought::Data => SeekFrom::Data(offset),
+        Sought::Hole => SeekFrom::Hole(offset),
+    };
+    match rustix::fs::seek(file, from) {
+        Ok(found) => Ok(Some(found)),
+        Err(Errno::NXIO) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+/// What is looked for in a file with holes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sought {
+    /// Bytes that were written.
+    Data,
+    /// What was left out.
+    Hole,
+}
+
+/// Allocates or frees a range of `file`, with the flags of fallocate(2).
+#[cfg(target_os = "linux")]
+pub fn allocate(file: &File, flags: u32, offset: u64, len: u64) -> io::Result<()> {
+    Ok(rustix::fs::fallocate(file, rustix::fs::FallocateFlags::from_bits_retain(flags), offset, len)?)
+}
+
+/// Allocates or frees a range of `file`: not here.
+#[cfg(not(target_os = "linux"))]
+pub fn allocate(_file: &File, _flags: u32, _offset: u64, _len: u64) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// Copies up to `len` bytes from `from` of one file to `to` of another, sharing blocks where the file system can; how
+/// many. Fewer than asked for are the end of the source.
+pub fn copy_part(source: &File, from: u64, target: &File, to: u64, len: u64) -> io::Result<u64> {
+    use std::os::unix::fs::FileExt;
+    let mut buffer = Vec::new();
+    let mut done = 0;
+    while done < len {
+        match copy_some(source, from + done, target, to + done, len - done)? {
+            Some(0) => break,
+            Some(count) => done += count,
+            None => {
+                buffer.resize(usize::try_from(len - done).unwrap_or(usize::MAX).min(1 << 20), 0);
+                let count = source.read_at(&mut buffer, from + done)?;
+                target.write_all_at(&buffer[..count], to + done)?;
+                done += count as u64;
+                if count == 0 {
+                    break;
+                }
+            }
+        }
+    }
+    Ok(done)
+}
+
+/// One attempt of the kernel; `None` if it cannot do it for these files.
+#[cfg(target_os = "linux")]
+fn copy_some(source: &File, from: u64, target: &File, to: u64, len: u64) -> io::Result<Option<u64>> {
+    let (mut from, mut to) = (from, to);
+    let len = usize::try_from(len).unwrap_or(usize::MAX);
+    match rustix::fs::copy_file_range(source, Some(&mut from), target, Some(&mut to), len) {
+        Ok(count) => Ok(Some(count as u64)),
+        Err(Errno::INTR) => copy_some(source, from, target, to, len as u64),
+        Err(Errno::XDEV | Errno::INVAL | Errno::NOSYS | Errno::OPNOTSUPP) => Ok(None),
+        Err(errno) => Err(errno.into()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn copy_some(_source: &File, _from: u64, _target: &File, _to: u64, _len: u64) -> io::Result<Option<u64>> {
+    Ok(None)
+}
+
 /// Copies the bytes of `start..end` to the same place.
 fn copy_range(source: &File, target: &File, start: u64, end: u64) -> io::Result<()> {
     let done = copy_in_kernel(source, target, start, end)?;

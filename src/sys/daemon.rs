@@ -84,3 +84,8 @@ fn uses(pid: u32, root: &Path) -> bool {
     };
     maps.lines().any(mapped)
 }
+
+/// The number of this thread, as the kernel names it in requests.
+pub fn thread_id() -> u32 {
+    rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs()
+}

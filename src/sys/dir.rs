@@ -70,3 +70,11 @@ fn is_sealed_meta(meta: &fs::Metadata, size: u64) -> bool {
     let sealed = SystemTime::UNIX_EPOCH + SEALED;
     meta.is_file() && meta.len() == size && meta.modified().is_ok_and(|time| time == sealed)
 }
+
+/// Makes a symbolic link at `path` to the directory `target`.
+pub fn symlink(target: &Path, path: &Path) -> io::Result<()> {
+    #[cfg(unix)]
+    return std::os::unix::fs::symlink(target, path);
+    #[cfg(windows)]
+    return std::os::windows::fs::symlink_dir(target, path);
+}

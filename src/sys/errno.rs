@@ -43,6 +43,9 @@ impl Errno {
     pub const NOTTY: Errno = Errno(libc::ENOTTY);
     /// ENXIO.
     pub const NXIO: Errno = Errno(libc::ENXIO);
+    /// EDQUOT.
+    #[cfg(unix)]
+    pub const DQUOT: Errno = Errno(libc::EDQUOT);
     /// EPERM.
     pub const PERM: Errno = Errno(libc::EPERM);
     /// ERANGE.

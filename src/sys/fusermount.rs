@@ -1,7 +1,8 @@
 //! Mounting through `fusermount3`, the setuid helper of libfuse, for users who may open `/dev/fuse` but not mount.
 //!
 //! It is looked for in fixed places only, gets an empty environment but for the socket's number, and fixed options: no text
-//! of ours is ever part of an option.
+//! of ours is ever part of an option. For root it mounts on the directory that we have open, whatever its path leads to by then; for others it
+//! takes no such path, but checks itself that it mounts on a directory of the user's.
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -44,7 +45,7 @@ pub fn mount(point: &Mountpoint, options: Options) -> io::Result<OwnedFd> {
         .env_clear()
         .env("_FUSE_COMMFD", theirs.as_raw_fd().to_string())
         .args(["-o", &list, "--"])
-        .arg(point.path())
+        .arg(if super::process::is_root() { point.through_process() } else { point.path().to_owned() })
         .stdin(Stdio::null())
         .output()?;
     drop(theirs);
@@ -68,7 +69,10 @@ fn check(output: &Output) -> io::Result<()> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    Err(io::Error::other(format!("{} ({})", said.trim(), output.status)))
+    // It names itself, as do we.
+    let said = said.trim().rsplit_once("fusermount3: ").map_or(said.trim(), |(_, why)| why);
+    let why = if said.is_empty() { format!("it ended with {}", output.status) } else { said.to_owned() };
+    Err(io::Error::other(why))
 }
 
 /// Takes the one descriptor that comes over the socket.

@@ -7,6 +7,7 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
@@ -14,6 +15,9 @@ use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
 };
+
+/// Where FUSE is.
+const DEVICE: &str = "/dev/fuse";
 
 /// A directory to mount on: opened without following a link at its end.
 pub struct Mountpoint {
@@ -32,7 +36,7 @@ pub struct Options {
 
 /// Which mount it is: unique among those that exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct MountId(u64);
+pub struct MountId(pub(super) u64);
 
 impl Mountpoint {
     /// Opens the directory at `path`.
@@ -42,16 +46,92 @@ impl Mountpoint {
         Ok(Mountpoint { dir, path: path.to_owned() })
     }
 
+    /// The directory `dir`, which is at `path`.
+    pub(super) fn of(dir: OwnedFd, path: &Path) -> Mountpoint {
+        Mountpoint { dir, path: path.to_owned() }
+    }
+
+    /// Its descriptor.
+    pub(super) fn as_dir(&self) -> &OwnedFd {
+        &self.dir
+    }
+
     /// The path it was opened by.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// A path to the directory itself for another process of this user, for as long as this is not dropped.
+    pub fn through_process(&self) -> PathBuf {
+        format!("/proc/{}/fd/{}", std::process::id(), self.dir.as_raw_fd()).into()
+    }
+
+    /// The mount that is visible at the path now, which must be another one than the directory itself is on: who can rename
+    /// the directory may have put something else there meanwhile.
+    pub fn mounted(&self) -> io::Result<MountId> {
+        let moved = || io::Error::other("the mountpoint was moved away while it was mounted on");
+        let id = mount_at(&self.path).map_err(|_| moved())?;
+        if id == id_of(&self.dir)? { Err(moved()) } else { Ok(id) }
+    }
+}
+
+/// A new FUSE file system that is mounted nowhere yet.
+pub struct Detached {
+    device: OwnedFd,
+    mount: OwnedFd,
+}
+
+impl Detached {
+    /// Makes one; what the kernel refuses is said in words that name the missing permission.
+    pub fn new(options: Options) -> io::Result<Detached> {
+        let device = open_device()?;
+        let context = fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC)
+            .map_err(|errno| told(errno, "this process may not mount (no CAP_SYS_ADMIN)"))?;
+        let mount = configure(&context, &device, options)?;
+        Ok(Detached { device: device.into(), mount })
+    }
+
+    /// Mounts it on `point`: the device that its requests come from, and the mount.
+    pub fn attach(self, point: &Mountpoint) -> io::Result<(OwnedFd, MountId)> {
+        put(&self.mount, &point.dir)?;
+        let id = id_of(&self.mount)?;
+        match point.mounted() {
+            Ok(visible) if visible == id => Ok((self.device, id)),
+            outcome => {
+                let through_descriptor = format!("/proc/self/fd/{}", self.mount.as_raw_fd());
+                rustix::mount::unmount(through_descriptor, UnmountFlags::DETACH)?;
+                Err(outcome.err().unwrap_or_else(|| io::Error::other("another mount lies on it")))
+            }
+        }
     }
 }
 
 /// Mounts a new FUSE file system on `point`: the device that its requests come from, and the mount.
 pub fn mount_fuse(point: &Mountpoint, options: Options) -> io::Result<(OwnedFd, MountId)> {
-    let device = File::from(OwnedFd::from(OpenOptions::new().read(true).write(true).open("/dev/fuse")?));
-    let context = fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    Detached::new(options)?.attach(point)
+}
+
+/// Opens the FUSE device, or says why that is not possible.
+pub fn open_device() -> io::Result<File> {
+    let opened = OpenOptions::new().read(true).write(true).open(DEVICE);
+    let device = opened.map_err(|error| match error.kind() {
+        io::ErrorKind::NotFound => io::Error::new(error.kind(), "there is no /dev/fuse"),
+        _ => io::Error::new(error.kind(), format!("/dev/fuse may not be opened: {error}")),
+    })?;
+    let is_device = device.metadata()?.file_type().is_char_device();
+    is_device.then_some(device).ok_or_else(|| io::Error::other("/dev/fuse is no device"))
+}
+
+/// An errno in words; it keeps its kind.
+fn told(errno: rustix::io::Errno, if_not_permitted: &str) -> io::Error {
+    let error = io::Error::from(errno);
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => io::Error::new(error.kind(), if_not_permitted.to_owned()),
+        _ => error,
+    }
+}
+
+fn configure(context: &OwnedFd, device: &File, options: Options) -> io::Result<OwnedFd> {
     let fd = device.as_raw_fd().to_string();
     let uid = rustix::process::geteuid().as_raw().to_string();
     let gid = rustix::process::getegid().as_raw().to_string();
@@ -63,24 +143,27 @@ pub fn mount_fuse(point: &Mountpoint, options: Options) -> io::Result<(OwnedFd, 
         ("user_id", &uid),
         ("group_id", &gid),
     ];
-    texts.iter().try_for_each(|(key, value)| fsconfig_set_string(&context, *key, *value))?;
-    fsconfig_set_flag(&context, "default_permissions")?;
+    texts.iter().try_for_each(|(key, value)| fsconfig_set_string(context, *key, *value))?;
+    fsconfig_set_flag(context, "default_permissions")?;
     if options.allow_other {
-        fsconfig_set_flag(&context, "allow_other")?;
+        fsconfig_set_flag(context, "allow_other")?;
     }
     if options.read_only {
-        fsconfig_set_flag(&context, "ro")?;
+        fsconfig_set_flag(context, "ro")?;
     }
-    fsconfig_create(&context)?;
+    fsconfig_create(context)
+        .map_err(|errno| told(errno, "this process may not mount FUSE (a user namespace forbids it)"))?;
     let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     if options.read_only {
         attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
     }
-    let mount = fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?;
-    let onto = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
-    move_mount(&mount, "", &point.dir, "", onto)?;
-    let id = id_of(&mount)?;
-    Ok((device.into(), id))
+    Ok(fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
+}
+
+/// Attaches a detached mount at the directory `onto`.
+pub(super) fn put(mount: impl AsFd, onto: impl AsFd) -> io::Result<()> {
+    let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
+    Ok(move_mount(mount, "", onto, "", flags)?)
 }
 
 /// The mount that is visible at `path`.
@@ -89,7 +172,7 @@ pub fn mount_at(path: &Path) -> io::Result<MountId> {
 }
 
 /// Answers without asking the file system itself, which may be ours and not be served yet.
-fn id_of(dir: impl AsFd) -> io::Result<MountId> {
+pub(super) fn id_of(dir: impl AsFd) -> io::Result<MountId> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     let state = rustix::fs::statx(dir, "", flags, StatxFlags::MNT_ID)?;
     if state.stx_mask & StatxFlags::MNT_ID.bits() == 0 {

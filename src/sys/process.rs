@@ -1,6 +1,10 @@
 //! Processes: which one, is it still the same one, and whose.
 
+use std::ffi::OsStr;
 use std::fmt;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rustix::process::{Pid, getppid, getuid, test_kill_process};
 
@@ -14,9 +18,12 @@ pub struct Process {
 }
 
 impl Process {
-    /// This process.
+    /// This process. /proc is read once: a daemon in its sandbox cannot.
     pub fn current() -> Process {
-        Process::with_id(std::process::id())
+        static KNOWN: OnceLock<Process> = OnceLock::new();
+        let id = std::process::id();
+        let known = *KNOWN.get_or_init(|| Process::with_id(id));
+        if known.pid == id { known } else { Process::with_id(id) } // after a fork it is another one
     }
 
     /// The process that has the id `pid` now.
@@ -76,6 +83,26 @@ pub fn user_name() -> String {
         (fields.nth(1)? == uid).then(|| name.to_owned())
     });
     name.unwrap_or(uid)
+}
+
+/// The program file of this process; `first` is what it was called by, for where there is no /proc to ask.
+pub fn program(first: Option<&OsStr>, path: Option<&OsStr>) -> io::Result<PathBuf> {
+    let current = Path::new("/proc/self/exe");
+    if let Ok(program) = std::fs::read_link(current) {
+        return Ok(program);
+    }
+    let first = PathBuf::from(first.unwrap_or_default());
+    if first.components().count() > 1 {
+        return std::path::absolute(first);
+    }
+    let places = path.map(split).unwrap_or_default().into_iter().map(|dir| dir.join(&first));
+    let found = places.into_iter().find(|place| place.is_file());
+    found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "there is no /proc to ask"))
+}
+
+fn split(path: &OsStr) -> Vec<PathBuf> {
+    use std::os::unix::ffi::OsStrExt;
+    path.as_bytes().split(|&byte| byte == b':').map(|dir| OsStr::from_bytes(dir).into()).collect()
 }
 
 /// The user as whom this process acts.

@@ -41,6 +41,30 @@ pub fn create_new(path: &Path, mode: u32) -> io::Result<File> {
     with_mode(&mut options, mode).open(path)
 }
 
+/// Makes or replaces the file `name` in `dir`: written beside, synced and renamed, so that no reader meets half of it. The name
+/// beside begins with a dot, which keeps it out of RCC's glob of catalogs.
+pub fn replace(dir: &Path, name: &str, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    let temp = dir.join(format!(".{name}.{}", std::process::id()));
+    let result = write_new(&temp, write).and_then(|()| fs::rename(&temp, dir.join(name)));
+    if result.is_err()
+        && let Err(error) = fs::remove_file(&temp)
+        && error.kind() != io::ErrorKind::NotFound
+    {
+        log::warn!("{} is left behind: {error}", temp.display());
+    }
+    result
+}
+
+fn write_new(temp: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    match fs::remove_file(temp) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut file = create_new(temp, 0o666)?;
+    write(&mut file)?;
+    file.sync_all()
+}
+
 #[cfg(unix)]
 fn with_mode(options: &mut OpenOptions, mode: u32) -> &mut OpenOptions {
     use std::os::unix::fs::OpenOptionsExt;

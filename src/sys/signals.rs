@@ -3,7 +3,7 @@
 use std::io;
 
 use rustix::process::Pid;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::exfiltrator::WithOrigin;
 use signal_hook::iterator::{Signals, SignalsInfo};
 
@@ -14,14 +14,20 @@ pub enum Signal {
     Terminate,
     /// SIGHUP: the terminal is gone.
     Hangup,
+    /// SIGUSR1: leave the mount alone, somebody wants to unmount it.
+    Quiet,
 }
 
 /// Calls `handler` for each signal from now on.
 pub fn handle(mut handler: impl FnMut(Signal) + Send + 'static) -> io::Result<()> {
-    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM])?;
+    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1])?;
     let serve = move || {
         for signal in signals.forever() {
-            handler(if signal == SIGHUP { Signal::Hangup } else { Signal::Terminate });
+            handler(match signal {
+                SIGHUP => Signal::Hangup,
+                SIGUSR1 => Signal::Quiet,
+                _ => Signal::Terminate,
+            });
         }
     };
     std::thread::Builder::new().name("signals".into()).spawn(serve).map(drop)
@@ -43,4 +49,12 @@ pub fn pass_on(pid: u32) -> io::Result<()> {
         }
     };
     std::thread::Builder::new().name("signals".into()).spawn(serve).map(drop)
+}
+
+/// Asks the process `pid` to leave its mount alone. One that is gone does not use it either.
+pub fn ask_for_quiet(pid: u32) {
+    let Some(target) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return };
+    if let Err(error) = rustix::process::kill_process(target, rustix::process::Signal::USR1) {
+        log::debug!("Cannot ask process {pid} for quiet: {error}");
+    }
 }

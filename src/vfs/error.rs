@@ -5,6 +5,7 @@ use std::io;
 use crate::space::relocated::ContentError;
 use crate::sys::errno::Errno;
 use crate::tree::Ino;
+use crate::upper::UpperError;
 
 /// An operation that did not work.
 #[derive(Debug, thiserror::Error)]
@@ -27,6 +28,30 @@ pub enum VfsError {
     /// The inode is no regular file.
     #[error("Inode {0} is not a regular file")]
     NotAFile(Ino),
+    /// There is an entry of that name.
+    #[error("There is something of that name already")]
+    Exists,
+    /// The directory has entries.
+    #[error("The directory {0} is not empty")]
+    NotEmpty(Ino),
+    /// What is asked cannot be.
+    #[error("{0}")]
+    Invalid(&'static str),
+    /// What is asked is nobody's right.
+    #[error("{0}")]
+    NotPermitted(&'static str),
+    /// What is asked is not done here.
+    #[error("{0} is not supported")]
+    Unsupported(&'static str),
+    /// There is neither data nor a hole from there on.
+    #[error("That is beyond the end of the file")]
+    BeyondEnd,
+    /// The attributes of one inode would be too large.
+    #[error("There is no room for this extended attribute")]
+    TooManyAttributes,
+    /// The upper could not take or give it.
+    #[error(transparent)]
+    Upper(#[from] UpperError),
     /// The space is mounted read-only.
     #[error("The space is read-only")]
     ReadOnly,
@@ -64,7 +89,14 @@ impl VfsError {
             VfsError::NoEntry => Errno::NOENT,
             VfsError::NotADirectory(_) => Errno::NOTDIR,
             VfsError::IsADirectory(_) => Errno::ISDIR,
-            VfsError::NotALink(_) | VfsError::NotAFile(_) => Errno::INVAL,
+            VfsError::NotALink(_) | VfsError::NotAFile(_) | VfsError::Invalid(_) => Errno::INVAL,
+            VfsError::Exists => Errno::EXIST,
+            VfsError::NotEmpty(_) => Errno::NOTEMPTY,
+            VfsError::NotPermitted(_) => Errno::PERM,
+            VfsError::Unsupported(_) => Errno::NOTSUP,
+            VfsError::BeyondEnd => Errno::NXIO,
+            VfsError::TooManyAttributes => Errno::NOSPC,
+            VfsError::Upper(error) => Errno::of(&error.as_io()),
             VfsError::ReadOnly => Errno::ROFS,
             VfsError::NoAttribute => Errno::NODATA,
             VfsError::BadName(crate::name::BadName::TooLong(_)) => Errno::NAMETOOLONG,
@@ -77,6 +109,13 @@ impl VfsError {
 
     /// True for what programs ask all the time and nobody needs to be told.
     pub fn is_ordinary(&self) -> bool {
-        !matches!(self, VfsError::Content { .. } | VfsError::Io { .. } | VfsError::NoSuchInode(_))
+        match self {
+            VfsError::Content { .. } | VfsError::NoSuchInode(_) => false,
+            // A full disk is told to whoever writes, every time.
+            VfsError::Io { .. } | VfsError::Upper(_) => {
+                matches!(self.errno(), Errno::NOSPC | Errno::DQUOT | Errno::FBIG)
+            }
+            _ => true,
+        }
     }
 }

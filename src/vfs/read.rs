@@ -1,10 +1,15 @@
 //! Content: bytes of files, texts of links, and what the disk below has left.
 
+use std::borrow::Cow;
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::FileExt;
+
 use crate::space::relocated::ContentError;
 use crate::store::Wanted;
 use crate::tree::{FileNode, Ino, NodeKind};
 
-use super::{Vfs, VfsError};
+use super::{Kind, Vfs, VfsError};
 
 /// What `statfs` shows: the disk that takes what is written, in blocks of `block_size` bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,26 +32,40 @@ impl Vfs {
     /// Reads into `out` from `offset`; the number of bytes, 0 at the end. Bytes are verified before they are returned, and
     /// the label stands where the catalog has a relocation.
     pub fn read(&self, ino: Ino, offset: u64, out: &mut [u8]) -> Result<usize, VfsError> {
-        let node = self.node(ino)?;
-        let file = match node.kind {
-            NodeKind::File(file) => file,
-            NodeKind::Dir { .. } => return Err(VfsError::IsADirectory(ino)),
-            NodeKind::Link { .. } => return Err(VfsError::NotAFile(ino)),
-        };
+        if let Some(upper) = self.written().filter(|upper| upper.has_bytes(ino)) {
+            let failed = |source| VfsError::Io { doing: "read", ino, source };
+            return read_full(&*upper.file(ino)?, offset, out).map_err(failed);
+        }
+        let (file, mode) = self.readable(ino)?;
         let want = usize::try_from(file.size.saturating_sub(offset)).unwrap_or(usize::MAX).min(out.len());
         let out = &mut out[..want];
         if out.is_empty() {
             return Ok(0);
         }
-        let content = self.relocated.read(ino, &wanted(&file, node.mode), file.rewrite, offset, out);
+        let content = self.relocated.read(ino, &wanted(&file, mode), file.rewrite, offset, out);
         content.map_err(|source| self.content_error(ino, source))?;
         Ok(want)
     }
 
-    /// The text of a link, exactly as recorded.
-    pub fn readlink(&self, ino: Ino) -> Result<&[u8], VfsError> {
+    /// The catalog's file of that number, and its mode there.
+    fn readable(&self, ino: Ino) -> Result<(FileNode<'_>, u16), VfsError> {
+        if let Some(file) = self.catalog_file(ino) {
+            return Ok(file);
+        }
+        match self.getattr(ino)?.kind {
+            Kind::Dir => Err(VfsError::IsADirectory(ino)),
+            _ => Err(VfsError::NotAFile(ino)),
+        }
+    }
+
+    /// The text of a link, exactly as recorded or made.
+    pub fn readlink(&self, ino: Ino) -> Result<Cow<'_, [u8]>, VfsError> {
+        if let Some(inode) = self.written().and_then(|upper| upper.inode(ino)) {
+            let is_link = inode.kind == Kind::Link;
+            return is_link.then(|| inode.target.to_vec().into()).ok_or(VfsError::NotALink(ino));
+        }
         match self.node(ino)?.kind {
-            NodeKind::Link { target } => Ok(target),
+            NodeKind::Link { target } => Ok(target.into()),
             _ => Err(VfsError::NotALink(ino)),
         }
     }
@@ -54,7 +73,8 @@ impl Vfs {
     /// The disk that the space's own files are on.
     pub fn statfs(&self) -> Result<DiskUsage, VfsError> {
         let io = |source| VfsError::Io { doing: "ask for free space", ino: Ino::ROOT, source };
-        let usage = crate::sys::disk::usage(self.relocated.dir()).map_err(io)?;
+        let dir = self.upper.as_ref().map_or(self.relocated.dir(), |upper| upper.dir());
+        let usage = crate::sys::disk::usage(dir).map_err(io)?;
         Ok(DiskUsage {
             block_size: usage.block_size,
             blocks: usage.blocks,
@@ -65,10 +85,24 @@ impl Vfs {
         })
     }
 
-    fn content_error(&self, ino: Ino, source: ContentError) -> VfsError {
+    pub(super) fn content_error(&self, ino: Ino, source: ContentError) -> VfsError {
         let path = self.index.path_of(ino).map_or_else(|| format!("inode {ino}"), |path| path.to_string());
         VfsError::Content { path, source }
     }
+}
+
+/// Reads until `out` is full or the file ends: a reply that is shorter means the end.
+fn read_full(file: &File, offset: u64, out: &mut [u8]) -> io::Result<usize> {
+    let mut done = 0;
+    while done < out.len() {
+        match file.read_at(&mut out[done..], offset + done as u64) {
+            Ok(0) => break,
+            Ok(count) => done += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(done)
 }
 
 /// The blob a catalog file needs.

@@ -5,12 +5,17 @@
 #![allow(dead_code, reason = "each test binary uses its own part of the harness")]
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a harness fails loudly, and says why it skips")]
 
+pub mod bad_catalogs;
 pub mod compare;
+pub mod damage;
 pub mod fixed;
 pub mod golden;
 pub mod mounted;
+pub mod python;
 pub mod rcc;
 pub mod sandbox;
+pub mod soak;
+pub mod store_hash;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

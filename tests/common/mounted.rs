@@ -117,7 +117,7 @@ pub fn detach(path: &Path) {
     }
 }
 
-fn mount_points() -> Vec<PathBuf> {
+pub fn mount_points() -> Vec<PathBuf> {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
     table.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape).collect()
 }
@@ -142,7 +142,7 @@ fn unescape(field: &str) -> PathBuf {
 }
 
 /// Processes of our binary that were started with this sandbox's home.
-fn daemons_of(sandbox: &Sandbox) -> Vec<u32> {
+pub fn daemons_of(sandbox: &Sandbox) -> Vec<u32> {
     let home = format!("ROBOCORP_HOME={}\0", sandbox.home().display()).into_bytes();
     let processes =
         fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
@@ -160,7 +160,7 @@ fn is_ours(pid: u32) -> bool {
 }
 
 /// Running, and not merely waiting to be reaped.
-fn is_alive(pid: u32) -> bool {
+pub fn is_alive(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     is_ours(pid) && status.rsplit(')').next().is_some_and(|rest| !rest.trim_start().starts_with('Z'))
 }

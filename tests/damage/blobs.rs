@@ -15,7 +15,7 @@ use holofs::digest::{Digest, Regime};
 use holofs::observe::Counter;
 use holofs::store::{BlobSource, Codec, RawReading, StoreError, Wanted};
 
-use crate::hololib::{FORMS, Form, Hololib, gzip};
+use crate::hololib::{FORMS, Form, Hololib, gzip, is_root};
 
 /// Damages the good blob of `form`, and gives the error of opening it; everything else must still be right.
 fn damaged(form: Form, damage: impl FnOnce(&Path, Vec<u8>)) -> StoreError {
@@ -226,11 +226,15 @@ fn what_is_no_file_is_refused_at_once() {
         ("socket or device", |path| drop(UnixListener::bind(path).unwrap())),
         ("device", |path| {
             let made = Command::new("mknod").arg(path).args(["c", "1", "5"]).status().unwrap();
-            assert!(made.success(), "this test makes a device node and needs root");
+            assert!(made.success());
         }),
     ];
     for form in FORMS {
         for (expected, plant) in plants {
+            if expected == "device" && !is_root() {
+                eprintln!("skipped in part: making a device node needs root");
+                continue;
+            }
             let error = within_seconds(move || {
                 damaged(form, |path, _| {
                     fs::remove_file(path).unwrap();

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use holofs::observe::Counter;
 use holofs::store::{BlobSource, MOTHER_TIME, StoreError};
 
-use crate::hololib::{FORMS, Form, Hololib, gzip};
+use crate::hololib::{FORMS, Form, Hololib, gzip, is_root};
 
 /// Opens the good blob of `form`, damages its raw entry, opens it again in this and in a fresh store, and checks that
 /// the right bytes come, and `healed` entries were made anew.
@@ -96,9 +96,11 @@ fn an_entry_with_another_mode_or_owner_is_healed() {
     damaged(Form::Gzip, 1, false, |entry| {
         fs::set_permissions(entry, Permissions::from_mode(0o4644)).unwrap()
     });
-    damaged(Form::Gzip, 1, false, |entry| {
-        std::os::unix::fs::chown(entry, Some(12_345), None).unwrap(); // needs root
-    });
+    if !is_root() {
+        eprintln!("skipped in part: giving a file away needs root");
+        return;
+    }
+    damaged(Form::Gzip, 1, false, |entry| std::os::unix::fs::chown(entry, Some(12_345), None).unwrap());
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Walks of the raw store in the background: learning what is there, and collecting what crashes left.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use crate::store::layout::{RawKey, is_fan_out, temp_owner};
@@ -66,14 +66,16 @@ impl RawStore {
         Ok(upkeep)
     }
 
-    /// Calls `visit` with every name in every `aa/bb`.
-    fn walk(&self, mut visit: impl FnMut(&Dir, &[u8])) -> io::Result<()> {
-        for outer in fan_out(&self.dir)? {
-            let Some(outer_dir) = below(&self.dir, &outer)? else { continue };
-            for inner in fan_out(&outer_dir)? {
-                let Some(dir) = below(&outer_dir, &inner)? else { continue };
-                dir.names()?.iter().for_each(|name| visit(&dir, name));
-            }
+    /// Calls `visit` with every name in every directory of entries.
+    pub(super) fn walk(&self, mut visit: impl FnMut(&Dir, &[u8])) -> io::Result<()> {
+        for name in self.dir.names()?.into_iter().filter(|name| is_fan_out(name)) {
+            let Ok(name) = String::from_utf8(name) else { continue };
+            let dir = match self.dir.open_dir(Path::new(&name)) {
+                Ok(dir) => dir,
+                Err(OpenError::Other(error)) => return Err(error),
+                Err(_) => continue, // vanished, or not ours
+            };
+            dir.names()?.iter().for_each(|name| visit(&dir, name));
         }
         Ok(())
     }
@@ -85,19 +87,4 @@ fn is_abandoned(dir: &Dir, name: &str, pid: u32, now: Duration) -> bool {
     let written = Duration::from_secs(u64::try_from(facts.mtime.0).unwrap_or(0));
     let age = now.saturating_sub(written);
     age > EXPIRY || (age > GRACE && !this_process::is_alive(pid))
-}
-
-/// The fan-out directories in `dir`.
-fn fan_out(dir: &Dir) -> io::Result<Vec<PathBuf>> {
-    let names = dir.names()?.into_iter().filter(|name| is_fan_out(name));
-    Ok(names.filter_map(|name| String::from_utf8(name).ok()).map(PathBuf::from).collect())
-}
-
-/// A directory below; `None` if it vanished or is something else.
-fn below(dir: &Dir, name: &Path) -> io::Result<Option<Dir>> {
-    match dir.open_dir(name) {
-        Ok(dir) => Ok(Some(dir)),
-        Err(OpenError::Other(error)) => Err(error),
-        Err(_) => Ok(None),
-    }
 }

@@ -1,0 +1,36 @@
+//! What this process may do after its start: mount, and nothing else.
+
+use rustix::thread::{
+    CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
+    remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
+};
+
+/// Gives up every capability but the one to mount, and with `namespaces` the one to enter another mount namespace; returns
+/// what is left. To be called while there is one thread.
+pub fn drop_all_but_mounting(namespaces: bool) -> Result<String, String> {
+    let failed = |what: &str, error: rustix::io::Errno| format!("Cannot {what}: {error}");
+    let now = capabilities(None).map_err(|error| failed("read the capabilities", error))?;
+    let mut kept = CapabilitySet::SYS_ADMIN;
+    let mut told = String::from("CAP_SYS_ADMIN");
+    if namespaces {
+        kept |= CapabilitySet::SYS_CHROOT;
+        told.push_str(" and CAP_SYS_CHROOT");
+    }
+    if !now.permitted.contains(kept) {
+        return Err(format!("Mounting needs {told}: start me as root, privileged"));
+    }
+    set_no_new_privs(true).map_err(|error| failed("refuse new privileges", error))?;
+    clear_ambient_capability_set().map_err(|error| failed("clear ambient capabilities", error))?;
+    if now.effective.contains(CapabilitySet::SETPCAP) {
+        for capability in CapabilitySet::all().difference(kept).iter() {
+            // One that this kernel does not know is not there to be removed.
+            match remove_capability_from_bounding_set(capability) {
+                Ok(()) | Err(rustix::io::Errno::INVAL) => {}
+                Err(error) => return Err(failed("bound the capabilities", error)),
+            }
+        }
+    }
+    let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+    set_capabilities(None, sets).map_err(|error| failed("drop capabilities", error))?;
+    Ok(told)
+}

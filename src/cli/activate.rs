@@ -1,0 +1,95 @@
+//! `holofs variables`: the space appears, and what a shell needs to work in it is printed.
+
+use std::ffi::OsStr;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use crate::home::{Settings, blueprint_hash};
+use crate::space::Space;
+
+use super::SpaceArgs;
+use super::context::{Context, parse_space};
+use super::hash::specification;
+use super::ladder::Mode;
+use super::mount::{self, MountArgs};
+use super::run::already_there;
+use super::variables::{self, Sources};
+
+/// Arguments of `variables`.
+#[derive(Debug, Args)]
+pub struct VariablesArgs {
+    /// conda.yaml files, or one catalog: its hash, a unique prefix of it, its file name, or a path
+    #[arg(required = true, value_name = "CATALOG|FILE")]
+    pub what: Vec<PathBuf>,
+    /// The space's name
+    #[arg(short, long, default_value = "user", value_parser = parse_space)]
+    pub space: String,
+    /// Who the space belongs to
+    #[arg(long, default_value = "user")]
+    pub controller: String,
+    /// How the space appears, unless it is there already
+    #[arg(long, value_enum, default_value = "auto", env = "HOLOFS_MODE")]
+    pub mode: Mode,
+}
+
+/// Makes the space appear as RCC's command does, and prints.
+pub fn main(context: &Context, args: &VariablesArgs) -> anyhow::Result<ExitCode> {
+    let catalog = catalog(context, &args.what)?;
+    let named = SpaceArgs { space: args.space.clone(), controller: args.controller.clone() };
+    let (index, _, _) = context.index(&catalog)?;
+    let space = context.space(index.base(), &named);
+    let files = stands_as_files(&space) && args.mode == Mode::Auto;
+    let mode = if files { Mode::Materialize } else { args.mode };
+    if already_there(&space, &index.id().to_string())?.is_none()
+        && let Err(code) = mount::appear(context, &MountArgs::new(&catalog, &named, mode))?
+    {
+        return Ok(code);
+    }
+    let sources = Sources {
+        home: &context.home,
+        settings: &Settings::read(&context.home)?,
+        root: &space.root,
+        blueprint: index.blueprint(),
+        temp: &temp_dir(&context.home.root().join("temp"))?,
+        path: std::env::var_os("PATH"),
+    };
+    let list = variables::of(&sources)?;
+    if context.is_json() {
+        context.report(&variables::as_pairs(&list), |_| String::new())?;
+    } else {
+        context.report(&(), |()| variables::as_shell(&list))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The catalog that is meant: by name, or by what one or several conda.yaml files ask for.
+fn catalog(context: &Context, what: &[PathBuf]) -> anyhow::Result<String> {
+    let is_yaml = |path: &Path| {
+        let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
+        matches!(extension, "yaml" | "yml") && path.is_file()
+    };
+    match what {
+        [one] if !is_yaml(one) => Ok(one.to_string_lossy().into_owned()),
+        files => Ok(blueprint_hash(&specification(&context.home, files)?)),
+    }
+}
+
+/// True if the space is there as plain files: it stays so.
+fn stands_as_files(space: &Space) -> bool {
+    let filled = fs::read_dir(&space.root).is_ok_and(|mut entries| entries.next().is_some());
+    filled && space.live_holder().is_none() && space.refuse_mounted().is_ok()
+}
+
+/// A directory for the shell's temporary files, with RCC's mark by which RCC removes it after two days.
+fn temp_dir(parent: &Path) -> anyhow::Result<PathBuf> {
+    fs::create_dir_all(parent).with_context(|| format!("Cannot make {}", parent.display()))?;
+    let dir = tempfile::Builder::new().prefix("holofs-").tempdir_in(parent);
+    let dir = dir.with_context(|| format!("Cannot make a directory in {}", parent.display()))?.keep();
+    let mark = dir.join("recycle.now");
+    fs::write(&mark, "True").with_context(|| format!("Cannot write {}", mark.display()))?;
+    Ok(dir)
+}

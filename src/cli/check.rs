@@ -1,0 +1,74 @@
+//! `holofs check`: every blob, raw entry and catalog, and what is wrong with them.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::check::{self, BadBlob, CatalogVerdict, Checked};
+
+use super::context::{Context, say_waiting};
+use super::exit_code::BAD_BLOB;
+use super::progress::Progress;
+use super::table::bytes;
+
+/// Arguments of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// Move bad blobs aside, make them anew where the raw store has the content, and remove bad raw entries
+    #[arg(long)]
+    pub repair: bool,
+}
+
+/// Checks and reports; any damage is told by the exit code, also where it was repaired.
+pub fn main(context: &Context, args: &CheckArgs) -> anyhow::Result<ExitCode> {
+    let lock = if args.repair { Some(context.lock_hololib(&say_waiting)?) } else { None };
+    let progress = Progress::new("Checking", context.is_json());
+    let outcome = check::check(&context.home, args.repair, &progress);
+    progress.finish();
+    drop(lock);
+    let report = outcome?;
+    context.report(&report, text)?;
+    Ok(if report.is_damaged() { ExitCode::from(BAD_BLOB) } else { ExitCode::SUCCESS })
+}
+
+fn text(report: &Checked) -> String {
+    let mut lines: Vec<String> = report.catalogs.iter().filter_map(bad_catalog).collect();
+    lines.extend(report.bad_blobs.iter().map(bad_blob));
+    lines.extend(report.bad_raw.iter().map(|bad| {
+        let done =
+            if bad.removed { "removed" } else { "--repair removes it; it is made anew when it is needed" };
+        format!("Raw entry {} is not what its name says: {done}", bad.entry)
+    }));
+    lines.extend(report.strays.iter().map(|path| format!("Note: {} is no blob", path.display())));
+    if report.unreferenced > 0 {
+        lines.push(format!("Note: {} blobs are named by no catalog", report.unreferenced));
+    }
+    let verdict = if report.is_damaged() { "damage found" } else { "all is well" };
+    lines.push(format!(
+        "{} catalogs, {} blobs ({}), {} raw entries ({}): {verdict}",
+        report.catalogs.len(),
+        report.blobs,
+        bytes(report.blob_bytes),
+        report.raw_entries,
+        bytes(report.raw_bytes)
+    ));
+    lines.join("\n")
+}
+
+fn bad_catalog(verdict: &CatalogVerdict) -> Option<String> {
+    let CatalogVerdict { catalog, problem, missing, damaged } = verdict;
+    match problem {
+        Some(problem) => Some(format!("Catalog {catalog}: {problem}")),
+        None if missing + damaged > 0 => {
+            Some(format!("Catalog {catalog} lacks blobs: {missing} missing, {damaged} damaged"))
+        }
+        None => None,
+    }
+}
+
+fn bad_blob(bad: &BadBlob) -> String {
+    let moved =
+        bad.moved_to.as_ref().map(|path| format!("; moved to {}", path.display())).unwrap_or_default();
+    let healed = if bad.healed { "; made anew from the raw store" } else { "" };
+    format!("{}{moved}{healed}", bad.problem)
+}

@@ -1,0 +1,76 @@
+//! `holofs delete` and `holofs remove`: a space with all that belongs to it; a catalog.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+use serde::Serialize;
+
+use crate::discard;
+use crate::inventory;
+
+use super::SpaceArgs;
+use super::context::{Context, say_waiting};
+use super::exit_code::NotFound;
+
+/// Arguments of `delete`.
+#[derive(Debug, Args)]
+pub struct DeleteArgs {
+    /// The space: its name (with --controller), or its label
+    #[command(flatten)]
+    pub space: SpaceArgs,
+    /// Only tell what would be deleted
+    #[arg(short, long)]
+    pub dry_run: bool,
+}
+
+/// Arguments of `remove`.
+#[derive(Debug, Args)]
+pub struct RemoveArgs {
+    /// The catalogs: hashes, unique prefixes, file names
+    #[arg(required = true)]
+    pub catalogs: Vec<String>,
+    /// Only tell what would be removed
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+#[derive(Serialize)]
+struct Report {
+    /// The space or catalog.
+    path: PathBuf,
+    /// Files and directories that are gone.
+    removed: Vec<PathBuf>,
+}
+
+/// Deletes a space, unless it is mounted or somebody holds its lock.
+pub fn space(context: &Context, args: &DeleteArgs) -> anyhow::Result<ExitCode> {
+    let SpaceArgs { space: name, controller } = &args.space;
+    let known = inventory::find(&context.home, controller, name)?;
+    let known = known.ok_or_else(|| NotFound(format!("No space {name:?} of controller {controller:?}")))?;
+    let removed = match args.dry_run {
+        true => Vec::new(),
+        false => discard::delete_space(&known.space, context.wait, &say_waiting)?,
+    };
+    let report = Report { path: known.space.root, removed };
+    let done = if args.dry_run { "Would delete" } else { "Deleted" };
+    context.report(&report, |report| format!("{done} {}", report.path.display()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Removes catalogs; their spaces stay.
+pub fn catalogs(context: &Context, args: &RemoveArgs) -> anyhow::Result<ExitCode> {
+    let found = args.catalogs.iter().map(|what| context.home.find_catalog(what));
+    let paths = found.collect::<Result<Vec<_>, _>>()?;
+    let lock = context.lock_hololib(&say_waiting)?;
+    let mut reports = Vec::new();
+    for path in paths {
+        let removed = if args.dry_run { Vec::new() } else { discard::remove_catalog(&path)? };
+        reports.push(Report { path, removed });
+    }
+    drop(lock);
+    let done = if args.dry_run { "Would remove" } else { "Removed" };
+    let line = |report: &Report| format!("{done} {}", report.path.display());
+    context.report(&reports, |reports| reports.iter().map(line).collect::<Vec<_>>().join("\n"))?;
+    Ok(ExitCode::SUCCESS)
+}

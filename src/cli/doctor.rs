@@ -1,0 +1,122 @@
+//! `holofs doctor`: tries each rung of the ladder for real, in a temporary place, and tells what an administrator would have
+//! to allow. Nothing of it stays.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Context as _;
+use clap::Args;
+use serde::Serialize;
+
+use crate::sys::mount::{Mountpoint, Options};
+
+use super::context::Context;
+use super::ladder::{self, Rung};
+use super::{isolate, unmount};
+
+/// Arguments of `doctor`.
+#[derive(Debug, Args)]
+pub struct DoctorArgs {}
+
+/// What was found out.
+#[derive(Debug, Serialize)]
+struct Report {
+    user: u32,
+    /// What `holofs run` would use.
+    run: Option<Rung>,
+    /// What `holofs mount` would use.
+    mount: Option<Rung>,
+    /// Whether `holofs run --isolate` works.
+    isolate: bool,
+    rungs: Vec<Tried>,
+}
+
+/// One rung.
+#[derive(Debug, Serialize)]
+struct Tried {
+    rung: Rung,
+    holds: bool,
+    reason: String,
+    milliseconds: f64,
+    cost: &'static str,
+    allow: &'static str,
+}
+
+/// Tries, and reports.
+pub fn main(context: &Context, _args: &DoctorArgs) -> anyhow::Result<ExitCode> {
+    let places = [context.home.holotree().to_owned(), std::env::temp_dir()];
+    let mounts = [Rung::Direct, Rung::Helper, Rung::Fusermount];
+    let mut rungs: Vec<Tried> = mounts.map(|rung| tried(rung, || try_mount(rung, &places))).into();
+    rungs.push(tried(Rung::Namespace, || isolate::probe()?.map_err(anyhow::Error::msg)));
+    rungs.push(tried(Rung::Materialize, || try_to_write(context)));
+    let first = |but: Option<Rung>| rungs.iter().find(|tried| tried.holds && Some(tried.rung) != but);
+    let report = Report {
+        user: crate::sys::this_process::effective_uid(),
+        run: first(None).map(|tried| tried.rung),
+        mount: first(Some(Rung::Namespace)).map(|tried| tried.rung),
+        isolate: rungs.iter().any(|tried| tried.holds && tried.rung == Rung::Namespace),
+        rungs,
+    };
+    context.report(&report, table)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tried(rung: Rung, attempt: impl FnOnce() -> anyhow::Result<()>) -> Tried {
+    let started = Instant::now();
+    let outcome = attempt();
+    let milliseconds = (started.elapsed().as_secs_f64() * 10_000.0).round() / 10.0;
+    let reason = outcome.as_ref().err().map(|error| ladder::Refusal::new(rung, format!("{error:#}")).reason);
+    Tried {
+        rung,
+        holds: outcome.is_ok(),
+        reason: reason.unwrap_or_default(),
+        milliseconds,
+        cost: rung.cost(),
+        allow: rung.allow(),
+    }
+}
+
+/// Mounts an empty file system in a temporary directory, and takes it away.
+fn try_mount(rung: Rung, places: &[PathBuf]) -> anyhow::Result<()> {
+    let make = |place: &PathBuf| tempfile::Builder::new().prefix("holofs-doctor-").tempdir_in(place).ok();
+    let dir = places.iter().find_map(make).context("There is no directory to try it in")?;
+    let path = dir.path().canonicalize()?;
+    let point = Mountpoint::open(&path)?;
+    let (device, _) = ladder::step(rung, &point, Options::default())?;
+    drop(point);
+    // Taken away before its device: a mount that nobody serves answers nothing.
+    let ended = unmount::detach(&path);
+    drop(device);
+    ended
+}
+
+fn try_to_write(context: &Context) -> anyhow::Result<()> {
+    let dirs = [context.home.holotree().to_owned(), context.home.spaces_dir()];
+    dirs.iter().try_for_each(|dir| writable(dir))
+}
+
+/// A file can be made in `dir`, or in the directory that it would be made in.
+fn writable(dir: &Path) -> anyhow::Result<()> {
+    let there = dir.ancestors().find(|above| above.is_dir()).context("There is no such directory")?;
+    tempfile::tempfile_in(there).map(drop).with_context(|| format!("{} cannot be written", dir.display()))
+}
+
+fn table(report: &Report) -> String {
+    let name = |rung: Option<Rung>| rung.map_or("nothing", Rung::name);
+    let mut lines: Vec<String> = report.rungs.iter().map(line).collect();
+    lines.push(format!("holofs run: {}", name(report.run)));
+    lines.push(format!("holofs mount: {}", name(report.mount)));
+    lines.push(format!("holofs run --isolate: {}", if report.isolate { "works" } else { "does not work" }));
+    lines.join("\n")
+}
+
+fn line(tried: &Tried) -> String {
+    let (name, ms) = (tried.rung.name(), tried.milliseconds);
+    match tried.holds {
+        true => format!("{name:<12} yes  {ms:>6.1} ms  {}", tried.cost),
+        false => {
+            format!("{name:<12} no   {ms:>6.1} ms  {}\n{:<29}to allow it: {}", tried.reason, "", tried.allow)
+        }
+    }
+}

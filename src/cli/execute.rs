@@ -1,0 +1,132 @@
+//! A command in a space that is there: RCC's variables, a place for bytecode, signals and exit status.
+
+use std::ffi::OsString;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, ExitStatus};
+
+use anyhow::Context as _;
+
+use crate::bytecode;
+use crate::home::Settings;
+use crate::space::Space;
+use crate::sys::signals;
+use crate::tree::Index;
+
+use super::context::Context;
+use super::variables::{self, Variable};
+
+/// Set by RCC to keep Python from writing bytecode.
+const NO_BYTECODE: &str = "PYTHONDONTWRITEBYTECODE";
+/// Where Python keeps bytecode, if not beside the sources.
+const BYTECODE_PREFIX: &str = "PYTHONPYCACHEPREFIX";
+
+/// A space that is there, and how to run in it.
+pub struct Execution<'a> {
+    /// The invocation.
+    pub context: &'a Context,
+    /// Where the space is.
+    pub root: &'a Path,
+    /// Its catalog's blueprint.
+    pub blueprint: &'a str,
+    /// The space and catalog for which Python may keep the bytecode it compiles.
+    pub bytecode: Option<(&'a Space, &'a Index)>,
+}
+
+impl Execution<'_> {
+    /// Runs `command` to its end: its status becomes ours.
+    pub fn command(&self, command: &[OsString]) -> anyhow::Result<ExitCode> {
+        let temp = RunTemp::create(&self.context.home.root().join("temp"))?;
+        let variables = self.variables(&temp.0)?;
+        let (program, arguments) = command.split_first().context("There is no command")?;
+        let path = variables.iter().rev().find(|(key, _)| key == "PATH").map(|(_, value)| value.clone());
+        let mut child = Command::new(resolve(program, path.as_deref()))
+            .args(arguments)
+            .env_remove("VIRTUAL_ENV")
+            .env_remove(NO_BYTECODE)
+            .envs(variables)
+            .spawn()
+            .with_context(|| format!("Cannot run {}", program.display()))?;
+        forward_signals(&child)?;
+        Ok(ExitCode::from(code_of(child.wait().context("Cannot wait for the command")?)))
+    }
+
+    /// RCC's variables; with bytecode, Python also learns where to keep it.
+    fn variables(&self, temp: &Path) -> anyhow::Result<Vec<Variable>> {
+        let settings = Settings::read(&self.context.home)?;
+        let sources = variables::Sources {
+            home: &self.context.home,
+            settings: &settings,
+            root: self.root,
+            blueprint: self.blueprint,
+            temp,
+            path: std::env::var_os("PATH"),
+        };
+        let mut variables = variables::of(&sources)?;
+        if let Some(prefix) = self.bytecode_prefix() {
+            variables.retain(|(key, _)| key != NO_BYTECODE && key != BYTECODE_PREFIX);
+            variables.push((BYTECODE_PREFIX.to_owned(), prefix.into_os_string()));
+        }
+        Ok(variables)
+    }
+
+    /// Bytecode only saves time: where it has no place, Python compiles as it does under RCC.
+    fn bytecode_prefix(&self) -> Option<PathBuf> {
+        let (space, index) = self.bytecode?;
+        let uid = crate::sys::this_process::effective_uid();
+        bytecode::prefix(&self.context.home, space, index, uid).unwrap_or_else(|error| {
+            log::warn!("No place for bytecode, so Python compiles what it imports: {error}");
+            None
+        })
+    }
+}
+
+/// The program by the space's own PATH, which is not yet ours.
+fn resolve(program: &OsString, path: Option<&std::ffi::OsStr>) -> PathBuf {
+    let named = Path::new(program);
+    if named.components().count() > 1 {
+        return named.to_owned();
+    }
+    let dirs = path.map(std::env::split_paths).into_iter().flatten();
+    dirs.map(|dir| dir.join(named)).find(|place| place.is_file()).unwrap_or_else(|| named.to_owned())
+}
+
+/// What a terminal sends goes to the command by itself; what another process sends to us is passed on.
+fn forward_signals(child: &Child) -> anyhow::Result<()> {
+    let pid = child.id();
+    signals::pass_on(pid).context("Cannot handle signals")
+}
+
+/// As a shell has it: the status, or 128 and the signal.
+fn code_of(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(255);
+    u8::try_from(code).unwrap_or(255)
+}
+
+/// The run's own directory for temporary files, gone with the run.
+struct RunTemp(PathBuf);
+
+impl RunTemp {
+    /// In the home, as RCC has it; where that cannot be written, in the system's place.
+    fn create(parent: &Path) -> anyhow::Result<RunTemp> {
+        let make = |parent: &Path| {
+            std::fs::create_dir_all(parent)?;
+            tempfile::Builder::new().prefix("holofs-").tempdir_in(parent)
+        };
+        let dir = make(parent).or_else(|error| {
+            let system = std::env::temp_dir();
+            log::debug!("Temporary files go to {}, since {}: {error}", system.display(), parent.display());
+            make(&system)
+        });
+        let dir = dir.with_context(|| format!("Cannot make a directory in {}", parent.display()))?;
+        Ok(RunTemp(dir.keep()))
+    }
+}
+
+impl Drop for RunTemp {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_dir_all(&self.0) {
+            log::warn!("Cannot remove {}: {error}", self.0.display());
+        }
+    }
+}

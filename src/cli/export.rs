@@ -1,0 +1,42 @@
+//! `holofs export`: catalogs and their blobs into a hololib.zip.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::transfer;
+
+use super::context::Context;
+use super::progress::Progress;
+use super::table::bytes;
+
+/// Arguments of `export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The catalogs: hashes, unique prefixes, file names; without any, their names are listed
+    pub catalogs: Vec<String>,
+    /// The file to write
+    #[arg(short, long, default_value = "hololib.zip", value_name = "FILE")]
+    pub zipfile: PathBuf,
+}
+
+/// Exports, or lists what could be.
+pub fn main(context: &Context, args: &ExportArgs) -> anyhow::Result<ExitCode> {
+    if args.catalogs.is_empty() {
+        let paths = context.home.catalogs()?;
+        let names = paths.iter().filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
+        context.report(&names.collect::<Vec<_>>(), |names| names.join("\n"))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let found = args.catalogs.iter().map(|what| context.home.find_catalog(what));
+    let paths = found.collect::<Result<Vec<_>, _>>()?;
+    let progress = Progress::new("Exporting", context.is_json());
+    let outcome = transfer::export(&context.home, &paths, &args.zipfile, &progress);
+    progress.finish();
+    context.report(&outcome?, |report| {
+        let (count, size) = (report.blobs, bytes(report.bytes));
+        format!("{}: {} with {count} blobs, {size}", report.zip.display(), report.catalogs.join(", "))
+    })?;
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,90 @@
+//! `holofs gc`: removes what nothing uses.
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::gc::{self, Collected, Options};
+
+use super::context::{Context, say_waiting};
+use super::table::bytes;
+
+/// Arguments of `gc`.
+#[derive(Debug, Args)]
+pub struct GcArgs {
+    /// Only tell what would go
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Bring the raw store down to this size (bytes, or with K, M, G, T), the least recently used first
+    #[arg(long, value_name = "SIZE", value_parser = parse_size)]
+    pub max_size: Option<u64>,
+    /// Also remove raw entries and bytecode that nobody used for so many days
+    #[arg(long, value_name = "DAYS")]
+    pub unused: Option<u64>,
+    /// Also remove blobs of the hololib that no catalog names
+    #[arg(long)]
+    pub hololib: bool,
+}
+
+/// Collects and reports.
+pub fn main(context: &Context, args: &GcArgs) -> anyhow::Result<ExitCode> {
+    let options = Options {
+        dry_run: args.dry_run,
+        max_size: args.max_size,
+        unused: args.unused.map(|days| Duration::from_secs(days.saturating_mul(86_400))),
+        hololib: args.hololib,
+    };
+    let lock = context.lock_hololib(&say_waiting)?;
+    let report = gc::collect(&context.home, options)?;
+    drop(lock);
+    context.report(&report, text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn text(report: &Collected) -> String {
+    let done = if report.dry_run { "Would remove" } else { "Removed" };
+    let mut lines = vec![
+        format!(
+            "{done} {} raw entries ({}); {} stay",
+            report.raw_entries,
+            bytes(report.raw_bytes),
+            bytes(report.raw_bytes_left)
+        ),
+        format!("{done} {} indexes and other things of catalogs that are gone", report.derived.len()),
+        format!("{done} {} blobs ({})", report.blobs, bytes(report.blob_bytes)),
+    ];
+    lines.extend(report.spaces.iter().map(|path| format!("{done} {}: its space is deleted", path.display())));
+    lines.extend(report.leases.iter().filter_map(|lease| {
+        let space = lease.mountpoint.as_ref()?;
+        Some(format!("Kept what {} uses: it is mounted", space.display()))
+    }));
+    lines.extend(report.kept.iter().cloned());
+    lines.join("\n")
+}
+
+/// A number of bytes, as people write it.
+fn parse_size(text: &str) -> Result<u64, String> {
+    let upper = text.trim().to_ascii_uppercase();
+    let upper = upper.trim_end_matches('B').trim_end_matches('I');
+    let units = [("K", 10), ("M", 20), ("G", 30), ("T", 40)];
+    let unit = units.iter().find_map(|(name, shift)| Some((upper.strip_suffix(name)?, *shift)));
+    let (digits, shift) = unit.unwrap_or((upper, 0));
+    let count: u64 =
+        digits.trim().parse().map_err(|_| "a size is a number, with K, M, G or T behind it if you like")?;
+    count.checked_mul(1 << shift).ok_or_else(|| "that is more than there can be".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        let sizes = ["0", "17", "2K", "2KiB", "3 mb", "1G", "1T"].map(parse_size);
+        assert_eq!(sizes, [0, 17, 2048, 2048, 3 << 20, 1 << 30, 1 << 40].map(Ok));
+        for text in ["", "K", "1X", "-1", "99999999T"] {
+            assert!(parse_size(text).is_err(), "{text}");
+        }
+    }
+}

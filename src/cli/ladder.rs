@@ -1,0 +1,196 @@
+//! The ladder: the ways in which a space can appear, the best first, and why each better one was refused.
+//!
+//! A refusal is kept with its reason, told once on stderr, and is in every report. Nothing is ever skipped silently.
+
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use clap::ValueEnum;
+use serde::{Deserialize, Serialize};
+
+use crate::sys::mount::{MountId, Mountpoint, Options, mount_fuse};
+use crate::sys::{fusermount, helper};
+
+/// How a space appears.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// Mount; materialize where nothing can be mounted
+    Auto,
+    /// Mount or fail
+    Mount,
+    /// Materialize
+    Materialize,
+}
+
+/// One way, from the best to the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Rung {
+    /// This process mounts by itself.
+    #[serde(rename = "mount(2)")]
+    Direct,
+    /// `holofs-mount-helper` mounts for us.
+    #[serde(rename = "helper")]
+    Helper,
+    /// The setuid program of libfuse mounts for us.
+    #[serde(rename = "fusermount3")]
+    Fusermount,
+    /// In a user and mount namespace of a command's own.
+    #[serde(rename = "namespace")]
+    Namespace,
+    /// Plain files.
+    #[serde(rename = "materialize")]
+    Materialize,
+}
+
+/// Why a rung does not hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The rung.
+    pub rung: Rung,
+    /// Why, in one line.
+    pub reason: String,
+}
+
+/// What was mounted.
+pub struct Climbed {
+    /// Where requests come from.
+    pub device: OwnedFd,
+    /// Which mount it is.
+    pub id: MountId,
+    /// The rung that held.
+    pub rung: Rung,
+    /// Why the better ones did not.
+    pub reasons: Vec<Refusal>,
+}
+
+impl Rung {
+    /// Its name, as in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Rung::Direct => "mount(2)",
+            Rung::Helper => "helper",
+            Rung::Fusermount => "fusermount3",
+            Rung::Namespace => "namespace",
+            Rung::Materialize => "materialize",
+        }
+    }
+
+    /// What a space costs that appeared so.
+    pub fn cost(self) -> &'static str {
+        match self {
+            Rung::Direct | Rung::Helper | Rung::Fusermount => "costs nothing more once it is mounted",
+            Rung::Namespace => "shows it to this command only",
+            Rung::Materialize => "costs the time and the disk of writing every file",
+        }
+    }
+
+    /// What an administrator would have to do to make it hold.
+    pub fn allow(self) -> &'static str {
+        match self {
+            Rung::Direct => "run as root with /dev/fuse (containers: --device /dev/fuse --cap-add SYS_ADMIN)",
+            Rung::Helper => "run holofs-mount-helper as root and allow this user in /etc/holofs/mount-policy",
+            Rung::Fusermount => "install fuse3 (setuid, no no_new_privs) and chmod 0666 /dev/fuse",
+            Rung::Namespace => "allow unprivileged user namespaces, and chmod 0666 /dev/fuse",
+            Rung::Materialize => "make the space's directory and the home writable",
+        }
+    }
+}
+
+impl Refusal {
+    /// `rung` was refused because of `reason`, which becomes one line without error numbers.
+    pub fn new(rung: Rung, reason: impl ToString) -> Refusal {
+        let mut reason = reason.to_string().split_whitespace().collect::<Vec<&str>>().join(" ");
+        while let Some((before, after)) = reason.split_once(" (os error ") {
+            let after = after.split_once(')').map_or("", |(_, after)| after);
+            reason = format!("{before}{after}");
+        }
+        Refusal { rung, reason }
+    }
+}
+
+/// The reasons in one line.
+pub fn told(reasons: &[Refusal]) -> String {
+    let each: Vec<String> =
+        reasons.iter().map(|refusal| format!("{}: {}", refusal.rung.name(), refusal.reason)).collect();
+    each.join("; ")
+}
+
+/// The one line that tells which rung it was, and why not a better one; none if it was the best.
+#[allow(clippy::print_stderr)]
+pub fn tell(rung: Rung, reasons: &[Refusal]) {
+    if !reasons.is_empty() {
+        eprintln!("holofs: by {}, which {} (not by {})", rung.name(), rung.cost(), told(reasons));
+    }
+}
+
+/// Where the mount helper listens.
+pub fn helper_socket() -> PathBuf {
+    let given: Option<OsString> = std::env::var_os("HOLOFS_MOUNT_HELPER").filter(|given| !given.is_empty());
+    given.map_or_else(|| PathBuf::from("/run/holofs/mount.sock"), PathBuf::from)
+}
+
+/// Tries one rung that mounts on `point`.
+pub fn step(rung: Rung, point: &Mountpoint, options: Options) -> std::io::Result<(OwnedFd, MountId)> {
+    match rung {
+        Rung::Direct => mount_fuse(point, options),
+        Rung::Helper => helper::mount(&helper_socket(), point, options),
+        Rung::Fusermount => {
+            fusermount::mount(point, options).and_then(|device| Ok((device, point.mounted()?)))
+        }
+        Rung::Namespace | Rung::Materialize => Err(std::io::ErrorKind::Unsupported.into()),
+    }
+}
+
+/// Mounts on `point` by the highest rung that holds, or tells why none does.
+pub fn climb(point: &Mountpoint, options: Options) -> Result<Climbed, Vec<Refusal>> {
+    let mut reasons = Vec::new();
+    for rung in [Rung::Direct, Rung::Helper, Rung::Fusermount] {
+        match step(rung, point, options) {
+            Ok((device, id)) => return Ok(Climbed { device, id, rung, reasons }),
+            Err(error) => {
+                log::debug!("{} refuses {}: {error}", rung.name(), point.path().display());
+                reasons.push(Refusal::new(rung, error));
+            }
+        }
+    }
+    Err(reasons)
+}
+
+/// Takes what is mounted at `root` away by whoever mounted it for us; `direct` is why we cannot do it ourselves.
+pub fn unmount_for_us(root: &Path, lazy: bool, direct: std::io::Error) -> std::io::Result<()> {
+    let busy = |error: &std::io::Error| error.raw_os_error() == Some(crate::sys::errno::Errno::BUSY.0);
+    match fusermount::unmount(root, lazy) {
+        Ok(()) => return Ok(()),
+        Err(error) if busy(&error) => return Err(error),
+        Err(error) => log::debug!("fusermount3 does not unmount {}: {error}", root.display()),
+    }
+    if !lazy && !crate::sys::daemon::users_of(root).is_empty() {
+        return Err(std::io::Error::from_raw_os_error(crate::sys::errno::Errno::BUSY.0));
+    }
+    helper::unmount(&helper_socket(), root).map_err(|error| {
+        log::debug!("The mount helper does not unmount {}: {error}", root.display());
+        direct
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_one_line_whatever_was_said() {
+        let refusal = Refusal::new(Rung::Fusermount, "not\n  found \n");
+        assert_eq!(told(&[refusal]), "fusermount3: not found");
+        let refusal = Refusal::new(Rung::Direct, "no (os error 13): never (os error 1)");
+        assert_eq!(told(&[refusal]), "mount(2): no: never");
+        assert_eq!(told(&[]), "");
+    }
+
+    #[test]
+    fn a_rung_is_named_alike_in_text_and_json() {
+        for rung in [Rung::Direct, Rung::Helper, Rung::Fusermount, Rung::Namespace, Rung::Materialize] {
+            assert_eq!(serde_json::json!(rung), rung.name());
+        }
+    }
+}

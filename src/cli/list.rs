@@ -1,0 +1,52 @@
+//! `holofs list`: the spaces, and what each one is right now.
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::inventory::{self, SpaceRow};
+
+use super::context::Context;
+use super::table::{bytes, table};
+
+/// Arguments of `list`.
+#[derive(Debug, Args)]
+pub struct ListArgs {}
+
+/// Lists. As in RCC, `--json` is an object by label; what only we know stands below `holofs`.
+pub fn main(context: &Context, _args: &ListArgs) -> anyhow::Result<ExitCode> {
+    let rows = inventory::spaces(&context.home)?;
+    if context.is_json() {
+        let by_label: BTreeMap<_, _> = rows.iter().map(|row| (row.id.clone(), row)).collect();
+        context.report(&by_label, |_| String::new())?;
+    } else {
+        context.report(&rows, |rows| text(rows))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn text(rows: &[SpaceRow]) -> String {
+    let head = ["Label", "Controller", "Space", "Blueprint", "State", "Dirty", "Last used", "Uses", "Path"];
+    let rows: Vec<Vec<String>> = rows.iter().map(cells).collect();
+    table(&head, &[5], &rows)
+}
+
+fn cells(row: &SpaceRow) -> Vec<String> {
+    let state = match (&row.holofs.mode, row.holofs.pid) {
+        (Some(mode), Some(pid)) => format!("{} {mode} ({pid})", row.holofs.state),
+        (None, Some(pid)) => format!("{} ({pid})", row.holofs.state),
+        _ => row.holofs.state.to_owned(),
+    };
+    vec![
+        row.id.clone(),
+        row.controller.clone(),
+        row.space.clone(),
+        row.blueprint.clone(),
+        state,
+        bytes(row.holofs.dirty_bytes),
+        row.last_used.clone(),
+        row.use_count.clone(),
+        row.path.clone(),
+    ]
+}

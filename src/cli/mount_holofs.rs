@@ -1,0 +1,252 @@
+//! `mount.holofs`: the mount(8) helper, so that `mount -t holofs` and /etc/fstab work.
+//!
+//! ```text
+//! mount.holofs CATALOG DIRECTORY [-sfnv] [-N NAMESPACE] [-t TYPE] [-o OPTIONS]
+//! ```
+//! The directory must be the one of the space that the options name, because the catalog decides where its spaces are. Options
+//! are parsed strictly: one that is not understood, or that would have to be ignored at a loss, is refused.
+
+use std::ffi::OsString;
+use std::path::{Component, Path, PathBuf};
+use std::process::{ExitCode, Stdio};
+
+use super::context::{parse_space, this_program};
+
+/// mount(8): incorrect invocation.
+const USAGE: u8 = 1;
+/// mount(8): the mount failed.
+const FAILED: u8 = 32;
+
+/// Arguments of `holofs mount.holofs`.
+#[derive(Debug, clap::Args)]
+pub struct MountHolofsArgs {
+    /// CATALOG DIRECTORY [-sfnv] [-o OPTIONS]
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+    pub words: Vec<OsString>,
+}
+
+/// What is asked for.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Wanted {
+    catalog: String,
+    dir: PathBuf,
+    /// Nothing is done.
+    fake: bool,
+    options: Options,
+}
+
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Options {
+    space: Option<String>,
+    controller: Option<String>,
+    home: Option<PathBuf>,
+    robocorp_home: Option<PathBuf>,
+    holofs_home: Option<PathBuf>,
+    read_only: bool,
+    allow_other: bool,
+    fresh: bool,
+}
+
+/// The arguments, if this process was called by the name of the helper.
+pub fn called_so() -> Option<Vec<OsString>> {
+    let mut words = std::env::args_os();
+    let name = PathBuf::from(words.next()?);
+    (name.file_name()? == "mount.holofs").then(|| words.collect())
+}
+
+/// Mounts; the exit codes are those of mount(8).
+#[allow(clippy::print_stderr)]
+pub fn main(words: &[OsString]) -> ExitCode {
+    let wanted = match parse(words) {
+        Ok(wanted) => wanted,
+        Err(why) => {
+            eprintln!("mount.holofs: {why}");
+            return ExitCode::from(USAGE);
+        }
+    };
+    match mount(&wanted) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(why) => {
+            eprintln!("mount.holofs: {why:#}");
+            ExitCode::from(FAILED)
+        }
+    }
+}
+
+fn mount(wanted: &Wanted) -> anyhow::Result<()> {
+    if wanted.fake {
+        return Ok(());
+    }
+    let options = &wanted.options;
+    let mut command = this_program()?;
+    command.args(["mount", "--mode", "mount"]).arg("--at").arg(&wanted.dir);
+    command.args(options.read_only.then_some("--read-only"));
+    command.args(options.allow_other.then_some("--allow-other"));
+    command.args(options.fresh.then_some("--fresh"));
+    if let Some(controller) = &options.controller {
+        command.args(["--controller", controller]);
+    }
+    let homes = [
+        ("HOME", &options.home),
+        ("ROBOCORP_HOME", &options.robocorp_home),
+        ("HOLOFS_HOME", &options.holofs_home),
+    ];
+    for (name, value) in homes {
+        command.envs(value.as_ref().map(|value| (name, value)));
+    }
+    command.args(["--", &wanted.catalog, options.space.as_deref().unwrap_or("user")]);
+    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status()?;
+    anyhow::ensure!(status.success(), "{} was not mounted", wanted.dir.display());
+    Ok(())
+}
+
+fn parse(words: &[OsString]) -> Result<Wanted, String> {
+    let mut wanted = Wanted::default();
+    let mut places = Vec::new();
+    let mut words = words.iter().map(|word| word.to_str().ok_or(format!("{} is not UTF-8", word.display())));
+    let mut lists = String::new();
+    let mut sloppy = false;
+    while let Some(word) = words.next().transpose()? {
+        match word {
+            "-o" => {
+                lists.push_str(words.next().ok_or("-o needs options")??);
+                lists.push(',');
+            }
+            "-t" => match words.next().ok_or("-t needs a type")?? {
+                "holofs" | "fuse.holofs" => {}
+                other => return Err(format!("This mounts holofs, not {other}")),
+            },
+            "-N" => return Err("-N is not supported: enter the namespace first".to_owned()),
+            _ if word.len() > 1 && word.starts_with('-') => {
+                for flag in word.chars().skip(1) {
+                    match flag {
+                        's' => sloppy = true,
+                        'f' => wanted.fake = true,
+                        'n' | 'v' => {}
+                        _ => return Err(format!("There is no option -{flag}")),
+                    }
+                }
+            }
+            _ => places.push(word),
+        }
+    }
+    let [catalog, dir] = places.as_slice() else {
+        return Err("Usage: mount.holofs CATALOG DIRECTORY [-sfnv] [-o OPTIONS]".to_owned());
+    };
+    wanted.catalog = (*catalog).to_owned();
+    wanted.dir = clean(dir)?;
+    wanted.options = options(&lists, sloppy)?;
+    Ok(wanted)
+}
+
+/// The options of all -o. What mount(8) itself deals with, and what always holds here, may be there.
+fn options(list: &str, sloppy: bool) -> Result<Options, String> {
+    let mut found = Options::default();
+    for option in list.split(',').filter(|option| !option.is_empty()) {
+        let (name, value) =
+            option.split_once('=').map_or((option, None), |(name, value)| (name, Some(value)));
+        let needed = || value.filter(|value| !value.is_empty()).ok_or(format!("{name} needs a value"));
+        match (name, value) {
+            ("space", _) => found.space = Some(parse_space(needed()?)?),
+            ("controller", _) => found.controller = Some(parse_space(needed()?)?),
+            ("home", _) => found.home = Some(clean(needed()?)?),
+            ("robocorp_home", _) => found.robocorp_home = Some(clean(needed()?)?),
+            ("holofs_home", _) => found.holofs_home = Some(clean(needed()?)?),
+            ("ro", None) => found.read_only = true,
+            ("rw", None) => found.read_only = false,
+            ("allow_other", None) => found.allow_other = true,
+            ("fresh", None) => found.fresh = true,
+            _ if is_harmless(name) => {}
+            ("suid" | "dev" | "noexec" | "remount", None) => {
+                return Err(format!("{name} is not possible here"));
+            }
+            _ if sloppy => {}
+            _ => return Err(format!("There is no option {option:?}")),
+        }
+    }
+    Ok(found)
+}
+
+fn is_harmless(name: &str) -> bool {
+    let known = [
+        "defaults",
+        "auto",
+        "noauto",
+        "nofail",
+        "_netdev",
+        "nosuid",
+        "nodev",
+        "exec",
+        "async",
+        "user",
+        "nouser",
+        "users",
+        "owner",
+        "group",
+        "noatime",
+        "relatime",
+        "nodiratime",
+        "default_permissions",
+        "comment",
+    ];
+    known.contains(&name) || name.starts_with("x-") || name.starts_with("X-")
+}
+
+/// An absolute path without dots.
+fn clean(path: &str) -> Result<PathBuf, String> {
+    let plain = |part| matches!(part, Component::RootDir | Component::Normal(_));
+    let ok = Path::new(path).is_absolute() && Path::new(path).components().all(plain);
+    ok.then(|| Path::new(path).components().collect())
+        .ok_or(format!("{path:?} is not an absolute path without dots"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test's helper fails loudly")]
+    use super::*;
+
+    fn parsed(line: &str) -> Result<Wanted, String> {
+        parse(&line.split(' ').map(OsString::from).collect::<Vec<OsString>>())
+    }
+
+    #[test]
+    fn what_mount_gives_its_helper_is_understood() {
+        let wanted = parsed("abc /h/s -sv -t fuse.holofs -o rw,nosuid,space=a,controller=b,ro,robocorp_home=/r/,x-systemd.automount").unwrap();
+        assert_eq!(
+            (wanted.catalog.as_str(), wanted.dir.as_path(), wanted.fake),
+            ("abc", Path::new("/h/s"), false)
+        );
+        let options = wanted.options;
+        assert_eq!((options.space.as_deref(), options.controller.as_deref()), (Some("a"), Some("b")));
+        assert_eq!((options.read_only, options.allow_other, options.fresh), (true, false, false));
+        assert_eq!(options.robocorp_home, Some("/r".into()));
+        assert!(parsed("abc /h/s -f").unwrap().fake);
+        assert_eq!(parsed("abc /h/s").unwrap().options, Options::default());
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused() {
+        for (line, why) in [
+            ("abc", "Usage: mount.holofs CATALOG DIRECTORY [-sfnv] [-o OPTIONS]"),
+            ("abc /a /b", "Usage: mount.holofs CATALOG DIRECTORY [-sfnv] [-o OPTIONS]"),
+            ("abc a", "\"a\" is not an absolute path without dots"),
+            ("abc /a/../b", "\"/a/../b\" is not an absolute path without dots"),
+            ("abc /a -x", "There is no option -x"),
+            ("abc /a -o", "-o needs options"),
+            ("abc /a -t ext4", "This mounts holofs, not ext4"),
+            ("abc /a -N 1", "-N is not supported: enter the namespace first"),
+            ("abc /a -o suid", "suid is not possible here"),
+            ("abc /a -o dev", "dev is not possible here"),
+            ("abc /a -o space=", "space needs a value"),
+            ("abc /a -o space=a\tb", "a space's name has no control characters"),
+            ("abc /a -o ro=1", "There is no option \"ro=1\""),
+            ("abc /a -o spaces=a", "There is no option \"spaces=a\""),
+            ("abc /a -o home=x", "\"x\" is not an absolute path without dots"),
+            ("abc /a -o allow_root", "There is no option \"allow_root\""),
+        ] {
+            assert_eq!(parsed(line), Err(why.to_owned()), "{line}");
+        }
+        assert!(parsed("abc /a -s -o allow_root").is_ok());
+        assert!(parsed("abc /a -s -o suid").is_err());
+    }
+}

@@ -1,0 +1,96 @@
+//! The profile of a mount: where it is kept, when it is walked, when it is saved.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use anyhow::Context as _;
+
+use crate::catalog::CatalogId;
+use crate::fuse::priming::Recorder;
+use crate::fuse::profile::Profile;
+use crate::sys::{daemon, dir};
+
+use super::context::Context;
+use super::mount::MountArgs;
+use super::serve::Mounted;
+
+/// What a mount does with profiles.
+pub struct Priming {
+    recorder: Arc<Recorder>,
+    catalog: CatalogId,
+    /// Where the profile is kept; nowhere with `--profile off`.
+    file: Option<PathBuf>,
+    profile: Profile,
+}
+
+impl Priming {
+    /// Reads the profile of the mount's catalog, if there is one.
+    pub fn new(context: &Context, args: &MountArgs, mounted: &Mounted, recorder: Arc<Recorder>) -> Priming {
+        let catalog = mounted.index.id();
+        let file = match args.profile.to_str() {
+            Some("off") => None,
+            Some("auto") => Some(context.home.profiles_dir().join(catalog.to_string())),
+            // The daemon will be somewhere else when it saves.
+            _ => std::path::absolute(&args.profile).ok(),
+        };
+        let profile = file.as_deref().map(|file| read(file, &catalog)).unwrap_or_default();
+        Priming { recorder, catalog, file, profile }
+    }
+
+    /// Walks the profile on a thread of its own, if there is anything to walk.
+    pub fn start(&self, mounted: &Mounted, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
+        if self.profile.items().is_empty() {
+            return Ok(());
+        }
+        let (recorder, profile) = (Arc::clone(&self.recorder), self.profile.clone());
+        let (index, root) = (Arc::clone(&mounted.index), mounted.space.root.clone());
+        let stop = Arc::clone(stop);
+        let walk = move || {
+            daemon::lower_priority();
+            recorder.prime(&profile, &index, &root, &stop);
+        };
+        std::thread::Builder::new()
+            .name("prime".into())
+            .spawn(walk)
+            .map(drop)
+            .context("Cannot start a thread")
+    }
+
+    /// Keeps what was asked for, after what was known. Losing it costs time only.
+    pub fn save(&self) {
+        let Some(file) = &self.file else { return };
+        let mut merged = self.profile.clone();
+        merged.merge(&self.recorder.profile());
+        if merged == self.profile {
+            return;
+        }
+        if let Err(error) = write(file, &merged.to_text(&self.catalog)) {
+            log::warn!("Cannot keep the profile {}: {error}", file.display());
+        }
+    }
+}
+
+/// The profile at `file`; none if it is missing or of no use.
+fn read(file: &Path, catalog: &CatalogId) -> Profile {
+    let text = match std::fs::read_to_string(file) {
+        Ok(text) => text,
+        Err(error) => {
+            log::debug!("No profile {}: {error}", file.display());
+            return Profile::default();
+        }
+    };
+    Profile::from_text(&text, catalog).unwrap_or_else(|| {
+        log::warn!("{} is no profile of catalog {catalog}: it is not used", file.display());
+        Profile::default()
+    })
+}
+
+fn write(file: &Path, text: &str) -> std::io::Result<()> {
+    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    dir::ensure_private(parent)?;
+    let mut temporary = tempfile::Builder::new().prefix(".profile-").tempfile_in(parent)?;
+    temporary.write_all(text.as_bytes())?;
+    temporary.persist(file).map(drop).map_err(|error| error.error)
+}

@@ -1,0 +1,321 @@
+//! The process of a mount: takes the space, mounts it, serves it, and does what can wait in the background.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+
+use anyhow::Context as _;
+
+use crate::catalog::Catalog;
+use crate::fuse::priming::Recorder;
+use crate::fuse::{Session, Watch};
+use crate::observe::{Observer, Tally};
+use crate::space::relocated::Relocated;
+use crate::space::{Live, MountState, RestoredState, Space};
+use crate::store::{BlobSource, Store};
+use crate::sys::mount::{self, MountId, Mountpoint};
+use crate::sys::process::Process;
+use crate::sys::sandbox::Cage;
+use crate::tree::Index;
+use crate::upper::{self, Access, Upper};
+use crate::vfs::{Vfs, View};
+
+use super::context::{Context, say_waiting};
+use super::daemon;
+use super::exit_code::CannotMount;
+use super::ladder::{self, Climbed, Refusal, Rung};
+use super::mount::{MountArgs, MountReport, told_of};
+use super::priming::Priming;
+
+/// How long a server may take to see that its mount is gone, when its process ends anyway.
+const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(2);
+/// How many written files are kept open: a process may have only some thousand descriptors.
+const OPEN_FILES: NonZeroUsize = NonZeroUsize::new(512).expect("it is not zero");
+/// The mode of a mount that allows no change, as reports name it.
+const READ_ONLY: &str = "read-only";
+
+/// Everything a live mount holds; dropping it ends the mount's claim to the space.
+pub struct Mounted {
+    /// The space.
+    pub space: Space,
+    /// Its catalog.
+    pub index: Arc<Index>,
+    relocated: Arc<Relocated>,
+    store: Arc<Store>,
+    upper: Arc<Upper>,
+    report: MountReport,
+    /// The directory under the mount is empty.
+    blank: bool,
+    id: MountId,
+    _live: Live,
+}
+
+/// Mounts and serves until unmounted.
+pub fn serve(context: &Context, args: &MountArgs) -> anyhow::Result<()> {
+    let serving = Serving::begin(context, args, None)?;
+    daemon::harden();
+    let quiet = Arc::clone(&serving.quiet);
+    daemon::on_signals(serving.mounted.space.root.clone(), serving.mounted.id, quiet)?;
+    if !args.daemon {
+        ladder::tell(serving.report().rung, &serving.report().reasons);
+    }
+    context.report(serving.report(), |report| report.path.display().to_string())?;
+    if args.daemon {
+        daemon::leave_terminal(&serving.mounted.space.state_dir.join("log"))?;
+    }
+    serving.until_unmounted()
+}
+
+/// A mount that this process serves.
+pub struct Serving {
+    mounted: Mounted,
+    tally: Arc<Tally>,
+    priming: Priming,
+    /// No more relocating.
+    stop: Arc<AtomicBool>,
+    /// No more use of the mount itself.
+    quiet: Arc<AtomicBool>,
+    server: JoinHandle<std::io::Result<()>>,
+    filler: JoinHandle<()>,
+}
+
+impl Serving {
+    /// Mounts and serves. With `inside`, this process is in a mount namespace of its own because of these refusals, so that
+    /// only mount(2) is tried.
+    pub fn begin(
+        context: &Context,
+        args: &MountArgs,
+        inside: Option<Vec<Refusal>>,
+    ) -> anyhow::Result<Serving> {
+        let tally = Arc::new(Tally::logging());
+        let recorder = Arc::new(Recorder::default());
+        let watch = Watch { tally: Arc::clone(&tally), recorder: Arc::clone(&recorder), ..Watch::default() };
+        let (mounted, session) = establish(context, args, watch, inside)?;
+        let priming = Priming::new(context, args, &mounted, recorder);
+        let cage = daemon::cage(&context.home, &mounted.space);
+        let confined = cage.clone();
+        let serve = move || {
+            daemon::confine(&confined);
+            session.run()
+        };
+        let server = std::thread::Builder::new().name("serve".into()).spawn(serve)?;
+        std::fs::metadata(&mounted.space.root)
+            .with_context(|| format!("The mount at {} does not answer", mounted.space.root.display()))?;
+        log::info!("Mounted {} on {}", mounted.report.blueprint, mounted.report.path.display());
+        let stop = Arc::new(AtomicBool::new(false));
+        let quiet = Arc::new(AtomicBool::new(false));
+        priming.start(&mounted, &quiet)?;
+        let filler = spawn_background(&mounted, &stop, cage)?;
+        Ok(Serving { mounted, tally, priming, stop, quiet, server, filler })
+    }
+
+    /// What there is to tell.
+    pub fn report(&self) -> &MountReport {
+        &self.mounted.report
+    }
+
+    /// Serves until somebody unmounts it.
+    fn until_unmounted(self) -> anyhow::Result<()> {
+        let served = self.server.join().map_err(|_| anyhow::anyhow!("The server thread panicked"))?;
+        self.stop.store(true, Ordering::Relaxed);
+        self.quiet.store(true, Ordering::Relaxed);
+        if self.filler.join().is_err() {
+            log::error!("The relocation thread panicked");
+        }
+        self.priming.save();
+        // What was written is on disk before anybody is told that the mount is gone.
+        let synced = if self.mounted.report.mode == READ_ONLY { Ok(()) } else { self.mounted.upper.sync() };
+        self.mounted.space.clear_mount_state()?;
+        log::info!("Unmounted {}: {:?}", self.mounted.report.path.display(), self.tally.counts());
+        synced?;
+        served.context("Serving the mount failed")
+    }
+
+    /// Takes the mount away. Whoever still has files of it open loses them with this process.
+    pub fn end(self) -> anyhow::Result<()> {
+        self.quiet.store(true, Ordering::Relaxed);
+        mount::unmount(&self.mounted.space.root, true)
+            .with_context(|| format!("Cannot unmount {}", self.mounted.space.root.display()))?;
+        let started = std::time::Instant::now();
+        while !self.server.is_finished() {
+            if started.elapsed() > LAST_WORDS {
+                log::warn!("Files of {} are still open", self.mounted.report.path.display());
+                return Ok(self.mounted.space.clear_mount_state()?);
+            }
+            std::thread::sleep(std::time::Duration::from_millis(1));
+        }
+        self.until_unmounted()
+    }
+}
+
+/// Takes the space, and mounts it; the session is ready to run.
+fn establish(
+    context: &Context,
+    args: &MountArgs,
+    watch: Watch,
+    inside: Option<Vec<Refusal>>,
+) -> anyhow::Result<(Mounted, Session)> {
+    let (index, made, catalog) = context.index(&args.catalog)?;
+    let space = context.space(index.base(), &args.space);
+    let lock = space.lock(context.wait, &say_waiting)?;
+    let live = space.go_live()?;
+    clear_dead_mount(&space)?;
+    let observer = Arc::clone(&watch.tally) as Arc<dyn Observer>;
+    let index = Arc::new(index);
+    let store = context.store(Arc::clone(&observer))?;
+    let source = Arc::clone(&store) as Arc<dyn BlobSource>;
+    let label = space.label.as_bytes();
+    let relocated = Arc::new(Relocated::new(&space.state_dir, &index, label, source, Arc::clone(&observer)));
+    let upper = open_upper(&space, &index, args, observer)?;
+    let (shown, patched) = (Arc::clone(&index), Arc::clone(&relocated));
+    let vfs = Vfs::with_upper(shown, patched, Arc::clone(&upper), view(), !args.read_only);
+    let blank = std::fs::read_dir(&space.root).map_or(true, |mut entries| entries.next().is_none());
+    let Climbed { device, id, rung, reasons } = attach(&space, args, inside)?;
+    if args.profile != Path::new("off") {
+        watch.recorder.note(index.len());
+    }
+    let session = Session::start(Arc::new(vfs), device, threads(), watch)?;
+    let mode = if args.read_only { READ_ONLY } else { "read-write" }.to_owned();
+    let report = MountReport {
+        path: space.root.clone(),
+        label: space.label.as_str().to_owned(),
+        catalog: catalog.clone(),
+        blueprint: index.blueprint().to_owned(),
+        pid: Some(std::process::id()),
+        mode: mode.clone(),
+        rung,
+        reasons: reasons.clone(),
+        entries: index.len(),
+        index: told_of(&made),
+    };
+    space.set_mount_state(&MountState {
+        process: Process::current(),
+        catalog: index.id().to_string(),
+        catalog_path: catalog,
+        mountpoint: space.root.clone(),
+        mode,
+        rung: rung.name().to_owned(),
+        reason: ladder::told(&reasons),
+    })?;
+    drop(lock);
+    Ok((Mounted { space, index, relocated, store, upper, report, blank, id, _live: live }, session))
+}
+
+/// What was written to the space before, or nothing with `--fresh`.
+fn open_upper(
+    space: &Space,
+    index: &Index,
+    args: &MountArgs,
+    observer: Arc<dyn Observer>,
+) -> anyhow::Result<Arc<Upper>> {
+    if args.fresh {
+        upper::reset(&space.state_dir)?;
+    }
+    let access = if args.read_only { Access::ReadOnly } else { Access::Writable };
+    let options = upper::Options { access, descriptors: OPEN_FILES };
+    Ok(Arc::new(Upper::open(&space.state_dir, &index.id(), &options, observer)?))
+}
+
+/// Mounts at the space, by the highest rung of the ladder that holds.
+fn attach(space: &Space, args: &MountArgs, inside: Option<Vec<Refusal>>) -> anyhow::Result<Climbed> {
+    crate::sys::shared::ensure_dir(&space.root, false)
+        .with_context(|| format!("Cannot make the mountpoint {}", space.root.display()))?;
+    let point = Mountpoint::open(&space.root)
+        .with_context(|| format!("Cannot open the mountpoint {}", space.root.display()))?;
+    let options = mount::Options { read_only: args.read_only, allow_other: args.allow_other };
+    let what = space.root.display().to_string();
+    match inside {
+        None => ladder::climb(&point, options).map_err(|refused| CannotMount { what, refused }.into()),
+        Some(reasons) => {
+            let (device, id) =
+                mount::mount_fuse(&point, options).with_context(|| format!("Cannot mount {what}"))?;
+            Ok(Climbed { device, id, rung: Rung::Namespace, reasons })
+        }
+    }
+}
+
+/// A mount whose daemon died answers nothing: it is taken away, so that the space can be mounted again.
+fn clear_dead_mount(space: &Space) -> anyhow::Result<()> {
+    match space.mount_state() {
+        Ok(Some(state)) if state.process.is_alive() && state.process.pid != std::process::id() => {
+            log::warn!(
+                "{} says it is mounted by {}, which does not hold its lock",
+                space.root.display(),
+                state.process
+            );
+        }
+        Ok(_) => {}
+        Err(error) => log::warn!("{error}"),
+    }
+    // Attributes may still be cached; free space never is. Who asks while the daemon is dying is told of an abort.
+    let dead = |error: &std::io::Error| {
+        matches!(error.kind(), std::io::ErrorKind::NotConnected | std::io::ErrorKind::ConnectionAborted)
+    };
+    while crate::sys::disk::usage(&space.root).is_err_and(|error| dead(&error)) {
+        log::warn!("Taking away the dead mount at {}", space.root.display());
+        super::unmount::detach(&space.root)?;
+    }
+    space.clear_mount_state()?;
+    Ok(space.refuse_mounted()?)
+}
+
+/// What can wait until the mount answers: the marks of use that RCC wants to find, then the relocated files. At low priority.
+fn spawn_background(
+    mounted: &Mounted,
+    stop: &Arc<AtomicBool>,
+    cage: Cage,
+) -> anyhow::Result<std::thread::JoinHandle<()>> {
+    let (relocated, index) = (Arc::clone(&mounted.relocated), Arc::clone(&mounted.index));
+    let (space, catalog, blank) = (mounted.space.clone(), mounted.report.catalog.clone(), mounted.blank);
+    let (store, stop) = (Arc::clone(&mounted.store), Arc::clone(stop));
+    let work = move || {
+        crate::sys::daemon::lower_priority();
+        leave_marks(&space, &catalog, &index, blank);
+        daemon::confine(&cage);
+        relocated.fill(&index, &stop);
+        bound_raw_store(&store);
+    };
+    std::thread::Builder::new().name("background".into()).spawn(work).context("Cannot start a thread")
+}
+
+/// Counts what the raw store holds, so that it stays within its limit, and takes away what dead processes left in it.
+fn bound_raw_store(store: &Store) {
+    let Some(raw) = store.raw() else { return };
+    match raw.seed().and_then(|_| raw.gc()) {
+        Ok(upkeep) => log::debug!("Raw store {}: {upkeep:?}", raw.path().display()),
+        Err(error) => log::warn!("Cannot tidy the raw store {}: {error}", raw.path().display()),
+    }
+}
+
+/// Tells RCC what is in the space. `.meta` describes what stands in the directory when nothing is mounted: it is written only
+/// if that is nothing, since RCC takes files for clean by what `.meta` says of them.
+fn leave_marks(space: &Space, catalog_path: &Path, index: &Index, blank: bool) {
+    let current =
+        RestoredState { catalog: index.id().to_string(), meta: space.meta_state().unwrap_or_default() };
+    let known = space.restored_state().ok().flatten().is_some_and(|state| state == current);
+    if blank && !known {
+        let written = Catalog::read(catalog_path).map_err(anyhow::Error::from).and_then(|(catalog, id)| {
+            space.write_meta(&catalog)?;
+            let meta = space.meta_state().unwrap_or_default();
+            Ok(space.set_restored_state(&RestoredState { catalog: id.to_string(), meta })?)
+        });
+        if let Err(error) = written {
+            log::warn!("RCC will not list {}: {error:#}", space.root.display());
+        }
+    }
+    space.journal_use(catalog_path, index.blueprint());
+    space.mark_used(catalog_path, index.blueprint());
+}
+
+/// Owned by who mounts, directories as RCC makes them.
+pub fn view() -> View {
+    let owner = crate::sys::daemon::owner();
+    View { uid: owner.uid, gid: owner.gid, dir_mode: 0o750 & !owner.umask }
+}
+
+/// Two threads keep a cold reader busy; more only compete with it.
+pub fn threads() -> usize {
+    2
+}

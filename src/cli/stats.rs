@@ -1,0 +1,40 @@
+//! `holofs stats`: what a mounted space was asked for.
+
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+use serde_json::Value;
+
+use crate::fuse::STATS;
+use crate::sys::xattr;
+
+use super::SpaceArgs;
+use super::context::Context;
+use super::unmount;
+
+/// Arguments of `stats`.
+#[derive(Debug, Args)]
+pub struct StatsArgs {
+    #[command(flatten)]
+    space: SpaceArgs,
+}
+
+/// Asks the daemon, through the mount.
+pub fn main(context: &Context, args: &StatsArgs) -> anyhow::Result<ExitCode> {
+    let space = unmount::find(context, &args.space)?;
+    let told = xattr::get(&space.root, STATS);
+    let told = told.with_context(|| format!("Cannot ask {}", space.root.display()))?;
+    let stats: Value = serde_json::from_slice(&told).context("The daemon's answer makes no sense")?;
+    context.report(&stats, table)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A line for each number.
+fn table(stats: &Value) -> String {
+    let groups = ["requests", "counts"].into_iter().filter_map(|group| stats[group].as_object());
+    let mut lines: Vec<String> =
+        groups.flatten().map(|(name, count)| format!("{name:<20} {count:>12}")).collect();
+    lines.push(format!("{:<20} {:>12}", "primed", stats["primed"]));
+    lines.join("\n")
+}

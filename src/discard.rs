@@ -1,0 +1,108 @@
+//! Taking away what a user names: a space with all that belongs to it, or a catalog.
+//!
+//! RCC takes no lock for either, and leaves `.use`, `.meta.info` and `.info` behind. Here a space goes under its lock and not
+//! while it lives, and nothing of it stays; a catalog goes under the lock of the hololib, which the caller holds. The blobs of a
+//! catalog stay: others may name them, and `gc --hololib` knows.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::home::Home;
+use crate::space::{Space, SpaceError, Wait, Waiting};
+
+/// Why something is still there.
+#[derive(Debug, thiserror::Error)]
+pub enum DiscardError {
+    /// The space is in use, or its lock is.
+    #[error(transparent)]
+    Space(#[from] SpaceError),
+    /// The operating system refused.
+    #[error("Removing {} failed", path.display())]
+    Io {
+        /// What should go.
+        path: PathBuf,
+        /// Why it did not.
+        source: io::Error,
+    },
+}
+
+/// Deletes a space, and what was written to it as a mount: its tree, what RCC keeps beside it, and what we keep of it.
+/// `.meta` goes first, so that nobody takes half a tree for a whole one.
+pub fn delete_space(
+    space: &Space,
+    wait: Wait,
+    on_wait: &dyn Fn(&Waiting<'_>),
+) -> Result<Vec<PathBuf>, DiscardError> {
+    let lock = space.lock(wait, on_wait)?;
+    let live = space.go_live()?;
+    space.refuse_mounted()?;
+    let mut removed = Vec::new();
+    for suffix in [".meta", ".meta.info", ".use"] {
+        note(&mut removed, space.sibling(suffix), |path| fs::remove_file(path))?;
+    }
+    note(&mut removed, space.root.clone(), remove_tree)?;
+    note(&mut removed, space.state_dir.clone(), remove_tree)?;
+    drop(live);
+    note(&mut removed, space.sibling(".lck"), |path| fs::remove_file(path))?;
+    drop(lock);
+    Ok(removed)
+}
+
+/// Removes a catalog and its `.info`. Spaces that were made of it stay as they are, also mounted ones.
+pub fn remove_catalog(path: &Path) -> Result<Vec<PathBuf>, DiscardError> {
+    let mut removed = Vec::new();
+    note(&mut removed, path.to_owned(), |path| fs::remove_file(path))?;
+    let mut info = path.as_os_str().to_owned();
+    info.push(".info");
+    note(&mut removed, info.into(), |path| fs::remove_file(path))?;
+    Ok(removed)
+}
+
+/// Removes what we keep of a space that is deleted, unless it lives.
+pub fn forget_space(home: &Home, space: &Space) -> Result<(), DiscardError> {
+    debug_assert!(space.state_dir.starts_with(home.spaces_dir()));
+    let live = space.go_live()?;
+    note(&mut Vec::new(), space.state_dir.clone(), remove_tree)?;
+    drop(live);
+    Ok(())
+}
+
+/// Removes `path`, and notes it unless it was not there.
+fn note(
+    removed: &mut Vec<PathBuf>,
+    path: PathBuf,
+    remove: impl FnOnce(&Path) -> io::Result<()>,
+) -> Result<(), DiscardError> {
+    match remove(&path) {
+        Ok(()) => removed.push(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(source) => return Err(DiscardError::Io { path, source }),
+    }
+    Ok(())
+}
+
+/// Removes a directory with all in it, following no link; directories that lock their owner out are opened first.
+fn remove_tree(root: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(root) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            open_directories(root)?;
+            fs::remove_dir_all(root)
+        }
+        outcome => outcome,
+    }
+}
+
+fn open_directories(root: &Path) -> io::Result<()> {
+    let mut waiting = vec![root.to_owned()];
+    while let Some(dir) = waiting.pop() {
+        fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+        for entry in fs::read_dir(&dir)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                waiting.push(entry.path());
+            }
+        }
+    }
+    Ok(())
+}

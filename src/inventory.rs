@@ -1,0 +1,26 @@
+//! What is in a home: its catalogs, and its spaces with what each one is right now. Only reads.
+//!
+//! RCC knows a space by its `.meta` in the base of some catalog; so do we, and we also know those that are mounted without
+//! one. What RCC prints of each stands here by RCC's own rules; what only we know stands beside it.
+
+mod catalogs;
+mod spaces;
+
+use std::path::Path;
+use std::time::SystemTime;
+
+pub use self::catalogs::{CatalogRow, Shown, catalogs};
+pub use self::spaces::{Known, SpaceRow, SpaceState, bases, find, known, spaces};
+
+/// Days since the file at `path` was changed; `None` if there is none.
+fn days_since_change(path: &Path) -> Option<f64> {
+    let modified = path.metadata().and_then(|found| found.modified()).ok()?;
+    let age = SystemTime::now().duration_since(modified).unwrap_or_default();
+    Some(age.as_secs_f64() / 86_400.0)
+}
+
+/// Whole days, as RCC cuts them.
+#[allow(clippy::cast_possible_truncation, reason = "a file is not older than 10^18 days")]
+fn whole(days: f64) -> i64 {
+    days as i64
+}

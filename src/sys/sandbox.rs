@@ -1,0 +1,165 @@
+//! The cage of a daemon: once its mount answers, it can touch what it serves and nothing else.
+//!
+//! ```text
+//! process  RLIMIT_CORE 0 · not dumpable: no core file, and no tracer of the same user
+//! thread   NO_NEW_PRIVS · the capabilities that are used, all others gone · landlock: paths, TCP, signals
+//! ```
+//! The kernel confines threads, and a thread passes its cage on to those it starts. So the threads that serve go in, and
+//! the one that is to unmount stays outside: landlock forbids to change mounts, and `fusermount3` needs its setuid bit.
+//! What the cage is against is a daemon that is led to a wrong path; it does not stop foreign code from reaching the memory
+//! of the other threads.
+//!
+//! A kernel that lacks a part of it leaves that part out, which the [`Closed`] tells.
+
+use std::path::{Path, PathBuf};
+
+/// What may be touched below which paths.
+#[derive(Debug, Clone, Default)]
+pub struct Cage {
+    /// Read, below directories or at devices.
+    pub read: Vec<PathBuf>,
+    /// Read, made, written and removed.
+    pub write: Vec<PathBuf>,
+}
+
+/// How much of the cage this kernel gave.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Closed {
+    /// What could not be had, and why; empty if all is in place.
+    pub missing: Vec<String>,
+}
+
+impl Closed {
+    /// True if the cage is complete.
+    pub fn is_complete(&self) -> bool {
+        self.missing.is_empty()
+    }
+
+    fn note<E: std::fmt::Display>(&mut self, what: &str, outcome: Result<(), E>) {
+        if let Err(error) = outcome {
+            self.missing.push(format!("{what}: {error}"));
+        }
+    }
+}
+
+/// No core file of this process, and no tracer of the same user: for a process that starts no other programs.
+pub fn harden_process() -> Closed {
+    let mut closed = Closed::default();
+    imp::harden_process(&mut closed);
+    closed
+}
+
+impl Cage {
+    /// Confines this thread, and all it starts from now on. Nothing here is an error: what fails is told in the result.
+    pub fn close(&self) -> Closed {
+        let mut closed = Closed::default();
+        imp::close(self, &mut closed);
+        if closed.is_complete()
+            && std::fs::File::open(FORBIDDEN).is_ok()
+            && !self.allows(Path::new(FORBIDDEN))
+        {
+            closed.missing.push(format!("{FORBIDDEN} can be opened all the same"));
+        }
+        closed
+    }
+
+    fn allows(&self, path: &Path) -> bool {
+        self.read.iter().chain(&self.write).any(|root| path.starts_with(root))
+    }
+}
+
+/// What every system has and no daemon of ours needs: tried once the cage is closed.
+const FORBIDDEN: &str = "/etc/passwd";
+
+#[cfg(target_os = "linux")]
+mod imp {
+    use landlock::{
+        ABI, Access, AccessFs, AccessNet, CompatLevel, Compatible, PathBeneath, PathFd, Ruleset, RulesetAttr,
+        RulesetCreated, RulesetCreatedAttr, RulesetError, RulesetStatus, Scope,
+    };
+    use rustix::process::{DumpableBehavior, Resource, Rlimit};
+    use rustix::thread::{CapabilitySet, CapabilitySets};
+
+    use super::{Cage, Closed, Path};
+
+    /// The rights that are known here; a kernel that knows fewer leaves the others out.
+    const RIGHTS: ABI = ABI::V6;
+    /// What root's daemon uses: the hololib may belong to others, and so may the directory of the space.
+    const KEPT: CapabilitySet = CapabilitySet::DAC_READ_SEARCH.union(CapabilitySet::DAC_OVERRIDE);
+
+    pub fn harden_process(closed: &mut Closed) {
+        let no_core = Rlimit { current: Some(0), maximum: Some(0) };
+        closed.note("RLIMIT_CORE", rustix::process::setrlimit(Resource::Core, no_core));
+        let not_dumpable = DumpableBehavior::NotDumpable;
+        closed.note("PR_SET_DUMPABLE", rustix::process::set_dumpable_behavior(not_dumpable));
+    }
+
+    pub fn close(cage: &Cage, closed: &mut Closed) {
+        closed.note("NO_NEW_PRIVS", rustix::thread::set_no_new_privs(true));
+        // Landlock first: it needs NO_NEW_PRIVS or a capability.
+        match landlock(cage) {
+            Ok(RulesetStatus::NotEnforced) => closed.missing.push("landlock: not in this kernel".to_owned()),
+            Ok(_) => {}
+            Err(error) => closed.missing.push(format!("landlock: {error}")),
+        }
+        closed.note("capabilities", drop_capabilities());
+    }
+
+    fn landlock(cage: &Cage) -> Result<RulesetStatus, RulesetError> {
+        let rules = Ruleset::default()
+            .set_compatibility(CompatLevel::BestEffort)
+            .handle_access(AccessFs::from_all(RIGHTS))?
+            .handle_access(AccessNet::from_all(RIGHTS))?
+            .scope(Scope::from_all(RIGHTS))?
+            .create()?;
+        let read = AccessFs::ReadFile | AccessFs::ReadDir;
+        let write = AccessFs::from_all(RIGHTS) & !(made_of_nothing() | AccessFs::Execute);
+        let rules = cage.read.iter().try_fold(rules, |rules, path| allow(rules, path, read))?;
+        let rules = cage.write.iter().try_fold(rules, |rules, path| allow(rules, path, write))?;
+        Ok(rules.restrict_self()?.ruleset)
+    }
+
+    /// Kinds of entries that no directory of ours holds.
+    fn made_of_nothing() -> landlock::BitFlags<AccessFs> {
+        AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::MakeSock | AccessFs::MakeFifo
+    }
+
+    /// A path that is not there cannot be allowed, and will not be touched.
+    fn allow(
+        rules: RulesetCreated,
+        path: &Path,
+        access: landlock::BitFlags<AccessFs>,
+    ) -> Result<RulesetCreated, RulesetError> {
+        let Ok(opened) = PathFd::new(path) else {
+            log::debug!("{} is not there: not in the sandbox", path.display());
+            return Ok(rules);
+        };
+        let file_only = AccessFs::from_file(RIGHTS);
+        let access = if path.is_dir() { access } else { access & file_only };
+        rules.add_rule(PathBeneath::new(opened, access))
+    }
+
+    fn drop_capabilities() -> rustix::io::Result<()> {
+        let now = rustix::thread::capabilities(None)?;
+        let kept = now.permitted & KEPT;
+        for capability in CapabilitySet::all().difference(KEPT) {
+            // Without CAP_SETPCAP, or for one that this kernel does not know; NO_NEW_PRIVS keeps them away in any case.
+            if let Err(error) = rustix::thread::remove_capability_from_bounding_set(capability) {
+                log::trace!("{capability:?} stays in the bounding set: {error}");
+            }
+        }
+        let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
+        rustix::thread::set_capabilities(None, sets)
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+mod imp {
+    use super::{Cage, Closed};
+
+    pub fn harden_process(_: &mut Closed) {}
+
+    pub fn close(_: &Cage, closed: &mut Closed) {
+        closed.missing.push("there is no sandbox on this platform".to_owned());
+    }
+}

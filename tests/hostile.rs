@@ -1,0 +1,23 @@
+//! Trust nothing, lose nothing: what attacks, faults and crowds must not achieve, told by the program's own behaviour.
+//!
+//! The slow parts grow with `HOLOFS_SOAK=1` (`scripts/test --soak`). `SECURITY.md` names the promise of each test here.
+#![allow(clippy::unwrap_used, reason = "a test's helper fails loudly")]
+
+mod common;
+
+#[path = "hostile/bounds.rs"]
+mod bounds;
+#[path = "hostile/cage.rs"]
+mod cage;
+#[path = "hostile/catalogs.rs"]
+mod catalogs;
+#[path = "hostile/contents.rs"]
+mod contents;
+#[path = "hostile/crowd.rs"]
+mod crowd;
+#[path = "hostile/faults.rs"]
+mod faults;
+#[path = "hostile/isolation.rs"]
+mod isolation;
+#[path = "hostile/mountpoint.rs"]
+mod mountpoint;

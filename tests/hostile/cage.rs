@@ -1,0 +1,190 @@
+//! The sandbox of a daemon: what it cannot do once its mount answers, seen from outside, as root and as anybody.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use super::bounds::read_in_time;
+use crate::common::compare::assert_same_space;
+use crate::common::golden::{self, CATALOG, Regime};
+use crate::common::mounted::{below, is_alive, is_mounted};
+use crate::common::sandbox::Sandbox;
+use crate::common::{is_root, json, run, skip, space_path};
+
+/// The status of every thread of a process, by the thread's name.
+fn threads(pid: u64) -> Vec<(String, String)> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|task| task.unwrap().path());
+    let read = |path: &Path, name: &str| fs::read_to_string(path.join(name)).ok();
+    // A thread may end while we look.
+    tasks.filter_map(|task| Some((read(&task, "comm")?.trim().to_owned(), read(&task, "status")?))).collect()
+}
+
+fn field<'a>(status: &'a str, name: &str) -> &'a str {
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    line.unwrap_or_else(|| panic!("no {name} in {status}")).trim()
+}
+
+/// The threads that wait, unmount, or read through the mount itself: none of them touches what a catalog names.
+const FREE: [&str; 3] = ["holofs", "signals", "prime"];
+
+/// Waits until the thread that leaves RCC's marks has gone in as well, or ended.
+fn settled(pid: u64) -> Vec<(String, String)> {
+    let started = Instant::now();
+    loop {
+        let threads = threads(pid);
+        let capable = |status: &str| u64::from_str_radix(field(status, "CapEff"), 16).unwrap() & !6 != 0;
+        let out = |status: &str| field(status, "NoNewPrivs") == "0" || capable(status);
+        let free = |(name, status): &(String, String)| !FREE.contains(&name.as_str()) && out(status);
+        let left: Vec<&String> = threads.iter().filter(|thread| free(thread)).map(|(name, _)| name).collect();
+        if left.is_empty() {
+            return threads;
+        }
+        assert!(started.elapsed() < Duration::from_secs(5), "outside of the sandbox: {left:?}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+#[test]
+fn every_thread_that_serves_is_in_the_cage() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let mounted = sandbox.mount(CATALOG, "x", "user", &[]);
+    let pid = mounted.report()["pid"].as_u64().unwrap();
+    let threads = settled(pid);
+    assert!(threads.iter().filter(|(name, _)| name.starts_with("fuser") || name == "serve").count() >= 2);
+    // CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH.
+    let most = if is_root() { "0000000000000006" } else { "0000000000000000" };
+    for (name, status) in threads.iter().filter(|(name, _)| !FREE.contains(&name.as_str())) {
+        for set in ["CapEff", "CapPrm"] {
+            assert_eq!(field(status, set), most, "{name}: {set}");
+        }
+        assert_eq!(
+            (field(status, "CapInh"), field(status, "CapAmb")),
+            ("0000000000000000", "0000000000000000")
+        );
+    }
+    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+    assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"], "{core}");
+}
+
+#[test]
+fn the_daemon_cannot_open_what_is_not_its_own() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let mut command = sandbox.holofs_command(&["mount", CATALOG, "x", "--json"]);
+    // In its log, the daemon tells whether the cage holds: it tries /etc/passwd itself.
+    let output = run(command.env("RUST_LOG", "debug"));
+    let root = space_path(&json(&output));
+    let told = crate::common::stderr(&output);
+    assert!(told.contains("The sandbox around Some(\"serve\") is complete"), "{told}");
+    // The library becomes a link to a copy elsewhere: whoever follows it leaves the cage.
+    let (library, elsewhere) = (sandbox.hololib().join("library"), sandbox.scratch().join("library"));
+    assert!(read_in_time(&root.join("plain/no-needle.txt")).is_ok());
+    fs::rename(&library, &elsewhere).unwrap();
+    symlink(&elsewhere, &library).unwrap();
+    assert_eq!(read_in_time(&root.join("plain/inner.gz")), Err(5), "the daemon left its cage");
+    assert!(read_in_time(&root.join("plain/no-needle.txt")).is_ok(), "what was open stays open");
+    // Back again, as after `rcc holotree check` or a new volume: it goes on by itself.
+    fs::remove_file(&library).unwrap();
+    fs::rename(&elsewhere, &library).unwrap();
+    assert!(read_in_time(&root.join("plain/inner.gz")).is_ok());
+    sandbox.holofs_ok(&["unmount", "x"]);
+}
+
+/// `/dev/fuse` open to everybody, as distributions have it, until dropped.
+struct OpenDevice(fs::Permissions);
+
+impl OpenDevice {
+    fn new() -> OpenDevice {
+        let before = fs::metadata("/dev/fuse").unwrap().permissions();
+        fs::set_permissions("/dev/fuse", fs::Permissions::from_mode(0o666)).unwrap();
+        OpenDevice(before)
+    }
+}
+
+impl Drop for OpenDevice {
+    fn drop(&mut self) {
+        fs::set_permissions("/dev/fuse", self.0.clone()).unwrap();
+    }
+}
+
+/// A golden home that belongs to `nobody`, and the command that runs a program as that user.
+struct Nobody {
+    sandbox: Sandbox,
+}
+
+const NOBODY: &str = "65534";
+
+impl Nobody {
+    fn new() -> Nobody {
+        let sandbox = Sandbox::golden(Regime::Gzip);
+        let top = sandbox.home().parent().unwrap().to_owned();
+        fs::set_permissions(&top, fs::Permissions::from_mode(0o755)).unwrap();
+        // A copy of the program, for the build directory may be closed to others.
+        fs::copy(env!("CARGO_BIN_EXE_holofs"), top.join("holofs")).unwrap();
+        run(Command::new("chown").args(["-R", &format!("{NOBODY}:{NOBODY}")]).arg(&top));
+        Nobody { sandbox }
+    }
+
+    fn holofs(&self, args: &[&str]) -> Command {
+        let program = self.sandbox.home().parent().unwrap().join("holofs");
+        let mut command = self.sandbox.command("setpriv");
+        command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "--"]).arg(program).args(args);
+        command
+    }
+}
+
+#[test]
+fn a_user_without_privilege_mounts_is_caged_and_a_signal_unmounts() {
+    if !is_root() || !Path::new("/usr/bin/fusermount3").exists() || !Path::new("/usr/bin/setpriv").exists() {
+        return skip("becoming another user needs root, setpriv and fusermount3");
+    }
+    let (nobody, _device) = (Nobody::new(), OpenDevice::new());
+    let evil = nobody.sandbox.scratch().join("evil");
+    fs::create_dir(&evil).unwrap();
+    fs::write(evil.join("fusermount3"), "#!/bin/sh\ntouch \"$0.was-run\"\nexit 1\n").unwrap();
+    fs::set_permissions(evil.join("fusermount3"), fs::Permissions::from_mode(0o755)).unwrap();
+    fs::set_permissions(&evil, fs::Permissions::from_mode(0o777)).unwrap();
+    let path = format!("{}:{}", evil.display(), std::env::var("PATH").unwrap_or_default());
+    let mut mount = nobody.holofs(&["mount", CATALOG, "x", "--json"]);
+    let report = json(&run(mount.env("PATH", path).env("RUST_LOG", "debug")));
+    assert_eq!(report["rung"], "fusermount3");
+    assert!(!evil.join("fusermount3.was-run").exists(), "a helper of the caller's PATH was run");
+    let (root, pid) = (space_path(&report), report["pid"].as_u64().unwrap());
+    settled(pid);
+    let as_nobody = ["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "ls"];
+    let listed = run(Command::new("setpriv").args(as_nobody).arg(&root));
+    assert!(crate::common::stdout(&listed).contains("bin"));
+    // Root is not let in, since nobody asked for it: a mount is its owner's own.
+    assert!(fs::read_dir(&root).is_err());
+    run(Command::new("kill").args(["-TERM", &pid.to_string()]));
+    let started = Instant::now();
+    while is_mounted(&root) || Path::new(&format!("/proc/{pid}")).exists() {
+        assert!(started.elapsed() < Duration::from_secs(5), "SIGTERM does not unmount without privilege");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    run(&mut nobody.holofs(&["mount", CATALOG, "x", "--read-only"]));
+    run(&mut nobody.holofs(&["unmount", "x"]));
+    assert!(below(&nobody.sandbox.holotree()).is_empty());
+}
+
+#[test]
+fn a_caged_daemon_serves_everything_and_ends_by_a_signal_alike() {
+    for regime in Regime::BOTH {
+        let sandbox = Sandbox::golden(regime);
+        let restored = golden::unpack_restored(regime, &sandbox.scratch());
+        let report =
+            json(&sandbox.holofs_ok(&["mount", CATALOG, "interop", "--controller", "golden", "--json"]));
+        let (root, pid) = (space_path(&report), report["pid"].as_u64().unwrap());
+        settled(pid);
+        assert_same_space(&root, &restored);
+        run(Command::new("kill").args(["-TERM", &pid.to_string()]));
+        let started = Instant::now();
+        while is_alive(u32::try_from(pid).unwrap()) {
+            assert!(started.elapsed() < Duration::from_secs(5), "SIGTERM does not end the daemon");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        assert!(below(&sandbox.holotree()).is_empty());
+    }
+}

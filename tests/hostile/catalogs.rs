@@ -1,0 +1,196 @@
+//! Bad catalogs: refused with their own exit code and the entry named, in little time and memory, and without a trace.
+
+use std::fs;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::time::Duration;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::{Value, json};
+
+use super::bounds::{limited, status_kib, within};
+use crate::common::bad_catalogs::{self, SHA, a_file, deep, with_root, with_tree};
+use crate::common::golden::{self, CATALOG, Regime};
+use crate::common::sandbox::Sandbox;
+use crate::common::soak::{amount, is_soak};
+use crate::common::{exit, said, stderr};
+
+const LIMIT: Duration = Duration::from_secs(10);
+/// Address space for a run, threads' stacks included, in KiB.
+const MEMORY: &str = "-v 800000";
+
+fn put(sandbox: &Sandbox, stored: &[u8]) -> PathBuf {
+    let path = sandbox.scratch().join("ffffffffffffffffv12.linux_amd64");
+    fs::write(&path, stored).unwrap();
+    path
+}
+
+/// Runs a command on the catalog at `path` under the limits of time and memory.
+fn attempt(sandbox: &Sandbox, command: &str, path: &Path) -> Output {
+    let mut args = vec![command, path.to_str().unwrap(), "hostile"];
+    args.extend((command == "run").then_some(["--", "true"]).into_iter().flatten());
+    within(&mut limited(sandbox, MEMORY, &args), LIMIT)
+}
+
+/// The catalog at `path` is refused by every command, with `entry` in the message and nothing made.
+fn assert_refused(sandbox: &Sandbox, path: &Path, commands: &[&str], entry: &str) {
+    for command in commands {
+        let output = attempt(sandbox, command, path);
+        assert_eq!(output.status.code(), Some(exit::BAD_CATALOG), "{command}: {}", said(&output));
+        assert!(stderr(&output).contains(entry), "{command} does not name {entry:?}: {}", stderr(&output));
+        assert!(output.stderr.len() < 1500, "{command} says too much: {}", output.stderr.len());
+    }
+    assert_eq!(fs::read_dir(sandbox.holotree()).unwrap().count(), 0, "something was created");
+    let index = fs::read_dir(sandbox.home().join("holofs/index")).into_iter().flatten();
+    assert_eq!(index.count(), 0, "an index was kept");
+}
+
+#[test]
+fn every_bad_catalog_is_refused_by_mount_and_materialize_and_leaves_nothing() {
+    let (sandbox, other) = (Sandbox::golden(Regime::Gzip), Sandbox::golden(Regime::Gzip));
+    let alive = other.mount(CATALOG, "alive", "user", &[]);
+    for (at, (text, _, entry)) in bad_catalogs::all().into_iter().enumerate() {
+        let path = put(&sandbox, &golden::deflate(&text));
+        // Both read through one parser: each is tried with every third, all with the one that writes.
+        let commands: &[&str] = if at % 3 == 0 { &["materialize", "mount"] } else { &["materialize"] };
+        assert_refused(&sandbox, &path, commands, &entry);
+    }
+    assert!(fs::read(alive.path().join("identity.yaml")).is_ok());
+}
+
+#[test]
+fn what_is_no_catalog_is_refused_whatever_it_is() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let whole = fs::read(golden::file("catalog-gz.json.gz")).unwrap();
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 0x10;
+    let zip = fs::read(golden::file("hololib-gz.zip")).unwrap();
+    for stored in
+        [&whole[..whole.len() / 2], &whole[..whole.len() - 1], &flipped, &zip, b"", b"{}", &[0; 4096]]
+    {
+        let path = put(&sandbox, stored);
+        assert_refused(&sandbox, &path, &["mount", "materialize"], path.to_str().unwrap());
+    }
+    let newer = sandbox.scratch().join("14023a1f332a0231v13.linux_amd64");
+    fs::write(&newer, &whole).unwrap();
+    assert_refused(&sandbox, &newer, &["mount", "materialize", "run"], "13");
+}
+
+#[test]
+fn what_stands_in_the_place_of_a_catalog_is_not_waited_for() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let path = sandbox.scratch().join("fifov12.linux_amd64");
+    crate::common::run(sandbox.command("mkfifo").arg(&path));
+    let device = sandbox.scratch().join("zerov12.linux_amd64");
+    std::os::unix::fs::symlink("/dev/zero", &device).unwrap();
+    for path in [path, device] {
+        for command in ["mount", "materialize"] {
+            let output = attempt(&sandbox, command, &path);
+            assert!(matches!(output.status.code(), Some(3 | 4 | 8)), "{command}: {}", said(&output));
+        }
+    }
+}
+
+#[test]
+fn deep_and_endless_catalogs_are_refused_in_bounded_memory() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let list = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
+    let unknown = with_root(&format!(r#"{{"name":"","mode":2147484141,"x":{list}}}"#));
+    for text in [deep(2_049), deep(100_000), unknown, "[".repeat(1_000_000)] {
+        let path = put(&sandbox, &golden::deflate(&text));
+        assert_refused(&sandbox, &path, &["mount", "materialize"], path.to_str().unwrap());
+    }
+}
+
+/// Four gibibytes of `byte` in a few hundred KiB: one member of gzip, again and again.
+fn bomb(byte: u8) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(&vec![byte; 64 << 20]).unwrap();
+    encoder.finish().unwrap().repeat(64)
+}
+
+#[test]
+fn a_catalog_bomb_is_refused_in_bounded_memory() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    for byte in [b' ', b'[', 0] {
+        let path = put(&sandbox, &bomb(byte));
+        assert_refused(&sandbox, &path, &["materialize"], path.to_str().unwrap());
+    }
+    let offsets = "0,".repeat(10_000_000);
+    let many = with_tree("{}", &a_file("f", &format!(r#","rewrite":[{offsets}-1]"#)));
+    let path = put(&sandbox, &golden::deflate(&many));
+    assert_refused(&sandbox, &path, &["materialize"], "f");
+}
+
+/// A golden catalog that was changed as JSON, under its own name.
+fn edit(sandbox: &Sandbox, change: impl FnOnce(&mut Value)) {
+    let path = sandbox.hololib().join("catalog").join(CATALOG);
+    let mut catalog: Value = serde_json::from_str(&golden::inflate(&fs::read(&path).unwrap())).unwrap();
+    change(&mut catalog);
+    fs::write(&path, golden::deflate(&catalog.to_string())).unwrap();
+}
+
+#[test]
+fn relocations_that_do_not_fit_the_content_harm_their_own_file_only() {
+    const EIO: i32 = 5;
+    let lists = [json!([34]), json!([0]), json!([30, 31]), json!([31, 30, 30]), json!([0, 30])];
+    for list in lists {
+        let sandbox = Sandbox::golden(Regime::Gzip);
+        edit(&sandbox, |catalog| {
+            catalog["tree"]["subdirs"]["bin"]["files"]["tool"]["rewrite"] = list.clone()
+        });
+        let args = ["materialize", CATALOG, "x", "--json"];
+        let output = sandbox.holofs_fails(&args, exit::BAD_CATALOG);
+        assert!(stderr(&output).contains("bin/tool"), "{list}: {}", stderr(&output));
+        let left = fs::read_dir(sandbox.holotree()).unwrap().map(|entry| entry.unwrap().path());
+        assert!(left.into_iter().all(|path| !path.is_dir()), "{list}: a space was made");
+        let mounted = sandbox.mount(CATALOG, "y", "user", &[]);
+        let read = |path: &str| fs::read(mounted.path().join(path));
+        assert_eq!(read("bin/tool").unwrap_err().raw_os_error(), Some(EIO), "{list}");
+        assert!(read("identity.yaml").is_ok(), "{list}: the daemon is not well");
+    }
+}
+
+#[test]
+fn a_million_doubled_offsets_are_as_one() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let offsets = vec![30; amount(100_000, 1_000_000)];
+    edit(&sandbox, |catalog| catalog["tree"]["subdirs"]["bin"]["files"]["tool"]["rewrite"] = json!(offsets));
+    let expected = golden::unpack_restored(Regime::Gzip, &sandbox.scratch());
+    let output = within(&mut limited(&sandbox, MEMORY, &["materialize", CATALOG, "x"]), LIMIT);
+    assert!(output.status.success(), "{}", said(&output));
+    let space = PathBuf::from(crate::common::stdout(&output).split(": ").next().unwrap());
+    let len = |path: &Path| fs::metadata(path.join("bin/tool")).unwrap().len();
+    assert_eq!(len(&space), len(&expected));
+}
+
+/// A catalog of `count` empty files, a thousand in each directory.
+fn huge(sandbox: &Sandbox, count: usize) -> PathBuf {
+    let file = |number| format!(r#""f{number}":{{"name":"f{number}","size":0,"mode":420,"digest":"{SHA}"}}"#);
+    let dir = |number: usize| {
+        let files: Vec<String> = (0..1000).map(|at| file(number * 1000 + at)).collect();
+        format!(r#""d{number}":{{"name":"d{number}","mode":2147484141,"files":{{{}}}}}"#, files.join(","))
+    };
+    let dirs: Vec<String> = (0..count / 1000).map(dir).collect();
+    let text = with_tree(&format!("{{{}}}", dirs.join(",")), "{}");
+    let base = sandbox.holotree().join(bad_catalogs::IDENTITY);
+    let text = text.replace(&format!("/b/{}", bad_catalogs::IDENTITY), base.to_str().unwrap());
+    put(sandbox, &golden::deflate(&text))
+}
+
+#[test]
+fn a_huge_catalog_is_mounted_in_bounded_memory() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let count = amount(50_000, 1_000_000);
+    let path = huge(&sandbox, count);
+    let mounted = sandbox.mount(path.to_str().unwrap(), "huge", "user", &[]);
+    assert_eq!(mounted.report()["entries"].as_u64(), Some((count + count / 1000 + 1) as u64));
+    assert_eq!(fs::read_dir(mounted.path().join("d7")).unwrap().count(), 1000);
+    assert_eq!(fs::metadata(mounted.path().join("d49/f49999")).unwrap().len(), 0);
+    let peak = mounted.daemons().iter().map(|pid| status_kib(*pid, "VmHWM")).max().unwrap();
+    let limit = if is_soak() { 2_000_000 } else { 250_000 };
+    assert!(peak < limit, "{count} files take {peak} KiB");
+    eprintln!("{count} files: {peak} KiB at most");
+}

@@ -1,0 +1,103 @@
+//! Spaces of one catalog have nothing in common that can be written, the store is never written, and nothing is left over.
+
+use std::fs::{self, File, FileTimes, Permissions};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::SystemTime;
+
+use crate::common::compare::assert_same_space;
+use crate::common::golden::{self, CATALOG, Regime};
+use crate::common::mounted::{daemons_of, mount_points};
+use crate::common::sandbox::Sandbox;
+use crate::common::soak::amount;
+use crate::common::{run, store_hash};
+
+/// Changes the files of a space in every way there is for an owner.
+fn vandalize(space: &Path) {
+    let at = |name: &str| space.join(name);
+    File::options().write(true).open(at("plain/inner.gz")).unwrap().write_all_at(b"vandal", 0).unwrap();
+    File::options().append(true).open(at("identity.yaml")).unwrap().set_len(3).unwrap();
+    fs::set_permissions(at("plain/no-needle.txt"), Permissions::from_mode(0o777)).unwrap();
+    let times = FileTimes::new().set_modified(SystemTime::UNIX_EPOCH);
+    File::options().write(true).open(at("plain/no-needle.txt")).unwrap().set_times(times).unwrap();
+    fs::hard_link(at("plain/no-needle.txt"), at("another-name")).unwrap();
+    fs::write(at("bin/tool"), "vandal").unwrap();
+    fs::rename(at("plain/big-5MB.bin"), at("moved")).unwrap();
+    fs::remove_dir_all(at("reloc")).unwrap();
+}
+
+#[test]
+fn what_happens_in_one_materialized_space_reaches_neither_another_nor_the_store() {
+    for regime in Regime::BOTH {
+        let sandbox = Sandbox::golden(regime);
+        let restored = golden::unpack_restored(regime, &sandbox.scratch());
+        let (one, two) =
+            (sandbox.materialize(CATALOG, "one", "user"), sandbox.materialize(CATALOG, "two", "user"));
+        let raw = sandbox.home().join("holofs/raw");
+        let (library, inflated) = (store_hash::of(&sandbox.hololib()), store_hash::of(&raw));
+        assert_eq!(shared_inodes(&one, &two), Vec::<PathBuf>::new());
+        vandalize(&one);
+        assert_same_space(&two, &restored);
+        store_hash::assert_unchanged(&sandbox.hololib(), &library);
+        store_hash::assert_unchanged(&raw, &inflated);
+        // A change that keeps size and mode is found only by reading, in RCC as here.
+        let again = ["materialize", CATALOG, "one", "--allow-setuid", "--verify"];
+        sandbox.holofs_ok(&again);
+        assert_same_space(&one, &restored);
+    }
+}
+
+/// Files that have the same inode in both spaces.
+fn shared_inodes(one: &Path, two: &Path) -> Vec<PathBuf> {
+    let mut shared = Vec::new();
+    for name in crate::common::compare::space_of(one).keys() {
+        let facts =
+            |space: &Path| fs::symlink_metadata(space.join(name)).map(|meta| (meta.is_dir(), meta.ino()));
+        if let (Ok((false, a)), Ok((false, b))) = (facts(one), facts(two))
+            && a == b
+        {
+            shared.push(name.clone());
+        }
+    }
+    shared
+}
+
+#[test]
+fn reading_all_of_two_mounted_spaces_changes_nothing_in_the_hololib() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    // RCC's own marks of use are what a mount leaves there; they come with the first one.
+    sandbox.mount(CATALOG, "one", "user", &[]).unmount();
+    let library = sandbox.hololib().join("library");
+    let before = store_hash::of(&library);
+    let (one, two) = (sandbox.mount(CATALOG, "one", "user", &[]), sandbox.mount(CATALOG, "two", "user", &[]));
+    assert_same_space(one.path(), two.path());
+    store_hash::assert_unchanged(&library, &before);
+}
+
+/// How many descriptors a process has open.
+fn descriptors(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+#[test]
+fn many_mounts_leave_no_process_no_mount_and_no_descriptor() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let (mounts, own) = (mount_points().len(), descriptors(std::process::id()));
+    let long = sandbox.mount(CATALOG, "long", "user", &[]);
+    let pid = u32::try_from(long.report()["pid"].as_u64().unwrap()).unwrap();
+    assert_same_space(long.path(), long.path());
+    let before = descriptors(pid);
+    for _ in 0..amount(15, 2_000) {
+        let mounted = sandbox.mount(CATALOG, "short", "user", &[]);
+        assert!(fs::read(mounted.path().join("bin/tool")).is_ok());
+        run(sandbox.command("cat").arg(long.path().join("plain/inner.gz")));
+    }
+    assert_same_space(long.path(), long.path());
+    assert!(descriptors(pid) <= before + 2, "{before} descriptors became {}", descriptors(pid));
+    assert_eq!(daemons_of(&sandbox), [pid]);
+    long.unmount();
+    assert_eq!(daemons_of(&sandbox), Vec::<u32>::new());
+    // Other tests of this process may hold some at this moment.
+    let others = 40;
+    assert!(mount_points().len() <= mounts + others && descriptors(std::process::id()) <= own + others);
+}

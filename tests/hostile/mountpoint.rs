@@ -1,0 +1,151 @@
+//! The place of a mount: an attacker swaps it, names it, or mounts over it, and gains nothing.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::common::golden::{CATALOG, Regime};
+use crate::common::mounted::{below, daemons_of, detach, is_mounted};
+use crate::common::sandbox::Sandbox;
+use crate::common::soak::amount;
+use crate::common::{exit, is_root, json, run, said, skip, space_path, stdout};
+
+/// Swaps the directory at `place` with a link to `victim` until `stop`, and counts.
+fn swap(place: &Path, victim: &Path, stop: &AtomicBool, swaps: &AtomicU32) {
+    let aside = place.with_extension("aside");
+    while !stop.load(Ordering::Relaxed) {
+        if fs::rename(place, &aside).is_ok() {
+            if symlink(victim, place).is_ok() {
+                std::thread::sleep(Duration::from_micros(u64::from(
+                    swaps.fetch_add(1, Ordering::Relaxed) % 300,
+                )));
+                fs::remove_file(place).unwrap_or_default();
+            }
+            fs::rename(&aside, place).unwrap_or_default();
+        }
+        std::thread::sleep(Duration::from_micros(u64::from(swaps.load(Ordering::Relaxed) % 700)));
+    }
+}
+
+/// So that a failed test ends as well.
+struct StopAtEnd<'a>(&'a AtomicBool);
+
+impl Drop for StopAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn a_mountpoint_that_is_swapped_for_a_link_never_leads_the_mount_elsewhere() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let mounted = sandbox.mount(CATALOG, "race", "user", &[]);
+    let place = mounted.path().to_owned();
+    mounted.unmount();
+    let victim = sandbox.scratch().join("victim");
+    fs::create_dir(&victim).unwrap();
+    fs::write(victim.join("precious"), "precious").unwrap();
+    let (stop, swaps) = (AtomicBool::new(false), AtomicU32::new(0));
+    let mut refused = 0;
+    std::thread::scope(|scope| {
+        scope.spawn(|| swap(&place, &victim, &stop, &swaps));
+        let _stop = StopAtEnd(&stop);
+        let started = Instant::now();
+        while swaps.load(Ordering::Relaxed) < amount(2_000, 50_000)
+            && started.elapsed() < Duration::from_secs(120)
+        {
+            let output = sandbox.holofs(&["mount", CATALOG, "race", "--mode", "mount", "--wait", "0"]);
+            refused += u32::from(!output.status.success());
+            assert!(!is_mounted(&victim), "the victim was mounted on: {}", said(&output));
+            assert_eq!(fs::read_to_string(victim.join("precious")).unwrap(), "precious");
+            if output.status.success() {
+                assert_eq!(below(&sandbox.holotree()), [place.as_path()], "{}", said(&output));
+            }
+            sandbox.holofs(&["unmount", "race"]);
+            below(&sandbox.holotree()).iter().for_each(|path| detach(path));
+        }
+    });
+    assert!(!is_mounted(&victim));
+    assert_eq!(fs::read_dir(&victim).unwrap().count(), 1);
+    eprintln!("{} swaps, {refused} mounts refused", swaps.load(Ordering::Relaxed));
+    wait_for_no_daemon(&sandbox);
+}
+
+fn wait_for_no_daemon(sandbox: &Sandbox) {
+    let started = Instant::now();
+    while !daemons_of(sandbox).is_empty() {
+        let left = daemons_of(sandbox);
+        assert!(started.elapsed() < Duration::from_secs(15), "daemons are left: {left:?}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// The space mounted, and the process that serves it: without the guard that expects `unmount` to work.
+fn start(sandbox: &Sandbox) -> (PathBuf, String) {
+    let report = json(&sandbox.holofs_ok(&["mount", CATALOG, "x", "--json"]));
+    (space_path(&report), report["pid"].to_string())
+}
+
+#[test]
+fn a_mount_stacked_over_ours_survives_our_end() {
+    if !is_root() {
+        return skip("stacking a mount needs root");
+    }
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let (root, pid) = start(&sandbox);
+    run(Command::new("mount").args(["-t", "tmpfs", "stacked"]).arg(&root));
+    fs::write(root.join("precious"), "precious").unwrap();
+    run(Command::new("kill").args(["-TERM", &pid]));
+    wait_for_no_daemon(&sandbox);
+    assert_eq!(fs::read_to_string(root.join("precious")).unwrap(), "precious");
+    run(Command::new("umount").arg(&root));
+    // Ours is below it, dead: the next mount clears it away.
+    sandbox.mount(CATALOG, "x", "user", &[]).unmount();
+    assert!(below(&sandbox.holotree()).is_empty());
+}
+
+#[test]
+fn a_link_in_the_place_of_a_space_is_not_mounted_on() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let mounted = sandbox.mount(CATALOG, "x", "user", &[]);
+    let place = mounted.path().to_owned();
+    mounted.unmount();
+    let victim = sandbox.scratch();
+    fs::remove_dir(&place).unwrap();
+    symlink(&victim, &place).unwrap();
+    let output = sandbox.holofs(&["mount", CATALOG, "x"]);
+    assert!(!output.status.success(), "{}", said(&output));
+    assert!(!is_mounted(&victim) && below(&sandbox.holotree()).is_empty());
+    wait_for_no_daemon(&sandbox);
+}
+
+#[test]
+fn no_name_of_a_space_or_controller_becomes_an_option_or_a_path() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let names =
+        ["x,allow_other,dev,suid", "x\\,allow_other", "-oallow_other", "../../../x", "/etc", "a b\u{2028}c"];
+    for name in names {
+        for (space, controller) in [(name, "user"), ("x", name)] {
+            let controller = format!("--controller={controller}");
+            let args = ["mount", &controller, "--json", "--", CATALOG, space];
+            let root = space_path(&json(&sandbox.holofs_ok(&args)));
+            assert_eq!(root.parent(), Some(sandbox.holotree().as_path()), "{name}");
+            let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+            let line = table.lines().find(|line| line.contains(root.to_str().unwrap())).unwrap();
+            let options = line.split(' ').nth(5).unwrap();
+            assert!(options.contains("nosuid") && options.contains("nodev"), "{name}: {line}");
+            assert!(!line.contains("allow_other"), "{name}: {line}");
+            sandbox.holofs_ok(&["unmount", &controller, "--", space]);
+        }
+    }
+    for name in ["", "x\nallow_other", "x\u{1b}[31m"] {
+        assert_eq!(sandbox.holofs(&["mount", CATALOG, name]).status.code(), Some(exit::USAGE), "{name:?}");
+        let controller = format!("--controller={name}");
+        let output = sandbox.holofs(&["mount", CATALOG, "x", &controller]);
+        assert_eq!(output.status.code(), Some(exit::USAGE), "controller {name:?}: {}", stdout(&output));
+    }
+    assert!(below(&sandbox.holotree()).is_empty());
+}
