@@ -38,7 +38,7 @@ const MAY_NOT_OPEN: &str = "/dev/fuse may not be opened: Permission denied";
 const MAY_NOT_MOUNT: &str = "this process may not mount (no CAP_SYS_ADMIN)";
 const NO_FUSERMOUNT: &str = "fusermount3 is not installed (package fuse3)";
 
-const SITUATIONS: [Situation; 11] = [
+const SITUATIONS: [Situation; 12] = [
     Situation {
         name: "root with /dev/fuse",
         setup: &["dev 600"],
@@ -75,6 +75,13 @@ const SITUATIONS: [Situation; 11] = [
             ],
         ),
         mount: Ok("materialize"),
+    },
+    Situation {
+        name: "user, /dev/fuse 0600, helper",
+        setup: &["dev 600", "helper"],
+        uid: NOBODY,
+        run: ("helper", &[("mount(2)", MAY_NOT_OPEN)]),
+        mount: Ok("helper"),
     },
     Situation {
         name: "user, fusermount3",
@@ -144,7 +151,7 @@ fn every_situation_ends_in_the_right_rung_and_says_why() {
     }
     let mut table = Vec::new();
     for situation in SITUATIONS {
-        let world = World::python(situation.uid);
+        let world = World::python(situation.uid).and_helper();
         table.push(runs(&world, &situation));
         mounts(&world, &situation);
     }

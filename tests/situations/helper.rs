@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
+use std::sync::OnceLock;
 
 use super::world::{GAMES, NOBODY, World};
 use crate::common::{is_root, project, run, said, skip, stderr, stdout};
@@ -20,21 +21,23 @@ as() { u=$1; shift; setpriv --reuid $u --regid $u --clear-groups -- "$@"; }
 "#;
 
 /// The helper beside the program under test; built if only the other was.
-fn program() -> PathBuf {
-    let beside = PathBuf::from(env!("CARGO_BIN_EXE_holofs")).with_file_name("holofs-mount-helper");
-    let mut cargo = Command::new(env!("CARGO"));
-    cargo.args(["build", "--quiet", "--package", "holofs-mount-helper"]).current_dir(project());
-    // A test of another profile finds it built by `cargo test --workspace`.
-    if beside.parent().is_some_and(|dir| dir.ends_with("debug")) {
-        run(&mut cargo);
-    }
-    beside
+pub fn program() -> PathBuf {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    let build = || {
+        let beside = PathBuf::from(env!("CARGO_BIN_EXE_holofs")).with_file_name("holofs-mount-helper");
+        let mut cargo = Command::new(env!("CARGO"));
+        cargo.args(["build", "--quiet", "--package", "holofs-mount-helper"]).current_dir(project());
+        // A test of another profile finds it built by `cargo test --workspace`.
+        if beside.parent().is_some_and(|dir| dir.ends_with("debug")) {
+            run(&mut cargo);
+        }
+        beside
+    };
+    BUILT.get_or_init(build).clone()
 }
 
 fn world(uid: u32) -> World {
-    let world = World::golden(uid);
-    std::fs::copy(program(), world.path().join("bin/holofs-mount-helper")).unwrap();
-    world
+    World::golden(uid).and_helper()
 }
 
 /// A script of root's, with the helper running under this policy; the device is root's alone, so that only the helper can mount.
@@ -146,6 +149,31 @@ fn hostile_requests_are_refused_with_a_reason_and_the_helper_lives_on() {
 }
 
 #[test]
+fn a_directory_that_is_swapped_for_a_link_while_it_is_asked_for_never_leads_elsewhere() {
+    if !is_root() {
+        return skip("the helper is started by root");
+    }
+    let world = world(NOBODY);
+    std::fs::write(world.path().join("ask"), ASK).unwrap();
+    std::fs::write(world.path().join("swap"), SWAP).unwrap();
+    let policy = format!("allow * {} 8", world.path().display());
+    let script = format!(
+        "mkdir -p $T/mine/real $T/victim; chown -R {NOBODY} $T/mine; chown {GAMES} $T/victim; chmod 777 $T/victim
+         setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups -- python3 $T/swap $T/mine $T/victim > /dev/null 2>&1 & W=$!
+         trap 'kill $H $W' EXIT
+         as {NOBODY} python3 $T/ask race $T/mine/d 4
+         grep fuse.holofs /proc/self/mountinfo | grep -c $T || true"
+    );
+    let output = with_helper(&world, &policy, &script);
+    let told = stdout(&output);
+    assert!(
+        output.status.success() && told.ends_with("race: some mounted, some refused\n0\n"),
+        "{}",
+        said(&output)
+    );
+}
+
+#[test]
 fn a_user_in_another_mount_namespace_is_served_only_if_the_policy_says_so() {
     if !is_root() {
         return skip("the helper is started by root");
@@ -197,6 +225,18 @@ fn the_helper_takes_the_socket_that_systemd_passes_and_refuses_to_run_without_it
     assert!(told.lines().zip(lines).filter(|(line, wanted)| line.ends_with(wanted)).count() == 3, "{told}");
 }
 
+/// Makes `d` in the first directory a directory and a link to the second one, by turns.
+const SWAP: &str = r#"
+import os, sys, time
+mine, victim = sys.argv[1:]
+d, aside, end = mine + "/d", mine + "/aside", time.time() + 20
+steps = [lambda: os.mkdir(d), lambda: os.rename(d, aside), lambda: os.symlink(victim, d), lambda: os.unlink(d), lambda: os.rmdir(aside)]
+while time.time() < end:
+    for step in steps:
+        try: step()
+        except OSError: pass
+"#;
+
 /// Passes a listening socket as systemd does.
 const PASS: &str = r#"
 import os, socket, sys
@@ -209,7 +249,7 @@ os.execv(sys.argv[2], sys.argv[2:])
 
 /// Speaks the protocol without the manners of the real client.
 const ASK: &str = r#"
-import array, os, socket, struct, sys
+import array, os, socket, struct, sys, time
 def ask(packet, fds):
     s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.connect(os.environ["S"])
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", fds))] if fds else []
@@ -232,11 +272,31 @@ try:
     elif what == "unmount":
         fd = at(words[0]); ident = int(next(l for l in open("/proc/self/fdinfo/%d" % fd) if l.startswith("mnt_id")).split()[1])
         answer = ask(packet(2, 0, ident), [fd])
+    elif what == "race":
+        mounted = refused = tried = 0
+        end = time.time() + int(words[1])
+        while time.time() < end:
+            try: fd = at(words[0])
+            except OSError: continue
+            tried += 1
+            said, ident, devices = ask(packet(1), [fd]); os.close(fd)
+            if said == "done":
+                # What is mounted on cannot be swapped: this is the mount, by whatever name it has now.
+                for name in (words[0], os.path.dirname(words[0]) + "/aside"):
+                    try: fd = at(name)
+                    except OSError: continue
+                    line = next(l for l in open("/proc/self/fdinfo/%d" % fd) if l.startswith("mnt_id")).split()[1]
+                    if int(line) == ident: ask(packet(2, 0, ident), [fd])
+                    os.close(fd)
+                mounted += 1
+            for device in array.array("i", b"".join(d for _, _, d in devices)): os.close(device)
+            refused += "belongs to another user" in said or "removed" in said
+        answer = ("%s mounted, %s refused" % ("some" if mounted else "none", "some" if refused else "none"),); print(tried, mounted, refused)
     elif what == "hold":
         first = ask(packet(1), [at(words[0])]); print(ask(packet(1), [at(words[1])])[0])
         answer = ("the first mounted" if first[0] == "done" and first[2] else first[0],)
     print("%s: %s" % (what, answer[0]))
-    sys.exit(answer[0] != "done" and what != "hold")
+    sys.exit(answer[0] != "done" and what not in ("hold", "race"))
 except OSError as error:
     sys.exit(print("%s: %s" % (what, error.strerror)) or 1)
 "#;

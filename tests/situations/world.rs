@@ -31,6 +31,11 @@ layer() { mkdir -p $T/layer; mount -t tmpfs -o mode=755 none $T/layer; mkdir -p 
 no_fusermount() { layer /usr/bin; rm /usr/bin/fusermount3; }
 overlay() { layer $T/home; }
 no_proc() { mount -t tmpfs none /proc; }
+helper() {
+  echo "allow * $T/home 8" > $T/policy; chmod 644 $T/policy; export HOLOFS_MOUNT_HELPER=$T/mount.sock
+  $T/bin/holofs-mount-helper --socket $T/mount.sock --policy $T/policy 2> $T/helper.log & H=$!
+  until grep -q ready $T/helper.log; do kill -0 $H; sleep 0.02; done
+}
 read_only() { mount --bind $T/home $T/home; mount -o remount,bind,ro $T/home; }
 "#;
 
@@ -73,6 +78,12 @@ impl World {
         let program = given.unwrap_or_else(|| env!("CARGO_BIN_EXE_holofs").into());
         fs::copy(program, temp.path().join("bin/holofs")).unwrap();
         World { temp, catalog: catalog.to_owned(), uid }
+    }
+
+    /// With the mount helper beside the program.
+    pub fn and_helper(self) -> World {
+        std::fs::copy(super::helper::program(), self.path().join("bin/holofs-mount-helper")).unwrap();
+        self
     }
 
     /// Moves the catalog to another base.
@@ -128,9 +139,12 @@ impl World {
             .filter(|step| **step != "userns")
             .map(|step| format!("{}\n", step.replacen('-', "_", 1).replacen("read-only", "read_only", 1)))
             .collect();
-        let script = format!(
-            "{SETUP}{steps}exec setpriv --reuid {uid} --regid {uid} --clear-groups -- {user_namespace} \"$@\""
-        );
+        let program =
+            format!("setpriv --reuid {uid} --regid {uid} --clear-groups -- {user_namespace} \"$@\"");
+        let script = match setup.contains(&"helper") {
+            true => format!("{SETUP}{steps}{program} && C=0 || C=$?; kill $H; exit $C"),
+            false => format!("{SETUP}{steps}exec {program}"),
+        };
         let mut command = Command::new("unshare");
         command.args(["--mount", "--propagation", "private", "sh", "-c", &script, "sh"]);
         let home = self.path().join("home/user");
