@@ -21,3 +21,5 @@ mod faults;
 mod isolation;
 #[path = "hostile/mountpoint.rs"]
 mod mountpoint;
+#[path = "hostile/trace.rs"]
+mod trace;

@@ -64,6 +64,10 @@ pub fn launch(args: &MountArgs) -> anyhow::Result<Launched> {
     if let Ok(refused) = serde_json::from_str(&told) {
         return Ok(Launched::Refused(refused));
     }
+    anyhow::ensure!(
+        status.code().is_some_and(|code| code != 0),
+        "The mount ended before it answered ({status})"
+    );
     let code = status.code().and_then(|code| u8::try_from(code).ok()).filter(|&code| code != 0);
     Ok(Launched::Failed(ExitCode::from(code.unwrap_or(super::exit_code::FAILED))))
 }
