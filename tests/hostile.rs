@@ -23,3 +23,5 @@ mod isolation;
 mod mountpoint;
 #[path = "hostile/trace.rs"]
 mod trace;
+#[path = "hostile/writes.rs"]
+mod writes;

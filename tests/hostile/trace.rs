@@ -1,5 +1,6 @@
 //! Failures and deaths at exactly the n-th system call of a kind, injected by `strace`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::process::{Command, Output};
 use std::time::Duration;
@@ -19,39 +20,53 @@ pub fn is_available() -> bool {
     Command::new("strace").arg("-V").output().is_ok_and(|output| output.status.success())
 }
 
-/// Runs the program with `inject` (as `error=EIO:when=3`) on each of `calls`, in every thread.
-pub fn run(sandbox: &Sandbox, calls: &str, inject: &str, args: &[&str]) -> Output {
-    let mut command = tracer(sandbox, Path::new("/dev/null"), calls);
-    command.args(["-e", &format!("inject={calls}:{inject}")]);
+/// One call of one run: the n-th of that name in a thread, the first being 1.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Step {
+    call: String,
+    number: usize,
+}
+
+/// Runs the program with `how` (as `error=EIO`) happening at `step`.
+pub fn run(sandbox: &Sandbox, step: &Step, how: &str, args: &[&str]) -> Output {
+    let mut command = tracer(sandbox, Path::new("/dev/null"), &step.call);
+    command.args(["-e", &format!("inject={}:{how}:when={}", step.call, step.number)]);
     within(command.arg(env!("CARGO_BIN_EXE_holofs")).args(args), Duration::from_secs(30))
 }
 
-/// How many of `calls` the busiest thread makes, when nothing fails.
-pub fn count(sandbox: &Sandbox, calls: &str, args: &[&str]) -> usize {
+/// All steps of `calls` when nothing fails; or, if they are more than `most`, that many of them, evenly spread. The first and the
+/// last of each call are always among them.
+pub fn steps(sandbox: &Sandbox, calls: &str, most: usize, args: &[&str]) -> Vec<Step> {
     let log = sandbox.scratch().join("strace");
-    let mut command = tracer(sandbox, &log, calls);
-    crate::common::run(command.arg(env!("CARGO_BIN_EXE_holofs")).args(args));
+    crate::common::run(tracer(sandbox, &log, calls).arg(env!("CARGO_BIN_EXE_holofs")).args(args));
     let text = std::fs::read_to_string(log).unwrap();
-    let mut threads = std::collections::BTreeMap::<&str, usize>::new();
-    for line in text.lines().filter(|line| !line.contains("resumed>")) {
-        *threads.entry(line.split(' ').next().unwrap()).or_default() += 1;
+    let mut counts = BTreeMap::<(&str, &str), usize>::new();
+    for (thread, call) in text.lines().filter_map(call_of) {
+        *counts.entry((thread, call)).or_default() += 1;
     }
-    *threads.values().max().unwrap()
+    let mut last = BTreeMap::<&str, usize>::new();
+    for ((_, call), count) in counts {
+        let known = last.entry(call).or_default();
+        *known = count.max(*known);
+    }
+    let all = last.iter().flat_map(|(call, count)| (1..=*count).map(|number| (*call, number)));
+    let all: Vec<(&str, usize)> = all.collect();
+    let stride = all.len().div_ceil(most).max(1);
+    let chosen = all.iter().enumerate().filter(|(at, (call, number))| {
+        at % stride == stride / 2 || (*number == last[call] && most >= last.len())
+    });
+    chosen.map(|(_, (call, number))| Step { call: (*call).to_owned(), number: *number }).collect()
+}
+
+/// The thread and the call of a line as `123 openat(AT_FDCWD, ...`.
+fn call_of(line: &str) -> Option<(&str, &str)> {
+    let (thread, rest) = line.split_once(' ')?;
+    let (call, _) = rest.trim_start().split_once('(')?;
+    call.chars().all(|c| c.is_ascii_alphanumeric() || c == '_').then_some((thread, call))
 }
 
 fn tracer(sandbox: &Sandbox, log: &Path, calls: &str) -> Command {
     let mut command = sandbox.command("strace");
-    command.args(["-f", "-qq", "--seccomp-bpf", "-o"]).arg(log).args(["-e", &format!("trace={calls}")]);
+    command.args(["-f", "-qq", "-o"]).arg(log).args(["-e", &format!("trace={calls}")]);
     command
-}
-
-/// Which of `total` calls are tried: all of them, or as many as there is time for, the first and the last ones included.
-pub fn steps(total: usize, most: usize) -> Vec<usize> {
-    let stride = total.div_ceil(most).max(1);
-    let mut steps: Vec<usize> =
-        (1..=total).step_by(stride).chain([2, 3, total.saturating_sub(1), total]).collect();
-    steps.retain(|step| (1..=total).contains(step));
-    steps.sort_unstable();
-    steps.dedup();
-    steps
 }
