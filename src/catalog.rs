@@ -67,6 +67,19 @@ pub struct Header {
     pub lifted: bool,
 }
 
+impl Header {
+    /// Writes the fields before `lifted`, compressed: what a `.meta` begins with. [`Catalog::write_tail`] gives the rest,
+    /// which is the same for every space of a catalog. (One gzip file may have several members; RCC reads them as one.)
+    pub fn write_head(&self, out: impl Write) -> io::Result<()> {
+        write::gzip_head(self, out)
+    }
+
+    /// The text of the `.info` beside a catalog, or of a `.meta.info`.
+    pub fn info_json(&self) -> Vec<u8> {
+        write::info(self)
+    }
+}
+
 /// A directory's place in [`Catalog::dirs`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DirId(pub u32);
@@ -211,9 +224,26 @@ impl Catalog {
         write::gzip(&self.header, &self.dirs, out)
     }
 
+    /// Writes all that follows the head (see [`Header::write_head`]), compressed: both together are the catalog again.
+    pub fn write_tail(&self, out: impl Write) -> io::Result<()> {
+        write::gzip_tail(&self.header, &self.dirs, out)
+    }
+
+    /// As [`Catalog::write_tail`] of the catalog file at `path`, whose head must be `header` and which was validated before:
+    /// cut out of its text where that is RCC's own, else parsed and written anew. Gives the identity of what was read.
+    pub fn tail_of(path: &Path, header: &Header) -> Result<(Vec<u8>, CatalogId), CatalogError> {
+        let stored = read_stored(path)?;
+        let unwritable = |source| CatalogError::Unreadable { path: path.into(), source };
+        let mut tail = Vec::new();
+        if !write::cut_tail(header, &stored, &mut tail).map_err(unwritable)? {
+            Catalog::parse(&stored)?.write_tail(&mut tail).map_err(unwritable)?;
+        }
+        Ok((tail, Digest::of(Regime::Sha256, &stored)))
+    }
+
     /// The text of the `.info` beside a catalog, or of a `.meta.info`.
     pub fn info_json(&self) -> Vec<u8> {
-        write::info(&self.header)
+        self.header.info_json()
     }
 
     /// The path of a directory below the root, `.` for the root: for messages.

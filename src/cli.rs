@@ -4,12 +4,15 @@
 //! of it. Errors go to stderr, one line per cause, and end in the exit code of their class.
 
 mod activate;
+mod bundle;
 mod catalogs;
 mod check;
 mod context;
 mod daemon;
 mod delete;
+mod diff;
 mod doctor;
+mod du;
 mod execute;
 mod exit_code;
 mod export;
@@ -25,6 +28,7 @@ mod mount_holofs;
 mod priming;
 mod progress;
 mod record;
+mod reset;
 mod run;
 mod serve;
 mod stats;
@@ -32,6 +36,7 @@ mod table;
 mod unmount;
 mod variables;
 mod warm;
+mod written;
 
 use std::process::ExitCode;
 
@@ -55,6 +60,9 @@ struct Global {
     /// Print the report as JSON on stdout
     #[arg(long, global = true)]
     json: bool,
+    /// Hash all content again each time it is opened, not only when it comes from the hololib
+    #[arg(long, global = true, env = "HOLOFS_PARANOID", value_parser = clap::builder::FalseyValueParser::new())]
+    paranoid: bool,
     /// Say more (-v: info, -vv: debug, -vvv: every operation)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
@@ -85,6 +93,12 @@ enum Command {
     Unmount(unmount::UnmountArgs),
     /// Show what a mounted space was asked for, by kind of request
     Stats(stats::StatsArgs),
+    /// Show what was written to a space: A added, C changed, R removed, M mode or owner
+    Diff(diff::DiffArgs),
+    /// Drop what was written to a space, or to some paths of it
+    Reset(reset::ResetArgs),
+    /// Show the bytes that a space has for itself
+    Du(du::DuArgs),
     /// Put a finished directory into the hololib, as RCC does with what it built
     Record(record::RecordArgs),
     /// Inflate all of a catalog, so that no first run waits for it
@@ -140,6 +154,9 @@ pub fn main() -> ExitCode {
         Command::Mount(args) => mount::main(&context, &args),
         Command::Materialize(args) => materialize::main(&context, &args),
         Command::Unmount(args) => unmount::main(&context, &args),
+        Command::Diff(args) => diff::main(&context, &args),
+        Command::Reset(args) => reset::main(&context, &args),
+        Command::Du(args) => du::main(&context, &args),
         Command::Record(args) => record::main(&context, &args),
         Command::Warm(args) => warm::main(&context, &args),
         Command::Stats(args) => stats::main(&context, &args),

@@ -84,8 +84,11 @@ impl Environment {
 
     /// Both together, as RCC merges files given after each other.
     pub fn merge(self, right: Environment) -> Result<Environment, CondaError> {
-        let mut merged =
-            Environment { name: format!("{}+{}", self.name, right.name), ..Environment::default() };
+        let mut merged = Environment::default();
+        // Names are joined even if one is empty; two empty ones stay empty.
+        if !(self.name.is_empty() && right.name.is_empty()) {
+            merged.name = format!("{}+{}", self.name, right.name);
+        }
         union(&mut merged.channels, self.channels.into_iter().chain(right.channels));
         union(&mut merged.post_install, self.post_install.into_iter().chain(right.post_install));
         for dependency in self.conda.into_iter().chain(right.conda) {

@@ -72,7 +72,8 @@ impl Session {
     pub fn start(vfs: Arc<Vfs>, device: OwnedFd, threads: usize, watch: Watch) -> io::Result<Session> {
         let mut config = fuser::Config::default();
         config.n_threads = Some(threads.max(1));
-        config.clone_fd = true;
+        // A thread of its own wants a descriptor of its own; whom a helper gave the device may not open it again.
+        config.clone_fd = crate::sys::mount::open_device().is_ok();
         // Who may ask is decided by the kernel (allow_other, default_permissions), not by a second check here.
         let acl = fuser::SessionACL::All;
         let adapter = Adapter::new(vfs, watch);

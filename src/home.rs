@@ -203,6 +203,11 @@ impl Home {
         self.holofs.join("pyc")
     }
 
+    /// What runs read first, per catalog.
+    pub fn profiles_dir(&self) -> PathBuf {
+        self.holofs.join("profiles")
+    }
+
     /// What `check --repair` moves aside.
     pub fn quarantine_dir(&self) -> PathBuf {
         self.holofs.join("quarantine")

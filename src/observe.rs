@@ -27,6 +27,8 @@ macro_rules! counters {
 }
 
 counters! {
+    /// Files that came with a snapshot of a pristine tree.
+    Snapshotted = "snapshotted",
     /// Files whose bytes share blocks with the raw store.
     Reflinked = "reflinked",
     /// Files that are another name of a raw store file.
@@ -47,6 +49,12 @@ counters! {
     PlacedBytes = "placed_bytes",
     /// Setuid or setgid bits not given to a file.
     SetuidDropped = "setuid_dropped",
+    /// Pristine trees made.
+    PristineMade = "pristine_made",
+    /// Files of a pristine tree found changed, and not used.
+    PristineChanged = "pristine_changed",
+    /// Files of a pristine tree or of the raw store found changed, and made anew.
+    PristineHealed = "pristine_healed",
     /// Blobs inflated or copied into the raw store.
     BlobsIngested = "blobs_ingested",
     /// Raw bytes of those blobs.

@@ -171,6 +171,15 @@ impl Store {
         Some(file)
     }
 
+    /// True if the raw store has the entry, but somebody changed it.
+    pub fn is_raw_changed(&self, wanted: &Wanted) -> bool {
+        match self.raw.as_ref().map(|raw| raw.find(&wanted.key(), wanted.size)) {
+            Some(Ok(raw::Found::Unfit)) => true,
+            Some(Ok(raw::Found::Ready(file))) => !self.is_believed(&file, wanted),
+            _ => false,
+        }
+    }
+
     /// An open descriptor that is still right.
     fn warm(&self, key: &RawKey, wanted: &Wanted) -> Option<RawFile> {
         let file = self.descriptors.get(key)?;

@@ -5,6 +5,7 @@
 
 pub mod at;
 pub mod beneath;
+pub mod btrfs;
 #[cfg(unix)]
 pub mod bytes;
 pub mod clone;

@@ -11,6 +11,7 @@
 mod attr;
 mod change;
 mod copy_up;
+mod differences;
 mod error;
 mod listing;
 mod lookup;
@@ -30,6 +31,7 @@ use crate::upper::Upper;
 
 pub use crate::upper::{Kind, Time};
 pub use attr::{Attr, MOTHER_TIME};
+pub use differences::{Difference, Differs};
 pub use error::VfsError;
 pub use listing::{Listed, Listing};
 pub use namespace::New;

@@ -300,8 +300,8 @@ fn plain(line: &Line, text: &str) -> Result<Yaml, YamlError> {
 
 /// True if some parser of YAML takes the plain word for a number, a date, a truth value or nothing. Errs on that side.
 pub fn may_be_no_text(word: &str) -> bool {
-    const WORDS: [&str; 15] =
-        ["", "~", "null", "true", "false", "yes", "no", "on", "off", "y", "n", "<<", "=", ".inf", ".nan"];
+    const WORDS: [&str; 13] =
+        ["", "~", "null", "true", "false", "yes", "no", "on", "off", "y", "n", "<<", "="];
     let lower = word.to_ascii_lowercase();
     let unsigned = lower.trim_start_matches(['+', '-']);
     let numeric = |c: char| {
@@ -309,7 +309,8 @@ pub fn may_be_no_text(word: &str) -> bool {
     };
     // A date with a time zone has three dashes; a number of an installation has four.
     let dashes = lower.matches('-').count();
-    WORDS.contains(&unsigned)
+    WORDS.contains(&lower.as_str())
+        || [".inf", ".nan"].contains(&unsigned)
         || dashes < 4
             && lower.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.'))
             && lower.contains(|c: char| c.is_ascii_digit())

@@ -516,3 +516,28 @@ fn a_program_cannot_make_an_arena_that_is_no_tree() {
         assert!(Catalog::new(header(), dirs).is_err(), "{shown}");
     }
 }
+
+#[test]
+fn head_and_tail_together_are_the_catalog_whether_cut_or_written() {
+    for name in ["catalog-gz.json.gz", "catalog-raw.json.gz"] {
+        let path = golden(name);
+        let (catalog, id) = Catalog::read(&path).unwrap();
+        let (mut written, mut head) = (Vec::new(), Vec::new());
+        catalog.write_tail(&mut written).unwrap();
+        catalog.header.write_head(&mut head).unwrap();
+        let (cut, read) = Catalog::tail_of(&path, &catalog.header).unwrap();
+        assert_eq!((inflated(&cut), read), (inflated(&written), id));
+        // Another head than the recorded one: nothing can be cut, and what is written is the same.
+        let (rewritten, _) = Catalog::tail_of(&path, &Default::default()).unwrap();
+        assert_eq!(inflated(&rewritten), inflated(&cut));
+        let whole = [head, cut].concat();
+        assert_eq!(inflated(&whole), inflated(&std::fs::read(&path).unwrap()));
+        assert_eq!(Catalog::parse(&whole).unwrap(), catalog);
+    }
+}
+
+fn inflated(stored: &[u8]) -> String {
+    let mut text = String::new();
+    flate2::read::MultiGzDecoder::new(stored).read_to_string(&mut text).unwrap();
+    text
+}

@@ -7,16 +7,16 @@
 mod common;
 
 use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
 use common::compare::assert_same_space;
 use common::fixed::FixedHome;
 use common::golden::{self, Regime};
 use common::mounted::is_mounted;
+use common::python::recorded_python;
 use common::rcc::{Dirty, rcc};
 use common::sandbox::Sandbox;
-use common::{is_root, project, run, skip, stdout};
+use common::{is_root, run, skip, stdout};
 
 const CONTROLLER: &str = "interop";
 
@@ -55,29 +55,13 @@ fn rcc_restores_the_golden_tree_that_holofs_recorded_as_holofs_does() {
 fn rcc_restores_a_real_python_that_holofs_recorded_and_it_runs_from_both() {
     let Some(rcc) = rcc(17) else { return };
     let sandbox = Sandbox::new();
-    let stage = sandbox.holotree().join("h0c0ffee_493f813dad24d3t");
-    let Some(blueprint) = real_python(&sandbox, &stage) else { return };
-    let catalog = sandbox.record(&stage, &blueprint);
-    fs::remove_dir_all(&stage).unwrap();
+    let Some((catalog, blueprint)) = recorded_python(&sandbox) else { return };
     let (theirs, _) = rcc.restore(&sandbox, &blueprint, CONTROLLER, "theirs");
     let ours = sandbox.materialize(&catalog, "ours", CONTROLLER);
     assert_same_space(&theirs, &ours);
     for space in [&theirs, &ours] {
         assert_eq!(prefix_of(&sandbox, space), space.to_str().unwrap());
     }
-}
-
-/// A Python prefix with requests in it at `stage`, and a copy of its blueprint outside of it.
-fn real_python(sandbox: &Sandbox, stage: &Path) -> Option<PathBuf> {
-    let mut script = Command::new(project().join("scripts/python-env"));
-    let output = script.arg(stage).args(["--packages", "requests"]).output().unwrap();
-    if !output.status.success() {
-        skip(&format!("No Python environment: {}", common::said(&output)));
-        return None;
-    }
-    let blueprint = sandbox.scratch().join("conda.yaml");
-    fs::copy(stage.join("identity.yaml"), &blueprint).unwrap();
-    Some(blueprint)
 }
 
 /// What Python in the space takes for its prefix, by a console script's own interpreter line.
@@ -112,8 +96,32 @@ fn rcc_finds_a_mounted_space_clean_and_leaves_it_mounted() {
         assert_eq!(dirty, Dirty { dirty: 0, files: GOLDEN_FILES }, "{regime:?}");
         assert!(is_mounted(mounted.path()));
         assert_same_space(&golden::unpack_restored(regime, &sandbox.scratch()), mounted.path());
+        let own = common::json(&sandbox.holofs_ok(&["du", "shared", "--controller", CONTROLLER, "--json"]));
+        assert_eq!(own["written_files"], 0, "RCC's look caused a copy-up");
         mounted.unmount();
     }
+}
+
+#[test]
+fn what_rcc_repairs_removes_and_deletes_in_a_live_space_goes_through_the_mount() {
+    let Some(rcc) = rcc(17) else { return };
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let expected = golden::unpack_restored(Regime::Gzip, &sandbox.scratch());
+    let mounted = sandbox.mount(golden::CATALOG, "shared", CONTROLLER, &[]);
+    fs::write(mounted.path().join("bin/tool"), "spoilt").unwrap();
+    fs::create_dir_all(mounted.path().join("extra/deep")).unwrap();
+    fs::write(mounted.path().join("extra/deep/file"), "extra").unwrap();
+    let (_, dirty) = rcc.restore(&sandbox, &golden::file("golden.yaml"), CONTROLLER, "shared");
+    assert_eq!(dirty, Dirty { dirty: 2, files: GOLDEN_FILES + 1 }, "the spoilt file and the extra one");
+    assert_same_space(&expected, mounted.path());
+    let label = mounted.path().file_name().unwrap().to_str().unwrap();
+    // It empties the space and then fails to remove the directory itself, on which something is mounted.
+    rcc.try_run(&sandbox, &["holotree", "delete", label]);
+    assert_eq!(fs::read_dir(mounted.path()).unwrap().count(), 0);
+    let (_, dirty) = rcc.restore(&sandbox, &golden::file("golden.yaml"), CONTROLLER, "shared");
+    assert!(dirty.dirty > 0, "{dirty:?}");
+    assert_same_space(&expected, mounted.path());
+    mounted.unmount();
 }
 
 #[test]

@@ -3,17 +3,17 @@
 use std::collections::HashMap;
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, UCred, accept_with, bind,
-    connect, listen, recvmsg, sendmsg, socket_with,
+    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect,
+    listen, recvmsg, sendmsg, socket_with,
 };
 
 use crate::mount::{Thread, Wanted, id_of, mount};
@@ -72,8 +72,8 @@ pub fn forever(listener: &OwnedFd, policy: &Path) -> Result<(), String> {
             }
             Err(error) => return Err(format!("Cannot accept: {error}")),
         };
-        let Ok(who) = socket_peercred(&peer) else { continue };
-        let Some(slot) = Slot::take(&busy, who.uid.as_raw()) else {
+        let Some(who) = Who::is_at(&peer) else { continue };
+        let Some(slot) = Slot::take(&busy, who.uid) else {
             eprintln!("holofs-mount-helper: {}: refused: too many requests at once", name(&who));
             continue;
         };
@@ -113,8 +113,32 @@ impl Drop for Slot {
     }
 }
 
-fn name(who: &UCred) -> String {
-    format!("uid={} gid={} pid={}", who.uid.as_raw(), who.gid.as_raw(), who.pid.as_raw_nonzero())
+/// Who asks, by the word of the kernel at the time of connecting.
+struct Who {
+    uid: u32,
+    gid: u32,
+    /// 0 if it is in another pid namespace.
+    pid: i32,
+}
+
+impl Who {
+    fn is_at(peer: &OwnedFd) -> Option<Who> {
+        let mut found = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+        let size = size_of::<libc::ucred>();
+        let mut length = libc::socklen_t::try_from(size).ok()?;
+        let (level, option) = (libc::SOL_SOCKET, libc::SO_PEERCRED);
+        // SAFETY: the kernel writes at most `length` bytes to `found`, which is that long.
+        #[allow(unsafe_code)]
+        let outcome = unsafe {
+            libc::getsockopt(peer.as_raw_fd(), level, option, (&raw mut found).cast(), &raw mut length)
+        };
+        let whole = outcome == 0 && usize::try_from(length).is_ok_and(|length| length == size);
+        (whole && found.uid != u32::MAX).then_some(Who { uid: found.uid, gid: found.gid, pid: found.pid })
+    }
+}
+
+fn name(who: &Who) -> String {
+    format!("uid={} gid={} pid={}", who.uid, who.gid, who.pid)
 }
 
 /// What was done, for the log and the answer.
@@ -124,7 +148,7 @@ struct Done {
     device: Option<OwnedFd>,
 }
 
-fn serve(peer: &OwnedFd, who: &UCred, policy: &Path) {
+fn serve(peer: &OwnedFd, who: &Who, policy: &Path) {
     let outcome = handle(peer, who, policy);
     let told = match &outcome {
         Ok(done) => done.told.clone(),
@@ -139,7 +163,7 @@ fn serve(peer: &OwnedFd, who: &UCred, policy: &Path) {
     }
 }
 
-fn handle(peer: &OwnedFd, who: &UCred, policy: &Path) -> Result<Done, String> {
+fn handle(peer: &OwnedFd, who: &Who, policy: &Path) -> Result<Done, String> {
     for direction in [Timeout::Recv, Timeout::Send] {
         let set = set_socket_timeout(peer, direction, Some(PATIENCE));
         set.map_err(|error| format!("no timeout on the socket: {error}"))?;
@@ -155,10 +179,10 @@ fn handle(peer: &OwnedFd, who: &UCred, policy: &Path) -> Result<Done, String> {
     let target = descriptors.pop().ok_or("no descriptor")?;
     match request {
         Request::Mount { read_only, allow_other } => {
-            let (uid, gid) = (who.uid.as_raw(), who.gid.as_raw());
+            let (uid, gid) = (who.uid, who.gid);
             mount_for(&thread, target, elsewhere, policy, &Wanted { uid, gid, read_only, allow_other })
         }
-        Request::Unmount { mount_id } => unmount_for(&thread, &target, elsewhere, mount_id, who.uid.as_raw()),
+        Request::Unmount { mount_id } => unmount_for(&thread, &target, elsewhere, mount_id, who.uid),
     }
 }
 

@@ -8,6 +8,7 @@ use std::io::{self, BufWriter, Write};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
+use super::inflate::{Json, inflate};
 use super::{Dir, DirId, File, Header};
 
 /// Writes the gzip of the catalog's JSON, as fast as RCC (BestSpeed).
@@ -46,15 +47,58 @@ fn fields(header: &Header) -> [(&'static str, &str); 7] {
 
 fn json(header: &Header, dirs: &[Dir], out: &mut impl Write) -> io::Result<()> {
     let mut text = Text::default();
+    head(header, &mut text);
+    tail(header.lifted, dirs, &mut text, out)
+}
+
+/// What differs between the catalog and the `.meta` of every space: a gzip member of its own.
+pub(super) fn gzip_head(header: &Header, out: impl Write) -> io::Result<()> {
+    let mut text = Text::default();
+    head(header, &mut text);
+    let mut encoder = GzEncoder::new(out, Compression::fast());
+    text.drain(&mut encoder)?;
+    encoder.finish()?.flush()
+}
+
+/// What follows the head, and is the same for all: a gzip member of its own.
+pub(super) fn gzip_tail(header: &Header, dirs: &[Dir], out: impl Write) -> io::Result<()> {
+    let encoder = GzEncoder::new(out, Compression::fast());
+    let mut buffered = BufWriter::with_capacity(64 << 10, encoder);
+    let mut text = Text { depth: 1, ..Text::default() };
+    tail(header.lifted, dirs, &mut text, &mut buffered)?;
+    let encoder = buffered.into_inner().map_err(io::IntoInnerError::into_error)?;
+    encoder.finish()?.flush()
+}
+
+/// As [`gzip_tail`], cut out of the text that `stored` holds instead of written anew. False, and nothing written, if that is
+/// not RCC's form to the byte, with exactly this head.
+pub(super) fn cut_tail(header: &Header, stored: &[u8], out: impl Write) -> io::Result<bool> {
+    let Ok(Json::Whole(json)) = inflate(stored) else { return Ok(false) };
+    let mut text = Text::default();
+    head(header, &mut text);
+    let Some(tail) = json.strip_prefix(&text.bytes[..]).filter(|tail| tail.starts_with(b",\n  \"lifted\": "))
+    else {
+        return Ok(false);
+    };
+    let mut encoder = GzEncoder::new(out, Compression::fast());
+    encoder.write_all(tail)?;
+    encoder.finish()?.flush()?;
+    Ok(true)
+}
+
+fn head(header: &Header, text: &mut Text) {
     text.open(b'{');
     for (field, value) in fields(header) {
         text.key(field);
         text.string(value.as_bytes());
     }
+}
+
+fn tail(lifted: bool, dirs: &[Dir], text: &mut Text, out: &mut impl Write) -> io::Result<()> {
     text.key("lifted");
-    text.raw(if header.lifted { "true" } else { "false" });
+    text.raw(if lifted { "true" } else { "false" });
     text.key("tree");
-    tree(dirs, &mut text, out)?;
+    tree(dirs, text, out)?;
     text.close(b'}');
     text.drain(out)
 }

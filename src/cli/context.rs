@@ -1,12 +1,15 @@
 //! What every command starts from: the home, the way to report, and the things it names.
 
 use std::io::Write;
+use std::os::unix::process::CommandExt;
+use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::Serialize;
 
+use crate::catalog::Catalog;
 use crate::home::{Environment, Home};
 use crate::observe::Observer;
 use crate::space::{Lock, MountState, Space, Wait, Waiting};
@@ -22,6 +25,7 @@ pub struct Context {
     /// How long to wait for locks.
     pub wait: Wait,
     json: bool,
+    paranoid: bool,
 }
 
 impl Context {
@@ -34,7 +38,7 @@ impl Context {
             Some(0) => Wait::Not,
             Some(seconds) => Wait::For(Duration::from_secs(seconds)),
         };
-        Ok(Context { home, wait, json: global.json })
+        Ok(Context { home, wait, json: global.json, paranoid: global.paranoid })
     }
 
     /// Prints `report`: as JSON if asked for, else the lines of `text`.
@@ -49,6 +53,11 @@ impl Context {
             }
             _ => Ok(()),
         }
+    }
+
+    /// True if content is hashed at each use.
+    pub fn is_paranoid(&self) -> bool {
+        self.paranoid
     }
 
     /// True if the report goes out as JSON.
@@ -86,6 +95,37 @@ impl Context {
         Ok(None)
     }
 
+    /// What we keep for the space of that name, whatever base its catalog has; `None` if we have never seen it.
+    pub fn state_dir(&self, args: &SpaceArgs) -> anyhow::Result<Option<std::path::PathBuf>> {
+        let label = self.home.label(&args.controller, &args.space);
+        let Ok(entries) = std::fs::read_dir(self.home.spaces_dir()) else { return Ok(None) };
+        let mut dirs: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+        dirs.retain(|dir| {
+            dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(label.as_str()))
+        });
+        dirs.sort();
+        let mut written = Vec::new();
+        for dir in &dirs {
+            written.extend(
+                crate::upper::written_catalog(dir).map_or(true, |it| it.is_some()).then(|| dir.clone()),
+            );
+        }
+        Ok(written.into_iter().next().or_else(|| dirs.into_iter().next()))
+    }
+
+    /// The Index of a catalog that was mounted before, by its id.
+    pub fn known_index(&self, id: &crate::catalog::CatalogId) -> anyhow::Result<Index> {
+        if let Ok(index) = Index::open(&crate::tree::index_path(&self.home.index_dir(), id), id) {
+            return Ok(index);
+        }
+        for path in self.home.catalogs()? {
+            if Catalog::identify(&path).is_ok_and(|found| found == *id) {
+                return Ok(Index::ensure(&self.home.index_dir(), &path)?.0);
+            }
+        }
+        Err(super::exit_code::NotFound(format!("The catalog {id} is not in the hololib any more")).into())
+    }
+
     /// RCC's lock of the whole hololib: for whoever changes it.
     pub fn lock_hololib(&self, on_wait: &dyn Fn(&Waiting<'_>)) -> anyhow::Result<Lock> {
         let nobody = Space::new(&self.home, self.home.holotree(), "user", "user");
@@ -95,14 +135,21 @@ impl Context {
     /// The store of this home.
     pub fn store(&self, observer: Arc<dyn Observer>) -> anyhow::Result<Arc<Store>> {
         let library = Library::open(&self.home.library())?;
-        Ok(Arc::new(Store::open(library, &self.home.raw_dir(), Limits::default(), observer)))
+        let store = Store::open(library, &self.home.raw_dir(), Limits::default(), observer);
+        Ok(Arc::new(store.with_paranoia(self.paranoid)))
     }
 }
 
-/// This program's own file, to start it again.
-pub fn program() -> anyhow::Result<std::path::PathBuf> {
+/// This program, to be started again; never under the name of the mount(8) helper.
+pub fn this_program() -> anyhow::Result<Command> {
     let (first, path) = (std::env::args_os().next(), std::env::var_os("PATH"));
-    crate::sys::process::program(first.as_deref(), path.as_deref()).context("Cannot find the program itself")
+    let program = crate::sys::process::program(first.as_deref(), path.as_deref());
+    let program = program.context("Cannot find the program itself")?;
+    let mut command = Command::new(&program);
+    if program.file_name().is_some_and(|name| name == "mount.holofs") {
+        command.arg0("holofs");
+    }
+    Ok(command)
 }
 
 /// Told when a lock is not free at once.
@@ -137,7 +184,9 @@ fn start_logging(verbose: u8) {
         2 => "debug",
         _ => "trace",
     };
-    let env = env_logger::Env::default().default_filter_or(format!("{level},fuser=error"));
+    // A reply that cannot be sent is one whose asker was interrupted meanwhile.
+    let filter = format!("{level},fuser=error,fuser::reply=off");
+    let env = env_logger::Env::default().default_filter_or(filter);
     // A second start in one process (tests) keeps the first.
     if env_logger::Builder::from_env(env).format_target(false).try_init().is_err() {
         log::debug!("Logging was started before");

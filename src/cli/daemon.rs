@@ -9,7 +9,7 @@ use std::fs::OpenOptions;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -23,6 +23,7 @@ use crate::sys::mount::MountId;
 use crate::sys::sandbox::{self, Cage, Closed};
 use crate::sys::signals::{self, Signal};
 
+use super::context::Context;
 use super::exit_code::CannotMount;
 use super::mount::{MountArgs, MountReport};
 
@@ -40,9 +41,10 @@ pub enum Launched {
 }
 
 /// Starts the daemon and waits until its mount answers, or it fails.
-pub fn launch(args: &MountArgs) -> anyhow::Result<Launched> {
-    let mut child = Command::new(super::context::program()?)
+pub fn launch(context: &Context, args: &MountArgs) -> anyhow::Result<Launched> {
+    let mut child = super::context::this_program()?
         .args(["mount", "--daemon", "--json"])
+        .args(context.is_paranoid().then_some("--paranoid"))
         .args(args.read_only.then_some("--read-only"))
         .args(args.allow_other.then_some("--allow-other"))
         .args(args.fresh.then_some("--fresh"))

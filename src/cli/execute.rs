@@ -107,9 +107,17 @@ fn code_of(status: ExitStatus) -> u8 {
 struct RunTemp(PathBuf);
 
 impl RunTemp {
+    /// In the home, as RCC has it; where that cannot be written, in the system's place.
     fn create(parent: &Path) -> anyhow::Result<RunTemp> {
-        std::fs::create_dir_all(parent).with_context(|| format!("Cannot make {}", parent.display()))?;
-        let dir = tempfile::Builder::new().prefix("holofs-").tempdir_in(parent);
+        let make = |parent: &Path| {
+            std::fs::create_dir_all(parent)?;
+            tempfile::Builder::new().prefix("holofs-").tempdir_in(parent)
+        };
+        let dir = make(parent).or_else(|error| {
+            let system = std::env::temp_dir();
+            log::debug!("Temporary files go to {}, since {}: {error}", system.display(), parent.display());
+            make(&system)
+        });
         let dir = dir.with_context(|| format!("Cannot make a directory in {}", parent.display()))?;
         Ok(RunTemp(dir.keep()))
     }

@@ -5,13 +5,14 @@
 //! lost when the command ends and all goes away. This process serves; it takes no lock, since nobody else can see the mount.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
 
 use anyhow::Context as _;
 
 use crate::fuse::{Session, Watch};
 use crate::observe::{Observer, Tally};
+use crate::space::Space;
 use crate::space::relocated::Relocated;
 use crate::store::BlobSource;
 use crate::sys::cover::cover;
@@ -21,7 +22,7 @@ use crate::tree::Index;
 use crate::vfs::Vfs;
 
 use super::SpaceArgs;
-use super::context::{Context, program};
+use super::context::{Context, this_program};
 use super::serve::{threads, view};
 
 /// What a mount here allows: nothing is changed.
@@ -29,7 +30,7 @@ const OPTIONS: Options = Options { read_only: true, allow_other: false };
 
 /// Whether this user can have a namespace with a FUSE mount in it, or why not: tried for real in a process that ends at once.
 pub fn probe() -> anyhow::Result<Result<(), String>> {
-    let mut command = Command::new(program()?);
+    let mut command = this_program()?;
     let output =
         command.arg("probe-namespace").stdin(Stdio::null()).output().context("Cannot start a probe")?;
     if output.status.success() {
@@ -59,16 +60,21 @@ pub fn main_of_probe() -> ExitCode {
 
 /// A catalog that only this process and its children see.
 pub struct Isolated {
-    root: PathBuf,
-    blueprint: String,
+    /// Where it is and what is kept for it: bytecode alone, apart from what is kept for any space.
+    pub space: Space,
+    /// The catalog.
+    pub index: Arc<Index>,
 }
 
 impl Isolated {
-    /// Enters a namespace and mounts the catalog there.
-    pub fn begin(context: &Context, catalog: &str, space: &SpaceArgs) -> anyhow::Result<Isolated> {
-        // The first of all: a process with several threads cannot do it.
+    /// Enters a namespace and mounts the catalog there. This process must have one thread.
+    pub fn begin(
+        context: &Context,
+        index: Index,
+        catalog: &Path,
+        space: &SpaceArgs,
+    ) -> anyhow::Result<Isolated> {
         namespace::enter().context("Cannot enter a namespace of our own")?;
-        let (index, _, catalog_path) = context.index(catalog)?;
         let index = Arc::new(index);
         let identity = String::from_utf8_lossy(index.identity()).into_owned();
         let root = index.base().join(&identity);
@@ -85,24 +91,17 @@ impl Isolated {
         std::thread::Builder::new().name("serve".into()).spawn(move || session.run())?;
         std::fs::metadata(&root)
             .with_context(|| format!("The mount at {} does not answer", root.display()))?;
-        context.space(index.base(), space).mark_used(&catalog_path, index.blueprint());
-        Ok(Isolated { root, blueprint: index.blueprint().to_owned() })
-    }
-
-    /// Where it is: the recorded path.
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-
-    /// The catalog's blueprint.
-    pub fn blueprint(&self) -> &str {
-        &self.blueprint
+        let mut space = context.space(index.base(), space);
+        space.mark_used(catalog, index.blueprint());
+        space.state_dir = context.home.pyc_dir().join("isolated").join(index.id().to_string());
+        space.root = root;
+        Ok(Isolated { space, index })
     }
 
     /// Takes the mount away: whatever the command left running loses it.
     pub fn end(self) {
-        if let Err(error) = mount::unmount(&self.root, true) {
-            log::debug!("{} goes with the namespace: {error}", self.root.display());
+        if let Err(error) = mount::unmount(&self.space.root, true) {
+            log::debug!("{} goes with the namespace: {error}", self.space.root.display());
         }
     }
 }

@@ -80,7 +80,7 @@ impl Rung {
     pub fn cost(self) -> &'static str {
         match self {
             Rung::Direct | Rung::Helper | Rung::Fusermount => "costs nothing more once it is mounted",
-            Rung::Namespace => "only this command sees it",
+            Rung::Namespace => "shows it to this command only",
             Rung::Materialize => "costs the time and the disk of writing every file",
         }
     }
@@ -98,9 +98,13 @@ impl Rung {
 }
 
 impl Refusal {
-    /// `rung` was refused because of `reason`, which becomes one line.
+    /// `rung` was refused because of `reason`, which becomes one line without error numbers.
     pub fn new(rung: Rung, reason: impl ToString) -> Refusal {
-        let reason = reason.to_string().split_whitespace().collect::<Vec<&str>>().join(" ");
+        let mut reason = reason.to_string().split_whitespace().collect::<Vec<&str>>().join(" ");
+        while let Some((before, after)) = reason.split_once(" (os error ") {
+            let after = after.split_once(')').map_or("", |(_, after)| after);
+            reason = format!("{before}{after}");
+        }
         Refusal { rung, reason }
     }
 }
@@ -178,6 +182,8 @@ mod tests {
     fn a_reason_is_one_line_whatever_was_said() {
         let refusal = Refusal::new(Rung::Fusermount, "not\n  found \n");
         assert_eq!(told(&[refusal]), "fusermount3: not found");
+        let refusal = Refusal::new(Rung::Direct, "no (os error 13): never (os error 1)");
+        assert_eq!(told(&[refusal]), "mount(2): no: never");
         assert_eq!(told(&[]), "");
     }
 

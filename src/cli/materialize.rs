@@ -5,7 +5,8 @@ use std::num::NonZeroUsize;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Args, ValueEnum};
+use anyhow::Context as _;
+use clap::Args;
 
 use crate::observe::Observer;
 use crate::restore::{self, Job, Options, Report, Strategy};
@@ -14,6 +15,9 @@ use super::SpaceArgs;
 use super::context::{Context, say_waiting};
 use super::progress::Progress;
 
+/// The strategy, if the command line has none.
+const VARIABLE: &str = "RCC_HOLOTREE_STRATEGY";
+
 /// Arguments of `materialize`.
 #[derive(Debug, Args)]
 pub struct MaterializeArgs {
@@ -21,9 +25,13 @@ pub struct MaterializeArgs {
     pub catalog: String,
     #[command(flatten)]
     pub space: SpaceArgs,
-    /// How bytes get into place; hardlinks only when asked for
-    #[arg(long, value_enum, default_value = "auto", env = "RCC_HOLOTREE_STRATEGY")]
-    pub strategy: Way,
+    /// How bytes get into place: auto, snapshot, reflink, hardlink or copy; hardlinks only when asked for. If not given:
+    /// $RCC_HOLOTREE_STRATEGY, then holotree.restoration-strategy in settings.yaml, then auto
+    #[arg(long)]
+    pub strategy: Option<Strategy>,
+    /// Lay the catalog out in the side store too, so that the next space of it is made without decoding
+    #[arg(long)]
+    pub warm: bool,
     /// Read the content of files that seem to be right
     #[arg(long)]
     pub verify: bool,
@@ -35,37 +43,14 @@ pub struct MaterializeArgs {
     pub threads: Option<NonZeroUsize>,
 }
 
-/// How bytes get into place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
-pub enum Way {
-    /// Share blocks where that works, else copy
-    Auto,
-    /// Share blocks; say where that does not work
-    Reflink,
-    /// Share inodes with the raw store, for files that allow it
-    Hardlink,
-    /// Share nothing
-    Copy,
-}
-
-impl From<Way> for Strategy {
-    fn from(way: Way) -> Strategy {
-        match way {
-            Way::Auto => Strategy::Auto,
-            Way::Reflink => Strategy::Reflink,
-            Way::Hardlink => Strategy::Hardlink,
-            Way::Copy => Strategy::Copy,
-        }
-    }
-}
-
 /// Materializes and reports.
 pub fn main(context: &Context, args: &MaterializeArgs) -> anyhow::Result<ExitCode> {
     let options = Options {
-        strategy: args.strategy.into(),
+        strategy: args.strategy.map_or_else(|| default_strategy(context), Ok)?,
         verify: args.verify,
         allow_setuid: args.allow_setuid,
         wait: context.wait,
+        warm: args.warm,
         threads: args.threads,
     };
     let report = materialize(context, &args.catalog, &args.space, &options)?;
@@ -75,8 +60,17 @@ pub fn main(context: &Context, args: &MaterializeArgs) -> anyhow::Result<ExitCod
 
 /// Materializes for a run, without a word.
 pub fn quietly(context: &Context, catalog: &str, space: &SpaceArgs) -> anyhow::Result<()> {
-    let options = Options { wait: context.wait, ..Options::default() };
+    let options = Options { strategy: default_strategy(context)?, wait: context.wait, ..Options::default() };
     materialize(context, catalog, space, &options).map(drop)
+}
+
+/// What the environment asks for, else the settings.
+fn default_strategy(context: &Context) -> anyhow::Result<Strategy> {
+    if let Some(text) = std::env::var_os(VARIABLE).filter(|text| !text.is_empty()) {
+        return text.to_string_lossy().parse().context(VARIABLE);
+    }
+    let settings = context.home.root().join("settings.yaml");
+    Ok(restore::configured_strategy(&settings)?.unwrap_or_default())
 }
 
 fn materialize(
@@ -98,7 +92,7 @@ fn materialize(
 /// One line for people, and one for each weaker way that was taken.
 fn summary(report: &Report) -> String {
     let count = |name: &str| report.counts.get(name).copied().unwrap_or_default();
-    let tiers = ["reflinked", "hardlinked", "copied", "relocated", "kept", "removed"];
+    let tiers = ["snapshotted", "reflinked", "hardlinked", "copied", "relocated", "kept", "removed"];
     let told: Vec<String> =
         tiers.iter().filter(|name| count(name) > 0).map(|name| format!("{} {name}", count(name))).collect();
     let told = if told.is_empty() { "nothing to do".to_owned() } else { told.join(", ") };

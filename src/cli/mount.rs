@@ -140,22 +140,23 @@ fn in_foreground(
 ) -> anyhow::Result<Result<Option<MountReport>, ExitCode>> {
     let Err(error) = serve(context, args) else { return Ok(Ok(None)) };
     let refused = error.downcast::<CannotMount>()?;
-    without_mount(context, args, refused).map(|report| Ok(Some(report)))
+    let report = without_mount(context, args, refused)?;
+    ladder::tell(report.rung, &report.reasons);
+    Ok(Ok(Some(report)))
 }
 
 /// Makes the space appear, by the highest rung that holds; the code is of a daemon that failed and said why.
 pub fn appear(context: &Context, args: &MountArgs) -> anyhow::Result<Result<MountReport, ExitCode>> {
-    if args.mode == Mode::Materialize {
-        return materialized(context, args, Vec::new()).map(Ok);
-    }
-    match daemon::launch(args)? {
-        Launched::Mounted(report) => {
-            ladder::tell(report.rung, &report.reasons);
-            Ok(Ok(*report))
-        }
-        Launched::Refused(refused) => without_mount(context, args, refused).map(Ok),
-        Launched::Failed(code) => Ok(Err(code)),
-    }
+    let report = match args.mode {
+        Mode::Materialize => materialized(context, args, Vec::new())?,
+        Mode::Auto | Mode::Mount => match daemon::launch(context, args)? {
+            Launched::Mounted(report) => *report,
+            Launched::Refused(refused) => without_mount(context, args, refused)?,
+            Launched::Failed(code) => return Ok(Err(code)),
+        },
+    };
+    ladder::tell(report.rung, &report.reasons);
+    Ok(Ok(report))
 }
 
 /// The last rung, if it is allowed.
@@ -185,7 +186,6 @@ pub fn materialized(
     }
     super::materialize::quietly(context, &args.catalog, &args.space)
         .with_context(|| format!("Cannot materialize (nor mount: {})", ladder::told(&reasons)))?;
-    ladder::tell(Rung::Materialize, &reasons);
     Ok(MountReport {
         path: space.root.clone(),
         label: space.label.as_str().to_owned(),

@@ -8,9 +8,9 @@
 
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{ExitCode, Stdio};
 
-use super::context::{parse_space, program};
+use super::context::{parse_space, this_program};
 
 /// mount(8): incorrect invocation.
 const USAGE: u8 = 1;
@@ -78,7 +78,7 @@ fn mount(wanted: &Wanted) -> anyhow::Result<()> {
         return Ok(());
     }
     let options = &wanted.options;
-    let mut command = Command::new(program()?);
+    let mut command = this_program()?;
     command.args(["mount", "--mode", "mount"]).arg("--at").arg(&wanted.dir);
     command.args(options.read_only.then_some("--read-only"));
     command.args(options.allow_other.then_some("--allow-other"));

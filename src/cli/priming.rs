@@ -31,7 +31,7 @@ impl Priming {
         let catalog = mounted.index.id();
         let file = match args.profile.to_str() {
             Some("off") => None,
-            Some("auto") => Some(context.home.holofs().join("profiles").join(catalog.to_string())),
+            Some("auto") => Some(context.home.profiles_dir().join(catalog.to_string())),
             // The daemon will be somewhere else when it saves.
             _ => std::path::absolute(&args.profile).ok(),
         };

@@ -66,31 +66,30 @@ struct Told<'a> {
 
 /// Runs the command.
 pub fn main(context: &Context, args: &RunArgs) -> anyhow::Result<ExitCode> {
-    let mut reasons = Vec::new();
-    if args.isolate && args.mode != Mode::Materialize {
-        match isolated(context, args, Vec::new())? {
-            Ok(code) => return Ok(code),
-            Err(refused) if args.mode == Mode::Mount => {
-                return Err(CannotMount { what: "isolated".to_owned(), refused }.into());
-            }
-            Err(refused) => reasons = refused,
-        }
-    }
-    let (index, _, _) = context.index(&args.catalog)?;
+    let (index, _, catalog) = context.index(&args.catalog)?;
     let space = context.space(index.base(), &args.space);
-    if let Some(found) = already_there(&space, &index.id().to_string())? {
-        tell(context, &Told { path: &space.root, rung: found, reasons: &reasons, isolated: false });
+    let mut reasons = Vec::new();
+    let alone = args.isolate && args.mode != Mode::Materialize;
+    let there = if alone { None } else { already_there(&space, &index.id().to_string())? };
+    if let Some(rung) = there {
+        tell(context, &Told { path: &space.root, rung, reasons: &reasons, isolated: false });
         return execution(context, args, &space, &index).command(&args.command);
     }
-    if args.mode == Mode::Auto
-        && !args.isolate
-        && let Some(why) = cannot_hold(&space)
-    {
-        let refused = vec![Refusal::new(Rung::Direct, why)];
-        return match isolated(context, args, refused)? {
-            Ok(code) => Ok(code),
-            Err(refused) => Err(CannotMount { what: space.root.display().to_string(), refused }.into()),
-        };
+    let cannot = if args.mode == Mode::Auto { cannot_hold(&space) } else { None };
+    if let Some(why) = cannot.as_ref().filter(|_| !alone) {
+        reasons.push(Refusal::new(Rung::Direct, why));
+    }
+    if alone || cannot.is_some() {
+        match isolate::probe()? {
+            Ok(()) => {
+                let isolated = Isolated::begin(context, index, &catalog, &args.space)?;
+                return run_isolated(context, args, isolated, &reasons);
+            }
+            Err(why) => reasons.push(Refusal::new(Rung::Namespace, why)),
+        }
+        if cannot.is_some() || args.mode == Mode::Mount {
+            return Err(CannotMount { what: space.root.display().to_string(), refused: reasons }.into());
+        }
     }
     in_space(context, args, &space, &index, reasons)
 }
@@ -157,22 +156,18 @@ fn in_namespace(
     outcome
 }
 
-/// Runs the command at the catalog's own path; the refusals are returned if that cannot be.
-fn isolated(
+/// Runs the command at the catalog's own path.
+fn run_isolated(
     context: &Context,
     args: &RunArgs,
-    mut reasons: Vec<Refusal>,
-) -> anyhow::Result<Result<ExitCode, Vec<Refusal>>> {
-    if let Err(why) = isolate::probe()? {
-        reasons.push(Refusal::new(Rung::Namespace, why));
-        return Ok(Err(reasons));
-    }
-    let isolated = Isolated::begin(context, &args.catalog, &args.space)?;
-    tell(context, &Told { path: isolated.root(), rung: Rung::Namespace, reasons: &reasons, isolated: true });
-    let (root, blueprint) = (isolated.root(), isolated.blueprint());
-    let outcome = Execution { context, root, blueprint, bytecode: None }.command(&args.command);
+    isolated: Isolated,
+    reasons: &[Refusal],
+) -> anyhow::Result<ExitCode> {
+    let space = &isolated.space;
+    tell(context, &Told { path: &space.root, rung: Rung::Namespace, reasons, isolated: true });
+    let outcome = execution(context, args, space, &isolated.index).command(&args.command);
     isolated.end();
-    outcome.map(Ok)
+    outcome
 }
 
 /// The rung of a space that is mounted already with this catalog.
@@ -221,7 +216,7 @@ fn mount_args(args: &RunArgs) -> MountArgs {
 fn tell(context: &Context, told: &Told<'_>) {
     if context.is_json() {
         eprintln!("{}", serde_json::json!(told));
-    } else if told.rung != Rung::Materialize {
+    } else {
         ladder::tell(told.rung, told.reasons);
     }
 }

@@ -20,8 +20,10 @@ use super::context::Context;
 use super::exit_code::{Busy, NotFound};
 use super::ladder;
 
-/// How long a daemon may take to write its state and end.
+/// How long a daemon may go on after a lazy unmount before we tell that files are still open.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long it may take to make what was written durable: a slow disk may have gigabytes to take.
+const WRITING: Duration = Duration::from_secs(300);
 
 /// How long the daemon itself may take to leave its mount alone.
 const QUIET: Duration = Duration::from_secs(1);
@@ -74,7 +76,7 @@ pub fn unmount(space: &Space, lazy: bool) -> anyhow::Result<()> {
     // Somebody may have mounted it again by now: that is another holder.
     let is_it = |holder| daemon.as_ref().is_none_or(|daemon| *daemon == holder);
     while space.live_holder().is_some_and(is_it) {
-        if started.elapsed() > PATIENCE {
+        if started.elapsed() > if lazy { PATIENCE } else { WRITING } {
             let who = "its daemon still serves open files";
             return Err(Busy(format!("{} is unmounted, but {who}", space.root.display())).into());
         }

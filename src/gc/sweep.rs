@@ -8,8 +8,6 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::hold::Holds;
 use super::{Collected, GcError, Options};
-use crate::catalog::CatalogId;
-use crate::digest::Digest;
 use crate::discard;
 use crate::home::{Home, Label};
 use crate::inventory;
@@ -18,6 +16,9 @@ use crate::store::{Library, RawEntry, RawStore, blob_path};
 
 /// A part of a blob this old is nobody's any more.
 const ABANDONED: Duration = Duration::from_secs(24 * 3600);
+
+/// Bytecode is named by the first digits of its catalog's id.
+const SHORTEST_ID: usize = 16;
 
 pub(super) struct Sweep<'s> {
     pub home: &'s Home,
@@ -41,13 +42,12 @@ impl Sweep<'_> {
                     .push(format!("{} is kept: no catalog says where its space is", entry.display()));
                 continue;
             };
-            if Space::is_live_in(&entry) || !is_gone(&space.root) || !is_gone(&space.sibling(".meta")) {
+            if Space::may_be_live_in(&entry) || !discard::is_deleted(&space) {
                 continue;
             }
-            if !self.options.dry_run {
-                discard::forget_space(self.home, &space)?;
+            if self.options.dry_run || discard::forget_space(&space)? {
+                self.report.spaces.push(entry);
             }
-            self.report.spaces.push(entry);
         }
         Ok(())
     }
@@ -108,9 +108,12 @@ impl Sweep<'_> {
         if self.holds.unknown {
             return Ok(());
         }
-        for dir in [self.home.index_dir(), self.home.pristine_dir(), self.home.pyc_dir()] {
+        let kept: Vec<String> = self.holds.catalogs.iter().map(ToString::to_string).collect();
+        let profiles = self.home.profiles_dir();
+        for dir in [self.home.index_dir(), self.home.pristine_dir(), self.home.pyc_dir(), profiles] {
             for path in entries(&dir)? {
-                let gone = derived_from(&path).is_some_and(|id| !self.holds.catalogs.contains(&id));
+                let gone =
+                    derived_from(&path).is_some_and(|id| kept.iter().all(|kept| !kept.starts_with(&id)));
                 let unused = dir == self.home.pyc_dir() && self.is_unused(&path);
                 if gone || unused {
                     self.drop_derived(path)?;
@@ -121,9 +124,8 @@ impl Sweep<'_> {
     }
 
     fn is_unused(&self, path: &Path) -> bool {
-        let changed = path.metadata().and_then(|found| found.modified()).ok();
-        let age = changed.and_then(|time| SystemTime::now().duration_since(time).ok());
-        self.options.unused.zip(age).is_some_and(|(unused, age)| age > unused)
+        let age = SystemTime::now().duration_since(last_use(path)).unwrap_or_default();
+        self.options.unused.is_some_and(|unused| age > unused)
     }
 
     fn drop_derived(&mut self, path: PathBuf) -> Result<(), GcError> {
@@ -182,18 +184,32 @@ fn entries(dir: &Path) -> Result<Vec<PathBuf>, GcError> {
     listed.map_err(GcError::io("Listing", dir))
 }
 
-/// True only if there is certainly nothing.
-fn is_gone(path: &Path) -> bool {
-    path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
+/// What begins the id of the catalog that a file or directory of ours was made from: its name, or what a stamp says.
+fn derived_from(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    let id = match name.ends_with(".stamp") {
+        true => fs::read_to_string(path).ok()?.trim_end().rsplit(' ').next()?.to_owned(),
+        // What is cut out of a catalog has its id and an ending.
+        false => name.split('.').next()?.to_owned(),
+    };
+    let hex = id.len() >= SHORTEST_ID && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    hex.then_some(id)
 }
 
-/// The catalog that a file or directory of ours was made from: by its name, or as a stamp by what it says.
-fn derived_from(path: &Path) -> Option<CatalogId> {
-    let name = path.file_name()?.to_str()?;
-    if name.ends_with(".stamp") {
-        return fs::read_to_string(path).ok()?.trim_end().rsplit(' ').next()?.parse().ok();
+/// When anything in a directory of ours was last read or written.
+fn last_use(path: &Path) -> SystemTime {
+    let mut latest = UNIX_EPOCH;
+    let mut waiting = vec![path.to_owned()];
+    while let Some(next) = waiting.pop() {
+        let Ok(found) = next.symlink_metadata() else { continue };
+        if found.is_dir() {
+            waiting.extend(entries(&next).unwrap_or_default());
+        }
+        // Walking a directory is a use of it, too: only files count, and the directory itself while it is empty.
+        let times = [found.modified().ok(), found.accessed().ok().filter(|_| found.is_file())];
+        latest = times.into_iter().flatten().fold(latest, SystemTime::max);
     }
-    name.get(..64)?.parse::<Digest>().ok()
+    latest
 }
 
 fn is_abandoned_part(path: &Path) -> bool {

@@ -118,21 +118,19 @@ fn in_base(home: &Home, base: &Path) -> Vec<Known> {
         let label = name.to_str().and_then(|name| name.strip_suffix(".meta"));
         let Some(label) = label.and_then(|label| Label::new(label.as_bytes())) else { continue };
         match Catalog::read(&entry.path()) {
-            Ok((meta, _)) => {
-                let controller =
-                    meta.header.controller.strip_prefix("rcc.").unwrap_or(&meta.header.controller);
-                let space = Space::labelled(home, base, label, controller, &meta.header.space);
-                found.push(Known {
-                    space,
-                    blueprint: meta.header.blueprint,
-                    controller: meta.header.controller,
-                });
-            }
+            Ok((meta, _)) => found.push(described(home, base, label, &meta)),
             Err(error) => log::warn!("{error}"),
         }
     }
-    found.sort_by(|left, right| left.space.label.cmp(&right.space.label));
+    found.sort_by_key(|known| known.space.label);
     found
+}
+
+/// The space that its `.meta` tells of.
+fn described(home: &Home, base: &Path, label: Label, meta: &Catalog) -> Known {
+    let controller = meta.header.controller.strip_prefix("rcc.").unwrap_or(&meta.header.controller);
+    let space = Space::labelled(home, base, label, controller, &meta.header.space);
+    Known { space, blueprint: meta.header.blueprint.clone(), controller: meta.header.controller.clone() }
 }
 
 /// The spaces that say they are mounted.
@@ -141,8 +139,12 @@ fn mounted(home: &Home) -> Vec<Known> {
     let states = dirs.filter_map(|dir| MountState::read_in(&dir.path()).ok().flatten());
     let known = states.filter_map(|state| {
         let label = Label::new(state.mountpoint.file_name()?.as_encoded_bytes())?;
-        let space = Space::labelled(home, state.mountpoint.parent()?, label, "", "");
-        Some(Known { space, blueprint: String::new(), controller: String::new() })
+        let base = state.mountpoint.parent()?;
+        let space = Space::labelled(home, base, label, "", "");
+        Some(match space.old_meta() {
+            Some(meta) => described(home, base, label, &meta.catalog),
+            None => Known { space, blueprint: String::new(), controller: String::new() },
+        })
     });
     known.collect()
 }

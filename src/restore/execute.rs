@@ -21,43 +21,84 @@ use crate::tree::{FileNode, Ino, NodeKind};
 
 /// Entries that one task places: large enough that a task costs nothing beside it.
 const BATCH: usize = 32;
+/// Bytes after which a task is large enough too: so that no thread is left with all that is large.
+const BATCH_BYTES: u64 = 1 << 20;
 
 impl Placer<'_> {
     /// Makes all that is below the directory `ino` in `dir`, which is new and empty.
     pub fn populate(&self, dir: TreeDir, ino: Ino) {
-        rayon::scope(|scope| self.fill_dir(scope, dir, ino));
+        let from = self.pristine_dir(ino);
+        rayon::scope(|scope| self.fill_dir(scope, dir, from, ino));
     }
 
-    fn fill_dir<'s>(&'s self, scope: &Scope<'s>, dir: TreeDir, ino: Ino) {
-        let dir = Arc::new(dir);
-        let mut batch = Vec::new();
+    /// The pristine tree's directory `ino`.
+    fn pristine_dir(&self, ino: Ino) -> Option<TreeDir> {
+        let root = &self.pristine?.root;
+        self.open_from(root, ino).ok()
+    }
+
+    fn fill_dir<'s>(&'s self, scope: &Scope<'s>, dir: TreeDir, from: Option<TreeDir>, ino: Ino) {
+        let dir = Arc::new((dir, from));
+        let (mut batch, mut bytes) = (Vec::new(), 0);
         for child in self.rules.index.children(ino) {
             match child.kind {
                 NodeKind::Dir { .. } => {
                     let parent = Arc::clone(&dir);
                     scope.spawn(move |scope| self.make_dir(scope, &parent, child.ino));
                 }
-                NodeKind::File(_) | NodeKind::Link { .. } => batch.push(child.ino),
+                NodeKind::File(file) => {
+                    batch.push(child.ino);
+                    bytes += file.size;
+                }
+                NodeKind::Link { .. } => batch.push(child.ino),
             }
-            if batch.len() == BATCH {
+            if batch.len() == BATCH || bytes >= BATCH_BYTES {
+                bytes = 0;
                 let (dir, batch) = (Arc::clone(&dir), std::mem::take(&mut batch));
-                scope.spawn(move |_| batch.iter().for_each(|&ino| self.place_new(&dir, ino)));
+                scope.spawn(move |_| {
+                    batch.iter().for_each(|&ino| self.place_new(&dir.0, dir.1.as_ref(), ino))
+                });
             }
         }
-        batch.iter().for_each(|&ino| self.place_new(&dir, ino));
+        batch.iter().for_each(|&ino| self.place_new(&dir.0, dir.1.as_ref(), ino));
     }
 
-    fn make_dir<'s>(&'s self, scope: &Scope<'s>, parent: &TreeDir, ino: Ino) {
+    fn make_dir<'s>(&'s self, scope: &Scope<'s>, parent: &(TreeDir, Option<TreeDir>), ino: Ino) {
         if self.errors.is_stopped() {
             return;
         }
-        match self.name(ino).and_then(|name| parent.make_dir(name.as_name())) {
-            Ok(dir) => {
+        let made = self.name(ino).and_then(|name| {
+            let from = parent.1.as_ref().and_then(|from| from.open_dir(name.as_name()).ok());
+            Ok((parent.0.make_dir(name.as_name())?, from))
+        });
+        match made {
+            Ok((dir, from)) => {
                 self.observer.count(Counter::Directories, 1);
-                self.fill_dir(scope, dir, ino);
+                self.fill_dir(scope, dir, from, ino);
             }
             Err(error) => self.report_io(ino, "Making the directory", error),
         }
+    }
+
+    /// Gives a snapshot of the pristine tree what differs from space to space: labels, and bits that no pristine file has.
+    pub fn patch(&self, root: &TreeDir) {
+        use rayon::prelude::*;
+        let mut dirs: Vec<(Ino, Vec<Ino>)> = Vec::new();
+        for node in self.rules.index.nodes() {
+            self.count_snapshotted(&node);
+            if !self.is_own(&node) {
+                continue;
+            }
+            match dirs.last_mut() {
+                // Children of one directory stand together.
+                Some((parent, own)) if *parent == node.parent => own.push(node.ino),
+                _ => dirs.push((node.parent, vec![node.ino])),
+            }
+        }
+        dirs.par_iter().for_each(|(parent, own)| match self.open_from(root, *parent) {
+            Ok(dir) => own.iter().for_each(|&ino| self.patch_file(&dir, ino)),
+            Err(error) => self.report_io(*parent, "Opening the directory", error),
+        });
     }
 
     /// Brings the directories of a space that is there into order.
@@ -77,24 +118,32 @@ impl Placer<'_> {
             Ok(dir) => Arc::new(dir),
             Err(error) => return self.report_io(ino, "Opening the directory", error),
         };
-        for name in &plan.remove {
-            match dir.remove(name.as_name()) {
-                Ok(removed) => self.observer.count(Counter::Removed, removed.into()),
-                Err(error) => self.report_io(ino, "Removing what the catalog does not know from it", error),
-            }
-        }
+        self.remove_all(&dir, ino, &plan.remove);
+        let from = if plan.place.is_empty() { None } else { self.pristine_dir(ino) };
+        let from = Arc::new(from);
         for &child in &plan.make {
             let dir = Arc::clone(&dir);
             scope.spawn(move |_| self.make_tree(&dir, child));
         }
         for batch in plan.place.chunks(BATCH) {
-            let (dir, batch) = (Arc::clone(&dir), batch.to_vec());
-            scope.spawn(move |_| batch.iter().for_each(|&ino| self.replace(&dir, ino)));
+            let (dir, from, batch) = (Arc::clone(&dir), Arc::clone(&from), batch.to_vec());
+            scope.spawn(move |_| {
+                batch.iter().for_each(|&ino| self.replace(&dir, from.as_ref().as_ref(), ino))
+            });
         }
         for batch in plan.verify.chunks(BATCH) {
             let (dir, batch) = (Arc::clone(&dir), batch.to_vec());
             scope.spawn(move |_| batch.iter().for_each(|&ino| self.verify(&dir, ino)));
         }
+    }
+
+    /// Removes what the catalog does not know. Everything is gone when this returns: new entries may have the same names.
+    fn remove_all(&self, dir: &TreeDir, ino: Ino, names: &[OwnedName]) {
+        use rayon::prelude::*;
+        names.par_iter().with_min_len(BATCH / 2).for_each(|name| match dir.remove(name.as_name()) {
+            Ok(removed) => self.observer.count(Counter::Removed, removed.into()),
+            Err(error) => self.report_io(ino, "Removing what the catalog does not know from it", error),
+        });
     }
 
     /// Builds a directory beside its place and renames it there.
@@ -121,7 +170,7 @@ impl Placer<'_> {
                 self.observer.advance(1);
             }
             // What cannot be read is replaced as well.
-            Ok(false) | Err(_) => self.replace(dir, ino),
+            Ok(false) | Err(_) => self.replace(dir, None, ino),
         }
     }
 

@@ -11,13 +11,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Content;
 use super::plan::Rules;
+use super::pristine::{Pristine, is_shareable};
 use super::report::{Errors, FileErrorKind};
 use super::tier::{Ladder, Tier};
 use crate::digest::Digest;
 use crate::name::{Name, OwnedName};
 use crate::observe::{Counter, Observer};
 use crate::relocate::{RelocateError, Relocation};
-use crate::store::{MOTHER_TIME, RawFile, StoreError, Wanted};
+use crate::store::{MOTHER_TIME, StoreError, Wanted};
 use crate::sys::at::{self, TreeDir};
 use crate::tree::{FileNode, Ino, Node, NodeKind};
 
@@ -36,6 +37,8 @@ pub(super) struct Placer<'a> {
     pub umask: Option<u16>,
     /// Names of entries in the making.
     pub names: TempNames,
+    /// The catalog, laid out before.
+    pub pristine: Option<&'a Pristine>,
 }
 
 /// Names for entries that are not complete, which no catalog can have chosen in advance.
@@ -55,6 +58,19 @@ impl TempNames {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
         let name = format!(".holofs-part-{:016x}-{number}", self.run);
         OwnedName::new(name.as_bytes()).map_err(io::Error::other)
+    }
+}
+
+/// One entry to be placed.
+pub(super) struct Wish<'a> {
+    pub node: &'a Node<'a>,
+    /// The pristine tree's directory that has the entry, if there is one.
+    pub from: Option<&'a TreeDir>,
+}
+
+impl Wish<'_> {
+    fn wanted(&self, file: &FileNode<'_>) -> Wanted {
+        Wanted { digest: file.digest, size: file.size, mode: self.node.mode }
     }
 }
 
@@ -95,15 +111,15 @@ impl PlaceError {
 
 impl Placer<'_> {
     /// Places `ino` under its own name in a directory that nobody else sees yet.
-    pub fn place_new(&self, dir: &TreeDir, ino: Ino) {
-        self.attempt(ino, |node, name| self.make(dir, name, node).map(drop));
+    pub fn place_new(&self, dir: &TreeDir, from: Option<&TreeDir>, ino: Ino) {
+        self.attempt(ino, |node, name| self.make(dir, name, &Wish { node, from }).map(drop));
     }
 
     /// Places `ino` in a directory of a live space, replacing what is there at once.
-    pub fn replace(&self, dir: &TreeDir, ino: Ino) {
+    pub fn replace(&self, dir: &TreeDir, from: Option<&TreeDir>, ino: Ino) {
         self.attempt(ino, |node, name| {
             let part = self.names.next().map_err(PlaceError::io("Naming"))?;
-            let tier = self.make(dir, part.as_name(), node)?;
+            let tier = self.make(dir, part.as_name(), &Wish { node, from })?;
             let renamed = dir.rename(part.as_name(), name).map_err(PlaceError::io("Renaming into place"));
             // Two names of one inode: rename does nothing then, and leaves both.
             if renamed.is_err() || tier == Some(Tier::Hardlink) {
@@ -111,6 +127,43 @@ impl Placer<'_> {
             }
             renamed
         });
+    }
+
+    /// True for a file that no pristine tree has as it will be in this space.
+    pub fn is_own(&self, node: &Node<'_>) -> bool {
+        let has_bits = self.rules.mode_of(node) & 0o7000 != 0;
+        matches!(node.kind, NodeKind::File(file) if has_bits || !file.rewrite.is_empty())
+    }
+
+    /// Makes a file of a snapshot this space's own, in place: nobody else sees the tree yet.
+    pub fn patch_file(&self, dir: &TreeDir, ino: Ino) {
+        let is_patched = self.rules.index.node(ino).is_some_and(|node| {
+            let (NodeKind::File(file), Ok(name)) = (node.kind, Name::new(node.name)) else { return false };
+            let mode = self.rules.mode_of(&node);
+            let opened = dir.open_to_patch(name).map_err(PlaceError::io("Opening"));
+            let patched = opened.and_then(|new| {
+                self.relocate(&new, &file)?;
+                if mode & 0o7000 != 0 {
+                    at::set_mode(&new, mode).map_err(PlaceError::io("Setting the mode"))?;
+                }
+                at::set_times(&new, MOTHER_TIME).map_err(PlaceError::io("Setting the time"))
+            });
+            patched.is_ok()
+        });
+        // What we may not write to is made anew, and what is wrong with it shows there.
+        if !is_patched {
+            self.replace(dir, None, ino);
+        }
+    }
+
+    /// Counts what a snapshot brought.
+    pub fn count_snapshotted(&self, node: &Node<'_>) {
+        match node.kind {
+            NodeKind::File(file) => self.count(Tier::Snapshot, node, &file),
+            NodeKind::Link { .. } => self.observer.count(Counter::Links, 1),
+            NodeKind::Dir { .. } if node.ino != Ino::ROOT => self.observer.count(Counter::Directories, 1),
+            NodeKind::Dir { .. } => {}
+        }
     }
 
     /// Reports an error of `ino`; one that all others will meet too ends the work.
@@ -139,14 +192,14 @@ impl Placer<'_> {
     }
 
     /// Makes a file or link complete at `name`, at which nothing stands; or leaves nothing there.
-    fn make(&self, dir: &TreeDir, name: Name<'_>, node: &Node<'_>) -> Result<Option<Tier>, PlaceError> {
-        match node.kind {
+    fn make(&self, dir: &TreeDir, name: Name<'_>, wish: &Wish<'_>) -> Result<Option<Tier>, PlaceError> {
+        match wish.node.kind {
             NodeKind::Link { target } => {
                 dir.symlink(name, target).map_err(PlaceError::io("Making the link"))?;
                 self.observer.count(Counter::Links, 1);
                 Ok(None)
             }
-            NodeKind::File(file) => self.make_file(dir, name, node, &file).map(Some),
+            NodeKind::File(file) => self.make_file(dir, name, wish, &file).map(Some),
             NodeKind::Dir { .. } => Ok(None),
         }
     }
@@ -155,21 +208,20 @@ impl Placer<'_> {
         &self,
         dir: &TreeDir,
         name: Name<'_>,
-        node: &Node<'_>,
+        wish: &Wish<'_>,
         file: &FileNode<'_>,
     ) -> Result<Tier, PlaceError> {
-        let wanted = Wanted { digest: file.digest, size: file.size, mode: node.mode };
-        let mode = self.rules.mode_of(node);
-        let linkable = file.rewrite.is_empty() && file.size > 0 && wanted.key().mode.bits() == node.mode;
-        if linkable && self.ladder.now() == Tier::Hardlink && self.hardlink(dir, name, &wanted)? {
+        let mode = self.rules.mode_of(wish.node);
+        let is_hard = self.ladder.now() == Tier::Hardlink && is_shareable(file, wish.node.mode);
+        if is_hard && self.hardlink(dir, name, wish, file)? {
             self.observer.count(Counter::Hardlinked, 1);
             return Ok(Tier::Hardlink);
         }
         // The umask is never lessened, so that a new file is at most as open as it will be.
         let new = dir.create(name, mode & 0o777).map_err(PlaceError::io("Making the file"))?;
-        match self.complete(&new, &wanted, file, mode) {
+        match self.complete(&new, wish, file, mode) {
             Ok(tier) => {
-                self.count(tier, node, file);
+                self.count(tier, wish.node, file);
                 Ok(tier)
             }
             Err(error) => {
@@ -183,11 +235,11 @@ impl Placer<'_> {
     fn complete(
         &self,
         new: &File,
-        wanted: &Wanted,
+        wish: &Wish<'_>,
         file: &FileNode<'_>,
         mode: u16,
     ) -> Result<Tier, PlaceError> {
-        let tier = self.fill(new, wanted)?;
+        let tier = self.fill(new, wish, file)?;
         if !file.rewrite.is_empty() {
             self.relocate(new, file)?;
         }
@@ -199,29 +251,63 @@ impl Placer<'_> {
         Ok(tier)
     }
 
-    fn fill(&self, new: &File, wanted: &Wanted) -> Result<Tier, PlaceError> {
+    fn fill(&self, new: &File, wish: &Wish<'_>, file: &FileNode<'_>) -> Result<Tier, PlaceError> {
+        let wanted = wish.wanted(file);
         if wanted.size == 0 && wanted.digest == Digest::of(wanted.digest.regime(), b"") {
             return Ok(Tier::Copy);
         }
-        if self.ladder.now() == Tier::Reflink {
-            let raw = self.content.ensure(wanted)?;
-            match crate::sys::clone::reflink(raw.as_file(), new) {
+        if let Some(source) = self.open_pristine(wish, file) {
+            return self.share_or_copy(&source, file.size, new);
+        }
+        match self.content.ready(&wanted) {
+            Some(raw) => self.share_or_copy(raw.as_file(), raw.len(), new),
+            // Straight into place: sharing begins with the pristine tree.
+            None => Ok(self.content.stream(&wanted, &mut &*new).map(|()| Tier::Copy)?),
+        }
+    }
+
+    /// The file of the pristine tree, open, if it is as it was made.
+    fn open_pristine(&self, wish: &Wish<'_>, file: &FileNode<'_>) -> Option<File> {
+        let (pristine, from) = (self.pristine?, wish.from?);
+        if !pristine.has(wish.node.ino) {
+            return None;
+        }
+        let (found, seen) = from.open_seen(Name::new(wish.node.name).ok()?).ok()?;
+        if pristine.is_intact(wish.node.ino, file, &seen) {
+            return Some(found);
+        }
+        self.distrust(wish);
+        None
+    }
+
+    fn share_or_copy(&self, source: &File, size: u64, new: &File) -> Result<Tier, PlaceError> {
+        if matches!(self.ladder.now(), Tier::Reflink | Tier::Snapshot) {
+            match crate::sys::clone::reflink(source, new) {
                 Ok(()) => return Ok(Tier::Reflink),
                 Err(error) => self.ladder.demote(Tier::Reflink, &error),
             }
         }
-        match self.content.ready(wanted) {
-            Some(raw) => copy(&raw, new).map_err(PlaceError::io("Copying"))?,
-            None => self.content.stream(wanted, &mut &*new)?,
-        }
+        copy(source, size, new).map_err(PlaceError::io("Copying"))?;
         Ok(Tier::Copy)
     }
 
-    /// Gives the raw store's file a name here; false if this one has to be copied.
-    fn hardlink(&self, dir: &TreeDir, name: Name<'_>, wanted: &Wanted) -> Result<bool, PlaceError> {
-        let raw = self.content.ensure(wanted)?;
-        let Some(path) = raw.path() else { return Ok(false) };
-        match dir.hardlink(name, path) {
+    /// Gives the verified file of the pristine tree or the raw store a name here; false if this one has to be copied.
+    fn hardlink(
+        &self,
+        dir: &TreeDir,
+        name: Name<'_>,
+        wish: &Wish<'_>,
+        file: &FileNode<'_>,
+    ) -> Result<bool, PlaceError> {
+        let linked = match self.link_pristine(dir, name, wish, file) {
+            Some(outcome) => outcome,
+            None => {
+                let raw = self.content.ensure(&wish.wanted(file))?;
+                let Some(path) = raw.path() else { return Ok(false) };
+                dir.hardlink(name, path)
+            }
+        };
+        match linked {
             Ok(()) => Ok(true),
             // This file has all the names it can have, or was evicted: others may fare better.
             Err(error) if matches!(error.kind(), io::ErrorKind::TooManyLinks | io::ErrorKind::NotFound) => {
@@ -234,9 +320,44 @@ impl Placer<'_> {
         }
     }
 
+    /// Links to the file of the pristine tree; `None` if that is not what it was.
+    fn link_pristine(
+        &self,
+        dir: &TreeDir,
+        name: Name<'_>,
+        wish: &Wish<'_>,
+        file: &FileNode<'_>,
+    ) -> Option<io::Result<()>> {
+        let (pristine, from) = (self.pristine?, wish.from?);
+        if !pristine.has(wish.node.ino) {
+            return None;
+        }
+        let source = Name::new(wish.node.name).ok()?;
+        match dir.hardlink_from(from, source, name).and_then(|()| dir.seen(name)) {
+            Ok(seen) if pristine.is_intact(wish.node.ino, file, &seen) => Some(Ok(())),
+            Ok(_) => {
+                self.discard(dir, name);
+                self.distrust(wish);
+                None
+            }
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// Says that a file of the pristine tree is not what it was; the content comes from the store, which looks for itself.
+    fn distrust(&self, wish: &Wish<'_>) {
+        self.observer.count(Counter::PristineChanged, 1);
+        let path = self.rules.index.path_of(wish.node.ino).map(|path| path.to_string()).unwrap_or_default();
+        log::warn!("{path} was changed in the pristine tree; not used");
+    }
+
     /// Writes the label over the identity, which must stand at every offset.
     fn relocate(&self, new: &File, file: &FileNode<'_>) -> Result<(), PlaceError> {
         self.relocation.check(|buffer, offset| new.read_at(buffer, offset), file.rewrite.iter())?;
+        if self.relocation.label == self.relocation.identity {
+            return Ok(()); // a pristine tree
+        }
         for offset in file.rewrite.iter() {
             new.write_all_at(self.relocation.label, offset).map_err(PlaceError::io("Relocating"))?;
         }
@@ -245,6 +366,7 @@ impl Placer<'_> {
 
     fn count(&self, tier: Tier, node: &Node<'_>, file: &FileNode<'_>) {
         let counter = match tier {
+            Tier::Snapshot => Counter::Snapshotted,
             Tier::Reflink => Counter::Reflinked,
             Tier::Hardlink => Counter::Hardlinked,
             Tier::Copy => Counter::Copied,
@@ -267,15 +389,15 @@ impl Placer<'_> {
     }
 }
 
-/// Copies the content into an empty file.
-fn copy(raw: &RawFile, new: &File) -> io::Result<()> {
+/// Copies all `size` bytes into an empty file.
+fn copy(source: &File, size: u64, new: &File) -> io::Result<()> {
     thread_local! {
         static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; COPY_CHUNK]);
     }
     BUFFER.with_borrow_mut(|buffer| {
         let mut at = 0;
-        while at < raw.len() {
-            let count = raw.read_at(buffer, at)?;
+        while at < size {
+            let count = source.read_at(buffer, at)?;
             if count == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }

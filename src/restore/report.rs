@@ -45,6 +45,8 @@ pub struct Seconds {
     pub wait: f64,
     /// Reading the old records and what is there.
     pub scan: f64,
+    /// Opening or making the pristine tree.
+    pub ingest: f64,
     /// Removing and placing.
     pub place: f64,
     /// Writing `.meta` and the marks of use.

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::{Space, SpaceError};
-use crate::catalog::{Catalog, CatalogId};
+use crate::catalog::{Catalog, CatalogId, Header};
 use crate::home::controller_identity;
 use crate::sys;
 
@@ -50,16 +50,25 @@ impl Space {
 
     /// Writes `.meta` and `.meta.info`: `catalog` is in the space from now on.
     pub fn write_meta(&self, catalog: &Catalog) -> Result<(), SpaceError> {
-        let meta = catalog.with_header(|header| {
-            header.identity = self.label.to_string();
-            header.path = self.root.to_string_lossy().into_owned();
-            header.controller = controller_identity(&self.controller);
-            header.space = self.name.clone();
-        });
+        let mut tail = Vec::new();
+        catalog.write_tail(&mut tail).map_err(SpaceError::io("Writing", &self.sibling(".meta")))?;
+        self.write_meta_parts(&catalog.header, &tail)
+    }
+
+    /// As [`Space::write_meta`], for a catalog of which there is only the header, and what follows it, compressed.
+    pub fn write_meta_parts(&self, header: &Header, tail: &[u8]) -> Result<(), SpaceError> {
+        let header = Header {
+            identity: self.label.to_string(),
+            path: self.root.to_string_lossy().into_owned(),
+            controller: controller_identity(&self.controller),
+            space: self.name.clone(),
+            ..header.clone()
+        };
         let path = self.sibling(".meta");
-        publish(&path, |file| meta.write_to(file)).map_err(SpaceError::io("Writing", &path))?;
+        publish(&path, |file| header.write_head(&mut *file).and_then(|()| file.write_all(tail)))
+            .map_err(SpaceError::io("Writing", &path))?;
         let info = self.sibling(".meta.info");
-        publish(&info, |file| file.write_all(&meta.info_json())).map_err(SpaceError::io("Writing", &info))
+        publish(&info, |file| file.write_all(&header.info_json())).map_err(SpaceError::io("Writing", &info))
     }
 
     /// Removes a `.meta` that speaks of a space that is gone.
@@ -109,7 +118,8 @@ fn tolerate(path: &Path, outcome: io::Result<()>) {
     }
 }
 
-/// Appends, makes the directory (as RCC does for its own), and syncs, as RCC does.
+/// Appends, and makes the directory as RCC does for its own. Not synced, as RCC does: a mark that a power cut takes is no loss,
+/// and to wait for the disk would cost more than to make a space.
 fn append(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut file = match sys::shared::open_append(path, mode) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -118,11 +128,11 @@ fn append(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
         }
         file => file?,
     };
-    file.write_all(bytes)?;
-    file.sync_data()
+    file.write_all(bytes)
 }
 
-/// Writes a file beside `path` and renames it there. The name beside is none that RCC takes for a `.meta`.
+/// Writes a file beside `path` and renames it there. Not synced, as the space itself is not: to wait for the disk would take
+/// all its files along, and a `.meta` that a power cut takes says that nothing is known, which is right. The name beside is none that RCC takes for a `.meta`.
 fn publish(path: &Path, write: impl FnOnce(&mut io::BufWriter<&File>) -> io::Result<()>) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".holofs-tmp");
@@ -135,6 +145,5 @@ fn publish(path: &Path, write: impl FnOnce(&mut io::BufWriter<&File>) -> io::Res
     write(&mut buffered)?;
     buffered.flush()?;
     drop(buffered);
-    file.sync_data()?;
     fs::rename(&beside, path)
 }

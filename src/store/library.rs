@@ -13,7 +13,7 @@ use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::digest::{Digest, Regime};
-use crate::store::codec::{Codec, foreign_format};
+use crate::store::codec::{Codec, WHOLE, foreign_format, gunzip_whole, with_whole};
 use crate::store::error::{RawReading, StoreError, Tried};
 use crate::store::layout::blob_path;
 use crate::store::verify::{Fault, Gate, check_file};
@@ -189,9 +189,26 @@ impl Blob {
 
     /// One reading of the whole blob through `gate`.
     fn pass(&self, codec: Codec, mut gate: Gate<'_>) -> Result<(), Fault> {
+        if let Some(outcome) = self.pass_whole(codec, &mut gate) {
+            outcome?;
+            return gate.close(&self.digest);
+        }
         let capacity = usize::try_from(self.facts.size).unwrap_or(usize::MAX);
         codec.decode(FromStart { file: &self.file, at: 0 }, capacity, &mut gate)?;
         gate.close(&self.digest)
+    }
+
+    /// As [`Blob::pass`], decoded in one call; `None` if it has to be read piece by piece, and nothing is in the gate then.
+    fn pass_whole(&self, codec: Codec, gate: &mut Gate<'_>) -> Option<Result<(), Fault>> {
+        let is_small = codec == Codec::Gzip && self.facts.size <= WHOLE && gate.size() <= WHOLE;
+        let (stored, size) = (usize::try_from(self.facts.size).ok()?, usize::try_from(gate.size()).ok()?);
+        if !is_small {
+            return None;
+        }
+        with_whole(stored, |buffer| {
+            self.file.read_exact_at(buffer, 0).ok()?;
+            gunzip_whole(buffer, size, |content| gate.push(content))
+        })
     }
 
     fn unreadable(&self, source: io::Error) -> StoreError {

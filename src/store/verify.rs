@@ -58,6 +58,11 @@ impl<'s> Gate<'s> {
         }
     }
 
+    /// Bytes declared.
+    pub fn size(&self) -> u64 {
+        self.size
+    }
+
     /// Bytes taken so far.
     pub fn seen(&self) -> u64 {
         self.seen

@@ -5,9 +5,10 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+use rayon::prelude::*;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
@@ -45,7 +46,42 @@ pub enum FoundKind {
 }
 
 /// The permissions of directories that RCC makes, less the umask.
-const DIR_MODE: u16 = 0o750;
+pub const DIR_MODE: u16 = 0o750;
+
+#[cfg(target_os = "linux")]
+const NOATIME: OFlags = OFlags::NOATIME;
+#[cfg(not(target_os = "linux"))]
+const NOATIME: OFlags = OFlags::empty();
+
+/// Entries removed by one task at least.
+const REMOVED_AT_ONCE: usize = 16;
+
+/// What tells a file that was changed, or replaced, from the one that was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// The inode number.
+    pub ino: u64,
+    /// The size in bytes.
+    pub size: u64,
+    /// The time of the last change of content: seconds and nanoseconds.
+    pub mtime: (i64, i64),
+}
+
+impl Seen {
+    #[allow(clippy::unnecessary_cast, reason = "the types differ from system to system")]
+    fn of(stat: &rustix::fs::Stat) -> Seen {
+        Seen {
+            ino: stat.st_ino as u64,
+            size: stat.st_size as u64,
+            mtime: (stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+        }
+    }
+}
+
+/// What an open file is now.
+pub fn seen(file: &File) -> io::Result<Seen> {
+    Ok(Seen::of(&rustix::fs::fstat(file)?))
+}
 
 impl TreeDir {
     /// Opens the directory at `path`, which is trusted and may lead through links.
@@ -94,6 +130,48 @@ impl TreeDir {
         Ok(rustix::fs::linkat(rustix::fs::CWD, from, &self.0, name.as_os_str(), AtFlags::empty())?)
     }
 
+    /// Gives the file `name` of `from` the same name here; a link there would itself be linked.
+    pub fn hardlink_from(&self, from: &TreeDir, name: Name<'_>, new: Name<'_>) -> io::Result<()> {
+        Ok(rustix::fs::linkat(&from.0, name.as_os_str(), &self.0, new.as_os_str(), AtFlags::empty())?)
+    }
+
+    /// What stands at `name`, links not followed.
+    pub fn seen(&self, name: Name<'_>) -> io::Result<Seen> {
+        Ok(Seen::of(&rustix::fs::statat(&self.0, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW)?))
+    }
+
+    /// Opens the file `name` for reading, and says what it is: for one whose inode number is known.
+    pub fn open_seen(&self, name: Name<'_>) -> io::Result<(File, Seen)> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let open = |flags| rustix::fs::openat(&self.0, name.as_os_str(), flags, Mode::empty());
+        // An access time that is written is a change of the tree. Only the owner may do without.
+        let opened = match open(flags | NOATIME) {
+            Err(Errno::PERM) => open(flags),
+            opened => opened,
+        };
+        let file = File::from(opened?);
+        let seen = seen(&file)?;
+        Ok((file, seen))
+    }
+
+    /// Opens the regular file `name` for writing into it, without waiting for anything else that may stand there.
+    pub fn open_to_patch(&self, name: Name<'_>) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::openat(&self.0, name.as_os_str(), flags, Mode::empty())?);
+        if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
+    }
+
+    /// The owner and the 12 permission bits of the directory itself.
+    pub fn owner_and_mode(&self) -> io::Result<(u32, u16)> {
+        let stat = rustix::fs::fstat(&self.0)?;
+        Ok((stat.st_uid, (stat.st_mode & 0o7777) as u16))
+    }
+
+    /// Sets the permissions of the directory itself.
+    pub fn set_dir_mode(&self, mode: u16) -> io::Result<()> {
+        Ok(rustix::fs::fchmod(&self.0, Mode::from_raw_mode(mode.into()))?)
+    }
+
     /// Renames within this directory; a file or link at `to` is replaced at once.
     pub fn rename(&self, from: Name<'_>, to: Name<'_>) -> io::Result<()> {
         Ok(rustix::fs::renameat(&self.0, from.as_os_str(), &self.0, to.as_os_str())?)
@@ -123,11 +201,21 @@ impl TreeDir {
 
     fn remove_tree(&self, name: Name<'_>) -> io::Result<bool> {
         let dir = self.open_dir(name)?;
-        for (inner, _) in dir.names()? {
-            dir.remove(inner.as_name())?;
+        // Where users may not do it, a subvolume is emptied and removed as any directory.
+        if super::btrfs::is_subvolume(&dir) && super::btrfs::destroy(self, name).is_ok() {
+            return Ok(true);
         }
+        dir.entry_names()?
+            .par_iter()
+            .with_min_len(REMOVED_AT_ONCE)
+            .try_for_each(|inner| dir.remove(inner.as_name()).map(drop))?;
         rustix::fs::unlinkat(&self.0, name.as_os_str(), AtFlags::REMOVEDIR)?;
         Ok(true)
+    }
+
+    /// The names of all entries, in no order.
+    pub fn entry_names(&self) -> io::Result<Vec<OwnedName>> {
+        Ok(self.names()?.into_iter().map(|(name, _)| name).collect())
     }
 
     /// What stands at `name`; `None` if nothing does.
@@ -202,6 +290,12 @@ impl TreeDir {
     }
 }
 
+impl AsFd for TreeDir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
 /// The raw mode and the size, the link itself if it is one.
 #[cfg(target_os = "linux")]
 fn size_and_mode(dir: &OwnedFd, name: Name<'_>) -> io::Result<(u16, u64)> {
@@ -228,6 +322,18 @@ pub fn set_mode(file: &File, mode: u16) -> io::Result<()> {
 pub fn set_times(file: &File, seconds: i64) -> io::Result<()> {
     let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
     Ok(rustix::fs::futimens(file, &Timestamps { last_access: time, last_modification: time })?)
+}
+
+/// Makes everything on the file system of `dir` durable.
+#[cfg(target_os = "linux")]
+pub fn sync_file_system(dir: &TreeDir) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(dir)?)
+}
+
+/// Makes everything on the file system of `dir` durable, as far as there is a call for that.
+#[cfg(not(target_os = "linux"))]
+pub fn sync_file_system(dir: &TreeDir) -> io::Result<()> {
+    Ok(rustix::fs::fsync(dir)?)
 }
 
 /// The umask of this process, where it can be read without changing it.

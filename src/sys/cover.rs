@@ -58,8 +58,11 @@ pub fn cover(path: &Path, keep: &[PathBuf]) -> io::Result<Cover> {
         rustix::process::fchdir(&root)?;
         rustix::process::chroot(".")?;
     }
-    if let Some(here) = here {
-        rustix::process::chdir(&here)?;
+    // Whoever stands where it could not go by itself stays there, under the cover.
+    if let Some(here) = here
+        && let Err(error) = rustix::process::chdir(&here)
+    {
+        log::debug!("{} is entered through the old directory: {error}", here.display());
     }
     Ok(Cover { root, point: Mountpoint::of(dir, path) })
 }

@@ -31,3 +31,37 @@ pub fn usage(path: &Path) -> io::Result<Usage> {
         files_free: stat.f_ffree,
     })
 }
+
+/// The name of the file system that `path` is on, its number if it is none of the known ones.
+#[cfg(target_os = "linux")]
+pub fn file_system(path: &Path) -> io::Result<String> {
+    const KNOWN: [(u64, &str); 10] = [
+        (0xef53, "ext4"),
+        (0x9123_683e, "btrfs"),
+        (0x5846_5342, "xfs"),
+        (0x0102_1994, "tmpfs"),
+        (0x794c_7630, "overlayfs"),
+        (0x6573_5546, "fuse"),
+        (0x2fc1_2fc1, "zfs"),
+        (0xf2f5_2010, "f2fs"),
+        (0xca45_1a4e, "bcachefs"),
+        (0x6969, "nfs"),
+    ];
+    let number = rustix::fs::statfs(path)?.f_type as u64 & 0xffff_ffff;
+    let known = KNOWN.iter().find(|(known, _)| *known == number);
+    Ok(known.map_or_else(|| format!("{number:#x}"), |(_, name)| (*name).to_owned()))
+}
+
+/// The name of the file system that `path` is on.
+#[cfg(target_os = "macos")]
+pub fn file_system(path: &Path) -> io::Result<String> {
+    let stat = rustix::fs::statfs(path)?;
+    let name = stat.f_fstypename.iter().take_while(|&&byte| byte != 0);
+    Ok(name.map(|&byte| char::from(byte.cast_unsigned())).collect())
+}
+
+/// Nothing is known of it here.
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
+pub fn file_system(_path: &Path) -> io::Result<String> {
+    Ok("unknown".to_owned())
+}

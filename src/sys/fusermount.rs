@@ -69,7 +69,10 @@ fn check(output: &Output) -> io::Result<()> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    Err(io::Error::other(format!("{} ({})", said.trim(), output.status)))
+    // It names itself, as do we.
+    let said = said.trim().rsplit_once("fusermount3: ").map_or(said.trim(), |(_, why)| why);
+    let why = if said.is_empty() { format!("it ended with {}", output.status) } else { said.to_owned() };
+    Err(io::Error::other(why))
 }
 
 /// Takes the one descriptor that comes over the socket.

@@ -5,12 +5,12 @@
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
 use rustix::fs::{Mode, OFlags};
-use rustix::net::sockopt::{Timeout, set_socket_timeout, socket_peercred};
+use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, connect, recvmsg, sendmsg,
@@ -83,11 +83,23 @@ fn reach(path: &Path) -> io::Result<OwnedFd> {
         };
         io::Error::new(error.kind(), why)
     })?;
-    if socket_peercred(&socket)?.uid.is_root() {
-        Ok(socket)
-    } else {
-        Err(io::Error::other(format!("{} is not served by root", path.display())))
+    match peer_uid(&socket)? {
+        0 => Ok(socket),
+        uid => Err(io::Error::other(format!("{} is served by user {uid}, not by root", path.display()))),
     }
+}
+
+/// Who serves the socket. Not through rustix, which takes a process in another pid namespace, whose number is 0, for impossible.
+fn peer_uid(socket: &OwnedFd) -> io::Result<u32> {
+    let mut found = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
+    let mut length = libc::socklen_t::try_from(size_of::<libc::ucred>()).map_err(io::Error::other)?;
+    let (level, option) = (libc::SOL_SOCKET, libc::SO_PEERCRED);
+    // SAFETY: the kernel writes at most `length` bytes to `found`, which is that long.
+    #[allow(unsafe_code)]
+    let outcome = unsafe {
+        libc::getsockopt(socket.as_raw_fd(), level, option, (&raw mut found).cast(), &raw mut length)
+    };
+    if outcome == 0 { Ok(found.uid) } else { Err(io::Error::last_os_error()) }
 }
 
 /// The mount's id, or what the helper said.

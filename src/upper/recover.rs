@@ -8,10 +8,12 @@ use std::collections::HashSet;
 use std::fs;
 use std::path::Path;
 
+use crate::digest::Digest;
+
 use super::files::{BYTES, Files};
-use super::journal::{DATABASE, remove};
+use super::journal::{DATABASE, Journal, remove};
 use super::tables::Tables;
-use super::{FIRST_CREATED, Ino, UpperError};
+use super::{Access, FIRST_CREATED, Ino, UpperError};
 
 /// The database's name while its space is being reset.
 const DROPPED: &str = "state.db.dropped";
@@ -91,6 +93,20 @@ pub fn reset(dir: &Path) -> Result<(), UpperError> {
         _ => {}
     }
     remove(&dropped)
+}
+
+/// The catalog that what was written to the space in `dir` belongs to; `None` if nothing was.
+pub fn written_catalog(dir: &Path) -> Result<Option<Digest>, UpperError> {
+    if !was_written(dir)? {
+        return Ok(None);
+    }
+    let journal = Journal::open(dir, Access::ReadOnly)?;
+    let catalog = journal.load()?.catalog;
+    let parsed = catalog.parse().map_err(|_| UpperError::Damaged {
+        path: journal.path().to_owned(),
+        what: format!("it names the catalog {catalog:?}"),
+    });
+    parsed.map(Some)
 }
 
 fn exists(path: &Path) -> Result<bool, UpperError> {

@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::sync::Arc;
 
+use crate::sys::bytes;
 use crate::tree::Ino;
 use crate::upper::{Inode, Kind, Source};
 
@@ -38,7 +39,7 @@ impl Vfs {
         }
         let file = match self.catalog_file(ino).filter(|(file, _)| keep > 0 && file.size > 0) {
             Some(_) => self.copy_up(change, ino, &inode, keep)?,
-            None => change.tx.create_bytes(ino)?, // nothing of it stays: so nothing is read
+            None => empty(change, ino, &inode)?, // nothing of it stays: so nothing is read
         };
         change.tx.put(ino, Inode { has_bytes: true, ..inode });
         Ok(file)
@@ -63,4 +64,12 @@ impl Vfs {
         };
         Ok(change.tx.copy_up(ino, &source, keep.min(file.size))?)
     }
+}
+
+/// Bytes without content, that change nothing else.
+fn empty(change: &mut Change<'_>, ino: Ino, inode: &Inode) -> Result<Arc<File>, VfsError> {
+    let file = change.tx.create_bytes(ino)?;
+    let dated = bytes::set_times(&file, Some(inode.atime.into()), Some(inode.mtime.into()));
+    dated.map_err(|source| VfsError::Io { doing: "set the times", ino, source })?;
+    Ok(file)
 }

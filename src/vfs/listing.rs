@@ -29,7 +29,7 @@ pub trait Listing {
 }
 
 /// Offset after `..`; those of catalog entries are above.
-const AFTER_DOTS: u64 = 2;
+pub(super) const AFTER_DOTS: u64 = 2;
 /// So many entries are collected at once from a directory that was changed, while nobody can change it.
 const BATCH: usize = 256;
 

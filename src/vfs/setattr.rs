@@ -77,7 +77,7 @@ impl Vfs {
             change.commit(None)?;
         }
         if has_bytes {
-            self.set_file(ino, set.size, atime, mtime.or(set.size.map(|_| now)), &before)?;
+            self.set_file(ino, set.size, atime, mtime.or(set.size.map(|_| now)))?;
         }
         self.getattr(ino)
     }
@@ -89,15 +89,12 @@ impl Vfs {
         size: Option<u64>,
         atime: Option<Time>,
         mtime: Option<Time>,
-        before: &Inode,
     ) -> Result<(), VfsError> {
         let upper = self.writer()?;
         if let Some(size) = size {
             let resized = upper.file(ino)?.set_len(size);
             resized.map_err(|source| VfsError::Io { doing: "resize", ino, source })?;
         }
-        // New bytes of an old file: it was last read when it was.
-        let atime = atime.or((!before.has_bytes).then_some(before.atime));
         if atime.or(mtime).is_some() {
             upper.set_file_times(ino, atime, mtime)?;
         }

@@ -11,6 +11,7 @@ pub mod damage;
 pub mod fixed;
 pub mod golden;
 pub mod mounted;
+pub mod python;
 pub mod rcc;
 pub mod sandbox;
 pub mod soak;

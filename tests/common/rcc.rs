@@ -36,6 +36,12 @@ impl Rcc {
         run(self.command(sandbox).args(args))
     }
 
+    /// Runs `rcc --bundled ARGS` in the sandbox to its end, whatever that is.
+    pub fn try_run(&self, sandbox: &Sandbox, args: &[&str]) -> Output {
+        self.be_quiet(sandbox);
+        self.command(sandbox).args(args).output().unwrap()
+    }
+
     /// `rcc holotree variables`: creates or refreshes the space. Returns its directory and what was dirty.
     pub fn restore(
         &self,

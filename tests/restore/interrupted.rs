@@ -19,7 +19,7 @@ fn materialize_in_the_world_of_the_parent() {
 }
 
 /// Starts a materialize of `world` in another process and kills it after a while; true if it came to its end before.
-fn killed_after(world: &World, delay: Duration) -> bool {
+pub fn killed_after(world: &World, delay: Duration) -> bool {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "interrupted::materialize_in_the_world_of_the_parent"])
         .env(WORLD, world.root())

@@ -21,8 +21,9 @@ const GOLDEN_BASE: &str = "/tmp/holofs-golden/holotree";
 const GOLDEN_SPACE: &str = "59acff1_ed69061_b99589a1";
 
 pub struct World {
-    /// Unpacked golden data; gone when dropped.
-    temp: tempfile::TempDir,
+    root: PathBuf,
+    /// What is removed when dropped.
+    _temp: Option<tempfile::TempDir>,
     pub home: Home,
     pub catalog: PathBuf,
     pub space: Space,
@@ -34,18 +35,24 @@ pub const ALL_BITS: Options = Options {
     verify: false,
     allow_setuid: true,
     wait: holofs::space::Wait::Not,
+    warm: false,
     threads: None,
 };
 
 impl World {
     pub fn new(regime: &str) -> World {
         let temp = tempfile::tempdir().unwrap();
-        let world = World::at(temp.path());
+        let world = World::new_in(regime, temp.path());
+        World { _temp: Some(temp), ..world }
+    }
+
+    /// A new world in a directory that stays: the root of a file system.
+    pub fn new_in(regime: &str, root: &Path) -> World {
+        let world = World::at(root);
         let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/golden");
         fs::create_dir_all(world.home.holotree()).unwrap();
         untar(&golden.join(format!("hololib-dir-{regime}.tar.gz")), world.home.root());
-        untar(&golden.join(format!("restored-{regime}.tar.gz")), temp.path());
-        let world = World { temp, ..world };
+        untar(&golden.join(format!("restored-{regime}.tar.gz")), root);
         world.edit_catalog(|catalog| {
             let path = catalog["path"].as_str().unwrap();
             let base = world.home.holotree().to_str().unwrap();
@@ -65,16 +72,16 @@ impl World {
         let home = Home::locate_with(&Environment { var: &var }, Path::new("/nonexistent")).unwrap();
         let space = Space::new(&home, home.holotree(), "golden", "interop");
         let catalog = home.catalog_dir().join(CATALOG);
-        World { temp: tempfile::tempdir().unwrap(), home, catalog, space }
+        World { root: root.to_owned(), _temp: None, home, catalog, space }
     }
 
     pub fn root(&self) -> &Path {
-        self.temp.path()
+        &self.root
     }
 
     /// The space as RCC restored it.
     pub fn golden(&self) -> PathBuf {
-        self.temp.path().join(GOLDEN_SPACE)
+        self.root.join(GOLDEN_SPACE)
     }
 
     pub fn json(&self) -> Value {
@@ -94,11 +101,33 @@ impl World {
 
     pub fn materialize(&self, options: &Options) -> Result<Report, RestoreError> {
         let (index, _) = Index::ensure(&self.home.index_dir(), &self.catalog).unwrap();
-        let library = Library::open(&self.home.library()).unwrap();
-        let observer = Arc::new(Tally::new());
-        let store = Store::open(library, &self.home.raw_dir(), Limits::default(), observer.clone());
+        let observer = Tally::new();
+        let store = self.store();
         let job = Job::new(&self.home, &self.catalog, &index, &store, &self.space);
-        materialize(&job, options, &*observer, &|_| {})
+        materialize(&job, options, &observer, &|_| {})
+    }
+
+    /// The same home with another space of the same catalog.
+    pub fn other(&self, name: &str) -> World {
+        let world = World::at(&self.root);
+        World { space: Space::new(&world.home, world.home.holotree(), "golden", name), ..world }
+    }
+
+    /// What the golden tree is in a space of another name: its label is in the relocated files.
+    pub fn golden_as(&self, other: &World) -> PathBuf {
+        let path = self.root.join(format!("golden-{}", other.space.label));
+        crate::oracle::restore(&other.json(), &other.home.library(), &{
+            // The oracle writes the label that the directory is named by.
+            let named = path.join(other.space.label.as_str());
+            fs::create_dir_all(&path).unwrap();
+            named
+        });
+        path.join(other.space.label.as_str())
+    }
+
+    pub fn store(&self) -> Store {
+        let library = Library::open(&self.home.library()).unwrap();
+        Store::open(library, &self.home.raw_dir(), Limits::default(), Arc::new(Tally::new()))
     }
 
     pub fn restore(&self) -> Report {

@@ -1,0 +1,405 @@
+"""Measures materialize beside rcc, cp, tar and uv; see scripts/bench.d/materialize.
+
+Everything happens in loop images on tmpfs, one file system after the other. Within one, the cases take turns, round by round,
+so that what disturbs the machine disturbs all of them; a ratio is one of medians. Nothing is timed but the command itself:
+removing the last space, and what makes the case what it is (an empty or a warm side store), happen before the clock starts.
+"""
+
+import argparse
+import gzip
+import json
+import os
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = "/dev/shm/holofs-bench-materialize"
+STAGE = "h0c0ffee_493f813dad24d3t"
+IMAGE_BYTES = 10 << 30
+MKFS = {"ext4": ["mkfs.ext4", "-q", "-F"], "btrfs": ["mkfs.btrfs", "-q", "-f"], "xfs": ["mkfs.xfs", "-q", "-f", "-m", "reflink=1"]}
+UV_SET = "numpy pandas requests scipy matplotlib scikit-learn statsmodels sympy plotly==5.24.1".split()
+
+
+def say(text):
+    print("bench: " + text, file=sys.stderr, flush=True)
+
+
+def run(command, env=None, cwd=None):
+    """Seconds that a command takes, which must succeed, and seconds of processor time."""
+    with open(ROOT + "/last.log", "wb") as log:
+        start = time.perf_counter()
+        child = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=env, cwd=cwd)
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = status
+        seconds = time.perf_counter() - start
+    if status != 0:
+        sys.exit("Failed: %s\n%s" % (" ".join(command), open(ROOT + "/last.log", errors="replace").read()))
+    return seconds, usage.ru_utime + usage.ru_stime
+
+
+def peak_rss(command, env):
+    """Peak RSS in kB: asked for while it runs, since what wait4 says includes the moment before exec."""
+    child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env)
+    peak = 0
+    while child.poll() is None:
+        try:
+            text = open("/proc/%d/status" % child.pid).read()
+            if "python" not in text.split("\n")[0]:
+                peak = max([peak] + [int(n) for n in re.findall(r"VmHWM:\s+(\d+)", text)])
+        except (OSError, ValueError):
+            pass
+        time.sleep(0.002)
+    return peak
+
+
+def count_files(tree):
+    return sum(len(files) for _, _, files in os.walk(tree))
+
+
+def remove(path):
+    subprocess.run(["rm", "-rf", path], check=True)
+
+
+class Seed:
+    """The environment and its two catalogs, made once: `whole`, and `part` without some 15,300 files."""
+
+    def __init__(self, holofs):
+        self.dir = ROOT + "/seed"
+        self.tree = os.path.join(self.dir, "tree", STAGE)
+        self.home = os.path.join(self.dir, "home")
+        if not os.path.exists(self.dir + "/done"):
+            remove(self.dir)
+            os.makedirs(os.path.dirname(self.tree))
+            say("Making the environment")
+            subprocess.run([HERE + "/python-env", self.tree, "--big"], check=True)
+            self.record(holofs)
+            open(self.dir + "/done", "w").close()
+
+    def record(self, holofs):
+        say("Recording it, whole and in part")
+        os.makedirs(self.home + "/holotree")
+        os.makedirs(self.home + "/user")
+        stage = self.home + "/holotree/" + STAGE
+        subprocess.run(["cp", "-a", self.tree, stage], check=True)
+        text = open(stage + "/identity.yaml").read()
+        env = environment(self.home)
+        subprocess.run(["tar", "-cf", self.dir + "/tree.tar", "-C", self.tree, "."], check=True)
+        for name in ("whole", "part"):
+            if name == "part":
+                self.thin(stage)
+            with open(os.path.join(self.dir, name + ".yaml"), "w") as out:
+                out.write(text if name == "whole" else text + "# part\n")
+            with open(stage + "/identity.yaml", "w") as out:
+                out.write(text if name == "whole" else text + "# part\n")
+            subprocess.run([holofs, "record", stage, "--blueprint", os.path.join(self.dir, name + ".yaml"), "--json"],
+                           check=True, env=env, stdout=subprocess.DEVNULL)
+            catalogs = self.home + "/hololib/catalog/"
+            made = [n for n in os.listdir(catalogs) if "v12." in n and not n.endswith(".info")]
+            new = [n for n in made if not os.path.exists(self.dir + "/catalog-" + n)]
+            open(self.dir + "/catalog-" + new[0], "w").close()
+            with open(os.path.join(self.dir, name + ".name"), "w") as out:
+                out.write(new[0])
+        shutil.rmtree(stage)
+        remove(self.home + "/holofs")
+
+    def thin(self, stage):
+        site = next(os.path.join(d, "site-packages") for d, s, _ in os.walk(stage) if "site-packages" in s)
+        gone = 0
+        for name in sorted(os.listdir(site), key=lambda n: -count_files(os.path.join(site, n))):
+            many = count_files(os.path.join(site, name))
+            if many and gone + many <= 15400:
+                shutil.rmtree(os.path.join(site, name))
+                gone += many
+        say("The part has %d files less" % gone)
+
+    def prepare_own(self):
+        with open(self.dir + "/own.yaml", "w") as out:
+            out.write(open(self.dir + "/whole.yaml").read() + "# own\n")
+
+    def name(self, which):
+        return open(os.path.join(self.dir, which + ".name")).read()
+
+
+def environment(home):
+    env = {k: v for k, v in os.environ.items() if k in ("PATH", "LANG")}
+    env.update(HOME=home + "/user", ROBOCORP_HOME=home, PYTHONDONTWRITEBYTECODE="1")
+    return env
+
+
+class Disk:
+    """A file system in a file; unmounted when left."""
+
+    def __init__(self, kind):
+        self.kind, self.image, self.mount = kind, "%s/%s.img" % (ROOT, kind), "%s/%s" % (ROOT, kind)
+
+    def __enter__(self):
+        os.makedirs(self.mount, exist_ok=True)
+        if os.path.ismount(self.mount):
+            subprocess.run(["umount", self.mount], check=True)
+        with open(self.image, "wb") as out:
+            out.truncate(IMAGE_BYTES)
+        subprocess.run(MKFS[self.kind] + [self.image], check=True, stdout=subprocess.DEVNULL)
+        subprocess.run(["mount", "-o", "loop", self.image, self.mount], check=True)
+        return self
+
+    def __exit__(self, *_):
+        subprocess.run(["umount", self.mount], check=False) # a loop device of `mount -o loop` goes with it
+        os.unlink(self.image)
+
+
+class Bench:
+    def __init__(self, args, seed, disk):
+        self.args, self.seed, self.disk = args, seed, disk
+        self.home = disk.mount + "/home"
+        self.env = environment(self.home)
+        self.base = self.home + "/holotree"
+        self.tree = disk.mount + "/tree"
+        self.times, self.cpu, self.rss, self.notes = {}, {}, {}, {}
+        self.lay_out()
+
+    def lay_out(self):
+        subprocess.run(["cp", "-a", self.seed.home, self.home], check=True)
+        subprocess.run(["cp", "-a", self.seed.tree, self.tree], check=True)
+        catalogs = self.home + "/hololib/catalog/"
+        for name in os.listdir(catalogs):
+            path = catalogs + name
+            if name.endswith(".info"):
+                os.unlink(path)
+                continue
+            text = gzip.open(path, "rt").read().replace(self.seed.home + "/holotree/", self.base + "/", 1)
+            with gzip.open(path, "wt", compresslevel=1) as out:
+                out.write(text)
+        self.whole, self.part = catalogs + self.seed.name("whole"), catalogs + self.seed.name("part")
+        self.files = count_files(self.tree)
+        if self.args.rcc:
+            subprocess.run([self.args.rcc, "--bundled", "configuration", "identity", "--do-not-track"], env=self.env,
+                           stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    # what is timed
+
+    def holofs(self, space, catalog=None, strategy=None, more=()):
+        command = [self.args.holofs, "materialize", catalog or self.whole, space, "--controller", "bench", "--json"]
+        if strategy:
+            command += ["--strategy", strategy]
+        outcome = run(command + list(more), self.env)
+        text = open(ROOT + "/last.log").read()
+        self.report = json.loads(text[text.index("{"):])
+        return outcome
+
+    def rcc(self, space, which="whole"):
+        return run([self.args.rcc, "--bundled", "--no-build", "holotree", "variables", "%s/%s.yaml" % (self.seed.dir, which),
+                    "--controller", "bench", "--space", space], self.env)
+
+    def clear(self, space):
+        """Removes a space of either program, and what stands beside it."""
+        path = self.where.get(space)
+        for suffix in ("", ".meta", ".meta.info", ".use") if path else ():
+            remove(path + suffix)
+
+    where = {}
+
+    def find(self, space):
+        self.holofs(space)
+        self.where[space] = self.report["path"]
+
+    # the cases: name -> (prepare, command)
+
+    def cases(self):
+        target = self.disk.mount + "/target"
+        fresh = lambda: (remove(target), os.sync())
+        cases = {
+            "cp -a": (fresh, lambda: run(["cp", "-a", self.tree, target])),
+            "cp -al": (fresh, lambda: run(["cp", "-al", self.tree, target])),
+            "tar x": (lambda: (fresh(), os.mkdir(target)), lambda: run(["tar", "-xf", self.seed.dir + "/tree.tar", "-C", target])),
+        }
+        if self.disk.kind != "ext4":
+            cases["cp -a --reflink=always"] = (fresh, lambda: run(["cp", "-a", "--reflink=always", self.tree, target]))
+        new = lambda space: lambda: (self.clear(space), os.sync())
+        bare = lambda: (self.clear("new"), remove(self.home + "/holofs"), os.sync())
+        cases["holofs first"] = (bare, lambda: self.noted("holofs first", self.holofs("new")))
+        strategies = ["copy", "hardlink"] + (["reflink"] if self.disk.kind != "ext4" else []) + (["snapshot"] if self.disk.kind == "btrfs" else [])
+        for strategy in strategies:
+            name = "holofs " + strategy
+            cases[name] = (self.warmed(), lambda s=strategy, n=name: self.noted(n, self.holofs("new", strategy=s)))
+        if self.disk.kind == "btrfs":
+            cases["holofs snapshot, 5 % own"] = (lambda: (self.warm(), self.many(), self.clear("new"), os.sync()),
+                                                lambda: self.noted("holofs snapshot, 5 % own", self.holofs("new", self.own)))
+        cases["holofs no-op"] = (lambda: (self.warm(), self.holofs("noop")), lambda: self.noted("holofs no-op", self.holofs("noop")))
+        cases["holofs switch up"] = (lambda: (self.warm(), self.holofs("switch", self.part)), lambda: self.noted("holofs switch up", self.holofs("switch", self.whole)))
+        cases["holofs switch back"] = (lambda: self.holofs("switch", self.whole), lambda: self.noted("holofs switch back", self.holofs("switch", self.part)))
+        if self.args.rcc:
+            cases["rcc first"] = (new("rcc"), lambda: self.rcc("rcc"))
+            cases["rcc no-op"] = (lambda: None, lambda: self.rcc("rcc"))
+            cases["rcc switch up"] = (lambda: self.rcc("rccswitch", "part"), lambda: self.rcc("rccswitch"))
+            cases["rcc switch back"] = (lambda: None, lambda: self.rcc("rccswitch", "part"))
+        if self.args.uv:
+            for mode in ["copy", "hardlink"] + (["clone"] if self.disk.kind != "ext4" else []):
+                cases["uv " + mode] = (lambda: (remove(target), os.sync()), lambda m=mode: self.uv(m, target))
+        return cases
+
+    def warmed(self):
+        return lambda: (self.warm(), self.clear("new"), os.sync())
+
+    def warm(self):
+        """Makes the pristine trees of both catalogs, if they are not there."""
+        if not os.path.exists(self.home + "/holofs/warmed"):
+            for catalog in (self.whole, self.part):
+                run([self.args.holofs, "materialize", catalog, "new", "--controller", "bench", "--warm", "--json"], self.env)
+            if self.disk.kind == "btrfs": # where hardlinks come from the raw store, not from a pristine tree
+                self.clear("new")
+                self.holofs("new", strategy="hardlink")
+            open(self.home + "/holofs/warmed", "w").close()
+
+    def many(self):
+        """A third catalog in which every twentieth file has a relocation, as the first recorded environment has not."""
+        self.own = self.home + "/hololib/catalog/" + "0123456789abcdef" + os.path.basename(self.whole)[16:]
+        if os.path.exists(self.own):
+            return
+        stage = self.base + "/" + STAGE
+        subprocess.run(["cp", "-a", self.tree, stage], check=True)
+        number = 0
+        for path, _, files in os.walk(stage):
+            for name in sorted(files):
+                full = os.path.join(path, name)
+                number += 1
+                if number % 20 == 0 and not os.path.islink(full):
+                    with open(full, "ab") as out:
+                        out.write(b"\n# " + STAGE.encode() + b"/bin\n")
+        before = set(os.listdir(os.path.dirname(self.own)))
+        run([self.args.holofs, "record", stage, "--blueprint", self.seed.dir + "/own.yaml", "--json"], self.env)
+        new = [n for n in os.listdir(os.path.dirname(self.own)) if n not in before and not n.endswith(".info")]
+        os.rename(os.path.join(os.path.dirname(self.own), new[0]), self.own)
+        remove(stage)
+        run([self.args.holofs, "materialize", self.own, "new", "--controller", "bench", "--warm", "--json"], self.env)
+
+    def noted(self, name, outcome):
+        self.notes[name] = {"strategy": self.report["strategy"], "counts": self.report["counts"],
+                            "seconds": self.report["seconds"], "fallbacks": self.report["fallbacks"]}
+        return outcome
+
+    def uv(self, mode, target):
+        env = dict(self.env, UV_CACHE_DIR=self.disk.mount + "/uvcache", UV_NO_PROGRESS="1", UV_LINK_MODE=mode)
+        python = sys.executable
+        return run([self.args.uv, "pip", "install", "--offline", "--quiet", "--no-deps", "--no-compile", "--python", python, "--target", target] + self.pinned, env)
+
+    def prepare_uv(self):
+        self.pinned = UV_SET
+        env = dict(self.env, UV_CACHE_DIR=self.disk.mount + "/uvcache", UV_NO_PROGRESS="1")
+        env.update({k: v for k, v in os.environ.items() if re.match(r"(?i)(https?|no)_proxy$|pip_|uv_|ssl_", k)})
+        target = self.disk.mount + "/target"
+        done = subprocess.run([self.args.uv, "pip", "install", "--quiet", "--python", sys.executable, "--target", target] + UV_SET, env=env)
+        if done.returncode != 0:
+            say("uv cannot install its set here: left out")
+            self.args.uv = None
+            return
+        listed = subprocess.run([self.args.uv, "pip", "freeze", "--path", target], env=env, stdout=subprocess.PIPE, check=True, text=True)
+        self.pinned = listed.stdout.split()
+        self.uv_files = count_files(target)
+        remove(target)
+
+    def measure(self):
+        self.where = {}
+        if self.args.uv:
+            self.prepare_uv()
+        self.find("new")
+        if self.args.rcc:
+            self.rcc("rcc")
+            paths = [os.path.join(self.base, n) for n in os.listdir(self.base) if len(n) == 24]
+            self.where["rcc"] = next(path for path in paths if path not in self.where.values())
+        for round_ in range(self.args.rounds):
+            say("%s: round %d of %d" % (self.disk.kind, round_ + 1, self.args.rounds))
+            for name, (prepare, command) in self.cases().items():
+                prepare()
+                seconds, cpu = command()
+                self.times.setdefault(name, []).append(seconds)
+                self.cpu.setdefault(name, []).append(cpu)
+        self.measure_rss()
+        return self
+
+    def measure_rss(self):
+        """One more turn of our own cases, for the memory they take."""
+        command = lambda catalog, strategy="auto": [self.args.holofs, "materialize", catalog, "new", "--controller", "bench", "--strategy", strategy]
+        self.clear("new")
+        for name, words in [("hardlink", command(self.whole, "hardlink")), ("no-op", command(self.whole)),
+                            ("switch back", command(self.part)), ("switch up", command(self.whole))]:
+            self.rss["holofs " + name] = peak_rss(words, self.env)
+        for name, ready in [("first", lambda: remove(self.home + "/holofs")), ("copy", self.warm)]:
+            self.clear("new")
+            ready()
+            self.rss["holofs " + name] = peak_rss(command(self.whole, "auto" if name == "first" else name), self.env)
+
+    def result(self):
+        medians = {name: statistics.median(times) for name, times in self.times.items()}
+        return {"files": self.files, "uv_files": getattr(self, "uv_files", 0), "medians": medians, "rounds": self.times,
+                "cpu": {name: statistics.median(times) for name, times in self.cpu.items()},
+                "rss_kb": self.rss, "notes": self.notes}
+
+
+# (file system, our case, their case, the least ratio, per file of uv)
+BARS = [
+    ("ext4", "holofs first", "rcc first", 5), ("ext4", "holofs first", "cp -a", 0.55),
+    ("btrfs", "holofs snapshot", "cp -a --reflink=always", 75),
+    ("btrfs", "holofs reflink", "cp -a --reflink=always", 1.1), ("btrfs", "holofs hardlink", "cp -a", 1.7),
+    ("xfs", "holofs reflink", "cp -a --reflink=always", 1.7), ("xfs", "holofs hardlink", "cp -a", 3.3),
+    ("ext4", "holofs hardlink", "cp -a", 4), ("ext4", "holofs copy", "cp -a", 2),
+    ("ext4", "holofs hardlink", "uv hardlink", 1.4), ("ext4", "holofs copy", "uv copy", 3.5),
+    ("btrfs", "holofs reflink", "uv clone", 1), ("btrfs", "holofs hardlink", "uv hardlink", 1), ("btrfs", "holofs copy", "uv copy", 1),
+    ("xfs", "holofs reflink", "uv clone", 1), ("xfs", "holofs hardlink", "uv hardlink", 1), ("xfs", "holofs copy", "uv copy", 1),
+    ("ext4", "holofs no-op", "rcc no-op", 25),
+    ("ext4", "holofs switch up", "rcc switch up", 6), ("ext4", "holofs switch back", "rcc switch back", 15),
+]
+
+
+def show(results):
+    for kind, result in results.items():
+        print("\n%s: %d files; ms: median, least - most, median of processor time; peak RSS in MB" % (kind, result["files"]))
+        for name, median in result["medians"].items():
+            times = result["rounds"][name]
+            rss = "   %6.1f" % (result["rss_kb"][name] / 1024) if name in result["rss_kb"] else ""
+            cpu = result["cpu"][name] * 1e3
+            print("  %-26s %9.1f   %9.1f - %9.1f  cpu %8.1f%s" % (name, median * 1e3, min(times) * 1e3, max(times) * 1e3, cpu, rss))
+    print("\n%-6s %-22s %-26s %8s %8s %8s" % ("", "", "against", "ratio", "by cpu", "bar"))
+    for kind, ours, theirs, bar in BARS:
+        result = results.get(kind)
+        if not result or ours not in result["medians"] or theirs not in result["medians"]:
+            continue
+        ratio = result["medians"][theirs] / result["medians"][ours]
+        by_cpu = result["cpu"][theirs] / max(result["cpu"][ours], 0.001)
+        if theirs.startswith("uv"): # per file
+            ratio, by_cpu = (r * result["files"] / result["uv_files"] for r in (ratio, by_cpu))
+        print("%-6s %-22s %-26s %8.2f %8.2f %8.2f %s" % (kind, ours, theirs, ratio, by_cpu, bar, "" if ratio >= bar else "MISSED"))
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--holofs", required=True)
+    parser.add_argument("--rcc", default="")
+    parser.add_argument("--uv", default="")
+    parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--rounds", type=int)
+    parser.add_argument("--fs", default="ext4 btrfs xfs")
+    parser.add_argument("--no-rcc", dest="rcc", action="store_const", const="")
+    parser.add_argument("--no-uv", dest="uv", action="store_const", const="")
+    parser.add_argument("--json", default=os.path.join(os.path.dirname(HERE), "target/bench/materialize.json"))
+    args = parser.parse_args()
+    args.rounds = args.rounds or (3 if args.quick else 7)
+    os.makedirs(ROOT, exist_ok=True)
+    seed, results, uv = Seed(args.holofs), {}, args.uv
+    seed.prepare_own()
+    for kind in args.fs.split():
+        args.uv = uv
+        with Disk(kind) as disk:
+            results[kind] = Bench(args, seed, disk).measure().result()
+    os.makedirs(os.path.dirname(args.json), exist_ok=True)
+    with open(args.json, "w") as out:
+        json.dump(results, out, indent=2)
+    show(results)
+    say("Figures in " + args.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,365 @@
+"""Times workloads on a mounted space and on other ways to show the same tree; prints ratios to a native copy.
+
+A subject is a tree at some path. A workload is a function of that path. For every round and workload all subjects are timed
+one after the other, so that a machine whose speed drifts does so for all of them.
+"""
+import argparse, gzip, hashlib, json, mmap, os, shutil, statistics, subprocess, sys, tarfile, time
+
+IMPORT = "import numpy, pandas"
+SCIENCE = "import numpy, pandas, scipy.stats, scipy.optimize, matplotlib.pyplot, sklearn.linear_model, sklearn.ensemble"
+
+
+def run(*command, env=None, **more):
+    return subprocess.run([str(c) for c in command], check=True, capture_output=True, text=True, env=env, **more).stdout
+
+
+def drop_caches():
+    os.sync()
+    with open("/proc/sys/vm/drop_caches", "w") as f:
+        f.write("3")
+
+
+def timed(work, *arguments):
+    start = time.perf_counter()
+    work(*arguments)
+    return time.perf_counter() - start
+
+
+# -- workloads: functions of a tree ------------------------------------------------------------------------------------
+
+def python(code, bytecode):
+    def work(root):
+        env = {"PYTHONDONTWRITEBYTECODE": "1", "MPLCONFIGDIR": "/dev/shm/holofs-bench/mpl", "PATH": "/usr/bin:/bin"}
+        if bytecode:
+            env = {**env, "PYTHONPYCACHEPREFIX": "/dev/shm/holofs-bench/pyc"}
+        run(f"{root}/bin/python3", "-c", code, env=env)
+    return work
+
+
+def files_of(root):
+    for path, _, names in os.walk(root):
+        for name in names:
+            file = os.path.join(path, name)
+            if not os.path.islink(file):
+                yield file
+
+
+def million_stats(root):
+    files = list(files_of(root))
+    for at in range(1_000_000):
+        os.stat(files[at % len(files)])
+
+
+def open_all(root):
+    for file in files_of(root):
+        os.close(os.open(file, os.O_RDONLY))
+
+
+def read_all(root):
+    for file in files_of(root):
+        with open(file, "rb", buffering=0) as f:
+            while f.read(1 << 20):
+                pass
+
+
+def tar_all(root):
+    with tarfile.open("/dev/null", "w") as tar:
+        tar.add(root, "x")
+
+
+def big_file(root):
+    with open(f"{root}/big", "rb", buffering=0) as f:
+        while f.read(1 << 20):
+            pass
+
+
+def big_mmap(root):
+    with open(f"{root}/big", "rb") as f, mmap.mmap(f.fileno(), 0, prot=mmap.PROT_READ) as m:
+        assert sum(m[at] for at in range(0, len(m), 4096)) >= 0
+
+
+# name, work, states to time one after the other (the first after dropping caches if it is "cold"), bars
+WORKLOADS = [
+    ("python -c pass", python("pass", True), ["warm"], [1.08]),
+    ("import numpy, pandas", python(IMPORT, True), ["cold", "2nd", "3rd"], [1.25, 1.05, 1.03]),
+    ("scientific stack", python(SCIENCE, True), ["cold", "2nd"], [1.15, 1.05]),
+    ("find", lambda root: run("find", root), ["cold", "warm"], [1.1, 1.7]),
+    ("ls -lR", lambda root: run("ls", "-lR", root), ["cold", "warm"], [0.9, 0.9]),
+    ("a million stats", million_stats, ["warm"], [1.15]),
+    ("open and close every file", open_all, ["warm"], [1.6]),
+    ("read every file", read_all, ["cold", "warm"], [1.6, 1.12]),
+    ("tar of the tree", tar_all, ["cold", "warm"], [1.6, 1.05]),
+]
+BIG = [("200 MB sequential", big_file, ["cold"], [1.16]), ("200 MB mmap", big_mmap, ["cold"], [1.43])]
+
+
+class Bench:
+    def __init__(self, options):
+        self.options = options
+        self.work = os.path.join(options.cache, "bench-mount")
+        self.home = os.path.join(self.work, "robocorp")
+        self.holotree = os.path.join(self.home, "holotree")
+        self.env = {**os.environ, "HOME": os.path.join(self.work, "user"), "ROBOCORP_HOME": self.home}
+        self.rows, self.mounted = [], []
+        shutil.rmtree("/dev/shm/holofs-bench", ignore_errors=True)
+        os.makedirs("/dev/shm/holofs-bench/overlay")
+
+    def holofs(self, *arguments):
+        return run(self.options.holofs, *arguments, env=self.env)
+
+    def mount(self, catalog, space, *more):
+        report = json.loads(self.holofs("mount", catalog, space, "--json", *more))
+        self.mounted.append(space)
+        return report
+
+    def unmount(self, space):
+        self.holofs("unmount", space)
+        self.mounted.remove(space)
+
+    def close(self):
+        for space in list(self.mounted):
+            self.unmount(space)
+        for point in ("overlay/merged", "fuse/merged"):
+            subprocess.run(["umount", "-l", f"/dev/shm/holofs-bench/{point}"], capture_output=True)
+        shutil.rmtree("/dev/shm/holofs-bench", ignore_errors=True)
+
+    def prepare(self):
+        """The environment, recorded and laid out; and a tree with one file of 200 MB."""
+        os.makedirs(self.env["HOME"], exist_ok=True)
+        os.makedirs(self.holotree, exist_ok=True)
+        names = os.path.join(self.work, "catalogs.json")
+        if not os.path.exists(names):
+            stage = os.path.join(self.holotree, "h0c0ffee_493f813dad24d3t")
+            shutil.rmtree(stage, ignore_errors=True)
+            print("making the environment, once", file=sys.stderr)
+            run(os.path.join(self.options.scripts, "python-env"), "--big", stage)
+            shutil.copy(os.path.join(stage, "identity.yaml"), os.path.join(self.work, "conda.yaml"))
+            found = json.loads(self.holofs("record", stage, "--blueprint", f"{self.work}/conda.yaml", "--json"))
+            shutil.rmtree(stage)
+            os.makedirs(stage)
+            with open(os.path.join(stage, "big"), "wb") as f:
+                for _ in range(200):
+                    f.write(os.urandom(1 << 20))
+            big = json.loads(self.holofs("record", stage, "--name", "big", "--json"))
+            shutil.rmtree(stage)
+            with open(names, "w") as f:
+                json.dump({"catalog": found["blueprint"], "big": big["blueprint"], "files": found["files"]}, f)
+        with open(names) as f:
+            self.names = json.load(f)
+        self.native = json.loads(self.holofs("materialize", self.names["catalog"], "native", "--json"))["path"]
+        self.native_big = json.loads(self.holofs("materialize", self.names["big"], "native-big", "--json"))["path"]
+        self.holofs("warm", self.names["catalog"])
+        self.holofs("warm", self.names["big"])
+
+    def overlays(self):
+        """The native tree through the kernel's overlayfs and, if it is there, fuse-overlayfs."""
+        subjects = {}
+        for name, command in (("overlayfs", ["mount", "-t", "overlay", "overlay"]), ("fuse-overlayfs", ["fuse-overlayfs"])):
+            base = f"/dev/shm/holofs-bench/{'overlay' if name == 'overlayfs' else 'fuse'}"
+            for part in ("upper", "work", "merged"):
+                os.makedirs(f"{base}/{part}", exist_ok=True)
+            layers = f"lowerdir={self.native},upperdir={base}/upper,workdir={base}/work"
+            try:
+                run(*command, "-o", layers, f"{base}/merged")
+                subjects[name] = f"{base}/merged"
+            except (OSError, subprocess.CalledProcessError) as error:
+                print(f"no {name}: {error}", file=sys.stderr)
+        return subjects
+
+    def compare(self, subjects, workloads):
+        for name, work, states, bars in workloads:
+            if self.options.only not in name:
+                continue
+            times = {(state, subject): [] for state in states for subject in subjects}
+            for subject in subjects.values():
+                work(subject)  # bytecode, and whatever else only the first run does
+            for _ in range(self.options.rounds):
+                for subject, root in subjects.items():
+                    for state in states:
+                        if state == "cold":
+                            drop_caches()
+                        times[state, subject].append(timed(work, root))
+            for state, bar in zip(states, bars):
+                native = times[state, "native"]
+                ratio = {s: statistics.median(a / b for a, b in zip(times[state, s], native)) for s in subjects if s != "native"}
+                self.add(f"{name}: {state}", ratio, bar, statistics.median(native))
+
+    def add(self, name, ratios, bar, seconds=None, at_least=False):
+        ours = ratios["holofs"]
+        met = ours >= bar if at_least else ours <= bar
+        self.rows.append({"workload": name, "ratios": ratios, "bar": bar, "at_least": at_least, "met": met, "native_seconds": seconds})
+        others = "  ".join(f"{s} {r:.2f}" for s, r in ratios.items() if s != "holofs")
+        print(f"{name:44} {ours:9.3f}  {'>=' if at_least else '<='} {bar:<8} {'' if met else 'MISSED':7} {others}", flush=True)
+
+    def start_up(self):
+        """From the start command to the first answer, for trees of three sizes."""
+        if self.options.only not in "mount":
+            return
+        medians = []
+        for files in (1_000, 20_000, 100_000):
+            catalog = synthetic(self.home, self.holotree, files)
+            self.mount(catalog, "start", "--profile", "off")
+            self.unmount("start")
+            times = []
+            for _ in range(3 * self.options.rounds):
+                start = time.perf_counter()
+                os.stat(self.mount(catalog, "start", "--profile", "off")["path"] + "/d0")
+                times.append(1000 * (time.perf_counter() - start))
+                self.unmount("start")
+            medians.append(statistics.median(times))
+            self.add(f"mount to first stat, {files} files (ms)", {"holofs": medians[-1]}, 15)
+            for path in (catalog, catalog + ".info"):
+                os.path.exists(path) and os.remove(path)
+        self.add("growth from 1,000 to 100,000 files", {"holofs": medians[-1] / medians[0]}, 1.5)
+
+    def against_rcc(self):
+        if self.options.only not in "rcc":
+            return
+        rcc = run(os.path.join(self.options.scripts, "rcc")).strip()
+        run(rcc, "--bundled", "configuration", "identity", "--do-not-track", env=self.env)
+        work, ratios = python(IMPORT, False), []
+        for at in range(max(1, self.options.rounds // 2)):
+            drop_caches()
+            start = time.perf_counter()
+            said = run(rcc, "--bundled", "--no-build", "holotree", "variables", f"{self.work}/conda.yaml", "--space", "rcc", env=self.env)
+            theirs = next(line.split("=", 1)[1] for line in said.splitlines() if line.startswith("export RCC_HOLOTREE_SPACE_ROOT="))
+            work(theirs)
+            rcc_seconds = time.perf_counter() - start
+            shutil.rmtree(theirs)
+            drop_caches()
+            start = time.perf_counter()
+            self.holofs("run", self.names["catalog"], f"fresh{at}", "--", "python3", "-c", IMPORT)
+            ratios.append(rcc_seconds / (time.perf_counter() - start))
+        self.add("rcc restore + import / mount + import", {"holofs": statistics.median(ratios)}, 20, at_least=True)
+
+    def bytecode(self):
+        """The first import in a fresh space: with the store of bytecode, and as RCC has it."""
+        if self.options.only not in "bytecode":
+            return
+        self.holofs("run", self.names["catalog"], "filler", "--", "python3", "-c", IMPORT)
+        ratios = []
+        code = f"import time; s = time.perf_counter(); {IMPORT}; print(time.perf_counter() - s)"
+        for at in range(self.options.rounds):
+            plain = float(self.holofs("run", "--no-bytecode", self.names["catalog"], f"plain{at}", "--", "python3", "-c", code))
+            shared = float(self.holofs("run", self.names["catalog"], f"shared{at}", "--", "python3", "-c", code))
+            ratios.append(plain / shared)
+        self.add("first import, no bytecode / shared bytecode", {"holofs": statistics.median(ratios)}, 3, at_least=True)
+
+    def primed(self):
+        """A cold import right after the mount, with what the last one read known; unprimed native is 1."""
+        if self.options.only not in "primed":
+            return
+        work, ratios = python(IMPORT, True), []
+        for _ in range(2):  # the first mount notes, the second knows
+            work(self.mount(self.names["catalog"], "primed")["path"])
+            self.unmount("primed")
+        for _ in range(self.options.rounds):
+            drop_caches()
+            native = timed(work, self.native)
+            drop_caches()
+            root = self.mount(self.names["catalog"], "primed")["path"]
+            ratios.append(timed(work, root) / native)
+            self.unmount("primed")
+        self.add("import numpy, pandas: cold, primed", {"holofs": statistics.median(ratios)}, 1.0)
+
+    def first_touch(self):
+        """From gzip blobs, nothing inflated yet, against a cold raw store."""
+        if self.options.only not in "first touch":
+            return
+        work, ratios = python(IMPORT, True), []
+        for at in range(self.options.rounds):
+            times = []
+            for raw in ("empty", "full"):
+                if raw == "empty":
+                    shutil.rmtree(os.path.join(self.home, "holofs/raw"))
+                drop_caches()
+                root = self.mount(self.names["catalog"], "touch", "--profile", "off")["path"]
+                times.append(timed(work, root))
+                self.unmount("touch")
+            ratios.append(times[0] / times[1])
+        self.add("first touch from gzip / raw store, cold", {"holofs": statistics.median(ratios)}, 2.0)
+        self.holofs("warm", self.names["catalog"])
+
+    def memory(self):
+        if self.options.only not in "memory":
+            return
+        def private_and_rss(pid):
+            with open(f"/proc/{pid}/smaps_rollup") as f:
+                fields = {line.split(":")[0]: int(line.split()[1]) for line in f if line.count(":") == 1 and "kB" in line}
+            return fields["Private_Clean"] + fields["Private_Dirty"], fields["Rss"]
+        pids = []
+        for space in ("one", "two"):
+            report = self.mount(self.names["catalog"], f"memory-{space}", "--profile", "off")
+            run("find", report["path"], "-ls")
+            python(IMPORT, True)(report["path"])
+            pids.append(report["pid"])
+        self.add("daemon RSS, 29,000 files (MB)", {"holofs": private_and_rss(pids[0])[1] / 1000}, 24)
+        self.add("a further space, private (MB)", {"holofs": private_and_rss(pids[1])[0] / 1000}, 12)
+        for space in ("one", "two"):
+            self.unmount(f"memory-{space}")
+
+    def run(self):
+        self.prepare()
+        print(f"{'workload':44} {'holofs':>9}  bar                 ratios to a native copy, {self.options.rounds} rounds")
+        self.start_up()
+        holofs = self.mount(self.names["catalog"], "bench", "--profile", "off")["path"]
+        read_only = self.mount(self.names["catalog"], "bench-ro", "--profile", "off", "--read-only")["path"]
+        subjects = {"native": self.native, "holofs": holofs, "read-only": read_only, **self.overlays()}
+        self.compare(subjects, WORKLOADS)
+        if self.options.only in "requests":
+            print("requests:", json.dumps(json.loads(self.holofs("stats", "bench", "--json"))["requests"]))
+        big = self.mount(self.names["big"], "bench-big", "--profile", "off")["path"]
+        self.compare({"native": self.native_big, "holofs": big}, BIG)
+        for space in ("bench", "bench-ro", "bench-big"):
+            self.unmount(space)
+        self.primed()
+        self.bytecode()
+        self.first_touch()
+        self.memory()
+        self.against_rcc()
+        if self.options.json:
+            with open(self.options.json, "w") as f:
+                json.dump(self.rows, f, indent=2)
+        missed = [row["workload"] for row in self.rows if not row["met"]]
+        print(f"{len(self.rows) - len(missed)} of {len(self.rows)} bars met" + (f"; missed: {', '.join(missed)}" if missed else ""))
+
+
+def synthetic(home, holotree, files):
+    """A catalog of so many empty files, a hundred to a directory; nothing of it is ever read."""
+    empty = hashlib.sha256(b"").hexdigest()
+    subdirs = {}
+    for at in range(0, files, 100):
+        entries = {f"f{n}.py": {"name": f"f{n}.py", "size": 0, "mode": 420, "digest": empty, "rewrite": []} for n in range(100)}
+        name = f"d{at // 100}"
+        subdirs[name] = {"name": name, "mode": 2147484141, "subdirs": {}, "files": entries}
+    identity, blueprint = "h0c0ffee_493f813dad24d3t", f"{files:016x}"
+    root = {"name": "", "mode": 2147484141, "subdirs": subdirs, "files": {}}
+    catalog = {"rcc": "bench", "identity": identity, "path": f"{holotree}/{identity}", "controller": "", "space": "",
+               "platform": "linux_amd64", "blueprint": blueprint, "lifted": True, "tree": root}
+    path = f"{home}/hololib/catalog/{blueprint}v12.linux_amd64"
+    with gzip.open(path, "wt", compresslevel=1) as f:
+        json.dump(catalog, f, indent=2)
+    old = time.time() - 60  # settled, as a catalog is that was not written this second
+    os.utime(path, (old, old))
+    return path
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--holofs", required=True)
+    parser.add_argument("--scripts", required=True)
+    parser.add_argument("--cache", required=True)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", default="")
+    parser.add_argument("--json")
+    bench = Bench(parser.parse_args())
+    try:
+        bench.run()
+    except subprocess.CalledProcessError as error:
+        sys.exit(f"{error}\n{error.stdout}{error.stderr}")
+    finally:
+        bench.close()
+
+
+if __name__ == "__main__":
+    main()

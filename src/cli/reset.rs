@@ -1,0 +1,66 @@
+//! `holofs reset`: a space, or some paths of it, as the catalog has them.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Args;
+use serde::Serialize;
+
+use crate::name::RelPath;
+use crate::space::Space;
+use crate::upper::{self, Access};
+
+use super::SpaceArgs;
+use super::context::{Context, say_waiting};
+use super::written;
+
+/// Arguments of `reset`.
+#[derive(Debug, Args)]
+pub struct ResetArgs {
+    #[command(flatten)]
+    pub space: SpaceArgs,
+    /// Paths below the space to give back as the catalog has them (default: everything)
+    pub paths: Vec<PathBuf>,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    label: String,
+    /// Empty: everything.
+    reset: Vec<PathBuf>,
+}
+
+/// Drops what was written.
+pub fn main(context: &Context, args: &ResetArgs) -> anyhow::Result<ExitCode> {
+    let state_dir = written::state_dir(context, &args.space)?;
+    // A state that cannot be read can be dropped all the same.
+    let index = written::index(context, &state_dir);
+    let base = match &index {
+        Ok(Some(index)) => index.base().to_owned(),
+        _ => context.home.holotree().to_owned(),
+    };
+    let space = context.space(&base, &args.space);
+    let _lock = space.lock(context.wait, &say_waiting)?;
+    let _live = space.go_live()?;
+    if args.paths.is_empty() {
+        upper::reset(&state_dir)?;
+    } else if let Some(index) = index? {
+        let paths = args.paths.iter().map(|path| below(&space, path)).collect::<anyhow::Result<Vec<_>>>()?;
+        let vfs = written::open(context, &args.space, index, Access::Writable)?;
+        for path in paths {
+            vfs.reset(&path).with_context(|| format!("Cannot reset {path}"))?;
+        }
+    }
+    let report = Report { label: space.label.as_str().to_owned(), reset: args.paths.clone() };
+    context.report(&report, |_| format!("Reset {}", space.root.display()))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A path below the space, given so or as an absolute one.
+fn below(space: &Space, path: &Path) -> anyhow::Result<RelPath> {
+    let relative = path.strip_prefix(&space.root).unwrap_or(path);
+    RelPath::parse(relative.as_os_str().as_bytes())
+        .with_context(|| format!("{} is no path below {}", path.display(), space.root.display()))
+}

@@ -1,0 +1,304 @@
+//! One materialize, between its locks: makes a space, or brings one into order.
+
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::place::{Placer, TempNames};
+use super::plan::{DirPlan, Rules};
+use super::pristine::{self, Build, Kind, Places, Pristine};
+use super::records::Old;
+use super::report::{Counting, Errors, FileError, Report, Seconds};
+use super::tier::{Ladder, Pair, Strategy, Tier};
+use super::walk::{self, Plan};
+use super::{Job, Options, RestoreError};
+use crate::name::{Name, OwnedName};
+use crate::observe::{Counter, Observer};
+use crate::relocate::Relocation;
+use crate::space::Space;
+use crate::sys::at::{self, FoundKind, TreeDir};
+use crate::sys::{btrfs, process};
+use crate::tree::{Index, Ino, NodeKind};
+
+/// One run, between its locks.
+pub(super) struct Run<'a> {
+    pub job: &'a Job<'a>,
+    pub options: &'a Options,
+    pub observer: &'a Counting<'a>,
+}
+
+/// Where the time goes.
+pub(super) struct Clock {
+    pub seconds: Seconds,
+    pub last: Instant,
+}
+
+impl Clock {
+    /// Seconds since the last lap.
+    pub fn lap(&mut self) -> f64 {
+        let now = Instant::now();
+        let lap: Duration = now - std::mem::replace(&mut self.last, now);
+        lap.as_secs_f64()
+    }
+}
+
+/// How the tree came out.
+pub(super) struct Outcome {
+    is_new: bool,
+    is_changed: bool,
+    tier: Option<Tier>,
+    errors: Vec<FileError>,
+}
+
+impl Run<'_> {
+    pub fn run(&self, clock: &mut Clock) -> Result<Outcome, RestoreError> {
+        let space = self.job.space;
+        let base = TreeDir::open(&space.base).map_err(self.io("Opening", &space.base))?;
+        let found = base.find(space.label.as_name()).map_err(self.io("Looking at", &space.root))?;
+        match found {
+            Some(FoundKind::Dir) => self.refresh(&base, clock),
+            // As RCC: the link goes, what it points to stays.
+            Some(FoundKind::Link(_)) => {
+                base.remove(space.label.as_name()).map_err(self.io("Removing the link", &space.root))?;
+                self.create(&base, clock)
+            }
+            Some(FoundKind::File { .. } | FoundKind::Other) => {
+                Err(RestoreError::Obstructed { root: space.root.clone() })
+            }
+            None => self.create(&base, clock),
+        }
+    }
+
+    /// Makes a space where there is none.
+    fn create(&self, base: &TreeDir, clock: &mut Clock) -> Result<Outcome, RestoreError> {
+        let (space, index) = (self.job.space, self.job.index);
+        let name = temp_name(space).map_err(self.io("Naming", &space.root))?;
+        base.remove(name.as_name()).map_err(self.io("Removing the remains of", &space.root))?;
+        clock.seconds.scan = clock.lap();
+        let rules = self.rules(None, false);
+        let errors = Errors::new(index);
+        let ladder = self.ladder(true);
+        let pristine = self.pristine(&ladder, true);
+        clock.seconds.ingest = clock.lap();
+        let placer = self.placer(&rules, &errors, ladder, pristine.as_ref());
+        let place = || -> Result<(), RestoreError> {
+            match self.snapshot(base, name.as_name(), &placer).map_err(self.io("Opening", &space.root))? {
+                Some(dir) => placer.patch(&dir),
+                None => {
+                    self.observer.expect(count_entries(index, Ino::ROOT));
+                    let dir = base.make_dir(name.as_name()).map_err(self.io("Making", &space.root))?;
+                    placer.populate(dir, Ino::ROOT);
+                }
+            }
+            Ok(())
+        };
+        let (placed, tail) = rayon::join(place, || self.tail());
+        let tail = match placed.and(tail) {
+            Ok(tail) => tail,
+            Err(error) => {
+                base.remove(name.as_name()).map_err(self.io("Removing the remains of", &space.root))?;
+                return Err(error);
+            }
+        };
+        let errors = errors.take();
+        if errors.is_empty() {
+            // What it says would be taken for the records of the new space.
+            space.remove_meta()?;
+            let named = base.rename_new(name.as_name(), space.label.as_name());
+            named.map_err(self.io("Naming", &space.root))?;
+            clock.seconds.place = clock.lap();
+            self.record(Some(&tail), clock)?;
+        } else {
+            base.remove(name.as_name()).map_err(self.io("Removing the remains of", &space.root))?;
+        }
+        Ok(Outcome { is_new: true, is_changed: errors.is_empty(), tier: Some(placer.ladder.now()), errors })
+    }
+
+    /// Makes the space a snapshot of the pristine tree, if that is the way; patched it is not yet.
+    fn snapshot(&self, base: &TreeDir, name: Name<'_>, placer: &Placer<'_>) -> io::Result<Option<TreeDir>> {
+        let Some(pristine) = placer.pristine.filter(|_| placer.ladder.now() == Tier::Snapshot) else {
+            return Ok(None);
+        };
+        match btrfs::snapshot(&pristine.root, base, name) {
+            // Only now nobody can change what was taken.
+            Ok(()) if pristine.is_unchanged() => base.open_dir(name).map(Some),
+            Ok(()) => {
+                base.remove(name)?;
+                placer.ladder.demote(Tier::Snapshot, &io::Error::other("Somebody changes the pristine tree"));
+                Ok(None)
+            }
+            Err(error) => {
+                placer.ladder.demote(Tier::Snapshot, &error);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Brings a space that is there into order.
+    fn refresh(&self, base: &TreeDir, clock: &mut Clock) -> Result<Outcome, RestoreError> {
+        let (space, index) = (self.job.space, self.job.index);
+        let old = self.old_records();
+        let rules = self.rules(old.index(), self.options.verify || space.is_half_restored());
+        let root = base.open_dir(space.label.as_name()).map_err(self.io("Opening", &space.root))?;
+        let errors = Errors::new(index);
+        let plan = walk::walk(&rules, root.reopen().map_err(self.io("Opening", &space.root))?, &errors);
+        self.observer.count(Counter::Kept, plan.kept);
+        clock.seconds.scan = clock.lap();
+        let mut outcome = Outcome { is_new: false, is_changed: false, tier: None, errors: Vec::new() };
+        let mut tail = None;
+        if !plan.is_idle() {
+            tail = Some(self.tail()?);
+            space.set_restoring(&index.id().to_string())?;
+            let ladder = self.ladder(false);
+            let pristine = self.pristine(&ladder, false);
+            let placer = self.placer(&rules, &errors, ladder, pristine.as_ref());
+            let before = self.changes();
+            self.observer.expect(plan_steps(index, &plan));
+            placer.repair(&root, plan.dirs);
+            outcome.is_changed = self.changes() != before;
+            outcome.tier = Some(placer.ladder.now());
+        }
+        clock.seconds.place = clock.lap();
+        outcome.errors = errors.take();
+        if outcome.errors.is_empty() {
+            let is_recorded = matches!(old, Old::Same) && !outcome.is_changed && !space.is_half_restored();
+            if !is_recorded && tail.is_none() {
+                tail = Some(self.tail()?);
+            }
+            self.record(tail.as_deref(), clock)?;
+        }
+        Ok(outcome)
+    }
+
+    fn rules<'r>(&'r self, old: Option<&'r Index>, verify: bool) -> Rules<'r> {
+        let drops = process::is_root() && !self.options.allow_setuid;
+        Rules { index: self.job.index, old, dropped_mode: if drops { 0o6000 } else { 0 }, verify }
+    }
+
+    /// Which tier to begin with; `is_new`: there is no space yet.
+    fn ladder(&self, is_new: bool) -> Ladder<'_> {
+        let Job { space, home, raw_dir, index, .. } = *self.job;
+        let strategy = self.options.strategy;
+        let asks = matches!(strategy, Strategy::Auto | Strategy::Snapshot);
+        let places = Places::new(&home.pristine_dir(), &index.id());
+        let no_snapshot = match is_new && asks {
+            true => pristine::no_snapshot(&places, &space.base),
+            false => Some("The space is there"),
+        };
+        let pair = Pair { raw_dir, base: &space.base, is_shared: home.is_shared(), no_snapshot };
+        Ladder::choose(strategy, &pair, self.observer)
+    }
+
+    /// The pristine tree, if there is one or it is time to make one: where it is what makes the tier, when it was asked
+    /// for, and when the catalog is laid out from its blobs for the second time.
+    fn pristine(&self, ladder: &Ladder<'_>, is_new: bool) -> Option<Pristine> {
+        let Job { index, home, content, .. } = *self.job;
+        let places = Places::new(&home.pristine_dir(), &index.id());
+        let is_hard = ladder.now() == Tier::Hardlink;
+        // No hardlink leads out of a subvolume: there the raw store itself is linked to.
+        if is_hard && places.is_on_btrfs() {
+            return None;
+        }
+        let found = Pristine::open(&places, index);
+        let is_usable = found.as_ref().is_some_and(|found| self.fits(found, ladder));
+        let is_wanted = || self.options.warm || ladder.now() == Tier::Snapshot || is_hard;
+        if is_usable || !(is_wanted() || (is_new && found.is_none() && places.note_use())) {
+            return found;
+        }
+        match pristine::build(Build { places: &places, index, content, observer: self.observer }) {
+            Ok(made) => Some(made),
+            Err(error) => {
+                ladder.demote(Tier::Snapshot, &error);
+                self.observer.fallback("pristine", &format!("{error}; files come from the store"));
+                None
+            }
+        }
+    }
+
+    /// True if the tree serves for the tier: a snapshot has the modes of the tree's directories.
+    fn fits(&self, found: &Pristine, ladder: &Ladder<'_>) -> bool {
+        let serves = found.kind() == Kind::Subvolume && found.umask() == at::umask();
+        ladder.now() != Tier::Snapshot || serves
+    }
+
+    fn placer<'r>(
+        &'r self,
+        rules: &'r Rules<'r>,
+        errors: &'r Errors<'r>,
+        ladder: Ladder<'r>,
+        pristine: Option<&'r Pristine>,
+    ) -> Placer<'r> {
+        let Job { space, content, index, .. } = *self.job;
+        Placer {
+            rules,
+            content,
+            relocation: Relocation { identity: index.identity(), label: space.label.as_bytes() },
+            ladder,
+            errors,
+            observer: self.observer,
+            umask: at::umask(),
+            names: TempNames::new(),
+            pristine,
+        }
+    }
+
+    /// How much was changed so far.
+    fn changes(&self) -> u64 {
+        use Counter::{Copied, Directories, Hardlinked, Links, Reflinked, Removed};
+        let counted = [Copied, Directories, Hardlinked, Links, Reflinked, Removed];
+        counted.iter().map(|&counter| self.observer.tally.get(counter)).sum()
+    }
+
+    pub fn conclude(&self, outcome: Outcome, seconds: Seconds) -> Result<Report, RestoreError> {
+        let Job { space, index, .. } = self.job;
+        let report = Report {
+            space: space.root.clone(),
+            label: space.label.to_string(),
+            catalog: index.id().to_string(),
+            blueprint: index.blueprint().to_owned(),
+            is_new: outcome.is_new,
+            is_changed: outcome.is_changed,
+            strategy: outcome.tier.map_or("none", Tier::name),
+            counts: self.observer.tally.counts(),
+            fallbacks: self.observer.tally.fallbacks(),
+            seconds,
+            errors: outcome.errors,
+        };
+        match report.errors.is_empty() {
+            true => Ok(report),
+            false => Err(RestoreError::Incomplete { report: Box::new(report) }),
+        }
+    }
+
+    pub fn io(&self, doing: &'static str, path: &Path) -> impl Fn(io::Error) -> RestoreError + use<> {
+        let path = path.to_owned();
+        move |source| RestoreError::Io { doing, path: path.clone(), source }
+    }
+}
+
+/// The name of a space in the making: longer than any label, so that nobody takes it for one.
+fn temp_name(space: &Space) -> io::Result<OwnedName> {
+    let name = format!("{}.holofs-tmp", space.label);
+    Name::new(name.as_bytes()).map(Name::to_owned).map_err(io::Error::other)
+}
+
+/// Files and links below the directory `ino`.
+fn count_entries(index: &Index, ino: Ino) -> u64 {
+    let mut waiting = vec![ino];
+    let mut count = 0;
+    while let Some(dir) = waiting.pop() {
+        for child in index.children(dir) {
+            match child.kind {
+                NodeKind::Dir { .. } => waiting.push(child.ino),
+                NodeKind::File(_) | NodeKind::Link { .. } => count += 1,
+            }
+        }
+    }
+    count
+}
+
+/// Files and links that the plan places or reads.
+fn plan_steps(index: &Index, plan: &Plan) -> u64 {
+    let made = |dir: &DirPlan| dir.make.iter().map(|&ino| count_entries(index, ino)).sum::<u64>();
+    plan.dirs.iter().map(|(_, dir)| made(dir) + (dir.place.len() + dir.verify.len()) as u64).sum()
+}

@@ -1,0 +1,88 @@
+//! File systems of a test's own: in a file, mounted through a loop device, gone when dropped. They need root.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What a test can ask for. `overlay` has its layers on a tmpfs.
+pub const KINDS: [&str; 5] = ["ext4", "btrfs", "xfs", "tmpfs", "overlay"];
+
+/// A mounted file system.
+pub struct LoopFs {
+    kind: &'static str,
+    temp: tempfile::TempDir,
+}
+
+impl LoopFs {
+    /// Makes and mounts one of `megabytes`; `None`, said aloud, where that is not possible.
+    pub fn new(kind: &'static str, megabytes: u64) -> Option<LoopFs> {
+        let memory = Path::new("/dev/shm");
+        let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+        let temp = tempfile::Builder::new().prefix("holofs-loop.").tempdir_in(place).unwrap();
+        // Others than root look into it too.
+        run("chmod", &["0755", temp.path().to_str().unwrap()]).unwrap();
+        let fs = LoopFs { kind, temp };
+        match fs.mount(megabytes) {
+            Ok(()) => Some(fs),
+            Err(why) => {
+                assert!(std::env::var_os("HOLOFS_NO_SKIP").is_none(), "Cannot make {kind}: {why}");
+                eprintln!("skipped: cannot make {kind}: {why}");
+                None
+            }
+        }
+    }
+
+    /// Its root.
+    pub fn path(&self) -> PathBuf {
+        self.temp.path().join("mnt")
+    }
+
+    fn mount(&self, megabytes: u64) -> Result<(), String> {
+        let (root, mount) = (self.temp.path(), self.path());
+        fs::create_dir(&mount).unwrap();
+        let text = |path: &Path| path.to_str().unwrap().to_owned();
+        let size = format!("size={megabytes}m");
+        match self.kind {
+            "tmpfs" => run("mount", &["-t", "tmpfs", "-o", &size, "none", &text(&mount)]),
+            "overlay" => {
+                let layers = root.join("layers");
+                fs::create_dir(&layers).unwrap();
+                run("mount", &["-t", "tmpfs", "-o", &size, "none", &text(&layers)])?;
+                for layer in ["lower", "upper", "work"] {
+                    fs::create_dir(layers.join(layer)).unwrap();
+                }
+                let at = |layer: &str| text(&layers.join(layer));
+                let options =
+                    format!("lowerdir={},upperdir={},workdir={}", at("lower"), at("upper"), at("work"));
+                run("mount", &["-t", "overlay", "-o", &options, "none", &text(&mount)])
+            }
+            kind => {
+                let image = root.join("image");
+                fs::File::create_new(&image).unwrap().set_len(megabytes << 20).unwrap();
+                let force = if kind == "ext4" { "-F" } else { "-f" };
+                run(&format!("mkfs.{kind}"), &["-q", force, &text(&image)])?;
+                run("mount", &["-o", "loop", &text(&image), &text(&mount)])
+            }
+        }
+    }
+}
+
+impl Drop for LoopFs {
+    fn drop(&mut self) {
+        for mount in [self.path(), self.temp.path().join("layers")] {
+            // The loop device was set up by `mount` and goes with it.
+            if mount.is_dir() && run("mountpoint", &["-q", mount.to_str().unwrap()]).is_ok() {
+                let gone = run("umount", &[mount.to_str().unwrap()]);
+                gone.or_else(|_| run("umount", &["-l", mount.to_str().unwrap()])).ok();
+            }
+        }
+    }
+}
+
+fn run(program: &str, args: &[&str]) -> Result<(), String> {
+    let path = format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap_or_default());
+    let output = Command::new(program).args(args).env("PATH", path).output();
+    let output = output.map_err(|error| format!("{program}: {error}"))?;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    if output.status.success() { Ok(()) } else { Err(format!("{program} {args:?}: {said}")) }
+}

@@ -1,0 +1,33 @@
+//! A real Python environment, as RCC would have built it: made by `scripts/python-env` from this machine's own.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::sandbox::Sandbox;
+use super::{project, said, skip};
+
+/// The name of the directory that it is built in.
+pub const STAGE: &str = "h0c0ffee_493f813dad24d3t";
+
+/// A Python prefix with requests in it at `stage`, and a copy of its blueprint outside of it.
+pub fn real_python(sandbox: &Sandbox, stage: &Path) -> Option<PathBuf> {
+    let mut script = Command::new(project().join("scripts/python-env"));
+    let output = script.arg(stage).args(["--packages", "requests"]).output().unwrap();
+    if !output.status.success() {
+        skip(&format!("No Python environment: {}", said(&output)));
+        return None;
+    }
+    let blueprint = sandbox.scratch().join("conda.yaml");
+    fs::copy(stage.join("identity.yaml"), &blueprint).unwrap();
+    Some(blueprint)
+}
+
+/// Records it, and takes the directory away as RCC does: its catalog and its blueprint.
+pub fn recorded_python(sandbox: &Sandbox) -> Option<(String, PathBuf)> {
+    let stage = sandbox.holotree().join(STAGE);
+    let blueprint = real_python(sandbox, &stage)?;
+    let catalog = sandbox.record(&stage, &blueprint);
+    fs::remove_dir_all(&stage).unwrap();
+    Some((catalog, blueprint))
+}
