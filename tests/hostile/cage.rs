@@ -188,3 +188,56 @@ fn a_caged_daemon_serves_everything_and_ends_by_a_signal_alike() {
         assert!(below(&sandbox.holotree()).is_empty());
     }
 }
+
+/// What a program of another user says of a file: the status of `sh -c script`.
+fn as_another_user(space: &Path, script: &str) -> bool {
+    let mut command = Command::new("setpriv");
+    command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "--", "sh", "-c", script]);
+    command.current_dir("/").env("SPACE", space).output().unwrap().status.success()
+}
+
+#[test]
+fn another_user_gets_what_the_modes_allow_and_no_more() {
+    if !is_root() || !Path::new("/usr/bin/setpriv").exists() {
+        return skip("becoming another user needs root and setpriv");
+    }
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let top = sandbox.home().parent().unwrap();
+    for dir in [top, sandbox.home(), &sandbox.holotree()] {
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    let closed = sandbox.mount(CATALOG, "closed", "user", &["--mode", "mount"]);
+    assert!(!as_another_user(closed.path(), "cat $SPACE/bin/tool"), "it is its owner's own");
+    let open = sandbox.mount(CATALOG, "open", "user", &["--mode", "mount", "--allow-other"]);
+    // Directories are 0750, as RCC makes them: root opens this one for everybody.
+    for dir in ["", "bin", "plain"] {
+        fs::set_permissions(open.path().join(dir), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    fs::set_permissions(open.path().join("plain/one-byte.txt"), fs::Permissions::from_mode(0o600)).unwrap();
+    let allowed = ["cat $SPACE/bin/tool", "ls $SPACE/plain", "test -x $SPACE/bin/tool"];
+    let refused = [
+        "cat $SPACE/plain/one-byte.txt",
+        "exec 3<>$SPACE/plain/no-needle.txt",
+        ": >$SPACE/plain/no-needle.txt",
+        "chmod 777 $SPACE/plain/no-needle.txt",
+        "touch $SPACE/plain/new",
+        "rm -f $SPACE/plain/no-needle.txt",
+        "mv $SPACE/plain/no-needle.txt $SPACE/plain/x",
+        "ls $SPACE/reloc",
+        "touch -d @0 $SPACE/bin/tool",
+    ];
+    for script in allowed {
+        assert!(as_another_user(open.path(), script), "{script}");
+    }
+    let written = || {
+        fs::read_dir(
+            sandbox.home().join("holofs/spaces").join(open.path().file_name().unwrap()).join("upper"),
+        )
+        .map_or(0, Iterator::count)
+    };
+    let before = written();
+    for script in refused {
+        assert!(!as_another_user(open.path(), script), "{script}");
+    }
+    assert_eq!(written(), before, "a refused operation copied something up");
+}
