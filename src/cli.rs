@@ -4,6 +4,7 @@
 //! of it. Errors go to stderr, one line per cause, and end in the exit code of their class.
 
 mod activate;
+mod bundle;
 mod catalogs;
 mod check;
 mod context;
@@ -59,6 +60,9 @@ struct Global {
     /// Print the report as JSON on stdout
     #[arg(long, global = true)]
     json: bool,
+    /// Hash all content again each time it is opened, not only when it comes from the hololib
+    #[arg(long, global = true, env = "HOLOFS_PARANOID", value_parser = clap::builder::FalseyValueParser::new())]
+    paranoid: bool,
     /// Say more (-v: info, -vv: debug, -vvv: every operation)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,

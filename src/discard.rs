@@ -8,7 +8,6 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::home::Home;
 use crate::space::{Space, SpaceError, Wait, Waiting};
 
 /// Why something is still there.
@@ -59,13 +58,34 @@ pub fn remove_catalog(path: &Path) -> Result<Vec<PathBuf>, DiscardError> {
     Ok(removed)
 }
 
-/// Removes what we keep of a space that is deleted, unless it lives.
-pub fn forget_space(home: &Home, space: &Space) -> Result<(), DiscardError> {
-    debug_assert!(space.state_dir.starts_with(home.spaces_dir()));
-    let live = space.go_live()?;
-    note(&mut Vec::new(), space.state_dir.clone(), remove_tree)?;
+/// True if a space is deleted: neither its directory nor its `.meta` is there, for certain.
+pub fn is_deleted(space: &Space) -> bool {
+    let gone =
+        |path: &Path| path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    gone(&space.root) && gone(&space.sibling(".meta"))
+}
+
+/// Removes what we keep of a deleted space; false, and nothing is removed, if somebody is just about to use it again.
+pub fn forget_space(space: &Space) -> Result<bool, DiscardError> {
+    let lock = match space.lock(Wait::Not, &|_| {}) {
+        Err(SpaceError::Locked { .. }) => return Ok(false),
+        lock => lock?,
+    };
+    let live = match space.go_live() {
+        Err(SpaceError::Live { .. }) => return Ok(false),
+        live => live?,
+    };
+    let mut removed = Vec::new();
+    if is_deleted(space) {
+        note(&mut removed, space.state_dir.clone(), remove_tree)?;
+    }
     drop(live);
-    Ok(())
+    let forgotten = !removed.is_empty();
+    if forgotten {
+        note(&mut removed, space.sibling(".lck"), |path| fs::remove_file(path))?;
+    }
+    drop(lock);
+    Ok(forgotten)
 }
 
 /// Removes `path`, and notes it unless it was not there.

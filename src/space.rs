@@ -156,9 +156,9 @@ impl Space {
         live::held_by(&self.state_dir.join("lock"))
     }
 
-    /// True if the space whose state is in `state_dir` is mounted or materialized right now, by whomever.
-    pub fn is_live_in(state_dir: &Path) -> bool {
-        live::is_held(&state_dir.join("lock"))
+    /// True unless it is certain that nobody mounts or materializes the space whose state is in `state_dir` right now.
+    pub fn may_be_live_in(state_dir: &Path) -> bool {
+        live::may_be_held(&state_dir.join("lock"))
     }
 
     /// Refuses a space on which something is mounted, alive or dead.

@@ -74,7 +74,7 @@ pub enum TransferError {
         /// The entry.
         entry: String,
         /// Why.
-        source: CatalogError,
+        source: Box<CatalogError>,
     },
     /// A catalog is named by another blueprint or platform than it has.
     #[error("{} holds the catalog {inside} under the name {entry:?}: nothing was imported", path.display())]

@@ -197,8 +197,10 @@ impl Index {
         let record = dir.0.checked_sub(1).and_then(|position| self.record(u32::try_from(position).ok()?));
         match record {
             Some(record) if record.kind() == format::KIND_DIR => {
-                let first = u64::from(record.first_child()) + 1;
-                first..first + u64::from(record.child_count())
+                // No more than there are, whatever the bytes say.
+                let end = self.len() + 1;
+                let first = (u64::from(record.first_child()) + 1).min(end);
+                first..(first + u64::from(record.child_count())).min(end)
             }
             _ => 0..0,
         }
@@ -223,7 +225,8 @@ impl Index {
         let mut node = self.node(ino)?;
         while node.ino != Ino::ROOT {
             names.push(OwnedName::new(node.name).ok()?);
-            node = self.node(node.parent)?;
+            // Parents stand before their children: whatever the bytes say, this ends.
+            node = self.node(node.parent).filter(|parent| parent.ino < node.ino)?;
         }
         let mut path = RelPath::root();
         names.into_iter().rev().for_each(|name| path.push(name));

@@ -54,6 +54,9 @@ pub use transaction::Transaction;
 
 /// The first number of a created inode; those of a catalog are below.
 pub const FIRST_CREATED: u64 = 1 << 32;
+/// Up to so many files are made durable one by one; of more, the whole file system they are on, with whatever others
+/// write to it.
+const FEW_FILES: usize = 64;
 /// So many numbers are taken from the database at once; those that a crash leaves over are never used.
 const INO_CHUNK: u64 = 1 << 12;
 
@@ -265,13 +268,7 @@ impl Upper {
     /// inode without bytes only the latter.
     pub fn sync_inode(&self, ino: Ino, data_only: bool) -> Result<(), UpperError> {
         if self.inode(ino).is_some_and(|inode| inode.has_bytes) {
-            let file = self.file(ino)?;
-            let synced = if data_only { file.sync_data() } else { file.sync_all() };
-            synced.map_err(|source| UpperError::Io {
-                doing: "make durable",
-                path: self.files.path_of(ino),
-                source,
-            })?;
+            self.sync_bytes(ino, data_only)?;
             self.sync_names()?;
         }
         // Also for the data alone: without its row, a created file's data could not be found.
@@ -282,13 +279,31 @@ impl Upper {
     pub fn sync(&self) -> Result<(), UpperError> {
         let Some(journal) = self.journal.get() else { return Ok(()) };
         let failed = |source| UpperError::Io { doing: "make durable", path: self.dir.clone(), source };
-        self.files.dir()?.sync_file_system().map_err(failed)?;
+        let written: Vec<Ino> = {
+            let tables = self.tables();
+            let with_bytes = tables.inodes.iter().filter(|(_, inode)| inode.has_bytes && inode.nlink > 0);
+            let there = with_bytes.map(|(&ino, _)| ino).filter(|ino| !self.lost.contains(ino));
+            there.take(FEW_FILES + 1).collect()
+        };
+        if written.len() > FEW_FILES {
+            self.files.dir()?.sync_file_system().map_err(failed)?;
+        } else {
+            written.into_iter().try_for_each(|ino| self.sync_bytes(ino, false))?;
+            self.sync_names()?;
+        }
         journal.sync()
     }
 
     /// The inodes whose bytes were lost before this opening; they cannot be read.
     pub fn lost(&self) -> &[Ino] {
         &self.lost
+    }
+
+    fn sync_bytes(&self, ino: Ino, data_only: bool) -> Result<(), UpperError> {
+        let file = self.file(ino)?;
+        let synced = if data_only { file.sync_data() } else { file.sync_all() };
+        let path = || self.files.path_of(ino);
+        synced.map_err(|source| UpperError::Io { doing: "make durable", path: path(), source })
     }
 
     fn sync_names(&self) -> Result<(), UpperError> {

@@ -32,7 +32,7 @@ fn round(rcc: &Rcc, sandbox: &Sandbox, expected: &Path, number: u32) {
             assert_same_space(expected, &space);
         }
         // Of even rounds the spaces stay: then they are refreshed, not made.
-        if number % 2 == 0 {
+        if number.is_multiple_of(2) {
             sandbox.holofs_ok(&["delete", "theirs"]);
             sandbox.holofs_ok(&["delete", "filed"]);
             sandbox.holofs_ok(&["gc", "--max-size", "100K"]);

@@ -21,3 +21,7 @@ mod faults;
 mod isolation;
 #[path = "hostile/mountpoint.rs"]
 mod mountpoint;
+#[path = "hostile/trace.rs"]
+mod trace;
+#[path = "hostile/writes.rs"]
+mod writes;

@@ -267,6 +267,27 @@ fn hashes_are_rccs_for_files_that_people_write() {
 }
 
 #[test]
+fn hash_as_json_is_that_of_rcc_19() {
+    let Some(rcc) = rcc(19) else { return };
+    let sandbox = Sandbox::new();
+    for text in SPECIFICATIONS {
+        let file = sandbox.scratch().join("conda.yaml");
+        fs::write(&file, text).unwrap();
+        for more in [&[][..], &["--show-blueprint"]] {
+            let args = [&["hash", file.to_str().unwrap(), "--json"], more].concat();
+            let theirs = rcc.try_run(&sandbox, &[&["holotree"], &args[..]].concat());
+            let ours = json(&sandbox.holofs_ok(&args));
+            // RCC 19 knows no --show-blueprint; later ones do.
+            let known = theirs.status.success();
+            assert!(known || !more.is_empty(), "{}", said(&theirs));
+            if known {
+                assert_eq!(ours, json(&theirs), "{text}");
+            }
+        }
+    }
+}
+
+#[test]
 fn a_local_channel_is_part_of_the_hash() {
     let Some(rcc) = rcc(17) else { return };
     let sandbox = Sandbox::new();
@@ -291,6 +312,6 @@ fn a_file_that_cannot_be_read_for_certain_has_no_hash() {
     ] {
         let path = sandbox.scratch().join("conda.yaml");
         fs::write(&path, text).unwrap();
-        sandbox.holofs_fails(&["hash", path.to_str().unwrap()], common::exit::IO);
+        sandbox.holofs_fails(&["hash", path.to_str().unwrap()], common::exit::BAD_CATALOG);
     }
 }

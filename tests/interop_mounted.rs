@@ -180,15 +180,16 @@ impl Drop for Everywhere<'_> {
 }
 
 #[test]
-fn a_quick_cleanup_fails_and_moves_the_mount_away_and_the_space_can_be_mounted_again() {
+fn a_cleanup_of_all_fails_and_moves_the_mount_away_and_the_space_can_be_mounted_again() {
     let Some(rcc) = rcc(17) else { return };
-    for how in [&[][..], &["--read-only"]] {
+    let ways: [(&[&str], &str); 3] = [(&[], "--quick"), (&["--read-only"], "--quick"), (&[], "--all")];
+    for (how, extent) in ways {
         let sandbox = Sandbox::golden(Regime::Gzip);
         let everywhere = Everywhere(&sandbox);
         let root = common::space_path(&common::json(
             &sandbox.holofs_ok(&[&["mount", golden::BLUEPRINT, "s", "--json"], how].concat()),
         ));
-        let output = rcc.try_run(&sandbox, &["configuration", "cleanup", "--quick"]);
+        let output = rcc.try_run(&sandbox, &["configuration", "cleanup", extent]);
         assert!(!output.status.success(), "{}", said(&output));
         let moved = below(sandbox.home());
         assert!(moved.len() == 1 && moved[0] != root, "{moved:?}");

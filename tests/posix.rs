@@ -297,8 +297,12 @@ fn a_full_disk_is_told_and_harms_nothing_that_is_there() {
 fn holes_are_kept_and_found() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = mount(&sandbox);
-    let mut file =
-        OpenOptions::new().read(true).write(true).create(true).open(mounted.path().join("holes")).unwrap();
+    let mut file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create_new(true)
+        .open(mounted.path().join("holes"))
+        .unwrap();
     file.set_len(8 << 20).unwrap();
     file.write_all_at(b"x", 4 << 20).unwrap();
     assert!(file.metadata().unwrap().blocks() <= 64);

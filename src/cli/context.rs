@@ -25,6 +25,7 @@ pub struct Context {
     /// How long to wait for locks.
     pub wait: Wait,
     json: bool,
+    paranoid: bool,
 }
 
 impl Context {
@@ -37,7 +38,7 @@ impl Context {
             Some(0) => Wait::Not,
             Some(seconds) => Wait::For(Duration::from_secs(seconds)),
         };
-        Ok(Context { home, wait, json: global.json })
+        Ok(Context { home, wait, json: global.json, paranoid: global.paranoid })
     }
 
     /// Prints `report`: as JSON if asked for, else the lines of `text`.
@@ -52,6 +53,11 @@ impl Context {
             }
             _ => Ok(()),
         }
+    }
+
+    /// True if content is hashed at each use.
+    pub fn is_paranoid(&self) -> bool {
+        self.paranoid
     }
 
     /// True if the report goes out as JSON.
@@ -129,7 +135,8 @@ impl Context {
     /// The store of this home.
     pub fn store(&self, observer: Arc<dyn Observer>) -> anyhow::Result<Arc<Store>> {
         let library = Library::open(&self.home.library())?;
-        Ok(Arc::new(Store::open(library, &self.home.raw_dir(), Limits::default(), observer)))
+        let store = Store::open(library, &self.home.raw_dir(), Limits::default(), observer);
+        Ok(Arc::new(store.with_paranoia(self.paranoid)))
     }
 }
 
@@ -177,7 +184,9 @@ fn start_logging(verbose: u8) {
         2 => "debug",
         _ => "trace",
     };
-    let env = env_logger::Env::default().default_filter_or(format!("{level},fuser=error"));
+    // A reply that cannot be sent is one whose asker was interrupted meanwhile.
+    let filter = format!("{level},fuser=error,fuser::reply=off");
+    let env = env_logger::Env::default().default_filter_or(filter);
     // A second start in one process (tests) keeps the first.
     if env_logger::Builder::from_env(env).format_target(false).try_init().is_err() {
         log::debug!("Logging was started before");

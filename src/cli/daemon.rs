@@ -23,6 +23,7 @@ use crate::sys::mount::MountId;
 use crate::sys::sandbox::{self, Cage, Closed};
 use crate::sys::signals::{self, Signal};
 
+use super::context::Context;
 use super::exit_code::CannotMount;
 use super::mount::{MountArgs, MountReport};
 
@@ -40,9 +41,10 @@ pub enum Launched {
 }
 
 /// Starts the daemon and waits until its mount answers, or it fails.
-pub fn launch(args: &MountArgs) -> anyhow::Result<Launched> {
+pub fn launch(context: &Context, args: &MountArgs) -> anyhow::Result<Launched> {
     let mut child = super::context::this_program()?
         .args(["mount", "--daemon", "--json"])
+        .args(context.is_paranoid().then_some("--paranoid"))
         .args(args.read_only.then_some("--read-only"))
         .args(args.allow_other.then_some("--allow-other"))
         .args(args.fresh.then_some("--fresh"))
@@ -64,6 +66,10 @@ pub fn launch(args: &MountArgs) -> anyhow::Result<Launched> {
     if let Ok(refused) = serde_json::from_str(&told) {
         return Ok(Launched::Refused(refused));
     }
+    anyhow::ensure!(
+        status.code().is_some_and(|code| code != 0),
+        "The mount ended before it answered ({status})"
+    );
     let code = status.code().and_then(|code| u8::try_from(code).ok()).filter(|&code| code != 0);
     Ok(Launched::Failed(ExitCode::from(code.unwrap_or(super::exit_code::FAILED))))
 }

@@ -13,11 +13,15 @@ use crate::sys::mount::{Mountpoint, Options};
 
 use super::context::Context;
 use super::ladder::{self, Rung};
-use super::{isolate, unmount};
+use super::{bundle, isolate, unmount};
 
 /// Arguments of `doctor`.
 #[derive(Debug, Args)]
-pub struct DoctorArgs {}
+pub struct DoctorArgs {
+    /// Also write what a bug report needs to this new file; no content of any file is in it
+    #[arg(long, value_name = "FILE")]
+    bundle: Option<PathBuf>,
+}
 
 /// What was found out.
 #[derive(Debug, Serialize)]
@@ -44,7 +48,7 @@ struct Tried {
 }
 
 /// Tries, and reports.
-pub fn main(context: &Context, _args: &DoctorArgs) -> anyhow::Result<ExitCode> {
+pub fn main(context: &Context, args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let places = [context.home.holotree().to_owned(), std::env::temp_dir()];
     let mounts = [Rung::Direct, Rung::Helper, Rung::Fusermount];
     let mut rungs: Vec<Tried> = mounts.map(|rung| tried(rung, || try_mount(rung, &places))).into();
@@ -58,6 +62,9 @@ pub fn main(context: &Context, _args: &DoctorArgs) -> anyhow::Result<ExitCode> {
         isolate: rungs.iter().any(|tried| tried.holds && tried.rung == Rung::Namespace),
         rungs,
     };
+    if let Some(path) = &args.bundle {
+        bundle::write(context, path, &report)?;
+    }
     context.report(&report, table)?;
     Ok(ExitCode::SUCCESS)
 }

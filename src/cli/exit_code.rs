@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::catalog::CatalogError;
 use crate::check::CheckError;
+use crate::conda::CondaError;
 use crate::discard::DiscardError;
 use crate::gc::GcError;
 use crate::home::HomeError;
@@ -93,6 +94,7 @@ fn class(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     let classes = [
         (cause.is::<HomeError>() || cause.is::<NotFound>(), NOT_FOUND),
         (matches!(cause.downcast_ref(), Some(CheckError::Home(_))), NOT_FOUND),
+        (cause.is::<CondaError>(), BAD_CATALOG),
         (cause.is::<StoreError>(), BAD_BLOB),
         (cause.is::<Busy>() || is_of_another(cause), BUSY),
         (cause.is::<CannotMount>(), CANNOT_MOUNT),

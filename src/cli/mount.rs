@@ -149,7 +149,7 @@ fn in_foreground(
 pub fn appear(context: &Context, args: &MountArgs) -> anyhow::Result<Result<MountReport, ExitCode>> {
     let report = match args.mode {
         Mode::Materialize => materialized(context, args, Vec::new())?,
-        Mode::Auto | Mode::Mount => match daemon::launch(args)? {
+        Mode::Auto | Mode::Mount => match daemon::launch(context, args)? {
             Launched::Mounted(report) => *report,
             Launched::Refused(refused) => without_mount(context, args, refused)?,
             Launched::Failed(code) => return Ok(Err(code)),

@@ -110,7 +110,7 @@ fn in_space(
 ) -> anyhow::Result<ExitCode> {
     let mount = mount_args(args);
     if args.mode != Mode::Materialize {
-        match daemon::launch(&mount)? {
+        match daemon::launch(context, &mount)? {
             Launched::Mounted(report) => {
                 reasons.extend(report.reasons);
                 tell(

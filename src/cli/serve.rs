@@ -54,6 +54,7 @@ pub struct Mounted {
 
 /// Mounts and serves until unmounted.
 pub fn serve(context: &Context, args: &MountArgs) -> anyhow::Result<()> {
+    crate::sys::signals::expect_quiet().context("Cannot handle signals")?;
     let serving = Serving::begin(context, args, None)?;
     daemon::harden();
     let quiet = Arc::clone(&serving.quiet);

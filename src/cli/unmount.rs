@@ -20,8 +20,10 @@ use super::context::Context;
 use super::exit_code::{Busy, NotFound};
 use super::ladder;
 
-/// How long a daemon may take to write its state and end.
+/// How long a daemon may go on after a lazy unmount before we tell that files are still open.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long it may take to make what was written durable: a slow disk may have gigabytes to take.
+const WRITING: Duration = Duration::from_secs(300);
 
 /// How long the daemon itself may take to leave its mount alone.
 const QUIET: Duration = Duration::from_secs(1);
@@ -71,15 +73,20 @@ pub fn unmount(space: &Space, lazy: bool) -> anyhow::Result<()> {
         Err(error) => return Err(error).with_context(|| format!("Cannot unmount {}", space.root.display())),
     }
     let started = Instant::now();
-    while space.live_holder().is_some() {
-        if started.elapsed() > PATIENCE {
+    // Somebody may have mounted it again by now: that is another holder.
+    let is_it = |holder| daemon.as_ref().is_none_or(|daemon| *daemon == holder);
+    while space.live_holder().is_some_and(is_it) {
+        if started.elapsed() > if lazy { PATIENCE } else { WRITING } {
             let who = "its daemon still serves open files";
             return Err(Busy(format!("{} is unmounted, but {who}", space.root.display())).into());
         }
         std::thread::sleep(Duration::from_millis(2));
     }
     // A daemon that was killed could not do this itself.
-    Ok(space.clear_mount_state()?)
+    if space.mount_state()?.is_some_and(|state| !state.process.is_alive()) {
+        space.clear_mount_state()?;
+    }
+    Ok(())
 }
 
 /// The daemon's own work in the mount ends in a moment; anybody else's is busy.
@@ -103,6 +110,8 @@ fn is_busy(error: &std::io::Error) -> bool {
 
 fn unmount_path(root: &Path, lazy: bool) -> std::io::Result<()> {
     match mount::unmount(root, lazy) {
+        // Nothing is mounted there: somebody else was faster.
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
             ladder::unmount_for_us(root, lazy, error)
         }

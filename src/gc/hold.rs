@@ -43,7 +43,7 @@ impl Holds {
         let mut holds = Holds::default();
         // Spaces first: one that goes live later finds its catalog in the list, or none.
         let dirs = std::fs::read_dir(home.spaces_dir()).into_iter().flatten().flatten();
-        for state_dir in dirs.map(|entry| entry.path()).filter(|dir| Space::is_live_in(dir)) {
+        for state_dir in dirs.map(|entry| entry.path()).filter(|dir| Space::may_be_live_in(dir)) {
             holds.lease(home, state_dir);
         }
         for path in home.catalogs()? {

@@ -42,13 +42,12 @@ impl Sweep<'_> {
                     .push(format!("{} is kept: no catalog says where its space is", entry.display()));
                 continue;
             };
-            if Space::is_live_in(&entry) || !is_gone(&space.root) || !is_gone(&space.sibling(".meta")) {
+            if Space::may_be_live_in(&entry) || !discard::is_deleted(&space) {
                 continue;
             }
-            if !self.options.dry_run {
-                discard::forget_space(self.home, &space)?;
+            if self.options.dry_run || discard::forget_space(&space)? {
+                self.report.spaces.push(entry);
             }
-            self.report.spaces.push(entry);
         }
         Ok(())
     }
@@ -185,17 +184,13 @@ fn entries(dir: &Path) -> Result<Vec<PathBuf>, GcError> {
     listed.map_err(GcError::io("Listing", dir))
 }
 
-/// True only if there is certainly nothing.
-fn is_gone(path: &Path) -> bool {
-    path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound)
-}
-
 /// What begins the id of the catalog that a file or directory of ours was made from: its name, or what a stamp says.
 fn derived_from(path: &Path) -> Option<String> {
     let name = path.file_name()?.to_str()?;
     let id = match name.ends_with(".stamp") {
         true => fs::read_to_string(path).ok()?.trim_end().rsplit(' ').next()?.to_owned(),
-        false => name.to_owned(),
+        // What is cut out of a catalog has its id and an ending.
+        false => name.split('.').next()?.to_owned(),
     };
     let hex = id.len() >= SHORTEST_ID && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     hex.then_some(id)

@@ -112,7 +112,7 @@ fn idle_days(home: &Home, blueprint: &str) -> i64 {
 /// The files of the `count` largest sizes.
 fn largest(catalog: &Catalog, count: usize) -> BTreeMap<String, u64> {
     let sizes: BTreeSet<u64> = catalog.files().map(|file| file.size).collect();
-    let Some(&least) = sizes.iter().rev().take(count).last() else { return BTreeMap::new() };
+    let Some(&least) = sizes.iter().rev().take(count).next_back() else { return BTreeMap::new() };
     let mut found = BTreeMap::new();
     for (at, dir) in catalog.dirs().iter().enumerate() {
         for file in dir.files.iter().filter(|file| file.size >= least) {

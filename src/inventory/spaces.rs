@@ -122,7 +122,7 @@ fn in_base(home: &Home, base: &Path) -> Vec<Known> {
             Err(error) => log::warn!("{error}"),
         }
     }
-    found.sort_by(|left, right| left.space.label.cmp(&right.space.label));
+    found.sort_by_key(|known| known.space.label);
     found
 }
 

@@ -21,6 +21,8 @@ use crate::tree::{FileNode, Ino, NodeKind};
 
 /// Entries that one task places: large enough that a task costs nothing beside it.
 const BATCH: usize = 32;
+/// Bytes after which a task is large enough too: so that no thread is left with all that is large.
+const BATCH_BYTES: u64 = 1 << 20;
 
 impl Placer<'_> {
     /// Makes all that is below the directory `ino` in `dir`, which is new and empty.
@@ -37,16 +39,21 @@ impl Placer<'_> {
 
     fn fill_dir<'s>(&'s self, scope: &Scope<'s>, dir: TreeDir, from: Option<TreeDir>, ino: Ino) {
         let dir = Arc::new((dir, from));
-        let mut batch = Vec::new();
+        let (mut batch, mut bytes) = (Vec::new(), 0);
         for child in self.rules.index.children(ino) {
             match child.kind {
                 NodeKind::Dir { .. } => {
                     let parent = Arc::clone(&dir);
                     scope.spawn(move |scope| self.make_dir(scope, &parent, child.ino));
                 }
-                NodeKind::File(_) | NodeKind::Link { .. } => batch.push(child.ino),
+                NodeKind::File(file) => {
+                    batch.push(child.ino);
+                    bytes += file.size;
+                }
+                NodeKind::Link { .. } => batch.push(child.ino),
             }
-            if batch.len() == BATCH {
+            if batch.len() == BATCH || bytes >= BATCH_BYTES {
+                bytes = 0;
                 let (dir, batch) = (Arc::clone(&dir), std::mem::take(&mut batch));
                 scope.spawn(move |_| {
                     batch.iter().for_each(|&ino| self.place_new(&dir.0, dir.1.as_ref(), ino))

@@ -72,7 +72,6 @@ impl Run<'_> {
     /// Makes a space where there is none.
     fn create(&self, base: &TreeDir, clock: &mut Clock) -> Result<Outcome, RestoreError> {
         let (space, index) = (self.job.space, self.job.index);
-        let tail = self.tail()?;
         let name = temp_name(space).map_err(self.io("Naming", &space.root))?;
         base.remove(name.as_name()).map_err(self.io("Removing the remains of", &space.root))?;
         clock.seconds.scan = clock.lap();
@@ -82,14 +81,25 @@ impl Run<'_> {
         let pristine = self.pristine(&ladder, true);
         clock.seconds.ingest = clock.lap();
         let placer = self.placer(&rules, &errors, ladder, pristine.as_ref());
-        match self.snapshot(base, name.as_name(), &placer).map_err(self.io("Opening", &space.root))? {
-            Some(dir) => placer.patch(&dir),
-            None => {
-                self.observer.expect(count_entries(index, Ino::ROOT));
-                let dir = base.make_dir(name.as_name()).map_err(self.io("Making", &space.root))?;
-                placer.populate(dir, Ino::ROOT);
+        let place = || -> Result<(), RestoreError> {
+            match self.snapshot(base, name.as_name(), &placer).map_err(self.io("Opening", &space.root))? {
+                Some(dir) => placer.patch(&dir),
+                None => {
+                    self.observer.expect(count_entries(index, Ino::ROOT));
+                    let dir = base.make_dir(name.as_name()).map_err(self.io("Making", &space.root))?;
+                    placer.populate(dir, Ino::ROOT);
+                }
             }
-        }
+            Ok(())
+        };
+        let (placed, tail) = rayon::join(place, || self.tail());
+        let tail = match placed.and(tail) {
+            Ok(tail) => tail,
+            Err(error) => {
+                base.remove(name.as_name()).map_err(self.io("Removing the remains of", &space.root))?;
+                return Err(error);
+            }
+        };
         let errors = errors.take();
         if errors.is_empty() {
             // What it says would be taken for the records of the new space.

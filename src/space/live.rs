@@ -12,7 +12,7 @@ use super::SpaceError;
 use crate::sys::{self, process::Process};
 
 /// How long a lock may be held by nobody who is known: its holder is about to sign or to end, or somebody only asks.
-const GRACE: Duration = Duration::from_millis(200);
+const GRACE: Duration = Duration::from_secs(2);
 
 /// The lock of a live space, held until it is dropped. It survives fork: the child holds it too.
 #[derive(Debug)]
@@ -81,10 +81,12 @@ pub(super) fn held_by(path: &Path) -> Option<Process> {
     }
 }
 
-/// True if anybody holds the lock at `path`, be he known or not.
-pub(super) fn is_held(path: &Path) -> bool {
-    let Ok(file) = File::open(path) else { return false };
-    matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock))
+/// True unless certainly nobody holds the lock at `path`: one that may not be looked at (another user's) counts as held.
+pub(super) fn may_be_held(path: &Path) -> bool {
+    match File::open(path) {
+        Ok(file) => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)),
+        Err(error) => error.kind() != io::ErrorKind::NotFound,
+    }
 }
 
 /// Who signed last.

@@ -131,7 +131,8 @@ fn append(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     file.write_all(bytes)
 }
 
-/// Writes a file beside `path` and renames it there. The name beside is none that RCC takes for a `.meta`.
+/// Writes a file beside `path` and renames it there. Not synced, as the space itself is not: to wait for the disk would take
+/// all its files along, and a `.meta` that a power cut takes says that nothing is known, which is right. The name beside is none that RCC takes for a `.meta`.
 fn publish(path: &Path, write: impl FnOnce(&mut io::BufWriter<&File>) -> io::Result<()>) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".holofs-tmp");
@@ -144,6 +145,5 @@ fn publish(path: &Path, write: impl FnOnce(&mut io::BufWriter<&File>) -> io::Res
     write(&mut buffered)?;
     buffered.flush()?;
     drop(buffered);
-    file.sync_data()?;
     fs::rename(&beside, path)
 }

@@ -10,6 +10,7 @@
 
 use std::fs::{self, File};
 use std::io;
+use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,11 +20,11 @@ use crate::observe::{Counter, Observer};
 use crate::relocate::{LABEL_LEN, RelocateError, Relocation};
 use crate::store::{BlobSource, RawFile, StoreError, Wanted};
 use crate::sys::clone::Tier;
-use crate::sys::dir;
+use crate::sys::{dir, this_process};
 use crate::tree::{Index, Ino, Rewrites};
 
-/// How many descriptors of patched files are kept open.
-const OPEN_FILES: usize = 128;
+/// How many descriptors of patched files are kept open, if this process may have eight times as many.
+const OPEN_FILES: u64 = 128;
 
 /// Why the content of a catalog file cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -77,7 +78,9 @@ impl Relocated {
     ) -> Relocated {
         let catalog: String = index.id().to_string().chars().take(16).collect();
         let words = usize::try_from(index.len() / 32 + 1).unwrap_or_default();
-        let capacity = std::num::NonZeroUsize::new(OPEN_FILES).unwrap_or(std::num::NonZeroUsize::MIN);
+        let share = this_process::descriptor_limit().map_or(OPEN_FILES, |limit| limit / 8);
+        let capacity = usize::try_from(share.min(OPEN_FILES)).ok().and_then(NonZeroUsize::new);
+        let capacity = capacity.unwrap_or(NonZeroUsize::MIN);
         Relocated {
             dir: space_dir.join("relocated").join(catalog),
             identity: *index.identity(),

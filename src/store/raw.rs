@@ -28,6 +28,7 @@ use crate::store::library::Blob;
 use crate::store::rawfile::RawFile;
 use crate::store::verify::check_file;
 use crate::sys::beneath::{Dir, FileFacts, OpenError};
+use crate::sys::bytes::SparseWriter;
 use crate::sys::{clone, this_process};
 
 mod collect;
@@ -123,7 +124,7 @@ impl RawStore {
 
     /// Writes the content to `file`: shares the blob's blocks if it may be raw, and verifies what was shared, since the
     /// blob itself may be overwritten in place meanwhile; else decodes.
-    fn fill(&self, mut file: &File, size: u64, blob: &Blob) -> Result<(), StoreError> {
+    fn fill(&self, file: &File, size: u64, blob: &Blob) -> Result<(), StoreError> {
         if let Some(source) = blob.raw_candidate(size)
             && size > 0
             && self.reflinks.load(Ordering::Relaxed)
@@ -141,7 +142,10 @@ impl RawStore {
                 }
             }
         }
-        blob.stream(size, &mut file)
+        let mut sparse = SparseWriter::new(file);
+        blob.stream(size, &mut sparse)?;
+        let digest = *blob.digest();
+        sparse.finish().map_err(|source| StoreError::Sink { digest, source })
     }
 
     /// The directory of an entry, made if need be.

@@ -34,7 +34,7 @@ impl Process {
     /// True while it runs: one that ended and is not yet reaped does not. Without /proc any process of that number counts.
     pub fn is_alive(&self) -> bool {
         let known = self.start_time.zip(start_time(self.pid));
-        exists(self.pid) && !is_zombie(self.pid) && known.is_none_or(|(then, now)| then == now)
+        exists(self.pid) && !is_ending(self.pid) && known.is_none_or(|(then, now)| then == now)
     }
 }
 
@@ -63,9 +63,23 @@ fn start_time(pid: u32) -> Option<u64> {
     stat_fields(pid)?.get(19)?.parse().ok()
 }
 
-/// Field 3.
-fn is_zombie(pid: u32) -> bool {
-    stat_fields(pid).is_some_and(|fields| matches!(fields.first().map(String::as_str), Some("Z" | "X")))
+/// True if it ended and is not reaped yet (field 3), or is on its way out (field 9), or is about to be: a killed process
+/// keeps its locks until its last thread has noticed.
+fn is_ending(pid: u32) -> bool {
+    const PF_EXITING: u64 = 4;
+    let Some(fields) = stat_fields(pid) else { return false };
+    let flags = fields.get(6).and_then(|flags| flags.parse::<u64>().ok()).unwrap_or_default();
+    matches!(fields.first().map(String::as_str), Some("Z" | "X")) || flags & PF_EXITING != 0 || is_killed(pid)
+}
+
+/// True if a SIGKILL waits to be noticed.
+fn is_killed(pid: u32) -> bool {
+    const KILL: u64 = 1 << 8;
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let pending = status
+        .lines()
+        .filter_map(|line| line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:")));
+    pending.filter_map(|mask| u64::from_str_radix(mask.trim(), 16).ok()).any(|mask| mask & KILL != 0)
 }
 
 /// The parent's id; 0 if it is outside of this pid namespace.

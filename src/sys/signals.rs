@@ -1,6 +1,7 @@
 //! Signals, handled on a thread of their own.
 
 use std::io;
+use std::sync::Arc;
 
 use rustix::process::Pid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -16,6 +17,11 @@ pub enum Signal {
     Hangup,
     /// SIGUSR1: leave the mount alone, somebody wants to unmount it.
     Quiet,
+}
+
+/// From now on SIGUSR1 does not end this process, which is not ready for it yet.
+pub fn expect_quiet() -> io::Result<()> {
+    signal_hook::flag::register(SIGUSR1, Arc::default()).map(drop)
 }
 
 /// Calls `handler` for each signal from now on.

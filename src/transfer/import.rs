@@ -154,7 +154,11 @@ fn content(path: &Path, archive: &mut Archive) -> Result<Content, TransferError>
 fn catalogs(path: &Path, archive: &mut Archive, content: &Content) -> Result<Vec<NewCatalog>, TransferError> {
     let mut catalogs = Vec::new();
     for (name, &at) in &content.catalogs {
-        let bad = |source| TransferError::Catalog { path: path.to_owned(), entry: name.clone(), source };
+        let bad = |source| TransferError::Catalog {
+            path: path.to_owned(),
+            entry: name.clone(),
+            source: Box::new(source),
+        };
         let entry = archive.by_index(at).map_err(TransferError::zip(path))?;
         let mut stored = Vec::new();
         entry.take(MAX_STORED + 1).read_to_end(&mut stored).map_err(TransferError::io("Reading", path))?;

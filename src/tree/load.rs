@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use crate::catalog::{Catalog, CatalogError, CatalogId};
 use crate::sys::map::Mapped;
 
-use super::format::{self, Bytes, CHECKED_FROM, HEADER_LEN, Header, NoHeader};
+use super::format::{self, Bytes, CHECKED_FROM, HEADER_LEN, Header, NoHeader, RECORD_LEN};
 use super::{Index, TooLarge, build};
 
 /// Why there is no Index.
@@ -159,6 +159,10 @@ fn checked_header(path: &Path, mut source: impl Read, len: u64) -> Result<Header
     })?;
     if header.file_len != len {
         return Err(damaged("its length is not the recorded one"));
+    }
+    let records = u64::from(header.nodes) * RECORD_LEN as u64;
+    if u64::from(header.first_record) + records > len {
+        return Err(damaged("it tells of more entries than it holds"));
     }
     let mut crc = flate2::Crc::new();
     crc.update(&start[CHECKED_FROM..]);

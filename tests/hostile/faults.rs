@@ -1,1 +1,328 @@
-//! Soon.
+//! Every step fails once: the run says so, the tree equals before or after, and the next run makes it right.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use holofs::digest::Digest;
+use holofs::observe::Tally;
+use holofs::relocate::LABEL_LEN;
+use holofs::space::relocated::Relocated;
+use holofs::store::memory::FailingSource;
+use holofs::store::{BlobSource, Library, Limits, Store, Wanted};
+use holofs::tree::{Index, NodeKind};
+
+use super::bounds::limited;
+use super::trace::{self, BYTES, MODES, NAMES};
+use crate::common::compare::assert_same_space;
+use crate::common::golden::{self, CATALOG, Regime};
+use crate::common::sandbox::Sandbox;
+use crate::common::soak::amount;
+use crate::common::{exit, is_root, run, said, skip, stderr, store_hash};
+
+const MATERIALIZE: [&str; 10] = [
+    "materialize",
+    CATALOG,
+    "interop",
+    "--controller",
+    "golden",
+    "--allow-setuid",
+    "--threads",
+    "1",
+    "--strategy",
+    "hardlink",
+];
+
+/// A home, what its space must be, and where it will be.
+struct Trial {
+    sandbox: Sandbox,
+    expected: PathBuf,
+    space: PathBuf,
+}
+
+impl Trial {
+    fn new(regime: Regime) -> Trial {
+        let sandbox = Sandbox::golden(regime);
+        let expected = golden::unpack_restored(regime, &sandbox.scratch());
+        let space = sandbox.materialize(CATALOG, "interop", "golden");
+        let trial = Trial { sandbox, expected, space };
+        trial.forget();
+        trial
+    }
+
+    /// Takes away the space and all that HoloFS keeps.
+    fn forget(&self) {
+        for dir in [self.sandbox.holotree(), self.sandbox.home().join("holofs")] {
+            run(self.sandbox.command("chmod").args(["-R", "u+rwX"]).arg(&dir));
+            fs::remove_dir_all(&dir).unwrap();
+            fs::create_dir(&dir).unwrap();
+        }
+    }
+
+    /// The space is whole or not there, whatever `told` says; and it is whole if that is what it says.
+    fn assert_all_or_nothing(&self, what: &str, told: Option<i32>) {
+        if self.space.exists() {
+            assert_same_space(&self.space, &self.expected);
+        } else {
+            assert_ne!(told, Some(exit::OK), "{what}: it says it is there");
+        }
+    }
+
+    fn assert_repaired(&self, what: &str) {
+        let output = self.sandbox.holofs(&MATERIALIZE);
+        assert!(output.status.success(), "after {what}: {}", said(&output));
+        assert_same_space(&self.space, &self.expected);
+    }
+}
+
+/// Fails or kills at each of `calls` with `how`, as far as there is time for `most`.
+fn sweep(calls: &str, how: &str, most: usize) {
+    let trial = Trial::new(Regime::Gzip);
+    let library = store_hash::of(&trial.sandbox.hololib().join("library"));
+    let steps = trace::steps(&trial.sandbox, calls, most, &MATERIALIZE);
+    let mut failed = 0;
+    for step in &steps {
+        trial.forget();
+        let what = format!("{how} at {step:?}");
+        let output = trace::run(&trial.sandbox, step, how, &MATERIALIZE);
+        failed += usize::from(!output.status.success());
+        if how.starts_with("signal") {
+            assert!(!output.status.success(), "{what}: it lives");
+        }
+        if !how.starts_with("signal") && !output.status.success() {
+            let code = output.status.code();
+            assert!(matches!(code, Some(2..=9)), "{what}: {}", said(&output));
+            assert!(!stderr(&output).contains("panicked"), "{what}: {}", said(&output));
+        }
+        trial.assert_all_or_nothing(&what, output.status.code());
+        trial.assert_repaired(&what);
+    }
+    assert!(failed > 0, "nothing ever failed");
+    store_hash::assert_unchanged(&trial.sandbox.hololib().join("library"), &library);
+    assert!(failed * 4 >= steps.len() || steps.len() < 5, "only {failed} of {} runs failed", steps.len());
+    eprintln!("{how}: {} calls, {failed} runs failed", steps.len());
+}
+
+#[test]
+fn materialize_is_all_or_nothing_wherever_a_system_call_fails() {
+    if !trace::is_available() {
+        return skip("failures are injected by strace");
+    }
+    sweep(BYTES, "error=ENOSPC", amount(5, 10_000));
+    sweep(NAMES, "error=EIO", amount(8, 10_000));
+    sweep(NAMES, "error=EMFILE", amount(4, 10_000));
+    sweep(MODES, "error=EDQUOT", amount(3, 10_000));
+}
+
+#[test]
+fn materialize_is_all_or_nothing_wherever_it_is_killed() {
+    if !trace::is_available() {
+        return skip("deaths are injected by strace");
+    }
+    sweep(BYTES, "signal=KILL", amount(5, 10_000));
+    sweep(NAMES, "signal=KILL", amount(8, 10_000));
+}
+
+/// Records the golden stage with a failure or death at each step: a catalog that is there can be restored from.
+fn sweep_record(calls: &str, how: &str, most: usize) {
+    let blueprint = golden::file("golden.yaml");
+    let prepare = || {
+        let sandbox = Sandbox::new();
+        let stage = golden::unpack_stage(&sandbox.holotree());
+        // They lead to where the stage was made, and so nowhere.
+        for link in ["abs-dir-into-stage", "abs-into-stage"] {
+            fs::remove_file(stage.join("links").join(link)).unwrap();
+        }
+        (sandbox, stage)
+    };
+    let args = |stage: &Path| {
+        ["record", stage.to_str().unwrap(), "--blueprint", blueprint.to_str().unwrap()].map(str::to_owned)
+    };
+    let (sandbox, stage) = prepare();
+    let first = args(&stage);
+    for step in trace::steps(&sandbox, calls, most, &first.each_ref().map(String::as_str)) {
+        let what = format!("{how} at {step:?}");
+        let (sandbox, stage) = prepare();
+        let args = args(&stage);
+        let args = args.each_ref().map(String::as_str);
+        let output = trace::run(&sandbox, &step, how, &args);
+        let catalogs = sandbox.catalogs();
+        assert!(!catalogs.is_empty() || !output.status.success(), "{what}: it says it is there");
+        if let Some(catalog) = catalogs.first() {
+            sandbox.materialize(catalog, "after", "user");
+        }
+        let output = sandbox.holofs(&args);
+        assert!(output.status.success(), "after {what}: {}", said(&output));
+        sandbox.materialize(&sandbox.catalogs()[0], "again", "user");
+    }
+}
+
+#[test]
+fn record_publishes_the_whole_or_nothing_wherever_it_fails_or_dies() {
+    if !trace::is_available() || !is_root() {
+        return skip("failures are injected by strace, and the golden tree has files that only root reads");
+    }
+    sweep_record(BYTES, "error=ENOSPC", amount(2, 10_000));
+    sweep_record(NAMES, "error=EIO", amount(3, 10_000));
+    sweep_record(NAMES, "signal=KILL", amount(3, 10_000));
+}
+
+#[test]
+fn too_few_descriptors_are_an_error_or_enough() {
+    let trial = Trial::new(Regime::Raw);
+    let mut outcomes = Vec::new();
+    for limit in [8, 12, 16, 24, 32, 64] {
+        trial.forget();
+        let output = limited(&trial.sandbox, &format!("-n {limit}"), &MATERIALIZE).output().unwrap();
+        trial.assert_all_or_nothing(&format!("{limit} descriptors"), output.status.code());
+        outcomes.push(output.status.success());
+        trial.assert_repaired(&format!("{limit} descriptors"));
+    }
+    assert!(!outcomes[0] && outcomes[5], "{outcomes:?}");
+}
+
+#[test]
+fn a_mount_with_few_descriptors_serves_all_files() {
+    let sandbox = Sandbox::golden(Regime::Raw);
+    let expected = golden::unpack_restored(Regime::Raw, &sandbox.scratch());
+    let args = ["mount", CATALOG, "interop", "--controller", "golden", "--json"];
+    let report = crate::common::json(&run(&mut limited(&sandbox, "-n 40", &args)));
+    let space = crate::common::space_path(&report);
+    let held: Vec<fs::File> = ["bin/tool", "plain/inner.gz", "identity.yaml", "plain/no-needle.txt"]
+        .iter()
+        .map(|name| fs::File::open(space.join(name)).unwrap())
+        .collect();
+    assert_same_space(&space, &expected);
+    drop(held);
+    sandbox.holofs_ok(&["unmount", "interop", "--controller", "golden"]);
+}
+
+/// A small file system of its own, gone when dropped.
+pub struct Tmpfs(PathBuf);
+
+impl Tmpfs {
+    pub fn mount(at: &Path, size: &str) -> Tmpfs {
+        fs::create_dir_all(at).unwrap();
+        let mut mount = std::process::Command::new("mount");
+        run(mount.args(["-t", "tmpfs", "-o", &format!("size={size},mode=0755"), "tmpfs"]).arg(at));
+        Tmpfs(at.to_owned())
+    }
+
+    pub fn resize(&self, size: &str) {
+        let mut mount = std::process::Command::new("mount");
+        run(mount.args(["-o", &format!("remount,size={size}")]).arg(&self.0));
+    }
+}
+
+impl Drop for Tmpfs {
+    fn drop(&mut self) {
+        run(std::process::Command::new("umount").arg("-l").arg(&self.0));
+    }
+}
+
+#[test]
+fn a_full_disk_at_any_size_leaves_a_whole_space_or_none() {
+    if !is_root() {
+        return skip("mounting a small disk needs root");
+    }
+    let sizes = if crate::common::soak::is_soak() {
+        (1..60).map(|at| at * 128).collect()
+    } else {
+        vec![64, 400, 2_000, 6_000]
+    };
+    for size in sizes {
+        let sandbox = Sandbox::golden(Regime::Gzip);
+        let expected = golden::unpack_restored(Regime::Gzip, &sandbox.scratch());
+        let disk = Tmpfs::mount(&sandbox.holotree(), &format!("{size}k"));
+        let output = sandbox.holofs(&MATERIALIZE);
+        assert_ne!(output.status.code(), Some(exit::OK), "{size} KiB are enough?");
+        let left = fs::read_dir(sandbox.holotree()).unwrap().map(|entry| entry.unwrap().path());
+        let left: Vec<PathBuf> = left.filter(|path| path.is_dir()).collect();
+        assert!(left.is_empty(), "{size} KiB: {left:?} is left; {}", said(&output));
+        disk.resize("64m");
+        assert_same_space(&sandbox.materialize(CATALOG, "interop", "golden"), &expected);
+    }
+}
+
+#[test]
+fn a_full_disk_for_the_raw_store_costs_speed_only() {
+    if !is_root() {
+        return skip("mounting a small disk needs root");
+    }
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let expected = golden::unpack_restored(Regime::Gzip, &sandbox.scratch());
+    for size in ["100k", "1m"] {
+        let _disk = Tmpfs::mount(&sandbox.home().join("holofs/raw"), size);
+        let mounted = sandbox.mount(CATALOG, "interop", "golden", &["--read-only"]);
+        assert_same_space(mounted.path(), &expected);
+    }
+}
+
+/// Every relocated file of the golden catalog, and a source of their content that can be told to fail.
+struct Relocations {
+    sandbox: Sandbox,
+    index: Index,
+    source: Arc<FailingSource<Store>>,
+    label: [u8; LABEL_LEN],
+}
+
+impl Relocations {
+    fn new() -> Relocations {
+        let sandbox = Sandbox::golden(Regime::Gzip);
+        let home = sandbox.home().join("holofs");
+        let catalog = sandbox.hololib().join("catalog").join(CATALOG);
+        let (index, _) = Index::ensure(&home.join("index"), &catalog).unwrap();
+        let library = Library::open(&sandbox.hololib().join("library")).unwrap();
+        let store = Store::open(library, &home.join("raw"), Limits::default(), Arc::new(Tally::new()));
+        let label = *b"59acff1_ed69061_b99589a1";
+        Relocations { sandbox, index, source: Arc::new(FailingSource::new(store)), label }
+    }
+
+    fn open(&self) -> Relocated {
+        let source = Arc::clone(&self.source) as Arc<dyn BlobSource>;
+        let state = self.sandbox.home().join("holofs/spaces/x");
+        Relocated::new(&state, &self.index, &self.label, source, Arc::new(Tally::new()))
+    }
+
+    /// What each relocated file reads as, as a digest; `None` for an error.
+    fn read_all(&self, relocated: &Relocated) -> Vec<Option<Digest>> {
+        let files = self.index.relocated().map(|(ino, file)| {
+            let mode = self.index.node(ino).unwrap().mode;
+            let wanted = Wanted { digest: file.digest, size: file.size, mode };
+            let mut content = vec![0; usize::try_from(file.size).unwrap()];
+            let read = relocated.read(ino, &wanted, file.rewrite, 0, &mut content);
+            read.is_ok().then(|| Digest::of(holofs::digest::Regime::Sha256, &content))
+        });
+        files.collect()
+    }
+
+    fn digests(&self) -> Vec<Digest> {
+        let nodes = self.index.relocated().map(|(ino, _)| self.index.node(ino).unwrap());
+        nodes
+            .filter_map(|node| if let NodeKind::File(file) = node.kind { Some(file.digest) } else { None })
+            .collect()
+    }
+}
+
+#[test]
+fn a_source_that_fails_once_spoils_no_relocated_file() {
+    let world = Relocations::new();
+    let right = world.read_all(&world.open());
+    assert!(right.len() > 40 && right.iter().all(Option::is_some));
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    for (at, digest) in world.digests().into_iter().enumerate() {
+        let state = world.sandbox.home().join("holofs/spaces/x");
+        fs::remove_dir_all(&state).unwrap_or_default();
+        let relocated = world.open();
+        world.source.fail(digest, 1);
+        relocated.fill(&world.index, &stop);
+        // The failure is told to whoever reads next at most, and the bytes are right or none.
+        world.source.fail(digest, 1);
+        let during = world.read_all(&relocated);
+        assert!(during.iter().zip(&right).all(|(now, right)| now.is_none() || now == right), "file {at}");
+        world.source.fail(digest, 0);
+        assert_eq!(world.read_all(&relocated), right, "file {at}");
+        relocated.fill(&world.index, &stop);
+        assert_eq!(world.read_all(&world.open()), right, "file {at}, from what was kept");
+    }
+}

@@ -1,0 +1,3 @@
+//! What the fuzz targets call, as a library.
+
+pub mod targets;

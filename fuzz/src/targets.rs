@@ -1,0 +1,41 @@
+//! Every place where bytes of others come in, as a function that must neither panic nor believe them.
+//!
+//! Used twice: by the fuzzer with its coverage, and by `tests/fuzz.rs` with a fixed sequence of inputs.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a broken promise is a panic here")]
+
+use std::path::Path;
+
+#[path = "targets/blob.rs"]
+pub mod blob;
+#[path = "targets/catalog.rs"]
+pub mod catalog;
+#[path = "targets/index.rs"]
+pub mod index;
+#[path = "targets/request.rs"]
+pub mod request;
+#[path = "targets/vfs.rs"]
+pub mod vfs;
+#[path = "targets/zip.rs"]
+pub mod zip;
+
+/// One target.
+pub struct Target {
+    /// Its name.
+    pub name: &'static str,
+    /// Takes one input.
+    pub run: fn(&[u8]),
+    /// Inputs to begin with, made of golden data in this directory.
+    pub seeds: fn(&Path) -> Vec<Vec<u8>>,
+    /// How many inputs a test takes: about two seconds' worth.
+    pub usual: u64,
+}
+
+/// All targets.
+pub const ALL: [Target; 6] = [
+    Target { name: "catalog", run: catalog::run, seeds: catalog::seeds, usual: 1_500 },
+    Target { name: "index", run: index::run, seeds: index::seeds, usual: 20_000 },
+    Target { name: "blob", run: blob::run, seeds: blob::seeds, usual: 3_000 },
+    Target { name: "zip", run: zip::run, seeds: zip::seeds, usual: 60 },
+    Target { name: "request", run: request::run, seeds: request::seeds, usual: 100_000 },
+    Target { name: "vfs", run: vfs::run, seeds: vfs::seeds, usual: 100 },
+];

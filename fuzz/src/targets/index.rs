@@ -1,0 +1,69 @@
+//! The reader of compiled catalogs: whatever the bytes, every question has an answer. The checksum is made right first, since
+//! it is against accidents and would hide everything else.
+
+use std::path::Path;
+
+use holofs::catalog::Catalog;
+use holofs::digest::{Digest, Regime};
+use holofs::name::Name;
+use holofs::tree::{Index, Ino, NodeKind};
+
+/// Where the checksum is, and from where on bytes are covered by it.
+const CHECKSUM: std::ops::Range<usize> = 8..12;
+const CHECKED_FROM: usize = 16;
+
+/// The bytes are an Index.
+pub fn run(data: &[u8]) {
+    let mut bytes = data.to_vec();
+    if bytes.len() > CHECKED_FROM {
+        let mut crc = flate2::Crc::new();
+        crc.update(&bytes[CHECKED_FROM..]);
+        bytes[CHECKSUM].copy_from_slice(&crc.sum().to_le_bytes());
+    }
+    let Ok(index) = Index::from_bytes(bytes) else { return };
+    let len = index.len();
+    for ino in (0..200).chain(len.saturating_sub(3)..len.saturating_add(3)).chain([u64::MAX]) {
+        walk(&index, Ino(ino));
+    }
+    let _all: usize = index.relocated().take(1_000).map(|(_, file)| file.rewrite.len()).sum();
+    assert!(index.blueprint().len() + index.platform().len() + index.rcc().len() <= data.len());
+}
+
+/// Asks everything about one inode.
+pub fn walk(index: &Index, ino: Ino) {
+    let Some(node) = index.node(ino) else { return };
+    let path = index.path_of(ino);
+    assert!(path.is_none_or(|path| path.names().len() <= 5_000));
+    if let Ok(name) = Name::new(node.name) {
+        let _found = index.lookup(node.parent, name);
+    }
+    match node.kind {
+        NodeKind::File(file) => {
+            let offsets = file.rewrite.iter().take(1_000).count();
+            assert!(offsets <= file.rewrite.len() && file.rewrite.is_empty() == (file.rewrite.len() == 0));
+            let _some = file.rewrite.in_range(0..file.size).take(1_000).count();
+        }
+        NodeKind::Dir { .. } => {
+            for child in index.children(ino).take(1_000) {
+                assert!(child.name.len() <= 1 << 20);
+            }
+        }
+        NodeKind::Link { target } => assert!(target.len() <= 1 << 20),
+    }
+}
+
+/// The golden catalogs, compiled, and parts of them.
+pub fn seeds(golden: &Path) -> Vec<Vec<u8>> {
+    let mut seeds = Vec::new();
+    for name in ["catalog-gz.json.gz", "catalog-raw.json.gz"] {
+        let stored = std::fs::read(golden.join(name)).unwrap();
+        let id = Digest::of(Regime::Sha256, &stored);
+        seeds.push(Index::build(&Catalog::parse(&stored).unwrap(), &id).unwrap());
+    }
+    for seed in super::catalog::seeds(golden) {
+        if let Ok(catalog) = Catalog::parse(&super::catalog::gzip(&seed[1..])) {
+            seeds.push(Index::build(&catalog, &Digest::of(Regime::Sha256, b"")).unwrap());
+        }
+    }
+    seeds
+}

@@ -1,0 +1,102 @@
+"""Reads `cargo metadata` on stdin; prints a bill of materials (CycloneDX 1.5, JSON) of what goes into the program.
+
+Fails if a licence is not among those that deny.toml (the first argument) allows, if a crate does not come from crates.io, or if a
+direct dependency in Cargo.toml has no reason beside it.
+"""
+
+import json
+import pathlib
+import re
+import sys
+import tomllib
+
+
+def shipped(metadata):
+    """The packages that are reached from the workspace by other than development dependencies."""
+    nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
+    waiting, seen = list(metadata["workspace_members"]), set()
+    while waiting:
+        package = waiting.pop()
+        if package in seen:
+            continue
+        seen.add(package)
+        for dependency in nodes[package]["deps"]:
+            if any(kind["kind"] != "dev" for kind in dependency["dep_kinds"]):
+                waiting.append(dependency["pkg"])
+    return seen
+
+
+def is_allowed(licence, allowed):
+    """Whether a choice of the SPDX expression is allowed: OR binds weaker than AND; brackets are as in `(A OR B) AND C`."""
+    text = licence.replace("/", " OR ")
+    words = re.findall(r"\(|\)|[^\s()]+", text)
+    python, name = [], []
+
+    def flush():
+        if name:
+            python.append(str(" ".join(name) in allowed))
+            name.clear()
+
+    for word in words:
+        if word in ("(", ")", "AND", "OR"):
+            flush()
+            python.append(word.lower())
+        else:
+            name.append(word)
+    flush()
+    return bool(eval(" ".join(python), {"__builtins__": {}}))  # only True, False, and, or, brackets
+
+
+def without_reason(manifest):
+    """Direct dependencies of a manifest without a comment that says why."""
+    found, inside = [], False
+    for line in manifest.read_text().splitlines():
+        if line.startswith("["):
+            inside = line.strip("[]").endswith("dependencies")
+        elif inside and "=" in line and not line.startswith("#") and "#" not in line:
+            found.append(f"{manifest}: {line.split('=')[0].strip()} has no reason beside it")
+    return found
+
+
+def component(package):
+    return {
+        "type": "library",
+        "name": package["name"],
+        "version": package["version"],
+        "purl": f"pkg:cargo/{package['name']}@{package['version']}",
+        "licenses": [{"expression": package["license"].replace("/", " OR ")}],
+    }
+
+
+def main():
+    metadata = json.load(sys.stdin)
+    allowed = set(tomllib.loads(pathlib.Path(sys.argv[1]).read_text())["licenses"]["allow"])
+    parts, members = shipped(metadata), set(metadata["workspace_members"])
+    wrong, components = [], []
+    for package in sorted(metadata["packages"], key=lambda package: (package["name"], package["version"])):
+        name = f"{package['name']} {package['version']}"
+        if package["id"] not in parts:
+            continue
+        if not package["license"] or not is_allowed(package["license"], allowed):
+            wrong.append(f"{name}: licence {package['license']} is not among those that deny.toml allows")
+        if package["id"] in members:
+            wrong.extend(without_reason(pathlib.Path(package["manifest_path"])))
+            continue
+        if not (package["source"] or "").startswith("registry+https://github.com/rust-lang/crates.io-index"):
+            wrong.append(f"{name}: comes from {package['source']}, not from crates.io")
+        components.append(component(package))
+    if wrong:
+        sys.exit("\n".join(wrong))
+    own = next(package for package in metadata["packages"] if package["name"] == "holofs")
+    bill = {
+        "bomFormat": "CycloneDX",
+        "specVersion": "1.5",
+        "version": 1,
+        "metadata": {"component": component(own) | {"type": "application"}},
+        "components": components,
+    }
+    json.dump(bill, sys.stdout, indent=2)
+    print()
+
+
+main()

@@ -1,0 +1,123 @@
+//! `holofs doctor --bundle`: what a bug report needs, in one JSON file, and nothing of what is in anybody's files.
+//!
+//! Numbers, versions, names of file systems, states of mounts, the tails of our own logs. A path below the user's home is
+//! shown from `~` on; what a variable holds is shown for our own and RCC's alone.
+
+use std::fs::{self, OpenOptions};
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+use anyhow::Context as _;
+use serde::Serialize;
+use serde_json::{Map, Value, json};
+
+use crate::home::platform;
+use crate::sys::{disk, this_process};
+
+use super::context::Context;
+
+/// Lines of a log that are taken.
+const LOG_LINES: usize = 200;
+/// Variables whose values are shown; of all others not even the names are.
+const SHOWN: [&str; 8] = [
+    "HOLOFS_HOME",
+    "HOLOFS_MOUNT_HELPER",
+    "HOLOFS_PARANOID",
+    "LANG",
+    "RCC_HOLOTREE_STRATEGY",
+    "ROBOCORP_HOME",
+    "RUST_LOG",
+    "TMPDIR",
+];
+/// Files of the system that say which one it is.
+const SYSTEM: [&str; 3] = ["/proc/sys/kernel/osrelease", "/proc/sys/kernel/ostype", "/etc/os-release"];
+
+/// Writes the bundle with what `doctor` found to a new file at `path`.
+pub fn write(context: &Context, path: &Path, doctor: &impl Serialize) -> anyhow::Result<()> {
+    let text = serde_json::to_string_pretty(&gather(context, serde_json::to_value(doctor)?))?;
+    let text = without_home(&text, std::env::var("HOME").ok().as_deref());
+    let mut options = OpenOptions::new();
+    let file = options.write(true).create_new(true).mode(0o600).open(path);
+    let mut file = file.with_context(|| format!("Cannot make the bundle {}", path.display()))?;
+    writeln!(file, "{text}").with_context(|| format!("Cannot write the bundle {}", path.display()))
+}
+
+/// Everything that is in a bundle.
+fn gather(context: &Context, doctor: Value) -> Value {
+    let home = &context.home;
+    let places = [("holofs", home.holofs()), ("hololib", home.hololib()), ("holotree", home.holotree())];
+    let disks: Map<String, Value> =
+        places.map(|(name, path)| (name.to_owned(), disk_at(path))).into_iter().collect();
+    let catalogs = home.catalogs().map(|catalogs| catalogs.len());
+    json!({
+        "holofs": env!("CARGO_PKG_VERSION"),
+        "platform": platform(),
+        "system": SYSTEM.map(|path| (path, fs::read_to_string(path).unwrap_or_default())),
+        "environment": SHOWN.map(|name| (name, std::env::var(name).ok())),
+        "user": this_process::effective_uid(),
+        "descriptor_limit": this_process::descriptor_limit(),
+        "shared": home.is_shared(),
+        "compressed": home.is_compressed(),
+        "catalogs": catalogs.map_err(|error| error.to_string()),
+        "disks": disks,
+        "mounts": mounts(),
+        "spaces": spaces(&home.spaces_dir()),
+        "doctor": doctor,
+    })
+}
+
+/// The file system at `path`, and how full it is.
+fn disk_at(path: &Path) -> Value {
+    match disk::usage(path) {
+        Err(error) => json!({ "path": path, "error": error.to_string() }),
+        Ok(usage) => json!({
+            "path": path,
+            "file_system": disk::file_system(path).ok(),
+            "block_size": usage.block_size,
+            "blocks": usage.blocks,
+            "available": usage.available,
+            "files_free": usage.files_free,
+        }),
+    }
+}
+
+/// Our own mounts as the kernel tells of them.
+fn mounts() -> Vec<String> {
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    table.lines().filter(|line| line.contains(" fuse.holofs ")).map(str::to_owned).collect()
+}
+
+/// The state and the end of the log of every space.
+fn spaces(dir: &Path) -> Map<String, Value> {
+    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
+    let told = entries.map(|entry| {
+        let read = |name: &str| fs::read_to_string(entry.path().join(name)).unwrap_or_default();
+        let log = read("log");
+        let lines: Vec<&str> = log.lines().collect();
+        let tail = &lines[lines.len().saturating_sub(LOG_LINES)..];
+        let state: Value = serde_json::from_str(&read("mount.json")).unwrap_or_default();
+        (entry.file_name().to_string_lossy().into_owned(), json!({ "mount": state, "log": tail }))
+    });
+    told.collect()
+}
+
+/// The text with `~` in place of the user's home.
+fn without_home(text: &str, home: Option<&str>) -> String {
+    match home.filter(|home| home.len() > 1) {
+        Some(home) => text.replace(home, "~"),
+        None => text.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_users_home_is_not_told() {
+        assert_eq!(without_home("\"/home/me/x\"", Some("/home/me")), "\"~/x\"");
+        assert_eq!(without_home("/x", Some("/")), "/x");
+        assert_eq!(without_home("/x", None), "/x");
+    }
+}
