@@ -74,8 +74,8 @@ fn run(target: &Target) {
         if let Err(panic) = outcome {
             let kept = std::env::temp_dir().join(format!("holofs-fuzz-{}", target.name));
             fs::write(&kept, &input).unwrap();
-            eprintln!("the input is in {}", kept.display());
-            std::panic::resume_unwind(panic);
+            let why = panic.downcast_ref::<String>().map_or("see above", String::as_str);
+            panic!("{why}; the input is in {}", kept.display());
         }
     }
 }

@@ -1,7 +1,11 @@
 //! Trust nothing, lose nothing: what attacks, faults and crowds must not achieve, told by the program's own behaviour.
 //!
 //! The slow parts grow with `HOLOFS_SOAK=1` (`scripts/test --soak`). `SECURITY.md` names the promise of each test here.
-#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test's helper fails loudly, and says what it counted")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test's helper fails loudly, and tells what it did"
+)]
 
 mod common;
 

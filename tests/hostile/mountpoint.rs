@@ -61,9 +61,9 @@ fn a_mountpoint_that_is_swapped_for_a_link_never_leads_the_mount_elsewhere() {
             refused += u32::from(!output.status.success());
             assert!(!is_mounted(&victim), "the victim was mounted on: {}", said(&output));
             assert_eq!(fs::read_to_string(victim.join("precious")).unwrap(), "precious");
-            if output.status.success() {
-                assert_eq!(below(&sandbox.holotree()), [place.as_path()], "{}", said(&output));
-            }
+            // On our own directory, whatever it is called by now: it may be renamed at the very moment of the mount.
+            let own = [place.clone(), place.with_extension("aside")];
+            assert!(below(&sandbox.holotree()).iter().all(|point| own.contains(point)), "{}", said(&output));
             sandbox.holofs(&["unmount", "race"]);
             below(&sandbox.holotree()).iter().for_each(|path| detach(path));
         }

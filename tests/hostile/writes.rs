@@ -157,7 +157,7 @@ fn killed_at_work(space: &Path, pid: &str, target: u64) -> Vec<u64> {
 
 #[test]
 fn every_operation_that_was_answered_outlives_a_killed_daemon() {
-    const SEED: u64 = 0x0000_5eed_00f5_u64;
+    const SEED: u64 = 0x5eed_00f5;
     let mut random = Random(SEED);
     let mut total = 0;
     for trial in 0..amount(5, 300) {

@@ -4,9 +4,9 @@ use std::path::Path;
 
 #[allow(dead_code, reason = "only the parser is used")]
 #[path = "../../../mount-helper/src/request.rs"]
-mod request;
+mod parser;
 
-use request::{LEN, MOST_DESCRIPTORS, Request, parse};
+use parser::{LEN, MOST_DESCRIPTORS, Request, parse};
 
 /// The first byte is the number of descriptors, the rest the packet.
 pub fn run(data: &[u8]) {
