@@ -35,7 +35,6 @@ pub use differences::{Difference, Differs};
 pub use error::VfsError;
 pub use listing::{Listed, Listing};
 pub use namespace::New;
-pub use read::DiskUsage;
 pub use rename::RenameMode;
 pub use seek::Seek;
 pub use setattr::{SetAttr, SetTime};

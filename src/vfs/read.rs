@@ -7,26 +7,10 @@ use std::os::unix::fs::FileExt;
 
 use crate::space::relocated::ContentError;
 use crate::store::Wanted;
+use crate::sys::disk;
 use crate::tree::{FileNode, Ino, NodeKind};
 
 use super::{Kind, Vfs, VfsError};
-
-/// What `statfs` shows: the disk that takes what is written, in blocks of `block_size` bytes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DiskUsage {
-    /// Bytes of a block.
-    pub block_size: u32,
-    /// All blocks.
-    pub blocks: u64,
-    /// Free blocks.
-    pub free: u64,
-    /// Free blocks for unprivileged users.
-    pub available: u64,
-    /// All inodes.
-    pub files: u64,
-    /// Free inodes.
-    pub files_free: u64,
-}
 
 impl Vfs {
     /// Reads into `out` from `offset`; the number of bytes, 0 at the end. Bytes are verified before they are returned, and
@@ -71,18 +55,10 @@ impl Vfs {
     }
 
     /// The disk that the space's own files are on.
-    pub fn statfs(&self) -> Result<DiskUsage, VfsError> {
+    pub fn statfs(&self) -> Result<disk::Usage, VfsError> {
         let io = |source| VfsError::Io { doing: "ask for free space", ino: Ino::ROOT, source };
         let dir = self.upper.as_ref().map_or(self.relocated.dir(), |upper| upper.dir());
-        let usage = crate::sys::disk::usage(dir).map_err(io)?;
-        Ok(DiskUsage {
-            block_size: usage.block_size,
-            blocks: usage.blocks,
-            free: usage.free,
-            available: usage.available,
-            files: usage.files,
-            files_free: usage.files_free,
-        })
+        disk::usage(dir).map_err(io)
     }
 
     pub(super) fn content_error(&self, ino: Ino, source: ContentError) -> VfsError {
