@@ -20,6 +20,7 @@ ROOT = "/dev/shm/holofs-bench-writes"
 DISK = ROOT + "/disk"
 STAGE = "h0c0ffee_493f813dad24d3t"
 SMALL = b"0123456789abcdef" * 192  # 3 KB
+SETTLE = 3  # seconds: a new mount does some work in the background
 ORDER = ["native", "holofs", "overlayfs", "fuse-overlayfs"]
 BARS = {"create": 6, "replace": 5, "read": 1.5, "read again": 1.5, "remove": 4, "remove catalog": 6, "write 262 MB": 2, "pip": 1.5}
 
@@ -228,6 +229,7 @@ def main():
             for system in systems:
                 say("round %d: %s" % (number + 1, system))
                 root = world.start(system)
+                time.sleep(SETTLE)
                 for name, case, _ in cases:
                     seconds.setdefault((system, name), []).append(timed(case, root))
                 world.stop(system)
