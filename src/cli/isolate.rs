@@ -23,6 +23,7 @@ use crate::vfs::Vfs;
 
 use super::SpaceArgs;
 use super::context::{Context, this_program};
+use super::daemon;
 use super::serve::{threads, view};
 
 /// What a mount here allows: nothing is changed.
@@ -88,13 +89,18 @@ impl Isolated {
             .with_context(|| format!("Cannot mount {}", root.display()))?;
         cover.seal().context("Cannot seal the cover")?;
         let session = Session::start(Arc::new(vfs), device, threads(), Watch::default())?;
-        std::thread::Builder::new().name("serve".into()).spawn(move || session.run())?;
-        std::fs::metadata(&root)
-            .with_context(|| format!("The mount at {} does not answer", root.display()))?;
         let mut space = context.space(index.base(), space);
         space.mark_used(catalog, index.blueprint());
         space.state_dir = context.home.pyc_dir().join("isolated").join(index.id().to_string());
         space.root = root;
+        let cage = daemon::cage(&context.home, &space);
+        let serve = move || {
+            daemon::confine(&cage);
+            session.run()
+        };
+        std::thread::Builder::new().name("serve".into()).spawn(serve)?;
+        std::fs::metadata(&space.root)
+            .with_context(|| format!("The mount at {} does not answer", space.root.display()))?;
         Ok(Isolated { space, index })
     }
 
