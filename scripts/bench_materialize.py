@@ -247,6 +247,7 @@ class Bench:
     def warm(self):
         """Makes the pristine trees of both catalogs, if they are not there."""
         if not os.path.exists(self.home + "/holofs/warmed"):
+            self.clear("new")
             for catalog in (self.whole, self.part):
                 run([self.args.holofs, "materialize", catalog, "new", "--controller", "bench", "--warm", "--json"], self.env)
             if self.disk.kind == "btrfs": # where hardlinks come from the raw store, not from a pristine tree

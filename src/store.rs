@@ -24,6 +24,8 @@ mod cache;
 mod codec;
 mod error;
 mod inflight;
+#[cfg(test)]
+mod inflight_tests;
 mod intake;
 mod layout;
 mod ledger;
@@ -33,6 +35,7 @@ mod publish;
 mod raw;
 mod rawfile;
 mod sweep;
+mod sync;
 mod verify;
 
 pub use codec::Codec;

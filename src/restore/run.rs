@@ -146,6 +146,9 @@ impl Run<'_> {
         clock.seconds.scan = clock.lap();
         let mut outcome = Outcome { is_new: false, is_changed: false, tier: None, errors: Vec::new() };
         let mut tail = None;
+        if plan.is_idle() && self.options.warm {
+            drop(self.pristine(&self.ladder(false), false));
+        }
         if !plan.is_idle() {
             tail = Some(self.tail()?);
             space.set_restoring(&index.id().to_string())?;

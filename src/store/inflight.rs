@@ -1,9 +1,11 @@
 //! The same blob is made ready by one thread at a time; the others wait for it and look again.
+//!
+//! `tests/models.rs` compiles this very file against a scheduler that tries the orders in which threads can run.
 
 use std::collections::HashSet;
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 use crate::store::layout::RawKey;
+use crate::store::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// Which blobs are being made ready.
 #[derive(Debug, Default)]
@@ -41,28 +43,5 @@ impl Drop for Ticket<'_> {
     fn drop(&mut self) {
         self.flight.lock().remove(&self.key);
         self.flight.done.notify_all();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::digest::{Digest, Regime};
-    use crate::store::layout::RawMode;
-    use std::time::Duration;
-
-    #[test]
-    fn a_second_thread_waits_for_the_first_and_gets_no_ticket() {
-        let key = RawKey { digest: Digest::of(Regime::SipHash128, b""), mode: RawMode::new(0o644) };
-        let flight = InFlight::default();
-        let ticket = flight.enter(key).unwrap();
-        std::thread::scope(|scope| {
-            let waiter = scope.spawn(|| flight.enter(key).is_none());
-            std::thread::sleep(Duration::from_millis(20));
-            assert!(!waiter.is_finished());
-            drop(ticket);
-            assert!(waiter.join().unwrap());
-        });
-        assert!(flight.enter(key).is_some());
     }
 }

@@ -1,8 +1,8 @@
 //! How much of a slow test is run: little by default, all of it with `scripts/test --soak`.
 
-/// True if the slow part is wanted (`HOLOFS_SOAK=1`).
+/// True if the slow part is wanted: `HOLOFS_SOAK` is set, and not to 0.
 pub fn is_soak() -> bool {
-    std::env::var_os("HOLOFS_SOAK").is_some_and(|value| value == "1")
+    std::env::var_os("HOLOFS_SOAK").is_some_and(|value| !value.is_empty() && value != "0")
 }
 
 /// The one amount for every run, or the other for a soak.

@@ -1,0 +1,66 @@
+//! Lock protocols under a scheduler that decides which thread runs next: no order of theirs breaks the promise or hangs.
+//!
+//! The file that is tried is the one that the program has, compiled against other locks. The seed of a failure is told with it.
+#![allow(clippy::unwrap_used, reason = "a test helper fails loudly")]
+
+#[path = "common/soak.rs"]
+mod soak;
+#[path = "models/store.rs"]
+mod store;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use holofs::digest::{Digest, Regime};
+use holofs::store::{RawKey, RawMode};
+use shuttle::thread;
+use store::inflight::InFlight;
+
+fn key(number: u8) -> RawKey {
+    RawKey { digest: Digest::of(Regime::SipHash128, &[number]), mode: RawMode::new(0o644) }
+}
+
+/// Threads that want these blobs, each as often as it is named. What `Store::open` does: enter, and if somebody else was faster, look
+/// whether it is ready now.
+fn want(wishes: &'static [&'static [u8]]) {
+    let flight = Arc::new(InFlight::default());
+    let inside: Arc<[AtomicU32; 2]> = Arc::default();
+    let ready: Arc<[AtomicU32; 2]> = Arc::default();
+    let threads: Vec<_> = wishes
+        .iter()
+        .map(|wishes| {
+            let (flight, inside, ready) = (Arc::clone(&flight), Arc::clone(&inside), Arc::clone(&ready));
+            thread::spawn(move || wishes.iter().for_each(|&blob| open(&flight, &inside, &ready, blob)))
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    let decoded = |blob: u8| ready[usize::from(blob)].load(Ordering::SeqCst);
+    let wanted = |blob: u8| u32::from(wishes.iter().any(|wishes| wishes.contains(&blob)));
+    assert_eq!([decoded(0), decoded(1)], [wanted(0), wanted(1)], "a blob is decoded once, and always");
+}
+
+fn open(flight: &InFlight, inside: &[AtomicU32; 2], ready: &[AtomicU32; 2], blob: u8) {
+    let at = usize::from(blob);
+    while ready[at].load(Ordering::SeqCst) == 0 {
+        let Some(ticket) = flight.enter(key(blob)) else { continue };
+        if ready[at].load(Ordering::SeqCst) == 0 {
+            assert_eq!(inside[at].fetch_add(1, Ordering::SeqCst), 0, "two decode one blob");
+            thread::yield_now();
+            inside[at].fetch_sub(1, Ordering::SeqCst);
+            ready[at].fetch_add(1, Ordering::SeqCst);
+        }
+        drop(ticket);
+    }
+}
+
+#[test]
+fn two_threads_that_want_one_blob_decode_it_once_in_every_order() {
+    shuttle::check_dfs(|| want(&[&[0], &[0]]), None);
+}
+
+#[test]
+fn threads_that_want_several_blobs_neither_wait_for_ever_nor_decode_twice() {
+    let times = soak::amount(2_000, 200_000);
+    shuttle::check_random(|| want(&[&[0, 1], &[1, 0], &[0], &[1, 0, 1]]), times);
+    shuttle::check_pct(|| want(&[&[0, 1], &[1, 0], &[0, 0], &[1]]), times, 3);
+}
