@@ -6,7 +6,7 @@
 //! tree takes no lock at all.
 //!
 //! There is no open and no handle: an inode says what to read, before and after copy-up alike. Permissions are the kernel's
-//! affair, or nobody's where root alone can enter; what depends on the caller here is only who owns what is made.
+//! affair (`default_permissions`); what depends on the caller here is only who owns what is made.
 
 mod attr;
 mod change;

@@ -178,26 +178,6 @@ fn hard_links_of_catalog_files_stay_one_file_over_a_remount() {
 }
 
 #[test]
-fn what_nobody_may_run_is_not_run_and_not_said_to_be_runnable() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    for option in [&[][..], &["--allow-other"]] {
-        let mounted = sandbox.mount(CATALOG, SPACE, "user", option);
-        let script = mounted.path().join("script");
-        fs::write(&script, "#!/bin/sh\nexit 7\n").unwrap();
-        let runnable = || rustix::fs::access(&script, rustix::fs::Access::EXEC_OK).is_ok();
-        for (mode, expected) in [(0o644, None), (0o755, Some(7))] {
-            fs::set_permissions(&script, Permissions::from_mode(mode)).unwrap();
-            assert_eq!(runnable(), expected.is_some(), "{mode:o}");
-            assert_eq!(
-                Command::new(&script).status().ok().and_then(|status| status.code()),
-                expected,
-                "{mode:o}"
-            );
-        }
-    }
-}
-
-#[test]
 fn a_name_has_255_bytes_and_not_one_more() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = mount(&sandbox);

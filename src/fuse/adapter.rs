@@ -443,10 +443,10 @@ impl Filesystem for Adapter {
         self.empty(Opcode::Removexattr, ino, removed, reply);
     }
 
-    /// Only asked where root alone can enter; else permissions are the kernel's affair (`default_permissions`).
-    fn access(&self, _req: &Request, ino: INodeNo, mask: AccessFlags, reply: ReplyEmpty) {
-        let allowed = self.vfs.access(convert::ino(ino), mask.contains(AccessFlags::X_OK));
-        self.empty(Opcode::Access, ino, allowed, reply);
+    /// Permissions are the kernel's affair (`default_permissions`).
+    fn access(&self, _req: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
+        self.watch.requests.count(Opcode::Access);
+        reply.error(Errno::ENOSYS);
     }
 
     /// Python asks every file it opens whether it is a terminal.

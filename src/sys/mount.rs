@@ -2,7 +2,7 @@
 //!
 //! A file system is configured key by key (`fsopen`), so no text of ours is ever parsed as options, and attached to a
 //! directory *descriptor*, so what is mounted on is what was checked. It is always nosuid and nodev, and the kernel checks
-//! permissions (`default_permissions`), unless nobody but root can enter.
+//! permissions (`default_permissions`).
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -32,14 +32,6 @@ pub struct Options {
     pub read_only: bool,
     /// Users other than the mounting one may enter.
     pub allow_other: bool,
-}
-
-impl Options {
-    /// Whether the kernel is to check permissions. Where only root can enter, and may do everything, it need not: it would
-    /// ask for the attributes of a directory again after each change in it, which is every other request of `rm -r`.
-    fn is_checked(self) -> bool {
-        self.allow_other || self.read_only || !rustix::process::geteuid().is_root()
-    }
 }
 
 /// Which mount it is: unique among those that exist.
@@ -152,9 +144,7 @@ fn configure(context: &OwnedFd, device: &File, options: Options) -> io::Result<O
         ("group_id", &gid),
     ];
     texts.iter().try_for_each(|(key, value)| fsconfig_set_string(context, *key, *value))?;
-    if options.is_checked() {
-        fsconfig_set_flag(context, "default_permissions")?;
-    }
+    fsconfig_set_flag(context, "default_permissions")?;
     if options.allow_other {
         fsconfig_set_flag(context, "allow_other")?;
     }

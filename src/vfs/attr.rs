@@ -57,13 +57,6 @@ impl Vfs {
         }
     }
 
-    /// Whether root may do with `ino` what it asks for: everything, but run a file that nobody may run.
-    pub fn access(&self, ino: Ino, execute: bool) -> Result<(), VfsError> {
-        let attr = self.getattr(ino)?;
-        let refused = execute && attr.kind == Kind::File && attr.mode & 0o111 == 0;
-        if refused { Err(VfsError::Denied(ino)) } else { Ok(()) }
-    }
-
     fn catalog_attr(&self, ino: Ino) -> Result<Attr, VfsError> {
         Ok(catalog_attr(&self.node(ino)?, &self.view))
     }

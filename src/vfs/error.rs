@@ -40,9 +40,6 @@ pub enum VfsError {
     /// What is asked is nobody's right.
     #[error("{0}")]
     NotPermitted(&'static str),
-    /// Nobody may run the file.
-    #[error("Inode {0} is not executable")]
-    Denied(Ino),
     /// What is asked is not done here.
     #[error("{0} is not supported")]
     Unsupported(&'static str),
@@ -96,7 +93,6 @@ impl VfsError {
             VfsError::Exists => Errno::EXIST,
             VfsError::NotEmpty(_) => Errno::NOTEMPTY,
             VfsError::NotPermitted(_) => Errno::PERM,
-            VfsError::Denied(_) => Errno::ACCES,
             VfsError::Unsupported(_) => Errno::NOTSUP,
             VfsError::BeyondEnd => Errno::NXIO,
             VfsError::TooManyAttributes => Errno::NOSPC,
