@@ -14,7 +14,7 @@ helper() {
   printf '%s\n' "$1" > $T/policy; chmod 644 $T/policy
   $T/bin/holofs-mount-helper --socket $S --policy $T/policy 2> $T/helper.log &
   H=$!; trap 'kill $H' EXIT
-  while [ ! -S $S ] || ! grep -q ready $T/helper.log; do kill -0 $H || { cat $T/helper.log; exit 99; }; sleep 0.02; done
+  while [ ! -S $S ] || ! grep -qs ready $T/helper.log; do kill -0 $H || { cat $T/helper.log; exit 99; }; sleep 0.02; done
   export HOLOFS_MOUNT_HELPER=$S
 }
 as() { u=$1; shift; setpriv --reuid $u --regid $u --clear-groups -- "$@"; }
@@ -207,7 +207,7 @@ fn the_helper_takes_the_socket_that_systemd_passes_and_refuses_to_run_without_it
     let script = format!(
         "{HELPER}echo 'allow {NOBODY} '$T 8 > $T/policy
          python3 $T/pass $S $T/bin/holofs-mount-helper --policy $T/policy 2> $T/helper.log & H=$!; trap 'kill $H' EXIT
-         until grep -q ready $T/helper.log; do sleep 0.02; done
+         until grep -qs ready $T/helper.log; do sleep 0.02; done
          HOLOFS_MOUNT_HELPER=$S as {NOBODY} $0 run --json {} a -- true
          setpriv --bounding-set -sys_admin $T/bin/holofs-mount-helper --policy $T/policy --socket $T/x 2>&1 || true
          $T/bin/holofs-mount-helper --socket $S --policy $T/policy 2>&1 || true

@@ -34,7 +34,7 @@ no_proc() { mount -t tmpfs none /proc; }
 helper() {
   echo "allow * $T/home 8" > $T/policy; chmod 644 $T/policy; export HOLOFS_MOUNT_HELPER=$T/mount.sock
   $T/bin/holofs-mount-helper --socket $T/mount.sock --policy $T/policy 2> $T/helper.log & H=$!
-  until grep -q ready $T/helper.log; do kill -0 $H; sleep 0.02; done
+  until grep -qs ready $T/helper.log; do kill -0 $H; sleep 0.02; done
 }
 read_only() { mount --bind $T/home $T/home; mount -o remount,bind,ro $T/home; }
 "#;
