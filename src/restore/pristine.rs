@@ -26,7 +26,7 @@ use crate::catalog::CatalogId;
 use crate::name::OwnedName;
 use crate::store::MOTHER_TIME;
 use crate::sys::at::{Seen, TreeDir};
-use crate::sys::{self, btrfs, process};
+use crate::sys::{self, btrfs, this_process};
 use crate::tree::{FileNode, Index, Ino};
 
 pub(super) use self::audit::audit;
@@ -98,7 +98,7 @@ impl Pristine {
         let root = TreeDir::open(&places.dir).and_then(|dir| dir.open_dir(name.as_name())).ok()?;
         // Whoever may change the tree must be one who may change us.
         let (owner, _) = root.owner_and_mode().ok()?;
-        if owner != process::user_id() && owner != 0 {
+        if owner != this_process::effective_uid() && owner != 0 {
             return None;
         }
         let mut pristine = Pristine { root, stamp };

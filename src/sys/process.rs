@@ -45,7 +45,7 @@ impl fmt::Display for Process {
 }
 
 /// True if there is a process `pid`, whoever owns it.
-fn exists(pid: u32) -> bool {
+pub fn exists(pid: u32) -> bool {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     pid.is_some_and(|pid| !matches!(test_kill_process(pid), Err(rustix::io::Errno::SRCH)))
 }
@@ -119,11 +119,6 @@ fn split(path: &OsStr) -> Vec<PathBuf> {
     path.as_bytes().split(|&byte| byte == b':').map(|dir| OsStr::from_bytes(dir).into()).collect()
 }
 
-/// The user as whom this process acts.
-pub fn user_id() -> u32 {
-    rustix::process::geteuid().as_raw()
-}
-
 /// True for the superuser.
 pub fn is_root() -> bool {
     rustix::process::geteuid().is_root()
@@ -147,6 +142,9 @@ mod tests {
         let process = Process::with_id(child.id());
         child.wait().unwrap();
         assert!(!process.is_alive());
+        assert!(exists(std::process::id()));
+        assert!(!exists(child.id()));
+        assert!(!exists(u32::MAX));
     }
 
     #[test]

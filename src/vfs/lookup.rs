@@ -13,8 +13,7 @@ use crate::upper::{Entry, Kind};
 
 use super::{Attr, Vfs, VfsError};
 
-/// The kernel's references to inodes. The table for those of the catalog is zeroed memory that the system hands out
-/// lazily: it costs nothing for inodes that nobody looks up.
+/// The kernel's references to inodes: four bytes for each inode of the catalog, which need no lock, and a map of the others.
 pub(super) struct Lookups {
     catalog: Box<[AtomicU32]>,
     created: Mutex<HashMap<Ino, u64>>,

@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 use crate::store::layout::{RawKey, is_fan_out, temp_owner};
 use crate::store::raw::RawStore;
 use crate::sys::beneath::{Dir, OpenError};
-use crate::sys::this_process;
+use crate::sys::process;
 
 /// How old a temporary file is at least before it is collected: a process of another PID namespace may be writing it.
 const GRACE: Duration = Duration::from_secs(600);
@@ -86,5 +86,5 @@ fn is_abandoned(dir: &Dir, name: &str, pid: u32, now: Duration) -> bool {
     let Some(facts) = dir.facts(Path::new(name)) else { return false };
     let written = Duration::from_secs(u64::try_from(facts.mtime.0).unwrap_or(0));
     let age = now.saturating_sub(written);
-    age > EXPIRY || (age > GRACE && !this_process::is_alive(pid))
+    age > EXPIRY || (age > GRACE && !process::exists(pid))
 }
