@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, ExitStatus};
+use std::process::{Command, ExitCode, ExitStatus};
 
 use anyhow::Context as _;
 
@@ -40,6 +40,8 @@ impl Execution<'_> {
         let variables = self.variables(&temp.0)?;
         let (program, arguments) = command.split_first().context("There is no command")?;
         let path = variables.iter().rev().find(|(key, _)| key == "PATH").map(|(_, value)| value.clone());
+        // What a terminal sends goes to the command by itself; what another process sends to us is passed on.
+        let signals = signals::catch().context("Cannot handle signals")?;
         let mut child = Command::new(resolve(program, path.as_deref()))
             .args(arguments)
             .env_remove("VIRTUAL_ENV")
@@ -47,7 +49,7 @@ impl Execution<'_> {
             .envs(variables)
             .spawn()
             .with_context(|| format!("Cannot run {}", program.display()))?;
-        forward_signals(&child)?;
+        signals.pass_on(child.id()).context("Cannot pass signals on")?;
         Ok(ExitCode::from(code_of(child.wait().context("Cannot wait for the command")?)))
     }
 
@@ -89,12 +91,6 @@ fn resolve(program: &OsString, path: Option<&std::ffi::OsStr>) -> PathBuf {
     }
     let dirs = path.map(std::env::split_paths).into_iter().flatten();
     dirs.map(|dir| dir.join(named)).find(|place| place.is_file()).unwrap_or_else(|| named.to_owned())
-}
-
-/// What a terminal sends goes to the command by itself; what another process sends to us is passed on.
-fn forward_signals(child: &Child) -> anyhow::Result<()> {
-    let pid = child.id();
-    signals::pass_on(pid).context("Cannot handle signals")
 }
 
 /// As a shell has it: the status, or 128 and the signal.
