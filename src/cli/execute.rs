@@ -34,8 +34,8 @@ pub struct Execution<'a> {
 }
 
 impl Execution<'_> {
-    /// Runs `command` to its end: its status becomes ours.
-    pub fn command(&self, command: &[OsString]) -> anyhow::Result<ExitCode> {
+    /// Runs `command` to its end: its status becomes ours. What it need not wait for is done `meanwhile`.
+    pub fn command(&self, command: &[OsString], meanwhile: impl FnOnce()) -> anyhow::Result<ExitCode> {
         let temp = RunTemp::create(&self.context.home.root().join("temp"))?;
         let variables = self.variables(&temp.0)?;
         let (program, arguments) = command.split_first().context("There is no command")?;
@@ -50,6 +50,7 @@ impl Execution<'_> {
             .spawn()
             .with_context(|| format!("Cannot run {}", program.display()))?;
         signals.pass_on(child.id()).context("Cannot pass signals on")?;
+        meanwhile();
         Ok(ExitCode::from(code_of(child.wait().context("Cannot wait for the command")?)))
     }
 
