@@ -78,7 +78,8 @@ impl Execution<'_> {
         let (space, index) = self.bytecode?;
         let uid = crate::sys::this_process::effective_uid();
         bytecode::prefix(&self.context.home, space, index, uid).unwrap_or_else(|error| {
-            log::warn!("No place for bytecode, so Python compiles what it imports: {error}");
+            let level = if self.context.unkept().is_some() { log::Level::Debug } else { log::Level::Warn };
+            log::log!(level, "No place for bytecode, so Python compiles what it imports: {error}");
             None
         })
     }

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use crate::fuse::{Session, Watch};
-use crate::observe::{Observer, Tally};
+use crate::observe::Observer;
 use crate::space::Space;
 use crate::space::relocated::Relocated;
 use crate::store::BlobSource;
@@ -117,7 +117,7 @@ fn tell(error: &anyhow::Error) {
 
 /// The catalog as it was recorded.
 fn vfs(context: &Context, index: &Arc<Index>) -> anyhow::Result<Vfs> {
-    let observer: Arc<dyn Observer> = Arc::new(Tally::logging());
+    let observer: Arc<dyn Observer> = Arc::new(context.tally());
     let source: Arc<dyn BlobSource> = context.store(Arc::clone(&observer))?;
     // Nothing is relocated, so nothing is ever kept there.
     let nowhere = context.home.spaces_dir().join("isolated");

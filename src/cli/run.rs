@@ -211,10 +211,16 @@ fn mount_args(args: &RunArgs) -> MountArgs {
 /// One line, before the command says anything.
 #[allow(clippy::print_stderr)]
 fn tell(context: &Context, told: &Told<'_>) {
+    let unkept = context.unkept();
     if context.is_json() {
-        eprintln!("{}", serde_json::json!(told));
-    } else {
-        ladder::tell(told.rung, told.reasons);
+        let mut told = serde_json::json!(told);
+        told["unkept"] = serde_json::json!(unkept);
+        return eprintln!("{told}");
+    }
+    let parts = [ladder::line(told.rung, told.reasons), unkept.map(str::to_owned)];
+    let line = parts.into_iter().flatten().collect::<Vec<String>>().join("; ");
+    if !line.is_empty() {
+        eprintln!("holofs: {line}");
     }
 }
 
