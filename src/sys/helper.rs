@@ -30,6 +30,9 @@ const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Asks the helper at `socket` to mount on `point`: the device that the requests come from, and the mount.
 pub fn mount(socket: &Path, point: &Mountpoint, options: Options) -> io::Result<(OwnedFd, MountId)> {
+    if options.no_exec {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "the mount helper knows no noexec"));
+    }
     let flags = u32::from(options.read_only) | u32::from(options.allow_other) << 1;
     let (id, device) = ask(socket, MOUNT, flags, 0, point)?;
     let device = device.ok_or_else(|| io::Error::other("the helper sent no descriptor"))?;
