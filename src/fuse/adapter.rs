@@ -1,5 +1,6 @@
 //! Requests in, replies out: a few lines per operation.
 
+mod answer;
 mod reply;
 
 use std::cell::RefCell;
@@ -17,7 +18,7 @@ use fuser::{
     ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
-use crate::vfs::{Attr, New, SetAttr, Vfs, VfsError};
+use crate::vfs::{New, SetAttr, Vfs, VfsError};
 
 use super::convert::{self, FOREVER};
 use super::requests::Opcode;
@@ -57,48 +58,6 @@ impl Adapter {
     /// Serves `vfs`, watched by `watch`.
     pub fn new(vfs: Arc<Vfs>, watch: Watch) -> Adapter {
         Adapter { vfs, watch }
-    }
-
-    /// The errno for a reply; what a person should know of is logged here, once per failure.
-    fn errno(&self, opcode: Opcode, ino: INodeNo, error: &VfsError) -> Errno {
-        if error.is_ordinary() {
-            log::trace!("{opcode:?} {ino}: {error}");
-        } else {
-            log::error!("{opcode:?} {ino}: {error}");
-        }
-        convert::errno(error.errno())
-    }
-
-    fn entry(&self, opcode: Opcode, ino: INodeNo, made: Result<Attr, VfsError>, reply: ReplyEntry) {
-        self.watch.requests.count(opcode);
-        match made {
-            Ok(attr) => reply.entry(&FOREVER, &convert::attr(&attr), Generation(0)),
-            Err(error) => reply.error(self.errno(opcode, ino, &error)),
-        }
-    }
-
-    fn empty(&self, opcode: Opcode, ino: INodeNo, done: Result<(), VfsError>, reply: ReplyEmpty) {
-        self.watch.requests.count(opcode);
-        match done {
-            Ok(()) => reply.ok(),
-            Err(error) => reply.error(self.errno(opcode, ino, &error)),
-        }
-    }
-
-    fn attr(&self, opcode: Opcode, ino: INodeNo, attr: Result<Attr, VfsError>, reply: ReplyAttr) {
-        self.watch.requests.count(opcode);
-        match attr {
-            Ok(attr) => reply.attr(&FOREVER, &convert::attr(&attr)),
-            Err(error) => reply.error(self.errno(opcode, ino, &error)),
-        }
-    }
-
-    fn written(&self, opcode: Opcode, ino: INodeNo, written: Result<u64, VfsError>, reply: ReplyWrite) {
-        self.watch.requests.count(opcode);
-        match written {
-            Ok(count) => reply.written(u32::try_from(count).unwrap_or(u32::MAX)),
-            Err(error) => reply.error(self.errno(opcode, ino, &error)),
-        }
     }
 }
 
