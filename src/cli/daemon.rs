@@ -48,6 +48,7 @@ pub fn launch(context: &Context, args: &MountArgs) -> anyhow::Result<Launched> {
         .args(args.read_only.then_some("--read-only"))
         .args(args.allow_other.then_some("--allow-other"))
         .args(args.fresh.then_some("--fresh"))
+        .args(["--io", args.io.name()])
         .arg(joined("--profile=", args.profile.as_os_str())) // in one piece: a value may begin with a dash
         .arg(joined("--controller=", args.space.controller.as_ref()))
         .args(["--", &args.catalog, &args.space.space])
@@ -95,6 +96,7 @@ pub fn cage(home: &Home, space: &Space) -> Cage {
     Cage {
         read: vec![hololib, device("urandom")],
         write: vec![home.raw_dir(), space.state_dir.clone(), device("fuse"), device("null")],
+        handed_over: Vec::new(),
     }
 }
 

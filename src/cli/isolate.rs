@@ -88,7 +88,7 @@ impl Isolated {
             .and_then(|fuse| fuse.attach(cover.point()))
             .with_context(|| format!("Cannot mount {}", root.display()))?;
         cover.seal().context("Cannot seal the cover")?;
-        let session = Session::start(Arc::new(vfs), device, threads(), Watch::default())?;
+        let session = Session::start(Arc::new(vfs), device, threads(), Watch::default(), &[])?;
         let mut space = context.space(index.base(), space);
         space.mark_used(catalog, index.blueprint());
         space.state_dir = context.home.pyc_dir().join("isolated").join(index.id().to_string());

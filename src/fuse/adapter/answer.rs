@@ -29,9 +29,15 @@ impl Adapter {
     ) {
         self.watch.requests.count(opcode);
         match made {
-            Ok(attr) => reply.entry(&FOREVER, &convert::attr(&attr), Generation(0)),
+            Ok(attr) => self.found(&attr, reply),
             Err(error) => reply.error(self.errno(opcode, ino, &error)),
         }
+    }
+
+    /// Answers with an entry, which holds for ever.
+    pub(super) fn found(&self, attr: &Attr, reply: ReplyEntry) {
+        let (shown, hold) = self.opens.entry(attr);
+        reply.entry_with_ttls(&hold, &FOREVER, &shown, Generation(0));
     }
 
     /// Answers that it was done.
