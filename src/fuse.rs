@@ -6,7 +6,8 @@
 //!
 //! The data path is *no-open*: the first OPEN and OPENDIR are answered ENOSYS, after which the kernel never asks again, reads
 //! through its page cache and names a file by its inode only. Entries, attributes and misses are static, so all timeouts
-//! are infinite and whatever we change ourselves is invalidated exactly.
+//! are infinite and whatever we change ourselves is invalidated exactly. [`passthrough`] is the other way to read, chosen at
+//! the mount.
 
 mod adapter;
 mod convert;

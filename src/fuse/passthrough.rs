@@ -129,7 +129,8 @@ impl Opens {
             if let Some(joined) = table.join(node, writes) {
                 break joined;
             }
-            if writes || vfs.has_own_bytes(convert::ino(node)) {
+            // A moved node has a writer, who may not have written yet.
+            if writes || node.0 & MOVED != 0 || vfs.has_own_bytes(convert::ino(node)) {
                 break Ok(table.begin(node, None));
             }
             if let Some(file) = found.take() {
