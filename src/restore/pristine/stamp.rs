@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::path::Path;
 
 use crate::sys::btrfs::State;
-use crate::tree::Index;
+use crate::tree::{Index, checksum};
 
 const MAGIC: &[u8; 8] = b"HOLOPRS1";
 /// Magic, checksum, kind, umask, catalog id, subvolume's uuid and change, count of nodes.
@@ -81,10 +81,4 @@ fn id_of(index: &Index) -> Vec<u8> {
     let mut id = index.id().as_bytes().to_vec();
     id.resize(32, 0);
     id
-}
-
-fn checksum(bytes: &[u8]) -> u32 {
-    let mut crc = flate2::Crc::new();
-    crc.update(bytes);
-    crc.sum()
 }
