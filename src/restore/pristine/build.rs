@@ -89,6 +89,7 @@ impl Build<'_> {
             umask,
             names: TempNames::new(),
             pristine: None,
+            has_raw: true,
         };
         placer.populate(root.reopen()?, Ino::ROOT);
         if let Some(first) = errors.take().first() {
