@@ -226,6 +226,11 @@ fn connect(path: &Path, access: Access) -> Result<Connection, UpperError> {
     let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let failed = |source| damage_or("open", path, source);
     let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    // SQLite opens for reading what it cannot open for writing, also for want of a descriptor: for good.
+    if access == Access::Writable && connection.is_readonly(rusqlite::MAIN_DB).map_err(failed)? {
+        let source = std::io::Error::other("it can be opened for reading only");
+        return Err(UpperError::Io { doing: "write to", path: path.to_owned(), source });
+    }
     connection.set_prepared_statement_cache_capacity(32);
     connection.busy_timeout(std::time::Duration::from_secs(5)).map_err(failed)?;
     // The log is copied by the checkpointer alone, and never inside of an operation.
