@@ -22,6 +22,7 @@ mod journal;
 mod locks;
 mod recover;
 mod schema;
+mod session;
 mod tables;
 #[cfg(test)]
 mod tests;

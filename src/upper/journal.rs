@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::schema::{self, APPLICATION, FORMAT, LoadError, Loaded};
+use super::session::{self, Session};
 use super::tables::Change;
 use super::{Access, UpperError};
 
@@ -45,6 +46,8 @@ struct Queued {
 
 /// The open database.
 pub(super) struct Journal {
+    // In the order of dropping: the session ends before the connections close.
+    _session: Option<Session>,
     path: PathBuf,
     connection: Mutex<Connection>,
     queue: Mutex<Vec<Queued>>,
@@ -57,9 +60,14 @@ impl Journal {
     /// Makes the database of a space that was never written.
     pub fn create(dir: &Path, catalog: &str, first_ino: u64) -> Result<Journal, UpperError> {
         let (path, unfinished) = (dir.join(DATABASE), dir.join(UNFINISHED));
-        for leftover in
-            ["state.db.new", "state.db.new-wal", "state.db.new-shm", "state.db-wal", "state.db-shm"]
-        {
+        for leftover in [
+            "state.db.new",
+            "state.db.new-wal",
+            "state.db.new-shm",
+            session::OPEN,
+            "state.db-wal",
+            "state.db-shm",
+        ] {
             remove(&dir.join(leftover))?;
         }
         let failed = |source| database("create", &unfinished, source);
@@ -89,10 +97,13 @@ impl Journal {
     pub fn open(dir: &Path, access: Access) -> Result<Journal, UpperError> {
         let path = dir.join(DATABASE);
         check_not_empty(&path)?;
+        session::check_log(dir)?;
         let connection = connect(&path, access)?;
         check_format(&connection, &path)?;
+        let session = (access == Access::Writable).then(|| Session::begin(dir)).transpose()?;
         let checkpointer = (access == Access::Writable).then(|| Checkpointer::start(path.clone()));
         Ok(Journal {
+            _session: session,
             path,
             connection: Mutex::new(connection),
             queue: Mutex::default(),
