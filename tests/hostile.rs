@@ -19,6 +19,8 @@ mod catalogs;
 mod contents;
 #[path = "hostile/crowd.rs"]
 mod crowd;
+#[path = "hostile/deaths.rs"]
+mod deaths;
 #[path = "hostile/faults.rs"]
 mod faults;
 #[path = "hostile/isolation.rs"]
