@@ -23,6 +23,7 @@ mod locks;
 mod recover;
 mod schema;
 mod session;
+mod sync;
 mod tables;
 #[cfg(test)]
 mod tests;
