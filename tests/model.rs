@@ -10,6 +10,8 @@
 #[path = "model/bare.rs"]
 mod bare;
 mod common;
+#[path = "model/listed.rs"]
+mod listed;
 #[path = "model/mounted.rs"]
 mod mounted;
 #[path = "model/ops.rs"]
