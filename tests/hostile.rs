@@ -11,6 +11,8 @@ mod common;
 
 #[path = "hostile/bounds.rs"]
 mod bounds;
+#[path = "hostile/bundle.rs"]
+mod bundle;
 #[path = "hostile/cage.rs"]
 mod cage;
 #[path = "hostile/catalogs.rs"]
