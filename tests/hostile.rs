@@ -29,6 +29,8 @@ mod faults;
 mod isolation;
 #[path = "hostile/mountpoint.rs"]
 mod mountpoint;
+#[path = "hostile/paranoid.rs"]
+mod paranoid;
 #[path = "hostile/trace.rs"]
 mod trace;
 #[path = "hostile/writes.rs"]
