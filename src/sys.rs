@@ -4,6 +4,7 @@
 //! by descriptor and relative name without following links. Nothing here knows catalogs, blobs or spaces.
 
 pub mod at;
+pub mod backing;
 pub mod beneath;
 pub mod btrfs;
 #[cfg(unix)]

@@ -51,6 +51,7 @@ pub fn launch(context: &Context, args: &MountArgs) -> anyhow::Result<Launched> {
         .args(args.gid.map(|gid| format!("--gid={gid}")))
         .args(args.no_exec.then_some("--noexec"))
         .args(args.fresh.then_some("--fresh"))
+        .args(["--io", args.io.name()])
         .arg(joined("--profile=", args.profile.as_os_str())) // in one piece: a value may begin with a dash
         .arg(joined("--controller=", args.space.controller.as_ref()))
         .args(["--", &args.catalog, &args.space.space])
@@ -104,6 +105,7 @@ pub fn cage(home: &Home, space: &Space) -> Cage {
     Cage {
         read: vec![hololib, device("urandom")],
         write: vec![home.raw_dir(), space.state_dir.clone(), device("fuse"), device("null")],
+        handed_over: Vec::new(),
     }
 }
 

@@ -108,7 +108,7 @@ fn serve(vfs: Vfs, device: OwnedFd, cage: &Cage) -> anyhow::Result<()> {
     daemon::alone().context("Cannot let go of the terminal")?;
     daemon::harden();
     daemon::confine(cage);
-    Ok(Session::start(Arc::new(vfs), device, threads(), Watch::default())?.run()?)
+    Ok(Session::start(Arc::new(vfs), device, threads(), Watch::default(), &[])?.run()?)
 }
 
 fn tell(error: &anyhow::Error) {

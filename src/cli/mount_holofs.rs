@@ -13,7 +13,7 @@ use std::process::{ExitCode, Stdio};
 use super::context::{parse_space, this_program};
 
 /// The options that are ours.
-const KNOWN: &str = "space, controller, home, robocorp_home, holofs_home, uid, gid, ro, rw, exec, noexec, allow_other and fresh";
+const KNOWN: &str = "space, controller, home, robocorp_home, holofs_home, io, uid, gid, ro, rw, exec, noexec, allow_other and fresh";
 
 /// mount(8): incorrect invocation.
 const USAGE: u8 = 1;
@@ -42,6 +42,7 @@ struct Wanted {
 struct Options {
     space: Option<String>,
     controller: Option<String>,
+    io: Option<String>,
     home: Option<PathBuf>,
     robocorp_home: Option<PathBuf>,
     holofs_home: Option<PathBuf>,
@@ -94,6 +95,9 @@ fn mount(wanted: &Wanted) -> anyhow::Result<()> {
     command.args(options.gid.map(|gid| format!("--gid={gid}")));
     if let Some(controller) = &options.controller {
         command.args(["--controller", controller]);
+    }
+    if let Some(io) = &options.io {
+        command.args(["--io", io]);
     }
     let homes = [
         ("HOME", &options.home),
@@ -158,6 +162,7 @@ fn options(list: &str, sloppy: bool) -> Result<Options, String> {
         match (name, value) {
             ("space", _) => found.space = Some(parse_space(needed()?)?),
             ("controller", _) => found.controller = Some(parse_space(needed()?)?),
+            ("io", Some("no-open" | "passthrough")) => found.io = Some(needed()?.to_owned()),
             ("home", _) => found.home = Some(clean(needed()?)?),
             ("robocorp_home", _) => found.robocorp_home = Some(clean(needed()?)?),
             ("holofs_home", _) => found.holofs_home = Some(clean(needed()?)?),
@@ -229,7 +234,7 @@ mod tests {
 
     #[test]
     fn what_mount_gives_its_helper_is_understood() {
-        let wanted = parsed("abc /h/s -sv -t fuse.holofs -o rw,nosuid,space=a,controller=b,ro,robocorp_home=/r/,x-systemd.automount").unwrap();
+        let wanted = parsed("abc /h/s -sv -t fuse.holofs -o rw,nosuid,space=a,controller=b,ro,io=passthrough,robocorp_home=/r/,x-systemd.automount").unwrap();
         assert_eq!(
             (wanted.catalog.as_str(), wanted.dir.as_path(), wanted.fake),
             ("abc", Path::new("/h/s"), false)
@@ -237,6 +242,7 @@ mod tests {
         let options = wanted.options;
         assert_eq!((options.space.as_deref(), options.controller.as_deref()), (Some("a"), Some("b")));
         assert_eq!((options.read_only, options.allow_other, options.fresh), (true, false, false));
+        assert_eq!(options.io.as_deref(), Some("passthrough"));
         assert_eq!(options.robocorp_home, Some("/r".into()));
         assert!(parsed("abc /h/s -f").unwrap().fake);
         assert_eq!(parsed("abc /h/s").unwrap().options, Options::default());
@@ -273,7 +279,7 @@ mod tests {
         ] {
             assert_eq!(parsed(line), Err(why.to_owned()), "{line}");
         }
-        for option in ["ro=1", "spaces=a", "allow_root", "umask=022"] {
+        for option in ["ro=1", "io=fast", "spaces=a", "allow_root", "umask=022"] {
             let why = format!("There is no option {option:?}; there are {KNOWN}");
             assert_eq!(parsed(&format!("abc /a -o {option}")), Err(why));
         }

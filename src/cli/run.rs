@@ -11,6 +11,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
+use crate::fuse::Io;
 use crate::space::Space;
 use crate::sys::mount::Detached;
 use crate::tree::Index;
@@ -35,6 +36,9 @@ pub struct RunArgs {
     /// How the space appears
     #[arg(long, value_enum, default_value = "auto", env = "HOLOFS_MODE")]
     pub mode: Mode,
+    /// How files are read; an isolated space has its own way
+    #[arg(long, value_enum, default_value = "no-open", env = "HOLOFS_IO")]
+    pub io: Io,
     /// Allow no change
     #[arg(long)]
     pub read_only: bool,
@@ -201,6 +205,7 @@ fn cannot_hold(space: &Space) -> Option<String> {
 
 fn mount_args(args: &RunArgs) -> MountArgs {
     MountArgs {
+        io: args.io,
         read_only: args.read_only,
         fresh: args.fresh,
         profile: args.profile.clone(),

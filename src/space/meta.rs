@@ -14,8 +14,9 @@ use crate::catalog::{Catalog, CatalogId, Header};
 use crate::home::controller_identity;
 use crate::sys;
 
-/// RCC counts the age of a catalog in days. One that was touched is hashed at its next use, so not every use touches it.
-const MARK_AGE: Duration = Duration::from_secs(3600);
+/// How long the times of a catalog count as those of its last use. RCC's lists count days; and whenever the times change,
+/// the whole catalog is read once more to know that nothing else did (see [`crate::tree::Index::ensure`]).
+const RECENT: Duration = Duration::from_secs(3600);
 
 /// What the space's `.meta` says: what the last complete restore put there.
 pub struct OldMeta {
@@ -113,7 +114,7 @@ impl Space {
 
     /// Leaves the marks of one use of `catalog_path`, in whatever place.
     pub fn mark_catalog_used(&self, catalog_path: &Path, blueprint: &str) {
-        tolerate(catalog_path, sys::shared::touch_since(catalog_path, MARK_AGE));
+        tolerate(catalog_path, sys::shared::touch_unless(catalog_path, RECENT));
         let used = self.home.used_dir().join(format!("{blueprint}.{}", self.home.user_identity()));
         tolerate(&used, append(&used, b"", 0o644).and_then(|()| sys::shared::touch(&used)));
     }

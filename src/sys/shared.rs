@@ -82,10 +82,10 @@ pub fn touch(path: &Path) -> io::Result<()> {
     File::open(path)?.set_times(FileTimes::new().set_accessed(now).set_modified(now))
 }
 
-/// As [`touch`], unless it was modified within the last `age`.
-pub fn touch_since(path: &Path, age: Duration) -> io::Result<()> {
-    let recent = fs::metadata(path)?.modified()?.elapsed().is_ok_and(|since| since < age);
-    if recent { Ok(()) } else { touch(path) }
+/// As [`touch`], but leaves a file alone whose content was written, or which was touched, less than `recent` ago.
+pub fn touch_unless(path: &Path, recent: Duration) -> io::Result<()> {
+    let age = fs::metadata(path)?.modified()?.elapsed();
+    if age.is_ok_and(|age| age < recent) { Ok(()) } else { touch(path) }
 }
 
 /// True if something is mounted exactly at `path`; a path that is not there is none.
