@@ -303,6 +303,7 @@ fn spawn_background(
     let work = move || {
         crate::sys::daemon::lower_priority();
         leave_marks(&space, &catalog, &index, blank);
+        crate::sys::daemon::release_memory();
         daemon::confine(&cage);
         relocated.fill(&index, &stop);
         bound_raw_store(&store);
