@@ -1,4 +1,7 @@
 //! The process of a mount: takes the space, mounts it, serves it, and does what can wait in the background.
+//!
+//! It asks nothing of its own mount, ever: a thread that waits for an answer which a killed server took along could not end, nor
+//! could the process with its locks. What must go through the mount is done by processes of their own.
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
