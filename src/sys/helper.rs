@@ -25,6 +25,8 @@ const MOUNT: u16 = 1;
 const UNMOUNT: u16 = 2;
 /// Magic, version, status, mount id; text follows.
 const HEAD: usize = 16;
+/// The overflow uid.
+const UNKNOWN: u32 = 65534;
 /// A helper that hangs is none.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -88,6 +90,11 @@ fn reach(path: &Path) -> io::Result<OwnedFd> {
     })?;
     match peer_uid(&socket)? {
         0 => Ok(socket),
+        // So the kernel names who has no number in this user namespace: outside of all, that is user nobody.
+        UNKNOWN => {
+            let who = "served from outside of this user namespace, which the mount helper does not reach, or by nobody";
+            Err(io::Error::other(format!("{} is {who}", path.display())))
+        }
         uid => Err(io::Error::other(format!("{} is served by user {uid}, not by root", path.display()))),
     }
 }
