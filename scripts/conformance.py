@@ -74,6 +74,8 @@ class World:
     def __init__(self, holofs):
         self.holofs = holofs
         self.env = {"HOME": ROOT, "ROBOCORP_HOME": ROOT + "/h", "PATH": os.environ["PATH"]}
+        if "HOLOFS_IO" in os.environ:  # the other way of reading
+            self.env["HOLOFS_IO"] = os.environ["HOLOFS_IO"]
         self.ext4 = ROOT + "/ext4"
         # A short name for the space: the name of a socket has at most 107 bytes.
         self.root = tempfile.mkdtemp(prefix="hc", dir="/tmp")
