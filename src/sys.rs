@@ -15,6 +15,8 @@ pub mod daemon;
 pub mod dir;
 pub mod disk;
 pub mod errno;
+#[cfg(target_os = "linux")]
+pub mod fork;
 pub mod fusermount;
 pub mod helper;
 pub mod host;

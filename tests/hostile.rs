@@ -11,6 +11,8 @@ mod common;
 
 #[path = "hostile/bounds.rs"]
 mod bounds;
+#[path = "hostile/bundle.rs"]
+mod bundle;
 #[path = "hostile/cage.rs"]
 mod cage;
 #[path = "hostile/catalogs.rs"]
@@ -19,12 +21,16 @@ mod catalogs;
 mod contents;
 #[path = "hostile/crowd.rs"]
 mod crowd;
+#[path = "hostile/deaths.rs"]
+mod deaths;
 #[path = "hostile/faults.rs"]
 mod faults;
 #[path = "hostile/isolation.rs"]
 mod isolation;
 #[path = "hostile/mountpoint.rs"]
 mod mountpoint;
+#[path = "hostile/paranoid.rs"]
+mod paranoid;
 #[path = "hostile/trace.rs"]
 mod trace;
 #[path = "hostile/writes.rs"]

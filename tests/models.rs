@@ -7,14 +7,18 @@
 mod soak;
 #[path = "models/store.rs"]
 mod store;
+#[path = "models/upper.rs"]
+mod upper;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use holofs::digest::{Digest, Regime};
 use holofs::store::{RawKey, RawMode};
+use holofs::tree::Ino;
 use shuttle::thread;
 use store::inflight::InFlight;
+use upper::locks::Locks;
 
 fn key(number: u8) -> RawKey {
     RawKey { digest: Digest::of(Regime::SipHash128, &[number]), mode: RawMode::new(0o644) }
@@ -63,4 +67,53 @@ fn threads_that_want_several_blobs_neither_wait_for_ever_nor_decode_twice() {
     let times = soak::amount(2_000, 200_000);
     shuttle::check_random(|| want(&[&[0, 1], &[1, 0], &[0], &[1, 0, 1]]), times);
     shuttle::check_pct(|| want(&[&[0, 1], &[1, 0], &[0, 0], &[1]]), times, 3);
+}
+
+/// Threads that change these inodes together, one set after the other, as operations on the upper do.
+fn change(operations: &'static [&'static [&'static [u64]]]) {
+    let locks = Arc::new(Locks::default());
+    let changing: Arc<[AtomicU32; 4]> = Arc::default();
+    let threads: Vec<_> = operations
+        .iter()
+        .map(|sets| {
+            let (locks, changing) = (Arc::clone(&locks), Arc::clone(&changing));
+            thread::spawn(move || sets.iter().for_each(|set| change_one(&locks, &changing, set)))
+        })
+        .collect();
+    threads.into_iter().for_each(|thread| thread.join().unwrap());
+    // Nothing stays locked: whoever comes last gets everything.
+    let all = [Ino(0), Ino(1), Ino(2), Ino(3)];
+    assert!(all.iter().all(|&ino| locks.lock(&all).holds(ino)));
+}
+
+fn change_one(locks: &Locks, changing: &[AtomicU32; 4], set: &[u64]) {
+    let inos: Vec<Ino> = set.iter().map(|&ino| Ino(ino)).collect();
+    let locked = locks.lock(&inos);
+    let mut each: Vec<usize> = set.iter().map(|&ino| usize::try_from(ino).unwrap()).collect();
+    each.sort_unstable();
+    each.dedup();
+    assert!(inos.iter().all(|&ino| locked.holds(ino)));
+    for &ino in &each {
+        assert_eq!(changing[ino].fetch_add(1, Ordering::SeqCst), 0, "two change inode {ino}");
+    }
+    thread::yield_now();
+    for &ino in &each {
+        changing[ino].fetch_sub(1, Ordering::SeqCst);
+    }
+    drop(locked);
+}
+
+#[test]
+fn two_operations_on_the_same_inodes_exclude_each_other_in_every_order() {
+    shuttle::check_dfs(|| change(&[&[&[0, 1]], &[&[1, 0, 1]]]), None);
+    shuttle::check_dfs(|| change(&[&[&[0], &[1]], &[&[0, 1]]]), None);
+}
+
+#[test]
+fn operations_on_inodes_in_any_order_neither_wait_for_ever_nor_meet() {
+    // Renames between directories, both ways, and what happens in one of them meanwhile.
+    let times = soak::amount(2_000, 200_000);
+    let renames = || change(&[&[&[0, 1, 2], &[2, 0]], &[&[1, 0, 3], &[3]], &[&[2, 1]], &[&[0], &[1], &[2]]]);
+    shuttle::check_random(renames, times);
+    shuttle::check_pct(renames, times, 3);
 }

@@ -88,6 +88,12 @@ pub fn enter() -> anyhow::Result<()> {
     daemon::new_session().context("Cannot start a session")
 }
 
+/// As [`enter`], for a copy of this process: what it needs is open already, and what it has to say goes to our stderr.
+pub fn alone() -> std::io::Result<()> {
+    daemon::redirect_stdio(&daemon::stderr()?)?;
+    daemon::new_group()
+}
+
 /// What the daemon of a mount touches while it serves: the hololib, the raw store, the space's state, and the devices of
 /// FUSE, of redirected stdio and of SQLite's random numbers.
 pub fn cage(home: &Home, space: &Space) -> Cage {

@@ -19,6 +19,7 @@ use crate::sys::dir;
 use crate::sys::mount::{self, MountId, Mountpoint};
 use crate::sys::process::Process;
 use crate::sys::sandbox::Cage;
+use crate::sys::this_process::descriptor_limit;
 use crate::tree::Index;
 use crate::upper::{self, Access, Upper};
 use crate::vfs::{Vfs, View};
@@ -32,8 +33,9 @@ use super::priming::Priming;
 
 /// How long a server may take to see that its mount is gone, when its process ends anyway.
 const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(2);
-/// How many written files are kept open: a process may have only some thousand descriptors.
-const OPEN_FILES: NonZeroUsize = NonZeroUsize::new(512).expect("it is not zero");
+/// How many written files are kept open at most, and one in how many of the descriptors that this process may have: the store takes
+/// a quarter, and those who read or write right now need some.
+const OPEN_FILES: (u64, u64) = (512, 8);
 /// The mode of a mount that allows no change, as reports name it.
 const READ_ONLY: &str = "read-only";
 
@@ -236,7 +238,10 @@ fn open_upper(
         upper::reset(&space.state_dir)?;
     }
     let access = if args.read_only { Access::ReadOnly } else { Access::Writable };
-    let options = upper::Options { access, descriptors: OPEN_FILES };
+    let (most, share) = OPEN_FILES;
+    let files = descriptor_limit().map_or(most, |limit| (limit / share).min(most));
+    let descriptors = usize::try_from(files).ok().and_then(NonZeroUsize::new).unwrap_or(NonZeroUsize::MIN);
+    let options = upper::Options { access, descriptors };
     Ok(Arc::new(Upper::open(&space.state_dir, &index.id(), &options, observer)?))
 }
 

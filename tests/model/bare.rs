@@ -18,8 +18,8 @@ use super::ops::Op;
 use super::tree::{DIR_MODE, DIRS, EINVAL, EISDIR, ELOOP, FILES, IDENTITY, join};
 use super::{Seen, World};
 
-const LABEL: &[u8; 24] = b"0123456_789abcd_ef012345";
-const CALLER: Caller = Caller { uid: 0, gid: 0 };
+pub const LABEL: &[u8; 24] = b"0123456_789abcd_ef012345";
+pub const CALLER: Caller = Caller { uid: 0, gid: 0 };
 const KEEP_SIZE: u32 = 1;
 const PUNCH: u32 = 2;
 const ZERO: u32 = 16;
@@ -303,7 +303,7 @@ fn split(path: &str) -> (&str, &str) {
     path.rsplit_once('/').unwrap_or(("", path))
 }
 
-fn file_entry(source: &mut MemorySource, name: &str, mode: u16, content: &[u8]) -> File {
+pub fn file_entry(source: &mut MemorySource, name: &str, mode: u16, content: &[u8]) -> File {
     let at = content.windows(24).position(|part| part == IDENTITY.as_bytes());
     File {
         name: OwnedName::new(name.as_bytes()).unwrap(),
