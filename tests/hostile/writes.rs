@@ -180,10 +180,10 @@ fn every_operation_that_was_answered_outlives_a_killed_daemon() {
 #[test]
 fn a_log_that_is_taken_away_after_a_kill_is_told_and_nothing_is_touched() {
     let sandbox = Sandbox::golden(Regime::Gzip);
-    let (space, _) = mount(&sandbox);
+    let (space, _) = mount(&sandbox, "no-open");
     fs::write(space.join("new"), "so that there is a state").unwrap();
     sandbox.holofs_ok(&["unmount", "x"]);
-    let (space, pid) = mount(&sandbox);
+    let (space, pid) = mount(&sandbox, "no-open");
     OpenOptions::new().write(true).open(space.join(SHARED)).unwrap().write_all_at(b"copied up", 0).unwrap();
     run(Command::new("kill").args(["-KILL", &pid]));
     let mut spaces = fs::read_dir(sandbox.home().join("holofs/spaces")).unwrap();
