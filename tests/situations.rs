@@ -18,7 +18,7 @@ mod situations {
 use std::time::Instant;
 
 use common::{exit, is_root, json, skip, stderr, stdout, text_field};
-use situations::world::{NOBODY, World};
+use situations::world::{GAMES, NOBODY, World};
 
 /// What is different from a machine where all is well.
 #[derive(Clone, Copy)]
@@ -348,4 +348,36 @@ fn mount_t_holofs_and_fstab_mount_a_space() {
     let line = stdout(&output);
     assert!(line.contains(" ro,nosuid,nodev") && line.contains("fuse.holofs"), "{line}");
     assert!(stderr(&output).contains(&format!("is at {root}")), "{}", stderr(&output));
+}
+
+#[test]
+fn root_mounts_for_a_user_by_fstab_and_only_that_user_gets_in() {
+    if !is_root() {
+        return skip("situations are made by root");
+    }
+    let world = World::golden(0);
+    let script = format!(
+        "root=$($0 mount {catalog} fst); $0 unmount fst >&2
+         mkdir -p $T/x $T/sbin; cp $0 $T/x/mount.holofs; mount -t overlay -o lowerdir=$T/x:/usr/sbin none /usr/sbin
+         as() {{ u=$1; shift; setpriv --reuid $u --regid $u --clear-groups -- \"$@\"; }}
+         echo \"{catalog} $root holofs space=fst,home=$HOME,robocorp_home=$ROBOCORP_HOME,uid={NOBODY},gid={NOBODY},noauto,nofail,x-test 0 0\" > $T/fstab
+         mount -T $T/fstab $root
+         stat -c '%u:%g' $root $root/bin/tool | sort -u
+         as {NOBODY} sh -ec 'echo x > $1/made; rm $1/bin/tool; stat -c %u $1/made' sh $root
+         as {GAMES} ls $root && exit 9
+         $0 unmount fst >&2
+         mount -t holofs -o space=fst,home=$HOME,robocorp_home=$ROBOCORP_HOME,noexec,ro {catalog} $root; grep -c noexec.*fuse.holofs /proc/self/mountinfo
+         $0 unmount fst >&2
+         as {NOBODY} $0 mount --mode mount --uid 5 {catalog} other && exit 8
+         $0 mount --uid 5 {catalog} other && exit 7
+         true",
+        catalog = world.catalog()
+    );
+    let output = world.shell(0, &["dev 600"], &script);
+    assert!(output.status.success(), "{}", common::said(&output));
+    assert_eq!(stdout(&output), format!("{NOBODY}:{NOBODY}\n{NOBODY}\n1\n"), "{}", common::said(&output));
+    let said = stderr(&output);
+    for why in ["Permission denied", "Only root can mount for another user", "--noexec need --mode mount"] {
+        assert!(said.contains(why), "no {why:?} in {said}");
+    }
 }

@@ -47,6 +47,9 @@ pub fn launch(context: &Context, args: &MountArgs) -> anyhow::Result<Launched> {
         .args(context.is_paranoid().then_some("--paranoid"))
         .args(args.read_only.then_some("--read-only"))
         .args(args.allow_other.then_some("--allow-other"))
+        .args(args.uid.map(|uid| format!("--uid={uid}")))
+        .args(args.gid.map(|gid| format!("--gid={gid}")))
+        .args(args.no_exec.then_some("--noexec"))
         .args(args.fresh.then_some("--fresh"))
         .args(["--io", args.io.name()])
         .arg(joined("--profile=", args.profile.as_os_str())) // in one piece: a value may begin with a dash

@@ -34,7 +34,7 @@ use super::daemon;
 use super::serve::{threads, view};
 
 /// What a mount here allows: nothing is changed.
-const OPTIONS: Options = Options { read_only: true, allow_other: false };
+const OPTIONS: Options = Options { read_only: true, allow_other: false, no_exec: false };
 
 /// Whether this user can have a namespace with a FUSE mount in it, or why not: tried for real in a child that ends at once.
 pub fn probe() -> anyhow::Result<Result<(), String>> {

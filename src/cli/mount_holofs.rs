@@ -12,6 +12,9 @@ use std::process::{ExitCode, Stdio};
 
 use super::context::{parse_space, this_program};
 
+/// The options that are ours.
+const KNOWN: &str = "space, controller, home, robocorp_home, holofs_home, io, uid, gid, ro, rw, exec, noexec, allow_other and fresh";
+
 /// mount(8): incorrect invocation.
 const USAGE: u8 = 1;
 /// mount(8): the mount failed.
@@ -45,7 +48,10 @@ struct Options {
     holofs_home: Option<PathBuf>,
     read_only: bool,
     allow_other: bool,
+    no_exec: bool,
     fresh: bool,
+    uid: Option<u32>,
+    gid: Option<u32>,
 }
 
 /// The arguments, if this process was called by the name of the helper.
@@ -83,7 +89,10 @@ fn mount(wanted: &Wanted) -> anyhow::Result<()> {
     command.args(["mount", "--mode", "mount"]).arg("--at").arg(&wanted.dir);
     command.args(options.read_only.then_some("--read-only"));
     command.args(options.allow_other.then_some("--allow-other"));
+    command.args(options.no_exec.then_some("--noexec"));
     command.args(options.fresh.then_some("--fresh"));
+    command.args(options.uid.map(|uid| format!("--uid={uid}")));
+    command.args(options.gid.map(|gid| format!("--gid={gid}")));
     if let Some(controller) = &options.controller {
         command.args(["--controller", controller]);
     }
@@ -157,16 +166,21 @@ fn options(list: &str, sloppy: bool) -> Result<Options, String> {
             ("home", _) => found.home = Some(clean(needed()?)?),
             ("robocorp_home", _) => found.robocorp_home = Some(clean(needed()?)?),
             ("holofs_home", _) => found.holofs_home = Some(clean(needed()?)?),
+            ("uid", _) => found.uid = Some(number(name, needed()?)?),
+            ("gid", _) => found.gid = Some(number(name, needed()?)?),
+            // mount(8) itself adds noexec to what users may mount; a later exec takes it back.
+            ("noexec", None) => found.no_exec = true,
+            ("exec", None) => found.no_exec = false,
             ("ro", None) => found.read_only = true,
             ("rw", None) => found.read_only = false,
             ("allow_other", None) => found.allow_other = true,
             ("fresh", None) => found.fresh = true,
             _ if is_harmless(name) => {}
-            ("suid" | "dev" | "noexec" | "remount", None) => {
+            ("suid" | "dev" | "remount", None) => {
                 return Err(format!("{name} is not possible here"));
             }
             _ if sloppy => {}
-            _ => return Err(format!("There is no option {option:?}")),
+            _ => return Err(format!("There is no option {option:?}; there are {KNOWN}")),
         }
     }
     Ok(found)
@@ -181,7 +195,6 @@ fn is_harmless(name: &str) -> bool {
         "_netdev",
         "nosuid",
         "nodev",
-        "exec",
         "async",
         "user",
         "nouser",
@@ -195,6 +208,11 @@ fn is_harmless(name: &str) -> bool {
         "comment",
     ];
     known.contains(&name) || name.starts_with("x-") || name.starts_with("X-")
+}
+
+/// The number of a user or group; mount(8) makes numbers of names.
+fn number(name: &str, value: &str) -> Result<u32, String> {
+    value.parse().ok().filter(|&id| id != u32::MAX).ok_or(format!("{name} is a number, not {value:?}"))
 }
 
 /// An absolute path without dots.
@@ -231,6 +249,14 @@ mod tests {
     }
 
     #[test]
+    fn what_fstab_says_is_taken_and_what_it_means_is_kept() {
+        let line = "abc /a -o rw,defaults,noauto,user,nofail,x-systemd.automount,_netdev,nosuid,nodev,noexec";
+        assert!(parsed(line).unwrap().options.no_exec);
+        let options = parsed(&format!("{line},exec,uid=1000,gid=7")).unwrap().options;
+        assert_eq!(options, Options { uid: Some(1000), gid: Some(7), ..Options::default() });
+    }
+
+    #[test]
     fn what_is_not_understood_is_refused() {
         for (line, why) in [
             ("abc", "Usage: mount.holofs CATALOG DIRECTORY [-sfnv] [-o OPTIONS]"),
@@ -245,13 +271,17 @@ mod tests {
             ("abc /a -o dev", "dev is not possible here"),
             ("abc /a -o space=", "space needs a value"),
             ("abc /a -o space=a\tb", "a space's name has no control characters"),
-            ("abc /a -o ro=1", "There is no option \"ro=1\""),
-            ("abc /a -o io=fast", "There is no option \"io=fast\""),
-            ("abc /a -o spaces=a", "There is no option \"spaces=a\""),
+            ("abc /a -o uid=", "uid needs a value"),
+            ("abc /a -o uid=me", "uid is a number, not \"me\""),
+            ("abc /a -o gid=-1", "gid is a number, not \"-1\""),
+            ("abc /a -o uid=4294967295", "uid is a number, not \"4294967295\""),
             ("abc /a -o home=x", "\"x\" is not an absolute path without dots"),
-            ("abc /a -o allow_root", "There is no option \"allow_root\""),
         ] {
             assert_eq!(parsed(line), Err(why.to_owned()), "{line}");
+        }
+        for option in ["ro=1", "io=fast", "spaces=a", "allow_root", "umask=022"] {
+            let why = format!("There is no option {option:?}; there are {KNOWN}");
+            assert_eq!(parsed(&format!("abc /a -o {option}")), Err(why));
         }
         assert!(parsed("abc /a -s -o allow_root").is_ok());
         assert!(parsed("abc /a -s -o suid").is_err());

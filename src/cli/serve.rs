@@ -184,7 +184,7 @@ fn establish(
     let relocated = Arc::new(Relocated::new(&space.state_dir, &index, label, source, Arc::clone(&observer)));
     let upper = open_upper(&space, &index, args, observer)?;
     let (shown, patched) = (Arc::clone(&index), Arc::clone(&relocated));
-    let vfs = Vfs::with_upper(shown, patched, Arc::clone(&upper), view(), !args.read_only);
+    let vfs = Vfs::with_upper(shown, patched, Arc::clone(&upper), view_for(args), !args.read_only);
     let blank = std::fs::read_dir(&space.root).map_or(true, |mut entries| entries.next().is_none());
     let Climbed { device, id, rung, reasons } = attach(&space, args, inside)?;
     if args.profile != Path::new("off") {
@@ -257,7 +257,11 @@ fn attach(space: &Space, args: &MountArgs, inside: Option<Vec<Refusal>>) -> anyh
         .with_context(|| format!("Cannot make the mountpoint {}", space.root.display()))?;
     let point = Mountpoint::open(&space.root)
         .with_context(|| format!("Cannot open the mountpoint {}", space.root.display()))?;
-    let options = mount::Options { read_only: args.read_only, allow_other: args.allow_other };
+    let options = mount::Options {
+        read_only: args.read_only,
+        allow_other: args.allow_other || args.uid.or(args.gid).is_some(),
+        no_exec: args.no_exec,
+    };
     let what = space.root.display().to_string();
     match inside {
         None => ladder::climb(&point, options).map_err(|refused| CannotMount { what, refused }.into()),
@@ -347,6 +351,12 @@ fn leave_marks(space: &Space, catalog_path: &Path, index: &Index, blank: bool) {
 pub fn view() -> View {
     let owner = crate::sys::daemon::owner();
     View { uid: owner.uid, gid: owner.gid, dir_mode: 0o750 & !owner.umask }
+}
+
+/// As [`view`], for whom it is mounted.
+fn view_for(args: &MountArgs) -> View {
+    let own = view();
+    View { uid: args.uid.unwrap_or(own.uid), gid: args.gid.unwrap_or(own.gid), ..own }
 }
 
 /// Two threads keep a cold reader busy; more only compete with it.

@@ -32,6 +32,8 @@ pub struct Options {
     pub read_only: bool,
     /// Users other than the mounting one may enter.
     pub allow_other: bool,
+    /// No program in it runs.
+    pub no_exec: bool,
 }
 
 /// Which mount it is: unique among those that exist.
@@ -159,9 +161,8 @@ fn configure(context: &OwnedFd, device: &File, options: Options) -> io::Result<O
     fsconfig_create(context)
         .map_err(|errno| told(errno, "this process may not mount FUSE (a user namespace forbids it)"))?;
     let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-    if options.read_only {
-        attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
-    }
+    attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, options.read_only);
+    attributes.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, options.no_exec);
     Ok(fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
