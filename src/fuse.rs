@@ -2,29 +2,30 @@
 //!
 //! [`Adapter`](adapter::Adapter) decodes a request, calls the [`Vfs`] once and replies; nothing is decided here except
 //! what the protocol needs. A [`Session`] is one mount: it exists once the kernel's INIT was answered, and `run` serves it
-//! until it is unmounted.
+//! until it is unmounted. Only Linux has it; elsewhere the ladder ends before anything is mounted.
 //!
 //! The data path is *no-open*: the first OPEN and OPENDIR are answered ENOSYS, after which the kernel never asks again, reads
 //! through its page cache and names a file by its inode only. Entries, attributes and misses are static, so all timeouts
 //! are infinite and whatever we change ourselves is invalidated exactly.
 
+#[cfg(target_os = "linux")]
 mod adapter;
+#[cfg(target_os = "linux")]
 mod convert;
 pub mod priming;
 pub mod profile;
 pub mod requests;
+#[cfg_attr(not(target_os = "linux"), path = "fuse/no_session.rs")]
+mod session;
 
 use std::collections::BTreeMap;
-use std::io;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use crate::observe::{Fallback, Tally};
-use crate::vfs::Vfs;
 
-use adapter::Adapter;
 use priming::Recorder;
 use requests::Requests;
+pub use session::Session;
 
 /// What is watched while a mount is served, and told as the extended attribute [`STATS`] of its root.
 #[derive(Debug, Clone, Default)]
@@ -51,6 +52,7 @@ struct Stats {
 
 impl Watch {
     /// Everything seen so far, as JSON.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "nobody can ask"))]
     fn stats(&self) -> Vec<u8> {
         let stats = Stats {
             requests: self.requests.counts(),
@@ -59,30 +61,5 @@ impl Watch {
             primed: self.recorder.primed(),
         };
         serde_json::to_vec(&stats).unwrap_or_default()
-    }
-}
-
-/// One mounted file system, ready to be served.
-pub struct Session {
-    session: fuser::Session<Adapter>,
-}
-
-impl Session {
-    /// Answers the INIT that waits on `device`, a `/dev/fuse` descriptor that is mounted already.
-    pub fn start(vfs: Arc<Vfs>, device: OwnedFd, threads: usize, watch: Watch) -> io::Result<Session> {
-        let mut config = fuser::Config::default();
-        config.n_threads = Some(threads.max(1));
-        // A thread of its own wants a descriptor of its own; whom a helper gave the device may not open it again.
-        config.clone_fd = crate::sys::mount::open_device().is_ok();
-        // Who may ask is decided by the kernel (allow_other, default_permissions), not by a second check here.
-        let acl = fuser::SessionACL::All;
-        let adapter = Adapter::new(vfs, watch);
-        let session = fuser::Session::from_fd(adapter, device, acl, config)?;
-        Ok(Session { session })
-    }
-
-    /// Serves until the file system is unmounted.
-    pub fn run(self) -> io::Result<()> {
-        self.session.run()
     }
 }
