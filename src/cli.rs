@@ -135,9 +135,6 @@ enum Command {
     /// The mount(8) helper, as `mount -t holofs` calls it
     #[command(name = "mount.holofs", hide = true)]
     MountHolofs(mount_holofs::MountHolofsArgs),
-    /// Try to enter a namespace with a mount in it (internal)
-    #[command(hide = true)]
-    ProbeNamespace,
 }
 
 /// Runs the command of this process's arguments.
@@ -173,7 +170,6 @@ pub fn main() -> ExitCode {
         Command::Gc(args) => gc::main(&context, &args),
         Command::Doctor(args) => doctor::main(&context, &args),
         Command::MountHolofs(args) => return mount_holofs::main(&args.words),
-        Command::ProbeNamespace => return isolate::main_of_probe(),
     };
     outcome.unwrap_or_else(|error| exit_code::fail(&error))
 }

@@ -6,10 +6,12 @@
 //!
 //! The data path is *no-open*: the first OPEN and OPENDIR are answered ENOSYS, after which the kernel never asks again, reads
 //! through its page cache and names a file by its inode only. Entries, attributes and misses are static, so all timeouts
-//! are infinite and whatever we change ourselves is invalidated exactly.
+//! are infinite and whatever we change ourselves is invalidated exactly. [`passthrough`] is the other way to read, chosen at
+//! the mount.
 
 mod adapter;
 mod convert;
+mod passthrough;
 pub mod priming;
 pub mod profile;
 pub mod requests;
@@ -17,14 +19,36 @@ pub mod requests;
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::observe::{Fallback, Tally};
+use crate::observe::{Fallback, Observer, Tally};
 use crate::vfs::Vfs;
 
 use adapter::Adapter;
+use passthrough::Opens;
 use priming::Recorder;
 use requests::Requests;
+
+/// How the files of a mount are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Io {
+    /// Through the mount's own page cache, with the fewest requests
+    NoOpen,
+    /// By the kernel from the files on disk, whose page cache all spaces share: for large data and many spaces; as root
+    Passthrough,
+}
+
+impl Io {
+    /// Its name, as in options and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Io::NoOpen => "no-open",
+            Io::Passthrough => "passthrough",
+        }
+    }
+}
 
 /// What is watched while a mount is served, and told as the extended attribute [`STATS`] of its root.
 #[derive(Debug, Clone, Default)]
@@ -40,9 +64,14 @@ pub struct Watch {
 /// The attribute of a mount's root that tells about its requests, as JSON.
 pub const STATS: &str = "user.holofs.stats";
 
+/// The fallback, if files are not passed through though it was asked for.
+pub const PASSTHROUGH: &str = "passthrough";
+
 /// The value of [`STATS`].
 #[derive(Debug, serde::Serialize)]
 struct Stats {
+    /// How files are read: `passthrough` or `no-open`.
+    io: Io,
     requests: BTreeMap<&'static str, u64>,
     counts: BTreeMap<&'static str, u64>,
     fallbacks: BTreeMap<&'static str, Fallback>,
@@ -51,8 +80,9 @@ struct Stats {
 
 impl Watch {
     /// Everything seen so far, as JSON.
-    fn stats(&self) -> Vec<u8> {
+    fn stats(&self, io: Io) -> Vec<u8> {
         let stats = Stats {
+            io,
             requests: self.requests.counts(),
             counts: self.tally.counts(),
             fallbacks: self.tally.fallbacks(),
@@ -65,20 +95,36 @@ impl Watch {
 /// One mounted file system, ready to be served.
 pub struct Session {
     session: fuser::Session<Adapter>,
+    opens: Arc<Opens>,
 }
 
 impl Session {
-    /// Answers the INIT that waits on `device`, a `/dev/fuse` descriptor that is mounted already.
-    pub fn start(vfs: Arc<Vfs>, device: OwnedFd, threads: usize, watch: Watch) -> io::Result<Session> {
+    /// Answers the INIT that waits on `device`, a `/dev/fuse` descriptor that is mounted already. The kernel shall read files
+    /// that lie below the directories `passed` by itself; if it does not, which is told, or without any, it is no-open.
+    pub fn start(
+        vfs: Arc<Vfs>,
+        device: OwnedFd,
+        threads: usize,
+        watch: Watch,
+        passed: &[PathBuf],
+    ) -> io::Result<Session> {
         let mut config = fuser::Config::default();
         config.n_threads = Some(threads.max(1));
         // A thread of its own wants a descriptor of its own; whom a helper gave the device may not open it again.
         config.clone_fd = crate::sys::mount::open_device().is_ok();
         // Who may ask is decided by the kernel (allow_other, default_permissions), not by a second check here.
         let acl = fuser::SessionACL::All;
-        let adapter = Adapter::new(vfs, watch);
+        let opens = Arc::new(Opens::new(passed, Arc::clone(&watch.tally) as Arc<dyn Observer>));
+        let adapter = Adapter::new(vfs, watch, Arc::clone(&opens));
+        let twin = device.try_clone()?;
         let session = fuser::Session::from_fd(adapter, device, acl, config)?;
-        Ok(Session { session })
+        opens.probe(twin);
+        Ok(Session { session, opens })
+    }
+
+    /// How files are read.
+    pub fn io(&self) -> Io {
+        self.opens.io()
     }
 
     /// Serves until the file system is unmounted.

@@ -26,9 +26,9 @@ pub use self::hold::Lease;
 pub struct Options {
     /// Only tell what would go.
     pub dry_run: bool,
-    /// Bring the raw store down to so many bytes, the least recently used entries first.
+    /// Bring the raw store, and the layouts, down to so many bytes each, the least recently used first.
     pub max_size: Option<u64>,
-    /// Collect raw entries and bytecode that nobody used for so long, although a catalog names them.
+    /// Collect raw entries, layouts and bytecode that nobody used for so long, although a catalog names them.
     pub unused: Option<Duration>,
     /// Collect blobs that no catalog names.
     pub hololib: bool,
@@ -47,7 +47,7 @@ pub struct Collected {
     pub raw_bytes_left: u64,
     /// Temporary files that crashes left in the raw store.
     pub raw_temps: u64,
-    /// Indexes, stamps, layouts and bytecode of catalogs that are gone.
+    /// Indexes, stamps, layouts and bytecode of catalogs that are gone, or that nobody used for too long.
     pub derived: Vec<PathBuf>,
     /// The state of spaces that are deleted, written files among it.
     pub spaces: Vec<PathBuf>,

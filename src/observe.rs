@@ -55,6 +55,8 @@ counters! {
     PristineChanged = "pristine_changed",
     /// Files of a pristine tree or of the raw store found changed, and made anew.
     PristineHealed = "pristine_healed",
+    /// Pristine trees removed for newer ones.
+    PristineDropped = "pristine_dropped",
     /// Blobs inflated or copied into the raw store.
     BlobsIngested = "blobs_ingested",
     /// Raw bytes of those blobs.
@@ -71,6 +73,8 @@ counters! {
     BlobsRecorded = "blobs_recorded",
     /// Files copied up into the upper.
     CopiedUp = "copied_up",
+    /// Opens that the kernel serves by itself.
+    PassedThrough = "passed_through",
 }
 
 /// Receives what the library reports. Every method may be called from any thread.

@@ -42,6 +42,7 @@ use crate::tree::Index;
 
 pub use self::content::{Content, Plain};
 pub use self::plan::{DirPlan, Rules};
+pub use self::pristine::{Bounds, trim};
 use self::report::Counting;
 pub use self::report::{FileError, FileErrorKind, Report, Seconds};
 use self::run::{Clock, Run};

@@ -20,7 +20,7 @@ use crate::digest::Digest;
 use crate::name::{Name, OwnedName, RelPath};
 
 pub use build::TooLarge;
-pub use load::{IndexError, Made, index_path};
+pub use load::{IndexError, Made, checksum, index_path};
 
 use format::{Bytes, Header, Record};
 

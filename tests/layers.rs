@@ -32,13 +32,14 @@ const LAYERS: [&[&str]; 7] = [
 ];
 
 /// Imports within one layer that are right all the same: (importer, imported, why).
-const NEIGHBOURS: [(&str, &str, &str); 12] = [
+const NEIGHBOURS: [(&str, &str, &str); 13] = [
     ("sys", "name", "what is opened beneath a directory is named by a checked name"),
     ("tree", "catalog", "an Index is compiled from a Catalog"),
     ("bytecode", "space", "bytecode is shared between spaces, and linked from each"),
     ("inventory", "space", "a list of spaces says which ones are mounted"),
     ("gc", "space", "a live space keeps what it uses"),
     ("gc", "inventory", "a space is deleted when it is in no list"),
+    ("gc", "restore", "restore knows which of its layouts were used when"),
     ("gc", "discard", "the state of a deleted space goes as the space went"),
     ("discard", "space", "a space is deleted under its lock, and not while it is live"),
     ("record", "space", "a recorded stage is locked as a space is"),

@@ -76,3 +76,50 @@ fn fallbacks_and_dropped_bits_are_in_the_report() {
         assert_eq!(number_field(counts, "setuid_dropped"), 2, "{report:#}");
     }
 }
+
+#[test]
+fn a_warmed_catalog_is_laid_out_and_needs_its_blobs_no_more() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let restored = golden::unpack_restored(Regime::Gzip, &sandbox.scratch());
+    let warm = || json(&sandbox.holofs_ok(&["warm", CATALOG, "--json"]));
+    let (first, second) = (warm(), warm());
+    assert!(number_field(&first["counts"], "pristine_made") == 1, "{first:#}");
+    let states = [&first, &second].map(|warmed| warmed["pristine"]["is_new"].as_bool());
+    assert_eq!(states, [Some(true), Some(false)], "{first:#} {second:#}");
+    // Nothing asks the hololib for it any more.
+    let shared = blob_of(&sandbox, "plain/no-needle.txt");
+    fs::write(&shared, "garbage").unwrap();
+    assert_same_space(&sandbox.materialize(CATALOG, "interop", "golden"), &restored);
+    let pristine = sandbox.home().join("holofs/pristine");
+    let trees =
+        || fs::read_dir(&pristine).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_dir()).count();
+    assert_eq!(trees(), 1);
+    let collected = json(&sandbox.holofs_ok(&["gc", "--max-size", "0", "--json"]));
+    assert_eq!((trees(), collected["derived"].as_array().unwrap().len()), (0, 1), "{collected:#}");
+}
+
+#[test]
+fn the_doctor_measures_every_way_and_names_the_space_that_changed_what_is_shared() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let doctor = || json(&sandbox.holofs_ok(&["doctor", "--json"]))["storage"].clone();
+    let bare = doctor();
+    assert_eq!((number_field(&bare["health"], "files"), sandbox.home().join("holofs").exists()), (0, false));
+    let hard = [&ARGS[..], &["--strategy", "hardlink"]].concat();
+    sandbox.holofs_ok(&hard);
+    let found = doctor();
+    let pair = &found["pairs"][0];
+    let ways: Vec<&str> =
+        pair["ways"].as_array().unwrap().iter().map(|way| way["name"].as_str().unwrap()).collect();
+    assert_eq!(ways, ["snapshot", "reflink", "hardlink", "copy"], "{found:#}");
+    assert!(pair["is_same_device"] == true && pair["ways"][3]["micros"].as_f64().unwrap() > 0.0, "{found:#}");
+    assert_eq!(found["hololib"]["file_system"], pair["source"]["file_system"], "{found:#}");
+    assert!(
+        number_field(&found["health"], "files") > 0 && found["health"]["changed"] == serde_json::json!([])
+    );
+    let space = sandbox.materialize(CATALOG, "interop", "golden");
+    fs::write(space.join("plain/no-needle.txt"), "changed").unwrap();
+    let told = common::stdout(&sandbox.holofs_ok(&["doctor"]));
+    let line = format!("changed through {}; made anew", space.display());
+    assert!(told.contains("plain/no-needle.txt of catalog") && told.contains(&line), "{told}");
+    assert_eq!(doctor()["health"]["changed"], serde_json::json!([]), "healed");
+}

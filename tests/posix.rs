@@ -83,7 +83,7 @@ fn what_is_written_stays_in_its_space_and_nothing_reaches_the_store() {
 #[test]
 fn a_copied_up_file_keeps_its_number_and_open_descriptors_see_the_new_bytes() {
     let sandbox = Sandbox::golden(Regime::Gzip);
-    let mounted = mount(&sandbox);
+    let mounted = sandbox.mount(CATALOG, SPACE, "user", &["--io", "no-open"]); // see tests/passthrough.rs
     let path = mounted.path().join("bin/tool");
     let (number, content) = (fs::metadata(&path).unwrap().ino(), fs::read_to_string(&path).unwrap());
     let mut open = File::open(&path).unwrap();

@@ -1,5 +1,7 @@
 //! `holofs doctor`: tries each rung of the ladder for real, in a temporary place, and tells what an administrator would have
-//! to allow. Nothing of it stays.
+//! to allow; and each way of placing files. Nothing of it stays.
+
+mod storage;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -34,6 +36,7 @@ struct Report {
     /// Whether `holofs run --isolate` works.
     isolate: bool,
     rungs: Vec<Tried>,
+    storage: storage::Storage,
 }
 
 /// One rung.
@@ -61,6 +64,7 @@ pub fn main(context: &Context, args: &DoctorArgs) -> anyhow::Result<ExitCode> {
         mount: first(Some(Rung::Namespace)).map(|tried| tried.rung),
         isolate: rungs.iter().any(|tried| tried.holds && tried.rung == Rung::Namespace),
         rungs,
+        storage: storage::examine(context),
     };
     if let Some(path) = &args.bundle {
         bundle::write(context, path, &report)?;
@@ -115,6 +119,7 @@ fn table(report: &Report) -> String {
     lines.push(format!("holofs run: {}", name(report.run)));
     lines.push(format!("holofs mount: {}", name(report.mount)));
     lines.push(format!("holofs run --isolate: {}", if report.isolate { "works" } else { "does not work" }));
+    lines.extend(storage::lines(&report.storage));
     lines.join("\n")
 }
 

@@ -16,10 +16,11 @@ pub struct GcArgs {
     /// Only tell what would go
     #[arg(long)]
     pub dry_run: bool,
-    /// Bring the raw store down to this size (bytes, or with K, M, G, T), the least recently used first
+    /// Bring the raw store, and the catalogs laid out, down to this size each (bytes, or with K, M, G, T), the least recently
+    /// used first
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub max_size: Option<u64>,
-    /// Also remove raw entries and bytecode that nobody used for so many days
+    /// Also remove raw entries, laid-out catalogs and bytecode that nobody used for so many days
     #[arg(long, value_name = "DAYS")]
     pub unused: Option<u64>,
     /// Also remove blobs of the hololib that no catalog names
@@ -51,7 +52,10 @@ fn text(report: &Collected) -> String {
             bytes(report.raw_bytes),
             bytes(report.raw_bytes_left)
         ),
-        format!("{done} {} indexes and other things of catalogs that are gone", report.derived.len()),
+        format!(
+            "{done} {} indexes, layouts and other things of catalogs that are gone or out of use",
+            report.derived.len()
+        ),
         format!("{done} {} blobs ({})", report.blobs, bytes(report.blob_bytes)),
     ];
     lines.extend(report.spaces.iter().map(|path| format!("{done} {}: its space is deleted", path.display())));

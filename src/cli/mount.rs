@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
+use crate::fuse::Io;
 use crate::tree::Made;
 
 use super::SpaceArgs;
@@ -43,6 +44,9 @@ pub struct MountArgs {
     /// How the space appears
     #[arg(long, value_enum, default_value = "auto", env = "HOLOFS_MODE")]
     pub mode: Mode,
+    /// How files are read
+    #[arg(long, value_enum, default_value = "no-open", env = "HOLOFS_IO")]
+    pub io: Io,
     /// Refuse unless the space is at this path (internal)
     #[arg(long, hide = true)]
     pub at: Option<PathBuf>,
@@ -63,6 +67,7 @@ impl MountArgs {
             fresh: false,
             profile: PathBuf::from("auto"),
             mode,
+            io: Io::NoOpen,
             at: None,
             daemon: false,
         }
@@ -84,6 +89,10 @@ pub struct MountReport {
     pub pid: Option<u32>,
     /// `read-write` or `read-only`.
     pub mode: String,
+    /// How files are read; none if the space is plain files.
+    pub io: Option<Io>,
+    /// Why not in the way that was asked for.
+    pub io_reason: Option<String>,
     /// How it was mounted.
     pub rung: Rung,
     /// Why not in a better way; empty if it was the best.
@@ -193,6 +202,8 @@ pub fn materialized(
         blueprint: index.blueprint().to_owned(),
         pid: None,
         mode: "read-write".to_owned(),
+        io: None,
+        io_reason: None,
         rung: Rung::Materialize,
         reasons,
         entries: index.len(),

@@ -39,6 +39,7 @@ struct Wanted {
 struct Options {
     space: Option<String>,
     controller: Option<String>,
+    io: Option<String>,
     home: Option<PathBuf>,
     robocorp_home: Option<PathBuf>,
     holofs_home: Option<PathBuf>,
@@ -85,6 +86,9 @@ fn mount(wanted: &Wanted) -> anyhow::Result<()> {
     command.args(options.fresh.then_some("--fresh"));
     if let Some(controller) = &options.controller {
         command.args(["--controller", controller]);
+    }
+    if let Some(io) = &options.io {
+        command.args(["--io", io]);
     }
     let homes = [
         ("HOME", &options.home),
@@ -149,6 +153,7 @@ fn options(list: &str, sloppy: bool) -> Result<Options, String> {
         match (name, value) {
             ("space", _) => found.space = Some(parse_space(needed()?)?),
             ("controller", _) => found.controller = Some(parse_space(needed()?)?),
+            ("io", Some("no-open" | "passthrough")) => found.io = Some(needed()?.to_owned()),
             ("home", _) => found.home = Some(clean(needed()?)?),
             ("robocorp_home", _) => found.robocorp_home = Some(clean(needed()?)?),
             ("holofs_home", _) => found.holofs_home = Some(clean(needed()?)?),
@@ -211,7 +216,7 @@ mod tests {
 
     #[test]
     fn what_mount_gives_its_helper_is_understood() {
-        let wanted = parsed("abc /h/s -sv -t fuse.holofs -o rw,nosuid,space=a,controller=b,ro,robocorp_home=/r/,x-systemd.automount").unwrap();
+        let wanted = parsed("abc /h/s -sv -t fuse.holofs -o rw,nosuid,space=a,controller=b,ro,io=passthrough,robocorp_home=/r/,x-systemd.automount").unwrap();
         assert_eq!(
             (wanted.catalog.as_str(), wanted.dir.as_path(), wanted.fake),
             ("abc", Path::new("/h/s"), false)
@@ -219,6 +224,7 @@ mod tests {
         let options = wanted.options;
         assert_eq!((options.space.as_deref(), options.controller.as_deref()), (Some("a"), Some("b")));
         assert_eq!((options.read_only, options.allow_other, options.fresh), (true, false, false));
+        assert_eq!(options.io.as_deref(), Some("passthrough"));
         assert_eq!(options.robocorp_home, Some("/r".into()));
         assert!(parsed("abc /h/s -f").unwrap().fake);
         assert_eq!(parsed("abc /h/s").unwrap().options, Options::default());
@@ -240,6 +246,7 @@ mod tests {
             ("abc /a -o space=", "space needs a value"),
             ("abc /a -o space=a\tb", "a space's name has no control characters"),
             ("abc /a -o ro=1", "There is no option \"ro=1\""),
+            ("abc /a -o io=fast", "There is no option \"io=fast\""),
             ("abc /a -o spaces=a", "There is no option \"spaces=a\""),
             ("abc /a -o home=x", "\"x\" is not an absolute path without dots"),
             ("abc /a -o allow_root", "There is no option \"allow_root\""),

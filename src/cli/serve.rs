@@ -1,7 +1,7 @@
 //! The process of a mount: takes the space, mounts it, serves it, and does what can wait in the background.
 
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -10,11 +10,12 @@ use anyhow::Context as _;
 
 use crate::catalog::Catalog;
 use crate::fuse::priming::Recorder;
-use crate::fuse::{Session, Watch};
+use crate::fuse::{Io, PASSTHROUGH, Session, Watch};
 use crate::observe::{Observer, Tally};
 use crate::space::relocated::Relocated;
 use crate::space::{Live, MountState, RestoredState, Space};
-use crate::store::{BlobSource, Store};
+use crate::store::{BlobSource, RawStore, Store};
+use crate::sys::dir;
 use crate::sys::mount::{self, MountId, Mountpoint};
 use crate::sys::process::Process;
 use crate::sys::sandbox::Cage;
@@ -98,7 +99,11 @@ impl Serving {
         let (mounted, session) = establish(context, args, watch, inside)?;
         let priming = Priming::new(context, args, &mounted, recorder);
         let cage = daemon::cage(&context.home, &mounted.space);
-        let confined = cage.clone();
+        let handed_over = match mounted.report.io {
+            Some(Io::Passthrough) => passed_through(&mounted.store, &mounted.relocated),
+            _ => Vec::new(),
+        };
+        let confined = Cage { handed_over, ..cage.clone() };
         let serve = move || {
             daemon::confine(&confined);
             session.run()
@@ -179,7 +184,12 @@ fn establish(
     if args.profile != Path::new("off") {
         watch.recorder.note(index.len());
     }
-    let session = Session::start(Arc::new(vfs), device, threads(), watch)?;
+    let passed = match args.io {
+        Io::NoOpen => Vec::new(),
+        Io::Passthrough => passed_through(&store, &relocated),
+    };
+    let tally = Arc::clone(&watch.tally);
+    let session = Session::start(Arc::new(vfs), device, threads(), watch, &passed)?;
     let mode = if args.read_only { READ_ONLY } else { "read-write" }.to_owned();
     let report = MountReport {
         path: space.root.clone(),
@@ -188,6 +198,8 @@ fn establish(
         blueprint: index.blueprint().to_owned(),
         pid: Some(std::process::id()),
         mode: mode.clone(),
+        io: Some(session.io()),
+        io_reason: tally.fallbacks().remove(PASSTHROUGH).map(|fallback| fallback.reason),
         rung,
         reasons: reasons.clone(),
         entries: index.len(),
@@ -204,6 +216,15 @@ fn establish(
     })?;
     drop(lock);
     Ok((Mounted { space, index, relocated, store, upper, report, blank, id, _live: live }, session))
+}
+
+/// Where the files are that the kernel may read by itself.
+fn passed_through(store: &Store, relocated: &Relocated) -> Vec<PathBuf> {
+    if let Err(error) = dir::ensure_private(relocated.dir()) {
+        log::debug!("Cannot make {}: {error}", relocated.dir().display()); // told by who needs it
+    }
+    let raw = store.raw().map(RawStore::path);
+    raw.into_iter().chain([relocated.dir()]).map(Path::to_owned).collect()
 }
 
 /// What was written to the space before, or nothing with `--fresh`.

@@ -28,6 +28,9 @@ const WRITING: Duration = Duration::from_secs(300);
 /// How long the daemon itself may take to leave its mount alone.
 const QUIET: Duration = Duration::from_secs(1);
 
+/// How long to wait at most before the daemon is looked for again.
+const LONGEST_PAUSE: Duration = Duration::from_millis(5);
+
 /// Arguments of `unmount`.
 #[derive(Debug, Args)]
 pub struct UnmountArgs {
@@ -74,12 +77,14 @@ pub fn unmount(space: &Space, lazy: bool) -> anyhow::Result<()> {
     }
     let started = Instant::now();
     // Somebody may have mounted it again by now: that is another holder.
+    let mut pause = Duration::from_micros(100);
     let is_it = |holder| daemon.as_ref().is_none_or(|daemon| *daemon == holder);
     while let Some(holder) = space.live_holder().filter(|holder| is_it(*holder)) {
         if started.elapsed() > if lazy { PATIENCE } else { WRITING } {
             return Err(still_served(&space.root, holder, lazy).into());
         }
-        std::thread::sleep(Duration::from_millis(2));
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
     // A daemon that was killed could not do this itself.
     if space.mount_state()?.is_some_and(|state| !state.process.is_alive()) {

@@ -11,6 +11,7 @@ use super::{Collected, GcError, Options};
 use crate::discard;
 use crate::home::{Home, Label};
 use crate::inventory;
+use crate::restore;
 use crate::space::Space;
 use crate::store::{Library, RawEntry, RawStore, blob_path};
 
@@ -103,19 +104,24 @@ impl Sweep<'_> {
         chosen
     }
 
-    /// Indexes, stamps, layouts and bytecode of catalogs that are gone.
+    /// Indexes, stamps, layouts and bytecode of catalogs that are gone; layouts and bytecode unused for too long, and the oldest
+    /// layouts of too many.
     pub fn derived(&mut self) -> Result<(), GcError> {
         if self.holds.unknown {
             return Ok(());
         }
         let kept: Vec<String> = self.holds.catalogs.iter().map(ToString::to_string).collect();
         let profiles = self.home.profiles_dir();
+        let Options { dry_run, max_size, unused, .. } = self.options;
+        let bounds = restore::Bounds { bytes: max_size.unwrap_or(u64::MAX), unused, dry_run };
+        let trimmed = restore::trim(&self.home.pristine_dir(), bounds, None);
+        self.report.derived.extend(trimmed.map_err(GcError::io("Trimming", self.home.pristine_dir()))?);
         for dir in [self.home.index_dir(), self.home.pristine_dir(), self.home.pyc_dir(), profiles] {
             for path in entries(&dir)? {
                 let gone =
                     derived_from(&path).is_some_and(|id| kept.iter().all(|kept| !kept.starts_with(&id)));
                 let unused = dir == self.home.pyc_dir() && self.is_unused(&path);
-                if gone || unused {
+                if (gone && !self.report.derived.contains(&path)) || unused {
                     self.drop_derived(path)?;
                 }
             }

@@ -39,6 +39,8 @@ pub(super) struct Placer<'a> {
     pub names: TempNames,
     /// The catalog, laid out before.
     pub pristine: Option<&'a Pristine>,
+    /// False if the raw store is known to be empty: then it is not asked for every single file.
+    pub has_raw: bool,
 }
 
 /// Names for entries that are not complete, which no catalog can have chosen in advance.
@@ -259,7 +261,7 @@ impl Placer<'_> {
         if let Some(source) = self.open_pristine(wish, file) {
             return self.share_or_copy(&source, file.size, new);
         }
-        match self.content.ready(&wanted) {
+        match self.has_raw.then(|| self.content.ready(&wanted)).flatten() {
             Some(raw) => self.share_or_copy(raw.as_file(), raw.len(), new),
             // Straight into place: sharing begins with the pristine tree.
             None => Ok(self.content.stream(&wanted, &mut &*new).map(|()| Tier::Copy)?),

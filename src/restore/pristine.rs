@@ -17,10 +17,12 @@
 mod audit;
 mod build;
 mod stamp;
+mod trim;
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use crate::catalog::CatalogId;
 use crate::name::OwnedName;
@@ -33,6 +35,10 @@ pub(super) use self::audit::audit;
 pub(super) use self::build::{Build, build, is_shareable};
 pub(super) use self::stamp::Kind;
 use self::stamp::Stamp;
+pub use self::trim::{Bounds, trim};
+
+/// How long the time of a stamp counts as that of the tree's last use.
+const RECENT: Duration = Duration::from_secs(3600);
 
 /// A pristine tree that may be used.
 pub(super) struct Pristine {
@@ -106,6 +112,9 @@ impl Pristine {
             Kind::Directory => true,
             Kind::Subvolume => pristine.is_unchanged() || pristine.renew(places, index),
         };
+        if is_sound && let Err(error) = sys::shared::touch_unless(&places.path(".stamp"), RECENT) {
+            log::debug!("The use of {} is not noted: {error}", places.tree().display());
+        }
         is_sound.then_some(pristine)
     }
 

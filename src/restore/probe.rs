@@ -83,7 +83,8 @@ pub fn probe(source: &Path, destination: &Path) -> io::Result<Probed> {
     })
 }
 
-fn place(path: &Path) -> io::Result<Place> {
+/// What is known of the directory `path` without trying anything in it.
+pub fn place(path: &Path) -> io::Result<Place> {
     Ok(Place { path: path.to_owned(), file_system: disk::file_system(path)? })
 }
 

@@ -12,7 +12,7 @@ use super::{Job, RestoreError};
 use crate::catalog::{Catalog, Header};
 use crate::space::RestoredState;
 use crate::sys;
-use crate::tree::{Index, index_path};
+use crate::tree::{Index, checksum, index_path};
 
 /// Begins a file that keeps a tail; a checksum follows.
 const MAGIC: &[u8; 8] = b"HOLOTAL1";
@@ -118,10 +118,4 @@ fn keep_tail(path: &Path, tail: &[u8]) -> io::Result<()> {
     file.write_all(&checksum(tail).to_le_bytes())?;
     file.write_all(tail)?;
     file.persist(path).map(drop).map_err(|error| error.error)
-}
-
-fn checksum(bytes: &[u8]) -> u32 {
-    let mut crc = flate2::Crc::new();
-    crc.update(bytes);
-    crc.sum()
 }

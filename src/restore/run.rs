@@ -231,7 +231,7 @@ impl Run<'_> {
         ladder: Ladder<'r>,
         pristine: Option<&'r Pristine>,
     ) -> Placer<'r> {
-        let Job { space, content, index, .. } = *self.job;
+        let Job { space, content, index, raw_dir, .. } = *self.job;
         Placer {
             rules,
             content,
@@ -242,6 +242,7 @@ impl Run<'_> {
             umask: at::umask(),
             names: TempNames::new(),
             pristine,
+            has_raw: raw_dir.is_none_or(has_entries),
         }
     }
 
@@ -283,6 +284,12 @@ impl Run<'_> {
 fn temp_name(space: &Space) -> io::Result<OwnedName> {
     let name = format!("{}.holofs-tmp", space.label);
     Name::new(name.as_bytes()).map(Name::to_owned).map_err(io::Error::other)
+}
+
+/// False if nothing is in the raw store at `dir`, whose entries lie in directories of two digits.
+fn has_entries(dir: &Path) -> bool {
+    let listed = std::fs::read_dir(dir);
+    listed.map_or(true, |listed| listed.flatten().any(|entry| entry.file_name().len() == 2))
 }
 
 /// Files and links below the directory `ino`.

@@ -7,12 +7,16 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{Space, SpaceError};
 use crate::catalog::{Catalog, CatalogId, Header};
 use crate::home::controller_identity;
 use crate::sys;
+
+/// How long the times of a catalog count as those of its last use. RCC's lists count days; and whenever the times change,
+/// the whole catalog is read once more to know that nothing else did (see [`crate::tree::Index::ensure`]).
+const RECENT: Duration = Duration::from_secs(3600);
 
 /// What the space's `.meta` says: what the last complete restore put there.
 pub struct OldMeta {
@@ -103,11 +107,16 @@ impl Space {
 
     /// Leaves the marks of one use of this space and of `catalog_path` in it.
     pub fn mark_used(&self, catalog_path: &Path, blueprint: &str) {
-        tolerate(catalog_path, sys::shared::touch(catalog_path));
-        let used = self.home.used_dir().join(format!("{blueprint}.{}", self.home.user_identity()));
-        tolerate(&used, append(&used, b"", 0o644).and_then(|()| sys::shared::touch(&used)));
+        self.mark_catalog_used(catalog_path, blueprint);
         let uses = self.sibling(".use");
         tolerate(&uses, append(&uses, b".", 0o644));
+    }
+
+    /// Leaves the marks of one use of `catalog_path`, in whatever place.
+    pub fn mark_catalog_used(&self, catalog_path: &Path, blueprint: &str) {
+        tolerate(catalog_path, sys::shared::touch_unless(catalog_path, RECENT));
+        let used = self.home.used_dir().join(format!("{blueprint}.{}", self.home.user_identity()));
+        tolerate(&used, append(&used, b"", 0o644).and_then(|()| sys::shared::touch(&used)));
     }
 }
 

@@ -53,6 +53,12 @@ const NOATIME: OFlags = OFlags::NOATIME;
 #[cfg(not(target_os = "linux"))]
 const NOATIME: OFlags = OFlags::empty();
 
+#[cfg(target_os = "linux")]
+thread_local! {
+    /// What the kernel writes names into.
+    static NAMES: std::cell::Cell<Vec<u8>> = const { std::cell::Cell::new(Vec::new()) };
+}
+
 /// Entries removed by one task at least.
 const REMOVED_AT_ONCE: usize = 16;
 
@@ -263,16 +269,19 @@ impl TreeDir {
     /// The names and what the directory itself knows of them.
     #[cfg(target_os = "linux")]
     fn names(&self) -> io::Result<Vec<(OwnedName, FileType)>> {
-        let mut buffer = Vec::with_capacity(32 << 10);
-        let mut dir = rustix::fs::RawDir::new(&self.0, buffer.spare_capacity_mut());
         rustix::fs::seek(&self.0, rustix::fs::SeekFrom::Start(0))?;
         let mut names = Vec::new();
+        // Taken and put back: one large allocation per directory would be a tenth of what a walk costs us.
+        let mut buffer = NAMES.take();
+        buffer.reserve(32 << 10);
+        let mut dir = rustix::fs::RawDir::new(&self.0, buffer.spare_capacity_mut());
         while let Some(entry) = dir.next() {
             let entry = entry?;
             if let Ok(name) = OwnedName::new(entry.file_name().to_bytes()) {
                 names.push((name, entry.file_type()));
             }
         }
+        NAMES.set(buffer);
         Ok(names)
     }
 

@@ -46,12 +46,22 @@ pub fn new_session() -> io::Result<()> {
     }
 }
 
+/// A process group of our own: no signals that a terminal sends to who started us.
+pub fn new_group() -> io::Result<()> {
+    Ok(rustix::process::setpgid(None, None)?)
+}
+
 /// Stdin becomes empty, stdout and stderr go to `log`.
 pub fn redirect_stdio(log: &File) -> io::Result<()> {
     let null = File::open("/dev/null")?;
     rustix::stdio::dup2_stdin(null.as_fd())?;
     rustix::stdio::dup2_stdout(log.as_fd())?;
     Ok(rustix::stdio::dup2_stderr(log.as_fd())?)
+}
+
+/// Where this process says what goes wrong.
+pub fn stderr() -> io::Result<File> {
+    Ok(io::stderr().as_fd().try_clone_to_owned()?.into())
 }
 
 /// Lets this thread run only where nobody else wants to.

@@ -91,6 +91,11 @@ impl Detached {
         Ok(Detached { device: device.into(), mount })
     }
 
+    /// The device that its requests come from, for another process.
+    pub fn device(&self) -> io::Result<OwnedFd> {
+        self.device.try_clone()
+    }
+
     /// Mounts it on `point`: the device that its requests come from, and the mount.
     pub fn attach(self, point: &Mountpoint) -> io::Result<(OwnedFd, MountId)> {
         put(&self.mount, &point.dir)?;

@@ -3,7 +3,7 @@
 use std::fs::{self, DirBuilder, File, FileTimes, OpenOptions};
 use std::io;
 use std::path::Path;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 /// Makes `path` and its parents: 0750 less the umask, or for everybody (0777) in a shared holotree.
 pub fn ensure_dir(path: &Path, shared: bool) -> io::Result<()> {
@@ -80,6 +80,12 @@ fn with_mode(options: &mut OpenOptions, _mode: u32) -> &mut OpenOptions {
 pub fn touch(path: &Path) -> io::Result<()> {
     let now = SystemTime::now();
     File::open(path)?.set_times(FileTimes::new().set_accessed(now).set_modified(now))
+}
+
+/// As [`touch`], but leaves a file alone whose content was written, or which was touched, less than `recent` ago.
+pub fn touch_unless(path: &Path, recent: Duration) -> io::Result<()> {
+    let age = fs::metadata(path)?.modified()?.elapsed();
+    if age.is_ok_and(|age| age < recent) { Ok(()) } else { touch(path) }
 }
 
 /// True if something is mounted exactly at `path`; a path that is not there is none.

@@ -135,8 +135,8 @@ impl Writer<'_> {
     }
 }
 
-fn mount(sandbox: &Sandbox) -> (PathBuf, String) {
-    let report = json(&sandbox.holofs_ok(&["mount", CATALOG, "x", "--mode", "mount", "--json"]));
+fn mount(sandbox: &Sandbox, io: &str) -> (PathBuf, String) {
+    let report = json(&sandbox.holofs_ok(&["mount", CATALOG, "x", "--mode", "mount", "--io", io, "--json"]));
     (space_path(&report), report["pid"].to_string())
 }
 
@@ -163,7 +163,7 @@ fn every_operation_that_was_answered_outlives_a_killed_daemon() {
     for trial in 0..amount(5, 300) {
         let sandbox = Sandbox::golden(Regime::Gzip);
         let library = store_hash::of(&sandbox.hololib().join("library"));
-        let (space, pid) = mount(&sandbox);
+        let (space, pid) = mount(&sandbox, ["no-open", "passthrough"][usize::try_from(trial % 2).unwrap()]);
         let answered = killed_at_work(&space, &pid, random.below(300));
         total += answered.iter().sum::<u64>();
         let mounted = sandbox.mount(CATALOG, "x", "user", &["--mode", "mount"]);
@@ -180,10 +180,10 @@ fn every_operation_that_was_answered_outlives_a_killed_daemon() {
 #[test]
 fn a_log_that_is_taken_away_after_a_kill_is_told_and_nothing_is_touched() {
     let sandbox = Sandbox::golden(Regime::Gzip);
-    let (space, _) = mount(&sandbox);
+    let (space, _) = mount(&sandbox, "no-open");
     fs::write(space.join("new"), "so that there is a state").unwrap();
     sandbox.holofs_ok(&["unmount", "x"]);
-    let (space, pid) = mount(&sandbox);
+    let (space, pid) = mount(&sandbox, "no-open");
     OpenOptions::new().write(true).open(space.join(SHARED)).unwrap().write_all_at(b"copied up", 0).unwrap();
     run(Command::new("kill").args(["-KILL", &pid]));
     let mut spaces = fs::read_dir(sandbox.home().join("holofs/spaces")).unwrap();
@@ -244,7 +244,7 @@ fn what_was_synced_outlives_a_power_cut() {
     for trial in 0..amount(1, 20) {
         let sandbox = Sandbox::golden(Regime::Gzip);
         let disk = Disk::new(&sandbox);
-        let (space, pid) = mount(&sandbox);
+        let (space, pid) = mount(&sandbox, "no-open");
         let writer = Writer { space: &space, number: trial };
         let answered = 3 * ROUND;
         (0..answered).for_each(|at| writer.operate(at / ROUND, at % ROUND).unwrap());

@@ -28,6 +28,7 @@ pub struct Mounted {
     catalog: String,
     root: PathBuf,
     pid: String,
+    mounts: usize,
 }
 
 impl Mounted {
@@ -47,13 +48,16 @@ impl Mounted {
         fs::write(&blueprint, "channels: []\n").unwrap();
         let catalog = sandbox.record(&stage, &blueprint);
         fs::remove_dir_all(stage).unwrap();
-        let mut mounted = Mounted { sandbox, catalog, root: PathBuf::new(), pid: String::new() };
+        let mut mounted = Mounted { sandbox, catalog, root: PathBuf::new(), pid: String::new(), mounts: 0 };
         mounted.mount();
         mounted
     }
 
+    /// In each of the two ways of reading by turns: what one leaves is what the other finds.
     fn mount(&mut self) {
-        let report = json(&self.sandbox.holofs_ok(&["mount", &self.catalog, SPACE, "--json"]));
+        let io = ["passthrough", "no-open"][self.mounts % 2];
+        self.mounts += 1;
+        let report = json(&self.sandbox.holofs_ok(&["mount", &self.catalog, SPACE, "--io", io, "--json"]));
         self.root = PathBuf::from(text_field(&report, "path"));
         self.pid = report["pid"].to_string();
     }

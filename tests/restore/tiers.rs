@@ -5,10 +5,11 @@ use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
 use std::process::Command;
+use std::time::Duration;
 
 use holofs::observe::Tally;
 use holofs::restore::health::{self, Depth};
-use holofs::restore::{FileErrorKind, Options, Strategy};
+use holofs::restore::{Bounds, FileErrorKind, Options, Strategy};
 use holofs::tree::Index;
 
 use crate::loop_fs::{KINDS, LoopFs};
@@ -276,4 +277,37 @@ fn a_warm_catalog_needs_its_blobs_no_more() {
         world.restore();
         assert_same_tree(&world.space.root, &world.golden());
     }
+}
+
+#[test]
+fn trees_used_least_recently_go_when_there_are_too_many() {
+    let world = World::new("gz");
+    let dir = world.home.pristine_dir();
+    let hours_ago = |hours: u64| std::time::SystemTime::now() - Duration::from_secs(3600 * hours);
+    let warmed = |rcc: &str, hours| {
+        world.edit_catalog(|catalog| catalog["rcc"] = rcc.into());
+        let (index, _) = Index::ensure(&world.home.index_dir(), &world.catalog).unwrap();
+        holofs::restore::warm(&world.home, &index, &world.store(), &Tally::new(), None).unwrap();
+        let stamp = fs::File::open(dir.join(format!("{}.stamp", index.id()))).unwrap();
+        stamp.set_modified(hours_ago(hours)).unwrap();
+        (dir.join(index.id().to_string()), index.content_bytes())
+    };
+    let (oldest, bytes) = warmed("one", 5);
+    let (older, _) = warmed("two", 4);
+    let (newest, _) = warmed("three", 3);
+    let trim = |bytes, unused, dry_run| {
+        holofs::restore::trim(&dir, Bounds { bytes, unused, dry_run }, None).unwrap()
+    };
+    assert_eq!(trim(2 * bytes, None, true), std::slice::from_ref(&oldest));
+    assert!(oldest.is_dir(), "it was only asked");
+    assert_eq!(trim(2 * bytes, None, false), std::slice::from_ref(&oldest));
+    assert_eq!([&oldest, &older, &newest].map(|tree| tree.is_dir()), [false, true, true]);
+    // A use moves the time: only the tree that nobody used goes.
+    world.restore();
+    assert_eq!(trim(u64::MAX, Some(Duration::from_secs(7200)), false), [older]);
+    assert!(newest.is_dir());
+    assert_eq!(trim(0, None, false), [newest]);
+    fs::remove_dir_all(&world.space.root).unwrap();
+    world.restore();
+    assert_same_tree(&world.space.root, &world.golden());
 }

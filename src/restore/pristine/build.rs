@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use rayon::Scope;
 
 use super::stamp::{Kind, Stamp};
-use super::{Places, Pristine};
+use super::{Bounds, Places, Pristine, trim};
 use crate::name::{Name, OwnedName};
 use crate::observe::{Counter, Observer};
 use crate::relocate::Relocation;
@@ -16,7 +16,7 @@ use crate::restore::place::{Placer, TempNames};
 use crate::restore::plan::Rules;
 use crate::restore::report::Errors;
 use crate::restore::tier::{Ladder, Tier};
-use crate::store::{RawMode, Wanted};
+use crate::store::{Limits, RawMode, Wanted};
 use crate::sys::at::{self, TreeDir};
 use crate::sys::{btrfs, lock};
 use crate::tree::{FileNode, Index, Ino, NodeKind};
@@ -67,7 +67,17 @@ pub(in crate::restore) fn build(make: Build<'_>) -> io::Result<Pristine> {
     let stamp = Stamp { kind, umask: at::umask(), state, inodes };
     stamp.publish(&places.path(".stamp"), index)?;
     make.observer.count(Counter::PristineMade, 1);
+    make_room(make);
     Ok(Pristine { root, stamp })
+}
+
+/// Trees together may be as large as the raw store: where they are links into it, what it evicts lives on in them.
+fn make_room(make: Build<'_>) {
+    let bounds = Bounds { bytes: Limits::default().raw_bytes, unused: None, dry_run: false };
+    match trim(&make.places.dir, bounds, Some(&make.index.id())) {
+        Ok(gone) => make.observer.count(Counter::PristineDropped, gone.len() as u64),
+        Err(error) => log::warn!("Older pristine trees in {} stay: {error}", make.places.dir.display()),
+    }
 }
 
 impl Build<'_> {
@@ -89,6 +99,7 @@ impl Build<'_> {
             umask,
             names: TempNames::new(),
             pristine: None,
+            has_raw: true,
         };
         placer.populate(root.reopen()?, Ino::ROOT);
         if let Some(first) = errors.take().first() {

@@ -3,15 +3,15 @@
 //! Little endian, with a checksum that finds damage; a stamp that is damaged, of another catalog or another version is none.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io::{self, Read, Write};
 use std::path::Path;
 
 use crate::sys::btrfs::State;
-use crate::tree::Index;
+use crate::tree::{Index, checksum};
 
-const MAGIC: &[u8; 8] = b"HOLOPRS1";
-/// Magic, checksum, kind, umask, catalog id, subvolume's uuid and change, count of nodes.
-const HEADER: usize = 8 + 4 + 2 + 2 + 32 + 16 + 8 + 8;
+const MAGIC: &[u8; 8] = b"HOLOPRS2";
+/// Magic, checksum, kind, umask, catalog id, subvolume's uuid and change, count of nodes, bytes of content.
+const HEADER: usize = 8 + 4 + 2 + 2 + 32 + 16 + 8 + 8 + 8;
 /// In place of a umask that was not known.
 const NO_UMASK: u16 = u16::MAX;
 
@@ -55,6 +55,13 @@ impl Stamp {
         is_whole.then_some(Stamp { kind, umask, state, inodes })
     }
 
+    /// How much content the tree has whose stamp is at `path`, without checking the stamp.
+    pub fn content_bytes(path: &Path) -> Option<u64> {
+        let mut header = [0; HEADER];
+        fs::File::open(path).ok()?.read_exact(&mut header).ok()?;
+        header.starts_with(MAGIC).then(|| header.last_chunk().map(|last| u64::from_le_bytes(*last)))?
+    }
+
     /// Writes the stamp beside and renames it there.
     pub fn publish(&self, path: &Path, index: &Index) -> io::Result<()> {
         let mut bytes = Vec::with_capacity(HEADER + 8 * self.inodes.len());
@@ -66,6 +73,7 @@ impl Stamp {
         bytes.extend_from_slice(&self.state.map(|state| state.uuid).unwrap_or_default());
         bytes.extend_from_slice(&self.state.map(|state| state.changed).unwrap_or_default().to_le_bytes());
         bytes.extend_from_slice(&index.len().to_le_bytes());
+        bytes.extend_from_slice(&index.content_bytes().to_le_bytes());
         self.inodes.iter().for_each(|inode| bytes.extend_from_slice(&inode.to_le_bytes()));
         let sum = checksum(&bytes[12..]);
         bytes[8..12].copy_from_slice(&sum.to_le_bytes());
@@ -81,10 +89,4 @@ fn id_of(index: &Index) -> Vec<u8> {
     let mut id = index.id().as_bytes().to_vec();
     id.resize(32, 0);
     id
-}
-
-fn checksum(bytes: &[u8]) -> u32 {
-    let mut crc = flate2::Crc::new();
-    crc.update(bytes);
-    crc.sum()
 }

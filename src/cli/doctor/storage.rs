@@ -1,0 +1,131 @@
+//! What `holofs doctor` says of the storage: how files get from the hololib and the raw store into spaces, what each way costs,
+//! and whether anything that spaces are made of was changed through one of them. What was changed is made anew.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::cli::context::Context;
+use crate::inventory;
+use crate::observe::Tally;
+use crate::restore::health::{self, Changed, Depth, Health};
+use crate::restore::probe::{Place, Probed, Way, place, probe};
+
+/// What was found out, or why it was not.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+enum Told<T> {
+    Found(T),
+    Not { error: String },
+}
+
+impl<T> From<Result<T, String>> for Told<T> {
+    fn from(outcome: Result<T, String>) -> Told<T> {
+        outcome.map_or_else(|error| Told::Not { error }, Told::Found)
+    }
+}
+
+/// All of it.
+#[derive(Debug, Serialize)]
+pub struct Storage {
+    /// The hololib; nothing is tried in it.
+    hololib: Told<Place>,
+    /// From the raw store to every directory of spaces.
+    pairs: Vec<Pair>,
+    /// The raw store and the pristine trees.
+    health: Told<Health>,
+}
+
+/// The raw store, and one directory that has spaces.
+#[derive(Debug, Serialize)]
+struct Pair {
+    base: PathBuf,
+    #[serde(flatten)]
+    found: Told<Probed>,
+}
+
+/// Tries and looks.
+pub fn examine(context: &Context) -> Storage {
+    let home = &context.home;
+    let mut bases = inventory::bases(home).unwrap_or_else(|error| {
+        log::warn!("{error}");
+        Default::default()
+    });
+    bases.insert(home.holotree().to_owned());
+    let pair = |base: PathBuf| Pair { found: try_pair(&home.raw_dir(), &base).into(), base };
+    Storage {
+        hololib: there(home.hololib()).and_then(|dir| place(dir).map_err(|error| error.to_string())).into(),
+        pairs: bases.into_iter().map(pair).collect(),
+        health: look(context).map_err(|error| format!("{error:#}")).into(),
+    }
+}
+
+fn try_pair(raw: &Path, base: &Path) -> Result<Probed, String> {
+    probe(there(raw)?, there(base)?).map_err(|error| format!("nothing can be tried: {error}"))
+}
+
+/// `dir`, or where it would be made.
+fn there(dir: &Path) -> Result<&Path, String> {
+    dir.ancestors().find(|above| above.is_dir()).ok_or_else(|| format!("there is no {}", dir.display()))
+}
+
+fn look(context: &Context) -> anyhow::Result<Health> {
+    if !context.home.raw_dir().is_dir() {
+        return Ok(Health::default());
+    }
+    let observer = std::sync::Arc::new(Tally::new());
+    let store = context.store(observer.clone())?;
+    let depth = Depth { heals: true, reads: context.is_paranoid() };
+    Ok(health::check(&context.home, &store, depth, &*observer)?)
+}
+
+/// The lines for people.
+pub fn lines(storage: &Storage) -> Vec<String> {
+    let mut lines = vec![String::new()];
+    lines.push(match &storage.hololib {
+        Told::Found(place) => format!("hololib {}: {}", place.path.display(), place.file_system),
+        Told::Not { error } => format!("hololib: {error}"),
+    });
+    for Pair { base, found } in &storage.pairs {
+        match found {
+            Told::Found(probed) => {
+                let (from, to) = (&probed.source, &probed.destination);
+                let device = if probed.is_same_device { "the same device" } else { "another device" };
+                lines.push(format!("raw store {}: {}", from.path.display(), from.file_system));
+                lines.push(format!("spaces in {}: {}, {device}", base.display(), to.file_system));
+                lines.extend(probed.ways.iter().map(way));
+            }
+            Told::Not { error } => lines.push(format!("spaces in {}: {error}", base.display())),
+        }
+    }
+    match &storage.health {
+        Told::Found(health) => {
+            let (files, catalogs) = (health.files, health.catalogs);
+            lines.push(format!(
+                "raw store: {files} files of {catalogs} catalogs, {} changed",
+                health.changed.len()
+            ));
+            lines.extend(health.changed.iter().map(changed));
+        }
+        Told::Not { error } => lines.push(format!("raw store: not looked at: {error}")),
+    }
+    lines
+}
+
+fn way(way: &Way) -> String {
+    match (way.micros, &way.reason) {
+        (Some(micros), _) if way.name == "snapshot" => {
+            format!("  {:<10} yes  {micros:>7.1} us for a whole tree", way.name)
+        }
+        (Some(micros), _) => format!("  {:<10} yes  {micros:>7.1} us for a file", way.name),
+        (None, reason) => format!("  {:<10} no   {}", way.name, reason.as_deref().unwrap_or_default()),
+    }
+}
+
+fn changed(changed: &Changed) -> String {
+    let Changed { path, spaces, catalog, is_healed } = changed;
+    let spaces: Vec<String> = spaces.iter().map(|space| space.display().to_string()).collect();
+    let through = if spaces.is_empty() { "no space that is there".to_owned() } else { spaces.join(", ") };
+    let done = if *is_healed { "made anew" } else { "cannot be made anew" };
+    format!("  {path} of catalog {}: changed through {through}; {done}", &catalog[..16.min(catalog.len())])
+}
