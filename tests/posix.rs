@@ -364,6 +364,23 @@ fn the_state_of_a_written_file_can_be_asked() {
 }
 
 #[test]
+fn only_attributes_that_were_set_are_listed_and_only_those_of_users_can_be_asked() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let mounted = mount(&sandbox);
+    let path = mounted.path().join("bin/tool");
+    let mut names = [0; 64];
+    // An answer of "no such attribute" would make `ls -l` ask every file.
+    for foreign in ["security.selinux", "system.posix_acl_access", "trusted.x"] {
+        let asked = rustix::fs::getxattr(&path, foreign, &mut names[..]);
+        assert_eq!(asked, Err(rustix::io::Errno::NOTSUP), "{foreign}");
+    }
+    assert_eq!(rustix::fs::listxattr(&path, &mut names[..]), Ok(0));
+    rustix::fs::setxattr(&path, "user.mine", b"x", rustix::fs::XattrFlags::empty()).unwrap();
+    let len = rustix::fs::listxattr(&path, &mut names[..]).unwrap();
+    assert_eq!(&names[..len], b"user.mine\0");
+}
+
+#[test]
 fn a_file_is_locked_among_processes_and_cannot_be_written_while_it_runs() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = mount(&sandbox);

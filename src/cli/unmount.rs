@@ -25,8 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// How long it may take to make what was written durable: a slow disk may have gigabytes to take.
 const WRITING: Duration = Duration::from_secs(300);
 
-/// How long the daemon itself may take to leave its mount alone.
-const QUIET: Duration = Duration::from_secs(1);
+/// How long the daemon's primer may take to leave the mount alone.
+const QUIET: Duration = Duration::from_secs(2);
 
 /// How long to wait at most before the daemon is looked for again.
 const LONGEST_PAUSE: Duration = Duration::from_millis(5);
@@ -99,8 +99,9 @@ fn unmount_when_quiet(root: &Path, lazy: bool, daemon: Option<&Process>) -> std:
     loop {
         let outcome = unmount_path(root, lazy);
         let busy = outcome.as_ref().is_err_and(is_busy);
+        let daemon = daemon.map(|daemon| daemon.pid);
         let others =
-            || process_users(root).into_iter().any(|user| Some(user.pid) != daemon.map(|daemon| daemon.pid));
+            || process_users(root).into_iter().any(|user| daemon.is_none() || user.parent() != daemon);
         if !busy || started.elapsed() > QUIET || others() {
             return outcome;
         }

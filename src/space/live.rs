@@ -13,8 +13,10 @@ use super::SpaceError;
 use super::sync::{File, Instant, TryLockError, read, sleep};
 use crate::sys::{self, process::Process};
 
-/// How long a lock may be held by nobody who is known: its holder is about to sign or to end, or somebody only asks.
+/// How long a lock may be held by nobody who is known: its holder is about to sign, or somebody only asks.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long a holder that was killed may take to end: as long as the disk takes for what it was writing.
+const LAST_WRITES: Duration = Duration::from_secs(30);
 
 /// The lock of a live space, held until it is dropped. It survives fork: the child holds it too.
 #[derive(Debug)]
@@ -34,7 +36,8 @@ impl Live {
                 return Ok(live);
             }
             let holder = signature(path);
-            if holder.is_some_and(|process| process.is_alive()) || started.elapsed() > GRACE {
+            let patience = if holder.is_some_and(|process| process.exists()) { LAST_WRITES } else { GRACE };
+            if holder.is_some_and(|process| process.is_alive()) || started.elapsed() > patience {
                 return Err(SpaceError::Live { root: root.to_owned(), holder });
             }
             sleep(Duration::from_millis(5));

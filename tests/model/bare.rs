@@ -205,7 +205,6 @@ impl Bare {
         let attr = self.vfs().getattr(ino).unwrap();
         let names = self.vfs().listxattr(ino).unwrap();
         let names = names.split(|&byte| byte == 0).filter(|name| !name.is_empty());
-        let kept = names.filter(|name| !name.starts_with(b"user.holofs."));
         let named = |name: &[u8]| String::from_utf8(name.to_vec()).unwrap();
         let (kind, content) = match attr.kind {
             Kind::File => {
@@ -224,7 +223,7 @@ impl Bare {
             mode: attr.mode,
             nlink: attr.nlink,
             content,
-            xattrs: kept.map(|name| (named(name), self.vfs().getxattr(ino, name).unwrap())).collect(),
+            xattrs: names.map(|name| (named(name), self.vfs().getxattr(ino, name).unwrap())).collect(),
             same_as,
             mtime: Some(attr.mtime.seconds),
         }

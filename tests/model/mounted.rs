@@ -230,14 +230,14 @@ fn xattrs(path: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut names = vec![0; 4096];
     let len = rustix::fs::llistxattr(path, &mut names[..]).unwrap();
     let names = names[..len].split(|&byte| byte == 0).filter(|name| !name.is_empty());
-    let kept = names.filter(|name| !name.starts_with(b"user.holofs."));
-    kept.map(|name| {
-        let mut value = vec![0; 4096];
-        let len = rustix::fs::lgetxattr(path, OsStr::from_bytes(name), &mut value[..]).unwrap();
-        value.truncate(len);
-        (String::from_utf8(name.to_vec()).unwrap(), value)
-    })
-    .collect()
+    names
+        .map(|name| {
+            let mut value = vec![0; 4096];
+            let len = rustix::fs::lgetxattr(path, OsStr::from_bytes(name), &mut value[..]).unwrap();
+            value.truncate(len);
+            (String::from_utf8(name.to_vec()).unwrap(), value)
+        })
+        .collect()
 }
 
 impl World for Mounted {
