@@ -29,5 +29,9 @@ pub mod process {
         pub fn is_alive(&self) -> bool {
             true
         }
+
+        pub fn exists(&self) -> bool {
+            true
+        }
     }
 }
