@@ -3,8 +3,9 @@
 A subject is a tree at some path. A workload is a function of that path. For every round and workload all subjects are timed
 one after the other, so that a machine whose speed drifts does so for all of them.
 """
-import argparse, gzip, hashlib, json, mmap, os, shutil, statistics, subprocess, sys, tarfile, time
+import argparse, ctypes, gzip, hashlib, json, mmap, os, shutil, statistics, subprocess, sys, tarfile, time
 
+LIBC = ctypes.CDLL(None, use_errno=True)
 IMPORT = "import numpy, pandas"
 SCIENCE = "import numpy, pandas, scipy.stats, scipy.optimize, matplotlib.pyplot, sklearn.linear_model, sklearn.ensemble"
 
@@ -42,6 +43,15 @@ def files_of(root):
             file = os.path.join(path, name)
             if not os.path.islink(file):
                 yield file
+
+
+def cached_bytes(path):
+    """How much of the file is in the page cache, by cachestat(2): of a file that is passed through, what is not the store's."""
+    whole, found = (ctypes.c_uint64 * 2)(0, 0), (ctypes.c_uint64 * 5)()
+    with open(path, "rb", buffering=0) as f:
+        if LIBC.syscall(451, f.fileno(), whole, found, 0) != 0:
+            raise OSError(ctypes.get_errno(), "cachestat", path)
+    return found[0] * mmap.PAGESIZE
 
 
 def million_stats(root):
@@ -307,23 +317,23 @@ class Bench:
         self.add("page cache, 8 spaces / 1, passthrough", {"holofs": ratios["passthrough"], "no-open": ratios["no-open"]}, 1.3)
 
     def page_cache(self, io, spaces):
-        """By how many MB the page cache grows when so many spaces of one catalog import, right after all caches were dropped."""
-        def cached():
-            with open("/proc/meminfo") as f:
-                fields = {line.split(":")[0]: int(line.split()[1]) for line in f}
-            return (fields["Cached"] - fields["Shmem"]) / 1024
+        """How many MB are cached of the stores and of the mounts when so many spaces of one catalog have imported."""
         names = [f"cache-{at}" for at in range(spaces)]
         reports = [self.mount(self.names["catalog"], name, "--profile", "off", "--io", io) for name in names]
         assert all(report["io"] == io for report in reports), reports[0]["io_reason"]
         time.sleep(3)  # relocated files are written behind the mount, once
         drop_caches()
-        before = cached()
         for report in reports:
             python(IMPORT, True)(report["path"])
-        grown = cached() - before
+        roots = [report["path"] for report in reports]
+        total = sum(map(cached_bytes, files_of(f"{self.home}/holofs/raw")))
+        total += sum(map(cached_bytes, files_of(f"{self.home}/holofs/spaces")))
+        # What the first space has of a mount's own, each has.
+        own = [os.path.relpath(file, roots[0]) for file in files_of(roots[0]) if cached_bytes(file)]
+        total += sum(cached_bytes(os.path.join(root, file)) for root in roots for file in own)
         for name in names:
             self.unmount(name)
-        return grown
+        return total / 1e6
 
     def run(self):
         self.prepare()

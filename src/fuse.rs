@@ -2,33 +2,33 @@
 //!
 //! [`Adapter`](adapter::Adapter) decodes a request, calls the [`Vfs`] once and replies; nothing is decided here except
 //! what the protocol needs. A [`Session`] is one mount: it exists once the kernel's INIT was answered, and `run` serves it
-//! until it is unmounted.
+//! until it is unmounted. Only Linux has it; elsewhere the ladder ends before anything is mounted.
 //!
 //! The data path is *no-open*: the first OPEN and OPENDIR are answered ENOSYS, after which the kernel never asks again, reads
 //! through its page cache and names a file by its inode only. Entries, attributes and misses are static, so all timeouts
 //! are infinite and whatever we change ourselves is invalidated exactly. [`passthrough`] is the other way to read, chosen at
 //! the mount.
 
+#[cfg(target_os = "linux")]
 mod adapter;
+#[cfg(target_os = "linux")]
 mod convert;
+#[cfg(target_os = "linux")]
 mod passthrough;
 pub mod priming;
 pub mod profile;
 pub mod requests;
+#[cfg_attr(not(target_os = "linux"), path = "fuse/no_session.rs")]
+mod session;
 
 use std::collections::BTreeMap;
-use std::io;
-use std::os::fd::OwnedFd;
-use std::path::PathBuf;
 use std::sync::Arc;
 
-use crate::observe::{Fallback, Observer, Tally};
-use crate::vfs::Vfs;
+use crate::observe::{Fallback, Tally};
 
-use adapter::Adapter;
-use passthrough::Opens;
 use priming::Recorder;
 use requests::Requests;
+pub use session::Session;
 
 /// How the files of a mount are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
@@ -80,6 +80,7 @@ struct Stats {
 
 impl Watch {
     /// Everything seen so far, as JSON.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "nobody can ask"))]
     fn stats(&self, io: Io) -> Vec<u8> {
         let stats = Stats {
             io,
@@ -89,46 +90,5 @@ impl Watch {
             primed: self.recorder.primed(),
         };
         serde_json::to_vec(&stats).unwrap_or_default()
-    }
-}
-
-/// One mounted file system, ready to be served.
-pub struct Session {
-    session: fuser::Session<Adapter>,
-    opens: Arc<Opens>,
-}
-
-impl Session {
-    /// Answers the INIT that waits on `device`, a `/dev/fuse` descriptor that is mounted already. The kernel shall read files
-    /// that lie below the directories `passed` by itself; if it does not, which is told, or without any, it is no-open.
-    pub fn start(
-        vfs: Arc<Vfs>,
-        device: OwnedFd,
-        threads: usize,
-        watch: Watch,
-        passed: &[PathBuf],
-    ) -> io::Result<Session> {
-        let mut config = fuser::Config::default();
-        config.n_threads = Some(threads.max(1));
-        // A thread of its own wants a descriptor of its own; whom a helper gave the device may not open it again.
-        config.clone_fd = crate::sys::mount::open_device().is_ok();
-        // Who may ask is decided by the kernel (allow_other, default_permissions), not by a second check here.
-        let acl = fuser::SessionACL::All;
-        let opens = Arc::new(Opens::new(passed, Arc::clone(&watch.tally) as Arc<dyn Observer>));
-        let adapter = Adapter::new(vfs, watch, Arc::clone(&opens));
-        let twin = device.try_clone()?;
-        let session = fuser::Session::from_fd(adapter, device, acl, config)?;
-        opens.probe(twin);
-        Ok(Session { session, opens })
-    }
-
-    /// How files are read.
-    pub fn io(&self) -> Io {
-        self.opens.io()
-    }
-
-    /// Serves until the file system is unmounted.
-    pub fn run(self) -> io::Result<()> {
-        self.session.run()
     }
 }

@@ -10,6 +10,7 @@ pub mod btrfs;
 #[cfg(unix)]
 pub mod bytes;
 pub mod clone;
+#[cfg(target_os = "linux")]
 pub mod cover;
 pub mod daemon;
 pub mod dir;
@@ -17,14 +18,20 @@ pub mod disk;
 pub mod errno;
 #[cfg(target_os = "linux")]
 pub mod fork;
+#[cfg(target_os = "linux")]
 pub mod fusermount;
+#[cfg(target_os = "linux")]
 pub mod helper;
 pub mod host;
 pub mod lock;
 pub mod map;
 pub mod memfd;
+#[cfg(target_os = "linux")]
 pub mod mount;
+#[cfg(target_os = "linux")]
 pub mod namespace;
+#[cfg(not(target_os = "linux"))]
+mod no_mounts;
 #[cfg(unix)]
 pub mod private_dir;
 pub mod process;
@@ -34,3 +41,6 @@ pub mod signals;
 pub mod stat;
 pub mod this_process;
 pub mod xattr;
+
+#[cfg(not(target_os = "linux"))]
+pub use no_mounts::{cover, fusermount, helper, mount, namespace};

@@ -17,6 +17,8 @@ mod bundle;
 mod cage;
 #[path = "hostile/catalogs.rs"]
 mod catalogs;
+#[path = "hostile/clock.rs"]
+mod clock;
 #[path = "hostile/contents.rs"]
 mod contents;
 #[path = "hostile/crowd.rs"]

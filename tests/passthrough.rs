@@ -70,14 +70,17 @@ fn until(what: impl Fn() -> bool) {
     }
 }
 
-/// Waits until the relocated files are there, which are passed through from then on.
-fn relocated(sandbox: &Sandbox) {
-    let done = |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().count();
-    let spaces = fs::read_dir(sandbox.home().join("holofs/spaces")).unwrap();
-    let dir = spaces.flatten().next().unwrap().path().join("relocated");
-    let dir = fs::read_dir(dir).unwrap().flatten().next().unwrap().path();
-    until(|| done(&dir) >= 20);
-    std::thread::sleep(Duration::from_millis(50));
+/// Waits until the relocated files are there, which are passed through from then on: the thread that makes them has begun, and
+/// is gone.
+fn relocated(sandbox: &Sandbox, mounted: &Mounted<'_>) {
+    let label = text_field(mounted.report(), "label");
+    let dir = sandbox.home().join("holofs/spaces").join(label).join("relocated");
+    let in_it =
+        |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().next().map(|entry| entry.path());
+    until(|| in_it(&dir).is_some_and(|catalog| in_it(&catalog).is_some()));
+    let tasks = format!("/proc/{}/task", mounted.report()["pid"]);
+    let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+    until(|| fs::read_dir(&tasks).unwrap().all(|task| name(task.unwrap()).trim() != "background"));
 }
 
 fn open(path: &Path) -> io::Result<File> {
@@ -89,7 +92,7 @@ fn everything_looks_the_same_and_no_byte_goes_through_the_daemon() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let restored = golden::unpack_restored(Regime::Gzip, &sandbox.scratch());
     let Some(mounted) = mount(&sandbox) else { return };
-    relocated(&sandbox);
+    relocated(&sandbox, &mounted);
     let (opened, reads) = (requests(&sandbox, "open"), requests(&sandbox, "read"));
     for file in FILES {
         assert!(fs::read(mounted.path().join(file)).unwrap().len() > 10, "{file}");
@@ -148,7 +151,7 @@ fn however_a_file_is_written_its_readers_keep_theirs_and_the_stores_are_untouche
     let sandbox = Sandbox::golden(Regime::Gzip);
     for (way, write) in WAYS {
         let Some(mounted) = mount(&sandbox) else { return };
-        relocated(&sandbox);
+        relocated(&sandbox, &mounted);
         let readers: Vec<(PathBuf, File)> = FILES
             .map(|file| mounted.path().join(file))
             .map(|path| (path.clone(), File::open(path).unwrap()))
@@ -186,7 +189,7 @@ fn however_a_file_is_written_its_readers_keep_theirs_and_the_stores_are_untouche
 fn no_way_leads_from_a_reader_to_a_writable_store() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let Some(mounted) = mount(&sandbox) else { return };
-    relocated(&sandbox);
+    relocated(&sandbox, &mounted);
     let reader = File::open(mounted.path().join("plain/inner.gz")).unwrap();
     assert_eq!(passed(&sandbox), 1);
     let mapped = Mapped::new(&reader).unwrap();
@@ -229,6 +232,51 @@ fn every_name_of_a_file_shows_what_was_written_under_its_readers() {
     let mut old = Vec::new();
     (&reader).read_to_end(&mut old).unwrap();
     assert!(old == content[..content.len() - 4]);
+}
+
+#[test]
+fn readers_and_writers_at_once_meet_no_error_and_lose_nothing() {
+    const WRITERS: u64 = 3;
+    const ROUNDS: u64 = 40;
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let files = ["plain/big-5MB.bin", "plain/inner.gz", "bin/tool", "plain/no-needle.txt"];
+    for file in files {
+        let Some(mounted) = mount(&sandbox) else { return };
+        let path = mounted.path().join(file);
+        let place = |writer| (1 << 20) + writer * 8;
+        let write = |writer: u64| {
+            for round in 1..=ROUNDS {
+                open(&path).unwrap().write_all_at(&round.to_le_bytes(), place(writer)).unwrap();
+                let mut found = [0; 8];
+                File::open(&path).unwrap().read_exact_at(&mut found, place(writer)).unwrap();
+                assert_eq!(
+                    u64::from_le_bytes(found),
+                    round,
+                    "{file}: writer {writer} does not see what he wrote"
+                );
+            }
+        };
+        let read = || {
+            for _ in 0..ROUNDS {
+                let reader = File::open(&path).unwrap();
+                let mut start = [0; 8];
+                reader.read_exact_at(&mut start, 0).unwrap();
+                let listed = fs::read_dir(path.parent().unwrap()).unwrap();
+                assert!(listed.map(|entry| entry.unwrap().metadata().unwrap().len()).sum::<u64>() > 0);
+            }
+        };
+        std::thread::scope(|scope| {
+            let readers: Vec<_> = (0..2).map(|_| scope.spawn(read)).collect();
+            (0..WRITERS).for_each(|writer| drop(scope.spawn(move || write(writer))));
+            readers.into_iter().for_each(|reader| reader.join().unwrap());
+        });
+        let content = fs::read(&path).unwrap();
+        for writer in 0..WRITERS {
+            let at = usize::try_from(place(writer)).unwrap();
+            assert_eq!(content[at..at + 8], ROUNDS.to_le_bytes(), "{file}");
+        }
+        assert_eq!(stats(&sandbox)["fallbacks"].get("passthrough of a file"), None);
+    }
 }
 
 #[test]

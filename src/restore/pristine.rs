@@ -198,7 +198,7 @@ pub(super) fn no_snapshot(places: &Places, base: &Path) -> Option<&'static str> 
         return Some("The directories cannot be opened");
     };
     if !btrfs::is_same_btrfs(&from, &to) {
-        return Some("Not on one btrfs");
+        return Some("Not on one btrfs, or one volume of APFS");
     }
     // A snapshot has the group of the tree it was made from.
     let inherits = to.owner_and_mode().is_ok_and(|(_, mode)| mode & 0o2000 != 0);

@@ -48,10 +48,12 @@ pub enum FoundKind {
 /// The permissions of directories that RCC makes, less the umask.
 pub const DIR_MODE: u16 = 0o750;
 
+/// Reads without noting the time, where that can be asked for.
 #[cfg(target_os = "linux")]
-const NOATIME: OFlags = OFlags::NOATIME;
+pub(super) const NOATIME: OFlags = OFlags::NOATIME;
+/// There is no such flag here.
 #[cfg(not(target_os = "linux"))]
-const NOATIME: OFlags = OFlags::empty();
+pub(super) const NOATIME: OFlags = OFlags::empty();
 
 #[cfg(target_os = "linux")]
 thread_local! {
@@ -335,13 +337,13 @@ pub fn set_times(file: &File, seconds: i64) -> io::Result<()> {
 
 /// Makes everything on the file system of `dir` durable.
 #[cfg(target_os = "linux")]
-pub fn sync_file_system(dir: &TreeDir) -> io::Result<()> {
+pub fn sync_file_system(dir: &impl AsFd) -> io::Result<()> {
     Ok(rustix::fs::syncfs(dir)?)
 }
 
 /// Makes everything on the file system of `dir` durable, as far as there is a call for that.
 #[cfg(not(target_os = "linux"))]
-pub fn sync_file_system(dir: &TreeDir) -> io::Result<()> {
+pub fn sync_file_system(dir: &impl AsFd) -> io::Result<()> {
     Ok(rustix::fs::fsync(dir)?)
 }
 

@@ -247,7 +247,7 @@ mod tests {
         symlink("b", temp.path().join("a/link")).unwrap();
         symlink("a", temp.path().join("dirlink")).unwrap();
         let fifo = temp.path().join("fifo");
-        rustix::fs::mkfifoat(rustix::fs::CWD, &fifo, Mode::RWXU).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&fifo).status().unwrap().success());
         temp
     }
 

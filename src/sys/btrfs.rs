@@ -1,8 +1,8 @@
 //! Subvolumes of btrfs: a whole tree that is made a second time at once, sharing every block until one of them is written.
 //!
-//! Nothing here falls back: a call works or says why not, and elsewhere than on Linux none works. None needs privilege on
-//! what the caller owns, except [`destroy`], which the mount must allow (`user_subvol_rm_allowed`): a subvolume can always
-//! be emptied and removed as a directory instead.
+//! Nothing here falls back: a call works or says why not. None needs privilege on what the caller owns, except [`destroy`],
+//! which the mount must allow (`user_subvol_rm_allowed`): a subvolume can always be emptied and removed as a directory instead.
+//! On macOS every directory of an APFS volume serves as one, cloned by one call. Elsewhere nothing does.
 
 use std::io;
 use std::os::fd::AsFd;
@@ -192,7 +192,66 @@ mod imp {
     }
 }
 
-#[cfg(not(target_os = "linux"))]
+#[cfg(target_os = "macos")]
+mod imp {
+    use std::ffi::CString;
+    use std::io;
+    use std::os::fd::{AsRawFd, BorrowedFd};
+    use std::sync::OnceLock;
+    use std::time::{SystemTime, UNIX_EPOCH};
+
+    use super::State;
+    use crate::name::Name;
+
+    /// `<sys/clonefile.h>`: a link is cloned, not what it points to.
+    const CLONE_NOFOLLOW: u32 = 1;
+
+    pub fn create(parent: BorrowedFd<'_>, name: Name<'_>) -> io::Result<()> {
+        file_system(parent)?;
+        Ok(rustix::fs::mkdirat(parent, name.as_os_str(), rustix::fs::Mode::from_raw_mode(0o777))?)
+    }
+
+    pub fn destroy(_: BorrowedFd<'_>, _: Name<'_>) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    pub fn snapshot(source: BorrowedFd<'_>, parent: BorrowedFd<'_>, name: Name<'_>) -> io::Result<()> {
+        let (from, to) = (rustix::fs::getpath(source)?, CString::new(name.as_bytes())?);
+        let (from, to, parent) = (from.as_ptr(), to.as_ptr(), parent.as_raw_fd());
+        // SAFETY: both texts end with NUL and outlive the call.
+        #[allow(unsafe_code)]
+        let outcome = unsafe { libc::clonefileat(libc::AT_FDCWD, from, parent, to, CLONE_NOFOLLOW) };
+        if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+    }
+
+    /// APFS does not tell whether anything below a directory changed: for each process it may have, until that one has looked.
+    pub fn state(dir: BorrowedFd<'_>) -> io::Result<State> {
+        static LOOK: OnceLock<u64> = OnceLock::new();
+        let nanos = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+        let changed = *LOOK.get_or_init(|| nanos() as u64 ^ u64::from(std::process::id()).rotate_right(20));
+        let inode = rustix::fs::fstat(dir)?.st_ino;
+        let mut uuid = file_system(dir)?;
+        uuid[8..].copy_from_slice(&inode.to_le_bytes());
+        Ok(State { uuid, changed })
+    }
+
+    pub fn is_subvolume(_: BorrowedFd<'_>) -> bool {
+        false
+    }
+
+    /// The number of the volume, if it is one of APFS.
+    pub fn file_system(dir: BorrowedFd<'_>) -> io::Result<[u8; 16]> {
+        let kind = rustix::fs::fstatfs(dir)?.f_fstypename;
+        if !b"apfs\0".iter().zip(kind).all(|(wanted, found)| *wanted == found.cast_unsigned()) {
+            return Err(io::Error::new(io::ErrorKind::Unsupported, "This is not APFS"));
+        }
+        let mut number = [0; 16];
+        number[..4].copy_from_slice(&rustix::fs::fstat(dir)?.st_dev.to_le_bytes());
+        Ok(number)
+    }
+}
+
+#[cfg(not(any(target_os = "linux", target_os = "macos")))]
 mod imp {
     use std::io;
     use std::os::fd::BorrowedFd;

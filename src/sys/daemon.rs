@@ -30,11 +30,18 @@ pub fn owner() -> Owner {
 }
 
 /// Closes every descriptor but stdio: locks and pipes of who started us must not live as long as we do.
+#[cfg(target_os = "linux")]
 pub fn close_inherited() -> io::Result<()> {
     // SAFETY: called before anything of ours opened a descriptor, so nobody owns the ones that are closed.
     #[allow(unsafe_code)]
     let outcome = unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
     if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Where there are no mounts no daemon stays: it is refused its mount, says so and ends.
+#[cfg(not(target_os = "linux"))]
+pub fn close_inherited() -> io::Result<()> {
+    Ok(())
 }
 
 /// A session of our own: no terminal, no signals meant for who started us.
@@ -105,7 +112,10 @@ fn uses(pid: u32, root: &Path) -> bool {
     maps.lines().any(mapped)
 }
 
-/// The number of this thread, as the kernel names it in requests.
+/// The number of this thread, as the kernel names it in requests; 0 where there are none.
 pub fn thread_id() -> u32 {
+    #[cfg(not(target_os = "linux"))]
+    return 0;
+    #[cfg(target_os = "linux")]
     rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs()
 }

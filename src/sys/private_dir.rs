@@ -6,7 +6,7 @@
 use std::ffi::CStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
 use rustix::fs::{AtFlags, Mode, OFlags};
@@ -22,7 +22,13 @@ const FILE: OFlags = OFlags::RDWR
     .union(OFlags::CLOEXEC)
     .union(OFlags::NOFOLLOW)
     .union(OFlags::NONBLOCK)
-    .union(OFlags::NOATIME);
+    .union(super::at::NOATIME);
+
+impl AsFd for PrivateDir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 impl PrivateDir {
     /// Opens the directory at `path`, which must not be a link.
@@ -90,8 +96,7 @@ impl PrivateDir {
     }
 
     /// Makes everything on the file system of this directory durable.
-    #[cfg(target_os = "linux")]
     pub fn sync_file_system(&self) -> io::Result<()> {
-        Ok(rustix::fs::syncfs(self.0.as_fd())?)
+        super::at::sync_file_system(self)
     }
 }

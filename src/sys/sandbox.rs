@@ -38,6 +38,7 @@ impl Closed {
         self.missing.is_empty()
     }
 
+    #[cfg(target_os = "linux")]
     fn note<E: std::fmt::Display>(&mut self, what: &str, outcome: Result<(), E>) {
         if let Err(error) = outcome {
             self.missing.push(format!("{what}: {error}"));
