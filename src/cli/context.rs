@@ -20,6 +20,7 @@ use crate::tree::{Index, Made};
 use super::{Global, SpaceArgs};
 
 /// The environment of one invocation.
+#[derive(Clone)]
 pub struct Context {
     /// Where RCC keeps things.
     pub home: Home,
@@ -42,6 +43,11 @@ impl Context {
         };
         let unkept = OnceCell::new();
         Ok(Context { home, wait, json: global.json, paranoid: global.paranoid, unkept })
+    }
+
+    /// The same, but reports are JSON: who reads them is a program of ours.
+    pub fn for_program(&self) -> Context {
+        Context { json: true, ..self.clone() }
     }
 
     /// Prints `report`: as JSON if asked for, else the lines of `text`.

@@ -9,7 +9,7 @@ use std::fs::OpenOptions;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{ExitCode, Stdio};
+use std::process::{ExitCode, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -19,12 +19,13 @@ use anyhow::Context as _;
 use crate::home::Home;
 use crate::space::Space;
 use crate::sys::daemon;
+use crate::sys::fork;
 use crate::sys::mount::MountId;
 use crate::sys::sandbox::{self, Cage, Closed};
 use crate::sys::signals::{self, Signal};
 
 use super::context::Context;
-use super::exit_code::CannotMount;
+use super::exit_code::{self, CannotMount};
 use super::mount::{MountArgs, MountReport};
 
 /// After SIGTERM, open files are served for this long.
@@ -63,19 +64,37 @@ pub fn launch(context: &Context, args: &MountArgs) -> anyhow::Result<Launched> {
     if let Some(mut pipe) = child.stdout.take() {
         pipe.read_to_string(&mut told).context("Cannot hear the background process")?;
     }
-    if let Ok(report) = serde_json::from_str(&told) {
+    understand(&told, || child.wait())
+}
+
+/// As [`launch`], by a copy of this process, which must have one thread, and ends with it. In a namespace of our own a program
+/// that is started has nothing of what makes it possible to mount there.
+pub fn launch_copy(context: &Context, args: &MountArgs) -> anyhow::Result<Launched> {
+    let args = MountArgs { daemon: true, within: true, ..args.clone() };
+    let (mut pipe, report) = std::io::pipe().context("Cannot make a pipe")?;
+    let serve = move || {
+        daemon::speak_into(report)?;
+        super::mount::background(&context.for_program(), &args)
+    };
+    let copy = fork::spawn(move || serve().unwrap_or_else(|error| exit_code::tell(&error)).into())
+        .context("Cannot start the background process")?;
+    let mut told = String::new();
+    pipe.read_to_string(&mut told).context("Cannot hear the background process")?;
+    understand(&told, || copy.wait())
+}
+
+/// What the background process said, and how it ended if it did.
+fn understand(told: &str, end: impl FnOnce() -> std::io::Result<ExitStatus>) -> anyhow::Result<Launched> {
+    if let Ok(report) = serde_json::from_str(told) {
         return Ok(Launched::Mounted(Box::new(report)));
     }
-    let status = child.wait().context("Cannot wait for the background process")?;
-    if let Ok(refused) = serde_json::from_str(&told) {
+    let status = end().context("Cannot wait for the background process")?;
+    if let Ok(refused) = serde_json::from_str(told) {
         return Ok(Launched::Refused(refused));
     }
-    anyhow::ensure!(
-        status.code().is_some_and(|code| code != 0),
-        "The mount ended before it answered ({status})"
-    );
     let code = status.code().and_then(|code| u8::try_from(code).ok()).filter(|&code| code != 0);
-    Ok(Launched::Failed(ExitCode::from(code.unwrap_or(super::exit_code::FAILED))))
+    let code = code.with_context(|| format!("The mount ended before it answered ({status})"))?;
+    Ok(Launched::Failed(ExitCode::from(code)))
 }
 
 /// An option and its value as one argument.

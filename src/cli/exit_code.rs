@@ -60,8 +60,14 @@ pub struct Busy(pub String);
 /// Says what failed, and why, and gives the code of its class.
 #[allow(clippy::print_stderr)]
 pub fn fail(error: &anyhow::Error) -> ExitCode {
+    ExitCode::from(tell(error))
+}
+
+/// Prints an error; the code of its class.
+#[allow(clippy::print_stderr)]
+pub fn tell(error: &anyhow::Error) -> u8 {
     eprintln!("holofs: {error:#}");
-    ExitCode::from(code(error))
+    code(error)
 }
 
 /// The class of an error: that of the first cause which has one.

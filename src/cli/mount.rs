@@ -59,6 +59,9 @@ pub struct MountArgs {
     /// Refuse unless the space is at this path (internal)
     #[arg(long, hide = true)]
     pub at: Option<PathBuf>,
+    /// In a namespace of this command's own
+    #[arg(skip)]
+    pub within: bool,
     /// This process is the background part (internal)
     #[arg(long, hide = true)]
     pub daemon: bool,
@@ -81,6 +84,7 @@ impl MountArgs {
             mode,
             io: Io::NoOpen,
             at: None,
+            within: false,
             daemon: false,
         }
     }
@@ -118,7 +122,8 @@ pub struct MountReport {
 /// Mounts, in the background unless told otherwise.
 pub fn main(context: &Context, args: &MountArgs) -> anyhow::Result<ExitCode> {
     if args.daemon {
-        return main_of_daemon(context, args);
+        daemon::enter()?;
+        return background(context, args).map(ExitCode::from);
     }
     refuse_for_others(args)?;
     if let Some(at) = &args.at {
@@ -163,13 +168,12 @@ fn refuse_elsewhere(context: &Context, args: &MountArgs, at: &Path) -> anyhow::R
     Ok(())
 }
 
-/// The background process: that nothing can be mounted is for who started it to deal with.
-fn main_of_daemon(context: &Context, args: &MountArgs) -> anyhow::Result<ExitCode> {
-    daemon::enter()?;
-    let Err(error) = serve(context, args) else { return Ok(ExitCode::SUCCESS) };
+/// The background process, and its exit code: that nothing can be mounted is for who started it to deal with.
+pub fn background(context: &Context, args: &MountArgs) -> anyhow::Result<u8> {
+    let Err(error) = serve(context, args) else { return Ok(0) };
     let refused = error.downcast::<CannotMount>()?;
     context.report(&refused, ToString::to_string)?;
-    Ok(ExitCode::from(CANNOT_MOUNT))
+    Ok(CANNOT_MOUNT)
 }
 
 /// Serves from this process until unmounted; a report is left to be told only if the space was materialized.

@@ -23,7 +23,6 @@ use super::exit_code::{Busy, CannotMount};
 use super::isolate::{self, Isolated};
 use super::ladder::{self, Mode, Refusal, Rung};
 use super::mount::{self, MountArgs};
-use super::serve::Serving;
 use super::{SpaceArgs, unmount};
 
 /// Arguments of `run`.
@@ -124,7 +123,7 @@ fn in_space(
             Launched::Refused(refused) => reasons.extend(refused.refused),
         }
         match isolate::probe()? {
-            Ok(()) => return in_namespace(context, args, space, index, reasons),
+            Ok(()) => return in_namespace(context, args, space, index, &reasons),
             Err(why) => reasons.push(Refusal::new(Rung::Namespace, why)),
         }
         if args.mode == Mode::Mount {
@@ -143,16 +142,19 @@ fn in_namespace(
     args: &RunArgs,
     space: &Space,
     index: &Index,
-    reasons: Vec<Refusal>,
+    reasons: &[Refusal],
 ) -> anyhow::Result<ExitCode> {
     crate::sys::namespace::enter().context("Cannot enter a namespace of our own")?;
-    let serving = Serving::begin(context, &mount_args(args), Some(reasons))?;
-    let report = serving.report();
-    let told = Told { path: &space.root, rung: report.rung, reasons: &report.reasons, isolated: false };
-    tell(context, &told);
-    let outcome = execution(context, args, space, index).command(&args.command, || ());
-    serving.end()?;
-    outcome
+    match daemon::launch_copy(context, &mount_args(args))? {
+        Launched::Mounted(report) => {
+            tell(context, &Told { path: &space.root, rung: report.rung, reasons, isolated: false });
+            let outcome = execution(context, args, space, index).command(&args.command, || ());
+            disappear(space)?;
+            outcome
+        }
+        Launched::Refused(refused) => Err(refused.into()),
+        Launched::Failed(code) => Ok(code),
+    }
 }
 
 /// Runs the command at the catalog's own path.

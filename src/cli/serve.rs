@@ -30,12 +30,10 @@ use crate::vfs::{Vfs, View};
 use super::context::{Context, say_waiting};
 use super::daemon;
 use super::exit_code::CannotMount;
-use super::ladder::{self, Climbed, Refusal, Rung};
+use super::ladder::{self, Climbed, Rung};
 use super::mount::{MountArgs, MountReport, told_of};
 use super::priming::Priming;
 
-/// How long a server may take to see that its mount is gone, when its process ends anyway.
-const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(2);
 /// How many written files are kept open at most, and one in how many of the descriptors that this process may have: the store takes
 /// a quarter, and those who read or write right now need some.
 const OPEN_FILES: (u64, u64) = (512, 8);
@@ -63,7 +61,7 @@ pub struct Mounted {
 /// Mounts and serves until unmounted.
 pub fn serve(context: &Context, args: &MountArgs) -> anyhow::Result<()> {
     crate::sys::signals::expect_quiet().context("Cannot handle signals")?;
-    let serving = Serving::begin(context, args, None)?;
+    let serving = Serving::begin(context, args)?;
     daemon::harden();
     let quiet = Arc::clone(&serving.quiet);
     daemon::on_signals(serving.mounted.space.root.clone(), serving.mounted.id, quiet)?;
@@ -78,7 +76,7 @@ pub fn serve(context: &Context, args: &MountArgs) -> anyhow::Result<()> {
 }
 
 /// A mount that this process serves.
-pub struct Serving {
+struct Serving {
     mounted: Mounted,
     tally: Arc<Tally>,
     priming: Priming,
@@ -91,17 +89,12 @@ pub struct Serving {
 }
 
 impl Serving {
-    /// Mounts and serves. With `inside`, this process is in a mount namespace of its own because of these refusals, so that
-    /// only mount(2) is tried.
-    pub fn begin(
-        context: &Context,
-        args: &MountArgs,
-        inside: Option<Vec<Refusal>>,
-    ) -> anyhow::Result<Serving> {
+    /// Mounts and serves.
+    fn begin(context: &Context, args: &MountArgs) -> anyhow::Result<Serving> {
         let tally = Arc::new(Tally::logging());
         let recorder = Arc::new(Recorder::default());
         let watch = Watch { tally: Arc::clone(&tally), recorder: Arc::clone(&recorder), ..Watch::default() };
-        let (mounted, session) = establish(context, args, watch, inside)?;
+        let (mounted, session) = establish(context, args, watch)?;
         let priming = Priming::new(context, args, &mounted, recorder);
         let cage = daemon::cage(&context.home, &mounted.space);
         let handed_over = match mounted.report.io {
@@ -126,7 +119,7 @@ impl Serving {
     }
 
     /// What there is to tell.
-    pub fn report(&self) -> &MountReport {
+    fn report(&self) -> &MountReport {
         &self.mounted.report
     }
 
@@ -146,31 +139,10 @@ impl Serving {
         synced?;
         served.context("Serving the mount failed")
     }
-
-    /// Takes the mount away. Whoever still has files of it open loses them with this process.
-    pub fn end(self) -> anyhow::Result<()> {
-        self.quiet.store(true, Ordering::Relaxed);
-        mount::unmount(&self.mounted.space.root, true)
-            .with_context(|| format!("Cannot unmount {}", self.mounted.space.root.display()))?;
-        let started = std::time::Instant::now();
-        while !self.server.is_finished() {
-            if started.elapsed() > LAST_WORDS {
-                log::warn!("Files of {} are still open", self.mounted.report.path.display());
-                return Ok(self.mounted.space.clear_mount_state()?);
-            }
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
-        self.until_unmounted()
-    }
 }
 
 /// Takes the space, and mounts it; the session is ready to run.
-fn establish(
-    context: &Context,
-    args: &MountArgs,
-    watch: Watch,
-    inside: Option<Vec<Refusal>>,
-) -> anyhow::Result<(Mounted, Session)> {
+fn establish(context: &Context, args: &MountArgs, watch: Watch) -> anyhow::Result<(Mounted, Session)> {
     let (index, made, catalog) = context.index(&args.catalog)?;
     let space = context.space(index.base(), &args.space);
     let lock = space.lock(context.wait, &say_waiting)?;
@@ -186,7 +158,7 @@ fn establish(
     let (shown, patched) = (Arc::clone(&index), Arc::clone(&relocated));
     let vfs = Vfs::with_upper(shown, patched, Arc::clone(&upper), view_for(args), !args.read_only);
     let blank = std::fs::read_dir(&space.root).map_or(true, |mut entries| entries.next().is_none());
-    let Climbed { device, id, rung, reasons } = attach(&space, args, inside)?;
+    let Climbed { device, id, rung, reasons } = attach(&space, args)?;
     if args.profile != Path::new("off") {
         watch.recorder.note(index.len());
     }
@@ -252,7 +224,7 @@ fn open_upper(
 }
 
 /// Mounts at the space, by the highest rung of the ladder that holds.
-fn attach(space: &Space, args: &MountArgs, inside: Option<Vec<Refusal>>) -> anyhow::Result<Climbed> {
+fn attach(space: &Space, args: &MountArgs) -> anyhow::Result<Climbed> {
     crate::sys::shared::ensure_dir(&space.root, false)
         .with_context(|| format!("Cannot make the mountpoint {}", space.root.display()))?;
     let point = Mountpoint::open(&space.root)
@@ -263,14 +235,12 @@ fn attach(space: &Space, args: &MountArgs, inside: Option<Vec<Refusal>>) -> anyh
         no_exec: args.no_exec,
     };
     let what = space.root.display().to_string();
-    match inside {
-        None => ladder::climb(&point, options).map_err(|refused| CannotMount { what, refused }.into()),
-        Some(reasons) => {
-            let (device, id) =
-                mount::mount_fuse(&point, options).with_context(|| format!("Cannot mount {what}"))?;
-            Ok(Climbed { device, id, rung: Rung::Namespace, reasons })
-        }
+    if args.within {
+        let (device, id) =
+            mount::mount_fuse(&point, options).with_context(|| format!("Cannot mount {what}"))?;
+        return Ok(Climbed { device, id, rung: Rung::Namespace, reasons: Vec::new() });
     }
+    ladder::climb(&point, options).map_err(|refused| CannotMount { what, refused }.into())
 }
 
 /// A mount whose daemon died answers nothing: it is taken away, so that the space can be mounted again.

@@ -66,6 +66,14 @@ pub fn redirect_stdio(log: &File) -> io::Result<()> {
     Ok(rustix::stdio::dup2_stderr(log.as_fd())?)
 }
 
+/// A copy of who started us: a group of our own, stdin is empty, and what we have to say goes into `pipe`.
+pub fn speak_into(pipe: io::PipeWriter) -> io::Result<()> {
+    rustix::stdio::dup2_stdin(File::open("/dev/null")?.as_fd())?;
+    rustix::stdio::dup2_stdout(pipe.as_fd())?;
+    drop(pipe);
+    new_group()
+}
+
 /// Where this process says what goes wrong.
 pub fn stderr() -> io::Result<File> {
     Ok(io::stderr().as_fd().try_clone_to_owned()?.into())

@@ -3,6 +3,8 @@
 //! Nothing of the caller's runs in it twice: no destructor, no exit handler.
 
 use std::io;
+use std::os::unix::process::ExitStatusExt as _;
+use std::process::ExitStatus;
 
 use rustix::process::{Pid, Signal, WaitOptions};
 
@@ -30,9 +32,11 @@ pub fn spawn(work: impl FnOnce() -> i32) -> io::Result<Forked> {
 }
 
 impl Forked {
-    /// Waits until it ended.
-    pub fn wait(self) -> io::Result<()> {
-        Ok(rustix::process::waitpid(Some(self.0), WaitOptions::empty()).map(drop)?)
+    /// Waits until it ended; how.
+    pub fn wait(self) -> io::Result<ExitStatus> {
+        let ended = rustix::process::waitpid(Some(self.0), WaitOptions::empty())?;
+        let (_, status) = ended.ok_or_else(|| io::Error::other("the copy goes on"))?;
+        Ok(ExitStatus::from_raw(status.as_raw()))
     }
 }
 
@@ -50,7 +54,7 @@ mod tests {
         drop(writer);
         let mut said = String::new();
         reader.read_to_string(&mut said).unwrap();
-        copy.wait().unwrap();
+        assert!(copy.wait().unwrap().success());
         assert_eq!(said, "done");
     }
 }
