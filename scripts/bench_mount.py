@@ -3,8 +3,9 @@
 A subject is a tree at some path. A workload is a function of that path. For every round and workload all subjects are timed
 one after the other, so that a machine whose speed drifts does so for all of them.
 """
-import argparse, gzip, hashlib, json, mmap, os, shutil, statistics, subprocess, sys, tarfile, time
+import argparse, ctypes, gzip, hashlib, json, mmap, os, shutil, statistics, subprocess, sys, tarfile, time
 
+LIBC = ctypes.CDLL(None, use_errno=True)
 IMPORT = "import numpy, pandas"
 SCIENCE = "import numpy, pandas, scipy.stats, scipy.optimize, matplotlib.pyplot, sklearn.linear_model, sklearn.ensemble"
 
@@ -42,6 +43,15 @@ def files_of(root):
             file = os.path.join(path, name)
             if not os.path.islink(file):
                 yield file
+
+
+def cached_bytes(path):
+    """How much of the file is in the page cache, by cachestat(2): of a file that is passed through, what is not the store's."""
+    whole, found = (ctypes.c_uint64 * 2)(0, 0), (ctypes.c_uint64 * 5)()
+    with open(path, "rb", buffering=0) as f:
+        if LIBC.syscall(451, f.fileno(), whole, found, 0) != 0:
+            raise OSError(ctypes.get_errno(), "cachestat", path)
+    return found[0] * mmap.PAGESIZE
 
 
 def million_stats(root):
@@ -90,7 +100,11 @@ WORKLOADS = [
     ("read every file", read_all, ["cold", "warm"], [1.6, 1.12]),
     ("tar of the tree", tar_all, ["cold", "warm"], [1.6, 1.05]),
 ]
-BIG = [("200 MB sequential", big_file, ["cold"], [1.16]), ("200 MB mmap", big_mmap, ["cold"], [1.43])]
+# Two ways of reading, each with its bars.
+BIG = {
+    "no-open": [("200 MB sequential", big_file, ["cold"], [1.16]), ("200 MB mmap", big_mmap, ["cold"], [1.43])],
+    "passthrough": [("200 MB sequential, passthrough", big_file, ["cold"], [1.02]), ("200 MB mmap, passthrough", big_mmap, ["cold"], [1.08])],
+}
 
 
 class Bench:
@@ -297,6 +311,29 @@ class Bench:
         self.add("a further space, private (MB)", {"holofs": private_and_rss(pids[1])[0] / 1000}, 12)
         for space in ("one", "two"):
             self.unmount(f"memory-{space}")
+        grown = {io: [self.page_cache(io, spaces) for spaces in (1, 8)] for io in BIG}
+        ratios = {io: eight / one for io, (one, eight) in grown.items()}
+        print("page cache of 1 and 8 spaces (MB):", json.dumps(grown), file=sys.stderr)
+        self.add("page cache, 8 spaces / 1, passthrough", {"holofs": ratios["passthrough"], "no-open": ratios["no-open"]}, 1.3)
+
+    def page_cache(self, io, spaces):
+        """How many MB are cached of the stores and of the mounts when so many spaces of one catalog have imported."""
+        names = [f"cache-{at}" for at in range(spaces)]
+        reports = [self.mount(self.names["catalog"], name, "--profile", "off", "--io", io) for name in names]
+        assert all(report["io"] == io for report in reports), reports[0]["io_reason"]
+        time.sleep(3)  # relocated files are written behind the mount, once
+        drop_caches()
+        for report in reports:
+            python(IMPORT, True)(report["path"])
+        roots = [report["path"] for report in reports]
+        total = sum(map(cached_bytes, files_of(f"{self.home}/holofs/raw")))
+        total += sum(map(cached_bytes, files_of(f"{self.home}/holofs/spaces")))
+        # What the first space has of a mount's own, each has.
+        own = [os.path.relpath(file, roots[0]) for file in files_of(roots[0]) if cached_bytes(file)]
+        total += sum(cached_bytes(os.path.join(root, file)) for root in roots for file in own)
+        for name in names:
+            self.unmount(name)
+        return total / 1e6
 
     def run(self):
         self.prepare()
@@ -304,13 +341,18 @@ class Bench:
         self.start_up()
         holofs = self.mount(self.names["catalog"], "bench", "--profile", "off")["path"]
         read_only = self.mount(self.names["catalog"], "bench-ro", "--profile", "off", "--read-only")["path"]
-        subjects = {"native": self.native, "holofs": holofs, "read-only": read_only, **self.overlays()}
+        passed = self.mount(self.names["catalog"], "bench-passed", "--profile", "off", "--io", "passthrough")
+        subjects = {"native": self.native, "holofs": holofs, "read-only": read_only, passed["io"]: passed["path"], **self.overlays()}
         self.compare(subjects, WORKLOADS)
         if self.options.only in "requests":
-            print("requests:", json.dumps(json.loads(self.holofs("stats", "bench", "--json"))["requests"]))
-        big = self.mount(self.names["big"], "bench-big", "--profile", "off")["path"]
-        self.compare({"native": self.native_big, "holofs": big}, BIG)
-        for space in ("bench", "bench-ro", "bench-big"):
+            for space in ("bench", "bench-passed"):
+                stats = json.loads(self.holofs("stats", space, "--json"))
+                print(f"requests, {stats['io']}:", json.dumps(stats["requests"]))
+        for io, workloads in BIG.items():
+            big = self.mount(self.names["big"], f"bench-big-{io}", "--profile", "off", "--io", io)["path"]
+            self.compare({"native": self.native_big, "holofs": big}, workloads)
+            self.unmount(f"bench-big-{io}")
+        for space in ("bench", "bench-ro", "bench-passed"):
             self.unmount(space)
         self.primed()
         self.bytecode()

@@ -1,37 +1,69 @@
-"""Times `python3 -c pass` in a space that is not there yet, by each way it can appear; see scripts/bench.d/start."""
+"""Times `python3 -c pass` by each way a space can appear, in turn, round by round; see scripts/bench.d/start."""
+import argparse, json, os, shutil, statistics, subprocess, tempfile, time
 
-import argparse
-import os
-import shutil
-import statistics
-import subprocess
-import tempfile
-import time
-
-parser = argparse.ArgumentParser()
-parser.add_argument("--home", required=True)
-parser.add_argument("--stage", required=True)
-parser.add_argument("--programs", required=True)
-parser.add_argument("--runs", type=int, default=20)
-options = parser.parse_args()
-
-holofs = os.path.join(options.programs, "holofs")
-env = {"HOME": options.home + "/user", "ROBOCORP_HOME": options.home + "/robocorp", "PATH": os.environ["PATH"]}
-python = ["python3", "-c", "pass"]
+PYTHON = ["python3", "-c", "pass"]
+# The bar: of all ways that begin with no space, the isolated one takes the least.
+FROM_NOTHING = ["run", "isolate", "materialize"]
 
 
-def call(*arguments):
-    subprocess.run([holofs, *arguments], env=env, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+class Bench:
+    def __init__(self, options):
+        self.options = options
+        self.holofs = os.path.join(options.programs, "holofs")
+        self.robocorp = os.path.join(options.home, "robocorp")
+        self.native = os.path.join(options.home, "native")
+        self.env = {"HOME": options.home + "/user", "ROBOCORP_HOME": self.robocorp, "PATH": os.environ["PATH"]}
+        self.catalog = self.record()
 
+    def call(self, *arguments):
+        done = subprocess.run([self.holofs, *arguments], env=self.env, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, f"holofs {' '.join(arguments)}: {done.stderr}"
+        return done.stdout.strip()
 
-def timed(what, work, before=lambda: None):
-    taken = []
-    for _ in range(options.runs):
-        before()
-        start = time.perf_counter()
-        work()
-        taken.append((time.perf_counter() - start) * 1000)
-    print("| %-42s | %7.1f | %7.1f |" % (what, statistics.median(taken), min(taken)))
+    def record(self):
+        shutil.copytree(self.options.stage, self.native, symlinks=True)
+        self.call("record", self.options.stage, "--name", "bench")
+        shutil.rmtree(self.options.stage)
+        catalogs = os.listdir(self.robocorp + "/hololib/catalog")
+        return next(name for name in catalogs if not name.endswith(".info"))
+
+    def run(self, space, *more):
+        return lambda: self.call("run", *more, self.catalog, space, "--", *PYTHON)
+
+    def plain(self, **more):
+        env = {**self.env, **more}
+        return lambda: subprocess.run([self.native + "/bin/python3", *PYTHON[1:]], env=env, check=True)
+
+    def ways(self):
+        """Name: what it is, and how it is done. Each has a space of its own, so that all can take turns."""
+        files = ("--mode", "materialize")
+        return {
+            "native": ("plain files, no bytecode, as RCC runs", self.plain(PYTHONDONTWRITEBYTECODE="x")),
+            "native-bytecode": ("plain files, bytecode", self.plain(PYTHONPYCACHEPREFIX=self.options.home + "/pyc")),
+            "version": ("holofs --version", lambda: self.call("--version")),
+            "isolate": ("holofs run --isolate", self.run("isolate", "--isolate")),
+            "run": ("holofs run", self.run("run")),
+            "materialize": ("holofs run --mode materialize, every file", self.run("new", *files)),
+            "mounted": ("holofs run, mounted before", self.run("mounted")),
+            "files": ("holofs run --mode materialize, files there", self.run("files", *files)),
+        }
+
+    def measure(self):
+        """Milliseconds of each way, by round. The first round, which fills the stores, does not count."""
+        mounted = self.call("mount", self.catalog, "mounted")
+        ways = self.ways()
+        taken = {name: [] for name in ways}
+        for turn in range(self.options.runs + 1):
+            for name, (_, work) in ways.items():
+                start = time.perf_counter()
+                work()
+                if turn:
+                    taken[name].append((time.perf_counter() - start) * 1000)
+            self.call("delete", "new")
+        self.call("unmount", "mounted")
+        assert not os.path.ismount(mounted)
+        return {name: {"what": ways[name][0], "median": statistics.median(list_), "min": min(list_), "runs": list_}
+                for name, list_ in taken.items()}
 
 
 def stripped(path):
@@ -40,25 +72,29 @@ def stripped(path):
         return os.path.getsize(copy.name)
 
 
-native = os.path.join(options.home, "native")
-shutil.copytree(options.stage, native, symlinks=True)
-call("record", options.stage, "--name", "bench")
-shutil.rmtree(options.stage)
-catalogs = os.listdir(options.home + "/robocorp/hololib/catalog")
-catalog = next(name for name in catalogs if not name.endswith(".info"))
-run = lambda *more: call("run", *more, catalog, "bench", "--", *python)
-space = lambda: subprocess.run(["rm", "-rf"] + [p for p in (os.path.join(options.home, "robocorp/holotree", n) for n in os.listdir(options.home + "/robocorp/holotree"))])
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--home", required=True)
+    parser.add_argument("--stage", required=True)
+    parser.add_argument("--programs", required=True)
+    parser.add_argument("--runs", type=int, default=25)
+    parser.add_argument("--json", required=True)
+    options = parser.parse_args()
+    found = Bench(options).measure()
+    print(f"| `python3 -c pass`, ms, {options.runs} rounds              |  median |     min |\n|---|---|---|")
+    for way in found.values():
+        print("| %-42s | %7.1f | %7.1f |" % (way["what"], way["median"], way["min"]))
+    fastest = min(FROM_NOTHING, key=lambda name: found[name]["median"])
+    held = "" if fastest == "isolate" else "  MISSED"
+    print(f"from nothing, the fastest: {fastest} (bar: isolate){held}")
+    sizes = {}
+    for name in ("holofs", "holofs-mount-helper"):
+        path = os.path.join(options.programs, name)
+        sizes[name] = {"bytes": os.path.getsize(path), "stripped": stripped(path)}
+        print("%s: %.1f MB, stripped %.1f MB" % (name, sizes[name]["bytes"] / 1e6, sizes[name]["stripped"] / 1e6))
+    os.makedirs(os.path.dirname(os.path.abspath(options.json)), exist_ok=True)
+    with open(options.json, "w") as out:
+        json.dump({"ways": found, "fastest_from_nothing": fastest, "sizes": sizes}, out, indent=1)
 
-print("| from nothing to python3 -c pass            |  median |     min |\n|---|---|---|")
-timed("plain files that are there", lambda: subprocess.run([native + "/bin/python3", "-B", "-c", "pass"], check=True))
-timed("holofs --version", lambda: call("--version"))
-timed("holofs run", run)
-timed("holofs run --isolate", lambda: run("--isolate"))
-timed("holofs run --mode materialize, every file", lambda: run("--mode", "materialize"), space)
-timed("holofs run --mode materialize, there", lambda: run("--mode", "materialize"))
-call("mount", catalog, "bench")
-timed("holofs run, mounted before", run)
-call("unmount", "bench")
-for name in ("holofs", "holofs-mount-helper"):
-    path = os.path.join(options.programs, name)
-    print("%s: %.1f MB, stripped %.1f MB" % (name, os.path.getsize(path) / 1e6, stripped(path) / 1e6))
+
+main()

@@ -1,4 +1,5 @@
-"""Reads `cargo metadata` on stdin; prints a bill of materials (CycloneDX 1.5, JSON) of what goes into the program.
+"""Reads `cargo metadata` on stdin and the output of `cargo tree` from the second argument; prints a bill of materials (CycloneDX 1.5,
+JSON) of what goes into the program.
 
 Fails if a licence is not among those that deny.toml (the first argument) allows, if a crate does not come from crates.io, or if a
 direct dependency in Cargo.toml has no reason beside it.
@@ -11,19 +12,11 @@ import sys
 import tomllib
 
 
-def shipped(metadata):
-    """The packages that are reached from the workspace by other than development dependencies."""
-    nodes = {node["id"]: node for node in metadata["resolve"]["nodes"]}
-    waiting, seen = list(metadata["workspace_members"]), set()
-    while waiting:
-        package = waiting.pop()
-        if package in seen:
-            continue
-        seen.add(package)
-        for dependency in nodes[package]["deps"]:
-            if any(kind["kind"] != "dev" for kind in dependency["dep_kinds"]):
-                waiting.append(dependency["pkg"])
-    return seen
+def shipped(tree):
+    """The packages of `cargo tree --edges no-dev --prefix none`, as (name, version). `cargo metadata` would count those that only
+    a feature wanted by a development dependency brings in."""
+    lines = pathlib.Path(tree).read_text().splitlines()
+    return {(words[0], words[1].removeprefix("v")) for words in map(str.split, lines) if words}
 
 
 def is_allowed(licence, allowed):
@@ -71,11 +64,11 @@ def component(package):
 def main():
     metadata = json.load(sys.stdin)
     allowed = set(tomllib.loads(pathlib.Path(sys.argv[1]).read_text())["licenses"]["allow"])
-    parts, members = shipped(metadata), set(metadata["workspace_members"])
+    parts, members = shipped(sys.argv[2]), set(metadata["workspace_members"])
     wrong, components = [], []
     for package in sorted(metadata["packages"], key=lambda package: (package["name"], package["version"])):
         name = f"{package['name']} {package['version']}"
-        if package["id"] not in parts:
+        if (package["name"], package["version"]) not in parts:
             continue
         if not package["license"] or not is_allowed(package["license"], allowed):
             wrong.append(f"{name}: licence {package['license']} is not among those that deny.toml allows")

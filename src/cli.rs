@@ -135,9 +135,9 @@ enum Command {
     /// The mount(8) helper, as `mount -t holofs` calls it
     #[command(name = "mount.holofs", hide = true)]
     MountHolofs(mount_holofs::MountHolofsArgs),
-    /// Try to enter a namespace with a mount in it (internal)
+    /// The process that reads ahead in a mount, told by stdin what
     #[command(hide = true)]
-    ProbeNamespace,
+    Prime,
 }
 
 /// Runs the command of this process's arguments.
@@ -173,7 +173,7 @@ pub fn main() -> ExitCode {
         Command::Gc(args) => gc::main(&context, &args),
         Command::Doctor(args) => doctor::main(&context, &args),
         Command::MountHolofs(args) => return mount_holofs::main(&args.words),
-        Command::ProbeNamespace => return isolate::main_of_probe(),
+        Command::Prime => return priming::main(),
     };
     outcome.unwrap_or_else(|error| exit_code::fail(&error))
 }

@@ -6,12 +6,15 @@
 //!
 //! The data path is *no-open*: the first OPEN and OPENDIR are answered ENOSYS, after which the kernel never asks again, reads
 //! through its page cache and names a file by its inode only. Entries, attributes and misses are static, so all timeouts
-//! are infinite and whatever we change ourselves is invalidated exactly.
+//! are infinite and whatever we change ourselves is invalidated exactly. [`passthrough`] is the other way to read, chosen at
+//! the mount.
 
 #[cfg(target_os = "linux")]
 mod adapter;
 #[cfg(target_os = "linux")]
 mod convert;
+#[cfg(target_os = "linux")]
+mod passthrough;
 pub mod priming;
 pub mod profile;
 pub mod requests;
@@ -27,6 +30,26 @@ use priming::Recorder;
 use requests::Requests;
 pub use session::Session;
 
+/// How the files of a mount are read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Io {
+    /// Through the mount's own page cache, with the fewest requests
+    NoOpen,
+    /// By the kernel from the files on disk, whose page cache all spaces share: for large data and many spaces; as root
+    Passthrough,
+}
+
+impl Io {
+    /// Its name, as in options and reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Io::NoOpen => "no-open",
+            Io::Passthrough => "passthrough",
+        }
+    }
+}
+
 /// What is watched while a mount is served, and told as the extended attribute [`STATS`] of its root.
 #[derive(Debug, Clone, Default)]
 pub struct Watch {
@@ -41,9 +64,14 @@ pub struct Watch {
 /// The attribute of a mount's root that tells about its requests, as JSON.
 pub const STATS: &str = "user.holofs.stats";
 
+/// The fallback, if files are not passed through though it was asked for.
+pub const PASSTHROUGH: &str = "passthrough";
+
 /// The value of [`STATS`].
 #[derive(Debug, serde::Serialize)]
 struct Stats {
+    /// How files are read: `passthrough` or `no-open`.
+    io: Io,
     requests: BTreeMap<&'static str, u64>,
     counts: BTreeMap<&'static str, u64>,
     fallbacks: BTreeMap<&'static str, Fallback>,
@@ -53,8 +81,9 @@ struct Stats {
 impl Watch {
     /// Everything seen so far, as JSON.
     #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "nobody can ask"))]
-    fn stats(&self) -> Vec<u8> {
+    fn stats(&self, io: Io) -> Vec<u8> {
         let stats = Stats {
+            io,
             requests: self.requests.counts(),
             counts: self.tally.counts(),
             fallbacks: self.tally.fallbacks(),

@@ -73,6 +73,8 @@ counters! {
     BlobsRecorded = "blobs_recorded",
     /// Files copied up into the upper.
     CopiedUp = "copied_up",
+    /// Opens that the kernel serves by itself.
+    PassedThrough = "passed_through",
 }
 
 /// Receives what the library reports. Every method may be called from any thread.

@@ -8,8 +8,8 @@
 //! <holofs>/spaces/<label>/   ours: lock, mount.json, restored.json, relocated files, upper
 //! ```
 //! Two locks with two meanings: RCC's is held while a space is *changed*, by RCC or by us; ours ([`Live`]) for as long as a
-//! mount lives or materialize works, so that a second one is refused. Ours never waits, so it is taken first; then RCC's
-//! `global.lck`, then RCC's lock of the space.
+//! mount lives or materialize works, so that a second one is refused. RCC's `global.lck` is taken before RCC's lock of the space;
+//! ours waits for nobody, so it is taken before or after these (`tests/models.rs` tries both at once).
 
 mod holder;
 mod live;
@@ -17,6 +17,7 @@ mod lock;
 mod meta;
 pub mod relocated;
 mod state;
+mod sync;
 
 use std::io;
 use std::path::{Path, PathBuf};

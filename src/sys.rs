@@ -4,6 +4,7 @@
 //! by descriptor and relative name without following links. Nothing here knows catalogs, blobs or spaces.
 
 pub mod at;
+pub mod backing;
 pub mod beneath;
 pub mod btrfs;
 #[cfg(unix)]
@@ -15,6 +16,8 @@ pub mod daemon;
 pub mod dir;
 pub mod disk;
 pub mod errno;
+#[cfg(target_os = "linux")]
+pub mod fork;
 #[cfg(target_os = "linux")]
 pub mod fusermount;
 #[cfg(target_os = "linux")]

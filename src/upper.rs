@@ -22,6 +22,8 @@ mod journal;
 mod locks;
 mod recover;
 mod schema;
+mod session;
+mod sync;
 mod tables;
 #[cfg(test)]
 mod tests;

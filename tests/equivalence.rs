@@ -126,14 +126,14 @@ fn relink(root: &Path, dir: &Path) {
     }
 }
 
-fn obey_the_law(nodes: &[(String, Node)], raw: bool) {
+fn obey_the_law(nodes: &[(String, Node)], raw: bool, io: &str) {
     let sandbox = Sandbox::new();
     if raw {
         fs::create_dir_all(sandbox.hololib().join("catalog")).unwrap();
         fs::write(sandbox.hololib().join("catalog/compress.no"), "present").unwrap();
     }
     let name = record(&sandbox, nodes);
-    let mounted = sandbox.mount(&name, "same", "law", &[]);
+    let mounted = sandbox.mount(&name, "same", "law", &["--io", io]);
     let label = mounted.path().file_name().unwrap().to_owned();
     let expected = sandbox.scratch().join("oracle").join(&label);
     fs::create_dir_all(expected.parent().unwrap()).unwrap();
@@ -155,7 +155,8 @@ proptest! {
     fn mounted_and_materialized_are_what_the_oracle_restores(
         nodes in prop::collection::vec((name(), node()), 0..8),
         raw in any::<bool>(),
+        io in prop_oneof![Just("no-open"), Just("passthrough")],
     ) {
-        obey_the_law(&nodes, raw);
+        obey_the_law(&nodes, raw, io);
     }
 }

@@ -11,20 +11,28 @@ mod common;
 
 #[path = "hostile/bounds.rs"]
 mod bounds;
+#[path = "hostile/bundle.rs"]
+mod bundle;
 #[path = "hostile/cage.rs"]
 mod cage;
 #[path = "hostile/catalogs.rs"]
 mod catalogs;
+#[path = "hostile/clock.rs"]
+mod clock;
 #[path = "hostile/contents.rs"]
 mod contents;
 #[path = "hostile/crowd.rs"]
 mod crowd;
+#[path = "hostile/deaths.rs"]
+mod deaths;
 #[path = "hostile/faults.rs"]
 mod faults;
 #[path = "hostile/isolation.rs"]
 mod isolation;
 #[path = "hostile/mountpoint.rs"]
 mod mountpoint;
+#[path = "hostile/paranoid.rs"]
+mod paranoid;
 #[path = "hostile/trace.rs"]
 mod trace;
 #[path = "hostile/writes.rs"]

@@ -83,7 +83,7 @@ fn what_is_written_stays_in_its_space_and_nothing_reaches_the_store() {
 #[test]
 fn a_copied_up_file_keeps_its_number_and_open_descriptors_see_the_new_bytes() {
     let sandbox = Sandbox::golden(Regime::Gzip);
-    let mounted = mount(&sandbox);
+    let mounted = sandbox.mount(CATALOG, SPACE, "user", &["--io", "no-open"]); // see tests/passthrough.rs
     let path = mounted.path().join("bin/tool");
     let (number, content) = (fs::metadata(&path).unwrap().ino(), fs::read_to_string(&path).unwrap());
     let mut open = File::open(&path).unwrap();
@@ -361,6 +361,23 @@ fn the_state_of_a_written_file_can_be_asked() {
     assert_eq!(&value[..len], b"written");
     let set = rustix::fs::setxattr(&path, "user.holofs.state", b"x", rustix::fs::XattrFlags::empty());
     assert_eq!(set, Err(rustix::io::Errno::PERM));
+}
+
+#[test]
+fn only_attributes_that_were_set_are_listed_and_only_those_of_users_can_be_asked() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let mounted = mount(&sandbox);
+    let path = mounted.path().join("bin/tool");
+    let mut names = [0; 64];
+    // An answer of "no such attribute" would make `ls -l` ask every file.
+    for foreign in ["security.selinux", "system.posix_acl_access", "trusted.x"] {
+        let asked = rustix::fs::getxattr(&path, foreign, &mut names[..]);
+        assert_eq!(asked, Err(rustix::io::Errno::NOTSUP), "{foreign}");
+    }
+    assert_eq!(rustix::fs::listxattr(&path, &mut names[..]), Ok(0));
+    rustix::fs::setxattr(&path, "user.mine", b"x", rustix::fs::XattrFlags::empty()).unwrap();
+    let len = rustix::fs::listxattr(&path, &mut names[..]).unwrap();
+    assert_eq!(&names[..len], b"user.mine\0");
 }
 
 #[test]

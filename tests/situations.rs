@@ -18,7 +18,7 @@ mod situations {
 use std::time::Instant;
 
 use common::{exit, is_root, json, skip, stderr, stdout, text_field};
-use situations::world::{NOBODY, World};
+use situations::world::{GAMES, NOBODY, World};
 
 /// What is different from a machine where all is well.
 #[derive(Clone, Copy)]
@@ -26,7 +26,7 @@ struct Situation {
     name: &'static str,
     setup: &'static [&'static str],
     uid: u32,
-    /// The rung of `holofs run`, and why not a better one: rung and how its reason begins.
+    /// The rung of `holofs run`, and why not a better one: rung and reason, `$R` for ROBOCORP_HOME.
     run: (&'static str, &'static [(&'static str, &'static str)]),
     /// The rung of `holofs mount`, or its exit code.
     mount: Result<&'static str, i32>,
@@ -37,6 +37,10 @@ const NO_HELPER: &str = "there is none at /run/holofs/mount.sock";
 const MAY_NOT_OPEN: &str = "/dev/fuse may not be opened: Permission denied";
 const MAY_NOT_MOUNT: &str = "this process may not mount (no CAP_SYS_ADMIN)";
 const NO_FUSERMOUNT: &str = "fusermount3 is not installed (package fuse3)";
+
+const UNWRITABLE: &str = "$R/holotree cannot be written: Read-only file system";
+const UNKEPT: &str =
+    "nothing is kept for the next time, since $R/holofs cannot be written: Read-only file system";
 
 const SITUATIONS: [Situation; 12] = [
     Situation {
@@ -55,7 +59,7 @@ const SITUATIONS: [Situation; 12] = [
             &[
                 ("mount(2)", NO_DEVICE),
                 ("helper", NO_HELPER),
-                ("fusermount3", "fuse device not found"),
+                ("fusermount3", "fuse device not found, try 'modprobe fuse' first"),
                 ("namespace", NO_DEVICE),
             ],
         ),
@@ -118,14 +122,14 @@ const SITUATIONS: [Situation; 12] = [
         name: "root, read-only home",
         setup: &["dev 600", "read-only"],
         uid: 0,
-        run: ("namespace", &[("mount(2)", "")]),
+        run: ("namespace", &[("mount(2)", UNWRITABLE)]),
         mount: Err(exit::IO),
     },
     Situation {
         name: "user, read-only home",
         setup: &["dev 666", "read-only"],
         uid: NOBODY,
-        run: ("namespace", &[("mount(2)", "")]),
+        run: ("namespace", &[("mount(2)", UNWRITABLE)]),
         mount: Err(exit::IO),
     },
     Situation {
@@ -158,46 +162,51 @@ fn every_situation_ends_in_the_right_rung_and_says_why() {
     eprintln!("| situation | rung | first | again | said |\n|---|---|---|---|---|\n{}", table.join("\n"));
 }
 
-/// `holofs run` has the right rung and reasons, says them in one line, and Python runs; a line for the table.
+/// `holofs run` has the right rung and reasons, says them in one line, Python runs, and its status is what comes back; a line
+/// for the table.
 fn runs(world: &World, situation: &Situation) -> String {
     let name = situation.name;
-    let run = |more: &[&str], code: &str| {
+    let run = |more: &[&str], code: &str, status: i32| {
         let mut args = vec!["run"];
         args.extend(more);
         args.extend([world.catalog(), "space", "--", "python3", "-c", code]);
         let started = Instant::now();
         let output = world.holofs(situation.uid, situation.setup, &args);
-        assert!(output.status.success(), "{name}: {}", common::said(&output));
+        assert_eq!(output.status.code(), Some(status), "{name}: {}", common::said(&output));
         (started.elapsed().as_millis(), output)
     };
-    let (first, output) = run(&["--json"], "import sys; print(sys.prefix)");
-    let told: serde_json::Value = serde_json::from_str(&told_in(&output))
+    let here = |text: &str| text.replace("$R", &world.robocorp().display().to_string());
+    let (first, output) = run(&["--json"], "import sys; print(sys.prefix)", 0);
+    let told: serde_json::Value = serde_json::from_str(&stderr(&output))
         .unwrap_or_else(|_| panic!("{name}: {}", common::said(&output)));
     let (rung, reasons) = situation.run;
+    let unkept = situation.setup.contains(&"read-only").then(|| here(UNKEPT));
     assert_eq!(text_field(&told, "rung"), rung, "{name}: {told}");
+    assert_eq!(told["unkept"], serde_json::json!(unkept), "{name}");
     let found: Vec<(String, String)> = told["reasons"]
         .as_array()
         .unwrap()
         .iter()
         .map(|reason| (text_field(reason, "rung"), text_field(reason, "reason")))
         .collect();
-    assert_eq!(found.len(), reasons.len(), "{name}: {told}");
-    for ((rung, reason), (wanted, begins)) in found.iter().zip(reasons) {
-        assert!(rung == wanted && reason.starts_with(begins), "{name}: {rung}: {reason}");
-    }
+    let wanted: Vec<(String, String)> =
+        reasons.iter().map(|(rung, why)| ((*rung).to_owned(), here(why))).collect();
+    assert_eq!(found, wanted, "{name}");
     assert_eq!(stdout(&output).trim(), text_field(&told, "path"), "{name}");
-    let (again, output) = run(&[], "pass");
-    let said = told_in(&output);
-    assert_eq!(said.lines().count(), usize::from(!reasons.is_empty()), "{name} is told in one line: {said}");
-    assert!(reasons.is_empty() || said.starts_with(&format!("holofs: by {rung}, which ")), "{name}: {said}");
-    assert!(found.iter().all(|(rung, reason)| said.contains(&format!("{rung}: {reason}"))), "{name}: {said}");
+    let (again, output) = run(&[], "raise SystemExit(3)", 3);
+    let said = stderr(&output);
+    let each: Vec<String> = found.iter().map(|(rung, reason)| format!("{rung}: {reason}")).collect();
+    let whole = format!(
+        " (not by {}){}\n",
+        each.join("; "),
+        unkept.map_or_else(String::new, |why| format!("; {why}"))
+    );
+    match reasons {
+        [] => assert_eq!(said, "", "{name}"),
+        _ => assert!(said.starts_with(&format!("holofs: by {rung}, which ")), "{name}: {said}"),
+    }
+    assert!(reasons.is_empty() || said.lines().count() == 1 && said.ends_with(&whole), "{name}: {said}");
     format!("| {name} | {rung} | {first} ms | {again} ms | {} |", said.trim())
-}
-
-/// What was said on stderr, but for warnings of other things (a raw store that cannot be written).
-fn told_in(output: &std::process::Output) -> String {
-    let text = stderr(output);
-    text.lines().filter(|line| !line.contains(" WARN ")).collect::<Vec<&str>>().join("\n")
 }
 
 /// `holofs mount` has the right rung, and what it made appear runs Python, until it is taken away.
@@ -339,4 +348,36 @@ fn mount_t_holofs_and_fstab_mount_a_space() {
     let line = stdout(&output);
     assert!(line.contains(" ro,nosuid,nodev") && line.contains("fuse.holofs"), "{line}");
     assert!(stderr(&output).contains(&format!("is at {root}")), "{}", stderr(&output));
+}
+
+#[test]
+fn root_mounts_for_a_user_by_fstab_and_only_that_user_gets_in() {
+    if !is_root() {
+        return skip("situations are made by root");
+    }
+    let world = World::golden(0);
+    let script = format!(
+        "root=$($0 mount {catalog} fst); $0 unmount fst >&2
+         mkdir -p $T/x $T/sbin; cp $0 $T/x/mount.holofs; mount -t overlay -o lowerdir=$T/x:/usr/sbin none /usr/sbin
+         as() {{ u=$1; shift; setpriv --reuid $u --regid $u --clear-groups -- \"$@\"; }}
+         echo \"{catalog} $root holofs space=fst,home=$HOME,robocorp_home=$ROBOCORP_HOME,uid={NOBODY},gid={NOBODY},noauto,nofail,x-test 0 0\" > $T/fstab
+         mount -T $T/fstab $root
+         stat -c '%u:%g' $root $root/bin/tool | sort -u
+         as {NOBODY} sh -ec 'echo x > $1/made; rm $1/bin/tool; stat -c %u $1/made' sh $root
+         as {GAMES} ls $root && exit 9
+         $0 unmount fst >&2
+         mount -t holofs -o space=fst,home=$HOME,robocorp_home=$ROBOCORP_HOME,noexec,ro {catalog} $root; grep -c noexec.*fuse.holofs /proc/self/mountinfo
+         $0 unmount fst >&2
+         as {NOBODY} $0 mount --mode mount --uid 5 {catalog} other && exit 8
+         $0 mount --uid 5 {catalog} other && exit 7
+         true",
+        catalog = world.catalog()
+    );
+    let output = world.shell(0, &["dev 600"], &script);
+    assert!(output.status.success(), "{}", common::said(&output));
+    assert_eq!(stdout(&output), format!("{NOBODY}:{NOBODY}\n{NOBODY}\n1\n"), "{}", common::said(&output));
+    let said = stderr(&output);
+    for why in ["Permission denied", "Only root can mount for another user", "--noexec need --mode mount"] {
+        assert!(said.contains(why), "no {why:?} in {said}");
+    }
 }

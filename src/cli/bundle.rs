@@ -1,6 +1,7 @@
 //! `holofs doctor --bundle`: what a bug report needs, in one JSON file, and nothing of what is in anybody's files.
 //!
-//! Numbers, versions, names of file systems, states of mounts, the tails of our own logs. A path below the user's home is
+//! Numbers, versions, names of file systems, states of mounts, the tails of our own logs, without the lines for developers
+//! (RUST_LOG=debug), which name the files that programs ask for. A path below the user's home is
 //! shown from `~` on; what a variable holds is shown for our own and RCC's alone.
 
 use std::fs::{self, OpenOptions};
@@ -94,12 +95,18 @@ fn spaces(dir: &Path) -> Map<String, Value> {
     let told = entries.map(|entry| {
         let read = |name: &str| fs::read_to_string(entry.path().join(name)).unwrap_or_default();
         let log = read("log");
-        let lines: Vec<&str> = log.lines().collect();
+        let lines: Vec<&str> = log.lines().filter(|line| !is_detail(line)).collect();
         let tail = &lines[lines.len().saturating_sub(LOG_LINES)..];
         let state: Value = serde_json::from_str(&read("mount.json")).unwrap_or_default();
         (entry.file_name().to_string_lossy().into_owned(), json!({ "mount": state, "log": tail }))
     });
     told.collect()
+}
+
+/// True for a line of the levels debug and trace.
+fn is_detail(line: &str) -> bool {
+    let level = line.split_once(']').map_or("", |(head, _)| head);
+    level.ends_with(" DEBUG") || level.ends_with(" TRACE")
 }
 
 /// The text with `~` in place of the user's home.

@@ -1,5 +1,6 @@
 //! What every command starts from: the home, the way to report, and the things it names.
 
+use std::cell::OnceCell;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
@@ -11,7 +12,7 @@ use serde::Serialize;
 
 use crate::catalog::Catalog;
 use crate::home::{Environment, Home};
-use crate::observe::Observer;
+use crate::observe::{Observer, Tally};
 use crate::space::{Lock, MountState, Space, Wait, Waiting};
 use crate::store::{Library, Limits, Store};
 use crate::tree::{Index, Made};
@@ -26,6 +27,7 @@ pub struct Context {
     pub wait: Wait,
     json: bool,
     paranoid: bool,
+    unkept: OnceCell<Option<String>>,
 }
 
 impl Context {
@@ -38,7 +40,8 @@ impl Context {
             Some(0) => Wait::Not,
             Some(seconds) => Wait::For(Duration::from_secs(seconds)),
         };
-        Ok(Context { home, wait, json: global.json, paranoid: global.paranoid })
+        let unkept = OnceCell::new();
+        Ok(Context { home, wait, json: global.json, paranoid: global.paranoid, unkept })
     }
 
     /// Prints `report`: as JSON if asked for, else the lines of `text`.
@@ -65,6 +68,28 @@ impl Context {
         self.json
     }
 
+    /// Why nothing can be kept that would save time the next time, in one line; `None` if it can be. Who finds it out tells it
+    /// once, and what fails by it is no news any more.
+    pub fn unkept(&self) -> Option<&str> {
+        let ours = self.home.holofs();
+        let why = || {
+            let there = ours.ancestors().find(|above| above.is_dir())?;
+            let error = crate::sys::dir::may_write(there).err()?;
+            let why = error.to_string();
+            let why = why.split(" (os error").next().unwrap_or(&why);
+            Some(format!(
+                "nothing is kept for the next time, since {} cannot be written: {why}",
+                ours.display()
+            ))
+        };
+        self.unkept.get_or_init(why).as_deref()
+    }
+
+    /// Counts what the store does, and logs what it does worse than it could, but for what is told of [`Self::unkept`].
+    pub fn tally(&self) -> Tally {
+        if self.unkept().is_some() { Tally::new() } else { Tally::logging() }
+    }
+
     /// The Index of the catalog that `what` names: a hash, a unique prefix, a file name, a path.
     pub fn index(&self, what: &str) -> anyhow::Result<(Index, Made, std::path::PathBuf)> {
         let path = self.home.find_catalog(what)?;
@@ -72,6 +97,7 @@ impl Context {
         match &made {
             Made::Opened | Made::Compiled(None) => {}
             Made::Compiled(Some(why)) => log::warn!("{why}: compiled anew"),
+            Made::NotKept(why) if self.unkept().is_some() => log::debug!("{why}: compiled in memory"),
             Made::NotKept(why) => log::warn!("{why}: compiled in memory"),
         }
         Ok((index, made, path))

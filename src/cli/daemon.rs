@@ -47,7 +47,11 @@ pub fn launch(context: &Context, args: &MountArgs) -> anyhow::Result<Launched> {
         .args(context.is_paranoid().then_some("--paranoid"))
         .args(args.read_only.then_some("--read-only"))
         .args(args.allow_other.then_some("--allow-other"))
+        .args(args.uid.map(|uid| format!("--uid={uid}")))
+        .args(args.gid.map(|gid| format!("--gid={gid}")))
+        .args(args.no_exec.then_some("--noexec"))
         .args(args.fresh.then_some("--fresh"))
+        .args(["--io", args.io.name()])
         .arg(joined("--profile=", args.profile.as_os_str())) // in one piece: a value may begin with a dash
         .arg(joined("--controller=", args.space.controller.as_ref()))
         .args(["--", &args.catalog, &args.space.space])
@@ -87,6 +91,12 @@ pub fn enter() -> anyhow::Result<()> {
     daemon::new_session().context("Cannot start a session")
 }
 
+/// As [`enter`], for a copy of this process: what it needs is open already, and what it has to say goes to our stderr.
+pub fn alone() -> std::io::Result<()> {
+    daemon::redirect_stdio(&daemon::stderr()?)?;
+    daemon::new_group()
+}
+
 /// What the daemon of a mount touches while it serves: the hololib, the raw store, the space's state, and the devices of
 /// FUSE, of redirected stdio and of SQLite's random numbers.
 pub fn cage(home: &Home, space: &Space) -> Cage {
@@ -95,6 +105,7 @@ pub fn cage(home: &Home, space: &Space) -> Cage {
     Cage {
         read: vec![hololib, device("urandom")],
         write: vec![home.raw_dir(), space.state_dir.clone(), device("fuse"), device("null")],
+        handed_over: Vec::new(),
     }
 }
 

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitCode, ExitStatus};
+use std::process::{Command, ExitCode, ExitStatus};
 
 use anyhow::Context as _;
 
@@ -34,12 +34,14 @@ pub struct Execution<'a> {
 }
 
 impl Execution<'_> {
-    /// Runs `command` to its end: its status becomes ours.
-    pub fn command(&self, command: &[OsString]) -> anyhow::Result<ExitCode> {
+    /// Runs `command` to its end: its status becomes ours. What it need not wait for is done `meanwhile`.
+    pub fn command(&self, command: &[OsString], meanwhile: impl FnOnce()) -> anyhow::Result<ExitCode> {
         let temp = RunTemp::create(&self.context.home.root().join("temp"))?;
         let variables = self.variables(&temp.0)?;
         let (program, arguments) = command.split_first().context("There is no command")?;
         let path = variables.iter().rev().find(|(key, _)| key == "PATH").map(|(_, value)| value.clone());
+        // What a terminal sends goes to the command by itself; what another process sends to us is passed on.
+        let signals = signals::catch().context("Cannot handle signals")?;
         let mut child = Command::new(resolve(program, path.as_deref()))
             .args(arguments)
             .env_remove("VIRTUAL_ENV")
@@ -47,7 +49,8 @@ impl Execution<'_> {
             .envs(variables)
             .spawn()
             .with_context(|| format!("Cannot run {}", program.display()))?;
-        forward_signals(&child)?;
+        signals.pass_on(child.id()).context("Cannot pass signals on")?;
+        meanwhile();
         Ok(ExitCode::from(code_of(child.wait().context("Cannot wait for the command")?)))
     }
 
@@ -75,7 +78,8 @@ impl Execution<'_> {
         let (space, index) = self.bytecode?;
         let uid = crate::sys::this_process::effective_uid();
         bytecode::prefix(&self.context.home, space, index, uid).unwrap_or_else(|error| {
-            log::warn!("No place for bytecode, so Python compiles what it imports: {error}");
+            let level = if self.context.unkept().is_some() { log::Level::Debug } else { log::Level::Warn };
+            log::log!(level, "No place for bytecode, so Python compiles what it imports: {error}");
             None
         })
     }
@@ -89,12 +93,6 @@ fn resolve(program: &OsString, path: Option<&std::ffi::OsStr>) -> PathBuf {
     }
     let dirs = path.map(std::env::split_paths).into_iter().flatten();
     dirs.map(|dir| dir.join(named)).find(|place| place.is_file()).unwrap_or_else(|| named.to_owned())
-}
-
-/// What a terminal sends goes to the command by itself; what another process sends to us is passed on.
-fn forward_signals(child: &Child) -> anyhow::Result<()> {
-    let pid = child.id();
-    signals::pass_on(pid).context("Cannot handle signals")
 }
 
 /// As a shell has it: the status, or 128 and the signal.

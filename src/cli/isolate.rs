@@ -2,60 +2,64 @@
 //!
 //! The label is the recorded identity, so nothing is relocated and every byte is served from the store. The path need not
 //! exist and nothing need be writable: see [`crate::sys::cover`]. The view is read-only: a write is refused, so that nothing is
-//! lost when the command ends and all goes away. This process serves; it takes no lock, since nobody else can see the mount.
+//! lost when the command ends and all goes away. It takes no lock, since nobody else can see the mount.
+//!
+//! ```text
+//! holofs ─ enters the namespace ─┬─ covers the path, mounts ─ runs the command ─ ends with its status
+//!                                └─ a copy of it serves, in its cage; killed by the kernel when holofs ends
+//! ```
+//! So nobody waits while the kernel takes the mount down, and what the command leaves running loses the environment.
 
-use std::path::{Path, PathBuf};
-use std::process::{ExitCode, Stdio};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
 
 use crate::fuse::{Session, Watch};
-use crate::observe::{Observer, Tally};
+use crate::observe::Observer;
 use crate::space::Space;
 use crate::space::relocated::Relocated;
 use crate::store::BlobSource;
 use crate::sys::cover::cover;
 use crate::sys::mount::{self, Detached, Options};
-use crate::sys::namespace;
+use crate::sys::sandbox::Cage;
+use crate::sys::{fork, namespace};
 use crate::tree::Index;
 use crate::vfs::Vfs;
 
 use super::SpaceArgs;
-use super::context::{Context, this_program};
+use super::context::Context;
 use super::daemon;
 use super::serve::{threads, view};
 
 /// What a mount here allows: nothing is changed.
-const OPTIONS: Options = Options { read_only: true, allow_other: false };
+const OPTIONS: Options = Options { read_only: true, allow_other: false, no_exec: false };
 
-/// Whether this user can have a namespace with a FUSE mount in it, or why not: tried for real in a process that ends at once.
+/// Whether this user can have a namespace with a FUSE mount in it, or why not: tried for real in a child that ends at once.
 pub fn probe() -> anyhow::Result<Result<(), String>> {
-    let mut command = this_program()?;
-    let output =
-        command.arg("probe-namespace").stdin(Stdio::null()).output().context("Cannot start a probe")?;
-    if output.status.success() {
-        return Ok(Ok(()));
+    // The device first: its reason says more than that of a mount which cannot have it.
+    if let Err(error) = mount::open_device() {
+        return Ok(Err(error.to_string()));
     }
-    let said = String::from_utf8_lossy(&output.stdout);
-    Ok(Err(if said.trim().is_empty() {
-        format!("the probe ended with {}", output.status)
-    } else {
-        said.trim().to_owned()
-    }))
+    namespace::trial(|| Detached::new(OPTIONS).map(drop))
+        .context("Cannot start a child to try a namespace in")
 }
 
-/// The process of [`probe`].
-#[allow(clippy::print_stdout)]
-pub fn main_of_probe() -> ExitCode {
-    // The device first: its reason says more than that of a mount which cannot have it.
-    let tried = mount::open_device().and_then(|_| namespace::enter()).and_then(|()| Detached::new(OPTIONS));
-    match tried {
-        Ok(_) => ExitCode::SUCCESS,
-        Err(error) => {
-            println!("{error}");
-            ExitCode::FAILURE
+/// Enters a namespace with a file system to be mounted there, or tells why this process, which is where it was, cannot. It
+/// must have one thread.
+pub fn enter() -> anyhow::Result<Result<Detached, String>> {
+    match Detached::new(OPTIONS) {
+        Ok(fuse) => Ok(namespace::enter_as_mounter().map(|()| fuse).map_err(|error| error.to_string())),
+        // Who may not mount needs a user namespace, and out of those there is no way.
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            if let Err(why) = probe()? {
+                return Ok(Err(why));
+            }
+            namespace::enter().context("Cannot enter a namespace of our own")?;
+            Ok(Ok(Detached::new(OPTIONS)?))
         }
+        Err(error) => Ok(Err(error.to_string())),
     }
 }
 
@@ -68,53 +72,52 @@ pub struct Isolated {
 }
 
 impl Isolated {
-    /// Enters a namespace and mounts the catalog there. This process must have one thread.
+    /// Mounts the catalog by `fuse` in the namespace that was [`enter`]ed with it. A process of its own serves it for as long
+    /// as this one lives; so it is that one which takes the mount away, when nobody waits any more.
     pub fn begin(
         context: &Context,
+        fuse: Detached,
         index: Index,
-        catalog: &Path,
         space: &SpaceArgs,
     ) -> anyhow::Result<Isolated> {
-        namespace::enter().context("Cannot enter a namespace of our own")?;
         let index = Arc::new(index);
-        let identity = String::from_utf8_lossy(index.identity()).into_owned();
-        let root = index.base().join(&identity);
         let vfs = vfs(context, &index)?;
+        let mut space = context.space(index.base(), space);
+        space.state_dir = context.home.pyc_dir().join("isolated").join(index.id().to_string());
+        space.root = index.base().join(String::from_utf8_lossy(index.identity()).as_ref());
+        // It gets ready while the rest is done here.
+        let cage = daemon::cage(&context.home, &space);
+        let device = fuse.device()?;
+        fork::spawn(move || i32::from(serve(vfs, device, &cage).inspect_err(tell).is_err()))
+            .context("Cannot start a process to serve the mount")?;
+        let root = &space.root;
         let made = crate::sys::shared::ensure_dir(index.base(), false);
         log::debug!("The base {}: {made:?}", index.base().display());
-        let cover = cover(&root, &kept(context))
+        let cover = cover(root, &kept(context))
             .with_context(|| format!("Cannot make {} in a namespace of our own", root.display()))?;
-        let (device, _) = Detached::new(OPTIONS)
-            .and_then(|fuse| fuse.attach(cover.point()))
-            .with_context(|| format!("Cannot mount {}", root.display()))?;
+        fuse.attach(cover.point()).with_context(|| format!("Cannot mount {}", root.display()))?;
         cover.seal().context("Cannot seal the cover")?;
-        let session = Session::start(Arc::new(vfs), device, threads(), Watch::default())?;
-        let mut space = context.space(index.base(), space);
-        space.mark_used(catalog, index.blueprint());
-        space.state_dir = context.home.pyc_dir().join("isolated").join(index.id().to_string());
-        space.root = root;
-        let cage = daemon::cage(&context.home, &space);
-        let serve = move || {
-            daemon::confine(&cage);
-            session.run()
-        };
-        std::thread::Builder::new().name("serve".into()).spawn(serve)?;
-        std::fs::metadata(&space.root)
-            .with_context(|| format!("The mount at {} does not answer", space.root.display()))?;
+        std::fs::metadata(root)
+            .with_context(|| format!("The mount at {} does not answer", root.display()))?;
         Ok(Isolated { space, index })
     }
+}
 
-    /// Takes the mount away: whatever the command left running loses it.
-    pub fn end(self) {
-        if let Err(error) = mount::unmount(&self.space.root, true) {
-            log::debug!("{} goes with the namespace: {error}", self.space.root.display());
-        }
-    }
+/// The process that serves: out of reach of the terminal, and in its cage from the start.
+fn serve(vfs: Vfs, device: OwnedFd, cage: &Cage) -> anyhow::Result<()> {
+    daemon::alone().context("Cannot let go of the terminal")?;
+    daemon::harden();
+    daemon::confine(cage);
+    Ok(Session::start(Arc::new(vfs), device, threads(), Watch::default(), &[])?.run()?)
+}
+
+fn tell(error: &anyhow::Error) {
+    log::error!("The server of the mount ended: {error:#}");
 }
 
 /// The catalog as it was recorded.
 fn vfs(context: &Context, index: &Arc<Index>) -> anyhow::Result<Vfs> {
-    let observer: Arc<dyn Observer> = Arc::new(Tally::logging());
+    let observer: Arc<dyn Observer> = Arc::new(context.tally());
     let source: Arc<dyn BlobSource> = context.store(Arc::clone(&observer))?;
     // Nothing is relocated, so nothing is ever kept there.
     let nowhere = context.home.spaces_dir().join("isolated");

@@ -117,10 +117,16 @@ pub fn told(reasons: &[Refusal]) -> String {
 }
 
 /// The one line that tells which rung it was, and why not a better one; none if it was the best.
+pub fn line(rung: Rung, reasons: &[Refusal]) -> Option<String> {
+    let line = || format!("by {}, which {} (not by {})", rung.name(), rung.cost(), told(reasons));
+    (!reasons.is_empty()).then(line)
+}
+
+/// Tells that line on stderr.
 #[allow(clippy::print_stderr)]
 pub fn tell(rung: Rung, reasons: &[Refusal]) {
-    if !reasons.is_empty() {
-        eprintln!("holofs: by {}, which {} (not by {})", rung.name(), rung.cost(), told(reasons));
+    if let Some(line) = line(rung, reasons) {
+        eprintln!("holofs: {line}");
     }
 }
 

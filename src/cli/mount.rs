@@ -9,6 +9,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
+use crate::fuse::Io;
 use crate::tree::Made;
 
 use super::SpaceArgs;
@@ -34,6 +35,15 @@ pub struct MountArgs {
     /// Let other users in; the kernel checks permissions
     #[arg(long)]
     pub allow_other: bool,
+    /// Root mounts for this user: everything of the catalog belongs to it; others are let in, and the kernel checks permissions
+    #[arg(long)]
+    pub uid: Option<u32>,
+    /// As --uid, for the group
+    #[arg(long)]
+    pub gid: Option<u32>,
+    /// Let no program in it run
+    #[arg(long = "noexec")]
+    pub no_exec: bool,
     /// Drop what was written to the space before
     #[arg(long)]
     pub fresh: bool,
@@ -43,6 +53,9 @@ pub struct MountArgs {
     /// How the space appears
     #[arg(long, value_enum, default_value = "auto", env = "HOLOFS_MODE")]
     pub mode: Mode,
+    /// How files are read
+    #[arg(long, value_enum, default_value = "no-open", env = "HOLOFS_IO")]
+    pub io: Io,
     /// Refuse unless the space is at this path (internal)
     #[arg(long, hide = true)]
     pub at: Option<PathBuf>,
@@ -60,9 +73,13 @@ impl MountArgs {
             foreground: false,
             read_only: false,
             allow_other: false,
+            uid: None,
+            gid: None,
+            no_exec: false,
             fresh: false,
             profile: PathBuf::from("auto"),
             mode,
+            io: Io::NoOpen,
             at: None,
             daemon: false,
         }
@@ -84,6 +101,10 @@ pub struct MountReport {
     pub pid: Option<u32>,
     /// `read-write` or `read-only`.
     pub mode: String,
+    /// How files are read; none if the space is plain files.
+    pub io: Option<Io>,
+    /// Why not in the way that was asked for.
+    pub io_reason: Option<String>,
     /// How it was mounted.
     pub rung: Rung,
     /// Why not in a better way; empty if it was the best.
@@ -99,6 +120,7 @@ pub fn main(context: &Context, args: &MountArgs) -> anyhow::Result<ExitCode> {
     if args.daemon {
         return main_of_daemon(context, args);
     }
+    refuse_for_others(args)?;
     if let Some(at) = &args.at {
         refuse_elsewhere(context, args, at)?;
     }
@@ -114,6 +136,23 @@ pub fn main(context: &Context, args: &MountArgs) -> anyhow::Result<ExitCode> {
         }
         Err(code) => Ok(code),
     }
+}
+
+/// Only root can give away what it mounts, and only a mount can show it so.
+fn refuse_for_others(args: &MountArgs) -> anyhow::Result<()> {
+    if args.uid.is_none() && args.gid.is_none() && !args.no_exec {
+        return Ok(());
+    }
+    anyhow::ensure!(
+        args.mode == Mode::Mount,
+        "--uid, --gid and --noexec need --mode mount: files are as they are"
+    );
+    let given = args.uid.is_some() || args.gid.is_some();
+    anyhow::ensure!(
+        !given || crate::sys::process::is_root(),
+        "Only root can mount for another user (--uid, --gid)"
+    );
+    Ok(())
 }
 
 /// A catalog decides where its spaces are: whoever names another place is told.
@@ -193,6 +232,8 @@ pub fn materialized(
         blueprint: index.blueprint().to_owned(),
         pid: None,
         mode: "read-write".to_owned(),
+        io: None,
+        io_reason: None,
         rung: Rung::Materialize,
         reasons,
         entries: index.len(),

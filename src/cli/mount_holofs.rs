@@ -12,6 +12,9 @@ use std::process::{ExitCode, Stdio};
 
 use super::context::{parse_space, this_program};
 
+/// The options that are ours.
+const KNOWN: &str = "space, controller, home, robocorp_home, holofs_home, io, uid, gid, ro, rw, exec, noexec, allow_other and fresh";
+
 /// mount(8): incorrect invocation.
 const USAGE: u8 = 1;
 /// mount(8): the mount failed.
@@ -39,12 +42,16 @@ struct Wanted {
 struct Options {
     space: Option<String>,
     controller: Option<String>,
+    io: Option<String>,
     home: Option<PathBuf>,
     robocorp_home: Option<PathBuf>,
     holofs_home: Option<PathBuf>,
     read_only: bool,
     allow_other: bool,
+    no_exec: bool,
     fresh: bool,
+    uid: Option<u32>,
+    gid: Option<u32>,
 }
 
 /// The arguments, if this process was called by the name of the helper.
@@ -82,9 +89,15 @@ fn mount(wanted: &Wanted) -> anyhow::Result<()> {
     command.args(["mount", "--mode", "mount"]).arg("--at").arg(&wanted.dir);
     command.args(options.read_only.then_some("--read-only"));
     command.args(options.allow_other.then_some("--allow-other"));
+    command.args(options.no_exec.then_some("--noexec"));
     command.args(options.fresh.then_some("--fresh"));
+    command.args(options.uid.map(|uid| format!("--uid={uid}")));
+    command.args(options.gid.map(|gid| format!("--gid={gid}")));
     if let Some(controller) = &options.controller {
         command.args(["--controller", controller]);
+    }
+    if let Some(io) = &options.io {
+        command.args(["--io", io]);
     }
     let homes = [
         ("HOME", &options.home),
@@ -149,19 +162,25 @@ fn options(list: &str, sloppy: bool) -> Result<Options, String> {
         match (name, value) {
             ("space", _) => found.space = Some(parse_space(needed()?)?),
             ("controller", _) => found.controller = Some(parse_space(needed()?)?),
+            ("io", Some("no-open" | "passthrough")) => found.io = Some(needed()?.to_owned()),
             ("home", _) => found.home = Some(clean(needed()?)?),
             ("robocorp_home", _) => found.robocorp_home = Some(clean(needed()?)?),
             ("holofs_home", _) => found.holofs_home = Some(clean(needed()?)?),
+            ("uid", _) => found.uid = Some(number(name, needed()?)?),
+            ("gid", _) => found.gid = Some(number(name, needed()?)?),
+            // mount(8) itself adds noexec to what users may mount; a later exec takes it back.
+            ("noexec", None) => found.no_exec = true,
+            ("exec", None) => found.no_exec = false,
             ("ro", None) => found.read_only = true,
             ("rw", None) => found.read_only = false,
             ("allow_other", None) => found.allow_other = true,
             ("fresh", None) => found.fresh = true,
             _ if is_harmless(name) => {}
-            ("suid" | "dev" | "noexec" | "remount", None) => {
+            ("suid" | "dev" | "remount", None) => {
                 return Err(format!("{name} is not possible here"));
             }
             _ if sloppy => {}
-            _ => return Err(format!("There is no option {option:?}")),
+            _ => return Err(format!("There is no option {option:?}; there are {KNOWN}")),
         }
     }
     Ok(found)
@@ -176,7 +195,6 @@ fn is_harmless(name: &str) -> bool {
         "_netdev",
         "nosuid",
         "nodev",
-        "exec",
         "async",
         "user",
         "nouser",
@@ -190,6 +208,11 @@ fn is_harmless(name: &str) -> bool {
         "comment",
     ];
     known.contains(&name) || name.starts_with("x-") || name.starts_with("X-")
+}
+
+/// The number of a user or group; mount(8) makes numbers of names.
+fn number(name: &str, value: &str) -> Result<u32, String> {
+    value.parse().ok().filter(|&id| id != u32::MAX).ok_or(format!("{name} is a number, not {value:?}"))
 }
 
 /// An absolute path without dots.
@@ -211,7 +234,7 @@ mod tests {
 
     #[test]
     fn what_mount_gives_its_helper_is_understood() {
-        let wanted = parsed("abc /h/s -sv -t fuse.holofs -o rw,nosuid,space=a,controller=b,ro,robocorp_home=/r/,x-systemd.automount").unwrap();
+        let wanted = parsed("abc /h/s -sv -t fuse.holofs -o rw,nosuid,space=a,controller=b,ro,io=passthrough,robocorp_home=/r/,x-systemd.automount").unwrap();
         assert_eq!(
             (wanted.catalog.as_str(), wanted.dir.as_path(), wanted.fake),
             ("abc", Path::new("/h/s"), false)
@@ -219,9 +242,18 @@ mod tests {
         let options = wanted.options;
         assert_eq!((options.space.as_deref(), options.controller.as_deref()), (Some("a"), Some("b")));
         assert_eq!((options.read_only, options.allow_other, options.fresh), (true, false, false));
+        assert_eq!(options.io.as_deref(), Some("passthrough"));
         assert_eq!(options.robocorp_home, Some("/r".into()));
         assert!(parsed("abc /h/s -f").unwrap().fake);
         assert_eq!(parsed("abc /h/s").unwrap().options, Options::default());
+    }
+
+    #[test]
+    fn what_fstab_says_is_taken_and_what_it_means_is_kept() {
+        let line = "abc /a -o rw,defaults,noauto,user,nofail,x-systemd.automount,_netdev,nosuid,nodev,noexec";
+        assert!(parsed(line).unwrap().options.no_exec);
+        let options = parsed(&format!("{line},exec,uid=1000,gid=7")).unwrap().options;
+        assert_eq!(options, Options { uid: Some(1000), gid: Some(7), ..Options::default() });
     }
 
     #[test]
@@ -239,12 +271,17 @@ mod tests {
             ("abc /a -o dev", "dev is not possible here"),
             ("abc /a -o space=", "space needs a value"),
             ("abc /a -o space=a\tb", "a space's name has no control characters"),
-            ("abc /a -o ro=1", "There is no option \"ro=1\""),
-            ("abc /a -o spaces=a", "There is no option \"spaces=a\""),
+            ("abc /a -o uid=", "uid needs a value"),
+            ("abc /a -o uid=me", "uid is a number, not \"me\""),
+            ("abc /a -o gid=-1", "gid is a number, not \"-1\""),
+            ("abc /a -o uid=4294967295", "uid is a number, not \"4294967295\""),
             ("abc /a -o home=x", "\"x\" is not an absolute path without dots"),
-            ("abc /a -o allow_root", "There is no option \"allow_root\""),
         ] {
             assert_eq!(parsed(line), Err(why.to_owned()), "{line}");
+        }
+        for option in ["ro=1", "io=fast", "spaces=a", "allow_root", "umask=022"] {
+            let why = format!("There is no option {option:?}; there are {KNOWN}");
+            assert_eq!(parsed(&format!("abc /a -o {option}")), Err(why));
         }
         assert!(parsed("abc /a -s -o allow_root").is_ok());
         assert!(parsed("abc /a -s -o suid").is_err());

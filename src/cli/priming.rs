@@ -2,17 +2,18 @@
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, ChildStdout, ExitCode, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use anyhow::Context as _;
 
 use crate::catalog::CatalogId;
-use crate::fuse::priming::Recorder;
+use crate::fuse::priming::{self, Primer, Recorder};
 use crate::fuse::profile::Profile;
 use crate::sys::{daemon, dir};
 
-use super::context::Context;
+use super::context::{Context, this_program};
 use super::mount::MountArgs;
 use super::serve::Mounted;
 
@@ -39,7 +40,7 @@ impl Priming {
         Priming { recorder, catalog, file, profile }
     }
 
-    /// Walks the profile on a thread of its own, if there is anything to walk.
+    /// Has a process of its own walk the profile, if there is anything to walk.
     pub fn start(&self, mounted: &Mounted, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
         if self.profile.items().is_empty() {
             return Ok(());
@@ -47,13 +48,18 @@ impl Priming {
         let (recorder, profile) = (Arc::clone(&self.recorder), self.profile.clone());
         let (index, root) = (Arc::clone(&mounted.index), mounted.space.root.clone());
         let stop = Arc::clone(stop);
-        let walk = move || {
-            daemon::lower_priority();
-            recorder.prime(&profile, &index, &root, &stop);
+        let guide = move || {
+            let guided = start_primer().and_then(|(mut child, primer)| {
+                let guided = recorder.guide(&profile, &index, &root, &stop, primer);
+                child.wait().and(guided)
+            });
+            if let Err(error) = guided {
+                log::debug!("Priming ended early: {error}");
+            }
         };
         std::thread::Builder::new()
             .name("prime".into())
-            .spawn(walk)
+            .spawn(guide)
             .map(drop)
             .context("Cannot start a thread")
     }
@@ -68,6 +74,31 @@ impl Priming {
         }
         if let Err(error) = write(file, &merged.to_text(&self.catalog)) {
             log::warn!("Cannot keep the profile {}: {error}", file.display());
+        }
+    }
+}
+
+/// Starts the process that asks.
+fn start_primer() -> std::io::Result<(Child, Primer<ChildStdin, ChildStdout>)> {
+    let mut command = this_program().map_err(std::io::Error::other)?;
+    let mut child = command.arg("prime").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+    match (child.stdin.take(), child.stdout.take()) {
+        (Some(requests), Some(answers)) => {
+            let pid = child.id();
+            Ok((child, Primer { pid, requests, answers }))
+        }
+        _ => Err(std::io::Error::other("the primer has no pipes")),
+    }
+}
+
+/// The process that asks: see [`priming::prime`].
+pub fn main() -> ExitCode {
+    daemon::lower_priority();
+    match priming::prime(std::io::stdin().lock(), std::io::stdout()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            log::debug!("Priming ended: {error}");
+            ExitCode::FAILURE
         }
     }
 }

@@ -11,7 +11,9 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
+use crate::fuse::Io;
 use crate::space::Space;
+use crate::sys::mount::Detached;
 use crate::tree::Index;
 
 use super::context::Context;
@@ -34,6 +36,9 @@ pub struct RunArgs {
     /// How the space appears
     #[arg(long, value_enum, default_value = "auto", env = "HOLOFS_MODE")]
     pub mode: Mode,
+    /// How files are read; an isolated space has its own way
+    #[arg(long, value_enum, default_value = "no-open", env = "HOLOFS_IO")]
+    pub io: Io,
     /// Allow no change
     #[arg(long)]
     pub read_only: bool,
@@ -70,21 +75,15 @@ pub fn main(context: &Context, args: &RunArgs) -> anyhow::Result<ExitCode> {
     let space = context.space(index.base(), &args.space);
     let mut reasons = Vec::new();
     let alone = args.isolate && args.mode != Mode::Materialize;
-    let there = if alone { None } else { already_there(&space, &index.id().to_string())? };
-    if let Some(rung) = there {
+    if !alone && let Some(rung) = already_there(&space, &index.id().to_string())? {
         tell(context, &Told { path: &space.root, rung, reasons: &reasons, isolated: false });
-        return execution(context, args, &space, &index).command(&args.command);
+        return execution(context, args, &space, &index).command(&args.command, || ());
     }
-    let cannot = if args.mode == Mode::Auto { cannot_hold(&space) } else { None };
-    if let Some(why) = cannot.as_ref().filter(|_| !alone) {
-        reasons.push(Refusal::new(Rung::Direct, why));
-    }
+    let cannot = if args.mode == Mode::Auto && !alone { cannot_hold(&space) } else { None };
+    reasons.extend(cannot.iter().map(|why| Refusal::new(Rung::Direct, why)));
     if alone || cannot.is_some() {
-        match isolate::probe()? {
-            Ok(()) => {
-                let isolated = Isolated::begin(context, index, &catalog, &args.space)?;
-                return run_isolated(context, args, isolated, &reasons);
-            }
+        match isolate::enter()? {
+            Ok(fuse) => return run_isolated(context, args, fuse, index, &catalog, &reasons),
             Err(why) => reasons.push(Refusal::new(Rung::Namespace, why)),
         }
         if cannot.is_some() || args.mode == Mode::Mount {
@@ -117,7 +116,7 @@ fn in_space(
                     context,
                     &Told { path: &space.root, rung: report.rung, reasons: &reasons, isolated: false },
                 );
-                let outcome = execution(context, args, space, index).command(&args.command);
+                let outcome = execution(context, args, space, index).command(&args.command, || ());
                 disappear(space)?;
                 return outcome;
             }
@@ -135,7 +134,7 @@ fn in_space(
     let report = mount::materialized(context, &mount, reasons)?;
     let told = Told { path: &space.root, rung: report.rung, reasons: &report.reasons, isolated: false };
     tell(context, &told);
-    execution(context, args, space, index).command(&args.command)
+    execution(context, args, space, index).command(&args.command, || ())
 }
 
 /// Runs the command with the space mounted in a namespace of its own, at the space's usual place.
@@ -151,7 +150,7 @@ fn in_namespace(
     let report = serving.report();
     let told = Told { path: &space.root, rung: report.rung, reasons: &report.reasons, isolated: false };
     tell(context, &told);
-    let outcome = execution(context, args, space, index).command(&args.command);
+    let outcome = execution(context, args, space, index).command(&args.command, || ());
     serving.end()?;
     outcome
 }
@@ -160,14 +159,16 @@ fn in_namespace(
 fn run_isolated(
     context: &Context,
     args: &RunArgs,
-    isolated: Isolated,
+    fuse: Detached,
+    index: Index,
+    catalog: &Path,
     reasons: &[Refusal],
 ) -> anyhow::Result<ExitCode> {
-    let space = &isolated.space;
+    let isolated = Isolated::begin(context, fuse, index, &args.space)?;
+    let Isolated { space, index } = &isolated;
     tell(context, &Told { path: &space.root, rung: Rung::Namespace, reasons, isolated: true });
-    let outcome = execution(context, args, space, &isolated.index).command(&args.command);
-    isolated.end();
-    outcome
+    let mark = || space.mark_catalog_used(catalog, index.blueprint());
+    execution(context, args, space, index).command(&args.command, mark)
 }
 
 /// The rung of a space that is mounted already with this catalog.
@@ -204,6 +205,7 @@ fn cannot_hold(space: &Space) -> Option<String> {
 
 fn mount_args(args: &RunArgs) -> MountArgs {
     MountArgs {
+        io: args.io,
         read_only: args.read_only,
         fresh: args.fresh,
         profile: args.profile.clone(),
@@ -214,10 +216,16 @@ fn mount_args(args: &RunArgs) -> MountArgs {
 /// One line, before the command says anything.
 #[allow(clippy::print_stderr)]
 fn tell(context: &Context, told: &Told<'_>) {
+    let unkept = context.unkept();
     if context.is_json() {
-        eprintln!("{}", serde_json::json!(told));
-    } else {
-        ladder::tell(told.rung, told.reasons);
+        let mut told = serde_json::json!(told);
+        told["unkept"] = serde_json::json!(unkept);
+        return eprintln!("{told}");
+    }
+    let parts = [ladder::line(told.rung, told.reasons), unkept.map(str::to_owned)];
+    let line = parts.into_iter().flatten().collect::<Vec<String>>().join("; ");
+    if !line.is_empty() {
+        eprintln!("holofs: {line}");
     }
 }
 

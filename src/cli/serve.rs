@@ -1,7 +1,10 @@
 //! The process of a mount: takes the space, mounts it, serves it, and does what can wait in the background.
+//!
+//! It asks nothing of its own mount, ever: a thread that waits for an answer which a killed server took along could not end, nor
+//! could the process with its locks. What must go through the mount is done by processes of their own.
 
 use std::num::NonZeroUsize;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -10,14 +13,16 @@ use anyhow::Context as _;
 
 use crate::catalog::Catalog;
 use crate::fuse::priming::Recorder;
-use crate::fuse::{Session, Watch};
+use crate::fuse::{Io, PASSTHROUGH, Session, Watch};
 use crate::observe::{Observer, Tally};
 use crate::space::relocated::Relocated;
 use crate::space::{Live, MountState, RestoredState, Space};
-use crate::store::{BlobSource, Store};
+use crate::store::{BlobSource, RawStore, Store};
+use crate::sys::dir;
 use crate::sys::mount::{self, MountId, Mountpoint};
 use crate::sys::process::Process;
 use crate::sys::sandbox::Cage;
+use crate::sys::this_process::descriptor_limit;
 use crate::tree::Index;
 use crate::upper::{self, Access, Upper};
 use crate::vfs::{Vfs, View};
@@ -31,8 +36,11 @@ use super::priming::Priming;
 
 /// How long a server may take to see that its mount is gone, when its process ends anyway.
 const LAST_WORDS: std::time::Duration = std::time::Duration::from_secs(2);
-/// How many written files are kept open: a process may have only some thousand descriptors.
-const OPEN_FILES: NonZeroUsize = NonZeroUsize::new(512).expect("it is not zero");
+/// How many written files are kept open at most, and one in how many of the descriptors that this process may have: the store takes
+/// a quarter, and those who read or write right now need some.
+const OPEN_FILES: (u64, u64) = (512, 8);
+/// So much of a file is asked for at once, in bytes, where root allows it: large files in a quarter of the requests, small ones as before.
+const READ_AHEAD: u32 = 512 << 10;
 /// The mode of a mount that allows no change, as reports name it.
 const READ_ONLY: &str = "read-only";
 
@@ -96,14 +104,19 @@ impl Serving {
         let (mounted, session) = establish(context, args, watch, inside)?;
         let priming = Priming::new(context, args, &mounted, recorder);
         let cage = daemon::cage(&context.home, &mounted.space);
-        let confined = cage.clone();
+        let handed_over = match mounted.report.io {
+            Some(Io::Passthrough) => passed_through(&mounted.store, &mounted.relocated),
+            _ => Vec::new(),
+        };
+        let confined = Cage { handed_over, ..cage.clone() };
         let serve = move || {
             daemon::confine(&confined);
             session.run()
         };
         let server = std::thread::Builder::new().name("serve".into()).spawn(serve)?;
-        std::fs::metadata(&mounted.space.root)
-            .with_context(|| format!("The mount at {} does not answer", mounted.space.root.display()))?;
+        if let Err(error) = mount::set_read_ahead(&mounted.space.root, READ_AHEAD) {
+            log::debug!("The kernel keeps its own read-ahead: {error}");
+        }
         log::info!("Mounted {} on {}", mounted.report.blueprint, mounted.report.path.display());
         let stop = Arc::new(AtomicBool::new(false));
         let quiet = Arc::new(AtomicBool::new(false));
@@ -171,13 +184,18 @@ fn establish(
     let relocated = Arc::new(Relocated::new(&space.state_dir, &index, label, source, Arc::clone(&observer)));
     let upper = open_upper(&space, &index, args, observer)?;
     let (shown, patched) = (Arc::clone(&index), Arc::clone(&relocated));
-    let vfs = Vfs::with_upper(shown, patched, Arc::clone(&upper), view(), !args.read_only);
+    let vfs = Vfs::with_upper(shown, patched, Arc::clone(&upper), view_for(args), !args.read_only);
     let blank = std::fs::read_dir(&space.root).map_or(true, |mut entries| entries.next().is_none());
     let Climbed { device, id, rung, reasons } = attach(&space, args, inside)?;
     if args.profile != Path::new("off") {
         watch.recorder.note(index.len());
     }
-    let session = Session::start(Arc::new(vfs), device, threads(), watch)?;
+    let passed = match args.io {
+        Io::NoOpen => Vec::new(),
+        Io::Passthrough => passed_through(&store, &relocated),
+    };
+    let tally = Arc::clone(&watch.tally);
+    let session = Session::start(Arc::new(vfs), device, threads(), watch, &passed)?;
     let mode = if args.read_only { READ_ONLY } else { "read-write" }.to_owned();
     let report = MountReport {
         path: space.root.clone(),
@@ -186,6 +204,8 @@ fn establish(
         blueprint: index.blueprint().to_owned(),
         pid: Some(std::process::id()),
         mode: mode.clone(),
+        io: Some(session.io()),
+        io_reason: tally.fallbacks().remove(PASSTHROUGH).map(|fallback| fallback.reason),
         rung,
         reasons: reasons.clone(),
         entries: index.len(),
@@ -204,6 +224,15 @@ fn establish(
     Ok((Mounted { space, index, relocated, store, upper, report, blank, id, _live: live }, session))
 }
 
+/// Where the files are that the kernel may read by itself.
+fn passed_through(store: &Store, relocated: &Relocated) -> Vec<PathBuf> {
+    if let Err(error) = dir::ensure_private(relocated.dir()) {
+        log::debug!("Cannot make {}: {error}", relocated.dir().display()); // told by who needs it
+    }
+    let raw = store.raw().map(RawStore::path);
+    raw.into_iter().chain([relocated.dir()]).map(Path::to_owned).collect()
+}
+
 /// What was written to the space before, or nothing with `--fresh`.
 fn open_upper(
     space: &Space,
@@ -215,7 +244,10 @@ fn open_upper(
         upper::reset(&space.state_dir)?;
     }
     let access = if args.read_only { Access::ReadOnly } else { Access::Writable };
-    let options = upper::Options { access, descriptors: OPEN_FILES };
+    let (most, share) = OPEN_FILES;
+    let files = descriptor_limit().map_or(most, |limit| (limit / share).min(most));
+    let descriptors = usize::try_from(files).ok().and_then(NonZeroUsize::new).unwrap_or(NonZeroUsize::MIN);
+    let options = upper::Options { access, descriptors };
     Ok(Arc::new(Upper::open(&space.state_dir, &index.id(), &options, observer)?))
 }
 
@@ -225,7 +257,11 @@ fn attach(space: &Space, args: &MountArgs, inside: Option<Vec<Refusal>>) -> anyh
         .with_context(|| format!("Cannot make the mountpoint {}", space.root.display()))?;
     let point = Mountpoint::open(&space.root)
         .with_context(|| format!("Cannot open the mountpoint {}", space.root.display()))?;
-    let options = mount::Options { read_only: args.read_only, allow_other: args.allow_other };
+    let options = mount::Options {
+        read_only: args.read_only,
+        allow_other: args.allow_other || args.uid.or(args.gid).is_some(),
+        no_exec: args.no_exec,
+    };
     let what = space.root.display().to_string();
     match inside {
         None => ladder::climb(&point, options).map_err(|refused| CannotMount { what, refused }.into()),
@@ -274,6 +310,7 @@ fn spawn_background(
     let work = move || {
         crate::sys::daemon::lower_priority();
         leave_marks(&space, &catalog, &index, blank);
+        crate::sys::daemon::release_memory();
         daemon::confine(&cage);
         relocated.fill(&index, &stop);
         bound_raw_store(&store);
@@ -314,6 +351,12 @@ fn leave_marks(space: &Space, catalog_path: &Path, index: &Index, blank: bool) {
 pub fn view() -> View {
     let owner = crate::sys::daemon::owner();
     View { uid: owner.uid, gid: owner.gid, dir_mode: 0o750 & !owner.umask }
+}
+
+/// As [`view`], for whom it is mounted.
+fn view_for(args: &MountArgs) -> View {
+    let own = view();
+    View { uid: args.uid.unwrap_or(own.uid), gid: args.gid.unwrap_or(own.gid), ..own }
 }
 
 /// Two threads keep a cold reader busy; more only compete with it.

@@ -32,9 +32,13 @@ pub fn main(context: &Context, args: &StatsArgs) -> anyhow::Result<ExitCode> {
 
 /// A line for each number.
 fn table(stats: &Value) -> String {
+    let mut lines = vec![format!("{:<20} {:>12}", "io", stats["io"].as_str().unwrap_or_default())];
     let groups = ["requests", "counts"].into_iter().filter_map(|group| stats[group].as_object());
-    let mut lines: Vec<String> =
-        groups.flatten().map(|(name, count)| format!("{name:<20} {count:>12}")).collect();
+    lines.extend(groups.flatten().map(|(name, count)| format!("{name:<20} {count:>12}")));
     lines.push(format!("{:<20} {:>12}", "primed", stats["primed"]));
+    let fallbacks = stats["fallbacks"].as_object().into_iter().flatten();
+    lines.extend(fallbacks.map(|(what, told)| {
+        format!("fallback: {what}, {} times: {}", told["count"], told["reason"].as_str().unwrap_or_default())
+    }));
     lines.join("\n")
 }

@@ -25,8 +25,11 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// How long it may take to make what was written durable: a slow disk may have gigabytes to take.
 const WRITING: Duration = Duration::from_secs(300);
 
-/// How long the daemon itself may take to leave its mount alone.
-const QUIET: Duration = Duration::from_secs(1);
+/// How long the daemon's primer may take to leave the mount alone.
+const QUIET: Duration = Duration::from_secs(2);
+
+/// How long to wait at most before the daemon is looked for again.
+const LONGEST_PAUSE: Duration = Duration::from_millis(5);
 
 /// Arguments of `unmount`.
 #[derive(Debug, Args)]
@@ -74,13 +77,14 @@ pub fn unmount(space: &Space, lazy: bool) -> anyhow::Result<()> {
     }
     let started = Instant::now();
     // Somebody may have mounted it again by now: that is another holder.
+    let mut pause = Duration::from_micros(100);
     let is_it = |holder| daemon.as_ref().is_none_or(|daemon| *daemon == holder);
-    while space.live_holder().is_some_and(is_it) {
+    while let Some(holder) = space.live_holder().filter(|holder| is_it(*holder)) {
         if started.elapsed() > if lazy { PATIENCE } else { WRITING } {
-            let who = "its daemon still serves open files";
-            return Err(Busy(format!("{} is unmounted, but {who}", space.root.display())).into());
+            return Err(still_served(&space.root, holder, lazy).into());
         }
-        std::thread::sleep(Duration::from_millis(2));
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
     // A daemon that was killed could not do this itself.
     if space.mount_state()?.is_some_and(|state| !state.process.is_alive()) {
@@ -95,8 +99,9 @@ fn unmount_when_quiet(root: &Path, lazy: bool, daemon: Option<&Process>) -> std:
     loop {
         let outcome = unmount_path(root, lazy);
         let busy = outcome.as_ref().is_err_and(is_busy);
+        let daemon = daemon.map(|daemon| daemon.pid);
         let others =
-            || process_users(root).into_iter().any(|user| Some(user.pid) != daemon.map(|daemon| daemon.pid));
+            || process_users(root).into_iter().any(|user| daemon.is_none() || user.parent() != daemon);
         if !busy || started.elapsed() > QUIET || others() {
             return outcome;
         }
@@ -130,6 +135,19 @@ pub fn detach_own(root: &Path, id: MountId) -> anyhow::Result<bool> {
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => detach(root).map(|()| true),
         other => other.with_context(|| format!("Cannot unmount {}", root.display())),
     }
+}
+
+/// The mount is gone, its daemon is not.
+fn still_served(root: &Path, daemon: Process, lazy: bool) -> Busy {
+    let why = if lazy {
+        "still serves files that are open: end the programs that have them open, or it"
+    } else {
+        "still makes durable what was written: the disk is slow or stuck"
+    };
+    let root = root.display();
+    Busy(format!(
+        "{root} is unmounted, but its daemon, {daemon}, {why}; until then it cannot be mounted again"
+    ))
 }
 
 fn busy(root: &Path) -> Busy {

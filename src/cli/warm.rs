@@ -8,6 +8,7 @@ use std::sync::Arc;
 use clap::Args;
 use serde::Serialize;
 
+use crate::fuse::Io;
 use crate::observe::Observer;
 use crate::restore;
 use crate::warm::{self, Warmed};
@@ -79,6 +80,7 @@ fn compile_all(catalog: &str) -> RunArgs {
         space: SpaceArgs { space: SPACE.to_owned(), controller: "holofs".to_owned() },
         // Files that were laid out for this alone would stay.
         mode: Mode::Mount,
+        io: Io::NoOpen,
         read_only: true,
         fresh: false,
         isolate: false,

@@ -1,5 +1,6 @@
 //! Requests in, replies out: a few lines per operation.
 
+mod answer;
 mod reply;
 
 use std::cell::RefCell;
@@ -17,9 +18,10 @@ use fuser::{
     ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
-use crate::vfs::{Attr, New, SetAttr, Vfs, VfsError};
+use crate::vfs::{New, SetAttr, Vfs, VfsError};
 
 use super::convert::{self, FOREVER};
+use super::passthrough::Opens;
 use super::requests::Opcode;
 use super::{STATS, Watch};
 
@@ -51,54 +53,13 @@ thread_local! {
 pub struct Adapter {
     vfs: Arc<Vfs>,
     watch: Watch,
+    opens: Arc<Opens>,
 }
 
 impl Adapter {
-    /// Serves `vfs`, watched by `watch`.
-    pub fn new(vfs: Arc<Vfs>, watch: Watch) -> Adapter {
-        Adapter { vfs, watch }
-    }
-
-    /// The errno for a reply; what a person should know of is logged here, once per failure.
-    fn errno(&self, opcode: Opcode, ino: INodeNo, error: &VfsError) -> Errno {
-        if error.is_ordinary() {
-            log::trace!("{opcode:?} {ino}: {error}");
-        } else {
-            log::error!("{opcode:?} {ino}: {error}");
-        }
-        convert::errno(error.errno())
-    }
-
-    fn entry(&self, opcode: Opcode, ino: INodeNo, made: Result<Attr, VfsError>, reply: ReplyEntry) {
-        self.watch.requests.count(opcode);
-        match made {
-            Ok(attr) => reply.entry(&FOREVER, &convert::attr(&attr), Generation(0)),
-            Err(error) => reply.error(self.errno(opcode, ino, &error)),
-        }
-    }
-
-    fn empty(&self, opcode: Opcode, ino: INodeNo, done: Result<(), VfsError>, reply: ReplyEmpty) {
-        self.watch.requests.count(opcode);
-        match done {
-            Ok(()) => reply.ok(),
-            Err(error) => reply.error(self.errno(opcode, ino, &error)),
-        }
-    }
-
-    fn attr(&self, opcode: Opcode, ino: INodeNo, attr: Result<Attr, VfsError>, reply: ReplyAttr) {
-        self.watch.requests.count(opcode);
-        match attr {
-            Ok(attr) => reply.attr(&FOREVER, &convert::attr(&attr)),
-            Err(error) => reply.error(self.errno(opcode, ino, &error)),
-        }
-    }
-
-    fn written(&self, opcode: Opcode, ino: INodeNo, written: Result<u64, VfsError>, reply: ReplyWrite) {
-        self.watch.requests.count(opcode);
-        match written {
-            Ok(count) => reply.written(u32::try_from(count).unwrap_or(u32::MAX)),
-            Err(error) => reply.error(self.errno(opcode, ino, &error)),
-        }
+    /// Serves `vfs`, watched by `watch`, whose files are opened by `opens`.
+    pub fn new(vfs: Arc<Vfs>, watch: Watch, opens: Arc<Opens>) -> Adapter {
+        Adapter { vfs, watch, opens }
     }
 }
 
@@ -116,13 +77,14 @@ impl Filesystem for Adapter {
         if config.set_max_background(64).is_err() || config.set_congestion_threshold(48).is_err() {
             log::debug!("The kernel keeps its own number of background requests");
         }
+        self.opens.init(config);
         Ok(())
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         self.watch.requests.count(Opcode::Lookup);
         match self.vfs.lookup(convert::ino(parent), name.as_bytes()) {
-            Ok(attr) => reply.entry(&FOREVER, &convert::attr(&attr), Generation(0)),
+            Ok(attr) => self.found(&attr, reply),
             Err(VfsError::NoEntry) => {
                 self.watch.recorder.missed(req.pid(), convert::ino(parent), name.as_bytes());
                 reply.entry(&FOREVER, &convert::negative(), Generation(0));
@@ -161,8 +123,15 @@ impl Filesystem for Adapter {
         let (mode, atime, mtime) =
             (mode.map(convert::mode), atime.map(convert::set_time), mtime.map(convert::set_time));
         let set = SetAttr { mode, uid, gid, size, atime, mtime };
-        let attr = self.vfs.setattr(convert::caller(req), convert::ino(ino), &set);
-        self.attr(Opcode::Setattr, ino, attr, reply);
+        let change = || self.vfs.setattr(convert::caller(req), convert::ino(ino), &set);
+        let changed = if size.is_some() { self.opens.changing(ino, change) } else { Some(change()) };
+        match changed {
+            Some(attr) => self.attr(Opcode::Setattr, ino, attr, reply),
+            None => {
+                self.watch.requests.count(Opcode::Setattr);
+                reply.error(Errno::ESTALE);
+            }
+        }
     }
 
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
@@ -248,13 +217,33 @@ impl Filesystem for Adapter {
         reply.error(Errno::ENOSYS);
     }
 
-    /// Answered ENOSYS, so that the kernel never asks again: see the module's text.
-    fn open(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    /// Answered ENOSYS unless files are passed through, so that the kernel never asks again: see the module's text.
+    fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         self.watch.requests.count(Opcode::Open);
-        reply.error(Errno::ENOSYS);
+        if self.opens.is_on() {
+            self.watch.recorder.read(req.pid(), convert::ino(ino), 0, 1); // no READ will tell
+        }
+        if let Err((error, reply)) = self.opens.open(&self.vfs, ino, flags, reply) {
+            reply.error(self.errno(Opcode::Open, ino, &error));
+        }
     }
 
-    /// As `open`; it also makes the kernel keep directory listings.
+    /// Comes only if files are passed through.
+    fn release(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.opens.release(ino);
+        self.empty(Opcode::Release, ino, Ok(()), reply);
+    }
+
+    /// Answered ENOSYS, so that the kernel never asks again; it also makes the kernel keep directory listings.
     fn opendir(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         self.watch.requests.count(Opcode::Opendir);
         reply.error(Errno::ENOSYS);
@@ -381,7 +370,7 @@ impl Filesystem for Adapter {
         mut reply: ReplyDirectoryPlus,
     ) {
         self.watch.requests.count(Opcode::Readdirplus);
-        match self.vfs.list(convert::ino(ino), offset, true, &mut Plus(&mut reply)) {
+        match self.vfs.list(convert::ino(ino), offset, true, &mut Plus(&mut reply, &self.opens)) {
             Ok(()) => reply.ok(),
             Err(error) => reply.error(self.errno(Opcode::Readdirplus, ino, &error)),
         }
@@ -407,7 +396,7 @@ impl Filesystem for Adapter {
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         self.watch.requests.count(Opcode::Getxattr);
         if ino == INodeNo::ROOT && name == STATS {
-            return sized(&self.watch.stats(), size, reply);
+            return sized(&self.watch.stats(self.opens.io()), size, reply);
         }
         match self.vfs.getxattr(convert::ino(ino), name.as_bytes()) {
             Ok(value) => sized(&value, size, reply),

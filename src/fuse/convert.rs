@@ -30,9 +30,12 @@ pub fn errno(errno: Errno) -> fuser::Errno {
     fuser::Errno::from_i32(errno.0)
 }
 
-/// An inode number.
-pub fn ino(ino: INodeNo) -> Ino {
-    Ino(ino.0)
+/// Set in the number of a node that took the place of another of the same inode: see [`super::passthrough`].
+pub const MOVED: u64 = 1 << 63;
+
+/// The inode of a node.
+pub fn ino(node: INodeNo) -> Ino {
+    Ino(node.0 & !MOVED)
 }
 
 /// Who asks.

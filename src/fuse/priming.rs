@@ -4,24 +4,42 @@
 //! The [`Recorder`] notes what programs ask for; requests of the primer are not noted, nor repeated if a program was faster:
 //! so the primer stops by itself where the program is ahead. It runs at the lowest priority and reads one chunk at a time,
 //! so that no program ever waits for more than that.
+//!
+//! The primer is a process of its own, for the server must not wait for itself: were it killed, the thread that waits could
+//! not end. It is told by a pipe what to ask for, a few items at a time, and answers with a byte when it has ([`prime`]).
 
+use std::ffi::OsStr;
 use std::fs::File;
-use std::io;
-use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::io::{self, BufRead as _, BufReader, Read, Write};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use crate::name::Name;
-use crate::sys::daemon;
 use crate::tree::{Index, Ino};
 
 use super::profile::{CHUNK, Item, Profile};
 
+/// So many items the primer is told at once: it hears that it should stop, or that a program is ahead, after these.
+const AT_ONCE: usize = 16;
+/// Ends a request; an empty one ends a batch.
+const END: u8 = 0;
+
+/// The process that primes, seen from the server.
+pub struct Primer<Requests, Answers> {
+    /// Its number, as the kernel names it in requests.
+    pub pid: u32,
+    /// What it is to ask for.
+    pub requests: Requests,
+    /// Where it answers.
+    pub answers: Answers,
+}
+
 /// Notes what is asked for first.
 #[derive(Debug, Default)]
 pub struct Recorder {
-    /// The thread that primes; 0 if none does.
+    /// The process that primes; 0 if none did.
     primer: AtomicU32,
     /// Inodes up to this are the catalog's; 0: nothing is noted.
     inodes: AtomicU64,
@@ -62,28 +80,34 @@ impl Recorder {
         self.primed.load(Ordering::Relaxed)
     }
 
-    /// Walks `profile` through the mount at `root`, until `stop` is set. Meant for a thread of its own.
-    pub fn prime(&self, profile: &Profile, index: &Index, root: &Path, stop: &AtomicBool) {
-        self.primer.store(daemon::thread_id(), Ordering::Relaxed);
-        let mut open = None;
-        let mut buffer = vec![0; usize::try_from(CHUNK).unwrap_or(1 << 17)];
-        for item in profile.items() {
+    /// Has `primer`, a process that does [`prime`], walk `profile` through the mount at `root`, until `stop` is set.
+    pub fn guide(
+        &self,
+        profile: &Profile,
+        index: &Index,
+        root: &Path,
+        stop: &AtomicBool,
+        primer: Primer<impl Write, impl Read>,
+    ) -> io::Result<()> {
+        let Primer { pid, mut requests, mut answers } = primer;
+        self.primer.store(pid, Ordering::Relaxed);
+        let mut text = Vec::new();
+        for items in profile.items().chunks(AT_ONCE) {
             if stop.load(Ordering::Relaxed) {
                 break;
             }
-            if self.lock().contains(item) {
-                continue;
-            }
-            match prime_item(item, index, root, &mut open, &mut buffer) {
-                Ok(()) => self.primed.fetch_add(1, Ordering::Relaxed),
-                // Somebody removed it, or it is damaged: who reads it will be told.
-                Err(error) => {
-                    log::debug!("Cannot prime {item:?}: {error}");
-                    continue;
-                }
+            text.clear();
+            let asked = {
+                let seen = self.lock();
+                let wanted = items.iter().filter(|item| !seen.contains(item));
+                wanted.filter_map(|item| request(item, index, root, &mut text)).count()
             };
+            text.push(END);
+            requests.write_all(&text)?;
+            answers.read_exact(&mut [0])?;
+            self.primed.fetch_add(asked as u64, Ordering::Relaxed);
         }
-        self.primer.store(0, Ordering::Relaxed);
+        Ok(())
     }
 
     fn is_noted(&self, pid: u32, ino: Ino) -> bool {
@@ -95,29 +119,71 @@ impl Recorder {
     }
 }
 
+/// Writes what asks for `item`: a chunk's number or `m`, a blank, the path, NUL.
+fn request(item: &Item, index: &Index, root: &Path, text: &mut Vec<u8>) -> Option<()> {
+    let (ino, what, name) = match item {
+        Item::Miss { dir, name } => (*dir, "m".to_owned(), Some(name)),
+        Item::Read { ino, chunk } => (*ino, chunk.to_string(), None),
+    };
+    let path = root.join(index.path_of(ino)?.to_path());
+    let parts = [what.as_bytes(), b" ", path.as_os_str().as_bytes()];
+    parts.into_iter().for_each(|part| text.extend_from_slice(part));
+    if let Some(name) = name {
+        text.push(b'/');
+        text.extend_from_slice(name);
+    }
+    text.push(END);
+    Some(())
+}
+
+/// The primer's side: asks for what `requests` says, and writes a byte to `answers` after each empty one. Ends with `requests`,
+/// or with the mount.
+pub fn prime(requests: impl Read, mut answers: impl Write) -> io::Result<()> {
+    let mut open = None;
+    let mut buffer = vec![0; usize::try_from(CHUNK).unwrap_or(1 << 17)];
+    for request in BufReader::new(requests).split(END) {
+        let request = request?;
+        if request.is_empty() {
+            answers.write_all(&[END])?;
+            answers.flush()?;
+        // Somebody removed it, or it is damaged: who reads it will be told.
+        } else if let Err(error) = ask(&request, &mut open, &mut buffer) {
+            log::debug!("Cannot prime {}: {error}", String::from_utf8_lossy(&request));
+        }
+    }
+    Ok(())
+}
+
 /// Asks for one item; the file of the last one stays open in `open`.
-fn prime_item(
-    item: &Item,
-    index: &Index,
-    root: &Path,
-    open: &mut Option<(Ino, File)>,
-    buffer: &mut [u8],
-) -> io::Result<()> {
-    let place = |ino| index.path_of(ino).map(|path| root.join(path.to_path())).ok_or(io::ErrorKind::NotFound);
-    match item {
-        Item::Miss { dir, name } => {
-            let name = Name::new(name).map_err(io::Error::other)?;
-            match std::fs::symlink_metadata(place(*dir)?.join(name.as_os_str())) {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-                _ => Ok(()),
-            }
-        }
-        Item::Read { ino, chunk } => {
-            if open.as_ref().is_none_or(|(now, _)| now != ino) {
-                *open = Some((*ino, File::open(place(*ino)?)?));
-            }
-            let Some((_, file)) = open else { return Ok(()) };
-            file.read_at(buffer, chunk * CHUNK).map(drop)
-        }
+fn ask(request: &[u8], open: &mut Option<(PathBuf, File)>, buffer: &mut [u8]) -> io::Result<()> {
+    let blank = request.iter().position(|&byte| byte == b' ').ok_or(io::ErrorKind::InvalidData)?;
+    let path = Path::new(OsStr::from_bytes(&request[blank + 1..]));
+    let Some(chunk) = std::str::from_utf8(&request[..blank]).ok().and_then(|chunk| chunk.parse::<u64>().ok())
+    else {
+        return std::fs::symlink_metadata(path).map(drop);
+    };
+    if open.as_ref().is_none_or(|(now, _)| now != path) {
+        *open = Some((path.to_owned(), File::open(path)?));
+    }
+    match open {
+        Some((_, file)) => file.read_at(buffer, chunk.saturating_mul(CHUNK)).map(drop),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test's helper fails loudly")]
+    use super::*;
+
+    #[test]
+    fn the_primer_answers_each_batch_whatever_is_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("file"), "x").unwrap();
+        let root = dir.path().display();
+        let requests = format!("0 {root}/file\01 {root}/file\0m {root}/gone\0\00 {root}/gone\0nonsense\0\0");
+        let mut answers = Vec::new();
+        prime(requests.as_bytes(), &mut answers).unwrap();
+        assert_eq!(answers, [END, END]);
     }
 }

@@ -18,7 +18,7 @@ macro_rules! opcodes {
 opcodes! {
     Lookup = "lookup", Forget = "forget", Getattr = "getattr", Setattr = "setattr", Readlink = "readlink",
     Mknod = "mknod", Mkdir = "mkdir", Unlink = "unlink", Rmdir = "rmdir", Symlink = "symlink", Rename = "rename",
-    Link = "link", Open = "open", Read = "read", Write = "write", Statfs = "statfs", Fsync = "fsync",
+    Link = "link", Open = "open", Release = "release", Read = "read", Write = "write", Statfs = "statfs", Fsync = "fsync",
     Setxattr = "setxattr", Getxattr = "getxattr", Listxattr = "listxattr", Removexattr = "removexattr",
     Flush = "flush", Opendir = "opendir", Readdir = "readdir", Readdirplus = "readdirplus", Fsyncdir = "fsyncdir",
     Access = "access", Create = "create", Ioctl = "ioctl", Fallocate = "fallocate", Lseek = "lseek",
@@ -26,8 +26,14 @@ opcodes! {
 }
 
 /// How often each kind of request came.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Requests([AtomicU64; NAMES.len()]);
+
+impl Default for Requests {
+    fn default() -> Requests {
+        Requests(std::array::from_fn(|_| AtomicU64::new(0)))
+    }
+}
 
 impl Requests {
     /// One more of this kind.

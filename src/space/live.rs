@@ -2,17 +2,21 @@
 //!
 //! `<holofs>/spaces/<label>/lock` is held by flock for as long as the mount lives or the work takes; its content says who
 //! holds it. The kernel frees it with the process, so a crash leaves no lock, and stale content means nothing.
+//!
+//! `tests/models.rs` compiles this very file against a scheduler that tries the orders in which processes can run.
 
-use std::fs::{File, TryLockError};
 use std::io::{self, Seek, Write};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use super::SpaceError;
+use super::sync::{File, Instant, TryLockError, read, sleep};
 use crate::sys::{self, process::Process};
 
-/// How long a lock may be held by nobody who is known: its holder is about to sign or to end, or somebody only asks.
+/// How long a lock may be held by nobody who is known: its holder is about to sign, or somebody only asks.
 const GRACE: Duration = Duration::from_secs(2);
+/// How long a holder that was killed may take to end: as long as the disk takes for what it was writing.
+const LAST_WRITES: Duration = Duration::from_secs(30);
 
 /// The lock of a live space, held until it is dropped. It survives fork: the child holds it too.
 #[derive(Debug)]
@@ -23,7 +27,7 @@ pub struct Live {
 
 impl Live {
     /// Takes the lock at `path`, or says who holds it.
-    pub(super) fn take(path: &Path, root: &Path) -> Result<Live, SpaceError> {
+    pub fn take(path: &Path, root: &Path) -> Result<Live, SpaceError> {
         let started = Instant::now();
         loop {
             if let Some(file) = attempt(path).map_err(SpaceError::io("Locking", path))? {
@@ -32,10 +36,11 @@ impl Live {
                 return Ok(live);
             }
             let holder = signature(path);
-            if holder.is_some_and(|process| process.is_alive()) || started.elapsed() > GRACE {
+            let patience = if holder.is_some_and(|process| process.exists()) { LAST_WRITES } else { GRACE };
+            if holder.is_some_and(|process| process.is_alive()) || started.elapsed() > patience {
                 return Err(SpaceError::Live { root: root.to_owned(), holder });
             }
-            std::thread::sleep(Duration::from_millis(5));
+            sleep(Duration::from_millis(5));
         }
     }
 
@@ -74,7 +79,7 @@ fn attempt(path: &Path) -> io::Result<Option<File>> {
 }
 
 /// Who holds the lock at `path`, if anybody does who signed it and lives.
-pub(super) fn held_by(path: &Path) -> Option<Process> {
+pub fn held_by(path: &Path) -> Option<Process> {
     match File::open(path).ok()?.try_lock_shared() {
         Err(TryLockError::WouldBlock) => signature(path).filter(Process::is_alive),
         Ok(()) | Err(TryLockError::Error(_)) => None,
@@ -82,7 +87,7 @@ pub(super) fn held_by(path: &Path) -> Option<Process> {
 }
 
 /// True unless certainly nobody holds the lock at `path`: one that may not be looked at (another user's) counts as held.
-pub(super) fn may_be_held(path: &Path) -> bool {
+pub fn may_be_held(path: &Path) -> bool {
     match File::open(path) {
         Ok(file) => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)),
         Err(error) => error.kind() != io::ErrorKind::NotFound,
@@ -91,5 +96,5 @@ pub(super) fn may_be_held(path: &Path) -> bool {
 
 /// Who signed last.
 fn signature(path: &Path) -> Option<Process> {
-    serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+    serde_json::from_slice(&read(path).ok()?).ok()
 }

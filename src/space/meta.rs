@@ -107,11 +107,16 @@ impl Space {
 
     /// Leaves the marks of one use of this space and of `catalog_path` in it.
     pub fn mark_used(&self, catalog_path: &Path, blueprint: &str) {
+        self.mark_catalog_used(catalog_path, blueprint);
+        let uses = self.sibling(".use");
+        tolerate(&uses, append(&uses, b".", 0o644));
+    }
+
+    /// Leaves the marks of one use of `catalog_path`, in whatever place.
+    pub fn mark_catalog_used(&self, catalog_path: &Path, blueprint: &str) {
         tolerate(catalog_path, sys::shared::touch_unless(catalog_path, RECENT));
         let used = self.home.used_dir().join(format!("{blueprint}.{}", self.home.user_identity()));
         tolerate(&used, append(&used, b"", 0o644).and_then(|()| sys::shared::touch(&used)));
-        let uses = self.sibling(".use");
-        tolerate(&uses, append(&uses, b".", 0o644));
     }
 }
 

@@ -224,7 +224,8 @@ impl Relocated {
         Some(file)
     }
 
-    fn path(&self, ino: Ino) -> PathBuf {
+    /// Where the patched file of `ino` is, once it is there.
+    pub fn path(&self, ino: Ino) -> PathBuf {
         self.dir.join(ino.to_string())
     }
 

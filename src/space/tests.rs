@@ -145,7 +145,12 @@ fn a_use_leaves_the_marks_that_rcc_leaves() {
     assert_eq!(again, marked, "so that the next use need not read it again");
     assert_eq!(fs::read_to_string(space.sibling(".use")).unwrap(), "..");
     assert!(home.used_dir().join("14023a1f332a0231.59acff1").is_file());
-    assert!(catalog.metadata().unwrap().modified().unwrap().elapsed().unwrap() < Duration::from_secs(60));
+    let modified = || catalog.metadata().unwrap().modified().unwrap();
+    assert!(modified().elapsed().unwrap() < Duration::from_secs(60));
+    let recent = std::time::SystemTime::now() - Duration::from_secs(600);
+    fs::File::open(&catalog).unwrap().set_modified(recent).unwrap();
+    space.mark_catalog_used(&catalog, "14023a1f332a0231");
+    assert_eq!(modified(), recent, "what is recent enough keeps its stamp");
     let line = fs::read_to_string(home.journal()).unwrap();
     let (meta, catalog) = (space.sibling(".meta"), catalog.display());
     let rest = format!(

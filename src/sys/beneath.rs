@@ -57,6 +57,11 @@ impl Dir {
         Ok(Dir(rustix::fs::open(path, flags, Mode::empty())?))
     }
 
+    /// The directory `dir`.
+    pub(super) fn of(dir: OwnedFd) -> Dir {
+        Dir(dir)
+    }
+
     /// Opens the directory `name` below, without following links.
     pub fn open_dir(&self, name: &Path) -> Result<Dir, OpenError> {
         self.resolve(name, OFlags::RDONLY | OFlags::DIRECTORY).map(Dir)

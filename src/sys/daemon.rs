@@ -53,6 +53,11 @@ pub fn new_session() -> io::Result<()> {
     }
 }
 
+/// A process group of our own: no signals that a terminal sends to who started us.
+pub fn new_group() -> io::Result<()> {
+    Ok(rustix::process::setpgid(None, None)?)
+}
+
 /// Stdin becomes empty, stdout and stderr go to `log`.
 pub fn redirect_stdio(log: &File) -> io::Result<()> {
     let null = File::open("/dev/null")?;
@@ -61,10 +66,25 @@ pub fn redirect_stdio(log: &File) -> io::Result<()> {
     Ok(rustix::stdio::dup2_stderr(log.as_fd())?)
 }
 
+/// Where this process says what goes wrong.
+pub fn stderr() -> io::Result<File> {
+    Ok(io::stderr().as_fd().try_clone_to_owned()?.into())
+}
+
 /// Lets this thread run only where nobody else wants to.
 pub fn lower_priority() {
     if let Err(error) = rustix::process::nice(19) {
         log::debug!("Cannot lower the priority: {error}");
+    }
+}
+
+/// Gives freed memory back to the system: the allocator keeps what a large catalog took for as long as a mount lives.
+pub fn release_memory() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: it takes no pointer, and may run beside allocations of other threads.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::malloc_trim(0);
     }
 }
 

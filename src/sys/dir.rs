@@ -13,6 +13,19 @@ pub fn ensure_private(path: &Path) -> io::Result<()> {
     builder.recursive(true).create(path)
 }
 
+/// Whether this user may make entries in the directory at `path`, or why not.
+#[cfg(unix)]
+pub fn may_write(path: &Path) -> io::Result<()> {
+    use rustix::fs::Access;
+    Ok(rustix::fs::access(path, Access::WRITE_OK | Access::EXEC_OK)?)
+}
+
+/// Elsewhere only a try can tell.
+#[cfg(not(unix))]
+pub fn may_write(_path: &Path) -> io::Result<()> {
+    Ok(())
+}
+
 /// A state of a file: if two states are equal, nobody wrote to the file in between.
 pub struct FileState {
     /// Device, inode, size, modification and change time, as text.

@@ -40,6 +40,7 @@ pub fn mount(point: &Mountpoint, options: Options) -> io::Result<OwnedFd> {
     fcntl_setfd(&theirs, FdFlags::empty())?;
     let mut list = String::from("fsname=holofs,subtype=holofs,nosuid,nodev,default_permissions");
     list.push_str(if options.read_only { ",ro" } else { "" });
+    list.push_str(if options.no_exec { ",noexec" } else { "" });
     list.push_str(if options.allow_other { ",allow_other" } else { "" });
     let output = Command::new(find()?)
         .env_clear()

@@ -25,11 +25,16 @@ const MOUNT: u16 = 1;
 const UNMOUNT: u16 = 2;
 /// Magic, version, status, mount id; text follows.
 const HEAD: usize = 16;
+/// The overflow uid.
+const UNKNOWN: u32 = 65534;
 /// A helper that hangs is none.
 const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Asks the helper at `socket` to mount on `point`: the device that the requests come from, and the mount.
 pub fn mount(socket: &Path, point: &Mountpoint, options: Options) -> io::Result<(OwnedFd, MountId)> {
+    if options.no_exec {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "the mount helper knows no noexec"));
+    }
     let flags = u32::from(options.read_only) | u32::from(options.allow_other) << 1;
     let (id, device) = ask(socket, MOUNT, flags, 0, point)?;
     let device = device.ok_or_else(|| io::Error::other("the helper sent no descriptor"))?;
@@ -85,6 +90,11 @@ fn reach(path: &Path) -> io::Result<OwnedFd> {
     })?;
     match peer_uid(&socket)? {
         0 => Ok(socket),
+        // So the kernel names who has no number in this user namespace: outside of all, that is user nobody.
+        UNKNOWN => {
+            let who = "served from outside of this user namespace, which the mount helper does not reach, or by nobody";
+            Err(io::Error::other(format!("{} is {who}", path.display())))
+        }
         uid => Err(io::Error::other(format!("{} is served by user {uid}, not by root", path.display()))),
     }
 }

@@ -32,6 +32,8 @@ pub struct Options {
     pub read_only: bool,
     /// Users other than the mounting one may enter.
     pub allow_other: bool,
+    /// No program in it runs.
+    pub no_exec: bool,
 }
 
 /// Which mount it is: unique among those that exist.
@@ -89,6 +91,11 @@ impl Detached {
             .map_err(|errno| told(errno, "this process may not mount (no CAP_SYS_ADMIN)"))?;
         let mount = configure(&context, &device, options)?;
         Ok(Detached { device: device.into(), mount })
+    }
+
+    /// The device that its requests come from, for another process.
+    pub fn device(&self) -> io::Result<OwnedFd> {
+        self.device.try_clone()
     }
 
     /// Mounts it on `point`: the device that its requests come from, and the mount.
@@ -154,9 +161,8 @@ fn configure(context: &OwnedFd, device: &File, options: Options) -> io::Result<O
     fsconfig_create(context)
         .map_err(|errno| told(errno, "this process may not mount FUSE (a user namespace forbids it)"))?;
     let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
-    if options.read_only {
-        attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
-    }
+    attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, options.read_only);
+    attributes.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, options.no_exec);
     Ok(fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
@@ -201,4 +207,13 @@ pub fn detach(path: &Path, id: MountId) -> io::Result<bool> {
 pub fn unmount(path: &Path, lazy: bool) -> io::Result<()> {
     let flags = if lazy { UnmountFlags::DETACH } else { UnmountFlags::empty() };
     Ok(rustix::mount::unmount(path, flags | UnmountFlags::NOFOLLOW)?)
+}
+
+/// Lets the kernel read `bytes` ahead on the file system that is mounted at `path`; its own is 128 KiB. Only root may. The file
+/// system is not asked for anything: it may be ours.
+pub fn set_read_ahead(path: &Path, bytes: u32) -> io::Result<()> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let state = rustix::fs::statx(Mountpoint::open(path)?.dir, "", flags, StatxFlags::TYPE)?;
+    let setting = format!("/sys/class/bdi/{}:{}/read_ahead_kb", state.stx_dev_major, state.stx_dev_minor);
+    std::fs::write(setting, (bytes >> 10).to_string())
 }

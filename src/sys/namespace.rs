@@ -2,22 +2,40 @@
 //!
 //! Nothing that is mounted in it is seen outside, and all of it ends with the last process in it. The user keeps its own
 //! number: files are owned as before, and a program that is run gets no capability from it.
+//!
+//! A user namespace cannot be left again. So whoever wants to go on without one if it is of no use tries it in a child first.
 
 use std::fs;
-use std::io;
+use std::io::{self, Read, Write};
 
 use rustix::mount::{MountPropagationFlags, mount_change};
 use rustix::process::{getegid, geteuid};
 use rustix::thread::{UnshareFlags, unshare_unsafe};
 
+use super::fork;
+
+/// What a child says if all went well.
+const GOOD: &str = "good";
+
 /// Moves this process to a new mount namespace. It must have one thread.
 pub fn enter() -> io::Result<()> {
-    match unshare(UnshareFlags::NEWNS) {
-        Ok(()) => {}
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => enter_as_user()?,
-        Err(error) => return Err(error),
+    match enter_as_mounter() {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            enter_as_user()?;
+            receive_only()
+        }
+        other => other,
     }
-    // What is mounted outside still appears in here; nothing goes out.
+}
+
+/// As [`enter`], for a process that may mount; one that fails has given nothing up.
+pub fn enter_as_mounter() -> io::Result<()> {
+    unshare(UnshareFlags::NEWNS)?;
+    receive_only()
+}
+
+/// What is mounted outside still appears in here; nothing goes out.
+fn receive_only() -> io::Result<()> {
     let inward = MountPropagationFlags::REC | MountPropagationFlags::DOWNSTREAM;
     mount_change("/", inward).map_err(|errno| failed("the mounts cannot be made private", errno.into()))
 }
@@ -37,6 +55,26 @@ fn enter_as_user() -> io::Result<()> {
     ];
     let write = |(path, text): &(&str, String)| fs::write(path, text);
     maps.iter().try_for_each(write).map_err(|error| failed("this user cannot be mapped", error))
+}
+
+/// Whether a process like this one can [`enter`] and then do `test`, or why not in words: tried by a child that ends at once.
+/// This process must have one thread.
+pub fn trial(test: impl FnOnce() -> io::Result<()>) -> io::Result<Result<(), String>> {
+    let (mut answer, mut pipe) = io::pipe()?;
+    let child = fork::spawn(|| {
+        let said = enter().and_then(|()| test()).map_or_else(|error| error.to_string(), |()| GOOD.to_owned());
+        i32::from(pipe.write_all(said.as_bytes()).is_err())
+    })?;
+    drop(pipe);
+    let mut said = String::new();
+    let heard = answer.read_to_string(&mut said);
+    child.wait()?;
+    heard?;
+    Ok(match said.as_str() {
+        GOOD => Ok(()),
+        "" => Err("the child that tried it ended without a word".to_owned()),
+        why => Err(why.to_owned()),
+    })
 }
 
 fn unshare(flags: UnshareFlags) -> io::Result<()> {

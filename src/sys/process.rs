@@ -31,10 +31,21 @@ impl Process {
         Process { pid, start_time: start_time(pid) }
     }
 
-    /// True while it runs: one that ended and is not yet reaped does not. Without /proc any process of that number counts.
+    /// True while it runs: one that ended and is not yet reaped does not, nor one that was killed. Without /proc any process
+    /// of that number counts.
     pub fn is_alive(&self) -> bool {
+        self.exists() && !is_ending(self.pid)
+    }
+
+    /// Who started it, if that one lives and /proc tells.
+    pub fn parent(&self) -> Option<u32> {
+        stat_fields(self.pid)?.get(1)?.parse().ok()
+    }
+
+    /// True while it is there, be it on its way out.
+    pub fn exists(&self) -> bool {
         let known = self.start_time.zip(start_time(self.pid));
-        exists(self.pid) && !is_ending(self.pid) && known.is_none_or(|(then, now)| then == now)
+        exists(self.pid) && known.is_none_or(|(then, now)| then == now)
     }
 }
 

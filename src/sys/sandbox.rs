@@ -20,6 +20,9 @@ pub struct Cage {
     pub read: Vec<PathBuf>,
     /// Read, made, written and removed.
     pub write: Vec<PathBuf>,
+    /// Files below these may be handed to the kernel, which opens them as its users do, also to run them
+    /// ([`super::backing`]); it asks for CAP_SYS_ADMIN. Empty: neither is left.
+    pub handed_over: Vec<PathBuf>,
 }
 
 /// How much of the cage this kernel gave.
@@ -103,7 +106,9 @@ mod imp {
             Ok(_) => {}
             Err(error) => closed.missing.push(format!("landlock: {error}")),
         }
-        closed.note("capabilities", drop_capabilities());
+        let hands_over = !cage.handed_over.is_empty();
+        let kept = if hands_over { KEPT.union(CapabilitySet::SYS_ADMIN) } else { KEPT };
+        closed.note("capabilities", drop_capabilities(kept));
     }
 
     fn landlock(cage: &Cage) -> Result<RulesetStatus, RulesetError> {
@@ -117,6 +122,8 @@ mod imp {
         let write = AccessFs::from_all(RIGHTS) & !(made_of_nothing() | AccessFs::Execute);
         let rules = cage.read.iter().try_fold(rules, |rules, path| allow(rules, path, read))?;
         let rules = cage.write.iter().try_fold(rules, |rules, path| allow(rules, path, write))?;
+        let run = AccessFs::ReadFile | AccessFs::Execute;
+        let rules = cage.handed_over.iter().try_fold(rules, |rules, path| allow(rules, path, run))?;
         Ok(rules.restrict_self()?.ruleset)
     }
 
@@ -140,10 +147,11 @@ mod imp {
         rules.add_rule(PathBeneath::new(opened, access))
     }
 
-    fn drop_capabilities() -> rustix::io::Result<()> {
+    fn drop_capabilities(kept: CapabilitySet) -> rustix::io::Result<()> {
         let now = rustix::thread::capabilities(None)?;
-        let kept = now.permitted & KEPT;
-        for capability in CapabilitySet::all().difference(KEPT) {
+        let dropped = CapabilitySet::all().difference(kept);
+        let kept = now.permitted & kept;
+        for capability in dropped {
             // Without CAP_SETPCAP, or for one that this kernel does not know; NO_NEW_PRIVS keeps them away in any case.
             if let Err(error) = rustix::thread::remove_capability_from_bounding_set(capability) {
                 log::trace!("{capability:?} stays in the bounding set: {error}");

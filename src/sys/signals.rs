@@ -39,22 +39,32 @@ pub fn handle(mut handler: impl FnMut(Signal) + Send + 'static) -> io::Result<()
     std::thread::Builder::new().name("signals".into()).spawn(serve).map(drop)
 }
 
-/// From now on SIGTERM, SIGHUP and SIGINT do not end this process. Those that another process sent go on to the process
-/// `pid`; those of a terminal reach it anyway, since it is in our group.
-pub fn pass_on(pid: u32) -> io::Result<()> {
-    let mut signals = SignalsInfo::<WithOrigin>::new([SIGHUP, SIGINT, SIGTERM])?;
-    let target = i32::try_from(pid).ok().and_then(Pid::from_raw);
-    let serve = move || {
-        for origin in signals.forever() {
-            let signal = rustix::process::Signal::from_named_raw(origin.signal);
-            if let (Some(_), Some(target), Some(signal)) = (origin.process, target, signal)
-                && let Err(error) = rustix::process::kill_process(target, signal)
-            {
-                log::debug!("Cannot pass signal {} on to {pid}: {error}", origin.signal);
+/// SIGTERM, SIGHUP and SIGINT that came since, to be passed on.
+pub struct Caught(SignalsInfo<WithOrigin>);
+
+/// From now on SIGTERM, SIGHUP and SIGINT do not end this process.
+pub fn catch() -> io::Result<Caught> {
+    SignalsInfo::new([SIGHUP, SIGINT, SIGTERM]).map(Caught)
+}
+
+impl Caught {
+    /// Those that another process sent, or sends, go on to the process `pid`; those of a terminal reach it anyway, since it is in
+    /// our group.
+    pub fn pass_on(self, pid: u32) -> io::Result<()> {
+        let mut signals = self.0;
+        let target = i32::try_from(pid).ok().and_then(Pid::from_raw);
+        let serve = move || {
+            for origin in signals.forever() {
+                let signal = rustix::process::Signal::from_named_raw(origin.signal);
+                if let (Some(_), Some(target), Some(signal)) = (origin.process, target, signal)
+                    && let Err(error) = rustix::process::kill_process(target, signal)
+                {
+                    log::debug!("Cannot pass signal {} on to {pid}: {error}", origin.signal);
+                }
             }
-        }
-    };
-    std::thread::Builder::new().name("signals".into()).spawn(serve).map(drop)
+        };
+        std::thread::Builder::new().name("signals".into()).spawn(serve).map(drop)
+    }
 }
 
 /// Asks the process `pid` to leave its mount alone. One that is gone does not use it either.

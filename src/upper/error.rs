@@ -94,7 +94,6 @@ impl UpperError {
             UpperError::Io { source, .. } => Errno::of(source),
             UpperError::Database { source, .. } => match source.sqlite_error_code() {
                 Some(ErrorCode::DiskFull) => Errno::NOSPC,
-                Some(ErrorCode::ReadOnly) => Errno::ROFS,
                 _ => Errno::IO,
             },
             UpperError::ReadOnly { .. } => Errno::ROFS,

@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::schema::{self, APPLICATION, FORMAT, LoadError, Loaded};
+use super::session::{self, Session};
 use super::tables::Change;
 use super::{Access, UpperError};
 
@@ -45,6 +46,8 @@ struct Queued {
 
 /// The open database.
 pub(super) struct Journal {
+    // In the order of dropping: the session ends before the connections close.
+    _session: Option<Session>,
     path: PathBuf,
     connection: Mutex<Connection>,
     queue: Mutex<Vec<Queued>>,
@@ -57,9 +60,14 @@ impl Journal {
     /// Makes the database of a space that was never written.
     pub fn create(dir: &Path, catalog: &str, first_ino: u64) -> Result<Journal, UpperError> {
         let (path, unfinished) = (dir.join(DATABASE), dir.join(UNFINISHED));
-        for leftover in
-            ["state.db.new", "state.db.new-wal", "state.db.new-shm", "state.db-wal", "state.db-shm"]
-        {
+        for leftover in [
+            "state.db.new",
+            "state.db.new-wal",
+            "state.db.new-shm",
+            session::OPEN,
+            "state.db-wal",
+            "state.db-shm",
+        ] {
             remove(&dir.join(leftover))?;
         }
         let failed = |source| database("create", &unfinished, source);
@@ -74,7 +82,9 @@ impl Journal {
         let row = (catalog, first_ino.cast_signed());
         connection.execute("INSERT INTO space VALUES(?1, ?2)", row).map_err(failed)?;
         connection.execute_batch("COMMIT").map_err(failed)?;
-        connection.close().map_err(|(_, source)| failed(source))?; // the last one to close empties the log
+        // Closing would do it too, but not say that it could not: then most of the database stays behind in the log.
+        checkpoint::copy_log(&connection, "TRUNCATE").map_err(failed)?;
+        connection.close().map_err(|(_, source)| failed(source))?;
         std::fs::rename(&unfinished, &path).map_err(|source| UpperError::Io {
             doing: "publish",
             path,
@@ -87,10 +97,13 @@ impl Journal {
     pub fn open(dir: &Path, access: Access) -> Result<Journal, UpperError> {
         let path = dir.join(DATABASE);
         check_not_empty(&path)?;
+        session::check_log(dir)?;
         let connection = connect(&path, access)?;
         check_format(&connection, &path)?;
+        let session = (access == Access::Writable).then(|| Session::begin(dir)).transpose()?;
         let checkpointer = (access == Access::Writable).then(|| Checkpointer::start(path.clone()));
         Ok(Journal {
+            _session: session,
             path,
             connection: Mutex::new(connection),
             queue: Mutex::default(),
@@ -224,6 +237,11 @@ fn connect(path: &Path, access: Access) -> Result<Connection, UpperError> {
     let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let failed = |source| damage_or("open", path, source);
     let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    // SQLite opens for reading what it cannot open for writing, also for want of a descriptor: for good.
+    if access == Access::Writable && connection.is_readonly(rusqlite::MAIN_DB).map_err(failed)? {
+        let source = std::io::Error::other("it can be opened for reading only");
+        return Err(UpperError::Io { doing: "write to", path: path.to_owned(), source });
+    }
     connection.set_prepared_statement_cache_capacity(32);
     connection.busy_timeout(std::time::Duration::from_secs(5)).map_err(failed)?;
     // The log is copied by the checkpointer alone, and never inside of an operation.

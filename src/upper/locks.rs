@@ -2,21 +2,22 @@
 //!
 //! A transaction takes all the inodes that it reads and changes at once, or waits: nobody waits while holding one, so
 //! there is no order to keep and no deadlock. Reading takes nothing here.
-
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+//!
+//! `tests/models.rs` compiles this very file against a scheduler that tries the orders in which threads can run.
 
 use super::Ino;
+use super::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
 /// The inodes that are being changed: a handful, so a list is searched faster than a set.
 #[derive(Debug, Default)]
-pub(super) struct Locks {
+pub struct Locks {
     held: Mutex<Vec<Ino>>,
     released: Condvar,
 }
 
 /// Inodes that are ours until this is dropped.
 #[derive(Debug)]
-pub(super) struct Locked<'a> {
+pub struct Locked<'a> {
     locks: &'a Locks,
     inos: Vec<Ino>,
 }
@@ -52,30 +53,5 @@ impl Drop for Locked<'_> {
     fn drop(&mut self) {
         self.locks.held().retain(|ino| !self.inos.contains(ino));
         self.locks.released.notify_all();
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use std::sync::atomic::{AtomicU64, Ordering};
-
-    #[test]
-    fn opposite_orders_do_not_deadlock_and_exclude_each_other() {
-        let (locks, inside) = (Locks::default(), AtomicU64::new(0));
-        std::thread::scope(|scope| {
-            for order in [[Ino(1), Ino(2), Ino(1)], [Ino(2), Ino(1), Ino(2)], [Ino(1), Ino(3), Ino(3)]] {
-                let (locks, inside) = (&locks, &inside);
-                scope.spawn(move || {
-                    for _ in 0..2_000 {
-                        let locked = locks.lock(&order);
-                        assert!(locked.holds(Ino(1)));
-                        assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
-                        inside.fetch_sub(1, Ordering::SeqCst);
-                    }
-                });
-            }
-        });
-        assert!(locks.held().is_empty());
     }
 }

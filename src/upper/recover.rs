@@ -12,6 +12,7 @@ use crate::digest::Digest;
 
 use super::files::{BYTES, Files};
 use super::journal::{DATABASE, Journal, remove};
+use super::session::OPEN;
 use super::tables::Tables;
 use super::{Access, FIRST_CREATED, Ino, UpperError};
 
@@ -82,7 +83,7 @@ pub fn reset(dir: &Path) -> Result<(), UpperError> {
             source,
         })?;
     }
-    for name in ["state.db-wal", "state.db-shm"] {
+    for name in [OPEN, "state.db-wal", "state.db-shm"] {
         remove(&dir.join(name))?;
     }
     let bytes = dir.join(BYTES);
@@ -109,7 +110,8 @@ pub fn written_catalog(dir: &Path) -> Result<Option<Digest>, UpperError> {
     parsed.map(Some)
 }
 
-fn exists(path: &Path) -> Result<bool, UpperError> {
+/// Whether there is anything of that name.
+pub(super) fn exists(path: &Path) -> Result<bool, UpperError> {
     match fs::symlink_metadata(path) {
         Ok(_) => Ok(true),
         Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(false),

@@ -4,8 +4,9 @@ use std::borrow::Cow;
 use std::fs::File;
 use std::io;
 use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
 
-use crate::space::relocated::ContentError;
+use crate::space::relocated::{ContentError, Whole};
 use crate::store::Wanted;
 use crate::sys::disk;
 use crate::tree::{FileNode, Ino, NodeKind};
@@ -29,6 +30,30 @@ impl Vfs {
         let content = self.relocated.read(ino, &wanted(&file, mode), file.rewrite, offset, out);
         content.map_err(|source| self.content_error(ino, source))?;
         Ok(want)
+    }
+
+    /// The catalog file's whole content as a file on disk that has exactly these bytes and never changes, with its path; `None`
+    /// if there is none now: it was written, is not relocated yet, is empty, or the disk takes no files.
+    pub fn on_disk(&self, ino: Ino) -> Result<Option<(Whole, PathBuf)>, VfsError> {
+        let Some((file, mode)) = self.catalog_file(ino).filter(|(file, _)| file.size > 0) else {
+            return Ok(None);
+        };
+        if self.has_own_bytes(ino) {
+            return Ok(None);
+        }
+        let whole = self.relocated.whole(ino, &wanted(&file, mode), file.rewrite);
+        let whole = whole.map_err(|source| self.content_error(ino, source))?;
+        let path = match &whole {
+            Whole::Raw(raw) => raw.path().map(Path::to_owned),
+            Whole::Patched(_) => Some(self.relocated.path(ino)),
+            Whole::Unpatched(_) => None,
+        };
+        Ok(path.map(|path| (whole, path)))
+    }
+
+    /// True if the bytes of `ino` are no longer the catalog's.
+    pub fn has_own_bytes(&self, ino: Ino) -> bool {
+        self.written().is_some_and(|upper| upper.has_bytes(ino))
     }
 
     /// The catalog's file of that number, and its mode there.

@@ -1,7 +1,8 @@
 //! Extended attributes: what programs keep in `user.*`, and what HoloFS itself tells about a file in `user.holofs.*`.
 //!
 //! No other namespace is kept. `security.*` would be privileges that the kernel acts upon, `trusted.*` belongs to
-//! file systems, and ACLs are not supported.
+//! file systems, and ACLs are not supported. All of them are answered ENOTSUP and not "no such attribute": `ls -l` asks each file
+//! for two of them, but stops at the first file system that says so.
 
 use crate::tree::Ino;
 use crate::upper::Kind;
@@ -36,21 +37,19 @@ impl Vfs {
         if name.starts_with(OURS) {
             return self.own_xattr(ino, name)?.ok_or(VfsError::NoAttribute);
         }
+        refuse_foreign(name)?;
         let inode = self.written().and_then(|upper| upper.inode(ino));
         let value = inode.and_then(|inode| inode.xattrs.get(name).map(<[u8]>::to_vec));
         value.ok_or(VfsError::NoAttribute)
     }
 
-    /// The names of all extended attributes, each ended by NUL.
+    /// The names of all extended attributes that were set, each ended by NUL. What we tell ourselves is not among them, as with
+    /// other file systems that tell something this way: who copies a file with its attributes would keep it, untrue, in the copy.
     pub fn listxattr(&self, ino: Ino) -> Result<Vec<u8>, VfsError> {
         let mut names = Vec::new();
-        for name in [DIGEST, STATE] {
-            if self.own_xattr(ino, name)?.is_some() {
-                names.extend([name, b"\0"].concat());
-            }
-        }
-        if let Some(inode) = self.written().and_then(|upper| upper.inode(ino)) {
-            inode.xattrs.iter().for_each(|(name, _)| names.extend([name, b"\0"].concat()));
+        match self.written().and_then(|upper| upper.inode(ino)) {
+            Some(inode) => inode.xattrs.iter().for_each(|(name, _)| names.extend([name, b"\0"].concat())),
+            None => drop(self.node(ino)?),
         }
         Ok(names)
     }

@@ -26,15 +26,23 @@ fn field<'a>(status: &'a str, name: &str) -> &'a str {
     line.unwrap_or_else(|| panic!("no {name} in {status}")).trim()
 }
 
+fn capabilities(status: &str, set: &str) -> u64 {
+    u64::from_str_radix(field(status, set), 16).unwrap()
+}
+
 /// The threads that wait, unmount, or read through the mount itself: none of them touches what a catalog names.
 const FREE: [&str; 3] = ["holofs", "signals", "prime"];
 
-/// Waits until the thread that leaves RCC's marks has gone in as well, or ended.
-fn settled(pid: u64) -> Vec<(String, String)> {
+/// CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH; and CAP_SYS_ADMIN, which handing files to the kernel takes.
+const USED: u64 = 0b110;
+const HANDING_OVER: u64 = USED | 1 << 21;
+
+/// Waits until the thread that leaves RCC's marks has gone in as well, or ended; no thread in there may do more than `most`.
+fn settled(pid: u64, most: u64) -> Vec<(String, String)> {
     let started = Instant::now();
     loop {
         let threads = threads(pid);
-        let capable = |status: &str| u64::from_str_radix(field(status, "CapEff"), 16).unwrap() & !6 != 0;
+        let capable = |status: &str| capabilities(status, "CapEff") & !most != 0;
         let out = |status: &str| field(status, "NoNewPrivs") == "0" || capable(status);
         let free = |(name, status): &(String, String)| !FREE.contains(&name.as_str()) && out(status);
         let left: Vec<&String> = threads.iter().filter(|thread| free(thread)).map(|(name, _)| name).collect();
@@ -49,21 +57,29 @@ fn settled(pid: u64) -> Vec<(String, String)> {
 #[test]
 fn every_thread_that_serves_is_in_the_cage() {
     let sandbox = Sandbox::golden(Regime::Gzip);
+    for (io, serving) in [("no-open", USED), ("passthrough", HANDING_OVER)] {
+        let mounted = sandbox.mount(CATALOG, "x", "user", &["--io", io]);
+        // Who cannot hand files over is not left the power to.
+        let serving = if mounted.report()["io"] == io { serving } else { USED };
+        let threads = settled(mounted.report()["pid"].as_u64().unwrap(), serving);
+        let serves = |name: &str| name.starts_with("fuser") || name == "serve";
+        assert!(threads.iter().filter(|(name, _)| serves(name)).count() >= 2);
+        for (name, status) in threads.iter().filter(|(name, _)| !FREE.contains(&name.as_str())) {
+            let most = if serves(name) { serving } else { USED };
+            for set in ["CapEff", "CapPrm"] {
+                let all = if is_root() { most } else { 0 };
+                assert_eq!(capabilities(status, set), all, "{io}: {name}: {set}");
+            }
+            assert_eq!([capabilities(status, "CapInh"), capabilities(status, "CapAmb")], [0, 0]);
+        }
+    }
+}
+
+#[test]
+fn a_daemon_leaves_no_core_file() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = sandbox.mount(CATALOG, "x", "user", &[]);
     let pid = mounted.report()["pid"].as_u64().unwrap();
-    let threads = settled(pid);
-    assert!(threads.iter().filter(|(name, _)| name.starts_with("fuser") || name == "serve").count() >= 2);
-    // CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH.
-    let most = if is_root() { "0000000000000006" } else { "0000000000000000" };
-    for (name, status) in threads.iter().filter(|(name, _)| !FREE.contains(&name.as_str())) {
-        for set in ["CapEff", "CapPrm"] {
-            assert_eq!(field(status, set), most, "{name}: {set}");
-        }
-        assert_eq!(
-            (field(status, "CapInh"), field(status, "CapAmb")),
-            ("0000000000000000", "0000000000000000")
-        );
-    }
     let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
     let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
     assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"], "{core}");
@@ -152,7 +168,7 @@ fn a_user_without_privilege_mounts_is_caged_and_a_signal_unmounts() {
     assert_eq!(report["rung"], "fusermount3");
     assert!(!evil.join("fusermount3.was-run").exists(), "a helper of the caller's PATH was run");
     let (root, pid) = (space_path(&report), report["pid"].as_u64().unwrap());
-    settled(pid);
+    settled(pid, USED);
     let as_nobody = ["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "ls"];
     let listed = run(Command::new("setpriv").args(as_nobody).arg(&root));
     assert!(crate::common::stdout(&listed).contains("bin"));
@@ -174,10 +190,10 @@ fn a_caged_daemon_serves_everything_and_ends_by_a_signal_alike() {
     for regime in Regime::BOTH {
         let sandbox = Sandbox::golden(regime);
         let restored = golden::unpack_restored(regime, &sandbox.scratch());
-        let report =
-            json(&sandbox.holofs_ok(&["mount", CATALOG, "interop", "--controller", "golden", "--json"]));
+        let args = ["mount", CATALOG, "interop", "--controller", "golden", "--io", "no-open", "--json"];
+        let report = json(&sandbox.holofs_ok(&args));
         let (root, pid) = (space_path(&report), report["pid"].as_u64().unwrap());
-        settled(pid);
+        settled(pid, USED);
         assert_same_space(&root, &restored);
         run(Command::new("kill").args(["-TERM", &pid.to_string()]));
         let started = Instant::now();

@@ -197,6 +197,31 @@ fn a_mount_with_few_descriptors_serves_all_files() {
     sandbox.holofs_ok(&["unmount", "interop", "--controller", "golden"]);
 }
 
+#[test]
+fn a_mount_with_few_descriptors_takes_any_number_of_written_files() {
+    let sandbox = Sandbox::golden(Regime::Raw);
+    // What a daemon needs anyway, and room for a handful of files.
+    let args = ["mount", CATALOG, "interop", "--controller", "golden", "--mode", "mount", "--json"];
+    let report = crate::common::json(&run(&mut limited(&sandbox, "-n 64", &args)));
+    let space = crate::common::space_path(&report);
+    let path = |number: usize| space.join(format!("written-{number}"));
+    let mut held = Vec::new();
+    for number in 0..300 {
+        let mut file = fs::File::create_new(path(number)).unwrap();
+        std::io::Write::write_all(&mut file, format!("content {number}").as_bytes()).unwrap();
+        held.push(file);
+    }
+    for (number, file) in held.iter().enumerate() {
+        let at = format!("content {number}").len() as u64;
+        std::os::unix::fs::FileExt::write_all_at(file, b", and more", at).unwrap();
+    }
+    drop(held);
+    for number in 0..300 {
+        assert_eq!(fs::read_to_string(path(number)).unwrap(), format!("content {number}, and more"));
+    }
+    sandbox.holofs_ok(&["unmount", "interop", "--controller", "golden"]);
+}
+
 /// A small file system of its own, gone when dropped.
 pub struct Tmpfs(PathBuf);
 

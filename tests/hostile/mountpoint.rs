@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::common::golden::{CATALOG, Regime};
-use crate::common::mounted::{below, daemons_of, detach, is_mounted};
+use crate::common::mounted::{below, daemons_of, detach, is_alive, is_mounted};
 use crate::common::sandbox::Sandbox;
 use crate::common::soak::amount;
-use crate::common::{exit, is_root, json, run, said, skip, space_path, stdout};
+use crate::common::{exit, is_root, json, run, said, skip, space_path, stderr, stdout};
 
 /// Swaps the directory at `place` with a link to `victim` until `stop`, and counts.
 fn swap(place: &Path, victim: &Path, stop: &AtomicBool, swaps: &AtomicU32) {
@@ -148,4 +148,27 @@ fn no_name_of_a_space_or_controller_becomes_an_option_or_a_path() {
         assert_eq!(output.status.code(), Some(exit::USAGE), "controller {name:?}: {}", stdout(&output));
     }
     assert!(below(&sandbox.holotree()).is_empty());
+}
+
+#[test]
+fn a_lazy_unmount_with_open_files_names_the_daemon_that_serves_them() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let mounted = sandbox.mount(CATALOG, "x", "user", &["--mode", "mount"]);
+    let open = fs::File::open(mounted.path().join("bin/tool")).unwrap();
+    let output = sandbox.holofs_fails(&["unmount", "x", "--lazy"], exit::BUSY);
+    let said = stderr(&output);
+    let daemon = format!("process {}", mounted.report()["pid"]);
+    assert!(said.contains("is unmounted") && said.contains(&daemon), "{said}");
+    assert!(said.contains("end the programs that have them open"), "{said}");
+    assert!(!is_mounted(mounted.path()));
+    // Until its last file is closed nobody else gets the space; then anybody does.
+    sandbox.holofs_fails(&["mount", CATALOG, "x"], exit::BUSY);
+    drop(open);
+    let started = Instant::now();
+    while mounted.daemons().iter().any(|pid| is_alive(*pid)) {
+        assert!(started.elapsed() < Duration::from_secs(5), "the daemon outlives its last file");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    std::mem::forget(mounted);
+    sandbox.mount(CATALOG, "x", "user", &["--mode", "mount"]).unmount();
 }

@@ -16,7 +16,7 @@ use crate::common::golden::{CATALOG, Regime};
 use crate::common::mounted::{below, detach};
 use crate::common::sandbox::Sandbox;
 use crate::common::soak::amount;
-use crate::common::{is_root, json, run, skip, space_path, store_hash};
+use crate::common::{is_root, json, run, said, skip, space_path, stderr, store_hash};
 
 const ENOSPC: i32 = 28;
 /// What a dead mount answers: ENOTCONN, and ECONNABORTED while it dies.
@@ -135,8 +135,8 @@ impl Writer<'_> {
     }
 }
 
-fn mount(sandbox: &Sandbox) -> (PathBuf, String) {
-    let report = json(&sandbox.holofs_ok(&["mount", CATALOG, "x", "--mode", "mount", "--json"]));
+fn mount(sandbox: &Sandbox, io: &str) -> (PathBuf, String) {
+    let report = json(&sandbox.holofs_ok(&["mount", CATALOG, "x", "--mode", "mount", "--io", io, "--json"]));
     (space_path(&report), report["pid"].to_string())
 }
 
@@ -163,7 +163,7 @@ fn every_operation_that_was_answered_outlives_a_killed_daemon() {
     for trial in 0..amount(5, 300) {
         let sandbox = Sandbox::golden(Regime::Gzip);
         let library = store_hash::of(&sandbox.hololib().join("library"));
-        let (space, pid) = mount(&sandbox);
+        let (space, pid) = mount(&sandbox, ["no-open", "passthrough"][usize::try_from(trial % 2).unwrap()]);
         let answered = killed_at_work(&space, &pid, random.below(300));
         total += answered.iter().sum::<u64>();
         let mounted = sandbox.mount(CATALOG, "x", "user", &["--mode", "mount"]);
@@ -175,6 +175,31 @@ fn every_operation_that_was_answered_outlives_a_killed_daemon() {
     }
     assert!(total > 0, "no operation was answered");
     eprintln!("seed {SEED:#x}: {total} operations answered");
+}
+
+#[test]
+fn a_log_that_is_taken_away_after_a_kill_is_told_and_nothing_is_touched() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let (space, _) = mount(&sandbox, "no-open");
+    fs::write(space.join("new"), "so that there is a state").unwrap();
+    sandbox.holofs_ok(&["unmount", "x"]);
+    let (space, pid) = mount(&sandbox, "no-open");
+    OpenOptions::new().write(true).open(space.join(SHARED)).unwrap().write_all_at(b"copied up", 0).unwrap();
+    run(Command::new("kill").args(["-KILL", &pid]));
+    let mut spaces = fs::read_dir(sandbox.home().join("holofs/spaces")).unwrap();
+    let state = spaces.next().unwrap().unwrap().path();
+    fs::remove_file(state.join("state.db-wal")).unwrap();
+    for _ in 0..2 {
+        let output = sandbox.holofs(&["mount", CATALOG, "x", "--mode", "mount"]);
+        assert!(!output.status.success(), "a log was lost, and it is mounted");
+        assert!(stderr(&output).contains("state.db-wal"), "{}", said(&output));
+        assert_eq!(fs::read_dir(state.join("upper")).unwrap().count(), 2, "bytes were touched");
+    }
+    // What the message says to do, if that is what one wants.
+    fs::remove_file(state.join("state.db.open")).unwrap();
+    let mounted = sandbox.mount(CATALOG, "x", "user", &["--mode", "mount"]);
+    assert_eq!(fs::read_to_string(mounted.path().join("new")).unwrap(), "so that there is a state");
+    assert_ne!(fs::read(mounted.path().join(SHARED)).unwrap()[..9], *b"copied up");
 }
 
 /// The holofs directory of a sandbox on an ext4 image of its own.
@@ -219,7 +244,7 @@ fn what_was_synced_outlives_a_power_cut() {
     for trial in 0..amount(1, 20) {
         let sandbox = Sandbox::golden(Regime::Gzip);
         let disk = Disk::new(&sandbox);
-        let (space, pid) = mount(&sandbox);
+        let (space, pid) = mount(&sandbox, "no-open");
         let writer = Writer { space: &space, number: trial };
         let answered = 3 * ROUND;
         (0..answered).for_each(|at| writer.operate(at / ROUND, at % ROUND).unwrap());

@@ -18,8 +18,8 @@ use super::ops::Op;
 use super::tree::{DIR_MODE, DIRS, EINVAL, EISDIR, ELOOP, FILES, IDENTITY, join};
 use super::{Seen, World};
 
-const LABEL: &[u8; 24] = b"0123456_789abcd_ef012345";
-const CALLER: Caller = Caller { uid: 0, gid: 0 };
+pub const LABEL: &[u8; 24] = b"0123456_789abcd_ef012345";
+pub const CALLER: Caller = Caller { uid: 0, gid: 0 };
 const KEEP_SIZE: u32 = 1;
 const PUNCH: u32 = 2;
 const ZERO: u32 = 16;
@@ -205,7 +205,6 @@ impl Bare {
         let attr = self.vfs().getattr(ino).unwrap();
         let names = self.vfs().listxattr(ino).unwrap();
         let names = names.split(|&byte| byte == 0).filter(|name| !name.is_empty());
-        let kept = names.filter(|name| !name.starts_with(b"user.holofs."));
         let named = |name: &[u8]| String::from_utf8(name.to_vec()).unwrap();
         let (kind, content) = match attr.kind {
             Kind::File => {
@@ -224,7 +223,7 @@ impl Bare {
             mode: attr.mode,
             nlink: attr.nlink,
             content,
-            xattrs: kept.map(|name| (named(name), self.vfs().getxattr(ino, name).unwrap())).collect(),
+            xattrs: names.map(|name| (named(name), self.vfs().getxattr(ino, name).unwrap())).collect(),
             same_as,
             mtime: Some(attr.mtime.seconds),
         }
@@ -303,7 +302,7 @@ fn split(path: &str) -> (&str, &str) {
     path.rsplit_once('/').unwrap_or(("", path))
 }
 
-fn file_entry(source: &mut MemorySource, name: &str, mode: u16, content: &[u8]) -> File {
+pub fn file_entry(source: &mut MemorySource, name: &str, mode: u16, content: &[u8]) -> File {
     let at = content.windows(24).position(|part| part == IDENTITY.as_bytes());
     File {
         name: OwnedName::new(name.as_bytes()).unwrap(),

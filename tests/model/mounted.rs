@@ -28,6 +28,7 @@ pub struct Mounted {
     catalog: String,
     root: PathBuf,
     pid: String,
+    mounts: usize,
 }
 
 impl Mounted {
@@ -47,13 +48,16 @@ impl Mounted {
         fs::write(&blueprint, "channels: []\n").unwrap();
         let catalog = sandbox.record(&stage, &blueprint);
         fs::remove_dir_all(stage).unwrap();
-        let mut mounted = Mounted { sandbox, catalog, root: PathBuf::new(), pid: String::new() };
+        let mut mounted = Mounted { sandbox, catalog, root: PathBuf::new(), pid: String::new(), mounts: 0 };
         mounted.mount();
         mounted
     }
 
+    /// In each of the two ways of reading by turns: what one leaves is what the other finds.
     fn mount(&mut self) {
-        let report = json(&self.sandbox.holofs_ok(&["mount", &self.catalog, SPACE, "--json"]));
+        let io = ["passthrough", "no-open"][self.mounts % 2];
+        self.mounts += 1;
+        let report = json(&self.sandbox.holofs_ok(&["mount", &self.catalog, SPACE, "--io", io, "--json"]));
         self.root = PathBuf::from(text_field(&report, "path"));
         self.pid = report["pid"].to_string();
     }
@@ -226,14 +230,14 @@ fn xattrs(path: &Path) -> BTreeMap<String, Vec<u8>> {
     let mut names = vec![0; 4096];
     let len = rustix::fs::llistxattr(path, &mut names[..]).unwrap();
     let names = names[..len].split(|&byte| byte == 0).filter(|name| !name.is_empty());
-    let kept = names.filter(|name| !name.starts_with(b"user.holofs."));
-    kept.map(|name| {
-        let mut value = vec![0; 4096];
-        let len = rustix::fs::lgetxattr(path, OsStr::from_bytes(name), &mut value[..]).unwrap();
-        value.truncate(len);
-        (String::from_utf8(name.to_vec()).unwrap(), value)
-    })
-    .collect()
+    names
+        .map(|name| {
+            let mut value = vec![0; 4096];
+            let len = rustix::fs::lgetxattr(path, OsStr::from_bytes(name), &mut value[..]).unwrap();
+            value.truncate(len);
+            (String::from_utf8(name.to_vec()).unwrap(), value)
+        })
+        .collect()
 }
 
 impl World for Mounted {

@@ -50,6 +50,7 @@ struct Node {
 }
 
 /// The whole tree; node 0 is the root.
+#[derive(Clone)]
 pub struct Model {
     nodes: Vec<Node>,
 }

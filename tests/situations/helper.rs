@@ -225,6 +225,27 @@ fn the_helper_takes_the_socket_that_systemd_passes_and_refuses_to_run_without_it
     assert!(told.lines().zip(lines).filter(|(line, wanted)| line.ends_with(wanted)).count() == 3, "{told}");
 }
 
+#[test]
+fn a_user_in_a_user_namespace_is_refused_with_the_reason() {
+    if !is_root() {
+        return skip("the helper is started by root");
+    }
+    let world = world(NOBODY);
+    let policy = format!("allow {NOBODY} {} 8 namespaces", world.path().display());
+    for apart in ["-U", "-Um", "-Urm"] {
+        let script = format!(
+            "as {NOBODY} unshare {apart} $0 run --mode mount {} a -- true || echo \"ended $?\"",
+            world.catalog()
+        );
+        let refused = with_helper(&world, &policy, &script);
+        assert_eq!(stdout(&refused), "ended 7\n", "{apart}: {}", said(&refused));
+        let why = "helper: $S is served from outside of this user namespace, which the mount helper does not reach, or by nobody;";
+        let why = why.replace("$S", &world.path().join("mount.sock").display().to_string());
+        assert!(stderr(&refused).contains(&why), "{apart}: {}", said(&refused));
+        assert!(!audit(&world).contains(": mounted "), "{apart}: {}", audit(&world));
+    }
+}
+
 /// Makes `d` in the first directory a directory and a link to the second one, by turns.
 const SWAP: &str = r#"
 import os, sys, time

@@ -54,6 +54,50 @@ fn its_status_is_that_of_the_command_and_nothing_is_left() {
     assert_eq!(stdout(&output), "42\n143\n0\n", "{}", said(&output));
 }
 
+/// A script in which `$P` is an isolated run and `$S` the process that serves it, once the command runs.
+fn served(world: &World, command: &str, then: &str) -> String {
+    format!(
+        "$0 run --isolate {} s -- sh -c '{command}' & P=$!
+         until [ -e $HOME/runs ]; do kill -0 $P; sleep 0.02; done
+         for p in $(cat /proc/$P/task/$P/children); do [ \"$(cat /proc/$p/comm)\" = holofs ] && S=$p; done
+         {then}",
+        world.catalog()
+    )
+}
+
+#[test]
+fn the_server_is_caged_and_ends_with_the_run_even_a_killed_one() {
+    if !is_root() {
+        return skip("situations are made by root");
+    }
+    for uid in [0, NOBODY] {
+        let world = World::golden(uid);
+        let waits = ": > $HOME/runs; exec sleep 60";
+        let then = "grep -h -E 'NoNewPrivs|CapPrm' /proc/$S/task/*/status | sort | uniq -c | wc -l
+             grep -h NoNewPrivs /proc/$S/task/*/status | sort -u; kill -9 $P
+             i=0; while [ -e /proc/$S/stat ] && ! grep -q ') Z ' /proc/$S/stat && [ $i -lt 250 ]; do sleep 0.02; i=$((i+1)); done; [ $i -lt 250 ] && echo gone
+             pkill -u $(id -u) -x sleep || true";
+        let output = world.shell(uid, &["dev 666"], &served(&world, waits, then));
+        let text = stdout(&output);
+        assert_eq!(text, "2\nNoNewPrivs:\t1\ngone\n", "{uid}: {}", said(&output));
+    }
+}
+
+#[test]
+fn what_a_terminal_sends_reaches_the_command_and_not_the_server() {
+    if !is_root() {
+        return skip("situations are made by root");
+    }
+    let world = World::golden(NOBODY);
+    let script = format!(
+        "exec setsid -w $0 run --isolate {} s -- sh -c 'trap : INT; kill -INT 0; cat $RCC_HOLOTREE_SPACE_ROOT/bin/tool | wc -l; exit 7'",
+        world.catalog()
+    );
+    let output = world.shell(NOBODY, &["dev 666"], &script);
+    assert_eq!(output.status.code(), Some(7), "{}", said(&output));
+    assert!(!stdout(&output).trim().is_empty() && stdout(&output).trim() != "0", "{}", said(&output));
+}
+
 #[test]
 fn many_run_side_by_side_also_while_the_path_is_taken_away_outside() {
     if !is_root() {

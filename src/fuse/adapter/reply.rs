@@ -5,7 +5,8 @@ use std::os::unix::ffi::OsStrExt;
 
 use fuser::{Errno, Generation, ReplyDirectory, ReplyDirectoryPlus, ReplyXattr};
 
-use crate::fuse::convert::{self, FOREVER};
+use crate::fuse::convert;
+use crate::fuse::passthrough::Opens;
 use crate::vfs::{Listed, Listing};
 
 /// An extended attribute's reply: its size when asked for the size, ERANGE when it does not fit.
@@ -29,11 +30,11 @@ impl Listing for Plain<'_> {
 }
 
 /// READDIRPLUS's reply as a listing.
-pub struct Plus<'a>(pub &'a mut ReplyDirectoryPlus);
+pub struct Plus<'a>(pub &'a mut ReplyDirectoryPlus, pub &'a Opens);
 
 impl Listing for Plus<'_> {
     fn add(&mut self, entry: &Listed<'_>) -> bool {
-        let attr = convert::attr(&entry.attr);
-        self.0.add(attr.ino, entry.next, OsStr::from_bytes(entry.name), &FOREVER, &attr, Generation(0))
+        let (attr, hold) = self.1.entry(&entry.attr);
+        self.0.add(attr.ino, entry.next, OsStr::from_bytes(entry.name), &hold, &attr, Generation(0))
     }
 }

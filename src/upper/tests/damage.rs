@@ -87,6 +87,44 @@ fn a_lost_log_is_found_out_by_the_bytes() {
 }
 
 #[test]
+fn a_lost_log_is_found_out_when_only_rows_were_written() {
+    let space = Space::new();
+    create(&space.open(), Ino::ROOT, "a", b"precious");
+    let upper = space.open();
+    unlink(&upper, Ino::ROOT, "a", Ino(FIRST_CREATED));
+    let crashed = space.crashed();
+    fs::remove_file(crashed.path().join("state.db-wal")).unwrap();
+    for access in [Access::ReadOnly, Access::Writable, Access::Writable] {
+        let error = crashed.try_open(&Options { access, ..OPTIONS }).err().unwrap();
+        assert!(matches!(error, UpperError::Damaged { .. }), "{error}");
+        let told = error.to_string();
+        assert!(told.contains("state.db-wal") && told.contains("state.db.open"), "{told}");
+        assert_eq!(crashed.bytes().len(), 1, "bytes were touched");
+    }
+    // What it says to do works: the older state is there.
+    fs::remove_file(crashed.path().join("state.db.open")).unwrap();
+    assert_eq!(present(&crashed.open(), Ino::ROOT, "a"), Some(Ino(FIRST_CREATED)));
+}
+
+#[test]
+fn a_process_that_ended_needs_no_log() {
+    let space = written();
+    assert!(!space.path().join("state.db-wal").exists());
+    assert!(!space.path().join("state.db.open").exists());
+    // Killed at once, before anything was written.
+    let upper = space.open();
+    let crashed = space.crashed();
+    drop(upper);
+    assert_eq!(present(&crashed.open(), Ino::ROOT, "a"), Some(Ino(FIRST_CREATED)));
+    // Looking only is no session, and does not take the log of a dead process away.
+    let upper = space.open();
+    unlink(&upper, Ino::ROOT, "a", Ino(FIRST_CREATED));
+    let crashed = space.crashed();
+    drop(crashed.try_open(&Options { access: Access::ReadOnly, ..OPTIONS }).unwrap());
+    assert_eq!(present(&crashed.open(), Ino::ROOT, "a"), None);
+}
+
+#[test]
 fn a_torn_end_of_the_log_loses_only_what_was_in_it() {
     let space = Space::new();
     let upper = space.open();

@@ -1,0 +1,75 @@
+//! Answers of a kind: counted, then sent, or the errno of what went wrong.
+
+use fuser::{Errno, Generation, INodeNo, ReplyAttr, ReplyEmpty, ReplyEntry, ReplyWrite};
+
+use crate::fuse::convert::{self, FOREVER};
+use crate::fuse::requests::Opcode;
+use crate::vfs::{Attr, VfsError};
+
+use super::Adapter;
+
+impl Adapter {
+    /// The errno for a reply; what a person should know of is logged here, once per failure.
+    pub(super) fn errno(&self, opcode: Opcode, ino: INodeNo, error: &VfsError) -> Errno {
+        if error.is_ordinary() {
+            log::trace!("{opcode:?} {ino}: {error}");
+        } else {
+            log::error!("{opcode:?} {ino}: {error}");
+        }
+        convert::errno(error.errno())
+    }
+
+    /// Answers with the entry that was made.
+    pub(super) fn entry(
+        &self,
+        opcode: Opcode,
+        ino: INodeNo,
+        made: Result<Attr, VfsError>,
+        reply: ReplyEntry,
+    ) {
+        self.watch.requests.count(opcode);
+        match made {
+            Ok(attr) => self.found(&attr, reply),
+            Err(error) => reply.error(self.errno(opcode, ino, &error)),
+        }
+    }
+
+    /// Answers with an entry, which holds for ever.
+    pub(super) fn found(&self, attr: &Attr, reply: ReplyEntry) {
+        let (shown, hold) = self.opens.entry(attr);
+        reply.entry_with_ttls(&hold, &FOREVER, &shown, Generation(0));
+    }
+
+    /// Answers that it was done.
+    pub(super) fn empty(&self, opcode: Opcode, ino: INodeNo, done: Result<(), VfsError>, reply: ReplyEmpty) {
+        self.watch.requests.count(opcode);
+        match done {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(self.errno(opcode, ino, &error)),
+        }
+    }
+
+    /// Answers with attributes.
+    pub(super) fn attr(&self, opcode: Opcode, ino: INodeNo, attr: Result<Attr, VfsError>, reply: ReplyAttr) {
+        self.watch.requests.count(opcode);
+        match attr {
+            Ok(attr) => reply.attr(&FOREVER, &convert::attr(&attr)),
+            Err(error) => reply.error(self.errno(opcode, ino, &error)),
+        }
+    }
+
+    /// Answers how much was written.
+    pub(super) fn written(
+        &self,
+        opcode: Opcode,
+        ino: INodeNo,
+        written: Result<u64, VfsError>,
+        reply: ReplyWrite,
+    ) {
+        self.watch.requests.count(opcode);
+        match written {
+            Ok(count) => reply.written(u32::try_from(count).unwrap_or(u32::MAX)),
+            Err(error) => reply.error(self.errno(opcode, ino, &error)),
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! A copy of this process that does one thing and ends: for what cannot be undone, and for what must go on by itself.
+//!
+//! Nothing of the caller's runs in it twice: no destructor, no exit handler.
+
+use std::io;
+
+use rustix::process::{Pid, Signal, WaitOptions};
+
+/// Why a copy ends early: its parent was gone before it could ask to end with it.
+const ORPHAN: i32 = 1;
+
+/// A copy of this process.
+pub struct Forked(Pid);
+
+/// Does `work` in a copy of this process, which must have one thread. The copy ends with this process at the latest.
+pub fn spawn(work: impl FnOnce() -> i32) -> io::Result<Forked> {
+    let parent = rustix::process::getpid();
+    // SAFETY: the only thread of this process is forked, so the copy may do whatever this process may.
+    #[allow(unsafe_code)]
+    match unsafe { libc::fork() } {
+        0 => {
+            let bound = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+            let is_child = rustix::process::getppid() == Some(parent);
+            let code = if bound.is_ok() && is_child { work() } else { ORPHAN };
+            // SAFETY: it does not return, so nothing is used after it.
+            unsafe { libc::_exit(code) }
+        }
+        child => Pid::from_raw(child).map(Forked).filter(|_| child > 0).ok_or_else(io::Error::last_os_error),
+    }
+}
+
+impl Forked {
+    /// Waits until it ended.
+    pub fn wait(self) -> io::Result<()> {
+        Ok(rustix::process::waitpid(Some(self.0), WaitOptions::empty()).map(drop)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test's helper fails loudly")]
+    use std::io::{Read, Write};
+
+    use super::*;
+
+    #[test]
+    fn a_copy_does_its_work_and_ends() {
+        let (mut reader, mut writer) = io::pipe().unwrap();
+        let copy = spawn(|| i32::from(writer.write_all(b"done").is_err())).unwrap();
+        drop(writer);
+        let mut said = String::new();
+        reader.read_to_string(&mut said).unwrap();
+        copy.wait().unwrap();
+        assert_eq!(said, "done");
+    }
+}

@@ -1,0 +1,3 @@
+//! Where locks with a protocol come from: the standard library, or the scheduler of a model (`tests/models.rs`).
+
+pub use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};

@@ -1,0 +1,62 @@
+//! `holofs doctor --bundle`: everything that a bug report needs, and nothing of what is in anybody's files.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use crate::common::damage::blob_of;
+use crate::common::golden::{CATALOG, Regime};
+use crate::common::sandbox::Sandbox;
+use crate::common::{exit, json, run, space_path, stderr};
+
+const SECRETS: [&str; 4] =
+    ["name-of-a-secret", "content-of-a-secret", "value-of-a-variable", "text-of-a-link"];
+
+#[test]
+fn a_bundle_tells_of_mounts_and_logs_and_of_nobodys_files() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    fs::write(sandbox.user().join("name-of-a-secret"), "content-of-a-secret").unwrap();
+    let damaged = blob_of(&sandbox, "plain/inner.gz");
+    fs::remove_file(&damaged).unwrap();
+    // With everything that can be logged.
+    let mut mount = sandbox.holofs_command(&["mount", CATALOG, "x", "--mode", "mount", "--json"]);
+    let space = space_path(&json(&run(mount.env("RUST_LOG", "trace").env("SECRET", "value-of-a-variable"))));
+    for dir in ["", "name-of-a-secret-dir"] {
+        let dir = space.join(dir);
+        fs::create_dir_all(&dir).unwrap();
+        fs::write(dir.join("name-of-a-secret"), "content-of-a-secret").unwrap();
+        std::os::unix::fs::symlink("text-of-a-link", dir.join("link")).unwrap();
+        assert!(fs::create_dir(dir.join("name-of-a-secret")).is_err());
+        fs::rename(dir.join("name-of-a-secret"), dir.join("name-of-a-secret-2")).unwrap();
+        assert!(fs::read(dir.join("name-of-a-secret-3")).is_err());
+    }
+    assert!(fs::read(space.join("plain/inner.gz")).is_err());
+    let bundle = sandbox.user().join("bundle.json");
+    let args = ["doctor", "--bundle", bundle.to_str().unwrap()];
+    let doctor = |command: &mut Command| command.env("SECRET", "value-of-a-variable").output().unwrap();
+    doctor(&mut sandbox.holofs_command(&args));
+    let text = fs::read_to_string(&bundle).unwrap();
+    for secret in SECRETS {
+        assert!(!text.contains(secret), "{secret} is in {text}");
+    }
+    let home = sandbox.user().to_str().unwrap();
+    assert!(!text.contains(home), "the user's home is in {text}");
+    // What it is for.
+    let told: serde_json::Value = serde_json::from_str(&text).unwrap();
+    assert_eq!(told["holofs"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(told["catalogs"]["Ok"], 1);
+    assert_eq!(told["environment"].as_array().unwrap().len(), 8);
+    let kernel = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
+    assert_eq!(told["system"][0][1], kernel);
+    let mounts = told["mounts"].as_array().unwrap();
+    assert!(mounts.iter().any(|line| line.as_str().unwrap().contains(space.to_str().unwrap())), "{mounts:?}");
+    let log = told["spaces"].as_object().unwrap().values().next().unwrap()["log"].to_string();
+    let digest = damaged.file_name().unwrap().to_str().unwrap();
+    assert!(log.contains(digest), "the missing blob is not in the log: {log}");
+    // It is the user's to look at before he sends it, and never in the place of another file.
+    assert_eq!(fs::metadata(&bundle).unwrap().permissions().mode() & 0o7777, 0o600);
+    let again = doctor(&mut sandbox.holofs_command(&args));
+    assert_eq!(again.status.code(), Some(exit::IO), "{}", stderr(&again));
+    assert!(fs::read_to_string(&bundle).unwrap() == text);
+    sandbox.holofs_ok(&["unmount", "x"]);
+}

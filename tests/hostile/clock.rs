@@ -1,0 +1,96 @@
+//! A clock that jumps: files, locks and mounts from the future or from long ago are neither believed dead nor feared alive.
+//!
+//! The clock of the program is set by `faketime`; the kernel dates files by the real one, so that under a clock ten days back
+//! everything on disk is from the future, as after a correction of the machine's clock.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::common::compare::assert_same_space;
+use crate::common::golden::{self, CATALOG, Regime};
+use crate::common::mounted::{daemons_of, is_alive};
+use crate::common::sandbox::Sandbox;
+use crate::common::{json, run, said, skip, space_path, stdout};
+
+/// The library that moves the clock; `None` if it is not installed.
+fn library() -> Option<String> {
+    let output = Command::new("faketime").args(["-m", "-f", "+0", "printenv", "LD_PRELOAD"]).output().ok()?;
+    output.status.success().then(|| stdout(&output).trim().to_owned())
+}
+
+/// The program under a clock that is moved by `shift`, as `-10d`.
+fn at(sandbox: &Sandbox, library: &str, shift: &str, args: &[&str]) -> Command {
+    let mut command = sandbox.holofs_command(args);
+    command.env("LD_PRELOAD", library).env("FAKETIME", shift);
+    // A jump is one of the time of day: the clock that measures how long something takes goes on.
+    command.env("DONT_FAKE_MONOTONIC", "1").env("NO_FAKE_STAT", "1");
+    command
+}
+
+/// Mounts a space whose daemon was killed, looks at what was written under the other clocks, writes `name`, and kills it again.
+fn mounted(sandbox: &Sandbox, mount: &mut Command, earlier: &[&str], name: &str) {
+    let report = json(&run(mount));
+    let (space, pid) = (space_path(&report), u32::try_from(report["pid"].as_u64().unwrap()).unwrap());
+    for other in earlier {
+        assert_eq!(fs::read_to_string(space.join(other)).unwrap(), *other);
+    }
+    fs::write(space.join(name), name).unwrap();
+    assert_eq!(
+        fs::read(space.join("bin/tool")).unwrap().len() as u64,
+        fs::metadata(space.join("bin/tool")).unwrap().len()
+    );
+    run(Command::new("kill").args(["-KILL", &pid.to_string()]));
+    let started = Instant::now();
+    while is_alive(pid) {
+        assert!(started.elapsed() < Duration::from_secs(5), "it does not die");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    assert_eq!(daemons_of(sandbox), Vec::<u32>::new());
+}
+
+/// A lock that somebody marked and does not hold, dated by the real clock.
+fn mark(sandbox: &Sandbox) {
+    let dir = sandbox.hololib().join("pids");
+    fs::create_dir_all(&dir).unwrap();
+    fs::write(dir.join("user___1___filed___4000000___me___global.lck"), "").unwrap();
+}
+
+fn assert_clean(materialize: &mut Command, expected: &Path) {
+    let report = json(&run(materialize));
+    assert_same_space(&space_path(&report), expected);
+    assert_eq!((&report["is_new"], &report["is_changed"]), (&false.into(), &false.into()), "{report:#}");
+}
+
+#[test]
+fn a_clock_that_jumps_back_or_ahead_changes_nothing() {
+    let Some(library) = library() else { return skip("faketime is not installed") };
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let expected = golden::unpack_restored(Regime::Gzip, &sandbox.scratch());
+    let mount = ["mount", CATALOG, "x", "--mode", "mount", "--json"];
+    let place = ["materialize", CATALOG, "interop", "--controller", "golden", "--allow-setuid", "--json"];
+    mark(&sandbox);
+    mounted(&sandbox, &mut sandbox.holofs_command(&mount), &[], "now");
+    assert_same_space(&space_path(&json(&sandbox.holofs_ok(&place))), &expected);
+    let started = Instant::now();
+    let mut earlier = vec!["now"];
+    for shift in ["-10d", "+10d", "-4000d"] {
+        let shown = stdout(&run(&mut at(&sandbox, &library, shift, &["list"])));
+        let age = if shift == "+10d" { " 10 days ago" } else { " 0 days ago" };
+        assert!(shown.contains(age), "{shift}: {shown}");
+        mounted(&sandbox, &mut at(&sandbox, &library, shift, &mount), &earlier, shift);
+        earlier.push(shift);
+        assert_clean(&mut at(&sandbox, &library, shift, &place), &expected);
+        let output = at(&sandbox, &library, shift, &["gc"]).output().unwrap();
+        assert!(output.status.success(), "{shift}: {}", said(&output));
+    }
+    // Nobody waited for a holder that there is not.
+    assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
+    let mounted = sandbox.mount(CATALOG, "x", "user", &["--mode", "mount"]);
+    for name in earlier {
+        assert_eq!(fs::read_to_string(mounted.path().join(name)).unwrap(), name);
+    }
+    drop(mounted);
+    assert_clean(&mut sandbox.holofs_command(&place), &expected);
+}

@@ -1,0 +1,142 @@
+//! `import` and `record`, killed at any instant: the hololib never has a wrong blob, half a catalog or a catalog whose blobs are not
+//! there, and the next run brings the rest.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::time::{Duration, Instant};
+
+use super::crowd::Random;
+use super::trace::{self, BYTES, NAMES};
+use crate::common::sandbox::Sandbox;
+use crate::common::soak::amount;
+use crate::common::{golden, is_root, said, skip};
+
+const SEED: u64 = 0xdead_5eed;
+
+/// A home in which the command can run for the first time, and the command.
+type Prepared = (Sandbox, Vec<String>);
+
+fn import() -> Prepared {
+    let zip = golden::file("hololib-gz.zip");
+    (Sandbox::new(), vec!["import".to_owned(), zip.to_str().unwrap().to_owned()])
+}
+
+fn record() -> Prepared {
+    let sandbox = Sandbox::new();
+    let stage = golden::unpack_stage(&sandbox.holotree());
+    // They lead to where the stage was made, and so nowhere.
+    for link in ["abs-dir-into-stage", "abs-into-stage"] {
+        fs::remove_file(stage.join("links").join(link)).unwrap();
+    }
+    let blueprint = golden::file("golden.yaml");
+    let args = ["record", stage.to_str().unwrap(), "--blueprint", blueprint.to_str().unwrap()];
+    let args = args.map(str::to_owned).to_vec();
+    (sandbox, args)
+}
+
+fn texts(args: &[String]) -> Vec<&str> {
+    args.iter().map(String::as_str).collect()
+}
+
+/// Every blob is what its name says, and whatever catalog is there has all of its blobs.
+fn assert_sound(sandbox: &Sandbox, what: &str) {
+    let output = sandbox.holofs(&["check"]);
+    assert!(output.status.success(), "{what}: {}", said(&output));
+}
+
+/// Blobs and catalogs by name, less what is in the making: RCC's and our temporary names.
+fn published(sandbox: &Sandbox) -> BTreeMap<PathBuf, Vec<u8>> {
+    fn walk(dir: &Path, found: &mut BTreeMap<PathBuf, Vec<u8>>) {
+        for entry in fs::read_dir(dir).into_iter().flatten() {
+            let path = entry.unwrap().path();
+            let name = path.file_name().unwrap().to_str().unwrap();
+            if path.is_dir() {
+                walk(&path, found);
+            } else if !name.starts_with('.') && !name.contains(".part") {
+                found.insert(path.clone(), fs::read(&path).unwrap());
+            }
+        }
+    }
+    let mut found = BTreeMap::new();
+    for dir in ["library", "catalog"] {
+        walk(&sandbox.hololib().join(dir), &mut found);
+    }
+    found
+}
+
+/// After a death: sound, and made whole by the next run.
+fn assert_survived(sandbox: &Sandbox, args: &[&str], whole: usize, what: &str) {
+    assert_sound(sandbox, what);
+    let output = sandbox.holofs(args);
+    assert!(output.status.success(), "after {what}: {}", said(&output));
+    assert_sound(sandbox, &format!("the run after {what}"));
+    assert_eq!(published(sandbox).len(), whole, "after {what}");
+}
+
+/// How many files are published when nothing happens, and how long that takes.
+fn undisturbed(prepare: fn() -> Prepared) -> (usize, Duration) {
+    let (sandbox, args) = prepare();
+    let started = Instant::now();
+    sandbox.holofs_ok(&texts(&args));
+    let took = started.elapsed();
+    let whole = published(&sandbox).len();
+    assert!(whole > 60, "only {whole} files");
+    (whole, took)
+}
+
+/// Kills the command at each of the calls, as far as there is time.
+fn at_calls(prepare: fn() -> Prepared, whole: usize, most: usize) {
+    let (mut killed, mut times) = (0, 0);
+    for calls in [BYTES, NAMES] {
+        let (sandbox, args) = prepare();
+        for step in trace::steps(&sandbox, calls, most, &texts(&args)) {
+            let (sandbox, args) = prepare();
+            let output = trace::run(&sandbox, &step, "signal=KILL", &texts(&args));
+            // Its threads share the work as it comes: none of them may get so far this time.
+            killed += usize::from(!output.status.success());
+            times += 1;
+            assert_survived(&sandbox, &texts(&args), whole, &format!("death at {step:?}"));
+        }
+    }
+    assert!(killed * 2 > times, "only {killed} of {times} runs were killed");
+}
+
+/// Kills the command after random times.
+fn at_instants(prepare: fn() -> Prepared, whole: usize, took: Duration, times: usize) {
+    let mut random = Random(SEED);
+    let (mut killed, mut published_some) = (0, 0);
+    for trial in 0..times {
+        let (sandbox, args) = prepare();
+        let mut command = sandbox.holofs_command(&texts(&args));
+        let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        let after = Duration::from_micros(random.below(took.as_micros() as u64));
+        std::thread::sleep(after);
+        child.kill().unwrap();
+        killed += usize::from(!child.wait().unwrap().success());
+        published_some += usize::from((1..whole).contains(&published(&sandbox).len()));
+        assert_survived(&sandbox, &texts(&args), whole, &format!("trial {trial}, death after {after:?}"));
+    }
+    eprintln!("seed {SEED:#x}: {killed} of {times} killed, {published_some} of them in the middle");
+    assert!(killed > 0, "none of {times} runs was killed");
+}
+
+fn sweep(prepare: fn() -> Prepared) {
+    if !trace::is_available() || !is_root() {
+        return skip("deaths are injected by strace, and the golden tree has files that only root reads");
+    }
+    let (whole, took) = undisturbed(prepare);
+    at_calls(prepare, whole, amount(4, 10_000));
+    at_instants(prepare, whole, took, amount(8, 300));
+}
+
+#[test]
+fn an_import_killed_at_any_instant_leaves_a_sound_hololib() {
+    sweep(import);
+}
+
+#[test]
+fn a_record_killed_at_any_instant_leaves_a_sound_hololib() {
+    sweep(record);
+}

@@ -1,0 +1,162 @@
+//! Listing a large directory in small pieces while eight threads change it: whoever is there all the time is told exactly once, at the
+//! same offset each time, and nobody twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::num::NonZeroUsize;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use holofs::catalog::{Catalog, Dir, DirId, GoMode, Header, Kind};
+use holofs::digest::{Digest, Regime};
+use holofs::name::OwnedName;
+use holofs::observe::Tally;
+use holofs::space::relocated::Relocated;
+use holofs::store::memory::MemorySource;
+use holofs::tree::{Index, Ino};
+use holofs::upper::{Access, Options, Upper};
+use holofs::vfs::{Listed, Listing, New, RenameMode, Vfs, View};
+
+use super::bare::{CALLER, LABEL, file_entry};
+use super::tree::{DIR_MODE, IDENTITY};
+use crate::common::soak::amount;
+
+/// Names that stay: of the catalog, and created. Others beside them come and go.
+const KEPT: usize = 1250;
+const WRITERS: usize = 8;
+/// So many entries fit in a reply.
+const PIECE: usize = 7;
+
+/// A space with one directory of `2 * KEPT` files, half of which will be changed.
+fn space(dir: &std::path::Path) -> Vfs {
+    let mut source = MemorySource::new();
+    let names = (0..KEPT).flat_map(|at| [format!("catalog-{at:05}"), format!("changed-{at:05}")]);
+    let mut files: Vec<_> = names.map(|name| file_entry(&mut source, &name, 0o644, b"x")).collect();
+    files.sort_by(|left, right| left.name.cmp(&right.name));
+    let dirs = [None, Some("many")].map(|name| Dir {
+        name: name.map(|name| OwnedName::new(name.as_bytes()).unwrap()),
+        parent: name.map(|_| DirId(0)),
+        symlink: None,
+        mode: GoMode::from_unix(Kind::Directory, 0o755),
+        shadow: false,
+        subdirs: if name.is_none() { vec![DirId(1)] } else { Vec::new() },
+        files: if name.is_none() { Vec::new() } else { std::mem::take(&mut files) },
+    });
+    let header = Header {
+        identity: IDENTITY.into(),
+        path: format!("/base/{IDENTITY}"),
+        platform: "linux_amd64".into(),
+        blueprint: "14023a1f332a0231".into(),
+        ..Header::default()
+    };
+    let catalog = Catalog::new(header, dirs.into()).unwrap();
+    let id = Digest::of(Regime::Sha256, b"a catalog with a large directory");
+    let index = Arc::new(Index::from_bytes(Index::build(&catalog, &id).unwrap()).unwrap());
+    let tally = Arc::new(Tally::new());
+    let options = Options { access: Access::Writable, descriptors: NonZeroUsize::new(64).unwrap() };
+    let upper = Upper::open(dir, &id, &options, Arc::clone(&tally) as _).unwrap();
+    let relocated = Relocated::new(dir, &index, LABEL, Arc::new(source), tally);
+    let view = View { uid: 0, gid: 0, dir_mode: DIR_MODE };
+    Vfs::with_upper(index, Arc::new(relocated), Arc::new(upper), view, true)
+}
+
+#[derive(Default)]
+struct Piece(Vec<(String, u64)>);
+
+impl Listing for Piece {
+    fn add(&mut self, entry: &Listed<'_>) -> bool {
+        if self.0.len() == PIECE {
+            return true;
+        }
+        self.0.push((String::from_utf8(entry.name.to_vec()).unwrap(), entry.next));
+        false
+    }
+}
+
+/// The whole directory, piece by piece: each name with its offset.
+fn list(vfs: &Vfs, dir: Ino) -> BTreeMap<String, u64> {
+    let (mut all, mut offset) = (BTreeMap::new(), 0);
+    loop {
+        let mut piece = Piece::default();
+        vfs.list(dir, offset, false, &mut piece).unwrap();
+        let Some((_, last)) = piece.0.last() else { return all };
+        assert!(*last > offset, "an offset goes back from {offset} to {last}");
+        offset = *last;
+        for (name, next) in piece.0 {
+            assert_eq!(all.insert(name.clone(), next), None, "{name} is told twice");
+        }
+    }
+}
+
+/// Creates, renames and removes names of its own, and removes and makes again names of the catalog.
+fn write(vfs: &Vfs, dir: Ino, writer: usize, stop: &AtomicBool) -> usize {
+    let mut done = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let own = |what: &str| format!("{what}-{writer}-{}", done % 50).into_bytes();
+        let changed = format!("changed-{:05}", writer + WRITERS * (done % (KEPT / WRITERS))).into_bytes();
+        let made = vfs.make(CALLER, dir, &own("new"), 0o644, New::File).unwrap();
+        vfs.forget(made.ino, 1);
+        vfs.rename(dir, &own("new"), dir, &own("renamed"), RenameMode::Replace).unwrap();
+        vfs.unlink(dir, &changed).unwrap();
+        vfs.rename(dir, &own("renamed"), dir, &changed, RenameMode::NoReplace).unwrap();
+        done += 1;
+    }
+    done
+}
+
+#[test]
+fn a_listing_in_pieces_is_right_while_eight_threads_change_the_directory() {
+    let temp = tempfile::tempdir().unwrap();
+    let vfs = space(temp.path());
+    let dir = vfs.lookup(Ino::ROOT, b"many").unwrap().ino;
+    for at in 0..KEPT {
+        let made = vfs.make(CALLER, dir, format!("created-{at:05}").as_bytes(), 0o644, New::File).unwrap();
+        vfs.forget(made.ino, 1);
+    }
+    let stays =
+        |name: &str| name.starts_with("catalog-") || name.starts_with("created-") || name.starts_with('.');
+    let kept = |mut all: BTreeMap<String, u64>| {
+        all.retain(|name, _| stays(name));
+        all
+    };
+    let before = kept(list(&vfs, dir));
+    assert_eq!(before.len(), 2 * KEPT + 2);
+    let stop = AtomicBool::new(false);
+    let done: usize = std::thread::scope(|scope| {
+        let writers: Vec<_> = (0..WRITERS)
+            .map(|number| {
+                scope.spawn({
+                    let (vfs, stop) = (&vfs, &stop);
+                    move || write(vfs, dir, number, stop)
+                })
+            })
+            .collect();
+        let readers: Vec<_> = (0..2)
+            .map(|_| {
+                scope.spawn(|| {
+                    for _ in 0..amount(5, 100) {
+                        let all = list(&vfs, dir);
+                        let strange: BTreeSet<&String> = all
+                            .keys()
+                            .filter(|name| {
+                                !stays(name)
+                                    && !["changed-", "new-", "renamed-"]
+                                        .iter()
+                                        .any(|own| name.starts_with(own))
+                            })
+                            .collect();
+                        assert!(strange.is_empty(), "{strange:?}");
+                        assert_eq!(kept(all), before, "what nobody touched was told otherwise");
+                    }
+                })
+            })
+            .collect();
+        let read = readers.into_iter().map(|reader| reader.join()).collect::<Vec<_>>();
+        stop.store(true, Ordering::Relaxed);
+        let done = writers.into_iter().map(|writer| writer.join().unwrap()).sum();
+        assert!(read.iter().all(Result::is_ok));
+        done
+    });
+    assert!(done > 0, "nobody wrote");
+    assert_eq!(list(&vfs, dir).len(), 3 * KEPT + 2);
+    eprintln!("{done} rounds of four operations");
+}
