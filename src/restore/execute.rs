@@ -140,7 +140,7 @@ impl Placer<'_> {
     /// Removes what the catalog does not know. Everything is gone when this returns: new entries may have the same names.
     fn remove_all(&self, dir: &TreeDir, ino: Ino, names: &[OwnedName]) {
         use rayon::prelude::*;
-        names.par_iter().with_min_len(BATCH / 2).for_each(|name| match dir.remove(name.as_name()) {
+        names.par_iter().for_each(|name| match dir.remove(name.as_name()) {
             Ok(removed) => self.observer.count(Counter::Removed, removed.into()),
             Err(error) => self.report_io(ino, "Removing what the catalog does not know from it", error),
         });
