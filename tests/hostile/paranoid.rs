@@ -60,7 +60,8 @@ fn a_paranoid_mount_hashes_again_at_each_use() {
         let mounted = sandbox.mount(CATALOG, "trusting", "golden", &["--mode", "mount"]);
         assert!(fs::read(mounted.path().join(LARGE)).unwrap() != right);
     }
-    let mounted = sandbox.mount(CATALOG, "paranoid", "golden", &["--mode", "mount", "--profile", "off", "--paranoid"]);
+    let mounted =
+        sandbox.mount(CATALOG, "paranoid", "golden", &["--mode", "mount", "--profile", "off", "--paranoid"]);
     let file = File::open(mounted.path().join(LARGE)).unwrap();
     let mut piece = [0; 10];
     file.read_exact_at(&mut piece, 0).unwrap();
