@@ -4,6 +4,7 @@
 //! by descriptor and relative name without following links. Nothing here knows catalogs, blobs or spaces.
 
 pub mod at;
+#[cfg(target_os = "linux")]
 pub mod backing;
 pub mod beneath;
 pub mod btrfs;
@@ -43,4 +44,4 @@ pub mod this_process;
 pub mod xattr;
 
 #[cfg(not(target_os = "linux"))]
-pub use no_mounts::{cover, fusermount, helper, mount, namespace};
+pub use no_mounts::{cover, fork, fusermount, helper, mount, namespace};

@@ -58,6 +58,7 @@ impl Dir {
     }
 
     /// The directory `dir`.
+    #[cfg(target_os = "linux")]
     pub(super) fn of(dir: OwnedFd) -> Dir {
         Dir(dir)
     }

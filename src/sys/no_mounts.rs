@@ -27,6 +27,8 @@ pub mod mount {
         pub read_only: bool,
         /// Users other than the mounting one may enter.
         pub allow_other: bool,
+        /// No program in it runs.
+        pub no_exec: bool,
     }
 
     /// Which mount it is: there is none.
@@ -60,6 +62,11 @@ pub mod mount {
         }
 
         /// Never called.
+        pub fn device(&self) -> io::Result<OwnedFd> {
+            match *self {}
+        }
+
+        /// Never called.
         pub fn attach(self, _point: &Mountpoint) -> io::Result<(OwnedFd, MountId)> {
             match self {}
         }
@@ -87,6 +94,11 @@ pub mod mount {
 
     /// Nothing is mounted.
     pub fn unmount(_path: &Path, _lazy: bool) -> io::Result<()> {
+        Err(refused())
+    }
+
+    /// Nothing is mounted.
+    pub fn set_read_ahead(_path: &Path, _bytes: u32) -> io::Result<()> {
         Err(refused())
     }
 }
@@ -138,6 +150,37 @@ pub mod namespace {
     /// Is refused.
     pub fn enter() -> io::Result<()> {
         Err(super::refused())
+    }
+
+    /// Is refused.
+    pub fn enter_as_mounter() -> io::Result<()> {
+        Err(super::refused())
+    }
+
+    /// Cannot be.
+    pub fn trial(_test: impl FnOnce() -> io::Result<()>) -> io::Result<Result<(), String>> {
+        Ok(Err(super::refused().to_string()))
+    }
+}
+
+/// Copies of this process, that serve mounts.
+pub mod fork {
+    use std::io;
+    use std::process::ExitStatus;
+
+    /// A copy, of which there is none.
+    pub enum Forked {}
+
+    /// Is refused.
+    pub fn spawn(_work: impl FnOnce() -> i32) -> io::Result<Forked> {
+        Err(super::refused())
+    }
+
+    impl Forked {
+        /// Never called.
+        pub fn wait(self) -> io::Result<ExitStatus> {
+            match self {}
+        }
     }
 }
 
