@@ -88,17 +88,20 @@ def big_mmap(root):
         assert sum(m[at] for at in range(0, len(m), 4096)) >= 0
 
 
-# name, work, states to time one after the other (the first after dropping caches if it is "cold"), bars
+THRICE = ["cold", "2nd", "warm"]
+
+# name, work, states to time one after the other (the first after dropping caches if it is "cold"), bars. The 2nd run is not warm yet: whatever
+# was read from the daemon has lost its cached time of access, which the kernel asks for once more unless the mount is read-only.
 WORKLOADS = [
     ("python -c pass", python("pass", True), ["warm"], [1.08]),
     ("import numpy, pandas", python(IMPORT, True), ["cold", "2nd", "3rd"], [1.25, 1.05, 1.03]),
     ("scientific stack", python(SCIENCE, True), ["cold", "2nd"], [1.15, 1.05]),
-    ("find", lambda root: run("find", root), ["cold", "warm"], [1.1, 1.7]),
-    ("ls -lR", lambda root: run("ls", "-lR", root), ["cold", "warm"], [0.9, 0.9]),
+    ("find", lambda root: run("find", root), THRICE, [1.1, None, 1.7]),
+    ("ls -lR", lambda root: run("ls", "-lR", root), THRICE, [0.9, None, 0.9]),
     ("a million stats", million_stats, ["warm"], [1.15]),
     ("open and close every file", open_all, ["warm"], [1.6]),
-    ("read every file", read_all, ["cold", "warm"], [1.6, 1.12]),
-    ("tar of the tree", tar_all, ["cold", "warm"], [1.6, 1.05]),
+    ("read every file", read_all, THRICE, [1.6, None, 1.12]),
+    ("tar of the tree", tar_all, THRICE, [1.6, None, 1.05]),
 ]
 # Two ways of reading, each with its bars.
 BIG = {
@@ -180,9 +183,12 @@ class Bench:
                 print(f"no {name}: {error}", file=sys.stderr)
         return subjects
 
+    def wanted(self, name):
+        return any(word in name for word in self.options.only.split(","))
+
     def compare(self, subjects, workloads):
         for name, work, states, bars in workloads:
-            if self.options.only not in name:
+            if not self.wanted(name):
                 continue
             times = {(state, subject): [] for state in states for subject in subjects}
             for subject in subjects.values():
@@ -200,14 +206,15 @@ class Bench:
 
     def add(self, name, ratios, bar, seconds=None, at_least=False):
         ours = ratios["holofs"]
-        met = ours >= bar if at_least else ours <= bar
+        met = bar is None or (ours >= bar if at_least else ours <= bar)
         self.rows.append({"workload": name, "ratios": ratios, "bar": bar, "at_least": at_least, "met": met, "native_seconds": seconds})
         others = "  ".join(f"{s} {r:.2f}" for s, r in ratios.items() if s != "holofs")
-        print(f"{name:44} {ours:9.3f}  {'>=' if at_least else '<='} {bar:<8} {'' if met else 'MISSED':7} {others}", flush=True)
+        told = "" if bar is None else f"{'>=' if at_least else '<='} {bar}"
+        print(f"{name:44} {ours:9.3f}  {told:11} {'' if met else 'MISSED':7} {others}", flush=True)
 
     def start_up(self):
         """From the start command to the first answer, for trees of three sizes."""
-        if self.options.only not in "mount":
+        if not self.wanted("mount"):
             return
         medians = []
         for files in (1_000, 20_000, 100_000):
@@ -227,7 +234,7 @@ class Bench:
         self.add("growth from 1,000 to 100,000 files", {"holofs": medians[-1] / medians[0]}, 1.5)
 
     def against_rcc(self):
-        if self.options.only not in "rcc":
+        if not self.wanted("rcc"):
             return
         rcc = run(os.path.join(self.options.scripts, "rcc")).strip()
         run(rcc, "--bundled", "configuration", "identity", "--do-not-track", env=self.env)
@@ -248,7 +255,7 @@ class Bench:
 
     def bytecode(self):
         """The first import in a fresh space: with the store of bytecode, and as RCC has it."""
-        if self.options.only not in "bytecode":
+        if not self.wanted("bytecode"):
             return
         self.holofs("run", self.names["catalog"], "filler", "--", "python3", "-c", IMPORT)
         ratios = []
@@ -261,7 +268,7 @@ class Bench:
 
     def primed(self):
         """A cold import right after the mount, with what the last one read known; unprimed native is 1."""
-        if self.options.only not in "primed":
+        if not self.wanted("primed"):
             return
         work, ratios = python(IMPORT, True), []
         for _ in range(2):  # the first mount notes, the second knows
@@ -278,7 +285,7 @@ class Bench:
 
     def first_touch(self):
         """From gzip blobs, nothing inflated yet, against a cold raw store."""
-        if self.options.only not in "first touch":
+        if not self.wanted("first touch"):
             return
         work, ratios = python(IMPORT, True), []
         for at in range(self.options.rounds):
@@ -295,7 +302,7 @@ class Bench:
         self.holofs("warm", self.names["catalog"])
 
     def memory(self):
-        if self.options.only not in "memory":
+        if not self.wanted("memory"):
             return
         def private_and_rss(pid):
             with open(f"/proc/{pid}/smaps_rollup") as f:
@@ -344,7 +351,7 @@ class Bench:
         passed = self.mount(self.names["catalog"], "bench-passed", "--profile", "off", "--io", "passthrough")
         subjects = {"native": self.native, "holofs": holofs, "read-only": read_only, passed["io"]: passed["path"], **self.overlays()}
         self.compare(subjects, WORKLOADS)
-        if self.options.only in "requests":
+        if self.wanted("requests"):
             for space in ("bench", "bench-passed"):
                 stats = json.loads(self.holofs("stats", space, "--json"))
                 print(f"requests, {stats['io']}:", json.dumps(stats["requests"]))
@@ -363,7 +370,8 @@ class Bench:
             with open(self.options.json, "w") as f:
                 json.dump(self.rows, f, indent=2)
         missed = [row["workload"] for row in self.rows if not row["met"]]
-        print(f"{len(self.rows) - len(missed)} of {len(self.rows)} bars met" + (f"; missed: {', '.join(missed)}" if missed else ""))
+        bars = sum(row["bar"] is not None for row in self.rows)
+        print(f"{bars - len(missed)} of {bars} bars met" + (f"; missed: {', '.join(missed)}" if missed else ""))
 
 
 def synthetic(home, holotree, files):
@@ -392,7 +400,7 @@ def main():
     parser.add_argument("--scripts", required=True)
     parser.add_argument("--cache", required=True)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", default="")
+    parser.add_argument("--only", default="", help="words, with commas between them")
     parser.add_argument("--json")
     bench = Bench(parser.parse_args())
     try:
