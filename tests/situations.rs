@@ -59,7 +59,7 @@ const SITUATIONS: [Situation; 12] = [
             &[
                 ("mount(2)", NO_DEVICE),
                 ("helper", NO_HELPER),
-                ("fusermount3", "fuse device not found, try 'modprobe fuse' first"),
+                ("fusermount3", "it may no more than root"),
                 ("namespace", NO_DEVICE),
             ],
         ),

@@ -1,8 +1,8 @@
 //! Mounting through `fusermount3`, the setuid helper of libfuse, for users who may open `/dev/fuse` but not mount.
 //!
 //! It is looked for in fixed places only, gets an empty environment but for the socket's number, and fixed options: no text
-//! of ours is ever part of an option. For root it mounts on the directory that we have open, whatever its path leads to by then; for others it
-//! takes no such path, but checks itself that it mounts on a directory of the user's.
+//! of ours is ever part of an option. It checks itself that it mounts on a directory of the user's; but not for root, to whom it gives no right that
+//! root has not, so root never calls it.
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -36,6 +36,9 @@ pub fn find() -> io::Result<PathBuf> {
 
 /// Mounts on `point`: the device that the requests come from.
 pub fn mount(point: &Mountpoint, options: Options) -> io::Result<OwnedFd> {
+    if super::process::is_root() {
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "it may no more than root"));
+    }
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     fcntl_setfd(&theirs, FdFlags::empty())?;
     let mut list = String::from("fsname=holofs,subtype=holofs,nosuid,nodev,default_permissions");
@@ -46,7 +49,7 @@ pub fn mount(point: &Mountpoint, options: Options) -> io::Result<OwnedFd> {
         .env_clear()
         .env("_FUSE_COMMFD", theirs.as_raw_fd().to_string())
         .args(["-o", &list, "--"])
-        .arg(if super::process::is_root() { point.through_process() } else { point.path().to_owned() })
+        .arg(point.path())
         .stdin(Stdio::null())
         .output()?;
     drop(theirs);

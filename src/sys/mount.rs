@@ -63,11 +63,6 @@ impl Mountpoint {
         &self.path
     }
 
-    /// A path to the directory itself for another process of this user, for as long as this is not dropped.
-    pub fn through_process(&self) -> PathBuf {
-        format!("/proc/{}/fd/{}", std::process::id(), self.dir.as_raw_fd()).into()
-    }
-
     /// The mount that is visible at the path now, which must be another one than the directory itself is on: who can rename
     /// the directory may have put something else there meanwhile.
     pub fn mounted(&self) -> io::Result<MountId> {
