@@ -92,10 +92,8 @@ pub struct Limits {
 impl Default for Limits {
     /// 1,024 descriptors or a quarter of what this process may have; 20 GiB on disk; 256 MiB in memory.
     fn default() -> Limits {
-        let quarter = this_process::descriptor_limit().map_or(u64::MAX, |limit| limit / 4);
-        let count = usize::try_from(quarter.clamp(1, 1024)).unwrap_or(1);
         Limits {
-            descriptors: NonZeroUsize::new(count).unwrap_or(NonZeroUsize::MIN),
+            descriptors: this_process::descriptor_share(4, 1024),
             raw_bytes: 20 << 30,
             memory_bytes: 256 << 20,
         }

@@ -3,7 +3,6 @@
 //! It asks nothing of its own mount, ever: a thread that waits for an answer which a killed server took along could not end, nor
 //! could the process with its locks. What must go through the mount is done by processes of their own.
 
-use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,7 +21,7 @@ use crate::sys::dir;
 use crate::sys::mount::{self, MountId, Mountpoint};
 use crate::sys::process::Process;
 use crate::sys::sandbox::Cage;
-use crate::sys::this_process::descriptor_limit;
+use crate::sys::this_process::descriptor_share;
 use crate::tree::Index;
 use crate::upper::{self, Access, Upper};
 use crate::vfs::{Vfs, View};
@@ -216,9 +215,8 @@ fn open_upper(
         upper::reset(&space.state_dir)?;
     }
     let access = if args.read_only { Access::ReadOnly } else { Access::Writable };
-    let (most, share) = OPEN_FILES;
-    let files = descriptor_limit().map_or(most, |limit| (limit / share).min(most));
-    let descriptors = usize::try_from(files).ok().and_then(NonZeroUsize::new).unwrap_or(NonZeroUsize::MIN);
+    let (most, part) = OPEN_FILES;
+    let descriptors = descriptor_share(part, most);
     let options = upper::Options { access, descriptors };
     Ok(Arc::new(Upper::open(&space.state_dir, &index.id(), &options, observer)?))
 }

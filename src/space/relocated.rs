@@ -10,7 +10,6 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::num::NonZeroUsize;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -78,9 +77,7 @@ impl Relocated {
     ) -> Relocated {
         let catalog: String = index.id().to_string().chars().take(16).collect();
         let words = usize::try_from(index.len() / 32 + 1).unwrap_or_default();
-        let share = this_process::descriptor_limit().map_or(OPEN_FILES, |limit| limit / 8);
-        let capacity = usize::try_from(share.min(OPEN_FILES)).ok().and_then(NonZeroUsize::new);
-        let capacity = capacity.unwrap_or(NonZeroUsize::MIN);
+        let capacity = this_process::descriptor_share(8, OPEN_FILES);
         Relocated {
             dir: space_dir.join("relocated").join(catalog),
             identity: *index.identity(),
