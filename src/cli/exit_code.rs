@@ -58,7 +58,6 @@ pub struct NotFound(pub String);
 pub struct Busy(pub String);
 
 /// Says what failed, and why, and gives the code of its class.
-#[allow(clippy::print_stderr)]
 pub fn fail(error: &anyhow::Error) -> ExitCode {
     ExitCode::from(tell(error))
 }

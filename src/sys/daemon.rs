@@ -119,11 +119,3 @@ fn uses(pid: u32, root: &Path) -> bool {
     };
     maps.lines().any(mapped)
 }
-
-/// The number of this thread, as the kernel names it in requests; 0 where there are none.
-pub fn thread_id() -> u32 {
-    #[cfg(not(target_os = "linux"))]
-    return 0;
-    #[cfg(target_os = "linux")]
-    rustix::thread::gettid().as_raw_nonzero().get().unsigned_abs()
-}
