@@ -111,13 +111,7 @@ fn in_space(
         match daemon::launch(context, &mount)? {
             Launched::Mounted(report) => {
                 reasons.extend(report.reasons);
-                tell(
-                    context,
-                    &Told { path: &space.root, rung: report.rung, reasons: &reasons, isolated: false },
-                );
-                let outcome = execution(context, args, space, index).command(&args.command, || ());
-                disappear(space)?;
-                return outcome;
+                return while_mounted(context, args, space, index, report.rung, &reasons);
             }
             Launched::Failed(code) => return Ok(code),
             Launched::Refused(refused) => reasons.extend(refused.refused),
@@ -146,15 +140,25 @@ fn in_namespace(
 ) -> anyhow::Result<ExitCode> {
     crate::sys::namespace::enter().context("Cannot enter a namespace of our own")?;
     match daemon::launch_copy(context, &mount_args(args))? {
-        Launched::Mounted(report) => {
-            tell(context, &Told { path: &space.root, rung: report.rung, reasons, isolated: false });
-            let outcome = execution(context, args, space, index).command(&args.command, || ());
-            disappear(space)?;
-            outcome
-        }
+        Launched::Mounted(report) => while_mounted(context, args, space, index, report.rung, reasons),
         Launched::Refused(refused) => Err(refused.into()),
         Launched::Failed(code) => Ok(code),
     }
+}
+
+/// Runs the command in the space that was mounted for it, and takes the mount away.
+fn while_mounted(
+    context: &Context,
+    args: &RunArgs,
+    space: &Space,
+    index: &Index,
+    rung: Rung,
+    reasons: &[Refusal],
+) -> anyhow::Result<ExitCode> {
+    tell(context, &Told { path: &space.root, rung, reasons, isolated: false });
+    let outcome = execution(context, args, space, index).command(&args.command, || ());
+    disappear(space)?;
+    outcome
 }
 
 /// Runs the command at the catalog's own path.
