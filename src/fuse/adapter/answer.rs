@@ -1,4 +1,4 @@
-//! Answers of a kind: counted, then sent, or the errno of what went wrong.
+//! Requests counted as they come in, and answers of a kind: what was asked for, or the errno of what went wrong.
 
 use fuser::{Errno, Generation, INodeNo, ReplyAttr, ReplyEmpty, ReplyEntry, ReplyWrite};
 
@@ -9,6 +9,11 @@ use crate::vfs::{Attr, VfsError};
 use super::Adapter;
 
 impl Adapter {
+    /// A request has come in.
+    pub(super) fn begin(&self, opcode: Opcode) {
+        self.watch.requests.count(opcode);
+    }
+
     /// The errno for a reply; what a person should know of is logged here, once per failure.
     pub(super) fn errno(&self, opcode: Opcode, ino: INodeNo, error: &VfsError) -> Errno {
         if error.is_ordinary() {
@@ -27,7 +32,6 @@ impl Adapter {
         made: Result<Attr, VfsError>,
         reply: ReplyEntry,
     ) {
-        self.watch.requests.count(opcode);
         match made {
             Ok(attr) => self.found(&attr, reply),
             Err(error) => reply.error(self.errno(opcode, ino, &error)),
@@ -42,7 +46,6 @@ impl Adapter {
 
     /// Answers that it was done.
     pub(super) fn empty(&self, opcode: Opcode, ino: INodeNo, done: Result<(), VfsError>, reply: ReplyEmpty) {
-        self.watch.requests.count(opcode);
         match done {
             Ok(()) => reply.ok(),
             Err(error) => reply.error(self.errno(opcode, ino, &error)),
@@ -51,7 +54,6 @@ impl Adapter {
 
     /// Answers with attributes.
     pub(super) fn attr(&self, opcode: Opcode, ino: INodeNo, attr: Result<Attr, VfsError>, reply: ReplyAttr) {
-        self.watch.requests.count(opcode);
         match attr {
             Ok(attr) => reply.attr(&FOREVER, &convert::attr(&attr)),
             Err(error) => reply.error(self.errno(opcode, ino, &error)),
@@ -66,7 +68,6 @@ impl Adapter {
         written: Result<u64, VfsError>,
         reply: ReplyWrite,
     ) {
-        self.watch.requests.count(opcode);
         match written {
             Ok(count) => reply.written(u32::try_from(count).unwrap_or(u32::MAX)),
             Err(error) => reply.error(self.errno(opcode, ino, &error)),
