@@ -1,7 +1,8 @@
 //! `holofs doctor`: tries each rung of the ladder for real, in a temporary place, and tells what an administrator would have
-//! to allow; and each way of placing files. Nothing of it stays.
+//! to allow; each way of placing files; and what waking a thread costs. Nothing of it stays.
 
 mod storage;
+mod waking;
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -37,6 +38,7 @@ struct Report {
     isolate: bool,
     rungs: Vec<Tried>,
     storage: storage::Storage,
+    waking: waking::Waking,
 }
 
 /// One rung.
@@ -65,6 +67,7 @@ pub fn main(context: &Context, args: &DoctorArgs) -> anyhow::Result<ExitCode> {
         isolate: rungs.iter().any(|tried| tried.holds && tried.rung == Rung::Namespace),
         rungs,
         storage: storage::examine(context),
+        waking: waking::examine(),
     };
     if let Some(path) = &args.bundle {
         bundle::write(context, path, &report)?;
@@ -120,6 +123,7 @@ fn table(report: &Report) -> String {
     lines.push(format!("holofs mount: {}", name(report.mount)));
     lines.push(format!("holofs run --isolate: {}", if report.isolate { "works" } else { "does not work" }));
     lines.extend(storage::lines(&report.storage));
+    lines.push(waking::line(&report.waking));
     lines.join("\n")
 }
 

@@ -1,4 +1,5 @@
-//! This machine, in the words RCC uses: Go's names of systems and architectures, and where shared holotrees live.
+//! This machine, in the words RCC uses: Go's names of systems and architectures, and where shared holotrees live; and how
+//! its processors idle.
 
 /// Go's name of this operating system.
 pub const GOOS: &str = if cfg!(target_os = "macos") {
@@ -27,3 +28,11 @@ pub const DEFAULT_HOME: &str =
 
 /// The variable that names the user's home directory.
 pub const USER_HOME: &str = if cfg!(target_os = "windows") { "USERPROFILE" } else { "HOME" };
+
+/// Where the kernel of a virtual machine says how many nanoseconds an idle processor waits before it halts.
+pub const HALT_POLL_NANOS: &str = "/sys/module/haltpoll/parameters/guest_halt_poll_ns";
+
+/// What [`HALT_POLL_NANOS`] says; `None` where processors do not idle that way.
+pub fn halt_poll_nanos() -> Option<u64> {
+    std::fs::read_to_string(HALT_POLL_NANOS).ok()?.trim().parse().ok()
+}

@@ -1,0 +1,95 @@
+//! What it costs to wake a thread: most of what a request costs, and on a virtual machine in the hands of its administrator.
+
+use std::io::{Read, Write, pipe};
+use std::time::{Duration, Instant};
+
+use serde::Serialize;
+
+use crate::sys::host;
+
+/// Round trips that are timed.
+const ROUNDS: usize = 500;
+/// From here on a round trip is worth a word of advice: without halting it is some 5 µs.
+const DEAR: f64 = 15.0;
+/// What the kernel polls by default before it halts, in nanoseconds.
+const USUAL: u64 = 200_000;
+
+/// What was found out.
+#[derive(Debug, Serialize)]
+pub struct Waking {
+    /// A byte to another thread and one back, the median; `None` if it could not be tried.
+    round_trip_us: Option<f64>,
+    /// How long an idle processor of this virtual machine waits before it is given back to the host; `None`: it is not
+    /// known, or no virtual machine.
+    halt_poll_ns: Option<u64>,
+    advice: Option<String>,
+}
+
+/// Tries it.
+pub fn examine() -> Waking {
+    let round_trip_us = round_trip().ok().map(|time| (time.as_secs_f64() * 1e7).round() / 10.0);
+    let halt_poll_ns = host::halt_poll_nanos();
+    Waking { round_trip_us, halt_poll_ns, advice: advice(round_trip_us, halt_poll_ns) }
+}
+
+fn advice(round_trip_us: Option<f64>, halt_poll_ns: Option<u64>) -> Option<String> {
+    let dear = round_trip_us? > DEAR && halt_poll_ns? < USUAL;
+    dear.then(|| {
+        format!("as root, `echo {USUAL} >{}` makes every request to a mount cheaper", host::HALT_POLL_NANOS)
+    })
+}
+
+/// The median of many.
+fn round_trip() -> std::io::Result<Duration> {
+    let ((mut asked, mut ask), (mut answered, mut answer)) = (pipe()?, pipe()?);
+    let other = std::thread::spawn(move || {
+        let mut byte = [0];
+        while asked.read(&mut byte)? == 1 {
+            answer.write_all(&byte)?;
+        }
+        std::io::Result::Ok(())
+    });
+    let mut times = Vec::with_capacity(ROUNDS);
+    for _ in 0..ROUNDS {
+        let started = Instant::now();
+        ask.write_all(&[0])?;
+        answered.read_exact(&mut [0])?;
+        times.push(started.elapsed());
+    }
+    drop(ask);
+    drop(other.join());
+    times.sort_unstable();
+    Ok(times[ROUNDS / 2])
+}
+
+/// For people.
+pub fn line(waking: &Waking) -> String {
+    let time = waking.round_trip_us.map_or("not known".to_owned(), |time| format!("{time} us a round trip"));
+    let advice = waking.advice.as_ref().map_or(String::new(), |advice| format!("; {advice}"));
+    format!("waking a thread: {time}{advice}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{advice, examine, line};
+
+    #[test]
+    fn advice_is_given_where_it_helps() {
+        for (time, halt, given) in [
+            (Some(40.0), Some(0), true),
+            (Some(40.0), Some(200_000), false),
+            (Some(40.0), None, false),
+            (Some(5.0), Some(0), false),
+            (None, Some(0), false),
+        ] {
+            assert_eq!(advice(time, halt).is_some(), given, "{time:?} {halt:?}");
+        }
+    }
+
+    #[test]
+    fn a_round_trip_takes_time() {
+        let waking = examine();
+        assert!(waking.round_trip_us.is_some_and(|time| time > 0.0), "{waking:?}");
+        assert!(line(&waking).contains("us a round trip"));
+    }
+}
