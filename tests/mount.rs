@@ -339,3 +339,35 @@ fn what_is_asked_of_a_closed_stdout_does_not_hurt_the_mount() {
     assert!(root.join("bin/tool").is_file());
     sandbox.holofs_ok(&["unmount", SPACE, "--controller", CONTROLLER]);
 }
+
+#[test]
+fn who_waits_for_all_that_a_mount_says_does_not_wait_for_what_it_primes() {
+    let sandbox = Sandbox::new();
+    let stage = sandbox.holotree().join("h0c0ffee_493f813dad24d3t");
+    fs::create_dir_all(&stage).unwrap();
+    fs::File::create(stage.join("large")).unwrap().set_len(512 << 20).unwrap();
+    let blueprint = sandbox.scratch().join("conda.yaml");
+    fs::write(&blueprint, "channels: []\n").unwrap();
+    let catalog = sandbox.record(&stage, &blueprint);
+    fs::remove_dir_all(&stage).unwrap();
+    let mounted = sandbox.mount(&catalog, "primed", "user", &[]);
+    std::io::copy(&mut fs::File::open(mounted.path().join("large")).unwrap(), &mut std::io::sink()).unwrap();
+    mounted.unmount();
+    // So that it is inflated once more, which takes a while.
+    fs::remove_dir_all(sandbox.home().join("holofs/raw")).unwrap();
+
+    // Its stdout and stderr are pipes, read to their ends.
+    let mounted = sandbox.mount(&catalog, "primed", "user", &[]);
+    let daemon = mounted.report()["pid"].as_u64().unwrap();
+    let started = Instant::now();
+    while !has_child(daemon) {
+        assert!(started.elapsed() < Duration::from_secs(10), "priming was over before the mount was told");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn has_child(pid: u64) -> bool {
+    let of = |entry: fs::DirEntry| fs::read_to_string(entry.path().join("status")).unwrap_or_default();
+    let parent = format!("PPid:\t{pid}\n");
+    fs::read_dir("/proc").unwrap().any(|entry| of(entry.unwrap()).contains(&parent))
+}

@@ -71,6 +71,10 @@ pub fn serve(context: &Context, args: &MountArgs) -> anyhow::Result<()> {
     if args.daemon {
         daemon::leave_terminal(&serving.mounted.space.state_dir.join("log"))?;
     }
+    // Not before: the process that primes has our stdio, and whoever reads that to its end would wait for it.
+    if let Err(error) = serving.priming.start(&serving.mounted, &serving.quiet) {
+        log::warn!("Nothing is primed: {error:#}");
+    }
     serving.until_unmounted()
 }
 
@@ -112,7 +116,6 @@ impl Serving {
         log::info!("Mounted {} on {}", mounted.report.blueprint, mounted.report.path.display());
         let stop = Arc::new(AtomicBool::new(false));
         let quiet = Arc::new(AtomicBool::new(false));
-        priming.start(&mounted, &quiet)?;
         let filler = spawn_background(&mounted, &stop, cage)?;
         Ok(Serving { mounted, tally, priming, stop, quiet, server, filler })
     }
