@@ -38,3 +38,13 @@ need_pip() {
   apt_install python3-pip && "$1" -m pip --version >/dev/null 2>&1 && return 0
   die "Cannot run '$1 -m pip': install it first (Debian and Ubuntu: apt-get install python3-pip)"
 }
+
+# find_uv: prints the path of uv, which is kept in the cache directory; nothing if it cannot be had.
+find_uv() {
+  local env="$cache/uv"
+  if [ ! -x "$env/bin/uv" ]; then
+    python3 -m venv "$env" >/dev/null 2>&1 || { need_pip python3; apt_install python3-venv && python3 -m venv "$env"; } >&2 || true
+    "$env/bin/pip" install --quiet uv >/dev/null 2>&1 || { say "Cannot install uv: left out"; return 0; }
+  fi
+  printf '%s\n' "$env/bin/uv"
+}
