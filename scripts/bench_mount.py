@@ -5,6 +5,8 @@ one after the other, so that a machine whose speed drifts does so for all of the
 """
 import argparse, ctypes, gzip, hashlib, json, mmap, os, shutil, statistics, subprocess, sys, tarfile, time
 
+import bench_ready
+
 LIBC = ctypes.CDLL(None, use_errno=True)
 IMPORT = "import numpy, pandas"
 SCIENCE = "import numpy, pandas, scipy.stats, scipy.optimize, matplotlib.pyplot, sklearn.linear_model, sklearn.ensemble"
@@ -172,6 +174,8 @@ class Bench:
         """The native tree through the kernel's overlayfs and, if it is there, fuse-overlayfs."""
         subjects = {}
         for name, command in (("overlayfs", ["mount", "-t", "overlay", "overlay"]), ("fuse-overlayfs", ["fuse-overlayfs"])):
+            if not self.beside(name):
+                continue
             base = f"/dev/shm/holofs-bench/{'overlay' if name == 'overlayfs' else 'fuse'}"
             for part in ("upper", "work", "merged"):
                 os.makedirs(f"{base}/{part}", exist_ok=True)
@@ -185,6 +189,9 @@ class Bench:
 
     def wanted(self, name):
         return any(word in name for word in self.options.only.split(","))
+
+    def beside(self, name):
+        return self.options.beside == "all" or name in self.options.beside.split(",")
 
     def compare(self, subjects, workloads):
         for name, work, states, bars in workloads:
@@ -233,17 +240,25 @@ class Bench:
                 os.path.exists(path) and os.remove(path)
         self.add("growth from 1,000 to 100,000 files", {"holofs": medians[-1] / medians[0]}, 1.5)
 
+    def rcc(self):
+        """The official RCC, which knows this home."""
+        rcc = run(os.path.join(self.options.scripts, "rcc")).strip()
+        run(rcc, "--bundled", "configuration", "identity", "--do-not-track", env=self.env)
+        return rcc
+
+    def restore(self, rcc):
+        """Where RCC has restored the environment."""
+        said = run(rcc, "--bundled", "--no-build", "holotree", "variables", f"{self.work}/conda.yaml", "--space", "rcc", env=self.env)
+        return next(line.split("=", 1)[1] for line in said.splitlines() if line.startswith("export RCC_HOLOTREE_SPACE_ROOT="))
+
     def against_rcc(self):
         if not self.wanted("rcc"):
             return
-        rcc = run(os.path.join(self.options.scripts, "rcc")).strip()
-        run(rcc, "--bundled", "configuration", "identity", "--do-not-track", env=self.env)
-        work, ratios = python(IMPORT, False), []
+        rcc, work, ratios = self.rcc(), python(IMPORT, False), []
         for at in range(max(1, self.options.rounds // 2)):
             drop_caches()
             start = time.perf_counter()
-            said = run(rcc, "--bundled", "--no-build", "holotree", "variables", f"{self.work}/conda.yaml", "--space", "rcc", env=self.env)
-            theirs = next(line.split("=", 1)[1] for line in said.splitlines() if line.startswith("export RCC_HOLOTREE_SPACE_ROOT="))
+            theirs = self.restore(rcc)
             work(theirs)
             rcc_seconds = time.perf_counter() - start
             shutil.rmtree(theirs)
@@ -342,30 +357,40 @@ class Bench:
             self.unmount(name)
         return total / 1e6
 
+    def workloads(self):
+        """Every workload, on every subject that was asked for."""
+        if not any(self.wanted(name) for name, *_ in WORKLOADS) and not self.wanted("requests"):
+            return
+        subjects = {"native": self.native, "holofs": self.mount(self.names["catalog"], "bench", "--profile", "off")["path"]}
+        spaces = {"bench": "no-open"}
+        for subject, more in (("read-only", ["--read-only"]), ("passthrough", ["--io", "passthrough"])):
+            if self.beside(subject):
+                report = self.mount(self.names["catalog"], f"bench-{subject}", "--profile", "off", *more)
+                name = report["io"] if subject == "passthrough" else subject
+                subjects[name], spaces[f"bench-{subject}"] = report["path"], report["io"]
+        self.compare({**subjects, **self.overlays()}, WORKLOADS)
+        for space, io in spaces.items():
+            if self.wanted("requests"):
+                stats = json.loads(self.holofs("stats", space, "--json"))
+                print(f"requests, {io}:", json.dumps(stats["requests"]))
+            self.unmount(space)
+
     def run(self):
         self.prepare()
         print(f"{'workload':44} {'holofs':>9}  bar                 ratios to a native copy, {self.options.rounds} rounds")
         self.start_up()
-        holofs = self.mount(self.names["catalog"], "bench", "--profile", "off")["path"]
-        read_only = self.mount(self.names["catalog"], "bench-ro", "--profile", "off", "--read-only")["path"]
-        passed = self.mount(self.names["catalog"], "bench-passed", "--profile", "off", "--io", "passthrough")
-        subjects = {"native": self.native, "holofs": holofs, "read-only": read_only, passed["io"]: passed["path"], **self.overlays()}
-        self.compare(subjects, WORKLOADS)
-        if self.wanted("requests"):
-            for space in ("bench", "bench-passed"):
-                stats = json.loads(self.holofs("stats", space, "--json"))
-                print(f"requests, {stats['io']}:", json.dumps(stats["requests"]))
+        self.workloads()
         for io, workloads in BIG.items():
             big = self.mount(self.names["big"], f"bench-big-{io}", "--profile", "off", "--io", io)["path"]
             self.compare({"native": self.native_big, "holofs": big}, workloads)
             self.unmount(f"bench-big-{io}")
-        for space in ("bench", "bench-ro", "bench-passed"):
-            self.unmount(space)
         self.primed()
         self.bytecode()
         self.first_touch()
         self.memory()
         self.against_rcc()
+        bench_ready.compiling(self)
+        bench_ready.ready(self, timed, drop_caches)
         if self.options.json:
             with open(self.options.json, "w") as f:
                 json.dump(self.rows, f, indent=2)
@@ -401,6 +426,8 @@ def main():
     parser.add_argument("--cache", required=True)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="", help="words, with commas between them")
+    parser.add_argument("--beside", default="all", help="none, or some of read-only,passthrough,overlayfs,fuse-overlayfs")
+    parser.add_argument("--uv", default="", help="the program; left out if empty")
     parser.add_argument("--json")
     bench = Bench(parser.parse_args())
     try:
