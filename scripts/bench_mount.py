@@ -200,8 +200,10 @@ class Bench:
             times = {(state, subject): [] for state in states for subject in subjects}
             for subject in subjects.values():
                 work(subject)  # bytecode, and whatever else only the first run does
-            for _ in range(self.options.rounds):
-                for subject, root in subjects.items():
+            turns = list(subjects.items())
+            for at in range(self.options.rounds):
+                # Nobody is always the first: what runs after whom changes which memory and which part of the disk's cache it finds.
+                for subject, root in turns[at % len(turns):] + turns[:at % len(turns)]:
                     for state in states:
                         if state == "cold":
                             drop_caches()
