@@ -10,14 +10,14 @@ use std::sync::Arc;
 
 use rayon::Scope;
 
-use super::place::Placer;
+use super::place::{Placer, may_be_own};
 use super::plan::DirPlan;
 use crate::digest::Hasher;
 use crate::name::{Name, OwnedName};
 use crate::observe::Counter;
 use crate::relocate::Relocation;
 use crate::sys::at::TreeDir;
-use crate::tree::{FileNode, Ino, NodeKind};
+use crate::tree::{FileNode, Ino, Node, NodeKind};
 
 /// Entries that one task places: large enough that a task costs nothing beside it.
 const BATCH: usize = 32;
@@ -83,22 +83,72 @@ impl Placer<'_> {
     /// Gives a snapshot of the pristine tree what differs from space to space: labels, and bits that no pristine file has.
     pub fn patch(&self, root: &TreeDir) {
         use rayon::prelude::*;
-        let mut dirs: Vec<(Ino, Vec<Ino>)> = Vec::new();
-        for node in self.rules.index.nodes() {
-            self.count_snapshotted(&node);
-            if !self.is_own(&node) {
-                continue;
+        self.rules.index.nodes().for_each(|node| self.count_snapshotted(&node));
+        self.by_dir(|node| self.is_own(node)).par_iter().for_each(|(parent, own)| {
+            let path = self.rules.index.path_of(*parent).unwrap_or_default().to_path();
+            for &ino in own {
+                // What we may not write to is made anew, and what is wrong with it shows there.
+                if !self.patch_file(root, &path, ino) {
+                    match self.open_from(root, *parent) {
+                        Ok(dir) => self.replace(&dir, None, ino),
+                        Err(error) => self.report_io(*parent, "Opening the directory", error),
+                    }
+                }
             }
-            match dirs.last_mut() {
-                // Children of one directory stand together.
-                Some((parent, own)) if *parent == node.parent => own.push(node.ino),
-                _ => dirs.push((node.parent, vec![node.ino])),
-            }
-        }
-        dirs.par_iter().for_each(|(parent, own)| match self.open_from(root, *parent) {
-            Ok(dir) => own.iter().for_each(|&ino| self.patch_file(&dir, ino)),
-            Err(error) => self.report_io(*parent, "Opening the directory", error),
         });
+    }
+
+    /// Makes all that is in the catalog in `root`, which is new and empty, in the order that suits [`Placer::patch`]: all
+    /// directories, then all files that a space may need for itself, then the rest. btrfs orders what it knows of files by
+    /// their numbers, which it gives as they are made: so what a patch writes to lies side by side, in few of the blocks that
+    /// a snapshot shares. Each of these is copied when it is first written to, and everything in it gets one more reference.
+    pub fn populate_to_patch(&self, root: &TreeDir) {
+        use rayon::prelude::*;
+        match root.reopen() {
+            Ok(root) => rayon::scope(|scope| self.make_dirs(scope, root, Ino::ROOT)),
+            Err(error) => return self.report_io(Ino::ROOT, "Opening the directory", error),
+        }
+        for is_own in [true, false] {
+            let wanted = |node: &Node<'_>| !is_dir(node) && may_be_own(node) == is_own;
+            self.by_dir(wanted).par_iter().for_each(|(parent, batch)| match self.open_from(root, *parent) {
+                Ok(dir) => batch.iter().for_each(|&ino| self.place_new(&dir, None, ino)),
+                Err(error) => self.report_io(*parent, "Opening the directory", error),
+            });
+        }
+    }
+
+    fn make_dirs<'s>(&'s self, scope: &Scope<'s>, dir: TreeDir, ino: Ino) {
+        let dir = Arc::new(dir);
+        for child in self.rules.index.children(ino).filter(is_dir) {
+            let parent = Arc::clone(&dir);
+            scope.spawn(move |scope| {
+                match self.name(child.ino).and_then(|name| parent.make_dir(name.as_name())) {
+                    Ok(made) => self.make_dirs(scope, made, child.ino),
+                    Err(error) => self.report_io(child.ino, "Making the directory", error),
+                }
+            });
+        }
+    }
+
+    /// The entries that are `wanted`, in batches of one directory each.
+    fn by_dir(&self, wanted: impl Fn(&Node<'_>) -> bool) -> Vec<(Ino, Vec<Ino>)> {
+        let (mut batches, mut bytes): (Vec<(Ino, Vec<Ino>)>, _) = (Vec::new(), 0);
+        for node in self.rules.index.nodes().filter(wanted) {
+            match batches.last_mut() {
+                // Children of one directory stand together.
+                Some((parent, batch))
+                    if *parent == node.parent && batch.len() < BATCH && bytes < BATCH_BYTES =>
+                {
+                    batch.push(node.ino);
+                }
+                _ => {
+                    batches.push((node.parent, vec![node.ino]));
+                    bytes = 0;
+                }
+            }
+            bytes += if let NodeKind::File(file) = node.kind { file.size } else { 0 };
+        }
+        batches
     }
 
     /// Brings the directories of a space that is there into order.
@@ -211,4 +261,8 @@ impl Placer<'_> {
         let node = self.rules.index.node(ino).ok_or(io::ErrorKind::NotFound)?;
         OwnedName::new(node.name).map_err(io::Error::other)
     }
+}
+
+fn is_dir(node: &Node<'_>) -> bool {
+    matches!(node.kind, NodeKind::Dir { .. })
 }

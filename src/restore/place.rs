@@ -7,6 +7,7 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::Content;
@@ -131,18 +132,19 @@ impl Placer<'_> {
         });
     }
 
-    /// True for a file that no pristine tree has as it will be in this space.
+    /// True for a file that no pristine tree has as it will be in this space; see [`may_be_own`].
     pub fn is_own(&self, node: &Node<'_>) -> bool {
         let has_bits = self.rules.mode_of(node) & 0o7000 != 0;
         matches!(node.kind, NodeKind::File(file) if has_bits || !file.rewrite.is_empty())
     }
 
-    /// Makes a file of a snapshot this space's own, in place: nobody else sees the tree yet.
-    pub fn patch_file(&self, dir: &TreeDir, ino: Ino) {
-        let is_patched = self.rules.index.node(ino).is_some_and(|node| {
+    /// Makes a file of a snapshot this space's own, in place: nobody else sees the tree yet. It is in the directory `dir` below
+    /// the `root` of the snapshot. False if it could not be done.
+    pub fn patch_file(&self, root: &TreeDir, dir: &Path, ino: Ino) -> bool {
+        self.rules.index.node(ino).is_some_and(|node| {
             let (NodeKind::File(file), Ok(name)) = (node.kind, Name::new(node.name)) else { return false };
             let mode = self.rules.mode_of(&node);
-            let opened = dir.open_to_patch(name).map_err(PlaceError::io("Opening"));
+            let opened = root.open_to_patch(&dir.join(name.as_os_str())).map_err(PlaceError::io("Opening"));
             let patched = opened.and_then(|new| {
                 self.relocate(&new, &file)?;
                 if mode & 0o7000 != 0 {
@@ -151,11 +153,7 @@ impl Placer<'_> {
                 at::set_times(&new, MOTHER_TIME).map_err(PlaceError::io("Setting the time"))
             });
             patched.is_ok()
-        });
-        // What we may not write to is made anew, and what is wrong with it shows there.
-        if !is_patched {
-            self.replace(dir, None, ino);
-        }
+        })
     }
 
     /// Counts what a snapshot brought.
@@ -389,6 +387,11 @@ impl Placer<'_> {
             log::debug!("{name} stays: {error}");
         }
     }
+}
+
+/// True for a file that some space has otherwise than the pristine tree.
+pub(super) fn may_be_own(node: &Node<'_>) -> bool {
+    matches!(node.kind, NodeKind::File(file) if node.mode & 0o7000 != 0 || !file.rewrite.is_empty())
 }
 
 /// Copies all `size` bytes into an empty file.

@@ -166,11 +166,11 @@ impl TreeDir {
         Ok((file, seen))
     }
 
-    /// Opens the regular file `name` for writing into it, without waiting for anything else that may stand there.
-    pub fn open_to_patch(&self, name: Name<'_>) -> io::Result<File> {
+    /// Opens the file at `path` below for writing into it, following no link on the way. Only for a tree that is known to have
+    /// a regular file there: what it is is not asked.
+    pub fn open_to_patch(&self, path: &Path) -> io::Result<File> {
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
-        let file = File::from(rustix::fs::openat(&self.0, name.as_os_str(), flags, Mode::empty())?);
-        if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
+        Ok(super::beneath::open(self.0.as_fd(), path, flags)?.into())
     }
 
     /// The owner and the 12 permission bits of the directory itself.
@@ -469,6 +469,10 @@ mod tests {
         let tree = TreeDir::open(dir.path()).unwrap();
         assert!(tree.open_dir(name("d")).is_err());
         assert!(tree.open_file(name("f")).is_err());
+        fs::write(outside.path().join("g"), "").unwrap();
+        for path in ["f", "d/g", "../g"] {
+            assert!(tree.open_to_patch(Path::new(path)).is_err(), "{path}");
+        }
         assert!(tree.create(name("f"), 0o644).is_err());
         assert!(tree.make_dir(name("d")).is_err());
         assert!(tree.rename_new(name("f"), name("d")).is_err());

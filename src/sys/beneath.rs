@@ -129,18 +129,22 @@ impl Dir {
 
     /// Opens `name` with `flags`, resolved beneath this directory.
     fn resolve(&self, name: &Path, flags: OFlags) -> Result<OwnedFd, OpenError> {
-        let opened = match resolve_at_once(self.as_fd(), name, flags) {
-            // Seccomp filters that do not know openat2 answer EPERM.
-            Err(Errno::NOSYS | Errno::PERM) => resolve_stepwise(self.as_fd(), name, flags),
-            result => result,
-        };
-        opened.map_err(explain)
+        open(self.as_fd(), name, flags).map_err(explain)
     }
 }
 
 impl AsFd for Dir {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+/// Opens `name` with `flags`, resolved beneath `dir` and following no link.
+pub(super) fn open(dir: BorrowedFd<'_>, name: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
+    match resolve_at_once(dir, name, flags) {
+        // Seccomp filters that do not know openat2 answer EPERM.
+        Err(Errno::NOSYS | Errno::PERM) => resolve_stepwise(dir, name, flags),
+        result => result,
     }
 }
 

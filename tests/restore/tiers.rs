@@ -4,13 +4,14 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use holofs::observe::Tally;
 use holofs::restore::health::{self, Depth};
 use holofs::restore::{Bounds, FileErrorKind, Options, Strategy};
-use holofs::tree::Index;
+use holofs::tree::{Index, NodeKind};
 
 use crate::loop_fs::{KINDS, LoopFs};
 use crate::oracle::{assert_same_tree, tree_of};
@@ -217,6 +218,58 @@ fn without_privilege_a_snapshot_can_be_made_repaired_and_removed() {
         assert_eq!(world.space.root.metadata().unwrap().ino(), 256, "it is a subvolume");
         as_nobody(Command::new("rm").arg("-rf").arg(&world.space.root));
         assert!(!world.space.root.exists() && !remains.exists());
+    }
+}
+
+/// Inode numbers below `dir`, of directories, of files that a space may have for itself, and of all else.
+fn numbers(dir: &Path, own: &[PathBuf], found: &mut [Vec<u64>; 3]) {
+    for entry in fs::read_dir(dir).unwrap() {
+        let path = entry.unwrap().path();
+        let facts = path.symlink_metadata().unwrap();
+        let class = if facts.is_dir() { 0 } else { 2 - usize::from(own.contains(&path)) };
+        found[class].push(facts.ino());
+        if facts.is_dir() {
+            numbers(&path, own, found);
+        }
+    }
+}
+
+#[test]
+fn what_a_snapshot_is_patched_in_lies_together() {
+    let Some(disk) = LoopFs::new("btrfs", MEGABYTES) else { return };
+    let world = World::new_in("gz", &disk.path());
+    let (index, _) = Index::ensure(&world.home.index_dir(), &world.catalog).unwrap();
+    holofs::restore::warm(&world.home, &index, &world.store(), &Tally::new(), None).unwrap();
+    let tree = world.home.pristine_dir().join(index.id().to_string());
+    let is_own = |node: &holofs::tree::Node<'_>| matches!(node.kind, NodeKind::File(file) if !file.rewrite.is_empty() || node.mode & 0o7000 != 0);
+    let own = index.nodes().filter(is_own).map(|node| tree.join(index.path_of(node.ino).unwrap().to_path()));
+    let own: Vec<PathBuf> = own.collect();
+    let mut found = [Vec::new(), Vec::new(), Vec::new()];
+    numbers(&tree, &own, &mut found);
+    let [dirs, own_files, others] = found;
+    assert!(own.len() >= 48 && own_files.len() == own.len() && others.len() > 10);
+    assert!(dirs.iter().max() < own_files.iter().min(), "directories come first");
+    assert!(own_files.iter().max() < others.iter().min(), "files that are patched come next");
+}
+
+#[test]
+fn a_tree_of_an_older_version_is_made_anew() {
+    for kind in ["btrfs", "ext4"] {
+        let Some(disk) = LoopFs::new(kind, MEGABYTES) else { continue };
+        let world = World::new_in("gz", &disk.path());
+        let (index, _) = Index::ensure(&world.home.index_dir(), &world.catalog).unwrap();
+        let warm = || {
+            holofs::restore::warm(&world.home, &index, &world.store(), &Tally::new(), None).unwrap().is_new
+        };
+        assert!(warm() && !warm());
+        let stamp = world.home.pristine_dir().join(format!("{}.stamp", index.id()));
+        let mut bytes = fs::read(&stamp).unwrap();
+        assert_eq!(&bytes[..8], b"HOLOPRS3");
+        bytes[7] = b'2';
+        fs::write(&stamp, bytes).unwrap();
+        assert!(warm() && !warm(), "{kind}");
+        world.restore();
+        assert_same_tree(&world.space.root, &world.golden());
     }
 }
 

@@ -101,7 +101,7 @@ impl Build<'_> {
             pristine: None,
             has_raw: true,
         };
-        placer.populate(root.reopen()?, Ino::ROOT);
+        placer.populate_to_patch(&root);
         if let Some(first) = errors.take().first() {
             return Err(io::Error::other(first.to_string()));
         }

@@ -9,7 +9,8 @@ use std::path::Path;
 use crate::sys::btrfs::State;
 use crate::tree::{Index, checksum};
 
-const MAGIC: &[u8; 8] = b"HOLOPRS2";
+/// The last digit counts versions of the stamp and of the tree: since 3, a subvolume is laid out so that patching is cheap.
+const MAGIC: &[u8; 8] = b"HOLOPRS3";
 /// Magic, checksum, kind, umask, catalog id, subvolume's uuid and change, count of nodes, bytes of content.
 const HEADER: usize = 8 + 4 + 2 + 2 + 32 + 16 + 8 + 8 + 8;
 /// In place of a umask that was not known.
@@ -55,11 +56,12 @@ impl Stamp {
         is_whole.then_some(Stamp { kind, umask, state, inodes })
     }
 
-    /// How much content the tree has whose stamp is at `path`, without checking the stamp.
+    /// How much content the tree has whose stamp is at `path`, without checking the stamp. Those of older versions tell it at
+    /// the same place: trees that nobody uses any more go as well.
     pub fn content_bytes(path: &Path) -> Option<u64> {
         let mut header = [0; HEADER];
         fs::File::open(path).ok()?.read_exact(&mut header).ok()?;
-        header.starts_with(MAGIC).then(|| header.last_chunk().map(|last| u64::from_le_bytes(*last)))?
+        header.starts_with(&MAGIC[..7]).then(|| header.last_chunk().map(|last| u64::from_le_bytes(*last)))?
     }
 
     /// Writes the stamp beside and renames it there.
