@@ -16,7 +16,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::digest::Digest;
+use crate::name::Name;
 use crate::observe::{Counter, Observer};
+use crate::sys::at::TreeDir;
 use crate::sys::beneath::is_descriptor_shortage;
 use crate::sys::this_process;
 
@@ -170,6 +172,15 @@ impl Store {
         };
         self.observer.count(Counter::RawHits, 1);
         Some(file)
+    }
+
+    /// Gives the content the name `name` in `dir`, if the raw store has it ready: nothing is decoded, and nothing is made. False
+    /// if it has not, or if content is to be hashed first: then [`Store::ensure_raw`] does what can be done.
+    pub fn link_ready(&self, wanted: &Wanted, dir: &TreeDir, name: Name<'_>) -> io::Result<bool> {
+        let Some(raw) = self.raw.as_ref().filter(|_| !self.paranoid) else { return Ok(false) };
+        let is_linked = raw.link(&wanted.key(), wanted.size, dir, name)?;
+        self.observer.count(Counter::RawHits, is_linked.into());
+        Ok(is_linked)
     }
 
     /// True if the raw store has the entry, but somebody changed it.

@@ -13,10 +13,12 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use holofs::digest::{Digest, Regime};
+use holofs::name::Name;
 use holofs::observe::{Counter, Tally};
 use holofs::store::{
     BlobSource, Library, Limits, MOTHER_TIME, Sharing, Store, StoreError, Wanted, blob_path, publish,
 };
+use holofs::sys::at::TreeDir;
 use proptest::prelude::*;
 use serde_json::Value;
 
@@ -364,6 +366,39 @@ fn the_raw_store_stays_within_its_limit_and_open_files_outlive_eviction() {
     }
     assert!(!files[0].path().unwrap().exists());
     assert!(store.ensure_raw(&fixture.contents[0].0).unwrap().path().unwrap().exists());
+}
+
+#[test]
+fn only_an_entry_that_is_as_it_was_made_gets_another_name() {
+    let fixture = Fixture::new(5, 1000);
+    let store = fixture.store(Limits::default());
+    let wanted: Vec<Wanted> = fixture.contents.iter().map(|(wanted, _)| *wanted).collect();
+    let place = fixture.temp.path().join("place");
+    fs::create_dir(&place).unwrap();
+    let dir = TreeDir::open(&place).unwrap();
+    let link = |store: &Store, number: usize| {
+        let name = number.to_string();
+        store.link_ready(&wanted[number], &dir, Name::new(name.as_bytes()).unwrap()).unwrap()
+    };
+    assert!(!link(&store, 0), "nothing is there yet");
+    let entries: Vec<PathBuf> =
+        wanted.iter().map(|wanted| store.ensure_raw(wanted).unwrap().path().unwrap().to_owned()).collect();
+    assert!(link(&store, 0));
+    assert_eq!(place.join("0").metadata().unwrap().ino(), entries[0].metadata().unwrap().ino());
+    fs::write(&entries[1], vec![7; 1000]).unwrap(); // its time tells
+    fs::set_permissions(&entries[2], fs::Permissions::from_mode(0o600)).unwrap();
+    let outside = fixture.temp.path().join("outside");
+    fs::rename(&entries[3], &outside).unwrap();
+    std::os::unix::fs::symlink(&outside, &entries[3]).unwrap();
+    let moved = fixture.temp.path().join("moved");
+    fs::rename(entries[4].parent().unwrap(), &moved).unwrap();
+    std::os::unix::fs::symlink(&moved, entries[4].parent().unwrap()).unwrap();
+    for number in 1..5 {
+        assert!(!link(&store, number), "{number}");
+        assert!(place.join(number.to_string()).symlink_metadata().is_err(), "{number} left its name");
+    }
+    fs::remove_file(place.join("0")).unwrap();
+    assert!(!link(&fixture.store(Limits::default()).with_paranoia(true), 0), "it has to be hashed first");
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! Where the bytes of files come from: ready in the raw store, made ready there, or straight from the blob.
 
-use std::io::Write;
+use std::io::{self, Write};
 
+use crate::name::Name;
 use crate::store::{BlobSource, RawFile, Store, StoreError, Wanted};
+use crate::sys::at::TreeDir;
 
 /// Verified content. Every way gives exactly the bytes that the digest names, or an error.
 pub trait Content: Sync {
@@ -11,6 +13,10 @@ pub trait Content: Sync {
 
     /// The whole file, decoded and kept if it was not at hand; with its path if it can be linked to.
     fn ensure(&self, wanted: &Wanted) -> Result<RawFile, StoreError>;
+
+    /// Gives the whole file the name `name` in `dir`, where nothing stands, if it is at hand and may be linked to as it is. False
+    /// if not: then nothing stands there.
+    fn link(&self, wanted: &Wanted, dir: &TreeDir, name: Name<'_>) -> io::Result<bool>;
 
     /// Writes the content to `sink` while verifying it; after an error the sink holds garbage.
     fn stream(&self, wanted: &Wanted, sink: &mut dyn Write) -> Result<(), StoreError>;
@@ -23,6 +29,10 @@ impl Content for Store {
 
     fn ensure(&self, wanted: &Wanted) -> Result<RawFile, StoreError> {
         self.ensure_raw(wanted)
+    }
+
+    fn link(&self, wanted: &Wanted, dir: &TreeDir, name: Name<'_>) -> io::Result<bool> {
+        self.link_ready(wanted, dir, name)
     }
 
     fn stream(&self, wanted: &Wanted, sink: &mut dyn Write) -> Result<(), StoreError> {
@@ -40,6 +50,10 @@ impl<S: BlobSource> Content for Plain<S> {
 
     fn ensure(&self, wanted: &Wanted) -> Result<RawFile, StoreError> {
         self.0.open(wanted)
+    }
+
+    fn link(&self, _wanted: &Wanted, _dir: &TreeDir, _name: Name<'_>) -> io::Result<bool> {
+        Ok(false)
     }
 
     fn stream(&self, wanted: &Wanted, sink: &mut dyn Write) -> Result<(), StoreError> {

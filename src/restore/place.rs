@@ -301,11 +301,15 @@ impl Placer<'_> {
     ) -> Result<bool, PlaceError> {
         let linked = match self.link_pristine(dir, name, wish, file) {
             Some(outcome) => outcome,
-            None => {
-                let raw = self.content.ensure(&wish.wanted(file))?;
-                let Some(path) = raw.path() else { return Ok(false) };
-                dir.hardlink(name, path)
-            }
+            None => match self.content.link(&wish.wanted(file), dir, name) {
+                Ok(true) => Ok(()),
+                Ok(false) => {
+                    let raw = self.content.ensure(&wish.wanted(file))?;
+                    let Some(path) = raw.path() else { return Ok(false) };
+                    dir.hardlink(name, path)
+                }
+                Err(error) => Err(error),
+            },
         };
         match linked {
             Ok(()) => Ok(true),

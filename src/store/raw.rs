@@ -19,6 +19,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
+use crate::name::Name;
 use crate::store::MOTHER_TIME;
 use crate::store::codec::Codec;
 use crate::store::error::{StoreError, Tried};
@@ -27,7 +28,8 @@ use crate::store::ledger::Ledger;
 use crate::store::library::Blob;
 use crate::store::rawfile::RawFile;
 use crate::store::verify::check_file;
-use crate::sys::beneath::{Dir, FileFacts, OpenError};
+use crate::sys::at::TreeDir;
+use crate::sys::beneath::{self, Dir, FileFacts, OpenError};
 use crate::sys::bytes::SparseWriter;
 use crate::sys::{clone, this_process};
 
@@ -98,6 +100,21 @@ impl RawStore {
             }
             Err(OpenError::Other(error)) => Err(error),
         }
+    }
+
+    /// Gives an entry whose content has `size` bytes the name `name` in `dir` as well. What is looked at is what was linked: false,
+    /// and no such name, if there is no entry or it is not as we made it.
+    pub fn link(&self, key: &RawKey, size: u64, dir: &TreeDir, name: Name<'_>) -> io::Result<bool> {
+        match self.dir.hardlink(&key.path(), dir, name.as_os_str()) {
+            Ok(()) => {}
+            Err(OpenError::Missing | OpenError::Link | OpenError::NotRegular(_)) => return Ok(false),
+            Err(OpenError::Other(error)) => return Err(error),
+        }
+        if beneath::facts_at(dir, name.as_os_str()).is_some_and(|facts| is_fit(&facts, key, size)) {
+            self.touch(*key, size);
+            return Ok(true);
+        }
+        dir.remove(name).map(|_| false)
     }
 
     /// True if `file` is what the entry's name leads to now.

@@ -4,6 +4,7 @@
 //! hands out anything but a regular file. Linux resolves the whole name in the kernel (openat2); where that is missing or
 //! forbidden, the name is walked component by component with `O_NOFOLLOW`.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -11,6 +12,13 @@ use std::path::{Component, Path};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
+
+/// Opens a directory only to start from it.
+#[cfg(target_os = "linux")]
+const DIR_ONLY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
+/// There is no such flag here.
+#[cfg(not(target_os = "linux"))]
+const DIR_ONLY: OFlags = OFlags::DIRECTORY;
 
 /// A directory that is open, for use as the root of relative names.
 #[derive(Debug)]
@@ -77,8 +85,17 @@ impl Dir {
 
     /// What stands at `name`, links not followed; `None` if it is no regular file or not there.
     pub fn facts(&self, name: &Path) -> Option<FileFacts> {
-        let stat = rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
-        (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then(|| facts_of(&stat))
+        facts_at(self, name.as_os_str())
+    }
+
+    /// Gives the file `name` below another name, `new` in `into`. No link on the way is followed; a link at `name` would itself be
+    /// linked.
+    pub fn hardlink(&self, name: &Path, into: &impl AsFd, new: &OsStr) -> Result<(), OpenError> {
+        let parent = name.parent().filter(|parent| !parent.as_os_str().is_empty());
+        let opened = parent.map(|parent| self.resolve(parent, DIR_ONLY)).transpose()?;
+        let from = opened.as_ref().map_or(self.as_fd(), AsFd::as_fd);
+        let file = name.file_name().unwrap_or_default();
+        rustix::fs::linkat(from, file, into, new, AtFlags::empty()).map_err(explain)
     }
 
     /// Makes the directory `name` with `mode`; one that is there is left as it is.
@@ -151,6 +168,12 @@ pub(super) fn open(dir: BorrowedFd<'_>, name: &Path, flags: OFlags) -> Result<Ow
 /// The facts of an open file.
 pub fn facts_of_file(file: &File) -> io::Result<FileFacts> {
     Ok(facts_of(&rustix::fs::fstat(file)?))
+}
+
+/// What stands at `name` in `dir`, links not followed; `None` if it is no regular file or not there.
+pub fn facts_at(dir: &impl AsFd, name: &OsStr) -> Option<FileFacts> {
+    let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
+    (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then(|| facts_of(&stat))
 }
 
 /// True if the error says that this process, or the system, has no descriptor left.
