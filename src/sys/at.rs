@@ -178,6 +178,25 @@ impl TreeDir {
         Ok(rustix::fs::fchmod(&self.0, Mode::from_raw_mode(mode.into()))?)
     }
 
+    /// Makes the directory `name` for its owner alone.
+    pub fn make_private_dir(&self, name: Name<'_>) -> io::Result<()> {
+        Ok(rustix::fs::mkdirat(&self.0, name.as_os_str(), Mode::RWXU)?)
+    }
+
+    /// Takes the lock of the directory itself, until it is closed; false if it is somebody else's and we do not wait.
+    pub fn lock(&self, waits: bool) -> io::Result<bool> {
+        use rustix::fs::FlockOperation::{LockExclusive, NonBlockingLockExclusive};
+        match rustix::fs::flock(&self.0, if waits { LockExclusive } else { NonBlockingLockExclusive }) {
+            Err(Errno::WOULDBLOCK) => Ok(false),
+            locked => Ok(locked.map(|()| true)?),
+        }
+    }
+
+    /// Renames `from` into the directory `into`, to a name that nobody else uses.
+    pub fn rename_to(&self, from: Name<'_>, into: &TreeDir, to: Name<'_>) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.0, from.as_os_str(), &into.0, to.as_os_str())?)
+    }
+
     /// Renames within this directory; a file or link at `to` is replaced at once.
     pub fn rename(&self, from: Name<'_>, to: Name<'_>) -> io::Result<()> {
         Ok(rustix::fs::renameat(&self.0, from.as_os_str(), &self.0, to.as_os_str())?)

@@ -1,10 +1,11 @@
 //! Removing trees, through descriptors and never through a link, however deep they are.
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
-use rustix::fs::{AtFlags, FileType};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::TreeDir;
@@ -23,15 +24,47 @@ impl TreeDir {
         self.remove_at(name, 0)
     }
 
-    fn remove_at(&self, name: Name<'_>, depth: usize) -> io::Result<bool> {
+    /// Removes `name` unless it is a directory: `None` then, else true if there was anything.
+    pub fn remove_plain(&self, name: Name<'_>) -> io::Result<Option<bool>> {
         match rustix::fs::unlinkat(&self.0, name.as_os_str(), AtFlags::empty()) {
-            Ok(()) => Ok(true),
-            Err(Errno::NOENT) => Ok(false),
+            Ok(()) => Ok(Some(true)),
+            Err(Errno::NOENT) => Ok(Some(false)),
             // What unlink says of a directory depends on the system.
-            Err(Errno::ISDIR | Errno::PERM) if depth < DEEP => self.remove_tree(name, depth + 1),
-            Err(Errno::ISDIR | Errno::PERM) => self.remove_flat(name),
+            Err(Errno::ISDIR | Errno::PERM) => Ok(None),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Removes the empty directory `name`.
+    pub fn remove_empty_dir(&self, name: Name<'_>) -> io::Result<()> {
+        Ok(rustix::fs::unlinkat(&self.0, name.as_os_str(), AtFlags::REMOVEDIR)?)
+    }
+
+    fn remove_at(&self, name: Name<'_>, depth: usize) -> io::Result<bool> {
+        match self.remove_plain(name)? {
+            Some(removed) => Ok(removed),
+            None if depth >= DEEP => self.remove_flat(name),
+            None => match self.remove_tree(name, depth + 1) {
+                // It locked us out, and does no more.
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied && self.open_up(name)? => {
+                    self.remove_tree(name, depth + 1)
+                }
+                outcome => outcome,
+            },
+        }
+    }
+
+    /// Lets its owner do everything with the directory `name`; false if he may already.
+    fn open_up(&self, name: Name<'_>) -> io::Result<bool> {
+        let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let dir = rustix::fs::openat(&self.0, name.as_os_str(), flags, Mode::empty())?;
+        let mode = Mode::from_raw_mode(rustix::fs::fstat(&dir)?.st_mode & 0o7777);
+        if mode.contains(Mode::RWXU) {
+            return Ok(false);
+        }
+        // Its descriptor leads to it even where it may not be opened, and through no link.
+        let itself = format!("/proc/self/fd/{}", dir.as_raw_fd());
+        Ok(rustix::fs::chmod(itself, mode | Mode::RWXU).map(|()| true)?)
     }
 
     fn remove_tree(&self, name: Name<'_>, depth: usize) -> io::Result<bool> {
@@ -100,6 +133,26 @@ mod tests {
         assert!(!tree.remove(name("t")).unwrap());
         assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
         assert!(outside.path().join("precious").exists());
+    }
+
+    #[test]
+    fn a_directory_that_locks_its_owner_out_is_opened_once_and_never_through_a_link() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let mode = || fs::metadata(dir.path().join("t/dark")).unwrap().permissions().mode() & 0o7777;
+        fs::create_dir_all(dir.path().join("t/dark")).unwrap();
+        fs::write(dir.path().join("t/dark/file"), "x").unwrap();
+        fs::set_permissions(dir.path().join("t/dark"), fs::Permissions::from_mode(0o050)).unwrap();
+        symlink("t/dark", dir.path().join("link")).unwrap();
+        let tree = TreeDir::open(dir.path()).unwrap();
+        assert!(tree.open_up(name("link")).is_err());
+        assert_eq!(mode(), 0o050);
+        let inner = tree.open_dir(name("t")).unwrap();
+        assert!(inner.open_up(name("dark")).unwrap());
+        assert_eq!(mode(), 0o750);
+        assert!(!inner.open_up(name("dark")).unwrap(), "nothing more can be done");
+        fs::set_permissions(dir.path().join("t/dark"), fs::Permissions::from_mode(0o000)).unwrap();
+        assert!(tree.remove(name("t")).unwrap());
     }
 
     #[test]
