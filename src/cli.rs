@@ -32,6 +32,7 @@ mod reset;
 mod run;
 mod serve;
 mod stats;
+mod sweep;
 mod table;
 mod unmount;
 mod variables;
@@ -138,6 +139,9 @@ enum Command {
     /// The process that reads ahead in a mount, told by stdin what
     #[command(hide = true)]
     Prime,
+    /// The process that deletes what materialize set aside
+    #[command(hide = true)]
+    Sweep(sweep::SweepArgs),
 }
 
 /// Runs the command of this process's arguments.
@@ -174,6 +178,7 @@ pub fn main() -> ExitCode {
         Command::Doctor(args) => doctor::main(&context, &args),
         Command::MountHolofs(args) => return mount_holofs::main(&args.words),
         Command::Prime => return priming::main(),
+        Command::Sweep(args) => sweep::main(&args),
     };
     outcome.unwrap_or_else(|error| exit_code::fail(&error))
 }

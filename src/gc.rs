@@ -51,6 +51,8 @@ pub struct Collected {
     pub derived: Vec<PathBuf>,
     /// The state of spaces that are deleted, written files among it.
     pub spaces: Vec<PathBuf>,
+    /// What materialize set aside and nobody has deleted yet.
+    pub trash: Vec<PathBuf>,
     /// Blobs that no catalog names.
     pub blobs: u64,
     /// Their bytes.
@@ -105,6 +107,7 @@ pub fn collect(home: &Home, options: Options) -> Result<Collected, GcError> {
     report.kept.extend(holds.reasons());
     let mut sweep = sweep::Sweep { home, options, holds: &holds, report: &mut report };
     sweep.spaces()?;
+    sweep.trash()?;
     sweep.raw()?;
     sweep.derived()?;
     if options.hololib {

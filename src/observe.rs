@@ -41,6 +41,8 @@ counters! {
     Kept = "kept",
     /// Entries removed because the catalog does not know them.
     Removed = "removed",
+    /// Those of them that were directories and are deleted later.
+    SetAside = "set_aside",
     /// Directories made.
     Directories = "directories",
     /// Symbolic links made.

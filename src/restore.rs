@@ -11,6 +11,8 @@
 //! - `.meta` is written last, and only if every file is as it should be. A run that ends early, at any instant, leaves a
 //!   mark beside the old `.meta`, and the next run then looks at the content of every file.
 //!
+//! - A directory that goes is set aside by a rename; the caller has it deleted when nobody waits any more: see [`sweep`].
+//!
 //! What it deliberately does not do: sync (a power cut is repaired by the next run), or change directory modes (as RCC).
 
 mod content;
@@ -25,6 +27,7 @@ mod report;
 mod run;
 mod settings;
 mod tier;
+mod trash;
 mod walk;
 mod warm;
 
@@ -48,6 +51,7 @@ pub use self::report::{FileError, FileErrorKind, Report, Seconds};
 use self::run::{Clock, Run};
 pub use self::settings::{SettingsError, configured_strategy};
 pub use self::tier::{Strategy, Tier, UnknownStrategy};
+pub use self::trash::{Other, sweep, trash_in};
 pub use self::walk::Plan;
 pub use self::warm::{Warmed, warm};
 

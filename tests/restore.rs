@@ -14,6 +14,8 @@ mod oracle;
 mod refresh;
 #[path = "restore/tiers.rs"]
 mod tiers;
+#[path = "restore/trash.rs"]
+mod trash;
 #[path = "restore/world.rs"]
 mod world;
 

@@ -58,6 +58,7 @@ fn text(report: &Collected) -> String {
         ),
         format!("{done} {} blobs ({})", report.blobs, bytes(report.blob_bytes)),
     ];
+    lines.extend(report.trash.iter().map(|path| format!("{done} {}", path.display())));
     lines.extend(report.spaces.iter().map(|path| format!("{done} {}: its space is deleted", path.display())));
     lines.extend(report.leases.iter().filter_map(|lease| {
         let space = lease.mountpoint.as_ref()?;

@@ -84,8 +84,9 @@ fn materialize(
     let progress = Arc::new(Progress::new("Materializing", context.is_json()));
     let store = context.store(Arc::clone(&progress) as Arc<dyn Observer>)?;
     let job = Job::new(&context.home, &path, &index, &store, &space);
-    let outcome = restore::materialize(&job, options, &*progress, &say_waiting);
+    let mut outcome = restore::materialize(&job, options, &*progress, &say_waiting);
     progress.finish();
+    super::sweep::after(&space.base, outcome.as_mut().ok());
     Ok(outcome?)
 }
 
@@ -97,6 +98,9 @@ fn summary(report: &Report) -> String {
         tiers.iter().filter(|name| count(name) > 0).map(|name| format!("{} {name}", count(name))).collect();
     let told = if told.is_empty() { "nothing to do".to_owned() } else { told.join(", ") };
     let mut text = format!("{}: {told} in {:.2} s", report.space.display(), report.seconds.total);
+    if report.swept_by.is_some() {
+        write!(text, "; {} directories set aside are being deleted", count("set_aside")).unwrap_or_default();
+    }
     for (what, fallback) in &report.fallbacks {
         // Writing to a string cannot fail.
         write!(text, "\n{what} ({} times): {}", fallback.count, fallback.reason).unwrap_or_default();

@@ -31,8 +31,7 @@ pub(super) struct Sweep<'s> {
 impl Sweep<'_> {
     /// The state of spaces whose directory and `.meta` are gone.
     pub fn spaces(&mut self) -> Result<(), GcError> {
-        let mut bases: BTreeSet<PathBuf> = inventory::bases(self.home)?;
-        bases.insert(self.home.holotree().to_owned());
+        let bases = self.bases()?;
         for entry in entries(&self.home.spaces_dir())? {
             let name = entry.file_name().unwrap_or_default().as_encoded_bytes().to_owned();
             let Some(label) = name.get(..24).and_then(Label::new) else { continue };
@@ -48,6 +47,29 @@ impl Sweep<'_> {
             }
             if self.options.dry_run || discard::forget_space(&space)? {
                 self.report.spaces.push(entry);
+            }
+        }
+        Ok(())
+    }
+
+    /// Where spaces may be.
+    fn bases(&self) -> Result<BTreeSet<PathBuf>, GcError> {
+        let mut bases = inventory::bases(self.home)?;
+        bases.insert(self.home.holotree().to_owned());
+        Ok(bases)
+    }
+
+    /// What materialize set aside, unless a process is at it.
+    pub fn trash(&mut self) -> Result<(), GcError> {
+        for base in self.bases()? {
+            let Some(trash) = restore::trash_in(&base) else { continue };
+            let swept = self.options.dry_run || {
+                let swept = restore::sweep(&base, restore::Other::LeaveToIt);
+                swept.map_err(GcError::io("Emptying", trash.clone()))?
+            };
+            match swept {
+                true => self.report.trash.push(trash),
+                false => self.report.kept.push(format!("{} is just being deleted", trash.display())),
             }
         }
         Ok(())

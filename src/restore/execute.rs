@@ -12,6 +12,7 @@ use rayon::Scope;
 
 use super::place::{Placer, may_be_own};
 use super::plan::DirPlan;
+use super::trash::Trash;
 use crate::digest::Hasher;
 use crate::name::{Name, OwnedName};
 use crate::observe::Counter;
@@ -151,16 +152,23 @@ impl Placer<'_> {
         batches
     }
 
-    /// Brings the directories of a space that is there into order.
-    pub fn repair(&self, root: &TreeDir, dirs: Vec<(Ino, DirPlan)>) {
+    /// Brings the directories of a space that is there into order. Directories that go are put into the trash, if there is one.
+    pub fn repair(&self, root: &TreeDir, dirs: Vec<(Ino, DirPlan)>, trash: Option<&Trash>) {
         rayon::scope(|scope| {
             for (ino, plan) in dirs {
-                scope.spawn(move |scope| self.repair_dir(scope, root, ino, &plan));
+                scope.spawn(move |scope| self.repair_dir(scope, root, ino, &plan, trash));
             }
         });
     }
 
-    fn repair_dir<'s>(&'s self, scope: &Scope<'s>, root: &TreeDir, ino: Ino, plan: &DirPlan) {
+    fn repair_dir<'s>(
+        &'s self,
+        scope: &Scope<'s>,
+        root: &TreeDir,
+        ino: Ino,
+        plan: &DirPlan,
+        trash: Option<&Trash>,
+    ) {
         if self.errors.is_stopped() {
             return;
         }
@@ -168,7 +176,7 @@ impl Placer<'_> {
             Ok(dir) => Arc::new(dir),
             Err(error) => return self.report_io(ino, "Opening the directory", error),
         };
-        self.remove_all(&dir, ino, &plan.remove);
+        self.remove_all(&dir, ino, &plan.remove, trash);
         let from = if plan.place.is_empty() { None } else { self.pristine_dir(ino) };
         let from = Arc::new(from);
         for &child in &plan.make {
@@ -188,12 +196,30 @@ impl Placer<'_> {
     }
 
     /// Removes what the catalog does not know. Everything is gone when this returns: new entries may have the same names.
-    fn remove_all(&self, dir: &TreeDir, ino: Ino, names: &[OwnedName]) {
+    fn remove_all(&self, dir: &TreeDir, ino: Ino, names: &[OwnedName], trash: Option<&Trash>) {
         use rayon::prelude::*;
-        names.par_iter().for_each(|name| match dir.remove(name.as_name()) {
+        names.par_iter().for_each(|name| match self.take_away(dir, name.as_name(), trash) {
             Ok(removed) => self.observer.count(Counter::Removed, removed.into()),
             Err(error) => self.report_io(ino, "Removing what the catalog does not know from it", error),
         });
+    }
+
+    /// Removes an entry from `dir`; true if there was one.
+    fn take_away(&self, dir: &TreeDir, name: Name<'_>, trash: Option<&Trash>) -> io::Result<bool> {
+        let Some(trash) = trash else { return dir.remove(name) };
+        if let Some(removed) = dir.remove_plain(name)? {
+            return Ok(removed);
+        }
+        match trash.take(dir, name) {
+            Ok(()) => {
+                self.observer.count(Counter::SetAside, 1);
+                Ok(true)
+            }
+            Err(error) => {
+                self.observer.fallback("set_aside", &format!("{error}; directories are emptied in place"));
+                dir.remove(name)
+            }
+        }
     }
 
     /// Builds a directory beside its place and renames it there.

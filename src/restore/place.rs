@@ -44,22 +44,29 @@ pub(super) struct Placer<'a> {
     pub has_raw: bool,
 }
 
-/// Names for entries that are not complete, which no catalog can have chosen in advance.
+/// Names for entries that are not complete, or are going, which no catalog can have chosen in advance.
 pub(super) struct TempNames {
+    prefix: &'static str,
     run: u64,
     next: AtomicU64,
 }
 
 impl TempNames {
+    /// Names of entries in the making.
     pub fn new() -> TempNames {
+        TempNames::beginning(".holofs-part-")
+    }
+
+    /// Names that begin with `prefix`.
+    pub fn beginning(prefix: &'static str) -> TempNames {
         use std::hash::{BuildHasher, Hasher};
         let run = std::hash::RandomState::new().build_hasher().finish();
-        TempNames { run, next: AtomicU64::new(0) }
+        TempNames { prefix, run, next: AtomicU64::new(0) }
     }
 
     pub fn next(&self) -> io::Result<OwnedName> {
         let number = self.next.fetch_add(1, Ordering::Relaxed);
-        let name = format!(".holofs-part-{:016x}-{number}", self.run);
+        let name = format!("{}{:016x}-{number}", self.prefix, self.run);
         OwnedName::new(name.as_bytes()).map_err(io::Error::other)
     }
 }

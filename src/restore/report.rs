@@ -36,6 +36,8 @@ pub struct Report {
     pub seconds: Seconds,
     /// Files that are not as they should be.
     pub errors: Vec<FileError>,
+    /// The process that deletes what was set aside now, if the caller has started one.
+    pub swept_by: Option<u32>,
 }
 
 /// Seconds by phase.

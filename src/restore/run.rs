@@ -5,11 +5,12 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::place::{Placer, TempNames};
-use super::plan::{DirPlan, Rules};
+use super::plan::Rules;
 use super::pristine::{self, Build, Kind, Places, Pristine};
 use super::records::Old;
 use super::report::{Counting, Errors, FileError, Report, Seconds};
 use super::tier::{Ladder, Pair, Strategy, Tier};
+use super::trash::{self, Trash};
 use super::walk::{self, Plan};
 use super::{Job, Options, RestoreError};
 use crate::name::{Name, OwnedName};
@@ -17,7 +18,7 @@ use crate::observe::{Counter, Observer};
 use crate::relocate::Relocation;
 use crate::space::Space;
 use crate::sys::at::{self, FoundKind, TreeDir};
-use crate::sys::{btrfs, process};
+use crate::sys::{btrfs, disk, process};
 use crate::tree::{Index, Ino, NodeKind};
 
 /// One run, between its locks.
@@ -74,6 +75,7 @@ impl Run<'_> {
         let (space, index) = (self.job.space, self.job.index);
         let name = temp_name(space).map_err(self.io("Naming", &space.root))?;
         base.remove(name.as_name()).map_err(self.io("Removing the remains of", &space.root))?;
+        self.has_room(count_entries(index, Ino::ROOT));
         clock.seconds.scan = clock.lap();
         let rules = self.rules(None, false);
         let errors = Errors::new(index);
@@ -85,7 +87,7 @@ impl Run<'_> {
             match self.snapshot(base, name.as_name(), &placer).map_err(self.io("Opening", &space.root))? {
                 Some(dir) => placer.patch(&dir),
                 None => {
-                    self.observer.expect(count_entries(index, Ino::ROOT));
+                    self.observer.expect(count_entries(index, Ino::ROOT).entries);
                     let dir = base.make_dir(name.as_name()).map_err(self.io("Making", &space.root))?;
                     placer.populate(dir, Ino::ROOT);
                 }
@@ -156,8 +158,10 @@ impl Run<'_> {
             let pristine = self.pristine(&ladder, false);
             let placer = self.placer(&rules, &errors, ladder, pristine.as_ref());
             let before = self.changes();
-            self.observer.expect(plan_steps(index, &plan));
-            placer.repair(&root, plan.dirs);
+            let steps = plan_steps(index, &plan);
+            self.observer.expect(steps.entries);
+            let trash = if self.has_room(steps) { Trash::new(base).ok() } else { None };
+            placer.repair(&root, plan.dirs, trash.as_ref());
             outcome.is_changed = self.changes() != before;
             outcome.tier = Some(placer.ladder.now());
         }
@@ -171,6 +175,23 @@ impl Run<'_> {
             self.record(tail.as_deref(), clock)?;
         }
         Ok(outcome)
+    }
+
+    /// True if the disk has room for `amount` beside what is set aside. If not, all that was set aside before is deleted first,
+    /// and nothing should be set aside now.
+    fn has_room(&self, amount: Amount) -> bool {
+        let base = &self.job.space.base;
+        // What cannot be asked is met when it is written.
+        if disk::usage(base).map_or(true, |disk| amount.fits(&disk)) {
+            return true;
+        }
+        if trash::trash_in(base).is_some() {
+            self.observer.fallback("trash", "The disk is nearly full: what was set aside was deleted first");
+            if let Err(error) = trash::sweep(base, trash::Other::WaitFor) {
+                log::warn!("What was set aside in {} stays: {error}", base.display());
+            }
+        }
+        false
     }
 
     fn rules<'r>(&'r self, old: Option<&'r Index>, verify: bool) -> Rules<'r> {
@@ -267,6 +288,7 @@ impl Run<'_> {
             fallbacks: self.observer.tally.fallbacks(),
             seconds,
             errors: outcome.errors,
+            swept_by: None,
         };
         match report.errors.is_empty() {
             true => Ok(report),
@@ -292,15 +314,45 @@ fn has_entries(dir: &Path) -> bool {
     listed.map_or(true, |listed| listed.flatten().any(|entry| entry.file_name().len() == 2))
 }
 
+/// How much is to be placed.
+#[derive(Debug, Clone, Copy, Default)]
+struct Amount {
+    /// Files and links.
+    entries: u64,
+    /// Bytes of their content.
+    bytes: u64,
+}
+
+impl Amount {
+    fn add(&mut self, more: Amount) {
+        self.entries += more.entries;
+        self.bytes += more.bytes;
+    }
+
+    fn of(kind: NodeKind<'_>) -> Amount {
+        let bytes = if let NodeKind::File(file) = kind { file.size } else { 0 };
+        Amount { entries: 1, bytes }
+    }
+
+    /// True if a disk has room for so much, and for what it keeps beside it.
+    fn fits(self, disk: &disk::Usage) -> bool {
+        let block = u64::from(disk.block_size);
+        let blocks = self.bytes / block + 2 * self.entries;
+        // Some file systems make inodes as they are needed, and count none.
+        let has_inodes = disk.files == 0 || self.entries + self.entries / 8 < disk.files_free;
+        blocks + blocks / 8 < disk.available && has_inodes
+    }
+}
+
 /// Files and links below the directory `ino`.
-fn count_entries(index: &Index, ino: Ino) -> u64 {
+fn count_entries(index: &Index, ino: Ino) -> Amount {
     let mut waiting = vec![ino];
-    let mut count = 0;
+    let mut count = Amount::default();
     while let Some(dir) = waiting.pop() {
         for child in index.children(dir) {
             match child.kind {
                 NodeKind::Dir { .. } => waiting.push(child.ino),
-                NodeKind::File(_) | NodeKind::Link { .. } => count += 1,
+                kind => count.add(Amount::of(kind)),
             }
         }
     }
@@ -308,7 +360,34 @@ fn count_entries(index: &Index, ino: Ino) -> u64 {
 }
 
 /// Files and links that the plan places or reads.
-fn plan_steps(index: &Index, plan: &Plan) -> u64 {
-    let made = |dir: &DirPlan| dir.make.iter().map(|&ino| count_entries(index, ino)).sum::<u64>();
-    plan.dirs.iter().map(|(_, dir)| made(dir) + (dir.place.len() + dir.verify.len()) as u64).sum()
+fn plan_steps(index: &Index, plan: &Plan) -> Amount {
+    let mut steps = Amount::default();
+    for (_, dir) in &plan.dirs {
+        dir.make.iter().for_each(|&ino| steps.add(count_entries(index, ino)));
+        let single = dir.place.iter().chain(&dir.verify).filter_map(|&ino| index.node(ino));
+        single.for_each(|node| steps.add(Amount::of(node.kind)));
+    }
+    steps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_placed_fits_if_the_disk_has_blocks_and_inodes_to_spare() {
+        let amount = Amount { entries: 100, bytes: 400 << 10 };
+        let usage = |available, files, files_free| disk::Usage {
+            block_size: 4096,
+            blocks: 1 << 20,
+            free: available,
+            available,
+            files,
+            files_free,
+        };
+        assert!(amount.fits(&usage(1000, 1000, 1000)));
+        assert!(amount.fits(&usage(1000, 0, 0)), "no inodes are counted");
+        assert!(!amount.fits(&usage(300, 1000, 1000)));
+        assert!(!amount.fits(&usage(1000, 1000, 100)));
+    }
 }
