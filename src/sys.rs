@@ -33,12 +33,14 @@ pub mod mount;
 pub mod namespace;
 #[cfg(not(target_os = "linux"))]
 mod no_mounts;
+pub mod offset;
 #[cfg(unix)]
 pub mod private_dir;
 pub mod process;
 pub mod sandbox;
 pub mod shared;
 pub mod signals;
+pub mod sparse;
 pub mod stat;
 pub mod this_process;
 pub mod xattr;

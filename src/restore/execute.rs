@@ -5,7 +5,6 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use rayon::Scope;
@@ -18,6 +17,7 @@ use crate::name::{Name, OwnedName};
 use crate::observe::Counter;
 use crate::relocate::Relocation;
 use crate::sys::at::TreeDir;
+use crate::sys::offset::FileExt;
 use crate::tree::{FileNode, Ino, Node, NodeKind};
 
 /// Entries that one task places: large enough that a task costs nothing beside it.

@@ -6,7 +6,6 @@
 use std::cell::RefCell;
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -21,6 +20,7 @@ use crate::observe::{Counter, Observer};
 use crate::relocate::{RelocateError, Relocation};
 use crate::store::{MOTHER_TIME, StoreError, Wanted};
 use crate::sys::at::{self, TreeDir};
+use crate::sys::offset::FileExt;
 use crate::tree::{FileNode, Ino, Node, NodeKind};
 
 /// Bytes copied at once.

@@ -10,7 +10,6 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -19,6 +18,7 @@ use crate::observe::{Counter, Observer};
 use crate::relocate::{LABEL_LEN, RelocateError, Relocation};
 use crate::store::{BlobSource, RawFile, StoreError, Wanted};
 use crate::sys::clone::Tier;
+use crate::sys::offset::FileExt;
 use crate::sys::{dir, this_process};
 use crate::tree::{Index, Ino, Rewrites};
 

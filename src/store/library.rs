@@ -9,7 +9,6 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
 use crate::digest::{Digest, Regime};
@@ -18,6 +17,7 @@ use crate::store::error::{RawReading, StoreError, Tried};
 use crate::store::layout::blob_path;
 use crate::store::verify::{Fault, Gate, check_file};
 use crate::sys::beneath::{Dir, FileFacts, OpenError, facts_of_file};
+use crate::sys::offset::FileExt;
 
 /// The library of a hololib.
 #[derive(Debug, Clone)]

@@ -30,7 +30,7 @@ use crate::store::rawfile::RawFile;
 use crate::store::verify::check_file;
 use crate::sys::at::TreeDir;
 use crate::sys::beneath::{self, Dir, FileFacts, OpenError};
-use crate::sys::bytes::SparseWriter;
+use crate::sys::sparse::SparseWriter;
 use crate::sys::{clone, this_process};
 
 mod collect;

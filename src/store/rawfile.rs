@@ -2,12 +2,12 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::store::MOTHER_TIME;
 use crate::sys::beneath::{FileFacts, facts_of_file};
+use crate::sys::offset::FileExt;
 
 /// A whole file with exactly the raw bytes of a blob, verified once, read-only. Cheap to clone; it stays readable
 /// whatever happens to its name.

@@ -4,10 +4,10 @@
 
 use std::fs::File;
 use std::io::{self, Write};
-use std::os::unix::fs::FileExt;
 
 use crate::digest::{Digest, Hasher};
 use crate::store::codec::with_buffer;
+use crate::sys::offset::FileExt;
 
 /// Why content is not what it should be, or could not be moved.
 #[derive(Debug)]

@@ -49,14 +49,13 @@ fn copy(from: &File, to: &File) -> io::Result<()> {
 }
 
 /// Copies all of `from` to the start of `to`, without touching the position of either: `from` may be shared.
-#[cfg(all(unix, not(target_os = "linux")))]
+#[cfg(not(target_os = "linux"))]
 fn copy(from: &File, to: &File) -> io::Result<()> {
     copy_by_hand(from, to, 0)
 }
 
-#[cfg(unix)]
 fn copy_by_hand(from: &File, to: &File, mut at: u64) -> io::Result<()> {
-    use std::os::unix::fs::FileExt;
+    use super::offset::FileExt;
     let mut buffer = vec![0; 256 << 10];
     loop {
         let count = from.read_at(&mut buffer, at)?;

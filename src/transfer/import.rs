@@ -3,7 +3,6 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom, Write as _};
-use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Instant;
@@ -20,6 +19,7 @@ use crate::home::Home;
 use crate::observe::{Counter, Observer};
 use crate::store::{self, Library, Published, Sharing, StoreError};
 use crate::sys;
+use crate::sys::offset::FileExt;
 
 /// How to import.
 #[derive(Debug, Clone, Copy, Default)]
