@@ -9,6 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::space::{Space, SpaceError, Wait, Waiting};
+use crate::sys;
 
 /// Why something is still there.
 #[derive(Debug, thiserror::Error)]
@@ -116,7 +117,7 @@ fn remove_tree(root: &Path) -> io::Result<()> {
 fn open_directories(root: &Path) -> io::Result<()> {
     let mut waiting = vec![root.to_owned()];
     while let Some(dir) = waiting.pop() {
-        fs::set_permissions(&dir, std::os::unix::fs::PermissionsExt::from_mode(0o700))?;
+        sys::dir::let_owner_in(&dir)?;
         for entry in fs::read_dir(&dir)? {
             let entry = entry?;
             if entry.file_type()?.is_dir() {

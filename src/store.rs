@@ -9,7 +9,6 @@
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -141,14 +140,9 @@ impl Store {
         &self.library
     }
 
-    /// The raw store, if there is one: its path, its descriptor, and its upkeep.
+    /// The raw store, if there is one: its path and its upkeep.
     pub fn raw(&self) -> Option<&RawStore> {
         self.raw.as_ref()
-    }
-
-    /// The descriptor of the raw store's directory.
-    pub fn raw_dir_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.raw.as_ref().map(AsFd::as_fd)
     }
 
     /// As [`open`](BlobSource::open), and the file's [`path`](RawFile::path) leads to it right now, for links to it. The

@@ -4,9 +4,8 @@
 //! (RUST_LOG=debug), which name the files that programs ask for. A path below the user's home is
 //! shown from `~` on; what a variable holds is shown for our own and RCC's alone.
 
-use std::fs::{self, OpenOptions};
+use std::fs;
 use std::io::Write;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -14,7 +13,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::home::platform;
-use crate::sys::{disk, this_process};
+use crate::sys::{disk, shared, this_process};
 
 use super::context::Context;
 
@@ -38,9 +37,8 @@ const SYSTEM: [&str; 3] = ["/proc/sys/kernel/osrelease", "/proc/sys/kernel/ostyp
 pub fn write(context: &Context, path: &Path, doctor: &impl Serialize) -> anyhow::Result<()> {
     let text = serde_json::to_string_pretty(&gather(context, serde_json::to_value(doctor)?))?;
     let text = without_home(&text, std::env::var("HOME").ok().as_deref());
-    let mut options = OpenOptions::new();
-    let file = options.write(true).create_new(true).mode(0o600).open(path);
-    let mut file = file.with_context(|| format!("Cannot make the bundle {}", path.display()))?;
+    let mut file = shared::create_new(path, 0o600)
+        .with_context(|| format!("Cannot make the bundle {}", path.display()))?;
     writeln!(file, "{text}").with_context(|| format!("Cannot write the bundle {}", path.display()))
 }
 

@@ -18,7 +18,7 @@ use crate::name::Name;
 use crate::observe::{Counter, Observer};
 use crate::store::{RawStore, Store, Wanted};
 use crate::sys::at::TreeDir;
-use crate::sys::stat::Stat;
+use crate::sys::stat;
 use crate::tree::{FileNode, Index, Ino, Node, NodeKind, index_path};
 
 /// What was found.
@@ -207,5 +207,5 @@ fn entry_path(raw: &RawStore, wanted: &Wanted) -> PathBuf {
 
 /// Device and inode of the file at `path`, a link not followed.
 fn id_at(path: &Path) -> Option<(u64, u64)> {
-    Stat::of(&fs::symlink_metadata(path).ok()?).id
+    stat::id_at(path).ok()
 }

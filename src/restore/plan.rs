@@ -5,7 +5,7 @@
 
 use crate::digest::Digest;
 use crate::name::OwnedName;
-use crate::sys::at::{Found, FoundKind};
+use crate::sys::at::{Found, FoundKind, mode_on_disk};
 use crate::tree::{FileNode, Index, Ino, Node, NodeKind};
 
 /// What decides, besides what is there.
@@ -91,7 +91,7 @@ impl Rules<'_> {
                 true
             }
             (NodeKind::File(file), &FoundKind::File { size, mode })
-                if size == file.size && mode == self.mode_of(node) && !is_other(file, old) =>
+                if size == file.size && mode == mode_on_disk(self.mode_of(node)) && !is_other(file, old) =>
             {
                 if self.verify {
                     plan.verify.push(node.ino)

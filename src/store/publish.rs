@@ -3,15 +3,15 @@
 //! Only a recorder or importer calls this. A blob that is there is never overwritten: it may be another builder's, in
 //! use right now. (A damaged one is found by verifying, not here.) Like RCC, nothing is synced.
 
-use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
+use std::fs;
 use std::io::{self, BufWriter, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::digest::Digest;
 use crate::store::error::StoreError;
 use crate::store::layout::blob_path;
+use crate::sys;
 
 /// For whom the hololib is; decides the permissions of what is made in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,12 +94,12 @@ fn write_part(
     sharing: Sharing,
     write: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
-    let file: File = OpenOptions::new().write(true).create_new(true).mode(0o666).open(part)?;
+    let file = sys::shared::create_new(part, 0o666)?;
     let mut out = BufWriter::with_capacity(64 * 1024, file);
     write(&mut out)?;
     let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
     if sharing == Sharing::Shared {
-        file.set_permissions(Permissions::from_mode(0o666))?;
+        sys::at::set_mode(&file, 0o666)?;
     }
     Ok(())
 }
@@ -125,10 +125,9 @@ fn ensure_dirs(dir: &Path, sharing: Sharing) -> io::Result<()> {
         Sharing::Private => 0o750,
         Sharing::Shared => 0o777,
     };
-    match DirBuilder::new().mode(mode).create(dir) {
-        Ok(()) => fs::set_permissions(dir, Permissions::from_mode(mode)),
+    match sys::shared::make_dir(dir, mode) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        Err(error) => Err(error),
+        outcome => outcome,
     }
 }
 
@@ -137,6 +136,7 @@ mod tests {
     use super::*;
     use crate::digest::Regime;
     use crate::store::Library;
+    use std::os::unix::fs::PermissionsExt;
 
     fn mode(path: &Path) -> u32 {
         fs::metadata(path).unwrap().permissions().mode() & 0o7777

@@ -9,11 +9,9 @@
 //! owner are exactly what we gave it: whoever changes it betrays himself by the time. Everything of ours is 0700.
 //! Entries are evicted at any time: an open descriptor keeps working.
 
-use std::fs::{File, FileTimes, Permissions};
+use std::fs::{File, FileTimes};
 use std::hash::{BuildHasher, Hasher as _};
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -31,7 +29,7 @@ use crate::store::verify::check_file;
 use crate::sys::at::TreeDir;
 use crate::sys::beneath::{self, Dir, FileFacts, OpenError};
 use crate::sys::sparse::SparseWriter;
-use crate::sys::{clone, this_process};
+use crate::sys::{self, clone, this_process};
 
 mod collect;
 mod upkeep;
@@ -67,7 +65,7 @@ impl RawStore {
     /// Opens the store at `path`, which is made if it is not there, with a limit in bytes.
     pub fn open(path: &Path, limit: u64) -> io::Result<RawStore> {
         let path = std::path::absolute(path)?;
-        std::fs::DirBuilder::new().recursive(true).mode(PRIVATE.into()).create(&path)?;
+        sys::dir::ensure_private(&path)?;
         let dir = Dir::open(&path)?;
         let (owner, mode) = dir.owner_and_mode()?;
         if !is_trusted(owner) || mode & 0o022 != 0 {
@@ -196,12 +194,6 @@ impl RawStore {
     }
 }
 
-impl AsFd for RawStore {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.dir.as_fd()
-    }
-}
-
 /// An entry in the making; removed when dropped unless it was published.
 struct Temp<'d> {
     dir: &'d Dir,
@@ -224,7 +216,7 @@ impl<'d> Temp<'d> {
     /// entry may be short, and then its size or time is not right and it is made again.
     fn publish(mut self, key: &RawKey) -> io::Result<File> {
         let mother = SystemTime::UNIX_EPOCH + Duration::from_secs(MOTHER_TIME.unsigned_abs());
-        self.file.set_permissions(Permissions::from_mode(key.mode.bits().into()))?;
+        sys::at::set_mode(&self.file, key.mode.bits())?;
         self.file.set_times(FileTimes::new().set_accessed(mother).set_modified(mother))?;
         let (reader, _) = self.dir.open_file(&self.name).map_err(into_io)?;
         self.dir.rename(&self.name, Path::new(&key.name()))?;
@@ -247,7 +239,7 @@ impl Drop for Temp<'_> {
 fn is_fit(facts: &FileFacts, key: &RawKey, size: u64) -> bool {
     facts.size == size
         && facts.mtime == (MOTHER_TIME, 0)
-        && facts.mode == key.mode.bits()
+        && facts.mode == sys::at::mode_on_disk(key.mode.bits())
         && is_trusted(facts.uid)
 }
 

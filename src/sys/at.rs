@@ -321,6 +321,11 @@ pub fn set_mode(file: &File, mode: u16) -> io::Result<()> {
     Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode.into()))?)
 }
 
+/// What a file with the 12 permission bits `mode` shows on disk: all of them.
+pub fn mode_on_disk(mode: u16) -> u16 {
+    mode
+}
+
 /// Sets access and modification time of an open file, in seconds since 1970.
 pub fn set_times(file: &File, seconds: i64) -> io::Result<()> {
     let time = Timespec { tv_sec: seconds, tv_nsec: 0 };

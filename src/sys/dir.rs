@@ -13,6 +13,18 @@ pub fn ensure_private(path: &Path) -> io::Result<()> {
     builder.recursive(true).create(path)
 }
 
+/// Lets the owner of the directory at `path` read and change it.
+#[cfg(unix)]
+pub fn let_owner_in(path: &Path) -> io::Result<()> {
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o700))
+}
+
+/// No mode locks an owner out here.
+#[cfg(not(unix))]
+pub fn let_owner_in(_path: &Path) -> io::Result<()> {
+    Ok(())
+}
+
 /// Whether this user may make entries in the directory at `path`, or why not.
 #[cfg(unix)]
 pub fn may_write(path: &Path) -> io::Result<()> {

@@ -14,16 +14,26 @@ pub fn ensure_dir(path: &Path, shared: bool) -> io::Result<()> {
     #[cfg(unix)]
     std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o750);
     builder.recursive(true).create(path)?;
-    if shared { open_for_all(path) } else { Ok(()) }
+    if shared { force_mode(path, 0o777) } else { Ok(()) }
+}
+
+/// Makes the directory `path` with exactly `mode`, whatever the umask.
+pub fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
+    let mut builder = DirBuilder::new();
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, mode);
+    builder.create(path)?;
+    force_mode(path, mode)
 }
 
 #[cfg(unix)]
-fn open_for_all(path: &Path) -> io::Result<()> {
-    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o777))
+fn force_mode(path: &Path, mode: u32) -> io::Result<()> {
+    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(mode))
 }
 
+/// Access lists are inherited here.
 #[cfg(not(unix))]
-fn open_for_all(_path: &Path) -> io::Result<()> {
+fn force_mode(_path: &Path, _mode: u32) -> io::Result<()> {
     Ok(())
 }
 

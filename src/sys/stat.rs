@@ -60,6 +60,13 @@ impl Stat {
     }
 }
 
+/// Device and inode of what stands at `path`, a link not followed: equal for two names of one file.
+#[cfg(unix)]
+pub fn id_at(path: &Path) -> io::Result<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    path.symlink_metadata().map(|meta| (meta.dev(), meta.ino()))
+}
+
 fn kind(meta: &Metadata) -> FileKind {
     if meta.is_dir() {
         FileKind::Directory

@@ -89,8 +89,8 @@ pub fn export(
 
 /// A temporary file is 0600; an export is for others too.
 fn set_mode(file: &File) -> io::Result<()> {
-    let mode = 0o666 & !u32::from(crate::sys::at::umask().unwrap_or(0o022));
-    file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(mode))
+    let mode = 0o666 & !crate::sys::at::umask().unwrap_or(0o022);
+    crate::sys::at::set_mode(file, mode)
 }
 
 fn verified(library: &Library, digest: Digest, size: u64) -> Result<(Blob, u64), StoreError> {
