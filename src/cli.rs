@@ -30,6 +30,7 @@ mod progress;
 mod record;
 mod reset;
 mod run;
+mod rung;
 mod serve;
 mod stats;
 mod sweep;

@@ -14,9 +14,9 @@ use crate::space::Space;
 use super::SpaceArgs;
 use super::context::{Context, parse_space};
 use super::hash::specification;
-use super::ladder::Mode;
 use super::mount::{self, MountArgs};
 use super::run::already_there;
+use super::rung::Mode;
 use super::variables::{self, Sources};
 
 /// Arguments of `variables`.

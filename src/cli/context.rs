@@ -2,18 +2,15 @@
 
 use std::cell::OnceCell;
 use std::io::Write;
-use std::os::unix::process::CommandExt;
-use std::process::Command;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::Serialize;
 
-use crate::catalog::Catalog;
 use crate::home::{Environment, Home};
 use crate::observe::{Observer, Tally};
-use crate::space::{Lock, MountState, Space, Wait, Waiting};
+use crate::space::{Lock, Space, Wait, Waiting};
 use crate::store::{Library, Limits, Store};
 use crate::tree::{Index, Made};
 
@@ -114,50 +111,6 @@ impl Context {
         Space::new(&self.home, base, &args.controller, &args.space)
     }
 
-    /// The space of that name that is mounted (or whose mount died), whatever base its catalog has.
-    pub fn mounted_space(&self, args: &SpaceArgs) -> anyhow::Result<Option<Space>> {
-        let label = self.home.label(&args.controller, &args.space);
-        let Ok(dirs) = std::fs::read_dir(self.home.spaces_dir()) else { return Ok(None) };
-        let names = dirs.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-        for name in names.filter(|name| name.starts_with(label.as_str())) {
-            let Some(state) = MountState::read_in(&self.home.spaces_dir().join(name))? else { continue };
-            let Some(base) = state.mountpoint.parent() else { continue };
-            return Ok(Some(self.space(base, args)));
-        }
-        Ok(None)
-    }
-
-    /// What we keep for the space of that name, whatever base its catalog has; `None` if we have never seen it.
-    pub fn state_dir(&self, args: &SpaceArgs) -> anyhow::Result<Option<std::path::PathBuf>> {
-        let label = self.home.label(&args.controller, &args.space);
-        let Ok(entries) = std::fs::read_dir(self.home.spaces_dir()) else { return Ok(None) };
-        let mut dirs: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
-        dirs.retain(|dir| {
-            dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(label.as_str()))
-        });
-        dirs.sort();
-        let mut written = Vec::new();
-        for dir in &dirs {
-            written.extend(
-                crate::upper::written_catalog(dir).map_or(true, |it| it.is_some()).then(|| dir.clone()),
-            );
-        }
-        Ok(written.into_iter().next().or_else(|| dirs.into_iter().next()))
-    }
-
-    /// The Index of a catalog that was mounted before, by its id.
-    pub fn known_index(&self, id: &crate::catalog::CatalogId) -> anyhow::Result<Index> {
-        if let Ok(index) = Index::open(&crate::tree::index_path(&self.home.index_dir(), id), id) {
-            return Ok(index);
-        }
-        for path in self.home.catalogs()? {
-            if Catalog::identify(&path).is_ok_and(|found| found == *id) {
-                return Ok(Index::ensure(&self.home.index_dir(), &path)?.0);
-            }
-        }
-        Err(super::exit_code::NotFound(format!("The catalog {id} is not in the hololib any more")).into())
-    }
-
     /// RCC's lock of the whole hololib: for whoever changes it.
     pub fn lock_hololib(&self, on_wait: &dyn Fn(&Waiting<'_>)) -> anyhow::Result<Lock> {
         let nobody = Space::new(&self.home, self.home.holotree(), "user", "user");
@@ -170,18 +123,6 @@ impl Context {
         let store = Store::open(library, &self.home.raw_dir(), Limits::default(), observer);
         Ok(Arc::new(store.with_paranoia(self.paranoid)))
     }
-}
-
-/// This program, to be started again; never under the name of the mount(8) helper.
-pub fn this_program() -> anyhow::Result<Command> {
-    let (first, path) = (std::env::args_os().next(), std::env::var_os("PATH"));
-    let program = crate::sys::process::program(first.as_deref(), path.as_deref());
-    let program = program.context("Cannot find the program itself")?;
-    let mut command = Command::new(&program);
-    if program.file_name().is_some_and(|name| name == "mount.holofs") {
-        command.arg0("holofs");
-    }
-    Ok(command)
 }
 
 /// Told when a lock is not free at once.

@@ -8,8 +8,9 @@ use std::ffi::{OsStr, OsString};
 use std::fs::OpenOptions;
 use std::io::Read;
 use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{ExitCode, ExitStatus, Stdio};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -41,9 +42,21 @@ pub enum Launched {
     Failed(ExitCode),
 }
 
+/// This program, to be started again; never under the name of the mount(8) helper.
+pub fn this_program() -> anyhow::Result<Command> {
+    let (first, path) = (std::env::args_os().next(), std::env::var_os("PATH"));
+    let program = crate::sys::process::program(first.as_deref(), path.as_deref());
+    let program = program.context("Cannot find the program itself")?;
+    let mut command = Command::new(&program);
+    if program.file_name().is_some_and(|name| name == "mount.holofs") {
+        command.arg0("holofs");
+    }
+    Ok(command)
+}
+
 /// Starts the daemon and waits until its mount answers, or it fails.
 pub fn launch(context: &Context, args: &MountArgs) -> anyhow::Result<Launched> {
-    let mut child = super::context::this_program()?
+    let mut child = this_program()?
         .args(["mount", "--daemon", "--json"])
         .args(context.is_paranoid().then_some("--paranoid"))
         .args(args.read_only.then_some("--read-only"))

@@ -15,7 +15,8 @@ use serde::Serialize;
 use crate::sys::mount::{Mountpoint, Options};
 
 use super::context::Context;
-use super::ladder::{self, Rung};
+use super::ladder;
+use super::rung::{Refusal, Rung};
 use super::{bundle, isolate, unmount};
 
 /// Arguments of `doctor`.
@@ -80,7 +81,7 @@ fn tried(rung: Rung, attempt: impl FnOnce() -> anyhow::Result<()>) -> Tried {
     let started = Instant::now();
     let outcome = attempt();
     let milliseconds = (started.elapsed().as_secs_f64() * 10_000.0).round() / 10.0;
-    let reason = outcome.as_ref().err().map(|error| ladder::Refusal::new(rung, format!("{error:#}")).reason);
+    let reason = outcome.as_ref().err().map(|error| Refusal::new(rung, format!("{error:#}")).reason);
     Tried {
         rung,
         holds: outcome.is_ok(),

@@ -17,7 +17,7 @@ use crate::transfer::TransferError;
 use crate::tree::IndexError;
 use crate::upper::UpperError;
 
-use super::ladder::{Refusal, told};
+use super::rung::{Refusal, told};
 
 /// The catalog is truncated, hostile, or of an unknown kind.
 pub const BAD_CATALOG: u8 = 3;

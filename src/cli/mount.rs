@@ -1,6 +1,6 @@
 //! `holofs mount`: the foreground part that starts a daemon and tells what it says, and the daemon itself.
 //!
-//! Where nothing can be mounted the space is materialized, unless `--mode` says otherwise: see [`super::ladder`].
+//! Where nothing can be mounted the space is materialized, unless `--mode` says otherwise: see [`super::rung`].
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -16,7 +16,7 @@ use super::SpaceArgs;
 use super::context::Context;
 use super::daemon::{self, Launched};
 use super::exit_code::{CANNOT_MOUNT, CannotMount};
-use super::ladder::{self, Mode, Refusal, Rung};
+use super::rung::{self, Mode, Refusal, Rung};
 use super::serve::serve;
 
 /// Arguments of `mount`.
@@ -184,7 +184,7 @@ fn in_foreground(
     let Err(error) = serve(context, args) else { return Ok(Ok(None)) };
     let refused = error.downcast::<CannotMount>()?;
     let report = without_mount(context, args, refused)?;
-    ladder::tell(report.rung, &report.reasons);
+    rung::tell(report.rung, &report.reasons);
     Ok(Ok(Some(report)))
 }
 
@@ -198,7 +198,7 @@ pub fn appear(context: &Context, args: &MountArgs) -> anyhow::Result<Result<Moun
             Launched::Failed(code) => return Ok(Err(code)),
         },
     };
-    ladder::tell(report.rung, &report.reasons);
+    rung::tell(report.rung, &report.reasons);
     Ok(Ok(report))
 }
 
@@ -228,7 +228,7 @@ pub fn materialized(
         return Err(CannotMount { what, refused }.into());
     }
     super::materialize::quietly(context, &args.catalog, &args.space)
-        .with_context(|| format!("Cannot materialize (nor mount: {})", ladder::told(&reasons)))?;
+        .with_context(|| format!("Cannot materialize (nor mount: {})", rung::told(&reasons)))?;
     Ok(MountReport {
         path: space.root.clone(),
         label: space.label.as_str().to_owned(),

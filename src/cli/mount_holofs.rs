@@ -10,7 +10,8 @@ use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 
-use super::context::{parse_space, this_program};
+use super::context::parse_space;
+use super::daemon::this_program;
 
 /// The options that are ours.
 const KNOWN: &str = "space, controller, home, robocorp_home, holofs_home, io, uid, gid, ro, rw, exec, noexec, allow_other and fresh";

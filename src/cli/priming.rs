@@ -13,7 +13,8 @@ use crate::fuse::priming::{self, Primer, Recorder};
 use crate::fuse::profile::Profile;
 use crate::sys::{daemon, dir};
 
-use super::context::{Context, this_program};
+use super::context::Context;
+use super::daemon::this_program;
 use super::mount::MountArgs;
 use super::serve::Mounted;
 

@@ -21,8 +21,8 @@ use super::daemon::{self, Launched};
 use super::execute::Execution;
 use super::exit_code::{Busy, CannotMount};
 use super::isolate::{self, Isolated};
-use super::ladder::{self, Mode, Refusal, Rung};
 use super::mount::{self, MountArgs};
+use super::rung::{self, Mode, Refusal, Rung};
 use super::{SpaceArgs, unmount};
 
 /// Arguments of `run`.
@@ -228,7 +228,7 @@ fn tell(context: &Context, told: &Told<'_>) {
         told["unkept"] = serde_json::json!(unkept);
         return eprintln!("{told}");
     }
-    let parts = [ladder::line(told.rung, told.reasons), unkept.map(str::to_owned)];
+    let parts = [rung::line(told.rung, told.reasons), unkept.map(str::to_owned)];
     let line = parts.into_iter().flatten().collect::<Vec<String>>().join("; ");
     if !line.is_empty() {
         eprintln!("holofs: {line}");

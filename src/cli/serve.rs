@@ -29,9 +29,10 @@ use crate::vfs::{Vfs, View};
 use super::context::{Context, say_waiting};
 use super::daemon;
 use super::exit_code::CannotMount;
-use super::ladder::{self, Climbed, Rung};
+use super::ladder::{self, Climbed};
 use super::mount::{MountArgs, MountReport, told_of};
 use super::priming::Priming;
+use super::rung::{self, Rung};
 
 /// How many written files are kept open at most, and one in how many of the descriptors that this process may have: the store takes
 /// a quarter, and those who read or write right now need some.
@@ -65,7 +66,7 @@ pub fn serve(context: &Context, args: &MountArgs) -> anyhow::Result<()> {
     let quiet = Arc::clone(&serving.quiet);
     daemon::on_signals(serving.mounted.space.root.clone(), serving.mounted.id, quiet)?;
     if !args.daemon {
-        ladder::tell(serving.report().rung, &serving.report().reasons);
+        rung::tell(serving.report().rung, &serving.report().reasons);
     }
     context.report(serving.report(), |report| report.path.display().to_string())?;
     if args.daemon {
@@ -192,7 +193,7 @@ fn establish(context: &Context, args: &MountArgs, watch: Watch) -> anyhow::Resul
         mountpoint: space.root.clone(),
         mode,
         rung: rung.name().to_owned(),
-        reason: ladder::told(&reasons),
+        reason: rung::told(&reasons),
     })?;
     drop(lock);
     Ok((Mounted { space, index, relocated, store, upper, report, blank, id, _live: live }, session))

@@ -13,7 +13,7 @@ use crate::observe::Fallback;
 use crate::restore::{self, Other, Report};
 use crate::sys::daemon;
 
-use super::context::this_program;
+use super::daemon::this_program;
 
 /// Arguments of `sweep`.
 #[derive(Debug, Args)]

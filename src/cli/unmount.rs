@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
-use crate::space::Space;
+use crate::space::{MountState, Space};
 use crate::sys::daemon::users_of as process_users;
 use crate::sys::errno::Errno;
 use crate::sys::mount::{self, MountId};
@@ -58,10 +58,23 @@ pub fn main(context: &Context, args: &UnmountArgs) -> anyhow::Result<ExitCode> {
 
 /// The mounted space of that name, whatever base its catalog has.
 pub fn find(context: &Context, args: &SpaceArgs) -> anyhow::Result<Space> {
-    let space = context.mounted_space(args)?;
+    let space = mounted_space(context, args)?;
     space.ok_or_else(|| {
         NotFound(format!("Space {:?} of controller {:?} is not mounted", args.space, args.controller)).into()
     })
+}
+
+/// The space of that name that is mounted (or whose mount died), whatever base its catalog has.
+fn mounted_space(context: &Context, args: &SpaceArgs) -> anyhow::Result<Option<Space>> {
+    let label = context.home.label(&args.controller, &args.space);
+    let Ok(dirs) = std::fs::read_dir(context.home.spaces_dir()) else { return Ok(None) };
+    let names = dirs.flatten().filter_map(|entry| entry.file_name().into_string().ok());
+    for name in names.filter(|name| name.starts_with(label.as_str())) {
+        let Some(state) = MountState::read_in(&context.home.spaces_dir().join(name))? else { continue };
+        let Some(base) = state.mountpoint.parent() else { continue };
+        return Ok(Some(context.space(base, args)));
+    }
+    Ok(None)
 }
 
 /// Unmounts `space` and waits for its daemon.

@@ -16,9 +16,9 @@ use crate::warm::{self, Warmed};
 use super::SpaceArgs;
 use super::context::Context;
 use super::exit_code::BAD_BLOB;
-use super::ladder::Mode;
 use super::progress::Progress;
 use super::run::{self, RunArgs};
+use super::rung::Mode;
 
 /// The space in which bytecode is compiled; nothing of it stays but the bytecode.
 const SPACE: &str = "holofs warm";

@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::catalog::{Catalog, CatalogId};
 use crate::observe::{Observer, Tally};
 use crate::space::relocated::Relocated;
 use crate::tree::Index;
@@ -19,17 +20,44 @@ const OPEN_FILES: NonZeroUsize = NonZeroUsize::new(16).expect("it is not zero");
 
 /// What we keep for a space; an error if there is no such space.
 pub fn state_dir(context: &Context, args: &SpaceArgs) -> anyhow::Result<PathBuf> {
-    let found = context.state_dir(args)?;
+    let found = find_state_dir(context, args)?;
     found.ok_or_else(|| {
         NotFound(format!("Space {:?} of controller {:?} was never mounted", args.space, args.controller))
             .into()
     })
 }
 
+/// What we keep for the space of that name, whatever base its catalog has; `None` if we have never seen it.
+fn find_state_dir(context: &Context, args: &SpaceArgs) -> anyhow::Result<Option<PathBuf>> {
+    let label = context.home.label(&args.controller, &args.space);
+    let Ok(entries) = std::fs::read_dir(context.home.spaces_dir()) else { return Ok(None) };
+    let mut dirs: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    dirs.retain(|dir| dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(label.as_str())));
+    dirs.sort();
+    let mut written = Vec::new();
+    for dir in &dirs {
+        written.extend(upper::written_catalog(dir).map_or(true, |it| it.is_some()).then(|| dir.clone()));
+    }
+    Ok(written.into_iter().next().or_else(|| dirs.into_iter().next()))
+}
+
 /// The Index of the catalog that the space was written on; `None` if it was never written.
 pub fn index(context: &Context, state_dir: &Path) -> anyhow::Result<Option<Index>> {
     let id = upper::written_catalog(state_dir)?;
-    id.map(|id| context.known_index(&id)).transpose()
+    id.map(|id| known_index(context, &id)).transpose()
+}
+
+/// The Index of a catalog that was mounted before, by its id.
+fn known_index(context: &Context, id: &CatalogId) -> anyhow::Result<Index> {
+    if let Ok(index) = Index::open(&crate::tree::index_path(&context.home.index_dir(), id), id) {
+        return Ok(index);
+    }
+    for path in context.home.catalogs()? {
+        if Catalog::identify(&path).is_ok_and(|found| found == *id) {
+            return Ok(Index::ensure(&context.home.index_dir(), &path)?.0);
+        }
+    }
+    Err(NotFound(format!("The catalog {id} is not in the hololib any more")).into())
 }
 
 /// The space of `index`, with what was written to it.
