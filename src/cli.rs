@@ -8,10 +8,13 @@ mod bundle;
 mod catalogs;
 mod check;
 mod context;
+#[cfg(unix)]
 mod daemon;
 mod delete;
+#[cfg(unix)]
 mod diff;
 mod doctor;
+#[cfg(unix)]
 mod du;
 mod execute;
 mod exit_code;
@@ -19,25 +22,36 @@ mod export;
 mod gc;
 mod hash;
 mod import;
+#[cfg(unix)]
 mod isolate;
+#[cfg(unix)]
 mod ladder;
 mod list;
 mod materialize;
+#[cfg_attr(windows, path = "cli/windows/mount.rs")]
 mod mount;
+#[cfg(unix)]
 mod mount_holofs;
+#[cfg(unix)]
 mod priming;
 mod progress;
 mod record;
+#[cfg(unix)]
 mod reset;
+#[cfg_attr(windows, path = "cli/windows/run.rs")]
 mod run;
 mod rung;
+#[cfg(unix)]
 mod serve;
+#[cfg(unix)]
 mod stats;
 mod sweep;
 mod table;
+#[cfg(unix)]
 mod unmount;
 mod variables;
 mod warm;
+#[cfg(unix)]
 mod written;
 
 use std::process::ExitCode;
@@ -90,15 +104,20 @@ enum Command {
     Mount(mount::MountArgs),
     /// Lay a catalog out as files, where there is no mount
     Materialize(materialize::MaterializeArgs),
+    #[cfg(unix)]
     /// Take a mounted space away
     #[command(alias = "umount")]
     Unmount(unmount::UnmountArgs),
+    #[cfg(unix)]
     /// Show what a mounted space was asked for, by kind of request
     Stats(stats::StatsArgs),
+    #[cfg(unix)]
     /// Show what was written to a space: A added, C changed, R removed, M mode or owner
     Diff(diff::DiffArgs),
+    #[cfg(unix)]
     /// Drop what was written to a space, or to some paths of it
     Reset(reset::ResetArgs),
+    #[cfg(unix)]
     /// Show the bytes that a space has for itself
     Du(du::DuArgs),
     /// Put a finished directory into the hololib, as RCC does with what it built
@@ -134,19 +153,26 @@ enum Command {
     Gc(gc::GcArgs),
     /// Try for real in which ways a space can appear here, and tell what would help
     Doctor(doctor::DoctorArgs),
+    #[cfg(unix)]
     /// The mount(8) helper, as `mount -t holofs` calls it
     #[command(name = "mount.holofs", hide = true)]
     MountHolofs(mount_holofs::MountHolofsArgs),
+    #[cfg(unix)]
     /// The process that reads ahead in a mount, told by stdin what
     #[command(hide = true)]
     Prime,
     /// The process that deletes what materialize set aside
     #[command(hide = true)]
     Sweep(sweep::SweepArgs),
+    /// What is about mounts: there are none here
+    #[cfg(windows)]
+    #[command(name = "unmount", visible_aliases = ["umount", "stats", "diff", "reset", "du"])]
+    NoMounts(mount::NoMountsArgs),
 }
 
 /// Runs the command of this process's arguments.
 pub fn main() -> ExitCode {
+    #[cfg(unix)]
     if let Some(words) = mount_holofs::called_so() {
         return mount_holofs::main(&words);
     }
@@ -158,12 +184,17 @@ pub fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Mount(args) => mount::main(&context, &args),
         Command::Materialize(args) => materialize::main(&context, &args),
+        #[cfg(unix)]
         Command::Unmount(args) => unmount::main(&context, &args),
+        #[cfg(unix)]
         Command::Diff(args) => diff::main(&context, &args),
+        #[cfg(unix)]
         Command::Reset(args) => reset::main(&context, &args),
+        #[cfg(unix)]
         Command::Du(args) => du::main(&context, &args),
         Command::Record(args) => record::main(&context, &args),
         Command::Warm(args) => warm::main(&context, &args),
+        #[cfg(unix)]
         Command::Stats(args) => stats::main(&context, &args),
         Command::Run(args) => run::main(&context, &args),
         Command::Variables(args) => activate::main(&context, &args),
@@ -177,9 +208,13 @@ pub fn main() -> ExitCode {
         Command::Remove(args) => delete::catalogs(&context, &args),
         Command::Gc(args) => gc::main(&context, &args),
         Command::Doctor(args) => doctor::main(&context, &args),
+        #[cfg(unix)]
         Command::MountHolofs(args) => return mount_holofs::main(&args.words),
+        #[cfg(unix)]
         Command::Prime => return priming::main(),
         Command::Sweep(args) => sweep::main(&args),
+        #[cfg(windows)]
+        Command::NoMounts(args) => mount::no_mounts(&args),
     };
     outcome.unwrap_or_else(|error| exit_code::fail(&error))
 }

@@ -32,6 +32,7 @@ pub mod cli;
 pub mod conda;
 pub mod digest;
 pub mod discard;
+#[cfg(unix)]
 pub mod fuse;
 pub mod gc;
 pub mod home;
@@ -48,6 +49,7 @@ pub mod transfer;
 pub mod tree;
 #[cfg(unix)]
 pub mod upper;
+#[cfg(unix)]
 pub mod vfs;
 pub mod warm;
 pub mod yaml;

@@ -4,12 +4,11 @@
 //! a command line becomes a `Name` at the edge, and no inner code checks it again. A [`RelPath`] is a sequence of names
 //! and so cannot leave the directory it is used in.
 
-use std::ffi::OsStr;
 use std::fmt;
 use std::path::PathBuf;
 
 #[cfg(unix)]
-use std::os::unix::ffi::OsStrExt;
+use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
 
 /// The longest name that Linux file systems take, in bytes.
 pub const NAME_MAX: usize = 255;
@@ -34,6 +33,9 @@ pub enum BadName {
     /// It holds a `/` or a NUL (and on Windows a `\` or `:`).
     #[error("The name {0:?} holds a separator or NUL")]
     Separator(String),
+    /// Windows takes it for something else, or for another name.
+    #[error("The name {0:?} is none on Windows")]
+    Windows(String),
     /// It is longer than [`NAME_MAX`].
     #[error("The name has {0} bytes, more than 255")]
     TooLong(usize),
@@ -48,6 +50,7 @@ impl<'a> Name<'a> {
             b"." | b".." => Err(BadName::Dots(shown())),
             _ if bytes.len() > NAME_MAX => Err(BadName::TooLong(bytes.len())),
             _ if bytes.iter().any(|&byte| is_separator(byte)) => Err(BadName::Separator(shown())),
+            _ if cfg!(windows) && !is_sound_on_windows(bytes) => Err(BadName::Windows(shown())),
             _ => Ok(Name(bytes)),
         }
     }
@@ -63,6 +66,13 @@ impl<'a> Name<'a> {
         OsStr::from_bytes(self.0)
     }
 
+    /// The name as the operating system takes it.
+    #[cfg(windows)]
+    pub fn as_str(self) -> &'a str {
+        // Checked when it became a name; what stands in cannot be one of a file.
+        std::str::from_utf8(self.0).unwrap_or("?")
+    }
+
     /// An owned copy.
     pub fn to_owned(self) -> OwnedName {
         OwnedName(self.0.into())
@@ -72,6 +82,24 @@ impl<'a> Name<'a> {
 /// True for what separates components on this platform, and for NUL.
 fn is_separator(byte: u8) -> bool {
     matches!(byte, b'/' | 0) || (cfg!(windows) && matches!(byte, b'\\' | b':'))
+}
+
+/// True if Windows makes just the file of that name, here: no device, no stream of another file, nothing that is cut at its end.
+fn is_sound_on_windows(name: &[u8]) -> bool {
+    let Ok(text) = std::str::from_utf8(name) else { return false };
+    let is_odd = |symbol: char| symbol < ' ' || r#"<>:"/\|?*"#.contains(symbol);
+    !text.contains(is_odd) && !text.ends_with(['.', ' ']) && !is_device(text)
+}
+
+/// True for what names a device in every directory, whatever follows a dot or colon.
+fn is_device(name: &str) -> bool {
+    let base = name.split(['.', ':']).next().unwrap_or(name).trim_end().to_ascii_uppercase();
+    let is_numbered = |of: &str| {
+        let number = base.strip_prefix(of).map(|rest| rest.chars().collect::<Vec<char>>());
+        number.is_some_and(|rest| matches!(rest[..], ['0'..='9' | '\u{b9}' | '\u{b2}' | '\u{b3}']))
+    };
+    let is_known = matches!(base.as_str(), "CON" | "PRN" | "AUX" | "NUL" | "CONIN$" | "CONOUT$");
+    is_known || is_numbered("COM") || is_numbered("LPT")
 }
 
 impl OwnedName {
@@ -147,6 +175,12 @@ impl RelPath {
     }
 
     /// The path as the operating system takes it, relative.
+    #[cfg(windows)]
+    pub fn to_path(&self) -> PathBuf {
+        self.0.iter().map(|name| name.as_name().as_str()).collect()
+    }
+
+    /// The path as the operating system takes it, relative.
     #[cfg(unix)]
     pub fn to_path(&self) -> PathBuf {
         self.0.iter().map(|name| name.as_name().as_os_str()).collect()
@@ -183,6 +217,45 @@ mod tests {
     }
 
     #[test]
+    fn what_windows_takes_for_something_else_is_known() {
+        let odd = [
+            "a:b",
+            "a\\b",
+            "a?",
+            "<a>",
+            "a|b",
+            "a*",
+            "\"",
+            "a\t",
+            "a.",
+            "a ",
+            "...",
+            "CON",
+            "con.txt",
+            "Nul",
+            "aux .h",
+            "COM1",
+            "lpt9.x.y",
+            "COM\u{b9}",
+            "CONIN$",
+            "prn",
+        ];
+        assert_eq!(odd.map(|name| is_sound_on_windows(name.as_bytes())), [false; 20]);
+        assert!(!is_sound_on_windows(b"\xff"));
+        let sound = ["a", ".a", "a b", "console", "COM", "COM10", "nul1", "xCON", "a.con", "\u{e4}", "CONIN"];
+        assert_eq!(sound.map(|name| is_sound_on_windows(name.as_bytes())), [true; 11]);
+    }
+
+    #[test]
+    #[cfg(windows)]
+    fn no_name_here_is_something_else() {
+        for name in ["nul", "a:b", "..\\a", "C:", "a."] {
+            assert!(Name::new(name.as_bytes()).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    #[cfg(unix)]
     fn ordinary_and_odd_names_are_names() {
         for name in [&b"a"[..], b"...", b" ", b"\xff\xfe", b".wh.x", &[b'a'; 255]] {
             assert_eq!(Name::new(name).map(Name::as_bytes), Ok(name));

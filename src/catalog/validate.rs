@@ -3,6 +3,7 @@
 //! Names and digests are checked by their types; what is left needs the whole tree. Each directory and each file is
 //! looked at once, in the order of the arena, and the first breach is reported with the path of its entry.
 
+use std::collections::HashSet;
 use std::path::{Component, Path, PathBuf};
 
 use super::error::{Flaw, Rule, shown};
@@ -183,6 +184,7 @@ fn check_names(dirs: &[Dir], id: DirId) -> Result<(), Flaw> {
             return Err(Flaw::Entry { entry: entry.trim_start_matches("./").to_owned(), rule });
         }
     }
+    check_case(dirs, id)?;
     let mut names = subdirs().peekable();
     for file in &dir.files {
         while names.next_if(|&name| *name < file.name).is_some() {}
@@ -191,6 +193,29 @@ fn check_names(dirs: &[Dir], id: DirId) -> Result<(), Flaw> {
         }
     }
     Ok(())
+}
+
+/// Where case makes no difference to the file system, two names that differ in nothing else are one.
+fn check_case(dirs: &[Dir], id: DirId) -> Result<(), Flaw> {
+    if !crate::sys::host::IGNORES_CASE {
+        return Ok(());
+    }
+    let dir = &dirs[id.index()];
+    let subdirs = dir.subdirs.iter().filter_map(|child| dirs[child.index()].name.as_ref());
+    let names = subdirs.chain(dir.files.iter().map(|file| &file.name));
+    match first_clash(names.map(|name| name.to_string())) {
+        None => Ok(()),
+        Some(name) => {
+            let entry = format!("{}/{name}", entry_path(dirs, id, None));
+            Err(Flaw::Entry { entry: entry.trim_start_matches("./").to_owned(), rule: Rule::DuplicateName })
+        }
+    }
+}
+
+/// The first of the names that differs from one before it in case at most.
+fn first_clash(mut names: impl Iterator<Item = String>) -> Option<String> {
+    let mut seen = HashSet::new();
+    names.find(|name| !seen.insert(name.to_uppercase().to_lowercase()))
 }
 
 fn check_file(file: &File) -> Result<(), Rule> {
@@ -223,5 +248,18 @@ fn check_link(text: Option<&str>) -> Result<(), Rule> {
             Err(Rule::LinkText { length: text.len() })
         }
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::first_clash;
+
+    #[test]
+    fn names_that_differ_in_case_only_clash() {
+        let clash = |names: &[&str]| first_clash(names.iter().map(|&name| name.to_owned()));
+        assert_eq!(clash(&["a", "b", "A"]), Some("A".to_owned()));
+        assert_eq!(clash(&["\u{e4}", "\u{c4}"]), Some("\u{c4}".to_owned()));
+        assert_eq!(clash(&["a", "b", "aa"]), None);
     }
 }

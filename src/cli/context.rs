@@ -9,7 +9,9 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use crate::home::{Environment, Home};
-use crate::observe::{Observer, Tally};
+use crate::observe::Observer;
+#[cfg(unix)]
+use crate::observe::Tally;
 use crate::space::{Lock, Space, Wait, Waiting};
 use crate::store::{Library, Limits, Store};
 use crate::tree::{Index, Made};
@@ -43,6 +45,7 @@ impl Context {
     }
 
     /// The same, but reports are JSON: who reads them is a program of ours.
+    #[cfg(unix)]
     pub fn for_program(&self) -> Context {
         Context { json: true, ..self.clone() }
     }
@@ -89,6 +92,7 @@ impl Context {
     }
 
     /// Counts what the store does, and logs what it does worse than it could, but for what is told of [`Self::unkept`].
+    #[cfg(unix)]
     pub fn tally(&self) -> Tally {
         if self.unkept().is_some() { Tally::new() } else { Tally::logging() }
     }

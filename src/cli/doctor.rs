@@ -1,6 +1,8 @@
 //! `holofs doctor`: tries each rung of the ladder for real, in a temporary place, and tells what an administrator would have
 //! to allow; each way of placing files; and what waking a thread costs. Nothing of it stays.
 
+#[cfg_attr(windows, path = "windows/rungs.rs")]
+mod rungs;
 mod storage;
 mod waking;
 
@@ -12,12 +14,9 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
-use crate::sys::mount::{Mountpoint, Options};
-
+use super::bundle;
 use super::context::Context;
-use super::ladder;
 use super::rung::{Refusal, Rung};
-use super::{bundle, isolate, unmount};
 
 /// Arguments of `doctor`.
 #[derive(Debug, Args)]
@@ -55,10 +54,7 @@ struct Tried {
 
 /// Tries, and reports.
 pub fn main(context: &Context, args: &DoctorArgs) -> anyhow::Result<ExitCode> {
-    let places = [context.home.holotree().to_owned(), std::env::temp_dir()];
-    let mounts = [Rung::Direct, Rung::Helper, Rung::Fusermount];
-    let mut rungs: Vec<Tried> = mounts.map(|rung| tried(rung, || try_mount(rung, &places))).into();
-    rungs.push(tried(Rung::Namespace, || isolate::probe()?.map_err(anyhow::Error::msg)));
+    let mut rungs = rungs::try_mounts(context);
     rungs.push(tried(Rung::Materialize, || try_to_write(context)));
     let first = |but: Option<Rung>| rungs.iter().find(|tried| tried.holds && Some(tried.rung) != but);
     let report = Report {
@@ -90,20 +86,6 @@ fn tried(rung: Rung, attempt: impl FnOnce() -> anyhow::Result<()>) -> Tried {
         cost: rung.cost(),
         allow: rung.allow(),
     }
-}
-
-/// Mounts an empty file system in a temporary directory, and takes it away.
-fn try_mount(rung: Rung, places: &[PathBuf]) -> anyhow::Result<()> {
-    let make = |place: &PathBuf| tempfile::Builder::new().prefix("holofs-doctor-").tempdir_in(place).ok();
-    let dir = places.iter().find_map(make).context("There is no directory to try it in")?;
-    let path = dir.path().canonicalize()?;
-    let point = Mountpoint::open(&path)?;
-    let (device, _) = ladder::step(rung, &point, Options::default())?;
-    drop(point);
-    // Taken away before its device: a mount that nobody serves answers nothing.
-    let ended = unmount::detach(&path);
-    drop(device);
-    ended
 }
 
 fn try_to_write(context: &Context) -> anyhow::Result<()> {

@@ -1,7 +1,6 @@
 //! A command in a space that is there: RCC's variables, a place for bytecode, signals and exit status.
 
 use std::ffi::OsString;
-use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, ExitStatus};
 
@@ -97,7 +96,8 @@ fn resolve(program: &OsString, path: Option<&std::ffi::OsStr>) -> PathBuf {
 
 /// As a shell has it: the status, or 128 and the signal.
 fn code_of(status: ExitStatus) -> u8 {
-    let code = status.code().or_else(|| status.signal().map(|signal| 128 + signal)).unwrap_or(255);
+    let code =
+        status.code().or_else(|| signals::that_ended(status).map(|signal| 128 + signal)).unwrap_or(255);
     u8::try_from(code).unwrap_or(255)
 }
 

@@ -15,6 +15,7 @@ use crate::space::SpaceError;
 use crate::store::StoreError;
 use crate::transfer::TransferError;
 use crate::tree::IndexError;
+#[cfg(unix)]
 use crate::upper::UpperError;
 
 use super::rung::{Refusal, told};
@@ -108,8 +109,15 @@ fn class(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
 }
 
 /// The space holds what was written to another catalog.
+#[cfg(unix)]
 fn is_of_another(cause: &(dyn std::error::Error + 'static)) -> bool {
     matches!(cause.downcast_ref(), Some(UpperError::OtherCatalog { .. }))
+}
+
+/// Nothing is written to a space that would be kept apart.
+#[cfg(not(unix))]
+fn is_of_another(_cause: &(dyn std::error::Error + 'static)) -> bool {
+    false
 }
 
 fn index_class(error: &IndexError) -> Option<u8> {

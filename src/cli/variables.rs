@@ -110,7 +110,9 @@ fn network(settings: &Settings, set: &mut impl FnMut(&str, &OsStr)) {
 pub fn program_dirs(root: &Path) -> Vec<PathBuf> {
     if cfg!(windows) {
         let below = ["Library/mingw-w64/bin", "Library/usr/bin", "Library/bin", "Scripts", "bin"];
-        return std::iter::once(root.to_owned()).chain(below.iter().map(|dir| root.join(dir))).collect();
+        return std::iter::once(root.to_owned())
+            .chain(below.iter().map(|dir| root.join(dir).components().collect()))
+            .collect();
     }
     vec![root.join("bin")]
 }

@@ -1,6 +1,8 @@
 //! `holofs warm`: what a first run would do, done before it.
 
-use std::ffi::OsString;
+#[cfg_attr(windows, path = "windows/warm_bytecode.rs")]
+mod bytecode;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -8,20 +10,13 @@ use std::sync::Arc;
 use clap::Args;
 use serde::Serialize;
 
-use crate::fuse::Io;
 use crate::observe::Observer;
 use crate::restore;
 use crate::warm::{self, Warmed};
 
-use super::SpaceArgs;
 use super::context::Context;
 use super::exit_code::BAD_BLOB;
 use super::progress::Progress;
-use super::run::{self, RunArgs};
-use super::rung::Mode;
-
-/// The space in which bytecode is compiled; nothing of it stays but the bytecode.
-const SPACE: &str = "holofs warm";
 
 /// Arguments of `warm`.
 #[derive(Debug, Args)]
@@ -60,35 +55,13 @@ pub fn main(context: &Context, args: &WarmArgs) -> anyhow::Result<ExitCode> {
         _ => error.to_string(),
     });
     let counts = progress.counts();
-    let bytecode = args.bytecode.then(|| run::main(context, &compile_all(&args.catalog))).transpose()?;
-    let bytecode =
-        bytecode.map(|code| if code == ExitCode::SUCCESS { "compiled" } else { "compiled, with errors" });
+    let bytecode = args.bytecode.then(|| bytecode::compile(context, &args.catalog)).transpose()?;
     let damaged = !warmed.errors.is_empty();
     context.report(
         &Report { catalog, warmed, pristine: pristine.ok(), not_laid_out, counts, bytecode },
         summary,
     )?;
     Ok(if damaged { ExitCode::from(BAD_BLOB) } else { ExitCode::SUCCESS })
-}
-
-/// The run that compiles every source of the catalog into the shared bytecode.
-fn compile_all(catalog: &str) -> RunArgs {
-    let script =
-        "import compileall, sys; sys.exit(not compileall.compile_dir(sys.prefix, quiet=2, workers=0))";
-    RunArgs {
-        catalog: catalog.to_owned(),
-        space: SpaceArgs { space: SPACE.to_owned(), controller: "holofs".to_owned() },
-        // Files that were laid out for this alone would stay.
-        mode: Mode::Mount,
-        io: Io::NoOpen,
-        read_only: true,
-        fresh: false,
-        isolate: false,
-        // What compiling reads is not what a run reads.
-        profile: PathBuf::from("off"),
-        no_bytecode: false,
-        command: ["python3", "-c", script].map(OsString::from).to_vec(),
-    }
 }
 
 fn summary(report: &Report) -> String {

@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::tier::Tier;
 use crate::name::Name;
 use crate::sys::at::TreeDir;
-use crate::sys::stat::Stat;
+use crate::sys::stat;
 use crate::sys::{btrfs, clone, disk};
 
 /// Files placed to measure a way.
@@ -74,7 +74,7 @@ pub fn probe(source: &Path, destination: &Path) -> io::Result<Probed> {
         way(Tier::Hardlink, &|from, to| fs::hard_link(from, to)),
         way(Tier::Copy, &|from, to| File::create_new(to)?.write_all(&fs::read(from)?)),
     ];
-    let device = |path: &Path| Some(Stat::of(&fs::metadata(path).ok()?).id?.0);
+    let device = |path: &Path| Some(stat::id_at(&path.canonicalize().ok()?).ok()?.0);
     Ok(Probed {
         source: place(source)?,
         destination: place(destination)?,

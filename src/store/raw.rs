@@ -218,6 +218,7 @@ impl<'d> Temp<'d> {
         let mother = SystemTime::UNIX_EPOCH + Duration::from_secs(MOTHER_TIME.unsigned_abs());
         sys::at::set_mode(&self.file, key.mode.bits())?;
         self.file.set_times(FileTimes::new().set_accessed(mother).set_modified(mother))?;
+        sys::at::settle(&self.file)?;
         let (reader, _) = self.dir.open_file(&self.name).map_err(into_io)?;
         self.dir.rename(&self.name, Path::new(&key.name()))?;
         self.published = true;

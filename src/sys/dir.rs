@@ -19,9 +19,19 @@ pub fn let_owner_in(path: &Path) -> io::Result<()> {
     fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o700))
 }
 
-/// No mode locks an owner out here.
-#[cfg(not(unix))]
-pub fn let_owner_in(_path: &Path) -> io::Result<()> {
+/// Lets the owner remove what is in the directory at `path`, where a read-only file refuses that.
+#[cfg(windows)]
+pub fn let_owner_in(path: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(path)? {
+        let entry = entry?;
+        let meta = entry.metadata()?;
+        let mut permissions = meta.permissions();
+        if meta.is_file() && permissions.readonly() {
+            #[allow(clippy::permissions_set_readonly_false, reason = "on Windows it is one bit")]
+            permissions.set_readonly(false);
+            fs::set_permissions(entry.path(), permissions)?;
+        }
+    }
     Ok(())
 }
 

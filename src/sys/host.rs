@@ -29,6 +29,10 @@ pub const DEFAULT_HOME: &str =
 /// The variable that names the user's home directory.
 pub const USER_HOME: &str = if cfg!(target_os = "windows") { "USERPROFILE" } else { "HOME" };
 
+/// The file systems take names that differ in case only for one. (On macOS that depends on the volume, and shows when it is
+/// met: an entry that is there already is an error.)
+pub const IGNORES_CASE: bool = cfg!(target_os = "windows");
+
 /// Where the kernel of a virtual machine says how many nanoseconds an idle processor waits before it halts.
 pub const HALT_POLL_NANOS: &str = "/sys/module/haltpoll/parameters/guest_halt_poll_ns";
 

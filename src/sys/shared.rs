@@ -10,20 +10,27 @@ pub fn ensure_dir(path: &Path, shared: bool) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
     }
-    let mut builder = DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o750);
-    builder.recursive(true).create(path)?;
+    builder(0o750).recursive(true).create(path)?;
     if shared { force_mode(path, 0o777) } else { Ok(()) }
 }
 
 /// Makes the directory `path` with exactly `mode`, whatever the umask.
 pub fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
-    let mut builder = DirBuilder::new();
-    #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, mode);
-    builder.create(path)?;
+    builder(mode).create(path)?;
     force_mode(path, mode)
+}
+
+#[cfg(unix)]
+fn builder(mode: u32) -> DirBuilder {
+    let mut builder = DirBuilder::new();
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, mode);
+    builder
+}
+
+/// Access lists are inherited here.
+#[cfg(not(unix))]
+fn builder(_mode: u32) -> DirBuilder {
+    DirBuilder::new()
 }
 
 #[cfg(unix)]
@@ -89,7 +96,12 @@ fn with_mode(options: &mut OpenOptions, _mode: u32) -> &mut OpenOptions {
 /// Sets both times of an existing file to now.
 pub fn touch(path: &Path) -> io::Result<()> {
     let now = SystemTime::now();
-    File::open(path)?.set_times(FileTimes::new().set_accessed(now).set_modified(now))
+    // Windows lets only those set times who may write.
+    File::options()
+        .read(true)
+        .write(cfg!(windows))
+        .open(path)?
+        .set_times(FileTimes::new().set_accessed(now).set_modified(now))
 }
 
 /// As [`touch`], but leaves a file alone whose content was written, or which was touched, less than `recent` ago.

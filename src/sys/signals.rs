@@ -1,6 +1,7 @@
 //! Signals, handled on a thread of their own.
 
 use std::io;
+use std::process::ExitStatus;
 use std::sync::Arc;
 
 use rustix::process::Pid;
@@ -65,6 +66,11 @@ impl Caught {
         };
         std::thread::Builder::new().name("signals".into()).spawn(serve).map(drop)
     }
+}
+
+/// The signal that ended a process, if one did.
+pub fn that_ended(status: ExitStatus) -> Option<i32> {
+    std::os::unix::process::ExitStatusExt::signal(&status)
 }
 
 /// Asks the process `pid` to leave its mount alone. One that is gone does not use it either.

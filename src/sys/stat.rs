@@ -67,6 +67,12 @@ pub fn id_at(path: &Path) -> io::Result<(u64, u64)> {
     path.symlink_metadata().map(|meta| (meta.dev(), meta.ino()))
 }
 
+/// Volume and number of what stands at `path`, a link not followed: equal for two names of one file.
+#[cfg(windows)]
+pub fn id_at(path: &Path) -> io::Result<(u64, u64)> {
+    super::open::look(path).map(|info| info.id)
+}
+
 fn kind(meta: &Metadata) -> FileKind {
     if meta.is_dir() {
         FileKind::Directory

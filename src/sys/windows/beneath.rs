@@ -1,0 +1,187 @@
+//! Files below a directory: what [`super::beneath`] is on Unix, with directories that are held in turn ([`super::open`]).
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::info::Info;
+use super::open::{self, Held};
+
+/// A directory that is open, for use as the root of relative names.
+#[derive(Debug)]
+pub struct Dir(Held);
+
+/// The facts of a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FileFacts {
+    /// The volume and the number of the file in it.
+    pub id: (u64, u64),
+    /// The size in bytes.
+    pub size: u64,
+    /// 0666 or 0444.
+    pub mode: u16,
+    /// The one user there is.
+    pub uid: u32,
+    /// The time of the last change of content: seconds and nanoseconds.
+    pub mtime: (i64, u64),
+    /// The later of the last access, as far as it is noted, and the making, in seconds.
+    pub last_use: i64,
+}
+
+/// Why a file was not opened.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// There is no such name.
+    #[error("There is no such file")]
+    Missing,
+    /// The name, or a directory on the way, is a link.
+    #[error("It is a symbolic link, or is behind one")]
+    Link,
+    /// Something else than a file stands there.
+    #[error("It is a {0}, not a file")]
+    NotRegular(&'static str),
+    /// Anything else.
+    #[error(transparent)]
+    Other(#[from] io::Error),
+}
+
+impl Dir {
+    /// Opens the directory at `path`, which is trusted and may lead through links.
+    pub fn open(path: &Path) -> io::Result<Dir> {
+        Held::open(path).map(Dir)
+    }
+
+    /// Opens the directory `name` below, without following links.
+    pub fn open_dir(&self, name: &Path) -> Result<Dir, OpenError> {
+        self.0.walk(name).map(Dir).map_err(explain)
+    }
+
+    /// Opens the regular file `name` below for reading.
+    pub fn open_file(&self, name: &Path) -> Result<(File, FileFacts), OpenError> {
+        let (dir, last) = self.parent(name).map_err(explain)?;
+        let file = open::open_file(&dir.path().join(last), OpenOptions::new().read(true)).map_err(explain)?;
+        let facts = facts_of_file(&file)?;
+        Ok((file, facts))
+    }
+
+    /// What stands at `name`, links not followed; `None` if it is no regular file or not there.
+    pub fn facts(&self, name: &Path) -> Option<FileFacts> {
+        let (dir, last) = self.parent(name).ok()?;
+        let path = dir.path().join(last);
+        let is_file = path.symlink_metadata().is_ok_and(|meta| meta.is_file());
+        is_file.then(|| open::look(&path).ok().map(|info| facts_of(&info)))?
+    }
+
+    /// Makes the directory `name`; one that is there is left as it is.
+    pub fn ensure_dir(&self, name: &Path, _mode: u16) -> io::Result<()> {
+        let (dir, last) = self.parent(name)?;
+        match fs::create_dir(dir.path().join(last)) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+            outcome => outcome,
+        }
+    }
+
+    /// Creates the file `name`, one component that must not be there, for writing and reading.
+    pub fn create_new(&self, name: &Path, _mode: u16) -> io::Result<File> {
+        let (dir, last) = self.parent(name)?;
+        OpenOptions::new().read(true).write(true).create_new(true).open(dir.path().join(last))
+    }
+
+    /// Renames within the directory; what stands at `to` is replaced at once.
+    pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        let ((from_dir, from), (to_dir, to)) = (self.parent(from)?, self.parent(to)?);
+        fs::rename(from_dir.path().join(from), to_dir.path().join(to))
+    }
+
+    /// Removes the file `name`; true if it was there.
+    pub fn remove_file(&self, name: &Path) -> io::Result<bool> {
+        let (dir, last) = self.parent(name)?;
+        match fs::remove_file(dir.path().join(last)) {
+            Ok(()) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The names in the directory, in no order.
+    pub fn names(&self) -> io::Result<Vec<Vec<u8>>> {
+        let entries = fs::read_dir(self.0.path())?;
+        entries.map(|entry| Ok(entry?.file_name().into_encoded_bytes())).collect()
+    }
+
+    /// Access lists say who may do what here, and they are inherited: everything counts as this user's own.
+    pub fn owner_and_mode(&self) -> io::Result<(u32, u16)> {
+        Ok((super::this_process::effective_uid(), 0o700))
+    }
+
+    /// The directory that `name` is in, held, and the last component.
+    fn parent(&self, name: &Path) -> io::Result<(Held, PathBuf)> {
+        let last = name.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+        Ok((self.0.walk(name.parent().unwrap_or(Path::new("")))?, last.into()))
+    }
+}
+
+/// The facts of an open file.
+pub fn facts_of_file(file: &File) -> io::Result<FileFacts> {
+    Ok(facts_of(&Info::of(file)?))
+}
+
+fn facts_of(info: &Info) -> FileFacts {
+    FileFacts {
+        id: info.id,
+        size: info.size,
+        mode: if info.is_read_only { 0o444 } else { 0o666 },
+        uid: super::this_process::effective_uid(),
+        mtime: (info.modified.0, info.modified.1.into()),
+        last_use: info.used,
+    }
+}
+
+fn explain(error: io::Error) -> OpenError {
+    match error.kind() {
+        io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => OpenError::Missing,
+        io::ErrorKind::IsADirectory => OpenError::NotRegular("directory"),
+        _ if open::is_link_refused(&error) => OpenError::Link,
+        _ => OpenError::Other(error),
+    }
+}
+
+/// True if the error says that this process, or the system, has no descriptor left.
+pub fn is_descriptor_shortage(error: &io::Error) -> bool {
+    /// ERROR_TOO_MANY_OPEN_FILES, ERROR_NO_SYSTEM_RESOURCES.
+    const SHORTAGES: [i32; 2] = [4, 1450];
+    error.raw_os_error().is_some_and(|number| SHORTAGES.contains(&number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_regular_files_beneath_are_opened() {
+        let temp = tempfile::tempdir().unwrap();
+        fs::create_dir(temp.path().join("a")).unwrap();
+        fs::write(temp.path().join("a/b"), "content").unwrap();
+        let dir = Dir::open(temp.path()).unwrap();
+        assert_eq!(dir.open_file(Path::new("a/b")).unwrap().1.size, 7);
+        let failed = |name: &str| dir.open_file(Path::new(name)).unwrap_err().to_string();
+        assert_eq!(failed("a/none"), "There is no such file");
+        assert_eq!(failed("a"), "It is a directory, not a file");
+        assert!(dir.open_file(Path::new("../x")).is_err());
+        assert!(dir.open_file(Path::new("C:/windows")).is_err());
+    }
+
+    #[test]
+    fn a_new_file_is_created_once_renamed_and_removed() {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = Dir::open(temp.path()).unwrap();
+        let (old, new) = (Path::new("old"), Path::new("new"));
+        drop(dir.create_new(old, 0o600).unwrap());
+        assert_eq!(dir.create_new(old, 0o600).unwrap_err().kind(), io::ErrorKind::AlreadyExists);
+        dir.rename(old, new).unwrap();
+        assert_eq!(dir.facts(new).map(|facts| facts.size), Some(0));
+        assert_eq!(dir.names().unwrap(), [b"new"]);
+        assert!(dir.remove_file(new).unwrap());
+        assert!(!dir.remove_file(new).unwrap());
+    }
+}

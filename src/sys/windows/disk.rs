@@ -1,0 +1,72 @@
+//! Space on the disk below a path.
+
+use std::io;
+use std::os::windows::ffi::OsStrExt;
+use std::path::Path;
+
+use windows_sys::Win32::Storage::FileSystem::{
+    GetDiskFreeSpaceExW, GetVolumeInformationW, GetVolumePathNameW,
+};
+
+/// Blocks and inodes of a file system.
+pub struct Usage {
+    /// Bytes of a block, as they are counted here.
+    pub block_size: u32,
+    /// All blocks.
+    pub blocks: u64,
+    /// Free blocks.
+    pub free: u64,
+    /// Free blocks for this user.
+    pub available: u64,
+    /// All inodes: not counted here.
+    pub files: u64,
+    /// Free inodes: without limit.
+    pub files_free: u64,
+}
+
+/// The file system that `path` is on.
+pub fn usage(path: &Path) -> io::Result<Usage> {
+    const BLOCK: u64 = 4096;
+    let (mut available, mut all, mut free) = (0, 0, 0);
+    let path = wide(path);
+    // SAFETY: the path ends with NUL, and it and the three numbers outlive the call.
+    #[allow(unsafe_code)]
+    let outcome =
+        unsafe { GetDiskFreeSpaceExW(path.as_ptr(), &raw mut available, &raw mut all, &raw mut free) };
+    succeeded(outcome)?;
+    Ok(Usage {
+        block_size: BLOCK as u32,
+        blocks: all / BLOCK,
+        free: free / BLOCK,
+        available: available / BLOCK,
+        files: 0,
+        files_free: u64::MAX,
+    })
+}
+
+/// The name of the file system that `path` is on, as NTFS or `ReFS`.
+pub fn file_system(path: &Path) -> io::Result<String> {
+    const ROOM: u32 = 1024;
+    let path = wide(path);
+    let (mut volume, mut name) = ([0; ROOM as usize], [0; ROOM as usize]);
+    // SAFETY: both paths end with NUL; the buffers have the room that is told and outlive the calls; what is not asked for is null.
+    #[allow(unsafe_code)]
+    unsafe {
+        succeeded(GetVolumePathNameW(path.as_ptr(), volume.as_mut_ptr(), ROOM))?;
+        let (none, no_number) = (std::ptr::null_mut(), std::ptr::null_mut());
+        let root = volume.as_ptr();
+        let outcome =
+            GetVolumeInformationW(root, none, 0, no_number, no_number, no_number, name.as_mut_ptr(), ROOM);
+        succeeded(outcome)?;
+    }
+    let end = name.iter().position(|&unit| unit == 0).unwrap_or(name.len());
+    Ok(String::from_utf16_lossy(&name[..end]))
+}
+
+fn wide(path: &Path) -> Vec<u16> {
+    path.as_os_str().encode_wide().chain([0]).collect()
+}
+
+fn succeeded(outcome: i32) -> io::Result<()> {
+    if outcome == 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

@@ -1,0 +1,27 @@
+//! A file as bytes: read as a whole, since a file that is mapped can be neither replaced nor removed here.
+
+use std::fs::File;
+use std::io::{self, Read, Seek};
+use std::ops::Deref;
+
+/// The whole of a file.
+#[derive(Debug)]
+pub struct Mapped(Vec<u8>);
+
+impl Mapped {
+    /// Reads `file`; an empty file is an error of kind `InvalidInput`.
+    pub fn new(mut file: &File) -> io::Result<Mapped> {
+        let mut bytes = Vec::new();
+        file.rewind()?;
+        file.read_to_end(&mut bytes)?;
+        if bytes.is_empty() { Err(io::ErrorKind::InvalidInput.into()) } else { Ok(Mapped(bytes)) }
+    }
+}
+
+impl Deref for Mapped {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        &self.0
+    }
+}

@@ -1,0 +1,30 @@
+//! What a console sends to all of its processes.
+
+use std::io;
+use std::process::ExitStatus;
+use std::sync::Arc;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+/// What is sent from now on does not end this process.
+pub struct Caught(());
+
+/// From now on Ctrl-C and Ctrl-Break do not end this process.
+pub fn catch() -> io::Result<Caught> {
+    for signal in [SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::default())?;
+    }
+    Ok(Caught(()))
+}
+
+/// No signal ends a process here.
+pub fn that_ended(_status: ExitStatus) -> Option<i32> {
+    None
+}
+
+impl Caught {
+    /// A child is of our console and gets what is sent by itself.
+    pub fn pass_on(self, _pid: u32) -> io::Result<()> {
+        Ok(())
+    }
+}
