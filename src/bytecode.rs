@@ -53,6 +53,32 @@ pub fn shared_dir(home: &Home, index: &Index, uid: u32) -> PathBuf {
     home.pyc_dir().join(catalog).join(uid.to_string())
 }
 
+/// More than this is not what a program imports, but what was compiled in advance: nothing is read ahead then.
+const AHEAD_BYTES: u64 = 64 << 20;
+
+/// Reads all bytecode in `shared` once, so that Python finds it in memory; links are not followed. How many bytes; 0 if there is
+/// too much of it, or none.
+pub fn read_ahead(shared: &Path) -> io::Result<u64> {
+    let (mut files, mut total) = (Vec::new(), 0);
+    let mut dirs = vec![shared.to_owned()];
+    while let Some(dir) = dirs.pop() {
+        for entry in fs::read_dir(dir)? {
+            let entry = entry?;
+            let kind = entry.file_type()?;
+            if kind.is_dir() {
+                dirs.push(entry.path());
+            } else if kind.is_file() {
+                total += entry.metadata()?.len();
+                files.push(entry.path());
+            }
+            if total > AHEAD_BYTES {
+                return Ok(0);
+            }
+        }
+    }
+    files.iter().map(|file| io::copy(&mut fs::File::open(file)?, &mut io::sink())).sum()
+}
+
 /// True if the space holds more than its catalog.
 fn is_written(space: &Space) -> bool {
     space.state_dir.join("state.db").exists()
@@ -128,5 +154,26 @@ fn remove(mirror: &Path) -> io::Result<()> {
     match outcome {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test's helper fails loudly")]
+    use super::*;
+
+    #[test]
+    fn what_is_read_ahead_is_all_of_it_unless_it_is_too_much() {
+        let temp = tempfile::tempdir().unwrap();
+        let (shared, elsewhere) = (temp.path().join("shared"), temp.path().join("elsewhere"));
+        fs::create_dir_all(shared.join("a/b")).unwrap();
+        fs::write(&elsewhere, "not ours").unwrap();
+        fs::write(shared.join("one.pyc"), [1; 1000]).unwrap();
+        fs::write(shared.join("a/b/two.pyc"), [2; 234]).unwrap();
+        dir::symlink(&elsewhere, &shared.join("a/link.pyc")).unwrap();
+        assert_eq!(read_ahead(&shared).unwrap(), 1234);
+        fs::File::create(shared.join("a/huge.pyc")).unwrap().set_len(AHEAD_BYTES).unwrap();
+        assert_eq!(read_ahead(&shared).unwrap(), 0);
+        assert!(read_ahead(&temp.path().join("none")).is_err());
     }
 }

@@ -30,6 +30,8 @@ pub struct Execution<'a> {
     pub blueprint: &'a str,
     /// The space and catalog for which Python may keep the bytecode it compiles.
     pub bytecode: Option<(&'a Space, &'a Index)>,
+    /// It was not there before.
+    pub is_new: bool,
 }
 
 impl Execution<'_> {
@@ -49,6 +51,7 @@ impl Execution<'_> {
             .spawn()
             .with_context(|| format!("Cannot run {}", program.display()))?;
         signals.pass_on(child.id()).context("Cannot pass signals on")?;
+        self.read_bytecode_ahead();
         meanwhile();
         Ok(ExitCode::from(code_of(child.wait().context("Cannot wait for the command")?)))
     }
@@ -70,6 +73,24 @@ impl Execution<'_> {
             variables.push((BYTECODE_PREFIX.to_owned(), prefix.into_os_string()));
         }
         Ok(variables)
+    }
+
+    /// The space has just appeared, so Python may be about to read the bytecode from a cold disk: it is read ahead, at the
+    /// lowest priority. Whoever ends does not wait for it.
+    fn read_bytecode_ahead(&self) {
+        let Some((_, index)) = self.bytecode.filter(|_| self.is_new) else { return };
+        let shared =
+            bytecode::shared_dir(&self.context.home, index, crate::sys::this_process::effective_uid());
+        let read = move || {
+            crate::sys::daemon::lower_priority();
+            match bytecode::read_ahead(&shared) {
+                Ok(bytes) => log::debug!("{bytes} bytes of bytecode read ahead"),
+                Err(error) => log::debug!("No bytecode read ahead from {}: {error}", shared.display()),
+            }
+        };
+        if let Err(error) = std::thread::Builder::new().name("bytecode".into()).spawn(read) {
+            log::debug!("No bytecode is read ahead: {error}");
+        }
     }
 
     /// Bytecode only saves time: where it has no place, Python compiles as it does under RCC.

@@ -76,7 +76,7 @@ pub fn main(context: &Context, args: &RunArgs) -> anyhow::Result<ExitCode> {
     let alone = args.isolate && args.mode != Mode::Materialize;
     if !alone && let Some(rung) = already_there(&space, &index.id().to_string())? {
         tell(context, &Told { path: &space.root, rung, reasons: &reasons, isolated: false });
-        return execution(context, args, &space, &index).command(&args.command, || ());
+        return execution(context, args, &space, &index, false).command(&args.command, || ());
     }
     let cannot = if args.mode == Mode::Auto && !alone { cannot_hold(&space) } else { None };
     reasons.extend(cannot.iter().map(|why| Refusal::new(Rung::Direct, why)));
@@ -92,10 +92,17 @@ pub fn main(context: &Context, args: &RunArgs) -> anyhow::Result<ExitCode> {
     in_space(context, args, &space, &index, reasons)
 }
 
-/// How the command runs in `space`.
-fn execution<'a>(context: &'a Context, args: &RunArgs, space: &'a Space, index: &'a Index) -> Execution<'a> {
+/// How the command runs in `space`, which `is_new` or was there.
+fn execution<'a>(
+    context: &'a Context,
+    args: &RunArgs,
+    space: &'a Space,
+    index: &'a Index,
+    is_new: bool,
+) -> Execution<'a> {
     let bytecode = (!args.no_bytecode).then_some((space, index));
-    Execution { context, root: &space.root, blueprint: index.blueprint(), bytecode }
+    let is_new = is_new && args.profile != Path::new("off");
+    Execution { context, root: &space.root, blueprint: index.blueprint(), bytecode, is_new }
 }
 
 /// Runs the command in its space, which appears by the highest rung that holds.
@@ -127,7 +134,7 @@ fn in_space(
     let report = mount::materialized(context, &mount, reasons)?;
     let told = Told { path: &space.root, rung: report.rung, reasons: &report.reasons, isolated: false };
     tell(context, &told);
-    execution(context, args, space, index).command(&args.command, || ())
+    execution(context, args, space, index, true).command(&args.command, || ())
 }
 
 /// Runs the command with the space mounted in a namespace of its own, at the space's usual place.
@@ -156,7 +163,7 @@ fn while_mounted(
     reasons: &[Refusal],
 ) -> anyhow::Result<ExitCode> {
     tell(context, &Told { path: &space.root, rung, reasons, isolated: false });
-    let outcome = execution(context, args, space, index).command(&args.command, || ());
+    let outcome = execution(context, args, space, index, true).command(&args.command, || ());
     disappear(space)?;
     outcome
 }
@@ -174,7 +181,7 @@ fn run_isolated(
     let Isolated { space, index } = &isolated;
     tell(context, &Told { path: &space.root, rung: Rung::Namespace, reasons, isolated: true });
     let mark = || space.mark_catalog_used(catalog, index.blueprint());
-    execution(context, args, space, index).command(&args.command, mark)
+    execution(context, args, space, index, true).command(&args.command, mark)
 }
 
 /// The rung of a space that is mounted already with this catalog.

@@ -47,7 +47,8 @@ pub fn main(context: &Context, args: &RunArgs) -> anyhow::Result<ExitCode> {
         rung::tell(report.rung, &report.reasons);
     }
     let bytecode = (!args.no_bytecode).then_some((&space, &index));
-    let execution = Execution { context, root: &space.root, blueprint: index.blueprint(), bytecode };
+    let execution =
+        Execution { context, root: &space.root, blueprint: index.blueprint(), bytecode, is_new: false };
     execution.command(&args.command, || ())
 }
 
