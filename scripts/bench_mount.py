@@ -6,6 +6,7 @@ one after the other, so that a machine whose speed drifts does so for all of the
 import argparse, ctypes, gzip, hashlib, json, mmap, os, shutil, statistics, subprocess, sys, time
 
 import bench_ready
+from halt_poll import HaltPoll
 
 LIBC = ctypes.CDLL(None, use_errno=True)
 IMPORT = "import numpy, pandas"
@@ -431,9 +432,12 @@ def main():
     parser.add_argument("--beside", default="all", help="none, or some of read-only,passthrough,overlayfs,fuse-overlayfs")
     parser.add_argument("--uv", default="", help="the program; left out if empty")
     parser.add_argument("--json")
-    bench = Bench(parser.parse_args())
+    HaltPoll.add_option(parser)
+    options = parser.parse_args()
+    bench = Bench(options)
     try:
-        bench.run()
+        with HaltPoll(options.halt_poll):
+            bench.run()
     except subprocess.CalledProcessError as error:
         sys.exit(f"{error}\n{error.stdout}{error.stderr}")
     finally:

@@ -16,6 +16,8 @@ import subprocess
 import sys
 import time
 
+from halt_poll import HaltPoll
+
 ROOT = "/dev/shm/holofs-bench-writes"
 DISK = ROOT + "/disk"
 STAGE = "h0c0ffee_493f813dad24d3t"
@@ -218,7 +220,13 @@ def main():
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--pip", action="store_true")
     parser.add_argument("--json", action="store_true")
+    HaltPoll.add_option(parser)
     args = parser.parse_args()
+    with HaltPoll(args.halt_poll):
+        sys.exit(bench(args))
+
+
+def bench(args):
     systems = [name for name in ORDER if name != "fuse-overlayfs" or shutil.which(name)]
     cases = CASES + ([pip_case(args.cache)] if args.pip else [])
     world = World(args.holofs)
@@ -241,7 +249,7 @@ def main():
     else:
         show(seconds, systems, cases)
         print("the store's tree hash: " + ("identical" if same else "CHANGED"))
-    sys.exit(0 if same else 1)
+    return 0 if same else 1
 
 
 main()
