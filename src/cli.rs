@@ -45,6 +45,7 @@ mod rung;
 mod serve;
 #[cfg(unix)]
 mod stats;
+#[cfg(unix)]
 mod sweep;
 mod table;
 #[cfg(unix)]
@@ -161,6 +162,7 @@ enum Command {
     /// The process that reads ahead in a mount, told by stdin what
     #[command(hide = true)]
     Prime,
+    #[cfg(unix)]
     /// The process that deletes what materialize set aside
     #[command(hide = true)]
     Sweep(sweep::SweepArgs),
@@ -212,6 +214,7 @@ pub fn main() -> ExitCode {
         Command::MountHolofs(args) => return mount_holofs::main(&args.words),
         #[cfg(unix)]
         Command::Prime => return priming::main(),
+        #[cfg(unix)]
         Command::Sweep(args) => sweep::main(&args),
         #[cfg(windows)]
         Command::NoMounts(args) => mount::no_mounts(&args),

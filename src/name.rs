@@ -4,11 +4,11 @@
 //! a command line becomes a `Name` at the edge, and no inner code checks it again. A [`RelPath`] is a sequence of names
 //! and so cannot leave the directory it is used in.
 
+use std::ffi::OsStr;
 use std::fmt;
-use std::path::PathBuf;
-
 #[cfg(unix)]
-use std::{ffi::OsStr, os::unix::ffi::OsStrExt};
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 /// The longest name that Linux file systems take, in bytes.
 pub const NAME_MAX: usize = 255;
@@ -67,6 +67,12 @@ impl<'a> Name<'a> {
     }
 
     /// The name as the operating system takes it.
+    #[cfg(windows)]
+    pub fn as_os_str(self) -> &'a OsStr {
+        OsStr::new(self.as_str())
+    }
+
+    /// The name as text.
     #[cfg(windows)]
     pub fn as_str(self) -> &'a str {
         // Checked when it became a name; what stands in cannot be one of a file.
@@ -175,13 +181,6 @@ impl RelPath {
     }
 
     /// The path as the operating system takes it, relative.
-    #[cfg(windows)]
-    pub fn to_path(&self) -> PathBuf {
-        self.0.iter().map(|name| name.as_name().as_str()).collect()
-    }
-
-    /// The path as the operating system takes it, relative.
-    #[cfg(unix)]
     pub fn to_path(&self) -> PathBuf {
         self.0.iter().map(|name| name.as_name().as_os_str()).collect()
     }

@@ -27,6 +27,7 @@ mod report;
 mod run;
 mod settings;
 mod tier;
+#[cfg_attr(windows, path = "restore/windows/trash.rs")]
 mod trash;
 mod walk;
 mod warm;

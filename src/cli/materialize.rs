@@ -84,8 +84,10 @@ fn materialize(
     let progress = Arc::new(Progress::new("Materializing", context.is_json()));
     let store = context.store(Arc::clone(&progress) as Arc<dyn Observer>)?;
     let job = Job::new(&context.home, &path, &index, &store, &space);
+    #[cfg_attr(windows, allow(unused_mut, reason = "nothing is set aside there"))]
     let mut outcome = restore::materialize(&job, options, &*progress, &say_waiting);
     progress.finish();
+    #[cfg(unix)]
     super::sweep::after(&space.base, outcome.as_mut().ok());
     Ok(outcome?)
 }

@@ -89,6 +89,11 @@ impl TreeDir {
         self.0.path().join(name.as_str())
     }
 
+    /// Where it is.
+    pub(super) fn place(&self) -> &Path {
+        self.0.path()
+    }
+
     /// Makes the directory `name`, and holds it.
     pub fn make_dir(&self, name: Name<'_>) -> io::Result<TreeDir> {
         fs::create_dir(self.path(name))?;
@@ -145,9 +150,9 @@ impl TreeDir {
         Ok((file, seen))
     }
 
-    /// Opens the regular file `name` for writing into it.
-    pub fn open_to_patch(&self, name: Name<'_>) -> io::Result<File> {
-        open::open_file(&self.path(name), OpenOptions::new().read(true).write(true))
+    /// What is patched is a snapshot, of which there are none ([`super::btrfs`]).
+    pub fn open_to_patch(&self, _path: &Path) -> io::Result<File> {
+        Err(io::Error::new(io::ErrorKind::Unsupported, "There are no snapshots on Windows"))
     }
 
     /// Access lists say who may do what here, and they are inherited: everything counts as this user's own.
@@ -184,17 +189,19 @@ impl TreeDir {
 
     /// Removes `name` with all that is below it, links not followed. True if there was anything.
     pub fn remove(&self, name: Name<'_>) -> io::Result<bool> {
+        match self.remove_plain(name)? {
+            Some(removed) => Ok(removed),
+            // It goes by handles from there.
+            None => is_removed(remove_tree(&self.path(name))),
+        }
+    }
+
+    /// Removes `name` unless it is a directory: `None` then, else true if there was anything. A link or junction goes itself.
+    pub fn remove_plain(&self, name: Name<'_>) -> io::Result<Option<bool>> {
         let path = self.path(name);
-        let removed = match path.symlink_metadata() {
-            // It goes by handles from there, and a link or junction goes itself.
-            Ok(meta) if meta.is_dir() => remove_tree(&path),
-            Ok(meta) => remove_leaf(&path, &meta),
-            Err(error) => Err(error),
-        };
-        match removed {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
+        match path.symlink_metadata() {
+            Ok(meta) if meta.is_dir() => Ok(None),
+            found => is_removed(found.and_then(|meta| remove_leaf(&path, &meta))).map(Some),
         }
     }
 
@@ -244,6 +251,15 @@ fn kind_of(path: &Path, meta: &fs::Metadata) -> io::Result<FoundKind> {
     }
     let mode = if meta.permissions().readonly() { 0o444 } else { 0o666 };
     Ok(if meta.is_file() { FoundKind::File { size: meta.len(), mode } } else { FoundKind::Other })
+}
+
+/// True if there was anything.
+fn is_removed(removed: io::Result<()>) -> io::Result<bool> {
+    match removed {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// A directory with all in it.

@@ -1,9 +1,11 @@
 //! Files below a directory: what [`super::beneath`] is on Unix, with directories that are held in turn ([`super::open`]).
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::at::TreeDir;
 use super::info::Info;
 use super::open::{self, Held};
 
@@ -67,9 +69,14 @@ impl Dir {
     /// What stands at `name`, links not followed; `None` if it is no regular file or not there.
     pub fn facts(&self, name: &Path) -> Option<FileFacts> {
         let (dir, last) = self.parent(name).ok()?;
-        let path = dir.path().join(last);
-        let is_file = path.symlink_metadata().is_ok_and(|meta| meta.is_file());
-        is_file.then(|| open::look(&path).ok().map(|info| facts_of(&info)))?
+        facts_at_path(&dir.path().join(last))
+    }
+
+    /// Gives the file `name` below another name, `new` in `into`. No link on the way is followed; a link at `name` would itself be
+    /// linked.
+    pub fn hardlink(&self, name: &Path, into: &TreeDir, new: &OsStr) -> Result<(), OpenError> {
+        let (dir, last) = self.parent(name).map_err(explain)?;
+        fs::hard_link(dir.path().join(last), into.place().join(new)).map_err(explain)
     }
 
     /// Makes the directory `name`; one that is there is left as it is.
@@ -124,6 +131,16 @@ impl Dir {
 /// The facts of an open file.
 pub fn facts_of_file(file: &File) -> io::Result<FileFacts> {
     Ok(facts_of(&Info::of(file)?))
+}
+
+/// What stands at `name` in `dir`, links not followed; `None` if it is no regular file or not there.
+pub fn facts_at(dir: &TreeDir, name: &OsStr) -> Option<FileFacts> {
+    facts_at_path(&dir.place().join(name))
+}
+
+fn facts_at_path(path: &Path) -> Option<FileFacts> {
+    let is_file = path.symlink_metadata().is_ok_and(|meta| meta.is_file());
+    is_file.then(|| open::look(path).ok().map(|info| facts_of(&info)))?
 }
 
 fn facts_of(info: &Info) -> FileFacts {
