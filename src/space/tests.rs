@@ -81,6 +81,7 @@ fn a_lock_is_got_as_soon_as_it_is_free() {
 }
 
 #[test]
+#[cfg(unix)]
 fn a_lock_file_that_is_a_link_is_refused_and_its_target_stays() {
     let Fixture { dir, home: _, space } = fixture();
     fs::create_dir_all(&space.base).unwrap();

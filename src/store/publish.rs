@@ -136,9 +136,10 @@ mod tests {
     use super::*;
     use crate::digest::Regime;
     use crate::store::Library;
-    use std::os::unix::fs::PermissionsExt;
 
+    #[cfg(unix)]
     fn mode(path: &Path) -> u32 {
+        use std::os::unix::fs::PermissionsExt;
         fs::metadata(path).unwrap().permissions().mode() & 0o7777
     }
 
@@ -151,10 +152,12 @@ mod tests {
         Library::open(temp.path()).unwrap().verify(&digest, 7).unwrap();
         let path = temp.path().join(blob_path(&digest));
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
+        #[cfg(unix)]
         assert_eq!(mode(path.parent().unwrap()), 0o750);
     }
 
     #[test]
+    #[cfg(unix)]
     fn a_shared_library_is_writable_by_all() {
         let temp = tempfile::tempdir().unwrap();
         let digest = Digest::of(Regime::SipHash128, b"content");

@@ -42,12 +42,11 @@ mod imp {
     }
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_os = "linux"))]
 mod tests {
     use super::*;
     use std::io::Write;
 
-    #[cfg(target_os = "linux")]
     #[test]
     fn a_sealed_file_takes_no_more_bytes() {
         let mut file = create().unwrap();

@@ -62,7 +62,6 @@ fn is_zero(block: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::bytes::stat;
     use std::io::Write;
 
     #[test]
@@ -79,9 +78,14 @@ mod tests {
                 writer.finish().unwrap();
                 let mut read = vec![7; end];
                 file.read_exact_at(&mut read, 0).unwrap();
-                assert!(read == content[..end] && stat(&file).unwrap().size == end as u64);
-                let sparse = chunk % HOLE != 0 || end == 1 || stat(&file).unwrap().blocks * 512 <= 9 * 4096;
-                assert!(sparse, "{end} bytes in chunks of {chunk} take {:?}", stat(&file));
+                assert!(read == content[..end] && file.metadata().unwrap().len() == end as u64);
+                // NTFS makes no holes by itself.
+                #[cfg(unix)]
+                {
+                    let stat = crate::sys::bytes::stat(&file).unwrap();
+                    let is_sparse = chunk % HOLE != 0 || end == 1 || stat.blocks * 512 <= 9 * 4096;
+                    assert!(is_sparse, "{end} bytes in chunks of {chunk} take {stat:?}");
+                }
             }
         }
     }
