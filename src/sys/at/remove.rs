@@ -1,11 +1,12 @@
 //! Removing trees, through descriptors and never through a link, however deep they are.
 
 use std::io;
+#[cfg(target_os = "linux")]
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::prelude::*;
-use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, FileType, Mode};
 use rustix::io::Errno;
 
 use super::TreeDir;
@@ -55,7 +56,24 @@ impl TreeDir {
     }
 
     /// Lets its owner do everything with the directory `name`; false if he may already.
+    #[cfg(not(target_os = "linux"))]
     fn open_up(&self, name: Name<'_>) -> io::Result<bool> {
+        let stat = rustix::fs::statat(&self.0, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW)?;
+        if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+            return Err(io::ErrorKind::NotADirectory.into());
+        }
+        let mode = Mode::from_raw_mode(stat.st_mode & 0o7777);
+        if mode.contains(Mode::RWXU) {
+            return Ok(false);
+        }
+        rustix::fs::chmodat(&self.0, name.as_os_str(), mode | Mode::RWXU, AtFlags::SYMLINK_NOFOLLOW)?;
+        Ok(true)
+    }
+
+    /// Lets its owner do everything with the directory `name`; false if he may already.
+    #[cfg(target_os = "linux")]
+    fn open_up(&self, name: Name<'_>) -> io::Result<bool> {
+        use rustix::fs::OFlags;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let dir = rustix::fs::openat(&self.0, name.as_os_str(), flags, Mode::empty())?;
         let mode = Mode::from_raw_mode(rustix::fs::fstat(&dir)?.st_mode & 0o7777);
