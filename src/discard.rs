@@ -8,7 +8,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::space::{Space, SpaceError, Wait, Waiting};
+use crate::space::{Live, Space, SpaceError, Wait, Waiting};
 use crate::sys;
 
 /// Why something is still there.
@@ -42,8 +42,7 @@ pub fn delete_space(
         note(&mut removed, space.sibling(suffix), |path| fs::remove_file(path))?;
     }
     note(&mut removed, space.root.clone(), remove_tree)?;
-    note(&mut removed, space.state_dir.clone(), remove_tree)?;
-    drop(live);
+    remove_state(&mut removed, space, live)?;
     note(&mut removed, space.sibling(".lck"), |path| fs::remove_file(path))?;
     drop(lock);
     Ok(removed)
@@ -77,16 +76,24 @@ pub fn forget_space(space: &Space) -> Result<bool, DiscardError> {
         live => live?,
     };
     let mut removed = Vec::new();
-    if is_deleted(space) {
-        note(&mut removed, space.state_dir.clone(), remove_tree)?;
+    match is_deleted(space) {
+        true => remove_state(&mut removed, space, live)?,
+        false => drop(live),
     }
-    drop(live);
     let forgotten = !removed.is_empty();
     if forgotten {
         note(&mut removed, space.sibling(".lck"), |path| fs::remove_file(path))?;
     }
     drop(lock);
     Ok(forgotten)
+}
+
+/// Removes what we keep of a space that lives by us, under its lock.
+fn remove_state(removed: &mut Vec<PathBuf>, space: &Space, live: Live) -> Result<(), DiscardError> {
+    // Windows may keep a directory for as long as a file of it is open. Who goes live meanwhile waits for the space's lock before
+    // it works, as every command does there; at worst it, or we, are refused the directory and say so.
+    let _live = cfg!(not(windows)).then_some(live);
+    note(removed, space.state_dir.clone(), remove_tree)
 }
 
 /// Removes `path`, and notes it unless it was not there.
@@ -126,4 +133,28 @@ fn open_directories(root: &Path) -> io::Result<()> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::home::{Environment, Home};
+
+    #[test]
+    fn nothing_is_left_of_a_space_that_is_deleted() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().join("rcc");
+        let var = |name: &str| (name == "ROBOCORP_HOME").then(|| root.clone().into_os_string());
+        let home = Home::locate_with(&Environment { var: &var }, Path::new("/nonexistent")).unwrap();
+        let space = Space::new(&home, home.holotree(), "golden", "interop");
+        fs::create_dir_all(space.root.join("bin")).unwrap();
+        fs::write(space.root.join("bin/tool"), "x").unwrap();
+        fs::write(space.sibling(".meta"), "x").unwrap();
+        let gone =
+            [space.sibling(".meta"), space.root.clone(), space.state_dir.clone(), space.sibling(".lck")];
+        assert_eq!(delete_space(&space, Wait::Not, &|_| {}).unwrap(), gone);
+        assert_eq!(gone.map(|path| path.symlink_metadata().is_ok()), [false; 4]);
+        assert!(forget_space(&space).unwrap(), "looking at it alone leaves a state of it");
+        assert!(!space.state_dir.exists());
+    }
 }
