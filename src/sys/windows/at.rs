@@ -389,6 +389,17 @@ mod tests {
     }
 
     #[test]
+    fn only_what_is_no_directory_is_removed_as_plain() {
+        let temp = tempfile::tempdir().unwrap();
+        let tree = TreeDir::open(temp.path()).unwrap();
+        fs::create_dir(temp.path().join("d")).unwrap();
+        fs::write(temp.path().join("f"), "x").unwrap();
+        let removed = ["d", "f", "f"].map(|text| tree.remove_plain(name(text)).unwrap());
+        assert_eq!(removed, [None, Some(true), Some(false)]);
+        assert_eq!(tree.entry_names().unwrap().len(), 1);
+    }
+
+    #[test]
     fn a_held_directory_stays_where_it_is() {
         let temp = tempfile::tempdir().unwrap();
         let tree = TreeDir::open(temp.path()).unwrap();

@@ -201,4 +201,22 @@ mod tests {
         assert!(dir.remove_file(new).unwrap());
         assert!(!dir.remove_file(new).unwrap());
     }
+
+    #[test]
+    fn a_hard_link_is_the_same_file_and_replaces_nothing() {
+        let temp = tempfile::tempdir().unwrap();
+        fs::create_dir_all(temp.path().join("a/deep")).unwrap();
+        fs::write(temp.path().join("a/b"), "content").unwrap();
+        let (dir, into) = (Dir::open(temp.path()).unwrap(), TreeDir::open(temp.path()).unwrap());
+        let link = |from: &str, new: &str| dir.hardlink(Path::new(from), &into, OsStr::new(new));
+        link("a/b", "new").unwrap();
+        assert_eq!(facts_at(&into, OsStr::new("new")), dir.facts(Path::new("a/b")));
+        assert_eq!(facts_at(&into, OsStr::new("new")).map(|facts| facts.size), Some(7));
+        assert!(matches!(link("a/none", "other"), Err(OpenError::Missing)));
+        assert!(matches!(link("none/b", "other"), Err(OpenError::Missing)));
+        assert!(matches!(link("a/b", "new"), Err(OpenError::Other(_))));
+        assert!(link("a/deep", "other").is_err());
+        assert_eq!(facts_at(&into, OsStr::new("a")), None);
+        assert_eq!(facts_at(&into, OsStr::new("other")), None);
+    }
 }
