@@ -82,6 +82,7 @@ impl Execution<'_> {
         let shared =
             bytecode::shared_dir(&self.context.home, index, crate::sys::this_process::effective_uid());
         let read = move || {
+            #[cfg(unix)]
             crate::sys::daemon::lower_priority();
             match bytecode::read_ahead(&shared) {
                 Ok(bytes) => log::debug!("{bytes} bytes of bytecode read ahead"),
