@@ -100,34 +100,42 @@ pub fn sweep(base: &Path, other: Other) -> io::Result<bool> {
         if !dir.lock(other == Other::WaitFor)? {
             return Ok(false);
         }
-        let swept = match empty(&dir) {
+        let stuck = match empty(&dir) {
             // It was removed while we waited for it; there may be another one.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => 1,
-            swept => swept?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
+            stuck => stuck?,
         };
         match base.remove_empty_dir(name.as_name()) {
             Ok(()) => return Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
-            // Something was put there meanwhile. Who finds the lock taken relies on us.
-            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty && swept > 0 => {}
+            // Something was put there meanwhile, and who finds the lock taken relies on us; or something stays there for ever.
+            Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => match gone_in(&dir) {
+                Ok(names) if names.iter().all(|name| stuck.contains(name)) => return Err(error),
+                _ => {}
+            },
             Err(error) => return Err(error),
         }
     }
 }
 
-/// Removes what was put aside; how many directories. One that cannot be removed does not keep the others.
-fn empty(dir: &TreeDir) -> io::Result<usize> {
-    let mut swept = 0;
-    for name in dir.entry_names()? {
-        if !name.as_name().as_bytes().starts_with(GONE.as_bytes()) {
-            continue;
+/// What was put aside and is still there.
+fn gone_in(dir: &TreeDir) -> io::Result<Vec<OwnedName>> {
+    let mut names = dir.entry_names()?;
+    names.retain(|name| name.as_name().as_bytes().starts_with(GONE.as_bytes()));
+    Ok(names)
+}
+
+/// Removes what was put aside; what of it cannot be removed does not keep the others.
+fn empty(dir: &TreeDir) -> io::Result<Vec<OwnedName>> {
+    let mut stuck = gone_in(dir)?;
+    stuck.retain(|name| match dir.remove(name.as_name()) {
+        Ok(_) => false,
+        Err(error) => {
+            log::warn!("{name} stays in the trash: {error}");
+            true
         }
-        match dir.remove(name.as_name()) {
-            Ok(_) => swept += 1,
-            Err(error) => log::warn!("{name} stays in the trash: {error}"),
-        }
-    }
-    Ok(swept)
+    });
+    Ok(stuck)
 }
 
 #[cfg(test)]
