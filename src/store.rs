@@ -35,6 +35,7 @@ pub mod memory;
 mod publish;
 mod raw;
 mod rawfile;
+mod row;
 mod sweep;
 mod sync;
 mod verify;

@@ -101,13 +101,13 @@ impl Relocated {
         let failed = |source| ContentError::Read { digest: wanted.digest, source };
         // A space at the catalog's own path: every byte is where it belongs already.
         if rewrite.is_empty() || self.label == self.identity {
-            return self.source.open(wanted)?.as_file().read_exact_at(out, offset).map_err(failed);
+            return self.source.open(wanted)?.read_exact_at(out, offset).map_err(failed);
         }
         if let Some(file) = self.patched(ino, wanted) {
             return file.read_exact_at(out, offset).map_err(failed);
         }
         let raw = self.checked(ino, wanted, rewrite)?;
-        raw.as_file().read_exact_at(out, offset).map_err(failed)?;
+        raw.read_exact_at(out, offset).map_err(failed)?;
         let end = offset.saturating_add(out.len() as u64);
         let first = offset.saturating_sub(LABEL_LEN as u64 - 1);
         self.relocation().patch(out, offset, rewrite.in_range(first..end));

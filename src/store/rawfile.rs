@@ -6,7 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::store::MOTHER_TIME;
+use crate::store::row::Row;
 use crate::sys::beneath::{FileFacts, facts_of_file};
+use crate::sys::disk;
 use crate::sys::offset::FileExt;
 
 /// A whole file with exactly the raw bytes of a blob, verified once, read-only. Cheap to clone; it stays readable
@@ -19,22 +21,32 @@ struct Inner {
     file: File,
     len: u64,
     path: Option<PathBuf>,
+    row: Row,
 }
 
 impl RawFile {
     /// An entry of the raw store; `file` must be open for reading only.
     pub(super) fn on_disk(file: File, len: u64, path: PathBuf) -> RawFile {
-        RawFile(Arc::new(Inner { file, len, path: Some(path) }))
+        RawFile(Arc::new(Inner { file, len, path: Some(path), row: Row::default() }))
     }
 
     /// A sealed file without a name.
     pub(super) fn in_memory(file: File, len: u64) -> RawFile {
-        RawFile(Arc::new(Inner { file, len, path: None }))
+        RawFile(Arc::new(Inner { file, len, path: None, row: Row::default() }))
     }
 
     /// Reads like `pread`: fewer bytes than asked for are possible, none means the end.
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.0.file.read_at(buffer, offset)
+    }
+
+    /// Fills `buffer` from `offset`, which must lie within the content. Who takes large pieces in a row has the disk read further ahead.
+    pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
+        let Inner { file, row, .. } = &*self.0;
+        if row.grows(offset, buffer.len() as u64) {
+            disk::will_be_read_in_order(file);
+        }
+        file.read_exact_at(buffer, offset)
     }
 
     /// Reads the whole content; for small files and tests.

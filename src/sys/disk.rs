@@ -1,5 +1,6 @@
-//! Space on the disk below a path.
+//! Space on the disk below a path, and how a file on it will be read.
 
+use std::fs::File;
 use std::io;
 use std::path::Path;
 
@@ -31,6 +32,21 @@ pub fn usage(path: &Path) -> io::Result<Usage> {
         files_free: stat.f_ffree,
     })
 }
+
+/// Tells the kernel that `file` will be read from one end to the other: it reads twice as far ahead. Only advice, so there is nothing to
+/// hear of it.
+///
+/// Not `WillNeed` of what comes next: that is read in single pages, and 200 MB from a virtual disk took 210 ms instead of 118.
+#[cfg(target_os = "linux")]
+pub fn will_be_read_in_order(file: &File) {
+    if let Err(error) = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::Sequential) {
+        log::debug!("The kernel reads no further ahead: {error}");
+    }
+}
+
+/// No such advice here.
+#[cfg(not(target_os = "linux"))]
+pub fn will_be_read_in_order(_: &File) {}
 
 /// The name of the file system that `path` is on, its number if it is none of the known ones.
 #[cfg(target_os = "linux")]
