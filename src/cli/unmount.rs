@@ -22,6 +22,8 @@ use super::ladder;
 
 /// How long a daemon may go on after a lazy unmount before we tell that files are still open.
 const PATIENCE: Duration = Duration::from_secs(15);
+/// How long a process may take to end that has nothing to do any more.
+const ENDING: Duration = Duration::from_secs(2);
 /// How long it may take to make what was written durable: a slow disk may have gigabytes to take.
 const WRITING: Duration = Duration::from_secs(300);
 
@@ -98,6 +100,11 @@ pub fn unmount(space: &Space, lazy: bool) -> anyhow::Result<()> {
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(LONGEST_PAUSE);
+    }
+    // Its files are closed after its locks are free: whoever unmounts the disk next would find it busy.
+    let ending = Instant::now();
+    while daemon.as_ref().is_some_and(|daemon| !daemon.has_ended()) && ending.elapsed() < ENDING {
+        std::thread::sleep(LONGEST_PAUSE / 10);
     }
     // A daemon that was killed could not do this itself.
     if space.mount_state()?.is_some_and(|state| !state.process.is_alive()) {

@@ -42,6 +42,13 @@ impl Process {
         stat_fields(self.pid)?.get(1)?.parse().ok()
     }
 
+    /// True once it has let go of everything: it is gone, or waits to be reaped. Its locks are free some time before.
+    pub fn has_ended(&self) -> bool {
+        let waits =
+            || stat_fields(self.pid).is_some_and(|fields| fields.first().is_some_and(|state| state == "Z"));
+        !self.exists() || waits()
+    }
+
     /// True while it is there, be it on its way out.
     pub fn exists(&self) -> bool {
         let known = self.start_time.zip(start_time(self.pid));
@@ -162,10 +169,11 @@ mod tests {
     fn a_process_that_ended_and_was_not_reaped_is_not_alive() {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let process = Process::with_id(child.id());
-        while process.is_alive() {
+        while process.is_alive() || !process.has_ended() {
             std::thread::sleep(std::time::Duration::from_millis(1));
         }
         assert!(child.wait().unwrap().success());
+        assert!(!Process::current().has_ended());
     }
 
     #[test]
