@@ -106,8 +106,10 @@ impl Serving {
             _ => Vec::new(),
         };
         let confined = Cage { handed_over, ..cage.clone() };
+        let (caged, is_caged) = std::sync::mpsc::channel();
         let serve = move || {
             daemon::confine(&confined);
+            drop(caged);
             session.run()
         };
         let server = std::thread::Builder::new().name("serve".into()).spawn(serve)?;
@@ -118,6 +120,8 @@ impl Serving {
         let stop = Arc::new(AtomicBool::new(false));
         let quiet = Arc::new(AtomicBool::new(false));
         let filler = spawn_background(&mounted, &stop, cage)?;
+        // Nobody is told of a mount that is served outside of the sandbox, nor does the log of it get lost.
+        let _disconnected: Result<(), _> = is_caged.recv();
         Ok(Serving { mounted, tally, priming, stop, quiet, server, filler })
     }
 
