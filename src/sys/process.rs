@@ -42,11 +42,9 @@ impl Process {
         stat_fields(self.pid)?.get(1)?.parse().ok()
     }
 
-    /// True once it has let go of everything: it is gone, or waits to be reaped. Its locks are free some time before.
+    /// True once it has let go of everything: it is gone, or only waits to be reaped. Its locks are free some time before.
     pub fn has_ended(&self) -> bool {
-        let waits =
-            || stat_fields(self.pid).is_some_and(|fields| fields.first().is_some_and(|state| state == "Z"));
-        !self.exists() || waits()
+        !self.exists() || stat_fields(self.pid).is_some_and(|fields| has_let_go(&fields))
     }
 
     /// True while it is there, be it on its way out.
@@ -81,13 +79,24 @@ fn start_time(pid: u32) -> Option<u64> {
     stat_fields(pid)?.get(19)?.parse().ok()
 }
 
-/// True if it ended and is not reaped yet (field 3), or is on its way out (field 9), or is about to be: a killed process
+/// True if its first thread has ended and is not reaped yet (field 3).
+fn is_unreaped(fields: &[String]) -> bool {
+    matches!(fields.first().map(String::as_str), Some("Z" | "X"))
+}
+
+/// True if that was its last thread as well (field 20): files are closed with the last one.
+fn has_let_go(fields: &[String]) -> bool {
+    let threads = fields.get(17).and_then(|count| count.parse::<u32>().ok());
+    is_unreaped(fields) && threads.is_none_or(|threads| threads <= 1)
+}
+
+/// True if it ended and is not reaped yet, or is on its way out (field 9), or is about to be: a killed process
 /// keeps its locks until its last thread has noticed.
 fn is_ending(pid: u32) -> bool {
     const PF_EXITING: u64 = 4;
     let Some(fields) = stat_fields(pid) else { return false };
     let flags = fields.get(6).and_then(|flags| flags.parse::<u64>().ok()).unwrap_or_default();
-    matches!(fields.first().map(String::as_str), Some("Z" | "X")) || flags & PF_EXITING != 0 || is_killed(pid)
+    is_unreaped(&fields) || flags & PF_EXITING != 0 || is_killed(pid)
 }
 
 /// True if a SIGKILL waits to be noticed.
@@ -174,6 +183,20 @@ mod tests {
         }
         assert!(child.wait().unwrap().success());
         assert!(!Process::current().has_ended());
+    }
+
+    #[test]
+    fn files_are_closed_with_the_last_thread() {
+        let fields = |state: &str, threads: &str| {
+            let mut fields = vec!["0".to_owned(); 20];
+            (fields[0], fields[17]) = (state.to_owned(), threads.to_owned());
+            fields
+        };
+        for (state, threads, let_go) in
+            [("Z", "1", true), ("X", "0", true), ("Z", "2", false), ("S", "1", false)]
+        {
+            assert_eq!(has_let_go(&fields(state, threads)), let_go, "{state} {threads}");
+        }
     }
 
     #[test]
