@@ -82,7 +82,7 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.begin(Opcode::Lookup);
+        self.count(Opcode::Lookup);
         match self.vfs.lookup(convert::ino(parent), name.as_bytes()) {
             Ok(attr) => self.found(&attr, reply),
             Err(VfsError::NoEntry) => {
@@ -94,12 +94,12 @@ impl Filesystem for Adapter {
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
-        self.begin(Opcode::Forget);
+        self.count(Opcode::Forget);
         self.vfs.forget(convert::ino(ino), nlookup);
     }
 
     fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        self.begin(Opcode::Getattr);
+        self.count(Opcode::Getattr);
         self.attr(Opcode::Getattr, ino, self.vfs.getattr(convert::ino(ino)), reply);
     }
 
@@ -121,7 +121,7 @@ impl Filesystem for Adapter {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        self.begin(Opcode::Setattr);
+        self.count(Opcode::Setattr);
         let (mode, atime, mtime) =
             (mode.map(convert::mode), atime.map(convert::set_time), mtime.map(convert::set_time));
         let set = SetAttr { mode, uid, gid, size, atime, mtime };
@@ -134,7 +134,7 @@ impl Filesystem for Adapter {
     }
 
     fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
-        self.begin(Opcode::Readlink);
+        self.count(Opcode::Readlink);
         match self.vfs.readlink(convert::ino(ino)) {
             Ok(target) => reply.data(&target),
             Err(error) => reply.error(self.errno(Opcode::Readlink, ino, &error)),
@@ -151,7 +151,7 @@ impl Filesystem for Adapter {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        self.begin(Opcode::Mknod);
+        self.count(Opcode::Mknod);
         let made = convert::new(mode, rdev).and_then(|new| {
             let (caller, mode) = (convert::caller(req), convert::mode(mode));
             self.vfs.make(caller, convert::ino(parent), name.as_bytes(), mode, new)
@@ -160,33 +160,33 @@ impl Filesystem for Adapter {
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
-        self.begin(Opcode::Mkdir);
+        self.count(Opcode::Mkdir);
         let (caller, mode) = (convert::caller(req), convert::mode(mode));
         let made = self.vfs.make(caller, convert::ino(parent), name.as_bytes(), mode, New::Dir);
         self.entry(Opcode::Mkdir, parent, made, reply);
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
-        self.begin(Opcode::Symlink);
+        self.count(Opcode::Symlink);
         let new = New::Link(target.as_os_str().as_bytes());
         let made = self.vfs.make(convert::caller(req), convert::ino(parent), name.as_bytes(), 0o777, new);
         self.entry(Opcode::Symlink, parent, made, reply);
     }
 
     fn link(&self, _req: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.begin(Opcode::Link);
+        self.count(Opcode::Link);
         let linked = self.vfs.link(convert::ino(ino), convert::ino(parent), name.as_bytes());
         self.entry(Opcode::Link, ino, linked, reply);
     }
 
     fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.begin(Opcode::Unlink);
+        self.count(Opcode::Unlink);
         let removed = self.vfs.unlink(convert::ino(parent), name.as_bytes());
         self.empty(Opcode::Unlink, parent, removed, reply);
     }
 
     fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.begin(Opcode::Rmdir);
+        self.count(Opcode::Rmdir);
         let removed = self.vfs.rmdir(convert::ino(parent), name.as_bytes());
         self.empty(Opcode::Rmdir, parent, removed, reply);
     }
@@ -201,7 +201,7 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        self.begin(Opcode::Rename);
+        self.count(Opcode::Rename);
         let (from, to) = (convert::ino(parent), convert::ino(new_parent));
         let renamed = convert::rename_mode(flags)
             .and_then(|mode| self.vfs.rename(from, name.as_bytes(), to, new_name.as_bytes(), mode));
@@ -219,13 +219,13 @@ impl Filesystem for Adapter {
         _flags: i32,
         reply: ReplyCreate,
     ) {
-        self.begin(Opcode::Create);
+        self.count(Opcode::Create);
         reply.error(Errno::ENOSYS);
     }
 
     /// Answered ENOSYS unless files are passed through, so that the kernel never asks again: see the module's text.
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        self.begin(Opcode::Open);
+        self.count(Opcode::Open);
         if self.opens.is_on() {
             self.watch.recorder.read(req.pid(), convert::ino(ino), 0, 1); // no READ will tell
         }
@@ -245,14 +245,14 @@ impl Filesystem for Adapter {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        self.begin(Opcode::Release);
+        self.count(Opcode::Release);
         self.opens.release(ino);
         self.empty(Opcode::Release, ino, Ok(()), reply);
     }
 
     /// Answered ENOSYS, so that the kernel never asks again; it also makes the kernel keep directory listings.
     fn opendir(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        self.begin(Opcode::Opendir);
+        self.count(Opcode::Opendir);
         reply.error(Errno::ENOSYS);
     }
 
@@ -267,7 +267,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.begin(Opcode::Read);
+        self.count(Opcode::Read);
         self.watch.recorder.read(req.pid(), convert::ino(ino), offset, size);
         BUFFER.with_borrow_mut(|buffer| {
             let size = size.min(MAX_TRANSFER) as usize;
@@ -293,7 +293,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        self.begin(Opcode::Write);
+        self.count(Opcode::Write);
         let drop_privileges = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         let written = self.vfs.write(convert::ino(ino), offset, data, drop_privileges);
         self.written(Opcode::Write, ino, written.map(|count| count as u64), reply);
@@ -312,7 +312,7 @@ impl Filesystem for Adapter {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        self.begin(Opcode::CopyFileRange);
+        self.count(Opcode::CopyFileRange);
         let copied = self.vfs.copy_range(convert::ino(from), at, convert::ino(to), to_at, len);
         self.written(Opcode::CopyFileRange, to, copied, reply);
     }
@@ -327,7 +327,7 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        self.begin(Opcode::Fallocate);
+        self.count(Opcode::Fallocate);
         let done = self.vfs.allocate(convert::ino(ino), offset, len, mode.cast_unsigned());
         self.empty(Opcode::Fallocate, ino, done, reply);
     }
@@ -341,7 +341,7 @@ impl Filesystem for Adapter {
         whence: i32,
         reply: ReplyLseek,
     ) {
-        self.begin(Opcode::Lseek);
+        self.count(Opcode::Lseek);
         let found = convert::seek(whence, offset)
             .and_then(|(sought, offset)| self.vfs.seek(convert::ino(ino), offset, sought));
         match found {
@@ -351,22 +351,22 @@ impl Filesystem for Adapter {
     }
 
     fn fsync(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, data_only: bool, reply: ReplyEmpty) {
-        self.begin(Opcode::Fsync);
+        self.count(Opcode::Fsync);
         self.empty(Opcode::Fsync, ino, self.vfs.sync(convert::ino(ino), data_only), reply);
     }
 
     fn fsyncdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, data_only: bool, reply: ReplyEmpty) {
-        self.begin(Opcode::Fsyncdir);
+        self.count(Opcode::Fsyncdir);
         self.empty(Opcode::Fsyncdir, ino, self.vfs.sync(convert::ino(ino), data_only), reply);
     }
 
     fn flush(&self, _req: &Request, _ino: INodeNo, _fh: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
-        self.begin(Opcode::Flush);
+        self.count(Opcode::Flush);
         reply.error(Errno::ENOSYS);
     }
 
     fn readdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        self.begin(Opcode::Readdir);
+        self.count(Opcode::Readdir);
         match self.vfs.list(convert::ino(ino), offset, false, &mut Plain(&mut reply)) {
             Ok(()) => reply.ok(),
             Err(error) => reply.error(self.errno(Opcode::Readdir, ino, &error)),
@@ -381,7 +381,7 @@ impl Filesystem for Adapter {
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        self.begin(Opcode::Readdirplus);
+        self.count(Opcode::Readdirplus);
         match self.vfs.list(convert::ino(ino), offset, true, &mut Plus(&mut reply, &self.opens)) {
             Ok(()) => reply.ok(),
             Err(error) => reply.error(self.errno(Opcode::Readdirplus, ino, &error)),
@@ -389,7 +389,7 @@ impl Filesystem for Adapter {
     }
 
     fn statfs(&self, _req: &Request, ino: INodeNo, reply: ReplyStatfs) {
-        self.begin(Opcode::Statfs);
+        self.count(Opcode::Statfs);
         match self.vfs.statfs() {
             Ok(disk) => reply.statfs(
                 disk.blocks,
@@ -406,7 +406,7 @@ impl Filesystem for Adapter {
     }
 
     fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        self.begin(Opcode::Getxattr);
+        self.count(Opcode::Getxattr);
         if ino == INodeNo::ROOT && name == STATS {
             return sized(&self.watch.stats(self.opens.io()), size, reply);
         }
@@ -417,7 +417,7 @@ impl Filesystem for Adapter {
     }
 
     fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        self.begin(Opcode::Listxattr);
+        self.count(Opcode::Listxattr);
         match self.vfs.listxattr(convert::ino(ino)) {
             Ok(names) => sized(&names, size, reply),
             Err(error) => reply.error(self.errno(Opcode::Listxattr, ino, &error)),
@@ -434,21 +434,21 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        self.begin(Opcode::Setxattr);
+        self.count(Opcode::Setxattr);
         let mode = convert::set_mode(flags);
         let set = self.vfs.setxattr(convert::ino(ino), name.as_bytes(), value, mode);
         self.empty(Opcode::Setxattr, ino, set, reply);
     }
 
     fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.begin(Opcode::Removexattr);
+        self.count(Opcode::Removexattr);
         let removed = self.vfs.removexattr(convert::ino(ino), name.as_bytes());
         self.empty(Opcode::Removexattr, ino, removed, reply);
     }
 
     /// Permissions are the kernel's affair (`default_permissions`).
     fn access(&self, _req: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
-        self.begin(Opcode::Access);
+        self.count(Opcode::Access);
         reply.error(Errno::ENOSYS);
     }
 
@@ -464,7 +464,7 @@ impl Filesystem for Adapter {
         _out_size: u32,
         reply: ReplyIoctl,
     ) {
-        self.begin(Opcode::Ioctl);
+        self.count(Opcode::Ioctl);
         reply.error(Errno::ENOTTY);
     }
 }

@@ -10,7 +10,7 @@ use super::Adapter;
 
 impl Adapter {
     /// A request has come in.
-    pub(super) fn begin(&self, opcode: Opcode) {
+    pub(super) fn count(&self, opcode: Opcode) {
         self.watch.requests.count(opcode);
     }
 
