@@ -11,6 +11,7 @@
 
 #[cfg(target_os = "linux")]
 mod adapter;
+pub mod awake;
 #[cfg(target_os = "linux")]
 mod convert;
 #[cfg(target_os = "linux")]
@@ -26,6 +27,7 @@ use std::sync::Arc;
 
 use crate::observe::{Fallback, Tally};
 
+use awake::Awake;
 use priming::Recorder;
 use requests::Requests;
 pub use session::Session;
@@ -51,7 +53,7 @@ impl Io {
 }
 
 /// What is watched while a mount is served, and told as the extended attribute [`STATS`] of its root.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Watch {
     /// Requests by opcode.
     pub requests: Arc<Requests>,
@@ -59,6 +61,8 @@ pub struct Watch {
     pub tally: Arc<Tally>,
     /// What is read first.
     pub recorder: Arc<Recorder>,
+    /// Where processors are to be kept awake for requests.
+    pub awake: Option<Arc<Awake>>,
 }
 
 /// The attribute of a mount's root that tells about its requests, as JSON.

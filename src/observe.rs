@@ -77,6 +77,8 @@ counters! {
     CopiedUp = "copied_up",
     /// Opens that the kernel serves by itself.
     PassedThrough = "passed_through",
+    /// Times that processors were kept from halting for requests in quick succession.
+    KeptAwake = "kept_awake",
 }
 
 /// Receives what the library reports. Every method may be called from any thread.

@@ -33,6 +33,8 @@ pub mod host;
 #[cfg(windows)]
 #[path = "sys/windows/info.rs"]
 mod info;
+#[cfg(unix)]
+pub mod latency;
 pub mod lock;
 #[cfg_attr(windows, path = "sys/windows/map.rs")]
 pub mod map;

@@ -65,7 +65,7 @@ pub fn launch(context: &Context, args: &MountArgs) -> anyhow::Result<Launched> {
         .args(args.gid.map(|gid| format!("--gid={gid}")))
         .args(args.no_exec.then_some("--noexec"))
         .args(args.fresh.then_some("--fresh"))
-        .args(["--io", args.io.name()])
+        .args(["--io", args.io.name(), "--keep-awake", args.keep_awake.name()])
         .arg(joined("--profile=", args.profile.as_os_str())) // in one piece: a value may begin with a dash
         .arg(joined("--controller=", args.space.controller.as_ref()))
         .args(["--", &args.catalog, &args.space.space])

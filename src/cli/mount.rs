@@ -10,6 +10,7 @@ use clap::Args;
 use serde::{Deserialize, Serialize};
 
 use crate::fuse::Io;
+use crate::fuse::awake::KeepAwake;
 use crate::tree::Made;
 
 use super::SpaceArgs;
@@ -56,6 +57,9 @@ pub struct MountArgs {
     /// How files are read
     #[arg(long, value_enum, default_value = "no-open", env = "HOLOFS_IO")]
     pub io: Io,
+    /// While requests come quickly, let no idle processor halt: where that makes each request slow, as in some virtual machines
+    #[arg(long, value_enum, default_value = "auto", env = "HOLOFS_KEEP_AWAKE")]
+    pub keep_awake: KeepAwake,
     /// Refuse unless the space is at this path (internal)
     #[arg(long, hide = true)]
     pub at: Option<PathBuf>,
@@ -83,6 +87,7 @@ impl MountArgs {
             profile: PathBuf::from("auto"),
             mode,
             io: Io::NoOpen,
+            keep_awake: KeepAwake::Auto,
             at: None,
             within: false,
             daemon: false,

@@ -12,6 +12,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::fuse::Io;
+use crate::fuse::awake::KeepAwake;
 use crate::space::Space;
 use crate::sys::mount::Detached;
 use crate::tree::Index;
@@ -38,6 +39,9 @@ pub struct RunArgs {
     /// How files are read; an isolated space has its own way
     #[arg(long, value_enum, default_value = "no-open", env = "HOLOFS_IO")]
     pub io: Io,
+    /// While requests come quickly, let no idle processor halt (as for `mount`)
+    #[arg(long, value_enum, default_value = "auto", env = "HOLOFS_KEEP_AWAKE")]
+    pub keep_awake: KeepAwake,
     /// Allow no change
     #[arg(long)]
     pub read_only: bool,
@@ -219,6 +223,7 @@ fn cannot_hold(space: &Space) -> Option<String> {
 fn mount_args(args: &RunArgs) -> MountArgs {
     MountArgs {
         io: args.io,
+        keep_awake: args.keep_awake,
         read_only: args.read_only,
         fresh: args.fresh,
         profile: args.profile.clone(),

@@ -11,6 +11,7 @@ use std::thread::JoinHandle;
 use anyhow::Context as _;
 
 use crate::catalog::Catalog;
+use crate::fuse::awake::{Awake, KEEP_AWAKE, KeepAwake};
 use crate::fuse::priming::Recorder;
 use crate::fuse::{Io, PASSTHROUGH, Session, Watch};
 use crate::observe::{Observer, Tally};
@@ -18,6 +19,8 @@ use crate::space::relocated::Relocated;
 use crate::space::{Live, MountState, RestoredState, Space};
 use crate::store::{BlobSource, RawStore, Store};
 use crate::sys::dir;
+use crate::sys::host::Idling;
+use crate::sys::latency::{self, Claim};
 use crate::sys::mount::{self, MountId, Mountpoint};
 use crate::sys::process::Process;
 use crate::sys::sandbox::Cage;
@@ -97,7 +100,13 @@ impl Serving {
     fn begin(context: &Context, args: &MountArgs) -> anyhow::Result<Serving> {
         let tally = Arc::new(Tally::logging());
         let recorder = Arc::new(Recorder::default());
-        let watch = Watch { tally: Arc::clone(&tally), recorder: Arc::clone(&recorder), ..Watch::default() };
+        let awake = keep_awake(args.keep_awake, &tally);
+        let watch = Watch {
+            tally: Arc::clone(&tally),
+            recorder: Arc::clone(&recorder),
+            awake: awake.clone(),
+            ..Watch::default()
+        };
         let (mounted, session) = establish(context, args, watch)?;
         let priming = Priming::new(context, args, &mounted, recorder);
         let cage = daemon::cage(&context.home, &mounted.space);
@@ -109,6 +118,9 @@ impl Serving {
         let (caged, is_caged) = std::sync::mpsc::channel();
         let serve = move || {
             daemon::confine(&confined);
+            if let Some(Err(error)) = awake.map(|awake| awake.start()) {
+                log::warn!("Processors may halt between requests: {error}");
+            }
             drop(caged);
             session.run()
         };
@@ -201,6 +213,25 @@ fn establish(context: &Context, args: &MountArgs, watch: Watch) -> anyhow::Resul
     })?;
     drop(lock);
     Ok((Mounted { space, index, relocated, store, upper, report, blank, id, _live: live }, session))
+}
+
+/// What keeps processors awake for requests, where that helps.
+fn keep_awake(when: KeepAwake, tally: &Arc<Tally>) -> Option<Arc<Awake>> {
+    if !when.applies_to(Idling::here()) {
+        return None;
+    }
+    let observer = Arc::clone(tally) as Arc<dyn Observer>;
+    match Claim::open() {
+        Ok(claim) => Some(Arc::new(Awake::new(claim, observer))),
+        Err(error) => {
+            let reason = format!("Cannot open {}: {error}", latency::DEVICE);
+            match when {
+                KeepAwake::Always => tally.fallback(KEEP_AWAKE, &reason),
+                _ => log::debug!("{reason}"), // it is only for who may
+            }
+            None
+        }
+    }
 }
 
 /// Where the files are that the kernel may read by itself.

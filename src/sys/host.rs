@@ -33,10 +33,38 @@ pub const USER_HOME: &str = if cfg!(target_os = "windows") { "USERPROFILE" } els
 /// met: an entry that is there already is an error.)
 pub const IGNORES_CASE: bool = cfg!(target_os = "windows");
 
+/// Which driver of the kernel puts idle processors to sleep; this one is that of a virtual machine.
+const IDLE_DRIVER: (&str, &str) = ("/sys/devices/system/cpu/cpuidle/current_driver", "haltpoll");
+
 /// Where the kernel of a virtual machine says how many nanoseconds an idle processor waits before it halts.
 pub const HALT_POLL_NANOS: &str = "/sys/module/haltpoll/parameters/guest_halt_poll_ns";
 
 /// What [`HALT_POLL_NANOS`] says; `None` where processors do not idle that way.
 pub fn halt_poll_nanos() -> Option<u64> {
     std::fs::read_to_string(HALT_POLL_NANOS).ok()?.trim().parse().ok()
+}
+
+/// How the processors of this machine idle.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Idling {
+    /// An idle one is given back to the host of the virtual machine at once, and is slow to wake.
+    pub halts_at_once: bool,
+    /// How many there are.
+    pub processors: usize,
+}
+
+impl Idling {
+    /// On this machine.
+    pub fn here() -> Idling {
+        let (setting, driver) = IDLE_DRIVER;
+        let halts = std::fs::read_to_string(setting).is_ok_and(|name| name.trim() == driver);
+        Idling { halts_at_once: halts && halt_poll_nanos() == Some(0), processors: processors() }
+    }
+}
+
+/// Those of the machine, not only those this process may use.
+fn processors() -> usize {
+    let listed = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();
+    let last = listed.trim().rsplit(['-', ',']).next().and_then(|last| last.parse::<usize>().ok());
+    last.map_or(1, |last| last + 1)
 }

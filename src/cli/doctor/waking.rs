@@ -5,7 +5,11 @@ use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+#[cfg(unix)]
+use crate::fuse::awake::KeepAwake;
 use crate::sys::host;
+#[cfg(unix)]
+use crate::sys::{host::Idling, latency::Claim};
 
 /// Round trips that are timed.
 const ROUNDS: usize = 500;
@@ -22,6 +26,8 @@ pub struct Waking {
     /// How long an idle processor of this virtual machine waits before it is given back to the host; `None`: it is not
     /// known, or no virtual machine.
     halt_poll_ns: Option<u64>,
+    /// A mount made by this user keeps processors awake while requests come quickly.
+    kept_awake: bool,
     advice: Option<String>,
 }
 
@@ -29,7 +35,19 @@ pub struct Waking {
 pub fn examine() -> Waking {
     let round_trip_us = round_trip().ok().map(|time| (time.as_secs_f64() * 1e7).round() / 10.0);
     let halt_poll_ns = host::halt_poll_nanos();
-    Waking { round_trip_us, halt_poll_ns, advice: advice(round_trip_us, halt_poll_ns) }
+    let kept_awake = kept_awake();
+    let advice = if kept_awake { None } else { advice(round_trip_us, halt_poll_ns) };
+    Waking { round_trip_us, halt_poll_ns, kept_awake, advice }
+}
+
+#[cfg(unix)]
+fn kept_awake() -> bool {
+    KeepAwake::Auto.applies_to(Idling::here()) && Claim::open().is_ok()
+}
+
+#[cfg(not(unix))]
+fn kept_awake() -> bool {
+    false
 }
 
 fn advice(round_trip_us: Option<f64>, halt_poll_ns: Option<u64>) -> Option<String> {
@@ -65,8 +83,9 @@ fn round_trip() -> std::io::Result<Duration> {
 /// For people.
 pub fn line(waking: &Waking) -> String {
     let time = waking.round_trip_us.map_or("not known".to_owned(), |time| format!("{time} us a round trip"));
+    let kept = if waking.kept_awake { "; a mount keeps processors awake while requests come" } else { "" };
     let advice = waking.advice.as_ref().map_or(String::new(), |advice| format!("; {advice}"));
-    format!("waking a thread: {time}{advice}")
+    format!("waking a thread: {time}{kept}{advice}")
 }
 
 #[cfg(test)]

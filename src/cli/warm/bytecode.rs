@@ -9,6 +9,7 @@ use crate::cli::context::Context;
 use crate::cli::run::{self, RunArgs};
 use crate::cli::rung::Mode;
 use crate::fuse::Io;
+use crate::fuse::awake::KeepAwake;
 
 /// The space in which bytecode is compiled; nothing of it stays but the bytecode.
 const SPACE: &str = "holofs warm";
@@ -29,6 +30,7 @@ fn compile_all(catalog: &str) -> RunArgs {
         // Files that were laid out for this alone would stay.
         mode: Mode::Mount,
         io: Io::NoOpen,
+        keep_awake: KeepAwake::Auto,
         read_only: true,
         fresh: false,
         isolate: false,

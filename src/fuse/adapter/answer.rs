@@ -12,6 +12,9 @@ impl Adapter {
     /// A request has come in.
     pub(super) fn count(&self, opcode: Opcode) {
         self.watch.requests.count(opcode);
+        if let Some(awake) = &self.watch.awake {
+            awake.request();
+        }
     }
 
     /// The errno for a reply; what a person should know of is logged here, once per failure.
