@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
@@ -14,7 +15,7 @@ use crate::catalog::Catalog;
 use crate::fuse::awake::{Awake, KEEP_AWAKE, KeepAwake};
 use crate::fuse::priming::Recorder;
 use crate::fuse::{Io, PASSTHROUGH, Session, Watch};
-use crate::observe::{Observer, Tally};
+use crate::observe::{Counter, Observer, Tally};
 use crate::space::relocated::Relocated;
 use crate::space::{Live, MountState, RestoredState, Space};
 use crate::store::{BlobSource, RawStore, Store};
@@ -42,6 +43,9 @@ use super::rung::{self, Rung};
 const OPEN_FILES: (u64, u64) = (512, 8);
 /// So much of a file is asked for at once, in bytes, where root allows it: large files in a quarter of the requests, small ones as before.
 const READ_AHEAD: u32 = 512 << 10;
+/// A mount that ends earlier, and brought nothing into the raw store, leaves that as it is: to look through it takes the disk from the
+/// program that starts.
+const UPKEEP_AFTER: Duration = Duration::from_secs(3);
 /// The mode of a mount that allows no change, as reports name it.
 const READ_ONLY: &str = "read-only";
 
@@ -131,7 +135,7 @@ impl Serving {
         log::info!("Mounted {} on {}", mounted.report.blueprint, mounted.report.path.display());
         let stop = Arc::new(AtomicBool::new(false));
         let quiet = Arc::new(AtomicBool::new(false));
-        let filler = spawn_background(&mounted, &stop, cage)?;
+        let filler = spawn_background(&mounted, &tally, &stop, cage)?;
         // Nobody is told of a mount that is served outside of the sandbox, nor does the log of it get lost.
         let _disconnected: Result<(), _> = is_caged.recv();
         Ok(Serving { mounted, tally, priming, stop, quiet, server, filler })
@@ -147,6 +151,7 @@ impl Serving {
         let served = self.server.join().map_err(|_| anyhow::anyhow!("The server thread panicked"))?;
         self.stop.store(true, Ordering::Relaxed);
         self.quiet.store(true, Ordering::Relaxed);
+        self.filler.thread().unpark();
         if self.filler.join().is_err() {
             log::error!("The relocation thread panicked");
         }
@@ -308,21 +313,33 @@ fn clear_dead_mount(space: &Space) -> anyhow::Result<()> {
 /// What can wait until the mount answers: the marks of use that RCC wants to find, then the relocated files. At low priority.
 fn spawn_background(
     mounted: &Mounted,
+    tally: &Arc<Tally>,
     stop: &Arc<AtomicBool>,
     cage: Cage,
-) -> anyhow::Result<std::thread::JoinHandle<()>> {
+) -> anyhow::Result<JoinHandle<()>> {
     let (relocated, index) = (Arc::clone(&mounted.relocated), Arc::clone(&mounted.index));
     let (space, catalog, blank) = (mounted.space.clone(), mounted.report.catalog.clone(), mounted.blank);
-    let (store, stop) = (Arc::clone(&mounted.store), Arc::clone(stop));
+    let (store, tally, stop) = (Arc::clone(&mounted.store), Arc::clone(tally), Arc::clone(stop));
     let work = move || {
         crate::sys::daemon::lower_priority();
         leave_marks(&space, &catalog, &index, blank);
         crate::sys::daemon::release_memory();
         daemon::confine(&cage);
         relocated.fill(&index, &stop);
-        bound_raw_store(&store);
+        if !ends_within(UPKEEP_AFTER, &stop) || tally.get(Counter::BlobsIngested) > 0 {
+            bound_raw_store(&store);
+        }
     };
     std::thread::Builder::new().name("background".into()).spawn(work).context("Cannot start a thread")
+}
+
+/// Waits: true as soon as the mount ends, which unparks this thread; false if that takes longer.
+fn ends_within(time: Duration, stop: &AtomicBool) -> bool {
+    let started = Instant::now();
+    while !stop.load(Ordering::Relaxed) && started.elapsed() < time {
+        std::thread::park_timeout(time.saturating_sub(started.elapsed()));
+    }
+    stop.load(Ordering::Relaxed)
 }
 
 /// Counts what the raw store holds, so that it stays within its limit, and takes away what dead processes left in it.
