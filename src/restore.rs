@@ -10,7 +10,6 @@
 //! - Nothing is created, removed or opened through a link: see [`crate::sys::at`].
 //! - `.meta` is written last, and only if every file is as it should be. A run that ends early, at any instant, leaves a
 //!   mark beside the old `.meta`, and the next run then looks at the content of every file.
-//!
 //! - A directory that goes is set aside by a rename; the caller has it deleted when nobody waits any more: see [`sweep`].
 //!
 //! What it deliberately does not do: sync (a power cut is repaired by the next run), or change directory modes (as RCC).

@@ -23,6 +23,7 @@ pub mod dir;
 pub mod disk;
 #[cfg(unix)]
 pub mod errno;
+mod facts;
 #[cfg(target_os = "linux")]
 pub mod fork;
 #[cfg(target_os = "linux")]

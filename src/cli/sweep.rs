@@ -27,18 +27,16 @@ pub fn after(base: &Path, report: Option<&mut Report>) {
     if restore::trash_in(base).is_none() {
         return;
     }
-    let error = match start(base) {
-        Ok(pid) => {
-            if let Some(report) = report {
-                report.swept_by = Some(pid);
-            }
+    match (start(base), report) {
+        (Ok(pid), report) => {
+            report.into_iter().for_each(|report| report.swept_by = Some(pid));
             return;
         }
-        Err(error) => error,
-    };
-    if let Some(report) = report {
-        let reason = format!("No process can be started for it ({error}): deleted before this answer");
-        report.fallbacks.insert("sweep", Fallback { count: 1, reason });
+        (Err(error), Some(report)) => {
+            let reason = format!("No process can be started for it ({error}): deleted before this answer");
+            report.fallbacks.insert("sweep", Fallback { count: 1, reason });
+        }
+        (Err(_), None) => {}
     }
     if let Err(error) = restore::sweep(base, Other::LeaveToIt) {
         log::warn!("What was set aside in {} stays: {error}", base.display());

@@ -141,8 +141,7 @@ impl Placer<'_> {
 
     /// True for a file that no pristine tree has as it will be in this space; see [`may_be_own`].
     pub fn is_own(&self, node: &Node<'_>) -> bool {
-        let has_bits = self.rules.mode_of(node) & 0o7000 != 0;
-        matches!(node.kind, NodeKind::File(file) if has_bits || !file.rewrite.is_empty())
+        is_own_with(node, self.rules.mode_of(node))
     }
 
     /// Makes a file of a snapshot this space's own, in place: nobody else sees the tree yet. It is in the directory `dir` below
@@ -402,7 +401,11 @@ impl Placer<'_> {
 
 /// True for a file that some space has otherwise than the pristine tree.
 pub(super) fn may_be_own(node: &Node<'_>) -> bool {
-    matches!(node.kind, NodeKind::File(file) if node.mode & 0o7000 != 0 || !file.rewrite.is_empty())
+    is_own_with(node, node.mode)
+}
+
+fn is_own_with(node: &Node<'_>, mode: u16) -> bool {
+    matches!(node.kind, NodeKind::File(file) if mode & 0o7000 != 0 || !file.rewrite.is_empty())
 }
 
 /// Copies all `size` bytes into an empty file.

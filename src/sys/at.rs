@@ -13,41 +13,12 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
+pub use super::facts::{DIR_MODE, Found, FoundKind, Seen};
 use crate::name::{Name, OwnedName};
 
 /// An open directory of a tree that may be hostile.
 #[derive(Debug)]
 pub struct TreeDir(OwnedFd);
-
-/// An entry as it is on disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
-    /// Its name.
-    pub name: OwnedName,
-    /// What stands there.
-    pub kind: FoundKind,
-}
-
-/// What stands at a name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FoundKind {
-    /// A directory.
-    Dir,
-    /// A regular file.
-    File {
-        /// Its size in bytes.
-        size: u64,
-        /// Its 12 permission bits.
-        mode: u16,
-    },
-    /// A symbolic link with its text.
-    Link(Box<[u8]>),
-    /// A device, FIFO or socket.
-    Other,
-}
-
-/// The permissions of directories that RCC makes, less the umask.
-pub const DIR_MODE: u16 = 0o750;
 
 /// Reads without noting the time, where that can be asked for.
 #[cfg(target_os = "linux")]
@@ -60,17 +31,6 @@ pub(super) const NOATIME: OFlags = OFlags::empty();
 thread_local! {
     /// What the kernel writes names into.
     static NAMES: std::cell::Cell<Vec<u8>> = const { std::cell::Cell::new(Vec::new()) };
-}
-
-/// What tells a file that was changed, or replaced, from the one that was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seen {
-    /// The inode number.
-    pub ino: u64,
-    /// The size in bytes.
-    pub size: u64,
-    /// The time of the last change of content: seconds and nanoseconds.
-    pub mtime: (i64, i64),
 }
 
 impl Seen {

@@ -13,6 +13,8 @@ use std::path::{Component, Path};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+pub use super::facts::{FileFacts, OpenError};
+
 /// Opens a directory only to start from it.
 #[cfg(target_os = "linux")]
 const DIR_ONLY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
@@ -23,40 +25,6 @@ const DIR_ONLY: OFlags = OFlags::DIRECTORY;
 /// A directory that is open, for use as the root of relative names.
 #[derive(Debug)]
 pub struct Dir(OwnedFd);
-
-/// What `fstat` said about a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FileFacts {
-    /// The device and the inode number.
-    pub id: (u64, u64),
-    /// The size in bytes.
-    pub size: u64,
-    /// The 12 permission bits.
-    pub mode: u16,
-    /// The owner.
-    pub uid: u32,
-    /// The time of the last change of content: seconds and nanoseconds.
-    pub mtime: (i64, u64),
-    /// The later of the last access and the last change of state, in seconds.
-    pub last_use: i64,
-}
-
-/// Why a file was not opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// There is no such name.
-    #[error("There is no such file")]
-    Missing,
-    /// The name, or a directory on the way, is a link.
-    #[error("It is a symbolic link, or is behind one")]
-    Link,
-    /// Something else than a file stands there.
-    #[error("It is a {0}, not a file")]
-    NotRegular(&'static str),
-    /// Anything else.
-    #[error(transparent)]
-    Other(#[from] io::Error),
-}
 
 impl Dir {
     /// Opens the directory at `path`, which is trusted and may lead through links.

@@ -4,21 +4,7 @@ use std::fs::File;
 use std::io;
 use std::path::Path;
 
-/// Blocks and inodes of a file system.
-pub struct Usage {
-    /// Bytes of a block.
-    pub block_size: u32,
-    /// All blocks.
-    pub blocks: u64,
-    /// Free blocks.
-    pub free: u64,
-    /// Free blocks for unprivileged users.
-    pub available: u64,
-    /// All inodes.
-    pub files: u64,
-    /// Free inodes.
-    pub files_free: u64,
-}
+pub use super::facts::Usage;
 
 /// The file system that `path` is on.
 pub fn usage(path: &Path) -> io::Result<Usage> {

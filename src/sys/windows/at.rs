@@ -10,53 +10,13 @@ use std::os::windows::fs::{symlink_dir, symlink_file};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
+pub use super::facts::{DIR_MODE, Found, FoundKind, Seen};
 use super::open::{self, Held};
 use crate::name::{Name, OwnedName};
 
 /// A directory of a tree that may be hostile.
 #[derive(Debug)]
 pub struct TreeDir(Held);
-
-/// An entry as it is on disk.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
-    /// Its name.
-    pub name: OwnedName,
-    /// What stands there.
-    pub kind: FoundKind,
-}
-
-/// What stands at a name.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FoundKind {
-    /// A directory.
-    Dir,
-    /// A regular file.
-    File {
-        /// Its size in bytes.
-        size: u64,
-        /// 0666 or 0444.
-        mode: u16,
-    },
-    /// A symbolic link or junction with its text.
-    Link(Box<[u8]>),
-    /// Anything else.
-    Other,
-}
-
-/// The permissions of directories that RCC makes, where there are any.
-pub const DIR_MODE: u16 = 0o750;
-
-/// What tells a file that was changed, or replaced, from the one that was made.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seen {
-    /// The number of the file.
-    pub ino: u64,
-    /// The size in bytes.
-    pub size: u64,
-    /// The time of the last change of content: seconds and nanoseconds.
-    pub mtime: (i64, i64),
-}
 
 impl From<super::info::Info> for Seen {
     fn from(info: super::info::Info) -> Seen {

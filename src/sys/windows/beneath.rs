@@ -6,46 +6,13 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::at::TreeDir;
+pub use super::facts::{FileFacts, OpenError};
 use super::info::Info;
 use super::open::{self, Held};
 
 /// A directory that is open, for use as the root of relative names.
 #[derive(Debug)]
 pub struct Dir(Held);
-
-/// The facts of a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct FileFacts {
-    /// The volume and the number of the file in it.
-    pub id: (u64, u64),
-    /// The size in bytes.
-    pub size: u64,
-    /// 0666 or 0444.
-    pub mode: u16,
-    /// The one user there is.
-    pub uid: u32,
-    /// The time of the last change of content: seconds and nanoseconds.
-    pub mtime: (i64, u64),
-    /// The later of the last access, as far as it is noted, and the making, in seconds.
-    pub last_use: i64,
-}
-
-/// Why a file was not opened.
-#[derive(Debug, thiserror::Error)]
-pub enum OpenError {
-    /// There is no such name.
-    #[error("There is no such file")]
-    Missing,
-    /// The name, or a directory on the way, is a link.
-    #[error("It is a symbolic link, or is behind one")]
-    Link,
-    /// Something else than a file stands there.
-    #[error("It is a {0}, not a file")]
-    NotRegular(&'static str),
-    /// Anything else.
-    #[error(transparent)]
-    Other(#[from] io::Error),
-}
 
 impl Dir {
     /// Opens the directory at `path`, which is trusted and may lead through links.

@@ -8,21 +8,7 @@ use windows_sys::Win32::Storage::FileSystem::{
     GetDiskFreeSpaceExW, GetVolumeInformationW, GetVolumePathNameW,
 };
 
-/// Blocks and inodes of a file system.
-pub struct Usage {
-    /// Bytes of a block, as they are counted here.
-    pub block_size: u32,
-    /// All blocks.
-    pub blocks: u64,
-    /// Free blocks.
-    pub free: u64,
-    /// Free blocks for this user.
-    pub available: u64,
-    /// All inodes: not counted here.
-    pub files: u64,
-    /// Free inodes: without limit.
-    pub files_free: u64,
-}
+pub use super::facts::Usage;
 
 /// The file system that `path` is on.
 pub fn usage(path: &Path) -> io::Result<Usage> {
