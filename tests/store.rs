@@ -115,6 +115,24 @@ fn golden_files(catalog: &str) -> Vec<(String, Wanted)> {
 }
 
 #[test]
+fn a_library_that_is_held_gives_what_it_had_and_what_came_in_its_place() {
+    let mut fixture = Fixture::new(1, 4096);
+    let held = Library::open(&fixture.library()).unwrap().hold().unwrap();
+    let unheld = Library::open(&fixture.library()).unwrap();
+    fs::rename(fixture.library(), fixture.temp.path().join("away")).unwrap();
+    fs::create_dir(fixture.library()).unwrap();
+    fixture.add(vec![b"came in its place".to_vec()]);
+    let verify = |library: &Library, at: usize| {
+        let wanted = fixture.contents[at].0;
+        library.verify(&wanted.digest, wanted.size)
+    };
+    assert!(verify(&held, 0).is_ok() && verify(&held, 1).is_ok());
+    assert!(verify(&unheld, 0).is_err() && verify(&unheld, 1).is_ok());
+    fs::remove_dir_all(fixture.temp.path().join("away")).unwrap();
+    assert!(matches!(verify(&held, 0), Err(StoreError::Missing { .. })), "{:?}", verify(&held, 0));
+}
+
+#[test]
 fn every_file_of_both_golden_hololibs_opens_with_its_mode_and_mother_time() {
     for (archive, catalog) in
         [("hololib-dir-gz.tar.gz", "catalog-gz.json.gz"), ("hololib-dir-raw.tar.gz", "catalog-raw.json.gz")]

@@ -82,7 +82,7 @@ fn materialize(
     let (index, _, path) = context.index(catalog)?;
     let space = context.space(index.base(), space);
     let progress = Arc::new(Progress::new("Materializing", context.is_json()));
-    let store = context.store(Arc::clone(&progress) as Arc<dyn Observer>)?;
+    let store = context.store_for_now(Arc::clone(&progress) as Arc<dyn Observer>)?;
     let job = Job::new(&context.home, &path, &index, &store, &space);
     #[cfg_attr(windows, allow(unused_mut, reason = "nothing is set aside there"))]
     let mut outcome = restore::materialize(&job, options, &*progress, &say_waiting);

@@ -46,7 +46,7 @@ struct Report {
 pub fn main(context: &Context, args: &WarmArgs) -> anyhow::Result<ExitCode> {
     let (index, _, catalog) = context.index(&args.catalog)?;
     let progress = Arc::new(Progress::new("Warming", context.is_json()));
-    let store = context.store(Arc::clone(&progress) as Arc<dyn Observer>)?;
+    let store = context.store_for_now(Arc::clone(&progress) as Arc<dyn Observer>)?;
     let warmed = warm::warm(&index, &store, &*progress);
     let pristine = restore::warm(&context.home, &index, &*store, &*progress, None);
     progress.finish();

@@ -5,11 +5,12 @@
 //! like. A SHA-256 blob may be gzip, zstd or raw, and raw content may begin like gzip: the reading that verifies wins.
 //!
 //! The library may vanish, come back and change at any time (RCC's `check` takes no lock), so nothing is kept open
-//! between two calls.
+//! between two calls, unless [held](Library::hold).
 
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::digest::{Digest, Regime};
 use crate::store::codec::{Codec, WHOLE, foreign_format, gunzip_whole, with_whole};
@@ -23,6 +24,8 @@ use crate::sys::offset::FileExt;
 #[derive(Debug, Clone)]
 pub struct Library {
     path: PathBuf,
+    /// The directory, if it is held open.
+    held: Option<Arc<Dir>>,
 }
 
 /// A blob that is open; what it holds is not known yet.
@@ -38,9 +41,16 @@ pub struct Blob {
 impl Library {
     /// The library at `path`, which must be a directory.
     pub fn open(path: &Path) -> Result<Library, StoreError> {
-        let library = Library { path: std::path::absolute(path).unwrap_or_else(|_| path.to_owned()) };
+        let path = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+        let library = Library { path, held: None };
         library.dir()?;
         Ok(library)
+    }
+
+    /// The same library, held open: for work that ends soon and opens many blobs.
+    pub fn hold(self) -> Result<Library, StoreError> {
+        let held = Some(Arc::new(self.dir()?));
+        Ok(Library { held, ..self })
     }
 
     /// Where the library is.
@@ -73,7 +83,13 @@ impl Library {
         let relative = blob_path(digest);
         let path = self.path.join(&relative).into_boxed_path();
         let digest = *digest;
-        match self.dir()?.open_file(&relative) {
+        // What is not in the directory that is held may be in one that has come in its place.
+        let held = self.held.as_ref().and_then(|dir| dir.open_file(&relative).ok());
+        let opened = match held {
+            Some(opened) => Ok(opened),
+            None => self.dir()?.open_file(&relative),
+        };
+        match opened {
             Ok((file, facts)) => Ok(Blob { digest, path, file, facts }),
             Err(OpenError::Missing) => Err(StoreError::Missing { digest, path }),
             Err(OpenError::Link) => Err(StoreError::NotRegular { digest, path, kind: "symbolic link" }),
