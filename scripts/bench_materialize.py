@@ -369,12 +369,20 @@ class Bench:
         for round_ in range(self.args.rounds):
             say("%s: round %d of %d" % (self.disk.kind, round_ + 1, self.args.rounds))
             for name, (prepare, command) in self.cases().items():
+                self.settle()
                 prepare()
                 seconds, cpu = command()
                 self.times.setdefault(name, []).append(seconds)
                 self.cpu.setdefault(name, []).append(cpu)
+        self.settle()
         self.measure_rss()
         return self
+
+    def settle(self):
+        """Waits until what the last case set aside is deleted: that is nobody's time."""
+        sweeper = self.report.get("swept_by")
+        while sweeper and os.path.exists("/proc/%d" % sweeper):
+            time.sleep(0.01)
 
     def measure_rss(self):
         """One more turn of our own cases, for the memory they take."""
