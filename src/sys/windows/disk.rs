@@ -1,5 +1,6 @@
 //! Space on the disk below a path.
 
+use std::fs::File;
 use std::io;
 use std::os::windows::ffi::OsStrExt;
 use std::path::Path;
@@ -29,6 +30,9 @@ pub fn usage(path: &Path) -> io::Result<Usage> {
         files_free: u64::MAX,
     })
 }
+
+/// Such advice is given here when a file is opened, and not later.
+pub fn will_be_read_in_order(_: &File) {}
 
 /// The name of the file system that `path` is on, as NTFS or `ReFS`.
 pub fn file_system(path: &Path) -> io::Result<String> {
