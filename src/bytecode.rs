@@ -15,7 +15,7 @@
 
 use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use crate::home::Home;
 use crate::space::Space;
@@ -35,7 +35,7 @@ pub fn prefix(home: &Home, space: &Space, index: &Index, uid: u32) -> io::Result
         return Ok(None);
     }
     let prefix = space.state_dir.join("pyc");
-    let mirror = prefix.join(space.root.strip_prefix("/").unwrap_or(&space.root));
+    let mirror = mirror(&prefix, &space.root);
     let parent = mirror.parent().unwrap_or(&prefix);
     dir::ensure_private(parent)?;
     if is_written(space) {
@@ -45,6 +45,13 @@ pub fn prefix(home: &Home, space: &Space, index: &Index, uid: u32) -> io::Result
         link(&shared, &mirror)?;
     }
     Ok(Some(prefix))
+}
+
+/// Where Python looks below `prefix` for the bytecode of what is in `root`: the same path, without what makes it absolute. (On
+/// Windows to join an absolute path is to leave `prefix`, and what is linked and removed here would be the space itself.)
+fn mirror(prefix: &Path, root: &Path) -> PathBuf {
+    let names = root.components().filter(|part| matches!(part, Component::Normal(_)));
+    prefix.join(names.collect::<PathBuf>())
 }
 
 /// Where the bytecode of all spaces of a catalog is, for one user.
@@ -144,13 +151,13 @@ fn link(shared: &Path, mirror: &Path) -> io::Result<()> {
 /// Makes `mirror` a directory of the space's own.
 fn own(mirror: &Path) -> io::Result<()> {
     if mirror.is_symlink() {
-        fs::remove_file(mirror)?;
+        dir::remove_symlink(mirror)?;
     }
     dir::ensure_private(mirror)
 }
 
 fn remove(mirror: &Path) -> io::Result<()> {
-    let outcome = if mirror.is_symlink() { fs::remove_file(mirror) } else { fs::remove_dir_all(mirror) };
+    let outcome = if mirror.is_symlink() { dir::remove_symlink(mirror) } else { fs::remove_dir_all(mirror) };
     match outcome {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
         _ => Ok(()),
@@ -161,6 +168,40 @@ fn remove(mirror: &Path) -> io::Result<()> {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test's helper fails loudly")]
     use super::*;
+
+    #[test]
+    #[cfg(unix)]
+    fn the_mirror_of_a_space_is_below_the_prefix_whatever_the_space_is_called() {
+        let mirror = |root: &str| mirror(Path::new("/state/pyc"), Path::new(root));
+        assert_eq!(mirror("/home/user/ht/label"), Path::new("/state/pyc/home/user/ht/label"));
+        assert_eq!(mirror("//srv/./ht/label/"), Path::new("/state/pyc/srv/ht/label"));
+        assert_eq!(mirror("ht/label"), Path::new("/state/pyc/ht/label"));
+    }
+
+    #[test]
+    #[cfg(windows)]
+    fn the_mirror_of_a_space_is_below_the_prefix_and_on_no_drive() {
+        let mirror = |root: &str| mirror(Path::new(r"D:\state\pyc"), Path::new(root));
+        for root in [r"C:\ht\label", r"\\?\C:\ht\label", r"\ht\label", "C:/ht/label"] {
+            assert_eq!(mirror(root), Path::new(r"D:\state\pyc\ht\label"), "{root}");
+        }
+    }
+
+    #[test]
+    fn a_mirror_goes_and_comes_back_and_what_it_leads_to_stays() {
+        let temp = tempfile::tempdir().unwrap();
+        let (shared, mirror) = (temp.path().join("shared"), temp.path().join("mirror"));
+        fs::create_dir(&shared).unwrap();
+        fs::write(shared.join("one.pyc"), "x").unwrap();
+        if let Err(error) = link(&shared, &mirror) {
+            return eprintln!("skipped: no symbolic links here: {error}");
+        }
+        own(&mirror).unwrap();
+        assert!(!mirror.is_symlink() && mirror.is_dir());
+        link(&shared, &mirror).unwrap();
+        remove(&mirror).unwrap();
+        assert!(shared.join("one.pyc").exists() && !mirror.is_symlink());
+    }
 
     #[test]
     fn what_is_read_ahead_is_all_of_it_unless_it_is_too_much() {

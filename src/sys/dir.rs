@@ -113,3 +113,8 @@ pub fn symlink(target: &Path, path: &Path) -> io::Result<()> {
     #[cfg(windows)]
     return std::os::windows::fs::symlink_dir(target, path);
 }
+
+/// Removes the link at `path` that [`symlink`] made, and nothing of what it leads to.
+pub fn remove_symlink(path: &Path) -> io::Result<()> {
+    if cfg!(windows) { fs::remove_dir(path) } else { fs::remove_file(path) }
+}
