@@ -1,16 +1,17 @@
 //! Our own lock: at most one process mounts or materializes a space at a time, whatever mount namespace it lives in.
 //!
 //! `<holofs>/spaces/<label>/lock` is held by flock for as long as the mount lives or the work takes; its content says who
-//! holds it. The kernel frees it with the process, so a crash leaves no lock, and stale content means nothing.
+//! holds it (on Windows that of a file beside it). The kernel frees it with the process, so a crash leaves no lock, and stale
+//! content means nothing.
 //!
 //! `tests/models.rs` compiles this very file against a scheduler that tries the orders in which processes can run.
 
-use std::io::{self, Seek, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::SpaceError;
-use super::sync::{File, Instant, TryLockError, read, sleep};
+use super::sync::{File, Instant, TryLockError, sleep};
 use crate::sys::{self, process::Process};
 
 /// How long a lock may be held by nobody who is known: its holder is about to sign, or somebody only asks.
@@ -47,12 +48,8 @@ impl Live {
     /// Writes who holds it: to be called again by a child that took the lock over by fork.
     pub fn sign(&mut self) -> Result<(), SpaceError> {
         let text = serde_json::to_string(&Process::current()).unwrap_or_default();
-        let write = |file: &mut File| -> io::Result<()> {
-            file.set_len(0)?;
-            file.rewind()?;
-            file.write_all(text.as_bytes())
-        };
-        write(&mut self.file).map_err(SpaceError::io("Signing", &self.path))
+        let signed = sys::lock::sign(&mut self.file, &self.path, text.as_bytes());
+        signed.map_err(SpaceError::io("Signing", &self.path))
     }
 }
 
@@ -61,7 +58,7 @@ impl Drop for Live {
     /// it is about to be free (a process that was just forked has our descriptor until its exec).
     fn drop(&mut self) {
         if signature(&self.path) == Some(Process::current())
-            && let Err(error) = self.file.set_len(0)
+            && let Err(error) = sys::lock::sign(&mut self.file, &self.path, b"")
         {
             log::debug!("{} stays signed: {error}", self.path.display());
         }
@@ -96,5 +93,5 @@ pub fn may_be_held(path: &Path) -> bool {
 
 /// Who signed last.
 fn signature(path: &Path) -> Option<Process> {
-    serde_json::from_slice(&read(path).ok()?).ok()
+    serde_json::from_slice(&sys::lock::signature(path).ok()?).ok()
 }

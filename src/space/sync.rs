@@ -1,5 +1,5 @@
 //! What the protocol of our lock is made of: the system's, or that of a model (`tests/models.rs`).
 
-pub use std::fs::{File, TryLockError, read};
+pub use std::fs::{File, TryLockError};
 pub use std::thread::sleep;
 pub use std::time::Instant;

@@ -2,6 +2,9 @@
 //!
 //! The locks themselves are `std`'s: flock(2) on Unix, as in RCC. On Windows they are of the whole file, and RCC's are of its
 //! first byte, so that they exclude each other. The kernel releases them with the last descriptor, so no crash leaves one behind.
+//!
+//! Who holds a lock may sign it: in the file itself, or on Windows, where nobody else can read what is locked, in `<name>.holder`
+//! beside it.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -48,6 +51,26 @@ pub fn is_still_at(file: &File, path: &Path) -> io::Result<bool> {
     }
 }
 
+/// Makes `text` the signature of the lock file at `path`, which is held by `file`.
+#[cfg(unix)]
+pub fn sign(file: &mut File, _path: &Path, text: &[u8]) -> io::Result<()> {
+    use std::io::{Seek, Write};
+    file.set_len(0)?;
+    file.rewind()?;
+    file.write_all(text)
+}
+
+/// Makes `text` the signature of the lock file at `path`, which is held by `_file`.
+#[cfg(windows)]
+pub fn sign(_file: &mut File, path: &Path, text: &[u8]) -> io::Result<()> {
+    std::fs::write(path.with_extension("holder"), text)
+}
+
+/// The signature of the lock file at `path`, held or not.
+pub fn signature(path: &Path) -> io::Result<Vec<u8>> {
+    if cfg!(windows) { std::fs::read(path.with_extension("holder")) } else { std::fs::read(path) }
+}
+
 /// Gives everybody read and write if a bit of that is missing, as RCC does in shared mode.
 #[cfg(unix)]
 pub fn share(file: &File) -> io::Result<()> {
@@ -62,4 +85,22 @@ pub fn share(file: &File) -> io::Result<()> {
 #[cfg(not(unix))]
 pub fn share(_file: &File) -> io::Result<()> {
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_finds_a_lock_held_can_read_who_holds_it() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("lock");
+        let mut file = open(&path, 0o600).unwrap();
+        file.try_lock().unwrap();
+        for text in [&b"a longer text"[..], b"short", b""] {
+            sign(&mut file, &path, text).unwrap();
+            assert_eq!(signature(&path).unwrap(), text);
+        }
+        assert!(File::open(&path).unwrap().try_lock_shared().is_err());
+    }
 }
