@@ -6,8 +6,11 @@
 //! ```text
 //! <root>/hololib/{library,catalog,used,pids}   RCC's store     (shared: <HoloLocation>/lib/…)
 //! <root>/holotree/<label>                      RCC's spaces    (shared: <HoloLocation>/<label>)
-//! <root>/holofs/{raw,index,pristine,pyc,spaces} ours           (shared: <HoloLocation>/holofs; HOLOFS_HOME moves it)
+//! <root>/holofs/{raw,index,pristine,pyc,spaces} ours           (shared: <HoloLocation>/holofs, but not on Windows;
+//!                                                              HOLOFS_HOME moves it)
 //! ```
+//! On Windows RCC lets all users write to all that is below its shared place, ours included, and neither owner nor mode would
+//! show it: there each user has his own.
 
 mod expand;
 mod find;
@@ -122,10 +125,11 @@ impl Home {
             return Err(HomeError::ShortIdentity { home, identity: user_identity });
         }
         let shared = holo_location.join("lib/catalog/init").join(&user_identity).is_file();
-        let (holotree, hololib, beside) = match shared {
-            true => (holo_location.to_owned(), holo_location.join("lib"), holo_location),
-            false => (root.join("holotree"), root.join("hololib"), root.as_path()),
+        let (holotree, hololib) = match shared {
+            true => (holo_location.to_owned(), holo_location.join("lib")),
+            false => (root.join("holotree"), root.join("hololib")),
         };
+        let beside = if shared && !cfg!(windows) { holo_location } else { &root };
         let holofs = match env.non_empty("HOLOFS_HOME") {
             Some(given) => expand_path(&given, env)?,
             None => beside.join("holofs"),
