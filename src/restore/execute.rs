@@ -24,12 +24,37 @@ use crate::tree::{FileNode, Ino, Node, NodeKind};
 const BATCH: usize = 32;
 /// Bytes after which a task is large enough too: so that no thread is left with all that is large.
 const BATCH_BYTES: u64 = 1 << 20;
+/// On Windows a link is one to a directory or none for ever, by what its target is when it is made: so all directories of a new
+/// tree come first, and all that a repair makes comes before the links it places.
+const LINKS_LAST: bool = cfg!(windows);
 
 impl Placer<'_> {
     /// Makes all that is below the directory `ino` in `dir`, which is new and empty.
     pub fn populate(&self, dir: TreeDir, ino: Ino) {
         let from = self.pristine_dir(ino);
+        let again = LINKS_LAST.then(|| dir.reopen());
         rayon::scope(|scope| self.fill_dir(scope, dir, from, ino));
+        match again {
+            Some(Ok(dir)) => self.place_links(&dir, ino),
+            Some(Err(error)) => self.report_io(ino, "Opening the directory", error),
+            None => {}
+        }
+    }
+
+    /// Makes the links in the directory `ino` and below it, where all directories are now.
+    fn place_links(&self, dir: &TreeDir, ino: Ino) {
+        for child in self.rules.index.children(ino) {
+            match child.kind {
+                NodeKind::Link { .. } => self.place_new(dir, None, child.ino),
+                NodeKind::Dir { .. } if !self.errors.is_stopped() => {
+                    match self.name(child.ino).and_then(|name| dir.open_dir(name.as_name())) {
+                        Ok(inner) => self.place_links(&inner, child.ino),
+                        Err(error) => self.report_io(child.ino, "Opening the directory", error),
+                    }
+                }
+                NodeKind::Dir { .. } | NodeKind::File(_) => {}
+            }
+        }
     }
 
     /// The pristine tree's directory `ino`.
@@ -51,6 +76,7 @@ impl Placer<'_> {
                     batch.push(child.ino);
                     bytes += file.size;
                 }
+                NodeKind::Link { .. } if LINKS_LAST => {}
                 NodeKind::Link { .. } => batch.push(child.ino),
             }
             if batch.len() == BATCH || bytes >= BATCH_BYTES {
@@ -153,12 +179,32 @@ impl Placer<'_> {
     }
 
     /// Brings the directories of a space that is there into order. Directories that go are put into the trash, if there is one.
-    pub fn repair(&self, root: &TreeDir, dirs: Vec<(Ino, DirPlan)>, trash: Option<&Trash>) {
+    pub fn repair(&self, root: &TreeDir, mut dirs: Vec<(Ino, DirPlan)>, trash: Option<&Trash>) {
+        let links = if LINKS_LAST { self.take_links(&mut dirs) } else { Vec::new() };
         rayon::scope(|scope| {
             for (ino, plan) in dirs {
                 scope.spawn(move |scope| self.repair_dir(scope, root, ino, &plan, trash));
             }
         });
+        for (ino, links) in links {
+            match self.open_from(root, ino) {
+                Ok(dir) => links.iter().for_each(|&link| self.replace(&dir, None, link)),
+                Err(error) => self.report_io(ino, "Opening the directory", error),
+            }
+        }
+    }
+
+    /// Takes the links out of what the plans would place.
+    fn take_links(&self, dirs: &mut [(Ino, DirPlan)]) -> Vec<(Ino, Vec<Ino>)> {
+        let is_link = |ino: Ino| {
+            self.rules.index.node(ino).is_some_and(|node| matches!(node.kind, NodeKind::Link { .. }))
+        };
+        let take = |(dir, plan): &mut (Ino, DirPlan)| {
+            let (links, rest) = std::mem::take(&mut plan.place).into_iter().partition(|&ino| is_link(ino));
+            plan.place = rest;
+            (*dir, links)
+        };
+        dirs.iter_mut().map(take).filter(|(_, links): &(Ino, Vec<Ino>)| !links.is_empty()).collect()
     }
 
     fn repair_dir<'s>(

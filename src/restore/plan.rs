@@ -5,7 +5,7 @@
 
 use crate::digest::Digest;
 use crate::name::OwnedName;
-use crate::sys::at::{Found, FoundKind, mode_on_disk};
+use crate::sys::at::{Found, FoundKind, mode_on_disk, target_on_disk};
 use crate::tree::{FileNode, Index, Ino, Node, NodeKind};
 
 /// What decides, besides what is there.
@@ -86,7 +86,7 @@ impl Rules<'_> {
                 plan.descend.push((node.ino, old.map(|old| old.ino)));
                 true
             }
-            (NodeKind::Link { target }, FoundKind::Link(text)) if **target == **text => {
+            (NodeKind::Link { target }, FoundKind::Link(text)) if *target_on_disk(target) == **text => {
                 plan.kept += 1;
                 true
             }

@@ -5,6 +5,7 @@
 
 mod remove;
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -284,6 +285,11 @@ pub fn set_mode(file: &File, mode: u16) -> io::Result<()> {
 /// What a file with the 12 permission bits `mode` shows on disk: all of them.
 pub fn mode_on_disk(mode: u16) -> u16 {
     mode
+}
+
+/// What a link with the text `target` shows on disk: that text.
+pub fn target_on_disk(target: &[u8]) -> Cow<'_, [u8]> {
+    target.into()
 }
 
 /// Sets access and modification time of an open file, in seconds since 1970.

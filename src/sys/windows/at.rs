@@ -4,6 +4,7 @@
 //! nothing is opened, made or removed through a link. There are no modes but the read-only bit, and RCC records them so:
 //! 0666, or 0444 for what is read-only.
 
+use std::borrow::Cow;
 use std::fs::{self, File, FileTimes, OpenOptions};
 use std::io;
 use std::os::windows::fs::{symlink_dir, symlink_file};
@@ -75,7 +76,8 @@ impl TreeDir {
     pub fn symlink(&self, name: Name<'_>, target: &[u8]) -> io::Result<()> {
         /// ERROR_PRIVILEGE_NOT_HELD.
         const NO_PRIVILEGE: i32 = 1314;
-        let target = std::str::from_utf8(target).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let target = target_on_disk(target);
+        let target = std::str::from_utf8(&target).map_err(|_| io::ErrorKind::InvalidInput)?;
         let is_dir = self.0.path().join(target).is_dir();
         let path = self.path(name);
         let made = if is_dir { symlink_dir(target, path) } else { symlink_file(target, path) };
@@ -278,6 +280,11 @@ pub fn set_mode(file: &File, mode: u16) -> io::Result<()> {
 /// What a file with the 12 permission bits `mode` shows on disk: 0666, or 0444.
 pub fn mode_on_disk(mode: u16) -> u16 {
     if mode & 0o200 == 0 { 0o444 } else { 0o666 }
+}
+
+/// What a link with the text `target` shows on disk: Windows follows none with `/` in it, and Go makes none, so nor does RCC.
+pub fn target_on_disk(target: &[u8]) -> Cow<'_, [u8]> {
+    target.iter().map(|&byte| if byte == b'/' { b'\\' } else { byte }).collect::<Vec<u8>>().into()
 }
 
 /// Sets access and modification time of an open file, in seconds since 1970.
