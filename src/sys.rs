@@ -54,6 +54,9 @@ mod open;
 pub mod private_dir;
 #[cfg_attr(windows, path = "sys/windows/process.rs")]
 pub mod process;
+#[cfg(windows)]
+#[path = "sys/windows/replace.rs"]
+mod replace;
 #[cfg(unix)]
 pub mod sandbox;
 pub mod shared;

@@ -13,6 +13,7 @@ use std::time::{Duration, SystemTime};
 
 pub use super::facts::{DIR_MODE, Found, FoundKind, Seen};
 use super::open::{self, Held};
+use super::replace;
 use crate::name::{Name, OwnedName};
 
 /// A directory of a tree that may be hostile.
@@ -127,26 +128,18 @@ impl TreeDir {
         Ok(())
     }
 
-    /// Renames within this directory; a file or link at `to` is replaced at once, unless it is read-only: then it is missing for
-    /// a moment, which the next run repairs.
+    /// Renames within this directory; a file or link at `to` is replaced ([`replace::rename`]).
     pub fn rename(&self, from: Name<'_>, to: Name<'_>) -> io::Result<()> {
-        let (from, to_path) = (self.path(from), self.path(to));
-        match fs::rename(&from, &to_path) {
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied && is_read_only(&to_path) => {
-                self.remove(to)?;
-                fs::rename(from, to_path)
-            }
-            outcome => outcome,
-        }
+        replace::rename(&self.path(from), &self.path(to))
     }
 
     /// Renames within this directory to a name at which nothing stands.
     pub fn rename_new(&self, from: Name<'_>, to: Name<'_>) -> io::Result<()> {
-        let to = self.path(to);
-        if to.symlink_metadata().is_ok() {
-            return Err(io::ErrorKind::AlreadyExists.into());
-        }
-        fs::rename(self.path(from), to)
+        let (from, to) = (self.path(from), self.path(to));
+        replace::patiently(|| match to.symlink_metadata() {
+            Ok(_) => Err(io::ErrorKind::AlreadyExists.into()),
+            Err(_) => fs::rename(&from, &to),
+        })
     }
 
     /// Removes `name` with all that is below it, links not followed. True if there was anything.
@@ -154,7 +147,19 @@ impl TreeDir {
         match self.remove_plain(name)? {
             Some(removed) => Ok(removed),
             // It goes by handles from there.
-            None => is_removed(remove_tree(&self.path(name))),
+            None => replace::is_removed(self.remove_tree(name)),
+        }
+    }
+
+    fn remove_tree(&self, name: Name<'_>) -> io::Result<()> {
+        let path = self.path(name);
+        match fs::remove_dir_all(&path) {
+            // As for one file.
+            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                replace::remove_read_only(self.0.open_dir(name.as_str())?)?;
+                fs::remove_dir_all(path)
+            }
+            outcome => outcome,
         }
     }
 
@@ -163,7 +168,7 @@ impl TreeDir {
         let path = self.path(name);
         match path.symlink_metadata() {
             Ok(meta) if meta.is_dir() => Ok(None),
-            found => is_removed(found.and_then(|meta| remove_leaf(&path, &meta))).map(Some),
+            found => replace::is_removed(found.and_then(|meta| replace::remove_leaf(&path, &meta))).map(Some),
         }
     }
 
@@ -213,61 +218,6 @@ fn kind_of(path: &Path, meta: &fs::Metadata) -> io::Result<FoundKind> {
     }
     let mode = if meta.permissions().readonly() { 0o444 } else { 0o666 };
     Ok(if meta.is_file() { FoundKind::File { size: meta.len(), mode } } else { FoundKind::Other })
-}
-
-/// True if there was anything.
-fn is_removed(removed: io::Result<()>) -> io::Result<bool> {
-    match removed {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
-}
-
-/// A directory with all in it.
-fn remove_tree(root: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(root) {
-        // As for one file.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            let mut waiting = vec![root.to_owned()];
-            while let Some(dir) = waiting.pop() {
-                for entry in fs::read_dir(&dir)? {
-                    let entry = entry?;
-                    let meta = entry.metadata()?;
-                    match meta.is_dir() {
-                        true => waiting.push(entry.path()),
-                        false if meta.permissions().readonly() => remove_leaf(&entry.path(), &meta)?,
-                        false => {}
-                    }
-                }
-            }
-            fs::remove_dir_all(root)
-        }
-        outcome => outcome,
-    }
-}
-
-/// A file, or a link of either kind.
-fn remove_leaf(path: &Path, meta: &fs::Metadata) -> io::Result<()> {
-    use std::os::windows::fs::FileTypeExt;
-    if meta.file_type().is_symlink_dir() {
-        return fs::remove_dir(path);
-    }
-    match fs::remove_file(path) {
-        // Where the file system lacks the newer way to remove, which does not ask.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied && meta.permissions().readonly() => {
-            let mut permissions = meta.permissions();
-            #[allow(clippy::permissions_set_readonly_false, reason = "on Windows it is one bit")]
-            permissions.set_readonly(false);
-            fs::set_permissions(path, permissions)?;
-            fs::remove_file(path)
-        }
-        outcome => outcome,
-    }
-}
-
-fn is_read_only(path: &Path) -> bool {
-    path.symlink_metadata().is_ok_and(|meta| meta.permissions().readonly())
 }
 
 /// Sets the read-only bit of an open file if `mode` lets its owner not write, as Go does and so RCC.

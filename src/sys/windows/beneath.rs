@@ -9,6 +9,7 @@ use super::at::TreeDir;
 pub use super::facts::{FileFacts, OpenError};
 use super::info::Info;
 use super::open::{self, Held};
+use super::replace;
 
 /// A directory that is open, for use as the root of relative names.
 #[derive(Debug)]
@@ -61,20 +62,17 @@ impl Dir {
         OpenOptions::new().read(true).write(true).create_new(true).open(dir.path().join(last))
     }
 
-    /// Renames within the directory; what stands at `to` is replaced at once.
+    /// Renames within the directory; what stands at `to` is replaced.
     pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let ((from_dir, from), (to_dir, to)) = (self.parent(from)?, self.parent(to)?);
-        fs::rename(from_dir.path().join(from), to_dir.path().join(to))
+        replace::rename(&from_dir.path().join(from), &to_dir.path().join(to))
     }
 
-    /// Removes the file `name`; true if it was there.
+    /// Removes the file `name`, read-only or not; true if it was there.
     pub fn remove_file(&self, name: &Path) -> io::Result<bool> {
         let (dir, last) = self.parent(name)?;
-        match fs::remove_file(dir.path().join(last)) {
-            Ok(()) => Ok(true),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-            Err(error) => Err(error),
-        }
+        let path = dir.path().join(last);
+        replace::is_removed(path.symlink_metadata().and_then(|meta| replace::remove_leaf(&path, &meta)))
     }
 
     /// The names in the directory, in no order.

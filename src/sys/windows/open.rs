@@ -35,7 +35,7 @@ impl Held {
     }
 
     /// Holds the directory `name` in this one; a link or junction there is an error.
-    pub fn open_dir(&self, name: &str) -> io::Result<Held> {
+    pub fn open_dir(&self, name: impl AsRef<Path>) -> io::Result<Held> {
         let path = self.path.join(name);
         let file = hold(&path, FILE_FLAG_BACKUP_SEMANTICS | FILE_FLAG_OPEN_REPARSE_POINT)?;
         let is_link = is_link(&file)?;
@@ -51,7 +51,7 @@ impl Held {
         let mut reached = self.reopen()?;
         for component in name.components() {
             let Component::Normal(name) = component else { return Err(io::ErrorKind::InvalidInput.into()) };
-            reached = reached.open_dir(name.to_str().ok_or(io::ErrorKind::InvalidFilename)?)?;
+            reached = reached.open_dir(name)?;
         }
         Ok(reached)
     }
