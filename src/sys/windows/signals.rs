@@ -4,14 +4,17 @@ use std::io;
 use std::process::ExitStatus;
 use std::sync::Arc;
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::SIGINT;
+
+/// What Ctrl-Break is in C.
+const SIGBREAK: i32 = 21;
 
 /// What is sent from now on does not end this process.
 pub struct Caught(());
 
 /// From now on Ctrl-C and Ctrl-Break do not end this process.
 pub fn catch() -> io::Result<Caught> {
-    for signal in [SIGINT, SIGTERM] {
+    for signal in [SIGINT, SIGBREAK] {
         signal_hook::flag::register(signal, Arc::default())?;
     }
     Ok(Caught(()))
@@ -26,5 +29,15 @@ impl Caught {
     /// A child is of our console and gets what is sent by itself.
     pub fn pass_on(self, _pid: u32) -> io::Result<()> {
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_signals_of_a_console_can_be_caught() {
+        catch().unwrap().pass_on(0).unwrap();
     }
 }
