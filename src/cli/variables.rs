@@ -167,9 +167,14 @@ fn activation(root: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     }
 }
 
-/// `export KEY=value` lines for a shell; RCC does not quote, and its lines break on a blank.
+/// `export KEY=value` lines for a shell; RCC does not quote, and its lines break on a blank. On Windows `SET KEY=value`, as RCC
+/// has it: there a quote would be part of the value.
 pub fn as_shell(list: &[Variable]) -> String {
-    list.iter().map(|(key, value)| format!("export {key}={}", quoted(value))).collect::<Vec<_>>().join("\n")
+    let line = |(key, value): &Variable| match cfg!(windows) {
+        true => format!("SET {key}={}", value.to_string_lossy()),
+        false => format!("export {key}={}", quoted(value)),
+    };
+    list.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// A word that any shell reads as exactly this text.
@@ -198,6 +203,7 @@ mod tests {
     use super::*;
 
     #[test]
+    #[cfg(unix)]
     fn values_are_quoted_so_that_a_shell_gives_them_back() {
         let hard = "a b'c\"$HOME`x`\\\n!*;#";
         let list = vec![("K".to_owned(), hard.into()), ("E".to_owned(), "".into())];
@@ -205,6 +211,13 @@ mod tests {
         let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
         assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{hard}|"));
         assert_eq!(as_shell(&[("PATH".to_owned(), "/a/b:/c".into())]), "export PATH=/a/b:/c");
+    }
+
+    #[test]
+    #[cfg(windows)]
+    fn variables_are_set_as_rcc_says_it() {
+        let list = vec![("A".to_owned(), r"C:\a b;D:\c".into()), ("E".to_owned(), "".into())];
+        assert_eq!(as_shell(&list), "SET A=C:\\a b;D:\\c\nSET E=");
     }
 
     #[test]
