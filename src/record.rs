@@ -133,8 +133,8 @@ fn absolute(dir: &Path) -> Result<PathBuf, RecordError> {
     if !fs::metadata(dir).map_err(failed)?.is_dir() {
         return Err(RecordError::NotADirectory { path: dir.into() });
     }
-    // Only the kernel knows what `..` after a link is.
-    let climbs = dir.components().any(|part| part == Component::ParentDir);
+    // Only the kernel knows what `..` after a link is. On Windows it is a matter of words, and a canonical path none that RCC knows.
+    let climbs = cfg!(unix) && dir.components().any(|part| part == Component::ParentDir);
     let path = if climbs { fs::canonicalize(dir) } else { std::path::absolute(dir) };
     Ok(path.map_err(failed)?.components().collect())
 }
