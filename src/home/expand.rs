@@ -1,4 +1,4 @@
-//! Paths as RCC expands them: Go's `os.ExpandEnv`, then absolute and clean.
+//! Paths as RCC expands them: Go's `os.ExpandEnv`, on Windows `%NAME%` too, then absolute and clean.
 
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -8,8 +8,11 @@ use super::Environment;
 
 /// Expands variables in `text`, makes it absolute, and cleans it by words alone (no link is looked at).
 pub(super) fn expand_path(text: &OsStr, env: &Environment<'_>) -> io::Result<PathBuf> {
-    let expanded = from_bytes(expand(text.as_encoded_bytes(), &|name| (env.var)(name)));
-    Ok(clean(&std::path::absolute(Path::new(&expanded))?))
+    let mut expanded = expand(text.as_encoded_bytes(), env.var);
+    if cfg!(windows) {
+        expanded = expand_percent(&expanded, env.var);
+    }
+    Ok(clean(&std::path::absolute(Path::new(&from_bytes(expanded)))?))
 }
 
 /// Go's `filepath.Clean` of an absolute path.
@@ -73,6 +76,33 @@ fn variable(text: &[u8]) -> (&[u8], usize) {
     }
 }
 
+/// Replaces each `%NAME%` of letters alone, from the left; one that is not set stays.
+fn expand_percent(text: &[u8], lookup: &dyn Fn(&str) -> Option<OsString>) -> Vec<u8> {
+    let mut out = Vec::with_capacity(2 * text.len());
+    let mut rest = text;
+    while let Some(at) = rest.iter().position(|&byte| byte == b'%') {
+        let (before, after) = (&rest[..at], &rest[at + 1..]);
+        out.extend_from_slice(before);
+        let end = after.iter().position(|byte| !byte.is_ascii_alphabetic()).unwrap_or(after.len());
+        let (name, tail) = after.split_at(end);
+        match (std::str::from_utf8(name), tail) {
+            (Ok(word), [b'%', tail @ ..]) if !word.is_empty() => {
+                match lookup(word) {
+                    Some(value) => out.extend_from_slice(value.as_encoded_bytes()),
+                    None => out.extend_from_slice(&rest[at..][..end + 2]),
+                }
+                rest = tail;
+            }
+            _ => {
+                out.push(b'%');
+                rest = after;
+            }
+        }
+    }
+    out.extend_from_slice(rest);
+    out
+}
+
 fn is_special(byte: u8) -> bool {
     matches!(byte, b'*' | b'#' | b'$' | b'@' | b'!' | b'?' | b'-' | b'0'..=b'9')
 }
@@ -101,6 +131,30 @@ mod tests {
         ];
         for (text, expected) in cases {
             assert_eq!(expanded(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn names_between_percent_signs_expand_as_in_rcc_on_windows() {
+        let lookup = |name: &str| match name {
+            "A" | "Bc" => Some(OsString::from(format!("<{name}>"))),
+            "Empty" => Some(OsString::new()),
+            _ => None,
+        };
+        let cases = [
+            ("plain", "plain"),
+            (r"%A%\%Bc%x", r"<A>\<Bc>x"),
+            ("%Empty%x", "x"),
+            ("%NOPE%A%A%", "%NOPE%A<A>"),
+            ("100%A%Bc%", "100<A>Bc%"),
+            ("%%A%%", "%<A>%"),
+            ("%A1%A%", "%A1<A>"),
+            ("%A b%", "%A b%"),
+            ("%", "%"),
+        ];
+        for (text, expected) in cases {
+            let expanded = String::from_utf8(expand_percent(text.as_bytes(), &lookup)).unwrap();
+            assert_eq!(expanded, expected, "{text}");
         }
     }
 
