@@ -106,6 +106,9 @@ impl Execution<'_> {
     }
 }
 
+/// How the names of programs end, in the order in which each directory is searched for them.
+const ENDINGS: &[&str] = if cfg!(windows) { &[".exe", ".com", ".bat", ".cmd", ""] } else { &[""] };
+
 /// The program by the space's own PATH, which is not yet ours.
 fn resolve(program: &OsString, path: Option<&std::ffi::OsStr>) -> PathBuf {
     let named = Path::new(program);
@@ -113,7 +116,15 @@ fn resolve(program: &OsString, path: Option<&std::ffi::OsStr>) -> PathBuf {
         return named.to_owned();
     }
     let dirs = path.map(std::env::split_paths).into_iter().flatten();
-    dirs.map(|dir| dir.join(named)).find(|place| place.is_file()).unwrap_or_else(|| named.to_owned())
+    let mut places =
+        dirs.flat_map(|dir| ENDINGS.iter().map(move |ending| with_ending(&dir, program, ending)));
+    places.find(|place| place.is_file()).unwrap_or_else(|| named.to_owned())
+}
+
+fn with_ending(dir: &Path, program: &OsString, ending: &str) -> PathBuf {
+    let mut name = program.clone();
+    name.push(ending);
+    dir.join(name)
 }
 
 /// As a shell has it: the status, or 128 and the signal.
