@@ -53,7 +53,16 @@ impl Execution<'_> {
         signals.pass_on(child.id()).context("Cannot pass signals on")?;
         self.read_bytecode_ahead();
         meanwhile();
-        Ok(ExitCode::from(code_of(child.wait().context("Cannot wait for the command")?)))
+        let status = child.wait().context("Cannot wait for the command")?;
+        if cfg!(windows)
+            && let Some(code) = status.code()
+            && u8::try_from(code).is_err()
+        {
+            // An `ExitCode` has no room for it, such as after a crash. Nothing else of ours is to be tidied up.
+            drop(temp);
+            std::process::exit(code);
+        }
+        Ok(ExitCode::from(code_of(status)))
     }
 
     /// RCC's variables; with bytecode, Python also learns where to keep it.
