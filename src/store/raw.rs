@@ -72,7 +72,11 @@ impl RawStore {
             let text = format!("others may write to it (owner {owner}, mode {mode:04o})");
             return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
         }
-        Ok(RawStore { dir, path, ledger: Mutex::new(Ledger::new(limit)), reflinks: AtomicBool::new(true) })
+        // On Windows a reflink that fails leaves the file sparse, and only one file system of it has them.
+        let may_share = !cfg!(windows)
+            || sys::disk::file_system(&path).is_ok_and(|name| name.eq_ignore_ascii_case("refs"));
+        let reflinks = AtomicBool::new(may_share);
+        Ok(RawStore { dir, path, ledger: Mutex::new(Ledger::new(limit)), reflinks })
     }
 
     /// Where the store is.
