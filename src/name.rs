@@ -1,6 +1,6 @@
 //! Names: one component of a path, checked once.
 //!
-//! A [`Name`] is 1 to 255 bytes without `/` and NUL, and neither `.` nor `..`: whatever comes from a catalog, the kernel or
+//! A [`Name`] is 1 to 255 bytes (on Windows UTF-16 units) without `/` and NUL, and neither `.` nor `..`: whatever comes from a catalog, the kernel or
 //! a command line becomes a `Name` at the edge, and no inner code checks it again. A [`RelPath`] is a sequence of names
 //! and so cannot leave the directory it is used in.
 
@@ -10,7 +10,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-/// The longest name that Linux file systems take, in bytes.
+/// The longest name that file systems take: in bytes, on Windows in units of UTF-16.
 pub const NAME_MAX: usize = 255;
 
 /// A checked name, borrowed.
@@ -48,7 +48,7 @@ impl<'a> Name<'a> {
         match bytes {
             b"" => Err(BadName::Empty),
             b"." | b".." => Err(BadName::Dots(shown())),
-            _ if bytes.len() > NAME_MAX => Err(BadName::TooLong(bytes.len())),
+            _ if length(bytes) > NAME_MAX => Err(BadName::TooLong(bytes.len())),
             _ if bytes.iter().any(|&byte| is_separator(byte)) => Err(BadName::Separator(shown())),
             _ if cfg!(windows) && !is_sound_on_windows(bytes) => Err(BadName::Windows(shown())),
             _ => Ok(Name(bytes)),
@@ -82,6 +82,14 @@ impl<'a> Name<'a> {
     /// An owned copy.
     pub fn to_owned(self) -> OwnedName {
         OwnedName(self.0.into())
+    }
+}
+
+/// How long a name is for the file systems of this platform.
+fn length(name: &[u8]) -> usize {
+    match std::str::from_utf8(name) {
+        Ok(text) if cfg!(windows) => text.encode_utf16().count(),
+        _ => name.len(),
     }
 }
 
@@ -251,6 +259,9 @@ mod tests {
         for name in ["nul", "a:b", "..\\a", "C:", "a."] {
             assert!(Name::new(name.as_bytes()).is_err(), "{name}");
         }
+        let (longest, longer) = ("\u{20ac}".repeat(255), "\u{20ac}".repeat(256));
+        assert!(Name::new(longest.as_bytes()).is_ok());
+        assert_eq!(Name::new(longer.as_bytes()), Err(BadName::TooLong(768)));
     }
 
     #[test]
