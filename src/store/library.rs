@@ -83,11 +83,10 @@ impl Library {
         let relative = blob_path(digest);
         let path = self.path.join(&relative).into_boxed_path();
         let digest = *digest;
-        // What is not in the directory that is held may be in one that has come in its place.
-        let held = self.held.as_ref().and_then(|dir| dir.open_file(&relative).ok());
-        let opened = match held {
-            Some(opened) => Ok(opened),
-            None => self.dir()?.open_file(&relative),
+        let opened = match self.held.as_ref().map(|dir| dir.open_file(&relative)) {
+            // What is not in the directory that is held may be in one that has come in its place.
+            None | Some(Err(OpenError::Missing)) => self.dir()?.open_file(&relative),
+            Some(opened) => opened,
         };
         match opened {
             Ok((file, facts)) => Ok(Blob { digest, path, file, facts }),
