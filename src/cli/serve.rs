@@ -122,13 +122,14 @@ impl Serving {
         let (caged, is_caged) = std::sync::mpsc::channel();
         let serve = move || {
             daemon::confine(&confined);
-            if let Some(Err(error)) = awake.map(|awake| awake.start()) {
-                log::warn!("Processors may halt between requests: {error}");
-            }
             drop(caged);
             session.run()
         };
         let server = std::thread::Builder::new().name("serve".into()).spawn(serve)?;
+        if let Some(awake) = awake {
+            let cage = cage.clone();
+            awake.start(move || daemon::confine(&cage))?;
+        }
         if let Err(error) = mount::set_read_ahead(&mounted.space.root, READ_AHEAD) {
             log::debug!("The kernel keeps its own read-ahead: {error}");
         }

@@ -103,10 +103,14 @@ impl Awake {
         Awake { claim, observer, began, pace, held: AtomicBool::new(false), keeper: OnceLock::new() }
     }
 
-    /// Starts the thread that makes the claim and takes it back.
-    pub fn start(self: &Arc<Awake>) -> io::Result<()> {
+    /// Starts the thread that makes the claim and takes it back, once it is `ready`.
+    pub fn start(self: &Arc<Awake>, ready: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let this = Arc::clone(self);
-        let keeper = thread::Builder::new().name("keeper".into()).spawn(move || this.keep())?;
+        let keep = move || {
+            ready();
+            this.keep();
+        };
+        let keeper = thread::Builder::new().name("keeper".into()).spawn(keep)?;
         drop(self.keeper.set(keeper.thread().clone()));
         Ok(())
     }
