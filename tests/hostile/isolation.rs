@@ -10,7 +10,7 @@ use crate::common::golden::{self, CATALOG, Regime};
 use crate::common::mounted::{daemons_of, mount_points};
 use crate::common::sandbox::Sandbox;
 use crate::common::soak::amount;
-use crate::common::{run, store_hash};
+use crate::common::{json, run, store_hash};
 
 /// Changes the files of a space in every way there is for an owner.
 fn vandalize(space: &Path) {
@@ -86,6 +86,12 @@ fn many_mounts_leave_no_process_no_mount_and_no_descriptor() {
     let long = sandbox.mount(CATALOG, "long", "user", &[]);
     let pid = u32::try_from(long.report()["pid"].as_u64().unwrap()).unwrap();
     assert_same_space(long.path(), long.path());
+    // What it relocates in the background it opens too.
+    let counts = || json(&sandbox.holofs_ok(&["stats", "long", "--json"]))["counts"].clone();
+    let mut seen = serde_json::Value::Null;
+    while std::mem::replace(&mut seen, counts()) != seen {
+        std::thread::sleep(std::time::Duration::from_secs(1));
+    }
     let before = descriptors(pid);
     for _ in 0..amount(15, 2_000) {
         let mounted = sandbox.mount(CATALOG, "short", "user", &[]);
