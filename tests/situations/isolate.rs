@@ -72,11 +72,11 @@ fn the_server_is_caged_and_ends_with_the_run_even_a_killed_one() {
     }
     for uid in [0, NOBODY] {
         let world = World::golden(uid);
-        let waits = ": > $HOME/runs; exec sleep 60";
+        let waits = ": > $HOME/runs; exec sleep 60.0625"; // a time by which nobody else sleeps
         let then = "grep -h -E 'NoNewPrivs|CapPrm' /proc/$S/task/*/status | sort | uniq -c | wc -l
              grep -h NoNewPrivs /proc/$S/task/*/status | sort -u; kill -9 $P
              i=0; while [ -e /proc/$S/stat ] && ! grep -q ') Z ' /proc/$S/stat && [ $i -lt 250 ]; do sleep 0.02; i=$((i+1)); done; [ $i -lt 250 ] && echo gone
-             pkill -u $(id -u) -x sleep || true";
+             pkill -u $(id -u) -xf 'sleep 60.0625' || true";
         let output = world.shell(uid, &["dev 666"], &served(&world, waits, then));
         let text = stdout(&output);
         assert_eq!(text, "2\nNoNewPrivs:\t1\ngone\n", "{uid}: {}", said(&output));
