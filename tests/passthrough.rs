@@ -12,7 +12,6 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use common::compare::assert_same_space;
 use common::golden::{self, CATALOG, IDENTITY, Regime};
@@ -20,7 +19,7 @@ use common::mounted::Mounted;
 use common::sandbox::Sandbox;
 use holofs::sys::map::Mapped;
 
-use common::{is_root, json, run, skip, stderr, store_hash, text_field};
+use common::{is_root, json, run, skip, stderr, store_hash, text_field, until};
 
 const SPACE: &str = "passed";
 /// Without relocations, of two sizes; the last one has some, and one file for this space only.
@@ -59,15 +58,6 @@ fn requests(sandbox: &Sandbox, opcode: &str) -> u64 {
 
 fn passed(sandbox: &Sandbox) -> u64 {
     stats(sandbox)["counts"]["passed_through"].as_u64().unwrap_or_default()
-}
-
-/// Waits for what the kernel tells in the background.
-fn until(what: impl Fn() -> bool) {
-    let started = Instant::now();
-    while !what() {
-        assert!(started.elapsed() < Duration::from_secs(10), "it does not happen");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 /// Waits until the relocated files are there, which are passed through from then on: the thread that makes them has begun, and

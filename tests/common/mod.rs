@@ -19,6 +19,7 @@ pub mod store_hash;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 /// The exit codes of the command line, as the README promises them.
 pub mod exit {
@@ -47,6 +48,16 @@ pub fn skip(why: &str) {
 /// Whether this process may do anything.
 pub fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
+}
+
+/// Waits for what happens in the background.
+#[track_caller]
+pub fn until(what: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !what() {
+        assert!(started.elapsed() < Duration::from_secs(10), "it does not happen");
+        std::thread::sleep(Duration::from_millis(5));
+    }
 }
 
 /// Runs a command to its end; panics with all it said unless it succeeds.
