@@ -20,8 +20,7 @@ use crate::space::relocated::Relocated;
 use crate::space::{Live, MountState, RestoredState, Space};
 use crate::store::{BlobSource, RawStore, Store};
 use crate::sys::dir;
-use crate::sys::host::Idling;
-use crate::sys::latency::{self, Claim};
+use crate::sys::latency;
 use crate::sys::mount::{self, MountId, Mountpoint};
 use crate::sys::process::Process;
 use crate::sys::sandbox::Cage;
@@ -223,21 +222,16 @@ fn establish(context: &Context, args: &MountArgs, watch: Watch) -> anyhow::Resul
 
 /// What keeps processors awake for requests, where that helps.
 fn keep_awake(when: KeepAwake, tally: &Arc<Tally>) -> Option<Arc<Awake>> {
-    if !when.applies_to(Idling::here()) {
-        return None;
+    let error = match when.claim() {
+        Ok(claim) => return Some(Arc::new(Awake::new(claim?, Arc::clone(tally) as Arc<dyn Observer>))),
+        Err(error) => error,
+    };
+    let reason = format!("Cannot open {}: {error}", latency::DEVICE);
+    match when {
+        KeepAwake::Always => tally.fallback(KEEP_AWAKE, &reason),
+        _ => log::debug!("{reason}"), // it is only for who may
     }
-    let observer = Arc::clone(tally) as Arc<dyn Observer>;
-    match Claim::open() {
-        Ok(claim) => Some(Arc::new(Awake::new(claim, observer))),
-        Err(error) => {
-            let reason = format!("Cannot open {}: {error}", latency::DEVICE);
-            match when {
-                KeepAwake::Always => tally.fallback(KEEP_AWAKE, &reason),
-                _ => log::debug!("{reason}"), // it is only for who may
-            }
-            None
-        }
-    }
+    None
 }
 
 /// Where the files are that the kernel may read by itself.

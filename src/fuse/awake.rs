@@ -49,8 +49,13 @@ impl KeepAwake {
         }
     }
 
+    /// What is needed for it on this machine; `None` if it is not to be done here. Errors: it is not ours to have.
+    pub fn claim(self) -> io::Result<Option<Claim>> {
+        self.applies_to(Idling::here()).then(Claim::open).transpose()
+    }
+
     /// True if it is to be done on a machine that idles like this.
-    pub fn applies_to(self, idling: Idling) -> bool {
+    fn applies_to(self, idling: Idling) -> bool {
         match self {
             KeepAwake::Auto => idling.halts_at_once && idling.processors <= MOST_PROCESSORS,
             KeepAwake::Always => true,

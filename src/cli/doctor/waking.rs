@@ -8,8 +8,6 @@ use serde::Serialize;
 #[cfg(unix)]
 use crate::fuse::awake::KeepAwake;
 use crate::sys::host;
-#[cfg(unix)]
-use crate::sys::{host::Idling, latency::Claim};
 
 /// Round trips that are timed.
 const ROUNDS: usize = 500;
@@ -42,7 +40,7 @@ pub fn examine() -> Waking {
 
 #[cfg(unix)]
 fn kept_awake() -> bool {
-    KeepAwake::Auto.applies_to(Idling::here()) && Claim::open().is_ok()
+    KeepAwake::Auto.claim().is_ok_and(|claim| claim.is_some())
 }
 
 #[cfg(not(unix))]
