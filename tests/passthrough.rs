@@ -19,7 +19,7 @@ use common::mounted::Mounted;
 use common::sandbox::Sandbox;
 use holofs::sys::map::Mapped;
 
-use common::{is_root, json, run, skip, stderr, store_hash, text_field, until};
+use common::{copy_program, is_root, json, run, skip, stderr, store_hash, text_field, until};
 
 const SPACE: &str = "passed";
 /// Without relocations, of two sizes; the last one has some, and one file for this space only.
@@ -277,7 +277,7 @@ fn a_program_runs_and_is_busy_as_long_as_it_does() {
     let sandbox = Sandbox::new();
     let stage = sandbox.holotree().join(IDENTITY);
     fs::create_dir_all(stage.join("bin")).unwrap();
-    fs::copy("/bin/sleep", stage.join("bin/sleep")).unwrap();
+    copy_program("/bin/sleep", stage.join("bin/sleep"));
     fs::write(sandbox.scratch().join("name"), "sleeper").unwrap();
     let catalog = sandbox.record(&stage, &sandbox.scratch().join("name"));
     fs::remove_dir_all(&stage).unwrap();

@@ -15,7 +15,7 @@ use common::compare::assert_same_space;
 use common::golden::{self, CATALOG, Regime};
 use common::mounted::Mounted;
 use common::sandbox::Sandbox;
-use common::{exit, is_root, json, number_field, run, skip, stderr, stdout};
+use common::{copy_program, exit, is_root, json, number_field, run, skip, stderr, stdout};
 
 const SPACE: &str = "written";
 
@@ -390,7 +390,7 @@ fn a_file_is_locked_among_processes_and_cannot_be_written_while_it_runs() {
     let other = Command::new("flock").args(["-n"]).arg(&path).arg("true").status().unwrap();
     assert_eq!(other.code(), Some(1));
     let sleep = mounted.path().join("sleep");
-    fs::copy("/bin/sleep", &sleep).unwrap();
+    copy_program("/bin/sleep", &sleep);
     let mut running = Command::new(&sleep).arg("5").spawn().unwrap();
     let opened = OpenOptions::new().write(true).open(&sleep);
     running.kill().unwrap();

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use common::golden::{CATALOG, Regime};
 use common::sandbox::Sandbox;
-use common::{json, number_field, stdout};
+use common::{copy_program, json, number_field, stdout};
 use serde_json::Value;
 
 fn materialize(sandbox: &Sandbox) -> Value {
@@ -109,7 +109,7 @@ fn where_no_process_can_be_started_the_run_sweeps_itself_and_says_so() {
     materialize(&sandbox);
     let trash = leave_trash(&sandbox);
     let program = sandbox.scratch().join("holofs");
-    fs::copy(env!("CARGO_BIN_EXE_holofs"), &program).unwrap();
+    copy_program(env!("CARGO_BIN_EXE_holofs"), &program);
     // A program whose file is gone cannot be started a second time.
     let script = format!("exec 3<$0; rm $0; exec /proc/self/fd/3 materialize {CATALOG} work --json");
     let report = json(&common::run(sandbox.command("sh").args(["-c", &script]).arg(&program)));

@@ -50,6 +50,14 @@ pub fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
 }
 
+/// Copies a program that is then run, in a process of its own.
+///
+/// Another test that starts a program at that moment hands it, for an instant, whatever this process has open: the copy would be
+/// open for writing there, and running it refused (ETXTBSY).
+pub fn copy_program(from: impl AsRef<Path>, to: impl AsRef<Path>) {
+    run(Command::new("cp").args([from.as_ref(), to.as_ref()]));
+}
+
 /// Waits for what happens in the background.
 #[track_caller]
 pub fn until(what: impl Fn() -> bool) {

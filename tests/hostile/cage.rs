@@ -11,7 +11,7 @@ use crate::common::compare::assert_same_space;
 use crate::common::golden::{self, CATALOG, Regime};
 use crate::common::mounted::{below, is_alive, is_mounted};
 use crate::common::sandbox::Sandbox;
-use crate::common::{is_root, json, run, skip, space_path};
+use crate::common::{copy_program, is_root, json, run, skip, space_path};
 
 /// The status of every thread of a process, by the thread's name.
 fn threads(pid: u64) -> Vec<(String, String)> {
@@ -144,7 +144,7 @@ impl Nobody {
         let top = sandbox.home().parent().unwrap().to_owned();
         fs::set_permissions(&top, fs::Permissions::from_mode(0o755)).unwrap();
         // A copy of the program, for the build directory may be closed to others.
-        fs::copy(env!("CARGO_BIN_EXE_holofs"), top.join("holofs")).unwrap();
+        copy_program(env!("CARGO_BIN_EXE_holofs"), top.join("holofs"));
         run(Command::new("chown").args(["-R", &format!("{NOBODY}:{NOBODY}")]).arg(&top));
         Nobody { sandbox }
     }

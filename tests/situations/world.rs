@@ -10,7 +10,7 @@ use tempfile::TempDir;
 
 use crate::common::golden::{self, Regime};
 use crate::common::sandbox::Sandbox;
-use crate::common::{project, run, said};
+use crate::common::{copy_program, project, run, said};
 
 /// A user that every machine has.
 pub const NOBODY: u32 = 65534;
@@ -76,13 +76,13 @@ impl World {
         // Figures are taken of another build than tests are.
         let given = std::env::var_os("HOLOFS_SITUATIONS_OF").map(PathBuf::from);
         let program = given.unwrap_or_else(|| env!("CARGO_BIN_EXE_holofs").into());
-        fs::copy(program, temp.path().join("bin/holofs")).unwrap();
+        copy_program(program, temp.path().join("bin/holofs"));
         World { temp, catalog: catalog.to_owned(), uid }
     }
 
     /// With the mount helper beside the program.
     pub fn and_helper(self) -> World {
-        std::fs::copy(super::helper::program(), self.path().join("bin/holofs-mount-helper")).unwrap();
+        copy_program(super::helper::program(), self.path().join("bin/holofs-mount-helper"));
         self
     }
 
