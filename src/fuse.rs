@@ -6,14 +6,16 @@
 //!
 //! The data path is *no-open*: the first OPEN and OPENDIR are answered ENOSYS, after which the kernel never asks again, reads
 //! through its page cache and names a file by its inode only. Entries, attributes and misses are static, so all timeouts
-//! are infinite and whatever we change ourselves is invalidated exactly. [`passthrough`] is the other way to read, chosen at
-//! the mount.
+//! are infinite and whatever we change ourselves is invalidated exactly. Only who makes a file has it open, see [`created`].
+//! [`passthrough`] is the other way to read, chosen at the mount.
 
 #[cfg(target_os = "linux")]
 mod adapter;
 pub mod awake;
 #[cfg(target_os = "linux")]
 mod convert;
+#[cfg(target_os = "linux")]
+mod created;
 #[cfg(target_os = "linux")]
 mod passthrough;
 pub mod priming;

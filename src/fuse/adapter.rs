@@ -21,6 +21,7 @@ use fuser::{
 use crate::vfs::{New, SetAttr, Vfs, VfsError};
 
 use super::convert::{self, FOREVER};
+use super::created::Created;
 use super::passthrough::Opens;
 use super::requests::Opcode;
 use super::{STATS, Watch};
@@ -54,12 +55,13 @@ pub struct Adapter {
     vfs: Arc<Vfs>,
     watch: Watch,
     opens: Arc<Opens>,
+    created: Created,
 }
 
 impl Adapter {
     /// Serves `vfs`, watched by `watch`, whose files are opened by `opens`.
     pub fn new(vfs: Arc<Vfs>, watch: Watch, opens: Arc<Opens>) -> Adapter {
-        Adapter { vfs, watch, opens }
+        Adapter { vfs, watch, opens, created: Created::here() }
     }
 }
 
@@ -152,11 +154,7 @@ impl Filesystem for Adapter {
         reply: ReplyEntry,
     ) {
         self.count(Opcode::Mknod);
-        let made = convert::new(mode, rdev).and_then(|new| {
-            let (caller, mode) = (convert::caller(req), convert::mode(mode));
-            self.vfs.make(caller, convert::ino(parent), name.as_bytes(), mode, new)
-        });
-        self.entry(Opcode::Mknod, parent, made, reply);
+        self.entry(Opcode::Mknod, parent, self.make_node(req, parent, name, mode, rdev), reply);
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
@@ -208,19 +206,27 @@ impl Filesystem for Adapter {
         self.empty(Opcode::Rename, parent, renamed, reply);
     }
 
-    /// Answered ENOSYS: the kernel makes a node and goes on as if it had been there, without a RELEASE at the end.
+    /// See [`Created`]. Where files are passed through, the table of what is open has to know of everyone, so that there is an OPEN.
     fn create(
         &self,
-        _req: &Request,
-        _parent: INodeNo,
-        _name: &OsStr,
-        _mode: u32,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
         _umask: u32,
-        _flags: i32,
+        flags: i32,
         reply: ReplyCreate,
     ) {
         self.count(Opcode::Create);
-        reply.error(Errno::ENOSYS);
+        let opened = if self.opens.is_on() { None } else { self.created.open(OpenFlags(flags)) };
+        let Some(opened) = opened else { return reply.error(Errno::ENOSYS) };
+        match self.make_node(req, parent, name, mode, 0) {
+            Ok(attr) => {
+                let shown = convert::attr(&attr);
+                reply.created(&FOREVER, &shown, Generation(0), FileHandle(0), opened);
+            }
+            Err(error) => reply.error(self.errno(Opcode::Create, parent, &error)),
+        }
     }
 
     /// Answered ENOSYS unless files are passed through, so that the kernel never asks again: see the module's text.
@@ -234,7 +240,7 @@ impl Filesystem for Adapter {
         }
     }
 
-    /// Comes only if files are passed through.
+    /// Comes only if files are passed through, or from who made a file before any was opened.
     fn release(
         &self,
         _req: &Request,

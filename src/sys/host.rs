@@ -62,6 +62,12 @@ impl Idling {
     }
 }
 
+/// The release of the running kernel, such as `6.18.44-amd64`.
+#[cfg(target_os = "linux")]
+pub fn kernel_release() -> String {
+    rustix::system::uname().release().to_string_lossy().into_owned()
+}
+
 /// Those of the machine, not only those this process may use.
 fn processors() -> usize {
     let listed = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();

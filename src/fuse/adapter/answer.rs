@@ -1,6 +1,9 @@
-//! Requests counted as they come in, and answers of a kind: what was asked for, or the errno of what went wrong.
+//! Requests counted as they come in, what several of them do, and answers of a kind: what was asked for, or the errno of what went wrong.
 
-use fuser::{Errno, Generation, INodeNo, ReplyAttr, ReplyEmpty, ReplyEntry, ReplyWrite};
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+
+use fuser::{Errno, Generation, INodeNo, ReplyAttr, ReplyEmpty, ReplyEntry, ReplyWrite, Request};
 
 use crate::fuse::convert::{self, FOREVER};
 use crate::fuse::requests::Opcode;
@@ -25,6 +28,19 @@ impl Adapter {
             log::error!("{opcode:?} {ino}: {error}");
         }
         convert::errno(error.errno())
+    }
+
+    /// Makes a node of the kind that `mode` says.
+    pub(super) fn make_node(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        rdev: u32,
+    ) -> Result<Attr, VfsError> {
+        let (caller, new) = (convert::caller(req), convert::new(mode, rdev)?);
+        self.vfs.make(caller, convert::ino(parent), name.as_bytes(), convert::mode(mode), new)
     }
 
     /// Answers with the entry that was made.
