@@ -39,6 +39,8 @@ counters! {
     Relocated = "relocated",
     /// Entries found as they should be.
     Kept = "kept",
+    /// Directories not listed, since nothing came or went there after they were found right.
+    Unlisted = "unlisted",
     /// Entries removed because the catalog does not know them.
     Removed = "removed",
     /// Those of them that were directories and are deleted later.

@@ -17,6 +17,7 @@
 mod content;
 mod execute;
 pub mod health;
+mod listed;
 mod place;
 mod plan;
 mod pristine;

@@ -5,7 +5,7 @@
 //! <base>/<label>.meta        the catalog that is in it, as RCC writes it; last of all, so that a broken run shows
 //! <base>/<label>.meta.info   its header
 //! <base>/<label>.lck         RCC's lock                          <base>/<label>.use   one byte per use
-//! <holofs>/spaces/<label>/   ours: lock, mount.json, restored.json, relocated files, upper
+//! <holofs>/spaces/<label>/   ours: lock, mount.json, restored.json, listed, relocated files, upper
 //! ```
 //! Two locks with two meanings: RCC's is held while a space is *changed*, by RCC or by us; ours ([`Live`]) for as long as a
 //! mount lives or materialize works, so that a second one is refused. RCC's `global.lck` is taken before RCC's lock of the space;

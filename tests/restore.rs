@@ -6,6 +6,8 @@
 mod attacks;
 #[path = "restore/interrupted.rs"]
 mod interrupted;
+#[path = "restore/listed.rs"]
+mod listed;
 #[path = "common/loop_fs.rs"]
 mod loop_fs;
 #[path = "common/oracle.rs"]

@@ -3,8 +3,10 @@
 //! RCC's rules (its dirty test is name, kind, size, mode and, when known, the old digest; not time, not content), with one
 //! repair that RCC refuses: something else where a directory should be is removed. `verify` adds the content.
 
+use std::io;
+
 use crate::digest::Digest;
-use crate::name::OwnedName;
+use crate::name::{Name, OwnedName};
 use crate::sys::at::{Found, FoundKind, mode_on_disk, target_on_disk};
 use crate::tree::{FileNode, Index, Ino, Node, NodeKind};
 
@@ -79,6 +81,35 @@ impl Rules<'_> {
         plan
     }
 
+    /// Plans the directory `dir`, which is known to have exactly the catalog's entries: `look` says what its files are now. `None` if it
+    /// finds something else than a file.
+    pub fn plan_known(
+        &self,
+        dir: Ino,
+        mut look: impl FnMut(Name<'_>) -> io::Result<Option<FoundKind>>,
+    ) -> Option<DirPlan> {
+        let mut plan = DirPlan::default();
+        for node in self.index.children(dir) {
+            match node.kind {
+                NodeKind::Dir { .. } => plan.descend.push((node.ino, None)),
+                NodeKind::Link { .. } => plan.kept += 1,
+                NodeKind::File(file) => match look(Name::new(node.name).ok()?) {
+                    Ok(Some(FoundKind::File { size, mode })) if self.is_right(&node, &file, size, mode) => {
+                        plan.kept += 1;
+                    }
+                    Ok(Some(FoundKind::File { .. })) => plan.place.push(node.ino),
+                    _ => return None,
+                },
+            }
+        }
+        Some(plan)
+    }
+
+    /// True if a file of this size and mode passes for the catalog's.
+    fn is_right(&self, node: &Node<'_>, file: &FileNode<'_>, size: u64, mode: u16) -> bool {
+        size == file.size && mode == mode_on_disk(self.mode_of(node))
+    }
+
     /// Plans one entry that the catalog knows. False if it is to be made anew.
     fn plan_entry(&self, plan: &mut DirPlan, node: &Node<'_>, old: Option<Node<'_>>, found: &Found) -> bool {
         match (&node.kind, &found.kind) {
@@ -91,7 +122,7 @@ impl Rules<'_> {
                 true
             }
             (NodeKind::File(file), &FoundKind::File { size, mode })
-                if size == file.size && mode == mode_on_disk(self.mode_of(node)) && !is_other(file, old) =>
+                if self.is_right(node, file, size, mode) && !is_other(file, old) =>
             {
                 if self.verify {
                     plan.verify.push(node.ino)

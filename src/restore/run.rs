@@ -4,6 +4,7 @@ use std::io;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use super::listed::Listed;
 use super::place::{Placer, TempNames};
 use super::plan::Rules;
 use super::pristine::{self, Build, Kind, Places, Pristine};
@@ -143,8 +144,15 @@ impl Run<'_> {
         let rules = self.rules(old.index(), self.options.verify || space.is_half_restored());
         let root = base.open_dir(space.label.as_name()).map_err(self.io("Opening", &space.root))?;
         let errors = Errors::new(index);
-        let plan = walk::walk(&rules, root.reopen().map_err(self.io("Opening", &space.root))?, &errors);
+        let top = root.reopen().map_err(self.io("Opening", &space.root))?;
+        let is_plain = !rules.verify && rules.old.is_none();
+        let listed = is_plain.then(|| Listed::open(&space.state_dir, &top, &space.base, index)).flatten();
+        let plan = walk::walk(&rules, top, &errors, listed.as_ref());
         self.observer.count(Counter::Kept, plan.kept);
+        self.observer.count(Counter::Unlisted, plan.unlisted);
+        if let Some(Err(error)) = listed.map(Listed::keep) {
+            log::debug!("Every directory of {} is listed the next time, too: {error}", space.root.display());
+        }
         clock.seconds.scan = clock.lap();
         let mut outcome = Outcome { is_new: false, is_changed: false, tier: None, errors: Vec::new() };
         let mut tail = None;

@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::Scope;
 
+use super::listed::Listed;
 use super::plan::{DirPlan, Rules};
 use super::report::{Errors, FileErrorKind};
 use crate::name::Name;
@@ -22,6 +23,8 @@ pub struct Plan {
     pub dirs: Vec<(Ino, DirPlan)>,
     /// Files and links that are right.
     pub kept: u64,
+    /// Directories that were not listed, since nothing came or went there.
+    pub unlisted: u64,
 }
 
 impl Plan {
@@ -31,31 +34,32 @@ impl Plan {
     }
 }
 
-/// Reads and plans everything below `root`, the open root of the space.
-pub(super) fn walk(rules: &Rules<'_>, root: TreeDir, errors: &Errors<'_>) -> Plan {
-    let walk = Walk { rules, errors, dirs: Mutex::default(), kept: AtomicU64::new(0) };
+/// Reads and plans everything below `root`, the open root of the space; what `listed` knows is not listed again.
+pub(super) fn walk(rules: &Rules<'_>, root: TreeDir, errors: &Errors<'_>, listed: Option<&Listed>) -> Plan {
+    let (kept, unlisted) = (AtomicU64::new(0), AtomicU64::new(0));
+    let walk = Walk { rules, errors, listed, dirs: Mutex::default(), kept, unlisted };
     let old_root = rules.old.map(|_| Ino::ROOT);
     rayon::scope(|scope| walk.visit(scope, root, Ino::ROOT, old_root));
     let mut dirs = walk.dirs.into_inner().unwrap_or_else(PoisonError::into_inner);
     dirs.sort_unstable_by_key(|(dir, _)| *dir);
-    Plan { dirs, kept: walk.kept.into_inner() }
+    Plan { dirs, kept: walk.kept.into_inner(), unlisted: walk.unlisted.into_inner() }
 }
 
 struct Walk<'a> {
     rules: &'a Rules<'a>,
     errors: &'a Errors<'a>,
+    listed: Option<&'a Listed>,
     dirs: Mutex<Vec<(Ino, DirPlan)>>,
     kept: AtomicU64,
+    unlisted: AtomicU64,
 }
 
 impl Walk<'_> {
     fn visit<'s>(&'s self, scope: &Scope<'s>, dir: TreeDir, ino: Ino, old: Option<Ino>) {
-        let found = match dir.entries() {
-            Ok(found) => found,
+        let mut plan = match self.plan(&dir, ino, old) {
+            Ok(plan) => plan,
             Err(error) => return self.failed(ino, "Reading", &error),
         };
-        let mut plan = self.rules.plan(ino, old, &found);
-        drop(found);
         self.kept.fetch_add(plan.kept, Ordering::Relaxed);
         let dir = Arc::new(dir);
         for (child, old) in std::mem::take(&mut plan.descend) {
@@ -72,6 +76,23 @@ impl Walk<'_> {
         if !plan.is_idle() {
             self.dirs.lock().unwrap_or_else(PoisonError::into_inner).push((ino, plan));
         }
+    }
+
+    fn plan(&self, dir: &TreeDir, ino: Ino, old: Option<Ino>) -> io::Result<DirPlan> {
+        let Some(listed) = self.listed else { return Ok(self.rules.plan(ino, old, &dir.entries()?)) };
+        let stamp = dir.stamp()?;
+        if listed.is_known(ino, &stamp)
+            && let Some(plan) = self.rules.plan_known(ino, |name| dir.find(name))
+        {
+            self.unlisted.fetch_add(1, Ordering::Relaxed);
+            listed.note(ino, &stamp);
+            return Ok(plan);
+        }
+        let plan = self.rules.plan(ino, old, &dir.entries()?);
+        if plan.is_idle() {
+            listed.note(ino, &stamp);
+        }
+        Ok(plan)
     }
 
     fn open(&self, dir: &TreeDir, child: Ino) -> io::Result<TreeDir> {

@@ -14,7 +14,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
-pub use super::facts::{DIR_MODE, Found, FoundKind, Seen};
+pub use super::facts::{DIR_MODE, DirStamp, Found, FoundKind, Seen};
 use crate::name::{Name, OwnedName};
 
 /// An open directory of a tree that may be hostile.
@@ -185,6 +185,14 @@ impl TreeDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             kind => kind.map(Some),
         }
+    }
+
+    /// What the directory itself is now.
+    pub fn stamp(&self) -> io::Result<DirStamp> {
+        let stat = rustix::fs::fstat(&self.0)?;
+        #[allow(clippy::unnecessary_cast, reason = "their types differ between systems")]
+        let (seconds, nanos) = (stat.st_ctime as i64, stat.st_ctime_nsec as i64);
+        Ok(DirStamp { device: stat.st_dev as u64, ino: stat.st_ino as u64, changed: (seconds, nanos) })
     }
 
     /// All entries, in no order. One that vanishes meanwhile is left out.

@@ -45,6 +45,17 @@ pub struct Seen {
     pub mtime: (i64, i64),
 }
 
+/// What tells a directory whose entries were changed from what it was: whoever adds, removes, renames or replaces one changes its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DirStamp {
+    /// The device.
+    pub device: u64,
+    /// The inode number.
+    pub ino: u64,
+    /// The time of the last change of state, which no program can set: seconds and nanoseconds.
+    pub changed: (i64, i64),
+}
+
 /// What the system tells of an open file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileFacts {

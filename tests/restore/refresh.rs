@@ -64,7 +64,7 @@ fn whatever_became_of_a_space_it_is_repaired() {
     assert!(!world.restore().is_changed);
 }
 
-fn mess_up(world: &World, outside: &std::path::Path) {
+pub fn mess_up(world: &World, outside: &std::path::Path) {
     let file = |path: &str| world.file(path);
     fs::write(file("plain/no-needle.txt"), "other size").unwrap();
     fs::set_permissions(file("plain/one-byte.txt"), Permissions::from_mode(0o600)).unwrap();

@@ -11,7 +11,7 @@ use std::os::windows::fs::{symlink_dir, symlink_file};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-pub use super::facts::{DIR_MODE, Found, FoundKind, Seen};
+pub use super::facts::{DIR_MODE, DirStamp, Found, FoundKind, Seen};
 use super::open::{self, Held};
 use super::replace;
 use crate::name::{Name, OwnedName};
@@ -185,6 +185,11 @@ impl TreeDir {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(error) => Err(error),
         }
+    }
+
+    /// An error of kind `Unsupported`: a directory here has no time of change that programs cannot set.
+    pub fn stamp(&self) -> io::Result<DirStamp> {
+        Err(io::ErrorKind::Unsupported.into())
     }
 
     /// All entries, in no order. One that vanishes meanwhile is left out.

@@ -1,0 +1,187 @@
+//! Which directories of a space are known to hold exactly what the catalog says, so that they need not be listed again.
+//!
+//! Whoever adds, removes, renames or replaces an entry changes the directory's time of change (ctime), which no program can set.
+//! So a directory that was listed and found right still is, name by name and link by link, while it is the same inode with the same
+//! time; only its files can have been written to in place, and they are looked at one by one. A time younger than
+//! [`GRANULARITY`] when the look at the tree began is not trusted: a change right after it might bear the same one.
+//!
+//! Kept beside the space's state, little endian, with a checksum: magic, checksum, the catalog's id, device, and for each directory its
+//! inode of the catalog and the one on disk, seconds and nanoseconds. What is damaged, of another catalog or another device is nothing.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use crate::sys::at::{DirStamp, TreeDir};
+use crate::sys::{dir, disk};
+use crate::tree::{Index, Ino, checksum};
+
+/// The coarsest time of change of any file system.
+const GRANULARITY: Duration = Duration::from_secs(2);
+/// Where the kernel itself keeps the times of change. (A server elsewhere may tell them late.)
+const LOCAL: [&str; 4] = ["ext4", "xfs", "btrfs", "tmpfs"];
+
+const MAGIC: &[u8; 8] = b"HOLODIR1";
+/// Magic, checksum, catalog, device.
+const HEADER: usize = 8 + 4 + 32 + 8;
+/// Two inodes, seconds, nanoseconds.
+const ROW: usize = 4 * 8;
+
+/// What is known of the directories of one space, and what is found out in this run.
+pub(super) struct Listed {
+    path: PathBuf,
+    catalog: [u8; 32],
+    device: u64,
+    /// Times of change before this one are past: in seconds since 1970.
+    settled: i64,
+    /// By inode of the catalog.
+    known: Vec<(Ino, DirStamp)>,
+    found: Mutex<Found>,
+}
+
+#[derive(Default)]
+struct Found {
+    right: Vec<(Ino, DirStamp)>,
+    /// One of them was not known before.
+    is_news: bool,
+}
+
+impl Listed {
+    /// What `state_dir` knows of the space at `root`, which is to be one of `index`; `None` where times of change say nothing.
+    pub fn open(state_dir: &Path, root: &TreeDir, base: &Path, index: &Index) -> Option<Listed> {
+        let device = root.stamp().ok()?.device;
+        disk::file_system(base).ok().filter(|name| LOCAL.contains(&name.as_str()))?;
+        let now = SystemTime::now().checked_sub(GRANULARITY)?.duration_since(UNIX_EPOCH).ok()?;
+        let mut catalog = [0; 32];
+        let id = index.id();
+        catalog.iter_mut().zip(id.as_bytes()).for_each(|(to, from)| *to = *from);
+        let mut listed = Listed {
+            path: state_dir.join("listed"),
+            catalog,
+            device,
+            settled: now.as_secs().cast_signed(),
+            known: Vec::new(),
+            found: Mutex::default(),
+        };
+        listed.known = listed.read().unwrap_or_default();
+        Some(listed)
+    }
+
+    /// True if the directory, which has this stamp now, holds exactly what the catalog says, but for what is in its files.
+    pub fn is_known(&self, directory: Ino, stamp: &DirStamp) -> bool {
+        let at = self.known.binary_search_by_key(&directory, |(ino, _)| *ino);
+        at.is_ok_and(|at| self.known.get(at).is_some_and(|(_, known)| known == stamp))
+    }
+
+    /// Notes that the directory holds exactly what the catalog says; it had this stamp before that was looked at.
+    pub fn note(&self, directory: Ino, stamp: &DirStamp) {
+        let is_news = !self.is_known(directory, stamp);
+        if stamp.device == self.device && stamp.changed.0 < self.settled {
+            let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
+            found.right.push((directory, *stamp));
+            found.is_news |= is_news;
+        }
+    }
+
+    /// Remembers what was found out, if anything.
+    pub fn keep(self) -> io::Result<()> {
+        let Found { mut right, is_news } = self.found.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if !is_news {
+            return Ok(());
+        }
+        right.sort_unstable_by_key(|(directory, _)| *directory);
+        let mut bytes = Vec::with_capacity(HEADER + right.len() * ROW);
+        bytes.extend_from_slice(MAGIC);
+        bytes.extend_from_slice(&[0; 4]);
+        bytes.extend_from_slice(&self.catalog);
+        bytes.extend_from_slice(&self.device.to_le_bytes());
+        for (directory, stamp) in right {
+            let row =
+                [directory.0, stamp.ino, stamp.changed.0.cast_unsigned(), stamp.changed.1.cast_unsigned()];
+            row.iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
+        }
+        let sum = checksum(&bytes[12..]);
+        bytes[8..12].copy_from_slice(&sum.to_le_bytes());
+        let state_dir = self.path.parent().unwrap_or(Path::new("/"));
+        dir::ensure_private(state_dir)?;
+        let mut file = tempfile::Builder::new().prefix(".listed-").tempfile_in(state_dir)?;
+        file.write_all(&bytes)?;
+        file.persist(&self.path).map(drop).map_err(|error| error.error)
+    }
+
+    fn read(&self) -> Option<Vec<(Ino, DirStamp)>> {
+        let bytes = fs::read(&self.path).ok()?;
+        let sum = u32::from_le_bytes(bytes.get(8..12)?.try_into().ok()?);
+        let is_ours = bytes.get(..8)? == MAGIC && sum == checksum(bytes.get(12..)?);
+        let (head, rows) = bytes.split_at_checked(HEADER)?;
+        if !is_ours || head.get(12..44)? != self.catalog || head.get(44..)? != self.device.to_le_bytes() {
+            return None;
+        }
+        let rows = rows.as_chunks::<ROW>().0.iter().map(|row| {
+            let [directory, ino, seconds, nanos] = [0, 1, 2, 3]
+                .map(|at| row.as_chunks::<8>().0.get(at).map_or(0, |number| u64::from_le_bytes(*number)));
+            let changed = (seconds.cast_signed(), nanos.cast_signed());
+            (Ino(directory), DirStamp { device: self.device, ino, changed })
+        });
+        Some(rows.collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(dir: &Path, settled: i64) -> Listed {
+        let mut listed = Listed {
+            path: dir.join("listed"),
+            catalog: [7; 32],
+            device: 9,
+            settled,
+            known: Vec::new(),
+            found: Mutex::default(),
+        };
+        listed.known = listed.read().unwrap_or_default();
+        listed
+    }
+
+    #[test]
+    fn only_the_same_directory_at_the_same_time_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let stamp = DirStamp { device: 9, ino: 5, changed: (100, 3) };
+        let first = listed(dir.path(), 101);
+        for number in [8, 3, 5] {
+            first.note(Ino(number), &DirStamp { ino: number, ..stamp });
+        }
+        first.note(Ino(4), &DirStamp { changed: (101, 0), ..stamp }); // too young
+        first.note(Ino(6), &DirStamp { device: 8, ..stamp }); // something is mounted there
+        first.keep().unwrap();
+        let second = listed(dir.path(), 200);
+        assert_eq!(second.known.iter().map(|(ino, _)| ino.0).collect::<Vec<_>>(), [3, 5, 8]);
+        assert!(second.is_known(Ino(5), &stamp));
+        for other in [
+            DirStamp { device: 8, ..stamp },
+            DirStamp { ino: 6, ..stamp },
+            DirStamp { changed: (100, 4), ..stamp },
+            DirStamp { changed: (99, 3), ..stamp },
+        ] {
+            assert!(!second.is_known(Ino(5), &other), "{other:?}");
+        }
+        assert!(!second.is_known(Ino(4), &stamp));
+    }
+
+    #[test]
+    fn nothing_is_written_without_news() {
+        let dir = tempfile::tempdir().unwrap();
+        let stamp = DirStamp { device: 9, ino: 5, changed: (100, 3) };
+        let round = || {
+            let listed = listed(dir.path(), 101);
+            listed.note(Ino(1), &stamp);
+            listed.keep().unwrap();
+            fs::metadata(dir.path().join("listed")).unwrap().modified().unwrap()
+        };
+        let written = round();
+        assert_eq!(round(), written);
+    }
+}
