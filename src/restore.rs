@@ -25,6 +25,7 @@ pub mod probe;
 mod records;
 mod report;
 mod run;
+mod sealed;
 mod settings;
 mod tier;
 #[cfg_attr(windows, path = "restore/windows/trash.rs")]

@@ -5,27 +5,27 @@
 //! time; only its files can have been written to in place, and they are looked at one by one. A time younger than
 //! [`GRANULARITY`] when the look at the tree began is not trusted: a change right after it might bear the same one.
 //!
-//! Kept beside the space's state, little endian, with a checksum: magic, checksum, the catalog's id, device, and for each directory its
-//! inode of the catalog and the one on disk, seconds and nanoseconds. What is damaged, of another catalog or another device is nothing.
+//! Kept beside the space's state, little endian: the catalog's id, the device, and for each directory its inode of the catalog and the one
+//! on disk, seconds and nanoseconds. What is damaged, of another catalog or another device is nothing.
 
-use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use super::sealed::{self, Magic};
 use crate::sys::at::{DirStamp, TreeDir};
-use crate::sys::{dir, disk};
-use crate::tree::{Index, Ino, checksum};
+use crate::sys::disk;
+use crate::tree::{Index, Ino};
 
 /// The coarsest time of change of any file system.
 const GRANULARITY: Duration = Duration::from_secs(2);
 /// Where the kernel itself keeps the times of change. (A server elsewhere may tell them late.)
 const LOCAL: [&str; 4] = ["ext4", "xfs", "btrfs", "tmpfs"];
 
-const MAGIC: &[u8; 8] = b"HOLODIR1";
-/// Magic, checksum, catalog, device.
-const HEADER: usize = 8 + 4 + 32 + 8;
+const MAGIC: &Magic = b"HOLODIR1";
+/// Catalog and device.
+const FIELDS: usize = 32 + 8;
 /// Two inodes, seconds, nanoseconds.
 const ROW: usize = 4 * 8;
 
@@ -92,40 +92,31 @@ impl Listed {
             return Ok(());
         }
         right.sort_unstable_by_key(|(directory, _)| *directory);
-        let mut bytes = Vec::with_capacity(HEADER + right.len() * ROW);
-        bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&[0; 4]);
-        bytes.extend_from_slice(&self.catalog);
-        bytes.extend_from_slice(&self.device.to_le_bytes());
+        let mut body = Vec::with_capacity(FIELDS + right.len() * ROW);
+        body.extend_from_slice(&self.catalog);
+        body.extend_from_slice(&self.device.to_le_bytes());
         for (directory, stamp) in right {
-            let row =
-                [directory.0, stamp.ino, stamp.changed.0.cast_unsigned(), stamp.changed.1.cast_unsigned()];
-            row.iter().for_each(|number| bytes.extend_from_slice(&number.to_le_bytes()));
+            let (seconds, nanos) = stamp.changed;
+            let row = [directory.0, stamp.ino, seconds.cast_unsigned(), nanos.cast_unsigned()];
+            row.iter().for_each(|number| body.extend_from_slice(&number.to_le_bytes()));
         }
-        let sum = checksum(&bytes[12..]);
-        bytes[8..12].copy_from_slice(&sum.to_le_bytes());
-        let state_dir = self.path.parent().unwrap_or(Path::new("/"));
-        dir::ensure_private(state_dir)?;
-        let mut file = tempfile::Builder::new().prefix(".listed-").tempfile_in(state_dir)?;
-        file.write_all(&bytes)?;
-        file.persist(&self.path).map(drop).map_err(|error| error.error)
+        sealed::write(&self.path, MAGIC, &body)
     }
 
     fn read(&self) -> Option<Vec<(Ino, DirStamp)>> {
-        let bytes = fs::read(&self.path).ok()?;
-        let sum = u32::from_le_bytes(bytes.get(8..12)?.try_into().ok()?);
-        let is_ours = bytes.get(..8)? == MAGIC && sum == checksum(bytes.get(12..)?);
-        let (head, rows) = bytes.split_at_checked(HEADER)?;
-        if !is_ours || head.get(12..44)? != self.catalog || head.get(44..)? != self.device.to_le_bytes() {
+        let body = sealed::read(&self.path, MAGIC)?;
+        let (fields, rows) = body.split_at_checked(FIELDS)?;
+        if fields != [&self.catalog[..], &self.device.to_le_bytes()].concat() {
             return None;
         }
-        let rows = rows.as_chunks::<ROW>().0.iter().map(|row| {
-            let [directory, ino, seconds, nanos] = [0, 1, 2, 3]
-                .map(|at| row.as_chunks::<8>().0.get(at).map_or(0, |number| u64::from_le_bytes(*number)));
+        let (numbers, _) = rows.as_chunks::<8>();
+        let (rows, _) = numbers.as_chunks::<4>();
+        let row = |row: &[[u8; 8]; 4]| {
+            let [directory, ino, seconds, nanos] = row.map(u64::from_le_bytes);
             let changed = (seconds.cast_signed(), nanos.cast_signed());
             (Ino(directory), DirStamp { device: self.device, ino, changed })
-        });
-        Some(rows.collect())
+        };
+        Some(rows.iter().map(row).collect())
     }
 }
 
@@ -179,7 +170,7 @@ mod tests {
             let listed = listed(dir.path(), 101);
             listed.note(Ino(1), &stamp);
             listed.keep().unwrap();
-            fs::metadata(dir.path().join("listed")).unwrap().modified().unwrap()
+            std::fs::metadata(dir.path().join("listed")).unwrap().modified().unwrap()
         };
         let written = round();
         assert_eq!(round(), written);

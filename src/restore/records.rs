@@ -3,19 +3,15 @@
 //! A `.meta` is a small head of the space's own and the catalog's tree, which is the same for all its spaces: that tail is
 //! compressed once and kept beside the Index, so that a restore parses no catalog.
 
-use std::fs;
-use std::io::{self, Write};
-use std::path::Path;
-
 use super::run::{Clock, Run};
-use super::{Job, RestoreError};
+use super::sealed::Magic;
+use super::{Job, RestoreError, sealed};
 use crate::catalog::{Catalog, Header};
 use crate::space::RestoredState;
-use crate::sys;
-use crate::tree::{Index, checksum, index_path};
+use crate::tree::{Index, index_path};
 
-/// Begins a file that keeps a tail; a checksum follows.
-const MAGIC: &[u8; 8] = b"HOLOTAL1";
+/// Begins a file that keeps a tail.
+const MAGIC: &Magic = b"HOLOTAL1";
 
 /// What is known of the last restore.
 pub(super) enum Old {
@@ -74,7 +70,7 @@ impl Run<'_> {
     pub fn tail(&self) -> Result<Vec<u8>, RestoreError> {
         let Job { index, home, catalog_path, .. } = self.job;
         let kept = home.index_dir().join(format!("{}.tail", index.id()));
-        if let Some(tail) = read_tail(&kept) {
+        if let Some(tail) = sealed::read(&kept, MAGIC) {
             return Ok(tail);
         }
         let identity = String::from_utf8_lossy(index.identity()).into_owned();
@@ -84,7 +80,7 @@ impl Run<'_> {
         if id != index.id() {
             return Err(RestoreError::CatalogChanged { path: catalog_path.to_path_buf() });
         }
-        if let Err(error) = keep_tail(&kept, &tail) {
+        if let Err(error) = sealed::write(&kept, MAGIC, &tail) {
             log::debug!("Cannot keep {}: {error}", kept.display());
         }
         Ok(tail)
@@ -99,23 +95,4 @@ fn header(index: &Index) -> Header {
         blueprint: index.blueprint().to_owned(),
         ..Header::default()
     }
-}
-
-/// A tail that was kept; none if it is damaged.
-fn read_tail(path: &Path) -> Option<Vec<u8>> {
-    let mut bytes = fs::read(path).ok()?;
-    let sum = u32::from_le_bytes(bytes.get(8..12)?.try_into().ok()?);
-    let is_whole = bytes.get(..8)? == MAGIC && sum == checksum(bytes.get(12..)?);
-    bytes.drain(..12);
-    is_whole.then_some(bytes)
-}
-
-fn keep_tail(path: &Path, tail: &[u8]) -> io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("/"));
-    sys::dir::ensure_private(dir)?;
-    let mut file = tempfile::Builder::new().prefix(".tail-").tempfile_in(dir)?;
-    file.write_all(MAGIC)?;
-    file.write_all(&checksum(tail).to_le_bytes())?;
-    file.write_all(tail)?;
-    file.persist(path).map(drop).map_err(|error| error.error)
 }

@@ -1,18 +1,19 @@
 //! The stamp of a pristine tree on disk: what was made, so that what was changed shows.
 //!
-//! Little endian, with a checksum that finds damage; a stamp that is damaged, of another catalog or another version is none.
+//! Little endian; a stamp that is damaged, of another catalog or another version is none.
 
 use std::fs;
-use std::io::{self, Read, Write};
+use std::io::{self, Read};
 use std::path::Path;
 
+use crate::restore::sealed::{self, Magic};
 use crate::sys::btrfs::State;
-use crate::tree::{Index, checksum};
+use crate::tree::Index;
 
 /// The last digit counts versions of the stamp and of the tree: since 3, a subvolume is laid out so that patching is cheap.
-const MAGIC: &[u8; 8] = b"HOLOPRS3";
-/// Magic, checksum, kind, umask, catalog id, subvolume's uuid and change, count of nodes, bytes of content.
-const HEADER: usize = 8 + 4 + 2 + 2 + 32 + 16 + 8 + 8 + 8;
+const MAGIC: &Magic = b"HOLOPRS3";
+/// Kind, umask, catalog id, subvolume's uuid and change, count of nodes, bytes of content.
+const FIELDS: usize = 2 + 2 + 32 + 16 + 8 + 8 + 8;
 /// In place of a umask that was not known.
 const NO_UMASK: u16 = u16::MAX;
 
@@ -38,51 +39,39 @@ pub struct Stamp {
 impl Stamp {
     /// The stamp at `path`, if it is one of `index`.
     pub fn read(path: &Path, index: &Index) -> Option<Stamp> {
-        let bytes = fs::read(path).ok()?;
-        let checked = bytes.get(12..)?;
-        let sum = u32::from_le_bytes(bytes.get(8..12)?.try_into().ok()?);
-        if bytes.get(..8)? != MAGIC || sum != checksum(checked) || bytes.get(16..48)? != id_of(index) {
-            return None;
-        }
-        let number = |at: usize| Some(u64::from_le_bytes(bytes.get(at..at + 8)?.try_into().ok()?));
-        let short = |at: usize| Some(u16::from_le_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
-        let kind = if short(12)? == 1 { Kind::Subvolume } else { Kind::Directory };
-        let umask = Some(short(14)?).filter(|&umask| umask != NO_UMASK);
-        let uuid: [u8; 16] = bytes.get(48..64)?.try_into().ok()?;
-        let state = (kind == Kind::Subvolume).then_some(State { uuid, changed: number(64)? });
-        let inodes = bytes.get(HEADER..)?.as_chunks::<8>().0;
-        let is_whole = number(72)? == index.len() && inodes.len() as u64 == index.len();
+        let body = sealed::read(path, MAGIC)?;
+        let number = |at: usize| Some(u64::from_le_bytes(body.get(at..at + 8)?.try_into().ok()?));
+        let short = |at: usize| Some(u16::from_le_bytes(body.get(at..at + 2)?.try_into().ok()?));
+        let kind = if short(0)? == 1 { Kind::Subvolume } else { Kind::Directory };
+        let umask = Some(short(2)?).filter(|&umask| umask != NO_UMASK);
+        let uuid: [u8; 16] = body.get(36..52)?.try_into().ok()?;
+        let state = (kind == Kind::Subvolume).then_some(State { uuid, changed: number(52)? });
+        let inodes = body.get(FIELDS..)?.as_chunks::<8>().0;
+        let is_whole = number(60)? == index.len() && inodes.len() as u64 == index.len();
         let inodes = inodes.iter().map(|chunk| u64::from_le_bytes(*chunk)).collect();
-        is_whole.then_some(Stamp { kind, umask, state, inodes })
+        (is_whole && body.get(4..36)? == id_of(index)).then_some(Stamp { kind, umask, state, inodes })
     }
 
     /// How much content the tree has whose stamp is at `path`, without checking the stamp. Those of older versions tell it at
     /// the same place: trees that nobody uses any more go as well.
     pub fn content_bytes(path: &Path) -> Option<u64> {
-        let mut header = [0; HEADER];
-        fs::File::open(path).ok()?.read_exact(&mut header).ok()?;
-        header.starts_with(&MAGIC[..7]).then(|| header.last_chunk().map(|last| u64::from_le_bytes(*last)))?
+        let mut start = [0; sealed::HEAD + FIELDS];
+        fs::File::open(path).ok()?.read_exact(&mut start).ok()?;
+        start.starts_with(&MAGIC[..7]).then(|| start.last_chunk().map(|last| u64::from_le_bytes(*last)))?
     }
 
     /// Writes the stamp beside and renames it there.
     pub fn publish(&self, path: &Path, index: &Index) -> io::Result<()> {
-        let mut bytes = Vec::with_capacity(HEADER + 8 * self.inodes.len());
-        bytes.extend_from_slice(MAGIC);
-        bytes.extend_from_slice(&[0; 4]);
-        bytes.extend_from_slice(&u16::from(self.kind == Kind::Subvolume).to_le_bytes());
-        bytes.extend_from_slice(&self.umask.unwrap_or(NO_UMASK).to_le_bytes());
-        bytes.extend_from_slice(&id_of(index));
-        bytes.extend_from_slice(&self.state.map(|state| state.uuid).unwrap_or_default());
-        bytes.extend_from_slice(&self.state.map(|state| state.changed).unwrap_or_default().to_le_bytes());
-        bytes.extend_from_slice(&index.len().to_le_bytes());
-        bytes.extend_from_slice(&index.content_bytes().to_le_bytes());
-        self.inodes.iter().for_each(|inode| bytes.extend_from_slice(&inode.to_le_bytes()));
-        let sum = checksum(&bytes[12..]);
-        bytes[8..12].copy_from_slice(&sum.to_le_bytes());
-        let dir = path.parent().unwrap_or(Path::new("/"));
-        let mut file = tempfile::Builder::new().prefix(".stamp-").tempfile_in(dir)?;
-        file.write_all(&bytes)?;
-        file.persist(path).map(drop).map_err(|error| error.error)
+        let mut body = Vec::with_capacity(FIELDS + 8 * self.inodes.len());
+        body.extend_from_slice(&u16::from(self.kind == Kind::Subvolume).to_le_bytes());
+        body.extend_from_slice(&self.umask.unwrap_or(NO_UMASK).to_le_bytes());
+        body.extend_from_slice(&id_of(index));
+        body.extend_from_slice(&self.state.map(|state| state.uuid).unwrap_or_default());
+        body.extend_from_slice(&self.state.map(|state| state.changed).unwrap_or_default().to_le_bytes());
+        body.extend_from_slice(&index.len().to_le_bytes());
+        body.extend_from_slice(&index.content_bytes().to_le_bytes());
+        self.inodes.iter().for_each(|inode| body.extend_from_slice(&inode.to_le_bytes()));
+        sealed::write(path, MAGIC, &body)
     }
 }
 
