@@ -145,8 +145,9 @@ impl Run<'_> {
         let root = base.open_dir(space.label.as_name()).map_err(self.io("Opening", &space.root))?;
         let errors = Errors::new(index);
         let top = root.reopen().map_err(self.io("Opening", &space.root))?;
-        let is_plain = !rules.verify && rules.old.is_none();
-        let listed = is_plain.then(|| Listed::open(&space.state_dir, &top, &space.base, index)).flatten();
+        // Who asks for everything to be read does not trust what was found right before.
+        let listed =
+            (!rules.verify).then(|| Listed::open(&space.state_dir, &top, &space.base, index)).flatten();
         let plan = walk::walk(&rules, top, &errors, listed.as_ref());
         self.observer.count(Counter::Kept, plan.kept);
         self.observer.count(Counter::Unlisted, plan.unlisted);

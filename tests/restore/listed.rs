@@ -8,7 +8,7 @@ use std::time::Duration;
 use holofs::sys::disk;
 
 use crate::oracle::assert_same_tree;
-use crate::refresh::mess_up;
+use crate::refresh::{change_catalog, mess_up};
 use crate::world::World;
 
 /// A space whose directories are known, and how many they are; `None`, and said why, where directories are always listed.
@@ -127,4 +127,21 @@ fn a_record_that_is_damaged_or_of_another_catalog_is_nothing() {
     let report = world.restore();
     assert!(report.is_changed && !report.counts.contains_key("unlisted"));
     assert!(!world.file("plain/one-byte.txt").exists());
+}
+
+#[test]
+fn after_a_switch_and_without_our_memory_every_directory_is_listed_once() {
+    let Some((world, directories)) = known() else { return };
+    let (golden, good) = (fs::read(&world.catalog).unwrap(), fs::read(record(&world)).unwrap());
+    change_catalog(&world);
+    assert!(!world.restore().counts.contains_key("unlisted"));
+    fs::write(&world.catalog, golden).unwrap();
+    fs::write(record(&world), good).unwrap(); // as if it were still so
+    let back = world.restore();
+    assert!(back.is_changed && !back.counts.contains_key("unlisted"));
+    assert_same_tree(&world.space.root, &world.golden());
+    std::thread::sleep(Duration::from_millis(3100));
+    fs::remove_dir_all(&world.space.state_dir).unwrap();
+    assert_eq!(unlisted(&world), None, "from RCC's .meta alone");
+    assert_eq!(unlisted(&world), Some(directories));
 }

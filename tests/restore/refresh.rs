@@ -126,7 +126,7 @@ fn an_edit_of_the_same_size_is_only_found_by_verify() {
 }
 
 /// Another catalog of the same identity: less, more, and other than the golden one.
-fn change_catalog(world: &World) {
+pub fn change_catalog(world: &World) {
     world.edit_catalog(|catalog| {
         let dirs = catalog["tree"]["subdirs"].as_object_mut().unwrap();
         let other = dirs["plain"]["files"]["one-byte.txt"]["digest"].clone();
