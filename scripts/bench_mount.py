@@ -226,22 +226,23 @@ class Bench:
         """From the start command to the first answer, for trees of three sizes."""
         if not self.wanted("mount"):
             return
-        medians = []
-        for files in (1_000, 20_000, 100_000):
-            catalog = synthetic(self.home, self.holotree, files)
-            self.mount(catalog, "start", "--profile", "off")
-            self.unmount("start")
-            times = []
-            for _ in range(3 * self.options.rounds):
+        sizes = (1_000, 20_000, 100_000)
+        catalogs = {files: synthetic(self.home, self.holotree, files) for files in sizes}
+        times = {files: [] for files in sizes}
+        for turn in range(3 * self.options.rounds + 1):
+            for files, catalog in catalogs.items():
                 start = time.perf_counter()
-                os.stat(self.mount(catalog, "start", "--profile", "off")["path"] + "/d0")
-                times.append(1000 * (time.perf_counter() - start))
-                self.unmount("start")
-            medians.append(statistics.median(times))
-            self.add(f"mount to first stat, {files} files (ms)", {"holofs": medians[-1]}, 15)
+                os.stat(self.mount(catalog, f"start-{files}", "--profile", "off")["path"] + "/d0")
+                if turn:  # the first compiles the catalog
+                    times[files].append(1000 * (time.perf_counter() - start))
+                self.unmount(f"start-{files}")
+        medians = {files: statistics.median(each) for files, each in times.items()}
+        for files, median in medians.items():
+            self.add(f"mount to first stat, {files} files (ms)", {"holofs": median}, 15)
+        for catalog in catalogs.values():
             for path in (catalog, catalog + ".info"):
                 os.path.exists(path) and os.remove(path)
-        self.add("growth from 1,000 to 100,000 files", {"holofs": medians[-1] / medians[0]}, 1.5)
+        self.add("growth from 1,000 to 100,000 files", {"holofs": medians[100_000] / medians[1_000]}, 1.5)
 
     def rcc(self):
         """The official RCC, which knows this home."""
