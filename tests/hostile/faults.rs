@@ -98,8 +98,8 @@ fn sweep(calls: &str, how: &str, most: usize) {
         trial.assert_repaired(&what);
     }
     store_hash::assert_unchanged(&trial.sandbox.hololib().join("library"), &library);
-    // Many failures are survived: the raw store is not needed, a mode is right already.
-    assert!(failed * 4 >= steps.len() || steps.len() < 5, "only {failed} of {} runs failed", steps.len());
+    // Many failures are survived: the raw store is not needed, what cannot be linked is copied, a mode is right already.
+    assert!(failed > 0 || steps.len() < 5, "none of {} runs failed", steps.len());
     eprintln!("{how}: {} calls, {failed} runs failed", steps.len());
 }
 
