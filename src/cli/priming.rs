@@ -1,6 +1,5 @@
 //! The profile of a mount: where it is kept, when it is walked, when it is saved.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, ExitCode, Stdio};
 use std::sync::Arc;
@@ -120,9 +119,6 @@ fn read(file: &Path, catalog: &CatalogId) -> Profile {
 }
 
 fn write(file: &Path, text: &str) -> std::io::Result<()> {
-    let parent = file.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    dir::ensure_private(parent)?;
-    let mut temporary = tempfile::Builder::new().prefix(".profile-").tempfile_in(parent)?;
-    temporary.write_all(text.as_bytes())?;
-    temporary.persist(file).map(drop).map_err(|error| error.error)
+    dir::ensure_private(file.parent().unwrap_or(Path::new("")))?;
+    dir::publish(file, text.as_bytes())
 }

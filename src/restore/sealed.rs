@@ -2,7 +2,7 @@
 //! renamed.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::Path;
 
 use crate::sys::dir;
@@ -26,12 +26,8 @@ pub fn read(path: &Path, magic: &Magic) -> Option<Vec<u8>> {
 
 /// Puts a file with this body at `path`, in a directory of our own.
 pub fn write(path: &Path, magic: &Magic, body: &[u8]) -> io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("/"));
-    dir::ensure_private(dir)?;
-    let mut file = tempfile::Builder::new().prefix(".sealed-").tempfile_in(dir)?;
-    file.write_all(&head_of(magic, body))?;
-    file.write_all(body)?;
-    file.persist(path).map(drop).map_err(|error| error.error)
+    dir::ensure_private(path.parent().unwrap_or(Path::new("/")))?;
+    dir::publish(path, &[&head_of(magic, body), body].concat())
 }
 
 fn head_of(magic: &Magic, body: &[u8]) -> [u8; HEAD] {

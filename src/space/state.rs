@@ -5,13 +5,14 @@
 //! damaged is an error that names it.
 
 use std::fs;
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{Space, SpaceError};
+use crate::sys::dir;
 use crate::sys::process::Process;
 
 /// A live mount, told to whoever asks.
@@ -114,14 +115,7 @@ fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, SpaceError> {
 fn write<T: Serialize>(path: &Path, state: &T) -> Result<(), SpaceError> {
     let text = serde_json::to_vec_pretty(state)
         .map_err(|source| SpaceError::BadState { path: path.to_owned(), source })?;
-    publish(path, &text).map_err(SpaceError::io("Writing", path))
-}
-
-fn publish(path: &Path, text: &[u8]) -> io::Result<()> {
-    let dir = path.parent().unwrap_or(Path::new("/"));
-    let mut file = tempfile::Builder::new().prefix(".state-").tempfile_in(dir)?;
-    file.write_all(text)?;
-    file.persist(path).map(drop).map_err(|error| error.error)
+    dir::publish(path, &text).map_err(SpaceError::io("Writing", path))
 }
 
 fn remove(path: &Path) -> Result<(), SpaceError> {

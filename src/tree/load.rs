@@ -4,7 +4,7 @@
 //! the next publisher replaces. Its checksum is read through a small buffer, not through the mapping, so that checking
 //! does not make the whole Index resident.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
@@ -139,9 +139,7 @@ fn remember(stamp: Option<super::stamp::Stamp>, index_dir: &Path, id: &CatalogId
 
 fn publish(index_dir: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
     crate::sys::dir::ensure_private(index_dir)?;
-    let mut temporary = tempfile::Builder::new().prefix(".index-").tempfile_in(index_dir)?;
-    io::Write::write_all(&mut temporary, bytes)?;
-    fs::rename(temporary.into_temp_path().keep()?, path)
+    crate::sys::dir::publish(path, bytes)
 }
 
 /// Reads `source` (of `len` bytes) once: the header, then the checksum of everything.

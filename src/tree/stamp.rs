@@ -43,9 +43,7 @@ impl Stamp {
         if age < SETTLED {
             return Ok(());
         }
-        let mut file = tempfile::Builder::new().prefix(".stamp-").tempfile_in(index_dir)?;
-        io::Write::write_all(&mut file, format!("{} {id}\n", self.text).as_bytes())?;
-        file.persist(self.file(index_dir)).map(drop).map_err(|error| error.error)
+        crate::sys::dir::publish(&self.file(index_dir), format!("{} {id}\n", self.text).as_bytes())
     }
 
     fn file(&self, index_dir: &Path) -> PathBuf {
