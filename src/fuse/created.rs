@@ -1,7 +1,7 @@
 //! How a file is opened by who makes it: CREATE makes and opens in one request.
 //!
 //! Who may only write gets a descriptor past the kernel's pages (FOPEN_DIRECT_IO): what he writes goes to the daemon at once and
-//! not into a page first that nobody has asked for. That saves a copy of every byte and the page: 262 MB take half as long. Who
+//! not into a page first that nobody has asked for. That saves a copy of every byte and the page: 262 MB take two thirds of the time. Who
 //! may also read gets pages, as whoever opens the file later does.
 //!
 //! Both at once is right only if the kernel drops the pages a direct write has made old, and does so after the write: who reads
