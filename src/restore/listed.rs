@@ -8,12 +8,13 @@
 //! Kept beside the space's state, little endian: the catalog's id, the device, and for each directory its inode of the catalog and the one
 //! on disk, seconds and nanoseconds. What is damaged, of another catalog or another device is nothing.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::sealed::{self, Magic};
+use super::sealed::{self, Magic, id_of};
 use crate::sys::at::{DirStamp, TreeDir};
 use crate::sys::disk;
 use crate::tree::{Index, Ino};
@@ -36,16 +37,9 @@ pub(super) struct Listed {
     device: u64,
     /// Times of change before this one are past: in seconds since 1970.
     settled: i64,
-    /// By inode of the catalog.
-    known: Vec<(Ino, DirStamp)>,
-    found: Mutex<Found>,
-}
-
-#[derive(Default)]
-struct Found {
-    right: Vec<(Ino, DirStamp)>,
-    /// One of them was not known before.
-    is_news: bool,
+    /// By inode of the catalog. A directory that has changed since stays until it is found right again: it is not the same any more.
+    known: BTreeMap<Ino, DirStamp>,
+    news: Mutex<Vec<(Ino, DirStamp)>>,
 }
 
 impl Listed {
@@ -54,48 +48,41 @@ impl Listed {
         let device = root.stamp().ok()?.device;
         disk::file_system(base).ok().filter(|name| LOCAL.contains(&name.as_str()))?;
         let now = SystemTime::now().checked_sub(GRANULARITY)?.duration_since(UNIX_EPOCH).ok()?;
-        let mut catalog = [0; 32];
-        let id = index.id();
-        catalog.iter_mut().zip(id.as_bytes()).for_each(|(to, from)| *to = *from);
-        let mut listed = Listed {
-            path: state_dir.join("listed"),
-            catalog,
-            device,
-            settled: now.as_secs().cast_signed(),
-            known: Vec::new(),
-            found: Mutex::default(),
-        };
+        Some(Listed::load(state_dir.join("listed"), id_of(index), device, now.as_secs().cast_signed()))
+    }
+
+    fn load(path: PathBuf, catalog: [u8; 32], device: u64, settled: i64) -> Listed {
+        let mut listed =
+            Listed { path, catalog, device, settled, known: BTreeMap::new(), news: Mutex::default() };
         listed.known = listed.read().unwrap_or_default();
-        Some(listed)
+        listed
     }
 
     /// True if the directory, which has this stamp now, holds exactly what the catalog says, but for what is in its files.
     pub fn is_known(&self, directory: Ino, stamp: &DirStamp) -> bool {
-        let at = self.known.binary_search_by_key(&directory, |(ino, _)| *ino);
-        at.is_ok_and(|at| self.known.get(at).is_some_and(|(_, known)| known == stamp))
+        self.known.get(&directory) == Some(stamp)
     }
 
-    /// Notes that the directory holds exactly what the catalog says; it had this stamp before that was looked at.
+    /// Notes that the directory was found to hold exactly what the catalog says; it had this stamp before that was looked at.
     pub fn note(&self, directory: Ino, stamp: &DirStamp) {
-        let is_news = !self.is_known(directory, stamp);
-        if stamp.device == self.device && stamp.changed.0 < self.settled {
-            let mut found = self.found.lock().unwrap_or_else(PoisonError::into_inner);
-            found.right.push((directory, *stamp));
-            found.is_news |= is_news;
+        let is_past = stamp.device == self.device && stamp.changed.0 < self.settled;
+        if is_past && !self.is_known(directory, stamp) {
+            self.news.lock().unwrap_or_else(PoisonError::into_inner).push((directory, *stamp));
         }
     }
 
     /// Remembers what was found out, if anything.
     pub fn keep(self) -> io::Result<()> {
-        let Found { mut right, is_news } = self.found.into_inner().unwrap_or_else(PoisonError::into_inner);
-        if !is_news {
+        let news = self.news.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if news.is_empty() {
             return Ok(());
         }
-        right.sort_unstable_by_key(|(directory, _)| *directory);
-        let mut body = Vec::with_capacity(FIELDS + right.len() * ROW);
+        let mut known = self.known;
+        known.extend(news);
+        let mut body = Vec::with_capacity(FIELDS + known.len() * ROW);
         body.extend_from_slice(&self.catalog);
         body.extend_from_slice(&self.device.to_le_bytes());
-        for (directory, stamp) in right {
+        for (directory, stamp) in known {
             let (seconds, nanos) = stamp.changed;
             let row = [directory.0, stamp.ino, seconds.cast_unsigned(), nanos.cast_unsigned()];
             row.iter().for_each(|number| body.extend_from_slice(&number.to_le_bytes()));
@@ -103,7 +90,7 @@ impl Listed {
         sealed::write(&self.path, MAGIC, &body)
     }
 
-    fn read(&self) -> Option<Vec<(Ino, DirStamp)>> {
+    fn read(&self) -> Option<BTreeMap<Ino, DirStamp>> {
         let body = sealed::read(&self.path, MAGIC)?;
         let (fields, rows) = body.split_at_checked(FIELDS)?;
         if fields != [&self.catalog[..], &self.device.to_le_bytes()].concat() {
@@ -125,16 +112,7 @@ mod tests {
     use super::*;
 
     fn listed(dir: &Path, settled: i64) -> Listed {
-        let mut listed = Listed {
-            path: dir.join("listed"),
-            catalog: [7; 32],
-            device: 9,
-            settled,
-            known: Vec::new(),
-            found: Mutex::default(),
-        };
-        listed.known = listed.read().unwrap_or_default();
-        listed
+        Listed::load(dir.join("listed"), [7; 32], 9, settled)
     }
 
     #[test]
@@ -149,7 +127,7 @@ mod tests {
         first.note(Ino(6), &DirStamp { device: 8, ..stamp }); // something is mounted there
         first.keep().unwrap();
         let second = listed(dir.path(), 200);
-        assert_eq!(second.known.iter().map(|(ino, _)| ino.0).collect::<Vec<_>>(), [3, 5, 8]);
+        assert_eq!(second.known.keys().map(|ino| ino.0).collect::<Vec<_>>(), [3, 5, 8]);
         assert!(second.is_known(Ino(5), &stamp));
         for other in [
             DirStamp { device: 8, ..stamp },

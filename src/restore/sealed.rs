@@ -6,7 +6,7 @@ use std::io;
 use std::path::Path;
 
 use crate::sys::dir;
-use crate::tree::checksum;
+use crate::tree::{Index, checksum};
 
 /// What a file begins with.
 pub type Magic = [u8; 8];
@@ -28,6 +28,14 @@ pub fn read(path: &Path, magic: &Magic) -> Option<Vec<u8>> {
 pub fn write(path: &Path, magic: &Magic, body: &[u8]) -> io::Result<()> {
     dir::ensure_private(path.parent().unwrap_or(Path::new("/")))?;
     dir::publish(path, &[&head_of(magic, body), body].concat())
+}
+
+/// The catalog that a file is of, for its body.
+pub fn id_of(index: &Index) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    let id = index.id();
+    bytes.iter_mut().zip(id.as_bytes()).for_each(|(to, from)| *to = *from);
+    bytes
 }
 
 fn head_of(magic: &Magic, body: &[u8]) -> [u8; HEAD] {

@@ -87,7 +87,6 @@ impl Walk<'_> {
             && let Some(plan) = self.rules.plan_known(ino, |name| dir.find(name))
         {
             self.unlisted.fetch_add(1, Ordering::Relaxed);
-            listed.note(ino, &stamp);
             return Ok(plan);
         }
         let plan = self.rules.plan(ino, old, &dir.entries()?);

@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 
-use crate::restore::sealed::{self, Magic};
+use crate::restore::sealed::{self, Magic, id_of};
 use crate::sys::btrfs::State;
 use crate::tree::Index;
 
@@ -73,11 +73,4 @@ impl Stamp {
         self.inodes.iter().for_each(|inode| body.extend_from_slice(&inode.to_le_bytes()));
         sealed::write(path, MAGIC, &body)
     }
-}
-
-/// The catalog's id, 32 bytes.
-fn id_of(index: &Index) -> Vec<u8> {
-    let mut id = index.id().as_bytes().to_vec();
-    id.resize(32, 0);
-    id
 }
