@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Context as _;
-use holofs::tree::Index;
+use holofs::store::index::Index;
 
 /// One thing to do with a catalog.
 type Way = fn(&Path) -> anyhow::Result<()>;

@@ -12,44 +12,24 @@
 //! Data enters at one edge and becomes checked types there. `vfs` (semantics) knows no FUSE; `fuse` only decodes and replies.
 //! Mount and materialize never know each other: both read through the store, so that they cannot disagree.
 //!
-//! # Layers
-//! A module imports only from lower layers, or from its own children; `tests/layers.rs` is the referee.
+//! # Rooms
+//! A room imports only from rooms above it in this table, or from its own children; `tests/layers.rs` is the referee.
 //!
-//! | layer | modules |
+//! | room | what it knows |
 //! |---|---|
-//! | L0 | [`digest`], [`name`], [`observe`], [`sys`], [`yaml`] |
-//! | L1 | [`catalog`], [`conda`], [`home`], [`tree`] |
-//! | L2 | [`relocate`], [`store`] |
-//! | L3 | [`bytecode`], [`check`], [`discard`], [`gc`], [`inventory`], [`record`], [`restore`], [`space`], [`transfer`], [`upper`], [`warm`] |
-//! | L4 | [`vfs`] |
-//! | L5 | [`fuse`] |
-//! | L6 | [`cli`] |
+//! | [`sys`] | the operating system: files, mounts, processes; the only `unsafe` |
+//! | [`rcc`] | RCC's files and words: digests, catalogs, blueprints, the home |
+//! | [`store`] | content by digest: blobs, the raw store, compiled catalogs, relocations |
+//! | [`space`] | a space on disk: its state, materialize, record, archives, maintenance |
+//! | [`fs`] | a space as a file system: upper, vfs, FUSE |
+//! | [`session`] | the life of a space: mount, serve, run, unmount |
+//! | [`cli`] | arguments, text, JSON, progress, exit codes |
 
-pub mod bytecode;
-pub mod catalog;
-pub mod check;
 pub mod cli;
-pub mod conda;
-pub mod digest;
-pub mod discard;
 #[cfg(unix)]
-pub mod fuse;
-pub mod gc;
-pub mod home;
-pub mod inventory;
-pub mod name;
-pub mod observe;
-pub mod record;
-pub mod relocate;
-pub mod restore;
+pub mod fs;
+pub mod rcc;
+pub mod session;
 pub mod space;
 pub mod store;
 pub mod sys;
-pub mod transfer;
-pub mod tree;
-#[cfg(unix)]
-pub mod upper;
-#[cfg(unix)]
-pub mod vfs;
-pub mod warm;
-pub mod yaml;

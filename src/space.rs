@@ -11,6 +11,14 @@
 //! mount lives or materialize works, so that a second one is refused. RCC's `global.lck` is taken before RCC's lock of the space;
 //! ours waits for nobody, so it is taken before or after these (`tests/models.rs` tries both at once).
 
+pub mod archive;
+pub mod bytecode;
+pub mod inventory;
+pub mod maintain;
+pub mod materialize;
+pub mod record;
+pub mod warm;
+
 mod holder;
 mod live;
 mod lock;
@@ -27,7 +35,7 @@ pub use self::live::Live;
 pub use self::lock::{Lock, Wait, Waiting};
 pub use self::meta::OldMeta;
 pub use self::state::{MountState, RestoredState};
-use crate::home::{Home, Label};
+use crate::rcc::home::{Home, Label};
 use crate::sys;
 use crate::sys::process::Process;
 
@@ -141,7 +149,7 @@ impl Space {
     /// Takes RCC's lock of the whole hololib: for whoever changes it, before any space's lock.
     pub fn lock_hololib(&self, wait: Wait, on_wait: &dyn Fn(&Waiting<'_>)) -> Result<Lock, SpaceError> {
         let path = self.home.global_lock();
-        sys::shared::ensure_dir(self.home.holotree(), self.home.is_shared())
+        sys::fs::shared::ensure_dir(self.home.holotree(), self.home.is_shared())
             .map_err(SpaceError::io("Making", self.home.holotree()))?;
         self.wanted(path).take(wait, on_wait)
     }
@@ -164,7 +172,7 @@ impl Space {
 
     /// Refuses a space on which something is mounted, alive or dead.
     pub fn refuse_mounted(&self) -> Result<(), SpaceError> {
-        match sys::shared::is_mount_point(&self.root) {
+        match sys::fs::shared::is_mount_point(&self.root) {
             Ok(false) => Ok(()),
             Ok(true) => Err(SpaceError::Mounted { root: self.root.clone() }),
             Err(error) if error.kind() == io::ErrorKind::NotConnected => {
@@ -177,12 +185,12 @@ impl Space {
     /// Makes the base as RCC would.
     pub fn ensure_base(&self) -> Result<(), SpaceError> {
         let shared = self.home.is_shared() && self.base == self.home.holotree();
-        sys::shared::ensure_dir(&self.base, shared).map_err(SpaceError::io("Making", &self.base))
+        sys::fs::shared::ensure_dir(&self.base, shared).map_err(SpaceError::io("Making", &self.base))
     }
 
     /// Makes our own directory for this space, 0700.
     pub fn ensure_state_dir(&self) -> Result<(), SpaceError> {
-        sys::dir::ensure_private(&self.state_dir).map_err(SpaceError::io("Making", &self.state_dir))
+        sys::fs::dir::ensure_private(&self.state_dir).map_err(SpaceError::io("Making", &self.state_dir))
     }
 
     /// `<base>/<label><suffix>`.

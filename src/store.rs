@@ -7,6 +7,10 @@
 //!
 //! Locks, none of them held while another is taken: descriptors ([`cache`]), tickets ([`inflight`]), the ledger ([`raw`]).
 
+pub mod index;
+pub mod observe;
+pub mod relocate;
+
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::Path;
@@ -14,12 +18,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::digest::Digest;
-use crate::name::Name;
-use crate::observe::{Counter, Observer};
-use crate::sys::at::TreeDir;
-use crate::sys::beneath::is_descriptor_shortage;
-use crate::sys::this_process;
+use crate::rcc::digest::Digest;
+use crate::store::observe::{Counter, Observer};
+use crate::sys::fs::at::TreeDir;
+use crate::sys::fs::beneath::is_descriptor_shortage;
+use crate::sys::fs::name::Name;
+use crate::sys::process::this_process;
 
 mod cache;
 mod codec;

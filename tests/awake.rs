@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use common::golden::{CATALOG, Regime};
 use common::sandbox::Sandbox;
 use common::{is_root, json, run, skip, until};
-use holofs::sys::disk;
-use holofs::sys::latency::{Claim, DEVICE};
+use holofs::sys::fs::disk;
+use holofs::sys::process::latency::{Claim, DEVICE};
 
 const SPACE: &str = "awake";
 /// What the kernel tells where nobody claims anything, in microseconds.

@@ -12,11 +12,11 @@ use std::path::{Path, PathBuf};
 use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
-use holofs::catalog::{
+use holofs::rcc::catalog::{
     Catalog, CatalogError, Dir, DirId, File, Flaw, GoMode, Header, Kind, MAX_DEPTH, Rule, Stats,
 };
-use holofs::digest::{Digest, Regime};
-use holofs::name::OwnedName;
+use holofs::rcc::digest::{Digest, Regime};
+use holofs::sys::fs::name::OwnedName;
 use proptest::prelude::*;
 
 use bad_catalogs::{Class, IDENTITY, a_dir, a_file, deep, with_head, with_root, with_tree};

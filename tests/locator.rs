@@ -8,7 +8,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use holofs::relocate::needle::Search;
+use holofs::store::relocate::needle::Search;
 use serde_json::Value;
 
 const NEEDLE: &[u8; 24] = b"h59acff1_493f813dad24d3t";

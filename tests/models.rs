@@ -18,9 +18,9 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use holofs::digest::{Digest, Regime};
+use holofs::rcc::digest::{Digest, Regime};
+use holofs::store::index::Ino;
 use holofs::store::{RawKey, RawMode};
-use holofs::tree::Ino;
 use shuttle::thread;
 use space::SpaceError;
 use space::live::{Live, held_by, may_be_held};

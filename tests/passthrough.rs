@@ -17,7 +17,7 @@ use common::compare::assert_same_space;
 use common::golden::{self, CATALOG, IDENTITY, Regime};
 use common::mounted::Mounted;
 use common::sandbox::Sandbox;
-use holofs::sys::map::Mapped;
+use holofs::sys::fs::map::Mapped;
 
 use common::{copy_program, is_root, json, run, skip, stderr, store_hash, text_field, until};
 

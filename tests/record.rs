@@ -15,11 +15,11 @@ use std::process::Command;
 use std::sync::Mutex;
 
 use flate2::read::MultiGzDecoder;
-use holofs::catalog::Catalog;
-use holofs::digest::{Digest, Regime};
-use holofs::home::{Environment, Home, blueprint_hash};
-use holofs::observe::{Counter, Observer, Tally};
-use holofs::record::{Options, RecordError, Recorded, record};
+use holofs::rcc::catalog::Catalog;
+use holofs::rcc::digest::{Digest, Regime};
+use holofs::rcc::home::{Environment, Home, blueprint_hash};
+use holofs::space::record::{Options, RecordError, Recorded, record};
+use holofs::store::observe::{Counter, Observer, Tally};
 
 const IDENTITY: &str = "h59acff1_493f813dad24d3t";
 const RECORDED_BASE: &str = "/tmp/holofs-golden/holotree";

@@ -25,8 +25,8 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use holofs::restore::{FileErrorKind, Options, RestoreError, Strategy};
 use holofs::space::SpaceError;
+use holofs::space::materialize::{FileErrorKind, Options, RestoreError, Strategy};
 use oracle::assert_same_tree;
 use world::{ALL_BITS, World};
 
@@ -218,7 +218,9 @@ fn damage_blob(blob: &std::path::Path, how: &str) {
     fs::write(blob, stored).unwrap();
 }
 
-fn incomplete(outcome: Result<holofs::restore::Report, RestoreError>) -> holofs::restore::Report {
+fn incomplete(
+    outcome: Result<holofs::space::materialize::Report, RestoreError>,
+) -> holofs::space::materialize::Report {
     match outcome {
         Err(RestoreError::Incomplete { report }) => *report,
         other => panic!("not incomplete: {other:?}"),

@@ -12,13 +12,13 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use holofs::digest::{Digest, Regime};
-use holofs::name::Name;
-use holofs::observe::{Counter, Tally};
+use holofs::rcc::digest::{Digest, Regime};
+use holofs::store::observe::{Counter, Tally};
 use holofs::store::{
     BlobSource, Library, Limits, MOTHER_TIME, Sharing, Store, StoreError, Wanted, blob_path, publish,
 };
-use holofs::sys::at::TreeDir;
+use holofs::sys::fs::at::TreeDir;
+use holofs::sys::fs::name::Name;
 use proptest::prelude::*;
 use serde_json::Value;
 

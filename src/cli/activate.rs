@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::home::{Settings, blueprint_hash};
+use crate::rcc::home::{Settings, blueprint_hash};
 use crate::space::Space;
 
 use super::SpaceArgs;

@@ -12,8 +12,10 @@ use anyhow::Context as _;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::home::platform;
-use crate::sys::{disk, shared, this_process};
+use crate::rcc::home::platform;
+use crate::sys::fs::disk;
+use crate::sys::fs::shared;
+use crate::sys::process::this_process;
 
 use super::context::Context;
 

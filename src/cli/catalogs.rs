@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::inventory::{self, CatalogRow, Shown};
+use crate::space::inventory::{self, CatalogRow, Shown};
 
 use super::context::Context;
 use super::table::{bytes, table};

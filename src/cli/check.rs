@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::check::{self, BadBlob, CatalogVerdict, Checked};
+use crate::space::maintain::verify::{self, BadBlob, CatalogVerdict, Checked};
 
 use super::context::{Context, say_waiting};
 use super::exit_code::BAD_BLOB;
@@ -23,7 +23,7 @@ pub struct CheckArgs {
 pub fn main(context: &Context, args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let lock = if args.repair { Some(context.lock_hololib(&say_waiting)?) } else { None };
     let progress = Progress::new("Checking", context.is_json());
-    let outcome = check::check(&context.home, args.repair, &progress);
+    let outcome = verify::check(&context.home, args.repair, &progress);
     progress.finish();
     drop(lock);
     let report = outcome?;

@@ -8,13 +8,13 @@ use std::time::Duration;
 use anyhow::Context as _;
 use serde::Serialize;
 
-use crate::home::{Environment, Home};
-use crate::observe::Observer;
-#[cfg(unix)]
-use crate::observe::Tally;
+use crate::rcc::home::{Environment, Home};
 use crate::space::{Lock, Space, Wait, Waiting};
+use crate::store::index::{Index, Made};
+use crate::store::observe::Observer;
+#[cfg(unix)]
+use crate::store::observe::Tally;
 use crate::store::{Library, Limits, Store};
-use crate::tree::{Index, Made};
 
 use super::{Global, SpaceArgs};
 
@@ -80,7 +80,7 @@ impl Context {
         let ours = self.home.holofs();
         let why = || {
             let there = ours.ancestors().find(|above| above.is_dir())?;
-            let error = crate::sys::dir::may_write(there).err()?;
+            let error = crate::sys::fs::dir::may_write(there).err()?;
             let why = error.to_string();
             let why = why.split(" (os error").next().unwrap_or(&why);
             Some(format!(

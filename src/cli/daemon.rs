@@ -17,13 +17,13 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
-use crate::home::Home;
+use crate::rcc::home::Home;
 use crate::space::Space;
-use crate::sys::daemon;
-use crate::sys::fork;
 use crate::sys::mount::MountId;
-use crate::sys::sandbox::{self, Cage, Closed};
-use crate::sys::signals::{self, Signal};
+use crate::sys::process::daemon;
+use crate::sys::process::fork;
+use crate::sys::process::sandbox::{self, Cage, Closed};
+use crate::sys::process::signals::{self, Signal};
 
 use super::context::Context;
 use super::exit_code::{self, CannotMount};

@@ -6,8 +6,8 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use crate::discard;
-use crate::inventory;
+use crate::space::inventory;
+use crate::space::maintain::delete;
 
 use super::SpaceArgs;
 use super::context::{Context, say_waiting};
@@ -50,7 +50,7 @@ pub fn space(context: &Context, args: &DeleteArgs) -> anyhow::Result<ExitCode> {
     let known = known.ok_or_else(|| NotFound(format!("No space {name:?} of controller {controller:?}")))?;
     let removed = match args.dry_run {
         true => Vec::new(),
-        false => discard::delete_space(&known.space, context.wait, &say_waiting)?,
+        false => delete::delete_space(&known.space, context.wait, &say_waiting)?,
     };
     let report = Report { path: known.space.root, removed };
     let done = if args.dry_run { "Would delete" } else { "Deleted" };
@@ -65,7 +65,7 @@ pub fn catalogs(context: &Context, args: &RemoveArgs) -> anyhow::Result<ExitCode
     let lock = context.lock_hololib(&say_waiting)?;
     let mut reports = Vec::new();
     for path in paths {
-        let removed = if args.dry_run { Vec::new() } else { discard::remove_catalog(&path)? };
+        let removed = if args.dry_run { Vec::new() } else { delete::remove_catalog(&path)? };
         reports.push(Report { path, removed });
     }
     drop(lock);

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use crate::upper::Access;
-use crate::vfs::{Difference, Differs, Kind};
+use crate::fs::upper::Access;
+use crate::fs::vfs::{Difference, Differs, Kind};
 
 use super::SpaceArgs;
 use super::context::Context;

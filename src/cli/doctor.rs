@@ -58,7 +58,7 @@ pub fn main(context: &Context, args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     rungs.push(tried(Rung::Materialize, || try_to_write(context)));
     let first = |but: Option<Rung>| rungs.iter().find(|tried| tried.holds && Some(tried.rung) != but);
     let report = Report {
-        user: crate::sys::this_process::effective_uid(),
+        user: crate::sys::process::this_process::effective_uid(),
         run: first(None).map(|tried| tried.rung),
         mount: first(Some(Rung::Namespace)).map(|tried| tried.rung),
         isolate: rungs.iter().any(|tried| tried.holds && tried.rung == Rung::Namespace),

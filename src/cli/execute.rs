@@ -6,11 +6,11 @@ use std::process::{Command, ExitCode, ExitStatus};
 
 use anyhow::Context as _;
 
-use crate::bytecode;
-use crate::home::Settings;
+use crate::rcc::home::Settings;
 use crate::space::Space;
-use crate::sys::signals;
-use crate::tree::Index;
+use crate::space::bytecode;
+use crate::store::index::Index;
+use crate::sys::process::signals;
 
 use super::context::Context;
 use super::variables::{self, Variable};
@@ -88,11 +88,14 @@ impl Execution<'_> {
     /// lowest priority. Whoever ends does not wait for it.
     fn read_bytecode_ahead(&self) {
         let Some((_, index)) = self.bytecode.filter(|_| self.is_new) else { return };
-        let shared =
-            bytecode::shared_dir(&self.context.home, index, crate::sys::this_process::effective_uid());
+        let shared = bytecode::shared_dir(
+            &self.context.home,
+            index,
+            crate::sys::process::this_process::effective_uid(),
+        );
         let read = move || {
             #[cfg(unix)]
-            crate::sys::daemon::lower_priority();
+            crate::sys::process::daemon::lower_priority();
             match bytecode::read_ahead(&shared) {
                 Ok(bytes) => log::debug!("{bytes} bytes of bytecode read ahead"),
                 Err(error) => log::debug!("No bytecode read ahead from {}: {error}", shared.display()),
@@ -106,7 +109,7 @@ impl Execution<'_> {
     /// Bytecode only saves time: where it has no place, Python compiles as it does under RCC.
     fn bytecode_prefix(&self) -> Option<PathBuf> {
         let (space, index) = self.bytecode?;
-        let uid = crate::sys::this_process::effective_uid();
+        let uid = crate::sys::process::this_process::effective_uid();
         bytecode::prefix(&self.context.home, space, index, uid).unwrap_or_else(|error| {
             let level = if self.context.unkept().is_some() { log::Level::Debug } else { log::Level::Warn };
             log::log!(level, "No place for bytecode, so Python compiles what it imports: {error}");

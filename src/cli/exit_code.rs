@@ -4,19 +4,19 @@ use std::process::ExitCode;
 
 use serde::{Deserialize, Serialize};
 
-use crate::catalog::CatalogError;
-use crate::check::CheckError;
-use crate::conda::CondaError;
-use crate::discard::DiscardError;
-use crate::gc::GcError;
-use crate::home::HomeError;
-use crate::restore::{FileErrorKind, Report, RestoreError};
-use crate::space::SpaceError;
-use crate::store::StoreError;
-use crate::transfer::TransferError;
-use crate::tree::IndexError;
 #[cfg(unix)]
-use crate::upper::UpperError;
+use crate::fs::upper::UpperError;
+use crate::rcc::blueprint::CondaError;
+use crate::rcc::catalog::CatalogError;
+use crate::rcc::home::HomeError;
+use crate::space::SpaceError;
+use crate::space::archive::TransferError;
+use crate::space::maintain::collect::GcError;
+use crate::space::maintain::delete::DiscardError;
+use crate::space::maintain::verify::CheckError;
+use crate::space::materialize::{FileErrorKind, Report, RestoreError};
+use crate::store::StoreError;
+use crate::store::index::IndexError;
 
 use super::rung::{Refusal, told};
 

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::transfer;
+use crate::space::archive;
 
 use super::context::Context;
 use super::progress::Progress;
@@ -32,7 +32,7 @@ pub fn main(context: &Context, args: &ExportArgs) -> anyhow::Result<ExitCode> {
     let found = args.catalogs.iter().map(|what| context.home.find_catalog(what));
     let paths = found.collect::<Result<Vec<_>, _>>()?;
     let progress = Progress::new("Exporting", context.is_json());
-    let outcome = transfer::export(&context.home, &paths, &args.zipfile, &progress);
+    let outcome = archive::export(&context.home, &paths, &args.zipfile, &progress);
     progress.finish();
     context.report(&outcome?, |report| {
         let (count, size) = (report.blobs, bytes(report.bytes));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::gc::{self, Collected, Options};
+use crate::space::maintain::collect::{self, Collected, Options};
 
 use super::context::{Context, say_waiting};
 use super::table::bytes;
@@ -37,7 +37,7 @@ pub fn main(context: &Context, args: &GcArgs) -> anyhow::Result<ExitCode> {
         hololib: args.hololib,
     };
     let lock = context.lock_hololib(&say_waiting)?;
-    let report = gc::collect(&context.home, options)?;
+    let report = collect::collect(&context.home, options)?;
     drop(lock);
     context.report(&report, text)?;
     Ok(ExitCode::SUCCESS)

@@ -8,8 +8,8 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
-use crate::conda::Environment;
-use crate::home::{Home, blueprint_hash};
+use crate::rcc::blueprint::Environment;
+use crate::rcc::home::{Home, blueprint_hash};
 
 use super::context::Context;
 

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::bail;
 use clap::Args;
 
-use crate::transfer::{self, Imported, Options};
+use crate::space::archive::{self, Imported, Options};
 
 use super::context::{Context, say_waiting};
 use super::progress::Progress;
@@ -31,7 +31,7 @@ pub fn main(context: &Context, args: &ImportArgs) -> anyhow::Result<ExitCode> {
     let mut reports = Vec::new();
     for file in &args.files {
         let progress = Progress::new("Importing", context.is_json());
-        let outcome = transfer::import(&context.home, file, Options { mixed: args.mixed }, &progress);
+        let outcome = archive::import(&context.home, file, Options { mixed: args.mixed }, &progress);
         progress.finish();
         reports.push(outcome?);
     }

@@ -1,7 +1,7 @@
 //! `holofs run --isolate`: the catalog at its own recorded path, in a user and mount namespace of the command's own.
 //!
 //! The label is the recorded identity, so nothing is relocated and every byte is served from the store. The path need not
-//! exist and nothing need be writable: see [`crate::sys::cover`]. The view is read-only: a write is refused, so that nothing is
+//! exist and nothing need be writable: see [`crate::sys::mount::overmount`]. The view is read-only: a write is refused, so that nothing is
 //! lost when the command ends and all goes away. It takes no lock, since nobody else can see the mount.
 //!
 //! ```text
@@ -16,17 +16,18 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use crate::fuse::{Session, Watch};
-use crate::observe::Observer;
+use crate::fs::fuse::{Session, Watch};
+use crate::fs::vfs::Vfs;
 use crate::space::Space;
 use crate::space::relocated::Relocated;
 use crate::store::BlobSource;
-use crate::sys::cover::cover;
+use crate::store::index::Index;
+use crate::store::observe::Observer;
+use crate::sys::mount::namespace;
+use crate::sys::mount::overmount::cover;
 use crate::sys::mount::{self, Detached, Options};
-use crate::sys::sandbox::Cage;
-use crate::sys::{fork, namespace};
-use crate::tree::Index;
-use crate::vfs::Vfs;
+use crate::sys::process::fork;
+use crate::sys::process::sandbox::Cage;
 
 use super::SpaceArgs;
 use super::context::Context;
@@ -91,7 +92,7 @@ impl Isolated {
         fork::spawn(move || i32::from(serve(vfs, device, &cage).inspect_err(tell).is_err()))
             .context("Cannot start a process to serve the mount")?;
         let root = &space.root;
-        let made = crate::sys::shared::ensure_dir(index.base(), false);
+        let made = crate::sys::fs::shared::ensure_dir(index.base(), false);
         log::debug!("The base {}: {made:?}", index.base().display());
         let cover = cover(root, &kept(context))
             .with_context(|| format!("Cannot make {} in a namespace of our own", root.display()))?;

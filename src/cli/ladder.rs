@@ -4,8 +4,9 @@ use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+use crate::sys::mount::fusermount;
+use crate::sys::mount::helper;
 use crate::sys::mount::{MountId, Mountpoint, Options, mount_fuse};
-use crate::sys::{fusermount, helper};
 
 use super::rung::{Refusal, Rung};
 
@@ -62,7 +63,7 @@ pub fn unmount_for_us(root: &Path, lazy: bool, direct: std::io::Error) -> std::i
         Err(error) if busy(&error) => return Err(error),
         Err(error) => log::debug!("fusermount3 does not unmount {}: {error}", root.display()),
     }
-    if !lazy && !crate::sys::daemon::users_of(root).is_empty() {
+    if !lazy && !crate::sys::process::daemon::users_of(root).is_empty() {
         return Err(std::io::Error::from_raw_os_error(crate::sys::errno::Errno::BUSY.0));
     }
     helper::unmount(&helper_socket(), root).map_err(|error| {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::inventory::{self, SpaceRow};
+use crate::space::inventory::{self, SpaceRow};
 
 use super::context::Context;
 use super::table::{bytes, table};

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::observe::Observer;
-use crate::restore::{self, Job, Options, Report, Strategy};
+use crate::space::materialize::{self, Job, Options, Report, Strategy};
+use crate::store::observe::Observer;
 
 use super::SpaceArgs;
 use super::context::{Context, say_waiting};
@@ -70,7 +70,7 @@ fn default_strategy(context: &Context) -> anyhow::Result<Strategy> {
         return text.to_string_lossy().parse().context(VARIABLE);
     }
     let settings = context.home.root().join("settings.yaml");
-    Ok(restore::configured_strategy(&settings)?.unwrap_or_default())
+    Ok(materialize::configured_strategy(&settings)?.unwrap_or_default())
 }
 
 fn materialize(
@@ -85,7 +85,7 @@ fn materialize(
     let store = context.store_for_now(Arc::clone(&progress) as Arc<dyn Observer>)?;
     let job = Job::new(&context.home, &path, &index, &store, &space);
     #[cfg_attr(windows, allow(unused_mut, reason = "nothing is set aside there"))]
-    let mut outcome = restore::materialize(&job, options, &*progress, &say_waiting);
+    let mut outcome = materialize::materialize(&job, options, &*progress, &say_waiting);
     progress.finish();
     #[cfg(unix)]
     super::sweep::after(&space.base, outcome.as_mut().ok());

@@ -9,9 +9,9 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use crate::fuse::Io;
-use crate::fuse::awake::KeepAwake;
-use crate::tree::Made;
+use crate::fs::fuse::Io;
+use crate::fs::fuse::awake::KeepAwake;
+use crate::store::index::Made;
 
 use super::SpaceArgs;
 use super::context::Context;

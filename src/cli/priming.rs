@@ -7,10 +7,11 @@ use std::sync::atomic::AtomicBool;
 
 use anyhow::Context as _;
 
-use crate::catalog::CatalogId;
-use crate::fuse::priming::{self, Primer, Recorder};
-use crate::fuse::profile::Profile;
-use crate::sys::{daemon, dir};
+use crate::fs::fuse::priming::{self, Primer, Recorder};
+use crate::fs::fuse::profile::Profile;
+use crate::rcc::catalog::CatalogId;
+use crate::sys::fs::dir;
+use crate::sys::process::daemon;
 
 use super::context::Context;
 use super::daemon::this_program;

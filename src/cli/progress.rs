@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
-use crate::observe::{Counter, Observer, Tally};
+use crate::store::observe::{Counter, Observer, Tally};
 
 /// Counts everything; shows progress if somebody is watching.
 pub struct Progress {

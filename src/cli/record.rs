@@ -7,7 +7,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::record::{self, Options, Recorded};
+use crate::space::record::{self, Options, Recorded};
 
 use super::context::{Context, say_waiting};
 use super::progress::Progress;

@@ -8,9 +8,9 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
-use crate::name::RelPath;
+use crate::fs::upper::{self, Access};
 use crate::space::Space;
-use crate::upper::{self, Access};
+use crate::sys::fs::name::RelPath;
 
 use super::SpaceArgs;
 use super::context::{Context, say_waiting};

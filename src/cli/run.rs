@@ -11,11 +11,11 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
-use crate::fuse::Io;
-use crate::fuse::awake::KeepAwake;
+use crate::fs::fuse::Io;
+use crate::fs::fuse::awake::KeepAwake;
 use crate::space::Space;
+use crate::store::index::Index;
 use crate::sys::mount::Detached;
-use crate::tree::Index;
 
 use super::context::Context;
 use super::daemon::{self, Launched};
@@ -149,7 +149,7 @@ fn in_namespace(
     index: &Index,
     reasons: &[Refusal],
 ) -> anyhow::Result<ExitCode> {
-    crate::sys::namespace::enter().context("Cannot enter a namespace of our own")?;
+    crate::sys::mount::namespace::enter().context("Cannot enter a namespace of our own")?;
     match daemon::launch_copy(context, &mount_args(args))? {
         Launched::Mounted(report) => while_mounted(context, args, space, index, report.rung, reasons),
         Launched::Refused(refused) => Err(refused.into()),

@@ -11,23 +11,23 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-use crate::catalog::Catalog;
-use crate::fuse::awake::{Awake, KEEP_AWAKE, KeepAwake};
-use crate::fuse::priming::Recorder;
-use crate::fuse::{Io, PASSTHROUGH, Session, Watch};
-use crate::observe::{Counter, Observer, Tally};
+use crate::fs::fuse::awake::{Awake, KEEP_AWAKE, KeepAwake};
+use crate::fs::fuse::priming::Recorder;
+use crate::fs::fuse::{Io, PASSTHROUGH, Session, Watch};
+use crate::fs::upper::{self, Access, Upper};
+use crate::fs::vfs::{Vfs, View};
+use crate::rcc::catalog::Catalog;
 use crate::space::relocated::Relocated;
 use crate::space::{Live, MountState, RestoredState, Space};
+use crate::store::index::Index;
+use crate::store::observe::{Counter, Observer, Tally};
 use crate::store::{BlobSource, RawStore, Store};
-use crate::sys::dir;
-use crate::sys::latency;
+use crate::sys::fs::dir;
 use crate::sys::mount::{self, MountId, Mountpoint};
 use crate::sys::process::Process;
-use crate::sys::sandbox::Cage;
-use crate::sys::this_process::descriptor_share;
-use crate::tree::Index;
-use crate::upper::{self, Access, Upper};
-use crate::vfs::{Vfs, View};
+use crate::sys::process::latency;
+use crate::sys::process::sandbox::Cage;
+use crate::sys::process::this_process::descriptor_share;
 
 use super::context::{Context, say_waiting};
 use super::daemon;
@@ -66,7 +66,7 @@ pub struct Mounted {
 
 /// Mounts and serves until unmounted.
 pub fn serve(context: &Context, args: &MountArgs) -> anyhow::Result<()> {
-    crate::sys::signals::expect_quiet().context("Cannot handle signals")?;
+    crate::sys::process::signals::expect_quiet().context("Cannot handle signals")?;
     let serving = Serving::begin(context, args)?;
     daemon::harden();
     let quiet = Arc::clone(&serving.quiet);
@@ -262,7 +262,7 @@ fn open_upper(
 
 /// Mounts at the space, by the highest rung of the ladder that holds.
 fn attach(space: &Space, args: &MountArgs) -> anyhow::Result<Climbed> {
-    crate::sys::shared::ensure_dir(&space.root, false)
+    crate::sys::fs::shared::ensure_dir(&space.root, false)
         .with_context(|| format!("Cannot make the mountpoint {}", space.root.display()))?;
     let point = Mountpoint::open(&space.root)
         .with_context(|| format!("Cannot open the mountpoint {}", space.root.display()))?;
@@ -297,7 +297,7 @@ fn clear_dead_mount(space: &Space) -> anyhow::Result<()> {
     let dead = |error: &std::io::Error| {
         matches!(error.kind(), std::io::ErrorKind::NotConnected | std::io::ErrorKind::ConnectionAborted)
     };
-    while crate::sys::disk::usage(&space.root).is_err_and(|error| dead(&error)) {
+    while crate::sys::fs::disk::usage(&space.root).is_err_and(|error| dead(&error)) {
         log::warn!("Taking away the dead mount at {}", space.root.display());
         super::unmount::detach(&space.root)?;
     }
@@ -316,9 +316,9 @@ fn spawn_background(
     let (space, catalog, blank) = (mounted.space.clone(), mounted.report.catalog.clone(), mounted.blank);
     let (store, tally, stop) = (Arc::clone(&mounted.store), Arc::clone(tally), Arc::clone(stop));
     let work = move || {
-        crate::sys::daemon::lower_priority();
+        crate::sys::process::daemon::lower_priority();
         leave_marks(&space, &catalog, &index, blank);
-        crate::sys::daemon::release_memory();
+        crate::sys::process::daemon::release_memory();
         daemon::confine(&cage);
         relocated.fill(&index, &stop);
         if !ends_within(UPKEEP_AFTER, &stop) || tally.get(Counter::BlobsIngested) > 0 {
@@ -368,7 +368,7 @@ fn leave_marks(space: &Space, catalog_path: &Path, index: &Index, blank: bool) {
 
 /// Owned by who mounts, directories as RCC makes them.
 pub fn view() -> View {
-    let owner = crate::sys::daemon::owner();
+    let owner = crate::sys::process::daemon::owner();
     View { uid: owner.uid, gid: owner.gid, dir_mode: 0o750 & !owner.umask }
 }
 

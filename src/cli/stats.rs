@@ -6,8 +6,8 @@ use anyhow::Context as _;
 use clap::Args;
 use serde_json::Value;
 
-use crate::fuse::STATS;
-use crate::sys::xattr;
+use crate::fs::fuse::STATS;
+use crate::sys::fs::xattr;
 
 use super::SpaceArgs;
 use super::context::Context;

@@ -9,9 +9,9 @@ use std::process::{ExitCode, Stdio};
 
 use clap::Args;
 
-use crate::observe::Fallback;
-use crate::restore::{self, Other, Report};
-use crate::sys::daemon;
+use crate::space::materialize::{self, Other, Report};
+use crate::store::observe::Fallback;
+use crate::sys::process::daemon;
 
 use super::daemon::this_program;
 
@@ -24,7 +24,7 @@ pub struct SweepArgs {
 
 /// Has what was set aside in `base` deleted, and says so in `report`: by a process of its own, or by us where none can start.
 pub fn after(base: &Path, report: Option<&mut Report>) {
-    if restore::trash_in(base).is_none() {
+    if materialize::trash_in(base).is_none() {
         return;
     }
     match (start(base), report) {
@@ -38,7 +38,7 @@ pub fn after(base: &Path, report: Option<&mut Report>) {
         }
         (Err(_), None) => {}
     }
-    if let Err(error) = restore::sweep(base, Other::LeaveToIt) {
+    if let Err(error) = materialize::sweep(base, Other::LeaveToIt) {
         log::warn!("What was set aside in {} stays: {error}", base.display());
     }
 }
@@ -57,6 +57,6 @@ pub fn main(args: &SweepArgs) -> anyhow::Result<ExitCode> {
     daemon::lower_priority();
     // Whoever works meanwhile shall have the other processors.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
-    pool.install(|| restore::sweep(&args.base, Other::LeaveToIt))?;
+    pool.install(|| materialize::sweep(&args.base, Other::LeaveToIt))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -9,11 +9,11 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::space::{MountState, Space};
-use crate::sys::daemon::users_of as process_users;
 use crate::sys::errno::Errno;
 use crate::sys::mount::{self, MountId};
 use crate::sys::process::Process;
-use crate::sys::signals;
+use crate::sys::process::daemon::users_of as process_users;
+use crate::sys::process::signals;
 
 use super::SpaceArgs;
 use super::context::Context;

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::home::{Home, Settings};
+use crate::rcc::home::{Home, Settings};
 
 /// Parts of a PATH entry that RCC takes for another Python and leaves out.
 const FOREIGN: [&str; 7] = ["python", "conda", "pyenv", "venv", "pypoetry", ".poetry", "virtualenv"];

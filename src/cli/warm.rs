@@ -10,9 +10,9 @@ use std::sync::Arc;
 use clap::Args;
 use serde::Serialize;
 
-use crate::observe::Observer;
-use crate::restore;
-use crate::warm::{self, Warmed};
+use crate::space::materialize;
+use crate::space::warm::{self, Warmed};
+use crate::store::observe::Observer;
 
 use super::context::Context;
 use super::exit_code::BAD_BLOB;
@@ -34,7 +34,7 @@ struct Report {
     #[serde(flatten)]
     warmed: Warmed,
     /// The catalog laid out in the side store.
-    pristine: Option<restore::Warmed>,
+    pristine: Option<materialize::Warmed>,
     /// Why it is not.
     not_laid_out: Option<String>,
     counts: std::collections::BTreeMap<&'static str, u64>,
@@ -48,7 +48,7 @@ pub fn main(context: &Context, args: &WarmArgs) -> anyhow::Result<ExitCode> {
     let progress = Arc::new(Progress::new("Warming", context.is_json()));
     let store = context.store_for_now(Arc::clone(&progress) as Arc<dyn Observer>)?;
     let warmed = warm::warm(&index, &store, &*progress);
-    let pristine = restore::warm(&context.home, &index, &*store, &*progress, None);
+    let pristine = materialize::warm(&context.home, &index, &*store, &*progress, None);
     progress.finish();
     let not_laid_out = pristine.as_ref().err().map(|error| match error.kind() {
         std::io::ErrorKind::WouldBlock => "another process is at it".to_owned(),

@@ -4,12 +4,12 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::catalog::{Catalog, CatalogId};
-use crate::observe::{Observer, Tally};
+use crate::fs::upper::{self, Access, Upper};
+use crate::fs::vfs::Vfs;
+use crate::rcc::catalog::{Catalog, CatalogId};
 use crate::space::relocated::Relocated;
-use crate::tree::Index;
-use crate::upper::{self, Access, Upper};
-use crate::vfs::Vfs;
+use crate::store::index::Index;
+use crate::store::observe::{Observer, Tally};
 
 use super::SpaceArgs;
 use super::context::Context;
@@ -49,7 +49,7 @@ pub fn index(context: &Context, state_dir: &Path) -> anyhow::Result<Option<Index
 
 /// The Index of a catalog that was mounted before, by its id.
 fn known_index(context: &Context, id: &CatalogId) -> anyhow::Result<Index> {
-    if let Ok(index) = Index::open(&crate::tree::index_path(&context.home.index_dir(), id), id) {
+    if let Ok(index) = Index::open(&crate::store::index::index_path(&context.home.index_dir(), id), id) {
         return Ok(index);
     }
     for path in context.home.catalogs()? {

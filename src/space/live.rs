@@ -12,7 +12,8 @@ use std::time::Duration;
 
 use super::SpaceError;
 use super::sync::{File, Instant, TryLockError, sleep};
-use crate::sys::{self, process::Process};
+use crate::sys::fs::lock;
+use crate::sys::process::Process;
 
 /// How long a lock may be held by nobody who is known: its holder is about to sign, or somebody only asks.
 const GRACE: Duration = Duration::from_secs(2);
@@ -48,7 +49,7 @@ impl Live {
     /// Writes who holds it: to be called again by a child that took the lock over by fork.
     pub fn sign(&mut self) -> Result<(), SpaceError> {
         let text = serde_json::to_string(&Process::current()).unwrap_or_default();
-        let signed = sys::lock::sign(&mut self.file, &self.path, text.as_bytes());
+        let signed = lock::sign(&mut self.file, &self.path, text.as_bytes());
         signed.map_err(SpaceError::io("Signing", &self.path))
     }
 }
@@ -58,7 +59,7 @@ impl Drop for Live {
     /// it is about to be free (a process that was just forked has our descriptor until its exec).
     fn drop(&mut self) {
         if signature(&self.path) == Some(Process::current())
-            && let Err(error) = sys::lock::sign(&mut self.file, &self.path, b"")
+            && let Err(error) = lock::sign(&mut self.file, &self.path, b"")
         {
             log::debug!("{} stays signed: {error}", self.path.display());
         }
@@ -67,9 +68,9 @@ impl Drop for Live {
 
 /// Locks the file at `path`, unless somebody else has, or has just removed it.
 fn attempt(path: &Path) -> io::Result<Option<File>> {
-    let file = sys::lock::open(path, 0o600)?;
+    let file = lock::open(path, 0o600)?;
     match file.try_lock() {
-        Ok(()) => Ok(sys::lock::is_still_at(&file, path)?.then_some(file)),
+        Ok(()) => Ok(lock::is_still_at(&file, path)?.then_some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(error),
     }
@@ -93,5 +94,5 @@ pub fn may_be_held(path: &Path) -> bool {
 
 /// Who signed last.
 fn signature(path: &Path) -> Option<Process> {
-    serde_json::from_slice(&sys::lock::signature(path).ok()?).ok()
+    serde_json::from_slice(&lock::signature(path).ok()?).ok()
 }

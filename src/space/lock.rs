@@ -88,14 +88,14 @@ impl Wanted {
     }
 
     fn attempt(&self) -> io::Result<Option<File>> {
-        let file = sys::lock::open(&self.path, 0o666)?;
+        let file = sys::fs::lock::open(&self.path, 0o666)?;
         if self.shared
-            && let Err(error) = sys::lock::share(&file)
+            && let Err(error) = sys::fs::lock::share(&file)
         {
             log::debug!("{} stays for its owner alone: {error}", self.path.display());
         }
         match file.try_lock() {
-            Ok(()) => Ok(sys::lock::is_still_at(&file, &self.path)?.then_some(file)),
+            Ok(()) => Ok(sys::fs::lock::is_still_at(&file, &self.path)?.then_some(file)),
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }

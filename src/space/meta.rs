@@ -10,12 +10,12 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{Space, SpaceError};
-use crate::catalog::{Catalog, CatalogId, Header};
-use crate::home::controller_identity;
+use crate::rcc::catalog::{Catalog, CatalogId, Header};
+use crate::rcc::home::controller_identity;
 use crate::sys;
 
 /// How long the times of a catalog count as those of its last use. RCC's lists count days; and whenever the times change,
-/// the whole catalog is read once more to know that nothing else did (see [`crate::tree::Index::ensure`]).
+/// the whole catalog is read once more to know that nothing else did (see [`crate::store::index::Index::ensure`]).
 const RECENT: Duration = Duration::from_secs(3600);
 
 /// What the space's `.meta` says: what the last complete restore put there.
@@ -88,7 +88,7 @@ impl Space {
 
     /// The state of the `.meta` file: another one means that RCC restored here since.
     pub fn meta_state(&self) -> Option<String> {
-        sys::dir::file_state(&self.sibling(".meta")).ok().map(|state| state.text)
+        sys::fs::dir::file_state(&self.sibling(".meta")).ok().map(|state| state.text)
     }
 
     /// Writes RCC's journal line about a use of this space.
@@ -114,9 +114,9 @@ impl Space {
 
     /// Leaves the marks of one use of `catalog_path`, in whatever place.
     pub fn mark_catalog_used(&self, catalog_path: &Path, blueprint: &str) {
-        tolerate(catalog_path, sys::shared::touch_unless(catalog_path, RECENT));
+        tolerate(catalog_path, sys::fs::shared::touch_unless(catalog_path, RECENT));
         let used = self.home.used_dir().join(format!("{blueprint}.{}", self.home.user_identity()));
-        tolerate(&used, append(&used, b"", 0o644).and_then(|()| sys::shared::touch(&used)));
+        tolerate(&used, append(&used, b"", 0o644).and_then(|()| sys::fs::shared::touch(&used)));
     }
 }
 
@@ -130,10 +130,10 @@ fn tolerate(path: &Path, outcome: io::Result<()>) {
 /// Appends, and makes the directory as RCC does for its own. Not synced, as RCC does: a mark that a power cut takes is no loss,
 /// and to wait for the disk would cost more than to make a space.
 fn append(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let mut file = match sys::shared::open_append(path, mode) {
+    let mut file = match sys::fs::shared::open_append(path, mode) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            sys::shared::ensure_dir(path.parent().unwrap_or(Path::new("/")), false)?;
-            sys::shared::open_append(path, mode)?
+            sys::fs::shared::ensure_dir(path.parent().unwrap_or(Path::new("/")), false)?;
+            sys::fs::shared::open_append(path, mode)?
         }
         file => file?,
     };
@@ -149,7 +149,7 @@ fn publish(path: &Path, write: impl FnOnce(&mut io::BufWriter<&File>) -> io::Res
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let file = sys::shared::create_new(Path::new(&beside), 0o666)?;
+    let file = sys::fs::shared::create_new(Path::new(&beside), 0o666)?;
     let mut buffered = io::BufWriter::new(&file);
     write(&mut buffered)?;
     buffered.flush()?;

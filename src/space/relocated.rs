@@ -14,13 +14,14 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::observe::{Counter, Observer};
-use crate::relocate::{LABEL_LEN, RelocateError, Relocation};
+use crate::store::index::{Index, Ino, Rewrites};
+use crate::store::observe::{Counter, Observer};
+use crate::store::relocate::{LABEL_LEN, RelocateError, Relocation};
 use crate::store::{BlobSource, RawFile, StoreError, Wanted};
-use crate::sys::clone::Tier;
-use crate::sys::offset::FileExt;
-use crate::sys::{dir, this_process};
-use crate::tree::{Index, Ino, Rewrites};
+use crate::sys::fs::clone::Tier;
+use crate::sys::fs::dir;
+use crate::sys::fs::offset::FileExt;
+use crate::sys::process::this_process;
 
 /// How many descriptors of patched files are kept open, if this process may have eight times as many.
 const OPEN_FILES: u64 = 128;
@@ -35,7 +36,7 @@ pub enum ContentError {
     #[error("Content {digest}: {source}")]
     Relocate {
         /// The blob.
-        digest: crate::digest::Digest,
+        digest: crate::rcc::digest::Digest,
         /// What does not fit.
         source: RelocateError,
     },
@@ -43,7 +44,7 @@ pub enum ContentError {
     #[error("Cannot read the content {digest}: {source}")]
     Read {
         /// The blob.
-        digest: crate::digest::Digest,
+        digest: crate::rcc::digest::Digest,
         /// What the system said.
         source: io::Error,
     },
@@ -185,8 +186,8 @@ impl Relocated {
         let raw = self.checked(ino, wanted, rewrite).map_err(Unpatched::Content)?;
         let temporary =
             tempfile::Builder::new().prefix(".patch-").tempfile_in(&self.dir).map_err(Unpatched::Disk)?;
-        let tier =
-            crate::sys::clone::clone_or_copy(raw.as_file(), temporary.as_file()).map_err(Unpatched::Disk)?;
+        let tier = crate::sys::fs::clone::clone_or_copy(raw.as_file(), temporary.as_file())
+            .map_err(Unpatched::Disk)?;
         let write = self.patch(temporary.as_file(), rewrite);
         write.and_then(|()| dir::seal(temporary.as_file())).map_err(Unpatched::Disk)?;
         temporary.persist(self.path(ino)).map_err(|error| Unpatched::Disk(error.error))?;

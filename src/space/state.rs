@@ -12,7 +12,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{Space, SpaceError};
-use crate::sys::dir;
+use crate::sys::fs::dir;
 use crate::sys::process::Process;
 
 /// A live mount, told to whoever asks.

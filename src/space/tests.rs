@@ -5,8 +5,8 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::catalog::Catalog;
-use crate::home::Environment;
+use crate::rcc::catalog::Catalog;
+use crate::rcc::home::Environment;
 
 struct Fixture {
     dir: tempfile::TempDir,
@@ -140,9 +140,9 @@ fn a_use_leaves_the_marks_that_rcc_leaves() {
     fs::File::open(&catalog).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
     space.journal_use(&catalog, "14023a1f332a0231");
     space.mark_used(&catalog, "14023a1f332a0231");
-    let marked = crate::sys::dir::file_state(&catalog).unwrap().text;
+    let marked = crate::sys::fs::dir::file_state(&catalog).unwrap().text;
     space.mark_used(&catalog, "14023a1f332a0231");
-    let again = crate::sys::dir::file_state(&catalog).unwrap().text;
+    let again = crate::sys::fs::dir::file_state(&catalog).unwrap().text;
     assert_eq!(again, marked, "so that the next use need not read it again");
     assert_eq!(fs::read_to_string(space.sibling(".use")).unwrap(), "..");
     assert!(home.used_dir().join("14023a1f332a0231.59acff1").is_file());

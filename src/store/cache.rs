@@ -91,7 +91,7 @@ fn memory_bytes(file: &RawFile) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest::{Digest, Regime};
+    use crate::rcc::digest::{Digest, Regime};
     use crate::store::layout::RawMode;
 
     fn key(number: u8) -> RawKey {

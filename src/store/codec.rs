@@ -180,7 +180,7 @@ pub fn with_buffer<T>(use_it: impl FnOnce(&mut [u8]) -> T) -> T {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest::{Digest, Regime};
+    use crate::rcc::digest::{Digest, Regime};
     use flate2::Compression;
     use flate2::write::GzEncoder;
     use proptest::prelude::*;

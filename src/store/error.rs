@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-use crate::digest::Digest;
+use crate::rcc::digest::Digest;
 use crate::store::codec::Codec;
 
 /// How a user gets a good blob again; part of every message about a bad one.

@@ -2,7 +2,7 @@
 
 use super::inflight::InFlight;
 use super::layout::{RawKey, RawMode};
-use crate::digest::{Digest, Regime};
+use crate::rcc::digest::{Digest, Regime};
 use std::time::Duration;
 
 #[test]

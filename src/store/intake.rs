@@ -6,7 +6,7 @@
 use std::io::{self, Read, Write};
 use std::path::Path;
 
-use crate::digest::{Digest, Regime};
+use crate::rcc::digest::{Digest, Regime};
 use crate::store::codec::Codec;
 use crate::store::error::{StoreError, Tried};
 use crate::store::publish::{Published, Sharing, publish_with};

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::digest::Digest;
+use crate::rcc::digest::Digest;
 
 /// RCC's place of a blob, relative to `library/`: `aa/bb/cc/<digest>`.
 pub fn blob_path(digest: &Digest) -> PathBuf {
@@ -82,7 +82,7 @@ pub fn is_fan_out(name: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest::Regime;
+    use crate::rcc::digest::Regime;
     use std::path::Path;
 
     #[test]

@@ -64,7 +64,7 @@ impl Ledger {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest::{Digest, Regime};
+    use crate::rcc::digest::{Digest, Regime};
     use crate::store::layout::RawMode;
 
     fn key(number: u8) -> RawKey {

@@ -12,13 +12,13 @@ use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use crate::digest::{Digest, Regime};
+use crate::rcc::digest::{Digest, Regime};
 use crate::store::codec::{Codec, WHOLE, foreign_format, gunzip_whole, with_whole};
 use crate::store::error::{RawReading, StoreError, Tried};
 use crate::store::layout::blob_path;
 use crate::store::verify::{Fault, Gate, check_file};
-use crate::sys::beneath::{Dir, FileFacts, OpenError, facts_of_file};
-use crate::sys::offset::FileExt;
+use crate::sys::fs::beneath::{Dir, FileFacts, OpenError, facts_of_file};
+use crate::sys::fs::offset::FileExt;
 
 /// The library of a hololib.
 #[derive(Debug, Clone)]

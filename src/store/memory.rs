@@ -5,11 +5,11 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
-use crate::digest::{Digest, Regime};
+use crate::rcc::digest::{Digest, Regime};
 use crate::store::error::StoreError;
 use crate::store::rawfile::RawFile;
 use crate::store::{BlobSource, Wanted};
-use crate::sys::memfd;
+use crate::sys::fs::memfd;
 
 /// Writes content through `fill` into a sealed file in memory.
 pub(super) fn in_memory<E: From<io::Error>>(

@@ -8,7 +8,7 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use crate::digest::Digest;
+use crate::rcc::digest::Digest;
 use crate::store::error::StoreError;
 use crate::store::layout::blob_path;
 use crate::sys;
@@ -94,12 +94,12 @@ fn write_part(
     sharing: Sharing,
     write: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
-    let file = sys::shared::create_new(part, 0o666)?;
+    let file = sys::fs::shared::create_new(part, 0o666)?;
     let mut out = BufWriter::with_capacity(64 * 1024, file);
     write(&mut out)?;
     let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
     if sharing == Sharing::Shared {
-        sys::at::set_mode(&file, 0o666)?;
+        sys::fs::at::set_mode(&file, 0o666)?;
     }
     Ok(())
 }
@@ -125,7 +125,7 @@ fn ensure_dirs(dir: &Path, sharing: Sharing) -> io::Result<()> {
         Sharing::Private => 0o750,
         Sharing::Shared => 0o777,
     };
-    match sys::shared::make_dir(dir, mode) {
+    match sys::fs::shared::make_dir(dir, mode) {
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         outcome => outcome,
     }
@@ -134,7 +134,7 @@ fn ensure_dirs(dir: &Path, sharing: Sharing) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest::Regime;
+    use crate::rcc::digest::Regime;
     use crate::store::Library;
 
     #[cfg(unix)]

@@ -17,7 +17,6 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use crate::name::Name;
 use crate::store::MOTHER_TIME;
 use crate::store::codec::Codec;
 use crate::store::error::{StoreError, Tried};
@@ -26,10 +25,13 @@ use crate::store::ledger::Ledger;
 use crate::store::library::Blob;
 use crate::store::rawfile::RawFile;
 use crate::store::verify::check_file;
-use crate::sys::at::TreeDir;
-use crate::sys::beneath::{self, Dir, FileFacts, OpenError};
-use crate::sys::sparse::SparseWriter;
-use crate::sys::{self, clone, this_process};
+use crate::sys;
+use crate::sys::fs::at::TreeDir;
+use crate::sys::fs::beneath::{self, Dir, FileFacts, OpenError};
+use crate::sys::fs::clone;
+use crate::sys::fs::name::Name;
+use crate::sys::fs::sparse::SparseWriter;
+use crate::sys::process::this_process;
 
 mod collect;
 mod upkeep;
@@ -65,7 +67,7 @@ impl RawStore {
     /// Opens the store at `path`, which is made if it is not there, with a limit in bytes.
     pub fn open(path: &Path, limit: u64) -> io::Result<RawStore> {
         let path = std::path::absolute(path)?;
-        sys::dir::ensure_private(&path)?;
+        sys::fs::dir::ensure_private(&path)?;
         let dir = Dir::open(&path)?;
         let (owner, mode) = dir.owner_and_mode()?;
         if !is_trusted(owner) || mode & 0o022 != 0 {
@@ -74,7 +76,7 @@ impl RawStore {
         }
         // On Windows a reflink that fails leaves the file sparse, and only one file system of it has them.
         let may_share = !cfg!(windows)
-            || sys::disk::file_system(&path).is_ok_and(|name| name.eq_ignore_ascii_case("refs"));
+            || sys::fs::disk::file_system(&path).is_ok_and(|name| name.eq_ignore_ascii_case("refs"));
         let reflinks = AtomicBool::new(may_share);
         Ok(RawStore { dir, path, ledger: Mutex::new(Ledger::new(limit)), reflinks })
     }
@@ -220,9 +222,9 @@ impl<'d> Temp<'d> {
     /// entry may be short, and then its size or time is not right and it is made again.
     fn publish(mut self, key: &RawKey) -> io::Result<File> {
         let mother = SystemTime::UNIX_EPOCH + Duration::from_secs(MOTHER_TIME.unsigned_abs());
-        sys::at::set_mode(&self.file, key.mode.bits())?;
+        sys::fs::at::set_mode(&self.file, key.mode.bits())?;
         self.file.set_times(FileTimes::new().set_accessed(mother).set_modified(mother))?;
-        sys::at::settle(&self.file)?;
+        sys::fs::at::settle(&self.file)?;
         let (reader, _) = self.dir.open_file(&self.name).map_err(into_io)?;
         self.dir.rename(&self.name, Path::new(&key.name()))?;
         self.published = true;
@@ -244,7 +246,7 @@ impl Drop for Temp<'_> {
 fn is_fit(facts: &FileFacts, key: &RawKey, size: u64) -> bool {
     facts.size == size
         && facts.mtime == (MOTHER_TIME, 0)
-        && facts.mode == sys::at::mode_on_disk(key.mode.bits())
+        && facts.mode == sys::fs::at::mode_on_disk(key.mode.bits())
         && is_trusted(facts.uid)
 }
 

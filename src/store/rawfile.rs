@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use crate::store::MOTHER_TIME;
 use crate::store::row::Row;
-use crate::sys::beneath::{FileFacts, facts_of_file};
-use crate::sys::disk;
-use crate::sys::offset::FileExt;
+use crate::sys::fs::beneath::{FileFacts, facts_of_file};
+use crate::sys::fs::disk;
+use crate::sys::fs::offset::FileExt;
 
 /// A whole file with exactly the raw bytes of a blob, verified once, read-only. Cheap to clone; it stays readable
 /// whatever happens to its name.

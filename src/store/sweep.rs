@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::digest::Digest;
+use crate::rcc::digest::Digest;
 use crate::store::error::StoreError;
 use crate::store::layout::blob_path;
 use crate::store::library::Library;
@@ -79,7 +79,7 @@ impl Library {
         let from = self.path().join(blob_path(digest));
         let to = aside.join(digest.to_string());
         let failed = |source| StoreError::Unreadable { digest: *digest, path: from.clone().into(), source };
-        crate::sys::dir::ensure_private(aside).map_err(failed)?;
+        crate::sys::fs::dir::ensure_private(aside).map_err(failed)?;
         match fs::rename(&from, &to) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
@@ -94,7 +94,7 @@ impl Library {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest::Regime;
+    use crate::rcc::digest::Regime;
     use crate::store::{Sharing, publish};
 
     #[test]

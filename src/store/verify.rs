@@ -5,9 +5,9 @@
 use std::fs::File;
 use std::io::{self, Write};
 
-use crate::digest::{Digest, Hasher};
+use crate::rcc::digest::{Digest, Hasher};
 use crate::store::codec::with_buffer;
-use crate::sys::offset::FileExt;
+use crate::sys::fs::offset::FileExt;
 
 /// Why content is not what it should be, or could not be moved.
 #[derive(Debug)]
@@ -102,7 +102,7 @@ pub fn check_file(file: &File, digest: &Digest, size: u64) -> Result<(), Fault> 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::digest::Regime;
+    use crate::rcc::digest::Regime;
 
     #[test]
     fn the_right_content_passes_in_any_pieces() {

@@ -4,6 +4,11 @@
 //! directory *descriptor*, so what is mounted on is what was checked. It is always nosuid and nodev, and the kernel checks
 //! permissions (`default_permissions`).
 
+pub mod fusermount;
+pub mod helper;
+pub mod namespace;
+pub mod overmount;
+
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};

@@ -1,5 +1,17 @@
 //! Processes: which one, is it still the same one, and whose.
 
+#[cfg(unix)]
+pub mod daemon;
+#[cfg(unix)]
+#[cfg_attr(not(target_os = "linux"), path = "process/fork_unsupported.rs")]
+pub mod fork;
+#[cfg(unix)]
+pub mod latency;
+#[cfg(unix)]
+pub mod sandbox;
+pub mod signals;
+pub mod this_process;
+
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;

@@ -5,7 +5,7 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use holofs::digest::{Digest, Regime};
+use holofs::rcc::digest::{Digest, Regime};
 
 /// One entry: kind and permissions, modification time, number of names, content.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -11,8 +11,8 @@ use std::time::{Duration, Instant};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use holofs::digest::{Digest, Regime};
-use holofs::observe::Counter;
+use holofs::rcc::digest::{Digest, Regime};
+use holofs::store::observe::Counter;
 use holofs::store::{BlobSource, Codec, RawReading, StoreError, Wanted};
 
 use crate::hololib::{FORMS, Form, Hololib, gzip, is_root};

@@ -8,8 +8,8 @@ use std::sync::Arc;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
-use holofs::digest::{Digest, Regime};
-use holofs::observe::Tally;
+use holofs::rcc::digest::{Digest, Regime};
+use holofs::store::observe::Tally;
 use holofs::store::{BlobSource, Library, Limits, Sharing, Store, Wanted, blob_path, publish};
 
 /// How a blob is stored.

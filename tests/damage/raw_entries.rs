@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, SystemTime};
 
-use holofs::observe::Counter;
+use holofs::store::observe::Counter;
 use holofs::store::{BlobSource, MOTHER_TIME, StoreError};
 
 use crate::hololib::{FORMS, Form, Hololib, gzip, is_root};

@@ -4,13 +4,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use holofs::digest::Digest;
-use holofs::observe::Tally;
-use holofs::relocate::LABEL_LEN;
+use holofs::rcc::digest::Digest;
 use holofs::space::relocated::Relocated;
+use holofs::store::index::{Index, NodeKind};
 use holofs::store::memory::FailingSource;
+use holofs::store::observe::Tally;
+use holofs::store::relocate::LABEL_LEN;
 use holofs::store::{BlobSource, Library, Limits, Store, Wanted};
-use holofs::tree::{Index, NodeKind};
 
 use super::bounds::limited;
 use super::trace::{self, BYTES, MODES, NAMES};
@@ -316,7 +316,7 @@ impl Relocations {
             let wanted = Wanted { digest: file.digest, size: file.size, mode };
             let mut content = vec![0; usize::try_from(file.size).unwrap()];
             let read = relocated.read(ino, &wanted, file.rewrite, 0, &mut content);
-            read.is_ok().then(|| Digest::of(holofs::digest::Regime::Sha256, &content))
+            read.is_ok().then(|| Digest::of(holofs::rcc::digest::Regime::Sha256, &content))
         });
         files.collect()
     }

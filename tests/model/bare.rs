@@ -4,15 +4,15 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use holofs::catalog::{self, Catalog, Dir, DirId, File, GoMode, Header};
-use holofs::digest::{Digest, Regime};
-use holofs::name::OwnedName;
-use holofs::observe::Tally;
+use holofs::fs::upper::{Access, Options, Upper};
+use holofs::fs::vfs::{Caller, Kind, New, RenameMode, SetAttr, SetMode, SetTime, Time, Vfs, VfsError, View};
+use holofs::rcc::catalog::{self, Catalog, Dir, DirId, File, GoMode, Header};
+use holofs::rcc::digest::{Digest, Regime};
 use holofs::space::relocated::Relocated;
+use holofs::store::index::{Index, Ino};
 use holofs::store::memory::MemorySource;
-use holofs::tree::{Index, Ino};
-use holofs::upper::{Access, Options, Upper};
-use holofs::vfs::{Caller, Kind, New, RenameMode, SetAttr, SetMode, SetTime, Time, Vfs, VfsError, View};
+use holofs::store::observe::Tally;
+use holofs::sys::fs::name::OwnedName;
 
 use super::ops::Op;
 use super::tree::{DIR_MODE, DIRS, EINVAL, EISDIR, ELOOP, FILES, IDENTITY, join};

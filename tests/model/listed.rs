@@ -6,15 +6,15 @@ use std::num::NonZeroUsize;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use holofs::catalog::{Catalog, Dir, DirId, GoMode, Header, Kind};
-use holofs::digest::{Digest, Regime};
-use holofs::name::OwnedName;
-use holofs::observe::Tally;
+use holofs::fs::upper::{Access, Options, Upper};
+use holofs::fs::vfs::{Listed, Listing, New, RenameMode, Vfs, View};
+use holofs::rcc::catalog::{Catalog, Dir, DirId, GoMode, Header, Kind};
+use holofs::rcc::digest::{Digest, Regime};
 use holofs::space::relocated::Relocated;
+use holofs::store::index::{Index, Ino};
 use holofs::store::memory::MemorySource;
-use holofs::tree::{Index, Ino};
-use holofs::upper::{Access, Options, Upper};
-use holofs::vfs::{Listed, Listing, New, RenameMode, Vfs, View};
+use holofs::store::observe::Tally;
+use holofs::sys::fs::name::OwnedName;
 
 use super::bare::{CALLER, LABEL, file_entry};
 use super::tree::{DIR_MODE, IDENTITY};

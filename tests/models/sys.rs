@@ -1,27 +1,29 @@
 //! What `space` asks of the system, in the world of its model.
 
-pub mod lock {
-    use std::io::{Result, Seek, Write};
-    use std::path::Path;
+pub mod fs {
+    pub mod lock {
+        use std::io::{Result, Seek, Write};
+        use std::path::Path;
 
-    use crate::space::sync::{File, read};
+        use crate::space::sync::{File, read};
 
-    pub fn open(_path: &Path, _mode: u32) -> Result<File> {
-        Ok(File::open_or_make())
-    }
+        pub fn open(_path: &Path, _mode: u32) -> Result<File> {
+            Ok(File::open_or_make())
+        }
 
-    pub fn is_still_at(file: &File, _path: &Path) -> Result<bool> {
-        Ok(file.is_still_there())
-    }
+        pub fn is_still_at(file: &File, _path: &Path) -> Result<bool> {
+            Ok(file.is_still_there())
+        }
 
-    pub fn sign(file: &mut File, _path: &Path, text: &[u8]) -> Result<()> {
-        file.set_len(0)?;
-        file.rewind()?;
-        file.write_all(text)
-    }
+        pub fn sign(file: &mut File, _path: &Path, text: &[u8]) -> Result<()> {
+            file.set_len(0)?;
+            file.rewind()?;
+            file.write_all(text)
+        }
 
-    pub fn signature(path: &Path) -> Result<Vec<u8>> {
-        read(path)
+        pub fn signature(path: &Path) -> Result<Vec<u8>> {
+            read(path)
+        }
     }
 }
 

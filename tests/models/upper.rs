@@ -1,6 +1,6 @@
 //! The parts of `upper` that its lock protocol needs, with the model's locks in place of the standard library's.
 
-pub use holofs::tree::Ino;
+pub use holofs::store::index::Ino;
 
 pub mod sync {
     pub use std::sync::PoisonError;
@@ -8,5 +8,5 @@ pub mod sync {
     pub use shuttle::sync::{Condvar, Mutex, MutexGuard};
 }
 
-#[path = "../../src/upper/locks.rs"]
+#[path = "../../src/fs/upper/locks.rs"]
 pub mod locks;

@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use holofs::sys::disk;
+use holofs::sys::fs::disk;
 
 use crate::oracle::assert_same_tree;
 use crate::refresh::{change_catalog, mess_up};

@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 
-use holofs::restore::{Options, Strategy};
+use holofs::space::materialize::{Options, Strategy};
 use serde_json::json;
 
 use crate::oracle::{self, assert_same_tree};

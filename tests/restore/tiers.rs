@@ -8,10 +8,10 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use holofs::observe::Tally;
-use holofs::restore::health::{self, Depth};
-use holofs::restore::{Bounds, FileErrorKind, Options, Strategy};
-use holofs::tree::{Index, NodeKind};
+use holofs::space::materialize::health::{self, Depth};
+use holofs::space::materialize::{Bounds, FileErrorKind, Options, Strategy};
+use holofs::store::index::{Index, NodeKind};
+use holofs::store::observe::Tally;
 
 use crate::loop_fs::{KINDS, LoopFs};
 use crate::oracle::{assert_same_tree, tree_of};
@@ -239,9 +239,9 @@ fn what_a_snapshot_is_patched_in_lies_together() {
     let Some(disk) = LoopFs::new("btrfs", MEGABYTES) else { return };
     let world = World::new_in("gz", &disk.path());
     let (index, _) = Index::ensure(&world.home.index_dir(), &world.catalog).unwrap();
-    holofs::restore::warm(&world.home, &index, &world.store(), &Tally::new(), None).unwrap();
+    holofs::space::materialize::warm(&world.home, &index, &world.store(), &Tally::new(), None).unwrap();
     let tree = world.home.pristine_dir().join(index.id().to_string());
-    let is_own = |node: &holofs::tree::Node<'_>| matches!(node.kind, NodeKind::File(file) if !file.rewrite.is_empty() || node.mode & 0o7000 != 0);
+    let is_own = |node: &holofs::store::index::Node<'_>| matches!(node.kind, NodeKind::File(file) if !file.rewrite.is_empty() || node.mode & 0o7000 != 0);
     let own = index.nodes().filter(is_own).map(|node| tree.join(index.path_of(node.ino).unwrap().to_path()));
     let own: Vec<PathBuf> = own.collect();
     let mut found = [Vec::new(), Vec::new(), Vec::new()];
@@ -259,7 +259,9 @@ fn a_tree_of_an_older_version_is_made_anew() {
         let world = World::new_in("gz", &disk.path());
         let (index, _) = Index::ensure(&world.home.index_dir(), &world.catalog).unwrap();
         let warm = || {
-            holofs::restore::warm(&world.home, &index, &world.store(), &Tally::new(), None).unwrap().is_new
+            holofs::space::materialize::warm(&world.home, &index, &world.store(), &Tally::new(), None)
+                .unwrap()
+                .is_new
         };
         assert!(warm() && !warm());
         let stamp = world.home.pristine_dir().join(format!("{}.stamp", index.id()));
@@ -322,7 +324,8 @@ fn a_warm_catalog_needs_its_blobs_no_more() {
         let world = World::new_in("gz", &disk.path());
         let (index, _) = Index::ensure(&world.home.index_dir(), &world.catalog).unwrap();
         let store = world.store();
-        let warm = || holofs::restore::warm(&world.home, &index, &store, &Tally::new(), None).unwrap();
+        let warm =
+            || holofs::space::materialize::warm(&world.home, &index, &store, &Tally::new(), None).unwrap();
         let (first, second) = (warm(), warm());
         assert_eq!((first.is_new, second.is_new), (true, false), "{kind}");
         assert_eq!(first.kind, if kind == "btrfs" { "subvolume" } else { "directory" });
@@ -340,7 +343,7 @@ fn trees_used_least_recently_go_when_there_are_too_many() {
     let warmed = |rcc: &str, hours| {
         world.edit_catalog(|catalog| catalog["rcc"] = rcc.into());
         let (index, _) = Index::ensure(&world.home.index_dir(), &world.catalog).unwrap();
-        holofs::restore::warm(&world.home, &index, &world.store(), &Tally::new(), None).unwrap();
+        holofs::space::materialize::warm(&world.home, &index, &world.store(), &Tally::new(), None).unwrap();
         let stamp = fs::File::open(dir.join(format!("{}.stamp", index.id()))).unwrap();
         stamp.set_modified(hours_ago(hours)).unwrap();
         (dir.join(index.id().to_string()), index.content_bytes())
@@ -349,7 +352,7 @@ fn trees_used_least_recently_go_when_there_are_too_many() {
     let (older, _) = warmed("two", 4);
     let (newest, _) = warmed("three", 3);
     let trim = |bytes, unused, dry_run| {
-        holofs::restore::trim(&dir, Bounds { bytes, unused, dry_run }, None).unwrap()
+        holofs::space::materialize::trim(&dir, Bounds { bytes, unused, dry_run }, None).unwrap()
     };
     assert_eq!(trim(2 * bytes, None, true), std::slice::from_ref(&oldest));
     assert!(oldest.is_dir(), "it was only asked");

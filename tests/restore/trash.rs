@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use holofs::restore::{Other, sweep, trash_in};
+use holofs::space::materialize::{Other, sweep, trash_in};
 
 use crate::interrupted::killed_after;
 use crate::loop_fs::LoopFs;
@@ -84,7 +84,7 @@ fn a_disk_that_is_nearly_full_gets_its_room_back_before_anything_is_placed() {
     let outcome = world.materialize(&crate::world::ALL_BITS);
     let report = match outcome {
         Ok(report) => report,
-        Err(holofs::restore::RestoreError::Incomplete { report }) => *report,
+        Err(holofs::space::materialize::RestoreError::Incomplete { report }) => *report,
         Err(error) => panic!("{error}"),
     };
     assert_eq!((report.counts["removed"], report.counts.get("set_aside")), (1, None), "{report:?}");

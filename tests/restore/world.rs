@@ -7,12 +7,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 
-use holofs::home::{Environment, Home};
-use holofs::observe::Tally;
-use holofs::restore::{Job, Options, Report, RestoreError, Strategy, materialize};
+use holofs::rcc::home::{Environment, Home};
 use holofs::space::Space;
+use holofs::space::materialize::{Job, Options, Report, RestoreError, Strategy, materialize};
+use holofs::store::index::Index;
+use holofs::store::observe::Tally;
 use holofs::store::{Library, Limits, Store};
-use holofs::tree::Index;
 use serde_json::Value;
 
 /// The file name of the golden catalogs.

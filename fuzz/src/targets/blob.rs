@@ -5,7 +5,7 @@ use std::io::Read;
 use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
-use holofs::digest::{Digest, Regime};
+use holofs::rcc::digest::{Digest, Regime};
 use holofs::store::{Library, StoreError, blob_path};
 
 /// No input here decodes to more.

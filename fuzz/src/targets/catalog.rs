@@ -6,9 +6,9 @@ use std::path::Path;
 use flate2::Compression;
 use flate2::read::MultiGzDecoder;
 use flate2::write::GzEncoder;
-use holofs::catalog::Catalog;
-use holofs::digest::{Digest, Regime};
-use holofs::tree::{Index, Ino};
+use holofs::rcc::catalog::Catalog;
+use holofs::rcc::digest::{Digest, Regime};
+use holofs::store::index::{Index, Ino};
 
 /// The first byte says whether the rest is the stored file or its JSON text.
 pub fn run(data: &[u8]) {

@@ -3,10 +3,10 @@
 
 use std::path::Path;
 
-use holofs::catalog::Catalog;
-use holofs::digest::{Digest, Regime};
-use holofs::name::Name;
-use holofs::tree::{Index, Ino, NodeKind};
+use holofs::rcc::catalog::Catalog;
+use holofs::rcc::digest::{Digest, Regime};
+use holofs::store::index::{Index, Ino, NodeKind};
+use holofs::sys::fs::name::Name;
 
 /// Where the checksum is, and from where on bytes are covered by it.
 const CHECKSUM: std::ops::Range<usize> = 8..12;

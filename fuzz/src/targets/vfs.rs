@@ -8,16 +8,16 @@ use std::path::Path;
 use std::sync::Arc;
 
 use flate2::read::MultiGzDecoder;
-use holofs::catalog::Catalog;
-use holofs::digest::{Digest, Regime};
-use holofs::observe::Tally;
-use holofs::space::relocated::Relocated;
-use holofs::store::memory::MemorySource;
-use holofs::tree::{Index, Ino};
-use holofs::upper::{Access, Options, Upper};
-use holofs::vfs::{
+use holofs::fs::upper::{Access, Options, Upper};
+use holofs::fs::vfs::{
     Caller, Kind, Listed, Listing, New, RenameMode, SetAttr, SetMode, SetTime, Time, Vfs, View,
 };
+use holofs::rcc::catalog::Catalog;
+use holofs::rcc::digest::{Digest, Regime};
+use holofs::space::relocated::Relocated;
+use holofs::store::index::{Index, Ino};
+use holofs::store::memory::MemorySource;
+use holofs::store::observe::Tally;
 
 const LABEL: &[u8; 24] = b"0123456_789abcd_ef012345";
 const NAMES: [&[u8]; 12] =

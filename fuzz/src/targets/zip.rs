@@ -3,11 +3,11 @@
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
-use holofs::catalog::Catalog;
-use holofs::home::{Environment, Home};
-use holofs::observe::Tally;
+use holofs::rcc::catalog::Catalog;
+use holofs::rcc::home::{Environment, Home};
+use holofs::space::archive::{Options, import};
 use holofs::store::Library;
-use holofs::transfer::{Options, import};
+use holofs::store::observe::Tally;
 
 /// The bytes are a `hololib.zip`.
 pub fn run(data: &[u8]) {

@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::cli::context::Context;
-use crate::inventory;
-use crate::observe::Tally;
-use crate::restore::health::{self, Changed, Depth, Health};
-use crate::restore::probe::{Place, Probed, Way, place, probe};
+use crate::space::inventory;
+use crate::space::materialize::health::{self, Changed, Depth, Health};
+use crate::space::materialize::probe::{Place, Probed, Way, place, probe};
+use crate::store::observe::Tally;
 
 /// What was found out, or why it was not.
 #[derive(Debug, Serialize)]

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde::Serialize;
 
 #[cfg(unix)]
-use crate::fuse::awake::KeepAwake;
+use crate::fs::fuse::awake::KeepAwake;
 use crate::sys::host;
 
 /// Round trips that are timed.

@@ -8,8 +8,8 @@ use crate::cli::SpaceArgs;
 use crate::cli::context::Context;
 use crate::cli::run::{self, RunArgs};
 use crate::cli::rung::Mode;
-use crate::fuse::Io;
-use crate::fuse::awake::KeepAwake;
+use crate::fs::fuse::Io;
+use crate::fs::fuse::awake::KeepAwake;
 
 /// The space in which bytecode is compiled; nothing of it stays but the bytecode.
 const SPACE: &str = "holofs warm";

@@ -9,7 +9,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
-use crate::tree::Made;
+use crate::store::index::Made;
 
 use super::SpaceArgs;
 use super::context::Context;

@@ -7,7 +7,7 @@ use crate::store::layout::RawKey;
 use crate::store::raw::RawStore;
 use crate::store::rawfile::RawFile;
 use crate::store::verify::check_file;
-use crate::sys::beneath::OpenError;
+use crate::sys::fs::beneath::OpenError;
 
 /// One entry, as a walk finds it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use crate::store::layout::{RawKey, is_fan_out, temp_owner};
 use crate::store::raw::RawStore;
-use crate::sys::beneath::{Dir, OpenError};
+use crate::sys::fs::beneath::{Dir, OpenError};
 use crate::sys::process;
 
 /// How old a temporary file is at least before it is collected: a process of another PID namespace may be writing it.

@@ -1,0 +1,476 @@
+//! Requests in, replies out: a few lines per operation.
+
+mod answer;
+mod reply;
+
+use std::cell::RefCell;
+use std::ffi::OsStr;
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use fuser::{
+    AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, Generation, INodeNo,
+    InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
+    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
+    ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
+};
+
+use crate::fs::vfs::{New, SetAttr, Vfs, VfsError};
+
+use super::convert::{self, FOREVER};
+use super::created::Created;
+use super::passthrough::Opens;
+use super::requests::Opcode;
+use super::{STATS, Watch};
+
+use reply::{Plain, Plus, sized};
+
+/// The largest read and write, in bytes: what the kernel takes (256 pages).
+const MAX_TRANSFER: u32 = 1 << 20;
+
+/// The capabilities that make the no-open path: whatever of it a kernel lacks costs requests, not correctness.
+///
+/// KILLPRIV_V2: we clear setuid and setgid ourselves, and the kernel need not ask for `security.capability` at each write.
+const WANTED: [InitFlags; 8] = [
+    InitFlags::FUSE_NO_OPEN_SUPPORT,
+    InitFlags::FUSE_NO_OPENDIR_SUPPORT,
+    InitFlags::FUSE_DO_READDIRPLUS,
+    InitFlags::FUSE_CACHE_SYMLINKS,
+    InitFlags::FUSE_PARALLEL_DIROPS,
+    InitFlags::FUSE_NO_EXPORT_SUPPORT,
+    InitFlags::FUSE_MAX_PAGES,
+    InitFlags::FUSE_HANDLE_KILLPRIV_V2,
+];
+
+thread_local! {
+    /// Where a thread reads content before it replies: reused, so that a read allocates nothing.
+    static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A [`Vfs`] as `fuser` wants it.
+pub struct Adapter {
+    vfs: Arc<Vfs>,
+    watch: Watch,
+    opens: Arc<Opens>,
+    created: Created,
+}
+
+impl Adapter {
+    /// Serves `vfs`, watched by `watch`, whose files are opened by `opens`.
+    pub fn new(vfs: Arc<Vfs>, watch: Watch, opens: Arc<Opens>) -> Adapter {
+        Adapter { vfs, watch, opens, created: Created::here() }
+    }
+}
+
+impl Filesystem for Adapter {
+    fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
+        for capability in WANTED {
+            if config.add_capabilities(capability).is_err() {
+                log::debug!("The kernel lacks {capability:?}");
+            }
+        }
+        let limits = [config.set_max_write(MAX_TRANSFER), config.set_max_readahead(MAX_TRANSFER)];
+        for nearest in limits.into_iter().filter_map(Result::err) {
+            log::debug!("The kernel takes transfers of at most {nearest} bytes");
+        }
+        if config.set_max_background(64).is_err() || config.set_congestion_threshold(48).is_err() {
+            log::debug!("The kernel keeps its own number of background requests");
+        }
+        self.opens.init(config);
+        Ok(())
+    }
+
+    fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        self.count(Opcode::Lookup);
+        match self.vfs.lookup(convert::ino(parent), name.as_bytes()) {
+            Ok(attr) => self.found(&attr, reply),
+            Err(VfsError::NoEntry) => {
+                self.watch.recorder.missed(req.pid(), convert::ino(parent), name.as_bytes());
+                reply.entry(&FOREVER, &convert::negative(), Generation(0));
+            }
+            Err(error) => reply.error(self.errno(Opcode::Lookup, parent, &error)),
+        }
+    }
+
+    fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
+        self.count(Opcode::Forget);
+        self.vfs.forget(convert::ino(ino), nlookup);
+    }
+
+    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        self.count(Opcode::Getattr);
+        self.attr(Opcode::Getattr, ino, self.vfs.getattr(convert::ino(ino)), reply);
+    }
+
+    fn setattr(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        mode: Option<u32>,
+        uid: Option<u32>,
+        gid: Option<u32>,
+        size: Option<u64>,
+        atime: Option<TimeOrNow>,
+        mtime: Option<TimeOrNow>,
+        _ctime: Option<SystemTime>,
+        _fh: Option<FileHandle>,
+        _crtime: Option<SystemTime>,
+        _chgtime: Option<SystemTime>,
+        _bkuptime: Option<SystemTime>,
+        _flags: Option<BsdFileFlags>,
+        reply: ReplyAttr,
+    ) {
+        self.count(Opcode::Setattr);
+        let (mode, atime, mtime) =
+            (mode.map(convert::mode), atime.map(convert::set_time), mtime.map(convert::set_time));
+        let set = SetAttr { mode, uid, gid, size, atime, mtime };
+        let change = || self.vfs.setattr(convert::caller(req), convert::ino(ino), &set);
+        let changed = if size.is_some() { self.opens.changing(ino, change) } else { Some(change()) };
+        match changed {
+            Some(attr) => self.attr(Opcode::Setattr, ino, attr, reply),
+            None => reply.error(Errno::ESTALE),
+        }
+    }
+
+    fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
+        self.count(Opcode::Readlink);
+        match self.vfs.readlink(convert::ino(ino)) {
+            Ok(target) => reply.data(&target),
+            Err(error) => reply.error(self.errno(Opcode::Readlink, ino, &error)),
+        }
+    }
+
+    fn mknod(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        rdev: u32,
+        reply: ReplyEntry,
+    ) {
+        self.count(Opcode::Mknod);
+        self.entry(Opcode::Mknod, parent, self.make_node(req, parent, name, mode, rdev), reply);
+    }
+
+    fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
+        self.count(Opcode::Mkdir);
+        let (caller, mode) = (convert::caller(req), convert::mode(mode));
+        let made = self.vfs.make(caller, convert::ino(parent), name.as_bytes(), mode, New::Dir);
+        self.entry(Opcode::Mkdir, parent, made, reply);
+    }
+
+    fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
+        self.count(Opcode::Symlink);
+        let new = New::Link(target.as_os_str().as_bytes());
+        let made = self.vfs.make(convert::caller(req), convert::ino(parent), name.as_bytes(), 0o777, new);
+        self.entry(Opcode::Symlink, parent, made, reply);
+    }
+
+    fn link(&self, _req: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+        self.count(Opcode::Link);
+        let linked = self.vfs.link(convert::ino(ino), convert::ino(parent), name.as_bytes());
+        self.entry(Opcode::Link, ino, linked, reply);
+    }
+
+    fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.count(Opcode::Unlink);
+        let removed = self.vfs.unlink(convert::ino(parent), name.as_bytes());
+        self.empty(Opcode::Unlink, parent, removed, reply);
+    }
+
+    fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.count(Opcode::Rmdir);
+        let removed = self.vfs.rmdir(convert::ino(parent), name.as_bytes());
+        self.empty(Opcode::Rmdir, parent, removed, reply);
+    }
+
+    fn rename(
+        &self,
+        _req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        new_parent: INodeNo,
+        new_name: &OsStr,
+        flags: RenameFlags,
+        reply: ReplyEmpty,
+    ) {
+        self.count(Opcode::Rename);
+        let (from, to) = (convert::ino(parent), convert::ino(new_parent));
+        let renamed = convert::rename_mode(flags)
+            .and_then(|mode| self.vfs.rename(from, name.as_bytes(), to, new_name.as_bytes(), mode));
+        self.empty(Opcode::Rename, parent, renamed, reply);
+    }
+
+    /// See [`Created`]. Where files are passed through, the table of what is open has to know of everyone, so that there is an OPEN.
+    fn create(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        mode: u32,
+        _umask: u32,
+        flags: i32,
+        reply: ReplyCreate,
+    ) {
+        self.count(Opcode::Create);
+        let opened = if self.opens.is_on() { None } else { self.created.open(OpenFlags(flags)) };
+        let Some(opened) = opened else { return reply.error(Errno::ENOSYS) };
+        match self.make_node(req, parent, name, mode, 0) {
+            Ok(attr) => {
+                let shown = convert::attr(&attr);
+                reply.created(&FOREVER, &shown, Generation(0), FileHandle(0), opened);
+            }
+            Err(error) => reply.error(self.errno(Opcode::Create, parent, &error)),
+        }
+    }
+
+    /// Answered ENOSYS unless files are passed through, so that the kernel never asks again: see the module's text.
+    fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        self.count(Opcode::Open);
+        if self.opens.is_on() {
+            self.watch.recorder.read(req.pid(), convert::ino(ino), 0, 1); // no READ will tell
+        }
+        if let Err((error, reply)) = self.opens.open(&self.vfs, ino, flags, reply) {
+            reply.error(self.errno(Opcode::Open, ino, &error));
+        }
+    }
+
+    /// Comes only if files are passed through, or from who made a file before any was opened.
+    fn release(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        _flush: bool,
+        reply: ReplyEmpty,
+    ) {
+        self.count(Opcode::Release);
+        self.opens.release(ino);
+        self.empty(Opcode::Release, ino, Ok(()), reply);
+    }
+
+    /// Answered ENOSYS, so that the kernel never asks again; it also makes the kernel keep directory listings.
+    fn opendir(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        self.count(Opcode::Opendir);
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn read(
+        &self,
+        req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        size: u32,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyData,
+    ) {
+        self.count(Opcode::Read);
+        self.watch.recorder.read(req.pid(), convert::ino(ino), offset, size);
+        BUFFER.with_borrow_mut(|buffer| {
+            let size = size.min(MAX_TRANSFER) as usize;
+            if buffer.len() < size {
+                buffer.resize(size, 0);
+            }
+            match self.vfs.read(convert::ino(ino), offset, &mut buffer[..size]) {
+                Ok(count) => reply.data(&buffer[..count]),
+                Err(error) => reply.error(self.errno(Opcode::Read, ino, &error)),
+            }
+        });
+    }
+
+    fn write(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        data: &[u8],
+        write_flags: WriteFlags,
+        _flags: OpenFlags,
+        _lock_owner: Option<LockOwner>,
+        reply: ReplyWrite,
+    ) {
+        self.count(Opcode::Write);
+        let drop_privileges = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
+        let written = self.vfs.write(convert::ino(ino), offset, data, drop_privileges);
+        self.written(Opcode::Write, ino, written.map(|count| count as u64), reply);
+    }
+
+    fn copy_file_range(
+        &self,
+        _req: &Request,
+        from: INodeNo,
+        _from_fh: FileHandle,
+        at: u64,
+        to: INodeNo,
+        _to_fh: FileHandle,
+        to_at: u64,
+        len: u64,
+        _flags: CopyFileRangeFlags,
+        reply: ReplyWrite,
+    ) {
+        self.count(Opcode::CopyFileRange);
+        let copied = self.vfs.copy_range(convert::ino(from), at, convert::ino(to), to_at, len);
+        self.written(Opcode::CopyFileRange, to, copied, reply);
+    }
+
+    fn fallocate(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        len: u64,
+        mode: i32,
+        reply: ReplyEmpty,
+    ) {
+        self.count(Opcode::Fallocate);
+        let done = self.vfs.allocate(convert::ino(ino), offset, len, mode.cast_unsigned());
+        self.empty(Opcode::Fallocate, ino, done, reply);
+    }
+
+    fn lseek(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: i64,
+        whence: i32,
+        reply: ReplyLseek,
+    ) {
+        self.count(Opcode::Lseek);
+        let found = convert::seek(whence, offset)
+            .and_then(|(sought, offset)| self.vfs.seek(convert::ino(ino), offset, sought));
+        match found {
+            Ok(offset) => reply.offset(offset.cast_signed()),
+            Err(error) => reply.error(self.errno(Opcode::Lseek, ino, &error)),
+        }
+    }
+
+    fn fsync(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, data_only: bool, reply: ReplyEmpty) {
+        self.count(Opcode::Fsync);
+        self.empty(Opcode::Fsync, ino, self.vfs.sync(convert::ino(ino), data_only), reply);
+    }
+
+    fn fsyncdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, data_only: bool, reply: ReplyEmpty) {
+        self.count(Opcode::Fsyncdir);
+        self.empty(Opcode::Fsyncdir, ino, self.vfs.sync(convert::ino(ino), data_only), reply);
+    }
+
+    fn flush(&self, _req: &Request, _ino: INodeNo, _fh: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
+        self.count(Opcode::Flush);
+        reply.error(Errno::ENOSYS);
+    }
+
+    fn readdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        self.count(Opcode::Readdir);
+        match self.vfs.list(convert::ino(ino), offset, false, &mut Plain(&mut reply)) {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(self.errno(Opcode::Readdir, ino, &error)),
+        }
+    }
+
+    fn readdirplus(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        _fh: FileHandle,
+        offset: u64,
+        mut reply: ReplyDirectoryPlus,
+    ) {
+        self.count(Opcode::Readdirplus);
+        match self.vfs.list(convert::ino(ino), offset, true, &mut Plus(&mut reply, &self.opens)) {
+            Ok(()) => reply.ok(),
+            Err(error) => reply.error(self.errno(Opcode::Readdirplus, ino, &error)),
+        }
+    }
+
+    fn statfs(&self, _req: &Request, ino: INodeNo, reply: ReplyStatfs) {
+        self.count(Opcode::Statfs);
+        match self.vfs.statfs() {
+            Ok(disk) => reply.statfs(
+                disk.blocks,
+                disk.free,
+                disk.available,
+                disk.files,
+                disk.files_free,
+                disk.block_size,
+                255,
+                disk.block_size,
+            ),
+            Err(error) => reply.error(self.errno(Opcode::Statfs, ino, &error)),
+        }
+    }
+
+    fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        self.count(Opcode::Getxattr);
+        if ino == INodeNo::ROOT && name == STATS {
+            return sized(&self.watch.stats(self.opens.io()), size, reply);
+        }
+        match self.vfs.getxattr(convert::ino(ino), name.as_bytes()) {
+            Ok(value) => sized(&value, size, reply),
+            Err(error) => reply.error(self.errno(Opcode::Getxattr, ino, &error)),
+        }
+    }
+
+    fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        self.count(Opcode::Listxattr);
+        match self.vfs.listxattr(convert::ino(ino)) {
+            Ok(names) => sized(&names, size, reply),
+            Err(error) => reply.error(self.errno(Opcode::Listxattr, ino, &error)),
+        }
+    }
+
+    fn setxattr(
+        &self,
+        _req: &Request,
+        ino: INodeNo,
+        name: &OsStr,
+        value: &[u8],
+        flags: i32,
+        _position: u32,
+        reply: ReplyEmpty,
+    ) {
+        self.count(Opcode::Setxattr);
+        let mode = convert::set_mode(flags);
+        let set = self.vfs.setxattr(convert::ino(ino), name.as_bytes(), value, mode);
+        self.empty(Opcode::Setxattr, ino, set, reply);
+    }
+
+    fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+        self.count(Opcode::Removexattr);
+        let removed = self.vfs.removexattr(convert::ino(ino), name.as_bytes());
+        self.empty(Opcode::Removexattr, ino, removed, reply);
+    }
+
+    /// Permissions are the kernel's affair (`default_permissions`).
+    fn access(&self, _req: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
+        self.count(Opcode::Access);
+        reply.error(Errno::ENOSYS);
+    }
+
+    /// Python asks every file it opens whether it is a terminal.
+    fn ioctl(
+        &self,
+        _req: &Request,
+        _ino: INodeNo,
+        _fh: FileHandle,
+        _flags: IoctlFlags,
+        _cmd: u32,
+        _in_data: &[u8],
+        _out_size: u32,
+        reply: ReplyIoctl,
+    ) {
+        self.count(Opcode::Ioctl);
+        reply.error(Errno::ENOTTY);
+    }
+}

@@ -1,0 +1,190 @@
+//! Keeps processors from halting while requests come quickly.
+//!
+//! A request wakes the thread that serves it, and the answer wakes the program that waits for it. Where an idle processor is
+//! given back to the host of a virtual machine at once, each of the two costs some 20 µs, several times what is done for the
+//! request. So while requests come in quick succession the kernel is asked not to halt, and shortly after the last one that
+//! is taken back. Whatever wants a processor still has it at once; what it costs is power, or the host's time.
+
+use std::io;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU64};
+use std::sync::{Arc, OnceLock};
+use std::thread::{self, Thread};
+use std::time::{Duration, Instant};
+
+use crate::store::observe::{Counter, Observer};
+use crate::sys::host::Idling;
+use crate::sys::process::latency::Claim;
+
+/// So many requests within [`WINDOW`] are quick succession.
+const HANDFUL: u64 = 4;
+/// Within this time.
+const WINDOW: Duration = Duration::from_millis(10);
+/// Without a request for this long, or up to twice that, processors may halt again.
+const LINGER: Duration = Duration::from_millis(10);
+/// On a machine with more processors than this, all of which would stay awake, it is not worth it.
+const MOST_PROCESSORS: usize = 8;
+
+/// The fallback, if it cannot be done though it was asked for.
+pub const KEEP_AWAKE: &str = "keep awake";
+
+/// When processors are kept awake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum KeepAwake {
+    /// By root, on a small virtual machine whose idle processors halt at once
+    Auto,
+    /// On any machine
+    Always,
+    /// Never
+    Off,
+}
+
+impl KeepAwake {
+    /// Its name, as in options.
+    pub fn name(self) -> &'static str {
+        match self {
+            KeepAwake::Auto => "auto",
+            KeepAwake::Always => "always",
+            KeepAwake::Off => "off",
+        }
+    }
+
+    /// What is needed for it on this machine; `None` if it is not to be done here. Errors: it is not ours to have.
+    pub fn claim(self) -> io::Result<Option<Claim>> {
+        self.applies_to(Idling::here()).then(Claim::open).transpose()
+    }
+
+    /// True if it is to be done on a machine that idles like this.
+    fn applies_to(self, idling: Idling) -> bool {
+        match self {
+            KeepAwake::Auto => idling.halts_at_once && idling.processors <= MOST_PROCESSORS,
+            KeepAwake::Always => true,
+            KeepAwake::Off => false,
+        }
+    }
+}
+
+/// Tells quick succession from requests now and then.
+#[derive(Debug, Default)]
+struct Pace {
+    came: AtomicU64,
+    /// When the current window began, in milliseconds.
+    window: AtomicU64,
+    /// How many had come by then.
+    before: AtomicU64,
+}
+
+impl Pace {
+    /// One more, so long after the start: true if it is one of quick succession. Threads that meet here may be off by some.
+    fn is_quick(&self, now: Duration) -> bool {
+        let (now, came) = (now.as_millis() as u64, self.one_more());
+        if now.saturating_sub(self.window.load(Relaxed)) >= WINDOW.as_millis() as u64 {
+            self.window.store(now, Relaxed);
+            self.before.store(came, Relaxed);
+        }
+        came.saturating_sub(self.before.load(Relaxed)) >= HANDFUL
+    }
+
+    /// One more: how many came by now.
+    fn one_more(&self) -> u64 {
+        self.came.fetch_add(1, Relaxed) + 1
+    }
+}
+
+/// Keeps processors awake for the requests of one mount.
+pub struct Awake {
+    claim: Claim,
+    observer: Arc<dyn Observer>,
+    began: Instant,
+    pace: Pace,
+    held: AtomicBool,
+    keeper: OnceLock<Thread>,
+}
+
+impl Awake {
+    /// With a `claim` that is not made yet; nothing is done before there is a [keeper](Awake::start).
+    pub fn new(claim: Claim, observer: Arc<dyn Observer>) -> Awake {
+        let (began, pace) = (Instant::now(), Pace::default());
+        Awake { claim, observer, began, pace, held: AtomicBool::new(false), keeper: OnceLock::new() }
+    }
+
+    /// Starts the thread that makes the claim and takes it back, once it is `ready`.
+    pub fn start(self: &Arc<Awake>, ready: impl FnOnce() + Send + 'static) -> io::Result<()> {
+        let this = Arc::clone(self);
+        let keep = move || {
+            ready();
+            this.keep();
+        };
+        let keeper = thread::Builder::new().name("keeper".into()).spawn(keep)?;
+        drop(self.keeper.set(keeper.thread().clone()));
+        Ok(())
+    }
+
+    /// A request has come in.
+    pub fn request(&self) {
+        if self.held.load(Relaxed) {
+            self.pace.one_more();
+        } else if self.pace.is_quick(self.began.elapsed()) && !self.held.swap(true, AcqRel) {
+            self.keeper.get().into_iter().for_each(Thread::unpark);
+        }
+    }
+
+    /// The work of the keeper: until the end of the process, or until the claim is refused.
+    fn keep(&self) {
+        loop {
+            while !self.held.load(Acquire) {
+                thread::park();
+            }
+            if let Err(error) = self.claim.make() {
+                return self.observer.fallback(KEEP_AWAKE, &error.to_string());
+            }
+            self.observer.count(Counter::KeptAwake, 1);
+            self.linger();
+            self.held.store(false, Release);
+            if let Err(error) = self.claim.withdraw() {
+                return self.observer.fallback(KEEP_AWAKE, &error.to_string());
+            }
+        }
+    }
+
+    /// Returns when no more requests come.
+    fn linger(&self) {
+        let mut seen = 0;
+        while self.pace.came.load(Relaxed) != seen {
+            seen = self.pace.came.load(Relaxed);
+            thread::sleep(LINGER);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::{HANDFUL, KeepAwake, Pace};
+    use crate::sys::host::Idling;
+
+    /// How many of `count` requests, `apart` from each other, are of quick succession.
+    fn quick(count: u32, apart: Duration) -> usize {
+        let pace = Pace::default();
+        (1..=count).filter(|&nth| pace.is_quick(Duration::from_secs(1) + apart * nth)).count()
+    }
+
+    #[test]
+    fn only_quick_succession_is() {
+        assert_eq!(quick(1000, Duration::from_millis(4)), 0);
+        assert_eq!(quick(HANDFUL as u32, Duration::ZERO), 0);
+        assert_eq!(quick(HANDFUL as u32 + 1, Duration::ZERO), 1);
+        assert!(quick(1000, Duration::from_micros(100)) > 900);
+    }
+
+    #[test]
+    fn it_is_done_where_it_is_worth_it() {
+        let idling = |halts_at_once, processors| Idling { halts_at_once, processors };
+        for (machine, auto) in [(idling(true, 2), true), (idling(true, 64), false), (idling(false, 2), false)]
+        {
+            assert_eq!(KeepAwake::Auto.applies_to(machine), auto, "{machine:?}");
+            assert!(KeepAwake::Always.applies_to(machine) && !KeepAwake::Off.applies_to(machine));
+        }
+    }
+}

@@ -1,0 +1,252 @@
+//! Passthrough: the second way to serve files, in which the kernel reads what is on disk by itself.
+//!
+//! An OPEN for reading of an unchanged catalog file is answered with a backing file: the raw store's or the relocated one,
+//! verified, and opened through a private read-only view of its directory. Everything else is opened *cached*, as without
+//! passthrough. The kernel's rules, each of which a test of ours breaks or keeps on purpose:
+//!
+//! - All descriptors of an inode are passed through to the same backing file, or all are cached; what the first one is, the
+//!   others become. Any other answer is EIO for the program.
+//! - So a write under readers that are passed through needs another inode. The OPEN (or the truncating SETATTR) is answered
+//!   ESTALE, upon which the kernel looks the name up again and finds the *moved* inode: its node has [`MOVED`] set, its
+//!   attributes are the same. Who had the file open keeps the bytes that he opened, as on overlayfs.
+//! - A mapping is one of the backing file, and outlives RELEASE.
+//!
+//! Whether the kernel takes backing files at all is known after INIT only. If it does not, every OPEN is answered ENOSYS and
+//! the mount is no-open as if nothing else had been asked for.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::File;
+use std::io;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use fuser::{
+    BackingId, Errno, FileAttr, FileHandle, FopenFlags, INodeNo, InitFlags, KernelConfig, OpenAccMode,
+    OpenFlags, ReplyOpen,
+};
+
+use crate::fs::vfs::{Attr, Vfs, VfsError};
+use crate::store::observe::{Counter, Observer};
+use crate::sys::fs::backing;
+use crate::sys::fs::beneath::{Dir, facts_of_file};
+
+use super::convert::{self, FOREVER, MOVED};
+use super::{Io, PASSTHROUGH};
+
+/// A file may lie on a stacked file system (overlayfs); the price is that none can be stacked on the space.
+const STACK_DEPTH: u32 = 2;
+/// What the kernel may keep of a file that it reads through us: only the mount itself changes it.
+const CACHED: FopenFlags = FopenFlags::FOPEN_KEEP_CACHE;
+
+/// How the files of one mount are opened.
+pub struct Opens {
+    /// Where backing files may lie; none: nothing is passed through.
+    views: Vec<(PathBuf, Dir)>,
+    /// The kernel takes backing files.
+    taken: OnceLock<()>,
+    observer: Arc<dyn Observer>,
+    table: Mutex<Table>,
+}
+
+#[derive(Default)]
+struct Table {
+    open: HashMap<INodeNo, Open>,
+    moved: HashSet<INodeNo>,
+}
+
+/// An inode that is open.
+struct Open {
+    descriptors: u64,
+    /// What all of them are passed through to; `None`: they are cached.
+    backing: Option<Arc<BackingId>>,
+}
+
+/// What stands against opening a node: readers of what it was.
+struct Stale;
+
+impl Opens {
+    /// Files below `dirs` are to be passed through; without any, or if no view of one can be had, none is.
+    pub fn new(dirs: &[PathBuf], observer: Arc<dyn Observer>) -> Opens {
+        let view = |dir: &PathBuf| Ok((dir.clone(), backing::read_only_view(File::open(dir)?)?));
+        let views = dirs.iter().map(view).collect::<io::Result<_>>().unwrap_or_else(|error| {
+            refused(&*observer, "No read-only view of the stores can be had", &error);
+            Vec::new()
+        });
+        Opens { views, taken: OnceLock::new(), observer, table: Mutex::default() }
+    }
+
+    /// Asks for passthrough in INIT, if it is wanted.
+    pub fn init(&self, config: &mut KernelConfig) {
+        let refused = |config: &mut KernelConfig| {
+            config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_err()
+                || config.set_max_stack_depth(STACK_DEPTH).is_err()
+        };
+        if !self.views.is_empty() && refused(config) {
+            log::debug!("The kernel lacks passthrough"); // as the probe will find out
+        }
+    }
+
+    /// After INIT: finds out whether the kernel takes files from where ours lie.
+    pub fn probe(&self, device: impl AsFd) {
+        let Some((dir, _)) = self.views.first() else { return };
+        match tempfile::tempfile_in(dir).and_then(|file| backing::probe(device, file)) {
+            Ok(()) => drop(self.taken.set(())),
+            Err(error) => {
+                let what = format!("The kernel takes no files of {}", dir.display());
+                refused(&*self.observer, &what, &error);
+            }
+        }
+    }
+
+    /// How files are read.
+    pub fn io(&self) -> Io {
+        if self.is_on() { Io::Passthrough } else { Io::NoOpen }
+    }
+
+    /// True if files are passed through.
+    pub fn is_on(&self) -> bool {
+        self.taken.get().is_some()
+    }
+
+    /// Answers an OPEN. `Err` if the content cannot be had: the reply is still to be sent.
+    pub fn open(
+        &self,
+        vfs: &Vfs,
+        node: INodeNo,
+        flags: OpenFlags,
+        reply: ReplyOpen,
+    ) -> Result<(), (VfsError, ReplyOpen)> {
+        if !self.is_on() {
+            reply.error(Errno::ENOSYS);
+            return Ok(());
+        }
+        let writes = flags.acc_mode() != OpenAccMode::O_RDONLY;
+        let mut found = None;
+        let backing = loop {
+            let mut table = self.lock();
+            if let Some(joined) = table.join(node, writes) {
+                break joined;
+            }
+            // A moved node has a writer, who may not have written yet.
+            if writes || node.0 & MOVED != 0 || vfs.has_own_bytes(convert::ino(node)) {
+                break Ok(table.begin(node, None));
+            }
+            if let Some(file) = found.take() {
+                break Ok(table.begin(node, self.hand_over(&reply, file)));
+            }
+            drop(table); // content is inflated and read without it
+            match self.backing_file(vfs, node) {
+                Ok(file) => found = Some(file),
+                Err(error) => return Err((error, reply)),
+            }
+        };
+        match backing {
+            Ok(None) => reply.opened(FileHandle(0), CACHED),
+            Ok(Some(id)) => {
+                self.observer.count(Counter::PassedThrough, 1);
+                reply.opened_passthrough(FileHandle(0), FopenFlags::empty(), &id);
+            }
+            Err(Stale) => reply.error(Errno::ESTALE),
+        }
+        Ok(())
+    }
+
+    /// One descriptor less. The kernel has let go of the backing file before it says so.
+    pub fn release(&self, node: INodeNo) {
+        let closed = self.lock().leave(node);
+        drop(closed); // a system call, if it was the last
+    }
+
+    /// Does `change`, which gives `node` other bytes without having it open. `None` if readers stand against it: ESTALE.
+    pub fn changing<T>(&self, node: INodeNo, change: impl FnOnce() -> T) -> Option<T> {
+        if !self.is_on() {
+            return Some(change());
+        }
+        // As a writer for that long: who opens it meanwhile is cached.
+        let mut table = self.lock();
+        match table.join(node, true) {
+            Some(Err(Stale)) => return None,
+            Some(Ok(_)) => {}
+            None => drop(table.begin(node, None)),
+        }
+        drop(table);
+        let changed = change();
+        self.release(node);
+        Some(changed)
+    }
+
+    /// What an entry shows, and how long its attributes hold: those of a moved node are asked for, since the kernel takes
+    /// the inode number of an entry from its node.
+    pub fn entry(&self, attr: &Attr) -> (FileAttr, Duration) {
+        let mut shown = convert::attr(attr);
+        if self.is_on() && self.lock().moved.contains(&shown.ino) {
+            shown.ino = INodeNo(shown.ino.0 | MOVED);
+            return (shown, Duration::ZERO);
+        }
+        (shown, FOREVER)
+    }
+
+    /// The file to hand over, opened through a view.
+    fn backing_file(&self, vfs: &Vfs, node: INodeNo) -> Result<Option<File>, VfsError> {
+        let Some((whole, path)) = vfs.on_disk(convert::ino(node))? else { return Ok(None) };
+        let opened = self.views.iter().find_map(|(dir, view)| Some((view, path.strip_prefix(dir).ok()?)));
+        let opened = opened.and_then(|(view, name)| view.open_file(name).ok());
+        // By its name it may be another file by now, or none.
+        let same =
+            opened.filter(|(_, facts)| facts_of_file(whole.file()).is_ok_and(|own| own.id == facts.id));
+        if same.is_none() {
+            let reason = format!("{} is not what was verified; read through the daemon", path.display());
+            self.observer.fallback("passthrough of a file", &reason);
+        }
+        Ok(same.map(|(file, _)| file))
+    }
+
+    fn hand_over(&self, reply: &ReplyOpen, file: Option<File>) -> Option<Arc<BackingId>> {
+        let taken = reply.open_backing(file?);
+        let told = |error| {
+            let reason = format!("The kernel does not take it: {error}; read through the daemon");
+            self.observer.fallback("passthrough of a file", &reason);
+        };
+        taken.map(Arc::new).map_err(told).ok()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Tells that nothing is passed through.
+fn refused(observer: &dyn Observer, what: &str, error: &io::Error) {
+    let needs = "it needs Linux 6.9, and root outside of any user namespace";
+    observer.fallback(PASSTHROUGH, &format!("{what}: {error} ({needs}); using no-open"));
+}
+
+impl Table {
+    /// One descriptor more of what is open already; `None` if it is not.
+    fn join(&mut self, node: INodeNo, writes: bool) -> Option<Result<Option<Arc<BackingId>>, Stale>> {
+        if self.moved.contains(&node) {
+            return Some(Err(Stale));
+        }
+        let open = self.open.get_mut(&node)?;
+        if writes && open.backing.is_some() {
+            self.moved.insert(node);
+            return Some(Err(Stale));
+        }
+        open.descriptors += 1;
+        Some(Ok(open.backing.clone()))
+    }
+
+    fn begin(&mut self, node: INodeNo, backing: Option<Arc<BackingId>>) -> Option<Arc<BackingId>> {
+        self.open.insert(node, Open { descriptors: 1, backing: backing.clone() });
+        backing
+    }
+
+    /// One descriptor less; what was open if it was the last.
+    fn leave(&mut self, node: INodeNo) -> Option<Open> {
+        let open = self.open.get_mut(&node)?;
+        open.descriptors -= 1;
+        if open.descriptors == 0 { self.open.remove(&node) } else { None }
+    }
+}

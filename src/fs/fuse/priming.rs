@@ -1,0 +1,189 @@
+//! Priming: walking a profile through the mount itself, ahead of the program, so that its look-ups and reads hit the
+//! kernel's caches.
+//!
+//! The [`Recorder`] notes what programs ask for; requests of the primer are not noted, nor repeated if a program was faster:
+//! so the primer stops by itself where the program is ahead. It runs at the lowest priority and reads one chunk at a time,
+//! so that no program ever waits for more than that.
+//!
+//! The primer is a process of its own, for the server must not wait for itself: were it killed, the thread that waits could
+//! not end. It is told by a pipe what to ask for, a few items at a time, and answers with a byte when it has ([`prime`]).
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io::{self, BufRead as _, BufReader, Read, Write};
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::store::index::{Index, Ino};
+
+use super::profile::{CHUNK, Item, Profile};
+
+/// So many items the primer is told at once: it hears that it should stop, or that a program is ahead, after these.
+const AT_ONCE: usize = 16;
+/// Ends a request; an empty one ends a batch.
+const END: u8 = 0;
+
+/// The process that primes, seen from the server.
+pub struct Primer<Requests, Answers> {
+    /// Its number, as the kernel names it in requests.
+    pub pid: u32,
+    /// What it is to ask for.
+    pub requests: Requests,
+    /// Where it answers.
+    pub answers: Answers,
+}
+
+/// Notes what is asked for first.
+#[derive(Debug, Default)]
+pub struct Recorder {
+    /// The process that primes; 0 if none did.
+    primer: AtomicU32,
+    /// Inodes up to this are the catalog's; 0: nothing is noted.
+    inodes: AtomicU64,
+    seen: Mutex<Profile>,
+    primed: AtomicU64,
+}
+
+impl Recorder {
+    /// From now on notes what is asked of the catalog's inodes, `1..=inodes`.
+    pub fn note(&self, inodes: u64) {
+        self.inodes.store(inodes, Ordering::Relaxed);
+    }
+
+    /// Somebody reads.
+    pub fn read(&self, pid: u32, ino: Ino, offset: u64, size: u32) {
+        if size == 0 || !self.is_noted(pid, ino) {
+            return;
+        }
+        let last = (offset + u64::from(size) - 1) / CHUNK;
+        let mut seen = self.lock();
+        (offset / CHUNK..=last).for_each(|chunk| seen.add(Item::Read { ino, chunk }));
+    }
+
+    /// Somebody looked for a name that is not there.
+    pub fn missed(&self, pid: u32, dir: Ino, name: &[u8]) {
+        if self.is_noted(pid, dir) {
+            self.lock().add(Item::Miss { dir, name: name.into() });
+        }
+    }
+
+    /// What was asked for so far.
+    pub fn profile(&self) -> Profile {
+        self.lock().clone()
+    }
+
+    /// How many items were primed.
+    pub fn primed(&self) -> u64 {
+        self.primed.load(Ordering::Relaxed)
+    }
+
+    /// Has `primer`, a process that does [`prime`], walk `profile` through the mount at `root`, until `stop` is set.
+    pub fn guide(
+        &self,
+        profile: &Profile,
+        index: &Index,
+        root: &Path,
+        stop: &AtomicBool,
+        primer: Primer<impl Write, impl Read>,
+    ) -> io::Result<()> {
+        let Primer { pid, mut requests, mut answers } = primer;
+        self.primer.store(pid, Ordering::Relaxed);
+        let mut text = Vec::new();
+        for items in profile.items().chunks(AT_ONCE) {
+            if stop.load(Ordering::Relaxed) {
+                break;
+            }
+            text.clear();
+            let asked = {
+                let seen = self.lock();
+                let wanted = items.iter().filter(|item| !seen.contains(item));
+                wanted.filter_map(|item| request(item, index, root, &mut text)).count()
+            };
+            text.push(END);
+            requests.write_all(&text)?;
+            answers.read_exact(&mut [0])?;
+            self.primed.fetch_add(asked as u64, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn is_noted(&self, pid: u32, ino: Ino) -> bool {
+        ino.0 <= self.inodes.load(Ordering::Relaxed) && pid != self.primer.load(Ordering::Relaxed)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Profile> {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Writes what asks for `item`: a chunk's number or `m`, a blank, the path, NUL.
+fn request(item: &Item, index: &Index, root: &Path, text: &mut Vec<u8>) -> Option<()> {
+    let (ino, what, name) = match item {
+        Item::Miss { dir, name } => (*dir, "m".to_owned(), Some(name)),
+        Item::Read { ino, chunk } => (*ino, chunk.to_string(), None),
+    };
+    let path = root.join(index.path_of(ino)?.to_path());
+    let parts = [what.as_bytes(), b" ", path.as_os_str().as_bytes()];
+    parts.into_iter().for_each(|part| text.extend_from_slice(part));
+    if let Some(name) = name {
+        text.push(b'/');
+        text.extend_from_slice(name);
+    }
+    text.push(END);
+    Some(())
+}
+
+/// The primer's side: asks for what `requests` says, and writes a byte to `answers` after each empty one. Ends with `requests`,
+/// or with the mount.
+pub fn prime(requests: impl Read, mut answers: impl Write) -> io::Result<()> {
+    let mut open = None;
+    let mut buffer = vec![0; usize::try_from(CHUNK).unwrap_or(1 << 17)];
+    for request in BufReader::new(requests).split(END) {
+        let request = request?;
+        if request.is_empty() {
+            answers.write_all(&[END])?;
+            answers.flush()?;
+        // Somebody removed it, or it is damaged: who reads it will be told.
+        } else if let Err(error) = ask(&request, &mut open, &mut buffer) {
+            log::debug!("Cannot prime {}: {error}", String::from_utf8_lossy(&request));
+        }
+    }
+    Ok(())
+}
+
+/// Asks for one item; the file of the last one stays open in `open`.
+fn ask(request: &[u8], open: &mut Option<(PathBuf, File)>, buffer: &mut [u8]) -> io::Result<()> {
+    let blank = request.iter().position(|&byte| byte == b' ').ok_or(io::ErrorKind::InvalidData)?;
+    let path = Path::new(OsStr::from_bytes(&request[blank + 1..]));
+    let Some(chunk) = std::str::from_utf8(&request[..blank]).ok().and_then(|chunk| chunk.parse::<u64>().ok())
+    else {
+        return std::fs::symlink_metadata(path).map(drop);
+    };
+    if open.as_ref().is_none_or(|(now, _)| now != path) {
+        *open = Some((path.to_owned(), File::open(path)?));
+    }
+    match open {
+        Some((_, file)) => file.read_at(buffer, chunk.saturating_mul(CHUNK)).map(drop),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test's helper fails loudly")]
+    use super::*;
+
+    #[test]
+    fn the_primer_answers_each_batch_whatever_is_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("file"), "x").unwrap();
+        let root = dir.path().display();
+        let requests = format!("0 {root}/file\01 {root}/file\0m {root}/gone\0\00 {root}/gone\0nonsense\0\0");
+        let mut answers = Vec::new();
+        prime(requests.as_bytes(), &mut answers).unwrap();
+        assert_eq!(answers, [END, END]);
+    }
+}

@@ -1,0 +1,347 @@
+//! The written state of one space: everything that differs from its catalog, addressed by inode.
+//!
+//! In the directory of a space, `upper/<ino>` holds the bytes of a file and `state.db` what changed: inodes and entries of
+//! directories. Neither is there until the first write. Tables in memory answer every question; the database makes them
+//! survive. There is no FUSE here and no meaning: which changes belong to a rename is the business of `vfs`.
+//!
+//! What always holds:
+//! - Bytes come first, then the row that makes them visible: no row points to bytes that are not there.
+//! - What a [`Transaction`] has committed survives `kill -9`; what was written to a file does too, without a transaction,
+//!   for size and times of a file with bytes are those of `upper/<ino>`. What [`Upper::sync`] and its kin have returned
+//!   for survives a power cut.
+//! - An inode of the catalog keeps its number. A created one gets a number above all of these, never used before.
+//! - Nothing here is readable by anybody but the owner of the space, whatever the modes of its files.
+//!
+//! One process has a space open for writing; `space` holds the lock that sees to it.
+
+mod copy_up;
+mod error;
+mod files;
+mod inode;
+mod journal;
+mod locks;
+mod recover;
+mod schema;
+mod session;
+mod sync;
+mod tables;
+#[cfg(test)]
+mod tests;
+mod transaction;
+
+use std::fs::File;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
+
+use crate::rcc::digest::Digest;
+use crate::store::index::Ino;
+use crate::store::observe::Observer;
+use crate::sys::fs::bytes::{self, FileStat};
+use crate::sys::fs::name::Name;
+
+use copy_up::Copier;
+use files::Files;
+use journal::Journal;
+use locks::Locks;
+use tables::{Change, Tables};
+
+pub use copy_up::{Patch, Source};
+pub use error::UpperError;
+pub use inode::{Inode, Kind, Time, Xattrs};
+pub use recover::{reset, written_catalog};
+pub use tables::{Directory, Entry, Present};
+pub use transaction::Transaction;
+
+/// The first number of a created inode; those of a catalog are below.
+pub const FIRST_CREATED: u64 = 1 << 32;
+/// Up to so many files are made durable one by one; of more, the whole file system they are on, with whatever others
+/// write to it.
+const FEW_FILES: usize = 64;
+/// So many numbers are taken from the database at once; those that a crash leaves over are never used.
+const INO_CHUNK: u64 = 1 << 12;
+
+/// What an opened upper is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Only to look, also while a mount writes; the state is that of this moment.
+    ReadOnly,
+    /// To serve the space.
+    Writable,
+}
+
+/// How an upper is opened.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// What it is for.
+    pub access: Access,
+    /// How many files of it are kept open at most.
+    pub descriptors: NonZeroUsize,
+}
+
+/// The written state of a space.
+pub struct Upper {
+    dir: PathBuf,
+    catalog: String,
+    access: Access,
+    files: Files,
+    copier: Copier,
+    observer: Arc<dyn Observer>,
+    locks: Locks,
+    tables: RwLock<Tables>,
+    written: AtomicBool,
+    journal: OnceLock<Journal>,
+    creating: Mutex<()>,
+    numbers: Mutex<Numbers>,
+    next_order: AtomicU64,
+    lost: Vec<Ino>,
+}
+
+/// Numbers for created inodes: `next..limit` are ours to give.
+#[derive(Debug)]
+struct Numbers {
+    next: u64,
+    limit: u64,
+}
+
+impl Upper {
+    /// Opens the written state in `dir`, the directory of a space of `catalog`. A space that was never written costs
+    /// nothing, and `dir` need not be there.
+    pub fn open(
+        dir: &Path,
+        catalog: &Digest,
+        options: &Options,
+        observer: Arc<dyn Observer>,
+    ) -> Result<Upper, UpperError> {
+        let mut upper = Upper::pristine(dir, catalog, options, observer);
+        if recover::was_written(dir)? {
+            let journal = Journal::open(dir, options.access)?;
+            upper.load(&journal)?;
+            upper.journal = journal.into();
+        }
+        Ok(upper)
+    }
+
+    fn pristine(dir: &Path, catalog: &Digest, options: &Options, observer: Arc<dyn Observer>) -> Upper {
+        Upper {
+            dir: dir.to_owned(),
+            catalog: catalog.to_string(),
+            access: options.access,
+            files: Files::new(dir, options.descriptors),
+            copier: Copier::default(),
+            observer,
+            locks: Locks::default(),
+            tables: RwLock::default(),
+            written: AtomicBool::new(false),
+            journal: OnceLock::new(),
+            creating: Mutex::default(),
+            numbers: Mutex::new(Numbers { next: FIRST_CREATED, limit: FIRST_CREATED }),
+            next_order: AtomicU64::new(FIRST_CREATED),
+            lost: Vec::new(),
+        }
+    }
+
+    fn load(&mut self, journal: &Journal) -> Result<(), UpperError> {
+        let loaded = journal.load()?;
+        if loaded.catalog != self.catalog {
+            return Err(UpperError::OtherCatalog {
+                path: journal.path().to_owned(),
+                found: loaded.catalog,
+                wanted: self.catalog.clone(),
+            });
+        }
+        if self.access == Access::Writable {
+            self.lost = recover::reconcile(&self.files, &loaded.tables, loaded.next_ino)?;
+        }
+        for ino in &self.lost {
+            log::error!("{}", UpperError::Lost { ino: *ino, path: self.files.path_of(*ino) });
+        }
+        self.numbers = Mutex::new(Numbers { next: loaded.next_ino, limit: loaded.next_ino });
+        self.next_order = AtomicU64::new(loaded.tables.last_order().max(FIRST_CREATED) + 1);
+        self.tables = RwLock::new(loaded.tables);
+        self.written = AtomicBool::new(true);
+        Ok(())
+    }
+
+    /// True until something was written: then there is nothing to ask here.
+    pub fn is_pristine(&self) -> bool {
+        !self.written.load(Ordering::Acquire)
+    }
+
+    /// The inode; `None`: as the catalog says. See [`Inode`] about size and times, or use [`Upper::attributes`].
+    pub fn inode(&self, ino: Ino) -> Option<Inode> {
+        if self.is_pristine() {
+            return None;
+        }
+        self.tables().inodes.get(&ino).cloned()
+    }
+
+    /// True if the bytes of `ino` are here, and not in the catalog.
+    pub fn has_bytes(&self, ino: Ino) -> bool {
+        !self.is_pristine() && self.tables().inodes.get(&ino).is_some_and(|inode| inode.has_bytes)
+    }
+
+    /// The directory of the space that all this is in.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The inode with the times it shows and, if it has bytes, what the system knows of their file.
+    pub fn attributes(&self, ino: Ino) -> Result<Option<(Inode, Option<FileStat>)>, UpperError> {
+        match self.inode(ino) {
+            Some(inode) if inode.has_bytes => {
+                let file = self.files.stat(ino)?;
+                Ok(Some((inode.with_file(&file), Some(file))))
+            }
+            other => Ok(other.map(|inode| (inode, None))),
+        }
+    }
+
+    /// What is said of `name` in `dir`; `None`: the catalog decides.
+    pub fn entry(&self, dir: Ino, name: Name<'_>) -> Option<Entry> {
+        if self.is_pristine() {
+            return None;
+        }
+        self.tables().directories.get(&dir)?.get(name)
+    }
+
+    /// Looks at what was changed in `dir`, if anything. `look` holds up every writer: it only collects.
+    pub fn directory<T>(&self, dir: Ino, look: impl FnOnce(Option<&Directory>) -> T) -> T {
+        if self.is_pristine() {
+            return look(None);
+        }
+        look(self.tables().directories.get(&dir))
+    }
+
+    /// Every inode that was changed or created, in no order: for commands, not for serving.
+    pub fn inodes(&self) -> Vec<(Ino, Inode)> {
+        self.tables().inodes.iter().map(|(&ino, inode)| (ino, inode.clone())).collect()
+    }
+
+    /// A number for a new inode, never used before.
+    pub fn new_ino(&self) -> Result<Ino, UpperError> {
+        let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
+        if numbers.next == numbers.limit {
+            let limit = numbers.limit + INO_CHUNK;
+            self.journal()?.commit(Arc::new([Change::NextIno(limit)]))?;
+            numbers.limit = limit;
+        }
+        numbers.next += 1;
+        Ok(Ino(numbers.next - 1))
+    }
+
+    /// The open file with the bytes of `ino`, which must have some. Reads and writes go to it directly.
+    pub fn file(&self, ino: Ino) -> Result<Arc<File>, UpperError> {
+        self.files.open(ino)
+    }
+
+    /// Sets the times of an inode that has bytes; `None` leaves one as it is. The others are set in their row.
+    pub fn set_file_times(
+        &self,
+        ino: Ino,
+        atime: Option<Time>,
+        mtime: Option<Time>,
+    ) -> Result<(), UpperError> {
+        let set = bytes::set_times(&*self.file(ino)?, atime.map(Time::into), mtime.map(Time::into));
+        set.map_err(|source| UpperError::Io {
+            doing: "set the times of",
+            path: self.files.path_of(ino),
+            source,
+        })
+    }
+
+    /// The kernel has forgotten `ino`: if it has no names, it is gone for good, with its bytes.
+    pub fn forget(&self, ino: Ino) -> Result<(), UpperError> {
+        if self.inode(ino).is_none_or(|inode| inode.nlink > 0) {
+            return Ok(());
+        }
+        let _locked = self.locks.lock(&[ino]);
+        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        if tables.inodes.get(&ino).is_none_or(|inode| inode.nlink > 0) {
+            return Ok(());
+        }
+        let gone = tables.inodes.remove(&ino);
+        drop(tables);
+        if gone.is_some_and(|inode| inode.has_bytes) { self.files.remove(ino) } else { Ok(()) }
+    }
+
+    /// Makes the bytes of `ino` durable and, unless `data_only`, everything that was committed. For a directory or an
+    /// inode without bytes only the latter.
+    pub fn sync_inode(&self, ino: Ino, data_only: bool) -> Result<(), UpperError> {
+        if self.inode(ino).is_some_and(|inode| inode.has_bytes) {
+            self.sync_bytes(ino, data_only)?;
+            self.sync_names()?;
+        }
+        // Also for the data alone: without its row, a created file's data could not be found.
+        self.journal.get().map_or(Ok(()), Journal::sync)
+    }
+
+    /// Makes everything that was written or committed durable.
+    pub fn sync(&self) -> Result<(), UpperError> {
+        let Some(journal) = self.journal.get() else { return Ok(()) };
+        let failed = |source| UpperError::Io { doing: "make durable", path: self.dir.clone(), source };
+        let written: Vec<Ino> = {
+            let tables = self.tables();
+            let with_bytes = tables.inodes.iter().filter(|(_, inode)| inode.has_bytes && inode.nlink > 0);
+            let there = with_bytes.map(|(&ino, _)| ino).filter(|ino| !self.lost.contains(ino));
+            there.take(FEW_FILES + 1).collect()
+        };
+        if written.len() > FEW_FILES {
+            self.files.dir()?.sync_file_system().map_err(failed)?;
+        } else {
+            written.into_iter().try_for_each(|ino| self.sync_bytes(ino, false))?;
+            self.sync_names()?;
+        }
+        journal.sync()
+    }
+
+    /// The inodes whose bytes were lost before this opening; they cannot be read.
+    pub fn lost(&self) -> &[Ino] {
+        &self.lost
+    }
+
+    fn sync_bytes(&self, ino: Ino, data_only: bool) -> Result<(), UpperError> {
+        let file = self.file(ino)?;
+        let synced = if data_only { file.sync_data() } else { file.sync_all() };
+        let path = || self.files.path_of(ino);
+        synced.map_err(|source| UpperError::Io { doing: "make durable", path: path(), source })
+    }
+
+    fn sync_names(&self) -> Result<(), UpperError> {
+        let failed = |source| UpperError::Io { doing: "make durable", path: self.dir.clone(), source };
+        self.files.dir()?.sync().map_err(failed)
+    }
+
+    /// The database, made if this is the first write.
+    fn journal(&self) -> Result<&Journal, UpperError> {
+        if self.access == Access::ReadOnly {
+            return Err(UpperError::ReadOnly { path: self.dir.clone() });
+        }
+        if let Some(journal) = self.journal.get() {
+            return Ok(journal);
+        }
+        let _creating = self.creating.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(journal) = self.journal.get() {
+            return Ok(journal);
+        }
+        self.files.dir()?; // before the database: bytes without a database are damage, a directory without bytes is none
+        let journal = Journal::create(&self.dir, &self.catalog, FIRST_CREATED)?;
+        Ok(self.journal.get_or_init(|| journal))
+    }
+
+    /// Makes committed changes visible.
+    fn apply(&self, changes: &[Change]) {
+        let mut tables = self.tables.write().unwrap_or_else(PoisonError::into_inner);
+        changes.iter().for_each(|change| tables.apply(change));
+        self.written.store(true, Ordering::Release);
+    }
+
+    fn new_order(&self) -> u64 {
+        self.next_order.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn tables(&self) -> RwLockReadGuard<'_, Tables> {
+        self.tables.read().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,169 @@
+//! The bytes of files: one file for each inode that has any, named by its number, readable by nobody else.
+//!
+//! A file appears under its number only when it is complete, and the inode behind a number never changes, so a
+//! descriptor that was opened once stays right. Descriptors are few (a process may have only some thousands), so they are
+//! kept in a list of those used last.
+
+use std::fs::File;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+
+use lru::LruCache;
+
+use crate::sys::fs::bytes::FileStat;
+use crate::sys::fs::private_dir::PrivateDir;
+
+use super::{Ino, UpperError};
+
+/// Name of the directory with the bytes, in that of a space.
+pub(super) const BYTES: &str = "upper";
+/// What a file that is not complete ends with.
+const PART: &str = ".part";
+
+/// The directory with the bytes, made when the first ones are.
+pub(super) struct Files {
+    path: PathBuf,
+    dir: OnceLock<PrivateDir>,
+    open: Mutex<LruCache<Ino, Arc<File>>>,
+}
+
+impl Files {
+    /// The files below `space`, which need not be there; at most `descriptors` of them are kept open.
+    pub fn new(space: &Path, descriptors: NonZeroUsize) -> Files {
+        let open = Mutex::new(LruCache::new(descriptors));
+        Files { path: space.join(BYTES), dir: OnceLock::new(), open }
+    }
+
+    /// The directory, made if need be.
+    pub fn dir(&self) -> Result<&PrivateDir, UpperError> {
+        if let Some(dir) = self.dir.get() {
+            return Ok(dir);
+        }
+        let dir = PrivateDir::ensure(&self.path);
+        let dir = dir.map_err(|source| UpperError::Io { doing: "open", path: self.path.clone(), source })?;
+        Ok(self.dir.get_or_init(|| dir))
+    }
+
+    /// Makes an empty file for `ino`.
+    pub fn create(&self, ino: Ino) -> Result<Arc<File>, UpperError> {
+        let file = self.dir()?.create(&name(ino)).map_err(|source| self.failed("create", ino, source))?;
+        Ok(self.keep(ino, file))
+    }
+
+    /// Makes a file for `ino` that nobody sees until it is published.
+    pub fn create_part(&self, ino: Ino) -> Result<Part<'_>, UpperError> {
+        let dir = self.dir()?;
+        let part = name(ino) + PART;
+        let failed = |source| self.failed("create", ino, source);
+        dir.remove(&part).map_err(failed)?;
+        let file = dir.create(&part).map_err(failed)?;
+        Ok(Part { files: self, ino, name: part, file: Some(file) })
+    }
+
+    /// The open file of `ino`.
+    pub fn open(&self, ino: Ino) -> Result<Arc<File>, UpperError> {
+        if let Some(file) = self.open_files().get(&ino) {
+            return Ok(Arc::clone(file));
+        }
+        let file = self.dir()?.open_file(&name(ino)).map_err(|source| self.failed("open", ino, source))?;
+        Ok(self.keep(ino, file))
+    }
+
+    /// What the system knows of the file of `ino`.
+    pub fn stat(&self, ino: Ino) -> Result<FileStat, UpperError> {
+        self.dir()?.stat(&name(ino)).map_err(|source| self.failed("look at", ino, source))
+    }
+
+    /// Removes the file of `ino`; whoever has it open keeps it.
+    pub fn remove(&self, ino: Ino) -> Result<(), UpperError> {
+        self.open_files().pop(&ino);
+        self.dir()?.remove(&name(ino)).map_err(|source| self.failed("remove", ino, source))
+    }
+
+    /// Calls `each` for every name: the inode of a complete file, or `None` and the name of anything else.
+    pub fn for_each(&self, mut each: impl FnMut(Option<Ino>, &[u8])) -> Result<(), UpperError> {
+        let ino = |name: &[u8]| std::str::from_utf8(name).ok()?.parse().ok().map(Ino);
+        let listed = self.dir()?.for_each_name(|name| each(ino(name), name));
+        listed.map_err(|source| UpperError::Io { doing: "list", path: self.path.clone(), source })
+    }
+
+    /// Removes a file that is not complete; anything that is not ours stays.
+    pub fn remove_unfinished(&self, name: &[u8]) -> Result<(), UpperError> {
+        match std::str::from_utf8(name) {
+            Ok(name) if name.ends_with(PART) => self.dir()?.remove(name).map_err(|source| UpperError::Io {
+                doing: "remove",
+                path: self.path.join(name),
+                source,
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Where the bytes of `ino` are.
+    pub fn path_of(&self, ino: Ino) -> PathBuf {
+        self.path.join(name(ino))
+    }
+
+    fn keep(&self, ino: Ino, file: File) -> Arc<File> {
+        let file = Arc::new(file);
+        // The one that falls out is closed after the lock is gone.
+        let _closed = self.open_files().push(ino, Arc::clone(&file));
+        file
+    }
+
+    fn open_files(&self) -> MutexGuard<'_, LruCache<Ino, Arc<File>>> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn failed(&self, doing: &'static str, ino: Ino, source: std::io::Error) -> UpperError {
+        let path = self.path_of(ino);
+        if source.kind() == std::io::ErrorKind::NotFound {
+            return UpperError::Lost { ino, path };
+        }
+        UpperError::Io { doing, path, source }
+    }
+}
+
+fn name(ino: Ino) -> String {
+    ino.0.to_string()
+}
+
+/// A file in the making; dropped before it is published, it is gone.
+pub(super) struct Part<'a> {
+    files: &'a Files,
+    ino: Ino,
+    name: String,
+    file: Option<File>,
+}
+
+impl Part<'_> {
+    /// The file.
+    pub fn file(&self) -> Option<&File> {
+        self.file.as_ref()
+    }
+
+    /// Gives it its number.
+    pub fn publish(mut self) -> Result<Arc<File>, UpperError> {
+        let renamed = self.files.dir()?.rename(&self.name, &name(self.ino));
+        renamed.map_err(|source| self.files.failed("publish", self.ino, source))?;
+        match self.file.take() {
+            Some(file) => Ok(self.files.keep(self.ino, file)),
+            None => self.files.open(self.ino),
+        }
+    }
+}
+
+impl Drop for Part<'_> {
+    fn drop(&mut self) {
+        if self.file.is_some()
+            && let Ok(dir) = self.files.dir()
+            && let Err(error) = dir.remove(&self.name)
+        {
+            log::warn!(
+                "Cannot remove {}: {error}; the next mount does",
+                self.files.path.join(&self.name).display()
+            );
+        }
+    }
+}

@@ -1,0 +1,120 @@
+//! What opening does after a crash: rows and bytes are brought together, and what cannot be, is said.
+//!
+//! Bytes without a row are those of an operation that never returned, or of a file that was removed while in use: they
+//! are collected. With one exception: bytes under a number that the database never handed out prove that the database
+//! lost what it had committed (its log is gone, or it was put back). They are somebody's files, so nothing is touched.
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::Path;
+
+use crate::rcc::digest::Digest;
+
+use super::files::{BYTES, Files};
+use super::journal::{DATABASE, Journal, remove};
+use super::session::OPEN;
+use super::tables::Tables;
+use super::{Access, FIRST_CREATED, Ino, UpperError};
+
+/// The database's name while its space is being reset.
+const DROPPED: &str = "state.db.dropped";
+
+/// Removes bytes without a row; the inodes whose bytes are lost.
+pub(super) fn reconcile(files: &Files, tables: &Tables, next_ino: u64) -> Result<Vec<Ino>, UpperError> {
+    let mut found = HashSet::new();
+    let mut others = Vec::new();
+    files.for_each(|ino, name| match ino {
+        Some(ino) => {
+            found.insert(ino);
+        }
+        None => others.push(name.to_vec()),
+    })?;
+    if let Some(&ino) = found.iter().find(|ino| ino.0 >= next_ino.max(FIRST_CREATED)) {
+        let what = "the database has never heard of these bytes: it lost what was written last".to_owned();
+        return Err(UpperError::Damaged { path: files.path_of(ino), what });
+    }
+    let has_bytes = |ino: &Ino| tables.inodes.get(ino).is_some_and(|inode| inode.has_bytes);
+    for &orphan in found.iter().filter(|ino| !has_bytes(ino)) {
+        log::debug!("Collects the bytes of inode {orphan}, which has no names");
+        files.remove(orphan)?;
+    }
+    for name in others {
+        files.remove_unfinished(&name)?;
+    }
+    let rows = tables.inodes.iter().filter(|(_, inode)| inode.has_bytes);
+    let mut lost: Vec<Ino> = rows.map(|(&ino, _)| ino).filter(|ino| !found.contains(ino)).collect();
+    lost.sort_unstable();
+    Ok(lost)
+}
+
+/// Whether the space in `dir` was ever written. One whose database is gone, but not its bytes, is an error.
+pub(super) fn was_written(dir: &Path) -> Result<bool, UpperError> {
+    let (database, bytes) = (dir.join(DATABASE), dir.join(BYTES));
+    if exists(&database)? {
+        return Ok(true);
+    }
+    if !exists(&bytes)? {
+        return Ok(false);
+    }
+    if exists(&dir.join(DROPPED))? {
+        reset(dir)?; // it was interrupted
+        return Ok(false);
+    }
+    let failed = |source| UpperError::Io { doing: "list", path: bytes.clone(), source };
+    match fs::read_dir(&bytes).map_err(failed)?.next() {
+        None => Ok(false),
+        Some(_) => {
+            let what = "it is missing, but the bytes of files are there".to_owned();
+            Err(UpperError::Damaged { path: database, what })
+        }
+    }
+}
+
+/// Drops everything that was written to the space in `dir`. Interrupted, the next mount goes on with it.
+pub fn reset(dir: &Path) -> Result<(), UpperError> {
+    let (database, dropped) = (dir.join(DATABASE), dir.join(DROPPED));
+    if exists(&database)? {
+        let renamed = fs::rename(&database, &dropped);
+        renamed.map_err(|source| UpperError::Io { doing: "drop", path: database, source })?;
+    } else if exists(&dir.join(BYTES))? {
+        fs::write(&dropped, b"").map_err(|source| UpperError::Io {
+            doing: "write",
+            path: dropped.clone(),
+            source,
+        })?;
+    }
+    for name in [OPEN, "state.db-wal", "state.db-shm"] {
+        remove(&dir.join(name))?;
+    }
+    let bytes = dir.join(BYTES);
+    match fs::remove_dir_all(&bytes) {
+        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
+            return Err(UpperError::Io { doing: "remove", path: bytes, source });
+        }
+        _ => {}
+    }
+    remove(&dropped)
+}
+
+/// The catalog that what was written to the space in `dir` belongs to; `None` if nothing was.
+pub fn written_catalog(dir: &Path) -> Result<Option<Digest>, UpperError> {
+    if !was_written(dir)? {
+        return Ok(None);
+    }
+    let journal = Journal::open(dir, Access::ReadOnly)?;
+    let catalog = journal.load()?.catalog;
+    let parsed = catalog.parse().map_err(|_| UpperError::Damaged {
+        path: journal.path().to_owned(),
+        what: format!("it names the catalog {catalog:?}"),
+    });
+    parsed.map(Some)
+}
+
+/// Whether there is anything of that name.
+pub(super) fn exists(path: &Path) -> Result<bool, UpperError> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(source) => Err(UpperError::Io { doing: "look at", path: path.to_owned(), source }),
+    }
+}

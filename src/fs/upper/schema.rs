@@ -1,0 +1,221 @@
+//! The database: its tables, and rows to values and back.
+//!
+//! One row for each changed inode, one for each changed name; nothing is derived from anything else, so a change is one
+//! `INSERT OR REPLACE` or one `DELETE`. A row that cannot be, is damage; it is never skipped.
+
+use std::sync::Arc;
+
+use rusqlite::types::ValueRef;
+use rusqlite::{Connection, Row, Statement};
+
+use crate::sys::fs::name::Name;
+
+use super::inode::Xattrs;
+use super::tables::{Change, Tables};
+use super::{Entry, FIRST_CREATED, Ino, Inode, Kind, Present, Time};
+
+/// The format that this program writes. Add to a table: raise it, and say in `load` what an older one means.
+pub(super) const FORMAT: u32 = 1;
+/// Says that a database is ours: "HoFS".
+pub(super) const APPLICATION: u32 = 0x486f_4653;
+
+/// Makes the tables.
+pub(super) const CREATE: &str = "
+CREATE TABLE space(catalog TEXT NOT NULL, next_ino INTEGER NOT NULL) STRICT;
+CREATE TABLE inode(ino INTEGER PRIMARY KEY, kind INTEGER NOT NULL, mode INTEGER NOT NULL, uid INTEGER NOT NULL,
+    gid INTEGER NOT NULL, rdev INTEGER NOT NULL, nlink INTEGER NOT NULL, parent INTEGER NOT NULL,
+    has_bytes INTEGER NOT NULL, atime INTEGER NOT NULL, atime_ns INTEGER NOT NULL, mtime INTEGER NOT NULL,
+    mtime_ns INTEGER NOT NULL, ctime INTEGER NOT NULL, ctime_ns INTEGER NOT NULL, target BLOB, xattrs BLOB) STRICT;
+CREATE TABLE entry(dir INTEGER NOT NULL, name BLOB NOT NULL, ino INTEGER, kind INTEGER, place INTEGER,
+    PRIMARY KEY(dir, name)) STRICT, WITHOUT ROWID;";
+
+const PUT_INODE: &str =
+    "INSERT OR REPLACE INTO inode VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17)";
+const PUT_ENTRY: &str = "INSERT OR REPLACE INTO entry VALUES(?1,?2,?3,?4,?5)";
+
+/// Writes one change.
+pub(super) fn write(connection: &Connection, change: &Change) -> rusqlite::Result<()> {
+    let prepare = |sql| connection.prepare_cached(sql);
+    match change {
+        Change::Inode(ino, inode) if inode.nlink > 0 => put_inode(&mut *prepare(PUT_INODE)?, *ino, inode),
+        Change::Inode(ino, _) => run(&mut *prepare("DELETE FROM inode WHERE ino=?1")?, (number(ino.0),)),
+        Change::Entry(dir, name, Some(entry)) => put_entry(&mut *prepare(PUT_ENTRY)?, *dir, name, *entry),
+        Change::Entry(dir, name, None) => {
+            run(&mut *prepare("DELETE FROM entry WHERE dir=?1 AND name=?2")?, (number(dir.0), &name[..]))
+        }
+        Change::Clear(dir) => run(&mut *prepare("DELETE FROM entry WHERE dir=?1")?, (number(dir.0),)),
+        Change::NextIno(next) => run(&mut *prepare("UPDATE space SET next_ino=?1")?, (number(*next),)),
+    }
+}
+
+fn run(statement: &mut Statement<'_>, values: impl rusqlite::Params) -> rusqlite::Result<()> {
+    statement.execute(values).map(|_| ())
+}
+
+/// Numbers of inodes and places stay below 2^63: they are counted up from 2^32.
+fn number(value: u64) -> i64 {
+    value.cast_signed()
+}
+
+fn put_inode(statement: &mut Statement<'_>, ino: Ino, inode: &Inode) -> rusqlite::Result<()> {
+    let target = (!inode.target.is_empty()).then_some(&inode.target[..]);
+    let xattrs = Some(inode.xattrs.encode()).filter(|xattrs| !xattrs.is_empty());
+    let numbers = [
+        number(ino.0),
+        inode.kind as i64,
+        inode.mode.into(),
+        inode.uid.into(),
+        inode.gid.into(),
+        inode.rdev.into(),
+        inode.nlink.into(),
+        number(inode.parent.0),
+        inode.has_bytes.into(),
+        inode.atime.seconds,
+        inode.atime.nanos.into(),
+        inode.mtime.seconds,
+        inode.mtime.nanos.into(),
+        inode.ctime.seconds,
+        inode.ctime.nanos.into(),
+    ];
+    for (at, value) in (1..).zip(numbers) {
+        statement.raw_bind_parameter(at, value)?;
+    }
+    statement.raw_bind_parameter(16, target)?;
+    statement.raw_bind_parameter(17, xattrs)?;
+    statement.raw_execute().map(|_| ())
+}
+
+fn put_entry(statement: &mut Statement<'_>, dir: Ino, name: &[u8], entry: Entry) -> rusqlite::Result<()> {
+    match entry {
+        Entry::Present(present) => {
+            let (ino, place) = (number(present.ino.0), number(present.order));
+            run(statement, (number(dir.0), name, ino, present.kind as i64, place))
+        }
+        Entry::Whiteout => run(statement, (number(dir.0), name, None::<i64>, None::<i64>, None::<i64>)),
+    }
+}
+
+/// Everything in the database.
+pub(super) struct Loaded {
+    /// The catalog it belongs to.
+    pub catalog: String,
+    /// Numbers below this one may be in use.
+    pub next_ino: u64,
+    /// The rows.
+    pub tables: Tables,
+}
+
+/// Why a database could not be loaded.
+pub(super) enum LoadError {
+    /// SQLite said so.
+    Sqlite(rusqlite::Error),
+    /// A row that cannot be.
+    Row(String),
+}
+
+impl From<rusqlite::Error> for LoadError {
+    fn from(error: rusqlite::Error) -> LoadError {
+        LoadError::Sqlite(error)
+    }
+}
+
+/// Reads every row, in one state of the database, and checks that they fit together.
+pub(super) fn load(connection: &Connection) -> Result<Loaded, LoadError> {
+    connection.execute_batch("BEGIN")?;
+    let space = |row: &Row<'_>| Ok((row.get(0)?, row.get::<_, i64>(1)?));
+    let (catalog, next_ino) = connection.query_row("SELECT catalog, next_ino FROM space", [], space)?;
+    let next_ino = next_ino.cast_unsigned();
+    let mut tables = Tables::default();
+    load_inodes(connection, &mut tables)?;
+    load_entries(connection, &mut tables)?;
+    connection.execute_batch("COMMIT")?;
+    check(&tables, next_ino).map_err(LoadError::Row)?;
+    Ok(Loaded { catalog, next_ino, tables })
+}
+
+fn load_inodes(connection: &Connection, tables: &mut Tables) -> Result<(), LoadError> {
+    let mut statement = connection.prepare("SELECT * FROM inode")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let ino = Ino(row.get::<_, i64>(0)?.cast_unsigned());
+        let inode = read_inode(row)?.ok_or_else(|| LoadError::Row(format!("the row of inode {ino}")))?;
+        tables.inodes.insert(ino, inode);
+    }
+    Ok(())
+}
+
+fn read_inode(row: &Row<'_>) -> rusqlite::Result<Option<Inode>> {
+    let blob =
+        |at| -> rusqlite::Result<Vec<u8>> { Ok(row.get::<_, Option<Vec<u8>>>(at)?.unwrap_or_default()) };
+    let time = |at| -> rusqlite::Result<Time> { Ok(Time { seconds: row.get(at)?, nanos: row.get(at + 1)? }) };
+    let (Some(kind), Some(xattrs)) = (Kind::from_number(row.get(1)?), Xattrs::decode(&blob(16)?)) else {
+        return Ok(None);
+    };
+    let inode = Inode {
+        kind,
+        mode: row.get(2)?,
+        uid: row.get(3)?,
+        gid: row.get(4)?,
+        rdev: row.get(5)?,
+        nlink: row.get(6)?,
+        parent: Ino(row.get::<_, i64>(7)?.cast_unsigned()),
+        has_bytes: row.get(8)?,
+        atime: time(9)?,
+        mtime: time(11)?,
+        ctime: time(13)?,
+        target: blob(15)?.into(),
+        xattrs,
+    };
+    let nanos = [inode.atime, inode.mtime, inode.ctime].iter().all(|time| time.nanos < 1_000_000_000);
+    let bytes = inode.kind == Kind::File || !inode.has_bytes;
+    Ok((nanos && bytes && inode.mode <= 0o7777 && inode.nlink > 0).then_some(inode))
+}
+
+fn load_entries(connection: &Connection, tables: &mut Tables) -> Result<(), LoadError> {
+    let mut statement = connection.prepare("SELECT * FROM entry")?;
+    let mut rows = statement.query([])?;
+    while let Some(row) = rows.next()? {
+        let dir = Ino(row.get::<_, i64>(0)?.cast_unsigned());
+        let name = row.get_ref(1)?.as_blob().ok().filter(|name| Name::new(name).is_ok()).map(Arc::from);
+        let (Some(name), Some(entry)) = (name, read_entry(row)?) else {
+            return Err(LoadError::Row(format!("an entry of directory {dir}")));
+        };
+        tables.apply(&Change::Entry(dir, name, Some(entry)));
+    }
+    Ok(())
+}
+
+fn read_entry(row: &Row<'_>) -> rusqlite::Result<Option<Entry>> {
+    if row.get_ref(2)? == ValueRef::Null {
+        return Ok(Some(Entry::Whiteout));
+    }
+    let ino = Ino(row.get::<_, i64>(2)?.cast_unsigned());
+    let order = row.get::<_, i64>(4)?.cast_unsigned();
+    Ok(Kind::from_number(row.get(3)?).map(|kind| Entry::Present(Present { ino, kind, order })))
+}
+
+/// Every created inode that a name points to, every created directory with entries, has its row, and a number that was
+/// handed out.
+fn check(tables: &Tables, next_ino: u64) -> Result<(), String> {
+    let known = |ino: Ino, kind: Kind| match tables.inodes.get(&ino) {
+        Some(inode) => inode.kind == kind,
+        None => ino.0 < FIRST_CREATED,
+    };
+    if let Some(ino) = tables.inodes.keys().find(|ino| ino.0 >= next_ino) {
+        return Err(format!("inode {ino} has a number that was not handed out"));
+    }
+    for (&dir, directory) in &tables.directories {
+        if !known(dir, Kind::Dir) {
+            return Err(format!("entries in {dir}, which is no directory"));
+        }
+        for (name, entry) in directory.iter() {
+            if let Entry::Present(present) = entry
+                && !known(present.ino, present.kind)
+            {
+                let name = String::from_utf8_lossy(name);
+                return Err(format!("entry {name:?} of directory {dir} points to inode {}", present.ino));
+            }
+        }
+    }
+    Ok(())
+}

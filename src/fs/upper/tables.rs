@@ -1,0 +1,155 @@
+//! The written state in memory: what every question is answered from.
+//!
+//! An inode that is not here is as the catalog says; a name that is not here is the catalog's too. So what was never
+//! written costs nothing. There are no opaque directories: a directory that takes the place of a removed one is another
+//! inode, of which the catalog knows no children.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use crate::sys::fs::name::Name;
+
+use super::{Ino, Inode, Kind};
+
+/// What a directory says of a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Entry {
+    /// It is there.
+    Present(Present),
+    /// It is not there, although the catalog has it.
+    Whiteout,
+}
+
+/// An entry that is there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Present {
+    /// The inode.
+    pub ino: Ino,
+    /// What that is.
+    pub kind: Kind,
+    /// Where it stands in a listing: ascending with the time of its making, above every inode of a catalog, and kept
+    /// when another inode takes the name over.
+    pub order: u64,
+}
+
+/// What was changed in a directory.
+#[derive(Debug, Default)]
+pub struct Directory {
+    entries: HashMap<Arc<[u8]>, Entry>,
+    order: BTreeMap<u64, Arc<[u8]>>,
+}
+
+impl Directory {
+    /// What is said of `name`; `None`: nothing, the catalog decides.
+    pub fn get(&self, name: Name<'_>) -> Option<Entry> {
+        self.entries.get(name.as_bytes()).copied()
+    }
+
+    /// How many names are there because of the upper.
+    pub fn present(&self) -> usize {
+        self.order.len()
+    }
+
+    /// How many names of the catalog are not there.
+    pub fn whiteouts(&self) -> usize {
+        self.entries.len() - self.order.len()
+    }
+
+    /// The present entries after position `order` in a listing.
+    pub fn after(&self, order: u64) -> impl Iterator<Item = (&[u8], Present)> {
+        let later = self.order.range((std::ops::Bound::Excluded(order), std::ops::Bound::Unbounded));
+        later.filter_map(|(_, name)| match self.entries.get(name)? {
+            Entry::Present(present) => Some((&name[..], *present)),
+            Entry::Whiteout => None,
+        })
+    }
+
+    /// Everything that is said, in no order.
+    pub fn iter(&self) -> impl Iterator<Item = (&[u8], Entry)> {
+        self.entries.iter().map(|(name, entry)| (&name[..], *entry))
+    }
+
+    fn set(&mut self, name: &[u8], entry: Option<Entry>) {
+        if let Some(Entry::Present(old)) = self.entries.get(name) {
+            self.order.remove(&old.order);
+        }
+        let Some(entry) = entry else {
+            self.entries.remove(name);
+            return;
+        };
+        let name: Arc<[u8]> = name.into();
+        if let Entry::Present(present) = entry {
+            self.order.insert(present.order, Arc::clone(&name));
+        }
+        self.entries.insert(name, entry);
+    }
+}
+
+/// One change of a row. Rows are whole: a change never depends on what was there before.
+#[derive(Debug, Clone)]
+pub(super) enum Change {
+    /// The inode is like this now. One without names keeps its place in memory and loses its row.
+    Inode(Ino, Inode),
+    /// The directory says this of a name now; `None`: nothing.
+    Entry(Ino, Arc<[u8]>, Option<Entry>),
+    /// The directory says nothing any more.
+    Clear(Ino),
+    /// Numbers of inodes below this one may be in use.
+    NextIno(u64),
+}
+
+/// All of the written state.
+#[derive(Debug, Default)]
+pub(super) struct Tables {
+    pub inodes: HashMap<Ino, Inode>,
+    pub directories: HashMap<Ino, Directory>,
+}
+
+impl Tables {
+    /// Makes a committed change visible.
+    pub fn apply(&mut self, change: &Change) {
+        match change {
+            Change::Inode(ino, inode) => {
+                self.inodes.insert(*ino, inode.clone());
+            }
+            Change::Entry(dir, name, entry) => self.directories.entry(*dir).or_default().set(name, *entry),
+            Change::Clear(dir) => {
+                self.directories.remove(dir);
+            }
+            Change::NextIno(_) => {}
+        }
+    }
+
+    /// The greatest position in a listing that is in use.
+    pub fn last_order(&self) -> u64 {
+        let last = |dir: &Directory| dir.order.last_key_value().map(|(&order, _)| order);
+        self.directories.values().filter_map(last).max().unwrap_or(0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn present(ino: u64, order: u64) -> Option<Entry> {
+        Some(Entry::Present(Present { ino: Ino(ino), kind: Kind::File, order }))
+    }
+
+    fn listed(directory: &Directory, after: u64) -> Vec<(&[u8], u64)> {
+        directory.after(after).map(|(name, present)| (name, present.ino.0)).collect()
+    }
+
+    #[test]
+    fn a_listing_goes_on_where_it_was_whatever_happened_before() {
+        let mut directory = Directory::default();
+        for (order, name) in [(5, &b"z"[..]), (6, b"a"), (7, b"m")] {
+            directory.set(name, present(order, order));
+        }
+        directory.set(b"z", None);
+        directory.set(b"a", present(9, 6));
+        directory.set(b"w", Some(Entry::Whiteout));
+        assert_eq!(listed(&directory, 5), [(&b"a"[..], 9), (&b"m"[..], 7)]);
+        assert_eq!(listed(&directory, 6), [(&b"m"[..], 7)]);
+        assert_eq!((directory.present(), directory.whiteouts()), (2, 1));
+    }
+}

@@ -1,0 +1,135 @@
+//! One operation: what it reads and changes, committed as one.
+//!
+//! A transaction holds the inodes it was begun with, so what it has read stays true. Its changes are seen by itself only,
+//! until the commit is in the log; then memory is changed. So nothing is ever rolled back: a commit that fails has changed
+//! nothing, and no reader has seen it. Bytes that were made for it are removed again.
+
+use std::fs::File;
+use std::sync::Arc;
+
+use crate::sys::fs::name::Name;
+
+use super::copy_up::Source;
+use super::locks::Locked;
+use super::tables::{Change, Entry, Present};
+use super::{Ino, Inode, Kind, Upper, UpperError};
+
+/// An operation in the making; dropped without [`commit`](Transaction::commit), it has not happened.
+pub struct Transaction<'a> {
+    upper: &'a Upper,
+    locked: Locked<'a>,
+    changes: Vec<Change>,
+    made: Vec<Ino>,
+}
+
+impl Upper {
+    /// Begins an operation on `inos`: waits until nobody else changes one of them. Take every inode that is looked at to
+    /// decide, and every one that is changed; a new one needs none.
+    pub fn begin(&self, inos: &[Ino]) -> Transaction<'_> {
+        Transaction { upper: self, locked: self.locks.lock(inos), changes: Vec::new(), made: Vec::new() }
+    }
+}
+
+impl Transaction<'_> {
+    /// True if `ino` is one of those it was begun with.
+    pub fn holds(&self, ino: Ino) -> bool {
+        self.locked.holds(ino)
+    }
+
+    /// The inode as this transaction leaves it; `None`: as the catalog says.
+    pub fn inode(&self, ino: Ino) -> Option<Inode> {
+        let staged = self.changes.iter().rev().find_map(|change| match change {
+            Change::Inode(staged, inode) if *staged == ino => Some(inode.clone()),
+            _ => None,
+        });
+        staged.or_else(|| self.upper.inode(ino))
+    }
+
+    /// The inode is like this now. Without names (`nlink` 0) it lives until [`Upper::forget`] or the end of the process.
+    pub fn put(&mut self, ino: Ino, inode: Inode) {
+        let staged = self.changes.iter_mut().find_map(|change| match change {
+            Change::Inode(staged, inode) if *staged == ino => Some(inode),
+            _ => None,
+        });
+        match staged {
+            Some(staged) => *staged = inode,
+            None => self.changes.push(Change::Inode(ino, inode)),
+        }
+    }
+
+    /// What is said of `name` in `dir` after this transaction; `None`: the catalog decides.
+    pub fn entry(&self, dir: Ino, name: Name<'_>) -> Option<Entry> {
+        for change in self.changes.iter().rev() {
+            match change {
+                Change::Entry(changed, text, entry) if *changed == dir && text[..] == *name.as_bytes() => {
+                    return *entry;
+                }
+                Change::Clear(cleared) if *cleared == dir => return None,
+                _ => {}
+            }
+        }
+        self.upper.entry(dir, name)
+    }
+
+    /// `name` in `dir` is `ino` now. If there was an entry, the new one takes its place in a listing.
+    pub fn link(&mut self, dir: Ino, name: Name<'_>, ino: Ino, kind: Kind) {
+        let order = match self.entry(dir, name) {
+            Some(Entry::Present(old)) => old.order,
+            _ => self.upper.new_order(),
+        };
+        self.say(dir, name, Some(Entry::Present(Present { ino, kind, order })));
+    }
+
+    /// `name` in `dir` is gone. `in_catalog`: the catalog's directory has that name, so it must be hidden.
+    pub fn unlink(&mut self, dir: Ino, name: Name<'_>, in_catalog: bool) {
+        self.say(dir, name, in_catalog.then_some(Entry::Whiteout));
+    }
+
+    /// Everything said of names in `dir` is dropped: it is removed, and found to be empty.
+    pub fn clear(&mut self, dir: Ino) {
+        self.changes.push(Change::Clear(dir));
+    }
+
+    /// Makes an empty file for the bytes of `ino`. Say `has_bytes` in its inode.
+    pub fn create_bytes(&mut self, ino: Ino) -> Result<Arc<File>, UpperError> {
+        self.upper.journal()?;
+        let file = self.upper.files.create(ino)?;
+        self.made.push(ino);
+        Ok(file)
+    }
+
+    /// Makes the first `keep` bytes of `source` those of `ino`. Say `has_bytes` in its inode.
+    pub fn copy_up(&mut self, ino: Ino, source: &Source<'_>, keep: u64) -> Result<Arc<File>, UpperError> {
+        let upper = self.upper;
+        upper.journal()?;
+        let file = upper.copier.copy_up(&upper.files, ino, source, keep, &*upper.observer)?;
+        self.made.push(ino);
+        Ok(file)
+    }
+
+    /// Commits: when it returns, the operation survives the death of the process, and everybody sees it. An error means
+    /// that nothing has happened.
+    pub fn commit(mut self) -> Result<(), UpperError> {
+        if !self.changes.is_empty() {
+            let changes: Arc<[Change]> = std::mem::take(&mut self.changes).into();
+            self.upper.journal()?.commit(Arc::clone(&changes))?;
+            self.upper.apply(&changes);
+        }
+        self.made.clear();
+        Ok(())
+    }
+
+    fn say(&mut self, dir: Ino, name: Name<'_>, entry: Option<Entry>) {
+        self.changes.push(Change::Entry(dir, name.as_bytes().into(), entry));
+    }
+}
+
+impl Drop for Transaction<'_> {
+    fn drop(&mut self) {
+        for &ino in &self.made {
+            if let Err(error) = self.upper.files.remove(ino) {
+                log::warn!("{error}; the next mount does");
+            }
+        }
+    }
+}

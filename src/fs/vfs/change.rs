@@ -1,0 +1,133 @@
+//! A change of the tree in the making: a transaction of the upper that also knows the catalog.
+
+use std::cell::OnceCell;
+
+use crate::fs::upper::{Inode, Kind, Time, Transaction, Upper};
+use crate::store::index::Ino;
+use crate::sys::fs::name::Name;
+
+use super::{Vfs, VfsError};
+
+/// What one operation changes. Dropped before [`Change::commit`], it has not happened.
+pub(super) struct Change<'a> {
+    vfs: &'a Vfs,
+    /// Where it is written.
+    pub upper: &'a Upper,
+    /// The rows.
+    pub tx: Transaction<'a>,
+    now: OnceCell<Time>,
+}
+
+impl Vfs {
+    /// Begins a change of `inos`: nobody else changes them until it ends.
+    pub(super) fn change(&self, inos: &[Ino]) -> Result<Change<'_>, VfsError> {
+        let upper = self.writer()?;
+        Ok(Change { vfs: self, upper, tx: upper.begin(inos), now: OnceCell::new() })
+    }
+
+    /// Begins a change of entries, each a directory and a name, with the directories and whatever stands at the names.
+    pub(super) fn change_entries<const N: usize>(
+        &self,
+        entries: [(Ino, Name<'_>); N],
+        others: &[Ino],
+    ) -> Result<(Change<'_>, [Option<Ino>; N]), VfsError> {
+        loop {
+            let found = entries.map(|(dir, name)| self.child(dir, name));
+            let mut inos: Vec<Ino> =
+                entries.iter().map(|(dir, _)| *dir).chain(others.iter().copied()).collect();
+            inos.extend(found.iter().flatten());
+            let change = self.change(&inos)?;
+            // From here on the directories stand still; before, somebody may have changed them.
+            if entries.map(|(dir, name)| self.child(dir, name)) == found {
+                return Ok((change, found));
+            }
+        }
+    }
+}
+
+impl Change<'_> {
+    /// The moment at which all of this happens.
+    pub fn now(&self) -> Time {
+        *self.now.get_or_init(Time::now)
+    }
+
+    /// The inode as this change leaves it.
+    pub fn inode(&self, ino: Ino) -> Result<Inode, VfsError> {
+        match self.tx.inode(ino) {
+            Some(inode) => Ok(inode),
+            None => self.vfs.inode(ino),
+        }
+    }
+
+    /// Changes the inode, which gets this moment as its ctime.
+    pub fn edit(&mut self, ino: Ino, edit: impl FnOnce(&mut Inode)) -> Result<(), VfsError> {
+        let mut inode = self.inode(ino)?;
+        inode.ctime = self.now();
+        edit(&mut inode);
+        self.tx.put(ino, inode);
+        Ok(())
+    }
+
+    /// The entries of `dir` changed, and it has `subdirs` more directories in it.
+    pub fn touch(&mut self, dir: Ino, subdirs: i32) -> Result<(), VfsError> {
+        let now = self.now();
+        self.edit(dir, |inode| {
+            inode.mtime = now;
+            inode.nlink = inode.nlink.saturating_add_signed(subdirs);
+        })
+    }
+
+    /// The directory, which must be one and be there.
+    pub fn directory(&self, dir: Ino) -> Result<Inode, VfsError> {
+        let inode = self.inode(dir)?;
+        match inode.kind {
+            Kind::Dir if inode.nlink == 0 => Err(VfsError::NoEntry),
+            Kind::Dir => Ok(inode),
+            _ => Err(VfsError::NotADirectory(dir)),
+        }
+    }
+
+    /// `name` in `dir` is `ino` now.
+    pub fn link(&mut self, dir: Ino, name: Name<'_>, ino: Ino, kind: Kind) {
+        self.tx.link(dir, name, ino, kind);
+    }
+
+    /// `name` in `dir` is gone.
+    pub fn unlink(&mut self, dir: Ino, name: Name<'_>) {
+        let in_catalog = self.vfs.in_catalog(dir, name.as_bytes());
+        self.tx.unlink(dir, name, in_catalog);
+    }
+
+    /// One name of `ino` is gone: a directory is gone with it, and was found to be empty.
+    pub fn lose_name(&mut self, ino: Ino) -> Result<(), VfsError> {
+        self.edit(ino, |inode| {
+            inode.nlink = if inode.kind == Kind::Dir { 0 } else { inode.nlink.saturating_sub(1) };
+        })?;
+        if self.inode(ino)?.kind == Kind::Dir {
+            self.tx.clear(ino);
+        }
+        Ok(())
+    }
+
+    /// An error unless the directory `dir` has no entries. It must be one of those the change was begun with.
+    pub fn ensure_empty(&self, dir: Ino) -> Result<(), VfsError> {
+        let range = self.vfs.index.child_range(dir);
+        let catalog = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
+        let empty = self.upper.directory(dir, |changed| match changed {
+            // A whiteout is only ever made of a name the catalog's directory has.
+            Some(changed) => changed.present() == 0 && changed.whiteouts() == catalog,
+            None => catalog == 0,
+        });
+        if empty { Ok(()) } else { Err(VfsError::NotEmpty(dir)) }
+    }
+
+    /// Commits; then `maybe_gone` is forgotten if it has neither names nor references.
+    pub fn commit(self, maybe_gone: Option<Ino>) -> Result<(), VfsError> {
+        let Change { vfs, upper, tx, .. } = self;
+        tx.commit()?;
+        if let Some(ino) = maybe_gone.filter(|&ino| vfs.lookups.of(ino) == 0) {
+            upper.forget(ino)?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,203 @@
+//! How a space differs from its catalog, path by path.
+
+use std::collections::{BTreeMap, HashSet};
+
+use crate::store::index::{Ino, NodeKind};
+use crate::sys::fs::name::{OwnedName, RelPath};
+
+use super::{Attr, Kind, Vfs, VfsError, attr};
+
+/// One path that is not as the catalog says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Difference {
+    /// Below the space.
+    pub path: RelPath,
+    /// What the path is now; of one that was removed, what it was.
+    pub kind: Kind,
+    /// In what it differs.
+    pub what: Differs,
+}
+
+/// In what a path differs from the catalog.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Differs {
+    /// The catalog does not have it.
+    Added,
+    /// It has another content, or is something else.
+    Changed,
+    /// It is gone; so is what was below it, which is not told path by path.
+    Removed,
+    /// Only its permissions or its owner differ.
+    Mode,
+}
+
+/// A directory to be compared: in the space, and in the catalog if it has it.
+struct Pair {
+    path: RelPath,
+    now: Ino,
+    then: Option<Ino>,
+}
+
+impl Vfs {
+    /// Every path that is not as the catalog says, sorted.
+    pub fn differences(&self) -> Result<Vec<Difference>, VfsError> {
+        let mut found = Vec::new();
+        let mut left = vec![Pair { path: RelPath::root(), now: Ino::ROOT, then: Some(Ino::ROOT) }];
+        while let Some(pair) = left.pop() {
+            self.compare_entries(&pair, &mut found, &mut left)?;
+        }
+        found.sort_by(|left, right| left.path.cmp(&right.path));
+        Ok(found)
+    }
+
+    fn compare_entries(
+        &self,
+        dir: &Pair,
+        found: &mut Vec<Difference>,
+        left: &mut Vec<Pair>,
+    ) -> Result<(), VfsError> {
+        let mut then = self.catalog_entries(dir.then)?;
+        for (name, now) in self.entries_now(dir.now)? {
+            let before = then.remove(&name);
+            let mut path = dir.path.clone();
+            path.push(name);
+            if let Some(what) = self.compare(&now, before.as_ref())? {
+                found.push(Difference { path: path.clone(), kind: now.kind, what });
+            }
+            if now.kind == Kind::Dir {
+                let then = before.filter(|before| before.kind == Kind::Dir).map(|before| before.ino);
+                left.push(Pair { path, now: now.ino, then });
+            }
+        }
+        found.extend(then.into_iter().map(|(name, before)| {
+            let mut path = dir.path.clone();
+            path.push(name);
+            Difference { path, kind: before.kind, what: Differs::Removed }
+        }));
+        Ok(())
+    }
+
+    fn compare(&self, now: &Attr, before: Option<&Attr>) -> Result<Option<Differs>, VfsError> {
+        let Some(before) = before else { return Ok(Some(Differs::Added)) };
+        let same_content = now.kind == before.kind
+            && match now.kind {
+                Kind::Dir => true,
+                Kind::Link => self.readlink(now.ino)? == self.readlink(before.ino)?,
+                // Another inode of the catalog may have the same content; then nothing is lost by saying that it changed.
+                _ => now.ino == before.ino && !self.written().is_some_and(|upper| upper.has_bytes(now.ino)),
+            };
+        let same_owner = (now.mode, now.uid, now.gid) == (before.mode, before.uid, before.gid);
+        Ok(match (same_content, same_owner) {
+            (false, _) => Some(Differs::Changed),
+            (true, false) => Some(Differs::Mode),
+            (true, true) => None,
+        })
+    }
+
+    fn catalog_entries(&self, dir: Option<Ino>) -> Result<BTreeMap<OwnedName, Attr>, VfsError> {
+        let children = dir.into_iter().flat_map(|dir| self.index.children(dir));
+        children.map(|node| Ok((OwnedName::new(node.name)?, attr::catalog_attr(&node, &self.view)))).collect()
+    }
+
+    /// The entries of a directory as they are now.
+    pub(super) fn entries_now(&self, dir: Ino) -> Result<Vec<(OwnedName, Attr)>, VfsError> {
+        let mut names = Vec::new();
+        self.list(dir, super::listing::AFTER_DOTS, false, &mut names)?;
+        let named = names.into_iter().map(|(name, ..)| {
+            let name = OwnedName::new(&name)?;
+            let ino = self.child(dir, name.as_name()).ok_or(VfsError::NoEntry)?;
+            Ok((name, self.getattr(ino)?))
+        });
+        named.collect()
+    }
+
+    /// Gives `path` back as the catalog has it, with all that is below; what the catalog does not have is removed. For a
+    /// space that nobody serves: what is in memory afterwards is not to be used.
+    pub fn reset(&self, path: &RelPath) -> Result<(), VfsError> {
+        let Some((name, parents)) = path.names().split_last() else { return Err(VfsError::NoEntry) };
+        let (mut dir, mut then) = (Ino::ROOT, Some(Ino::ROOT));
+        for parent in parents {
+            dir = self.child(dir, parent.as_name()).ok_or(VfsError::NoEntry)?;
+            then = then.and_then(|then| self.index.lookup(then, parent.as_name()));
+        }
+        let before = then.and_then(|then| self.index.lookup(then, name.as_name()));
+        if before.is_some() && then != Some(dir) {
+            return Err(VfsError::Invalid("The directory is not the catalog's any more: reset that one"));
+        }
+        let below = before.map(|ino| self.catalog_below(ino)).unwrap_or_default();
+        self.refuse_elsewhere(path, &below)?;
+        self.remove_all(dir, name)?;
+        match before {
+            Some(ino) => self.give_back(dir, name, ino, &below),
+            None => Ok(()),
+        }
+    }
+
+    /// The catalog's inodes at and below `ino`.
+    fn catalog_below(&self, ino: Ino) -> Vec<Ino> {
+        let (mut found, mut next) = (vec![ino], 0);
+        while let Some(&dir) = found.get(next) {
+            found.extend(self.index.child_range(dir).map(Ino));
+            next += 1;
+        }
+        found
+    }
+
+    /// One of `inos` that was moved out of `path` cannot be in both places.
+    fn refuse_elsewhere(&self, path: &RelPath, inos: &[Ino]) -> Result<(), VfsError> {
+        let inos: HashSet<Ino> = inos.iter().copied().collect();
+        let mut left = vec![(RelPath::root(), Ino::ROOT)];
+        while let Some((dir_path, dir)) = left.pop() {
+            for (name, attr) in self.entries_now(dir)? {
+                let mut below = dir_path.clone();
+                below.push(name);
+                if below == *path {
+                    continue;
+                }
+                if inos.contains(&attr.ino) {
+                    return Err(VfsError::Invalid(
+                        "Something of it was moved or linked elsewhere: remove that first",
+                    ));
+                }
+                if attr.kind == Kind::Dir {
+                    left.push((below, attr.ino));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn remove_all(&self, dir: Ino, name: &OwnedName) -> Result<(), VfsError> {
+        let Some(ino) = self.child(dir, name.as_name()) else { return Ok(()) };
+        let (mut dirs, mut next) = (vec![(dir, name.clone(), ino)], 0);
+        if self.getattr(ino)?.kind != Kind::Dir {
+            return self.unlink(dir, name.as_bytes());
+        }
+        while let Some(&(_, _, dir)) = dirs.get(next) {
+            for (name, attr) in self.entries_now(dir)? {
+                match attr.kind {
+                    Kind::Dir => dirs.push((dir, name, attr.ino)),
+                    _ => self.unlink(dir, name.as_bytes())?,
+                }
+            }
+            next += 1;
+        }
+        dirs.iter().rev().try_for_each(|(dir, name, _)| self.rmdir(*dir, name.as_bytes()))
+    }
+
+    /// The name is the catalog's again, and nothing is remembered of what it leads to.
+    fn give_back(&self, dir: Ino, name: &OwnedName, ino: Ino, below: &[Ino]) -> Result<(), VfsError> {
+        let mut change = self.change(&[dir])?; // nobody else is there
+        for &ino in below {
+            if let Some(mut inode) = change.tx.inode(ino) {
+                inode.nlink = 0; // without names, its row goes away
+                change.tx.put(ino, inode);
+            }
+            change.tx.clear(ino);
+        }
+        let is_dir = matches!(self.node(ino)?.kind, NodeKind::Dir { .. });
+        change.tx.unlink(dir, name.as_name(), false);
+        change.touch(dir, i32::from(is_dir))?;
+        change.commit(None)
+    }
+}

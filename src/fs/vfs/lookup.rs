@@ -1,0 +1,128 @@
+//! Names to inodes, and how many references the kernel holds.
+//!
+//! The kernel counts each look-up of an inode and gives the counts back with FORGET. Without OPEN and RELEASE this count is
+//! all that tells whether an unlinked inode is still in use.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::fs::upper::{Entry, Kind};
+use crate::store::index::{Ino, NodeKind};
+use crate::sys::fs::name::Name;
+
+use super::{Attr, Vfs, VfsError};
+
+/// The kernel's references to inodes: four bytes for each inode of the catalog, which need no lock, and a map of the others.
+pub(super) struct Lookups {
+    catalog: Box<[AtomicU32]>,
+    created: Mutex<HashMap<Ino, u64>>,
+}
+
+impl Lookups {
+    /// A table for inodes `1..=inodes` and whatever is created.
+    pub fn new(inodes: u64) -> Lookups {
+        let len = usize::try_from(inodes).unwrap_or_default() + 1;
+        let catalog = std::iter::repeat_with(|| AtomicU32::new(0)).take(len).collect();
+        Lookups { catalog, created: Mutex::default() }
+    }
+
+    fn count(&self, ino: Ino) -> Option<&AtomicU32> {
+        self.catalog.get(usize::try_from(ino.0).ok()?)
+    }
+
+    fn created(&self) -> MutexGuard<'_, HashMap<Ino, u64>> {
+        self.created.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The kernel got one more reference to `ino`.
+    pub fn add(&self, ino: Ino) {
+        match self.count(ino) {
+            Some(count) => {
+                count.fetch_add(1, Ordering::Relaxed);
+            }
+            None => *self.created().entry(ino).or_default() += 1,
+        }
+    }
+
+    /// The kernel gave `amount` references back; the number that is left.
+    pub fn take(&self, ino: Ino, amount: u64) -> u64 {
+        let Some(count) = self.count(ino) else { return self.take_created(ino, amount) };
+        let amount = u32::try_from(amount).unwrap_or(u32::MAX);
+        let before =
+            count.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |now| Some(now.saturating_sub(amount)));
+        before.unwrap_or_default().saturating_sub(amount).into()
+    }
+
+    fn take_created(&self, ino: Ino, amount: u64) -> u64 {
+        let mut created = self.created();
+        let left = created.get(&ino).copied().unwrap_or_default().saturating_sub(amount);
+        if left == 0 {
+            created.remove(&ino);
+        } else {
+            created.insert(ino, left);
+        }
+        left
+    }
+
+    /// How many references the kernel has to `ino`.
+    pub fn of(&self, ino: Ino) -> u64 {
+        match self.count(ino) {
+            Some(count) => count.load(Ordering::Relaxed).into(),
+            None => self.created().get(&ino).copied().unwrap_or_default(),
+        }
+    }
+}
+
+impl Vfs {
+    /// The entry `name` of `dir`: its attributes, and one more reference. `NoEntry` is an answer the kernel may cache.
+    pub fn lookup(&self, dir: Ino, name: &[u8]) -> Result<Attr, VfsError> {
+        let name = Name::new(name)?;
+        let Some(ino) = self.child(dir, name) else {
+            return Err(self.no_entry(dir));
+        };
+        self.referenced(ino)
+    }
+
+    /// The attributes of `ino`, and one more reference.
+    pub(super) fn referenced(&self, ino: Ino) -> Result<Attr, VfsError> {
+        let attr = self.getattr(ino)?;
+        self.lookups.add(ino);
+        Ok(attr)
+    }
+
+    /// The kernel dropped `amount` references to `ino`. An inode without names and references is gone.
+    pub fn forget(&self, ino: Ino, amount: u64) {
+        if self.lookups.take(ino, amount) == 0
+            && let Some(upper) = self.written().filter(|_| self.writable)
+            && let Err(error) = upper.forget(ino)
+        {
+            log::warn!("{error}; the next mount does");
+        }
+    }
+
+    /// Which inode `dir` has at `name`.
+    pub(super) fn child(&self, dir: Ino, name: Name<'_>) -> Option<Ino> {
+        let Some(upper) = self.written() else { return self.index.lookup(dir, name) };
+        match upper.entry(dir, name) {
+            Some(Entry::Present(present)) => Some(present.ino),
+            Some(Entry::Whiteout) => None,
+            // A directory that was removed has nothing, whatever the catalog says.
+            None => self.index.lookup(dir, name).filter(|_| upper.inode(dir).is_none_or(|dir| dir.nlink > 0)),
+        }
+    }
+
+    /// Whether `ino` is a directory.
+    pub(super) fn ensure_directory(&self, ino: Ino) -> Result<(), VfsError> {
+        let is_directory = match self.written().and_then(|upper| upper.inode(ino)) {
+            Some(inode) => inode.kind == Kind::Dir,
+            None => matches!(self.node(ino)?.kind, NodeKind::Dir { .. }),
+        };
+        if is_directory { Ok(()) } else { Err(VfsError::NotADirectory(ino)) }
+    }
+
+    /// Why `dir` has no such entry.
+    fn no_entry(&self, dir: Ino) -> VfsError {
+        self.ensure_directory(dir).err().unwrap_or(VfsError::NoEntry)
+    }
+}

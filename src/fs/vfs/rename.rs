@@ -1,0 +1,142 @@
+//! Renaming: one row for each name, whatever is below it. So a directory of the catalog is renamed like any other.
+
+use crate::fs::upper::Kind;
+use crate::store::index::Ino;
+use crate::sys::fs::name::Name;
+
+use super::change::Change;
+use super::{Vfs, VfsError};
+
+/// What happens to an entry that has the new name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RenameMode {
+    /// It is replaced, if it may be.
+    Replace,
+    /// There must be none.
+    NoReplace,
+    /// It gets the old name.
+    Exchange,
+}
+
+/// One end of a rename.
+#[derive(Clone, Copy)]
+struct End<'a> {
+    dir: Ino,
+    name: Name<'a>,
+}
+
+/// An inode at one end, and whether it is a directory.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Moved {
+    ino: Ino,
+    kind: Kind,
+}
+
+impl Moved {
+    fn is_dir(self) -> bool {
+        self.kind == Kind::Dir
+    }
+
+    fn subdirs(self) -> i32 {
+        i32::from(self.is_dir())
+    }
+}
+
+impl Vfs {
+    /// Renames `name` in `dir` to `new_name` in `new_dir`.
+    pub fn rename(
+        &self,
+        dir: Ino,
+        name: &[u8],
+        new_dir: Ino,
+        new_name: &[u8],
+        mode: RenameMode,
+    ) -> Result<(), VfsError> {
+        let from = End { dir, name: Name::new(name)? };
+        let to = End { dir: new_dir, name: Name::new(new_name)? };
+        let (mut change, [source, target]) =
+            self.change_entries([(from.dir, from.name), (to.dir, to.name)], &[])?;
+        change.directory(from.dir)?;
+        change.directory(to.dir)?;
+        let source = self.moved(&change, source)?.ok_or(VfsError::NoEntry)?;
+        let target = self.moved(&change, target)?;
+        match (mode, target) {
+            (RenameMode::NoReplace, Some(_)) => return Err(VfsError::Exists),
+            (RenameMode::Exchange, None) => return Err(VfsError::NoEntry),
+            (_, Some(target)) if target == source => return Ok(()), // two names of one file: nothing happens
+            _ => {}
+        }
+        self.refuse_below(source, to.dir)?;
+        match (mode, target) {
+            (RenameMode::Exchange, Some(target)) => {
+                self.refuse_below(target, from.dir)?;
+                exchange(&mut change, from, to, source, target)?;
+                change.commit(None)
+            }
+            _ => {
+                replace(&mut change, from, to, source, target)?;
+                change.commit(target.map(|target| target.ino))
+            }
+        }
+    }
+
+    fn moved(&self, change: &Change<'_>, ino: Option<Ino>) -> Result<Option<Moved>, VfsError> {
+        let moved = |ino| Ok(Moved { ino, kind: change.inode(ino)?.kind });
+        ino.map(moved).transpose()
+    }
+
+    /// A directory cannot go into itself. The kernel has looked at that too, and lets one such rename through at a time.
+    fn refuse_below(&self, moved: Moved, mut dir: Ino) -> Result<(), VfsError> {
+        if !moved.is_dir() {
+            return Ok(());
+        }
+        loop {
+            if dir == moved.ino {
+                return Err(VfsError::Invalid("A directory cannot be moved into itself"));
+            }
+            let parent = self.parent(dir)?;
+            if parent == dir {
+                return Ok(());
+            }
+            dir = parent;
+        }
+    }
+}
+
+fn replace(
+    change: &mut Change<'_>,
+    from: End<'_>,
+    to: End<'_>,
+    source: Moved,
+    target: Option<Moved>,
+) -> Result<(), VfsError> {
+    if let Some(target) = target {
+        match (source.is_dir(), target.is_dir()) {
+            (true, false) => return Err(VfsError::NotADirectory(target.ino)),
+            (false, true) => return Err(VfsError::IsADirectory(target.ino)),
+            (true, true) => change.ensure_empty(target.ino)?,
+            (false, false) => {}
+        }
+        change.lose_name(target.ino)?;
+    }
+    change.unlink(from.dir, from.name);
+    change.link(to.dir, to.name, source.ino, source.kind);
+    change.edit(source.ino, |inode| inode.parent = to.dir)?;
+    change.touch(from.dir, -source.subdirs())?;
+    change.touch(to.dir, source.subdirs() - target.map_or(0, Moved::subdirs))
+}
+
+fn exchange(
+    change: &mut Change<'_>,
+    from: End<'_>,
+    to: End<'_>,
+    source: Moved,
+    target: Moved,
+) -> Result<(), VfsError> {
+    change.link(from.dir, from.name, target.ino, target.kind);
+    change.link(to.dir, to.name, source.ino, source.kind);
+    change.edit(source.ino, |inode| inode.parent = to.dir)?;
+    change.edit(target.ino, |inode| inode.parent = from.dir)?;
+    change.touch(from.dir, target.subdirs() - source.subdirs())?;
+    change.touch(to.dir, source.subdirs() - target.subdirs())
+}

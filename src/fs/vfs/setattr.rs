@@ -1,0 +1,132 @@
+//! Attributes that are set: mode, owner, size, times.
+
+use crate::fs::upper::{Inode, Kind, Time};
+use crate::store::index::Ino;
+
+use super::{Attr, Caller, Vfs, VfsError};
+
+/// What to set; `None` stays. All `None` is what the kernel sends to have privileges dropped, as by `chown(-1, -1)`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SetAttr {
+    /// Permissions: 12 bits.
+    pub mode: Option<u16>,
+    /// Owner.
+    pub uid: Option<u32>,
+    /// Group.
+    pub gid: Option<u32>,
+    /// Bytes: more are zeros.
+    pub size: Option<u64>,
+    /// Last access.
+    pub atime: Option<SetTime>,
+    /// Last change of content.
+    pub mtime: Option<SetTime>,
+}
+
+/// A time to set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SetTime {
+    /// The moment at which it is set.
+    Now,
+    /// This one.
+    At(Time),
+}
+
+impl SetTime {
+    fn at(self, now: Time) -> Time {
+        match self {
+            SetTime::Now => now,
+            SetTime::At(time) => time,
+        }
+    }
+}
+
+/// The mode without setuid, and without setgid unless that only marks a file for mandatory locks.
+pub(super) fn unprivileged(mode: u16) -> u16 {
+    let kept = mode & !0o4000;
+    if mode & 0o010 != 0 { kept & !0o2000 } else { kept }
+}
+
+impl Vfs {
+    /// Sets attributes; what they are then. What asks for nothing but what the catalog says anyway, as RCC does for
+    /// every directory, writes nothing.
+    pub fn setattr(&self, caller: Caller, ino: Ino, set: &SetAttr) -> Result<Attr, VfsError> {
+        self.writer()?;
+        if self.is_shown(ino, set)? {
+            return self.getattr(ino);
+        }
+        let mut change = self.change(&[ino])?;
+        let before = change.inode(ino)?;
+        let file = match set.size {
+            Some(size) => Some(self.own_bytes_in(&mut change, ino, size)?),
+            None => None,
+        };
+        let has_bytes = before.has_bytes || file.is_some();
+        let mut after = change.inode(ino)?;
+        apply(&mut after, caller, set);
+        let now = change.now();
+        let (atime, mtime) = (set.atime.map(|time| time.at(now)), set.mtime.map(|time| time.at(now)));
+        if !has_bytes {
+            after.atime = atime.unwrap_or(after.atime);
+            after.mtime = mtime.unwrap_or(after.mtime);
+        }
+        // The times and the size of a file with bytes are in no row.
+        let row = !has_bytes || !before.has_bytes || set.size.is_none() && atime.or(mtime).is_none();
+        if row || after != before {
+            after.ctime = now;
+            change.tx.put(ino, after);
+            change.commit(None)?;
+        }
+        if has_bytes {
+            self.set_file(ino, set.size, atime, mtime.or(set.size.map(|_| now)))?;
+        }
+        self.getattr(ino)
+    }
+
+    /// The part of it that is not in rows.
+    fn set_file(
+        &self,
+        ino: Ino,
+        size: Option<u64>,
+        atime: Option<Time>,
+        mtime: Option<Time>,
+    ) -> Result<(), VfsError> {
+        let upper = self.writer()?;
+        if let Some(size) = size {
+            let resized = upper.file(ino)?.set_len(size);
+            resized.map_err(|source| VfsError::Io { doing: "resize", ino, source })?;
+        }
+        if atime.or(mtime).is_some() {
+            upper.set_file_times(ino, atime, mtime)?;
+        }
+        Ok(())
+    }
+
+    /// True if `ino` was never changed and all of this is as the catalog has it.
+    fn is_shown(&self, ino: Ino, set: &SetAttr) -> Result<bool, VfsError> {
+        if self.written().and_then(|upper| upper.inode(ino)).is_some() || *set == SetAttr::default() {
+            return Ok(false);
+        }
+        let shown = self.getattr(ino)?;
+        let same = |set: Option<SetTime>, shown| set.is_none_or(|time| time == SetTime::At(shown));
+        let owned = set.uid.is_none_or(|uid| uid == shown.uid) && set.gid.is_none_or(|gid| gid == shown.gid);
+        let kept = set.uid.or(set.gid).is_none() || unprivileged(shown.mode) == shown.mode;
+        Ok(set.size.is_none()
+            && owned
+            && kept
+            && set.mode.is_none_or(|mode| mode == shown.mode)
+            && same(set.atime, shown.atime)
+            && same(set.mtime, shown.mtime))
+    }
+}
+
+/// Mode and owner, and the privileges that another owner, another size or the kernel's wish take away.
+fn apply(inode: &mut Inode, caller: Caller, set: &SetAttr) {
+    let chown = set.uid.or(set.gid).is_some();
+    let truncated_by_other = set.size.is_some() && caller.uid != 0;
+    if inode.kind != Kind::Dir && (chown || truncated_by_other || *set == SetAttr::default()) {
+        inode.mode = unprivileged(inode.mode);
+    }
+    inode.mode = set.mode.unwrap_or(inode.mode);
+    inode.uid = set.uid.unwrap_or(inode.uid);
+    inode.gid = set.gid.unwrap_or(inode.gid);
+}

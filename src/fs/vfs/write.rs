@@ -1,0 +1,96 @@
+//! Bytes that change. They go to the file of the upper directly, whose size and times are the truth: no row is written.
+
+use std::os::unix::fs::FileExt;
+
+use crate::store::index::Ino;
+use crate::sys::fs::bytes;
+
+use super::{Vfs, VfsError, read, setattr};
+
+/// The flags of fallocate(2) that can be done to any file here.
+const KEEP_SIZE: u32 = 1;
+const PUNCH_HOLE: u32 = 2;
+const ZERO_RANGE: u32 = 16;
+/// At most so many bytes are copied at once: a signal is heard in between.
+const COPY_AT_ONCE: u64 = 64 << 20;
+
+impl Vfs {
+    /// Writes `data` at `offset`; how many bytes of it. With `drop_privileges`, setuid and setgid are cleared: somebody
+    /// writes who could not have set them.
+    pub fn write(
+        &self,
+        ino: Ino,
+        offset: u64,
+        data: &[u8],
+        drop_privileges: bool,
+    ) -> Result<usize, VfsError> {
+        let file = self.own_bytes(ino)?;
+        if drop_privileges {
+            self.drop_privileges(ino)?;
+        }
+        let mut done = 0;
+        while done < data.len() {
+            match file.write_at(&data[done..], offset + done as u64) {
+                Ok(0) => break,
+                Ok(count) => done += count,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(_) if done > 0 => break, // what was written is told; the next write meets the error again
+                Err(source) => return Err(VfsError::Io { doing: "write", ino, source }),
+            }
+        }
+        Ok(done)
+    }
+
+    /// Allocates, or frees, or zeroes a range, with the flags of fallocate(2).
+    pub fn allocate(&self, ino: Ino, offset: u64, len: u64, flags: u32) -> Result<(), VfsError> {
+        self.writer()?;
+        let known = [0, KEEP_SIZE, PUNCH_HOLE | KEEP_SIZE, ZERO_RANGE, ZERO_RANGE | KEEP_SIZE];
+        if !known.contains(&flags) {
+            return Err(VfsError::Unsupported("This kind of fallocate"));
+        }
+        let file = self.own_bytes(ino)?;
+        bytes::allocate(&file, flags, offset, len).map_err(|source| VfsError::Io {
+            doing: "allocate",
+            ino,
+            source,
+        })
+    }
+
+    /// Copies up to `len` bytes from one file to another or to itself; how many.
+    pub fn copy_range(&self, from: Ino, at: u64, to: Ino, to_at: u64, len: u64) -> Result<u64, VfsError> {
+        let target = self.own_bytes(to)?;
+        let len = len.min(COPY_AT_ONCE);
+        let failed = |source| VfsError::Io { doing: "copy to", ino: to, source };
+        if let Some(upper) = self.written().filter(|upper| upper.has_bytes(from)) {
+            return bytes::copy_part(&*upper.file(from)?, at, &target, to_at, len).map_err(failed);
+        }
+        let (file, mode) = self.catalog_file(from).ok_or(VfsError::NotAFile(from))?;
+        let whole = self.relocated.whole(from, &read::wanted(&file, mode), file.rewrite);
+        let whole = whole.map_err(|source| self.content_error(from, source))?;
+        if !whole.needs_patch() {
+            return bytes::copy_part(whole.file(), at, &target, to_at, len).map_err(failed);
+        }
+        let mut buffer = vec![0; usize::try_from(len.min(1 << 20)).unwrap_or_default()];
+        let count = self.read(from, at, &mut buffer)?;
+        target.write_all_at(&buffer[..count], to_at).map_err(failed)?;
+        Ok(count as u64)
+    }
+
+    /// Makes `ino` durable: its bytes and, unless `data_only`, everything that is known of it.
+    pub fn sync(&self, ino: Ino, data_only: bool) -> Result<(), VfsError> {
+        match self.written() {
+            Some(upper) => Ok(upper.sync_inode(ino, data_only)?),
+            None => Ok(()),
+        }
+    }
+
+    /// Clears setuid, and setgid where it means a privilege, if they are set.
+    fn drop_privileges(&self, ino: Ino) -> Result<(), VfsError> {
+        if setattr::unprivileged(self.inode(ino)?.mode) == self.inode(ino)?.mode {
+            return Ok(());
+        }
+        let mut change = self.change(&[ino])?;
+        change.edit(ino, |inode| inode.mode = setattr::unprivileged(inode.mode))?;
+        change.commit(None)
+    }
+}

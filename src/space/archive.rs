@@ -1,0 +1,147 @@
+//! `hololib.zip`: an environment with all its blobs in one file, as RCC exports and imports it.
+//!
+//! ```text
+//! library/aa/bb/cc/<digest>     a blob, as it is stored in the library
+//! catalog/<blueprint>v12.<platform>
+//! ```
+//! RCC unpacks whatever such a file says over its hololib. Here a name is one of these two or the file is refused before
+//! anything is written; a blob is published only after its content was verified; a catalog is published last, and only if it is
+//! valid and every blob it names is there and right. So an import that broke off, or met damage, can just be repeated.
+//!
+//! The caller holds RCC's lock of the hololib while he imports.
+
+mod export;
+mod import;
+mod names;
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::rcc::catalog::CatalogError;
+use crate::store::StoreError;
+
+pub use self::export::{Exported, export};
+pub use self::import::{Imported, Options, import};
+
+/// Why nothing, or not everything, was transferred.
+#[derive(Debug, thiserror::Error)]
+pub enum TransferError {
+    /// The operating system refused.
+    #[error("{doing} {} failed", path.display())]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The file is no zip, or one of a kind that RCC does not write.
+    #[error("Cannot read {} as a zip file", path.display())]
+    Zip {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: zip::result::ZipError,
+    },
+    /// A name that has no place in a hololib.
+    #[error("{} holds {entry:?}, which is neither a blob nor a catalog: nothing was imported", path.display())]
+    Name {
+        /// The file.
+        path: PathBuf,
+        /// The entry.
+        entry: String,
+    },
+    /// The same name stands twice, perhaps once with each kind of slash.
+    #[error("{} holds {entry:?} twice: nothing was imported", path.display())]
+    Twice {
+        /// The file.
+        path: PathBuf,
+        /// The entry.
+        entry: String,
+    },
+    /// A file without any catalog is of no use.
+    #[error("{} holds no catalog: nothing was imported", path.display())]
+    NoCatalog {
+        /// The file.
+        path: PathBuf,
+    },
+    /// A catalog is not valid.
+    #[error("{} holds a bad catalog {entry:?}: nothing was imported", path.display())]
+    Catalog {
+        /// The file.
+        path: PathBuf,
+        /// The entry.
+        entry: String,
+        /// Why.
+        source: Box<CatalogError>,
+    },
+    /// A catalog is named by another blueprint or platform than it has.
+    #[error("{} holds the catalog {inside} under the name {entry:?}: nothing was imported", path.display())]
+    Misnamed {
+        /// The file.
+        path: PathBuf,
+        /// The entry.
+        entry: String,
+        /// What the catalog says of itself.
+        inside: String,
+    },
+    /// RCC would not be able to use it here.
+    #[error(
+        "{} has {} blobs, and the hololib is {}: RCC could not use them here (--mixed imports them for HoloFS alone)",
+        path.display(),
+        if *compressed { "compressed" } else { "raw" },
+        if *compressed { "raw (it has catalog/compress.no)" } else { "compressed (it has no catalog/compress.no)" }
+    )]
+    OtherRegime {
+        /// The file.
+        path: PathBuf,
+        /// The blobs of the file are compressed.
+        compressed: bool,
+    },
+    /// There is no space for it.
+    #[error("{} needs up to {needed} bytes, and {available} are free in the hololib: nothing was imported", path.display())]
+    NoSpace {
+        /// The file.
+        path: PathBuf,
+        /// Bytes that it needs.
+        needed: u64,
+        /// Bytes that are free.
+        available: u64,
+    },
+    /// Some blobs are missing or damaged, and so are the catalogs that name them.
+    #[error(
+        "{} is damaged: {count} of its blobs are missing or wrong, and so not imported: {}; the first: {first}",
+        path.display(),
+        catalogs.join(", ")
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// How many blobs.
+        count: usize,
+        /// The catalogs that were not imported.
+        catalogs: Vec<String>,
+        /// What is wrong with the first of them.
+        first: Box<StoreError>,
+    },
+    /// A catalog of the hololib cannot be read.
+    #[error(transparent)]
+    OwnCatalog(#[from] CatalogError),
+    /// A blob of the hololib is missing or damaged, or cannot be written.
+    #[error(transparent)]
+    Blob(#[from] StoreError),
+}
+
+impl TransferError {
+    /// For `map_err`: what was tried, on what.
+    fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> TransferError {
+        let path = path.into();
+        move |source| TransferError::Io { doing, path, source }
+    }
+
+    fn zip(path: impl Into<PathBuf>) -> impl FnOnce(zip::result::ZipError) -> TransferError {
+        let path = path.into();
+        move |source| TransferError::Zip { path, source }
+    }
+}

@@ -1,0 +1,156 @@
+//! Writing a `hololib.zip`: blobs first, verified as they are read, catalogs last; it appears by rename.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use rayon::prelude::*;
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipWriter};
+
+use super::TransferError;
+use crate::rcc::catalog::Catalog;
+use crate::rcc::digest::{Digest, Regime};
+use crate::rcc::home::Home;
+use crate::store::observe::Observer;
+use crate::store::{Blob, Library, StoreError, blob_path};
+
+/// How many blobs are open and verified at once.
+const BATCH: usize = 128;
+/// From here on a zip entry needs the fields of large files.
+const LARGE: u64 = u32::MAX as u64;
+
+/// What was exported.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Exported {
+    /// The file.
+    pub zip: PathBuf,
+    /// The catalogs in it.
+    pub catalogs: Vec<String>,
+    /// The blobs in it.
+    pub blobs: u64,
+    /// The bytes of the file.
+    pub bytes: u64,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// Writes the catalogs at `paths` and all their blobs into a new file at `target`.
+pub fn export(
+    home: &Home,
+    paths: &[PathBuf],
+    target: &Path,
+    observer: &dyn Observer,
+) -> Result<Exported, TransferError> {
+    let started = Instant::now();
+    let mut catalogs = BTreeMap::new();
+    let mut blobs: BTreeMap<Digest, u64> = BTreeMap::new();
+    for path in paths {
+        let (catalog, _) = Catalog::read(path)?;
+        blobs.extend(catalog.digests().map(|(digest, size)| (*digest, size)));
+        let name = format!("{}v12.{}", catalog.header.blueprint, catalog.header.platform);
+        catalogs.insert(name, (path, catalog));
+    }
+    observer.expect(blobs.values().sum());
+    let dir = target.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let temp = tempfile::Builder::new().prefix(".hololib-").suffix(".part").tempfile_in(dir);
+    let temp = temp.map_err(TransferError::io("Writing beside", target))?;
+    let mut zip = Zip { writer: ZipWriter::new(BufWriter::new(temp.as_file())), target };
+    let library = Library::open(&home.library())?;
+    let all: Vec<(Digest, u64)> = blobs.into_iter().collect();
+    for batch in all.chunks(BATCH) {
+        let opened: Result<Vec<(Blob, u64)>, StoreError> =
+            batch.par_iter().map(|&(digest, size)| verified(&library, digest, size)).collect();
+        for (blob, size) in opened? {
+            zip.add_blob(&blob, size)?;
+            observer.advance(size);
+        }
+    }
+    for (name, (path, catalog)) in &catalogs {
+        zip.add_catalog(name, path, catalog)?;
+    }
+    zip.finish()?;
+    let failed = || TransferError::io("Writing", target);
+    temp.as_file().sync_all().map_err(failed())?;
+    set_mode(temp.as_file()).map_err(failed())?;
+    let file = temp.persist(target).map_err(|error| failed()(error.error))?;
+    Ok(Exported {
+        zip: target.to_owned(),
+        catalogs: catalogs.into_keys().collect(),
+        blobs: all.len() as u64,
+        bytes: file.metadata().map_err(failed())?.len(),
+        seconds: started.elapsed().as_secs_f64(),
+    })
+}
+
+/// A temporary file is 0600; an export is for others too.
+fn set_mode(file: &File) -> io::Result<()> {
+    let mode = 0o666 & !crate::sys::fs::at::umask().unwrap_or(0o022);
+    crate::sys::fs::at::set_mode(file, mode)
+}
+
+fn verified(library: &Library, digest: Digest, size: u64) -> Result<(Blob, u64), StoreError> {
+    let blob = library.open_blob(&digest)?;
+    blob.verify(size)?;
+    Ok((blob, size))
+}
+
+struct Zip<'f> {
+    writer: ZipWriter<BufWriter<&'f File>>,
+    target: &'f Path,
+}
+
+impl Zip<'_> {
+    /// Adds a blob as it is stored; what RCC cannot read (zstd) as gzip.
+    fn add_blob(&mut self, blob: &Blob, size: u64) -> Result<(), TransferError> {
+        let raw = blob.digest().regime() == Regime::SipHash128;
+        // Deflating gzip again is a waste.
+        let method = if raw { CompressionMethod::Deflated } else { CompressionMethod::Stored };
+        self.start(
+            &format!("library/{}", blob_path(blob.digest()).display()),
+            method,
+            blob.stored().max(size),
+        )?;
+        let target = self.target;
+        let failed = || TransferError::io("Writing", target);
+        if blob.looks_like_zstd()? && !raw {
+            let mut gzip = GzEncoder::new(&mut self.writer, Compression::fast());
+            blob.stream(size, &mut gzip)?;
+            gzip.finish().map_err(failed())?;
+        } else {
+            io::copy(&mut blob.stored_bytes(), &mut self.writer).map_err(failed())?;
+        }
+        Ok(())
+    }
+
+    fn add_catalog(&mut self, name: &str, path: &Path, catalog: &Catalog) -> Result<(), TransferError> {
+        let stored = fs::read(path).map_err(TransferError::io("Reading", path))?;
+        self.start(&format!("catalog/{name}"), CompressionMethod::Stored, stored.len() as u64)?;
+        let is_gzip =
+            stored.starts_with(&[0x1f, 0x8b]) && Catalog::parse(&stored).is_ok_and(|read| read == *catalog);
+        let written =
+            if is_gzip { self.writer.write_all(&stored) } else { catalog.write_to(&mut self.writer) };
+        written.map_err(TransferError::io("Writing", self.target))
+    }
+
+    fn start(&mut self, name: &str, method: CompressionMethod, size: u64) -> Result<(), TransferError> {
+        let options = SimpleFileOptions::default()
+            .compression_method(method)
+            .compression_level((method == CompressionMethod::Deflated).then_some(1))
+            .large_file(size >= LARGE)
+            .unix_permissions(0o644);
+        self.writer.start_file(name, options).map_err(TransferError::zip(self.target))
+    }
+
+    fn finish(self) -> Result<(), TransferError> {
+        let buffered = self.writer.finish().map_err(TransferError::zip(self.target))?;
+        buffered
+            .into_inner()
+            .map(drop)
+            .map_err(|error| TransferError::io("Writing", self.target)(error.into_error()))
+    }
+}

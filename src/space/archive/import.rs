@@ -1,0 +1,364 @@
+//! Reading a `hololib.zip`: names, then catalogs, then blobs; only then the catalogs are published.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Instant;
+
+use rayon::prelude::*;
+use zip::ZipArchive;
+use zip::result::ZipError;
+
+use super::TransferError;
+use super::names::{self, Entry};
+use crate::rcc::catalog::{Catalog, CatalogError, Flaw, MAX_STORED};
+use crate::rcc::digest::{Digest, Regime};
+use crate::rcc::home::Home;
+use crate::store::observe::{Counter, Observer};
+use crate::store::{self, Library, Published, Sharing, StoreError};
+use crate::sys;
+use crate::sys::fs::offset::FileExt;
+
+/// How to import.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Import blobs of the other kind than the hololib has: HoloFS can use both at once, RCC cannot.
+    pub mixed: bool,
+}
+
+/// What was imported.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Imported {
+    /// The file.
+    pub zip: PathBuf,
+    /// The catalogs that are new or other than before.
+    pub catalogs: Vec<String>,
+    /// The catalogs that were there already.
+    pub catalogs_present: Vec<String>,
+    /// Blobs that were written.
+    pub blobs_written: u64,
+    /// Blobs that were there already, and right.
+    pub blobs_present: u64,
+    /// Blobs that were there and damaged: moved aside, and written.
+    pub blobs_repaired: u64,
+    /// Blobs that no catalog of the file names: not imported.
+    pub blobs_ignored: u64,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+type Archive = ZipArchive<Shared>;
+
+/// What is in the file, by names that were checked.
+struct Content {
+    catalogs: BTreeMap<String, usize>,
+    blobs: HashMap<Digest, usize>,
+}
+
+/// A catalog of the file, valid.
+struct NewCatalog {
+    name: String,
+    stored: Vec<u8>,
+    catalog: Catalog,
+}
+
+/// What became of one blob.
+enum Fate {
+    Written,
+    Present,
+    Repaired,
+}
+
+/// Imports the file at `path`. The caller holds the lock of the hololib.
+pub fn import(
+    home: &Home,
+    path: &Path,
+    options: Options,
+    observer: &dyn Observer,
+) -> Result<Imported, TransferError> {
+    let started = Instant::now();
+    let mut archive = open(path)?;
+    let content = content(path, &mut archive)?;
+    let catalogs = catalogs(path, &mut archive, &content)?;
+    let wanted: BTreeMap<Digest, u64> =
+        catalogs.iter().flat_map(|new| new.catalog.digests()).map(|(digest, size)| (*digest, size)).collect();
+    check_regime(home, path, &wanted, options)?;
+    let library = ensure_library(home)?;
+    check_space(path, &library, &wanted, &content)?;
+    observer.expect(wanted.values().sum());
+    let intake = Intake { home, path, library, content: &content };
+    let outcomes: Vec<(Digest, Result<Fate, StoreError>)> = wanted
+        .par_iter()
+        .map_init(
+            || archive.clone(),
+            |archive, (&digest, &size)| {
+                let fate = intake.take(archive, digest, size);
+                observer.advance(size);
+                (digest, fate)
+            },
+        )
+        .collect();
+    let mut report = Imported {
+        zip: path.to_owned(),
+        catalogs: Vec::new(),
+        catalogs_present: Vec::new(),
+        blobs_written: 0,
+        blobs_present: 0,
+        blobs_repaired: 0,
+        blobs_ignored: content.blobs.keys().filter(|digest| !wanted.contains_key(digest)).count() as u64,
+        seconds: 0.0,
+    };
+    let bad = tally(&mut report, outcomes)?;
+    observer.count(Counter::BlobsRecorded, report.blobs_written + report.blobs_repaired);
+    publish(home, path, catalogs, bad, &mut report)?;
+    report.seconds = started.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+fn open(path: &Path) -> Result<Archive, TransferError> {
+    let failed = || TransferError::io("Opening", path);
+    let file = File::open(path).map_err(failed())?;
+    let found = file.metadata().map_err(failed())?;
+    if !found.is_file() {
+        return Err(failed()(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")));
+    }
+    let shared = Shared { file: Arc::new(file), at: 0, len: found.len() };
+    ZipArchive::new(shared).map_err(TransferError::zip(path))
+}
+
+/// Checks every name; nothing is read yet.
+fn content(path: &Path, archive: &mut Archive) -> Result<Content, TransferError> {
+    let mut content = Content { catalogs: BTreeMap::new(), blobs: HashMap::new() };
+    for at in 0..archive.len() {
+        let raw = archive.by_index_raw(at).map_err(TransferError::zip(path))?;
+        let shown = || String::from_utf8_lossy(raw.name_raw()).into_owned();
+        let twice = match names::parse(raw.name_raw()) {
+            Some(Entry::Directory) => None,
+            Some(Entry::Blob(digest)) => content.blobs.insert(digest, at),
+            Some(Entry::Catalog(name)) => content.catalogs.insert(name, at),
+            None => return Err(TransferError::Name { path: path.to_owned(), entry: shown() }),
+        };
+        if twice.is_some() {
+            return Err(TransferError::Twice { path: path.to_owned(), entry: shown() });
+        }
+    }
+    if content.catalogs.is_empty() {
+        return Err(TransferError::NoCatalog { path: path.to_owned() });
+    }
+    Ok(content)
+}
+
+/// Reads and validates every catalog.
+fn catalogs(path: &Path, archive: &mut Archive, content: &Content) -> Result<Vec<NewCatalog>, TransferError> {
+    let mut catalogs = Vec::new();
+    for (name, &at) in &content.catalogs {
+        let bad = |source| TransferError::Catalog {
+            path: path.to_owned(),
+            entry: name.clone(),
+            source: Box::new(source),
+        };
+        let entry = archive.by_index(at).map_err(TransferError::zip(path))?;
+        let mut stored = Vec::new();
+        entry.take(MAX_STORED + 1).read_to_end(&mut stored).map_err(TransferError::io("Reading", path))?;
+        if stored.len() as u64 > MAX_STORED {
+            let flaw = Flaw::TooLarge { what: "bytes", limit: MAX_STORED };
+            return Err(bad(CatalogError::Bad { path: None, flaw }));
+        }
+        let catalog = Catalog::parse(&stored).map_err(bad)?;
+        let inside = format!("{}v12.{}", catalog.header.blueprint, catalog.header.platform);
+        if inside != *name {
+            return Err(TransferError::Misnamed { path: path.to_owned(), entry: name.clone(), inside });
+        }
+        catalogs.push(NewCatalog { name: name.clone(), stored, catalog });
+    }
+    Ok(catalogs)
+}
+
+/// RCC reads only one kind of blobs in one hololib.
+fn check_regime(
+    home: &Home,
+    path: &Path,
+    wanted: &BTreeMap<Digest, u64>,
+    options: Options,
+) -> Result<(), TransferError> {
+    let own = if home.is_compressed() { Regime::Sha256 } else { Regime::SipHash128 };
+    match wanted.keys().find(|digest| digest.regime() != own) {
+        Some(other) if !options.mixed => Err(TransferError::OtherRegime {
+            path: path.to_owned(),
+            compressed: other.regime() == Regime::Sha256,
+        }),
+        _ => Ok(()),
+    }
+}
+
+fn ensure_library(home: &Home) -> Result<Library, TransferError> {
+    let path = home.library();
+    sys::fs::shared::ensure_dir(&path, home.is_shared()).map_err(TransferError::io("Making", &path))?;
+    Ok(Library::open(&path)?)
+}
+
+/// What may have to be written must fit, before anything is.
+fn check_space(
+    path: &Path,
+    library: &Library,
+    wanted: &BTreeMap<Digest, u64>,
+    content: &Content,
+) -> Result<(), TransferError> {
+    let new =
+        wanted.iter().filter(|(digest, _)| content.blobs.contains_key(digest) && !library.exists(digest));
+    let compressed = |digest: &Digest| digest.regime() == Regime::Sha256;
+    // Compressed blobs are stored as they are in the file, raw ones as long as they say.
+    let raw: u64 = new
+        .clone()
+        .filter(|(digest, _)| !compressed(digest))
+        .map(|(_, &size)| size)
+        .fold(0, u64::saturating_add);
+    let file = fs::metadata(path).map_err(TransferError::io("Looking at", path))?.len();
+    let needed =
+        if new.clone().any(|(digest, _)| compressed(digest)) { raw.saturating_add(file) } else { raw };
+    let disk = sys::fs::disk::usage(library.path())
+        .map_err(TransferError::io("Asking for the space in", library.path()))?;
+    let available = disk.available.saturating_mul(disk.block_size.into());
+    match needed > available {
+        true => Err(TransferError::NoSpace { path: path.to_owned(), needed, available }),
+        false => Ok(()),
+    }
+}
+
+/// What every blob passes.
+struct Intake<'i> {
+    home: &'i Home,
+    path: &'i Path,
+    library: Library,
+    content: &'i Content,
+}
+
+impl Intake<'_> {
+    /// Makes sure that one blob is in the library, and right.
+    fn take(&self, archive: &mut Archive, digest: Digest, size: u64) -> Result<Fate, StoreError> {
+        let found = self.library.verify(&digest, size);
+        let at = match (found, self.content.blobs.get(&digest)) {
+            (Ok(()), _) => return Ok(Fate::Present),
+            (Err(error), None) => return Err(error),
+            (Err(error), Some(&at)) if error.is_damage() => at,
+            (Err(error), Some(_)) => return Err(error),
+        };
+        let aside = self.home.quarantine_dir();
+        let repaired = self.library.exists(&digest) && self.library.move_aside(&digest, &aside)?;
+        let sharing = if self.home.is_shared() { Sharing::Shared } else { Sharing::Private };
+        let origin = self.path.join("library").join(store::blob_path(&digest));
+        let mut open = || open_entry(archive.clone(), at);
+        match store::publish_verified(self.library.path(), (&digest, size), sharing, &origin, &mut open)? {
+            Published::Written if repaired => Ok(Fate::Repaired),
+            Published::Written => Ok(Fate::Written),
+            Published::AlreadyThere => Ok(Fate::Present),
+        }
+    }
+}
+
+/// The bytes of one entry. The crate's own reader borrows its archive and checks the CRC, which the digest makes needless.
+fn open_entry<'r>(mut archive: Archive, at: usize) -> io::Result<Box<dyn Read + 'r>> {
+    let (offset, compressed, method) = {
+        let raw = archive.by_index_raw(at).map_err(into_io)?;
+        let start = raw.data_start();
+        (start, raw.compressed_size(), raw.compression())
+    };
+    let mut source = archive.into_inner();
+    source.seek(SeekFrom::Start(offset))?;
+    let source = io::BufReader::with_capacity(64 * 1024, source.take(compressed));
+    match method {
+        zip::CompressionMethod::Stored => Ok(Box::new(source)),
+        zip::CompressionMethod::Deflated => Ok(Box::new(flate2::bufread::DeflateDecoder::new(source))),
+        other => Err(io::Error::new(io::ErrorKind::InvalidData, format!("it is packed as {other}"))),
+    }
+}
+
+fn into_io(error: ZipError) -> io::Error {
+    match error {
+        ZipError::Io(error) => error,
+        other => io::Error::new(io::ErrorKind::InvalidData, other),
+    }
+}
+
+/// Counts what became of the blobs; those that are missing or wrong come back. Any other failure ends it all.
+fn tally(
+    report: &mut Imported,
+    outcomes: Vec<(Digest, Result<Fate, StoreError>)>,
+) -> Result<Vec<(Digest, StoreError)>, TransferError> {
+    let mut bad = Vec::new();
+    for (digest, outcome) in outcomes {
+        match outcome {
+            Ok(Fate::Written) => report.blobs_written += 1,
+            Ok(Fate::Present) => report.blobs_present += 1,
+            Ok(Fate::Repaired) => report.blobs_repaired += 1,
+            Err(error) if error.is_damage() => bad.push((digest, error)),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(bad)
+}
+
+/// Publishes the catalogs all of whose blobs are right.
+fn publish(
+    home: &Home,
+    path: &Path,
+    catalogs: Vec<NewCatalog>,
+    mut bad: Vec<(Digest, StoreError)>,
+    report: &mut Imported,
+) -> Result<(), TransferError> {
+    let dir = home.catalog_dir();
+    sys::fs::shared::ensure_dir(&dir, home.is_shared()).map_err(TransferError::io("Making", &dir))?;
+    let wrong: HashSet<Digest> = bad.iter().map(|(digest, _)| *digest).collect();
+    let mut refused = Vec::new();
+    for NewCatalog { name, stored, catalog } in catalogs {
+        let target = dir.join(&name);
+        if catalog.digests().any(|(digest, _)| wrong.contains(digest)) {
+            refused.push(name);
+        } else if fs::read(&target).is_ok_and(|present| present == stored) {
+            report.catalogs_present.push(name);
+        } else {
+            sys::fs::shared::replace(&dir, &name, |file| file.write_all(&stored))
+                .map_err(TransferError::io("Writing", &target))?;
+            report.catalogs.push(name);
+        }
+    }
+    match bad.is_empty() {
+        true => Ok(()),
+        false => Err(TransferError::Damaged {
+            path: path.to_owned(),
+            count: bad.len(),
+            catalogs: refused,
+            first: Box::new(bad.swap_remove(0).1),
+        }),
+    }
+}
+
+/// A file that several threads read, each at its own place.
+#[derive(Clone)]
+struct Shared {
+    file: Arc<File>,
+    at: u64,
+    len: u64,
+}
+
+impl Read for Shared {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = self.file.read_at(buffer, self.at)?;
+        self.at += len as u64;
+        Ok(len)
+    }
+}
+
+impl Seek for Shared {
+    fn seek(&mut self, to: SeekFrom) -> io::Result<u64> {
+        let at = match to {
+            SeekFrom::Start(at) => Some(at),
+            SeekFrom::End(by) => self.len.checked_add_signed(by),
+            SeekFrom::Current(by) => self.at.checked_add_signed(by),
+        };
+        self.at = at.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+        Ok(self.at)
+    }
+}

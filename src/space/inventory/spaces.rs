@@ -1,0 +1,224 @@
+//! Spaces, as `rcc holotree list` shows them, and what each one is right now.
+
+use std::collections::BTreeSet;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
+
+use serde::Serialize;
+
+use super::{days_since_change, whole};
+use crate::rcc::catalog::Catalog;
+use crate::rcc::home::{Home, HomeError, Label};
+use crate::space::{MountState, Space};
+use crate::sys;
+
+/// A space, and what its `.meta` says.
+pub struct Known {
+    /// Where it is.
+    pub space: Space,
+    /// The blueprint that was restored into it; empty if no `.meta` says.
+    pub blueprint: String,
+    /// The controller as RCC writes it: `rcc.` and the name.
+    pub controller: String,
+}
+
+/// One space in RCC's own shape, and below `holofs` what only we know.
+#[derive(Debug, Clone, Serialize)]
+pub struct SpaceRow {
+    /// The blueprint.
+    pub blueprint: String,
+    /// The controller as RCC writes it.
+    pub controller: String,
+    /// Ours.
+    pub holofs: SpaceState,
+    /// The label.
+    pub id: String,
+    /// Whole days since the last use; 0 if it is not known.
+    #[serde(rename = "idle-days")]
+    pub idle_days: i64,
+    /// `<n> days ago`, or `N/A`.
+    #[serde(rename = "last-used")]
+    pub last_used: String,
+    /// The `.meta` beside it.
+    pub meta: String,
+    /// The directory.
+    pub path: String,
+    /// RCC's log of how it was built.
+    pub plan: String,
+    /// RCC's `--space`.
+    pub space: String,
+    /// The specification in it.
+    pub spec: String,
+    /// `<n> times`, or `N/A`.
+    #[serde(rename = "use-count")]
+    pub use_count: String,
+}
+
+/// What a space is right now.
+#[derive(Debug, Clone, Serialize)]
+pub struct SpaceState {
+    /// `mounted`, `dead mount`, `busy` (being materialized), `materialized`, `unmounted` (nothing in it), or `absent`.
+    pub state: &'static str,
+    /// `read-write` or `read-only`, while mounted.
+    pub mode: Option<String>,
+    /// The process that mounts or materializes it.
+    pub pid: Option<u32>,
+    /// The catalog that is mounted.
+    pub catalog: Option<PathBuf>,
+    /// Bytes that were written to it as a mount, mounted or not.
+    pub dirty_bytes: u64,
+    /// The last use, in seconds since 1970.
+    pub last_use: Option<u64>,
+}
+
+/// Where spaces are: the bases of all catalogs that can be read.
+pub fn bases(home: &Home) -> Result<BTreeSet<PathBuf>, HomeError> {
+    let mut bases = BTreeSet::new();
+    for path in home.catalogs()? {
+        match Catalog::read(&path) {
+            Ok((catalog, _)) => drop(bases.insert(catalog.base().to_owned())),
+            Err(error) => log::warn!("{error}"),
+        }
+    }
+    Ok(bases)
+}
+
+/// Every space that RCC knows, and every other one that is mounted.
+pub fn known(home: &Home) -> Result<Vec<Known>, HomeError> {
+    let bases = bases(home)?;
+    let mut found: Vec<Known> = bases.iter().flat_map(|base| in_base(home, base)).collect();
+    let mounted = mounted(home);
+    let news = mounted.into_iter().filter(|new| found.iter().all(|old| old.space.root != new.space.root));
+    found.extend(news.collect::<Vec<_>>());
+    Ok(found)
+}
+
+/// The space of `controller` and `name`, or of the label `name`: one that is known, or has only a directory.
+pub fn find(home: &Home, controller: &str, name: &str) -> Result<Option<Known>, HomeError> {
+    let label = Label::new(name.as_bytes()).unwrap_or_else(|| home.label(controller, name));
+    let by_name = home.label(controller, name);
+    if let Some(known) = known(home)?.into_iter().find(|known| [label, by_name].contains(&known.space.label))
+    {
+        return Ok(Some(known));
+    }
+    let mut bases = bases(home)?;
+    bases.insert(home.holotree().to_owned());
+    let candidates = bases.iter().map(|base| Space::labelled(home, base, label, controller, name));
+    let there = |space: &Space| space.root.symlink_metadata().is_ok() || space.state_dir.is_dir();
+    let space = candidates.into_iter().find(there);
+    Ok(space.map(|space| Known { space, blueprint: String::new(), controller: controller.to_owned() }))
+}
+
+/// The spaces whose `.meta` stands in `base`.
+fn in_base(home: &Home, base: &Path) -> Vec<Known> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(base).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let label = name.to_str().and_then(|name| name.strip_suffix(".meta"));
+        let Some(label) = label.and_then(|label| Label::new(label.as_bytes())) else { continue };
+        match Catalog::read(&entry.path()) {
+            Ok((meta, _)) => found.push(described(home, base, label, &meta)),
+            Err(error) => log::warn!("{error}"),
+        }
+    }
+    found.sort_by_key(|known| known.space.label);
+    found
+}
+
+/// The space that its `.meta` tells of.
+fn described(home: &Home, base: &Path, label: Label, meta: &Catalog) -> Known {
+    let controller = meta.header.controller.strip_prefix("rcc.").unwrap_or(&meta.header.controller);
+    let space = Space::labelled(home, base, label, controller, &meta.header.space);
+    Known { space, blueprint: meta.header.blueprint.clone(), controller: meta.header.controller.clone() }
+}
+
+/// The spaces that say they are mounted.
+fn mounted(home: &Home) -> Vec<Known> {
+    let dirs = std::fs::read_dir(home.spaces_dir()).into_iter().flatten().flatten();
+    let states = dirs.filter_map(|dir| MountState::read_in(&dir.path()).ok().flatten());
+    let known = states.filter_map(|state| {
+        let label = Label::new(state.mountpoint.file_name()?.as_encoded_bytes())?;
+        let base = state.mountpoint.parent()?;
+        let space = Space::labelled(home, base, label, "", "");
+        Some(match space.old_meta() {
+            Some(meta) => described(home, base, label, &meta.catalog),
+            None => Known { space, blueprint: String::new(), controller: String::new() },
+        })
+    });
+    known.collect()
+}
+
+/// Every known space, as it is shown.
+pub fn spaces(home: &Home) -> Result<Vec<SpaceRow>, HomeError> {
+    Ok(known(home)?.iter().map(row).collect())
+}
+
+fn row(known: &Known) -> SpaceRow {
+    let Known { space, blueprint, controller } = known;
+    let uses = space.sibling(".use");
+    let days = days_since_change(&uses);
+    let text = |path: PathBuf| path.to_string_lossy().into_owned();
+    SpaceRow {
+        blueprint: blueprint.clone(),
+        controller: controller.clone(),
+        holofs: space_state(space, &uses),
+        id: space.label.to_string(),
+        idle_days: days.map_or(0, whole),
+        last_used: days.map_or_else(|| "N/A".to_owned(), |days| format!("{days:.0} days ago")),
+        meta: text(space.sibling(".meta")),
+        path: text(space.root.clone()),
+        plan: text(space.root.join("rcc_plan.log")),
+        space: space.name().to_owned(),
+        spec: text(space.root.join("identity.yaml")),
+        use_count: uses
+            .metadata()
+            .map_or_else(|_| "N/A".to_owned(), |found| format!("{} times", found.len())),
+    }
+}
+
+fn space_state(space: &Space, uses: &Path) -> SpaceState {
+    let live = space.live_holder();
+    let mount = space.mount_state().ok().flatten();
+    let mounted = live.is_some() && mount.is_some();
+    let state = match (live.is_some(), mounted) {
+        (true, true) => "mounted",
+        (true, false) => "busy",
+        (false, _) => idle_state(space),
+    };
+    let pid = live.map(|process| process.pid);
+    let used = uses.metadata().and_then(|found| found.modified()).ok();
+    SpaceState {
+        state,
+        mode: mount.as_ref().filter(|_| mounted).map(|mount| mount.mode.clone()),
+        pid: pid.or_else(|| mount.as_ref().filter(|_| mounted).map(|mount| mount.process.pid)),
+        catalog: mount.filter(|_| mounted).map(|mount| mount.catalog_path),
+        dirty_bytes: file_bytes(&space.state_dir.join("upper")),
+        last_use: used.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map(|time| time.as_secs()),
+    }
+}
+
+/// What a space is that nobody holds.
+fn idle_state(space: &Space) -> &'static str {
+    match sys::fs::shared::is_mount_point(&space.root) {
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => return "dead mount",
+        Ok(true) => return "mounted by another",
+        Err(_) | Ok(false) => {}
+    }
+    match std::fs::read_dir(&space.root).map(|mut entries| entries.next().is_some()) {
+        Ok(true) => "materialized",
+        Ok(false) => "unmounted",
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => "dead mount",
+        Err(_) => "absent",
+    }
+}
+
+/// Bytes on disk of the files in a directory of ours.
+fn file_bytes(dir: &Path) -> u64 {
+    let files = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    files
+        .filter_map(|file| file.metadata().ok())
+        .filter(std::fs::Metadata::is_file)
+        .map(|found| found.len())
+        .sum()
+}

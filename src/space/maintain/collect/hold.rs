@@ -1,0 +1,101 @@
+//! What is used, and by whom.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+
+use super::GcError;
+use crate::rcc::catalog::{Catalog, CatalogId};
+use crate::rcc::digest::Digest;
+use crate::rcc::home::Home;
+use crate::space::{MountState, Space};
+use crate::store::index::{Index, NodeKind, index_path};
+
+/// A space in use.
+#[derive(Debug, Clone, serde::Serialize)]
+pub struct Lease {
+    /// Where its state is.
+    pub state_dir: PathBuf,
+    /// The space, if it is mounted.
+    pub mountpoint: Option<PathBuf>,
+    /// The process, if it is mounted.
+    pub pid: Option<u32>,
+}
+
+/// All that is used.
+#[derive(Debug, Default)]
+pub(super) struct Holds {
+    /// Digests that catalogs name.
+    pub named: HashSet<Digest>,
+    /// Digests of the trees that are mounted.
+    pub leased: HashSet<Digest>,
+    /// Catalogs that are there or mounted.
+    pub catalogs: HashSet<CatalogId>,
+    /// Catalogs that cannot be read: what they name is not known.
+    pub unreadable: Vec<PathBuf>,
+    /// Somebody works, and nobody knows with what.
+    pub unknown: bool,
+    pub leases: Vec<Lease>,
+}
+
+impl Holds {
+    /// Looks at every catalog and every space.
+    pub fn of(home: &Home) -> Result<Holds, GcError> {
+        let mut holds = Holds::default();
+        // Spaces first: one that goes live later finds its catalog in the list, or none.
+        let dirs = std::fs::read_dir(home.spaces_dir()).into_iter().flatten().flatten();
+        for state_dir in dirs.map(|entry| entry.path()).filter(|dir| Space::may_be_live_in(dir)) {
+            holds.lease(home, state_dir);
+        }
+        for path in home.catalogs()? {
+            match Catalog::read(&path) {
+                Ok((catalog, id)) => {
+                    holds.catalogs.insert(id);
+                    holds.named.extend(catalog.digests().map(|(digest, _)| *digest));
+                }
+                Err(error) => {
+                    log::warn!("{error}");
+                    holds.unreadable.push(path);
+                }
+            }
+        }
+        Ok(holds)
+    }
+
+    /// Notes a live space. Only a mount that says what it shows is known.
+    fn lease(&mut self, home: &Home, state_dir: PathBuf) {
+        let state = MountState::read_in(&state_dir).ok().flatten().filter(|state| state.process.is_alive());
+        let shown = state.as_ref().and_then(|state| state.catalog.parse::<CatalogId>().ok());
+        let index =
+            shown.and_then(|id| Some((id, Index::open(&index_path(&home.index_dir(), &id), &id).ok()?)));
+        match index {
+            Some((id, index)) => {
+                self.catalogs.insert(id);
+                self.leased.extend(digests(&index));
+            }
+            None => self.unknown = true,
+        }
+        self.leases.push(Lease {
+            state_dir,
+            pid: state.as_ref().map(|state| state.process.pid),
+            mountpoint: state.map(|state| state.mountpoint),
+        });
+    }
+
+    /// Why less is collected than could be.
+    pub fn reasons(&self) -> Vec<String> {
+        let unknown = self.unknown.then(|| {
+            "Raw entries, indexes and blobs are kept: a materialize or a mount is at work that does not say with what".to_owned()
+        });
+        let unreadable = self.unreadable.iter().map(|path| {
+            format!("Blobs are kept: {} cannot be read, and may name any of them", path.display())
+        });
+        unknown.into_iter().chain(unreadable).collect()
+    }
+}
+
+fn digests(index: &Index) -> impl Iterator<Item = Digest> + '_ {
+    (1..=index.len()).filter_map(|ino| match index.node(crate::store::index::Ino(ino))?.kind {
+        NodeKind::File(file) => Some(file.digest),
+        _ => None,
+    })
+}

@@ -1,0 +1,260 @@
+//! Going through each kind of thing, and removing what is not held.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::hold::Holds;
+use super::{Collected, GcError, Options};
+use crate::rcc::home::{Home, Label};
+use crate::space::Space;
+use crate::space::inventory;
+use crate::space::maintain::delete;
+use crate::space::materialize;
+use crate::store::{Library, RawEntry, RawStore, blob_path};
+
+/// A part of a blob this old is nobody's any more.
+const ABANDONED: Duration = Duration::from_secs(24 * 3600);
+
+/// Bytecode is named by the first digits of its catalog's id.
+const SHORTEST_ID: usize = 16;
+
+pub(super) struct Sweep<'s> {
+    pub home: &'s Home,
+    pub options: Options,
+    pub holds: &'s Holds,
+    pub report: &'s mut Collected,
+}
+
+impl Sweep<'_> {
+    /// The state of spaces whose directory and `.meta` are gone.
+    pub fn spaces(&mut self) -> Result<(), GcError> {
+        let bases = self.bases()?;
+        for entry in entries(&self.home.spaces_dir())? {
+            let name = entry.file_name().unwrap_or_default().as_encoded_bytes().to_owned();
+            let Some(label) = name.get(..24).and_then(Label::new) else { continue };
+            let mut candidates = bases.iter().map(|base| Space::labelled(self.home, base, label, "", ""));
+            let Some(space) = candidates.find(|space| space.state_dir == entry) else {
+                self.report
+                    .kept
+                    .push(format!("{} is kept: no catalog says where its space is", entry.display()));
+                continue;
+            };
+            if Space::may_be_live_in(&entry) || !delete::is_deleted(&space) {
+                continue;
+            }
+            if self.options.dry_run || delete::forget_space(&space)? {
+                self.report.spaces.push(entry);
+            }
+        }
+        Ok(())
+    }
+
+    /// Where spaces may be.
+    fn bases(&self) -> Result<BTreeSet<PathBuf>, GcError> {
+        let mut bases = inventory::bases(self.home)?;
+        bases.insert(self.home.holotree().to_owned());
+        Ok(bases)
+    }
+
+    /// What materialize set aside, unless a process is at it.
+    pub fn trash(&mut self) -> Result<(), GcError> {
+        for base in self.bases()? {
+            let Some(trash) = materialize::trash_in(&base) else { continue };
+            let swept = self.options.dry_run || {
+                let swept = materialize::sweep(&base, materialize::Other::LeaveToIt);
+                swept.map_err(GcError::io("Emptying", trash.clone()))?
+            };
+            match swept {
+                true => self.report.trash.push(trash),
+                false => self.report.kept.push(format!("{} is just being deleted", trash.display())),
+            }
+        }
+        Ok(())
+    }
+
+    /// Raw entries that nobody names, those unused for too long, and the oldest of too many.
+    pub fn raw(&mut self) -> Result<(), GcError> {
+        let dir = self.home.raw_dir();
+        if !dir.is_dir() {
+            return Ok(());
+        }
+        let failed = || GcError::io("Collecting in", dir.clone());
+        let store = RawStore::open(&dir, u64::MAX).map_err(failed())?;
+        let mut entries = store.entries().map_err(failed())?;
+        let total: u64 = entries.iter().map(|entry| entry.size).sum();
+        entries.sort_unstable_by_key(|entry| entry.last_use);
+        for entry in self.chosen(&entries, total) {
+            if !self.options.dry_run {
+                store.remove(&entry.key).map_err(failed())?;
+            }
+            self.report.raw_entries += 1;
+            self.report.raw_bytes += entry.size;
+        }
+        self.report.raw_bytes_left = total - self.report.raw_bytes;
+        if !self.options.dry_run {
+            self.report.raw_temps = store.gc().map_err(failed())?.temps_removed;
+        }
+        Ok(())
+    }
+
+    /// Which of the entries, the oldest first, have to go.
+    fn chosen(&self, entries: &[RawEntry], total: u64) -> Vec<RawEntry> {
+        if self.holds.unknown {
+            return Vec::new();
+        }
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        let too_old = |entry: &RawEntry| {
+            let used = Duration::from_secs(u64::try_from(entry.last_use).unwrap_or(0));
+            self.options.unused.is_some_and(|unused| now.saturating_sub(used) > unused)
+        };
+        // What an unreadable catalog names is not known, but it can be made again.
+        let unnamed = |entry: &RawEntry| !self.holds.named.contains(&entry.key.digest);
+        let free = entries.iter().filter(|entry| !self.holds.leased.contains(&entry.key.digest));
+        let (mut chosen, rest): (Vec<RawEntry>, Vec<RawEntry>) =
+            free.copied().partition(|entry| unnamed(entry) || too_old(entry));
+        let mut left = total - chosen.iter().map(|entry| entry.size).sum::<u64>();
+        for entry in rest {
+            if self.options.max_size.is_none_or(|most| left <= most) {
+                break;
+            }
+            left -= entry.size;
+            chosen.push(entry);
+        }
+        chosen
+    }
+
+    /// Indexes, stamps, layouts and bytecode of catalogs that are gone; layouts and bytecode unused for too long, and the oldest
+    /// layouts of too many.
+    pub fn derived(&mut self) -> Result<(), GcError> {
+        if self.holds.unknown {
+            return Ok(());
+        }
+        let kept: Vec<String> = self.holds.catalogs.iter().map(ToString::to_string).collect();
+        let profiles = self.home.profiles_dir();
+        let Options { dry_run, max_size, unused, .. } = self.options;
+        let bounds = materialize::Bounds { bytes: max_size.unwrap_or(u64::MAX), unused, dry_run };
+        let trimmed = materialize::trim(&self.home.pristine_dir(), bounds, None);
+        self.report.derived.extend(trimmed.map_err(GcError::io("Trimming", self.home.pristine_dir()))?);
+        for dir in [self.home.index_dir(), self.home.pristine_dir(), self.home.pyc_dir(), profiles] {
+            for path in entries(&dir)? {
+                let gone =
+                    derived_from(&path).is_some_and(|id| kept.iter().all(|kept| !kept.starts_with(&id)));
+                let unused = dir == self.home.pyc_dir() && self.is_unused(&path);
+                if (gone && !self.report.derived.contains(&path)) || unused {
+                    self.drop_derived(path)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn is_unused(&self, path: &Path) -> bool {
+        let age = SystemTime::now().duration_since(last_use(path)).unwrap_or_default();
+        self.options.unused.is_some_and(|unused| age > unused)
+    }
+
+    fn drop_derived(&mut self, path: PathBuf) -> Result<(), GcError> {
+        if !self.options.dry_run {
+            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
+            match removed {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(GcError::io("Removing", path)(error));
+                }
+                _ => {}
+            }
+        }
+        self.report.derived.push(path);
+        Ok(())
+    }
+
+    /// Blobs that no catalog and no mount names, and parts of blobs that nobody will finish.
+    pub fn blobs(&mut self) -> Result<(), GcError> {
+        let dir = self.home.library();
+        if self.holds.unknown || !self.holds.unreadable.is_empty() || !dir.is_dir() {
+            return Ok(());
+        }
+        let found = Library::open(&dir)?.sweep().map_err(GcError::io("Walking", &dir))?;
+        for (digest, stored) in found.blobs {
+            if !self.holds.named.contains(&digest) && !self.holds.leased.contains(&digest) {
+                self.drop_blob(&dir.join(blob_path(&digest)), stored)?;
+            }
+        }
+        for path in found.strays.iter().filter(|path| is_abandoned_part(path)) {
+            self.drop_blob(path, path.metadata().map_or(0, |found| found.len()))?;
+        }
+        Ok(())
+    }
+
+    fn drop_blob(&mut self, path: &Path, stored: u64) -> Result<(), GcError> {
+        if !self.options.dry_run {
+            match fs::remove_file(path) {
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(GcError::io("Removing", path)(error));
+                }
+                _ => prune(path, &self.home.library()),
+            }
+        }
+        self.report.blobs += 1;
+        self.report.blob_bytes += stored;
+        Ok(())
+    }
+}
+
+/// The paths in a directory of ours; none if it is not there.
+fn entries(dir: &Path) -> Result<Vec<PathBuf>, GcError> {
+    let listed = match fs::read_dir(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        listed => listed.and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect()),
+    };
+    listed.map_err(GcError::io("Listing", dir))
+}
+
+/// What begins the id of the catalog that a file or directory of ours was made from: its name, or what a stamp says.
+fn derived_from(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?;
+    let id = match name.ends_with(".stamp") {
+        true => fs::read_to_string(path).ok()?.trim_end().rsplit(' ').next()?.to_owned(),
+        // What is cut out of a catalog has its id and an ending.
+        false => name.split('.').next()?.to_owned(),
+    };
+    let hex = id.len() >= SHORTEST_ID && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    hex.then_some(id)
+}
+
+/// When anything in a directory of ours was last read or written.
+fn last_use(path: &Path) -> SystemTime {
+    let mut latest = UNIX_EPOCH;
+    let mut waiting = vec![path.to_owned()];
+    while let Some(next) = waiting.pop() {
+        let Ok(found) = next.symlink_metadata() else { continue };
+        if found.is_dir() {
+            waiting.extend(entries(&next).unwrap_or_default());
+        }
+        // Walking a directory is a use of it, too: only files count, and the directory itself while it is empty.
+        let times = [found.modified().ok(), found.accessed().ok().filter(|_| found.is_file())];
+        latest = times.into_iter().flatten().fold(latest, SystemTime::max);
+    }
+    latest
+}
+
+fn is_abandoned_part(path: &Path) -> bool {
+    let part = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.contains(".part#"));
+    let changed = path.metadata().and_then(|found| found.modified()).ok();
+    part && changed
+        .and_then(|time| SystemTime::now().duration_since(time).ok())
+        .is_some_and(|age| age > ABANDONED)
+}
+
+/// Removes the directories of a removed blob that are empty now.
+fn prune(path: &Path, library: &Path) {
+    let above = path.ancestors().skip(1).take_while(|dir| *dir != library);
+    for dir in above {
+        // The first that is not empty ends it.
+        if fs::remove_dir(dir).is_err() {
+            return;
+        }
+    }
+}

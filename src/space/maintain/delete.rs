@@ -1,0 +1,160 @@
+//! Taking away what a user names: a space with all that belongs to it, or a catalog.
+//!
+//! RCC takes no lock for either, and leaves `.use`, `.meta.info` and `.info` behind. Here a space goes under its lock and not
+//! while it lives, and nothing of it stays; a catalog goes under the lock of the hololib, which the caller holds. The blobs of a
+//! catalog stay: others may name them, and `gc --hololib` knows.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use crate::space::{Live, Space, SpaceError, Wait, Waiting};
+use crate::sys;
+
+/// Why something is still there.
+#[derive(Debug, thiserror::Error)]
+pub enum DiscardError {
+    /// The space is in use, or its lock is.
+    #[error(transparent)]
+    Space(#[from] SpaceError),
+    /// The operating system refused.
+    #[error("Removing {} failed", path.display())]
+    Io {
+        /// What should go.
+        path: PathBuf,
+        /// Why it did not.
+        source: io::Error,
+    },
+}
+
+/// Deletes a space, and what was written to it as a mount: its tree, what RCC keeps beside it, and what we keep of it.
+/// `.meta` goes first, so that nobody takes half a tree for a whole one.
+pub fn delete_space(
+    space: &Space,
+    wait: Wait,
+    on_wait: &dyn Fn(&Waiting<'_>),
+) -> Result<Vec<PathBuf>, DiscardError> {
+    let lock = space.lock(wait, on_wait)?;
+    let live = space.go_live()?;
+    space.refuse_mounted()?;
+    let mut removed = Vec::new();
+    for suffix in [".meta", ".meta.info", ".use"] {
+        note(&mut removed, space.sibling(suffix), |path| fs::remove_file(path))?;
+    }
+    note(&mut removed, space.root.clone(), remove_tree)?;
+    remove_state(&mut removed, space, live)?;
+    note(&mut removed, space.sibling(".lck"), |path| fs::remove_file(path))?;
+    drop(lock);
+    Ok(removed)
+}
+
+/// Removes a catalog and its `.info`. Spaces that were made of it stay as they are, also mounted ones.
+pub fn remove_catalog(path: &Path) -> Result<Vec<PathBuf>, DiscardError> {
+    let mut removed = Vec::new();
+    note(&mut removed, path.to_owned(), |path| fs::remove_file(path))?;
+    let mut info = path.as_os_str().to_owned();
+    info.push(".info");
+    note(&mut removed, info.into(), |path| fs::remove_file(path))?;
+    Ok(removed)
+}
+
+/// True if a space is deleted: neither its directory nor its `.meta` is there, for certain.
+pub fn is_deleted(space: &Space) -> bool {
+    let gone =
+        |path: &Path| path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    gone(&space.root) && gone(&space.sibling(".meta"))
+}
+
+/// Removes what we keep of a deleted space; false, and nothing is removed, if somebody is just about to use it again.
+pub fn forget_space(space: &Space) -> Result<bool, DiscardError> {
+    let lock = match space.lock(Wait::Not, &|_| {}) {
+        Err(SpaceError::Locked { .. }) => return Ok(false),
+        lock => lock?,
+    };
+    let live = match space.go_live() {
+        Err(SpaceError::Live { .. }) => return Ok(false),
+        live => live?,
+    };
+    let mut removed = Vec::new();
+    match is_deleted(space) {
+        true => remove_state(&mut removed, space, live)?,
+        false => drop(live),
+    }
+    let forgotten = !removed.is_empty();
+    if forgotten {
+        note(&mut removed, space.sibling(".lck"), |path| fs::remove_file(path))?;
+    }
+    drop(lock);
+    Ok(forgotten)
+}
+
+/// Removes what we keep of a space that lives by us, under its lock.
+fn remove_state(removed: &mut Vec<PathBuf>, space: &Space, live: Live) -> Result<(), DiscardError> {
+    // Windows may keep a directory for as long as a file of it is open. Who goes live meanwhile waits for the space's lock before
+    // it works, as every command does there; at worst it, or we, are refused the directory and say so.
+    let _live = cfg!(not(windows)).then_some(live);
+    note(removed, space.state_dir.clone(), remove_tree)
+}
+
+/// Removes `path`, and notes it unless it was not there.
+fn note(
+    removed: &mut Vec<PathBuf>,
+    path: PathBuf,
+    remove: impl FnOnce(&Path) -> io::Result<()>,
+) -> Result<(), DiscardError> {
+    match remove(&path) {
+        Ok(()) => removed.push(path),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        Err(source) => return Err(DiscardError::Io { path, source }),
+    }
+    Ok(())
+}
+
+/// Removes a directory with all in it, following no link; directories that lock their owner out are opened first.
+fn remove_tree(root: &Path) -> io::Result<()> {
+    match fs::remove_dir_all(root) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            open_directories(root)?;
+            fs::remove_dir_all(root)
+        }
+        outcome => outcome,
+    }
+}
+
+fn open_directories(root: &Path) -> io::Result<()> {
+    let mut waiting = vec![root.to_owned()];
+    while let Some(dir) = waiting.pop() {
+        sys::fs::dir::let_owner_in(&dir)?;
+        for entry in fs::read_dir(&dir)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                waiting.push(entry.path());
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rcc::home::{Environment, Home};
+
+    #[test]
+    fn nothing_is_left_of_a_space_that_is_deleted() {
+        let temp = tempfile::tempdir().unwrap();
+        let root = temp.path().join("rcc");
+        let var = |name: &str| (name == "ROBOCORP_HOME").then(|| root.clone().into_os_string());
+        let home = Home::locate_with(&Environment { var: &var }, Path::new("/nonexistent")).unwrap();
+        let space = Space::new(&home, home.holotree(), "golden", "interop");
+        fs::create_dir_all(space.root.join("bin")).unwrap();
+        fs::write(space.root.join("bin/tool"), "x").unwrap();
+        fs::write(space.sibling(".meta"), "x").unwrap();
+        let gone =
+            [space.sibling(".meta"), space.root.clone(), space.state_dir.clone(), space.sibling(".lck")];
+        assert_eq!(delete_space(&space, Wait::Not, &|_| {}).unwrap(), gone);
+        assert_eq!(gone.map(|path| path.symlink_metadata().is_ok()), [false; 4]);
+        assert!(forget_space(&space).unwrap(), "looking at it alone leaves a state of it");
+        assert!(!space.state_dir.exists());
+    }
+}

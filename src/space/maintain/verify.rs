@@ -1,0 +1,250 @@
+//! Whether everything is as it should be: every blob and raw entry read in full, every catalog parsed, every blob it names there.
+//!
+//! RCC's `check` deletes what it takes for wrong, good catalogs among it. This one reports; when it repairs, it moves bad blobs
+//! aside (they may be all that is left of something), makes them anew where the raw store still has the content, and
+//! removes bad raw entries, which anything can make again. It never touches a catalog.
+//!
+//! Whoever repairs holds RCC's lock of the hololib; who only looks needs none.
+
+mod heal;
+
+use std::collections::{BTreeMap, HashMap};
+use std::io;
+use std::path::PathBuf;
+use std::time::Instant;
+
+use rayon::prelude::*;
+
+use crate::rcc::catalog::Catalog;
+use crate::rcc::digest::Digest;
+use crate::rcc::home::{Home, HomeError};
+use crate::store::observe::Observer;
+use crate::store::{Library, RawEntry, RawStore, StoreError};
+
+/// Why it could not be checked at all.
+#[derive(Debug, thiserror::Error)]
+pub enum CheckError {
+    /// The catalogs cannot be listed.
+    #[error(transparent)]
+    Home(#[from] HomeError),
+    /// The library cannot be opened, or a blob cannot be moved or made.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A directory cannot be read.
+    #[error("Walking {} failed", path.display())]
+    Walk {
+        /// The directory.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+/// The verdict on everything.
+#[derive(Debug, Default, serde::Serialize)]
+pub struct Checked {
+    /// Every catalog.
+    pub catalogs: Vec<CatalogVerdict>,
+    /// Blobs that were read.
+    pub blobs: u64,
+    /// Bytes they take.
+    pub blob_bytes: u64,
+    /// Blobs that no catalog names; they are harmless.
+    pub unreferenced: u64,
+    /// Blobs that are missing or not what they should be.
+    pub bad_blobs: Vec<BadBlob>,
+    /// Files below the library that are no blobs; RCC's check would delete them.
+    pub strays: Vec<PathBuf>,
+    /// Entries of the raw store that were read.
+    pub raw_entries: u64,
+    /// Bytes they take.
+    pub raw_bytes: u64,
+    /// Entries that were wrong.
+    pub bad_raw: Vec<BadRaw>,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// The verdict on one catalog.
+#[derive(Debug, serde::Serialize)]
+pub struct CatalogVerdict {
+    /// Its file name.
+    pub catalog: String,
+    /// Why it cannot be used.
+    pub problem: Option<String>,
+    /// Blobs it names that are not there.
+    pub missing: u64,
+    /// Blobs it names that are wrong.
+    pub damaged: u64,
+}
+
+/// A blob that is missing or wrong.
+#[derive(Debug, serde::Serialize)]
+pub struct BadBlob {
+    /// Its name.
+    pub digest: String,
+    /// What is wrong with it.
+    pub problem: String,
+    /// The catalogs that name it.
+    pub catalogs: Vec<String>,
+    /// Where it was moved.
+    pub moved_to: Option<PathBuf>,
+    /// It was made anew from the raw store.
+    pub healed: bool,
+}
+
+/// An entry of the raw store that is wrong.
+#[derive(Debug, serde::Serialize)]
+pub struct BadRaw {
+    /// Its name.
+    pub entry: String,
+    /// It was removed.
+    pub removed: bool,
+}
+
+impl Checked {
+    /// True if anything was wrong, whether or not it was repaired.
+    pub fn is_damaged(&self) -> bool {
+        let catalogs = self.catalogs.iter().any(|verdict| verdict.problem.is_some());
+        catalogs || !self.bad_blobs.is_empty() || !self.bad_raw.is_empty()
+    }
+}
+
+/// What catalogs demand of one blob.
+#[derive(Debug, Default)]
+struct Demand {
+    size: u64,
+    /// Positions in the list of catalogs.
+    catalogs: Vec<usize>,
+}
+
+/// Checks everything in `home`; with `repair`, moves bad blobs aside and heals what can be healed.
+pub fn check(home: &Home, repair: bool, observer: &dyn Observer) -> Result<Checked, CheckError> {
+    let started = Instant::now();
+    let mut report = Checked::default();
+    let demands = catalogs(home, &mut report)?;
+    let raw = raw_store(home)?;
+    let walk = |source| CheckError::Walk { path: home.raw_dir(), source };
+    let entries = raw.as_ref().map(RawStore::entries).transpose().map_err(walk)?.unwrap_or_default();
+    report.raw_entries = entries.len() as u64;
+    report.raw_bytes = entries.iter().map(|entry| entry.size).sum();
+    let bad = blobs(home, &demands, &mut report, observer)?;
+    let good_raw = match &raw {
+        Some(raw) => raw_entries(raw, &entries, repair, &mut report, observer)?,
+        None => HashMap::new(),
+    };
+    let healer = heal::Healer::new(home, raw.as_ref(), good_raw);
+    for (digest, error) in bad {
+        let catalogs = blame(&error, demands.get(&digest), &mut report.catalogs);
+        let repaired = if repair { healer.repair(&digest, &error)? } else { heal::Repaired::default() };
+        report.bad_blobs.push(BadBlob {
+            digest: digest.to_string(),
+            problem: error.to_string(),
+            catalogs,
+            moved_to: repaired.moved_to,
+            healed: repaired.healed,
+        });
+    }
+    report.seconds = started.elapsed().as_secs_f64();
+    Ok(report)
+}
+
+/// Parses every catalog, and notes what each demands.
+fn catalogs(home: &Home, report: &mut Checked) -> Result<BTreeMap<Digest, Demand>, CheckError> {
+    let mut demands: BTreeMap<Digest, Demand> = BTreeMap::new();
+    for (at, path) in home.catalogs()?.into_iter().enumerate() {
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        let read = Catalog::read(&path);
+        let problem = read.as_ref().err().map(ToString::to_string);
+        report.catalogs.push(CatalogVerdict { catalog: name, problem, missing: 0, damaged: 0 });
+        for (digest, size) in read.iter().flat_map(|(catalog, _)| catalog.digests()) {
+            let demand = demands.entry(*digest).or_default();
+            demand.size = size;
+            if demand.catalogs.last() != Some(&at) {
+                demand.catalogs.push(at);
+            }
+        }
+    }
+    Ok(demands)
+}
+
+/// Reads every blob that is there or should be; those that are missing or wrong come back.
+fn blobs(
+    home: &Home,
+    demands: &BTreeMap<Digest, Demand>,
+    report: &mut Checked,
+    observer: &dyn Observer,
+) -> Result<Vec<(Digest, StoreError)>, CheckError> {
+    if demands.is_empty() && !home.library().is_dir() {
+        return Ok(Vec::new());
+    }
+    let library = Library::open(&home.library())?;
+    let sweep = library.sweep().map_err(|source| CheckError::Walk { path: home.library(), source })?;
+    report.blobs = sweep.blobs.len() as u64;
+    report.blob_bytes = sweep.blobs.iter().map(|(_, stored)| stored).sum();
+    report.strays = sweep.strays;
+    let mut all: BTreeMap<Digest, (Option<u64>, u64)> =
+        sweep.blobs.into_iter().map(|(digest, stored)| (digest, (None, stored))).collect();
+    report.unreferenced = all.keys().filter(|digest| !demands.contains_key(digest)).count() as u64;
+    for (digest, demand) in demands {
+        all.entry(*digest).or_default().0 = Some(demand.size);
+    }
+    observer.expect(report.blob_bytes + report.raw_bytes);
+    let verdicts = all.into_par_iter().filter_map(|(digest, (size, stored))| {
+        let verdict = library.verify_any(&digest, size);
+        observer.advance(stored);
+        verdict.err().map(|error| (digest, error))
+    });
+    let mut bad: Vec<(Digest, StoreError)> = verdicts.collect();
+    bad.sort_by_key(|(digest, _)| *digest);
+    Ok(bad)
+}
+
+fn raw_store(home: &Home) -> Result<Option<RawStore>, CheckError> {
+    let path = home.raw_dir();
+    if !path.is_dir() {
+        return Ok(None);
+    }
+    RawStore::open(&path, u64::MAX).map(Some).map_err(|source| CheckError::Walk { path, source })
+}
+
+/// Reads every entry of the raw store, and gives those that are right.
+fn raw_entries(
+    raw: &RawStore,
+    entries: &[RawEntry],
+    repair: bool,
+    report: &mut Checked,
+    observer: &dyn Observer,
+) -> Result<HashMap<Digest, RawEntry>, CheckError> {
+    let walk = |source| CheckError::Walk { path: raw.path().to_owned(), source };
+    let read = |entry: &RawEntry| {
+        let right = raw.verified(entry).map(|file| file.is_some());
+        observer.advance(entry.size);
+        right
+    };
+    let verdicts: Vec<bool> = entries.par_iter().map(read).collect::<io::Result<_>>().map_err(walk)?;
+    let mut good = HashMap::new();
+    for (entry, right) in entries.iter().zip(verdicts) {
+        if right {
+            good.insert(entry.key.digest, *entry);
+        } else {
+            let removed = repair && raw.remove(&entry.key).map_err(walk)?;
+            report.bad_raw.push(BadRaw { entry: entry.key.name(), removed });
+        }
+    }
+    Ok(good)
+}
+
+/// Tells the catalogs of a bad blob about it.
+fn blame(error: &StoreError, demand: Option<&Demand>, catalogs: &mut [CatalogVerdict]) -> Vec<String> {
+    let mut named = Vec::new();
+    for &at in demand.map(|demand| demand.catalogs.as_slice()).unwrap_or_default() {
+        let Some(verdict) = catalogs.get_mut(at) else { continue };
+        match error {
+            StoreError::Missing { .. } => verdict.missing += 1,
+            _ => verdict.damaged += 1,
+        }
+        named.push(verdict.catalog.clone());
+    }
+    named
+}

@@ -1,0 +1,208 @@
+//! Materialize: a catalog laid out as files, the same tree that RCC's restore makes.
+//!
+//! ```text
+//! locks ▸ walk: what is there, planned per directory ▸ execute: remove, make, replace ▸ .meta and marks of use
+//!                                 pristine: the catalog laid out once ──┘ snapshot ▸ reflink ▸ hardlink ▸ copy
+//! ```
+//! What holds:
+//! - A file is complete, verified and relocated before it has its name. A new space is built as `<label>.holofs-tmp` and
+//!   renamed once; in a space that exists every file is replaced by a rename.
+//! - Nothing is created, removed or opened through a link: see [`crate::sys::fs::at`].
+//! - `.meta` is written last, and only if every file is as it should be. A run that ends early, at any instant, leaves a
+//!   mark beside the old `.meta`, and the next run then looks at the content of every file.
+//! - A directory that goes is set aside by a rename; the caller has it deleted when nobody waits any more: see [`sweep`].
+//!
+//! What it deliberately does not do: sync (a power cut is repaired by the next run), or change directory modes (as RCC).
+
+mod content;
+mod execute;
+pub mod health;
+mod listed;
+mod place;
+mod plan;
+mod pristine;
+pub mod probe;
+mod records;
+mod report;
+mod run;
+mod sealed;
+mod settings;
+mod tier;
+#[cfg_attr(windows, path = "restore/windows/trash.rs")]
+mod trash;
+mod walk;
+mod warm;
+
+use std::io;
+use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
+use std::time::Instant;
+
+use crate::rcc::catalog::CatalogError;
+use crate::rcc::home::Home;
+use crate::space::{Space, SpaceError, Wait, Waiting};
+use crate::store::index::Index;
+use crate::store::observe::{Observer, Tally};
+use crate::store::{RawStore, Store};
+
+pub use self::content::{Content, Plain};
+pub use self::plan::{DirPlan, Rules};
+pub use self::pristine::{Bounds, trim};
+use self::report::Counting;
+pub use self::report::{FileError, FileErrorKind, Report, Seconds};
+use self::run::{Clock, Run};
+pub use self::settings::{SettingsError, configured_strategy};
+pub use self::tier::{Strategy, Tier, UnknownStrategy};
+pub use self::trash::{Other, sweep, trash_in};
+pub use self::walk::Plan;
+pub use self::warm::{Warmed, warm};
+
+/// What to materialize, where, and from what.
+#[derive(Clone, Copy)]
+pub struct Job<'a> {
+    /// Where things are.
+    pub home: &'a Home,
+    /// The catalog's file: read for `.meta` if anything changes, and touched.
+    pub catalog_path: &'a Path,
+    /// The same catalog, compiled.
+    pub index: &'a Index,
+    /// Where the bytes come from.
+    pub content: &'a dyn Content,
+    /// The raw store's directory, for reflinks and hardlinks out of it.
+    pub raw_dir: Option<&'a Path>,
+    /// The space.
+    pub space: &'a Space,
+}
+
+impl<'a> Job<'a> {
+    /// The bytes come from `store`, which also says what can be linked to.
+    pub fn new(
+        home: &'a Home,
+        catalog_path: &'a Path,
+        index: &'a Index,
+        store: &'a Store,
+        space: &'a Space,
+    ) -> Job<'a> {
+        let raw_dir = store.raw().map(RawStore::path);
+        Job { home, catalog_path, index, content: store, raw_dir, space }
+    }
+}
+
+/// How to materialize.
+#[derive(Debug, Clone, Copy)]
+pub struct Options {
+    /// How bytes get into place.
+    pub strategy: Strategy,
+    /// Read the content of files that seem right.
+    pub verify: bool,
+    /// As root, give files the setuid and setgid bits of the catalog.
+    pub allow_setuid: bool,
+    /// How long to wait for RCC's lock.
+    pub wait: Wait,
+    /// Make the pristine tree now if there is none: the next new space of this catalog is made of it.
+    pub warm: bool,
+    /// Threads; as many as there are processors, up to eight, if not said.
+    pub threads: Option<NonZeroUsize>,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        let strategy = Strategy::Auto;
+        Options {
+            strategy,
+            verify: false,
+            allow_setuid: false,
+            wait: Wait::Forever,
+            warm: false,
+            threads: None,
+        }
+    }
+}
+
+/// Why a space was not materialized.
+#[derive(Debug, thiserror::Error)]
+pub enum RestoreError {
+    /// The space cannot be used.
+    #[error(transparent)]
+    Space(#[from] SpaceError),
+    /// The catalog cannot be read any more.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// Another catalog has taken its place since it was compiled.
+    #[error("The catalog {} changed meanwhile; try again", path.display())]
+    CatalogChanged {
+        /// The catalog's file.
+        path: PathBuf,
+    },
+    /// A space of this catalog cannot live there.
+    #[error("Spaces of this catalog live in {}, not in {}", catalog.display(), space.display())]
+    OtherBase {
+        /// The catalog's base.
+        catalog: PathBuf,
+        /// The space's.
+        space: PathBuf,
+    },
+    /// Something that is no directory stands where the space should be.
+    #[error("{} is in the way: it is not a directory; move it away", root.display())]
+    Obstructed {
+        /// The space.
+        root: PathBuf,
+    },
+    /// The operating system refused.
+    #[error("{doing} {} failed", path.display())]
+    Io {
+        /// What was tried.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Some files are not as they should be: a new space was not made, an old one is unfinished.
+    #[error("{} files of {} could not be placed, the first: {}", report.errors.len(), report.space.display(), first(report))]
+    Incomplete {
+        /// What was done, and which files failed.
+        report: Box<Report>,
+    },
+}
+
+fn first(report: &Report) -> String {
+    report.errors.first().map(FileError::to_string).unwrap_or_default()
+}
+
+/// Makes the space what the catalog says. `on_wait` is told once if somebody else holds the space for more than a moment.
+pub fn materialize(
+    job: &Job<'_>,
+    options: &Options,
+    observer: &dyn Observer,
+    on_wait: &dyn Fn(&Waiting<'_>),
+) -> Result<Report, RestoreError> {
+    let Job { space, index, .. } = job;
+    if index.base() != space.base {
+        return Err(RestoreError::OtherBase { catalog: index.base().to_owned(), space: space.base.clone() });
+    }
+    let started = Instant::now();
+    let _live = space.go_live()?;
+    let _lock = space.lock(options.wait, on_wait)?;
+    space.refuse_mounted()?;
+    let observer = Counting { tally: Tally::new(), outer: observer };
+    let run = Run { job, options, observer: &observer };
+    let mut clock = Clock { seconds: Seconds::default(), last: started };
+    clock.seconds.wait = clock.lap();
+    space.journal_use(job.catalog_path, index.blueprint());
+    let pool = pool(options.threads).map_err(run.io("Starting threads for", &space.root))?;
+    let outcome = pool.install(|| run.run(&mut clock))?;
+    clock.seconds.total = started.elapsed().as_secs_f64();
+    run.conclude(outcome, clock.seconds)
+}
+
+/// The threads that do the work.
+fn pool(threads: Option<NonZeroUsize>) -> io::Result<rayon::ThreadPool> {
+    let threads = threads.or_else(default_threads).map_or(2, NonZeroUsize::get);
+    rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(io::Error::other)
+}
+
+fn default_threads() -> Option<NonZeroUsize> {
+    let most = NonZeroUsize::new(8)?;
+    std::thread::available_parallelism().ok().map(|count| count.min(most))
+}

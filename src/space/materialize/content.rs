@@ -1,0 +1,64 @@
+//! Where the bytes of files come from: ready in the raw store, made ready there, or straight from the blob.
+
+use std::io::{self, Write};
+
+use crate::store::{BlobSource, RawFile, Store, StoreError, Wanted};
+use crate::sys::fs::at::TreeDir;
+use crate::sys::fs::name::Name;
+
+/// Verified content. Every way gives exactly the bytes that the digest names, or an error.
+pub trait Content: Sync {
+    /// The whole file, if it is at hand without decoding anything.
+    fn ready(&self, wanted: &Wanted) -> Option<RawFile>;
+
+    /// The whole file, decoded and kept if it was not at hand; with its path if it can be linked to.
+    fn ensure(&self, wanted: &Wanted) -> Result<RawFile, StoreError>;
+
+    /// Gives the whole file the name `name` in `dir`, where nothing stands, if it is at hand and may be linked to as it is. False
+    /// if not: then nothing stands there.
+    fn link(&self, wanted: &Wanted, dir: &TreeDir, name: Name<'_>) -> io::Result<bool>;
+
+    /// Writes the content to `sink` while verifying it; after an error the sink holds garbage.
+    fn stream(&self, wanted: &Wanted, sink: &mut dyn Write) -> Result<(), StoreError>;
+}
+
+impl Content for Store {
+    fn ready(&self, wanted: &Wanted) -> Option<RawFile> {
+        Store::ready(self, wanted)
+    }
+
+    fn ensure(&self, wanted: &Wanted) -> Result<RawFile, StoreError> {
+        self.ensure_raw(wanted)
+    }
+
+    fn link(&self, wanted: &Wanted, dir: &TreeDir, name: Name<'_>) -> io::Result<bool> {
+        self.link_ready(wanted, dir, name)
+    }
+
+    fn stream(&self, wanted: &Wanted, sink: &mut dyn Write) -> Result<(), StoreError> {
+        self.library().stream(&wanted.digest, wanted.size, sink)
+    }
+}
+
+/// Any other source, as tests have them: nothing is ready, and a stream is a copy.
+pub struct Plain<S>(pub S);
+
+impl<S: BlobSource> Content for Plain<S> {
+    fn ready(&self, _wanted: &Wanted) -> Option<RawFile> {
+        None
+    }
+
+    fn ensure(&self, wanted: &Wanted) -> Result<RawFile, StoreError> {
+        self.0.open(wanted)
+    }
+
+    fn link(&self, _wanted: &Wanted, _dir: &TreeDir, _name: Name<'_>) -> io::Result<bool> {
+        Ok(false)
+    }
+
+    fn stream(&self, wanted: &Wanted, sink: &mut dyn Write) -> Result<(), StoreError> {
+        let sink_error = |source| StoreError::Sink { digest: wanted.digest, source };
+        let content = self.0.open(wanted)?.read_all().map_err(sink_error)?;
+        sink.write_all(&content).map_err(sink_error)
+    }
+}

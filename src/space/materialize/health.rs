@@ -1,0 +1,211 @@
+//! Was anything that spaces are made of changed, and through which space?
+//!
+//! A hard link gives a space the inode of the raw store, so whoever writes to the file in the space writes to the store. It
+//! shows by size or time (or by content, if asked): the file is then made anew from its blob, which unlinks it from the
+//! space, and the space is named. What the space has is left to its owner.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::pristine::{self, Kind, Places, Pristine};
+use crate::rcc::digest::Hasher;
+use crate::rcc::home::Home;
+use crate::store::index::{FileNode, Index, Ino, Node, NodeKind, index_path};
+use crate::store::observe::{Counter, Observer};
+use crate::store::{RawStore, Store, Wanted};
+use crate::sys::fs::at::TreeDir;
+use crate::sys::fs::name::Name;
+use crate::sys::fs::stat;
+
+/// What was found.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Health {
+    /// Catalogs looked at.
+    pub catalogs: u64,
+    /// Files looked at.
+    pub files: u64,
+    /// Files that were changed.
+    pub changed: Vec<Changed>,
+}
+
+/// A file of the raw store or of a pristine tree that is not what it was.
+#[derive(Debug, Clone, Serialize)]
+pub struct Changed {
+    /// The catalog's id.
+    pub catalog: String,
+    /// The path of the file below a space.
+    pub path: String,
+    /// The spaces whose file it also is.
+    pub spaces: Vec<PathBuf>,
+    /// True if it was made anew.
+    pub is_healed: bool,
+}
+
+/// How to look.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Depth {
+    /// Make anew what was changed.
+    pub heals: bool,
+    /// Read and hash every file; the store should be one with paranoia then.
+    pub reads: bool,
+}
+
+/// Looks at all that the catalogs compiled here are made of.
+pub fn check(home: &Home, store: &Store, depth: Depth, observer: &dyn Observer) -> io::Result<Health> {
+    let mut health = Health::default();
+    let dir = match fs::read_dir(home.index_dir()) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(health),
+        dir => dir?,
+    };
+    let mut ids: Vec<String> =
+        dir.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    ids.sort();
+    for id in ids.iter().filter_map(|name| name.parse().ok()) {
+        let Ok(index) = Index::open(&index_path(&home.index_dir(), &id), &id) else { continue };
+        health.catalogs += 1;
+        let places = Places::new(&home.pristine_dir(), &id);
+        let check = Check { home, store, depth, observer, index: &index, places: &places };
+        check.catalog(&mut health);
+    }
+    Ok(health)
+}
+
+struct Check<'a> {
+    home: &'a Home,
+    store: &'a Store,
+    depth: Depth,
+    observer: &'a dyn Observer,
+    index: &'a Index,
+    places: &'a Places,
+}
+
+impl Check<'_> {
+    fn catalog(&self, health: &mut Health) {
+        let mut found: BTreeMap<Ino, Vec<PathBuf>> = BTreeMap::new();
+        let pristine = Pristine::open(self.places, self.index);
+        for (ino, inode) in pristine.iter().flat_map(|pristine| self.changed_in_tree(pristine)) {
+            found.entry(ino).or_default().extend(self.spaces_with(ino, inode));
+        }
+        for node in self.index.nodes() {
+            if let Some((wanted, _)) = shareable(&node) {
+                health.files += 1;
+                if self.store.is_raw_changed(&wanted) {
+                    let inode = self.store.raw().and_then(|raw| id_at(&entry_path(raw, &wanted)));
+                    found.entry(node.ino).or_default().extend(self.spaces_with(node.ino, inode));
+                }
+            }
+        }
+        let mut pristine = pristine;
+        for (ino, mut spaces) in found {
+            spaces.sort();
+            spaces.dedup();
+            let is_healed = self.depth.heals && self.heal(ino, pristine.as_mut());
+            self.observer.count(Counter::PristineHealed, is_healed.into());
+            let path = self.index.path_of(ino).map(|path| path.to_string()).unwrap_or_default();
+            health.changed.push(Changed { catalog: self.index.id().to_string(), path, spaces, is_healed });
+        }
+        if let (true, Some(pristine)) = (self.depth.heals, pristine.as_mut())
+            && let Err(error) = pristine.save(self.places, self.index)
+        {
+            log::debug!("Cannot save the stamp of catalog {}: {error}", self.index.id());
+        }
+    }
+
+    /// Files of the pristine tree that are not as they were made, with their inodes.
+    fn changed_in_tree(&self, pristine: &Pristine) -> Vec<(Ino, Option<(u64, u64)>)> {
+        let mut changed: Vec<Ino> =
+            pristine::audit(pristine, self.index).into_iter().map(|trouble| trouble.ino).collect();
+        if self.depth.reads {
+            let files =
+                self.index.nodes().filter(|node| pristine.has(node.ino) && !changed.contains(&node.ino));
+            let wrong: Vec<Ino> =
+                files.filter(|node| !self.is_content(pristine, node)).map(|node| node.ino).collect();
+            changed.extend(wrong);
+        }
+        let tree = self.places.tree();
+        let inode = |ino| id_at(&tree.join(self.index.path_of(ino)?.to_string()));
+        changed.into_iter().map(|ino| (ino, inode(ino))).collect()
+    }
+
+    fn is_content(&self, pristine: &Pristine, node: &Node<'_>) -> bool {
+        let NodeKind::File(file) = node.kind else { return true };
+        let hashed = self.parent_of(pristine, node.ino).and_then(|dir| {
+            let mut opened = dir.open_file(Name::new(node.name).map_err(io::Error::other)?)?;
+            let mut hasher = Hasher::new(file.digest.regime());
+            let mut buffer = vec![0; 128 << 10];
+            loop {
+                match io::Read::read(&mut opened, &mut buffer)? {
+                    0 => return Ok(hasher.finish()),
+                    count => hasher.update(&buffer[..count]),
+                }
+            }
+        });
+        hashed.is_ok_and(|digest| digest == file.digest)
+    }
+
+    /// The directory of the pristine tree that has `ino`.
+    fn parent_of(&self, pristine: &Pristine, ino: Ino) -> io::Result<TreeDir> {
+        let path = self.index.path_of(ino).ok_or(io::ErrorKind::NotFound)?;
+        let mut dir = pristine.root.reopen()?;
+        let (_, above) = path.names().split_last().ok_or(io::ErrorKind::NotFound)?;
+        for name in above {
+            dir = dir.open_dir(name.as_name())?;
+        }
+        Ok(dir)
+    }
+
+    /// The spaces of this catalog whose file at the path of `ino` is `inode`.
+    fn spaces_with(&self, ino: Ino, inode: Option<(u64, u64)>) -> Vec<PathBuf> {
+        let (Some(inode), Some(path)) = (inode, self.index.path_of(ino)) else { return Vec::new() };
+        let states = fs::read_dir(self.home.spaces_dir()).into_iter().flatten().flatten();
+        let labels = states.filter_map(|state| Some(state.file_name().to_str()?.get(..24)?.to_owned()));
+        let roots = labels.map(|label| self.index.base().join(label));
+        roots.filter(|root| id_at(&root.join(path.to_string())) == Some(inode)).collect()
+    }
+
+    /// Makes the file anew from its blob, in the raw store and in the pristine tree.
+    fn heal(&self, ino: Ino, pristine: Option<&mut Pristine>) -> bool {
+        let Some(node) = self.index.node(ino) else { return false };
+        let tree = match pristine {
+            Some(tree) if tree.kind() == Kind::Directory => Some(tree),
+            // Nothing shares an inode with a subvolume: it goes, and is made again when it is needed.
+            Some(_) => return pristine::discard(self.places).is_ok(),
+            None => None,
+        };
+        let Some((wanted, _)) = shareable(&node) else { return false };
+        let Ok(raw) = self.store.ensure_raw(&wanted) else { return false };
+        let Some(tree) = tree.filter(|tree| tree.has(ino)) else { return true };
+        let relinked = self.parent_of(tree, ino).and_then(|dir| {
+            let name = Name::new(node.name).map_err(io::Error::other)?;
+            dir.remove(name)?;
+            dir.hardlink(name, raw.path().ok_or(io::ErrorKind::NotFound)?)?;
+            dir.seen(name)
+        });
+        // A file that is not in the tree comes from the store.
+        tree.set_inode(ino, relinked.map_or(0, |seen| seen.ino));
+        true
+    }
+}
+
+/// A file that may be shared by inode.
+fn shareable<'n>(node: &Node<'n>) -> Option<(Wanted, FileNode<'n>)> {
+    match node.kind {
+        NodeKind::File(file) if pristine::is_shareable(&file, node.mode) => {
+            Some((Wanted { digest: file.digest, size: file.size, mode: node.mode }, file))
+        }
+        _ => None,
+    }
+}
+
+fn entry_path(raw: &RawStore, wanted: &Wanted) -> PathBuf {
+    raw.path().join(wanted.key().path())
+}
+
+/// Device and inode of the file at `path`, a link not followed.
+fn id_at(path: &Path) -> Option<(u64, u64)> {
+    stat::id_at(path).ok()
+}

@@ -1,0 +1,156 @@
+//! Which directories of a space are known to hold exactly what the catalog says, so that they need not be listed again.
+//!
+//! Whoever adds, removes, renames or replaces an entry changes the directory's time of change (ctime), which no program can set.
+//! So a directory that was listed and found right still is, name by name and link by link, while it is the same inode with the same
+//! time; only its files can have been written to in place, and they are looked at one by one. A time younger than
+//! [`GRANULARITY`] when the look at the tree began is not trusted: a change right after it might bear the same one.
+//!
+//! Kept beside the space's state, little endian: the catalog's id, the device, and for each directory its inode of the catalog and the one
+//! on disk, seconds and nanoseconds. What is damaged, of another catalog or another device is nothing.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::sealed::{self, Magic, id_of};
+use crate::store::index::{Index, Ino};
+use crate::sys::fs::at::{DirStamp, TreeDir};
+use crate::sys::fs::disk;
+
+/// The coarsest time of change of any file system.
+const GRANULARITY: Duration = Duration::from_secs(2);
+/// Where the kernel itself keeps the times of change. (A server elsewhere may tell them late.)
+const LOCAL: [&str; 4] = ["ext4", "xfs", "btrfs", "tmpfs"];
+
+const MAGIC: &Magic = b"HOLODIR1";
+/// Catalog and device.
+const FIELDS: usize = 32 + 8;
+/// Two inodes, seconds, nanoseconds.
+const ROW: usize = 4 * 8;
+
+/// What is known of the directories of one space, and what is found out in this run.
+pub(super) struct Listed {
+    path: PathBuf,
+    catalog: [u8; 32],
+    device: u64,
+    /// Times of change before this one are past: in seconds since 1970.
+    settled: i64,
+    /// By inode of the catalog. A directory that has changed since stays until it is found right again: it is not the same any more.
+    known: BTreeMap<Ino, DirStamp>,
+    news: Mutex<Vec<(Ino, DirStamp)>>,
+}
+
+impl Listed {
+    /// What `state_dir` knows of the space at `root`, which is to be one of `index`; `None` where times of change say nothing.
+    pub fn open(state_dir: &Path, root: &TreeDir, base: &Path, index: &Index) -> Option<Listed> {
+        let device = root.stamp().ok()?.device;
+        disk::file_system(base).ok().filter(|name| LOCAL.contains(&name.as_str()))?;
+        let now = SystemTime::now().checked_sub(GRANULARITY)?.duration_since(UNIX_EPOCH).ok()?;
+        Some(Listed::load(state_dir.join("listed"), id_of(index), device, now.as_secs().cast_signed()))
+    }
+
+    fn load(path: PathBuf, catalog: [u8; 32], device: u64, settled: i64) -> Listed {
+        let mut listed =
+            Listed { path, catalog, device, settled, known: BTreeMap::new(), news: Mutex::default() };
+        listed.known = listed.read().unwrap_or_default();
+        listed
+    }
+
+    /// True if the directory, which has this stamp now, holds exactly what the catalog says, but for what is in its files.
+    pub fn is_known(&self, directory: Ino, stamp: &DirStamp) -> bool {
+        self.known.get(&directory) == Some(stamp)
+    }
+
+    /// Notes that the directory was found to hold exactly what the catalog says; it had this stamp before that was looked at.
+    pub fn note(&self, directory: Ino, stamp: &DirStamp) {
+        let is_past = stamp.device == self.device && stamp.changed.0 < self.settled;
+        if is_past && !self.is_known(directory, stamp) {
+            self.news.lock().unwrap_or_else(PoisonError::into_inner).push((directory, *stamp));
+        }
+    }
+
+    /// Remembers what was found out, if anything.
+    pub fn keep(self) -> io::Result<()> {
+        let news = self.news.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if news.is_empty() {
+            return Ok(());
+        }
+        let mut known = self.known;
+        known.extend(news);
+        let mut body = Vec::with_capacity(FIELDS + known.len() * ROW);
+        body.extend_from_slice(&self.catalog);
+        body.extend_from_slice(&self.device.to_le_bytes());
+        for (directory, stamp) in known {
+            let (seconds, nanos) = stamp.changed;
+            let row = [directory.0, stamp.ino, seconds.cast_unsigned(), nanos.cast_unsigned()];
+            row.iter().for_each(|number| body.extend_from_slice(&number.to_le_bytes()));
+        }
+        sealed::write(&self.path, MAGIC, &body)
+    }
+
+    fn read(&self) -> Option<BTreeMap<Ino, DirStamp>> {
+        let body = sealed::read(&self.path, MAGIC)?;
+        let (fields, rows) = body.split_at_checked(FIELDS)?;
+        if fields != [&self.catalog[..], &self.device.to_le_bytes()].concat() {
+            return None;
+        }
+        let (numbers, _) = rows.as_chunks::<8>();
+        let (rows, _) = numbers.as_chunks::<4>();
+        let row = |row: &[[u8; 8]; 4]| {
+            let [directory, ino, seconds, nanos] = row.map(u64::from_le_bytes);
+            let changed = (seconds.cast_signed(), nanos.cast_signed());
+            (Ino(directory), DirStamp { device: self.device, ino, changed })
+        };
+        Some(rows.iter().map(row).collect())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn listed(dir: &Path, settled: i64) -> Listed {
+        Listed::load(dir.join("listed"), [7; 32], 9, settled)
+    }
+
+    #[test]
+    fn only_the_same_directory_at_the_same_time_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let stamp = DirStamp { device: 9, ino: 5, changed: (100, 3) };
+        let first = listed(dir.path(), 101);
+        for number in [8, 3, 5] {
+            first.note(Ino(number), &DirStamp { ino: number, ..stamp });
+        }
+        first.note(Ino(4), &DirStamp { changed: (101, 0), ..stamp }); // too young
+        first.note(Ino(6), &DirStamp { device: 8, ..stamp }); // something is mounted there
+        first.keep().unwrap();
+        let second = listed(dir.path(), 200);
+        assert_eq!(second.known.keys().map(|ino| ino.0).collect::<Vec<_>>(), [3, 5, 8]);
+        assert!(second.is_known(Ino(5), &stamp));
+        for other in [
+            DirStamp { device: 8, ..stamp },
+            DirStamp { ino: 6, ..stamp },
+            DirStamp { changed: (100, 4), ..stamp },
+            DirStamp { changed: (99, 3), ..stamp },
+        ] {
+            assert!(!second.is_known(Ino(5), &other), "{other:?}");
+        }
+        assert!(!second.is_known(Ino(4), &stamp));
+    }
+
+    #[test]
+    fn nothing_is_written_without_news() {
+        let dir = tempfile::tempdir().unwrap();
+        let stamp = DirStamp { device: 9, ino: 5, changed: (100, 3) };
+        let round = || {
+            let listed = listed(dir.path(), 101);
+            listed.note(Ino(1), &stamp);
+            listed.keep().unwrap();
+            std::fs::metadata(dir.path().join("listed")).unwrap().modified().unwrap()
+        };
+        let written = round();
+        assert_eq!(round(), written);
+    }
+}

@@ -1,0 +1,208 @@
+//! Pristine trees: a catalog laid out once, so that spaces are made of it without decoding or hashing anything.
+//!
+//! ```text
+//! pristine/<catalog id>/         the tree, shaped like a space: a subvolume on btrfs, else a directory of links into raw/
+//! pristine/<catalog id>.stamp    which files are in it and what they looked like when it was made; last of all
+//! pristine/<catalog id>.tmp/     a tree in the making, under the lock <catalog id>.lock
+//! pristine/<catalog id>.once     the catalog was restored once without a pristine tree: the next time it gets one
+//! ```
+//! - A *subvolume* has everything: links, empty files, relocated files as they were recorded. Nothing in it shares an inode
+//!   with anything. It counts while no inode in it has changed, which the file system itself tells; else every entry is
+//!   looked at.
+//! - A *directory* has the files that are the same in every space, as hard links into the raw store. Each counts while
+//!   inode, size and time are those of the stamp, looked at when it is used.
+//!
+//! What does not count is never used: the content then comes from the store. A tree can be removed at any time.
+
+mod audit;
+mod build;
+mod stamp;
+mod trim;
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::rcc::catalog::CatalogId;
+use crate::store::MOTHER_TIME;
+use crate::store::index::{FileNode, Index, Ino};
+use crate::sys;
+use crate::sys::fs::at::{Seen, TreeDir};
+use crate::sys::fs::btrfs;
+use crate::sys::fs::name::OwnedName;
+use crate::sys::process::this_process;
+
+pub(super) use self::audit::audit;
+pub(super) use self::build::{Build, build, is_shareable};
+pub(super) use self::stamp::Kind;
+use self::stamp::Stamp;
+pub use self::trim::{Bounds, trim};
+
+/// How long the time of a stamp counts as that of the tree's last use.
+const RECENT: Duration = Duration::from_secs(3600);
+
+/// A pristine tree that may be used.
+pub(super) struct Pristine {
+    /// Its root.
+    pub root: TreeDir,
+    stamp: Stamp,
+}
+
+/// Where the pristine tree of one catalog and its companions are.
+pub(super) struct Places {
+    dir: PathBuf,
+    id: String,
+}
+
+impl Places {
+    pub fn new(pristine_dir: &Path, id: &CatalogId) -> Places {
+        Places { dir: pristine_dir.to_owned(), id: id.to_string() }
+    }
+
+    /// The directory of all pristine trees, made if it is not there.
+    pub fn open_dir(&self) -> io::Result<TreeDir> {
+        sys::fs::dir::ensure_private(&self.dir)?;
+        TreeDir::open(&self.dir)
+    }
+
+    /// True if pristine trees are subvolumes here.
+    pub fn is_on_btrfs(&self) -> bool {
+        self.open_dir().is_ok_and(|dir| btrfs::is_same_btrfs(&dir, &dir))
+    }
+
+    /// The tree.
+    pub fn tree(&self) -> PathBuf {
+        self.path("")
+    }
+
+    fn name(&self, suffix: &str) -> io::Result<OwnedName> {
+        OwnedName::new(format!("{}{suffix}", self.id).as_bytes()).map_err(io::Error::other)
+    }
+
+    fn path(&self, suffix: &str) -> PathBuf {
+        self.dir.join(format!("{}{suffix}", self.id))
+    }
+
+    /// Notes that the catalog was restored without a pristine tree; true if that was so before.
+    pub fn note_use(&self) -> bool {
+        let mark = self.path(".once");
+        if mark.exists() {
+            return true;
+        }
+        let made = sys::fs::dir::ensure_private(&self.dir).and_then(|()| fs::write(&mark, b""));
+        if let Err(error) = made {
+            log::debug!("Cannot keep {}: {error}", mark.display());
+        }
+        false
+    }
+}
+
+impl Pristine {
+    /// Opens the tree, if there is one that may be used.
+    pub fn open(places: &Places, index: &Index) -> Option<Pristine> {
+        let stamp = Stamp::read(&places.path(".stamp"), index)?;
+        let name = places.name("").ok()?;
+        let root = TreeDir::open(&places.dir).and_then(|dir| dir.open_dir(name.as_name())).ok()?;
+        // Whoever may change the tree must be one who may change us.
+        let (owner, _) = root.owner_and_mode().ok()?;
+        if owner != this_process::effective_uid() && owner != 0 {
+            return None;
+        }
+        let mut pristine = Pristine { root, stamp };
+        let is_sound = match pristine.stamp.kind {
+            Kind::Directory => true,
+            Kind::Subvolume => pristine.is_unchanged() || pristine.renew(places, index),
+        };
+        if is_sound && let Err(error) = sys::fs::shared::touch_unless(&places.path(".stamp"), RECENT) {
+            log::debug!("The use of {} is not noted: {error}", places.tree().display());
+        }
+        is_sound.then_some(pristine)
+    }
+
+    /// True if nothing in the subvolume has changed since it was stamped.
+    pub fn is_unchanged(&self) -> bool {
+        btrfs::state(&self.root).is_ok_and(|state| Some(state) == self.stamp.state)
+    }
+
+    /// Looks at every entry of a subvolume that has changed somehow (access times do), and stamps it anew if all is well.
+    fn renew(&mut self, places: &Places, index: &Index) -> bool {
+        let Ok(state) = btrfs::state(&self.root) else { return false };
+        if self.stamp.state.is_none_or(|old| old.uuid != state.uuid) || !audit(self, index).is_empty() {
+            return false;
+        }
+        self.stamp.state = Some(state);
+        // Whatever changed while we looked changed the state too.
+        let is_same = btrfs::state(&self.root).is_ok_and(|now| now == state);
+        if let (true, Err(error)) = (is_same, self.stamp.publish(&places.path(".stamp"), index)) {
+            log::debug!("Cannot renew the stamp of {}: {error}", places.path("").display());
+        }
+        is_same
+    }
+
+    /// What it is.
+    pub fn kind(&self) -> Kind {
+        self.stamp.kind
+    }
+
+    /// The umask it was made under, which a snapshot inherits in the modes of directories.
+    pub fn umask(&self) -> Option<u16> {
+        self.stamp.umask
+    }
+
+    /// True if the file `ino` is in the tree.
+    pub fn has(&self, ino: Ino) -> bool {
+        self.inode_of(ino).is_some()
+    }
+
+    /// True if `seen` is the tree's file `ino` as it was made.
+    pub fn is_intact(&self, ino: Ino, file: &FileNode<'_>, seen: &Seen) -> bool {
+        let expected =
+            Seen { ino: self.inode_of(ino).unwrap_or(0), size: file.size, mtime: (MOTHER_TIME, 0) };
+        *seen == expected
+    }
+
+    fn inode_of(&self, ino: Ino) -> Option<u64> {
+        let position = usize::try_from(ino.0.checked_sub(1)?).ok()?;
+        self.stamp.inodes.get(position).copied().filter(|&inode| inode != 0)
+    }
+
+    /// Says that the file `ino` is another one now.
+    pub fn set_inode(&mut self, ino: Ino, inode: u64) {
+        let position = usize::try_from(ino.0.saturating_sub(1)).unwrap_or(usize::MAX);
+        if let Some(known) = self.stamp.inodes.get_mut(position) {
+            *known = inode;
+        }
+    }
+
+    /// Writes what was said since.
+    pub fn save(&mut self, places: &Places, index: &Index) -> io::Result<()> {
+        if self.stamp.kind == Kind::Subvolume {
+            self.stamp.state = Some(btrfs::state(&self.root)?);
+        }
+        self.stamp.publish(&places.path(".stamp"), index)
+    }
+}
+
+/// Removes the tree and all that is beside it.
+pub(super) fn discard(places: &Places) -> io::Result<()> {
+    let dir = TreeDir::open(&places.dir)?;
+    // The stamp first: without one the tree counts for nothing.
+    for suffix in [".stamp", "", ".tmp", ".once"] {
+        dir.remove(places.name(suffix)?.as_name())?;
+    }
+    Ok(())
+}
+
+/// Why pristine trees cannot be made into spaces in `base` by snapshots; `None` if they can.
+pub(super) fn no_snapshot(places: &Places, base: &Path) -> Option<&'static str> {
+    let (Ok(from), Ok(to)) = (places.open_dir(), TreeDir::open(base)) else {
+        return Some("The directories cannot be opened");
+    };
+    if !btrfs::is_same_btrfs(&from, &to) {
+        return Some("Not on one btrfs, or one volume of APFS");
+    }
+    // A snapshot has the group of the tree it was made from.
+    let inherits = to.owner_and_mode().is_ok_and(|(_, mode)| mode & 0o2000 != 0);
+    inherits.then_some("The directory of spaces hands its group down")
+}

@@ -1,0 +1,92 @@
+//! Looks at every entry of a pristine tree: is it what was made?
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rayon::Scope;
+
+use super::{Kind, Pristine};
+use crate::store::index::{FileNode, Index, Ino, NodeKind};
+use crate::sys::fs::at::{FoundKind, Seen, TreeDir};
+use crate::sys::fs::name::{Name, OwnedName};
+
+/// An entry that is not what was made.
+#[derive(Debug, Clone)]
+pub(in crate::space::materialize) struct Trouble {
+    /// Which; the directory, if it is a stranger in it.
+    pub ino: Ino,
+    /// Its path below the root.
+    pub path: String,
+}
+
+/// Every entry that was changed, in the order of their paths. Content that was changed shows by size or time only.
+pub(in crate::space::materialize) fn audit(pristine: &Pristine, index: &Index) -> Vec<Trouble> {
+    let check = |ino, file: &FileNode<'_>, seen: &Seen| pristine.is_intact(ino, file, seen);
+    match pristine.kind() {
+        Kind::Subvolume => visit(index, &pristine.root, &check),
+        Kind::Directory => {
+            visit(index, &pristine.root, &|ino, file, seen| !pristine.has(ino) || check(ino, file, seen))
+                .into_iter()
+                .filter(|trouble| pristine.has(trouble.ino))
+                .collect()
+        }
+    }
+}
+
+type Check<'a> = dyn Fn(Ino, &FileNode<'_>, &Seen) -> bool + Sync + 'a;
+
+/// Calls `check` for every file that stands where the catalog has one. What fails it, is missing, is of another kind or
+/// unknown to the catalog is given back.
+pub(super) fn visit(index: &Index, root: &TreeDir, check: &Check<'_>) -> Vec<Trouble> {
+    let visit = Visit { index, check, troubles: Mutex::default() };
+    match root.reopen() {
+        Ok(root) => rayon::scope(|scope| visit.dir(scope, root, Ino::ROOT)),
+        Err(_) => visit.push(Ino::ROOT),
+    }
+    let mut troubles = visit.troubles.into_inner().unwrap_or_else(PoisonError::into_inner);
+    troubles.sort_by(|one, other| one.path.cmp(&other.path));
+    troubles
+}
+
+struct Visit<'a> {
+    index: &'a Index,
+    check: &'a Check<'a>,
+    troubles: Mutex<Vec<Trouble>>,
+}
+
+impl Visit<'_> {
+    fn push(&self, ino: Ino) {
+        let path = self.index.path_of(ino).map(|path| path.to_string()).unwrap_or_default();
+        self.troubles.lock().unwrap_or_else(PoisonError::into_inner).push(Trouble { ino, path });
+    }
+
+    fn dir<'s>(&'s self, scope: &Scope<'s>, dir: TreeDir, ino: Ino) {
+        let Ok(names) = dir.entry_names() else { return self.push(ino) };
+        if names.iter().any(|name: &OwnedName| self.index.lookup(ino, name.as_name()).is_none()) {
+            self.push(ino);
+        }
+        let dir = Arc::new(dir);
+        for child in self.index.children(ino) {
+            let Ok(name) = Name::new(child.name) else { continue };
+            match child.kind {
+                NodeKind::Dir { .. } => {
+                    let parent = Arc::clone(&dir);
+                    scope.spawn(move |scope| match parent.open_dir(name) {
+                        Ok(inner) => self.dir(scope, inner, child.ino),
+                        Err(_) => self.push(child.ino),
+                    });
+                }
+                NodeKind::File(file) => {
+                    if !dir.seen(name).is_ok_and(|seen| (self.check)(child.ino, &file, &seen)) {
+                        self.push(child.ino);
+                    }
+                }
+                NodeKind::Link { target } => {
+                    let found = dir.find(name);
+                    if !matches!(found, Ok(Some(FoundKind::Link(text))) if *text == *target) {
+                        self.push(child.ino);
+                    }
+                }
+            }
+        }
+    }
+}

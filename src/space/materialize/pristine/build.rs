@@ -1,0 +1,222 @@
+//! Makes a pristine tree: under a name of its own and a lock, then renamed, then stamped.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use rayon::Scope;
+
+use super::stamp::{Kind, Stamp};
+use super::{Bounds, Places, Pristine, trim};
+use crate::space::materialize::Content;
+use crate::space::materialize::place::{Placer, TempNames};
+use crate::space::materialize::plan::Rules;
+use crate::space::materialize::report::Errors;
+use crate::space::materialize::tier::{Ladder, Tier};
+use crate::store::index::{FileNode, Index, Ino, NodeKind};
+use crate::store::observe::{Counter, Observer};
+use crate::store::relocate::Relocation;
+use crate::store::{Limits, RawMode, Wanted};
+use crate::sys::fs::at::{self, TreeDir};
+use crate::sys::fs::btrfs;
+use crate::sys::fs::lock;
+use crate::sys::fs::name::{Name, OwnedName};
+
+/// What a pristine tree is made from.
+#[derive(Clone, Copy)]
+pub(in crate::space::materialize) struct Build<'a> {
+    pub places: &'a Places,
+    pub index: &'a Index,
+    pub content: &'a dyn Content,
+    pub observer: &'a dyn Observer,
+}
+
+/// Entries that one task links.
+const BATCH: usize = 32;
+
+/// Makes the tree, replacing what may be there. `WouldBlock` if somebody else is at it.
+pub(in crate::space::materialize) fn build(make: Build<'_>) -> io::Result<Pristine> {
+    let Build { places, index, .. } = make;
+    let dir = places.open_dir()?;
+    let lock = lock::open(&places.path(".lock"), 0o600)?;
+    lock.try_lock().map_err(io::Error::from)?;
+    let (temp, name) = (places.name(".tmp")?, places.name("")?);
+    for old in [places.name(".stamp")?, name.clone(), temp.clone()] {
+        dir.remove(old.as_name())?;
+    }
+    let kind = match btrfs::create(&dir, temp.as_name()) {
+        Ok(()) => Kind::Subvolume,
+        Err(error) => {
+            log::debug!("The pristine tree is a directory: {error}");
+            Kind::Directory
+        }
+    };
+    let built = match kind {
+        Kind::Subvolume => make.fill_subvolume(dir.open_dir(temp.as_name())?),
+        Kind::Directory => make.fill_directory(dir.make_dir(temp.as_name())?),
+    };
+    let inodes = match built {
+        Ok(inodes) => inodes,
+        Err(error) => {
+            dir.remove(temp.as_name())?;
+            return Err(error);
+        }
+    };
+    dir.rename_new(temp.as_name(), name.as_name())?;
+    let root = dir.open_dir(name.as_name())?;
+    let state = (kind == Kind::Subvolume).then(|| btrfs::state(&root)).transpose()?;
+    let stamp = Stamp { kind, umask: at::umask(), state, inodes };
+    stamp.publish(&places.path(".stamp"), index)?;
+    make.observer.count(Counter::PristineMade, 1);
+    make_room(make);
+    Ok(Pristine { root, stamp })
+}
+
+/// Trees together may be as large as the raw store: where they are links into it, what it evicts lives on in them.
+fn make_room(make: Build<'_>) {
+    let bounds = Bounds { bytes: Limits::default().raw_bytes, unused: None, dry_run: false };
+    match trim(&make.places.dir, bounds, Some(&make.index.id())) {
+        Ok(gone) => make.observer.count(Counter::PristineDropped, gone.len() as u64),
+        Err(error) => log::warn!("Older pristine trees in {} stay: {error}", make.places.dir.display()),
+    }
+}
+
+impl Build<'_> {
+    /// Everything, as a space whose label is the recorded identity: nothing is patched, but every offset is checked.
+    fn fill_subvolume(self, root: TreeDir) -> io::Result<Vec<u64>> {
+        let index = self.index;
+        let umask = at::umask();
+        root.set_dir_mode(at::DIR_MODE & !umask.unwrap_or(0o022))?;
+        let rules = Rules { index, old: None, dropped_mode: 0o7000, verify: false };
+        let errors = Errors::new(index);
+        let silent = crate::store::observe::Tally::new();
+        let placer = Placer {
+            rules: &rules,
+            content: self.content,
+            relocation: Relocation { identity: index.identity(), label: index.identity() },
+            ladder: Ladder::at(Tier::Reflink, &silent),
+            errors: &errors,
+            observer: &silent,
+            umask,
+            names: TempNames::new(),
+            pristine: None,
+            has_raw: true,
+        };
+        placer.populate_to_patch(&root);
+        if let Some(first) = errors.take().first() {
+            return Err(io::Error::other(first.to_string()));
+        }
+        // Until its data is on disk, writing it back would count as a change.
+        at::sync_file_system(&root)?;
+        self.number(&root)
+    }
+
+    /// The inode number of every file.
+    fn number(self, root: &TreeDir) -> io::Result<Vec<u64>> {
+        let numbers = Numbers::new(self.index);
+        let failed = super::audit::visit(self.index, root, &|ino, _, seen| {
+            numbers.set(ino, seen.ino);
+            true
+        });
+        match failed.first() {
+            None => Ok(numbers.take()),
+            Some(trouble) => Err(io::Error::other(format!("{} is not as it was made", trouble.path))),
+        }
+    }
+
+    /// Links into the raw store, for files that are the same in every space.
+    fn fill_directory(self, root: TreeDir) -> io::Result<Vec<u64>> {
+        let numbers = Numbers::new(self.index);
+        let failure = std::sync::Mutex::new(None);
+        let linker = Linker { make: self, numbers: &numbers, failure: &failure };
+        rayon::scope(|scope| linker.fill(scope, root, Ino::ROOT));
+        match failure.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+            Some(error) => Err(error),
+            None => Ok(numbers.take()),
+        }
+    }
+}
+
+/// Inode numbers, collected by several threads.
+struct Numbers(Vec<AtomicU64>);
+
+impl Numbers {
+    fn new(index: &Index) -> Numbers {
+        Numbers((0..index.len()).map(|_| AtomicU64::new(0)).collect())
+    }
+
+    fn set(&self, ino: Ino, inode: u64) {
+        let position = usize::try_from(ino.0.saturating_sub(1)).unwrap_or(usize::MAX);
+        if let Some(number) = self.0.get(position) {
+            number.store(inode, Ordering::Relaxed);
+        }
+    }
+
+    fn take(self) -> Vec<u64> {
+        self.0.into_iter().map(AtomicU64::into_inner).collect()
+    }
+}
+
+struct Linker<'a> {
+    make: Build<'a>,
+    numbers: &'a Numbers,
+    failure: &'a std::sync::Mutex<Option<io::Error>>,
+}
+
+impl Linker<'_> {
+    fn fill<'s>(&'s self, scope: &Scope<'s>, dir: TreeDir, ino: Ino) {
+        let dir = Arc::new(dir);
+        let mut batch = Vec::new();
+        for child in self.make.index.children(ino) {
+            match child.kind {
+                NodeKind::Dir { .. } => {
+                    let parent = Arc::clone(&dir);
+                    scope.spawn(move |scope| match make_dir(&parent, child.name) {
+                        Ok(dir) => self.fill(scope, dir, child.ino),
+                        Err(error) => self.fail(error),
+                    });
+                }
+                NodeKind::File(file) if is_shareable(&file, child.mode) => batch.push(child.ino),
+                NodeKind::File(_) | NodeKind::Link { .. } => {}
+            }
+            if batch.len() == BATCH {
+                let (dir, batch) = (Arc::clone(&dir), std::mem::take(&mut batch));
+                scope.spawn(move |_| batch.iter().for_each(|&ino| self.link(&dir, ino)));
+            }
+        }
+        batch.iter().for_each(|&ino| self.link(&dir, ino));
+    }
+
+    /// What cannot be linked is left out, and comes from the store later; nothing but the tree itself can make this fail.
+    fn link(&self, dir: &TreeDir, ino: Ino) {
+        if self.failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_some() {
+            return;
+        }
+        let Some(node) = self.make.index.node(ino) else { return };
+        let (NodeKind::File(file), Ok(name)) = (node.kind, Name::new(node.name)) else { return };
+        let wanted = Wanted { digest: file.digest, size: file.size, mode: node.mode };
+        let raw = match self.make.content.ensure(&wanted) {
+            Ok(raw) => raw,
+            Err(error) => return self.fail(io::Error::other(error.to_string())),
+        };
+        let Some(path) = raw.path() else { return };
+        match dir.hardlink(name, path).and_then(|()| dir.seen(name)) {
+            Ok(seen) => self.numbers.set(ino, seen.ino),
+            Err(error) => log::debug!("{name} is not in the pristine tree: {error}"),
+        }
+    }
+
+    fn fail(&self, error: io::Error) {
+        let mut failure = self.failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        failure.get_or_insert(error);
+    }
+}
+
+/// True for a file that is one and the same in every space, down to its mode.
+pub(in crate::space::materialize) fn is_shareable(file: &FileNode<'_>, mode: u16) -> bool {
+    file.rewrite.is_empty() && file.size > 0 && RawMode::new(mode).bits() == mode
+}
+
+fn make_dir(parent: &TreeDir, name: &[u8]) -> io::Result<TreeDir> {
+    parent.make_dir(OwnedName::new(name).map_err(io::Error::other)?.as_name())
+}

@@ -1,0 +1,76 @@
+//! The stamp of a pristine tree on disk: what was made, so that what was changed shows.
+//!
+//! Little endian; a stamp that is damaged, of another catalog or another version is none.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::Path;
+
+use crate::space::materialize::sealed::{self, Magic, id_of};
+use crate::store::index::Index;
+use crate::sys::fs::btrfs::State;
+
+/// The last digit counts versions of the stamp and of the tree: since 3, a subvolume is laid out so that patching is cheap.
+const MAGIC: &Magic = b"HOLOPRS3";
+/// Kind, umask, catalog id, subvolume's uuid and change, count of nodes, bytes of content.
+const FIELDS: usize = 2 + 2 + 32 + 16 + 8 + 8 + 8;
+/// In place of a umask that was not known.
+const NO_UMASK: u16 = u16::MAX;
+
+/// How a pristine tree was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Files linked to the raw store.
+    Directory,
+    /// Files of its own, in a btrfs subvolume.
+    Subvolume,
+}
+
+/// What a pristine tree was when it was made.
+pub struct Stamp {
+    pub kind: Kind,
+    pub umask: Option<u16>,
+    /// Of a subvolume.
+    pub state: Option<State>,
+    /// By position in the Index: the file's inode number, 0 for what is not in the tree or no file.
+    pub inodes: Vec<u64>,
+}
+
+impl Stamp {
+    /// The stamp at `path`, if it is one of `index`.
+    pub fn read(path: &Path, index: &Index) -> Option<Stamp> {
+        let body = sealed::read(path, MAGIC)?;
+        let number = |at: usize| Some(u64::from_le_bytes(body.get(at..at + 8)?.try_into().ok()?));
+        let short = |at: usize| Some(u16::from_le_bytes(body.get(at..at + 2)?.try_into().ok()?));
+        let kind = if short(0)? == 1 { Kind::Subvolume } else { Kind::Directory };
+        let umask = Some(short(2)?).filter(|&umask| umask != NO_UMASK);
+        let uuid: [u8; 16] = body.get(36..52)?.try_into().ok()?;
+        let state = (kind == Kind::Subvolume).then_some(State { uuid, changed: number(52)? });
+        let inodes = body.get(FIELDS..)?.as_chunks::<8>().0;
+        let is_whole = number(60)? == index.len() && inodes.len() as u64 == index.len();
+        let inodes = inodes.iter().map(|chunk| u64::from_le_bytes(*chunk)).collect();
+        (is_whole && body.get(4..36)? == id_of(index)).then_some(Stamp { kind, umask, state, inodes })
+    }
+
+    /// How much content the tree has whose stamp is at `path`, without checking the stamp. Those of older versions tell it at
+    /// the same place: trees that nobody uses any more go as well.
+    pub fn content_bytes(path: &Path) -> Option<u64> {
+        let mut start = [0; sealed::HEAD + FIELDS];
+        fs::File::open(path).ok()?.read_exact(&mut start).ok()?;
+        start.starts_with(&MAGIC[..7]).then(|| start.last_chunk().map(|last| u64::from_le_bytes(*last)))?
+    }
+
+    /// Writes the stamp beside and renames it there.
+    pub fn publish(&self, path: &Path, index: &Index) -> io::Result<()> {
+        let mut body = Vec::with_capacity(FIELDS + 8 * self.inodes.len());
+        body.extend_from_slice(&u16::from(self.kind == Kind::Subvolume).to_le_bytes());
+        body.extend_from_slice(&self.umask.unwrap_or(NO_UMASK).to_le_bytes());
+        body.extend_from_slice(&id_of(index));
+        body.extend_from_slice(&self.state.map(|state| state.uuid).unwrap_or_default());
+        body.extend_from_slice(&self.state.map(|state| state.changed).unwrap_or_default().to_le_bytes());
+        body.extend_from_slice(&index.len().to_le_bytes());
+        body.extend_from_slice(&index.content_bytes().to_le_bytes());
+        self.inodes.iter().for_each(|inode| body.extend_from_slice(&inode.to_le_bytes()));
+        sealed::write(path, MAGIC, &body)
+    }
+}

@@ -1,0 +1,98 @@
+//! What a restore reads and leaves beside the tree: the last restore's records, `.meta`, the marks of use.
+//!
+//! A `.meta` is a small head of the space's own and the catalog's tree, which is the same for all its spaces: that tail is
+//! compressed once and kept beside the Index, so that a restore parses no catalog.
+
+use super::run::{Clock, Run};
+use super::sealed::Magic;
+use super::{Job, RestoreError, sealed};
+use crate::rcc::catalog::{Catalog, Header};
+use crate::space::RestoredState;
+use crate::store::index::{Index, index_path};
+
+/// Begins a file that keeps a tail.
+const MAGIC: &Magic = b"HOLOTAL1";
+
+/// What is known of the last restore.
+pub(super) enum Old {
+    /// Nothing.
+    Unknown,
+    /// It was this very catalog.
+    Same,
+    /// It was this one.
+    Known(Box<Index>),
+}
+
+impl Old {
+    pub fn index(&self) -> Option<&Index> {
+        if let Old::Known(index) = self { Some(index) } else { None }
+    }
+}
+
+impl Run<'_> {
+    /// Says that the catalog is there: `.meta` if there is one to write, then the marks of use.
+    pub fn record(&self, tail: Option<&[u8]>, clock: &mut Clock) -> Result<(), RestoreError> {
+        let Job { space, index, catalog_path, .. } = self.job;
+        if let Some(tail) = tail {
+            space.write_meta_parts(&header(index), tail)?;
+            if let Some(meta) = space.meta_state() {
+                space.set_restored_state(&RestoredState { catalog: index.id().to_string(), meta })?;
+            }
+        }
+        space.mark_used(catalog_path, index.blueprint());
+        clock.seconds.record = clock.lap();
+        Ok(())
+    }
+
+    /// What the last restore put there.
+    pub fn old_records(&self) -> Old {
+        let Job { space, index, home, .. } = self.job;
+        let remembered = space.restored_state().ok().flatten();
+        if let Some(state) = remembered.filter(|state| Some(&state.meta) == space.meta_state().as_ref()) {
+            if state.catalog == index.id().to_string() {
+                return Old::Same;
+            }
+            let id = state.catalog.parse().ok();
+            let known = id.and_then(|id| Index::open(&index_path(&home.index_dir(), &id), &id).ok());
+            if let Some(old) = known {
+                return Old::Known(Box::new(old));
+            }
+        }
+        let Some(meta) = space.old_meta() else { return Old::Unknown };
+        let compiled = Index::build(&meta.catalog, &meta.id).ok();
+        match compiled.and_then(|bytes| Index::from_bytes(bytes).ok()) {
+            Some(old) => Old::Known(Box::new(old)),
+            None => Old::Unknown,
+        }
+    }
+
+    /// What follows the head of `.meta`, compressed: kept, or from the catalog, which must still be the one that was compiled.
+    pub fn tail(&self) -> Result<Vec<u8>, RestoreError> {
+        let Job { index, home, catalog_path, .. } = self.job;
+        let kept = home.index_dir().join(format!("{}.tail", index.id()));
+        if let Some(tail) = sealed::read(&kept, MAGIC) {
+            return Ok(tail);
+        }
+        let identity = String::from_utf8_lossy(index.identity()).into_owned();
+        let path = index.base().join(&identity).to_string_lossy().into_owned();
+        let recorded = Header { identity, path, ..header(index) };
+        let (tail, id) = Catalog::tail_of(catalog_path, &recorded)?;
+        if id != index.id() {
+            return Err(RestoreError::CatalogChanged { path: catalog_path.to_path_buf() });
+        }
+        if let Err(error) = sealed::write(&kept, MAGIC, &tail) {
+            log::debug!("Cannot keep {}: {error}", kept.display());
+        }
+        Ok(tail)
+    }
+}
+
+/// The fields of the catalog that every `.meta` repeats.
+fn header(index: &Index) -> Header {
+    Header {
+        rcc: index.rcc().to_owned(),
+        platform: index.platform().to_owned(),
+        blueprint: index.blueprint().to_owned(),
+        ..Header::default()
+    }
+}

@@ -1,0 +1,148 @@
+//! What a materialize did, and the errors of single files, collected while the others go on.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use serde::Serialize;
+
+use crate::store::index::{Index, Ino};
+use crate::store::observe::{Counter, Fallback, Observer, Tally};
+
+/// What was done.
+#[derive(Debug, Clone, Serialize)]
+pub struct Report {
+    /// The space.
+    #[serde(rename = "path")]
+    pub space: PathBuf,
+    /// Its label.
+    pub label: String,
+    /// The catalog's id: the SHA-256 of its file.
+    pub catalog: String,
+    /// The blueprint's hash.
+    pub blueprint: String,
+    /// True if there was no space before.
+    pub is_new: bool,
+    /// True if anything had to be changed.
+    pub is_changed: bool,
+    /// How the bytes of files were placed in the end: `reflink`, `hardlink` or `copy`.
+    pub strategy: &'static str,
+    /// Every counter that is not zero. `relocated` files are also counted by how their bytes were placed.
+    pub counts: BTreeMap<&'static str, u64>,
+    /// Slower or weaker ways that were taken, with the reason.
+    pub fallbacks: BTreeMap<&'static str, Fallback>,
+    /// Where the time went.
+    pub seconds: Seconds,
+    /// Files that are not as they should be.
+    pub errors: Vec<FileError>,
+    /// The process that deletes what was set aside now, if the caller has started one.
+    pub swept_by: Option<u32>,
+}
+
+/// Seconds by phase.
+#[derive(Debug, Clone, Copy, Default, Serialize)]
+pub struct Seconds {
+    /// Waiting for locks.
+    pub wait: f64,
+    /// Reading the old records and what is there.
+    pub scan: f64,
+    /// Opening or making the pristine tree.
+    pub ingest: f64,
+    /// Removing and placing.
+    pub place: f64,
+    /// Writing `.meta` and the marks of use.
+    pub record: f64,
+    /// All together.
+    pub total: f64,
+}
+
+/// One file that is not as it should be.
+#[derive(Debug, Clone, Serialize)]
+pub struct FileError {
+    /// Its path below the space.
+    pub path: String,
+    /// Whose fault it is.
+    pub kind: FileErrorKind,
+    /// What was tried and why it failed.
+    pub message: String,
+}
+
+impl std::fmt::Display for FileError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.path, self.message)
+    }
+}
+
+/// Whose fault an error of one file is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FileErrorKind {
+    /// The blob is missing or wrong.
+    Blob,
+    /// The catalog's relocations do not fit the file.
+    Catalog,
+    /// The operating system refused.
+    Io,
+}
+
+/// Collects errors of files. After one that no other file can escape, the work stops.
+pub(super) struct Errors<'a> {
+    index: &'a Index,
+    list: Mutex<Vec<FileError>>,
+    stopped: AtomicBool,
+}
+
+impl<'a> Errors<'a> {
+    pub fn new(index: &'a Index) -> Errors<'a> {
+        Errors { index, list: Mutex::default(), stopped: AtomicBool::new(false) }
+    }
+
+    pub fn push(&self, ino: Ino, kind: FileErrorKind, message: String) {
+        let path = self.index.path_of(ino).map(|path| path.to_string()).unwrap_or_default();
+        log::debug!("{path}: {message}");
+        self.list.lock().unwrap_or_else(PoisonError::into_inner).push(FileError { path, kind, message });
+    }
+
+    /// No file will fare better: give up.
+    pub fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    pub fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
+    /// The errors so far, by path.
+    pub fn take(&self) -> Vec<FileError> {
+        let mut list = std::mem::take(&mut *self.list.lock().unwrap_or_else(PoisonError::into_inner));
+        list.sort_by(|left, right| left.path.cmp(&right.path));
+        list
+    }
+}
+
+/// Counts for the report and passes everything on.
+pub(super) struct Counting<'a> {
+    pub tally: Tally,
+    pub outer: &'a dyn Observer,
+}
+
+impl Observer for Counting<'_> {
+    fn count(&self, counter: Counter, amount: u64) {
+        self.tally.count(counter, amount);
+        self.outer.count(counter, amount);
+    }
+
+    fn fallback(&self, what: &'static str, reason: &str) {
+        self.tally.fallback(what, reason);
+        self.outer.fallback(what, reason);
+    }
+
+    fn expect(&self, total: u64) {
+        self.outer.expect(total);
+    }
+
+    fn advance(&self, steps: u64) {
+        self.outer.advance(steps);
+    }
+}

@@ -1,0 +1,404 @@
+//! One materialize, between its locks: makes a space, or brings one into order.
+
+use std::io;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::listed::Listed;
+use super::place::{Placer, TempNames};
+use super::plan::Rules;
+use super::pristine::{self, Build, Kind, Places, Pristine};
+use super::records::Old;
+use super::report::{Counting, Errors, FileError, Report, Seconds};
+use super::tier::{Ladder, Pair, Strategy, Tier};
+use super::trash::{self, Trash};
+use super::walk::{self, Plan};
+use super::{Job, Options, RestoreError};
+use crate::space::Space;
+use crate::store::index::{Index, Ino, NodeKind};
+use crate::store::observe::{Counter, Observer};
+use crate::store::relocate::Relocation;
+use crate::sys::fs::at::{self, FoundKind, TreeDir};
+use crate::sys::fs::btrfs;
+use crate::sys::fs::disk;
+use crate::sys::fs::name::{Name, OwnedName};
+use crate::sys::process;
+
+/// One run, between its locks.
+pub(super) struct Run<'a> {
+    pub job: &'a Job<'a>,
+    pub options: &'a Options,
+    pub observer: &'a Counting<'a>,
+}
+
+/// Where the time goes.
+pub(super) struct Clock {
+    pub seconds: Seconds,
+    pub last: Instant,
+}
+
+impl Clock {
+    /// Seconds since the last lap.
+    pub fn lap(&mut self) -> f64 {
+        let now = Instant::now();
+        let lap: Duration = now - std::mem::replace(&mut self.last, now);
+        lap.as_secs_f64()
+    }
+}
+
+/// How the tree came out.
+pub(super) struct Outcome {
+    is_new: bool,
+    is_changed: bool,
+    tier: Option<Tier>,
+    errors: Vec<FileError>,
+}
+
+impl Run<'_> {
+    pub fn run(&self, clock: &mut Clock) -> Result<Outcome, RestoreError> {
+        let space = self.job.space;
+        let base = TreeDir::open(&space.base).map_err(self.io("Opening", &space.base))?;
+        let found = base.find(space.label.as_name()).map_err(self.io("Looking at", &space.root))?;
+        match found {
+            Some(FoundKind::Dir) => self.refresh(&base, clock),
+            // As RCC: the link goes, what it points to stays.
+            Some(FoundKind::Link(_)) => {
+                base.remove(space.label.as_name()).map_err(self.io("Removing the link", &space.root))?;
+                self.create(&base, clock)
+            }
+            Some(FoundKind::File { .. } | FoundKind::Other) => {
+                Err(RestoreError::Obstructed { root: space.root.clone() })
+            }
+            None => self.create(&base, clock),
+        }
+    }
+
+    /// Makes a space where there is none.
+    fn create(&self, base: &TreeDir, clock: &mut Clock) -> Result<Outcome, RestoreError> {
+        let (space, index) = (self.job.space, self.job.index);
+        let name = temp_name(space).map_err(self.io("Naming", &space.root))?;
+        base.remove(name.as_name()).map_err(self.io("Removing the remains of", &space.root))?;
+        self.has_room(count_entries(index, Ino::ROOT));
+        clock.seconds.scan = clock.lap();
+        let rules = self.rules(None, false);
+        let errors = Errors::new(index);
+        let ladder = self.ladder(true);
+        let pristine = self.pristine(&ladder, true);
+        clock.seconds.ingest = clock.lap();
+        let placer = self.placer(&rules, &errors, ladder, pristine.as_ref());
+        let place = || -> Result<(), RestoreError> {
+            match self.snapshot(base, name.as_name(), &placer).map_err(self.io("Opening", &space.root))? {
+                Some(dir) => placer.patch(&dir),
+                None => {
+                    self.observer.expect(count_entries(index, Ino::ROOT).entries);
+                    let dir = base.make_dir(name.as_name()).map_err(self.io("Making", &space.root))?;
+                    placer.populate(dir, Ino::ROOT);
+                }
+            }
+            Ok(())
+        };
+        let (placed, tail) = rayon::join(place, || self.tail());
+        let tail = match placed.and(tail) {
+            Ok(tail) => tail,
+            Err(error) => {
+                base.remove(name.as_name()).map_err(self.io("Removing the remains of", &space.root))?;
+                return Err(error);
+            }
+        };
+        let errors = errors.take();
+        if errors.is_empty() {
+            // What it says would be taken for the records of the new space.
+            space.remove_meta()?;
+            let named = base.rename_new(name.as_name(), space.label.as_name());
+            named.map_err(self.io("Naming", &space.root))?;
+            clock.seconds.place = clock.lap();
+            self.record(Some(&tail), clock)?;
+        } else {
+            base.remove(name.as_name()).map_err(self.io("Removing the remains of", &space.root))?;
+        }
+        Ok(Outcome { is_new: true, is_changed: errors.is_empty(), tier: Some(placer.ladder.now()), errors })
+    }
+
+    /// Makes the space a snapshot of the pristine tree, if that is the way; patched it is not yet.
+    fn snapshot(&self, base: &TreeDir, name: Name<'_>, placer: &Placer<'_>) -> io::Result<Option<TreeDir>> {
+        let Some(pristine) = placer.pristine.filter(|_| placer.ladder.now() == Tier::Snapshot) else {
+            return Ok(None);
+        };
+        match btrfs::snapshot(&pristine.root, base, name) {
+            // Only now nobody can change what was taken.
+            Ok(()) if pristine.is_unchanged() => base.open_dir(name).map(Some),
+            Ok(()) => {
+                base.remove(name)?;
+                placer.ladder.demote(Tier::Snapshot, &io::Error::other("Somebody changes the pristine tree"));
+                Ok(None)
+            }
+            Err(error) => {
+                placer.ladder.demote(Tier::Snapshot, &error);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Brings a space that is there into order.
+    fn refresh(&self, base: &TreeDir, clock: &mut Clock) -> Result<Outcome, RestoreError> {
+        let (space, index) = (self.job.space, self.job.index);
+        let old = self.old_records();
+        let rules = self.rules(old.index(), self.options.verify || space.is_half_restored());
+        let root = base.open_dir(space.label.as_name()).map_err(self.io("Opening", &space.root))?;
+        let errors = Errors::new(index);
+        let top = root.reopen().map_err(self.io("Opening", &space.root))?;
+        // Who asks for everything to be read does not trust what was found right before.
+        let listed =
+            (!rules.verify).then(|| Listed::open(&space.state_dir, &top, &space.base, index)).flatten();
+        let plan = walk::walk(&rules, top, &errors, listed.as_ref());
+        self.observer.count(Counter::Kept, plan.kept);
+        self.observer.count(Counter::Unlisted, plan.unlisted);
+        if let Some(Err(error)) = listed.map(Listed::keep) {
+            log::debug!("Every directory of {} is listed the next time, too: {error}", space.root.display());
+        }
+        clock.seconds.scan = clock.lap();
+        let mut outcome = Outcome { is_new: false, is_changed: false, tier: None, errors: Vec::new() };
+        let mut tail = None;
+        if plan.is_idle() && self.options.warm {
+            drop(self.pristine(&self.ladder(false), false));
+        }
+        if !plan.is_idle() {
+            tail = Some(self.tail()?);
+            space.set_restoring(&index.id().to_string())?;
+            let ladder = self.ladder(false);
+            let pristine = self.pristine(&ladder, false);
+            let placer = self.placer(&rules, &errors, ladder, pristine.as_ref());
+            let before = self.changes();
+            let steps = plan_steps(index, &plan);
+            self.observer.expect(steps.entries);
+            let trash = if self.has_room(steps) { Trash::new(base).ok() } else { None };
+            placer.repair(&root, plan.dirs, trash.as_ref());
+            outcome.is_changed = self.changes() != before;
+            outcome.tier = Some(placer.ladder.now());
+        }
+        clock.seconds.place = clock.lap();
+        outcome.errors = errors.take();
+        if outcome.errors.is_empty() {
+            let is_recorded = matches!(old, Old::Same) && !outcome.is_changed && !space.is_half_restored();
+            if !is_recorded && tail.is_none() {
+                tail = Some(self.tail()?);
+            }
+            self.record(tail.as_deref(), clock)?;
+        }
+        Ok(outcome)
+    }
+
+    /// True if the disk has room for `amount` beside what is set aside. If not, all that was set aside before is deleted first,
+    /// and nothing should be set aside now.
+    fn has_room(&self, amount: Amount) -> bool {
+        let base = &self.job.space.base;
+        // What cannot be asked is met when it is written.
+        if disk::usage(base).map_or(true, |disk| amount.fits(&disk)) {
+            return true;
+        }
+        if trash::trash_in(base).is_some() {
+            self.observer.fallback("trash", "The disk is nearly full: what was set aside was deleted first");
+            if let Err(error) = trash::sweep(base, trash::Other::WaitFor) {
+                log::warn!("What was set aside in {} stays: {error}", base.display());
+            }
+        }
+        false
+    }
+
+    fn rules<'r>(&'r self, old: Option<&'r Index>, verify: bool) -> Rules<'r> {
+        let drops = process::is_root() && !self.options.allow_setuid;
+        Rules { index: self.job.index, old, dropped_mode: if drops { 0o6000 } else { 0 }, verify }
+    }
+
+    /// Which tier to begin with; `is_new`: there is no space yet.
+    fn ladder(&self, is_new: bool) -> Ladder<'_> {
+        let Job { space, home, raw_dir, index, .. } = *self.job;
+        let strategy = self.options.strategy;
+        let asks = matches!(strategy, Strategy::Auto | Strategy::Snapshot);
+        let places = Places::new(&home.pristine_dir(), &index.id());
+        let no_snapshot = match is_new && asks {
+            true => pristine::no_snapshot(&places, &space.base),
+            false => Some("The space is there"),
+        };
+        let pair = Pair { raw_dir, base: &space.base, is_shared: home.is_shared(), no_snapshot };
+        Ladder::choose(strategy, &pair, self.observer)
+    }
+
+    /// The pristine tree, if there is one or it is time to make one: where it is what makes the tier, when it was asked
+    /// for, and when the catalog is laid out from its blobs for the second time.
+    fn pristine(&self, ladder: &Ladder<'_>, is_new: bool) -> Option<Pristine> {
+        let Job { index, home, content, .. } = *self.job;
+        let places = Places::new(&home.pristine_dir(), &index.id());
+        let is_hard = ladder.now() == Tier::Hardlink;
+        // No hardlink leads out of a subvolume: there the raw store itself is linked to.
+        if is_hard && places.is_on_btrfs() {
+            return None;
+        }
+        let found = Pristine::open(&places, index);
+        let is_usable = found.as_ref().is_some_and(|found| self.fits(found, ladder));
+        let is_wanted = || self.options.warm || ladder.now() == Tier::Snapshot || is_hard;
+        if is_usable || !(is_wanted() || (is_new && found.is_none() && places.note_use())) {
+            return found;
+        }
+        match pristine::build(Build { places: &places, index, content, observer: self.observer }) {
+            Ok(made) => Some(made),
+            Err(error) => {
+                ladder.demote(Tier::Snapshot, &error);
+                self.observer.fallback("pristine", &format!("{error}; files come from the store"));
+                None
+            }
+        }
+    }
+
+    /// True if the tree serves for the tier: a snapshot has the modes of the tree's directories.
+    fn fits(&self, found: &Pristine, ladder: &Ladder<'_>) -> bool {
+        let serves = found.kind() == Kind::Subvolume && found.umask() == at::umask();
+        ladder.now() != Tier::Snapshot || serves
+    }
+
+    fn placer<'r>(
+        &'r self,
+        rules: &'r Rules<'r>,
+        errors: &'r Errors<'r>,
+        ladder: Ladder<'r>,
+        pristine: Option<&'r Pristine>,
+    ) -> Placer<'r> {
+        let Job { space, content, index, raw_dir, .. } = *self.job;
+        Placer {
+            rules,
+            content,
+            relocation: Relocation { identity: index.identity(), label: space.label.as_bytes() },
+            ladder,
+            errors,
+            observer: self.observer,
+            umask: at::umask(),
+            names: TempNames::new(),
+            pristine,
+            has_raw: raw_dir.is_none_or(has_entries),
+        }
+    }
+
+    /// How much was changed so far.
+    fn changes(&self) -> u64 {
+        use Counter::{Copied, Directories, Hardlinked, Links, Reflinked, Removed};
+        let counted = [Copied, Directories, Hardlinked, Links, Reflinked, Removed];
+        counted.iter().map(|&counter| self.observer.tally.get(counter)).sum()
+    }
+
+    pub fn conclude(&self, outcome: Outcome, seconds: Seconds) -> Result<Report, RestoreError> {
+        let Job { space, index, .. } = self.job;
+        let report = Report {
+            space: space.root.clone(),
+            label: space.label.to_string(),
+            catalog: index.id().to_string(),
+            blueprint: index.blueprint().to_owned(),
+            is_new: outcome.is_new,
+            is_changed: outcome.is_changed,
+            strategy: outcome.tier.map_or("none", Tier::name),
+            counts: self.observer.tally.counts(),
+            fallbacks: self.observer.tally.fallbacks(),
+            seconds,
+            errors: outcome.errors,
+            swept_by: None,
+        };
+        match report.errors.is_empty() {
+            true => Ok(report),
+            false => Err(RestoreError::Incomplete { report: Box::new(report) }),
+        }
+    }
+
+    pub fn io(&self, doing: &'static str, path: &Path) -> impl Fn(io::Error) -> RestoreError + use<> {
+        let path = path.to_owned();
+        move |source| RestoreError::Io { doing, path: path.clone(), source }
+    }
+}
+
+/// The name of a space in the making: longer than any label, so that nobody takes it for one.
+fn temp_name(space: &Space) -> io::Result<OwnedName> {
+    let name = format!("{}.holofs-tmp", space.label);
+    Name::new(name.as_bytes()).map(Name::to_owned).map_err(io::Error::other)
+}
+
+/// False if nothing is in the raw store at `dir`, whose entries lie in directories of two digits.
+fn has_entries(dir: &Path) -> bool {
+    let listed = std::fs::read_dir(dir);
+    listed.map_or(true, |listed| listed.flatten().any(|entry| entry.file_name().len() == 2))
+}
+
+/// How much is to be placed.
+#[derive(Debug, Clone, Copy, Default)]
+struct Amount {
+    /// Files and links.
+    entries: u64,
+    /// Bytes of their content.
+    bytes: u64,
+}
+
+impl Amount {
+    fn add(&mut self, more: Amount) {
+        self.entries += more.entries;
+        self.bytes += more.bytes;
+    }
+
+    fn of(kind: NodeKind<'_>) -> Amount {
+        let bytes = if let NodeKind::File(file) = kind { file.size } else { 0 };
+        Amount { entries: 1, bytes }
+    }
+
+    /// True if a disk has room for so much, and for what it keeps beside it.
+    fn fits(self, disk: &disk::Usage) -> bool {
+        let block = u64::from(disk.block_size);
+        let blocks = self.bytes / block + 2 * self.entries;
+        // Some file systems make inodes as they are needed, and count none.
+        let has_inodes = disk.files == 0 || self.entries + self.entries / 8 < disk.files_free;
+        blocks + blocks / 8 < disk.available && has_inodes
+    }
+}
+
+/// Files and links below the directory `ino`.
+fn count_entries(index: &Index, ino: Ino) -> Amount {
+    let mut waiting = vec![ino];
+    let mut count = Amount::default();
+    while let Some(dir) = waiting.pop() {
+        for child in index.children(dir) {
+            match child.kind {
+                NodeKind::Dir { .. } => waiting.push(child.ino),
+                kind => count.add(Amount::of(kind)),
+            }
+        }
+    }
+    count
+}
+
+/// Files and links that the plan places or reads.
+fn plan_steps(index: &Index, plan: &Plan) -> Amount {
+    let mut steps = Amount::default();
+    for (_, dir) in &plan.dirs {
+        dir.make.iter().for_each(|&ino| steps.add(count_entries(index, ino)));
+        let single = dir.place.iter().chain(&dir.verify).filter_map(|&ino| index.node(ino));
+        single.for_each(|node| steps.add(Amount::of(node.kind)));
+    }
+    steps
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_placed_fits_if_the_disk_has_blocks_and_inodes_to_spare() {
+        let amount = Amount { entries: 100, bytes: 400 << 10 };
+        let usage = |available, files, files_free| disk::Usage {
+            block_size: 4096,
+            blocks: 1 << 20,
+            free: available,
+            available,
+            files,
+            files_free,
+        };
+        assert!(amount.fits(&usage(1000, 1000, 1000)));
+        assert!(amount.fits(&usage(1000, 0, 0)), "no inodes are counted");
+        assert!(!amount.fits(&usage(300, 1000, 1000)));
+        assert!(!amount.fits(&usage(1000, 1000, 100)));
+    }
+}

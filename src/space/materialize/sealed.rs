@@ -1,0 +1,70 @@
+//! Small files of ours that time or a crash may damage: eight bytes that say what it is, a checksum, the body. Written beside and
+//! renamed.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use crate::store::index::{Index, checksum};
+use crate::sys::fs::dir;
+
+/// What a file begins with.
+pub type Magic = [u8; 8];
+/// Magic and checksum, in bytes.
+pub const HEAD: usize = 8 + 4;
+
+/// The body of the file at `path`; none if there is no such file, or it is another one, or damaged.
+pub fn read(path: &Path, magic: &Magic) -> Option<Vec<u8>> {
+    let mut bytes = fs::read(path).ok()?;
+    let (head, body) = bytes.split_at_checked(HEAD)?;
+    if head != head_of(magic, body) {
+        return None;
+    }
+    bytes.drain(..HEAD);
+    Some(bytes)
+}
+
+/// Puts a file with this body at `path`, in a directory of our own.
+pub fn write(path: &Path, magic: &Magic, body: &[u8]) -> io::Result<()> {
+    dir::ensure_private(path.parent().unwrap_or(Path::new("/")))?;
+    dir::publish(path, &[&head_of(magic, body), body].concat())
+}
+
+/// The catalog that a file is of, for its body.
+pub fn id_of(index: &Index) -> [u8; 32] {
+    let mut bytes = [0; 32];
+    let id = index.id();
+    bytes.iter_mut().zip(id.as_bytes()).for_each(|(to, from)| *to = *from);
+    bytes
+}
+
+fn head_of(magic: &Magic, body: &[u8]) -> [u8; HEAD] {
+    let mut head = [0; HEAD];
+    let (name, sum) = head.split_at_mut(magic.len());
+    name.copy_from_slice(magic);
+    sum.copy_from_slice(&checksum(body).to_le_bytes());
+    head
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_read_as_it_was_written_or_not_at_all() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("new/file");
+        write(&path, b"HOLOTST1", b"body").unwrap();
+        assert_eq!(read(&path, b"HOLOTST1").as_deref(), Some(&b"body"[..]));
+        assert_eq!(read(&path, b"HOLOTST2"), None);
+        let whole = fs::read(&path).unwrap();
+        for at in 0..whole.len() {
+            let mut bad = whole.clone();
+            bad[at] ^= 1;
+            fs::write(&path, bad).unwrap();
+            assert_eq!(read(&path, b"HOLOTST1"), None, "byte {at}");
+            fs::write(&path, &whole[..at]).unwrap();
+            assert_eq!(read(&path, b"HOLOTST1"), None, "{at} bytes");
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! How bytes get into place: snapshot ▸ reflink ▸ hardlink ▸ copy, one state per source and destination.
+//!
+//! A hardlink shares the inode with the raw store: it is only ever made when asked for, never in a shared holotree, and
+//! only of files that are the same in every space. Snapshots and reflinks isolate as copies do. What is tried is tried by
+//! itself: a probe never falls back to the next rung, the state does, and tells it once.
+
+use std::fs::File;
+use std::io;
+use std::path::Path;
+use std::str::FromStr;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use crate::store::observe::Observer;
+use crate::sys::fs::clone;
+
+/// What the user wants.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Strategy {
+    /// A snapshot or reflinks where they work, else copies.
+    #[default]
+    Auto,
+    /// A snapshot of a pristine subvolume; told where that does not work.
+    Snapshot,
+    /// Reflinks; told where they do not work.
+    Reflink,
+    /// Hardlinks into the raw store for files that allow it.
+    Hardlink,
+    /// Copies.
+    Copy,
+}
+
+impl Strategy {
+    /// Every strategy.
+    pub const ALL: [Strategy; 5] =
+        [Strategy::Auto, Strategy::Snapshot, Strategy::Reflink, Strategy::Hardlink, Strategy::Copy];
+
+    /// Its name, on the command line and in settings.
+    pub fn name(self) -> &'static str {
+        match self {
+            Strategy::Auto => "auto",
+            Strategy::Snapshot => "snapshot",
+            Strategy::Reflink => "reflink",
+            Strategy::Hardlink => "hardlink",
+            Strategy::Copy => "copy",
+        }
+    }
+}
+
+/// A text that names no strategy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no strategy: auto, snapshot, reflink, hardlink or copy")]
+pub struct UnknownStrategy(pub String);
+
+impl FromStr for Strategy {
+    type Err = UnknownStrategy;
+
+    fn from_str(text: &str) -> Result<Strategy, UnknownStrategy> {
+        let known = Strategy::ALL.into_iter().find(|strategy| strategy.name() == text);
+        known.ok_or_else(|| UnknownStrategy(text.to_owned()))
+    }
+}
+
+/// One way of placing bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Tier {
+    /// Share the whole tree's blocks.
+    Snapshot,
+    /// Share the blocks.
+    Reflink,
+    /// Share the inode.
+    Hardlink,
+    /// Share nothing.
+    Copy,
+}
+
+impl Tier {
+    const ALL: [Tier; 4] = [Tier::Snapshot, Tier::Reflink, Tier::Hardlink, Tier::Copy];
+
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Tier::Snapshot => "snapshot",
+            Tier::Reflink => "reflink",
+            Tier::Hardlink => "hardlink",
+            Tier::Copy => "copy",
+        }
+    }
+
+    /// What is tried where this one does not work, and how that is told.
+    fn below(self) -> (Tier, &'static str) {
+        match self {
+            // Where there are subvolumes there are reflinks.
+            Tier::Snapshot => (Tier::Reflink, "files are reflinked one by one"),
+            Tier::Reflink | Tier::Hardlink | Tier::Copy => (Tier::Copy, "files are copied"),
+        }
+    }
+}
+
+/// The tier in use; it only ever goes down.
+pub struct Ladder<'a> {
+    now: AtomicU8,
+    observer: &'a dyn Observer,
+}
+
+/// Between which directories bytes are placed, and what is allowed there.
+pub struct Pair<'a> {
+    /// The raw store's directory, if there is one.
+    pub raw_dir: Option<&'a Path>,
+    /// The directory of the space.
+    pub base: &'a Path,
+    /// Others use this holotree too.
+    pub is_shared: bool,
+    /// Why no snapshot of a pristine tree can be made here.
+    pub no_snapshot: Option<&'static str>,
+}
+
+impl<'a> Ladder<'a> {
+    /// A ladder that starts at `tier`, untried.
+    pub fn at(tier: Tier, observer: &'a dyn Observer) -> Ladder<'a> {
+        Ladder { now: AtomicU8::new(tier as u8), observer }
+    }
+
+    /// Chooses the first tier for `strategy`, by trying it once with a file of our own.
+    pub fn choose(strategy: Strategy, pair: &Pair<'_>, observer: &'a dyn Observer) -> Ladder<'a> {
+        let (tier, probed) = match (strategy, pair.no_snapshot) {
+            (Strategy::Copy, _) => return Ladder::at(Tier::Copy, observer),
+            // The snapshot itself is the probe.
+            (Strategy::Auto | Strategy::Snapshot, None) => return Ladder::at(Tier::Snapshot, observer),
+            (Strategy::Hardlink, _) if pair.is_shared => {
+                (Tier::Hardlink, Err(io::Error::other("The holotree is shared with others")))
+            }
+            (Strategy::Hardlink, _) => {
+                (Tier::Hardlink, pair.probe(|from, to| std::fs::hard_link(from.path(), to)))
+            }
+            (Strategy::Snapshot, Some(reason)) => {
+                observer.fallback(Tier::Snapshot.name(), &format!("{reason}; files are placed one by one"));
+                (Tier::Reflink, pair.probe_reflink())
+            }
+            (Strategy::Auto | Strategy::Reflink, _) => (Tier::Reflink, pair.probe_reflink()),
+        };
+        let ladder = Ladder::at(tier, observer);
+        if let Err(reason) = probed {
+            ladder.demote(tier, &reason);
+        }
+        ladder
+    }
+
+    /// The tier to try.
+    pub fn now(&self) -> Tier {
+        let now = self.now.load(Ordering::Relaxed);
+        Tier::ALL.into_iter().find(|&tier| tier as u8 == now).unwrap_or(Tier::Copy)
+    }
+
+    /// `tier` does not work here after all: the one below from now on, told once.
+    pub fn demote(&self, tier: Tier, reason: &io::Error) {
+        let (below, told) = tier.below();
+        let (from, to) = (tier as u8, below as u8);
+        if self.now.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
+            self.observer.fallback(tier.name(), &format!("{reason}; {told}"));
+        }
+    }
+}
+
+impl Pair<'_> {
+    fn probe_reflink(&self) -> io::Result<()> {
+        self.probe(|from, to| clone::reflink(from.as_file(), &File::create_new(to)?))
+    }
+
+    /// Tries `place` with a new file in the raw store's directory and a free name in the destination.
+    fn probe(&self, place: impl FnOnce(&tempfile::NamedTempFile, &Path) -> io::Result<()>) -> io::Result<()> {
+        let raw_dir = self.raw_dir.ok_or_else(|| io::Error::other("There is no raw store to share with"))?;
+        let mut from = tempfile::Builder::new().prefix(".probe-").tempfile_in(raw_dir)?;
+        io::Write::write_all(&mut from, &[0; 4096])?;
+        // A name that is certainly free, and that RCC takes for nothing of its own.
+        let scratch = tempfile::Builder::new().prefix(".holofs-probe-").tempdir_in(self.base)?;
+        place(&from, &scratch.path().join("probe"))
+    }
+}

@@ -1,0 +1,107 @@
+//! Finds out what a space needs: reads all its directories, in parallel, and plans each.
+//!
+//! Nothing is changed, and only directories that need something are remembered. What cannot be read is an error of that
+//! entry alone.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use rayon::Scope;
+
+use super::listed::Listed;
+use super::plan::{DirPlan, Rules};
+use super::report::{Errors, FileErrorKind};
+use crate::store::index::Ino;
+use crate::sys::fs::at::TreeDir;
+use crate::sys::fs::name::Name;
+
+/// What the whole tree needs.
+#[derive(Debug, Default)]
+pub struct Plan {
+    /// The directories that need something.
+    pub dirs: Vec<(Ino, DirPlan)>,
+    /// Files and links that are right.
+    pub kept: u64,
+    /// Directories that were not listed, since nothing came or went there.
+    pub unlisted: u64,
+}
+
+impl Plan {
+    /// True if the space is as it should be.
+    pub fn is_idle(&self) -> bool {
+        self.dirs.is_empty()
+    }
+}
+
+/// Reads and plans everything below `root`, the open root of the space; what `listed` knows is not listed again.
+pub(super) fn walk(rules: &Rules<'_>, root: TreeDir, errors: &Errors<'_>, listed: Option<&Listed>) -> Plan {
+    let (kept, unlisted) = (AtomicU64::new(0), AtomicU64::new(0));
+    let walk = Walk { rules, errors, listed, dirs: Mutex::default(), kept, unlisted };
+    let old_root = rules.old.map(|_| Ino::ROOT);
+    rayon::scope(|scope| walk.visit(scope, root, Ino::ROOT, old_root));
+    let mut dirs = walk.dirs.into_inner().unwrap_or_else(PoisonError::into_inner);
+    dirs.sort_unstable_by_key(|(dir, _)| *dir);
+    Plan { dirs, kept: walk.kept.into_inner(), unlisted: walk.unlisted.into_inner() }
+}
+
+struct Walk<'a> {
+    rules: &'a Rules<'a>,
+    errors: &'a Errors<'a>,
+    listed: Option<&'a Listed>,
+    dirs: Mutex<Vec<(Ino, DirPlan)>>,
+    kept: AtomicU64,
+    unlisted: AtomicU64,
+}
+
+impl Walk<'_> {
+    fn visit<'s>(&'s self, scope: &Scope<'s>, dir: TreeDir, ino: Ino, old: Option<Ino>) {
+        let mut plan = match self.plan(&dir, ino, old) {
+            Ok(plan) => plan,
+            Err(error) => return self.failed(ino, "Reading", &error),
+        };
+        self.kept.fetch_add(plan.kept, Ordering::Relaxed);
+        let dir = Arc::new(dir);
+        for (child, old) in std::mem::take(&mut plan.descend) {
+            // Opened by the task and not here: a directory can have more children than we may have descriptors.
+            let parent = Arc::clone(&dir);
+            scope.spawn(move |scope| match self.open(&parent, child) {
+                Ok(inner) => {
+                    drop(parent);
+                    self.visit(scope, inner, child, old);
+                }
+                Err(error) => self.failed(child, "Opening", &error),
+            });
+        }
+        if !plan.is_idle() {
+            self.dirs.lock().unwrap_or_else(PoisonError::into_inner).push((ino, plan));
+        }
+    }
+
+    fn plan(&self, dir: &TreeDir, ino: Ino, old: Option<Ino>) -> io::Result<DirPlan> {
+        let Some(listed) = self.listed else { return Ok(self.rules.plan(ino, old, &dir.entries()?)) };
+        let stamp = dir.stamp()?;
+        // Where the last restore put another catalog there, every file is to be compared with that one.
+        if self.rules.old.is_none()
+            && listed.is_known(ino, &stamp)
+            && let Some(plan) = self.rules.plan_known(ino, |name| dir.find(name))
+        {
+            self.unlisted.fetch_add(1, Ordering::Relaxed);
+            return Ok(plan);
+        }
+        let plan = self.rules.plan(ino, old, &dir.entries()?);
+        if plan.is_idle() {
+            listed.note(ino, &stamp);
+        }
+        Ok(plan)
+    }
+
+    fn open(&self, dir: &TreeDir, child: Ino) -> io::Result<TreeDir> {
+        let node = self.rules.index.node(child).ok_or(io::ErrorKind::NotFound)?;
+        dir.open_dir(Name::new(node.name).map_err(io::Error::other)?)
+    }
+
+    fn failed(&self, ino: Ino, doing: &str, error: &io::Error) {
+        self.errors.push(ino, FileErrorKind::Io, format!("{doing} the directory failed: {error}"));
+    }
+}

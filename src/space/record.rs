@@ -1,0 +1,220 @@
+//! Recording: what RCC does with a finished tree before it lets anybody restore it.
+//!
+//! Walk, then hash and search every file once on all processors, put each content into the library as a blob, and last of
+//! all write the catalog and its `.info`. The result is what RCC itself would have written, down to the JSON.
+//!
+//! - Nothing is written unless the whole tree can be recorded as far as the walk can tell; a failure after that leaves
+//!   blobs that nobody names, and no catalog.
+//! - The recorded directory is only read. A file or directory that changes meanwhile is an error.
+//! - RCC puts only contents into the library that it reaches through real directories, and then demands a blob for every
+//!   digest of the catalog: it can never use what it recorded of a link that leads out of the tree. So here every digest
+//!   gets its blob, be the file a link or below one.
+//! - RCC writes `identity.yaml` into its stage before it records; here that is up to whoever made the tree, and its
+//!   absence is a warning.
+//!
+//! The caller holds RCC's lock of the hololib.
+
+mod blob;
+mod content;
+mod error;
+mod publish;
+mod walk;
+
+use std::collections::HashSet;
+use std::fs;
+use std::path::{Component, Path, PathBuf};
+use std::time::Instant;
+
+pub use error::RecordError;
+
+use crate::rcc::catalog::{Catalog, Header, IDENTITY_LENGTH};
+use crate::rcc::home::{self, Home};
+use crate::store::observe::{Counter, Observer};
+
+/// What RCC calls the file with the text that the blueprint is the hash of.
+const IDENTITY_FILE: &str = "identity.yaml";
+/// RCC restores through a temporary name that is up to eight bytes longer.
+const RESTORABLE_NAME: usize = 247;
+
+/// How to record.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The specification of the environment; its hash, trimmed, names the catalog.
+    pub specification: String,
+    /// What the catalog names as the version that wrote it.
+    pub recorder: String,
+}
+
+impl Options {
+    /// To record an environment made from `specification`: the text of a conda.yaml in RCC's form, or any name.
+    pub fn new(specification: impl Into<String>) -> Options {
+        let recorder = format!("holofs-v{}", env!("CARGO_PKG_VERSION"));
+        Options { specification: specification.into(), recorder }
+    }
+}
+
+/// What was recorded. Files, directories and bytes are counted as RCC counts them, with what is below links.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Recorded {
+    /// The catalog that was written.
+    pub catalog: PathBuf,
+    /// The hash in its name.
+    pub blueprint: String,
+    /// The name of the recorded directory, which a space's label will replace.
+    pub identity: String,
+    /// The directory in which its spaces will live.
+    pub base: PathBuf,
+    /// Files, links to files among them.
+    pub files: u64,
+    /// Directories, links to directories among them.
+    pub directories: u64,
+    /// Links of both kinds.
+    pub links: u64,
+    /// Bytes of all files.
+    pub bytes: u64,
+    /// Files that hold the identity.
+    pub relocated_files: u64,
+    /// Places where it stands.
+    pub relocations: u64,
+    /// Blobs that were written.
+    pub blobs_written: u64,
+    /// Blobs that were in the library already.
+    pub blobs_present: u64,
+    /// How long it took.
+    pub seconds: f64,
+    /// What a user should know; recording worked nevertheless.
+    pub warnings: Vec<String>,
+}
+
+/// Records the directory `dir` into the hololib of `home`. The caller holds the lock of the hololib.
+pub fn record(
+    dir: &Path,
+    home: &Home,
+    options: &Options,
+    observer: &dyn Observer,
+) -> Result<Recorded, RecordError> {
+    let started = Instant::now();
+    let header = header(dir, home, options)?;
+    let root = PathBuf::from(&header.path);
+    let mut warnings = warnings(&root, home, &header);
+    let mut walked = walk::walk(&root)?;
+    warnings.extend(long_names(&walked));
+    observer.expect(walked.contents.iter().map(|content| content.stat.size).sum());
+    let library = blob::Library::ensure(home)?;
+    content::read_all(&mut walked, header.identity.as_bytes(), &library, observer)?;
+    walked.check_unchanged()?;
+    let catalog = Catalog::new(header, walked.dirs)
+        .map_err(|source| RecordError::Catalog { path: root.clone(), source: Box::new(source) })?;
+    let path = publish::publish(home, &catalog)?;
+    observer.count(Counter::BlobsRecorded, library.written());
+    Ok(summary(&catalog, path, &library, started, warnings))
+}
+
+/// The head of the catalog, if the directory can be recorded at all.
+fn header(dir: &Path, home: &Home, options: &Options) -> Result<Header, RecordError> {
+    let path = absolute(dir)?;
+    let not_utf8 = || RecordError::NotUtf8 { path: path.clone() };
+    let identity = path.file_name().unwrap_or_default().to_str().ok_or_else(not_utf8)?.to_owned();
+    check_identity(&identity, &path, home)?;
+    Ok(Header {
+        rcc: options.recorder.clone(),
+        identity,
+        path: path.to_str().ok_or_else(not_utf8)?.to_owned(),
+        platform: home::platform(),
+        blueprint: home::blueprint_hash(options.specification.trim()),
+        lifted: true,
+        ..Header::default()
+    })
+}
+
+/// The path as the catalog will hold it: absolute, clean, and through the links the user named.
+fn absolute(dir: &Path) -> Result<PathBuf, RecordError> {
+    let failed = |source| RecordError::Io { doing: "Finding", path: dir.into(), source };
+    if !fs::metadata(dir).map_err(failed)?.is_dir() {
+        return Err(RecordError::NotADirectory { path: dir.into() });
+    }
+    // Only the kernel knows what `..` after a link is. On Windows it is a matter of words, and a canonical path none that RCC knows.
+    let climbs = cfg!(unix) && dir.components().any(|part| part == Component::ParentDir);
+    let path = if climbs { fs::canonicalize(dir) } else { std::path::absolute(dir) };
+    Ok(path.map_err(failed)?.components().collect())
+}
+
+/// The identity must be one that RCC can find again and replace by a label.
+fn check_identity(identity: &str, path: &Path, home: &Home) -> Result<(), RecordError> {
+    let bytes = identity.as_bytes();
+    let word = bytes.iter().all(|&byte| byte.is_ascii_alphanumeric() || byte == b'_');
+    let advice = || {
+        let platform = home::platform();
+        let (goos, goarch) = platform.split_once('_').unwrap_or((&platform, ""));
+        home.stage_identity(goos, goarch)
+    };
+    if bytes.len() != IDENTITY_LENGTH || !word {
+        return Err(RecordError::Identity { path: path.into(), length: bytes.len(), advice: advice() });
+    }
+    match bytes.split_last() {
+        Some((last, rest)) if rest.contains(last) => {
+            Err(RecordError::Unfindable { path: path.into(), trigger: char::from(*last), advice: advice() })
+        }
+        _ => Ok(()),
+    }
+}
+
+fn warnings(root: &Path, home: &Home, header: &Header) -> Vec<String> {
+    let mut warnings = Vec::new();
+    match fs::read_to_string(root.join(IDENTITY_FILE)) {
+        Err(_) => warnings.push(format!(
+            "There is no {IDENTITY_FILE} in {}; RCC shows it as the specification of the environment",
+            root.display()
+        )),
+        Ok(text) if home::blueprint_hash(text.trim()) != header.blueprint => warnings.push(format!(
+            "{IDENTITY_FILE} in {} is not the text of the blueprint {}",
+            root.display(),
+            header.blueprint
+        )),
+        Ok(_) => {}
+    }
+    let base = root.parent().unwrap_or(root);
+    if base != home.holotree() {
+        warnings.push(format!(
+            "Spaces of this catalog will live in {}, not in {}",
+            base.display(),
+            home.holotree().display()
+        ));
+    }
+    warnings
+}
+
+fn long_names(walked: &walk::Walked) -> Option<String> {
+    let files = walked.dirs.iter().flat_map(|dir| &dir.files);
+    let long = files.filter(|file| file.name.as_bytes().len() > RESTORABLE_NAME).count();
+    (long > 0).then(|| format!("RCC cannot restore {long} files, because their names are too long for it"))
+}
+
+fn summary(
+    catalog: &Catalog,
+    path: PathBuf,
+    library: &blob::Library,
+    started: Instant,
+    warnings: Vec<String>,
+) -> Recorded {
+    let stats = catalog.stats();
+    let dir_links = catalog.dirs().iter().filter(|dir| dir.symlink.is_some()).count();
+    let file_links = catalog.files().filter(|file| file.symlink.is_some()).count();
+    let distinct = catalog.digests().map(|(digest, _)| digest).collect::<HashSet<_>>().len() as u64;
+    Recorded {
+        catalog: path,
+        blueprint: catalog.header.blueprint.clone(),
+        identity: catalog.header.identity.clone(),
+        base: catalog.base().to_owned(),
+        files: stats.files,
+        directories: stats.directories,
+        links: (dir_links + file_links) as u64,
+        bytes: stats.bytes,
+        relocated_files: stats.relocations,
+        relocations: catalog.files().map(|file| file.rewrite.len() as u64).sum(),
+        blobs_written: library.written(),
+        blobs_present: distinct - library.written(),
+        seconds: started.elapsed().as_secs_f64(),
+        warnings,
+    }
+}

@@ -1,0 +1,149 @@
+//! The contents of a tree: digest, relocations and blob of each file, on all processors.
+//!
+//! A file of ordinary size is read into memory once, for hash, search and blob. A longer one is hashed and searched as it
+//! streams by, and read again only if the library lacks its blob; then it is hashed again, so that the blob is what its
+//! name says even if somebody writes to the file at that moment.
+
+use std::fs::File;
+use std::io::Read;
+
+use rayon::prelude::*;
+
+use super::blob::Library;
+use super::error::RecordError;
+use super::walk::{Content, Walked};
+use crate::rcc::digest::{Digest, Hasher, Regime};
+use crate::store::observe::Observer;
+use crate::store::relocate::needle::Search;
+use crate::sys::fs::stat::{self, Stat};
+
+/// Up to this size a file is read once, into memory: one buffer per processor.
+const IN_MEMORY: u64 = 16 << 20;
+/// How much of a longer file is read at once.
+const PIECE: usize = 1 << 20;
+
+/// What the catalog says about a content.
+struct Found {
+    digest: Digest,
+    rewrite: Vec<u64>,
+}
+
+/// Reads every content, publishes its blob, and completes the entries that have it.
+pub(super) fn read_all(
+    walked: &mut Walked,
+    needle: &[u8],
+    library: &Library,
+    observer: &dyn Observer,
+) -> Result<(), RecordError> {
+    let read = |content: &Content| {
+        let found = if content.stat.size <= IN_MEMORY {
+            read_whole(content, needle, library)
+        } else {
+            read_stream(content, needle, library)
+        };
+        observer.advance(content.stat.size);
+        found
+    };
+    let found: Vec<Found> = walked.contents.par_iter().map(read).collect::<Result<_, _>>()?;
+    for (content, found) in walked.contents.iter().zip(found) {
+        for &(dir, position) in &content.entries {
+            let file = &mut walked.dirs[dir.index()].files[position];
+            file.digest = Some(found.digest);
+            file.rewrite.clone_from(&found.rewrite);
+        }
+    }
+    Ok(())
+}
+
+fn read_whole(content: &Content, needle: &[u8], library: &Library) -> Result<Found, RecordError> {
+    let mut file = open(content)?;
+    let mut bytes = Vec::with_capacity(content.stat.size as usize + 1);
+    // One byte more than expected is enough to see that it grows.
+    let wanted = content.stat.size + 1;
+    Read::by_ref(&mut file).take(wanted).read_to_end(&mut bytes).map_err(reading(content))?;
+    check(content, &file, bytes.len() as u64)?;
+    let mut search = Search::new(needle);
+    search.feed(&bytes);
+    let digest = Digest::of(library.regime(), &bytes);
+    library.publish(&digest, content.stat.size, |blob| blob.write_all(&bytes))?;
+    Ok(Found { digest, rewrite: search.finish() })
+}
+
+fn read_stream(content: &Content, needle: &[u8], library: &Library) -> Result<Found, RecordError> {
+    let mut search = Search::new(needle);
+    let digest = stream(content, library.regime(), |piece| {
+        search.feed(piece);
+        Ok(())
+    })?;
+    let mut failure = None;
+    let published = library.publish(&digest, content.stat.size, |blob| {
+        let again = stream(content, library.regime(), |piece| {
+            blob.write_all(piece).map_err(RecordError::io("Writing a blob of", &content.path))
+        });
+        match again {
+            Ok(again) if again == digest => Ok(()),
+            Ok(_) => Err(keep(&mut failure, changed(content))),
+            Err(error) => Err(keep(&mut failure, error)),
+        }
+    });
+    if let Some(error) = failure {
+        return Err(error);
+    }
+    published?;
+    Ok(Found { digest, rewrite: search.finish() })
+}
+
+/// Keeps the reason for the caller, and gives a stand-in to the publisher, which only knows errors of its own kind.
+fn keep(failure: &mut Option<RecordError>, error: RecordError) -> std::io::Error {
+    let stand_in = std::io::Error::other(error.to_string());
+    *failure = Some(error);
+    stand_in
+}
+
+/// Reads the file once, hands every piece to `each`, and gives the digest of all.
+fn stream(
+    content: &Content,
+    regime: Regime,
+    mut each: impl FnMut(&[u8]) -> Result<(), RecordError>,
+) -> Result<Digest, RecordError> {
+    let mut file = open(content)?;
+    let mut hasher = Hasher::new(regime);
+    let mut buffer = vec![0; PIECE];
+    let mut total = 0;
+    loop {
+        let length = match file.read(&mut buffer) {
+            Ok(0) => break,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+            length => length.map_err(reading(content))?,
+        };
+        total += length as u64;
+        if total > content.stat.size {
+            return Err(changed(content));
+        }
+        hasher.update(&buffer[..length]);
+        each(&buffer[..length])?;
+    }
+    check(content, &file, total)?;
+    Ok(hasher.finish())
+}
+
+/// Opens the file, if it is still the one that was met.
+fn open(content: &Content) -> Result<File, RecordError> {
+    let file = stat::open_to_read(&content.path).map_err(RecordError::io("Opening", &content.path))?;
+    check(content, &file, content.stat.size)?;
+    Ok(file)
+}
+
+/// Refuses a file that is not what it was, or of which not the size it had was read.
+fn check(content: &Content, file: &File, read: u64) -> Result<(), RecordError> {
+    let now = Stat::of(&file.metadata().map_err(reading(content))?);
+    if now == content.stat && read == content.stat.size { Ok(()) } else { Err(changed(content)) }
+}
+
+fn changed(content: &Content) -> RecordError {
+    RecordError::Changed { path: content.path.clone() }
+}
+
+fn reading(content: &Content) -> impl FnOnce(std::io::Error) -> RecordError {
+    RecordError::io("Reading", &content.path)
+}

@@ -1,0 +1,74 @@
+//! Warming: every blob of a catalog into the raw store, before anybody asks for it.
+//!
+//! Each content is inflated once on all processors; what is there already costs a look. A blob that is missing or damaged is
+//! one line of the report, and its file is an error for whoever reads it.
+
+use std::collections::HashSet;
+use std::time::Instant;
+
+use rayon::prelude::*;
+use serde::Serialize;
+
+use crate::store::index::{Index, Ino, NodeKind};
+use crate::store::observe::Observer;
+use crate::store::{Store, StoreError, Wanted};
+
+/// What was warmed.
+#[derive(Debug, Clone, Serialize)]
+pub struct Warmed {
+    /// Different contents of the catalog.
+    pub blobs: u64,
+    /// Bytes of them.
+    pub bytes: u64,
+    /// Contents that could not be had.
+    pub errors: Vec<WarmError>,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// A content that could not be had.
+#[derive(Debug, Clone, Serialize)]
+pub struct WarmError {
+    /// A file that needs it, below the space.
+    pub path: String,
+    /// The digest.
+    pub digest: String,
+    /// Why.
+    pub message: String,
+}
+
+/// Inflates every content of `index` into the raw store of `store`.
+pub fn warm(index: &Index, store: &Store, observer: &dyn Observer) -> Warmed {
+    let started = Instant::now();
+    let wanted = contents(index);
+    observer.expect(wanted.len() as u64);
+    let ensure = |(ino, wanted): &(Ino, Wanted)| {
+        let outcome = store.ensure_raw(wanted);
+        observer.advance(1);
+        outcome.err().map(|error| told(index, *ino, wanted, &error))
+    };
+    let errors = wanted.par_iter().filter_map(ensure).collect();
+    Warmed {
+        blobs: wanted.len() as u64,
+        bytes: wanted.iter().map(|(_, wanted)| wanted.size).sum(),
+        errors,
+        seconds: started.elapsed().as_secs_f64(),
+    }
+}
+
+/// Each content once, with a file that has it; the empty one needs no store.
+fn contents(index: &Index) -> Vec<(Ino, Wanted)> {
+    let mut seen = HashSet::new();
+    let files = index.nodes().filter_map(|node| match node.kind {
+        NodeKind::File(file) if file.size > 0 => {
+            Some((node.ino, Wanted { digest: file.digest, size: file.size, mode: node.mode }))
+        }
+        _ => None,
+    });
+    files.filter(|(_, wanted)| seen.insert(wanted.key())).collect()
+}
+
+fn told(index: &Index, ino: Ino, wanted: &Wanted, error: &StoreError) -> WarmError {
+    let path = index.path_of(ino).map_or_else(|| format!("inode {ino}"), |path| path.to_string());
+    WarmError { path, digest: wanted.digest.to_string(), message: error.to_string() }
+}

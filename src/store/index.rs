@@ -1,0 +1,277 @@
+//! The Index: one catalog compiled into a flat file that is mapped, not parsed.
+//!
+//! Nodes stand in breadth-first order, so the children of a directory are consecutive and sorted by the bytes of their
+//! names: a lookup is a binary search, a listing a slice, and an inode number a position. The catalog's shadow subtrees
+//! (what RCC recorded below a link to a directory) are not in it; the link is.
+//!
+//! What always holds: an [`Index`] that exists passed its checksum and belongs to the catalog that was asked for. No
+//! accessor panics, whatever the bytes are: what does not fit is `None`. It never changes while it is mapped.
+
+mod build;
+mod format;
+mod load;
+mod stamp;
+
+use std::ops::Range;
+use std::path::Path;
+
+use crate::rcc::catalog::CatalogId;
+use crate::rcc::digest::Digest;
+use crate::sys::fs::name::{Name, OwnedName, RelPath};
+
+pub use build::TooLarge;
+pub use load::{IndexError, Made, checksum, index_path};
+
+use format::{Bytes, Header, Record};
+
+/// The number of an inode. Those of a catalog are `1..=index.len()`, the root is 1; created ones are far above.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Ino(pub u64);
+
+impl Ino {
+    /// The root of every space.
+    pub const ROOT: Ino = Ino(1);
+}
+
+impl std::fmt::Display for Ino {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A compiled catalog.
+pub struct Index {
+    bytes: Bytes,
+    header: Header,
+}
+
+/// One entry of the tree.
+#[derive(Debug, Clone, Copy)]
+pub struct Node<'a> {
+    /// Its inode number.
+    pub ino: Ino,
+    /// The directory it is in; the root is its own parent.
+    pub parent: Ino,
+    /// Its name; empty for the root.
+    pub name: &'a [u8],
+    /// The catalog's permission bits with setuid, setgid and sticky: 12 bits.
+    pub mode: u16,
+    /// What it is.
+    pub kind: NodeKind<'a>,
+}
+
+/// What a node is, with what only that kind has.
+#[derive(Debug, Clone, Copy)]
+pub enum NodeKind<'a> {
+    /// A directory.
+    Dir {
+        /// How many of its children are directories.
+        subdirs: u32,
+    },
+    /// A regular file.
+    File(FileNode<'a>),
+    /// A symbolic link, to whatever the text says.
+    Link {
+        /// The text, exactly as recorded.
+        target: &'a [u8],
+    },
+}
+
+/// A regular file of the catalog.
+#[derive(Debug, Clone, Copy)]
+pub struct FileNode<'a> {
+    /// Bytes of the content.
+    pub size: u64,
+    /// The digest of the content before relocation.
+    pub digest: Digest,
+    /// Where the recorded identity is overwritten.
+    pub rewrite: Rewrites<'a>,
+}
+
+/// The relocations of one file: offsets, ascending, each once.
+#[derive(Debug, Clone, Copy)]
+pub struct Rewrites<'a>(&'a [u8]);
+
+impl<'a> Rewrites<'a> {
+    /// True if the file needs no relocation.
+    pub fn is_empty(self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// How many offsets.
+    pub fn len(self) -> usize {
+        self.0.len() / 8
+    }
+
+    /// The offsets.
+    pub fn iter(self) -> impl DoubleEndedIterator<Item = u64> + Clone + 'a {
+        self.0.as_chunks::<8>().0.iter().map(|chunk| u64::from_le_bytes(*chunk))
+    }
+
+    /// The offsets within `range` of the file.
+    pub fn in_range(self, range: Range<u64>) -> impl Iterator<Item = u64> + 'a {
+        let chunks = self.0.as_chunks::<8>().0;
+        let first = chunks.partition_point(|chunk| u64::from_le_bytes(*chunk) < range.start);
+        chunks
+            .iter()
+            .skip(first)
+            .map(|chunk| u64::from_le_bytes(*chunk))
+            .take_while(move |&at| at < range.end)
+    }
+}
+
+impl Index {
+    /// Which catalog this is: the SHA-256 of the catalog file.
+    pub fn id(&self) -> CatalogId {
+        self.header.id
+    }
+
+    /// The recorded identity: the 24 bytes that relocations overwrite.
+    pub fn identity(&self) -> &[u8; 24] {
+        &self.header.identity
+    }
+
+    /// The directory in which the catalog's spaces live.
+    pub fn base(&self) -> &Path {
+        Path::new(self.text(self.header.base))
+    }
+
+    /// The blueprint's hash: 16 hex digits.
+    pub fn blueprint(&self) -> &str {
+        self.text(self.header.blueprint)
+    }
+
+    /// The platform: `linux_amd64` and its like.
+    pub fn platform(&self) -> &str {
+        self.text(self.header.platform)
+    }
+
+    /// The RCC version that wrote the catalog; empty if it does not say.
+    pub fn rcc(&self) -> &str {
+        self.text(self.header.rcc)
+    }
+
+    /// How many nodes, the root among them.
+    pub fn len(&self) -> u64 {
+        u64::from(self.header.nodes)
+    }
+
+    /// Never true: a tree has a root.
+    pub fn is_empty(&self) -> bool {
+        self.header.nodes == 0
+    }
+
+    /// Bytes of all regular files together.
+    pub fn content_bytes(&self) -> u64 {
+        self.header.content_bytes
+    }
+
+    /// The node of `ino`, if it is one of the catalog's.
+    pub fn node(&self, ino: Ino) -> Option<Node<'_>> {
+        let position = u32::try_from(ino.0.checked_sub(1)?).ok()?;
+        self.decode(position, self.record(position)?)
+    }
+
+    /// All nodes, parents before their children.
+    pub fn nodes(&self) -> impl Iterator<Item = Node<'_>> {
+        (1..=self.len()).filter_map(|ino| self.node(Ino(ino)))
+    }
+
+    /// The child of `dir` that is called `name`.
+    pub fn lookup(&self, dir: Ino, name: Name<'_>) -> Option<Ino> {
+        let children = self.child_range(dir);
+        let (mut low, mut high) = (children.start, children.end);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            match self.name_at(middle)?.cmp(name.as_bytes()) {
+                std::cmp::Ordering::Equal => return Some(Ino(middle)),
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Greater => high = middle,
+            }
+        }
+        None
+    }
+
+    /// The inode numbers of `dir`'s children; empty if it is no directory of the catalog.
+    pub fn child_range(&self, dir: Ino) -> Range<u64> {
+        let record = dir.0.checked_sub(1).and_then(|position| self.record(u32::try_from(position).ok()?));
+        match record {
+            Some(record) if record.kind() == format::KIND_DIR => {
+                // No more than there are, whatever the bytes say.
+                let end = self.len() + 1;
+                let first = (u64::from(record.first_child()) + 1).min(end);
+                first..(first + u64::from(record.child_count())).min(end)
+            }
+            _ => 0..0,
+        }
+    }
+
+    /// The children of `dir`, sorted by the bytes of their names.
+    pub fn children(&self, dir: Ino) -> impl Iterator<Item = Node<'_>> {
+        self.child_range(dir).filter_map(|ino| self.node(Ino(ino)))
+    }
+
+    /// The files that have relocations.
+    pub fn relocated(&self) -> impl Iterator<Item = (Ino, FileNode<'_>)> {
+        self.nodes().filter_map(|node| match node.kind {
+            NodeKind::File(file) if !file.rewrite.is_empty() => Some((node.ino, file)),
+            _ => None,
+        })
+    }
+
+    /// The path of `ino` below the space; `None` if it is not one of the catalog's.
+    pub fn path_of(&self, ino: Ino) -> Option<RelPath> {
+        let mut names = Vec::new();
+        let mut node = self.node(ino)?;
+        while node.ino != Ino::ROOT {
+            names.push(OwnedName::new(node.name).ok()?);
+            // Parents stand before their children: whatever the bytes say, this ends.
+            node = self.node(node.parent).filter(|parent| parent.ino < node.ino)?;
+        }
+        let mut path = RelPath::root();
+        names.into_iter().rev().for_each(|name| path.push(name));
+        Some(path)
+    }
+
+    fn text(&self, at: format::Slice) -> &str {
+        self.bytes.slice(at).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
+    }
+
+    fn record(&self, position: u32) -> Option<Record<'_>> {
+        if position >= self.header.nodes {
+            return None;
+        }
+        self.bytes.record(self.header.first_record, position)
+    }
+
+    fn name_at(&self, ino: u64) -> Option<&[u8]> {
+        let position = u32::try_from(ino.checked_sub(1)?).ok()?;
+        self.bytes.slice(self.record(position)?.name())
+    }
+
+    fn decode<'a>(&'a self, position: u32, record: Record<'a>) -> Option<Node<'a>> {
+        let kind = match record.kind() {
+            format::KIND_DIR => NodeKind::Dir { subdirs: record.subdirs() },
+            format::KIND_FILE => NodeKind::File(FileNode {
+                size: record.size(),
+                digest: record.digest()?,
+                rewrite: Rewrites(self.bytes.slice(record.rewrites())?),
+            }),
+            format::KIND_LINK => NodeKind::Link { target: self.bytes.slice(record.target())? },
+            _ => return None,
+        };
+        Some(Node {
+            ino: Ino(u64::from(position) + 1),
+            parent: Ino(u64::from(record.parent()) + 1),
+            name: self.bytes.slice(record.name())?,
+            mode: record.mode(),
+            kind,
+        })
+    }
+}
+
+impl std::fmt::Debug for Index {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Index").field("id", &self.id()).field("nodes", &self.len()).finish_non_exhaustive()
+    }
+}

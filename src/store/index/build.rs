@@ -1,0 +1,173 @@
+//! Compiling: Catalog → the bytes of an Index. Pure.
+//!
+//! One pass in breadth-first order. A directory's children are its visible subdirectories, its links and its files,
+//! merged and sorted by the bytes of their names; what lies below a link to a directory is left out.
+
+use crate::rcc::catalog::{Catalog, CatalogId, Dir, DirId, File};
+
+use super::format::{self, HEADER_LEN, Header, NewRecord, RECORD_LEN, Slice};
+
+/// A tree that does not fit the format: more than 4 GiB of records or names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("The tree is larger than an index can hold (4 GiB)")]
+pub struct TooLarge;
+
+/// Compiles `catalog`, whose file has the digest `id`.
+pub fn build(catalog: &Catalog, id: &CatalogId) -> Result<Vec<u8>, TooLarge> {
+    let mut builder = Builder { catalog, records: Vec::new(), heap: Vec::new(), heap_at: 0, bytes: 0 };
+    builder.heap_at = HEADER_LEN + visible_nodes(catalog) * RECORD_LEN;
+    builder.tree()?;
+    builder.finish(id)
+}
+
+struct Builder<'a> {
+    catalog: &'a Catalog,
+    records: Vec<NewRecord>,
+    heap: Vec<u8>,
+    heap_at: usize,
+    bytes: u64,
+}
+
+/// A child in the making.
+enum Child<'a> {
+    Dir(DirId, &'a Dir),
+    File(&'a File),
+}
+
+impl Child<'_> {
+    fn name(&self) -> &[u8] {
+        match self {
+            Child::Dir(_, dir) => dir.name.as_ref().map_or(&[], |name| name.as_bytes()),
+            Child::File(file) => file.name.as_bytes(),
+        }
+    }
+}
+
+impl<'a> Builder<'a> {
+    /// Emits all records, breadth first; `open` are directories whose children are still to come.
+    fn tree(&mut self) -> Result<(), TooLarge> {
+        let root = self.catalog.root();
+        let mode = self.catalog.dir(root).mode.permissions();
+        self.records.push(NewRecord { mode, ..EMPTY_DIR });
+        let mut open = std::collections::VecDeque::from([(0_u32, root)]);
+        while let Some((position, id)) = open.pop_front() {
+            let children = sorted_children(self.catalog, self.catalog.dir(id));
+            let first = len32(self.records.len())?;
+            let mut subdirs = 0;
+            for child in &children {
+                let at = len32(self.records.len())?;
+                if let Child::Dir(child_id, Dir { symlink: None, .. }) = child {
+                    open.push_back((at, *child_id));
+                    subdirs += 1;
+                }
+                let record = self.child(position, child)?;
+                self.records.push(record);
+            }
+            let dir = &mut self.records[position as usize];
+            dir.extent = format::pair(first, len32(children.len())?);
+            dir.rewrites.len = subdirs;
+        }
+        Ok(())
+    }
+
+    fn child(&mut self, parent: u32, child: &Child<'a>) -> Result<NewRecord, TooLarge> {
+        let name = self.store(child.name())?;
+        let (symlink, mode) = match child {
+            Child::Dir(_, dir) => (&dir.symlink, dir.mode),
+            Child::File(file) => (&file.symlink, file.mode),
+        };
+        let record = NewRecord { name, parent, mode: mode.permissions(), ..EMPTY_DIR };
+        match (symlink, child) {
+            (Some(target), _) => self.link(record, target),
+            (None, Child::Dir(..)) => Ok(record),
+            (None, Child::File(file)) => self.file(record, file),
+        }
+    }
+
+    fn link(&mut self, record: NewRecord, target: &str) -> Result<NewRecord, TooLarge> {
+        let place = self.store(target.as_bytes())?;
+        Ok(NewRecord {
+            kind: format::KIND_LINK,
+            mode: 0o777,
+            extent: format::pair(place.at, place.len),
+            ..record
+        })
+    }
+
+    fn file(&mut self, record: NewRecord, file: &File) -> Result<NewRecord, TooLarge> {
+        let mut offsets = file.rewrite.clone();
+        offsets.sort_unstable();
+        offsets.dedup();
+        let encoded: Vec<u8> = offsets.iter().flat_map(|offset| offset.to_le_bytes()).collect();
+        self.bytes = self.bytes.saturating_add(file.size);
+        let rewrites = self.store(&encoded)?;
+        Ok(NewRecord { kind: format::KIND_FILE, extent: file.size, rewrites, digest: file.digest, ..record })
+    }
+
+    /// Puts bytes on the heap.
+    fn store(&mut self, bytes: &[u8]) -> Result<Slice, TooLarge> {
+        if bytes.is_empty() {
+            return Ok(Slice::default());
+        }
+        let at = len32(self.heap_at + self.heap.len())?;
+        self.heap.extend_from_slice(bytes);
+        Ok(Slice { at, len: len32(bytes.len())? })
+    }
+
+    fn finish(mut self, id: &CatalogId) -> Result<Vec<u8>, TooLarge> {
+        let catalog = self.catalog;
+        let mut identity = [0; 24];
+        identity.copy_from_slice(catalog.header.identity.as_bytes().get(..24).ok_or(TooLarge)?);
+        let mut header = Header {
+            id: *id,
+            identity,
+            nodes: len32(self.records.len())?,
+            first_record: len32(HEADER_LEN)?,
+            file_len: 0,
+            content_bytes: self.bytes,
+            base: self.store(catalog.base().as_os_str().as_encoded_bytes())?,
+            blueprint: self.store(catalog.header.blueprint.as_bytes())?,
+            platform: self.store(catalog.header.platform.as_bytes())?,
+            rcc: self.store(catalog.header.rcc.as_bytes())?,
+        };
+        let file_len = self.heap_at + self.heap.len();
+        header.file_len = u64::from(len32(file_len)?);
+        let mut out = Vec::with_capacity(file_len);
+        out.extend_from_slice(&header.encode());
+        self.records.iter().for_each(|record| out.extend_from_slice(&record.encode()));
+        out.extend_from_slice(&self.heap);
+        let checksum = super::load::checksum(&out[format::CHECKED_FROM..]);
+        out[8..12].copy_from_slice(&checksum.to_le_bytes());
+        Ok(out)
+    }
+}
+
+/// A directory without a name, a parent or children; the base of every record.
+const EMPTY_DIR: NewRecord = NewRecord {
+    name: Slice { at: 0, len: 0 },
+    kind: format::KIND_DIR,
+    mode: 0,
+    parent: 0,
+    extent: 0,
+    rewrites: Slice { at: 0, len: 0 },
+    digest: None,
+};
+
+fn len32(len: usize) -> Result<u32, TooLarge> {
+    u32::try_from(len).map_err(|_| TooLarge)
+}
+
+/// How many records the tree will have: shadow directories and their files have none.
+fn visible_nodes(catalog: &Catalog) -> usize {
+    let dirs = catalog.dirs().iter().filter(|dir| !dir.shadow);
+    dirs.map(|dir| 1 + if dir.symlink.is_none() { dir.files.len() } else { 0 }).sum()
+}
+
+/// Both lists are sorted already: a merge.
+fn sorted_children<'a>(catalog: &'a Catalog, dir: &'a Dir) -> Vec<Child<'a>> {
+    let mut children = Vec::with_capacity(dir.subdirs.len() + dir.files.len());
+    children.extend(dir.subdirs.iter().map(|&id| Child::Dir(id, catalog.dir(id))));
+    children.extend(dir.files.iter().map(Child::File));
+    children.sort_by(|left, right| left.name().cmp(right.name()));
+    children
+}

@@ -1,0 +1,183 @@
+//! Opening an Index, and making it where it is missing, foreign or damaged.
+//!
+//! An Index is published by rename, so a reader sees a whole one or none; what survives a crash is a temporary file that
+//! the next publisher replaces. Its checksum is read through a small buffer, not through the mapping, so that checking
+//! does not make the whole Index resident.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use crate::rcc::catalog::{Catalog, CatalogError, CatalogId};
+use crate::sys::fs::map::Mapped;
+
+use super::format::{self, Bytes, CHECKED_FROM, HEADER_LEN, Header, NoHeader, RECORD_LEN};
+use super::{Index, TooLarge, build};
+
+/// Why there is no Index.
+#[derive(Debug, thiserror::Error)]
+pub enum IndexError {
+    /// The file cannot be read; `NotFound` means that nobody compiled this catalog yet.
+    #[error("Cannot read the index {path}: {source}")]
+    Read {
+        /// The Index.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// It is of another format, or of another catalog.
+    #[error("The index {path} is of another catalog or version")]
+    Foreign {
+        /// The Index.
+        path: PathBuf,
+    },
+    /// Its bytes are not those that were written.
+    #[error("The index {path} is damaged: {what}")]
+    Damaged {
+        /// The Index.
+        path: PathBuf,
+        /// What does not fit.
+        what: &'static str,
+    },
+    /// The catalog it would be compiled from is bad or unreadable.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The catalog's tree does not fit.
+    #[error("Cannot compile {path}: {source}")]
+    TooLarge {
+        /// The catalog.
+        path: PathBuf,
+        /// The limit.
+        source: TooLarge,
+    },
+}
+
+/// How an Index came to be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Made {
+    /// It was there and whole.
+    Opened,
+    /// It was compiled, because it was missing or for the given reason.
+    Compiled(Option<String>),
+    /// It was compiled but could not be kept, for the given reason.
+    NotKept(String),
+}
+
+impl Index {
+    /// Compiles a catalog into the bytes of an Index.
+    pub fn build(catalog: &Catalog, id: &CatalogId) -> Result<Vec<u8>, TooLarge> {
+        build::build(catalog, id)
+    }
+
+    /// An Index in memory: for tests, and where none can be kept.
+    pub fn from_bytes(bytes: Vec<u8>) -> Result<Index, IndexError> {
+        let path = || PathBuf::from("(memory)");
+        let header = checked_header(&path(), &bytes[..], bytes.len() as u64)?;
+        Ok(Index { bytes: Bytes::Owned(bytes), header })
+    }
+
+    /// Opens and checks the Index at `path`, which must be of the catalog `id`.
+    pub fn open(path: &Path, id: &CatalogId) -> Result<Index, IndexError> {
+        let read = |source| IndexError::Read { path: path.to_owned(), source };
+        let file = File::open(path).map_err(read)?;
+        let len = file.metadata().map_err(read)?.len();
+        let header = checked_header(path, &file, len)?;
+        if header.id != *id {
+            return Err(IndexError::Foreign { path: path.to_owned() });
+        }
+        Ok(Index { bytes: Bytes::Mapped(Mapped::new(&file).map_err(read)?), header })
+    }
+
+    /// Opens the Index of the catalog at `catalog_path` below `index_dir`, compiling it if there is none that is whole.
+    pub fn ensure(index_dir: &Path, catalog_path: &Path) -> Result<(Index, Made), IndexError> {
+        let stamp = super::stamp::Stamp::of(catalog_path);
+        if let Some(id) = stamp.as_ref().and_then(|stamp| stamp.known_id(index_dir))
+            && let Ok(index) = Index::open(&index_path(index_dir, &id), &id)
+        {
+            return Ok((index, Made::Opened));
+        }
+        let id = Catalog::identify(catalog_path)?;
+        let path = index_path(index_dir, &id);
+        let reason = match Index::open(&path, &id) {
+            Ok(index) => {
+                remember(stamp, index_dir, &id);
+                return Ok((index, Made::Opened));
+            }
+            Err(IndexError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
+            Err(error) => Some(error.to_string()),
+        };
+        // Read again and named by what was read: RCC may have rewritten it in between.
+        let (catalog, id) = Catalog::read(catalog_path)?;
+        let path = index_path(index_dir, &id);
+        let too_large = |source| IndexError::TooLarge { path: catalog_path.to_owned(), source };
+        let bytes = Index::build(&catalog, &id).map_err(too_large)?;
+        drop(catalog);
+        match publish(index_dir, &path, &bytes) {
+            Ok(()) => {
+                remember(stamp, index_dir, &id);
+                Ok((Index::open(&path, &id)?, Made::Compiled(reason)))
+            }
+            Err(error) => {
+                let why = format!("Cannot keep the index {}: {error}", path.display());
+                Ok((Index::from_bytes(bytes)?, Made::NotKept(why)))
+            }
+        }
+    }
+}
+
+/// Where the Index of the catalog `id` lies.
+pub fn index_path(index_dir: &Path, id: &CatalogId) -> PathBuf {
+    index_dir.join(id.to_string())
+}
+
+/// The stamp only saves time: failing to keep it costs the next mount one hash of the catalog.
+fn remember(stamp: Option<super::stamp::Stamp>, index_dir: &Path, id: &CatalogId) {
+    if let Some(Err(error)) = stamp.map(|stamp| stamp.remember(index_dir, id)) {
+        log::debug!("Cannot keep the stamp of catalog {id} in {}: {error}", index_dir.display());
+    }
+}
+
+fn publish(index_dir: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    crate::sys::fs::dir::ensure_private(index_dir)?;
+    crate::sys::fs::dir::publish(path, bytes)
+}
+
+/// Reads `source` (of `len` bytes) once: the header, then the checksum of everything.
+fn checked_header(path: &Path, mut source: impl Read, len: u64) -> Result<Header, IndexError> {
+    let damaged = |what| IndexError::Damaged { path: path.to_owned(), what };
+    let read = |source| IndexError::Read { path: path.to_owned(), source };
+    let mut start = [0; HEADER_LEN];
+    if len < HEADER_LEN as u64 {
+        return Err(damaged("it is shorter than a header"));
+    }
+    source.read_exact(&mut start).map_err(read)?;
+    let header = Header::decode(&start).map_err(|error| match error {
+        NoHeader::Foreign => IndexError::Foreign { path: path.to_owned() },
+        NoHeader::Damaged => damaged("its header makes no sense"),
+    })?;
+    if header.file_len != len {
+        return Err(damaged("its length is not the recorded one"));
+    }
+    let records = u64::from(header.nodes) * RECORD_LEN as u64;
+    if u64::from(header.first_record) + records > len {
+        return Err(damaged("it tells of more entries than it holds"));
+    }
+    let mut crc = libdeflater::Crc::new();
+    crc.update(&start[CHECKED_FROM..]);
+    let mut buffer = vec![0; 256 << 10];
+    loop {
+        match source.read(&mut buffer).map_err(read)? {
+            0 => break,
+            count => crc.update(&buffer[..count]),
+        }
+    }
+    if format::stored_checksum(&start) != Some(crc.sum()) {
+        return Err(damaged("its checksum does not match"));
+    }
+    Ok(header)
+}
+
+/// The checksum of `bytes`: finds damage, not malice.
+pub fn checksum(bytes: &[u8]) -> u32 {
+    libdeflater::crc32(bytes)
+}

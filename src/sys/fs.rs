@@ -1,0 +1,39 @@
+//! Files, directories, links and locks.
+
+#[cfg_attr(windows, path = "fs/windows/at.rs")]
+pub mod at;
+#[cfg(target_os = "linux")]
+pub mod backing;
+#[cfg_attr(windows, path = "fs/windows/beneath.rs")]
+pub mod beneath;
+#[cfg_attr(windows, path = "fs/windows/btrfs.rs")]
+pub mod btrfs;
+#[cfg(unix)]
+pub mod bytes;
+pub mod clone;
+pub mod dir;
+#[cfg_attr(windows, path = "fs/windows/disk.rs")]
+pub mod disk;
+mod facts;
+#[cfg(windows)]
+#[path = "fs/windows/info.rs"]
+mod info;
+pub mod lock;
+#[cfg_attr(windows, path = "fs/windows/map.rs")]
+pub mod map;
+pub mod memfd;
+pub mod name;
+pub mod offset;
+#[cfg(windows)]
+#[path = "fs/windows/open.rs"]
+mod open;
+#[cfg(unix)]
+pub mod private_dir;
+#[cfg(windows)]
+#[path = "fs/windows/replace.rs"]
+mod replace;
+pub mod shared;
+pub mod sparse;
+pub mod stat;
+#[cfg(unix)]
+pub mod xattr;

@@ -1,0 +1,391 @@
+//! A tree that is being changed, one directory descriptor at a time.
+//!
+//! Every operation names one component below an open directory and follows no link, so that nobody who plants or swaps a
+//! link in the tree can send us elsewhere. What a name stands for is told by what was found there, never by a path.
+
+mod remove;
+
+use std::borrow::Cow;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
+use rustix::io::Errno;
+
+pub use super::facts::{DIR_MODE, DirStamp, Found, FoundKind, Seen};
+use crate::sys::fs::name::{Name, OwnedName};
+
+/// An open directory of a tree that may be hostile.
+#[derive(Debug)]
+pub struct TreeDir(OwnedFd);
+
+/// Reads without noting the time, where that can be asked for.
+#[cfg(target_os = "linux")]
+pub(super) const NOATIME: OFlags = OFlags::NOATIME;
+/// There is no such flag here.
+#[cfg(not(target_os = "linux"))]
+pub(super) const NOATIME: OFlags = OFlags::empty();
+
+#[cfg(target_os = "linux")]
+thread_local! {
+    /// What the kernel writes names into.
+    static NAMES: std::cell::Cell<Vec<u8>> = const { std::cell::Cell::new(Vec::new()) };
+}
+
+impl Seen {
+    #[allow(clippy::unnecessary_cast, reason = "the types differ from system to system")]
+    fn of(stat: &rustix::fs::Stat) -> Seen {
+        Seen {
+            ino: stat.st_ino as u64,
+            size: stat.st_size as u64,
+            mtime: (stat.st_mtime as i64, stat.st_mtime_nsec as i64),
+        }
+    }
+}
+
+/// What an open file is now.
+pub fn seen(file: &File) -> io::Result<Seen> {
+    Ok(Seen::of(&rustix::fs::fstat(file)?))
+}
+
+impl TreeDir {
+    /// Opens the directory at `path`, which is trusted and may lead through links.
+    pub fn open(path: &Path) -> io::Result<TreeDir> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+        Ok(TreeDir(rustix::fs::open(path, flags, Mode::empty())?))
+    }
+
+    /// Opens the directory `name`; a link there is an error.
+    pub fn open_dir(&self, name: Name<'_>) -> io::Result<TreeDir> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(TreeDir(rustix::fs::openat(&self.0, name.as_os_str(), flags, Mode::empty())?))
+    }
+
+    /// Another descriptor of the same directory.
+    pub fn reopen(&self) -> io::Result<TreeDir> {
+        Ok(TreeDir(self.0.try_clone()?))
+    }
+
+    /// Makes the directory `name` as RCC does, and opens it.
+    pub fn make_dir(&self, name: Name<'_>) -> io::Result<TreeDir> {
+        rustix::fs::mkdirat(&self.0, name.as_os_str(), Mode::from_raw_mode(DIR_MODE.into()))?;
+        self.open_dir(name)
+    }
+
+    /// Makes the file `name`, which must not be there, open for reading and writing; `mode` is lessened by the umask.
+    pub fn create(&self, name: Name<'_>, mode: u16) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(rustix::fs::openat(&self.0, name.as_os_str(), flags, Mode::from_raw_mode(mode.into()))?.into())
+    }
+
+    /// Opens the regular file `name` for reading, without waiting for anything else that may stand there.
+    pub fn open_file(&self, name: Name<'_>) -> io::Result<File> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let file = File::from(rustix::fs::openat(&self.0, name.as_os_str(), flags, Mode::empty())?);
+        if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
+    }
+
+    /// Makes the symbolic link `name` with the text `target`.
+    pub fn symlink(&self, name: Name<'_>, target: &[u8]) -> io::Result<()> {
+        Ok(rustix::fs::symlinkat(target, &self.0, name.as_os_str())?)
+    }
+
+    /// Gives the file at the trusted path `from` another name here.
+    pub fn hardlink(&self, name: Name<'_>, from: &Path) -> io::Result<()> {
+        Ok(rustix::fs::linkat(rustix::fs::CWD, from, &self.0, name.as_os_str(), AtFlags::empty())?)
+    }
+
+    /// Gives the file `name` of `from` the same name here; a link there would itself be linked.
+    pub fn hardlink_from(&self, from: &TreeDir, name: Name<'_>, new: Name<'_>) -> io::Result<()> {
+        Ok(rustix::fs::linkat(&from.0, name.as_os_str(), &self.0, new.as_os_str(), AtFlags::empty())?)
+    }
+
+    /// What stands at `name`, links not followed.
+    pub fn seen(&self, name: Name<'_>) -> io::Result<Seen> {
+        Ok(Seen::of(&rustix::fs::statat(&self.0, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW)?))
+    }
+
+    /// Opens the file `name` for reading, and says what it is: for one whose inode number is known.
+    pub fn open_seen(&self, name: Name<'_>) -> io::Result<(File, Seen)> {
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let open = |flags| rustix::fs::openat(&self.0, name.as_os_str(), flags, Mode::empty());
+        // An access time that is written is a change of the tree. Only the owner may do without.
+        let opened = match open(flags | NOATIME) {
+            Err(Errno::PERM) => open(flags),
+            opened => opened,
+        };
+        let file = File::from(opened?);
+        let seen = seen(&file)?;
+        Ok((file, seen))
+    }
+
+    /// Opens the file at `path` below for writing into it, following no link on the way. Only for a tree that is known to have
+    /// a regular file there: what it is is not asked.
+    pub fn open_to_patch(&self, path: &Path) -> io::Result<File> {
+        let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        Ok(super::beneath::open(self.0.as_fd(), path, flags)?.into())
+    }
+
+    /// The owner and the 12 permission bits of the directory itself.
+    pub fn owner_and_mode(&self) -> io::Result<(u32, u16)> {
+        let stat = rustix::fs::fstat(&self.0)?;
+        Ok((stat.st_uid, (stat.st_mode & 0o7777) as u16))
+    }
+
+    /// Sets the permissions of the directory itself.
+    pub fn set_dir_mode(&self, mode: u16) -> io::Result<()> {
+        Ok(rustix::fs::fchmod(&self.0, Mode::from_raw_mode(mode.into()))?)
+    }
+
+    /// Makes the directory `name` for its owner alone.
+    pub fn make_private_dir(&self, name: Name<'_>) -> io::Result<()> {
+        Ok(rustix::fs::mkdirat(&self.0, name.as_os_str(), Mode::RWXU)?)
+    }
+
+    /// Takes the lock of the directory itself, until it is closed; false if it is somebody else's and we do not wait.
+    pub fn lock(&self, waits: bool) -> io::Result<bool> {
+        use rustix::fs::FlockOperation::{LockExclusive, NonBlockingLockExclusive};
+        match rustix::fs::flock(&self.0, if waits { LockExclusive } else { NonBlockingLockExclusive }) {
+            Err(Errno::WOULDBLOCK) => Ok(false),
+            locked => Ok(locked.map(|()| true)?),
+        }
+    }
+
+    /// Renames `from` into the directory `into`, to a name that nobody else uses.
+    pub fn rename_to(&self, from: Name<'_>, into: &TreeDir, to: Name<'_>) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.0, from.as_os_str(), &into.0, to.as_os_str())?)
+    }
+
+    /// Renames within this directory; a file or link at `to` is replaced at once.
+    pub fn rename(&self, from: Name<'_>, to: Name<'_>) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.0, from.as_os_str(), &self.0, to.as_os_str())?)
+    }
+
+    /// Renames within this directory to a name at which nothing stands.
+    #[cfg(any(target_os = "linux", target_os = "macos"))]
+    pub fn rename_new(&self, from: Name<'_>, to: Name<'_>) -> io::Result<()> {
+        use rustix::fs::{RenameFlags, renameat_with};
+        match renameat_with(&self.0, from.as_os_str(), &self.0, to.as_os_str(), RenameFlags::NOREPLACE) {
+            // File systems without the flag; a directory replaces at most an empty one.
+            Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => self.rename(from, to),
+            outcome => Ok(outcome?),
+        }
+    }
+
+    /// The names of all entries, in no order.
+    pub fn entry_names(&self) -> io::Result<Vec<OwnedName>> {
+        Ok(self.names()?.into_iter().map(|(name, _)| name).collect())
+    }
+
+    /// What stands at `name`; `None` if nothing does.
+    pub fn find(&self, name: Name<'_>) -> io::Result<Option<FoundKind>> {
+        match self.kind_of(name, FileType::Unknown) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            kind => kind.map(Some),
+        }
+    }
+
+    /// What the directory itself is now.
+    pub fn stamp(&self) -> io::Result<DirStamp> {
+        let stat = rustix::fs::fstat(&self.0)?;
+        #[allow(clippy::unnecessary_cast, reason = "their types differ between systems")]
+        let (seconds, nanos) = (stat.st_ctime as i64, stat.st_ctime_nsec as i64);
+        Ok(DirStamp { device: stat.st_dev as u64, ino: stat.st_ino as u64, changed: (seconds, nanos) })
+    }
+
+    /// All entries, in no order. One that vanishes meanwhile is left out.
+    pub fn entries(&self) -> io::Result<Vec<Found>> {
+        let names = self.names()?;
+        let mut entries = Vec::with_capacity(names.len());
+        for (name, file_type) in names {
+            match self.kind_of(name.as_name(), file_type) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+                kind => entries.push(Found { kind: kind?, name }),
+            }
+        }
+        Ok(entries)
+    }
+
+    fn kind_of(&self, name: Name<'_>, known: FileType) -> io::Result<FoundKind> {
+        match known {
+            FileType::Directory => Ok(FoundKind::Dir),
+            FileType::Symlink => {
+                let text = rustix::fs::readlinkat(&self.0, name.as_os_str(), Vec::new())?;
+                Ok(FoundKind::Link(text.into_bytes().into()))
+            }
+            FileType::RegularFile | FileType::Unknown => self.stat(name),
+            _ => Ok(FoundKind::Other),
+        }
+    }
+
+    fn stat(&self, name: Name<'_>) -> io::Result<FoundKind> {
+        let (mode, size) = size_and_mode(&self.0, name)?;
+        match FileType::from_raw_mode(mode.into()) {
+            FileType::RegularFile => Ok(FoundKind::File { size, mode: mode & 0o7777 }),
+            FileType::Unknown => Ok(FoundKind::Other),
+            other => self.kind_of(name, other),
+        }
+    }
+
+    /// The names and what the directory itself knows of them.
+    #[cfg(target_os = "linux")]
+    fn names(&self) -> io::Result<Vec<(OwnedName, FileType)>> {
+        rustix::fs::seek(&self.0, rustix::fs::SeekFrom::Start(0))?;
+        let mut names = Vec::new();
+        // Taken and put back: one large allocation per directory would be a tenth of what a walk costs us.
+        let mut buffer = NAMES.take();
+        buffer.reserve(32 << 10);
+        let mut dir = rustix::fs::RawDir::new(&self.0, buffer.spare_capacity_mut());
+        while let Some(entry) = dir.next() {
+            let entry = entry?;
+            if let Ok(name) = OwnedName::new(entry.file_name().to_bytes()) {
+                names.push((name, entry.file_type()));
+            }
+        }
+        NAMES.set(buffer);
+        Ok(names)
+    }
+
+    /// The names and what the directory itself knows of them.
+    #[cfg(not(target_os = "linux"))]
+    fn names(&self) -> io::Result<Vec<(OwnedName, FileType)>> {
+        let mut names = Vec::new();
+        for entry in rustix::fs::Dir::read_from(&self.0)? {
+            let entry = entry?;
+            if let Ok(name) = OwnedName::new(entry.file_name().to_bytes()) {
+                names.push((name, entry.file_type()));
+            }
+        }
+        Ok(names)
+    }
+}
+
+impl AsFd for TreeDir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// The raw mode and the size, the link itself if it is one.
+#[cfg(target_os = "linux")]
+fn size_and_mode(dir: &OwnedFd, name: Name<'_>) -> io::Result<(u16, u64)> {
+    use rustix::fs::{StatxFlags, statx};
+    let wanted = StatxFlags::TYPE | StatxFlags::MODE | StatxFlags::SIZE;
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::STATX_DONT_SYNC;
+    let found = statx(dir, name.as_os_str(), flags, wanted)?;
+    Ok((found.stx_mode, found.stx_size))
+}
+
+/// The raw mode and the size, the link itself if it is one.
+#[cfg(not(target_os = "linux"))]
+fn size_and_mode(dir: &OwnedFd, name: Name<'_>) -> io::Result<(u16, u64)> {
+    let found = rustix::fs::statat(dir, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW)?;
+    Ok((found.st_mode as u16, found.st_size as u64))
+}
+
+/// Sets all 12 permission bits of an open file.
+pub fn set_mode(file: &File, mode: u16) -> io::Result<()> {
+    Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode.into()))?)
+}
+
+/// What a file with the 12 permission bits `mode` shows on disk: all of them.
+pub fn mode_on_disk(mode: u16) -> u16 {
+    mode
+}
+
+/// What a link with the text `target` shows on disk: that text.
+pub fn target_on_disk(target: &[u8]) -> Cow<'_, [u8]> {
+    target.into()
+}
+
+/// Sets access and modification time of an open file, in seconds since 1970.
+pub fn set_times(file: &File, seconds: i64) -> io::Result<()> {
+    let time = Timespec { tv_sec: seconds, tv_nsec: 0 };
+    Ok(rustix::fs::futimens(file, &Timestamps { last_access: time, last_modification: time })?)
+}
+
+/// Makes everything on the file system of `dir` durable.
+#[cfg(target_os = "linux")]
+pub fn sync_file_system(dir: &impl AsFd) -> io::Result<()> {
+    Ok(rustix::fs::syncfs(dir)?)
+}
+
+/// Makes everything on the file system of `dir` durable, as far as there is a call for that.
+#[cfg(not(target_os = "linux"))]
+pub fn sync_file_system(dir: &impl AsFd) -> io::Result<()> {
+    Ok(rustix::fs::fsync(dir)?)
+}
+
+/// Waits for the content of a new file where a power cut may else leave one of the right size and time with other content:
+/// not here, where a file has its size when it has its blocks.
+pub fn settle(_file: &File) -> io::Result<()> {
+    Ok(())
+}
+
+/// The umask of this process, where it can be read without changing it.
+pub fn umask() -> Option<u16> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
+    u16::from_str_radix(line.trim(), 8).ok()
+}
+
+/// True for errors after which no other file will fare better: no space, no quota, a read-only or broken file system.
+pub fn is_hopeless(error: &io::Error) -> bool {
+    let hopeless = [Errno::NOSPC, Errno::DQUOT, Errno::ROFS, Errno::NODEV];
+    Errno::from_io_error(error).is_some_and(|errno| hopeless.contains(&errno))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+    use std::os::unix::fs::symlink;
+
+    fn name(text: &str) -> Name<'_> {
+        Name::new(text.as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn entries_are_told_as_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("d")).unwrap();
+        symlink("nowhere/at all", dir.path().join("l")).unwrap();
+        let tree = TreeDir::open(dir.path()).unwrap();
+        let file = tree.create(name("f"), 0o600).unwrap();
+        set_mode(&file, 0o4751).unwrap();
+        drop(fs::write(dir.path().join("g"), "abc"));
+        let _socket = std::os::unix::net::UnixListener::bind(dir.path().join("s")).unwrap();
+        let mut entries = tree.entries().unwrap();
+        entries.sort_by(|left, right| left.name.cmp(&right.name));
+        let kinds: Vec<_> =
+            entries.iter().map(|entry| (entry.name.to_string(), entry.kind.clone())).collect();
+        let link = FoundKind::Link(b"nowhere/at all".as_slice().into());
+        assert_eq!(kinds[0], ("d".into(), FoundKind::Dir));
+        assert_eq!(kinds[1], ("f".into(), FoundKind::File { size: 0, mode: 0o4751 }));
+        assert!(matches!(kinds[2].1, FoundKind::File { size: 3, .. }));
+        assert_eq!(kinds[3], ("l".into(), link));
+        assert_eq!(kinds[4], ("s".into(), FoundKind::Other));
+        assert_eq!(tree.entries().unwrap().len(), 5, "listing twice works");
+        assert_eq!(tree.find(name("absent")).unwrap(), None);
+        assert_eq!(tree.find(name("d")).unwrap(), Some(FoundKind::Dir));
+    }
+
+    #[test]
+    fn links_are_neither_opened_nor_written_through() {
+        let (dir, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        symlink(outside.path(), dir.path().join("d")).unwrap();
+        symlink(outside.path().join("f"), dir.path().join("f")).unwrap();
+        let tree = TreeDir::open(dir.path()).unwrap();
+        assert!(tree.open_dir(name("d")).is_err());
+        assert!(tree.open_file(name("f")).is_err());
+        fs::write(outside.path().join("g"), "").unwrap();
+        for path in ["f", "d/g", "../g"] {
+            assert!(tree.open_to_patch(Path::new(path)).is_err(), "{path}");
+        }
+        assert!(tree.create(name("f"), 0o644).is_err());
+        assert!(tree.make_dir(name("d")).is_err());
+        assert!(tree.rename_new(name("f"), name("d")).is_err());
+    }
+}
