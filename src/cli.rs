@@ -27,6 +27,7 @@ mod isolate;
 #[cfg(unix)]
 mod ladder;
 mod list;
+mod manual;
 mod materialize;
 #[cfg_attr(windows, path = "cli/windows/mount.rs")]
 mod mount;
@@ -154,6 +155,11 @@ enum Command {
     Gc(gc::GcArgs),
     /// Try for real in which ways a space can appear here, and tell what would help
     Doctor(doctor::DoctorArgs),
+    /// Print completions for a shell: holofs completions bash > /etc/bash_completion.d/holofs
+    Completions(manual::CompletionsArgs),
+    /// Write man pages into a directory
+    #[command(hide = true)]
+    Man(manual::ManArgs),
     #[cfg(unix)]
     /// The mount(8) helper, as `mount -t holofs` calls it
     #[command(name = "mount.holofs", hide = true)]
@@ -210,6 +216,8 @@ pub fn main() -> ExitCode {
         Command::Remove(args) => delete::catalogs(&context, &args),
         Command::Gc(args) => gc::main(&context, &args),
         Command::Doctor(args) => doctor::main(&context, &args),
+        Command::Completions(args) => manual::completions(&args),
+        Command::Man(args) => manual::man(&args),
         #[cfg(unix)]
         Command::MountHolofs(args) => return mount_holofs::main(&args.words),
         #[cfg(unix)]

@@ -34,7 +34,8 @@ pub fn owner() -> Owner {
 pub fn close_inherited() -> io::Result<()> {
     // SAFETY: called before anything of ours opened a descriptor, so nobody owns the ones that are closed.
     #[allow(unsafe_code)]
-    let outcome = unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
+    // By its number: musl has no such function.
+    let outcome = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
     if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
