@@ -11,7 +11,6 @@
 mod drop_privileges;
 mod mount;
 mod policy;
-mod request;
 mod serve;
 
 use std::path::PathBuf;

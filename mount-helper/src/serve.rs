@@ -1,9 +1,7 @@
 //! The socket: who asks, one request each, one line in the log each.
 
 use std::collections::HashMap;
-use std::io::{IoSlice, IoSliceMut};
-use std::mem::MaybeUninit;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,14 +9,14 @@ use std::time::Duration;
 
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
-    AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
-    SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect,
-    listen, recvmsg, sendmsg, socket_with,
+    AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept_with, bind, connect, listen, socket_with,
 };
+
+use holofs_mount_helper::packet::{self, Peer};
+use holofs_mount_helper::protocol::{self, Request};
 
 use crate::mount::{Thread, Wanted, id_of, mount};
 use crate::policy::{self, Rule};
-use crate::request::{self, Request};
 
 /// How long a peer may take to send its request, and to take the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -72,7 +70,7 @@ pub fn forever(listener: &OwnedFd, policy: &Path) -> Result<(), String> {
             }
             Err(error) => return Err(format!("Cannot accept: {error}")),
         };
-        let Some(who) = Who::is_at(&peer) else { continue };
+        let Ok(who) = Peer::of(&peer) else { continue };
         let Some(slot) = Slot::take(&busy, who.uid) else {
             eprintln!("holofs-mount-helper: {}: refused: too many requests at once", name(&who));
             continue;
@@ -113,31 +111,7 @@ impl Drop for Slot {
     }
 }
 
-/// Who asks, by the word of the kernel at the time of connecting.
-struct Who {
-    uid: u32,
-    gid: u32,
-    /// 0 if it is in another pid namespace.
-    pid: i32,
-}
-
-impl Who {
-    fn is_at(peer: &OwnedFd) -> Option<Who> {
-        let mut found = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
-        let size = size_of::<libc::ucred>();
-        let mut length = libc::socklen_t::try_from(size).ok()?;
-        let (level, option) = (libc::SOL_SOCKET, libc::SO_PEERCRED);
-        // SAFETY: the kernel writes at most `length` bytes to `found`, which is that long.
-        #[allow(unsafe_code)]
-        let outcome = unsafe {
-            libc::getsockopt(peer.as_raw_fd(), level, option, (&raw mut found).cast(), &raw mut length)
-        };
-        let whole = outcome == 0 && usize::try_from(length).is_ok_and(|length| length == size);
-        (whole && found.uid != u32::MAX).then_some(Who { uid: found.uid, gid: found.gid, pid: found.pid })
-    }
-}
-
-fn name(who: &Who) -> String {
+fn name(who: &Peer) -> String {
     format!("uid={} gid={} pid={}", who.uid, who.gid, who.pid)
 }
 
@@ -148,28 +122,34 @@ struct Done {
     device: Option<OwnedFd>,
 }
 
-fn serve(peer: &OwnedFd, who: &Who, policy: &Path) {
+fn serve(peer: &OwnedFd, who: &Peer, policy: &Path) {
     let outcome = handle(peer, who, policy);
     let told = match &outcome {
         Ok(done) => done.told.clone(),
         Err(why) => format!("refused: {why}"),
     };
     eprintln!("holofs-mount-helper: {}: {told}", name(who));
-    let packet = request::answer(outcome.as_ref().map(|done| done.id).map_err(String::as_str));
+    let packet = protocol::answer(outcome.as_ref().map(|done| done.id).map_err(String::as_str));
     let device = outcome.ok().and_then(|done| done.device);
-    if let Err(error) = send(peer, &packet, device.as_ref().map(AsFd::as_fd)) {
+    let descriptors: Vec<BorrowedFd<'_>> = device.iter().map(AsFd::as_fd).collect();
+    if let Err(error) = packet::send(peer, &packet, &descriptors) {
         // A mount whose device nobody has ends by itself.
         eprintln!("holofs-mount-helper: {}: the answer was not taken: {error}", name(who));
     }
 }
 
-fn handle(peer: &OwnedFd, who: &Who, policy: &Path) -> Result<Done, String> {
+fn handle(peer: &OwnedFd, who: &Peer, policy: &Path) -> Result<Done, String> {
     for direction in [Timeout::Recv, Timeout::Send] {
         let set = set_socket_timeout(peer, direction, Some(PATIENCE));
         set.map_err(|error| format!("no timeout on the socket: {error}"))?;
     }
-    let (packet, mut descriptors) = receive(peer)?;
-    let request = request::parse(&packet, descriptors.len()).map_err(|why| why.to_string())?;
+    let received = packet::receive(peer, protocol::LEN + 1);
+    let received = received.map_err(|error| format!("nothing was asked: {error}"))?;
+    if received.too_many {
+        return Err("too many descriptors".to_owned());
+    }
+    let mut descriptors = received.descriptors;
+    let request = protocol::parse(&received.bytes, descriptors.len()).map_err(|why| why.to_string())?;
     let thread = Thread::current()?;
     let namespace = if descriptors.len() == 2 { descriptors.pop() } else { None };
     let elsewhere = match &namespace {
@@ -251,34 +231,4 @@ fn unmount_for(
         id: mount_id,
         device: None,
     })
-}
-
-/// One packet and its descriptors. What is too long or has too many of them is refused.
-fn receive(peer: &OwnedFd) -> Result<(Vec<u8>, Vec<OwnedFd>), String> {
-    let mut packet = [0; request::LEN + 1];
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(request::MOST_DESCRIPTORS))];
-    let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let received =
-        recvmsg(peer, &mut [IoSliceMut::new(&mut packet)], &mut ancillary, RecvFlags::CMSG_CLOEXEC)
-            .map_err(|error| format!("nothing was asked: {error}"))?;
-    let mut descriptors = Vec::new();
-    for message in ancillary.drain() {
-        if let RecvAncillaryMessage::ScmRights(sent) = message {
-            descriptors.extend(sent);
-        }
-    }
-    if received.flags.contains(ReturnFlags::CTRUNC) {
-        return Err("too many descriptors".to_owned());
-    }
-    Ok((packet[..received.bytes.min(packet.len())].to_vec(), descriptors))
-}
-
-fn send(peer: &OwnedFd, packet: &[u8], device: Option<BorrowedFd<'_>>) -> rustix::io::Result<()> {
-    let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-    let mut ancillary = SendAncillaryBuffer::new(&mut space);
-    let descriptors: Vec<BorrowedFd<'_>> = device.into_iter().collect();
-    if !descriptors.is_empty() && !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
-        return Err(rustix::io::Errno::NOBUFS);
-    }
-    sendmsg(peer, &[IoSlice::new(packet)], &mut ancillary, SendFlags::NOSIGNAL).map(drop)
 }

@@ -2,11 +2,7 @@
 
 use std::path::Path;
 
-#[allow(dead_code, reason = "only the parser is used")]
-#[path = "../../../mount-helper/src/request.rs"]
-mod parser;
-
-use parser::{LEN, MOST_DESCRIPTORS, Request, parse};
+use holofs_mount_helper::protocol::{LEN, MOST_DESCRIPTORS, Request, parse};
 
 /// The first byte is the number of descriptors, the rest the packet.
 pub fn run(data: &[u8]) {

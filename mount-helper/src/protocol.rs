@@ -7,7 +7,8 @@
 //!          namespace than the helper, that namespace. The answer carries the /dev/fuse descriptor.
 //! unmount  operation 2, flags 0, id of the mount; descriptors: the root of the mount, and maybe the namespace
 //! ```
-//! Parsing is pure and total: whatever comes is a request or a reason.
+//! Both sides use what is written here, so that neither can drift. Parsing is pure and total: whatever comes is a request or a
+//! reason, an answer or a reason.
 
 use std::fmt;
 
@@ -19,11 +20,20 @@ pub const VERSION: u16 = 1;
 pub const LEN: usize = 20;
 /// More descriptors than this are never taken.
 pub const MOST_DESCRIPTORS: usize = 2;
+/// The longest answer.
+pub const MOST_ANSWER: usize = HEAD + MOST_TEXT;
+
+/// Magic, version, status, mount id; text follows.
+const HEAD: usize = 16;
+/// Text for people is cut there.
+const MOST_TEXT: usize = 1000;
 
 const MOUNT: u16 = 1;
 const UNMOUNT: u16 = 2;
 const READ_ONLY: u32 = 1;
 const ALLOW_OTHER: u32 = 2;
+const DONE: u16 = 0;
+const REFUSED: u16 = 1;
 
 /// What is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,6 +85,30 @@ impl fmt::Display for Malformed {
     }
 }
 
+impl Request {
+    /// The packet that asks for it.
+    pub fn packet(self) -> Vec<u8> {
+        let (operation, flags, id) = match self {
+            Request::Mount { read_only, allow_other } => {
+                (MOUNT, (u32::from(read_only) * READ_ONLY) | (u32::from(allow_other) * ALLOW_OTHER), 0)
+            }
+            Request::Unmount { mount_id } => (UNMOUNT, 0, mount_id),
+        };
+        let mut packet = head(operation);
+        packet.extend(flags.to_le_bytes());
+        packet.extend(id.to_le_bytes());
+        packet
+    }
+}
+
+/// How every packet begins.
+fn head(word: u16) -> Vec<u8> {
+    let mut packet = Vec::from(MAGIC);
+    packet.extend(VERSION.to_le_bytes());
+    packet.extend(word.to_le_bytes());
+    packet
+}
+
 /// Understands a packet that came with so many descriptors.
 pub fn parse(packet: &[u8], descriptors: usize) -> Result<Request, Malformed> {
     let packet: &[u8; LEN] = packet.try_into().map_err(|_| Malformed::Length(packet.len()))?;
@@ -110,15 +144,49 @@ pub fn parse(packet: &[u8], descriptors: usize) -> Result<Request, Malformed> {
 /// The answer: the mount's id, or why not.
 pub fn answer(outcome: Result<u64, &str>) -> Vec<u8> {
     let (status, id, text) = match outcome {
-        Ok(id) => (0_u16, id, ""),
-        Err(why) => (1, 0, why),
+        Ok(id) => (DONE, id, ""),
+        Err(why) => (REFUSED, 0, why),
     };
-    let mut packet = Vec::from(MAGIC);
-    packet.extend(VERSION.to_le_bytes());
-    packet.extend(status.to_le_bytes());
+    let mut packet = head(status);
     packet.extend(id.to_le_bytes());
-    packet.extend(text.bytes().take(1000));
+    packet.extend(text.bytes().take(MOST_TEXT));
     packet
+}
+
+/// Why there is no mount, as the client learns it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NoAnswer {
+    /// The helper said why.
+    Refused(String),
+    /// The packet ends too early.
+    Short(usize),
+    /// Another protocol, or another version of it.
+    Foreign,
+}
+
+impl fmt::Display for NoAnswer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            NoAnswer::Refused(why) => f.write_str(why),
+            NoAnswer::Short(length) => write!(f, "the helper's answer has {length} bytes, fewer than {HEAD}"),
+            NoAnswer::Foreign => f.write_str("the helper speaks another version"),
+        }
+    }
+}
+
+impl std::error::Error for NoAnswer {}
+
+/// Understands an answer: the mount's id, or why not.
+pub fn parse_answer(answer: &[u8]) -> Result<u64, NoAnswer> {
+    let (head, text) = answer.split_first_chunk::<HEAD>().ok_or(NoAnswer::Short(answer.len()))?;
+    let [m0, m1, m2, m3, v0, v1, s0, s1, id @ ..] = *head;
+    if [m0, m1, m2, m3] != MAGIC || u16::from_le_bytes([v0, v1]) != VERSION {
+        return Err(NoAnswer::Foreign);
+    }
+    match u16::from_le_bytes([s0, s1]) {
+        DONE => Ok(u64::from_le_bytes(id)),
+        _ => Err(NoAnswer::Refused(String::from_utf8_lossy(text).into_owned())),
+    }
 }
 
 #[cfg(test)]
@@ -180,7 +248,31 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_is_no_answer_is_a_reason() {
+        let refused = answer(Err("no rule"));
+        assert_eq!(parse_answer(&answer(Ok(97))), Ok(97));
+        assert_eq!(parse_answer(&refused), Err(NoAnswer::Refused("no rule".into())));
+        assert_eq!(parse_answer(b""), Err(NoAnswer::Short(0)));
+        assert_eq!(parse_answer(&refused[..15]), Err(NoAnswer::Short(15)));
+        assert_eq!(parse_answer(&[0; 16]), Err(NoAnswer::Foreign));
+        let mut newer = answer(Ok(1));
+        newer[4] = 2;
+        assert_eq!(parse_answer(&newer), Err(NoAnswer::Foreign));
+    }
+
     proptest! {
+        #[test]
+        fn what_one_side_says_the_other_understands(
+            read_only: bool, allow_other: bool, mount_id in 1_u64.., why in ".{0,200}",
+        ) {
+            for request in [Request::Mount { read_only, allow_other }, Request::Unmount { mount_id }] {
+                prop_assert_eq!(parse(&request.packet(), 1), Ok(request));
+            }
+            prop_assert_eq!(parse_answer(&answer(Ok(mount_id))), Ok(mount_id));
+            prop_assert_eq!(parse_answer(&answer(Err(&why))), Err(NoAnswer::Refused(why)));
+        }
+
         #[test]
         fn any_bytes_are_a_request_or_a_reason(
             bytes in proptest::collection::vec(any::<u8>(), 0..64), count in 0_usize..5,
@@ -202,7 +294,7 @@ mod tests {
         #[test]
         fn an_answer_is_bounded_whatever_it_says(why in ".*") {
             let packet = answer(Err(&why));
-            prop_assert!(packet.starts_with(&MAGIC) && (16..=1016).contains(&packet.len()));
+            prop_assert!(packet.starts_with(&MAGIC) && (HEAD..=MOST_ANSWER).contains(&packet.len()));
         }
     }
 }
