@@ -9,7 +9,7 @@
 //! ```
 //! Two locks with two meanings: RCC's is held while a space is *changed*, by RCC or by us; ours ([`Live`]) for as long as a
 //! mount lives or materialize works, so that a second one is refused. RCC's `global.lck` is taken before RCC's lock of the space;
-//! ours waits for nobody, so it is taken before or after these (`tests/models.rs` tries both at once).
+//! ours waits for nobody, so it is taken before or after these (`tests/models/` tries both at once).
 
 pub mod archive;
 pub mod bytecode;

@@ -1,6 +1,6 @@
 //! Every place where bytes of others come in, as a function that must neither panic nor believe them.
 //!
-//! Used twice: by the fuzzer with its coverage, and by `tests/fuzz.rs` with a fixed sequence of inputs.
+//! Used twice: by the fuzzer with its coverage, and by `tests/hostile/fuzz.rs` with a fixed sequence of inputs.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a broken promise is a panic here")]
 
 use std::path::Path;

@@ -4,7 +4,7 @@
 //! holds it (on Windows that of a file beside it). The kernel frees it with the process, so a crash leaves no lock, and stale
 //! content means nothing.
 //!
-//! `tests/models.rs` compiles this very file against a scheduler that tries the orders in which processes can run.
+//! `tests/models/` compiles this very file against a scheduler that tries the orders in which processes can run.
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -1,6 +1,6 @@
 //! The same blob is made ready by one thread at a time; the others wait for it and look again.
 //!
-//! `tests/models.rs` compiles this very file against a scheduler that tries the orders in which threads can run.
+//! `tests/models/` compiles this very file against a scheduler that tries the orders in which threads can run.
 
 use std::collections::HashSet;
 

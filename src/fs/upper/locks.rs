@@ -3,7 +3,7 @@
 //! A transaction takes all the inodes that it reads and changes at once, or waits: nobody waits while holding one, so
 //! there is no order to keep and no deadlock. Reading takes nothing here.
 //!
-//! `tests/models.rs` compiles this very file against a scheduler that tries the orders in which threads can run.
+//! `tests/models/` compiles this very file against a scheduler that tries the orders in which threads can run.
 
 use super::Ino;
 use super::sync::{Condvar, Mutex, MutexGuard, PoisonError};

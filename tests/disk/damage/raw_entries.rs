@@ -1,0 +1,162 @@
+//! Damage to entries of the raw store: they are made anew from the blob, and never believed.
+
+use std::fs::{self, File, FileTimes, Permissions};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, SystemTime};
+
+use holofs::store::observe::Counter;
+use holofs::store::{BlobSource, MOTHER_TIME, StoreError};
+
+use super::hololib::{FORMS, Form, Hololib, gzip, is_root};
+
+/// Opens the good blob of `form`, damages its raw entry, opens it again in this and in a fresh store, and checks that
+/// the right bytes come, and `healed` entries were made anew.
+fn damaged(form: Form, healed: u64, paranoid: bool, damage: impl Fn(&Path)) {
+    let hololib = Hololib::new();
+    let wanted = form.wanted(&form.good());
+    let entry = hololib.store.open(&wanted).unwrap().path().unwrap().to_owned();
+    damage(&entry);
+    let store = hololib.reopened(paranoid);
+    let file = store.open(&wanted).unwrap();
+    assert!(file.read_all().unwrap() == form.good(), "{form:?}: wrong bytes");
+    assert_eq!(hololib.tally.get(Counter::RawHealed), healed, "{form:?}");
+    let metadata = fs::symlink_metadata(&entry).unwrap();
+    assert!(metadata.is_file());
+    assert_eq!((metadata.mode() & 0o7777, metadata.mtime(), metadata.len()), (0o644, MOTHER_TIME, 50_000));
+    assert!(fs::read(&entry).unwrap() == form.good());
+    hololib.assert_neighbours_open(&store);
+    if !paranoid {
+        // The store that had the file open notices, or has the old bytes, which are right as well.
+        assert!(hololib.store.open(&wanted).unwrap().read_all().unwrap() == form.good());
+    }
+}
+
+fn set_mother_time(path: &Path) {
+    let mother = SystemTime::UNIX_EPOCH + Duration::from_secs(MOTHER_TIME as u64);
+    let times = FileTimes::new().set_accessed(mother).set_modified(mother);
+    File::open(path).unwrap().set_times(times).unwrap();
+}
+
+#[test]
+fn a_missing_entry_is_made_anew() {
+    for form in FORMS {
+        damaged(form, 0, false, |entry| fs::remove_file(entry).unwrap());
+    }
+}
+
+#[test]
+fn a_truncated_entry_is_healed_even_with_the_right_time() {
+    for form in FORMS {
+        damaged(form, 1, false, |entry| {
+            File::options().write(true).open(entry).unwrap().set_len(49_999).unwrap();
+            set_mother_time(entry);
+        });
+    }
+}
+
+#[test]
+fn a_flipped_bit_betrays_itself_by_the_time() {
+    for form in FORMS {
+        damaged(form, 1, false, |entry| {
+            File::options().write(true).open(entry).unwrap().write_all_at(b"\0", 25_000).unwrap();
+        });
+    }
+}
+
+#[test]
+fn a_flipped_bit_with_a_forged_time_is_found_by_the_paranoid() {
+    for form in FORMS {
+        damaged(form, 1, true, |entry| {
+            let byte = fs::read(entry).unwrap()[25_000];
+            File::options().write(true).open(entry).unwrap().write_all_at(&[byte ^ 1], 25_000).unwrap();
+            set_mother_time(entry);
+        });
+    }
+}
+
+#[test]
+fn an_entry_in_another_codec_or_longer_is_healed() {
+    for form in FORMS {
+        damaged(form, 1, false, |entry| {
+            fs::write(entry, gzip(&form.good())).unwrap();
+            set_mother_time(entry);
+        });
+        damaged(form, 1, false, |entry| {
+            fs::write(entry, [&form.good()[..], b"x"].concat()).unwrap();
+            set_mother_time(entry);
+        });
+    }
+}
+
+#[test]
+fn an_entry_with_another_mode_or_owner_is_healed() {
+    damaged(Form::Gzip, 1, false, |entry| fs::set_permissions(entry, Permissions::from_mode(0o666)).unwrap());
+    damaged(Form::Gzip, 1, false, |entry| {
+        fs::set_permissions(entry, Permissions::from_mode(0o4644)).unwrap()
+    });
+    if !is_root() {
+        eprintln!("skipped in part: giving a file away needs root");
+        return;
+    }
+    damaged(Form::Gzip, 1, false, |entry| std::os::unix::fs::chown(entry, Some(12_345), None).unwrap());
+}
+
+#[test]
+fn what_is_no_file_is_replaced() {
+    damaged(Form::Gzip, 1, false, |entry| {
+        fs::remove_file(entry).unwrap();
+        symlink("/etc/passwd", entry).unwrap();
+    });
+    damaged(Form::Raw, 1, false, |entry| {
+        fs::remove_file(entry).unwrap();
+        assert!(Command::new("mkfifo").arg(entry).status().unwrap().success());
+    });
+}
+
+#[test]
+fn a_directory_in_the_place_of_an_entry_is_worked_around() {
+    let hololib = Hololib::new();
+    let wanted = Form::Gzip.wanted(&Form::Gzip.good());
+    let entry = hololib.store.open(&wanted).unwrap().path().unwrap().to_owned();
+    fs::remove_file(&entry).unwrap();
+    fs::create_dir(&entry).unwrap();
+    let file = hololib.reopened(false).open(&wanted).unwrap();
+    assert!(file.read_all().unwrap() == Form::Gzip.good());
+    assert_eq!(file.path(), None);
+    assert_eq!(hololib.tally.get(Counter::ServedFromMemory), 1);
+}
+
+#[test]
+fn a_change_through_an_open_descriptor_is_noticed() {
+    let hololib = Hololib::new();
+    let wanted = Form::Gzip.wanted(&Form::Gzip.good());
+    let entry = hololib.store.open(&wanted).unwrap().path().unwrap().to_owned();
+    File::options().write(true).open(entry).unwrap().write_all_at(b"\0\0\0", 7).unwrap();
+    assert!(hololib.store.open(&wanted).unwrap().read_all().unwrap() == Form::Gzip.good());
+    assert_eq!(hololib.tally.get(Counter::RawHealed), 1);
+}
+
+#[test]
+fn a_damaged_entry_whose_blob_is_gone_is_an_error_and_no_bytes() {
+    let hololib = Hololib::new();
+    let wanted = Form::Gzip.wanted(&Form::Gzip.good());
+    let entry = hololib.store.open(&wanted).unwrap().path().unwrap().to_owned();
+    fs::remove_file(hololib.blob(&wanted.digest)).unwrap();
+    assert!(hololib.reopened(false).open(&wanted).is_ok(), "the entry alone is enough");
+    fs::write(entry, b"short").unwrap();
+    let error = hololib.reopened(false).open(&wanted).unwrap_err();
+    assert!(matches!(error, StoreError::Missing { .. }), "{error}");
+    hololib.assert_neighbours_open(&hololib.store);
+}
+
+#[test]
+fn an_open_file_outlives_its_entry_and_its_blob() {
+    let hololib = Hololib::new();
+    let wanted = Form::Raw.wanted(&Form::Raw.good());
+    let file = hololib.store.open(&wanted).unwrap();
+    fs::remove_file(file.path().unwrap()).unwrap();
+    hololib.edit_blob(&wanted.digest, |stored| stored.fill(0));
+    assert!(file.read_all().unwrap() == Form::Raw.good());
+}

@@ -1,0 +1,20 @@
+//! What is on disk: catalogs, blobs, spaces and archives, read, written, damaged and kept up.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test's helper fails loudly, and says why it skips"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod catalog_format;
+mod damage;
+mod equivalence;
+mod locator;
+mod materialize;
+mod record;
+mod store;
+mod transfer;
+mod upkeep;

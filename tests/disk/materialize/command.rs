@@ -1,0 +1,123 @@
+//! The command `materialize`: its errors and exit codes. The tree itself is the matter of `restore` and `equivalence`.
+#![allow(clippy::unwrap_used, reason = "a test's helper fails loudly")]
+
+use std::fs;
+
+use crate::common::compare::assert_same_space;
+use crate::common::damage::{DAMAGE, blob_of};
+use crate::common::golden::{self, CATALOG, Regime};
+use crate::common::sandbox::Sandbox;
+use crate::common::{exit, json, number_field, stderr};
+
+const ARGS: [&str; 6] = ["materialize", CATALOG, "interop", "--controller", "golden", "--allow-setuid"];
+
+/// What is in the holotree besides locks.
+fn spaces(sandbox: &Sandbox) -> Vec<String> {
+    let entries = fs::read_dir(sandbox.holotree()).unwrap();
+    let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    names.filter(|name| !name.ends_with(".lck")).collect()
+}
+
+#[test]
+fn a_damaged_blob_fails_the_space_by_name_and_leaves_nothing_half_done() {
+    for (what, harm) in DAMAGE {
+        let sandbox = Sandbox::golden(Regime::Gzip);
+        let blob = blob_of(&sandbox, "bin/tool");
+        harm(&blob);
+        let said = stderr(&sandbox.holofs_fails(&ARGS, exit::DAMAGE));
+        let digest = blob.file_name().unwrap().to_str().unwrap();
+        assert!(said.contains("bin/tool") && said.contains(digest), "{what}: {said}");
+        assert_eq!(spaces(&sandbox), Vec::<String>::new(), "{what}: something is left");
+    }
+}
+
+#[test]
+fn a_bad_catalog_has_its_own_exit_code_and_nothing_is_created() {
+    let sandbox = Sandbox::golden(Regime::Raw);
+    let catalog = sandbox.hololib().join("catalog").join(CATALOG);
+    let whole = fs::read(&catalog).unwrap();
+    let text = golden::inflate(&whole);
+    // A relocation where the identity is not: inside the file, so only the content can tell.
+    let shifted =
+        text.replacen("[\n              35\n            ]", "[\n              34\n            ]", 1);
+    assert_ne!(shifted, text);
+    for bad in [whole[..whole.len() - 9].to_vec(), golden::deflate("[]"), golden::deflate(&shifted)] {
+        fs::write(&catalog, &bad).unwrap();
+        sandbox.holofs_fails(&ARGS, exit::BAD_CATALOG);
+        assert_eq!(spaces(&sandbox), Vec::<String>::new());
+    }
+}
+
+#[test]
+fn a_second_run_keeps_everything_and_a_live_mount_is_in_the_way() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let restored = golden::unpack_restored(Regime::Gzip, &sandbox.scratch());
+    let path = sandbox.materialize(CATALOG, "interop", "golden");
+    assert_same_space(&path, &restored);
+    let args: Vec<&str> = ARGS.into_iter().chain(["--json"]).collect();
+    let again = json(&sandbox.holofs_ok(&args));
+    assert_eq!(again["is_changed"], false, "{again:#}");
+    assert!(number_field(&again["counts"], "kept") > 90, "{again:#}");
+    let mounted = sandbox.mount(CATALOG, "interop", "golden", &[]);
+    let said = stderr(&sandbox.holofs_fails(&ARGS, exit::BUSY));
+    assert!(said.contains(&format!("process {}", mounted.report()["pid"])), "{said}");
+}
+
+#[test]
+fn fallbacks_and_dropped_bits_are_in_the_report() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let report = json(&sandbox.holofs_ok(&["materialize", CATALOG, "x", "--strategy", "copy", "--json"]));
+    let counts = &report["counts"];
+    assert_eq!(number_field(counts, "copied") + counts["reflinked"].as_u64().unwrap_or(0), 86, "{report:#}");
+    assert_eq!(number_field(counts, "relocated"), 48);
+    if fs::metadata("/proc/self").map(|meta| std::os::unix::fs::MetadataExt::uid(&meta)).unwrap() == 0 {
+        assert_eq!(number_field(counts, "setuid_dropped"), 2, "{report:#}");
+    }
+}
+
+#[test]
+fn a_warmed_catalog_is_laid_out_and_needs_its_blobs_no_more() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let restored = golden::unpack_restored(Regime::Gzip, &sandbox.scratch());
+    let warm = || json(&sandbox.holofs_ok(&["warm", CATALOG, "--json"]));
+    let (first, second) = (warm(), warm());
+    assert!(number_field(&first["counts"], "pristine_made") == 1, "{first:#}");
+    let states = [&first, &second].map(|warmed| warmed["pristine"]["is_new"].as_bool());
+    assert_eq!(states, [Some(true), Some(false)], "{first:#} {second:#}");
+    // Nothing asks the hololib for it any more.
+    let shared = blob_of(&sandbox, "plain/no-needle.txt");
+    fs::write(&shared, "garbage").unwrap();
+    assert_same_space(&sandbox.materialize(CATALOG, "interop", "golden"), &restored);
+    let pristine = sandbox.home().join("holofs/pristine");
+    let trees =
+        || fs::read_dir(&pristine).unwrap().filter(|entry| entry.as_ref().unwrap().path().is_dir()).count();
+    assert_eq!(trees(), 1);
+    let collected = json(&sandbox.holofs_ok(&["gc", "--max-size", "0", "--json"]));
+    assert_eq!((trees(), collected["derived"].as_array().unwrap().len()), (0, 1), "{collected:#}");
+}
+
+#[test]
+fn the_doctor_measures_every_way_and_names_the_space_that_changed_what_is_shared() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let doctor = || json(&sandbox.holofs_ok(&["doctor", "--json"]))["storage"].clone();
+    let bare = doctor();
+    assert_eq!((number_field(&bare["health"], "files"), sandbox.home().join("holofs").exists()), (0, false));
+    let hard = [&ARGS[..], &["--strategy", "hardlink"]].concat();
+    sandbox.holofs_ok(&hard);
+    let found = doctor();
+    let pair = &found["pairs"][0];
+    let ways: Vec<&str> =
+        pair["ways"].as_array().unwrap().iter().map(|way| way["name"].as_str().unwrap()).collect();
+    assert_eq!(ways, ["snapshot", "reflink", "hardlink", "copy"], "{found:#}");
+    assert!(pair["is_same_device"] == true && pair["ways"][3]["micros"].as_f64().unwrap() > 0.0, "{found:#}");
+    assert_eq!(found["hololib"]["file_system"], pair["source"]["file_system"], "{found:#}");
+    assert!(
+        number_field(&found["health"], "files") > 0 && found["health"]["changed"] == serde_json::json!([])
+    );
+    let space = sandbox.materialize(CATALOG, "interop", "golden");
+    fs::write(space.join("plain/no-needle.txt"), "changed").unwrap();
+    let told = crate::common::stdout(&sandbox.holofs_ok(&["doctor"]));
+    let line = format!("changed through {}; made anew", space.display());
+    assert!(told.contains("plain/no-needle.txt of catalog") && told.contains(&line), "{told}");
+    assert_eq!(doctor()["health"]["changed"], serde_json::json!([]), "healed");
+}

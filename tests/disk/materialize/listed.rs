@@ -1,0 +1,157 @@
+//! A directory in which nothing came or went is not listed again; whatever did is found.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{PermissionsExt, symlink};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use holofs::sys::fs::disk;
+
+use super::refresh::{change_catalog, mess_up};
+use super::world::World;
+use crate::common::oracle::assert_same_tree;
+
+/// A space whose directories are known, and how many they are; `None`, and said why, where directories are always listed.
+fn known() -> Option<(World, u64)> {
+    let world = World::new("gz");
+    let name = disk::file_system(world.root()).unwrap_or_default();
+    if !["ext4", "xfs", "btrfs", "tmpfs"].contains(&name.as_str()) {
+        assert!(std::env::var_os("HOLOFS_NO_SKIP").is_none(), "{name} has no times of change to trust");
+        eprintln!("skipped: {name} has no times of change to trust");
+        return None;
+    }
+    let directories = world.restore().counts["directories"] + 1;
+    std::thread::sleep(Duration::from_millis(3100));
+    assert_eq!(unlisted(&world), None);
+    assert_eq!(unlisted(&world), Some(directories));
+    Some((world, directories))
+}
+
+/// Restores a space that is right, and says how many directories were not listed.
+fn unlisted(world: &World) -> Option<u64> {
+    let report = world.restore();
+    assert!(!report.is_changed && !report.is_new, "{:?}", report.counts);
+    report.counts.get("unlisted").copied()
+}
+
+fn record(world: &World) -> PathBuf {
+    world.space.state_dir.join("listed")
+}
+
+#[test]
+fn whatever_came_or_went_in_a_known_directory_is_found() {
+    let Some((world, _)) = known() else { return };
+    let outside = world.root().join("outside");
+    fs::create_dir(&outside).unwrap();
+    mess_up(&world, &outside);
+    assert!(world.restore().is_changed);
+    assert_same_tree(&world.space.root, &world.golden());
+    assert!(unlisted(&world).is_some(), "some were left alone");
+}
+
+#[test]
+fn each_single_change_is_found_and_only_its_directories_are_listed() {
+    let Some((world, directories)) = known() else { return };
+    let file = |path: &str| world.file(path);
+    // What is done, and how many directories are listed for it.
+    let changes: [(&str, &dyn Fn(), u64); 7] = [
+        ("a file grew", &|| fs::write(file("plain/one-byte.txt"), "longer").unwrap(), 0),
+        (
+            "a mode",
+            &|| fs::set_permissions(file("plain/no-needle.txt"), Permissions::from_mode(0o600)).unwrap(),
+            0,
+        ),
+        ("an extra", &|| fs::write(file("plain/extra"), "").unwrap(), 1),
+        ("an extra far below", &|| fs::create_dir(file("plain/extra")).unwrap(), 1),
+        ("a removal", &|| fs::remove_file(file("plain/inner.gz")).unwrap(), 1),
+        (
+            "another link",
+            &|| {
+                fs::remove_file(file("links/to-file")).unwrap();
+                symlink("../plain/one-byte.txt", file("links/to-file")).unwrap();
+            },
+            1,
+        ),
+        // Their entries are those of each other, and their parent's names are what they were.
+        (
+            "two directories have changed places",
+            &|| {
+                fs::rename(file("plain"), file("aside")).unwrap();
+                fs::rename(file("links"), file("plain")).unwrap();
+                fs::rename(file("aside"), file("links")).unwrap();
+            },
+            3,
+        ),
+    ];
+    for (what, change, listed) in changes {
+        change();
+        let report = world.restore();
+        assert!(report.is_changed, "{what}");
+        assert_eq!(report.counts["unlisted"], directories - listed, "{what}");
+        assert_same_tree(&world.space.root, &world.golden());
+        // What was repaired is known again once its time of change is past.
+        std::thread::sleep(Duration::from_millis(3100));
+        unlisted(&world);
+        assert_eq!(unlisted(&world), Some(directories), "{what}");
+    }
+}
+
+#[test]
+fn a_change_of_just_now_is_not_trusted() {
+    let Some((world, directories)) = known() else { return };
+    let extra = world.file("plain/extra");
+    loop {
+        let changed = Instant::now();
+        fs::write(&extra, "").unwrap();
+        fs::remove_file(&extra).unwrap();
+        unlisted(&world);
+        let trusted = unlisted(&world);
+        // On a machine that is slow enough the change is of just now no more.
+        if changed.elapsed() < Duration::from_secs(2) {
+            assert_eq!(trusted, Some(directories - 1), "another change may still bear the same time");
+            break;
+        }
+    }
+    fs::write(&extra, "").unwrap();
+    assert!(world.restore().is_changed);
+    assert_same_tree(&world.space.root, &world.golden());
+}
+
+#[test]
+fn a_record_that_is_damaged_or_of_another_catalog_is_nothing() {
+    let Some((world, directories)) = known() else { return };
+    let good = fs::read(record(&world)).unwrap();
+    for at in [0, 8, 12, 44, 60, good.len() - 1] {
+        let mut bad = good.clone();
+        bad[at] ^= 1;
+        fs::write(record(&world), bad).unwrap();
+        assert_eq!(unlisted(&world), None, "byte {at}");
+        assert_eq!(unlisted(&world), Some(directories), "made again");
+    }
+    fs::write(record(&world), &good[..good.len() - 7]).unwrap();
+    assert_eq!(unlisted(&world), None);
+    world.edit_catalog(|catalog| {
+        let files = catalog["tree"]["subdirs"]["plain"]["files"].as_object_mut().unwrap();
+        files.remove("one-byte.txt").unwrap();
+    });
+    let report = world.restore();
+    assert!(report.is_changed && !report.counts.contains_key("unlisted"));
+    assert!(!world.file("plain/one-byte.txt").exists());
+}
+
+#[test]
+fn after_a_switch_and_without_our_memory_every_directory_is_listed_once() {
+    let Some((world, directories)) = known() else { return };
+    let (golden, good) = (fs::read(&world.catalog).unwrap(), fs::read(record(&world)).unwrap());
+    change_catalog(&world);
+    assert!(!world.restore().counts.contains_key("unlisted"));
+    fs::write(&world.catalog, golden).unwrap();
+    fs::write(record(&world), good).unwrap(); // as if it were still so
+    let back = world.restore();
+    assert!(back.is_changed && !back.counts.contains_key("unlisted"));
+    assert_same_tree(&world.space.root, &world.golden());
+    std::thread::sleep(Duration::from_millis(3100));
+    fs::remove_dir_all(&world.space.state_dir).unwrap();
+    assert_eq!(unlisted(&world), None, "from RCC's .meta alone");
+    assert_eq!(unlisted(&world), Some(directories));
+}

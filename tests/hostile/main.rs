@@ -1,0 +1,28 @@
+//! Trust nothing, lose nothing: what attacks, faults and crowds must not achieve, told by the program's own behaviour.
+//!
+//! The slow parts grow with `HOLOFS_SOAK` (`scripts/test --soak`). `SECURITY.md` names the promise of each test here.
+#![allow(
+    clippy::unwrap_used,
+    clippy::print_stderr,
+    reason = "a test's helper fails loudly, and tells what it did"
+)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod bounds;
+mod bundle;
+mod cage;
+mod catalogs;
+mod clock;
+mod contents;
+mod crowd;
+mod deaths;
+mod faults;
+mod fuzz;
+mod isolation;
+mod mountpoint;
+mod paranoid;
+mod security;
+mod trace;
+mod writes;

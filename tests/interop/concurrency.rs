@@ -1,0 +1,72 @@
+//! Three programs at once on one hololib: RCC restores a space, one of ours mounts another, one materializes a third.
+//!
+//! Five rounds here; `HOLOFS_SOAK=100` makes it a hundred.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test helper fails loudly")]
+
+use std::fs;
+use std::path::Path;
+
+use crate::common::compare::assert_same_space;
+use crate::common::golden::{self, Regime};
+use crate::common::rcc::{Rcc, rcc};
+use crate::common::sandbox::Sandbox;
+
+const CONTROLLER: &str = "user";
+
+fn rounds() -> u32 {
+    std::env::var("HOLOFS_SOAK").ok().and_then(|text| text.parse().ok()).unwrap_or(5)
+}
+
+/// One round: everything at once, then every tree is looked at, then every space goes.
+fn round(rcc: &Rcc, sandbox: &Sandbox, expected: &Path, number: u32) {
+    std::thread::scope(|scope| {
+        let theirs =
+            scope.spawn(|| rcc.restore(sandbox, &golden::file("golden.yaml"), CONTROLLER, "theirs").0);
+        let filed = scope.spawn(|| sandbox.materialize(golden::CATALOG, "filed", CONTROLLER));
+        let mounted = sandbox.mount(golden::CATALOG, "mounted", CONTROLLER, &[]);
+        assert_same_space(expected, mounted.path());
+        for space in [theirs.join().unwrap(), filed.join().unwrap()] {
+            assert_same_space(expected, &space);
+        }
+        // Of even rounds the spaces stay: then they are refreshed, not made.
+        if number.is_multiple_of(2) {
+            sandbox.holofs_ok(&["delete", "theirs"]);
+            sandbox.holofs_ok(&["delete", "filed"]);
+            sandbox.holofs_ok(&["gc", "--max-size", "100K"]);
+        }
+        mounted.unmount();
+    });
+}
+
+#[test]
+fn rcc_and_holofs_work_on_one_hololib_at_the_same_time() {
+    let Some(rcc) = rcc(17) else { return };
+    for regime in Regime::BOTH {
+        let sandbox = Sandbox::golden(regime);
+        let expected = golden::unpack_restored(regime, &sandbox.scratch());
+        for number in 0..rounds() {
+            round(&rcc, &sandbox, &expected, number);
+        }
+        sandbox.holofs_ok(&["check"]);
+    }
+}
+
+#[test]
+fn imports_and_mounts_of_the_same_catalog_at_once_leave_one_whole_hololib() {
+    for _ in 0..rounds() {
+        let sandbox = Sandbox::golden(Regime::Gzip);
+        let zip = sandbox.scratch().join("x.zip");
+        let name = zip.to_str().unwrap();
+        sandbox.holofs_ok(&["export", golden::BLUEPRINT, "-z", name]);
+        fs::remove_dir_all(sandbox.hololib().join("library")).unwrap();
+        std::thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| sandbox.holofs_ok(&["import", name]));
+            }
+        });
+        sandbox.holofs_ok(&["check"]);
+        let expected = golden::unpack_restored(Regime::Gzip, &sandbox.scratch());
+        assert_same_space(&expected, &sandbox.materialize(golden::CATALOG, "s", CONTROLLER));
+    }
+}

@@ -1,0 +1,315 @@
+//! What `--json` prints where RCC has a shape of its own: the same, for the same home, as the official RCC prints.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test helper fails loudly")]
+
+use std::fs::{self, File};
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use crate::common::golden::{self, Regime};
+use crate::common::rcc::{Rcc, rcc};
+use crate::common::sandbox::Sandbox;
+use crate::common::{json, run, said, stdout};
+use serde_json::Value;
+
+const DAY: f64 = 86_400.0;
+
+/// A home in which RCC restored two spaces.
+fn home_with_spaces(rcc: &Rcc) -> Sandbox {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    for (controller, space) in [("user", "plain"), ("other", "with a blank")] {
+        rcc.restore(&sandbox, &golden::file("golden.yaml"), controller, space);
+    }
+    sandbox
+}
+
+/// Makes a file look as if it was changed so many days ago.
+fn age(path: &Path, days: f64) {
+    let then = SystemTime::now() - Duration::from_secs_f64(days * DAY);
+    File::options().append(true).open(path).unwrap().set_modified(then).unwrap();
+}
+
+fn first_with_suffix(dir: &Path, suffix: &str) -> std::path::PathBuf {
+    let mut found: Vec<_> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+    found.sort();
+    found.into_iter().find(|path| path.to_str().unwrap().ends_with(suffix)).unwrap()
+}
+
+/// Both programs' answers; ours without what only we know.
+fn both(rcc: &Rcc, sandbox: &Sandbox, args: &[&str]) -> (Value, Value) {
+    let theirs = json(&rcc.run(sandbox, &[&["holotree"], args].concat()));
+    let mut ours = json(&sandbox.holofs_ok(args));
+    for space in ours.as_object_mut().into_iter().flatten().filter_map(|(_, value)| value.as_object_mut()) {
+        space.remove("holofs");
+    }
+    (theirs, ours)
+}
+
+#[test]
+fn list_is_rccs() {
+    let Some(rcc) = rcc(17) else { return };
+    let sandbox = home_with_spaces(&rcc);
+    let (theirs, ours) = both(&rcc, &sandbox, &["list", "--json"]);
+    assert_eq!(theirs.as_object().unwrap().len(), 2);
+    assert_eq!(ours, theirs);
+    for days in [0.4, 0.6, 1.4, 2.6, 40.0] {
+        age(&first_with_suffix(&sandbox.holotree(), ".use"), days);
+        let (theirs, ours) = both(&rcc, &sandbox, &["list", "--json"]);
+        assert_eq!(ours, theirs, "{days} days");
+    }
+    fs::remove_file(first_with_suffix(&sandbox.holotree(), ".use")).unwrap();
+    let (theirs, ours) = both(&rcc, &sandbox, &["list", "--json"]);
+    assert_eq!(ours, theirs);
+}
+
+#[test]
+fn list_says_beside_it_what_each_space_is() {
+    let Some(rcc) = rcc(17) else { return };
+    let sandbox = home_with_spaces(&rcc);
+    let state = |label: &str| json(&sandbox.holofs_ok(&["list", "--json"]))[label]["holofs"].clone();
+    let mounted = sandbox.mount(golden::CATALOG, "live", "user", &["--read-only"]);
+    let label = mounted.path().file_name().unwrap().to_str().unwrap().to_owned();
+    let live = state(&label);
+    assert_eq!((live["state"].as_str(), live["mode"].as_str()), (Some("mounted"), Some("read-only")));
+    assert_eq!(live["pid"].as_u64(), mounted.report()["pid"].as_u64());
+    assert_eq!(live["dirty_bytes"].as_u64(), Some(0));
+    mounted.unmount();
+    assert_eq!(state(&label)["state"].as_str(), Some("unmounted"));
+    let table = stdout(&sandbox.holofs_ok(&["list"]));
+    assert_eq!(table.matches("materialized").count(), 2, "{table}");
+    let with_blank = table.lines().find(|line| line.contains("with a blank")).unwrap();
+    assert!(with_blank.contains("rcc.other"), "{table}");
+}
+
+#[test]
+fn catalogs_is_rccs() {
+    let Some(rcc) = rcc(17) else { return };
+    let sandbox = home_with_spaces(&rcc);
+    for args in [&["catalogs", "--json"][..], &["catalogs", "--json", "--identity"]] {
+        let (theirs, ours) = both(&rcc, &sandbox, args);
+        assert_eq!(ours, theirs, "{args:?}");
+    }
+    for top in ["1", "2", "3", "4", "7", "100"] {
+        let (theirs, ours) = both(&rcc, &sandbox, &["catalogs", "--json", "-t", top]);
+        assert_eq!(ours, theirs, "top {top}");
+    }
+    age(&sandbox.hololib().join("catalog").join(golden::CATALOG), 2.6);
+    age(&first_with_suffix(&sandbox.hololib().join("used"), ""), 1.7);
+    let (theirs, ours) = both(&rcc, &sandbox, &["catalogs", "--json"]);
+    assert_eq!(ours, theirs);
+    assert_eq!(ours[golden::BLUEPRINT]["days_since_last_use"], 1);
+}
+
+#[test]
+fn catalogs_that_nobody_used_and_without_specification_are_shown_as_rcc_does() {
+    let Some(rcc) = rcc(17) else { return };
+    let sandbox = Sandbox::golden(Regime::Raw);
+    let path = sandbox.hololib().join("catalog").join(golden::CATALOG);
+    let text = golden::inflate(&fs::read(&path).unwrap());
+    let mut catalog: Value = serde_json::from_str(&text).unwrap();
+    catalog["tree"]["files"].as_object_mut().unwrap().remove("identity.yaml").unwrap();
+    fs::write(&path, golden::deflate(&serde_json::to_string_pretty(&catalog).unwrap())).unwrap();
+    // Ours first: RCC leaves a mark of use when it lists.
+    let ours = json(&sandbox.holofs_ok(&["catalogs", "--json", "-i"]));
+    let theirs = json(&rcc.run(&sandbox, &["holotree", "catalogs", "--json", "-i"]));
+    assert_eq!(ours, theirs);
+    assert_eq!(ours[golden::BLUEPRINT]["days_since_last_use"], -1);
+}
+
+#[test]
+fn export_lists_the_names_that_rcc_lists() {
+    let Some(rcc) = rcc(17) else { return };
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let (theirs, ours) = both(&rcc, &sandbox, &["export", "--json"]);
+    assert_eq!(ours, theirs);
+    assert_eq!(ours, serde_json::json!([golden::CATALOG]));
+}
+
+/// Keys whose values RCC alone knows, or that are random.
+const RCCS_OWN: [&str; 2] = ["RCC_EXE", "RCC_VERSION"];
+const RANDOM: [&str; 3] = ["PYTHONPYCACHEPREFIX", "TEMP", "TMP"];
+
+/// The pairs in order, without what cannot be the same.
+fn comparable(list: &Value) -> Vec<(String, String)> {
+    let pairs = list.as_array().unwrap().iter().map(|pair| {
+        assert_eq!(pair.as_object().unwrap().len(), 2, "{pair}");
+        let (key, value) = (crate::common::text_field(pair, "key"), crate::common::text_field(pair, "value"));
+        let value = if RANDOM.contains(&key.as_str()) { "random".to_owned() } else { value };
+        (key, value)
+    });
+    pairs.filter(|(key, _)| !RCCS_OWN.contains(&key.as_str())).collect()
+}
+
+fn same_variables(rcc: &Rcc, sandbox: &Sandbox) -> Vec<(String, String)> {
+    let yaml = golden::file("golden.yaml");
+    let args = ["variables", yaml.to_str().unwrap(), "--space", "plain", "--json"];
+    let theirs = comparable(&json(&rcc.run(sandbox, &[&["--no-build", "holotree"], &args[..]].concat())));
+    let ours = comparable(&json(&sandbox.holofs_ok(&args)));
+    assert_eq!(ours, theirs);
+    ours
+}
+
+#[test]
+fn variables_are_rccs_in_rccs_order() {
+    let Some(rcc) = rcc(17) else { return };
+    let sandbox = home_with_spaces(&rcc);
+    let list = same_variables(&rcc, &sandbox);
+    assert!(list.iter().any(|(key, _)| key == "RCC_INSTALLATION_ID"), "{list:?}");
+    let settings = [
+        "certificates:\n  verify-ssl: false\n  ssl-no-revoke: true\n  legacy-renegotiation-allowed: true\n",
+        "certificates:\n  ssl-no-revoke: true\nnetwork:\n  no-proxy: localhost,.x # here\n",
+        "network:\n  https-proxy: \"http://p:1\"\n  http-proxy: http://u:p@p:2/\n",
+        "certificates:\n  verify-ssl: true\n",
+    ];
+    for text in settings {
+        fs::write(sandbox.home().join("settings.yaml"), text).unwrap();
+        same_variables(&rcc, &sandbox);
+    }
+    for name in ["piprc", "ca-bundle.pem"] {
+        fs::write(sandbox.home().join(name), "").unwrap();
+        let list = same_variables(&rcc, &sandbox);
+        assert!(list.iter().any(|(_, value)| value.ends_with(name)), "{list:?}");
+    }
+}
+
+#[test]
+fn a_shell_that_evaluates_the_variables_has_them() {
+    let Some(rcc) = rcc(17) else { return };
+    let sandbox = home_with_spaces(&rcc);
+    let space = sandbox.materialize(golden::CATALOG, "plain", "user");
+    fs::write(sandbox.home().join("settings.yaml"), "network:\n  http-proxy: \"http://it's $HOME/`x` y\"\n")
+        .unwrap();
+    let binary = env!("CARGO_BIN_EXE_holofs");
+    let script = format!(
+        "eval \"$('{binary}' variables {} --space plain)\" && printf '%s\\n' \"$CONDA_PREFIX\" \"$http_proxy\" \"$CONDA_PROMPT_MODIFIER.\" \"$TEMP\"",
+        golden::BLUEPRINT
+    );
+    let output = run(sandbox.command("sh").args(["-c", &script]));
+    let text = stdout(&output);
+    let lines: Vec<&str> = text.lines().collect();
+    assert_eq!(lines[..3], [space.to_str().unwrap(), "http://it's $HOME/`x` y", "(rcc) ."]);
+    assert!(
+        Path::new(lines[3]).join("recycle.now").is_file(),
+        "RCC does not know when to remove {}",
+        lines[3]
+    );
+}
+
+#[test]
+fn variables_mounts_a_space_that_is_not_there_and_leaves_it() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let args = ["variables", golden::BLUEPRINT, "--space", "new", "--json"];
+    let list = comparable(&json(&sandbox.holofs_ok(&args)));
+    let root = list.iter().find(|(key, _)| key == "RCC_HOLOTREE_SPACE_ROOT").unwrap().1.clone();
+    assert!(crate::common::mounted::is_mounted(Path::new(&root)));
+    assert_eq!(comparable(&json(&sandbox.holofs_ok(&args))), list);
+    sandbox.holofs_ok(&["unmount", "new"]);
+}
+
+/// conda.yaml files that people write, and that RCC may read in surprising ways.
+const SPECIFICATIONS: [&str; 18] = [
+    "channels:\n  - conda-forge\n\ndependencies:\n  # python\n  - python=3.10.12   # pinned\n  - uv=0.9.22\n  - pip:\n      - robocorp==1.6.2\n",
+    "dependencies:\n- python=3.12.8\n",
+    "channels: [conda-forge, defaults]\ndependencies: [python=3.12.8, pip=23]\n",
+    "channels:\n- a\n- b\n- a\ndependencies:\n- python\n- python=3.9\n- pip\n",
+    "name: some name\nprefix: /x/y\nchannels:\n- a\ndependencies:\n- x\nrccPostInstall:\n- python -m do it\n- \"echo 'a: b'\"\n",
+    "channels:\n- a\ndependencies:\n- pip:\n  - b\n- python=3\n- pip:\n  - c==1\n  - b==2\n",
+    "channels:\n- a\ndependencies:\n- requests=2\n- numpy\n- pip:\n  - requests\n  - numpy==1\n  - other\n",
+    "channels:\n- a\ndependencies:\n- requests=2\n- pip:\n  - requests==3\n  - numpy==1\n",
+    "channels:\n- a\ndependencies:\n- pip:\n  - --extra-index-url https://x/simple\n  - -r requirements.txt\n  - pkg[extra,more]==1.0; python_version < \"3.9\"\n  - name @ https://example.com/a.whl\n",
+    "channels:\n- a\ndependencies:\n- \"true\"\n- 'yes'\n- \"1.5\"\n- '@x'\n- 'a: b # c'\n- \"it's\"\n- 'x '\n",
+    "channels:\n- a\ndependencies:\n- python >=3.8, <3.12\n- b = 1\n- =nothing\n- c ==\n",
+    "channels:\n- a\ndependencies:\n- a word and another word and more words until the line is longer than eighty columns and then some more words\n- x\n",
+    "channels:\n- a\ndependencies:\n- pip:\n  - a-very-long-requirement==1.2.3; python_version < '3.9' and sys_platform == 'win32' and extra == 'x'\n",
+    "---\nchannels:\n- a\nvariables:\n  KEY: value\ndependencies:\n- x\nother:\n  - k: v\n    l: w\n",
+    "name:\nchannels:\ndependencies:\n- x\n",
+    "channels:\r\n- a\r\ndependencies:\r\n- x=1\r\n",
+    "rccPostInstall: []\nchannels:\n- https://conda.example/x\ndependencies:\n- x\n",
+    "name: 'quoted # name'\nchannels:\n- a\ndependencies:\n- x\n",
+];
+
+/// RCC's own hash of files given after each other.
+fn rccs_hash(rcc: &Rcc, sandbox: &Sandbox, files: &[&str]) -> String {
+    let output = rcc.run(sandbox, &[&["holotree", "hash"], files].concat());
+    let text = crate::common::stderr(&output) + &stdout(&output);
+    let line = text
+        .lines()
+        .find(|line| line.starts_with("Blueprint hash for"))
+        .unwrap_or_else(|| panic!("{}", said(&output)));
+    line.rsplit(" is ").next().unwrap().trim_end_matches('.').to_owned()
+}
+
+#[test]
+fn hashes_are_rccs_for_files_that_people_write() {
+    let Some(rcc) = rcc(17) else { return };
+    let sandbox = Sandbox::new();
+    let mut files = Vec::new();
+    for (at, text) in SPECIFICATIONS.iter().enumerate() {
+        let path = sandbox.scratch().join(format!("conda{at}.yaml"));
+        fs::write(&path, text).unwrap();
+        files.push(path.to_str().unwrap().to_owned());
+    }
+    for (file, text) in files.iter().zip(SPECIFICATIONS) {
+        let report = json(&sandbox.holofs_ok(&["hash", file, "--show-blueprint", "--json"]));
+        assert_eq!(
+            crate::common::text_field(&report, "hash"),
+            rccs_hash(&rcc, &sandbox, &[file]),
+            "{text}\n{report:#}"
+        );
+    }
+    for pair in [[4, 6], [6, 4], [8, 4], [13, 16]] {
+        let pair = pair.map(|at: usize| files[at].as_str());
+        let ours = stdout(&sandbox.holofs_ok(&["hash", pair[0], pair[1]]));
+        assert_eq!(ours.trim_end(), rccs_hash(&rcc, &sandbox, &pair), "{pair:?}");
+    }
+}
+
+#[test]
+fn hash_as_json_is_that_of_rcc_19() {
+    let Some(rcc) = rcc(19) else { return };
+    let sandbox = Sandbox::new();
+    for text in SPECIFICATIONS {
+        let file = sandbox.scratch().join("conda.yaml");
+        fs::write(&file, text).unwrap();
+        for more in [&[][..], &["--show-blueprint"]] {
+            let args = [&["hash", file.to_str().unwrap(), "--json"], more].concat();
+            let theirs = rcc.try_run(&sandbox, &[&["holotree"], &args[..]].concat());
+            let ours = json(&sandbox.holofs_ok(&args));
+            // RCC 19 knows no --show-blueprint; later ones do.
+            let known = theirs.status.success();
+            assert!(known || !more.is_empty(), "{}", said(&theirs));
+            if known {
+                assert_eq!(ours, json(&theirs), "{text}");
+            }
+        }
+    }
+}
+
+#[test]
+fn a_local_channel_is_part_of_the_hash() {
+    let Some(rcc) = rcc(17) else { return };
+    let sandbox = Sandbox::new();
+    let file = sandbox.scratch().join("conda.yaml");
+    fs::write(&file, SPECIFICATIONS[0]).unwrap();
+    let file = file.to_str().unwrap();
+    let without = stdout(&sandbox.holofs_ok(&["hash", file]));
+    fs::create_dir_all(sandbox.home().join("channel")).unwrap();
+    fs::write(sandbox.home().join("channel/channeldata.json"), "{}").unwrap();
+    let with = stdout(&sandbox.holofs_ok(&["hash", file]));
+    assert_ne!(with, without);
+    assert_eq!(with.trim_end(), rccs_hash(&rcc, &sandbox, &[file]));
+}
+
+#[test]
+fn a_file_that_cannot_be_read_for_certain_has_no_hash() {
+    let sandbox = Sandbox::new();
+    for text in [
+        "channels: &a [x]\ndependencies: []\n",
+        "tasks:\n  a:\n    shell: x\n",
+        "channels:\n- größe\ndependencies:\n- x\n",
+    ] {
+        let path = sandbox.scratch().join("conda.yaml");
+        fs::write(&path, text).unwrap();
+        sandbox.holofs_fails(&["hash", path.to_str().unwrap()], crate::common::exit::BAD_CATALOG);
+    }
+}

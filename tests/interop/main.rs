@@ -1,0 +1,12 @@
+//! HoloFS and the official RCC on one hololib: each reads what the other wrote, and both agree on what they see.
+
+#![allow(clippy::unwrap_used, reason = "a test's helper fails loudly")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod concurrency;
+mod json;
+mod mounted;
+mod rcc;
+mod robot;

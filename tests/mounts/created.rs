@@ -1,0 +1,108 @@
+//! Who makes a file writes it past the kernel's pages: whoever else has it open sees every byte as soon as it is written.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test helper fails loudly")]
+
+use std::fs::{self, File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::common::golden::{CATALOG, Regime};
+use crate::common::mounted::Mounted;
+use crate::common::sandbox::Sandbox;
+use crate::common::{json, run};
+
+const SPACE: &str = "made";
+const PAGE: u64 = 4096;
+/// The file that two threads write and read: so much is read ahead at once.
+const LEN: u64 = 32 * PAGE;
+
+fn mount(sandbox: &Sandbox) -> Mounted<'_> {
+    sandbox.mount(CATALOG, SPACE, "user", &["--io", "no-open"])
+}
+
+/// Writes through the descriptor that made the file, one that reads as well, and a mapping, and looks through all that can see.
+const EVERY_WAY: &str = r#"
+import mmap, os, sys
+maker = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+want = bytearray(b"made." * 2000)
+assert os.write(maker, want) == len(want)
+other = os.open(sys.argv[1], os.O_RDWR)
+mapped = mmap.mmap(other, 0)
+
+def change(how, at, text):
+    want[at:at + len(text)] = text
+    how(at, text)
+    assert os.pread(other, 20000, 0) == want, (at, text)
+    assert mapped[:] == want, (at, text)
+
+def through_mapping(at, text):
+    mapped[at:at + len(text)] = text
+
+ways = [lambda at, text: os.pwrite(maker, text, at), lambda at, text: os.pwrite(other, text, at), through_mapping]
+for turn, at in enumerate([4090, 0, 4096, 8190, 9990, 4090, 4093, 1, 8191]):
+    for number, way in enumerate(ways):
+        change(way, at + number, b"%05d" % (turn * 10 + number))
+os.ftruncate(maker, 5000)
+assert os.pread(other, 20000, 0) == want[:5000]
+os.write(maker, b"end")
+assert os.pread(other, 20000, 0) == want[:5000] + bytes(5000) + b"end"
+log = os.open(sys.argv[1] + ".log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+with open(sys.argv[1] + ".log", "ab", buffering=0) as beside:
+    for line in range(50):
+        os.write(log, b"%d one\n" % line)
+        beside.write(b"%d two\n" % line)
+with open(sys.argv[1] + ".log") as text:
+    assert text.read() == "".join(f"{line} one\n{line} two\n" for line in range(50))
+"#;
+
+#[test]
+fn however_a_file_is_written_while_it_is_made_everyone_sees_it() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let mounted = mount(&sandbox);
+    let path = mounted.path().join("new");
+    run(Command::new("python3").args(["-c", EVERY_WAY]).arg(&path));
+    let seen = fs::read(&path).unwrap();
+    let requests = json(&sandbox.holofs_ok(&["stats", SPACE, "--json"]))["requests"].clone();
+    let asked = |what: &str| requests[what].as_u64().unwrap_or(0);
+    // Each of the two is made so, or the kernel is told once that none is.
+    assert!(matches!((asked("create"), asked("mknod")), (2, 0) | (1, 2)), "{requests}");
+    mounted.unmount();
+    assert_eq!(fs::read(mount(&sandbox).path().join("new")).unwrap(), seen);
+}
+
+#[test]
+fn who_reads_ahead_while_a_file_is_made_keeps_no_old_byte() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let mounted = mount(&sandbox);
+    let path = mounted.path().join("counted");
+    let maker = OpenOptions::new().write(true).create_new(true).open(&path).unwrap();
+    maker.set_len(LEN).unwrap();
+    let (written, end) = (AtomicU64::new(0), Instant::now() + Duration::from_secs(2));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                let reader = File::open(&path).unwrap();
+                let mut content = vec![0; usize::try_from(LEN).unwrap()];
+                while Instant::now() < end {
+                    let least = written.load(Ordering::SeqCst);
+                    reader.read_exact_at(&mut content, 0).unwrap();
+                    for page in 0..LEN / PAGE {
+                        let at = usize::try_from(page * PAGE).unwrap();
+                        let found = u64::from_le_bytes(content[at..at + 8].try_into().unwrap());
+                        // Each write is of the next page: this is the last of them that went to this one.
+                        let newest = least.checked_sub(page).map_or(0, |over| least - over % (LEN / PAGE));
+                        assert!(found >= newest, "page {page} has {found} after {least} writes");
+                    }
+                }
+            });
+        }
+        while Instant::now() < end {
+            let next = written.load(Ordering::SeqCst) + 1;
+            maker.write_all_at(&next.to_le_bytes(), (next % (LEN / PAGE)) * PAGE).unwrap();
+            written.store(next, Ordering::SeqCst);
+        }
+    });
+    assert!(written.into_inner() > LEN / PAGE, "too little was written to see anything");
+}

@@ -1,0 +1,15 @@
+//! What a mounted space does: its laws through the kernel, and against a model.
+
+#![allow(clippy::unwrap_used, reason = "a test's helper fails loudly")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod awake;
+mod created;
+mod model;
+mod mount;
+mod passthrough;
+mod posix;
+mod real_run;
+mod sweep;

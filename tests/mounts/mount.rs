@@ -1,0 +1,371 @@
+//! The law of the mount: what is mounted is what RCC restores, for as long as the mount lives, and nothing of it stays after.
+#![allow(clippy::unwrap_used, reason = "a test's helper fails loudly")]
+
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::common::compare::assert_same_space;
+use crate::common::damage::{DAMAGE, blob_of};
+use crate::common::golden::{self, CATALOG, Regime};
+use crate::common::sandbox::Sandbox;
+use crate::common::{exit, json, stderr, text_field};
+
+/// The golden space, as `rcc holotree vars --controller golden --space interop` named it.
+const CONTROLLER: &str = "golden";
+const SPACE: &str = "interop";
+/// Linux's numbers.
+const EIO: i32 = 5;
+const ENOTCONN: i32 = 107;
+
+fn read_errno(path: &Path) -> Option<i32> {
+    fs::read(path).err().and_then(|error| error.raw_os_error())
+}
+
+fn log_of(sandbox: &Sandbox) -> String {
+    let spaces = fs::read_dir(sandbox.home().join("holofs/spaces")).unwrap();
+    spaces.map(|entry| fs::read_to_string(entry.unwrap().path().join("log")).unwrap_or_default()).collect()
+}
+
+#[test]
+fn a_mounted_space_is_what_rcc_restored_in_both_regimes() {
+    for regime in Regime::BOTH {
+        let sandbox = Sandbox::golden(regime);
+        let restored = golden::unpack_restored(regime, &sandbox.scratch());
+        let mounted = sandbox.mount(CATALOG, SPACE, CONTROLLER, &[]);
+        assert_same_space(mounted.path(), &restored);
+        // Again, from caches and from patched files instead of on demand.
+        assert_same_space(mounted.path(), &restored);
+        mounted.unmount();
+        let again = sandbox.mount(CATALOG, SPACE, CONTROLLER, &["--read-only"]);
+        assert_same_space(again.path(), &restored);
+    }
+}
+
+#[test]
+fn two_spaces_of_one_catalog_show_their_own_labels() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let (one, two) = (sandbox.mount(CATALOG, "one", "user", &[]), sandbox.mount(CATALOG, "two", "user", &[]));
+    assert_ne!(one.path(), two.path());
+    for mounted in [&one, &two] {
+        let label = mounted.path().file_name().unwrap().to_str().unwrap();
+        let shebang = fs::read_to_string(mounted.path().join("bin/tool")).unwrap();
+        assert!(shebang.starts_with(&format!("#!{}/{label}/bin/python3\n", golden::BASE)), "{shebang}");
+    }
+    assert_same_space(one.path(), two.path());
+}
+
+#[test]
+fn a_mount_is_nosuid_nodev_and_checked_by_the_kernel_whatever_it_is_called() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let mounted = sandbox.mount(CATALOG, "x,allow_other,dev,suid", "user", &[]);
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
+    let line = table.lines().find(|line| line.contains(mounted.path().to_str().unwrap())).unwrap();
+    for wanted in ["nosuid", "nodev", "fuse.holofs", "default_permissions"] {
+        assert!(line.contains(wanted), "no {wanted} in {line}");
+    }
+    assert!(!line.contains("allow_other"), "{line}");
+}
+
+#[test]
+fn a_second_mount_of_a_live_space_is_refused_and_names_the_holder() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let mounted = sandbox.mount(CATALOG, SPACE, CONTROLLER, &[]);
+    let args = ["mount", CATALOG, SPACE, "--controller", CONTROLLER];
+    let refused = sandbox.holofs_fails(&args, exit::BUSY);
+    let pid = mounted.report()["pid"].as_u64().unwrap();
+    assert!(stderr(&refused).contains(&format!("process {pid}")), "{}", stderr(&refused));
+    assert!(mounted.path().join("bin/tool").is_file());
+}
+
+#[test]
+fn a_space_whose_daemon_was_killed_is_mounted_again_by_itself() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let args = ["mount", CATALOG, SPACE, "--controller", CONTROLLER, "--json"];
+    let report = json(&sandbox.holofs_ok(&args));
+    let pid = report["pid"].to_string();
+    assert!(Command::new("kill").args(["-KILL", &pid]).status().unwrap().success());
+    let file = PathBuf::from(text_field(&report, "path")).join("bin/tool");
+    let started = Instant::now();
+    while read_errno(&file) != Some(ENOTCONN) {
+        assert!(
+            started.elapsed() < Duration::from_secs(5),
+            "a dead mount still answers {:?}",
+            read_errno(&file)
+        );
+    }
+    let mounted = sandbox.mount(CATALOG, SPACE, CONTROLLER, &[]);
+    assert!(fs::read(mounted.path().join("bin/tool")).is_ok());
+}
+
+#[test]
+fn sigterm_unmounts_and_an_open_file_is_served_until_it_is_closed() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let args = ["mount", CATALOG, SPACE, "--controller", CONTROLLER, "--json"];
+    let report = json(&sandbox.holofs_ok(&args));
+    let root = PathBuf::from(text_field(&report, "path"));
+    let pid = report["pid"].to_string();
+    let expected = fs::read(root.join("reloc/large-sparse-hits.bin")).unwrap();
+    let mut open = fs::File::open(root.join("reloc/large-sparse-hits.bin")).unwrap();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    let started = Instant::now();
+    while crate::common::mounted::is_mounted(&root) {
+        assert!(started.elapsed() < Duration::from_secs(5), "SIGTERM does not unmount");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut content = Vec::new();
+    open.read_to_end(&mut content).unwrap();
+    assert!(content == expected, "an open file changed when its space was unmounted");
+    drop(open);
+    let state = || fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    while !state().is_empty() && !state().contains(") Z ") {
+        assert!(started.elapsed() < Duration::from_secs(8), "the daemon outlives its mount: {}", state());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    // Nothing holds the space any more.
+    sandbox.mount(CATALOG, SPACE, CONTROLLER, &[]).unmount();
+}
+
+#[test]
+fn a_busy_space_is_not_unmounted_and_the_user_is_named() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let mounted = sandbox.mount(CATALOG, SPACE, CONTROLLER, &[]);
+    let open = fs::File::open(mounted.path().join("bin/tool")).unwrap();
+    let refused = sandbox.holofs_fails(&["unmount", SPACE, "--controller", CONTROLLER], exit::BUSY);
+    let us = format!("process {}", std::process::id());
+    assert!(stderr(&refused).contains(&us), "{} does not name {us}", stderr(&refused));
+    drop(open);
+}
+
+#[test]
+fn a_daemon_keeps_nothing_of_who_started_it() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let lock = sandbox.scratch().join("lock");
+    let held = fs::File::create(&lock).unwrap();
+    held.lock().unwrap();
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    // A descriptor that the program inherits, as of `flock LOCK holofs mount`: the locked file is the shell's fd 9.
+    let mut shell = sandbox.command("sh");
+    shell.args(["-c", "exec 9<&0; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_holofs")]);
+    shell.args(["mount", CATALOG, SPACE, "--controller", CONTROLLER, "--json"]);
+    let output = shell.stdin(Stdio::from(held.try_clone().unwrap())).stderr(writer).output().unwrap();
+    drop(shell);
+    drop(held);
+    assert!(output.status.success());
+    let free = fs::File::open(&lock).unwrap();
+    // Another test may fork at this moment, and hold the lock until its child execs: give it time.
+    let started = Instant::now();
+    while free.try_lock().is_err() {
+        assert!(started.elapsed() < Duration::from_secs(2), "the daemon holds a lock it inherited");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    let mut said = String::new();
+    reader.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "");
+    let pid = json(&output)["pid"].as_u64().unwrap();
+    assert_eq!(fs::read_link(format!("/proc/{pid}/cwd")).unwrap(), Path::new("/"));
+    let open: Vec<PathBuf> = fs::read_dir(format!("/proc/{pid}/fd"))
+        .unwrap()
+        .filter_map(|entry| fs::read_link(entry.unwrap().path()).ok())
+        .collect();
+    assert!(!open.contains(&lock), "{open:?}");
+    sandbox.holofs_ok(&["unmount", SPACE, "--controller", CONTROLLER]);
+}
+
+#[test]
+fn a_damaged_blob_is_an_error_for_its_own_file_only() {
+    for (what, harm) in DAMAGE {
+        for file in ["bin/tool", "plain/inner.gz"] {
+            let sandbox = Sandbox::golden(Regime::Gzip);
+            let blob = blob_of(&sandbox, file);
+            harm(&blob);
+            let mounted = sandbox.mount(CATALOG, SPACE, CONTROLLER, &[]);
+            assert_eq!(read_errno(&mounted.path().join(file)), Some(EIO), "{what}: {file}");
+            assert!(fs::metadata(mounted.path().join(file)).is_ok(), "{what}: {file} must be there");
+            assert!(fs::read(mounted.path().join("identity.yaml")).is_ok(), "{what}: others must work");
+            let digest = blob.file_name().unwrap().to_str().unwrap();
+            let log = log_of(&sandbox);
+            assert!(log.contains(digest) && log.contains(file), "{what}: the log names neither: {log}");
+        }
+    }
+}
+
+#[test]
+fn a_damaged_raw_entry_is_made_again_and_an_error_only_if_the_blob_is_gone_too() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let blob = blob_of(&sandbox, "plain/inner.gz");
+    let digest = blob.file_name().unwrap().to_str().unwrap();
+    let raw_dir = sandbox.home().join("holofs/raw").join(&digest[..2]);
+    let mounted = sandbox.mount(CATALOG, SPACE, CONTROLLER, &[]);
+    let expected = fs::read(mounted.path().join("plain/inner.gz")).unwrap();
+    mounted.unmount();
+    let mut entries = fs::read_dir(&raw_dir).unwrap().map(|entry| entry.unwrap().path());
+    let is_it = |path: &PathBuf| path.file_name().unwrap().to_str().unwrap().starts_with(digest);
+    let raw = entries.find(is_it).unwrap();
+    for harmed in [&expected[..expected.len() - 1], &[&expected[..], b"x"].concat(), &vec![0; expected.len()]]
+    {
+        fs::write(&raw, harmed).unwrap();
+        let mounted = sandbox.mount(CATALOG, SPACE, CONTROLLER, &[]);
+        assert!(fs::read(mounted.path().join("plain/inner.gz")).unwrap() == expected);
+    }
+    fs::write(&raw, b"x").unwrap();
+    fs::remove_file(&blob).unwrap();
+    let mounted = sandbox.mount(CATALOG, SPACE, CONTROLLER, &[]);
+    assert_eq!(read_errno(&mounted.path().join("plain/inner.gz")), Some(EIO));
+}
+
+#[test]
+fn a_damaged_index_is_compiled_again() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let restored = golden::unpack_restored(Regime::Gzip, &sandbox.scratch());
+    sandbox.mount(CATALOG, SPACE, CONTROLLER, &[]).unmount();
+    let entries = fs::read_dir(sandbox.home().join("holofs/index")).unwrap();
+    let index = entries.map(|entry| entry.unwrap().path()).find(|path| path.extension().is_none()).unwrap();
+    let whole = fs::read(&index).unwrap();
+    let mut flipped = whole.clone();
+    flipped[whole.len() / 2] ^= 0x10;
+    for (harmed, how) in [
+        (whole.clone(), "opened"),
+        (flipped, "compiled"),
+        (whole[..whole.len() / 2].to_vec(), "compiled"),
+        (Vec::new(), "compiled"),
+        ([&whole[..], b"x"].concat(), "compiled"),
+        (b"HOLOIDX9".repeat(100), "compiled"),
+    ] {
+        fs::write(&index, harmed).unwrap();
+        let mounted = sandbox.mount(CATALOG, SPACE, CONTROLLER, &[]);
+        assert_eq!(text_field(mounted.report(), "index"), how);
+        assert_same_space(mounted.path(), &restored);
+    }
+    fs::remove_file(&index).unwrap();
+    assert_eq!(text_field(sandbox.mount(CATALOG, SPACE, CONTROLLER, &[]).report(), "index"), "compiled");
+}
+
+#[test]
+fn a_bad_catalog_has_its_own_exit_code_and_nothing_is_created() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let catalog = sandbox.hololib().join("catalog").join(CATALOG);
+    let whole = fs::read(&catalog).unwrap();
+    let text = golden::inflate(&whole);
+    let hostile = golden::deflate(&text.replacen("\"noread.txt\"", "\"../noread.txt\"", 2));
+    for bad in [whole[..whole.len() / 2].to_vec(), hostile, b"{}".to_vec(), Vec::new()] {
+        fs::write(&catalog, &bad).unwrap();
+        for command in ["mount", "run"] {
+            let mut args = vec![command, CATALOG, SPACE, "--controller", CONTROLLER];
+            args.extend((command == "run").then_some(["--", "true"]).into_iter().flatten());
+            sandbox.holofs_fails(&args, exit::BAD_CATALOG);
+        }
+        assert_eq!(fs::read_dir(sandbox.holotree()).unwrap().count(), 0, "something was created");
+    }
+}
+
+#[test]
+fn a_catalog_can_be_named_by_hash_prefix_file_name_and_path() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let path = sandbox.hololib().join("catalog").join(CATALOG);
+    for name in [golden::BLUEPRINT, "1402", CATALOG, path.to_str().unwrap()] {
+        sandbox.mount(name, SPACE, CONTROLLER, &[]).unmount();
+    }
+    sandbox.holofs_fails(&["mount", "ffff", SPACE], exit::NOT_FOUND);
+    sandbox.holofs_fails(&["mount", "/no/such/catalog", SPACE], exit::NOT_FOUND);
+    sandbox.holofs_fails(&["unmount", "nothing"], exit::NOT_FOUND);
+}
+
+#[test]
+fn a_command_runs_in_the_space_and_its_status_is_ours() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let script = "test -f \"$CONDA_PREFIX/bin/tool\" && echo \"$RCC_HOLOTREE_SPACE_ROOT\" && exit 7";
+    let args = ["run", CATALOG, SPACE, "--controller", CONTROLLER, "--", "sh", "-c", script];
+    let output = sandbox.holofs(&args);
+    assert_eq!(output.status.code(), Some(7), "{}", crate::common::said(&output));
+    let root = PathBuf::from(crate::common::stdout(&output).trim_end());
+    assert!(root.starts_with(sandbox.holotree()), "{}", root.display());
+    assert!(!crate::common::mounted::is_mounted(&root), "run left its mount");
+    let killed = sandbox.holofs(&["run", CATALOG, SPACE, "--", "sh", "-c", "kill -TERM $$"]);
+    assert_eq!(killed.status.code(), Some(128 + 15));
+    let absent = sandbox.holofs(&["run", CATALOG, SPACE, "--", "no-such-program"]);
+    assert_ne!(absent.status.code(), Some(0));
+    assert!(crate::common::mounted::below(&sandbox.holotree()).is_empty(), "a failed run left its mount");
+}
+
+#[test]
+fn a_signal_for_run_reaches_the_command_and_the_mount_goes_with_it() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    for (signal, code) in [("-INT", 41), ("-TERM", 42)] {
+        let script = "trap 'exit 41' INT; trap 'exit 42' TERM; echo ready; while :; do sleep 0.05; done";
+        let args = ["run", CATALOG, SPACE, "--controller", CONTROLLER, "--", "sh", "-c", script];
+        let mut child = sandbox.holofs_command(&args).stdout(Stdio::piped()).spawn().unwrap();
+        let mut ready = [0; 6];
+        child.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
+        assert_eq!(crate::common::mounted::below(&sandbox.holotree()).len(), 1);
+        assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
+        assert_eq!(child.wait().unwrap().code(), Some(code), "{signal}");
+        assert!(crate::common::mounted::below(&sandbox.holotree()).is_empty(), "{signal}: the mount stayed");
+    }
+}
+
+#[test]
+fn the_state_of_a_file_can_be_asked_as_extended_attributes() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let mounted = sandbox.mount(CATALOG, SPACE, CONTROLLER, &[]);
+    let ask = |file: &str, name: &str| {
+        let mut getfattr = Command::new("getfattr");
+        let output =
+            getfattr.args(["--only-values", "-n", name]).arg(mounted.path().join(file)).output().unwrap();
+        crate::common::stdout(&output)
+    };
+    let blob = blob_of(&sandbox, "bin/tool");
+    assert_eq!(ask("bin/tool", "user.holofs.digest"), blob.file_name().unwrap().to_str().unwrap());
+    assert_eq!(ask("bin/tool", "user.holofs.state"), "relocated");
+    assert_eq!(ask("plain/inner.gz", "user.holofs.state"), "catalog");
+    assert_eq!(ask("bin", "user.holofs.state"), "");
+}
+
+#[test]
+fn what_is_asked_of_a_closed_stdout_does_not_hurt_the_mount() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let mut child = sandbox
+        .holofs_command(&["mount", CATALOG, SPACE, "--controller", CONTROLLER])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    assert!(child.wait().unwrap().success());
+    let root = crate::common::mounted::below(&sandbox.holotree()).pop().expect("nothing is mounted");
+    assert!(root.join("bin/tool").is_file());
+    sandbox.holofs_ok(&["unmount", SPACE, "--controller", CONTROLLER]);
+}
+
+#[test]
+fn who_waits_for_all_that_a_mount_says_does_not_wait_for_what_it_primes() {
+    let sandbox = Sandbox::new();
+    let stage = sandbox.holotree().join("h0c0ffee_493f813dad24d3t");
+    fs::create_dir_all(&stage).unwrap();
+    fs::File::create(stage.join("large")).unwrap().set_len(512 << 20).unwrap();
+    let blueprint = sandbox.scratch().join("conda.yaml");
+    fs::write(&blueprint, "channels: []\n").unwrap();
+    let catalog = sandbox.record(&stage, &blueprint);
+    fs::remove_dir_all(&stage).unwrap();
+    let mounted = sandbox.mount(&catalog, "primed", "user", &[]);
+    std::io::copy(&mut fs::File::open(mounted.path().join("large")).unwrap(), &mut std::io::sink()).unwrap();
+    mounted.unmount();
+    // So that it is inflated once more, which takes a while.
+    fs::remove_dir_all(sandbox.home().join("holofs/raw")).unwrap();
+
+    // Its stdout and stderr are pipes, read to their ends.
+    let mounted = sandbox.mount(&catalog, "primed", "user", &[]);
+    let daemon = mounted.report()["pid"].as_u64().unwrap();
+    let started = Instant::now();
+    while !has_child(daemon) {
+        assert!(started.elapsed() < Duration::from_secs(10), "priming was over before the mount was told");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+fn has_child(pid: u64) -> bool {
+    let of = |entry: fs::DirEntry| fs::read_to_string(entry.path().join("status")).unwrap_or_default();
+    let parent = format!("PPid:\t{pid}\n");
+    fs::read_dir("/proc").unwrap().any(|entry| of(entry.unwrap()).contains(&parent))
+}

@@ -1,0 +1,384 @@
+//! The second way to read (`--io passthrough`): the kernel reads the stores by itself, and every law of a space still holds.
+//!
+//! `HOLOFS_IO=passthrough cargo test` runs all other tests of mounts in this way too; here is what is special about it.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test helper fails loudly")]
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::{FileExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::common::compare::assert_same_space;
+use crate::common::golden::{self, CATALOG, IDENTITY, Regime};
+use crate::common::mounted::Mounted;
+use crate::common::sandbox::Sandbox;
+use holofs::sys::fs::map::Mapped;
+
+use crate::common::{copy_program, is_root, json, run, skip, stderr, store_hash, text_field, until};
+
+const SPACE: &str = "passed";
+/// Without relocations, of two sizes; the last one has some, and one file for this space only.
+const FILES: [&str; 3] = ["plain/inner.gz", "plain/big-5MB.bin", "bin/tool"];
+const ESTALE: i32 = 116;
+const ETXTBSY: i32 = 26;
+const O_TRUNC: i32 = 0o1000;
+
+/// A mount that passes files through; `None`, and said why, where that cannot be.
+fn mount(sandbox: &Sandbox) -> Option<Mounted<'_>> {
+    if !is_root() {
+        skip("passing files through needs root");
+        return None;
+    }
+    let mounted = sandbox.mount(CATALOG, SPACE, "user", &["--mode", "mount", "--io", "passthrough"]);
+    let report = mounted.report().clone();
+    if report["io"] == "no-open" {
+        assert!(!text_field(&report, "io_reason").is_empty());
+        skip(&text_field(&report, "io_reason"));
+        return None;
+    }
+    assert_eq!(
+        (text_field(&report, "io").as_str(), &report["io_reason"]),
+        ("passthrough", &serde_json::Value::Null)
+    );
+    Some(mounted)
+}
+
+fn stats(sandbox: &Sandbox) -> serde_json::Value {
+    json(&sandbox.holofs_ok(&["stats", SPACE, "--json"]))
+}
+
+fn requests(sandbox: &Sandbox, opcode: &str) -> u64 {
+    stats(sandbox)["requests"][opcode].as_u64().unwrap_or_default()
+}
+
+fn passed(sandbox: &Sandbox) -> u64 {
+    stats(sandbox)["counts"]["passed_through"].as_u64().unwrap_or_default()
+}
+
+/// Waits until the relocated files are there, which are passed through from then on: the thread that makes them has begun, and
+/// is gone.
+fn relocated(sandbox: &Sandbox, mounted: &Mounted<'_>) {
+    let label = text_field(mounted.report(), "label");
+    let dir = sandbox.home().join("holofs/spaces").join(label).join("relocated");
+    let in_it =
+        |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().next().map(|entry| entry.path());
+    until(|| in_it(&dir).is_some_and(|catalog| in_it(&catalog).is_some()));
+    let tasks = format!("/proc/{}/task", mounted.report()["pid"]);
+    let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).unwrap_or_default();
+    until(|| fs::read_dir(&tasks).unwrap().all(|task| name(task.unwrap()).trim() != "background"));
+}
+
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).write(true).open(path)
+}
+
+#[test]
+fn everything_looks_the_same_and_no_byte_goes_through_the_daemon() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let restored = golden::unpack_restored(Regime::Gzip, &sandbox.scratch());
+    let Some(mounted) = mount(&sandbox) else { return };
+    relocated(&sandbox, &mounted);
+    let (opened, reads) = (requests(&sandbox, "open"), requests(&sandbox, "read"));
+    for file in FILES {
+        assert!(fs::read(mounted.path().join(file)).unwrap().len() > 10, "{file}");
+    }
+    assert_eq!(passed(&sandbox), 3);
+    assert_eq!(requests(&sandbox, "read"), reads);
+    assert_eq!(requests(&sandbox, "open"), opened + 3);
+    until(|| requests(&sandbox, "release") == requests(&sandbox, "open"));
+    assert_same_space(mounted.path(), &restored);
+    assert_eq!(stats(&sandbox)["fallbacks"], serde_json::json!({}));
+    // Directories are opened once, and listings are kept, as in the other way.
+    assert_eq!(requests(&sandbox, "opendir"), 1);
+}
+
+/// Writes to the file in a way of its own; what it holds then.
+type Way = (&'static str, fn(&Path, Vec<u8>) -> io::Result<Vec<u8>>);
+
+const WAYS: [Way; 7] = [
+    ("write", |path, mut content| {
+        open(path)?.write_all_at(b"WRITTEN", 3)?;
+        content[3..10].copy_from_slice(b"WRITTEN");
+        Ok(content)
+    }),
+    ("append", |path, content| {
+        OpenOptions::new().append(true).open(path)?.write_all(b"more")?;
+        Ok([&content[..], b"more"].concat())
+    }),
+    ("O_TRUNC", |path, _| {
+        fs::write(path, "anew")?;
+        Ok(b"anew".to_vec())
+    }),
+    ("O_RDONLY and O_TRUNC", |path, _| {
+        OpenOptions::new().read(true).custom_flags(O_TRUNC).open(path)?;
+        Ok(Vec::new())
+    }),
+    ("truncate", |path, content| {
+        run(Command::new("truncate").args(["-s", "5"]).arg(path));
+        Ok(content[..5].to_vec())
+    }),
+    ("mapping", |path, mut content| {
+        let script =
+            "import mmap, sys; f = open(sys.argv[1], 'r+b'); mmap.mmap(f.fileno(), 0)[:6] = b'MAPPED'";
+        run(Command::new("python3").args(["-c", script]).arg(path));
+        content[..6].copy_from_slice(b"MAPPED");
+        Ok(content)
+    }),
+    ("zeros", |path, mut content| {
+        rustix::fs::fallocate(open(path)?, rustix::fs::FallocateFlags::ZERO_RANGE, 0, 8)?;
+        content[..8].fill(0);
+        Ok(content)
+    }),
+];
+
+#[test]
+fn however_a_file_is_written_its_readers_keep_theirs_and_the_stores_are_untouched() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    for (way, write) in WAYS {
+        let Some(mounted) = mount(&sandbox) else { return };
+        relocated(&sandbox, &mounted);
+        let readers: Vec<(PathBuf, File)> = FILES
+            .map(|file| mounted.path().join(file))
+            .map(|path| (path.clone(), File::open(path).unwrap()))
+            .into();
+        let [library, raw] = [sandbox.hololib().join("library"), sandbox.home().join("holofs/raw")];
+        let before = [store_hash::of(&library), store_hash::of(&raw)];
+        for (path, reader) in &readers {
+            let told = format!("{way} to {}", path.display());
+            let (old, mapped, ino) =
+                (fs::read(path).unwrap(), Mapped::new(reader).unwrap(), fs::metadata(path).unwrap().ino());
+            let expected = write(path, old.clone()).unwrap_or_else(|error| panic!("{told}: {error}"));
+            assert!(fs::read(path).unwrap() == expected, "{told}: others see something else");
+            assert_eq!(fs::metadata(path).unwrap().len(), expected.len() as u64, "{told}");
+            assert_eq!(fs::metadata(path).unwrap().ino(), ino, "{told}");
+            let mut kept = vec![0; old.len()];
+            reader.read_exact_at(&mut kept, 0).unwrap();
+            assert!(kept == old && mapped[..] == old[..], "{told}: a reader's bytes changed");
+        }
+        let seen: Vec<_> = readers.iter().map(|(path, _)| fs::read(path).unwrap()).collect();
+        drop(readers);
+        store_hash::assert_unchanged(&library, &before[0]);
+        store_hash::assert_unchanged(&raw, &before[1]);
+        // Without passthrough it is the same space.
+        mounted.unmount();
+        let other = sandbox.mount(CATALOG, SPACE, "user", &["--io", "no-open"]);
+        for (file, seen) in FILES.iter().zip(seen) {
+            assert!(fs::read(other.path().join(file)).unwrap() == seen, "{way} to {file} is gone");
+        }
+        other.unmount();
+        sandbox.holofs_ok(&["reset", SPACE]);
+    }
+}
+
+#[test]
+fn no_way_leads_from_a_reader_to_a_writable_store() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let Some(mounted) = mount(&sandbox) else { return };
+    relocated(&sandbox, &mounted);
+    let reader = File::open(mounted.path().join("plain/inner.gz")).unwrap();
+    assert_eq!(passed(&sandbox), 1);
+    let mapped = Mapped::new(&reader).unwrap();
+    let raw = sandbox.home().join("holofs/raw");
+    let before = store_hash::of(&raw);
+    let start = mapped.as_ptr() as usize;
+    let entries = fs::read_dir("/proc/self/map_files").unwrap().map(|entry| entry.unwrap().path());
+    let is_it = |path: &PathBuf| path.to_str().unwrap().contains(&format!("/{start:x}-"));
+    let entry = entries.into_iter().find(is_it).unwrap();
+    assert!(fs::read(&entry).unwrap() == mapped[..]);
+    // Opened again, what is open and what is mapped is the space's file, and no name leads to the inode that takes its place.
+    let again = Path::new("/proc/self/fd").join(reader.as_raw_fd().to_string());
+    for way in [&entry, &again] {
+        assert_eq!(open(way).unwrap_err().raw_os_error(), Some(ESTALE), "{}", way.display());
+        let cut = OpenOptions::new().write(true).truncate(true).open(way);
+        assert_eq!(cut.unwrap_err().raw_os_error(), Some(ESTALE), "{}", way.display());
+    }
+    assert_eq!(reader.set_len(0).unwrap_err().kind(), ErrorKind::InvalidInput);
+    store_hash::assert_unchanged(&raw, &before);
+}
+
+#[test]
+fn every_name_of_a_file_shows_what_was_written_under_its_readers() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let Some(mounted) = mount(&sandbox) else { return };
+    let (one, other) = (mounted.path().join("plain/inner.gz"), mounted.path().join("name"));
+    fs::hard_link(&one, &other).unwrap();
+    let reader = File::open(&one).unwrap();
+    assert_eq!(passed(&sandbox), 1, "another name changes no byte");
+    OpenOptions::new().append(true).open(&other).unwrap().write_all(b"more").unwrap();
+    let content = fs::read(&other).unwrap();
+    assert!(content.ends_with(b"more"));
+    assert!(fs::read(&one).unwrap() == content, "the first name shows other bytes");
+    let numbers = [&one, &other].map(|path| fs::metadata(path).unwrap().ino());
+    assert_eq!(numbers[0], numbers[1]);
+    // Renaming it, and losing a name, are as ever.
+    fs::rename(&other, mounted.path().join("renamed")).unwrap();
+    fs::remove_file(&one).unwrap();
+    assert!(fs::read(mounted.path().join("renamed")).unwrap() == content);
+    let mut old = Vec::new();
+    (&reader).read_to_end(&mut old).unwrap();
+    assert!(old == content[..content.len() - 4]);
+}
+
+#[test]
+fn readers_and_writers_at_once_meet_no_error_and_lose_nothing() {
+    const WRITERS: u64 = 3;
+    const ROUNDS: u64 = 40;
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let files = ["plain/big-5MB.bin", "plain/inner.gz", "bin/tool", "plain/no-needle.txt"];
+    for file in files {
+        let Some(mounted) = mount(&sandbox) else { return };
+        let path = mounted.path().join(file);
+        let place = |writer| (1 << 20) + writer * 8;
+        let write = |writer: u64| {
+            for round in 1..=ROUNDS {
+                open(&path).unwrap().write_all_at(&round.to_le_bytes(), place(writer)).unwrap();
+                let mut found = [0; 8];
+                File::open(&path).unwrap().read_exact_at(&mut found, place(writer)).unwrap();
+                assert_eq!(
+                    u64::from_le_bytes(found),
+                    round,
+                    "{file}: writer {writer} does not see what he wrote"
+                );
+            }
+        };
+        let read = || {
+            for _ in 0..ROUNDS {
+                let reader = File::open(&path).unwrap();
+                let mut start = [0; 8];
+                reader.read_exact_at(&mut start, 0).unwrap();
+                let listed = fs::read_dir(path.parent().unwrap()).unwrap();
+                assert!(listed.map(|entry| entry.unwrap().metadata().unwrap().len()).sum::<u64>() > 0);
+            }
+        };
+        std::thread::scope(|scope| {
+            let readers: Vec<_> = (0..2).map(|_| scope.spawn(read)).collect();
+            (0..WRITERS).for_each(|writer| drop(scope.spawn(move || write(writer))));
+            readers.into_iter().for_each(|reader| reader.join().unwrap());
+        });
+        let content = fs::read(&path).unwrap();
+        for writer in 0..WRITERS {
+            let at = usize::try_from(place(writer)).unwrap();
+            assert_eq!(content[at..at + 8], ROUNDS.to_le_bytes(), "{file}");
+        }
+        assert_eq!(stats(&sandbox)["fallbacks"].get("passthrough of a file"), None);
+    }
+}
+
+#[test]
+fn a_program_runs_and_is_busy_as_long_as_it_does() {
+    if !is_root() {
+        return skip("passing files through needs root");
+    }
+    let sandbox = Sandbox::new();
+    let stage = sandbox.holotree().join(IDENTITY);
+    fs::create_dir_all(stage.join("bin")).unwrap();
+    copy_program("/bin/sleep", stage.join("bin/sleep"));
+    fs::write(sandbox.scratch().join("name"), "sleeper").unwrap();
+    let catalog = sandbox.record(&stage, &sandbox.scratch().join("name"));
+    fs::remove_dir_all(&stage).unwrap();
+    let mounted = sandbox.mount(&catalog, SPACE, "user", &["--io", "passthrough"]);
+    let program = mounted.path().join("bin/sleep");
+    run(Command::new(&program).arg("0"));
+    assert!(mounted.report()["io"] == "no-open" || passed(&sandbox) > 0);
+    let mut running = Command::new(&program).arg("60").spawn().unwrap();
+    until(|| fs::read_link(format!("/proc/{}/exe", running.id())).is_ok_and(|exe| exe == program));
+    assert_eq!(open(&program).unwrap_err().raw_os_error(), Some(ETXTBSY));
+    running.kill().unwrap();
+    running.wait().unwrap();
+    assert!(open(&program).is_ok());
+}
+
+#[test]
+fn a_killed_daemon_leaves_its_readers_alone_and_loses_nothing() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let Some(mounted) = mount(&sandbox) else { return };
+    let path = mounted.path().join("plain/big-5MB.bin");
+    let (old, reader) = (fs::read(&path).unwrap(), File::open(&path).unwrap());
+    open(&path).unwrap().write_all_at(b"WRITTEN", 3).unwrap();
+    run(Command::new("kill").args(["-KILL", &mounted.report()["pid"].to_string()]));
+    until(|| File::open(&path).is_err());
+    // The kernel has the file, whoever lives.
+    let mut kept = vec![0; old.len()];
+    reader.read_exact_at(&mut kept, 0).unwrap();
+    assert!(kept == old);
+    drop(reader);
+    let again = mount(&sandbox).unwrap();
+    assert_eq!(
+        fs::read(again.path().join("plain/big-5MB.bin")).unwrap()[..10],
+        [&old[..3], b"WRITTEN"].concat()
+    );
+    std::mem::forget(mounted); // its mount is taken away by the next one
+}
+
+#[test]
+fn where_the_kernel_refuses_the_mount_is_no_open_and_says_so() {
+    let unshare = Command::new("unshare").args(["-Urm", "true"]).output();
+    if !is_root() || !unshare.is_ok_and(|output| output.status.success()) {
+        return skip("a user namespace needs unshare, and /dev/fuse in it root");
+    }
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let script = format!(
+        "set -e; h={}; $h mount {CATALOG} {SPACE} --io passthrough --mode mount --json; \
+         cat {}/holotree/*/plain/no-needle.txt > /dev/null; $h stats {SPACE} --json; $h unmount {SPACE}",
+        env!("CARGO_BIN_EXE_holofs"),
+        sandbox.home().display()
+    );
+    let mut command = sandbox.command("unshare");
+    let output = run(command.args(["-Urm", "sh", "-c", &script]));
+    let told: Vec<serde_json::Value> = serde_json::Deserializer::from_slice(&output.stdout)
+        .into_iter()
+        .take(2)
+        .map(Result::unwrap)
+        .collect();
+    assert_eq!(text_field(&told[0], "io"), "no-open");
+    let reason = text_field(&told[0], "io_reason");
+    assert!(reason.contains("not permitted") && reason.ends_with("using no-open"), "{reason}");
+    assert_eq!(stderr(&output).matches(&reason).count(), 1, "{}", stderr(&output));
+    assert_eq!(text_field(&told[1], "io"), "no-open");
+    assert_eq!(told[1]["fallbacks"]["passthrough"]["reason"], reason.as_str());
+    assert_eq!(told[1]["requests"]["release"], serde_json::Value::Null, "no-open has no RELEASE");
+    assert_eq!(told[1]["requests"]["open"], 1);
+}
+
+/// An overlay over `lower`, taken away when dropped.
+struct Overlay(PathBuf);
+
+impl Overlay {
+    fn over(lower: &Path, at: &Path) -> Overlay {
+        let (upper, work) = (at.with_extension("upper"), at.with_extension("work"));
+        [at, &upper, &work].iter().for_each(|dir| fs::create_dir_all(dir).unwrap());
+        let [lower, upper, work] = [lower, &upper, &work].map(Path::display);
+        let options = format!("lowerdir={lower},upperdir={upper},workdir={work}");
+        run(Command::new("mount").args(["-t", "overlay", "overlay", "-o", &options]).arg(at));
+        Overlay(at.to_owned())
+    }
+}
+
+impl Drop for Overlay {
+    fn drop(&mut self) {
+        run(Command::new("umount").arg("-l").arg(&self.0));
+    }
+}
+
+#[test]
+fn a_store_may_lie_on_one_overlay_and_on_two_it_is_no_open() {
+    if !is_root() {
+        return skip("mounting an overlay needs root");
+    }
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let lower = sandbox.scratch().join("lower");
+    fs::create_dir_all(&lower).unwrap();
+    let one = Overlay::over(&lower, &sandbox.scratch().join("one"));
+    let two = Overlay::over(&one.0, &sandbox.scratch().join("two"));
+    for (at, io) in [(&one.0, "passthrough"), (&two.0, "no-open")] {
+        let mut command = sandbox.holofs_command(&["mount", CATALOG, SPACE, "--io", "passthrough", "--json"]);
+        let report = json(&run(command.env("HOLOFS_HOME", at.join("holofs"))));
+        assert_eq!(text_field(&report, "io"), io, "{report:#}");
+        let read = fs::read(Path::new(&text_field(&report, "path")).join("plain/inner.gz"));
+        run(sandbox.holofs_command(&["unmount", SPACE]).env("HOLOFS_HOME", at.join("holofs")));
+        assert!(read.unwrap().len() > 10);
+    }
+}

@@ -1,0 +1,119 @@
+//! The main job on real input: a Python environment with numpy, pandas and requests, recorded, mounted, and run.
+#![allow(clippy::unwrap_used, reason = "a test's helper fails loudly")]
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use crate::common::compare::assert_same_space;
+use crate::common::mounted::below;
+use crate::common::sandbox::Sandbox;
+use crate::common::{json, number_field, project, run, stdout};
+
+/// A stage of RCC's shape: what a space's label will replace.
+const STAGE: &str = "h0c0ffee_493f813dad24d3t";
+
+/// Makes the environment and records it; the stage is gone afterwards, as RCC leaves it.
+fn record_python(sandbox: &Sandbox) -> String {
+    let stage = sandbox.holotree().join(STAGE);
+    // pip needs the caller's home for its cache; the environment itself knows nothing of it.
+    run(Command::new(project().join("scripts/python-env")).arg(&stage));
+    let specification = sandbox.scratch().join("conda.yaml");
+    std::fs::copy(stage.join("identity.yaml"), &specification).unwrap();
+    let catalog = sandbox.record(&stage, &specification);
+    std::fs::remove_dir_all(&stage).unwrap();
+    catalog
+}
+
+/// Runs a program of the space with an environment that knows nothing of any Python.
+fn in_space(space: &Path, program: &str, args: &[&str]) -> Output {
+    let mut command = Command::new(space.join(program));
+    run(command.args(args).env_clear().env("PYTHONDONTWRITEBYTECODE", "1"))
+}
+
+fn prefix_of(space: &Path) -> PathBuf {
+    let code = "import sys, numpy, pandas, requests; print(sys.prefix)";
+    PathBuf::from(stdout(&in_space(space, "bin/python3", &["-c", code])).trim_end())
+}
+
+#[test]
+fn a_real_python_runs_from_two_mounts_and_from_files_each_with_its_own_prefix() {
+    let sandbox = Sandbox::new();
+    let catalog = record_python(&sandbox);
+    let one = sandbox.mount(&catalog, "one", "user", &[]);
+    let two = sandbox.mount(&catalog, "two", "user", &["--read-only"]);
+    assert!(number_field(one.report(), "entries") > 3_000, "{:#}", one.report());
+    let three = sandbox.materialize(&catalog, "three", "user");
+    for space in [one.path(), two.path(), &three] {
+        assert_eq!(prefix_of(space), space);
+        let shebang = std::fs::read_to_string(space.join("bin/numpy-config")).unwrap();
+        assert!(shebang.starts_with(&format!("#!{}/bin/python", space.display())), "{shebang:.100}");
+        // The kernel follows the shebang to the interpreter of this very space.
+        assert!(!stdout(&in_space(space, "bin/numpy-config", &["--version"])).is_empty());
+    }
+    assert_same_space(one.path(), &three);
+    assert_same_space(two.path(), &three);
+}
+
+#[test]
+fn run_gives_a_program_the_space_its_variables_and_takes_the_mount_away() {
+    let sandbox = Sandbox::new();
+    let catalog = record_python(&sandbox);
+    let code = "import json, os, sys, numpy; print(json.dumps([sys.prefix, sys.flags.no_user_site, dict(os.environ)]))";
+    for mode in ["mount", "materialize"] {
+        let args = ["run", "--mode", mode, &catalog, mode, "--", "python3", "-c", code];
+        let said = json(&sandbox.holofs_ok(&args));
+        let variable = |name: &str| said[2][name].as_str().unwrap().to_owned();
+        let root = said[0].as_str().unwrap().to_owned();
+        assert!(Path::new(&root).starts_with(sandbox.holotree()), "{root}");
+        assert_eq!(said[1], 1, "PYTHONNOUSERSITE does not work");
+        assert_eq!(variable("RCC_HOLOTREE_SPACE_ROOT"), root);
+        assert_eq!(variable("CONDA_PREFIX"), root);
+        assert_eq!(variable("PYTHON_EXE"), format!("{root}/bin/python3"));
+        assert!(variable("PATH").starts_with(&format!("{root}/bin:")));
+        assert!(!Path::new(&variable("TEMP")).exists(), "the run's temporary directory stayed");
+        assert!(below(&sandbox.holotree()).is_empty(), "the run's mount stayed");
+    }
+}
+
+/// Files of bytecode in the home.
+fn bytecode(sandbox: &Sandbox) -> Vec<String> {
+    let output = run(Command::new("find")
+        .arg(sandbox.home().join("holofs/pyc"))
+        .args(["-type", "f", "-name", "*.pyc"]));
+    stdout(&output).lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn bytecode_is_shared_between_spaces_but_never_that_of_relocated_sources() {
+    let sandbox = Sandbox::new();
+    let catalog = record_python(&sandbox);
+    // `_sysconfigdata` is relocated: of the same size and time in every space, with another prefix in each.
+    let code = "import glob, importlib, os, sys, json, requests; \
+                name = os.path.basename(glob.glob(sys.prefix + '/lib/python3*/_sysconfigdata*.py')[0])[:-3]; \
+                module = importlib.import_module(name); \
+                print(json.dumps([sys.prefix, module.build_time_vars['prefix'], requests.get.__code__.co_filename]))";
+    let mut compiled = Vec::new();
+    for space in ["one", "two"] {
+        let said = json(&sandbox.holofs_ok(&["run", &catalog, space, "--", "python3", "-c", code]));
+        assert_eq!(said[0], said[1], "bytecode of another space was used");
+        assert!(said[2].as_str().unwrap().starts_with(said[0].as_str().unwrap()), "{said}");
+        let now = bytecode(&sandbox);
+        assert!(now.iter().any(|path| path.contains("requests/api.")), "{now:?}");
+        assert!(!now.iter().any(|path| path.contains("_sysconfigdata")), "{now:?}");
+        if compiled.is_empty() {
+            compiled = now;
+        } else {
+            assert_eq!(now.len(), compiled.len(), "the second space compiled again");
+        }
+    }
+    let code = "import sys; assert sys.dont_write_bytecode; import this, pandas";
+    sandbox.holofs_ok(&["run", "--no-bytecode", &catalog, "three", "--", "python3", "-c", code]);
+    assert_eq!(bytecode(&sandbox).len(), compiled.len());
+    let warmed = json(&sandbox.holofs_ok(&["warm", &catalog, "--bytecode", "--json"]));
+    assert!(
+        warmed["errors"].as_array().unwrap().is_empty() && number_field(&warmed, "blobs") > 3_000,
+        "{warmed:#}"
+    );
+    assert!(bytecode(&sandbox).len() > 1_000);
+    assert!(below(&sandbox.holotree()).is_empty());
+}
