@@ -37,7 +37,11 @@ pub use self::meta::OldMeta;
 pub use self::state::{MountState, RestoredState};
 use crate::rcc::home::{Home, Label};
 use crate::sys;
+use crate::sys::fs::place::Place;
 use crate::sys::process::Process;
+
+/// Our own lock of a space, in its state.
+const LOCK: &str = "lock";
 
 /// Where one space is, with all that stands beside it.
 #[derive(Debug, Clone)]
@@ -49,7 +53,7 @@ pub struct Space {
     /// `<base>/<label>`.
     pub root: PathBuf,
     /// What we keep for it.
-    pub state_dir: PathBuf,
+    pub state_dir: Place,
     controller: String,
     name: String,
     home: Home,
@@ -157,17 +161,17 @@ impl Space {
     /// Takes our lock: from now on no other mount or materialize of this space can begin.
     pub fn go_live(&self) -> Result<Live, SpaceError> {
         self.ensure_state_dir()?;
-        Live::take(&self.state_dir.join("lock"), &self.root)
+        Live::take(&self.state_dir.below(LOCK), &self.root)
     }
 
     /// Who mounts or materializes this space right now.
     pub fn live_holder(&self) -> Option<Process> {
-        live::held_by(&self.state_dir.join("lock"))
+        live::held_by(&self.state_dir.below(LOCK))
     }
 
     /// True unless it is certain that nobody mounts or materializes the space whose state is in `state_dir` right now.
-    pub fn may_be_live_in(state_dir: &Path) -> bool {
-        live::may_be_held(&state_dir.join("lock"))
+    pub fn may_be_live_in(state_dir: &Place) -> bool {
+        live::may_be_held(&state_dir.below(LOCK))
     }
 
     /// Refuses a space on which something is mounted, alive or dead.
@@ -190,7 +194,7 @@ impl Space {
 
     /// Makes our own directory for this space, 0700.
     pub fn ensure_state_dir(&self) -> Result<(), SpaceError> {
-        sys::fs::dir::ensure_private(&self.state_dir).map_err(SpaceError::io("Making", &self.state_dir))
+        self.state_dir.ensure().map(drop).map_err(SpaceError::io("Making", &self.state_dir))
     }
 
     /// `<base>/<label><suffix>`.

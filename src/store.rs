@@ -13,7 +13,6 @@ pub mod relocate;
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -23,6 +22,7 @@ use crate::store::observe::{Counter, Observer};
 use crate::sys::fs::at::TreeDir;
 use crate::sys::fs::beneath::is_descriptor_shortage;
 use crate::sys::fs::name::Name;
+use crate::sys::fs::place::Place;
 use crate::sys::process::this_process;
 
 mod cache;
@@ -121,8 +121,14 @@ pub struct Store {
 
 impl Store {
     /// A store over `library` with its raw store at `raw_dir`. Without a usable raw store it works from memory, and says so.
-    pub fn open(library: Library, raw_dir: &Path, limits: Limits, observer: Arc<dyn Observer>) -> Store {
-        let raw = RawStore::open(raw_dir, limits.raw_bytes).map_err(|error| {
+    pub fn open(
+        library: Library,
+        raw_dir: impl Into<Place>,
+        limits: Limits,
+        observer: Arc<dyn Observer>,
+    ) -> Store {
+        let raw_dir = raw_dir.into();
+        let raw = RawStore::open(&raw_dir, limits.raw_bytes).map_err(|error| {
             let reason = format!("Cannot use {}: {error}; serving from memory", raw_dir.display());
             observer.fallback("raw store", &reason);
         });

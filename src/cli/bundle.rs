@@ -47,7 +47,8 @@ pub fn write(context: &Context, path: &Path, doctor: &impl Serialize) -> anyhow:
 /// Everything that is in a bundle.
 fn gather(context: &Context, doctor: Value) -> Value {
     let home = &context.home;
-    let places = [("holofs", home.holofs()), ("hololib", home.hololib()), ("holotree", home.holotree())];
+    let places =
+        [("holofs", home.holofs().path()), ("hololib", home.hololib()), ("holotree", home.holotree())];
     let disks: Map<String, Value> =
         places.map(|(name, path)| (name.to_owned(), disk_at(path))).into_iter().collect();
     let catalogs = home.catalogs().map(|catalogs| catalogs.len());

@@ -100,7 +100,7 @@ impl Context {
     /// The Index of the catalog that `what` names: a hash, a unique prefix, a file name, a path.
     pub fn index(&self, what: &str) -> anyhow::Result<(Index, Made, std::path::PathBuf)> {
         let path = self.home.find_catalog(what)?;
-        let (index, made) = Index::ensure(&self.home.index_dir(), &path)?;
+        let (index, made) = Index::ensure(self.home.index_dir(), &path)?;
         match &made {
             Made::Opened | Made::Compiled(None) => {}
             Made::Compiled(Some(why)) => log::warn!("{why}: compiled anew"),
@@ -132,7 +132,7 @@ impl Context {
     }
 
     fn store_over(&self, library: Library, observer: Arc<dyn Observer>) -> anyhow::Result<Arc<Store>> {
-        let store = Store::open(library, &self.home.raw_dir(), Limits::default(), observer);
+        let store = Store::open(library, self.home.raw_dir(), Limits::default(), observer);
         Ok(Arc::new(store.with_paranoia(self.paranoid)))
     }
 }

@@ -136,7 +136,7 @@ pub fn cage(home: &Home, space: &Space) -> Cage {
     let hololib = home.library().parent().map_or_else(|| home.library(), Path::to_owned);
     Cage {
         read: vec![hololib, device("urandom")],
-        write: vec![home.raw_dir(), space.state_dir.clone(), device("fuse"), device("null")],
+        write: vec![home.raw_dir().into(), space.state_dir.clone().into(), device("fuse"), device("null")],
         handed_over: Vec::new(),
     }
 }

@@ -89,7 +89,7 @@ fn tried(rung: Rung, attempt: impl FnOnce() -> anyhow::Result<()>) -> Tried {
 }
 
 fn try_to_write(context: &Context) -> anyhow::Result<()> {
-    let dirs = [context.home.holotree().to_owned(), context.home.spaces_dir()];
+    let dirs = [context.home.holotree().to_owned(), context.home.spaces_dir().into()];
     dirs.iter().try_for_each(|dir| writable(dir))
 }
 

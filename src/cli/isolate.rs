@@ -84,7 +84,7 @@ impl Isolated {
         let index = Arc::new(index);
         let vfs = vfs(context, &index)?;
         let mut space = context.space(index.base(), space);
-        space.state_dir = context.home.pyc_dir().join("isolated").join(index.id().to_string());
+        space.state_dir = context.home.pyc_dir().below("isolated").below(index.id().to_string());
         space.root = index.base().join(String::from_utf8_lossy(index.identity()).as_ref());
         // It gets ready while the rest is done here.
         let cage = daemon::cage(&context.home, &space);
@@ -130,7 +130,10 @@ fn vfs(context: &Context, index: &Arc<Index>) -> anyhow::Result<Vfs> {
 fn kept(context: &Context) -> Vec<PathBuf> {
     let given =
         ["HOME", "TMPDIR", "XDG_RUNTIME_DIR"].into_iter().filter_map(std::env::var_os).map(PathBuf::from);
-    let ours =
-        [context.home.root().to_owned(), context.home.holofs().to_owned(), context.home.hololib().to_owned()];
+    let ours = [
+        context.home.root().to_owned(),
+        context.home.holofs().path().to_owned(),
+        context.home.hololib().to_owned(),
+    ];
     given.chain(ours).chain(std::iter::once(std::env::temp_dir())).filter(|path| path.is_absolute()).collect()
 }

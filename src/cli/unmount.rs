@@ -72,7 +72,7 @@ fn mounted_space(context: &Context, args: &SpaceArgs) -> anyhow::Result<Option<S
     let Ok(dirs) = std::fs::read_dir(context.home.spaces_dir()) else { return Ok(None) };
     let names = dirs.flatten().filter_map(|entry| entry.file_name().into_string().ok());
     for name in names.filter(|name| name.starts_with(label.as_str())) {
-        let Some(state) = MountState::read_in(&context.home.spaces_dir().join(name))? else { continue };
+        let Some(state) = MountState::read_in(&context.home.spaces_dir().below(name))? else { continue };
         let Some(base) = state.mountpoint.parent() else { continue };
         return Ok(Some(context.space(base, args)));
     }

@@ -49,12 +49,12 @@ pub fn index(context: &Context, state_dir: &Path) -> anyhow::Result<Option<Index
 
 /// The Index of a catalog that was mounted before, by its id.
 fn known_index(context: &Context, id: &CatalogId) -> anyhow::Result<Index> {
-    if let Ok(index) = Index::open(&crate::store::index::index_path(&context.home.index_dir(), id), id) {
+    if let Ok(index) = Index::open(crate::store::index::index_path(&context.home.index_dir(), id), id) {
         return Ok(index);
     }
     for path in context.home.catalogs()? {
         if Catalog::identify(&path).is_ok_and(|found| found == *id) {
-            return Ok(Index::ensure(&context.home.index_dir(), &path)?.0);
+            return Ok(Index::ensure(context.home.index_dir(), &path)?.0);
         }
     }
     Err(NotFound(format!("The catalog {id} is not in the hololib any more")).into())

@@ -6,11 +6,10 @@
 //! ```text
 //! <root>/hololib/{library,catalog,used,pids}   RCC's store     (shared: <HoloLocation>/lib/…)
 //! <root>/holotree/<label>                      RCC's spaces    (shared: <HoloLocation>/<label>)
-//! <root>/holofs/{raw,index,pristine,pyc,spaces} ours           (shared: <HoloLocation>/holofs, but not on Windows;
-//!                                                              HOLOFS_HOME moves it)
+//! <root>/holofs/{raw,index,pristine,pyc,spaces} ours           (HOLOFS_HOME moves it)
 //! ```
-//! On Windows RCC lets all users write to all that is below its shared place, ours included, and neither owner nor mode would
-//! show it: there each user has his own.
+//! RCC lets all users write to all that is below its shared place, so that whoever comes first could own, and whoever comes later
+//! rename, what stands there: members of a shared holotree share RCC's files, and each has a state of their own in their own home.
 
 mod expand;
 mod find;
@@ -26,6 +25,7 @@ pub use self::find::List;
 pub use self::hash::{blueprint_hash, sipit};
 pub use self::label::Label;
 pub use self::settings::{Settings, SettingsError};
+use crate::sys::fs::place::Place;
 use crate::sys::host;
 
 /// The environment, as far as anybody may ask: only the CLI knows the real one.
@@ -47,7 +47,7 @@ pub struct Home {
     root: PathBuf,
     hololib: PathBuf,
     holotree: PathBuf,
-    holofs: PathBuf,
+    holofs: Place,
     user_identity: String,
     shared: bool,
 }
@@ -124,17 +124,17 @@ impl Home {
             let home = user_home.unwrap_or_default();
             return Err(HomeError::ShortIdentity { home, identity: user_identity });
         }
-        let shared = holo_location.join("lib/catalog/init").join(&user_identity).is_file();
+        let mark = holo_location.join("lib/catalog/init").join(&user_identity);
+        let shared = crate::sys::fs::stat::is_trusted_mark(&mark);
         let (holotree, hololib) = match shared {
             true => (holo_location.to_owned(), holo_location.join("lib")),
             false => (root.join("holotree"), root.join("hololib")),
         };
-        let beside = if shared && !cfg!(windows) { holo_location } else { &root };
         let holofs = match env.non_empty("HOLOFS_HOME") {
             Some(given) => expand_path(&given, env)?,
-            None => beside.join("holofs"),
+            None => root.join("holofs"),
         };
-        Ok(Home { root, hololib, holotree, holofs, user_identity, shared })
+        Ok(Home { root, hololib, holotree, holofs: Place::top(holofs), user_identity, shared })
     }
 
     /// RCC's product home.
@@ -183,38 +183,38 @@ impl Home {
     }
 
     /// All that is ours.
-    pub fn holofs(&self) -> &Path {
+    pub fn holofs(&self) -> &Place {
         &self.holofs
     }
 
     /// Inflated, verified blobs.
-    pub fn raw_dir(&self) -> PathBuf {
-        self.holofs.join("raw")
+    pub fn raw_dir(&self) -> Place {
+        self.holofs.below("raw")
     }
 
     /// Compiled catalogs.
-    pub fn index_dir(&self) -> PathBuf {
-        self.holofs.join("index")
+    pub fn index_dir(&self) -> Place {
+        self.holofs.below("index")
     }
 
     /// Catalogs laid out once.
-    pub fn pristine_dir(&self) -> PathBuf {
-        self.holofs.join("pristine")
+    pub fn pristine_dir(&self) -> Place {
+        self.holofs.below("pristine")
     }
 
     /// Bytecode caches.
-    pub fn pyc_dir(&self) -> PathBuf {
-        self.holofs.join("pyc")
+    pub fn pyc_dir(&self) -> Place {
+        self.holofs.below("pyc")
     }
 
     /// What runs read first, per catalog.
-    pub fn profiles_dir(&self) -> PathBuf {
-        self.holofs.join("profiles")
+    pub fn profiles_dir(&self) -> Place {
+        self.holofs.below("profiles")
     }
 
     /// What `check --repair` moves aside.
-    pub fn quarantine_dir(&self) -> PathBuf {
-        self.holofs.join("quarantine")
+    pub fn quarantine_dir(&self) -> Place {
+        self.holofs.below("quarantine")
     }
 
     /// The channel of this machine, which RCC puts before all others.
@@ -224,17 +224,18 @@ impl Home {
     }
 
     /// What we keep for each space.
-    pub fn spaces_dir(&self) -> PathBuf {
-        self.holofs.join("spaces")
+    pub fn spaces_dir(&self) -> Place {
+        self.holofs.below("spaces")
     }
 
-    /// What we keep for the space `label` of `base`: bases other than the usual one are told apart by a suffix.
-    pub fn space_dir(&self, base: &Path, label: &Label) -> PathBuf {
-        if base == self.holotree {
-            return self.spaces_dir().join(label.as_str());
+    /// What we keep for the space `label` of `base`: bases other than the private one are told apart by a suffix. (Who joins a
+    /// shared holotree keeps the labels of the private one.)
+    pub fn space_dir(&self, base: &Path, label: &Label) -> Place {
+        if base == self.root.join("holotree") {
+            return self.spaces_dir().below(label.as_str());
         }
         let other = hash::textual(sipit(base.as_os_str().as_encoded_bytes()), 8);
-        self.spaces_dir().join(format!("{label}-{other}"))
+        self.spaces_dir().below(format!("{label}-{other}"))
     }
 
     /// RCC's `UserHomeIdentity`: 7 characters.

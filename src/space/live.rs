@@ -7,12 +7,13 @@
 //! `tests/models/` compiles this very file against a scheduler that tries the orders in which processes can run.
 
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use super::SpaceError;
 use super::sync::{File, Instant, TryLockError, sleep};
 use crate::sys::fs::lock;
+use crate::sys::fs::place::Place;
 use crate::sys::process::Process;
 
 /// How long a lock may be held by nobody who is known: its holder is about to sign, or somebody only asks.
@@ -24,16 +25,16 @@ const LAST_WRITES: Duration = Duration::from_secs(30);
 #[derive(Debug)]
 pub struct Live {
     file: File,
-    path: PathBuf,
+    path: Place,
 }
 
 impl Live {
     /// Takes the lock at `path`, or says who holds it.
-    pub fn take(path: &Path, root: &Path) -> Result<Live, SpaceError> {
+    pub fn take(path: &Place, root: &Path) -> Result<Live, SpaceError> {
         let started = Instant::now();
         loop {
             if let Some(file) = attempt(path).map_err(SpaceError::io("Locking", path))? {
-                let mut live = Live { file, path: path.to_owned() };
+                let mut live = Live { file, path: path.clone() };
                 live.sign()?;
                 return Ok(live);
             }
@@ -67,32 +68,32 @@ impl Drop for Live {
 }
 
 /// Locks the file at `path`, unless somebody else has, or has just removed it.
-fn attempt(path: &Path) -> io::Result<Option<File>> {
-    let file = lock::open(path, 0o600)?;
+fn attempt(path: &Place) -> io::Result<Option<File>> {
+    let file = lock::open_own(path)?;
     match file.try_lock() {
-        Ok(()) => Ok(lock::is_still_at(&file, path)?.then_some(file)),
+        Ok(()) => Ok(lock::is_still_own(&file, path)?.then_some(file)),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(error),
     }
 }
 
 /// Who holds the lock at `path`, if anybody does who signed it and lives.
-pub fn held_by(path: &Path) -> Option<Process> {
-    match File::open(path).ok()?.try_lock_shared() {
+pub fn held_by(path: &Place) -> Option<Process> {
+    match lock::look_at(path).ok()?.try_lock_shared() {
         Err(TryLockError::WouldBlock) => signature(path).filter(Process::is_alive),
         Ok(()) | Err(TryLockError::Error(_)) => None,
     }
 }
 
 /// True unless certainly nobody holds the lock at `path`: one that may not be looked at (another user's) counts as held.
-pub fn may_be_held(path: &Path) -> bool {
-    match File::open(path) {
+pub fn may_be_held(path: &Place) -> bool {
+    match lock::look_at(path) {
         Ok(file) => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)),
         Err(error) => error.kind() != io::ErrorKind::NotFound,
     }
 }
 
 /// Who signed last.
-fn signature(path: &Path) -> Option<Process> {
+fn signature(path: &Place) -> Option<Process> {
     serde_json::from_slice(&lock::signature(path).ok()?).ok()
 }

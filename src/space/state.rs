@@ -4,15 +4,14 @@
 //! Both are written beside and renamed. Neither is needed to repair anything: one that is missing costs time, one that is
 //! damaged is an error that names it.
 
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::{Space, SpaceError};
-use crate::sys::fs::dir;
+use crate::sys::fs::place::Place;
 use crate::sys::process::Process;
 
 /// A live mount, told to whoever asks.
@@ -46,8 +45,8 @@ pub struct RestoredState {
 
 impl MountState {
     /// The live or dead mount that the state directory of some space tells of.
-    pub fn read_in(state_dir: &Path) -> Result<Option<MountState>, SpaceError> {
-        read(&state_dir.join(MOUNT))
+    pub fn read_in(state_dir: &Place) -> Result<Option<MountState>, SpaceError> {
+        read(&state_dir.below(MOUNT))
     }
 }
 
@@ -57,6 +56,8 @@ struct Restoring {
     catalog: String,
 }
 
+/// No file of these is larger.
+const MOST: u64 = 1 << 20;
 const RESTORING: &str = "restoring.json";
 const MOUNT: &str = "mount.json";
 const RESTORED: &str = "restored.json";
@@ -69,58 +70,52 @@ impl Space {
 
     /// Tells about the mount that begins.
     pub fn set_mount_state(&self, state: &MountState) -> Result<(), SpaceError> {
-        self.ensure_state_dir()?;
-        write(&self.state_dir.join(MOUNT), state)
+        write(&self.state_dir.below(MOUNT), state)
     }
 
     /// Forgets the mount that ended.
     pub fn clear_mount_state(&self) -> Result<(), SpaceError> {
-        remove(&self.state_dir.join(MOUNT))
+        remove(&self.state_dir.below(MOUNT))
     }
 
     /// What the last complete materialize remembered.
     pub fn restored_state(&self) -> Result<Option<RestoredState>, SpaceError> {
-        read(&self.state_dir.join(RESTORED))
+        read(&self.state_dir.below(RESTORED))
     }
 
     /// Remembers a complete materialize: nothing is unfinished any more.
     pub fn set_restored_state(&self, state: &RestoredState) -> Result<(), SpaceError> {
-        self.ensure_state_dir()?;
-        write(&self.state_dir.join(RESTORED), state)?;
-        remove(&self.state_dir.join(RESTORING))
+        write(&self.state_dir.below(RESTORED), state)?;
+        remove(&self.state_dir.below(RESTORING))
     }
 
     /// Remembers that the space is about to change into the catalog `id`: until [`Space::set_restored_state`], what its
     /// `.meta` says about its files is not to be believed.
     pub fn set_restoring(&self, id: &str) -> Result<(), SpaceError> {
-        self.ensure_state_dir()?;
-        write(&self.state_dir.join(RESTORING), &Restoring { catalog: id.to_owned() })
+        write(&self.state_dir.below(RESTORING), &Restoring { catalog: id.to_owned() })
     }
 
     /// True if a materialize began to change the space and never came to its end.
     pub fn is_half_restored(&self) -> bool {
-        self.state_dir.join(RESTORING).exists()
+        self.state_dir.below(RESTORING).is_there().unwrap_or(true)
     }
 }
 
-fn read<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, SpaceError> {
-    let text = match fs::read(path) {
+fn read<T: DeserializeOwned>(place: &Place) -> Result<Option<T>, SpaceError> {
+    let text = match place.read(MOST) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        text => text.map_err(SpaceError::io("Reading", path))?,
+        text => text.map_err(SpaceError::io("Reading", place))?,
     };
     let parsed = serde_json::from_slice(&text);
-    parsed.map(Some).map_err(|source| SpaceError::BadState { path: path.to_owned(), source })
+    parsed.map(Some).map_err(|source| SpaceError::BadState { path: place.path().to_owned(), source })
 }
 
-fn write<T: Serialize>(path: &Path, state: &T) -> Result<(), SpaceError> {
+fn write<T: Serialize>(place: &Place, state: &T) -> Result<(), SpaceError> {
     let text = serde_json::to_vec_pretty(state)
-        .map_err(|source| SpaceError::BadState { path: path.to_owned(), source })?;
-    dir::publish(path, &text).map_err(SpaceError::io("Writing", path))
+        .map_err(|source| SpaceError::BadState { path: place.path().to_owned(), source })?;
+    place.publish(&text).map_err(SpaceError::io("Writing", place))
 }
 
-fn remove(path: &Path) -> Result<(), SpaceError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(SpaceError::io("Removing", path)(error)),
-        _ => Ok(()),
-    }
+fn remove(place: &Place) -> Result<(), SpaceError> {
+    place.remove_file().map(drop).map_err(SpaceError::io("Removing", place))
 }

@@ -35,7 +35,7 @@ fn a_space_stands_where_rcc_puts_it() {
     let Fixture { dir: _dir, home, space } = fixture();
     assert_eq!(space.root, home.holotree().join("59acff1_ed69061_b99589a1"));
     assert_eq!(space.sibling(".meta"), home.holotree().join("59acff1_ed69061_b99589a1.meta"));
-    assert_eq!(space.state_dir, home.spaces_dir().join("59acff1_ed69061_b99589a1"));
+    assert_eq!(space.state_dir, home.spaces_dir().below("59acff1_ed69061_b99589a1"));
 }
 
 #[test]

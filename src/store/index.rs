@@ -10,6 +10,7 @@
 mod build;
 mod format;
 mod load;
+mod shape;
 mod stamp;
 
 use std::ops::Range;

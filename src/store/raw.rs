@@ -30,6 +30,7 @@ use crate::sys::fs::at::TreeDir;
 use crate::sys::fs::beneath::{self, Dir, FileFacts, OpenError};
 use crate::sys::fs::clone;
 use crate::sys::fs::name::Name;
+use crate::sys::fs::place::Place;
 use crate::sys::fs::sparse::SparseWriter;
 use crate::sys::process::this_process;
 
@@ -65,15 +66,14 @@ pub enum Found {
 
 impl RawStore {
     /// Opens the store at `path`, which is made if it is not there, with a limit in bytes.
-    pub fn open(path: &Path, limit: u64) -> io::Result<RawStore> {
-        let path = std::path::absolute(path)?;
-        sys::fs::dir::ensure_private(&path)?;
-        let dir = Dir::open(&path)?;
-        let (owner, mode) = dir.owner_and_mode()?;
-        if !is_trusted(owner) || mode & 0o022 != 0 {
-            let text = format!("others may write to it (owner {owner}, mode {mode:04o})");
-            return Err(io::Error::new(io::ErrorKind::PermissionDenied, text));
-        }
+    pub fn open(place: impl Into<Place>, limit: u64) -> io::Result<RawStore> {
+        let place = place.into();
+        let path = std::path::absolute(place.path())?;
+        let dir = match place.open() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => place.ensure()?,
+            opened => opened?,
+        };
+        let dir = dir.beneath()?;
         // On Windows a reflink that fails leaves the file sparse, and only one file system of it has them.
         let may_share = !cfg!(windows)
             || sys::fs::disk::file_system(&path).is_ok_and(|name| name.eq_ignore_ascii_case("refs"));

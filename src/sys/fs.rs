@@ -27,6 +27,9 @@ pub mod offset;
 #[cfg(windows)]
 #[path = "fs/windows/open.rs"]
 mod open;
+#[cfg_attr(windows, path = "fs/windows/owned.rs")]
+pub mod owned;
+pub mod place;
 #[cfg(unix)]
 pub mod private_dir;
 #[cfg(windows)]

@@ -10,7 +10,6 @@ mod store;
 mod sys;
 mod upper;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 
@@ -22,6 +21,7 @@ use space::SpaceError;
 use space::live::{Live, held_by, may_be_held};
 use space::sync::remove;
 use store::inflight::InFlight;
+use sys::fs::place::Place;
 use sys::process::Process;
 use upper::locks::Locks;
 
@@ -139,14 +139,15 @@ enum Use {
 /// Processes that use one space at once, each in its way. Nobody works in it beside another; whoever is refused is told of somebody
 /// else; in the end it is free.
 fn use_space(uses: &'static [Use]) {
-    let path = Path::new("lock");
+    let path = &Place::default();
     let rcc = Arc::new(shuttle::sync::Mutex::new(()));
     let [inside, refused]: [Arc<AtomicU32>; 2] = Default::default();
     let threads: Vec<_> = uses
         .iter()
         .map(|&what| {
             let (rcc, inside, refused) = (Arc::clone(&rcc), Arc::clone(&inside), Arc::clone(&refused));
-            thread::spawn(move || use_once(what, path, &rcc, &inside, &refused))
+            let path = path.clone();
+            thread::spawn(move || use_once(what, &path, &rcc, &inside, &refused))
         })
         .collect();
     threads.into_iter().for_each(|thread| thread.join().unwrap());
@@ -155,7 +156,7 @@ fn use_space(uses: &'static [Use]) {
     assert!(take(path).is_some());
 }
 
-fn take(path: &Path) -> Option<Live> {
+fn take(path: &Place) -> Option<Live> {
     match Live::take(path, path) {
         Ok(live) => Some(live),
         Err(SpaceError::Live { holder, .. }) => {
@@ -166,7 +167,13 @@ fn take(path: &Path) -> Option<Live> {
     }
 }
 
-fn use_once(what: Use, path: &Path, rcc: &shuttle::sync::Mutex<()>, inside: &AtomicU32, refused: &AtomicU32) {
+fn use_once(
+    what: Use,
+    path: &Place,
+    rcc: &shuttle::sync::Mutex<()>,
+    inside: &AtomicU32,
+    refused: &AtomicU32,
+) {
     let work = || {
         assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two use the space");
         thread::yield_now();

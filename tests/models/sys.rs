@@ -1,28 +1,46 @@
 //! What `space` asks of the system, in the world of its model.
 
 pub mod fs {
+    pub mod place {
+        /// A lock file's name: there is only one in this world.
+        #[derive(Debug, Clone, Default)]
+        pub struct Place(std::path::PathBuf);
+
+        impl std::ops::Deref for Place {
+            type Target = std::path::Path;
+
+            fn deref(&self) -> &std::path::Path {
+                &self.0
+            }
+        }
+    }
+
     pub mod lock {
         use std::io::{Result, Seek, Write};
-        use std::path::Path;
 
+        use super::place::Place;
         use crate::space::sync::{File, read};
 
-        pub fn open(_path: &Path, _mode: u32) -> Result<File> {
+        pub fn open_own(_place: &Place) -> Result<File> {
             Ok(File::open_or_make())
         }
 
-        pub fn is_still_at(file: &File, _path: &Path) -> Result<bool> {
+        pub fn look_at(place: &Place) -> Result<File> {
+            File::open(place)
+        }
+
+        pub fn is_still_own(file: &File, _place: &Place) -> Result<bool> {
             Ok(file.is_still_there())
         }
 
-        pub fn sign(file: &mut File, _path: &Path, text: &[u8]) -> Result<()> {
+        pub fn sign(file: &mut File, _place: &Place, text: &[u8]) -> Result<()> {
             file.set_len(0)?;
             file.rewind()?;
             file.write_all(text)
         }
 
-        pub fn signature(path: &Path) -> Result<Vec<u8>> {
-            read(path)
+        pub fn signature(place: &Place) -> Result<Vec<u8>> {
+            read(place)
         }
     }
 }

@@ -17,7 +17,7 @@ fn the_default_home_is_private_and_below_the_users() {
     assert_eq!(home.holotree(), Path::new("/home/user/.robocorp/holotree"));
     assert_eq!(home.library(), Path::new("/home/user/.robocorp/hololib/library"));
     assert_eq!(home.used_dir(), Path::new("/home/user/.robocorp/hololib/used"));
-    assert_eq!(home.holofs(), Path::new("/home/user/.robocorp/holofs"));
+    assert_eq!(home.holofs().path(), Path::new("/home/user/.robocorp/holofs"));
     assert_eq!(home.global_lock(), Path::new("/home/user/.robocorp/holotree/global.lck"));
     assert!(!home.is_shared());
 }
@@ -48,16 +48,43 @@ fn a_user_who_joined_shares_the_holotree_of_the_machine() {
     assert_eq!(shared.root(), Path::new("/srv/rcc"));
     assert_eq!(shared.holotree(), machine.path());
     assert_eq!(shared.hololib(), machine.path().join("lib"));
-    assert_eq!(shared.holofs(), machine.path().join("holofs"));
+    assert_eq!(shared.holofs().path(), Path::new("/srv/rcc/holofs"), "each member has a state of their own");
+    let label = shared.label("user", "user");
+    let private = shared.space_dir(Path::new("/srv/rcc/holotree"), &label);
+    assert_ne!(shared.space_dir(machine.path(), &label), private, "one label, two spaces");
     assert_eq!(shared.journal(), Path::new("/srv/rcc/journals/event.log"));
+}
+
+#[cfg(unix)]
+#[test]
+fn a_mark_that_somebody_else_could_have_made_moves_nobody_into_the_shared_holotree() {
+    use std::os::unix::fs::{PermissionsExt, chown, symlink};
+    let machine = tempfile::tempdir().unwrap();
+    let init = machine.path().join("lib/catalog/init");
+    std::fs::create_dir_all(&init).unwrap();
+    let mark = init.join("59acff1");
+    let is_shared = || home(&[("HOME", "/home/user")], machine.path()).is_shared();
+    std::fs::write(init.join("commons.tof"), "OK!").unwrap();
+    symlink(init.join("commons.tof"), &mark).unwrap();
+    assert!(!is_shared(), "a link is nobody's word");
+    std::fs::remove_file(&mark).unwrap();
+    std::fs::write(&mark, "OK!").unwrap();
+    assert!(is_shared());
+    std::fs::set_permissions(&mark, std::fs::Permissions::from_mode(0o666)).unwrap();
+    assert!(!is_shared(), "anybody can have written it");
+    std::fs::set_permissions(&mark, std::fs::Permissions::from_mode(0o640)).unwrap();
+    match chown(&mark, Some(12_345), None) {
+        Ok(()) => assert!(!is_shared(), "another user's"),
+        Err(_) => eprintln!("skipped in part: only root can give a file away"),
+    }
 }
 
 #[test]
 fn holofs_home_moves_only_what_is_ours() {
     let variables = [("HOME", "/home/user"), ("HOLOFS_HOME", "/var/cache/holofs")];
     let home = home(&variables, Path::new(NOWHERE));
-    assert_eq!(home.raw_dir(), Path::new("/var/cache/holofs/raw"));
-    assert_eq!(home.index_dir(), Path::new("/var/cache/holofs/index"));
+    assert_eq!(home.raw_dir().path(), Path::new("/var/cache/holofs/raw"));
+    assert_eq!(home.index_dir().path(), Path::new("/var/cache/holofs/index"));
     assert_eq!(home.hololib(), Path::new("/home/user/.robocorp/hololib"));
 }
 
@@ -77,9 +104,9 @@ fn spaces_of_another_base_have_another_state_directory() {
     let home = home(&[("HOME", "/home/user")], Path::new(NOWHERE));
     let label = home.label("user", "user");
     let usual = home.space_dir(Path::new("/home/user/.robocorp/holotree"), &label);
-    assert_eq!(usual, home.spaces_dir().join("59acff1_5a1fac3_9fcd2534"));
+    assert_eq!(usual, home.spaces_dir().below("59acff1_5a1fac3_9fcd2534"));
     let other = home.space_dir(Path::new("/opt/robocorp/ht"), &label);
-    assert_eq!(other, home.spaces_dir().join("59acff1_5a1fac3_9fcd2534-4d9ac45a"));
+    assert_eq!(other, home.spaces_dir().below("59acff1_5a1fac3_9fcd2534-4d9ac45a"));
 }
 
 #[test]

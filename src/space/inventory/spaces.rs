@@ -105,7 +105,7 @@ pub fn find(home: &Home, controller: &str, name: &str) -> Result<Option<Known>, 
     let mut bases = bases(home)?;
     bases.insert(home.holotree().to_owned());
     let candidates = bases.iter().map(|base| Space::labelled(home, base, label, controller, name));
-    let there = |space: &Space| space.root.symlink_metadata().is_ok() || space.state_dir.is_dir();
+    let there = |space: &Space| space.root.symlink_metadata().is_ok() || space.state_dir.open().is_ok();
     let space = candidates.into_iter().find(there);
     Ok(space.map(|space| Known { space, blueprint: String::new(), controller: controller.to_owned() }))
 }
@@ -135,8 +135,11 @@ fn described(home: &Home, base: &Path, label: Label, meta: &Catalog) -> Known {
 
 /// The spaces that say they are mounted.
 fn mounted(home: &Home) -> Vec<Known> {
-    let dirs = std::fs::read_dir(home.spaces_dir()).into_iter().flatten().flatten();
-    let states = dirs.filter_map(|dir| MountState::read_in(&dir.path()).ok().flatten());
+    let dirs = home.spaces_dir().entries().unwrap_or_else(|error| {
+        log::warn!("Cannot list {}: {error}", home.spaces_dir().display());
+        Vec::new()
+    });
+    let states = dirs.iter().filter_map(|dir| MountState::read_in(dir).ok().flatten());
     let known = states.filter_map(|state| {
         let label = Label::new(state.mountpoint.file_name()?.as_encoded_bytes())?;
         let base = state.mountpoint.parent()?;
@@ -193,7 +196,7 @@ fn space_state(space: &Space, uses: &Path) -> SpaceState {
         mode: mount.as_ref().filter(|_| mounted).map(|mount| mount.mode.clone()),
         pid: pid.or_else(|| mount.as_ref().filter(|_| mounted).map(|mount| mount.process.pid)),
         catalog: mount.filter(|_| mounted).map(|mount| mount.catalog_path),
-        dirty_bytes: file_bytes(&space.state_dir.join("upper")),
+        dirty_bytes: space.state_dir.below("upper").open().and_then(|upper| upper.file_bytes()).unwrap_or(0),
         last_use: used.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map(|time| time.as_secs()),
     }
 }
@@ -211,14 +214,4 @@ fn idle_state(space: &Space) -> &'static str {
         Err(error) if error.kind() == io::ErrorKind::NotConnected => "dead mount",
         Err(_) => "absent",
     }
-}
-
-/// Bytes on disk of the files in a directory of ours.
-fn file_bytes(dir: &Path) -> u64 {
-    let files = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    files
-        .filter_map(|file| file.metadata().ok())
-        .filter(std::fs::Metadata::is_file)
-        .map(|found| found.len())
-        .sum()
 }

@@ -9,7 +9,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::space::{Live, Space, SpaceError, Wait, Waiting};
-use crate::sys;
+use crate::sys::fs::at::TreeDir;
+use crate::sys::fs::name::Name;
 
 /// Why something is still there.
 #[derive(Debug, thiserror::Error)]
@@ -93,7 +94,13 @@ fn remove_state(removed: &mut Vec<PathBuf>, space: &Space, live: Live) -> Result
     // Windows may keep a directory for as long as a file of it is open. Who goes live meanwhile waits for the space's lock before
     // it works, as every command does there; at worst it, or we, are refused the directory and say so.
     let _live = cfg!(not(windows)).then_some(live);
-    note(removed, space.state_dir.clone(), remove_tree)
+    let path = space.state_dir.path().to_owned();
+    match space.state_dir.remove() {
+        Ok(true) => removed.push(path),
+        Ok(false) => {}
+        Err(source) => return Err(DiscardError::Io { path, source }),
+    }
+    Ok(())
 }
 
 /// Removes `path`, and notes it unless it was not there.
@@ -110,29 +117,15 @@ fn note(
     Ok(())
 }
 
-/// Removes a directory with all in it, following no link; directories that lock their owner out are opened first.
-fn remove_tree(root: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(root) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
-            open_directories(root)?;
-            fs::remove_dir_all(root)
-        }
-        outcome => outcome,
+/// Removes what stands at `path`, with all in it, following no link: the directory above is opened once, and all that goes is
+/// named below its descriptor. Directories that lock their owner out are opened first.
+fn remove_tree(path: &Path) -> io::Result<()> {
+    let (parent, name) = path.parent().zip(path.file_name()).ok_or(io::ErrorKind::InvalidInput)?;
+    let name = Name::new(name.as_encoded_bytes()).map_err(io::Error::other)?;
+    match TreeDir::open(parent)?.remove(name)? {
+        true => Ok(()),
+        false => Err(io::ErrorKind::NotFound.into()),
     }
-}
-
-fn open_directories(root: &Path) -> io::Result<()> {
-    let mut waiting = vec![root.to_owned()];
-    while let Some(dir) = waiting.pop() {
-        sys::fs::dir::let_owner_in(&dir)?;
-        for entry in fs::read_dir(&dir)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                waiting.push(entry.path());
-            }
-        }
-    }
-    Ok(())
 }
 
 #[cfg(test)]
@@ -150,8 +143,12 @@ mod tests {
         fs::create_dir_all(space.root.join("bin")).unwrap();
         fs::write(space.root.join("bin/tool"), "x").unwrap();
         fs::write(space.sibling(".meta"), "x").unwrap();
-        let gone =
-            [space.sibling(".meta"), space.root.clone(), space.state_dir.clone(), space.sibling(".lck")];
+        let gone = [
+            space.sibling(".meta"),
+            space.root.clone(),
+            space.state_dir.clone().into(),
+            space.sibling(".lck"),
+        ];
         assert_eq!(delete_space(&space, Wait::Not, &|_| {}).unwrap(), gone);
         assert_eq!(gone.map(|path| path.symlink_metadata().is_ok()), [false; 4]);
         assert!(forget_space(&space).unwrap(), "looking at it alone leaves a state of it");

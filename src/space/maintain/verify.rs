@@ -124,7 +124,7 @@ pub fn check(home: &Home, repair: bool, observer: &dyn Observer) -> Result<Check
     let mut report = Checked::default();
     let demands = catalogs(home, &mut report)?;
     let raw = raw_store(home)?;
-    let walk = |source| CheckError::Walk { path: home.raw_dir(), source };
+    let walk = |source| CheckError::Walk { path: home.raw_dir().into(), source };
     let entries = raw.as_ref().map(RawStore::entries).transpose().map_err(walk)?.unwrap_or_default();
     report.raw_entries = entries.len() as u64;
     report.raw_bytes = entries.iter().map(|entry| entry.size).sum();
@@ -201,11 +201,12 @@ fn blobs(
 }
 
 fn raw_store(home: &Home) -> Result<Option<RawStore>, CheckError> {
-    let path = home.raw_dir();
-    if !path.is_dir() {
-        return Ok(None);
-    }
-    RawStore::open(&path, u64::MAX).map(Some).map_err(|source| CheckError::Walk { path, source })
+    let place = home.raw_dir();
+    let opened = match place.open() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened.and_then(|_| RawStore::open(&place, u64::MAX)),
+    };
+    opened.map(Some).map_err(|source| CheckError::Walk { path: place.into(), source })
 }
 
 /// Reads every entry of the raw store, and gives those that are right.

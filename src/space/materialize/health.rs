@@ -65,7 +65,7 @@ pub fn check(home: &Home, store: &Store, depth: Depth, observer: &dyn Observer) 
         dir.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
     ids.sort();
     for id in ids.iter().filter_map(|name| name.parse().ok()) {
-        let Ok(index) = Index::open(&index_path(&home.index_dir(), &id), &id) else { continue };
+        let Ok(index) = Index::open(index_path(&home.index_dir(), &id), &id) else { continue };
         health.catalogs += 1;
         let places = Places::new(&home.pristine_dir(), &id);
         let check = Check { home, store, depth, observer, index: &index, places: &places };

@@ -53,7 +53,7 @@ impl Run<'_> {
                 return Old::Same;
             }
             let id = state.catalog.parse().ok();
-            let known = id.and_then(|id| Index::open(&index_path(&home.index_dir(), &id), &id).ok());
+            let known = id.and_then(|id| Index::open(index_path(&home.index_dir(), &id), &id).ok());
             if let Some(old) = known {
                 return Old::Known(Box::new(old));
             }

@@ -1,18 +1,22 @@
 //! Opening an Index, and making it where it is missing, foreign or damaged.
 //!
-//! An Index is published by rename, so a reader sees a whole one or none; what survives a crash is a temporary file that
-//! the next publisher replaces. Its checksum is read through a small buffer, not through the mapping, so that checking
-//! does not make the whole Index resident.
+//! An Index is published by rename, so a reader sees a whole one or none. It is read into memory, so that nothing that happens to
+//! the file can hurt who uses it; one that is too large for that is mapped, and its checksum is read through a small buffer, so
+//! that checking does not make the whole Index resident.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use crate::rcc::catalog::{Catalog, CatalogError, CatalogId};
 use crate::sys::fs::map::Mapped;
+use crate::sys::fs::place::Place;
 
 use super::format::{self, Bytes, CHECKED_FROM, HEADER_LEN, Header, NoHeader, RECORD_LEN};
-use super::{Index, TooLarge, build};
+use super::{Index, TooLarge, build, shape};
+
+/// Up to so many bytes an Index is read, not mapped: who truncates a file that is mapped, or has a disk that cannot read it, ends
+/// the process that looks at it (SIGBUS). That is some two million entries.
+const MOST_IN_MEMORY: u64 = 256 << 20;
 
 /// Why there is no Index.
 #[derive(Debug, thiserror::Error)]
@@ -73,26 +77,32 @@ impl Index {
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Index, IndexError> {
         let path = || PathBuf::from("(memory)");
         let header = checked_header(&path(), &bytes[..], bytes.len() as u64)?;
-        Ok(Index { bytes: Bytes::Owned(bytes), header })
+        checked(&path(), Bytes::Owned(bytes), header, &header.id)
     }
 
     /// Opens and checks the Index at `path`, which must be of the catalog `id`.
-    pub fn open(path: &Path, id: &CatalogId) -> Result<Index, IndexError> {
+    pub fn open(place: impl Into<Place>, id: &CatalogId) -> Result<Index, IndexError> {
+        let place = place.into();
+        let path = place.path();
         let read = |source| IndexError::Read { path: path.to_owned(), source };
-        let file = File::open(path).map_err(read)?;
+        let mut file = place.open_file().map_err(read)?;
         let len = file.metadata().map_err(read)?.len();
-        let header = checked_header(path, &file, len)?;
-        if header.id != *id {
-            return Err(IndexError::Foreign { path: path.to_owned() });
+        if len > MOST_IN_MEMORY {
+            let header = checked_header(path, &file, len)?;
+            return checked(path, Bytes::Mapped(Mapped::new(&file).map_err(read)?), header, id);
         }
-        Ok(Index { bytes: Bytes::Mapped(Mapped::new(&file).map_err(read)?), header })
+        let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or(0));
+        file.read_to_end(&mut bytes).map_err(read)?;
+        let header = checked_header(path, &bytes[..], bytes.len() as u64)?;
+        checked(path, Bytes::Owned(bytes), header, id)
     }
 
     /// Opens the Index of the catalog at `catalog_path` below `index_dir`, compiling it if there is none that is whole.
-    pub fn ensure(index_dir: &Path, catalog_path: &Path) -> Result<(Index, Made), IndexError> {
+    pub fn ensure(index_dir: impl Into<Place>, catalog_path: &Path) -> Result<(Index, Made), IndexError> {
+        let index_dir = &index_dir.into();
         let stamp = super::stamp::Stamp::of(catalog_path);
         if let Some(id) = stamp.as_ref().and_then(|stamp| stamp.known_id(index_dir))
-            && let Ok(index) = Index::open(&index_path(index_dir, &id), &id)
+            && let Ok(index) = Index::open(index_path(index_dir, &id), &id)
         {
             return Ok((index, Made::Opened));
         }
@@ -112,7 +122,7 @@ impl Index {
         let too_large = |source| IndexError::TooLarge { path: catalog_path.to_owned(), source };
         let bytes = Index::build(&catalog, &id).map_err(too_large)?;
         drop(catalog);
-        match publish(index_dir, &path, &bytes) {
+        match path.publish(&bytes) {
             Ok(()) => {
                 remember(stamp, index_dir, &id);
                 Ok((Index::open(&path, &id)?, Made::Compiled(reason)))
@@ -126,20 +136,27 @@ impl Index {
 }
 
 /// Where the Index of the catalog `id` lies.
-pub fn index_path(index_dir: &Path, id: &CatalogId) -> PathBuf {
-    index_dir.join(id.to_string())
+pub fn index_path(index_dir: &Place, id: &CatalogId) -> Place {
+    index_dir.below(id.to_string())
 }
 
 /// The stamp only saves time: failing to keep it costs the next mount one hash of the catalog.
-fn remember(stamp: Option<super::stamp::Stamp>, index_dir: &Path, id: &CatalogId) {
+fn remember(stamp: Option<super::stamp::Stamp>, index_dir: &Place, id: &CatalogId) {
     if let Some(Err(error)) = stamp.map(|stamp| stamp.remember(index_dir, id)) {
         log::debug!("Cannot keep the stamp of catalog {id} in {}: {error}", index_dir.display());
     }
 }
 
-fn publish(index_dir: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    crate::sys::fs::dir::ensure_private(index_dir)?;
-    crate::sys::fs::dir::publish(path, bytes)
+/// The Index of these bytes, if it is of the catalog `id` and its entries are a tree.
+fn checked(path: &Path, bytes: Bytes, header: Header, id: &CatalogId) -> Result<Index, IndexError> {
+    if header.id != *id {
+        return Err(IndexError::Foreign { path: path.to_owned() });
+    }
+    let index = Index { bytes, header };
+    match shape::fault(&index) {
+        None => Ok(index),
+        Some(what) => Err(IndexError::Damaged { path: path.to_owned(), what }),
+    }
 }
 
 /// Reads `source` (of `len` bytes) once: the header, then the checksum of everything.

@@ -57,6 +57,11 @@ impl TreeDir {
         Ok(TreeDir(rustix::fs::open(path, flags, Mode::empty())?))
     }
 
+    /// The directory `dir`.
+    pub(super) fn of(dir: OwnedFd) -> TreeDir {
+        TreeDir(dir)
+    }
+
     /// Opens the directory `name`; a link there is an error.
     pub fn open_dir(&self, name: Name<'_>) -> io::Result<TreeDir> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;

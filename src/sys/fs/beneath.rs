@@ -34,7 +34,6 @@ impl Dir {
     }
 
     /// The directory `dir`.
-    #[cfg(target_os = "linux")]
     pub(super) fn of(dir: OwnedFd) -> Dir {
         Dir(dir)
     }

@@ -3,6 +3,7 @@
 use std::fs::{self, DirBuilder};
 use std::io::{self, Write};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 /// Makes `path` and its parents; what it makes is for the owner alone (0700).
@@ -13,34 +14,21 @@ pub fn ensure_private(path: &Path) -> io::Result<()> {
     builder.recursive(true).create(path)
 }
 
+/// A name that begins so and that no other process, or call, comes upon.
+pub fn unused_name(prefix: &str) -> String {
+    use std::hash::{BuildHasher, Hasher};
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let count = COUNTER.fetch_add(1, Ordering::Relaxed);
+    let random = std::hash::RandomState::new().build_hasher().finish();
+    format!("{prefix}{}-{count}-{random:016x}", std::process::id())
+}
+
 /// Puts a file with these bytes at `path`: written beside and renamed, so that whoever looks finds the old one or all of it.
 pub fn publish(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new().prefix(".part-").tempfile_in(parent)?;
     file.write_all(bytes)?;
     file.persist(path).map(drop).map_err(|error| error.error)
-}
-
-/// Lets the owner of the directory at `path` read and change it.
-#[cfg(unix)]
-pub fn let_owner_in(path: &Path) -> io::Result<()> {
-    fs::set_permissions(path, std::os::unix::fs::PermissionsExt::from_mode(0o700))
-}
-
-/// Lets the owner remove what is in the directory at `path`, where a read-only file refuses that.
-#[cfg(windows)]
-pub fn let_owner_in(path: &Path) -> io::Result<()> {
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        let meta = entry.metadata()?;
-        let mut permissions = meta.permissions();
-        if meta.is_file() && permissions.readonly() {
-            #[allow(clippy::permissions_set_readonly_false, reason = "on Windows it is one bit")]
-            permissions.set_readonly(false);
-            fs::set_permissions(entry.path(), permissions)?;
-        }
-    }
-    Ok(())
 }
 
 /// Whether this user may make entries in the directory at `path`, or why not.

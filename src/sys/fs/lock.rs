@@ -10,6 +10,8 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::Path;
 
+use super::place::Place;
+
 /// Opens or makes the lock file at `path`; `mode` is for a new one, before umask. A link there is an error.
 pub fn open(path: &Path, mode: u32) -> io::Result<File> {
     let mut options = OpenOptions::new();
@@ -27,6 +29,24 @@ pub fn open(path: &Path, mode: u32) -> io::Result<File> {
     }
     #[cfg(unix)]
     options.open(path)
+}
+
+/// Opens or makes the lock file at a place of our own, with its directory.
+pub fn open_own(place: &Place) -> io::Result<File> {
+    place.in_dir(|dir, name| dir.open_or_create(name))
+}
+
+/// Opens the lock file at a place of our own, to ask whether it is held.
+pub fn look_at(place: &Place) -> io::Result<File> {
+    place.open_file()
+}
+
+/// As [`is_still_at`], for a place of our own.
+pub fn is_still_own(file: &File, place: &Place) -> io::Result<bool> {
+    match place.open_dir_of(|dir, name| dir.names_file(name, file)) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        outcome => outcome,
+    }
 }
 
 /// True if `path` still names `file`: a lock on a file that was removed in the meantime locks nothing.
@@ -51,24 +71,27 @@ pub fn is_still_at(file: &File, path: &Path) -> io::Result<bool> {
     }
 }
 
-/// Makes `text` the signature of the lock file at `path`, which is held by `file`.
+/// The most that is read of a signature.
+const SIGNATURE: u64 = 4096;
+
+/// Makes `text` the signature of the lock file at `place`, which is held by `file`.
 #[cfg(unix)]
-pub fn sign(file: &mut File, _path: &Path, text: &[u8]) -> io::Result<()> {
+pub fn sign(file: &mut File, _place: &Place, text: &[u8]) -> io::Result<()> {
     use std::io::{Seek, Write};
     file.set_len(0)?;
     file.rewind()?;
     file.write_all(text)
 }
 
-/// Makes `text` the signature of the lock file at `path`, which is held by `_file`.
+/// Makes `text` the signature of the lock file at `place`, which is held by `_file`.
 #[cfg(windows)]
-pub fn sign(_file: &mut File, path: &Path, text: &[u8]) -> io::Result<()> {
-    std::fs::write(path.with_extension("holder"), text)
+pub fn sign(_file: &mut File, place: &Place, text: &[u8]) -> io::Result<()> {
+    place.with_extension("holder").publish(text)
 }
 
-/// The signature of the lock file at `path`, held or not.
-pub fn signature(path: &Path) -> io::Result<Vec<u8>> {
-    if cfg!(windows) { std::fs::read(path.with_extension("holder")) } else { std::fs::read(path) }
+/// The signature of the lock file at `place`, held or not.
+pub fn signature(place: &Place) -> io::Result<Vec<u8>> {
+    if cfg!(windows) { place.with_extension("holder").read(SIGNATURE) } else { place.read(SIGNATURE) }
 }
 
 /// Gives everybody read and write if a bit of that is missing, as RCC does in shared mode.
@@ -94,13 +117,14 @@ mod tests {
     #[test]
     fn whoever_finds_a_lock_held_can_read_who_holds_it() {
         let temp = tempfile::tempdir().unwrap();
-        let path = temp.path().join("lock");
-        let mut file = open(&path, 0o600).unwrap();
+        let place = Place::top(temp.path()).below("lock");
+        let mut file = open_own(&place).unwrap();
         file.try_lock().unwrap();
         for text in [&b"a longer text"[..], b"short", b""] {
-            sign(&mut file, &path, text).unwrap();
-            assert_eq!(signature(&path).unwrap(), text);
+            sign(&mut file, &place, text).unwrap();
+            assert_eq!(signature(&place).unwrap(), text);
         }
-        assert!(File::open(&path).unwrap().try_lock_shared().is_err());
+        assert!(is_still_own(&file, &place).unwrap());
+        assert!(look_at(&place).unwrap().try_lock_shared().is_err());
     }
 }

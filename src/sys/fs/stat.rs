@@ -73,6 +73,21 @@ pub fn id_at(path: &Path) -> io::Result<(u64, u64)> {
     super::open::look(path).map(|info| info.id)
 }
 
+/// True if a regular file stands at `path`, no link to one, that only this user or root can have made or changed.
+#[cfg(unix)]
+pub fn is_trusted_mark(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let ours = [0, crate::sys::process::this_process::effective_uid()];
+    path.symlink_metadata()
+        .is_ok_and(|meta| meta.is_file() && ours.contains(&meta.uid()) && meta.mode() & 0o022 == 0)
+}
+
+/// True if a regular file stands at `path`. Access lists say who may make one.
+#[cfg(not(unix))]
+pub fn is_trusted_mark(path: &Path) -> bool {
+    path.is_file()
+}
+
 fn kind(meta: &Metadata) -> FileKind {
     if meta.is_dir() {
         FileKind::Directory

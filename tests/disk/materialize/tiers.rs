@@ -238,7 +238,7 @@ fn numbers(dir: &Path, own: &[PathBuf], found: &mut [Vec<u64>; 3]) {
 fn what_a_snapshot_is_patched_in_lies_together() {
     let Some(disk) = LoopFs::new("btrfs", MEGABYTES) else { return };
     let world = World::new_in("gz", &disk.path());
-    let (index, _) = Index::ensure(&world.home.index_dir(), &world.catalog).unwrap();
+    let (index, _) = Index::ensure(world.home.index_dir(), &world.catalog).unwrap();
     holofs::space::materialize::warm(&world.home, &index, &world.store(), &Tally::new(), None).unwrap();
     let tree = world.home.pristine_dir().join(index.id().to_string());
     let is_own = |node: &holofs::store::index::Node<'_>| matches!(node.kind, NodeKind::File(file) if !file.rewrite.is_empty() || node.mode & 0o7000 != 0);
@@ -257,7 +257,7 @@ fn a_tree_of_an_older_version_is_made_anew() {
     for kind in ["btrfs", "ext4"] {
         let Some(disk) = LoopFs::new(kind, MEGABYTES) else { continue };
         let world = World::new_in("gz", &disk.path());
-        let (index, _) = Index::ensure(&world.home.index_dir(), &world.catalog).unwrap();
+        let (index, _) = Index::ensure(world.home.index_dir(), &world.catalog).unwrap();
         let warm = || {
             holofs::space::materialize::warm(&world.home, &index, &world.store(), &Tally::new(), None)
                 .unwrap()
@@ -322,7 +322,7 @@ fn a_warm_catalog_needs_its_blobs_no_more() {
     for kind in KINDS {
         let Some(disk) = LoopFs::new(kind, MEGABYTES) else { continue };
         let world = World::new_in("gz", &disk.path());
-        let (index, _) = Index::ensure(&world.home.index_dir(), &world.catalog).unwrap();
+        let (index, _) = Index::ensure(world.home.index_dir(), &world.catalog).unwrap();
         let store = world.store();
         let warm =
             || holofs::space::materialize::warm(&world.home, &index, &store, &Tally::new(), None).unwrap();
@@ -342,7 +342,7 @@ fn trees_used_least_recently_go_when_there_are_too_many() {
     let hours_ago = |hours: u64| std::time::SystemTime::now() - Duration::from_secs(3600 * hours);
     let warmed = |rcc: &str, hours| {
         world.edit_catalog(|catalog| catalog["rcc"] = rcc.into());
-        let (index, _) = Index::ensure(&world.home.index_dir(), &world.catalog).unwrap();
+        let (index, _) = Index::ensure(world.home.index_dir(), &world.catalog).unwrap();
         holofs::space::materialize::warm(&world.home, &index, &world.store(), &Tally::new(), None).unwrap();
         let stamp = fs::File::open(dir.join(format!("{}.stamp", index.id()))).unwrap();
         stamp.set_modified(hours_ago(hours)).unwrap();

@@ -100,7 +100,7 @@ impl World {
     }
 
     pub fn materialize(&self, options: &Options) -> Result<Report, RestoreError> {
-        let (index, _) = Index::ensure(&self.home.index_dir(), &self.catalog).unwrap();
+        let (index, _) = Index::ensure(self.home.index_dir(), &self.catalog).unwrap();
         let observer = Tally::new();
         let store = self.store();
         let job = Job::new(&self.home, &self.catalog, &index, &store, &self.space);
@@ -127,7 +127,7 @@ impl World {
 
     pub fn store(&self) -> Store {
         let library = Library::open(&self.home.library()).unwrap();
-        Store::open(library, &self.home.raw_dir(), Limits::default(), Arc::new(Tally::new()))
+        Store::open(library, self.home.raw_dir(), Limits::default(), Arc::new(Tally::new()))
     }
 
     pub fn restore(&self) -> Report {

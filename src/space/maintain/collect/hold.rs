@@ -9,6 +9,7 @@ use crate::rcc::digest::Digest;
 use crate::rcc::home::Home;
 use crate::space::{MountState, Space};
 use crate::store::index::{Index, NodeKind, index_path};
+use crate::sys::fs::place::Place;
 
 /// A space in use.
 #[derive(Debug, Clone, serde::Serialize)]
@@ -42,8 +43,9 @@ impl Holds {
     pub fn of(home: &Home) -> Result<Holds, GcError> {
         let mut holds = Holds::default();
         // Spaces first: one that goes live later finds its catalog in the list, or none.
-        let dirs = std::fs::read_dir(home.spaces_dir()).into_iter().flatten().flatten();
-        for state_dir in dirs.map(|entry| entry.path()).filter(|dir| Space::may_be_live_in(dir)) {
+        let spaces = home.spaces_dir();
+        let dirs = spaces.entries().map_err(GcError::io("Listing", spaces.path()))?;
+        for state_dir in dirs.into_iter().filter(Space::may_be_live_in) {
             holds.lease(home, state_dir);
         }
         for path in home.catalogs()? {
@@ -62,11 +64,11 @@ impl Holds {
     }
 
     /// Notes a live space. Only a mount that says what it shows is known.
-    fn lease(&mut self, home: &Home, state_dir: PathBuf) {
+    fn lease(&mut self, home: &Home, state_dir: Place) {
         let state = MountState::read_in(&state_dir).ok().flatten().filter(|state| state.process.is_alive());
         let shown = state.as_ref().and_then(|state| state.catalog.parse::<CatalogId>().ok());
         let index =
-            shown.and_then(|id| Some((id, Index::open(&index_path(&home.index_dir(), &id), &id).ok()?)));
+            shown.and_then(|id| Some((id, Index::open(index_path(&home.index_dir(), &id), &id).ok()?)));
         match index {
             Some((id, index)) => {
                 self.catalogs.insert(id);
@@ -75,7 +77,7 @@ impl Holds {
             None => self.unknown = true,
         }
         self.leases.push(Lease {
-            state_dir,
+            state_dir: state_dir.into(),
             pid: state.as_ref().map(|state| state.process.pid),
             mountpoint: state.map(|state| state.mountpoint),
         });

@@ -14,9 +14,13 @@ use crate::space::inventory;
 use crate::space::maintain::delete;
 use crate::space::materialize;
 use crate::store::{Library, RawEntry, RawStore, blob_path};
+use crate::sys::fs::place::Place;
 
 /// A part of a blob this old is nobody's any more.
 const ABANDONED: Duration = Duration::from_secs(24 * 3600);
+
+/// No stamp of a catalog is longer.
+const STAMP: u64 = 4096;
 
 /// Bytecode is named by the first digits of its catalog's id.
 const SHORTEST_ID: usize = 16;
@@ -46,7 +50,7 @@ impl Sweep<'_> {
                 continue;
             }
             if self.options.dry_run || delete::forget_space(&space)? {
-                self.report.spaces.push(entry);
+                self.report.spaces.push(entry.into());
             }
         }
         Ok(())
@@ -78,10 +82,11 @@ impl Sweep<'_> {
     /// Raw entries that nobody names, those unused for too long, and the oldest of too many.
     pub fn raw(&mut self) -> Result<(), GcError> {
         let dir = self.home.raw_dir();
-        if !dir.is_dir() {
-            return Ok(());
+        let failed = || GcError::io("Collecting in", dir.path());
+        match dir.open() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            opened => drop(opened.map_err(failed())?),
         }
-        let failed = || GcError::io("Collecting in", dir.clone());
         let store = RawStore::open(&dir, u64::MAX).map_err(failed())?;
         let mut entries = store.entries().map_err(failed())?;
         let total: u64 = entries.iter().map(|entry| entry.size).sum();
@@ -137,36 +142,32 @@ impl Sweep<'_> {
         let Options { dry_run, max_size, unused, .. } = self.options;
         let bounds = materialize::Bounds { bytes: max_size.unwrap_or(u64::MAX), unused, dry_run };
         let trimmed = materialize::trim(&self.home.pristine_dir(), bounds, None);
-        self.report.derived.extend(trimmed.map_err(GcError::io("Trimming", self.home.pristine_dir()))?);
+        self.report
+            .derived
+            .extend(trimmed.map_err(GcError::io("Trimming", self.home.pristine_dir().path()))?);
         for dir in [self.home.index_dir(), self.home.pristine_dir(), self.home.pyc_dir(), profiles] {
-            for path in entries(&dir)? {
+            for place in entries(&dir)? {
                 let gone =
-                    derived_from(&path).is_some_and(|id| kept.iter().all(|kept| !kept.starts_with(&id)));
-                let unused = dir == self.home.pyc_dir() && self.is_unused(&path);
-                if (gone && !self.report.derived.contains(&path)) || unused {
-                    self.drop_derived(path)?;
+                    derived_from(&place).is_some_and(|id| kept.iter().all(|kept| !kept.starts_with(&id)));
+                let unused = dir == self.home.pyc_dir() && self.is_unused(&place);
+                if (gone && self.report.derived.iter().all(|dropped| *dropped != *place)) || unused {
+                    self.drop_derived(place)?;
                 }
             }
         }
         Ok(())
     }
 
-    fn is_unused(&self, path: &Path) -> bool {
-        let age = SystemTime::now().duration_since(last_use(path)).unwrap_or_default();
+    fn is_unused(&self, place: &Place) -> bool {
+        let age = SystemTime::now().duration_since(last_use(place)).unwrap_or_default();
         self.options.unused.is_some_and(|unused| age > unused)
     }
 
-    fn drop_derived(&mut self, path: PathBuf) -> Result<(), GcError> {
+    fn drop_derived(&mut self, place: Place) -> Result<(), GcError> {
         if !self.options.dry_run {
-            let removed = if path.is_dir() { fs::remove_dir_all(&path) } else { fs::remove_file(&path) };
-            match removed {
-                Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(GcError::io("Removing", path)(error));
-                }
-                _ => {}
-            }
+            place.remove().map_err(GcError::io("Removing", place.path()))?;
         }
-        self.report.derived.push(path);
+        self.report.derived.push(place.into());
         Ok(())
     }
 
@@ -203,20 +204,16 @@ impl Sweep<'_> {
     }
 }
 
-/// The paths in a directory of ours; none if it is not there.
-fn entries(dir: &Path) -> Result<Vec<PathBuf>, GcError> {
-    let listed = match fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        listed => listed.and_then(|entries| entries.map(|entry| entry.map(|entry| entry.path())).collect()),
-    };
-    listed.map_err(GcError::io("Listing", dir))
+/// What is in a directory of ours; nothing if it is not there.
+fn entries(dir: &Place) -> Result<Vec<Place>, GcError> {
+    dir.entries().map_err(GcError::io("Listing", dir.path()))
 }
 
 /// What begins the id of the catalog that a file or directory of ours was made from: its name, or what a stamp says.
-fn derived_from(path: &Path) -> Option<String> {
-    let name = path.file_name()?.to_str()?;
+fn derived_from(place: &Place) -> Option<String> {
+    let name = place.file_name()?.to_str()?;
     let id = match name.ends_with(".stamp") {
-        true => fs::read_to_string(path).ok()?.trim_end().rsplit(' ').next()?.to_owned(),
+        true => String::from_utf8(place.read(STAMP).ok()?).ok()?.trim_end().rsplit(' ').next()?.to_owned(),
         // What is cut out of a catalog has its id and an ending.
         false => name.split('.').next()?.to_owned(),
     };
@@ -225,19 +222,8 @@ fn derived_from(path: &Path) -> Option<String> {
 }
 
 /// When anything in a directory of ours was last read or written.
-fn last_use(path: &Path) -> SystemTime {
-    let mut latest = UNIX_EPOCH;
-    let mut waiting = vec![path.to_owned()];
-    while let Some(next) = waiting.pop() {
-        let Ok(found) = next.symlink_metadata() else { continue };
-        if found.is_dir() {
-            waiting.extend(entries(&next).unwrap_or_default());
-        }
-        // Walking a directory is a use of it, too: only files count, and the directory itself while it is empty.
-        let times = [found.modified().ok(), found.accessed().ok().filter(|_| found.is_file())];
-        latest = times.into_iter().flatten().fold(latest, SystemTime::max);
-    }
-    latest
+fn last_use(place: &Place) -> SystemTime {
+    place.last_use().unwrap_or(UNIX_EPOCH)
 }
 
 fn is_abandoned_part(path: &Path) -> bool {

@@ -1,0 +1,252 @@
+//! Where something of our own state is: a path below a directory that is opened once and checked.
+//!
+//! A [`Place`] is cheap and touches nothing. It can be shown and compared like the path it stands for; what opens, reads or writes
+//! goes through the descriptor of its top ([`super::owned`]).
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::ops::Deref;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
+
+use super::owned::OwnedDir;
+
+/// A file or directory of our own state.
+#[derive(Debug, Clone)]
+pub struct Place {
+    top: Arc<Top>,
+    below: PathBuf,
+    path: PathBuf,
+}
+
+/// A directory of state, and its descriptor once it is open.
+#[derive(Debug)]
+struct Top {
+    path: PathBuf,
+    open: Mutex<Option<Arc<OwnedDir>>>,
+}
+
+impl Place {
+    /// The top of some state: what is above is trusted.
+    pub fn top(path: impl Into<PathBuf>) -> Place {
+        let path = path.into();
+        let top = Top { path: path.clone(), open: Mutex::default() };
+        Place { top: Arc::new(top), below: PathBuf::new(), path }
+    }
+
+    /// What is called `name` in this directory.
+    pub fn below(&self, name: impl AsRef<Path>) -> Place {
+        let name = name.as_ref();
+        Place { top: Arc::clone(&self.top), below: self.below.join(name), path: self.path.join(name) }
+    }
+
+    /// The path, to be shown.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Opens the directory.
+    pub fn open(&self) -> io::Result<OwnedDir> {
+        self.top.get(OwnedDir::open)?.open_dir(&self.below)
+    }
+
+    /// Opens the directory, which is made, 0700, if it is not there.
+    pub fn ensure(&self) -> io::Result<OwnedDir> {
+        self.top.get(OwnedDir::ensure)?.ensure_dir(&self.below)
+    }
+
+    /// Opens the regular file for reading.
+    pub fn open_file(&self) -> io::Result<File> {
+        self.open_dir_of(OwnedDir::open_file)
+    }
+
+    /// The content of the regular file, which is an error if it has more than `most` bytes.
+    pub fn read(&self, most: u64) -> io::Result<Vec<u8>> {
+        self.open_dir_of(|dir, name| dir.read(name, most))
+    }
+
+    /// Puts a file with these bytes here, at once; its directory is made if it is not there.
+    pub fn publish(&self, bytes: &[u8]) -> io::Result<()> {
+        self.in_dir(|dir, name| dir.publish(name, bytes))
+    }
+
+    /// True if there is anything; a link counts, wherever it leads.
+    pub fn is_there(&self) -> io::Result<bool> {
+        absent(self.open_dir_of(OwnedDir::has), false)
+    }
+
+    /// Removes the file; true if it was there.
+    pub fn remove_file(&self) -> io::Result<bool> {
+        absent(self.open_dir_of(OwnedDir::remove_file), false)
+    }
+
+    /// Removes it with all that is below, links not followed; true if there was anything.
+    pub fn remove(&self) -> io::Result<bool> {
+        absent(self.open_dir_of(OwnedDir::remove), false)
+    }
+
+    /// When anything of it was last read or written.
+    pub fn last_use(&self) -> io::Result<SystemTime> {
+        self.open_dir_of(OwnedDir::last_use)
+    }
+
+    /// What is in the directory, sorted; nothing if it is not there.
+    pub fn entries(&self) -> io::Result<Vec<Place>> {
+        let names = absent(self.open().and_then(|dir| dir.names()), Vec::new())?;
+        Ok(names.into_iter().map(|name| self.below(name)).collect())
+    }
+
+    /// Does something with its directory, which is made if it is not there, and its name there.
+    pub fn in_dir<T>(&self, act: impl FnOnce(&OwnedDir, &OsStr) -> io::Result<T>) -> io::Result<T> {
+        let (dir, name) = self.split()?;
+        act(&dir.ensure()?, name)
+    }
+
+    /// As [`Place::in_dir`]; the directory has to be there.
+    pub fn open_dir_of<T>(&self, act: impl FnOnce(&OwnedDir, &OsStr) -> io::Result<T>) -> io::Result<T> {
+        let (dir, name) = self.split()?;
+        act(&dir.open()?, name)
+    }
+
+    /// What is called so but for the extension, in the same directory.
+    pub fn with_extension(&self, extension: &str) -> Place {
+        Place {
+            top: Arc::clone(&self.top),
+            below: self.below.with_extension(extension),
+            path: self.path.with_extension(extension),
+        }
+    }
+
+    /// The directory it is in, and its name there.
+    fn split(&self) -> io::Result<(Place, &OsStr)> {
+        if self.below.as_os_str().is_empty() {
+            let (dir, name) =
+                self.path.parent().zip(self.path.file_name()).ok_or(io::ErrorKind::InvalidInput)?;
+            return Ok((Place::top(dir), name));
+        }
+        let parts = self.below.parent().zip(self.below.file_name()).zip(self.path.parent());
+        let ((below, name), path) = parts.ok_or(io::ErrorKind::InvalidInput)?;
+        Ok((Place { top: Arc::clone(&self.top), below: below.to_owned(), path: path.to_owned() }, name))
+    }
+}
+
+/// What is not there is no error.
+fn absent<T>(outcome: io::Result<T>, none: T) -> io::Result<T> {
+    match outcome {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(none),
+        other => other,
+    }
+}
+
+impl Top {
+    /// The open directory; `open` opens it the first time, or after it was removed.
+    fn get(&self, open: impl Fn(&Path) -> io::Result<OwnedDir>) -> io::Result<Arc<OwnedDir>> {
+        let mut known = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(dir) = known.as_ref().filter(|dir| !dir.is_removed()) {
+            return Ok(Arc::clone(dir));
+        }
+        let dir = Arc::new(open(&self.path)?);
+        *known = Some(Arc::clone(&dir));
+        Ok(dir)
+    }
+}
+
+impl Deref for Place {
+    type Target = Path;
+
+    fn deref(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl AsRef<Path> for Place {
+    fn as_ref(&self) -> &Path {
+        &self.path
+    }
+}
+
+impl PartialEq for Place {
+    fn eq(&self, other: &Place) -> bool {
+        self.path == other.path
+    }
+}
+
+impl Eq for Place {}
+
+impl From<&Place> for Place {
+    fn from(place: &Place) -> Place {
+        place.clone()
+    }
+}
+
+impl From<&Path> for Place {
+    fn from(path: &Path) -> Place {
+        Place::top(path)
+    }
+}
+
+impl From<Place> for PathBuf {
+    fn from(place: Place) -> PathBuf {
+        place.path
+    }
+}
+
+impl From<&PathBuf> for Place {
+    fn from(path: &PathBuf) -> Place {
+        Place::top(path)
+    }
+}
+
+impl serde::Serialize for Place {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        self.path.serialize(serializer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_is_a_path_until_it_is_opened() {
+        let temp = tempfile::tempdir().unwrap();
+        let top = Place::top(temp.path().join("state"));
+        let file = top.below("spaces").below("file");
+        assert_eq!(&*file, temp.path().join("state/spaces/file"));
+        assert!(!file.is_there().unwrap() && !file.remove_file().unwrap());
+        assert_eq!(file.read(9).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert_eq!(top.below("spaces").entries().unwrap(), []);
+        assert_eq!(std::fs::read_dir(temp.path()).unwrap().count(), 0);
+        file.publish(b"text").unwrap();
+        assert_eq!(file.read(9).unwrap(), b"text");
+        assert_eq!(top.below("spaces").entries().unwrap(), std::slice::from_ref(&file));
+        assert!(top.below("spaces").remove().unwrap());
+        assert!(!file.is_there().unwrap());
+    }
+
+    #[test]
+    fn a_top_that_was_removed_is_made_again() {
+        let temp = tempfile::tempdir().unwrap();
+        let file = Place::top(temp.path().join("state")).below("file");
+        file.publish(b"one").unwrap();
+        std::fs::remove_dir_all(temp.path().join("state")).unwrap();
+        assert!(!file.is_there().unwrap());
+        file.publish(b"two").unwrap();
+        assert_eq!(file.read(9).unwrap(), b"two");
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_top_that_was_swapped_for_another_directory_stays_the_one_that_was_opened() {
+        let temp = tempfile::tempdir().unwrap();
+        let (state, moved) = (temp.path().join("state"), temp.path().join("moved"));
+        let file = Place::top(&state).below("file");
+        file.publish(b"ours").unwrap();
+        std::fs::rename(&state, &moved).unwrap();
+        std::fs::create_dir(&state).unwrap();
+        std::fs::write(state.join("file"), "planted").unwrap();
+        assert_eq!(file.read(9).unwrap(), b"ours");
+    }
+}

@@ -1,0 +1,213 @@
+//! A directory of our own state: what [`super::owned`] is on Unix. Access lists say who may write here, and they are inherited from
+//! the user's own profile; what holds is that a directory which is open stays where it is, and that no link is followed.
+
+use std::ffi::{OsStr, OsString};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::path::Path;
+use std::time::SystemTime;
+
+use super::at::TreeDir;
+use super::beneath::Dir;
+use super::name::Name;
+use super::open::{self, Held};
+use super::replace;
+
+/// An open directory of our own.
+#[derive(Debug)]
+pub struct OwnedDir(Held);
+
+impl OwnedDir {
+    /// Holds the directory at `path`. The directories above are trusted and may lead through links.
+    pub fn open(path: &Path) -> io::Result<OwnedDir> {
+        Held::open(path).map(OwnedDir)
+    }
+
+    /// As [`OwnedDir::open`]; the directory and those above are made where they are missing.
+    pub fn ensure(path: &Path) -> io::Result<OwnedDir> {
+        super::dir::ensure_private(path)?;
+        OwnedDir::open(path)
+    }
+
+    /// Holds the directory `name` below.
+    pub fn open_dir(&self, name: &Path) -> io::Result<OwnedDir> {
+        self.0.walk(name).map(OwnedDir)
+    }
+
+    /// As [`OwnedDir::open_dir`]; what is missing is made.
+    pub fn ensure_dir(&self, name: &Path) -> io::Result<OwnedDir> {
+        let mut reached = self.0.reopen()?;
+        for component in name.components() {
+            match fs::create_dir(reached.path().join(component)) {
+                Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
+                _ => reached = reached.open_dir(component)?,
+            }
+        }
+        Ok(OwnedDir(reached))
+    }
+
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        self.0.path()
+    }
+
+    /// Never: a directory that is held cannot be removed.
+    pub fn is_removed(&self) -> bool {
+        false
+    }
+
+    /// The same directory, to read trees of files in.
+    pub fn beneath(&self) -> io::Result<Dir> {
+        Dir::open(self.path())
+    }
+
+    /// The same directory, to change trees in.
+    pub fn tree(&self) -> io::Result<TreeDir> {
+        TreeDir::open(self.path())
+    }
+
+    /// Opens the regular file `name` for reading.
+    pub fn open_file(&self, name: &OsStr) -> io::Result<File> {
+        open::open_file(&self.path().join(name), OpenOptions::new().read(true))
+    }
+
+    /// Opens the regular file `name` for reading and writing, and makes it if it is not there.
+    pub fn open_or_create(&self, name: &OsStr) -> io::Result<File> {
+        let mut options = OpenOptions::new();
+        open::open_file(&self.path().join(name), options.read(true).write(true).create(true).truncate(false))
+    }
+
+    /// Opens the regular file `name` to append to it, and makes it if it is not there.
+    pub fn open_to_append(&self, name: &OsStr) -> io::Result<File> {
+        open::open_file(&self.path().join(name), OpenOptions::new().append(true).create(true))
+    }
+
+    /// The content of the regular file `name`, which is an error if it has more than `most` bytes.
+    pub fn read(&self, name: &OsStr, most: u64) -> io::Result<Vec<u8>> {
+        read_at_most(&self.open_file(name)?, most)
+    }
+
+    /// Puts a file with these bytes at `name`: written beside and renamed.
+    pub fn publish(&self, name: &OsStr, bytes: &[u8]) -> io::Result<()> {
+        let mut temp = self.create_temp(".part-")?;
+        temp.file.write_all(bytes)?;
+        temp.publish(name)
+    }
+
+    /// Makes a file without a lasting name; it goes unless it is published.
+    pub fn create_temp(&self, prefix: &str) -> io::Result<Temp<'_>> {
+        let name = super::dir::unused_name(prefix);
+        let file =
+            OpenOptions::new().read(true).write(true).create_new(true).open(self.path().join(&name))?;
+        Ok(Temp { dir: self, name, file, published: false })
+    }
+
+    /// Makes the file `name`, empty, unless something of that name is there.
+    pub fn mark(&self, name: &OsStr) -> io::Result<()> {
+        match OpenOptions::new().write(true).create_new(true).open(self.path().join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => Ok(()),
+        }
+    }
+
+    /// True if there is anything of that name; a link counts, wherever it leads.
+    pub fn has(&self, name: &OsStr) -> io::Result<bool> {
+        match self.path().join(name).symlink_metadata() {
+            Ok(_) => Ok(true),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// True if `name` still leads to `file`.
+    pub fn names_file(&self, name: &OsStr, file: &File) -> io::Result<bool> {
+        super::lock::is_still_at(file, &self.path().join(name))
+    }
+
+    /// Removes the file `name`; true if it was there.
+    pub fn remove_file(&self, name: &OsStr) -> io::Result<bool> {
+        replace::is_removed(fs::remove_file(self.path().join(name)))
+    }
+
+    /// Removes `name` with all that is below it, links not followed; true if there was anything.
+    pub fn remove(&self, name: &OsStr) -> io::Result<bool> {
+        let name = Name::new(name.as_encoded_bytes()).map_err(io::Error::other)?;
+        self.tree()?.remove(name)
+    }
+
+    /// Renames within the directory; a file at `to` is replaced.
+    pub fn rename(&self, from: &OsStr, to: &OsStr) -> io::Result<()> {
+        replace::rename(&self.path().join(from), &self.path().join(to))
+    }
+
+    /// When anything of `name` was last read or written. Walking a directory is a use of it, too: of one that is not empty only
+    /// the files count.
+    pub fn last_use(&self, name: &OsStr) -> io::Result<SystemTime> {
+        last_use(&self.path().join(name))
+    }
+
+    /// Bytes of the regular files in it.
+    pub fn file_bytes(&self) -> io::Result<u64> {
+        let files =
+            fs::read_dir(self.path())?.filter_map(|entry| entry.and_then(|entry| entry.metadata()).ok());
+        Ok(files.filter(fs::Metadata::is_file).map(|found| found.len()).sum())
+    }
+
+    /// The names in it, sorted.
+    pub fn names(&self) -> io::Result<Vec<OsString>> {
+        let entries = fs::read_dir(self.path())?;
+        let mut names: Vec<OsString> =
+            entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<_>>()?;
+        names.sort();
+        Ok(names)
+    }
+}
+
+/// A file in the making.
+#[derive(Debug)]
+pub struct Temp<'d> {
+    dir: &'d OwnedDir,
+    name: String,
+    /// To write to.
+    pub file: File,
+    published: bool,
+}
+
+impl Temp<'_> {
+    /// Gives it its name; a file of that name is replaced.
+    pub fn publish(mut self, name: &OsStr) -> io::Result<()> {
+        self.dir.rename(OsStr::new(&self.name), name)?;
+        self.published = true;
+        Ok(())
+    }
+}
+
+impl Drop for Temp<'_> {
+    fn drop(&mut self) {
+        if !self.published
+            && let Err(error) = self.dir.remove_file(OsStr::new(&self.name))
+        {
+            log::debug!("{} stays in {}: {error}", self.name, self.dir.path().display());
+        }
+    }
+}
+
+fn last_use(path: &Path) -> io::Result<SystemTime> {
+    let found = path.symlink_metadata()?;
+    if !found.is_dir() {
+        return Ok(found.modified()?.max(found.accessed()?));
+    }
+    let entries = fs::read_dir(path)?.flatten();
+    let uses = entries.filter_map(|entry| last_use(&entry.path()).ok());
+    Ok(uses.fold(found.modified()?, SystemTime::max))
+}
+
+/// The content of a file; an error if it has more than `most` bytes.
+pub fn read_at_most(file: &File, most: u64) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > most {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("it is larger than {most} bytes")));
+    }
+    Ok(bytes)
+}
