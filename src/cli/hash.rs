@@ -60,11 +60,11 @@ pub fn specification(home: &Home, files: &[PathBuf]) -> anyhow::Result<String> {
     Ok(text.trim().to_owned())
 }
 
-fn read(file: &Path) -> anyhow::Result<String> {
+fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
     if file == Path::new("-") {
-        let mut text = String::new();
-        std::io::stdin().read_to_string(&mut text).context("Cannot read stdin")?;
-        return Ok(text);
+        let mut bytes = Vec::new();
+        std::io::stdin().read_to_end(&mut bytes).context("Cannot read stdin")?;
+        return Ok(bytes);
     }
-    std::fs::read_to_string(file).with_context(|| format!("Cannot read {}", file.display()))
+    std::fs::read(file).with_context(|| format!("Cannot read {}", file.display()))
 }

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 use clap::Args;
 
+use crate::rcc::home::Settings;
 use crate::space::materialize::{self, Job, Options, Report, Strategy};
 use crate::store::observe::Observer;
 
@@ -69,8 +70,10 @@ fn default_strategy(context: &Context) -> anyhow::Result<Strategy> {
     if let Some(text) = std::env::var_os(VARIABLE).filter(|text| !text.is_empty()) {
         return text.to_string_lossy().parse().context(VARIABLE);
     }
-    let settings = context.home.root().join("settings.yaml");
-    Ok(materialize::configured_strategy(&settings)?.unwrap_or_default())
+    match Settings::read(&context.home)?.restoration_strategy {
+        Some(text) => text.parse().context("holotree.restoration-strategy in settings.yaml"),
+        None => Ok(Strategy::default()),
+    }
 }
 
 fn materialize(

@@ -11,6 +11,9 @@ use crate::rcc::yaml::{self, Yaml, YamlError};
 
 use dependency::{Conflict, Dependency, promote, push};
 
+/// The keys of a conda.yaml that count.
+const KEYS: [&str; 5] = ["name", "channels", "dependencies", "prefix", "rccPostInstall"];
+
 /// Why there is no normal form.
 #[derive(Debug, thiserror::Error)]
 pub enum CondaError {
@@ -63,20 +66,25 @@ pub struct Environment {
 
 impl Environment {
     /// Reads one conda.yaml. A channel of this machine, if there is one, comes before its own.
-    pub fn parse(text: &str, local_channel: Option<&str>) -> Result<Environment, CondaError> {
-        let document = yaml::parse(text)?;
-        if document.get("channels").is_none() && document.get("dependencies").is_none() {
+    pub fn parse(bytes: &[u8], local_channel: Option<&str>) -> Result<Environment, CondaError> {
+        Environment::from_document(&yaml::parse_bytes(bytes)?, local_channel)
+    }
+
+    fn from_document(document: &Yaml, local_channel: Option<&str>) -> Result<Environment, CondaError> {
+        if KEYS.iter().all(|key| document.get(key).is_none()) {
             return Err(CondaError::NoConda);
         }
         let mut environment = Environment {
-            name: word(&document, "name")?,
-            prefix: word(&document, "prefix")?,
-            post_install: words(&document, "rccPostInstall")?,
+            name: text(document, "name")?,
+            prefix: text(document, "prefix")?,
             ..Environment::default()
         };
-        let own = words(&document, "channels")?;
+        union(&mut environment.post_install, texts(document, "rccPostInstall")?);
+        let own = texts(document, "channels")?;
         union(&mut environment.channels, local_channel.map(str::to_owned).into_iter().chain(own));
-        environment.add_dependencies(&document)?;
+        let (conda, pip) = Environment::dependencies(document)?;
+        push_all(&mut environment.conda, conda);
+        push_all(&mut environment.pip, pip);
         // RCC leaves both where they contradict each other, if it is one file.
         promote(&mut environment.conda, &mut environment.pip).unwrap_or_default();
         Ok(environment)
@@ -106,39 +114,29 @@ impl Environment {
         emit::emit(self)
     }
 
-    fn add_dependencies(&mut self, document: &Yaml) -> Result<(), CondaError> {
-        let part = "dependencies";
-        for item in list(document, part)? {
-            match item {
-                Yaml::Text(text) => push_text(&mut self.conda, text)?,
-                // RCC knows one kind of map here, and passes over others.
-                Yaml::Map(_) => {
-                    let pip = item.get("pip").map(|_| list(item, "pip")).transpose()?.unwrap_or_default();
-                    for item in pip {
-                        let Yaml::Text(text) = item else {
-                            return Err(CondaError::Part { part: "pip", why: "an item is no text" });
-                        };
-                        push_text(&mut self.pip, text)?;
-                    }
-                }
-                Yaml::Other(_) | Yaml::List(_) => {
-                    return Err(CondaError::Part { part, why: "an item is neither text nor a map" });
-                }
-            }
+    /// What is neither text nor a map with a list below `pip` is passed over, as in RCC.
+    fn dependencies(document: &Yaml) -> Result<(Vec<Dependency>, Vec<Dependency>), CondaError> {
+        let items = list(document, "dependencies")?;
+        let conda = items.iter().filter_map(Yaml::text).filter_map(Dependency::parse).collect();
+        let lists = items.iter().filter_map(|item| match item.get("pip") {
+            Some(Yaml::List(list)) => Some(list),
+            _ => None,
+        });
+        let pip = lists.flatten().filter_map(Yaml::text).filter_map(Dependency::parse).collect();
+        Ok((conda, pip))
+    }
+}
+
+/// Adds one after the other. RCC stops at the first two that contradict each other, without a word.
+fn push_all(into: &mut Vec<Dependency>, from: Vec<Dependency>) {
+    for dependency in from {
+        if push(into, dependency).is_err() {
+            return;
         }
-        Ok(())
     }
 }
 
-/// What RCC takes for no dependency at all is passed over.
-fn push_text(list: &mut Vec<Dependency>, text: &str) -> Result<(), CondaError> {
-    match Dependency::parse(text) {
-        Some(dependency) => Ok(push(list, dependency)?),
-        None => Ok(()),
-    }
-}
-
-fn union(into: &mut Vec<String>, from: impl Iterator<Item = String>) {
+fn union(into: &mut Vec<String>, from: impl IntoIterator<Item = String>) {
     for item in from {
         if !into.contains(&item) {
             into.push(item);
@@ -146,13 +144,17 @@ fn union(into: &mut Vec<String>, from: impl Iterator<Item = String>) {
     }
 }
 
-fn word(document: &Yaml, part: &'static str) -> Result<String, CondaError> {
-    match document.get(part) {
-        None => Ok(String::new()),
-        Some(value) if value.is_nothing() => Ok(String::new()),
-        Some(Yaml::Text(text)) => Ok(text.clone()),
-        Some(_) => Err(CondaError::Part { part, why: "it is no text" }),
+/// A text as RCC takes it: a number as it is written, nothing for nothing.
+fn word(value: &Yaml) -> Option<String> {
+    if value.is_nothing() {
+        return Some(String::new());
     }
+    value.as_written().map(str::to_owned)
+}
+
+fn text(document: &Yaml, part: &'static str) -> Result<String, CondaError> {
+    let value = document.get(part).map_or(Some(String::new()), word);
+    value.ok_or(CondaError::Part { part, why: "it is not a text" })
 }
 
 fn list<'y>(document: &'y Yaml, part: &'static str) -> Result<&'y [Yaml], CondaError> {
@@ -160,13 +162,13 @@ fn list<'y>(document: &'y Yaml, part: &'static str) -> Result<&'y [Yaml], CondaE
         None => Ok(&[]),
         Some(value) if value.is_nothing() => Ok(&[]),
         Some(Yaml::List(items)) => Ok(items),
-        Some(_) => Err(CondaError::Part { part, why: "it is no list" }),
+        Some(_) => Err(CondaError::Part { part, why: "it is not a list" }),
     }
 }
 
-fn words(document: &Yaml, part: &'static str) -> Result<Vec<String>, CondaError> {
-    let texts = list(document, part)?.iter().map(|item| item.text().map(str::to_owned));
-    texts.collect::<Option<_>>().ok_or(CondaError::Part { part, why: "an item is no text" })
+fn texts(document: &Yaml, part: &'static str) -> Result<Vec<String>, CondaError> {
+    let texts = list(document, part)?.iter().map(word);
+    texts.collect::<Option<_>>().ok_or(CondaError::Part { part, why: "an item is not a text" })
 }
 
 #[cfg(test)]
@@ -175,7 +177,7 @@ mod tests {
     use crate::rcc::home::blueprint_hash;
 
     fn normal(text: &str) -> String {
-        Environment::parse(text, None).unwrap().normal_form().unwrap()
+        Environment::parse(text.as_bytes(), None).unwrap().normal_form().unwrap()
     }
 
     #[test]
@@ -203,29 +205,29 @@ mod tests {
     #[test]
     fn files_merge_into_one() {
         let left =
-            Environment::parse("name: l\nprefix: p\nchannels: [a]\ndependencies: [x, y=1]\n", None).unwrap();
+            Environment::parse(b"name: l\nprefix: p\nchannels: [a]\ndependencies: [x, y=1]\n", None).unwrap();
         let right =
-            Environment::parse("channels: [b, a]\ndependencies: [x=2]\nrccPostInstall: [do it]\n", None)
+            Environment::parse(b"channels: [b, a]\ndependencies: [x=2]\nrccPostInstall: [do it]\n", None)
                 .unwrap();
         let merged = left.clone().merge(right).unwrap().normal_form().unwrap();
         assert_eq!(
             merged,
             "name: l+\nchannels:\n- a\n- b\ndependencies:\n- x=2\n- y=1\nrccPostInstall:\n- do it\n"
         );
-        let other = Environment::parse("dependencies: [y=2]\n", None).unwrap();
+        let other = Environment::parse(b"dependencies: [y=2]\n", None).unwrap();
         assert!(matches!(left.merge(other), Err(CondaError::Conflict { .. })));
     }
 
     #[test]
-    fn what_is_not_certain_is_refused() {
+    fn what_rcc_refuses_is_refused() {
         for text in [
             "tasks:\n  x: y\n",
-            "dependencies:\n- 3\n",
+            "dependencies: {a: b}\n",
             "channels: x\n",
-            "name: 1.0\nchannels: []\n",
-            "dependencies:\n- a=1\n- a=2\n",
+            "channels: []\nrccPostInstall: [{a: b}]\n",
+            "- a\n",
         ] {
-            assert!(Environment::parse(text, None).is_err(), "{text}");
+            assert!(Environment::parse(text.as_bytes(), None).is_err(), "{text}");
         }
     }
 }

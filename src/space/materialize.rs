@@ -26,7 +26,6 @@ mod records;
 mod report;
 mod run;
 mod sealed;
-mod settings;
 mod tier;
 #[cfg_attr(windows, path = "restore/windows/trash.rs")]
 mod trash;
@@ -51,7 +50,6 @@ pub use self::pristine::{Bounds, trim};
 use self::report::Counting;
 pub use self::report::{FileError, FileErrorKind, Report, Seconds};
 use self::run::{Clock, Run};
-pub use self::settings::{SettingsError, configured_strategy};
 pub use self::tier::{Strategy, Tier, UnknownStrategy};
 pub use self::trash::{Other, sweep, trash_in};
 pub use self::walk::Plan;

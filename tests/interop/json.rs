@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use crate::common::golden::{self, Regime};
 use crate::common::rcc::{Rcc, rcc};
 use crate::common::sandbox::Sandbox;
-use crate::common::{json, run, said, stdout};
+use crate::common::{json, run, stdout};
 use serde_json::Value;
 
 const DAY: f64 = 86_400.0;
@@ -204,112 +204,4 @@ fn variables_mounts_a_space_that_is_not_there_and_leaves_it() {
     assert!(crate::common::mounted::is_mounted(Path::new(&root)));
     assert_eq!(comparable(&json(&sandbox.holofs_ok(&args))), list);
     sandbox.holofs_ok(&["unmount", "new"]);
-}
-
-/// conda.yaml files that people write, and that RCC may read in surprising ways.
-const SPECIFICATIONS: [&str; 18] = [
-    "channels:\n  - conda-forge\n\ndependencies:\n  # python\n  - python=3.10.12   # pinned\n  - uv=0.9.22\n  - pip:\n      - robocorp==1.6.2\n",
-    "dependencies:\n- python=3.12.8\n",
-    "channels: [conda-forge, defaults]\ndependencies: [python=3.12.8, pip=23]\n",
-    "channels:\n- a\n- b\n- a\ndependencies:\n- python\n- python=3.9\n- pip\n",
-    "name: some name\nprefix: /x/y\nchannels:\n- a\ndependencies:\n- x\nrccPostInstall:\n- python -m do it\n- \"echo 'a: b'\"\n",
-    "channels:\n- a\ndependencies:\n- pip:\n  - b\n- python=3\n- pip:\n  - c==1\n  - b==2\n",
-    "channels:\n- a\ndependencies:\n- requests=2\n- numpy\n- pip:\n  - requests\n  - numpy==1\n  - other\n",
-    "channels:\n- a\ndependencies:\n- requests=2\n- pip:\n  - requests==3\n  - numpy==1\n",
-    "channels:\n- a\ndependencies:\n- pip:\n  - --extra-index-url https://x/simple\n  - -r requirements.txt\n  - pkg[extra,more]==1.0; python_version < \"3.9\"\n  - name @ https://example.com/a.whl\n",
-    "channels:\n- a\ndependencies:\n- \"true\"\n- 'yes'\n- \"1.5\"\n- '@x'\n- 'a: b # c'\n- \"it's\"\n- 'x '\n",
-    "channels:\n- a\ndependencies:\n- python >=3.8, <3.12\n- b = 1\n- =nothing\n- c ==\n",
-    "channels:\n- a\ndependencies:\n- a word and another word and more words until the line is longer than eighty columns and then some more words\n- x\n",
-    "channels:\n- a\ndependencies:\n- pip:\n  - a-very-long-requirement==1.2.3; python_version < '3.9' and sys_platform == 'win32' and extra == 'x'\n",
-    "---\nchannels:\n- a\nvariables:\n  KEY: value\ndependencies:\n- x\nother:\n  - k: v\n    l: w\n",
-    "name:\nchannels:\ndependencies:\n- x\n",
-    "channels:\r\n- a\r\ndependencies:\r\n- x=1\r\n",
-    "rccPostInstall: []\nchannels:\n- https://conda.example/x\ndependencies:\n- x\n",
-    "name: 'quoted # name'\nchannels:\n- a\ndependencies:\n- x\n",
-];
-
-/// RCC's own hash of files given after each other.
-fn rccs_hash(rcc: &Rcc, sandbox: &Sandbox, files: &[&str]) -> String {
-    let output = rcc.run(sandbox, &[&["holotree", "hash"], files].concat());
-    let text = crate::common::stderr(&output) + &stdout(&output);
-    let line = text
-        .lines()
-        .find(|line| line.starts_with("Blueprint hash for"))
-        .unwrap_or_else(|| panic!("{}", said(&output)));
-    line.rsplit(" is ").next().unwrap().trim_end_matches('.').to_owned()
-}
-
-#[test]
-fn hashes_are_rccs_for_files_that_people_write() {
-    let Some(rcc) = rcc(17) else { return };
-    let sandbox = Sandbox::new();
-    let mut files = Vec::new();
-    for (at, text) in SPECIFICATIONS.iter().enumerate() {
-        let path = sandbox.scratch().join(format!("conda{at}.yaml"));
-        fs::write(&path, text).unwrap();
-        files.push(path.to_str().unwrap().to_owned());
-    }
-    for (file, text) in files.iter().zip(SPECIFICATIONS) {
-        let report = json(&sandbox.holofs_ok(&["hash", file, "--show-blueprint", "--json"]));
-        assert_eq!(
-            crate::common::text_field(&report, "hash"),
-            rccs_hash(&rcc, &sandbox, &[file]),
-            "{text}\n{report:#}"
-        );
-    }
-    for pair in [[4, 6], [6, 4], [8, 4], [13, 16]] {
-        let pair = pair.map(|at: usize| files[at].as_str());
-        let ours = stdout(&sandbox.holofs_ok(&["hash", pair[0], pair[1]]));
-        assert_eq!(ours.trim_end(), rccs_hash(&rcc, &sandbox, &pair), "{pair:?}");
-    }
-}
-
-#[test]
-fn hash_as_json_is_that_of_rcc_19() {
-    let Some(rcc) = rcc(19) else { return };
-    let sandbox = Sandbox::new();
-    for text in SPECIFICATIONS {
-        let file = sandbox.scratch().join("conda.yaml");
-        fs::write(&file, text).unwrap();
-        for more in [&[][..], &["--show-blueprint"]] {
-            let args = [&["hash", file.to_str().unwrap(), "--json"], more].concat();
-            let theirs = rcc.try_run(&sandbox, &[&["holotree"], &args[..]].concat());
-            let ours = json(&sandbox.holofs_ok(&args));
-            // RCC 19 knows no --show-blueprint; later ones do.
-            let known = theirs.status.success();
-            assert!(known || !more.is_empty(), "{}", said(&theirs));
-            if known {
-                assert_eq!(ours, json(&theirs), "{text}");
-            }
-        }
-    }
-}
-
-#[test]
-fn a_local_channel_is_part_of_the_hash() {
-    let Some(rcc) = rcc(17) else { return };
-    let sandbox = Sandbox::new();
-    let file = sandbox.scratch().join("conda.yaml");
-    fs::write(&file, SPECIFICATIONS[0]).unwrap();
-    let file = file.to_str().unwrap();
-    let without = stdout(&sandbox.holofs_ok(&["hash", file]));
-    fs::create_dir_all(sandbox.home().join("channel")).unwrap();
-    fs::write(sandbox.home().join("channel/channeldata.json"), "{}").unwrap();
-    let with = stdout(&sandbox.holofs_ok(&["hash", file]));
-    assert_ne!(with, without);
-    assert_eq!(with.trim_end(), rccs_hash(&rcc, &sandbox, &[file]));
-}
-
-#[test]
-fn a_file_that_cannot_be_read_for_certain_has_no_hash() {
-    let sandbox = Sandbox::new();
-    for text in [
-        "channels: &a [x]\ndependencies: []\n",
-        "tasks:\n  a:\n    shell: x\n",
-        "channels:\n- größe\ndependencies:\n- x\n",
-    ] {
-        let path = sandbox.scratch().join("conda.yaml");
-        fs::write(&path, text).unwrap();
-        sandbox.holofs_fails(&["hash", path.to_str().unwrap()], crate::common::exit::BAD_CATALOG);
-    }
 }

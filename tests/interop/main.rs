@@ -6,6 +6,7 @@
 mod common;
 
 mod concurrency;
+mod hash;
 mod json;
 mod mounted;
 mod rcc;

@@ -30,17 +30,22 @@ impl Dependency {
         if name.is_empty() {
             return None;
         }
-        let rest = rest.trim_start();
+        let blank = [' ', '\t', '\n', '\u{c}', '\r'];
+        let rest = rest.trim_start_matches(blank);
         let operators = rest.len() - rest.trim_start_matches(is_operator).len();
         // A version has at least one character, be it an operator.
         let operators = if operators == rest.len() { operators.saturating_sub(1) } else { operators };
         let (qualifier, version) = rest.split_at(operators);
+        let version = version.trim_start_matches(blank);
+        if version.contains('\n') {
+            return None;
+        }
         let own = |text: &str| text.to_owned();
         Some(Dependency {
             text: own(text),
             name: own(name),
             qualifier: own(qualifier),
-            version: own(version.trim_start()),
+            version: own(version),
         })
     }
 
@@ -74,7 +79,8 @@ pub(super) fn push(list: &mut Vec<Dependency>, added: Dependency) -> Result<(), 
 pub(super) fn promote(conda: &mut [Dependency], pip: &mut Vec<Dependency>) -> Result<(), Conflict> {
     let mut promoted = Vec::new();
     for (at, item) in pip.iter().enumerate() {
-        for known in conda.iter_mut().filter(|known| known.name == item.name) {
+        for known in conda.iter_mut().filter(|known| known.name == item.name && !known.name.starts_with('-'))
+        {
             *known = known.clone().choose(item.clone())?;
             promoted.push(at);
         }

@@ -1,6 +1,8 @@
-//! What RCC's own settings say: `rcc.yaml` (who this installation is) and `settings.yaml` (the network).
+//! What RCC's own settings say: `rcc.yaml` (who this installation is) and `settings.yaml` (the network, and how spaces are
+//! restored). This is the only reader of both.
 //!
-//! A file that is not there means RCC's defaults. One that cannot be read for certain is an error, not a guess.
+//! A file that is not there means RCC's defaults. Keys that we do not need are passed over, whatever they hold; one that we
+//! need and that holds something else than it should is an error, not a guess.
 
 use std::io;
 use std::path::PathBuf;
@@ -25,6 +27,8 @@ pub struct Settings {
     pub http_proxy: String,
     /// `network: no-proxy`; empty for none.
     pub no_proxy: String,
+    /// `holotree: restoration-strategy`, as it is written.
+    pub restoration_strategy: Option<String>,
     /// The configuration of pip, if there is one.
     pub pip_config: Option<PathBuf>,
     /// The certificates of this site, if there are any.
@@ -43,7 +47,7 @@ pub enum SettingsError {
         source: io::Error,
     },
     /// The file cannot be understood.
-    #[error("Cannot be sure what {} says", path.display())]
+    #[error("Cannot read {}", path.display())]
     Unclear {
         /// The file.
         path: PathBuf,
@@ -51,14 +55,14 @@ pub enum SettingsError {
         source: YamlError,
     },
     /// A value is of an unexpected kind.
-    #[error("Cannot be sure what '{key}' in {} says: {value:?}", path.display())]
+    #[error("The value of {key:?} in {} is not {wanted}", path.display())]
     Value {
         /// The file.
         path: PathBuf,
         /// The key.
         key: &'static str,
-        /// Its value.
-        value: Yaml,
+        /// What it should be.
+        wanted: &'static str,
     },
 }
 
@@ -74,7 +78,7 @@ impl Settings {
         let own = File::read(home.root().join("rcc.yaml"))?;
         let shared = File::read(home.root().join("settings.yaml"))?;
         // A section of the user's replaces RCC's own as a whole.
-        let certificates = shared.content.get("certificates").is_some_and(|section| !section.is_nothing());
+        let certificates = shared.section("certificates")?.is_some();
         let existing = |name: &str| Some(home.root().join(name)).filter(|path| path.is_file());
         Ok(Settings {
             installation: Some(own.text("tracking", "identity")?).filter(|text| !text.is_empty()),
@@ -84,6 +88,8 @@ impl Settings {
             https_proxy: shared.text("network", "https-proxy")?,
             http_proxy: shared.text("network", "http-proxy")?,
             no_proxy: shared.text("network", "no-proxy")?,
+            restoration_strategy: Some(shared.text("holotree", "restoration-strategy")?)
+                .filter(|text| !text.is_empty()),
             pip_config: existing("piprc"),
             ca_bundle: existing("ca-bundle.pem"),
         })
@@ -92,35 +98,42 @@ impl Settings {
 
 impl File {
     fn read(path: PathBuf) -> Result<File, SettingsError> {
-        let text = match std::fs::read_to_string(&path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => String::new(),
+        let bytes = match std::fs::read(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(source) => return Err(SettingsError::Unreadable { path, source }),
-            Ok(text) => text,
+            Ok(bytes) => bytes,
         };
-        match yaml::parse(&text) {
+        match yaml::parse_bytes(&bytes) {
             Ok(content) => Ok(File { path, content }),
             Err(source) => Err(SettingsError::Unclear { path, source }),
         }
     }
 
-    fn text(&self, section: &str, key: &'static str) -> Result<String, SettingsError> {
-        match self.content.get(section).and_then(|section| section.get(key)) {
-            None => Ok(String::new()),
-            Some(value) if value.is_nothing() => Ok(String::new()),
-            Some(Yaml::Text(text)) => Ok(text.clone()),
-            Some(value) => Err(self.unclear(key, value)),
+    fn section(&self, name: &'static str) -> Result<Option<&Yaml>, SettingsError> {
+        match self.content.get(name).filter(|section| !section.is_nothing()) {
+            Some(section @ Yaml::Map(_)) => Ok(Some(section)),
+            Some(_) => Err(self.unclear(name, "a map")),
+            None => Ok(None),
         }
+    }
+
+    fn value(&self, section: &'static str, key: &'static str) -> Result<Option<&Yaml>, SettingsError> {
+        let value = self.section(section)?.and_then(|section| section.get(key));
+        Ok(value.filter(|value| !value.is_nothing()))
+    }
+
+    fn text(&self, section: &'static str, key: &'static str) -> Result<String, SettingsError> {
+        let Some(value) = self.value(section, key)? else { return Ok(String::new()) };
+        value.as_written().map(str::to_owned).ok_or_else(|| self.unclear(key, "a text"))
     }
 
     fn flag(&self, key: &'static str) -> Result<bool, SettingsError> {
-        match self.content.get("certificates").and_then(|section| section.get(key)) {
-            None => Ok(false),
-            Some(value) => value.flag().ok_or_else(|| self.unclear(key, value)),
-        }
+        let Some(value) = self.value("certificates", key)? else { return Ok(false) };
+        value.flag().ok_or_else(|| self.unclear(key, "true or false"))
     }
 
-    fn unclear(&self, key: &'static str, value: &Yaml) -> SettingsError {
-        SettingsError::Value { path: self.path.clone(), key, value: value.clone() }
+    fn unclear(&self, key: &'static str, wanted: &'static str) -> SettingsError {
+        SettingsError::Value { path: self.path.clone(), key, wanted }
     }
 }
 
@@ -159,8 +172,31 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_certain_is_an_error() {
-        assert!(settings(&[("settings.yaml", "certificates:\n  verify-ssl: maybe\n")]).is_err());
-        assert!(settings(&[("settings.yaml", "network: &n\n")]).is_err());
+    fn everything_that_rcc_writes_is_read() {
+        let text = concat!(
+            "meta:\n  description: Company settings for all robots of the finance department, maintained by IT,\n",
+            "    ask helpdesk for changes\n  version: 2024.1\n",
+            "certificates: &c\n  verify-ssl: yes\n  ssl-no-revoke: off\n  legacy-renegotiation-allowed: True\n",
+            "network: {https-proxy: \"http://proxy.example.org:8080\"}\n",
+            "holotree: {restoration-strategy: copy}\nnotes: &n |\n  text\n  over lines\nother: [*n, *c]\n",
+        );
+        let found = settings(&[("settings.yaml", text)]).unwrap();
+        assert_eq!((found.verify_ssl, found.no_revocation, found.legacy_renegotiation), (true, false, true));
+        assert_eq!(found.https_proxy, "http://proxy.example.org:8080");
+        assert_eq!(found.restoration_strategy.as_deref(), Some("copy"));
+    }
+
+    #[test]
+    fn a_key_that_holds_something_else_is_an_error_that_names_it() {
+        for (text, expected) in [
+            ("certificates:\n  verify-ssl: maybe\n", "\"verify-ssl\""),
+            ("certificates:\n  verify-ssl: \"true\"\n", "\"verify-ssl\""),
+            ("network: [a]\n", "\"network\""),
+            ("network:\n  http-proxy: [a]\n", "\"http-proxy\""),
+        ] {
+            let error = settings(&[("settings.yaml", text)]).unwrap_err().to_string();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+        assert!(settings(&[("settings.yaml", "network: &n\n")]).is_ok());
     }
 }
