@@ -1,10 +1,6 @@
 """Copies the running interpreter into a prefix of its own and installs packages there; see scripts/python-env.
 
-What makes the copy whole:
-- sys.prefix is found from where the binary lies (the landmark <prefix>/lib/pythonX.Y/os.py), so no setting names the prefix;
-- libpython, when there is one, is copied and found through a run path of $ORIGIN/../lib, not through the old absolute one;
-- Debian's Python looks for packages in dist-packages of /usr/local: the copy is told to use site-packages below its prefix;
-- texts that named the old prefix (_sysconfigdata) name the new one, which is what a relocation then finds.
+How the interpreter is copied stands in src/build/interpreter.py.
 """
 
 import argparse
@@ -13,18 +9,17 @@ import os
 import platform
 import re
 import shutil
-import struct
 import subprocess
 import sys
 import tempfile
 import time
 
-VERSION = "%d.%d" % sys.version_info[:2]
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "src", "build"))
+from interpreter import LEFT_OUT, TESTS, check, copy_interpreter, files_below, links_below  # noqa: E402
+
 DEFAULT = "numpy pandas requests"
 # plotly 5 alone has 13,000 small files: an environment of many files is what benchmarks want.
 BIG = "scipy matplotlib scikit-learn statsmodels sympy plotly==5.24.1"
-LEFT_OUT = {"__pycache__", "site-packages", "dist-packages", "EXTERNALLY-MANAGED", "sitecustomize.py", "turtledemo"}
-TESTS = {"test", "tests", "idle_test"}
 
 
 def say(text):
@@ -34,158 +29,6 @@ def say(text):
 def die(text):
     say(text)
     sys.exit(1)
-
-
-# --- the interpreter -------------------------------------------------------------------------------------------------
-
-
-def copy_tree(source, target, left_out):
-    """Copies a tree with its relative links; `settle_links` deals with those that lead out of it."""
-
-    def ignore(_, names):
-        return [n for n in names if n in left_out or n.endswith((".pyc", ".a")) or n.startswith("config-" + VERSION)]
-
-    shutil.copytree(source, target, symlinks=True, ignore=ignore)
-
-
-def copy_interpreter(prefix, left_out):
-    base = sys.base_prefix
-    stdlib = os.path.dirname(os.path.realpath(os.__file__))
-    binary = os.path.realpath(getattr(sys, "_base_executable", None) or sys.executable)
-    lib = os.path.join(prefix, sys.platlibdir, "python" + VERSION)
-    copy_tree(stdlib, lib, left_out)
-    dynload = next((p for p in sys.path if os.path.basename(p) == "lib-dynload"), None)
-    if dynload and not os.path.isdir(os.path.join(lib, "lib-dynload")):
-        copy_tree(dynload, os.path.join(lib, "lib-dynload"), left_out)
-    headers = os.path.join(base, "include", "python" + VERSION)
-    if os.path.isdir(headers):
-        copy_tree(headers, os.path.join(prefix, "include", "python" + VERSION), left_out)
-    os.makedirs(os.path.join(lib, "site-packages"))
-    os.makedirs(os.path.join(prefix, "bin"))
-    copy = os.path.join(prefix, "bin", "python" + VERSION)
-    shutil.copy(binary, copy)
-    os.chmod(copy, 0o755)
-    for name in ("python", "python3"):
-        os.symlink("python" + VERSION, os.path.join(prefix, "bin", name))
-    copy_libpython(prefix, binary)
-    undo_debian(lib)
-    settle_links(prefix, stdlib, lib)
-    rename_in_texts(prefix, base)
-
-
-def copy_libpython(prefix, binary):
-    listed = subprocess.run(["ldd", binary], stdout=subprocess.PIPE, universal_newlines=True).stdout
-    for name, path in re.findall(r"(libpython\S+)\s+=>\s+(/\S+)", listed):
-        os.makedirs(os.path.join(prefix, "lib"), exist_ok=True)
-        shutil.copy(os.path.realpath(path), os.path.join(prefix, "lib", name))
-        old = os.path.dirname(path)
-        pointed = sum(set_run_path(f, old, prefix) for f in list(files_below(prefix)))
-        if not pointed:
-            say("%s has no run path to replace: the copy goes on using %s" % (binary, path))
-
-
-def set_run_path(path, old, prefix):
-    """Replaces the run path `old` of an ELF file by one relative to the file, in place: the string may only get shorter."""
-    with open(path, "rb") as f:
-        data = bytearray(f.read())
-    if data[:5] != b"\x7fELF\x02":
-        return 0
-    origin = os.path.relpath(os.path.join(prefix, "lib"), os.path.dirname(path))
-    new = ("$ORIGIN/" + origin).encode()
-    place = run_path_offset(data)
-    if place is None:
-        return 0
-    end = data.index(b"\0", place)
-    if bytes(data[place:end]) != old.encode():
-        return 0
-    if len(new) > end - place:
-        die("Cannot make %s relocatable: its run path '%s' is shorter than '%s'" % (path, old, new.decode()))
-    data[place:end] = new.ljust(end - place, b"\0")
-    with open(path, "wb") as f:
-        f.write(data)
-    return 1
-
-
-def run_path_offset(data):
-    """Where the text of DT_RUNPATH or DT_RPATH lies in a 64-bit little-endian ELF file, or None."""
-    (phoff,) = struct.unpack_from("<Q", data, 32)
-    phentsize, phnum = struct.unpack_from("<HH", data, 54)
-    segments = [struct.unpack_from("<IIQQQQ", data, phoff + i * phentsize) for i in range(phnum)]
-    loads = [(vaddr, offset, size) for kind, _, offset, vaddr, _, size in segments if kind == 1]
-
-    def offset_of(address):
-        return next((o + address - v for v, o, s in loads if v <= address < v + s), None)
-
-    tags = {}
-    for kind, _, offset, _, _, size in segments:
-        if kind == 2:
-            for at in range(offset, offset + size, 16):
-                tag, value = struct.unpack_from("<QQ", data, at)
-                tags.setdefault(tag, value)
-    text = tags.get(29, tags.get(15))
-    if text is None or 5 not in tags:
-        return None
-    return offset_of(tags[5]) + text
-
-
-def undo_debian(lib):
-    """Debian's Python installs into, and looks at, dist-packages: packages of this prefix belong in site-packages.
-
-    site.py is frozen into the binary since 3.11, so an edit of it would do nothing: sitecustomize adds the directory.
-    """
-    with open(os.path.join(lib, "site.py"), encoding="utf-8") as f:
-        if "dist-packages" not in f.read():
-            return
-    with open(os.path.join(lib, "sitecustomize.py"), "w", encoding="utf-8") as f:
-        f.write(
-            "import os, site\n"
-            "site.addsitedir(os.path.join(os.path.dirname(os.path.abspath(__file__)), 'site-packages'))\n")
-    sysconfig = os.path.join(lib, "sysconfig.py")
-    if not os.path.exists(sysconfig):
-        sysconfig = os.path.join(lib, "sysconfig", "__init__.py")
-    # Before its first use: the functions below it take the scheme as a default argument.
-    override = """def _get_preferred_schemes():  # by scripts/python-env: a prefix of its own, not Debian's
-    return {'prefix': 'posix_prefix', 'home': 'posix_home', 'user': 'posix_user'}
-
-
-"""
-    edit(sysconfig, lambda text: re.sub(r"^(?=def get_preferred_scheme\()", override, text, count=1, flags=re.M))
-
-
-def edit(path, change):
-    if os.path.islink(path):  # never through a link that may lead out of the prefix
-        content = open(path, encoding="utf-8").read()
-        os.unlink(path)
-        with open(path, "w", encoding="utf-8") as f:
-            f.write(content)
-    with open(path, encoding="utf-8") as f:
-        old = f.read()
-    new = change(old)
-    if new != old:
-        with open(path, "w", encoding="utf-8") as f:
-            f.write(new)
-
-
-def settle_links(prefix, stdlib, lib):
-    """A link that leads out of the prefix becomes what it leads to; a dangling one goes."""
-    for path in list(links_below(prefix)):
-        target = os.path.realpath(path)
-        if inside(target, prefix) and os.path.exists(target):
-            continue
-        source = os.path.join(stdlib, os.path.relpath(path, lib)) if inside(path, lib) else target
-        os.unlink(path)
-        if os.path.isfile(source):
-            shutil.copy(os.path.realpath(source), path)
-        elif os.path.isdir(source):
-            shutil.copytree(source, path, symlinks=False, ignore_dangling_symlinks=True)
-
-
-def rename_in_texts(prefix, base):
-    """In the interpreter's own record of how it was built, the old prefix becomes the new one."""
-    pattern = re.compile(r"(?<![\w./-])%s(?=$|/(?:bin|lib|include|share)\b|['\" ])" % re.escape(base), re.M)
-    for path in list(files_below(prefix)):
-        if os.path.basename(path).startswith("_sysconfigdata"):
-            edit(path, lambda text: pattern.sub(lambda _: prefix, text))
 
 
 # --- packages --------------------------------------------------------------------------------------------------------
@@ -266,41 +109,6 @@ def leave_rcc_files(prefix, packages):
     write(prefix, "rcc_plan.log", "Environment creation plan\nPrefix: %s\n---  installation plan complete\n" % prefix)
     write(prefix, "rcc_activate.sh", "#!/bin/bash\nexport CONDA_PREFIX=%s\nexport PATH=%s/bin:$PATH\n" % (prefix, prefix), 0o755)
     write(prefix, "rcc_activate.json", json.dumps({"CONDA_PREFIX": prefix, "CONDA_DEFAULT_ENV": "rcc"}, indent=2))
-
-
-# --- checks ----------------------------------------------------------------------------------------------------------
-
-
-def walk(prefix):
-    for folder, folders, names in os.walk(prefix):
-        for name in folders + names:
-            yield os.path.join(folder, name)
-
-
-def links_below(prefix):
-    return (p for p in walk(prefix) if os.path.islink(p))
-
-
-def files_below(prefix):
-    return (p for p in walk(prefix) if os.path.isfile(p) and not os.path.islink(p))
-
-
-def inside(path, prefix):
-    return path == prefix or path.startswith(prefix + os.sep)
-
-
-def check(prefix):
-    for path in links_below(prefix):
-        target = os.path.realpath(path)
-        if not inside(target, prefix) or not os.path.exists(target):
-            die("The link %s leads out of %s or nowhere: %s" % (path, prefix, target))
-    code = "import sys, ssl, sqlite3, ctypes, site; print(sys.prefix, sys.exec_prefix, sys.base_prefix, *sys.path, sep='\\n')"
-    done = subprocess.run([os.path.join(prefix, "bin", "python3"), "-c", code], stdout=subprocess.PIPE, universal_newlines=True)
-    if done.returncode != 0:
-        die("The copied interpreter does not run")
-    outside = [p for p in done.stdout.split("\n") if p and not inside(p, prefix)]
-    if outside:
-        die("The copied interpreter still looks at %s" % " ".join(outside))
 
 
 def figures(prefix):

@@ -4,6 +4,7 @@
 //! of it. Errors go to stderr, one line per cause, and end in the exit code of their class.
 
 mod activate;
+mod build;
 mod bundle;
 mod catalogs;
 mod check;
@@ -122,6 +123,8 @@ enum Command {
     #[cfg(unix)]
     /// Show the bytes that a space has for itself
     Du(du::DuArgs),
+    /// Build an environment from requirements, a lock file or a conda.yaml, and record it
+    Build(build::BuildArgs),
     /// Put a finished directory into the hololib, as RCC does with what it built
     Record(record::RecordArgs),
     /// Inflate all of a catalog, so that no first run waits for it
@@ -200,6 +203,7 @@ pub fn main() -> ExitCode {
         Command::Reset(args) => reset::main(&context, &args),
         #[cfg(unix)]
         Command::Du(args) => du::main(&context, &args),
+        Command::Build(args) => build::main(&context, &args),
         Command::Record(args) => record::main(&context, &args),
         Command::Warm(args) => warm::main(&context, &args),
         #[cfg(unix)]

@@ -23,8 +23,10 @@
 //! | [`space`] | a space on disk: its state, materialize, record, archives, maintenance |
 //! | [`fs`] | a space as a file system: upper, vfs, FUSE |
 //! | [`session`] | the life of a space: mount, serve, run, unmount |
+//! | [`build`] | environments from requirements, by the tools made for it; ends in record |
 //! | [`cli`] | arguments, text, JSON, progress, exit codes |
 
+pub mod build;
 pub mod cli;
 #[cfg(unix)]
 pub mod fs;
