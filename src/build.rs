@@ -12,9 +12,12 @@ mod inputs;
 mod stage;
 mod tools;
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::process::ExitStatus;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 pub use inputs::{Inputs, Kind};
@@ -38,6 +41,10 @@ pub struct Options {
     pub offline: bool,
     /// Fail if a lock file does not match its project.
     pub frozen: bool,
+    /// Import every module in the stage, to be compared with the same elsewhere.
+    pub check: bool,
+    /// Set from outside to end the build.
+    pub interrupted: Arc<AtomicBool>,
 }
 
 /// Why nothing was built. No catalog was written.
@@ -97,6 +104,9 @@ pub enum BuildError {
         /// The end of the log.
         last_lines: String,
     },
+    /// Somebody ended the build; nothing is left of it.
+    #[error("The build was interrupted")]
+    Interrupted,
     /// The stage cannot be made or removed.
     #[error("{doing} {} failed", path.display())]
     Stage {
@@ -142,7 +152,15 @@ pub struct Built {
     pub tool_seconds: f64,
     /// As above.
     pub record_seconds: f64,
+    /// Modules that could not be imported in the stage, with the reason, if that was tried.
+    pub unimportable: Option<Imports>,
 }
+
+/// Modules that cannot be imported, by name, each with the reason.
+pub type Imports = BTreeMap<String, String>;
+
+/// Prints [`Imports`] as JSON, for the interpreter that runs it.
+pub const CHECK_IMPORTS: &str = include_str!("build/check.py");
 
 /// The catalog of these inputs, if it was built before.
 pub fn known(home: &Home, inputs: &Inputs) -> Option<Built> {
@@ -155,6 +173,7 @@ pub fn known(home: &Home, inputs: &Inputs) -> Option<Built> {
         log: None,
         tool_seconds: 0.0,
         record_seconds: 0.0,
+        unimportable: None,
     })
 }
 
@@ -174,11 +193,12 @@ pub fn build(
     let stage = Stage::create(home)?;
     let steps = tools::Steps { tools, stage: stage.path(), options, log: &log };
     steps.install(inputs)?;
+    let unimportable = options.check.then(|| steps.check_imports()).transpose()?;
     stage.finish(&inputs.specification)?;
     let tool_seconds = started.elapsed().as_secs_f64();
     let recording = Instant::now();
-    let options = record::Options::new(inputs.specification.clone());
-    let recorded = record::record(stage.path(), home, &options, observer).map_err(BuildError::Record)?;
+    let naming = record::Options::new(inputs.specification.clone());
+    let recorded = record::record(stage.path(), home, &naming, observer).map_err(BuildError::Record)?;
     stage.remove()?;
     Ok(Built {
         blueprint: recorded.blueprint.clone(),
@@ -188,6 +208,7 @@ pub fn build(
         log: Some(log),
         tool_seconds,
         record_seconds: recording.elapsed().as_secs_f64(),
+        unimportable,
     })
 }
 

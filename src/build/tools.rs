@@ -3,14 +3,18 @@
 use std::fs::{File, OpenOptions};
 use std::io;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
-use super::{BuildError, Inputs, Kind, Options};
+use super::{BuildError, CHECK_IMPORTS, Imports, Inputs, Kind, Options};
 
 /// Copies the interpreter that runs it.
 const COPY_INTERPRETER: &str = include_str!("interpreter.py");
 /// So many lines of a log are shown when a step fails.
 const LAST_LINES: usize = 12;
+/// How often a tool that works is looked at.
+const PAUSE: Duration = Duration::from_millis(20);
 
 /// Where the tools are: names are looked up in PATH.
 #[derive(Debug, Clone)]
@@ -96,11 +100,27 @@ impl Steps<'_> {
         }
         let mut find = self.uv();
         find.args(["python", "find", "--no-project", "--system"]).args(wanted);
-        let found = self.started(find.stderr(self.log_file()?).output(), &self.tools.uv)?;
-        if !found.status.success() {
-            return Err(self.step_failed("Finding Python", found.status));
+        Ok(PathBuf::from(self.output("Finding Python", &mut find)?.trim()))
+    }
+
+    /// What cannot be imported in the stage.
+    pub fn check_imports(&self) -> Result<Imports, BuildError> {
+        let mut command = Command::new(self.stage.join("bin/python3"));
+        command.args(["-I", "-B", "-c", CHECK_IMPORTS]);
+        let text = self.output("Importing every module", &mut command)?;
+        // The program that prints it is ours.
+        Ok(serde_json::from_str(&text).unwrap_or_default())
+    }
+
+    /// What a step prints.
+    fn output(&self, step: &str, command: &mut Command) -> Result<String, BuildError> {
+        let program = PathBuf::from(command.get_program());
+        let output =
+            self.started(command.stdin(Stdio::null()).stderr(self.log_file()?).output(), &program)?;
+        match output.status.success() {
+            true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
+            false => Err(self.step_failed(step, output.status)),
         }
-        Ok(PathBuf::from(String::from_utf8_lossy(&found.stdout).trim()))
     }
 
     /// The locked requirements of a project.
@@ -144,33 +164,47 @@ impl Steps<'_> {
                 other => return other,
             }
         }
-        Err(no_tool(Path::new("micromamba")))
+        Err(no_conda())
     }
 
     /// Runs a step to its end.
     fn run(&self, step: &str, command: &mut Command) -> Result<(), BuildError> {
         log::debug!("{step}: {command:?}");
-        let program = PathBuf::from(command.get_program());
-        command.stdin(Stdio::null()).stdout(self.log_file()?).stderr(self.log_file()?);
-        let status = self.started(command.status(), &program)?;
+        let status = self.status(command)?;
         if status.success() { Ok(()) } else { Err(self.step_failed(step, status)) }
     }
 
     fn succeeds(&self, command: &mut Command) -> Result<bool, BuildError> {
+        Ok(self.status(command)?.success())
+    }
+
+    /// Waits for a tool, which is ended if somebody ends the build.
+    fn status(&self, command: &mut Command) -> Result<ExitStatus, BuildError> {
         let program = PathBuf::from(command.get_program());
         command.stdin(Stdio::null()).stdout(self.log_file()?).stderr(self.log_file()?);
-        Ok(self.started(command.status(), &program)?.success())
+        let mut tool = self.started(command.spawn(), &program)?;
+        loop {
+            if let Some(status) = self.started(tool.try_wait(), &program)? {
+                return if self.is_interrupted() { Err(BuildError::Interrupted) } else { Ok(status) };
+            }
+            if self.is_interrupted() {
+                self.started(tool.kill().and_then(|()| tool.wait()), &program)?;
+                return Err(BuildError::Interrupted);
+            }
+            std::thread::sleep(PAUSE);
+        }
+    }
+
+    fn is_interrupted(&self) -> bool {
+        self.options.interrupted.load(Ordering::Relaxed)
     }
 
     fn started<T>(&self, outcome: io::Result<T>, program: &Path) -> Result<T, BuildError> {
         outcome.map_err(|source| match source.kind() {
-            io::ErrorKind::NotFound if self.is_tool(program) => no_tool(program),
+            io::ErrorKind::NotFound if program == self.tools.uv => no_uv(),
+            io::ErrorKind::NotFound if self.tools.conda.iter().any(|tool| tool == program) => no_conda(),
             _ => BuildError::Start { program: program.to_owned(), source },
         })
-    }
-
-    fn is_tool(&self, program: &Path) -> bool {
-        program == self.tools.uv || self.tools.conda.iter().any(|tool| tool == program)
     }
 
     fn log_file(&self) -> Result<File, BuildError> {
@@ -182,7 +216,7 @@ impl Steps<'_> {
         move |source| BuildError::Stage { doing: "Writing", path, source }
     }
 
-    fn step_failed(&self, step: &str, status: std::process::ExitStatus) -> BuildError {
+    fn step_failed(&self, step: &str, status: ExitStatus) -> BuildError {
         let text = std::fs::read_to_string(self.log).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n");
@@ -190,18 +224,18 @@ impl Steps<'_> {
     }
 }
 
-fn no_tool(program: &Path) -> BuildError {
-    if program.ends_with("uv") {
-        BuildError::NoTool {
-            tool: "uv",
-            what: "packages from PyPI",
-            install: "install it (pip install uv), or name it with HOLOFS_UV",
-        }
-    } else {
-        BuildError::NoTool {
-            tool: "micromamba, mamba or conda",
-            what: "packages of conda",
-            install: "install micromamba, or name it with HOLOFS_CONDA; RCC builds such an environment too (rcc holotree variables)",
-        }
+fn no_uv() -> BuildError {
+    BuildError::NoTool {
+        tool: "uv",
+        what: "packages from PyPI",
+        install: "install it (pip install uv), or name it with HOLOFS_UV",
+    }
+}
+
+fn no_conda() -> BuildError {
+    BuildError::NoTool {
+        tool: "micromamba, mamba or conda",
+        what: "packages of conda",
+        install: "install micromamba, or name it with HOLOFS_CONDA; RCC builds such an environment too (rcc holotree variables)",
     }
 }

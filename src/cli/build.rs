@@ -6,9 +6,11 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::build::{self, Built, Inputs, Options, Tools};
+use crate::build::{self, BuildError, Built, Imports, Inputs, Options, Tools};
+use crate::sys::process::signals;
 
 use super::context::{Context, say_waiting};
+use super::exit_code;
 use super::progress::Progress;
 
 /// Arguments of `build`.
@@ -29,7 +31,15 @@ pub struct BuildArgs {
     /// Fail if uv.lock does not match its pyproject.toml
     #[arg(long)]
     pub frozen: bool,
+    /// Import every module where it was built and at another path, and fail if one works in the first place only
+    #[arg(long)]
+    pub check: bool,
 }
+
+/// What a shell says of a command that Ctrl-C ended.
+const INTERRUPTED: u8 = 130;
+/// The space in which modules are imported.
+const CHECK_SPACE: &str = "holofs build";
 
 /// Builds, unless the catalog is there.
 pub fn main(context: &Context, args: &BuildArgs) -> anyhow::Result<ExitCode> {
@@ -37,8 +47,17 @@ pub fn main(context: &Context, args: &BuildArgs) -> anyhow::Result<ExitCode> {
     let inputs = Inputs::read(&context.home, &args.files, &here, args.python.as_deref())?;
     let built = match build::known(&context.home, &inputs) {
         Some(known) => known,
-        None => make(context, args, &inputs)?,
+        None => match make(context, args, &inputs) {
+            Err(error) if matches!(error.downcast_ref(), Some(BuildError::Interrupted)) => {
+                exit_code::tell(&error);
+                return Ok(ExitCode::from(INTERRUPTED));
+            }
+            outcome => outcome?,
+        },
     };
+    if let Some(before) = &built.unimportable {
+        check_elsewhere(&built.blueprint, before)?;
+    }
     context.report(&built, summary)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -49,11 +68,11 @@ fn make(context: &Context, args: &BuildArgs, inputs: &Inputs) -> anyhow::Result<
         index_url: args.index_url.clone(),
         offline: args.offline,
         frozen: args.frozen,
+        check: args.check,
+        interrupted: signals::interruption().context("Cannot handle signals")?,
     };
     let progress = Progress::new("Building", context.is_json());
     let lock = context.lock_hololib(&say_waiting)?;
-    // Ctrl-C ends the tool that is at work; the stage is then removed here.
-    let _signals = crate::sys::process::signals::catch().context("Cannot handle signals")?;
     let outcome = build::build(&context.home, inputs, &options, &tools(), &progress);
     drop(lock);
     progress.finish();
@@ -61,6 +80,27 @@ fn make(context: &Context, args: &BuildArgs, inputs: &Inputs) -> anyhow::Result<
         Some(hint) => anyhow::Error::new(error).context(hint),
         None => error.into(),
     })
+}
+
+/// Imports every module in a space of the catalog: what works in the stage must work there.
+fn check_elsewhere(blueprint: &str, before: &Imports) -> anyhow::Result<()> {
+    let mut command = std::process::Command::new(std::env::current_exe().context("Cannot find the program")?);
+    command.args(["run", "--controller", "holofs", blueprint, CHECK_SPACE, "--", "python3", "-I", "-c"]);
+    let output = command.arg(build::CHECK_IMPORTS).stderr(std::process::Stdio::inherit()).output();
+    let output = output.context("Cannot run the environment at another path")?;
+    let after: Imports = serde_json::from_slice(&output.stdout)
+        .with_context(|| format!("The interpreter does not work at another path ({})", output.status))?;
+    let broken: Vec<String> = after
+        .iter()
+        .filter(|(name, _)| !before.contains_key(*name))
+        .map(|(name, why)| format!("{name} ({why})"))
+        .collect();
+    anyhow::ensure!(broken.is_empty(), "Modules cannot be imported at another path: {}", broken.join("; "));
+    for (name, why) in before {
+        log::warn!("{name} cannot be imported, there or here: {why}");
+    }
+    log::info!("{} modules cannot be imported, the same at both paths", before.len());
+    Ok(())
 }
 
 /// The tools, which variables may name.

@@ -18,6 +18,7 @@ pub mod rcc;
 pub mod sandbox;
 pub mod soak;
 pub mod store_hash;
+pub mod uv;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

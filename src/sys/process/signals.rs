@@ -3,6 +3,7 @@
 use std::io;
 use std::process::ExitStatus;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use rustix::process::Pid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
@@ -38,6 +39,15 @@ pub fn handle(mut handler: impl FnMut(Signal) + Send + 'static) -> io::Result<()
         }
     };
     std::thread::Builder::new().name("signals".into()).spawn(serve).map(drop)
+}
+
+/// A flag that SIGTERM, SIGHUP and SIGINT set from now on, instead of ending this process.
+pub fn interruption() -> io::Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [SIGHUP, SIGINT, SIGTERM] {
+        signal_hook::flag::register(signal, Arc::clone(&flag))?;
+    }
+    Ok(flag)
 }
 
 /// SIGTERM, SIGHUP and SIGINT that came since, to be passed on.

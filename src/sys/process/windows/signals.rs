@@ -3,6 +3,7 @@
 use std::io;
 use std::process::ExitStatus;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use signal_hook::consts::SIGINT;
 
@@ -18,6 +19,15 @@ pub fn catch() -> io::Result<Caught> {
         signal_hook::flag::register(signal, Arc::default())?;
     }
     Ok(Caught(()))
+}
+
+/// A flag that Ctrl-C and Ctrl-Break set from now on, instead of ending this process.
+pub fn interruption() -> io::Result<Arc<AtomicBool>> {
+    let flag = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGBREAK] {
+        signal_hook::flag::register(signal, Arc::clone(&flag))?;
+    }
+    Ok(flag)
 }
 
 /// No signal ends a process here.
