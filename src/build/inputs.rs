@@ -145,7 +145,7 @@ fn conda(home: &Home, files: &[PathBuf]) -> Result<Inputs, BuildError> {
     let mut merged: Option<Environment> = None;
     for file in files {
         let bad = |source| BuildError::Conda { path: file.clone(), source };
-        let next = Environment::parse(&read(file)?, channel.as_deref()).map_err(bad)?;
+        let next = Environment::parse(read(file)?.as_bytes(), channel.as_deref()).map_err(bad)?;
         merged = Some(match merged {
             None => next,
             Some(left) => left.merge(next).map_err(bad)?,
