@@ -8,23 +8,30 @@
 //! Before the first byte of a file is returned, the identity must stand at each of its offsets; otherwise the catalog is
 //! wrong and every read of that file is an error.
 
-use std::fs::{self, File};
+use std::ffi::{OsStr, OsString};
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::store::index::{Index, Ino, Rewrites};
 use crate::store::observe::{Counter, Observer};
 use crate::store::relocate::{LABEL_LEN, RelocateError, Relocation};
-use crate::store::{BlobSource, RawFile, StoreError, Wanted};
-use crate::sys::fs::clone::Tier;
+use crate::store::{BlobSource, MOTHER_TIME, RawFile, StoreError, Wanted};
+use crate::sys::fs::beneath::{FileFacts, facts_at};
+use crate::sys::fs::clone::{self, Tier};
 use crate::sys::fs::dir;
 use crate::sys::fs::offset::FileExt;
+use crate::sys::fs::owned::OwnedDir;
+use crate::sys::fs::place::Place;
 use crate::sys::process::this_process;
 
 /// How many descriptors of patched files are kept open, if this process may have eight times as many.
 const OPEN_FILES: u64 = 128;
+
+/// Name of the directory with the relocated files, in the state of a space.
+const RELOCATED: &str = "relocated";
 
 /// Why the content of a catalog file cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -57,7 +64,9 @@ const PATCHED: u64 = 2;
 
 /// The relocated files of one space and catalog.
 pub struct Relocated {
-    dir: PathBuf,
+    place: Place,
+    /// The open directory, once it is there.
+    dir: OnceLock<OwnedDir>,
     identity: [u8; LABEL_LEN],
     label: [u8; LABEL_LEN],
     source: Arc<dyn BlobSource>,
@@ -70,7 +79,7 @@ pub struct Relocated {
 impl Relocated {
     /// The relocated files of the space `label`, kept below `space_dir`. Nothing is read or made yet.
     pub fn new(
-        space_dir: &Path,
+        space_dir: impl Into<Place>,
         index: &Index,
         label: &[u8; LABEL_LEN],
         source: Arc<dyn BlobSource>,
@@ -80,7 +89,8 @@ impl Relocated {
         let words = usize::try_from(index.len() / 32 + 1).unwrap_or_default();
         let capacity = this_process::descriptor_share(8, OPEN_FILES);
         Relocated {
-            dir: space_dir.join("relocated").join(catalog),
+            place: space_dir.into().below(RELOCATED).below(catalog),
+            dir: OnceLock::new(),
             identity: *index.identity(),
             label: *label,
             source,
@@ -134,22 +144,24 @@ impl Relocated {
     /// Patches every relocated file that is not there yet, until `stop` is set. A bad file is logged and left out: its own
     /// reads tell.
     pub fn fill(&self, index: &Index, stop: &AtomicBool) {
-        if let Err(error) = dir::ensure_private(&self.dir) {
-            self.observer
-                .fallback("patch at each read", &format!("Cannot make {}: {error}", self.dir.display()));
-            return;
-        }
+        let dir = match self.place.ensure() {
+            Ok(dir) => self.dir.get_or_init(|| dir),
+            Err(error) => {
+                let reason = format!("Cannot make {}: {error}", self.place.display());
+                return self.observer.fallback("patch at each read", &reason);
+            }
+        };
         for (ino, file) in index.relocated() {
             if stop.load(Ordering::Relaxed) {
                 return;
             }
             let Some(node) = index.node(ino) else { continue };
             let wanted = Wanted { digest: file.digest, size: file.size, mode: node.mode };
-            match self.ensure(ino, &wanted, file.rewrite) {
+            match self.ensure(dir, ino, &wanted, file.rewrite) {
                 Ok(()) => {}
                 Err(Unpatched::Content(error)) => log::warn!("Cannot relocate inode {ino}: {error}"),
                 Err(Unpatched::Disk(error)) => {
-                    let reason = format!("Cannot keep files in {}: {error}", self.dir.display());
+                    let reason = format!("Cannot keep files in {}: {error}", self.place.display());
                     return self.observer.fallback("patch at each read", &reason);
                 }
             }
@@ -158,7 +170,7 @@ impl Relocated {
 
     /// The directory of the space's own files that this is part of.
     pub fn dir(&self) -> &Path {
-        &self.dir
+        &self.place
     }
 
     fn relocation(&self) -> Relocation<'_> {
@@ -178,19 +190,25 @@ impl Relocated {
     }
 
     /// Makes the patched file of `ino` unless it is there.
-    fn ensure(&self, ino: Ino, wanted: &Wanted, rewrite: Rewrites<'_>) -> Result<(), Unpatched> {
-        if dir::is_published(&self.path(ino), wanted.size) {
+    fn ensure(
+        &self,
+        dir: &OwnedDir,
+        ino: Ino,
+        wanted: &Wanted,
+        rewrite: Rewrites<'_>,
+    ) -> Result<(), Unpatched> {
+        let name = OsString::from(ino.to_string());
+        let is_sealed = |facts: FileFacts| (facts.size, facts.mtime) == (wanted.size, (MOTHER_TIME, 0));
+        if facts_at(dir, &name).is_some_and(is_sealed) {
             self.set_state(ino, PATCHED);
             return Ok(());
         }
         let raw = self.checked(ino, wanted, rewrite).map_err(Unpatched::Content)?;
-        let temporary =
-            tempfile::Builder::new().prefix(".patch-").tempfile_in(&self.dir).map_err(Unpatched::Disk)?;
-        let tier = crate::sys::fs::clone::clone_or_copy(raw.as_file(), temporary.as_file())
-            .map_err(Unpatched::Disk)?;
-        let write = self.patch(temporary.as_file(), rewrite);
-        write.and_then(|()| dir::seal(temporary.as_file())).map_err(Unpatched::Disk)?;
-        temporary.persist(self.path(ino)).map_err(|error| Unpatched::Disk(error.error))?;
+        let temporary = dir.create_temp(".patch-").map_err(Unpatched::Disk)?;
+        let tier = clone::clone_or_copy(raw.as_file(), &temporary.file).map_err(Unpatched::Disk)?;
+        let write = self.patch(&temporary.file, rewrite);
+        write.and_then(|()| dir::seal(&temporary.file)).map_err(Unpatched::Disk)?;
+        temporary.publish(&name).map_err(Unpatched::Disk)?;
         let counter = match tier {
             Tier::Reflinked => Counter::Reflinked,
             Tier::Copied => Counter::Copied,
@@ -209,7 +227,8 @@ impl Relocated {
         if let Some(file) = self.lock_open().get(&ino) {
             return Some(Arc::clone(file));
         }
-        let file = File::open(self.path(ino)).ok().filter(|file| dir::is_sealed(file, wanted.size));
+        let opened = self.dir.get().and_then(|dir| dir.open_file(OsStr::new(&ino.to_string())).ok());
+        let file = opened.filter(|file| dir::is_sealed(file, wanted.size));
         let Some(file) = file.map(Arc::new) else {
             log::warn!(
                 "The relocated file {} is not as it was left: patching at each read",
@@ -224,7 +243,7 @@ impl Relocated {
 
     /// Where the patched file of `ino` is, once it is there.
     pub fn path(&self, ino: Ino) -> PathBuf {
-        self.dir.join(ino.to_string())
+        self.place.join(ino.to_string())
     }
 
     fn lock_open(&self) -> MutexGuard<'_, lru::LruCache<Ino, Arc<File>>> {
@@ -280,12 +299,4 @@ enum Unpatched {
     Content(ContentError),
     /// The disk takes no files: no other file can be patched either.
     Disk(io::Error),
-}
-
-/// Removes the patched files of all catalogs of a space.
-pub fn remove_all(space_dir: &Path) -> io::Result<()> {
-    match fs::remove_dir_all(space_dir.join("relocated")) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
 }

@@ -57,14 +57,9 @@ pub struct Depth {
 /// Looks at all that the catalogs compiled here are made of.
 pub fn check(home: &Home, store: &Store, depth: Depth, observer: &dyn Observer) -> io::Result<Health> {
     let mut health = Health::default();
-    let dir = match fs::read_dir(home.index_dir()) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(health),
-        dir => dir?,
-    };
-    let mut ids: Vec<String> =
-        dir.flatten().filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    ids.sort();
-    for id in ids.iter().filter_map(|name| name.parse().ok()) {
+    for place in home.index_dir().entries()? {
+        let name = place.file_name().and_then(|name| name.to_str());
+        let Some(id) = name.and_then(|name| name.parse().ok()) else { continue };
         let Ok(index) = Index::open(index_path(&home.index_dir(), &id), &id) else { continue };
         health.catalogs += 1;
         let places = Places::new(&home.pristine_dir(), &id);

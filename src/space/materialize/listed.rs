@@ -10,7 +10,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -18,6 +18,7 @@ use super::sealed::{self, Magic, id_of};
 use crate::store::index::{Index, Ino};
 use crate::sys::fs::at::{DirStamp, TreeDir};
 use crate::sys::fs::disk;
+use crate::sys::fs::place::Place;
 
 /// The coarsest time of change of any file system.
 const GRANULARITY: Duration = Duration::from_secs(2);
@@ -32,7 +33,7 @@ const ROW: usize = 4 * 8;
 
 /// What is known of the directories of one space, and what is found out in this run.
 pub(super) struct Listed {
-    path: PathBuf,
+    place: Place,
     catalog: [u8; 32],
     device: u64,
     /// Times of change before this one are past: in seconds since 1970.
@@ -44,16 +45,16 @@ pub(super) struct Listed {
 
 impl Listed {
     /// What `state_dir` knows of the space at `root`, which is to be one of `index`; `None` where times of change say nothing.
-    pub fn open(state_dir: &Path, root: &TreeDir, base: &Path, index: &Index) -> Option<Listed> {
+    pub fn open(state_dir: &Place, root: &TreeDir, base: &Path, index: &Index) -> Option<Listed> {
         let device = root.stamp().ok()?.device;
         disk::file_system(base).ok().filter(|name| LOCAL.contains(&name.as_str()))?;
         let now = SystemTime::now().checked_sub(GRANULARITY)?.duration_since(UNIX_EPOCH).ok()?;
-        Some(Listed::load(state_dir.join("listed"), id_of(index), device, now.as_secs().cast_signed()))
+        Some(Listed::load(state_dir.below("listed"), id_of(index), device, now.as_secs().cast_signed()))
     }
 
-    fn load(path: PathBuf, catalog: [u8; 32], device: u64, settled: i64) -> Listed {
+    fn load(place: Place, catalog: [u8; 32], device: u64, settled: i64) -> Listed {
         let mut listed =
-            Listed { path, catalog, device, settled, known: BTreeMap::new(), news: Mutex::default() };
+            Listed { place, catalog, device, settled, known: BTreeMap::new(), news: Mutex::default() };
         listed.known = listed.read().unwrap_or_default();
         listed
     }
@@ -87,11 +88,11 @@ impl Listed {
             let row = [directory.0, stamp.ino, seconds.cast_unsigned(), nanos.cast_unsigned()];
             row.iter().for_each(|number| body.extend_from_slice(&number.to_le_bytes()));
         }
-        sealed::write(&self.path, MAGIC, &body)
+        sealed::write(&self.place, MAGIC, &body)
     }
 
     fn read(&self) -> Option<BTreeMap<Ino, DirStamp>> {
-        let body = sealed::read(&self.path, MAGIC)?;
+        let body = sealed::read(&self.place, MAGIC)?;
         let (fields, rows) = body.split_at_checked(FIELDS)?;
         if fields != [&self.catalog[..], &self.device.to_le_bytes()].concat() {
             return None;
@@ -112,7 +113,7 @@ mod tests {
     use super::*;
 
     fn listed(dir: &Path, settled: i64) -> Listed {
-        Listed::load(dir.join("listed"), [7; 32], 9, settled)
+        Listed::load(Place::top(dir).below("listed"), [7; 32], 9, settled)
     }
 
     #[test]

@@ -19,18 +19,17 @@ mod build;
 mod stamp;
 mod trim;
 
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use crate::rcc::catalog::CatalogId;
 use crate::store::MOTHER_TIME;
 use crate::store::index::{FileNode, Index, Ino};
-use crate::sys;
 use crate::sys::fs::at::{Seen, TreeDir};
 use crate::sys::fs::btrfs;
 use crate::sys::fs::name::OwnedName;
+use crate::sys::fs::place::Place;
 use crate::sys::process::this_process;
 
 pub(super) use self::audit::audit;
@@ -51,19 +50,18 @@ pub(super) struct Pristine {
 
 /// Where the pristine tree of one catalog and its companions are.
 pub(super) struct Places {
-    dir: PathBuf,
+    dir: Place,
     id: String,
 }
 
 impl Places {
-    pub fn new(pristine_dir: &Path, id: &CatalogId) -> Places {
-        Places { dir: pristine_dir.to_owned(), id: id.to_string() }
+    pub fn new(pristine_dir: &Place, id: &CatalogId) -> Places {
+        Places { dir: pristine_dir.clone(), id: id.to_string() }
     }
 
     /// The directory of all pristine trees, made if it is not there.
     pub fn open_dir(&self) -> io::Result<TreeDir> {
-        sys::fs::dir::ensure_private(&self.dir)?;
-        TreeDir::open(&self.dir)
+        self.dir.ensure()?.tree()
     }
 
     /// True if pristine trees are subvolumes here.
@@ -72,7 +70,7 @@ impl Places {
     }
 
     /// The tree.
-    pub fn tree(&self) -> PathBuf {
+    pub fn tree(&self) -> Place {
         self.path("")
     }
 
@@ -80,18 +78,17 @@ impl Places {
         OwnedName::new(format!("{}{suffix}", self.id).as_bytes()).map_err(io::Error::other)
     }
 
-    fn path(&self, suffix: &str) -> PathBuf {
-        self.dir.join(format!("{}{suffix}", self.id))
+    fn path(&self, suffix: &str) -> Place {
+        self.dir.below(format!("{}{suffix}", self.id))
     }
 
     /// Notes that the catalog was restored without a pristine tree; true if that was so before.
     pub fn note_use(&self) -> bool {
         let mark = self.path(".once");
-        if mark.exists() {
+        if mark.is_there().unwrap_or(false) {
             return true;
         }
-        let made = sys::fs::dir::ensure_private(&self.dir).and_then(|()| fs::write(&mark, b""));
-        if let Err(error) = made {
+        if let Err(error) = mark.mark() {
             log::debug!("Cannot keep {}: {error}", mark.display());
         }
         false
@@ -103,7 +100,7 @@ impl Pristine {
     pub fn open(places: &Places, index: &Index) -> Option<Pristine> {
         let stamp = Stamp::read(&places.path(".stamp"), index)?;
         let name = places.name("").ok()?;
-        let root = TreeDir::open(&places.dir).and_then(|dir| dir.open_dir(name.as_name())).ok()?;
+        let root = places.dir.open().and_then(|dir| dir.tree()?.open_dir(name.as_name())).ok()?;
         // Whoever may change the tree must be one who may change us.
         let (owner, _) = root.owner_and_mode().ok()?;
         if owner != this_process::effective_uid() && owner != 0 {
@@ -114,7 +111,7 @@ impl Pristine {
             Kind::Directory => true,
             Kind::Subvolume => pristine.is_unchanged() || pristine.renew(places, index),
         };
-        if is_sound && let Err(error) = sys::fs::shared::touch_unless(&places.path(".stamp"), RECENT) {
+        if is_sound && let Err(error) = places.path(".stamp").touch_unless(RECENT) {
             log::debug!("The use of {} is not noted: {error}", places.tree().display());
         }
         is_sound.then_some(pristine)
@@ -186,7 +183,7 @@ impl Pristine {
 
 /// Removes the tree and all that is beside it.
 pub(super) fn discard(places: &Places) -> io::Result<()> {
-    let dir = TreeDir::open(&places.dir)?;
+    let dir = places.dir.open()?.tree()?;
     // The stamp first: without one the tree counts for nothing.
     for suffix in [".stamp", "", ".tmp", ".once"] {
         dir.remove(places.name(suffix)?.as_name())?;

@@ -69,7 +69,7 @@ impl Run<'_> {
     /// What follows the head of `.meta`, compressed: kept, or from the catalog, which must still be the one that was compiled.
     pub fn tail(&self) -> Result<Vec<u8>, RestoreError> {
         let Job { index, home, catalog_path, .. } = self.job;
-        let kept = home.index_dir().join(format!("{}.tail", index.id()));
+        let kept = home.index_dir().below(format!("{}.tail", index.id()));
         if let Some(tail) = sealed::read(&kept, MAGIC) {
             return Ok(tail);
         }

@@ -1,21 +1,21 @@
 //! Small files of ours that time or a crash may damage: eight bytes that say what it is, a checksum, the body. Written beside and
 //! renamed.
 
-use std::fs;
 use std::io;
-use std::path::Path;
 
 use crate::store::index::{Index, checksum};
-use crate::sys::fs::dir;
+use crate::sys::fs::place::Place;
 
 /// What a file begins with.
 pub type Magic = [u8; 8];
 /// Magic and checksum, in bytes.
 pub const HEAD: usize = 8 + 4;
+/// No such file is larger, in bytes.
+const MOST: u64 = 1 << 30;
 
 /// The body of the file at `path`; none if there is no such file, or it is another one, or damaged.
-pub fn read(path: &Path, magic: &Magic) -> Option<Vec<u8>> {
-    let mut bytes = fs::read(path).ok()?;
+pub fn read(place: &Place, magic: &Magic) -> Option<Vec<u8>> {
+    let mut bytes = place.read(MOST).ok()?;
     let (head, body) = bytes.split_at_checked(HEAD)?;
     if head != head_of(magic, body) {
         return None;
@@ -25,9 +25,8 @@ pub fn read(path: &Path, magic: &Magic) -> Option<Vec<u8>> {
 }
 
 /// Puts a file with this body at `path`, in a directory of our own.
-pub fn write(path: &Path, magic: &Magic, body: &[u8]) -> io::Result<()> {
-    dir::ensure_private(path.parent().unwrap_or(Path::new("/")))?;
-    dir::publish(path, &[&head_of(magic, body), body].concat())
+pub fn write(place: &Place, magic: &Magic, body: &[u8]) -> io::Result<()> {
+    place.publish(&[&head_of(magic, body), body].concat())
 }
 
 /// The catalog that a file is of, for its body.
@@ -49,22 +48,23 @@ fn head_of(magic: &Magic, body: &[u8]) -> [u8; HEAD] {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
 
     #[test]
     fn a_file_is_read_as_it_was_written_or_not_at_all() {
         let temp = tempfile::tempdir().unwrap();
-        let path = temp.path().join("new/file");
-        write(&path, b"HOLOTST1", b"body").unwrap();
-        assert_eq!(read(&path, b"HOLOTST1").as_deref(), Some(&b"body"[..]));
-        assert_eq!(read(&path, b"HOLOTST2"), None);
+        let (place, path) = (Place::top(temp.path()).below("new/file"), temp.path().join("new/file"));
+        write(&place, b"HOLOTST1", b"body").unwrap();
+        assert_eq!(read(&place, b"HOLOTST1").as_deref(), Some(&b"body"[..]));
+        assert_eq!(read(&place, b"HOLOTST2"), None);
         let whole = fs::read(&path).unwrap();
         for at in 0..whole.len() {
             let mut bad = whole.clone();
             bad[at] ^= 1;
             fs::write(&path, bad).unwrap();
-            assert_eq!(read(&path, b"HOLOTST1"), None, "byte {at}");
+            assert_eq!(read(&place, b"HOLOTST1"), None, "byte {at}");
             fs::write(&path, &whole[..at]).unwrap();
-            assert_eq!(read(&path, b"HOLOTST1"), None, "{at} bytes");
+            assert_eq!(read(&place, b"HOLOTST1"), None, "{at} bytes");
         }
     }
 }

@@ -23,6 +23,12 @@ use crate::sys::process::this_process;
 
 /// How a directory is opened.
 const DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
+/// How a directory on the way to another one is opened: a sandbox may not let us list it.
+#[cfg(target_os = "linux")]
+const STEP: OFlags = OFlags::PATH.union(DIR);
+/// There is no such flag here.
+#[cfg(not(target_os = "linux"))]
+const STEP: OFlags = DIR;
 /// How a file is opened, whatever for.
 const FILE: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 /// The mode of every file of ours.
@@ -60,18 +66,18 @@ impl OwnedDir {
 
     /// Opens the directory `name` below, each component of which has to be ours.
     pub fn open_dir(&self, name: &Path) -> io::Result<OwnedDir> {
-        self.walk(name, |at, component| rustix::fs::openat(at, component, DIR, Mode::empty()))
+        self.walk(name, |at, component, flags| rustix::fs::openat(at, component, flags, Mode::empty()))
     }
 
     /// As [`OwnedDir::open_dir`]; what is missing is made, 0700.
     pub fn ensure_dir(&self, name: &Path) -> io::Result<OwnedDir> {
-        self.walk(name, |at, component| {
-            match rustix::fs::openat(at, component, DIR, Mode::empty()) {
+        self.walk(name, |at, component, flags| {
+            match rustix::fs::openat(at, component, flags, Mode::empty()) {
                 Err(Errno::NOENT) => {}
                 opened => return opened,
             }
             match rustix::fs::mkdirat(at, component, Mode::RWXU) {
-                Ok(()) | Err(Errno::EXIST) => rustix::fs::openat(at, component, DIR, Mode::empty()),
+                Ok(()) | Err(Errno::EXIST) => rustix::fs::openat(at, component, flags, Mode::empty()),
                 Err(errno) => Err(errno),
             }
         })
@@ -80,14 +86,16 @@ impl OwnedDir {
     fn walk(
         &self,
         name: &Path,
-        step: impl Fn(BorrowedFd<'_>, &OsStr) -> Result<OwnedFd, Errno>,
+        step: impl Fn(BorrowedFd<'_>, &OsStr, OFlags) -> Result<OwnedFd, Errno>,
     ) -> io::Result<OwnedDir> {
         let mut reached = OwnedDir { dir: self.dir.try_clone()?, path: self.path.clone() };
-        for component in name.components() {
+        let mut components = name.components().peekable();
+        while let Some(component) = components.next() {
             let Component::Normal(component) = component else {
                 return Err(refused("it leads out of the directory"));
             };
-            let opened = step(reached.dir.as_fd(), component);
+            let flags = if components.peek().is_some() { STEP } else { DIR };
+            let opened = step(reached.dir.as_fd(), component, flags);
             let dir = opened.map_err(|errno| explain(&reached.dir, Path::new(component), errno))?;
             reached = OwnedDir::checked(dir, reached.path.join(component))?;
         }

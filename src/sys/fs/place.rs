@@ -4,12 +4,12 @@
 //! goes through the descriptor of its top ([`super::owned`]).
 
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{File, FileTimes};
 use std::io;
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::owned::OwnedDir;
 
@@ -70,6 +70,21 @@ impl Place {
     /// Puts a file with these bytes here, at once; its directory is made if it is not there.
     pub fn publish(&self, bytes: &[u8]) -> io::Result<()> {
         self.in_dir(|dir, name| dir.publish(name, bytes))
+    }
+
+    /// Sets both times of the file to now, unless it was written or touched less than `recent` ago.
+    pub fn touch_unless(&self, recent: Duration) -> io::Result<()> {
+        let file = self.open_file()?;
+        if file.metadata()?.modified()?.elapsed().is_ok_and(|age| age < recent) {
+            return Ok(());
+        }
+        let now = SystemTime::now();
+        file.set_times(FileTimes::new().set_accessed(now).set_modified(now))
+    }
+
+    /// Makes a file, empty, unless there is something; its directory is made if it is not there.
+    pub fn mark(&self) -> io::Result<()> {
+        self.in_dir(OwnedDir::mark)
     }
 
     /// True if there is anything; a link counts, wherever it leads.

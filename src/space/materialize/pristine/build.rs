@@ -38,7 +38,7 @@ const BATCH: usize = 32;
 pub(in crate::space::materialize) fn build(make: Build<'_>) -> io::Result<Pristine> {
     let Build { places, index, .. } = make;
     let dir = places.open_dir()?;
-    let lock = lock::open(&places.path(".lock"), 0o600)?;
+    let lock = lock::open_own(&places.path(".lock"))?;
     lock.try_lock().map_err(io::Error::from)?;
     let (temp, name) = (places.name(".tmp")?, places.name("")?);
     for old in [places.name(".stamp")?, name.clone(), temp.clone()] {

@@ -2,13 +2,12 @@
 //!
 //! Little endian; a stamp that is damaged, of another catalog or another version is none.
 
-use std::fs;
 use std::io::{self, Read};
-use std::path::Path;
 
 use crate::space::materialize::sealed::{self, Magic, id_of};
 use crate::store::index::Index;
 use crate::sys::fs::btrfs::State;
+use crate::sys::fs::place::Place;
 
 /// The last digit counts versions of the stamp and of the tree: since 3, a subvolume is laid out so that patching is cheap.
 const MAGIC: &Magic = b"HOLOPRS3";
@@ -38,8 +37,8 @@ pub struct Stamp {
 
 impl Stamp {
     /// The stamp at `path`, if it is one of `index`.
-    pub fn read(path: &Path, index: &Index) -> Option<Stamp> {
-        let body = sealed::read(path, MAGIC)?;
+    pub fn read(place: &Place, index: &Index) -> Option<Stamp> {
+        let body = sealed::read(place, MAGIC)?;
         let number = |at: usize| Some(u64::from_le_bytes(body.get(at..at + 8)?.try_into().ok()?));
         let short = |at: usize| Some(u16::from_le_bytes(body.get(at..at + 2)?.try_into().ok()?));
         let kind = if short(0)? == 1 { Kind::Subvolume } else { Kind::Directory };
@@ -54,14 +53,14 @@ impl Stamp {
 
     /// How much content the tree has whose stamp is at `path`, without checking the stamp. Those of older versions tell it at
     /// the same place: trees that nobody uses any more go as well.
-    pub fn content_bytes(path: &Path) -> Option<u64> {
+    pub fn content_bytes(place: &Place) -> Option<u64> {
         let mut start = [0; sealed::HEAD + FIELDS];
-        fs::File::open(path).ok()?.read_exact(&mut start).ok()?;
+        place.open_file().ok()?.read_exact(&mut start).ok()?;
         start.starts_with(&MAGIC[..7]).then(|| start.last_chunk().map(|last| u64::from_le_bytes(*last)))?
     }
 
     /// Writes the stamp beside and renames it there.
-    pub fn publish(&self, path: &Path, index: &Index) -> io::Result<()> {
+    pub fn publish(&self, place: &Place, index: &Index) -> io::Result<()> {
         let mut body = Vec::with_capacity(FIELDS + 8 * self.inodes.len());
         body.extend_from_slice(&u16::from(self.kind == Kind::Subvolume).to_le_bytes());
         body.extend_from_slice(&self.umask.unwrap_or(NO_UMASK).to_le_bytes());
@@ -71,6 +70,6 @@ impl Stamp {
         body.extend_from_slice(&index.len().to_le_bytes());
         body.extend_from_slice(&index.content_bytes().to_le_bytes());
         self.inodes.iter().for_each(|inode| body.extend_from_slice(&inode.to_le_bytes()));
-        sealed::write(path, MAGIC, &body)
+        sealed::write(place, MAGIC, &body)
     }
 }

@@ -1,15 +1,15 @@
 //! Keeps pristine trees within bounds: those used least recently go. A restore that loses its tree goes on from the store.
 
 use std::cmp::Reverse;
-use std::fs;
 use std::io;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
 use super::stamp::Stamp;
 use super::{Places, discard};
 use crate::rcc::catalog::CatalogId;
 use crate::sys::fs::lock;
+use crate::sys::fs::place::Place;
 
 /// How much may stay.
 #[derive(Debug, Clone, Copy)]
@@ -29,7 +29,7 @@ struct Tree {
 }
 
 /// Removes what is beyond the bounds and is not the tree of `keep`; gives back what went, or would go.
-pub fn trim(pristine_dir: &Path, bounds: Bounds, keep: Option<&CatalogId>) -> io::Result<Vec<PathBuf>> {
+pub fn trim(pristine_dir: &Place, bounds: Bounds, keep: Option<&CatalogId>) -> io::Result<Vec<PathBuf>> {
     let mut trees = list(pristine_dir)?;
     // What is kept counts first.
     trees.sort_by_key(|tree| (keep != Some(&tree.id), Reverse(tree.used)));
@@ -42,7 +42,7 @@ pub fn trim(pristine_dir: &Path, bounds: Bounds, keep: Option<&CatalogId>) -> io
         if keep == Some(&id) || !is_beyond || !(bounds.dry_run || drop_tree(&places)?) {
             total = total.saturating_add(bytes);
         } else {
-            gone.push(places.tree());
+            gone.push(places.tree().into());
         }
     }
     Ok(gone)
@@ -50,7 +50,7 @@ pub fn trim(pristine_dir: &Path, bounds: Bounds, keep: Option<&CatalogId>) -> io
 
 /// Removes a tree, unless somebody makes it at this moment.
 fn drop_tree(places: &Places) -> io::Result<bool> {
-    let lock = lock::open(&places.path(".lock"), 0o600)?;
+    let lock = lock::open_own(&places.path(".lock"))?;
     if lock.try_lock().is_err() {
         return Ok(false);
     }
@@ -58,15 +58,11 @@ fn drop_tree(places: &Places) -> io::Result<bool> {
 }
 
 /// The trees that count for something: those with a stamp, whose time is that of the last use.
-fn list(dir: &Path) -> io::Result<Vec<Tree>> {
-    let entries = match fs::read_dir(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        entries => entries?,
+fn list(dir: &Place) -> io::Result<Vec<Tree>> {
+    let tree = |place: Place| {
+        let id = place.file_name()?.to_str()?.strip_suffix(".stamp")?.parse().ok()?;
+        let bytes = Stamp::content_bytes(&place)?;
+        Some(Tree { id, bytes, used: place.open_file().ok()?.metadata().ok()?.modified().ok()? })
     };
-    let tree = |entry: fs::DirEntry| {
-        let id = entry.file_name().to_str()?.strip_suffix(".stamp")?.parse().ok()?;
-        let bytes = Stamp::content_bytes(&entry.path())?;
-        Some(Tree { id, bytes, used: entry.metadata().ok()?.modified().ok()? })
-    };
-    Ok(entries.flatten().filter_map(tree).collect())
+    Ok(dir.entries()?.into_iter().filter_map(tree).collect())
 }
