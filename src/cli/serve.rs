@@ -257,7 +257,9 @@ fn open_upper(
     let (most, part) = OPEN_FILES;
     let descriptors = descriptor_share(part, most);
     let options = upper::Options { access, descriptors };
-    Ok(Arc::new(Upper::open(&space.state_dir, &index.id(), &options, observer)?))
+    let upper = Upper::open(&space.state_dir, &index.id(), &options, observer)?;
+    upper.check_tree(|ino| index.node(ino).map(|node| node.parent))?;
+    Ok(Arc::new(upper))
 }
 
 /// Mounts at the space, by the highest rung of the ladder that holds.

@@ -69,6 +69,7 @@ pub fn open(context: &Context, args: &SpaceArgs, index: Index, access: Access) -
     let relocated = Relocated::new(&space.state_dir, &index, label, source, Arc::clone(&observer));
     let options = upper::Options { access, descriptors: OPEN_FILES };
     let upper = Upper::open(&space.state_dir, &index.id(), &options, observer)?;
+    upper.check_tree(|ino| index.node(ino).map(|node| node.parent))?;
     let writable = access == Access::Writable;
     let view = super::serve::view();
     Ok(Vfs::with_upper(Arc::new(index), Arc::new(relocated), Arc::new(upper), view, writable))

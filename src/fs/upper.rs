@@ -28,6 +28,7 @@ mod tables;
 #[cfg(test)]
 mod tests;
 mod transaction;
+mod tree;
 
 use std::fs::File;
 use std::num::NonZeroUsize;
@@ -114,6 +115,7 @@ impl Upper {
         options: &Options,
         observer: Arc<dyn Observer>,
     ) -> Result<Upper, UpperError> {
+        recover::ours(dir)?;
         let mut upper = Upper::pristine(dir, catalog, options, observer);
         if recover::was_written(dir)? {
             let journal = Journal::open(dir, options.access)?;

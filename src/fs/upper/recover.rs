@@ -9,6 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::rcc::digest::Digest;
+use crate::sys::fs::owned::OwnedDir;
 
 use super::files::{BYTES, Files};
 use super::journal::{DATABASE, Journal, remove};
@@ -47,6 +48,15 @@ pub(super) fn reconcile(files: &Files, tables: &Tables, next_ino: u64) -> Result
     Ok(lost)
 }
 
+/// The directory of a space, which others may not have made or written to; `None` if it is not there.
+pub(super) fn ours(dir: &Path) -> Result<Option<OwnedDir>, UpperError> {
+    match OwnedDir::open(dir) {
+        Ok(opened) => Ok(Some(opened)),
+        Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(source) => Err(UpperError::Io { doing: "use", path: dir.to_owned(), source }),
+    }
+}
+
 /// Whether the space in `dir` was ever written. One whose database is gone, but not its bytes, is an error.
 pub(super) fn was_written(dir: &Path) -> Result<bool, UpperError> {
     let (database, bytes) = (dir.join(DATABASE), dir.join(BYTES));
@@ -72,12 +82,13 @@ pub(super) fn was_written(dir: &Path) -> Result<bool, UpperError> {
 
 /// Drops everything that was written to the space in `dir`. Interrupted, the next mount goes on with it.
 pub fn reset(dir: &Path) -> Result<(), UpperError> {
+    let Some(owned) = ours(dir)? else { return Ok(()) };
     let (database, dropped) = (dir.join(DATABASE), dir.join(DROPPED));
     if exists(&database)? {
         let renamed = fs::rename(&database, &dropped);
         renamed.map_err(|source| UpperError::Io { doing: "drop", path: database, source })?;
     } else if exists(&dir.join(BYTES))? {
-        fs::write(&dropped, b"").map_err(|source| UpperError::Io {
+        owned.mark(DROPPED.as_ref()).map_err(|source| UpperError::Io {
             doing: "write",
             path: dropped.clone(),
             source,
@@ -98,6 +109,7 @@ pub fn reset(dir: &Path) -> Result<(), UpperError> {
 
 /// The catalog that what was written to the space in `dir` belongs to; `None` if nothing was.
 pub fn written_catalog(dir: &Path) -> Result<Option<Digest>, UpperError> {
+    ours(dir)?;
     if !was_written(dir)? {
         return Ok(None);
     }

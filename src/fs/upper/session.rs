@@ -5,8 +5,9 @@
 //! after the process was killed, and with it everything that was committed since it was last copied into the database:
 //! names, whiteouts, and the rows without which copied-up bytes would be collected.
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
+
+use crate::sys::fs::owned::OwnedDir;
 
 use super::UpperError;
 use super::journal::remove;
@@ -24,7 +25,7 @@ impl Session {
     /// Begins when the log is there.
     pub fn begin(dir: &Path) -> Result<Session, UpperError> {
         let path = dir.join(OPEN);
-        let made = File::options().write(true).create(true).truncate(false).open(&path);
+        let made = OwnedDir::open(dir).and_then(|dir| dir.mark(OPEN.as_ref()));
         made.map_err(|source| UpperError::Io { doing: "make", path: path.clone(), source })?;
         Ok(Session(path))
     }

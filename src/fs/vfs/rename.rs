@@ -85,12 +85,17 @@ impl Vfs {
         ino.map(moved).transpose()
     }
 
+    fn directories_at_most(&self) -> u64 {
+        self.index.len() + self.upper.as_ref().map_or(0, |upper| upper.inode_count() as u64)
+    }
+
     /// A directory cannot go into itself. The kernel has looked at that too, and lets one such rename through at a time.
     fn refuse_below(&self, moved: Moved, mut dir: Ino) -> Result<(), VfsError> {
         if !moved.is_dir() {
             return Ok(());
         }
-        loop {
+        // No way to the root has more directories in it than there are.
+        for _ in 0..=self.directories_at_most() {
             if dir == moved.ino {
                 return Err(VfsError::Invalid("A directory cannot be moved into itself"));
             }
@@ -100,6 +105,7 @@ impl Vfs {
             }
             dir = parent;
         }
+        Err(VfsError::Invalid("The directory is not below the root: what was written is damaged"))
     }
 }
 
