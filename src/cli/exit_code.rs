@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(unix)]
 use crate::fs::upper::UpperError;
-use crate::rcc::blueprint::CondaError;
+use crate::rcc::blueprint::{ComposeError, CondaError};
 use crate::rcc::catalog::CatalogError;
 use crate::rcc::home::HomeError;
 use crate::space::SpaceError;
@@ -91,6 +91,9 @@ fn class(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     if let Some(error) = cause.downcast_ref() {
         return transfer_class(error);
     }
+    if let Some(error) = cause.downcast_ref::<ComposeError>() {
+        return compose_class(error);
+    }
     if let Some(error) = cause.downcast_ref::<DiscardError>() {
         return discard_class(error);
     }
@@ -140,6 +143,16 @@ fn restore_class(error: &RestoreError) -> Option<u8> {
         RestoreError::Catalog(error) => catalog_class(error),
         RestoreError::Incomplete { report } => Some(incomplete_class(report)),
         _ => None,
+    }
+}
+
+fn compose_class(error: &ComposeError) -> Option<u8> {
+    match error {
+        ComposeError::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Some(NOT_FOUND),
+        ComposeError::Read { .. } => None,
+        ComposeError::Conda { .. } | ComposeError::NoEnvironment { .. } | ComposeError::Nothing => {
+            Some(BAD_CATALOG)
+        }
     }
 }
 

@@ -1,6 +1,6 @@
-//! `holofs hash`: the blueprint of a conda.yaml, as RCC computes it.
+//! `holofs hash`: the blueprint of what some files ask for, as RCC computes it.
 
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -8,20 +8,26 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
-use crate::rcc::blueprint::Environment;
-use crate::rcc::home::{Home, blueprint_hash};
+use crate::rcc::blueprint::{self, Composed, Request};
+use crate::rcc::home::Home;
 
 use super::context::Context;
 
 /// Arguments of `hash`.
 #[derive(Debug, Args)]
 pub struct HashArgs {
-    /// conda.yaml files, merged in this order; `-` is stdin
+    /// conda.yaml, package.yaml or robot.yaml files, merged in this order; `-` is stdin
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Show the text that is hashed
     #[arg(long)]
     pub show_blueprint: bool,
+    /// Count the dev-dependencies of package.yaml too
+    #[arg(long)]
+    pub devdeps: bool,
+    /// Read what FILE holds from stdin; its name says what it is
+    #[arg(long)]
+    pub stdin: bool,
 }
 
 #[derive(Serialize)]
@@ -33,8 +39,21 @@ struct Report {
 
 /// Prints the hash, or refuses what RCC may read differently.
 pub fn main(context: &Context, args: &HashArgs) -> anyhow::Result<ExitCode> {
-    let text = specification(&context.home, &args.files)?;
-    let hash = blueprint_hash(&text);
+    anyhow::ensure!(
+        !args.stdin || args.files.len() == 1,
+        "--stdin needs exactly one FILE, whose name says what it is"
+    );
+    let request = Request { files: args.files.clone(), dev_dependencies: args.devdeps, robot: None };
+    let Composed { text, blueprint: hash, .. } = match args.stdin {
+        true => {
+            let mut bytes = Vec::new();
+            io::stdin().read_to_end(&mut bytes).context("Cannot read stdin")?;
+            let piped = args.files.clone();
+            let read = |path: &Path| if piped[0] == path { Ok(bytes.clone()) } else { std::fs::read(path) };
+            blueprint::compose(&context.home, &request, &read)?
+        }
+        false => composed(&context.home, &request)?,
+    };
     let report = Report { blueprint: args.show_blueprint.then_some(text), hash };
     context.report(&report, |report| match &report.blueprint {
         Some(text) => format!("{text}\n\n{}", report.hash),
@@ -43,28 +62,21 @@ pub fn main(context: &Context, args: &HashArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The text whose hash is the blueprint of these files together.
-pub fn specification(home: &Home, files: &[PathBuf]) -> anyhow::Result<String> {
-    let channel = home.local_channel();
-    let channel = channel.as_deref().map(|path| path.to_string_lossy().into_owned());
-    let mut merged: Option<Environment> = None;
-    for file in files {
-        let failed = || format!("Cannot hash {}", file.display());
-        let next = Environment::parse(&read(file)?, channel.as_deref()).with_context(failed)?;
-        merged = Some(match merged {
-            None => next,
-            Some(left) => left.merge(next).with_context(failed)?,
-        });
-    }
-    let text = merged.unwrap_or_default().normal_form()?;
-    Ok(text.trim().to_owned())
+/// The specification of these files together; `-` is stdin.
+pub fn composed(home: &Home, request: &Request) -> anyhow::Result<Composed> {
+    Ok(blueprint::compose(home, request, &read)?)
 }
 
-fn read(file: &Path) -> anyhow::Result<Vec<u8>> {
+/// The text whose hash is the blueprint of these files together.
+pub fn specification(home: &Home, files: &[PathBuf]) -> anyhow::Result<String> {
+    Ok(composed(home, &Request { files: files.to_vec(), ..Request::default() })?.text)
+}
+
+fn read(file: &Path) -> io::Result<Vec<u8>> {
     if file == Path::new("-") {
         let mut bytes = Vec::new();
-        std::io::stdin().read_to_end(&mut bytes).context("Cannot read stdin")?;
+        io::stdin().read_to_end(&mut bytes)?;
         return Ok(bytes);
     }
-    std::fs::read(file).with_context(|| format!("Cannot read {}", file.display()))
+    std::fs::read(file)
 }

@@ -1,14 +1,19 @@
 //! An environment's specification in RCC's normal form, whose hash names the catalog.
 //!
-//! RCC reads one or several conda.yaml files, merges what they say, and writes the result out again with a YAML library of
+//! RCC reads one or several files (conda.yaml, package.yaml, or what a robot.yaml names), merges what they say, and writes the result out again with a YAML library of
 //! its own; the hash is of that text. So the text must be the same to the byte: [`yaml`](crate::rcc::yaml) reads only
 //! what is certain, and [`emit`] writes only what is known, and both refuse the rest with the place.
 
+mod compose;
 mod dependency;
 mod emit;
+mod package;
+mod robot;
 
 use crate::rcc::yaml::{self, Yaml, YamlError};
 
+pub use self::compose::{ComposeError, Composed, Kind, Request, compose};
+pub use self::robot::Robot;
 use dependency::{Conflict, Dependency, promote, push};
 
 /// The keys of a conda.yaml that count.
@@ -18,10 +23,10 @@ const KEYS: [&str; 5] = ["name", "channels", "dependencies", "prefix", "rccPostI
 #[derive(Debug, thiserror::Error)]
 pub enum CondaError {
     /// The file cannot be read for certain.
-    #[error("Cannot be sure what RCC makes of this conda.yaml; simplify it, or ask `rcc holotree hash`")]
+    #[error("Cannot be sure what RCC makes of it; simplify it, or ask `rcc holotree hash`")]
     Yaml(#[from] YamlError),
     /// A part is not what it should be.
-    #[error("Cannot be sure what RCC makes of '{part}' in this conda.yaml: {why}; ask `rcc holotree hash`")]
+    #[error("The value of {part:?} has another shape than it should: {why}")]
     Part {
         /// The key.
         part: &'static str,
@@ -31,6 +36,12 @@ pub enum CondaError {
     /// It is some other file.
     #[error("This is no conda.yaml: it has neither channels nor dependencies")]
     NoConda,
+    /// It is some other file.
+    #[error("This is no package.yaml: it is not a map")]
+    NoPackage,
+    /// RCC refuses it too.
+    #[error("Only a package.yaml has dev-dependencies, this is none")]
+    NoDevDependencies,
     /// RCC refuses to merge it.
     #[error("Cannot choose between {left:?} and {right:?}; RCC cannot either")]
     Conflict {

@@ -331,3 +331,103 @@ fn try_rccs_hash(rcc: &Rcc, sandbox: &Sandbox, file: &str) -> Option<String> {
     let output = rcc.try_run(sandbox, &["holotree", "hash", file]);
     output.status.success().then(|| rccs_hash(rcc, sandbox, &[file]))
 }
+
+/// package.yaml files of action packages.
+const PACKAGES: [&str; 8] = [
+    "name: Bare\ndescription: x\nversion: 0.0.1\nspec-version: v2\ndependencies:\n  conda-forge:\n  - python=3.12.8\n  - uv=0.6.11\n  pypi:\n  - sema4ai-actions=1.3.1\n  - pytz=2024.1\npackaging:\n  exclude:\n  - ./.git/**\n",
+    "dependencies:\n  conda-forge: [python=3.12, 'uv = 0.6', python]\n  pypi: [a=1, b==2, c>=3, d = 4, e, \"f[x]=5\", uv=0.6]\ndev-dependencies:\n  pypi: [pytest=8, a=1]\n  conda-forge: [nodejs=20]\npost-install:\n- do it\n- do it\n- python -m x\n",
+    "dependencies:\n  pypi: [a=1, a=2, b]\n",
+    "dependencies:\ndev-dependencies: ~\npost-install:\n",
+    "spec-version: v2\n",
+    "dependencies:\n  conda-forge:\n  - python=3.10\n  - 3\n  - yes\n  pypi:\n  - 1.0\n  - ~\n",
+    "external-endpoints: {a: [b]}\ndependencies: &d\n  pypi: [x=1]\ndev-dependencies: *d\n",
+    "dependencies:\n  conda-forge:\n  - python=3.11.11\ndev-dependencies:\n  conda-forge:\n  - python=3.12\n  pypi:\n  - x=1\n",
+];
+
+#[test]
+fn hash_of_package_yaml_is_that_of_rcc_19() {
+    let Some(rcc) = rcc(19) else { return };
+    let sandbox = Sandbox::new();
+    let file = sandbox.scratch().join("Package.yaml");
+    for text in PACKAGES {
+        fs::write(&file, text).unwrap();
+        for more in [&[][..], &["--devdeps"]] {
+            let args = [&["hash", file.to_str().unwrap(), "--json", "--show-blueprint"], more].concat();
+            let theirs = json(&rcc.run(&sandbox, &[&["holotree"], &args[..]].concat()));
+            assert_eq!(json(&sandbox.holofs_ok(&args)), theirs, "{text}");
+        }
+    }
+}
+
+#[test]
+fn hash_of_what_is_no_package_yaml_refuses_devdeps_as_rcc_19() {
+    let Some(rcc) = rcc(19) else { return };
+    let sandbox = Sandbox::new();
+    let [conda, package] = ["conda.yaml", "package.yaml"].map(|name| sandbox.scratch().join(name));
+    fs::write(&conda, SPECIFICATIONS[0]).unwrap();
+    let args = ["hash", conda.to_str().unwrap(), "--devdeps"];
+    assert!(!rcc.try_run(&sandbox, &[&["holotree"], &args[..]].concat()).status.success());
+    sandbox.holofs_fails(&args, crate::common::exit::BAD_CATALOG);
+    fs::write(&package, "dependencies: [a]\n").unwrap();
+    let args = ["hash", package.to_str().unwrap()];
+    assert!(!rcc.try_run(&sandbox, &[&["holotree"], &args[..]].concat()).status.success());
+    sandbox.holofs_fails(&args, crate::common::exit::BAD_CATALOG);
+}
+
+#[test]
+fn hash_of_stdin_goes_by_the_name_that_is_given() {
+    let sandbox = Sandbox::new();
+    let piped = |name: &str, text: &str| {
+        let input = sandbox.scratch().join("input");
+        fs::write(&input, text).unwrap();
+        let mut command = sandbox.holofs_command(&["hash", "--stdin", name]);
+        stdout(&crate::common::run(command.stdin(fs::File::open(input).unwrap())))
+    };
+    let package = sandbox.scratch().join("package.yaml");
+    fs::write(&package, PACKAGES[0]).unwrap();
+    let from_file = stdout(&sandbox.holofs_ok(&["hash", package.to_str().unwrap()]));
+    assert_eq!(piped("/nowhere/package.yaml", PACKAGES[0]), from_file);
+    assert_ne!(piped("conda.yaml", SPECIFICATIONS[0]), from_file);
+}
+
+#[test]
+fn hash_of_robot_yaml_is_that_of_the_environment_which_rcc_chooses() {
+    let Some(rcc) = rcc(19) else { return };
+    let sandbox = Sandbox::new();
+    let root = sandbox.scratch().join("robot");
+    fs::create_dir(&root).unwrap();
+    let names = [
+        "conda.yaml",
+        "package.yaml",
+        "environment_linux_amd64_freeze.yaml",
+        "environment_windows_amd64_freeze.yaml",
+        "environment_freeze.yaml",
+        "conda_linux.yaml",
+        "conda_Linux.yaml",
+        "conda_darwin_arm64.yaml",
+        "a_b_c_d.yaml",
+    ];
+    for name in names {
+        let text = format!("name: {name}\nchannels: [a]\ndependencies: [x=1]\n");
+        fs::write(root.join(name), if name == "package.yaml" { PACKAGES[0] } else { &text }).unwrap();
+    }
+    let robots = [
+        "condaConfigFile: conda.yaml\n",
+        "condaConfigFile: package.yaml\nenvironmentConfigs: []\n",
+        "condaConfigFile: conda.yaml\nenvironmentConfigs:\n- environment_windows_amd64_freeze.yaml\n- environment_linux_amd64_freeze.yaml\n- conda_linux.yaml\n",
+        "condaConfigFile: conda.yaml\nenvironmentConfigs: [environment_freeze.yaml, conda_darwin_arm64.yaml, absent.yaml]\n",
+        "environmentConfigs: [conda_Linux.yaml, a_b_c_d.yaml, conda_linux.yaml]\n",
+        "condaConfigFile: ../robot/conda.yaml\n",
+    ];
+    for robot in robots {
+        let file = root.join("robot.yaml");
+        fs::write(&file, format!("tasks:\n  a:\n    shell: x\nartifactsDir: output\n{robot}")).unwrap();
+        let file = file.to_str().unwrap();
+        let theirs = json(&rcc.run(&sandbox, &["holotree", "blueprint", "-r", file, "--json"]));
+        let ours = stdout(&sandbox.holofs_ok(&["hash", file]));
+        assert_eq!(ours.trim_end(), crate::common::text_field(&theirs, "hash"), "{robot}");
+    }
+    fs::write(root.join("robot.yaml"), "tasks: {}\n").unwrap();
+    let file = root.join("robot.yaml");
+    sandbox.holofs_fails(&["hash", file.to_str().unwrap()], crate::common::exit::BAD_CATALOG);
+}

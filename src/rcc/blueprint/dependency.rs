@@ -49,6 +49,15 @@ impl Dependency {
         })
     }
 
+    /// As an item of package.yaml's `pypi`: there one `=` means two.
+    pub fn for_pip(self) -> Dependency {
+        if self.qualifier != "=" {
+            return self;
+        }
+        let text = format!("{}=={}", self.name, self.version);
+        Dependency { text, qualifier: "==".to_owned(), ..self }
+    }
+
     fn is_exact(&self) -> bool {
         !self.qualifier.is_empty() || !self.version.is_empty()
     }

@@ -16,7 +16,7 @@ pub(super) fn expand_path(text: &OsStr, env: &Environment<'_>) -> io::Result<Pat
 }
 
 /// Go's `filepath.Clean` of an absolute path.
-pub(super) fn clean(path: &Path) -> PathBuf {
+pub(crate) fn clean(path: &Path) -> PathBuf {
     let mut cleaned = PathBuf::new();
     for component in path.components() {
         match component {

@@ -1,0 +1,155 @@
+//! The specification that several files ask for together: conda.yaml, package.yaml, and robot.yaml with what it names.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use super::{CondaError, Environment, Robot, package};
+use crate::rcc::home::{Home, blueprint_hash};
+use crate::rcc::yaml;
+
+/// Files that describe an environment.
+#[derive(Debug, Clone, Default)]
+pub struct Request {
+    /// conda.yaml, package.yaml or robot.yaml files, merged in this order.
+    pub files: Vec<PathBuf>,
+    /// A robot.yaml whose environment comes before all others, and whose variables count.
+    pub robot: Option<PathBuf>,
+    /// The `dev-dependencies` of package.yaml count too.
+    pub dev_dependencies: bool,
+}
+
+/// What a [`Request`] asks for.
+#[derive(Debug, Clone)]
+pub struct Composed {
+    /// The text that is hashed.
+    pub text: String,
+    /// Its hash.
+    pub blueprint: String,
+    /// The robot, if there is one.
+    pub robot: Option<Robot>,
+}
+
+/// Why there is no specification.
+#[derive(Debug, thiserror::Error)]
+pub enum ComposeError {
+    /// A file cannot be read.
+    #[error("Cannot read {}", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file is not what its name says, or contradicts those before it.
+    #[error("Cannot hash {}", path.display())]
+    Conda {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: CondaError,
+    },
+    /// A robot that needs no environment.
+    #[error("{} names no environment: it has no condaConfigFile, and none of its environmentConfigs is for this platform and there", path.display())]
+    NoEnvironment {
+        /// The robot.yaml.
+        path: PathBuf,
+    },
+    /// There is nothing to hash.
+    #[error("No environment specification is given")]
+    Nothing,
+}
+
+/// How a file is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A conda.yaml, whatever its name is.
+    Conda,
+    /// A package.yaml.
+    Package,
+    /// A robot.yaml.
+    Robot,
+}
+
+impl Kind {
+    /// By the name of the file alone, as RCC decides.
+    pub fn of(path: &Path) -> Kind {
+        match path.file_name().map(|name| name.to_string_lossy().to_lowercase()).as_deref() {
+            Some("package.yaml") => Kind::Package,
+            Some("robot.yaml") => Kind::Robot,
+            _ => Kind::Conda,
+        }
+    }
+}
+
+/// Reads the files with `read`, and merges what they ask for.
+pub fn compose(
+    home: &Home,
+    request: &Request,
+    read: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
+) -> Result<Composed, ComposeError> {
+    let mut composer = Composer { home, dev_dependencies: request.dev_dependencies, read, robot: None };
+    let mut merged: Option<(Environment, PathBuf)> = None;
+    for path in request.robot.iter().chain(&request.files) {
+        let next = composer.environment(path)?;
+        let failed = |source| ComposeError::Conda { path: path.clone(), source };
+        let both = match merged {
+            None => next,
+            Some((left, _)) => left.merge(next).map_err(failed)?,
+        };
+        merged = Some((both, path.clone()));
+    }
+    let (environment, path) = merged.ok_or(ComposeError::Nothing)?;
+    let text = environment.normal_form().map_err(|source| ComposeError::Conda { path, source })?;
+    let text = text.trim().to_owned();
+    Ok(Composed { blueprint: blueprint_hash(&text), text, robot: composer.robot })
+}
+
+struct Composer<'a> {
+    home: &'a Home,
+    dev_dependencies: bool,
+    read: &'a dyn Fn(&Path) -> io::Result<Vec<u8>>,
+    robot: Option<Robot>,
+}
+
+impl Composer<'_> {
+    fn environment(&mut self, path: &Path) -> Result<Environment, ComposeError> {
+        if Kind::of(path) == Kind::Robot {
+            let robot = self.robot(path)?;
+            let file = robot.environment_file();
+            let file = file.ok_or_else(|| ComposeError::NoEnvironment { path: path.to_owned() })?;
+            self.robot.get_or_insert(robot);
+            return self.file(&file);
+        }
+        self.file(path)
+    }
+
+    fn bytes(&self, path: &Path) -> Result<Vec<u8>, ComposeError> {
+        (self.read)(path).map_err(|source| ComposeError::Read { path: path.to_owned(), source })
+    }
+
+    fn robot(&self, path: &Path) -> Result<Robot, ComposeError> {
+        let absolute = std::path::absolute(path)
+            .map_err(|source| ComposeError::Read { path: path.to_owned(), source })?;
+        let absolute = crate::rcc::home::clean(&absolute);
+        let root = absolute.parent().unwrap_or(Path::new("/"));
+        Robot::parse(&self.bytes(path)?, root)
+            .map_err(|source| ComposeError::Conda { path: path.to_owned(), source })
+    }
+
+    /// A conda.yaml or package.yaml.
+    fn file(&self, path: &Path) -> Result<Environment, ComposeError> {
+        let bytes = self.bytes(path)?;
+        let environment = match (Kind::of(path), self.dev_dependencies) {
+            (Kind::Package, dev) => yaml::parse_bytes(&bytes)
+                .map_err(CondaError::from)
+                .and_then(|it| package::environment(&it, dev)),
+            (_, true) => Err(CondaError::NoDevDependencies),
+            (_, false) => {
+                let channel = self.home.local_channel();
+                let channel = channel.as_deref().map(|path| path.to_string_lossy().into_owned());
+                Environment::parse(&bytes, channel.as_deref())
+            }
+        };
+        environment.map_err(|source| ComposeError::Conda { path: path.to_owned(), source })
+    }
+}

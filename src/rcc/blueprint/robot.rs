@@ -1,0 +1,134 @@
+//! robot.yaml, as far as it says which environment a robot needs and what its programs find in their variables.
+
+use std::path::{Path, PathBuf};
+
+use super::{CondaError, text, texts};
+use crate::rcc::yaml;
+use crate::sys::host;
+
+/// A robot.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Robot {
+    /// The directory of the robot.yaml, absolute.
+    pub root: PathBuf,
+    /// `artifactsDir`.
+    artifacts: String,
+    /// `condaConfigFile`; empty for none.
+    conda: String,
+    /// `environmentConfigs`.
+    environments: Vec<String>,
+    /// `PATH`.
+    path: Vec<String>,
+    /// `PYTHONPATH`.
+    python_path: Vec<String>,
+}
+
+impl Robot {
+    /// Reads a robot.yaml whose directory is `root`.
+    pub fn parse(bytes: &[u8], root: &Path) -> Result<Robot, CondaError> {
+        let document = yaml::parse_bytes(bytes)?;
+        Ok(Robot {
+            root: root.to_owned(),
+            artifacts: text(&document, "artifactsDir")?,
+            conda: text(&document, "condaConfigFile")?,
+            environments: texts(&document, "environmentConfigs")?,
+            path: texts(&document, "PATH")?,
+            python_path: texts(&document, "PYTHONPATH")?,
+        })
+    }
+
+    /// The file that says what this machine's environment is: the first of `environmentConfigs` that is there and meant for
+    /// this platform, else `condaConfigFile`.
+    pub fn environment_file(&self) -> Option<PathBuf> {
+        let chosen = self.environments.iter().filter(|name| is_for(name, host::GOOS, host::GOARCH));
+        let mut there = chosen
+            .map(|name| self.root.join(name))
+            .filter(|path| path.metadata().is_ok_and(|found| !found.is_dir()));
+        there.next().or_else(|| (!self.conda.is_empty()).then(|| self.root.join(&self.conda)))
+    }
+
+    /// `ROBOT_ARTIFACTS`.
+    pub fn artifacts(&self) -> PathBuf {
+        absolute(&self.root, &self.artifacts)
+    }
+
+    /// The directories that come before all others in `PATH`.
+    pub fn path(&self) -> Vec<PathBuf> {
+        self.path.iter().map(|part| below(&self.root, part)).collect()
+    }
+
+    /// The directories of `PYTHONPATH`.
+    pub fn python_path(&self) -> Vec<PathBuf> {
+        self.python_path.iter().map(|part| below(&self.root, part)).collect()
+    }
+}
+
+/// RCC takes an absolute path as it is only if it is a directory; else it puts the robot's own before it.
+fn below(root: &Path, part: &str) -> PathBuf {
+    let path = Path::new(part);
+    if path.is_absolute() && path.is_dir() { path.to_owned() } else { absolute(root, part) }
+}
+
+fn absolute(root: &Path, part: &str) -> PathBuf {
+    crate::rcc::home::clean(&root.join(part.trim_start_matches(['/', std::path::MAIN_SEPARATOR])))
+}
+
+/// RCC's rules: a name that mentions an operating system or a processor must mention this one's, as it is written first; one
+/// that says `freeze` or has more than two underscores must mention the platform.
+fn is_for(name: &str, os: &str, cpu: &str) -> bool {
+    let lower = name.to_lowercase();
+    let mentioned = |words: &[&str]| {
+        let at = words.iter().filter_map(|word| Some((lower.find(word)?, word.len()))).min()?;
+        name.get(at.0..at.0 + at.1)
+    };
+    let acceptable = mentioned(&["windows", "darwin", "linux"]).is_none_or(|word| word == os)
+        && mentioned(&["amd64", "arm64"]).is_none_or(|word| word == cpu);
+    let particular = lower.contains("freeze") || name.matches('_').count() > 2;
+    acceptable && (!particular || name.contains(&format!("{os}_{cpu}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_chosen_by_platform() {
+        let cases = [
+            ("environment_linux_amd64_freeze.yaml", true),
+            ("environment_windows_amd64_freeze.yaml", false),
+            ("environment_linux_arm64_freeze.yaml", false),
+            ("environment_freeze.yaml", false),
+            ("conda_linux.yaml", true),
+            ("conda_Linux.yaml", false),
+            ("conda_darwin.yaml", false),
+            ("conda_amd64.yaml", true),
+            ("conda_arm64.yaml", false),
+            ("conda.yaml", true),
+            ("a_b_c_d.yaml", false),
+            ("a_b_c_linux_amd64.yaml", true),
+        ];
+        for (name, expected) in cases {
+            assert_eq!(is_for(name, "linux", "amd64"), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn robot_names_the_first_file_that_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = format!(
+            "condaConfigFile: c.yaml\nenvironmentConfigs:\n- environment_{0}_freeze.yaml\n- conda.yaml\nartifactsDir: out\nPATH: [., bin]\nPYTHONPATH: [lib/../src]\ntasks: {{a: {{shell: x}}}}\n",
+            crate::rcc::home::platform()
+        );
+        let robot = Robot::parse(text.as_bytes(), dir.path()).unwrap();
+        assert_eq!(robot.environment_file(), Some(dir.path().join("c.yaml")));
+        std::fs::write(dir.path().join("conda.yaml"), "").unwrap();
+        assert_eq!(robot.environment_file(), Some(dir.path().join("conda.yaml")));
+        let freeze = dir.path().join(format!("environment_{}_freeze.yaml", crate::rcc::home::platform()));
+        std::fs::write(&freeze, "").unwrap();
+        assert_eq!(robot.environment_file(), Some(freeze));
+        assert_eq!(robot.path(), [dir.path().to_owned(), dir.path().join("bin")]);
+        assert_eq!(robot.python_path(), [dir.path().join("src")]);
+        assert_eq!(robot.artifacts(), dir.path().join("out"));
+        assert_eq!(Robot::parse(b"tasks: {}\n", dir.path()).unwrap().environment_file(), None);
+    }
+}
