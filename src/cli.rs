@@ -61,6 +61,8 @@ use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::rcc::home::Product;
+
 use context::Context;
 
 /// RCC environments that appear instead of being copied.
@@ -77,7 +79,7 @@ struct Cli {
 #[derive(Debug, Args)]
 struct Global {
     /// Print the report as JSON on stdout
-    #[arg(long, global = true)]
+    #[arg(short = 'j', long, global = true)]
     json: bool,
     /// Hash all content again each time it is opened, not only when it comes from the hololib
     #[arg(long, global = true, env = "HOLOFS_PARANOID", value_parser = clap::builder::FalseyValueParser::new())]
@@ -88,6 +90,23 @@ struct Global {
     /// Wait at most this long for a lock that RCC or another holofs holds (0: do not wait)
     #[arg(long, global = true, value_name = "SECONDS")]
     wait: Option<u64>,
+    /// Use the home of Sema4.ai's product: $SEMA4AI_HOME, else ~/.sema4ai
+    #[arg(long, global = true, conflicts_with = "robocorp")]
+    sema4ai: bool,
+    /// Use the home of Robocorp's product: $ROBOCORP_HOME, else ~/.robocorp
+    #[arg(long, global = true)]
+    robocorp: bool,
+}
+
+impl Global {
+    /// The product that is named, if one is.
+    fn product(&self) -> Option<Product> {
+        match (self.sema4ai, self.robocorp) {
+            (true, _) => Some(Product::Sema4ai),
+            (_, true) => Some(Product::Robocorp),
+            _ => None,
+        }
+    }
 }
 
 /// A space, as `rcc --space` and `--controller` name it.

@@ -34,7 +34,7 @@ impl Context {
     /// Reads the environment and starts logging.
     pub fn new(global: &Global) -> anyhow::Result<Context> {
         start_logging(global.verbose);
-        let home = Home::locate(&Environment { var: &|name| std::env::var_os(name) })?;
+        let home = Home::locate(&Environment { var: &|name| std::env::var_os(name) }, global.product())?;
         let wait = match global.wait {
             None => Wait::Forever,
             Some(0) => Wait::Not,

@@ -1,7 +1,7 @@
 //! Where things are: RCC's product home, its hololib and spaces, and our own directories.
 //!
-//! [`Home::locate`] decides once, from the environment given to it, what RCC decides at its own start: the product home,
-//! private or shared, and the names that follow from the user. It creates nothing, and nothing here reads a catalog.
+//! [`Home::locate`] decides once, from the environment given to it, what RCC decides at its own start: the product and its
+//! home, private or shared, and the names that follow from the user. It creates nothing, and nothing here reads a catalog.
 //!
 //! ```text
 //! <root>/hololib/{library,catalog,used,pids}   RCC's store     (shared: <HoloLocation>/lib/…)
@@ -15,15 +15,18 @@ mod expand;
 mod find;
 mod hash;
 mod label;
+mod product;
 mod settings;
 
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub(crate) use self::expand::clean;
 pub use self::find::List;
 pub use self::hash::{blueprint_hash, sipit};
 pub use self::label::Label;
+pub use self::product::{Choice, Product};
 pub use self::settings::{Settings, SettingsError};
 use crate::sys::fs::place::Place;
 use crate::sys::host;
@@ -50,13 +53,15 @@ pub struct Home {
     holofs: Place,
     user_identity: String,
     shared: bool,
+    product: Product,
+    choice: Choice,
 }
 
 /// Why a location could not be decided, or a catalog not found.
 #[derive(Debug, thiserror::Error)]
 pub enum HomeError {
     /// A relative path, and no current directory.
-    #[error("Making {path:?} absolute failed; set ROBOCORP_HOME to an absolute path")]
+    #[error("Making {path:?} absolute failed; set ROBOCORP_HOME or SEMA4AI_HOME to an absolute path")]
     Absolute {
         /// The path as given.
         path: OsString,
@@ -108,16 +113,23 @@ pub enum HomeError {
 }
 
 impl Home {
-    /// Decides where things are, as RCC does in this environment.
-    pub fn locate(env: &Environment<'_>) -> Result<Home, HomeError> {
-        let shared_base = expand_path(OsStr::new(host::HOLO_LOCATION), env)?;
-        Home::locate_with(env, &shared_base)
+    /// Decides where things are, as RCC does in this environment; `flag` is the product that the user names.
+    pub fn locate(env: &Environment<'_>, flag: Option<Product>) -> Result<Home, HomeError> {
+        let (product, root, choice) = Product::choose(env, flag)?;
+        let shared_base = expand_path(OsStr::new(product.holo_location()), env)?;
+        Home::place(env, &shared_base, (product, root, choice))
     }
 
     /// As [`Home::locate`], with shared holotrees at `holo_location` instead of RCC's fixed place.
     pub fn locate_with(env: &Environment<'_>, holo_location: &Path) -> Result<Home, HomeError> {
-        let given = env.non_empty("ROBOCORP_HOME").unwrap_or_else(|| host::DEFAULT_HOME.into());
-        let root = expand_path(&given, env)?;
+        Home::place(env, holo_location, Product::choose(env, None)?)
+    }
+
+    fn place(
+        env: &Environment<'_>,
+        holo_location: &Path,
+        (product, root, choice): (Product, PathBuf, Choice),
+    ) -> Result<Home, HomeError> {
         let user_home = (env.var)(host::USER_HOME);
         let user_identity = hash::user_identity(user_home.as_deref());
         if user_identity.len() != 7 {
@@ -134,7 +146,18 @@ impl Home {
             Some(given) => expand_path(&given, env)?,
             None => root.join("holofs"),
         };
-        Ok(Home { root, hololib, holotree, holofs: Place::top(holofs), user_identity, shared })
+        let holofs = Place::top(holofs);
+        Ok(Home { root, hololib, holotree, holofs, user_identity, shared, product, choice })
+    }
+
+    /// The product whose home it is.
+    pub fn product(&self) -> Product {
+        self.product
+    }
+
+    /// Why it is this home.
+    pub fn choice(&self) -> Choice {
+        self.choice
     }
 
     /// RCC's product home.

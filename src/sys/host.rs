@@ -13,18 +13,21 @@ pub const GOOS: &str = if cfg!(target_os = "macos") {
 /// Go's name of this architecture.
 pub const GOARCH: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
 
-/// Where RCC keeps shared holotrees; on Windows `$ProgramData` is to be expanded.
-pub const HOLO_LOCATION: &str = if cfg!(target_os = "macos") {
-    "/Users/Shared/robocorp/ht"
+/// Where the two products of RCC keep shared holotrees, Robocorp's first; on Windows `$ProgramData` is to be expanded.
+pub const HOLO_LOCATIONS: [&str; 2] = if cfg!(target_os = "macos") {
+    ["/Users/Shared/robocorp/ht", "/Users/Shared/sema4ai/ht"]
 } else if cfg!(target_os = "windows") {
-    r"$ProgramData\robocorp\ht"
+    [r"$ProgramData\robocorp\ht", r"$ProgramData\sema4ai\ht"]
 } else {
-    "/opt/robocorp/ht"
+    ["/opt/robocorp/ht", "/opt/sema4ai/ht"]
 };
 
-/// RCC's product home when `ROBOCORP_HOME` does not say otherwise, to be expanded.
-pub const DEFAULT_HOME: &str =
-    if cfg!(target_os = "windows") { r"$LOCALAPPDATA\robocorp" } else { "$HOME/.robocorp" };
+/// The product homes when no variable says otherwise, Robocorp's first, to be expanded.
+pub const DEFAULT_HOMES: [&str; 2] = if cfg!(target_os = "windows") {
+    [r"$LOCALAPPDATA\robocorp", r"$LOCALAPPDATA\sema4ai"]
+} else {
+    ["$HOME/.robocorp", "$HOME/.sema4ai"]
+};
 
 /// The variable that names the user's home directory.
 pub const USER_HOME: &str = if cfg!(target_os = "windows") { "USERPROFILE" } else { "HOME" };

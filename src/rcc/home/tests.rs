@@ -122,3 +122,29 @@ fn a_marker_switches_compression_off_unless_it_is_a_directory() {
     std::fs::write(&marker, "present").unwrap();
     assert!(!home.is_compressed());
 }
+
+#[test]
+fn home_of_sema4ai_is_taken_by_flag_by_variable_and_where_it_is_the_only_one() {
+    let user = tempfile::tempdir().unwrap();
+    let text = user.path().to_str().unwrap();
+    let located = |variables: &[(&str, &str)], flag: Option<Product>| {
+        let var = |name: &str| variables.iter().find(|(key, _)| *key == name).map(|(_, value)| value.into());
+        let home = Home::locate(&Environment { var: &var }, flag).unwrap();
+        (home.product(), home.root().to_owned(), home.choice())
+    };
+    let sema4ai = Some(Product::Sema4ai);
+    let both = [("HOME", text), ("ROBOCORP_HOME", "/r"), ("SEMA4AI_HOME", "/s")];
+    assert_eq!(located(&both, None), (Product::Robocorp, "/r".into(), Choice::Variable));
+    assert_eq!(located(&both, sema4ai), (Product::Sema4ai, "/s".into(), Choice::FlagAndVariable));
+    assert_eq!(located(&both[..1], sema4ai), (Product::Sema4ai, user.path().join(".sema4ai"), Choice::Flag));
+    let one = [("HOME", text), ("SEMA4AI_HOME", "$HOME/x")];
+    assert_eq!(located(&one, None), (Product::Sema4ai, user.path().join("x"), Choice::Variable));
+    assert_eq!(located(&one, Some(Product::Robocorp)).1, user.path().join(".robocorp"));
+    let robocorp = (Product::Robocorp, user.path().join(".robocorp"), Choice::Default);
+    assert_eq!(located(&both[..1], None), robocorp);
+    std::fs::create_dir_all(user.path().join(".sema4ai/hololib/catalog")).unwrap();
+    let only = (Product::Sema4ai, user.path().join(".sema4ai"), Choice::OnlyHome);
+    assert_eq!(located(&both[..1], None), only);
+    std::fs::create_dir_all(user.path().join(".robocorp/hololib/catalog")).unwrap();
+    assert_eq!(located(&both[..1], None), robocorp);
+}
