@@ -27,8 +27,8 @@ pub struct Present {
     pub ino: Ino,
     /// What that is.
     pub kind: Kind,
-    /// Where it stands in a listing: ascending with the time of its making, above every inode of a catalog, and kept
-    /// when another inode takes the name over.
+    /// Where it stands in a listing, the greatest first: ascending with the time of its making, and kept when another inode takes
+    /// the name over or the directory renames it.
     pub order: u64,
 }
 
@@ -55,10 +55,10 @@ impl Directory {
         self.entries.len() - self.order.len()
     }
 
-    /// The present entries after position `order` in a listing.
-    pub fn after(&self, order: u64) -> impl Iterator<Item = (&[u8], Present)> {
-        let later = self.order.range((std::ops::Bound::Excluded(order), std::ops::Bound::Unbounded));
-        later.filter_map(|(_, name)| match self.entries.get(name)? {
+    /// The present entries that are older than `order`, the newest first: so a listing that has begun meets nothing that is made later,
+    /// and ends.
+    pub fn before(&self, order: u64) -> impl Iterator<Item = (&[u8], Present)> {
+        self.order.range(..order).rev().filter_map(|(_, name)| match self.entries.get(name)? {
             Entry::Present(present) => Some((&name[..], *present)),
             Entry::Whiteout => None,
         })
@@ -135,21 +135,22 @@ mod tests {
         Some(Entry::Present(Present { ino: Ino(ino), kind: Kind::File, order }))
     }
 
-    fn listed(directory: &Directory, after: u64) -> Vec<(&[u8], u64)> {
-        directory.after(after).map(|(name, present)| (name, present.ino.0)).collect()
+    fn listed(directory: &Directory, before: u64) -> Vec<(&[u8], u64)> {
+        directory.before(before).map(|(name, present)| (name, present.ino.0)).collect()
     }
 
     #[test]
     fn a_listing_goes_on_where_it_was_whatever_happened_before() {
         let mut directory = Directory::default();
-        for (order, name) in [(5, &b"z"[..]), (6, b"a"), (7, b"m")] {
+        for (order, name) in [(7, &b"z"[..]), (6, b"a"), (5, b"m")] {
             directory.set(name, present(order, order));
         }
         directory.set(b"z", None);
         directory.set(b"a", present(9, 6));
         directory.set(b"w", Some(Entry::Whiteout));
-        assert_eq!(listed(&directory, 5), [(&b"a"[..], 9), (&b"m"[..], 7)]);
-        assert_eq!(listed(&directory, 6), [(&b"m"[..], 7)]);
-        assert_eq!((directory.present(), directory.whiteouts()), (2, 1));
+        directory.set(b"new", present(8, 8));
+        assert_eq!(listed(&directory, 7), [(&b"a"[..], 9), (&b"m"[..], 5)]);
+        assert_eq!(listed(&directory, 6), [(&b"m"[..], 5)]);
+        assert_eq!((directory.present(), directory.whiteouts()), (3, 1));
     }
 }

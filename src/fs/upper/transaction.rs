@@ -71,11 +71,12 @@ impl Transaction<'_> {
         self.upper.entry(dir, name)
     }
 
-    /// `name` in `dir` is `ino` now. If there was an entry, the new one takes its place in a listing.
-    pub fn link(&mut self, dir: Ino, name: Name<'_>, ino: Ino, kind: Kind) {
+    /// `name` in `dir` is `ino` now. If there was an entry, the new one takes its place in a listing; else it takes the place `order`, or
+    /// one of its own.
+    pub fn link(&mut self, dir: Ino, name: Name<'_>, ino: Ino, kind: Kind, order: Option<u64>) {
         let order = match self.entry(dir, name) {
             Some(Entry::Present(old)) => old.order,
-            _ => self.upper.new_order(),
+            _ => order.unwrap_or_else(|| self.upper.new_order()),
         };
         self.say(dir, name, Some(Entry::Present(Present { ino, kind, order })));
     }

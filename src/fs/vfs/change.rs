@@ -2,7 +2,7 @@
 
 use std::cell::OnceCell;
 
-use crate::fs::upper::{Inode, Kind, Time, Transaction, Upper};
+use crate::fs::upper::{Entry, Inode, Kind, Time, Transaction, Upper};
 use crate::store::index::Ino;
 use crate::sys::fs::name::Name;
 
@@ -89,7 +89,17 @@ impl Change<'_> {
 
     /// `name` in `dir` is `ino` now.
     pub fn link(&mut self, dir: Ino, name: Name<'_>, ino: Ino, kind: Kind) {
-        self.tx.link(dir, name, ino, kind);
+        self.tx.link(dir, name, ino, kind, None);
+    }
+
+    /// `name` in `dir` gets the name `to` there. It keeps its place in a listing: who lists meanwhile sees it once, under one of the names.
+    pub fn rename_in(&mut self, dir: Ino, name: Name<'_>, to: Name<'_>, ino: Ino, kind: Kind) {
+        let order = match self.tx.entry(dir, name) {
+            Some(Entry::Present(present)) => Some(present.order),
+            _ => None,
+        };
+        self.unlink(dir, name);
+        self.tx.link(dir, to, ino, kind, order);
     }
 
     /// `name` in `dir` is gone.

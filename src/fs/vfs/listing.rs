@@ -1,9 +1,10 @@
 //! Directory listings with stable offsets.
 //!
 //! An offset names the entry *after which* the listing goes on: 1 is `.`, 2 is `..`, a catalog entry's is its inode
-//! number plus 2, which ascends within a directory, and that of an entry the catalog's directory does not have is its
-//! order in the upper, which is above all of these. So it does not matter what was added or removed in between. A name
-//! of the catalog that another inode has now stays where the catalog has it.
+//! number plus 2, which ascends within a directory, and that of an entry the catalog's directory does not have is [`NEWEST`] less its
+//! order in the upper, which is above all of these. So it does not matter what was added or removed in between, and a listing
+//! ends: whatever is made while it goes on stands before where it is. A name of the catalog that another inode has now stays where
+//! the catalog has it.
 
 use crate::fs::upper::{Directory, Entry};
 use crate::store::index::{Ino, Node};
@@ -30,6 +31,8 @@ pub trait Listing {
 
 /// Offset after `..`; those of catalog entries are above.
 pub(super) const AFTER_DOTS: u64 = 2;
+/// Offsets of entries of the upper count down from here.
+const NEWEST: u64 = i64::MAX.cast_unsigned();
 /// So many entries are collected at once from a directory that was changed, while nobody can change it.
 const BATCH: usize = 256;
 
@@ -122,11 +125,12 @@ impl Vfs {
                 batch.extend(catalog.filter_map(|node| shown(&node, changed)).take(BATCH));
             }
             let Some(changed) = changed else { return batch };
-            let ours = changed.after(offset).filter(|(name, _)| !self.in_catalog(dir, name));
+            let ours = changed.before(NEWEST.saturating_sub(offset));
+            let ours = ours.filter(|(name, _)| !self.in_catalog(dir, name));
             let ours = ours.map(|(name, present)| Collected {
                 ino: present.ino,
                 name: name.into(),
-                next: present.order,
+                next: NEWEST - present.order,
             });
             batch.extend(ours.take(BATCH.saturating_sub(batch.len())));
             batch

@@ -125,8 +125,12 @@ fn replace(
         }
         change.lose_name(target.ino)?;
     }
-    change.unlink(from.dir, from.name);
-    change.link(to.dir, to.name, source.ino, source.kind);
+    if from.dir == to.dir {
+        change.rename_in(from.dir, from.name, to.name, source.ino, source.kind);
+    } else {
+        change.unlink(from.dir, from.name);
+        change.link(to.dir, to.name, source.ino, source.kind);
+    }
     change.edit(source.ino, |inode| inode.parent = to.dir)?;
     change.touch(from.dir, -source.subdirs())?;
     change.touch(to.dir, source.subdirs() - target.map_or(0, Moved::subdirs))

@@ -160,3 +160,62 @@ fn a_listing_in_pieces_is_right_while_eight_threads_change_the_directory() {
     assert_eq!(list(&vfs, dir).len(), 3 * KEPT + 2);
     eprintln!("{done} rounds of four operations");
 }
+
+/// Lists the directory, and after each piece does `then` to the names in it; how often each name was told.
+fn list_and(vfs: &Vfs, dir: Ino, mut then: impl FnMut(&str)) -> BTreeMap<String, usize> {
+    let (mut all, mut offset) = (BTreeMap::new(), 0);
+    loop {
+        let mut piece = Piece::default();
+        vfs.list(dir, offset, false, &mut piece).unwrap();
+        let Some((_, last)) = piece.0.last() else { return all };
+        offset = *last;
+        for (name, _) in piece.0 {
+            if !name.starts_with('.') {
+                then(&name);
+            }
+            *all.entry(name).or_default() += 1;
+        }
+        assert!(all.len() < 20 * KEPT, "it does not end");
+    }
+}
+
+#[test]
+fn a_listing_ends_while_each_name_it_told_is_renamed_and_copied() {
+    let temp = tempfile::tempdir().unwrap();
+    let vfs = space(temp.path());
+    let dir = vfs.lookup(Ino::ROOT, b"many").unwrap().ino;
+    let made = |name: &str| {
+        let made = vfs.make(CALLER, dir, name.as_bytes(), 0o644, New::File).unwrap();
+        vfs.forget(made.ino, 1);
+    };
+    (0..KEPT).for_each(|at| made(&format!("created-{at:05}")));
+    let rename = |from: &str, to: &str| {
+        vfs.rename(dir, from.as_bytes(), dir, to.as_bytes(), RenameMode::Replace).unwrap();
+    };
+    // What is in the catalog has no place but that of its name, so it may be met once more, with its new name.
+    let told = list_and(&vfs, dir, |name| {
+        rename(name, &format!("{name}-renamed"));
+        made(&format!("{name}-copy"));
+    });
+    let own = |name: &&String| name.starts_with("created-") && !name.contains("copy");
+    assert_eq!(told.keys().filter(own).count(), KEPT, "each of ours is told once, under one of its names");
+    assert!(told.values().all(|&times| times == 1));
+
+    // Somebody else renames the same 20 over and over: those that stay are told once, those that are renamed too.
+    let (mut round, mut seen) = (0, 0);
+    let all = list(&vfs, dir).len();
+    let told = list_and(&vfs, dir, |_| {
+        seen += 1;
+        if seen % 50 != 0 {
+            return;
+        }
+        for at in 0..20 {
+            let name = |round: usize| {
+                if round == 0 { format!("created-{at:05}-renamed") } else { format!("{at}-{round}") }
+            };
+            rename(&name(round), &name(round + 1));
+        }
+        round += 1;
+    });
+    assert_eq!(told.values().sum::<usize>(), all);
+}
