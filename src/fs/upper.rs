@@ -5,7 +5,8 @@
 //! survive. There is no FUSE here and no meaning: which changes belong to a rename is the business of `vfs`.
 //!
 //! What always holds:
-//! - Bytes come first, then the row that makes them visible: no row points to bytes that are not there.
+//! - Bytes come first, then the row that makes them visible; and the row that drops them is durable first, then they go: no row
+//!   points to bytes that are not there, nor does one that is on the disk after a power cut. See `disk`.
 //! - What a [`Transaction`] has committed survives `kill -9`; what was written to a file does too, without a transaction,
 //!   for size and times of a file with bytes are those of `upper/<ino>`. What [`Upper::sync`] and its kin have returned
 //!   for survives a power cut.
@@ -15,10 +16,12 @@
 //! One process has a space open for writing; `space` holds the lock that sees to it.
 
 mod copy_up;
+mod disk;
 mod error;
 mod files;
 mod inode;
 mod journal;
+mod keeper;
 mod locks;
 mod recover;
 mod schema;
@@ -43,13 +46,16 @@ use crate::sys::fs::bytes::{self, FileStat};
 use crate::sys::fs::name::Name;
 
 use copy_up::Copier;
+use disk::{Disk, FEW_FILES};
 use files::Files;
 use journal::Journal;
+use keeper::Keeper;
 use locks::Locks;
+use schema::Loaded;
 use tables::{Change, Tables};
 
 pub use copy_up::{Patch, Source};
-pub use error::UpperError;
+pub use error::{IsFull, UpperError};
 pub use inode::{Inode, Kind, Time, Xattrs};
 pub use recover::{reset, written_catalog};
 pub use tables::{Directory, Entry, Present};
@@ -57,11 +63,10 @@ pub use transaction::Transaction;
 
 /// The first number of a created inode; those of a catalog are below.
 pub const FIRST_CREATED: u64 = 1 << 32;
-/// Up to so many files are made durable one by one; of more, the whole file system they are on, with whatever others
-/// write to it.
-const FEW_FILES: usize = 64;
-/// So many numbers are taken from the database at once; those that a crash leaves over are never used.
-const INO_CHUNK: u64 = 1 << 12;
+/// So many numbers are taken from the database at once, which waits for the disk; those that are left over are never used.
+const INO_CHUNK: u64 = 1 << 14;
+/// From so many bytes on that are to be removed, nobody waits with that.
+const MANY_BYTES: u64 = 64 << 20;
 
 /// What an opened upper is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -86,13 +91,14 @@ pub struct Upper {
     dir: PathBuf,
     catalog: String,
     access: Access,
-    files: Files,
+    /// Dropped before `disk`, which it uses.
+    keeper: OnceLock<Keeper>,
+    disk: Arc<Disk>,
     copier: Copier,
     observer: Arc<dyn Observer>,
     locks: Locks,
     tables: RwLock<Tables>,
     written: AtomicBool,
-    journal: OnceLock<Journal>,
     creating: Mutex<()>,
     numbers: Mutex<Numbers>,
     next_order: AtomicU64,
@@ -119,8 +125,9 @@ impl Upper {
         let mut upper = Upper::pristine(dir, catalog, options, observer);
         if recover::was_written(dir)? {
             let journal = Journal::open(dir, options.access)?;
-            upper.load(&journal)?;
-            upper.journal = journal.into();
+            let loaded = journal.load()?;
+            upper.lost = upper.take_over(&journal, loaded)?;
+            upper.disk.journal.get_or_init(|| journal);
         }
         Ok(upper)
     }
@@ -130,13 +137,13 @@ impl Upper {
             dir: dir.to_owned(),
             catalog: catalog.to_string(),
             access: options.access,
-            files: Files::new(dir, options.descriptors),
+            keeper: OnceLock::new(),
+            disk: Arc::new(Disk::new(Files::new(dir, options.descriptors))),
             copier: Copier::default(),
             observer,
             locks: Locks::default(),
             tables: RwLock::default(),
             written: AtomicBool::new(false),
-            journal: OnceLock::new(),
             creating: Mutex::default(),
             numbers: Mutex::new(Numbers { next: FIRST_CREATED, limit: FIRST_CREATED }),
             next_order: AtomicU64::new(FIRST_CREATED),
@@ -144,8 +151,8 @@ impl Upper {
         }
     }
 
-    fn load(&mut self, journal: &Journal) -> Result<(), UpperError> {
-        let loaded = journal.load()?;
+    /// Takes over what was loaded from `journal`, with what `recover` makes of it; the inodes whose bytes are lost.
+    fn take_over(&mut self, journal: &Journal, mut loaded: Loaded) -> Result<Vec<Ino>, UpperError> {
         if loaded.catalog != self.catalog {
             return Err(UpperError::OtherCatalog {
                 path: journal.path().to_owned(),
@@ -153,17 +160,21 @@ impl Upper {
                 wanted: self.catalog.clone(),
             });
         }
+        let mut lost = Vec::new();
         if self.access == Access::Writable {
-            self.lost = recover::reconcile(&self.files, &loaded.tables, loaded.next_ino)?;
+            lost = recover::reconcile(&self.disk.files, journal, &mut loaded)?;
+            if !journal.ended_well() {
+                self.disk.rely_on_everything();
+            }
         }
-        for ino in &self.lost {
-            log::error!("{}", UpperError::Lost { ino: *ino, path: self.files.path_of(*ino) });
+        for &ino in &lost {
+            log::error!("{}", UpperError::Lost { ino, path: self.disk.files.path_of(ino) });
         }
         self.numbers = Mutex::new(Numbers { next: loaded.next_ino, limit: loaded.next_ino });
         self.next_order = AtomicU64::new(loaded.tables.last_order().max(FIRST_CREATED) + 1);
         self.tables = RwLock::new(loaded.tables);
         self.written = AtomicBool::new(true);
-        Ok(())
+        Ok(lost)
     }
 
     /// True until something was written: then there is nothing to ask here.
@@ -193,7 +204,7 @@ impl Upper {
     pub fn attributes(&self, ino: Ino) -> Result<Option<(Inode, Option<FileStat>)>, UpperError> {
         match self.inode(ino) {
             Some(inode) if inode.has_bytes => {
-                let file = self.files.stat(ino)?;
+                let file = self.disk.files.stat(ino)?;
                 Ok(Some((inode.with_file(&file), Some(file))))
             }
             other => Ok(other.map(|inode| (inode, None))),
@@ -223,10 +234,13 @@ impl Upper {
 
     /// A number for a new inode, never used before.
     pub fn new_ino(&self) -> Result<Ino, UpperError> {
+        self.journal()?;
         let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
         if numbers.next == numbers.limit {
+            // Durable before there are bytes under these numbers: bytes that the database never heard of are damage.
             let limit = numbers.limit + INO_CHUNK;
-            self.journal()?.commit(Arc::new([Change::NextIno(limit)]))?;
+            self.commit(&(Arc::new([Change::NextIno(limit)]) as Arc<[Change]>), &[])?;
+            self.disk.sync(false)?;
             numbers.limit = limit;
         }
         numbers.next += 1;
@@ -235,7 +249,7 @@ impl Upper {
 
     /// The open file with the bytes of `ino`, which must have some. Reads and writes go to it directly.
     pub fn file(&self, ino: Ino) -> Result<Arc<File>, UpperError> {
-        self.files.open(ino)
+        self.disk.files.open(ino)
     }
 
     /// Sets the times of an inode that has bytes; `None` leaves one as it is. The others are set in their row.
@@ -248,7 +262,7 @@ impl Upper {
         let set = bytes::set_times(&*self.file(ino)?, atime.map(Time::into), mtime.map(Time::into));
         set.map_err(|source| UpperError::Io {
             doing: "set the times of",
-            path: self.files.path_of(ino),
+            path: self.disk.files.path_of(ino),
             source,
         })
     }
@@ -265,24 +279,35 @@ impl Upper {
         }
         let gone = tables.inodes.remove(&ino);
         drop(tables);
-        if gone.is_some_and(|inode| inode.has_bytes) { self.files.remove(ino) } else { Ok(()) }
+        if gone.is_some_and(|inode| inode.has_bytes) && self.disk.drop_bytes(ino) > MANY_BYTES {
+            self.keeper().hurry();
+        }
+        Ok(())
+    }
+
+    /// Does `write`; again, if the disk is full and there is something to remove.
+    pub fn with_room<T, E: IsFull>(&self, mut write: impl FnMut() -> Result<T, E>) -> Result<T, E> {
+        match write() {
+            Err(error) if error.is_full() && self.disk.make_room() => write(),
+            done => done,
+        }
     }
 
     /// Makes the bytes of `ino` durable and, unless `data_only`, everything that was committed. For a directory or an
     /// inode without bytes only the latter.
     pub fn sync_inode(&self, ino: Ino, data_only: bool) -> Result<(), UpperError> {
         if self.inode(ino).is_some_and(|inode| inode.has_bytes) {
-            self.sync_bytes(ino, data_only)?;
-            self.sync_names()?;
+            self.disk.sync_bytes(ino, data_only)?;
         }
         // Also for the data alone: without its row, a created file's data could not be found.
-        self.journal.get().map_or(Ok(()), Journal::sync)
+        self.disk.sync(false)
     }
 
     /// Makes everything that was written or committed durable.
     pub fn sync(&self) -> Result<(), UpperError> {
-        let Some(journal) = self.journal.get() else { return Ok(()) };
-        let failed = |source| UpperError::Io { doing: "make durable", path: self.dir.clone(), source };
+        if self.disk.journal.get().is_none() {
+            return Ok(());
+        }
         let written: Vec<Ino> = {
             let tables = self.tables();
             let with_bytes = tables.inodes.iter().filter(|(_, inode)| inode.has_bytes && inode.nlink > 0);
@@ -290,12 +315,11 @@ impl Upper {
             there.take(FEW_FILES + 1).collect()
         };
         if written.len() > FEW_FILES {
-            self.files.dir()?.sync_file_system().map_err(failed)?;
+            self.disk.sync_file_system()?;
         } else {
-            written.into_iter().try_for_each(|ino| self.sync_bytes(ino, false))?;
-            self.sync_names()?;
+            written.into_iter().try_for_each(|ino| self.disk.sync_bytes(ino, false))?;
         }
-        journal.sync()
+        self.disk.sync(false)
     }
 
     /// The inodes whose bytes were lost before this opening; they cannot be read.
@@ -303,33 +327,35 @@ impl Upper {
         &self.lost
     }
 
-    fn sync_bytes(&self, ino: Ino, data_only: bool) -> Result<(), UpperError> {
-        let file = self.file(ino)?;
-        let synced = if data_only { file.sync_data() } else { file.sync_all() };
-        let path = || self.files.path_of(ino);
-        synced.map_err(|source| UpperError::Io { doing: "make durable", path: path(), source })
-    }
-
-    fn sync_names(&self) -> Result<(), UpperError> {
-        let failed = |source| UpperError::Io { doing: "make durable", path: self.dir.clone(), source };
-        self.files.dir()?.sync().map_err(failed)
-    }
-
     /// The database, made if this is the first write.
     fn journal(&self) -> Result<&Journal, UpperError> {
         if self.access == Access::ReadOnly {
             return Err(UpperError::ReadOnly { path: self.dir.clone() });
         }
-        if let Some(journal) = self.journal.get() {
+        if let Some(journal) = self.disk.journal.get() {
             return Ok(journal);
         }
         let _creating = self.creating.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(journal) = self.journal.get() {
+        if let Some(journal) = self.disk.journal.get() {
             return Ok(journal);
         }
-        self.files.dir()?; // before the database: bytes without a database are damage, a directory without bytes is none
-        let journal = Journal::create(&self.dir, &self.catalog, FIRST_CREATED)?;
-        Ok(self.journal.get_or_init(|| journal))
+        self.disk.files.dir()?; // before the database: bytes without a database are damage, a directory without bytes is none
+        let limit = FIRST_CREATED + INO_CHUNK;
+        let journal = Journal::create(&self.dir, &self.catalog, limit)?;
+        self.numbers.lock().unwrap_or_else(PoisonError::into_inner).limit = limit;
+        Ok(self.disk.journal.get_or_init(|| journal))
+    }
+
+    /// Commits `changes`, all or none; they rely on the bytes of `relied_on`.
+    fn commit(&self, changes: &Arc<[Change]>, relied_on: &[Ino]) -> Result<(), UpperError> {
+        let journal = self.journal()?;
+        self.with_room(|| self.disk.commit(journal, changes, relied_on))?;
+        self.keeper().changed();
+        Ok(())
+    }
+
+    fn keeper(&self) -> &Keeper {
+        self.keeper.get_or_init(|| Keeper::start(Arc::clone(&self.disk)))
     }
 
     /// Makes committed changes visible.

@@ -18,6 +18,11 @@ impl LoopFs {
     pub fn new(kind: &'static str, megabytes: u64) -> Option<LoopFs> {
         let memory = Path::new("/dev/shm");
         let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
+        LoopFs::in_dir(kind, megabytes, &place)
+    }
+
+    /// The same, with its disk in a file below `place`.
+    pub fn in_dir(kind: &'static str, megabytes: u64, place: &Path) -> Option<LoopFs> {
         let temp = tempfile::Builder::new().prefix("holofs-loop.").tempdir_in(place).unwrap();
         // Others than root look into it too.
         run("chmod", &["0755", temp.path().to_str().unwrap()]).unwrap();
@@ -35,6 +40,17 @@ impl LoopFs {
     /// Its root.
     pub fn path(&self) -> PathBuf {
         self.temp.path().join("mnt")
+    }
+
+    /// What a power cut leaves now: the disk as it is at one moment, whatever the kernel has not written yet. It has to be in a
+    /// file system that can share blocks, for a copy takes too long to be of one moment.
+    pub fn image(&self) -> Image {
+        let place = self.temp.path().parent().unwrap();
+        let temp = tempfile::Builder::new().prefix("holofs-image.").tempdir_in(place).unwrap();
+        let text = |path: PathBuf| path.to_str().unwrap().to_owned();
+        let (from, to) = (text(self.temp.path().join("image")), text(temp.path().join("image")));
+        run("cp", &["--reflink=always", &from, &to]).unwrap();
+        Image { kind: self.kind, temp }
     }
 
     fn mount(&self, megabytes: u64) -> Result<(), String> {
@@ -64,6 +80,23 @@ impl LoopFs {
                 run("mount", &["-o", "loop", &text(&image), &text(&mount)])
             }
         }
+    }
+}
+
+/// The disk below a file system as it was at one moment.
+pub struct Image {
+    kind: &'static str,
+    temp: tempfile::TempDir,
+}
+
+impl Image {
+    /// Mounts it, as the machine does that starts again. The original must not be mounted: they have one identity.
+    pub fn boot(self) -> LoopFs {
+        let fs = LoopFs { kind: self.kind, temp: self.temp };
+        fs::create_dir(fs.path()).unwrap();
+        let image = fs.temp.path().join("image");
+        run("mount", &["-o", "loop", image.to_str().unwrap(), fs.path().to_str().unwrap()]).unwrap();
+        fs
     }
 }
 

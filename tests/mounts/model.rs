@@ -11,6 +11,7 @@ mod bare;
 mod listed;
 mod mounted;
 mod ops;
+mod power;
 mod swept;
 mod tree;
 

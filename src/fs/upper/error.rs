@@ -87,6 +87,24 @@ pub enum UpperError {
     },
 }
 
+/// An error that may be that of a full disk.
+pub trait IsFull {
+    /// True if it is.
+    fn is_full(&self) -> bool;
+}
+
+impl IsFull for io::Error {
+    fn is_full(&self) -> bool {
+        matches!(self.kind(), io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded)
+    }
+}
+
+impl IsFull for UpperError {
+    fn is_full(&self) -> bool {
+        self.as_io().is_full()
+    }
+}
+
 impl UpperError {
     /// The failure as the system would have put it: a full disk is a full disk, whoever met it.
     pub fn as_io(&self) -> io::Error {

@@ -100,6 +100,11 @@ impl Files {
         }
     }
 
+    /// The error of a directory that could not be made durable.
+    pub fn cannot_sync(&self, source: std::io::Error) -> UpperError {
+        UpperError::Io { doing: "make durable", path: self.path.clone(), source }
+    }
+
     /// Where the bytes of `ino` are.
     pub fn path_of(&self, ino: Ino) -> PathBuf {
         self.path.join(name(ino))

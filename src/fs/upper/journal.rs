@@ -2,28 +2,27 @@
 //!
 //! A commit is appended to SQLite's write-ahead log without waiting for the disk (`synchronous=NORMAL`): it survives the
 //! death of this process, not a power cut. [`Journal::sync`] makes everything committed so far durable. The log is
-//! copied into the database by a thread with a connection of its own, so that no operation waits for that.
+//! copied into the database through a connection of its own, so that no operation waits for that.
 //!
 //! Operations that commit at the same time share a transaction: whoever gets the connection writes everything that is
 //! queued. They change different inodes (see `locks`), so their order does not matter. If it fails, it fails for all.
 //!
-//! Lock order: `connection`, then `queue`.
-
-mod checkpoint;
+//! An epoch is the time between two moments at which the names of files became durable. A row that gives an inode bytes says in which
+//! one its file was made, until that is over.
+//!
+//! Lock order: `rows`, then `queue`.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use rusqlite::{Connection, ErrorCode, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags, Row};
 
-use super::schema::{self, APPLICATION, FORMAT, LoadError, Loaded};
+use super::schema::{self, APPLICATION, FORMAT, LoadError, Loaded, Young};
 use super::session::{self, Session};
 use super::tables::Change;
 use super::{Access, UpperError};
-
-use checkpoint::Checkpointer;
 
 /// Name of the database in the directory of a space.
 pub(super) const DATABASE: &str = "state.db";
@@ -34,7 +33,7 @@ const PAGE_BYTES: u32 = 1024;
 /// Transactions after which the log is copied into the database: some 40 MB of log. Copying waits for the disk, and on
 /// ext4 whoever creates files meanwhile waits with it, so it is rare: reading such a log after a crash takes some 50 ms.
 const CHECKPOINT_EVERY: u64 = 16_000;
-/// Pages in the log (128 MiB) from which on a writer copies it itself: the thread does not keep up.
+/// Pages in the log (128 MiB) from which on a writer copies it itself: nobody else keeps up.
 const LOG_PAGES_MAX: i64 = 128 << 10;
 
 type Outcome = Result<(), Arc<rusqlite::Error>>;
@@ -47,18 +46,30 @@ struct Queued {
 /// The open database.
 pub(super) struct Journal {
     // In the order of dropping: the session ends before the connections close.
-    _session: Option<Session>,
+    session: Option<Session>,
     path: PathBuf,
-    connection: Mutex<Connection>,
+    rows: Mutex<Rows>,
     queue: Mutex<Vec<Queued>>,
     committed: AtomicU64,
     synced: Mutex<u64>,
-    checkpointer: Option<Checkpointer>,
+    /// For copying the log; opened when that is done first.
+    copying: Mutex<Option<Connection>>,
+    is_long: AtomicBool,
+    log_pages: AtomicI64,
+}
+
+/// Who writes rows.
+struct Rows {
+    connection: Connection,
+    /// Files whose names may not be durable.
+    young: Young,
+    /// The one that goes on.
+    epoch: u64,
 }
 
 impl Journal {
     /// Makes the database of a space that was never written.
-    pub fn create(dir: &Path, catalog: &str, first_ino: u64) -> Result<Journal, UpperError> {
+    pub fn create(dir: &Path, catalog: &str, next_ino: u64) -> Result<Journal, UpperError> {
         let (path, unfinished) = (dir.join(DATABASE), dir.join(UNFINISHED));
         for leftover in [
             "state.db.new",
@@ -79,17 +90,16 @@ impl Journal {
             schema::CREATE
         );
         connection.execute_batch(&settings).map_err(failed)?;
-        let row = (catalog, first_ino.cast_signed());
-        connection.execute("INSERT INTO space VALUES(?1, ?2)", row).map_err(failed)?;
+        let row = (catalog, next_ino.cast_signed());
+        connection.execute("INSERT INTO space(catalog, next_ino) VALUES(?1, ?2)", row).map_err(failed)?;
         connection.execute_batch("COMMIT").map_err(failed)?;
         // Closing would do it too, but not say that it could not: then most of the database stays behind in the log.
-        checkpoint::copy_log(&connection, "TRUNCATE").map_err(failed)?;
+        copy_log(&connection, "TRUNCATE").map_err(failed)?;
         connection.close().map_err(|(_, source)| failed(source))?;
-        std::fs::rename(&unfinished, &path).map_err(|source| UpperError::Io {
-            doing: "publish",
-            path,
-            source,
-        })?;
+        // Durable before any bytes are: bytes without a database are damage.
+        let published =
+            std::fs::rename(&unfinished, &path).and_then(|()| File::open(dir)).and_then(|dir| dir.sync_all());
+        published.map_err(|source| UpperError::Io { doing: "publish", path, source })?;
         Journal::open(dir, Access::Writable)
     }
 
@@ -101,35 +111,59 @@ impl Journal {
         let connection = connect(&path, access)?;
         check_format(&connection, &path)?;
         let session = (access == Access::Writable).then(|| Session::begin(dir)).transpose()?;
-        let checkpointer = (access == Access::Writable).then(|| Checkpointer::start(path.clone()));
-        Ok(Journal {
-            _session: session,
+        let journal = Journal {
+            session,
             path,
-            connection: Mutex::new(connection),
+            rows: Mutex::new(Rows { connection, young: Young::new(), epoch: 1 }),
             queue: Mutex::default(),
             committed: AtomicU64::new(1), // what an earlier process left in the log may not be durable
             synced: Mutex::new(0),
-            checkpointer,
-        })
+            copying: Mutex::default(),
+            is_long: AtomicBool::new(false),
+            log_pages: AtomicI64::new(0),
+        };
+        if access == Access::Writable {
+            journal.upgrade()?;
+        }
+        Ok(journal)
+    }
+
+    /// Adds what an older program did not know of, and a reader of its can do without.
+    fn upgrade(&self) -> Result<(), UpperError> {
+        let rows = self.rows();
+        let failed = |source| damage_or("upgrade", &self.path, source);
+        if !schema::has_epochs(&rows.connection).map_err(failed)? {
+            rows.connection.execute_batch(schema::ADD_NAMED).map_err(failed)?;
+        }
+        Ok(())
+    }
+
+    /// True if the process that had it open for writing before has closed it.
+    pub fn ended_well(&self) -> bool {
+        self.session.as_ref().is_none_or(|session| session.ended_well)
     }
 
     /// Every row.
     pub fn load(&self) -> Result<Loaded, UpperError> {
-        schema::load(&self.connection()).map_err(|error| match error {
+        let mut rows = self.rows();
+        let loaded = schema::load(&rows.connection).map_err(|error| match error {
             LoadError::Row(what) => UpperError::Damaged { path: self.path.clone(), what },
             LoadError::Sqlite(source) => damage_or("read", &self.path, source),
-        })
+        })?;
+        rows.young.clone_from(&loaded.young);
+        rows.epoch = loaded.epoch + 1;
+        Ok(loaded)
     }
 
     /// Commits `changes`, all or none, together with what others have queued.
     pub fn commit(&self, changes: Arc<[Change]>) -> Result<(), UpperError> {
         let outcome = Arc::new(OnceLock::new());
         self.queue().push(Queued { changes, outcome: Arc::clone(&outcome) });
-        let connection = self.connection();
+        let mut rows = self.rows();
         if outcome.get().is_none() {
-            self.commit_queue(&connection);
+            self.commit_queue(&mut rows);
         }
-        drop(connection);
+        drop(rows);
         match outcome.get() {
             Some(Ok(())) => Ok(()),
             Some(Err(source)) => Err(UpperError::Database {
@@ -141,12 +175,12 @@ impl Journal {
         }
     }
 
-    fn commit_queue(&self, connection: &Connection) {
+    fn commit_queue(&self, rows: &mut Rows) {
         let queued = std::mem::take(&mut *self.queue());
-        let mut result = write_all(connection, &queued);
+        let mut result = write_all(rows, &queued);
         if result.as_ref().is_err_and(|error| error.sqlite_error_code() == Some(ErrorCode::DiskFull)) {
             // Once it is copied into the database, the log starts again in the blocks that it has: room to delete.
-            result = checkpoint::copy_log(connection, "RESTART").and_then(|_| write_all(connection, &queued));
+            result = copy_log(&rows.connection, "RESTART").and_then(|_| write_all(rows, &queued));
         }
         let outcome = result.map_err(Arc::new);
         for waiting in queued {
@@ -154,17 +188,56 @@ impl Journal {
         }
         let committed = self.committed.fetch_add(1, Ordering::Relaxed) + 1;
         if committed.is_multiple_of(CHECKPOINT_EVERY) {
-            self.bound_log(connection);
+            self.bound_log(&rows.connection);
         }
     }
 
     /// Has the log copied into the database; does it at once if it has grown too long.
     fn bound_log(&self, connection: &Connection) {
-        let Some(checkpointer) = &self.checkpointer else { return };
-        if checkpointer.log_pages() <= LOG_PAGES_MAX {
-            checkpointer.wake();
-        } else if let Err(error) = checkpoint::copy_log(connection, "RESTART") {
+        if self.log_pages.load(Ordering::Relaxed) <= LOG_PAGES_MAX {
+            self.is_long.store(true, Ordering::Relaxed);
+        } else if let Err(error) = copy_log(connection, "RESTART") {
             log::warn!("Cannot copy the log into {}: {error}", self.path.display());
+        }
+    }
+
+    /// True if it is time to copy the log.
+    pub fn log_is_long(&self) -> bool {
+        self.is_long.load(Ordering::Relaxed)
+    }
+
+    /// Copies the log into the database, while others commit. It waits for the disk, and they do not wait for it.
+    pub fn copy_log(&self) {
+        let mut copying = self.copying.lock().unwrap_or_else(PoisonError::into_inner);
+        if copying.is_none() {
+            *copying = connect(&self.path, Access::Writable).inspect_err(|error| log::warn!("{error}")).ok();
+        }
+        let Some(connection) = &*copying else { return };
+        match copy_log(connection, "PASSIVE") {
+            Ok(pages) => {
+                self.log_pages.store(pages, Ordering::Relaxed);
+                self.is_long.store(false, Ordering::Relaxed);
+            }
+            Err(error) => log::warn!("Cannot copy the log into {}: {error}", self.path.display()),
+        }
+    }
+
+    /// Ends the epoch, if a file was made in it; its number. What is committed from here on belongs to the next one.
+    pub fn end_epoch(&self) -> Option<u64> {
+        let mut rows = self.rows();
+        if rows.young.is_empty() {
+            return None;
+        }
+        rows.epoch += 1;
+        Some(rows.epoch - 1)
+    }
+
+    /// The names of all files made until the end of `epoch` are durable: says so in the rows. Where there is no room for that, they stay
+    /// young.
+    pub fn names_are_durable(&self, epoch: u64) {
+        match self.commit(Arc::new([Change::Named(epoch)])) {
+            Ok(()) => self.rows().young.retain(|_, born| *born > epoch),
+            Err(error) => log::debug!("{error}: the names of files are durable, but no row says so"),
         }
     }
 
@@ -198,8 +271,8 @@ impl Journal {
         &self.path
     }
 
-    fn connection(&self) -> MutexGuard<'_, Connection> {
-        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
+    fn rows(&self) -> MutexGuard<'_, Rows> {
+        self.rows.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn queue(&self) -> MutexGuard<'_, Vec<Queued>> {
@@ -209,16 +282,24 @@ impl Journal {
     /// Lets the database have `pages` pages at most: a full disk, for tests.
     #[cfg(test)]
     pub fn limit_pages(&self, pages: u32) {
-        let limit = |row: &rusqlite::Row<'_>| row.get::<_, i64>(0);
-        self.connection().query_row(&format!("PRAGMA max_page_count={pages}"), [], limit).unwrap();
+        let limit = |row: &Row<'_>| row.get::<_, i64>(0);
+        self.rows().connection.query_row(&format!("PRAGMA max_page_count={pages}"), [], limit).unwrap();
     }
 }
 
-fn write_all(connection: &Connection, queued: &[Queued]) -> rusqlite::Result<()> {
+fn write_all(rows: &mut Rows, queued: &[Queued]) -> rusqlite::Result<()> {
+    let Rows { connection, young, epoch } = rows;
     connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-    let changes = queued.iter().flat_map(|queued| queued.changes.iter());
-    let mut written =
-        changes.map(|change| schema::write(connection, change)).find(Result::is_err).unwrap_or(Ok(()));
+    let mut written = Ok(());
+    for change in queued.iter().flat_map(|queued| queued.changes.iter()) {
+        if let Change::Born(ino) = change {
+            young.insert(*ino, *epoch);
+        }
+        written = schema::write(connection, change, young);
+        if written.is_err() {
+            break;
+        }
+    }
     if written.is_ok() {
         written = connection.prepare_cached("COMMIT")?.execute([]).map(|_| ());
     }
@@ -227,6 +308,12 @@ fn write_all(connection: &Connection, queued: &[Queued]) -> rusqlite::Result<()>
         connection.execute_batch("ROLLBACK")?;
     }
     written
+}
+
+/// Copies the log into the database; how many pages the log has.
+fn copy_log(connection: &Connection, mode: &str) -> rusqlite::Result<i64> {
+    let pages = |row: &Row<'_>| row.get::<_, i64>(1);
+    connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], pages)
 }
 
 fn connect(path: &Path, access: Access) -> Result<Connection, UpperError> {
@@ -244,7 +331,7 @@ fn connect(path: &Path, access: Access) -> Result<Connection, UpperError> {
     }
     connection.set_prepared_statement_cache_capacity(32);
     connection.busy_timeout(std::time::Duration::from_secs(5)).map_err(failed)?;
-    // The log is copied by the checkpointer alone, and never inside of an operation.
+    // The log is copied by `Journal::copy_log` alone, and never inside of an operation.
     let settings = "PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0; PRAGMA temp_store=MEMORY;";
     connection.execute_batch(settings).map_err(failed)?;
     Ok(connection)

@@ -13,15 +13,20 @@ use crate::sys::fs::owned::OwnedDir;
 
 use super::files::{BYTES, Files};
 use super::journal::{DATABASE, Journal, remove};
+use super::schema::Loaded;
 use super::session::OPEN;
-use super::tables::Tables;
+use super::tables::{Change, Tables};
 use super::{Access, FIRST_CREATED, Ino, UpperError};
 
 /// The database's name while its space is being reset.
 const DROPPED: &str = "state.db.dropped";
 
-/// Removes bytes without a row; the inodes whose bytes are lost.
-pub(super) fn reconcile(files: &Files, tables: &Tables, next_ino: u64) -> Result<Vec<Ino>, UpperError> {
+/// Brings rows and bytes together; the inodes whose bytes are lost.
+pub(super) fn reconcile(
+    files: &Files,
+    journal: &Journal,
+    loaded: &mut Loaded,
+) -> Result<Vec<Ino>, UpperError> {
     let mut found = HashSet::new();
     let mut others = Vec::new();
     files.for_each(|ino, name| match ino {
@@ -30,20 +35,18 @@ pub(super) fn reconcile(files: &Files, tables: &Tables, next_ino: u64) -> Result
         }
         None => others.push(name.to_vec()),
     })?;
-    if let Some(&ino) = found.iter().find(|ino| ino.0 >= next_ino.max(FIRST_CREATED)) {
+    if let Some(&ino) = found.iter().find(|ino| ino.0 >= loaded.next_ino.max(FIRST_CREATED)) {
         let what = "the database has never heard of these bytes: it lost what was written last".to_owned();
         return Err(UpperError::Damaged { path: files.path_of(ino), what });
     }
-    let has_bytes = |ino: &Ino| tables.inodes.get(ino).is_some_and(|inode| inode.has_bytes);
-    for &orphan in found.iter().filter(|ino| !has_bytes(ino)) {
-        log::debug!("Collects the bytes of inode {orphan}, which has no names");
-        files.remove(orphan)?;
-    }
+    collect(files, journal, &loaded.tables, &found)?;
     for name in others {
         files.remove_unfinished(&name)?;
     }
-    let rows = tables.inodes.iter().filter(|(_, inode)| inode.has_bytes);
-    let mut lost: Vec<Ino> = rows.map(|(&ino, _)| ino).filter(|ino| !found.contains(ino)).collect();
+    let rows = loaded.tables.inodes.iter().filter(|(_, inode)| inode.has_bytes);
+    let missing = rows.map(|(&ino, _)| ino).filter(|ino| !found.contains(ino));
+    let (unborn, mut lost): (Vec<Ino>, Vec<Ino>) = missing.partition(|ino| loaded.young.contains_key(ino));
+    forget_bytes(journal, &mut loaded.tables, &unborn)?;
     lost.sort_unstable();
     Ok(lost)
 }
@@ -55,6 +58,39 @@ pub(super) fn ours(dir: &Path) -> Result<Option<OwnedDir>, UpperError> {
         Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
         Err(source) => Err(UpperError::Io { doing: "use", path: dir.to_owned(), source }),
     }
+}
+
+/// Removes bytes without a row: once it is durable that there is none.
+fn collect(
+    files: &Files,
+    journal: &Journal,
+    tables: &Tables,
+    found: &HashSet<Ino>,
+) -> Result<(), UpperError> {
+    let has_bytes = |ino: &Ino| tables.inodes.get(ino).is_some_and(|inode| inode.has_bytes);
+    let orphans: Vec<Ino> = found.iter().filter(|ino| !has_bytes(ino)).copied().collect();
+    if !orphans.is_empty() {
+        journal.sync()?;
+    }
+    for orphan in orphans {
+        log::debug!("Collects the bytes of inode {orphan}, which has no names");
+        files.remove(orphan)?;
+    }
+    Ok(())
+}
+
+/// The rows of these inodes survived a power cut, and the names of the files made right before did not; nobody was promised that.
+/// So nothing was written to them: a created one is empty, one of the catalog is as it was.
+fn forget_bytes(journal: &Journal, tables: &mut Tables, unborn: &[Ino]) -> Result<(), UpperError> {
+    let mut changes = Vec::new();
+    for &ino in unborn {
+        log::warn!("What was written to inode {ino} right before the power went was not synced, and is gone");
+        if let Some(inode) = tables.inodes.get_mut(&ino) {
+            inode.has_bytes = false;
+            changes.push(Change::Inode(ino, inode.clone()));
+        }
+    }
+    if changes.is_empty() { Ok(()) } else { journal.commit(changes.into()) }
 }
 
 /// Whether the space in `dir` was ever written. One whose database is gone, but not its bytes, is an error.

@@ -3,6 +3,7 @@
 //! One row for each changed inode, one for each changed name; nothing is derived from anything else, so a change is one
 //! `INSERT OR REPLACE` or one `DELETE`. A row that cannot be, is damage; it is never skipped.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use rusqlite::types::ValueRef;
@@ -21,7 +22,8 @@ pub(super) const APPLICATION: u32 = 0x486f_4653;
 
 /// Makes the tables.
 pub(super) const CREATE: &str = "
-CREATE TABLE space(catalog TEXT NOT NULL, next_ino INTEGER NOT NULL) STRICT;
+CREATE TABLE space(catalog TEXT NOT NULL, next_ino INTEGER NOT NULL,
+    named INTEGER NOT NULL DEFAULT 0) STRICT;
 CREATE TABLE inode(ino INTEGER PRIMARY KEY, kind INTEGER NOT NULL, mode INTEGER NOT NULL, uid INTEGER NOT NULL,
     gid INTEGER NOT NULL, rdev INTEGER NOT NULL, nlink INTEGER NOT NULL, parent INTEGER NOT NULL,
     has_bytes INTEGER NOT NULL, atime INTEGER NOT NULL, atime_ns INTEGER NOT NULL, mtime INTEGER NOT NULL,
@@ -33,11 +35,29 @@ const PUT_INODE: &str =
     "INSERT OR REPLACE INTO inode VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17)";
 const PUT_ENTRY: &str = "INSERT OR REPLACE INTO entry VALUES(?1,?2,?3,?4,?5)";
 
+/// What a database made by a program that knew nothing of epochs lacks.
+pub(super) const ADD_NAMED: &str = "ALTER TABLE space ADD COLUMN named INTEGER NOT NULL DEFAULT 0";
+/// `has_bytes` of a file with bytes that must be there. One that was born in an epoch has the number of the epoch more, until it is
+/// written again after the end of that epoch.
+const MUST_BE_THERE: i64 = 1;
+
+/// In which epoch the files were born whose names may not be durable.
+pub(super) type Young = HashMap<Ino, u64>;
+
+/// True if the database knows of epochs.
+pub(super) fn has_epochs(connection: &Connection) -> rusqlite::Result<bool> {
+    let sql = "SELECT count(*) FROM pragma_table_info('space') WHERE name='named'";
+    connection.query_row(sql, [], |row| row.get(0))
+}
+
 /// Writes one change.
-pub(super) fn write(connection: &Connection, change: &Change) -> rusqlite::Result<()> {
+pub(super) fn write(connection: &Connection, change: &Change, young: &Young) -> rusqlite::Result<()> {
     let prepare = |sql| connection.prepare_cached(sql);
     match change {
-        Change::Inode(ino, inode) if inode.nlink > 0 => put_inode(&mut *prepare(PUT_INODE)?, *ino, inode),
+        Change::Inode(ino, inode) if inode.nlink > 0 => {
+            let epoch = young.get(ino).copied().unwrap_or_default();
+            put_inode(&mut *prepare(PUT_INODE)?, *ino, inode, epoch)
+        }
         Change::Inode(ino, _) => run(&mut *prepare("DELETE FROM inode WHERE ino=?1")?, (number(ino.0),)),
         Change::Entry(dir, name, Some(entry)) => put_entry(&mut *prepare(PUT_ENTRY)?, *dir, name, *entry),
         Change::Entry(dir, name, None) => {
@@ -45,6 +65,8 @@ pub(super) fn write(connection: &Connection, change: &Change) -> rusqlite::Resul
         }
         Change::Clear(dir) => run(&mut *prepare("DELETE FROM entry WHERE dir=?1")?, (number(dir.0),)),
         Change::NextIno(next) => run(&mut *prepare("UPDATE space SET next_ino=?1")?, (number(*next),)),
+        Change::Born(_) => Ok(()),
+        Change::Named(epoch) => run(&mut *prepare("UPDATE space SET named=?1")?, (number(*epoch),)),
     }
 }
 
@@ -57,7 +79,7 @@ fn number(value: u64) -> i64 {
     value.cast_signed()
 }
 
-fn put_inode(statement: &mut Statement<'_>, ino: Ino, inode: &Inode) -> rusqlite::Result<()> {
+fn put_inode(statement: &mut Statement<'_>, ino: Ino, inode: &Inode, epoch: u64) -> rusqlite::Result<()> {
     let target = (!inode.target.is_empty()).then_some(&inode.target[..]);
     let xattrs = Some(inode.xattrs.encode()).filter(|xattrs| !xattrs.is_empty());
     let numbers = [
@@ -69,7 +91,7 @@ fn put_inode(statement: &mut Statement<'_>, ino: Ino, inode: &Inode) -> rusqlite
         inode.rdev.into(),
         inode.nlink.into(),
         number(inode.parent.0),
-        inode.has_bytes.into(),
+        if inode.has_bytes { MUST_BE_THERE + number(epoch) } else { 0 },
         inode.atime.seconds,
         inode.atime.nanos.into(),
         inode.mtime.seconds,
@@ -103,6 +125,10 @@ pub(super) struct Loaded {
     pub next_ino: u64,
     /// The rows.
     pub tables: Tables,
+    /// The files whose names may not be durable.
+    pub young: Young,
+    /// The last epoch that a row names.
+    pub epoch: u64,
 }
 
 /// Why a database could not be loaded.
@@ -122,26 +148,36 @@ impl From<rusqlite::Error> for LoadError {
 /// Reads every row, in one state of the database, and checks that they fit together.
 pub(super) fn load(connection: &Connection) -> Result<Loaded, LoadError> {
     connection.execute_batch("BEGIN")?;
-    let space = |row: &Row<'_>| Ok((row.get(0)?, row.get::<_, i64>(1)?));
-    let (catalog, next_ino) = connection.query_row("SELECT catalog, next_ino FROM space", [], space)?;
-    let next_ino = next_ino.cast_unsigned();
+    let named = if has_epochs(connection)? { "named" } else { "0" };
+    let space = |row: &Row<'_>| Ok((row.get(0)?, row.get::<_, i64>(1)?, row.get::<_, i64>(2)?));
+    let sql = format!("SELECT catalog, next_ino, {named} FROM space");
+    let (catalog, next_ino, named) = connection.query_row(&sql, [], space)?;
+    let (next_ino, named) = (next_ino.cast_unsigned(), named.cast_unsigned());
     let mut tables = Tables::default();
-    load_inodes(connection, &mut tables)?;
+    let mut young = load_inodes(connection, &mut tables)?;
     load_entries(connection, &mut tables)?;
     connection.execute_batch("COMMIT")?;
     check(&tables, next_ino).map_err(LoadError::Row)?;
-    Ok(Loaded { catalog, next_ino, tables })
+    let epoch = young.values().copied().fold(named, u64::max);
+    young.retain(|_, epoch| *epoch > named);
+    Ok(Loaded { catalog, next_ino, tables, young, epoch })
 }
 
-fn load_inodes(connection: &Connection, tables: &mut Tables) -> Result<(), LoadError> {
+/// Reads the inodes; those that say in which epoch they got their bytes.
+fn load_inodes(connection: &Connection, tables: &mut Tables) -> Result<Young, LoadError> {
+    let mut young = Young::new();
     let mut statement = connection.prepare("SELECT * FROM inode")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let ino = Ino(row.get::<_, i64>(0)?.cast_unsigned());
         let inode = read_inode(row)?.ok_or_else(|| LoadError::Row(format!("the row of inode {ino}")))?;
+        let bytes: i64 = row.get(8)?;
+        if bytes > MUST_BE_THERE {
+            young.insert(ino, (bytes - MUST_BE_THERE).cast_unsigned());
+        }
         tables.inodes.insert(ino, inode);
     }
-    Ok(())
+    Ok(young)
 }
 
 fn read_inode(row: &Row<'_>) -> rusqlite::Result<Option<Inode>> {
@@ -159,7 +195,7 @@ fn read_inode(row: &Row<'_>) -> rusqlite::Result<Option<Inode>> {
         rdev: row.get(5)?,
         nlink: row.get(6)?,
         parent: Ino(row.get::<_, i64>(7)?.cast_unsigned()),
-        has_bytes: row.get(8)?,
+        has_bytes: row.get::<_, i64>(8)? != 0,
         atime: time(9)?,
         mtime: time(11)?,
         ctime: time(13)?,

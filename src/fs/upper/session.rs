@@ -19,21 +19,26 @@ pub(super) const OPEN: &str = "state.db.open";
 const LOG: &str = "state.db-wal";
 
 /// The database in the directory of a space is open for writing until this is dropped.
-pub(super) struct Session(PathBuf);
+pub(super) struct Session {
+    path: PathBuf,
+    /// The one before came to its end.
+    pub ended_well: bool,
+}
 
 impl Session {
     /// Begins when the log is there.
     pub fn begin(dir: &Path) -> Result<Session, UpperError> {
         let path = dir.join(OPEN);
+        let ended_well = !exists(&path)?;
         let made = OwnedDir::open(dir).and_then(|dir| dir.mark(OPEN.as_ref()));
         made.map_err(|source| UpperError::Io { doing: "make", path: path.clone(), source })?;
-        Ok(Session(path))
+        Ok(Session { path, ended_well })
     }
 }
 
 impl Drop for Session {
     fn drop(&mut self) {
-        if let Err(error) = remove(&self.0) {
+        if let Err(error) = remove(&self.path) {
             log::warn!("{error}: a missing log would be taken for a lost one");
         }
     }

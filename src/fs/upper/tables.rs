@@ -96,6 +96,10 @@ pub(super) enum Change {
     Clear(Ino),
     /// Numbers of inodes below this one may be in use.
     NextIno(u64),
+    /// A file for the bytes of this inode was made, whose name is not durable yet. No row; it precedes the inode's.
+    Born(Ino),
+    /// The names of all files born until the end of this epoch are durable.
+    Named(u64),
 }
 
 /// All of the written state.
@@ -116,7 +120,7 @@ impl Tables {
             Change::Clear(dir) => {
                 self.directories.remove(dir);
             }
-            Change::NextIno(_) => {}
+            Change::NextIno(_) | Change::Born(_) | Change::Named(_) => {}
         }
     }
 

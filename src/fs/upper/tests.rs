@@ -180,6 +180,7 @@ fn an_unlinked_file_lives_until_it_is_forgotten() {
 
     upper.forget(a).unwrap();
     assert_eq!(upper.inode(a), None);
+    upper.sync().unwrap();
     assert_eq!(space.bytes(), Vec::<String>::new());
 }
 
@@ -374,3 +375,4 @@ fn cost_of_a_transaction() {
 
 mod copying;
 mod damage;
+mod power;

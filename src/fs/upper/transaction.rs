@@ -20,13 +20,20 @@ pub struct Transaction<'a> {
     locked: Locked<'a>,
     changes: Vec<Change>,
     made: Vec<Ino>,
+    relied_on: Vec<Ino>,
 }
 
 impl Upper {
     /// Begins an operation on `inos`: waits until nobody else changes one of them. Take every inode that is looked at to
     /// decide, and every one that is changed; a new one needs none.
     pub fn begin(&self, inos: &[Ino]) -> Transaction<'_> {
-        Transaction { upper: self, locked: self.locks.lock(inos), changes: Vec::new(), made: Vec::new() }
+        Transaction {
+            upper: self,
+            locked: self.locks.lock(inos),
+            changes: Vec::new(),
+            made: Vec::new(),
+            relied_on: Vec::new(),
+        }
     }
 }
 
@@ -94,8 +101,8 @@ impl Transaction<'_> {
     /// Makes an empty file for the bytes of `ino`. Say `has_bytes` in its inode.
     pub fn create_bytes(&mut self, ino: Ino) -> Result<Arc<File>, UpperError> {
         self.upper.journal()?;
-        let file = self.upper.files.create(ino)?;
-        self.made.push(ino);
+        let file = self.upper.with_room(|| self.upper.disk.files.create(ino))?;
+        self.made(ino);
         Ok(file)
     }
 
@@ -103,9 +110,21 @@ impl Transaction<'_> {
     pub fn copy_up(&mut self, ino: Ino, source: &Source<'_>, keep: u64) -> Result<Arc<File>, UpperError> {
         let upper = self.upper;
         upper.journal()?;
-        let file = upper.copier.copy_up(&upper.files, ino, source, keep, &*upper.observer)?;
-        self.made.push(ino);
+        let files = &upper.disk.files;
+        let file = upper.with_room(|| upper.copier.copy_up(files, ino, source, keep, &*upper.observer))?;
+        self.made(ino);
+        self.rely_on(ino);
         Ok(file)
+    }
+
+    /// What is committed makes sense with the bytes of `ino` only: they have to be on the disk first.
+    pub fn rely_on(&mut self, ino: Ino) {
+        self.relied_on.push(ino);
+    }
+
+    fn made(&mut self, ino: Ino) {
+        self.made.push(ino);
+        self.changes.push(Change::Born(ino));
     }
 
     /// Commits: when it returns, the operation survives the death of the process, and everybody sees it. An error means
@@ -113,7 +132,7 @@ impl Transaction<'_> {
     pub fn commit(mut self) -> Result<(), UpperError> {
         if !self.changes.is_empty() {
             let changes: Arc<[Change]> = std::mem::take(&mut self.changes).into();
-            self.upper.journal()?.commit(Arc::clone(&changes))?;
+            self.upper.commit(&changes, &self.relied_on)?;
             self.upper.apply(&changes);
         }
         self.made.clear();
@@ -128,7 +147,7 @@ impl Transaction<'_> {
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
         for &ino in &self.made {
-            if let Err(error) = self.upper.files.remove(ino) {
+            if let Err(error) = self.upper.disk.files.remove(ino) {
                 log::warn!("{error}; the next mount does");
             }
         }

@@ -6,6 +6,7 @@ use std::io;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 
+use crate::fs::upper::{FIRST_CREATED, Inode};
 use crate::space::relocated::{ContentError, Whole};
 use crate::store::Wanted;
 use crate::store::index::{FileNode, Ino, NodeKind};
@@ -20,6 +21,9 @@ impl Vfs {
         if let Some(upper) = self.written().filter(|upper| upper.has_bytes(ino)) {
             let failed = |source| VfsError::Io { doing: "read", ino, source };
             return read_full(&*upper.file(ino)?, offset, out).map_err(failed);
+        }
+        if self.is_empty_file(ino) {
+            return Ok(0);
         }
         let (file, mode) = self.readable(ino)?;
         let want = usize::try_from(file.size.saturating_sub(offset)).unwrap_or(usize::MAX).min(out.len());
@@ -54,6 +58,12 @@ impl Vfs {
     /// True if the bytes of `ino` are no longer the catalog's.
     pub fn has_own_bytes(&self, ino: Ino) -> bool {
         self.written().is_some_and(|upper| upper.has_bytes(ino))
+    }
+
+    /// True for a created file that never got bytes, or lost them in a power cut before they were synced.
+    fn is_empty_file(&self, ino: Ino) -> bool {
+        let is_file = |inode: Inode| inode.kind == Kind::File && !inode.has_bytes;
+        ino.0 >= FIRST_CREATED && self.written().and_then(|upper| upper.inode(ino)).is_some_and(is_file)
     }
 
     /// The catalog's file of that number, and its mode there.

@@ -125,6 +125,7 @@ fn replace(
         }
         change.lose_name(target.ino)?;
     }
+    rely_on(change, source)?;
     if from.dir == to.dir {
         change.rename_in(from.dir, from.name, to.name, source.ino, source.kind);
     } else {
@@ -136,6 +137,14 @@ fn replace(
     change.touch(to.dir, source.subdirs() - target.map_or(0, Moved::subdirs))
 }
 
+/// Programs write a file under another name so that it appears whole: so it does after a power cut too.
+fn rely_on(change: &mut Change<'_>, moved: Moved) -> Result<(), VfsError> {
+    if change.inode(moved.ino)?.has_bytes {
+        change.tx.rely_on(moved.ino);
+    }
+    Ok(())
+}
+
 fn exchange(
     change: &mut Change<'_>,
     from: End<'_>,
@@ -143,6 +152,8 @@ fn exchange(
     source: Moved,
     target: Moved,
 ) -> Result<(), VfsError> {
+    rely_on(change, source)?;
+    rely_on(change, target)?;
     change.link(from.dir, from.name, target.ino, target.kind);
     change.link(to.dir, to.name, source.ino, source.kind);
     change.edit(source.ino, |inode| inode.parent = to.dir)?;

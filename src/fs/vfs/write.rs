@@ -24,13 +24,13 @@ impl Vfs {
         data: &[u8],
         drop_privileges: bool,
     ) -> Result<usize, VfsError> {
-        let file = self.own_bytes(ino)?;
+        let (upper, file) = (self.writer()?, self.own_bytes(ino)?);
         if drop_privileges {
             self.drop_privileges(ino)?;
         }
         let mut done = 0;
         while done < data.len() {
-            match file.write_at(&data[done..], offset + done as u64) {
+            match upper.with_room(|| file.write_at(&data[done..], offset + done as u64)) {
                 Ok(0) => break,
                 Ok(count) => done += count,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
@@ -43,17 +43,14 @@ impl Vfs {
 
     /// Allocates, or frees, or zeroes a range, with the flags of fallocate(2).
     pub fn allocate(&self, ino: Ino, offset: u64, len: u64, flags: u32) -> Result<(), VfsError> {
-        self.writer()?;
+        let upper = self.writer()?;
         let known = [0, KEEP_SIZE, PUNCH_HOLE | KEEP_SIZE, ZERO_RANGE, ZERO_RANGE | KEEP_SIZE];
         if !known.contains(&flags) {
             return Err(VfsError::Unsupported("This kind of fallocate"));
         }
         let file = self.own_bytes(ino)?;
-        bytes::allocate(&file, flags, offset, len).map_err(|source| VfsError::Io {
-            doing: "allocate",
-            ino,
-            source,
-        })
+        let allocated = upper.with_room(|| bytes::allocate(&file, flags, offset, len));
+        allocated.map_err(|source| VfsError::Io { doing: "allocate", ino, source })
     }
 
     /// Copies up to `len` bytes from one file to another or to itself; how many.
@@ -61,18 +58,21 @@ impl Vfs {
         let target = self.own_bytes(to)?;
         let len = len.min(COPY_AT_ONCE);
         let failed = |source| VfsError::Io { doing: "copy to", ino: to, source };
-        if let Some(upper) = self.written().filter(|upper| upper.has_bytes(from)) {
-            return bytes::copy_part(&*upper.file(from)?, at, &target, to_at, len).map_err(failed);
+        let upper = self.writer()?;
+        if upper.has_bytes(from) {
+            let source = upper.file(from)?;
+            return upper.with_room(|| bytes::copy_part(&source, at, &target, to_at, len)).map_err(failed);
         }
         let (file, mode) = self.catalog_file(from).ok_or(VfsError::NotAFile(from))?;
         let whole = self.relocated.whole(from, &read::wanted(&file, mode), file.rewrite);
         let whole = whole.map_err(|source| self.content_error(from, source))?;
         if !whole.needs_patch() {
-            return bytes::copy_part(whole.file(), at, &target, to_at, len).map_err(failed);
+            let copied = upper.with_room(|| bytes::copy_part(whole.file(), at, &target, to_at, len));
+            return copied.map_err(failed);
         }
         let mut buffer = vec![0; usize::try_from(len.min(1 << 20)).unwrap_or_default()];
         let count = self.read(from, at, &mut buffer)?;
-        target.write_all_at(&buffer[..count], to_at).map_err(failed)?;
+        upper.with_room(|| target.write_all_at(&buffer[..count], to_at)).map_err(failed)?;
         Ok(count as u64)
     }
 

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use holofs::fs::upper::{Access, Options, Upper};
@@ -26,7 +27,9 @@ const ZERO: u32 = 16;
 
 /// A `Vfs` over a catalog in memory and an upper on disk.
 pub struct Bare {
-    dir: tempfile::TempDir,
+    dir: PathBuf,
+    /// Takes `dir` away in the end, unless it is somebody else's.
+    _temp: Option<tempfile::TempDir>,
     index: Arc<Index>,
     source: Arc<MemorySource>,
     vfs: Option<Vfs>,
@@ -35,11 +38,19 @@ pub struct Bare {
 impl Bare {
     /// The space of the catalog, never written.
     pub fn new() -> Bare {
+        let temp = tempfile::tempdir().unwrap();
+        let dir = temp.path().to_owned();
+        Bare { _temp: Some(temp), ..Bare::at(&dir) }
+    }
+
+    /// The space whose state is in `dir`.
+    pub fn at(dir: &Path) -> Bare {
         let mut source = MemorySource::new();
         let catalog = catalog(&mut source);
         let id = Digest::of(Regime::Sha256, b"the catalog of this test");
         let index = Arc::new(Index::from_bytes(Index::build(&catalog, &id).unwrap()).unwrap());
-        let mut bare = Bare { dir: tempfile::tempdir().unwrap(), index, source: Arc::new(source), vfs: None };
+        let source = Arc::new(source);
+        let mut bare = Bare { dir: dir.to_owned(), _temp: None, index, source, vfs: None };
         bare.open();
         bare
     }
@@ -48,10 +59,9 @@ impl Bare {
         drop(self.vfs.take());
         let tally = Arc::new(Tally::new());
         let options = Options { access: Access::Writable, descriptors: NonZeroUsize::new(3).unwrap() };
-        let upper =
-            Upper::open(self.dir.path(), &self.index.id(), &options, Arc::clone(&tally) as _).unwrap();
+        let upper = Upper::open(&self.dir, &self.index.id(), &options, Arc::clone(&tally) as _).unwrap();
         let source = Arc::clone(&self.source) as _;
-        let relocated = Relocated::new(self.dir.path(), &self.index, LABEL, source, tally);
+        let relocated = Relocated::new(&self.dir, &self.index, LABEL, source, tally);
         let view = View { uid: 0, gid: 0, dir_mode: DIR_MODE };
         let index = Arc::clone(&self.index);
         self.vfs = Some(Vfs::with_upper(index, Arc::new(relocated), Arc::new(upper), view, true));

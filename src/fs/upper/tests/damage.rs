@@ -155,6 +155,7 @@ fn a_row_without_its_bytes_is_an_error_of_that_file_alone() {
     let space = Space::new();
     let upper = space.open();
     let (a, b) = (create(&upper, Ino::ROOT, "a", b"1"), create(&upper, Ino::ROOT, "b", b"2"));
+    upper.sync().unwrap();
     drop(upper);
     fs::remove_file(space.path().join("upper").join(a.to_string())).unwrap();
     let upper = space.open();

@@ -1,0 +1,189 @@
+//! What of an upper reaches the disk before what. The one rule of power cuts, for every operation.
+//!
+//! Whatever the disk has at the moment of a cut, a row that is there must find its bytes. So:
+//! 1. Names first. The name of a file with bytes is durable before a row that needs it counts: [`Disk::sync`] makes the names
+//!    durable, then the rows, and says in the rows how far the names were. A row from after that, found without its file, is that of
+//!    a file whose bytes never were: empty, or as the catalog has it (see `recover`).
+//! 2. Bytes first, where a row relies on them: copied-up bytes take the place of the catalog's, and a file that is renamed is whole
+//!    under its new name, above all if it replaces another one. These are flushed before any row that says so becomes durable
+//!    ([`Disk::commit`]).
+//! 3. Dropped bytes last. The file of an inode that is gone is removed only when the rows that dropped it are durable
+//!    ([`Disk::drop_bytes`]): whatever [`Disk::sync`] finds dropped when it begins, it removes when it ends.
+//!
+//! Somebody always syncs: fsync(2), the unmount, and `keeper` some seconds after a change. The kernel writes the log by itself too,
+//! but later than that.
+//!
+//! Lock order: `syncing`, `gate`, then those of the journal; `pending` is taken last and held for no call.
+
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
+
+use super::files::Files;
+use super::journal::Journal;
+use super::tables::Change;
+use super::{Ino, UpperError};
+
+/// Up to so many files are made durable one by one; of more, the whole file system they are on, with whatever others
+/// write to it.
+pub(super) const FEW_FILES: usize = 64;
+
+/// The files and the rows of one upper.
+pub(super) struct Disk {
+    pub files: Files,
+    pub journal: OnceLock<Journal>,
+    pending: Mutex<Pending>,
+    dropped_bytes: AtomicU64,
+    /// Held for writing while rows become durable. Who commits a row that relies on bytes does not wait for it, but flushes them.
+    gate: RwLock<()>,
+    syncing: Mutex<()>,
+}
+
+#[derive(Default)]
+struct Pending {
+    /// Files that must be durable before the rows are.
+    relied_on: HashSet<Ino>,
+    /// So must all of them: who wrote them last was killed, and cannot say which.
+    relied_on_all: bool,
+    /// Inodes that are gone, whose files are still there.
+    dropped: Vec<Ino>,
+}
+
+impl Disk {
+    /// Files without rows.
+    pub fn new(files: Files) -> Disk {
+        Disk {
+            files,
+            journal: OnceLock::new(),
+            pending: Mutex::default(),
+            dropped_bytes: AtomicU64::new(0),
+            gate: RwLock::new(()),
+            syncing: Mutex::new(()),
+        }
+    }
+
+    /// Commits `changes` to `journal`, which rely on the bytes of `relied_on`.
+    pub fn commit(
+        &self,
+        journal: &Journal,
+        changes: &Arc<[Change]>,
+        relied_on: &[Ino],
+    ) -> Result<(), UpperError> {
+        if relied_on.is_empty() {
+            return journal.commit(Arc::clone(changes));
+        }
+        let _open = match self.gate.try_read() {
+            Ok(open) => {
+                self.pending().relied_on.extend(relied_on);
+                Some(open)
+            }
+            Err(_) => {
+                relied_on.iter().try_for_each(|&ino| self.flush(ino))?;
+                None
+            }
+        };
+        journal.commit(Arc::clone(changes))
+    }
+
+    /// Whatever is there has to be durable before a row is.
+    pub fn rely_on_everything(&self) {
+        self.pending().relied_on_all = true;
+    }
+
+    /// The bytes of `ino`, which has no rows any more, go with the next sync; how many bytes are waiting to.
+    pub fn drop_bytes(&self, ino: Ino) -> u64 {
+        let size = self.files.stat(ino).map_or(0, |file| file.blocks * 512);
+        self.pending().dropped.push(ino);
+        self.dropped_bytes.fetch_add(size, Ordering::Relaxed) + size
+    }
+
+    /// Makes room on a full disk; false if there is none to be made.
+    pub fn make_room(&self) -> bool {
+        if self.pending().dropped.is_empty() {
+            return false;
+        }
+        self.sync(false).inspect_err(|error| log::debug!("Cannot make room: {error}")).is_ok()
+    }
+
+    /// Makes every row durable that was committed, with what it needs, and removes what none needs any more. With `copy_log`, the log
+    /// is copied into the database.
+    pub fn sync(&self, copy_log: bool) -> Result<(), UpperError> {
+        let Some(journal) = self.journal.get() else { return Ok(()) };
+        let _one_at_a_time = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
+        self.flush_relied_on()?; // most of them, while others go on committing
+        let gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
+        self.flush_relied_on()?;
+        let dropped = std::mem::take(&mut self.pending().dropped);
+        let synced = self.sync_rows(journal);
+        if synced.is_ok() && copy_log {
+            journal.copy_log();
+        }
+        drop(gate);
+        if synced.is_err() {
+            self.pending().dropped.extend(dropped);
+            return synced;
+        }
+        self.dropped_bytes.store(0, Ordering::Relaxed);
+        for ino in dropped {
+            if let Err(error) = self.files.remove(ino) {
+                log::warn!("{error}; the next mount does");
+            }
+        }
+        Ok(())
+    }
+
+    fn sync_rows(&self, journal: &Journal) -> Result<(), UpperError> {
+        if let Some(epoch) = journal.end_epoch() {
+            self.sync_names()?;
+            journal.names_are_durable(epoch);
+        }
+        journal.sync()
+    }
+
+    fn flush_relied_on(&self) -> Result<(), UpperError> {
+        let (files, all) = {
+            let pending = self.pending();
+            (pending.relied_on.iter().copied().collect::<Vec<Ino>>(), pending.relied_on_all)
+        };
+        if all || files.len() > FEW_FILES {
+            self.sync_file_system()?;
+        } else {
+            files.iter().try_for_each(|&ino| self.flush(ino))?;
+        }
+        let mut pending = self.pending();
+        pending.relied_on_all = false;
+        for ino in files {
+            pending.relied_on.remove(&ino);
+        }
+        Ok(())
+    }
+
+    /// Makes everything on the file system durable.
+    pub fn sync_file_system(&self) -> Result<(), UpperError> {
+        self.files.dir()?.sync_file_system().map_err(|source| self.files.cannot_sync(source))
+    }
+
+    /// Makes the bytes of `ino` durable, if it still has any.
+    fn flush(&self, ino: Ino) -> Result<(), UpperError> {
+        match self.sync_bytes(ino, false) {
+            Err(UpperError::Lost { .. }) => Ok(()),
+            flushed => flushed,
+        }
+    }
+
+    /// Makes the bytes of `ino` durable.
+    pub fn sync_bytes(&self, ino: Ino, data_only: bool) -> Result<(), UpperError> {
+        let file = self.files.open(ino)?;
+        let synced = if data_only { file.sync_data() } else { file.sync_all() };
+        let path = || self.files.path_of(ino);
+        synced.map_err(|source| UpperError::Io { doing: "make durable", path: path(), source })
+    }
+
+    fn sync_names(&self) -> Result<(), UpperError> {
+        self.files.dir()?.sync().map_err(|source| self.files.cannot_sync(source))
+    }
+
+    fn pending(&self) -> MutexGuard<'_, Pending> {
+        self.pending.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

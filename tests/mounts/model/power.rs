@@ -1,0 +1,295 @@
+//! The law of power cuts: whatever the disk has at any moment, a space is there as it was after some operation, no earlier one than the
+//! last that was synced; and each of its files is whole.
+//!
+//! A cut is the disk below a file system as it is at one moment, while the space is at work: what the kernel has not written yet is lost.
+
+#![allow(clippy::print_stderr, reason = "a seed is told, so that a failure can be seen again")]
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use super::bare::Bare;
+use super::ops::Op;
+use super::{Seen, World};
+use crate::common::loop_fs::{Image, LoopFs};
+use crate::common::soak::amount;
+use crate::common::{is_root, skip};
+
+/// File systems with a disk, and the megabytes that they need at least.
+const DISKS: [(&str, u64); 3] = [("ext4", 24), ("xfs", 300), ("btrfs", 120)];
+
+/// A space on a disk of its own.
+struct Machine<'a> {
+    space: Bare,
+    disk: &'a LoopFs,
+}
+
+impl Machine<'_> {
+    fn run(&mut self, ops: &[Op]) {
+        for op in ops {
+            self.space.apply(op).unwrap_or_else(|errno| panic!("{op:?}: errno {errno}"));
+        }
+    }
+
+    /// What the file system below writes at the latest after some seconds: here because of somebody else's file.
+    fn sync_another_file(&self) {
+        std::fs::File::create(self.disk.path().join("another")).unwrap().sync_all().unwrap();
+    }
+}
+
+/// The space after the machine has started again.
+fn boot<T>(image: Image, look: impl FnOnce(&mut Bare) -> T) -> T {
+    let disk = image.boot();
+    let mut space = Bare::at(&disk.path());
+    look(&mut space)
+}
+
+/// What is seen after the power went when `run` was done.
+fn each_cut(run: impl Fn(&mut Machine<'_>), look: impl Fn(BTreeMap<String, Seen>)) {
+    if !is_root() {
+        return skip("a disk of its own needs root");
+    }
+    let Some(shelf) = LoopFs::new("xfs", 3000) else { return };
+    for (kind, megabytes) in DISKS {
+        let Some(disk) = LoopFs::in_dir(kind, megabytes, &shelf.path()) else { continue };
+        let mut machine = Machine { space: Bare::at(&disk.path()), disk: &disk };
+        run(&mut machine);
+        let image = disk.image();
+        drop(machine);
+        drop(disk);
+        look(boot(image, Bare::seen));
+    }
+}
+
+fn create(path: &str, content: &[u8]) -> [Op; 2] {
+    [Op::Create(path.to_owned(), 0o644), Op::Append(path.to_owned(), content.to_vec())]
+}
+
+fn sync(path: &str) -> Op {
+    Op::Sync(path.to_owned())
+}
+
+fn rename(from: &str, to: &str) -> Op {
+    Op::Rename(from.to_owned(), to.to_owned())
+}
+
+/// A file with this content, and everything about it durable.
+fn durable(machine: &mut Machine<'_>, path: &str, content: &[u8]) {
+    machine.run(&create(path, content));
+    machine.run(&[sync(path), sync("")]);
+}
+
+#[test]
+fn a_replaced_file_is_old_or_new_after_a_power_cut() {
+    let replace = |machine: &mut Machine<'_>| {
+        durable(machine, "a", b"old");
+        machine.run(&create("b", b"new"));
+        machine.run(&[sync("b"), rename("b", "a")]);
+        machine.sync_another_file();
+    };
+    each_cut(replace, |seen| {
+        let found = &seen["a"].content;
+        assert!(found == b"old" || found == b"new", "{found:?}");
+    });
+}
+
+#[test]
+fn a_removed_file_is_whole_or_gone_after_a_power_cut() {
+    let remove = |machine: &mut Machine<'_>| {
+        durable(machine, "a", b"old");
+        machine.run(&[Op::Unlink("a".into())]);
+        machine.sync_another_file();
+    };
+    each_cut(remove, |seen| assert!(seen.get("a").is_none_or(|seen| seen.content == b"old"), "{seen:?}"));
+}
+
+#[test]
+fn a_rename_of_bytes_nobody_synced_does_not_empty_the_file_it_replaces() {
+    let replace = |machine: &mut Machine<'_>| {
+        durable(machine, "a", b"old");
+        machine.run(&create("b", &[b'n'; 9000]));
+        machine.run(&[rename("b", "a"), Op::Create("c".into(), 0o600), sync("c")]);
+    };
+    each_cut(replace, |seen| assert_eq!(seen["a"].content, [b'n'; 9000]));
+}
+
+#[test]
+fn a_copied_up_file_that_nobody_synced_still_has_what_the_catalog_says() {
+    let copy_up = |machine: &mut Machine<'_>| {
+        machine.run(&[
+            Op::Append("lib/f".into(), b"more".to_vec()),
+            Op::Create("c".into(), 0o600),
+            sync("c"),
+        ]);
+    };
+    each_cut(copy_up, |seen| assert_eq!(seen["lib/f"].content[..5000], [7; 5000]));
+}
+
+#[test]
+fn what_was_synced_is_there_after_a_power_cut() {
+    let write = |machine: &mut Machine<'_>| {
+        machine.run(&[Op::Mkdir("d".into(), 0o755), Op::Mkdir("d/e".into(), 0o700)]);
+        machine.run(&create("d/e/f", b"synced"));
+        machine.run(&[rename("lib/f", "d/g"), Op::Append("d/g".into(), b"!".to_vec()), sync("d/g")]);
+        machine.run(&[Op::Unlink("bin/tool".into()), sync("d/e/f")]);
+    };
+    each_cut(write, |seen| {
+        assert_eq!(seen["d/e/f"].content, b"synced");
+        assert_eq!(seen["d/g"].content.len(), 5001);
+        assert!(!seen.contains_key("lib/f") && !seen.contains_key("bin/tool"));
+    });
+}
+
+/// Names that are replaced, removed and renamed, and which version of its content each has.
+type Versions = BTreeMap<String, u64>;
+
+/// What a file has in that version, and in no other.
+fn content(version: u64) -> Vec<u8> {
+    let len = 20 + usize::try_from(version * 977 % 30_000).unwrap();
+    format!("version {version} ").into_bytes().into_iter().cycle().take(len).collect()
+}
+
+/// The space after each operation that changed names, how many were begun, and the last one that is durable.
+#[derive(Default)]
+struct History {
+    states: Mutex<Vec<Versions>>,
+    durable: AtomicUsize,
+    over: AtomicBool,
+}
+
+struct Writer<'a, 'b> {
+    machine: &'a mut Machine<'b>,
+    history: &'a History,
+    state: Versions,
+    random: u64,
+}
+
+impl Writer<'_, '_> {
+    fn below(&mut self, end: u64) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random % end
+    }
+
+    /// Does what makes `state` of the names. It may be on the disk before it returns.
+    fn change(&mut self, op: Op, change: impl FnOnce(&mut Versions)) {
+        change(&mut self.state);
+        self.history.states.lock().unwrap().push(self.state.clone());
+        self.machine.run(&[op]);
+    }
+
+    fn sync(&mut self, path: &str) {
+        let done = self.history.states.lock().unwrap().len();
+        self.machine.run(&[sync(path)]);
+        self.history.durable.store(done - 1, Ordering::SeqCst);
+    }
+
+    fn step(&mut self, version: u64) {
+        let name = format!("file-{}", self.below(6));
+        match self.below(8) {
+            0..=3 => {
+                self.machine.run(&create("temporary", &content(version)));
+                if self.below(2) == 0 {
+                    self.sync("temporary");
+                }
+                self.change(rename("temporary", &name), |state| {
+                    state.insert(name, version);
+                });
+            }
+            4 => {
+                if self.state.contains_key(&name) {
+                    self.change(Op::Unlink(name.clone()), |state| {
+                        state.remove(&name);
+                    });
+                }
+            }
+            5 => {
+                let to = format!("file-{}", self.below(6));
+                if let Some(&moved) = self.state.get(&name).filter(|_| name != to) {
+                    self.change(rename(&name, &to), |state| {
+                        state.remove(&name);
+                        state.insert(to.clone(), moved);
+                    });
+                }
+            }
+            6 => self.sync(""),
+            _ => self.machine.sync_another_file(),
+        }
+    }
+}
+
+/// Lets a space work, and takes images meanwhile, each with the first state it may show and the last one.
+fn images(disk: &LoopFs, count: usize, seed: u64) -> (Vec<(Image, usize, usize)>, Vec<Versions>) {
+    let history = History::default();
+    history.states.lock().unwrap().push(Versions::new());
+    let images = std::thread::scope(|scope| {
+        let cutter = scope.spawn(|| {
+            let cut = |at: usize| {
+                std::thread::sleep(Duration::from_micros(at as u64 * 7919 % 40_000));
+                let first = history.durable.load(Ordering::SeqCst);
+                let image = disk.image();
+                (image, first, history.states.lock().unwrap().len() - 1)
+            };
+            let images: Vec<_> = (0..count).map(cut).collect();
+            history.over.store(true, Ordering::SeqCst);
+            images
+        });
+        let mut machine = Machine { space: Bare::at(&disk.path()), disk };
+        // What the first states rest on: a space that is there.
+        durable(&mut machine, "first", b"");
+        let mut writer =
+            Writer { machine: &mut machine, history: &history, state: Versions::new(), random: seed };
+        let mut version = 0;
+        while !history.over.load(Ordering::SeqCst) {
+            version += 1;
+            writer.step(version);
+        }
+        cutter.join().unwrap()
+    });
+    (images, history.states.into_inner().unwrap())
+}
+
+/// Which version each name has; a file that is none of them is broken.
+fn versions(space: &mut Bare) -> Versions {
+    let files = space.seen().into_iter().filter(|(path, _)| path.starts_with("file-"));
+    let version = |found: &[u8]| {
+        let text = String::from_utf8_lossy(found);
+        let version = text.split(' ').nth(1).and_then(|number| number.parse().ok());
+        version.filter(|&version| found == content(version))
+    };
+    files
+        .map(|(path, seen)| {
+            let told = || format!("{path} is broken: {} bytes", seen.content.len());
+            let found = version(&seen.content).unwrap_or_else(|| panic!("{}", told()));
+            (path, found)
+        })
+        .collect()
+}
+
+#[test]
+fn after_a_power_cut_at_any_moment_a_space_is_as_it_was_after_some_operation() {
+    if !is_root() {
+        return skip("a disk of its own needs root");
+    }
+    for round in 0..amount(1, 20) {
+        for (kind, megabytes) in DISKS {
+            let Some(shelf) = LoopFs::new("xfs", 3000) else { return };
+            let Some(disk) = LoopFs::in_dir(kind, megabytes, &shelf.path()) else { continue };
+            let seed = 0x5eed_0000_0000_0001 + round;
+            let (images, states) = images(&disk, amount(12, 18), seed);
+            drop(disk);
+            let count = images.len();
+            for (at, (image, first, last)) in images.into_iter().enumerate() {
+                let found = boot(image, versions);
+                assert!(
+                    states[first..=last].contains(&found),
+                    "{kind}, seed {seed:#x}, image {at}: {found:?} is none of states {first} to {last}"
+                );
+            }
+            eprintln!("{kind}, seed {seed:#x}: {count} images of {} states", states.len());
+        }
+    }
+}
