@@ -2,24 +2,37 @@
 //!
 //! Started by root (a systemd socket unit, a privileged sidecar), it waits on a unix seqpacket socket. Who asks is what the
 //! kernel says of the peer; what is allowed stands in a policy file. It mounts FUSE on the directory *descriptor* that it was
-//! sent, returns the `/dev/fuse` descriptor, and never sees a byte of what is served. It keeps no state: which mounts there
-//! are, and whose, the kernel's own table says. Paths are only compared and written to the log, never walked.
+//! sent, returns the `/dev/fuse` descriptor, and never sees a byte of what is served. It keeps no books: which mounts there
+//! are, and whose, the kernel says. Paths are only compared and written to the log, never walked.
 
 // A daemon's log is its stderr.
 #![allow(clippy::print_stderr)]
 
+mod accounts;
+mod door;
 mod drop_privileges;
+mod log;
 mod mount;
+mod namespace;
 mod policy;
 mod serve;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
 const USAGE: &str = "\
 Usage: holofs-mount-helper [--socket PATH] [--policy PATH]
 Mounts FUSE for users that may not: root starts it, the policy says who may ask. A socket passed by systemd is used instead
 of --socket (default /run/holofs/mount.sock). The policy (default /etc/holofs/mount-policy) must belong to root alone.";
+
+/// What a request comes to; an error is the reason, for the log and for the peer.
+type Outcome<T> = Result<T, String>;
+
+fn failed(what: &'static str) -> impl Fn(rustix::io::Errno) -> String {
+    move |error| format!("cannot {what}: {error}")
+}
 
 /// Where things are.
 struct Options {
@@ -42,20 +55,31 @@ fn options() -> Result<Options, String> {
     Ok(options)
 }
 
+/// As many descriptors as the administrator allows: those who wait have one each.
+fn raise_descriptors() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
+    if let Err(error) = raised {
+        log::line(&format!("the limit of descriptors stays as it is: {error}"));
+    }
+}
+
 fn run() -> Result<(), String> {
     let options = options()?;
     let policy = policy::read(&options.policy)?;
-    let listener = serve::listener(&options.socket)?;
+    let listener = door::listener(&options.socket)?;
     let kept = drop_privileges::drop_all_but_mounting(policy.reaches_other_namespaces())?;
-    eprintln!("holofs-mount-helper: ready, with {kept}, {} rules", policy.len());
-    serve::forever(&listener, &options.policy)
+    raise_descriptors();
+    let door = door::Door::new(&options.policy)?;
+    log::line(&format!("ready, with {kept}, {} rules", policy.len()));
+    door.serve(&listener)
 }
 
 fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            eprintln!("holofs-mount-helper: {why}");
+            log::line(&why);
             ExitCode::FAILURE
         }
     }

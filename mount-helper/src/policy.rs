@@ -7,7 +7,10 @@
 //! ```
 //! WHO is a user id, a range, or `*`; a mount is allowed on directories that the user owns below BELOW; HOW MANY bounds what is
 //! mounted for that user at one time. `allow-other` lets other users in; `namespaces` serves users in other mount namespaces
-//! than the helper's, as containers are. The first rule that fits decides; what no rule allows is refused.
+//! than the helper's, as containers are, unless the namespace belongs to a user namespace. The first rule that fits decides; what
+//! no rule allows is refused, and whom no rule names is not served at all.
+//!
+//! Where a directory is, is judged when it is mounted on. Its owner may move the directories above it later, with the mount.
 
 use std::fmt;
 use std::fs::File;
@@ -60,8 +63,17 @@ impl Policy {
 
     /// The rule for a mount of `uid` at `path`.
     pub fn find(&self, uid: u32, path: &Path) -> Option<&Rule> {
-        let fits = |rule: &&Rule| (rule.from..=rule.to).contains(&uid) && path.starts_with(&rule.below);
-        self.0.iter().find(fits)
+        self.0.iter().find(|rule| rule.names(uid) && rule.covers(path))
+    }
+
+    /// True if some rule is for `uid`: everybody else is not served at all.
+    pub fn names(&self, uid: u32) -> bool {
+        self.0.iter().any(|rule| rule.names(uid))
+    }
+
+    /// True if some rule serves `uid` in other mount namespaces.
+    pub fn reaches(&self, uid: u32) -> bool {
+        self.0.iter().any(|rule| rule.names(uid) && rule.namespaces)
     }
 
     /// True if some rule serves other mount namespaces.
@@ -72,6 +84,17 @@ impl Policy {
     /// How many rules there are.
     pub fn len(&self) -> usize {
         self.0.len()
+    }
+}
+
+impl Rule {
+    fn names(&self, uid: u32) -> bool {
+        (self.from..=self.to).contains(&uid)
+    }
+
+    /// True if `path` is in the rule's place.
+    pub fn covers(&self, path: &Path) -> bool {
+        path.starts_with(&self.below)
     }
 }
 
@@ -151,7 +174,8 @@ mod tests {
         assert_eq!(most(1001, "/srv/ci/x"), Some(64));
         assert_eq!(most(2000, "/home/a"), None);
         assert_eq!(most(0, "/scratch/x"), Some(1));
-        assert!(policy.reaches_other_namespaces());
+        assert!(policy.reaches_other_namespaces() && policy.reaches(1001) && !policy.reaches(1000));
+        assert!(policy.names(4_000_000_000) && !Policy::parse("allow 5-7 /x 1").unwrap().names(8));
         let ci = policy.find(1001, Path::new("/srv/ci")).unwrap();
         assert!(ci.allow_other && ci.namespaces);
     }

@@ -11,6 +11,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 mod helper;
+mod helper_attacks;
 mod isolate;
 mod world;
 

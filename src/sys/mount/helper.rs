@@ -49,8 +49,18 @@ fn ask(path: &Path, request: Request, point: &Mountpoint) -> io::Result<(u64, Op
     let namespace = rustix::fs::open("/proc/self/ns/mnt", open, Mode::empty()).ok();
     let mut descriptors = vec![point.as_dir().as_fd()];
     descriptors.extend(namespace.as_ref().map(AsFd::as_fd));
-    packet::send(&socket, &request.packet(), &descriptors)?;
-    let mut answer = packet::receive(&socket, protocol::MOST_ANSWER)?;
+    match packet::send(&socket, &request.packet(), &descriptors) {
+        // Whom no rule names is refused before it has asked.
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
+        other => other?,
+    }
+    let mut answer = match packet::receive(&socket, protocol::MOST_ANSWER) {
+        // What was sent is thrown away then, which is said once; the answer is behind it.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+            packet::receive(&socket, protocol::MOST_ANSWER)?
+        }
+        other => other?,
+    };
     Ok((understand(&answer.bytes)?, answer.descriptors.pop()))
 }
 
