@@ -9,24 +9,17 @@ mod bundle;
 mod catalogs;
 mod check;
 mod context;
-#[cfg(unix)]
-mod daemon;
 mod delete;
 #[cfg(unix)]
 mod diff;
 mod doctor;
 #[cfg(unix)]
 mod du;
-mod execute;
 mod exit_code;
 mod export;
 mod gc;
 mod hash;
 mod import;
-#[cfg(unix)]
-mod isolate;
-#[cfg(unix)]
-mod ladder;
 mod list;
 mod manual;
 mod materialize;
@@ -34,17 +27,11 @@ mod materialize;
 mod mount;
 #[cfg(unix)]
 mod mount_holofs;
-#[cfg(unix)]
-mod priming;
 mod progress;
 mod record;
 #[cfg(unix)]
 mod reset;
-#[cfg_attr(windows, path = "cli/windows/run.rs")]
 mod run;
-mod rung;
-#[cfg(unix)]
-mod serve;
 #[cfg(unix)]
 mod stats;
 #[cfg(unix)]
@@ -52,16 +39,16 @@ mod sweep;
 mod table;
 #[cfg(unix)]
 mod unmount;
-mod variables;
 mod warm;
-#[cfg(unix)]
-mod written;
 
 use std::process::ExitCode;
 
 use clap::{Args, Parser, Subcommand};
 
 use crate::rcc::home::Product;
+#[cfg(unix)]
+use crate::session::prefetch;
+use crate::session::request::SpaceName;
 
 use context::Context;
 
@@ -191,6 +178,10 @@ enum Command {
     #[command(hide = true)]
     Prime,
     #[cfg(unix)]
+    /// The process that serves a mount, told by stdin which
+    #[command(hide = true)]
+    Serve,
+    #[cfg(unix)]
     /// The process that deletes what materialize set aside
     #[command(hide = true)]
     Sweep(sweep::SweepArgs),
@@ -198,6 +189,12 @@ enum Command {
     #[cfg(windows)]
     #[command(name = "unmount", visible_aliases = ["umount", "stats", "diff", "reset", "du"])]
     NoMounts(mount::NoMountsArgs),
+}
+
+impl SpaceArgs {
+    fn name(&self) -> SpaceName {
+        SpaceName { space: self.space.clone(), controller: self.controller.clone() }
+    }
 }
 
 /// Runs the command of this process's arguments.
@@ -244,7 +241,9 @@ pub fn main() -> ExitCode {
         #[cfg(unix)]
         Command::MountHolofs(args) => return mount_holofs::main(&args.words),
         #[cfg(unix)]
-        Command::Prime => return priming::main(),
+        Command::Prime => prefetch::main().map(|()| ExitCode::SUCCESS),
+        #[cfg(unix)]
+        Command::Serve => mount::serve_in_background(),
         #[cfg(unix)]
         Command::Sweep(args) => sweep::main(&args),
         #[cfg(windows)]

@@ -1,1 +1,43 @@
 //! The life of a space: how it is mounted, served, used by commands and taken away.
+//!
+//! Everything that a second front end would need. It prints nothing and reads no environment: what it needs of either comes with
+//! the [`Context`], and what there is to tell goes to its [`FrontEnd`].
+//!
+//! | module | what it does |
+//! |---|---|
+//! | [`request`] | what is asked for, whole: it travels to the process that serves |
+//! | [`method`] | the ways in which a space can appear, and why one is not taken |
+//! | [`appear`] | makes a space appear, by the best way that works |
+//! | [`run`], [`execute`] | a command in a space |
+//! | [`claim`], [`serve`], [`daemon`] | the process that serves a mount |
+//! | [`unmount`] | takes a mount away |
+
+pub mod appear;
+#[cfg(unix)]
+pub mod claim;
+pub mod context;
+#[cfg(unix)]
+pub mod daemon;
+pub mod error;
+pub mod execute;
+#[cfg(unix)]
+pub mod isolate;
+pub mod lay_out;
+pub mod method;
+#[cfg(unix)]
+pub mod mounters;
+#[cfg(unix)]
+pub mod prefetch;
+pub mod request;
+pub mod run;
+#[cfg(unix)]
+pub mod serve;
+#[cfg(unix)]
+pub mod sweep;
+#[cfg(unix)]
+pub mod unmount;
+pub mod variables;
+#[cfg(unix)]
+pub mod written;
+
+pub use context::{Context, FrontEnd, ProcessEnv};

@@ -13,6 +13,7 @@
 
 pub mod archive;
 pub mod bytecode;
+pub mod files;
 pub mod inventory;
 pub mod maintain;
 pub mod materialize;
@@ -39,9 +40,6 @@ use crate::rcc::home::{Home, Label};
 use crate::sys;
 use crate::sys::fs::place::Place;
 use crate::sys::process::Process;
-
-/// Our own lock of a space, in its state.
-const LOCK: &str = "lock";
 
 /// Where one space is, with all that stands beside it.
 #[derive(Debug, Clone)]
@@ -161,17 +159,17 @@ impl Space {
     /// Takes our lock: from now on no other mount or materialize of this space can begin.
     pub fn go_live(&self) -> Result<Live, SpaceError> {
         self.ensure_state_dir()?;
-        Live::take(&self.state_dir.below(LOCK), &self.root)
+        Live::take(&self.state_dir.below(files::LOCK), &self.root)
     }
 
     /// Who mounts or materializes this space right now.
     pub fn live_holder(&self) -> Option<Process> {
-        live::held_by(&self.state_dir.below(LOCK))
+        live::held_by(&self.state_dir.below(files::LOCK))
     }
 
     /// True unless it is certain that nobody mounts or materializes the space whose state is in `state_dir` right now.
     pub fn may_be_live_in(state_dir: &Place) -> bool {
-        live::may_be_held(&state_dir.below(LOCK))
+        live::may_be_held(&state_dir.below(files::LOCK))
     }
 
     /// Refuses a space on which something is mounted, alive or dead.
@@ -190,6 +188,11 @@ impl Space {
     pub fn ensure_base(&self) -> Result<(), SpaceError> {
         let shared = self.home.is_shared() && self.base == self.home.holotree();
         sys::fs::shared::ensure_dir(&self.base, shared).map_err(SpaceError::io("Making", &self.base))
+    }
+
+    /// True if anything was ever written to it as a mount.
+    pub fn has_upper(&self) -> bool {
+        self.state_dir.join(files::UPPER_NAMES).exists()
     }
 
     /// Makes our own directory for this space, 0700.

@@ -9,15 +9,15 @@ use anyhow::Context as _;
 use clap::Args;
 
 use crate::rcc::home::{Settings, blueprint_hash};
+use crate::session::appear::appear;
+use crate::session::method::Mode;
+use crate::session::request::{MountRequest, SpaceName};
+use crate::session::run::already_there;
+use crate::session::variables::{self, Sources};
 use crate::space::Space;
 
-use super::SpaceArgs;
-use super::context::{Context, parse_space};
+use super::context::{Context, parse_space, say_method};
 use super::hash::specification;
-use super::mount::{self, MountArgs};
-use super::run::already_there;
-use super::rung::Mode;
-use super::variables::{self, Sources};
 
 /// Arguments of `variables`.
 #[derive(Debug, Args)]
@@ -39,15 +39,14 @@ pub struct VariablesArgs {
 /// Makes the space appear as RCC's command does, and prints.
 pub fn main(context: &Context, args: &VariablesArgs) -> anyhow::Result<ExitCode> {
     let catalog = catalog(context, &args.what)?;
-    let named = SpaceArgs { space: args.space.clone(), controller: args.controller.clone() };
+    let named = SpaceName { space: args.space.clone(), controller: args.controller.clone() };
     let (index, _, _) = context.index(&catalog)?;
     let space = context.space(index.base(), &named);
     let files = stands_as_files(&space) && args.mode == Mode::Auto;
     let mode = if files { Mode::Materialize } else { args.mode };
-    if already_there(&space, &index.id().to_string())?.is_none()
-        && let Err(code) = mount::appear(context, &MountArgs::new(&catalog, &named, mode))?
-    {
-        return Ok(code);
+    if already_there(&space, &index.id().to_string())?.is_none() {
+        let report = appear(context, &MountRequest::new(&catalog, &named, mode))?;
+        say_method(report.method, &report.reasons);
     }
     let sources = Sources {
         home: &context.home,
@@ -55,7 +54,7 @@ pub fn main(context: &Context, args: &VariablesArgs) -> anyhow::Result<ExitCode>
         root: &space.root,
         blueprint: index.blueprint(),
         temp: &temp_dir(&context.home.root().join("temp"))?,
-        path: std::env::var_os("PATH"),
+        path: context.process.path.clone(),
     };
     let list = variables::of(&sources)?;
     if context.is_json() {

@@ -9,7 +9,7 @@ use clap::Args;
 use crate::build::{self, BuildError, Built, Imports, Inputs, Options, Tools};
 use crate::sys::process::signals;
 
-use super::context::{Context, say_waiting};
+use super::context::Context;
 use super::exit_code;
 use super::progress::Progress;
 
@@ -72,7 +72,7 @@ fn make(context: &Context, args: &BuildArgs, inputs: &Inputs) -> anyhow::Result<
         interrupted: signals::interruption().context("Cannot handle signals")?,
     };
     let progress = Progress::new("Building", context.is_json());
-    let lock = context.lock_hololib(&say_waiting)?;
+    let lock = context.lock_hololib()?;
     let outcome = build::build(&context.home, inputs, &options, &tools(), &progress);
     drop(lock);
     progress.finish();

@@ -13,6 +13,7 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::rcc::home::platform;
+use crate::space::files;
 use crate::sys::fs::disk;
 use crate::sys::fs::shared;
 use crate::sys::process::this_process;
@@ -95,10 +96,10 @@ fn spaces(dir: &Path) -> Map<String, Value> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let told = entries.map(|entry| {
         let read = |name: &str| fs::read_to_string(entry.path().join(name)).unwrap_or_default();
-        let log = read("log");
+        let log = read(files::LOG);
         let lines: Vec<&str> = log.lines().filter(|line| !is_detail(line)).collect();
         let tail = &lines[lines.len().saturating_sub(LOG_LINES)..];
-        let state: Value = serde_json::from_str(&read("mount.json")).unwrap_or_default();
+        let state: Value = serde_json::from_str(&read(files::MOUNT)).unwrap_or_default();
         (entry.file_name().to_string_lossy().into_owned(), json!({ "mount": state, "log": tail }))
     });
     told.collect()

@@ -6,7 +6,7 @@ use clap::Args;
 
 use crate::space::maintain::verify::{self, BadBlob, CatalogVerdict, Checked};
 
-use super::context::{Context, say_waiting};
+use super::context::Context;
 use super::exit_code::BAD_BLOB;
 use super::progress::Progress;
 use super::table::bytes;
@@ -21,7 +21,7 @@ pub struct CheckArgs {
 
 /// Checks and reports; any damage is told by the exit code, also where it was repaired.
 pub fn main(context: &Context, args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let lock = if args.repair { Some(context.lock_hololib(&say_waiting)?) } else { None };
+    let lock = if args.repair { Some(context.lock_hololib()?) } else { None };
     let progress = Progress::new("Checking", context.is_json());
     let outcome = verify::check(&context.home, args.repair, &progress);
     progress.finish();

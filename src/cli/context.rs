@@ -1,7 +1,9 @@
-//! What every command starts from: the home, the way to report, and the things it names.
+//! What every command starts from: the session's context, made from the environment, and the way to report.
 
-use std::cell::OnceCell;
+use std::ffi::OsString;
 use std::io::Write;
+use std::ops::Deref;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -9,45 +11,67 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use crate::rcc::home::{Environment, Home};
-use crate::space::{Lock, Space, Wait, Waiting};
-use crate::store::index::{Index, Made};
+use crate::session::lay_out::STRATEGY;
+use crate::session::method;
+use crate::session::request::Given;
+use crate::session::run::Appeared;
+use crate::session::{self, FrontEnd, ProcessEnv};
+use crate::space::{Wait, Waiting};
 use crate::store::observe::Observer;
-#[cfg(unix)]
-use crate::store::observe::Tally;
-use crate::store::{Library, Limits, Store};
 
-use super::{Global, SpaceArgs};
+use super::progress::Progress;
+use super::{Global, exit_code};
 
-/// The environment of one invocation.
+/// The environment of one invocation, and how it reports.
 #[derive(Clone)]
 pub struct Context {
-    /// Where RCC keeps things.
-    pub home: Home,
-    /// How long to wait for locks.
-    pub wait: Wait,
+    session: session::Context,
     json: bool,
-    paranoid: bool,
-    unkept: OnceCell<Option<String>>,
+}
+
+impl Deref for Context {
+    type Target = session::Context;
+
+    fn deref(&self) -> &session::Context {
+        &self.session
+    }
 }
 
 impl Context {
     /// Reads the environment and starts logging.
     pub fn new(global: &Global) -> anyhow::Result<Context> {
+        Context::replacing(global, Vec::new())
+    }
+
+    /// As [`Context::new`], with other values of some variables.
+    pub fn replacing(global: &Global, replaced: Vec<(&'static str, OsString)>) -> anyhow::Result<Context> {
         start_logging(global.verbose);
-        let home = Home::locate(&Environment { var: &|name| std::env::var_os(name) }, global.product())?;
         let wait = match global.wait {
             None => Wait::Forever,
             Some(0) => Wait::Not,
             Some(seconds) => Wait::For(Duration::from_secs(seconds)),
         };
-        let unkept = OnceCell::new();
-        Ok(Context { home, wait, json: global.json, paranoid: global.paranoid, unkept })
+        let given =
+            Given { wait, paranoid: global.paranoid, verbose: global.verbose, product: global.product() };
+        Context::with(given, global.json, replaced)
     }
 
-    /// The same, but reports are JSON: who reads them is a program of ours.
+    /// The context of a process that does what another one was asked for.
     #[cfg(unix)]
-    pub fn for_program(&self) -> Context {
-        Context { json: true, ..self.clone() }
+    pub fn of_order(order: &session::request::Order) -> anyhow::Result<Context> {
+        start_logging(order.given.verbose);
+        Context::with(order.given.clone(), true, Vec::new())
+    }
+
+    fn with(given: Given, json: bool, replaced: Vec<(&'static str, OsString)>) -> anyhow::Result<Context> {
+        let find = |name: &str| {
+            let ours = replaced.iter().find(|(replaced, _)| *replaced == name);
+            ours.map(|(_, value)| value.clone()).or_else(|| std::env::var_os(name))
+        };
+        let home = Home::locate(&Environment { var: &find }, given.product)?;
+        let front = Arc::new(Terminal { json });
+        let session = session::Context::new(home, given, ProcessEnv { replaced, ..process_env() }, front);
+        Ok(Context { session, json })
     }
 
     /// Prints `report`: as JSON if asked for, else the lines of `text`.
@@ -64,76 +88,56 @@ impl Context {
         }
     }
 
-    /// True if content is hashed at each use.
-    pub fn is_paranoid(&self) -> bool {
-        self.paranoid
-    }
-
     /// True if the report goes out as JSON.
     pub fn is_json(&self) -> bool {
         self.json
     }
+}
 
-    /// Why nothing can be kept that would save time the next time, in one line; `None` if it can be. Who finds it out tells it
-    /// once, and what fails by it is no news any more.
-    pub fn unkept(&self) -> Option<&str> {
-        let ours = self.home.holofs();
-        let why = || {
-            let there = ours.ancestors().find(|above| above.is_dir())?;
-            let error = crate::sys::fs::dir::may_write(there).err()?;
-            let why = error.to_string();
-            let why = why.split(" (os error").next().unwrap_or(&why);
-            Some(format!(
-                "nothing is kept for the next time, since {} cannot be written: {why}",
-                ours.display()
-            ))
-        };
-        self.unkept.get_or_init(why).as_deref()
+/// What this process was given.
+fn process_env() -> ProcessEnv {
+    let set = |name: &str| std::env::var_os(name).filter(|value: &OsString| !value.is_empty());
+    let user_dirs = ["HOME", "TMPDIR", "XDG_RUNTIME_DIR"];
+    ProcessEnv {
+        called_by: std::env::args_os().next(),
+        path: std::env::var_os("PATH"),
+        temp_dir: std::env::temp_dir(),
+        user_dirs: user_dirs.into_iter().filter_map(std::env::var_os).map(PathBuf::from).collect(),
+        mount_helper: set("HOLOFS_MOUNT_HELPER").map(PathBuf::from),
+        strategy: set(STRATEGY),
+        replaced: Vec::new(),
+    }
+}
+
+/// A terminal, or what reads our stderr instead.
+struct Terminal {
+    json: bool,
+}
+
+impl FrontEnd for Terminal {
+    fn waiting(&self, waiting: &Waiting<'_>) {
+        say_waiting(waiting);
     }
 
-    /// Counts what the store does, and logs what it does worse than it could, but for what is told of [`Self::unkept`].
-    #[cfg(unix)]
-    pub fn tally(&self) -> Tally {
-        if self.unkept().is_some() { Tally::new() } else { Tally::logging() }
-    }
-
-    /// The Index of the catalog that `what` names: a hash, a unique prefix, a file name, a path.
-    pub fn index(&self, what: &str) -> anyhow::Result<(Index, Made, std::path::PathBuf)> {
-        let path = self.home.find_catalog(what)?;
-        let (index, made) = Index::ensure(self.home.index_dir(), &path)?;
-        match &made {
-            Made::Opened | Made::Compiled(None) => {}
-            Made::Compiled(Some(why)) => log::warn!("{why}: compiled anew"),
-            Made::NotKept(why) if self.unkept().is_some() => log::debug!("{why}: compiled in memory"),
-            Made::NotKept(why) => log::warn!("{why}: compiled in memory"),
+    /// One line, before the command says anything; stdout is the command's.
+    #[allow(clippy::print_stderr)]
+    fn appeared(&self, appeared: &Appeared<'_>) {
+        if self.json {
+            return eprintln!("{}", serde_json::json!(appeared));
         }
-        Ok((index, made, path))
+        let parts = [method::line(appeared.method, appeared.reasons), appeared.unkept.map(str::to_owned)];
+        let line = parts.into_iter().flatten().collect::<Vec<String>>().join("; ");
+        if !line.is_empty() {
+            eprintln!("holofs: {line}");
+        }
     }
 
-    /// The space of `args` for a catalog whose base is `base`.
-    pub fn space(&self, base: &std::path::Path, args: &SpaceArgs) -> Space {
-        Space::new(&self.home, base, &args.controller, &args.space)
+    fn working(&self, what: &'static str) -> Arc<dyn Observer> {
+        Arc::new(Progress::new(what, self.json))
     }
 
-    /// RCC's lock of the whole hololib: for whoever changes it.
-    pub fn lock_hololib(&self, on_wait: &dyn Fn(&Waiting<'_>)) -> anyhow::Result<Lock> {
-        let nobody = Space::new(&self.home, self.home.holotree(), "user", "user");
-        Ok(nobody.lock_hololib(self.wait, on_wait)?)
-    }
-
-    /// The store of this home.
-    pub fn store(&self, observer: Arc<dyn Observer>) -> anyhow::Result<Arc<Store>> {
-        self.store_over(Library::open(&self.home.library())?, observer)
-    }
-
-    /// As [`Context::store`], for work that ends soon and opens many blobs.
-    pub fn store_for_now(&self, observer: Arc<dyn Observer>) -> anyhow::Result<Arc<Store>> {
-        self.store_over(Library::open(&self.home.library())?.hold()?, observer)
-    }
-
-    fn store_over(&self, library: Library, observer: Arc<dyn Observer>) -> anyhow::Result<Arc<Store>> {
-        let store = Store::open(library, self.home.raw_dir(), Limits::default(), observer);
-        Ok(Arc::new(store.with_paranoia(self.paranoid)))
+    fn exit_code(&self, error: &anyhow::Error) -> u8 {
+        exit_code::code(error)
     }
 }
 
@@ -141,6 +145,14 @@ impl Context {
 #[allow(clippy::print_stderr)]
 pub fn say_waiting(waiting: &Waiting<'_>) {
     eprintln!("holofs: {waiting}");
+}
+
+/// Tells by which method a space appeared, unless it is the best.
+#[allow(clippy::print_stderr)]
+pub fn say_method(method: method::Method, reasons: &[method::Refusal]) {
+    if let Some(line) = method::line(method, reasons) {
+        eprintln!("holofs: {line}");
+    }
 }
 
 /// A space's name goes into a label by its hash only, but is shown and logged: no control characters.

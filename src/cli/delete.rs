@@ -6,12 +6,12 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
+use crate::session::error::NotFound;
 use crate::space::inventory;
 use crate::space::maintain::delete;
 
 use super::SpaceArgs;
 use super::context::{Context, say_waiting};
-use super::exit_code::NotFound;
 
 /// Arguments of `delete`.
 #[derive(Debug, Args)]
@@ -62,7 +62,7 @@ pub fn space(context: &Context, args: &DeleteArgs) -> anyhow::Result<ExitCode> {
 pub fn catalogs(context: &Context, args: &RemoveArgs) -> anyhow::Result<ExitCode> {
     let found = args.catalogs.iter().map(|what| context.home.find_catalog(what));
     let paths = found.collect::<Result<Vec<_>, _>>()?;
-    let lock = context.lock_hololib(&say_waiting)?;
+    let lock = context.lock_hololib()?;
     let mut reports = Vec::new();
     for path in paths {
         let removed = if args.dry_run { Vec::new() } else { delete::remove_catalog(&path)? };

@@ -8,9 +8,10 @@ use serde::Serialize;
 use crate::fs::upper::Access;
 use crate::fs::vfs::{Difference, Differs, Kind};
 
+use crate::session::written;
+
 use super::SpaceArgs;
 use super::context::Context;
-use super::written;
 
 /// Arguments of `diff`.
 #[derive(Debug, Args)]
@@ -29,9 +30,9 @@ struct Report {
 
 /// Tells how a space differs from its catalog.
 pub fn main(context: &Context, args: &DiffArgs) -> anyhow::Result<ExitCode> {
-    let state_dir = written::state_dir(context, &args.space)?;
+    let state_dir = written::state_dir(context, &args.space.name())?;
     let differences = match written::index(context, &state_dir)? {
-        Some(index) => written::open(context, &args.space, index, Access::ReadOnly)?.differences()?,
+        Some(index) => written::open(context, &args.space.name(), index, Access::ReadOnly)?.differences()?,
         None => Vec::new(),
     };
     let of = |what| differences.iter().filter(|it| it.what == what).map(shown).collect();

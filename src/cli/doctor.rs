@@ -14,9 +14,10 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
+use crate::session::method::{Method, Mounter, Refusal};
+
 use super::bundle;
 use super::context::Context;
-use super::rung::{Refusal, Rung};
 
 /// Arguments of `doctor`.
 #[derive(Debug, Args)]
@@ -31,9 +32,9 @@ pub struct DoctorArgs {
 struct Report {
     user: u32,
     /// What `holofs run` would use.
-    run: Option<Rung>,
+    run: Option<Method>,
     /// What `holofs mount` would use.
-    mount: Option<Rung>,
+    mount: Option<Method>,
     /// Whether `holofs run --isolate` works.
     isolate: bool,
     rungs: Vec<Tried>,
@@ -44,7 +45,8 @@ struct Report {
 /// One rung.
 #[derive(Debug, Serialize)]
 struct Tried {
-    rung: Rung,
+    #[serde(rename = "rung")]
+    method: Method,
     holds: bool,
     reason: String,
     milliseconds: f64,
@@ -55,13 +57,13 @@ struct Tried {
 /// Tries, and reports.
 pub fn main(context: &Context, args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let mut rungs = rungs::try_mounts(context);
-    rungs.push(tried(Rung::Materialize, || try_to_write(context)));
-    let first = |but: Option<Rung>| rungs.iter().find(|tried| tried.holds && Some(tried.rung) != but);
+    rungs.push(tried(Method::Files, || try_to_write(context)));
+    let first = |but: Option<Method>| rungs.iter().find(|tried| tried.holds && Some(tried.method) != but);
     let report = Report {
         user: crate::sys::process::this_process::effective_uid(),
-        run: first(None).map(|tried| tried.rung),
-        mount: first(Some(Rung::Namespace)).map(|tried| tried.rung),
-        isolate: rungs.iter().any(|tried| tried.holds && tried.rung == Rung::Namespace),
+        run: first(None).map(|tried| tried.method),
+        mount: first(Some(Method::Fuse(Mounter::Namespace))).map(|tried| tried.method),
+        isolate: rungs.iter().any(|tried| tried.holds && tried.method == Method::Fuse(Mounter::Namespace)),
         rungs,
         storage: storage::examine(context),
         waking: waking::examine(),
@@ -73,18 +75,18 @@ pub fn main(context: &Context, args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn tried(rung: Rung, attempt: impl FnOnce() -> anyhow::Result<()>) -> Tried {
+fn tried(method: Method, attempt: impl FnOnce() -> anyhow::Result<()>) -> Tried {
     let started = Instant::now();
     let outcome = attempt();
     let milliseconds = (started.elapsed().as_secs_f64() * 10_000.0).round() / 10.0;
-    let reason = outcome.as_ref().err().map(|error| Refusal::new(rung, format!("{error:#}")).reason);
+    let reason = outcome.as_ref().err().map(|error| Refusal::new(method, format!("{error:#}")).reason);
     Tried {
-        rung,
+        method,
         holds: outcome.is_ok(),
         reason: reason.unwrap_or_default(),
         milliseconds,
-        cost: rung.cost(),
-        allow: rung.allow(),
+        cost: method.cost(),
+        allow: method.allow(),
     }
 }
 
@@ -100,7 +102,7 @@ fn writable(dir: &Path) -> anyhow::Result<()> {
 }
 
 fn table(report: &Report) -> String {
-    let name = |rung: Option<Rung>| rung.map_or("nothing", Rung::name);
+    let name = |method: Option<Method>| method.map_or("nothing", Method::name);
     let mut lines: Vec<String> = report.rungs.iter().map(line).collect();
     lines.push(format!("holofs run: {}", name(report.run)));
     lines.push(format!("holofs mount: {}", name(report.mount)));
@@ -111,7 +113,7 @@ fn table(report: &Report) -> String {
 }
 
 fn line(tried: &Tried) -> String {
-    let (name, ms) = (tried.rung.name(), tried.milliseconds);
+    let (name, ms) = (tried.method.name(), tried.milliseconds);
     match tried.holds {
         true => format!("{name:<12} yes  {ms:>6.1} ms  {}", tried.cost),
         false => {

@@ -8,9 +8,11 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
+use crate::session::written;
+use crate::space::files;
+
 use super::SpaceArgs;
 use super::context::Context;
-use super::written;
 
 /// Arguments of `du`.
 #[derive(Debug, Args)]
@@ -35,9 +37,9 @@ struct Report {
 
 /// Tells how much of the disk is the space's own.
 pub fn main(context: &Context, args: &DuArgs) -> anyhow::Result<ExitCode> {
-    let dir = written::state_dir(context, &args.space)?;
-    let (written_files, written_bytes) = usage(&dir.join("upper"))?;
-    let (relocated_files, relocated_bytes) = usage(&dir.join("relocated"))?;
+    let dir = written::state_dir(context, &args.space.name())?;
+    let (written_files, written_bytes) = usage(&dir.join(files::UPPER_BYTES))?;
+    let (relocated_files, relocated_bytes) = usage(&dir.join(files::RELOCATED))?;
     let (_, total_bytes) = usage(&dir)?;
     let state_bytes = total_bytes.saturating_sub(written_bytes + relocated_bytes);
     let report =

@@ -2,13 +2,12 @@
 
 use std::process::ExitCode;
 
-use serde::{Deserialize, Serialize};
-
 #[cfg(unix)]
 use crate::fs::upper::UpperError;
 use crate::rcc::blueprint::{ComposeError, CondaError};
 use crate::rcc::catalog::CatalogError;
 use crate::rcc::home::HomeError;
+use crate::session::error::{Busy, CannotMount, DaemonFailed, NotFound};
 use crate::space::SpaceError;
 use crate::space::archive::TransferError;
 use crate::space::maintain::collect::GcError;
@@ -17,8 +16,6 @@ use crate::space::maintain::verify::CheckError;
 use crate::space::materialize::{FileErrorKind, Report, RestoreError};
 use crate::store::StoreError;
 use crate::store::index::IndexError;
-
-use super::rung::{Refusal, told};
 
 /// The catalog is truncated, hostile, or of an unknown kind.
 pub const BAD_CATALOG: u8 = 3;
@@ -29,34 +26,11 @@ pub const BAD_BLOB: u8 = 5;
 /// The space is live, locked, or in use.
 pub const BUSY: u8 = 6;
 /// Nothing could be mounted here.
-pub const CANNOT_MOUNT: u8 = 7;
+const CANNOT_MOUNT: u8 = 7;
 /// The operating system failed, or anything else.
 pub const FAILED: u8 = 8;
 /// Some files failed, for several reasons.
 pub const PARTIAL: u8 = 9;
-
-/// Nothing can be mounted: no device, no permission, no helper.
-#[derive(Debug, Clone, Serialize, Deserialize, thiserror::Error)]
-#[error(
-    "Cannot mount {what}: {}; `holofs materialize` needs no mount, `holofs doctor` tells what would help",
-    told(refused)
-)]
-pub struct CannotMount {
-    /// The mountpoint.
-    pub what: String,
-    /// Each way that was tried, and why it failed.
-    pub refused: Vec<Refusal>,
-}
-
-/// There is no such thing.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct NotFound(pub String);
-
-/// Something is in use.
-#[derive(Debug, thiserror::Error)]
-#[error("{0}")]
-pub struct Busy(pub String);
 
 /// Says what failed, and why, and gives the code of its class.
 pub fn fail(error: &anyhow::Error) -> ExitCode {
@@ -71,7 +45,7 @@ pub fn tell(error: &anyhow::Error) -> u8 {
 }
 
 /// The class of an error: that of the first cause which has one.
-fn code(error: &anyhow::Error) -> u8 {
+pub fn code(error: &anyhow::Error) -> u8 {
     error.chain().find_map(class).unwrap_or(FAILED)
 }
 
@@ -93,6 +67,9 @@ fn class(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
     }
     if let Some(error) = cause.downcast_ref::<ComposeError>() {
         return compose_class(error);
+    }
+    if let Some(failed) = cause.downcast_ref::<DaemonFailed>() {
+        return Some(failed.code);
     }
     if let Some(error) = cause.downcast_ref::<DiscardError>() {
         return discard_class(error);

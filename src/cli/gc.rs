@@ -7,7 +7,7 @@ use clap::Args;
 
 use crate::space::maintain::collect::{self, Collected, Options};
 
-use super::context::{Context, say_waiting};
+use super::context::Context;
 use super::table::bytes;
 
 /// Arguments of `gc`.
@@ -36,7 +36,7 @@ pub fn main(context: &Context, args: &GcArgs) -> anyhow::Result<ExitCode> {
         unused: args.unused.map(|days| Duration::from_secs(days.saturating_mul(86_400))),
         hololib: args.hololib,
     };
-    let lock = context.lock_hololib(&say_waiting)?;
+    let lock = context.lock_hololib()?;
     let report = collect::collect(&context.home, options)?;
     drop(lock);
     context.report(&report, text)?;

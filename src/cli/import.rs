@@ -8,7 +8,7 @@ use clap::Args;
 
 use crate::space::archive::{self, Imported, Options};
 
-use super::context::{Context, say_waiting};
+use super::context::Context;
 use super::progress::Progress;
 
 /// Arguments of `import`.
@@ -27,7 +27,7 @@ pub fn main(context: &Context, args: &ImportArgs) -> anyhow::Result<ExitCode> {
     if let Some(url) = args.files.iter().find(|file| file.to_string_lossy().contains("://")) {
         bail!("Cannot import {}: only files are imported; download it first", url.display());
     }
-    let lock = context.lock_hololib(&say_waiting)?;
+    let lock = context.lock_hololib()?;
     let mut reports = Vec::new();
     for file in &args.files {
         let progress = Progress::new("Importing", context.is_json());

@@ -3,21 +3,14 @@
 use std::fmt::Write as _;
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
-use std::sync::Arc;
 
-use anyhow::Context as _;
 use clap::Args;
 
-use crate::rcc::home::Settings;
-use crate::space::materialize::{self, Job, Options, Report, Strategy};
-use crate::store::observe::Observer;
+use crate::session::lay_out::{default_strategy, lay_out};
+use crate::space::materialize::{Options, Report, Strategy};
 
 use super::SpaceArgs;
-use super::context::{Context, say_waiting};
-use super::progress::Progress;
-
-/// The strategy, if the command line has none.
-const VARIABLE: &str = "RCC_HOLOTREE_STRATEGY";
+use super::context::Context;
 
 /// Arguments of `materialize`.
 #[derive(Debug, Args)]
@@ -54,45 +47,9 @@ pub fn main(context: &Context, args: &MaterializeArgs) -> anyhow::Result<ExitCod
         warm: args.warm,
         threads: args.threads,
     };
-    let report = materialize(context, &args.catalog, &args.space, &options)?;
+    let report = lay_out(context, &args.catalog, &args.space.name(), &options)?;
     context.report(&report, summary)?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// Materializes for a run, without a word.
-pub fn quietly(context: &Context, catalog: &str, space: &SpaceArgs) -> anyhow::Result<()> {
-    let options = Options { strategy: default_strategy(context)?, wait: context.wait, ..Options::default() };
-    materialize(context, catalog, space, &options).map(drop)
-}
-
-/// What the environment asks for, else the settings.
-fn default_strategy(context: &Context) -> anyhow::Result<Strategy> {
-    if let Some(text) = std::env::var_os(VARIABLE).filter(|text| !text.is_empty()) {
-        return text.to_string_lossy().parse().context(VARIABLE);
-    }
-    match Settings::read(&context.home)?.restoration_strategy {
-        Some(text) => text.parse().context("holotree.restoration-strategy in settings.yaml"),
-        None => Ok(Strategy::default()),
-    }
-}
-
-fn materialize(
-    context: &Context,
-    catalog: &str,
-    space: &SpaceArgs,
-    options: &Options,
-) -> anyhow::Result<Report> {
-    let (index, _, path) = context.index(catalog)?;
-    let space = context.space(index.base(), space);
-    let progress = Arc::new(Progress::new("Materializing", context.is_json()));
-    let store = context.store_for_now(Arc::clone(&progress) as Arc<dyn Observer>)?;
-    let job = Job::new(&context.home, &path, &index, &store, &space);
-    #[cfg_attr(windows, allow(unused_mut, reason = "nothing is set aside there"))]
-    let mut outcome = materialize::materialize(&job, options, &*progress, &say_waiting);
-    progress.finish();
-    #[cfg(unix)]
-    super::sweep::after(&space.base, outcome.as_mut().ok());
-    Ok(outcome?)
 }
 
 /// One line for people, and one for each weaker way that was taken.

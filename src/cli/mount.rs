@@ -1,24 +1,23 @@
-//! `holofs mount`: the foreground part that starts a daemon and tells what it says, and the daemon itself.
+//! `holofs mount`: makes a space appear, and tells where.
 //!
-//! Where nothing can be mounted the space is materialized, unless `--mode` says otherwise: see [`super::rung`].
+//! Where nothing can be mounted the space is materialized, unless `--mode` says otherwise: see [`crate::session::method`].
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::Args;
-use serde::{Deserialize, Serialize};
 
 use crate::fs::fuse::Io;
 use crate::fs::fuse::awake::KeepAwake;
-use crate::store::index::Made;
+use crate::session::appear::{self, MountReport, appear};
+use crate::session::daemon;
+use crate::session::error::CannotMount;
+use crate::session::method::Mode;
+use crate::session::request::{MountRequest, ProfileAt};
+use crate::session::serve::serve;
 
 use super::SpaceArgs;
-use super::context::Context;
-use super::daemon::{self, Launched};
-use super::exit_code::{CANNOT_MOUNT, CannotMount};
-use super::rung::{self, Mode, Refusal, Rung};
-use super::serve::serve;
+use super::context::{Context, say_method};
 
 /// Arguments of `mount`.
 #[derive(Debug, Clone, Args)]
@@ -60,197 +59,61 @@ pub struct MountArgs {
     /// While requests come quickly, let no idle processor halt: where that makes each request slow, as in some virtual machines
     #[arg(long, value_enum, default_value = "auto", env = "HOLOFS_KEEP_AWAKE")]
     pub keep_awake: KeepAwake,
-    /// Refuse unless the space is at this path (internal)
-    #[arg(long, hide = true)]
-    pub at: Option<PathBuf>,
-    /// In a namespace of this command's own
-    #[arg(skip)]
-    pub within: bool,
-    /// This process is the background part (internal)
-    #[arg(long, hide = true)]
-    pub daemon: bool,
 }
 
 impl MountArgs {
-    /// A writable mount in the background, that starts where the last one ended.
-    pub fn new(catalog: &str, space: &SpaceArgs, mode: Mode) -> MountArgs {
-        MountArgs {
-            catalog: catalog.to_owned(),
-            space: space.clone(),
-            foreground: false,
-            read_only: false,
-            allow_other: false,
-            uid: None,
-            gid: None,
-            no_exec: false,
-            fresh: false,
-            profile: PathBuf::from("auto"),
-            mode,
-            io: Io::NoOpen,
-            keep_awake: KeepAwake::Auto,
-            at: None,
-            within: false,
-            daemon: false,
+    /// What is asked for.
+    pub fn request(&self) -> MountRequest {
+        MountRequest {
+            read_only: self.read_only,
+            allow_other: self.allow_other,
+            uid: self.uid,
+            gid: self.gid,
+            no_exec: self.no_exec,
+            fresh: self.fresh,
+            profile: ProfileAt::from(self.profile.as_path()),
+            io: self.io,
+            keep_awake: self.keep_awake,
+            ..MountRequest::new(&self.catalog, &self.space.name(), self.mode)
         }
     }
 }
 
-/// What a mount reports.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct MountReport {
-    /// The mountpoint: the space.
-    pub path: PathBuf,
-    /// The space's label.
-    pub label: String,
-    /// The catalog's file.
-    pub catalog: PathBuf,
-    /// The blueprint.
-    pub blueprint: String,
-    /// The daemon; none if the space is plain files.
-    pub pid: Option<u32>,
-    /// `read-write` or `read-only`.
-    pub mode: String,
-    /// How files are read; none if the space is plain files.
-    pub io: Option<Io>,
-    /// Why not in the way that was asked for.
-    pub io_reason: Option<String>,
-    /// How it was mounted.
-    pub rung: Rung,
-    /// Why not in a better way; empty if it was the best.
-    pub reasons: Vec<Refusal>,
-    /// Entries of the catalog's tree.
-    pub entries: u64,
-    /// `opened`, or `compiled` where the catalog was seen for the first time (or its index was damaged).
-    pub index: String,
-}
-
-/// Mounts, in the background unless told otherwise.
+/// Mounts, in the background unless asked otherwise.
 pub fn main(context: &Context, args: &MountArgs) -> anyhow::Result<ExitCode> {
-    if args.daemon {
-        daemon::enter()?;
-        return background(context, args).map(ExitCode::from);
-    }
-    refuse_for_others(args)?;
-    if let Some(at) = &args.at {
-        refuse_elsewhere(context, args, at)?;
-    }
-    let outcome = match args.foreground && args.mode != Mode::Materialize {
-        true => in_foreground(context, args)?,
-        false => appear(context, args)?.map(Some),
+    let request = args.request();
+    let report = match args.foreground && args.mode != Mode::Materialize {
+        true => in_foreground(context, &request)?,
+        false => Some(appear(context, &request)?),
     };
-    match outcome {
-        Ok(None) => Ok(ExitCode::SUCCESS),
-        Ok(Some(report)) => {
-            context.report(&report, |report| report.path.display().to_string())?;
-            Ok(ExitCode::SUCCESS)
-        }
-        Err(code) => Ok(code),
+    if let Some(report) = report {
+        say_method(report.method, &report.reasons);
+        tell(context, &report)?;
     }
+    Ok(ExitCode::SUCCESS)
 }
 
-/// Only root can give away what it mounts, and only a mount can show it so.
-fn refuse_for_others(args: &MountArgs) -> anyhow::Result<()> {
-    if args.uid.is_none() && args.gid.is_none() && !args.no_exec {
-        return Ok(());
-    }
-    anyhow::ensure!(
-        args.mode == Mode::Mount,
-        "--uid, --gid and --noexec need --mode mount: files are as they are"
-    );
-    let given = args.uid.is_some() || args.gid.is_some();
-    anyhow::ensure!(
-        !given || crate::sys::process::is_root(),
-        "Only root can mount for another user (--uid, --gid)"
-    );
-    Ok(())
-}
-
-/// A catalog decides where its spaces are: whoever names another place is told.
-fn refuse_elsewhere(context: &Context, args: &MountArgs, at: &Path) -> anyhow::Result<()> {
-    let (index, _, _) = context.index(&args.catalog)?;
-    let root = context.space(index.base(), &args.space).root;
-    anyhow::ensure!(root == at, "Space {:?} of this catalog is at {}", args.space.space, root.display());
-    Ok(())
-}
-
-/// The background process, and its exit code: that nothing can be mounted is for who started it to deal with.
-pub fn background(context: &Context, args: &MountArgs) -> anyhow::Result<u8> {
-    let Err(error) = serve(context, args) else { return Ok(0) };
-    let refused = error.downcast::<CannotMount>()?;
-    context.report(&refused, ToString::to_string)?;
-    Ok(CANNOT_MOUNT)
+fn tell(context: &Context, report: &MountReport) -> anyhow::Result<()> {
+    context.report(report, |report| report.path.display().to_string())
 }
 
 /// Serves from this process until unmounted; a report is left to be told only if the space was materialized.
-fn in_foreground(
-    context: &Context,
-    args: &MountArgs,
-) -> anyhow::Result<Result<Option<MountReport>, ExitCode>> {
-    let Err(error) = serve(context, args) else { return Ok(Ok(None)) };
-    let refused = error.downcast::<CannotMount>()?;
-    let report = without_mount(context, args, refused)?;
-    rung::tell(report.rung, &report.reasons);
-    Ok(Ok(Some(report)))
-}
-
-/// Makes the space appear, by the highest rung that holds; the code is of a daemon that failed and said why.
-pub fn appear(context: &Context, args: &MountArgs) -> anyhow::Result<Result<MountReport, ExitCode>> {
-    let report = match args.mode {
-        Mode::Materialize => materialized(context, args, Vec::new())?,
-        Mode::Auto | Mode::Mount => match daemon::launch(context, args)? {
-            Launched::Mounted(report) => *report,
-            Launched::Refused(refused) => without_mount(context, args, refused)?,
-            Launched::Failed(code) => return Ok(Err(code)),
-        },
+fn in_foreground(context: &Context, request: &MountRequest) -> anyhow::Result<Option<MountReport>> {
+    request.check()?;
+    let ready = |report: &MountReport, _: &_| {
+        say_method(report.method, &report.reasons);
+        tell(context, report)
     };
-    rung::tell(report.rung, &report.reasons);
-    Ok(Ok(report))
+    let Err(error) = serve(context, request, ready) else { return Ok(None) };
+    let refused = error.downcast::<CannotMount>()?;
+    appear::without_mount(context, request, refused).map(Some)
 }
 
-/// The last rung, if it is allowed.
-fn without_mount(context: &Context, args: &MountArgs, refused: CannotMount) -> anyhow::Result<MountReport> {
-    if args.mode == Mode::Mount {
-        return Err(refused.into());
-    }
-    materialized(context, args, refused.refused)
-}
-
-/// Lays the space out as files.
-pub fn materialized(
-    context: &Context,
-    args: &MountArgs,
-    reasons: Vec<Refusal>,
-) -> anyhow::Result<MountReport> {
-    let (index, made, catalog) = context.index(&args.catalog)?;
-    let space = context.space(index.base(), &args.space);
-    // What was written to a mounted space is in its upper, which plain files would neither show nor hold.
-    if space.state_dir.join("state.db").exists() && !args.fresh {
-        let refused = reasons;
-        let what = format!(
-            "{} (what was written to it shows in a mount only; --fresh leaves it out)",
-            space.root.display()
-        );
-        return Err(CannotMount { what, refused }.into());
-    }
-    super::materialize::quietly(context, &args.catalog, &args.space)
-        .with_context(|| format!("Cannot materialize (nor mount: {})", rung::told(&reasons)))?;
-    Ok(MountReport {
-        path: space.root.clone(),
-        label: space.label.as_str().to_owned(),
-        catalog,
-        blueprint: index.blueprint().to_owned(),
-        pid: None,
-        mode: "read-write".to_owned(),
-        io: None,
-        io_reason: None,
-        rung: Rung::Materialize,
-        reasons,
-        entries: index.len(),
-        index: told_of(&made),
-    })
-}
-
-/// How the index came to be, in a word.
-pub fn told_of(made: &Made) -> String {
-    if *made == Made::Opened { "opened" } else { "compiled" }.to_owned()
+/// The process that serves a mount: what to mount is on its stdin, and its answer goes to stdout.
+pub fn serve_in_background() -> anyhow::Result<ExitCode> {
+    daemon::enter()?;
+    let order = daemon::order()?;
+    let context = Context::of_order(&order)?;
+    daemon::run(&context, &order.request)?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -8,13 +8,20 @@
 
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
-use std::process::{ExitCode, Stdio};
+use std::process::ExitCode;
 
-use super::context::parse_space;
-use super::daemon::this_program;
+use clap::{Parser, ValueEnum};
+
+use crate::fs::fuse::Io;
+use crate::fs::fuse::awake::KeepAwake;
+use crate::session::appear::appear;
+use crate::session::request::ProfileAt;
+
+use super::context::{Context, parse_space};
+use super::{Cli, Command, Global};
 
 /// The options that are ours.
-const KNOWN: &str = "space, controller, home, robocorp_home, holofs_home, io, uid, gid, ro, rw, exec, noexec, allow_other and fresh";
+const KNOWN: &str = "space, controller, home, robocorp_home, holofs_home, io, keep_awake, profile, wait, uid, gid, ro, rw, exec, noexec, allow_other and fresh";
 
 /// mount(8): incorrect invocation.
 const USAGE: u8 = 1;
@@ -36,6 +43,7 @@ struct Wanted {
     dir: PathBuf,
     /// Nothing is done.
     fake: bool,
+    verbose: u8,
     options: Options,
 }
 
@@ -43,7 +51,10 @@ struct Wanted {
 struct Options {
     space: Option<String>,
     controller: Option<String>,
-    io: Option<String>,
+    io: Option<Io>,
+    keep_awake: Option<KeepAwake>,
+    profile: Option<PathBuf>,
+    wait: Option<u64>,
     home: Option<PathBuf>,
     robocorp_home: Option<PathBuf>,
     holofs_home: Option<PathBuf>,
@@ -72,7 +83,7 @@ pub fn main(words: &[OsString]) -> ExitCode {
             return ExitCode::from(USAGE);
         }
     };
-    match mount(&wanted) {
+    match mount(wanted) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
             eprintln!("mount.holofs: {why:#}");
@@ -81,37 +92,35 @@ pub fn main(words: &[OsString]) -> ExitCode {
     }
 }
 
-fn mount(wanted: &Wanted) -> anyhow::Result<()> {
+fn mount(wanted: Wanted) -> anyhow::Result<()> {
     if wanted.fake {
         return Ok(());
     }
-    let options = &wanted.options;
-    let mut command = this_program()?;
-    command.args(["mount", "--mode", "mount"]).arg("--at").arg(&wanted.dir);
-    command.args(options.read_only.then_some("--read-only"));
-    command.args(options.allow_other.then_some("--allow-other"));
-    command.args(options.no_exec.then_some("--noexec"));
-    command.args(options.fresh.then_some("--fresh"));
-    command.args(options.uid.map(|uid| format!("--uid={uid}")));
-    command.args(options.gid.map(|gid| format!("--gid={gid}")));
-    if let Some(controller) = &options.controller {
-        command.args(["--controller", controller]);
-    }
-    if let Some(io) = &options.io {
-        command.args(["--io", io]);
-    }
+    let options = wanted.options;
+    let space = options.space.as_deref().unwrap_or("user");
+    // What is not said here is as `holofs mount` has it, by default or by the environment.
+    let cli = Cli::try_parse_from(["holofs", "mount", "--mode=mount", "--", &wanted.catalog, space])?;
+    let Command::Mount(args) = cli.command else { anyhow::bail!("There is no such command") };
+    let mut request = args.request();
+    request.read_only = options.read_only;
+    request.allow_other = options.allow_other;
+    request.no_exec = options.no_exec;
+    request.fresh = options.fresh;
+    (request.uid, request.gid) = (options.uid, options.gid);
+    request.at = Some(wanted.dir);
+    request.space.controller = options.controller.unwrap_or(request.space.controller);
+    request.io = options.io.unwrap_or(request.io);
+    request.keep_awake = options.keep_awake.unwrap_or(request.keep_awake);
+    request.profile = options.profile.as_deref().map_or(request.profile, ProfileAt::from);
+    let global = Global { wait: options.wait.or(cli.global.wait), verbose: wanted.verbose, ..cli.global };
     let homes = [
-        ("HOME", &options.home),
-        ("ROBOCORP_HOME", &options.robocorp_home),
-        ("HOLOFS_HOME", &options.holofs_home),
+        ("HOME", options.home),
+        ("ROBOCORP_HOME", options.robocorp_home),
+        ("HOLOFS_HOME", options.holofs_home),
     ];
-    for (name, value) in homes {
-        command.envs(value.as_ref().map(|value| (name, value)));
-    }
-    command.args(["--", &wanted.catalog, options.space.as_deref().unwrap_or("user")]);
-    let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status()?;
-    anyhow::ensure!(status.success(), "{} was not mounted", wanted.dir.display());
-    Ok(())
+    let replaced = homes.into_iter().filter_map(|(name, value)| Some((name, value?.into_os_string())));
+    let context = Context::replacing(&global, replaced.collect())?;
+    appear(&context, &request).map(drop)
 }
 
 fn parse(words: &[OsString]) -> Result<Wanted, String> {
@@ -136,7 +145,8 @@ fn parse(words: &[OsString]) -> Result<Wanted, String> {
                     match flag {
                         's' => sloppy = true,
                         'f' => wanted.fake = true,
-                        'n' | 'v' => {}
+                        'v' => wanted.verbose = wanted.verbose.saturating_add(1),
+                        'n' => {}
                         _ => return Err(format!("There is no option -{flag}")),
                     }
                 }
@@ -163,7 +173,11 @@ fn options(list: &str, sloppy: bool) -> Result<Options, String> {
         match (name, value) {
             ("space", _) => found.space = Some(parse_space(needed()?)?),
             ("controller", _) => found.controller = Some(parse_space(needed()?)?),
-            ("io", Some("no-open" | "passthrough")) => found.io = Some(needed()?.to_owned()),
+            ("io", _) => found.io = Some(word(name, needed()?)?),
+            ("keep_awake", _) => found.keep_awake = Some(word(name, needed()?)?),
+            ("profile", Some("auto" | "off")) => found.profile = Some(needed()?.into()),
+            ("profile", _) => found.profile = Some(clean(needed()?)?),
+            ("wait", _) => found.wait = Some(seconds(needed()?)?),
             ("home", _) => found.home = Some(clean(needed()?)?),
             ("robocorp_home", _) => found.robocorp_home = Some(clean(needed()?)?),
             ("holofs_home", _) => found.holofs_home = Some(clean(needed()?)?),
@@ -211,6 +225,20 @@ fn is_harmless(name: &str) -> bool {
     known.contains(&name) || name.starts_with("x-") || name.starts_with("X-")
 }
 
+/// One of the words that an option may have.
+fn word<T: ValueEnum>(name: &str, value: &str) -> Result<T, String> {
+    T::from_str(value, false).map_err(|_| {
+        let words = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
+        let words: Vec<String> = words.map(|word| word.get_name().to_owned()).collect();
+        format!("{name} is one of {}, not {value:?}", words.join(", "))
+    })
+}
+
+/// How long to wait.
+fn seconds(value: &str) -> Result<u64, String> {
+    value.parse().map_err(|_| format!("wait is a number of seconds, not {value:?}"))
+}
+
 /// The number of a user or group; mount(8) makes numbers of names.
 fn number(name: &str, value: &str) -> Result<u32, String> {
     value.parse().ok().filter(|&id| id != u32::MAX).ok_or(format!("{name} is a number, not {value:?}"))
@@ -243,9 +271,12 @@ mod tests {
         let options = wanted.options;
         assert_eq!((options.space.as_deref(), options.controller.as_deref()), (Some("a"), Some("b")));
         assert_eq!((options.read_only, options.allow_other, options.fresh), (true, false, false));
-        assert_eq!(options.io.as_deref(), Some("passthrough"));
+        assert_eq!(options.io, Some(Io::Passthrough));
         assert_eq!(options.robocorp_home, Some("/r".into()));
         assert!(parsed("abc /h/s -f").unwrap().fake);
+        let options = parsed("abc /h/s -o keep_awake=off,profile=/a/p,wait=3").unwrap().options;
+        assert_eq!((options.keep_awake, options.wait), (Some(KeepAwake::Off), Some(3)));
+        assert_eq!(options.profile, Some("/a/p".into()));
         assert_eq!(parsed("abc /h/s").unwrap().options, Options::default());
     }
 
@@ -276,11 +307,15 @@ mod tests {
             ("abc /a -o uid=me", "uid is a number, not \"me\""),
             ("abc /a -o gid=-1", "gid is a number, not \"-1\""),
             ("abc /a -o uid=4294967295", "uid is a number, not \"4294967295\""),
+            ("abc /a -o io=fast", "io is one of no-open, passthrough, not \"fast\""),
+            ("abc /a -o keep_awake=", "keep_awake needs a value"),
+            ("abc /a -o profile=x", "\"x\" is not an absolute path without dots"),
+            ("abc /a -o wait=long", "wait is a number of seconds, not \"long\""),
             ("abc /a -o home=x", "\"x\" is not an absolute path without dots"),
         ] {
             assert_eq!(parsed(line), Err(why.to_owned()), "{line}");
         }
-        for option in ["ro=1", "io=fast", "spaces=a", "allow_root", "umask=022"] {
+        for option in ["ro=1", "spaces=a", "allow_root", "umask=022"] {
             let why = format!("There is no option {option:?}; there are {KNOWN}");
             assert_eq!(parsed(&format!("abc /a -o {option}")), Err(why));
         }

@@ -34,9 +34,15 @@ impl Progress {
         self.tally.counts()
     }
 
-    /// Takes the bar away.
+    /// Takes the bar away; so does dropping it.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.finish();
     }
 }
 

@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::space::record::{self, Options, Recorded};
 
-use super::context::{Context, say_waiting};
+use super::context::Context;
 use super::progress::Progress;
 
 /// Arguments of `record`.
@@ -42,7 +42,7 @@ pub fn main(context: &Context, args: &RecordArgs) -> anyhow::Result<ExitCode> {
         (None, name) => name.clone().unwrap_or_default(),
     };
     let progress = Progress::new("Recording", context.is_json());
-    let lock = context.lock_hololib(&say_waiting)?;
+    let lock = context.lock_hololib()?;
     let outcome = record::record(&args.dir, &context.home, &Options::new(specification), &progress);
     drop(lock);
     progress.finish();

@@ -9,12 +9,12 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::fs::upper::{self, Access};
+use crate::session::written;
 use crate::space::Space;
 use crate::sys::fs::name::RelPath;
 
 use super::SpaceArgs;
-use super::context::{Context, say_waiting};
-use super::written;
+use super::context::Context;
 
 /// Arguments of `reset`.
 #[derive(Debug, Args)]
@@ -34,21 +34,21 @@ struct Report {
 
 /// Drops what was written.
 pub fn main(context: &Context, args: &ResetArgs) -> anyhow::Result<ExitCode> {
-    let state_dir = written::state_dir(context, &args.space)?;
+    let state_dir = written::state_dir(context, &args.space.name())?;
     // A state that cannot be read can be dropped all the same.
     let index = written::index(context, &state_dir);
     let base = match &index {
         Ok(Some(index)) => index.base().to_owned(),
         _ => context.home.holotree().to_owned(),
     };
-    let space = context.space(&base, &args.space);
-    let _lock = space.lock(context.wait, &say_waiting)?;
+    let space = context.space(&base, &args.space.name());
+    let _lock = context.lock(&space)?;
     let _live = space.go_live()?;
     if args.paths.is_empty() {
         upper::reset(&state_dir)?;
     } else if let Some(index) = index? {
         let paths = args.paths.iter().map(|path| below(&space, path)).collect::<anyhow::Result<Vec<_>>>()?;
-        let vfs = written::open(context, &args.space, index, Access::Writable)?;
+        let vfs = written::open(context, &args.space.name(), index, Access::Writable)?;
         for path in paths {
             vfs.reset(&path).with_context(|| format!("Cannot reset {path}"))?;
         }

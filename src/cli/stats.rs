@@ -7,11 +7,11 @@ use clap::Args;
 use serde_json::Value;
 
 use crate::fs::fuse::STATS;
+use crate::session::unmount;
 use crate::sys::fs::xattr;
 
 use super::SpaceArgs;
 use super::context::Context;
-use super::unmount;
 
 /// Arguments of `stats`.
 #[derive(Debug, Args)]
@@ -22,7 +22,7 @@ pub struct StatsArgs {
 
 /// Asks the daemon, through the mount.
 pub fn main(context: &Context, args: &StatsArgs) -> anyhow::Result<ExitCode> {
-    let space = unmount::find(context, &args.space)?;
+    let space = unmount::find(context, &args.space.name())?;
     let told = xattr::get(&space.root, STATS);
     let told = told.with_context(|| format!("Cannot ask {}", space.root.display()))?;
     let stats: Value = serde_json::from_slice(&told).context("The daemon's answer makes no sense")?;

@@ -1,19 +1,11 @@
-//! `holofs sweep`: the process that deletes what materialize set aside, when nobody waits any more.
-//!
-//! It holds nothing of who started it: no terminal, no pipe, no directory, no lock but that of what it deletes. It ends when
-//! nothing is left, or when another one is at it.
+//! `holofs sweep`: the process that deletes what materialize set aside.
 
-use std::io;
-use std::path::{Path, PathBuf};
-use std::process::{ExitCode, Stdio};
+use std::path::PathBuf;
+use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::space::materialize::{self, Other, Report};
-use crate::store::observe::Fallback;
-use crate::sys::process::daemon;
-
-use super::daemon::this_program;
+use crate::session::sweep;
 
 /// Arguments of `sweep`.
 #[derive(Debug, Args)]
@@ -22,41 +14,8 @@ pub struct SweepArgs {
     pub base: PathBuf,
 }
 
-/// Has what was set aside in `base` deleted, and says so in `report`: by a process of its own, or by us where none can start.
-pub fn after(base: &Path, report: Option<&mut Report>) {
-    if materialize::trash_in(base).is_none() {
-        return;
-    }
-    match (start(base), report) {
-        (Ok(pid), report) => {
-            report.into_iter().for_each(|report| report.swept_by = Some(pid));
-            return;
-        }
-        (Err(error), Some(report)) => {
-            let reason = format!("No process can be started for it ({error}): deleted before this answer");
-            report.fallbacks.insert("sweep", Fallback { count: 1, reason });
-        }
-        (Err(_), None) => {}
-    }
-    if let Err(error) = materialize::sweep(base, Other::LeaveToIt) {
-        log::warn!("What was set aside in {} stays: {error}", base.display());
-    }
-}
-
-fn start(base: &Path) -> io::Result<u32> {
-    let mut command = this_program().map_err(io::Error::other)?;
-    command.arg("sweep").arg("--").arg(base);
-    // Pipes of who called us must not stay open, and no directory busy.
-    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
-    command.spawn().map(|child| child.id())
-}
-
-/// The process itself.
+/// Deletes it.
 pub fn main(args: &SweepArgs) -> anyhow::Result<ExitCode> {
-    super::daemon::enter()?;
-    daemon::lower_priority();
-    // Whoever works meanwhile shall have the other processors.
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
-    pool.install(|| materialize::sweep(&args.base, Other::LeaveToIt))?;
+    sweep::main(&args.base)?;
     Ok(ExitCode::SUCCESS)
 }

@@ -88,7 +88,7 @@ pub fn read_ahead(shared: &Path) -> io::Result<u64> {
 
 /// True if the space holds more than its catalog.
 fn is_written(space: &Space) -> bool {
-    space.state_dir.join("state.db").exists()
+    space.has_upper()
 }
 
 /// The tags of the interpreters in the tree, from the names of their libraries: `lib/python3.11` is `cpython-311`.

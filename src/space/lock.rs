@@ -18,7 +18,7 @@ const TOLD_AFTER: Duration = Duration::from_secs(1);
 const RETRY_EVERY: Duration = Duration::from_millis(20);
 
 /// How long to wait for a lock.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum Wait {
     /// Until it is free, as RCC does.
     Forever,

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use crate::space::files;
 use crate::store::index::{Index, Ino, Rewrites};
 use crate::store::observe::{Counter, Observer};
 use crate::store::relocate::{LABEL_LEN, RelocateError, Relocation};
@@ -29,9 +30,6 @@ use crate::sys::process::this_process;
 
 /// How many descriptors of patched files are kept open, if this process may have eight times as many.
 const OPEN_FILES: u64 = 128;
-
-/// Name of the directory with the relocated files, in the state of a space.
-const RELOCATED: &str = "relocated";
 
 /// Why the content of a catalog file cannot be had.
 #[derive(Debug, thiserror::Error)]
@@ -89,7 +87,7 @@ impl Relocated {
         let words = usize::try_from(index.len() / 32 + 1).unwrap_or_default();
         let capacity = this_process::descriptor_share(8, OPEN_FILES);
         Relocated {
-            place: space_dir.into().below(RELOCATED).below(catalog),
+            place: space_dir.into().below(files::RELOCATED).below(catalog),
             dir: OnceLock::new(),
             identity: *index.identity(),
             label: *label,

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
+use super::files::{MOUNT, RESTORED, RESTORING};
 use super::{Space, SpaceError};
 use crate::sys::fs::place::Place;
 use crate::sys::process::Process;
@@ -58,9 +59,6 @@ struct Restoring {
 
 /// No file of these is larger.
 const MOST: u64 = 1 << 20;
-const RESTORING: &str = "restoring.json";
-const MOUNT: &str = "mount.json";
-const RESTORED: &str = "restored.json";
 
 impl Space {
     /// What the last mount wrote; it may be dead by now: ask [`Process::is_alive`] or [`Space::live_holder`].

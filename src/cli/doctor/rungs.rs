@@ -6,29 +6,30 @@ use anyhow::Context as _;
 
 use super::{Tried, tried};
 use crate::cli::context::Context;
-use crate::cli::rung::Rung;
-use crate::cli::{isolate, ladder, unmount};
+use crate::session::method::{Method, Mounter};
+use crate::session::{isolate, unmount};
 use crate::sys::mount::{Mountpoint, Options};
 
 /// Tries all that are above plain files.
 pub fn try_mounts(context: &Context) -> Vec<Tried> {
     let places = [context.home.holotree().to_owned(), std::env::temp_dir()];
-    let mounts = [Rung::Direct, Rung::Helper, Rung::Fusermount];
-    let mut rungs: Vec<Tried> = mounts.map(|rung| tried(rung, || try_mount(rung, &places))).into();
-    rungs.push(tried(Rung::Namespace, || isolate::probe()?.map_err(anyhow::Error::msg)));
+    let mounts = [Mounter::Direct, Mounter::Helper, Mounter::Fusermount];
+    let mut rungs: Vec<Tried> =
+        mounts.map(|mounter| tried(Method::Fuse(mounter), || try_mount(context, mounter, &places))).into();
+    rungs.push(tried(Method::Fuse(Mounter::Namespace), || isolate::probe()?.map_err(anyhow::Error::msg)));
     rungs
 }
 
 /// Mounts an empty file system in a temporary directory, and takes it away.
-fn try_mount(rung: Rung, places: &[PathBuf]) -> anyhow::Result<()> {
+fn try_mount(context: &Context, mounter: Mounter, places: &[PathBuf]) -> anyhow::Result<()> {
     let make = |place: &PathBuf| tempfile::Builder::new().prefix("holofs-doctor-").tempdir_in(place).ok();
     let dir = places.iter().find_map(make).context("There is no directory to try it in")?;
     let path = dir.path().canonicalize()?;
     let point = Mountpoint::open(&path)?;
-    let (device, _) = ladder::step(rung, &point, Options::default())?;
+    let (device, _) = context.mounters().mount_by(mounter, &point, Options::default())?;
     drop(point);
     // Taken away before its device: a mount that nobody serves answers nothing.
-    let ended = unmount::detach(&path);
+    let ended = unmount::detach(&context.mounters(), &path);
     drop(device);
     ended
 }

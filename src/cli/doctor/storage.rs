@@ -75,7 +75,7 @@ fn look(context: &Context) -> anyhow::Result<Health> {
     }
     let observer = std::sync::Arc::new(Tally::new());
     let store = context.store(observer.clone())?;
-    let depth = Depth { heals: true, reads: context.is_paranoid() };
+    let depth = Depth { heals: true, reads: context.paranoid };
     Ok(health::check(&context.home, &store, depth, &*observer)?)
 }
 

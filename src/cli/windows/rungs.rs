@@ -2,11 +2,12 @@
 
 use super::{Tried, tried};
 use crate::cli::context::Context;
-use crate::cli::mount::NO_FUSE;
-use crate::cli::rung::Rung;
+use crate::session::appear::NO_FUSE;
+use crate::session::method::{Method, Mounter};
 
 /// Says of each why it does not hold.
 pub fn try_mounts(_context: &Context) -> Vec<Tried> {
-    let mounts = [Rung::Direct, Rung::Helper, Rung::Fusermount, Rung::Namespace];
-    mounts.map(|rung| tried(rung, || Err(anyhow::Error::msg(NO_FUSE)))).into()
+    let mounts =
+        [Mounter::Direct, Mounter::Helper, Mounter::Fusermount, Mounter::Namespace].map(Method::Fuse);
+    mounts.map(|method| tried(method, || Err(anyhow::Error::msg(NO_FUSE)))).into()
 }

@@ -29,7 +29,8 @@ const MOST_PROCESSORS: usize = 8;
 pub const KEEP_AWAKE: &str = "keep awake";
 
 /// When processors are kept awake.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum KeepAwake {
     /// By root, on a small virtual machine whose idle processors halt at once
     Auto,

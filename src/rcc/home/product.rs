@@ -11,13 +11,13 @@
 use std::ffi::OsStr;
 use std::path::PathBuf;
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Environment, HomeError, expand_path};
 use crate::sys::host;
 
 /// One of RCC's products: the same formats in different places.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Product {
     /// Robocorp's, and that of forks which keep its places.

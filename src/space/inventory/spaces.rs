@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::{days_since_change, whole};
 use crate::rcc::catalog::Catalog;
 use crate::rcc::home::{Home, HomeError, Label};
-use crate::space::{MountState, Space};
+use crate::space::{MountState, Space, files};
 use crate::sys;
 
 /// A space, and what its `.meta` says.
@@ -196,7 +196,12 @@ fn space_state(space: &Space, uses: &Path) -> SpaceState {
         mode: mount.as_ref().filter(|_| mounted).map(|mount| mount.mode.clone()),
         pid: pid.or_else(|| mount.as_ref().filter(|_| mounted).map(|mount| mount.process.pid)),
         catalog: mount.filter(|_| mounted).map(|mount| mount.catalog_path),
-        dirty_bytes: space.state_dir.below("upper").open().and_then(|upper| upper.file_bytes()).unwrap_or(0),
+        dirty_bytes: space
+            .state_dir
+            .below(files::UPPER_BYTES)
+            .open()
+            .and_then(|upper| upper.file_bytes())
+            .unwrap_or(0),
         last_use: used.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map(|time| time.as_secs()),
     }
 }

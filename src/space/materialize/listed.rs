@@ -15,6 +15,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::sealed::{self, Magic, id_of};
+use crate::space::files;
 use crate::store::index::{Index, Ino};
 use crate::sys::fs::at::{DirStamp, TreeDir};
 use crate::sys::fs::disk;
@@ -49,7 +50,7 @@ impl Listed {
         let device = root.stamp().ok()?.device;
         disk::file_system(base).ok().filter(|name| LOCAL.contains(&name.as_str()))?;
         let now = SystemTime::now().checked_sub(GRANULARITY)?.duration_since(UNIX_EPOCH).ok()?;
-        Some(Listed::load(state_dir.below("listed"), id_of(index), device, now.as_secs().cast_signed()))
+        Some(Listed::load(state_dir.below(files::LISTED), id_of(index), device, now.as_secs().cast_signed()))
     }
 
     fn load(place: Place, catalog: [u8; 32], device: u64, settled: i64) -> Listed {
@@ -113,7 +114,7 @@ mod tests {
     use super::*;
 
     fn listed(dir: &Path, settled: i64) -> Listed {
-        Listed::load(Place::top(dir).below("listed"), [7; 32], 9, settled)
+        Listed::load(Place::top(dir).below(files::LISTED), [7; 32], 9, settled)
     }
 
     #[test]

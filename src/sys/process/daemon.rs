@@ -59,6 +59,20 @@ pub fn new_group() -> io::Result<()> {
     Ok(rustix::process::setpgid(None, None)?)
 }
 
+/// No directory is kept busy by this process any more.
+pub fn leave_dir() -> io::Result<()> {
+    Ok(rustix::process::chdir("/")?)
+}
+
+/// Ends this process at once, as one that did what it was for: no destructor runs.
+pub fn end() -> ! {
+    // SAFETY: it does not return, so nothing is used after it.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::_exit(0)
+    }
+}
+
 /// Stdin becomes empty, stdout and stderr go to `log`.
 pub fn redirect_stdio(log: &File) -> io::Result<()> {
     let null = File::open("/dev/null")?;

@@ -11,25 +11,25 @@ use crate::space::relocated::Relocated;
 use crate::store::index::Index;
 use crate::store::observe::{Observer, Tally};
 
-use super::SpaceArgs;
 use super::context::Context;
-use super::exit_code::NotFound;
+use super::error::NotFound;
+use super::request::SpaceName;
 
 /// Files that a command keeps open.
 const OPEN_FILES: NonZeroUsize = NonZeroUsize::new(16).expect("it is not zero");
 
 /// What we keep for a space; an error if there is no such space.
-pub fn state_dir(context: &Context, args: &SpaceArgs) -> anyhow::Result<PathBuf> {
-    let found = find_state_dir(context, args)?;
+pub fn state_dir(context: &Context, name: &SpaceName) -> anyhow::Result<PathBuf> {
+    let found = find_state_dir(context, name)?;
     found.ok_or_else(|| {
-        NotFound(format!("Space {:?} of controller {:?} was never mounted", args.space, args.controller))
+        NotFound(format!("Space {:?} of controller {:?} was never mounted", name.space, name.controller))
             .into()
     })
 }
 
 /// What we keep for the space of that name, whatever base its catalog has; `None` if we have never seen it.
-fn find_state_dir(context: &Context, args: &SpaceArgs) -> anyhow::Result<Option<PathBuf>> {
-    let label = context.home.label(&args.controller, &args.space);
+fn find_state_dir(context: &Context, name: &SpaceName) -> anyhow::Result<Option<PathBuf>> {
+    let label = context.home.label(&name.controller, &name.space);
     let Ok(entries) = std::fs::read_dir(context.home.spaces_dir()) else { return Ok(None) };
     let mut dirs: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
     dirs.retain(|dir| dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(label.as_str())));
@@ -61,8 +61,8 @@ fn known_index(context: &Context, id: &CatalogId) -> anyhow::Result<Index> {
 }
 
 /// The space of `index`, with what was written to it.
-pub fn open(context: &Context, args: &SpaceArgs, index: Index, access: Access) -> anyhow::Result<Vfs> {
-    let space = context.space(index.base(), args);
+pub fn open(context: &Context, name: &SpaceName, index: Index, access: Access) -> anyhow::Result<Vfs> {
+    let space = context.space(index.base(), name);
     let observer: Arc<dyn Observer> = Arc::new(Tally::logging());
     let source = context.store(Arc::clone(&observer))?;
     let label = space.label.as_bytes();

@@ -1,120 +1,138 @@
 //! The background process of a mount: how it is started, and how it behaves once it is alone.
 //!
-//! The foreground process starts itself again with `--daemon` and a pipe as stdout. The daemon prints its report into the
-//! pipe once the mount answers, then lets go of the terminal; if it fails before, its errors are on our stderr and its exit
-//! code becomes ours.
+//! The foreground process starts this program again as `serve`, with a pipe for stdin and one for stdout. The request goes in
+//! whole, and one answer comes back: the report once the mount answers, after which the daemon lets go of the terminal, or why
+//! there is none.
 
-use std::ffi::{OsStr, OsString};
 use std::fs::OpenOptions;
-use std::io::Read;
+use std::io::{BufRead as _, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, ExitStatus, Stdio};
+use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
 
 use crate::rcc::home::Home;
-use crate::space::Space;
+use crate::space::{Space, files};
 use crate::sys::mount::MountId;
 use crate::sys::process::daemon;
 use crate::sys::process::fork;
 use crate::sys::process::sandbox::{self, Cage, Closed};
 use crate::sys::process::signals::{self, Signal};
 
+use super::appear::MountReport;
 use super::context::Context;
-use super::exit_code::{self, CannotMount};
-use super::mount::{MountArgs, MountReport};
+use super::error::{CannotMount, DaemonFailed};
+use super::request::{MountRequest, Order};
+use super::serve::serve;
 
 /// After SIGTERM, open files are served for this long.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// What became of a daemon that was started.
-pub enum Launched {
+/// What a daemon answers to who started it.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
     /// Its mount answers.
     Mounted(Box<MountReport>),
     /// Nothing can be mounted here.
     Refused(CannotMount),
-    /// It said why on stderr, and this is its code.
-    Failed(ExitCode),
+    /// Something else failed.
+    Failed(DaemonFailed),
 }
 
-/// This program, to be started again; never under the name of the mount(8) helper.
-pub fn this_program() -> anyhow::Result<Command> {
-    let (first, path) = (std::env::args_os().next(), std::env::var_os("PATH"));
-    let program = crate::sys::process::program(first.as_deref(), path.as_deref());
-    let program = program.context("Cannot find the program itself")?;
-    let mut command = Command::new(&program);
-    if program.file_name().is_some_and(|name| name == "mount.holofs") {
-        command.arg0("holofs");
-    }
-    Ok(command)
-}
+/// A mount that answers, or why there can be none here; all else is an error.
+pub type Launched = Result<MountReport, CannotMount>;
 
 /// Starts the daemon and waits until its mount answers, or it fails.
-pub fn launch(context: &Context, args: &MountArgs) -> anyhow::Result<Launched> {
-    let mut child = this_program()?
-        .args(["mount", "--daemon", "--json"])
-        .args(context.is_paranoid().then_some("--paranoid"))
-        .args(args.read_only.then_some("--read-only"))
-        .args(args.allow_other.then_some("--allow-other"))
-        .args(args.uid.map(|uid| format!("--uid={uid}")))
-        .args(args.gid.map(|gid| format!("--gid={gid}")))
-        .args(args.no_exec.then_some("--noexec"))
-        .args(args.fresh.then_some("--fresh"))
-        .args(["--io", args.io.name(), "--keep-awake", args.keep_awake.name()])
-        .arg(joined("--profile=", args.profile.as_os_str())) // in one piece: a value may begin with a dash
-        .arg(joined("--controller=", args.space.controller.as_ref()))
-        .args(["--", &args.catalog, &args.space.space])
-        .stdin(Stdio::null())
+pub fn launch(context: &Context, request: &MountRequest) -> anyhow::Result<Launched> {
+    let mut child = context
+        .this_program()?
+        .arg("serve")
+        .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .context("Cannot start the background process")?;
-    let mut told = String::new();
-    if let Some(mut pipe) = child.stdout.take() {
-        pipe.read_to_string(&mut told).context("Cannot hear the background process")?;
+    let order = Order { request: request.clone(), given: context.given.clone() };
+    let order = serde_json::to_vec(&order)?;
+    let mut said = String::new();
+    if let (Some(mut to), Some(mut from)) = (child.stdin.take(), child.stdout.take()) {
+        // One that ended already answers with its status.
+        let sent = to.write_all(&order).and_then(|()| to.write_all(b"\n"));
+        log::trace!("The request was sent: {sent:?}");
+        drop(to);
+        from.read_to_string(&mut said).context("Cannot hear the background process")?;
     }
-    understand(&told, || child.wait())
+    understand(&said, || child.wait())
 }
 
 /// As [`launch`], by a copy of this process, which must have one thread, and ends with it. In a namespace of our own a program
 /// that is started has nothing of what makes it possible to mount there.
-pub fn launch_copy(context: &Context, args: &MountArgs) -> anyhow::Result<Launched> {
-    let args = MountArgs { daemon: true, within: true, ..args.clone() };
+pub fn launch_copy(context: &Context, request: &MountRequest) -> anyhow::Result<Launched> {
+    let request = MountRequest { within: true, ..request.clone() };
     let (mut pipe, report) = std::io::pipe().context("Cannot make a pipe")?;
-    let serve = move || {
+    let serve = || {
         daemon::speak_into(report)?;
-        super::mount::background(&context.for_program(), &args)
+        run(context, &request)
     };
-    let copy = fork::spawn(move || serve().unwrap_or_else(|error| exit_code::tell(&error)).into())
-        .context("Cannot start the background process")?;
-    let mut told = String::new();
-    pipe.read_to_string(&mut told).context("Cannot hear the background process")?;
-    understand(&told, || copy.wait())
+    let code = || i32::from(serve().map_or_else(|error| context.front.exit_code(&error), |()| 0));
+    let copy = fork::spawn(code).context("Cannot start the background process")?;
+    let mut said = String::new();
+    pipe.read_to_string(&mut said).context("Cannot hear the background process")?;
+    understand(&said, || copy.wait())
 }
 
-/// What the background process said, and how it ended if it did.
-fn understand(told: &str, end: impl FnOnce() -> std::io::Result<ExitStatus>) -> anyhow::Result<Launched> {
-    if let Ok(report) = serde_json::from_str(told) {
-        return Ok(Launched::Mounted(Box::new(report)));
+/// What the background process said, and how it ended if it said nothing.
+fn understand(said: &str, end: impl FnOnce() -> std::io::Result<ExitStatus>) -> anyhow::Result<Launched> {
+    match serde_json::from_str(said) {
+        Ok(Answer::Mounted(report)) => return Ok(Ok(*report)),
+        Ok(Answer::Refused(refused)) => {
+            end().context("Cannot wait for the background process")?;
+            return Ok(Err(refused));
+        }
+        Ok(Answer::Failed(why)) => {
+            end().context("Cannot wait for the background process")?;
+            return Err(why.into());
+        }
+        Err(error) => log::debug!("The background process answered {said:?}: {error}"),
     }
     let status = end().context("Cannot wait for the background process")?;
-    if let Ok(refused) = serde_json::from_str(told) {
-        return Ok(Launched::Refused(refused));
-    }
-    let code = status.code().and_then(|code| u8::try_from(code).ok()).filter(|&code| code != 0);
-    let code = code.with_context(|| format!("The mount ended before it answered ({status})"))?;
-    Ok(Launched::Failed(ExitCode::from(code)))
+    anyhow::bail!("The mount ended before it answered ({status})")
 }
 
-/// An option and its value as one argument.
-fn joined(option: &str, value: &OsStr) -> OsString {
-    let mut argument = OsString::from(option);
-    argument.push(value);
-    argument
+/// The background process itself: answers on stdout, once.
+pub fn run(context: &Context, request: &MountRequest) -> anyhow::Result<()> {
+    let outcome = serve(context, request, |report, space| {
+        answer(&Answer::Mounted(Box::new(report.clone())))?;
+        leave_terminal(&space.state_dir.join(files::LOG))
+    });
+    let Err(error) = outcome else { return Ok(()) };
+    let code = context.front.exit_code(&error);
+    let why = match error.downcast::<CannotMount>() {
+        Ok(refused) => Answer::Refused(refused),
+        Err(error) => {
+            log::debug!("The mount failed: {error:#}");
+            Answer::Failed(DaemonFailed::of(&error, code))
+        }
+    };
+    answer(&why)
+}
+
+fn answer(answer: &Answer) -> anyhow::Result<()> {
+    let text = serde_json::to_vec(answer)?;
+    let mut out = std::io::stdout().lock();
+    out.write_all(&text).and_then(|()| out.flush()).context("Cannot answer who started this process")
+}
+
+/// What [`launch`] sent.
+pub fn order() -> anyhow::Result<Order> {
+    let mut line = String::new();
+    std::io::stdin().lock().read_line(&mut line).context("Cannot read what to mount")?;
+    serde_json::from_str(&line).context("Cannot understand what to mount")
 }
 
 /// Becomes independent of who started us: no inherited descriptor, a session of our own.
@@ -162,27 +180,33 @@ fn tell(closed: &Closed) {
 pub fn leave_terminal(log: &Path) -> anyhow::Result<()> {
     let file = OpenOptions::new().create(true).append(true).mode(0o600).open(log);
     let file = file.with_context(|| format!("Cannot open the log {}", log.display()))?;
-    std::env::set_current_dir("/").context("Cannot change to /")?;
+    daemon::leave_dir().context("Cannot change to /")?;
     // Last: with it, whoever started us goes on.
     daemon::redirect_stdio(&file).context("Cannot redirect stdio")
 }
 
 /// SIGTERM and SIGINT take the mount out of the tree and give open files a grace; a second one ends at once. SIGHUP is for
 /// terminals, and we have none. SIGUSR1 sets `quiet`.
-pub fn on_signals(root: PathBuf, id: MountId, quiet: Arc<AtomicBool>) -> anyhow::Result<()> {
+pub fn on_signals(
+    context: &Context,
+    root: PathBuf,
+    id: MountId,
+    quiet: Arc<AtomicBool>,
+) -> anyhow::Result<()> {
+    let mounters = context.mounters();
     let mut asked = false;
     signals::handle(move |signal| match signal {
         Signal::Hangup => {}
         Signal::Quiet => quiet.store(true, Ordering::Relaxed),
-        Signal::Terminate if asked => std::process::exit(0),
+        Signal::Terminate if asked => daemon::end(),
         Signal::Terminate => {
             asked = true;
             log::info!("Unmounting {} on a signal", root.display());
-            match super::unmount::detach_own(&root, id) {
+            match super::unmount::detach_own(&mounters, &root, id) {
                 Ok(true) => exit_after_grace(),
                 Ok(false) => {
                     log::error!("{} is not ours to unmount: another mount lies on it", root.display());
-                    std::process::exit(0);
+                    daemon::end();
                 }
                 Err(error) => log::error!("Cannot unmount {}: {error:#}", root.display()),
             }
@@ -195,7 +219,7 @@ fn exit_after_grace() {
     let wait = || {
         std::thread::sleep(GRACE);
         log::warn!("Files are still open after {} s: ending anyway", GRACE.as_secs());
-        std::process::exit(0);
+        daemon::end();
     };
     if let Err(error) = std::thread::Builder::new().name("grace".into()).spawn(wait) {
         log::error!("Cannot start a thread: {error}");

@@ -29,9 +29,9 @@ use crate::sys::mount::{self, Detached, Options};
 use crate::sys::process::fork;
 use crate::sys::process::sandbox::Cage;
 
-use super::SpaceArgs;
 use super::context::Context;
 use super::daemon;
+use super::request::SpaceName;
 use super::serve::{threads, view};
 
 /// What a mount here allows: nothing is changed.
@@ -79,7 +79,7 @@ impl Isolated {
         context: &Context,
         fuse: Detached,
         index: Index,
-        space: &SpaceArgs,
+        space: &SpaceName,
     ) -> anyhow::Result<Isolated> {
         let index = Arc::new(index);
         let vfs = vfs(context, &index)?;
@@ -128,12 +128,12 @@ fn vfs(context: &Context, index: &Arc<Index>) -> anyhow::Result<Vfs> {
 
 /// Paths that must stay reachable even below directories that cannot be listed.
 fn kept(context: &Context) -> Vec<PathBuf> {
-    let given =
-        ["HOME", "TMPDIR", "XDG_RUNTIME_DIR"].into_iter().filter_map(std::env::var_os).map(PathBuf::from);
+    let given = context.process.user_dirs.iter().cloned();
     let ours = [
         context.home.root().to_owned(),
         context.home.holofs().path().to_owned(),
         context.home.hololib().to_owned(),
     ];
-    given.chain(ours).chain(std::iter::once(std::env::temp_dir())).filter(|path| path.is_absolute()).collect()
+    let temp = std::iter::once(context.process.temp_dir.clone());
+    given.chain(ours).chain(temp).filter(|path| path.is_absolute()).collect()
 }

@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode, ExitStatus};
+use std::process::{Command, ExitStatus};
 
 use anyhow::Context as _;
 
@@ -36,8 +36,8 @@ pub struct Execution<'a> {
 
 impl Execution<'_> {
     /// Runs `command` to its end: its status becomes ours. What it need not wait for is done `meanwhile`.
-    pub fn command(&self, command: &[OsString], meanwhile: impl FnOnce()) -> anyhow::Result<ExitCode> {
-        let temp = RunTemp::create(&self.context.home.root().join("temp"))?;
+    pub fn command(&self, command: &[OsString], meanwhile: impl FnOnce()) -> anyhow::Result<ExitStatus> {
+        let temp = RunTemp::create(self.context)?;
         let variables = self.variables(&temp.0)?;
         let (program, arguments) = command.split_first().context("There is no command")?;
         let path = variables.iter().rev().find(|(key, _)| key == "PATH").map(|(_, value)| value.clone());
@@ -53,16 +53,7 @@ impl Execution<'_> {
         signals.pass_on(child.id()).context("Cannot pass signals on")?;
         self.read_bytecode_ahead();
         meanwhile();
-        let status = child.wait().context("Cannot wait for the command")?;
-        if cfg!(windows)
-            && let Some(code) = status.code()
-            && u8::try_from(code).is_err()
-        {
-            // An `ExitCode` has no room for it, such as after a crash. Nothing else of ours is to be tidied up.
-            drop(temp);
-            std::process::exit(code);
-        }
-        Ok(ExitCode::from(code_of(status)))
+        child.wait().context("Cannot wait for the command")
     }
 
     /// RCC's variables; with bytecode, Python also learns where to keep it.
@@ -74,7 +65,7 @@ impl Execution<'_> {
             root: self.root,
             blueprint: self.blueprint,
             temp,
-            path: std::env::var_os("PATH"),
+            path: self.context.process.path.clone(),
         };
         let mut variables = variables::of(&sources)?;
         if let Some(prefix) = self.bytecode_prefix() {
@@ -139,27 +130,21 @@ fn with_ending(dir: &Path, program: &OsString, ending: &str) -> PathBuf {
     dir.join(name)
 }
 
-/// As a shell has it: the status, or 128 and the signal.
-fn code_of(status: ExitStatus) -> u8 {
-    let code =
-        status.code().or_else(|| signals::that_ended(status).map(|signal| 128 + signal)).unwrap_or(255);
-    u8::try_from(code).unwrap_or(255)
-}
-
 /// The run's own directory for temporary files, gone with the run.
 struct RunTemp(PathBuf);
 
 impl RunTemp {
     /// In the home, as RCC has it; where that cannot be written, in the system's place.
-    fn create(parent: &Path) -> anyhow::Result<RunTemp> {
+    fn create(context: &Context) -> anyhow::Result<RunTemp> {
+        let parent = context.home.root().join("temp");
         let make = |parent: &Path| {
             std::fs::create_dir_all(parent)?;
             tempfile::Builder::new().prefix("holofs-").tempdir_in(parent)
         };
-        let dir = make(parent).or_else(|error| {
-            let system = std::env::temp_dir();
+        let dir = make(&parent).or_else(|error| {
+            let system = &context.process.temp_dir;
             log::debug!("Temporary files go to {}, since {}: {error}", system.display(), parent.display());
-            make(&system)
+            make(system)
         });
         let dir = dir.with_context(|| format!("Cannot make a directory in {}", parent.display()))?;
         Ok(RunTemp(dir.keep()))

@@ -29,13 +29,15 @@ use crate::sys::process::latency;
 use crate::sys::process::sandbox::Cage;
 use crate::sys::process::this_process::descriptor_share;
 
-use super::context::{Context, say_waiting};
+use super::appear::{MountReport, told_of};
+use super::claim::Claim;
+use super::context::Context;
 use super::daemon;
-use super::exit_code::CannotMount;
-use super::ladder::{self, Climbed};
-use super::mount::{MountArgs, MountReport, told_of};
-use super::priming::Priming;
-use super::rung::{self, Rung};
+use super::error::CannotMount;
+use super::method::{self, Method, Mounter};
+use super::mounters::Attached;
+use super::prefetch::Prefetch;
+use super::request::{MountRequest, ProfileAt};
 
 /// How many written files are kept open at most, and one in how many of the descriptors that this process may have: the store takes
 /// a quarter, and those who read or write right now need some.
@@ -64,23 +66,22 @@ pub struct Mounted {
     _live: Live,
 }
 
-/// Mounts and serves until unmounted.
-pub fn serve(context: &Context, args: &MountArgs) -> anyhow::Result<()> {
+/// Mounts, and serves until unmounted. `ready` is told once the mount answers; after it this process is alone.
+pub fn serve(
+    context: &Context,
+    request: &MountRequest,
+    ready: impl FnOnce(&MountReport, &Space) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
     crate::sys::process::signals::expect_quiet().context("Cannot handle signals")?;
-    let serving = Serving::begin(context, args)?;
+    let claim = Claim::take(context, request)?;
+    let serving = Serving::begin(context, request, claim)?;
     daemon::harden();
     let quiet = Arc::clone(&serving.quiet);
-    daemon::on_signals(serving.mounted.space.root.clone(), serving.mounted.id, quiet)?;
-    if !args.daemon {
-        rung::tell(serving.report().rung, &serving.report().reasons);
-    }
-    context.report(serving.report(), |report| report.path.display().to_string())?;
-    if args.daemon {
-        daemon::leave_terminal(&serving.mounted.space.state_dir.join("log"))?;
-    }
-    // Not before: the process that primes has our stdio, and whoever reads that to its end would wait for it.
-    if let Err(error) = serving.priming.start(&serving.mounted, &serving.quiet) {
-        log::warn!("Nothing is primed: {error:#}");
+    daemon::on_signals(context, serving.mounted.space.root.clone(), serving.mounted.id, quiet)?;
+    ready(&serving.mounted.report, &serving.mounted.space)?;
+    // Not before: the process that reads ahead has our stdio, and whoever reads that to its end would wait for it.
+    if let Err(error) = serving.prefetch.start(context, &serving.mounted, &serving.quiet) {
+        log::warn!("Nothing is read ahead: {error:#}");
     }
     serving.until_unmounted()
 }
@@ -89,7 +90,7 @@ pub fn serve(context: &Context, args: &MountArgs) -> anyhow::Result<()> {
 struct Serving {
     mounted: Mounted,
     tally: Arc<Tally>,
-    priming: Priming,
+    prefetch: Prefetch,
     /// No more relocating.
     stop: Arc<AtomicBool>,
     /// No more use of the mount itself.
@@ -100,18 +101,18 @@ struct Serving {
 
 impl Serving {
     /// Mounts and serves.
-    fn begin(context: &Context, args: &MountArgs) -> anyhow::Result<Serving> {
+    fn begin(context: &Context, request: &MountRequest, claim: Claim) -> anyhow::Result<Serving> {
         let tally = Arc::new(Tally::logging());
         let recorder = Arc::new(Recorder::default());
-        let awake = keep_awake(args.keep_awake, &tally);
+        let awake = keep_awake(request.keep_awake, &tally);
         let watch = Watch {
             tally: Arc::clone(&tally),
             recorder: Arc::clone(&recorder),
             awake: awake.clone(),
             ..Watch::default()
         };
-        let (mounted, session) = establish(context, args, watch)?;
-        let priming = Priming::new(context, args, &mounted, recorder);
+        let (mounted, session) = establish(context, request, claim, watch)?;
+        let prefetch = Prefetch::new(context, request, &mounted, recorder);
         let cage = daemon::cage(&context.home, &mounted.space);
         let handed_over = match mounted.report.io {
             Some(Io::Passthrough) => passed_through(&mounted.store, &mounted.relocated),
@@ -138,12 +139,7 @@ impl Serving {
         let filler = spawn_background(&mounted, &tally, &stop, cage)?;
         // Nobody is told of a mount that is served outside of the sandbox, nor does the log of it get lost.
         let _disconnected: Result<(), _> = is_caged.recv();
-        Ok(Serving { mounted, tally, priming, stop, quiet, server, filler })
-    }
-
-    /// What there is to tell.
-    fn report(&self) -> &MountReport {
-        &self.mounted.report
+        Ok(Serving { mounted, tally, prefetch, stop, quiet, server, filler })
     }
 
     /// Serves until somebody unmounts it.
@@ -155,7 +151,7 @@ impl Serving {
         if self.filler.join().is_err() {
             log::error!("The relocation thread panicked");
         }
-        self.priming.save();
+        self.prefetch.save();
         // What was written is on disk before anybody is told that the mount is gone.
         let synced = if self.mounted.report.mode == READ_ONLY { Ok(()) } else { self.mounted.upper.sync() };
         self.mounted.space.clear_mount_state()?;
@@ -165,44 +161,44 @@ impl Serving {
     }
 }
 
-/// Takes the space, and mounts it; the session is ready to run.
-fn establish(context: &Context, args: &MountArgs, watch: Watch) -> anyhow::Result<(Mounted, Session)> {
-    let (index, made, catalog) = context.index(&args.catalog)?;
-    let space = context.space(index.base(), &args.space);
-    let lock = space.lock(context.wait, &say_waiting)?;
-    let live = space.go_live()?;
-    clear_dead_mount(&space)?;
+/// Mounts the claimed space; the session is ready to run.
+fn establish(
+    context: &Context,
+    request: &MountRequest,
+    claim: Claim,
+    watch: Watch,
+) -> anyhow::Result<(Mounted, Session)> {
+    let Claim { space, index, made, catalog, lock, live } = claim;
     let observer = Arc::clone(&watch.tally) as Arc<dyn Observer>;
-    let index = Arc::new(index);
     let store = context.store(Arc::clone(&observer))?;
     let source = Arc::clone(&store) as Arc<dyn BlobSource>;
     let label = space.label.as_bytes();
     let relocated = Arc::new(Relocated::new(&space.state_dir, &index, label, source, Arc::clone(&observer)));
-    let upper = open_upper(&space, &index, args, observer)?;
+    let upper = open_upper(&space, &index, request, observer)?;
     let (shown, patched) = (Arc::clone(&index), Arc::clone(&relocated));
-    let vfs = Vfs::with_upper(shown, patched, Arc::clone(&upper), view_for(args), !args.read_only);
+    let vfs = Vfs::with_upper(shown, patched, Arc::clone(&upper), view_for(request), !request.read_only);
     let blank = std::fs::read_dir(&space.root).map_or(true, |mut entries| entries.next().is_none());
-    let Climbed { device, id, rung, reasons } = attach(&space, args)?;
-    if args.profile != Path::new("off") {
+    let Attached { device, id, mounter, reasons } = attach(context, &space, request)?;
+    if request.profile != ProfileAt::Off {
         watch.recorder.note(index.len());
     }
-    let passed = match args.io {
+    let passed = match request.io {
         Io::NoOpen => Vec::new(),
         Io::Passthrough => passed_through(&store, &relocated),
     };
     let tally = Arc::clone(&watch.tally);
     let session = Session::start(Arc::new(vfs), device, threads(), watch, &passed)?;
-    let mode = if args.read_only { READ_ONLY } else { "read-write" }.to_owned();
+    let method = Method::Fuse(mounter);
     let report = MountReport {
         path: space.root.clone(),
         label: space.label.as_str().to_owned(),
         catalog: catalog.clone(),
         blueprint: index.blueprint().to_owned(),
         pid: Some(std::process::id()),
-        mode: mode.clone(),
+        mode: if request.read_only { READ_ONLY } else { "read-write" }.to_owned(),
         io: Some(session.io()),
         io_reason: tally.fallbacks().remove(PASSTHROUGH).map(|fallback| fallback.reason),
-        rung,
+        method,
         reasons: reasons.clone(),
         entries: index.len(),
         index: told_of(&made),
@@ -212,9 +208,9 @@ fn establish(context: &Context, args: &MountArgs, watch: Watch) -> anyhow::Resul
         catalog: index.id().to_string(),
         catalog_path: catalog,
         mountpoint: space.root.clone(),
-        mode,
-        rung: rung.name().to_owned(),
-        reason: rung::told(&reasons),
+        mode: report.mode.clone(),
+        rung: method.name().to_owned(),
+        reason: method::told(&reasons),
     })?;
     drop(lock);
     Ok((Mounted { space, index, relocated, store, upper, report, blank, id, _live: live }, session))
@@ -247,13 +243,13 @@ fn passed_through(store: &Store, relocated: &Relocated) -> Vec<PathBuf> {
 fn open_upper(
     space: &Space,
     index: &Index,
-    args: &MountArgs,
+    request: &MountRequest,
     observer: Arc<dyn Observer>,
 ) -> anyhow::Result<Arc<Upper>> {
-    if args.fresh {
+    if request.fresh {
         upper::reset(&space.state_dir)?;
     }
-    let access = if args.read_only { Access::ReadOnly } else { Access::Writable };
+    let access = if request.read_only { Access::ReadOnly } else { Access::Writable };
     let (most, part) = OPEN_FILES;
     let descriptors = descriptor_share(part, most);
     let options = upper::Options { access, descriptors };
@@ -262,49 +258,24 @@ fn open_upper(
     Ok(Arc::new(upper))
 }
 
-/// Mounts at the space, by the highest rung of the ladder that holds.
-fn attach(space: &Space, args: &MountArgs) -> anyhow::Result<Climbed> {
+/// Mounts at the space, by the best mounter that works.
+fn attach(context: &Context, space: &Space, request: &MountRequest) -> anyhow::Result<Attached> {
     crate::sys::fs::shared::ensure_dir(&space.root, false)
         .with_context(|| format!("Cannot make the mountpoint {}", space.root.display()))?;
     let point = Mountpoint::open(&space.root)
         .with_context(|| format!("Cannot open the mountpoint {}", space.root.display()))?;
     let options = mount::Options {
-        read_only: args.read_only,
-        allow_other: args.allow_other || args.uid.or(args.gid).is_some(),
-        no_exec: args.no_exec,
+        read_only: request.read_only,
+        allow_other: request.allow_other || request.uid.or(request.gid).is_some(),
+        no_exec: request.no_exec,
     };
     let what = space.root.display().to_string();
-    if args.within {
+    if request.within {
         let (device, id) =
             mount::mount_fuse(&point, options).with_context(|| format!("Cannot mount {what}"))?;
-        return Ok(Climbed { device, id, rung: Rung::Namespace, reasons: Vec::new() });
+        return Ok(Attached { device, id, mounter: Mounter::Namespace, reasons: Vec::new() });
     }
-    ladder::climb(&point, options).map_err(|refused| CannotMount { what, refused }.into())
-}
-
-/// A mount whose daemon died answers nothing: it is taken away, so that the space can be mounted again.
-fn clear_dead_mount(space: &Space) -> anyhow::Result<()> {
-    match space.mount_state() {
-        Ok(Some(state)) if state.process.is_alive() && state.process.pid != std::process::id() => {
-            log::warn!(
-                "{} says it is mounted by {}, which does not hold its lock",
-                space.root.display(),
-                state.process
-            );
-        }
-        Ok(_) => {}
-        Err(error) => log::warn!("{error}"),
-    }
-    // Attributes may still be cached; free space never is. Who asks while the daemon is dying is told of an abort.
-    let dead = |error: &std::io::Error| {
-        matches!(error.kind(), std::io::ErrorKind::NotConnected | std::io::ErrorKind::ConnectionAborted)
-    };
-    while crate::sys::fs::disk::usage(&space.root).is_err_and(|error| dead(&error)) {
-        log::warn!("Taking away the dead mount at {}", space.root.display());
-        super::unmount::detach(&space.root)?;
-    }
-    space.clear_mount_state()?;
-    Ok(space.refuse_mounted()?)
+    context.mounters().mount(&point, options).map_err(|refused| CannotMount { what, refused }.into())
 }
 
 /// What can wait until the mount answers: the marks of use that RCC wants to find, then the relocated files. At low priority.
@@ -375,9 +346,9 @@ pub fn view() -> View {
 }
 
 /// As [`view`], for whom it is mounted.
-fn view_for(args: &MountArgs) -> View {
+fn view_for(request: &MountRequest) -> View {
     let own = view();
-    View { uid: args.uid.unwrap_or(own.uid), gid: args.gid.unwrap_or(own.gid), ..own }
+    View { uid: request.uid.unwrap_or(own.uid), gid: request.gid.unwrap_or(own.gid), ..own }
 }
 
 /// Two threads keep a cold reader busy; more only compete with it.

@@ -1,7 +1,7 @@
 //! The profile of a mount: where it is kept, when it is walked, when it is saved.
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, ChildStdin, ChildStdout, ExitCode, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
@@ -14,12 +14,11 @@ use crate::sys::fs::dir;
 use crate::sys::process::daemon;
 
 use super::context::Context;
-use super::daemon::this_program;
-use super::mount::MountArgs;
+use super::request::{MountRequest, ProfileAt};
 use super::serve::Mounted;
 
 /// What a mount does with profiles.
-pub struct Priming {
+pub struct Prefetch {
     recorder: Arc<Recorder>,
     catalog: CatalogId,
     /// Where the profile is kept; nowhere with `--profile off`.
@@ -27,30 +26,35 @@ pub struct Priming {
     profile: Profile,
 }
 
-impl Priming {
+impl Prefetch {
     /// Reads the profile of the mount's catalog, if there is one.
-    pub fn new(context: &Context, args: &MountArgs, mounted: &Mounted, recorder: Arc<Recorder>) -> Priming {
+    pub fn new(
+        context: &Context,
+        request: &MountRequest,
+        mounted: &Mounted,
+        recorder: Arc<Recorder>,
+    ) -> Prefetch {
         let catalog = mounted.index.id();
-        let file = match args.profile.to_str() {
-            Some("off") => None,
-            Some("auto") => Some(context.home.profiles_dir().join(catalog.to_string())),
-            // The daemon will be somewhere else when it saves.
-            _ => std::path::absolute(&args.profile).ok(),
+        let file = match &request.profile {
+            ProfileAt::Off => None,
+            ProfileAt::Auto => Some(context.home.profiles_dir().join(catalog.to_string())),
+            ProfileAt::File(path) => Some(path.clone()),
         };
         let profile = file.as_deref().map(|file| read(file, &catalog)).unwrap_or_default();
-        Priming { recorder, catalog, file, profile }
+        Prefetch { recorder, catalog, file, profile }
     }
 
     /// Has a process of its own walk the profile, if there is anything to walk.
-    pub fn start(&self, mounted: &Mounted, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
+    pub fn start(&self, context: &Context, mounted: &Mounted, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
         if self.profile.items().is_empty() {
             return Ok(());
         }
         let (recorder, profile) = (Arc::clone(&self.recorder), self.profile.clone());
         let (index, root) = (Arc::clone(&mounted.index), mounted.space.root.clone());
         let stop = Arc::clone(stop);
+        let command = context.this_program()?;
         let guide = move || {
-            let guided = start_primer().and_then(|(mut child, primer)| {
+            let guided = start_primer(command).and_then(|(mut child, primer)| {
                 let guided = recorder.guide(&profile, &index, &root, &stop, primer);
                 child.wait().and(guided)
             });
@@ -80,8 +84,7 @@ impl Priming {
 }
 
 /// Starts the process that asks.
-fn start_primer() -> std::io::Result<(Child, Primer<ChildStdin, ChildStdout>)> {
-    let mut command = this_program().map_err(std::io::Error::other)?;
+fn start_primer(mut command: Command) -> std::io::Result<(Child, Primer<ChildStdin, ChildStdout>)> {
     let mut child = command.arg("prime").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     match (child.stdin.take(), child.stdout.take()) {
         (Some(requests), Some(answers)) => {
@@ -93,15 +96,12 @@ fn start_primer() -> std::io::Result<(Child, Primer<ChildStdin, ChildStdout>)> {
 }
 
 /// The process that asks: see [`priming::prime`].
-pub fn main() -> ExitCode {
+pub fn main() -> anyhow::Result<()> {
     daemon::lower_priority();
-    match priming::prime(std::io::stdin().lock(), std::io::stdout()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            log::debug!("Priming ended: {error}");
-            ExitCode::FAILURE
-        }
+    if let Err(error) = priming::prime(std::io::stdin().lock(), std::io::stdout()) {
+        log::debug!("Reading ahead ended: {error}");
     }
+    Ok(())
 }
 
 /// The profile at `file`; none if it is missing or of no use.

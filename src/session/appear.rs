@@ -1,0 +1,134 @@
+//! Makes a space appear, by the best method that works: where nothing can be mounted it is laid out as files, unless the request
+//! says otherwise.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use serde::{Deserialize, Serialize};
+
+#[cfg(unix)]
+use crate::fs::fuse::Io;
+use crate::store::index::Made;
+
+use super::context::Context;
+#[cfg(unix)]
+use super::daemon;
+use super::error::CannotMount;
+use super::lay_out;
+#[cfg(windows)]
+use super::method::Mounter;
+use super::method::{Method, Mode, Refusal, told};
+use super::request::MountRequest;
+
+/// Why nothing is mounted where there is no FUSE.
+pub const NO_FUSE: &str = "there is no FUSE on Windows";
+
+/// What a space is that appeared.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct MountReport {
+    /// The mountpoint: the space.
+    pub path: PathBuf,
+    /// The space's label.
+    pub label: String,
+    /// The catalog's file.
+    pub catalog: PathBuf,
+    /// The blueprint.
+    pub blueprint: String,
+    /// The daemon; none if the space is plain files.
+    pub pid: Option<u32>,
+    /// `read-write` or `read-only`.
+    pub mode: String,
+    /// How files are read; none if the space is plain files.
+    #[cfg(unix)]
+    pub io: Option<Io>,
+    /// Why not in the way that was asked for.
+    #[cfg(unix)]
+    pub io_reason: Option<String>,
+    /// How it appeared.
+    #[serde(rename = "rung")]
+    pub method: Method,
+    /// Why not in a better way; empty if it was the best.
+    pub reasons: Vec<Refusal>,
+    /// Entries of the catalog's tree.
+    pub entries: u64,
+    /// `opened`, or `compiled` where the catalog was seen for the first time (or its index was damaged).
+    pub index: String,
+}
+
+/// Makes the space appear, by the best method that works.
+pub fn appear(context: &Context, request: &MountRequest) -> anyhow::Result<MountReport> {
+    request.check()?;
+    match request.mode {
+        Mode::Materialize => materialized(context, request, Vec::new()),
+        Mode::Auto | Mode::Mount => match launch(context, request)? {
+            Ok(report) => Ok(report),
+            Err(refused) => without_mount(context, request, refused),
+        },
+    }
+}
+
+#[cfg(unix)]
+fn launch(context: &Context, request: &MountRequest) -> anyhow::Result<daemon::Launched> {
+    daemon::launch(context, request)
+}
+
+#[cfg(windows)]
+fn launch(context: &Context, request: &MountRequest) -> anyhow::Result<Result<MountReport, CannotMount>> {
+    let (index, _, _) = context.index(&request.catalog)?;
+    let what = context.space(index.base(), &request.space).root.display().to_string();
+    Ok(Err(CannotMount { what, refused: vec![Refusal::new(Method::Fuse(Mounter::Direct), NO_FUSE)] }))
+}
+
+/// The last method, if it is allowed.
+pub fn without_mount(
+    context: &Context,
+    request: &MountRequest,
+    refused: CannotMount,
+) -> anyhow::Result<MountReport> {
+    if request.mode == Mode::Mount {
+        return Err(refused.into());
+    }
+    materialized(context, request, refused.refused)
+}
+
+/// Lays the space out as files.
+pub fn materialized(
+    context: &Context,
+    request: &MountRequest,
+    reasons: Vec<Refusal>,
+) -> anyhow::Result<MountReport> {
+    let (index, made, catalog) = context.index(&request.catalog)?;
+    let space = context.space(index.base(), &request.space);
+    // What was written to a mounted space is in its upper, which plain files would neither show nor hold.
+    if space.has_upper() && !request.fresh {
+        let refused = reasons;
+        let what = format!(
+            "{} (what was written to it shows in a mount only; --fresh leaves it out)",
+            space.root.display()
+        );
+        return Err(CannotMount { what, refused }.into());
+    }
+    lay_out::by_default(context, &request.catalog, &request.space)
+        .with_context(|| format!("Cannot materialize (nor mount: {})", told(&reasons)))?;
+    Ok(MountReport {
+        path: space.root.clone(),
+        label: space.label.as_str().to_owned(),
+        catalog,
+        blueprint: index.blueprint().to_owned(),
+        pid: None,
+        mode: "read-write".to_owned(),
+        #[cfg(unix)]
+        io: None,
+        #[cfg(unix)]
+        io_reason: None,
+        method: Method::Files,
+        reasons,
+        entries: index.len(),
+        index: told_of(&made),
+    })
+}
+
+/// How the index came to be, in a word.
+pub fn told_of(made: &Made) -> String {
+    if *made == Made::Opened { "opened" } else { "compiled" }.to_owned()
+}

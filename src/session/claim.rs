@@ -1,0 +1,67 @@
+//! The claim on a space: whoever serves or changes it has it alone.
+//!
+//! RCC's lock first, then ours; a mount that nobody serves any more is taken away under both.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use crate::space::{Live, Lock, Space};
+use crate::store::index::{Index, Made};
+
+use super::context::Context;
+use super::request::MountRequest;
+use super::unmount;
+
+/// A space that is ours to mount.
+pub struct Claim {
+    /// The space.
+    pub space: Space,
+    /// The catalog that is asked for.
+    pub index: Arc<Index>,
+    /// How its index came to be.
+    pub made: Made,
+    /// The catalog's file.
+    pub catalog: PathBuf,
+    /// RCC's lock, until the mount stands.
+    pub lock: Lock,
+    /// Our lock, for as long as the mount lives.
+    pub live: Live,
+}
+
+impl Claim {
+    /// Takes the space, waiting for RCC's lock as long as the context says.
+    pub fn take(context: &Context, request: &MountRequest) -> anyhow::Result<Claim> {
+        let (index, made, catalog) = context.index(&request.catalog)?;
+        let space = context.space(index.base(), &request.space);
+        request.check_place(&space)?;
+        let lock = context.lock(&space)?;
+        let live = space.go_live()?;
+        clear_dead_mount(context, &space)?;
+        Ok(Claim { space, index: Arc::new(index), made, catalog, lock, live })
+    }
+}
+
+/// A mount whose daemon died answers nothing: it is taken away, so that the space can be mounted again.
+fn clear_dead_mount(context: &Context, space: &Space) -> anyhow::Result<()> {
+    match space.mount_state() {
+        Ok(Some(state)) if state.process.is_alive() && state.process.pid != std::process::id() => {
+            log::warn!(
+                "{} says it is mounted by {}, which does not hold its lock",
+                space.root.display(),
+                state.process
+            );
+        }
+        Ok(_) => {}
+        Err(error) => log::warn!("{error}"),
+    }
+    // Attributes may still be cached; free space never is. Who asks while the daemon is dying is told of an abort.
+    let dead = |error: &std::io::Error| {
+        matches!(error.kind(), std::io::ErrorKind::NotConnected | std::io::ErrorKind::ConnectionAborted)
+    };
+    while crate::sys::fs::disk::usage(&space.root).is_err_and(|error| dead(&error)) {
+        log::warn!("Taking away the dead mount at {}", space.root.display());
+        unmount::detach(&context.mounters(), &space.root)?;
+    }
+    space.clear_mount_state()?;
+    Ok(space.refuse_mounted()?)
+}

@@ -1,0 +1,52 @@
+//! A space laid out as files, and what was set aside by it deleted in the background.
+
+use anyhow::Context as _;
+use std::sync::Arc;
+
+use crate::rcc::home::Settings;
+use crate::space::materialize::{self, Job, Options, Report, Strategy};
+
+use super::context::Context;
+use super::request::SpaceName;
+
+/// The variable that names the strategy.
+pub const STRATEGY: &str = "RCC_HOLOTREE_STRATEGY";
+
+/// Lays the space out by the strategy that holds here.
+pub fn by_default(context: &Context, catalog: &str, space: &SpaceName) -> anyhow::Result<()> {
+    let options = Options { strategy: default_strategy(context)?, wait: context.wait, ..Options::default() };
+    lay_out(context, catalog, space, &options).map(drop)
+}
+
+/// What the environment asks for, else the settings.
+pub fn default_strategy(context: &Context) -> anyhow::Result<Strategy> {
+    if let Some(text) = &context.process.strategy {
+        return text.to_string_lossy().parse().context(STRATEGY);
+    }
+    match Settings::read(&context.home)?.restoration_strategy {
+        Some(text) => text.parse().context("holotree.restoration-strategy in settings.yaml"),
+        None => Ok(Strategy::default()),
+    }
+}
+
+/// Lays the space out.
+pub fn lay_out(
+    context: &Context,
+    catalog: &str,
+    space: &SpaceName,
+    options: &Options,
+) -> anyhow::Result<Report> {
+    let (index, _, path) = context.index(catalog)?;
+    let space = context.space(index.base(), space);
+    let progress = context.front.working("Materializing");
+    let store = context.store_for_now(Arc::clone(&progress))?;
+    let job = Job::new(&context.home, &path, &index, &store, &space);
+    #[cfg_attr(windows, allow(unused_mut, reason = "nothing is set aside there"))]
+    let mut outcome =
+        materialize::materialize(&job, options, &*progress, &|waiting| context.front.waiting(waiting));
+    drop(store);
+    drop(progress);
+    #[cfg(unix)]
+    super::sweep::after(context, &space.base, outcome.as_mut().ok());
+    Ok(outcome?)
+}

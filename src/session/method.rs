@@ -1,0 +1,180 @@
+//! The ways in which a space can appear, the best first, and why one is not taken.
+//!
+//! A way is what is there ([`Backend`]) and, for a mount, what mounts it ([`Mounter`]). A refusal is kept with its reason, told
+//! once, and is in every report. Nothing is ever skipped silently.
+
+use serde::{Deserialize, Serialize};
+
+/// How a space is to appear.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Mode {
+    /// Mount; materialize where nothing can be mounted
+    Auto,
+    /// Mount or fail
+    Mount,
+    /// Materialize
+    Materialize,
+}
+
+/// What shows the space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Backend {
+    /// A FUSE mount.
+    Fuse,
+    /// Plain files.
+    Files,
+}
+
+/// What mounts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Mounter {
+    /// This process, by itself.
+    Direct,
+    /// `holofs-mount-helper`.
+    Helper,
+    /// The setuid program of libfuse.
+    Fusermount,
+    /// This process, in a user and mount namespace of a command's own.
+    Namespace,
+}
+
+/// One way, from the best to the last.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "&'static str")]
+pub enum Method {
+    /// Mounted so.
+    Fuse(Mounter),
+    /// Materialized.
+    Files,
+}
+
+/// Why a method does not work.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// The method.
+    #[serde(rename = "rung")]
+    pub method: Method,
+    /// Why, in one line.
+    pub reason: String,
+}
+
+impl Method {
+    /// Every method, the best first.
+    pub const ALL: [Method; 5] = [
+        Method::Fuse(Mounter::Direct),
+        Method::Fuse(Mounter::Helper),
+        Method::Fuse(Mounter::Fusermount),
+        Method::Fuse(Mounter::Namespace),
+        Method::Files,
+    ];
+
+    /// What shows the space.
+    pub fn backend(self) -> Backend {
+        match self {
+            Method::Fuse(_) => Backend::Fuse,
+            Method::Files => Backend::Files,
+        }
+    }
+
+    /// Its name, as in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Method::Fuse(Mounter::Direct) => "mount(2)",
+            Method::Fuse(Mounter::Helper) => "helper",
+            Method::Fuse(Mounter::Fusermount) => "fusermount3",
+            Method::Fuse(Mounter::Namespace) => "namespace",
+            Method::Files => "materialize",
+        }
+    }
+
+    /// What a space costs that appeared so.
+    pub fn cost(self) -> &'static str {
+        match self {
+            Method::Fuse(Mounter::Namespace) => "shows it to this command only",
+            Method::Fuse(_) => "costs nothing more once it is mounted",
+            Method::Files => "costs the time and the disk of writing every file",
+        }
+    }
+
+    /// What an administrator would have to do to make it work.
+    pub fn allow(self) -> &'static str {
+        match self {
+            Method::Fuse(Mounter::Direct) => {
+                "run as root with /dev/fuse (containers: --device /dev/fuse --cap-add SYS_ADMIN)"
+            }
+            Method::Fuse(Mounter::Helper) => {
+                "run holofs-mount-helper as root and allow this user in /etc/holofs/mount-policy"
+            }
+            Method::Fuse(Mounter::Fusermount) => {
+                "install fuse3 (setuid, no no_new_privs) and chmod 0666 /dev/fuse"
+            }
+            Method::Fuse(Mounter::Namespace) => {
+                "allow unprivileged user namespaces, and chmod 0666 /dev/fuse"
+            }
+            Method::Files => "make the space's directory and the home writable",
+        }
+    }
+}
+
+impl From<Method> for &'static str {
+    fn from(method: Method) -> &'static str {
+        method.name()
+    }
+}
+
+impl TryFrom<String> for Method {
+    type Error = String;
+
+    fn try_from(name: String) -> Result<Method, String> {
+        let found = Method::ALL.into_iter().find(|method| method.name() == name);
+        found.ok_or_else(|| format!("There is no mount method {name:?}"))
+    }
+}
+
+impl Refusal {
+    /// `method` was refused because of `reason`, which becomes one line without error numbers.
+    pub fn new(method: Method, reason: impl ToString) -> Refusal {
+        let mut reason = reason.to_string().split_whitespace().collect::<Vec<&str>>().join(" ");
+        while let Some((before, after)) = reason.split_once(" (os error ") {
+            let after = after.split_once(')').map_or("", |(_, after)| after);
+            reason = format!("{before}{after}");
+        }
+        Refusal { method, reason }
+    }
+}
+
+/// The reasons in one line.
+pub fn told(reasons: &[Refusal]) -> String {
+    let each: Vec<String> =
+        reasons.iter().map(|refusal| format!("{}: {}", refusal.method.name(), refusal.reason)).collect();
+    each.join("; ")
+}
+
+/// The one line that tells which method it was, and why not a better one; none if it was the best.
+pub fn line(method: Method, reasons: &[Refusal]) -> Option<String> {
+    let line = || format!("by {}, which {} (not by {})", method.name(), method.cost(), told(reasons));
+    (!reasons.is_empty()).then(line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reason_is_one_line_whatever_was_said() {
+        let refusal = Refusal::new(Method::Fuse(Mounter::Fusermount), "not\n  found \n");
+        assert_eq!(told(&[refusal]), "fusermount3: not found");
+        let refusal = Refusal::new(Method::Fuse(Mounter::Direct), "no (os error 13): never (os error 1)");
+        assert_eq!(told(&[refusal]), "mount(2): no: never");
+        assert_eq!(told(&[]), "");
+    }
+
+    #[test]
+    fn a_method_is_named_alike_in_text_and_json() {
+        for method in Method::ALL {
+            assert_eq!(serde_json::json!(method), method.name());
+            assert_eq!(serde_json::from_value::<Method>(serde_json::json!(method.name())).unwrap(), method);
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! `holofs sweep`: the process that deletes what materialize set aside, when nobody waits any more.
+//!
+//! It holds nothing of who started it: no terminal, no pipe, no directory, no lock but that of what it deletes. It ends when
+//! nothing is left, or when another one is at it.
+
+use std::io;
+use std::path::Path;
+use std::process::Stdio;
+
+use crate::space::materialize::{self, Other, Report};
+use crate::store::observe::Fallback;
+use crate::sys::process::daemon;
+
+use super::context::Context;
+
+/// Has what was set aside in `base` deleted, and says so in `report`: by a process of its own, or by us where none can start.
+pub fn after(context: &Context, base: &Path, report: Option<&mut Report>) {
+    if materialize::trash_in(base).is_none() {
+        return;
+    }
+    match (start(context, base), report) {
+        (Ok(pid), report) => {
+            report.into_iter().for_each(|report| report.swept_by = Some(pid));
+            return;
+        }
+        (Err(error), Some(report)) => {
+            let reason = format!("No process can be started for it ({error}): deleted before this answer");
+            report.fallbacks.insert("sweep", Fallback { count: 1, reason });
+        }
+        (Err(_), None) => {}
+    }
+    if let Err(error) = materialize::sweep(base, Other::LeaveToIt) {
+        log::warn!("What was set aside in {} stays: {error}", base.display());
+    }
+}
+
+fn start(context: &Context, base: &Path) -> io::Result<u32> {
+    let mut command = context.this_program().map_err(io::Error::other)?;
+    command.arg("sweep").arg("--").arg(base);
+    // Pipes of who called us must not stay open, and no directory busy.
+    command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
+    command.spawn().map(|child| child.id())
+}
+
+/// The process itself.
+pub fn main(base: &Path) -> anyhow::Result<()> {
+    super::daemon::enter()?;
+    daemon::lower_priority();
+    // Whoever works meanwhile shall have the other processors.
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
+    pool.install(|| materialize::sweep(base, Other::LeaveToIt))?;
+    Ok(())
+}
