@@ -30,6 +30,8 @@ mod mount_holofs;
 mod progress;
 mod record;
 #[cfg(unix)]
+mod report;
+#[cfg(unix)]
 mod reset;
 mod run;
 #[cfg(unix)]
@@ -131,6 +133,9 @@ enum Command {
     Du(du::DuArgs),
     /// Build an environment from requirements, a lock file or a conda.yaml, and record it
     Build(build::BuildArgs),
+    #[cfg(unix)]
+    /// Write a page that shows what an environment holds and what runs touched of it
+    Report(report::ReportArgs),
     /// Put a finished directory into the hololib, as RCC does with what it built
     Record(record::RecordArgs),
     /// Inflate all of a catalog, so that no first run waits for it
@@ -220,6 +225,8 @@ pub fn main() -> ExitCode {
         #[cfg(unix)]
         Command::Du(args) => du::main(&context, &args),
         Command::Build(args) => build::main(&context, &args),
+        #[cfg(unix)]
+        Command::Report(args) => report::main(&context, &args),
         Command::Record(args) => record::main(&context, &args),
         Command::Warm(args) => warm::main(&context, &args),
         #[cfg(unix)]

@@ -24,12 +24,15 @@
 //! | [`fs`] | a space as a file system: upper, vfs, FUSE |
 //! | [`session`] | the life of a space: mount, serve, run, unmount |
 //! | [`build`] | environments from requirements, by the tools made for it; ends in record |
+//! | [`inspect`] | what an environment holds, what runs touched of it, what changed |
 //! | [`cli`] | arguments, text, JSON, progress, exit codes |
 
 pub mod build;
 pub mod cli;
 #[cfg(unix)]
 pub mod fs;
+#[cfg(unix)]
+pub mod inspect;
 pub mod rcc;
 pub mod session;
 pub mod space;

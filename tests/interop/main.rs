@@ -11,4 +11,5 @@ mod hash;
 mod json;
 mod mounted;
 mod rcc;
+mod report;
 mod robot;

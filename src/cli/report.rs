@@ -1,0 +1,98 @@
+//! `holofs report`: a page that shows what an environment holds and what runs touched of it.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use clap::Args;
+use serde::Serialize;
+
+use crate::fs::fuse::profile::Profile;
+use crate::inspect::compare::compare;
+use crate::inspect::packages::Packages;
+use crate::inspect::report;
+use crate::inspect::touched::{Share, Touched};
+use crate::store::index::Index;
+use crate::store::observe::Tally;
+
+use super::context::Context;
+
+/// Arguments of `report`.
+#[derive(Debug, Args)]
+pub struct ReportArgs {
+    /// The catalog: its hash, a unique prefix of it, its file name, or a path
+    pub catalog: String,
+    /// Also show what changed since this catalog
+    #[arg(long, value_name = "CATALOG")]
+    pub since: Option<String>,
+    /// The page to write
+    #[arg(short, long, default_value = "report.html", value_name = "FILE")]
+    pub output: PathBuf,
+}
+
+#[derive(Serialize)]
+struct Written {
+    path: PathBuf,
+    packages: usize,
+    touched: Share,
+}
+
+/// A catalog, with what it holds.
+pub struct Inspected {
+    /// The compiled catalog.
+    pub index: Index,
+    /// Its packages.
+    pub packages: Packages,
+}
+
+impl Inspected {
+    /// Looks into the catalog that `what` names.
+    pub fn open(context: &Context, what: &str) -> anyhow::Result<Inspected> {
+        let (index, _, _) = context.index(what)?;
+        let store = context.store_for_now(Arc::new(Tally::new()))?;
+        let packages = Packages::of(&index, &*store);
+        Ok(Inspected { index, packages })
+    }
+
+    /// What earlier runs touched; nothing if none was recorded.
+    pub fn touched(&self, context: &Context) -> Touched {
+        let id = self.index.id();
+        let text = std::fs::read_to_string(context.home.profiles_dir().join(id.to_string()));
+        let profile = text.ok().and_then(|text| Profile::from_text(&text, &id)).unwrap_or_default();
+        Touched::of(&self.index, &profile)
+    }
+}
+
+/// Writes the page.
+pub fn main(context: &Context, args: &ReportArgs) -> anyhow::Result<ExitCode> {
+    let now = Inspected::open(context, &args.catalog)?;
+    let touched = now.touched(context);
+    let mut page = report::Report::new(&now.index, &now.packages, &touched);
+    if let Some(since) = &args.since {
+        let before = Inspected::open(context, since)?;
+        let comparison = compare((&before.index, &before.packages), (&now.index, &now.packages));
+        page.comparison = Some((before.index.blueprint().to_owned(), comparison));
+    }
+    let html = page.to_html().context("Cannot make the page")?;
+    std::fs::write(&args.output, html).with_context(|| format!("Cannot write {}", args.output.display()))?;
+    let written = Written { path: args.output.clone(), packages: page.packages.len(), touched: page.touched };
+    context
+        .report(&written, |written| format!("{}\n{}", written.path.display(), sentence(&written.touched)))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What was touched, in one line.
+pub fn sentence(share: &Share) -> String {
+    if share.files == 0 {
+        return "No run of this environment was recorded yet".to_owned();
+    }
+    let percent = |part: u64, all: u64| 100.0 * part as f64 / all.max(1) as f64;
+    format!(
+        "Runs touched {} of {} files ({:.1} %), {:.1} % of bytes",
+        share.files,
+        share.all_files,
+        percent(share.files, share.all_files),
+        percent(share.bytes, share.all_bytes)
+    )
+}

@@ -1,0 +1,101 @@
+//! A page that shows an environment to people: one HTML file with everything in it, no network.
+//!
+//! The data go into the page as one JSON object in a `<script type="application/json">`; `<` is escaped in it, so no name can
+//! end the element. The page itself is `page.html`; it uses `textContent` only, so no name becomes markup.
+
+use std::collections::HashMap;
+
+use serde::Serialize;
+
+use super::compare::Comparison;
+use super::packages::{Package, Packages};
+use super::touched::{Share, Touched};
+use crate::store::index::Index;
+
+/// The page; `DATA` stands where the data go.
+const PAGE: &str = include_str!("page.html");
+const PLACE: &str = "/*DATA*/";
+
+/// What the page shows.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    /// The blueprint.
+    pub blueprint: String,
+    /// The platform.
+    pub platform: String,
+    /// Names and versions.
+    pub packages: Vec<(String, String)>,
+    /// Directories, each once: 30,000 paths in full would take twice the space.
+    pub directories: Vec<String>,
+    /// Which directory, name, bytes, which package, bytes touched, place in the order of first reads (0: never).
+    pub files: Vec<(usize, String, u64, usize, u64, usize)>,
+    /// How much was touched in all.
+    pub touched: Share,
+    /// What changed since another catalog, with its blueprint.
+    pub comparison: Option<(String, Comparison)>,
+}
+
+impl Report {
+    /// Everything about one catalog.
+    pub fn new(index: &Index, packages: &Packages, touched: &Touched) -> Report {
+        let sorted = packages.sorted();
+        let order: HashMap<_, _> =
+            touched.order().iter().enumerate().map(|(place, ino)| (*ino, place + 1)).collect();
+        let positions: HashMap<*const Package, usize> = sorted
+            .iter()
+            .enumerate()
+            .map(|(position, package)| (std::ptr::from_ref(*package), position))
+            .collect();
+        let position = |ino| positions.get(&std::ptr::from_ref(packages.owner(ino)?)).copied();
+        let mut directories: Vec<String> = Vec::new();
+        let mut known = HashMap::new();
+        let mut files = Vec::new();
+        for (node, size, path) in super::files(index) {
+            let (directory, name) = path.rsplit_once('/').unwrap_or(("", &path));
+            let directory = *known.entry(directory.to_owned()).or_insert_with(|| {
+                directories.push(directory.to_owned());
+                directories.len() - 1
+            });
+            let place = order.get(&node.ino).copied().unwrap_or_default();
+            let package = position(node.ino).unwrap_or_default();
+            files.push((directory, name.to_owned(), size, package, touched.bytes(node.ino), place));
+        }
+        Report {
+            blueprint: index.blueprint().to_owned(),
+            platform: index.platform().to_owned(),
+            directories,
+            files,
+            packages: sorted.iter().map(|package| (package.name.clone(), package.version.clone())).collect(),
+            touched: touched.share(index),
+            comparison: None,
+        }
+    }
+
+    /// The page.
+    pub fn to_html(&self) -> Result<String, serde_json::Error> {
+        let data = serde_json::to_string(self)?.replace('<', "\\u003c");
+        Ok(PAGE.replacen(PLACE, &data, 1))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_name_ends_the_element_that_holds_the_data() {
+        let report = Report {
+            blueprint: "x".into(),
+            platform: "linux_amd64".into(),
+            packages: vec![("</script><script>alert(1)".into(), String::new())],
+            directories: Vec::new(),
+            files: Vec::new(),
+            touched: Share { files: 0, all_files: 0, bytes: 0, all_bytes: 0 },
+            comparison: None,
+        };
+        let html = report.to_html().unwrap();
+        assert_eq!(html.matches("</script>").count(), PAGE.matches("</script>").count());
+        assert!(html.contains("\\u003c/script>\\u003cscript>alert(1)"));
+        assert!(!html.contains(PLACE));
+    }
+}
