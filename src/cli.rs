@@ -11,6 +11,8 @@ mod check;
 mod context;
 mod delete;
 #[cfg(unix)]
+mod df;
+#[cfg(unix)]
 mod diff;
 mod doctor;
 #[cfg(unix)]
@@ -134,6 +136,9 @@ enum Command {
     /// Build an environment from requirements, a lock file or a conda.yaml, and record it
     Build(build::BuildArgs),
     #[cfg(unix)]
+    /// Show what takes the disk, and what removing a catalog would free
+    Df(df::DfArgs),
+    #[cfg(unix)]
     /// Write a page that shows what an environment holds and what runs touched of it
     Report(report::ReportArgs),
     /// Put a finished directory into the hololib, as RCC does with what it built
@@ -225,6 +230,8 @@ pub fn main() -> ExitCode {
         #[cfg(unix)]
         Command::Du(args) => du::main(&context, &args),
         Command::Build(args) => build::main(&context, &args),
+        #[cfg(unix)]
+        Command::Df(args) => df::main(&context, &args),
         #[cfg(unix)]
         Command::Report(args) => report::main(&context, &args),
         Command::Record(args) => record::main(&context, &args),

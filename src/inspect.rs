@@ -7,6 +7,7 @@ pub mod compare;
 pub mod packages;
 pub mod report;
 pub mod touched;
+pub mod usage;
 
 use crate::store::index::{Index, Node, NodeKind};
 

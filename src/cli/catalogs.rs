@@ -4,10 +4,16 @@ use std::collections::BTreeMap;
 use std::process::ExitCode;
 
 use clap::Args;
+#[cfg(unix)]
+use clap::Subcommand;
 
+#[cfg(unix)]
+use crate::inspect::compare::{Change, Comparison, compare};
 use crate::space::inventory::{self, CatalogRow, Shown};
 
 use super::context::Context;
+#[cfg(unix)]
+use super::report::Inspected;
 use super::table::{bytes, table};
 
 /// Arguments of `catalogs`.
@@ -19,10 +25,33 @@ pub struct CatalogsArgs {
     /// Show the files of so many largest sizes (with --json)
     #[arg(short, long = "top", value_name = "N", default_value_t = 0)]
     pub top: usize,
+    #[cfg(unix)]
+    #[command(subcommand)]
+    pub action: Option<Action>,
+}
+
+/// What else can be done with catalogs.
+#[cfg(unix)]
+#[derive(Debug, Subcommand)]
+pub enum Action {
+    /// Show what changed from one catalog to another: packages, files, bytes
+    Diff {
+        /// The older one
+        before: String,
+        /// The newer one
+        after: String,
+        /// Show every file
+        #[arg(long)]
+        files: bool,
+    },
 }
 
 /// Lists. As in RCC, `--json` is an object by blueprint.
 pub fn main(context: &Context, args: &CatalogsArgs) -> anyhow::Result<ExitCode> {
+    #[cfg(unix)]
+    if let Some(Action::Diff { before, after, files }) = &args.action {
+        return diff(context, before, after, *files);
+    }
     let shown = Shown { identity: args.identity, top: args.top };
     let rows = inventory::catalogs(&context.home, shown)?;
     if context.is_json() {
@@ -32,6 +61,37 @@ pub fn main(context: &Context, args: &CatalogsArgs) -> anyhow::Result<ExitCode> 
         context.report(&rows, |rows| text(rows))?;
     }
     Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(unix)]
+fn diff(context: &Context, before: &str, after: &str, files: bool) -> anyhow::Result<ExitCode> {
+    let (before, after) = (Inspected::open(context, before)?, Inspected::open(context, after)?);
+    let comparison = compare((&before.index, &before.packages), (&after.index, &after.packages));
+    context.report(&comparison, |comparison| changes(comparison, files))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[cfg(unix)]
+fn changes(comparison: &Comparison, files: bool) -> String {
+    let shown = |version: &Option<String>| version.clone().unwrap_or_else(|| "-".to_owned());
+    let packages = comparison.packages.iter();
+    let rows: Vec<Vec<String>> = packages
+        .map(|package| vec![package.name.clone(), shown(&package.before), shown(&package.after)])
+        .collect();
+    let mut lines = Vec::new();
+    if !rows.is_empty() {
+        lines.push(table(&["Package", "Before", "After"], &[], &rows));
+    }
+    if files {
+        lines.extend(comparison.files.iter().map(|file| match file.change {
+            Change::Added => format!("A {}", file.path),
+            Change::Removed => format!("R {}", file.path),
+            Change::Changed => format!("C {}", file.path),
+        }));
+    }
+    let (new, same) = (bytes(comparison.new_bytes), bytes(comparison.same_bytes));
+    lines.push(format!("{} files differ; {new} are new, {same} are the same", comparison.files.len()));
+    lines.join("\n")
 }
 
 fn text(rows: &[CatalogRow]) -> String {

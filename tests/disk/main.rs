@@ -18,3 +18,4 @@ mod record;
 mod store;
 mod transfer;
 mod upkeep;
+mod usage;

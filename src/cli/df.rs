@@ -1,0 +1,60 @@
+//! `holofs df`: what takes the disk, and what the removal of a catalog would free.
+
+use std::process::ExitCode;
+
+use clap::Args;
+use indicatif::HumanBytes;
+
+use crate::inspect::usage::{self, Usage};
+
+use super::context::Context;
+use super::table::table;
+
+/// Arguments of `df`.
+#[derive(Debug, Args)]
+pub struct DfArgs {}
+
+/// Counts and reports.
+pub fn main(context: &Context, _args: &DfArgs) -> anyhow::Result<ExitCode> {
+    let usage = usage::usage(&context.home)?;
+    for dir in &usage.unreadable {
+        log::warn!("Cannot list {}: it is not counted", dir.display());
+    }
+    context.report(&usage, text)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn text(usage: &Usage) -> String {
+    let size = |bytes: u64| HumanBytes(bytes).to_string();
+    let parts: Vec<Vec<String>> = usage
+        .parts
+        .iter()
+        .filter(|(_, taken)| taken.entries > 0)
+        .map(|(name, taken)| vec![(*name).to_owned(), taken.entries.to_string(), size(taken.bytes)])
+        .chain([vec!["total".to_owned(), usage.total.entries.to_string(), size(usage.total.bytes)]])
+        .collect();
+    let catalogs: Vec<Vec<String>> = usage
+        .catalogs
+        .iter()
+        .map(|row| vec![row.blueprint.clone(), size(row.exclusive_bytes), size(row.shared_bytes)])
+        .collect();
+    let spaces: Vec<Vec<String>> = usage
+        .spaces
+        .iter()
+        .map(|(name, taken)| vec![name.clone(), taken.entries.to_string(), size(taken.bytes)])
+        .collect();
+    let mut text = table(&["Part", "Entries", "Size"], &[1, 2], &parts);
+    for (head, rows) in [(["Catalog", "Frees", "Shared"], &catalogs), (["Space", "Entries", "Size"], &spaces)]
+    {
+        if !rows.is_empty() {
+            text = format!("{text}\n\n{}", table(&head, &[1, 2], rows));
+        }
+    }
+    if usage.unnamed_blobs.entries > 0 {
+        let (entries, bytes) = (usage.unnamed_blobs.entries, size(usage.unnamed_blobs.bytes));
+        text = format!(
+            "{text}\n\nNo catalog names {entries} blobs ({bytes}): `holofs gc --hololib` removes them"
+        );
+    }
+    text
+}

@@ -1,0 +1,233 @@
+//! What takes the disk: every file of the home counted once, by what it is for.
+//!
+//! Sizes are what the disk has given (blocks), as `du` counts them. A file with several names (a hard link) is counted where it
+//! is met first; the order below is the order of counting, so links of pristine trees and of materialized spaces into the raw
+//! store count as raw store. Blocks that reflinks share are counted once per file, because the file system does not say.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use crate::rcc::catalog::Catalog;
+use crate::rcc::digest::Digest;
+use crate::rcc::home::{Home, HomeError};
+use crate::store::blob_path;
+
+/// Files and the bytes they take on the disk.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Taken {
+    /// Files, links and directories.
+    pub entries: u64,
+    /// Bytes on disk.
+    pub bytes: u64,
+}
+
+/// The blobs of one catalog.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct CatalogUsage {
+    /// The blueprint.
+    pub blueprint: String,
+    /// Bytes of blobs that no other catalog names: what its removal and `gc --hololib` would free.
+    pub exclusive_bytes: u64,
+    /// Bytes of blobs that others name, too.
+    pub shared_bytes: u64,
+}
+
+/// Everything.
+#[derive(Debug, Clone, Default, Serialize)]
+pub struct Usage {
+    /// By catalog.
+    pub catalogs: Vec<CatalogUsage>,
+    /// Blobs that no catalog names: what `gc --hololib` would free.
+    pub unnamed_blobs: Taken,
+    /// By purpose: `blobs`, `catalogs`, `raw`, `index`, `pristine`, `bytecode`, `profiles`, `state`, `spaces`, `other`.
+    pub parts: BTreeMap<&'static str, Taken>,
+    /// By space: the files of materialized ones, and what was written to mounted ones.
+    pub spaces: BTreeMap<String, Taken>,
+    /// The sum of all parts.
+    pub total: Taken,
+    /// Directories that could not be read.
+    pub unreadable: Vec<PathBuf>,
+}
+
+/// Counts the home, the hololib and the holotree, each file once.
+pub fn usage(home: &Home) -> Result<Usage, HomeError> {
+    let mut counting = Counting::default();
+    let mut usage = Usage::default();
+    let named = named_blobs(home)?;
+    let blobs = counting.blobs(&home.library());
+    usage.catalogs = catalogs(&named, &blobs);
+    let is_named: HashSet<PathBuf> = named.values().flatten().map(blob_path).collect();
+    for (path, bytes) in &blobs {
+        if !is_named.contains(path) {
+            usage.unnamed_blobs.entries += 1;
+            usage.unnamed_blobs.bytes += bytes;
+        }
+    }
+    counting.parts(home, &mut usage);
+    let sum = |sum: Taken, part: &Taken| Taken {
+        entries: sum.entries + part.entries,
+        bytes: sum.bytes + part.bytes,
+    };
+    usage.total = usage.parts.values().fold(Taken::default(), sum);
+    usage.unreadable = counting.unreadable;
+    Ok(usage)
+}
+
+/// Which blobs each catalog names; a catalog that cannot be read names none, and is logged.
+fn named_blobs(home: &Home) -> Result<BTreeMap<String, HashSet<Digest>>, HomeError> {
+    let mut named = BTreeMap::new();
+    for path in home.catalogs()? {
+        match Catalog::read(&path) {
+            Ok((catalog, _)) => {
+                let digests = catalog.digests().map(|(digest, _)| *digest).collect();
+                named.insert(catalog.header.blueprint.clone(), digests);
+            }
+            Err(error) => log::warn!("{error}"),
+        }
+    }
+    Ok(named)
+}
+
+fn catalogs(named: &BTreeMap<String, HashSet<Digest>>, blobs: &HashMap<PathBuf, u64>) -> Vec<CatalogUsage> {
+    let mut users: HashMap<&Digest, u32> = HashMap::new();
+    named.values().flatten().for_each(|digest| *users.entry(digest).or_default() += 1);
+    let of = |(blueprint, digests): (&String, &HashSet<Digest>)| {
+        let (mut exclusive_bytes, mut shared_bytes) = (0, 0);
+        for digest in digests {
+            let bytes = blobs.get(&blob_path(digest)).copied().unwrap_or_default();
+            let sum = if users[digest] == 1 { &mut exclusive_bytes } else { &mut shared_bytes };
+            *sum += bytes;
+        }
+        CatalogUsage { blueprint: blueprint.clone(), exclusive_bytes, shared_bytes }
+    };
+    named.iter().map(of).collect()
+}
+
+/// What was counted already.
+#[derive(Default)]
+struct Counting {
+    seen: HashSet<(u64, u64)>,
+    unreadable: Vec<PathBuf>,
+}
+
+impl Counting {
+    /// Every blob by its path below the library; it is counted again, as a part, by nobody.
+    fn blobs(&mut self, library: &Path) -> HashMap<PathBuf, u64> {
+        let mut found = HashMap::new();
+        self.walk(library, &mut |path, meta, _| {
+            if meta.is_file()
+                && let Ok(below) = path.strip_prefix(library)
+            {
+                found.insert(below.to_owned(), meta.blocks() * 512);
+            }
+        });
+        self.seen.clear();
+        found
+    }
+
+    fn parts(&mut self, home: &Home, usage: &mut Usage) {
+        let parts = [
+            ("blobs", home.library()),
+            ("catalogs", home.hololib().to_owned()),
+            ("raw", home.raw_dir().to_path_buf()),
+            ("index", home.index_dir().to_path_buf()),
+            ("pristine", home.pristine_dir().to_path_buf()),
+            ("bytecode", home.pyc_dir().to_path_buf()),
+            ("profiles", home.profiles_dir().to_path_buf()),
+        ];
+        for (name, dir) in parts {
+            let taken = self.taken(&dir);
+            usage.parts.insert(name, taken);
+        }
+        let state = self.each(&home.spaces_dir(), usage);
+        usage.parts.insert("state", state);
+        let spaces = self.each(home.holotree(), usage);
+        usage.parts.insert("spaces", spaces);
+        let other = self.taken(home.root());
+        let ours = self.taken(home.holofs());
+        let other = Taken { entries: other.entries + ours.entries, bytes: other.bytes + ours.bytes };
+        usage.parts.insert("other", other);
+    }
+
+    /// The children of `dir`, each a space, or a file next to one; their sum, with `dir` itself.
+    fn each(&mut self, dir: &Path, usage: &mut Usage) -> Taken {
+        let mut sum = Taken::default();
+        let mut children: Vec<PathBuf> =
+            fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+        children.sort();
+        for child in children {
+            let taken = self.taken(&child);
+            sum = Taken { entries: sum.entries + taken.entries, bytes: sum.bytes + taken.bytes };
+            let name = child.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            if child.is_dir() {
+                let space = usage.spaces.entry(name).or_default();
+                *space = Taken { entries: space.entries + taken.entries, bytes: space.bytes + taken.bytes };
+            }
+        }
+        let rest = self.taken(dir);
+        Taken { entries: sum.entries + rest.entries, bytes: sum.bytes + rest.bytes }
+    }
+
+    /// What of the tree at `dir` was not counted yet.
+    fn taken(&mut self, dir: &Path) -> Taken {
+        let mut taken = Taken::default();
+        self.walk(dir, &mut |_, meta, is_new| {
+            if is_new {
+                taken.entries += 1;
+                taken.bytes += meta.blocks() * 512;
+            }
+        });
+        taken
+    }
+
+    /// Visits `root` and all below it on the same file system, without following links; says of each whether it is new.
+    fn walk(&mut self, root: &Path, visit: &mut dyn FnMut(&Path, &fs::Metadata, bool)) {
+        let Ok(top) = fs::symlink_metadata(root) else { return };
+        let mut left = vec![root.to_owned()];
+        while let Some(path) = left.pop() {
+            // What a live space does meanwhile is nobody's mistake.
+            let Ok(meta) = fs::symlink_metadata(&path) else { continue };
+            if meta.dev() != top.dev() {
+                continue;
+            }
+            visit(&path, &meta, self.seen.insert((meta.dev(), meta.ino())));
+            if meta.is_dir() {
+                self.list(&path, &mut left);
+            }
+        }
+    }
+
+    fn list(&mut self, dir: &Path, left: &mut Vec<PathBuf>) {
+        match fs::read_dir(dir) {
+            Ok(entries) => left.extend(entries.flatten().map(|entry| entry.path())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(_) => self.unreadable.push(dir.to_owned()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_with_two_names_is_counted_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let (one, two) = (dir.path().join("a"), dir.path().join("b"));
+        fs::create_dir_all(&one).unwrap();
+        fs::create_dir_all(&two).unwrap();
+        fs::write(one.join("f"), vec![1; 100_000]).unwrap();
+        fs::hard_link(one.join("f"), two.join("f")).unwrap();
+        let mut counting = Counting::default();
+        let first = counting.taken(&one);
+        assert_eq!(first.entries, 2);
+        assert!(first.bytes >= 100_000);
+        assert_eq!(counting.taken(&two).entries, 1, "only the directory");
+        assert_eq!(counting.taken(dir.path()).entries, 1);
+    }
+}

@@ -1,0 +1,66 @@
+//! `holofs df` and `catalogs diff`: the numbers are those of the disk and of the catalogs.
+
+use std::process::Command;
+
+use crate::common::golden::Regime;
+use crate::common::sandbox::Sandbox;
+use crate::common::{json, number_field, run, stdout};
+
+#[test]
+fn df_counts_the_home_as_du_does_and_each_file_once() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let catalog = sandbox.catalogs().remove(0);
+    for space in ["one", "two"] {
+        sandbox.materialize(&catalog, space, "user");
+    }
+    sandbox.holofs_ok(&["materialize", &catalog, "three", "--strategy", "hardlink"]);
+    let usage = json(&sandbox.holofs_ok(&["df", "--json"]));
+    let du = run(Command::new("du").args(["-s", "-B1"]).arg(sandbox.home()));
+    let du: u64 = stdout(&du).split_whitespace().next().unwrap().parse().unwrap();
+    let total = number_field(&usage["total"], "bytes");
+    assert!(total.abs_diff(du) * 100 <= du, "df says {total}, du says {du}");
+    let parts = usage["parts"].as_object().unwrap().values();
+    assert_eq!(parts.map(|part| number_field(part, "bytes")).sum::<u64>(), total);
+    let catalogs = usage["catalogs"].as_array().unwrap();
+    assert_eq!((catalogs.len(), number_field(&catalogs[0], "shared_bytes")), (1, 0));
+    assert!(number_field(&catalogs[0], "exclusive_bytes") > 0);
+    assert_eq!(number_field(&usage["unnamed_blobs"], "entries"), 0);
+    assert_eq!(usage["spaces"].as_object().unwrap().len(), 3);
+}
+
+#[test]
+fn catalogs_diff_names_packages_and_files_that_changed() {
+    let sandbox = Sandbox::new();
+    let mut catalogs = Vec::new();
+    for (version, text) in [("1.0", "one"), ("2.0", "two, longer")] {
+        let stage = sandbox.holotree().join("h59acff1_493f813dad24d3t");
+        let site = stage.join("lib/python3.11/site-packages");
+        let info = site.join(format!("tiny-{version}.dist-info"));
+        std::fs::create_dir_all(&info).unwrap();
+        std::fs::write(site.join("tiny.py"), text).unwrap();
+        std::fs::write(site.join("same.py"), "same").unwrap();
+        std::fs::write(info.join("RECORD"), "tiny.py,,\n").unwrap();
+        let made = sandbox.holofs_ok(&["record", stage.to_str().unwrap(), "--name", version, "--json"]);
+        catalogs.push(json(&made)["blueprint"].as_str().unwrap().to_owned());
+        std::fs::remove_dir_all(&stage).unwrap();
+    }
+    let diff = json(&sandbox.holofs_ok(&["catalogs", "diff", &catalogs[0], &catalogs[1], "--json"]));
+    assert_eq!(diff["packages"], serde_json::json!([{ "name": "tiny", "before": "1.0", "after": "2.0" }]));
+    let files: Vec<(&str, &str)> = diff["files"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|file| (file["change"].as_str().unwrap(), file["path"].as_str().unwrap()))
+        .collect();
+    let site = "lib/python3.11/site-packages";
+    assert_eq!(
+        files,
+        [
+            ("removed", format!("{site}/tiny-1.0.dist-info/RECORD").as_str()),
+            ("added", format!("{site}/tiny-2.0.dist-info/RECORD").as_str()),
+            ("changed", format!("{site}/tiny.py").as_str()),
+        ]
+    );
+    let text = stdout(&sandbox.holofs_ok(&["catalogs", "diff", &catalogs[0], &catalogs[1], "--files"]));
+    assert!(text.contains("tiny     1.0     2.0") && text.contains(&format!("C {site}/tiny.py")), "{text}");
+}
