@@ -42,7 +42,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 use crate::rcc::digest::Digest;
 use crate::store::index::Ino;
 use crate::store::observe::Observer;
-use crate::sys::fs::bytes::{self, FileStat};
+use crate::sys::fs::bytes::FileStat;
 use crate::sys::fs::name::Name;
 
 use copy_up::Copier;
@@ -250,21 +250,6 @@ impl Upper {
     /// The open file with the bytes of `ino`, which must have some. Reads and writes go to it directly.
     pub fn file(&self, ino: Ino) -> Result<Arc<File>, UpperError> {
         self.disk.files.open(ino)
-    }
-
-    /// Sets the times of an inode that has bytes; `None` leaves one as it is. The others are set in their row.
-    pub fn set_file_times(
-        &self,
-        ino: Ino,
-        atime: Option<Time>,
-        mtime: Option<Time>,
-    ) -> Result<(), UpperError> {
-        let set = bytes::set_times(&*self.file(ino)?, atime.map(Time::into), mtime.map(Time::into));
-        set.map_err(|source| UpperError::Io {
-            doing: "set the times of",
-            path: self.disk.files.path_of(ino),
-            source,
-        })
     }
 
     /// The kernel has forgotten `ino`: if it has no names, it is gone for good, with its bytes.

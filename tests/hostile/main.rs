@@ -15,6 +15,7 @@ mod bundle;
 mod cage;
 mod catalogs;
 mod clock;
+mod commits;
 mod contents;
 mod crowd;
 mod deaths;

@@ -135,7 +135,7 @@ impl Disk {
     fn sync_rows(&self, journal: &Journal) -> Result<(), UpperError> {
         if let Some(epoch) = journal.end_epoch() {
             self.sync_names()?;
-            journal.names_are_durable(epoch);
+            journal.names_are_durable(epoch)?;
         }
         journal.sync()
     }

@@ -45,10 +45,16 @@ impl Files {
         Ok(self.dir.get_or_init(|| dir))
     }
 
-    /// Makes an empty file for `ino`.
+    /// Makes an empty file for `ino`, in place of what an operation left that failed.
     pub fn create(&self, ino: Ino) -> Result<Arc<File>, UpperError> {
-        let file = self.dir()?.create(&name(ino)).map_err(|source| self.failed("create", ino, source))?;
-        Ok(self.keep(ino, file))
+        let (dir, name) = (self.dir()?, name(ino));
+        let made = match dir.create(&name) {
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {
+                dir.remove(&name).and_then(|()| dir.create(&name))
+            }
+            made => made,
+        };
+        Ok(self.keep(ino, made.map_err(|source| self.failed("create", ino, source))?))
     }
 
     /// Makes a file for `ino` that nobody sees until it is published.

@@ -16,7 +16,9 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
 
+use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row};
 
 use super::schema::{self, APPLICATION, FORMAT, LoadError, Loaded, Young};
@@ -35,6 +37,9 @@ const PAGE_BYTES: u32 = 1024;
 const CHECKPOINT_EVERY: u64 = 16_000;
 /// Pages in the log (128 MiB) from which on a writer copies it itself: nobody else keeps up.
 const LOG_PAGES_MAX: i64 = 128 << 10;
+
+/// How long a lock is waited for. Only this process writes, and readers hold none for long.
+const BUSY: Duration = Duration::from_millis(500);
 
 type Outcome = Result<(), Arc<rusqlite::Error>>;
 
@@ -60,7 +65,10 @@ pub(super) struct Journal {
 
 /// Who writes rows.
 struct Rows {
-    connection: Connection,
+    /// None if it was closed because something failed, and could not be opened again yet.
+    connection: Option<Connection>,
+    /// A commit failed, and yet its rows may be in the log.
+    is_unsure: bool,
     /// Files whose names may not be durable.
     young: Young,
     /// The one that goes on.
@@ -114,7 +122,7 @@ impl Journal {
         let journal = Journal {
             session,
             path,
-            rows: Mutex::new(Rows { connection, young: Young::new(), epoch: 1 }),
+            rows: Mutex::new(Rows::new(connection)),
             queue: Mutex::default(),
             committed: AtomicU64::new(1), // what an earlier process left in the log may not be durable
             synced: Mutex::new(0),
@@ -132,8 +140,9 @@ impl Journal {
     fn upgrade(&self) -> Result<(), UpperError> {
         let rows = self.rows();
         let failed = |source| damage_or("upgrade", &self.path, source);
-        if !schema::has_epochs(&rows.connection).map_err(failed)? {
-            rows.connection.execute_batch(schema::ADD_NAMED).map_err(failed)?;
+        let connection = rows.connection().map_err(failed)?;
+        if !schema::has_epochs(connection).map_err(failed)? {
+            connection.execute_batch(schema::ADD_NAMED).map_err(failed)?;
         }
         Ok(())
     }
@@ -146,7 +155,8 @@ impl Journal {
     /// Every row.
     pub fn load(&self) -> Result<Loaded, UpperError> {
         let mut rows = self.rows();
-        let loaded = schema::load(&rows.connection).map_err(|error| match error {
+        let loaded = rows.connection().map_err(LoadError::Sqlite).and_then(schema::load);
+        let loaded = loaded.map_err(|error| match error {
             LoadError::Row(what) => UpperError::Damaged { path: self.path.clone(), what },
             LoadError::Sqlite(source) => damage_or("read", &self.path, source),
         })?;
@@ -177,19 +187,49 @@ impl Journal {
 
     fn commit_queue(&self, rows: &mut Rows) {
         let queued = std::mem::take(&mut *self.queue());
-        let mut result = write_all(rows, &queued);
-        if result.as_ref().is_err_and(|error| error.sqlite_error_code() == Some(ErrorCode::DiskFull)) {
-            // Once it is copied into the database, the log starts again in the blocks that it has: room to delete.
-            result = copy_log(&rows.connection, "RESTART").and_then(|_| write_all(rows, &queued));
-        }
-        let outcome = result.map_err(Arc::new);
+        let outcome = self.write(rows, &queued).map_err(Arc::new);
         for waiting in queued {
             waiting.outcome.get_or_init(|| outcome.clone());
         }
         let committed = self.committed.fetch_add(1, Ordering::Relaxed) + 1;
-        if committed.is_multiple_of(CHECKPOINT_EVERY) {
-            self.bound_log(&rows.connection);
+        if committed.is_multiple_of(CHECKPOINT_EVERY)
+            && let Ok(connection) = rows.connection()
+        {
+            self.bound_log(connection);
         }
+    }
+
+    /// Writes what is queued, in spite of what can be mended. Writing rows twice is writing them once: they are whole.
+    fn write(&self, rows: &mut Rows, queued: &[Queued]) -> rusqlite::Result<()> {
+        let Err(error) = write_all(rows, queued) else { return Ok(()) };
+        if error.sqlite_error_code() == Some(ErrorCode::DiskFull) {
+            // Once it is copied into the database, the log starts again in the blocks that it has: room to delete.
+            let copied = rows.connection().and_then(|connection| copy_log(connection, "RESTART"));
+            return if copied.is_ok() { write_all(rows, queued) } else { Err(error) };
+        }
+        // Nobody else writes: a lock that is taken is one of ours, which could not be released. It goes with the connections.
+        log::warn!("Cannot commit to {}: {error}; opens it again", self.path.display());
+        match self.reopen(rows) {
+            Ok(()) => write_all(rows, queued),
+            Err(failed) => {
+                log::error!("{failed}");
+                Err(error)
+            }
+        }
+    }
+
+    /// Closes every connection, so that SQLite drops what it holds, and opens one again.
+    fn reopen(&self, rows: &mut Rows) -> Result<(), UpperError> {
+        let copying = self.copying.lock().unwrap_or_else(PoisonError::into_inner).take();
+        for connection in [copying, rows.connection.take()].into_iter().flatten() {
+            // The log stays: without it, a death right now would look as if somebody had taken it away.
+            let kept = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
+            if let Err(error) = kept.and_then(|_| connection.close().map_err(|(_, error)| error)) {
+                log::warn!("Cannot close {}: {error}", self.path.display());
+            }
+        }
+        rows.connection = Some(connect(&self.path, Access::Writable)?);
+        Ok(())
     }
 
     /// Has the log copied into the database; does it at once if it has grown too long.
@@ -222,10 +262,10 @@ impl Journal {
         }
     }
 
-    /// Ends the epoch, if a file was made in it; its number. What is committed from here on belongs to the next one.
+    /// Ends the epoch, if a file was made in it or a commit failed; its number. What is committed from here on belongs to the next one.
     pub fn end_epoch(&self) -> Option<u64> {
         let mut rows = self.rows();
-        if rows.young.is_empty() {
+        if rows.young.is_empty() && !rows.is_unsure {
             return None;
         }
         rows.epoch += 1;
@@ -233,12 +273,14 @@ impl Journal {
     }
 
     /// The names of all files made until the end of `epoch` are durable: says so in the rows. Where there is no room for that, they stay
-    /// young.
-    pub fn names_are_durable(&self, epoch: u64) {
+    /// young. An error if it is still open what a commit that failed has left in the log.
+    pub fn names_are_durable(&self, epoch: u64) -> Result<(), UpperError> {
         match self.commit(Arc::new([Change::Named(epoch)])) {
             Ok(()) => self.rows().young.retain(|_, born| *born > epoch),
+            Err(error) if self.rows().is_unsure => return Err(error),
             Err(error) => log::debug!("{error}: the names of files are durable, but no row says so"),
         }
+        Ok(())
     }
 
     /// Makes everything that was committed durable.
@@ -283,12 +325,39 @@ impl Journal {
     #[cfg(test)]
     pub fn limit_pages(&self, pages: u32) {
         let limit = |row: &Row<'_>| row.get::<_, i64>(0);
-        self.rows().connection.query_row(&format!("PRAGMA max_page_count={pages}"), [], limit).unwrap();
+        self.rows()
+            .connection()
+            .unwrap()
+            .query_row(&format!("PRAGMA max_page_count={pages}"), [], limit)
+            .unwrap();
+    }
+}
+
+impl Rows {
+    fn new(connection: Connection) -> Rows {
+        Rows { connection: Some(connection), is_unsure: false, young: Young::new(), epoch: 1 }
+    }
+
+    fn connection(&self) -> rusqlite::Result<&Connection> {
+        let closed = || rusqlite::ffi::Error::new(rusqlite::ffi::SQLITE_CANTOPEN);
+        self.connection.as_ref().ok_or_else(|| rusqlite::Error::SqliteFailure(closed(), None))
     }
 }
 
 fn write_all(rows: &mut Rows, queued: &[Queued]) -> rusqlite::Result<()> {
-    let Rows { connection, young, epoch } = rows;
+    let written = write_rows(rows, queued);
+    // A full disk is met before the last row is in the log; other failures may come after.
+    rows.is_unsure = match &written {
+        Ok(()) => false,
+        Err(error) => rows.is_unsure || error.sqlite_error_code() != Some(ErrorCode::DiskFull),
+    };
+    written
+}
+
+fn write_rows(rows: &mut Rows, queued: &[Queued]) -> rusqlite::Result<()> {
+    let Rows { connection: Some(connection), young, epoch, .. } = rows else {
+        return rows.connection().map(drop);
+    };
     connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
     let mut written = Ok(());
     for change in queued.iter().flat_map(|queued| queued.changes.iter()) {
@@ -330,7 +399,7 @@ fn connect(path: &Path, access: Access) -> Result<Connection, UpperError> {
         return Err(UpperError::Io { doing: "write to", path: path.to_owned(), source });
     }
     connection.set_prepared_statement_cache_capacity(32);
-    connection.busy_timeout(std::time::Duration::from_secs(5)).map_err(failed)?;
+    connection.busy_timeout(BUSY).map_err(failed)?;
     // The log is copied by `Journal::copy_log` alone, and never inside of an operation.
     let settings = "PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0; PRAGMA temp_store=MEMORY;";
     connection.execute_batch(settings).map_err(failed)?;

@@ -12,7 +12,7 @@ use crate::sys::fs::name::Name;
 use super::copy_up::Source;
 use super::locks::Locked;
 use super::tables::{Change, Entry, Present};
-use super::{Ino, Inode, Kind, Upper, UpperError};
+use super::{FIRST_CREATED, Ino, Inode, Kind, Upper, UpperError};
 
 /// An operation in the making; dropped without [`commit`](Transaction::commit), it has not happened.
 pub struct Transaction<'a> {
@@ -21,6 +21,8 @@ pub struct Transaction<'a> {
     changes: Vec<Change>,
     made: Vec<Ino>,
     relied_on: Vec<Ino>,
+    /// A commit was tried. If it failed, its rows may still be on the disk, so their bytes stay for now.
+    is_tried: bool,
 }
 
 impl Upper {
@@ -33,6 +35,7 @@ impl Upper {
             changes: Vec::new(),
             made: Vec::new(),
             relied_on: Vec::new(),
+            is_tried: false,
         }
     }
 }
@@ -131,6 +134,7 @@ impl Transaction<'_> {
     /// that nothing has happened.
     pub fn commit(mut self) -> Result<(), UpperError> {
         if !self.changes.is_empty() {
+            self.is_tried = true;
             let changes: Arc<[Change]> = std::mem::take(&mut self.changes).into();
             self.upper.commit(&changes, &self.relied_on)?;
             self.upper.apply(&changes);
@@ -147,8 +151,16 @@ impl Transaction<'_> {
 impl Drop for Transaction<'_> {
     fn drop(&mut self) {
         for &ino in &self.made {
-            if let Err(error) = self.upper.disk.files.remove(ino) {
-                log::warn!("{error}; the next mount does");
+            match self.is_tried {
+                false => {
+                    if let Err(error) = self.upper.disk.files.remove(ino) {
+                        log::warn!("{error}; the next mount does");
+                    }
+                }
+                true if ino.0 >= FIRST_CREATED => {
+                    self.upper.disk.drop_bytes(ino);
+                }
+                true => {} // it will have bytes again, or the next mount collects them
             }
         }
     }

@@ -1,7 +1,10 @@
 //! Attributes that are set: mode, owner, size, times.
 
+use std::fs::File;
+
 use crate::fs::upper::{Inode, Kind, Time};
 use crate::store::index::Ino;
+use crate::sys::fs::bytes;
 
 use super::{Attr, Caller, Vfs, VfsError};
 
@@ -56,15 +59,19 @@ impl Vfs {
         }
         let mut change = self.change(&[ino])?;
         let before = change.inode(ino)?;
+        let now = change.now();
+        let (atime, mtime) = (set.atime.map(|time| time.at(now)), set.mtime.map(|time| time.at(now)));
         let file = match set.size {
             Some(size) => Some(self.own_bytes_in(&mut change, ino, size)?),
             None => None,
         };
         let has_bytes = before.has_bytes || file.is_some();
+        if let Some(file) = file.filter(|_| !before.has_bytes) {
+            // Nobody sees these bytes yet: what fails here has not happened.
+            self.set_file(ino, &file, set, atime, mtime)?;
+        }
         let mut after = change.inode(ino)?;
         apply(&mut after, caller, set);
-        let now = change.now();
-        let (atime, mtime) = (set.atime.map(|time| time.at(now)), set.mtime.map(|time| time.at(now)));
         if !has_bytes {
             after.atime = atime.unwrap_or(after.atime);
             after.mtime = mtime.unwrap_or(after.mtime);
@@ -76,29 +83,31 @@ impl Vfs {
             change.tx.put(ino, after);
             change.commit(None)?;
         }
-        if has_bytes {
-            self.set_file(ino, set.size, atime, mtime.or(set.size.map(|_| now)))?;
+        if before.has_bytes {
+            self.set_file(ino, &*self.writer()?.file(ino)?, set, atime, mtime)?;
         }
         self.getattr(ino)
     }
 
-    /// The part of it that is not in rows.
+    /// The part of it that is not in rows: size, then times. A new size stamps the file by itself, so it is one call that fails or not.
     fn set_file(
         &self,
         ino: Ino,
-        size: Option<u64>,
+        file: &File,
+        set: &SetAttr,
         atime: Option<Time>,
         mtime: Option<Time>,
     ) -> Result<(), VfsError> {
-        let upper = self.writer()?;
-        if let Some(size) = size {
-            let resized = upper.file(ino)?.set_len(size);
+        if let Some(size) = set.size {
+            let resized = self.writer()?.with_room(|| file.set_len(size));
             resized.map_err(|source| VfsError::Io { doing: "resize", ino, source })?;
         }
-        if atime.or(mtime).is_some() {
-            upper.set_file_times(ino, atime, mtime)?;
+        let mtime = mtime.filter(|_| set.size.is_none() || set.mtime != Some(SetTime::Now));
+        if atime.or(mtime).is_none() {
+            return Ok(());
         }
-        Ok(())
+        let dated = bytes::set_times(file, atime.map(Time::into), mtime.map(Time::into));
+        dated.map_err(|source| VfsError::Io { doing: "set the times", ino, source })
     }
 
     /// True if `ino` was never changed and all of this is as the catalog has it.

@@ -1,0 +1,143 @@
+//! A change of a mounted space, one system call of which fails in the daemon: it is done, or answered with an error and not done; and
+//! the next one works.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use super::trace;
+use crate::common::golden::{CATALOG, Regime};
+use crate::common::sandbox::Sandbox;
+use crate::common::soak::amount;
+use crate::common::{is_root, run, skip};
+
+/// `strace` on a running process, which makes calls of it fail until it is dropped.
+struct Failing(Child);
+
+impl Failing {
+    fn attach(pid: &str, call: &str, error: &str, number: usize) -> Failing {
+        let mut command = Command::new("strace");
+        command.args(["-f", "-p", pid, "-o", "/dev/null", "-e", &format!("trace={call}")]);
+        command.args(["-e", &format!("inject={call}:error={error}:when={number}")]);
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        // It says so when it is attached.
+        let mut told = String::new();
+        let mut stderr = BufReader::new(child.stderr.take().unwrap());
+        stderr.read_line(&mut told).unwrap();
+        assert!(told.contains("attached"), "{told}");
+        std::thread::spawn(move || stderr.read_to_string(&mut String::new()));
+        Failing(child)
+    }
+}
+
+impl Drop for Failing {
+    fn drop(&mut self) {
+        run(Command::new("kill").args(["-INT", &self.0.id().to_string()]));
+        self.0.wait().unwrap();
+    }
+}
+
+/// The call by which SQLite locks and unlocks.
+const LOCKS: &str = "fcntl";
+/// How long the change after a failure may take: SQLite tries for ten seconds to get a lock that it could not release itself.
+const LONGEST: Duration = Duration::from_secs(20);
+
+/// A kind of change, how it is done to the `n`-th file, and how it looks when it is done.
+type Change = (&'static str, fn(&Path) -> std::io::Result<()>, fn(&Path) -> bool);
+
+const CHANGES: [Change; 6] = [
+    ("mkdir", |at| fs::create_dir(at.join("dir")), |at| at.join("dir").is_dir()),
+    ("create", |at| fs::File::create_new(at.join("new")).map(drop), |at| at.join("new").exists()),
+    ("remove", |at| fs::remove_file(at.join("old")), |at| !at.join("old").exists()),
+    ("rename", |at| fs::rename(at.join("a"), at.join("b")), |at| !at.join("a").exists()),
+    (
+        "truncate",
+        |at| fs::File::options().write(true).open(at.join("long"))?.set_len(5),
+        |at| fs::metadata(at.join("long")).unwrap().len() == 5,
+    ),
+    (
+        "truncate a file of the catalog",
+        |at| fs::File::options().write(true).open(at.join("module.py"))?.set_len(0),
+        |at| fs::metadata(at.join("module.py")).unwrap().len() == 0,
+    ),
+];
+
+/// A directory with everything that the changes need; it takes what is of the catalog along.
+fn prepare(space: &Path, from: &Path, number: usize) -> PathBuf {
+    let at = space.join(format!("trial-{number}"));
+    fs::create_dir(&at).unwrap();
+    for name in ["old", "a", "long"] {
+        fs::write(at.join(name), name.repeat(100)).unwrap();
+    }
+    fs::rename(from, at.join("module.py")).unwrap();
+    at
+}
+
+#[test]
+fn a_change_whose_system_call_fails_is_done_or_not_and_the_next_one_works() {
+    if !trace::is_available() || !is_root() {
+        return skip("failures are injected by strace into a daemon");
+    }
+    let calls = [
+        (LOCKS, "ENOLCK"),
+        ("pwrite64", "ENOSPC"),
+        ("pwrite64", "EIO"),
+        ("ftruncate", "ENOSPC"),
+        ("utimensat", "ENOSPC"),
+        ("unlinkat", "EIO"),
+        ("openat", "ENOSPC"),
+    ];
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let mounted = sandbox.mount(CATALOG, "x", "user", &["--mode", "mount"]);
+    let (space, pid) = (mounted.path(), mounted.report()["pid"].to_string());
+    let mut of_catalog = files(space);
+    let (mut number, mut failed) = (0, 0);
+    for (call, error) in calls {
+        for at in 1..=amount(4, 12) {
+            // What is locked is the same for all of them.
+            let changes = if call == LOCKS { amount(1, 2) } else { CHANGES.len() };
+            for (what, change, is_done) in CHANGES.into_iter().take(changes) {
+                number += 1;
+                let from = of_catalog.pop().unwrap();
+                let dir = prepare(space, &from, number);
+                let told = format!("{what}, {call} number {at}: {error}");
+                let failing = Failing::attach(&pid, call, error, at);
+                let result = change(&dir);
+                drop(failing);
+                failed += usize::from(result.is_err());
+                assert_eq!(is_done(&dir), result.is_ok(), "{told}: {result:?}");
+                let started = Instant::now();
+                fs::create_dir(dir.join("next")).unwrap_or_else(|error| panic!("after {told}: {error}"));
+                let waited = started.elapsed();
+                assert!(waited < LONGEST, "after {told}: the next change took {waited:?}");
+                fs::create_dir(dir.join("and another")).unwrap();
+                assert!(
+                    started.elapsed() < waited + Duration::from_secs(5),
+                    "after {told}: every change waits"
+                );
+                fs::rename(dir.join("module.py"), &from).unwrap();
+                if fs::metadata(&from).unwrap().len() > 0 {
+                    of_catalog.push(from);
+                }
+            }
+        }
+    }
+    assert!(failed > 0, "nothing failed in {number} trials");
+    eprintln!("{number} trials, {failed} failed");
+}
+
+/// The files with content below a directory.
+fn files(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(dir).unwrap() {
+        let (path, meta) = entry.map(|entry| (entry.path(), entry.metadata().unwrap())).unwrap();
+        match meta.file_type() {
+            kind if kind.is_dir() => found.extend(files(&path)),
+            kind if kind.is_file() && meta.len() > 0 => found.push(path),
+            _ => {}
+        }
+    }
+    found
+}
