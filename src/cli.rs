@@ -36,6 +36,7 @@ mod report;
 #[cfg(unix)]
 mod reset;
 mod run;
+mod settled;
 #[cfg(unix)]
 mod stats;
 #[cfg(unix)]

@@ -9,6 +9,7 @@ use crate::space::maintain::verify::{self, BadBlob, CatalogVerdict, Checked};
 use super::context::Context;
 use super::exit_code::BAD_BLOB;
 use super::progress::Progress;
+use super::settled::settled;
 use super::table::bytes;
 
 /// Arguments of `check`.
@@ -21,12 +22,19 @@ pub struct CheckArgs {
 
 /// Checks and reports; any damage is told by the exit code, also where it was repaired.
 pub fn main(context: &Context, args: &CheckArgs) -> anyhow::Result<ExitCode> {
-    let lock = if args.repair { Some(context.lock_hololib()?) } else { None };
-    let progress = Progress::new("Checking", context.is_json());
-    let outcome = verify::check(&context.home, args.repair, &progress);
-    progress.finish();
-    drop(lock);
-    let report = outcome?;
+    let check = || {
+        let progress = Progress::new("Checking", context.is_json());
+        let outcome = verify::check(&context.home, args.repair, &progress);
+        progress.finish();
+        Ok(outcome?)
+    };
+    let report = match args.repair {
+        true => {
+            let _lock = context.lock_hololib()?;
+            check()?
+        }
+        false => settled(context, check, Checked::is_damaged)?,
+    };
     context.report(&report, text)?;
     Ok(if report.is_damaged() { ExitCode::from(BAD_BLOB) } else { ExitCode::SUCCESS })
 }

@@ -9,6 +9,7 @@ use crate::space::archive;
 
 use super::context::Context;
 use super::progress::Progress;
+use super::settled::settled;
 use super::table::bytes;
 
 /// Arguments of `export`.
@@ -31,10 +32,13 @@ pub fn main(context: &Context, args: &ExportArgs) -> anyhow::Result<ExitCode> {
     }
     let found = args.catalogs.iter().map(|what| context.home.find_catalog(what));
     let paths = found.collect::<Result<Vec<_>, _>>()?;
-    let progress = Progress::new("Exporting", context.is_json());
-    let outcome = archive::export(&context.home, &paths, &args.zipfile, &progress);
-    progress.finish();
-    context.report(&outcome?, |report| {
+    let export = || {
+        let progress = Progress::new("Exporting", context.is_json());
+        let outcome = archive::export(&context.home, &paths, &args.zipfile, &progress);
+        progress.finish();
+        Ok(outcome?)
+    };
+    context.report(&settled(context, export, |_| false)?, |report| {
         let (count, size) = (report.blobs, bytes(report.bytes));
         format!("{}: {} with {count} blobs, {size}", report.zip.display(), report.catalogs.join(", "))
     })?;
