@@ -25,6 +25,7 @@ mod import;
 mod list;
 mod manual;
 mod materialize;
+mod misuse;
 #[cfg_attr(windows, path = "cli/windows/mount.rs")]
 mod mount;
 #[cfg(unix)]
@@ -214,10 +215,13 @@ pub fn main() -> ExitCode {
     if let Some(words) = mount_holofs::called_so() {
         return mount_holofs::main(&words);
     }
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return misuse::usage(&error),
+    };
     let context = match Context::new(&cli.global) {
         Ok(context) => context,
-        Err(error) => return exit_code::fail(&error),
+        Err(error) => return misuse::not_begun(exit_code::fail(&error)),
     };
     let outcome = match cli.command {
         Command::Mount(args) => mount::main(&context, &args),
@@ -239,7 +243,7 @@ pub fn main() -> ExitCode {
         Command::Warm(args) => warm::main(&context, &args),
         #[cfg(unix)]
         Command::Stats(args) => stats::main(&context, &args),
-        Command::Run(args) => run::main(&context, &args),
+        Command::Run(args) => return run::main(&context, &args),
         Command::Variables(args) => activate::main(&context, &args),
         Command::Catalogs(args) => catalogs::main(&context, &args),
         Command::List(args) => list::main(&context, &args),

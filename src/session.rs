@@ -9,12 +9,14 @@
 //! | [`method`] | the ways in which a space can appear, and why one is not taken |
 //! | [`appear`] | makes a space appear, by the best way that works |
 //! | [`run`], [`execute`] | a command in a space |
+//! | [`compile`] | makes the bytecode that spaces share |
 //! | [`claim`], [`serve`], [`daemon`] | the process that serves a mount |
 //! | [`unmount`] | takes a mount away |
 
 pub mod appear;
 #[cfg(unix)]
 pub mod claim;
+pub mod compile;
 pub mod context;
 #[cfg(unix)]
 pub mod daemon;

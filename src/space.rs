@@ -18,6 +18,7 @@ pub mod inventory;
 pub mod maintain;
 pub mod materialize;
 pub mod record;
+pub mod temp;
 pub mod warm;
 
 mod holder;

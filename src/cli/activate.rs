@@ -13,11 +13,12 @@ use crate::session::appear::appear;
 use crate::session::method::Mode;
 use crate::session::request::{MountRequest, SpaceName};
 use crate::session::run::already_there;
-use crate::session::variables::{self, Sources};
-use crate::space::Space;
+use crate::session::variables::{self, Sources, Variable};
+use crate::space::{Space, temp};
 
 use super::context::{Context, parse_space, say_method};
 use super::hash::specification;
+use super::settled::settled;
 
 /// Arguments of `variables`.
 #[derive(Debug, Args)]
@@ -36,8 +37,29 @@ pub struct VariablesArgs {
     pub mode: Mode,
 }
 
-/// Makes the space appear as RCC's command does, and prints.
+/// Makes the space appear as RCC's command does, and prints. What a shell evaluates must fail there, too: of an empty text nothing
+/// fails.
+#[allow(clippy::print_stdout)]
 pub fn main(context: &Context, args: &VariablesArgs) -> anyhow::Result<ExitCode> {
+    let list = settled(context, || list(context, args), |_| false).inspect_err(|_| {
+        if let Some(failure) = failure(context.is_json()) {
+            println!("{failure}");
+        }
+    })?;
+    if context.is_json() {
+        context.report(&variables::as_pairs(&list), |_| String::new())?;
+    } else {
+        context.report(&(), |()| variables::as_shell(&list))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What makes `eval "$(holofs variables …)"` fail, where a shell evaluates it.
+pub fn failure(json: bool) -> Option<&'static str> {
+    (!json && !cfg!(windows)).then_some("false")
+}
+
+fn list(context: &Context, args: &VariablesArgs) -> anyhow::Result<Vec<Variable>> {
     let catalog = catalog(context, &args.what)?;
     let named = SpaceName { space: args.space.clone(), controller: args.controller.clone() };
     let (index, _, _) = context.index(&catalog)?;
@@ -48,21 +70,15 @@ pub fn main(context: &Context, args: &VariablesArgs) -> anyhow::Result<ExitCode>
         let report = appear(context, &MountRequest::new(&catalog, &named, mode))?;
         say_method(report.method, &report.reasons);
     }
-    let sources = Sources {
+    variables::of(&Sources {
         home: &context.home,
         settings: &Settings::read(&context.home)?,
         root: &space.root,
         blueprint: index.blueprint(),
-        temp: &temp_dir(&context.home.root().join("temp"))?,
+        temp: &temp_dir(&context.home.temp_dir())?,
         path: context.process.path.clone(),
-    };
-    let list = variables::of(&sources)?;
-    if context.is_json() {
-        context.report(&variables::as_pairs(&list), |_| String::new())?;
-    } else {
-        context.report(&(), |()| variables::as_shell(&list))?;
-    }
-    Ok(ExitCode::SUCCESS)
+        unmanaged: context.process.unmanaged,
+    })
 }
 
 /// The catalog that is meant: by name, or by what one or several conda.yaml files ask for.
@@ -86,8 +102,8 @@ fn stands_as_files(space: &Space) -> bool {
 /// A directory for the shell's temporary files, with RCC's mark by which RCC removes it after two days.
 fn temp_dir(parent: &Path) -> anyhow::Result<PathBuf> {
     fs::create_dir_all(parent).with_context(|| format!("Cannot make {}", parent.display()))?;
-    let dir = tempfile::Builder::new().prefix("holofs-").tempdir_in(parent);
-    let dir = dir.with_context(|| format!("Cannot make a directory in {}", parent.display()))?.keep();
+    let dir = temp::private_dir(parent);
+    let dir = dir.with_context(|| format!("Cannot make a directory in {}", parent.display()))?;
     let mark = dir.join("recycle.now");
     fs::write(&mark, "True").with_context(|| format!("Cannot write {}", mark.display()))?;
     Ok(dir)

@@ -15,6 +15,7 @@ use crate::session::lay_out::STRATEGY;
 use crate::session::method;
 use crate::session::request::Given;
 use crate::session::run::Appeared;
+use crate::session::variables::Unmanaged;
 use crate::session::{self, FrontEnd, ProcessEnv};
 use crate::space::{Wait, Waiting};
 use crate::store::observe::Observer;
@@ -104,6 +105,10 @@ fn process_env() -> ProcessEnv {
         temp_dir: std::env::temp_dir(),
         user_dirs: user_dirs.into_iter().filter_map(std::env::var_os).map(PathBuf::from).collect(),
         mount_helper: set("HOLOFS_MOUNT_HELPER").map(PathBuf::from),
+        unmanaged: Unmanaged {
+            bytecode: set("RCC_NO_PYC_MANAGEMENT").is_some(),
+            temp: set("RCC_NO_TEMP_MANAGEMENT").is_some(),
+        },
         strategy: set(STRATEGY),
         replaced: Vec::new(),
     }

@@ -31,6 +31,8 @@ const CANNOT_MOUNT: u8 = 7;
 pub const FAILED: u8 = 8;
 /// Some files failed, for several reasons.
 pub const PARTIAL: u8 = 9;
+/// `run` failed before the command began: of its own status nothing is known.
+pub const OUR_OWN: u8 = 125;
 
 /// Says what failed, and why, and gives the code of its class.
 pub fn fail(error: &anyhow::Error) -> ExitCode {

@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::fs::upper::{self, Access};
 use crate::session::written;
-use crate::space::Space;
+use crate::space::{Space, bytecode};
 use crate::sys::fs::name::RelPath;
 
 use super::SpaceArgs;
@@ -47,6 +47,7 @@ pub fn main(context: &Context, args: &ResetArgs) -> anyhow::Result<ExitCode> {
     if args.paths.is_empty() {
         upper::reset(&state_dir)?;
     } else if let Some(index) = index? {
+        bytecode::forget(&state_dir).context("Cannot drop the bytecode of the space")?;
         let paths = args.paths.iter().map(|path| below(&space, path)).collect::<anyhow::Result<Vec<_>>>()?;
         let vfs = written::open(context, &args.space.name(), index, Access::Writable)?;
         for path in paths {

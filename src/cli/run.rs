@@ -11,15 +11,17 @@ use clap::Args;
 use crate::fs::fuse::Io;
 #[cfg(unix)]
 use crate::fs::fuse::awake::KeepAwake;
+use crate::session::error::CannotStart;
 use crate::session::method::Mode;
 use crate::session::request::MountRequest;
 #[cfg(unix)]
 use crate::session::request::ProfileAt;
 use crate::session::run::{self, RunRequest};
-use crate::sys::process::signals;
+use crate::sys::process::command;
 
 use super::SpaceArgs;
 use super::context::Context;
+use super::exit_code;
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
@@ -67,9 +69,26 @@ pub struct MountedRunArgs {
     pub profile: PathBuf,
 }
 
-/// Runs the command.
-pub fn main(context: &Context, args: &RunArgs) -> anyhow::Result<ExitCode> {
-    Ok(exit_code(run::run(context, &request(args))?))
+/// Runs the command. Its status is ours; what goes wrong on our side has codes that commands rarely use.
+pub fn main(context: &Context, args: &RunArgs) -> ExitCode {
+    match run::run(context, &request(args)) {
+        Ok(status) => end_as(status),
+        Err(error) => {
+            exit_code::fail(&error);
+            ExitCode::from(failure(exit_code::code(&error), error.downcast_ref()))
+        }
+    }
+}
+
+/// As of env(1) and its like: 127 if there is no such command, 126 if it cannot be executed, else 125; but a space that is in use is
+/// told apart, since to try again may help.
+fn failure(class: u8, cause: Option<&CannotStart>) -> u8 {
+    match cause {
+        Some(CannotStart { is_there: true, .. }) => 126,
+        Some(_) => 127,
+        None if class == exit_code::BUSY => class,
+        None => exit_code::OUR_OWN,
+    }
 }
 
 #[cfg(unix)]
@@ -93,8 +112,8 @@ fn request(args: &RunArgs) -> RunRequest {
     RunRequest { mount, isolate: false, bytecode: !args.no_bytecode, command: args.command.clone() }
 }
 
-/// As a shell has it: the status, or 128 and the signal.
-fn exit_code(status: ExitStatus) -> ExitCode {
+/// Ends as the command did: by the same signal, so that loops in shells stop, or with its status.
+fn end_as(status: ExitStatus) -> ExitCode {
     if cfg!(windows)
         && let Some(code) = status.code()
         && u8::try_from(code).is_err()
@@ -102,7 +121,28 @@ fn exit_code(status: ExitStatus) -> ExitCode {
         // An `ExitCode` has no room for it, such as after a crash. Nothing of ours is left to be tidied up.
         std::process::exit(code);
     }
-    let code =
-        status.code().or_else(|| signals::that_ended(status).map(|signal| 128 + signal)).unwrap_or(255);
+    let signal = command::that_ended(status);
+    if let Some(signal) = signal {
+        command::die_of(signal);
+    }
+    let code = status.code().or_else(|| signal.map(|signal| 128 + signal)).unwrap_or(255);
     ExitCode::from(u8::try_from(code).unwrap_or(255))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_of_ours_are_told_from_those_of_commands() {
+        let cannot = |is_there| CannotStart {
+            program: "x".into(),
+            is_there,
+            source: std::io::ErrorKind::NotFound.into(),
+        };
+        assert_eq!(failure(exit_code::FAILED, Some(&cannot(true))), 126);
+        assert_eq!(failure(exit_code::FAILED, Some(&cannot(false))), 127);
+        assert_eq!(failure(exit_code::BUSY, None), 6);
+        assert_eq!(failure(exit_code::NOT_FOUND, None), 125);
+    }
 }

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use clap::Args;
 use serde::Serialize;
 
+use crate::session::compile::{Compiled, Compiler};
 use crate::space::materialize;
 use crate::space::warm::{self, Warmed};
 use crate::store::observe::Observer;
@@ -26,6 +27,9 @@ pub struct WarmArgs {
     /// Also compile all of its Python sources, with its own interpreter
     #[arg(long)]
     pub bytecode: bool,
+    /// Do nothing but compile what a run imported, told by stdin: for processes of ours
+    #[arg(long, hide = true)]
+    pub imported: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -39,12 +43,20 @@ struct Report {
     not_laid_out: Option<String>,
     counts: std::collections::BTreeMap<&'static str, u64>,
     /// How compiling went. Some sources are not meant to be compiled: templates, tests of syntax errors.
-    bytecode: Option<&'static str>,
+    bytecode: Option<Compiled>,
 }
 
 /// Warms and reports.
 pub fn main(context: &Context, args: &WarmArgs) -> anyhow::Result<ExitCode> {
+    if args.imported {
+        bytecode::go_to_background()?;
+    }
     let (index, _, catalog) = context.index(&args.catalog)?;
+    let compiler = Compiler { context, catalog: &catalog, index: &index };
+    if args.imported {
+        bytecode::imported(&compiler)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let progress = Arc::new(Progress::new("Warming", context.is_json()));
     let store = context.store_for_now(Arc::clone(&progress) as Arc<dyn Observer>)?;
     let warmed = warm::warm(&index, &store, &*progress);
@@ -55,10 +67,10 @@ pub fn main(context: &Context, args: &WarmArgs) -> anyhow::Result<ExitCode> {
         _ => error.to_string(),
     });
     let counts = progress.counts();
-    let bytecode = args.bytecode.then(|| bytecode::compile(context, &args.catalog)).transpose()?;
+    let bytecode = args.bytecode.then(|| bytecode::everything(&compiler)).transpose()?;
     let damaged = !warmed.errors.is_empty();
     context.report(
-        &Report { catalog, warmed, pristine: pristine.ok(), not_laid_out, counts, bytecode },
+        &Report { catalog: catalog.clone(), warmed, pristine: pristine.ok(), not_laid_out, counts, bytecode },
         summary,
     )?;
     Ok(if damaged { ExitCode::from(BAD_BLOB) } else { ExitCode::SUCCESS })
@@ -80,6 +92,9 @@ fn summary(report: &Report) -> String {
     }));
     lines.extend(report.not_laid_out.iter().map(|error| format!("Not laid out: {error}")));
     lines.extend(warmed.errors.iter().map(|error| format!("{}: {}", error.path, error.message)));
-    lines.extend(report.bytecode.map(|how| format!("Bytecode: {how}")));
+    lines.extend(report.bytecode.iter().map(|made| {
+        let Compiled { compiled, left_out, shared } = made;
+        format!("Bytecode: {compiled} sources compiled, {left_out} cannot be; {shared} shared by all spaces")
+    }));
     lines.join("\n")
 }

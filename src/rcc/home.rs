@@ -190,6 +190,11 @@ impl Home {
         self.hololib.join("used")
     }
 
+    /// Where programs keep temporary files, a directory for each run.
+    pub fn temp_dir(&self) -> PathBuf {
+        self.root.join("temp")
+    }
+
     /// RCC's marks of who holds a lock.
     pub fn pids_dir(&self) -> PathBuf {
         self.hololib.join("pids")

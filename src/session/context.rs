@@ -1,10 +1,10 @@
 //! What the life of a space starts from: the home, how long to wait, what the process was given, and who is told.
 
-use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::OnceLock;
 
 use anyhow::Context as _;
 
@@ -18,6 +18,7 @@ use crate::store::{Library, Limits, Store};
 
 use super::request::{Given, SpaceName};
 use super::run::Appeared;
+use super::variables::Unmanaged;
 
 /// Who is told what happens.
 pub trait FrontEnd: Send + Sync {
@@ -44,6 +45,8 @@ pub struct ProcessEnv {
     pub user_dirs: Vec<PathBuf>,
     /// The socket of the mount helper, if it is not the usual one.
     pub mount_helper: Option<PathBuf>,
+    /// Variables that are left to others.
+    pub unmanaged: Unmanaged,
     /// How files are to be placed, as a word.
     pub strategy: Option<OsString>,
     /// Variables that are not as this process was given them: for the processes that it starts.
@@ -61,7 +64,7 @@ pub struct Context {
     pub process: ProcessEnv,
     /// Who is told.
     pub front: Arc<dyn FrontEnd>,
-    unkept: OnceCell<Option<String>>,
+    unkept: OnceLock<Option<String>>,
 }
 
 impl std::ops::Deref for Context {
@@ -75,7 +78,7 @@ impl std::ops::Deref for Context {
 impl Context {
     /// A context for `home`.
     pub fn new(home: Home, given: Given, process: ProcessEnv, front: Arc<dyn FrontEnd>) -> Context {
-        Context { home, given, process, front, unkept: OnceCell::new() }
+        Context { home, given, process, front, unkept: OnceLock::new() }
     }
 
     /// Why nothing can be kept that would save time the next time, in one line; `None` if it can be. Who finds it out tells it

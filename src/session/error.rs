@@ -1,5 +1,7 @@
 //! Why a space cannot be used: what front ends tell apart.
 
+use std::ffi::OsString;
+
 use serde::{Deserialize, Serialize};
 
 use super::method::{Refusal, told};
@@ -26,6 +28,18 @@ pub struct NotFound(pub String);
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct Busy(pub String);
+
+/// A command did not begin.
+#[derive(Debug, thiserror::Error)]
+#[error("Cannot run {}", program.display())]
+pub struct CannotStart {
+    /// The command.
+    pub program: OsString,
+    /// There is such a file: it cannot be executed.
+    pub is_there: bool,
+    /// Why.
+    pub source: std::io::Error,
+}
 
 /// The process that was to serve a mount failed, and said why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]

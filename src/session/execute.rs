@@ -1,18 +1,27 @@
 //! A command in a space that is there: RCC's variables, a place for bytecode, signals and exit status.
+//!
+//! The status of the command is the last word: what goes wrong after it has ended is a warning.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 
 use crate::rcc::home::Settings;
 use crate::space::Space;
-use crate::space::bytecode;
+use crate::space::bytecode::{Prefix, pack_place, seed};
+use crate::space::temp::{self, RunTemp};
 use crate::store::index::Index;
-use crate::sys::process::signals;
+#[cfg(unix)]
+use crate::store::observe::Counter;
+use crate::sys::fs::place::Place;
+use crate::sys::process::{command, this_process};
 
+use super::compile;
 use super::context::Context;
+use super::error::CannotStart;
 use super::variables::{self, Variable};
 
 /// Set by RCC to keep Python from writing bytecode.
@@ -20,141 +29,208 @@ const NO_BYTECODE: &str = "PYTHONDONTWRITEBYTECODE";
 /// Where Python keeps bytecode, if not beside the sources.
 const BYTECODE_PREFIX: &str = "PYTHONPYCACHEPREFIX";
 
+/// What Python does with bytecode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Bytecode {
+    /// It writes none, as RCC has it.
+    Off,
+    /// What it compiles of the space stays with the space.
+    OfSpace,
+    /// All it compiles goes with the run; the space cannot change meanwhile.
+    OfRun,
+}
+
 /// A space that is there, and how to run in it.
 pub struct Execution<'a> {
     /// The invocation.
     pub context: &'a Context,
-    /// Where the space is.
-    pub root: &'a Path,
-    /// Its catalog's blueprint.
-    pub blueprint: &'a str,
-    /// The space and catalog for which Python may keep the bytecode it compiles.
-    pub bytecode: Option<(&'a Space, &'a Index)>,
-    /// It was not there before.
-    pub is_new: bool,
+    /// The space.
+    pub space: &'a Space,
+    /// Its catalog.
+    pub index: &'a Index,
+    /// What the catalog was called by.
+    pub catalog: &'a str,
+    /// What Python does with bytecode.
+    pub bytecode: Bytecode,
 }
 
 impl Execution<'_> {
     /// Runs `command` to its end: its status becomes ours. What it need not wait for is done `meanwhile`.
     pub fn command(&self, command: &[OsString], meanwhile: impl FnOnce()) -> anyhow::Result<ExitStatus> {
-        let temp = RunTemp::create(self.context)?;
-        let variables = self.variables(&temp.0)?;
-        let (program, arguments) = command.split_first().context("There is no command")?;
-        let path = variables.iter().rev().find(|(key, _)| key == "PATH").map(|(_, value)| value.clone());
-        // What a terminal sends goes to the command by itself; what another process sends to us is passed on.
-        let signals = signals::catch().context("Cannot handle signals")?;
-        let mut child = Command::new(resolve(program, path.as_deref()))
-            .args(arguments)
-            .env_remove("VIRTUAL_ENV")
-            .env_remove(NO_BYTECODE)
-            .envs(variables)
-            .spawn()
-            .with_context(|| format!("Cannot run {}", program.display()))?;
-        signals.pass_on(child.id()).context("Cannot pass signals on")?;
-        self.read_bytecode_ahead();
-        meanwhile();
-        child.wait().context("Cannot wait for the command")
+        let parents = [self.context.home.temp_dir(), self.context.process.temp_dir.clone()];
+        let temp = RunTemp::create(&parents)
+            .with_context(|| format!("Cannot make a temporary directory in {}", parents[0].display()))?;
+        let prefix = self.prefix(&temp);
+        let variables = self.variables(&temp.files(), prefix.as_ref())?;
+        let signals = command::catch().context("Cannot handle signals")?;
+        let before = unread(&self.space.root);
+        let mut child = start(command, variables, prefix.is_some())?;
+        if let Err(error) = signals.pass_on(child.id()) {
+            log::warn!("Signals are not passed on to the command: {error}");
+        }
+        sweep(parents[0].clone());
+        let ended = AtomicBool::new(false);
+        let status = std::thread::scope(|scope| {
+            if let Some(prefix) = &prefix {
+                let seed = || self.seed(prefix, &ended);
+                let started = std::thread::Builder::new().name("bytecode".into()).spawn_scoped(scope, seed);
+                drop(started.inspect_err(|error| log::debug!("No shared bytecode: {error}")));
+            }
+            meanwhile();
+            let status = command::wait(&mut child);
+            ended.store(true, Ordering::Relaxed);
+            status
+        });
+        let status = status.context("Cannot wait for the command")?;
+        tell_unread(before, unread(&self.space.root));
+        self.share(prefix.as_ref());
+        Ok(status)
     }
 
     /// RCC's variables; with bytecode, Python also learns where to keep it.
-    fn variables(&self, temp: &Path) -> anyhow::Result<Vec<Variable>> {
+    fn variables(&self, temp: &Path, prefix: Option<&Prefix>) -> anyhow::Result<Vec<Variable>> {
         let settings = Settings::read(&self.context.home)?;
         let sources = variables::Sources {
             home: &self.context.home,
             settings: &settings,
-            root: self.root,
-            blueprint: self.blueprint,
+            root: &self.space.root,
+            blueprint: self.index.blueprint(),
             temp,
             path: self.context.process.path.clone(),
+            unmanaged: self.context.process.unmanaged,
         };
         let mut variables = variables::of(&sources)?;
-        if let Some(prefix) = self.bytecode_prefix() {
+        if let Some(prefix) = prefix {
             variables.retain(|(key, _)| key != NO_BYTECODE && key != BYTECODE_PREFIX);
-            variables.push((BYTECODE_PREFIX.to_owned(), prefix.into_os_string()));
+            variables.push((BYTECODE_PREFIX.to_owned(), prefix.path.clone().into_os_string()));
         }
         Ok(variables)
     }
 
-    /// The space has just appeared, so Python may be about to read the bytecode from a cold disk: it is read ahead, at the
-    /// lowest priority. Whoever ends does not wait for it.
-    fn read_bytecode_ahead(&self) {
-        let Some((_, index)) = self.bytecode.filter(|_| self.is_new) else { return };
-        let shared = bytecode::shared_dir(
-            &self.context.home,
-            index,
-            crate::sys::process::this_process::effective_uid(),
-        );
-        let read = move || {
-            #[cfg(unix)]
-            crate::sys::process::daemon::lower_priority();
-            match bytecode::read_ahead(&shared) {
-                Ok(bytes) => log::debug!("{bytes} bytes of bytecode read ahead"),
-                Err(error) => log::debug!("No bytecode read ahead from {}: {error}", shared.display()),
-            }
-        };
-        if let Err(error) = std::thread::Builder::new().name("bytecode".into()).spawn(read) {
-            log::debug!("No bytecode is read ahead: {error}");
+    /// Where Python finds and keeps bytecode. That only saves time: where there is no place of the space's own, it is the run's.
+    fn prefix(&self, temp: &RunTemp) -> Option<Prefix> {
+        if self.bytecode == Bytecode::Off || self.context.process.unmanaged.bytecode {
+            return None;
+        }
+        let (root, frozen) = (&self.space.root, self.bytecode == Bytecode::OfRun);
+        let own = (!frozen).then(|| Prefix::of_space(self.space, self.index, temp.path()));
+        let prefix = own.unwrap_or_else(|| Prefix::of_run(root, temp.path(), frozen)).or_else(|error| {
+            log::debug!("Bytecode goes with the run: {error}");
+            Prefix::of_run(root, temp.path(), frozen)
+        });
+        prefix
+            .inspect_err(|error| {
+                log::warn!("No place for bytecode, so Python compiles what it imports: {error}")
+            })
+            .ok()
+    }
+
+    /// Fills `prefix` with what all spaces share, until the command has ended.
+    fn seed(&self, prefix: &Prefix, ended: &AtomicBool) {
+        match seed::seed(prefix, &self.pack(), self.index, ended) {
+            Ok(copied) => log::debug!("{copied} files of shared bytecode copied"),
+            Err(error) => log::debug!("No shared bytecode: {error}"),
         }
     }
 
-    /// Bytecode only saves time: where it has no place, Python compiles as it does under RCC.
-    fn bytecode_prefix(&self) -> Option<PathBuf> {
-        let (space, index) = self.bytecode?;
-        let uid = crate::sys::process::this_process::effective_uid();
-        bytecode::prefix(&self.context.home, space, index, uid).unwrap_or_else(|error| {
-            let level = if self.context.unkept().is_some() { log::Level::Debug } else { log::Level::Warn };
-            log::log!(level, "No place for bytecode, so Python compiles what it imports: {error}");
-            None
-        })
+    fn pack(&self) -> Place {
+        pack_place(&self.context.home, self.index, this_process::effective_uid())
     }
+
+    /// Lets other spaces have what was imported in this one.
+    fn share(&self, prefix: Option<&Prefix>) {
+        let Some(prefix) = prefix else { return };
+        match seed::imported(prefix, &self.pack(), self.index) {
+            Ok(seen) => compile::after_run(self.context, self.catalog, &seen),
+            Err(error) => log::debug!("What was imported is not known: {error}"),
+        }
+    }
+}
+
+/// How often content was asked for in the mount at `root` that is missing or damaged; `None` if nothing is mounted there.
+#[cfg(unix)]
+fn unread(root: &Path) -> Option<u64> {
+    let told = crate::sys::fs::xattr::get(root, crate::fs::fuse::STATS).ok()?;
+    let stats: serde_json::Value = serde_json::from_slice(&told).ok()?;
+    Some(stats["counts"][Counter::BlobErrors.name()].as_u64().unwrap_or(0))
+}
+
+/// Files are written whole, or the command does not begin.
+#[cfg(not(unix))]
+fn unread(_root: &Path) -> Option<u64> {
+    None
+}
+
+/// A program that cannot read a file may say nothing of it, or anything.
+fn tell_unread(before: Option<u64>, after: Option<u64>) {
+    let failed = after.unwrap_or(0).saturating_sub(before.unwrap_or(0));
+    if failed > 0 {
+        log::warn!(
+            "{failed} reads failed in this run, since content is missing from the hololib or damaged; \
+             `holofs check` tells what"
+        );
+    }
+}
+
+/// Removes what killed runs left; nobody waits for it.
+fn sweep(parent: PathBuf) {
+    let work = move || match temp::sweep(&parent, false) {
+        Ok(left) => left.iter().for_each(|dir| log::info!("A run that was killed left {}", dir.display())),
+        Err(error) => log::debug!("{} is not swept: {error}", parent.display()),
+    };
+    if let Err(error) = std::thread::Builder::new().name("sweep".into()).spawn(work) {
+        log::debug!("No thread to sweep in: {error}");
+    }
+}
+
+/// Starts the command; what was said before of bytecode holds no more if Python `keeps_bytecode`.
+fn start(words: &[OsString], variables: Vec<Variable>, keeps_bytecode: bool) -> anyhow::Result<Child> {
+    let (program, arguments) = words.split_first().context("There is no command")?;
+    let path = variables.iter().rev().find(|(key, _)| key == "PATH").map(|(_, value)| value.clone());
+    let found = resolve(program, path.as_deref());
+    let mut child = Command::new(&found);
+    child.args(arguments).env_remove("VIRTUAL_ENV").envs(variables);
+    if keeps_bytecode {
+        child.env_remove(NO_BYTECODE);
+    }
+    command::as_found(&mut child);
+    let started = child.spawn();
+    Ok(started.map_err(|source| CannotStart {
+        program: program.clone(),
+        is_there: found.exists(),
+        source,
+    })?)
 }
 
 /// How the names of programs end, in the order in which each directory is searched for them.
 const ENDINGS: &[&str] = if cfg!(windows) { &[".exe", ".com", ".bat", ".cmd", ""] } else { &[""] };
 
-/// The program by the space's own PATH, which is not yet ours.
-fn resolve(program: &OsString, path: Option<&std::ffi::OsStr>) -> PathBuf {
+/// The program by the space's own PATH, which is not yet ours; one that cannot be executed only if there is no other.
+fn resolve(program: &OsString, path: Option<&OsStr>) -> PathBuf {
     let named = Path::new(program);
     if named.components().count() > 1 {
         return named.to_owned();
     }
     let dirs = path.map(std::env::split_paths).into_iter().flatten();
-    let mut places =
-        dirs.flat_map(|dir| ENDINGS.iter().map(move |ending| with_ending(&dir, program, ending)));
-    places.find(|place| place.is_file()).unwrap_or_else(|| named.to_owned())
+    let places = dirs.flat_map(|dir| ENDINGS.iter().map(move |ending| with_ending(&dir, program, ending)));
+    let files: Vec<PathBuf> = places.filter(|place| place.is_file()).collect();
+    let found = files.iter().find(|file| is_executable(file)).or(files.first());
+    found.cloned().unwrap_or_else(|| named.to_owned())
+}
+
+#[cfg(unix)]
+fn is_executable(file: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    file.metadata().is_ok_and(|meta| meta.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(not(unix))]
+fn is_executable(_file: &Path) -> bool {
+    true
 }
 
 fn with_ending(dir: &Path, program: &OsString, ending: &str) -> PathBuf {
     let mut name = program.clone();
     name.push(ending);
     dir.join(name)
-}
-
-/// The run's own directory for temporary files, gone with the run.
-struct RunTemp(PathBuf);
-
-impl RunTemp {
-    /// In the home, as RCC has it; where that cannot be written, in the system's place.
-    fn create(context: &Context) -> anyhow::Result<RunTemp> {
-        let parent = context.home.root().join("temp");
-        let make = |parent: &Path| {
-            std::fs::create_dir_all(parent)?;
-            tempfile::Builder::new().prefix("holofs-").tempdir_in(parent)
-        };
-        let dir = make(&parent).or_else(|error| {
-            let system = &context.process.temp_dir;
-            log::debug!("Temporary files go to {}, since {}: {error}", system.display(), parent.display());
-            make(system)
-        });
-        let dir = dir.with_context(|| format!("Cannot make a directory in {}", parent.display()))?;
-        Ok(RunTemp(dir.keep()))
-    }
-}
-
-impl Drop for RunTemp {
-    fn drop(&mut self) {
-        if let Err(error) = std::fs::remove_dir_all(&self.0) {
-            log::warn!("Cannot remove {}: {error}", self.0.display());
-        }
-    }
 }

@@ -26,8 +26,8 @@ use crate::store::observe::Observer;
 use crate::sys::mount::namespace;
 use crate::sys::mount::overmount::cover;
 use crate::sys::mount::{self, Detached, Options};
-use crate::sys::process::fork;
 use crate::sys::process::sandbox::Cage;
+use crate::sys::process::{fork, limits};
 
 use super::context::Context;
 use super::daemon;
@@ -106,6 +106,7 @@ impl Isolated {
 
 /// The process that serves: out of reach of the terminal, and in its cage from the start.
 fn serve(vfs: Vfs, device: OwnedFd, cage: &Cage) -> anyhow::Result<()> {
+    limits::raise().map_err(anyhow::Error::msg)?;
     daemon::alone().context("Cannot let go of the terminal")?;
     daemon::harden();
     daemon::confine(cage);

@@ -14,9 +14,9 @@ use crate::space::Space;
 use crate::store::index::Index;
 
 use super::context::Context;
-use super::execute::Execution;
+use super::execute::{Bytecode, Execution};
 use super::method::{Method, Refusal};
-use super::request::{MountRequest, ProfileAt};
+use super::request::MountRequest;
 
 #[cfg(unix)]
 pub use mounted::{already_there, run};
@@ -50,17 +50,15 @@ pub struct Appeared<'a> {
     pub unkept: Option<&'a str>,
 }
 
-/// How the command runs in `space`, which `is_new` or was there.
+/// How the command runs in `space`.
 fn execution<'a>(
     context: &'a Context,
-    request: &RunRequest,
+    request: &'a RunRequest,
     space: &'a Space,
     index: &'a Index,
-    is_new: bool,
 ) -> Execution<'a> {
-    let bytecode = request.bytecode.then_some((space, index));
-    let is_new = is_new && request.mount.profile != ProfileAt::Off;
-    Execution { context, root: &space.root, blueprint: index.blueprint(), bytecode, is_new }
+    let bytecode = if request.bytecode { Bytecode::OfSpace } else { Bytecode::Off };
+    Execution { context, space, index, catalog: &request.mount.catalog, bytecode }
 }
 
 /// Tells that the space is there.
@@ -76,7 +74,7 @@ pub fn run(context: &Context, request: &RunRequest) -> anyhow::Result<ExitStatus
     let space = context.space(index.base(), &request.mount.space);
     let report = super::appear::appear(context, &request.mount)?;
     tell(context, &space, report.method, &report.reasons, false);
-    execution(context, request, &space, &index, false).command(&request.command, || ())
+    execution(context, request, &space, &index).command(&request.command, || ())
 }
 
 /// No space is mounted already.

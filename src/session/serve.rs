@@ -25,16 +25,16 @@ use crate::store::{BlobSource, RawStore, Store};
 use crate::sys::fs::dir;
 use crate::sys::mount::{self, MountId, Mountpoint};
 use crate::sys::process::Process;
-use crate::sys::process::latency;
 use crate::sys::process::sandbox::Cage;
 use crate::sys::process::this_process::descriptor_share;
+use crate::sys::process::{latency, limits};
 
 use super::appear::{MountReport, told_of};
 use super::claim::Claim;
 use super::context::Context;
 use super::daemon;
 use super::error::CannotMount;
-use super::method::{self, Method, Mounter};
+use super::method::{self, Method, Mounter, Refusal};
 use super::mounters::Attached;
 use super::prefetch::Prefetch;
 use super::request::{MountRequest, ProfileAt};
@@ -66,6 +66,14 @@ pub struct Mounted {
     _live: Live,
 }
 
+/// Limits of the shell must not end a process that serves others later: it raises its own, or does not begin.
+fn raise_limits(request: &MountRequest) -> Result<(), CannotMount> {
+    limits::raise().map_err(|why| CannotMount {
+        what: format!("space {:?}", request.space.space),
+        refused: vec![Refusal::new(Method::Fuse(Mounter::Direct), &why)],
+    })
+}
+
 /// Mounts, and serves until unmounted. `ready` is told once the mount answers; after it this process is alone.
 pub fn serve(
     context: &Context,
@@ -73,6 +81,7 @@ pub fn serve(
     ready: impl FnOnce(&MountReport, &Space) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     crate::sys::process::signals::expect_quiet().context("Cannot handle signals")?;
+    raise_limits(request)?;
     let claim = Claim::take(context, request)?;
     let serving = Serving::begin(context, request, claim)?;
     daemon::harden();

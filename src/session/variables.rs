@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use serde::Serialize;
 
@@ -28,6 +28,17 @@ pub struct Sources<'a> {
     pub temp: &'a Path,
     /// PATH as it is now.
     pub path: Option<OsString>,
+    /// What of it is left to others.
+    pub unmanaged: Unmanaged,
+}
+
+/// What RCC, by variables of its own, is told not to set.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Unmanaged {
+    /// `RCC_NO_PYC_MANAGEMENT`: whether and where Python writes bytecode.
+    pub bytecode: bool,
+    /// `RCC_NO_TEMP_MANAGEMENT`: where temporary files are.
+    pub temp: bool,
 }
 
 /// One variable; an empty value is set, not unset.
@@ -41,9 +52,13 @@ pub fn of(sources: &Sources<'_>) -> anyhow::Result<Vec<Variable>> {
     if let Some(python) = python(root) {
         set("PYTHON_EXE", python.as_os_str());
     }
-    set("PYTHONDONTWRITEBYTECODE", "x".as_ref());
-    for key in ["PYTHONPYCACHEPREFIX", "TEMP", "TMP"] {
-        set(key, sources.temp.as_os_str());
+    if !sources.unmanaged.bytecode {
+        set("PYTHONDONTWRITEBYTECODE", "x".as_ref());
+        set("PYTHONPYCACHEPREFIX", sources.temp.as_os_str());
+    }
+    if !sources.unmanaged.temp {
+        set("TEMP", sources.temp.as_os_str());
+        set("TMP", sources.temp.as_os_str());
     }
     if root.join("pyvenv.cfg").is_file() {
         set("VIRTUAL_ENV", root.as_os_str());
@@ -65,7 +80,7 @@ pub fn of(sources: &Sources<'_>) -> anyhow::Result<Vec<Variable>> {
     set("RCC_HOLOTREE_SPACE_ROOT", root.as_os_str());
     set("RCC_TRACKING_ALLOWED", "false".as_ref());
     set("PATH", &path(sources)?);
-    for (key, value) in activation(root)? {
+    for (key, value) in activation(root) {
         set(&key, value.as_ref());
     }
     network(sources.settings, &mut set);
@@ -123,16 +138,32 @@ fn python(root: &Path) -> Option<PathBuf> {
     names.iter().flat_map(|name| dirs.iter().map(move |dir| dir.join(name))).find(|path| path.is_file())
 }
 
-/// The space's directories, then what PATH has, without other spaces and other Pythons.
+/// The space's directories, then what PATH has, absolute and clean, without other spaces and other Pythons. An empty entry is
+/// the current directory to shells, and nobody means that.
 fn path(sources: &Sources<'_>) -> anyhow::Result<OsString> {
     let current = sources.path.clone().unwrap_or_default();
     let mut dirs: Vec<PathBuf> = Vec::new();
-    for dir in std::env::split_paths(&current) {
+    for dir in std::env::split_paths(&current).filter_map(|dir| std::path::absolute(dir).ok()) {
+        let dir = clean(&dir);
         if !dirs.contains(&dir) && !is_foreign(&dir, sources.home.user_identity()) {
             dirs.push(dir);
         }
     }
     Ok(std::env::join_paths(program_dirs(sources.root).into_iter().chain(dirs))?)
+}
+
+/// The same path without `.` and `..`, by its text alone, as RCC has it.
+fn clean(path: &Path) -> PathBuf {
+    let mut clean = PathBuf::new();
+    for part in path.components() {
+        match part {
+            Component::CurDir => {}
+            // Nothing is above the root.
+            Component::ParentDir => drop(clean.pop()),
+            part => clean.push(part),
+        }
+    }
+    clean
 }
 
 fn is_foreign(dir: &Path, user: &str) -> bool {
@@ -156,15 +187,20 @@ fn is_label(word: &str, user: &str) -> bool {
     owner && hex(7) && hex(8) && parts.next().is_none()
 }
 
-/// What activating the environment changed when it was built.
-fn activation(root: &Path) -> anyhow::Result<BTreeMap<String, String>> {
+/// What activating the environment changed when it was built; nothing if that cannot be read or understood, as RCC has it. The
+/// prompt is the shell's own.
+fn activation(root: &Path) -> BTreeMap<String, String> {
     let path = root.join("rcc_activate.json");
-    match std::fs::read(&path) {
-        Ok(text) => serde_json::from_slice(&text)
-            .map_err(|error| anyhow::anyhow!("Cannot understand {}: {error}", path.display())),
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(BTreeMap::new()),
-        Err(error) => Err(anyhow::anyhow!("Cannot read {}: {error}", path.display())),
-    }
+    let read = std::fs::read(&path);
+    let parsed = read.and_then(|text| Ok(serde_json::from_slice::<BTreeMap<String, String>>(&text)?));
+    let mut changed = parsed.unwrap_or_else(|error| {
+        if error.kind() != std::io::ErrorKind::NotFound {
+            log::warn!("{} is ignored: {error}", path.display());
+        }
+        BTreeMap::new()
+    });
+    changed.remove("PS1");
+    changed
 }
 
 /// `export KEY=value` lines for a shell; RCC does not quote, and its lines break on a blank. On Windows `SET KEY=value`, as RCC
@@ -218,6 +254,29 @@ mod tests {
     fn variables_are_set_as_rcc_says_it() {
         let list = vec![("A".to_owned(), r"C:\a b;D:\c".into()), ("E".to_owned(), "".into())];
         assert_eq!(as_shell(&list), "SET A=C:\\a b;D:\\c\nSET E=");
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn path_entries_are_cleaned_as_rcc_does_it() {
+        for (path, cleaned) in
+            [("/a/./b/", "/a/b"), ("/a/../b/..", "/"), ("/../../x", "/x"), ("//a//b", "/a/b")]
+        {
+            assert_eq!(clean(Path::new(path)), Path::new(cleaned), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_activation_changed_is_read_or_ignored_and_never_sets_the_prompt() {
+        let root = tempfile::tempdir().unwrap();
+        assert_eq!(activation(root.path()), BTreeMap::new());
+        for bad in ["", "{", "[]", r#"{"A":1}"#, r#"{"A":null}"#] {
+            std::fs::write(root.path().join("rcc_activate.json"), bad).unwrap();
+            assert_eq!(activation(root.path()), BTreeMap::new(), "{bad:?}");
+        }
+        std::fs::write(root.path().join("rcc_activate.json"), r#"{"A":"b","PS1":"x","Z":""}"#).unwrap();
+        let expected = [("A", "b"), ("Z", "")].map(|(key, value)| (key.to_owned(), value.to_owned()));
+        assert_eq!(activation(root.path()), BTreeMap::from(expected));
     }
 
     #[test]

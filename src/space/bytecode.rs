@@ -1,220 +1,161 @@
-//! Bytecode: what Python compiles from the sources of a catalog, once for all its spaces of one user.
+//! Bytecode: what Python compiles from the sources of a space, and what all spaces of a catalog share of it.
 //!
-//! Catalogs hold no `.pyc`, and RCC forbids writing them, so every start of Python compiles what it imports. Here Python
-//! gets a place for them (`PYTHONPYCACHEPREFIX`), where it mirrors the absolute path of each source:
+//! Catalogs hold no `.pyc`, and RCC forbids writing them, so under RCC every start of Python compiles what it imports. The
+//! hard part of doing better is not speed but one law: **no program can write bytecode that another space, another user or a
+//! later `--fresh` of the same space executes.** Python itself trusts the time and size of a source, which are equal for many
+//! sources (RCC gives every file one time, archives and deployments keep theirs). So what programs write is never shared, and
+//! what is shared is never written by programs:
 //!
 //! ```text
-//! <holofs>/spaces/<label>/pyc/<base>/<label>  ─link─▶  <holofs>/pyc/<catalog>/<user>/     shared by all spaces
+//! <run's temporary directory>/pyc/            PYTHONPYCACHEPREFIX: bytecode of code outside the space; gone with the run
+//! └─ <path of the space>  ─link─▶  <holofs>/spaces/<label>/bytecode/<catalog>-…/    the space's own
+//!                                              ▲ copied, verified, while the command runs
+//! <holofs>/pyc/<catalog>.<user>/pack           shared: one file of ours, from the catalog's own content
 //! ```
-//! Python takes a `.pyc` if the time and size of the source are those it was compiled from, which are constant for what a
-//! catalog holds. One kind of source is different in every space and yet has the same time and size: a relocated one.
-//! A directory stands where its `.pyc` would be, so Python can neither find nor write one and compiles it each time.
+//! 1. **Shared** is the [`pack`]: one file per catalog and user that Python cannot read or write. We make it, never a program:
+//!    after a run, a process of ours at the lowest priority takes the *names* of what the program compiled, and compiles the
+//!    catalog's own sources of these names, with the catalog's own interpreter, in a read-only view of the catalog that nobody
+//!    else sees. `holofs warm --bytecode` does it for all sources. What the program wrote is never read.
+//! 2. **Bound by hash.** The pack names the catalog by its digest and each `.pyc` by its SHA-256, verified at each use; the `.pyc`
+//!    itself is a *checked* hash-based one (PEP 552): Python compares the hash of the source with it at each import. So it is
+//!    used for files that are, in this space and at this moment, identical to the catalog's, whatever a program did to them.
+//!    Reading a source costs a small part of compiling it. In a view that cannot change (`run --isolate`) it is not even read.
+//!    Relocated sources differ in every space: they are never in the pack.
+//! 3. **The space's own** directory is filled from the pack by copying (a hard link or a symbolic link would let a program write
+//!    to what is shared) in the order of first use, by a thread that stays ahead of Python and stops with the command. It
+//!    also holds what programs compile. A new generation, by `--fresh`, `reset` or another catalog, is another directory: a
+//!    process that was left over cannot write into it. It is used only if it belongs to who runs the command, and nobody else may write it.
+//! 4. **Outside the space** nothing is kept: a robot that is deployed again at the same path with the same times runs the new code.
 //!
-//! A space that was written to gets a directory of its own instead of the link. Nothing here is shared between users, and
-//! all of it can be deleted at any time.
+//! The first run of all compiles what it imports, once; the next run of the same space finds that in the space's own directory,
+//! and every other space in the pack. A pack is bounded by the sources of its catalog; what is copied, by [`seed::AHEAD_BYTES`] where
+//! nobody knows what is imported; a space's own directory goes with the space, a pack with its catalog (`holofs gc`).
+//! All of it can be deleted at any time.
 
+pub mod names;
+pub mod pack;
+pub mod seed;
+
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
 use crate::rcc::home::Home;
 use crate::space::Space;
-use crate::store::index::{Index, Ino, NodeKind};
-use crate::sys::fs::dir;
+use crate::store::index::Index;
+use crate::sys::fs::place::Place;
+use crate::sys::fs::{dir, shared};
 
-/// What ends the name of a source.
-const SOURCE: &[u8] = b".py";
-/// Python writes a file for each level of optimization.
-const LEVELS: [&str; 3] = ["", ".opt-1", ".opt-2"];
+/// The directory of a space's own bytecode, in its state.
+const OWN: &str = "bytecode";
+/// Names the current generation, in [`OWN`].
+const GENERATION: &str = "generation";
+/// Where it was in versions that let programs write what they shared.
+const FORMER: &str = "pyc";
 
-/// The value of `PYTHONPYCACHEPREFIX` for `space`, with everything in place; `None` if the catalog has no Python that we know
-/// the tag of.
-pub fn prefix(home: &Home, space: &Space, index: &Index, uid: u32) -> io::Result<Option<PathBuf>> {
-    let tags = tags(index);
-    if tags.is_empty() {
-        return Ok(None);
-    }
-    let prefix = space.state_dir.join("pyc");
-    let mirror = mirror(&prefix, &space.root);
-    let parent = mirror.parent().unwrap_or(&prefix);
-    dir::ensure_private(parent)?;
-    if is_written(space) {
-        own(&mirror)?;
-    } else {
-        let shared = shared(home, index, uid, &tags)?;
-        link(&shared, &mirror)?;
-    }
-    Ok(Some(prefix))
+/// Where Python finds and keeps bytecode during one run.
+#[derive(Debug, Clone)]
+pub struct Prefix {
+    /// The value of `PYTHONPYCACHEPREFIX`.
+    pub path: PathBuf,
+    /// Where the bytecode of the space's own sources is.
+    pub tree: PathBuf,
+    /// Nothing in the space can change as long as this is used: sources need not be compared.
+    pub frozen: bool,
 }
 
-/// Where Python looks below `prefix` for the bytecode of what is in `root`: the same path, without what makes it absolute. (On
-/// Windows to join an absolute path is to leave `prefix`, and what is linked and removed here would be the space itself.)
+impl Prefix {
+    /// For a run in `space`: what is compiled of the space stays with the space, the rest goes with `temp`.
+    pub fn of_space(space: &Space, index: &Index, temp: &Path) -> io::Result<Prefix> {
+        let is_mounted = shared::is_mount_point(&space.root)?;
+        let kind = if is_mounted { "mounted" } else { "files" };
+        let tree = own_tree(&space.state_dir, &format!("{}-{kind}", short_id(index)))?;
+        let path = temp.join("pyc");
+        let mirror = mirror(&path, &space.root);
+        dir::ensure_private(mirror.parent().unwrap_or(&path))?;
+        dir::symlink(&tree, &mirror)?;
+        Ok(Prefix { path, tree, frozen: false })
+    }
+
+    /// For a run that leaves nothing: all goes with `temp`.
+    pub fn of_run(root: &Path, temp: &Path, frozen: bool) -> io::Result<Prefix> {
+        let path = temp.join("pyc");
+        let tree = mirror(&path, root);
+        dir::ensure_private(&tree)?;
+        Ok(Prefix { path, tree, frozen })
+    }
+}
+
+/// Where Python looks below `prefix` for the bytecode of what is in `root`: the same path, without what makes it absolute.
 fn mirror(prefix: &Path, root: &Path) -> PathBuf {
     let names = root.components().filter(|part| matches!(part, Component::Normal(_)));
     prefix.join(names.collect::<PathBuf>())
 }
 
-/// Where the bytecode of all spaces of a catalog is, for one user.
-pub fn shared_dir(home: &Home, index: &Index, uid: u32) -> PathBuf {
-    let catalog: String = index.id().to_string().chars().take(16).collect();
-    home.pyc_dir().join(catalog).join(uid.to_string())
+/// The shared bytecode of a catalog, for one user.
+pub fn pack_place(home: &Home, index: &Index, uid: u32) -> Place {
+    home.pyc_dir().below(format!("{}.{uid}", short_id(index))).below("pack")
 }
 
-/// More than this is not what a program imports, but what was compiled in advance: nothing is read ahead then.
-const AHEAD_BYTES: u64 = 64 << 20;
+fn short_id(index: &Index) -> String {
+    index.id().to_string().chars().take(16).collect()
+}
 
-/// Reads all bytecode in `shared` once, so that Python finds it in memory; links are not followed. How many bytes; 0 if there is
-/// too much of it, or none.
-pub fn read_ahead(shared: &Path) -> io::Result<u64> {
-    let (mut files, mut total) = (Vec::new(), 0);
-    let mut dirs = vec![shared.to_owned()];
-    while let Some(dir) = dirs.pop() {
-        for entry in fs::read_dir(dir)? {
-            let entry = entry?;
-            let kind = entry.file_type()?;
-            if kind.is_dir() {
-                dirs.push(entry.path());
-            } else if kind.is_file() {
-                total += entry.metadata()?.len();
-                files.push(entry.path());
-            }
-            if total > AHEAD_BYTES {
-                return Ok(0);
+/// Forgets the bytecode of the space whose state is in `state_dir`: what is there, and what processes that are left over will
+/// still write. Interrupted, the next run goes on with it.
+pub fn forget(state_dir: &Path) -> io::Result<()> {
+    let state = Place::top(state_dir);
+    let own = state.below(OWN);
+    own.below(GENERATION).remove_file()?;
+    own.remove()?;
+    state.below(FORMER).remove().map(drop)
+}
+
+/// The space's own directory for bytecode of its sources as they are now, `what`: of which catalog, and whether it is mounted (what is
+/// written to a mount is not in the files that are there without it). Others, and those of former generations, are removed.
+fn own_tree(state_dir: &Place, what: &str) -> io::Result<PathBuf> {
+    let own = state_dir.below(OWN);
+    let opened = own.ensure()?;
+    let name = format!("{what}-{}", generation(&own)?);
+    if !opened.has(OsStr::new(&name))? {
+        for former in own.entries()? {
+            if former.file_name() != Some(OsStr::new(&name)) && former.is_dir() {
+                former.remove()?;
             }
         }
+        state_dir.below(FORMER).remove()?;
     }
-    files.iter().map(|file| io::copy(&mut fs::File::open(file)?, &mut io::sink())).sum()
+    let tree = own.below(&name);
+    tree.ensure()?;
+    Ok(tree.into())
 }
 
-/// True if the space holds more than its catalog.
-fn is_written(space: &Space) -> bool {
-    space.has_upper()
-}
-
-/// The tags of the interpreters in the tree, from the names of their libraries: `lib/python3.11` is `cpython-311`.
-fn tags(index: &Index) -> Vec<String> {
-    let directory = |dir: Ino, name: &[u8]| {
-        let found = index.children(dir).find(|node| node.name.eq_ignore_ascii_case(name))?;
-        matches!(found.kind, NodeKind::Dir { .. }).then_some(found.ino)
-    };
-    let Some(lib) = directory(Ino::ROOT, b"lib") else { return Vec::new() };
-    let versions = index.children(lib).filter_map(|node| {
-        let version = std::str::from_utf8(node.name).ok()?.strip_prefix("python3.")?;
-        let is_dir = matches!(node.kind, NodeKind::Dir { .. });
-        (is_dir && version.bytes().all(|byte| byte.is_ascii_digit())).then(|| format!("cpython-3{version}"))
-    });
-    versions.collect()
-}
-
-/// Makes the shared directory, with something in the way of what must not be shared.
-fn shared(home: &Home, index: &Index, uid: u32, tags: &[String]) -> io::Result<PathBuf> {
-    let shared = shared_dir(home, index, uid);
-    let ready = shared.join(".ready");
-    if ready.exists() {
-        return Ok(shared);
-    }
-    dir::ensure_private(&shared)?;
-    for (ino, _) in index.relocated() {
-        for blocker in blockers(index, ino, tags) {
-            dir::ensure_private(&shared.join(blocker))?;
+/// The current generation of a space's own bytecode; a new one, by chance, if there is none. Several may ask at once.
+fn generation(own: &Path) -> io::Result<String> {
+    let path = own.join(GENERATION);
+    for _ in 0..2 {
+        match fs::read_to_string(&path) {
+            Ok(text) if is_generation(&text) => return Ok(text),
+            Ok(_) => fs::remove_file(&path)?, // cut off by a power cut
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+        let text = format!("{:016x}", std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), own));
+        let mut file = tempfile::Builder::new().prefix(".part-").tempfile_in(own)?;
+        io::Write::write_all(&mut file, text.as_bytes())?;
+        match file.persist_noclobber(&path) {
+            Ok(_) => return Ok(text),
+            Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {}
+            Err(error) => return Err(error.error),
         }
     }
-    fs::write(ready, b"")?;
-    Ok(shared)
+    fs::read_to_string(&path)
 }
 
-/// The names under which Python would keep bytecode of the relocated file `ino`; none if it is no source.
-fn blockers(index: &Index, ino: Ino, tags: &[String]) -> Vec<PathBuf> {
-    let Some(path) = index.path_of(ino).map(|path| path.to_path()) else { return Vec::new() };
-    let bytes = path.as_os_str().as_encoded_bytes();
-    let Some(stem) = bytes.strip_suffix(SOURCE).and_then(|stem| std::str::from_utf8(stem).ok()) else {
-        return Vec::new();
-    };
-    let names =
-        tags.iter().flat_map(|tag| LEVELS.iter().map(move |level| format!("{stem}.{tag}{level}.pyc")));
-    names.map(PathBuf::from).collect()
-}
-
-/// Makes `mirror` a link to `shared`.
-fn link(shared: &Path, mirror: &Path) -> io::Result<()> {
-    if fs::read_link(mirror).is_ok_and(|target| target == shared) {
-        return Ok(());
-    }
-    remove(mirror)?;
-    match dir::symlink(shared, mirror) {
-        // Another run of this space was faster.
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        other => other,
-    }
-}
-
-/// Makes `mirror` a directory of the space's own.
-fn own(mirror: &Path) -> io::Result<()> {
-    if mirror.is_symlink() {
-        dir::remove_symlink(mirror)?;
-    }
-    dir::ensure_private(mirror)
-}
-
-fn remove(mirror: &Path) -> io::Result<()> {
-    let outcome = if mirror.is_symlink() { dir::remove_symlink(mirror) } else { fs::remove_dir_all(mirror) };
-    match outcome {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => Ok(()),
-    }
+fn is_generation(text: &str) -> bool {
+    text.len() == 16 && text.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test's helper fails loudly")]
-    use super::*;
-
-    #[test]
-    #[cfg(unix)]
-    fn the_mirror_of_a_space_is_below_the_prefix_whatever_the_space_is_called() {
-        let mirror = |root: &str| mirror(Path::new("/state/pyc"), Path::new(root));
-        assert_eq!(mirror("/home/user/ht/label"), Path::new("/state/pyc/home/user/ht/label"));
-        assert_eq!(mirror("//srv/./ht/label/"), Path::new("/state/pyc/srv/ht/label"));
-        assert_eq!(mirror("ht/label"), Path::new("/state/pyc/ht/label"));
-    }
-
-    #[test]
-    #[cfg(windows)]
-    fn the_mirror_of_a_space_is_below_the_prefix_and_on_no_drive() {
-        let mirror = |root: &str| mirror(Path::new(r"D:\state\pyc"), Path::new(root));
-        for root in [r"C:\ht\label", r"\\?\C:\ht\label", r"\ht\label", "C:/ht/label"] {
-            assert_eq!(mirror(root), Path::new(r"D:\state\pyc\ht\label"), "{root}");
-        }
-    }
-
-    #[test]
-    fn a_mirror_goes_and_comes_back_and_what_it_leads_to_stays() {
-        let temp = tempfile::tempdir().unwrap();
-        let (shared, mirror) = (temp.path().join("shared"), temp.path().join("mirror"));
-        fs::create_dir(&shared).unwrap();
-        fs::write(shared.join("one.pyc"), "x").unwrap();
-        if let Err(error) = link(&shared, &mirror) {
-            return eprintln!("skipped: no symbolic links here: {error}");
-        }
-        own(&mirror).unwrap();
-        assert!(!mirror.is_symlink() && mirror.is_dir());
-        link(&shared, &mirror).unwrap();
-        remove(&mirror).unwrap();
-        assert!(shared.join("one.pyc").exists() && !mirror.is_symlink());
-    }
-
-    #[test]
-    fn what_is_read_ahead_is_all_of_it_unless_it_is_too_much() {
-        let temp = tempfile::tempdir().unwrap();
-        let (shared, elsewhere) = (temp.path().join("shared"), temp.path().join("elsewhere"));
-        fs::create_dir_all(shared.join("a/b")).unwrap();
-        fs::write(&elsewhere, "not ours").unwrap();
-        fs::write(shared.join("one.pyc"), [1; 1000]).unwrap();
-        fs::write(shared.join("a/b/two.pyc"), [2; 234]).unwrap();
-        dir::symlink(&elsewhere, &shared.join("a/link.pyc")).unwrap();
-        assert_eq!(read_ahead(&shared).unwrap(), 1234);
-        fs::File::create(shared.join("a/huge.pyc")).unwrap().set_len(AHEAD_BYTES).unwrap();
-        assert_eq!(read_ahead(&shared).unwrap(), 0);
-        assert!(read_ahead(&temp.path().join("none")).is_err());
-    }
-}
+mod tests;

@@ -1,12 +1,16 @@
 //! Processes: which one, is it still the same one, and whose.
 
 #[cfg(unix)]
+pub mod command;
+#[cfg(unix)]
 pub mod daemon;
 #[cfg(unix)]
 #[cfg_attr(not(target_os = "linux"), path = "process/fork_unsupported.rs")]
 pub mod fork;
 #[cfg(unix)]
 pub mod latency;
+#[cfg(unix)]
+pub mod limits;
 #[cfg(unix)]
 pub mod sandbox;
 pub mod signals;

@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
@@ -150,6 +151,11 @@ impl Drop for Sandbox {
         for path in mounted::below(&self.holotree()) {
             eprintln!("left mounted, now detached: {}", path.display());
             mounted::detach(&path);
+        }
+        // What a run has compiled for other spaces, in the background, must not be written while the directory goes.
+        let started = Instant::now();
+        while !mounted::daemons_of(self).is_empty() && started.elapsed() < Duration::from_secs(10) {
+            std::thread::sleep(Duration::from_millis(5));
         }
         make_writable(self.temp.path());
     }

@@ -6,10 +6,12 @@
 mod common;
 
 mod awake;
+mod bytecode;
 mod created;
 mod model;
 mod mount;
 mod passthrough;
 mod posix;
 mod real_run;
+mod running;
 mod sweep;

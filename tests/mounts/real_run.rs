@@ -7,7 +7,7 @@ use std::process::{Command, Output};
 use crate::common::compare::assert_same_space;
 use crate::common::mounted::below;
 use crate::common::sandbox::Sandbox;
-use crate::common::{json, number_field, project, run, stdout};
+use crate::common::{json, number_field, project, run, stdout, until};
 
 /// A stage of RCC's shape: what a space's label will replace.
 const STAGE: &str = "h0c0ffee_493f813dad24d3t";
@@ -75,12 +75,16 @@ fn run_gives_a_program_the_space_its_variables_and_takes_the_mount_away() {
     }
 }
 
-/// Files of bytecode in the home.
-fn bytecode(sandbox: &Sandbox) -> Vec<String> {
-    let output = run(Command::new("find")
-        .arg(sandbox.home().join("holofs/pyc"))
-        .args(["-type", "f", "-name", "*.pyc"]));
-    stdout(&output).lines().map(str::to_owned).collect()
+/// What the pack of shared bytecode says that it holds, once there is one.
+fn shared(sandbox: &Sandbox) -> Vec<String> {
+    let dirs = || std::fs::read_dir(sandbox.home().join("holofs/pyc")).into_iter().flatten();
+    let pack = || dirs().map(|dir| dir.unwrap().path().join("pack")).find(|pack| pack.exists());
+    until(|| pack().is_some());
+    let bytes = std::fs::read(pack().unwrap()).unwrap();
+    let head = &bytes[22..22 + u32::from_le_bytes(bytes[18..22].try_into().unwrap()) as usize];
+    let head: serde_json::Value = serde_json::from_slice(head).unwrap();
+    let path = |piece: &serde_json::Value| piece["path"].as_str().unwrap().to_owned();
+    head["pieces"].as_array().unwrap().iter().map(path).collect()
 }
 
 #[test]
@@ -92,28 +96,28 @@ fn bytecode_is_shared_between_spaces_but_never_that_of_relocated_sources() {
                 name = os.path.basename(glob.glob(sys.prefix + '/lib/python3*/_sysconfigdata*.py')[0])[:-3]; \
                 module = importlib.import_module(name); \
                 print(json.dumps([sys.prefix, module.build_time_vars['prefix'], requests.get.__code__.co_filename]))";
-    let mut compiled = Vec::new();
     for space in ["one", "two"] {
         let said = json(&sandbox.holofs_ok(&["run", &catalog, space, "--", "python3", "-c", code]));
         assert_eq!(said[0], said[1], "bytecode of another space was used");
         assert!(said[2].as_str().unwrap().starts_with(said[0].as_str().unwrap()), "{said}");
-        let now = bytecode(&sandbox);
+        let now = shared(&sandbox);
         assert!(now.iter().any(|path| path.contains("requests/api.")), "{now:?}");
         assert!(!now.iter().any(|path| path.contains("_sysconfigdata")), "{now:?}");
-        if compiled.is_empty() {
-            compiled = now;
-        } else {
-            assert_eq!(now.len(), compiled.len(), "the second space compiled again");
-        }
     }
     let code = "import sys; assert sys.dont_write_bytecode; import this, pandas";
     sandbox.holofs_ok(&["run", "--no-bytecode", &catalog, "three", "--", "python3", "-c", code]);
-    assert_eq!(bytecode(&sandbox).len(), compiled.len());
+    assert!(!shared(&sandbox).iter().any(|path| path.contains("/this.")));
     let warmed = json(&sandbox.holofs_ok(&["warm", &catalog, "--bytecode", "--json"]));
     assert!(
         warmed["errors"].as_array().unwrap().is_empty() && number_field(&warmed, "blobs") > 3_000,
         "{warmed:#}"
     );
-    assert!(bytecode(&sandbox).len() > 1_000);
+    let all = shared(&sandbox);
+    assert!(all.len() > 1_000 && all.iter().any(|path| path.contains("/this.")), "{}", all.len());
+    // What was imported is copied first.
+    assert!(
+        all.iter().position(|path| path.contains("requests/api."))
+            < all.iter().position(|path| path.contains("/this."))
+    );
     assert!(below(&sandbox.holotree()).is_empty());
 }

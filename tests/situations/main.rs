@@ -243,7 +243,7 @@ fn the_mode_decides_otherwise_and_the_environment_may_say_it() {
         world.holofs(NOBODY, setup, &all)
     };
     let refused = run(&["dev 600"], &["run", "--mode", "mount"]);
-    assert_eq!(refused.status.code(), Some(exit::CANNOT_MOUNT), "{}", common::said(&refused));
+    assert_eq!(refused.status.code(), Some(exit::NOT_BEGUN), "{}", common::said(&refused));
     assert!(stderr(&refused).contains(MAY_NOT_OPEN), "{}", stderr(&refused));
     let files = run(&["dev 666"], &["run", "--mode", "materialize", "--json"]);
     assert!(stderr(&files).contains("\"rung\":\"materialize\""), "{}", common::said(&files));
@@ -269,7 +269,7 @@ fn what_was_written_to_a_space_is_not_hidden_by_materializing_it() {
     let written = run(&["dev 600"], &[], "echo mine > $RCC_HOLOTREE_SPACE_ROOT/mine");
     assert!(written.status.success(), "{}", common::said(&written));
     let refused = run(&["no-fuse"], &[], "true");
-    assert_eq!(refused.status.code(), Some(exit::CANNOT_MOUNT), "{}", common::said(&refused));
+    assert_eq!(refused.status.code(), Some(exit::NOT_BEGUN), "{}", common::said(&refused));
     assert!(
         stderr(&refused).contains("what was written to it shows in a mount only"),
         "{}",

@@ -9,6 +9,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::rcc::digest::Digest;
+use crate::space::bytecode;
 use crate::sys::fs::owned::OwnedDir;
 
 use super::files::{BYTES, Files};
@@ -119,6 +120,8 @@ pub(super) fn was_written(dir: &Path) -> Result<bool, UpperError> {
 /// Drops everything that was written to the space in `dir`. Interrupted, the next mount goes on with it.
 pub fn reset(dir: &Path) -> Result<(), UpperError> {
     let Some(owned) = ours(dir)? else { return Ok(()) };
+    // First: it must never be there without the sources that it was compiled from.
+    bytecode::forget(dir).map_err(|source| UpperError::Io { doing: "drop", path: dir.to_owned(), source })?;
     let (database, dropped) = (dir.join(DATABASE), dir.join(DROPPED));
     if exists(&database)? {
         let renamed = fs::rename(&database, &dropped);

@@ -9,6 +9,7 @@ use crate::session::appear;
 use crate::session::context::Context;
 use crate::session::daemon;
 use crate::session::error::{Busy, CannotMount};
+use crate::session::execute::Bytecode;
 use crate::session::isolate::{self, Isolated};
 use crate::session::method::{Method, Mode, Mounter, Refusal};
 use crate::session::unmount;
@@ -26,7 +27,7 @@ pub fn run(context: &Context, request: &RunRequest) -> anyhow::Result<ExitStatus
     let alone = request.isolate && request.mount.mode != Mode::Materialize;
     if !alone && let Some(method) = already_there(&space, &index.id().to_string())? {
         tell(context, &space, method, &reasons, false);
-        return execution(context, request, &space, &index, false).command(&request.command, || ());
+        return execution(context, request, &space, &index).command(&request.command, || ());
     }
     let cannot = if request.mount.mode == Mode::Auto && !alone { cannot_hold(&space) } else { None };
     reasons.extend(cannot.iter().map(|why| Refusal::new(Method::Fuse(Mounter::Direct), why)));
@@ -69,7 +70,7 @@ fn in_space(
     }
     let report = appear::materialized(context, mount, reasons)?;
     tell(context, space, report.method, &report.reasons, false);
-    execution(context, request, space, index, true).command(&request.command, || ())
+    execution(context, request, space, index).command(&request.command, || ())
 }
 
 /// Runs the command with the space mounted in a namespace of its own, at the space's usual place.
@@ -95,8 +96,10 @@ fn while_mounted(
     reasons: &[Refusal],
 ) -> anyhow::Result<ExitStatus> {
     tell(context, space, method, reasons, false);
-    let outcome = execution(context, request, space, index, true).command(&request.command, || ());
-    disappear(context, space)?;
+    let outcome = execution(context, request, space, index).command(&request.command, || ());
+    if let Err(error) = disappear(context, space) {
+        log::warn!("{} is not unmounted: {error:#}", space.root.display());
+    }
     outcome
 }
 
@@ -113,7 +116,11 @@ fn run_isolated(
     let Isolated { space, index } = &isolated;
     tell(context, space, Method::Fuse(Mounter::Namespace), reasons, true);
     let mark = || space.mark_catalog_used(catalog, index.blueprint());
-    execution(context, request, space, index, true).command(&request.command, mark)
+    let mut execution = execution(context, request, space, index);
+    if request.bytecode {
+        execution.bytecode = Bytecode::OfRun;
+    }
+    execution.command(&request.command, mark)
 }
 
 /// The method of a space that is mounted already with this catalog.

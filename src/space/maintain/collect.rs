@@ -51,7 +51,7 @@ pub struct Collected {
     pub derived: Vec<PathBuf>,
     /// The state of spaces that are deleted, written files among it.
     pub spaces: Vec<PathBuf>,
-    /// What materialize set aside and nobody has deleted yet.
+    /// What materialize set aside and nobody has deleted yet, and temporary directories of runs that were killed.
     pub trash: Vec<PathBuf>,
     /// Blobs that no catalog names.
     pub blobs: u64,
@@ -108,6 +108,7 @@ pub fn collect(home: &Home, options: Options) -> Result<Collected, GcError> {
     let mut sweep = sweep::Sweep { home, options, holds: &holds, report: &mut report };
     sweep.spaces()?;
     sweep.trash()?;
+    sweep.temps()?;
     sweep.raw()?;
     sweep.derived()?;
     if options.hololib {

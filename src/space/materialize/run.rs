@@ -15,6 +15,7 @@ use super::trash::{self, Trash};
 use super::walk::{self, Plan};
 use super::{Job, Options, RestoreError};
 use crate::space::Space;
+use crate::space::bytecode;
 use crate::store::index::{Index, Ino, NodeKind};
 use crate::store::observe::{Counter, Observer};
 use crate::store::relocate::Relocation;
@@ -78,6 +79,7 @@ impl Run<'_> {
         let (space, index) = (self.job.space, self.job.index);
         let name = temp_name(space).map_err(self.io("Naming", &space.root))?;
         base.remove(name.as_name()).map_err(self.io("Removing the remains of", &space.root))?;
+        self.forget_bytecode()?;
         self.has_room(count_entries(index, Ino::ROOT));
         clock.seconds.scan = clock.lap();
         let rules = self.rules(None, false);
@@ -164,6 +166,7 @@ impl Run<'_> {
         }
         if !plan.is_idle() {
             tail = Some(self.tail()?);
+            self.forget_bytecode()?;
             space.set_restoring(&index.id().to_string())?;
             let ladder = self.ladder(false);
             let pristine = self.pristine(&ladder, false);
@@ -186,6 +189,12 @@ impl Run<'_> {
             self.record(tail.as_deref(), clock)?;
         }
         Ok(outcome)
+    }
+
+    /// What programs compiled from the sources that were there must not run in place of those that come.
+    fn forget_bytecode(&self) -> Result<(), RestoreError> {
+        let state_dir = &self.job.space.state_dir;
+        bytecode::forget(state_dir).map_err(self.io("Removing the bytecode in", state_dir))
     }
 
     /// True if the disk has room for `amount` beside what is set aside. If not, all that was set aside before is deleted first,

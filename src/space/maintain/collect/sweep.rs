@@ -13,6 +13,7 @@ use crate::space::Space;
 use crate::space::inventory;
 use crate::space::maintain::delete;
 use crate::space::materialize;
+use crate::space::temp;
 use crate::store::{Library, RawEntry, RawStore, blob_path};
 use crate::sys::fs::place::Place;
 
@@ -147,14 +148,25 @@ impl Sweep<'_> {
             .extend(trimmed.map_err(GcError::io("Trimming", self.home.pristine_dir().path()))?);
         for dir in [self.home.index_dir(), self.home.pristine_dir(), self.home.pyc_dir(), profiles] {
             for place in entries(&dir)? {
-                let gone =
-                    derived_from(&place).is_some_and(|id| kept.iter().all(|kept| !kept.starts_with(&id)));
-                let unused = dir == self.home.pyc_dir() && self.is_unused(&place);
+                let bytecode = dir == self.home.pyc_dir();
+                // What has no user in its name was shared by programs themselves, in former versions.
+                let gone = derived_from(&place)
+                    .is_some_and(|id| kept.iter().all(|kept| !kept.starts_with(&id)))
+                    || (bytecode && place.extension().is_none());
+                let unused = bytecode && self.is_unused(&place);
                 if (gone && self.report.derived.iter().all(|dropped| *dropped != *place)) || unused {
                     self.drop_derived(place)?;
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Temporary directories of runs that were killed.
+    pub fn temps(&mut self) -> Result<(), GcError> {
+        let dir = self.home.temp_dir();
+        let left = temp::sweep(&dir, self.options.dry_run).map_err(GcError::io("Sweeping", dir))?;
+        self.report.trash.extend(left);
         Ok(())
     }
 

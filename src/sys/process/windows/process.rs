@@ -1,5 +1,7 @@
 //! Processes: which one, and is it still the same one.
 
+#[path = "command.rs"]
+pub mod command;
 #[path = "signals.rs"]
 pub mod signals;
 #[path = "this_process.rs"]

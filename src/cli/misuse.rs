@@ -1,0 +1,56 @@
+//! A command line, or an environment, with which no command begins: told as the command that was meant would tell a failure.
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use clap::CommandFactory;
+
+use super::{Cli, activate, exit_code};
+
+/// Says what is wrong with the command line, or what it asks for instead of a command: help, the version.
+pub fn usage(error: &clap::Error) -> ExitCode {
+    if let Err(error) = error.print() {
+        log::debug!("Cannot print: {error}");
+    }
+    let code = ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit_code::FAILED));
+    if error.use_stderr() { not_begun(code) } else { code }
+}
+
+/// What `run` and `variables` owe to who called them, when they do not begin; for others `code`.
+#[allow(clippy::print_stdout)]
+pub fn not_begun(code: ExitCode) -> ExitCode {
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    match meant(&words).as_deref() {
+        Some("run") => ExitCode::from(exit_code::OUR_OWN),
+        Some("variables") => {
+            let json = words.iter().any(|word| word == "--json" || word == "-j");
+            if let Some(failure) = activate::failure(json) {
+                println!("{failure}");
+            }
+            code
+        }
+        _ => code,
+    }
+}
+
+/// The command that a command line means.
+fn meant(words: &[OsString]) -> Option<String> {
+    let cli = Cli::command();
+    let mut words = words.iter().take_while(|word| *word != "--");
+    words.find_map(|word| Some(cli.find_subcommand(word)?.get_name().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_that_is_meant_is_found_among_options() {
+        let meant = |words: &[&str]| meant(&words.iter().map(OsString::from).collect::<Vec<_>>());
+        assert_eq!(meant(&["--wait", "5", "run"]).as_deref(), Some("run"));
+        assert_eq!(meant(&["vars", "-x"]).as_deref(), Some("variables"));
+        assert_eq!(meant(&["delete", "run"]).as_deref(), Some("delete"));
+        assert_eq!(meant(&["--", "run"]), None);
+        assert_eq!(meant(&[]), None);
+    }
+}

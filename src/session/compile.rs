@@ -1,0 +1,297 @@
+//! Makes the shared bytecode of a catalog: its own sources, compiled by its own interpreter, where nothing but the catalog is seen.
+//!
+//! ```text
+//! run ends ─ names of what was imported ─▶ `holofs warm --imported` ─▶ `holofs run --isolate … python3 -I -S -B` ─ .pyc ─▶ pack
+//!             (the space's own directory)    lowest priority, detached    read-only view of the catalog, nobody else's
+//! ```
+//! Nothing that a program wrote is read: neither its bytecode nor its space. Where no namespace can be had, the view is a read-only
+//! mount of a space of its own; where nothing can be mounted, no bytecode is shared, and each space compiles for itself.
+//! Site hooks, PYTHON* variables and the current directory have no influence (`-I -S`).
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdout, Stdio};
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use crate::space::bytecode::names::{self, CacheName};
+use crate::space::bytecode::pack::{self, Fresh, Pack};
+use crate::space::bytecode::pack_place;
+use crate::space::bytecode::seed::Imported;
+use crate::store::index::{Index, Ino};
+use crate::sys::fs::lock;
+use crate::sys::fs::name::Name;
+use crate::sys::fs::place::Place;
+use crate::sys::process::this_process::effective_uid;
+
+use super::context::Context;
+
+/// The space in which bytecode is compiled where no namespace can be had; nothing of it stays.
+const SPACE: &str = "holofs warm";
+/// One `.pyc` is never longer.
+const LONGEST: u64 = 64 << 20;
+/// Fewer imports than this are compiled in less time than it takes to start a process for them.
+const WORTH_IT: usize = 20;
+
+/// Reads lines of tag, level and source, and answers each that can be compiled with level, source and length, and then the `.pyc`:
+/// one that Python compares with the source by hash (PEP 552). Some sources are not meant to be compiled: templates, tests of
+/// syntax errors.
+const SCRIPT: &str = r#"
+import importlib._bootstrap_external as external, importlib.util, os, sys, warnings
+warnings.simplefilter("ignore")
+root, out = os.environ["RCC_HOLOTREE_SPACE_ROOT"], sys.stdout.buffer
+for line in sys.stdin.buffer.read().decode().splitlines():
+    tag, level, source = line.split("\t")
+    if tag != sys.implementation.cache_tag:
+        continue
+    path = os.path.join(root, source)
+    try:
+        with open(path, "rb") as file:
+            data = file.read()
+        code = compile(data, path, "exec", dont_inherit=True, optimize=int(level or 0))
+        pyc = bytes(external._code_to_hash_pyc(code, importlib.util.source_hash(data), True))
+    except Exception:
+        continue
+    out.write(("%s\t%s\t%d\n" % (level, source, len(pyc))).encode() + pyc)
+out.flush()
+"#;
+
+/// What was made.
+#[derive(Debug, Default, Serialize)]
+pub struct Compiled {
+    /// Sources that were compiled now.
+    pub compiled: usize,
+    /// Sources that cannot be compiled.
+    pub left_out: usize,
+    /// All that is shared now.
+    pub shared: usize,
+}
+
+/// A catalog whose bytecode is to be compiled.
+pub struct Compiler<'a> {
+    /// The invocation.
+    pub context: &'a Context,
+    /// The catalog's file.
+    pub catalog: &'a Path,
+    /// The catalog.
+    pub index: &'a Index,
+}
+
+impl Compiler<'_> {
+    /// Compiles everything that is not shared yet.
+    pub fn everything(&self) -> anyhow::Result<Compiled> {
+        let held = self.lock()?;
+        held.lock().context("Cannot lock the bytecode")?;
+        let workers = std::thread::available_parallelism().map_or(1, usize::from);
+        self.compile(names::all(self.index), &[], workers)
+    }
+
+    /// Compiles what a run imported, by its `list`. If another process is at it, this is left to a later run.
+    pub fn imported(&self, list: impl BufRead) -> anyhow::Result<()> {
+        let (mut wanted, mut confirmed) = (Vec::new(), Vec::new());
+        for line in list.lines() {
+            let line = line.context("Cannot read what was imported")?;
+            match line.split_once('\t') {
+                Some(("compiled", path)) => wanted.extend(CacheName::parse(path)),
+                Some(("confirmed", path)) => confirmed.push(path.to_owned()),
+                _ => {}
+            }
+        }
+        wanted.retain(|name| name.is_shared_by(self.index));
+        let held = self.lock()?;
+        if held.try_lock().is_err() {
+            return Ok(());
+        }
+        self.compile(wanted, &confirmed, 1).map(drop)
+    }
+
+    fn lock(&self) -> anyhow::Result<fs::File> {
+        anyhow::ensure!(has_python(self.index), "The catalog has no bin/python3");
+        lock::open_own(&self.pack().with_extension("lock")).context("Cannot open the lock of the bytecode")
+    }
+
+    fn pack(&self) -> Place {
+        pack_place(&self.context.home, self.index, effective_uid())
+    }
+
+    /// What a run imported is compiled by one worker, with `confirmed` told of the rest; everything by several.
+    fn compile(
+        &self,
+        mut wanted: Vec<CacheName>,
+        confirmed: &[String],
+        workers: usize,
+    ) -> anyhow::Result<Compiled> {
+        let (place, id) = (self.pack(), self.index.id());
+        pack::tidy(&place).context("Cannot tidy the bytecode")?;
+        if let Some(pack) = Pack::open(&place, id).context("Cannot open the bytecode")? {
+            let known: HashSet<&str> = pack.pieces.iter().map(|piece| &*piece.path).collect();
+            wanted.retain(|name| !known.contains(&*name.path()));
+        }
+        let fresh = self.by_workers(&wanted, workers)?;
+        let (compiled, left_out) = (fresh.len(), wanted.len() - fresh.len());
+        let shared = pack::add(&place, id, fresh, confirmed).context("Cannot write the bytecode")?;
+        Ok(Compiled { compiled, left_out, shared })
+    }
+
+    /// Compiles `wanted` by so many interpreters at once; the order stays.
+    fn by_workers(&self, wanted: &[CacheName], workers: usize) -> anyhow::Result<Vec<Fresh>> {
+        if wanted.is_empty() {
+            return Ok(Vec::new());
+        }
+        let work = |share| {
+            self.by_one(share, workers == 1, "--isolate").or_else(|why| {
+                log::debug!("No bytecode is compiled in a namespace: {why:#}");
+                self.by_one(share, workers == 1, "--read-only")
+            })
+        };
+        let work = &work;
+        let mut made = Vec::new();
+        std::thread::scope(|scope| {
+            let shares = wanted.chunks(wanted.len().div_ceil(workers.max(1)));
+            let threads: Vec<_> = shares.map(|share| scope.spawn(move || work(share))).collect();
+            for thread in threads {
+                made.push(
+                    thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("A thread that compiles failed"))),
+                );
+            }
+        });
+        Ok(made.into_iter().collect::<anyhow::Result<Vec<_>>>()?.concat())
+    }
+
+    /// Compiles `wanted` by one interpreter of the catalog, in a view of it that `how` says.
+    fn by_one(&self, wanted: &[CacheName], imported: bool, how: &str) -> anyhow::Result<Vec<Fresh>> {
+        let mut command = self.context.this_program()?;
+        command.args(["run", "--no-bytecode", "--mode=mount", "--profile=off", "--controller=holofs", how]);
+        command.arg(self.catalog).args([SPACE, "--", "python3", "-I", "-S", "-B", "-c", SCRIPT]);
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).current_dir("/");
+        let mut child = command.spawn().context("Cannot start a process to compile in")?;
+        let asked = wanted.iter().map(|name| format!("{}\t{}\t{}\n", name.tag, name.level, name.source));
+        let asked: String = asked.collect();
+        let answers = speak(&mut child, &asked, |answers| read_answers(answers, wanted, imported));
+        let status = child.wait().context("Cannot wait for the process that compiles")?;
+        anyhow::ensure!(status.success(), "The process that compiles failed ({status})");
+        answers
+    }
+}
+
+fn has_python(index: &Index) -> bool {
+    let child = |dir: Ino, name: &[u8]| index.lookup(dir, Name::new(name).ok()?);
+    child(Ino::ROOT, b"bin").and_then(|bin| child(bin, b"python3")).is_some()
+}
+
+/// Says all of `asked` while `read` reads the answers.
+fn speak<T>(
+    child: &mut Child,
+    asked: &str,
+    read: impl FnOnce(BufReader<ChildStdout>) -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
+    let stdout = stdout.context("A process was started without a pipe")?;
+    std::thread::scope(|scope| {
+        let said = scope.spawn(move || stdin.map_or(Ok(()), |mut stdin| stdin.write_all(asked.as_bytes())));
+        let answer = read(BufReader::with_capacity(256 << 10, stdout));
+        if let Ok(Err(error)) = said.join() {
+            log::debug!("The process that compiles did not listen: {error}");
+        }
+        answer
+    })
+}
+
+/// What was asked for, and nothing else, and only what Python compares with its source.
+fn read_answers(
+    mut answers: impl BufRead,
+    wanted: &[CacheName],
+    imported: bool,
+) -> anyhow::Result<Vec<Fresh>> {
+    let mut asked = wanted.iter();
+    let mut fresh = Vec::new();
+    loop {
+        let mut line = String::new();
+        if answers.read_line(&mut line).context("Cannot read compiled bytecode")? == 0 {
+            return Ok(fresh);
+        }
+        let (name, size) = understand(&line, &mut asked)
+            .with_context(|| format!("The process that compiles answers {line:?}"))?;
+        let mut bytes = Vec::new();
+        answers.by_ref().take(size).read_to_end(&mut bytes).context("Cannot read compiled bytecode")?;
+        let whole = u64::try_from(bytes.len()) == Ok(size) && pack::is_checked(&bytes);
+        anyhow::ensure!(whole, "The bytecode of {} is incomplete", name.source);
+        fresh.push(Fresh { path: name.path(), imported, bytes });
+    }
+}
+
+/// Which of what was `asked` a line answers, in the same order.
+fn understand<'n>(
+    line: &str,
+    asked: &mut impl Iterator<Item = &'n CacheName>,
+) -> Option<(&'n CacheName, u64)> {
+    let mut parts = line.strip_suffix('\n')?.split('\t');
+    let (level, source, size) = (parts.next()?, parts.next()?, parts.next()?.parse().ok()?);
+    let name = asked.find(|name| name.level == level && name.source == source)?;
+    (size <= LONGEST && parts.next().is_none()).then_some((name, size))
+}
+
+/// Has what a run imported compiled for all spaces, by a process of its own that nobody waits for.
+pub fn after_run(context: &Context, catalog: &str, seen: &Imported) {
+    let few = seen.compiled.len() + seen.confirmed.len() < WORTH_IT;
+    if few || cfg!(windows) || context.unkept().is_some() {
+        return;
+    }
+    if let Err(error) = start(context, catalog, seen) {
+        log::debug!("Nothing is compiled for other spaces: {error:#}");
+    }
+}
+
+fn start(context: &Context, catalog: &str, seen: &Imported) -> anyhow::Result<()> {
+    let mut list = tempfile::tempfile_in(context.home.holofs())?;
+    let compiled = seen.compiled.iter().map(|name| format!("compiled\t{}\n", name.path()));
+    let confirmed = seen.confirmed.iter().map(|path| format!("confirmed\t{path}\n"));
+    let lines: String = compiled.chain(confirmed).collect();
+    list.write_all(lines.as_bytes())?;
+    io::Seek::rewind(&mut list)?;
+    let mut command = context.this_program()?;
+    command.args(["warm", "--imported", "--"]).arg(fs::canonicalize(context.home.find_catalog(catalog)?)?);
+    // Pipes of who called us must not stay open, and no directory busy.
+    command.stdin(list).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
+    let child = command.spawn()?;
+    log::debug!("Process {} compiles {} sources for other spaces", child.id(), seen.compiled.len());
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pyc(flags: u8) -> Vec<u8> {
+        [&b"\x01\x02\x0d\x0a"[..], &[flags, 0, 0, 0], b"hashhash", b"code"].concat()
+    }
+
+    #[test]
+    fn only_what_was_asked_for_is_taken_and_only_if_python_compares_it() {
+        let wanted: Vec<CacheName> = ["a.cpython-311.pyc", "b.cpython-311.opt-1.pyc", "c.cpython-311.pyc"]
+            .iter()
+            .filter_map(|path| CacheName::parse(path))
+            .collect();
+        let answer = |level: &str, source: &str, bytes: &[u8]| {
+            [format!("{level}\t{source}\t{}\n", bytes.len()).as_bytes(), bytes].concat()
+        };
+        let good = [answer("", "a.py", &pyc(3)), answer("", "c.py", &pyc(3))].concat();
+        let fresh = read_answers(&good[..], &wanted, true).unwrap();
+        let paths: Vec<&str> = fresh.iter().map(|fresh| &*fresh.path).collect();
+        assert_eq!(paths, ["a.cpython-311.pyc", "c.cpython-311.pyc"]);
+        for bad in [
+            answer("", "x.py", &pyc(3)),
+            answer("1", "a.py", &pyc(3)),
+            answer("", "a.py", &pyc(0)),
+            answer("", "a.py", &pyc(1)),
+            answer("", "a.py", &pyc(3))[..20].to_vec(),
+            [answer("", "c.py", &pyc(3)), answer("", "a.py", &pyc(3))].concat(),
+            format!("\ta.py\t{}\n", LONGEST + 1).into_bytes(),
+        ] {
+            assert!(read_answers(&bad[..], &wanted, true).is_err(), "{}", bad.escape_ascii());
+        }
+    }
+}

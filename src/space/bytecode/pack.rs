@@ -1,0 +1,165 @@
+//! The shared bytecode of one catalog: a file that we alone write, and that is verified piece by piece when it is used.
+//!
+//! ```text
+//! "holofs bytecode 1\n"   u32: length of the head   head: JSON, names the catalog and each piece with its SHA-256   the pieces
+//! ```
+//! The pieces that programs import come first, in the order in which the first of them did. It appears whole, by a rename. A pack
+//! that cannot be read, or is of another catalog or owner, is no pack; a piece that is not what its digest says is not used.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+
+use serde::{Deserialize, Serialize};
+
+use crate::rcc::catalog::CatalogId;
+use crate::rcc::digest::{Digest, Regime};
+use crate::sys::fs::place::Place;
+
+const MAGIC: &[u8; 18] = b"holofs bytecode 1\n";
+/// How the name of a pack in the making begins.
+const PART: &str = ".part-";
+/// No head and no piece is longer: a damaged length must not take the memory.
+const LONGEST: u64 = 64 << 20;
+/// A hash-based `.pyc` that Python compares with its source at each import.
+const CHECKED: [u8; 4] = [0b11, 0, 0, 0];
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Head {
+    catalog: String,
+    pieces: Vec<Piece>,
+}
+
+/// What the head says of one `.pyc`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Piece {
+    /// Its path below the mirror of a space.
+    pub path: String,
+    /// Its length.
+    pub size: u64,
+    /// The SHA-256 of its bytes.
+    pub sha256: String,
+    /// A program imported it; else it was compiled in advance.
+    pub imported: bool,
+}
+
+/// An open pack.
+pub struct Pack {
+    file: BufReader<File>,
+    /// What is in it, in order.
+    pub pieces: Vec<Piece>,
+    first_piece: u64,
+}
+
+/// A `.pyc` on its way into a pack.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fresh {
+    /// Its path below the mirror of a space.
+    pub path: String,
+    /// A program imported it.
+    pub imported: bool,
+    /// A checked hash-based `.pyc`.
+    pub bytes: Vec<u8>,
+}
+
+/// True for the bytes of a `.pyc` that Python compares with its source, by hash, at each import.
+pub fn is_checked(bytes: &[u8]) -> bool {
+    bytes.len() > 16 && bytes[4..8] == CHECKED
+}
+
+impl Pack {
+    /// Opens the pack at `place`; `None` if there is none for `catalog`.
+    pub fn open(place: &Place, catalog: CatalogId) -> io::Result<Option<Pack>> {
+        let file = match place.open_file() {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            file => file?,
+        };
+        let mut file = BufReader::with_capacity(256 << 10, file);
+        let mut start = [0; MAGIC.len() + 4];
+        if file.read_exact(&mut start).is_err() || !start.starts_with(MAGIC) {
+            return Ok(None);
+        }
+        let [.., a, b, c, d] = start;
+        let length = u64::from(u32::from_le_bytes([a, b, c, d]));
+        let mut head = Vec::new();
+        file.by_ref().take(length.min(LONGEST)).read_to_end(&mut head)?;
+        let Ok(head) = serde_json::from_slice::<Head>(&head) else { return Ok(None) };
+        let whole =
+            head.catalog == catalog.to_string() && head.pieces.iter().all(|piece| piece.size <= LONGEST);
+        let first_piece = u64::try_from(start.len()).unwrap_or(0) + length;
+        Ok(whole.then_some(Pack { file, pieces: head.pieces, first_piece }))
+    }
+
+    /// Calls `each` with the pieces in order and, if they are what their digests say, their bytes; until `each` says no.
+    pub fn for_each(
+        &mut self,
+        mut each: impl FnMut(&Piece, Option<&[u8]>) -> io::Result<bool>,
+    ) -> io::Result<()> {
+        self.file.seek(SeekFrom::Start(self.first_piece))?;
+        let mut bytes = Vec::new();
+        for piece in &self.pieces {
+            bytes.clear();
+            self.file.by_ref().take(piece.size).read_to_end(&mut bytes)?;
+            let sound = is_checked(&bytes) && sha256(&bytes) == piece.sha256;
+            if !each(piece, sound.then_some(&bytes[..]))? {
+                break;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Adds `fresh` to the pack of `catalog` at `place`, and marks as imported what is in `imported`; imported pieces come first.
+/// Nobody else may be at it. How many pieces there are now.
+pub fn add(place: &Place, catalog: CatalogId, fresh: Vec<Fresh>, imported: &[String]) -> io::Result<usize> {
+    let mut all: Vec<Fresh> = Vec::new();
+    let is_fresh: std::collections::HashSet<String> = fresh.iter().map(|fresh| fresh.path.clone()).collect();
+    let now: std::collections::HashSet<&str> = imported.iter().map(String::as_str).collect();
+    if let Some(mut pack) = Pack::open(place, catalog)? {
+        pack.for_each(|piece, bytes| {
+            if let Some(bytes) = bytes.filter(|_| !is_fresh.contains(&piece.path)) {
+                let imported = piece.imported || now.contains(&*piece.path);
+                all.push(Fresh { path: piece.path.clone(), imported, bytes: bytes.to_owned() });
+            }
+            Ok(true)
+        })?;
+    }
+    all.extend(fresh);
+    all.sort_by_key(|piece| !piece.imported); // stable: the order of first use stays
+    write(place, catalog, &all)?;
+    Ok(all.len())
+}
+
+fn write(place: &Place, catalog: CatalogId, all: &[Fresh]) -> io::Result<()> {
+    let pieces = all.iter().map(|fresh| Piece {
+        path: fresh.path.clone(),
+        size: u64::try_from(fresh.bytes.len()).unwrap_or(u64::MAX),
+        sha256: sha256(&fresh.bytes),
+        imported: fresh.imported,
+    });
+    let head = serde_json::to_vec(&Head { catalog: catalog.to_string(), pieces: pieces.collect() })?;
+    let length = u32::try_from(head.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
+    place.in_dir(|dir, name| {
+        let mut temp = dir.create_temp(PART)?;
+        let mut out = io::BufWriter::new(&mut temp.file);
+        out.write_all(MAGIC)?;
+        out.write_all(&length.to_le_bytes())?;
+        out.write_all(&head)?;
+        all.iter().try_for_each(|fresh| out.write_all(&fresh.bytes))?;
+        out.flush()?;
+        drop(out);
+        // Not synced: after a power cut the digests tell.
+        temp.publish(name)
+    })
+}
+
+/// Removes from the directory of the pack at `place` the parts that nobody will finish. Nobody else may be at it.
+pub fn tidy(place: &Place) -> io::Result<()> {
+    place.in_dir(|dir, _| {
+        let mut parts = dir.names()?.into_iter().filter(|name| name.to_string_lossy().starts_with(PART));
+        parts.try_for_each(|name| dir.remove_file(&name).map(drop))
+    })
+}
+
+fn sha256(bytes: &[u8]) -> String {
+    Digest::of(Regime::Sha256, bytes).to_string()
+}

@@ -1,0 +1,144 @@
+//! Copies shared bytecode to where one run reads it, and tells what that run had to compile by itself.
+//!
+//! It works beside the command, in the order of first use: a file takes some ten microseconds, Python about a millisecond for
+//! each module, so it stays ahead; and where it does not, Python compiles, which is slower and never wrong. A file appears whole
+//! and never replaces one.
+
+use std::collections::{HashMap, HashSet};
+use std::fs::{self, FileTimes};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::SystemTime;
+
+use crate::store::index::Index;
+use crate::sys::fs::dir;
+use crate::sys::fs::place::Place;
+
+use super::Prefix;
+use super::names::CacheName;
+use super::pack::{Pack, Piece};
+
+/// Of what was compiled in advance, while nobody knows what is imported, no more is copied.
+pub const AHEAD_BYTES: u64 = 64 << 20;
+/// Marks a directory as filled from the pack that it describes. Python calls nothing like it.
+const SEEDED: &str = ".seeded";
+/// What ends a hash-based `.pyc`'s fourth byte when Python is not to compare it with its source.
+const UNCHECKED: [u8; 4] = [0b01, 0, 0, 0];
+/// More files than a program imports: what else is there was compiled for its own sake.
+const MOST_IMPORTED: usize = 20_000;
+
+/// Fills `prefix` from `pack` until `stop`. How many files were copied.
+pub fn seed(prefix: &Prefix, pack: &Place, index: &Index, stop: &AtomicBool) -> io::Result<u64> {
+    let state = match dir::file_state(pack) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        state => state?.text,
+    };
+    let mark = prefix.tree.join(SEEDED);
+    if fs::read_to_string(&mark).is_ok_and(|text| text == state) {
+        return Ok(0);
+    }
+    let Some(mut pack) = Pack::open(pack, index.id())? else { return Ok(0) };
+    let any_imported = pack.pieces.iter().any(|piece| piece.imported);
+    let (mut copied, mut left, mut made) = (0, AHEAD_BYTES, HashSet::new());
+    pack.for_each(|piece, bytes| {
+        if stop.load(Ordering::Relaxed) || (any_imported && !piece.imported) {
+            return Ok(false);
+        }
+        let Some(bytes) = bytes.filter(|_| is_offered(piece, index, any_imported)) else { return Ok(true) };
+        left = left.saturating_sub(if piece.imported { 0 } else { piece.size });
+        copied += u64::from(copy(prefix, piece, bytes, &mut made)?);
+        Ok(left > 0)
+    })?;
+    if !stop.load(Ordering::Relaxed) {
+        dir::publish(&mark, state.as_bytes())?;
+    }
+    Ok(copied)
+}
+
+/// Only bytecode of a file that this catalog has for all its spaces. Tests are compiled in advance, but hardly ever imported.
+fn is_offered(piece: &Piece, index: &Index, any_imported: bool) -> bool {
+    let is_test = |name: &str| matches!(name, "test" | "tests" | "idlelib" | "lib2to3" | "ensurepip");
+    let wanted = any_imported || !piece.path.split('/').any(is_test);
+    wanted && CacheName::parse(&piece.path).is_some_and(|name| name.is_shared_by(index))
+}
+
+/// Puts one `.pyc` where Python looks for it, unless there is one. Its time of access tells later whether it was of use.
+fn copy(prefix: &Prefix, piece: &Piece, bytes: &[u8], made: &mut HashSet<PathBuf>) -> io::Result<bool> {
+    let path = prefix.tree.join(&piece.path);
+    if path.symlink_metadata().is_ok() {
+        return Ok(false);
+    }
+    let parent = path.parent().unwrap_or(&prefix.tree);
+    if made.insert(parent.to_owned()) {
+        dir::ensure_private(parent)?;
+    }
+    let mut file = tempfile::Builder::new().prefix(".part-").tempfile_in(&prefix.tree)?;
+    if prefix.frozen {
+        file.write_all(&bytes[..4])?;
+        file.write_all(&UNCHECKED)?;
+        file.write_all(&bytes[8..])?;
+    } else {
+        file.write_all(bytes)?;
+    }
+    file.as_file().set_times(FileTimes::new().set_accessed(SystemTime::UNIX_EPOCH))?;
+    match file.persist_noclobber(&path) {
+        Err(error) if error.error.kind() != io::ErrorKind::AlreadyExists => Err(error.error),
+        outcome => Ok(outcome.is_ok()),
+    }
+}
+
+/// What a run imported.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Imported {
+    /// What no pack has: compiled by the program, in this order.
+    pub compiled: Vec<CacheName>,
+    /// Paths of what the pack has only because everything was compiled in advance.
+    pub confirmed: Vec<String>,
+}
+
+/// What was imported from `prefix` that `pack` does not know as imported. Only names are looked at.
+pub fn imported(prefix: &Prefix, pack: &Place, index: &Index) -> io::Result<Imported> {
+    let known: HashMap<String, bool> = match Pack::open(pack, index.id())? {
+        Some(pack) => pack.pieces.into_iter().map(|piece| (piece.path, piece.imported)).collect(),
+        None => HashMap::new(),
+    };
+    let (mut compiled, mut confirmed) = (Vec::new(), Vec::new());
+    for path in files(&prefix.tree)? {
+        let known = known.get(&path);
+        let name = CacheName::parse(&path).filter(|name| known != Some(&true) && name.is_shared_by(index));
+        let (Some(name), Ok(meta)) = (name, fs::symlink_metadata(prefix.tree.join(&path))) else { continue };
+        let time = meta.modified().unwrap_or(SystemTime::UNIX_EPOCH);
+        if known.is_none() {
+            compiled.push((time, name));
+        } else if meta.accessed().is_ok_and(|time| time > SystemTime::UNIX_EPOCH) {
+            confirmed.push((time, path));
+        }
+    }
+    compiled.sort();
+    confirmed.sort();
+    let compiled = compiled.into_iter().map(|(_, name)| name).collect();
+    Ok(Imported { compiled, confirmed: confirmed.into_iter().map(|(_, path)| path).collect() })
+}
+
+/// The `.pyc` files below `tree`, by their paths with `/`; links are not followed.
+fn files(tree: &Path) -> io::Result<Vec<String>> {
+    let (mut found, mut dirs) = (Vec::new(), vec![(tree.to_owned(), String::new())]);
+    while let Some((dir, prefix)) = dirs.pop() {
+        let entries = match fs::read_dir(&dir) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            entries => entries?,
+        };
+        for entry in entries {
+            let entry = entry?;
+            let Ok(name) = entry.file_name().into_string() else { continue };
+            let kind = entry.file_type()?;
+            if kind.is_dir() {
+                dirs.push((entry.path(), format!("{prefix}{name}/")));
+            } else if kind.is_file() && name.ends_with(".pyc") && found.len() < MOST_IMPORTED {
+                found.push(format!("{prefix}{name}"));
+            }
+        }
+    }
+    Ok(found)
+}

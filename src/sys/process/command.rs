@@ -1,0 +1,178 @@
+//! A command that runs in our place: it meets the signals that it would meet without us, and we end as it did.
+//!
+//! - What was ignored or blocked when we started stays so in the command (`nohup`, `&` in scripts, `trap '' PIPE`).
+//! - What is sent to us is passed on. What a terminal sends by itself (Ctrl-C, Ctrl-\, Ctrl-Z) the command gets anyway, being in our group.
+//! - A command that is stopped by the terminal stops us, too, so that the shell sees it; continued, both go on.
+//! - If it dies of a signal, we die of the same one, so that loops in shells stop.
+
+use std::io;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus};
+use signal_hook::consts::{
+    SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH,
+};
+use signal_hook::iterator::SignalsInfo;
+use signal_hook::iterator::exfiltrator::WithOrigin;
+
+/// What is passed on.
+const PASSED_ON: [i32; 10] =
+    [SIGHUP, SIGINT, SIGTERM, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH, SIGCONT, SIGTSTP];
+/// What a terminal sends to the command as well.
+const OF_A_TERMINAL: [i32; 3] = [SIGINT, SIGQUIT, SIGTSTP];
+
+/// Signals that came since, to be passed on.
+pub struct Caught(SignalsInfo<WithOrigin>);
+
+/// From now on no signal that can be passed on ends this process; those that are ignored stay so.
+pub fn catch() -> io::Result<Caught> {
+    SignalsInfo::new(PASSED_ON.into_iter().filter(|&signal| !is_ignored(signal))).map(Caught)
+}
+
+impl Caught {
+    /// What came and what comes goes on to the process `pid`.
+    pub fn pass_on(self, pid: u32) -> io::Result<()> {
+        let mut signals = self.0;
+        let target = pid_of(pid)?;
+        let serve = move || {
+            for origin in signals.forever() {
+                let by_terminal = origin.process.is_none() && OF_A_TERMINAL.contains(&origin.signal);
+                let signal = Signal::from_named_raw(origin.signal).filter(|_| !by_terminal);
+                if let Some(signal) = signal
+                    && let Err(error) = rustix::process::kill_process(target, signal)
+                {
+                    log::debug!("Cannot pass signal {} on to {pid}: {error}", origin.signal);
+                }
+            }
+        };
+        std::thread::Builder::new().name("signals".into()).spawn(serve).map(drop)
+    }
+}
+
+fn pid_of(pid: u32) -> io::Result<Pid> {
+    i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| io::ErrorKind::InvalidInput.into())
+}
+
+/// Lets `command` find the signals as we found them: the standard library unblocks all, and forgets that SIGPIPE was ignored.
+pub fn as_found(command: &mut Command) {
+    let blocked = blocked();
+    let pipe = PIPE_WAS_IGNORED.load(Ordering::Relaxed);
+    if !pipe && blocked.is_none() {
+        return;
+    }
+    let restore = move || {
+        restore(pipe, blocked.as_ref());
+        Ok(())
+    };
+    // SAFETY: between fork and exec only signal(2) and sigprocmask(2) are called, which are safe there.
+    #[allow(unsafe_code)]
+    unsafe {
+        command.pre_exec(restore);
+    }
+}
+
+/// Waits until `child` has ended. While a terminal has it stopped, we are stopped.
+pub fn wait(child: &mut Child) -> io::Result<ExitStatus> {
+    let pid = pid_of(child.id())?;
+    loop {
+        match rustix::process::waitpid(Some(pid), WaitOptions::UNTRACED) {
+            Ok(Some((_, status))) if status.stopped() => stop_with(pid, status),
+            Ok(Some((_, status))) => return Ok(ExitStatus::from_raw(status.as_raw())),
+            Ok(None) | Err(rustix::io::Errno::INTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+}
+
+/// Stops this process as its child was stopped, unless that goes on already, or somebody stopped it and not the terminal.
+fn stop_with(child: Pid, status: WaitStatus) {
+    let by_terminal = [Signal::TSTP, Signal::TTIN, Signal::TTOU].map(Signal::as_raw);
+    let goes_on = rustix::process::waitpid(Some(child), WaitOptions::CONTINUED | WaitOptions::NOHANG);
+    let stopped = status.stopping_signal().is_some_and(|signal| by_terminal.contains(&signal));
+    if stopped
+        && !matches!(goes_on, Ok(Some(_)))
+        && let Err(error) = rustix::process::kill_process(rustix::process::getpid(), Signal::STOP)
+    {
+        log::debug!("Cannot stop with the command: {error}");
+    }
+}
+
+/// The signal that ended a process, if one did.
+pub fn that_ended(status: ExitStatus) -> Option<i32> {
+    status.signal()
+}
+
+/// Ends this process by `signal`, without a core file of its own. Comes back where the kernel does not let it: for the first
+/// process of a container.
+pub fn die_of(signal: i32) {
+    if std::process::id() == 1 {
+        return;
+    }
+    let limit = rustix::process::getrlimit(Resource::Core);
+    if let Err(error) = rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), ..limit }) {
+        log::debug!("Cannot go without a core file: {error}");
+    }
+    let outcome = match Signal::from_named_raw(signal) {
+        // No handler can be restored for it.
+        Some(Signal::KILL) => {
+            rustix::process::kill_process(rustix::process::getpid(), Signal::KILL).map_err(io::Error::from)
+        }
+        _ => signal_hook::low_level::emulate_default_handler(signal),
+    };
+    if let Err(error) = outcome {
+        log::debug!("Cannot die of signal {signal}: {error}");
+    }
+}
+
+/// SIGPIPE was ignored when this process started. Rust ignores it before `main`, so it is noted before that.
+static PIPE_WAS_IGNORED: AtomicBool = AtomicBool::new(false);
+
+/// Called by the loader, before Rust's own start.
+#[used]
+#[allow(unsafe_code)]
+// SAFETY: the section holds functions without arguments that the loader calls once, as this is one.
+#[cfg_attr(target_os = "linux", unsafe(link_section = ".init_array"))]
+#[cfg_attr(target_os = "macos", unsafe(link_section = "__DATA,__mod_init_func"))]
+static BEFORE_MAIN: extern "C" fn() = note_pipe;
+
+extern "C" fn note_pipe() {
+    PIPE_WAS_IGNORED.store(is_ignored(libc::SIGPIPE), Ordering::Relaxed);
+}
+
+#[allow(unsafe_code)]
+fn is_ignored(signal: i32) -> bool {
+    // SAFETY: a sigaction of zeros is one, and with a null action sigaction(2) only fills it.
+    unsafe {
+        let mut now: libc::sigaction = std::mem::zeroed();
+        libc::sigaction(signal, std::ptr::null(), &raw mut now) == 0 && now.sa_sigaction == libc::SIG_IGN
+    }
+}
+
+/// The signals that are blocked in this thread, if any is.
+#[allow(unsafe_code)]
+fn blocked() -> Option<libc::sigset_t> {
+    // SAFETY: a set of zeros is one, and with a null set sigprocmask(2) only fills it.
+    unsafe {
+        let mut now: libc::sigset_t = std::mem::zeroed();
+        if libc::sigprocmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut now) != 0 {
+            return None;
+        }
+        (1..=31).any(|signal| libc::sigismember(&raw const now, signal) == 1).then_some(now)
+    }
+}
+
+/// Called in the child, after the standard library did what it does.
+#[allow(unsafe_code)]
+fn restore(pipe: bool, blocked: Option<&libc::sigset_t>) {
+    // SAFETY: both calls are async-signal-safe; the set lives as long as the call.
+    unsafe {
+        if pipe {
+            libc::signal(libc::SIGPIPE, libc::SIG_IGN);
+        }
+        if let Some(blocked) = blocked {
+            libc::sigprocmask(libc::SIG_SETMASK, blocked, std::ptr::null_mut());
+        }
+    }
+}
