@@ -6,6 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
@@ -28,6 +29,9 @@ use super::variables::{self, Variable};
 const NO_BYTECODE: &str = "PYTHONDONTWRITEBYTECODE";
 /// Where Python keeps bytecode, if not beside the sources.
 const BYTECODE_PREFIX: &str = "PYTHONPYCACHEPREFIX";
+
+/// A command that ends in less compiled next to nothing.
+const SHORT: Duration = Duration::from_millis(50);
 
 /// What Python does with bytecode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,6 +67,7 @@ impl Execution<'_> {
         let prefix = self.prefix(&temp);
         let variables = self.variables(&temp.files(), prefix.as_ref())?;
         let signals = command::catch().context("Cannot handle signals")?;
+        let started = Instant::now();
         let before = unread(&self.space.root);
         let mut child = start(command, variables, prefix.is_some())?;
         if let Err(error) = signals.pass_on(child.id()) {
@@ -83,7 +88,10 @@ impl Execution<'_> {
         });
         let status = status.context("Cannot wait for the command")?;
         tell_unread(before, unread(&self.space.root));
-        self.share(prefix.as_ref());
+        // Nothing that is worth it was compiled in less, and to find out would take longer than the command.
+        if started.elapsed() > SHORT {
+            self.share(prefix.as_ref());
+        }
         Ok(status)
     }
 
