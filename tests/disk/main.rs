@@ -15,6 +15,7 @@ mod equivalence;
 mod locator;
 mod materialize;
 mod record;
+mod settled;
 mod store;
 mod transfer;
 mod upkeep;

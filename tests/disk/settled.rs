@@ -1,0 +1,83 @@
+//! While RCC writes, nobody cries damage: commands look again under its lock.
+#![cfg(target_os = "linux")]
+#![allow(clippy::unwrap_used, reason = "a test helper fails loudly")]
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::path::PathBuf;
+use std::process::Stdio;
+
+use crate::common::damage::blob_of;
+use crate::common::exit;
+use crate::common::golden::{CATALOG, Regime};
+use crate::common::said;
+use crate::common::sandbox::Sandbox;
+
+/// Commands that find what is half written, and how long they wait for who writes.
+fn commands(sandbox: &Sandbox) -> [Vec<String>; 3] {
+    let zip = sandbox.scratch().join("out.zip").display().to_string();
+    let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<String>>();
+    [
+        words("check"),
+        words(&format!("export {CATALOG} -z {zip}")),
+        words(&format!("variables {CATALOG} --mode materialize")),
+    ]
+}
+
+/// What RCC writes in place: a blob, and the catalog itself.
+fn half_written(sandbox: &Sandbox) -> [PathBuf; 2] {
+    [blob_of(sandbox, "bin/tool"), sandbox.hololib().join("catalog").join(CATALOG)]
+}
+
+#[test]
+fn what_is_half_written_under_rccs_lock_is_waited_for_and_no_damage() {
+    for file in 0..2 {
+        for command in 0..3 {
+            let sandbox = Sandbox::golden(Regime::Gzip);
+            let lock = File::create(sandbox.holotree().join("global.lck")).unwrap();
+            lock.lock().unwrap();
+            let path = &half_written(&sandbox)[file];
+            let whole = fs::read(path).unwrap();
+            fs::write(path, &whole[..whole.len() / 2]).unwrap();
+            let args = &commands(&sandbox)[command];
+            let mut child = sandbox.holofs_command(&args.iter().map(String::as_str).collect::<Vec<_>>());
+            let mut child = child.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+            // It says that it waits, so it has found the half.
+            let mut told = BufReader::new(child.stderr.take().unwrap());
+            let mut line = String::new();
+            while !line.contains("global.lck") {
+                line.clear();
+                assert!(
+                    told.read_line(&mut line).unwrap() > 0,
+                    "{args:?} did not wait for {}",
+                    path.display()
+                );
+            }
+            fs::write(path, &whole).unwrap();
+            lock.unlock().unwrap();
+            let status = child.wait().unwrap();
+            assert!(status.success(), "{args:?}: {status}");
+        }
+    }
+}
+
+#[test]
+fn damage_that_stays_is_reported_and_so_is_a_lock_that_cannot_be_had() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let path = &half_written(&sandbox)[0];
+    let whole = fs::read(path).unwrap();
+    fs::write(path, &whole[..whole.len() / 2]).unwrap();
+    let lock = File::create(sandbox.holotree().join("global.lck")).unwrap();
+    for held in [false, true] {
+        if held {
+            lock.lock().unwrap();
+        }
+        for args in commands(&sandbox) {
+            let mut args: Vec<&str> = args.iter().map(String::as_str).collect();
+            args.insert(1, "--wait=0");
+            let output = sandbox.holofs(&args);
+            assert_eq!(output.status.code(), Some(exit::DAMAGE), "{}", said(&output));
+            assert_eq!(said(&output).contains("whether RCC is writing"), held, "{}", said(&output));
+        }
+    }
+}
