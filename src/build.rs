@@ -12,6 +12,7 @@ mod inputs;
 mod stage;
 mod tools;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -23,6 +24,7 @@ use std::time::Instant;
 pub use inputs::{Inputs, Kind};
 pub use tools::Tools;
 
+use crate::error::Failure;
 use crate::rcc::blueprint::CondaError;
 use crate::rcc::home::Home;
 use crate::space::record::{self, RecordError, Recorded};
@@ -122,13 +124,12 @@ pub enum BuildError {
     Record(#[source] RecordError),
 }
 
-impl BuildError {
-    /// What to do.
-    pub fn hint(&self) -> Option<String> {
+impl Failure for BuildError {
+    fn hint(&self) -> Option<Cow<'_, str>> {
         match self {
-            BuildError::NoTool { install, .. } => Some((*install).to_owned()),
+            BuildError::NoTool { install, .. } => Some((*install).into()),
             BuildError::Step { last_lines, .. } if !last_lines.is_empty() => {
-                Some(format!("the last lines of the log are:\n{last_lines}"))
+                Some(format!("the last lines of the log are:\n{last_lines}").into())
             }
             _ => None,
         }

@@ -221,7 +221,7 @@ pub fn main() -> ExitCode {
     };
     let context = match Context::new(&cli.global) {
         Ok(context) => context,
-        Err(error) => return misuse::not_begun(exit_code::fail(&error)),
+        Err(error) => return misuse::not_begun(exit_code::fail(&error, cli.global.json)),
     };
     let outcome = match cli.command {
         Command::Mount(args) => mount::main(&context, &args),
@@ -268,7 +268,7 @@ pub fn main() -> ExitCode {
         #[cfg(windows)]
         Command::NoMounts(args) => mount::no_mounts(&args),
     };
-    outcome.unwrap_or_else(|error| exit_code::fail(&error))
+    outcome.unwrap_or_else(|error| exit_code::fail(&error, context.json))
 }
 
 #[cfg(test)]

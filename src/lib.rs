@@ -17,6 +17,7 @@
 //!
 //! | room | what it knows |
 //! |---|---|
+//! | [`error`] | what an error says: its causes, its class, what to do about it |
 //! | [`sys`] | the operating system: files, mounts, processes; the only `unsafe` |
 //! | [`rcc`] | RCC's files and words: digests, catalogs, blueprints, the home |
 //! | [`store`] | content by digest: blobs, the raw store, compiled catalogs, relocations |
@@ -29,6 +30,7 @@
 
 pub mod build;
 pub mod cli;
+pub mod error;
 #[cfg(unix)]
 pub mod fs;
 #[cfg(unix)]

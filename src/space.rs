@@ -29,6 +29,7 @@ pub mod relocated;
 mod state;
 mod sync;
 
+use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -37,6 +38,7 @@ pub use self::live::Live;
 pub use self::lock::{Lock, Wait, Waiting};
 pub use self::meta::OldMeta;
 pub use self::state::{MountState, RestoredState};
+use crate::error::{Class, Failure};
 use crate::rcc::home::{Home, Label};
 use crate::sys;
 use crate::sys::fs::place::Place;
@@ -62,7 +64,7 @@ pub struct Space {
 #[derive(Debug, thiserror::Error)]
 pub enum SpaceError {
     /// RCC's lock stayed with somebody else.
-    #[error("{} is locked by {holders}; wait for it or end it", path.display())]
+    #[error("{} is locked by {holders}", path.display())]
     Locked {
         /// The lock file.
         path: PathBuf,
@@ -70,7 +72,7 @@ pub enum SpaceError {
         holders: Holders,
     },
     /// A mount or a materialize of ours is at work.
-    #[error("{} is in use by {}; unmount it first", root.display(), live_holder(*holder))]
+    #[error("{} is in use by {}", root.display(), live_holder(*holder))]
     Live {
         /// The space.
         root: PathBuf,
@@ -78,13 +80,13 @@ pub enum SpaceError {
         holder: Option<Process>,
     },
     /// Something is mounted there that is not ours, or a mount of ours died and is still there.
-    #[error("Something is mounted at {}; unmount it first", root.display())]
+    #[error("Something is mounted at {}", root.display())]
     Mounted {
         /// The space.
         root: PathBuf,
     },
     /// A file of ours cannot be understood.
-    #[error("{} is damaged; remove it", path.display())]
+    #[error("{} is damaged", path.display())]
     BadState {
         /// The file.
         path: PathBuf,
@@ -101,6 +103,26 @@ pub enum SpaceError {
         /// Why.
         source: io::Error,
     },
+}
+
+impl Failure for SpaceError {
+    fn class(&self) -> Option<Class> {
+        match self {
+            SpaceError::Locked { .. } | SpaceError::Live { .. } | SpaceError::Mounted { .. } => {
+                Some(Class::Busy)
+            }
+            SpaceError::BadState { .. } | SpaceError::Io { .. } => None,
+        }
+    }
+
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        match self {
+            SpaceError::Locked { .. } => Some("wait for it, or end it".into()),
+            SpaceError::Live { .. } | SpaceError::Mounted { .. } => Some("unmount it first".into()),
+            SpaceError::BadState { .. } => Some("remove it".into()),
+            SpaceError::Io { .. } => None,
+        }
+    }
 }
 
 impl SpaceError {

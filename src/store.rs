@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use crate::error::chain;
 use crate::rcc::digest::Digest;
 use crate::store::observe::{Counter, Observer};
 use crate::sys::fs::at::TreeDir;
@@ -287,7 +288,7 @@ impl Store {
                 return Err(reason);
             }
             if !self.told.swap(true, Ordering::Relaxed) {
-                self.observer.fallback("raw store", &format!("{reason}; serving from memory"));
+                self.observer.fallback("raw store", &format!("{}; serving from memory", chain(&reason)));
             }
         }
         let blob = self.library.open_blob(&wanted.digest)?;

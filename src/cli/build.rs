@@ -76,10 +76,7 @@ fn make(context: &Context, args: &BuildArgs, inputs: &Inputs) -> anyhow::Result<
     let outcome = build::build(&context.home, inputs, &options, &tools(), &progress);
     drop(lock);
     progress.finish();
-    outcome.map_err(|error| match error.hint() {
-        Some(hint) => anyhow::Error::new(error).context(hint),
-        None => error.into(),
-    })
+    Ok(outcome?)
 }
 
 /// Imports every module in a space of the catalog: what works in the stage must work there.

@@ -27,7 +27,8 @@ use super::{Global, exit_code};
 #[derive(Clone)]
 pub struct Context {
     session: session::Context,
-    json: bool,
+    /// Whether reports and errors are printed as JSON on stdout.
+    pub json: bool,
 }
 
 impl Deref for Context {

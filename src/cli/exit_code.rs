@@ -1,21 +1,17 @@
-//! Exit codes: one per class of failure, stable. `run` exits with the status of its command.
+//! Exit codes and error messages: one code per class of failure, stable. `run` exits with the status of its command.
+//!
+//! An error is shown in one way: what failed, each cause once, and what to do. With `--json` the same goes to stdout as
+//! `{"error": {"code", "class", "message", "causes", "hint"}}`.
 
+use std::borrow::Cow;
+use std::error::Error;
 use std::process::ExitCode;
 
-#[cfg(unix)]
-use crate::fs::upper::UpperError;
-use crate::rcc::blueprint::{ComposeError, CondaError};
-use crate::rcc::catalog::CatalogError;
-use crate::rcc::home::HomeError;
-use crate::session::error::{Busy, CannotMount, DaemonFailed, NotFound};
-use crate::space::SpaceError;
-use crate::space::archive::TransferError;
-use crate::space::maintain::collect::GcError;
-use crate::space::maintain::delete::DiscardError;
-use crate::space::maintain::verify::CheckError;
-use crate::space::materialize::{FileErrorKind, Report, RestoreError};
-use crate::store::StoreError;
-use crate::store::index::IndexError;
+use serde::Serialize;
+
+use crate::build::BuildError;
+use crate::error::{Class, Failure, causes, kind};
+use crate::session::error::failure;
 
 /// The catalog is truncated, hostile, or of an unknown kind.
 pub const BAD_CATALOG: u8 = 3;
@@ -34,163 +30,138 @@ pub const PARTIAL: u8 = 9;
 /// `run` failed before the command began: of its own status nothing is known.
 pub const OUR_OWN: u8 = 125;
 
-/// Says what failed, and why, and gives the code of its class.
-pub fn fail(error: &anyhow::Error) -> ExitCode {
-    ExitCode::from(tell(error))
+/// What is shown of an error.
+#[derive(Debug, Serialize)]
+struct Shown {
+    /// The exit code.
+    code: u8,
+    /// The name of its class.
+    class: &'static str,
+    /// What was tried on what.
+    message: String,
+    /// Why it failed, the nearest cause first.
+    causes: Vec<String>,
+    /// What to do about it.
+    hint: Option<String>,
 }
 
-/// Prints an error; the code of its class.
+/// Says what failed, and why, and gives the code of its class.
+pub fn fail(error: &anyhow::Error, json: bool) -> ExitCode {
+    fail_as(error, json, code(error))
+}
+
+/// As [`fail`], with another code.
+pub fn fail_as(error: &anyhow::Error, json: bool, code: u8) -> ExitCode {
+    if json {
+        print_json(&Shown { code, ..Shown::of(error) });
+    }
+    tell(error);
+    ExitCode::from(code)
+}
+
+#[allow(clippy::print_stdout)]
+fn print_json(error: &Shown) {
+    println!("{:#}", serde_json::json!({ "error": error }));
+}
+
+/// Prints an error for people; the code of its class.
 #[allow(clippy::print_stderr)]
 pub fn tell(error: &anyhow::Error) -> u8 {
-    eprintln!("holofs: {error:#}");
-    code(error)
+    let shown = Shown::of(error);
+    eprint!("{}", shown.text());
+    shown.code
 }
 
-/// The class of an error: that of the first cause which has one.
+/// The exit code of an error's class.
 pub fn code(error: &anyhow::Error) -> u8 {
-    error.chain().find_map(class).unwrap_or(FAILED)
+    code_of(class(error))
 }
 
-fn class(cause: &(dyn std::error::Error + 'static)) -> Option<u8> {
-    if let Some(error) = cause.downcast_ref() {
-        return catalog_class(error);
-    }
-    if let Some(error) = cause.downcast_ref() {
-        return index_class(error);
-    }
-    if let Some(error) = cause.downcast_ref() {
-        return space_class(error);
-    }
-    if let Some(error) = cause.downcast_ref() {
-        return restore_class(error);
-    }
-    if let Some(error) = cause.downcast_ref() {
-        return transfer_class(error);
-    }
-    if let Some(error) = cause.downcast_ref::<ComposeError>() {
-        return compose_class(error);
-    }
-    if let Some(failed) = cause.downcast_ref::<DaemonFailed>() {
-        return Some(failed.code);
-    }
-    if let Some(error) = cause.downcast_ref::<DiscardError>() {
-        return discard_class(error);
-    }
-    if let Some(error) = cause.downcast_ref::<GcError>() {
-        return gc_class(error);
-    }
-    let classes = [
-        (cause.is::<HomeError>() || cause.is::<NotFound>(), NOT_FOUND),
-        (matches!(cause.downcast_ref(), Some(CheckError::Home(_))), NOT_FOUND),
-        (cause.is::<CondaError>(), BAD_CATALOG),
-        (cause.is::<StoreError>(), BAD_BLOB),
-        (cause.is::<Busy>() || is_of_another(cause), BUSY),
-        (cause.is::<CannotMount>(), CANNOT_MOUNT),
-    ];
-    classes.iter().find(|(is, _)| *is).map(|&(_, code)| code)
+/// That of the first cause which has one.
+fn class(error: &anyhow::Error) -> Class {
+    error.chain().filter_map(ours).find_map(Failure::class).unwrap_or(Class::Failed)
 }
 
-/// The space holds what was written to another catalog.
-#[cfg(unix)]
-fn is_of_another(cause: &(dyn std::error::Error + 'static)) -> bool {
-    matches!(cause.downcast_ref(), Some(UpperError::OtherCatalog { .. }))
-}
+impl Shown {
+    fn of(error: &anyhow::Error) -> Shown {
+        let class = class(error);
+        let hint = error.chain().filter_map(ours).find_map(Failure::hint).map(Cow::into_owned);
+        let (message, causes) = (error.to_string(), causes(error.as_ref()));
+        Shown { code: code_of(class), class: class.name(), message, causes, hint }
+    }
 
-/// Nothing is written to a space that would be kept apart.
-#[cfg(not(unix))]
-fn is_of_another(_cause: &(dyn std::error::Error + 'static)) -> bool {
-    false
-}
-
-fn index_class(error: &IndexError) -> Option<u8> {
-    match error {
-        IndexError::Catalog(error) => catalog_class(error),
-        IndexError::TooLarge { .. } => Some(BAD_CATALOG),
-        _ => None,
+    /// One line each, and more where a text has more.
+    fn text(&self) -> String {
+        let causes = self.causes.iter().map(|cause| ("caused by", cause));
+        let lines = std::iter::once(("error", &self.message)).chain(causes);
+        let lines = lines.chain(self.hint.iter().map(|hint| ("hint", hint)));
+        let whole = |(what, text): (_, &String)| {
+            let lines: Vec<String> = text.lines().map(printable).collect();
+            format!("{what}: {}\n", lines.join("\n  "))
+        };
+        lines.map(whole).collect()
     }
 }
 
-fn space_class(error: &SpaceError) -> Option<u8> {
-    let busy =
-        matches!(error, SpaceError::Locked { .. } | SpaceError::Live { .. } | SpaceError::Mounted { .. });
-    busy.then_some(BUSY)
+/// Without what a terminal would take for an order.
+fn printable(text: &str) -> String {
+    text.chars()
+        .flat_map(|c| c.is_control().then(|| c.escape_default().collect()).unwrap_or(vec![c]))
+        .collect()
 }
 
-fn restore_class(error: &RestoreError) -> Option<u8> {
-    match error {
-        RestoreError::Space(error) => space_class(error),
-        RestoreError::Catalog(error) => catalog_class(error),
-        RestoreError::Incomplete { report } => Some(incomplete_class(report)),
-        _ => None,
+fn code_of(class: Class) -> u8 {
+    match class {
+        Class::BadCatalog => BAD_CATALOG,
+        Class::NotFound => NOT_FOUND,
+        Class::BadBlob => BAD_BLOB,
+        Class::Busy => BUSY,
+        Class::CannotMount => CANNOT_MOUNT,
+        Class::Failed => FAILED,
+        Class::Partial => PARTIAL,
     }
 }
 
-fn compose_class(error: &ComposeError) -> Option<u8> {
-    match error {
-        ComposeError::Read { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Some(NOT_FOUND),
-        ComposeError::Read { .. } => None,
-        ComposeError::Conda { .. } | ComposeError::NoEnvironment { .. } | ComposeError::Nothing => {
-            Some(BAD_CATALOG)
-        }
+/// The failure that this cause is, if it is one of ours.
+fn ours<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a dyn Failure> {
+    failure(cause).or_else(|| kind::<BuildError>(cause))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::space::SpaceError;
+    use crate::space::materialize::RestoreError;
+    use std::path::PathBuf;
+
+    fn error() -> anyhow::Error {
+        let busy = SpaceError::Mounted { root: PathBuf::from("/a\u{1b}[2J") };
+        anyhow::Error::from(RestoreError::Space(busy)).context("Cannot materialize")
     }
-}
 
-fn transfer_class(error: &TransferError) -> Option<u8> {
-    match error {
-        TransferError::Io { source, .. } if source.kind() == std::io::ErrorKind::NotFound => Some(NOT_FOUND),
-        TransferError::Io { .. } | TransferError::NoSpace { .. } => None,
-        TransferError::Zip { .. }
-        | TransferError::Name { .. }
-        | TransferError::Twice { .. }
-        | TransferError::NoCatalog { .. }
-        | TransferError::Catalog { .. }
-        | TransferError::Misnamed { .. }
-        | TransferError::OtherRegime { .. } => Some(BAD_CATALOG),
-        TransferError::OwnCatalog(error) => catalog_class(error),
-        TransferError::Damaged { .. } => Some(BAD_BLOB),
-        TransferError::Blob(error) => store_class(error),
+    #[test]
+    fn an_error_is_told_with_its_causes_and_what_to_do() {
+        let shown = Shown::of(&error());
+        let text = "error: Cannot materialize\ncaused by: Something is mounted at /a\\u{1b}[2J\nhint: unmount it first\n";
+        assert_eq!(shown.text(), text);
+        assert_eq!(shown.code, BUSY);
     }
-}
 
-/// Damage has a class of its own; a library that cannot be read is a failure of the system.
-fn store_class(error: &StoreError) -> Option<u8> {
-    error.is_damage().then_some(BAD_BLOB)
-}
-
-fn discard_class(error: &DiscardError) -> Option<u8> {
-    match error {
-        DiscardError::Space(error) => space_class(error),
-        DiscardError::Io { .. } => None,
+    #[test]
+    fn json_has_the_same() {
+        let expected = serde_json::json!({
+            "code": 6,
+            "class": "busy",
+            "message": "Cannot materialize",
+            "causes": ["Something is mounted at /a\u{1b}[2J"],
+            "hint": "unmount it first",
+        });
+        assert_eq!(serde_json::to_value(Shown::of(&error())).unwrap(), expected);
     }
-}
 
-fn gc_class(error: &GcError) -> Option<u8> {
-    match error {
-        GcError::Discard(error) => discard_class(error),
-        GcError::Catalog(error) => catalog_class(error),
-        GcError::Store(error) => store_class(error),
-        GcError::Home(_) | GcError::Io { .. } => None,
-    }
-}
-
-/// If all files failed for one reason that has a class, it is that class.
-fn incomplete_class(report: &Report) -> u8 {
-    let all = |kind| report.errors.iter().all(|error| error.kind == kind);
-    match () {
-        () if all(FileErrorKind::Blob) => BAD_BLOB,
-        () if all(FileErrorKind::Catalog) => BAD_CATALOG,
-        () if all(FileErrorKind::Io) => FAILED,
-        () => PARTIAL,
-    }
-}
-
-/// A catalog that cannot be read at all is a failure of the system, not a bad catalog.
-fn catalog_class(error: &CatalogError) -> Option<u8> {
-    match error {
-        CatalogError::Unreadable { source, .. } if source.kind() == std::io::ErrorKind::NotFound => {
-            Some(NOT_FOUND)
-        }
-        CatalogError::Unreadable { .. } => None,
-        _ => Some(BAD_CATALOG),
+    #[test]
+    fn an_error_of_nobody_is_a_failure_without_a_hint() {
+        let shown = Shown::of(&anyhow::anyhow!("Something"));
+        assert_eq!((shown.code, shown.class, shown.hint), (FAILED, "failed", None));
     }
 }

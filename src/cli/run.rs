@@ -74,8 +74,8 @@ pub fn main(context: &Context, args: &RunArgs) -> ExitCode {
     match run::run(context, &request(args)) {
         Ok(status) => end_as(status),
         Err(error) => {
-            exit_code::fail(&error);
-            ExitCode::from(failure(exit_code::code(&error), error.downcast_ref()))
+            let code = failure(exit_code::code(&error), error.downcast_ref());
+            exit_code::fail_as(&error, context.json, code)
         }
     }
 }

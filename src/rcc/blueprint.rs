@@ -10,6 +10,9 @@ mod emit;
 mod package;
 mod robot;
 
+use std::borrow::Cow;
+
+use crate::error::{Class, Failure};
 use crate::rcc::yaml::{self, Yaml, YamlError};
 
 pub use self::compose::{ComposeError, Composed, Kind, Request, compose};
@@ -23,7 +26,7 @@ const KEYS: [&str; 5] = ["name", "channels", "dependencies", "prefix", "rccPostI
 #[derive(Debug, thiserror::Error)]
 pub enum CondaError {
     /// The file cannot be read for certain.
-    #[error("Cannot be sure what RCC makes of it; simplify it, or ask `rcc holotree hash`")]
+    #[error("Cannot be sure what RCC makes of it")]
     Yaml(#[from] YamlError),
     /// A part is not what it should be.
     #[error("The value of {part:?} has another shape than it should: {why}")]
@@ -51,11 +54,29 @@ pub enum CondaError {
         right: String,
     },
     /// RCC would write it in a way that is not certain.
-    #[error("Cannot be sure how RCC writes {text:?}; ask `rcc holotree hash`")]
+    #[error("Cannot be sure how RCC writes {text:?}")]
     Unwritable {
         /// The text.
         text: String,
     },
+}
+
+impl Failure for CondaError {
+    fn class(&self) -> Option<Class> {
+        Some(Class::BadCatalog)
+    }
+
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        match self {
+            CondaError::Yaml(_) => Some("simplify it, or ask `rcc holotree hash`".into()),
+            CondaError::Unwritable { .. } => Some("ask `rcc holotree hash`".into()),
+            CondaError::Part { .. }
+            | CondaError::NoConda
+            | CondaError::NoPackage
+            | CondaError::NoDevDependencies
+            | CondaError::Conflict { .. } => None,
+        }
+    }
 }
 
 impl From<Conflict> for CondaError {

@@ -18,6 +18,7 @@ mod label;
 mod product;
 mod settings;
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::io;
 use std::path::{Path, PathBuf};
@@ -28,6 +29,7 @@ pub use self::hash::{blueprint_hash, sipit};
 pub use self::label::Label;
 pub use self::product::{Choice, Product};
 pub use self::settings::{Settings, SettingsError};
+use crate::error::{Class, Failure};
 use crate::sys::fs::place::Place;
 use crate::sys::host;
 
@@ -61,7 +63,7 @@ pub struct Home {
 #[derive(Debug, thiserror::Error)]
 pub enum HomeError {
     /// A relative path, and no current directory.
-    #[error("Making {path:?} absolute failed; set ROBOCORP_HOME or SEMA4AI_HOME to an absolute path")]
+    #[error("Cannot make {} absolute", path.display())]
     Absolute {
         /// The path as given.
         path: OsString,
@@ -70,7 +72,8 @@ pub enum HomeError {
     },
     /// One user in 2^36: RCC itself cannot make a space for this user.
     #[error(
-        "The identity {identity:?} of home directory {home:?} is too short to name a space; RCC fails here too"
+        "The identity {identity:?} of the home directory {} is too short to name a space; RCC fails here too",
+        home.display()
     )]
     ShortIdentity {
         /// The user's home directory.
@@ -79,7 +82,7 @@ pub enum HomeError {
         identity: String,
     },
     /// The catalog directory could not be read.
-    #[error("Listing the catalogs in {} failed", dir.display())]
+    #[error("Cannot list the catalogs in {}", dir.display())]
     ListCatalogs {
         /// The directory.
         dir: PathBuf,
@@ -87,7 +90,7 @@ pub enum HomeError {
         source: io::Error,
     },
     /// No catalog is so named.
-    #[error("No catalog {what:?} in {}; catalogs there: {known}", dir.display())]
+    #[error("There is no catalog {what:?} in {}", dir.display())]
     CatalogNotFound {
         /// What was asked for.
         what: String,
@@ -97,19 +100,38 @@ pub enum HomeError {
         known: List,
     },
     /// A path that is no file.
-    #[error("No catalog file at {}", path.display())]
+    #[error("There is no catalog file {}", path.display())]
     NoSuchCatalogFile {
         /// The path.
         path: PathBuf,
     },
     /// Several catalogs begin so.
-    #[error("{what:?} means several catalogs: {candidates}; give more of the name")]
+    #[error("{what:?} means several catalogs: {candidates}")]
     AmbiguousCatalog {
         /// What was asked for.
         what: String,
         /// The catalogs it may mean.
         candidates: List,
     },
+}
+
+impl Failure for HomeError {
+    fn class(&self) -> Option<Class> {
+        Some(Class::NotFound)
+    }
+
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        match self {
+            HomeError::Absolute { .. } => {
+                Some("set ROBOCORP_HOME or SEMA4AI_HOME to an absolute path".into())
+            }
+            HomeError::CatalogNotFound { known, .. } => Some(format!("catalogs there: {known}").into()),
+            HomeError::AmbiguousCatalog { .. } => Some("give more of the name".into()),
+            HomeError::ShortIdentity { .. }
+            | HomeError::ListCatalogs { .. }
+            | HomeError::NoSuchCatalogFile { .. } => None,
+        }
+    }
 }
 
 impl Home {

@@ -111,12 +111,11 @@ pub fn run(context: &Context, request: &MountRequest) -> anyhow::Result<()> {
         leave_terminal(&space.state_dir.join(files::LOG))
     });
     let Err(error) = outcome else { return Ok(()) };
-    let code = context.front.exit_code(&error);
     let why = match error.downcast::<CannotMount>() {
         Ok(refused) => Answer::Refused(refused),
         Err(error) => {
             log::debug!("The mount failed: {error:#}");
-            Answer::Failed(DaemonFailed::of(&error, code))
+            Answer::Failed(DaemonFailed::of(&error))
         }
     };
     answer(&why)

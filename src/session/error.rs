@@ -1,17 +1,31 @@
 //! Why a space cannot be used: what front ends tell apart.
 
+use std::borrow::Cow;
+use std::error::Error;
 use std::ffi::OsString;
 
 use serde::{Deserialize, Serialize};
+
+use crate::error::{Class, Failure, kind};
+use crate::rcc::blueprint::{ComposeError, CondaError};
+use crate::rcc::catalog::CatalogError;
+use crate::rcc::home::HomeError;
+use crate::space::SpaceError;
+use crate::space::archive::TransferError;
+use crate::space::maintain::collect::GcError;
+use crate::space::maintain::delete::DiscardError;
+use crate::space::maintain::verify::CheckError;
+use crate::space::materialize::RestoreError;
+use crate::space::record::RecordError;
+use crate::space::relocated::ContentError;
+use crate::store::StoreError;
+use crate::store::index::IndexError;
 
 use super::method::{Refusal, told};
 
 /// Nothing can be mounted: no device, no permission, no helper.
 #[derive(Debug, Clone, Serialize, Deserialize, thiserror::Error)]
-#[error(
-    "Cannot mount {what}: {}; `holofs materialize` needs no mount, `holofs doctor` tells what would help",
-    told(refused)
-)]
+#[error("Cannot mount {what}: {}", told(refused))]
 pub struct CannotMount {
     /// The mountpoint.
     pub what: String,
@@ -45,23 +59,95 @@ pub struct CannotStart {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct DaemonFailed {
-    /// The exit code of the failure's class.
-    pub code: u8,
+    /// The failure's class.
+    pub class: Class,
     /// What failed.
     pub message: String,
+    /// What to do about it.
+    pub hint: Option<String>,
     /// What that was caused by.
     pub source: Option<Box<DaemonFailed>>,
 }
 
 impl DaemonFailed {
-    /// What `error`, whose class has `code`, says, with all that caused it.
-    pub fn of(error: &anyhow::Error, code: u8) -> DaemonFailed {
-        let mut told: Option<Box<DaemonFailed>> = None;
-        for cause in error.chain().collect::<Vec<_>>().into_iter().rev() {
-            told = Some(Box::new(DaemonFailed { code, message: cause.to_string(), source: told }));
+    /// What `error` says, with all that caused it.
+    pub fn of(error: &anyhow::Error) -> DaemonFailed {
+        let failures = || error.chain().filter_map(failure);
+        let class = failures().find_map(Failure::class).unwrap_or(Class::Failed);
+        let hint = failures().find_map(Failure::hint).map(Cow::into_owned);
+        let mut source = None;
+        for cause in error.chain().skip(1).collect::<Vec<_>>().into_iter().rev() {
+            let (message, hint) = (cause.to_string(), None);
+            source = Some(Box::new(DaemonFailed { class, message, hint, source }));
         }
-        told.map_or_else(|| DaemonFailed { code, message: error.to_string(), source: None }, |told| *told)
+        DaemonFailed { class, message: error.to_string(), hint, source }
     }
+}
+
+impl Failure for DaemonFailed {
+    fn class(&self) -> Option<Class> {
+        Some(self.class)
+    }
+
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        self.hint.as_deref().map(Cow::from)
+    }
+}
+
+impl Failure for CannotMount {
+    fn class(&self) -> Option<Class> {
+        Some(Class::CannotMount)
+    }
+
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        Some("`holofs materialize` needs no mount, `holofs doctor` tells what would help".into())
+    }
+}
+
+impl Failure for NotFound {
+    fn class(&self) -> Option<Class> {
+        Some(Class::NotFound)
+    }
+}
+
+impl Failure for Busy {
+    fn class(&self) -> Option<Class> {
+        Some(Class::Busy)
+    }
+}
+
+/// Sees whether an error is of one kind.
+type Kind = for<'a> fn(&'a (dyn Error + 'static)) -> Option<&'a dyn Failure>;
+
+/// Every kind of error that has a class or a hint.
+const KINDS: &[Kind] = &[
+    kind::<CatalogError>,
+    kind::<HomeError>,
+    kind::<CondaError>,
+    kind::<ComposeError>,
+    kind::<StoreError>,
+    kind::<IndexError>,
+    kind::<SpaceError>,
+    kind::<RestoreError>,
+    kind::<TransferError>,
+    kind::<RecordError>,
+    kind::<ContentError>,
+    kind::<DiscardError>,
+    kind::<GcError>,
+    kind::<CheckError>,
+    #[cfg(unix)]
+    kind::<crate::fs::upper::UpperError>,
+    #[cfg(unix)]
+    kind::<crate::fs::vfs::VfsError>,
+    kind::<CannotMount>,
+    kind::<NotFound>,
+    kind::<Busy>,
+    kind::<DaemonFailed>,
+];
+
+/// The failure that this cause is, if it is one of ours.
+pub fn failure<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a dyn Failure> {
+    KINDS.iter().find_map(|kind| kind(cause))
 }
 
 #[cfg(test)]
@@ -69,11 +155,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_keeps_its_causes_on_the_way() {
-        let error = anyhow::anyhow!("no such file").context("Cannot open it");
-        let told = serde_json::to_string(&DaemonFailed::of(&error, 3)).unwrap();
+    fn a_failure_keeps_its_causes_its_class_and_its_hint_on_the_way() {
+        let busy = SpaceError::Mounted { root: "/a".into() };
+        let error = anyhow::Error::from(busy).context("Cannot mount it");
+        let told = serde_json::to_string(&DaemonFailed::of(&error)).unwrap();
         let heard: DaemonFailed = serde_json::from_str(&told).unwrap();
-        assert_eq!(heard.code, 3);
-        assert_eq!(format!("{:#}", anyhow::Error::from(heard)), "Cannot open it: no such file");
+        assert_eq!((heard.class, heard.hint().as_deref()), (Class::Busy, Some("unmount it first")));
+        assert_eq!(
+            format!("{:#}", anyhow::Error::from(heard)),
+            "Cannot mount it: Something is mounted at /a"
+        );
     }
 }

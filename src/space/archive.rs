@@ -14,9 +14,13 @@ mod export;
 mod import;
 mod names;
 
+use std::borrow::Cow;
 use std::io;
 use std::path::PathBuf;
 
+use indicatif::HumanBytes;
+
+use crate::error::{Class, Failure};
 use crate::rcc::catalog::CatalogError;
 use crate::store::StoreError;
 
@@ -88,7 +92,7 @@ pub enum TransferError {
     },
     /// RCC would not be able to use it here.
     #[error(
-        "{} has {} blobs, and the hololib is {}: RCC could not use them here (--mixed imports them for HoloFS alone)",
+        "{} has {} blobs, and the hololib is {}: RCC could not use them here",
         path.display(),
         if *compressed { "compressed" } else { "raw" },
         if *compressed { "raw (it has catalog/compress.no)" } else { "compressed (it has no catalog/compress.no)" }
@@ -100,7 +104,7 @@ pub enum TransferError {
         compressed: bool,
     },
     /// There is no space for it.
-    #[error("{} needs up to {needed} bytes, and {available} are free in the hololib: nothing was imported", path.display())]
+    #[error("{} needs up to {}, and {} are free in the hololib: nothing was imported", path.display(), HumanBytes(*needed), HumanBytes(*available))]
     NoSpace {
         /// The file.
         path: PathBuf,
@@ -111,8 +115,9 @@ pub enum TransferError {
     },
     /// Some blobs are missing or damaged, and so are the catalogs that name them.
     #[error(
-        "{} is damaged: {count} of its blobs are missing or wrong, and so not imported: {}; the first: {first}",
+        "{} is damaged: {} missing or wrong, and so not imported: {}",
         path.display(),
+        if *count == 1 { "1 of its blobs is".to_owned() } else { format!("{count} of its blobs are") },
         catalogs.join(", ")
     )]
     Damaged {
@@ -123,6 +128,7 @@ pub enum TransferError {
         /// The catalogs that were not imported.
         catalogs: Vec<String>,
         /// What is wrong with the first of them.
+        #[source]
         first: Box<StoreError>,
     },
     /// A catalog of the hololib cannot be read.
@@ -131,6 +137,39 @@ pub enum TransferError {
     /// A blob of the hololib is missing or damaged, or cannot be written.
     #[error(transparent)]
     Blob(#[from] StoreError),
+}
+
+impl Failure for TransferError {
+    fn class(&self) -> Option<Class> {
+        match self {
+            TransferError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Some(Class::NotFound)
+            }
+            TransferError::Io { .. } | TransferError::NoSpace { .. } => None,
+            TransferError::Zip { .. }
+            | TransferError::Name { .. }
+            | TransferError::Twice { .. }
+            | TransferError::NoCatalog { .. }
+            | TransferError::Catalog { .. }
+            | TransferError::Misnamed { .. }
+            | TransferError::OtherRegime { .. } => Some(Class::BadCatalog),
+            TransferError::OwnCatalog(error) => error.class(),
+            TransferError::Damaged { .. } => Some(Class::BadBlob),
+            TransferError::Blob(error) => error.class(),
+        }
+    }
+
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        match self {
+            TransferError::OtherRegime { .. } => Some("--mixed imports them for HoloFS alone".into()),
+            TransferError::Damaged { .. } => {
+                Some("export it again where it comes from, and import that".into())
+            }
+            TransferError::OwnCatalog(error) => error.hint(),
+            TransferError::Blob(error) => error.hint(),
+            _ => None,
+        }
+    }
 }
 
 impl TransferError {

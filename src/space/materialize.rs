@@ -32,11 +32,13 @@ mod trash;
 mod walk;
 mod warm;
 
+use std::borrow::Cow;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
+use crate::error::{Class, Failure, counted};
 use crate::rcc::catalog::CatalogError;
 use crate::rcc::home::Home;
 use crate::space::{Space, SpaceError, Wait, Waiting};
@@ -127,7 +129,7 @@ pub enum RestoreError {
     #[error(transparent)]
     Catalog(#[from] CatalogError),
     /// Another catalog has taken its place since it was compiled.
-    #[error("The catalog {} changed meanwhile; try again", path.display())]
+    #[error("The catalog {} changed meanwhile", path.display())]
     CatalogChanged {
         /// The catalog's file.
         path: PathBuf,
@@ -141,7 +143,7 @@ pub enum RestoreError {
         space: PathBuf,
     },
     /// Something that is no directory stands where the space should be.
-    #[error("{} is in the way: it is not a directory; move it away", root.display())]
+    #[error("{} is in the way: it is not a directory", root.display())]
     Obstructed {
         /// The space.
         root: PathBuf,
@@ -157,11 +159,36 @@ pub enum RestoreError {
         source: io::Error,
     },
     /// Some files are not as they should be: a new space was not made, an old one is unfinished.
-    #[error("{} files of {} could not be placed, the first: {}", report.errors.len(), report.space.display(), first(report))]
+    #[error("{} of {} could not be placed, the first: {}", counted(report.errors.len(), "file"), report.space.display(), first(report))]
     Incomplete {
         /// What was done, and which files failed.
         report: Box<Report>,
     },
+}
+
+impl Failure for RestoreError {
+    fn class(&self) -> Option<Class> {
+        match self {
+            RestoreError::Space(error) => error.class(),
+            RestoreError::Catalog(error) => error.class(),
+            RestoreError::Incomplete { report } => Some(report.class()),
+            RestoreError::CatalogChanged { .. }
+            | RestoreError::OtherBase { .. }
+            | RestoreError::Obstructed { .. }
+            | RestoreError::Io { .. } => None,
+        }
+    }
+
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        match self {
+            RestoreError::Space(error) => error.hint(),
+            RestoreError::Catalog(error) => error.hint(),
+            RestoreError::CatalogChanged { .. } => Some("try again".into()),
+            RestoreError::Obstructed { .. } => Some("move it away".into()),
+            RestoreError::Incomplete { report } => report.hint().map(Cow::from),
+            RestoreError::OtherBase { .. } | RestoreError::Io { .. } => None,
+        }
+    }
 }
 
 fn first(report: &Report) -> String {

@@ -10,6 +10,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::{Space, SpaceError};
+use crate::error::chain;
 use crate::rcc::catalog::{Catalog, CatalogId, Header};
 use crate::rcc::home::controller_identity;
 use crate::sys;
@@ -46,7 +47,7 @@ impl Space {
         match Catalog::read(&path) {
             Ok((catalog, id)) => Some(OldMeta { catalog, id }),
             Err(error) => {
-                log::warn!("{} is not used: {error}", path.display());
+                log::warn!("{} is not used: {}", path.display(), chain(&error));
                 None
             }
         }

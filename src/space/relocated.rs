@@ -8,6 +8,7 @@
 //! Before the first byte of a file is returned, the identity must stand at each of its offsets; otherwise the catalog is
 //! wrong and every read of that file is an error.
 
+use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
+use crate::error::{Class, Failure, line};
 use crate::space::files;
 use crate::store::index::{Index, Ino, Rewrites};
 use crate::store::observe::{Counter, Observer};
@@ -38,7 +40,7 @@ pub enum ContentError {
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The catalog's relocations do not fit the content.
-    #[error("Content {digest}: {source}")]
+    #[error("Cannot relocate the content {digest}")]
     Relocate {
         /// The blob.
         digest: crate::rcc::digest::Digest,
@@ -46,13 +48,29 @@ pub enum ContentError {
         source: RelocateError,
     },
     /// The system failed to read bytes that were verified before.
-    #[error("Cannot read the content {digest}: {source}")]
+    #[error("Cannot read the content {digest}")]
     Read {
         /// The blob.
         digest: crate::rcc::digest::Digest,
         /// What the system said.
         source: io::Error,
     },
+}
+
+impl Failure for ContentError {
+    fn class(&self) -> Option<Class> {
+        match self {
+            ContentError::Store(error) => error.class(),
+            ContentError::Relocate { .. } | ContentError::Read { .. } => None,
+        }
+    }
+
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        match self {
+            ContentError::Store(error) => error.hint(),
+            ContentError::Relocate { .. } | ContentError::Read { .. } => None,
+        }
+    }
 }
 
 /// What is known of a file: nothing, that its offsets fit, or that its patched file is there.
@@ -157,7 +175,7 @@ impl Relocated {
             let wanted = Wanted { digest: file.digest, size: file.size, mode: node.mode };
             match self.ensure(dir, ino, &wanted, file.rewrite) {
                 Ok(()) => {}
-                Err(Unpatched::Content(error)) => log::warn!("Cannot relocate inode {ino}: {error}"),
+                Err(Unpatched::Content(error)) => log::warn!("Cannot relocate inode {ino}: {}", line(&error)),
                 Err(Unpatched::Disk(error)) => {
                     let reason = format!("Cannot keep files in {}: {error}", self.place.display());
                     return self.observer.fallback("patch at each read", &reason);

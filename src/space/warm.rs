@@ -9,6 +9,7 @@ use std::time::Instant;
 use rayon::prelude::*;
 use serde::Serialize;
 
+use crate::error::chain;
 use crate::store::index::{Index, Ino, NodeKind};
 use crate::store::observe::Observer;
 use crate::store::{Store, StoreError, Wanted};
@@ -70,5 +71,5 @@ fn contents(index: &Index) -> Vec<(Ino, Wanted)> {
 
 fn told(index: &Index, ino: Ino, wanted: &Wanted, error: &StoreError) -> WarmError {
     let path = index.path_of(ino).map_or_else(|| format!("inode {ino}"), |path| path.to_string());
-    WarmError { path, digest: wanted.digest.to_string(), message: error.to_string() }
+    WarmError { path, digest: wanted.digest.to_string(), message: chain(error).to_string() }
 }

@@ -1,12 +1,14 @@
 //! What can go wrong with a blob, told so that the user can act.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::Path;
 
+use crate::error::{Class, Failure};
 use crate::rcc::digest::Digest;
 use crate::store::codec::Codec;
 
-/// How a user gets a good blob again; part of every message about a bad one.
+/// How a user gets a good blob again.
 pub const HINT: &str =
     "`holofs check --repair` or `rcc holotree check` removes it, then import or build the environment again";
 
@@ -14,7 +16,7 @@ pub const HINT: &str =
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The library has no such blob.
-    #[error("Cannot find blob {digest}: there is no {}; {HINT}", path.display())]
+    #[error("Cannot find blob {digest}: there is no {}", path.display())]
     Missing {
         /// The blob.
         digest: Digest,
@@ -22,7 +24,7 @@ pub enum StoreError {
         path: Box<Path>,
     },
     /// Something else than a file stands where the blob should be.
-    #[error("Cannot open blob {digest} at {}: it is a {kind}, not a file; {HINT}", path.display())]
+    #[error("Cannot open blob {digest} at {}: it is a {kind}, not a file", path.display())]
     NotRegular {
         /// The blob.
         digest: Digest,
@@ -32,7 +34,7 @@ pub enum StoreError {
         kind: &'static str,
     },
     /// The content ends too early.
-    #[error("Blob {digest} at {} is truncated: {tried} it has {got} of {size} bytes; {HINT}", path.display())]
+    #[error("Blob {digest} at {} is truncated: {tried} it has {got} of {size} bytes", path.display())]
     Truncated {
         /// The blob.
         digest: Digest,
@@ -46,7 +48,7 @@ pub enum StoreError {
         size: u64,
     },
     /// The content goes on after its declared end.
-    #[error("Blob {digest} at {} is too long: {tried} it has more than its {size} bytes; {HINT}", path.display())]
+    #[error("Blob {digest} at {} is too long: {tried} it has more than its {size} bytes", path.display())]
     Longer {
         /// The blob.
         digest: Digest,
@@ -58,7 +60,7 @@ pub enum StoreError {
         size: u64,
     },
     /// The decoder refuses the bytes.
-    #[error("Blob {digest} at {} is damaged: {tried} it cannot be decoded ({source}); {HINT}", path.display())]
+    #[error("Blob {digest} at {} is damaged: {tried} it cannot be decoded", path.display())]
     Corrupt {
         /// The blob.
         digest: Digest,
@@ -70,7 +72,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// The content has another digest.
-    #[error("Blob {digest} at {} is damaged: {tried} its content has the digest {actual}; {HINT}", path.display())]
+    #[error("Blob {digest} at {} is damaged: {tried} its content has the digest {actual}", path.display())]
     Mismatch {
         /// The blob.
         digest: Digest,
@@ -82,7 +84,7 @@ pub enum StoreError {
         actual: Box<Digest>,
     },
     /// The blob is stored in a form that its kind of digest does not allow, or that nobody reads.
-    #[error("Blob {digest} at {} is stored as {found}, which is not allowed for its digest; {HINT}", path.display())]
+    #[error("Blob {digest} at {} is stored as {found}, which is not allowed for its digest", path.display())]
     WrongCodec {
         /// The blob.
         digest: Digest,
@@ -92,7 +94,7 @@ pub enum StoreError {
         found: &'static str,
     },
     /// The system does not let us open or read the blob.
-    #[error("Cannot read blob {digest} at {}: {source}", path.display())]
+    #[error("Cannot read blob {digest} at {}", path.display())]
     Unreadable {
         /// The blob.
         digest: Digest,
@@ -102,7 +104,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// The place that the content goes to does not take it.
-    #[error("Cannot write the content of blob {digest}: {source}")]
+    #[error("Cannot write the content of blob {digest}")]
     Sink {
         /// The blob.
         digest: Digest,
@@ -110,7 +112,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// The raw store does not work for this entry.
-    #[error("Cannot use {} for blob {digest}: {source}", path.display())]
+    #[error("Cannot use {} for blob {digest}", path.display())]
     RawStore {
         /// The blob.
         digest: Digest,
@@ -120,7 +122,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// The library itself cannot be opened.
-    #[error("Cannot open the hololib's library {}: {source}", path.display())]
+    #[error("Cannot open the hololib's library {}", path.display())]
     Library {
         /// The library.
         path: Box<Path>,
@@ -128,7 +130,7 @@ pub enum StoreError {
         source: io::Error,
     },
     /// A blob could not be put into the library.
-    #[error("Cannot write blob {digest} to {}: {source}", path.display())]
+    #[error("Cannot write blob {digest} to {}", path.display())]
     Publish {
         /// The blob.
         digest: Digest,
@@ -168,6 +170,17 @@ impl std::fmt::Display for Tried {
                 write!(f, "read as {} (undecoded it has the digest {digest}),", self.codec)
             }
         }
+    }
+}
+
+impl Failure for StoreError {
+    /// Damage has a class of its own; a library that cannot be read is a failure of the system.
+    fn class(&self) -> Option<Class> {
+        self.is_damage().then_some(Class::BadBlob)
+    }
+
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        self.is_damage().then_some(HINT.into())
     }
 }
 

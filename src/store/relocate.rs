@@ -6,6 +6,8 @@
 
 use std::io;
 
+use crate::error::Failure;
+
 pub mod needle;
 
 /// The length of an identity and of a label, in bytes.
@@ -38,7 +40,7 @@ pub enum RelocateError {
         offset: u64,
     },
     /// The content could not be read.
-    #[error("Cannot read the content at offset {offset} before relocating it: {source}")]
+    #[error("Cannot read the content at offset {offset} before relocating it")]
     Read {
         /// Where.
         offset: u64,
@@ -46,6 +48,8 @@ pub enum RelocateError {
         source: io::Error,
     },
 }
+
+impl Failure for RelocateError {}
 
 impl RelocateError {
     /// The offset of the trouble.

@@ -15,6 +15,7 @@ use std::process::Command;
 use std::sync::Mutex;
 
 use flate2::read::MultiGzDecoder;
+use holofs::error::line;
 use holofs::rcc::catalog::Catalog;
 use holofs::rcc::digest::{Digest, Regime};
 use holofs::rcc::home::{Environment, Home, blueprint_hash};
@@ -365,7 +366,8 @@ fn a_directory_whose_name_no_label_can_replace_is_refused_with_advice() {
     ] {
         let dir = fixture.temp.path().join(name);
         fs::create_dir(&dir).unwrap();
-        let error = record(&dir, &fixture.home, &Options::new("x"), &Tally::new()).unwrap_err().to_string();
+        let error = record(&dir, &fixture.home, &Options::new("x"), &Tally::new()).unwrap_err();
+        let error = line(&error).to_string();
         let advice =
             if cfg!(all(target_os = "linux", target_arch = "x86_64")) { IDENTITY } else { "h59acff1_" };
         assert!(error.contains(expected) && error.contains(advice) && error.contains(name), "{error}");

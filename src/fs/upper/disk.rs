@@ -23,6 +23,7 @@ use super::files::Files;
 use super::journal::Journal;
 use super::tables::Change;
 use super::{Ino, UpperError};
+use crate::error::chain;
 
 /// Up to so many files are made durable one by one; of more, the whole file system they are on, with whatever others
 /// write to it.
@@ -102,7 +103,7 @@ impl Disk {
         if self.pending().dropped.is_empty() {
             return false;
         }
-        self.sync(false).inspect_err(|error| log::debug!("Cannot make room: {error}")).is_ok()
+        self.sync(false).inspect_err(|error| log::debug!("Cannot make room: {}", chain(error))).is_ok()
     }
 
     /// Makes every row durable that was committed, with what it needs, and removes what none needs any more. With `copy_log`, the log
@@ -126,7 +127,7 @@ impl Disk {
         self.dropped_bytes.store(0, Ordering::Relaxed);
         for ino in dropped {
             if let Err(error) = self.files.remove(ino) {
-                log::warn!("{error}; the next mount does");
+                log::warn!("{}; the next mount does", chain(&error));
             }
         }
         Ok(())

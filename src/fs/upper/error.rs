@@ -1,11 +1,13 @@
 //! What can go wrong with the written state.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use rusqlite::ErrorCode;
 
+use crate::error::{Class, Failure};
 use crate::sys::errno::Errno;
 
 use super::Ino;
@@ -15,8 +17,8 @@ use super::Ino;
 pub enum UpperError {
     /// The state belongs to another catalog.
     #[error(
-        "The written state in {path} belongs to catalog {found}, not to {wanted}: \
-         mount that catalog, or drop the state with --fresh or `holofs reset`"
+        "The written state in {} belongs to catalog {found}, not to {wanted}",
+        path.display()
     )]
     OtherCatalog {
         /// The database.
@@ -28,8 +30,8 @@ pub enum UpperError {
     },
     /// A newer program wrote the state.
     #[error(
-        "The written state in {path} has format {found}, and this program knows only {known}: \
-         use the newer program, or drop the state with --fresh or `holofs reset`"
+        "The written state in {} has format {found}, and this program knows only {known}",
+        path.display()
     )]
     NewerFormat {
         /// The database.
@@ -40,9 +42,7 @@ pub enum UpperError {
         known: u32,
     },
     /// The state contradicts itself, or is no state at all.
-    #[error(
-        "The written state in {path} is damaged ({what}): save what you need from it, then drop it with --fresh or `holofs reset`"
-    )]
+    #[error("The written state in {} is damaged: {what}", path.display())]
     Damaged {
         /// The database, or a file that contradicts it.
         path: PathBuf,
@@ -50,7 +50,7 @@ pub enum UpperError {
         what: String,
     },
     /// The database could not do it.
-    #[error("Cannot {doing} {path}: {source}")]
+    #[error("Cannot {doing} {}", path.display())]
     Database {
         /// What was tried.
         doing: &'static str,
@@ -60,7 +60,7 @@ pub enum UpperError {
         source: Arc<rusqlite::Error>,
     },
     /// A file of the upper could not be had.
-    #[error("Cannot {doing} {path}: {source}")]
+    #[error("Cannot {doing} {}", path.display())]
     Io {
         /// What was tried.
         doing: &'static str,
@@ -70,9 +70,7 @@ pub enum UpperError {
         source: io::Error,
     },
     /// The bytes of an inode are gone, by a power cut or by somebody's hand.
-    #[error(
-        "The bytes of inode {ino} should be in {path} and are not there: remove the file, or restore it with `holofs reset`"
-    )]
+    #[error("The bytes of inode {ino} should be in {} and are not there", path.display())]
     Lost {
         /// The inode.
         ino: Ino,
@@ -80,7 +78,7 @@ pub enum UpperError {
         path: PathBuf,
     },
     /// The state was opened for looking only.
-    #[error("The written state in {path} was opened for reading only")]
+    #[error("The written state in {} was opened for reading only", path.display())]
     ReadOnly {
         /// The directory.
         path: PathBuf,
@@ -102,6 +100,29 @@ impl IsFull for io::Error {
 impl IsFull for UpperError {
     fn is_full(&self) -> bool {
         self.as_io().is_full()
+    }
+}
+
+impl Failure for UpperError {
+    fn class(&self) -> Option<Class> {
+        matches!(self, UpperError::OtherCatalog { .. }).then_some(Class::Busy)
+    }
+
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        let hint = match self {
+            UpperError::OtherCatalog { .. } => {
+                "mount that catalog, or drop the state with --fresh or `holofs reset`"
+            }
+            UpperError::NewerFormat { .. } => {
+                "use the newer program, or drop the state with --fresh or `holofs reset`"
+            }
+            UpperError::Damaged { .. } => {
+                "save what you need from it, then drop it with --fresh or `holofs reset`"
+            }
+            UpperError::Lost { .. } => "remove the file, or get it back with `holofs reset`",
+            UpperError::Database { .. } | UpperError::Io { .. } | UpperError::ReadOnly { .. } => return None,
+        };
+        Some(hint.into())
     }
 }
 

@@ -25,6 +25,7 @@ use super::schema::{self, APPLICATION, FORMAT, LoadError, Loaded, Young};
 use super::session::{self, Session};
 use super::tables::Change;
 use super::{Access, UpperError};
+use crate::error::chain;
 
 /// Name of the database in the directory of a space.
 pub(super) const DATABASE: &str = "state.db";
@@ -250,7 +251,9 @@ impl Journal {
     pub fn copy_log(&self) {
         let mut copying = self.copying.lock().unwrap_or_else(PoisonError::into_inner);
         if copying.is_none() {
-            *copying = connect(&self.path, Access::Writable).inspect_err(|error| log::warn!("{error}")).ok();
+            *copying = connect(&self.path, Access::Writable)
+                .inspect_err(|error| log::warn!("{}", chain(error)))
+                .ok();
         }
         let Some(connection) = &*copying else { return };
         match copy_log(connection, "PASSIVE") {
@@ -278,7 +281,9 @@ impl Journal {
         match self.commit(Arc::new([Change::Named(epoch)])) {
             Ok(()) => self.rows().young.retain(|_, born| *born > epoch),
             Err(error) if self.rows().is_unsure => return Err(error),
-            Err(error) => log::debug!("{error}: the names of files are durable, but no row says so"),
+            Err(error) => {
+                log::debug!("{}: the names of files are durable, but no row says so", chain(&error))
+            }
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use super::disk::Disk;
+use crate::error::chain;
 
 /// How long a change waits: what ext4 does with its own.
 const AFTER: Duration = Duration::from_secs(5);
@@ -66,7 +67,7 @@ fn serve(disk: &Disk, woken: &Receiver<()>, is_awake: &AtomicBool) {
         is_awake.store(false, Ordering::Release);
         let is_long = disk.journal.get().is_some_and(|journal| journal.log_is_long());
         if let Err(error) = disk.sync(is_long) {
-            log::warn!("{error}: what was changed is not durable yet");
+            log::warn!("{}: what was changed is not durable yet", chain(&error));
         }
     }
 }

@@ -12,6 +12,7 @@ use crate::sys::fs::owned::OwnedDir;
 use super::UpperError;
 use super::journal::remove;
 use super::recover::exists;
+use crate::error::chain;
 
 /// Name of the file, in the directory of a space.
 pub(super) const OPEN: &str = "state.db.open";
@@ -39,7 +40,7 @@ impl Session {
 impl Drop for Session {
     fn drop(&mut self) {
         if let Err(error) = remove(&self.path) {
-            log::warn!("{error}: a missing log would be taken for a lost one");
+            log::warn!("{}: a missing log would be taken for a lost one", chain(&error));
         }
     }
 }

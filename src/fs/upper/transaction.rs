@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::sync::Arc;
 
+use crate::error::chain;
 use crate::sys::fs::name::Name;
 
 use super::copy_up::Source;
@@ -154,7 +155,7 @@ impl Drop for Transaction<'_> {
             match self.is_tried {
                 false => {
                     if let Err(error) = self.upper.disk.files.remove(ino) {
-                        log::warn!("{error}; the next mount does");
+                        log::warn!("{}; the next mount does", chain(&error));
                     }
                 }
                 true if ino.0 >= FIRST_CREATED => {

@@ -1,7 +1,9 @@
 //! What can go wrong in a space, and the one table from an error to the errno that a program sees.
 
+use std::borrow::Cow;
 use std::io;
 
+use crate::error::{Class, Failure};
 use crate::fs::upper::UpperError;
 use crate::space::relocated::ContentError;
 use crate::store::index::Ino;
@@ -62,7 +64,7 @@ pub enum VfsError {
     #[error(transparent)]
     BadName(#[from] crate::sys::fs::name::BadName),
     /// The content cannot be had: missing, damaged, not what the catalog says.
-    #[error("Cannot read {path}: {source}")]
+    #[error("Cannot read {path}")]
     Content {
         /// The file, below the space.
         path: String,
@@ -70,7 +72,7 @@ pub enum VfsError {
         source: ContentError,
     },
     /// The system failed while doing something.
-    #[error("Cannot {doing} for inode {ino}: {source}")]
+    #[error("Cannot {doing} for inode {ino}")]
     Io {
         /// What was tried.
         doing: &'static str,
@@ -79,6 +81,24 @@ pub enum VfsError {
         /// What the system said.
         source: io::Error,
     },
+}
+
+impl Failure for VfsError {
+    fn class(&self) -> Option<Class> {
+        match self {
+            VfsError::Upper(error) => error.class(),
+            VfsError::Content { source, .. } => source.class(),
+            _ => None,
+        }
+    }
+
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        match self {
+            VfsError::Upper(error) => error.hint(),
+            VfsError::Content { source, .. } => source.hint(),
+            _ => None,
+        }
+    }
 }
 
 impl VfsError {

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use crate::error::chain;
 use crate::fs::upper::{Entry, Kind};
 use crate::store::index::{Ino, NodeKind};
 use crate::sys::fs::name::Name;
@@ -97,7 +98,7 @@ impl Vfs {
             && let Some(upper) = self.written().filter(|_| self.writable)
             && let Err(error) = upper.forget(ino)
         {
-            log::warn!("{error}; the next mount does");
+            log::warn!("{}; the next mount does", chain(&error));
         }
     }
 

@@ -4,6 +4,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{CondaError, Environment, Robot, package};
+use crate::error::{Class, Failure};
 use crate::rcc::home::{Home, blueprint_hash};
 use crate::rcc::yaml;
 
@@ -57,6 +58,20 @@ pub enum ComposeError {
     /// There is nothing to hash.
     #[error("No environment specification is given")]
     Nothing,
+}
+
+impl Failure for ComposeError {
+    fn class(&self) -> Option<Class> {
+        match self {
+            ComposeError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Some(Class::NotFound)
+            }
+            ComposeError::Read { .. } => None,
+            ComposeError::Conda { .. } | ComposeError::NoEnvironment { .. } | ComposeError::Nothing => {
+                Some(Class::BadCatalog)
+            }
+        }
+    }
 }
 
 /// How a file is read.

@@ -1,16 +1,18 @@
 //! Why a catalog cannot be used: which file, which entry of it, which rule.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::PathBuf;
 
+use crate::error::{Class, Failure};
 use crate::rcc::digest::BadDigest;
 use crate::sys::fs::name::BadName;
 
-/// A catalog that cannot be used. The text holds everything; nothing was created when one of these comes back.
+/// A catalog that cannot be used. Nothing was created when one of these comes back.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
     /// The file cannot be read.
-    #[error("Cannot read the catalog {path:?}: {source}")]
+    #[error("Cannot read the catalog {}", path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -18,15 +20,15 @@ pub enum CatalogError {
         source: io::Error,
     },
     /// Not a regular file: it could block, or never end.
-    #[error("Cannot read the catalog {path:?}: it is not a regular file")]
+    #[error("Cannot read the catalog {}: it is not a regular file", path.display())]
     NotAFile {
         /// The path.
         path: PathBuf,
     },
     /// The file's name says that it has another format.
     #[error(
-        "Cannot read the catalog {path:?}: its name says version {version}, and only version 12 is known; \
-         rebuild the environment with an RCC that writes v12"
+        "Cannot read the catalog {}: its name says version {version}, and only version 12 is known",
+        path.display()
     )]
     OtherVersion {
         /// The file.
@@ -35,13 +37,37 @@ pub enum CatalogError {
         version: String,
     },
     /// The content is not that of a good catalog.
-    #[error("Bad catalog{}: {flaw}", path.as_ref().map(|path| format!(" {path:?}")).unwrap_or_default())]
+    #[error("Bad catalog{}", path.as_ref().map(|path| format!(" {}", path.display())).unwrap_or_default())]
     Bad {
         /// The file, when it was read from one.
         path: Option<PathBuf>,
         /// What is wrong with it.
+        #[source]
         flaw: Flaw,
     },
+}
+
+impl Failure for CatalogError {
+    /// One that cannot be read at all is a failure of the system, not a bad catalog.
+    fn class(&self) -> Option<Class> {
+        match self {
+            CatalogError::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Some(Class::NotFound)
+            }
+            CatalogError::Unreadable { .. } => None,
+            _ => Some(Class::BadCatalog),
+        }
+    }
+
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        match self {
+            CatalogError::OtherVersion { .. } => {
+                Some("rebuild the environment with an RCC that writes v12".into())
+            }
+            CatalogError::Bad { flaw, .. } => flaw.hint(),
+            CatalogError::Unreadable { .. } | CatalogError::NotAFile { .. } => None,
+        }
+    }
 }
 
 impl CatalogError {
@@ -68,6 +94,12 @@ impl From<Flaw> for CatalogError {
     }
 }
 
+impl Failure for Flaw {
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        matches!(self, Flaw::Inflate { .. }).then_some("record the environment again".into())
+    }
+}
+
 /// What is wrong with the content of a catalog.
 #[derive(Debug, thiserror::Error)]
 pub enum Flaw {
@@ -75,7 +107,7 @@ pub enum Flaw {
     #[error("It is neither gzip nor zstd")]
     NotCompressed,
     /// It ends early, or is damaged: RCC writes catalogs in place, so a reader can meet half of one.
-    #[error("It cannot be inflated, so it is truncated or damaged ({encoding}: {source}); record it again")]
+    #[error("It cannot be inflated as {encoding}, so it is truncated or damaged")]
     Inflate {
         /// `gzip` or `zstd`.
         encoding: &'static str,
@@ -91,7 +123,7 @@ pub enum Flaw {
         limit: u64,
     },
     /// Not JSON, or not of the right types.
-    #[error("{entry}: {source}")]
+    #[error("{entry} cannot be understood")]
     Json {
         /// The entry being read when it happened.
         entry: String,
@@ -117,7 +149,7 @@ pub enum Flaw {
         rule: Rule,
     },
     /// No thread for the parser.
-    #[error("It cannot be parsed: no thread for it ({source})")]
+    #[error("It cannot be parsed: there is no thread for it")]
     Thread {
         /// Why.
         source: io::Error,

@@ -93,6 +93,7 @@ impl std::fmt::Display for List {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::error::line;
 
     fn hololib(names: &[&str]) -> tempfile::TempDir {
         let dir = tempfile::tempdir().unwrap();
@@ -146,7 +147,7 @@ mod tests {
         let dir = hololib(&["aa00v12.x_y", "ab00v12.x_y"]);
         let ambiguous = find(dir.path(), "a").unwrap_err().to_string();
         assert!(ambiguous.contains("aa00v12.x_y, ab00v12.x_y"), "{ambiguous}");
-        let absent = find(dir.path(), "ff").unwrap_err().to_string();
+        let absent = line(&find(dir.path(), "ff").unwrap_err()).to_string();
         assert!(absent.contains("aa00v12.x_y, ab00v12.x_y"), "{absent}");
         assert!(find(dir.path(), "").is_err());
         assert!(find(dir.path(), "/nonexistent/catalog").is_err());

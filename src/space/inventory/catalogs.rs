@@ -6,6 +6,7 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::{days_since_change, whole};
+use crate::error::{chain, line};
 use crate::rcc::catalog::{Catalog, Dir, DirId, File};
 use crate::rcc::home::{Home, HomeError};
 use crate::store::{Library, blob_path};
@@ -60,7 +61,7 @@ pub fn catalogs(home: &Home, shown: Shown) -> Result<Vec<CatalogRow>, HomeError>
     for path in home.catalogs()? {
         match Catalog::read(&path) {
             Ok((catalog, _)) => rows.push(row(home, &path, &catalog, shown)),
-            Err(error) => log::warn!("{error}"),
+            Err(error) => log::warn!("{}", line(&error)),
         }
     }
     Ok(rows)
@@ -97,7 +98,7 @@ fn content(library: &Path, identity: Option<&File>) -> String {
     let read = Library::open(library).and_then(|library| library.stream(&digest, file.size, &mut text));
     match read {
         Ok(()) => String::from_utf8_lossy(&text).into_owned(),
-        Err(error) => error.to_string(),
+        Err(error) => chain(&error).to_string(),
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::UNIX_EPOCH;
 use serde::Serialize;
 
 use super::{days_since_change, whole};
+use crate::error::line;
 use crate::rcc::catalog::Catalog;
 use crate::rcc::home::{Home, HomeError, Label};
 use crate::space::{MountState, Space, files};
@@ -78,7 +79,7 @@ pub fn bases(home: &Home) -> Result<BTreeSet<PathBuf>, HomeError> {
     for path in home.catalogs()? {
         match Catalog::read(&path) {
             Ok((catalog, _)) => drop(bases.insert(catalog.base().to_owned())),
-            Err(error) => log::warn!("{error}"),
+            Err(error) => log::warn!("{}", line(&error)),
         }
     }
     Ok(bases)
@@ -119,7 +120,7 @@ fn in_base(home: &Home, base: &Path) -> Vec<Known> {
         let Some(label) = label.and_then(|label| Label::new(label.as_bytes())) else { continue };
         match Catalog::read(&entry.path()) {
             Ok((meta, _)) => found.push(described(home, base, label, &meta)),
-            Err(error) => log::warn!("{error}"),
+            Err(error) => log::warn!("{}", line(&error)),
         }
     }
     found.sort_by_key(|known| known.space.label);

@@ -10,10 +10,12 @@
 mod hold;
 mod sweep;
 
+use std::borrow::Cow;
 use std::io;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use crate::error::{Class, Failure};
 use crate::rcc::catalog::CatalogError;
 use crate::rcc::home::{Home, HomeError};
 use crate::space::maintain::delete::DiscardError;
@@ -90,6 +92,28 @@ pub enum GcError {
         /// Why.
         source: io::Error,
     },
+}
+
+impl Failure for GcError {
+    fn class(&self) -> Option<Class> {
+        match self {
+            GcError::Home(error) => error.class(),
+            GcError::Catalog(error) => error.class(),
+            GcError::Store(error) => error.class(),
+            GcError::Discard(error) => error.class(),
+            GcError::Io { .. } => None,
+        }
+    }
+
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        match self {
+            GcError::Home(error) => error.hint(),
+            GcError::Catalog(error) => error.hint(),
+            GcError::Store(error) => error.hint(),
+            GcError::Discard(error) => error.hint(),
+            GcError::Io { .. } => None,
+        }
+    }
 }
 
 impl GcError {

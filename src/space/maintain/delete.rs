@@ -4,10 +4,12 @@
 //! while it lives, and nothing of it stays; a catalog goes under the lock of the hololib, which the caller holds. The blobs of a
 //! catalog stay: others may name them, and `gc --hololib` knows.
 
+use std::borrow::Cow;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use crate::error::{Class, Failure};
 use crate::space::{Live, Space, SpaceError, Wait, Waiting};
 use crate::sys::fs::at::TreeDir;
 use crate::sys::fs::name::Name;
@@ -26,6 +28,22 @@ pub enum DiscardError {
         /// Why it did not.
         source: io::Error,
     },
+}
+
+impl Failure for DiscardError {
+    fn class(&self) -> Option<Class> {
+        match self {
+            DiscardError::Space(error) => error.class(),
+            DiscardError::Io { .. } => None,
+        }
+    }
+
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        match self {
+            DiscardError::Space(error) => error.hint(),
+            DiscardError::Io { .. } => None,
+        }
+    }
 }
 
 /// Deletes a space, and what was written to it as a mount: its tree, what RCC keeps beside it, and what we keep of it.

@@ -8,6 +8,7 @@
 
 mod heal;
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use std::time::Instant;
 
 use rayon::prelude::*;
 
+use crate::error::{Class, Failure, chain};
 use crate::rcc::catalog::Catalog;
 use crate::rcc::digest::Digest;
 use crate::rcc::home::{Home, HomeError};
@@ -38,6 +40,24 @@ pub enum CheckError {
         /// Why.
         source: io::Error,
     },
+}
+
+impl Failure for CheckError {
+    fn class(&self) -> Option<Class> {
+        match self {
+            CheckError::Home(error) => error.class(),
+            CheckError::Store(error) => error.class(),
+            CheckError::Walk { .. } => None,
+        }
+    }
+
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        match self {
+            CheckError::Home(error) => error.hint(),
+            CheckError::Store(error) => error.hint(),
+            CheckError::Walk { .. } => None,
+        }
+    }
 }
 
 /// The verdict on everything.
@@ -139,7 +159,7 @@ pub fn check(home: &Home, repair: bool, observer: &dyn Observer) -> Result<Check
         let repaired = if repair { healer.repair(&digest, &error)? } else { heal::Repaired::default() };
         report.bad_blobs.push(BadBlob {
             digest: digest.to_string(),
-            problem: error.to_string(),
+            problem: chain(&error).to_string(),
             catalogs,
             moved_to: repaired.moved_to,
             healed: repaired.healed,

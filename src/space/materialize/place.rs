@@ -14,6 +14,7 @@ use super::plan::Rules;
 use super::pristine::{Pristine, is_shareable};
 use super::report::{Errors, FileErrorKind};
 use super::tier::{Ladder, Tier};
+use crate::error::chain;
 use crate::rcc::digest::Digest;
 use crate::store::index::{FileNode, Ino, Node, NodeKind};
 use crate::store::observe::{Counter, Observer};
@@ -91,7 +92,7 @@ pub(super) enum PlaceError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Relocate(#[from] RelocateError),
-    #[error("{doing} failed: {source}")]
+    #[error("{doing} failed")]
     Io { doing: &'static str, source: io::Error },
 }
 
@@ -177,7 +178,7 @@ impl Placer<'_> {
         if error.is_hopeless() {
             self.errors.stop();
         }
-        self.errors.push(ino, error.kind(), error.to_string());
+        self.errors.push(ino, error.kind(), chain(error).to_string());
     }
 
     /// As [`Placer::report`], for what the operating system said about `doing` something.

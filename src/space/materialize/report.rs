@@ -7,6 +7,8 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
+use crate::error::Class;
+use crate::store::HINT;
 use crate::store::index::{Index, Ino};
 use crate::store::observe::{Counter, Fallback, Observer, Tally};
 
@@ -38,6 +40,27 @@ pub struct Report {
     pub errors: Vec<FileError>,
     /// The process that deletes what was set aside now, if the caller has started one.
     pub swept_by: Option<u32>,
+}
+
+impl Report {
+    /// If all files failed for one reason that has a class, it is that class.
+    pub(super) fn class(&self) -> Class {
+        let all = |kind| self.errors.iter().all(|error| error.kind == kind);
+        if all(FileErrorKind::Blob) {
+            Class::BadBlob
+        } else if all(FileErrorKind::Catalog) {
+            Class::BadCatalog
+        } else if all(FileErrorKind::Io) {
+            Class::Failed
+        } else {
+            Class::Partial
+        }
+    }
+
+    /// What to do about the files that failed.
+    pub(super) fn hint(&self) -> Option<&'static str> {
+        self.errors.iter().any(|error| error.kind == FileErrorKind::Blob).then_some(HINT)
+    }
 }
 
 /// Seconds by phase.

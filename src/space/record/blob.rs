@@ -14,6 +14,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use super::error::RecordError;
+use crate::error::chain;
 use crate::rcc::digest::{Digest, Regime};
 use crate::rcc::home::Home;
 use crate::store::{self, Published, Sharing, StoreError};
@@ -93,7 +94,7 @@ impl Library {
             return Ok(());
         }
         match store::Library::open(&self.path)?.verify(digest, size) {
-            Err(error) if error.is_damage() => log::warn!("It is written again: {error}"),
+            Err(error) if error.is_damage() => log::warn!("It is written again: {}", chain(&error)),
             other => return other,
         }
         fs::remove_file(&path).map_err(|source| StoreError::Publish {

@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use super::blob::Library;
 use super::error::RecordError;
 use super::walk::{Content, Walked};
+use crate::error::chain;
 use crate::rcc::digest::{Digest, Hasher, Regime};
 use crate::store::observe::Observer;
 use crate::store::relocate::needle::Search;
@@ -95,7 +96,7 @@ fn read_stream(content: &Content, needle: &[u8], library: &Library) -> Result<Fo
 
 /// Keeps the reason for the caller, and gives a stand-in to the publisher, which only knows errors of its own kind.
 fn keep(failure: &mut Option<RecordError>, error: RecordError) -> std::io::Error {
-    let stand_in = std::io::Error::other(error.to_string());
+    let stand_in = std::io::Error::other(chain(&error).to_string());
     *failure = Some(error);
     stand_in
 }

@@ -1,8 +1,10 @@
 //! Why a tree cannot be recorded. No catalog was written when one of these comes back.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::PathBuf;
 
+use crate::error::{Class, Failure};
 use crate::rcc::catalog::CatalogError;
 use crate::store::StoreError;
 
@@ -10,7 +12,7 @@ use crate::store::StoreError;
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
     /// Something of the tree or of the hololib does not work.
-    #[error("{doing} {path:?} failed: {source}")]
+    #[error("{doing} {} failed", path.display())]
     Io {
         /// What was tried.
         doing: &'static str,
@@ -20,16 +22,15 @@ pub enum RecordError {
         source: io::Error,
     },
     /// Only directories are recorded.
-    #[error("Cannot record {path:?}: it is not a directory")]
+    #[error("Cannot record {}: it is not a directory", path.display())]
     NotADirectory {
         /// The path.
         path: PathBuf,
     },
     /// The directory's name cannot be replaced by a label.
     #[error(
-        "Cannot record {path:?}: the name of the directory is what spaces replace by their label, so it must be \
-         24 letters, digits or _, and it has {length} bytes; build the environment in a directory called {advice}"
-    )]
+        "Cannot record {}: the name of the directory is what spaces replace by their label, so it must be \
+         24 letters, digits or _, and it has {length} bytes", path.display())]
     Identity {
         /// The directory.
         path: PathBuf,
@@ -40,9 +41,8 @@ pub enum RecordError {
     },
     /// The directory's name holds its own last character, which RCC's search looks for.
     #[error(
-        "Cannot record {path:?}: RCC's search never finds a name that holds its own last character ({trigger:?}) \
-         elsewhere; build the environment in a directory called {advice}"
-    )]
+        "Cannot record {}: RCC's search never finds a name that holds its own last character ({trigger:?}) \
+         elsewhere", path.display())]
     Unfindable {
         /// The directory.
         path: PathBuf,
@@ -52,13 +52,13 @@ pub enum RecordError {
         advice: String,
     },
     /// A catalog is JSON.
-    #[error("Cannot record {path:?}: its name or link text is not UTF-8, and RCC would change it silently")]
+    #[error("Cannot record {}: its name or link text is not UTF-8, and RCC would change it silently", path.display())]
     NotUtf8 {
         /// The entry.
         path: PathBuf,
     },
     /// A link that leads nowhere.
-    #[error("Cannot record {path:?}: the link to {target:?} leads nowhere ({source}); remove it")]
+    #[error("Cannot record {}: the link to {} leads nowhere", path.display(), target.display())]
     Dangling {
         /// The link.
         path: PathBuf,
@@ -69,14 +69,13 @@ pub enum RecordError {
     },
     /// A link to a directory it is in.
     #[error(
-        "Cannot record {path:?}: it is a directory that contains itself, through a link; remove the link"
-    )]
+        "Cannot record {}: it is a directory that contains itself, through a link", path.display())]
     Loop {
         /// Where the directory is met again.
         path: PathBuf,
     },
     /// Something without content.
-    #[error("Cannot record {path:?}: it is a {kind}; only files, directories and links can be recorded")]
+    #[error("Cannot record {}: it is a {kind}, and only files, directories and links can be recorded", path.display())]
     NotAFile {
         /// The entry.
         path: PathBuf,
@@ -84,7 +83,7 @@ pub enum RecordError {
         kind: &'static str,
     },
     /// Deeper, or more, than a catalog can hold.
-    #[error("Cannot record {path:?}: the tree has more than {limit} {what}")]
+    #[error("Cannot record {}: the tree has more than {limit} {what}", path.display())]
     TooLarge {
         /// Where it was noticed.
         path: PathBuf,
@@ -94,7 +93,7 @@ pub enum RecordError {
         limit: u64,
     },
     /// Somebody is still working there.
-    #[error("Cannot record {path:?}: it changed meanwhile; record again when nothing writes there")]
+    #[error("Cannot record {}: it changed meanwhile", path.display())]
     Changed {
         /// The entry.
         path: PathBuf,
@@ -103,13 +102,34 @@ pub enum RecordError {
     #[error(transparent)]
     Blob(#[from] StoreError),
     /// The tree breaks a rule of catalogs.
-    #[error("Cannot record {path:?}: {source}")]
+    #[error("Cannot record {}", path.display())]
     Catalog {
         /// The recorded directory.
         path: PathBuf,
         /// Which rule.
         source: Box<CatalogError>,
     },
+}
+
+impl Failure for RecordError {
+    fn class(&self) -> Option<Class> {
+        match self {
+            RecordError::Blob(error) => error.class(),
+            _ => None,
+        }
+    }
+
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        match self {
+            RecordError::Identity { advice, .. } | RecordError::Unfindable { advice, .. } => {
+                Some(format!("build the environment in a directory called {advice}").into())
+            }
+            RecordError::Dangling { .. } | RecordError::Loop { .. } => Some("remove the link".into()),
+            RecordError::Changed { .. } => Some("record again when nothing writes there".into()),
+            RecordError::Blob(error) => error.hint(),
+            _ => None,
+        }
+    }
 }
 
 impl RecordError {

@@ -4,9 +4,11 @@
 //! the file can hurt who uses it; one that is too large for that is mapped, and its checksum is read through a small buffer, so
 //! that checking does not make the whole Index resident.
 
+use std::borrow::Cow;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use crate::error::{Class, Failure, chain};
 use crate::rcc::catalog::{Catalog, CatalogError, CatalogId};
 use crate::sys::fs::map::Mapped;
 use crate::sys::fs::place::Place;
@@ -22,7 +24,7 @@ const MOST_IN_MEMORY: u64 = 256 << 20;
 #[derive(Debug, thiserror::Error)]
 pub enum IndexError {
     /// The file cannot be read; `NotFound` means that nobody compiled this catalog yet.
-    #[error("Cannot read the index {path}: {source}")]
+    #[error("Cannot read the index {}", path.display())]
     Read {
         /// The Index.
         path: PathBuf,
@@ -30,13 +32,13 @@ pub enum IndexError {
         source: io::Error,
     },
     /// It is of another format, or of another catalog.
-    #[error("The index {path} is of another catalog or version")]
+    #[error("The index {} is of another catalog or version", path.display())]
     Foreign {
         /// The Index.
         path: PathBuf,
     },
     /// Its bytes are not those that were written.
-    #[error("The index {path} is damaged: {what}")]
+    #[error("The index {} is damaged: {what}", path.display())]
     Damaged {
         /// The Index.
         path: PathBuf,
@@ -47,13 +49,30 @@ pub enum IndexError {
     #[error(transparent)]
     Catalog(#[from] CatalogError),
     /// The catalog's tree does not fit.
-    #[error("Cannot compile {path}: {source}")]
+    #[error("Cannot compile {}", path.display())]
     TooLarge {
         /// The catalog.
         path: PathBuf,
         /// The limit.
         source: TooLarge,
     },
+}
+
+impl Failure for IndexError {
+    fn class(&self) -> Option<Class> {
+        match self {
+            IndexError::Catalog(error) => error.class(),
+            IndexError::TooLarge { .. } => Some(Class::BadCatalog),
+            IndexError::Read { .. } | IndexError::Foreign { .. } | IndexError::Damaged { .. } => None,
+        }
+    }
+
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        match self {
+            IndexError::Catalog(error) => error.hint(),
+            _ => None,
+        }
+    }
 }
 
 /// How an Index came to be.
@@ -114,7 +133,7 @@ impl Index {
                 return Ok((index, Made::Opened));
             }
             Err(IndexError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => Some(error.to_string()),
+            Err(error) => Some(chain(&error).to_string()),
         };
         // Read again and named by what was read: RCC may have rewritten it in between.
         let (catalog, id) = Catalog::read(catalog_path)?;

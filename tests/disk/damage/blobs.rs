@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use holofs::error::Failure;
 use holofs::rcc::digest::{Digest, Regime};
 use holofs::store::observe::Counter;
 use holofs::store::{BlobSource, Codec, RawReading, StoreError, Wanted};
@@ -28,7 +29,7 @@ fn damaged(form: Form, damage: impl FnOnce(&Path, Vec<u8>)) -> StoreError {
     assert!(error.is_damage());
     assert_eq!(error.digest(), Some(&wanted.digest));
     assert!(error.to_string().contains(&wanted.digest.to_string()), "{error}");
-    assert!(error.to_string().contains("holofs check --repair"), "{error}");
+    assert!(error.hint().unwrap().contains("holofs check --repair"), "{error}");
     assert_eq!(hololib.tally.get(Counter::BlobErrors), 1);
     assert!(hololib.store.library().verify(&wanted.digest, wanted.size).is_err());
     assert_eq!(raw_entries(&hololib), 0, "nothing unverified may stay in the raw store");

@@ -239,7 +239,7 @@ fn what_a_snapshot_is_patched_in_lies_together() {
     let Some(disk) = LoopFs::new("btrfs", MEGABYTES) else { return };
     let world = World::new_in("gz", &disk.path());
     let (index, _) = Index::ensure(world.home.index_dir(), &world.catalog).unwrap();
-    holofs::space::materialize::warm(&world.home, &index, &world.store(), &Tally::new(), None).unwrap();
+    world.warm(&index);
     let tree = world.home.pristine_dir().join(index.id().to_string());
     let is_own = |node: &holofs::store::index::Node<'_>| matches!(node.kind, NodeKind::File(file) if !file.rewrite.is_empty() || node.mode & 0o7000 != 0);
     let own = index.nodes().filter(is_own).map(|node| tree.join(index.path_of(node.ino).unwrap().to_path()));
@@ -258,11 +258,7 @@ fn a_tree_of_an_older_version_is_made_anew() {
         let Some(disk) = LoopFs::new(kind, MEGABYTES) else { continue };
         let world = World::new_in("gz", &disk.path());
         let (index, _) = Index::ensure(world.home.index_dir(), &world.catalog).unwrap();
-        let warm = || {
-            holofs::space::materialize::warm(&world.home, &index, &world.store(), &Tally::new(), None)
-                .unwrap()
-                .is_new
-        };
+        let warm = || world.warm(&index).is_new;
         assert!(warm() && !warm());
         let stamp = world.home.pristine_dir().join(format!("{}.stamp", index.id()));
         let mut bytes = fs::read(&stamp).unwrap();
@@ -323,9 +319,7 @@ fn a_warm_catalog_needs_its_blobs_no_more() {
         let Some(disk) = LoopFs::new(kind, MEGABYTES) else { continue };
         let world = World::new_in("gz", &disk.path());
         let (index, _) = Index::ensure(world.home.index_dir(), &world.catalog).unwrap();
-        let store = world.store();
-        let warm =
-            || holofs::space::materialize::warm(&world.home, &index, &store, &Tally::new(), None).unwrap();
+        let warm = || world.warm(&index);
         let (first, second) = (warm(), warm());
         assert_eq!((first.is_new, second.is_new), (true, false), "{kind}");
         assert_eq!(first.kind, if kind == "btrfs" { "subvolume" } else { "directory" });
@@ -343,7 +337,7 @@ fn trees_used_least_recently_go_when_there_are_too_many() {
     let warmed = |rcc: &str, hours| {
         world.edit_catalog(|catalog| catalog["rcc"] = rcc.into());
         let (index, _) = Index::ensure(world.home.index_dir(), &world.catalog).unwrap();
-        holofs::space::materialize::warm(&world.home, &index, &world.store(), &Tally::new(), None).unwrap();
+        world.warm(&index);
         let stamp = fs::File::open(dir.join(format!("{}.stamp", index.id()))).unwrap();
         stamp.set_modified(hours_ago(hours)).unwrap();
         (dir.join(index.id().to_string()), index.content_bytes())

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use holofs::rcc::home::{Environment, Home};
 use holofs::space::Space;
-use holofs::space::materialize::{Job, Options, Report, RestoreError, Strategy, materialize};
+use holofs::space::materialize::{Job, Options, Report, RestoreError, Strategy, Warmed, materialize, warm};
 use holofs::store::index::Index;
 use holofs::store::observe::Tally;
 use holofs::store::{Library, Limits, Store};
@@ -128,6 +128,16 @@ impl World {
     pub fn store(&self) -> Store {
         let library = Library::open(&self.home.library()).unwrap();
         Store::open(library, self.home.raw_dir(), Limits::default(), Arc::new(Tally::new()))
+    }
+
+    /// Lays the catalog out. A process that another test is about to start has our locks for an instant.
+    pub fn warm(&self, index: &Index) -> Warmed {
+        loop {
+            match warm(&self.home, index, &self.store(), &Tally::new(), None) {
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => std::thread::yield_now(),
+                made => return made.unwrap(),
+            }
+        }
     }
 
     pub fn restore(&self) -> Report {

@@ -5,6 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 
 use fuser::{Errno, Generation, INodeNo, ReplyAttr, ReplyEmpty, ReplyEntry, ReplyWrite, Request};
 
+use crate::error::{chain, line};
 use crate::fs::fuse::convert::{self, FOREVER};
 use crate::fs::fuse::requests::Opcode;
 use crate::fs::vfs::{Attr, VfsError};
@@ -23,9 +24,9 @@ impl Adapter {
     /// The errno for a reply; what a person should know of is logged here, once per failure.
     pub(super) fn errno(&self, opcode: Opcode, ino: INodeNo, error: &VfsError) -> Errno {
         if error.is_ordinary() {
-            log::trace!("{opcode:?} {ino}: {error}");
+            log::trace!("{opcode:?} {ino}: {}", chain(error));
         } else {
-            log::error!("{opcode:?} {ino}: {error}");
+            log::error!("{opcode:?} {ino}: {}", line(error));
         }
         convert::errno(error.errno())
     }

@@ -1,6 +1,7 @@
 //! State that is not ours, not whole, or not from today.
 
 use super::*;
+use crate::error::Failure;
 
 fn refused(space: &Space) -> UpperError {
     match space.try_open(&OPTIONS) {
@@ -24,7 +25,7 @@ fn state_of_another_catalog_is_refused() {
     let other = Digest::of(Regime::Sha256, b"another");
     let error = Upper::open(space.path(), &other, &OPTIONS, space.tally.clone()).err().unwrap();
     assert!(matches!(error, UpperError::OtherCatalog { .. }), "{error}");
-    assert!(error.to_string().contains("--fresh"), "{error}");
+    assert!(error.hint().unwrap().contains("--fresh"), "{error}");
 }
 
 #[test]
@@ -44,7 +45,7 @@ fn a_database_that_is_none_is_never_an_empty_space() {
         fs::write(space.path().join("state.db"), damage).unwrap();
         let error = refused(&space);
         assert!(matches!(error, UpperError::Damaged { .. }), "{error}");
-        assert!(error.to_string().contains("holofs reset"), "{error}");
+        assert!(error.hint().unwrap().contains("holofs reset"), "{error}");
         assert_eq!(space.bytes(), [FIRST_CREATED.to_string()], "bytes were touched");
     }
 }

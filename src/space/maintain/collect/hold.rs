@@ -4,6 +4,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use super::GcError;
+use crate::error::line;
 use crate::rcc::catalog::{Catalog, CatalogId};
 use crate::rcc::digest::Digest;
 use crate::rcc::home::Home;
@@ -55,7 +56,7 @@ impl Holds {
                     holds.named.extend(catalog.digests().map(|(digest, _)| *digest));
                 }
                 Err(error) => {
-                    log::warn!("{error}");
+                    log::warn!("{}", line(&error));
                     holds.unreadable.push(path);
                 }
             }

@@ -8,6 +8,7 @@ use rayon::Scope;
 
 use super::stamp::{Kind, Stamp};
 use super::{Bounds, Places, Pristine, trim};
+use crate::error::chain;
 use crate::space::materialize::Content;
 use crate::space::materialize::place::{Placer, TempNames};
 use crate::space::materialize::plan::Rules;
@@ -197,7 +198,7 @@ impl Linker<'_> {
         let wanted = Wanted { digest: file.digest, size: file.size, mode: node.mode };
         let raw = match self.make.content.ensure(&wanted) {
             Ok(raw) => raw,
-            Err(error) => return self.fail(io::Error::other(error.to_string())),
+            Err(error) => return self.fail(io::Error::other(chain(&error).to_string())),
         };
         let Some(path) = raw.path() else { return };
         match dir.hardlink(name, path).and_then(|()| dir.seen(name)) {
