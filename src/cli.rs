@@ -8,6 +8,8 @@ mod build;
 mod bundle;
 mod catalogs;
 mod check;
+#[cfg(unix)]
+mod commit;
 mod context;
 mod delete;
 #[cfg(unix)]
@@ -143,6 +145,9 @@ enum Command {
     #[cfg(unix)]
     /// Write a page that shows what an environment holds and what runs touched of it
     Report(report::ReportArgs),
+    #[cfg(unix)]
+    /// Make a new catalog of a space with what was written to it
+    Commit(commit::CommitArgs),
     /// Put a finished directory into the hololib, as RCC does with what it built
     Record(record::RecordArgs),
     /// Inflate all of a catalog, so that no first run waits for it
@@ -239,6 +244,8 @@ pub fn main() -> ExitCode {
         Command::Df(args) => df::main(&context, &args),
         #[cfg(unix)]
         Command::Report(args) => report::main(&context, &args),
+        #[cfg(unix)]
+        Command::Commit(args) => commit::main(&context, &args),
         Command::Record(args) => record::main(&context, &args),
         Command::Warm(args) => warm::main(&context, &args),
         #[cfg(unix)]

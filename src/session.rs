@@ -16,6 +16,8 @@
 pub mod appear;
 #[cfg(unix)]
 pub mod claim;
+#[cfg(unix)]
+pub mod commit;
 pub mod compile;
 pub mod context;
 #[cfg(unix)]

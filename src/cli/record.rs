@@ -33,14 +33,21 @@ pub struct CatalogName {
     pub name: Option<String>,
 }
 
+impl CatalogName {
+    /// The text whose hash names the catalog.
+    pub fn specification(&self) -> anyhow::Result<String> {
+        match (&self.blueprint, &self.name) {
+            (Some(file), _) => {
+                std::fs::read_to_string(file).with_context(|| format!("Cannot read {}", file.display()))
+            }
+            (None, name) => Ok(name.clone().unwrap_or_default()),
+        }
+    }
+}
+
 /// Records and reports.
 pub fn main(context: &Context, args: &RecordArgs) -> anyhow::Result<ExitCode> {
-    let specification = match (&args.name.blueprint, &args.name.name) {
-        (Some(file), _) => {
-            std::fs::read_to_string(file).with_context(|| format!("Cannot read {}", file.display()))?
-        }
-        (None, name) => name.clone().unwrap_or_default(),
-    };
+    let specification = args.name.specification()?;
     let progress = Progress::new("Recording", context.is_json());
     let lock = context.lock_hololib()?;
     let outcome = record::record(&args.dir, &context.home, &Options::new(specification), &progress);

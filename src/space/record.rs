@@ -22,17 +22,19 @@ mod walk;
 
 use std::collections::HashSet;
 use std::fs;
+use std::io::{self, Write};
 use std::path::{Component, Path, PathBuf};
 use std::time::Instant;
 
 pub use error::RecordError;
 
 use crate::rcc::catalog::{Catalog, Header, IDENTITY_LENGTH};
+use crate::rcc::digest::{Digest, Hasher};
 use crate::rcc::home::{self, Home};
 use crate::store::observe::{Counter, Observer};
 
 /// What RCC calls the file with the text that the blueprint is the hash of.
-const IDENTITY_FILE: &str = "identity.yaml";
+pub const IDENTITY_FILE: &str = "identity.yaml";
 /// RCC restores through a temporary name that is up to eight bytes longer.
 const RESTORABLE_NAME: usize = 247;
 
@@ -108,6 +110,47 @@ pub fn record(
     let path = publish::publish(home, &catalog)?;
     observer.count(Counter::BlobsRecorded, library.written());
     Ok(summary(&catalog, path, &library, started, warnings))
+}
+
+/// A hololib that takes contents one by one: for an environment that does not stand in a directory. The caller holds the lock of
+/// the hololib, and writes the catalog last.
+pub struct Contents(blob::Library);
+
+impl Contents {
+    /// The hololib of `home`, made if it is not there.
+    pub fn ensure(home: &Home) -> Result<Contents, RecordError> {
+        blob::Library::ensure(home).map(Contents)
+    }
+
+    /// What names a content here.
+    pub fn hasher(&self) -> Hasher {
+        Hasher::new(self.0.regime())
+    }
+
+    /// Puts a content there unless it is: `write` gives all of it to the writer it gets, again if it must.
+    pub fn put(
+        &self,
+        digest: &Digest,
+        size: u64,
+        write: impl FnMut(&mut dyn Write) -> io::Result<()>,
+    ) -> Result<(), RecordError> {
+        Ok(self.0.publish(digest, size, write)?)
+    }
+
+    /// How many blobs were written.
+    pub fn written(&self) -> u64 {
+        self.0.written()
+    }
+
+    /// Writes the catalog and its `.info`, once every content is there.
+    pub fn publish(&self, home: &Home, catalog: &Catalog) -> Result<PathBuf, RecordError> {
+        publish::publish(home, catalog)
+    }
+}
+
+/// True for names that RCC leaves out of every catalog, such as bytecode.
+pub fn is_left_out(name: &[u8]) -> bool {
+    walk::is_killed(name)
 }
 
 /// The head of the catalog, if the directory can be recorded at all.

@@ -7,6 +7,7 @@ mod common;
 
 mod awake;
 mod bytecode;
+mod commit;
 mod created;
 mod model;
 mod mount;

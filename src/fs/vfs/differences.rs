@@ -100,7 +100,7 @@ impl Vfs {
     }
 
     /// The entries of a directory as they are now.
-    pub(super) fn entries_now(&self, dir: Ino) -> Result<Vec<(OwnedName, Attr)>, VfsError> {
+    pub fn entries_now(&self, dir: Ino) -> Result<Vec<(OwnedName, Attr)>, VfsError> {
         let mut names = Vec::new();
         self.list(dir, super::listing::AFTER_DOTS, false, &mut names)?;
         let named = names.into_iter().map(|(name, ..)| {

@@ -150,7 +150,7 @@ impl Vfs {
     }
 
     /// The directory that the directory `dir` is in.
-    pub(super) fn parent(&self, dir: Ino) -> Result<Ino, VfsError> {
+    pub fn parent(&self, dir: Ino) -> Result<Ino, VfsError> {
         match self.written().and_then(|upper| upper.inode(dir)) {
             Some(inode) => Ok(inode.parent),
             None => Ok(self.node(dir)?.parent),

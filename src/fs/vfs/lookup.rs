@@ -103,7 +103,7 @@ impl Vfs {
     }
 
     /// Which inode `dir` has at `name`.
-    pub(super) fn child(&self, dir: Ino, name: Name<'_>) -> Option<Ino> {
+    pub fn child(&self, dir: Ino, name: Name<'_>) -> Option<Ino> {
         let Some(upper) = self.written() else { return self.index.lookup(dir, name) };
         match upper.entry(dir, name) {
             Some(Entry::Present(present)) => Some(present.ino),

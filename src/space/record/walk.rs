@@ -72,7 +72,7 @@ fn stat(path: &Path) -> std::io::Result<Stat> {
 }
 
 /// True for what RCC leaves out.
-fn is_killed(name: &[u8]) -> bool {
+pub(super) fn is_killed(name: &[u8]) -> bool {
     let extension = name.iter().rposition(|&byte| byte == b'.').map(|dot| &name[dot..]);
     KILLED.contains(&name) || extension.is_some_and(|extension| KILLED.contains(&extension))
 }

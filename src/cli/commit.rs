@@ -1,0 +1,40 @@
+//! `holofs commit`: what was written to a space becomes a new catalog.
+
+use std::process::ExitCode;
+
+use clap::Args;
+
+use crate::session::commit::{self, Committed};
+
+use super::SpaceArgs;
+use super::context::Context;
+use super::record::CatalogName;
+
+/// Arguments of `commit`.
+#[derive(Debug, Args)]
+pub struct CommitArgs {
+    #[command(flatten)]
+    pub space: SpaceArgs,
+    #[command(flatten)]
+    pub name: CatalogName,
+}
+
+/// Commits and reports.
+pub fn main(context: &Context, args: &CommitArgs) -> anyhow::Result<ExitCode> {
+    let specification = args.name.specification()?;
+    let committed = commit::commit(context, &args.space.name(), &specification)?;
+    context.report(&committed, summary)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn summary(committed: &Committed) -> String {
+    format!(
+        "{}: {} files, {} of them written in the space ({} bytes, {} new blobs); {} entries left out",
+        committed.blueprint,
+        committed.files,
+        committed.written_files,
+        committed.written_bytes,
+        committed.new_blobs,
+        committed.left_out
+    )
+}
