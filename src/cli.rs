@@ -19,6 +19,7 @@ mod diff;
 mod doctor;
 #[cfg(unix)]
 mod du;
+mod environment;
 mod exit_code;
 mod export;
 mod gc;
@@ -137,17 +138,8 @@ enum Command {
     #[cfg(unix)]
     /// Show the bytes that a space has for itself
     Du(du::DuArgs),
-    /// Build an environment from requirements, a lock file or a conda.yaml, and record it
-    Build(build::BuildArgs),
-    #[cfg(unix)]
-    /// Show what takes the disk, and what removing a catalog would free
-    Df(df::DfArgs),
-    #[cfg(unix)]
-    /// Write a page that shows what an environment holds and what runs touched of it
-    Report(report::ReportArgs),
-    #[cfg(unix)]
-    /// Make a new catalog of a space with what was written to it
-    Commit(commit::CommitArgs),
+    #[command(flatten)]
+    Environment(environment::EnvironmentCommand),
     /// Put a finished directory into the hololib, as RCC does with what it built
     Record(record::RecordArgs),
     /// Inflate all of a catalog, so that no first run waits for it
@@ -181,11 +173,6 @@ enum Command {
     Gc(gc::GcArgs),
     /// Try for real in which ways a space can appear here, and tell what would help
     Doctor(doctor::DoctorArgs),
-    /// Print completions for a shell: holofs completions bash > /etc/bash_completion.d/holofs
-    Completions(manual::CompletionsArgs),
-    /// Write man pages into a directory
-    #[command(hide = true)]
-    Man(manual::ManArgs),
     #[cfg(unix)]
     /// The mount(8) helper, as `mount -t holofs` calls it
     #[command(name = "mount.holofs", hide = true)]
@@ -239,13 +226,7 @@ pub fn main() -> ExitCode {
         Command::Reset(args) => reset::main(&context, &args),
         #[cfg(unix)]
         Command::Du(args) => du::main(&context, &args),
-        Command::Build(args) => build::main(&context, &args),
-        #[cfg(unix)]
-        Command::Df(args) => df::main(&context, &args),
-        #[cfg(unix)]
-        Command::Report(args) => report::main(&context, &args),
-        #[cfg(unix)]
-        Command::Commit(args) => commit::main(&context, &args),
+        Command::Environment(command) => environment::main(&context, &command),
         Command::Record(args) => record::main(&context, &args),
         Command::Warm(args) => warm::main(&context, &args),
         #[cfg(unix)]
@@ -262,8 +243,6 @@ pub fn main() -> ExitCode {
         Command::Remove(args) => delete::catalogs(&context, &args),
         Command::Gc(args) => gc::main(&context, &args),
         Command::Doctor(args) => doctor::main(&context, &args),
-        Command::Completions(args) => manual::completions(&args),
-        Command::Man(args) => manual::man(&args),
         #[cfg(unix)]
         Command::MountHolofs(args) => return mount_holofs::main(&args.words),
         #[cfg(unix)]

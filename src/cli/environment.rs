@@ -1,0 +1,51 @@
+//! Commands about environments as wholes: how they are made, and what is in them; and the manual.
+
+use std::process::ExitCode;
+
+use clap::Subcommand;
+
+use super::build;
+#[cfg(unix)]
+use super::commit;
+use super::context::Context;
+#[cfg(unix)]
+use super::df;
+use super::manual;
+#[cfg(unix)]
+use super::report;
+
+/// They stand in one list with the others.
+#[derive(Debug, Subcommand)]
+pub enum EnvironmentCommand {
+    /// Build an environment from requirements, a lock file or a conda.yaml, and record it
+    Build(build::BuildArgs),
+    #[cfg(unix)]
+    /// Make a new catalog of a space with what was written to it
+    Commit(commit::CommitArgs),
+    #[cfg(unix)]
+    /// Show what takes the disk, and what removing a catalog would free
+    Df(df::DfArgs),
+    #[cfg(unix)]
+    /// Write a page that shows what an environment holds and what runs touched of it
+    Report(report::ReportArgs),
+    /// Print completions for a shell: holofs completions bash > /etc/bash_completion.d/holofs
+    Completions(manual::CompletionsArgs),
+    /// Write man pages into a directory
+    #[command(hide = true)]
+    Man(manual::ManArgs),
+}
+
+/// Runs one of them.
+pub fn main(context: &Context, command: &EnvironmentCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        EnvironmentCommand::Build(args) => build::main(context, args),
+        #[cfg(unix)]
+        EnvironmentCommand::Commit(args) => commit::main(context, args),
+        #[cfg(unix)]
+        EnvironmentCommand::Df(args) => df::main(context, args),
+        #[cfg(unix)]
+        EnvironmentCommand::Report(args) => report::main(context, args),
+        EnvironmentCommand::Completions(args) => manual::completions(args),
+        EnvironmentCommand::Man(args) => manual::man(args),
+    }
+}
