@@ -24,6 +24,7 @@ mod journal;
 mod keeper;
 mod locks;
 mod recover;
+mod request;
 mod schema;
 mod session;
 mod sync;
@@ -51,6 +52,7 @@ use files::Files;
 use journal::Journal;
 use keeper::Keeper;
 use locks::Locks;
+use request::Requests;
 use schema::Loaded;
 use tables::{Change, Tables};
 
@@ -58,6 +60,7 @@ pub use copy_up::{Patch, Source};
 pub use error::{IsFull, UpperError};
 pub use inode::{Inode, Kind, Time, Xattrs};
 pub use recover::{reset, written_catalog};
+pub use request::in_request;
 pub use tables::{Directory, Entry, Present};
 pub use transaction::Transaction;
 
@@ -73,8 +76,24 @@ const MANY_BYTES: u64 = 64 << 20;
 pub enum Access {
     /// Only to look, also while a mount writes; the state is that of this moment.
     ReadOnly,
-    /// To serve the space.
+    /// To serve the space, from now until this process ends.
     Writable,
+    /// To serve a mount that outlives this process.
+    Outliving,
+    /// To go on serving such a mount after the process before has died.
+    TakenOver,
+}
+
+impl Access {
+    /// True if something can be written.
+    pub fn is_writable(self) -> bool {
+        self != Access::ReadOnly
+    }
+
+    /// True if whoever serves the mount next finds what the kernel still knows.
+    pub fn outlives(self) -> bool {
+        matches!(self, Access::Outliving | Access::TakenOver)
+    }
 }
 
 /// How an upper is opened.
@@ -103,6 +122,7 @@ pub struct Upper {
     numbers: Mutex<Numbers>,
     next_order: AtomicU64,
     lost: Vec<Ino>,
+    requests: Requests,
 }
 
 /// Numbers for created inodes: `next..limit` are ours to give.
@@ -148,6 +168,7 @@ impl Upper {
             numbers: Mutex::new(Numbers { next: FIRST_CREATED, limit: FIRST_CREATED }),
             next_order: AtomicU64::new(FIRST_CREATED),
             lost: Vec::new(),
+            requests: Requests::default(),
         }
     }
 
@@ -161,7 +182,10 @@ impl Upper {
             });
         }
         let mut lost = Vec::new();
-        if self.access == Access::Writable {
+        if self.access != Access::TakenOver {
+            recover::drop_nameless(journal, &mut loaded, self.access)?;
+        }
+        if self.access.is_writable() {
             lost = recover::reconcile(&self.disk.files, journal, &mut loaded)?;
             if !journal.ended_well() {
                 self.disk.rely_on_everything();
@@ -172,6 +196,7 @@ impl Upper {
         }
         self.numbers = Mutex::new(Numbers { next: loaded.next_ino, limit: loaded.next_ino });
         self.next_order = AtomicU64::new(loaded.tables.last_order().max(FIRST_CREATED) + 1);
+        self.requests = Requests::new(loaded.requests);
         self.tables = RwLock::new(loaded.tables);
         self.written = AtomicBool::new(true);
         Ok(lost)
@@ -264,6 +289,9 @@ impl Upper {
         }
         let gone = tables.inodes.remove(&ino);
         drop(tables);
+        if self.access.outlives() {
+            self.disk.drop_row(ino);
+        }
         if gone.is_some_and(|inode| inode.has_bytes) && self.disk.drop_bytes(ino) > MANY_BYTES {
             self.keeper().hurry();
         }
@@ -326,7 +354,7 @@ impl Upper {
         }
         self.disk.files.dir()?; // before the database: bytes without a database are damage, a directory without bytes is none
         let limit = FIRST_CREATED + INO_CHUNK;
-        let journal = Journal::create(&self.dir, &self.catalog, limit)?;
+        let journal = Journal::create(&self.dir, &self.catalog, limit, self.access)?;
         self.numbers.lock().unwrap_or_else(PoisonError::into_inner).limit = limit;
         Ok(self.disk.journal.get_or_init(|| journal))
     }

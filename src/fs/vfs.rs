@@ -28,12 +28,14 @@ use std::sync::Arc;
 use crate::fs::upper::Upper;
 use crate::space::relocated::Relocated;
 use crate::store::index::{Index, Ino, Node};
+use crate::sys::fs::counts::Counts;
 
 pub use crate::fs::upper::{Kind, Time};
 pub use attr::{Attr, MOTHER_TIME};
 pub use differences::{Difference, Differs};
 pub use error::VfsError;
 pub use listing::{Listed, Listing};
+pub use lookup::shared_counts;
 pub use namespace::New;
 pub use rename::RenameMode;
 pub use seek::Seek;
@@ -88,6 +90,11 @@ impl Vfs {
         writable: bool,
     ) -> Vfs {
         Vfs { upper: Some(upper), writable, ..Vfs::read_only(index, relocated, view) }
+    }
+
+    /// The same, with the kernel's references counted in `counts`, of [`shared_counts`].
+    pub fn counting_in(self, counts: Counts) -> Vfs {
+        Vfs { lookups: Lookups::shared(self.index.len(), counts), ..self }
     }
 
     /// The compiled catalog.

@@ -11,6 +11,8 @@ pub mod btrfs;
 #[cfg(unix)]
 pub mod bytes;
 pub mod clone;
+#[cfg(unix)]
+pub mod counts;
 pub mod dir;
 #[cfg_attr(windows, path = "fs/windows/disk.rs")]
 pub mod disk;

@@ -4,6 +4,7 @@
 //! directory *descriptor*, so what is mounted on is what was checked. It is always nosuid and nodev, and the kernel checks
 //! permissions (`default_permissions`).
 
+pub mod connection;
 pub mod fusermount;
 pub mod helper;
 pub mod namespace;

@@ -48,6 +48,8 @@ struct Pending {
     relied_on_all: bool,
     /// Inodes that are gone, whose files are still there.
     dropped: Vec<Ino>,
+    /// Inodes that are gone, whose rows are still there.
+    rows: Vec<Ino>,
 }
 
 impl Disk {
@@ -98,6 +100,11 @@ impl Disk {
         self.dropped_bytes.fetch_add(size, Ordering::Relaxed) + size
     }
 
+    /// The row of `ino`, which neither a name nor the kernel has any more, goes with the next sync.
+    pub fn drop_row(&self, ino: Ino) {
+        self.pending().rows.push(ino);
+    }
+
     /// Makes room on a full disk; false if there is none to be made.
     pub fn make_room(&self) -> bool {
         if self.pending().dropped.is_empty() {
@@ -114,14 +121,19 @@ impl Disk {
         self.flush_relied_on()?; // most of them, while others go on committing
         let gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
         self.flush_relied_on()?;
-        let dropped = std::mem::take(&mut self.pending().dropped);
-        let synced = self.sync_rows(journal);
+        let (dropped, rows) = {
+            let mut pending = self.pending();
+            (std::mem::take(&mut pending.dropped), std::mem::take(&mut pending.rows))
+        };
+        let synced = self.drop_rows(journal, &rows).and_then(|()| self.sync_rows(journal));
         if synced.is_ok() && copy_log {
             journal.copy_log();
         }
         drop(gate);
         if synced.is_err() {
-            self.pending().dropped.extend(dropped);
+            let mut pending = self.pending();
+            pending.dropped.extend(dropped);
+            pending.rows.extend(rows); // dropping a row twice is dropping it once
             return synced;
         }
         self.dropped_bytes.store(0, Ordering::Relaxed);
@@ -131,6 +143,14 @@ impl Disk {
             }
         }
         Ok(())
+    }
+
+    fn drop_rows(&self, journal: &Journal, rows: &[Ino]) -> Result<(), UpperError> {
+        if rows.is_empty() {
+            Ok(())
+        } else {
+            journal.commit(rows.iter().map(|&ino| Change::Gone(ino)).collect())
+        }
     }
 
     fn sync_rows(&self, journal: &Journal) -> Result<(), UpperError> {

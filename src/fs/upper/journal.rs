@@ -21,7 +21,7 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row};
 
-use super::schema::{self, APPLICATION, FORMAT, LoadError, Loaded, Young};
+use super::schema::{self, APPLICATION, FORMAT, LoadError, Loaded, OUTLIVING, Writing};
 use super::session::{self, Session};
 use super::tables::Change;
 use super::{Access, UpperError};
@@ -70,15 +70,14 @@ struct Rows {
     connection: Option<Connection>,
     /// A commit failed, and yet its rows may be in the log.
     is_unsure: bool,
-    /// Files whose names may not be durable.
-    young: Young,
+    writing: Writing,
     /// The one that goes on.
     epoch: u64,
 }
 
 impl Journal {
     /// Makes the database of a space that was never written.
-    pub fn create(dir: &Path, catalog: &str, next_ino: u64) -> Result<Journal, UpperError> {
+    pub fn create(dir: &Path, catalog: &str, next_ino: u64, access: Access) -> Result<Journal, UpperError> {
         let (path, unfinished) = (dir.join(DATABASE), dir.join(UNFINISHED));
         for leftover in [
             "state.db.new",
@@ -109,7 +108,7 @@ impl Journal {
         let published =
             std::fs::rename(&unfinished, &path).and_then(|()| File::open(dir)).and_then(|dir| dir.sync_all());
         published.map_err(|source| UpperError::Io { doing: "publish", path, source })?;
-        Journal::open(dir, Access::Writable)
+        Journal::open(dir, access)
     }
 
     /// Opens a database that is there.
@@ -119,7 +118,7 @@ impl Journal {
         session::check_log(dir)?;
         let connection = connect(&path, access)?;
         check_format(&connection, &path)?;
-        let session = (access == Access::Writable).then(|| Session::begin(dir)).transpose()?;
+        let session = access.is_writable().then(|| Session::begin(dir)).transpose()?;
         let journal = Journal {
             session,
             path,
@@ -131,21 +130,26 @@ impl Journal {
             is_long: AtomicBool::new(false),
             log_pages: AtomicI64::new(0),
         };
-        if access == Access::Writable {
-            journal.upgrade()?;
+        if access.is_writable() {
+            journal.upgrade(access)?;
         }
         Ok(journal)
     }
 
     /// Adds what an older program did not know of, and a reader of its can do without.
-    fn upgrade(&self) -> Result<(), UpperError> {
-        let rows = self.rows();
+    fn upgrade(&self, access: Access) -> Result<(), UpperError> {
+        let mut rows = self.rows();
+        rows.writing.outlives = access.outlives();
         let failed = |source| damage_or("upgrade", &self.path, source);
         let connection = rows.connection().map_err(failed)?;
         if !schema::has_epochs(connection).map_err(failed)? {
             connection.execute_batch(schema::ADD_NAMED).map_err(failed)?;
         }
-        Ok(())
+        match access {
+            Access::Outliving => connection.execute_batch(schema::OUTLIVE).map_err(failed),
+            Access::TakenOver => connection.execute_batch(schema::PRUNE).map_err(failed),
+            Access::Writable | Access::ReadOnly => Ok(()),
+        }
     }
 
     /// True if the process that had it open for writing before has closed it.
@@ -161,7 +165,7 @@ impl Journal {
             LoadError::Row(what) => UpperError::Damaged { path: self.path.clone(), what },
             LoadError::Sqlite(source) => damage_or("read", &self.path, source),
         })?;
-        rows.young.clone_from(&loaded.young);
+        rows.writing.young.clone_from(&loaded.young);
         rows.epoch = loaded.epoch + 1;
         Ok(loaded)
     }
@@ -247,6 +251,16 @@ impl Journal {
         self.is_long.load(Ordering::Relaxed)
     }
 
+    /// No inode without a name has a row any more, and no request waits: so every program of this format can read it.
+    pub fn end_outliving(&self) -> Result<(), UpperError> {
+        let rows = self.rows();
+        let ended = rows.connection().and_then(|connection| match schema::format(connection)? {
+            OUTLIVING => connection.execute_batch(schema::END_OUTLIVING),
+            _ => Ok(()),
+        });
+        ended.map_err(|source| database("end the mount in", &self.path, source))
+    }
+
     /// Copies the log into the database, while others commit. It waits for the disk, and they do not wait for it.
     pub fn copy_log(&self) {
         let mut copying = self.copying.lock().unwrap_or_else(PoisonError::into_inner);
@@ -268,7 +282,7 @@ impl Journal {
     /// Ends the epoch, if a file was made in it or a commit failed; its number. What is committed from here on belongs to the next one.
     pub fn end_epoch(&self) -> Option<u64> {
         let mut rows = self.rows();
-        if rows.young.is_empty() && !rows.is_unsure {
+        if rows.writing.young.is_empty() && !rows.is_unsure {
             return None;
         }
         rows.epoch += 1;
@@ -279,7 +293,7 @@ impl Journal {
     /// young. An error if it is still open what a commit that failed has left in the log.
     pub fn names_are_durable(&self, epoch: u64) -> Result<(), UpperError> {
         match self.commit(Arc::new([Change::Named(epoch)])) {
-            Ok(()) => self.rows().young.retain(|_, born| *born > epoch),
+            Ok(()) => self.rows().writing.young.retain(|_, born| *born > epoch),
             Err(error) if self.rows().is_unsure => return Err(error),
             Err(error) => {
                 log::debug!("{}: the names of files are durable, but no row says so", chain(&error))
@@ -340,7 +354,7 @@ impl Journal {
 
 impl Rows {
     fn new(connection: Connection) -> Rows {
-        Rows { connection: Some(connection), is_unsure: false, young: Young::new(), epoch: 1 }
+        Rows { connection: Some(connection), is_unsure: false, writing: Writing::default(), epoch: 1 }
     }
 
     fn connection(&self) -> rusqlite::Result<&Connection> {
@@ -360,16 +374,16 @@ fn write_all(rows: &mut Rows, queued: &[Queued]) -> rusqlite::Result<()> {
 }
 
 fn write_rows(rows: &mut Rows, queued: &[Queued]) -> rusqlite::Result<()> {
-    let Rows { connection: Some(connection), young, epoch, .. } = rows else {
+    let Rows { connection: Some(connection), writing, epoch, .. } = rows else {
         return rows.connection().map(drop);
     };
     connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
     let mut written = Ok(());
     for change in queued.iter().flat_map(|queued| queued.changes.iter()) {
         if let Change::Born(ino) = change {
-            young.insert(*ino, *epoch);
+            writing.young.insert(*ino, *epoch);
         }
-        written = schema::write(connection, change, young);
+        written = schema::write(connection, change, writing);
         if written.is_err() {
             break;
         }
@@ -393,13 +407,13 @@ fn copy_log(connection: &Connection, mode: &str) -> rusqlite::Result<i64> {
 fn connect(path: &Path, access: Access) -> Result<Connection, UpperError> {
     let mode = match access {
         Access::ReadOnly => OpenFlags::SQLITE_OPEN_READ_ONLY,
-        Access::Writable => OpenFlags::SQLITE_OPEN_READ_WRITE,
+        _ => OpenFlags::SQLITE_OPEN_READ_WRITE,
     };
     let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let failed = |source| damage_or("open", path, source);
     let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
     // SQLite opens for reading what it cannot open for writing, also for want of a descriptor: for good.
-    if access == Access::Writable && connection.is_readonly(rusqlite::MAIN_DB).map_err(failed)? {
+    if access.is_writable() && connection.is_readonly(rusqlite::MAIN_DB).map_err(failed)? {
         let source = std::io::Error::other("it can be opened for reading only");
         return Err(UpperError::Io { doing: "write to", path: path.to_owned(), source });
     }
@@ -431,9 +445,9 @@ fn check_format(connection: &Connection, path: &Path) -> Result<(), UpperError> 
     };
     let (application, found) = (read("application_id")?, read("user_version")?);
     match (application, found) {
-        (APPLICATION, FORMAT) => Ok(()),
-        (APPLICATION, _) if found > FORMAT => {
-            Err(UpperError::NewerFormat { path: path.to_owned(), found, known: FORMAT })
+        (APPLICATION, FORMAT | OUTLIVING) => Ok(()),
+        (APPLICATION, _) if found > OUTLIVING => {
+            Err(UpperError::NewerFormat { path: path.to_owned(), found, known: OUTLIVING })
         }
         _ => Err(UpperError::Damaged {
             path: path.to_owned(),

@@ -61,6 +61,26 @@ pub(super) fn ours(dir: &Path) -> Result<Option<OwnedDir>, UpperError> {
     }
 }
 
+/// Forgets the inodes without names that the kernel may have known as long as the mount lived, which is over.
+pub(super) fn drop_nameless(
+    journal: &Journal,
+    loaded: &mut Loaded,
+    access: Access,
+) -> Result<(), UpperError> {
+    let nameless = loaded.tables.inodes.iter().filter(|(_, inode)| inode.nlink == 0).map(|(&ino, _)| ino);
+    let nameless: Vec<Ino> = nameless.collect();
+    for ino in &nameless {
+        loaded.tables.inodes.remove(ino);
+    }
+    if !access.is_writable() {
+        return Ok(());
+    }
+    if !nameless.is_empty() {
+        journal.commit(nameless.into_iter().map(Change::Gone).collect())?;
+    }
+    if access == Access::Writable { journal.end_outliving() } else { Ok(()) }
+}
+
 /// Removes bytes without a row: once it is durable that there is none.
 fn collect(
     files: &Files,

@@ -17,6 +17,8 @@ use super::{Entry, FIRST_CREATED, Ino, Inode, Kind, Present, Time};
 
 /// The format that this program writes. Add to a table: raise it, and say in `load` what an older one means.
 pub(super) const FORMAT: u32 = 1;
+/// The format while a mount outlives the process that serves it: inodes without names have rows, and requests that were done.
+pub(super) const OUTLIVING: u32 = 2;
 /// Says that a database is ours: "HoFS".
 pub(super) const APPLICATION: u32 = 0x486f_4653;
 
@@ -41,6 +43,25 @@ pub(super) const ADD_NAMED: &str = "ALTER TABLE space ADD COLUMN named INTEGER N
 /// written again after the end of that epoch.
 const MUST_BE_THERE: i64 = 1;
 
+/// What a mount that outlives its server needs, and what is left of the one before goes.
+pub(super) const OUTLIVE: &str = "
+CREATE TABLE IF NOT EXISTS done(thread INTEGER PRIMARY KEY, request INTEGER NOT NULL) STRICT;
+DELETE FROM done;
+PRAGMA user_version=2;";
+/// Forgets what threads of servers long gone have done.
+pub(super) const PRUNE: &str = "DELETE FROM done WHERE thread+256 < (SELECT max(thread) FROM done)";
+/// Back to what every program of this format reads.
+pub(super) const END_OUTLIVING: &str = "DROP TABLE IF EXISTS done; PRAGMA user_version=1;";
+
+/// What there is to know for writing rows.
+#[derive(Default)]
+pub(super) struct Writing {
+    /// Files whose names may not be durable.
+    pub young: Young,
+    /// Inodes keep their row until they are gone for good.
+    pub outlives: bool,
+}
+
 /// In which epoch the files were born whose names may not be durable.
 pub(super) type Young = HashMap<Ino, u64>;
 
@@ -50,15 +71,22 @@ pub(super) fn has_epochs(connection: &Connection) -> rusqlite::Result<bool> {
     connection.query_row(sql, [], |row| row.get(0))
 }
 
+/// The format of a database.
+pub(super) fn format(connection: &Connection) -> rusqlite::Result<u32> {
+    connection.pragma_query_value(None, "user_version", |row| row.get(0))
+}
+
 /// Writes one change.
-pub(super) fn write(connection: &Connection, change: &Change, young: &Young) -> rusqlite::Result<()> {
+pub(super) fn write(connection: &Connection, change: &Change, writing: &Writing) -> rusqlite::Result<()> {
     let prepare = |sql| connection.prepare_cached(sql);
     match change {
-        Change::Inode(ino, inode) if inode.nlink > 0 => {
-            let epoch = young.get(ino).copied().unwrap_or_default();
+        Change::Inode(ino, inode) if inode.nlink > 0 || writing.outlives => {
+            let epoch = writing.young.get(ino).copied().unwrap_or_default();
             put_inode(&mut *prepare(PUT_INODE)?, *ino, inode, epoch)
         }
-        Change::Inode(ino, _) => run(&mut *prepare("DELETE FROM inode WHERE ino=?1")?, (number(ino.0),)),
+        Change::Inode(ino, _) | Change::Gone(ino) => {
+            run(&mut *prepare("DELETE FROM inode WHERE ino=?1")?, (number(ino.0),))
+        }
         Change::Entry(dir, name, Some(entry)) => put_entry(&mut *prepare(PUT_ENTRY)?, *dir, name, *entry),
         Change::Entry(dir, name, None) => {
             run(&mut *prepare("DELETE FROM entry WHERE dir=?1 AND name=?2")?, (number(dir.0), &name[..]))
@@ -66,6 +94,10 @@ pub(super) fn write(connection: &Connection, change: &Change, young: &Young) -> 
         Change::Clear(dir) => run(&mut *prepare("DELETE FROM entry WHERE dir=?1")?, (number(dir.0),)),
         Change::NextIno(next) => run(&mut *prepare("UPDATE space SET next_ino=?1")?, (number(*next),)),
         Change::Born(_) => Ok(()),
+        Change::Done(thread, request) => {
+            let row = (number(*thread), number(*request));
+            run(&mut *prepare("INSERT OR REPLACE INTO done VALUES(?1, ?2)")?, row)
+        }
         Change::Named(epoch) => run(&mut *prepare("UPDATE space SET named=?1")?, (number(*epoch),)),
     }
 }
@@ -129,6 +161,8 @@ pub(super) struct Loaded {
     pub young: Young,
     /// The last epoch that a row names.
     pub epoch: u64,
+    /// What the threads of earlier servers of this mount did last.
+    pub requests: HashMap<u64, u64>,
 }
 
 /// Why a database could not be loaded.
@@ -156,11 +190,24 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded, LoadError> {
     let mut tables = Tables::default();
     let mut young = load_inodes(connection, &mut tables)?;
     load_entries(connection, &mut tables)?;
+    let requests = load_requests(connection)?;
     connection.execute_batch("COMMIT")?;
-    check(&tables, next_ino).map_err(LoadError::Row)?;
+    let outlives = format(connection)? == OUTLIVING;
+    check(&tables, next_ino, outlives).map_err(LoadError::Row)?;
     let epoch = young.values().copied().fold(named, u64::max);
     young.retain(|_, epoch| *epoch > named);
-    Ok(Loaded { catalog, next_ino, tables, young, epoch })
+    Ok(Loaded { catalog, next_ino, tables, young, epoch, requests })
+}
+
+fn load_requests(connection: &Connection) -> rusqlite::Result<HashMap<u64, u64>> {
+    let known = "SELECT count(*) FROM sqlite_schema WHERE name='done'";
+    if !connection.query_row(known, [], |row| row.get::<_, bool>(0))? {
+        return Ok(HashMap::new());
+    }
+    let mut statement = connection.prepare("SELECT thread, request FROM done")?;
+    let pair =
+        |row: &Row<'_>| Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, i64>(1)?.cast_unsigned()));
+    statement.query_map([], pair)?.collect()
 }
 
 /// Reads the inodes; those that say in which epoch they got their bytes.
@@ -204,7 +251,7 @@ fn read_inode(row: &Row<'_>) -> rusqlite::Result<Option<Inode>> {
     };
     let nanos = [inode.atime, inode.mtime, inode.ctime].iter().all(|time| time.nanos < 1_000_000_000);
     let bytes = inode.kind == Kind::File || !inode.has_bytes;
-    Ok((nanos && bytes && inode.mode <= 0o7777 && inode.nlink > 0).then_some(inode))
+    Ok((nanos && bytes && inode.mode <= 0o7777).then_some(inode))
 }
 
 fn load_entries(connection: &Connection, tables: &mut Tables) -> Result<(), LoadError> {
@@ -232,11 +279,15 @@ fn read_entry(row: &Row<'_>) -> rusqlite::Result<Option<Entry>> {
 
 /// Every created inode that a name points to, every created directory with entries, has its row, and a number that was
 /// handed out.
-fn check(tables: &Tables, next_ino: u64) -> Result<(), String> {
+fn check(tables: &Tables, next_ino: u64, outlives: bool) -> Result<(), String> {
     let known = |ino: Ino, kind: Kind| match tables.inodes.get(&ino) {
         Some(inode) => inode.kind == kind,
         None => ino.0 < FIRST_CREATED,
     };
+    let nameless = |(_, inode): &(&Ino, &Inode)| inode.nlink == 0 && !outlives;
+    if let Some((ino, _)) = tables.inodes.iter().find(nameless) {
+        return Err(format!("the row of inode {ino}"));
+    }
     if let Some(ino) = tables.inodes.keys().find(|ino| ino.0 >= next_ino) {
         return Err(format!("inode {ino} has a number that was not handed out"));
     }

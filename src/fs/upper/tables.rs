@@ -98,6 +98,10 @@ pub(super) enum Change {
     NextIno(u64),
     /// A file for the bytes of this inode was made, whose name is not durable yet. No row; it precedes the inode's.
     Born(Ino),
+    /// Neither the kernel nor a name has the inode any more.
+    Gone(Ino),
+    /// What the thread of this row did last is the request of that number.
+    Done(u64, u64),
     /// The names of all files born until the end of this epoch are durable.
     Named(u64),
 }
@@ -120,7 +124,7 @@ impl Tables {
             Change::Clear(dir) => {
                 self.directories.remove(dir);
             }
-            Change::NextIno(_) | Change::Born(_) | Change::Named(_) => {}
+            Change::NextIno(_) | Change::Born(_) | Change::Named(_) | Change::Gone(_) | Change::Done(..) => {}
         }
     }
 

@@ -136,6 +136,9 @@ impl Transaction<'_> {
     pub fn commit(mut self) -> Result<(), UpperError> {
         if !self.changes.is_empty() {
             self.is_tried = true;
+            if self.upper.access.outlives() {
+                self.changes.extend(self.upper.requests.change());
+            }
             let changes: Arc<[Change]> = std::mem::take(&mut self.changes).into();
             self.upper.commit(&changes, &self.relied_on)?;
             self.upper.apply(&changes);

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 
 use super::journal::DATABASE;
 use super::tables::Tables;
-use super::{Entry, Ino, Kind, Upper, UpperError};
+use super::{Entry, Ino, Inode, Kind, Upper, UpperError};
 
 impl Upper {
     /// How many inodes it knows.
@@ -40,7 +40,8 @@ fn fault(tables: &Tables, catalog_parent: impl Fn(Ino) -> Option<Ino>) -> Option
             }
         }
     }
-    let written = tables.inodes.iter().filter(|(_, inode)| inode.kind == Kind::Dir).map(|(&ino, _)| ino);
+    let is_there = |inode: &Inode| inode.kind == Kind::Dir && inode.nlink > 0;
+    let written = tables.inodes.iter().filter(|(_, inode)| is_there(inode)).map(|(&ino, _)| ino);
     for dir in written.chain(tables.directories.keys().copied()) {
         let (mut way, mut at) = (HashSet::new(), dir);
         while !sound.contains(&at) {
@@ -58,8 +59,8 @@ fn fault(tables: &Tables, catalog_parent: impl Fn(Ino) -> Option<Ino>) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::fs::upper::FIRST_CREATED;
     use crate::fs::upper::tables::{Change, Present};
-    use crate::fs::upper::{FIRST_CREATED, Inode};
 
     const MADE: Ino = Ino(FIRST_CREATED);
 

@@ -8,16 +8,33 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::error::chain;
-use crate::fs::upper::{Entry, Kind};
+use crate::fs::upper::{Entry, FIRST_CREATED, Kind, in_request};
 use crate::store::index::{Ino, NodeKind};
+use crate::sys::fs::counts::Counts;
 use crate::sys::fs::name::Name;
 
 use super::{Attr, Vfs, VfsError};
 
-/// The kernel's references to inodes: four bytes for each inode of the catalog, which need no lock, and a map of the others.
+/// The kernel's references to inodes: four bytes for each inode of the catalog, which need no lock, and a map of the others. Where the
+/// mount outlives this process, four bytes for each of the others too, in memory that the next one has as well.
 pub(super) struct Lookups {
-    catalog: Box<[AtomicU32]>,
+    catalog: Table,
+    /// How many of them are of the catalog.
+    listed: usize,
     created: Mutex<HashMap<Ino, u64>>,
+}
+
+enum Table {
+    Own(Box<[AtomicU32]>),
+    Shared(Counts),
+}
+
+/// So many created inodes can be counted in shared memory. Later ones are taken for known to the kernel until the mount ends.
+const SHARED: usize = 1 << 30;
+
+/// Where the references of the kernel are counted for a mount of a catalog with so many inodes that outlives its server.
+pub fn shared_counts(inodes: u64) -> std::io::Result<Counts> {
+    Counts::new(usize::try_from(inodes).map_err(std::io::Error::other)? + 1 + SHARED)
 }
 
 impl Lookups {
@@ -25,11 +42,27 @@ impl Lookups {
     pub fn new(inodes: u64) -> Lookups {
         let len = usize::try_from(inodes).unwrap_or_default() + 1;
         let catalog = std::iter::repeat_with(|| AtomicU32::new(0)).take(len).collect();
-        Lookups { catalog, created: Mutex::default() }
+        Lookups { catalog: Table::Own(catalog), listed: len, created: Mutex::default() }
+    }
+
+    /// The same, counted in `counts`.
+    pub fn shared(inodes: u64, counts: Counts) -> Lookups {
+        let listed = usize::try_from(inodes).unwrap_or_default() + 1;
+        Lookups { catalog: Table::Shared(counts), listed, created: Mutex::default() }
     }
 
     fn count(&self, ino: Ino) -> Option<&AtomicU32> {
-        self.catalog.get(usize::try_from(ino.0).ok()?)
+        match &self.catalog {
+            Table::Own(counts) => counts.get(usize::try_from(ino.0).ok()?),
+            Table::Shared(counts) => {
+                let created = ino.0.checked_sub(FIRST_CREATED).map(usize::try_from);
+                let at = match created {
+                    Some(created) => self.listed.checked_add(created.ok()?)?,
+                    None => usize::try_from(ino.0).ok().filter(|&at| at < self.listed)?,
+                };
+                counts.get(at)
+            }
+        }
     }
 
     fn created(&self) -> MutexGuard<'_, HashMap<Ino, u64>> {
@@ -56,6 +89,9 @@ impl Lookups {
     }
 
     fn take_created(&self, ino: Ino, amount: u64) -> u64 {
+        if matches!(self.catalog, Table::Shared(_)) {
+            return 1;
+        }
         let mut created = self.created();
         let left = created.get(&ino).copied().unwrap_or_default().saturating_sub(amount);
         if left == 0 {
@@ -70,12 +106,28 @@ impl Lookups {
     pub fn of(&self, ino: Ino) -> u64 {
         match self.count(ino) {
             Some(count) => count.load(Ordering::Relaxed).into(),
+            None if matches!(self.catalog, Table::Shared(_)) => 1,
             None => self.created().get(&ino).copied().unwrap_or_default(),
         }
     }
 }
 
 impl Vfs {
+    /// Does `work`, which changes names, for the kernel's request of that number. If the request was `resent` and the server that died
+    /// had done it, there is only its answer to be made `again`.
+    pub fn once<T>(
+        &self,
+        request: u64,
+        resent: bool,
+        again: impl FnOnce() -> Result<T, VfsError>,
+        work: impl FnOnce() -> Result<T, VfsError>,
+    ) -> Result<T, VfsError> {
+        if resent && self.written().is_some_and(|upper| upper.was_done(request)) {
+            return again();
+        }
+        in_request(request, work)
+    }
+
     /// The entry `name` of `dir`: its attributes, and one more reference. `NoEntry` is an answer the kernel may cache.
     pub fn lookup(&self, dir: Ino, name: &[u8]) -> Result<Attr, VfsError> {
         let name = Name::new(name)?;

@@ -32,10 +32,10 @@ fn state_of_another_catalog_is_refused() {
 fn state_of_a_newer_format_is_refused() {
     let space = written();
     let database = rusqlite::Connection::open(space.path().join("state.db")).unwrap();
-    database.execute_batch("PRAGMA user_version=2").unwrap();
+    database.execute_batch("PRAGMA user_version=3").unwrap();
     drop(database);
     let error = refused(&space);
-    assert!(matches!(error, UpperError::NewerFormat { found: 2, known: 1, .. }), "{error}");
+    assert!(matches!(error, UpperError::NewerFormat { found: 3, known: 2, .. }), "{error}");
 }
 
 #[test]
