@@ -32,6 +32,8 @@ use crate::store::observe::{Fallback, Tally};
 use awake::Awake;
 use priming::Recorder;
 use requests::Requests;
+#[cfg(target_os = "linux")]
+pub use session::Handshake;
 pub use session::Session;
 
 /// How the files of a mount are read.

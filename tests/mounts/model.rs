@@ -13,6 +13,7 @@ mod mounted;
 mod ops;
 mod power;
 mod swept;
+mod takeover;
 mod tree;
 
 use std::collections::BTreeMap;

@@ -160,38 +160,42 @@ impl Filesystem for Adapter {
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
         self.count(Opcode::Mkdir);
         let (caller, mode) = (convert::caller(req), convert::mode(mode));
-        let made = self.vfs.make(caller, convert::ino(parent), name.as_bytes(), mode, New::Dir);
+        let make = || self.vfs.make(caller, convert::ino(parent), name.as_bytes(), mode, New::Dir);
+        let made = self.make_once(req, parent, name, make);
         self.entry(Opcode::Mkdir, parent, made, reply);
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
         self.count(Opcode::Symlink);
         let new = New::Link(target.as_os_str().as_bytes());
-        let made = self.vfs.make(convert::caller(req), convert::ino(parent), name.as_bytes(), 0o777, new);
+        let caller = convert::caller(req);
+        let make = || self.vfs.make(caller, convert::ino(parent), name.as_bytes(), 0o777, new);
+        let made = self.make_once(req, parent, name, make);
         self.entry(Opcode::Symlink, parent, made, reply);
     }
 
-    fn link(&self, _req: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
+    fn link(&self, req: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
         self.count(Opcode::Link);
-        let linked = self.vfs.link(convert::ino(ino), convert::ino(parent), name.as_bytes());
+        let link = || self.vfs.link(convert::ino(ino), convert::ino(parent), name.as_bytes());
+        let linked = self.make_once(req, parent, name, link);
         self.entry(Opcode::Link, ino, linked, reply);
     }
 
-    fn unlink(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         self.count(Opcode::Unlink);
-        let removed = self.vfs.unlink(convert::ino(parent), name.as_bytes());
+        let removed = self.once(req, || self.vfs.unlink(convert::ino(parent), name.as_bytes()));
         self.empty(Opcode::Unlink, parent, removed, reply);
     }
 
-    fn rmdir(&self, _req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         self.count(Opcode::Rmdir);
-        let removed = self.vfs.rmdir(convert::ino(parent), name.as_bytes());
+        let removed = self.once(req, || self.vfs.rmdir(convert::ino(parent), name.as_bytes()));
         self.empty(Opcode::Rmdir, parent, removed, reply);
     }
 
     fn rename(
         &self,
-        _req: &Request,
+        req: &Request,
         parent: INodeNo,
         name: &OsStr,
         new_parent: INodeNo,
@@ -201,8 +205,9 @@ impl Filesystem for Adapter {
     ) {
         self.count(Opcode::Rename);
         let (from, to) = (convert::ino(parent), convert::ino(new_parent));
-        let renamed = convert::rename_mode(flags)
-            .and_then(|mode| self.vfs.rename(from, name.as_bytes(), to, new_name.as_bytes(), mode));
+        let (name, new_name) = (name.as_bytes(), new_name.as_bytes());
+        let rename = |mode| self.once(req, || self.vfs.rename(from, name, to, new_name, mode));
+        let renamed = convert::rename_mode(flags).and_then(rename);
         self.empty(Opcode::Rename, parent, renamed, reply);
     }
 
@@ -432,7 +437,7 @@ impl Filesystem for Adapter {
 
     fn setxattr(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         name: &OsStr,
         value: &[u8],
@@ -442,13 +447,13 @@ impl Filesystem for Adapter {
     ) {
         self.count(Opcode::Setxattr);
         let mode = convert::set_mode(flags);
-        let set = self.vfs.setxattr(convert::ino(ino), name.as_bytes(), value, mode);
+        let set = self.once(req, || self.vfs.setxattr(convert::ino(ino), name.as_bytes(), value, mode));
         self.empty(Opcode::Setxattr, ino, set, reply);
     }
 
-    fn removexattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
+    fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
         self.count(Opcode::Removexattr);
-        let removed = self.vfs.removexattr(convert::ino(ino), name.as_bytes());
+        let removed = self.once(req, || self.vfs.removexattr(convert::ino(ino), name.as_bytes()));
         self.empty(Opcode::Removexattr, ino, removed, reply);
     }
 

@@ -7,6 +7,7 @@ use fuser::{FileAttr, FileType, INodeNo, RenameFlags, Request, TimeOrNow};
 use crate::fs::vfs::{Attr, Caller, Kind, New, RenameMode, Seek, SetMode, SetTime, Time, VfsError};
 use crate::store::index::Ino;
 use crate::sys::errno::Errno;
+use crate::sys::mount::connection::RESENT;
 
 /// The part of a mode that tells the kind, and the kinds.
 const KIND: u32 = 0o170000;
@@ -145,6 +146,16 @@ pub fn negative() -> FileAttr {
         blksize: 0,
         flags: 0,
     }
+}
+
+/// The number of a request, the same when it is sent again.
+pub fn number(req: &Request) -> u64 {
+    req.unique().0 & !RESENT
+}
+
+/// True if the kernel sends it again, as the server that took it did not answer.
+pub fn is_resent(req: &Request) -> bool {
+    req.unique().0 & RESENT != 0
 }
 
 fn time(time: Time) -> SystemTime {

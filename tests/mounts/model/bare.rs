@@ -30,6 +30,7 @@ pub struct Bare {
     dir: PathBuf,
     /// Takes `dir` away in the end, unless it is somebody else's.
     _temp: Option<tempfile::TempDir>,
+    access: Access,
     index: Arc<Index>,
     source: Arc<MemorySource>,
     vfs: Option<Vfs>,
@@ -45,12 +46,21 @@ impl Bare {
 
     /// The space whose state is in `dir`.
     pub fn at(dir: &Path) -> Bare {
+        Bare::for_access(dir, Access::Writable)
+    }
+
+    /// What a process serves that opens the state in `dir` like this.
+    pub fn served(dir: &Path, access: Access) -> Vfs {
+        Bare::for_access(dir, access).vfs.take().unwrap()
+    }
+
+    fn for_access(dir: &Path, access: Access) -> Bare {
         let mut source = MemorySource::new();
         let catalog = catalog(&mut source);
         let id = Digest::of(Regime::Sha256, b"the catalog of this test");
         let index = Arc::new(Index::from_bytes(Index::build(&catalog, &id).unwrap()).unwrap());
         let source = Arc::new(source);
-        let mut bare = Bare { dir: dir.to_owned(), _temp: None, index, source, vfs: None };
+        let mut bare = Bare { dir: dir.to_owned(), _temp: None, access, index, source, vfs: None };
         bare.open();
         bare
     }
@@ -58,7 +68,7 @@ impl Bare {
     fn open(&mut self) {
         drop(self.vfs.take());
         let tally = Arc::new(Tally::new());
-        let options = Options { access: Access::Writable, descriptors: NonZeroUsize::new(3).unwrap() };
+        let options = Options { access: self.access, descriptors: NonZeroUsize::new(3).unwrap() };
         let upper = Upper::open(&self.dir, &self.index.id(), &options, Arc::clone(&tally) as _).unwrap();
         let source = Arc::clone(&self.source) as _;
         let relocated = Relocated::new(&self.dir, &self.index, LABEL, source, tally);

@@ -31,6 +31,28 @@ impl Adapter {
         convert::errno(error.errno())
     }
 
+    /// Makes the entry `name` of `parent` by `work`. If the server that died has made it and did not say so, it is only told.
+    pub(super) fn make_once(
+        &self,
+        req: &Request,
+        parent: INodeNo,
+        name: &OsStr,
+        work: impl FnOnce() -> Result<Attr, VfsError>,
+    ) -> Result<Attr, VfsError> {
+        // Whoever waits for the answer holds the directory: nobody else has changed the name since.
+        let again = || self.vfs.lookup(convert::ino(parent), name.as_bytes());
+        self.vfs.once(convert::number(req), convert::is_resent(req), again, work)
+    }
+
+    /// Does `work`, unless the server that died has done it and did not say so.
+    pub(super) fn once(
+        &self,
+        req: &Request,
+        work: impl FnOnce() -> Result<(), VfsError>,
+    ) -> Result<(), VfsError> {
+        self.vfs.once(convert::number(req), convert::is_resent(req), || Ok(()), work)
+    }
+
     /// Makes a node of the kind that `mode` says.
     pub(super) fn make_node(
         &self,
@@ -41,7 +63,8 @@ impl Adapter {
         rdev: u32,
     ) -> Result<Attr, VfsError> {
         let (caller, new) = (convert::caller(req), convert::new(mode, rdev)?);
-        self.vfs.make(caller, convert::ino(parent), name.as_bytes(), convert::mode(mode), new)
+        let (dir, mode) = (convert::ino(parent), convert::mode(mode));
+        self.make_once(req, parent, name, || self.vfs.make(caller, dir, name.as_bytes(), mode, new))
     }
 
     /// Answers with the entry that was made.
