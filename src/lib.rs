@@ -22,6 +22,7 @@
 //! | [`rcc`] | RCC's files and words: digests, catalogs, blueprints, the home |
 //! | [`store`] | content by digest: blobs, the raw store, compiled catalogs, relocations |
 //! | [`space`] | a space on disk: its state, materialize, record, archives, maintenance |
+//! | [`remote`] | environments elsewhere: heads, packs, references; registries, buckets, directories, web servers |
 //! | [`fs`] | a space as a file system: upper, vfs, FUSE |
 //! | [`session`] | the life of a space: mount, serve, run, unmount |
 //! | [`build`] | environments from requirements, by the tools made for it; ends in record |
@@ -36,6 +37,7 @@ pub mod fs;
 #[cfg(unix)]
 pub mod inspect;
 pub mod rcc;
+pub mod remote;
 pub mod session;
 pub mod space;
 pub mod store;

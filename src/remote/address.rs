@@ -1,0 +1,252 @@
+//! Addresses of remote environments, as a user writes them.
+//!
+//! ```text
+//! oci://HOST/REPOSITORY[:TAG]    s3://BUCKET[/PREFIX][#NAME]    https://HOST/PATH[#NAME]    file:///DIR[#NAME]
+//! rccremote+https://HOST[/PATH]#CATALOG                                  any of them with @sha256:… at its end
+//! ```
+//! The name is `latest` unless given. An address holds no login: one in it is refused, since addresses are shown and logged.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use url::Url;
+
+use super::object::ObjectId;
+use super::reference::is_name;
+
+/// The name that is meant if none is given.
+pub const LATEST: &str = "latest";
+
+/// Where a remote is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// A directory.
+    File(PathBuf),
+    /// A directory behind a web server.
+    Http(Url),
+    /// A bucket, and what its keys begin with.
+    S3 {
+        /// The bucket.
+        bucket: String,
+        /// Without a slash at either end.
+        prefix: String,
+        /// The endpoint, if the address itself says which: that of `gs://`.
+        endpoint: Option<&'static str>,
+    },
+    /// A repository of a registry.
+    Oci {
+        /// The registry: `https://HOST` or `http://HOST`.
+        registry: Url,
+        /// The repository.
+        repository: String,
+    },
+    /// An rccremote server.
+    Rccremote(Url),
+}
+
+/// A remote environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Address {
+    /// Where it is.
+    pub place: Place,
+    /// Its name there.
+    pub name: String,
+    /// The name was given, not assumed.
+    pub is_named: bool,
+    /// The identity that it must have.
+    pub pin: Option<ObjectId>,
+    /// The address without name and pin.
+    shown: String,
+}
+
+/// A text that is no address.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("Not the address of a remote environment: {text}: {why}")]
+pub struct BadAddress {
+    /// The text, without what may be a login.
+    pub text: String,
+    /// What is wrong with it.
+    pub why: &'static str,
+}
+
+/// The schemes, and the most that a user can be expected to know of them.
+const SCHEMES: [&str; 9] =
+    ["oci", "oci+http", "s3", "gs", "http", "https", "file", "rccremote+http", "rccremote+https"];
+
+/// True if `text` is meant as an address: it begins with one of the schemes.
+pub fn is_address(text: &str) -> bool {
+    text.split_once("://").is_some_and(|(scheme, _)| SCHEMES.contains(&scheme))
+}
+
+impl std::str::FromStr for Address {
+    type Err = BadAddress;
+
+    fn from_str(text: &str) -> Result<Address, BadAddress> {
+        parse(text).map_err(|why| BadAddress { text: without_login(text), why })
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mark = if matches!(self.place, Place::Oci { .. }) { ':' } else { '#' };
+        write!(f, "{}{mark}{}", self.shown, self.name)?;
+        self.pin.map_or(Ok(()), |pin| write!(f, "@sha256:{pin}"))
+    }
+}
+
+impl Address {
+    /// The address without name and pin.
+    pub fn remote(&self) -> &str {
+        &self.shown
+    }
+
+    /// The same place under another name, not pinned.
+    pub fn renamed(&self, name: &str) -> Address {
+        Address { name: name.to_owned(), is_named: true, pin: None, ..self.clone() }
+    }
+}
+
+fn parse(text: &str) -> Result<Address, &'static str> {
+    let (text, pin) = match text.rsplit_once("@sha256:") {
+        Some((text, id)) => (text, Some(id.parse().map_err(|_| "after @sha256: come 64 hex digits")?)),
+        None => (text, None),
+    };
+    let (scheme, rest) = text.split_once("://").ok_or("it has no scheme such as oci:// or s3://")?;
+    if rest.chars().any(|c| c.is_control() || c.is_whitespace()) {
+        return Err("it has a blank or control character");
+    }
+    if rest.split(['/', '#']).next().is_some_and(|host| host.contains('@')) {
+        return Err("a login does not belong into an address");
+    }
+    if rest.contains('?') {
+        return Err("a query does not belong into an address");
+    }
+    let (place, name, shown) = match scheme {
+        "oci" | "oci+http" => oci(scheme, rest)?,
+        _ => {
+            let (rest, name) = rest.split_once('#').map_or((rest, None), |(rest, name)| (rest, Some(name)));
+            let rest = rest.trim_end_matches('/');
+            (other(scheme, rest)?, name, format!("{scheme}://{rest}"))
+        }
+    };
+    let is_named = name.is_some();
+    let name = name.unwrap_or(LATEST).to_owned();
+    match is_name(&name) {
+        true => Ok(Address { place, name, is_named, pin, shown }),
+        false => Err("a name has letters, digits, '_', '.' and '-', at most 128"),
+    }
+}
+
+fn other(scheme: &str, rest: &str) -> Result<Place, &'static str> {
+    match scheme {
+        "file" if rest.starts_with('/') => Ok(Place::File(PathBuf::from(rest))),
+        "file" => Err("after file:// comes an absolute path: file:///srv/environments"),
+        "http" | "https" => url(scheme, rest).map(Place::Http),
+        "s3" => bucket(rest, None),
+        "gs" => bucket(rest, Some("https://storage.googleapis.com")),
+        "rccremote+http" => url("http", rest).map(Place::Rccremote),
+        "rccremote+https" => url("https", rest).map(Place::Rccremote),
+        _ => Err("the scheme is none of oci, s3, gs, https, http, file, rccremote+https, rccremote+http"),
+    }
+}
+
+fn url(scheme: &str, rest: &str) -> Result<Url, &'static str> {
+    let url = Url::parse(&format!("{scheme}://{rest}")).map_err(|_| "it is no valid URL")?;
+    if url.has_host() { Ok(url) } else { Err("it names no host") }
+}
+
+fn bucket(rest: &str, endpoint: Option<&'static str>) -> Result<Place, &'static str> {
+    let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    if bucket.is_empty() || !bucket.bytes().all(plain) {
+        return Err("it names no bucket");
+    }
+    if prefix.split('/').any(|part| part == "." || part == "..") {
+        return Err("its prefix has '.' or '..'");
+    }
+    Ok(Place::S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned(), endpoint })
+}
+
+type Parts<'t> = (Place, Option<&'t str>, String);
+
+fn oci<'t>(scheme: &str, rest: &'t str) -> Result<Parts<'t>, &'static str> {
+    let (host, path) = rest.split_once('/').ok_or("it names no repository: oci://HOST/REPOSITORY")?;
+    let (repository, tag) = path.split_once(':').map_or((path, None), |(path, tag)| (path, Some(tag)));
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b'_');
+    let good = |part: &str| !part.is_empty() && part.bytes().all(plain) && !part.starts_with('.');
+    if !repository.split('/').all(good) {
+        return Err("a repository has lower-case letters, digits, '.', '_' and '-' between slashes");
+    }
+    let plain_text = scheme == "oci+http" || is_loopback(host);
+    let registry = url(if plain_text { "http" } else { "https" }, host)?;
+    let shown = format!("{scheme}://{host}/{repository}");
+    Ok((Place::Oci { registry, repository: repository.to_owned() }, tag, shown))
+}
+
+/// Registries on this machine are reached without TLS, as every other client does.
+fn is_loopback(host: &str) -> bool {
+    let name = host.strip_prefix("[::1]").map_or_else(|| host.split(':').next().unwrap_or(host), |_| "::1");
+    matches!(name, "localhost" | "::1") || name.starts_with("127.")
+}
+
+/// The text with what stands before an `@` in its host taken out.
+fn without_login(text: &str) -> String {
+    let Some((scheme, rest)) = text.split_once("://") else { return text.chars().take(200).collect() };
+    let host_end = rest.find(['/', '#']).unwrap_or(rest.len());
+    let (host, path) = rest.split_at(host_end);
+    let host = host.rsplit_once('@').map_or(host, |(_, host)| host);
+    let path = path.split('?').next().unwrap_or(path);
+    format!("{scheme}://{host}{path}").chars().take(200).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn place(text: &str) -> (Place, String) {
+        let address: Address = text.parse().unwrap();
+        (address.place, address.name)
+    }
+
+    #[test]
+    fn every_kind_is_understood() {
+        assert_eq!(place("file:///srv/e/"), (Place::File("/srv/e".into()), "latest".into()));
+        let s3 = Place::S3 { bucket: "b".into(), prefix: "team/x".into(), endpoint: None };
+        assert_eq!(place("s3://b/team/x#prod"), (s3, "prod".into()));
+        let registry = Url::parse("https://ghcr.io").unwrap();
+        assert_eq!(place("oci://ghcr.io/a/b:v1"), (Place::Oci { registry, repository: "a/b".into() }, "v1".into()));
+        let registry = Url::parse("http://127.0.0.1:5000").unwrap();
+        assert_eq!(place("oci://127.0.0.1:5000/e"), (Place::Oci { registry, repository: "e".into() }, "latest".into()));
+        assert_eq!(place("https://h/p#x"), (Place::Http(Url::parse("https://h/p").unwrap()), "x".into()));
+        let origin = Url::parse("http://h:4653/").unwrap();
+        assert_eq!(place("rccremote+http://h:4653#x"), (Place::Rccremote(origin), "x".into()));
+    }
+
+    #[test]
+    fn a_pin_is_read_and_shown() {
+        let text = format!("oci://h/r:t@sha256:{}", ObjectId::of(b"x"));
+        let address: Address = text.parse().unwrap();
+        assert_eq!((address.pin, address.to_string()), (Some(ObjectId::of(b"x")), text));
+        assert!("oci://h/r@sha256:12".parse::<Address>().is_err());
+    }
+
+    #[test]
+    fn logins_and_nonsense_are_refused_and_a_login_is_not_shown() {
+        for bad in [
+            "x", "ftp://h/x", "oci://h", "oci://h/", "oci://h/A", "oci://h/../x", "s3://", "s3:///x", "s3://b/../x",
+            "file://x", "https://", "https://h/x#a/b", "https://h/x?token=1", "oci://h/r:a b",
+        ] {
+            assert!(bad.parse::<Address>().is_err(), "{bad}");
+        }
+        let error = "https://user:secret@h/x".parse::<Address>().unwrap_err();
+        assert!(!error.to_string().contains("secret"), "{error}");
+    }
+
+    #[test]
+    fn catalogs_are_no_addresses() {
+        for text in ["14023a1f332a0231", "/x/y", "c:\\x", "./x://y"] {
+            assert!(!is_address(text), "{text}");
+        }
+        assert!(is_address("oci://h/r"));
+    }
+}

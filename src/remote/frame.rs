@@ -1,0 +1,69 @@
+//! Frames: a chunk of one file, compressed by itself, so that it can be fetched and checked by itself.
+
+use std::io;
+
+use super::head::{CHUNK, FrameKind};
+
+/// zstd's own default: smaller than gzip at a third of its time; more effort saves little on binaries.
+const LEVEL: i32 = 3;
+
+/// The most bytes that a chunk of `len` bytes is stored in: a chunk that does not get smaller is stored as it is.
+pub fn stored_bound(len: u64) -> u64 {
+    len
+}
+
+/// Compresses a chunk, or keeps it as it is where that is not longer.
+pub fn encode(chunk: &[u8]) -> io::Result<(FrameKind, Vec<u8>)> {
+    debug_assert!(chunk.len() as u64 <= CHUNK);
+    let packed = zstd::bulk::compress(chunk, LEVEL)?;
+    Ok(if packed.len() < chunk.len() { (FrameKind::Zstd, packed) } else { (FrameKind::Stored, chunk.to_vec()) })
+}
+
+/// The chunk of `len` bytes in a frame; nothing is said yet about its being the right one.
+pub fn decode(kind: FrameKind, stored: &[u8], len: usize) -> io::Result<Vec<u8>> {
+    let chunk = match kind {
+        FrameKind::Stored => stored.to_vec(),
+        FrameKind::Zstd => zstd::bulk::decompress(stored, len)?,
+    };
+    match chunk.len() == len {
+        true => Ok(chunk),
+        false => Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("it decodes to {} bytes, not {len}", chunk.len()),
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_comes_back_whether_it_gets_smaller_or_not() {
+        let noise: Vec<u8> = (0..5000_u64).flat_map(|n| ObjectBytes::of(n)).collect();
+        for (chunk, kind) in [(vec![7; 4000], FrameKind::Zstd), (noise, FrameKind::Stored)] {
+            let (found, stored) = encode(&chunk).unwrap();
+            assert_eq!(found, kind);
+            assert!(stored.len() as u64 <= stored_bound(chunk.len() as u64));
+            assert_eq!(decode(found, &stored, chunk.len()).unwrap(), chunk);
+        }
+    }
+
+    #[test]
+    fn another_length_is_refused() {
+        let (kind, stored) = encode(&[7; 4000]).unwrap();
+        assert!(decode(kind, &stored, 3999).is_err());
+        assert!(decode(kind, &stored, 4001).is_err());
+        assert!(decode(FrameKind::Stored, b"ab", 3).is_err());
+        assert!(decode(FrameKind::Zstd, b"no frame", 3).is_err());
+    }
+
+    /// Bytes that do not compress.
+    struct ObjectBytes;
+
+    impl ObjectBytes {
+        fn of(n: u64) -> [u8; 32] {
+            crate::remote::ObjectId::of(&n.to_le_bytes()).0
+        }
+    }
+}

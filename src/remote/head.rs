@@ -1,0 +1,260 @@
+//! The head of a remote environment: all that a mount needs to know, and where every byte of content is.
+//!
+//! ```text
+//! "HOLOHEAD" 1 · the catalog's length, the catalog as RCC wrote it
+//! number of packs · for each its SHA-256 and size
+//! for each distinct blob of the catalog, by digest, for each 256 KiB of it:
+//!     pack · kind · offset, less where the frame before it in that pack ended (zigzag) · stored length
+//!     the SHA-256 of the chunk, if the blob has more than one
+//! ```
+//! Which blobs there are, and their sizes, the catalog says: there is nothing to contradict it. A [`Head`] that exists has a valid
+//! catalog of SHA-256 blobs, a frame for every chunk, and every frame inside its pack; so nothing is checked of this again.
+
+mod build;
+#[cfg(test)]
+pub(super) mod tests;
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use crate::rcc::catalog::{Catalog, CatalogError, MAX_STORED};
+use crate::rcc::digest::{Digest, Regime};
+
+use super::frame::stored_bound;
+use super::object::{Kind, Object, ObjectId};
+use super::wire::Input;
+
+pub use build::encode;
+
+/// The most raw bytes in one frame.
+pub const CHUNK: u64 = 256 << 10;
+/// The longest head: a hundred times that of a large environment.
+pub const MAX_HEAD: u64 = 256 << 20;
+/// The most packs: a terabyte of packs of the usual size.
+const MAX_PACKS: u64 = 1 << 16;
+/// The largest pack.
+pub const MAX_PACK: u64 = 1 << 30;
+const MAGIC: &[u8; 9] = b"HOLOHEAD\x01";
+
+/// Everything about one remote environment but its content.
+#[derive(Debug)]
+pub struct Head {
+    /// The SHA-256 of the head: the identity of the environment.
+    pub id: ObjectId,
+    /// Its size in bytes.
+    pub size: u64,
+    /// The catalog as it is stored.
+    pub stored_catalog: Vec<u8>,
+    /// The catalog.
+    pub catalog: Catalog,
+    /// The packs that frames are in.
+    pub packs: Vec<Object>,
+    /// Every distinct blob, sorted by digest.
+    blobs: Vec<Blob>,
+    frames: Vec<Frame>,
+}
+
+/// A blob of the environment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blob {
+    /// The digest of its content.
+    pub digest: Digest,
+    /// The size of its content.
+    pub size: u64,
+    frames: Range<usize>,
+}
+
+/// How a chunk is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FrameKind {
+    /// As it is.
+    Stored,
+    /// As one zstd frame.
+    Zstd,
+}
+
+/// Where a chunk is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Frame {
+    /// Which of the head's packs.
+    pub pack: u32,
+    /// Where it begins in the pack.
+    pub offset: u64,
+    /// How many bytes it has there.
+    pub stored: u32,
+    /// How it is stored.
+    pub kind: FrameKind,
+    /// The SHA-256 of the chunk, if the blob has more than one.
+    pub check: Option<[u8; 32]>,
+}
+
+impl Frame {
+    /// The bytes of the pack.
+    pub fn range(&self) -> Range<u64> {
+        self.offset..self.offset + u64::from(self.stored)
+    }
+}
+
+/// Why bytes are no head.
+#[derive(Debug, thiserror::Error)]
+pub enum HeadError {
+    /// The bytes are others than were named.
+    #[error("Its SHA-256 is {found}")]
+    OtherBytes {
+        /// Their digest.
+        found: ObjectId,
+    },
+    /// The bytes are of another format.
+    #[error("It is no head of this version of the format")]
+    Format,
+    /// It ends too early, goes on after its end, or has a number that cannot be.
+    #[error("Its {what} is not valid")]
+    Damaged {
+        /// What was being read.
+        what: &'static str,
+    },
+    /// The catalog in it is not valid.
+    #[error("Its catalog is not valid")]
+    Catalog(#[source] Box<CatalogError>),
+    /// The catalog is of a kind that a remote cannot vouch for.
+    #[error("Its catalog names blobs by SipHash-128, which is no protection against forged content")]
+    WeakDigest,
+    /// The catalog gives one blob two sizes.
+    #[error("Its catalog gives blob {digest} two sizes")]
+    TwoSizes {
+        /// The blob.
+        digest: Digest,
+    },
+}
+
+impl Head {
+    /// Reads the head that is named `id`.
+    pub fn parse(bytes: &[u8], id: &ObjectId) -> Result<Head, HeadError> {
+        let found = ObjectId::of(bytes);
+        if found != *id {
+            return Err(HeadError::OtherBytes { found });
+        }
+        let mut input = Input(bytes.strip_prefix(MAGIC).ok_or(HeadError::Format)?);
+        let length = input.number().filter(|&length| length <= MAX_STORED);
+        let stored = length.and_then(|length| input.take(usize::try_from(length).ok()?));
+        let stored = stored.ok_or(HeadError::Damaged { what: "catalog's length" })?;
+        let catalog = Catalog::parse(stored).map_err(|error| HeadError::Catalog(Box::new(error)))?;
+        let packs = packs(&mut input).ok_or(HeadError::Damaged { what: "list of packs" })?;
+        let (mut blobs, mut frames) = (Vec::new(), Vec::new());
+        let mut ends = vec![0; packs.len()];
+        for (digest, size) in distinct(&catalog)? {
+            let first = frames.len();
+            for at in 0..chunks(size) {
+                let place = Place { len: chunk_len(size, at), many: chunks(size) > 1 };
+                let frame = frame(&mut input, &packs, &mut ends, place);
+                frames.push(frame.ok_or(HeadError::Damaged { what: "table of frames" })?);
+            }
+            blobs.push(Blob { digest, size, frames: first..frames.len() });
+        }
+        if !input.is_empty() {
+            return Err(HeadError::Damaged { what: "end" });
+        }
+        let size = bytes.len() as u64;
+        Ok(Head { id: found, size, stored_catalog: stored.to_vec(), catalog, packs, blobs, frames })
+    }
+
+    /// RCC's name of the catalog.
+    pub fn catalog_name(&self) -> String {
+        format!("{}v12.{}", self.catalog.header.blueprint, self.catalog.header.platform)
+    }
+
+    /// Every distinct blob, sorted by digest.
+    pub fn blobs(&self) -> &[Blob] {
+        &self.blobs
+    }
+
+    /// The blob of that digest.
+    pub fn blob(&self, digest: &Digest) -> Option<&Blob> {
+        let at = self.blobs.binary_search_by(|blob| blob.digest.cmp(digest)).ok()?;
+        self.blobs.get(at)
+    }
+
+    /// The frames of a blob of this head, in order.
+    pub fn frames(&self, blob: &Blob) -> &[Frame] {
+        self.frames.get(blob.frames.clone()).unwrap_or_default()
+    }
+
+    /// The bytes of all content.
+    pub fn raw_bytes(&self) -> u64 {
+        self.blobs.iter().map(|blob| blob.size).fold(0, u64::saturating_add)
+    }
+
+    /// The bytes of all frames, as they are stored.
+    pub fn stored_bytes(&self) -> u64 {
+        self.frames.iter().map(|frame| u64::from(frame.stored)).sum()
+    }
+}
+
+/// How many frames a blob of `size` bytes has.
+pub fn chunks(size: u64) -> u64 {
+    size.div_ceil(CHUNK)
+}
+
+/// How many bytes chunk `at` of a blob of `size` bytes has.
+pub fn chunk_len(size: u64, at: u64) -> u64 {
+    size.saturating_sub(at.saturating_mul(CHUNK)).min(CHUNK)
+}
+
+/// The distinct blobs of a catalog, by digest.
+pub fn distinct(catalog: &Catalog) -> Result<BTreeMap<Digest, u64>, HeadError> {
+    let mut blobs = BTreeMap::new();
+    for (digest, size) in catalog.digests() {
+        if digest.regime() != Regime::Sha256 {
+            return Err(HeadError::WeakDigest);
+        }
+        if blobs.insert(*digest, size).is_some_and(|other| other != size) {
+            return Err(HeadError::TwoSizes { digest: *digest });
+        }
+    }
+    Ok(blobs)
+}
+
+fn packs(input: &mut Input<'_>) -> Option<Vec<Object>> {
+    let count = input.number().filter(|&count| count <= MAX_PACKS)?;
+    let pack = |_| {
+        let id = ObjectId(input.array()?);
+        let size = input.number().filter(|&size| size <= MAX_PACK)?;
+        Some(Object { kind: Kind::Pack, id, size })
+    };
+    (0..count).map(pack).collect()
+}
+
+/// What must be true of a frame.
+struct Place {
+    /// The length of its chunk.
+    len: u64,
+    /// Its blob has several.
+    many: bool,
+}
+
+fn frame(input: &mut Input<'_>, packs: &[Object], ends: &mut [u64], place: Place) -> Option<Frame> {
+    let pack = u32::try_from(input.number()?).ok()?;
+    let at = usize::try_from(pack).ok()?;
+    let (size, end) = (packs.get(at)?.size, ends.get_mut(at)?);
+    let kind = match input.array()? {
+        [0] => FrameKind::Stored,
+        [1] => FrameKind::Zstd,
+        _ => return None,
+    };
+    let offset = end.checked_add_signed(unzigzag(input.number()?))?;
+    let stored = input.number().filter(|&stored| stored <= stored_bound(place.len))?;
+    if kind == FrameKind::Stored && stored != place.len {
+        return None;
+    }
+    *end = offset.checked_add(stored).filter(|&end| end <= size)?;
+    let check = if place.many { Some(input.array()?) } else { None };
+    Some(Frame { pack, offset, stored: u32::try_from(stored).ok()?, kind, check })
+}
+
+fn zigzag(value: i64) -> u64 {
+    (value << 1 ^ value >> 63) as u64
+}
+
+fn unzigzag(value: u64) -> i64 {
+    (value >> 1) as i64 ^ -((value & 1) as i64)
+}

@@ -1,0 +1,52 @@
+//! Writing a head.
+
+use std::collections::BTreeMap;
+
+use crate::rcc::catalog::Catalog;
+use crate::rcc::digest::Digest;
+
+use super::{Frame, FrameKind, HeadError, MAGIC, distinct, zigzag};
+use crate::remote::object::Object;
+use crate::remote::wire::put_number;
+
+/// The bytes of a head for the catalog `stored`, whose blobs have `frames` in `packs`: those of each blob in order.
+pub fn encode(
+    stored: &[u8],
+    packs: &[Object],
+    frames: &BTreeMap<Digest, Vec<Frame>>,
+) -> Result<Vec<u8>, HeadError> {
+    let catalog = Catalog::parse(stored).map_err(|error| HeadError::Catalog(Box::new(error)))?;
+    let mut out = MAGIC.to_vec();
+    put_number(&mut out, stored.len() as u64);
+    out.extend_from_slice(stored);
+    put_number(&mut out, packs.len() as u64);
+    for pack in packs {
+        out.extend_from_slice(&pack.id.0);
+        put_number(&mut out, pack.size);
+    }
+    let mut ends = vec![0_i64; packs.len()];
+    for digest in distinct(&catalog)?.keys() {
+        for frame in frames.get(digest).into_iter().flatten() {
+            put_frame(&mut out, frame, &mut ends);
+        }
+    }
+    Ok(out)
+}
+
+fn put_frame(out: &mut Vec<u8>, frame: &Frame, ends: &mut [i64]) {
+    put_number(out, frame.pack.into());
+    out.push(match frame.kind {
+        FrameKind::Stored => 0,
+        FrameKind::Zstd => 1,
+    });
+    // Packs are at most a gigabyte: offsets fit.
+    let offset = frame.offset as i64;
+    if let Some(end) = ends.get_mut(frame.pack as usize) {
+        put_number(out, zigzag(offset - *end));
+        *end = offset + i64::from(frame.stored);
+    }
+    put_number(out, frame.stored.into());
+    if let Some(check) = &frame.check {
+        out.extend_from_slice(check);
+    }
+}
