@@ -11,12 +11,20 @@
 //! Nothing here reads the environment of the process, prints, or decides how long a user waits: the command line does.
 
 pub mod address;
+pub mod collect;
 pub mod error;
+pub mod fetch;
 mod frame;
 pub mod head;
 pub mod object;
 pub mod profile;
+pub mod pull;
+pub mod push;
 pub mod reference;
+pub mod resolve;
+pub mod signature;
+pub mod transport;
+pub mod verify;
 mod wire;
 
 pub use address::Address;

@@ -262,6 +262,11 @@ impl Home {
         self.holofs.below("profiles")
     }
 
+    /// What is known of remote environments, and what is on its way from them.
+    pub fn remote_dir(&self) -> PathBuf {
+        self.holofs.join("remote")
+    }
+
     /// What `check --repair` moves aside.
     pub fn quarantine_dir(&self) -> Place {
         self.holofs.below("quarantine")

@@ -172,7 +172,8 @@ type Parts<'t> = (Place, Option<&'t str>, String);
 fn oci<'t>(scheme: &str, rest: &'t str) -> Result<Parts<'t>, &'static str> {
     let (host, path) = rest.split_once('/').ok_or("it names no repository: oci://HOST/REPOSITORY")?;
     let (repository, tag) = path.split_once(':').map_or((path, None), |(path, tag)| (path, Some(tag)));
-    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b'_');
+    let plain =
+        |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b'_');
     let good = |part: &str| !part.is_empty() && part.bytes().all(plain) && !part.starts_with('.');
     if !repository.split('/').all(good) {
         return Err("a repository has lower-case letters, digits, '.', '_' and '-' between slashes");
@@ -214,9 +215,15 @@ mod tests {
         let s3 = Place::S3 { bucket: "b".into(), prefix: "team/x".into(), endpoint: None };
         assert_eq!(place("s3://b/team/x#prod"), (s3, "prod".into()));
         let registry = Url::parse("https://ghcr.io").unwrap();
-        assert_eq!(place("oci://ghcr.io/a/b:v1"), (Place::Oci { registry, repository: "a/b".into() }, "v1".into()));
+        assert_eq!(
+            place("oci://ghcr.io/a/b:v1"),
+            (Place::Oci { registry, repository: "a/b".into() }, "v1".into())
+        );
         let registry = Url::parse("http://127.0.0.1:5000").unwrap();
-        assert_eq!(place("oci://127.0.0.1:5000/e"), (Place::Oci { registry, repository: "e".into() }, "latest".into()));
+        assert_eq!(
+            place("oci://127.0.0.1:5000/e"),
+            (Place::Oci { registry, repository: "e".into() }, "latest".into())
+        );
         assert_eq!(place("https://h/p#x"), (Place::Http(Url::parse("https://h/p").unwrap()), "x".into()));
         let origin = Url::parse("http://h:4653/").unwrap();
         assert_eq!(place("rccremote+http://h:4653#x"), (Place::Rccremote(origin), "x".into()));
@@ -233,8 +240,20 @@ mod tests {
     #[test]
     fn logins_and_nonsense_are_refused_and_a_login_is_not_shown() {
         for bad in [
-            "x", "ftp://h/x", "oci://h", "oci://h/", "oci://h/A", "oci://h/../x", "s3://", "s3:///x", "s3://b/../x",
-            "file://x", "https://", "https://h/x#a/b", "https://h/x?token=1", "oci://h/r:a b",
+            "x",
+            "ftp://h/x",
+            "oci://h",
+            "oci://h/",
+            "oci://h/A",
+            "oci://h/../x",
+            "s3://",
+            "s3:///x",
+            "s3://b/../x",
+            "file://x",
+            "https://",
+            "https://h/x#a/b",
+            "https://h/x?token=1",
+            "oci://h/r:a b",
         ] {
             assert!(bad.parse::<Address>().is_err(), "{bad}");
         }

@@ -16,7 +16,11 @@ pub fn stored_bound(len: u64) -> u64 {
 pub fn encode(chunk: &[u8]) -> io::Result<(FrameKind, Vec<u8>)> {
     debug_assert!(chunk.len() as u64 <= CHUNK);
     let packed = zstd::bulk::compress(chunk, LEVEL)?;
-    Ok(if packed.len() < chunk.len() { (FrameKind::Zstd, packed) } else { (FrameKind::Stored, chunk.to_vec()) })
+    Ok(if packed.len() < chunk.len() {
+        (FrameKind::Zstd, packed)
+    } else {
+        (FrameKind::Stored, chunk.to_vec())
+    })
 }
 
 /// The chunk of `len` bytes in a frame; nothing is said yet about its being the right one.

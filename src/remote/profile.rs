@@ -74,7 +74,10 @@ mod tests {
         assert_eq!(Profile::parse(text.as_bytes(), &head), profile);
         assert_eq!(profile.blobs(), [digests[1], digests[0]]);
         let stranger = Digest::of(Regime::Sha256, b"x");
-        let hostile = format!("{text}{stranger} 0\n{} 2\n{} 1\nx y\n../x 0\n{} -1\n", digests[1], digests[1], digests[0]);
+        let hostile = format!(
+            "{text}{stranger} 0\n{} 2\n{} 1\nx y\n../x 0\n{} -1\n",
+            digests[1], digests[1], digests[0]
+        );
         assert_eq!(Profile::parse(hostile.as_bytes(), &head), profile);
         assert_eq!(Profile::parse(b"\xff\xfe", &head), Profile::default());
     }

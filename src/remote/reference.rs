@@ -115,9 +115,13 @@ mod tests {
 
     #[test]
     fn other_versions_and_sizes_are_refused() {
-        let text = String::from_utf8(Reference::new(ObjectId::of(b"head"), 7, "c".to_owned(), 1).to_json()).unwrap();
+        let text =
+            String::from_utf8(Reference::new(ObjectId::of(b"head"), 7, "c".to_owned(), 1).to_json()).unwrap();
         let parse = |text: &str| Reference::parse(text.as_bytes());
-        assert!(matches!(parse(&text.replace(r#""version":1"#, r#""version":2"#)), Err(ReferenceError::Version(2))));
+        assert!(matches!(
+            parse(&text.replace(r#""version":1"#, r#""version":2"#)),
+            Err(ReferenceError::Version(2))
+        ));
         assert!(matches!(
             parse(&text.replace(r#""size":7"#, r#""size":900000000"#)),
             Err(ReferenceError::TooLarge("head"))

@@ -50,7 +50,8 @@ fn packed(contents: &[Vec<u8>], per_pack: usize) -> (Vec<Object>, BTreeMap<Diges
             frames.entry(digest).or_insert_with(Vec::new).push(Frame { pack, offset, stored, kind, check });
         }
     }
-    let object = |bytes: Vec<u8>| Object { kind: Kind::Pack, id: ObjectId::of(&bytes), size: bytes.len() as u64 };
+    let object =
+        |bytes: Vec<u8>| Object { kind: Kind::Pack, id: ObjectId::of(&bytes), size: bytes.len() as u64 };
     (packs.into_iter().map(object).collect(), frames)
 }
 
@@ -92,7 +93,9 @@ fn a_head_tells_where_every_chunk_is() {
 fn a_head_of_another_name_is_refused() {
     let bytes = good();
     let other = ObjectId::of(b"other");
-    assert!(matches!(Head::parse(&bytes, &other), Err(HeadError::OtherBytes { found }) if found == ObjectId::of(&bytes)));
+    assert!(
+        matches!(Head::parse(&bytes, &other), Err(HeadError::OtherBytes { found }) if found == ObjectId::of(&bytes))
+    );
 }
 
 #[test]

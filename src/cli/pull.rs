@@ -1,0 +1,69 @@
+//! `holofs pull`: a whole remote environment into the hololib, where RCC finds it too.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Instant;
+
+use clap::Args;
+
+use crate::remote::Address;
+use crate::remote::fetch::{Source, Traffic};
+use crate::remote::pull::{Pull, Pulled};
+use crate::remote::resolve::resolve;
+use crate::store::observe::Observer;
+
+use super::context::{Context, say_waiting};
+use super::progress::Progress;
+use super::remotes::{self, FetchArgs};
+use super::table::bytes;
+
+/// Arguments of `pull`.
+#[derive(Debug, Args)]
+pub struct PullArgs {
+    /// The remote environment: oci://HOST/REPOSITORY:TAG, s3://BUCKET/PREFIX#NAME, https://…, file:///…
+    #[arg(value_parser = remotes::parse_address)]
+    pub remote: Address,
+    #[command(flatten)]
+    pub fetch: FetchArgs,
+}
+
+/// Pulls.
+pub fn main(context: &Context, args: &PullArgs) -> anyhow::Result<ExitCode> {
+    let report = pull(context, &args.remote, &args.fetch)?;
+    context.report(&report, summary)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn pull(context: &Context, address: &Address, fetch: &FetchArgs) -> anyhow::Result<Pulled> {
+    let started = Instant::now();
+    let remote = remotes::open(address, fetch.patience())?;
+    let resolved = resolve(&*remote, address, fetch.key()?.as_ref())?;
+    let source = Source { remote, head: Arc::clone(&resolved.head), traffic: Traffic::default() };
+    let progress = Arc::new(Progress::new("Pulling", context.is_json()));
+    let outcome = (|| {
+        let pull = Pull::new(&context.home, &resolved.head, &*progress)?;
+        let store = context.store_for_now(Arc::clone(&progress) as Arc<dyn Observer>)?;
+        let fetched = if pull.missing() > 0 { pull.stage(&source, Some(&store))? } else { 0 };
+        let lock = context.lock_hololib(&say_waiting)?;
+        let is_new = pull.publish()?;
+        drop(lock);
+        pull.clean();
+        let seconds = started.elapsed().as_secs_f64();
+        Ok(pull.report(address.to_string(), &source, is_new, fetched, seconds))
+    })();
+    progress.finish();
+    outcome
+}
+
+fn summary(report: &Pulled) -> String {
+    let Pulled { blobs, blobs_present, blobs_local, blobs_fetched, requests, .. } = report;
+    let state = if report.is_new { "" } else { " (it was there)" };
+    format!(
+        "{}: {}{state} as sha256:{}\n{} fetched in {requests} requests: {blobs_fetched} of {blobs} blobs; {blobs_present} were in the hololib, {blobs_local} elsewhere on this machine; {:.1} s",
+        report.remote,
+        report.catalog,
+        report.head,
+        bytes(report.bytes_fetched),
+        report.seconds
+    )
+}

@@ -1,0 +1,117 @@
+//! `holofs push`: environments to a remote, where other machines run them or pull them.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::bail;
+use clap::Args;
+
+use crate::remote::Address;
+use crate::remote::profile::Profile;
+use crate::remote::push::{Push, Pushed};
+use crate::remote::transport::Patience;
+use crate::store::Library;
+
+use super::context::Context;
+use super::progress::Progress;
+use super::remotes;
+use super::table::bytes;
+
+/// Arguments of `push`.
+#[derive(Debug, Args)]
+pub struct PushArgs {
+    /// The catalogs (hashes, unique prefixes, file names), then the remote
+    #[arg(required = true, num_args = 2.., value_names = ["CATALOG", "REMOTE"])]
+    pub what: Vec<String>,
+    /// What runs read first, so that it comes first elsewhere too: auto (what mounts here saw), off, or a file
+    #[arg(long, default_value = "auto", value_name = "FILE")]
+    pub profile: PathBuf,
+    /// Sign it with this minisign secret key ($HOLOFS_SIGN_PASSWORD opens a locked one)
+    #[arg(long, value_name = "KEY")]
+    pub sign: Option<PathBuf>,
+}
+
+/// Pushes one catalog after the other.
+pub fn main(context: &Context, args: &PushArgs) -> anyhow::Result<ExitCode> {
+    let Some((address, catalogs)) = args.what.split_last() else { bail!("Nothing to push") };
+    let address: Address = address.parse()?;
+    if catalogs.len() > 1 && (address.is_named || address.pin.is_some()) {
+        bail!(
+            "Several catalogs cannot have one name: leave {:?} away, then each is named by its hash",
+            address.name
+        );
+    }
+    let remote = remotes::open(&address, Patience::default())?;
+    let key = args
+        .sign
+        .as_deref()
+        .map(|path| Ok::<_, anyhow::Error>((remotes::secret_key(path)?, path.display().to_string())));
+    let key = key.transpose()?;
+    let library = Library::open(&context.home.library())?.hold()?;
+    let mut reports: Vec<Pushed> = Vec::new();
+    for catalog in catalogs {
+        let path = context.home.find_catalog(catalog)?;
+        let name =
+            path.file_name().map(|name| name.to_string_lossy().replace("v12.", "-")).unwrap_or_default();
+        let address = if catalogs.len() > 1 { address.renamed(&name) } else { address.clone() };
+        let progress = Progress::new("Pushing", context.is_json());
+        let push = Push {
+            remote: &*remote,
+            address: &address,
+            library: &library,
+            profile: profile(context, &path, &args.profile)?,
+            key: key.as_ref().map(|(key, shown)| (key, shown.as_str())),
+            observer: &progress,
+        };
+        let outcome = push.run(&path);
+        progress.finish();
+        reports.push(outcome?);
+    }
+    context.report(&reports, |reports| reports.iter().map(summary).collect::<Vec<_>>().join("\n"))?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// What mounts of the catalog read first.
+#[cfg(unix)]
+fn profile(context: &Context, catalog: &Path, given: &Path) -> anyhow::Result<Option<Profile>> {
+    use crate::fs::fuse::profile::{self, Item};
+    use crate::remote::head::CHUNK;
+    use crate::store::index::NodeKind;
+
+    let (index, _, _) = context.index(&catalog.to_string_lossy())?;
+    let file = remotes::chosen(given, || context.home.profiles_dir().join(index.id().to_string()));
+    let Some(text) = file.and_then(|file| std::fs::read_to_string(file).ok()) else { return Ok(None) };
+    let Some(found) = profile::Profile::from_text(&text, &index.id()) else {
+        bail!("{} is no profile of {}", given.display(), catalog.display());
+    };
+    let chunk = |item: &Item| match item {
+        Item::Read { ino, chunk } => match index.node(*ino)?.kind {
+            NodeKind::File(file) => Some((file.digest, chunk.checked_mul(profile::CHUNK)? / CHUNK)),
+            _ => None,
+        },
+        Item::Miss { .. } => None,
+    };
+    Ok(Some(Profile::new(found.items().iter().filter_map(chunk))))
+}
+
+/// Nothing is mounted here, so nothing was seen.
+#[cfg(not(unix))]
+fn profile(_: &Context, _: &Path, _: &Path) -> anyhow::Result<Option<Profile>> {
+    Ok(None)
+}
+
+fn summary(report: &Pushed) -> String {
+    let Pushed { blobs, blobs_referred, packs_sent, packs_present, .. } = report;
+    let signed = if report.signed { ", signed" } else { "" };
+    let present = if *packs_present > 0 { format!(" ({packs_present} were there)") } else { String::new() };
+    format!(
+        "{}: {} as sha256:{}{signed}\n{} sent in {packs_sent} packs{present}; {blobs} blobs of {}, {blobs_referred} of them there before ({} not sent); {:.1} s",
+        report.remote,
+        report.catalog,
+        report.head,
+        bytes(report.bytes_sent),
+        bytes(report.raw_bytes),
+        bytes(report.bytes_referred),
+        report.seconds
+    )
+}

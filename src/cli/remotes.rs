@@ -1,0 +1,76 @@
+//! What the commands about remotes share: the address, the environment that logins come from, keys.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use crate::remote::Address;
+use crate::remote::signature::PublicKey;
+use crate::remote::transport::{self, Access, Patience, Remote};
+
+/// How an environment is fetched.
+#[derive(Debug, Clone, Default, Args)]
+pub struct FetchArgs {
+    /// Take a remote environment only if it is signed with this minisign key: a file, or the key itself
+    #[arg(long, value_name = "KEY.pub", env = "HOLOFS_REQUIRE_SIGNATURE")]
+    pub require_signature: Option<String>,
+    /// How long content of a remote environment may take before its reader gets an error
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    pub fetch_timeout: u64,
+}
+
+impl FetchArgs {
+    /// The key that environments must be signed with.
+    pub fn key(&self) -> anyhow::Result<Option<PublicKey>> {
+        let Some(given) = &self.require_signature else { return Ok(None) };
+        let (text, shown) = match std::fs::read_to_string(given) {
+            Ok(text) => (text, given.as_str()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                (given.clone(), "of --require-signature")
+            }
+            Err(error) => return Err(error).with_context(|| format!("Cannot read the key {given}")),
+        };
+        Ok(Some(PublicKey::parse(&text, shown)?))
+    }
+
+    /// How long things may take.
+    pub fn patience(&self) -> Patience {
+        Patience { piece: Duration::from_secs(self.fetch_timeout.max(1)), ..Patience::default() }
+    }
+}
+
+/// The environment of this process, for logins.
+pub fn access(patience: Patience) -> Access {
+    let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    Access { var: Arc::new(var), patience }
+}
+
+/// The remote at an address.
+pub fn open(address: &Address, patience: Patience) -> anyhow::Result<Arc<dyn Remote>> {
+    Ok(transport::open(address, &access(patience))?)
+}
+
+/// Parses an address for clap.
+pub fn parse_address(text: &str) -> Result<Address, String> {
+    text.parse().map_err(|error: crate::remote::address::BadAddress| error.why.to_owned())
+}
+
+/// A minisign secret key in a file; a locked one is opened with `HOLOFS_SIGN_PASSWORD`.
+pub fn secret_key(path: &Path) -> anyhow::Result<crate::remote::signature::SecretKey> {
+    let text =
+        std::fs::read_to_string(path).with_context(|| format!("Cannot read the key {}", path.display()))?;
+    let password = std::env::var("HOLOFS_SIGN_PASSWORD").ok();
+    Ok(crate::remote::signature::SecretKey::parse(&text, password, &path.display().to_string())?)
+}
+
+/// A local file for people to name: `None` for `off`, the usual one for `auto`.
+pub fn chosen(given: &Path, usual: impl FnOnce() -> PathBuf) -> Option<PathBuf> {
+    match given.to_str() {
+        Some("off") => None,
+        Some("auto") => Some(usual()),
+        _ => Some(given.to_owned()),
+    }
+}

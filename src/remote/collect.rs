@@ -1,0 +1,103 @@
+//! Removing from a remote what no name leads to.
+//!
+//! Every name marks its head, profile and packs. What is marked by none and was written before the grace period goes; so does an
+//! environment's own name that no other name shares, if it is older than that. If anything cannot be read, nothing is removed:
+//! half a picture is no reason to delete. A registry removes blobs itself, so there only names go.
+
+use std::collections::HashSet;
+use std::time::{Duration, SystemTime};
+
+use super::error::RemoteError;
+use super::object::{Object, ObjectId};
+use super::reference::Reference;
+use super::resolve::{fetch_head, now};
+use super::transport::{OWN_NAME, Remote};
+
+/// What was removed, or would be.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
+pub struct Collected {
+    /// Where.
+    pub remote: String,
+    /// Nothing was removed: it was only looked.
+    pub dry_run: bool,
+    /// Names.
+    pub names: Vec<String>,
+    /// Objects.
+    pub objects: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Objects that stay.
+    pub objects_kept: u64,
+    /// Objects that nothing leads to, and that are too new to go.
+    pub objects_young: u64,
+    /// The remote removes blobs itself.
+    pub by_the_remote: bool,
+}
+
+/// Collects; with `dry_run` only tells what would go.
+pub fn collect(remote: &dyn Remote, grace: Duration, dry_run: bool) -> Result<Collected, RemoteError> {
+    let mut named = Vec::new();
+    for name in remote.names()? {
+        // A name that went meanwhile marks nothing.
+        if let Some(reference) = remote.reference(&name)? {
+            named.push((name, reference));
+        }
+    }
+    let old = expired(&named, grace);
+    let mut report = Collected { remote: remote.address().to_owned(), dry_run, ..Collected::default() };
+    let kept = named.iter().filter(|(name, _)| !old.contains(name)).map(|(_, reference)| reference);
+    let marked = mark(remote, kept)?;
+    let objects = remote.objects()?;
+    report.by_the_remote = objects.is_none();
+    for name in old {
+        if !dry_run {
+            remote.remove_name(&name)?;
+        }
+        report.names.push(name);
+    }
+    let before = SystemTime::now().checked_sub(grace).unwrap_or(SystemTime::UNIX_EPOCH);
+    let mut going: Vec<Object> = Vec::new();
+    for (object, written) in objects.unwrap_or_default() {
+        match marked.contains(&object.id) {
+            true => report.objects_kept += 1,
+            false if written > before => report.objects_young += 1,
+            false => going.push(object),
+        }
+    }
+    // Heads before packs: a head that is there has its packs.
+    going.sort_by_key(|object| object.kind);
+    for object in going {
+        if !dry_run {
+            remote.remove(&object)?;
+        }
+        report.objects += 1;
+        report.bytes += object.size;
+    }
+    Ok(report)
+}
+
+/// Environments' own names whose head no other name shares.
+fn expired(named: &[(String, Reference)], grace: Duration) -> HashSet<String> {
+    let given = named.iter().filter(|(name, _)| !name.starts_with(OWN_NAME));
+    let shared: HashSet<ObjectId> = given.map(|(_, reference)| reference.head).collect();
+    let before = now().saturating_sub(grace.as_secs());
+    let own = named.iter().filter(|(name, reference)| {
+        name.starts_with(OWN_NAME) && !shared.contains(&reference.head) && reference.created <= before
+    });
+    own.map(|(name, _)| name.clone()).collect()
+}
+
+fn mark<'r>(
+    remote: &dyn Remote,
+    references: impl Iterator<Item = &'r Reference>,
+) -> Result<HashSet<ObjectId>, RemoteError> {
+    let mut marked = HashSet::new();
+    for reference in references {
+        marked.extend(reference.profile.map(|profile| profile.id));
+        if marked.insert(reference.head) {
+            let (_, head) = fetch_head(remote, &reference.head_object())?;
+            marked.extend(head.packs.iter().map(|pack| pack.id));
+        }
+    }
+    Ok(marked)
+}

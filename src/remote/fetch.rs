@@ -1,0 +1,280 @@
+//! Content out of packs: few requests, many at once, every chunk checked before anybody sees it.
+//!
+//! Blobs that lie close together in a pack come with one request; a large one comes alone, piece by piece, so that memory stays
+//! bounded. What is not right is fetched again, twice, over whatever connection there is then; after that it is damage.
+
+use std::io::{self, Read};
+use std::ops::Range;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+
+use super::error::RemoteError;
+use super::frame;
+use super::head::{Blob, Frame, Head, chunk_len};
+use super::object::ObjectId;
+use super::transport::Remote;
+use crate::rcc::digest::{Digest, Regime};
+
+/// Bytes between two frames that are fetched with them rather than asked around.
+const GAP: u64 = 64 << 10;
+/// How often content that is not right is fetched.
+const TRIES: u32 = 3;
+
+/// The content of one environment.
+pub struct Source {
+    /// Where it is.
+    pub remote: Arc<dyn Remote>,
+    /// What it is.
+    pub head: Arc<Head>,
+    /// What was asked for.
+    pub traffic: Traffic,
+}
+
+/// What was asked of a remote.
+#[derive(Debug, Default)]
+pub struct Traffic {
+    requests: AtomicU64,
+    bytes: AtomicU64,
+    again: AtomicU64,
+}
+
+impl Traffic {
+    /// Requests for parts of packs, bytes that came, and how often they were not right.
+    pub fn counts(&self) -> (u64, u64, u64) {
+        let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
+        (get(&self.requests), get(&self.bytes), get(&self.again))
+    }
+}
+
+/// What is fetched with one request, or one blob that is fetched with several.
+#[derive(Debug, PartialEq, Eq)]
+enum Job<'h> {
+    /// Blobs that lie together in a pack.
+    Together { pack: u32, range: Range<u64>, blobs: Vec<&'h Blob> },
+    /// A blob that is too large, or in several packs.
+    Alone(&'h Blob),
+}
+
+/// Takes the content of a blob: opened again if it has to be read again.
+pub type Sink<'s> = dyn Fn(&Blob, &mut Open<'_>) -> Result<(), RemoteError> + Sync + 's;
+/// Gives the content of a blob from its start.
+pub type Open<'o> = dyn FnMut() -> io::Result<Box<dyn Read + 'o>> + 'o;
+
+/// How many requests at once, and how large they are.
+#[derive(Debug, Clone, Copy)]
+pub struct Manner {
+    /// Requests at once.
+    pub connections: usize,
+    /// The most bytes of one.
+    pub piece: u64,
+}
+
+/// For what nobody waits for but who wants all.
+pub const BULK: Manner = Manner { connections: 12, piece: 4 << 20 };
+
+impl Source {
+    /// Fetches `wanted` and hands each to `sink`, from several threads. The first failure ends it.
+    pub fn fetch(&self, wanted: &[&Blob], manner: Manner, sink: &Sink<'_>) -> Result<(), RemoteError> {
+        let jobs = plan(&self.head, wanted, manner.piece);
+        let (next, failure) = (AtomicUsize::new(0), Mutex::new(None));
+        let failed = || failure.lock().unwrap_or_else(PoisonError::into_inner);
+        let work = || {
+            while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                if failed().is_some() {
+                    return;
+                }
+                if let Err(error) = self.run(job, manner, sink) {
+                    failed().get_or_insert(error);
+                }
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..manner.connections.min(jobs.len()) {
+                scope.spawn(work);
+            }
+            work();
+        });
+        failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+    }
+
+    fn run(&self, job: &Job<'_>, manner: Manner, sink: &Sink<'_>) -> Result<(), RemoteError> {
+        match job {
+            Job::Alone(blob) => sink(blob, &mut || {
+                Ok(Box::new(Chunks { source: self, blob, manner, at: 0, ready: io::Cursor::default() }))
+            }),
+            Job::Together { pack, range, blobs } => {
+                for (blob, content) in self.together(*pack, range, blobs)? {
+                    sink(blob, &mut || Ok(Box::new(&content[..])))?;
+                }
+                Ok(())
+            }
+        }
+    }
+
+    /// The checked content of blobs in one range of a pack.
+    fn together<'h>(
+        &self,
+        pack: u32,
+        range: &Range<u64>,
+        blobs: &[&'h Blob],
+    ) -> Result<Vec<(&'h Blob, Vec<u8>)>, RemoteError> {
+        self.until_right(|| {
+            let bytes = self.part(pack, range)?;
+            let content = |blob: &&'h Blob| {
+                let mut content = Vec::with_capacity(usize::try_from(blob.size).unwrap_or_default());
+                for (at, frame) in self.head.frames(blob).iter().enumerate() {
+                    content.extend(self.chunk(blob, at as u64, frame, &bytes, range.start)?);
+                }
+                Ok((*blob, content))
+            };
+            blobs.iter().map(content).collect()
+        })
+    }
+
+    /// Content of a blob from chunk `first` on: as many chunks as lie together and a piece may have.
+    pub fn chunks(&self, blob: &Blob, first: u64, piece: u64) -> Result<Vec<u8>, RemoteError> {
+        let frames = self.head.frames(blob);
+        let rest = usize::try_from(first).ok().and_then(|first| frames.get(first..)).unwrap_or_default();
+        let Some(start) = rest.first() else { return Ok(Vec::new()) };
+        let mut range = start.range();
+        let mut count = 0;
+        for frame in rest {
+            let next = frame.range();
+            let near = next.start >= range.end && next.start - range.end <= GAP || count == 0;
+            if frame.pack != start.pack || !near || (count > 0 && next.end - range.start > piece) {
+                break;
+            }
+            range.end = next.end;
+            count += 1;
+        }
+        self.until_right(|| {
+            let bytes = self.part(start.pack, &range)?;
+            let mut content = Vec::new();
+            for (at, frame) in rest.iter().take(count).enumerate() {
+                content.extend(self.chunk(blob, first + at as u64, frame, &bytes, range.start)?);
+            }
+            Ok(content)
+        })
+    }
+
+    fn until_right<T>(&self, work: impl Fn() -> Result<T, RemoteError>) -> Result<T, RemoteError> {
+        let mut tried = 1;
+        loop {
+            match work() {
+                Err(error @ RemoteError::Damaged { .. }) if tried < TRIES => {
+                    log::warn!("{error}; fetching it again");
+                    self.traffic.again.fetch_add(1, Ordering::Relaxed);
+                    tried += 1;
+                }
+                outcome => return outcome,
+            }
+        }
+    }
+
+    fn part(&self, pack: u32, range: &Range<u64>) -> Result<Vec<u8>, RemoteError> {
+        if range.is_empty() {
+            return Ok(Vec::new());
+        }
+        let Some(object) = self.head.packs.get(pack as usize) else {
+            return Err(self.damaged("a frame", pack, "there is no such pack".to_owned()));
+        };
+        self.traffic.requests.fetch_add(1, Ordering::Relaxed);
+        let bytes = self.remote.range(object, range.clone())?;
+        self.traffic.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        Ok(bytes)
+    }
+
+    /// The checked chunk in a frame, out of the bytes of the pack that begin at `start`.
+    fn chunk(
+        &self,
+        blob: &Blob,
+        at: u64,
+        frame: &Frame,
+        bytes: &[u8],
+        start: u64,
+    ) -> Result<Vec<u8>, RemoteError> {
+        let range = frame.range();
+        let place = |at: u64| usize::try_from(at.checked_sub(start)?).ok();
+        let what = || format!("Chunk {at} of blob {}", blob.digest);
+        let stored = place(range.start).zip(place(range.end)).and_then(|(from, to)| bytes.get(from..to));
+        let stored = stored.ok_or_else(|| self.damaged(&what(), frame.pack, "it is cut off".to_owned()))?;
+        let len = usize::try_from(chunk_len(blob.size, at)).unwrap_or_default();
+        let chunk = frame::decode(frame.kind, stored, len)
+            .map_err(|error| self.damaged(&what(), frame.pack, error.to_string()))?;
+        let is_right = match frame.check {
+            Some(check) => ObjectId::of(&chunk).0 == check,
+            None => Digest::of(Regime::Sha256, &chunk) == blob.digest,
+        };
+        match is_right {
+            true => Ok(chunk),
+            false => Err(self.damaged(&what(), frame.pack, "its content has another digest".to_owned())),
+        }
+    }
+
+    fn damaged(&self, what: &str, pack: u32, why: String) -> RemoteError {
+        let pack = self.head.packs.get(pack as usize).map(|pack| pack.id.to_string()).unwrap_or_default();
+        let what = format!("{what} in pack {pack}");
+        RemoteError::Damaged { what, remote: self.remote.address().to_owned(), why }
+    }
+}
+
+/// The content of a large blob, fetched as it is read.
+struct Chunks<'s> {
+    source: &'s Source,
+    blob: &'s Blob,
+    manner: Manner,
+    /// Bytes handed out or ready.
+    at: u64,
+    ready: io::Cursor<Vec<u8>>,
+}
+
+impl Read for Chunks<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.ready.position() == self.ready.get_ref().len() as u64 && self.at < self.blob.size {
+            let first = self.at / super::head::CHUNK;
+            let content =
+                self.source.chunks(self.blob, first, self.manner.piece).map_err(io::Error::other)?;
+            self.at += content.len() as u64;
+            self.ready = io::Cursor::new(content);
+        }
+        self.ready.read(buffer)
+    }
+}
+
+/// Which requests fetch `wanted`: in the order of the packs.
+fn plan<'h>(head: &Head, wanted: &[&'h Blob], piece: u64) -> Vec<Job<'h>> {
+    let mut placed: Vec<(u32, Range<u64>, &'h Blob)> = Vec::new();
+    let mut jobs = Vec::new();
+    for &blob in wanted {
+        match extent(head.frames(blob), piece) {
+            Some((pack, range)) => placed.push((pack, range, blob)),
+            None => jobs.push(Job::Alone(blob)),
+        }
+    }
+    placed.sort_by_key(|(pack, range, _)| (*pack, range.start));
+    for (pack, range, blob) in placed {
+        match jobs.last_mut() {
+            Some(Job::Together { pack: last, range: all, blobs })
+                if *last == pack
+                    && range.start <= all.end.saturating_add(GAP)
+                    && range.end.max(all.end) - all.start <= piece =>
+            {
+                all.end = all.end.max(range.end);
+                blobs.push(blob);
+            }
+            _ => jobs.push(Job::Together { pack, range, blobs: vec![blob] }),
+        }
+    }
+    jobs
+}
+
+/// Where a blob lies, if one request can fetch it.
+fn extent(frames: &[Frame], piece: u64) -> Option<(u32, Range<u64>)> {
+    let Some(first) = frames.first() else { return Some((0, 0..0)) };
+    let start = frames.iter().map(|frame| frame.offset).min()?;
+    let end = frames.iter().map(|frame| frame.range().end).max()?;
+    let stored: u64 = frames.iter().map(|frame| u64::from(frame.stored)).sum();
+    let is_one = frames.iter().all(|frame| frame.pack == first.pack);
+    (is_one && end - start <= piece && end - start <= stored + GAP).then_some((first.pack, start..end))
+}

@@ -1,0 +1,265 @@
+//! Fetching a whole environment into the hololib, so that RCC finds it as if it had built it.
+//!
+//! ```text
+//! 1  no lock      what the library lacks goes to holofs/remote/stage/, each blob checked; what is there of an earlier try is used
+//! 2  global.lck   blobs move into the library, each checked once more; then `.info`; then the catalog
+//! ```
+//! So RCC waits for the disk at most, never for the network, and a catalog lies in the hololib only when all its blobs do. A pull that
+//! ends at any instruction leaves a stage from which the next one goes on.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use flate2::Compression;
+use rayon::prelude::*;
+
+use super::error::RemoteError;
+use super::fetch::{BULK, Source};
+use super::head::{Blob, Head};
+use super::object::ObjectId;
+use crate::rcc::home::Home;
+use crate::store::observe::{Counter, Observer};
+use crate::store::{self, Library, Published, Sharing, Store, StoreError, Wanted};
+use crate::sys;
+
+/// What was fetched.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct Pulled {
+    /// Where from.
+    pub remote: String,
+    /// The identity of the environment.
+    pub head: ObjectId,
+    /// RCC's name of the catalog.
+    pub catalog: String,
+    /// The catalog is new, or another than before.
+    pub is_new: bool,
+    /// Distinct blobs.
+    pub blobs: u64,
+    /// Those that the library had.
+    pub blobs_present: u64,
+    /// Those that this machine had elsewhere: in the raw store, or from a pull that broke off.
+    pub blobs_local: u64,
+    /// Those that were fetched.
+    pub blobs_fetched: u64,
+    /// Requests for parts of packs.
+    pub requests: u64,
+    /// Bytes that came.
+    pub bytes_fetched: u64,
+    /// How often what came was not right, and was fetched again.
+    pub fetched_again: u64,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// A pull.
+pub struct Pull<'p> {
+    home: &'p Home,
+    head: &'p Head,
+    observer: &'p dyn Observer,
+    library: Library,
+    stage: PathBuf,
+    sharing: Sharing,
+    missing: Vec<&'p Blob>,
+    local: AtomicU64,
+}
+
+impl<'p> Pull<'p> {
+    /// Looks at what the library has.
+    pub fn new(home: &'p Home, head: &'p Head, observer: &'p dyn Observer) -> Result<Pull<'p>, RemoteError> {
+        let path = home.library();
+        sys::fs::shared::ensure_dir(&path, home.is_shared()).map_err(RemoteError::io("Making", &path))?;
+        let library = Library::open(&path)?.hold()?;
+        let stage = home.remote_dir().join("stage");
+        sys::fs::dir::ensure_private(&stage).map_err(RemoteError::io("Making", &stage))?;
+        let sharing = if home.is_shared() { Sharing::Shared } else { Sharing::Private };
+        observer.expect(head.raw_bytes());
+        let lacks = |blob: &&Blob| match library.verify(&blob.digest, blob.size) {
+            Ok(()) => {
+                observer.advance(blob.size);
+                false
+            }
+            Err(_) => true,
+        };
+        let missing = head.blobs().par_iter().filter(lacks).collect();
+        Ok(Pull { home, head, observer, library, stage, sharing, missing, local: AtomicU64::new(0) })
+    }
+
+    /// How many blobs the library lacks.
+    pub fn missing(&self) -> u64 {
+        self.missing.len() as u64
+    }
+
+    /// Brings what the library lacks to the stage: from `store` what it has ready, the rest from `source`.
+    pub fn stage(&self, source: &Source, store: Option<&Store>) -> Result<u64, RemoteError> {
+        let staged = Library::open(&self.stage)?.hold()?;
+        let modes = self.modes();
+        let lacks = |blob: &&&'p Blob| {
+            let has = staged.verify(&blob.digest, blob.size).is_ok()
+                || store.is_some_and(|store| self.from_raw(blob, store, &modes));
+            if has {
+                self.local.fetch_add(1, Ordering::Relaxed);
+                self.observer.advance(blob.size);
+            }
+            !has
+        };
+        let wanted: Vec<&Blob> = self.missing.par_iter().filter(lacks).copied().collect();
+        source.fetch(&wanted, BULK, &|blob, open| {
+            self.admit(blob, open)?;
+            self.observer.advance(blob.size);
+            Ok(())
+        })?;
+        Ok(wanted.len() as u64)
+    }
+
+    /// The mode of some file with each content: the raw store keeps content by mode.
+    fn modes(&self) -> std::collections::HashMap<crate::rcc::digest::Digest, u16> {
+        let files = self.head.catalog.files().filter(|file| file.symlink.is_none());
+        files.filter_map(|file| Some((file.digest?, file.mode.permissions()))).collect()
+    }
+
+    fn from_raw(
+        &self,
+        blob: &Blob,
+        store: &Store,
+        modes: &std::collections::HashMap<crate::rcc::digest::Digest, u16>,
+    ) -> bool {
+        let Some(&mode) = modes.get(&blob.digest) else { return false };
+        let wanted = Wanted { digest: blob.digest, size: blob.size, mode };
+        let Some(raw) = store.ready(&wanted) else { return false };
+        let mut open = || Ok(Box::new(FromStart { raw: &raw, at: 0 }) as Box<dyn std::io::Read>);
+        match self.admit(blob, &mut open) {
+            Ok(()) => true,
+            Err(error) => {
+                log::debug!("{error}; fetched instead");
+                false
+            }
+        }
+    }
+
+    /// Content into the stage, as RCC stores it: through the one door, which checks the whole of it.
+    fn admit(&self, blob: &Blob, open: &mut super::fetch::Open<'_>) -> Result<(), RemoteError> {
+        let mut packed = || {
+            let content = open()?;
+            Ok(Box::new(flate2::read::GzEncoder::new(content, Compression::fast())) as Box<dyn std::io::Read>)
+        };
+        let outcome = store::publish_verified(
+            &self.stage,
+            (&blob.digest, blob.size),
+            Sharing::Private,
+            std::path::Path::new("the remote"),
+            &mut packed,
+        );
+        outcome.map(drop).map_err(unwrapped)
+    }
+
+    /// Publishes blobs, `.info` and catalog. The caller holds the lock of the hololib. True if the catalog is new.
+    pub fn publish(&self) -> Result<bool, RemoteError> {
+        let staged = Library::open(&self.stage)?.hold()?;
+        let written: Result<Vec<bool>, StoreError> =
+            self.missing.par_iter().map(|blob| self.move_in(blob, &staged)).collect();
+        let written = written?.into_iter().filter(|written| *written).count();
+        self.observer.count(Counter::BlobsRecorded, written as u64);
+        let dir = self.home.catalog_dir();
+        sys::fs::shared::ensure_dir(&dir, self.home.is_shared()).map_err(RemoteError::io("Making", &dir))?;
+        let name = self.head.catalog_name();
+        let path = dir.join(&name);
+        let info = format!("{name}.info");
+        sys::fs::shared::replace(&dir, &info, |file| file.write_all(&self.head.catalog.info_json()))
+            .map_err(RemoteError::io("Writing", dir.join(&info)))?;
+        if std::fs::read(&path).is_ok_and(|present| present == self.head.stored_catalog) {
+            return Ok(false);
+        }
+        sys::fs::shared::replace(&dir, &name, |file| file.write_all(&self.head.stored_catalog))
+            .map_err(RemoteError::io("Writing", &path))?;
+        Ok(true)
+    }
+
+    fn move_in(&self, blob: &Blob, staged: &Library) -> Result<bool, StoreError> {
+        // Another pull, or RCC, may have brought it meanwhile.
+        if self.library.verify(&blob.digest, blob.size).is_ok() {
+            return Ok(false);
+        }
+        let from = staged.open_blob(&blob.digest)?;
+        if self.library.exists(&blob.digest) {
+            self.library.move_aside(&blob.digest, &self.home.quarantine_dir())?;
+        }
+        let origin = self.stage.join(store::blob_path(&blob.digest));
+        let mut open = || Ok(Box::new(from.stored_bytes()) as Box<dyn std::io::Read>);
+        let place = (&blob.digest, blob.size);
+        let outcome = store::publish_verified(self.library.path(), place, self.sharing, &origin, &mut open)?;
+        Ok(outcome == Published::Written)
+    }
+
+    /// Removes from the stage what the library has now. Losing the race against another pull costs it a fetch.
+    pub fn clean(&self) {
+        for blob in &self.missing {
+            let path = self.stage.join(store::blob_path(&blob.digest));
+            if let Err(error) = std::fs::remove_file(&path) {
+                log::debug!("Cannot remove {}: {error}", path.display());
+            }
+            for dir in path.ancestors().skip(1).take(3) {
+                // One that others are in stays.
+                if std::fs::remove_dir(dir).is_err() {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// The report, after all went well.
+    pub fn report(
+        &self,
+        remote: String,
+        source: &Source,
+        is_new: bool,
+        fetched: u64,
+        seconds: f64,
+    ) -> Pulled {
+        let (requests, bytes_fetched, fetched_again) = source.traffic.counts();
+        let blobs = self.head.blobs().len() as u64;
+        Pulled {
+            remote,
+            head: self.head.id,
+            catalog: self.head.catalog_name(),
+            is_new,
+            blobs,
+            blobs_present: blobs - self.missing(),
+            blobs_local: self.local.load(Ordering::Relaxed),
+            blobs_fetched: fetched,
+            requests,
+            bytes_fetched,
+            fetched_again,
+            seconds,
+        }
+    }
+}
+
+/// The remote's own error out of the one that the door made of it.
+fn unwrapped(error: StoreError) -> RemoteError {
+    match error {
+        StoreError::Corrupt { source, .. } | StoreError::Unreadable { source, .. }
+            if source.get_ref().is_some_and(|inner| inner.is::<RemoteError>()) =>
+        {
+            match source.into_inner().map(|inner| inner.downcast()) {
+                Some(Ok(inner)) => *inner,
+                _ => unreachable!("it was looked at"),
+            }
+        }
+        error => RemoteError::Blob(error),
+    }
+}
+
+/// Reads a raw file from its start.
+struct FromStart<'r> {
+    raw: &'r store::RawFile,
+    at: u64,
+}
+
+impl std::io::Read for FromStart<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let len = self.raw.read_at(buffer, self.at)?;
+        self.at += len as u64;
+        Ok(len)
+    }
+}

@@ -1,0 +1,232 @@
+//! Logins for a registry: what `docker login` and `podman login` left, exchanged for tokens where the registry wants those.
+//!
+//! A password goes to the registry and to the token server that the registry names, which must be reached over TLS unless the registry
+//! itself is not. It is kept in memory only. A helper program that does not answer in ten seconds is no helper.
+
+use std::collections::HashMap;
+use std::sync::mpsc;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use docker_credential::{CredentialRetrievalError, DockerCredential};
+use serde::Deserialize;
+use ureq::http::Method;
+use url::Url;
+
+use crate::remote::error::RemoteError;
+use crate::remote::transport::http::{Call, Client, basic};
+use crate::remote::transport::{Access, Patience};
+
+/// How long a helper may take.
+const HELPER: Duration = Duration::from_secs(10);
+/// How long a token is used that does not tell its life: the least that the protocol allows.
+const SHORT_LIFE: u64 = 60;
+/// The longest answer of a token server.
+const MAX_ANSWER: u64 = 1 << 20;
+
+/// What a request needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Right {
+    /// To read.
+    Pull,
+    /// To read and write.
+    Push,
+    /// To remove.
+    Delete,
+}
+
+impl Right {
+    fn scope(self) -> &'static str {
+        match self {
+            Right::Pull => "pull",
+            Right::Push => "pull,push",
+            Right::Delete => "pull,push,delete",
+        }
+    }
+}
+
+/// The logins of one registry.
+pub struct Logins {
+    registry: Url,
+    shown: String,
+    patience: Patience,
+    known: Mutex<HashMap<Right, (String, Instant)>>,
+}
+
+impl Logins {
+    /// None is known yet.
+    pub fn new(registry: Url, shown: String, access: &Access) -> Logins {
+        Logins { registry, shown, patience: access.patience, known: Mutex::default() }
+    }
+
+    /// The value of the header that was good for the last request of this kind.
+    pub fn known(&self, _: &str, right: Right) -> Option<String> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&right).filter(|(_, until)| *until > Instant::now()).map(|(value, _)| value.clone())
+    }
+
+    /// The value of the header that answers `challenge`; `None` if it cannot be answered.
+    pub fn answer(
+        &self,
+        client: &Client,
+        challenge: &str,
+        repository: &str,
+        right: Right,
+    ) -> Result<Option<String>, RemoteError> {
+        let (scheme, parameters) = challenge.split_once(' ').unwrap_or((challenge, ""));
+        let login = self.login()?;
+        let found = match scheme.to_ascii_lowercase().as_str() {
+            "basic" => login.and_then(|login| match login {
+                DockerCredential::UsernamePassword(user, password) => {
+                    Some((basic(&user, &password), Duration::from_secs(3600)))
+                }
+                DockerCredential::IdentityToken(_) => None,
+            }),
+            "bearer" => Some(self.token(client, &parse(parameters), login, repository, right)?),
+            _ => None,
+        };
+        let Some((value, life)) = found else { return Ok(None) };
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.insert(right, (value.clone(), Instant::now() + life));
+        Ok(Some(value))
+    }
+
+    /// The user's login for the registry.
+    fn login(&self) -> Result<Option<DockerCredential>, RemoteError> {
+        let host = self.registry.host_str().unwrap_or_default();
+        let host = self.registry.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        let docker_hub = host == "registry-1.docker.io" || host == "docker.io";
+        let server = if docker_hub { "https://index.docker.io/v1/".to_owned() } else { host };
+        let (send, receive) = mpsc::channel();
+        let find = move || {
+            let found = docker_credential::get_credential(&server)
+                .or_else(|first| docker_credential::get_podman_credential(&server).map_err(|_| first));
+            // Nobody listens any more if it took too long.
+            send.send(found).unwrap_or_default();
+        };
+        let failed = |why: String| RemoteError::Login { remote: self.shown.clone(), why };
+        std::thread::Builder::new()
+            .name("login".into())
+            .spawn(find)
+            .map_err(|error| failed(error.to_string()))?;
+        match receive.recv_timeout(HELPER) {
+            Ok(Ok(login)) => Ok(Some(login)),
+            Ok(Err(
+                CredentialRetrievalError::NoCredentialConfigured
+                | CredentialRetrievalError::ConfigNotFound
+                | CredentialRetrievalError::ConfigReadError,
+            )) => Ok(None),
+            // What a helper printed may hold secrets.
+            Ok(Err(CredentialRetrievalError::HelperFailure { helper, .. })) => {
+                log::debug!("The credential helper {helper} has no login for {}", self.shown);
+                Ok(None)
+            }
+            Ok(Err(error)) => Err(failed(error.to_string())),
+            Err(_) => {
+                Err(failed(format!("the credential helper does not answer within {} s", HELPER.as_secs())))
+            }
+        }
+    }
+
+    fn token(
+        &self,
+        client: &Client,
+        challenge: &HashMap<String, String>,
+        login: Option<DockerCredential>,
+        repository: &str,
+        right: Right,
+    ) -> Result<(String, Duration), RemoteError> {
+        let failed = |why: &str| RemoteError::Login { remote: self.shown.clone(), why: why.to_owned() };
+        let realm = challenge.get("realm").and_then(|realm| Url::parse(realm).ok());
+        let mut realm = realm.ok_or_else(|| failed("the registry names no token server"))?;
+        if realm.scheme() != "https" && self.registry.scheme() == "https" {
+            return Err(failed("the registry names a token server without TLS"));
+        }
+        let scope = format!("repository:{repository}:{}", right.scope());
+        let service = challenge.get("service").map_or("", String::as_str).to_owned();
+        let (mut headers, mut form) = (Vec::new(), None);
+        match login {
+            Some(DockerCredential::IdentityToken(token)) => {
+                let mut fields = url::form_urlencoded::Serializer::new(String::new());
+                fields.append_pair("grant_type", "refresh_token").append_pair("client_id", "holofs");
+                fields.append_pair("service", &service).append_pair("scope", &scope);
+                form = Some(fields.append_pair("refresh_token", &token).finish());
+                headers.push(("content-type", "application/x-www-form-urlencoded".to_owned()));
+            }
+            other => {
+                realm.query_pairs_mut().append_pair("service", &service).append_pair("scope", &scope);
+                if let Some(DockerCredential::UsernamePassword(user, password)) = other {
+                    headers.push(("authorization", basic(&user, &password)));
+                }
+            }
+        }
+        let method = if form.is_some() { Method::POST } else { Method::GET };
+        let (url, body) = (realm.as_str(), form.as_deref().map(str::as_bytes));
+        let patience = self.patience.answer;
+        let call = Call { doing: "Reading", what: "a token", method, url, headers, body, patience };
+        let answer = client.send(&call)?;
+        match answer.status {
+            200 => read_token(&client.read(&call, answer, MAX_ANSWER)?)
+                .ok_or_else(|| failed("the token server sends no token")),
+            _ => Err(client.refusal(&call, answer)),
+        }
+    }
+}
+
+fn read_token(bytes: &[u8]) -> Option<(String, Duration)> {
+    #[derive(Deserialize)]
+    struct Token {
+        token: Option<String>,
+        access_token: Option<String>,
+        expires_in: Option<u64>,
+    }
+    let answer: Token = serde_json::from_slice(bytes).ok()?;
+    let token = answer.token.or(answer.access_token)?;
+    // A little sooner than the server forgets it.
+    let life = answer.expires_in.unwrap_or(SHORT_LIFE).min(24 * 3600);
+    Some((format!("Bearer {token}"), Duration::from_millis(life * 800)))
+}
+
+/// `a="b",c="d,e"` as a map.
+fn parse(parameters: &str) -> HashMap<String, String> {
+    let mut found = HashMap::new();
+    let mut rest = parameters;
+    while let Some((key, after)) = rest.split_once('=') {
+        let (value, next) = match after.strip_prefix('"') {
+            Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
+            None => after.split_once(',').unwrap_or((after, "")),
+        };
+        let key = key.trim_matches(|c: char| c == ',' || c.is_whitespace()).to_ascii_lowercase();
+        found.insert(key, value.to_owned());
+        rest = next;
+    }
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn challenges_are_read() {
+        let found =
+            parse(r#"realm="https://auth.x/token",service="x", scope="repository:a:pull,push",error=denied"#);
+        assert_eq!(found["realm"], "https://auth.x/token");
+        assert_eq!(found["scope"], "repository:a:pull,push");
+        assert_eq!(found["error"], "denied");
+        assert_eq!(parse("").len(), 0);
+        assert_eq!(parse(r#"a="b"#)["a"], "b");
+    }
+
+    #[test]
+    fn tokens_are_used_a_little_shorter_than_they_live() {
+        let read = |text: &str| read_token(text.as_bytes());
+        assert_eq!(
+            read(r#"{"token":"t","expires_in":4}"#),
+            Some(("Bearer t".to_owned(), Duration::from_millis(3200)))
+        );
+        assert_eq!(read(r#"{"access_token":"t"}"#), Some(("Bearer t".to_owned(), Duration::from_secs(48))));
+        assert_eq!(read("{}"), None);
+        assert_eq!(read("nonsense"), None);
+    }
+}

@@ -1,0 +1,221 @@
+//! S3 and what speaks it: signed URLs, so that neither a proxy nor a redirect ever sees a key.
+//!
+//! The endpoint, the region and the keys come from where the AWS tools look: `AWS_*` variables, `~/.aws` profiles, a web identity
+//! (as in Kubernetes and CI), the container's or the instance's role. A refusal that may mean expired keys makes them be looked for
+//! again, at most every 30 seconds. Without any keys, requests are not signed: for public buckets.
+
+mod keys;
+
+use std::borrow::Cow;
+use std::ops::Range;
+use std::time::{Duration, SystemTime};
+
+use rusty_s3::actions::{ListObjectsV2, ListObjectsV2Response};
+use rusty_s3::{Bucket as S3Bucket, Credentials, S3Action, UrlStyle};
+use ureq::http::Method;
+use url::Url;
+
+use super::http::{Call, Client, bytes_range, done, size_of};
+use super::keyed::{Bucket, Listed};
+use super::{Access, retrying};
+use crate::remote::error::RemoteError;
+use keys::Keys;
+
+/// How long a signed URL is good for: a request is sent at once.
+const GOOD_FOR: Duration = Duration::from_secs(900);
+/// The longest page of a listing.
+const MAX_LISTING: u64 = 16 << 20;
+
+/// A bucket, and what its keys begin with.
+pub struct S3 {
+    bucket: S3Bucket,
+    prefix: String,
+    client: Client,
+    keys: Keys,
+}
+
+impl S3 {
+    /// The bucket of that name.
+    pub fn new(
+        name: &str,
+        prefix: &str,
+        endpoint: Option<&str>,
+        shown: String,
+        access: &Access,
+    ) -> Result<S3, RemoteError> {
+        let var = |name: &str| (access.var)(name);
+        let region = var("AWS_REGION").or_else(|| var("AWS_DEFAULT_REGION"));
+        let region = region.or_else(|| keys::profile_setting(access, "region"));
+        let region = region.unwrap_or_else(|| "us-east-1".to_owned());
+        let own = var("AWS_ENDPOINT_URL_S3").or_else(|| var("AWS_ENDPOINT_URL"));
+        let given =
+            own.or_else(|| keys::profile_setting(access, "endpoint_url")).or(endpoint.map(str::to_owned));
+        let style = if given.is_some() { UrlStyle::Path } else { UrlStyle::VirtualHost };
+        let text = given.unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com"));
+        let wrong = |why: String| RemoteError::Login { remote: shown.clone(), why };
+        let url =
+            Url::parse(&text).map_err(|error| wrong(format!("the endpoint {text:?} is no URL: {error}")))?;
+        let bucket = S3Bucket::new(url, style, name.to_owned(), region)
+            .map_err(|error| wrong(format!("no bucket {name:?} at {text:?}: {error}")))?;
+        let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
+        Ok(S3 { bucket, prefix, client: Client::new(shown, access), keys: Keys::new(access.clone()) })
+    }
+
+    /// Does `work` with the keys; once more with new ones if these seem to be refused.
+    fn with_keys<T>(
+        &self,
+        work: impl Fn(Option<&Credentials>) -> Result<T, RemoteError>,
+    ) -> Result<T, RemoteError> {
+        let keys = self.keys.get();
+        match retrying(|| work(keys.as_deref())) {
+            Err(error) if is_about_keys(&error) => match self.keys.renew() {
+                Some(renewed) => retrying(|| work(Some(&renewed))),
+                None => Err(error),
+            },
+            outcome => outcome,
+        }
+    }
+
+    fn key(&self, key: &str) -> String {
+        format!("{}{key}", self.prefix)
+    }
+
+    fn call<'c>(&self, doing: &'static str, method: Method, what: &'c str, url: &'c Url) -> Call<'c> {
+        let patience = self.client.patience().object;
+        Call { doing, what, method, url: url.as_str(), headers: Vec::new(), body: None, patience }
+    }
+
+    fn page(&self, prefix: &str, from: Option<String>) -> Result<ListObjectsV2Response, RemoteError> {
+        self.with_keys(|keys| {
+            let mut action = ListObjectsV2::new(&self.bucket, keys);
+            action.with_prefix(Cow::Owned(self.key(prefix)));
+            if let Some(from) = &from {
+                action.with_continuation_token(from.clone());
+            }
+            let url = action.sign(GOOD_FOR);
+            let call = self.call("Listing", Method::GET, prefix, &url);
+            let answer = self.client.send(&call)?;
+            if answer.status != 200 {
+                return Err(self.client.refusal(&call, answer));
+            }
+            let body = self.client.read(&call, answer, MAX_LISTING)?;
+            let parsed = ListObjectsV2::parse_response(&String::from_utf8_lossy(&body));
+            parsed.map_err(|error| {
+                self.client.odd(&call, format!("its listing cannot be read: {error}"), false)
+            })
+        })
+    }
+}
+
+/// Expired keys come as 401, 403 and 400.
+fn is_about_keys(error: &RemoteError) -> bool {
+    match error {
+        RemoteError::Denied { .. } => true,
+        RemoteError::Answer { said, .. } => said.starts_with("status 400"),
+        _ => false,
+    }
+}
+
+impl Bucket for S3 {
+    fn get(&self, key: &str, limit: u64) -> Result<Option<Vec<u8>>, RemoteError> {
+        let full = self.key(key);
+        self.with_keys(|keys| {
+            let url = self.bucket.get_object(keys, &full).sign(GOOD_FOR);
+            let call = self.call("Reading", Method::GET, key, &url);
+            let answer = self.client.send(&call)?;
+            match answer.status {
+                200 => self.client.read(&call, answer, limit).map(Some),
+                404 => Ok(None),
+                _ => Err(self.client.refusal(&call, answer)),
+            }
+        })
+    }
+
+    fn size(&self, key: &str) -> Result<Option<u64>, RemoteError> {
+        let full = self.key(key);
+        self.with_keys(|keys| {
+            let url = self.bucket.head_object(keys, &full).sign(GOOD_FOR);
+            size_of(&self.client, &self.call("Looking for", Method::HEAD, key, &url))
+        })
+    }
+
+    fn range(&self, key: &str, size: u64, range: Range<u64>) -> Result<Vec<u8>, RemoteError> {
+        if let Some(part) = self.client.kept(key, &range) {
+            return Ok(part);
+        }
+        let full = self.key(key);
+        self.with_keys(|keys| {
+            let url = self.bucket.get_object(keys, &full).sign(GOOD_FOR);
+            let mut call = self.call("Reading", Method::GET, key, &url);
+            call.headers.push(bytes_range(&range));
+            call.patience = self.client.patience().piece;
+            let answer = self.client.send(&call)?;
+            self.client.part(&call, answer, size, &range)
+        })
+    }
+
+    fn put(&self, key: &str, bytes: &[u8]) -> Result<(), RemoteError> {
+        let full = self.key(key);
+        self.with_keys(|keys| {
+            let url = self.bucket.put_object(keys, &full).sign(GOOD_FOR);
+            done(&self.client, &Call { body: Some(bytes), ..self.call("Writing", Method::PUT, key, &url) })
+        })
+    }
+
+    fn list(&self, prefix: &str) -> Result<Vec<Listed>, RemoteError> {
+        let (mut found, mut from) = (Vec::new(), None);
+        loop {
+            let page = self.page(prefix, from)?;
+            for content in page.contents {
+                let Some(key) = content.key.strip_prefix(&self.prefix) else { continue };
+                let written =
+                    content.last_modified.as_deref().and_then(time_of).unwrap_or_else(SystemTime::now);
+                found.push(Listed { key: key.to_owned(), size: content.size.unwrap_or_default(), written });
+            }
+            match page.next_continuation_token {
+                Some(next) => from = Some(next),
+                None => return Ok(found),
+            }
+        }
+    }
+
+    fn remove(&self, key: &str) -> Result<(), RemoteError> {
+        let full = self.key(key);
+        self.with_keys(|keys| {
+            let url = self.bucket.delete_object(keys, &full).sign(GOOD_FOR);
+            done(&self.client, &self.call("Removing", Method::DELETE, key, &url))
+        })
+    }
+}
+
+/// The time in `2026-11-28T10:00:00.000Z`; what cannot be read counts as now, which keeps the object.
+fn time_of(text: &str) -> Option<SystemTime> {
+    let number = |from: usize, to: usize| text.get(from..to)?.parse::<u64>().ok();
+    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
+    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
+    if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
+        return None;
+    }
+    // Days since 1970, counted in years that begin with March.
+    let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let days = 365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1 - 719_468;
+    let seconds = days * 86_400 + hour * 3600 + minute * 60 + second;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_of_listings_are_read() {
+        let seconds =
+            |text| time_of(text).map(|time| time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs());
+        assert_eq!(seconds("1970-01-01T00:00:00.000Z"), Some(0));
+        assert_eq!(seconds("2026-11-28T10:00:01.000Z"), Some(1_795_860_001));
+        assert_eq!(seconds("2024-02-29T00:00:00Z"), Some(1_709_164_800));
+        for bad in ["", "x", "1960-01-01T00:00:00Z", "2026-13-01T00:00:00Z", "2026-11-28"] {
+            assert_eq!(seconds(bad), None, "{bad}");
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! Keys for S3, from where the AWS tools look for them, in their order.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use rusty_s3::Credentials;
+use serde::Deserialize;
+use ureq::http::Method;
+use url::Url;
+
+use crate::remote::error::RemoteError;
+use crate::remote::transport::http::{Call, Client};
+use crate::remote::transport::{Access, Patience};
+
+/// Keys are not looked for again sooner than this.
+const NOT_SOONER: Duration = Duration::from_secs(30);
+/// The longest answer with keys.
+const MAX_ANSWER: u64 = 64 << 10;
+/// The instance's own server, which is there at once or not at all.
+const INSTANCE: &str = "http://169.254.169.254";
+/// The container's own server.
+const CONTAINER: &str = "http://169.254.170.2";
+
+/// The keys of one bucket.
+pub struct Keys {
+    access: Access,
+    state: Mutex<State>,
+}
+
+#[derive(Default)]
+struct State {
+    keys: Option<Arc<Credentials>>,
+    looked: Option<Instant>,
+}
+
+impl Keys {
+    /// Keys by this environment; not looked for yet.
+    pub fn new(access: Access) -> Keys {
+        Keys { access, state: Mutex::default() }
+    }
+
+    /// The keys, looked for once.
+    pub fn get(&self) -> Option<Arc<Credentials>> {
+        let mut state = self.state();
+        if state.looked.is_none() {
+            state.keys = find(&self.access).map(Arc::new);
+            state.looked = Some(Instant::now());
+        }
+        state.keys.clone()
+    }
+
+    /// Other keys than before, if there are any now.
+    pub fn renew(&self) -> Option<Arc<Credentials>> {
+        let mut state = self.state();
+        if state.looked.is_some_and(|at| at.elapsed() < NOT_SOONER) {
+            return None;
+        }
+        state.looked = Some(Instant::now());
+        let found = find(&self.access).map(Arc::new)?;
+        let known = state
+            .keys
+            .as_ref()
+            .is_some_and(|known| known.key() == found.key() && known.token() == found.token());
+        state.keys = Some(Arc::clone(&found));
+        (!known).then_some(found)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn find(access: &Access) -> Option<Credentials> {
+    let var = |name: &str| (access.var)(name);
+    if let (Some(key), Some(secret)) = (var("AWS_ACCESS_KEY_ID"), var("AWS_SECRET_ACCESS_KEY")) {
+        return Some(credentials(key, secret, var("AWS_SESSION_TOKEN")));
+    }
+    let setting = |name| profile_setting(access, name);
+    if let (Some(key), Some(secret)) = (setting("aws_access_key_id"), setting("aws_secret_access_key")) {
+        return Some(credentials(key, secret, setting("aws_session_token")));
+    }
+    let sources: [(&str, fn(&Access) -> Result<Option<Credentials>, RemoteError>); 3] =
+        [("the web identity", web_identity), ("the container", container), ("the instance", instance)];
+    for (what, source) in sources {
+        match source(access) {
+            Ok(None) => {}
+            Ok(found) => return found,
+            Err(error) => log::debug!("No keys from {what}: {error}"),
+        }
+    }
+    None
+}
+
+fn credentials(key: String, secret: String, token: Option<String>) -> Credentials {
+    match token {
+        Some(token) => Credentials::new_with_token(key, secret, token),
+        None => Credentials::new(key, secret),
+    }
+}
+
+/// A setting of the profile `AWS_PROFILE`, from `~/.aws/credentials` and `~/.aws/config`.
+pub fn profile_setting(access: &Access, name: &str) -> Option<String> {
+    let var = |name: &str| (access.var)(name);
+    let profile = var("AWS_PROFILE").unwrap_or_else(|| "default".to_owned());
+    let home = var("HOME").or_else(|| var("USERPROFILE")).map(PathBuf::from);
+    let file = |variable: &str, name: &str| {
+        var(variable).map(PathBuf::from).or_else(|| Some(home.as_ref()?.join(".aws").join(name)))
+    };
+    let read = |path: Option<PathBuf>, section: &str| setting_in(&read_text(&path?)?, section, name);
+    let section = if profile == "default" { profile.clone() } else { format!("profile {profile}") };
+    read(file("AWS_SHARED_CREDENTIALS_FILE", "credentials"), &profile)
+        .or_else(|| read(file("AWS_CONFIG_FILE", "config"), &section))
+}
+
+fn read_text(path: &Path) -> Option<String> {
+    std::fs::read_to_string(path).ok()
+}
+
+fn setting_in(text: &str, section: &str, name: &str) -> Option<String> {
+    let mut inside = false;
+    for line in text.lines().map(str::trim) {
+        if let Some(head) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
+            inside = head.trim() == section;
+        } else if inside
+            && let Some((key, value)) = line.split_once('=')
+            && key.trim() == name
+        {
+            return Some(value.trim().to_owned());
+        }
+    }
+    None
+}
+
+/// Keys as the servers of containers and instances send them.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Role {
+    access_key_id: String,
+    secret_access_key: String,
+    token: Option<String>,
+    session_token: Option<String>,
+}
+
+impl Role {
+    fn credentials(self) -> Credentials {
+        credentials(self.access_key_id, self.secret_access_key, self.token.or(self.session_token))
+    }
+}
+
+/// The token that a CI or Kubernetes put into a file, exchanged for keys.
+fn web_identity(access: &Access) -> Result<Option<Credentials>, RemoteError> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Answer {
+        assume_role_with_web_identity_response: Response,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Response {
+        assume_role_with_web_identity_result: Outcome,
+    }
+    #[derive(Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Outcome {
+        credentials: Role,
+    }
+    let var = |name: &str| (access.var)(name);
+    let (Some(file), Some(role)) = (var("AWS_WEB_IDENTITY_TOKEN_FILE"), var("AWS_ROLE_ARN")) else {
+        return Ok(None);
+    };
+    let token = std::fs::read_to_string(&file).map_err(RemoteError::io("Reading", &file))?;
+    let session = var("AWS_ROLE_SESSION_NAME").unwrap_or_else(|| "holofs".to_owned());
+    let region = var("AWS_REGION").or_else(|| var("AWS_DEFAULT_REGION"));
+    let usual = region.map_or_else(
+        || "https://sts.amazonaws.com".to_owned(),
+        |region| format!("https://sts.{region}.amazonaws.com"),
+    );
+    let endpoint = var("AWS_ENDPOINT_URL_STS").unwrap_or(usual);
+    let form = url::form_urlencoded::Serializer::new(String::new())
+        .append_pair("Action", "AssumeRoleWithWebIdentity")
+        .append_pair("Version", "2011-06-15")
+        .append_pair("RoleArn", &role)
+        .append_pair("RoleSessionName", &session)
+        .append_pair("WebIdentityToken", token.trim())
+        .finish();
+    let headers = vec![
+        ("content-type", "application/x-www-form-urlencoded".to_owned()),
+        ("accept", "application/json".to_owned()),
+    ];
+    let answer = ask(access, Method::POST, &endpoint, headers, Some(form.as_bytes()))?;
+    let parsed: Option<Answer> = serde_json::from_slice(&answer).ok();
+    Ok(parsed.map(|answer| {
+        let response = answer.assume_role_with_web_identity_response;
+        response.assume_role_with_web_identity_result.credentials.credentials()
+    }))
+}
+
+fn container(access: &Access) -> Result<Option<Credentials>, RemoteError> {
+    let var = |name: &str| (access.var)(name);
+    let relative = var("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI").map(|path| format!("{CONTAINER}{path}"));
+    let Some(url) = relative.or_else(|| var("AWS_CONTAINER_CREDENTIALS_FULL_URI")) else { return Ok(None) };
+    let from_file = || std::fs::read_to_string(var("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")?).ok();
+    let token = from_file().or_else(|| var("AWS_CONTAINER_AUTHORIZATION_TOKEN"));
+    let headers = token.map(|token| ("authorization", token.trim().to_owned())).into_iter().collect();
+    let answer = ask(access, Method::GET, &url, headers, None)?;
+    Ok(serde_json::from_slice::<Role>(&answer).ok().map(Role::credentials))
+}
+
+fn instance(access: &Access) -> Result<Option<Credentials>, RemoteError> {
+    if (access.var)("AWS_EC2_METADATA_DISABLED").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
+        return Ok(None);
+    }
+    let base = (access.var)("AWS_EC2_METADATA_SERVICE_ENDPOINT").unwrap_or_else(|| INSTANCE.to_owned());
+    let base = Url::parse(&base)
+        .map_or_else(|_| INSTANCE.to_owned(), |url| url.as_str().trim_end_matches('/').to_owned());
+    let life = vec![("x-aws-ec2-metadata-token-ttl-seconds", "300".to_owned())];
+    let token = ask(access, Method::PUT, &format!("{base}/latest/api/token"), life, Some(b""))?;
+    let token = String::from_utf8_lossy(&token).into_owned();
+    let headers = || vec![("x-aws-ec2-metadata-token", token.clone())];
+    let roles = format!("{base}/latest/meta-data/iam/security-credentials/");
+    let names = ask(access, Method::GET, &roles, headers(), None)?;
+    let names = String::from_utf8_lossy(&names).into_owned();
+    let Some(name) = names.lines().next() else { return Ok(None) };
+    let answer = ask(access, Method::GET, &format!("{roles}{name}"), headers(), None)?;
+    Ok(serde_json::from_slice::<Role>(&answer).ok().map(Role::credentials))
+}
+
+/// One request to a server that hands out keys; what it said is never shown.
+fn ask(
+    access: &Access,
+    method: Method,
+    url: &str,
+    headers: Vec<(&'static str, String)>,
+    body: Option<&[u8]>,
+) -> Result<Vec<u8>, RemoteError> {
+    let soon = Duration::from_secs(1);
+    let is_local = url.starts_with(INSTANCE) || url.starts_with(CONTAINER);
+    let patience =
+        if is_local { Patience { connect: soon, answer: soon, ..access.patience } } else { access.patience };
+    let host = Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
+    let client = Client::new(host, &Access { patience, ..access.clone() });
+    let call = Call { doing: "Reading", what: "keys", method, url, headers, body, patience: patience.answer };
+    let answer = client.send(&call)?;
+    match answer.status {
+        200 => client.read(&call, answer, MAX_ANSWER),
+        status => Err(client.odd(&call, format!("status {status}"), false)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn access(vars: &'static [(&'static str, &'static str)]) -> Access {
+        let find =
+            |name: &str| vars.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        Access { var: Arc::new(find), patience: Patience::default() }
+    }
+
+    #[test]
+    fn keys_come_from_the_environment_first() {
+        let keys = find(&access(&[
+            ("AWS_ACCESS_KEY_ID", "k"),
+            ("AWS_SECRET_ACCESS_KEY", "s"),
+            ("AWS_SESSION_TOKEN", "t"),
+        ]));
+        let keys = keys.unwrap();
+        assert_eq!((keys.key(), keys.secret(), keys.token()), ("k", "s", Some("t")));
+    }
+
+    #[test]
+    fn settings_are_those_of_their_section() {
+        let text = "[default]\nregion = a\n# x\n[profile ci]\nregion=b\naws_access_key_id = k\n";
+        assert_eq!(setting_in(text, "default", "region").as_deref(), Some("a"));
+        assert_eq!(setting_in(text, "profile ci", "region").as_deref(), Some("b"));
+        assert_eq!(setting_in(text, "default", "aws_access_key_id"), None);
+    }
+}
