@@ -89,7 +89,10 @@ impl std::str::FromStr for Address {
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mark = if matches!(self.place, Place::Oci { .. }) { ':' } else { '#' };
-        write!(f, "{}{mark}{}", self.shown, self.name)?;
+        f.write_str(&self.shown)?;
+        if self.is_named || self.pin.is_none() {
+            write!(f, "{mark}{}", self.name)?;
+        }
         self.pin.map_or(Ok(()), |pin| write!(f, "@sha256:{pin}"))
     }
 }

@@ -44,7 +44,7 @@ mod tests {
 
     #[test]
     fn a_chunk_comes_back_whether_it_gets_smaller_or_not() {
-        let noise: Vec<u8> = (0..5000_u64).flat_map(|n| ObjectBytes::of(n)).collect();
+        let noise: Vec<u8> = (0..5000_u64).flat_map(ObjectBytes::of).collect();
         for (chunk, kind) in [(vec![7; 4000], FrameKind::Zstd), (noise, FrameKind::Stored)] {
             let (found, stored) = encode(&chunk).unwrap();
             assert_eq!(found, kind);

@@ -7,6 +7,7 @@
 //! So RCC waits for the disk at most, never for the network, and a catalog lies in the hololib only when all its blobs do. A pull that
 //! ends at any instruction leaves a stage from which the next one goes on.
 
+use std::collections::HashMap;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -18,6 +19,7 @@ use super::error::RemoteError;
 use super::fetch::{BULK, Source};
 use super::head::{Blob, Head};
 use super::object::ObjectId;
+use crate::rcc::digest::Digest;
 use crate::rcc::home::Home;
 use crate::store::observe::{Counter, Observer};
 use crate::store::{self, Library, Published, Sharing, Store, StoreError, Wanted};
@@ -96,7 +98,7 @@ impl<'p> Pull<'p> {
         let modes = self.modes();
         let lacks = |blob: &&&'p Blob| {
             let has = staged.verify(&blob.digest, blob.size).is_ok()
-                || store.is_some_and(|store| self.from_raw(blob, store, &modes));
+                || store.is_some_and(|store| self.take_from_raw(blob, store, &modes));
             if has {
                 self.local.fetch_add(1, Ordering::Relaxed);
                 self.observer.advance(blob.size);
@@ -113,17 +115,12 @@ impl<'p> Pull<'p> {
     }
 
     /// The mode of some file with each content: the raw store keeps content by mode.
-    fn modes(&self) -> std::collections::HashMap<crate::rcc::digest::Digest, u16> {
+    fn modes(&self) -> HashMap<Digest, u16> {
         let files = self.head.catalog.files().filter(|file| file.symlink.is_none());
         files.filter_map(|file| Some((file.digest?, file.mode.permissions()))).collect()
     }
 
-    fn from_raw(
-        &self,
-        blob: &Blob,
-        store: &Store,
-        modes: &std::collections::HashMap<crate::rcc::digest::Digest, u16>,
-    ) -> bool {
+    fn take_from_raw(&self, blob: &Blob, store: &Store, modes: &HashMap<Digest, u16>) -> bool {
         let Some(&mode) = modes.get(&blob.digest) else { return false };
         let wanted = Wanted { digest: blob.digest, size: blob.size, mode };
         let Some(raw) = store.ready(&wanted) else { return false };

@@ -50,11 +50,14 @@ pub trait Remote: Send + Sync {
     fn remove(&self, object: &Object) -> Result<(), RemoteError>;
 }
 
+/// The value of an environment variable.
+pub type Variable = dyn Fn(&str) -> Option<String> + Send + Sync;
+
 /// What a transport has to know of the process it is in.
 #[derive(Clone)]
 pub struct Access {
     /// The value of an environment variable that is set and not empty.
-    pub var: Arc<dyn Fn(&str) -> Option<String> + Send + Sync>,
+    pub var: Arc<Variable>,
     /// How long an answer may take.
     pub patience: Patience,
 }

@@ -80,7 +80,7 @@ impl<'p> Packer<'p> {
     fn pack(&self, digest: &Digest, size: u64) -> Result<Vec<Packed>, RemoteError> {
         let mut chunks = Chunks::default();
         self.library.stream(digest, size, &mut chunks)?;
-        Ok(chunks.finish(size > CHUNK)?)
+        chunks.finish(size > CHUNK)
     }
 
     fn put(&mut self, digest: Digest, chunks: Vec<Packed>, send: &mut impl FnMut(Pack) -> bool) -> bool {

@@ -7,7 +7,7 @@
 use std::collections::VecDeque;
 use std::io::Read as _;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
@@ -70,13 +70,15 @@ impl Client {
     /// A client for a remote that messages call `remote`.
     pub fn new(remote: String, access: &Access) -> Client {
         let patience = access.patience;
+        static AUTHORITIES: OnceLock<RootCerts> = OnceLock::new();
+        let authorities = AUTHORITIES.get_or_init(authorities).clone();
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .user_agent(concat!("holofs/", env!("CARGO_PKG_VERSION")))
             .timeout_connect(Some(patience.connect))
             .timeout_resolve(Some(patience.answer))
             .max_idle_connections_per_host(16)
-            .tls_config(TlsConfig::builder().root_certs(authorities()).build())
+            .tls_config(TlsConfig::builder().root_certs(authorities).build())
             .build();
         let agent = Agent::new_with_config(config);
         Client { agent, remote, patience, whole: Mutex::default() }

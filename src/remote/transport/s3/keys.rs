@@ -80,7 +80,8 @@ fn find(access: &Access) -> Option<Credentials> {
     if let (Some(key), Some(secret)) = (setting("aws_access_key_id"), setting("aws_secret_access_key")) {
         return Some(credentials(key, secret, setting("aws_session_token")));
     }
-    let sources: [(&str, fn(&Access) -> Result<Option<Credentials>, RemoteError>); 3] =
+    type Find = fn(&Access) -> Result<Option<Credentials>, RemoteError>;
+    let sources: [(&str, Find); 3] =
         [("the web identity", web_identity), ("the container", container), ("the instance", instance)];
     for (what, source) in sources {
         match source(access) {
