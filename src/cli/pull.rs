@@ -12,7 +12,7 @@ use crate::remote::pull::{Pull, Pulled};
 use crate::remote::resolve::resolve;
 use crate::store::observe::Observer;
 
-use super::context::{Context, say_waiting};
+use super::context::Context;
 use super::progress::Progress;
 use super::remotes::{self, FetchArgs};
 use super::table::bytes;
@@ -44,7 +44,7 @@ fn pull(context: &Context, address: &Address, fetch: &FetchArgs) -> anyhow::Resu
         let pull = Pull::new(&context.home, &resolved.head, &*progress)?;
         let store = context.store_for_now(Arc::clone(&progress) as Arc<dyn Observer>)?;
         let fetched = if pull.missing() > 0 { pull.stage(&source, Some(&store))? } else { 0 };
-        let lock = context.lock_hololib(&say_waiting)?;
+        let lock = context.lock_hololib()?;
         let is_new = pull.publish()?;
         drop(lock);
         pull.clean();

@@ -263,8 +263,8 @@ impl Home {
     }
 
     /// What is known of remote environments, and what is on its way from them.
-    pub fn remote_dir(&self) -> PathBuf {
-        self.holofs.join("remote")
+    pub fn remote_dir(&self) -> Place {
+        self.holofs.below("remote")
     }
 
     /// What `check --repair` moves aside.

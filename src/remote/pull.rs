@@ -72,8 +72,9 @@ impl<'p> Pull<'p> {
         let path = home.library();
         sys::fs::shared::ensure_dir(&path, home.is_shared()).map_err(RemoteError::io("Making", &path))?;
         let library = Library::open(&path)?.hold()?;
-        let stage = home.remote_dir().join("stage");
-        sys::fs::dir::ensure_private(&stage).map_err(RemoteError::io("Making", &stage))?;
+        let stage = home.remote_dir().below("stage");
+        stage.ensure().map_err(RemoteError::io("Making", stage.path()))?;
+        let stage = stage.path().to_owned();
         let sharing = if home.is_shared() { Sharing::Shared } else { Sharing::Private };
         observer.expect(head.raw_bytes());
         let lacks = |blob: &&Blob| match library.verify(&blob.digest, blob.size) {
