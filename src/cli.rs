@@ -164,12 +164,8 @@ enum Command {
     Export(export::ExportArgs),
     /// Take a hololib.zip into the hololib, every blob verified
     Import(import::ImportArgs),
-    /// Send catalogs with their blobs to a registry, bucket or directory
-    Push(push::PushArgs),
-    /// Fetch a whole remote environment into the hololib
-    Pull(pull::PullArgs),
-    /// Look at a remote, verify it, clean it up
-    Remote(remote::RemoteArgs),
+    #[command(flatten)]
+    Remotes(remotes::RemotesCommand),
     /// Verify every blob, raw entry and catalog
     #[command(alias = "chk")]
     Check(check::CheckArgs),
@@ -248,9 +244,7 @@ pub fn main() -> ExitCode {
         Command::Hash(args) => hash::main(&context, &args),
         Command::Export(args) => export::main(&context, &args),
         Command::Import(args) => import::main(&context, &args),
-        Command::Push(args) => push::main(&context, &args),
-        Command::Pull(args) => pull::main(&context, &args),
-        Command::Remote(args) => remote::main(&context, &args),
+        Command::Remotes(command) => remotes::main(&context, &command),
         Command::Check(args) => check::main(&context, &args),
         Command::Delete(args) => delete::space(&context, &args),
         Command::Remove(args) => delete::catalogs(&context, &args),

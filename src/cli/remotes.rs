@@ -1,15 +1,39 @@
 //! What the commands about remotes share: the address, the environment that logins come from, keys.
 
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use crate::remote::Address;
 use crate::remote::signature::PublicKey;
 use crate::remote::transport::{self, Access, Patience, Remote};
+
+use super::context::Context;
+use super::{pull, push, remote};
+
+/// The commands about remotes.
+#[derive(Debug, Subcommand)]
+pub enum RemotesCommand {
+    /// Send catalogs with their blobs to a registry, bucket or directory
+    Push(push::PushArgs),
+    /// Fetch a whole remote environment into the hololib
+    Pull(pull::PullArgs),
+    /// Look at a remote, verify it, clean it up
+    Remote(remote::RemoteArgs),
+}
+
+/// Does what is asked for.
+pub fn main(context: &Context, command: &RemotesCommand) -> anyhow::Result<ExitCode> {
+    match command {
+        RemotesCommand::Push(args) => push::main(context, args),
+        RemotesCommand::Pull(args) => pull::main(context, args),
+        RemotesCommand::Remote(args) => remote::main(context, args),
+    }
+}
 
 /// How an environment is fetched.
 #[derive(Debug, Clone, Default, Args)]
