@@ -1,5 +1,6 @@
 //! What can go wrong with a remote: what was tried, on what, and whether it helps to try again.
 
+use std::borrow::Cow;
 use std::io;
 use std::path::PathBuf;
 
@@ -7,6 +8,7 @@ use super::address::BadAddress;
 use super::head::HeadError;
 use super::object::ObjectId;
 use super::reference::ReferenceError;
+use crate::error::{Class, Failure};
 use crate::rcc::catalog::CatalogError;
 use crate::store::StoreError;
 
@@ -162,6 +164,42 @@ pub enum RemoteError {
     /// A blob of the hololib is missing or wrong, or cannot be written.
     #[error(transparent)]
     Blob(#[from] StoreError),
+}
+
+impl Failure for RemoteError {
+    fn class(&self) -> Option<Class> {
+        match self {
+            RemoteError::NotFound { .. } | RemoteError::Offline { .. } => Some(Class::NotFound),
+            RemoteError::Head { .. }
+            | RemoteError::Unfit { .. }
+            | RemoteError::Reference { .. }
+            | RemoteError::OtherPin { .. }
+            | RemoteError::Signature { .. } => Some(Class::BadCatalog),
+            RemoteError::Damaged { .. } => Some(Class::BadBlob),
+            RemoteError::Catalog(error) => error.class(),
+            RemoteError::Blob(error) => error.class(),
+            RemoteError::Denied { .. }
+            | RemoteError::Answer { .. }
+            | RemoteError::Network { .. }
+            | RemoteError::Io { .. }
+            | RemoteError::Unsupported { .. }
+            | RemoteError::Address(_)
+            | RemoteError::Login { .. } => None,
+        }
+    }
+
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        match self {
+            RemoteError::Denied { .. } => {
+                Some("log in where the remote's own tools do: docker login, aws configure, ~/.netrc".into())
+            }
+            RemoteError::Damaged { .. } => Some("push it again".into()),
+            RemoteError::Offline { .. } => Some("run it once with a network".into()),
+            RemoteError::Catalog(error) => error.hint(),
+            RemoteError::Blob(error) => error.hint(),
+            _ => None,
+        }
+    }
 }
 
 impl RemoteError {

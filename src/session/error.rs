@@ -130,6 +130,7 @@ const KINDS: &[Kind] = &[
     kind::<SpaceError>,
     kind::<RestoreError>,
     kind::<TransferError>,
+    kind::<crate::remote::RemoteError>,
     kind::<RecordError>,
     kind::<ContentError>,
     kind::<DiscardError>,
