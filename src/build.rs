@@ -142,12 +142,14 @@ pub struct Built {
     /// The blueprint: what `holofs run` takes.
     pub blueprint: String,
     /// The catalog's file.
+    #[serde(serialize_with = "crate::sys::text::path")]
     pub catalog: PathBuf,
     /// False if the catalog was there already.
     pub is_new: bool,
     /// What was recorded, if it is new.
     pub recorded: Option<Recorded>,
     /// Everything that the tools wrote; none if nothing was built.
+    #[serde(serialize_with = "crate::sys::text::maybe_path")]
     pub log: Option<PathBuf>,
     /// Seconds for the tools, and for recording.
     pub tool_seconds: f64,

@@ -50,6 +50,7 @@ mod stats;
 #[cfg(unix)]
 mod sweep;
 mod table;
+mod terminal;
 #[cfg(unix)]
 mod unmount;
 mod warm;
@@ -261,7 +262,9 @@ pub fn main() -> ExitCode {
         #[cfg(windows)]
         Command::NoMounts(args) => mount::no_mounts(&args),
     };
-    outcome.unwrap_or_else(|error| exit_code::fail(&error, context.json))
+    let code = outcome.unwrap_or_else(|error| exit_code::fail(&error, context.json));
+    log::logger().flush();
+    code
 }
 
 #[cfg(test)]

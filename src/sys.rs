@@ -12,3 +12,4 @@ pub mod host;
 pub mod mount;
 #[cfg_attr(windows, path = "sys/process/windows/process.rs")]
 pub mod process;
+pub mod text;

@@ -19,6 +19,7 @@ use crate::space::{Space, temp};
 use super::context::{Context, parse_space, say_method};
 use super::hash::specification;
 use super::settled::settled;
+use super::terminal;
 
 /// Arguments of `variables`.
 #[derive(Debug, Args)]
@@ -47,9 +48,10 @@ pub fn main(context: &Context, args: &VariablesArgs) -> anyhow::Result<ExitCode>
         }
     })?;
     if context.is_json() {
-        context.report(&variables::as_pairs(&list), |_| String::new())?;
+        context.report(&variables::as_pairs(&list), |_| Vec::new())?;
     } else {
-        context.report(&(), |()| variables::as_shell(&list))?;
+        // Not for people: each line is a shell's, exactly, and made so that it has no control character.
+        terminal::print(&variables::as_shell(&list))?;
     }
     Ok(ExitCode::SUCCESS)
 }

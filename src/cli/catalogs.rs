@@ -56,7 +56,7 @@ pub fn main(context: &Context, args: &CatalogsArgs) -> anyhow::Result<ExitCode> 
     let rows = inventory::catalogs(&context.home, shown)?;
     if context.is_json() {
         let by_blueprint: BTreeMap<_, _> = rows.iter().map(|row| (row.blueprint.clone(), row)).collect();
-        context.report(&by_blueprint, |_| String::new())?;
+        context.report(&by_blueprint, |_| Vec::new())?;
     } else {
         context.report(&rows, |rows| text(rows))?;
     }
@@ -72,7 +72,7 @@ fn diff(context: &Context, before: &str, after: &str, files: bool) -> anyhow::Re
 }
 
 #[cfg(unix)]
-fn changes(comparison: &Comparison, files: bool) -> String {
+fn changes(comparison: &Comparison, files: bool) -> Vec<String> {
     let shown = |version: &Option<String>| version.clone().unwrap_or_else(|| "-".to_owned());
     let packages = comparison.packages.iter();
     let rows: Vec<Vec<String>> = packages
@@ -80,7 +80,7 @@ fn changes(comparison: &Comparison, files: bool) -> String {
         .collect();
     let mut lines = Vec::new();
     if !rows.is_empty() {
-        lines.push(table(&["Package", "Before", "After"], &[], &rows));
+        lines.extend(table(&["Package", "Before", "After"], &[], &rows));
     }
     if files {
         lines.extend(comparison.files.iter().map(|file| match file.change {
@@ -91,10 +91,10 @@ fn changes(comparison: &Comparison, files: bool) -> String {
     }
     let (new, same) = (bytes(comparison.new_bytes), bytes(comparison.same_bytes));
     lines.push(format!("{} files differ; {new} are new, {same} are the same", comparison.files.len()));
-    lines.join("\n")
+    lines
 }
 
-fn text(rows: &[CatalogRow]) -> String {
+fn text(rows: &[CatalogRow]) -> Vec<String> {
     let head =
         ["Blueprint", "Platform", "Dirs", "Files", "Size", "Relocated", "Spaces live in", "Age", "Idle"];
     let rows: Vec<Vec<String>> = rows.iter().map(cells).collect();

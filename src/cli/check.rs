@@ -39,7 +39,7 @@ pub fn main(context: &Context, args: &CheckArgs) -> anyhow::Result<ExitCode> {
     Ok(if report.is_damaged() { ExitCode::from(BAD_BLOB) } else { ExitCode::SUCCESS })
 }
 
-fn text(report: &Checked) -> String {
+fn text(report: &Checked) -> Vec<String> {
     let mut lines: Vec<String> = report.catalogs.iter().filter_map(bad_catalog).collect();
     lines.extend(report.bad_blobs.iter().map(bad_blob));
     lines.extend(report.bad_raw.iter().map(|bad| {
@@ -60,7 +60,7 @@ fn text(report: &Checked) -> String {
         report.raw_entries,
         bytes(report.raw_bytes)
     ));
-    lines.join("\n")
+    lines
 }
 
 fn bad_catalog(verdict: &CatalogVerdict) -> Option<String> {

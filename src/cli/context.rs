@@ -1,13 +1,11 @@
 //! What every command starts from: the session's context, made from the environment, and the way to report.
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
 use serde::Serialize;
 
 use crate::rcc::home::{Environment, Home};
@@ -20,7 +18,10 @@ use crate::session::{self, FrontEnd, ProcessEnv};
 use crate::space::{Wait, Waiting};
 use crate::store::observe::Observer;
 
+use crate::sys::text;
+
 use super::progress::Progress;
+use super::terminal::{self, Lines};
 use super::{Global, exit_code};
 
 /// The environment of one invocation, and how it reports.
@@ -47,7 +48,7 @@ impl Context {
 
     /// As [`Context::new`], with other values of some variables.
     pub fn replacing(global: &Global, replaced: Vec<(&'static str, OsString)>) -> anyhow::Result<Context> {
-        start_logging(global.verbose);
+        terminal::start_logging(global.verbose);
         let wait = match global.wait {
             None => Wait::Forever,
             Some(0) => Wait::Not,
@@ -61,7 +62,7 @@ impl Context {
     /// The context of a process that does what another one was asked for.
     #[cfg(unix)]
     pub fn of_order(order: &session::request::Order) -> anyhow::Result<Context> {
-        start_logging(order.given.verbose);
+        terminal::start_logging(order.given.verbose);
         Context::with(order.given.clone(), true, Vec::new())
     }
 
@@ -76,18 +77,18 @@ impl Context {
         Ok(Context { session, json })
     }
 
-    /// Prints `report`: as JSON if asked for, else the lines of `text`.
-    #[allow(clippy::print_stdout)]
-    pub fn report<T: Serialize>(&self, report: &T, text: impl FnOnce(&T) -> String) -> anyhow::Result<()> {
-        let shown = if self.json { serde_json::to_string_pretty(report)? } else { text(report) };
-        let mut out = std::io::stdout().lock();
-        // A reader that went away has seen enough.
-        match writeln!(out, "{shown}").and_then(|()| out.flush()) {
-            Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-                Err(error).context("Cannot print")
-            }
-            _ => Ok(()),
-        }
+    /// Prints `report`: as JSON if asked for, else the `lines`.
+    pub fn report<T: Serialize, L: Into<Lines>>(
+        &self,
+        report: &T,
+        lines: impl FnOnce(&T) -> L,
+    ) -> anyhow::Result<()> {
+        let json = || serde_json::to_string_pretty(report);
+        terminal::print(&if self.json {
+            text::json(&json()?).into_owned()
+        } else {
+            lines(report).into().shown()
+        })
     }
 
     /// True if the report goes out as JSON.
@@ -129,12 +130,12 @@ impl FrontEnd for Terminal {
     #[allow(clippy::print_stderr)]
     fn appeared(&self, appeared: &Appeared<'_>) {
         if self.json {
-            return eprintln!("{}", serde_json::json!(appeared));
+            return eprintln!("{}", text::json(&serde_json::json!(appeared).to_string()));
         }
         let parts = [method::line(appeared.method, appeared.reasons), appeared.unkept.map(str::to_owned)];
         let line = parts.into_iter().flatten().collect::<Vec<String>>().join("; ");
         if !line.is_empty() {
-            eprintln!("holofs: {line}");
+            terminal::tell("holofs", &line);
         }
     }
 
@@ -148,16 +149,14 @@ impl FrontEnd for Terminal {
 }
 
 /// Told when a lock is not free at once.
-#[allow(clippy::print_stderr)]
 pub fn say_waiting(waiting: &Waiting<'_>) {
-    eprintln!("holofs: {waiting}");
+    terminal::tell("holofs", &waiting.to_string());
 }
 
 /// Tells by which method a space appeared, unless it is the best.
-#[allow(clippy::print_stderr)]
 pub fn say_method(method: method::Method, reasons: &[method::Refusal]) {
     if let Some(line) = method::line(method, reasons) {
-        eprintln!("holofs: {line}");
+        terminal::tell("holofs", &line);
     }
 }
 
@@ -176,22 +175,5 @@ fn parse_name(what: &str, text: &str) -> Result<String, String> {
         "" => Err(format!("a {what} needs a name")),
         _ if text.chars().any(char::is_control) => Err(format!("a {what}'s name has no control characters")),
         _ => Ok(text.to_owned()),
-    }
-}
-
-/// Logs go to stderr; `RUST_LOG` decides, else the number of -v.
-fn start_logging(verbose: u8) {
-    let level = match verbose {
-        0 => "warn",
-        1 => "info",
-        2 => "debug",
-        _ => "trace",
-    };
-    // A reply that cannot be sent is one whose asker was interrupted meanwhile.
-    let filter = format!("{level},fuser=error,fuser::reply=off");
-    let env = env_logger::Env::default().default_filter_or(filter);
-    // A second start in one process (tests) keeps the first.
-    if env_logger::Builder::from_env(env).format_target(false).try_init().is_err() {
-        log::debug!("Logging was started before");
     }
 }

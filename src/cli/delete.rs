@@ -38,8 +38,10 @@ pub struct RemoveArgs {
 #[derive(Serialize)]
 struct Report {
     /// The space or catalog.
+    #[serde(serialize_with = "crate::sys::text::path")]
     path: PathBuf,
     /// Files and directories that are gone.
+    #[serde(serialize_with = "crate::sys::text::paths")]
     removed: Vec<PathBuf>,
 }
 
@@ -71,6 +73,6 @@ pub fn catalogs(context: &Context, args: &RemoveArgs) -> anyhow::Result<ExitCode
     drop(lock);
     let done = if args.dry_run { "Would remove" } else { "Removed" };
     let line = |report: &Report| format!("{done} {}", report.path.display());
-    context.report(&reports, |reports| reports.iter().map(line).collect::<Vec<_>>().join("\n"))?;
+    context.report(&reports, |reports| reports.iter().map(line).collect::<Vec<_>>())?;
     Ok(ExitCode::SUCCESS)
 }

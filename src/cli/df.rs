@@ -24,7 +24,7 @@ pub fn main(context: &Context, _args: &DfArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn text(usage: &Usage) -> String {
+fn text(usage: &Usage) -> Vec<String> {
     let size = |bytes: u64| HumanBytes(bytes).to_string();
     let parts: Vec<Vec<String>> = usage
         .parts
@@ -43,18 +43,18 @@ fn text(usage: &Usage) -> String {
         .iter()
         .map(|(name, taken)| vec![name.clone(), taken.entries.to_string(), size(taken.bytes)])
         .collect();
-    let mut text = table(&["Part", "Entries", "Size"], &[1, 2], &parts);
+    let mut lines = table(&["Part", "Entries", "Size"], &[1, 2], &parts);
     for (head, rows) in [(["Catalog", "Frees", "Shared"], &catalogs), (["Space", "Entries", "Size"], &spaces)]
     {
         if !rows.is_empty() {
-            text = format!("{text}\n\n{}", table(&head, &[1, 2], rows));
+            lines.push(String::new());
+            lines.extend(table(&head, &[1, 2], rows));
         }
     }
     if usage.unnamed_blobs.entries > 0 {
         let (entries, bytes) = (usage.unnamed_blobs.entries, size(usage.unnamed_blobs.bytes));
-        text = format!(
-            "{text}\n\nNo catalog names {entries} blobs ({bytes}): `holofs gc --hololib` removes them"
-        );
+        lines.push(String::new());
+        lines.push(format!("No catalog names {entries} blobs ({bytes}): `holofs gc --hololib` removes them"));
     }
-    text
+    lines
 }

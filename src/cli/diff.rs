@@ -44,7 +44,7 @@ pub fn main(context: &Context, args: &DiffArgs) -> anyhow::Result<ExitCode> {
     };
     context.report(&report, |_| {
         let lines = differences.iter().map(|it| format!("{} {}", letter(it.what), shown(it)));
-        lines.collect::<Vec<_>>().join("\n")
+        lines.collect::<Vec<_>>()
     })?;
     Ok(ExitCode::SUCCESS)
 }

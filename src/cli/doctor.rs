@@ -101,23 +101,24 @@ fn writable(dir: &Path) -> anyhow::Result<()> {
     tempfile::tempfile_in(there).map(drop).with_context(|| format!("{} cannot be written", dir.display()))
 }
 
-fn table(report: &Report) -> String {
+fn table(report: &Report) -> Vec<String> {
     let name = |method: Option<Method>| method.map_or("nothing", Method::name);
-    let mut lines: Vec<String> = report.rungs.iter().map(line).collect();
+    let mut lines: Vec<String> = report.rungs.iter().flat_map(line).collect();
     lines.push(format!("holofs run: {}", name(report.run)));
     lines.push(format!("holofs mount: {}", name(report.mount)));
     lines.push(format!("holofs run --isolate: {}", if report.isolate { "works" } else { "does not work" }));
     lines.extend(storage::lines(&report.storage));
     lines.push(waking::line(&report.waking));
-    lines.join("\n")
+    lines
 }
 
-fn line(tried: &Tried) -> String {
+fn line(tried: &Tried) -> Vec<String> {
     let (name, ms) = (tried.method.name(), tried.milliseconds);
     match tried.holds {
-        true => format!("{name:<12} yes  {ms:>6.1} ms  {}", tried.cost),
-        false => {
-            format!("{name:<12} no   {ms:>6.1} ms  {}\n{:<29}to allow it: {}", tried.reason, "", tried.allow)
-        }
+        true => vec![format!("{name:<12} yes  {ms:>6.1} ms  {}", tried.cost)],
+        false => vec![
+            format!("{name:<12} no   {ms:>6.1} ms  {}", tried.reason),
+            format!("{:<29}to allow it: {}", "", tried.allow),
+        ],
     }
 }

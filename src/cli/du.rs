@@ -48,14 +48,14 @@ pub fn main(context: &Context, args: &DuArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn text(report: &Report) -> String {
+fn text(report: &Report) -> Vec<String> {
     let lines = [
         (report.written_bytes, format!("in {} written files", report.written_files)),
         (report.relocated_bytes, format!("in {} relocated files", report.relocated_files)),
         (report.state_bytes, "of state".to_owned()),
         (report.total_bytes, "in all".to_owned()),
     ];
-    lines.map(|(bytes, of)| format!("{bytes:>12} bytes {of}")).join("\n")
+    lines.map(|(bytes, of)| format!("{bytes:>12} bytes {of}")).into()
 }
 
 /// Regular files below `dir`, and the bytes they take; a live space changes meanwhile.

@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::build::BuildError;
 use crate::error::{Class, Failure, causes, kind};
 use crate::session::error::failure;
+use crate::sys::text;
 
 /// The catalog is truncated, hostile, or of an unknown kind.
 pub const BAD_CATALOG: u8 = 3;
@@ -61,7 +62,7 @@ pub fn fail_as(error: &anyhow::Error, json: bool, code: u8) -> ExitCode {
 
 #[allow(clippy::print_stdout)]
 fn print_json(error: &Shown) {
-    println!("{:#}", serde_json::json!({ "error": error }));
+    println!("{}", text::json(&format!("{:#}", serde_json::json!({ "error": error }))));
 }
 
 /// Prints an error for people; the code of its class.
@@ -95,19 +96,12 @@ impl Shown {
         let causes = self.causes.iter().map(|cause| ("caused by", cause));
         let lines = std::iter::once(("error", &self.message)).chain(causes);
         let lines = lines.chain(self.hint.iter().map(|hint| ("hint", hint)));
-        let whole = |(what, text): (_, &String)| {
-            let lines: Vec<String> = text.lines().map(printable).collect();
+        let whole = |(what, said): (_, &String)| {
+            let lines: Vec<Cow<'_, str>> = said.lines().map(text::line).collect();
             format!("{what}: {}\n", lines.join("\n  "))
         };
         lines.map(whole).collect()
     }
-}
-
-/// Without what a terminal would take for an order.
-fn printable(text: &str) -> String {
-    text.chars()
-        .flat_map(|c| c.is_control().then(|| c.escape_default().collect()).unwrap_or(vec![c]))
-        .collect()
 }
 
 fn code_of(class: Class) -> u8 {

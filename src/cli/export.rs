@@ -27,7 +27,9 @@ pub fn main(context: &Context, args: &ExportArgs) -> anyhow::Result<ExitCode> {
     if args.catalogs.is_empty() {
         let paths = context.home.catalogs()?;
         let names = paths.iter().filter_map(|path| Some(path.file_name()?.to_string_lossy().into_owned()));
-        context.report(&names.collect::<Vec<_>>(), |names| names.join("\n"))?;
+        context.report(&names.collect::<Vec<_>>(), |names| {
+            names.iter().map(ToString::to_string).collect::<Vec<String>>()
+        })?;
         return Ok(ExitCode::SUCCESS);
     }
     let found = args.catalogs.iter().map(|what| context.home.find_catalog(what));

@@ -43,7 +43,7 @@ pub fn main(context: &Context, args: &GcArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn text(report: &Collected) -> String {
+fn text(report: &Collected) -> Vec<String> {
     let done = if report.dry_run { "Would remove" } else { "Removed" };
     let mut lines = vec![
         format!(
@@ -65,7 +65,7 @@ fn text(report: &Collected) -> String {
         Some(format!("Kept what {} uses: it is mounted", space.display()))
     }));
     lines.extend(report.kept.iter().cloned());
-    lines.join("\n")
+    lines
 }
 
 /// A number of bytes, as people write it.

@@ -56,8 +56,10 @@ pub fn main(context: &Context, args: &HashArgs) -> anyhow::Result<ExitCode> {
     };
     let report = Report { blueprint: args.show_blueprint.then_some(text), hash };
     context.report(&report, |report| match &report.blueprint {
-        Some(text) => format!("{text}\n\n{}", report.hash),
-        None => report.hash.clone(),
+        Some(text) => {
+            text.split('\n').chain(["", report.hash.as_str()]).map(str::to_owned).collect::<Vec<_>>()
+        }
+        None => vec![report.hash.clone()],
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -36,7 +36,7 @@ pub fn main(context: &Context, args: &ImportArgs) -> anyhow::Result<ExitCode> {
         reports.push(outcome?);
     }
     drop(lock);
-    context.report(&reports, |reports| reports.iter().map(summary).collect::<Vec<_>>().join("\n"))?;
+    context.report(&reports, |reports| reports.iter().map(summary).collect::<Vec<_>>())?;
     Ok(ExitCode::SUCCESS)
 }
 

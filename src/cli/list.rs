@@ -19,14 +19,14 @@ pub fn main(context: &Context, _args: &ListArgs) -> anyhow::Result<ExitCode> {
     let rows = inventory::spaces(&context.home)?;
     if context.is_json() {
         let by_label: BTreeMap<_, _> = rows.iter().map(|row| (row.id.clone(), row)).collect();
-        context.report(&by_label, |_| String::new())?;
+        context.report(&by_label, |_| Vec::new())?;
     } else {
         context.report(&rows, |rows| text(rows))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-fn text(rows: &[SpaceRow]) -> String {
+fn text(rows: &[SpaceRow]) -> Vec<String> {
     let head = ["Label", "Controller", "Space", "Blueprint", "State", "Dirty", "Last used", "Uses", "Path"];
     let rows: Vec<Vec<String>> = rows.iter().map(cells).collect();
     table(&head, &[5], &rows)

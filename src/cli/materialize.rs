@@ -1,6 +1,5 @@
 //! `holofs materialize`: the same tree as a mount shows, as files.
 
-use std::fmt::Write as _;
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
@@ -53,7 +52,7 @@ pub fn main(context: &Context, args: &MaterializeArgs) -> anyhow::Result<ExitCod
 }
 
 /// One line for people, and one for each weaker way that was taken.
-fn summary(report: &Report) -> String {
+fn summary(report: &Report) -> Vec<String> {
     let count = |name: &str| report.counts.get(name).copied().unwrap_or_default();
     let tiers = ["snapshotted", "reflinked", "hardlinked", "copied", "relocated", "kept", "removed"];
     let told: Vec<String> =
@@ -61,11 +60,10 @@ fn summary(report: &Report) -> String {
     let told = if told.is_empty() { "nothing to do".to_owned() } else { told.join(", ") };
     let mut text = format!("{}: {told} in {:.2} s", report.space.display(), report.seconds.total);
     if report.swept_by.is_some() {
-        write!(text, "; {} directories set aside are being deleted", count("set_aside")).unwrap_or_default();
+        text.push_str(&format!("; {} directories set aside are being deleted", count("set_aside")));
     }
-    for (what, fallback) in &report.fallbacks {
-        // Writing to a string cannot fail.
-        write!(text, "\n{what} ({} times): {}", fallback.count, fallback.reason).unwrap_or_default();
-    }
-    text
+    let weaker = report.fallbacks.iter();
+    let weaker =
+        weaker.map(|(what, fallback)| format!("{what} ({} times): {}", fallback.count, fallback.reason));
+    std::iter::once(text).chain(weaker).collect()
 }

@@ -5,11 +5,11 @@ use std::process::ExitCode;
 
 use clap::CommandFactory;
 
-use super::{Cli, activate, exit_code};
+use super::{Cli, activate, exit_code, terminal};
 
 /// Says what is wrong with the command line, or what it asks for instead of a command: help, the version.
 pub fn usage(error: &clap::Error) -> ExitCode {
-    if let Err(error) = error.print() {
+    if let Err(error) = terminal::explain(error) {
         log::debug!("Cannot print: {error}");
     }
     let code = ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit_code::FAILED));

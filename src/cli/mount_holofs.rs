@@ -18,6 +18,7 @@ use crate::session::appear::appear;
 use crate::session::request::ProfileAt;
 
 use super::context::{Context, parse_space};
+use super::terminal;
 use super::{Cli, Command, Global};
 
 /// The options that are ours.
@@ -74,19 +75,18 @@ pub fn called_so() -> Option<Vec<OsString>> {
 }
 
 /// Mounts; the exit codes are those of mount(8).
-#[allow(clippy::print_stderr)]
 pub fn main(words: &[OsString]) -> ExitCode {
     let wanted = match parse(words) {
         Ok(wanted) => wanted,
         Err(why) => {
-            eprintln!("mount.holofs: {why}");
+            terminal::tell("mount.holofs", &why);
             return ExitCode::from(USAGE);
         }
     };
     match mount(wanted) {
         Ok(()) => ExitCode::SUCCESS,
         Err(why) => {
-            eprintln!("mount.holofs: {why:#}");
+            terminal::tell("mount.holofs", &format!("{why:#}"));
             ExitCode::from(FAILED)
         }
     }

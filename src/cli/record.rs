@@ -1,6 +1,5 @@
 //! `holofs record`: a finished directory into the hololib.
 
-use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -57,8 +56,8 @@ pub fn main(context: &Context, args: &RecordArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn summary(report: &Recorded) -> String {
-    let mut text = format!(
+fn summary(report: &Recorded) -> Vec<String> {
+    let text = format!(
         "{}: {} files, {} directories, {} bytes, {} relocations in {} files; {} blobs written, {} there before, in {:.2} s",
         report.catalog.display(),
         report.files,
@@ -70,9 +69,6 @@ fn summary(report: &Recorded) -> String {
         report.blobs_present,
         report.seconds
     );
-    for warning in &report.warnings {
-        // Writing to a string cannot fail.
-        write!(text, "\nNote: {warning}").unwrap_or_default();
-    }
-    text
+    let notes = report.warnings.iter().map(|warning| format!("Note: {warning}"));
+    std::iter::once(text).chain(notes).collect()
 }

@@ -33,6 +33,7 @@ pub struct ReportArgs {
 
 #[derive(Serialize)]
 struct Written {
+    #[serde(serialize_with = "crate::sys::text::path")]
     path: PathBuf,
     packages: usize,
     touched: Share,

@@ -29,6 +29,7 @@ pub struct ResetArgs {
 struct Report {
     label: String,
     /// Empty: everything.
+    #[serde(serialize_with = "crate::sys::text::paths")]
     reset: Vec<PathBuf>,
 }
 

@@ -31,7 +31,7 @@ pub fn main(context: &Context, args: &StatsArgs) -> anyhow::Result<ExitCode> {
 }
 
 /// A line for each number.
-fn table(stats: &Value) -> String {
+fn table(stats: &Value) -> Vec<String> {
     let mut lines = vec![format!("{:<20} {:>12}", "io", stats["io"].as_str().unwrap_or_default())];
     let groups = ["requests", "counts"].into_iter().filter_map(|group| stats[group].as_object());
     lines.extend(groups.flatten().map(|(name, count)| format!("{name:<20} {count:>12}")));
@@ -40,5 +40,5 @@ fn table(stats: &Value) -> String {
     lines.extend(fallbacks.map(|(what, told)| {
         format!("fallback: {what}, {} times: {}", told["count"], told["reason"].as_str().unwrap_or_default())
     }));
-    lines.join("\n")
+    lines
 }

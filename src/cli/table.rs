@@ -1,7 +1,7 @@
 //! Tables for people: columns as wide as their widest cell, two blanks between them.
 
 /// Lays out rows below a head. Columns in `right` are aligned to the right.
-pub fn table(head: &[&str], right: &[usize], rows: &[Vec<String>]) -> String {
+pub fn table(head: &[&str], right: &[usize], rows: &[Vec<String>]) -> Vec<String> {
     let head: Vec<String> = head.iter().map(|&cell| cell.to_owned()).collect();
     let all = || std::iter::once(&head).chain(rows);
     let widths: Vec<usize> = (0..head.len())
@@ -15,7 +15,7 @@ pub fn table(head: &[&str], right: &[usize], rows: &[Vec<String>]) -> String {
         });
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
-    all().map(line).collect::<Vec<_>>().join("\n")
+    all().map(line).collect()
 }
 
 /// A number of bytes, short: `0`, `512`, `21.4M`.
@@ -34,7 +34,7 @@ mod tests {
     #[test]
     fn columns_are_as_wide_as_their_widest_cell() {
         let rows = [vec!["abc".to_owned(), "1".to_owned()], vec!["a".to_owned(), "100".to_owned()]];
-        assert_eq!(table(&["x", "n"], &[1], &rows), "x      n\nabc    1\na    100");
+        assert_eq!(table(&["x", "n"], &[1], &rows), ["x      n", "abc    1", "a    100"]);
     }
 
     #[test]

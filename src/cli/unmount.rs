@@ -23,6 +23,7 @@ pub struct UnmountArgs {
 
 #[derive(Debug, Serialize)]
 struct Report {
+    #[serde(serialize_with = "crate::sys::text::path")]
     path: PathBuf,
     label: String,
 }

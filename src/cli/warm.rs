@@ -34,6 +34,7 @@ pub struct WarmArgs {
 
 #[derive(Debug, Serialize)]
 struct Report {
+    #[serde(serialize_with = "crate::sys::text::path")]
     catalog: PathBuf,
     #[serde(flatten)]
     warmed: Warmed,
@@ -76,7 +77,7 @@ pub fn main(context: &Context, args: &WarmArgs) -> anyhow::Result<ExitCode> {
     Ok(if damaged { ExitCode::from(BAD_BLOB) } else { ExitCode::SUCCESS })
 }
 
-fn summary(report: &Report) -> String {
+fn summary(report: &Report) -> Vec<String> {
     let warmed = &report.warmed;
     let mut lines = vec![format!(
         "{}: {} contents, {} bytes, {} of them new, in {:.2} s",
@@ -96,5 +97,5 @@ fn summary(report: &Report) -> String {
         let Compiled { compiled, left_out, shared } = made;
         format!("Bytecode: {compiled} sources compiled, {left_out} cannot be; {shared} shared by all spaces")
     }));
-    lines.join("\n")
+    lines
 }

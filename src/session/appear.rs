@@ -27,10 +27,12 @@ pub const NO_FUSE: &str = "there is no FUSE on Windows";
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MountReport {
     /// The mountpoint: the space.
+    #[serde(serialize_with = "crate::sys::text::path")]
     pub path: PathBuf,
     /// The space's label.
     pub label: String,
     /// The catalog's file.
+    #[serde(serialize_with = "crate::sys::text::path")]
     pub catalog: PathBuf,
     /// The blueprint.
     pub blueprint: String,

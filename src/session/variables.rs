@@ -80,7 +80,7 @@ pub fn of(sources: &Sources<'_>) -> anyhow::Result<Vec<Variable>> {
     set("RCC_HOLOTREE_SPACE_ROOT", root.as_os_str());
     set("RCC_TRACKING_ALLOWED", "false".as_ref());
     set("PATH", &path(sources)?);
-    for (key, value) in activation(root) {
+    for (key, value) in activation(root)? {
         set(&key, value.as_ref());
     }
     network(sources.settings, &mut set);
@@ -188,8 +188,8 @@ fn is_label(word: &str, user: &str) -> bool {
 }
 
 /// What activating the environment changed when it was built; nothing if that cannot be read or understood, as RCC has it. The
-/// prompt is the shell's own.
-fn activation(root: &Path) -> BTreeMap<String, String> {
+/// prompt is the shell's own. A key that is no name of a variable is an error: a shell would run it.
+fn activation(root: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     let path = root.join("rcc_activate.json");
     let read = std::fs::read(&path);
     let parsed = read.and_then(|text| Ok(serde_json::from_slice::<BTreeMap<String, String>>(&text)?));
@@ -200,7 +200,16 @@ fn activation(root: &Path) -> BTreeMap<String, String> {
         BTreeMap::new()
     });
     changed.remove("PS1");
-    changed
+    match changed.keys().find(|key| !is_name(key)) {
+        Some(key) => Err(anyhow::anyhow!("{} sets {key:?}, which is no name of a variable", path.display())),
+        None => Ok(changed),
+    }
+}
+
+/// What a shell takes for the name of a variable.
+fn is_name(key: &str) -> bool {
+    key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
+        && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
 /// `export KEY=value` lines for a shell; RCC does not quote, and its lines break on a blank. On Windows `SET KEY=value`, as RCC
@@ -208,16 +217,27 @@ fn activation(root: &Path) -> BTreeMap<String, String> {
 pub fn as_shell(list: &[Variable]) -> String {
     let line = |(key, value): &Variable| match cfg!(windows) {
         true => format!("SET {key}={}", value.to_string_lossy()),
-        false => format!("export {key}={}", quoted(value)),
+        false => exported(key, value),
     };
     list.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
+/// A line that does nothing to a terminal that it is printed on. What is not plain text is spelled in octal for printf; the
+/// underscore keeps newlines at the end, which a shell takes away.
+fn exported(key: &str, value: &OsStr) -> String {
+    match value.to_str().filter(|text| !text.chars().any(char::is_control)) {
+        Some(text) => format!("export {key}={}", quoted(text)),
+        None => {
+            let octal: String = value.as_encoded_bytes().iter().map(|byte| format!("\\{byte:03o}")).collect();
+            format!("export {key}=\"$(printf '{octal}_')\"; {key}=\"${{{key}%_}}\"")
+        }
+    }
+}
+
 /// A word that any shell reads as exactly this text.
-fn quoted(value: &OsStr) -> String {
-    let text = value.to_string_lossy();
+fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/.:_-+=,@%".contains(c);
-    if text.chars().all(plain) { text.into_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
+    if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
 /// One variable, in RCC's own shape.
@@ -241,11 +261,19 @@ mod tests {
     #[test]
     #[cfg(unix)]
     fn values_are_quoted_so_that_a_shell_gives_them_back() {
-        let hard = "a b'c\"$HOME`x`\\\n!*;#";
-        let list = vec![("K".to_owned(), hard.into()), ("E".to_owned(), "".into())];
-        let script = format!("{}\nprintf '%s|%s' \"$K\" \"$E\"", as_shell(&list));
-        let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
-        assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{hard}|"));
+        for hard in ["a b'c\"$HOME`x`\\!*;#", "a\x1b[31m%s'\\\n\n", "::error::\u{9b}", "\n"] {
+            let list = vec![("K".to_owned(), hard.into()), ("E".to_owned(), "".into())];
+            let shell = as_shell(&list);
+            assert!(shell.lines().count() == 2 && !shell.replace('\n', "").chars().any(char::is_control));
+            let script = format!("{shell}\nprintf '%s|%s' \"$K\" \"$E\"");
+            let output = std::process::Command::new("sh").args(["-c", &script]).output().unwrap();
+            assert_eq!(String::from_utf8(output.stdout).unwrap(), format!("{hard}|"));
+        }
+        let bytes = <OsStr as std::os::unix::ffi::OsStrExt>::from_bytes(b"a\xffb");
+        assert_eq!(
+            as_shell(&[("K".to_owned(), bytes.to_owned())]),
+            "export K=\"$(printf '\\141\\377\\142_')\"; K=\"${K%_}\""
+        );
         assert_eq!(as_shell(&[("PATH".to_owned(), "/a/b:/c".into())]), "export PATH=/a/b:/c");
     }
 
@@ -269,14 +297,20 @@ mod tests {
     #[test]
     fn what_activation_changed_is_read_or_ignored_and_never_sets_the_prompt() {
         let root = tempfile::tempdir().unwrap();
-        assert_eq!(activation(root.path()), BTreeMap::new());
+        assert_eq!(activation(root.path()).unwrap(), BTreeMap::new());
         for bad in ["", "{", "[]", r#"{"A":1}"#, r#"{"A":null}"#] {
             std::fs::write(root.path().join("rcc_activate.json"), bad).unwrap();
-            assert_eq!(activation(root.path()), BTreeMap::new(), "{bad:?}");
+            assert_eq!(activation(root.path()).unwrap(), BTreeMap::new(), "{bad:?}");
         }
         std::fs::write(root.path().join("rcc_activate.json"), r#"{"A":"b","PS1":"x","Z":""}"#).unwrap();
         let expected = [("A", "b"), ("Z", "")].map(|(key, value)| (key.to_owned(), value.to_owned()));
-        assert_eq!(activation(root.path()), BTreeMap::from(expected));
+        assert_eq!(activation(root.path()).unwrap(), BTreeMap::from(expected));
+        for key in ["A;touch x;B", "", "1A", "A B", "A=B", "A\n", "\u{c4}", "A-B", "$(id)"] {
+            let text = serde_json::json!({key: "x"}).to_string();
+            std::fs::write(root.path().join("rcc_activate.json"), text).unwrap();
+            let told = activation(root.path()).unwrap_err().to_string();
+            assert!(told.ends_with(&format!("sets {key:?}, which is no name of a variable")), "{told}");
+        }
     }
 
     #[test]

@@ -59,12 +59,14 @@ impl Options {
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Recorded {
     /// The catalog that was written.
+    #[serde(serialize_with = "crate::sys::text::path")]
     pub catalog: PathBuf,
     /// The hash in its name.
     pub blueprint: String,
     /// The name of the recorded directory, which a space's label will replace.
     pub identity: String,
     /// The directory in which its spaces will live.
+    #[serde(serialize_with = "crate::sys::text::path")]
     pub base: PathBuf,
     /// Files, links to files among them.
     pub files: u64,

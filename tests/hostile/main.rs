@@ -25,5 +25,6 @@ mod isolation;
 mod mountpoint;
 mod paranoid;
 mod security;
+mod text;
 mod trace;
 mod writes;

@@ -39,6 +39,7 @@ pub struct Storage {
 /// The raw store, and one directory that has spaces.
 #[derive(Debug, Serialize)]
 struct Pair {
+    #[serde(serialize_with = "crate::sys::text::path")]
     base: PathBuf,
     #[serde(flatten)]
     found: Told<Probed>,

@@ -28,6 +28,7 @@ const LARGE: u64 = u32::MAX as u64;
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Exported {
     /// The file.
+    #[serde(serialize_with = "crate::sys::text::path")]
     pub zip: PathBuf,
     /// The catalogs in it.
     pub catalogs: Vec<String>,

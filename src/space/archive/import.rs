@@ -32,6 +32,7 @@ pub struct Options {
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Imported {
     /// The file.
+    #[serde(serialize_with = "crate::sys::text::path")]
     pub zip: PathBuf,
     /// The catalogs that are new or other than before.
     pub catalogs: Vec<String>,

@@ -66,6 +66,7 @@ pub struct SpaceState {
     /// The process that mounts or materializes it.
     pub pid: Option<u32>,
     /// The catalog that is mounted.
+    #[serde(serialize_with = "crate::sys::text::maybe_path")]
     pub catalog: Option<PathBuf>,
     /// Bytes that were written to it as a mount, mounted or not.
     pub dirty_bytes: u64,

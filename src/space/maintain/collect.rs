@@ -50,10 +50,13 @@ pub struct Collected {
     /// Temporary files that crashes left in the raw store.
     pub raw_temps: u64,
     /// Indexes, stamps, layouts and bytecode of catalogs that are gone, or that nobody used for too long.
+    #[serde(serialize_with = "crate::sys::text::paths")]
     pub derived: Vec<PathBuf>,
     /// The state of spaces that are deleted, written files among it.
+    #[serde(serialize_with = "crate::sys::text::paths")]
     pub spaces: Vec<PathBuf>,
     /// What materialize set aside and nobody has deleted yet, and temporary directories of runs that were killed.
+    #[serde(serialize_with = "crate::sys::text::paths")]
     pub trash: Vec<PathBuf>,
     /// Blobs that no catalog names.
     pub blobs: u64,

@@ -74,6 +74,7 @@ pub struct Checked {
     /// Blobs that are missing or not what they should be.
     pub bad_blobs: Vec<BadBlob>,
     /// Files below the library that are no blobs; RCC's check would delete them.
+    #[serde(serialize_with = "crate::sys::text::paths")]
     pub strays: Vec<PathBuf>,
     /// Entries of the raw store that were read.
     pub raw_entries: u64,
@@ -108,6 +109,7 @@ pub struct BadBlob {
     /// The catalogs that name it.
     pub catalogs: Vec<String>,
     /// Where it was moved.
+    #[serde(serialize_with = "crate::sys::text::maybe_path")]
     pub moved_to: Option<PathBuf>,
     /// It was made anew from the raw store.
     pub healed: bool,

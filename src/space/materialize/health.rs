@@ -40,6 +40,7 @@ pub struct Changed {
     /// The path of the file below a space.
     pub path: String,
     /// The spaces whose file it also is.
+    #[serde(serialize_with = "crate::sys::text::paths")]
     pub spaces: Vec<PathBuf>,
     /// True if it was made anew.
     pub is_healed: bool,

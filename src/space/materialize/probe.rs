@@ -37,6 +37,7 @@ pub struct Probed {
 #[derive(Debug, Clone, Serialize)]
 pub struct Place {
     /// Its path.
+    #[serde(serialize_with = "crate::sys::text::path")]
     pub path: PathBuf,
     /// What it is on.
     pub file_system: String,

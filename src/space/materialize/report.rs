@@ -17,6 +17,7 @@ use crate::store::observe::{Counter, Fallback, Observer, Tally};
 pub struct Report {
     /// The space.
     #[serde(rename = "path")]
+    #[serde(serialize_with = "crate::sys::text::path")]
     pub space: PathBuf,
     /// Its label.
     pub label: String,

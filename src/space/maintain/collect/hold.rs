@@ -16,8 +16,10 @@ use crate::sys::fs::place::Place;
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Lease {
     /// Where its state is.
+    #[serde(serialize_with = "crate::sys::text::path")]
     pub state_dir: PathBuf,
     /// The space, if it is mounted.
+    #[serde(serialize_with = "crate::sys::text::maybe_path")]
     pub mountpoint: Option<PathBuf>,
     /// The process, if it is mounted.
     pub pid: Option<u32>,

@@ -1,0 +1,188 @@
+//! Everything that is printed, in one place: lines of reports on stdout, what is told on stderr, and the log.
+//!
+//! Each line goes through [`text::line`], so that no name of others writes to the terminal, begins a line of its own, or is taken
+//! for a command by a CI system. What is logged in a loop is written a few times, then counted.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use log::{Level, Log, Metadata, Record};
+
+use crate::sys::text;
+
+/// Lines that one place in the program may log in each [`WHILE`]: what more it says is counted.
+const MOST_LINES: u64 = 50;
+const WHILE: Duration = Duration::from_secs(10);
+
+/// Lines of a report; a text is one line, whatever is in it.
+pub struct Lines(Vec<String>);
+
+impl From<String> for Lines {
+    fn from(line: String) -> Lines {
+        Lines(vec![line])
+    }
+}
+
+impl From<Vec<String>> for Lines {
+    fn from(lines: Vec<String>) -> Lines {
+        Lines(lines)
+    }
+}
+
+impl Lines {
+    /// As they are printed.
+    pub fn shown(&self) -> String {
+        self.0.iter().map(|line| text::line(line)).collect::<Vec<_>>().join("\n")
+    }
+}
+
+/// Prints on stdout; a reader that went away has seen enough.
+pub fn print(shown: &str) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    match writeln!(out, "{shown}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error).context("Cannot print"),
+        _ => Ok(()),
+    }
+}
+
+/// Tells one line on stderr, after the program's name.
+#[allow(clippy::print_stderr)]
+pub fn tell(who: &str, what: &str) {
+    eprintln!("{who}: {}", text::line(what));
+}
+
+/// Says what is wrong with the command line, or helps; arguments are shown, and do nothing else.
+#[allow(clippy::print_stderr)]
+pub fn explain(error: &clap::Error) -> std::io::Result<()> {
+    let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
+    let arguments: Vec<String> = arguments.filter(|argument| text::line(argument) != *argument).collect();
+    if !error.use_stderr() || arguments.is_empty() {
+        return error.print();
+    }
+    let shown = |said: String, argument: &String| said.replace(argument, &text::line(argument));
+    eprint!("{}", arguments.iter().fold(error.to_string(), shown));
+    Ok(())
+}
+
+/// Logs go to stderr; `RUST_LOG` decides, else the number of -v.
+pub fn start_logging(verbose: u8) {
+    let level = match verbose {
+        0 => "warn",
+        1 => "info",
+        2 => "debug",
+        _ => "trace",
+    };
+    // A reply that cannot be sent is one whose asker was interrupted meanwhile.
+    let filter = format!("{level},fuser=error,fuser::reply=off");
+    let mut builder = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(filter));
+    builder.format(|out, record| {
+        let said = record.args().to_string();
+        writeln!(out, "[{} {:<5}] {}", out.timestamp(), record.level(), text::line(&said))
+    });
+    let inner = builder.build();
+    let most = inner.filter();
+    if log::set_boxed_logger(Box::new(Limited { inner, places: Mutex::default() })).is_ok() {
+        log::set_max_level(most);
+    } else {
+        // A second start in one process (tests) keeps the first.
+        log::debug!("Logging was started before");
+    }
+}
+
+/// A log in which no place in the program can write without end.
+struct Limited {
+    inner: env_logger::Logger,
+    places: Mutex<Places>,
+}
+
+/// Where something was said lately, and how often.
+#[derive(Default)]
+struct Places(BTreeMap<(String, u32), (Option<Instant>, u64)>);
+
+impl Places {
+    /// Counts what `place` says at `now`; true if it is to be written.
+    fn counts(&mut self, place: (String, u32), now: Instant) -> bool {
+        let (since, count) = self.0.entry(place).or_default();
+        since.get_or_insert(now);
+        *count += 1;
+        *count <= MOST_LINES
+    }
+
+    /// What was left out in the whiles that are over at `now`, or in all; they begin again.
+    fn left_out(&mut self, now: Option<Instant>) -> Vec<String> {
+        let over = |since: &Option<Instant>| {
+            now.is_none_or(|now| since.is_some_and(|since| now.duration_since(since) >= WHILE))
+        };
+        let (ended, going_on) =
+            std::mem::take(&mut self.0).into_iter().partition(|(_, (since, _))| over(since));
+        self.0 = going_on;
+        let ended: BTreeMap<_, _> = ended;
+        let more = ended.into_iter().filter(|(_, (_, count))| *count > MOST_LINES);
+        more.map(|((file, line), (_, count))| {
+            format!("{} more lines like those from {file}:{line} were not written", count - MOST_LINES)
+        })
+        .collect()
+    }
+}
+
+impl Limited {
+    fn summarize(&self, now: Option<Instant>) {
+        let left_out = self.places.lock().unwrap_or_else(PoisonError::into_inner).left_out(now);
+        for said in left_out {
+            let args = format_args!("{said}");
+            self.inner.log(&Record::builder().args(args).level(Level::Warn).target("holofs").build());
+        }
+    }
+}
+
+impl Log for Limited {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        self.inner.enabled(metadata)
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.inner.matches(record) {
+            return;
+        }
+        let now = Instant::now();
+        self.summarize(Some(now));
+        let place = (record.file().unwrap_or_default().to_owned(), record.line().unwrap_or_default());
+        // Who asks for every operation gets every operation.
+        let asked_for = record.level() > Level::Info;
+        if asked_for || self.places.lock().unwrap_or_else(PoisonError::into_inner).counts(place, now) {
+            self.inner.log(record);
+        }
+    }
+
+    fn flush(&self) {
+        self.summarize(None);
+        self.inner.flush();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_that_says_the_same_without_end_is_counted() {
+        let (mut places, start) = (Places::default(), Instant::now());
+        let blob = || ("src/x.rs".to_owned(), 7);
+        assert_eq!((0..1000).filter(|_| places.counts(blob(), start)).count(), 50);
+        assert!(places.counts(("src/y.rs".to_owned(), 7), start));
+        assert!(places.left_out(Some(start + WHILE / 2)).is_empty());
+        let said = "950 more lines like those from src/x.rs:7 were not written";
+        assert_eq!(places.left_out(Some(start + WHILE)), [said]);
+        assert!(places.counts(blob(), start + WHILE) && places.0.len() == 1);
+        assert!(places.left_out(None).is_empty() && places.0.is_empty());
+    }
+
+    #[test]
+    fn a_text_is_one_line_and_lines_are_lines() {
+        assert_eq!(Lines::from("a\nb".to_owned()).shown(), r"a\nb");
+        assert_eq!(Lines::from(vec!["a".to_owned(), "b\x1b".to_owned()]).shown(), "a\nb\\u{1b}");
+    }
+}
