@@ -379,4 +379,5 @@ fn cost_of_a_transaction() {
 
 mod copying;
 mod damage;
+mod older;
 mod power;
