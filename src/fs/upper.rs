@@ -125,6 +125,14 @@ pub struct Upper {
     requests: Requests,
 }
 
+impl Drop for Upper {
+    /// What was removed right before is not left to the next opening.
+    fn drop(&mut self) {
+        drop(self.keeper.take());
+        self.disk.make_room();
+    }
+}
+
 /// Numbers for created inodes: `next..limit` are ours to give.
 #[derive(Debug)]
 struct Numbers {
