@@ -27,7 +27,7 @@ mod report;
 mod run;
 mod sealed;
 mod tier;
-#[cfg_attr(windows, path = "restore/windows/trash.rs")]
+#[cfg_attr(windows, path = "materialize/windows/trash.rs")]
 mod trash;
 mod walk;
 mod warm;

@@ -4,8 +4,8 @@ use std::convert::Infallible;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::sys::fs::name::Name;
 use crate::sys::fs::at::TreeDir;
+use crate::sys::fs::name::Name;
 
 /// Where a run would put what goes: there is none.
 pub(super) struct Trash(Infallible);

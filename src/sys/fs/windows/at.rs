@@ -120,7 +120,7 @@ impl TreeDir {
 
     /// Access lists say who may do what here, and they are inherited: everything counts as this user's own.
     pub fn owner_and_mode(&self) -> io::Result<(u32, u16)> {
-        Ok((super::this_process::effective_uid(), 0o700))
+        Ok((crate::sys::process::this_process::effective_uid(), 0o700))
     }
 
     /// There is no mode to set.

@@ -83,7 +83,7 @@ impl Dir {
 
     /// Access lists say who may do what here, and they are inherited: everything counts as this user's own.
     pub fn owner_and_mode(&self) -> io::Result<(u32, u16)> {
-        Ok((super::this_process::effective_uid(), 0o700))
+        Ok((crate::sys::process::this_process::effective_uid(), 0o700))
     }
 
     /// The directory that `name` is in, held, and the last component.
@@ -99,8 +99,26 @@ pub fn facts_of_file(file: &File) -> io::Result<FileFacts> {
 }
 
 /// What stands at `name` in `dir`, links not followed; `None` if it is no regular file or not there.
-pub fn facts_at(dir: &TreeDir, name: &OsStr) -> Option<FileFacts> {
-    facts_at_path(&dir.place().join(name))
+pub fn facts_at(dir: &impl Located, name: &OsStr) -> Option<FileFacts> {
+    facts_at_path(&dir.directory().join(name))
+}
+
+/// A directory that is held, so that its path stays true.
+pub trait Located {
+    /// Where it is.
+    fn directory(&self) -> &Path;
+}
+
+impl Located for TreeDir {
+    fn directory(&self) -> &Path {
+        self.place()
+    }
+}
+
+impl Located for super::owned::OwnedDir {
+    fn directory(&self) -> &Path {
+        self.path()
+    }
 }
 
 fn facts_at_path(path: &Path) -> Option<FileFacts> {
@@ -113,7 +131,7 @@ fn facts_of(info: &Info) -> FileFacts {
         id: info.id,
         size: info.size,
         mode: if info.is_read_only { 0o444 } else { 0o666 },
-        uid: super::this_process::effective_uid(),
+        uid: crate::sys::process::this_process::effective_uid(),
         mtime: (info.modified.0, info.modified.1.into()),
         last_use: info.used,
     }

@@ -7,8 +7,11 @@ pub mod signals;
 #[path = "this_process.rs"]
 pub mod this_process;
 
+use std::ffi::OsStr;
 use std::fmt;
+use std::io;
 use std::os::windows::io::{AsRawHandle, FromRawHandle, OwnedHandle};
+use std::path::{Path, PathBuf};
 
 use windows_sys::Win32::Foundation::{ERROR_ACCESS_DENIED, FILETIME, GetLastError, STILL_ACTIVE};
 use windows_sys::Win32::System::Threading::{
@@ -107,6 +110,17 @@ pub fn user_name() -> String {
     let outcome = unsafe { GetUserNameW(name.as_mut_ptr(), &raw mut len) };
     let end = if outcome == 0 { 0 } else { name.iter().position(|&unit| unit == 0).unwrap_or(0) };
     String::from_utf16_lossy(&name[..end])
+}
+
+/// The file of this program, which was called by `first`, where `path` is PATH.
+pub fn program(first: Option<&OsStr>, path: Option<&OsStr>) -> io::Result<PathBuf> {
+    let first = PathBuf::from(first.unwrap_or_default()).with_extension("exe");
+    if first.components().count() > 1 {
+        return std::path::absolute(first);
+    }
+    let path = path.map(OsStr::to_string_lossy).unwrap_or_default();
+    let found = path.split(';').map(|dir| Path::new(dir).join(&first)).find(|place| place.is_file());
+    found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "the program is not in PATH"))
 }
 
 #[cfg(test)]
