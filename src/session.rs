@@ -7,6 +7,8 @@
 //! |---|---|
 //! | [`request`] | what is asked for, whole: it travels to the process that serves |
 //! | [`method`] | the ways in which a space can appear, and why one is not taken |
+//! | [`decide`] | what becomes of a request, by what the space is: join, attach, start, repair, wait, refuse |
+//! | [`start`], [`lease`] | the lock under which that is decided, and who uses a space |
 //! | [`appear`] | makes a space appear, by the best way that works |
 //! | [`run`], [`execute`] | a command in a space |
 //! | [`compile`] | makes the bytecode that spaces share |
@@ -22,20 +24,29 @@ pub mod compile;
 pub mod context;
 #[cfg(unix)]
 pub mod daemon;
+pub mod decide;
 pub mod error;
 pub mod execute;
 #[cfg(unix)]
 pub mod isolate;
 pub mod lay_out;
+#[cfg(unix)]
+pub mod lease;
 pub mod method;
 #[cfg(unix)]
 pub mod mounters;
+#[cfg(unix)]
+pub mod obtain;
 #[cfg(unix)]
 pub mod prefetch;
 pub mod request;
 pub mod run;
 #[cfg(unix)]
 pub mod serve;
+#[cfg(unix)]
+pub mod snapshot;
+#[cfg(unix)]
+pub mod start;
 #[cfg(unix)]
 pub mod sweep;
 #[cfg(unix)]

@@ -37,7 +37,7 @@ pub use self::holder::{Holder, Holders};
 pub use self::live::Live;
 pub use self::lock::{Lock, Wait, Waiting};
 pub use self::meta::OldMeta;
-pub use self::state::{MountState, RestoredState};
+pub use self::state::{MountOptions, MountState, RestoredState};
 use crate::error::{Class, Failure};
 use crate::rcc::home::{Home, Label};
 use crate::sys;

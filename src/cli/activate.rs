@@ -12,7 +12,6 @@ use crate::rcc::home::{Settings, blueprint_hash};
 use crate::session::appear::appear;
 use crate::session::method::Mode;
 use crate::session::request::{MountRequest, SpaceName};
-use crate::session::run::already_there;
 use crate::session::variables::{self, Sources, Variable};
 use crate::space::{Space, temp};
 
@@ -68,10 +67,8 @@ fn list(context: &Context, args: &VariablesArgs) -> anyhow::Result<Vec<Variable>
     let space = context.space(index.base(), &named);
     let files = stands_as_files(&space) && args.mode == Mode::Auto;
     let mode = if files { Mode::Materialize } else { args.mode };
-    if already_there(&space, &index.id().to_string())?.is_none() {
-        let report = appear(context, &MountRequest::new(&catalog, &named, mode))?;
-        say_method(report.method, &report.reasons);
-    }
+    let report = appear(context, &MountRequest::new(&catalog, &named, mode))?;
+    say_method(report.method, &report.reasons);
     variables::of(&Sources {
         home: &context.home,
         settings: &Settings::read(&context.home)?,

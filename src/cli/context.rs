@@ -126,6 +126,11 @@ impl FrontEnd for Terminal {
         say_waiting(waiting);
     }
 
+    #[allow(clippy::print_stderr)]
+    fn note(&self, text: &str) {
+        eprintln!("holofs: {text}");
+    }
+
     /// One line, before the command says anything; stdout is the command's.
     #[allow(clippy::print_stderr)]
     fn appeared(&self, appeared: &Appeared<'_>) {

@@ -13,6 +13,7 @@ use crate::session::appear::{self, MountReport, appear};
 use crate::session::daemon;
 use crate::session::error::CannotMount;
 use crate::session::method::Mode;
+use crate::session::obtain::ready_to_serve;
 use crate::session::request::{MountRequest, ProfileAt};
 use crate::session::serve::serve;
 
@@ -53,9 +54,9 @@ pub struct MountArgs {
     /// How the space appears
     #[arg(long, value_enum, default_value = "auto", env = "HOLOFS_MODE")]
     pub mode: Mode,
-    /// How files are read
-    #[arg(long, value_enum, default_value = "no-open", env = "HOLOFS_IO")]
-    pub io: Io,
+    /// How files are read (default: no-open)
+    #[arg(long, value_enum, env = "HOLOFS_IO")]
+    pub io: Option<Io>,
     /// While requests come quickly, let no idle processor halt: where that makes each request slow, as in some virtual machines
     #[arg(long, value_enum, default_value = "auto", env = "HOLOFS_KEEP_AWAKE")]
     pub keep_awake: KeepAwake,
@@ -100,11 +101,13 @@ fn tell(context: &Context, report: &MountReport) -> anyhow::Result<()> {
 /// Serves from this process until unmounted; a report is left to be told only if the space was materialized.
 fn in_foreground(context: &Context, request: &MountRequest) -> anyhow::Result<Option<MountReport>> {
     request.check()?;
+    let start = ready_to_serve(context, request)?;
     let ready = |report: &MountReport, _: &_| {
+        drop(start);
         say_method(report.method, &report.reasons);
         tell(context, report)
     };
-    let Err(error) = serve(context, request, ready) else { return Ok(None) };
+    let Err(error) = serve(context, request, None, ready) else { return Ok(None) };
     let refused = error.downcast::<CannotMount>()?;
     appear::without_mount(context, request, refused).map(Some)
 }
@@ -114,6 +117,7 @@ pub fn serve_in_background() -> anyhow::Result<ExitCode> {
     daemon::enter()?;
     let order = daemon::order()?;
     let context = Context::of_order(&order)?;
-    daemon::run(&context, &order.request)?;
+    let starter = daemon::Starter::watch(&context)?;
+    daemon::run(&context, &order.request, Some(&starter))?;
     Ok(ExitCode::SUCCESS)
 }

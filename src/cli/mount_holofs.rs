@@ -109,7 +109,7 @@ fn mount(wanted: Wanted) -> anyhow::Result<()> {
     (request.uid, request.gid) = (options.uid, options.gid);
     request.at = Some(wanted.dir);
     request.space.controller = options.controller.unwrap_or(request.space.controller);
-    request.io = options.io.unwrap_or(request.io);
+    request.io = options.io.or(request.io);
     request.keep_awake = options.keep_awake.unwrap_or(request.keep_awake);
     request.profile = options.profile.as_deref().map_or(request.profile, ProfileAt::from);
     let global = Global { wait: options.wait.or(cli.global.wait), verbose: wanted.verbose, ..cli.global };

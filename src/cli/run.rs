@@ -48,9 +48,9 @@ pub struct RunArgs {
 #[cfg(unix)]
 #[derive(Debug, Args)]
 pub struct MountedRunArgs {
-    /// How files are read; an isolated space has its own way
-    #[arg(long, value_enum, default_value = "no-open", env = "HOLOFS_IO")]
-    pub io: Io,
+    /// How files are read (default: no-open); an isolated space has its own way
+    #[arg(long, value_enum, env = "HOLOFS_IO")]
+    pub io: Option<Io>,
     /// While requests come quickly, let no idle processor halt (as for `mount`)
     #[arg(long, value_enum, default_value = "auto", env = "HOLOFS_KEEP_AWAKE")]
     pub keep_awake: KeepAwake,
@@ -99,6 +99,7 @@ fn request(args: &RunArgs) -> RunRequest {
         keep_awake: given.keep_awake,
         read_only: given.read_only,
         fresh: given.fresh,
+        keep: false,
         profile: ProfileAt::from(given.profile.as_path()),
         ..MountRequest::new(&args.catalog, &args.space.name(), args.mode)
     };

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use crate::session::unmount::{find, unmount};
+use crate::session::unmount::{Manner, find, unmount};
 
 use super::SpaceArgs;
 use super::context::Context;
@@ -19,6 +19,9 @@ pub struct UnmountArgs {
     /// Take it away even if it is in use; open files stay readable for a while
     #[arg(long)]
     pub lazy: bool,
+    /// As --lazy, and end its daemon: open files answer errors
+    #[arg(long)]
+    pub force: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -31,7 +34,7 @@ struct Report {
 /// Unmounts.
 pub fn main(context: &Context, args: &UnmountArgs) -> anyhow::Result<ExitCode> {
     let space = find(context, &args.space.name())?;
-    unmount(context, &space, args.lazy)?;
+    unmount(context, &space, Manner { lazy: args.lazy, force: args.force })?;
     let report = Report { path: space.root.clone(), label: space.label.as_str().to_owned() };
     context.report(&report, |report| format!("Unmounted {}", report.path.display()))?;
     Ok(ExitCode::SUCCESS)

@@ -8,16 +8,16 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(unix)]
 use crate::fs::fuse::Io;
+#[cfg(unix)]
+use crate::space::{MountState, Space};
+#[cfg(unix)]
+use crate::store::index::Index;
 use crate::store::index::Made;
 
 use super::context::Context;
-#[cfg(unix)]
-use super::daemon;
 use super::error::CannotMount;
 use super::lay_out;
-#[cfg(windows)]
-use super::method::Mounter;
-use super::method::{Method, Mode, Refusal, told};
+use super::method::{Method, Mode, Mounter, Refusal, told};
 use super::request::MountRequest;
 
 /// Why nothing is mounted where there is no FUSE.
@@ -70,8 +70,28 @@ pub fn appear(context: &Context, request: &MountRequest) -> anyhow::Result<Mount
 }
 
 #[cfg(unix)]
-fn launch(context: &Context, request: &MountRequest) -> anyhow::Result<daemon::Launched> {
-    daemon::launch(context, request)
+fn launch(context: &Context, request: &MountRequest) -> anyhow::Result<Result<MountReport, CannotMount>> {
+    Ok(super::obtain::obtain(context, request, None)?.map(|obtained| obtained.report))
+}
+
+/// What there is to tell of a mount that was there.
+#[cfg(unix)]
+pub fn report_of(space: &Space, index: &Index, state: &MountState) -> MountReport {
+    let io = [Io::NoOpen, Io::Passthrough].into_iter().find(|io| io.name() == state.options.io);
+    MountReport {
+        path: space.root.clone(),
+        label: space.label.as_str().to_owned(),
+        catalog: state.catalog_path.clone(),
+        blueprint: index.blueprint().to_owned(),
+        pid: Some(state.process.pid),
+        mode: state.mode.clone(),
+        io,
+        io_reason: None,
+        method: Method::try_from(state.rung.clone()).unwrap_or(Method::Fuse(Mounter::Direct)),
+        reasons: Vec::new(),
+        entries: index.len(),
+        index: told_of(&Made::Opened),
+    }
 }
 
 #[cfg(windows)]

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use anyhow::Context as _;
 
 use crate::rcc::home::Home;
-use crate::space::{Lock, Space, Waiting};
+use crate::space::{Lock, Space, Wait, Waiting};
 use crate::store::index::{Index, Made};
 use crate::store::observe::Observer;
 #[cfg(unix)]
@@ -24,6 +24,8 @@ use super::variables::Unmanaged;
 pub trait FrontEnd: Send + Sync {
     /// A lock is not free at once.
     fn waiting(&self, waiting: &Waiting<'_>);
+    /// Something that is worth a line.
+    fn note(&self, text: &str);
     /// The space is there, and the command begins.
     fn appeared(&self, appeared: &Appeared<'_>);
     /// Work begins that takes a while: `what` it is; dropped when it ends.
@@ -79,6 +81,11 @@ impl Context {
     /// A context for `home`.
     pub fn new(home: Home, given: Given, process: ProcessEnv, front: Arc<dyn FrontEnd>) -> Context {
         Context { home, given, process, front, unkept: OnceLock::new() }
+    }
+
+    /// The same, but waiting so long.
+    pub fn with_wait(&self, wait: Wait) -> Context {
+        Context { given: Given { wait, ..self.given.clone() }, ..self.clone() }
     }
 
     /// Why nothing can be kept that would save time the next time, in one line; `None` if it can be. Who finds it out tells it

@@ -9,8 +9,8 @@ use std::io::{BufRead as _, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -64,8 +64,10 @@ pub fn launch(context: &Context, request: &MountRequest) -> anyhow::Result<Launc
         // One that ended already answers with its status.
         let sent = to.write_all(&order).and_then(|()| to.write_all(b"\n"));
         log::trace!("The request was sent: {sent:?}");
+        let heard = from.read_to_string(&mut said);
+        // Not before: without us the daemon gives up.
         drop(to);
-        from.read_to_string(&mut said).context("Cannot hear the background process")?;
+        heard.context("Cannot hear the background process")?;
     }
     understand(&said, || child.wait())
 }
@@ -77,7 +79,7 @@ pub fn launch_copy(context: &Context, request: &MountRequest) -> anyhow::Result<
     let (mut pipe, report) = std::io::pipe().context("Cannot make a pipe")?;
     let serve = || {
         daemon::speak_into(report)?;
-        run(context, &request)
+        run(context, &request, None)
     };
     let code = || i32::from(serve().map_or_else(|error| context.front.exit_code(&error), |()| 0));
     let copy = fork::spawn(code).context("Cannot start the background process")?;
@@ -105,8 +107,9 @@ fn understand(said: &str, end: impl FnOnce() -> std::io::Result<ExitStatus>) -> 
 }
 
 /// The background process itself: answers on stdout, once.
-pub fn run(context: &Context, request: &MountRequest) -> anyhow::Result<()> {
-    let outcome = serve(context, request, |report, space| {
+pub fn run(context: &Context, request: &MountRequest, starter: Option<&Arc<Starter>>) -> anyhow::Result<()> {
+    let outcome = serve(context, request, starter, |report, space| {
+        starter.inspect(|starter| starter.has_answered());
         answer(&Answer::Mounted(Box::new(report.clone())))?;
         leave_terminal(&space.state_dir.join(files::LOG))
     });
@@ -132,6 +135,67 @@ pub fn order() -> anyhow::Result<Order> {
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line).context("Cannot read what to mount")?;
     serde_json::from_str(&line).context("Cannot understand what to mount")
+}
+
+/// Who started this process: if it ends before it has its answer, nothing stays mounted.
+#[derive(Debug, Default)]
+pub struct Starter(Mutex<Stage>);
+
+/// How far the start is.
+#[derive(Debug, Default)]
+enum Stage {
+    /// Nothing is mounted.
+    #[default]
+    Claiming,
+    /// It is mounted.
+    Mounted(Space, MountId),
+    /// The answer is on its way.
+    Answered,
+}
+
+impl Starter {
+    /// Watches stdin, which ends with who started us.
+    pub fn watch(context: &Context) -> anyhow::Result<Arc<Starter>> {
+        let starter = Arc::new(Starter::default());
+        let (watched, mounters) = (Arc::clone(&starter), context.mounters());
+        let watch = move || {
+            let ended = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+            log::debug!("Who started this process is done: {ended:?}");
+            match &*watched.stage() {
+                Stage::Answered => return,
+                Stage::Claiming => {}
+                Stage::Mounted(space, id) => {
+                    let gone = super::unmount::detach_own(&mounters, &space.root, *id);
+                    log::debug!("{} is unmounted, since nobody waits for it: {gone:?}", space.root.display());
+                    let cleared = space.clear_mount_state();
+                    log::debug!("Its record is removed: {cleared:?}");
+                }
+            }
+            daemon::end()
+        };
+        std::thread::Builder::new().name("starter".into()).spawn(watch).context("Cannot start a thread")?;
+        Ok(starter)
+    }
+
+    /// Mounts, unless nobody waits for it any more.
+    pub fn mount<T>(
+        &self,
+        space: &Space,
+        mount: impl FnOnce() -> anyhow::Result<(T, MountId)>,
+    ) -> anyhow::Result<T> {
+        let mut stage = self.stage();
+        let (mounted, id) = mount()?;
+        *stage = Stage::Mounted(space.clone(), id);
+        Ok(mounted)
+    }
+
+    fn has_answered(&self) {
+        *self.stage() = Stage::Answered;
+    }
+
+    fn stage(&self) -> MutexGuard<'_, Stage> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
 }
 
 /// Becomes independent of who started us: no inherited descriptor, a session of our own.

@@ -38,6 +38,8 @@ pub fn lay_out(
 ) -> anyhow::Result<Report> {
     let (index, _, path) = context.index(catalog)?;
     let space = context.space(index.base(), space);
+    #[cfg(unix)]
+    let _start = super::obtain::ready_for_files(context, &space, &index)?;
     let progress = context.front.working("Materializing");
     let store = context.store_for_now(Arc::clone(&progress))?;
     let job = Job::new(&context.home, &path, &index, &store, &space);

@@ -66,12 +66,14 @@ pub struct MountRequest {
     pub fresh: bool,
     /// What is read ahead.
     pub profile: ProfileAt,
-    /// How files are read.
+    /// How files are read, if that matters.
     #[cfg(unix)]
-    pub io: Io,
+    pub io: Option<Io>,
     /// Whether idle processors are kept from halting.
     #[cfg(unix)]
     pub keep_awake: KeepAwake,
+    /// The mount stays until it is unmounted; otherwise it goes with its last user.
+    pub keep: bool,
     /// Refuse unless the space is at this path.
     pub at: Option<PathBuf>,
     /// In a namespace of this command's own.
@@ -93,9 +95,10 @@ impl MountRequest {
             fresh: false,
             profile: ProfileAt::Auto,
             #[cfg(unix)]
-            io: Io::NoOpen,
+            io: None,
             #[cfg(unix)]
             keep_awake: KeepAwake::Auto,
+            keep: true,
             at: None,
             within: false,
         }

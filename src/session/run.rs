@@ -19,7 +19,7 @@ use super::method::{Method, Refusal};
 use super::request::MountRequest;
 
 #[cfg(unix)]
-pub use mounted::{already_there, run};
+pub use mounted::run;
 
 /// A command that is to run in a space.
 #[derive(Debug, Clone)]
@@ -75,12 +75,6 @@ pub fn run(context: &Context, request: &RunRequest) -> anyhow::Result<ExitStatus
     let report = super::appear::appear(context, &request.mount)?;
     tell(context, &space, report.method, &report.reasons, false);
     execution(context, request, &space, &index).command(&request.command, || ())
-}
-
-/// No space is mounted already.
-#[cfg(windows)]
-pub fn already_there(_space: &Space, _catalog: &str) -> anyhow::Result<Option<Method>> {
-    Ok(None)
 }
 
 #[cfg(unix)]

@@ -3,6 +3,8 @@
 //! It asks nothing of its own mount, ever: a thread that waits for an answer which a killed server took along could not end, nor
 //! could the process with its locks. What must go through the mount is done by processes of their own.
 
+mod reaper;
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,12 +20,12 @@ use crate::fs::upper::{self, Access, Upper};
 use crate::fs::vfs::{Vfs, View};
 use crate::rcc::catalog::Catalog;
 use crate::space::relocated::Relocated;
-use crate::space::{Live, MountState, RestoredState, Space};
+use crate::space::{Live, MountOptions, MountState, RestoredState, Space};
 use crate::store::index::Index;
 use crate::store::observe::{Counter, Observer, Tally};
 use crate::store::{BlobSource, RawStore, Store};
 use crate::sys::fs::dir;
-use crate::sys::mount::{self, MountId, Mountpoint};
+use crate::sys::mount::{self, MountId, Mountpoint, namespace};
 use crate::sys::process::Process;
 use crate::sys::process::sandbox::Cage;
 use crate::sys::process::this_process::descriptor_share;
@@ -32,7 +34,7 @@ use crate::sys::process::{latency, limits};
 use super::appear::{MountReport, told_of};
 use super::claim::Claim;
 use super::context::Context;
-use super::daemon;
+use super::daemon::{self, Starter};
 use super::error::CannotMount;
 use super::method::{self, Method, Mounter, Refusal};
 use super::mounters::Attached;
@@ -78,15 +80,19 @@ fn raise_limits(request: &MountRequest) -> Result<(), CannotMount> {
 pub fn serve(
     context: &Context,
     request: &MountRequest,
+    starter: Option<&Arc<Starter>>,
     ready: impl FnOnce(&MountReport, &Space) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
     crate::sys::process::signals::expect_quiet().context("Cannot handle signals")?;
     raise_limits(request)?;
     let claim = Claim::take(context, request)?;
-    let serving = Serving::begin(context, request, claim)?;
+    let serving = Serving::begin(context, request, claim, starter)?;
     daemon::harden();
     let quiet = Arc::clone(&serving.quiet);
     daemon::on_signals(context, serving.mounted.space.root.clone(), serving.mounted.id, quiet)?;
+    if !request.keep && !request.within {
+        reaper::start(context, &serving.mounted.space, &serving.stop)?;
+    }
     ready(&serving.mounted.report, &serving.mounted.space)?;
     // Not before: the process that reads ahead has our stdio, and whoever reads that to its end would wait for it.
     if let Err(error) = serving.prefetch.start(context, &serving.mounted, &serving.quiet) {
@@ -110,7 +116,12 @@ struct Serving {
 
 impl Serving {
     /// Mounts and serves.
-    fn begin(context: &Context, request: &MountRequest, claim: Claim) -> anyhow::Result<Serving> {
+    fn begin(
+        context: &Context,
+        request: &MountRequest,
+        claim: Claim,
+        starter: Option<&Arc<Starter>>,
+    ) -> anyhow::Result<Serving> {
         let tally = Arc::new(Tally::logging());
         let recorder = Arc::new(Recorder::default());
         let awake = keep_awake(request.keep_awake, &tally);
@@ -120,7 +131,7 @@ impl Serving {
             awake: awake.clone(),
             ..Watch::default()
         };
-        let (mounted, session) = establish(context, request, claim, watch)?;
+        let (mounted, session) = establish(context, request, claim, watch, starter)?;
         let prefetch = Prefetch::new(context, request, &mounted, recorder);
         let cage = daemon::cage(&context.home, &mounted.space);
         let handed_over = match mounted.report.io {
@@ -176,6 +187,7 @@ fn establish(
     request: &MountRequest,
     claim: Claim,
     watch: Watch,
+    starter: Option<&Arc<Starter>>,
 ) -> anyhow::Result<(Mounted, Session)> {
     let Claim { space, index, made, catalog, lock, live } = claim;
     let observer = Arc::clone(&watch.tally) as Arc<dyn Observer>;
@@ -187,11 +199,20 @@ fn establish(
     let (shown, patched) = (Arc::clone(&index), Arc::clone(&relocated));
     let vfs = Vfs::with_upper(shown, patched, Arc::clone(&upper), view_for(request), !request.read_only);
     let blank = std::fs::read_dir(&space.root).map_or(true, |mut entries| entries.next().is_none());
-    let Attached { device, id, mounter, reasons } = attach(context, &space, request)?;
+    let mount = || {
+        let attached = attach(context, &space, request)?;
+        let id = attached.id;
+        anyhow::Ok((attached, id))
+    };
+    let attached = match starter {
+        Some(starter) => starter.mount(&space, mount)?,
+        None => mount()?.0,
+    };
+    let Attached { device, id, mounter, reasons } = attached;
     if request.profile != ProfileAt::Off {
         watch.recorder.note(index.len());
     }
-    let passed = match request.io {
+    let passed = match request.io.unwrap_or(Io::NoOpen) {
         Io::NoOpen => Vec::new(),
         Io::Passthrough => passed_through(&store, &relocated),
     };
@@ -220,9 +241,20 @@ fn establish(
         mode: report.mode.clone(),
         rung: method.name().to_owned(),
         reason: method::told(&reasons),
+        device: mount::seen(&space.root).map(|seen| seen.device).unwrap_or_default(),
+        namespace: namespace::current(),
+        kept_in: namespace::current().into_iter().filter(|_| request.keep).collect(),
+        options: options_of(request, session.io()),
+        meta: space.meta_state(),
     })?;
     drop(lock);
     Ok((Mounted { space, index, relocated, store, upper, report, blank, id, _live: live }, session))
+}
+
+/// What later requests are compared with.
+fn options_of(request: &MountRequest, io: Io) -> MountOptions {
+    let MountRequest { allow_other, uid, gid, no_exec, .. } = *request;
+    MountOptions { io: io.name().to_owned(), allow_other, uid, gid, no_exec }
 }
 
 /// What keeps processors awake for requests, where that helps.

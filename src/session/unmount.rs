@@ -1,34 +1,50 @@
-//! Takes a mounted space away and waits until its daemon is gone.
+//! Takes a mount away: only the one that is recorded, only here, and without waiting for anybody else's namespace.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-use crate::space::{MountState, Space};
+use crate::space::{MountState, Space, Wait};
 use crate::sys::errno::Errno;
-use crate::sys::mount::{self, MountId};
+use crate::sys::fs::disk;
+use crate::sys::mount::{self, MountId, namespace};
 use crate::sys::process::Process;
 use crate::sys::process::daemon::users_of as process_users;
 use crate::sys::process::signals;
 
 use super::context::Context;
+use super::decide::AtRoot;
 use super::error::{Busy, NotFound};
+use super::lease::{self, Lease};
 use super::mounters::Mounters;
 use super::request::SpaceName;
+use super::snapshot;
+use super::start::{Deadline, Start};
 
-/// How long a daemon may go on after a lazy unmount before we tell that files are still open.
+/// How long a daemon may go on after its mount is gone before we tell that files are still open.
 const PATIENCE: Duration = Duration::from_secs(15);
 /// How long a process may take to end that has nothing to do any more.
 const ENDING: Duration = Duration::from_secs(2);
 /// How long it may take to make what was written durable: a slow disk may have gigabytes to take.
 const WRITING: Duration = Duration::from_secs(300);
-
-/// How long the daemon's primer may take to leave the mount alone.
+/// How long the daemon's own process that reads ahead may take to leave the mount alone.
 const QUIET: Duration = Duration::from_secs(2);
-
 /// How long to wait at most before the daemon is looked for again.
 const LONGEST_PAUSE: Duration = Duration::from_millis(5);
+/// A daemon that goes on for this long may be kept by a copy of its mount in another namespace.
+const LOOK_AROUND: Duration = Duration::from_millis(50);
+/// How long the end of a command may wait for another one that starts or ends.
+const END_WAIT: Duration = Duration::from_secs(10);
+
+/// How to take a mount away.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Manner {
+    /// Even if it is in use: open files stay readable for a while.
+    pub lazy: bool,
+    /// As `lazy`, and its server ends.
+    pub force: bool,
+}
 
 /// The mounted space of that name, whatever base its catalog has.
 pub fn find(context: &Context, name: &SpaceName) -> anyhow::Result<Space> {
@@ -51,31 +67,130 @@ fn mounted_space(context: &Context, name: &SpaceName) -> anyhow::Result<Option<S
     Ok(None)
 }
 
-/// Unmounts `space` and waits for its daemon.
-pub fn unmount(context: &Context, space: &Space, lazy: bool) -> anyhow::Result<()> {
-    let daemon = space.mount_state()?.map(|state| state.process).filter(Process::is_alive);
+/// Unmounts `space` for good: what was written is on disk when this returns.
+pub fn unmount(context: &Context, space: &Space, manner: Manner) -> anyhow::Result<()> {
+    let deadline = Deadline::of(context.wait);
+    let _start = Start::take(context, space, &deadline)?;
+    let Some(state) = space.mount_state()? else {
+        return Err(NotFound(format!("{} is not mounted", space.root.display())).into());
+    };
+    let eager = !manner.lazy && !manner.force;
+    refuse_used(space, eager)?;
+    let _lock = space.lock(deadline.left(), &|waiting| context.front.waiting(waiting))?;
+    let mut patience = if eager { WRITING } else { PATIENCE };
+    match snapshot::at_root(space, Some(state.device)) {
+        AtRoot::Ours | AtRoot::Dead => take_away(context, space, &state, !eager)?,
+        AtRoot::Foreign if eager => {
+            let root = space.root.display();
+            return Err(Busy(format!("Another mount lies on {root}, which is not ours to take away")).into());
+        }
+        AtRoot::Nothing if eager => {
+            refuse_elsewhere(space, &state)?;
+            // It was unmounted by another hand: what keeps its daemon is open files.
+            patience = PATIENCE;
+        }
+        AtRoot::Foreign | AtRoot::Nothing => {}
+    }
+    if manner.force && state.process.is_alive() {
+        signals::terminate(state.process.pid);
+    }
+    finish(context, space, &state, patience)
+}
+
+/// While somebody has a lease, only force takes a mount away.
+fn refuse_used(space: &Space, eager: bool) -> anyhow::Result<()> {
+    let users = lease::users(&space.state_dir);
+    if users.is_empty() || !eager {
+        return Ok(());
+    }
+    let (root, users) = (space.root.display(), lease::told(&users));
+    Err(Busy(format!("{root} is in use by {users}; end it, or use --lazy")).into())
+}
+
+/// What is mounted in another namespace is unmounted there.
+fn refuse_elsewhere(space: &Space, state: &MountState) -> anyhow::Result<()> {
+    let there = namespace::elsewhere(state.device, state.process.pid);
+    let Some(first) = there.first().filter(|_| state.process.is_alive()) else { return Ok(()) };
+    let root = space.root.display();
+    Err(Busy(format!(
+        "{root} is not mounted here, but in the mount namespace of process {}; unmount it there, or use --force",
+        first.pid
+    ))
+    .into())
+}
+
+/// Lets go of `lease`; the last user of a mount that is not kept takes it away. What still uses files of it keeps it, and the
+/// daemon takes it away after that.
+pub fn leave(context: &Context, space: &Space, lease: Option<Lease>) -> anyhow::Result<()> {
+    let bound = match context.wait {
+        Wait::For(bound) => bound.min(END_WAIT),
+        Wait::Forever | Wait::Not => END_WAIT,
+    };
+    let _start = Start::take(context, space, &Deadline::of(Wait::For(bound)))?;
+    drop(lease);
+    let Some(state) = space.mount_state()? else { return Ok(()) };
+    if is_wanted_here(space, &state) || snapshot::at_root(space, Some(state.device)) != AtRoot::Ours {
+        return Ok(());
+    }
+    // RCC works in it: the daemon takes it away later.
+    let Ok(_lock) = space.lock(Wait::Not, &|_| {}) else { return Ok(()) };
+    match take_away(context, space, &state, false) {
+        Err(error) if error.is::<Busy>() => {
+            log::info!("{error:#}");
+            let users: Vec<String> = process_users(&space.root).iter().map(ToString::to_string).collect();
+            let (root, users) = (space.root.display(), users.join(", "));
+            context.front.note(&format!("{root} stays mounted until {users} is done with it"));
+            Ok(())
+        }
+        Err(error) => Err(error),
+        Ok(()) => finish(context, space, &state, WRITING),
+    }
+}
+
+/// True if the mount in this namespace is kept, or used by somebody in it.
+pub fn is_wanted_here(space: &Space, state: &MountState) -> bool {
+    let here = namespace::current();
+    here.is_some_and(|here| state.kept_in.contains(&here))
+        || lease::users(&space.state_dir).iter().any(|user| user.namespace == here)
+}
+
+/// Takes the recorded mount out of this mount namespace.
+fn take_away(context: &Context, space: &Space, state: &MountState, lazy: bool) -> anyhow::Result<()> {
+    let daemon = Some(state.process).filter(Process::is_alive);
     if let Some(daemon) = &daemon {
         signals::ask_for_quiet(daemon.pid);
     }
-    match unmount_when_quiet(&context.mounters(), &space.root, lazy, daemon.as_ref()) {
-        Ok(()) => {}
-        Err(error) if is_busy(&error) => return Err(busy(&space.root).into()),
-        Err(error) => return Err(error).with_context(|| format!("Cannot unmount {}", space.root.display())),
+    let root = &space.root;
+    match unmount_when_quiet(&context.mounters(), root, state.device, lazy, daemon.as_ref()) {
+        Ok(()) => Ok(()),
+        Err(error) if is_busy(&error) => Err(busy(root).into()),
+        Err(error) => Err(error).with_context(|| format!("Cannot unmount {}", root.display())),
     }
+}
+
+/// The mount is gone from here: waits until what was written is on disk, for nobody else.
+fn finish(context: &Context, space: &Space, state: &MountState, patience: Duration) -> anyhow::Result<()> {
+    let daemon = state.process;
     let started = Instant::now();
-    // Somebody may have mounted it again by now: that is another holder.
     let mut pause = Duration::from_micros(100);
-    let is_it = |holder| daemon.as_ref().is_none_or(|daemon| *daemon == holder);
-    while let Some(holder) = space.live_holder().filter(|holder| is_it(*holder)) {
-        if started.elapsed() > if lazy { PATIENCE } else { WRITING } {
-            return Err(still_served(&space.root, holder, lazy).into());
+    let mut looked = false;
+    // Somebody may have mounted it again by now: that is another holder.
+    while space.live_holder() == Some(daemon) {
+        if !looked && started.elapsed() > LOOK_AROUND {
+            looked = true;
+            if let Some(there) = namespace::elsewhere(state.device, daemon.pid).first() {
+                return served_on(context, space, there.pid);
+            }
+        }
+        if started.elapsed() > patience {
+            return Err(still_served(&space.root, daemon, patience == PATIENCE).into());
         }
         std::thread::sleep(pause);
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
     // Its files are closed after its locks are free: whoever unmounts the disk next would find it busy.
     let ending = Instant::now();
-    while daemon.as_ref().is_some_and(|daemon| !daemon.has_ended()) && ending.elapsed() < ENDING {
+    while !daemon.has_ended() && ending.elapsed() < ENDING {
         std::thread::sleep(LONGEST_PAUSE / 10);
     }
     // A daemon that was killed could not do this itself.
@@ -85,16 +200,28 @@ pub fn unmount(context: &Context, space: &Space, lazy: bool) -> anyhow::Result<(
     Ok(())
 }
 
+/// A copy of the mount lives on where it is not our business. What was written here is on disk.
+fn served_on(context: &Context, space: &Space, pid: u32) -> anyhow::Result<()> {
+    disk::sync(&space.state_dir)
+        .with_context(|| format!("Cannot make durable what is in {}", space.state_dir.display()))?;
+    context.front.note(&format!(
+        "{} is unmounted here; a copy of the mount in the namespace of process {pid} is served until it goes",
+        space.root.display()
+    ));
+    Ok(())
+}
+
 /// The daemon's own work in the mount ends in a moment; anybody else's is busy.
 fn unmount_when_quiet(
     mounters: &Mounters,
     root: &Path,
+    device: u64,
     lazy: bool,
     daemon: Option<&Process>,
 ) -> std::io::Result<()> {
     let started = Instant::now();
     loop {
-        let outcome = unmount_path(mounters, root, lazy);
+        let outcome = unmount_ours(mounters, root, device, lazy);
         let busy = outcome.as_ref().is_err_and(is_busy);
         let daemon = daemon.map(|daemon| daemon.pid);
         let others =
@@ -110,20 +237,28 @@ fn is_busy(error: &std::io::Error) -> bool {
     error.raw_os_error() == Some(Errno::BUSY.0)
 }
 
-fn unmount_path(mounters: &Mounters, root: &Path, lazy: bool) -> std::io::Result<()> {
-    match mount::unmount(root, lazy) {
+/// Takes the mount of `device` away if it is what is visible at `root`; nothing else.
+pub fn unmount_ours(mounters: &Mounters, root: &Path, device: u64, lazy: bool) -> std::io::Result<()> {
+    match mount::unmount_device(root, device, lazy) {
         // Nothing is mounted there: somebody else was faster.
         Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
             mounters.unmount_for_us(root, lazy, error)
         }
-        other => other,
+        other => other.map(drop),
     }
 }
 
 /// Takes whatever is mounted at `root` out of the tree.
 pub fn detach(mounters: &Mounters, root: &Path) -> anyhow::Result<()> {
-    unmount_path(mounters, root, true).with_context(|| format!("Cannot unmount {}", root.display()))
+    let outcome = match mount::unmount(root, true) {
+        Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
+            mounters.unmount_for_us(root, true, error)
+        }
+        other => other,
+    };
+    outcome.with_context(|| format!("Cannot unmount {}", root.display()))
 }
 
 /// As [`detach`], but only the mount `id`; false if it is not the one on top.

@@ -2,6 +2,10 @@
 
 /// Our own lock, held while the space is mounted or materialized.
 pub const LOCK: &str = "lock";
+/// The start lock.
+pub const START: &str = "start";
+/// The leases of those who use the space.
+pub const LEASES: &str = "leases";
 /// What is told about the mount.
 pub const MOUNT: &str = "mount.json";
 /// The log of the process that serves the mount.

@@ -33,6 +33,36 @@ pub struct MountState {
     pub rung: String,
     /// Why not a higher one; empty if it is the highest.
     pub reason: String,
+    /// The device number of the mounted file system: with it the mount is known in any mount namespace.
+    #[serde(default)]
+    pub device: u64,
+    /// The mount namespace it was mounted in.
+    #[serde(default)]
+    pub namespace: Option<u64>,
+    /// The mount namespaces in which it stays until it is unmounted; in others it goes with its last user.
+    #[serde(default)]
+    pub kept_in: Vec<u64>,
+    /// What it was asked for.
+    #[serde(default)]
+    pub options: MountOptions,
+    /// The state of RCC's `.meta` when it was mounted.
+    #[serde(default)]
+    pub meta: Option<String>,
+}
+
+/// The options of a live mount that a later request may ask for differently.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MountOptions {
+    /// How files are read.
+    pub io: String,
+    /// Other users are let in.
+    pub allow_other: bool,
+    /// Whom everything belongs to, if it is another user.
+    pub uid: Option<u32>,
+    /// As `uid`, for the group.
+    pub gid: Option<u32>,
+    /// No program runs in it.
+    pub no_exec: bool,
 }
 
 /// The last complete materialize, and the `.meta` it left.

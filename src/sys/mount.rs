@@ -16,7 +16,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, StatxFlags};
+use rustix::fs::{AtFlags, Mode, OFlags, StatxAttributes, StatxFlags};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
@@ -173,9 +173,46 @@ pub(super) fn put(mount: impl AsFd, onto: impl AsFd) -> io::Result<()> {
     Ok(move_mount(mount, "", onto, "", flags)?)
 }
 
+/// Mounts a copy of a mount, see [`namespace::copy_of`], on `point`.
+pub fn mount_copy(copy: &OwnedFd, point: &Mountpoint) -> io::Result<()> {
+    put(copy, &point.dir)
+}
+
 /// The mount that is visible at `path`.
 pub fn mount_at(path: &Path) -> io::Result<MountId> {
     id_of(Mountpoint::open(path)?.dir)
+}
+
+/// What is seen at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// The device number of its file system.
+    pub device: u64,
+    /// The mount.
+    pub id: MountId,
+    /// The path is the root of that mount.
+    pub is_root: bool,
+}
+
+/// What is at `path` now, a link not followed; the file system itself, which may be ours, is not asked.
+pub fn seen(path: &Path) -> io::Result<Seen> {
+    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
+    let state = rustix::fs::statx(&Mountpoint::open(path)?.dir, "", flags, StatxFlags::MNT_ID)?;
+    Ok(Seen {
+        device: rustix::fs::makedev(state.stx_dev_major, state.stx_dev_minor),
+        id: MountId(state.stx_mnt_id),
+        is_root: state.stx_attributes.contains(StatxAttributes::MOUNT_ROOT),
+    })
+}
+
+/// Unmounts what is visible at `path` if it is of the file system `device`; false if it is not, or if nothing is mounted there.
+pub fn unmount_device(path: &Path, device: u64, lazy: bool) -> io::Result<bool> {
+    match seen(path) {
+        Ok(seen) if seen.is_root && seen.device == device => unmount(path, lazy).map(|()| true),
+        Ok(_) => Ok(false),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// Answers without asking the file system itself, which may be ours and not be served yet.

@@ -70,10 +70,10 @@ fn a_mount_is_nosuid_nodev_and_checked_by_the_kernel_whatever_it_is_called() {
 }
 
 #[test]
-fn a_second_mount_of_a_live_space_is_refused_and_names_the_holder() {
+fn a_second_mount_of_a_live_space_with_other_options_is_refused_and_names_the_holder() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = sandbox.mount(CATALOG, SPACE, CONTROLLER, &[]);
-    let args = ["mount", CATALOG, SPACE, "--controller", CONTROLLER];
+    let args = ["mount", "--read-only", CATALOG, SPACE, "--controller", CONTROLLER];
     let refused = sandbox.holofs_fails(&args, exit::BUSY);
     let pid = mounted.report()["pid"].as_u64().unwrap();
     assert!(stderr(&refused).contains(&format!("process {pid}")), "{}", stderr(&refused));

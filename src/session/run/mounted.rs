@@ -8,11 +8,12 @@ use anyhow::Context as _;
 use crate::session::appear;
 use crate::session::context::Context;
 use crate::session::daemon;
-use crate::session::error::{Busy, CannotMount};
+use crate::session::error::CannotMount;
 use crate::session::execute::Bytecode;
 use crate::session::isolate::{self, Isolated};
 use crate::session::method::{Method, Mode, Mounter, Refusal};
-use crate::session::unmount;
+use crate::session::obtain::{Obtained, obtain, obtain_by};
+use crate::session::unmount::leave;
 use crate::space::Space;
 use crate::store::index::Index;
 use crate::sys::mount::Detached;
@@ -25,11 +26,8 @@ pub fn run(context: &Context, request: &RunRequest) -> anyhow::Result<ExitStatus
     let space = context.space(index.base(), &request.mount.space);
     let mut reasons = Vec::new();
     let alone = request.isolate && request.mount.mode != Mode::Materialize;
-    if !alone && let Some(method) = already_there(&space, &index.id().to_string())? {
-        tell(context, &space, method, &reasons, false);
-        return execution(context, request, &space, &index).command(&request.command, || ());
-    }
-    let cannot = if request.mount.mode == Mode::Auto && !alone { cannot_hold(&space) } else { None };
+    let live = space.live_holder().is_some();
+    let cannot = if request.mount.mode == Mode::Auto && !alone && !live { cannot_hold(&space) } else { None };
     reasons.extend(cannot.iter().map(|why| Refusal::new(Method::Fuse(Mounter::Direct), why)));
     if alone || cannot.is_some() {
         match isolate::enter()? {
@@ -53,10 +51,10 @@ fn in_space(
 ) -> anyhow::Result<ExitStatus> {
     let mount = &request.mount;
     if request.mount.mode != Mode::Materialize {
-        match daemon::launch(context, mount)? {
-            Ok(report) => {
-                reasons.extend(report.reasons);
-                return while_mounted(context, request, space, index, report.method, &reasons);
+        match obtain(context, mount, Some(&command_line(request)))? {
+            Ok(obtained) => {
+                reasons.extend(obtained.report.reasons.iter().cloned());
+                return while_mounted(context, request, space, index, obtained, &reasons);
             }
             Err(refused) => reasons.extend(refused.refused),
         }
@@ -82,25 +80,34 @@ fn in_namespace(
     reasons: &[Refusal],
 ) -> anyhow::Result<ExitStatus> {
     crate::sys::mount::namespace::enter().context("Cannot enter a namespace of our own")?;
-    let report = daemon::launch_copy(context, &request.mount)??;
-    while_mounted(context, request, space, index, report.method, reasons)
+    let command = command_line(request);
+    let obtained = obtain_by(context, &request.mount, Some(&command), &daemon::launch_copy)??;
+    while_mounted(context, request, space, index, obtained, reasons)
 }
 
-/// Runs the command in the space that was mounted for it, and takes the mount away.
+/// Runs the command in the mounted space, and lets go of it.
 fn while_mounted(
     context: &Context,
     request: &RunRequest,
     space: &Space,
     index: &Index,
-    method: Method,
+    obtained: Obtained,
     reasons: &[Refusal],
 ) -> anyhow::Result<ExitStatus> {
-    tell(context, space, method, reasons, false);
+    let Obtained { report, lease } = obtained;
+    tell(context, space, report.method, reasons, false);
     let outcome = execution(context, request, space, index).command(&request.command, || ());
-    if let Err(error) = disappear(context, space) {
-        log::warn!("{} is not unmounted: {error:#}", space.root.display());
+    // What the command said stands, whatever becomes of the mount.
+    if let Err(error) = leave(context, space, lease) {
+        context.front.note(&format!("warning: {error:#}"));
     }
     outcome
+}
+
+/// The command, to be told to others.
+fn command_line(request: &RunRequest) -> String {
+    let words = request.command.iter().map(|word| word.to_string_lossy());
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// Runs the command at the catalog's own path.
@@ -123,22 +130,6 @@ fn run_isolated(
     execution.command(&request.command, mark)
 }
 
-/// The method of a space that is mounted already with this catalog.
-pub fn already_there(space: &Space, catalog: &str) -> anyhow::Result<Option<Method>> {
-    if space.live_holder().is_none() {
-        return Ok(None);
-    }
-    match space.mount_state()? {
-        Some(state) if state.catalog == catalog => {
-            Ok(Some(Method::try_from(state.rung).unwrap_or(Method::Fuse(Mounter::Direct))))
-        }
-        _ => {
-            let root = space.root.display();
-            Err(Busy(format!("{root} is in use with another catalog; unmount it first")).into())
-        }
-    }
-}
-
 /// Why the space can be neither mounted nor materialized at its own place, whatever the method: nothing can be written there.
 fn cannot_hold(space: &Space) -> Option<String> {
     let written = |dir: &Path| tempfile::tempfile_in(dir).map(drop);
@@ -152,14 +143,4 @@ fn cannot_hold(space: &Space) -> Option<String> {
             .err()
             .map(|error| format!("{} cannot be written: {}", space.state_dir.display(), error.root_cause())),
     }
-}
-
-/// Takes our mount away; whoever still uses it keeps its open files.
-fn disappear(context: &Context, space: &Space) -> anyhow::Result<()> {
-    let Err(error) = unmount::unmount(context, space, false) else { return Ok(()) };
-    if error.is::<Busy>() {
-        log::warn!("{error}: unmounting it lazily");
-        return unmount::detach(&context.mounters(), &space.root);
-    }
-    Err(error)
 }

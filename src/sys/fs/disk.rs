@@ -19,6 +19,16 @@ pub fn usage(path: &Path) -> io::Result<Usage> {
     })
 }
 
+/// Makes everything durable that was written to the file system that `path` is on.
+pub fn sync(path: &Path) -> io::Result<()> {
+    let file = File::open(path)?;
+    #[cfg(target_os = "linux")]
+    rustix::fs::syncfs(&file)?;
+    #[cfg(not(target_os = "linux"))]
+    file.sync_all()?;
+    Ok(())
+}
+
 /// Tells the kernel that `file` will be read from one end to the other: it reads twice as far ahead. Only advice, so there is nothing to
 /// hear of it.
 ///

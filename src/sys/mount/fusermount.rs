@@ -59,7 +59,7 @@ pub fn mount(point: &Mountpoint, options: Options) -> io::Result<OwnedFd> {
 
 /// Unmounts `root`.
 pub fn unmount(root: &Path, lazy: bool) -> io::Result<()> {
-    let flags = if lazy { "-uqz" } else { "-uq" };
+    let flags = if lazy { "-uz" } else { "-u" };
     let output =
         Command::new(find()?).env_clear().arg(flags).arg("--").arg(root).stdin(Stdio::null()).output()?;
     match check(&output) {

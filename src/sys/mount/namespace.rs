@@ -5,12 +5,18 @@
 //!
 //! A user namespace cannot be left again. So whoever wants to go on without one if it is of no use tries it in a child first.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::PathBuf;
 
-use rustix::mount::{MountPropagationFlags, mount_change};
+use rustix::fs::CWD;
+use rustix::mount::{MountPropagationFlags, OpenTreeFlags, mount_change, open_tree};
 use rustix::process::{getegid, geteuid};
-use rustix::thread::{UnshareFlags, unshare_unsafe};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
 use crate::sys::process::fork;
 
@@ -55,6 +61,98 @@ fn enter_as_user() -> io::Result<()> {
     ];
     let write = |(path, text): &(&str, String)| fs::write(path, text);
     maps.iter().try_for_each(write).map_err(|error| failed("this user cannot be mapped", error))
+}
+
+/// The number of this process's mount namespace.
+pub fn current() -> Option<u64> {
+    number_of("self")
+}
+
+fn number_of(process: &str) -> Option<u64> {
+    fs::metadata(format!("/proc/{process}/ns/mnt")).ok().map(|meta| meta.ino())
+}
+
+/// A mount in another mount namespace.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Elsewhere {
+    /// A process in that namespace.
+    pub pid: u32,
+    /// Where it is mounted, as that process sees it.
+    pub path: PathBuf,
+}
+
+/// Where the file system `device` is mounted in other mount namespaces, one process for each of them, as far as /proc tells;
+/// `first` is looked at before all others.
+pub fn elsewhere(device: u64, first: u32) -> Vec<Elsewhere> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let mut known: Vec<u64> = current().into_iter().collect();
+    let mut found = Vec::new();
+    for pid in std::iter::once(first).chain(pids) {
+        // Of another user's process the namespace is not told, but what is mounted in it.
+        let number = number_of(&pid.to_string());
+        if number.is_some_and(|number| known.contains(&number)) {
+            continue;
+        }
+        known.extend(number);
+        let table = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+        found.extend(mountpoint(&table, device).map(|path| Elsewhere { pid, path }));
+    }
+    found
+}
+
+/// Where `device` is mounted as a whole, in the words of /proc/<pid>/mountinfo.
+fn mountpoint(table: &str, device: u64) -> Option<PathBuf> {
+    let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
+    let number = format!("{major}:{minor}");
+    table.lines().find_map(|line| {
+        let mut fields = line.split(' ').skip(2);
+        let (device, root, path) = (fields.next()?, fields.next()?, fields.next()?);
+        (device == number && root == "/").then(|| PathBuf::from(OsString::from_vec(unescaped(path))))
+    })
+}
+
+/// Blanks and some others are written as a backslash and three octal digits.
+fn unescaped(text: &str) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut rest = text.as_bytes();
+    while let Some((&byte, after)) = rest.split_first() {
+        let digits = after.get(..3).and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()).filter(|_| byte == b'\\') {
+            Some(value) => {
+                out.push(value);
+                rest = &after[3..];
+            }
+            None => {
+                out.push(byte);
+                rest = after;
+            }
+        }
+    }
+    out
+}
+
+/// A copy of that mount, mounted nowhere yet. Only who may mount there and here can have it.
+pub fn copy_of(mount: &Elsewhere) -> io::Result<OwnedFd> {
+    let namespace = fs::File::open(format!("/proc/{}/ns/mnt", mount.pid))?;
+    let path = mount.path.clone();
+    // A thread of its own goes there: descriptors are shared, the namespace is not.
+    let fetch = move || -> io::Result<OwnedFd> {
+        // SAFETY: the descriptor table stays as it is.
+        #[allow(unsafe_code)]
+        unsafe {
+            unshare_unsafe(UnshareFlags::FS)?;
+        }
+        let kind = Some(LinkNameSpaceType::Mount);
+        move_into_link_name_space(namespace.as_fd(), kind)?;
+        let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+        Ok(open_tree(CWD, &path, flags)?)
+    };
+    std::thread::Builder::new()
+        .name("fetch".into())
+        .spawn(fetch)?
+        .join()
+        .unwrap_or_else(|_| Err(io::Error::other("the thread that fetches the mount panicked")))
 }
 
 /// Whether a process like this one can [`enter`] and then do `test`, or why not in words: tried by a child that ends at once.

@@ -76,6 +76,32 @@ pub fn open_device() -> io::Result<File> {
     Err(refused())
 }
 
+/// What is seen at a path: no mount.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Seen {
+    /// The device number.
+    pub device: u64,
+    /// The mount.
+    pub id: MountId,
+    /// True for a mount.
+    pub is_root: bool,
+}
+
+/// Nothing is mounted.
+pub fn seen(_path: &Path) -> io::Result<Seen> {
+    Err(refused())
+}
+
+/// Nothing is mounted.
+pub fn unmount_device(_path: &Path, _device: u64, _lazy: bool) -> io::Result<bool> {
+    Ok(false)
+}
+
+/// Is refused.
+pub fn mount_copy(_copy: &OwnedFd, _point: &Mountpoint) -> io::Result<()> {
+    Err(refused())
+}
+
 /// Nothing is mounted.
 pub fn mount_at(_path: &Path) -> io::Result<MountId> {
     Err(refused())
@@ -137,6 +163,32 @@ pub mod fusermount {
 /// Namespaces.
 pub mod namespace {
     use std::io;
+    use std::os::fd::OwnedFd;
+    use std::path::PathBuf;
+
+    /// There are none.
+    pub fn current() -> Option<u64> {
+        None
+    }
+
+    /// A mount in another namespace.
+    #[derive(Debug, Clone, PartialEq, Eq)]
+    pub struct Elsewhere {
+        /// A process there.
+        pub pid: u32,
+        /// Where.
+        pub path: PathBuf,
+    }
+
+    /// There are none.
+    pub fn elsewhere(_device: u64, _first: u32) -> Vec<Elsewhere> {
+        Vec::new()
+    }
+
+    /// Is refused.
+    pub fn copy_of(_mount: &Elsewhere) -> io::Result<OwnedFd> {
+        Err(super::refused())
+    }
 
     /// Is refused.
     pub fn enter() -> io::Result<()> {

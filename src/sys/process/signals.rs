@@ -48,6 +48,17 @@ pub fn interruption() -> io::Result<Arc<AtomicBool>> {
     Ok(flag)
 }
 
+/// Has the process `pid` end, at once: a daemon that is asked twice waits for nobody.
+pub fn terminate(pid: u32) {
+    let Some(target) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return };
+    for _ in 0..2 {
+        if let Err(error) = rustix::process::kill_process(target, rustix::process::Signal::TERM) {
+            log::debug!("Cannot end process {pid}: {error}");
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+}
+
 /// Asks the process `pid` to leave its mount alone. One that is gone does not use it either.
 pub fn ask_for_quiet(pid: u32) {
     let Some(target) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return };

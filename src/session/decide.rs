@@ -1,0 +1,199 @@
+//! What becomes of a request for a space that is in some state: one pure function, so that no command decides by itself.
+//!
+//! It is asked under the start lock ([`super::start`]), so nothing starts or joins between the look and the act.
+
+use super::method::{Method, Mounter};
+
+/// What is at the space's path, in the mount namespace of who asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AtRoot {
+    /// Nothing is mounted.
+    Nothing,
+    /// The mount that the claim recorded, and it answers.
+    Ours,
+    /// A mount whose server is gone.
+    Dead,
+    /// Another mount.
+    Foreign,
+}
+
+/// What the holder of the claim recorded of its mount.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Live {
+    /// The catalog's id.
+    pub catalog: String,
+    /// How it was mounted.
+    pub method: Method,
+    /// The mount exists in a mount namespace that can be seen from here, if it is not here.
+    pub elsewhere: bool,
+    /// RCC has put another environment into the space since.
+    pub converted: bool,
+    /// The option of the request, with the live setting, that the mount cannot keep.
+    pub differs: Option<String>,
+}
+
+/// What a space is right now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot {
+    /// A process holds the claim.
+    pub held: bool,
+    /// What it recorded; nothing yet while it starts, or while files are being laid out.
+    pub live: Option<Live>,
+    /// What is at the path.
+    pub at_root: AtRoot,
+    /// RCC has put another environment into what was written to the space.
+    pub converted: bool,
+}
+
+/// What to wait for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Until {
+    /// The holder has started, or has laid the files out.
+    Started,
+    /// The holder has ended.
+    Gone,
+    /// The holder, whose mount nobody else can reach, has ended.
+    Private,
+}
+
+/// Why not.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Why {
+    /// Another catalog is live.
+    OtherCatalog,
+    /// RCC has put another environment into the space.
+    Converted,
+    /// An option cannot be kept.
+    Option(String),
+    /// Something else is mounted there.
+    Foreign,
+}
+
+/// What to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// Use the mount that is here.
+    Join,
+    /// Bring the mount here, and use it.
+    Attach,
+    /// Start a server.
+    Start,
+    /// Take the dead mount away, and start a server.
+    Repair,
+    /// Look again later.
+    Wait(Until),
+    /// It cannot be.
+    Refuse(Why),
+}
+
+/// Decides for a request of the catalog `wanted`.
+pub fn decide(snapshot: &Snapshot, wanted: &str) -> Decision {
+    match (snapshot.held, &snapshot.live) {
+        (false, _) => unheld(snapshot),
+        (true, None) => Decision::Wait(Until::Started),
+        (true, Some(live)) => held(snapshot.at_root, live, wanted),
+    }
+}
+
+fn unheld(snapshot: &Snapshot) -> Decision {
+    match snapshot.at_root {
+        AtRoot::Ours | AtRoot::Foreign => Decision::Refuse(Why::Foreign),
+        _ if snapshot.converted => Decision::Refuse(Why::Converted),
+        AtRoot::Dead => Decision::Repair,
+        AtRoot::Nothing => Decision::Start,
+    }
+}
+
+fn held(at_root: AtRoot, live: &Live, wanted: &str) -> Decision {
+    let reachable = at_root == AtRoot::Ours || live.elsewhere;
+    if at_root == AtRoot::Dead || !reachable {
+        return Decision::Wait(Until::Gone);
+    }
+    if live.catalog != wanted {
+        return Decision::Refuse(Why::OtherCatalog);
+    }
+    if live.converted {
+        return Decision::Refuse(Why::Converted);
+    }
+    if let Some(option) = &live.differs {
+        return Decision::Refuse(Why::Option(option.clone()));
+    }
+    match at_root {
+        AtRoot::Ours => Decision::Join,
+        // It ends with the command that it was made for.
+        _ if live.method == Method::Fuse(Mounter::Namespace) => Decision::Wait(Until::Private),
+        AtRoot::Foreign => Decision::Refuse(Why::Foreign),
+        AtRoot::Nothing | AtRoot::Dead => Decision::Attach,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [AtRoot; 4] = [AtRoot::Nothing, AtRoot::Ours, AtRoot::Dead, AtRoot::Foreign];
+
+    fn live() -> Live {
+        let method = Method::Fuse(Mounter::Direct);
+        Live { catalog: "a".to_owned(), method, elsewhere: false, converted: false, differs: None }
+    }
+
+    fn row(held: bool, live: Option<Live>, converted: bool) -> [Decision; 4] {
+        ALL.map(|at_root| decide(&Snapshot { held, live: live.clone(), at_root, converted }, "a"))
+    }
+
+    #[test]
+    fn decide_on_a_space_that_nobody_holds() {
+        let foreign = Decision::Refuse(Why::Foreign);
+        let (start, repair) = (Decision::Start, Decision::Repair);
+        assert_eq!(row(false, None, false), [start, foreign.clone(), repair, foreign.clone()]);
+        let converted = Decision::Refuse(Why::Converted);
+        assert_eq!(row(false, None, true), [converted.clone(), foreign.clone(), converted, foreign]);
+        // What a holder that is gone left behind means nothing.
+        let other = Live { catalog: "b".to_owned(), converted: true, ..live() };
+        assert_eq!(row(false, Some(other), false)[0], Decision::Start);
+    }
+
+    #[test]
+    fn decide_on_a_space_that_is_about_to_be_there() {
+        assert_eq!(row(true, None, false), [(); 4].map(|()| Decision::Wait(Until::Started)));
+        assert_eq!(row(true, None, true), [(); 4].map(|()| Decision::Wait(Until::Started)));
+    }
+
+    #[test]
+    fn decide_on_a_space_that_is_live() {
+        let gone = Decision::Wait(Until::Gone);
+        assert_eq!(
+            row(true, Some(live()), false),
+            [gone.clone(), Decision::Join, gone.clone(), gone.clone()]
+        );
+        let elsewhere = Live { elsewhere: true, ..live() };
+        let foreign = Decision::Refuse(Why::Foreign);
+        assert_eq!(
+            row(true, Some(elsewhere.clone()), false),
+            [Decision::Attach, Decision::Join, gone.clone(), foreign]
+        );
+        let private = Live { method: Method::Fuse(Mounter::Namespace), ..elsewhere };
+        let wait = Decision::Wait(Until::Private);
+        assert_eq!(row(true, Some(private), false), [wait.clone(), Decision::Join, gone, wait]);
+    }
+
+    #[test]
+    fn decide_on_a_live_space_that_is_not_what_is_asked_for() {
+        let gone = Decision::Wait(Until::Gone);
+        let option = Why::Option("--read-only".to_owned());
+        let cases = [
+            (Live { catalog: "b".to_owned(), ..live() }, Why::OtherCatalog),
+            (Live { converted: true, ..live() }, Why::Converted),
+            (Live { differs: Some("--read-only".to_owned()), ..live() }, option),
+        ];
+        for (live, why) in cases {
+            let refused = Decision::Refuse(why);
+            let here = [gone.clone(), refused.clone(), gone.clone(), gone.clone()];
+            assert_eq!(row(true, Some(live.clone()), false), here);
+            let elsewhere = Live { elsewhere: true, ..live };
+            let there = [refused.clone(), refused.clone(), gone.clone(), refused];
+            assert_eq!(row(true, Some(elsewhere), false), there);
+        }
+    }
+}

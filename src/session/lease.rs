@@ -1,0 +1,101 @@
+//! Leases: everyone who uses a space holds one, and the kernel releases it with its process.
+//!
+//! `<state>/leases/<pid>-<start>` is held by flock and says who. One that is not held was left by a process that is gone, and the next
+//! look removes it. They are taken, and looked at to decide, under the start lock.
+
+use std::fmt;
+use std::fs::{File, TryLockError};
+use std::io;
+
+use serde::{Deserialize, Serialize};
+
+use crate::space::{Space, files};
+use crate::sys::fs::lock;
+use crate::sys::fs::place::Place;
+use crate::sys::mount::namespace;
+use crate::sys::process::Process;
+
+/// No line is longer.
+const MOST: u64 = 4096;
+/// So much of a command is told.
+const COMMAND: usize = 200;
+
+/// Who uses a space.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct User {
+    /// The process.
+    #[serde(flatten)]
+    pub process: Process,
+    /// What it runs.
+    pub command: String,
+    /// Its mount namespace.
+    pub namespace: Option<u64>,
+}
+
+impl fmt::Display for User {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} ({})", self.process, self.command)
+    }
+}
+
+/// The right to find the space where it is; it ends when dropped.
+#[derive(Debug)]
+pub struct Lease {
+    place: Place,
+    _file: File,
+}
+
+impl Lease {
+    /// Takes a lease for this process, which runs `command`.
+    pub fn take(space: &Space, command: &str) -> io::Result<Lease> {
+        let process = Process::current();
+        let name = format!("{}-{}", process.pid, process.start_time.unwrap_or_default());
+        let place = space.state_dir.below(files::LEASES).below(name);
+        let command: String = command.chars().filter(|c| !c.is_control()).take(COMMAND).collect();
+        let user = User { process, command, namespace: namespace::current() };
+        let mut file = lock::open_own(&place)?;
+        file.try_lock().map_err(|error| match error {
+            TryLockError::WouldBlock => io::Error::other("this process has a lease already"),
+            TryLockError::Error(error) => error,
+        })?;
+        let text = serde_json::to_vec(&user).map_err(io::Error::other)?;
+        lock::sign(&mut file, &place, &text)?;
+        Ok(Lease { place, _file: file })
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Err(error) = self.place.remove_file() {
+            log::debug!("{} stays, released: {error}", self.place.display());
+        }
+    }
+}
+
+/// Who uses the space whose state is at `state_dir`; leases of processes that are gone are removed.
+pub fn users(state_dir: &Place) -> Vec<User> {
+    let entries = state_dir.below(files::LEASES).entries().unwrap_or_default();
+    entries.iter().filter_map(user).collect()
+}
+
+fn user(place: &Place) -> Option<User> {
+    let file = place.open_file().ok()?;
+    match file.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => serde_json::from_slice(&place.read(MOST).ok()?).ok(),
+        Err(TryLockError::Error(error)) => {
+            log::debug!("{} cannot be asked: {error}", place.display());
+            None
+        }
+        Ok(()) => {
+            if let Err(error) = place.remove_file() {
+                log::debug!("{} stays, released: {error}", place.display());
+            }
+            None
+        }
+    }
+}
+
+/// The users in a line.
+pub fn told(users: &[User]) -> String {
+    users.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,234 @@
+//! Gets a space for a command: decides under the start lock, and does what was decided.
+
+use std::time::Duration;
+
+use anyhow::Context as _;
+
+use crate::space::{MountState, Space};
+use crate::store::index::Index;
+use crate::sys::mount::{self, Mountpoint, namespace};
+
+use super::appear::{MountReport, report_of};
+use super::context::Context;
+use super::daemon;
+use super::decide::{AtRoot, Decision, Until, Why, decide};
+use super::error::{Busy, CannotMount};
+use super::lease::{self, Lease};
+use super::method::Mode;
+use super::request::{MountRequest, SpaceName};
+use super::snapshot::{self, Found};
+use super::start::{Deadline, Start};
+
+/// How often a space that has to be waited for is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// How long a server may take to end that nobody can reach any more, before a command gives up.
+const LEAVING: Duration = Duration::from_secs(10);
+
+/// A mounted space that is ours to use.
+pub struct Obtained {
+    /// What there is to tell.
+    pub report: MountReport,
+    /// Our lease; none for a mount that is kept without a user.
+    pub lease: Option<Lease>,
+}
+
+/// What a request comes to: a mount, or why there can be none here.
+pub type Outcome = Result<Obtained, CannotMount>;
+
+/// Gets the space for `request`; with `command`, for as long as the lease that is taken for it.
+pub fn obtain(context: &Context, request: &MountRequest, command: Option<&str>) -> anyhow::Result<Outcome> {
+    obtain_by(context, request, command, &daemon::launch)
+}
+
+/// As [`obtain`], with a server that `launch` starts.
+pub fn obtain_by(
+    context: &Context,
+    request: &MountRequest,
+    command: Option<&str>,
+    launch: &dyn Fn(&Context, &MountRequest) -> anyhow::Result<daemon::Launched>,
+) -> anyhow::Result<Outcome> {
+    let (index, _, _) = context.index(&request.catalog)?;
+    let space = context.space(index.base(), &request.space);
+    request.check_place(&space)?;
+    let wanted = index.id().to_string();
+    let deadline = Deadline::of(context.wait);
+    let mut told = false;
+    loop {
+        let start = Start::take(context, &space, &deadline)?;
+        let found = snapshot::look(&space, &index, request)?;
+        let decision = decide(&found.snapshot, &wanted);
+        log::debug!("{}: {decision:?}", space.root.display());
+        match decision {
+            Decision::Join => return join(&space, &index, request, command, found.state).map(Ok),
+            Decision::Attach => {
+                attach(&space, &found)?;
+                return join(&space, &index, request, command, found.state).map(Ok);
+            }
+            Decision::Start | Decision::Repair => {
+                let context = context.with_wait(deadline.left());
+                return started(&space, launch(&context, request)?, command);
+            }
+            Decision::Refuse(why) => return Err(refusal(&space, &found, &why).into()),
+            Decision::Wait(until) => {
+                drop(start);
+                let long = until == Until::Gone && deadline.waited() > LEAVING;
+                if deadline.is_over() || long {
+                    return Err(gave_up(&space, &found, until).into());
+                }
+                if !told && deadline.waited() > Duration::from_millis(500) {
+                    told = true;
+                    context.front.note(&format!("Waiting: {}", gave_up(&space, &found, until)));
+                }
+                std::thread::sleep(LOOK_EVERY);
+            }
+        }
+    }
+}
+
+/// The start lock of a space that is to be laid out as files, once no server is on its way out.
+pub fn ready_for_files(context: &Context, space: &Space, index: &Index) -> anyhow::Result<Start> {
+    let name = SpaceName { space: space.name().to_owned(), controller: space.controller().to_owned() };
+    let request = MountRequest::new("", &name, Mode::Materialize);
+    let deadline = Deadline::of(context.wait);
+    loop {
+        let start = Start::take(context, space, &deadline)?;
+        let found = snapshot::look(space, index, &request)?;
+        let leaving =
+            found.snapshot.held && found.snapshot.at_root != AtRoot::Ours && found.elsewhere.is_empty();
+        if !leaving {
+            refuse_other_files(space, index)?;
+            return Ok(start);
+        }
+        drop(start);
+        if deadline.is_over() || deadline.waited() > LEAVING {
+            return Err(gave_up(space, &found, Until::Gone).into());
+        }
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+/// Files that somebody uses do not become another catalog's.
+fn refuse_other_files(space: &Space, index: &Index) -> anyhow::Result<()> {
+    let users = lease::users(&space.state_dir);
+    let same = space.restored_state()?.is_none_or(|state| state.catalog == index.id().to_string());
+    if users.is_empty() || same {
+        return Ok(());
+    }
+    let (root, users) = (space.root.display(), lease::told(&users));
+    Err(Busy(format!("{root} is in use by {users} with another catalog")).into())
+}
+
+/// The start lock of a space that this process is to serve itself.
+pub fn ready_to_serve(context: &Context, request: &MountRequest) -> anyhow::Result<Start> {
+    let (index, _, _) = context.index(&request.catalog)?;
+    let space = context.space(index.base(), &request.space);
+    let start = Start::take(context, &space, &Deadline::of(context.wait))?;
+    let found = snapshot::look(&space, &index, request)?;
+    match decide(&found.snapshot, &index.id().to_string()) {
+        Decision::Start | Decision::Repair => Ok(start),
+        Decision::Refuse(why) => Err(refusal(&space, &found, &why).into()),
+        Decision::Wait(until) => Err(gave_up(&space, &found, until).into()),
+        Decision::Join | Decision::Attach => {
+            Err(Busy(format!("{} is mounted by {} already", space.root.display(), holder(&found))).into())
+        }
+    }
+}
+
+/// A mount that was made for us.
+fn started(space: &Space, launched: daemon::Launched, command: Option<&str>) -> anyhow::Result<Outcome> {
+    let report = match launched {
+        Ok(report) => report,
+        Err(refused) => return Ok(Err(refused)),
+    };
+    let lease = lease(space, command)?;
+    Ok(Ok(Obtained { report, lease }))
+}
+
+fn lease(space: &Space, command: Option<&str>) -> anyhow::Result<Option<Lease>> {
+    let taken = command.map(|command| Lease::take(space, command)).transpose();
+    taken.with_context(|| format!("Cannot note the use of {}", space.root.display()))
+}
+
+/// Uses the mount that is here; one that is asked to stay, stays from now on.
+fn join(
+    space: &Space,
+    index: &Index,
+    request: &MountRequest,
+    command: Option<&str>,
+    state: Option<MountState>,
+) -> anyhow::Result<Obtained> {
+    let mut state = state.with_context(|| format!("Nothing is known of {}", space.root.display()))?;
+    let lease = lease(space, command)?;
+    if let Some(here) = namespace::current().filter(|here| request.keep && !state.kept_in.contains(here)) {
+        state.kept_in.push(here);
+        space.set_mount_state(&state)?;
+    }
+    Ok(Obtained { report: report_of(space, index, &state), lease })
+}
+
+/// Brings the mount into this mount namespace, by the first way in.
+fn attach(space: &Space, found: &Found) -> anyhow::Result<()> {
+    let mut why = None;
+    for there in &found.elsewhere {
+        match namespace::copy_of(there).and_then(|copy| put(space, &copy)) {
+            Ok(()) => {
+                log::info!(
+                    "{} is brought here from the namespace of process {}",
+                    space.root.display(),
+                    there.pid
+                );
+                return Ok(());
+            }
+            Err(error) => why = Some(error),
+        }
+    }
+    let why = why.map(|why| format!(", and cannot be brought here: {why}")).unwrap_or_default();
+    Err(Busy(format!(
+        "{} is mounted in another mount namespace, {}{why}",
+        space.root.display(),
+        where_it_is(found)
+    ))
+    .into())
+}
+
+fn put(space: &Space, copy: &std::os::fd::OwnedFd) -> std::io::Result<()> {
+    crate::sys::fs::shared::ensure_dir(&space.root, false)?;
+    mount::mount_copy(copy, &Mountpoint::open(&space.root)?)
+}
+
+fn where_it_is(found: &Found) -> String {
+    let holder = found.holder.map_or_else(|| "a process".to_owned(), |holder| holder.to_string());
+    let number = found.state.as_ref().and_then(|state| state.namespace);
+    number.map_or_else(|| holder.clone(), |number| format!("mnt:[{number}] of {holder}"))
+}
+
+fn holder(found: &Found) -> String {
+    found.holder.map_or_else(|| "a process that does not say its number".to_owned(), |it| it.to_string())
+}
+
+fn refusal(space: &Space, found: &Found, why: &Why) -> Busy {
+    let (root, holder) = (space.root.display(), holder(found));
+    Busy(match why {
+        Why::OtherCatalog => format!("{root} is in use by {holder} with another catalog; unmount it first"),
+        Why::Converted => format!(
+            "RCC has put another environment into {root}; `holofs unmount` it and use --fresh or `holofs reset`, or another space"
+        ),
+        Why::Option(option) => {
+            format!("{root} is mounted by {holder} and cannot be changed: {option}; unmount it first")
+        }
+        Why::Foreign => format!("Something else is mounted at {root}; unmount it first"),
+    })
+}
+
+fn gave_up(space: &Space, found: &Found, until: Until) -> Busy {
+    let (root, holder) = (space.root.display(), holder(found));
+    Busy(match until {
+        Until::Started => format!("{root} is in use by {holder}, which starts or changes it"),
+        Until::Gone => format!(
+            "{root} is unmounted, but {holder} still serves files that are open or writes to the disk"
+        ),
+        Until::Private => {
+            format!("{root} is in use by {holder} in a mount namespace of its own, {}", where_it_is(found))
+        }
+    })
+}

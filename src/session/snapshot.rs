@@ -1,0 +1,104 @@
+//! What a space is right now, looked at under the start lock.
+
+use crate::fs::fuse::Io;
+use crate::space::{MountState, Space};
+use crate::store::index::Index;
+use crate::sys::fs::disk;
+use crate::sys::mount::{self, namespace};
+use crate::sys::process::Process;
+
+use super::decide::{AtRoot, Live, Snapshot};
+use super::method::{Method, Mounter};
+use super::request::MountRequest;
+
+/// A space with what was found out of it.
+pub struct Found {
+    /// What is decided on.
+    pub snapshot: Snapshot,
+    /// Who holds the claim.
+    pub holder: Option<Process>,
+    /// What is recorded of the mount.
+    pub state: Option<MountState>,
+    /// Where else the mount is, if it is not here.
+    pub elsewhere: Vec<namespace::Elsewhere>,
+}
+
+/// Looks at `space`, for a request of the catalog of `index`.
+pub fn look(space: &Space, index: &Index, request: &MountRequest) -> anyhow::Result<Found> {
+    let holder = space.live_holder();
+    let held = holder.is_some() || Space::may_be_live_in(&space.state_dir);
+    let recorded = space.mount_state()?;
+    let device = recorded.as_ref().map(|state| state.device);
+    let at_root = at_root(space, device);
+    let state = recorded.filter(|state| holder == Some(state.process));
+    let elsewhere = match &state {
+        Some(state) if at_root != AtRoot::Ours => namespace::elsewhere(state.device, state.process.pid),
+        _ => Vec::new(),
+    };
+    let live = state.as_ref().map(|state| Live {
+        catalog: state.catalog.clone(),
+        method: Method::try_from(state.rung.clone()).unwrap_or(Method::Fuse(Mounter::Direct)),
+        elsewhere: !elsewhere.is_empty(),
+        converted: is_converted(space, state, index),
+        differs: differs(state, request),
+    });
+    let converted = !held && !request.fresh && space.has_upper() && other_environment(space, index);
+    let snapshot = Snapshot { held, live, at_root, converted };
+    Ok(Found { snapshot, holder, state, elsewhere })
+}
+
+/// What is mounted at the space, for one whose recorded mount has `device`.
+pub fn at_root(space: &Space, device: Option<u64>) -> AtRoot {
+    let answers = |path| match disk::usage(path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotConnected => false,
+        Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => false,
+        _ => true,
+    };
+    match mount::seen(&space.root) {
+        Ok(seen) if !seen.is_root => AtRoot::Nothing,
+        Ok(_) if !answers(&space.root) => AtRoot::Dead,
+        Ok(seen) if Some(seen.device) == device => AtRoot::Ours,
+        Ok(_) => AtRoot::Foreign,
+        Err(error) if error.kind() == std::io::ErrorKind::NotConnected => AtRoot::Dead,
+        Err(_) => AtRoot::Nothing,
+    }
+}
+
+/// RCC has put another environment into the live mount.
+fn is_converted(space: &Space, state: &MountState, index: &Index) -> bool {
+    space.meta_state() != state.meta && other_environment(space, index)
+}
+
+/// RCC's `.meta`, which is not ours, names another environment than that of `index`.
+fn other_environment(space: &Space, index: &Index) -> bool {
+    let ours = space.restored_state().ok().flatten();
+    let current = space.meta_state();
+    if current.is_none() || ours.is_some_and(|ours| Some(ours.meta) == current) {
+        return false;
+    }
+    space.old_meta().is_some_and(|meta| meta.catalog.header.blueprint != index.blueprint())
+}
+
+/// The option that the live mount cannot keep, and how it is.
+fn differs(state: &MountState, request: &MountRequest) -> Option<String> {
+    let live = &state.options;
+    let io = request.io.map(Io::name).filter(|io| *io != live.io);
+    let read_only = state.mode == "read-only";
+    let found = [
+        request.fresh.then(|| "--fresh would drop what is in use".to_owned()),
+        (request.read_only && !read_only).then(|| format!("--read-only, but it is {}", state.mode)),
+        io.map(|io| format!("--io {io}, but it is {}", live.io)),
+        (request.allow_other && !live.allow_other)
+            .then(|| "--allow-other, but no other user is let in".to_owned()),
+        (request.no_exec && !live.no_exec).then(|| "--noexec, but programs run in it".to_owned()),
+        owner("--uid", request.uid, live.uid),
+        owner("--gid", request.gid, live.gid),
+    ];
+    found.into_iter().flatten().next()
+}
+
+fn owner(option: &str, wanted: Option<u32>, live: Option<u32>) -> Option<String> {
+    let wanted = wanted.filter(|_| wanted != live)?;
+    let live = live.map_or_else(|| "that of who mounted it".to_owned(), |id| id.to_string());
+    Some(format!("{option} {wanted}, but it is {live}"))
+}

@@ -1,0 +1,298 @@
+//! The laws of a space that is not alone: several commands, several mount namespaces, and other hands on its mount.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::common::golden::{CATALOG, Regime};
+use crate::common::mounted::{daemons_of, detach, is_mounted};
+use crate::common::sandbox::Sandbox;
+use crate::common::{exit, is_root, json, run, said, skip, space_path, stderr, stdout, until};
+
+/// Says how many entries the tree has that the command sees.
+const SEE: &str = "ls \"$CONDA_PREFIX\" | wc -l";
+
+fn sandbox() -> Sandbox {
+    Sandbox::golden(Regime::Gzip)
+}
+
+/// A command in a space, started.
+fn start(sandbox: &Sandbox, space: &str, script: &str) -> Child {
+    let mut command = sandbox.holofs_command(&["run", CATALOG, space, "--", "sh", "-c", script]);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+}
+
+fn in_run(sandbox: &Sandbox, space: &str, script: &str) -> Output {
+    sandbox.holofs(&["run", CATALOG, space, "--", "sh", "-c", script])
+}
+
+/// The command said `up`, so the space is there.
+fn is_up(child: &mut Child) {
+    let mut said = [0; 3];
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut said).unwrap();
+    assert_eq!(&said, b"up\n");
+}
+
+fn entries(output: &Output) -> u32 {
+    assert!(output.status.success(), "{}", said(output));
+    stdout(output).split_whitespace().last().unwrap().parse().unwrap()
+}
+
+/// Where the space is mounted while nothing is said about it.
+fn root_of(sandbox: &Sandbox, space: &str) -> PathBuf {
+    let path = space_path(&json(&sandbox.holofs_ok(&["mount", CATALOG, space, "--json"])));
+    sandbox.holofs_ok(&["unmount", space]);
+    path
+}
+
+#[test]
+fn runs_that_overlap_keep_the_tree_until_the_last_one_ends() {
+    let sandbox = sandbox();
+    let mut first = start(&sandbox, "two", "echo up; read line");
+    is_up(&mut first);
+    let mut second = start(&sandbox, "two", &format!("echo up; {SEE}; read line; {SEE}"));
+    is_up(&mut second);
+    drop(first.stdin.take());
+    assert!(first.wait().unwrap().success());
+    drop(second.stdin.take());
+    let output = second.wait_with_output().unwrap();
+    let said = stdout(&output);
+    let seen: Vec<&str> = said.split_whitespace().collect();
+    assert!(output.status.success() && seen.len() == 2 && seen[0] == seen[1] && seen[0] != "0", "{said}");
+    until(|| daemons_of(&sandbox).is_empty());
+}
+
+#[test]
+fn run_finds_the_tree_while_a_background_process_of_the_last_one_has_it() {
+    let sandbox = sandbox();
+    // It stands in the tree until its stdin ends.
+    let mut child =
+        start(&sandbox, "bg", "cd \"$CONDA_PREFIX\" && (cat <&3 >/dev/null 2>&1 &) 3<&0; echo up");
+    is_up(&mut child);
+    let stdin = child.stdin.take();
+    assert!(child.wait().unwrap().success());
+    let seen = in_run(&sandbox, "bg", SEE);
+    assert_ne!(entries(&seen), 0, "{}", said(&seen));
+    assert!(!daemons_of(&sandbox).is_empty(), "the tree went away below a process");
+    drop(stdin);
+    until(|| daemons_of(&sandbox).is_empty());
+}
+
+#[test]
+fn run_that_is_killed_leaves_no_mount() {
+    let sandbox = sandbox();
+    let root = root_of(&sandbox, "killed");
+    let mut child = start(&sandbox, "killed", "echo up; exec cat >/dev/null");
+    is_up(&mut child);
+    assert!(is_mounted(&root));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    until(|| !is_mounted(&root) && daemons_of(&sandbox).is_empty());
+}
+
+#[test]
+fn six_runs_of_a_new_space_all_see_it() {
+    let sandbox = sandbox();
+    for mode in ["auto", "materialize"] {
+        let start = |_: u32| {
+            let args = ["--wait", "60", "run", "--mode", mode, CATALOG, mode, "--", "sh", "-c", SEE];
+            sandbox.holofs_command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        };
+        let children: Vec<Child> = (0..6).map(start).collect();
+        for child in children {
+            let output = child.wait_with_output().unwrap();
+            assert_ne!(entries(&output), 0, "{}", said(&output));
+        }
+    }
+}
+
+#[test]
+fn mount_twice_is_one_mount_and_stays_after_a_run() {
+    let sandbox = sandbox();
+    let mounted = sandbox.mount(CATALOG, "kept", "user", &[]);
+    let again = sandbox.holofs_ok(&["mount", CATALOG, "kept"]);
+    assert_eq!(stdout(&again).trim(), mounted.path().to_str().unwrap());
+    assert_ne!(entries(&in_run(&sandbox, "kept", SEE)), 0);
+    assert!(is_mounted(mounted.path()));
+    // A mount that a run made stays from then on.
+    let mut child = start(&sandbox, "made", "echo up; read line");
+    is_up(&mut child);
+    let made = sandbox.mount(CATALOG, "made", "user", &[]);
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+    assert!(is_mounted(made.path()));
+}
+
+#[test]
+fn unmount_names_who_uses_the_space_and_waits_for_them_unless_told() {
+    let sandbox = sandbox();
+    let mut child = start(&sandbox, "used", "echo up; read line");
+    is_up(&mut child);
+    let refused = sandbox.holofs_fails(&["unmount", "used"], exit::BUSY);
+    let who = format!("process {} (sh -c echo up; read line)", child.id());
+    assert!(stderr(&refused).contains(&who), "{}", stderr(&refused));
+    sandbox.holofs_ok(&["unmount", "used", "--lazy"]);
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+    until(|| daemons_of(&sandbox).is_empty());
+}
+
+#[test]
+fn options_on_a_live_space_are_kept_or_refused() {
+    let sandbox = sandbox();
+    let mounted = sandbox.mount(CATALOG, "live", "user", &["--io", "no-open"]);
+    fs::write(mounted.path().join("written"), "x").unwrap();
+    let pid = mounted.report()["pid"].as_u64().unwrap();
+    for (options, why) in [
+        (vec!["--fresh"], "--fresh would drop what is in use"),
+        (vec!["--read-only"], "--read-only, but it is read-write"),
+        (vec!["--io", "passthrough"], "--io passthrough, but it is no-open"),
+    ] {
+        for command in ["mount", "run"] {
+            let mut args = vec![command];
+            args.extend(&options);
+            args.extend([CATALOG, "live"]);
+            args.extend(["--", "true"].iter().filter(|_| command == "run"));
+            let refused = sandbox.holofs_fails(&args, exit::BUSY);
+            let said = stderr(&refused);
+            assert!(said.contains(why) && said.contains(&format!("process {pid}")), "{args:?}: {said}");
+        }
+    }
+    assert!(mounted.path().join("written").is_file());
+}
+
+#[test]
+fn run_ends_whatever_copy_of_its_mount_is_in_another_namespace() {
+    if !is_root() {
+        return skip("mount namespaces need root");
+    }
+    let sandbox = sandbox();
+    let mut child = start(&sandbox, "ns", "echo up; read line");
+    is_up(&mut child);
+    let mut stranger = Command::new("unshare")
+        .args(["-m", "sh", "-c", "echo up; read line"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    is_up(&mut stranger);
+    let started = Instant::now();
+    drop(child.stdin.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && started.elapsed() < Duration::from_secs(8), "{}", said(&output));
+    assert!(stderr(&output).contains("is unmounted here; a copy of the mount in the namespace of process"));
+    // The next one gets it back from there.
+    assert_ne!(entries(&in_run(&sandbox, "ns", SEE)), 0);
+    drop(stranger.stdin.take());
+    stranger.wait().unwrap();
+    until(|| daemons_of(&sandbox).is_empty());
+}
+
+#[test]
+fn run_gets_a_mount_of_another_namespace() {
+    if !is_root() {
+        return skip("mount namespaces need root");
+    }
+    let sandbox = sandbox();
+    let script =
+        format!("{} mount {CATALOG} far >/dev/null && echo up && read line", env!("CARGO_BIN_EXE_holofs"));
+    let mut other = sandbox
+        .command("unshare")
+        .args(["-m", "sh", "-c", &script])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    is_up(&mut other);
+    assert_ne!(entries(&in_run(&sandbox, "far", SEE)), 0);
+    let refused = sandbox.holofs_fails(&["unmount", "far"], exit::BUSY);
+    assert!(stderr(&refused).contains("not mounted here, but in the mount namespace of process"));
+    drop(other.stdin.take());
+    other.wait().unwrap();
+    sandbox.holofs(&["unmount", "far", "--force"]);
+    until(|| daemons_of(&sandbox).is_empty());
+}
+
+#[test]
+fn mount_works_right_after_another_hand_unmounted_it() {
+    if !is_root() {
+        return skip("umount(8) needs root");
+    }
+    let sandbox = sandbox();
+    for _ in 0..10 {
+        let path = space_path(&json(&sandbox.holofs_ok(&["mount", CATALOG, "hand", "--json"])));
+        detach(&path);
+        let again = space_path(&json(&sandbox.holofs_ok(&["mount", CATALOG, "hand", "--json"])));
+        assert!(again == path && is_mounted(&path));
+        sandbox.holofs_ok(&["unmount", "hand"]);
+    }
+}
+
+#[test]
+fn run_starts_nowhere_while_a_detached_tree_has_open_files() {
+    if !is_root() {
+        return skip("umount(8) needs root");
+    }
+    let sandbox = sandbox();
+    let path = space_path(&json(&sandbox.holofs_ok(&["mount", CATALOG, "det", "--json"])));
+    let open = fs::File::open(path.join("bin/tool")).unwrap();
+    detach(&path);
+    let refused = sandbox.holofs(&["--wait", "1", "run", CATALOG, "det", "--", "true"]);
+    assert!(!refused.status.success(), "{}", said(&refused));
+    assert!(stderr(&refused).contains("still serves files that are open"), "{}", said(&refused));
+    drop(open);
+    until(|| daemons_of(&sandbox).is_empty());
+}
+
+#[test]
+fn unmount_takes_only_our_own_mount() {
+    if !is_root() {
+        return skip("mounting a tmpfs needs root");
+    }
+    let sandbox = sandbox();
+    let path = space_path(&json(&sandbox.holofs_ok(&["mount", CATALOG, "stacked", "--json"])));
+    run(Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&path));
+    fs::write(path.join("precious"), "x").unwrap();
+    let refused = sandbox.holofs_fails(&["unmount", "stacked"], exit::BUSY);
+    assert!(stderr(&refused).contains("Another mount lies on"), "{}", stderr(&refused));
+    assert!(path.join("precious").is_file());
+    run(Command::new("umount").arg(&path));
+    sandbox.holofs_ok(&["unmount", "stacked"]);
+}
+
+/// RCC's lock of the space, held until dropped.
+fn rcc_lock(root: &Path) -> fs::File {
+    let lock = fs::File::options().create(true).append(true).open(root.with_extension("lck")).unwrap();
+    lock.lock().unwrap();
+    lock
+}
+
+#[test]
+fn mount_waits_for_the_lock_of_rcc_no_longer_than_it_may() {
+    let sandbox = sandbox();
+    let root = root_of(&sandbox, "wait");
+    let lock = rcc_lock(&root);
+    let started = Instant::now();
+    let refused = sandbox.holofs_fails(&["mount", "--wait", "1", CATALOG, "wait"], exit::BUSY);
+    assert!(started.elapsed() < Duration::from_secs(8), "{}", said(&refused));
+    drop(lock);
+    until(|| daemons_of(&sandbox).is_empty());
+    assert!(!is_mounted(&root));
+}
+
+#[test]
+fn mount_that_is_killed_while_it_waits_mounts_nothing_later() {
+    let sandbox = sandbox();
+    let root = root_of(&sandbox, "dead");
+    let lock = rcc_lock(&root);
+    let mut child =
+        sandbox.holofs_command(&["mount", CATALOG, "dead"]).stderr(Stdio::null()).spawn().unwrap();
+    until(|| daemons_of(&sandbox).len() == 2);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    until(|| daemons_of(&sandbox).is_empty());
+    drop(lock);
+    assert!(!is_mounted(&root));
+    sandbox.mount(CATALOG, "dead", "user", &[]).unmount();
+}
