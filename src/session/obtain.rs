@@ -5,10 +5,10 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use crate::space::{MountState, Space};
-use crate::store::index::Index;
+use crate::store::index::{Index, Made};
 use crate::sys::mount::{self, Mountpoint, namespace};
 
-use super::appear::{MountReport, report_of};
+use super::appear::{MountReport, report_of, told_of};
 use super::context::Context;
 use super::daemon;
 use super::decide::{AtRoot, Decision, Until, Why, decide};
@@ -47,7 +47,7 @@ pub fn obtain_by(
     command: Option<&str>,
     launch: &dyn Fn(&Context, &MountRequest) -> anyhow::Result<daemon::Launched>,
 ) -> anyhow::Result<Outcome> {
-    let (index, _, _) = context.index(&request.catalog)?;
+    let (index, made, _) = context.index(&request.catalog)?;
     let space = context.space(index.base(), &request.space);
     request.check_place(&space)?;
     let wanted = index.id().to_string();
@@ -66,7 +66,7 @@ pub fn obtain_by(
             }
             Decision::Start | Decision::Repair => {
                 let context = context.with_wait(deadline.left());
-                return started(&space, launch(&context, request)?, command);
+                return started(&space, &made, launch(&context, request)?, command);
             }
             Decision::Refuse(why) => return Err(refusal(&space, &found, &why).into()),
             Decision::Wait(until) => {
@@ -135,8 +135,15 @@ pub fn ready_to_serve(context: &Context, request: &MountRequest) -> anyhow::Resu
 }
 
 /// A mount that was made for us.
-fn started(space: &Space, launched: daemon::Launched, command: Option<&str>) -> anyhow::Result<Outcome> {
+fn started(
+    space: &Space,
+    made: &Made,
+    launched: daemon::Launched,
+    command: Option<&str>,
+) -> anyhow::Result<Outcome> {
     let report = match launched {
+        // The server found what was compiled for it here.
+        Ok(report) if *made != Made::Opened => MountReport { index: told_of(made), ..report },
         Ok(report) => report,
         Err(refused) => return Ok(Err(refused)),
     };

@@ -49,9 +49,9 @@ fn root_of(sandbox: &Sandbox, space: &str) -> PathBuf {
 #[test]
 fn runs_that_overlap_keep_the_tree_until_the_last_one_ends() {
     let sandbox = sandbox();
-    let mut first = start(&sandbox, "two", "echo up; read line");
+    let mut first = start(&sandbox, "two", "echo up; cat >/dev/null");
     is_up(&mut first);
-    let mut second = start(&sandbox, "two", &format!("echo up; {SEE}; read line; {SEE}"));
+    let mut second = start(&sandbox, "two", &format!("echo up; {SEE}; cat >/dev/null; {SEE}"));
     is_up(&mut second);
     drop(first.stdin.take());
     assert!(first.wait().unwrap().success());
@@ -116,7 +116,7 @@ fn mount_twice_is_one_mount_and_stays_after_a_run() {
     assert_ne!(entries(&in_run(&sandbox, "kept", SEE)), 0);
     assert!(is_mounted(mounted.path()));
     // A mount that a run made stays from then on.
-    let mut child = start(&sandbox, "made", "echo up; read line");
+    let mut child = start(&sandbox, "made", "echo up; cat >/dev/null");
     is_up(&mut child);
     let made = sandbox.mount(CATALOG, "made", "user", &[]);
     drop(child.stdin.take());
@@ -127,10 +127,10 @@ fn mount_twice_is_one_mount_and_stays_after_a_run() {
 #[test]
 fn unmount_names_who_uses_the_space_and_waits_for_them_unless_told() {
     let sandbox = sandbox();
-    let mut child = start(&sandbox, "used", "echo up; read line");
+    let mut child = start(&sandbox, "used", "echo up; cat >/dev/null");
     is_up(&mut child);
     let refused = sandbox.holofs_fails(&["unmount", "used"], exit::BUSY);
-    let who = format!("process {} (sh -c echo up; read line)", child.id());
+    let who = format!("process {} (sh -c echo up; cat >/dev/null)", child.id());
     assert!(stderr(&refused).contains(&who), "{}", stderr(&refused));
     sandbox.holofs_ok(&["unmount", "used", "--lazy"]);
     drop(child.stdin.take());
@@ -168,10 +168,10 @@ fn run_ends_whatever_copy_of_its_mount_is_in_another_namespace() {
         return skip("mount namespaces need root");
     }
     let sandbox = sandbox();
-    let mut child = start(&sandbox, "ns", "echo up; read line");
+    let mut child = start(&sandbox, "ns", "echo up; cat >/dev/null");
     is_up(&mut child);
     let mut stranger = Command::new("unshare")
-        .args(["-m", "sh", "-c", "echo up; read line"])
+        .args(["-m", "sh", "-c", "echo up; cat >/dev/null"])
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
@@ -195,8 +195,10 @@ fn run_gets_a_mount_of_another_namespace() {
         return skip("mount namespaces need root");
     }
     let sandbox = sandbox();
-    let script =
-        format!("{} mount {CATALOG} far >/dev/null && echo up && read line", env!("CARGO_BIN_EXE_holofs"));
+    let script = format!(
+        "{} mount {CATALOG} far >/dev/null && echo up && cat >/dev/null",
+        env!("CARGO_BIN_EXE_holofs")
+    );
     let mut other = sandbox
         .command("unshare")
         .args(["-m", "sh", "-c", &script])
