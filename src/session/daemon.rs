@@ -148,7 +148,7 @@ enum Stage {
     #[default]
     Claiming,
     /// It is mounted.
-    Mounted(Space, MountId),
+    Mounted(Box<Space>, MountId),
     /// The answer is on its way.
     Answered,
 }
@@ -185,7 +185,7 @@ impl Starter {
     ) -> anyhow::Result<T> {
         let mut stage = self.stage();
         let (mounted, id) = mount()?;
-        *stage = Stage::Mounted(space.clone(), id);
+        *stage = Stage::Mounted(Box::new(space.clone()), id);
         Ok(mounted)
     }
 

@@ -119,6 +119,11 @@ fn the_state_of_a_mount_is_read_back() {
         mode: "read-only".into(),
         rung: "mount".into(),
         reason: String::new(),
+        device: 40,
+        namespace: Some(7),
+        kept_in: vec![7],
+        options: MountOptions::default(),
+        meta: None,
     };
     space.set_mount_state(&state).unwrap();
     assert_eq!(space.mount_state().unwrap(), Some(state));
