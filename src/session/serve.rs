@@ -199,15 +199,7 @@ fn establish(
     let (shown, patched) = (Arc::clone(&index), Arc::clone(&relocated));
     let vfs = Vfs::with_upper(shown, patched, Arc::clone(&upper), view_for(request), !request.read_only);
     let blank = std::fs::read_dir(&space.root).map_or(true, |mut entries| entries.next().is_none());
-    let mount = || {
-        let attached = attach(context, &space, request)?;
-        let id = attached.id;
-        anyhow::Ok((attached, id))
-    };
-    let attached = match starter {
-        Some(starter) => starter.mount(&space, mount)?,
-        None => mount()?.0,
-    };
+    let attached = attach_for(context, &space, request, starter)?;
     let Attached { device, id, mounter, reasons } = attached;
     if request.profile != ProfileAt::Off {
         watch.recorder.note(index.len());
@@ -222,33 +214,67 @@ fn establish(
     let report = MountReport {
         path: space.root.clone(),
         label: space.label.as_str().to_owned(),
-        catalog: catalog.clone(),
+        catalog,
         blueprint: index.blueprint().to_owned(),
         pid: Some(std::process::id()),
         mode: if request.read_only { READ_ONLY } else { "read-write" }.to_owned(),
         io: Some(session.io()),
         io_reason: tally.fallbacks().remove(PASSTHROUGH).map(|fallback| fallback.reason),
         method,
-        reasons: reasons.clone(),
+        reasons,
         entries: index.len(),
         index: told_of(&made),
     };
-    space.set_mount_state(&MountState {
+    let recorded = space.set_mount_state(&state_of(request, &report, &index, session.io(), &space));
+    if let Err(error) = recorded {
+        let gone = super::unmount::detach_own(&context.mounters(), &space.root, id);
+        log::debug!("{} is unmounted, since nothing can be noted of it: {gone:?}", space.root.display());
+        return Err(error.into());
+    }
+    drop(lock);
+    Ok((Mounted { space, index, relocated, store, upper, report, blank, id, _live: live }, session))
+}
+
+/// What is told about the mount to other commands.
+fn state_of(
+    request: &MountRequest,
+    report: &MountReport,
+    index: &Index,
+    io: Io,
+    space: &Space,
+) -> MountState {
+    MountState {
         process: Process::current(),
         catalog: index.id().to_string(),
-        catalog_path: catalog,
+        catalog_path: report.catalog.clone(),
         mountpoint: space.root.clone(),
         mode: report.mode.clone(),
-        rung: method.name().to_owned(),
-        reason: method::told(&reasons),
+        rung: report.method.name().to_owned(),
+        reason: method::told(&report.reasons),
         device: mount::seen(&space.root).map(|seen| seen.device).unwrap_or_default(),
         namespace: namespace::current(),
         kept_in: namespace::current().into_iter().filter(|_| request.keep).collect(),
-        options: options_of(request, session.io()),
+        options: options_of(request, io),
         meta: space.meta_state(),
-    })?;
-    drop(lock);
-    Ok((Mounted { space, index, relocated, store, upper, report, blank, id, _live: live }, session))
+    }
+}
+
+/// Mounts, unless nobody waits for it any more.
+fn attach_for(
+    context: &Context,
+    space: &Space,
+    request: &MountRequest,
+    starter: Option<&Arc<Starter>>,
+) -> anyhow::Result<Attached> {
+    let mount = || {
+        let attached = attach(context, space, request)?;
+        let id = attached.id;
+        anyhow::Ok((attached, id))
+    };
+    match starter {
+        Some(starter) => starter.mount(space, mount),
+        None => mount().map(|(attached, _)| attached),
+    }
 }
 
 /// What later requests are compared with.
