@@ -53,6 +53,26 @@ pub fn man(args: &ManArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Every visible command with its help, as Markdown: what docs/commands.md holds.
+#[cfg(test)]
+fn commands_page() -> String {
+    use std::fmt::Write as _;
+    let mut text = String::from(
+        "# Commands\n\nMade from the program's own help by a test (`src/cli/manual.rs`); do not edit.\n",
+    );
+    let mut command = Cli::command().term_width(100);
+    command.build();
+    let subcommands: Vec<clap::Command> = command.get_subcommands().cloned().collect();
+    for mut sub in subcommands.into_iter().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help") {
+        let help = sub.render_help().to_string();
+        let lines: Vec<&str> = help.lines().map(str::trim_end).collect();
+        // Writing to a string cannot fail.
+        write!(text, "\n## holofs {}\n\n```text\n{}\n```\n", sub.get_name(), lines.join("\n").trim_end())
+            .unwrap_or_default();
+    }
+    text
+}
+
 fn write_page(directory: &Path, command: clap::Command, name: &str) -> anyhow::Result<()> {
     let path = directory.join(format!("{name}.1"));
     let mut page = Vec::new();
@@ -63,6 +83,18 @@ fn write_page(directory: &Path, command: clap::Command, name: &str) -> anyhow::R
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// `HOLOFS_UPDATE_DOCS=1 cargo test --lib manual` writes the page again.
+    #[test]
+    fn the_page_of_commands_is_what_the_program_says() {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/commands.md");
+        let page = commands_page();
+        if std::env::var_os("HOLOFS_UPDATE_DOCS").is_some() {
+            std::fs::write(&path, &page).unwrap();
+        }
+        let there = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(there == page, "docs/commands.md is old: HOLOFS_UPDATE_DOCS=1 cargo test --lib manual");
+    }
 
     #[test]
     fn man_writes_a_page_per_visible_command_and_completions() {
