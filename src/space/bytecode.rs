@@ -40,6 +40,7 @@ use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
+use std::time::{Duration, UNIX_EPOCH};
 
 use crate::rcc::home::Home;
 use crate::space::Space;
@@ -68,8 +69,7 @@ pub struct Prefix {
 impl Prefix {
     /// For a run in `space`: what is compiled of the space stays with the space, the rest goes with `temp`.
     pub fn of_space(space: &Space, index: &Index, temp: &Path) -> io::Result<Prefix> {
-        let is_mounted = shared::is_mount_point(&space.root)?;
-        let kind = if is_mounted { "mounted" } else { "files" };
+        let kind = if shared::is_mount_point(&space.root)? { "mounted".to_owned() } else { files(space)? };
         let tree = own_tree(&space.state_dir, &format!("{}-{kind}", short_id(index)))?;
         let path = temp.join("pyc");
         let mirror = mirror(&path, &space.root);
@@ -85,6 +85,16 @@ impl Prefix {
         dir::ensure_private(&tree)?;
         Ok(Prefix { path, tree, frozen })
     }
+}
+
+/// What tells files that were restored from those that were there before: whoever restores writes `.meta` last, RCC as well as we, and we
+/// leave it alone where nothing was to be done.
+fn files(space: &Space) -> io::Result<String> {
+    let written = match fs::symlink_metadata(space.sibling(".meta")) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Duration::ZERO,
+        meta => meta?.modified()?.duration_since(UNIX_EPOCH).unwrap_or_default(),
+    };
+    Ok(format!("files{:x}", written.as_nanos()))
 }
 
 /// Where Python looks below `prefix` for the bytecode of what is in `root`: the same path, without what makes it absolute.

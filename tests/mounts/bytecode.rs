@@ -182,6 +182,11 @@ fn bytecode_that_a_program_wrote_is_not_executed_after_fresh_or_reset_nor_elsewh
         // What a program does to its own space is the space's.
         assert_eq!(value(&[&option], mode), "poison");
     }
+    // RCC restores files, too, and writes `.meta` last.
+    let root =
+        says(&python(&sandbox, &[], &catalog, "materialize", "import os; print(os.environ['CONDA_PREFIX'])"));
+    run(Command::new("touch").arg(format!("{root}.meta")));
+    assert_eq!(value(&["--mode=materialize"], "materialize"), "catalog 1");
     assert_eq!(value(&[], "other"), "catalog 1");
     assert_eq!(value(&["--isolate"], "isolated"), "catalog 1");
     assert_eq!(value(&["--mode=mount", "--fresh"], "mount"), "catalog 1");
