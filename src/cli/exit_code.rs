@@ -125,12 +125,12 @@ fn ours<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a dyn Failure> {
 mod tests {
     use super::*;
     use crate::space::SpaceError;
-    use crate::space::materialize::RestoreError;
+    use crate::space::materialize::MaterializeError;
     use std::path::PathBuf;
 
     fn error() -> anyhow::Error {
         let busy = SpaceError::Mounted { root: PathBuf::from("/a\u{1b}[2J") };
-        anyhow::Error::from(RestoreError::Space(busy)).context("Cannot materialize")
+        anyhow::Error::from(MaterializeError::Space(busy)).context("Cannot materialize")
     }
 
     #[test]

@@ -39,7 +39,7 @@ struct Report {
     #[serde(flatten)]
     warmed: Warmed,
     /// The catalog laid out in the side store.
-    pristine: Option<materialize::Warmed>,
+    pristine: Option<materialize::WarmedTree>,
     /// Why it is not.
     not_laid_out: Option<String>,
     counts: std::collections::BTreeMap<&'static str, u64>,

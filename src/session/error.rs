@@ -11,11 +11,11 @@ use crate::rcc::blueprint::{ComposeError, CondaError};
 use crate::rcc::catalog::CatalogError;
 use crate::rcc::home::HomeError;
 use crate::space::SpaceError;
-use crate::space::archive::TransferError;
-use crate::space::maintain::collect::GcError;
-use crate::space::maintain::delete::DiscardError;
-use crate::space::maintain::verify::CheckError;
-use crate::space::materialize::RestoreError;
+use crate::space::archive::ArchiveError;
+use crate::space::maintain::collect::CollectError;
+use crate::space::maintain::delete::DeleteError;
+use crate::space::maintain::verify::VerifyError;
+use crate::space::materialize::MaterializeError;
 use crate::space::record::RecordError;
 use crate::space::relocated::ContentError;
 use crate::store::StoreError;
@@ -128,14 +128,14 @@ const KINDS: &[Kind] = &[
     kind::<StoreError>,
     kind::<IndexError>,
     kind::<SpaceError>,
-    kind::<RestoreError>,
-    kind::<TransferError>,
+    kind::<MaterializeError>,
+    kind::<ArchiveError>,
     kind::<crate::remote::RemoteError>,
     kind::<RecordError>,
     kind::<ContentError>,
-    kind::<DiscardError>,
-    kind::<GcError>,
-    kind::<CheckError>,
+    kind::<DeleteError>,
+    kind::<CollectError>,
+    kind::<VerifyError>,
     #[cfg(unix)]
     kind::<crate::fs::upper::UpperError>,
     #[cfg(unix)]

@@ -29,7 +29,7 @@ pub use self::import::{Imported, Options, import};
 
 /// Why nothing, or not everything, was transferred.
 #[derive(Debug, thiserror::Error)]
-pub enum TransferError {
+pub enum ArchiveError {
     /// The operating system refused.
     #[error("{doing} {} failed", path.display())]
     Io {
@@ -139,48 +139,48 @@ pub enum TransferError {
     Blob(#[from] StoreError),
 }
 
-impl Failure for TransferError {
+impl Failure for ArchiveError {
     fn class(&self) -> Option<Class> {
         match self {
-            TransferError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+            ArchiveError::Io { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Some(Class::NotFound)
             }
-            TransferError::Io { .. } | TransferError::NoSpace { .. } => None,
-            TransferError::Zip { .. }
-            | TransferError::Name { .. }
-            | TransferError::Twice { .. }
-            | TransferError::NoCatalog { .. }
-            | TransferError::Catalog { .. }
-            | TransferError::Misnamed { .. }
-            | TransferError::OtherRegime { .. } => Some(Class::BadCatalog),
-            TransferError::OwnCatalog(error) => error.class(),
-            TransferError::Damaged { .. } => Some(Class::BadBlob),
-            TransferError::Blob(error) => error.class(),
+            ArchiveError::Io { .. } | ArchiveError::NoSpace { .. } => None,
+            ArchiveError::Zip { .. }
+            | ArchiveError::Name { .. }
+            | ArchiveError::Twice { .. }
+            | ArchiveError::NoCatalog { .. }
+            | ArchiveError::Catalog { .. }
+            | ArchiveError::Misnamed { .. }
+            | ArchiveError::OtherRegime { .. } => Some(Class::BadCatalog),
+            ArchiveError::OwnCatalog(error) => error.class(),
+            ArchiveError::Damaged { .. } => Some(Class::BadBlob),
+            ArchiveError::Blob(error) => error.class(),
         }
     }
 
     fn hint(&self) -> Option<Cow<'_, str>> {
         match self {
-            TransferError::OtherRegime { .. } => Some("--mixed imports them for HoloFS alone".into()),
-            TransferError::Damaged { .. } => {
+            ArchiveError::OtherRegime { .. } => Some("--mixed imports them for HoloFS alone".into()),
+            ArchiveError::Damaged { .. } => {
                 Some("export it again where it comes from, and import that".into())
             }
-            TransferError::OwnCatalog(error) => error.hint(),
-            TransferError::Blob(error) => error.hint(),
+            ArchiveError::OwnCatalog(error) => error.hint(),
+            ArchiveError::Blob(error) => error.hint(),
             _ => None,
         }
     }
 }
 
-impl TransferError {
+impl ArchiveError {
     /// For `map_err`: what was tried, on what.
-    fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> TransferError {
+    fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> ArchiveError {
         let path = path.into();
-        move |source| TransferError::Io { doing, path, source }
+        move |source| ArchiveError::Io { doing, path, source }
     }
 
-    fn zip(path: impl Into<PathBuf>) -> impl FnOnce(zip::result::ZipError) -> TransferError {
+    fn zip(path: impl Into<PathBuf>) -> impl FnOnce(zip::result::ZipError) -> ArchiveError {
         let path = path.into();
-        move |source| TransferError::Zip { path, source }
+        move |source| ArchiveError::Zip { path, source }
     }
 }

@@ -55,7 +55,7 @@ use self::run::{Clock, Run};
 pub use self::tier::{Strategy, Tier, UnknownStrategy};
 pub use self::trash::{Other, sweep, trash_in};
 pub use self::walk::Plan;
-pub use self::warm::{Warmed, warm};
+pub use self::warm::{WarmedTree, warm};
 
 /// What to materialize, where, and from what.
 #[derive(Clone, Copy)]
@@ -121,7 +121,7 @@ impl Default for Options {
 
 /// Why a space was not materialized.
 #[derive(Debug, thiserror::Error)]
-pub enum RestoreError {
+pub enum MaterializeError {
     /// The space cannot be used.
     #[error(transparent)]
     Space(#[from] SpaceError),
@@ -166,27 +166,27 @@ pub enum RestoreError {
     },
 }
 
-impl Failure for RestoreError {
+impl Failure for MaterializeError {
     fn class(&self) -> Option<Class> {
         match self {
-            RestoreError::Space(error) => error.class(),
-            RestoreError::Catalog(error) => error.class(),
-            RestoreError::Incomplete { report } => Some(report.class()),
-            RestoreError::CatalogChanged { .. }
-            | RestoreError::OtherBase { .. }
-            | RestoreError::Obstructed { .. }
-            | RestoreError::Io { .. } => None,
+            MaterializeError::Space(error) => error.class(),
+            MaterializeError::Catalog(error) => error.class(),
+            MaterializeError::Incomplete { report } => Some(report.class()),
+            MaterializeError::CatalogChanged { .. }
+            | MaterializeError::OtherBase { .. }
+            | MaterializeError::Obstructed { .. }
+            | MaterializeError::Io { .. } => None,
         }
     }
 
     fn hint(&self) -> Option<Cow<'_, str>> {
         match self {
-            RestoreError::Space(error) => error.hint(),
-            RestoreError::Catalog(error) => error.hint(),
-            RestoreError::CatalogChanged { .. } => Some("try again".into()),
-            RestoreError::Obstructed { .. } => Some("move it away".into()),
-            RestoreError::Incomplete { report } => report.hint().map(Cow::from),
-            RestoreError::OtherBase { .. } | RestoreError::Io { .. } => None,
+            MaterializeError::Space(error) => error.hint(),
+            MaterializeError::Catalog(error) => error.hint(),
+            MaterializeError::CatalogChanged { .. } => Some("try again".into()),
+            MaterializeError::Obstructed { .. } => Some("move it away".into()),
+            MaterializeError::Incomplete { report } => report.hint().map(Cow::from),
+            MaterializeError::OtherBase { .. } | MaterializeError::Io { .. } => None,
         }
     }
 }
@@ -201,10 +201,13 @@ pub fn materialize(
     options: &Options,
     observer: &dyn Observer,
     on_wait: &dyn Fn(&Waiting<'_>),
-) -> Result<Report, RestoreError> {
+) -> Result<Report, MaterializeError> {
     let Job { space, index, .. } = job;
     if index.base() != space.base {
-        return Err(RestoreError::OtherBase { catalog: index.base().to_owned(), space: space.base.clone() });
+        return Err(MaterializeError::OtherBase {
+            catalog: index.base().to_owned(),
+            space: space.base.clone(),
+        });
     }
     let started = Instant::now();
     let _live = space.go_live()?;

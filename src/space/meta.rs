@@ -19,7 +19,7 @@ use crate::sys;
 /// the whole catalog is read once more to know that nothing else did (see [`crate::store::index::Index::ensure`]).
 const RECENT: Duration = Duration::from_secs(3600);
 
-/// What the space's `.meta` says: what the last complete restore put there.
+/// What the space's `.meta` says: what the last complete materialize put there.
 pub struct OldMeta {
     /// The catalog, with the space's own identity and path.
     pub catalog: Catalog,

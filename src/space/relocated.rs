@@ -23,7 +23,7 @@ use crate::store::observe::{Counter, Observer};
 use crate::store::relocate::{LABEL_LEN, RelocateError, Relocation};
 use crate::store::{BlobSource, MOTHER_TIME, RawFile, StoreError, Wanted};
 use crate::sys::fs::beneath::{FileFacts, facts_at};
-use crate::sys::fs::clone::{self, Tier};
+use crate::sys::fs::clone::{self, Cloned};
 use crate::sys::fs::dir;
 use crate::sys::fs::offset::FileExt;
 use crate::sys::fs::owned::OwnedDir;
@@ -226,8 +226,8 @@ impl Relocated {
         write.and_then(|()| dir::seal(&temporary.file)).map_err(Unpatched::Disk)?;
         temporary.publish(&name).map_err(Unpatched::Disk)?;
         let counter = match tier {
-            Tier::Reflinked => Counter::Reflinked,
-            Tier::Copied => Counter::Copied,
+            Cloned::Reflinked => Counter::Reflinked,
+            Cloned::Copied => Counter::Copied,
         };
         self.observer.count(counter, 1);
         self.observer.count(Counter::Relocated, 1);

@@ -17,7 +17,7 @@ use std::os::unix::fs::MetadataExt;
 
 use crate::common::oracle::{self, assert_same_tree};
 use holofs::space::SpaceError;
-use holofs::space::materialize::{FileErrorKind, Options, RestoreError, Strategy};
+use holofs::space::materialize::{FileErrorKind, MaterializeError, Options, Strategy};
 use world::{ALL_BITS, World};
 
 const LABEL: &str = "59acff1_ed69061_b99589a1";
@@ -183,15 +183,15 @@ fn a_space_that_is_live_locked_or_elsewhere_is_refused() {
     let world = World::new("gz");
     let live = world.space.go_live().unwrap();
     let refused = world.materialize(&ALL_BITS);
-    assert!(matches!(refused, Err(RestoreError::Space(SpaceError::Live { holder: Some(_), .. }))));
+    assert!(matches!(refused, Err(MaterializeError::Space(SpaceError::Live { holder: Some(_), .. }))));
     drop(live);
     let lock = world.space.lock(ALL_BITS.wait, &|_| {}).unwrap();
-    assert!(matches!(world.materialize(&ALL_BITS), Err(RestoreError::Space(SpaceError::Locked { .. }))));
+    assert!(matches!(world.materialize(&ALL_BITS), Err(MaterializeError::Space(SpaceError::Locked { .. }))));
     drop(lock);
     world.edit_catalog(|catalog| {
         catalog["path"] = format!("/elsewhere/{}", catalog["identity"].as_str().unwrap()).into()
     });
-    assert!(matches!(world.materialize(&ALL_BITS), Err(RestoreError::OtherBase { .. })));
+    assert!(matches!(world.materialize(&ALL_BITS), Err(MaterializeError::OtherBase { .. })));
     assert!(!world.space.root.exists());
 }
 
@@ -209,10 +209,10 @@ fn damage_blob(blob: &std::path::Path, how: &str) {
 }
 
 fn incomplete(
-    outcome: Result<holofs::space::materialize::Report, RestoreError>,
+    outcome: Result<holofs::space::materialize::Report, MaterializeError>,
 ) -> holofs::space::materialize::Report {
     match outcome {
-        Err(RestoreError::Incomplete { report }) => *report,
+        Err(MaterializeError::Incomplete { report }) => *report,
         other => panic!("not incomplete: {other:?}"),
     }
 }

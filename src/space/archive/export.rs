@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipWriter};
 
-use super::TransferError;
+use super::ArchiveError;
 use crate::rcc::catalog::Catalog;
 use crate::rcc::digest::{Digest, Regime};
 use crate::rcc::home::Home;
@@ -46,7 +46,7 @@ pub fn export(
     paths: &[PathBuf],
     target: &Path,
     observer: &dyn Observer,
-) -> Result<Exported, TransferError> {
+) -> Result<Exported, ArchiveError> {
     let started = Instant::now();
     let mut catalogs = BTreeMap::new();
     let mut blobs: BTreeMap<Digest, u64> = BTreeMap::new();
@@ -59,7 +59,7 @@ pub fn export(
     observer.expect(blobs.values().sum());
     let dir = target.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let temp = tempfile::Builder::new().prefix(".hololib-").suffix(".part").tempfile_in(dir);
-    let temp = temp.map_err(TransferError::io("Writing beside", target))?;
+    let temp = temp.map_err(ArchiveError::io("Writing beside", target))?;
     let mut zip = Zip { writer: ZipWriter::new(BufWriter::new(temp.as_file())), target };
     let library = Library::open(&home.library())?;
     let all: Vec<(Digest, u64)> = blobs.into_iter().collect();
@@ -75,7 +75,7 @@ pub fn export(
         zip.add_catalog(name, path, catalog)?;
     }
     zip.finish()?;
-    let failed = || TransferError::io("Writing", target);
+    let failed = || ArchiveError::io("Writing", target);
     temp.as_file().sync_all().map_err(failed())?;
     set_mode(temp.as_file()).map_err(failed())?;
     let file = temp.persist(target).map_err(|error| failed()(error.error))?;
@@ -107,7 +107,7 @@ struct Zip<'f> {
 
 impl Zip<'_> {
     /// Adds a blob as it is stored; what RCC cannot read (zstd) as gzip.
-    fn add_blob(&mut self, blob: &Blob, size: u64) -> Result<(), TransferError> {
+    fn add_blob(&mut self, blob: &Blob, size: u64) -> Result<(), ArchiveError> {
         let raw = blob.digest().regime() == Regime::SipHash128;
         // Deflating gzip again is a waste.
         let method = if raw { CompressionMethod::Deflated } else { CompressionMethod::Stored };
@@ -117,7 +117,7 @@ impl Zip<'_> {
             blob.stored().max(size),
         )?;
         let target = self.target;
-        let failed = || TransferError::io("Writing", target);
+        let failed = || ArchiveError::io("Writing", target);
         if blob.looks_like_zstd()? && !raw {
             let mut gzip = GzEncoder::new(&mut self.writer, Compression::fast());
             blob.stream(size, &mut gzip)?;
@@ -128,30 +128,30 @@ impl Zip<'_> {
         Ok(())
     }
 
-    fn add_catalog(&mut self, name: &str, path: &Path, catalog: &Catalog) -> Result<(), TransferError> {
-        let stored = fs::read(path).map_err(TransferError::io("Reading", path))?;
+    fn add_catalog(&mut self, name: &str, path: &Path, catalog: &Catalog) -> Result<(), ArchiveError> {
+        let stored = fs::read(path).map_err(ArchiveError::io("Reading", path))?;
         self.start(&format!("catalog/{name}"), CompressionMethod::Stored, stored.len() as u64)?;
         let is_gzip =
             stored.starts_with(&[0x1f, 0x8b]) && Catalog::parse(&stored).is_ok_and(|read| read == *catalog);
         let written =
             if is_gzip { self.writer.write_all(&stored) } else { catalog.write_to(&mut self.writer) };
-        written.map_err(TransferError::io("Writing", self.target))
+        written.map_err(ArchiveError::io("Writing", self.target))
     }
 
-    fn start(&mut self, name: &str, method: CompressionMethod, size: u64) -> Result<(), TransferError> {
+    fn start(&mut self, name: &str, method: CompressionMethod, size: u64) -> Result<(), ArchiveError> {
         let options = SimpleFileOptions::default()
             .compression_method(method)
             .compression_level((method == CompressionMethod::Deflated).then_some(1))
             .large_file(size >= LARGE)
             .unix_permissions(0o644);
-        self.writer.start_file(name, options).map_err(TransferError::zip(self.target))
+        self.writer.start_file(name, options).map_err(ArchiveError::zip(self.target))
     }
 
-    fn finish(self) -> Result<(), TransferError> {
-        let buffered = self.writer.finish().map_err(TransferError::zip(self.target))?;
+    fn finish(self) -> Result<(), ArchiveError> {
+        let buffered = self.writer.finish().map_err(ArchiveError::zip(self.target))?;
         buffered
             .into_inner()
             .map(drop)
-            .map_err(|error| TransferError::io("Writing", self.target)(error.into_error()))
+            .map_err(|error| ArchiveError::io("Writing", self.target)(error.into_error()))
     }
 }

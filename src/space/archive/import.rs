@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use zip::ZipArchive;
 use zip::result::ZipError;
 
-use super::TransferError;
+use super::ArchiveError;
 use super::names::{self, Entry};
 use crate::rcc::catalog::{Catalog, CatalogError, Flaw, MAX_STORED};
 use crate::rcc::digest::{Digest, Regime};
@@ -78,7 +78,7 @@ pub fn import(
     path: &Path,
     options: Options,
     observer: &dyn Observer,
-) -> Result<Imported, TransferError> {
+) -> Result<Imported, ArchiveError> {
     let started = Instant::now();
     let mut archive = open(path)?;
     let content = content(path, &mut archive)?;
@@ -118,51 +118,51 @@ pub fn import(
     Ok(report)
 }
 
-fn open(path: &Path) -> Result<Archive, TransferError> {
-    let failed = || TransferError::io("Opening", path);
+fn open(path: &Path) -> Result<Archive, ArchiveError> {
+    let failed = || ArchiveError::io("Opening", path);
     let file = File::open(path).map_err(failed())?;
     let found = file.metadata().map_err(failed())?;
     if !found.is_file() {
         return Err(failed()(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")));
     }
     let shared = Shared { file: Arc::new(file), at: 0, len: found.len() };
-    ZipArchive::new(shared).map_err(TransferError::zip(path))
+    ZipArchive::new(shared).map_err(ArchiveError::zip(path))
 }
 
 /// Checks every name; nothing is read yet.
-fn content(path: &Path, archive: &mut Archive) -> Result<Content, TransferError> {
+fn content(path: &Path, archive: &mut Archive) -> Result<Content, ArchiveError> {
     let mut content = Content { catalogs: BTreeMap::new(), blobs: HashMap::new() };
     for at in 0..archive.len() {
-        let raw = archive.by_index_raw(at).map_err(TransferError::zip(path))?;
+        let raw = archive.by_index_raw(at).map_err(ArchiveError::zip(path))?;
         let shown = || String::from_utf8_lossy(raw.name_raw()).into_owned();
         let twice = match names::parse(raw.name_raw()) {
             Some(Entry::Directory) => None,
             Some(Entry::Blob(digest)) => content.blobs.insert(digest, at),
             Some(Entry::Catalog(name)) => content.catalogs.insert(name, at),
-            None => return Err(TransferError::Name { path: path.to_owned(), entry: shown() }),
+            None => return Err(ArchiveError::Name { path: path.to_owned(), entry: shown() }),
         };
         if twice.is_some() {
-            return Err(TransferError::Twice { path: path.to_owned(), entry: shown() });
+            return Err(ArchiveError::Twice { path: path.to_owned(), entry: shown() });
         }
     }
     if content.catalogs.is_empty() {
-        return Err(TransferError::NoCatalog { path: path.to_owned() });
+        return Err(ArchiveError::NoCatalog { path: path.to_owned() });
     }
     Ok(content)
 }
 
 /// Reads and validates every catalog.
-fn catalogs(path: &Path, archive: &mut Archive, content: &Content) -> Result<Vec<NewCatalog>, TransferError> {
+fn catalogs(path: &Path, archive: &mut Archive, content: &Content) -> Result<Vec<NewCatalog>, ArchiveError> {
     let mut catalogs = Vec::new();
     for (name, &at) in &content.catalogs {
-        let bad = |source| TransferError::Catalog {
+        let bad = |source| ArchiveError::Catalog {
             path: path.to_owned(),
             entry: name.clone(),
             source: Box::new(source),
         };
-        let entry = archive.by_index(at).map_err(TransferError::zip(path))?;
+        let entry = archive.by_index(at).map_err(ArchiveError::zip(path))?;
         let mut stored = Vec::new();
-        entry.take(MAX_STORED + 1).read_to_end(&mut stored).map_err(TransferError::io("Reading", path))?;
+        entry.take(MAX_STORED + 1).read_to_end(&mut stored).map_err(ArchiveError::io("Reading", path))?;
         if stored.len() as u64 > MAX_STORED {
             let flaw = Flaw::TooLarge { what: "bytes", limit: MAX_STORED };
             return Err(bad(CatalogError::Bad { path: None, flaw }));
@@ -170,7 +170,7 @@ fn catalogs(path: &Path, archive: &mut Archive, content: &Content) -> Result<Vec
         let catalog = Catalog::parse(&stored).map_err(bad)?;
         let inside = format!("{}v12.{}", catalog.header.blueprint, catalog.header.platform);
         if inside != *name {
-            return Err(TransferError::Misnamed { path: path.to_owned(), entry: name.clone(), inside });
+            return Err(ArchiveError::Misnamed { path: path.to_owned(), entry: name.clone(), inside });
         }
         catalogs.push(NewCatalog { name: name.clone(), stored, catalog });
     }
@@ -183,10 +183,10 @@ fn check_regime(
     path: &Path,
     wanted: &BTreeMap<Digest, u64>,
     options: Options,
-) -> Result<(), TransferError> {
+) -> Result<(), ArchiveError> {
     let own = if home.is_compressed() { Regime::Sha256 } else { Regime::SipHash128 };
     match wanted.keys().find(|digest| digest.regime() != own) {
-        Some(other) if !options.mixed => Err(TransferError::OtherRegime {
+        Some(other) if !options.mixed => Err(ArchiveError::OtherRegime {
             path: path.to_owned(),
             compressed: other.regime() == Regime::Sha256,
         }),
@@ -194,9 +194,9 @@ fn check_regime(
     }
 }
 
-fn ensure_library(home: &Home) -> Result<Library, TransferError> {
+fn ensure_library(home: &Home) -> Result<Library, ArchiveError> {
     let path = home.library();
-    sys::fs::shared::ensure_dir(&path, home.is_shared()).map_err(TransferError::io("Making", &path))?;
+    sys::fs::shared::ensure_dir(&path, home.is_shared()).map_err(ArchiveError::io("Making", &path))?;
     Ok(Library::open(&path)?)
 }
 
@@ -206,7 +206,7 @@ fn check_space(
     library: &Library,
     wanted: &BTreeMap<Digest, u64>,
     content: &Content,
-) -> Result<(), TransferError> {
+) -> Result<(), ArchiveError> {
     let new =
         wanted.iter().filter(|(digest, _)| content.blobs.contains_key(digest) && !library.exists(digest));
     let compressed = |digest: &Digest| digest.regime() == Regime::Sha256;
@@ -216,14 +216,14 @@ fn check_space(
         .filter(|(digest, _)| !compressed(digest))
         .map(|(_, &size)| size)
         .fold(0, u64::saturating_add);
-    let file = fs::metadata(path).map_err(TransferError::io("Looking at", path))?.len();
+    let file = fs::metadata(path).map_err(ArchiveError::io("Looking at", path))?.len();
     let needed =
         if new.clone().any(|(digest, _)| compressed(digest)) { raw.saturating_add(file) } else { raw };
     let disk = sys::fs::disk::usage(library.path())
-        .map_err(TransferError::io("Asking for the space in", library.path()))?;
+        .map_err(ArchiveError::io("Asking for the space in", library.path()))?;
     let available = disk.available.saturating_mul(disk.block_size.into());
     match needed > available {
-        true => Err(TransferError::NoSpace { path: path.to_owned(), needed, available }),
+        true => Err(ArchiveError::NoSpace { path: path.to_owned(), needed, available }),
         false => Ok(()),
     }
 }
@@ -287,7 +287,7 @@ fn into_io(error: ZipError) -> io::Error {
 fn tally(
     report: &mut Imported,
     outcomes: Vec<(Digest, Result<Fate, StoreError>)>,
-) -> Result<Vec<(Digest, StoreError)>, TransferError> {
+) -> Result<Vec<(Digest, StoreError)>, ArchiveError> {
     let mut bad = Vec::new();
     for (digest, outcome) in outcomes {
         match outcome {
@@ -308,9 +308,9 @@ fn publish(
     catalogs: Vec<NewCatalog>,
     mut bad: Vec<(Digest, StoreError)>,
     report: &mut Imported,
-) -> Result<(), TransferError> {
+) -> Result<(), ArchiveError> {
     let dir = home.catalog_dir();
-    sys::fs::shared::ensure_dir(&dir, home.is_shared()).map_err(TransferError::io("Making", &dir))?;
+    sys::fs::shared::ensure_dir(&dir, home.is_shared()).map_err(ArchiveError::io("Making", &dir))?;
     let wrong: HashSet<Digest> = bad.iter().map(|(digest, _)| *digest).collect();
     let mut refused = Vec::new();
     for NewCatalog { name, stored, catalog } in catalogs {
@@ -321,13 +321,13 @@ fn publish(
             report.catalogs_present.push(name);
         } else {
             sys::fs::shared::replace(&dir, &name, |file| file.write_all(&stored))
-                .map_err(TransferError::io("Writing", &target))?;
+                .map_err(ArchiveError::io("Writing", &target))?;
             report.catalogs.push(name);
         }
     }
     match bad.is_empty() {
         true => Ok(()),
-        false => Err(TransferError::Damaged {
+        false => Err(ArchiveError::Damaged {
             path: path.to_owned(),
             count: bad.len(),
             catalogs: refused,

@@ -18,7 +18,7 @@ use crate::sys;
 pub struct Known {
     /// Where it is.
     pub space: Space,
-    /// The blueprint that was restored into it; empty if no `.meta` says.
+    /// The blueprint that was materialized into it; empty if no `.meta` says.
     pub blueprint: String,
     /// The controller as RCC writes it: `rcc.` and the name.
     pub controller: String,

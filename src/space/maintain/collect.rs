@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use crate::error::{Class, Failure};
 use crate::rcc::catalog::CatalogError;
 use crate::rcc::home::{Home, HomeError};
-use crate::space::maintain::delete::DiscardError;
+use crate::space::maintain::delete::DeleteError;
 use crate::store::StoreError;
 
 pub use self::hold::Lease;
@@ -72,7 +72,7 @@ pub struct Collected {
 
 /// Why nothing more was collected.
 #[derive(Debug, thiserror::Error)]
-pub enum GcError {
+pub enum CollectError {
     /// The catalogs cannot be listed.
     #[error(transparent)]
     Home(#[from] HomeError),
@@ -84,7 +84,7 @@ pub enum GcError {
     Store(#[from] StoreError),
     /// The state of a space cannot be removed.
     #[error(transparent)]
-    Discard(#[from] DiscardError),
+    Delete(#[from] DeleteError),
     /// The operating system refused.
     #[error("{doing} {} failed", path.display())]
     Io {
@@ -97,37 +97,37 @@ pub enum GcError {
     },
 }
 
-impl Failure for GcError {
+impl Failure for CollectError {
     fn class(&self) -> Option<Class> {
         match self {
-            GcError::Home(error) => error.class(),
-            GcError::Catalog(error) => error.class(),
-            GcError::Store(error) => error.class(),
-            GcError::Discard(error) => error.class(),
-            GcError::Io { .. } => None,
+            CollectError::Home(error) => error.class(),
+            CollectError::Catalog(error) => error.class(),
+            CollectError::Store(error) => error.class(),
+            CollectError::Delete(error) => error.class(),
+            CollectError::Io { .. } => None,
         }
     }
 
     fn hint(&self) -> Option<Cow<'_, str>> {
         match self {
-            GcError::Home(error) => error.hint(),
-            GcError::Catalog(error) => error.hint(),
-            GcError::Store(error) => error.hint(),
-            GcError::Discard(error) => error.hint(),
-            GcError::Io { .. } => None,
+            CollectError::Home(error) => error.hint(),
+            CollectError::Catalog(error) => error.hint(),
+            CollectError::Store(error) => error.hint(),
+            CollectError::Delete(error) => error.hint(),
+            CollectError::Io { .. } => None,
         }
     }
 }
 
-impl GcError {
-    fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> GcError {
+impl CollectError {
+    fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> CollectError {
         let path = path.into();
-        move |source| GcError::Io { doing, path, source }
+        move |source| CollectError::Io { doing, path, source }
     }
 }
 
 /// Collects. The caller holds the lock of the hololib.
-pub fn collect(home: &Home, options: Options) -> Result<Collected, GcError> {
+pub fn collect(home: &Home, options: Options) -> Result<Collected, CollectError> {
     let started = Instant::now();
     let mut report = Collected { dry_run: options.dry_run, ..Collected::default() };
     let holds = hold::Holds::of(home)?;

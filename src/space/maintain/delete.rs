@@ -16,7 +16,7 @@ use crate::sys::fs::name::Name;
 
 /// Why something is still there.
 #[derive(Debug, thiserror::Error)]
-pub enum DiscardError {
+pub enum DeleteError {
     /// The space is in use, or its lock is.
     #[error(transparent)]
     Space(#[from] SpaceError),
@@ -30,18 +30,18 @@ pub enum DiscardError {
     },
 }
 
-impl Failure for DiscardError {
+impl Failure for DeleteError {
     fn class(&self) -> Option<Class> {
         match self {
-            DiscardError::Space(error) => error.class(),
-            DiscardError::Io { .. } => None,
+            DeleteError::Space(error) => error.class(),
+            DeleteError::Io { .. } => None,
         }
     }
 
     fn hint(&self) -> Option<Cow<'_, str>> {
         match self {
-            DiscardError::Space(error) => error.hint(),
-            DiscardError::Io { .. } => None,
+            DeleteError::Space(error) => error.hint(),
+            DeleteError::Io { .. } => None,
         }
     }
 }
@@ -52,7 +52,7 @@ pub fn delete_space(
     space: &Space,
     wait: Wait,
     on_wait: &dyn Fn(&Waiting<'_>),
-) -> Result<Vec<PathBuf>, DiscardError> {
+) -> Result<Vec<PathBuf>, DeleteError> {
     let lock = space.lock(wait, on_wait)?;
     let live = space.go_live()?;
     space.refuse_mounted()?;
@@ -68,7 +68,7 @@ pub fn delete_space(
 }
 
 /// Removes a catalog and its `.info`. Spaces that were made of it stay as they are, also mounted ones.
-pub fn remove_catalog(path: &Path) -> Result<Vec<PathBuf>, DiscardError> {
+pub fn remove_catalog(path: &Path) -> Result<Vec<PathBuf>, DeleteError> {
     let mut removed = Vec::new();
     note(&mut removed, path.to_owned(), |path| fs::remove_file(path))?;
     let mut info = path.as_os_str().to_owned();
@@ -85,7 +85,7 @@ pub fn is_deleted(space: &Space) -> bool {
 }
 
 /// Removes what we keep of a deleted space; false, and nothing is removed, if somebody is just about to use it again.
-pub fn forget_space(space: &Space) -> Result<bool, DiscardError> {
+pub fn forget_space(space: &Space) -> Result<bool, DeleteError> {
     let lock = match space.lock(Wait::Not, &|_| {}) {
         Err(SpaceError::Locked { .. }) => return Ok(false),
         lock => lock?,
@@ -108,7 +108,7 @@ pub fn forget_space(space: &Space) -> Result<bool, DiscardError> {
 }
 
 /// Removes what we keep of a space that lives by us, under its lock.
-fn remove_state(removed: &mut Vec<PathBuf>, space: &Space, live: Live) -> Result<(), DiscardError> {
+fn remove_state(removed: &mut Vec<PathBuf>, space: &Space, live: Live) -> Result<(), DeleteError> {
     // Windows may keep a directory for as long as a file of it is open. Who goes live meanwhile waits for the space's lock before
     // it works, as every command does there; at worst it, or we, are refused the directory and say so.
     let _live = cfg!(not(windows)).then_some(live);
@@ -116,7 +116,7 @@ fn remove_state(removed: &mut Vec<PathBuf>, space: &Space, live: Live) -> Result
     match space.state_dir.remove() {
         Ok(true) => removed.push(path),
         Ok(false) => {}
-        Err(source) => return Err(DiscardError::Io { path, source }),
+        Err(source) => return Err(DeleteError::Io { path, source }),
     }
     Ok(())
 }
@@ -126,11 +126,11 @@ fn note(
     removed: &mut Vec<PathBuf>,
     path: PathBuf,
     remove: impl FnOnce(&Path) -> io::Result<()>,
-) -> Result<(), DiscardError> {
+) -> Result<(), DeleteError> {
     match remove(&path) {
         Ok(()) => removed.push(path),
         Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-        Err(source) => return Err(DiscardError::Io { path, source }),
+        Err(source) => return Err(DeleteError::Io { path, source }),
     }
     Ok(())
 }

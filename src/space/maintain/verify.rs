@@ -25,7 +25,7 @@ use crate::store::{Library, RawEntry, RawStore, StoreError};
 
 /// Why it could not be checked at all.
 #[derive(Debug, thiserror::Error)]
-pub enum CheckError {
+pub enum VerifyError {
     /// The catalogs cannot be listed.
     #[error(transparent)]
     Home(#[from] HomeError),
@@ -42,20 +42,20 @@ pub enum CheckError {
     },
 }
 
-impl Failure for CheckError {
+impl Failure for VerifyError {
     fn class(&self) -> Option<Class> {
         match self {
-            CheckError::Home(error) => error.class(),
-            CheckError::Store(error) => error.class(),
-            CheckError::Walk { .. } => None,
+            VerifyError::Home(error) => error.class(),
+            VerifyError::Store(error) => error.class(),
+            VerifyError::Walk { .. } => None,
         }
     }
 
     fn hint(&self) -> Option<Cow<'_, str>> {
         match self {
-            CheckError::Home(error) => error.hint(),
-            CheckError::Store(error) => error.hint(),
-            CheckError::Walk { .. } => None,
+            VerifyError::Home(error) => error.hint(),
+            VerifyError::Store(error) => error.hint(),
+            VerifyError::Walk { .. } => None,
         }
     }
 }
@@ -141,12 +141,12 @@ struct Demand {
 }
 
 /// Checks everything in `home`; with `repair`, moves bad blobs aside and heals what can be healed.
-pub fn check(home: &Home, repair: bool, observer: &dyn Observer) -> Result<Checked, CheckError> {
+pub fn check(home: &Home, repair: bool, observer: &dyn Observer) -> Result<Checked, VerifyError> {
     let started = Instant::now();
     let mut report = Checked::default();
     let demands = catalogs(home, &mut report)?;
     let raw = raw_store(home)?;
-    let walk = |source| CheckError::Walk { path: home.raw_dir().into(), source };
+    let walk = |source| VerifyError::Walk { path: home.raw_dir().into(), source };
     let entries = raw.as_ref().map(RawStore::entries).transpose().map_err(walk)?.unwrap_or_default();
     report.raw_entries = entries.len() as u64;
     report.raw_bytes = entries.iter().map(|entry| entry.size).sum();
@@ -172,7 +172,7 @@ pub fn check(home: &Home, repair: bool, observer: &dyn Observer) -> Result<Check
 }
 
 /// Parses every catalog, and notes what each demands.
-fn catalogs(home: &Home, report: &mut Checked) -> Result<BTreeMap<Digest, Demand>, CheckError> {
+fn catalogs(home: &Home, report: &mut Checked) -> Result<BTreeMap<Digest, Demand>, VerifyError> {
     let mut demands: BTreeMap<Digest, Demand> = BTreeMap::new();
     for (at, path) in home.catalogs()?.into_iter().enumerate() {
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -196,12 +196,12 @@ fn blobs(
     demands: &BTreeMap<Digest, Demand>,
     report: &mut Checked,
     observer: &dyn Observer,
-) -> Result<Vec<(Digest, StoreError)>, CheckError> {
+) -> Result<Vec<(Digest, StoreError)>, VerifyError> {
     if demands.is_empty() && !home.library().is_dir() {
         return Ok(Vec::new());
     }
     let library = Library::open(&home.library())?;
-    let sweep = library.sweep().map_err(|source| CheckError::Walk { path: home.library(), source })?;
+    let sweep = library.sweep().map_err(|source| VerifyError::Walk { path: home.library(), source })?;
     report.blobs = sweep.blobs.len() as u64;
     report.blob_bytes = sweep.blobs.iter().map(|(_, stored)| stored).sum();
     report.strays = sweep.strays;
@@ -222,13 +222,13 @@ fn blobs(
     Ok(bad)
 }
 
-fn raw_store(home: &Home) -> Result<Option<RawStore>, CheckError> {
+fn raw_store(home: &Home) -> Result<Option<RawStore>, VerifyError> {
     let place = home.raw_dir();
     let opened = match place.open() {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         opened => opened.and_then(|_| RawStore::open(&place, u64::MAX)),
     };
-    opened.map(Some).map_err(|source| CheckError::Walk { path: place.into(), source })
+    opened.map(Some).map_err(|source| VerifyError::Walk { path: place.into(), source })
 }
 
 /// Reads every entry of the raw store, and gives those that are right.
@@ -238,8 +238,8 @@ fn raw_entries(
     repair: bool,
     report: &mut Checked,
     observer: &dyn Observer,
-) -> Result<HashMap<Digest, RawEntry>, CheckError> {
-    let walk = |source| CheckError::Walk { path: raw.path().to_owned(), source };
+) -> Result<HashMap<Digest, RawEntry>, VerifyError> {
+    let walk = |source| VerifyError::Walk { path: raw.path().to_owned(), source };
     let read = |entry: &RawEntry| {
         let right = raw.verified(entry).map(|file| file.is_some());
         observer.advance(entry.size);

@@ -1,4 +1,4 @@
-//! What one directory of a space needs: pure, from the catalog, the last restore's records and what is there.
+//! What one directory of a space needs: pure, from the catalog, the last materialize's records and what is there.
 //!
 //! RCC's rules (its dirty test is name, kind, size, mode and, when known, the old digest; not time, not content), with one
 //! repair that RCC refuses: something else where a directory should be is removed. `verify` adds the content.
@@ -15,7 +15,7 @@ use crate::sys::fs::name::{Name, OwnedName};
 pub struct Rules<'a> {
     /// The catalog that shall be there.
     pub index: &'a Index,
-    /// What the last restore put there; `None` if nothing is known, or if it was the same catalog.
+    /// What the last materialize put there; `None` if nothing is known, or if it was the same catalog.
     pub old: Option<&'a Index>,
     /// Bits taken from every file's mode.
     pub dropped_mode: u16,
@@ -34,7 +34,7 @@ pub struct DirPlan {
     pub make: Vec<Ino>,
     /// Files that seem right and whose content is to be read.
     pub verify: Vec<Ino>,
-    /// Directories that are there, with the last restore's directory of that name.
+    /// Directories that are there, with the last materialize's directory of that name.
     pub descend: Vec<(Ino, Option<Ino>)>,
     /// Files and links that are right.
     pub kept: u64,
@@ -53,7 +53,7 @@ impl Rules<'_> {
         node.mode & !self.dropped_mode
     }
 
-    /// Plans the directory `dir`, in which `found` was found and which was `old_dir` in the last restore.
+    /// Plans the directory `dir`, in which `found` was found and which was `old_dir` in the last materialize.
     pub fn plan(&self, dir: Ino, old_dir: Option<Ino>, found: &[Found]) -> DirPlan {
         let mut plan = DirPlan::default();
         let children = self.index.child_range(dir);
@@ -140,14 +140,14 @@ impl Rules<'_> {
         }
     }
 
-    /// What the last restore put at this name.
+    /// What the last materialize put at this name.
     fn old_node(&self, old_dir: Option<Ino>, found: &Found) -> Option<Node<'_>> {
         let old = self.old?;
         old.node(old.lookup(old_dir?, found.name.as_name())?)
     }
 }
 
-/// True if the last restore is known to have put something else there.
+/// True if the last materialize is known to have put something else there.
 fn is_other(file: &FileNode<'_>, old: Option<Node<'_>>) -> bool {
     let digest_of = |node: Node<'_>| -> Option<Digest> {
         if let NodeKind::File(old) = node.kind { Some(old.digest) } else { None }

@@ -4,7 +4,7 @@
 //! pristine/<catalog id>/         the tree, shaped like a space: a subvolume on btrfs, else a directory of links into raw/
 //! pristine/<catalog id>.stamp    which files are in it and what they looked like when it was made; last of all
 //! pristine/<catalog id>.tmp/     a tree in the making, under the lock <catalog id>.lock
-//! pristine/<catalog id>.once     the catalog was restored once without a pristine tree: the next time it gets one
+//! pristine/<catalog id>.once     the catalog was materialized once without a pristine tree: the next time it gets one
 //! ```
 //! - A *subvolume* has everything: links, empty files, relocated files as they were recorded. Nothing in it shares an inode
 //!   with anything. It counts while no inode in it has changed, which the file system itself tells; else every entry is
@@ -82,7 +82,7 @@ impl Places {
         self.dir.below(format!("{}{suffix}", self.id))
     }
 
-    /// Notes that the catalog was restored without a pristine tree; true if that was so before.
+    /// Notes that the catalog was materialized without a pristine tree; true if that was so before.
     pub fn note_use(&self) -> bool {
         let mark = self.path(".once");
         if mark.is_there().unwrap_or(false) {

@@ -1,11 +1,11 @@
-//! What a restore reads and leaves beside the tree: the last restore's records, `.meta`, the marks of use.
+//! What a materialize reads and leaves beside the tree: the last materialize's records, `.meta`, the marks of use.
 //!
 //! A `.meta` is a small head of the space's own and the catalog's tree, which is the same for all its spaces: that tail is
-//! compressed once and kept beside the Index, so that a restore parses no catalog.
+//! compressed once and kept beside the Index, so that a materialize parses no catalog.
 
 use super::run::{Clock, Run};
 use super::sealed::Magic;
-use super::{Job, RestoreError, sealed};
+use super::{Job, MaterializeError, sealed};
 use crate::rcc::catalog::{Catalog, Header};
 use crate::space::RestoredState;
 use crate::store::index::{Index, index_path};
@@ -13,7 +13,7 @@ use crate::store::index::{Index, index_path};
 /// Begins a file that keeps a tail.
 const MAGIC: &Magic = b"HOLOTAL1";
 
-/// What is known of the last restore.
+/// What is known of the last materialize.
 pub(super) enum Old {
     /// Nothing.
     Unknown,
@@ -31,7 +31,7 @@ impl Old {
 
 impl Run<'_> {
     /// Says that the catalog is there: `.meta` if there is one to write, then the marks of use.
-    pub fn record(&self, tail: Option<&[u8]>, clock: &mut Clock) -> Result<(), RestoreError> {
+    pub fn record(&self, tail: Option<&[u8]>, clock: &mut Clock) -> Result<(), MaterializeError> {
         let Job { space, index, catalog_path, .. } = self.job;
         if let Some(tail) = tail {
             space.write_meta_parts(&header(index), tail)?;
@@ -44,7 +44,7 @@ impl Run<'_> {
         Ok(())
     }
 
-    /// What the last restore put there.
+    /// What the last materialize put there.
     pub fn old_records(&self) -> Old {
         let Job { space, index, home, .. } = self.job;
         let remembered = space.restored_state().ok().flatten();
@@ -67,7 +67,7 @@ impl Run<'_> {
     }
 
     /// What follows the head of `.meta`, compressed: kept, or from the catalog, which must still be the one that was compiled.
-    pub fn tail(&self) -> Result<Vec<u8>, RestoreError> {
+    pub fn tail(&self) -> Result<Vec<u8>, MaterializeError> {
         let Job { index, home, catalog_path, .. } = self.job;
         let kept = home.index_dir().below(format!("{}.tail", index.id()));
         if let Some(tail) = sealed::read(&kept, MAGIC) {
@@ -78,7 +78,7 @@ impl Run<'_> {
         let recorded = Header { identity, path, ..header(index) };
         let (tail, id) = Catalog::tail_of(catalog_path, &recorded)?;
         if id != index.id() {
-            return Err(RestoreError::CatalogChanged { path: catalog_path.to_path_buf() });
+            return Err(MaterializeError::CatalogChanged { path: catalog_path.to_path_buf() });
         }
         if let Err(error) = sealed::write(&kept, MAGIC, &tail) {
             log::debug!("Cannot keep {}: {error}", kept.display());

@@ -13,7 +13,7 @@ use super::report::{Counting, Errors, FileError, Report, Seconds};
 use super::tier::{Ladder, Pair, Strategy, Tier};
 use super::trash::{self, Trash};
 use super::walk::{self, Plan};
-use super::{Job, Options, RestoreError};
+use super::{Job, MaterializeError, Options};
 use crate::space::Space;
 use crate::space::bytecode;
 use crate::store::index::{Index, Ino, NodeKind};
@@ -56,7 +56,7 @@ pub(super) struct Outcome {
 }
 
 impl Run<'_> {
-    pub fn run(&self, clock: &mut Clock) -> Result<Outcome, RestoreError> {
+    pub fn run(&self, clock: &mut Clock) -> Result<Outcome, MaterializeError> {
         let space = self.job.space;
         let base = TreeDir::open(&space.base).map_err(self.io("Opening", &space.base))?;
         let found = base.find(space.label.as_name()).map_err(self.io("Looking at", &space.root))?;
@@ -68,14 +68,14 @@ impl Run<'_> {
                 self.create(&base, clock)
             }
             Some(FoundKind::File { .. } | FoundKind::Other) => {
-                Err(RestoreError::Obstructed { root: space.root.clone() })
+                Err(MaterializeError::Obstructed { root: space.root.clone() })
             }
             None => self.create(&base, clock),
         }
     }
 
     /// Makes a space where there is none.
-    fn create(&self, base: &TreeDir, clock: &mut Clock) -> Result<Outcome, RestoreError> {
+    fn create(&self, base: &TreeDir, clock: &mut Clock) -> Result<Outcome, MaterializeError> {
         let (space, index) = (self.job.space, self.job.index);
         let name = temp_name(space).map_err(self.io("Naming", &space.root))?;
         base.remove(name.as_name()).map_err(self.io("Removing the remains of", &space.root))?;
@@ -88,7 +88,7 @@ impl Run<'_> {
         let pristine = self.pristine(&ladder, true);
         clock.seconds.ingest = clock.lap();
         let placer = self.placer(&rules, &errors, ladder, pristine.as_ref());
-        let place = || -> Result<(), RestoreError> {
+        let place = || -> Result<(), MaterializeError> {
             match self.snapshot(base, name.as_name(), &placer).map_err(self.io("Opening", &space.root))? {
                 Some(dir) => placer.patch(&dir),
                 None => {
@@ -142,7 +142,7 @@ impl Run<'_> {
     }
 
     /// Brings a space that is there into order.
-    fn refresh(&self, base: &TreeDir, clock: &mut Clock) -> Result<Outcome, RestoreError> {
+    fn refresh(&self, base: &TreeDir, clock: &mut Clock) -> Result<Outcome, MaterializeError> {
         let (space, index) = (self.job.space, self.job.index);
         let old = self.old_records();
         let rules = self.rules(old.index(), self.options.verify || space.is_half_restored());
@@ -192,7 +192,7 @@ impl Run<'_> {
     }
 
     /// What programs compiled from the sources that were there must not run in place of those that come.
-    fn forget_bytecode(&self) -> Result<(), RestoreError> {
+    fn forget_bytecode(&self) -> Result<(), MaterializeError> {
         let state_dir = &self.job.space.state_dir;
         bytecode::forget(state_dir).map_err(self.io("Removing the bytecode in", state_dir))
     }
@@ -294,7 +294,7 @@ impl Run<'_> {
         counted.iter().map(|&counter| self.observer.tally.get(counter)).sum()
     }
 
-    pub fn conclude(&self, outcome: Outcome, seconds: Seconds) -> Result<Report, RestoreError> {
+    pub fn conclude(&self, outcome: Outcome, seconds: Seconds) -> Result<Report, MaterializeError> {
         let Job { space, index, .. } = self.job;
         let report = Report {
             space: space.root.clone(),
@@ -312,13 +312,13 @@ impl Run<'_> {
         };
         match report.errors.is_empty() {
             true => Ok(report),
-            false => Err(RestoreError::Incomplete { report: Box::new(report) }),
+            false => Err(MaterializeError::Incomplete { report: Box::new(report) }),
         }
     }
 
-    pub fn io(&self, doing: &'static str, path: &Path) -> impl Fn(io::Error) -> RestoreError + use<> {
+    pub fn io(&self, doing: &'static str, path: &Path) -> impl Fn(io::Error) -> MaterializeError + use<> {
         let path = path.to_owned();
-        move |source| RestoreError::Io { doing, path: path.clone(), source }
+        move |source| MaterializeError::Io { doing, path: path.clone(), source }
     }
 }
 

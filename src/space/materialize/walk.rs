@@ -81,7 +81,7 @@ impl Walk<'_> {
     fn plan(&self, dir: &TreeDir, ino: Ino, old: Option<Ino>) -> io::Result<DirPlan> {
         let Some(listed) = self.listed else { return Ok(self.rules.plan(ino, old, &dir.entries()?)) };
         let stamp = dir.stamp()?;
-        // Where the last restore put another catalog there, every file is to be compared with that one.
+        // Where the last materialize put another catalog there, every file is to be compared with that one.
         if self.rules.old.is_none()
             && listed.is_known(ino, &stamp)
             && let Some(plan) = self.rules.plan_known(ino, |name| dir.find(name))

@@ -14,7 +14,7 @@ use crate::store::observe::Observer;
 
 /// What was made.
 #[derive(Debug, Clone, Serialize)]
-pub struct Warmed {
+pub struct WarmedTree {
     /// The catalog's id.
     pub catalog: String,
     /// True if there was no pristine tree that could be used.
@@ -33,7 +33,7 @@ pub fn warm(
     content: &dyn Content,
     observer: &dyn Observer,
     threads: Option<NonZeroUsize>,
-) -> io::Result<Warmed> {
+) -> io::Result<WarmedTree> {
     let started = Instant::now();
     let places = Places::new(&home.pristine_dir(), &index.id());
     let found = Pristine::open(&places, index);
@@ -47,5 +47,5 @@ pub fn warm(
         Kind::Subvolume => "subvolume",
         Kind::Directory => "directory",
     };
-    Ok(Warmed { catalog: index.id().to_string(), is_new, kind, seconds: started.elapsed().as_secs_f64() })
+    Ok(WarmedTree { catalog: index.id().to_string(), is_new, kind, seconds: started.elapsed().as_secs_f64() })
 }

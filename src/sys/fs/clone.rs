@@ -17,7 +17,7 @@ pub fn reflink(from: &File, to: &File) -> io::Result<()> {
 
 /// How a file got the content of another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Tier {
+pub enum Cloned {
     /// They share blocks.
     Reflinked,
     /// The bytes were copied.
@@ -25,12 +25,12 @@ pub enum Tier {
 }
 
 /// Fills the empty file `to` with the content of `from`: shared if the file system can, else copied by the kernel.
-pub fn clone_or_copy(from: &File, to: &File) -> io::Result<Tier> {
+pub fn clone_or_copy(from: &File, to: &File) -> io::Result<Cloned> {
     if reflink(from, to).is_ok() {
-        return Ok(Tier::Reflinked);
+        return Ok(Cloned::Reflinked);
     }
     copy(from, to)?;
-    Ok(Tier::Copied)
+    Ok(Cloned::Copied)
 }
 
 /// Copies all of `from` to the start of `to`, without touching the position of either: `from` may be shared.

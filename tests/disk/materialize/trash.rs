@@ -84,7 +84,7 @@ fn a_disk_that_is_nearly_full_gets_its_room_back_before_anything_is_placed() {
     let outcome = world.materialize(&super::world::ALL_BITS);
     let report = match outcome {
         Ok(report) => report,
-        Err(holofs::space::materialize::RestoreError::Incomplete { report }) => *report,
+        Err(holofs::space::materialize::MaterializeError::Incomplete { report }) => *report,
         Err(error) => panic!("{error}"),
     };
     assert_eq!((report.counts["removed"], report.counts.get("set_aside")), (1, None), "{report:?}");

@@ -9,7 +9,9 @@ use std::sync::Arc;
 
 use holofs::rcc::home::{Environment, Home};
 use holofs::space::Space;
-use holofs::space::materialize::{Job, Options, Report, RestoreError, Strategy, Warmed, materialize, warm};
+use holofs::space::materialize::{
+    Job, MaterializeError, Options, Report, Strategy, WarmedTree, materialize, warm,
+};
 use holofs::store::index::Index;
 use holofs::store::observe::Tally;
 use holofs::store::{Library, Limits, Store};
@@ -99,7 +101,7 @@ impl World {
         fs::write(&self.catalog, gzip.finish().unwrap()).unwrap();
     }
 
-    pub fn materialize(&self, options: &Options) -> Result<Report, RestoreError> {
+    pub fn materialize(&self, options: &Options) -> Result<Report, MaterializeError> {
         let (index, _) = Index::ensure(self.home.index_dir(), &self.catalog).unwrap();
         let observer = Tally::new();
         let store = self.store();
@@ -131,7 +133,7 @@ impl World {
     }
 
     /// Lays the catalog out. A process that another test is about to start has our locks for an instant.
-    pub fn warm(&self, index: &Index) -> Warmed {
+    pub fn warm(&self, index: &Index) -> WarmedTree {
         loop {
             match warm(&self.home, index, &self.store(), &Tally::new(), None) {
                 Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => std::thread::yield_now(),

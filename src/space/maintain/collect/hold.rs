@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 use std::path::PathBuf;
 
-use super::GcError;
+use super::CollectError;
 use crate::error::line;
 use crate::rcc::catalog::{Catalog, CatalogId};
 use crate::rcc::digest::Digest;
@@ -43,11 +43,11 @@ pub(super) struct Holds {
 
 impl Holds {
     /// Looks at every catalog and every space.
-    pub fn of(home: &Home) -> Result<Holds, GcError> {
+    pub fn of(home: &Home) -> Result<Holds, CollectError> {
         let mut holds = Holds::default();
         // Spaces first: one that goes live later finds its catalog in the list, or none.
         let spaces = home.spaces_dir();
-        let dirs = spaces.entries().map_err(GcError::io("Listing", spaces.path()))?;
+        let dirs = spaces.entries().map_err(CollectError::io("Listing", spaces.path()))?;
         for state_dir in dirs.into_iter().filter(Space::may_be_live_in) {
             holds.lease(home, state_dir);
         }

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::hold::Holds;
-use super::{Collected, GcError, Options};
+use super::{CollectError, Collected, Options};
 use crate::rcc::home::{Home, Label};
 use crate::space::Space;
 use crate::space::inventory;
@@ -35,7 +35,7 @@ pub(super) struct Sweep<'s> {
 
 impl Sweep<'_> {
     /// The state of spaces whose directory and `.meta` are gone.
-    pub fn spaces(&mut self) -> Result<(), GcError> {
+    pub fn spaces(&mut self) -> Result<(), CollectError> {
         let bases = self.bases()?;
         for entry in entries(&self.home.spaces_dir())? {
             let name = entry.file_name().unwrap_or_default().as_encoded_bytes().to_owned();
@@ -58,19 +58,19 @@ impl Sweep<'_> {
     }
 
     /// Where spaces may be.
-    fn bases(&self) -> Result<BTreeSet<PathBuf>, GcError> {
+    fn bases(&self) -> Result<BTreeSet<PathBuf>, CollectError> {
         let mut bases = inventory::bases(self.home)?;
         bases.insert(self.home.holotree().to_owned());
         Ok(bases)
     }
 
     /// What materialize set aside, unless a process is at it.
-    pub fn trash(&mut self) -> Result<(), GcError> {
+    pub fn trash(&mut self) -> Result<(), CollectError> {
         for base in self.bases()? {
             let Some(trash) = materialize::trash_in(&base) else { continue };
             let swept = self.options.dry_run || {
                 let swept = materialize::sweep(&base, materialize::Other::LeaveToIt);
-                swept.map_err(GcError::io("Emptying", trash.clone()))?
+                swept.map_err(CollectError::io("Emptying", trash.clone()))?
             };
             match swept {
                 true => self.report.trash.push(trash),
@@ -81,9 +81,9 @@ impl Sweep<'_> {
     }
 
     /// Raw entries that nobody names, those unused for too long, and the oldest of too many.
-    pub fn raw(&mut self) -> Result<(), GcError> {
+    pub fn raw(&mut self) -> Result<(), CollectError> {
         let dir = self.home.raw_dir();
-        let failed = || GcError::io("Collecting in", dir.path());
+        let failed = || CollectError::io("Collecting in", dir.path());
         match dir.open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
             opened => drop(opened.map_err(failed())?),
@@ -134,7 +134,7 @@ impl Sweep<'_> {
 
     /// Indexes, stamps, layouts and bytecode of catalogs that are gone; layouts and bytecode unused for too long, and the oldest
     /// layouts of too many.
-    pub fn derived(&mut self) -> Result<(), GcError> {
+    pub fn derived(&mut self) -> Result<(), CollectError> {
         if self.holds.unknown {
             return Ok(());
         }
@@ -145,7 +145,7 @@ impl Sweep<'_> {
         let trimmed = materialize::trim(&self.home.pristine_dir(), bounds, None);
         self.report
             .derived
-            .extend(trimmed.map_err(GcError::io("Trimming", self.home.pristine_dir().path()))?);
+            .extend(trimmed.map_err(CollectError::io("Trimming", self.home.pristine_dir().path()))?);
         for dir in [self.home.index_dir(), self.home.pristine_dir(), self.home.pyc_dir(), profiles] {
             for place in entries(&dir)? {
                 let bytecode = dir == self.home.pyc_dir();
@@ -163,9 +163,9 @@ impl Sweep<'_> {
     }
 
     /// Temporary directories of runs that were killed.
-    pub fn temps(&mut self) -> Result<(), GcError> {
+    pub fn temps(&mut self) -> Result<(), CollectError> {
         let dir = self.home.temp_dir();
-        let left = temp::sweep(&dir, self.options.dry_run).map_err(GcError::io("Sweeping", dir))?;
+        let left = temp::sweep(&dir, self.options.dry_run).map_err(CollectError::io("Sweeping", dir))?;
         self.report.trash.extend(left);
         Ok(())
     }
@@ -175,21 +175,21 @@ impl Sweep<'_> {
         self.options.unused.is_some_and(|unused| age > unused)
     }
 
-    fn drop_derived(&mut self, place: Place) -> Result<(), GcError> {
+    fn drop_derived(&mut self, place: Place) -> Result<(), CollectError> {
         if !self.options.dry_run {
-            place.remove().map_err(GcError::io("Removing", place.path()))?;
+            place.remove().map_err(CollectError::io("Removing", place.path()))?;
         }
         self.report.derived.push(place.into());
         Ok(())
     }
 
     /// Blobs that no catalog and no mount names, and parts of blobs that nobody will finish.
-    pub fn blobs(&mut self) -> Result<(), GcError> {
+    pub fn blobs(&mut self) -> Result<(), CollectError> {
         let dir = self.home.library();
         if self.holds.unknown || !self.holds.unreadable.is_empty() || !dir.is_dir() {
             return Ok(());
         }
-        let found = Library::open(&dir)?.sweep().map_err(GcError::io("Walking", &dir))?;
+        let found = Library::open(&dir)?.sweep().map_err(CollectError::io("Walking", &dir))?;
         for (digest, stored) in found.blobs {
             if !self.holds.named.contains(&digest) && !self.holds.leased.contains(&digest) {
                 self.drop_blob(&dir.join(blob_path(&digest)), stored)?;
@@ -201,11 +201,11 @@ impl Sweep<'_> {
         Ok(())
     }
 
-    fn drop_blob(&mut self, path: &Path, stored: u64) -> Result<(), GcError> {
+    fn drop_blob(&mut self, path: &Path, stored: u64) -> Result<(), CollectError> {
         if !self.options.dry_run {
             match fs::remove_file(path) {
                 Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                    return Err(GcError::io("Removing", path)(error));
+                    return Err(CollectError::io("Removing", path)(error));
                 }
                 _ => prune(path, &self.home.library()),
             }
@@ -217,8 +217,8 @@ impl Sweep<'_> {
 }
 
 /// What is in a directory of ours; nothing if it is not there.
-fn entries(dir: &Place) -> Result<Vec<Place>, GcError> {
-    dir.entries().map_err(GcError::io("Listing", dir.path()))
+fn entries(dir: &Place) -> Result<Vec<Place>, CollectError> {
+    dir.entries().map_err(CollectError::io("Listing", dir.path()))
 }
 
 /// What begins the id of the catalog that a file or directory of ours was made from: its name, or what a stamp says.

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use flate2::Compression;
 use flate2::write::GzEncoder;
 
-use super::CheckError;
+use super::VerifyError;
 use crate::rcc::digest::{Digest, Regime};
 use crate::rcc::home::Home;
 use crate::store::{self, Library, RawEntry, RawFile, RawStore, Sharing, StoreError};
@@ -36,7 +36,7 @@ impl<'h> Healer<'h> {
     }
 
     /// Repairs the blob `digest`, of which `error` was found. One that merely cannot be read stays as it is.
-    pub fn repair(&self, digest: &Digest, error: &StoreError) -> Result<Repaired, CheckError> {
+    pub fn repair(&self, digest: &Digest, error: &StoreError) -> Result<Repaired, VerifyError> {
         if !error.is_damage() {
             return Ok(Repaired::default());
         }
@@ -48,10 +48,10 @@ impl<'h> Healer<'h> {
         Ok(Repaired { moved_to, healed: self.make_anew(digest)? })
     }
 
-    fn make_anew(&self, digest: &Digest) -> Result<bool, CheckError> {
+    fn make_anew(&self, digest: &Digest) -> Result<bool, VerifyError> {
         let entry = self.good.get(digest);
         let Some((raw, entry)) = self.raw.zip(entry) else { return Ok(false) };
-        let walk = |source| CheckError::Walk { path: raw.path().to_owned(), source };
+        let walk = |source| VerifyError::Walk { path: raw.path().to_owned(), source };
         let Some(content) = raw.verified(entry).map_err(walk)? else { return Ok(false) };
         let sharing = if self.home.is_shared() { Sharing::Shared } else { Sharing::Private };
         store::publish_with(&self.home.library(), digest, sharing, |out| match digest.regime() {

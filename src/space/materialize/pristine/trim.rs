@@ -1,4 +1,4 @@
-//! Keeps pristine trees within bounds: those used least recently go. A restore that loses its tree goes on from the store.
+//! Keeps pristine trees within bounds: those used least recently go. A materialize that loses its tree goes on from the store.
 
 use std::cmp::Reverse;
 use std::io;
