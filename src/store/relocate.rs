@@ -51,17 +51,6 @@ pub enum RelocateError {
 
 impl Failure for RelocateError {}
 
-impl RelocateError {
-    /// The offset of the trouble.
-    pub fn offset(&self) -> u64 {
-        match *self {
-            RelocateError::PastEnd { offset }
-            | RelocateError::NotIdentity { offset }
-            | RelocateError::Read { offset, .. } => offset,
-        }
-    }
-}
-
 impl Relocation<'_> {
     /// Writes the bytes of the label that fall into `buffer`, whose first byte stands at file offset `at`.
     pub fn patch(&self, buffer: &mut [u8], at: u64, offsets: impl Iterator<Item = u64>) {
@@ -174,7 +163,6 @@ mod tests {
         assert!(matches!(check(3), RelocateError::NotIdentity { offset: 3 }));
         assert!(matches!(check(5), RelocateError::PastEnd { offset: 5 }));
         assert!(matches!(check(u64::MAX), RelocateError::PastEnd { offset: u64::MAX }));
-        assert_eq!(check(5).offset(), 5);
     }
 
     #[test]

@@ -7,8 +7,6 @@ use std::io;
 pub struct Errno(pub i32);
 
 impl Errno {
-    /// EACCES.
-    pub const ACCES: Errno = Errno(libc::EACCES);
     /// EBUSY.
     pub const BUSY: Errno = Errno(libc::EBUSY);
     /// EEXIST.
@@ -21,8 +19,6 @@ impl Errno {
     pub const IO: Errno = Errno(libc::EIO);
     /// EISDIR.
     pub const ISDIR: Errno = Errno(libc::EISDIR);
-    /// EMLINK.
-    pub const MLINK: Errno = Errno(libc::EMLINK);
     /// ENAMETOOLONG.
     pub const NAMETOOLONG: Errno = Errno(libc::ENAMETOOLONG);
     /// ENODATA.
@@ -31,16 +27,12 @@ impl Errno {
     pub const NOENT: Errno = Errno(libc::ENOENT);
     /// ENOSPC.
     pub const NOSPC: Errno = Errno(libc::ENOSPC);
-    /// ENOSYS.
-    pub const NOSYS: Errno = Errno(libc::ENOSYS);
     /// ENOTDIR.
     pub const NOTDIR: Errno = Errno(libc::ENOTDIR);
     /// ENOTEMPTY.
     pub const NOTEMPTY: Errno = Errno(libc::ENOTEMPTY);
     /// ENOTSUP.
     pub const NOTSUP: Errno = Errno(libc::ENOTSUP);
-    /// ENOTTY.
-    pub const NOTTY: Errno = Errno(libc::ENOTTY);
     /// ENXIO.
     pub const NXIO: Errno = Errno(libc::ENXIO);
     /// EDQUOT.
@@ -48,8 +40,6 @@ impl Errno {
     pub const DQUOT: Errno = Errno(libc::EDQUOT);
     /// EPERM.
     pub const PERM: Errno = Errno(libc::EPERM);
-    /// ERANGE.
-    pub const RANGE: Errno = Errno(libc::ERANGE);
     /// EROFS.
     pub const ROFS: Errno = Errno(libc::EROFS);
     /// ESTALE.
