@@ -41,6 +41,7 @@ mod publish;
 mod raw;
 mod rawfile;
 mod row;
+mod supplied;
 mod sweep;
 mod sync;
 mod verify;
@@ -107,9 +108,25 @@ impl Default for Limits {
     }
 }
 
+/// Brings content that the library lacks, from wherever it is.
+pub trait Supplier: Send + Sync {
+    /// Asks for content. Nobody vouches for what comes: the store checks all of it.
+    fn supply(&self, wanted: &Wanted) -> io::Result<Supply>;
+}
+
+/// What a supplier gives.
+pub enum Supply {
+    /// The content from its start.
+    Content(Box<dyn io::Read + Send>),
+    /// The store was given it meanwhile.
+    Look,
+}
+
 /// Verified content of one hololib.
 pub struct Store {
     library: Library,
+    /// Whom to ask for what the library lacks.
+    supplier: Option<Arc<dyn Supplier>>,
     /// `None` if it cannot be used at all.
     raw: Option<RawStore>,
     descriptors: cache::Descriptors,
@@ -137,13 +154,20 @@ impl Store {
         let told = AtomicBool::new(raw.is_none());
         let descriptors = cache::Descriptors::new(limits.descriptors, limits.memory_bytes);
         let in_flight = inflight::InFlight::default();
-        Store { library, raw, descriptors, in_flight, observer, paranoid: false, told }
+        Store { library, supplier: None, raw, descriptors, in_flight, observer, paranoid: false, told }
     }
 
     /// Whether content is hashed again each time it is opened, not only when it was decoded.
     #[must_use]
     pub fn with_paranoia(mut self, paranoid: bool) -> Store {
         self.paranoid = paranoid;
+        self
+    }
+
+    /// What the library lacks, or has damaged, comes from `supplier`.
+    #[must_use]
+    pub fn with_supplier(mut self, supplier: Arc<dyn Supplier>) -> Store {
+        self.supplier = Some(supplier);
         self
     }
 
@@ -249,6 +273,7 @@ impl Store {
             Err(error @ (StoreError::RawStore { .. } | StoreError::Sink { .. })) => {
                 self.serve_from_memory(wanted, Some(error))
             }
+            Err(error) if error.is_damage() => self.supplied(wanted, error),
             Err(error) => Err(error),
         }
     }
@@ -291,7 +316,12 @@ impl Store {
                 self.observer.fallback("raw store", &format!("{}; serving from memory", chain(&reason)));
             }
         }
-        let blob = self.library.open_blob(&wanted.digest)?;
+        let blob = match self.library.open_blob(&wanted.digest) {
+            Err(error) if error.is_damage() && self.supplier.is_some() => {
+                return self.supplied_to_memory(wanted, error);
+            }
+            opened => opened?,
+        };
         let file =
             memory::in_memory(wanted.size, |sink| blob.stream(wanted.size, sink).map_err(MemoryError::Store));
         let file = file.map_err(|error| match error {

@@ -121,6 +121,14 @@ pub enum StoreError {
         /// Why.
         source: io::Error,
     },
+    /// The content is not on this machine, and does not come from where it is.
+    #[error("Cannot fetch blob {digest}")]
+    Supply {
+        /// The blob.
+        digest: Digest,
+        /// Why.
+        source: io::Error,
+    },
     /// The library itself cannot be opened.
     #[error("Cannot open the hololib's library {}", path.display())]
     Library {
@@ -199,6 +207,7 @@ impl StoreError {
             | StoreError::Sink { .. }
             | StoreError::RawStore { .. }
             | StoreError::Library { .. }
+            | StoreError::Supply { .. }
             | StoreError::Publish { .. } => false,
         }
     }
@@ -216,6 +225,7 @@ impl StoreError {
             | StoreError::Unreadable { digest, .. }
             | StoreError::Sink { digest, .. }
             | StoreError::RawStore { digest, .. }
+            | StoreError::Supply { digest, .. }
             | StoreError::Publish { digest, .. } => Some(digest),
             StoreError::Library { .. } => None,
         }

@@ -48,6 +48,21 @@ pub fn publish_verified(
     }
 }
 
+/// Passes raw content on to `sink` and checks all of it; after an error the sink holds garbage.
+pub fn pass(
+    content: &mut dyn Read,
+    (digest, size): (&Digest, u64),
+    sink: &mut dyn Write,
+) -> Result<(), StoreError> {
+    let mut gate = Gate::new(digest, size, sink);
+    let passed = Codec::Raw.decode(content, usize::MAX, &mut gate).and_then(|()| gate.close(digest));
+    passed.map_err(|fault| match fault {
+        // What the supplier says is no damage: it has nothing to say about content.
+        Fault::Corrupt(source) | Fault::Read(source) => StoreError::Supply { digest: *digest, source },
+        fault => explain((digest, size), Path::new("the remote"), Codec::Raw, fault),
+    })
+}
+
 /// Reads all of `tee`, decoded and checked.
 fn admit(tee: &mut Tee<'_, '_>, digest: &Digest, size: u64) -> Result<(), (Codec, Fault)> {
     let mut head = Vec::with_capacity(8);

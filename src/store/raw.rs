@@ -11,7 +11,7 @@
 
 use std::fs::{File, FileTimes};
 use std::hash::{BuildHasher, Hasher as _};
-use std::io;
+use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -129,6 +129,30 @@ impl RawStore {
 
     /// Makes the entry of `blob`, verified; replaces what may stand there.
     pub fn ingest(&self, key: &RawKey, size: u64, blob: &Blob) -> Result<RawFile, StoreError> {
+        self.ingest_by(key, size, |file| self.fill(file, size, blob))
+    }
+
+    /// As [`RawStore::ingest`], of content that `write` writes and checks.
+    pub fn ingest_with(
+        &self,
+        key: &RawKey,
+        size: u64,
+        write: impl FnOnce(&mut dyn Write) -> Result<(), StoreError>,
+    ) -> Result<RawFile, StoreError> {
+        let digest = key.digest;
+        self.ingest_by(key, size, |file| {
+            let mut sparse = SparseWriter::new(file);
+            write(&mut sparse)?;
+            sparse.finish().map_err(|source| StoreError::Sink { digest, source })
+        })
+    }
+
+    fn ingest_by(
+        &self,
+        key: &RawKey,
+        size: u64,
+        fill: impl FnOnce(&File) -> Result<(), StoreError>,
+    ) -> Result<RawFile, StoreError> {
         let path = self.path.join(key.path());
         let failed = |source| StoreError::RawStore {
             digest: key.digest,
@@ -137,7 +161,7 @@ impl RawStore {
         };
         let dir = self.entry_dir(key).map_err(failed)?;
         let temp = Temp::create(&dir).map_err(failed)?;
-        self.fill(&temp.file, size, blob)?;
+        fill(&temp.file)?;
         let file = temp.publish(key).map_err(failed)?;
         self.touch(*key, size);
         Ok(RawFile::on_disk(file, size, path))

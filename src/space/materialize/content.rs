@@ -36,7 +36,7 @@ impl Content for Store {
     }
 
     fn stream(&self, wanted: &Wanted, sink: &mut dyn Write) -> Result<(), StoreError> {
-        self.library().stream(&wanted.digest, wanted.size, sink)
+        self.stream_to(wanted, sink)
     }
 }
 
