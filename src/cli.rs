@@ -91,6 +91,12 @@ struct Global {
     /// Wait at most this long for a lock that RCC or another holofs holds (0: do not wait)
     #[arg(long, global = true, value_name = "SECONDS")]
     wait: Option<u64>,
+    /// Use no network: of a remote environment only what is on this machine
+    #[arg(long, global = true, env = "HOLOFS_OFFLINE", value_parser = clap::builder::FalseyValueParser::new())]
+    offline: bool,
+    /// How long content of a remote environment may take before its reader gets an error
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 60, env = "HOLOFS_FETCH_TIMEOUT")]
+    fetch_timeout: u64,
     /// Use the home of Sema4.ai's product: $SEMA4AI_HOME, else ~/.sema4ai
     #[arg(long, global = true, conflicts_with = "robocorp")]
     sema4ai: bool,

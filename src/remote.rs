@@ -14,8 +14,13 @@ pub mod address;
 pub mod collect;
 pub mod error;
 pub mod fetch;
+#[cfg(unix)]
+pub mod fetcher;
 mod frame;
 pub mod head;
+pub mod lazy;
+#[cfg(unix)]
+pub mod line;
 pub mod object;
 pub mod profile;
 pub mod pull;

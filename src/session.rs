@@ -48,6 +48,8 @@ pub mod snapshot;
 #[cfg(unix)]
 pub mod start;
 #[cfg(unix)]
+pub mod supply;
+#[cfg(unix)]
 pub mod sweep;
 #[cfg(unix)]
 pub mod unmount;

@@ -17,11 +17,12 @@ use crate::space::{Space, temp};
 
 use super::context::{Context, parse_space, say_method};
 use super::hash::specification;
+use super::remotes::{self, RemoteUseArgs};
 use super::settled::settled;
 use super::terminal;
 
 /// Arguments of `variables`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct VariablesArgs {
     /// conda.yaml files, or one catalog: its hash, a unique prefix of it, its file name, or a path
     #[arg(required = true, value_name = "CATALOG|FILE")]
@@ -35,12 +36,15 @@ pub struct VariablesArgs {
     /// How the space appears, unless it is there already
     #[arg(long, value_enum, default_value = "auto", env = "HOLOFS_MODE")]
     pub mode: Mode,
+    #[command(flatten)]
+    pub remote: RemoteUseArgs,
 }
 
 /// Makes the space appear as RCC's command does, and prints. What a shell evaluates must fail there, too: of an empty text nothing
 /// fails.
 #[allow(clippy::print_stdout)]
 pub fn main(context: &Context, args: &VariablesArgs) -> anyhow::Result<ExitCode> {
+    let args = &local(context, args)?;
     let list = settled(context, || list(context, args), |_| false).inspect_err(|_| {
         if let Some(failure) = failure(context.is_json()) {
             println!("{failure}");
@@ -78,6 +82,15 @@ fn list(context: &Context, args: &VariablesArgs) -> anyhow::Result<Vec<Variable>
         path: context.process.path.clone(),
         unmanaged: context.process.unmanaged,
     })
+}
+
+/// The same with the file of a remote catalog in place of its address. Not while damage is looked for again: a pull takes RCC's lock.
+fn local(context: &Context, args: &VariablesArgs) -> anyhow::Result<VariablesArgs> {
+    let mut what = args.what.clone();
+    if let [one] = &mut what[..] {
+        *one = remotes::local(context, &one.to_string_lossy(), &args.remote)?.into();
+    }
+    Ok(VariablesArgs { what, ..args.clone() })
 }
 
 /// The catalog that is meant: by name, or by what one or several conda.yaml files ask for.

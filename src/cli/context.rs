@@ -54,8 +54,14 @@ impl Context {
             Some(0) => Wait::Not,
             Some(seconds) => Wait::For(Duration::from_secs(seconds)),
         };
-        let given =
-            Given { wait, paranoid: global.paranoid, verbose: global.verbose, product: global.product() };
+        let given = Given {
+            wait,
+            paranoid: global.paranoid,
+            verbose: global.verbose,
+            offline: global.offline,
+            fetch_timeout: global.fetch_timeout,
+            product: global.product(),
+        };
         Context::with(given, global.json, replaced)
     }
 

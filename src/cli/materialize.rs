@@ -10,11 +10,12 @@ use crate::space::materialize::{Options, Report, Strategy};
 
 use super::SpaceArgs;
 use super::context::Context;
+use super::remotes::{self, RemoteUseArgs};
 
 /// Arguments of `materialize`.
 #[derive(Debug, Args)]
 pub struct MaterializeArgs {
-    /// The catalog: its hash, a unique prefix of it, its file name, or a path
+    /// The catalog: its hash, a unique prefix of it, its file name, a path, or a remote environment (oci://…, s3://…)
     pub catalog: String,
     #[command(flatten)]
     pub space: SpaceArgs,
@@ -34,6 +35,8 @@ pub struct MaterializeArgs {
     /// Threads to use (default: one per processor)
     #[arg(long)]
     pub threads: Option<NonZeroUsize>,
+    #[command(flatten)]
+    pub remote: RemoteUseArgs,
 }
 
 /// Materializes and reports.
@@ -46,7 +49,8 @@ pub fn main(context: &Context, args: &MaterializeArgs) -> anyhow::Result<ExitCod
         warm: args.warm,
         threads: args.threads,
     };
-    let report = lay_out(context, &args.catalog, &args.space.name(), &options)?;
+    let catalog = remotes::local(context, &args.catalog, &args.remote)?;
+    let report = lay_out(context, &catalog, &args.space.name(), &options)?;
     context.report(&report, summary)?;
     Ok(ExitCode::SUCCESS)
 }

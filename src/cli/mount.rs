@@ -19,11 +19,12 @@ use crate::session::serve::serve;
 
 use super::SpaceArgs;
 use super::context::{Context, say_method};
+use super::remotes::{self, RemoteUseArgs};
 
 /// Arguments of `mount`.
 #[derive(Debug, Clone, Args)]
 pub struct MountArgs {
-    /// The catalog: its hash, a unique prefix of it, its file name, or a path
+    /// The catalog: its hash, a unique prefix of it, its file name, a path, or a remote environment (oci://…, s3://…)
     pub catalog: String,
     #[command(flatten)]
     pub space: SpaceArgs,
@@ -60,6 +61,8 @@ pub struct MountArgs {
     /// While requests come quickly, let no idle processor halt: where that makes each request slow, as in some virtual machines
     #[arg(long, value_enum, default_value = "auto", env = "HOLOFS_KEEP_AWAKE")]
     pub keep_awake: KeepAwake,
+    #[command(flatten)]
+    pub remote: RemoteUseArgs,
 }
 
 impl MountArgs {
@@ -82,7 +85,8 @@ impl MountArgs {
 
 /// Mounts, in the background unless asked otherwise.
 pub fn main(context: &Context, args: &MountArgs) -> anyhow::Result<ExitCode> {
-    let request = args.request();
+    let catalog = remotes::local(context, &args.catalog, &args.remote)?;
+    let request = MountRequest { catalog, ..args.request() };
     let report = match args.foreground && args.mode != Mode::Materialize {
         true => in_foreground(context, &request)?,
         false => Some(appear(context, &request)?),

@@ -156,7 +156,7 @@ struct Shown {
 }
 
 fn show(context: &Context, address: &Address, fetch: &FetchArgs) -> anyhow::Result<ExitCode> {
-    let remote = remotes::open(address, fetch.patience())?;
+    let remote = remotes::open(address, remotes::patience(context))?;
     let resolved = resolve(&*remote, address, fetch.key()?.as_ref())?;
     let head = &resolved.head;
     let shown = Shown {
@@ -195,7 +195,7 @@ fn show(context: &Context, address: &Address, fetch: &FetchArgs) -> anyhow::Resu
 }
 
 fn check(context: &Context, address: &Address, fetch: &FetchArgs) -> anyhow::Result<ExitCode> {
-    let remote = remotes::open(address, fetch.patience())?;
+    let remote = remotes::open(address, remotes::patience(context))?;
     let reference = crate::remote::resolve::reference(&*remote, address)?;
     if let Some(key) = fetch.key()? {
         key.check(&reference, &address.to_string())?;

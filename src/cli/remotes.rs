@@ -8,7 +8,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
-use crate::remote::Address;
+use crate::remote::address::{self, Address};
+use crate::remote::lazy;
+use crate::remote::object::ObjectId;
 use crate::remote::signature::PublicKey;
 use crate::remote::transport::{self, Access, Patience, Remote};
 
@@ -24,6 +26,10 @@ pub enum RemotesCommand {
     Pull(pull::PullArgs),
     /// Look at a remote, verify it, clean it up
     Remote(remote::RemoteArgs),
+    /// The process that has the network for a mount, and is told by stdin what to fetch
+    #[cfg(unix)]
+    #[command(hide = true)]
+    Fetch,
 }
 
 /// Does what is asked for.
@@ -32,6 +38,59 @@ pub fn main(context: &Context, command: &RemotesCommand) -> anyhow::Result<ExitC
         RemotesCommand::Push(args) => push::main(context, args),
         RemotesCommand::Pull(args) => pull::main(context, args),
         RemotesCommand::Remote(args) => remote::main(context, args),
+        #[cfg(unix)]
+        RemotesCommand::Fetch => fetch(),
+    }
+}
+
+/// Serves the line at stdin until it is closed.
+#[cfg(unix)]
+fn fetch() -> anyhow::Result<ExitCode> {
+    let line = std::os::fd::AsFd::as_fd(&std::io::stdin()).try_clone_to_owned();
+    let line = line.context("There is no line to a daemon")?;
+    crate::remote::fetcher::serve(line.into(), access)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// How a remote environment is used where a catalog is expected.
+#[derive(Debug, Clone, Default, Args)]
+pub struct RemoteUseArgs {
+    /// Of a remote environment, fetch everything first, into the hololib
+    #[arg(long)]
+    pub complete: bool,
+    #[command(flatten)]
+    pub fetch: FetchArgs,
+}
+
+/// What stands for a catalog: what was given, or the file of the remote catalog that was meant.
+pub fn local(context: &Context, given: &str, how: &RemoteUseArgs) -> anyhow::Result<String> {
+    if !address::is_address(given) {
+        return Ok(given.to_owned());
+    }
+    let address: Address = given.parse()?;
+    let key = how.fetch.key()?;
+    let remote = if context.offline { None } else { Some(open(&address, patience(context))?) };
+    let attached = lazy::attach(&context.home, &address, remote.as_deref(), key.as_ref())?;
+    say_resolved(&address, &attached.head);
+    let wants_all = how.complete || cfg!(windows);
+    if !wants_all || context.offline {
+        return Ok(attached.catalog.to_string_lossy().into_owned());
+    }
+    // In a process of its own: threads that it leaves would keep this one from a namespace of its own.
+    let pinned = address.pinned(attached.head);
+    let mut command = context.this_program()?;
+    let status = command.arg("pull").arg(pinned.to_string()).stdout(std::process::Stdio::null()).status();
+    let status = status.context("Cannot start the pull")?;
+    anyhow::ensure!(status.success(), "Pulling {pinned} failed ({status})");
+    let name = attached.catalog.file_name().unwrap_or_default();
+    Ok(context.home.catalog_dir().join(name).to_string_lossy().into_owned())
+}
+
+/// What a name stood for, once.
+#[allow(clippy::print_stderr)]
+fn say_resolved(address: &Address, head: &ObjectId) {
+    if address.pin.is_none() {
+        eprintln!("holofs: {address} is sha256:{head}");
     }
 }
 
@@ -41,9 +100,6 @@ pub struct FetchArgs {
     /// Take a remote environment only if it is signed with this minisign key: a file, or the key itself
     #[arg(long, value_name = "KEY.pub", env = "HOLOFS_REQUIRE_SIGNATURE")]
     pub require_signature: Option<String>,
-    /// How long content of a remote environment may take before its reader gets an error
-    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
-    pub fetch_timeout: u64,
 }
 
 impl FetchArgs {
@@ -59,11 +115,11 @@ impl FetchArgs {
         };
         Ok(Some(PublicKey::parse(&text, shown)?))
     }
+}
 
-    /// How long things may take.
-    pub fn patience(&self) -> Patience {
-        Patience { piece: Duration::from_secs(self.fetch_timeout.max(1)), ..Patience::default() }
-    }
+/// How long things may take.
+pub fn patience(context: &Context) -> Patience {
+    Patience { piece: Duration::from_secs(context.fetch_timeout.max(1)), ..Patience::default() }
 }
 
 /// The environment of this process, for logins.

@@ -22,11 +22,12 @@ use crate::sys::process::command;
 use super::SpaceArgs;
 use super::context::Context;
 use super::exit_code;
+use super::remotes::{self, RemoteUseArgs};
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// The catalog: its hash, a unique prefix of it, its file name, or a path
+    /// The catalog: its hash, a unique prefix of it, its file name, a path, or a remote environment (oci://…, s3://…)
     pub catalog: String,
     #[command(flatten)]
     pub space: SpaceArgs,
@@ -36,6 +37,8 @@ pub struct RunArgs {
     #[cfg(unix)]
     #[command(flatten)]
     pub mount: MountedRunArgs,
+    #[command(flatten)]
+    pub remote: RemoteUseArgs,
     /// Let Python write no bytecode, as RCC does
     #[arg(long)]
     pub no_bytecode: bool,
@@ -71,7 +74,7 @@ pub struct MountedRunArgs {
 
 /// Runs the command. Its status is ours; what goes wrong on our side has codes that commands rarely use.
 pub fn main(context: &Context, args: &RunArgs) -> ExitCode {
-    match run::run(context, &request(args)) {
+    match local(context, args).and_then(|request| run::run(context, &request)) {
         Ok(status) => end_as(status),
         Err(error) => {
             let code = failure(exit_code::code(&error), error.downcast_ref());
@@ -89,6 +92,15 @@ fn failure(class: u8, cause: Option<&CannotStart>) -> u8 {
         None if class == exit_code::BUSY => class,
         None => exit_code::OUR_OWN,
     }
+}
+
+/// What is asked for, with a catalog that is here.
+fn local(context: &Context, args: &RunArgs) -> anyhow::Result<RunRequest> {
+    let mut request = request(args);
+    // An isolated space is served by a process that starts no others.
+    let how = RemoteUseArgs { complete: args.remote.complete || request.isolate, ..args.remote.clone() };
+    request.mount.catalog = remotes::local(context, &args.catalog, &how)?;
+    Ok(request)
 }
 
 #[cfg(unix)]

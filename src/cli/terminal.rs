@@ -78,6 +78,10 @@ pub fn start_logging(verbose: u8) {
     // A reply that cannot be sent is one whose asker was interrupted meanwhile.
     let filter = format!("{level},fuser=error,fuser::reply=off");
     let mut builder = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(filter));
+    // What these log at lower levels holds logins, and signed addresses.
+    for library in ["ureq", "ureq_proto", "rustls", "rusty_s3", "docker_credential"] {
+        builder.filter_module(library, log::LevelFilter::Warn);
+    }
     builder.format(|out, record| {
         let said = record.args().to_string();
         writeln!(out, "[{} {:<5}] {}", out.timestamp(), record.level(), text::line(&said))

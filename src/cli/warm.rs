@@ -18,11 +18,12 @@ use crate::store::observe::Observer;
 use super::context::Context;
 use super::exit_code::BAD_BLOB;
 use super::progress::Progress;
+use super::remotes::{self, RemoteUseArgs};
 
 /// Arguments of `warm`.
 #[derive(Debug, Args)]
 pub struct WarmArgs {
-    /// The catalog: its hash, a unique prefix of it, its file name, or a path
+    /// The catalog: its hash, a unique prefix of it, its file name, a path, or a remote environment (oci://…, s3://…)
     pub catalog: String,
     /// Also compile all of its Python sources, with its own interpreter
     #[arg(long)]
@@ -30,6 +31,8 @@ pub struct WarmArgs {
     /// Do nothing but compile what a run imported, told by stdin: for processes of ours
     #[arg(long, hide = true)]
     pub imported: bool,
+    #[command(flatten)]
+    pub remote: RemoteUseArgs,
 }
 
 #[derive(Debug, Serialize)]
@@ -52,13 +55,23 @@ pub fn main(context: &Context, args: &WarmArgs) -> anyhow::Result<ExitCode> {
     if args.imported {
         bytecode::go_to_background()?;
     }
-    let (index, _, catalog) = context.index(&args.catalog)?;
+    let given = remotes::local(context, &args.catalog, &args.remote)?;
+    let (index, _, catalog) = context.index(&given)?;
     let compiler = Compiler { context, catalog: &catalog, index: &index };
     if args.imported {
         bytecode::imported(&compiler)?;
         return Ok(ExitCode::SUCCESS);
     }
     let progress = Arc::new(Progress::new("Warming", context.is_json()));
+    #[cfg(unix)]
+    let store = {
+        use crate::session::supply::{self, Supplied};
+        let Supplied { store, line } =
+            context.store_of(&catalog, None, Arc::clone(&progress) as Arc<dyn Observer>)?;
+        supply::everything(line.as_ref(), &index, &store);
+        store
+    };
+    #[cfg(windows)]
     let store = context.store_for_now(Arc::clone(&progress) as Arc<dyn Observer>)?;
     let warmed = warm::warm(&index, &store, &*progress);
     let pristine = materialize::warm(&context.home, &index, &*store, &*progress, None);

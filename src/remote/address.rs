@@ -103,6 +103,11 @@ impl Address {
         &self.shown
     }
 
+    /// The same, but only if it is this environment.
+    pub fn pinned(&self, head: ObjectId) -> Address {
+        Address { pin: self.pin.or(Some(head)), is_named: true, ..self.clone() }
+    }
+
     /// The same place under another name, not pinned.
     pub fn renamed(&self, name: &str) -> Address {
         Address { name: name.to_owned(), is_named: true, pin: None, ..self.clone() }

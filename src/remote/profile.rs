@@ -58,6 +58,17 @@ impl Profile {
     }
 }
 
+/// The digests in the text of a profile, in order, each once; of none of them is known whether there is such a blob.
+pub fn digests(bytes: &[u8]) -> Vec<Digest> {
+    let text = String::from_utf8_lossy(bytes);
+    let lines = text.strip_prefix(HEAD_LINE).unwrap_or_default().lines().take(MAX_ITEMS);
+    let mut seen = HashSet::new();
+    lines
+        .filter_map(|line| line.split(' ').next()?.parse().ok())
+        .filter(|digest| seen.insert(*digest))
+        .collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

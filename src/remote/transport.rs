@@ -115,7 +115,7 @@ fn retrying<T>(mut work: impl FnMut() -> Result<T, RemoteError>) -> Result<T, Re
     loop {
         match work() {
             Err(error) if error.is_passing() && tried < TRIES => {
-                let usual = Duration::from_millis(100 << (2 * tried));
+                let usual = Duration::from_millis(100 << tried);
                 let asked = error.retry_after().map(|seconds| Duration::from_secs(seconds.min(LONGEST_WAIT)));
                 log::debug!("{error}; trying again");
                 std::thread::sleep(asked.unwrap_or(usual));

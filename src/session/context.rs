@@ -142,17 +142,17 @@ impl Context {
 
     /// The store of this home.
     pub fn store(&self, observer: Arc<dyn Observer>) -> anyhow::Result<Arc<Store>> {
-        self.store_over(Library::open(&self.home.library())?, observer)
+        Ok(Arc::new(self.store_over(Library::open(&self.home.library())?, observer)))
     }
 
     /// As [`Context::store`], for work that ends soon and opens many blobs.
     pub fn store_for_now(&self, observer: Arc<dyn Observer>) -> anyhow::Result<Arc<Store>> {
-        self.store_over(Library::open(&self.home.library())?.hold()?, observer)
+        Ok(Arc::new(self.store_over(Library::open(&self.home.library())?.hold()?, observer)))
     }
 
-    fn store_over(&self, library: Library, observer: Arc<dyn Observer>) -> anyhow::Result<Arc<Store>> {
+    pub(super) fn store_over(&self, library: Library, observer: Arc<dyn Observer>) -> Store {
         let store = Store::open(library, self.home.raw_dir(), Limits::default(), observer);
-        Ok(Arc::new(store.with_paranoia(self.given.paranoid)))
+        store.with_paranoia(self.given.paranoid)
     }
 
     /// What can mount for us.

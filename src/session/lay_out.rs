@@ -41,6 +41,11 @@ pub fn lay_out(
     #[cfg(unix)]
     let _start = super::obtain::ready_for_files(context, &space, &index)?;
     let progress = context.front.working("Materializing");
+    #[cfg(unix)]
+    let super::supply::Supplied { store, line } = context.store_of(&path, None, Arc::clone(&progress))?;
+    #[cfg(unix)]
+    super::supply::everything(line.as_ref(), &index, &store);
+    #[cfg(windows)]
     let store = context.store_for_now(Arc::clone(&progress))?;
     let job = Job::new(&context.home, &path, &index, &store, &space);
     #[cfg_attr(windows, allow(unused_mut, reason = "nothing is set aside there"))]

@@ -142,6 +142,10 @@ pub struct Given {
     pub paranoid: bool,
     /// How much is logged: 0 is warnings.
     pub verbose: u8,
+    /// No network, ever.
+    pub offline: bool,
+    /// How long content of a remote environment may take, in seconds.
+    pub fetch_timeout: u64,
     /// Whose home it is, if one was named.
     pub product: Option<Product>,
 }
@@ -165,7 +169,8 @@ mod tests {
         let request =
             MountRequest { fresh: true, uid: Some(7), ..MountRequest::new("x", &space, Mode::Mount) };
         let wait = Wait::For(std::time::Duration::from_secs(3));
-        let given = Given { wait, paranoid: true, verbose: 2, product: Some(Product::Sema4ai) };
+        let product = Some(Product::Sema4ai);
+        let given = Given { wait, paranoid: true, verbose: 2, offline: true, fetch_timeout: 7, product };
         let order = Order { request, given };
         let text = serde_json::to_string(&order).unwrap();
         assert_eq!(serde_json::from_str::<Order>(&text).unwrap(), order);

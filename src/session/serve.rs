@@ -19,8 +19,9 @@ use crate::fs::fuse::{Io, PASSTHROUGH, Session, Watch};
 use crate::fs::upper::{self, Access, Upper};
 use crate::fs::vfs::{Vfs, View};
 use crate::rcc::catalog::Catalog;
+use crate::remote::line::Line;
 use crate::space::relocated::Relocated;
-use crate::space::{Live, MountOptions, MountState, RestoredState, Space};
+use crate::space::{Live, MountOptions, MountState, RestoredState, Space, files};
 use crate::store::index::Index;
 use crate::store::observe::{Counter, Observer, Tally};
 use crate::store::{BlobSource, RawStore, Store};
@@ -40,6 +41,7 @@ use super::method::{self, Method, Mounter, Refusal};
 use super::mounters::Attached;
 use super::prefetch::Prefetch;
 use super::request::{MountRequest, ProfileAt};
+use super::supply::{self, Supplied};
 
 /// How many written files are kept open at most, and one in how many of the descriptors that this process may have: the store takes
 /// a quarter, and those who read or write right now need some.
@@ -60,6 +62,8 @@ pub struct Mounted {
     pub index: Arc<Index>,
     relocated: Arc<Relocated>,
     store: Arc<Store>,
+    /// The line to what the store lacks, if the catalog is a remote one.
+    line: Option<Arc<Line>>,
     upper: Arc<Upper>,
     report: MountReport,
     /// The directory under the mount is empty.
@@ -156,6 +160,7 @@ impl Serving {
         log::info!("Mounted {} on {}", mounted.report.blueprint, mounted.report.path.display());
         let stop = Arc::new(AtomicBool::new(false));
         let quiet = Arc::new(AtomicBool::new(false));
+        fetch_ahead(context, &mounted, cage.clone())?;
         let filler = spawn_background(&mounted, &tally, &stop, cage)?;
         // Nobody is told of a mount that is served outside of the sandbox, nor does the log of it get lost.
         let _disconnected: Result<(), _> = is_caged.recv();
@@ -191,7 +196,8 @@ fn establish(
 ) -> anyhow::Result<(Mounted, Session)> {
     let Claim { space, index, made, catalog, lock, live } = claim;
     let observer = Arc::clone(&watch.tally) as Arc<dyn Observer>;
-    let store = context.store(Arc::clone(&observer))?;
+    let log = space.state_dir.join(files::LOG);
+    let Supplied { store, line } = context.store_of(&catalog, Some(&log), Arc::clone(&observer))?;
     let source = Arc::clone(&store) as Arc<dyn BlobSource>;
     let label = space.label.as_bytes();
     let relocated = Arc::new(Relocated::new(&space.state_dir, &index, label, source, Arc::clone(&observer)));
@@ -232,7 +238,23 @@ fn establish(
         return Err(error.into());
     }
     drop(lock);
-    Ok((Mounted { space, index, relocated, store, upper, report, blank, id, _live: live }, session))
+    Ok((Mounted { space, index, relocated, store, line, upper, report, blank, id, _live: live }, session))
+}
+
+/// Has what runs read first fetched before it is asked for, if the catalog is a remote one.
+fn fetch_ahead(context: &Context, mounted: &Mounted, cage: Cage) -> anyhow::Result<()> {
+    let Some(line) = mounted.line.clone() else { return Ok(()) };
+    let wanted = supply::ahead(context, &mounted.report.catalog, &mounted.index);
+    if wanted.is_empty() {
+        return Ok(());
+    }
+    let store = Arc::clone(&mounted.store);
+    let work = move || {
+        daemon::confine(&cage);
+        let came = line.prefetch(&wanted, &store);
+        log::info!("{came} of {} contents were fetched ahead", wanted.len());
+    };
+    std::thread::Builder::new().name("ahead".into()).spawn(work).map(drop).context("Cannot start a thread")
 }
 
 /// What is told about the mount to other commands.

@@ -101,9 +101,10 @@ impl Client {
         for (name, value) in &call.headers {
             request = request.header(*name, value);
         }
+        // What was sent has to be stored before there is an answer.
         let sent = match call.body {
-            Some(body) => self.run(request.body(body), call.patience),
-            None => self.run(request.body(()), call.patience),
+            Some(body) => self.run(request.body(body), call.patience, call.patience / 2),
+            None => self.run(request.body(()), call.patience, self.patience.answer.min(call.patience)),
         };
         let response = sent.map_err(|source| self.network(call, source))?;
         let (parts, body) = response.into_parts();
@@ -114,11 +115,12 @@ impl Client {
         &self,
         request: Result<Request<B>, ureq::http::Error>,
         patience: Duration,
+        answer: Duration,
     ) -> Result<Response<Body>, ureq::Error> {
         let request = self.agent.configure_request(request.map_err(ureq::Error::Http)?);
         let request = request
             .timeout_send_body(Some(patience))
-            .timeout_recv_response(Some(self.patience.answer.max(patience / 4)))
+            .timeout_recv_response(Some(answer))
             .timeout_recv_body(Some(patience));
         self.agent.run(request.build())
     }

@@ -1,0 +1,132 @@
+//! Environments that are used before they are here: what is known of them on this machine.
+//!
+//! ```text
+//! holofs/remote/<head>/head         the head, by whose SHA-256 the directory is called
+//!                      <catalog>    the catalog, as RCC wrote it; never in the hololib before all its content is
+//!                      origin       where it comes from
+//!                      profile      what runs read first, as the remote tells it
+//! holofs/remote/names/<sha256>      what an address meant the last time: for runs without network
+//! ```
+//! What is here was checked when it came; it can be removed at any time that nothing is mounted, and is fetched again then.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::address::Address;
+use super::error::RemoteError;
+use super::head::{Head, MAX_HEAD};
+use super::object::ObjectId;
+use super::reference::{MAX_REFERENCE, Reference};
+use super::resolve;
+use super::signature::PublicKey;
+use super::transport::Remote;
+use crate::rcc::home::Home;
+use crate::sys::fs::place::Place;
+
+/// The file with the head.
+pub const HEAD: &str = "head";
+const ORIGIN: &str = "origin";
+const PROFILE: &str = "profile";
+const NAMES: &str = "names";
+
+/// Where an environment comes from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Origin {
+    /// The address.
+    pub address: String,
+    /// The head.
+    pub head: ObjectId,
+}
+
+/// An environment that is known here.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Attached {
+    /// The file of its catalog.
+    pub catalog: PathBuf,
+    /// Its identity.
+    pub head: ObjectId,
+}
+
+/// Makes the environment at `address` known: looks its name up, and fetches its head if that is not here. Without `remote`, by what
+/// is here alone.
+pub fn attach(
+    home: &Home,
+    address: &Address,
+    remote: Option<&dyn Remote>,
+    key: Option<&PublicKey>,
+) -> Result<Attached, RemoteError> {
+    let known =
+        home.remote_dir().below(NAMES).below(ObjectId::of(address.to_string().as_bytes()).to_string());
+    let reference = match remote {
+        Some(remote) => resolve::reference(remote, address)?,
+        None => {
+            let read = known.read(MAX_REFERENCE).ok().and_then(|bytes| Reference::parse(&bytes).ok());
+            read.ok_or_else(|| offline("the name", address))?
+        }
+    };
+    if let Some(key) = key {
+        key.check(&reference, &address.to_string())?;
+    }
+    let dir = home.remote_dir().below(reference.head.to_string());
+    let head = match kept(&dir, &reference.head) {
+        Some(head) => head,
+        None => fetch(&dir, &reference, remote.ok_or_else(|| offline("the head", address))?)?,
+    };
+    let origin = Origin { address: address.to_string(), head: reference.head };
+    let text = serde_json::to_vec(&origin).unwrap_or_default();
+    let keep =
+        |place: &Place, bytes: &[u8]| place.publish(bytes).map_err(RemoteError::io("Writing", place.path()));
+    keep(&dir.below(ORIGIN), &text)?;
+    keep(&known, &reference.to_json())?;
+    Ok(Attached { catalog: dir.join(head.catalog_name()), head: reference.head })
+}
+
+fn offline(what: &str, address: &Address) -> RemoteError {
+    RemoteError::Offline { what: what.to_owned(), remote: address.to_string() }
+}
+
+/// The head that is here, if it and its catalog are right.
+fn kept(dir: &Place, id: &ObjectId) -> Option<Head> {
+    let head = Head::parse(&dir.below(HEAD).read(MAX_HEAD).ok()?, id).ok()?;
+    let catalog = dir.below(head.catalog_name()).read(head.stored_catalog.len() as u64).ok()?;
+    (catalog == head.stored_catalog).then_some(head)
+}
+
+fn fetch(dir: &Place, reference: &Reference, remote: &dyn Remote) -> Result<Head, RemoteError> {
+    let (bytes, head) = resolve::fetch_head(remote, &reference.head_object())?;
+    let keep = |name: &str, bytes: &[u8]| {
+        let place = dir.below(name);
+        place.publish(bytes).map_err(RemoteError::io("Writing", place.path()))
+    };
+    if let Some(object) = reference.profile_object() {
+        // A hint: without it everything works as well, later.
+        match remote.get(&object) {
+            Ok(Some(profile)) => keep(PROFILE, &profile)?,
+            Ok(None) => log::info!("{} has no {object}", remote.address()),
+            Err(error) => log::info!("{error}"),
+        }
+    }
+    keep(&head.catalog_name(), &head.stored_catalog)?;
+    keep(HEAD, &bytes)?;
+    Ok(head)
+}
+
+/// Where the catalog at `path` comes from, if it is one of these.
+pub fn origin(home: &Home, path: &Path) -> Option<Origin> {
+    let dir = path.strip_prefix(home.remote_dir().path()).ok()?.parent()?;
+    let bytes = home.remote_dir().below(dir).below(ORIGIN).read(MAX_REFERENCE).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// The directory with what is known of `head`.
+pub fn state(home: &Home, head: &ObjectId) -> PathBuf {
+    home.remote_dir().join(head.to_string())
+}
+
+/// What the remote says that runs read first: digests in order, of which some may be unknown.
+pub fn profile(home: &Home, head: &ObjectId) -> Vec<crate::rcc::digest::Digest> {
+    let place = home.remote_dir().below(head.to_string()).below(PROFILE);
+    let text = place.read(super::reference::MAX_PROFILE).unwrap_or_default();
+    super::profile::digests(&text)
+}
