@@ -11,5 +11,6 @@ mod hash;
 mod json;
 mod mounted;
 mod rcc;
+mod remote;
 mod report;
 mod robot;

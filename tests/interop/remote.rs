@@ -1,0 +1,333 @@
+//! The law of remotes: what is pulled is what was pushed, byte for byte and for RCC too; wrong bytes never arrive, and a pull that
+//! broke off goes on where it was.
+
+mod lazy;
+mod server;
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::common::exit;
+use crate::common::fixed::FixedHome;
+use crate::common::golden::{self, CATALOG, Regime};
+use crate::common::rcc::{Dirty, rcc};
+use crate::common::sandbox::Sandbox;
+use crate::common::{json, number_field, run, skip, stderr, text_field, until};
+use server::{Fault, Server};
+
+/// Different content of every size around a chunk, and a large file.
+pub fn contents() -> Vec<(String, Vec<u8>)> {
+    let noise = |seed: u64, len: usize| -> Vec<u8> {
+        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
+        let mut bytes = Vec::with_capacity(len);
+        while bytes.len() < len {
+            state ^= state << 13;
+            state ^= state >> 7;
+            state ^= state << 17;
+            bytes.extend_from_slice(&state.to_le_bytes());
+        }
+        bytes.truncate(len);
+        bytes
+    };
+    let sizes = [0, 1, 4_000, 262_143, 262_144, 262_145, 700_000, 9_000_000];
+    let mut files: Vec<(String, Vec<u8>)> = sizes
+        .iter()
+        .enumerate()
+        .map(|(at, &len)| (format!("file-{len}"), noise(at as u64 + 1, len)))
+        .collect();
+    files.extend((0..60).map(|at| (format!("small-{at}"), noise(1000 + at, 3_000 + at as usize))));
+    files
+}
+
+/// A home with a recorded environment of these files; the name of its catalog.
+pub fn recorded(sandbox: &Sandbox, files: &[(String, Vec<u8>)], blueprint: &str) -> String {
+    let stage = sandbox.holotree().join(golden::IDENTITY);
+    fs::create_dir_all(stage.join("lib")).unwrap();
+    for (name, content) in files {
+        fs::write(stage.join("lib").join(name), content).unwrap();
+    }
+    let yaml = sandbox.scratch().join("conda.yaml");
+    fs::write(&yaml, format!("channels:\n- conda-forge\ndependencies:\n- python=3.11\n- {blueprint}\n"))
+        .unwrap();
+    let name = sandbox.record(&stage, &yaml);
+    fs::remove_dir_all(&stage).unwrap();
+    name
+}
+
+pub fn push(sandbox: &Sandbox, catalog: &str, remote: &str) -> serde_json::Value {
+    json(&sandbox.holofs_ok(&["push", catalog, remote, "--json"]))[0].clone()
+}
+
+fn pull(sandbox: &Sandbox, remote: &str) -> serde_json::Value {
+    json(&sandbox.holofs_ok(&["pull", remote, "--json"]))
+}
+
+pub fn file_remote(dir: &Path, name: &str) -> String {
+    format!("file://{}#{name}", dir.display())
+}
+
+/// Nothing half-done lies where RCC looks.
+fn assert_nothing_published(sandbox: &Sandbox) {
+    assert_eq!(sandbox.catalogs(), [""; 0]);
+    let blobs =
+        Command::new("find").arg(sandbox.hololib().join("library")).args(["-type", "f"]).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&blobs.stdout), "");
+}
+
+#[test]
+fn push_sends_nothing_twice_and_pull_gives_it_back() {
+    let (from, to) = (Sandbox::new(), Sandbox::new());
+    let store = from.scratch().join("store");
+    let mut files = contents();
+    let first = recorded(&from, &files, "numpy=1");
+    let remote = file_remote(&store, "prod");
+    let pushed = push(&from, &first, &remote);
+    assert!(number_field(&pushed, "bytes_sent") > 10_000_000, "{pushed:#}");
+    assert_eq!(number_field(&pushed, "blobs_referred"), 0);
+    let again = push(&from, &first, &remote);
+    assert_eq!((number_field(&again, "bytes_sent"), again["head"].clone()), (0, pushed["head"].clone()));
+
+    files[5].1[7] ^= 1;
+    let second = recorded(&from, &files, "numpy=2");
+    let upgraded = push(&from, &second, &remote);
+    let sent = number_field(&upgraded, "bytes_sent");
+    assert!(sent < 262_145 + 32_768, "{upgraded:#}");
+
+    let pulled = pull(&to, &remote);
+    assert_eq!(text_field(&pulled, "catalog"), second);
+    assert_eq!(to.catalogs(), std::slice::from_ref(&second));
+    to.holofs_ok(&["check"]);
+    let catalog = |sandbox: &Sandbox| fs::read(sandbox.hololib().join("catalog").join(&second)).unwrap();
+    assert_eq!(catalog(&to), catalog(&from));
+    let nothing = pull(&to, &remote);
+    assert_eq!((number_field(&nothing, "bytes_fetched"), nothing["is_new"].clone()), (0, false.into()));
+    let pinned = format!("file://{}@sha256:{}", store.display(), text_field(&pushed, "head"));
+    assert_eq!(text_field(&pull(&to, &pinned), "catalog"), first);
+}
+
+#[test]
+fn rcc_restores_what_was_pulled_and_finds_it_well() {
+    let Some(rcc) = rcc(17) else { return };
+    let from = Sandbox::new();
+    from.holofs_ok(&["import", golden::file("hololib-gz.zip").to_str().unwrap()]);
+    let remote = file_remote(&from.scratch().join("store"), "golden");
+    push(&from, CATALOG, &remote);
+    let fixed = FixedHome::take();
+    let to = &fixed.sandbox;
+    pull(to, &remote);
+    rcc.run(to, &["holotree", "check"]);
+    assert_eq!(to.catalogs(), [CATALOG]);
+    let (space, dirty) = rcc.restore(to, &golden::file("golden.yaml"), "c", "pulled");
+    assert!(dirty.dirty > 0 && space.is_dir());
+    let (_, dirty) = rcc.restore(to, &golden::file("golden.yaml"), "c", "pulled");
+    assert_eq!(dirty, Dirty { dirty: 0, files: dirty.files });
+}
+
+#[test]
+fn a_raw_hololib_is_refused_because_its_digests_prove_nothing() {
+    let from = Sandbox::golden(Regime::Raw);
+    let remote = file_remote(&from.scratch().join("store"), "raw");
+    let refused = from.holofs_fails(&["push", CATALOG, &remote], exit::BAD_CATALOG);
+    assert!(stderr(&refused).contains("SipHash"), "{}", stderr(&refused));
+}
+
+#[test]
+fn a_signature_is_demanded_of_name_and_head() {
+    let (from, to) = (Sandbox::golden(Regime::Gzip), Sandbox::new());
+    let store = from.scratch().join("store");
+    let pair = minisign::KeyPair::generate_unencrypted_keypair().unwrap();
+    let other = minisign::KeyPair::generate_unencrypted_keypair().unwrap();
+    let key = from.scratch().join("key");
+    fs::write(&key, pair.sk.to_box(None).unwrap().into_string()).unwrap();
+    let (signed, unsigned) = (file_remote(&store, "signed"), file_remote(&store, "unsigned"));
+    from.holofs_ok(&["push", CATALOG, &signed, "--sign", key.to_str().unwrap()]);
+    from.holofs_ok(&["push", CATALOG, &unsigned]);
+    let (good, bad) = (pair.pk.to_base64(), other.pk.to_base64());
+    to.holofs_fails(&["pull", &signed, "--require-signature", &bad], exit::BAD_CATALOG);
+    to.holofs_fails(&["pull", &unsigned, "--require-signature", &good], exit::BAD_CATALOG);
+    assert_nothing_published(&to);
+    to.holofs_ok(&["pull", &signed, "--require-signature", &good]);
+}
+
+#[test]
+fn gc_removes_what_no_name_leads_to_and_nothing_else() {
+    let (from, to) = (Sandbox::new(), Sandbox::new());
+    let store = from.scratch().join("store");
+    let old = recorded(&from, &contents()[..4], "old=1");
+    let new = recorded(&from, &contents()[4..7], "new=1");
+    let remote = file_remote(&store, "prod");
+    push(&from, &old, &remote);
+    push(&from, &new, &remote);
+    let gc = |more: &[&str]| json(&from.holofs_ok(&[&["remote", "gc", &remote, "--json"], more].concat()));
+    let young = gc(&[]);
+    assert_eq!((number_field(&young, "objects"), number_field(&young, "objects_young")), (0, 0));
+    assert_eq!(gc(&["--grace", "0", "--dry-run"])["names"].as_array().unwrap().len(), 1);
+    let gone = gc(&["--grace", "0"]);
+    assert_eq!(number_field(&gone, "objects"), 2, "a head and a pack: {gone:#}");
+    let verified = json(&from.holofs_ok(&["remote", "verify", &remote, "--json"]));
+    assert_eq!(verified["wrong"].as_array().unwrap().len(), 0);
+    assert_eq!(text_field(&pull(&to, &remote), "catalog"), new);
+}
+
+/// Servers that lie: what each of their readers gets.
+#[test]
+fn no_fault_of_a_server_brings_wrong_bytes() {
+    let from = Sandbox::new();
+    let store = from.scratch().join("store");
+    let catalog = recorded(&from, &contents(), "faults=1");
+    push(&from, &catalog, &file_remote(&store, "prod"));
+    for fault in Fault::ALL {
+        let to = Sandbox::new();
+        let server = Server::start(&store, fault);
+        let output = to.holofs(&["pull", &server.remote("prod"), "--fetch-timeout", "2", "--json"]);
+        let code = output.status.code();
+        eprintln!("{fault:?}: exit {code:?}, {} requests", server.requests());
+        if fault.can_be_overcome() {
+            assert_eq!(code, Some(exit::OK), "{fault:?}: {}", stderr(&output));
+            to.holofs_ok(&["check"]);
+            assert_eq!(to.catalogs(), std::slice::from_ref(&catalog));
+        } else {
+            assert!(
+                matches!(code, Some(exit::DAMAGE | exit::IO | exit::NOT_FOUND)),
+                "{fault:?}: {code:?} {}",
+                stderr(&output)
+            );
+            assert_nothing_published(&to);
+        }
+    }
+}
+
+#[test]
+fn a_pull_that_is_killed_goes_on_where_it_was() {
+    let (from, to) = (Sandbox::new(), Sandbox::new());
+    let store = from.scratch().join("store");
+    let catalog = recorded(&from, &contents(), "killed=1");
+    push(&from, &catalog, &file_remote(&store, "prod"));
+    let server = Server::start(&store, Fault::Slow);
+    let mut first = to.holofs_command(&["pull", &server.remote("prod")]);
+    let mut first = first.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let stage = to.home().join("holofs/remote/stage");
+    let staged = || {
+        let found = Command::new("find")
+            .arg(&stage)
+            .args(["-type", "f", "-not", "-name", "*part*"])
+            .output()
+            .unwrap();
+        found.stdout.iter().filter(|&&byte| byte == b'\n').count()
+    };
+    let started = Instant::now();
+    while staged() < 20 && started.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    first.kill().unwrap();
+    first.wait().unwrap();
+    let kept = staged() as u64;
+    assert!(kept >= 20, "{kept}");
+    assert_eq!(to.catalogs(), [""; 0]);
+    let second = pull(&to, &file_remote(&store, "prod"));
+    assert_eq!(number_field(&second, "blobs_local"), kept);
+    assert_eq!(number_field(&second, "blobs_fetched"), number_field(&second, "blobs") - kept);
+    to.holofs_ok(&["check"]);
+    assert_eq!(staged(), 0);
+}
+
+/// A registry of the test's own; gone when dropped.
+struct Registry {
+    child: std::process::Child,
+    address: String,
+}
+
+impl Registry {
+    /// With the login `user`, `secret`, if asked for.
+    fn start(dir: &Path, login: bool) -> Option<Registry> {
+        if Command::new("docker-registry").arg("--version").output().is_err() {
+            skip("docker-registry is not installed");
+            return None;
+        }
+        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let root = dir.join(format!("registry-{port}"));
+        // bcrypt of "secret", as `htpasswd -B` writes it.
+        let users = dir.join("users");
+        fs::write(&users, "user:$2y$05$Y6cemWmypLLzp2AMJnwsquszV2Dl6PhhScbPwMiDyjDmE5DiSZv6q\n").unwrap();
+        let auth = if login {
+            format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", users.display())
+        } else {
+            String::new()
+        };
+        let config = dir.join(format!("registry-{port}.yml"));
+        let text = format!(
+            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n{auth}",
+            root.display()
+        );
+        fs::write(&config, text).unwrap();
+        let log = fs::File::create(dir.join("registry.log")).unwrap();
+        let child = Command::new("docker-registry")
+            .arg("serve")
+            .arg(&config)
+            .stdout(Stdio::null())
+            .stderr(log)
+            .spawn()
+            .unwrap();
+        let registry = Registry { child, address: format!("127.0.0.1:{port}") };
+        until(|| std::net::TcpStream::connect(&registry.address).is_ok());
+        Some(registry)
+    }
+}
+
+impl Drop for Registry {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+#[test]
+fn a_registry_keeps_environments_as_artifacts() {
+    let (from, to) = (Sandbox::new(), Sandbox::new());
+    let Some(registry) = Registry::start(&from.scratch(), false) else { return };
+    let remote = format!("oci://{}/team/env:prod", registry.address);
+    let catalog = recorded(&from, &contents(), "registry=1");
+    let pushed = push(&from, &catalog, &remote);
+    assert_eq!(number_field(&push(&from, &catalog, &remote), "bytes_sent"), 0);
+    let pulled = pull(&to, &remote);
+    assert_eq!((text_field(&pulled, "catalog"), number_field(&pulled, "fetched_again")), (catalog, 0));
+    to.holofs_ok(&["check"]);
+    let listed = json(&to.holofs_ok(&["remote", "ls", &remote, "--json"]));
+    assert_eq!(
+        (listed[0]["name"].clone(), listed[0]["head"].clone()),
+        ("prod".into(), pushed["head"].clone())
+    );
+    let other = format!("oci://{}/team/env@sha256:{}", registry.address, text_field(&pushed, "head"));
+    assert_eq!(pull(&to, &other)["head"], pushed["head"]);
+    to.holofs_fails(&["pull", &remote.replace(":prod", ":none")], exit::NOT_FOUND);
+}
+
+#[test]
+fn a_registry_with_a_login_gets_that_of_docker() {
+    let from = Sandbox::golden(Regime::Gzip);
+    let Some(registry) = Registry::start(&from.scratch(), true) else { return };
+    let remote = format!("oci://{}/env:prod", registry.address);
+    let without = from.holofs_fails(&["push", CATALOG, &remote], exit::IO);
+    assert!(stderr(&without).contains("401"), "{}", stderr(&without));
+    let docker = from.user().join(".docker");
+    fs::create_dir_all(&docker).unwrap();
+    let login = |encoded: &str| {
+        let config = format!(r#"{{"auths":{{"{}":{{"auth":"{encoded}"}}}}}}"#, registry.address);
+        fs::write(docker.join("config.json"), config).unwrap();
+    };
+    // user:wrong, then user:secret
+    login("dXNlcjp3cm9uZw==");
+    let wrong = from.holofs_fails(&["push", CATALOG, &remote, "-vvv"], exit::IO);
+    assert!(
+        !stderr(&wrong).contains("wrong") && !stderr(&wrong).contains("dXNlcjp3cm9uZw"),
+        "{}",
+        stderr(&wrong)
+    );
+    login("dXNlcjpzZWNyZXQ=");
+    let pushed = run(from.holofs_command(&["push", CATALOG, &remote, "-vvv"]).env("RUST_LOG", "trace"));
+    let said = stderr(&pushed);
+    assert!(!said.contains("dXNl") && !said.contains("6458 4e6c"), "a login in the log: {said}");
+    from.holofs_ok(&["pull", &remote]);
+}

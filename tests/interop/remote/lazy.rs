@@ -1,0 +1,136 @@
+//! Environments that are used before they are here.
+
+use std::fs;
+use std::path::Path;
+
+use super::server::{Fault, Server};
+use super::{contents, file_remote, push, recorded};
+use crate::common::compare::assert_same_space;
+use crate::common::exit;
+use crate::common::sandbox::Sandbox;
+use crate::common::{json, space_path, until};
+
+/// How many contents the raw store of a home has.
+fn kept(sandbox: &Sandbox) -> usize {
+    let dirs = fs::read_dir(sandbox.home().join("holofs/raw")).into_iter().flatten().flatten();
+    dirs.map(|dir| fs::read_dir(dir.path()).map_or(0, Iterator::count)).sum()
+}
+
+/// A home with a recorded environment that is also in a directory; its catalog.
+fn pushed(from: &Sandbox) -> (String, std::path::PathBuf) {
+    let store = from.scratch().join("store");
+    let catalog = recorded(from, &contents(), "lazy=1");
+    push(from, &catalog, &file_remote(&store, "prod"));
+    (catalog, store)
+}
+
+#[test]
+fn a_lazy_mount_fetches_what_is_read_and_shows_what_rcc_would() {
+    let (from, to) = (Sandbox::new(), Sandbox::new());
+    let (catalog, store) = pushed(&from);
+    let files = from.materialize(&catalog, "files", "c");
+    let server = Server::start(&store, Fault::None);
+    let remote = server.remote("prod");
+    let mounted = to.mount(&remote, "lazy", "c", &[]);
+    assert_eq!(to.catalogs(), [""; 0], "it is not all here, so RCC must not find it");
+    assert_eq!(fs::read_dir(mounted.path().join("lib")).unwrap().count(), contents().len());
+    assert_eq!((kept(&to), server.requests()), (0, 0), "names and sizes are known");
+    let read = |name: &str| fs::read(mounted.path().join("lib").join(name)).unwrap();
+    let expected = |name: &str| contents().into_iter().find(|(found, _)| found == name).unwrap().1;
+    for name in ["small-7", "file-700000"] {
+        assert_eq!(read(name), expected(name));
+    }
+    assert_eq!(kept(&to), 2);
+    assert_same_space(&files, mounted.path());
+    drop(mounted);
+    drop(server);
+    let again = to.mount(&remote, "lazy", "c", &["--offline"]);
+    assert_same_space(&files, again.path());
+    drop(again);
+    let laid =
+        space_path(&json(&to.holofs_ok(&["materialize", &file_remote(&store, "prod"), "laid", "--json"])));
+    assert_same_space(&files, &laid);
+}
+
+#[test]
+fn files_need_no_mount_and_fetch_all() {
+    let (from, to) = (Sandbox::new(), Sandbox::new());
+    let (catalog, store) = pushed(&from);
+    let files = from.materialize(&catalog, "files", "c");
+    let server = Server::start(&store, Fault::CutSometimes);
+    let args = ["materialize", &server.remote("prod"), "laid", "--json"];
+    let laid = space_path(&json(&to.holofs_ok(&args)));
+    assert_same_space(&files, &laid);
+    assert_eq!(to.catalogs(), [""; 0]);
+}
+
+#[test]
+fn wrong_bytes_are_an_error_of_their_file_alone_and_are_not_kept() {
+    let (from, to) = (Sandbox::new(), Sandbox::new());
+    let (_, store) = pushed(&from);
+    let server = Server::start(&store, Fault::WrongAlways);
+    let mounted = to.mount(&server.remote("prod"), "lazy", "c", &[]);
+    for name in ["small-7", "file-9000000"] {
+        let error = fs::read(mounted.path().join("lib").join(name)).unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(5), "{name}");
+    }
+    assert_eq!(fs::read(mounted.path().join("lib/file-0")).unwrap(), b"");
+    assert_eq!(kept(&to), 0);
+}
+
+#[test]
+fn without_network_what_is_here_is_read_and_the_rest_is_an_error() {
+    let (from, to) = (Sandbox::new(), Sandbox::new());
+    let (_, store) = pushed(&from);
+    let remote = file_remote(&store, "prod");
+    to.holofs_fails(&["mount", &remote, "lazy", "--offline"], exit::NOT_FOUND);
+    let first = to.mount(&remote, "lazy", "c", &[]);
+    fs::read(first.path().join("lib/small-1")).unwrap();
+    drop(first);
+    let second = to.mount(&remote, "lazy", "c", &["--offline"]);
+    fs::read(second.path().join("lib/small-1")).unwrap();
+    let error = fs::read(second.path().join("lib/small-2")).unwrap_err();
+    assert_eq!(error.raw_os_error(), Some(5));
+}
+
+/// The processes that `pid` started.
+fn children(pid: u32) -> Vec<u32> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    let of = |task: fs::DirEntry| fs::read_to_string(task.path().join("children")).unwrap_or_default();
+    tasks
+        .flat_map(|task| of(task).split_whitespace().map(|pid| pid.parse().unwrap()).collect::<Vec<_>>())
+        .collect()
+}
+
+/// The inodes of the sockets that a process has open.
+fn sockets(pid: u32) -> Vec<String> {
+    let links = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
+    let target = |entry: fs::DirEntry| fs::read_link(entry.path()).ok()?.to_str().map(str::to_owned);
+    let inode = |text: String| Some(text.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned());
+    links.filter_map(target).filter_map(inode).collect()
+}
+
+#[test]
+fn the_daemon_has_no_network_and_outlives_its_fetcher() {
+    let (from, to) = (Sandbox::new(), Sandbox::new());
+    let (_, store) = pushed(&from);
+    let server = Server::start(&store, Fault::None);
+    let mounted = to.mount(&server.remote("prod"), "lazy", "c", &[]);
+    let read = |name: &str| fs::read(mounted.path().join("lib").join(name));
+    read("small-1").unwrap();
+    let daemon = u32::try_from(mounted.report()["pid"].as_u64().unwrap()).unwrap();
+    let tcp = fs::read_to_string("/proc/net/tcp").unwrap();
+    let connected = |inode: &String| tcp.lines().any(|line| line.split_whitespace().nth(9) == Some(inode));
+    assert!(!sockets(daemon).iter().any(connected), "the daemon has a connection of its own");
+    let named = |pid: &u32| {
+        let words = fs::read(Path::new("/proc").join(pid.to_string()).join("cmdline")).unwrap_or_default();
+        words.split(|byte| *byte == 0).any(|word| word == b"fetch")
+    };
+    let fetchers: Vec<u32> = children(daemon).into_iter().filter(named).collect();
+    assert_eq!(fetchers.len(), 1);
+    crate::common::run(std::process::Command::new("kill").args(["-9", &fetchers[0].to_string()]));
+    until(|| read("small-2").is_err());
+    assert_eq!(read("small-3").unwrap_err().raw_os_error(), Some(5));
+    read("small-1").unwrap();
+    assert_eq!(fs::read_dir(mounted.path().join("lib")).unwrap().count(), contents().len());
+}

@@ -1,0 +1,224 @@
+//! A web server for a directory that makes one kind of mistake.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Duration;
+
+/// What it does wrong with packs; names and heads are always right.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// Nothing.
+    None,
+    /// Nothing, but takes its time.
+    Slow,
+    /// 200 and the whole instead of a part.
+    Whole,
+    /// 200 with the part.
+    PartAs200,
+    /// Every fourth answer is cut in the middle of the body.
+    CutSometimes,
+    /// Every body is cut.
+    CutAlways,
+    /// Every third part has a byte wrong.
+    WrongSometimes,
+    /// Every part has a byte wrong.
+    WrongAlways,
+    /// 206 with another range.
+    OtherRange,
+    /// 416 that promises a body and sends none.
+    NotSatisfiable,
+    /// 429 with `Retry-After: 1` to every second request.
+    TooMany,
+    /// 503 always.
+    Unavailable,
+    /// Takes the request and says nothing.
+    Stall,
+    /// Sends to another place that is right.
+    Redirect,
+    /// Packs are missing.
+    Missing,
+}
+
+impl Fault {
+    pub const ALL: [Fault; 15] = [
+        Fault::None,
+        Fault::Slow,
+        Fault::Whole,
+        Fault::PartAs200,
+        Fault::CutSometimes,
+        Fault::CutAlways,
+        Fault::WrongSometimes,
+        Fault::WrongAlways,
+        Fault::OtherRange,
+        Fault::NotSatisfiable,
+        Fault::TooMany,
+        Fault::Unavailable,
+        Fault::Stall,
+        Fault::Redirect,
+        Fault::Missing,
+    ];
+
+    pub fn can_be_overcome(self) -> bool {
+        !matches!(
+            self,
+            Fault::CutAlways
+                | Fault::WrongAlways
+                | Fault::OtherRange
+                | Fault::NotSatisfiable
+                | Fault::Unavailable
+                | Fault::Stall
+                | Fault::Missing
+        )
+    }
+}
+
+/// The server; it ends when dropped.
+pub struct Server {
+    address: String,
+    stop: Arc<AtomicBool>,
+    count: Arc<AtomicUsize>,
+}
+
+impl Server {
+    pub fn start(root: &Path, fault: Fault) -> Server {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let site = Arc::new(Site {
+            root: root.to_owned(),
+            fault,
+            count: Arc::clone(&count),
+            stop: Arc::clone(&stop),
+        });
+        let (site, stopped) = (site, Arc::clone(&stop));
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                if stopped.load(Ordering::Relaxed) {
+                    return;
+                }
+                let site = Arc::clone(&site);
+                // A reader that goes away ends its own connection only.
+                std::thread::spawn(move || site.serve(stream.unwrap()).unwrap_or_default());
+            }
+        });
+        Server { address, stop, count }
+    }
+
+    pub fn remote(&self, name: &str) -> String {
+        format!("http://{}#{name}", self.address)
+    }
+
+    pub fn requests(&self) -> usize {
+        self.count.load(Ordering::Relaxed)
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+        // So that it looks.
+        drop(TcpStream::connect(&self.address));
+    }
+}
+
+struct Site {
+    root: PathBuf,
+    fault: Fault,
+    count: Arc<AtomicUsize>,
+    stop: Arc<AtomicBool>,
+}
+
+impl Site {
+    fn serve(&self, stream: TcpStream) -> std::io::Result<()> {
+        let mut reader = BufReader::new(stream.try_clone()?);
+        loop {
+            let mut head = Vec::new();
+            loop {
+                let mut line = String::new();
+                if reader.read_line(&mut line)? == 0 {
+                    return Ok(());
+                }
+                if line.trim().is_empty() {
+                    break;
+                }
+                head.push(line.trim().to_owned());
+            }
+            if !self.answer(&head, &stream)? {
+                return stream.shutdown(std::net::Shutdown::Both);
+            }
+        }
+    }
+
+    /// Answers one request; whether the connection goes on.
+    #[allow(clippy::too_many_lines, reason = "a line for each mistake")]
+    fn answer(&self, head: &[String], mut out: &TcpStream) -> std::io::Result<bool> {
+        let mut words = head[0].split(' ');
+        let (method, path) = (words.next().unwrap_or_default(), words.next().unwrap_or_default());
+        let range = head.iter().find_map(|line| {
+            let value = line.to_ascii_lowercase().strip_prefix("range: bytes=")?.to_owned();
+            let (from, to) = value.split_once('-')?;
+            Some((from.parse::<usize>().ok()?, to.parse::<usize>().ok()?))
+        });
+        let is_moved = path.starts_with("/moved");
+        let Ok(content) = fs::read(self.root.join(path.trim_start_matches("/moved").trim_start_matches('/')))
+        else {
+            write!(out, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")?;
+            return Ok(true);
+        };
+        let is_part = range.is_some();
+        let number = if is_part { self.count.fetch_add(1, Ordering::Relaxed) } else { 0 };
+        let (from, to) = range.unwrap_or((0, content.len().saturating_sub(1)));
+        let body = content.get(from..=to.min(content.len().saturating_sub(1))).unwrap_or_default();
+        let told = format!("Content-Range: bytes {from}-{to}/{}\r\n", content.len());
+        let fault = if is_part && !is_moved { self.fault } else { Fault::None };
+        let refuse = |mut out: &TcpStream, text: &str| write!(out, "HTTP/1.1 {text}\r\n\r\n").map(|()| true);
+        match fault {
+            Fault::Missing => return refuse(out, "404 Not Found\r\nContent-Length: 0"),
+            Fault::Unavailable => return refuse(out, "503 Busy\r\nContent-Length: 0"),
+            Fault::TooMany if number % 2 == 0 => {
+                return refuse(out, "429 Slow\r\nRetry-After: 1\r\nContent-Length: 0");
+            }
+            Fault::NotSatisfiable => {
+                return refuse(out, &format!("416 No\r\nContent-Length: {}", content.len()));
+            }
+            Fault::Redirect => {
+                return refuse(out, &format!("307 There\r\nLocation: /moved{path}\r\nContent-Length: 0"));
+            }
+            Fault::Stall => {
+                while !self.stop.load(Ordering::Relaxed) {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                return Ok(false);
+            }
+            Fault::Slow => std::thread::sleep(Duration::from_millis(30)),
+            _ => {}
+        }
+        let (status, told, mut body) = match fault {
+            Fault::Whole => ("200 OK", String::new(), content.clone()),
+            Fault::PartAs200 => ("200 OK", told, body.to_vec()),
+            Fault::OtherRange => (
+                "206 Part",
+                format!("Content-Range: bytes 0-{}/{}\r\n", body.len(), content.len()),
+                body.to_vec(),
+            ),
+            _ if is_part => ("206 Part", told, body.to_vec()),
+            _ => ("200 OK", String::new(), body.to_vec()),
+        };
+        let is_wrong = fault == Fault::WrongAlways || fault == Fault::WrongSometimes && number % 3 == 0;
+        if is_wrong && let Some(byte) = body.last_mut() {
+            *byte ^= 1;
+        }
+        write!(out, "HTTP/1.1 {status}\r\nContent-Length: {}\r\n{told}\r\n", body.len())?;
+        if method == "HEAD" {
+            return Ok(true);
+        }
+        let is_cut = fault == Fault::CutAlways || fault == Fault::CutSometimes && number % 4 == 0;
+        let sent = if is_cut { body.len() / 2 } else { body.len() };
+        out.write_all(&body[..sent])?;
+        Ok(!is_cut)
+    }
+}
