@@ -55,15 +55,14 @@ fn pull(context: &Context, address: &Address, fetch: &FetchArgs) -> anyhow::Resu
     outcome
 }
 
-fn summary(report: &Pulled) -> String {
+fn summary(report: &Pulled) -> Vec<String> {
     let Pulled { blobs, blobs_present, blobs_local, blobs_fetched, requests, .. } = report;
     let state = if report.is_new { "" } else { " (it was there)" };
-    format!(
-        "{}: {}{state} as sha256:{}\n{} fetched in {requests} requests: {blobs_fetched} of {blobs} blobs; {blobs_present} were in the hololib, {blobs_local} elsewhere on this machine; {:.1} s",
-        report.remote,
-        report.catalog,
-        report.head,
+    let what = format!("{}: {}{state} as sha256:{}", report.remote, report.catalog, report.head);
+    let how = format!(
+        "{} fetched in {requests} requests: {blobs_fetched} of {blobs} blobs; {blobs_present} were in the hololib, {blobs_local} elsewhere on this machine; {:.1} s",
         bytes(report.bytes_fetched),
         report.seconds
-    )
+    );
+    vec![what, how]
 }

@@ -67,7 +67,7 @@ pub fn main(context: &Context, args: &PushArgs) -> anyhow::Result<ExitCode> {
         progress.finish();
         reports.push(outcome?);
     }
-    context.report(&reports, |reports| reports.iter().map(summary).collect::<Vec<_>>().join("\n"))?;
+    context.report(&reports, |reports| reports.iter().flat_map(summary).collect::<Vec<String>>())?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -100,18 +100,17 @@ fn profile(_: &Context, _: &Path, _: &Path) -> anyhow::Result<Option<Profile>> {
     Ok(None)
 }
 
-fn summary(report: &Pushed) -> String {
+fn summary(report: &Pushed) -> Vec<String> {
     let Pushed { blobs, blobs_referred, packs_sent, packs_present, .. } = report;
     let signed = if report.signed { ", signed" } else { "" };
     let present = if *packs_present > 0 { format!(" ({packs_present} were there)") } else { String::new() };
-    format!(
-        "{}: {} as sha256:{}{signed}\n{} sent in {packs_sent} packs{present}; {blobs} blobs of {}, {blobs_referred} of them there before ({} not sent); {:.1} s",
-        report.remote,
-        report.catalog,
-        report.head,
+    let what = format!("{}: {} as sha256:{}{signed}", report.remote, report.catalog, report.head);
+    let how = format!(
+        "{} sent in {packs_sent} packs{present}; {blobs} blobs of {}, {blobs_referred} of them there before ({} not sent); {:.1} s",
         bytes(report.bytes_sent),
         bytes(report.raw_bytes),
         bytes(report.bytes_referred),
         report.seconds
-    )
+    );
+    vec![what, how]
 }

@@ -176,20 +176,15 @@ fn show(context: &Context, address: &Address, fetch: &FetchArgs) -> anyhow::Resu
         profile: resolved.reference.profile.is_some(),
     };
     context.report(&shown, |shown| {
-        format!(
-            "{}\nenvironment sha256:{} (head {})\ncatalog     {} for {}\ncontent     {} files, {} blobs, {}; stored as {}\npacks       {}, {}",
-            shown.remote,
-            shown.head,
-            bytes(shown.head_bytes),
-            shown.catalog,
-            shown.base,
-            shown.files,
-            shown.blobs,
-            bytes(shown.raw_bytes),
-            bytes(shown.stored_bytes),
-            shown.packs,
-            bytes(shown.packs_bytes),
-        )
+        let (head, raw, stored) =
+            (bytes(shown.head_bytes), bytes(shown.raw_bytes), bytes(shown.stored_bytes));
+        vec![
+            shown.remote.clone(),
+            format!("environment sha256:{} (head {head})", shown.head),
+            format!("catalog     {} for {}", shown.catalog, shown.base),
+            format!("content     {} files, {} blobs, {raw}; stored as {stored}", shown.files, shown.blobs),
+            format!("packs       {}, {}", shown.packs, bytes(shown.packs_bytes)),
+        ]
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -210,19 +205,16 @@ fn check(context: &Context, address: &Address, fetch: &FetchArgs) -> anyhow::Res
     Ok(if report.wrong.is_empty() { ExitCode::SUCCESS } else { ExitCode::from(BAD_BLOB) })
 }
 
-fn verified(report: &Verified) -> String {
-    let mut text = format!(
+fn verified(report: &Verified) -> Vec<String> {
+    let mut lines = vec![format!(
         "{}: {} blobs are right, {} are not; {} read",
         report.remote,
         report.blobs_right,
         report.wrong.len(),
         bytes(report.bytes_read)
-    );
-    for line in &report.wrong {
-        text.push('\n');
-        text.push_str(line);
-    }
-    text
+    )];
+    lines.extend_from_slice(&report.wrong);
+    lines
 }
 
 fn collected(report: &Collected) -> String {
