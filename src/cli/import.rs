@@ -41,11 +41,12 @@ pub fn main(context: &Context, args: &ImportArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn summary(report: &Imported) -> String {
-    let Imported { blobs_written, blobs_present, blobs_repaired, blobs_ignored, .. } = report;
+    let Imported { blobs_written, blobs_present, blobs_repaired, blobs_ignored, files_ignored, .. } = report;
     let new =
         if report.catalogs.is_empty() { "no new catalog".to_owned() } else { report.catalogs.join(", ") };
     format!(
-        "{}: {new}; {blobs_written} blobs written, {blobs_present} there before, {blobs_repaired} repaired, {blobs_ignored} ignored",
-        report.zip.display()
+        "{}: {new}; {blobs_written} blobs written, {blobs_present} there before, {blobs_repaired} repaired, {blobs_ignored} ignored{}",
+        report.zip.display(),
+        if *files_ignored > 0 { format!("; {files_ignored} other files ignored") } else { String::new() }
     )
 }

@@ -78,6 +78,22 @@ impl Header {
     pub fn info_json(&self) -> Vec<u8> {
         write::info(self)
     }
+
+    /// What stands between the parts of a path, on the platform that the catalog is for.
+    fn separator(&self) -> char {
+        let windows = self.platform.starts_with("windows_") || (self.platform.is_empty() && cfg!(windows));
+        if windows { '\\' } else { '/' }
+    }
+
+    /// The directory of `path`, and the name in it.
+    fn split_path(&self) -> (&str, &str) {
+        match self.path.rsplit_once(self.separator()) {
+            Some(("", name)) => (&self.path[..1], name),
+            Some((dir, name)) if dir.ends_with(':') => (&self.path[..=dir.len()], name),
+            Some(parts) => parts,
+            None => ("", &self.path),
+        }
+    }
 }
 
 /// A directory's place in [`Catalog::dirs`].
@@ -187,8 +203,7 @@ impl Catalog {
 
     /// The directory in which the environment was recorded: its spaces live there.
     pub fn base(&self) -> &Path {
-        let path = Path::new(&self.header.path);
-        path.parent().unwrap_or(path)
+        Path::new(self.header.split_path().0)
     }
 
     /// Every file of every directory, shadow included.

@@ -181,16 +181,10 @@ fn backslashes_are_slashes() {
 fn a_name_that_has_no_place_in_a_hololib_refuses_the_whole_file() {
     let good = entries(&golden_zip(Regime::Gzip));
     let digest = "7".repeat(64);
+    let misplaced = format!("library/00/00/00/{digest}");
     let outside =
-        ["../../evil", "/tmp/holofs-evil", "library/../../evil", "catalog\\..\\..\\evil", "robot.yaml"];
-    let misplaced = [
-        format!("library/00/00/00/{digest}"),
-        format!("library/AA/AA/AA/{}", "A".repeat(64)),
-        format!("catalog/{}.info", golden::CATALOG),
-        "catalog/compress.no".to_owned(),
-        "catalog/14023a1f332a0231v13.linux_amd64".to_owned(),
-    ];
-    for name in outside.map(str::to_owned).into_iter().chain(misplaced) {
+        ["../../evil", "/tmp/holofs-evil", "library/../../evil", "catalog\\..\\..\\evil", "C:\\evil"];
+    for name in outside.map(str::to_owned).into_iter().chain([misplaced]) {
         let sandbox = Sandbox::new();
         let zip = sandbox.scratch().join("bad.zip");
         pack(&zip, &[good.clone(), vec![(name.clone(), b"x".to_vec())]].concat());
@@ -200,6 +194,53 @@ fn a_name_that_has_no_place_in_a_hololib_refuses_the_whole_file() {
         let beside = fs::read_dir(sandbox.scratch()).unwrap().count();
         assert_eq!(beside, 1, "{name} was written outside");
     }
+}
+
+#[test]
+fn import_passes_over_what_else_programs_and_rcc_put_into_a_zip() {
+    let sandbox = Sandbox::new();
+    let zip = sandbox.scratch().join("more.zip");
+    let foreign = catalog_of("windows_amd64", r"C:\\ProgramData\\robocorp\\ht");
+    let mut all: Entries = entries(&golden_zip(Regime::Gzip))
+        .into_iter()
+        .map(|(name, bytes)| (format!("./{name}"), bytes))
+        .collect();
+    let others = [
+        ".DS_Store".to_owned(),
+        "README.md".to_owned(),
+        "__MACOSX/library/._x".to_owned(),
+        format!("library/AA/AA/AA/{}", "A".repeat(64)),
+        format!("catalog/{}.info", golden::CATALOG),
+        "catalog/compress.no".to_owned(),
+        "catalog/14023a1f332a0231v13.linux_amd64".to_owned(),
+        "used/14023a1f332a0231.59acff1".to_owned(),
+        "robot.yaml".to_owned(),
+    ];
+    all.extend(others.iter().map(|name| (name.clone(), b"x".to_vec())));
+    all.push(("catalog/14023a1f332a0231v12.windows_amd64".to_owned(), foreign));
+    pack(&zip, &all);
+    let report = import(&sandbox, &zip);
+    assert_eq!(number_field(&report, "files_ignored"), others.len() as u64);
+    assert_eq!(sandbox.catalogs(), [golden::CATALOG, "14023a1f332a0231v12.windows_amd64"]);
+    assert!(
+        !sandbox.hololib().join("catalog/compress.no").exists() && !sandbox.hololib().join("used").exists()
+    );
+    sandbox.holofs_ok(&["check"]);
+}
+
+/// The golden catalog as another platform would have recorded it, in JSON's spelling of its base.
+fn catalog_of(platform: &str, base: &str) -> Vec<u8> {
+    let (_, stored) = entries(&golden_zip(Regime::Gzip))
+        .into_iter()
+        .find(|(name, _)| name.starts_with("catalog/"))
+        .unwrap();
+    let separator = if platform.starts_with("windows") { r"\\" } else { "/" };
+    let text = golden::inflate(&stored).replacen("\"linux_amd64\"", &format!("\"{platform}\""), 1).replacen(
+        &format!("{}/", golden::BASE),
+        &format!("{base}{separator}"),
+        1,
+    );
+    golden::deflate(&text)
 }
 
 #[test]

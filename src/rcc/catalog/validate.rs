@@ -4,7 +4,6 @@
 //! looked at once, in the order of the arena, and the first breach is reported with the path of its entry.
 
 use std::collections::HashSet;
-use std::path::{Component, Path, PathBuf};
 
 use super::error::{Flaw, Rule, shown};
 use super::filemode::Kind;
@@ -82,8 +81,8 @@ fn check_header(header: &Header) -> Result<(), Flaw> {
             identity,
             "is not 24 letters, digits and _",
         ),
-        (is_clean(path), "path", path, "is not absolute and clean on this system"),
-        (basename_is(path, identity), "path", path, "does not end in the identity"),
+        (is_clean(path, header.separator()), "path", path, "is not absolute and clean on its platform"),
+        (header.split_path().1 == identity, "path", path, "does not end in the identity"),
         (
             header.blueprint.len() == 16 && hex(&header.blueprint),
             "blueprint",
@@ -103,18 +102,26 @@ fn check_header(header: &Header) -> Result<(), Flaw> {
     }
 }
 
-/// True for an absolute path without `.`, `..`, doubled or trailing separators and NUL.
-fn is_clean(text: &str) -> bool {
-    let path = Path::new(text);
-    let rebuilt: PathBuf = path.components().filter(|part| *part != Component::ParentDir).collect();
-    path.is_absolute()
-        && rebuilt.as_os_str() == path.as_os_str()
+/// True for an absolute path without `.`, `..`, doubled or trailing separators and NUL, by the rules of the platform whose
+/// separator this is: a catalog of another platform is as good as one of ours.
+fn is_clean(text: &str, separator: char) -> bool {
+    let below = match separator {
+        '\\' => windows_root(text),
+        _ => text.strip_prefix('/'),
+    };
+    let clean = |part: &str| !matches!(part, "" | "." | "..") && !(separator == '\\' && part.contains('/'));
+    below.is_some_and(|below| below.split(separator).all(clean))
         && !text.contains('\0')
         && text.len() <= LINK_MAX
 }
 
-fn basename_is(path: &str, identity: &str) -> bool {
-    Path::new(path).file_name().is_some_and(|name| name == identity)
+/// What follows `C:\` or `\\server\`.
+fn windows_root(text: &str) -> Option<&str> {
+    if let Some(rest) = text.strip_prefix(r"\\") {
+        return rest.split_once('\\').filter(|(server, _)| !server.is_empty()).map(|(_, below)| below);
+    }
+    let (drive, below) = text.split_once(r":\")?;
+    (drive.len() == 1 && drive.bytes().all(|byte| byte.is_ascii_alphabetic())).then_some(below)
 }
 
 fn check_counts(dirs: &[Dir]) -> Result<(), Flaw> {
@@ -261,5 +268,28 @@ mod tests {
         assert_eq!(clash(&["a", "b", "A"]), Some("A".to_owned()));
         assert_eq!(clash(&["\u{e4}", "\u{c4}"]), Some("\u{c4}".to_owned()));
         assert_eq!(clash(&["a", "b", "aa"]), None);
+    }
+}
+
+#[cfg(test)]
+mod path_tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_judged_by_the_rules_of_their_platform() {
+        for path in ["/h", "/home/a/.robocorp/holotree/h", "/a b/c"] {
+            assert!(is_clean(path, '/'), "{path}");
+            assert!(!is_clean(path, '\\'), "{path}");
+        }
+        for path in [r"C:\h", r"c:\ProgramData\robocorp\ht\h", r"\\server\share\h"] {
+            assert!(is_clean(path, '\\'), "{path}");
+            assert!(!is_clean(path, '/'), "{path}");
+        }
+        for path in ["", "/", "a", "/a/", "//a", "/a//b", "/a/./b", "/a/../b", "/a\0"] {
+            assert!(!is_clean(path, '/'), "{path:?}");
+        }
+        for path in [r"C:", r"C:\", r"C:a", r"CC:\a", r"C:\a\", r"C:\a\..\b", r"C:\a/b", r"\a", r"\\\a\b"] {
+            assert!(!is_clean(path, '\\'), "{path:?}");
+        }
     }
 }

@@ -46,6 +46,8 @@ pub struct Imported {
     pub blobs_repaired: u64,
     /// Blobs that no catalog of the file names: not imported.
     pub blobs_ignored: u64,
+    /// Files that are neither: not imported.
+    pub files_ignored: u64,
     /// How long it took.
     pub seconds: f64,
 }
@@ -56,6 +58,8 @@ type Archive = ZipArchive<Shared>;
 struct Content {
     catalogs: BTreeMap<String, usize>,
     blobs: HashMap<Digest, usize>,
+    /// Other files, which are not imported.
+    ignored: u64,
 }
 
 /// A catalog of the file, valid.
@@ -109,6 +113,7 @@ pub fn import(
         blobs_present: 0,
         blobs_repaired: 0,
         blobs_ignored: content.blobs.keys().filter(|digest| !wanted.contains_key(digest)).count() as u64,
+        files_ignored: content.ignored,
         seconds: 0.0,
     };
     let bad = tally(&mut report, outcomes)?;
@@ -131,12 +136,15 @@ fn open(path: &Path) -> Result<Archive, ArchiveError> {
 
 /// Checks every name; nothing is read yet.
 fn content(path: &Path, archive: &mut Archive) -> Result<Content, ArchiveError> {
-    let mut content = Content { catalogs: BTreeMap::new(), blobs: HashMap::new() };
+    let mut content = Content { catalogs: BTreeMap::new(), blobs: HashMap::new(), ignored: 0 };
     for at in 0..archive.len() {
         let raw = archive.by_index_raw(at).map_err(ArchiveError::zip(path))?;
         let shown = || String::from_utf8_lossy(raw.name_raw()).into_owned();
         let twice = match names::parse(raw.name_raw()) {
-            Some(Entry::Directory) => None,
+            Some(Entry::Ignored) => {
+                content.ignored += u64::from(!shown().ends_with(['/', '\\']));
+                None
+            }
             Some(Entry::Blob(digest)) => content.blobs.insert(digest, at),
             Some(Entry::Catalog(name)) => content.catalogs.insert(name, at),
             None => return Err(ArchiveError::Name { path: path.to_owned(), entry: shown() }),

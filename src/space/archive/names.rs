@@ -1,4 +1,8 @@
-//! The two kinds of names in a `hololib.zip`. Pure.
+//! The kinds of names in a `hololib.zip`. Pure.
+//!
+//! Blobs and catalogs are imported. RCC takes everything else too (a README, `.DS_Store`, `compress.no`, `used/`, `.info`), since
+//! it unpacks the whole file over its hololib; here that is passed over. What would be written outside of the hololib, and a
+//! blob that is not where its name belongs, is refused.
 
 use crate::rcc::digest::Digest;
 use crate::store::blob_path;
@@ -10,38 +14,39 @@ pub(super) enum Entry {
     Blob(Digest),
     /// A catalog, by its file name.
     Catalog(String),
-    /// A directory of a hololib, which some programs that make zip files write down too.
-    Directory,
+    /// Something else, or a directory: not imported.
+    Ignored,
 }
 
-/// Takes a name apart, whichever slash it has: RCC on Windows writes backslashes. `None` for every other name.
+/// Takes a name apart, whichever slash it has: RCC on Windows writes backslashes. `None` for a name that is refused.
 pub(super) fn parse(name: &[u8]) -> Option<Entry> {
-    let name = std::str::from_utf8(name).ok()?.replace('\\', "/");
-    if let Some(dir) = name.strip_suffix('/') {
-        let parts: Vec<&str> = dir.split('/').collect();
-        let fan_out = |part: &&str| part.len() == 2 && part.bytes().all(is_hex);
-        let known = match parts.split_first() {
-            Some((&"catalog", rest)) => rest.is_empty(),
-            Some((&"library", rest)) => rest.len() <= 3 && rest.iter().all(fan_out),
-            _ => false,
-        };
-        return known.then_some(Entry::Directory);
+    let name = String::from_utf8_lossy(name).replace('\\', "/");
+    let mut name = name.as_str();
+    while let Some(rest) = name.strip_prefix("./") {
+        name = rest;
+    }
+    let outside = name.is_empty()
+        || name.starts_with('/')
+        || name.contains(':')
+        || name.split('/').any(|part| part == "..");
+    if outside || name.chars().any(char::is_control) {
+        return None;
     }
     if let Some(file) = name.strip_prefix("catalog/") {
-        return is_catalog(file).then(|| Entry::Catalog(file.to_owned()));
+        return Some(if is_catalog(file) { Entry::Catalog(file.to_owned()) } else { Entry::Ignored });
     }
-    let place = name.strip_prefix("library/")?;
-    let digest: Digest = place.rsplit('/').next()?.parse().ok()?;
+    let Some(place) = name.strip_prefix("library/") else { return Some(Entry::Ignored) };
+    let Ok(digest) = place.rsplit('/').next()?.parse::<Digest>() else { return Some(Entry::Ignored) };
     (blob_path(&digest).to_str() == Some(place)).then_some(Entry::Blob(digest))
 }
 
-/// RCC's pattern: 16 hex digits, `v12.`, one of its platforms.
+/// 16 hex digits, `v12.`, and a platform as Go names it, whichever it is.
 fn is_catalog(name: &str) -> bool {
     let Some((hash, platform)) = name.split_once("v12.") else { return false };
-    let platforms = ["windows", "darwin", "linux"];
-    let known = platform
-        .split_once('_')
-        .is_some_and(|(os, cpu)| platforms.contains(&os) && ["amd64", "arm64"].contains(&cpu));
+    let word = |text: &str| {
+        !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
+    };
+    let known = platform.split_once('_').is_some_and(|(os, cpu)| word(os) && word(cpu));
     hash.len() == 16 && hash.bytes().all(is_hex) && known
 }
 
@@ -64,11 +69,37 @@ mod tests {
         }
         let name = "14023a1f332a0231v12.linux_amd64";
         assert_eq!(parse(format!("catalog\\{name}").as_bytes()), Some(Entry::Catalog(name.into())));
-        assert_eq!(parse(b"library/aa/bb/"), Some(Entry::Directory));
+        assert_eq!(parse(format!("./catalog/{name}").as_bytes()), Some(Entry::Catalog(name.into())));
+        let foreign = "14023a1f332a0231v12.plan9_mips";
+        assert_eq!(parse(format!("catalog/{foreign}").as_bytes()), Some(Entry::Catalog(foreign.into())));
     }
 
     #[test]
-    fn every_other_name_is_refused() {
+    fn what_is_harmless_is_passed_over() {
+        let names = [
+            "library/aa/bb/",
+            "catalog/",
+            "./",
+            ".DS_Store",
+            "library/.DS_Store",
+            "__MACOSX/library/._x",
+            "README.md",
+            "used/14023a1f332a0231.59acff1",
+            "catalog/compress.no",
+            "catalog/14023a1f332a0231v12.linux_amd64.info",
+            "catalog/14023a1f332a0231v11.linux_amd64",
+            "catalog/14023A1f332a0231v12.linux_amd64",
+            "Library/x",
+            "robot.yaml",
+        ];
+        for name in names.iter().filter(|name| **name != "./") {
+            assert_eq!(parse(name.as_bytes()), Some(Entry::Ignored), "{name}");
+        }
+        assert_eq!(parse(b"catalog/\xff"), Some(Entry::Ignored));
+    }
+
+    #[test]
+    fn what_leads_outside_or_belongs_elsewhere_is_refused() {
         let digest = Digest::of(Regime::SipHash128, b"x").to_string();
         let names = [
             String::new(),
@@ -76,21 +107,15 @@ mod tests {
             "../catalog/14023a1f332a0231v12.linux_amd64".into(),
             "/catalog/14023a1f332a0231v12.linux_amd64".into(),
             "catalog/../14023a1f332a0231v12.linux_amd64".into(),
-            "catalog/14023a1f332a0231v12.linux_amd64.info".into(),
-            "catalog/14023a1f332a0231v11.linux_amd64".into(),
-            "catalog/14023A1f332a0231v12.linux_amd64".into(),
-            "catalog/14023a1f332a0231v12.plan9_mips".into(),
-            "catalog/compress.no".into(),
+            r"C:\catalog\x".into(),
+            r"x\..\..\y".into(),
+            "a\nb".into(),
             format!("library/{digest}"),
             format!("library/00/00/00/{digest}"),
             format!("library/../library/{}/{}/{}/{digest}", &digest[..2], &digest[2..4], &digest[4..6]),
-            format!("Library/{}/{}/{}/{digest}", &digest[..2], &digest[2..4], &digest[4..6]),
-            "used/".into(),
-            "robot.yaml".into(),
         ];
         for name in names {
             assert_eq!(parse(name.as_bytes()), None, "{name}");
         }
-        assert_eq!(parse(b"catalog/\xff"), None);
     }
 }

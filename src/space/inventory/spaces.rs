@@ -79,7 +79,9 @@ pub fn bases(home: &Home) -> Result<BTreeSet<PathBuf>, HomeError> {
     let mut bases = BTreeSet::new();
     for path in home.catalogs()? {
         match Catalog::read(&path) {
-            Ok((catalog, _)) => drop(bases.insert(catalog.base().to_owned())),
+            // One of Windows' is no directory anywhere else.
+            Ok((catalog, _)) if catalog.base().is_absolute() => drop(bases.insert(catalog.base().to_owned())),
+            Ok(_) => {}
             Err(error) => log::warn!("{}", line(&error)),
         }
     }
