@@ -24,6 +24,7 @@ mod exit_code;
 mod export;
 mod gc;
 mod hash;
+mod holotree;
 mod import;
 mod list;
 mod manual;
@@ -44,12 +45,14 @@ mod report;
 #[cfg(unix)]
 mod reset;
 mod run;
+mod run_words;
 mod settled;
 #[cfg(unix)]
 mod stats;
 #[cfg(unix)]
 mod sweep;
 mod table;
+mod target;
 mod terminal;
 #[cfg(unix)]
 mod unmount;
@@ -127,6 +130,43 @@ struct SpaceArgs {
     controller: String,
 }
 
+/// A space that appears: named where it stands or by `--space`, RCC's usual one if it is not named.
+#[derive(Debug, Clone, Args)]
+struct SpaceChoice {
+    /// The space's name (default: user)
+    #[arg(value_parser = context::parse_space, conflicts_with = "named")]
+    space: Option<String>,
+    /// The space's name; auto: one of its own, for work that runs side by side
+    #[arg(short = 's', long = "space", id = "named", value_name = "SPACE", value_parser = context::parse_space)]
+    named: Option<String>,
+    /// Who the space belongs to
+    #[arg(long, default_value = "user", value_parser = context::parse_controller)]
+    controller: String,
+}
+
+impl SpaceChoice {
+    /// The space that is meant.
+    fn name(&self) -> SpaceName {
+        let space = match &self.named {
+            Some(_) if self.is_auto() => auto_name(),
+            Some(name) => name.clone(),
+            None => self.space.clone().unwrap_or_else(|| "user".to_owned()),
+        };
+        SpaceName { space, controller: self.controller.clone() }
+    }
+
+    /// True for a space that is this command's alone.
+    fn is_auto(&self) -> bool {
+        self.named.as_deref() == Some("auto")
+    }
+}
+
+/// A name that no other process takes.
+fn auto_name() -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    format!("auto-{}-{}", std::process::id(), now.as_nanos())
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Show a catalog as a live space, without copying it
@@ -160,6 +200,9 @@ enum Command {
     /// Print what a shell needs to work in a space: eval "$(holofs variables …)"
     #[command(alias = "vars")]
     Variables(activate::VariablesArgs),
+    /// RCC's own commands with RCC's options: what `rcc holotree` is called with
+    #[command(alias = "ht")]
+    Holotree(holotree::HolotreeArgs),
     /// List the catalogs of the hololib
     Catalogs(catalogs::CatalogsArgs),
     /// List the spaces, and what each one is right now
@@ -214,15 +257,23 @@ impl SpaceArgs {
     }
 }
 
+/// The command line, unless it is one of RCC's, which ends here.
+fn parse(words: Vec<std::ffi::OsString>) -> Result<Cli, ExitCode> {
+    if holotree::called_so(&words) {
+        return Err(holotree::main(&words));
+    }
+    Cli::try_parse_from(run::with_separator(words)).map_err(|error| misuse::usage(&error))
+}
+
 /// Runs the command of this process's arguments.
 pub fn main() -> ExitCode {
     #[cfg(unix)]
     if let Some(words) = mount_holofs::called_so() {
         return mount_holofs::main(&words);
     }
-    let cli = match Cli::try_parse() {
+    let cli = match parse(std::env::args_os().collect()) {
         Ok(cli) => cli,
-        Err(error) => return misuse::usage(&error),
+        Err(ended) => return ended,
     };
     let context = match Context::new(&cli.global) {
         Ok(context) => context,
@@ -246,6 +297,7 @@ pub fn main() -> ExitCode {
         Command::Stats(args) => stats::main(&context, &args),
         Command::Run(args) => return run::main(&context, &args),
         Command::Variables(args) => activate::main(&context, &args),
+        Command::Holotree(args) => return holotree::of_rest(&args.words),
         Command::Catalogs(args) => catalogs::main(&context, &args),
         Command::List(args) => list::main(&context, &args),
         Command::Hash(args) => hash::main(&context, &args),

@@ -28,6 +28,8 @@ pub enum Class {
     Failed,
     /// Some files failed, for several reasons.
     Partial,
+    /// RCC has such a command or option, and HoloFS does not offer it.
+    NotOffered,
 }
 
 impl Class {
@@ -41,6 +43,7 @@ impl Class {
             Class::CannotMount => "cannot-mount",
             Class::Failed => "failed",
             Class::Partial => "partial",
+            Class::NotOffered => "not-offered",
         }
     }
 }

@@ -1,6 +1,5 @@
 //! `holofs variables`: the space appears, and what a shell needs to work in it is printed.
 
-use std::ffi::OsStr;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -8,36 +7,64 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::rcc::home::{Settings, blueprint_hash};
+use crate::rcc::blueprint::Request;
+use crate::rcc::home::Settings;
+use crate::rcc::yaml::{self, Yaml};
 use crate::session::appear::appear;
 use crate::session::method::Mode;
 use crate::session::request::{MountRequest, SpaceName};
-use crate::session::variables::{self, Sources, Variable};
+use crate::session::variables::{self, Extra, Sources, Unmanaged, Variable};
 use crate::space::{Space, temp};
 
-use super::context::{Context, parse_space, say_method};
-use super::hash::specification;
+use super::context::{Context, parse_controller, parse_space, say_method};
 use super::remotes::{self, RemoteUseArgs};
 use super::settled::settled;
+use super::target::{self, Target};
 use super::terminal;
 
 /// Arguments of `variables`.
 #[derive(Debug, Clone, Args)]
 pub struct VariablesArgs {
-    /// conda.yaml files, or one catalog: its hash, a unique prefix of it, its file name, or a path
-    #[arg(required = true, value_name = "CATALOG|FILE")]
+    /// conda.yaml or package.yaml files, after the robot.yaml that is here if there is one; or one catalog: its hash, a unique
+    /// prefix of it, its file name, or a path
+    #[arg(value_name = "CATALOG|FILE|DIR")]
     pub what: Vec<PathBuf>,
     /// The space's name
     #[arg(short, long, default_value = "user", value_parser = parse_space)]
     pub space: String,
     /// Who the space belongs to
-    #[arg(long, default_value = "user")]
+    #[arg(long, default_value = "user", value_parser = parse_controller)]
     pub controller: String,
     /// How the space appears, unless it is there already
     #[arg(long, value_enum, default_value = "auto", env = "HOLOFS_MODE")]
     pub mode: Mode,
     #[command(flatten)]
+    pub more: MoreArgs,
+    #[command(flatten)]
     pub remote: RemoteUseArgs,
+}
+
+/// What RCC's command takes too.
+#[derive(Debug, Clone, Default, Args)]
+pub struct MoreArgs {
+    /// A file of more variables, which come first: env.json of a robot
+    #[arg(short, long, value_name = "FILE")]
+    pub environment: Option<PathBuf>,
+    /// The robot.yaml whose environment comes first, and whose directories are found (default: the one that is here)
+    #[arg(short, long, value_name = "FILE")]
+    pub robot: Option<PathBuf>,
+    /// Count the dev-dependencies of package.yaml too
+    #[arg(long)]
+    pub devdeps: bool,
+    /// RCC builds again; here nothing is built, and the space is as fresh as ever
+    #[arg(short, long, hide = true)]
+    pub force: bool,
+    /// Say nothing about bytecode
+    #[arg(skip)]
+    pub no_pyc_management: bool,
+    /// Say nothing about temporary files
+    #[arg(skip)]
+    pub no_temp_management: bool,
 }
 
 /// Makes the space appear as RCC's command does, and prints. What a shell evaluates must fail there, too: of an empty text nothing
@@ -65,14 +92,16 @@ pub fn failure(json: bool) -> Option<&'static str> {
 }
 
 fn list(context: &Context, args: &VariablesArgs) -> anyhow::Result<Vec<Variable>> {
-    let catalog = catalog(context, &args.what)?;
+    let target = target(context, args)?;
     let named = SpaceName { space: args.space.clone(), controller: args.controller.clone() };
-    let (index, _, _) = context.index(&catalog)?;
+    let (index, _, _) = context.index(&target.catalog)?;
     let space = context.space(index.base(), &named);
     let files = stands_as_files(&space) && args.mode == Mode::Auto;
     let mode = if files { Mode::Materialize } else { args.mode };
-    let report = appear(context, &MountRequest::new(&catalog, &named, mode))?;
+    let report = appear(context, &MountRequest::new(&target.catalog, &named, mode))?;
     say_method(report.method, &report.reasons);
+    let extra = extra(args, target)?;
+    let given = context.process.unmanaged;
     variables::of(&Sources {
         home: &context.home,
         settings: &Settings::read(&context.home)?,
@@ -80,7 +109,11 @@ fn list(context: &Context, args: &VariablesArgs) -> anyhow::Result<Vec<Variable>
         blueprint: index.blueprint(),
         temp: &temp_dir(&context.home.temp_dir())?,
         path: context.process.path.clone(),
-        unmanaged: context.process.unmanaged,
+        unmanaged: Unmanaged {
+            bytecode: given.bytecode || args.more.no_pyc_management,
+            temp: given.temp || args.more.no_temp_management,
+        },
+        extra: &extra,
     })
 }
 
@@ -93,15 +126,42 @@ fn local(context: &Context, args: &VariablesArgs) -> anyhow::Result<VariablesArg
     Ok(VariablesArgs { what, ..args.clone() })
 }
 
-/// The catalog that is meant: by name, or by what one or several conda.yaml files ask for.
-fn catalog(context: &Context, what: &[PathBuf]) -> anyhow::Result<String> {
-    let is_yaml = |path: &Path| {
-        let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
-        matches!(extension, "yaml" | "yml") && path.is_file()
+/// The catalog that is meant: by name, or by what files ask for.
+fn target(context: &Context, args: &VariablesArgs) -> anyhow::Result<Target> {
+    if let ([one], None) = (&args.what[..], &args.more.robot)
+        && !target::is_file_word(one.as_os_str())
+    {
+        return target::of_word(context, Some(&one.to_string_lossy()));
+    }
+    let (files, robot) = (args.what.clone(), args.more.robot.clone());
+    target::of_request(context, Request { files, robot, dev_dependencies: args.more.devdeps })
+}
+
+/// What is added to the variables.
+fn extra(args: &VariablesArgs, target: Target) -> anyhow::Result<Extra> {
+    Ok(Extra {
+        injected: args.more.environment.as_deref().map(injected).transpose()?.unwrap_or_default(),
+        robot: target.composed.and_then(|composed| composed.robot),
+    })
+}
+
+/// The variables of an env.json, which RCC reads as YAML.
+fn injected(path: &Path) -> anyhow::Result<Vec<Variable>> {
+    let bytes = fs::read(path).with_context(|| format!("Cannot read {}", path.display()))?;
+    let document = yaml::parse_bytes(&bytes).with_context(|| format!("Cannot read {}", path.display()))?;
+    let variable = |(key, value): &(String, Yaml)| {
+        let value = if value.is_nothing() { Some("") } else { value.as_written() };
+        Some((key.clone(), value?.into()))
     };
-    match what {
-        [one] if !is_yaml(one) => Ok(one.to_string_lossy().into_owned()),
-        files => Ok(blueprint_hash(&specification(&context.home, files)?)),
+    let list = match &document {
+        Yaml::Map(entries) => entries.iter().map(variable).collect(),
+        nothing if nothing.is_nothing() => Some(Vec::new()),
+        _ => None,
+    };
+    let list: Vec<Variable> = list.with_context(|| format!("{} is not a map of texts", path.display()))?;
+    match list.iter().find(|(key, _)| !variables::is_name(key)) {
+        Some((key, _)) => anyhow::bail!("{} sets {key:?}, which is no name of a variable", path.display()),
+        None => Ok(list),
     }
 }
 

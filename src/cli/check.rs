@@ -35,11 +35,12 @@ pub fn main(context: &Context, args: &CheckArgs) -> anyhow::Result<ExitCode> {
         }
         false => settled(context, check, Checked::is_damaged)?,
     };
-    context.report(&report, text)?;
+    context.report(&report, verdict)?;
     Ok(if report.is_damaged() { ExitCode::from(BAD_BLOB) } else { ExitCode::SUCCESS })
 }
 
-fn text(report: &Checked) -> Vec<String> {
+/// What was found, in lines.
+pub fn verdict(report: &Checked) -> Vec<String> {
     let mut lines: Vec<String> = report.catalogs.iter().filter_map(bad_catalog).collect();
     lines.extend(report.bad_blobs.iter().map(bad_blob));
     lines.extend(report.bad_raw.iter().map(|bad| {
@@ -51,9 +52,9 @@ fn text(report: &Checked) -> Vec<String> {
     if report.unreferenced > 0 {
         lines.push(format!("Note: {} blobs are named by no catalog", report.unreferenced));
     }
-    let verdict = if report.is_damaged() { "damage found" } else { "all is well" };
+    let word = if report.is_damaged() { "damage found" } else { "all is well" };
     lines.push(format!(
-        "{} catalogs, {} blobs ({}), {} raw entries ({}): {verdict}",
+        "{} catalogs, {} blobs ({}), {} raw entries ({}): {word}",
         report.catalogs.len(),
         report.blobs,
         bytes(report.blob_bytes),

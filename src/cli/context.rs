@@ -13,7 +13,7 @@ use crate::session::lay_out::STRATEGY;
 use crate::session::method;
 use crate::session::request::Given;
 use crate::session::run::Appeared;
-use crate::session::variables::Unmanaged;
+use crate::session::variables::{Extra, Unmanaged};
 use crate::session::{self, FrontEnd, ProcessEnv};
 use crate::space::{Wait, Waiting};
 use crate::store::observe::Observer;
@@ -97,6 +97,11 @@ impl Context {
         })
     }
 
+    /// Changes what is added to the variables of spaces.
+    pub fn add(&mut self, change: impl FnOnce(&mut Extra)) {
+        change(&mut self.session.process.extra);
+    }
+
     /// True if the report goes out as JSON.
     pub fn is_json(&self) -> bool {
         self.json
@@ -118,6 +123,7 @@ fn process_env() -> ProcessEnv {
             temp: set("RCC_NO_TEMP_MANAGEMENT").is_some(),
         },
         strategy: set(STRATEGY),
+        extra: Extra::default(),
         replaced: Vec::new(),
     }
 }

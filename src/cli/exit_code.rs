@@ -30,6 +30,8 @@ pub const FAILED: u8 = 8;
 pub const PARTIAL: u8 = 9;
 /// `run` failed before the command began: of its own status nothing is known.
 pub const OUR_OWN: u8 = 125;
+/// RCC has such a command or option, and HoloFS does not offer it.
+const NOT_OFFERED: u8 = 10;
 
 /// What is shown of an error.
 #[derive(Debug, Serialize)]
@@ -113,6 +115,7 @@ fn code_of(class: Class) -> u8 {
         Class::CannotMount => CANNOT_MOUNT,
         Class::Failed => FAILED,
         Class::Partial => PARTIAL,
+        Class::NotOffered => NOT_OFFERED,
     }
 }
 

@@ -1,6 +1,6 @@
 //! `holofs export`: catalogs and their blobs into a hololib.zip.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -33,10 +33,14 @@ pub fn main(context: &Context, args: &ExportArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let found = args.catalogs.iter().map(|what| context.home.find_catalog(what));
-    let paths = found.collect::<Result<Vec<_>, _>>()?;
+    export(context, &found.collect::<Result<Vec<_>, _>>()?, &args.zipfile)
+}
+
+/// Exports the catalogs at `paths`.
+pub fn export(context: &Context, paths: &[PathBuf], zipfile: &Path) -> anyhow::Result<ExitCode> {
     let export = || {
         let progress = Progress::new("Exporting", context.is_json());
-        let outcome = archive::export(&context.home, &paths, &args.zipfile, &progress);
+        let outcome = archive::export(&context.home, paths, zipfile, &progress);
         progress.finish();
         Ok(outcome?)
     };

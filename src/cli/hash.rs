@@ -39,21 +39,12 @@ struct Report {
 
 /// Prints the hash, or refuses what RCC may read differently.
 pub fn main(context: &Context, args: &HashArgs) -> anyhow::Result<ExitCode> {
-    anyhow::ensure!(
-        !args.stdin || args.files.len() == 1,
-        "--stdin needs exactly one FILE, whose name says what it is"
-    );
-    let request = Request { files: args.files.clone(), dev_dependencies: args.devdeps, robot: None };
-    let Composed { text, blueprint: hash, .. } = match args.stdin {
-        true => {
-            let mut bytes = Vec::new();
-            io::stdin().read_to_end(&mut bytes).context("Cannot read stdin")?;
-            let piped = args.files.clone();
-            let read = |path: &Path| if piped[0] == path { Ok(bytes.clone()) } else { std::fs::read(path) };
-            blueprint::compose(&context.home, &request, &read)?
-        }
-        false => composed(&context.home, &request)?,
-    };
+    tell(context, args, composed_of(context, args)?)
+}
+
+/// Prints what was found out.
+pub fn tell(context: &Context, args: &HashArgs, composed: Composed) -> anyhow::Result<ExitCode> {
+    let Composed { text, blueprint: hash, .. } = composed;
     let report = Report { blueprint: args.show_blueprint.then_some(text), hash };
     context.report(&report, |report| match &report.blueprint {
         Some(text) => {
@@ -64,14 +55,24 @@ pub fn main(context: &Context, args: &HashArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// What the arguments ask for.
+pub fn composed_of(context: &Context, args: &HashArgs) -> anyhow::Result<Composed> {
+    let one = !args.stdin || args.files.len() == 1;
+    anyhow::ensure!(one, "--stdin needs exactly one FILE, whose name says what it is");
+    let request = Request { files: args.files.clone(), dev_dependencies: args.devdeps, robot: None };
+    if !args.stdin {
+        return composed(&context.home, &request);
+    }
+    let mut bytes = Vec::new();
+    io::stdin().read_to_end(&mut bytes).context("Cannot read stdin")?;
+    let piped = &args.files[0];
+    let read = |path: &Path| if piped == path { Ok(bytes.clone()) } else { std::fs::read(path) };
+    Ok(blueprint::compose(&context.home, &request, &read)?)
+}
+
 /// The specification of these files together; `-` is stdin.
 pub fn composed(home: &Home, request: &Request) -> anyhow::Result<Composed> {
     Ok(blueprint::compose(home, request, &read)?)
-}
-
-/// The text whose hash is the blueprint of these files together.
-pub fn specification(home: &Home, files: &[PathBuf]) -> anyhow::Result<String> {
-    Ok(composed(home, &Request { files: files.to_vec(), ..Request::default() })?.text)
 }
 
 fn read(file: &Path) -> io::Result<Vec<u8>> {

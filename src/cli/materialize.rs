@@ -8,17 +8,20 @@ use clap::Args;
 use crate::session::lay_out::{default_strategy, lay_out};
 use crate::space::materialize::{Options, Report, Strategy};
 
-use super::SpaceArgs;
+use super::SpaceChoice;
 use super::context::Context;
 use super::remotes::{self, RemoteUseArgs};
+use super::target;
 
 /// Arguments of `materialize`.
 #[derive(Debug, Args)]
 pub struct MaterializeArgs {
-    /// The catalog: its hash, a unique prefix of it, its file name, a path, or a remote environment (oci://…, s3://…)
-    pub catalog: String,
+    /// What asks for the catalog: a conda.yaml, package.yaml or robot.yaml, a directory with one (default: this one); or the
+    /// catalog itself: its hash, a unique prefix of it, its file name, or a path
+    #[arg(value_name = "CATALOG|FILE|DIR")]
+    pub catalog: Option<String>,
     #[command(flatten)]
-    pub space: SpaceArgs,
+    pub space: SpaceChoice,
     /// How bytes get into place: auto, snapshot, reflink, hardlink or copy; hardlinks only when asked for. If not given:
     /// $RCC_HOLOTREE_STRATEGY, then holotree.restoration-strategy in settings.yaml, then auto
     #[arg(long)]
@@ -41,6 +44,7 @@ pub struct MaterializeArgs {
 
 /// Materializes and reports.
 pub fn main(context: &Context, args: &MaterializeArgs) -> anyhow::Result<ExitCode> {
+    let catalog = target::of_word(context, args.catalog.as_deref())?.catalog;
     let options = Options {
         strategy: args.strategy.map_or_else(|| default_strategy(context), Ok)?,
         verify: args.verify,
@@ -49,7 +53,8 @@ pub fn main(context: &Context, args: &MaterializeArgs) -> anyhow::Result<ExitCod
         warm: args.warm,
         threads: args.threads,
     };
-    let catalog = remotes::local(context, &args.catalog, &args.remote)?;
+    let named = target::of_word(context, args.catalog.as_deref())?.catalog;
+    let catalog = remotes::local(context, &named, &args.remote)?;
     let report = lay_out(context, &catalog, &args.space.name(), &options)?;
     context.report(&report, summary)?;
     Ok(ExitCode::SUCCESS)

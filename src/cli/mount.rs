@@ -17,17 +17,20 @@ use crate::session::obtain::ready_to_serve;
 use crate::session::request::{MountRequest, ProfileAt};
 use crate::session::serve::serve;
 
-use super::SpaceArgs;
+use super::SpaceChoice;
 use super::context::{Context, say_method};
 use super::remotes::{self, RemoteUseArgs};
+use super::target;
 
 /// Arguments of `mount`.
 #[derive(Debug, Clone, Args)]
 pub struct MountArgs {
-    /// The catalog: its hash, a unique prefix of it, its file name, a path, or a remote environment (oci://…, s3://…)
-    pub catalog: String,
+    /// What asks for the catalog: a conda.yaml, package.yaml or robot.yaml, a directory with one (default: this one); or the
+    /// catalog itself: its hash, a unique prefix of it, its file name, or a path
+    #[arg(value_name = "CATALOG|FILE|DIR")]
+    pub catalog: Option<String>,
     #[command(flatten)]
-    pub space: SpaceArgs,
+    pub space: SpaceChoice,
     /// Serve from this process until unmounted
     #[arg(long)]
     pub foreground: bool,
@@ -66,8 +69,8 @@ pub struct MountArgs {
 }
 
 impl MountArgs {
-    /// What is asked for.
-    pub fn request(&self) -> MountRequest {
+    /// What is asked for, of this catalog.
+    pub fn request(&self, catalog: &str) -> MountRequest {
         MountRequest {
             read_only: self.read_only,
             allow_other: self.allow_other,
@@ -78,15 +81,16 @@ impl MountArgs {
             profile: ProfileAt::from(self.profile.as_path()),
             io: self.io,
             keep_awake: self.keep_awake,
-            ..MountRequest::new(&self.catalog, &self.space.name(), self.mode)
+            ..MountRequest::new(catalog, &self.space.name(), self.mode)
         }
     }
 }
 
 /// Mounts, in the background unless asked otherwise.
 pub fn main(context: &Context, args: &MountArgs) -> anyhow::Result<ExitCode> {
-    let catalog = remotes::local(context, &args.catalog, &args.remote)?;
-    let request = MountRequest { catalog, ..args.request() };
+    let named = target::of_word(context, args.catalog.as_deref())?.catalog;
+    let catalog = remotes::local(context, &named, &args.remote)?;
+    let request = args.request(&catalog);
     let report = match args.foreground && args.mode != Mode::Materialize {
         true => in_foreground(context, &request)?,
         false => Some(appear(context, &request)?),

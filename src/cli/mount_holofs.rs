@@ -101,7 +101,7 @@ fn mount(wanted: Wanted) -> anyhow::Result<()> {
     // What is not said here is as `holofs mount` has it, by default or by the environment.
     let cli = Cli::try_parse_from(["holofs", "mount", "--mode=mount", "--", &wanted.catalog, space])?;
     let Command::Mount(args) = cli.command else { anyhow::bail!("There is no such command") };
-    let mut request = args.request();
+    let mut request = args.request(&wanted.catalog);
     request.read_only = options.read_only;
     request.allow_other = options.allow_other;
     request.no_exec = options.no_exec;

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus};
 
-use clap::Args;
+use clap::{Args, CommandFactory as _};
 
 #[cfg(unix)]
 use crate::fs::fuse::Io;
@@ -17,20 +17,25 @@ use crate::session::request::MountRequest;
 #[cfg(unix)]
 use crate::session::request::ProfileAt;
 use crate::session::run::{self, RunRequest};
+use crate::space::maintain::delete::delete_space;
 use crate::sys::process::command;
 
-use super::SpaceArgs;
-use super::context::Context;
+use super::SpaceChoice;
+use super::context::{Context, say_waiting};
 use super::exit_code;
 use super::remotes::{self, RemoteUseArgs};
+use super::run_words::{self, Grammar};
+use super::target;
 
 /// Arguments of `run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// The catalog: its hash, a unique prefix of it, its file name, a path, or a remote environment (oci://…, s3://…)
-    pub catalog: String,
+    /// What asks for the catalog: a conda.yaml, package.yaml or robot.yaml, a directory with one (default: this one); or the
+    /// catalog itself: its hash, a unique prefix of it, its file name, or a path
+    #[arg(value_name = "CATALOG|FILE|DIR")]
+    pub catalog: Option<String>,
     #[command(flatten)]
-    pub space: SpaceArgs,
+    pub space: SpaceChoice,
     /// How the space appears
     #[arg(long, value_enum, default_value = "auto", env = "HOLOFS_MODE")]
     pub mode: Mode,
@@ -74,7 +79,7 @@ pub struct MountedRunArgs {
 
 /// Runs the command. Its status is ours; what goes wrong on our side has codes that commands rarely use.
 pub fn main(context: &Context, args: &RunArgs) -> ExitCode {
-    match local(context, args).and_then(|request| run::run(context, &request)) {
+    match run(context, args) {
         Ok(status) => end_as(status),
         Err(error) => {
             let code = failure(exit_code::code(&error), error.downcast_ref());
@@ -94,17 +99,56 @@ fn failure(class: u8, cause: Option<&CannotStart>) -> u8 {
     }
 }
 
-/// What is asked for, with a catalog that is here.
-fn local(context: &Context, args: &RunArgs) -> anyhow::Result<RunRequest> {
-    let mut request = request(args);
+fn run(context: &Context, args: &RunArgs) -> anyhow::Result<ExitStatus> {
+    let target = target::of_word(context, args.catalog.as_deref())?;
+    let mut context = context.clone();
+    context.add(|extra| extra.robot = target.composed.and_then(|composed| composed.robot));
     // An isolated space is served by a process that starts no others.
-    let how = RemoteUseArgs { complete: args.remote.complete || request.isolate, ..args.remote.clone() };
-    request.mount.catalog = remotes::local(context, &args.catalog, &how)?;
-    Ok(request)
+    let how = RemoteUseArgs { complete: args.remote.complete || args.isolate, ..args.remote.clone() };
+    let catalog = remotes::local(&context, &target.catalog, &how)?;
+    let request = request(args, &catalog);
+    let outcome = run::run(&context, &request);
+    if args.space.is_auto() {
+        forget(&context, &request.mount);
+    }
+    outcome
+}
+
+/// Deletes a space that was this command's alone.
+fn forget(context: &Context, mount: &MountRequest) {
+    let deleted = context.index(&mount.catalog).and_then(|(index, ..)| {
+        let space = context.space(index.base(), &mount.space);
+        Ok(delete_space(&space, context.wait, &say_waiting)?)
+    });
+    if let Err(error) = deleted {
+        log::warn!("The space {} of this command is left: {error:#}", mount.space.space);
+    }
+}
+
+/// The command line with a `--` before the command, where it goes without.
+pub fn with_separator(words: Vec<OsString>) -> Vec<OsString> {
+    if !words.iter().any(|word| word == "run") {
+        return words;
+    }
+    let cli = super::Cli::command();
+    let command = cli.find_subcommand("run");
+    let options: Vec<String> = command
+        .into_iter()
+        .chain([&cli])
+        .flat_map(clap::Command::get_arguments)
+        .filter(|argument| argument.get_action().takes_values())
+        .flat_map(|argument| {
+            let long = argument.get_long().map(|long| format!("--{long}"));
+            let short = argument.get_short().map(|short| format!("-{short}"));
+            long.into_iter().chain(short)
+        })
+        .collect();
+    let takes_value = |word: &str| options.iter().any(|option| option == word);
+    run_words::with_separator(words, &Grammar { takes_value: &takes_value, is_target: &target::is_target })
 }
 
 #[cfg(unix)]
-fn request(args: &RunArgs) -> RunRequest {
+fn request(args: &RunArgs, catalog: &str) -> RunRequest {
     let given = &args.mount;
     let mount = MountRequest {
         io: given.io,
@@ -113,15 +157,15 @@ fn request(args: &RunArgs) -> RunRequest {
         fresh: given.fresh,
         keep: false,
         profile: ProfileAt::from(given.profile.as_path()),
-        ..MountRequest::new(&args.catalog, &args.space.name(), args.mode)
+        ..MountRequest::new(catalog, &args.space.name(), args.mode)
     };
     let command = args.command.clone();
     RunRequest { mount, isolate: given.isolate, bytecode: !args.no_bytecode, command }
 }
 
 #[cfg(windows)]
-fn request(args: &RunArgs) -> RunRequest {
-    let mount = MountRequest::new(&args.catalog, &args.space.name(), args.mode);
+fn request(args: &RunArgs, catalog: &str) -> RunRequest {
+    let mount = MountRequest::new(catalog, &args.space.name(), args.mode);
     RunRequest { mount, isolate: false, bytecode: !args.no_bytecode, command: args.command.clone() }
 }
 

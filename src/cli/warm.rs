@@ -19,12 +19,15 @@ use super::context::Context;
 use super::exit_code::BAD_BLOB;
 use super::progress::Progress;
 use super::remotes::{self, RemoteUseArgs};
+use super::target;
 
 /// Arguments of `warm`.
 #[derive(Debug, Args)]
 pub struct WarmArgs {
-    /// The catalog: its hash, a unique prefix of it, its file name, a path, or a remote environment (oci://…, s3://…)
-    pub catalog: String,
+    /// What asks for the catalog: a conda.yaml, package.yaml or robot.yaml, a directory with one (default: this one); or the
+    /// catalog itself: its hash, a unique prefix of it, its file name, or a path
+    #[arg(value_name = "CATALOG|FILE|DIR")]
+    pub catalog: Option<String>,
     /// Also compile all of its Python sources, with its own interpreter
     #[arg(long)]
     pub bytecode: bool,
@@ -55,8 +58,9 @@ pub fn main(context: &Context, args: &WarmArgs) -> anyhow::Result<ExitCode> {
     if args.imported {
         bytecode::go_to_background()?;
     }
-    let given = remotes::local(context, &args.catalog, &args.remote)?;
-    let (index, _, catalog) = context.index(&given)?;
+    let named = target::of_word(context, args.catalog.as_deref())?.catalog;
+    let named = remotes::local(context, &named, &args.remote)?;
+    let (index, _, catalog) = context.index(&named)?;
     let compiler = Compiler { context, catalog: &catalog, index: &index };
     if args.imported {
         bytecode::imported(&compiler)?;

@@ -16,9 +16,10 @@ use crate::store::observe::Observer;
 use crate::store::observe::Tally;
 use crate::store::{Library, Limits, Store};
 
+use super::error::ForeignPlatform;
 use super::request::{Given, SpaceName};
 use super::run::Appeared;
-use super::variables::Unmanaged;
+use super::variables::{Extra, Unmanaged};
 
 /// Who is told what happens.
 pub trait FrontEnd: Send + Sync {
@@ -51,6 +52,8 @@ pub struct ProcessEnv {
     pub unmanaged: Unmanaged,
     /// How files are to be placed, as a word.
     pub strategy: Option<OsString>,
+    /// What is added to the variables of spaces, and left out of them.
+    pub extra: Extra,
     /// Variables that are not as this process was given them: for the processes that it starts.
     pub replaced: Vec<(&'static str, OsString)>,
 }
@@ -114,6 +117,7 @@ impl Context {
     /// The Index of the catalog that `what` names: a hash, a unique prefix, a file name, a path.
     pub fn index(&self, what: &str) -> anyhow::Result<(Index, Made, PathBuf)> {
         let path = self.home.find_catalog(what)?;
+        self.refuse_foreign(&path)?;
         let (index, made) = Index::ensure(self.home.index_dir(), &path)?;
         match &made {
             Made::Opened | Made::Compiled(None) => {}
@@ -122,6 +126,18 @@ impl Context {
             Made::NotKept(why) => log::warn!("{why}: compiled in memory"),
         }
         Ok((index, made, path))
+    }
+
+    /// A catalog of another platform is fine to keep, but nothing here can use it.
+    fn refuse_foreign(&self, path: &Path) -> anyhow::Result<()> {
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let ours = crate::rcc::home::platform();
+        match name.split_once("v12.") {
+            Some((_, platform)) if platform != ours => {
+                Err(ForeignPlatform { catalog: name.clone().into_owned(), ours }.into())
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The space of that name, for a catalog whose base is `base`.

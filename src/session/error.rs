@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::error::Error;
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -31,6 +32,62 @@ pub struct CannotMount {
     pub what: String,
     /// Each way that was tried, and why it failed.
     pub refused: Vec<Refusal>,
+}
+
+/// The catalog is for another operating system or processor.
+#[derive(Debug, thiserror::Error)]
+#[error("Catalog {catalog} is of another platform: this machine is {ours}")]
+pub struct ForeignPlatform {
+    /// The catalog's file name.
+    pub catalog: String,
+    /// This machine.
+    pub ours: String,
+}
+
+/// A command or option of RCC that is not offered.
+#[derive(Debug, thiserror::Error)]
+#[error("`{what}` is not offered, because {why}")]
+pub struct NotOffered {
+    /// The command or option.
+    pub what: &'static str,
+    /// Why.
+    pub why: &'static str,
+}
+
+/// No catalog is there for what a file asks for.
+#[derive(Debug, thiserror::Error)]
+#[error("No catalog for {}: its blueprint {blueprint} is not in the hololib", file.display())]
+pub struct NoCatalogFor {
+    /// What asked for it.
+    pub file: PathBuf,
+    /// The blueprint.
+    pub blueprint: String,
+}
+
+impl Failure for ForeignPlatform {
+    fn class(&self) -> Option<Class> {
+        Some(Class::BadCatalog)
+    }
+}
+
+impl Failure for NotOffered {
+    fn class(&self) -> Option<Class> {
+        Some(Class::NotOffered)
+    }
+}
+
+impl Failure for NoCatalogFor {
+    fn class(&self) -> Option<Class> {
+        Some(Class::NotFound)
+    }
+
+    fn hint(&self) -> Option<Cow<'_, str>> {
+        let file = self.file.display();
+        let hint = format!(
+            "`holofs build {file}` or `rcc holotree variables {file}` makes it, `holofs import` or `holofs pull` brings it"
+        );
+        Some(hint.into())
+    }
 }
 
 /// There is no such thing.
@@ -124,6 +181,9 @@ const KINDS: &[Kind] = &[
     kind::<CatalogError>,
     kind::<HomeError>,
     kind::<CondaError>,
+    kind::<ForeignPlatform>,
+    kind::<NotOffered>,
+    kind::<NoCatalogFor>,
     kind::<ComposeError>,
     kind::<StoreError>,
     kind::<IndexError>,

@@ -106,6 +106,7 @@ impl Execution<'_> {
             temp,
             path: self.context.process.path.clone(),
             unmanaged: self.context.process.unmanaged,
+            extra: &self.context.process.extra,
         };
         let mut variables = variables::of(&sources)?;
         if let Some(prefix) = prefix {

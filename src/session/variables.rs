@@ -1,15 +1,15 @@
 //! The variables that make a space the active environment of a program, in RCC's order.
 //!
-//! What names RCC itself (`RCC_EXE`, `RCC_VERSION`) is not here, because we are not RCC; nor is what comes from a robot: whoever
-//! runs a robot uses RCC.
+//! What names RCC itself (`RCC_EXE`, `RCC_VERSION`) is not here, because we are not RCC.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use crate::rcc::home::{Home, Settings};
+use crate::rcc::blueprint::Robot;
+use crate::rcc::home::{Home, Settings, clean};
 
 /// Parts of a PATH entry that RCC takes for another Python and leaves out.
 const FOREIGN: [&str; 7] = ["python", "conda", "pyenv", "venv", "pypoetry", ".poetry", "virtualenv"];
@@ -30,6 +30,8 @@ pub struct Sources<'a> {
     pub path: Option<OsString>,
     /// What of it is left to others.
     pub unmanaged: Unmanaged,
+    /// What else was asked for.
+    pub extra: &'a Extra,
 }
 
 /// What RCC, by variables of its own, is told not to set.
@@ -41,24 +43,33 @@ pub struct Unmanaged {
     pub temp: bool,
 }
 
+/// What is added to a space's variables.
+#[derive(Debug, Clone, Default)]
+pub struct Extra {
+    /// Variables that come before all others.
+    pub injected: Vec<Variable>,
+    /// The robot whose directories are found.
+    pub robot: Option<Robot>,
+}
+
 /// One variable; an empty value is set, not unset.
 pub type Variable = (String, OsString);
 
 /// All variables, in RCC's order; a later one of the same name wins.
 pub fn of(sources: &Sources<'_>) -> anyhow::Result<Vec<Variable>> {
-    let root = sources.root;
-    let mut list: Vec<Variable> = Vec::new();
+    let Sources { root, extra, temp, .. } = *sources;
+    let mut list: Vec<Variable> = extra.injected.clone();
     let mut set = |key: &str, value: &OsStr| list.push((key.to_owned(), value.to_owned()));
     if let Some(python) = python(root) {
         set("PYTHON_EXE", python.as_os_str());
     }
     if !sources.unmanaged.bytecode {
         set("PYTHONDONTWRITEBYTECODE", "x".as_ref());
-        set("PYTHONPYCACHEPREFIX", sources.temp.as_os_str());
+        set("PYTHONPYCACHEPREFIX", temp.as_os_str());
     }
     if !sources.unmanaged.temp {
-        set("TEMP", sources.temp.as_os_str());
-        set("TMP", sources.temp.as_os_str());
+        set("TEMP", temp.as_os_str());
+        set("TMP", temp.as_os_str());
     }
     if root.join("pyvenv.cfg").is_file() {
         set("VIRTUAL_ENV", root.as_os_str());
@@ -72,18 +83,24 @@ pub fn of(sources: &Sources<'_>) -> anyhow::Result<Vec<Variable>> {
         set(key, "".as_ref());
     }
     set("PYTHONNOUSERSITE", "1".as_ref());
-    set("ROBOCORP_HOME", sources.home.root().as_os_str());
+    set(sources.home.product().variable(), sources.home.root().as_os_str());
     set("RCC_ENVIRONMENT_HASH", sources.blueprint.as_ref());
     if let Some(installation) = &sources.settings.installation {
         set("RCC_INSTALLATION_ID", installation.as_ref());
     }
     set("RCC_HOLOTREE_SPACE_ROOT", root.as_os_str());
     set("RCC_TRACKING_ALLOWED", "false".as_ref());
-    set("PATH", &path(sources)?);
+    set("PATH", &path(sources, &[])?);
     for (key, value) in activation(root)? {
         set(&key, value.as_ref());
     }
     network(sources.settings, &mut set);
+    if let Some(robot) = &extra.robot {
+        set("PATH", &path(sources, &robot.path())?);
+        set("PYTHONPATH", &std::env::join_paths(robot.python_path())?);
+        set("ROBOT_ROOT", robot.root.as_os_str());
+        set("ROBOT_ARTIFACTS", robot.artifacts().as_os_str());
+    }
     Ok(list)
 }
 
@@ -138,9 +155,9 @@ fn python(root: &Path) -> Option<PathBuf> {
     names.iter().flat_map(|name| dirs.iter().map(move |dir| dir.join(name))).find(|path| path.is_file())
 }
 
-/// The space's directories, then what PATH has, absolute and clean, without other spaces and other Pythons. An empty entry is
-/// the current directory to shells, and nobody means that.
-fn path(sources: &Sources<'_>) -> anyhow::Result<OsString> {
+/// `first`, the space's directories, then what PATH has, absolute and clean, without other spaces and other Pythons. An empty
+/// entry is the current directory to shells, and nobody means that.
+fn path(sources: &Sources<'_>, first: &[PathBuf]) -> anyhow::Result<OsString> {
     let current = sources.path.clone().unwrap_or_default();
     let mut dirs: Vec<PathBuf> = Vec::new();
     for dir in std::env::split_paths(&current).filter_map(|dir| std::path::absolute(dir).ok()) {
@@ -149,21 +166,8 @@ fn path(sources: &Sources<'_>) -> anyhow::Result<OsString> {
             dirs.push(dir);
         }
     }
-    Ok(std::env::join_paths(program_dirs(sources.root).into_iter().chain(dirs))?)
-}
-
-/// The same path without `.` and `..`, by its text alone, as RCC has it.
-fn clean(path: &Path) -> PathBuf {
-    let mut clean = PathBuf::new();
-    for part in path.components() {
-        match part {
-            Component::CurDir => {}
-            // Nothing is above the root.
-            Component::ParentDir => drop(clean.pop()),
-            part => clean.push(part),
-        }
-    }
-    clean
+    let all = first.iter().cloned().chain(program_dirs(sources.root)).chain(dirs);
+    Ok(std::env::join_paths(all)?)
 }
 
 fn is_foreign(dir: &Path, user: &str) -> bool {
@@ -207,7 +211,7 @@ fn activation(root: &Path) -> anyhow::Result<BTreeMap<String, String>> {
 }
 
 /// What a shell takes for the name of a variable.
-fn is_name(key: &str) -> bool {
+pub fn is_name(key: &str) -> bool {
     key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }

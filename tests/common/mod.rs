@@ -39,6 +39,7 @@ pub mod exit {
     pub const NOT_BEGUN: i32 = 125;
     pub const NOT_EXECUTABLE: i32 = 126;
     pub const NO_COMMAND: i32 = 127;
+    pub const NOT_OFFERED: i32 = 10;
 }
 
 /// The root of the project.

@@ -42,6 +42,12 @@ impl Rcc {
         self.command(sandbox).args(args).output().unwrap()
     }
 
+    /// As [`Rcc::try_run`], in this directory.
+    pub fn try_run_in(&self, sandbox: &Sandbox, dir: &Path, args: &[&str]) -> Output {
+        self.be_quiet(sandbox);
+        self.command(sandbox).args(args).current_dir(dir).output().unwrap()
+    }
+
     /// `rcc holotree variables`: creates or refreshes the space. Returns its directory and what was dirty.
     pub fn restore(
         &self,

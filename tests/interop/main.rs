@@ -14,3 +14,4 @@ mod rcc;
 mod remote;
 mod report;
 mod robot;
+mod words;

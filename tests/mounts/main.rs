@@ -17,3 +17,4 @@ mod posix;
 mod real_run;
 mod running;
 mod sweep;
+mod targets;

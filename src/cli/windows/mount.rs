@@ -11,16 +11,19 @@ use crate::session::error::CannotMount;
 use crate::session::method::{Method, Mode, Mounter, Refusal};
 use crate::session::request::MountRequest;
 
-use super::SpaceArgs;
+use super::SpaceChoice;
 use super::context::{Context, say_method};
+use super::target;
 
 /// Arguments of `mount`.
 #[derive(Debug, Clone, Args)]
 pub struct MountArgs {
-    /// The catalog: its hash, a unique prefix of it, its file name, or a path
-    pub catalog: String,
+    /// What asks for the catalog: a conda.yaml, package.yaml or robot.yaml, a directory with one (default: this one); or the
+    /// catalog itself: its hash, a unique prefix of it, its file name, or a path
+    #[arg(value_name = "CATALOG|FILE|DIR")]
+    pub catalog: Option<String>,
     #[command(flatten)]
-    pub space: SpaceArgs,
+    pub space: SpaceChoice,
     /// How the space appears; here as files only
     #[arg(long, value_enum, default_value = "auto", env = "HOLOFS_MODE")]
     pub mode: Mode,
@@ -35,7 +38,8 @@ pub struct NoMountsArgs {
 
 /// Lays the space out, unless it has to be a mount.
 pub fn main(context: &Context, args: &MountArgs) -> anyhow::Result<ExitCode> {
-    let report = appear(context, &MountRequest::new(&args.catalog, &args.space.name(), args.mode))?;
+    let catalog = target::of_word(context, args.catalog.as_deref())?.catalog;
+    let report = appear(context, &MountRequest::new(&catalog, &args.space.name(), args.mode))?;
     say_method(report.method, &report.reasons);
     context.report(&report, |report| report.path.display().to_string())?;
     Ok(ExitCode::SUCCESS)

@@ -109,8 +109,8 @@ fn is_clean(text: &str, separator: char) -> bool {
         '\\' => windows_root(text),
         _ => text.strip_prefix('/'),
     };
-    let clean = |part: &str| !matches!(part, "" | "." | "..") && !(separator == '\\' && part.contains('/'));
-    below.is_some_and(|below| below.split(separator).all(clean))
+    let odd = |part: &str| matches!(part, "" | "." | "..") || (separator == '\\' && part.contains('/'));
+    below.is_some_and(|below| !below.split(separator).any(odd))
         && !text.contains('\0')
         && text.len() <= LINK_MAX
 }

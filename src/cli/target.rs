@@ -1,0 +1,120 @@
+//! What a command line means by a catalog: its name, or a file or directory that asks for it.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+
+use crate::remote::address::is_address;
+use crate::rcc::blueprint::{Composed, Kind, Request};
+use crate::rcc::home::{Home, HomeError};
+use crate::session::error::{NoCatalogFor, NotFound};
+
+use super::context::Context;
+use super::hash::composed;
+
+/// What is looked for in a directory, the first one found counts.
+const IN_DIRECTORY: [&str; 3] = ["robot.yaml", "package.yaml", "conda.yaml"];
+
+/// A catalog, and what asked for it.
+#[derive(Debug)]
+pub struct Target {
+    /// The catalog, as it can be found again: a path, or a name.
+    pub catalog: String,
+    /// The specification, if files asked for it.
+    pub composed: Option<Composed>,
+}
+
+/// The catalog that one word means; none is what is asked for here.
+pub fn of_word(context: &Context, word: Option<&str>) -> anyhow::Result<Target> {
+    let path = Path::new(word.unwrap_or("."));
+    match file_of(path)? {
+        Some(file) => of_files(context, Request { files: vec![file], ..Request::default() }),
+        None => Ok(Target { catalog: path.to_string_lossy().into_owned(), composed: None }),
+    }
+}
+
+/// The catalog that files ask for, a robot.yaml that is here first: what RCC's commands do.
+pub fn of_request(context: &Context, request: Request) -> anyhow::Result<Target> {
+    let mut request = request;
+    for file in &mut request.files {
+        *file = file_of(file)?.unwrap_or_else(|| file.clone());
+    }
+    if let Some(robot) = robot_here(&request) {
+        request.robot = Some(robot);
+    }
+    of_files(context, request)
+}
+
+fn of_files(context: &Context, request: Request) -> anyhow::Result<Target> {
+    let composed = composed(&context.home, &request)?;
+    let path = find_blueprint(&context.home, &composed.blueprint)?;
+    let path = path.ok_or_else(|| {
+        let file = request.files.first().or(request.robot.as_ref()).cloned();
+        NoCatalogFor {
+            file: file.unwrap_or_else(|| "robot.yaml".into()),
+            blueprint: composed.blueprint.clone(),
+        }
+    })?;
+    Ok(Target { catalog: path.to_string_lossy().into_owned(), composed: Some(composed) })
+}
+
+/// The specification; a robot.yaml in the current directory comes first unless another one is named, as in RCC.
+pub fn composed_here(context: &Context, mut request: Request) -> anyhow::Result<Composed> {
+    if let Some(robot) = robot_here(&request) {
+        request.robot = Some(robot);
+    }
+    composed(&context.home, &request)
+}
+
+/// The robot.yaml of the current directory, unless one is named.
+fn robot_here(request: &Request) -> Option<PathBuf> {
+    let here = PathBuf::from("robot.yaml");
+    let named = request.robot.is_some() || request.files.iter().any(|file| Kind::of(file) == Kind::Robot);
+    (!named && here.is_file()).then_some(here)
+}
+
+/// True for the word of a command line of `run` that asks for a catalog: see [`super::run_words`].
+pub fn is_target(word: &OsString) -> bool {
+    let (path, text) = (Path::new(word), word.to_string_lossy());
+    let hex = text.split_once("v12.").map_or(&*text, |(hash, _)| hash);
+    let named = hex.len() >= 8 && hex.len() <= 16 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
+    let directory = || IN_DIRECTORY.iter().any(|name| path.join(name).is_file());
+    is_yaml(path) || named || directory() || is_address(&text) || (text.contains("v12.") && path.is_file())
+}
+
+/// The catalog of a blueprint for this machine.
+pub fn find_blueprint(home: &Home, blueprint: &str) -> Result<Option<PathBuf>, HomeError> {
+    let name = format!("{blueprint}v12.{}", crate::rcc::home::platform());
+    match home.find_catalog(&name) {
+        Ok(path) => Ok(Some(path)),
+        Err(HomeError::CatalogNotFound { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// True for a word that can only be a file or directory that asks for a catalog.
+pub fn is_file_word(word: &OsStr) -> bool {
+    let path = Path::new(word);
+    is_yaml(path) || path.is_dir()
+}
+
+fn is_yaml(path: &Path) -> bool {
+    let extension = path.extension().and_then(OsStr::to_str).unwrap_or_default();
+    matches!(extension, "yaml" | "yml")
+}
+
+/// The file that asks for a catalog, if `path` is one or a directory with one.
+fn file_of(path: &Path) -> anyhow::Result<Option<PathBuf>> {
+    if !path.is_dir() {
+        return Ok(is_yaml(path).then(|| path.to_owned()));
+    }
+    let found = IN_DIRECTORY.iter().map(|name| path.join(name)).find(|path| path.is_file());
+    match found {
+        Some(file) => Ok(Some(file)),
+        None => Err(NotFound(format!(
+            "No environment is asked for in {}: it has no {}",
+            path.display(),
+            IN_DIRECTORY.join(", no ")
+        ))
+        .into()),
+    }
+}
