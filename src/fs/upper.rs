@@ -223,6 +223,11 @@ impl Upper {
         self.tables().inodes.get(&ino).cloned()
     }
 
+    /// The bytes of all extended attributes of the space: they are kept in memory.
+    pub fn xattr_bytes(&self) -> usize {
+        self.tables().xattr_bytes
+    }
+
     /// True if the bytes of `ino` are here, and not in the catalog.
     pub fn has_bytes(&self, ino: Ino) -> bool {
         !self.is_pristine() && self.tables().inodes.get(&ino).is_some_and(|inode| inode.has_bytes)
@@ -295,7 +300,7 @@ impl Upper {
         if tables.inodes.get(&ino).is_none_or(|inode| inode.nlink > 0) {
             return Ok(());
         }
-        let gone = tables.inodes.remove(&ino);
+        let gone = tables.take(ino);
         drop(tables);
         if self.access.outlives() {
             self.disk.drop_row(ino);

@@ -143,6 +143,11 @@ impl Xattrs {
         self.0.iter().flat_map(|map| map.iter()).map(|(name, value)| (name.as_slice(), value.as_slice()))
     }
 
+    /// The bytes of all names and values.
+    pub fn size(&self) -> usize {
+        self.iter().map(|(name, value)| name.len() + value.len()).sum()
+    }
+
     /// Sets `name`; the value it had.
     pub fn set(&mut self, name: &[u8], value: &[u8]) -> Option<Vec<u8>> {
         Arc::make_mut(self.0.get_or_insert_default()).insert(name.to_vec(), value.to_vec())

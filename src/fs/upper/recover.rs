@@ -70,7 +70,7 @@ pub(super) fn drop_nameless(
     let nameless = loaded.tables.inodes.iter().filter(|(_, inode)| inode.nlink == 0).map(|(&ino, _)| ino);
     let nameless: Vec<Ino> = nameless.collect();
     for ino in &nameless {
-        loaded.tables.inodes.remove(ino);
+        loaded.tables.take(*ino);
     }
     if !access.is_writable() {
         return Ok(());

@@ -222,7 +222,7 @@ fn load_inodes(connection: &Connection, tables: &mut Tables) -> Result<Young, Lo
         if bytes > MUST_BE_THERE {
             young.insert(ino, (bytes - MUST_BE_THERE).cast_unsigned());
         }
-        tables.inodes.insert(ino, inode);
+        tables.put(ino, inode);
     }
     Ok(young)
 }

@@ -110,6 +110,8 @@ pub(super) enum Change {
 #[derive(Debug, Default)]
 pub(super) struct Tables {
     pub inodes: HashMap<Ino, Inode>,
+    /// The bytes of all extended attributes.
+    pub xattr_bytes: usize,
     pub directories: HashMap<Ino, Directory>,
 }
 
@@ -117,15 +119,27 @@ impl Tables {
     /// Makes a committed change visible.
     pub fn apply(&mut self, change: &Change) {
         match change {
-            Change::Inode(ino, inode) => {
-                self.inodes.insert(*ino, inode.clone());
-            }
+            Change::Inode(ino, inode) => self.put(*ino, inode.clone()),
             Change::Entry(dir, name, entry) => self.directories.entry(*dir).or_default().set(name, *entry),
             Change::Clear(dir) => {
                 self.directories.remove(dir);
             }
             Change::NextIno(_) | Change::Born(_) | Change::Named(_) | Change::Gone(_) | Change::Done(..) => {}
         }
+    }
+
+    /// What is known of an inode from now on.
+    pub fn put(&mut self, ino: Ino, inode: Inode) {
+        self.xattr_bytes += inode.xattrs.size();
+        let old = self.inodes.insert(ino, inode);
+        self.xattr_bytes -= old.map_or(0, |old| old.xattrs.size());
+    }
+
+    /// Nothing is known of an inode any more; what was.
+    pub fn take(&mut self, ino: Ino) -> Option<Inode> {
+        let gone = self.inodes.remove(&ino)?;
+        self.xattr_bytes -= gone.xattrs.size();
+        Some(gone)
     }
 
     /// The greatest position in a listing that is in use.
@@ -145,6 +159,21 @@ mod tests {
 
     fn listed(directory: &Directory, before: u64) -> Vec<(&[u8], u64)> {
         directory.before(before).map(|(name, present)| (name, present.ino.0)).collect()
+    }
+
+    #[test]
+    fn bytes_of_attributes_are_counted_whatever_happens_to_their_inodes() {
+        let mut tables = Tables::default();
+        let mut inode = Inode::new(Kind::File, 0o644);
+        inode.xattrs.set(b"user.a", &[0; 100]);
+        tables.put(Ino(1), inode.clone());
+        tables.apply(&Change::Inode(Ino(2), inode.clone()));
+        assert_eq!(tables.xattr_bytes, 212);
+        inode.xattrs.remove(b"user.a");
+        tables.put(Ino(1), inode);
+        assert_eq!(tables.xattr_bytes, 106);
+        assert!(tables.take(Ino(2)).is_some() && tables.take(Ino(2)).is_none());
+        assert_eq!(tables.xattr_bytes, 0);
     }
 
     #[test]

@@ -51,6 +51,9 @@ pub enum VfsError {
     /// The attributes of one inode would be too large.
     #[error("There is no room for this extended attribute")]
     TooManyAttributes,
+    /// The space has as many inodes as it may.
+    #[error("There is no room for another inode")]
+    TooManyInodes,
     /// The upper could not take or give it.
     #[error(transparent)]
     Upper(#[from] UpperError),
@@ -115,7 +118,7 @@ impl VfsError {
             VfsError::NotPermitted(_) => Errno::PERM,
             VfsError::Unsupported(_) => Errno::NOTSUP,
             VfsError::BeyondEnd => Errno::NXIO,
-            VfsError::TooManyAttributes => Errno::NOSPC,
+            VfsError::TooManyAttributes | VfsError::TooManyInodes => Errno::NOSPC,
             VfsError::Upper(error) => Errno::of(&error.as_io()),
             VfsError::ReadOnly => Errno::ROFS,
             VfsError::NoAttribute => Errno::NODATA,

@@ -8,6 +8,9 @@ use super::{Attr, Caller, Vfs, VfsError};
 
 /// The setgid bit: what is made in such a directory gets the directory's group.
 const SETGID: u16 = 0o2000;
+/// The most inodes that a space remembers, created and changed ones: they are kept in memory. As many as a catalog may have entries;
+/// written in docs/limits.md.
+const MOST_INODES: usize = 4 << 20;
 
 /// What is made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -58,6 +61,9 @@ impl Vfs {
         let parent = change.directory(dir)?;
         if found.is_some() {
             return Err(VfsError::Exists);
+        }
+        if change.upper.inode_count() >= MOST_INODES {
+            return Err(VfsError::TooManyInodes);
         }
         let ino = change.upper.new_ino()?;
         let kind = new.kind();

@@ -19,6 +19,8 @@ const KEPT: &[u8] = b"user.";
 const OURS: &[u8] = b"user.holofs.";
 /// The most bytes of attributes of one inode, as on ext4 with room to spare: they are kept in memory.
 const MOST_BYTES: usize = 256 << 10;
+/// The most bytes of attributes of all inodes of a space, for the same reason; written in docs/limits.md.
+const MOST_BYTES_OF_SPACE: usize = 64 << 20;
 
 /// Whether an attribute that is set must be there before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,8 +67,10 @@ impl Vfs {
             (SetMode::Replace, false) => return Err(VfsError::NoAttribute),
             _ => {}
         }
+        let before = xattrs.size();
         xattrs.set(name, value);
-        if xattrs.iter().map(|(name, value)| name.len() + value.len()).sum::<usize>() > MOST_BYTES {
+        let (size, all) = (xattrs.size(), change.upper.xattr_bytes());
+        if size > before && (size > MOST_BYTES || all + (size - before) > MOST_BYTES_OF_SPACE) {
             return Err(VfsError::TooManyAttributes);
         }
         change.edit(ino, |inode| inode.xattrs = xattrs)?;

@@ -13,7 +13,7 @@ use zip::result::ZipError;
 
 use super::ArchiveError;
 use super::names::{self, Entry};
-use crate::rcc::catalog::{Catalog, CatalogError, Flaw, MAX_STORED};
+use crate::rcc::catalog::{Catalog, CatalogError, CatalogId, Flaw, MAX_ENTRIES, MAX_STORED};
 use crate::rcc::digest::{Digest, Regime};
 use crate::rcc::home::Home;
 use crate::store::observe::{Counter, Observer};
@@ -62,12 +62,15 @@ struct Content {
     ignored: u64,
 }
 
-/// A catalog of the file, valid.
+/// A catalog of the file, valid. It is not kept in memory, since a small file may hold many that are large.
 struct NewCatalog {
     name: String,
-    stored: Vec<u8>,
-    catalog: Catalog,
+    id: CatalogId,
+    digests: Vec<Digest>,
 }
+
+/// The most blobs that the catalogs of one file may name together, each catalog's counted.
+const MOST_BLOBS: u64 = 2 * MAX_ENTRIES;
 
 /// What became of one blob.
 enum Fate {
@@ -86,9 +89,7 @@ pub fn import(
     let started = Instant::now();
     let mut archive = open(path)?;
     let content = content(path, &mut archive)?;
-    let catalogs = catalogs(path, &mut archive, &content)?;
-    let wanted: BTreeMap<Digest, u64> =
-        catalogs.iter().flat_map(|new| new.catalog.digests()).map(|(digest, size)| (*digest, size)).collect();
+    let (catalogs, wanted) = catalogs(path, &mut archive, &content)?;
     check_regime(home, path, &wanted, options)?;
     let library = ensure_library(home)?;
     check_space(path, &library, &wanted, &content)?;
@@ -118,7 +119,7 @@ pub fn import(
     };
     let bad = tally(&mut report, outcomes)?;
     observer.count(Counter::BlobsRecorded, report.blobs_written + report.blobs_repaired);
-    publish(home, path, catalogs, bad, &mut report)?;
+    publish(home, (path, &mut archive, &content), catalogs, bad, &mut report)?;
     report.seconds = started.elapsed().as_secs_f64();
     Ok(report)
 }
@@ -159,30 +160,53 @@ fn content(path: &Path, archive: &mut Archive) -> Result<Content, ArchiveError> 
     Ok(content)
 }
 
-/// Reads and validates every catalog.
-fn catalogs(path: &Path, archive: &mut Archive, content: &Content) -> Result<Vec<NewCatalog>, ArchiveError> {
-    let mut catalogs = Vec::new();
+/// A catalog as the file has it.
+fn stored(path: &Path, archive: &mut Archive, name: &str, at: usize) -> Result<Vec<u8>, ArchiveError> {
+    let entry = archive.by_index(at).map_err(ArchiveError::zip(path))?;
+    let mut stored = Vec::new();
+    entry.take(MAX_STORED + 1).read_to_end(&mut stored).map_err(ArchiveError::io("Reading", path))?;
+    match stored.len() as u64 > MAX_STORED {
+        true => Err(bad_catalog(path, name)(too_large("bytes", MAX_STORED))),
+        false => Ok(stored),
+    }
+}
+
+fn too_large(what: &'static str, limit: u64) -> CatalogError {
+    CatalogError::Bad { path: None, flaw: Flaw::TooLarge { what, limit } }
+}
+
+fn bad_catalog(path: &Path, name: &str) -> impl Fn(CatalogError) -> ArchiveError {
+    move |source| ArchiveError::Catalog {
+        path: path.to_owned(),
+        entry: name.to_owned(),
+        source: Box::new(source),
+    }
+}
+
+/// Reads and validates every catalog, one after the other; the blobs they name, each with its size.
+fn catalogs(
+    path: &Path,
+    archive: &mut Archive,
+    content: &Content,
+) -> Result<(Vec<NewCatalog>, BTreeMap<Digest, u64>), ArchiveError> {
+    let (mut catalogs, mut wanted, mut named) = (Vec::new(), BTreeMap::new(), 0);
     for (name, &at) in &content.catalogs {
-        let bad = |source| ArchiveError::Catalog {
-            path: path.to_owned(),
-            entry: name.clone(),
-            source: Box::new(source),
-        };
-        let entry = archive.by_index(at).map_err(ArchiveError::zip(path))?;
-        let mut stored = Vec::new();
-        entry.take(MAX_STORED + 1).read_to_end(&mut stored).map_err(ArchiveError::io("Reading", path))?;
-        if stored.len() as u64 > MAX_STORED {
-            let flaw = Flaw::TooLarge { what: "bytes", limit: MAX_STORED };
-            return Err(bad(CatalogError::Bad { path: None, flaw }));
-        }
-        let catalog = Catalog::parse(&stored).map_err(bad)?;
+        let bad = bad_catalog(path, name);
+        let stored = stored(path, archive, name, at)?;
+        let catalog = Catalog::parse(&stored).map_err(&bad)?;
         let inside = format!("{}v12.{}", catalog.header.blueprint, catalog.header.platform);
         if inside != *name {
             return Err(ArchiveError::Misnamed { path: path.to_owned(), entry: name.clone(), inside });
         }
-        catalogs.push(NewCatalog { name: name.clone(), stored, catalog });
+        wanted.extend(catalog.digests().map(|(digest, size)| (*digest, size)));
+        let digests: Vec<Digest> = catalog.digests().map(|(digest, _)| *digest).collect();
+        named += digests.len() as u64;
+        if named > MOST_BLOBS {
+            return Err(bad(too_large("blobs, together with those before", MOST_BLOBS)));
+        }
+        catalogs.push(NewCatalog { name: name.clone(), id: Digest::of(Regime::Sha256, &stored), digests });
     }
-    Ok(catalogs)
+    Ok((catalogs, wanted))
 }
 
 /// RCC reads only one kind of blobs in one hololib.
@@ -312,7 +336,7 @@ fn tally(
 /// Publishes the catalogs all of whose blobs are right.
 fn publish(
     home: &Home,
-    path: &Path,
+    (path, archive, content): (&Path, &mut Archive, &Content),
     catalogs: Vec<NewCatalog>,
     mut bad: Vec<(Digest, StoreError)>,
     report: &mut Imported,
@@ -321,11 +345,21 @@ fn publish(
     sys::fs::shared::ensure_dir(&dir, home.is_shared()).map_err(ArchiveError::io("Making", &dir))?;
     let wrong: HashSet<Digest> = bad.iter().map(|(digest, _)| *digest).collect();
     let mut refused = Vec::new();
-    for NewCatalog { name, stored, catalog } in catalogs {
+    for NewCatalog { name, id, digests } in catalogs {
         let target = dir.join(&name);
-        if catalog.digests().any(|(digest, _)| wrong.contains(digest)) {
+        if digests.iter().any(|digest| wrong.contains(digest)) {
             refused.push(name);
-        } else if fs::read(&target).is_ok_and(|present| present == stored) {
+            continue;
+        }
+        let at = content.catalogs.get(&name).copied().unwrap_or_default();
+        let stored = stored(path, archive, &name, at)?;
+        if Digest::of(Regime::Sha256, &stored) != id {
+            // Somebody writes to the file while it is imported.
+            let changed =
+                io::Error::new(io::ErrorKind::InvalidData, format!("catalog {name} changed meanwhile"));
+            return Err(ArchiveError::io("Reading", path)(changed));
+        }
+        if fs::read(&target).is_ok_and(|present| present == stored) {
             report.catalogs_present.push(name);
         } else {
             sys::fs::shared::replace(&dir, &name, |file| file.write_all(&stored))
