@@ -275,7 +275,10 @@ fn read_stored(path: &Path) -> Result<Vec<u8>, CatalogError> {
         return Err(CatalogError::NotAFile { path: path.into() });
     }
     let mut stored = Vec::new();
-    let file = fs::File::open(path).map_err(unreadable)?;
+    let file = crate::sys::fs::stat::open_to_read(path).map_err(unreadable)?;
+    if !file.metadata().map_err(unreadable)?.is_file() {
+        return Err(unreadable(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")));
+    }
     file.take(MAX_STORED + 1).read_to_end(&mut stored).map_err(unreadable)?;
     if stored.len() as u64 > MAX_STORED {
         let flaw = Flaw::TooLarge { what: "bytes", limit: MAX_STORED };

@@ -4,12 +4,12 @@
 //! They only inform: the lock itself is the kernel's, so that nothing here may fail.
 
 use std::fmt;
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime};
 
+use crate::sys::fs::shared;
 use crate::sys::process;
 
 /// How often RCC touches a marker it owns.
@@ -142,13 +142,14 @@ impl Drop for Marker {
 }
 
 fn touch(path: &Path) -> std::io::Result<()> {
-    let file = File::options().create(true).append(true).open(path)?;
+    let file = shared::open_append(path, 0o666)?;
     file.set_modified(SystemTime::now())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::File;
 
     #[test]
     fn fields_are_joined_as_rcc_joins_them() {

@@ -3,15 +3,15 @@
 //! Only a recorder or importer calls this. A blob that is there is never overwritten: it may be another builder's, in
 //! use right now. (A damaged one is found by verifying, not here.) Like RCC, nothing is synced.
 
-use std::fs;
 use std::io::{self, BufWriter, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use crate::rcc::digest::Digest;
 use crate::store::error::StoreError;
 use crate::store::layout::blob_path;
 use crate::sys;
+use crate::sys::fs::shared::RccDir;
 
 /// For whom the hololib is; decides the permissions of what is made in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,15 +51,13 @@ pub fn publish_with(
     sharing: Sharing,
     mut write: impl FnMut(&mut dyn Write) -> io::Result<()>,
 ) -> Result<Published, StoreError> {
-    let path = library.join(blob_path(digest));
-    if is_there(&path) {
-        return Ok(Published::AlreadyThere);
-    }
+    let relative = blob_path(digest);
+    let path = library.join(&relative);
     let mut tries = 0;
     loop {
         tries += 1;
-        match write_once(&path, sharing, &mut write) {
-            Ok(()) => return Ok(Published::Written),
+        match write_once(library, &relative, sharing, &mut write) {
+            Ok(published) => return Ok(published),
             Err(error) if error.kind() == io::ErrorKind::NotFound && tries < TRIES => {}
             Err(source) => {
                 return Err(StoreError::Publish { digest: *digest, path: path.into_boxed_path(), source });
@@ -68,33 +66,39 @@ pub fn publish_with(
     }
 }
 
-/// True for a regular file; anything else in its place is replaced by the rename, or makes it fail.
-fn is_there(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.is_file())
-}
-
+/// Everything is named below the descriptor of the directory that was opened last, so that a link in the library, or in the place
+/// of a blob, leads nobody anywhere: the rename replaces what is no regular file, or fails.
 fn write_once(
-    path: &Path,
+    library: &Path,
+    relative: &Path,
     sharing: Sharing,
     write: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
-) -> io::Result<()> {
-    if let Some(dir) = path.parent() {
-        ensure_dirs(dir, sharing)?;
+) -> io::Result<Published> {
+    let mut names = relative.iter().map(|name| name.to_str().unwrap_or_default());
+    let blob = names.next_back().unwrap_or_default();
+    let mode = match sharing {
+        Sharing::Private => 0o750,
+        Sharing::Shared => 0o777,
+    };
+    let dir = names.try_fold(RccDir::open(library)?, |dir, name| dir.ensure_dir(name, mode))?;
+    if dir.has_file(blob) {
+        return Ok(Published::AlreadyThere);
     }
-    let part = part_path(path);
-    let written = write_part(&part, sharing, write).and_then(|()| fs::rename(&part, path));
-    if written.is_err() && part.exists() {
-        fs::remove_file(&part)?;
+    let part = part_name(blob);
+    let written = write_part(&dir, &part, sharing, write).and_then(|()| dir.rename(&part, blob));
+    if written.is_err() {
+        dir.remove_file(&part)?;
     }
-    written
+    written.map(|()| Published::Written)
 }
 
 fn write_part(
-    part: &Path,
+    dir: &RccDir,
+    part: &str,
     sharing: Sharing,
     write: &mut dyn FnMut(&mut dyn Write) -> io::Result<()>,
 ) -> io::Result<()> {
-    let file = sys::fs::shared::create_new(part, 0o666)?;
+    let file = dir.create_new(part, 0o666)?;
     let mut out = BufWriter::with_capacity(64 * 1024, file);
     write(&mut out)?;
     let file = out.into_inner().map_err(io::IntoInnerError::into_error)?;
@@ -105,35 +109,16 @@ fn write_part(
 }
 
 /// RCC's numbers its parts per process, so two processes may collide; ours carry the process number and cannot.
-fn part_path(path: &Path) -> PathBuf {
+fn part_name(blob: &str) -> String {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let count = COUNTER.fetch_add(1, Ordering::Relaxed);
-    let mut name = path.as_os_str().to_owned();
-    name.push(format!(".part#{}.{count}", std::process::id()));
-    name.into()
-}
-
-/// Makes the three fan-out directories. Only ones of ours get their mode forced; others' stay as they are.
-fn ensure_dirs(dir: &Path, sharing: Sharing) -> io::Result<()> {
-    if dir.is_dir() {
-        return Ok(());
-    }
-    if let Some(parent) = dir.parent() {
-        ensure_dirs(parent, sharing)?;
-    }
-    let mode = match sharing {
-        Sharing::Private => 0o750,
-        Sharing::Shared => 0o777,
-    };
-    match sys::fs::shared::make_dir(dir, mode) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
-        outcome => outcome,
-    }
+    format!("{blob}.part#{}.{count}", std::process::id())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs;
     use crate::rcc::digest::Regime;
     use crate::store::Library;
 
@@ -164,6 +149,30 @@ mod tests {
         publish(temp.path(), &digest, Sharing::Shared, b"content").unwrap();
         let path = temp.path().join(blob_path(&digest));
         assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o666, 0o777));
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_link_in_the_library_leads_no_blob_out_of_it() {
+        use std::os::unix::fs::symlink;
+        let digest = Digest::of(Regime::SipHash128, b"content");
+        let relative = blob_path(&digest);
+        for depth in 1..=3 {
+            let (library, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+            let planted: std::path::PathBuf = relative.iter().take(depth).collect();
+            fs::create_dir_all(library.path().join(&planted).parent().unwrap()).unwrap();
+            symlink(outside.path(), library.path().join(&planted)).unwrap();
+            publish(library.path(), &digest, Sharing::Shared, b"content").unwrap_err();
+            assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0, "depth {depth}");
+        }
+        // In the place of the blob itself a link, or a FIFO, is replaced.
+        let (library, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let place = library.path().join(&relative);
+        fs::create_dir_all(place.parent().unwrap()).unwrap();
+        symlink(outside.path().join("file"), &place).unwrap();
+        assert_eq!(publish(library.path(), &digest, Sharing::Shared, b"content").unwrap(), Published::Written);
+        assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
+        Library::open(library.path()).unwrap().verify(&digest, 7).unwrap();
     }
 
     #[test]

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 use crate::rcc::digest::Digest;
 use crate::store::error::StoreError;
 use crate::store::layout::blob_path;
-use crate::store::library::Library;
+use crate::store::library::{Blob, Library};
+use crate::sys::fs::owned::OwnedDir;
+use crate::sys::fs::place::Place;
 
 /// What stands in a library.
 #[derive(Debug, Default)]
@@ -74,19 +76,34 @@ impl Library {
         }
     }
 
-    /// Moves a blob out of the library, into `aside`; false if it is not there any more.
-    pub fn move_aside(&self, digest: &Digest, aside: &Path) -> Result<bool, StoreError> {
-        let from = self.path().join(blob_path(digest));
-        let to = aside.join(digest.to_string());
-        let failed = |source| StoreError::Unreadable { digest: *digest, path: from.clone().into(), source };
-        crate::sys::fs::dir::ensure_private(aside).map_err(failed)?;
-        match fs::rename(&from, &to) {
+    /// Moves a blob out of the library, into `aside`; false if it is not there any more, or something else than a regular file
+    /// stands there: that is nobody's content, and stays.
+    pub fn move_aside(&self, digest: &Digest, aside: impl Into<Place>) -> Result<bool, StoreError> {
+        let aside = aside.into();
+        let path = self.path().join(blob_path(digest));
+        let failed = |source| StoreError::Unreadable { digest: *digest, path: path.clone().into(), source };
+        let blob = match self.open_blob(digest) {
+            Err(StoreError::Missing { .. } | StoreError::NotRegular { .. }) => return Ok(false),
+            opened => opened?,
+        };
+        let dir = aside.ensure().map_err(failed)?;
+        self.move_blob(digest, &blob, &dir).map_err(failed)
+    }
+
+    /// It is copied where it cannot be renamed: on another device.
+    fn move_blob(&self, digest: &Digest, blob: &Blob, aside: &OwnedDir) -> io::Result<bool> {
+        let relative = blob_path(digest);
+        let (parent, name) = relative.parent().zip(relative.file_name()).ok_or(io::ErrorKind::InvalidInput)?;
+        let library = crate::sys::fs::beneath::Dir::open(self.path())?.open_dir(parent).map_err(io::Error::other)?;
+        match library.rename_into(name, aside) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {
-                fs::copy(&from, &to).and_then(|_| fs::remove_file(&from)).map_err(failed)?;
-                Ok(true)
+                let mut temp = aside.create_temp(".part-")?;
+                io::copy(&mut blob.stored_bytes(), &mut temp.file)?;
+                temp.publish(name)?;
+                library.remove_file(Path::new(name))
             }
-            moved => moved.map(|()| true).map_err(failed),
+            moved => moved.map(|()| true),
         }
     }
 }
@@ -115,8 +132,8 @@ mod tests {
         assert!(library.verify_any(&good, Some(5)).unwrap_err().is_damage());
         assert!(library.verify_any(&bad, None).unwrap_err().is_damage());
         let aside = temp.path().join("aside");
-        assert!(library.move_aside(&bad, &aside).unwrap());
-        assert!(!library.move_aside(&bad, &aside).unwrap());
+        assert!(library.move_aside(&bad, aside.as_path()).unwrap());
+        assert!(!library.move_aside(&bad, aside.as_path()).unwrap());
         assert_eq!(fs::read(aside.join(bad.to_string())).unwrap(), b"dab");
     }
 }

@@ -37,6 +37,8 @@ pub mod private_dir;
 #[cfg(windows)]
 #[path = "fs/windows/replace.rs"]
 mod replace;
+#[cfg_attr(windows, path = "fs/windows/rcc_dir.rs")]
+mod rcc_dir;
 pub mod shared;
 pub mod sparse;
 pub mod stat;

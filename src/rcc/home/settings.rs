@@ -66,6 +66,9 @@ pub enum SettingsError {
     },
 }
 
+/// No file of settings is larger, in bytes.
+const MOST: u64 = 4 << 20;
+
 /// A file of settings, or nothing.
 struct File {
     path: PathBuf,
@@ -98,7 +101,7 @@ impl Settings {
 
 impl File {
     fn read(path: PathBuf) -> Result<File, SettingsError> {
-        let bytes = match std::fs::read(&path) {
+        let bytes = match crate::sys::fs::stat::read_regular(&path, MOST) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
             Err(source) => return Err(SettingsError::Unreadable { path, source }),
             Ok(bytes) => bytes,

@@ -1,7 +1,7 @@
 //! Writing a `hololib.zip`: blobs first, verified as they are read, catalogs last; it appears by rename.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -129,7 +129,7 @@ impl Zip<'_> {
     }
 
     fn add_catalog(&mut self, name: &str, path: &Path, catalog: &Catalog) -> Result<(), ArchiveError> {
-        let stored = fs::read(path).map_err(ArchiveError::io("Reading", path))?;
+        let stored = crate::sys::fs::stat::read_regular(path, crate::rcc::catalog::MAX_STORED).map_err(ArchiveError::io("Reading", path))?;
         self.start(&format!("catalog/{name}"), CompressionMethod::Stored, stored.len() as u64)?;
         let is_gzip =
             stored.starts_with(&[0x1f, 0x8b]) && Catalog::parse(&stored).is_ok_and(|read| read == *catalog);

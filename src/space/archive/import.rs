@@ -359,7 +359,7 @@ fn publish(
                 io::Error::new(io::ErrorKind::InvalidData, format!("catalog {name} changed meanwhile"));
             return Err(ArchiveError::io("Reading", path)(changed));
         }
-        if fs::read(&target).is_ok_and(|present| present == stored) {
+        if sys::fs::stat::read_regular(&target, MAX_STORED).is_ok_and(|present| present == stored) {
             report.catalogs_present.push(name);
         } else {
             sys::fs::shared::replace(&dir, &name, |file| file.write_all(&stored))

@@ -84,6 +84,11 @@ impl Dir {
         Ok(rustix::fs::renameat(&self.0, from, &self.0, to)?)
     }
 
+    /// Renames the file `name` to the same name in `into`.
+    pub fn rename_into(&self, name: &OsStr, into: &super::owned::OwnedDir) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.0, name, into, name)?)
+    }
+
     /// Removes the file `name`; true if it was there.
     pub fn remove_file(&self, name: &Path) -> io::Result<bool> {
         match rustix::fs::unlinkat(&self.0, name, AtFlags::empty()) {

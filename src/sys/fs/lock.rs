@@ -28,7 +28,18 @@ pub fn open(path: &Path, mode: u32) -> io::Result<File> {
         super::open::open_file(path, &options)
     }
     #[cfg(unix)]
-    options.open(path)
+    options.open(path).and_then(only_regular)
+}
+
+/// Nothing else is a lock file: who locks, may also change its mode.
+#[cfg(unix)]
+fn only_regular(file: File) -> io::Result<File> {
+    use std::os::unix::fs::MetadataExt;
+    let meta = file.metadata()?;
+    match meta.is_file() && meta.nlink() <= 1 {
+        true => Ok(file),
+        false => Err(io::Error::new(io::ErrorKind::PermissionDenied, "it is not a regular file of one name")),
+    }
 }
 
 /// Opens or makes the lock file at a place of our own, with its directory.

@@ -1,9 +1,11 @@
 //! Directories and files that RCC also uses: made with the modes RCC gives them.
 
-use std::fs::{self, DirBuilder, File, FileTimes, OpenOptions};
+use std::fs::{self, DirBuilder, File, FileTimes};
 use std::io;
 use std::path::Path;
 use std::time::{Duration, SystemTime};
+
+pub use super::rcc_dir::RccDir;
 
 /// Makes `path` and its parents: 0750 less the umask, or for everybody (0777) in a shared holotree.
 pub fn ensure_dir(path: &Path, shared: bool) -> io::Result<()> {
@@ -12,12 +14,6 @@ pub fn ensure_dir(path: &Path, shared: bool) -> io::Result<()> {
     }
     builder(0o750).recursive(true).create(path)?;
     if shared { force_mode(path, 0o777) } else { Ok(()) }
-}
-
-/// Makes the directory `path` with exactly `mode`, whatever the umask.
-pub fn make_dir(path: &Path, mode: u32) -> io::Result<()> {
-    builder(mode).create(path)?;
-    force_mode(path, mode)
 }
 
 #[cfg(unix)]
@@ -44,64 +40,48 @@ fn force_mode(_path: &Path, _mode: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens a file to append to it; a new one gets `mode` less the umask.
+/// Opens a file to append to it; a new one gets `mode` less the umask. What is no regular file of one name is an error, and nobody is
+/// waited for.
 pub fn open_append(path: &Path, mode: u32) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.append(true).create(true);
-    with_mode(&mut options, mode).open(path)
+    in_its_dir(path, |dir, name| dir.open_append(name, mode))
 }
 
 /// Makes a file that is not there yet, with `mode` less the umask.
 pub fn create_new(path: &Path, mode: u32) -> io::Result<File> {
-    let mut options = OpenOptions::new();
-    options.write(true).create_new(true);
-    with_mode(&mut options, mode).open(path)
+    in_its_dir(path, |dir, name| dir.create_new(name, mode))
+}
+
+fn in_its_dir<T>(path: &Path, act: impl FnOnce(&RccDir, &str) -> io::Result<T>) -> io::Result<T> {
+    let dir = path.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = path.file_name().and_then(|name| name.to_str()).ok_or(io::ErrorKind::InvalidInput)?;
+    act(&RccDir::open(dir)?, name)
 }
 
 /// Makes or replaces the file `name` in `dir`: written beside, synced and renamed, so that no reader meets half of it. The name
 /// beside begins with a dot, which keeps it out of RCC's glob of catalogs.
 pub fn replace(dir: &Path, name: &str, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-    let temp = dir.join(format!(".{name}.{}", std::process::id()));
-    let result = write_new(&temp, write).and_then(|()| fs::rename(&temp, dir.join(name)));
+    let dir = RccDir::open(dir)?;
+    let temp = super::dir::unused_name(&format!(".{name}."));
+    let result = write_new(&dir, &temp, write).and_then(|()| dir.rename(&temp, name));
     if result.is_err()
-        && let Err(error) = fs::remove_file(&temp)
-        && error.kind() != io::ErrorKind::NotFound
+        && let Err(error) = dir.remove_file(&temp)
     {
-        log::warn!("{} is left behind: {error}", temp.display());
+        log::warn!("{temp} is left behind: {error}");
     }
     result
 }
 
-fn write_new(temp: &Path, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-    match fs::remove_file(temp) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
-    let mut file = create_new(temp, 0o666)?;
+fn write_new(dir: &RccDir, temp: &str, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
+    let mut file = dir.create_new(temp, 0o666)?;
     write(&mut file)?;
     file.sync_all()
 }
 
-#[cfg(unix)]
-fn with_mode(options: &mut OpenOptions, mode: u32) -> &mut OpenOptions {
-    use std::os::unix::fs::OpenOptionsExt;
-    options.mode(mode).custom_flags(rustix::fs::OFlags::NOFOLLOW.bits().cast_signed())
-}
-
-#[cfg(not(unix))]
-fn with_mode(options: &mut OpenOptions, _mode: u32) -> &mut OpenOptions {
-    options
-}
-
-/// Sets both times of an existing file to now.
+/// Sets both times of an existing file to now. What is no regular file of one name is an error.
 pub fn touch(path: &Path) -> io::Result<()> {
     let now = SystemTime::now();
-    // Windows lets only those set times who may write.
-    File::options()
-        .read(true)
-        .write(cfg!(windows))
-        .open(path)?
-        .set_times(FileTimes::new().set_accessed(now).set_modified(now))
+    let file = in_its_dir(path, RccDir::open_to_touch)?;
+    file.set_times(FileTimes::new().set_accessed(now).set_modified(now))
 }
 
 /// As [`touch`], but leaves a file alone whose content was written, or which was touched, less than `recent` ago.

@@ -127,3 +127,12 @@ pub fn open_to_read(path: &Path) -> io::Result<File> {
     }
     options.open(path)
 }
+
+/// The content of a regular file, through links; an error if it has more than `most` bytes, or is something else.
+pub fn read_regular(path: &Path, most: u64) -> io::Result<Vec<u8>> {
+    let file = open_to_read(path)?;
+    match file.metadata()?.is_file() {
+        true => super::owned::read_at_most(&file, most),
+        false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")),
+    }
+}

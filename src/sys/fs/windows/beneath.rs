@@ -47,6 +47,11 @@ impl Dir {
         fs::hard_link(dir.path().join(last), into.place().join(new)).map_err(explain)
     }
 
+    /// Renames the file `name` to the same name in `into`.
+    pub fn rename_into(&self, name: &OsStr, into: &super::owned::OwnedDir) -> io::Result<()> {
+        replace::rename(&self.0.path().join(name), &into.path().join(name))
+    }
+
     /// Makes the directory `name`; one that is there is left as it is.
     pub fn ensure_dir(&self, name: &Path, _mode: u16) -> io::Result<()> {
         let (dir, last) = self.parent(name)?;

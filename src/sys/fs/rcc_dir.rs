@@ -1,0 +1,143 @@
+//! A directory of RCC's into which we write: in a shared holotree everybody else may, too.
+//!
+//! It may be a link, for users lay their hololib on other disks, but only if this user or root made the link: anybody else's would
+//! have us write where its maker cannot. Below, nothing is reached through a link, and nothing but regular files is opened.
+
+use std::ffi::OsStr;
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use crate::sys::process::this_process;
+
+/// How a directory is opened.
+const DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
+/// What of an open mode counts here.
+const FILE: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
+
+/// An open directory of RCC's.
+#[derive(Debug)]
+pub struct RccDir(OwnedFd);
+
+impl RccDir {
+    /// Opens the directory at `path`. Those above are trusted.
+    pub fn open(path: &Path) -> io::Result<RccDir> {
+        let refused = match rustix::fs::open(path, DIR | OFlags::NOFOLLOW, Mode::empty()) {
+            Ok(dir) => return Ok(RccDir(dir)),
+            Err(errno @ (Errno::LOOP | Errno::MLINK | Errno::NOTDIR)) => errno,
+            Err(errno) => return Err(errno.into()),
+        };
+        match trusted_target(path)? {
+            Some(target) => Ok(RccDir(rustix::fs::open(&target, DIR, Mode::empty())?)),
+            None => Err(refused.into()),
+        }
+    }
+
+    /// Opens the directory `name` below; a link there is an error.
+    pub fn open_dir(&self, name: &str) -> io::Result<RccDir> {
+        Ok(RccDir(rustix::fs::openat(&self.0, name, DIR | OFlags::NOFOLLOW, Mode::empty())?))
+    }
+
+    /// As [`RccDir::open_dir`]; one that is not there is made with exactly `mode`, whatever the umask.
+    pub fn ensure_dir(&self, name: &str, mode: u32) -> io::Result<RccDir> {
+        match self.open_dir(name) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            opened => return opened,
+        }
+        let bits = Mode::from_raw_mode(mode);
+        match rustix::fs::mkdirat(&self.0, name, bits) {
+            // Others' stay as they are.
+            Err(Errno::EXIST) => self.open_dir(name),
+            Err(errno) => Err(errno.into()),
+            Ok(()) => {
+                let made = self.open_dir(name)?;
+                // Somebody may have put another one in its place: only what is ours is changed.
+                if rustix::fs::fstat(&made.0)?.st_uid == this_process::effective_uid() {
+                    rustix::fs::fchmod(&made.0, bits)?;
+                }
+                Ok(made)
+            }
+        }
+    }
+
+    /// True if a regular file is called `name`.
+    pub fn has_file(&self, name: &str) -> bool {
+        super::beneath::facts_at(self, OsStr::new(name)).is_some()
+    }
+
+    /// Makes a file that is not there yet, with `mode` less the umask.
+    pub fn create_new(&self, name: &str, mode: u32) -> io::Result<File> {
+        let flags = FILE | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
+        Ok(rustix::fs::openat(&self.0, name, flags, Mode::from_raw_mode(mode))?.into())
+    }
+
+    /// Opens the file `name` to append to it; a new one gets `mode` less the umask.
+    pub fn open_append(&self, name: &str, mode: u32) -> io::Result<File> {
+        self.one_regular(name, OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE, mode)
+    }
+
+    /// Opens the file `name` to set its times.
+    pub fn open_to_touch(&self, name: &str) -> io::Result<File> {
+        self.one_regular(name, OFlags::RDONLY, 0)
+    }
+
+    /// A file that has another name elsewhere may have been linked here so that we change it there.
+    fn one_regular(&self, name: &str, flags: OFlags, mode: u32) -> io::Result<File> {
+        let refused = || io::Error::new(io::ErrorKind::PermissionDenied, "it is not a regular file of one name");
+        let file = match rustix::fs::openat(&self.0, name, FILE | flags, Mode::from_raw_mode(mode)) {
+            Err(Errno::NXIO | Errno::LOOP | Errno::MLINK | Errno::ISDIR) => return Err(refused()),
+            opened => opened?,
+        };
+        let stat = rustix::fs::fstat(&file)?;
+        match FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile && stat.st_nlink == 1 {
+            true => Ok(file.into()),
+            false => Err(refused()),
+        }
+    }
+
+    /// Renames within the directory; what stands at `to` is replaced.
+    pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        Ok(rustix::fs::renameat(&self.0, from, &self.0, to)?)
+    }
+
+    /// Removes the file `name`, if it is there.
+    pub fn remove_file(&self, name: &str) -> io::Result<()> {
+        match rustix::fs::unlinkat(&self.0, name, AtFlags::empty()) {
+            Err(Errno::NOENT) | Ok(()) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
+    }
+}
+
+impl AsFd for RccDir {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+/// Where the link at `path` leads, if this user or root made it.
+fn trusted_target(path: &Path) -> io::Result<Option<PathBuf>> {
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
+    let above = rustix::fs::open(parent, DIR, Mode::empty())?;
+    let look = || rustix::fs::statat(&above, name, AtFlags::SYMLINK_NOFOLLOW);
+    let stat = look()?;
+    if FileType::from_raw_mode(stat.st_mode) != FileType::Symlink {
+        return Ok(None);
+    }
+    let text = rustix::fs::readlinkat(&above, name, Vec::new())?;
+    // What was read is the text of what was looked at, or it is of no use.
+    if look()?.st_ino != stat.st_ino {
+        return Ok(None);
+    }
+    if ![0, this_process::effective_uid()].contains(&stat.st_uid) {
+        let why = format!("{} is a link of user {}: not followed", path.display(), stat.st_uid);
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, why));
+    }
+    use std::os::unix::ffi::OsStringExt;
+    Ok(Some(parent.join(std::ffi::OsString::from_vec(text.into_bytes()))))
+}

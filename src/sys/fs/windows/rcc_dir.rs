@@ -1,0 +1,65 @@
+//! A directory of RCC's into which we write: what [`super::rcc_dir`] is on Unix. Access lists are inherited.
+
+use std::fs::{self, File, OpenOptions};
+use std::io;
+use std::path::Path;
+
+use super::open::{self, Held};
+use super::replace;
+
+/// An open directory of RCC's.
+#[derive(Debug)]
+pub struct RccDir(Held);
+
+impl RccDir {
+    /// Holds the directory at `path`. Those above are trusted.
+    pub fn open(path: &Path) -> io::Result<RccDir> {
+        Held::open(path).map(RccDir)
+    }
+
+    /// Holds the directory `name` below; a link there is an error.
+    pub fn open_dir(&self, name: &str) -> io::Result<RccDir> {
+        self.0.open_dir(name).map(RccDir)
+    }
+
+    /// As [`RccDir::open_dir`]; one that is not there is made.
+    pub fn ensure_dir(&self, name: &str, _mode: u32) -> io::Result<RccDir> {
+        match fs::create_dir(self.0.path().join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+            _ => self.open_dir(name),
+        }
+    }
+
+    /// True if a regular file is called `name`.
+    pub fn has_file(&self, name: &str) -> bool {
+        self.0.path().join(name).symlink_metadata().is_ok_and(|found| found.is_file())
+    }
+
+    /// Makes a file that is not there yet.
+    pub fn create_new(&self, name: &str, _mode: u32) -> io::Result<File> {
+        OpenOptions::new().write(true).create_new(true).open(self.0.path().join(name))
+    }
+
+    /// Opens the file `name` to append to it.
+    pub fn open_append(&self, name: &str, _mode: u32) -> io::Result<File> {
+        open::open_file(&self.0.path().join(name), OpenOptions::new().append(true).create(true))
+    }
+
+    /// Opens the file `name` to set its times: only those may who may write.
+    pub fn open_to_touch(&self, name: &str) -> io::Result<File> {
+        open::open_file(&self.0.path().join(name), OpenOptions::new().read(true).write(true))
+    }
+
+    /// Renames within the directory; what stands at `to` is replaced.
+    pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
+        replace::rename(&self.0.path().join(from), &self.0.path().join(to))
+    }
+
+    /// Removes the file `name`, if it is there.
+    pub fn remove_file(&self, name: &str) -> io::Result<()> {
+        match fs::remove_file(self.0.path().join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            _ => Ok(()),
+        }
+    }
+}
