@@ -16,7 +16,7 @@ use super::context::{Context, say_waiting};
 /// Arguments of `delete`.
 #[derive(Debug, Args)]
 pub struct DeleteArgs {
-    /// The space: its name (with --controller), or its label
+    /// The space: its name (with --controller), its label, or its directory
     #[command(flatten)]
     pub space: SpaceArgs,
     /// Only tell what would be deleted
@@ -48,8 +48,19 @@ struct Report {
 /// Deletes a space, unless it is mounted or somebody holds its lock.
 pub fn space(context: &Context, args: &DeleteArgs) -> anyhow::Result<ExitCode> {
     let SpaceArgs { space: name, controller } = &args.space;
-    let known = inventory::find(&context.home, controller, name)?;
-    let known = known.ok_or_else(|| NotFound(format!("No space {name:?} of controller {controller:?}")))?;
+    let mut found = inventory::find(&context.home, controller, name)?;
+    let known = match (found.pop(), found.is_empty()) {
+        (Some(known), true) => known,
+        (None, _) => return Err(NotFound(format!("No space {name:?} of controller {controller:?}")).into()),
+        (Some(last), false) => {
+            found.push(last);
+            let places = found.iter().map(|known| known.space.root.display().to_string());
+            let places = places.collect::<Vec<_>>().join(", ");
+            let what =
+                format!("{name:?} means several spaces, and none was deleted: {places}; give the directory");
+            return Err(NotFound(what).into());
+        }
+    };
     let removed = match args.dry_run {
         true => Vec::new(),
         false => delete::delete_space(&known.space, context.wait, &say_waiting)?,

@@ -118,9 +118,9 @@ fn part_name(blob: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs;
     use crate::rcc::digest::Regime;
     use crate::store::Library;
+    use std::fs;
 
     #[cfg(unix)]
     fn mode(path: &Path) -> u32 {
@@ -170,7 +170,10 @@ mod tests {
         let place = library.path().join(&relative);
         fs::create_dir_all(place.parent().unwrap()).unwrap();
         symlink(outside.path().join("file"), &place).unwrap();
-        assert_eq!(publish(library.path(), &digest, Sharing::Shared, b"content").unwrap(), Published::Written);
+        assert_eq!(
+            publish(library.path(), &digest, Sharing::Shared, b"content").unwrap(),
+            Published::Written
+        );
         assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0);
         Library::open(library.path()).unwrap().verify(&digest, 7).unwrap();
     }

@@ -93,8 +93,10 @@ impl Library {
     /// It is copied where it cannot be renamed: on another device.
     fn move_blob(&self, digest: &Digest, blob: &Blob, aside: &OwnedDir) -> io::Result<bool> {
         let relative = blob_path(digest);
-        let (parent, name) = relative.parent().zip(relative.file_name()).ok_or(io::ErrorKind::InvalidInput)?;
-        let library = crate::sys::fs::beneath::Dir::open(self.path())?.open_dir(parent).map_err(io::Error::other)?;
+        let (parent, name) =
+            relative.parent().zip(relative.file_name()).ok_or(io::ErrorKind::InvalidInput)?;
+        let library =
+            crate::sys::fs::beneath::Dir::open(self.path())?.open_dir(parent).map_err(io::Error::other)?;
         match library.rename_into(name, aside) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
             Err(error) if error.kind() == io::ErrorKind::CrossesDevices => {

@@ -34,11 +34,11 @@ pub mod owned;
 pub mod place;
 #[cfg(unix)]
 pub mod private_dir;
+#[cfg_attr(windows, path = "fs/windows/rcc_dir.rs")]
+mod rcc_dir;
 #[cfg(windows)]
 #[path = "fs/windows/replace.rs"]
 mod replace;
-#[cfg_attr(windows, path = "fs/windows/rcc_dir.rs")]
-mod rcc_dir;
 pub mod shared;
 pub mod sparse;
 pub mod stat;

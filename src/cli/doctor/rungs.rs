@@ -22,7 +22,7 @@ pub fn try_mounts(context: &Context) -> Vec<Tried> {
 
 /// Mounts an empty file system in a temporary directory, and takes it away.
 fn try_mount(context: &Context, mounter: Mounter, places: &[PathBuf]) -> anyhow::Result<()> {
-    let make = |place: &PathBuf| tempfile::Builder::new().prefix("holofs-doctor-").tempdir_in(place).ok();
+    let make = |place: &PathBuf| crate::sys::fs::dir::private_temp("holofs-doctor-", place).ok();
     let dir = places.iter().find_map(make).context("There is no directory to try it in")?;
     let path = dir.path().canonicalize()?;
     let point = Mountpoint::open(&path)?;

@@ -98,20 +98,27 @@ pub fn known(home: &Home) -> Result<Vec<Known>, HomeError> {
     Ok(found)
 }
 
-/// The space of `controller` and `name`, or of the label `name`: one that is known, or has only a directory.
-pub fn find(home: &Home, controller: &str, name: &str) -> Result<Option<Known>, HomeError> {
+/// The spaces of `controller` and `name`, of the label `name`, or at the path `name`, one in each place: those that are known, else one that has only a
+/// directory.
+pub fn find(home: &Home, controller: &str, name: &str) -> Result<Vec<Known>, HomeError> {
     let label = Label::new(name.as_bytes()).unwrap_or_else(|| home.label(controller, name));
     let by_name = home.label(controller, name);
-    if let Some(known) = known(home)?.into_iter().find(|known| [label, by_name].contains(&known.space.label))
-    {
-        return Ok(Some(known));
+    let path = Path::new(name);
+    let is_meant = |space: &Space| match path.is_absolute() {
+        true => space.root == path,
+        false => [label, by_name].contains(&space.label),
+    };
+    let mut found = known(home)?;
+    found.retain(|known| is_meant(&known.space));
+    if !found.is_empty() || path.is_absolute() {
+        return Ok(found);
     }
     let mut bases = bases(home)?;
     bases.insert(home.holotree().to_owned());
     let candidates = bases.iter().map(|base| Space::labelled(home, base, label, controller, name));
     let there = |space: &Space| space.root.symlink_metadata().is_ok() || space.state_dir.open().is_ok();
-    let space = candidates.into_iter().find(there);
-    Ok(space.map(|space| Known { space, blueprint: String::new(), controller: controller.to_owned() }))
+    let only_there = |space| Known { space, blueprint: String::new(), controller: controller.to_owned() };
+    Ok(candidates.into_iter().filter(there).map(only_there).collect())
 }
 
 /// The spaces whose `.meta` stands in `base`.

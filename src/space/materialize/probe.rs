@@ -56,7 +56,7 @@ pub struct Way {
 
 /// Tries every way from `source` to `destination`, directories that are there. What is made is removed again.
 pub fn probe(source: &Path, destination: &Path) -> io::Result<Probed> {
-    let scratch = |dir: &Path| tempfile::Builder::new().prefix(".holofs-probe-").tempdir_in(dir);
+    let scratch = |dir: &Path| crate::sys::fs::dir::private_temp(".holofs-probe-", dir);
     let (from, to) = (scratch(source)?, scratch(destination)?);
     let names: Vec<String> = (0..FILES).map(|number| format!("file-{number}")).collect();
     for name in &names {

@@ -173,7 +173,7 @@ impl Pair<'_> {
         let mut from = tempfile::Builder::new().prefix(".probe-").tempfile_in(raw_dir)?;
         io::Write::write_all(&mut from, &[0; 4096])?;
         // A name that is certainly free, and that RCC takes for nothing of its own.
-        let scratch = tempfile::Builder::new().prefix(".holofs-probe-").tempdir_in(self.base)?;
+        let scratch = crate::sys::fs::dir::private_temp(".holofs-probe-", self.base)?;
         place(&from, &scratch.path().join("probe"))
     }
 }

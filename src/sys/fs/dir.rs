@@ -14,6 +14,15 @@ pub fn ensure_private(path: &Path) -> io::Result<()> {
     builder.recursive(true).create(path)
 }
 
+/// A directory in `parent` that goes with the value, for this user alone whatever the umask.
+pub fn private_temp(prefix: &str, parent: &Path) -> io::Result<tempfile::TempDir> {
+    let mut builder = tempfile::Builder::new();
+    builder.prefix(prefix);
+    #[cfg(unix)]
+    builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o700));
+    builder.tempdir_in(parent)
+}
+
 /// A name that begins so and that no other process, or call, comes upon.
 pub fn unused_name(prefix: &str) -> String {
     use std::hash::{BuildHasher, Hasher};

@@ -87,7 +87,8 @@ impl RccDir {
 
     /// A file that has another name elsewhere may have been linked here so that we change it there.
     fn one_regular(&self, name: &str, flags: OFlags, mode: u32) -> io::Result<File> {
-        let refused = || io::Error::new(io::ErrorKind::PermissionDenied, "it is not a regular file of one name");
+        let refused =
+            || io::Error::new(io::ErrorKind::PermissionDenied, "it is not a regular file of one name");
         let file = match rustix::fs::openat(&self.0, name, FILE | flags, Mode::from_raw_mode(mode)) {
             Err(Errno::NXIO | Errno::LOOP | Errno::MLINK | Errno::ISDIR) => return Err(refused()),
             opened => opened?,
