@@ -176,6 +176,7 @@ impl Space {
 
     /// Takes our lock: from now on no other mount or materialize of this space can begin.
     pub fn go_live(&self) -> Result<Live, SpaceError> {
+        self.refuse_state_inside()?;
         self.ensure_state_dir()?;
         Live::take(&self.state_dir.below(files::LOCK), &self.root)
     }
@@ -211,6 +212,21 @@ impl Space {
     /// True if anything was ever written to it as a mount.
     pub fn has_upper(&self) -> bool {
         self.state_dir.join(files::UPPER_NAMES).exists()
+    }
+
+    /// Refuses to keep the state of a space in the space itself, which is covered, emptied or deleted with it.
+    fn refuse_state_inside(&self) -> Result<(), SpaceError> {
+        // As far as it is there: links lead elsewhere.
+        let there = self.state_dir.ancestors().find_map(|above| above.canonicalize().ok());
+        let root = self.root.canonicalize().unwrap_or_else(|_| self.root.clone());
+        let is_inside =
+            self.state_dir.starts_with(&self.root) || there.is_some_and(|there| there.starts_with(&root));
+        if !is_inside {
+            return Ok(());
+        }
+        let why = "it is inside of the space itself: set HOLOFS_HOME to another directory";
+        let source = io::Error::new(io::ErrorKind::InvalidInput, why);
+        Err(SpaceError::Io { doing: "Keeping state in", path: self.state_dir.path().to_owned(), source })
     }
 
     /// Makes our own directory for this space, 0700.

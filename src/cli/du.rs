@@ -1,7 +1,5 @@
 //! `holofs du`: the bytes that a space has for itself, beside the store that all share.
 
-use std::fs;
-use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -10,6 +8,7 @@ use serde::Serialize;
 
 use crate::session::written;
 use crate::space::files;
+use crate::sys::fs::place::Place;
 
 use super::SpaceArgs;
 use super::context::Context;
@@ -38,8 +37,8 @@ struct Report {
 /// Tells how much of the disk is the space's own.
 pub fn main(context: &Context, args: &DuArgs) -> anyhow::Result<ExitCode> {
     let dir = written::state_dir(context, &args.space.name())?;
-    let (written_files, written_bytes) = usage(&dir.join(files::UPPER_BYTES))?;
-    let (relocated_files, relocated_bytes) = usage(&dir.join(files::RELOCATED))?;
+    let (written_files, written_bytes) = usage(&dir.below(files::UPPER_BYTES))?;
+    let (relocated_files, relocated_bytes) = usage(&dir.below(files::RELOCATED))?;
     let (_, total_bytes) = usage(&dir)?;
     let state_bytes = total_bytes.saturating_sub(written_bytes + relocated_bytes);
     let report =
@@ -58,24 +57,10 @@ fn text(report: &Report) -> Vec<String> {
     lines.map(|(bytes, of)| format!("{bytes:>12} bytes {of}")).into()
 }
 
-/// Regular files below `dir`, and the bytes they take; a live space changes meanwhile.
-fn usage(dir: &Path) -> anyhow::Result<(u64, u64)> {
-    let (mut files, mut bytes, mut left) = (0, 0, vec![dir.to_owned()]);
-    while let Some(dir) = left.pop() {
-        let entries = match fs::read_dir(&dir) {
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            entries => entries.with_context(|| format!("Cannot list {}", dir.display()))?,
-        };
-        for entry in entries {
-            let entry = entry.with_context(|| format!("Cannot list {}", dir.display()))?;
-            let Ok(meta) = entry.metadata() else { continue };
-            if meta.is_dir() {
-                left.push(entry.path());
-            } else {
-                files += 1;
-                bytes += std::os::unix::fs::MetadataExt::blocks(&meta) * 512;
-            }
-        }
+/// Files below `dir`, and the bytes they take; a live space changes meanwhile.
+fn usage(dir: &Place) -> anyhow::Result<(u64, u64)> {
+    match dir.open().and_then(|dir| dir.disk_usage()) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok((0, 0)),
+        usage => usage.with_context(|| format!("Cannot list {}", dir.display())),
     }
-    Ok((files, bytes))
 }

@@ -36,7 +36,7 @@ mod tree;
 
 use std::fs::File;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
@@ -45,6 +45,7 @@ use crate::store::index::Ino;
 use crate::store::observe::Observer;
 use crate::sys::fs::bytes::FileStat;
 use crate::sys::fs::name::Name;
+use crate::sys::fs::place::Place;
 
 use copy_up::Copier;
 use disk::{Disk, FEW_FILES};
@@ -107,7 +108,7 @@ pub struct Options {
 
 /// The written state of a space.
 pub struct Upper {
-    dir: PathBuf,
+    dir: Place,
     catalog: String,
     access: Access,
     /// Dropped before `disk`, which it uses.
@@ -144,11 +145,12 @@ impl Upper {
     /// Opens the written state in `dir`, the directory of a space of `catalog`. A space that was never written costs
     /// nothing, and `dir` need not be there.
     pub fn open(
-        dir: &Path,
+        dir: impl Into<Place>,
         catalog: &Digest,
         options: &Options,
         observer: Arc<dyn Observer>,
     ) -> Result<Upper, UpperError> {
+        let dir = &dir.into();
         recover::ours(dir)?;
         let mut upper = Upper::pristine(dir, catalog, options, observer);
         if recover::was_written(dir)? {
@@ -160,9 +162,9 @@ impl Upper {
         Ok(upper)
     }
 
-    fn pristine(dir: &Path, catalog: &Digest, options: &Options, observer: Arc<dyn Observer>) -> Upper {
+    fn pristine(dir: &Place, catalog: &Digest, options: &Options, observer: Arc<dyn Observer>) -> Upper {
         Upper {
-            dir: dir.to_owned(),
+            dir: dir.clone(),
             catalog: catalog.to_string(),
             access: options.access,
             keeper: OnceLock::new(),
@@ -356,7 +358,7 @@ impl Upper {
     /// The database, made if this is the first write.
     fn journal(&self) -> Result<&Journal, UpperError> {
         if self.access == Access::ReadOnly {
-            return Err(UpperError::ReadOnly { path: self.dir.clone() });
+            return Err(UpperError::ReadOnly { path: self.dir.path().to_owned() });
         }
         if let Some(journal) = self.disk.journal.get() {
             return Ok(journal);

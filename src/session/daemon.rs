@@ -4,9 +4,7 @@
 //! whole, and one answer comes back: the report once the mount answers, after which the daemon lets go of the terminal, or why
 //! there is none.
 
-use std::fs::OpenOptions;
 use std::io::{BufRead as _, Read, Write};
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -18,6 +16,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::rcc::home::Home;
 use crate::space::{Space, files};
+use crate::sys::fs::owned::OwnedDir;
+use crate::sys::fs::place::Place;
 use crate::sys::mount::MountId;
 use crate::sys::process::daemon;
 use crate::sys::process::fork;
@@ -111,7 +111,7 @@ pub fn run(context: &Context, request: &MountRequest, starter: Option<&Arc<Start
     let outcome = serve(context, request, starter, |report, space| {
         starter.inspect(|starter| starter.has_answered());
         answer(&Answer::Mounted(Box::new(report.clone())))?;
-        leave_terminal(&space.state_dir.join(files::LOG))
+        leave_terminal(&space.state_dir.below(files::LOG))
     });
     let Err(error) = outcome else { return Ok(()) };
     let why = match error.downcast::<CannotMount>() {
@@ -240,8 +240,8 @@ fn tell(closed: &Closed) {
 }
 
 /// The report is out: stdio goes to the log, and no directory is kept busy.
-pub fn leave_terminal(log: &Path) -> anyhow::Result<()> {
-    let file = OpenOptions::new().create(true).append(true).mode(0o600).open(log);
+pub fn leave_terminal(log: &Place) -> anyhow::Result<()> {
+    let file = log.in_dir(OwnedDir::open_to_append);
     let file = file.with_context(|| format!("Cannot open the log {}", log.display()))?;
     daemon::leave_dir().context("Cannot change to /")?;
     // Last: with it, whoever started us goes on.

@@ -11,18 +11,28 @@ use crate::fs::fuse::priming::{self, Primer, Recorder};
 use crate::fs::fuse::profile::Profile;
 use crate::rcc::catalog::CatalogId;
 use crate::sys::fs::dir;
+use crate::sys::fs::place::Place;
+use crate::sys::fs::stat;
 use crate::sys::process::daemon;
 
 use super::context::Context;
 use super::request::{MountRequest, ProfileAt};
 use super::serve::Mounted;
 
+/// Where a profile is kept.
+enum Kept {
+    /// In our own state.
+    Ours(Place),
+    /// In a file that the user named.
+    Given(PathBuf),
+}
+
 /// What a mount does with profiles.
 pub struct Prefetch {
     recorder: Arc<Recorder>,
     catalog: CatalogId,
     /// Where the profile is kept; nowhere with `--profile off`.
-    file: Option<PathBuf>,
+    file: Option<Kept>,
     profile: Profile,
 }
 
@@ -37,10 +47,10 @@ impl Prefetch {
         let catalog = mounted.index.id();
         let file = match &request.profile {
             ProfileAt::Off => None,
-            ProfileAt::Auto => Some(context.home.profiles_dir().join(catalog.to_string())),
-            ProfileAt::File(path) => Some(path.clone()),
+            ProfileAt::Auto => Some(Kept::Ours(context.home.profiles_dir().below(catalog.to_string()))),
+            ProfileAt::File(path) => Some(Kept::Given(path.clone())),
         };
-        let profile = file.as_deref().map(|file| read(file, &catalog)).unwrap_or_default();
+        let profile = file.as_ref().map(|file| file.read(&catalog)).unwrap_or_default();
         Prefetch { recorder, catalog, file, profile }
     }
 
@@ -77,8 +87,8 @@ impl Prefetch {
         if merged == self.profile {
             return;
         }
-        if let Err(error) = write(file, &merged.to_text(&self.catalog)) {
-            log::warn!("Cannot keep the profile {}: {error}", file.display());
+        if let Err(error) = file.write(&merged.to_text(&self.catalog)) {
+            log::warn!("Cannot keep the profile {}: {error}", file.path().display());
         }
     }
 }
@@ -104,22 +114,44 @@ pub fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The profile at `file`; none if it is missing or of no use.
-fn read(file: &Path, catalog: &CatalogId) -> Profile {
-    let text = match std::fs::read_to_string(file) {
-        Ok(text) => text,
-        Err(error) => {
-            log::debug!("No profile {}: {error}", file.display());
-            return Profile::default();
-        }
-    };
-    Profile::from_text(&text, catalog).unwrap_or_else(|| {
-        log::warn!("{} is no profile of catalog {catalog}: it is not used", file.display());
-        Profile::default()
-    })
-}
+/// No profile is larger, in bytes.
+const MOST: u64 = 16 << 20;
 
-fn write(file: &Path, text: &str) -> std::io::Result<()> {
-    dir::ensure_private(file.parent().unwrap_or(Path::new("")))?;
-    dir::publish(file, text.as_bytes())
+impl Kept {
+    fn path(&self) -> &Path {
+        match self {
+            Kept::Ours(place) => place,
+            Kept::Given(path) => path,
+        }
+    }
+
+    /// The profile; none if it is missing or of no use.
+    fn read(&self, catalog: &CatalogId) -> Profile {
+        let bytes = match self {
+            Kept::Ours(place) => place.read(MOST),
+            Kept::Given(path) => stat::read_regular(path, MOST),
+        };
+        let bytes = match bytes {
+            Ok(bytes) => bytes,
+            Err(error) => {
+                log::debug!("No profile {}: {error}", self.path().display());
+                return Profile::default();
+            }
+        };
+        let known = std::str::from_utf8(&bytes).ok().and_then(|text| Profile::from_text(text, catalog));
+        known.unwrap_or_else(|| {
+            log::warn!("{} is no profile of catalog {catalog}: it is not used", self.path().display());
+            Profile::default()
+        })
+    }
+
+    fn write(&self, text: &str) -> std::io::Result<()> {
+        match self {
+            Kept::Ours(place) => place.publish(text.as_bytes()),
+            Kept::Given(path) => {
+                dir::ensure_private(path.parent().unwrap_or(Path::new("")))?;
+                dir::publish(path, text.as_bytes())
+            }
+        }
+    }
 }

@@ -38,10 +38,11 @@ use super::context::Context;
 use super::daemon::{self, Starter};
 use super::error::CannotMount;
 use super::method::{self, Method, Mounter, Refusal};
-use super::mounters::Attached;
+use super::mounters::{Attached, Mounters};
 use super::prefetch::Prefetch;
 use super::request::{MountRequest, ProfileAt};
 use super::supply::{self, Supplied};
+use super::unmount;
 
 /// How many written files are kept open at most, and one in how many of the descriptors that this process may have: the store takes
 /// a quarter, and those who read or write right now need some.
@@ -69,6 +70,7 @@ pub struct Mounted {
     /// The directory under the mount is empty.
     blank: bool,
     id: MountId,
+    undo: Undo,
     _live: Live,
 }
 
@@ -78,6 +80,24 @@ fn raise_limits(request: &MountRequest) -> Result<(), CannotMount> {
         what: format!("space {:?}", request.space.space),
         refused: vec![Refusal::new(Method::Fuse(Mounter::Direct), &why)],
     })
+}
+
+/// Takes the mount away again if anything fails before it is served: a mount that nobody serves answers nothing, for ever.
+struct Undo {
+    mounters: Mounters,
+    root: PathBuf,
+    id: MountId,
+    is_armed: bool,
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        if self.is_armed
+            && let Err(error) = unmount::detach_own(&self.mounters, &self.root, self.id)
+        {
+            log::error!("{error:#}: the mount is dead");
+        }
+    }
 }
 
 /// Mounts, and serves until unmounted. `ready` is told once the mount answers; after it this process is alone.
@@ -168,7 +188,8 @@ impl Serving {
     }
 
     /// Serves until somebody unmounts it.
-    fn until_unmounted(self) -> anyhow::Result<()> {
+    fn until_unmounted(mut self) -> anyhow::Result<()> {
+        self.mounted.undo.is_armed = false;
         let served = self.server.join().map_err(|_| anyhow::anyhow!("The server thread panicked"))?;
         self.stop.store(true, Ordering::Relaxed);
         self.quiet.store(true, Ordering::Relaxed);
@@ -207,6 +228,7 @@ fn establish(
     let blank = std::fs::read_dir(&space.root).map_or(true, |mut entries| entries.next().is_none());
     let attached = attach_for(context, &space, request, starter)?;
     let Attached { device, id, mounter, reasons } = attached;
+    let undo = Undo { mounters: context.mounters(), root: space.root.clone(), id, is_armed: true };
     if request.profile != ProfileAt::Off {
         watch.recorder.note(index.len());
     }
@@ -238,7 +260,7 @@ fn establish(
         return Err(error.into());
     }
     drop(lock);
-    Ok((Mounted { space, index, relocated, store, line, upper, report, blank, id, _live: live }, session))
+    Ok((Mounted { space, index, relocated, store, line, upper, report, blank, id, undo, _live: live }, session))
 }
 
 /// Has what runs read first fetched before it is asked for, if the catalog is a remote one.

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use crate::space::{MountState, Space, Wait};
 use crate::sys::errno::Errno;
 use crate::sys::fs::disk;
+use crate::sys::fs::place::Place;
 use crate::sys::mount::{self, MountId, namespace};
 use crate::sys::process::Process;
 use crate::sys::process::daemon::users_of as process_users;
@@ -57,10 +58,12 @@ pub fn find(context: &Context, name: &SpaceName) -> anyhow::Result<Space> {
 /// The space of that name that is mounted (or whose mount died), whatever base its catalog has.
 fn mounted_space(context: &Context, name: &SpaceName) -> anyhow::Result<Option<Space>> {
     let label = context.home.label(&name.controller, &name.space);
-    let Ok(dirs) = std::fs::read_dir(context.home.spaces_dir()) else { return Ok(None) };
-    let names = dirs.flatten().filter_map(|entry| entry.file_name().into_string().ok());
-    for dir in names.filter(|dir| dir.starts_with(label.as_str())) {
-        let Some(state) = MountState::read_in(&context.home.spaces_dir().below(dir))? else { continue };
+    let spaces = context.home.spaces_dir();
+    let dirs = spaces.entries().with_context(|| format!("Cannot list {}", spaces.display()))?;
+    let is_of_it =
+        |dir: &Place| dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(label.as_str()));
+    for dir in dirs.iter().filter(|dir| is_of_it(dir)) {
+        let Some(state) = MountState::read_in(dir)? else { continue };
         let Some(base) = state.mountpoint.parent() else { continue };
         return Ok(Some(context.space(base, name)));
     }
@@ -91,7 +94,8 @@ pub fn unmount(context: &Context, space: &Space, manner: Manner) -> anyhow::Resu
         }
         AtRoot::Foreign | AtRoot::Nothing => {}
     }
-    if manner.force && state.process.is_alive() {
+    // Only who holds our lock gets a signal, whatever the state says.
+    if manner.force && space.live_holder() == Some(state.process) {
         signals::terminate(state.process.pid);
     }
     finish(context, space, &state, patience)
@@ -156,7 +160,8 @@ pub fn is_wanted_here(space: &Space, state: &MountState) -> bool {
 
 /// Takes the recorded mount out of this mount namespace.
 fn take_away(context: &Context, space: &Space, state: &MountState, lazy: bool) -> anyhow::Result<()> {
-    let daemon = Some(state.process).filter(Process::is_alive);
+    // What the state says is not enough to send anybody a signal: it has to be who holds our lock.
+    let daemon = space.live_holder().filter(|holder| *holder == state.process);
     if let Some(daemon) = &daemon {
         signals::ask_for_quiet(daemon.pid);
     }

@@ -1,8 +1,9 @@
 //! What was written to a space, opened by a command: whoever serves the space goes on.
 
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use anyhow::Context as _;
 
 use crate::fs::upper::{self, Access, Upper};
 use crate::fs::vfs::Vfs;
@@ -10,6 +11,7 @@ use crate::rcc::catalog::{Catalog, CatalogId};
 use crate::space::relocated::Relocated;
 use crate::store::index::Index;
 use crate::store::observe::{Observer, Tally};
+use crate::sys::fs::place::Place;
 
 use super::context::Context;
 use super::error::NotFound;
@@ -19,7 +21,7 @@ use super::request::SpaceName;
 const OPEN_FILES: NonZeroUsize = NonZeroUsize::new(16).expect("it is not zero");
 
 /// What we keep for a space; an error if there is no such space.
-pub fn state_dir(context: &Context, name: &SpaceName) -> anyhow::Result<PathBuf> {
+pub fn state_dir(context: &Context, name: &SpaceName) -> anyhow::Result<Place> {
     let found = find_state_dir(context, name)?;
     found.ok_or_else(|| {
         NotFound(format!("Space {:?} of controller {:?} was never mounted", name.space, name.controller))
@@ -28,12 +30,11 @@ pub fn state_dir(context: &Context, name: &SpaceName) -> anyhow::Result<PathBuf>
 }
 
 /// What we keep for the space of that name, whatever base its catalog has; `None` if we have never seen it.
-fn find_state_dir(context: &Context, name: &SpaceName) -> anyhow::Result<Option<PathBuf>> {
+fn find_state_dir(context: &Context, name: &SpaceName) -> anyhow::Result<Option<Place>> {
     let label = context.home.label(&name.controller, &name.space);
-    let Ok(entries) = std::fs::read_dir(context.home.spaces_dir()) else { return Ok(None) };
-    let mut dirs: Vec<_> = entries.flatten().map(|entry| entry.path()).collect();
+    let spaces = context.home.spaces_dir();
+    let mut dirs = spaces.entries().with_context(|| format!("Cannot list {}", spaces.display()))?;
     dirs.retain(|dir| dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(label.as_str())));
-    dirs.sort();
     let mut written = Vec::new();
     for dir in &dirs {
         written.extend(upper::written_catalog(dir).map_or(true, |it| it.is_some()).then(|| dir.clone()));
@@ -42,7 +43,7 @@ fn find_state_dir(context: &Context, name: &SpaceName) -> anyhow::Result<Option<
 }
 
 /// The Index of the catalog that the space was written on; `None` if it was never written.
-pub fn index(context: &Context, state_dir: &Path) -> anyhow::Result<Option<Index>> {
+pub fn index(context: &Context, state_dir: &Place) -> anyhow::Result<Option<Index>> {
     let id = upper::written_catalog(state_dir)?;
     id.map(|id| known_index(context, &id)).transpose()
 }

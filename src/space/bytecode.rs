@@ -112,10 +112,9 @@ fn short_id(index: &Index) -> String {
     index.id().to_string().chars().take(16).collect()
 }
 
-/// Forgets the bytecode of the space whose state is in `state_dir`: what is there, and what processes that are left over will
+/// Forgets the bytecode of the space whose state is `state`: what is there, and what processes that are left over will
 /// still write. Interrupted, the next run goes on with it.
-pub fn forget(state_dir: &Path) -> io::Result<()> {
-    let state = Place::top(state_dir);
+pub fn forget(state: &Place) -> io::Result<()> {
     let own = state.below(OWN);
     own.below(GENERATION).remove_file()?;
     own.remove()?;

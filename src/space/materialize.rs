@@ -45,6 +45,7 @@ use crate::space::{Space, SpaceError, Wait, Waiting};
 use crate::store::index::Index;
 use crate::store::observe::{Observer, Tally};
 use crate::store::{RawStore, Store};
+use crate::sys::fs::place::Place;
 
 pub use self::content::{Content, Plain};
 pub use self::plan::{DirPlan, Rules};
@@ -69,7 +70,7 @@ pub struct Job<'a> {
     /// Where the bytes come from.
     pub content: &'a dyn Content,
     /// The raw store's directory, for reflinks and hardlinks out of it.
-    pub raw_dir: Option<&'a Path>,
+    pub raw_dir: Option<&'a Place>,
     /// The space.
     pub space: &'a Space,
 }
@@ -83,7 +84,7 @@ impl<'a> Job<'a> {
         store: &'a Store,
         space: &'a Space,
     ) -> Job<'a> {
-        let raw_dir = store.raw().map(RawStore::path);
+        let raw_dir = store.raw().map(RawStore::place);
         Job { home, catalog_path, index, content: store, raw_dir, space }
     }
 }

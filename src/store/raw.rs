@@ -47,6 +47,7 @@ const PRIVATE: u16 = 0o700;
 #[derive(Debug)]
 pub struct RawStore {
     dir: Dir,
+    place: Place,
     path: PathBuf,
     ledger: Mutex<Ledger>,
     /// Reflinks from the library into this store have not failed yet.
@@ -78,7 +79,12 @@ impl RawStore {
         let may_share = !cfg!(windows)
             || sys::fs::disk::file_system(&path).is_ok_and(|name| name.eq_ignore_ascii_case("refs"));
         let reflinks = AtomicBool::new(may_share);
-        Ok(RawStore { dir, path, ledger: Mutex::new(Ledger::new(limit)), reflinks })
+        Ok(RawStore { dir, place, path, ledger: Mutex::new(Ledger::new(limit)), reflinks })
+    }
+
+    /// The directory.
+    pub fn place(&self) -> &Place {
+        &self.place
     }
 
     /// Where the store is.

@@ -6,12 +6,13 @@
 
 use std::fs::File;
 use std::num::NonZeroUsize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use lru::LruCache;
 
 use crate::sys::fs::bytes::FileStat;
+use crate::sys::fs::place::Place;
 use crate::sys::fs::private_dir::PrivateDir;
 
 use super::{Ino, UpperError};
@@ -23,16 +24,16 @@ const PART: &str = ".part";
 
 /// The directory with the bytes, made when the first ones are.
 pub(super) struct Files {
-    path: PathBuf,
+    path: Place,
     dir: OnceLock<PrivateDir>,
     open: Mutex<LruCache<Ino, Arc<File>>>,
 }
 
 impl Files {
     /// The files below `space`, which need not be there; at most `descriptors` of them are kept open.
-    pub fn new(space: &Path, descriptors: NonZeroUsize) -> Files {
+    pub fn new(space: &Place, descriptors: NonZeroUsize) -> Files {
         let open = Mutex::new(LruCache::new(descriptors));
-        Files { path: space.join(BYTES), dir: OnceLock::new(), open }
+        Files { path: space.below(BYTES), dir: OnceLock::new(), open }
     }
 
     /// The directory, made if need be.
@@ -40,8 +41,9 @@ impl Files {
         if let Some(dir) = self.dir.get() {
             return Ok(dir);
         }
-        let dir = PrivateDir::ensure(&self.path);
-        let dir = dir.map_err(|source| UpperError::Io { doing: "open", path: self.path.clone(), source })?;
+        let dir = self.path.ensure().map(PrivateDir::from);
+        let dir =
+            dir.map_err(|source| UpperError::Io { doing: "open", path: self.path.clone().into(), source })?;
         Ok(self.dir.get_or_init(|| dir))
     }
 
@@ -91,7 +93,7 @@ impl Files {
     pub fn for_each(&self, mut each: impl FnMut(Option<Ino>, &[u8])) -> Result<(), UpperError> {
         let ino = |name: &[u8]| std::str::from_utf8(name).ok()?.parse().ok().map(Ino);
         let listed = self.dir()?.for_each_name(|name| each(ino(name), name));
-        listed.map_err(|source| UpperError::Io { doing: "list", path: self.path.clone(), source })
+        listed.map_err(|source| UpperError::Io { doing: "list", path: self.path.clone().into(), source })
     }
 
     /// Removes a file that is not complete; anything that is not ours stays.
@@ -108,7 +110,7 @@ impl Files {
 
     /// The error of a directory that could not be made durable.
     pub fn cannot_sync(&self, source: std::io::Error) -> UpperError {
-        UpperError::Io { doing: "make durable", path: self.path.clone(), source }
+        UpperError::Io { doing: "make durable", path: self.path.clone().into(), source }
     }
 
     /// Where the bytes of `ino` are.

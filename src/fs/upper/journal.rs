@@ -21,6 +21,8 @@ use std::time::Duration;
 use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row};
 
+use crate::sys::fs::place::Place;
+
 use super::schema::{self, APPLICATION, FORMAT, LoadError, Loaded, OUTLIVING, Writing};
 use super::session::{self, Session};
 use super::tables::Change;
@@ -77,7 +79,7 @@ struct Rows {
 
 impl Journal {
     /// Makes the database of a space that was never written.
-    pub fn create(dir: &Path, catalog: &str, next_ino: u64, access: Access) -> Result<Journal, UpperError> {
+    pub fn create(dir: &Place, catalog: &str, next_ino: u64, access: Access) -> Result<Journal, UpperError> {
         let (path, unfinished) = (dir.join(DATABASE), dir.join(UNFINISHED));
         for leftover in [
             "state.db.new",
@@ -112,9 +114,8 @@ impl Journal {
     }
 
     /// Opens a database that is there.
-    pub fn open(dir: &Path, access: Access) -> Result<Journal, UpperError> {
-        let dir = &real(dir)?;
-        let path = dir.join(DATABASE);
+    pub fn open(dir: &Place, access: Access) -> Result<Journal, UpperError> {
+        let path = real(dir)?.join(DATABASE);
         check_not_empty(&path)?;
         session::check_log(dir)?;
         let connection = connect(&path, access)?;

@@ -11,6 +11,7 @@ use std::path::Path;
 use crate::rcc::digest::Digest;
 use crate::space::bytecode;
 use crate::sys::fs::owned::OwnedDir;
+use crate::sys::fs::place::Place;
 
 use super::files::{BYTES, Files};
 use super::journal::{DATABASE, Journal, remove};
@@ -53,11 +54,11 @@ pub(super) fn reconcile(
 }
 
 /// The directory of a space, which others may not have made or written to; `None` if it is not there.
-pub(super) fn ours(dir: &Path) -> Result<Option<OwnedDir>, UpperError> {
-    match OwnedDir::open(dir) {
+pub(super) fn ours(dir: &Place) -> Result<Option<OwnedDir>, UpperError> {
+    match dir.open() {
         Ok(opened) => Ok(Some(opened)),
         Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(None),
-        Err(source) => Err(UpperError::Io { doing: "use", path: dir.to_owned(), source }),
+        Err(source) => Err(UpperError::Io { doing: "use", path: dir.path().to_owned(), source }),
     }
 }
 
@@ -115,7 +116,7 @@ fn forget_bytes(journal: &Journal, tables: &mut Tables, unborn: &[Ino]) -> Resul
 }
 
 /// Whether the space in `dir` was ever written. One whose database is gone, but not its bytes, is an error.
-pub(super) fn was_written(dir: &Path) -> Result<bool, UpperError> {
+pub(super) fn was_written(dir: &Place) -> Result<bool, UpperError> {
     let (database, bytes) = (dir.join(DATABASE), dir.join(BYTES));
     if exists(&database)? {
         return Ok(true);
@@ -138,10 +139,15 @@ pub(super) fn was_written(dir: &Path) -> Result<bool, UpperError> {
 }
 
 /// Drops everything that was written to the space in `dir`. Interrupted, the next mount goes on with it.
-pub fn reset(dir: &Path) -> Result<(), UpperError> {
+pub fn reset(dir: impl Into<Place>) -> Result<(), UpperError> {
+    let dir = &dir.into();
     let Some(owned) = ours(dir)? else { return Ok(()) };
     // First: it must never be there without the sources that it was compiled from.
-    bytecode::forget(dir).map_err(|source| UpperError::Io { doing: "drop", path: dir.to_owned(), source })?;
+    bytecode::forget(dir).map_err(|source| UpperError::Io {
+        doing: "drop",
+        path: dir.path().to_owned(),
+        source,
+    })?;
     let (database, dropped) = (dir.join(DATABASE), dir.join(DROPPED));
     if exists(&database)? {
         let renamed = fs::rename(&database, &dropped);
@@ -156,18 +162,14 @@ pub fn reset(dir: &Path) -> Result<(), UpperError> {
     for name in [OPEN, "state.db-wal", "state.db-shm"] {
         remove(&dir.join(name))?;
     }
-    let bytes = dir.join(BYTES);
-    match fs::remove_dir_all(&bytes) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            return Err(UpperError::Io { doing: "remove", path: bytes, source });
-        }
-        _ => {}
-    }
+    let bytes = dir.below(BYTES);
+    bytes.remove().map_err(|source| UpperError::Io { doing: "remove", path: bytes.into(), source })?;
     remove(&dropped)
 }
 
 /// The catalog that what was written to the space in `dir` belongs to; `None` if nothing was.
-pub fn written_catalog(dir: &Path) -> Result<Option<Digest>, UpperError> {
+pub fn written_catalog(dir: impl Into<Place>) -> Result<Option<Digest>, UpperError> {
+    let dir = &dir.into();
     ours(dir)?;
     if !was_written(dir)? {
         return Ok(None);

@@ -5,9 +5,9 @@
 //! after the process was killed, and with it everything that was committed since it was last copied into the database:
 //! names, whiteouts, and the rows without which copied-up bytes would be collected.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::sys::fs::owned::OwnedDir;
+use crate::sys::fs::place::Place;
 
 use super::UpperError;
 use super::journal::remove;
@@ -28,10 +28,10 @@ pub(super) struct Session {
 
 impl Session {
     /// Begins when the log is there.
-    pub fn begin(dir: &Path) -> Result<Session, UpperError> {
+    pub fn begin(dir: &Place) -> Result<Session, UpperError> {
         let path = dir.join(OPEN);
         let ended_well = !exists(&path)?;
-        let made = OwnedDir::open(dir).and_then(|dir| dir.mark(OPEN.as_ref()));
+        let made = dir.below(OPEN).mark();
         made.map_err(|source| UpperError::Io { doing: "make", path: path.clone(), source })?;
         Ok(Session { path, ended_well })
     }
@@ -46,7 +46,7 @@ impl Drop for Session {
 }
 
 /// An error if the log is gone that a killed process left. To be called before the database is opened, which makes a new one.
-pub(super) fn check_log(dir: &Path) -> Result<(), UpperError> {
+pub(super) fn check_log(dir: &Place) -> Result<(), UpperError> {
     let log = dir.join(LOG);
     // The log is looked at twice, for others begin and end their sessions meanwhile.
     if exists(&log)? || !exists(&dir.join(OPEN))? || exists(&log)? {

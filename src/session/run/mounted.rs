@@ -132,11 +132,10 @@ fn run_isolated(
 
 /// Why the space can be neither mounted nor materialized at its own place, whatever the method: nothing can be written there.
 fn cannot_hold(space: &Space) -> Option<String> {
-    let written = |dir: &Path| tempfile::tempfile_in(dir).map(drop);
-    let base = space.ensure_base().map_err(anyhow::Error::from).and_then(|()| Ok(written(&space.base)?));
-    let state = || {
-        space.ensure_state_dir().map_err(anyhow::Error::from).and_then(|()| Ok(written(&space.state_dir)?))
-    };
+    let written = || tempfile::tempfile_in(&space.base).map(drop);
+    let base = space.ensure_base().map_err(anyhow::Error::from).and_then(|()| Ok(written()?));
+    let kept = || space.state_dir.ensure()?.create_temp(".part-").map(drop);
+    let state = || space.ensure_state_dir().map_err(anyhow::Error::from).and_then(|()| Ok(kept()?));
     match base {
         Err(error) => Some(format!("{} cannot be written: {}", space.base.display(), error.root_cause())),
         Ok(()) => state()

@@ -104,7 +104,7 @@ proptest! {
         let mut current = "one";
         for (number, step) in (0u32..).zip(steps) {
             match step {
-                0 => { forget(state.path()).unwrap(); model.clear(); }
+                0 => { forget(&state).unwrap(); model.clear(); }
                 1 | 2 => {
                     let other = if step == 1 { "one" } else { "two" };
                     if other != current { model.clear(); }

@@ -5,7 +5,6 @@
 //! space, and the space is named. What the space has is left to its owner.
 
 use std::collections::BTreeMap;
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -157,8 +156,9 @@ impl Check<'_> {
     /// The spaces of this catalog whose file at the path of `ino` is `inode`.
     fn spaces_with(&self, ino: Ino, inode: Option<(u64, u64)>) -> Vec<PathBuf> {
         let (Some(inode), Some(path)) = (inode, self.index.path_of(ino)) else { return Vec::new() };
-        let states = fs::read_dir(self.home.spaces_dir()).into_iter().flatten().flatten();
-        let labels = states.filter_map(|state| Some(state.file_name().to_str()?.get(..24)?.to_owned()));
+        let states = self.home.spaces_dir().entries().unwrap_or_default();
+        let labels =
+            states.iter().filter_map(|state| Some(state.file_name()?.to_str()?.get(..24)?.to_owned()));
         let roots = labels.map(|label| self.index.base().join(label));
         roots.filter(|root| id_at(&root.join(path.to_string())) == Some(inode)).collect()
     }

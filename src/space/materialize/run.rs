@@ -23,6 +23,7 @@ use crate::sys::fs::at::{self, FoundKind, TreeDir};
 use crate::sys::fs::btrfs;
 use crate::sys::fs::disk;
 use crate::sys::fs::name::{Name, OwnedName};
+use crate::sys::fs::place::Place;
 use crate::sys::process;
 
 /// One run, between its locks.
@@ -329,9 +330,8 @@ fn temp_name(space: &Space) -> io::Result<OwnedName> {
 }
 
 /// False if nothing is in the raw store at `dir`, whose entries lie in directories of two digits.
-fn has_entries(dir: &Path) -> bool {
-    let listed = std::fs::read_dir(dir);
-    listed.map_or(true, |listed| listed.flatten().any(|entry| entry.file_name().len() == 2))
+fn has_entries(dir: &Place) -> bool {
+    dir.open().and_then(|dir| dir.names()).map_or(true, |names| names.iter().any(|name| name.len() == 2))
 }
 
 /// How much is to be placed.

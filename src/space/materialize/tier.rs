@@ -12,6 +12,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::store::observe::Observer;
 use crate::sys::fs::clone;
+use crate::sys::fs::owned::Temp;
+use crate::sys::fs::place::Place;
 
 /// What the user wants.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -106,7 +108,7 @@ pub struct Ladder<'a> {
 /// Between which directories bytes are placed, and what is allowed there.
 pub struct Pair<'a> {
     /// The raw store's directory, if there is one.
-    pub raw_dir: Option<&'a Path>,
+    pub raw_dir: Option<&'a Place>,
     /// The directory of the space.
     pub base: &'a Path,
     /// Others use this holotree too.
@@ -130,9 +132,7 @@ impl<'a> Ladder<'a> {
             (Strategy::Hardlink, _) if pair.is_shared => {
                 (Tier::Hardlink, Err(io::Error::other("The holotree is shared with others")))
             }
-            (Strategy::Hardlink, _) => {
-                (Tier::Hardlink, pair.probe(|from, to| std::fs::hard_link(from.path(), to)))
-            }
+            (Strategy::Hardlink, _) => (Tier::Hardlink, pair.probe(|from, to| from.link_at(to))),
             (Strategy::Snapshot, Some(reason)) => {
                 observer.fallback(Tier::Snapshot.name(), &format!("{reason}; files are placed one by one"));
                 (Tier::Reflink, pair.probe_reflink())
@@ -164,14 +164,15 @@ impl<'a> Ladder<'a> {
 
 impl Pair<'_> {
     fn probe_reflink(&self) -> io::Result<()> {
-        self.probe(|from, to| clone::reflink(from.as_file(), &File::create_new(to)?))
+        self.probe(|from, to| clone::reflink(&from.file, &File::create_new(to)?))
     }
 
     /// Tries `place` with a new file in the raw store's directory and a free name in the destination.
-    fn probe(&self, place: impl FnOnce(&tempfile::NamedTempFile, &Path) -> io::Result<()>) -> io::Result<()> {
+    fn probe(&self, place: impl FnOnce(&Temp<'_>, &Path) -> io::Result<()>) -> io::Result<()> {
         let raw_dir = self.raw_dir.ok_or_else(|| io::Error::other("There is no raw store to share with"))?;
-        let mut from = tempfile::Builder::new().prefix(".probe-").tempfile_in(raw_dir)?;
-        io::Write::write_all(&mut from, &[0; 4096])?;
+        let raw_dir = raw_dir.open()?;
+        let from = raw_dir.create_temp(".probe-")?;
+        io::Write::write_all(&mut &from.file, &[0; 4096])?;
         // A name that is certainly free, and that RCC takes for nothing of its own.
         let scratch = crate::sys::fs::dir::private_temp(".holofs-probe-", self.base)?;
         place(&from, &scratch.path().join("probe"))

@@ -124,6 +124,11 @@ impl OwnedDir {
         &self.path
     }
 
+    /// The descriptor.
+    pub(super) fn into_fd(self) -> OwnedFd {
+        self.dir
+    }
+
     /// True if it was removed, so that nothing can be made in it.
     pub fn is_removed(&self) -> bool {
         rustix::fs::fstat(&self.dir).is_ok_and(|stat| stat.st_nlink == 0)
@@ -244,6 +249,28 @@ impl OwnedDir {
         last_use(self.dir.as_fd(), name, DEEPEST)
     }
 
+    /// How many files are in it, at any depth, and the bytes they take on the disk. What vanishes meanwhile is not there.
+    pub fn disk_usage(&self) -> io::Result<(u64, u64)> {
+        self.usage_within(DEEPEST)
+    }
+
+    fn usage_within(&self, depth: usize) -> io::Result<(u64, u64)> {
+        let (mut files, mut bytes) = (0, 0);
+        for name in self.names()? {
+            let Ok(stat) = rustix::fs::statat(&self.dir, &name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+            if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
+                files += 1;
+                bytes += u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
+            } else if depth > 0 {
+                let below = self.open_dir(Path::new(&name)).and_then(|below| below.usage_within(depth - 1));
+                let (more, taken) = below.unwrap_or_default();
+                files += more;
+                bytes += taken;
+            }
+        }
+        Ok((files, bytes))
+    }
+
     /// Makes the names in it durable.
     pub fn sync(&self) -> io::Result<()> {
         Ok(rustix::fs::fsync(&self.dir)?)
@@ -276,6 +303,11 @@ pub struct Temp<'d> {
 }
 
 impl Temp<'_> {
+    /// Gives it another name, at `path`.
+    pub fn link_at(&self, path: &Path) -> io::Result<()> {
+        Ok(rustix::fs::linkat(&self.dir.dir, &self.name, rustix::fs::CWD, path, AtFlags::empty())?)
+    }
+
     /// Gives it its name; a file of that name is replaced.
     pub fn publish(mut self, name: &OsStr) -> io::Result<()> {
         self.dir.rename(OsStr::new(&self.name), name)?;

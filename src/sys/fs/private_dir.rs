@@ -12,6 +12,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, Mode, OFlags};
 
 use super::bytes::FileStat;
+use super::owned::OwnedDir;
 
 /// An open directory.
 #[derive(Debug)]
@@ -27,6 +28,12 @@ const FILE: OFlags = OFlags::RDWR
 impl AsFd for PrivateDir {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+impl From<OwnedDir> for PrivateDir {
+    fn from(dir: OwnedDir) -> PrivateDir {
+        PrivateDir(dir.into_fd())
     }
 }
 

@@ -174,6 +174,11 @@ pub struct Temp<'d> {
 }
 
 impl Temp<'_> {
+    /// Gives it another name, at `path`.
+    pub fn link_at(&self, path: &Path) -> io::Result<()> {
+        fs::hard_link(self.dir.path().join(&self.name), path)
+    }
+
     /// Gives it its name; a file of that name is replaced.
     pub fn publish(mut self, name: &OsStr) -> io::Result<()> {
         self.dir.rename(OsStr::new(&self.name), name)?;

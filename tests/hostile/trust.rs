@@ -1,0 +1,400 @@
+//! Who owns what on disk: what somebody else made, planted, swapped or forged is not used, and nothing waits for it.
+
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use super::bounds::within;
+use crate::common::golden::{self, CATALOG, Regime};
+use crate::common::sandbox::Sandbox;
+use crate::common::{exit, is_root, json, run, said, skip, space_path, stderr};
+
+/// A user who is not us.
+const ATTACKER: u32 = 12_345;
+/// No command here takes longer unless it waits for a FIFO.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// A directory outside of everything, with a file that nobody may touch.
+struct Precious(tempfile::TempDir);
+
+impl Precious {
+    fn new() -> Precious {
+        let dir = tempfile::tempdir().unwrap();
+        fs::write(dir.path().join("file"), "precious").unwrap();
+        fs::set_permissions(dir.path(), Permissions::from_mode(0o750)).unwrap();
+        Precious(dir)
+    }
+
+    fn dir(&self) -> &Path {
+        self.0.path()
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.path().join("file")
+    }
+
+    fn assert_untouched(&self, after: &str) {
+        assert_eq!(fs::read(self.file()).unwrap(), b"precious", "{after}");
+        let names: Vec<_> =
+            fs::read_dir(self.dir()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(names, ["file"], "{after}");
+        assert_eq!(fs::metadata(self.dir()).unwrap().mode() & 0o7777, 0o750, "{after}");
+    }
+}
+
+fn fifo(path: &Path) {
+    fs::create_dir_all(path.parent().unwrap()).unwrap();
+    if path.symlink_metadata().is_ok() {
+        fs::remove_file(path).unwrap();
+    }
+    run(Command::new("mkfifo").arg(path));
+}
+
+fn holofs(sandbox: &Sandbox, args: &[&str]) -> Output {
+    within(&mut sandbox.holofs_command(args), PATIENCE)
+}
+
+/// A space that was written to as a mount: its directory, and that of its state.
+fn written(sandbox: &Sandbox, space: &str) -> (PathBuf, PathBuf) {
+    let mounted = sandbox.mount(CATALOG, space, "user", &[]);
+    let root = mounted.path().to_owned();
+    fs::write(root.join("new"), "x").unwrap();
+    mounted.unmount();
+    let state = sandbox.home().join("holofs/spaces").join(root.file_name().unwrap());
+    assert!(state.join("state.db").exists());
+    (root, state)
+}
+
+#[test]
+fn links_in_the_place_of_our_files_lead_nobody_anywhere() {
+    let precious = Precious::new();
+    let names =
+        ["state.db.dropped", "log", "mount.json", "restored.json", "restoring.json", "listed", "lock"];
+    for name in names {
+        let sandbox = Sandbox::golden(Regime::Gzip);
+        let (_, state) = written(&sandbox, "space");
+        fs::remove_file(state.join(name)).ok();
+        symlink(precious.file(), state.join(name)).unwrap();
+        for args in [
+            &["mount", CATALOG, "space"][..],
+            &["unmount", "space"],
+            &["reset", "space"],
+            &["materialize", CATALOG, "space"],
+            &["list"],
+            &["gc"],
+            &["delete", "space"],
+        ] {
+            holofs(&sandbox, args);
+            precious.assert_untouched(&format!("{name}: {args:?}"));
+        }
+    }
+}
+
+#[test]
+fn a_fifo_in_the_place_of_any_file_is_not_waited_for() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let (root, state) = written(&sandbox, "space");
+    let home = sandbox.home();
+    let profiles = home.join("holofs/profiles");
+    let profile = fs::read_dir(&profiles).unwrap().next().unwrap().unwrap().path();
+    let label = root.file_name().unwrap().to_str().unwrap().to_owned();
+    let uses = sandbox.holotree().join(format!("{label}.use"));
+    let used = fs::read_dir(sandbox.hololib().join("used")).unwrap().next().unwrap().unwrap().path();
+    let files = [
+        uses,
+        used,
+        home.join("journals/event.log"),
+        home.join("settings.yaml"),
+        home.join("rcc.yaml"),
+        profile,
+        state.join("log"),
+        state.join("mount.json"),
+        state.join("restored.json"),
+        state.join("listed"),
+        sandbox.holotree().join(format!("{label}.meta")),
+        state.join("lock"),
+        sandbox.holotree().join(format!("{label}.lck")),
+    ];
+    for file in files {
+        fifo(&file);
+        for args in [
+            &["mount", CATALOG, "space"][..],
+            &["list"],
+            &["unmount", "space"],
+            &["materialize", CATALOG, "space"],
+            &["run", CATALOG, "other", "--", "true"],
+            &["gc"],
+        ] {
+            // Whether it works is not the question; `within` fails on what does not end.
+            holofs(&sandbox, args);
+        }
+        holofs(&sandbox, &["unmount", "space", "--lazy"]);
+        fs::remove_file(&file).ok();
+    }
+}
+
+#[test]
+fn a_state_directory_that_is_a_link_or_of_somebody_else_is_refused_and_left_alone() {
+    let precious = Precious::new();
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let (_, state) = written(&sandbox, "space");
+    let commands: [&[&str]; 5] = [
+        &["mount", CATALOG, "space"],
+        &["materialize", CATALOG, "space"],
+        &["reset", "space"],
+        &["delete", "space"],
+        &["gc"],
+    ];
+    let kept = state.with_extension("kept");
+    fs::rename(&state, &kept).unwrap();
+    symlink(precious.dir(), &state).unwrap();
+    for args in &commands[..4] {
+        let output = holofs(&sandbox, args);
+        assert_eq!(output.status.code(), Some(exit::IO), "{args:?}: {}", said(&output));
+        precious.assert_untouched(&format!("{args:?}"));
+    }
+    holofs(&sandbox, commands[4]);
+    precious.assert_untouched("gc");
+    fs::remove_file(&state).unwrap();
+    fs::rename(&kept, &state).unwrap();
+    if !is_root() {
+        return skip("Only root can give a directory away");
+    }
+    chown(&state, Some(ATTACKER), None).unwrap();
+    for args in &commands[..2] {
+        let output = holofs(&sandbox, args);
+        assert_eq!(output.status.code(), Some(exit::IO), "{args:?}: {}", said(&output));
+        assert!(stderr(&output).contains("belongs to user 12345"), "{}", said(&output));
+    }
+}
+
+#[test]
+fn a_whole_state_that_others_may_write_to_or_own_is_refused() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let holofs_dir = sandbox.home().join("holofs");
+    fs::create_dir_all(holofs_dir.join("pyc")).unwrap();
+    fs::set_permissions(&holofs_dir, Permissions::from_mode(0o777)).unwrap();
+    let refused = |because: &str| {
+        for args in [&["mount", CATALOG, "space"][..], &["materialize", CATALOG, "space"]] {
+            let output = holofs(&sandbox, args);
+            assert_eq!(output.status.code(), Some(exit::IO), "{args:?}: {}", said(&output));
+            assert!(stderr(&output).contains(because), "{}", said(&output));
+        }
+    };
+    refused("others may write to");
+    fs::set_permissions(&holofs_dir, Permissions::from_mode(0o755)).unwrap();
+    if is_root() {
+        chown(&holofs_dir, Some(ATTACKER), None).unwrap();
+        refused("belongs to user 12345");
+        chown(&holofs_dir, Some(0), None).unwrap();
+    }
+    fs::rename(&holofs_dir, sandbox.home().join("elsewhere")).unwrap();
+    symlink("elsewhere", &holofs_dir).unwrap();
+    refused("symbolic link");
+}
+
+#[test]
+fn a_forged_mount_state_gets_no_process_a_signal() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let mounted = sandbox.mount(CATALOG, "space", "user", &[]);
+    let state = sandbox.home().join("holofs/spaces").join(mounted.path().file_name().unwrap());
+    let text = fs::read_to_string(state.join("mount.json")).unwrap();
+    mounted.unmount();
+    let mut quiet = Command::new("sleep");
+    quiet.arg("600").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut victim = quiet.spawn().unwrap();
+    let mut forged: serde_json::Value = serde_json::from_str(&text).unwrap();
+    forged["pid"] = victim.id().into();
+    forged["started"] = started(victim.id()).into();
+    fs::write(state.join("mount.json"), forged.to_string()).unwrap();
+    for args in [&["unmount", "space"][..], &["unmount", "space", "--lazy"], &["mount", CATALOG, "space"]] {
+        holofs(&sandbox, args);
+        assert!(
+            victim.try_wait().unwrap().is_none(),
+            "{args:?} ended a process that has nothing to do with it"
+        );
+    }
+    victim.kill().unwrap();
+    victim.wait().unwrap();
+    holofs(&sandbox, &["unmount", "space"]);
+}
+
+/// When a process began, in clock ticks since the start of the machine.
+fn started(pid: u32) -> u64 {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let (_, rest) = stat.rsplit_once(") ").unwrap();
+    rest.split(' ').nth(19).unwrap().parse().unwrap()
+}
+
+#[test]
+fn an_index_that_is_cut_off_under_a_live_mount_harms_nobody() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let mounted = sandbox.mount(CATALOG, "space", "user", &[]);
+    for entry in fs::read_dir(sandbox.home().join("holofs/index")).unwrap() {
+        fs::File::options().write(true).open(entry.unwrap().path()).unwrap().set_len(0).unwrap();
+    }
+    let restored = golden::unpack_restored(Regime::Gzip, &sandbox.scratch());
+    crate::common::compare::assert_same_space(mounted.path(), &restored);
+    mounted.unmount();
+    sandbox.mount(CATALOG, "space", "user", &[]).unmount();
+}
+
+#[test]
+fn written_state_that_leads_in_circles_is_damage() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let mounted = sandbox.mount(CATALOG, "space", "user", &[]);
+    fs::create_dir_all(mounted.path().join("one/two")).unwrap();
+    let state = sandbox.home().join("holofs/spaces").join(mounted.path().file_name().unwrap());
+    mounted.unmount();
+    let database = rusqlite::Connection::open(state.join("state.db")).unwrap();
+    let (first, second) = (1_i64 << 32, (1_i64 << 32) + 1);
+    database.execute("UPDATE inode SET parent=?1 WHERE ino=?2", (second, first)).unwrap();
+    database.close().unwrap();
+    for args in [&["mount", CATALOG, "space"][..], &["diff", "space"]] {
+        let output = holofs(&sandbox, args);
+        assert_eq!(output.status.code(), Some(exit::IO), "{args:?}: {}", said(&output));
+        assert!(stderr(&output).contains("is damaged"), "{}", said(&output));
+    }
+}
+
+#[test]
+fn deleting_a_space_changes_nothing_behind_a_link_in_its_place() {
+    let precious = Precious::new();
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let root = sandbox.materialize(CATALOG, "space", "user");
+    // What locks its owner out has to be opened first: not what a link leads to.
+    fs::create_dir(root.join("dark")).unwrap();
+    fs::set_permissions(root.join("dark"), Permissions::from_mode(0o000)).unwrap();
+    symlink(precious.dir(), root.join("link")).unwrap();
+    sandbox.holofs_ok(&["delete", "space"]);
+    precious.assert_untouched("a link in the space");
+    let root = sandbox.materialize(CATALOG, "space", "user");
+    Command::new("chmod").args(["-R", "u+rwX"]).arg(&root).output().unwrap();
+    fs::remove_dir_all(&root).unwrap();
+    symlink(precious.dir(), &root).unwrap();
+    sandbox.holofs_ok(&["delete", "space"]);
+    precious.assert_untouched("a link in its place");
+    assert!(root.symlink_metadata().is_err());
+}
+
+#[test]
+fn deleting_races_with_somebody_who_swaps_directories_for_links() {
+    let precious = Precious::new();
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let until = std::time::Instant::now() + Duration::from_secs(crate::common::soak::amount(5, 60));
+    while std::time::Instant::now() < until {
+        let root = sandbox.materialize(CATALOG, "space", "user");
+        let dark = root.join("plain");
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    if fs::rename(&dark, root.join("aside")).is_ok() {
+                        symlink(precious.dir(), &dark).ok();
+                        fs::remove_file(&dark).ok();
+                        fs::rename(root.join("aside"), &dark).ok();
+                    }
+                }
+            });
+            let outcome = holofs(&sandbox, &["delete", "space"]);
+            stop.store(true, std::sync::atomic::Ordering::Relaxed);
+            drop(outcome);
+        });
+        precious.assert_untouched("the race");
+    }
+}
+
+#[test]
+fn a_bad_blob_goes_to_a_quarantine_on_another_device_and_a_fifo_or_link_stays() {
+    let other = Path::new("/dev/shm");
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let differs =
+        fs::metadata(other).is_ok_and(|shm| shm.dev() != fs::metadata(sandbox.home()).unwrap().dev());
+    if !differs {
+        return skip("No /dev/shm of another device");
+    }
+    let precious = Precious::new();
+    let elsewhere = tempfile::Builder::new().prefix("holofs-test.").tempdir_in(other).unwrap();
+    let blobs = blobs(&sandbox.hololib().join("library"));
+    fs::write(&blobs[0], "damaged").unwrap();
+    fifo(&blobs[1]);
+    fs::remove_file(&blobs[2]).unwrap();
+    symlink(precious.file(), &blobs[2]).unwrap();
+    let mut command = sandbox.holofs_command(&["check", "--repair", "--json"]);
+    let output = within(command.env("HOLOFS_HOME", elsewhere.path().join("holofs")), PATIENCE);
+    let moved: Vec<_> =
+        json(&output)["bad_blobs"].as_array().unwrap().iter().map(|bad| bad["moved_to"].clone()).collect();
+    assert_eq!(moved.iter().filter(|to| to.is_string()).count(), 1, "{}", said(&output));
+    let name = blobs[0].file_name().unwrap();
+    let quarantined = elsewhere.path().join("holofs/quarantine").join(name);
+    assert_eq!(fs::read(quarantined).unwrap(), b"damaged");
+    assert!(!blobs[0].exists());
+    assert!(blobs[1].symlink_metadata().is_ok() && blobs[2].is_symlink());
+    precious.assert_untouched("check --repair");
+}
+
+/// Three blobs of a library.
+fn blobs(library: &Path) -> Vec<PathBuf> {
+    let output = run(Command::new("find").arg(library).args(["-type", "f"]));
+    let mut all: Vec<PathBuf> = crate::common::stdout(&output).lines().map(PathBuf::from).collect();
+    all.sort();
+    all.truncate(3);
+    all
+}
+
+#[test]
+fn a_link_in_the_library_leads_no_import_out_of_it() {
+    let precious = Precious::new();
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let zip = sandbox.scratch().join("hololib.zip");
+    sandbox.holofs_ok(&["export", CATALOG, "--zipfile", zip.to_str().unwrap()]);
+    let fresh = Sandbox::new();
+    for first in blobs(&sandbox.hololib().join("library")) {
+        let relative = first.strip_prefix(sandbox.hololib()).unwrap();
+        let fan_out = fresh.hololib().join(relative).parent().unwrap().to_owned();
+        fs::create_dir_all(fan_out.parent().unwrap()).unwrap();
+        symlink(precious.dir(), &fan_out).unwrap();
+    }
+    let output = holofs(&fresh, &["import", zip.to_str().unwrap()]);
+    assert!(!output.status.success(), "{}", said(&output));
+    precious.assert_untouched("import");
+}
+
+#[test]
+fn state_inside_of_the_space_itself_is_refused() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let root = space_path(&json(&sandbox.holofs_ok(&["materialize", CATALOG, "space", "--json"])));
+    for inside in [root.clone(), root.join("a/b")] {
+        for args in [&["mount", CATALOG, "space"][..], &["materialize", CATALOG, "space"]] {
+            let output = within(sandbox.holofs_command(args).env("HOLOFS_HOME", &inside), PATIENCE);
+            assert_eq!(output.status.code(), Some(exit::IO), "{args:?}: {}", said(&output));
+            assert!(stderr(&output).contains("inside of the space"), "{}", said(&output));
+            assert!(!crate::common::mounted::is_mounted(&root));
+        }
+    }
+}
+
+#[test]
+fn a_name_that_means_two_spaces_deletes_neither() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let one = sandbox.materialize(CATALOG, "space", "user");
+    let elsewhere = sandbox.scratch().join("holotree");
+    fs::create_dir_all(&elsewhere).unwrap();
+    // The same hololib with a second catalog, whose spaces are elsewhere.
+    let catalogs = sandbox.hololib().join("catalog");
+    let text = golden::inflate(&fs::read(catalogs.join(CATALOG)).unwrap());
+    let moved = text.replace(sandbox.holotree().to_str().unwrap(), elsewhere.to_str().unwrap());
+    let moved = moved.replace(golden::BLUEPRINT, "aaaaaaaaaaaaaaaa");
+    fs::write(catalogs.join("aaaaaaaaaaaaaaaav12.linux_amd64"), golden::deflate(&moved)).unwrap();
+    let two = sandbox.materialize("aaaaaaaaaaaaaaaa", "space", "user");
+    assert_ne!(one, two);
+    let output = sandbox.holofs_fails(&["delete", "space"], exit::NOT_FOUND);
+    for root in [&one, &two] {
+        assert!(stderr(&output).contains(root.to_str().unwrap()), "{}", said(&output));
+        assert!(root.join("bin/tool").exists());
+    }
+    sandbox.holofs_ok(&["delete", two.to_str().unwrap()]);
+    assert!(one.join("bin/tool").exists() && !two.exists());
+}
