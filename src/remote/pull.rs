@@ -180,7 +180,7 @@ impl<'p> Pull<'p> {
         }
         let from = staged.open_blob(&blob.digest)?;
         if self.library.exists(&blob.digest) {
-            self.library.move_aside(&blob.digest, &self.home.quarantine_dir())?;
+            self.library.move_aside(&blob.digest, self.home.quarantine_dir())?;
         }
         let origin = self.stage.join(store::blob_path(&blob.digest));
         let mut open = || Ok(Box::new(from.stored_bytes()) as Box<dyn std::io::Read>);

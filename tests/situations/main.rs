@@ -13,6 +13,7 @@ mod common;
 mod helper;
 mod helper_attacks;
 mod isolate;
+mod members;
 mod world;
 
 use std::time::Instant;

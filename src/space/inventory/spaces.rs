@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::{days_since_change, whole};
 use crate::error::line;
-use crate::rcc::catalog::Catalog;
+use crate::rcc::catalog::{Catalog, CatalogError};
 use crate::rcc::home::{Home, HomeError, Label};
 use crate::space::{MountState, Space, files};
 use crate::sys;
@@ -130,6 +130,8 @@ fn in_base(home: &Home, base: &Path) -> Vec<Known> {
         let Some(label) = label.and_then(|label| Label::new(label.as_bytes())) else { continue };
         match Catalog::read(&entry.path()) {
             Ok((meta, _)) => found.push(described(home, base, label, &meta)),
+            // Others come and go in a base that is shared.
+            Err(CatalogError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
             Err(error) => log::warn!("{}", line(&error)),
         }
     }

@@ -1,0 +1,222 @@
+//! Members of one shared holotree: each works, nobody is locked out, and nobody uses what another one could have planted.
+//!
+//! The shared place is fixed by RCC, so each test has one of its own: a tmpfs over `/opt` in a mount namespace.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt, chown};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+
+use holofs::rcc::home::{Environment, Home};
+
+use crate::common::golden::{self, CATALOG, Regime};
+use crate::common::{copy_program, is_root, run, said, skip, stdout};
+
+/// Where RCC has the holotree of a machine.
+const SHARED: &str = "/opt/robocorp/ht";
+/// The users: so many above this one.
+const FIRST: u32 = 31_000;
+
+/// Root, as a member.
+const ROOT: u32 = u32::MAX;
+
+/// A machine with a shared holotree, for as long as it lives.
+struct Machine {
+    temp: tempfile::TempDir,
+    namespace: Child,
+}
+
+impl Machine {
+    /// With the golden hololib, and `members` who took part with RCC's `holotree init`.
+    fn new(members: u32) -> Machine {
+        let temp = tempfile::Builder::new().prefix("holofs-members.").tempdir().unwrap();
+        fs::set_permissions(temp.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        for dir in ["bin", "home", "shared"] {
+            fs::create_dir(temp.path().join(dir)).unwrap();
+        }
+        copy_program(env!("CARGO_BIN_EXE_holofs"), temp.path().join("bin/holofs"));
+        let staged = temp.path().join("staged");
+        fs::create_dir(&staged).unwrap();
+        golden::unpack_hololib(Regime::Gzip, &staged, Path::new(SHARED));
+        let script = format!(
+            "set -e; mount -t tmpfs -o mode=755 none /opt; mkdir -p {SHARED}; chmod 777 /opt/robocorp {SHARED}
+             cp -a $T/staged/hololib {SHARED}/lib; chmod -R a+rwX {SHARED}/lib; mkdir -p {SHARED}/lib/catalog/init {SHARED}/lib/used {SHARED}/lib/pids
+             chmod 777 {SHARED}/lib/catalog/init {SHARED}/lib/used {SHARED}/lib/pids
+             mkdir -p $T/dev; mount -t tmpfs -o mode=755 none $T/dev; mknod -m 666 $T/dev/fuse c 10 229; mount --bind $T/dev/fuse /dev/fuse
+             cp /etc/passwd $T/passwd; for n in $(seq 0 9); do echo member$n:x:$(({FIRST} + n)):$(({FIRST} + n))::$T/home/$n:/bin/sh >> $T/passwd; done
+             mount --bind $T/passwd /etc/passwd
+             touch $T/ready; exec sleep 600"
+        );
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--propagation", "private", "sh", "-c", &script]).env("T", temp.path());
+        let namespace = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
+        let machine = Machine { temp, namespace };
+        crate::common::until(|| machine.temp.path().join("ready").exists());
+        for member in 0..members {
+            machine.join(member);
+        }
+        machine
+    }
+
+    fn home(&self, member: u32) -> PathBuf {
+        match member {
+            ROOT => self.temp.path().join("home/root"),
+            _ => self.temp.path().join(format!("home/{member}")),
+        }
+    }
+
+    /// Makes the home of a user.
+    fn welcome(&self, member: u32) {
+        let home = self.home(member);
+        fs::create_dir_all(home.join(".robocorp")).unwrap();
+        fs::set_permissions(&home, fs::Permissions::from_mode(0o700)).unwrap();
+        for dir in [home.join(".robocorp"), home] {
+            chown(dir, Some(FIRST + member), Some(FIRST + member)).unwrap();
+        }
+    }
+
+    /// What RCC's `holotree init` leaves.
+    fn join(&self, member: u32) {
+        self.welcome(member);
+        let mark = self.mark(member);
+        run(&mut self.shell(member, &format!("umask 022; printf 'OK!' > {mark}; chmod 640 {mark}")));
+    }
+
+    /// The file that says that a user takes part.
+    fn mark(&self, member: u32) -> String {
+        let home = self.home(member);
+        let var = |name: &str| (name == "HOME").then(|| home.clone().into_os_string());
+        let home = Home::locate_with(&Environment { var: &var }, Path::new("/nonexistent")).unwrap();
+        format!("{SHARED}/lib/catalog/init/{}", home.user_identity())
+    }
+
+    /// A script as a member; `$H` is the program. Root is `ROOT`.
+    fn shell(&self, member: u32, script: &str) -> Command {
+        let mut command = Command::new("nsenter");
+        command.args(["-t", &self.namespace.id().to_string(), "-m", "--"]);
+        let uid = if member == ROOT { 0 } else { FIRST + member };
+        command.args([
+            "setpriv",
+            &format!("--reuid={uid}"),
+            &format!("--regid={uid}"),
+            "--clear-groups",
+            "--",
+        ]);
+        command.args(["sh", "-c", script]).env_clear().env("PATH", "/usr/sbin:/usr/bin:/sbin:/bin");
+        let home = self.home(member);
+        command.env("HOME", home).env("LC_ALL", "C").env("H", self.temp.path().join("bin/holofs"));
+        command.current_dir("/");
+        command
+    }
+
+    fn say(&self, member: u32, script: &str) -> Output {
+        self.shell(member, script).output().unwrap()
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.namespace.kill().ok();
+        self.namespace.wait().ok();
+        Command::new("chmod").args(["-R", "u+rwX"]).arg(self.temp.path()).output().unwrap();
+    }
+}
+
+/// Everything a member does, several times over; each command must succeed.
+const WORK: &str = r#"
+set -e
+for round in 1 2 3; do
+  $H mount CATALOG mine > /dev/null
+  $H run CATALOG mine -- sh -c 'test -x $RCC_HOLOTREE_SPACE_ROOT/bin/tool && echo written > $RCC_HOLOTREE_SPACE_ROOT/new'
+  $H unmount mine > /dev/null 2>&1 || true
+  $H materialize CATALOG laid > /dev/null
+  $H materialize CATALOG laid --verify > /dev/null
+  $H list > /dev/null
+  $H gc > /dev/null
+  $H delete laid > /dev/null
+done
+test "$($H diff mine | grep -c new)" = 1
+$H delete mine > /dev/null
+"#;
+
+fn work() -> String {
+    WORK.replace("CATALOG", CATALOG).replace("SHARED", SHARED)
+}
+
+#[test]
+fn two_then_ten_members_work_at_once_and_nobody_is_locked_out() {
+    if !is_root() {
+        return skip("Only root can be several users");
+    }
+    for members in [2, 10] {
+        let machine = Machine::new(members);
+        let outputs: Vec<Output> = std::thread::scope(|scope| {
+            let machine = &machine;
+            let all: Vec<_> =
+                (0..members).map(|member| scope.spawn(move || machine.say(member, &work()))).collect();
+            all.into_iter().map(|one| one.join().unwrap()).collect()
+        });
+        for (member, output) in outputs.iter().enumerate() {
+            assert!(output.status.success(), "member {member} of {members}: {}", said(output));
+        }
+        let left = machine.say(ROOT, &format!("find {SHARED} -maxdepth 1 -name '*_*_*' | wc -l"));
+        // Only RCC's own lock files stay.
+        assert_eq!(stdout(&left).trim(), "0", "{}", said(&machine.say(ROOT, &format!("ls -la {SHARED}"))));
+        // Nothing of ours is where everybody may write.
+        let ours = machine.say(ROOT, &format!("find {SHARED} -name 'holofs*'"));
+        assert_eq!(stdout(&ours), "");
+    }
+}
+
+#[test]
+fn what_somebody_plants_in_the_shared_place_is_not_used() {
+    if !is_root() {
+        return skip("Only root can be several users");
+    }
+    let machine = Machine::new(2);
+    machine.welcome(7);
+    // The attacker comes first, and makes everything there could be of ours, and of RCC's.
+    let victims: Vec<u32> = vec![0, ROOT];
+    run(&mut machine.shell(
+        7,
+        &format!(
+            "umask 000; cd {SHARED}; for n in holofs holofs-0 holofs-{FIRST}; do mkdir -p $n/pyc $n/spaces $n/raw; done
+             mkdir -p $HOME/precious; echo precious > $HOME/precious/file"
+        ),
+    ));
+    let attacked = format!(
+        "cd {SHARED}; rm -rf lib/pids lib/used; ln -s {0}/precious lib/pids; ln -s {0}/precious lib/used",
+        machine.home(7).display()
+    );
+    run(&mut machine.shell(7, &attacked));
+    run(&mut machine.shell(7, "chmod 755 $HOME; chmod 777 $HOME/precious"));
+    fs::create_dir_all(machine.home(ROOT)).unwrap();
+    run(&mut machine.shell(ROOT, &format!("printf 'OK!' > {}", machine.mark(ROOT))));
+    for victim in victims {
+        let output =
+            machine.say(victim, &format!("$H run {CATALOG} mine -- true && $H materialize {CATALOG} laid"));
+        assert!(output.status.success(), "{}", said(&output));
+        let seen = machine.say(7, "ls $HOME/precious");
+        assert_eq!(stdout(&seen), "file\n", "something was made where a link leads");
+    }
+    let holofs = machine.say(ROOT, &format!("find {SHARED}/holofs* -type f"));
+    assert_eq!(stdout(&holofs), "", "what the attacker made was used");
+}
+
+#[test]
+fn a_mark_that_the_attacker_made_moves_nobody() {
+    if !is_root() {
+        return skip("Only root can be several users");
+    }
+    let machine = Machine::new(1);
+    machine.welcome(7);
+    machine.welcome(8);
+    run(&mut machine.shell(
+        7,
+        &format!("printf 'OK!' > {}; chmod 644 {0}", machine.mark(8)).replace("{0}", &machine.mark(8)),
+    ));
+    let output = machine.say(8, &format!("$H materialize {CATALOG} mine"));
+    assert_eq!(output.status.code(), Some(crate::common::exit::NOT_FOUND), "{}", said(&output));
+    let label = machine.say(ROOT, &format!("find {SHARED} -maxdepth 1 -user {}", FIRST + 8));
+    assert_eq!(stdout(&label), "");
+}
