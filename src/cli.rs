@@ -79,6 +79,9 @@ struct Cli {
     global: Global,
 }
 
+/// How long content of a remote environment may take, in seconds, unless told otherwise.
+const FETCH_SECONDS: u64 = 60;
+
 /// What every command takes.
 #[derive(Debug, Args)]
 struct Global {
@@ -98,7 +101,7 @@ struct Global {
     #[arg(long, global = true, env = "HOLOFS_OFFLINE", value_parser = clap::builder::FalseyValueParser::new())]
     offline: bool,
     /// How long content of a remote environment may take before its reader gets an error
-    #[arg(long, global = true, value_name = "SECONDS", default_value_t = 60, env = "HOLOFS_FETCH_TIMEOUT")]
+    #[arg(long, global = true, value_name = "SECONDS", default_value_t = FETCH_SECONDS, env = "HOLOFS_FETCH_TIMEOUT")]
     fetch_timeout: u64,
     /// Use the home of Sema4.ai's product: $SEMA4AI_HOME, else ~/.sema4ai
     #[arg(long, global = true, conflicts_with = "robocorp")]

@@ -160,6 +160,11 @@ impl Space {
         &self.name
     }
 
+    /// RCC's `--controller`.
+    pub fn controller(&self) -> &str {
+        &self.controller
+    }
+
     /// Takes RCC's lock of this space, making the base if it is not there.
     pub fn lock(&self, wait: Wait, on_wait: &dyn Fn(&Waiting<'_>)) -> Result<Lock, SpaceError> {
         self.ensure_base()?;

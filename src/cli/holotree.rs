@@ -246,6 +246,8 @@ pub fn main(words: &[OsString]) -> ExitCode {
         wait: global.wait,
         sema4ai: global.sema4ai,
         robocorp: global.robocorp,
+        offline: false,
+        fetch_timeout: super::FETCH_SECONDS,
     };
     let outcome = Context::new(&ours).and_then(|context| run(&context, &global, command));
     outcome.unwrap_or_else(|error| exit_code::fail(&error, global.json))

@@ -44,7 +44,6 @@ pub struct MaterializeArgs {
 
 /// Materializes and reports.
 pub fn main(context: &Context, args: &MaterializeArgs) -> anyhow::Result<ExitCode> {
-    let catalog = target::of_word(context, args.catalog.as_deref())?.catalog;
     let options = Options {
         strategy: args.strategy.map_or_else(|| default_strategy(context), Ok)?,
         verify: args.verify,

@@ -104,7 +104,7 @@ fn run(context: &Context, args: &RunArgs) -> anyhow::Result<ExitStatus> {
     let mut context = context.clone();
     context.add(|extra| extra.robot = target.composed.and_then(|composed| composed.robot));
     // An isolated space is served by a process that starts no others.
-    let how = RemoteUseArgs { complete: args.remote.complete || args.isolate, ..args.remote.clone() };
+    let how = RemoteUseArgs { complete: args.remote.complete || args.mount.isolate, ..args.remote.clone() };
     let catalog = remotes::local(&context, &target.catalog, &how)?;
     let request = request(args, &catalog);
     let outcome = run::run(&context, &request);

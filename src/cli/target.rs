@@ -3,9 +3,9 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use crate::remote::address::is_address;
 use crate::rcc::blueprint::{Composed, Kind, Request};
 use crate::rcc::home::{Home, HomeError};
+use crate::remote::address::is_address;
 use crate::session::error::{NoCatalogFor, NotFound};
 
 use super::context::Context;

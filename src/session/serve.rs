@@ -260,7 +260,10 @@ fn establish(
         return Err(error.into());
     }
     drop(lock);
-    Ok((Mounted { space, index, relocated, store, line, upper, report, blank, id, undo, _live: live }, session))
+    Ok((
+        Mounted { space, index, relocated, store, line, upper, report, blank, id, undo, _live: live },
+        session,
+    ))
 }
 
 /// Has what runs read first fetched before it is asked for, if the catalog is a remote one.

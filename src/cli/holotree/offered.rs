@@ -252,6 +252,7 @@ pub fn variables(context: &Context, args: &VariablesArgs, global: &RccGlobal) ->
         controller: global.controller.clone(),
         mode: Mode::Auto,
         more,
+        remote: Default::default(),
     };
     activate::main(context, &ours)
 }

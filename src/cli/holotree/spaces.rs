@@ -76,7 +76,7 @@ pub fn delete(context: &Context, args: &DeleteArgs, controller: &str) -> anyhow:
 #[cfg(unix)]
 fn take_away(context: &Context, space: &Space) -> anyhow::Result<()> {
     match space.live_holder() {
-        Some(_) => crate::session::unmount::unmount(context, space, false),
+        Some(_) => crate::session::unmount::unmount(context, space, Default::default()),
         None => Ok(()),
     }
 }

@@ -129,7 +129,8 @@ impl Zip<'_> {
     }
 
     fn add_catalog(&mut self, name: &str, path: &Path, catalog: &Catalog) -> Result<(), ArchiveError> {
-        let stored = crate::sys::fs::stat::read_regular(path, crate::rcc::catalog::MAX_STORED).map_err(ArchiveError::io("Reading", path))?;
+        let stored = crate::sys::fs::stat::read_regular(path, crate::rcc::catalog::MAX_STORED)
+            .map_err(ArchiveError::io("Reading", path))?;
         self.start(&format!("catalog/{name}"), CompressionMethod::Stored, stored.len() as u64)?;
         let is_gzip =
             stored.starts_with(&[0x1f, 0x8b]) && Catalog::parse(&stored).is_ok_and(|read| read == *catalog);
