@@ -27,6 +27,7 @@ pub mod daemon;
 pub mod decide;
 pub mod error;
 pub mod execute;
+pub mod foreign;
 #[cfg(unix)]
 pub mod isolate;
 pub mod lay_out;

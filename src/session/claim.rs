@@ -9,6 +9,7 @@ use crate::space::{Live, Lock, Space};
 use crate::store::index::{Index, Made};
 
 use super::context::Context;
+use super::foreign;
 use super::request::MountRequest;
 use super::unmount;
 
@@ -34,6 +35,7 @@ impl Claim {
         let (index, made, catalog) = context.index(&request.catalog)?;
         let space = context.space(index.base(), &request.space);
         request.check_place(&space)?;
+        foreign::refuse(&context.home, &space.base)?;
         let lock = context.lock(&space)?;
         let live = space.go_live()?;
         clear_dead_mount(context, &space)?;

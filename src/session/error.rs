@@ -22,6 +22,7 @@ use crate::space::relocated::ContentError;
 use crate::store::StoreError;
 use crate::store::index::IndexError;
 
+use super::foreign::ForeignPlace;
 use super::method::{Refusal, told};
 
 /// Nothing can be mounted: no device, no permission, no helper.
@@ -182,6 +183,7 @@ const KINDS: &[Kind] = &[
     kind::<HomeError>,
     kind::<CondaError>,
     kind::<ForeignPlatform>,
+    kind::<ForeignPlace>,
     kind::<NotOffered>,
     kind::<NoCatalogFor>,
     kind::<ComposeError>,

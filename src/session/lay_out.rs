@@ -7,6 +7,7 @@ use crate::rcc::home::Settings;
 use crate::space::materialize::{self, Job, Options, Report, Strategy};
 
 use super::context::Context;
+use super::foreign;
 use super::request::SpaceName;
 
 /// The variable that names the strategy.
@@ -38,6 +39,7 @@ pub fn lay_out(
 ) -> anyhow::Result<Report> {
     let (index, _, path) = context.index(catalog)?;
     let space = context.space(index.base(), space);
+    foreign::refuse(&context.home, &space.base)?;
     #[cfg(unix)]
     let _start = super::obtain::ready_for_files(context, &space, &index)?;
     let progress = context.front.working("Materializing");

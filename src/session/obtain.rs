@@ -13,6 +13,7 @@ use super::context::Context;
 use super::daemon;
 use super::decide::{AtRoot, Decision, Until, Why, decide};
 use super::error::{Busy, CannotMount};
+use super::foreign;
 use super::lease::{self, Lease};
 use super::method::Mode;
 use super::request::{MountRequest, SpaceName};
@@ -50,6 +51,7 @@ pub fn obtain_by(
     let (index, made, _) = context.index(&request.catalog)?;
     let space = context.space(index.base(), &request.space);
     request.check_place(&space)?;
+    foreign::refuse(&context.home, &space.base)?;
     let wanted = index.id().to_string();
     let deadline = Deadline::of(context.wait);
     let mut told = false;

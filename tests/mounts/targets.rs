@@ -8,7 +8,7 @@ use std::process::Output;
 
 use crate::common::golden::{self, Regime};
 use crate::common::sandbox::Sandbox;
-use crate::common::{exit, json, said, space_path, stderr, stdout};
+use crate::common::{exit, is_root, json, said, skip, space_path, stderr, stdout};
 
 /// A home with the golden catalog, and a robot that asks for it.
 fn robot() -> (Sandbox, PathBuf) {
@@ -146,4 +146,40 @@ fn mount_and_run_refuse_a_catalog_of_another_platform() {
     fs::remove_file(catalogs.join(golden::CATALOG)).unwrap();
     let output = in_dir(&sandbox, &dir, &["run", "conda.yaml", "true"]);
     assert_eq!(output.status.code(), Some(exit::NOT_BEGUN), "{}", said(&output));
+}
+
+/// A catalog that was recorded below another user's home, where nothing is.
+#[test]
+fn a_catalog_of_another_home_is_run_at_its_own_path_and_not_mounted() {
+    let (sandbox, dir) = robot();
+    let alice = sandbox.scratch().join("alice");
+    let base = alice.join(".robocorp/holotree");
+    let path = sandbox.hololib().join("catalog").join(golden::CATALOG);
+    let text = golden::inflate(&fs::read(&path).unwrap());
+    let moved = text.replacen(sandbox.holotree().to_str().unwrap(), base.to_str().unwrap(), 1);
+    assert_ne!(moved, text);
+    fs::write(&path, golden::deflate(&moved)).unwrap();
+    if !is_root() {
+        return skip("Only root could make what is not its own");
+    }
+    for args in [
+        &["mount", golden::BLUEPRINT][..],
+        &["materialize", golden::BLUEPRINT],
+        &["variables", golden::BLUEPRINT],
+    ] {
+        let output = sandbox.holofs_fails(args, exit::CANNOT_MOUNT);
+        let text = stderr(&output);
+        assert!(text.contains(base.to_str().unwrap()) && text.contains("holofs run"), "{text}");
+        assert!(!alice.exists(), "{args:?} made {}", alice.display());
+    }
+    let script = "echo $RCC_HOLOTREE_SPACE_ROOT; ls $RCC_HOLOTREE_SPACE_ROOT/bin >/dev/null && echo there";
+    let output = in_dir(&sandbox, &dir, &["run", "conda.yaml", "sh", "-c", script]);
+    assert_eq!(
+        stdout(&output),
+        format!("{}/{}\nthere\n", base.display(), golden::IDENTITY),
+        "{}",
+        said(&output)
+    );
+    assert!(!base.join(golden::IDENTITY).exists());
+    sandbox.holofs_ok(&["gc"]);
 }

@@ -10,6 +10,7 @@ use crate::session::context::Context;
 use crate::session::daemon;
 use crate::session::error::CannotMount;
 use crate::session::execute::Bytecode;
+use crate::session::foreign;
 use crate::session::isolate::{self, Isolated};
 use crate::session::method::{Method, Mode, Mounter, Refusal};
 use crate::session::obtain::{Obtained, obtain, obtain_by};
@@ -27,7 +28,14 @@ pub fn run(context: &Context, request: &RunRequest) -> anyhow::Result<ExitStatus
     let mut reasons = Vec::new();
     let alone = request.isolate && request.mount.mode != Mode::Materialize;
     let live = space.live_holder().is_some();
-    let cannot = if request.mount.mode == Mode::Auto && !alone && !live { cannot_hold(&space) } else { None };
+    let foreign = if alone || live { None } else { foreign::foreign(&context.home, &space.base) };
+    let cannot = match (foreign, request.mount.mode) {
+        (foreign, Mode::Auto) if !alone && !live => {
+            foreign.map(|it| it.to_string()).or_else(|| cannot_hold(&space))
+        }
+        (Some(foreign), _) => return Err(foreign.into()),
+        (None, _) => None,
+    };
     reasons.extend(cannot.iter().map(|why| Refusal::new(Method::Fuse(Mounter::Direct), why)));
     if alone || cannot.is_some() {
         match isolate::enter()? {

@@ -8,6 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::hold::Holds;
 use super::{CollectError, Collected, Options};
+use crate::error::line;
 use crate::rcc::home::{Home, Label};
 use crate::space::Space;
 use crate::space::inventory;
@@ -50,8 +51,15 @@ impl Sweep<'_> {
             if Space::may_be_live_in(&entry) || !delete::is_deleted(&space) {
                 continue;
             }
-            if self.options.dry_run || delete::forget_space(&space)? {
+            if self.options.dry_run {
                 self.report.spaces.push(entry.into());
+                continue;
+            }
+            match delete::forget_space(&space) {
+                Ok(true) => self.report.spaces.push(entry.into()),
+                Ok(false) => {}
+                // Its lock may be below another user's home; no such space stops all others.
+                Err(error) => self.report.kept.push(format!("{} is kept: {}", entry.display(), line(&error))),
             }
         }
         Ok(())
