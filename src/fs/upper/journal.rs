@@ -115,7 +115,7 @@ impl Journal {
 
     /// Opens a database that is there.
     pub fn open(dir: &Place, access: Access) -> Result<Journal, UpperError> {
-        let path = real(dir)?.join(DATABASE);
+        let path = session::real(dir)?.join(DATABASE);
         check_not_empty(&path)?;
         session::check_log(dir)?;
         let connection = connect(&path, access)?;
@@ -404,11 +404,6 @@ fn write_rows(rows: &mut Rows, queued: &[Queued]) -> rusqlite::Result<()> {
 fn copy_log(connection: &Connection, mode: &str) -> rusqlite::Result<i64> {
     let pages = |row: &Row<'_>| row.get::<_, i64>(1);
     connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], pages)
-}
-
-/// The directory without links on the way to it, which SQLite refuses along with one at the end.
-fn real(dir: &Path) -> Result<PathBuf, UpperError> {
-    dir.canonicalize().map_err(|source| UpperError::Io { doing: "find", path: dir.to_owned(), source })
 }
 
 fn connect(path: &Path, access: Access) -> Result<Connection, UpperError> {

@@ -5,7 +5,7 @@
 //! after the process was killed, and with it everything that was committed since it was last copied into the database:
 //! names, whiteouts, and the rows without which copied-up bytes would be collected.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::sys::fs::place::Place;
 
@@ -57,4 +57,9 @@ pub(super) fn check_log(dir: &Place) -> Result<(), UpperError> {
          to go on with what is left, remove {OPEN} there"
     );
     Err(UpperError::Damaged { path: log, what })
+}
+
+/// The directory without links on the way to it, which SQLite refuses along with one at the end.
+pub(super) fn real(dir: &Path) -> Result<PathBuf, UpperError> {
+    dir.canonicalize().map_err(|source| UpperError::Io { doing: "find", path: dir.to_owned(), source })
 }
