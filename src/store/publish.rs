@@ -80,7 +80,14 @@ fn write_once(
         Sharing::Private => 0o750,
         Sharing::Shared => 0o777,
     };
-    let dir = names.try_fold(RccDir::open(library)?, |dir, name| dir.ensure_dir(name, mode))?;
+    let top = match RccDir::open(library) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            sys::fs::shared::ensure_dir(library, sharing == Sharing::Shared)?;
+            RccDir::open(library)?
+        }
+        opened => opened?,
+    };
+    let dir = names.try_fold(top, |dir, name| dir.ensure_dir(name, mode))?;
     if dir.has_file(blob) {
         return Ok(Published::AlreadyThere);
     }

@@ -35,6 +35,7 @@ pub mod exit {
     pub const CANNOT_MOUNT: i32 = 7;
     pub const IO: i32 = 8;
     pub const PARTIAL: i32 = 9;
+    pub const OUR_OWN: i32 = 125;
     /// Of `run` only: it did not begin; the command cannot be executed; there is no such command.
     pub const NOT_BEGUN: i32 = 125;
     pub const NOT_EXECUTABLE: i32 = 126;
