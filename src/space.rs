@@ -191,6 +191,17 @@ impl Space {
         live::held_by(&self.state_dir.below(files::LOCK))
     }
 
+    /// Refuses a space whose claim cannot be looked at: what is no regular file of ours would never become free.
+    pub fn check_claim(&self) -> Result<(), SpaceError> {
+        let place = self.state_dir.below(files::LOCK);
+        match sys::fs::lock::look_at(&place) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                Err(SpaceError::io("Looking at", &place)(error))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// True unless it is certain that nobody mounts or materializes the space whose state is in `state_dir` right now.
     pub fn may_be_live_in(state_dir: &Place) -> bool {
         live::may_be_held(&state_dir.below(files::LOCK))

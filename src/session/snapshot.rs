@@ -1,7 +1,8 @@
 //! What a space is right now, looked at under the start lock.
 
+use crate::error::chain;
 use crate::fs::fuse::Io;
-use crate::space::{MountState, Space};
+use crate::space::{MountState, Space, SpaceError};
 use crate::store::index::Index;
 use crate::sys::fs::disk;
 use crate::sys::mount::{self, namespace};
@@ -26,8 +27,16 @@ pub struct Found {
 /// Looks at `space`, for a request of the catalog of `index`.
 pub fn look(space: &Space, index: &Index, request: &MountRequest) -> anyhow::Result<Found> {
     let holder = space.live_holder();
+    space.check_claim()?;
     let held = holder.is_some() || Space::may_be_live_in(&space.state_dir);
-    let recorded = space.mount_state()?;
+    let recorded = match space.mount_state() {
+        // A power cut can leave it empty. Nobody serves the space, so nothing is known from it.
+        Err(error @ SpaceError::BadState { .. }) if !held => {
+            log::warn!("{}", chain(&error));
+            None
+        }
+        recorded => recorded?,
+    };
     let device = recorded.as_ref().map(|state| state.device);
     let at_root = at_root(space, device);
     let state = recorded.filter(|state| holder == Some(state.process));

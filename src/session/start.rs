@@ -79,7 +79,11 @@ impl Start {
     /// Takes the lock if it is free.
     pub fn attempt(space: &Space) -> io::Result<Option<Start>> {
         let place = space.state_dir.below(files::START);
-        let file = lock::open_own(&place)?;
+        let file = match lock::open_own(&place) {
+            // What was mounted before the disk turned read-only can still be taken away.
+            Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => lock::look_at(&place)?,
+            opened => opened?,
+        };
         match file.try_lock() {
             Ok(()) => Ok(lock::is_still_own(&file, &place)?.then_some(Start(file))),
             Err(TryLockError::WouldBlock) => Ok(None),

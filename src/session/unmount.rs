@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
-use crate::space::{MountState, Space, Wait};
+use crate::space::{MountState, Space, SpaceError, Wait};
 use crate::sys::errno::Errno;
 use crate::sys::fs::disk;
 use crate::sys::fs::place::Place;
@@ -79,7 +79,11 @@ pub fn unmount(context: &Context, space: &Space, manner: Manner) -> anyhow::Resu
     };
     let eager = !manner.lazy && !manner.force;
     refuse_used(space, eager)?;
-    let _lock = space.lock(deadline.left(), &|waiting| context.front.waiting(waiting))?;
+    let _lock = match space.lock(deadline.left(), &|waiting| context.front.waiting(waiting)) {
+        // RCC cannot change the space either.
+        Err(SpaceError::Io { source, .. }) if source.kind() == std::io::ErrorKind::ReadOnlyFilesystem => None,
+        taken => Some(taken?),
+    };
     let mut patience = if eager { WRITING } else { PATIENCE };
     match snapshot::at_root(space, Some(state.device)) {
         AtRoot::Ours | AtRoot::Dead => take_away(context, space, &state, !eager)?,

@@ -254,7 +254,8 @@ fn a_bad_catalog_has_its_own_exit_code_and_nothing_is_created() {
         fs::write(&catalog, &bad).unwrap();
         sandbox.holofs_fails(&["mount", CATALOG, SPACE, "--controller", CONTROLLER], exit::BAD_CATALOG);
         // What fails of `run` itself has one code, which commands rarely use.
-        sandbox.holofs_fails(&["run", CATALOG, SPACE, "--controller", CONTROLLER, "--", "true"], exit::OUR_OWN);
+        sandbox
+            .holofs_fails(&["run", CATALOG, SPACE, "--controller", CONTROLLER, "--", "true"], exit::OUR_OWN);
         assert_eq!(fs::read_dir(sandbox.holotree()).unwrap().count(), 0, "something was created");
     }
 }
