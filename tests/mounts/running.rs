@@ -3,7 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::PermissionsExt;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, Command, Output, Stdio};
 
@@ -12,11 +12,19 @@ use crate::common::mounted::below;
 use crate::common::sandbox::Sandbox;
 use crate::common::{exit, json, run, said, stderr, stdout, until};
 
+/// A command whose signals are as a terminal's: who runs the tests may ignore some (`nohup`, `&`), and a group that nobody else of
+/// the session is the parent of is not stopped.
+fn as_from_a_terminal(sandbox: &Sandbox) -> Command {
+    let mut command = sandbox.command("env");
+    command.arg("--default-signal").process_group(0);
+    command
+}
+
 /// `holofs run … sh -c script`, of a program that may set something first.
 fn shell(sandbox: &Sandbox, before: &str, script: &str) -> Output {
     let holofs = env!("CARGO_BIN_EXE_holofs");
     let whole = format!("{before}exec {holofs} run {CATALOG} space -- sh -c \"$1\"");
-    sandbox.command("sh").args(["-c", &whole, "sh", script]).output().unwrap()
+    as_from_a_terminal(sandbox).args(["sh", "-c", &whole, "sh", script]).output().unwrap()
 }
 
 /// The signals that a process ignores, as the kernel says it; but those of which the C library makes its own use.
@@ -33,7 +41,8 @@ fn signals_that_are_ignored_at_the_start_are_ignored_in_the_command_and_no_other
         ["", "trap '' HUP; ", "trap '' INT QUIT; ", "trap '' PIPE; ", "trap '' USR1 TERM ALRM WINCH TSTP; "]
     {
         let see = "exec grep SigIgn: /proc/self/status";
-        let natively = sandbox.command("sh").args(["-c", &format!("{set}{see}")]).output().unwrap();
+        let natively =
+            as_from_a_terminal(&sandbox).args(["sh", "-c", &format!("{set}{see}")]).output().unwrap();
         let ours = shell(&sandbox, set, see);
         assert_eq!(ignored(&ours), ignored(&natively), "{set:?}: {}", said(&ours));
     }
@@ -44,7 +53,8 @@ const HEARS: &str = "for s in HUP INT TERM QUIT USR1 USR2 ALRM WINCH CONT; do tr
     echo ready; while :; do sleep 0.02; done";
 
 fn start(sandbox: &Sandbox, script: &str) -> (Child, BufReader<std::process::ChildStdout>) {
-    let mut command = sandbox.holofs_command(&["run", CATALOG, "space", "--", "sh", "-c", script]);
+    let mut command = as_from_a_terminal(sandbox);
+    command.args([env!("CARGO_BIN_EXE_holofs"), "run", CATALOG, "space", "--", "sh", "-c", script]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
