@@ -19,6 +19,7 @@ use super::method::Mode;
 use super::request::{MountRequest, SpaceName};
 use super::snapshot::{self, Found};
 use super::start::{Deadline, Start};
+use super::unmount::kept_here;
 
 /// How often a space that has to be waited for is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -168,7 +169,8 @@ fn join(
 ) -> anyhow::Result<Obtained> {
     let mut state = state.with_context(|| format!("Nothing is known of {}", space.root.display()))?;
     let lease = lease(space, command)?;
-    if let Some(here) = namespace::current().filter(|here| request.keep && !state.kept_in.contains(here)) {
+    let here = kept_here();
+    if request.keep && !state.kept_in.contains(&here) {
         state.kept_in.push(here);
         space.set_mount_state(&state)?;
     }

@@ -300,7 +300,7 @@ fn state_of(
         reason: method::told(&report.reasons),
         device: mount::seen(&space.root).map(|seen| seen.device).unwrap_or_default(),
         namespace: namespace::current(),
-        kept_in: namespace::current().into_iter().filter(|_| request.keep).collect(),
+        kept_in: request.keep.then(unmount::kept_here).into_iter().collect(),
         options: options_of(request, io),
         meta: space.meta_state(),
     }

@@ -158,8 +158,13 @@ pub fn leave(context: &Context, space: &Space, lease: Option<Lease>) -> anyhow::
 /// True if the mount in this namespace is kept, or used by somebody in it.
 pub fn is_wanted_here(space: &Space, state: &MountState) -> bool {
     let here = namespace::current();
-    here.is_some_and(|here| state.kept_in.contains(&here))
+    state.kept_in.contains(&kept_here())
         || lease::users(&space.state_dir).iter().any(|user| user.namespace == here)
+}
+
+/// The number under which a mount is kept here; without /proc, where namespaces have no number, they all count as one.
+pub fn kept_here() -> u64 {
+    namespace::current().unwrap_or_default()
 }
 
 /// Takes the recorded mount out of this mount namespace.

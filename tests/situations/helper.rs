@@ -186,7 +186,7 @@ fn a_user_in_another_mount_namespace_is_served_only_if_the_policy_says_so() {
     );
     let root = world.path().display();
     let refused = with_helper(&world, &format!("allow {NOBODY} {root} 8"), &format!("set +e; {script}"));
-    assert!(stdout(&refused).contains("ended 7"), "{}", said(&refused));
+    assert!(stdout(&refused).contains("ended 125"), "{}", said(&refused));
     assert!(
         stderr(&refused).contains("the policy does not reach other mount namespaces"),
         "{}",
@@ -238,7 +238,7 @@ fn a_user_in_a_user_namespace_is_refused_with_the_reason() {
             world.catalog()
         );
         let refused = with_helper(&world, &policy, &script);
-        assert_eq!(stdout(&refused), "ended 7\n", "{apart}: {}", said(&refused));
+        assert_eq!(stdout(&refused), "ended 125\n", "{apart}: {}", said(&refused));
         let why = "helper: $S is served from outside of this user namespace, which the mount helper does not reach, or by nobody;";
         let why = why.replace("$S", &world.path().join("mount.sock").display().to_string());
         assert!(stderr(&refused).contains(&why), "{apart}: {}", said(&refused));
