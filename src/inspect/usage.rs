@@ -26,6 +26,13 @@ pub struct Taken {
     pub bytes: u64,
 }
 
+impl std::ops::AddAssign for Taken {
+    fn add_assign(&mut self, other: Taken) {
+        self.entries += other.entries;
+        self.bytes += other.bytes;
+    }
+}
+
 /// The blobs of one catalog.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct CatalogUsage {
@@ -69,11 +76,7 @@ pub fn usage(home: &Home) -> Result<Usage, HomeError> {
         }
     }
     counting.parts(home, &mut usage);
-    let sum = |sum: Taken, part: &Taken| Taken {
-        entries: sum.entries + part.entries,
-        bytes: sum.bytes + part.bytes,
-    };
-    usage.total = usage.parts.values().fold(Taken::default(), sum);
+    usage.parts.values().for_each(|&part| usage.total += part);
     usage.unreadable = counting.unreadable;
     Ok(usage)
 }
@@ -148,9 +151,8 @@ impl Counting {
         usage.parts.insert("state", state);
         let spaces = self.each(home.holotree(), usage);
         usage.parts.insert("spaces", spaces);
-        let other = self.taken(home.root());
-        let ours = self.taken(home.holofs());
-        let other = Taken { entries: other.entries + ours.entries, bytes: other.bytes + ours.bytes };
+        let mut other = self.taken(home.root());
+        other += self.taken(home.holofs());
         usage.parts.insert("other", other);
     }
 
@@ -162,15 +164,14 @@ impl Counting {
         children.sort();
         for child in children {
             let taken = self.taken(&child);
-            sum = Taken { entries: sum.entries + taken.entries, bytes: sum.bytes + taken.bytes };
+            sum += taken;
             let name = child.file_name().unwrap_or_default().to_string_lossy().into_owned();
             if child.is_dir() {
-                let space = usage.spaces.entry(name).or_default();
-                *space = Taken { entries: space.entries + taken.entries, bytes: space.bytes + taken.bytes };
+                *usage.spaces.entry(name).or_default() += taken;
             }
         }
-        let rest = self.taken(dir);
-        Taken { entries: sum.entries + rest.entries, bytes: sum.bytes + rest.bytes }
+        sum += self.taken(dir);
+        sum
     }
 
     /// What of the tree at `dir` was not counted yet.
