@@ -49,7 +49,15 @@ pub fn probe() -> anyhow::Result<Result<(), String>> {
 
 /// Enters a namespace with a file system to be mounted there, or tells why this process, which is where it was, cannot. It
 /// must have one thread.
-pub fn enter() -> anyhow::Result<Result<Detached, String>> {
+pub fn enter(context: &Context) -> anyhow::Result<Result<Detached, String>> {
+    let entered = enter_namespace()?;
+    if entered.is_ok() {
+        namespace::drop_foreign(context.process.path.as_deref());
+    }
+    Ok(entered)
+}
+
+fn enter_namespace() -> anyhow::Result<Result<Detached, String>> {
     match Detached::new(OPTIONS) {
         Ok(fuse) => Ok(namespace::enter_as_mounter().map(|()| fuse).map_err(|error| error.to_string())),
         // Who may not mount needs a user namespace, and out of those there is no way.

@@ -35,6 +35,8 @@ const QUIET: Duration = Duration::from_secs(2);
 const LONGEST_PAUSE: Duration = Duration::from_millis(5);
 /// A daemon that goes on for this long may be kept by a copy of its mount in another namespace.
 const LOOK_AROUND: Duration = Duration::from_millis(50);
+/// How long a command that enters a namespace of its own may take to drop what it does not use there.
+const ENTERING: Duration = Duration::from_millis(500);
 /// How long the end of a command may wait for another one that starts or ends.
 const END_WAIT: Duration = Duration::from_secs(10);
 
@@ -187,13 +189,17 @@ fn finish(context: &Context, space: &Space, state: &MountState, patience: Durati
     let daemon = state.process;
     let started = Instant::now();
     let mut pause = Duration::from_micros(100);
-    let mut looked = false;
+    let mut look_at = LOOK_AROUND;
     // Somebody may have mounted it again by now: that is another holder.
     while space.live_holder() == Some(daemon) {
-        if !looked && started.elapsed() > LOOK_AROUND {
-            looked = true;
-            if let Some(there) = namespace::elsewhere(state.device, daemon.pid).first() {
-                return served_on(context, space, there.pid);
+        if started.elapsed() > look_at {
+            // A command of ours that enters a namespace of its own drops its copy in a moment.
+            let entering =
+                |pid: u32| started.elapsed() < ENTERING && Process::with_id(pid).is_of_this_program();
+            match namespace::elsewhere(state.device, daemon.pid).first() {
+                Some(there) if !entering(there.pid) => return served_on(context, space, there.pid),
+                Some(_) => look_at = started.elapsed() + LOOK_AROUND,
+                None => look_at = Duration::MAX,
             }
         }
         if started.elapsed() > patience {

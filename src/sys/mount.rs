@@ -119,6 +119,11 @@ pub fn mount_fuse(point: &Mountpoint, options: Options) -> io::Result<(OwnedFd, 
     Detached::new(options)?.attach(point)
 }
 
+/// The subtype of our mounts.
+const SUBTYPE: &str = "holofs";
+/// The type of our mounts in the kernel's tables.
+const TYPE: &str = "fuse.holofs";
+
 /// Opens the FUSE device, or says why that is not possible.
 pub fn open_device() -> io::Result<File> {
     let opened = OpenOptions::new().read(true).write(true).open(DEVICE);
@@ -145,7 +150,7 @@ fn configure(context: &OwnedFd, device: &File, options: Options) -> io::Result<O
     let gid = rustix::process::getegid().as_raw().to_string();
     let texts = [
         ("source", "holofs"),
-        ("subtype", "holofs"),
+        ("subtype", SUBTYPE),
         ("fd", &fd),
         ("rootmode", "40000"),
         ("user_id", &uid),

@@ -19,6 +19,7 @@ pub mod this_process;
 use std::ffi::OsStr;
 use std::fmt;
 use std::io;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
@@ -56,6 +57,15 @@ impl Process {
     /// Who started it, if that one lives and /proc tells.
     pub fn parent(&self) -> Option<u32> {
         stat_fields(self.pid)?.get(1)?.parse().ok()
+    }
+
+    /// True if it runs the same program as this process, as far as /proc tells.
+    pub fn is_of_this_program(&self) -> bool {
+        let program = |process: &str| std::fs::metadata(format!("/proc/{process}/exe")).ok();
+        let (theirs, ours) = (program(&self.pid.to_string()), program("self"));
+        theirs
+            .zip(ours)
+            .is_some_and(|(theirs, ours)| (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino()))
     }
 
     /// True once it has let go of everything: it is gone, or only waits to be reaped. Its locks are free some time before.

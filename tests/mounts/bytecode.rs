@@ -47,11 +47,12 @@ fn catalog(sandbox: &Sandbox) -> Option<String> {
 const ALL: &str = "import sys; sys.path.insert(0, ''); import where; \
     print(where.P, *[__import__('m%d' % n).V for n in range(30)])";
 
-/// `holofs run` of a Python text, which must succeed.
+/// `holofs run` of a Python text, which must succeed. It takes long enough that what it imports is worth sharing.
 fn python(sandbox: &Sandbox, options: &[&str], catalog: &str, space: &str, code: &str) -> Output {
     let mut args = vec!["run"];
     args.extend(options);
-    args.extend([catalog, space, "--", "python3", "-v", "-c", code]);
+    let code = format!("import time; time.sleep(0.1); {code}");
+    args.extend([catalog, space, "--", "python3", "-v", "-c", &code]);
     sandbox.holofs_ok(&args)
 }
 

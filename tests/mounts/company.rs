@@ -190,6 +190,27 @@ fn run_ends_whatever_copy_of_its_mount_is_in_another_namespace() {
 }
 
 #[test]
+fn isolated_run_keeps_no_mount_of_others_alive() {
+    if !is_root() {
+        return skip("mount namespaces need root");
+    }
+    let sandbox = sandbox();
+    let mut other = start(&sandbox, "other", "echo up; cat >/dev/null");
+    is_up(&mut other);
+    let args = ["run", "--isolate", CATALOG, "isolated", "--", "sh", "-c", "echo up; cat >/dev/null"];
+    let mut isolated = sandbox.holofs_command(&args);
+    let mut isolated = isolated.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    is_up(&mut isolated);
+    drop(other.stdin.take());
+    let output = other.wait_with_output().unwrap();
+    assert!(output.status.success() && !stderr(&output).contains("copy of the mount"), "{}", said(&output));
+    // Its daemon has ended: nothing of it is in use.
+    sandbox.holofs_ok(&["run", "--fresh", CATALOG, "other", "--", "true"]);
+    drop(isolated.stdin.take());
+    isolated.wait().unwrap();
+}
+
+#[test]
 fn run_gets_a_mount_of_another_namespace() {
     if !is_root() {
         return skip("mount namespaces need root");

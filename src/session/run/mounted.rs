@@ -17,7 +17,7 @@ use crate::session::obtain::{Obtained, obtain, obtain_by};
 use crate::session::unmount::leave;
 use crate::space::Space;
 use crate::store::index::Index;
-use crate::sys::mount::Detached;
+use crate::sys::mount::{Detached, namespace};
 
 use super::{RunRequest, execution, tell};
 
@@ -38,7 +38,7 @@ pub fn run(context: &Context, request: &RunRequest) -> anyhow::Result<ExitStatus
     };
     reasons.extend(cannot.iter().map(|why| Refusal::new(Method::Fuse(Mounter::Direct), why)));
     if alone || cannot.is_some() {
-        match isolate::enter()? {
+        match isolate::enter(context)? {
             Ok(fuse) => return run_isolated(context, request, fuse, index, &catalog, &reasons),
             Err(why) => reasons.push(Refusal::new(Method::Fuse(Mounter::Namespace), why)),
         }
@@ -87,7 +87,8 @@ fn in_namespace(
     index: &Index,
     reasons: &[Refusal],
 ) -> anyhow::Result<ExitStatus> {
-    crate::sys::mount::namespace::enter().context("Cannot enter a namespace of our own")?;
+    namespace::enter().context("Cannot enter a namespace of our own")?;
+    namespace::drop_foreign(context.process.path.as_deref());
     let command = command_line(request);
     let obtained = obtain_by(context, &request.mount, Some(&command), &daemon::launch_copy)??;
     while_mounted(context, request, space, index, obtained, reasons)

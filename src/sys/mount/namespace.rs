@@ -5,7 +5,7 @@
 //!
 //! A user namespace cannot be left again. So whoever wants to go on without one if it is of no use tries it in a child first.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
@@ -44,6 +44,34 @@ pub fn enter_as_mounter() -> io::Result<()> {
 fn receive_only() -> io::Result<()> {
     let inward = MountPropagationFlags::REC | MountPropagationFlags::DOWNSTREAM;
     mount_change("/", inward).map_err(|errno| failed("the mounts cannot be made private", errno.into()))
+}
+
+/// Drops, in a namespace of our own, the mounts of spaces that this process does not use: a copy in here would keep them alive after
+/// their last user outside has left. Used are its directory, its program, and where it finds others, that is `path`.
+pub fn drop_foreign(path: Option<&OsStr>) {
+    let own = ["/proc/self/cwd", "/proc/self/exe"].map(fs::read_link).into_iter().flatten();
+    let used: Vec<PathBuf> = own.chain(path.into_iter().flat_map(std::env::split_paths)).collect();
+    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    for root in roots_of(&table, super::TYPE) {
+        if used.iter().any(|path| path.starts_with(&root)) {
+            continue;
+        }
+        // In a user namespace the kernel may lock them; there the end outside is seen here too, where mounts are shared.
+        if let Err(error) = super::unmount(&root, true) {
+            log::debug!("{} stays in a namespace of its own: {error}", root.display());
+        }
+    }
+}
+
+/// Where file systems of the type `kind` are mounted, in the words of /proc/<pid>/mountinfo; the last mounted first.
+fn roots_of(table: &str, kind: &str) -> Vec<PathBuf> {
+    let root = |line: &str| {
+        let (mount, file_system) = line.split_once(" - ")?;
+        let path = mount.split(' ').nth(4)?;
+        let found = file_system.split(' ').next() == Some(kind);
+        found.then(|| PathBuf::from(OsString::from_vec(unescaped(path))))
+    };
+    table.lines().rev().filter_map(root).collect()
 }
 
 /// As [`enter`], for a user that may not mount.

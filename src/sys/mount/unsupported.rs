@@ -200,6 +200,9 @@ pub mod namespace {
         Err(super::refused())
     }
 
+    /// There is nothing to drop.
+    pub fn drop_foreign(_path: Option<&std::ffi::OsStr>) {}
+
     /// Cannot be.
     pub fn trial(_test: impl FnOnce() -> io::Result<()>) -> io::Result<Result<(), String>> {
         Ok(Err(super::refused().to_string()))
