@@ -56,6 +56,8 @@ mod target;
 mod terminal;
 #[cfg(unix)]
 mod unmount;
+#[cfg(unix)]
+mod verify;
 mod warm;
 
 use std::process::ExitCode;

@@ -39,6 +39,8 @@ pub mod mounters;
 #[cfg(unix)]
 pub mod obtain;
 #[cfg(unix)]
+pub mod parity;
+#[cfg(unix)]
 pub mod prefetch;
 pub mod request;
 pub mod run;

@@ -13,6 +13,8 @@ use super::df;
 use super::manual;
 #[cfg(unix)]
 use super::report;
+#[cfg(unix)]
+use super::verify;
 
 /// They stand in one list with the others.
 #[derive(Debug, Subcommand)]
@@ -28,6 +30,9 @@ pub enum EnvironmentCommand {
     #[cfg(unix)]
     /// Write a page that shows what an environment holds and what runs touched of it
     Report(report::ReportArgs),
+    #[cfg(unix)]
+    /// Verify one catalog: its blobs and, with --parity, that a mount, files and RCC's restore are the same tree
+    Verify(verify::VerifyArgs),
     /// Print completions for a shell: holofs completions bash > /etc/bash_completion.d/holofs
     Completions(manual::CompletionsArgs),
     /// Write man pages into a directory
@@ -45,6 +50,8 @@ pub fn main(context: &Context, command: &EnvironmentCommand) -> anyhow::Result<E
         EnvironmentCommand::Df(args) => df::main(context, args),
         #[cfg(unix)]
         EnvironmentCommand::Report(args) => report::main(context, args),
+        #[cfg(unix)]
+        EnvironmentCommand::Verify(args) => verify::main(context, args),
         EnvironmentCommand::Completions(args) => manual::completions(args),
         EnvironmentCommand::Man(args) => manual::man(args),
     }

@@ -77,8 +77,13 @@ impl Rcc {
         command
     }
 
+    /// The program, for a command that runs it by itself.
+    pub fn path(&self) -> &Path {
+        &self.binary
+    }
+
     /// RCC reports its use unless told not to: before anything else in a home.
-    fn be_quiet(&self, sandbox: &Sandbox) {
+    pub fn be_quiet(&self, sandbox: &Sandbox) {
         if !sandbox.home().join("rcc.yaml").exists() {
             run(self.command(sandbox).args(["configuration", "identity", "--do-not-track"]));
         }

@@ -10,6 +10,7 @@ mod concurrency;
 mod hash;
 mod json;
 mod mounted;
+mod parity;
 mod rcc;
 mod remote;
 mod report;

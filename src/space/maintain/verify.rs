@@ -171,6 +171,39 @@ pub fn check(home: &Home, repair: bool, observer: &dyn Observer) -> Result<Check
     Ok(report)
 }
 
+/// The verdict on one catalog's blobs.
+#[derive(Debug, serde::Serialize)]
+pub struct OneChecked {
+    /// The blueprint.
+    pub blueprint: String,
+    /// Blobs that it names; all were read.
+    pub blobs: usize,
+    /// Bytes of their contents.
+    pub bytes: u64,
+    /// What is wrong, each with the blob's name.
+    pub problems: Vec<String>,
+}
+
+/// Reads every blob that `catalog` names.
+pub fn check_catalog(
+    home: &Home,
+    catalog: &Catalog,
+    observer: &dyn Observer,
+) -> Result<OneChecked, VerifyError> {
+    let wanted: BTreeMap<Digest, u64> = catalog.digests().map(|(digest, size)| (*digest, size)).collect();
+    let library = Library::open(&home.library())?;
+    let bytes = wanted.values().sum();
+    observer.expect(bytes);
+    let verdicts = wanted.par_iter().filter_map(|(digest, &size)| {
+        let verdict = library.verify_any(digest, Some(size));
+        observer.advance(size);
+        verdict.err().map(|error| chain(&error).to_string())
+    });
+    let mut problems: Vec<String> = verdicts.collect();
+    problems.sort();
+    Ok(OneChecked { blueprint: catalog.header.blueprint.clone(), blobs: wanted.len(), bytes, problems })
+}
+
 /// Parses every catalog, and notes what each demands.
 fn catalogs(home: &Home, report: &mut Checked) -> Result<BTreeMap<Digest, Demand>, VerifyError> {
     let mut demands: BTreeMap<Digest, Demand> = BTreeMap::new();

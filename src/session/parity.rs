@@ -1,0 +1,222 @@
+//! The proof on the user's machine: a catalog mounted, laid out as files, and restored by RCC, is the same tree.
+//!
+//! All three are made one after the other at the same place, in a space that is used for nothing else, so that relocated files are
+//! compared byte for byte too. The space is deleted afterwards; what a killed command left of it, the next one removes.
+
+mod tree;
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Instant;
+
+use anyhow::Context as _;
+use serde::Serialize;
+
+use crate::rcc::home::blueprint_hash;
+use crate::space::Space;
+use crate::space::maintain::delete::delete_space;
+use crate::space::record::IDENTITY_FILE;
+use crate::store::index::Index;
+use crate::sys::process::is_root;
+
+use super::appear;
+use super::context::Context;
+use super::error::Busy;
+use super::method::{Mode, told};
+use super::obtain::{Obtained, obtain};
+use super::request::{MountRequest, ProfileAt, SpaceName};
+use super::unmount::leave;
+
+use tree::{Entry, Tree};
+
+/// One way to make the tree.
+#[derive(Debug, Serialize)]
+pub struct Way {
+    /// `files`, `mount` or `rcc`.
+    pub way: &'static str,
+    /// Why it was not tried.
+    pub skipped: Option<String>,
+    /// Seconds until the tree was there.
+    pub seconds: f64,
+    /// Seconds to read all of it.
+    pub read_seconds: f64,
+    /// How it differs from `files`, path by path.
+    pub differences: Vec<String>,
+}
+
+/// The verdict.
+#[derive(Debug, Serialize)]
+pub struct Parity {
+    /// The blueprint.
+    pub blueprint: String,
+    /// Entries that were compared.
+    pub entries: usize,
+    /// Bytes of the files among them.
+    pub bytes: u64,
+    /// Setuid and setgid bits were compared; as root they are not, since files are laid out without them.
+    pub compares_setuid: bool,
+    /// Every way.
+    pub ways: Vec<Way>,
+}
+
+impl Parity {
+    /// True if every way that was tried has the same tree.
+    pub fn is_equal(&self) -> bool {
+        self.ways.iter().all(|way| way.differences.is_empty())
+    }
+}
+
+/// Makes the tree of `catalog` in every way that works here, and compares. `rcc` is the program, if there is one.
+pub fn parity(context: &Context, catalog: &str, rcc: Option<&Path>) -> anyhow::Result<Parity> {
+    let (index, _, _) = context.index(catalog)?;
+    let name = SpaceName { space: "holofs verify".to_owned(), controller: "holofs".to_owned() };
+    let space = context.space(index.base(), &name);
+    let proof = Proof { context, catalog, name: &name, space: &space, index: &index };
+    proof.clear()?;
+    let compared = proof.compare(rcc);
+    let cleared = proof.clear();
+    let compared = compared?;
+    cleared?;
+    Ok(compared)
+}
+
+struct Proof<'a> {
+    context: &'a Context,
+    catalog: &'a str,
+    name: &'a SpaceName,
+    space: &'a Space,
+    index: &'a Index,
+}
+
+/// A tree, or why there is none of that kind here; with the seconds to make it and to read it.
+struct Made {
+    tree: Result<Tree, String>,
+    seconds: f64,
+    read_seconds: f64,
+}
+
+impl Proof<'_> {
+    fn compare(&self, rcc: Option<&Path>) -> anyhow::Result<Parity> {
+        let mounted = self.mounted()?;
+        let files = self.files()?;
+        let text = specification(&self.space.root);
+        self.clear()?;
+        let restored = self.restored(rcc, text)?;
+        let reference = files.tree.map_err(anyhow::Error::msg)?;
+        let size = |entry: &Entry| if let Entry::File { size, .. } = entry { *size } else { 0 };
+        let first = Way {
+            way: "files",
+            skipped: None,
+            seconds: files.seconds,
+            read_seconds: files.read_seconds,
+            differences: Vec::new(),
+        };
+        let ways = [("mount", mounted), ("rcc", restored)];
+        let others = ways.map(|(way, made)| way_of(way, made, &reference));
+        Ok(Parity {
+            blueprint: self.index.blueprint().to_owned(),
+            entries: reference.len(),
+            bytes: reference.values().map(size).sum(),
+            compares_setuid: !is_root(),
+            ways: std::iter::once(first).chain(others).collect(),
+        })
+    }
+
+    /// The request for the space, empty of what was written to it.
+    fn request(&self, mode: Mode) -> MountRequest {
+        MountRequest {
+            fresh: true,
+            keep: false,
+            profile: ProfileAt::Off,
+            ..MountRequest::new(self.catalog, self.name, mode)
+        }
+    }
+
+    fn mounted(&self) -> anyhow::Result<Made> {
+        let started = Instant::now();
+        let request = self.request(Mode::Mount);
+        let Obtained { lease, .. } = match obtain(self.context, &request, Some("holofs verify"))? {
+            Ok(obtained) => obtained,
+            Err(refused) => {
+                return Ok(Made { tree: Err(told(&refused.refused)), seconds: 0.0, read_seconds: 0.0 });
+            }
+        };
+        let made = self.read(started);
+        leave(self.context, self.space, lease)?;
+        made
+    }
+
+    fn files(&self) -> anyhow::Result<Made> {
+        let started = Instant::now();
+        appear::materialized(self.context, &self.request(Mode::Materialize), Vec::new())?;
+        self.read(started)
+    }
+
+    /// Restored by RCC, if the catalog is one that it would build: by its hash it finds it, so it builds nothing.
+    fn restored(&self, rcc: Option<&Path>, text: Option<String>) -> anyhow::Result<Made> {
+        let skipped = |why: &str| Ok(Made { tree: Err(why.to_owned()), seconds: 0.0, read_seconds: 0.0 });
+        let Some(rcc) = rcc else { return skipped("there is no rcc in PATH") };
+        let text = text.filter(|text| blueprint_hash(text.trim()) == self.index.blueprint());
+        let Some(text) = text.filter(|text| is_conda(text)) else {
+            return skipped("RCC has no blueprint for this catalog");
+        };
+        let dir = tempfile::tempdir_in(&self.context.process.temp_dir).context("Cannot make a directory")?;
+        let yaml = dir.path().join("conda.yaml");
+        std::fs::write(&yaml, text).with_context(|| format!("Cannot write {}", yaml.display()))?;
+        let started = Instant::now();
+        let mut command = Command::new(rcc);
+        command.args(["--no-build", "holotree", "variables", "--silent"]).arg(&yaml);
+        command.args(["--controller", &self.name.controller, "--space", &self.name.space]);
+        let home = self.context.home.root();
+        command.env("ROBOCORP_HOME", home).env("SEMA4AI_HOME", home).stdin(Stdio::null());
+        let output = command.output().with_context(|| format!("Cannot run {}", rcc.display()))?;
+        anyhow::ensure!(
+            output.status.success(),
+            "{} cannot restore the catalog ({}): {}",
+            rcc.display(),
+            output.status,
+            String::from_utf8_lossy(&output.stderr).trim()
+        );
+        self.read(started)
+    }
+
+    fn read(&self, started: Instant) -> anyhow::Result<Made> {
+        let seconds = started.elapsed().as_secs_f64();
+        let reading = Instant::now();
+        let tree = tree::read(&self.space.root, if is_root() { 0o1777 } else { 0o7777 })?;
+        Ok(Made { tree: Ok(tree), seconds, read_seconds: reading.elapsed().as_secs_f64() })
+    }
+
+    /// Deletes the space; one that is in use by another command is an error.
+    fn clear(&self) -> anyhow::Result<()> {
+        let root = self.space.root.display();
+        if self.space.live_holder().is_some() {
+            return Err(Busy(format!("{root} is in use by another `holofs verify`")).into());
+        }
+        let wait = self.context.given.wait;
+        let front = &self.context.front;
+        delete_space(self.space, wait, &|waiting| front.waiting(waiting)).map(drop)?;
+        Ok(())
+    }
+}
+
+fn way_of(way: &'static str, made: Made, reference: &Tree) -> Way {
+    let Made { tree, seconds, read_seconds } = made;
+    let (skipped, differences) = match tree {
+        Ok(tree) => (None, tree::differences(reference, &tree)),
+        Err(why) => (Some(why), Vec::new()),
+    };
+    Way { way, skipped, seconds, read_seconds, differences }
+}
+
+/// What the catalog says it was made from.
+fn specification(root: &Path) -> Option<String> {
+    let path: PathBuf = root.join(IDENTITY_FILE);
+    std::fs::read_to_string(path).ok()
+}
+
+/// True for the text of a conda.yaml; other builds of ours begin with a comment.
+fn is_conda(text: &str) -> bool {
+    crate::rcc::blueprint::Environment::parse(text.as_bytes(), None)
+        .is_ok_and(|found| found.normal_form().is_ok_and(|normal| normal.trim() == text.trim()))
+}
