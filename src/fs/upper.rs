@@ -23,6 +23,7 @@ mod inode;
 mod journal;
 mod keeper;
 mod locks;
+mod reading;
 mod recover;
 mod request;
 mod schema;
@@ -153,9 +154,8 @@ impl Upper {
         let dir = &dir.into();
         recover::ours(dir)?;
         let mut upper = Upper::pristine(dir, catalog, options, observer);
-        if recover::was_written(dir)? {
-            let journal = Journal::open(dir, options.access)?;
-            let loaded = journal.load()?;
+        if recover::was_written(dir, options.access)? {
+            let (journal, loaded) = reading::load(dir, options.access)?;
             upper.lost = upper.take_over(&journal, loaded)?;
             upper.disk.journal.get_or_init(|| journal);
         }

@@ -14,6 +14,7 @@ mod model;
 mod mount;
 mod passthrough;
 mod posix;
+mod readers;
 mod real_run;
 mod running;
 mod sweep;

@@ -23,6 +23,7 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Row};
 
 use crate::sys::fs::place::Place;
 
+use super::reading;
 use super::schema::{self, APPLICATION, FORMAT, LoadError, Loaded, OUTLIVING, Writing};
 use super::session::{self, Session};
 use super::tables::Change;
@@ -407,13 +408,10 @@ fn copy_log(connection: &Connection, mode: &str) -> rusqlite::Result<i64> {
 }
 
 fn connect(path: &Path, access: Access) -> Result<Connection, UpperError> {
-    let mode = match access {
-        Access::ReadOnly => OpenFlags::SQLITE_OPEN_READ_ONLY,
-        _ => OpenFlags::SQLITE_OPEN_READ_WRITE,
-    };
+    let (name, mode) = reading::how(path, access);
     let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let failed = |source| damage_or("open", path, source);
-    let connection = Connection::open_with_flags(path, flags).map_err(failed)?;
+    let connection = Connection::open_with_flags(name, flags).map_err(failed)?;
     // SQLite opens for reading what it cannot open for writing, also for want of a descriptor: for good.
     if access.is_writable() && connection.is_readonly(rusqlite::MAIN_DB).map_err(failed)? {
         let source = std::io::Error::other("it can be opened for reading only");

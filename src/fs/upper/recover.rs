@@ -15,6 +15,7 @@ use crate::sys::fs::place::Place;
 
 use super::files::{BYTES, Files};
 use super::journal::{DATABASE, Journal, remove};
+use super::reading;
 use super::schema::Loaded;
 use super::session::OPEN;
 use super::tables::{Change, Tables};
@@ -115,8 +116,9 @@ fn forget_bytes(journal: &Journal, tables: &mut Tables, unborn: &[Ino]) -> Resul
     if changes.is_empty() { Ok(()) } else { journal.commit(changes.into()) }
 }
 
-/// Whether the space in `dir` was ever written. One whose database is gone, but not its bytes, is an error.
-pub(super) fn was_written(dir: &Place) -> Result<bool, UpperError> {
+/// Whether the space in `dir` was ever written. One whose database is gone, but not its bytes, is an error. A reset that was
+/// interrupted is finished by whoever may write, and is over for all others.
+pub(super) fn was_written(dir: &Place, access: Access) -> Result<bool, UpperError> {
     let (database, bytes) = (dir.join(DATABASE), dir.join(BYTES));
     if exists(&database)? {
         return Ok(true);
@@ -125,8 +127,7 @@ pub(super) fn was_written(dir: &Place) -> Result<bool, UpperError> {
         return Ok(false);
     }
     if exists(&dir.join(DROPPED))? {
-        reset(dir)?; // it was interrupted
-        return Ok(false);
+        return if access.is_writable() { reset(dir).map(|()| false) } else { Ok(false) };
     }
     let failed = |source| UpperError::Io { doing: "list", path: bytes.clone(), source };
     match fs::read_dir(&bytes).map_err(failed)?.next() {
@@ -171,11 +172,11 @@ pub fn reset(dir: impl Into<Place>) -> Result<(), UpperError> {
 pub fn written_catalog(dir: impl Into<Place>) -> Result<Option<Digest>, UpperError> {
     let dir = &dir.into();
     ours(dir)?;
-    if !was_written(dir)? {
+    if !was_written(dir, Access::ReadOnly)? {
         return Ok(None);
     }
-    let journal = Journal::open(dir, Access::ReadOnly)?;
-    let catalog = journal.load()?.catalog;
+    let (journal, loaded) = reading::load(dir, Access::ReadOnly)?;
+    let catalog = loaded.catalog;
     let parsed = catalog.parse().map_err(|_| UpperError::Damaged {
         path: journal.path().to_owned(),
         what: format!("it names the catalog {catalog:?}"),
