@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! files ─inputs─▶ specification, hash ─(catalog there? done)─▶ stage ─interpreter, uv | micromamba─▶ checked prefix ─record─▶ catalog
+//!                                      └(a near catalog?)─▶ mounted copy of it ─uv─▶ changed prefix ─commit─────────────────▶ catalog
 //! ```
 //! A build makes a finished prefix at the place where RCC would build it, records it, and removes it again. The specification
 //! names the catalog: RCC's own blueprint for what RCC can read, else the text of all inputs. So the same inputs are built
@@ -9,8 +10,11 @@
 //! SIGKILL, with the next build. The caller holds RCC's lock of the hololib, as RCC does while it builds.
 
 mod inputs;
+mod nearest;
 mod stage;
 mod tools;
+#[cfg(unix)]
+mod upgrade;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -24,13 +28,18 @@ use std::time::Instant;
 pub use inputs::{Inputs, Kind};
 pub use tools::Tools;
 
-use crate::error::Failure;
-use crate::rcc::blueprint::CondaError;
+use crate::error::{Class, Failure};
+use crate::rcc::blueprint::ComposeError;
 use crate::rcc::home::Home;
+#[cfg(unix)]
+use crate::session::commit::Committed;
+use crate::session::context::Context;
 use crate::space::record::{self, RecordError, Recorded};
 use crate::store::observe::Observer;
 
+use nearest::Made;
 use stage::Stage;
+use tools::Steps;
 
 /// How to build.
 #[derive(Debug, Clone, Default)]
@@ -43,10 +52,26 @@ pub struct Options {
     pub offline: bool,
     /// Fail if a lock file does not match its project.
     pub frozen: bool,
+    /// Start from no other catalog.
+    pub from_nothing: bool,
     /// Import every module in the stage, to be compared with the same elsewhere.
     pub check: bool,
     /// Set from outside to end the build.
     pub interrupted: Arc<AtomicBool>,
+}
+
+/// Why nothing can be made from another catalog.
+pub enum NotUpgraded {
+    /// The reason, which is no fault of the inputs: it is built from nothing instead.
+    Refused(String),
+    /// The tools failed: they would do so again.
+    Failed(BuildError),
+}
+
+impl From<anyhow::Error> for NotUpgraded {
+    fn from(error: anyhow::Error) -> NotUpgraded {
+        NotUpgraded::Refused(format!("{error:#}"))
+    }
 }
 
 /// Why nothing was built. No catalog was written.
@@ -68,14 +93,9 @@ pub enum BuildError {
         /// What is wrong with it.
         why: String,
     },
-    /// A conda.yaml is bad.
-    #[error("Cannot understand {}", path.display())]
-    Conda {
-        /// The file.
-        path: PathBuf,
-        /// Why.
-        source: CondaError,
-    },
+    /// A file of RCC is bad.
+    #[error(transparent)]
+    Compose(#[from] ComposeError),
     /// A tool is not installed.
     #[error("Cannot find {tool}, which installs {what}")]
     NoTool {
@@ -125,6 +145,13 @@ pub enum BuildError {
 }
 
 impl Failure for BuildError {
+    fn class(&self) -> Option<Class> {
+        match self {
+            BuildError::Compose(error) => error.class(),
+            _ => None,
+        }
+    }
+
     fn hint(&self) -> Option<Cow<'_, str>> {
         match self {
             BuildError::NoTool { install, .. } => Some((*install).into()),
@@ -137,7 +164,7 @@ impl Failure for BuildError {
 }
 
 /// What was built.
-#[derive(Debug, serde::Serialize)]
+#[derive(Debug, Default, serde::Serialize)]
 pub struct Built {
     /// The blueprint: what `holofs run` takes.
     pub blueprint: String,
@@ -146,8 +173,15 @@ pub struct Built {
     pub catalog: PathBuf,
     /// False if the catalog was there already.
     pub is_new: bool,
-    /// What was recorded, if it is new.
+    /// The catalog that it was made from, by changing what differs.
+    pub base: Option<String>,
+    /// Why it was not made from the nearest catalog.
+    pub base_refused: Option<String>,
+    /// What was recorded, if it was made from nothing.
     pub recorded: Option<Recorded>,
+    /// What was committed, if it was made from another catalog.
+    #[cfg(unix)]
+    pub committed: Option<Committed>,
     /// Everything that the tools wrote; none if nothing was built.
     #[serde(serialize_with = "crate::sys::text::maybe_path")]
     pub log: Option<PathBuf>,
@@ -155,8 +189,14 @@ pub struct Built {
     pub tool_seconds: f64,
     /// As above.
     pub record_seconds: f64,
-    /// Modules that could not be imported in the stage, with the reason, if that was tried.
+    /// Modules that could not be imported where they were built, with the reason, if that was tried.
     pub unimportable: Option<Imports>,
+}
+
+impl Built {
+    fn of(blueprint: String, catalog: PathBuf) -> Built {
+        Built { blueprint, catalog, ..Built::default() }
+    }
 }
 
 /// Modules that cannot be imported, by name, each with the reason.
@@ -168,51 +208,126 @@ pub const CHECK_IMPORTS: &str = include_str!("build/check.py");
 /// The catalog of these inputs, if it was built before.
 pub fn known(home: &Home, inputs: &Inputs) -> Option<Built> {
     let catalog = home.find_catalog(&inputs.blueprint()).ok()?;
-    Some(Built {
-        blueprint: inputs.blueprint(),
-        catalog,
-        is_new: false,
-        recorded: None,
-        log: None,
-        tool_seconds: 0.0,
-        record_seconds: 0.0,
-        unimportable: None,
-    })
+    Some(Built::of(inputs.blueprint(), catalog))
 }
 
-/// Builds and records, unless the catalog is there. The caller holds the lock of the hololib.
+/// Has RCC build it. RCC takes the lock of the hololib by itself.
+pub fn by_rcc(home: &Home, inputs: &Inputs, options: &Options, tools: &Tools) -> Result<Built, BuildError> {
+    let first = inputs.files.first().cloned().unwrap_or_default();
+    let refused = |why: &str| BuildError::Input { path: first.clone(), why: why.to_owned() };
+    if !matches!(inputs.kind, Kind::Conda | Kind::CondaPip) {
+        return Err(refused("RCC builds from conda.yaml, package.yaml and robot.yaml only"));
+    }
+    let started = Instant::now();
+    let log = log_file(home, &inputs.blueprint())?;
+    Steps { tools, stage: home.root(), options, log: &log, started }.by_rcc(inputs, home.root())?;
+    let built = known(home, inputs).ok_or_else(|| refused("RCC succeeded but left no such catalog"))?;
+    Ok(Built { is_new: true, log: Some(log), tool_seconds: started.elapsed().as_secs_f64(), ..built })
+}
+
+/// Builds and records, unless the catalog is there: from the nearest catalog where there is one and it can be mounted, else from
+/// nothing. The caller holds the lock of the hololib.
 pub fn build(
-    home: &Home,
+    context: &Context,
     inputs: &Inputs,
     options: &Options,
     tools: &Tools,
     observer: &dyn Observer,
 ) -> Result<Built, BuildError> {
+    let home = &context.home;
     if let Some(known) = known(home, inputs) {
         return Ok(known);
     }
-    let started = Instant::now();
     let log = log_file(home, &inputs.blueprint())?;
     let stage = Stage::create(home)?;
-    let steps = tools::Steps { tools, stage: stage.path(), options, log: &log };
-    steps.install(inputs)?;
-    let unimportable = options.check.then(|| steps.check_imports()).transpose()?;
+    let steps = Steps { tools, stage: stage.path(), options, log: &log, started: Instant::now() };
+    if inputs.kind == Kind::Conda {
+        steps.conda(inputs)?;
+        let built = recorded(home, inputs, &steps, &stage, observer)?;
+        return stage.remove().map(|()| built);
+    }
+    let python = steps.find_python(inputs)?;
+    let made = Made::of(inputs, &python);
+    let made = made.map_err(|source| BuildError::Start { program: python.clone(), source })?;
+    let builds = log.parent().unwrap_or(Path::new(".")).to_owned();
+    let base = if options.from_nothing {
+        None
+    } else {
+        made.nearest(&builds, &|other| home.find_catalog(other).is_ok())
+    };
+    let mut refused = None;
+    if let Some(base) = base {
+        match upgraded(context, &base, inputs, &steps) {
+            Ok(built) => return noted(built, &made, &builds),
+            Err(NotUpgraded::Failed(error)) => return Err(error),
+            Err(NotUpgraded::Refused(why)) => {
+                log::warn!("Built from nothing, not from {base}: {why}");
+                refused = Some(why);
+            }
+        }
+    }
+    steps.install(inputs, &python)?;
+    let built = recorded(home, inputs, &steps, &stage, observer)?;
+    stage.remove()?;
+    noted(Built { base_refused: refused, ..built }, &made, &builds)
+}
+
+/// Later builds can start from this one; that only saves time.
+fn noted(built: Built, made: &Made, builds: &Path) -> Result<Built, BuildError> {
+    if let Err(error) = made.note(builds) {
+        log::warn!("Later builds cannot start from {}: {error}", built.blueprint);
+    }
+    Ok(built)
+}
+
+/// Records a finished stage.
+fn recorded(
+    home: &Home,
+    inputs: &Inputs,
+    steps: &Steps<'_>,
+    stage: &Stage,
+    observer: &dyn Observer,
+) -> Result<Built, BuildError> {
+    let unimportable = steps.check_if_wanted()?;
     stage.finish(&inputs.specification)?;
-    let tool_seconds = started.elapsed().as_secs_f64();
     let recording = Instant::now();
     let naming = record::Options::new(inputs.specification.clone());
     let recorded = record::record(stage.path(), home, &naming, observer).map_err(BuildError::Record)?;
-    stage.remove()?;
     Ok(Built {
-        blueprint: recorded.blueprint.clone(),
-        catalog: recorded.catalog.clone(),
         is_new: true,
-        recorded: Some(recorded),
-        log: Some(log),
-        tool_seconds,
+        log: Some(steps.log.to_owned()),
+        tool_seconds: recording.duration_since(steps.started).as_secs_f64(),
         record_seconds: recording.elapsed().as_secs_f64(),
         unimportable,
+        recorded: Some(recorded.clone()),
+        ..Built::of(recorded.blueprint, recorded.catalog)
     })
+}
+
+#[cfg(unix)]
+fn upgraded(context: &Context, base: &str, inputs: &Inputs, steps: &Steps<'_>) -> Result<Built, NotUpgraded> {
+    let upgrade::Upgraded { committed, unimportable, tool_seconds, commit_seconds } =
+        upgrade::upgrade(context, base, inputs, steps)?;
+    Ok(Built {
+        is_new: true,
+        log: Some(steps.log.to_owned()),
+        tool_seconds,
+        record_seconds: commit_seconds,
+        unimportable,
+        base: Some(base.to_owned()),
+        committed: Some(committed.clone()),
+        ..Built::of(committed.blueprint, committed.catalog)
+    })
+}
+
+#[cfg(windows)]
+fn upgraded(
+    _context: &Context,
+    _base: &str,
+    _inputs: &Inputs,
+    _steps: &Steps<'_>,
+) -> Result<Built, NotUpgraded> {
+    Err(NotUpgraded::Refused("nothing can be mounted on Windows".to_owned()))
 }
 
 /// Logs of builds are kept, one per blueprint: the last one.

@@ -1,13 +1,13 @@
 //! What to build: files of a known kind become one specification, whose hash names the catalog.
 //!
-//! A conda.yaml or environment.yml has RCC's own blueprint, so that RCC finds the catalog too. For everything else the
+//! What RCC can read (conda.yaml, package.yaml, robot.yaml) has RCC's own blueprint, so that RCC finds the catalog too. For everything else the
 //! specification is the text of the inputs, the interpreter and the platform: it changes if, and only if, one of them does.
 
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::rcc::blueprint::Environment;
+use crate::rcc::blueprint::{self, Request};
 use crate::rcc::home::{Home, blueprint_hash, platform};
 
 use super::BuildError;
@@ -21,9 +21,9 @@ pub enum Kind {
     PyLock,
     /// pyproject.toml with the uv.lock next to it.
     Project,
-    /// conda.yaml or environment.yml that asks for nothing but Python and packages of pip.
+    /// conda.yaml, package.yaml or robot.yaml that asks for nothing but Python and packages of pip.
     CondaPip,
-    /// conda.yaml or environment.yml with packages of conda.
+    /// The same with packages of conda.
     Conda,
 }
 
@@ -43,8 +43,16 @@ pub struct Inputs {
 }
 
 /// Names that are looked for where no file is given, the best first.
-const DEFAULTS: [&str; 6] =
-    ["conda.yaml", "environment.yml", "environment.yaml", "pylock.toml", "uv.lock", "requirements.txt"];
+const DEFAULTS: [&str; 8] = [
+    "robot.yaml",
+    "package.yaml",
+    "conda.yaml",
+    "environment.yml",
+    "environment.yaml",
+    "pylock.toml",
+    "uv.lock",
+    "requirements.txt",
+];
 
 impl Inputs {
     /// Reads `files`; with none, the first of the usual names in `dir`.
@@ -53,6 +61,7 @@ impl Inputs {
         files: &[PathBuf],
         dir: &Path,
         python: Option<&str>,
+        dev_dependencies: bool,
     ) -> Result<Inputs, BuildError> {
         let files = if files.is_empty() { vec![usual(dir)?] } else { files.to_vec() };
         let files: Vec<PathBuf> = files.iter().map(|file| dir.join(file)).collect();
@@ -65,7 +74,7 @@ impl Inputs {
             return Err(refused(other, &format!("it is of another kind than {}", first.display())));
         }
         match kind {
-            Kind::Conda | Kind::CondaPip => conda(home, &files),
+            Kind::Conda | Kind::CondaPip => of_rcc(home, files, dev_dependencies),
             _ => plain(kind, files, python),
         }
     }
@@ -140,23 +149,13 @@ fn without_remarks(text: &str) -> String {
 }
 
 /// What RCC knows: its own specification.
-fn conda(home: &Home, files: &[PathBuf]) -> Result<Inputs, BuildError> {
-    let channel = home.local_channel().map(|path| path.to_string_lossy().into_owned());
-    let mut merged: Option<Environment> = None;
-    for file in files {
-        let bad = |source| BuildError::Conda { path: file.clone(), source };
-        let next = Environment::parse(read(file)?.as_bytes(), channel.as_deref()).map_err(bad)?;
-        merged = Some(match merged {
-            None => next,
-            Some(left) => left.merge(next).map_err(bad)?,
-        });
-    }
-    let first = files.first().cloned().unwrap_or_default();
-    let bad = |source| BuildError::Conda { path: first.clone(), source };
-    let specification = merged.unwrap_or_default().normal_form().map_err(bad)?.trim().to_owned();
+fn of_rcc(home: &Home, files: Vec<PathBuf>, dev_dependencies: bool) -> Result<Inputs, BuildError> {
+    let request = Request { files, robot: None, dev_dependencies };
+    let specification = blueprint::compose(home, &request, &|path| fs::read(path))?.text;
     let asked = Asked::of(&specification);
     let kind = if asked.is_only_pip { Kind::CondaPip } else { Kind::Conda };
-    Ok(Inputs { kind, files: files.to_vec(), python: asked.python, requirements: asked.pip, specification })
+    let files = request.files;
+    Ok(Inputs { kind, files, python: asked.python, requirements: asked.pip, specification })
 }
 
 /// What a specification in RCC's normal form asks for. The form is RCC's own output: one item a line, pip's items last and

@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::{BuildError, CHECK_IMPORTS, Imports, Inputs, Kind, Options};
 
@@ -23,15 +23,19 @@ pub struct Tools {
     pub uv: PathBuf,
     /// micromamba, mamba or conda, the best first.
     pub conda: Vec<PathBuf>,
+    /// rcc.
+    pub rcc: PathBuf,
 }
 
 impl Default for Tools {
     fn default() -> Tools {
-        Tools { uv: "uv".into(), conda: ["micromamba", "mamba", "conda"].map(PathBuf::from).to_vec() }
+        let conda = ["micromamba", "mamba", "conda"].map(PathBuf::from).to_vec();
+        Tools { uv: "uv".into(), conda, rcc: "rcc".into() }
     }
 }
 
 /// The steps of one build.
+#[derive(Clone, Copy)]
 pub struct Steps<'a> {
     /// The tools.
     pub tools: &'a Tools,
@@ -41,49 +45,55 @@ pub struct Steps<'a> {
     pub options: &'a Options,
     /// Where their output goes.
     pub log: &'a Path,
+    /// When the build began.
+    pub started: Instant,
 }
 
 impl Steps<'_> {
-    /// Fills the stage.
-    pub fn install(&self, inputs: &Inputs) -> Result<(), BuildError> {
-        match inputs.kind {
-            Kind::Conda => self.conda(inputs),
-            Kind::CondaPip => {
-                self.interpreter(inputs)?;
-                let file = self.log.with_extension("requirements");
-                let list = inputs.requirements.join("\n");
-                std::fs::write(&file, list + "\n").map_err(self.unwritable(&file))?;
-                self.packages("install", &["--requirement".as_ref(), &file])
-            }
-            Kind::Requirements => {
-                self.interpreter(inputs)?;
-                let files = inputs.files.iter().flat_map(|file| [Path::new("--requirement"), file]);
-                self.packages("install", &files.collect::<Vec<_>>())
-            }
-            Kind::PyLock => {
-                self.interpreter(inputs)?;
-                self.packages("sync", &inputs.files.iter().map(PathBuf::as_path).collect::<Vec<_>>())
-            }
-            Kind::Project => {
-                self.interpreter(inputs)?;
-                let file = self.log.with_extension("requirements");
-                self.export(inputs, &file)?;
-                self.packages("install", &["--requirement".as_ref(), &file])
-            }
-        }
-    }
-
-    /// A copy of the interpreter that was asked for.
-    fn interpreter(&self, inputs: &Inputs) -> Result<(), BuildError> {
-        let wanted = self.options.python.as_deref().or(inputs.python.as_deref());
-        let python = self.find_python(wanted)?;
+    /// Copies `python` into the stage, and installs what `inputs` ask for.
+    pub fn install(&self, inputs: &Inputs, python: &Path) -> Result<(), BuildError> {
         let mut command = Command::new(python);
         command.args(["-I", "-c", COPY_INTERPRETER]).arg(self.stage);
-        self.run("Copying the interpreter", &mut command)
+        self.run("Copying the interpreter", &mut command)?;
+        // The stage is only read, and goes: files are linked from uv's cache.
+        self.packages(inputs, "hardlink")
+    }
+
+    /// Makes the packages of the prefix those that `inputs` ask for: the ones that are there already stay, others go.
+    pub fn packages(&self, inputs: &Inputs, link_mode: &str) -> Result<(), BuildError> {
+        let lock = self.log.with_extension("lock.txt");
+        match inputs.kind {
+            // Its tool has installed them.
+            Kind::Conda => return Ok(()),
+            Kind::CondaPip => {
+                let file = self.log.with_extension("requirements.in");
+                let list = inputs.requirements.join("\n") + "\n";
+                std::fs::write(&file, list).map_err(self.unwritable(&file))?;
+                self.resolve(&[file], &lock)?;
+            }
+            Kind::Requirements => self.resolve(&inputs.files, &lock)?,
+            Kind::PyLock => return self.sync(&inputs.files, link_mode),
+            Kind::Project => self.export(inputs, &lock)?,
+        }
+        self.sync(&[lock], link_mode)
+    }
+
+    /// Resolves requirements for the interpreter of the prefix.
+    fn resolve(&self, files: &[PathBuf], lock: &Path) -> Result<(), BuildError> {
+        let mut command = self.uv();
+        command.args(["pip", "compile", "--quiet", "--no-header", "--no-annotate", "--no-python-downloads"]);
+        command.args(["--emit-index-url", "--emit-find-links", "--python"]).arg(self.python());
+        if files.iter().any(|file| std::fs::read_to_string(file).is_ok_and(|text| text.contains("--hash"))) {
+            command.arg("--generate-hashes");
+        }
+        command.arg("--output-file").arg(lock).args(files);
+        command.args(self.index());
+        self.run("Resolving the requirements", &mut command)
     }
 
     /// The path of an interpreter, as uv finds (or, unless that is forbidden, downloads) it.
-    fn find_python(&self, wanted: Option<&str>) -> Result<PathBuf, BuildError> {
+    pub fn find_python(&self, inputs: &Inputs) -> Result<PathBuf, BuildError> {
+        let wanted = self.options.python.as_deref().or(inputs.python.as_deref());
         if let Some(path) = wanted.map(Path::new).filter(|path| path.is_absolute()) {
             return Ok(path.to_owned());
         }
@@ -103,9 +113,14 @@ impl Steps<'_> {
         Ok(PathBuf::from(self.output("Finding Python", &mut find)?.trim()))
     }
 
+    /// As [`Steps::check_imports`], if the options say so.
+    pub fn check_if_wanted(&self) -> Result<Option<Imports>, BuildError> {
+        self.options.check.then(|| self.check_imports()).transpose()
+    }
+
     /// What cannot be imported in the stage.
-    pub fn check_imports(&self) -> Result<Imports, BuildError> {
-        let mut command = Command::new(self.stage.join("bin/python3"));
+    fn check_imports(&self) -> Result<Imports, BuildError> {
+        let mut command = Command::new(self.python());
         command.args(["-I", "-B", "-c", CHECK_IMPORTS]);
         let text = self.output("Importing every module", &mut command)?;
         // The program that prints it is ours.
@@ -133,16 +148,21 @@ impl Steps<'_> {
         self.run("Exporting the lock file", &mut command)
     }
 
-    /// `uv pip install` or `uv pip sync` into the stage. The stage is only read and goes, so files are linked from uv's cache.
-    fn packages(&self, verb: &str, what: &[&Path]) -> Result<(), BuildError> {
-        if what.is_empty() {
-            return Ok(());
-        }
+    /// Makes the packages of the prefix those of the lock files.
+    fn sync(&self, locks: &[PathBuf], link_mode: &str) -> Result<(), BuildError> {
         let mut command = self.uv();
-        command.args(["pip", verb, "--no-python-downloads", "--link-mode", "hardlink", "--python"]);
-        command.arg(self.stage.join("bin/python3")).args(what);
-        command.args(self.options.index_url.as_ref().map(|url| format!("--index-url={url}")));
+        command.args(["pip", "sync", "--no-python-downloads", "--allow-empty-requirements"]);
+        command.args(["--link-mode", link_mode, "--python"]).arg(self.python()).args(locks);
+        command.args(self.index());
         self.run("Installing packages", &mut command)
+    }
+
+    fn python(&self) -> PathBuf {
+        self.stage.join("bin/python3")
+    }
+
+    fn index(&self) -> Option<String> {
+        self.options.index_url.as_ref().map(|url| format!("--index-url={url}"))
     }
 
     fn uv(&self) -> Command {
@@ -152,7 +172,7 @@ impl Steps<'_> {
     }
 
     /// micromamba makes the whole prefix, pip's packages included.
-    fn conda(&self, inputs: &Inputs) -> Result<(), BuildError> {
+    pub fn conda(&self, inputs: &Inputs) -> Result<(), BuildError> {
         let file = self.log.with_extension("environment.yaml");
         std::fs::write(&file, &inputs.specification).map_err(self.unwritable(&file))?;
         for tool in &self.tools.conda {
@@ -165,6 +185,14 @@ impl Steps<'_> {
             }
         }
         Err(no_conda())
+    }
+
+    /// RCC makes the environment and its catalog by itself, in a space of its own.
+    pub fn by_rcc(&self, inputs: &Inputs, home: &Path) -> Result<(), BuildError> {
+        let mut command = Command::new(&self.tools.rcc);
+        command.args(["holotree", "variables", "--controller", "holofs", "--space", "holofs build"]);
+        command.args(&inputs.files).env("ROBOCORP_HOME", home).env("SEMA4AI_HOME", home);
+        self.run("Building with RCC", &mut command)
     }
 
     /// Runs a step to its end.
@@ -202,6 +230,7 @@ impl Steps<'_> {
     fn started<T>(&self, outcome: io::Result<T>, program: &Path) -> Result<T, BuildError> {
         outcome.map_err(|source| match source.kind() {
             io::ErrorKind::NotFound if program == self.tools.uv => no_uv(),
+            io::ErrorKind::NotFound if program == self.tools.rcc => no_rcc(),
             io::ErrorKind::NotFound if self.tools.conda.iter().any(|tool| tool == program) => no_conda(),
             _ => BuildError::Start { program: program.to_owned(), source },
         })
@@ -229,6 +258,14 @@ fn no_uv() -> BuildError {
         tool: "uv",
         what: "packages from PyPI",
         install: "install it (pip install uv), or name it with HOLOFS_UV",
+    }
+}
+
+fn no_rcc() -> BuildError {
+    BuildError::NoTool {
+        tool: "rcc",
+        what: "environments as RCC makes them",
+        install: "install it, or name it with HOLOFS_RCC",
     }
 }
 

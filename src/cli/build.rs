@@ -12,11 +12,12 @@ use crate::sys::process::signals;
 use super::context::Context;
 use super::exit_code;
 use super::progress::Progress;
+use super::table::bytes;
 
 /// Arguments of `build`.
 #[derive(Debug, Args)]
 pub struct BuildArgs {
-    /// requirements.txt, pylock.toml, pyproject.toml with uv.lock, conda.yaml or environment.yml (default: the one that is here)
+    /// requirements.txt, pylock.toml, pyproject.toml with uv.lock, robot.yaml, package.yaml, conda.yaml or environment.yml (default: the one that is here)
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// The Python to copy: a path, or a version that uv finds or installs
@@ -31,6 +32,15 @@ pub struct BuildArgs {
     /// Fail if uv.lock does not match its pyproject.toml
     #[arg(long)]
     pub frozen: bool,
+    /// Count the dev-dependencies of package.yaml too
+    #[arg(long)]
+    pub devdeps: bool,
+    /// Have rcc build it (conda.yaml, package.yaml and robot.yaml)
+    #[arg(long, conflicts_with_all = ["python", "index_url", "offline", "check"])]
+    pub with_rcc: bool,
+    /// Do not start from the nearest catalog that was built before
+    #[arg(long)]
+    pub from_nothing: bool,
     /// Import every module where it was built and at another path, and fail if one works in the first place only
     #[arg(long)]
     pub check: bool,
@@ -38,13 +48,11 @@ pub struct BuildArgs {
 
 /// What a shell says of a command that Ctrl-C ended.
 const INTERRUPTED: u8 = 130;
-/// The space in which modules are imported.
-const CHECK_SPACE: &str = "holofs build";
 
 /// Builds, unless the catalog is there.
 pub fn main(context: &Context, args: &BuildArgs) -> anyhow::Result<ExitCode> {
     let here = std::env::current_dir().context("Cannot find the current directory")?;
-    let inputs = Inputs::read(&context.home, &args.files, &here, args.python.as_deref())?;
+    let inputs = Inputs::read(&context.home, &args.files, &here, args.python.as_deref(), args.devdeps)?;
     let built = match build::known(&context.home, &inputs) {
         Some(known) => known,
         None => match make(context, args, &inputs) {
@@ -68,12 +76,16 @@ fn make(context: &Context, args: &BuildArgs, inputs: &Inputs) -> anyhow::Result<
         index_url: args.index_url.clone(),
         offline: args.offline,
         frozen: args.frozen,
+        from_nothing: args.from_nothing,
         check: args.check,
         interrupted: signals::interruption().context("Cannot handle signals")?,
     };
+    if args.with_rcc {
+        return Ok(build::by_rcc(&context.home, inputs, &options, &tools())?);
+    }
     let progress = Progress::new("Building", context.is_json());
     let lock = context.lock_hololib()?;
-    let outcome = build::build(&context.home, inputs, &options, &tools(), &progress);
+    let outcome = build::build(context, inputs, &options, &tools(), &progress);
     drop(lock);
     progress.finish();
     Ok(outcome?)
@@ -82,7 +94,7 @@ fn make(context: &Context, args: &BuildArgs, inputs: &Inputs) -> anyhow::Result<
 /// Imports every module in a space of the catalog: what works in the stage must work there.
 fn check_elsewhere(blueprint: &str, before: &Imports) -> anyhow::Result<()> {
     let mut command = std::process::Command::new(std::env::current_exe().context("Cannot find the program")?);
-    command.args(["run", "--controller", "holofs", blueprint, CHECK_SPACE, "--", "python3", "-I", "-c"]);
+    command.args(["run", "--space", "auto", blueprint, "--", "python3", "-I", "-c"]);
     let output = command.arg(build::CHECK_IMPORTS).stderr(std::process::Stdio::inherit()).output();
     let output = output.context("Cannot run the environment at another path")?;
     let after: Imports = serde_json::from_slice(&output.stdout)
@@ -106,16 +118,28 @@ fn tools() -> Tools {
     let usual = Tools::default();
     Tools {
         uv: named("HOLOFS_UV").unwrap_or(usual.uv),
+        rcc: named("HOLOFS_RCC").unwrap_or(usual.rcc),
         conda: named("HOLOFS_CONDA").map_or(usual.conda, |tool| vec![tool]),
     }
 }
 
 fn summary(built: &Built) -> String {
+    let (blueprint, tools) = (&built.blueprint, built.tool_seconds);
+    #[cfg(unix)]
+    if let (Some(base), Some(committed)) = (&built.base, &built.committed) {
+        return format!(
+            "{blueprint}: {} files, {} of them new since {base}; tools {tools:.1} s, commit {:.1} s",
+            committed.files, committed.written_files, built.record_seconds
+        );
+    }
     match &built.recorded {
-        None => format!("{} is there already", built.blueprint),
         Some(recorded) => format!(
-            "{}: {} files, {} bytes; tools {:.1} s, recording {:.1} s",
-            built.blueprint, recorded.files, recorded.bytes, built.tool_seconds, built.record_seconds
+            "{blueprint}: {} files, {}; tools {tools:.1} s, recording {:.1} s",
+            recorded.files,
+            bytes(recorded.bytes),
+            built.record_seconds
         ),
+        None if built.is_new => format!("{blueprint}: built by rcc in {tools:.1} s"),
+        None => format!("{blueprint} is there already"),
     }
 }

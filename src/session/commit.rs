@@ -29,7 +29,7 @@ use contents::Relocator;
 use tree::Tree;
 
 /// What a commit made.
-#[derive(Debug, serde::Serialize)]
+#[derive(Debug, Clone, serde::Serialize)]
 pub struct Committed {
     /// The hash in the new catalog's name.
     pub blueprint: String,
@@ -51,12 +51,17 @@ pub struct Committed {
 
 /// Makes a catalog of the space, named by the hash of `specification`, and empties the space's upper.
 pub fn commit(context: &Context, name: &SpaceName, specification: &str) -> anyhow::Result<Committed> {
+    let _hololib = context.lock_hololib()?;
+    commit_held(context, name, specification)
+}
+
+/// As [`commit`], for a caller that holds the lock of the hololib.
+pub fn commit_held(context: &Context, name: &SpaceName, specification: &str) -> anyhow::Result<Committed> {
     let state_dir = written::state_dir(context, name)?;
     let Some(index) = written::index(context, &state_dir)? else {
         return Err(NotFound(format!("Nothing was written to space {:?}", name.space)).into());
     };
     let space = context.space(index.base(), name);
-    let _hololib = context.lock_hololib()?;
     let _lock = context.lock(&space)?;
     let _live = space.go_live()?;
     let blueprint = blueprint_hash(specification.trim());

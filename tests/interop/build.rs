@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::common::compare;
+use crate::common::oracle::tree_of;
 use crate::common::rcc::rcc;
 use crate::common::sandbox::Sandbox;
 use crate::common::uv::uv;
@@ -18,24 +19,34 @@ fn python() -> String {
 
 /// A package with a console script, a `.pth` file and data, as a wheel.
 fn wheel(dir: &Path) -> PathBuf {
+    wheel_of(dir, "tinytool", "1.0")
+}
+
+/// As [`wheel`], of this name and version.
+fn wheel_of(dir: &Path, name: &str, version: &str) -> PathBuf {
     let script = r#"
 import sys, zipfile
+name, version = sys.argv[2:]
+info = "%s-%s.dist-info/" % (name, version)
 files = {
-    "tinytool/__init__.py": "NAME = 'tinytool'\ndef main():\n    print('tinytool in', __import__('sys').prefix)\n",
-    "tinytool.pth": "tinytool_extra\n",
-    "tinytool_extra/tinyextra.py": "X = 1\n",
-    "tinytool-1.0.dist-info/METADATA": "Metadata-Version: 2.1\nName: tinytool\nVersion: 1.0\n",
-    "tinytool-1.0.dist-info/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    "tinytool-1.0.dist-info/entry_points.txt": "[console_scripts]\ntinytool = tinytool:main\n",
+    name + "/__init__.py": "NAME = '%s'\nVERSION = '%s'\ndef main():\n    print(NAME, 'in', __import__('sys').prefix)\n" % (name, version),
+    name + ".pth": name + "_extra\n",
+    name + "_extra/%sextra.py" % name: "X = 1\n",
+    info + "METADATA": "Metadata-Version: 2.1\nName: %s\nVersion: %s\n" % (name, version),
+    info + "WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+    info + "entry_points.txt": "[console_scripts]\n%s = %s:main\n" % (name, name),
 }
-record = "".join("%s,,\n" % name for name in files) + "tinytool-1.0.dist-info/RECORD,,\n"
+if version == "1.0":
+    files[name + "/old.py"] = "only in the old version\n"
+record = "".join("%s,,\n" % file for file in files) + info + "RECORD,,\n"
 with zipfile.ZipFile(sys.argv[1], "w") as wheel:
-    for name, text in files.items():
-        wheel.writestr(name, text)
-    wheel.writestr("tinytool-1.0.dist-info/RECORD", record)
+    for file, text in files.items():
+        wheel.writestr(file, text)
+    wheel.writestr(info + "RECORD", record)
 "#;
-    let path = dir.join("tinytool-1.0-py3-none-any.whl");
-    let status = Command::new("python3").args(["-c", script]).arg(&path).status().unwrap();
+    let path = dir.join(format!("{name}-{version}-py3-none-any.whl"));
+    let status =
+        Command::new("python3").args(["-c", script]).arg(&path).args([name, version]).status().unwrap();
     assert!(status.success());
     path
 }
@@ -72,7 +83,8 @@ fn build_from_requirements_runs_elsewhere_and_is_done_once() {
     let blueprint = text_field(&built, "blueprint");
     let run = sandbox.holofs_ok(&["run", &blueprint, "a", "--", "tinytool"]);
     assert_eq!(stdout(&run).trim_end(), format!("tinytool in {}", space(&sandbox, "a").display()));
-    let extra = ["run", &blueprint, "a", "--", "python3", "-c", "import tinyextra; print(tinyextra.X)"];
+    let extra =
+        ["run", &blueprint, "a", "--", "python3", "-c", "import tinytoolextra; print(tinytoolextra.X)"];
     assert_eq!(stdout(&sandbox.holofs_ok(&extra)), "1\n");
     // The second time no tool is needed.
     let again = json(&build(&sandbox, Path::new("/nonexistent/uv"), &[&file]).output().unwrap());
@@ -135,5 +147,103 @@ fn build_says_which_tool_is_missing_and_what_failed() {
     let text = said(&missing);
     assert!(text.contains("Cannot find uv, which installs packages from PyPI"), "{text}");
     let failing = build(&sandbox, Path::new("/bin/false"), &[&file]).output().unwrap();
-    assert!(said(&failing).contains("Installing packages failed"), "{}", said(&failing));
+    assert!(said(&failing).contains("Resolving the requirements failed"), "{}", said(&failing));
+}
+
+/// A requirements.txt of these wheels.
+fn requirements_of(sandbox: &Sandbox, wheels: &[(&str, &str)]) -> String {
+    let file = sandbox.scratch().join("requirements.txt");
+    let lines = wheels
+        .iter()
+        .map(|(name, version)| format!("{}\n", wheel_of(&sandbox.scratch(), name, version).display()));
+    fs::write(&file, lines.collect::<String>()).unwrap();
+    file.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn build_after_one_changed_line_starts_from_the_nearest_catalog_and_is_as_from_nothing() {
+    let Some(uv) = uv() else { return };
+    let sandbox = Sandbox::new();
+    let made = |args: &[&str]| {
+        let output = build(&sandbox, &uv, &[&["--offline", "--check"], args].concat()).output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+        json(&output)
+    };
+    let first = made(&[&requirements_of(&sandbox, &[("one", "1.0"), ("two", "1.0")])]);
+    assert_eq!((first["base"].as_str(), first["base_refused"].as_str()), (None, None));
+    let file = requirements_of(&sandbox, &[("one", "2.0"), ("two", "1.0")]);
+    let second = made(&[&file]);
+    assert_eq!(second["base"], first["blueprint"], "{second:#}");
+    let blueprint = text_field(&second, "blueprint");
+    let code = "import one, two; print(one.VERSION, two.VERSION)";
+    let run = sandbox.holofs_ok(&["run", &blueprint, "a", "--", "python3", "-c", code]);
+    assert_eq!(stdout(&run), "2.0 1.0\n");
+    let run = sandbox.holofs_ok(&["run", &blueprint, "a", "--", "one"]);
+    assert_eq!(stdout(&run).trim_end(), format!("one in {}", space(&sandbox, "a").display()));
+    let upgraded = tree_of(&sandbox.materialize(&blueprint, "compared", "user"));
+    assert!(!upgraded.keys().any(|path| path.ends_with("one/old.py")));
+    sandbox.holofs_ok(&["remove", &blueprint]);
+    let third = made(&["--from-nothing", &file]);
+    assert_eq!((third["base"].as_str(), text_field(&third, "blueprint")), (None, blueprint.clone()));
+    let from_nothing = tree_of(&sandbox.materialize(&blueprint, "compared", "user"));
+    assert_eq!(upgraded.keys().collect::<Vec<_>>(), from_nothing.keys().collect::<Vec<_>>());
+    // RECORD has hashes of scripts as they were at the path where they were installed.
+    let differs = |path: &&PathBuf| upgraded[*path] != from_nothing[*path] && !path.ends_with("RECORD");
+    assert_eq!(upgraded.keys().filter(differs).collect::<Vec<_>>(), Vec::<&PathBuf>::new());
+    let kept = json(&sandbox.holofs_ok(&["list", "--json"]));
+    assert!(kept.as_object().unwrap().values().all(|row| row["controller"] != "holofs"), "{kept:#}");
+}
+
+#[test]
+fn build_that_cannot_mount_the_nearest_catalog_starts_from_nothing_and_says_why() {
+    let Some(uv) = uv() else { return };
+    let sandbox = Sandbox::new();
+    let first = requirements_of(&sandbox, &[("one", "1.0"), ("two", "1.0")]);
+    let output = build(&sandbox, &uv, &["--offline", &first]).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let file = requirements_of(&sandbox, &[("one", "2.0"), ("two", "1.0")]);
+    // Another command is in the space in which it would be changed.
+    let blueprint = text_field(&json(&output), "blueprint");
+    let args = [
+        "run",
+        "--controller",
+        "holofs",
+        &blueprint,
+        "holofs build",
+        "--",
+        "sh",
+        "-c",
+        "echo up; cat >/dev/null",
+    ];
+    let mut user = sandbox.holofs_command(&args);
+    let mut user = user.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut said_up = [0; 3];
+    std::io::Read::read_exact(user.stdout.as_mut().unwrap(), &mut said_up).unwrap();
+    let output = build(&sandbox, &uv, &["--offline", &file]).output().unwrap();
+    drop(user.stdin.take());
+    user.wait().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let built = json(&output);
+    assert!(
+        built["base"].is_null() && built["base_refused"].as_str().unwrap().contains("Cannot delete"),
+        "{built:#}"
+    );
+}
+
+#[test]
+fn two_builds_at_once_make_one_catalog() {
+    let Some(uv) = uv() else { return };
+    let sandbox = Sandbox::new();
+    let file = requirements(&sandbox);
+    let start = || {
+        let mut command = build(&sandbox, &uv, &["--offline", &file]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    };
+    let both = [start(), start()].map(|child| child.wait_with_output().unwrap());
+    let new = both.iter().map(|output| {
+        assert!(output.status.success(), "{}", said(output));
+        json(output)["is_new"].as_bool().unwrap()
+    });
+    assert_eq!(new.filter(|&new| new).count(), 1);
+    assert_eq!(sandbox.catalogs().len(), 1);
 }

@@ -1,0 +1,82 @@
+//! An upgrade: a mounted copy of the nearest catalog, in which the tools change only what differs, becomes the new catalog.
+//!
+//! What stays is neither copied nor read. The space is used for nothing else, and goes whatever ends the build.
+
+use std::time::Instant;
+
+use anyhow::Context as _;
+
+use crate::session::commit::{self, Committed};
+use crate::session::context::Context;
+use crate::session::method::{Mode, told};
+use crate::session::obtain::{Obtained, obtain};
+use crate::session::request::{MountRequest, ProfileAt, SpaceName};
+use crate::session::unmount::leave;
+use crate::space::Space;
+use crate::space::maintain::delete::delete_space;
+
+use super::tools::Steps;
+use super::{Imports, Inputs, NotUpgraded};
+
+/// What came of it.
+pub struct Upgraded {
+    /// The new catalog.
+    pub committed: Committed,
+    /// What cannot be imported, if that was tried.
+    pub unimportable: Option<Imports>,
+    /// Seconds for the tools, and for the commit.
+    pub tool_seconds: f64,
+    /// As above.
+    pub commit_seconds: f64,
+}
+
+/// Makes the catalog of `inputs` from the one that `base` names. The caller holds the lock of the hololib.
+pub fn upgrade(
+    context: &Context,
+    base: &str,
+    inputs: &Inputs,
+    steps: &Steps<'_>,
+) -> Result<Upgraded, NotUpgraded> {
+    let (index, _, _) = context.index(base)?;
+    let name = SpaceName { space: "holofs build".to_owned(), controller: "holofs".to_owned() };
+    let space = context.space(index.base(), &name);
+    clear(context, &space)?;
+    let upgraded = in_space(context, base, inputs, steps, &name, &space);
+    let cleared = clear(context, &space);
+    let upgraded = upgraded?;
+    cleared?;
+    Ok(upgraded)
+}
+
+fn in_space(
+    context: &Context,
+    base: &str,
+    inputs: &Inputs,
+    steps: &Steps<'_>,
+    name: &SpaceName,
+    space: &Space,
+) -> Result<Upgraded, NotUpgraded> {
+    let request = MountRequest {
+        fresh: true,
+        keep: false,
+        profile: ProfileAt::Off,
+        ..MountRequest::new(base, name, Mode::Mount)
+    };
+    let Obtained { lease, .. } = obtain(context, &request, Some("holofs build"))?
+        .map_err(|refused| NotUpgraded::Refused(told(&refused.refused)))?;
+    let started = Instant::now();
+    let steps = Steps { stage: &space.root, ..*steps };
+    let done = steps.packages(inputs, "copy").and_then(|()| steps.check_if_wanted());
+    let tool_seconds = started.elapsed().as_secs_f64();
+    let left = leave(context, space, lease).context("Cannot leave the mounted copy");
+    let unimportable = done.map_err(NotUpgraded::Failed)?;
+    left?;
+    let committed = commit::commit_held(context, name, &inputs.specification)?;
+    let commit_seconds = started.elapsed().as_secs_f64() - tool_seconds;
+    Ok(Upgraded { committed, unimportable, tool_seconds, commit_seconds })
+}
+
+fn clear(context: &Context, space: &Space) -> anyhow::Result<()> {
+    let removed = delete_space(space, context.wait, &|waiting| context.front.waiting(waiting));
+    removed.map(drop).with_context(|| format!("Cannot delete {}", space.root.display()))
+}
