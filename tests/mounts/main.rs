@@ -8,6 +8,7 @@ mod common;
 mod awake;
 mod bytecode;
 mod commit;
+mod commit_model;
 mod company;
 mod created;
 mod model;
