@@ -247,3 +247,52 @@ fn two_builds_at_once_make_one_catalog() {
     assert_eq!(new.filter(|&new| new).count(), 1);
     assert_eq!(sandbox.catalogs().len(), 1);
 }
+
+/// Packages with C extensions that find their libraries by RPATH, with console scripts, one of pure Python with much data, and one
+/// that exists as a source distribution only.
+const REAL: &str = "channels:\n- conda-forge\ndependencies:\n- python\n- pip:\n  - numpy\n  - pandas\n  - requests\n  - Django\n  - docopt==0.6.2\n";
+
+#[test]
+fn build_of_real_packages_works_at_every_path_and_rcc_restores_it() {
+    let (Some(uv), Some(rcc)) = (uv(), rcc(17)) else { return };
+    let sandbox = Sandbox::new();
+    let yaml = sandbox.scratch().join("conda.yaml");
+    fs::write(&yaml, REAL).unwrap();
+    let mut command = build(&sandbox, &uv, &["--check", yaml.to_str().unwrap()]);
+    // uv's cache stays, so that only the first run downloads; certificates are those of this machine.
+    let cache = uv.ancestors().nth(3).unwrap().join("uv-cache");
+    let output = command.env("UV_CACHE_DIR", cache).env("UV_NATIVE_TLS", "1").output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let blueprint = text_field(&json(&output), "blueprint");
+    rcc.be_quiet(&sandbox);
+    let mut command = sandbox.holofs_command(&["verify", &blueprint, "--parity", "--json"]);
+    let output = command.env("HOLOFS_RCC", rcc.path()).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let parity = json(&output)["parity"].clone();
+    assert!(parity["ways"].as_array().unwrap().iter().all(|way| way["skipped"].is_null()), "{parity:#}");
+    assert!(parity["entries"].as_u64().unwrap() > 5_000, "{parity:#}");
+    let code =
+        "import numpy, pandas, requests, django, docopt; print(numpy.eye(2).sum(), django.VERSION[0] > 3)";
+    for mode in ["mount", "materialize"] {
+        let args = ["run", "--mode", mode, &blueprint, mode, "--", "python3", "-c", code];
+        assert_eq!(stdout(&sandbox.holofs_ok(&args)), "2.0 True\n");
+        let script = ["run", "--mode", mode, &blueprint, mode, "--", "django-admin", "--version"];
+        assert!(!stdout(&sandbox.holofs_ok(&script)).is_empty());
+    }
+}
+
+#[test]
+fn build_below_a_long_path_has_scripts_that_work() {
+    let Some(uv) = uv() else { return };
+    let outer = Sandbox::new();
+    // A shebang ends after 127 bytes on old kernels, after 255 on new ones.
+    let home = outer.scratch().join("x".repeat(140)).join("home");
+    fs::create_dir_all(&home).unwrap();
+    let sandbox = Sandbox::at(outer.user(), &home);
+    let file = requirements(&sandbox);
+    let output = build(&sandbox, &uv, &["--offline", &file]).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let blueprint = text_field(&json(&output), "blueprint");
+    let run = sandbox.holofs_ok(&["run", &blueprint, "a", "--", "tinytool"]);
+    assert!(stdout(&run).starts_with("tinytool in /"), "{}", said(&run));
+}
