@@ -25,7 +25,10 @@ mod export;
 mod gc;
 mod hash;
 mod holotree;
+mod hook;
 mod import;
+mod interactive;
+mod kernel;
 mod list;
 mod manual;
 mod materialize;
@@ -47,6 +50,7 @@ mod reset;
 mod run;
 mod run_words;
 mod settled;
+mod shell;
 #[cfg(unix)]
 mod stats;
 #[cfg(unix)]
@@ -202,6 +206,8 @@ enum Command {
     Warm(warm::WarmArgs),
     /// Run a command in a space
     Run(run::RunArgs),
+    #[command(flatten)]
+    Interactive(interactive::InteractiveCommand),
     /// Print what a shell needs to work in a space: eval "$(holofs variables …)"
     #[command(alias = "vars")]
     Variables(activate::VariablesArgs),
@@ -301,6 +307,7 @@ pub fn main() -> ExitCode {
         #[cfg(unix)]
         Command::Stats(args) => stats::main(&context, &args),
         Command::Run(args) => return run::main(&context, &args),
+        Command::Interactive(command) => interactive::main(&context, &command),
         Command::Variables(args) => activate::main(&context, &args),
         Command::Holotree(args) => return holotree::of_rest(&args.words),
         Command::Catalogs(args) => catalogs::main(&context, &args),

@@ -54,7 +54,7 @@ pub struct RunArgs {
 
 /// What only a mount can keep.
 #[cfg(unix)]
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct MountedRunArgs {
     /// How files are read (default: no-open); an isolated space has its own way
     #[arg(long, value_enum, env = "HOLOFS_IO")]
@@ -79,7 +79,12 @@ pub struct MountedRunArgs {
 
 /// Runs the command. Its status is ours; what goes wrong on our side has codes that commands rarely use.
 pub fn main(context: &Context, args: &RunArgs) -> ExitCode {
-    match run(context, args) {
+    report(context, end(context, args))
+}
+
+/// The end of this process, after a command that ended so.
+pub fn report(context: &Context, ended: anyhow::Result<ExitStatus>) -> ExitCode {
+    match ended {
         Ok(status) => end_as(status),
         Err(error) => {
             let code = failure(exit_code::code(&error), error.downcast_ref());
@@ -99,7 +104,8 @@ fn failure(class: u8, cause: Option<&CannotStart>) -> u8 {
     }
 }
 
-fn run(context: &Context, args: &RunArgs) -> anyhow::Result<ExitStatus> {
+/// Runs the command to its end.
+pub fn end(context: &Context, args: &RunArgs) -> anyhow::Result<ExitStatus> {
     let target = target::of_word(context, args.catalog.as_deref())?;
     let mut context = context.clone();
     context.add(|extra| extra.robot = target.composed.and_then(|composed| composed.robot));

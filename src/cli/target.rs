@@ -46,14 +46,15 @@ pub fn of_request(context: &Context, request: Request) -> anyhow::Result<Target>
 
 fn of_files(context: &Context, request: Request) -> anyhow::Result<Target> {
     let composed = composed(&context.home, &request)?;
+    let file = request.files.first().or(request.robot.as_ref()).cloned();
+    of_composed(context, &file.unwrap_or_else(|| "robot.yaml".into()), composed)
+}
+
+/// The catalog of what `file` asks for.
+pub fn of_composed(context: &Context, file: &Path, composed: Composed) -> anyhow::Result<Target> {
     let path = find_blueprint(&context.home, &composed.blueprint)?;
-    let path = path.ok_or_else(|| {
-        let file = request.files.first().or(request.robot.as_ref()).cloned();
-        NoCatalogFor {
-            file: file.unwrap_or_else(|| "robot.yaml".into()),
-            blueprint: composed.blueprint.clone(),
-        }
-    })?;
+    let path =
+        path.ok_or_else(|| NoCatalogFor { file: file.to_owned(), blueprint: composed.blueprint.clone() })?;
     Ok(Target { catalog: path.to_string_lossy().into_owned(), composed: Some(composed) })
 }
 
@@ -102,13 +103,22 @@ fn is_yaml(path: &Path) -> bool {
     matches!(extension, "yaml" | "yml")
 }
 
+/// The file in a directory that asks for a catalog; nothing is read.
+pub fn file_here(directory: &Path) -> Option<PathBuf> {
+    IN_DIRECTORY.iter().map(|name| directory.join(name)).find(|path| path.is_file())
+}
+
+/// The file that asks for a catalog: `path`, or one in it.
+pub fn file_in(path: &Path) -> anyhow::Result<PathBuf> {
+    Ok(file_of(path)?.unwrap_or_else(|| path.to_owned()))
+}
+
 /// The file that asks for a catalog, if `path` is one or a directory with one.
 fn file_of(path: &Path) -> anyhow::Result<Option<PathBuf>> {
     if !path.is_dir() {
         return Ok(is_yaml(path).then(|| path.to_owned()));
     }
-    let found = IN_DIRECTORY.iter().map(|name| path.join(name)).find(|path| path.is_file());
-    match found {
+    match file_here(path) {
         Some(file) => Ok(Some(file)),
         None => Err(NotFound(format!(
             "No environment is asked for in {}: it has no {}",

@@ -13,6 +13,7 @@ pub mod golden;
 pub mod loop_fs;
 pub mod mounted;
 pub mod oracle;
+pub mod pty;
 pub mod python;
 pub mod rcc;
 pub mod sandbox;

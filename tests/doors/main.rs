@@ -1,0 +1,10 @@
+//! How people get in: shells, hooks, notebooks, completions, help, packages.
+
+#![allow(clippy::unwrap_used, reason = "a test's helper fails loudly")]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod hook;
+mod kernel;
+mod shell;

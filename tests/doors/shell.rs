@@ -1,0 +1,110 @@
+//! `holofs shell`: the user's own shell with its own files, the space's variables, and the space's name in the prompt.
+#![cfg(target_os = "linux")]
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::process::Command;
+
+use crate::common::golden::{CATALOG, Regime};
+use crate::common::mounted::below;
+use crate::common::pty::{at_terminal, program, seen};
+use crate::common::sandbox::Sandbox;
+use crate::common::{said, stdout};
+
+const HOLOFS: &str = env!("CARGO_BIN_EXE_holofs");
+
+/// A home whose shells have files that change the prompt and put a directory first in PATH.
+fn home() -> Sandbox {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let user = sandbox.user();
+    let posix = "PATH=/first/of/user:$PATH; FROM_OWN_FILE=yes; PS1='own> '\n";
+    fs::write(user.join(".bashrc"), posix).unwrap();
+    fs::write(user.join(".zshrc"), posix).unwrap();
+    fs::write(user.join(".zshenv"), "FROM_ZSHENV=yes\n").unwrap();
+    fs::write(user.join(".shrc"), posix).unwrap();
+    fs::create_dir_all(user.join(".config/fish")).unwrap();
+    let fish = "set -gx PATH /first/of/user $PATH; set FROM_OWN_FILE yes; set fish_greeting; function fish_prompt; echo -n 'own> '; end\n";
+    fs::write(user.join(".config/fish/config.fish"), fish).unwrap();
+    sandbox
+}
+
+fn shell(sandbox: &Sandbox, shell: &str, space: &str) -> Command {
+    let mut command = program(sandbox, &[HOLOFS, "shell", CATALOG, "--space", space, "--shell", shell]);
+    command.env("ENV", sandbox.user().join(".shrc"));
+    command
+}
+
+/// A command whose output cannot be its own echo.
+const ASK: &str =
+    "echo \"is $FROM_OWN_FILE $HOLOFS_SHELL $RCC_ENVIRONMENT_HASH\"; echo \"PATH=$PATH\"; exit 7";
+
+fn opens(shell_name: &str) {
+    let sandbox = home();
+    let output = at_terminal(shell(&sandbox, shell_name, "work 1"), &[("(work 1) own> ", ASK)]);
+    let text = stdout(&output);
+    assert_eq!(output.status.code(), Some(7), "{}", said(&output));
+    assert!(text.contains("is yes work 1 14023a1f332a0231"), "{text}");
+    let path = text.lines().find_map(|line| line.split_once("PATH=/")).map(|(_, path)| path.to_owned());
+    let path = path.unwrap_or_else(|| panic!("{text}"));
+    let dirs: Vec<&str> = path.trim().split(":/").collect();
+    assert!(dirs[0].ends_with("/bin") && dirs[0].contains("/holotree/"), "{text}");
+    assert!(dirs.contains(&"first/of/user"), "{text}");
+    assert!(below(&sandbox.holotree()).is_empty(), "the mount is left");
+    let temp = sandbox.home().join("temp");
+    assert_eq!(fs::read_dir(temp).unwrap().count(), 0, "its files are left");
+}
+
+#[test]
+fn bash_has_the_space_in_its_prompt_and_first_in_path() {
+    opens("bash");
+}
+
+#[test]
+fn zsh_has_the_space_in_its_prompt_and_first_in_path() {
+    opens("zsh");
+}
+
+#[test]
+fn fish_has_the_space_in_its_prompt_and_first_in_path() {
+    opens("fish");
+}
+
+#[test]
+fn sh_has_the_space_in_its_prompt_and_first_in_path() {
+    opens("sh");
+}
+
+#[test]
+fn zsh_reads_all_of_its_own_files_where_zdotdir_says() {
+    let sandbox = home();
+    let own = sandbox.user().join("zsh");
+    fs::create_dir(&own).unwrap();
+    fs::write(sandbox.user().join(".zshenv"), "ZDOTDIR=$HOME/zsh\n").unwrap();
+    fs::write(own.join(".zshrc"), "PS1='moved> '\n").unwrap();
+    let text = seen(shell(&sandbox, "zsh", "z"), &[("(z) moved> ", "echo \"is $ZDOTDIR\"; exit 0")]);
+    assert!(text.contains(&format!("is {}", own.display())), "{text}");
+}
+
+#[test]
+fn a_name_of_a_space_does_nothing_in_a_prompt() {
+    let sandbox = home();
+    let made = sandbox.user().join("made");
+    let name = format!("$(touch {0})`touch {0}`'; touch {0}; '", made.display());
+    for shell_name in ["bash", "zsh", "fish", "sh"] {
+        seen(shell(&sandbox, shell_name, &name), &[("own> ", "echo; exit 0")]);
+        assert!(!made.exists(), "{shell_name}");
+    }
+}
+
+#[test]
+fn shell_of_the_user_is_taken_and_dies_as_it_dies() {
+    let sandbox = home();
+    let own = sandbox.user().join("odd-shell");
+    fs::write(&own, "#!/bin/sh\necho it is $HOLOFS_SHELL\nkill -TERM $$\n").unwrap();
+    fs::set_permissions(&own, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut command = program(&sandbox, &[HOLOFS, "shell", CATALOG]);
+    command.env("SHELL", &own);
+    let output = command.output().unwrap();
+    assert_eq!(stdout(&output), "it is user\n", "{}", said(&output));
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&output.status), Some(15));
+}
