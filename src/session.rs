@@ -8,8 +8,9 @@
 //! | [`request`] | what is asked for, whole: it travels to the process that serves |
 //! | [`method`] | the ways in which a space can appear, and why one is not taken |
 //! | [`decide`] | what becomes of a request, by what the space is: join, attach, start, repair, wait, refuse |
-//! | [`start`], [`lease`] | the lock under which that is decided, and who uses a space |
+//! | [`start`] | the lock under which that is decided |
 //! | [`appear`] | makes a space appear, by the best way that works |
+//! | [`files`] | a space that stands as files |
 //! | [`run`], [`execute`] | a command in a space |
 //! | [`compile`] | makes the bytecode that spaces share |
 //! | [`claim`], [`serve`], [`daemon`] | the process that serves a mount |
@@ -19,6 +20,8 @@ pub mod appear;
 #[cfg(unix)]
 pub mod claim;
 #[cfg(unix)]
+pub mod clear;
+#[cfg(unix)]
 pub mod commit;
 pub mod compile;
 pub mod context;
@@ -27,12 +30,12 @@ pub mod daemon;
 pub mod decide;
 pub mod error;
 pub mod execute;
+#[cfg(unix)]
+pub mod files;
 pub mod foreign;
 #[cfg(unix)]
 pub mod isolate;
 pub mod lay_out;
-#[cfg(unix)]
-pub mod lease;
 pub mod method;
 #[cfg(unix)]
 pub mod mounters;

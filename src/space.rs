@@ -15,12 +15,15 @@ pub mod archive;
 pub mod bytecode;
 pub mod files;
 pub mod inventory;
+#[cfg(unix)]
+pub mod lease;
 pub mod maintain;
 pub mod materialize;
 pub mod record;
 pub mod temp;
 pub mod warm;
 
+mod difference;
 mod holder;
 mod live;
 mod lock;
@@ -33,6 +36,7 @@ use std::borrow::Cow;
 use std::io;
 use std::path::{Path, PathBuf};
 
+pub use self::difference::Differs;
 pub use self::holder::{Holder, Holders};
 pub use self::live::Live;
 pub use self::lock::{Lock, Wait, Waiting};

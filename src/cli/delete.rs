@@ -63,7 +63,11 @@ pub fn space(context: &Context, args: &DeleteArgs) -> anyhow::Result<ExitCode> {
     };
     let removed = match args.dry_run {
         true => Vec::new(),
-        false => delete::delete_space(&known.space, context.wait, &say_waiting)?,
+        false => {
+            #[cfg(unix)]
+            crate::session::files::refuse_used(&known.space)?;
+            delete::delete_space(&known.space, context.wait, &say_waiting)?
+        }
     };
     let report = Report { path: known.space.root, removed };
     let done = if args.dry_run { "Would delete" } else { "Deleted" };

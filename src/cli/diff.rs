@@ -1,14 +1,16 @@
-//! `holofs diff`: what was written to a space, path by path.
+//! `holofs diff`: what was written to a space, path by path; mounted or as files.
 
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
 use crate::fs::upper::Access;
-use crate::fs::vfs::{Difference, Differs, Kind};
-
-use crate::session::written;
+use crate::fs::vfs::Kind;
+use crate::session::{files, written};
+use crate::space::{Differs, materialize};
+use crate::sys::fs::name::RelPath;
 
 use super::SpaceArgs;
 use super::context::Context;
@@ -18,6 +20,9 @@ use super::context::Context;
 pub struct DiffArgs {
     #[command(flatten)]
     pub space: SpaceArgs,
+    /// Of a space that stands as files, read the content of every file, also of those that have the time they were laid out with
+    #[arg(long)]
+    pub verify: bool,
 }
 
 #[derive(Debug, Serialize)]
@@ -30,12 +35,8 @@ struct Report {
 
 /// Tells how a space differs from its catalog.
 pub fn main(context: &Context, args: &DiffArgs) -> anyhow::Result<ExitCode> {
-    let state_dir = written::state_dir(context, &args.space.name())?;
-    let differences = match written::index(context, &state_dir)? {
-        Some(index) => written::open(context, &args.space.name(), index, Access::ReadOnly)?.differences()?,
-        None => Vec::new(),
-    };
-    let of = |what| differences.iter().filter(|it| it.what == what).map(shown).collect();
+    let differences = differences(context, args)?;
+    let of = |what| differences.iter().filter(|it| it.1 == what).map(|it| it.0.clone()).collect();
     let report = Report {
         added: of(Differs::Added),
         changed: of(Differs::Changed),
@@ -43,15 +44,32 @@ pub fn main(context: &Context, args: &DiffArgs) -> anyhow::Result<ExitCode> {
         mode: of(Differs::Mode),
     };
     context.report(&report, |_| {
-        let lines = differences.iter().map(|it| format!("{} {}", letter(it.what), shown(it)));
+        let lines = differences.iter().map(|it| format!("{} {}", letter(it.1), it.0));
         lines.collect::<Vec<_>>()
     })?;
     Ok(ExitCode::SUCCESS)
 }
 
+/// Paths, as they are shown, and in what they differ.
+fn differences(context: &Context, args: &DiffArgs) -> anyhow::Result<Vec<(String, Differs)>> {
+    let name = args.space.name();
+    let written = match written::state_dir(context, &name) {
+        Ok(state_dir) => Ok(written::index(context, &state_dir)?),
+        Err(error) => Err(error),
+    };
+    if let Ok(Some(index)) = written {
+        let found = written::open(context, &name, index, Access::ReadOnly)?.differences()?;
+        return Ok(found.iter().map(|it| (shown(&it.path, it.kind == Kind::Dir), it.what)).collect());
+    }
+    let Some(standing) = files::find(context, &name)? else { return written.map(|_| Vec::new()) };
+    let found = materialize::differences(&standing.index, &standing.space, args.verify)
+        .with_context(|| format!("Cannot look through {}", standing.space.root.display()))?;
+    Ok(found.iter().map(|it| (shown(&it.path, it.is_dir), it.what)).collect())
+}
+
 /// A directory ends with a slash, as `ls -p` has it.
-fn shown(difference: &Difference) -> String {
-    format!("{}{}", difference.path, if difference.kind == Kind::Dir { "/" } else { "" })
+fn shown(path: &RelPath, is_dir: bool) -> String {
+    format!("{path}{}", if is_dir { "/" } else { "" })
 }
 
 fn letter(what: Differs) -> char {

@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
-use crate::session::written;
+use crate::session::{files as standing_files, written};
 use crate::space::files;
 use crate::sys::fs::place::Place;
 
@@ -31,30 +31,51 @@ struct Report {
     /// Files with the space's own path in them; made again when missing.
     relocated_files: u64,
     relocated_bytes: u64,
+    /// Files of a space that is laid out; those that share their content with the store (reflinks, hard links) count as well.
+    laid_out_files: u64,
+    laid_out_bytes: u64,
     total_bytes: u64,
 }
 
 /// Tells how much of the disk is the space's own.
 pub fn main(context: &Context, args: &DuArgs) -> anyhow::Result<ExitCode> {
-    let dir = written::state_dir(context, &args.space.name())?;
+    let standing = standing_files::find(context, &args.space.name())?;
+    let (laid_out_files, laid_out_bytes) = match &standing {
+        Some(standing) => usage(&Place::top(&standing.space.root))?,
+        None => (0, 0),
+    };
+    let dir = match (written::state_dir(context, &args.space.name()), standing) {
+        (Err(_), Some(standing)) => standing.space.state_dir,
+        (dir, _) => dir?,
+    };
     let (written_files, written_bytes) = usage(&dir.below(files::UPPER_BYTES))?;
     let (relocated_files, relocated_bytes) = usage(&dir.below(files::RELOCATED))?;
-    let (_, total_bytes) = usage(&dir)?;
-    let state_bytes = total_bytes.saturating_sub(written_bytes + relocated_bytes);
-    let report =
-        Report { written_files, written_bytes, state_bytes, relocated_files, relocated_bytes, total_bytes };
+    let (_, kept_bytes) = usage(&dir)?;
+    let report = Report {
+        written_files,
+        written_bytes,
+        state_bytes: kept_bytes.saturating_sub(written_bytes + relocated_bytes),
+        relocated_files,
+        relocated_bytes,
+        laid_out_files,
+        laid_out_bytes,
+        total_bytes: kept_bytes + laid_out_bytes,
+    };
     context.report(&report, text)?;
     Ok(ExitCode::SUCCESS)
 }
 
 fn text(report: &Report) -> Vec<String> {
-    let lines = [
+    let mut lines = vec![
         (report.written_bytes, format!("in {} written files", report.written_files)),
         (report.relocated_bytes, format!("in {} relocated files", report.relocated_files)),
         (report.state_bytes, "of state".to_owned()),
-        (report.total_bytes, "in all".to_owned()),
     ];
-    lines.map(|(bytes, of)| format!("{bytes:>12} bytes {of}")).into()
+    if report.laid_out_files > 0 {
+        lines.push((report.laid_out_bytes, format!("in {} files that are laid out", report.laid_out_files)));
+    }
+    lines.push((report.total_bytes, "in all".to_owned()));
+    lines.into_iter().map(|(bytes, of)| format!("{bytes:>12} bytes {of}")).collect()
 }
 
 /// Files below `dir`, and the bytes they take; a live space changes meanwhile.

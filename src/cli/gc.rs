@@ -37,7 +37,15 @@ pub fn main(context: &Context, args: &GcArgs) -> anyhow::Result<ExitCode> {
         hololib: args.hololib,
     };
     let lock = context.lock_hololib()?;
-    let report = collect::collect(&context.home, options)?;
+    #[cfg(unix)]
+    let dead = crate::session::clear::dead_mounts(context, args.dry_run);
+    #[cfg_attr(windows, allow(unused_mut, reason = "nothing is mounted there"))]
+    let mut report = collect::collect(&context.home, options)?;
+    #[cfg(unix)]
+    {
+        report.mounts = dead.cleared;
+        report.kept.extend(dead.kept);
+    }
     drop(lock);
     context.report(&report, text)?;
     Ok(ExitCode::SUCCESS)
@@ -58,6 +66,7 @@ fn text(report: &Collected) -> Vec<String> {
         ),
         format!("{done} {} blobs ({})", report.blobs, bytes(report.blob_bytes)),
     ];
+    lines.extend(report.mounts.iter().map(|path| format!("{done} the dead mount at {}", path.display())));
     lines.extend(report.trash.iter().map(|path| format!("{done} {}", path.display())));
     lines.extend(report.spaces.iter().map(|path| format!("{done} {}: its space is deleted", path.display())));
     lines.extend(report.leases.iter().filter_map(|lease| {

@@ -10,6 +10,10 @@ use crate::space::inventory::{self, SpaceRow};
 use super::context::Context;
 use super::table::{bytes, table};
 
+/// So much of a command is shown.
+#[cfg(unix)]
+const COMMAND: usize = 40;
+
 /// Arguments of `list`.
 #[derive(Debug, Args)]
 pub struct ListArgs {}
@@ -27,16 +31,28 @@ pub fn main(context: &Context, _args: &ListArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn text(rows: &[SpaceRow]) -> Vec<String> {
-    let head = ["Label", "Controller", "Space", "Blueprint", "State", "Dirty", "Last used", "Uses", "Path"];
+    let head = [
+        "Label",
+        "Controller",
+        "Space",
+        "Blueprint",
+        "State",
+        "Dirty",
+        "Last used",
+        "Uses",
+        "Path",
+        "Used by",
+    ];
     let rows: Vec<Vec<String>> = rows.iter().map(cells).collect();
     table(&head, &[5], &rows)
 }
 
 fn cells(row: &SpaceRow) -> Vec<String> {
+    let is = row.holofs.state.name();
     let state = match (&row.holofs.mode, row.holofs.pid) {
-        (Some(mode), Some(pid)) => format!("{} {mode} ({pid})", row.holofs.state),
-        (None, Some(pid)) => format!("{} ({pid})", row.holofs.state),
-        _ => row.holofs.state.to_owned(),
+        (Some(mode), Some(pid)) => format!("{is} {mode} ({pid})"),
+        (None, Some(pid)) => format!("{is} ({pid})"),
+        _ => is.to_owned(),
     };
     vec![
         row.id.clone(),
@@ -48,5 +64,22 @@ fn cells(row: &SpaceRow) -> Vec<String> {
         row.last_used.clone(),
         row.use_count.clone(),
         row.path.clone(),
+        users(row),
     ]
+}
+
+/// Who uses it, each by its number and what it runs.
+#[cfg(unix)]
+fn users(row: &SpaceRow) -> String {
+    let short = |text: &str| match text.chars().count() > COMMAND {
+        true => format!("{}…", text.chars().take(COMMAND).collect::<String>()),
+        false => text.to_owned(),
+    };
+    let each = row.holofs.leases.iter().map(|user| format!("{} {}", user.process.pid, short(&user.command)));
+    each.collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(windows)]
+fn users(_row: &SpaceRow) -> String {
+    String::new()
 }

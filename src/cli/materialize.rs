@@ -32,6 +32,9 @@ pub struct MaterializeArgs {
     /// Read the content of files that seem to be right
     #[arg(long)]
     pub verify: bool,
+    /// Drop what was written to the space before: every file, whatever its size and time, becomes the catalog's
+    #[arg(long)]
+    pub fresh: bool,
     /// As root, keep the setuid and setgid bits that the catalog has
     #[arg(long)]
     pub allow_setuid: bool,
@@ -54,7 +57,7 @@ pub fn main(context: &Context, args: &MaterializeArgs) -> anyhow::Result<ExitCod
     };
     let named = target::of_word(context, args.catalog.as_deref())?.catalog;
     let catalog = remotes::local(context, &named, &args.remote)?;
-    let report = lay_out(context, &catalog, &args.space.name(), &options)?;
+    let report = lay_out(context, &catalog, &args.space.name(), &options, args.fresh)?;
     context.report(&report, summary)?;
     Ok(ExitCode::SUCCESS)
 }

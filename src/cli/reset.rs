@@ -9,7 +9,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::fs::upper::{self, Access};
-use crate::session::written;
+use crate::session::{files, written};
 use crate::space::{Space, bytecode};
 use crate::sys::fs::name::RelPath;
 
@@ -35,6 +35,12 @@ struct Report {
 
 /// Drops what was written.
 pub fn main(context: &Context, args: &ResetArgs) -> anyhow::Result<ExitCode> {
+    if let Some(standing) = files::find(context, &args.space.name())? {
+        let space = &standing.space;
+        let paths = args.paths.iter().map(|path| below(space, path)).collect::<anyhow::Result<Vec<_>>>()?;
+        files::reset(context, &standing, &paths)?;
+        return tell(context, args, space);
+    }
     let state_dir = written::state_dir(context, &args.space.name())?;
     // A state that cannot be read can be dropped all the same.
     let index = written::index(context, &state_dir);
@@ -55,6 +61,10 @@ pub fn main(context: &Context, args: &ResetArgs) -> anyhow::Result<ExitCode> {
             vfs.reset(&path).with_context(|| format!("Cannot reset {path}"))?;
         }
     }
+    tell(context, args, &space)
+}
+
+fn tell(context: &Context, args: &ResetArgs, space: &Space) -> anyhow::Result<ExitCode> {
     let report = Report { label: space.label.as_str().to_owned(), reset: args.paths.clone() };
     context.report(&report, |_| format!("Reset {}", space.root.display()))?;
     Ok(ExitCode::SUCCESS)

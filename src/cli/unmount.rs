@@ -6,6 +6,8 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
+use crate::session::error::NotFound;
+use crate::session::files;
 use crate::session::unmount::{Manner, find, unmount};
 
 use super::SpaceArgs;
@@ -29,13 +31,31 @@ struct Report {
     #[serde(serialize_with = "crate::sys::text::path")]
     path: PathBuf,
     label: String,
+    /// It stands as files: nothing was mounted.
+    files: bool,
 }
 
 /// Unmounts.
 pub fn main(context: &Context, args: &UnmountArgs) -> anyhow::Result<ExitCode> {
-    let space = find(context, &args.space.name())?;
-    unmount(context, &space, Manner { lazy: args.lazy, force: args.force })?;
-    let report = Report { path: space.root.clone(), label: space.label.as_str().to_owned() };
-    context.report(&report, |report| format!("Unmounted {}", report.path.display()))?;
+    let (space, files) = match find(context, &args.space.name()) {
+        Ok(space) => {
+            unmount(context, &space, Manner { lazy: args.lazy, force: args.force })?;
+            (space, false)
+        }
+        // What works where spaces are mounted works where they are laid out.
+        Err(error) if error.is::<NotFound>() => match files::find(context, &args.space.name())? {
+            Some(standing) => {
+                files::unmount(&standing, args.lazy || args.force)?;
+                (standing.space, true)
+            }
+            None => return Err(error),
+        },
+        Err(error) => return Err(error),
+    };
+    let report = Report { path: space.root.clone(), label: space.label.as_str().to_owned(), files };
+    context.report(&report, |report| match report.files {
+        true => format!("{} stands as files: nothing is mounted there", report.path.display()),
+        false => format!("Unmounted {}", report.path.display()),
+    })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -32,7 +32,7 @@ use crate::sys::fs::counts::Counts;
 
 pub use crate::fs::upper::{Kind, Time};
 pub use attr::{Attr, MOTHER_TIME};
-pub use differences::{Difference, Differs};
+pub use differences::Difference;
 pub use error::VfsError;
 pub use listing::{Listed, Listing};
 pub use lookup::shared_counts;

@@ -10,6 +10,7 @@
 mod error;
 mod filemode;
 mod format;
+mod head;
 mod inflate;
 mod validate;
 mod write;
@@ -72,6 +73,16 @@ impl Header {
     /// which is the same for every space of a catalog. (One gzip file may have several members; RCC reads them as one.)
     pub fn write_head(&self, out: impl Write) -> io::Result<()> {
         write::gzip_head(self, out)
+    }
+
+    /// The header of the catalog or `.meta` at `path`, without reading the tree; `None` if only reading all of it can tell.
+    pub fn peek(path: &Path) -> Option<Header> {
+        head::read(path)
+    }
+
+    /// The directory of the recorded one: where spaces are.
+    pub fn base(&self) -> &Path {
+        Path::new(self.split_path().0)
     }
 
     /// The text of the `.info` beside a catalog, or of a `.meta.info`.

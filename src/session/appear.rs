@@ -3,11 +3,14 @@
 
 use std::path::PathBuf;
 
+#[cfg(windows)]
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
 #[cfg(unix)]
 use crate::fs::fuse::Io;
+#[cfg(windows)]
+use crate::space::materialize::Options;
 #[cfg(unix)]
 use crate::space::{MountState, Space};
 #[cfg(unix)]
@@ -16,8 +19,11 @@ use crate::store::index::Made;
 
 use super::context::Context;
 use super::error::CannotMount;
-use super::lay_out;
-use super::method::{Method, Mode, Mounter, Refusal, told};
+#[cfg(windows)]
+use super::lay_out::{default_strategy, lay_out};
+#[cfg(windows)]
+use super::method::told;
+use super::method::{Method, Mode, Mounter, Refusal};
 use super::request::MountRequest;
 
 /// Why nothing is mounted where there is no FUSE.
@@ -113,7 +119,18 @@ pub fn without_mount(
     materialized(context, request, refused.refused)
 }
 
-/// Lays the space out as files.
+/// The space as files.
+#[cfg(unix)]
+pub fn materialized(
+    context: &Context,
+    request: &MountRequest,
+    reasons: Vec<Refusal>,
+) -> anyhow::Result<MountReport> {
+    Ok(super::files::obtain(context, request, reasons, None)?.0)
+}
+
+/// The space as files.
+#[cfg(windows)]
 pub fn materialized(
     context: &Context,
     request: &MountRequest,
@@ -121,16 +138,8 @@ pub fn materialized(
 ) -> anyhow::Result<MountReport> {
     let (index, made, catalog) = context.index(&request.catalog)?;
     let space = context.space(index.base(), &request.space);
-    // What was written to a mounted space is in its upper, which plain files would neither show nor hold.
-    if space.has_upper() && !request.fresh {
-        let refused = reasons;
-        let what = format!(
-            "{} (what was written to it shows in a mount only; --fresh leaves it out)",
-            space.root.display()
-        );
-        return Err(CannotMount { what, refused }.into());
-    }
-    lay_out::by_default(context, &request.catalog, &request.space)
+    let options = Options { strategy: default_strategy(context)?, wait: context.wait, ..Options::default() };
+    lay_out(context, &request.catalog, &request.space, &options, request.fresh)
         .with_context(|| format!("Cannot materialize (nor mount: {})", told(&reasons)))?;
     Ok(MountReport {
         path: space.root.clone(),
@@ -139,10 +148,6 @@ pub fn materialized(
         blueprint: index.blueprint().to_owned(),
         pid: None,
         mode: "read-write".to_owned(),
-        #[cfg(unix)]
-        io: None,
-        #[cfg(unix)]
-        io_reason: None,
         method: Method::Files,
         reasons,
         entries: index.len(),

@@ -43,6 +43,8 @@ pub struct Snapshot {
     pub at_root: AtRoot,
     /// RCC has put another environment into what was written to the space.
     pub converted: bool,
+    /// It stands as files, and somebody wrote to them.
+    pub files: bool,
 }
 
 /// What to wait for.
@@ -65,6 +67,8 @@ pub enum Why {
     Converted,
     /// An option cannot be kept.
     Option(String),
+    /// It stands as files, and a mount would hide what was written to them.
+    Files,
     /// Something else is mounted there.
     Foreign,
 }
@@ -99,6 +103,7 @@ fn unheld(snapshot: &Snapshot) -> Decision {
     match snapshot.at_root {
         AtRoot::Ours | AtRoot::Foreign => Decision::Refuse(Why::Foreign),
         _ if snapshot.converted => Decision::Refuse(Why::Converted),
+        _ if snapshot.files => Decision::Refuse(Why::Files),
         AtRoot::Dead => Decision::Repair,
         AtRoot::Nothing => Decision::Start,
     }
@@ -139,7 +144,9 @@ mod tests {
     }
 
     fn row(held: bool, live: Option<Live>, converted: bool) -> [Decision; 4] {
-        ALL.map(|at_root| decide(&Snapshot { held, live: live.clone(), at_root, converted }, "a"))
+        ALL.map(|at_root| {
+            decide(&Snapshot { held, live: live.clone(), at_root, converted, files: false }, "a")
+        })
     }
 
     #[test]
@@ -152,6 +159,20 @@ mod tests {
         // What a holder that is gone left behind means nothing.
         let other = Live { catalog: "b".to_owned(), converted: true, ..live() };
         assert_eq!(row(false, Some(other), false)[0], Decision::Start);
+    }
+
+    #[test]
+    fn decide_on_a_space_that_stands_as_files_to_which_somebody_wrote() {
+        let row = |held, live: Option<Live>, converted| {
+            ALL.map(|at_root| {
+                decide(&Snapshot { held, live: live.clone(), at_root, converted, files: true }, "a")
+            })
+        };
+        let (files, foreign) = (Decision::Refuse(Why::Files), Decision::Refuse(Why::Foreign));
+        assert_eq!(row(false, None, false), [files.clone(), foreign.clone(), files, foreign]);
+        assert_eq!(row(false, None, true)[0], Decision::Refuse(Why::Converted));
+        // What is mounted covers them.
+        assert_eq!(row(true, Some(live()), false)[1], Decision::Join);
     }
 
     #[test]

@@ -1,10 +1,15 @@
 //! A space laid out as files, and what was set aside by it deleted in the background.
 
-use anyhow::Context as _;
+use std::path::Path;
 use std::sync::Arc;
 
+use anyhow::Context as _;
+
 use crate::rcc::home::Settings;
+use crate::space::Space;
 use crate::space::materialize::{self, Job, Options, Report, Strategy};
+use crate::store::index::Index;
+use crate::sys::fs::name::RelPath;
 
 use super::context::Context;
 use super::foreign;
@@ -12,12 +17,6 @@ use super::request::SpaceName;
 
 /// The variable that names the strategy.
 pub const STRATEGY: &str = "RCC_HOLOTREE_STRATEGY";
-
-/// Lays the space out by the strategy that holds here.
-pub fn by_default(context: &Context, catalog: &str, space: &SpaceName) -> anyhow::Result<()> {
-    let options = Options { strategy: default_strategy(context)?, wait: context.wait, ..Options::default() };
-    lay_out(context, catalog, space, &options).map(drop)
-}
 
 /// What the environment asks for, else the settings.
 pub fn default_strategy(context: &Context) -> anyhow::Result<Strategy> {
@@ -30,26 +29,45 @@ pub fn default_strategy(context: &Context) -> anyhow::Result<Strategy> {
     }
 }
 
-/// Lays the space out.
+/// Lays the space out, or brings it into order as RCC does; `fresh`: also what RCC's restore would not see, and what was written to it
+/// as a mount is dropped.
 pub fn lay_out(
     context: &Context,
     catalog: &str,
     space: &SpaceName,
     options: &Options,
+    fresh: bool,
 ) -> anyhow::Result<Report> {
     let (index, _, path) = context.index(catalog)?;
     let space = context.space(index.base(), space);
     foreign::refuse(&context.home, &space.base)?;
     #[cfg(unix)]
-    let _start = super::obtain::ready_for_files(context, &space, &index)?;
+    let _start = super::obtain::ready_for_files(context, &space, &index, super::obtain::Repairs::of(fresh))?;
+    #[cfg(unix)]
+    if fresh {
+        super::files::drop_written(&space)?;
+    }
+    let options = Options { verify: options.verify || fresh, ..*options };
+    place(context, &path, &index, &space, &options, &[])
+}
+
+/// As [`lay_out`], for who has decided that; with `only` paths, these alone.
+pub fn place(
+    context: &Context,
+    path: &Path,
+    index: &Index,
+    space: &Space,
+    options: &Options,
+    only: &[RelPath],
+) -> anyhow::Result<Report> {
     let progress = context.front.working("Materializing");
     #[cfg(unix)]
-    let super::supply::Supplied { store, line } = context.store_of(&path, None, Arc::clone(&progress))?;
+    let super::supply::Supplied { store, line } = context.store_of(path, None, Arc::clone(&progress))?;
     #[cfg(unix)]
-    super::supply::everything(line.as_ref(), &index, &store);
+    super::supply::everything(line.as_ref(), index, &store);
     #[cfg(windows)]
     let store = context.store_for_now(Arc::clone(&progress))?;
-    let job = Job::new(&context.home, &path, &index, &store, &space);
+    let job = Job { only, ..Job::new(&context.home, path, index, &store, space) };
     #[cfg_attr(windows, allow(unused_mut, reason = "nothing is set aside there"))]
     let mut outcome =
         materialize::materialize(&job, options, &*progress, &|waiting| context.front.waiting(waiting));

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use crate::space::lease::{self, Lease};
 use crate::space::{MountState, Space};
 use crate::store::index::{Index, Made};
 use crate::sys::mount::{self, Mountpoint, namespace};
@@ -13,9 +14,9 @@ use super::context::Context;
 use super::daemon;
 use super::decide::{AtRoot, Decision, Until, Why, decide};
 use super::error::{Busy, CannotMount};
+use super::files;
 use super::foreign;
-use super::lease::{self, Lease};
-use super::method::Mode;
+use super::method::{Method, Mode, Mounter, Refusal};
 use super::request::{MountRequest, SpaceName};
 use super::snapshot::{self, Found};
 use super::start::{Deadline, Start};
@@ -58,7 +59,7 @@ pub fn obtain_by(
     let mut told = false;
     loop {
         let start = Start::take(context, &space, &deadline)?;
-        let found = snapshot::look(&space, &index, request)?;
+        let found = snapshot::look(context, &space, &index, request)?;
         let decision = decide(&found.snapshot, &wanted);
         log::debug!("{}: {decision:?}", space.root.display());
         match decision {
@@ -70,6 +71,11 @@ pub fn obtain_by(
             Decision::Start | Decision::Repair => {
                 let context = context.with_wait(deadline.left());
                 return started(&space, &made, launch(&context, request)?, command);
+            }
+            // Where a mount is only one way among others, the files are the other.
+            Decision::Refuse(Why::Files) if request.mode == Mode::Auto => {
+                let refused = vec![Refusal::new(Method::Fuse(Mounter::Direct), files::CHANGED)];
+                return Ok(Err(CannotMount { what: space.root.display().to_string(), refused }));
             }
             Decision::Refuse(why) => return Err(refusal(&space, &found, &why).into()),
             Decision::Wait(until) => {
@@ -88,18 +94,41 @@ pub fn obtain_by(
     }
 }
 
+/// What becomes of the files of a space.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Repairs {
+    /// They stay as they are, if they are of the catalog that is asked for.
+    Nothing,
+    /// They become what the catalog says, as RCC would have it.
+    AsRcc,
+    /// They become exactly what the catalog says.
+    All,
+}
+
+impl Repairs {
+    /// What `materialize` does.
+    pub fn of(fresh: bool) -> Repairs {
+        if fresh { Repairs::All } else { Repairs::AsRcc }
+    }
+}
+
 /// The start lock of a space that is to be laid out as files, once no server is on its way out.
-pub fn ready_for_files(context: &Context, space: &Space, index: &Index) -> anyhow::Result<Start> {
+pub fn ready_for_files(
+    context: &Context,
+    space: &Space,
+    index: &Index,
+    repairs: Repairs,
+) -> anyhow::Result<Start> {
     let name = SpaceName { space: space.name().to_owned(), controller: space.controller().to_owned() };
     let request = MountRequest::new("", &name, Mode::Materialize);
     let deadline = Deadline::of(context.wait);
     loop {
         let start = Start::take(context, space, &deadline)?;
-        let found = snapshot::look(space, index, &request)?;
+        let found = snapshot::look(context, space, index, &request)?;
         let leaving =
             found.snapshot.held && found.snapshot.at_root != AtRoot::Ours && found.elsewhere.is_empty();
         if !leaving {
-            refuse_other_files(space, index)?;
+            refuse_other_files(space, index, repairs)?;
             return Ok(start);
         }
         drop(start);
@@ -110,15 +139,16 @@ pub fn ready_for_files(context: &Context, space: &Space, index: &Index) -> anyho
     }
 }
 
-/// Files that somebody uses do not become another catalog's.
-fn refuse_other_files(space: &Space, index: &Index) -> anyhow::Result<()> {
+/// Files that somebody uses do not become another catalog's, nor do they lose what was written to them.
+fn refuse_other_files(space: &Space, index: &Index, repairs: Repairs) -> anyhow::Result<()> {
     let users = lease::users(&space.state_dir);
     let same = space.restored_state()?.is_none_or(|state| state.catalog == index.id().to_string());
-    if users.is_empty() || same {
+    if users.is_empty() || (same && repairs == Repairs::Nothing) {
         return Ok(());
     }
     let (root, users) = (space.root.display(), lease::told(&users));
-    Err(Busy(format!("{root} is in use by {users} with another catalog")).into())
+    let why = if same { "and would change below it" } else { "with another catalog" };
+    Err(Busy(format!("{root} is in use by {users} {why}")).into())
 }
 
 /// The start lock of a space that this process is to serve itself.
@@ -126,7 +156,7 @@ pub fn ready_to_serve(context: &Context, request: &MountRequest) -> anyhow::Resu
     let (index, _, _) = context.index(&request.catalog)?;
     let space = context.space(index.base(), &request.space);
     let start = Start::take(context, &space, &Deadline::of(context.wait))?;
-    let found = snapshot::look(&space, &index, request)?;
+    let found = snapshot::look(context, &space, &index, request)?;
     match decide(&found.snapshot, &index.id().to_string()) {
         Decision::Start | Decision::Repair => Ok(start),
         Decision::Refuse(why) => Err(refusal(&space, &found, &why).into()),
@@ -227,6 +257,10 @@ fn refusal(space: &Space, found: &Found, why: &Why) -> Busy {
         Why::Option(option) => {
             format!("{root} is mounted by {holder} and cannot be changed: {option}; unmount it first")
         }
+        Why::Files => format!(
+            "{root}: {}; `holofs diff` tells what, `holofs reset` drops it, --fresh mounts over it, --mode materialize uses it",
+            files::CHANGED
+        ),
         Why::Foreign => format!("Something else is mounted at {root}; unmount it first"),
     })
 }

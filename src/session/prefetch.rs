@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::Context as _;
 
@@ -13,11 +14,16 @@ use crate::rcc::catalog::CatalogId;
 use crate::sys::fs::dir;
 use crate::sys::fs::place::Place;
 use crate::sys::fs::stat;
+use crate::sys::mount;
+use crate::sys::mount::view::View;
 use crate::sys::process::daemon;
 
 use super::context::Context;
 use super::request::{MountRequest, ProfileAt};
 use super::serve::Mounted;
+
+/// How often it is looked whether the mount is still there.
+const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 /// Where a profile is kept.
 enum Kept {
@@ -63,10 +69,13 @@ impl Prefetch {
         let (index, root) = (Arc::clone(&mounted.index), mounted.space.root.clone());
         let stop = Arc::clone(stop);
         let command = context.this_program()?;
+        let device = mount::seen(&root).map(|seen| seen.device)?;
         let guide = move || {
-            let guided = start_primer(command).and_then(|(mut child, primer)| {
+            let guided = start_primer(command).and_then(|(child, primer)| {
+                let watched = Watched(Arc::new(Mutex::new(Some(child))));
+                watched.end_with_mount(root.clone(), device, Arc::clone(&stop))?;
                 let guided = recorder.guide(&profile, &index, &root, &stop, primer);
-                child.wait().and(guided)
+                watched.end().and(guided)
             });
             if let Err(error) = guided {
                 log::debug!("Priming ended early: {error}");
@@ -93,6 +102,49 @@ impl Prefetch {
     }
 }
 
+/// The process that asks, until somebody has waited for it.
+#[derive(Clone)]
+struct Watched(Arc<Mutex<Option<Child>>>);
+
+impl Watched {
+    /// Ends the process as soon as the mount of `device` is gone from `root`, or `stop` is set: its view keeps the file system alive.
+    fn end_with_mount(&self, root: PathBuf, device: u64, stop: Arc<AtomicBool>) -> std::io::Result<()> {
+        let watched = self.clone();
+        let is_there = move || mount::seen(&root).is_ok_and(|seen| seen.device == device);
+        let watch = move || {
+            while !stop.load(Ordering::Relaxed) && is_there() {
+                if watched.child().is_none() {
+                    return;
+                }
+                std::thread::sleep(LOOK_EVERY);
+            }
+            let killed = watched.child().as_mut().map(Child::kill);
+            log::debug!("Nothing is read ahead any more: {killed:?}");
+        };
+        std::thread::Builder::new().name("prime-watch".into()).spawn(watch).map(drop)
+    }
+
+    /// Waits for it, when it has been told everything.
+    fn end(&self) -> std::io::Result<()> {
+        loop {
+            let mut child = self.child();
+            match child.as_mut().map(Child::try_wait).transpose()? {
+                Some(None) => {}
+                _ => {
+                    *child = None;
+                    return Ok(());
+                }
+            }
+            drop(child);
+            std::thread::sleep(LOOK_EVERY);
+        }
+    }
+
+    fn child(&self) -> MutexGuard<'_, Option<Child>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// Starts the process that asks.
 fn start_primer(mut command: Command) -> std::io::Result<(Child, Primer<ChildStdin, ChildStdout>)> {
     let mut child = command.arg("prime").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
@@ -108,7 +160,15 @@ fn start_primer(mut command: Command) -> std::io::Result<(Child, Primer<ChildStd
 /// The process that asks: see [`priming::prime`].
 pub fn main() -> anyhow::Result<()> {
     daemon::lower_priority();
-    if let Err(error) = priming::prime(std::io::stdin().lock(), std::io::stdout()) {
+    let mut held = None;
+    let view = |root: &Path| match View::of(root) {
+        Ok(view) => held.insert(view).path(),
+        Err(error) => {
+            log::debug!("{} is busy while it is read ahead: {error}", root.display());
+            root.to_owned()
+        }
+    };
+    if let Err(error) = priming::prime(std::io::stdin().lock(), std::io::stdout(), view) {
         log::debug!("Reading ahead ended: {error}");
     }
     Ok(())

@@ -301,6 +301,9 @@ fn state_of(
         device: mount::seen(&space.root).map(|seen| seen.device).unwrap_or_default(),
         namespace: namespace::current(),
         kept_in: request.keep.then(unmount::kept_here).into_iter().collect(),
+        controller: space.controller().to_owned(),
+        space: space.name().to_owned(),
+        blueprint: index.blueprint().to_owned(),
         options: options_of(request, io),
         meta: space.meta_state(),
     }

@@ -8,8 +8,10 @@ use crate::sys::fs::disk;
 use crate::sys::mount::{self, namespace};
 use crate::sys::process::Process;
 
+use super::context::Context;
 use super::decide::{AtRoot, Live, Snapshot};
-use super::method::{Method, Mounter};
+use super::files;
+use super::method::{Method, Mode, Mounter};
 use super::request::MountRequest;
 
 /// A space with what was found out of it.
@@ -25,7 +27,12 @@ pub struct Found {
 }
 
 /// Looks at `space`, for a request of the catalog of `index`.
-pub fn look(space: &Space, index: &Index, request: &MountRequest) -> anyhow::Result<Found> {
+pub fn look(
+    context: &Context,
+    space: &Space,
+    index: &Index,
+    request: &MountRequest,
+) -> anyhow::Result<Found> {
     let holder = space.live_holder();
     space.check_claim()?;
     let held = holder.is_some() || Space::may_be_live_in(&space.state_dir);
@@ -52,7 +59,9 @@ pub fn look(space: &Space, index: &Index, request: &MountRequest) -> anyhow::Res
         differs: differs(state, request),
     });
     let converted = !held && !request.fresh && space.has_upper() && other_environment(space, index);
-    let snapshot = Snapshot { held, live, at_root, converted };
+    let may_hide = !held && !request.fresh && request.mode != Mode::Materialize && !space.has_upper();
+    let files = may_hide && at_root == AtRoot::Nothing && files::has_changes(&context.home, space, index)?;
+    let snapshot = Snapshot { held, live, at_root, converted, files };
     Ok(Found { snapshot, holder, state, elsewhere })
 }
 

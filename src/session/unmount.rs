@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 
+use crate::space::lease::{self, Lease};
 use crate::space::{MountState, Space, SpaceError, Wait};
 use crate::sys::errno::Errno;
 use crate::sys::fs::disk;
@@ -17,7 +18,6 @@ use crate::sys::process::signals;
 use super::context::Context;
 use super::decide::AtRoot;
 use super::error::{Busy, NotFound};
-use super::lease::{self, Lease};
 use super::mounters::Mounters;
 use super::request::SpaceName;
 use super::snapshot;

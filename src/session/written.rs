@@ -31,15 +31,21 @@ pub fn state_dir(context: &Context, name: &SpaceName) -> anyhow::Result<Place> {
 
 /// What we keep for the space of that name, whatever base its catalog has; `None` if we have never seen it.
 fn find_state_dir(context: &Context, name: &SpaceName) -> anyhow::Result<Option<Place>> {
-    let label = context.home.label(&name.controller, &name.space);
-    let spaces = context.home.spaces_dir();
-    let mut dirs = spaces.entries().with_context(|| format!("Cannot list {}", spaces.display()))?;
-    dirs.retain(|dir| dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(label.as_str())));
+    let dirs = state_dirs(context, name)?;
     let mut written = Vec::new();
     for dir in &dirs {
         written.extend(upper::written_catalog(dir).map_or(true, |it| it.is_some()).then(|| dir.clone()));
     }
     Ok(written.into_iter().next().or_else(|| dirs.into_iter().next()))
+}
+
+/// What we keep for spaces of that name, one for each base.
+pub fn state_dirs(context: &Context, name: &SpaceName) -> anyhow::Result<Vec<Place>> {
+    let label = context.home.label(&name.controller, &name.space);
+    let spaces = context.home.spaces_dir();
+    let mut dirs = spaces.entries().with_context(|| format!("Cannot list {}", spaces.display()))?;
+    dirs.retain(|dir| dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(label.as_str())));
+    Ok(dirs)
 }
 
 /// The Index of the catalog that the space was written on; `None` if it was never written.
@@ -49,7 +55,7 @@ pub fn index(context: &Context, state_dir: &Place) -> anyhow::Result<Option<Inde
 }
 
 /// The Index of a catalog that was mounted before, by its id.
-fn known_index(context: &Context, id: &CatalogId) -> anyhow::Result<Index> {
+pub fn known_index(context: &Context, id: &CatalogId) -> anyhow::Result<Index> {
     if let Ok(index) = Index::open(crate::store::index::index_path(&context.home.index_dir(), id), id) {
         return Ok(index);
     }

@@ -10,7 +10,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 pub use self::catalogs::{CatalogRow, Shown, catalogs};
-pub use self::spaces::{Known, SpaceRow, SpaceState, bases, find, known, spaces};
+pub use self::spaces::{Is, Known, SpaceRow, SpaceState, bases, find, known, spaces};
 
 /// Days since the file at `path` was changed; `None` if there is none.
 fn days_since_change(path: &Path) -> Option<f64> {

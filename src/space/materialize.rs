@@ -15,6 +15,8 @@
 //! What it deliberately does not do: sync (a power cut is repaired by the next run), or change directory modes (as RCC).
 
 mod content;
+mod content_check;
+mod differences;
 mod execute;
 pub mod health;
 mod listed;
@@ -45,9 +47,11 @@ use crate::space::{Space, SpaceError, Wait, Waiting};
 use crate::store::index::Index;
 use crate::store::observe::{Observer, Tally};
 use crate::store::{RawStore, Store};
+use crate::sys::fs::name::RelPath;
 use crate::sys::fs::place::Place;
 
 pub use self::content::{Content, Plain};
+pub use self::differences::{Difference, differences, is_changed};
 pub use self::plan::{DirPlan, Rules};
 pub use self::pristine::{Bounds, trim};
 use self::report::Counting;
@@ -73,6 +77,8 @@ pub struct Job<'a> {
     pub raw_dir: Option<&'a Place>,
     /// The space.
     pub space: &'a Space,
+    /// In a space that is there, all that is neither at nor below one of these paths is left alone; empty: nothing is.
+    pub only: &'a [RelPath],
 }
 
 impl<'a> Job<'a> {
@@ -85,7 +91,7 @@ impl<'a> Job<'a> {
         space: &'a Space,
     ) -> Job<'a> {
         let raw_dir = store.raw().map(RawStore::place);
-        Job { home, catalog_path, index, content: store, raw_dir, space }
+        Job { home, catalog_path, index, content: store, raw_dir, space, only: &[] }
     }
 }
 

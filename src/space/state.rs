@@ -42,6 +42,15 @@ pub struct MountState {
     /// The mount namespaces in which it stays until it is unmounted; in others it goes with its last user.
     #[serde(default)]
     pub kept_in: Vec<u64>,
+    /// Who the space belongs to, and its name: for lists.
+    #[serde(default)]
+    pub controller: String,
+    /// As `controller`.
+    #[serde(default)]
+    pub space: String,
+    /// The blueprint of the catalog.
+    #[serde(default)]
+    pub blueprint: String,
     /// What it was asked for.
     #[serde(default)]
     pub options: MountOptions,
@@ -78,6 +87,13 @@ impl MountState {
     /// The live or dead mount that the state directory of some space tells of.
     pub fn read_in(state_dir: &Place) -> Result<Option<MountState>, SpaceError> {
         read(&state_dir.below(MOUNT))
+    }
+}
+
+impl RestoredState {
+    /// The last complete materialize that the state directory of some space tells of.
+    pub fn read_in(state_dir: &Place) -> Result<Option<RestoredState>, SpaceError> {
+        read(&state_dir.below(RESTORED))
     }
 }
 

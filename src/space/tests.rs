@@ -112,6 +112,9 @@ fn the_state_of_a_mount_is_read_back() {
     let Fixture { dir: _dir, home: _, space } = fixture();
     assert_eq!(space.mount_state().unwrap(), None);
     let state = MountState {
+        controller: "golden".to_owned(),
+        space: "interop".to_owned(),
+        blueprint: String::new(),
         process: Process::current(),
         catalog: "ab".repeat(32),
         catalog_path: "/h/catalog/14v12.linux_amd64".into(),

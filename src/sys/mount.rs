@@ -9,6 +9,7 @@ pub mod fusermount;
 pub mod helper;
 pub mod namespace;
 pub mod overmount;
+pub mod view;
 
 use std::fs::{File, OpenOptions};
 use std::io;

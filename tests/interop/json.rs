@@ -70,13 +70,13 @@ fn list_says_beside_it_what_each_space_is() {
     let mounted = sandbox.mount(golden::CATALOG, "live", "user", &["--read-only"]);
     let label = mounted.path().file_name().unwrap().to_str().unwrap().to_owned();
     let live = state(&label);
-    assert_eq!((live["state"].as_str(), live["mode"].as_str()), (Some("mounted"), Some("read-only")));
+    assert_eq!((live["state"].as_str(), live["mode"].as_str()), (Some("live"), Some("read-only")));
     assert_eq!(live["pid"].as_u64(), mounted.report()["pid"].as_u64());
     assert_eq!(live["dirty_bytes"].as_u64(), Some(0));
     mounted.unmount();
-    assert_eq!(state(&label)["state"].as_str(), Some("unmounted"));
+    assert_eq!(state(&label)["state"].as_str(), Some("absent"));
     let table = stdout(&sandbox.holofs_ok(&["list"]));
-    assert_eq!(table.matches("materialized").count(), 2, "{table}");
+    assert_eq!(table.matches(" files ").count(), 2, "{table}");
     let with_blank = table.lines().find(|line| line.contains("with a blank")).unwrap();
     assert!(with_blank.contains("rcc.other"), "{table}");
 }

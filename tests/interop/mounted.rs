@@ -98,7 +98,7 @@ fn remove_leaves_the_mount_as_it_is() {
     assert_eq!(sandbox.catalogs(), Vec::<String>::new());
     assert_same_space(&expected(&sandbox), mounted.path());
     let list = crate::common::json(&sandbox.holofs_ok(&["list", "--json"]));
-    assert_eq!(list[label(mounted.path())]["holofs"]["state"], "mounted");
+    assert_eq!(list[label(mounted.path())]["holofs"]["state"], "live");
     mounted.unmount();
     sandbox.holofs_fails(&["mount", golden::BLUEPRINT, "s"], exit::NOT_FOUND);
 }

@@ -319,3 +319,121 @@ fn mount_that_is_killed_while_it_waits_mounts_nothing_later() {
     assert!(!is_mounted(&root));
     sandbox.mount(CATALOG, "dead", "user", &[]).unmount();
 }
+
+/// What `list` says of the space with this root.
+fn listed(sandbox: &Sandbox, root: &Path) -> serde_json::Value {
+    let label = root.file_name().unwrap().to_str().unwrap();
+    json(&sandbox.holofs_ok(&["list", "--json"]))[label].clone()
+}
+
+#[test]
+fn list_tells_the_state_and_the_users_of_a_space() {
+    let sandbox = sandbox();
+    let mut child = start(&sandbox, "s", "echo up; cat >/dev/null");
+    is_up(&mut child);
+    let rows = json(&sandbox.holofs_ok(&["list", "--json"]));
+    let row = rows.as_object().unwrap().values().next().unwrap().clone();
+    assert_eq!((row["holofs"]["state"].as_str(), row["space"].as_str()), (Some("live"), Some("s")));
+    let root = PathBuf::from(row["path"].as_str().unwrap());
+    let lease = &row["holofs"]["leases"][0];
+    assert_eq!(lease["pid"].as_u64(), Some(child.id().into()));
+    assert_eq!(lease["command"].as_str(), Some("sh -c echo up; cat >/dev/null"));
+    // It is served for whoever has a file open, but not there any more.
+    let held = fs::File::open(root.join(fs::read_dir(&root).unwrap().next().unwrap().unwrap().file_name()));
+    if is_root() {
+        detach(&root);
+        assert_eq!(listed(&sandbox, &root)["holofs"]["state"], "leaving");
+    }
+    drop((held, child.stdin.take()));
+    child.wait().unwrap();
+    until(|| daemons_of(&sandbox).is_empty());
+    assert_eq!(listed(&sandbox, &root)["holofs"]["state"], "absent");
+    let files = sandbox.materialize(CATALOG, "f", "user");
+    assert_eq!(listed(&sandbox, &files)["holofs"]["state"], "files");
+}
+
+#[test]
+fn list_knows_all_of_a_mount_as_soon_as_it_is_there() {
+    let sandbox = sandbox();
+    for round in 0..5 {
+        let space = format!("new{round}");
+        let mounted = sandbox.mount(CATALOG, &space, "someone", &[]);
+        let row = listed(&sandbox, mounted.path());
+        let said = ["space", "controller", "blueprint"].map(|field| row[field].as_str().unwrap().to_owned());
+        let blueprint = mounted.report()["blueprint"].as_str().unwrap().to_owned();
+        assert_eq!(said, [space, "rcc.someone".to_owned(), blueprint]);
+        assert_eq!(row["holofs"]["state"], "live");
+    }
+}
+
+/// Kills every process of the sandbox's mounts.
+fn kill_daemons(sandbox: &Sandbox) {
+    until(|| {
+        for pid in daemons_of(sandbox) {
+            Command::new("kill").args(["-9", &pid.to_string()]).output().unwrap();
+        }
+        daemons_of(sandbox).is_empty()
+    });
+}
+
+#[test]
+fn gc_removes_what_was_left_by_commands_that_were_killed() {
+    let sandbox = sandbox();
+    let mounted = sandbox.mount(CATALOG, "dead", "user", &[]);
+    let root = mounted.path().to_owned();
+    std::mem::forget(mounted);
+    kill_daemons(&sandbox);
+    assert_eq!(listed(&sandbox, &root)["holofs"]["state"], "dead");
+    let label = root.file_name().unwrap().to_str().unwrap();
+    let base = sandbox.holotree();
+    let state = sandbox.home().join("holofs/spaces").join(label);
+    let tree = base.join(format!("{label}.holofs-tmp"));
+    fs::create_dir_all(tree.join("bin")).unwrap();
+    fs::write(base.join(format!("{label}.meta.holofs-tmp")), "x").unwrap();
+    fs::create_dir_all(state.join("leases")).unwrap();
+    fs::write(state.join("leases/1-1"), "{}").unwrap();
+    // A space that nobody can read stops nobody else.
+    let blocked = sandbox.home().join("holofs/spaces/0000000_0000000_00000000");
+    fs::create_dir_all(&blocked).unwrap();
+    fs::write(blocked.join("mount.json"), "not JSON").unwrap();
+    fs::create_dir_all(blocked.join("lock")).unwrap();
+    let said = json(&sandbox.holofs_ok(&["gc", "--json", "--dry-run"]));
+    assert_eq!(said["mounts"][0].as_str(), root.to_str());
+    assert!(is_mounted(&root) && tree.exists());
+    let said = json(&sandbox.holofs_ok(&["gc", "--json"]));
+    assert_eq!(said["mounts"][0].as_str(), root.to_str(), "{said:#}");
+    assert!(!is_mounted(&root) && !tree.exists(), "{said:#}");
+    assert!(!base.join(format!("{label}.meta.holofs-tmp")).exists());
+    assert!(!state.join("mount.json").exists() && !state.join("leases/1-1").exists(), "{said:#}");
+    assert_eq!(listed(&sandbox, &root)["holofs"]["state"], "absent");
+}
+
+#[test]
+fn umount_right_after_a_mount_is_not_busy_because_of_what_is_read_ahead() {
+    if !is_root() {
+        return skip("umount(8) needs root");
+    }
+    let sandbox = sandbox();
+    // What this run reads is read ahead from now on.
+    sandbox.holofs_ok(&[
+        "run",
+        CATALOG,
+        "ahead",
+        "--",
+        "sh",
+        "-c",
+        "cat \"$CONDA_PREFIX\"/*/* >/dev/null 2>&1; true",
+    ]);
+    let root = root_of(&sandbox, "ahead");
+    let mut busy = Vec::new();
+    for _ in 0..20 {
+        sandbox.holofs_ok(&["mount", CATALOG, "ahead"]);
+        let output = Command::new("umount").arg(&root).output().unwrap();
+        if !output.status.success() {
+            busy.push(stderr(&output));
+            sandbox.holofs_ok(&["unmount", "ahead"]);
+        }
+    }
+    assert!(busy.is_empty(), "{busy:?}");
+    until(|| daemons_of(&sandbox).is_empty());
+}

@@ -6,7 +6,9 @@
 //! so that no program ever waits for more than that.
 //!
 //! The primer is a process of its own, for the server must not wait for itself: were it killed, the thread that waits could
-//! not end. It is told by a pipe what to ask for, a few items at a time, and answers with a byte when it has ([`prime`]).
+//! not end. It is told by a pipe what to ask for, a few items at a time, and answers with a byte when it has ([`prime`]). It reads
+//! through a view that does not keep the mount busy, where it can have one; so it must end when the mount does, which whoever
+//! guides it sees to.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -91,7 +93,8 @@ impl Recorder {
     ) -> io::Result<()> {
         let Primer { pid, mut requests, mut answers } = primer;
         self.primer.store(pid, Ordering::Relaxed);
-        let mut text = Vec::new();
+        let mut text = [root.as_os_str().as_bytes(), &[END]].concat();
+        requests.write_all(&text)?;
         for items in profile.items().chunks(AT_ONCE) {
             if stop.load(Ordering::Relaxed) {
                 break;
@@ -100,7 +103,7 @@ impl Recorder {
             let asked = {
                 let seen = self.lock();
                 let wanted = items.iter().filter(|item| !seen.contains(item));
-                wanted.filter_map(|item| request(item, index, root, &mut text)).count()
+                wanted.filter_map(|item| request(item, index, &mut text)).count()
             };
             text.push(END);
             requests.write_all(&text)?;
@@ -119,13 +122,13 @@ impl Recorder {
     }
 }
 
-/// Writes what asks for `item`: a chunk's number or `m`, a blank, the path, NUL.
-fn request(item: &Item, index: &Index, root: &Path, text: &mut Vec<u8>) -> Option<()> {
+/// Writes what asks for `item`: a chunk's number or `m`, a blank, the path below the root, NUL.
+fn request(item: &Item, index: &Index, text: &mut Vec<u8>) -> Option<()> {
     let (ino, what, name) = match item {
         Item::Miss { dir, name } => (*dir, "m".to_owned(), Some(name)),
         Item::Read { ino, chunk } => (*ino, chunk.to_string(), None),
     };
-    let path = root.join(index.path_of(ino)?.to_path());
+    let path = index.path_of(ino)?.to_path();
     let parts = [what.as_bytes(), b" ", path.as_os_str().as_bytes()];
     parts.into_iter().for_each(|part| text.extend_from_slice(part));
     if let Some(name) = name {
@@ -136,18 +139,27 @@ fn request(item: &Item, index: &Index, root: &Path, text: &mut Vec<u8>) -> Optio
     Some(())
 }
 
-/// The primer's side: asks for what `requests` says, and writes a byte to `answers` after each empty one. Ends with `requests`,
-/// or with the mount.
-pub fn prime(requests: impl Read, mut answers: impl Write) -> io::Result<()> {
+/// The primer's side: asks for what `requests` says below the root that it names first, as `view` has it, and writes a byte to
+/// `answers` after each empty one. Ends with `requests`, or with the mount.
+pub fn prime(
+    requests: impl Read,
+    mut answers: impl Write,
+    view: impl FnOnce(&Path) -> PathBuf,
+) -> io::Result<()> {
     let mut open = None;
     let mut buffer = vec![0; usize::try_from(CHUNK).unwrap_or(1 << 17)];
-    for request in BufReader::new(requests).split(END) {
+    let mut requests = BufReader::new(requests).split(END);
+    let Some(root) = requests.next().transpose()? else { return Ok(()) };
+    let root = view(Path::new(OsStr::from_bytes(&root)));
+    for request in requests {
         let request = request?;
         if request.is_empty() {
+            // Without a view, an open file keeps the mount busy.
+            open = None;
             answers.write_all(&[END])?;
             answers.flush()?;
         // Somebody removed it, or it is damaged: who reads it will be told.
-        } else if let Err(error) = ask(&request, &mut open, &mut buffer) {
+        } else if let Err(error) = ask(&root, &request, &mut open, &mut buffer) {
             log::debug!("Cannot prime {}: {error}", String::from_utf8_lossy(&request));
         }
     }
@@ -155,9 +167,9 @@ pub fn prime(requests: impl Read, mut answers: impl Write) -> io::Result<()> {
 }
 
 /// Asks for one item; the file of the last one stays open in `open`.
-fn ask(request: &[u8], open: &mut Option<(PathBuf, File)>, buffer: &mut [u8]) -> io::Result<()> {
+fn ask(root: &Path, request: &[u8], open: &mut Option<(PathBuf, File)>, buffer: &mut [u8]) -> io::Result<()> {
     let blank = request.iter().position(|&byte| byte == b' ').ok_or(io::ErrorKind::InvalidData)?;
-    let path = Path::new(OsStr::from_bytes(&request[blank + 1..]));
+    let path = &root.join(OsStr::from_bytes(&request[blank + 1..]));
     let Some(chunk) = std::str::from_utf8(&request[..blank]).ok().and_then(|chunk| chunk.parse::<u64>().ok())
     else {
         return std::fs::symlink_metadata(path).map(drop);
@@ -181,9 +193,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("file"), "x").unwrap();
         let root = dir.path().display();
-        let requests = format!("0 {root}/file\01 {root}/file\0m {root}/gone\0\00 {root}/gone\0nonsense\0\0");
+        let requests = format!("{root}\00 file\01 file\0m gone\0\00 gone\0nonsense\0\0");
         let mut answers = Vec::new();
-        prime(requests.as_bytes(), &mut answers).unwrap();
+        prime(requests.as_bytes(), &mut answers, Path::to_owned).unwrap();
         assert_eq!(answers, [END, END]);
     }
 }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashSet};
 
+use crate::space::Differs;
 use crate::store::index::{Ino, NodeKind};
 use crate::sys::fs::name::{OwnedName, RelPath};
 
@@ -16,19 +17,6 @@ pub struct Difference {
     pub kind: Kind,
     /// In what it differs.
     pub what: Differs,
-}
-
-/// In what a path differs from the catalog.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Differs {
-    /// The catalog does not have it.
-    Added,
-    /// It has another content, or is something else.
-    Changed,
-    /// It is gone; so is what was below it, which is not told path by path.
-    Removed,
-    /// Only its permissions or its owner differ.
-    Mode,
 }
 
 /// A directory to be compared: in the space, and in the catalog if it has it.

@@ -65,7 +65,7 @@ fn inflate_within(stored: &[u8], in_memory: u64, max_json: u64) -> Result<Json<'
     Ok(Json::Stream(BufReader::with_capacity(64 << 10, decoder(encoding, stored).map_err(failed)?)))
 }
 
-fn decoder<'a>(encoding: &str, stored: &'a [u8]) -> io::Result<Box<dyn Read + Send + 'a>> {
+pub(super) fn decoder<'a>(encoding: &str, stored: &'a [u8]) -> io::Result<Box<dyn Read + Send + 'a>> {
     match encoding {
         "gzip" => Ok(Box::new(MultiGzDecoder::new(stored))),
         _ => Ok(Box::new(zstd::stream::read::Decoder::with_buffer(stored)?)),

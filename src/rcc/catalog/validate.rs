@@ -70,7 +70,7 @@ impl Place {
     }
 }
 
-fn check_header(header: &Header) -> Result<(), Flaw> {
+pub(super) fn check_header(header: &Header) -> Result<(), Flaw> {
     let word = |text: &str| text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
     let hex = |text: &str| text.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     let (identity, path) = (header.identity.as_str(), header.path.as_str());

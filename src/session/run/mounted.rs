@@ -5,15 +5,15 @@ use std::process::ExitStatus;
 
 use anyhow::Context as _;
 
-use crate::session::appear;
 use crate::session::context::Context;
 use crate::session::daemon;
 use crate::session::error::CannotMount;
 use crate::session::execute::Bytecode;
+use crate::session::files;
 use crate::session::foreign;
 use crate::session::isolate::{self, Isolated};
 use crate::session::method::{Method, Mode, Mounter, Refusal};
-use crate::session::obtain::{Obtained, obtain, obtain_by};
+use crate::session::obtain::{Obtained, Outcome, obtain, obtain_by};
 use crate::session::unmount::leave;
 use crate::space::Space;
 use crate::store::index::Index;
@@ -66,32 +66,42 @@ fn in_space(
             }
             Err(refused) => reasons.extend(refused.refused),
         }
+        if reasons.iter().any(|refusal| refusal.reason == files::CHANGED) {
+            return in_files(context, request, space, index, reasons);
+        }
         match isolate::probe()? {
-            Ok(()) => return in_namespace(context, request, space, index, &reasons),
+            Ok(()) => match in_namespace(context, request)? {
+                Ok(obtained) => return while_mounted(context, request, space, index, obtained, &reasons),
+                Err(refused) => reasons.extend(refused.refused),
+            },
             Err(why) => reasons.push(Refusal::new(Method::Fuse(Mounter::Namespace), why)),
         }
         if request.mount.mode == Mode::Mount {
             return Err(CannotMount { what: space.root.display().to_string(), refused: reasons }.into());
         }
     }
-    let report = appear::materialized(context, mount, reasons)?;
-    tell(context, space, report.method, &report.reasons, false);
-    execution(context, request, space, index).command(&request.command, || ())
+    in_files(context, request, space, index, reasons)
 }
 
-/// Runs the command with the space mounted in a namespace of its own, at the space's usual place.
-fn in_namespace(
+/// Runs the command in the space as files; nobody changes them below it.
+fn in_files(
     context: &Context,
     request: &RunRequest,
     space: &Space,
     index: &Index,
-    reasons: &[Refusal],
+    reasons: Vec<Refusal>,
 ) -> anyhow::Result<ExitStatus> {
+    let (report, _lease) = files::obtain(context, &request.mount, reasons, Some(&command_line(request)))?;
+    tell(context, space, report.method, &report.reasons, false);
+    execution(context, request, space, index).command(&request.command, || ())
+}
+
+/// Mounts the space in a namespace of our own, at the space's usual place. Where that is refused, the command goes on in there.
+fn in_namespace(context: &Context, request: &RunRequest) -> anyhow::Result<Outcome> {
     namespace::enter().context("Cannot enter a namespace of our own")?;
     namespace::drop_foreign(context.process.path.as_deref());
     let command = command_line(request);
-    let obtained = obtain_by(context, &request.mount, Some(&command), &daemon::launch_copy)??;
-    while_mounted(context, request, space, index, obtained, reasons)
+    obtain_by(context, &request.mount, Some(&command), &daemon::launch_copy)
 }
 
 /// Runs the command in the mounted space, and lets go of it.

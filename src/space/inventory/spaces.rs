@@ -9,10 +9,14 @@ use serde::Serialize;
 
 use super::{days_since_change, whole};
 use crate::error::line;
-use crate::rcc::catalog::{Catalog, CatalogError};
-use crate::rcc::home::{Home, HomeError, Label};
+use crate::rcc::catalog::{Catalog, CatalogError, Header};
+use crate::rcc::home::{Home, HomeError, Label, controller_identity};
+#[cfg(unix)]
+use crate::space::lease::{self, User};
 use crate::space::{MountState, Space, files};
 use crate::sys;
+#[cfg(unix)]
+use crate::sys::mount;
 
 /// A space, and what its `.meta` says.
 pub struct Known {
@@ -59,8 +63,8 @@ pub struct SpaceRow {
 /// What a space is right now.
 #[derive(Debug, Clone, Serialize)]
 pub struct SpaceState {
-    /// `mounted`, `dead mount`, `busy` (being materialized), `materialized`, `unmounted` (nothing in it), or `absent`.
-    pub state: &'static str,
+    /// In one word.
+    pub state: Is,
     /// `read-write` or `read-only`, while mounted.
     pub mode: Option<String>,
     /// The process that mounts or materializes it.
@@ -72,20 +76,69 @@ pub struct SpaceState {
     pub dirty_bytes: u64,
     /// The last use, in seconds since 1970.
     pub last_use: Option<u64>,
+    /// Who uses it.
+    #[cfg(unix)]
+    pub leases: Vec<User>,
+}
+
+/// What a space is, in a word.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Is {
+    /// Nothing is there.
+    Absent,
+    /// It is about to be mounted, or files are being laid out.
+    Starting,
+    /// It is mounted and served.
+    Live,
+    /// It is not mounted here any more, and its server is about to end.
+    Leaving,
+    /// It is mounted, and nobody serves it any more.
+    Dead,
+    /// It stands as files.
+    Files,
+    /// RCC has put another environment into what was written to it.
+    Converted,
+    /// Something that is not ours is mounted there.
+    Foreign,
+}
+
+impl Is {
+    /// The word.
+    pub fn name(self) -> &'static str {
+        match self {
+            Is::Absent => "absent",
+            Is::Starting => "starting",
+            Is::Live => "live",
+            Is::Leaving => "leaving",
+            Is::Dead => "dead",
+            Is::Files => "files",
+            Is::Converted => "converted",
+            Is::Foreign => "foreign",
+        }
+    }
 }
 
 /// Where spaces are: the bases of all catalogs that can be read.
 pub fn bases(home: &Home) -> Result<BTreeSet<PathBuf>, HomeError> {
     let mut bases = BTreeSet::new();
     for path in home.catalogs()? {
-        match Catalog::read(&path) {
+        match header_of(&path) {
             // One of Windows' is no directory anywhere else.
-            Ok((catalog, _)) if catalog.base().is_absolute() => drop(bases.insert(catalog.base().to_owned())),
+            Ok(header) if header.base().is_absolute() => drop(bases.insert(header.base().to_owned())),
             Ok(_) => {}
             Err(error) => log::warn!("{}", line(&error)),
         }
     }
     Ok(bases)
+}
+
+/// The header of a catalog or `.meta`.
+fn header_of(path: &Path) -> Result<Header, CatalogError> {
+    match Header::peek(path) {
+        Some(header) => Ok(header),
+        None => Catalog::read(path).map(|(catalog, _)| catalog.header.clone()),
+    }
 }
 
 /// Every space that RCC knows, and every other one that is mounted.
@@ -128,8 +181,8 @@ fn in_base(home: &Home, base: &Path) -> Vec<Known> {
         let name = entry.file_name();
         let label = name.to_str().and_then(|name| name.strip_suffix(".meta"));
         let Some(label) = label.and_then(|label| Label::new(label.as_bytes())) else { continue };
-        match Catalog::read(&entry.path()) {
-            Ok((meta, _)) => found.push(described(home, base, label, &meta)),
+        match header_of(&entry.path()) {
+            Ok(header) => found.push(described(home, base, label, &header)),
             // Others come and go in a base that is shared.
             Err(CatalogError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
             Err(error) => log::warn!("{}", line(&error)),
@@ -140,10 +193,10 @@ fn in_base(home: &Home, base: &Path) -> Vec<Known> {
 }
 
 /// The space that its `.meta` tells of.
-fn described(home: &Home, base: &Path, label: Label, meta: &Catalog) -> Known {
-    let controller = meta.header.controller.strip_prefix("rcc.").unwrap_or(&meta.header.controller);
-    let space = Space::labelled(home, base, label, controller, &meta.header.space);
-    Known { space, blueprint: meta.header.blueprint.clone(), controller: meta.header.controller.clone() }
+fn described(home: &Home, base: &Path, label: Label, meta: &Header) -> Known {
+    let controller = meta.controller.strip_prefix("rcc.").unwrap_or(&meta.controller);
+    let space = Space::labelled(home, base, label, controller, &meta.space);
+    Known { space, blueprint: meta.blueprint.clone(), controller: meta.controller.clone() }
 }
 
 /// The spaces that say they are mounted.
@@ -156,10 +209,16 @@ fn mounted(home: &Home) -> Vec<Known> {
     let known = states.filter_map(|state| {
         let label = Label::new(state.mountpoint.file_name()?.as_encoded_bytes())?;
         let base = state.mountpoint.parent()?;
-        let space = Space::labelled(home, base, label, "", "");
-        Some(match space.old_meta() {
-            Some(meta) => described(home, base, label, &meta.catalog),
-            None => Known { space, blueprint: String::new(), controller: String::new() },
+        let space = Space::labelled(home, base, label, &state.controller, &state.space);
+        let meta = space.sibling(".meta");
+        Some(match Header::peek(&meta) {
+            Some(meta) => described(home, base, label, &meta),
+            // It is written right after the mount.
+            None => Known {
+                space,
+                blueprint: state.blueprint,
+                controller: controller_identity(&state.controller),
+            },
         })
     });
     known.collect()
@@ -196,19 +255,18 @@ fn row(known: &Known) -> SpaceRow {
 fn space_state(space: &Space, uses: &Path) -> SpaceState {
     let live = space.live_holder();
     let mount = space.mount_state().ok().flatten();
-    let mounted = live.is_some() && mount.is_some();
-    let state = match (live.is_some(), mounted) {
-        (true, true) => "mounted",
-        (true, false) => "busy",
+    let recorded = mount.filter(|mount| live == Some(mount.process));
+    let state = match (live.is_some(), &recorded) {
+        (true, Some(mount)) => held_state(space, mount),
+        (true, None) => Is::Starting,
         (false, _) => idle_state(space),
     };
-    let pid = live.map(|process| process.pid);
     let used = uses.metadata().and_then(|found| found.modified()).ok();
     SpaceState {
         state,
-        mode: mount.as_ref().filter(|_| mounted).map(|mount| mount.mode.clone()),
-        pid: pid.or_else(|| mount.as_ref().filter(|_| mounted).map(|mount| mount.process.pid)),
-        catalog: mount.filter(|_| mounted).map(|mount| mount.catalog_path),
+        mode: recorded.as_ref().map(|mount| mount.mode.clone()),
+        pid: live.map(|process| process.pid),
+        catalog: recorded.map(|mount| mount.catalog_path),
         dirty_bytes: space
             .state_dir
             .below(files::UPPER_BYTES)
@@ -216,20 +274,58 @@ fn space_state(space: &Space, uses: &Path) -> SpaceState {
             .and_then(|upper| upper.file_bytes())
             .unwrap_or(0),
         last_use: used.and_then(|time| time.duration_since(UNIX_EPOCH).ok()).map(|time| time.as_secs()),
+        #[cfg(unix)]
+        leases: lease::seen(&space.state_dir),
     }
 }
 
+/// What a space is whose server lives. The mount itself is not asked: its server may be stopped.
+#[cfg(unix)]
+fn held_state(space: &Space, mount: &MountState) -> Is {
+    let here = mount::namespace::current();
+    let is_here = mount::seen(&space.root).is_ok_and(|seen| seen.is_root && seen.device == mount.device);
+    match is_here || mount.namespace != here {
+        false => Is::Leaving,
+        true if is_converted(space, mount.meta.as_deref(), &mount.blueprint) => Is::Converted,
+        true => Is::Live,
+    }
+}
+
+#[cfg(windows)]
+fn held_state(_space: &Space, _mount: &MountState) -> Is {
+    Is::Live
+}
+
+/// RCC's `.meta` is another one than `known`, and names another environment than `blueprint`.
+fn is_converted(space: &Space, known: Option<&str>, blueprint: &str) -> bool {
+    let current = space.meta_state();
+    let ours = space.restored_state().ok().flatten().map(|state| state.meta);
+    current.is_some()
+        && current.as_deref() != known
+        && current != ours
+        && Header::peek(&space.sibling(".meta")).is_some_and(|meta| meta.blueprint != blueprint)
+}
+
 /// What a space is that nobody holds.
-fn idle_state(space: &Space) -> &'static str {
+fn idle_state(space: &Space) -> Is {
     match sys::fs::shared::is_mount_point(&space.root) {
-        Err(error) if error.kind() == io::ErrorKind::NotConnected => return "dead mount",
-        Ok(true) => return "mounted by another",
+        Err(error) if is_dead(&error) => return Is::Dead,
+        Ok(true) => {
+            return match sys::fs::disk::usage(&space.root) {
+                Err(error) if is_dead(&error) => Is::Dead,
+                _ => Is::Foreign,
+            };
+        }
         Err(_) | Ok(false) => {}
     }
     match std::fs::read_dir(&space.root).map(|mut entries| entries.next().is_some()) {
-        Ok(true) => "materialized",
-        Ok(false) => "unmounted",
-        Err(error) if error.kind() == io::ErrorKind::NotConnected => "dead mount",
-        Err(_) => "absent",
+        Ok(true) => Is::Files,
+        Err(error) if is_dead(&error) => Is::Dead,
+        Ok(false) | Err(_) => Is::Absent,
     }
+}
+
+/// What a mount answers whose server is gone.
+fn is_dead(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::NotConnected | io::ErrorKind::ConnectionAborted)
 }

@@ -8,6 +8,7 @@
 //! its space: only when both its directory and its `.meta` are gone. The caller holds RCC's lock of the hololib.
 
 mod hold;
+mod leftovers;
 mod sweep;
 
 use std::borrow::Cow;
@@ -55,9 +56,12 @@ pub struct Collected {
     /// The state of spaces that are deleted, written files among it.
     #[serde(serialize_with = "crate::sys::text::paths")]
     pub spaces: Vec<PathBuf>,
-    /// What materialize set aside and nobody has deleted yet, and temporary directories of runs that were killed.
+    /// What commands that were killed left: what materialize set aside or was making, temporary directories, records of mounts.
     #[serde(serialize_with = "crate::sys::text::paths")]
     pub trash: Vec<PathBuf>,
+    /// Where a mount was whose server is gone.
+    #[serde(serialize_with = "crate::sys::text::paths")]
+    pub mounts: Vec<PathBuf>,
     /// Blobs that no catalog names.
     pub blobs: u64,
     /// Their bytes.
@@ -133,6 +137,8 @@ pub fn collect(home: &Home, options: Options) -> Result<Collected, CollectError>
     let holds = hold::Holds::of(home)?;
     report.kept.extend(holds.reasons());
     let mut sweep = sweep::Sweep { home, options, holds: &holds, report: &mut report };
+    sweep.leftovers()?;
+    sweep.records()?;
     sweep.spaces()?;
     sweep.trash()?;
     sweep.temps()?;

@@ -3,22 +3,19 @@
 //! A new tree, be it the whole space or one directory of it, is built under a name of its own and renamed once. All work is
 //! relative to directory descriptors: each directory is opened from its parent without following links.
 
-use std::fs::File;
 use std::io;
 use std::sync::Arc;
 
 use rayon::Scope;
 
+use super::content_check::is_content;
 use super::place::{Placer, may_be_own};
 use super::plan::DirPlan;
 use super::trash::Trash;
-use crate::rcc::digest::Hasher;
-use crate::store::index::{FileNode, Ino, Node, NodeKind};
+use crate::store::index::{Ino, Node, NodeKind};
 use crate::store::observe::Counter;
-use crate::store::relocate::Relocation;
 use crate::sys::fs::at::TreeDir;
 use crate::sys::fs::name::{Name, OwnedName};
-use crate::sys::fs::offset::FileExt;
 
 /// Entries that one task places: large enough that a task costs nothing beside it.
 const BATCH: usize = 32;
@@ -286,36 +283,13 @@ impl Placer<'_> {
     fn verify(&self, dir: &TreeDir, ino: Ino) {
         let Some(node) = self.rules.index.node(ino) else { return };
         let (NodeKind::File(file), Ok(name)) = (node.kind, Name::new(node.name)) else { return };
-        match dir.open_file(name).and_then(|found| self.is_content(&found, &file)) {
+        match dir.open_file(name).and_then(|found| is_content(&found, &file, &self.relocation)) {
             Ok(true) => {
                 self.observer.count(Counter::Kept, 1);
                 self.observer.advance(1);
             }
             // What cannot be read is replaced as well.
             Ok(false) | Err(_) => self.replace(dir, None, ino),
-        }
-    }
-
-    /// True if a placed file has the catalog's content with this space's label in it.
-    fn is_content(&self, found: &File, file: &FileNode<'_>) -> io::Result<bool> {
-        let Relocation { identity, label } = self.relocation;
-        let back = Relocation { identity: label, label: identity };
-        let offsets = || file.rewrite.iter();
-        if back.check(|buffer, offset| found.read_at(buffer, offset), offsets()).is_err() {
-            return Ok(false);
-        }
-        let mut hasher = Hasher::new(file.digest.regime());
-        let mut buffer = vec![0; 128 << 10];
-        let mut at = 0;
-        loop {
-            let count = found.read_at(&mut buffer, at)?;
-            if count == 0 {
-                return Ok(hasher.finish() == file.digest);
-            }
-            let range = at.saturating_sub(label.len() as u64)..at + count as u64;
-            back.patch(&mut buffer[..count], at, file.rewrite.in_range(range));
-            hasher.update(&buffer[..count]);
-            at += count as u64;
         }
     }
 

@@ -153,7 +153,8 @@ impl Run<'_> {
         // Who asks for everything to be read does not trust what was found right before.
         let listed =
             (!rules.verify).then(|| Listed::open(&space.state_dir, &top, &space.base, index)).flatten();
-        let plan = walk::walk(&rules, top, &errors, listed.as_ref());
+        let mut plan = walk::walk(&rules, top, &errors, listed.as_ref());
+        plan.restrict(index, self.job.only);
         self.observer.count(Counter::Kept, plan.kept);
         self.observer.count(Counter::Unlisted, plan.unlisted);
         if let Some(Err(error)) = listed.map(Listed::keep) {

@@ -12,9 +12,9 @@ use rayon::Scope;
 use super::listed::Listed;
 use super::plan::{DirPlan, Rules};
 use super::report::{Errors, FileErrorKind};
-use crate::store::index::Ino;
+use crate::store::index::{Index, Ino};
 use crate::sys::fs::at::TreeDir;
-use crate::sys::fs::name::Name;
+use crate::sys::fs::name::{Name, OwnedName, RelPath};
 
 /// What the whole tree needs.
 #[derive(Debug, Default)]
@@ -32,6 +32,40 @@ impl Plan {
     pub fn is_idle(&self) -> bool {
         self.dirs.is_empty()
     }
+
+    /// Leaves out what is neither at nor below one of `paths`, unless there are none. What has to be made, or make room, for one of
+    /// them stays.
+    pub fn restrict(&mut self, index: &Index, paths: &[RelPath]) {
+        if paths.is_empty() {
+            return;
+        }
+        for (dir, plan) in &mut self.dirs {
+            let Some(at) = index.path_of(*dir) else { continue };
+            let at = at.names();
+            let below = |name: &[u8]| paths.iter().any(|path| covers(path.names(), at, name));
+            let above = |name: &[u8]| paths.iter().any(|path| leads_to(at, name, path.names()));
+            let named = |ino: Ino| index.node(ino).map(|node| node.name.to_vec()).unwrap_or_default();
+            let is_known = |name: &OwnedName| index.lookup(*dir, name.as_name()).is_some();
+            plan.place.retain(|&ino| below(&named(ino)));
+            plan.verify.retain(|&ino| below(&named(ino)));
+            plan.make.retain(|&ino| below(&named(ino)) || above(&named(ino)));
+            plan.remove.retain(|name| below(name.as_bytes()) || (is_known(name) && above(name.as_bytes())));
+        }
+        self.dirs.retain(|(_, plan)| !plan.is_idle());
+    }
+}
+
+/// True if `path` is the entry `name` of the directory `dir`, or above it.
+fn covers(path: &[OwnedName], dir: &[OwnedName], name: &[u8]) -> bool {
+    match path.split_last() {
+        Some((last, parents)) if parents.len() == dir.len() => parents == dir && last.as_bytes() == name,
+        _ => dir.starts_with(path),
+    }
+}
+
+/// True if `path` is below the entry `name` of the directory `dir`.
+fn leads_to(dir: &[OwnedName], name: &[u8], path: &[OwnedName]) -> bool {
+    path.starts_with(dir) && path.get(dir.len()).is_some_and(|next| next.as_bytes() == name)
 }
 
 /// Reads and plans everything below `root`, the open root of the space; what `listed` knows is not listed again.

@@ -236,3 +236,24 @@ pub mod overmount {
         }
     }
 }
+
+/// Views of a mount.
+pub mod view {
+    use super::*;
+
+    /// A view of a mount.
+    #[derive(Debug)]
+    pub struct View;
+
+    impl View {
+        /// There are none here.
+        pub fn of(_root: &Path) -> io::Result<View> {
+            Err(unsupported())
+        }
+
+        /// Nowhere.
+        pub fn path(&self) -> PathBuf {
+            PathBuf::new()
+        }
+    }
+}

@@ -66,7 +66,7 @@ impl Sweep<'_> {
     }
 
     /// Where spaces may be.
-    fn bases(&self) -> Result<BTreeSet<PathBuf>, CollectError> {
+    pub fn bases(&self) -> Result<BTreeSet<PathBuf>, CollectError> {
         let mut bases = inventory::bases(self.home)?;
         bases.insert(self.home.holotree().to_owned());
         Ok(bases)
@@ -76,13 +76,14 @@ impl Sweep<'_> {
     pub fn trash(&mut self) -> Result<(), CollectError> {
         for base in self.bases()? {
             let Some(trash) = materialize::trash_in(&base) else { continue };
-            let swept = self.options.dry_run || {
-                let swept = materialize::sweep(&base, materialize::Other::LeaveToIt);
-                swept.map_err(CollectError::io("Emptying", trash.clone()))?
+            let swept = match self.options.dry_run {
+                true => Ok(true),
+                false => materialize::sweep(&base, materialize::Other::LeaveToIt),
             };
             match swept {
-                true => self.report.trash.push(trash),
-                false => self.report.kept.push(format!("{} is just being deleted", trash.display())),
+                Ok(true) => self.report.trash.push(trash),
+                Ok(false) => self.report.kept.push(format!("{} is just being deleted", trash.display())),
+                Err(error) => self.report.kept.push(format!("{} is kept: {error}", trash.display())),
             }
         }
         Ok(())
@@ -173,8 +174,10 @@ impl Sweep<'_> {
     /// Temporary directories of runs that were killed.
     pub fn temps(&mut self) -> Result<(), CollectError> {
         let dir = self.home.temp_dir();
-        let left = temp::sweep(&dir, self.options.dry_run).map_err(CollectError::io("Sweeping", dir))?;
-        self.report.trash.extend(left);
+        match temp::sweep(&dir, self.options.dry_run) {
+            Ok(left) => self.report.trash.extend(left),
+            Err(error) => self.report.kept.push(format!("{} is not swept: {error}", dir.display())),
+        }
         Ok(())
     }
 
@@ -225,7 +228,7 @@ impl Sweep<'_> {
 }
 
 /// What is in a directory of ours; nothing if it is not there.
-fn entries(dir: &Place) -> Result<Vec<Place>, CollectError> {
+pub(super) fn entries(dir: &Place) -> Result<Vec<Place>, CollectError> {
     dir.entries().map_err(CollectError::io("Listing", dir.path()))
 }
 

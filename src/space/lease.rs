@@ -9,7 +9,7 @@ use std::io;
 
 use serde::{Deserialize, Serialize};
 
-use crate::space::{Space, files};
+use super::{Space, files};
 use crate::sys::fs::lock;
 use crate::sys::fs::place::Place;
 use crate::sys::mount::namespace;
@@ -74,11 +74,19 @@ impl Drop for Lease {
 
 /// Who uses the space whose state is at `state_dir`; leases of processes that are gone are removed.
 pub fn users(state_dir: &Place) -> Vec<User> {
-    let entries = state_dir.below(files::LEASES).entries().unwrap_or_default();
-    entries.iter().filter_map(user).collect()
+    all(state_dir).iter().filter_map(|place| user(place, true)).collect()
 }
 
-fn user(place: &Place) -> Option<User> {
+/// As [`users`], for who only looks.
+pub fn seen(state_dir: &Place) -> Vec<User> {
+    all(state_dir).iter().filter_map(|place| user(place, false)).collect()
+}
+
+fn all(state_dir: &Place) -> Vec<Place> {
+    state_dir.below(files::LEASES).entries().unwrap_or_default()
+}
+
+fn user(place: &Place, removes: bool) -> Option<User> {
     let file = place.open_file().ok()?;
     match file.try_lock_shared() {
         Err(TryLockError::WouldBlock) => serde_json::from_slice(&place.read(MOST).ok()?).ok(),
@@ -87,7 +95,7 @@ fn user(place: &Place) -> Option<User> {
             None
         }
         Ok(()) => {
-            if let Err(error) = place.remove_file() {
+            if removes && let Err(error) = place.remove_file() {
                 log::debug!("{} stays, released: {error}", place.display());
             }
             None

@@ -1,0 +1,81 @@
+//! The fields before the tree, without the tree: for lists, which ask hundreds of files who they are.
+//!
+//! Only what is beyond doubt is taken: any other order, kind or name of a field is left to the reader of the whole.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::Path;
+
+use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
+
+use super::{Header, inflate, validate};
+
+/// More than any head has, as stored and as JSON.
+const STORED: u64 = 64 << 10;
+const JSON: u64 = 64 << 10;
+
+/// The header of the catalog or `.meta` at `path`, if it can be had without reading all of it.
+pub(super) fn read(path: &Path) -> Option<Header> {
+    let mut stored = Vec::new();
+    File::open(path).ok()?.take(STORED).read_to_end(&mut stored).ok()?;
+    let mut json = Vec::new();
+    let decoder = inflate::decoder(inflate::encoding(&stored).ok()?, &stored).ok()?;
+    // It ends in the middle, where we stopped reading: what came before that is good.
+    let cut = decoder.take(JSON).read_to_end(&mut json);
+    log::trace!("The head of {}: {cut:?}", path.display());
+    let mut head = Head { header: Header::default(), is_complete: false };
+    let parsed = head.deserialize(&mut serde_json::Deserializer::from_slice(&json));
+    log::trace!("The tree of {} is not read: {parsed:?}", path.display());
+    (head.is_complete && validate::check_header(&head.header).is_ok()).then_some(head.header)
+}
+
+struct Head {
+    header: Header,
+    is_complete: bool,
+}
+
+impl<'de> DeserializeSeed<'de> for &mut Head {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_map(self)
+    }
+}
+
+impl<'de> Visitor<'de> for &mut Head {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a catalog")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let header = &mut self.header;
+        while let Some(key) = map.next_key::<Cow<'_, str>>()? {
+            let text = match &*key {
+                "rcc" => &mut header.rcc,
+                "identity" => &mut header.identity,
+                "path" => &mut header.path,
+                "controller" => &mut header.controller,
+                "space" => &mut header.space,
+                "platform" => &mut header.platform,
+                "blueprint" => &mut header.blueprint,
+                "lifted" => {
+                    header.lifted = map.next_value()?;
+                    continue;
+                }
+                other => {
+                    self.is_complete = other == "tree";
+                    return Err(A::Error::custom("the rest is not asked for"));
+                }
+            };
+            if !text.is_empty() {
+                return Err(A::Error::custom("a field stands twice"));
+            }
+            *text = map.next_value()?;
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,60 @@
+//! Takes dead mounts away: those whose server is gone, which answer nothing until they are unmounted.
+
+use std::path::PathBuf;
+
+use crate::rcc::home::Label;
+use crate::space::{MountState, Space};
+
+use super::context::Context;
+use super::decide::AtRoot;
+use super::snapshot::at_root;
+use super::start::Start;
+use super::unmount::unmount_ours;
+
+/// What was taken away, and what could not be, with why.
+#[derive(Debug, Default)]
+pub struct Cleared {
+    /// Where there was a dead mount.
+    pub cleared: Vec<PathBuf>,
+    /// Why one is still there.
+    pub kept: Vec<String>,
+}
+
+/// Takes away every dead mount of a space that nobody starts or ends right now; with `dry_run` only tells.
+pub fn dead_mounts(context: &Context, dry_run: bool) -> Cleared {
+    let mut cleared = Cleared::default();
+    for state_dir in context.home.spaces_dir().entries().unwrap_or_default() {
+        let Ok(Some(state)) = MountState::read_in(&state_dir) else { continue };
+        let place = (state.mountpoint.parent(), state.mountpoint.file_name());
+        let (Some(base), Some(name)) = place else { continue };
+        let Some(label) = Label::new(name.as_encoded_bytes()) else { continue };
+        let space = Space::labelled(&context.home, base, label, &state.controller, &state.space);
+        if space.state_dir != state_dir || Space::may_be_live_in(&state_dir) {
+            continue;
+        }
+        match clear(context, &space, state.device, dry_run) {
+            Ok(true) => cleared.cleared.push(space.root),
+            Ok(false) => {}
+            Err(error) => cleared.kept.push(format!("{} is kept: {error:#}", space.root.display())),
+        }
+    }
+    cleared
+}
+
+fn clear(context: &Context, space: &Space, device: u64, dry_run: bool) -> anyhow::Result<bool> {
+    if at_root(space, Some(device)) != AtRoot::Dead {
+        return Ok(false);
+    }
+    if dry_run {
+        return Ok(true);
+    }
+    let Some(_start) = Start::attempt(space)? else { return Ok(false) };
+    let _live = space.go_live()?;
+    while at_root(space, Some(device)) == AtRoot::Dead {
+        unmount_ours(&context.mounters(), &space.root, device, true)?;
+        if crate::sys::mount::seen(&space.root).is_ok_and(|seen| seen.is_root && seen.device != device) {
+            anyhow::bail!("another dead mount is there");
+        }
+    }
+    Ok(true)
+}

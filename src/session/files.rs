@@ -1,0 +1,210 @@
+//! A space that stands as files: used, compared, brought back, as one that is mounted.
+//!
+//! What was written to it stays, as it does in a mount, until it is reset, made afresh, or RCC restores the space. A command has a
+//! lease on it, so that nobody changes it below the command. All is decided under the start lock.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+
+use crate::fs::upper;
+use crate::rcc::catalog::{Catalog, CatalogId};
+use crate::rcc::home::Home;
+use crate::space::lease::{self, Lease};
+use crate::space::materialize::{self, Options};
+use crate::space::{RestoredState, Space, SpaceError, inventory};
+use crate::store::index::{Index, index_path};
+use crate::sys::fs::name::RelPath;
+
+use super::appear::{MountReport, told_of};
+use super::context::Context;
+use super::error::{Busy, CannotMount, NotFound};
+use super::foreign;
+use super::lay_out;
+use super::method::{Method, Refusal, told};
+use super::obtain::{Repairs, ready_for_files};
+use super::request::{MountRequest, SpaceName};
+use super::written;
+
+/// Why nothing is mounted over files that somebody wrote to.
+pub const CHANGED: &str = "it stands as files, and what was written to them would not be seen in a mount";
+
+/// A space that stands as files.
+pub struct Standing {
+    /// The space.
+    pub space: Space,
+    /// What it was laid out from.
+    pub index: Index,
+}
+
+/// The space of that name if it stands as files, and it is known of which catalog; by us, or by RCC.
+pub fn find(context: &Context, name: &SpaceName) -> anyhow::Result<Option<Standing>> {
+    for dir in written::state_dirs(context, name)? {
+        let Some(state) = RestoredState::read_in(&dir).ok().flatten() else { continue };
+        let Some(index) = state.catalog.parse().ok().and_then(|id| written::known_index(context, &id).ok())
+        else {
+            continue;
+        };
+        let space = context.space(index.base(), name);
+        if space.state_dir == dir && stands(&space) && laid_out_by_us(&space).is_some() {
+            return Ok(Some(Standing { space, index }));
+        }
+    }
+    let known = inventory::find(&context.home, &name.controller, &name.space)?;
+    let found = known.into_iter().find_map(|known| {
+        let named = !known.blueprint.is_empty() && stands(&known.space);
+        let index = named.then(|| context.index(&known.blueprint).ok()).flatten()?.0;
+        (index.base() == known.space.base).then_some(Standing { space: known.space, index })
+    });
+    Ok(found)
+}
+
+/// True if something is in the directory of the space, and nothing is mounted there.
+pub fn stands(space: &Space) -> bool {
+    let filled = || std::fs::read_dir(&space.root).is_ok_and(|mut entries| entries.next().is_some());
+    space.refuse_mounted().is_ok() && space.live_holder().is_none() && filled()
+}
+
+/// The catalog that we laid out there, if it was done to the end and RCC has not restored the space since.
+fn laid_out_by_us(space: &Space) -> Option<CatalogId> {
+    let state = space.restored_state().ok().flatten()?;
+    let ours = Some(&state.meta) == space.meta_state().as_ref() && !space.is_half_restored();
+    ours.then(|| state.catalog.parse().ok()).flatten()
+}
+
+/// True if somebody wrote to the files that we laid out.
+pub fn has_changes(home: &Home, space: &Space, wanted: &Index) -> anyhow::Result<bool> {
+    let Some(id) = laid_out_by_us(space).filter(|_| stands(space)) else { return Ok(false) };
+    let changed = |index: &Index| {
+        let changed = materialize::is_changed(index, space);
+        changed.with_context(|| format!("Cannot look for what was written to {}", space.root.display()))
+    };
+    if id == wanted.id() {
+        return changed(wanted);
+    }
+    match Index::open(index_path(&home.index_dir(), &id), &id) {
+        Ok(index) => changed(&index),
+        // Nobody knows any more what was laid out there.
+        Err(error) => {
+            log::debug!("{}: what was written to it is not known: {error}", space.root.display());
+            Ok(false)
+        }
+    }
+}
+
+/// The space as files for `request`, with a lease for `command`.
+pub fn obtain(
+    context: &Context,
+    request: &MountRequest,
+    reasons: Vec<Refusal>,
+    command: Option<&str>,
+) -> anyhow::Result<(MountReport, Option<Lease>)> {
+    let (index, made, catalog) = context.index(&request.catalog)?;
+    let space = context.space(index.base(), &request.space);
+    foreign::refuse(&context.home, &space.base)?;
+    let repairs = if request.fresh { Repairs::All } else { Repairs::Nothing };
+    let start = ready_for_files(context, &space, &index, repairs)?;
+    if request.fresh {
+        drop_written(&space)?;
+    } else if space.has_upper() {
+        // It is in the upper, which plain files would neither show nor hold.
+        let why = "what was written to it shows in a mount only; --fresh drops it";
+        let what = format!("{} ({why})", space.root.display());
+        return Err(CannotMount { what, refused: reasons }.into());
+    }
+    if !request.fresh && is_kept(context, &space, &index)? {
+        space.journal_use(&catalog, index.blueprint());
+        space.mark_used(&catalog, index.blueprint());
+    } else {
+        if !request.fresh && has_changes(&context.home, &space, &index)? {
+            return Err(other_files(&space, &index).into());
+        }
+        let strategy = lay_out::default_strategy(context)?;
+        let options = Options { strategy, wait: context.wait, verify: request.fresh, ..Options::default() };
+        lay_out::place(context, &catalog, &index, &space, &options, &[])
+            .with_context(|| format!("Cannot materialize (nor mount: {})", told(&reasons)))?;
+    }
+    let lease = command.map(|command| Lease::take(&space, command)).transpose();
+    let lease = lease.with_context(|| format!("Cannot note the use of {}", space.root.display()))?;
+    drop(start);
+    let report = MountReport {
+        path: space.root.clone(),
+        label: space.label.as_str().to_owned(),
+        catalog,
+        blueprint: index.blueprint().to_owned(),
+        pid: None,
+        mode: "read-write".to_owned(),
+        io: None,
+        io_reason: None,
+        method: Method::Files,
+        reasons,
+        entries: index.len(),
+        index: told_of(&made),
+    };
+    Ok((report, lease))
+}
+
+/// True if the files of this very catalog stand there: they are used as they are.
+fn is_kept(context: &Context, space: &Space, index: &Index) -> anyhow::Result<bool> {
+    if laid_out_by_us(space) != Some(index.id()) || !stands(space) {
+        return Ok(false);
+    }
+    // RCC may be at it.
+    let _lock = context.lock(space)?;
+    Ok(laid_out_by_us(space) == Some(index.id()))
+}
+
+/// Files of another catalog do not go as long as somebody's work is in them.
+fn other_files(space: &Space, index: &Index) -> Busy {
+    let root = space.root.display();
+    Busy(format!(
+        "{root} has files of another catalog than {}, and something was written to them; `holofs diff` tells what, `holofs reset` and \
+         --fresh drop it",
+        index.blueprint()
+    ))
+}
+
+/// Drops what was written to the space as a mount.
+pub fn drop_written(space: &Space) -> anyhow::Result<()> {
+    let _live = space.go_live()?;
+    Ok(upper::reset(&space.state_dir)?)
+}
+
+/// Brings the space back to exactly what its catalog has, or only `paths` of it.
+pub fn reset(context: &Context, standing: &Standing, paths: &[RelPath]) -> anyhow::Result<()> {
+    let Standing { space, index } = standing;
+    let _start = ready_for_files(context, space, index, Repairs::All)?;
+    if paths.is_empty() {
+        drop_written(space)?;
+    }
+    let catalog = catalog_of(context, index)?;
+    let options = Options { wait: context.wait, verify: true, ..Options::default() };
+    lay_out::place(context, &catalog, index, space, &options, paths).map(drop)
+}
+
+fn catalog_of(context: &Context, index: &Index) -> anyhow::Result<PathBuf> {
+    let catalogs = context.home.catalogs()?;
+    let found = catalogs.into_iter().find(|path| Catalog::identify(path).is_ok_and(|id| id == index.id()));
+    found.ok_or_else(|| {
+        NotFound(format!("The catalog {} is not in the hololib any more", index.blueprint())).into()
+    })
+}
+
+/// Nothing is to be taken away of a space that stands as files; but who uses it is told of, as for a mount.
+pub fn unmount(standing: &Standing, forces: bool) -> anyhow::Result<()> {
+    let users = lease::users(&standing.space.state_dir);
+    if users.is_empty() || forces {
+        return Ok(());
+    }
+    let (root, users) = (standing.space.root.display(), lease::told(&users));
+    Err(Busy(format!("{root} is in use by {users}; end it, or use --lazy")).into())
+}
+
+/// Refuses to delete a space that somebody uses.
+pub fn refuse_used(space: &Space) -> Result<(), SpaceError> {
+    let users = lease::users(&space.state_dir);
+    match users.first() {
+        None => Ok(()),
+        Some(user) => Err(SpaceError::Live { root: space.root.clone(), holder: Some(user.process) }),
+    }
+}

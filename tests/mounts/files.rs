@@ -1,0 +1,178 @@
+//! The same commands for spaces that stand as files as for mounts: what was written stays, is told, and is brought back.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+
+use crate::common::golden::{CATALOG, Regime};
+use crate::common::mounted::is_mounted;
+use crate::common::sandbox::Sandbox;
+use crate::common::{exit, json, said, space_path, stderr, stdout};
+
+fn sandbox() -> Sandbox {
+    Sandbox::golden(Regime::Gzip)
+}
+
+/// The space `s`, laid out by a command that says `true`.
+fn laid_out(sandbox: &Sandbox) -> PathBuf {
+    let report = sandbox.holofs_ok(&["mount", CATALOG, "s", "--mode", "materialize", "--json"]);
+    space_path(&json(&report))
+}
+
+/// A plain file of at least ten bytes, and a directory with files, of the golden tree.
+fn some_of(root: &Path) -> (PathBuf, PathBuf) {
+    let below = |dir: &Path| -> Vec<PathBuf> {
+        let mut found: Vec<PathBuf> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
+        found.sort();
+        found
+    };
+    let dirs: Vec<PathBuf> = below(root).into_iter().filter(|it| it.is_dir() && !it.is_symlink()).collect();
+    let is_file = |path: &PathBuf| {
+        fs::symlink_metadata(path)
+            .is_ok_and(|it| it.is_file() && it.len() > 10 && it.permissions().mode() & 0o200 != 0)
+    };
+    let file = below(root)
+        .into_iter()
+        .find(is_file)
+        .or_else(|| dirs.iter().flat_map(|dir| below(dir)).find(is_file));
+    let dir = dirs.into_iter().find(|dir| fs::read_dir(dir).is_ok_and(|mut all| all.next().is_some()));
+    (file.unwrap(), dir.unwrap())
+}
+
+/// Changes one thing of each kind; what `diff` has to say of it, sorted by path.
+fn change(root: &Path) -> String {
+    let (file, dir) = some_of(root);
+    let mode = fs::metadata(&file).unwrap().permissions().mode();
+    let mut content = fs::read(&file).unwrap();
+    content[3] ^= 1;
+    fs::write(&file, content).unwrap(); // of the same size
+    assert_eq!(fs::metadata(&file).unwrap().permissions().mode(), mode);
+    fs::create_dir(root.join("zz-new")).unwrap();
+    fs::write(root.join("zz-new/inner"), "x").unwrap();
+    let removed =
+        fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path()).find(|it| *it != file && !it.is_dir());
+    let shown = |path: &Path| path.strip_prefix(root).unwrap().to_str().unwrap().to_owned();
+    let mut lines = vec![
+        (shown(&file), format!("C {}", shown(&file))),
+        ("zz-new".to_owned(), "A zz-new/".to_owned()),
+        ("zz-new/inner".to_owned(), "A zz-new/inner".to_owned()),
+    ];
+    if let Some(gone) = removed {
+        fs::remove_file(&gone).unwrap();
+        lines.push((shown(&gone), format!("R {}", shown(&gone))));
+    }
+    lines.sort();
+    lines.into_iter().map(|(_, line)| line + "\n").collect()
+}
+
+#[test]
+fn diff_and_reset_mean_the_same_for_files_and_for_a_mount() {
+    let sandbox = sandbox();
+    let root = laid_out(&sandbox);
+    assert_eq!(stdout(&sandbox.holofs_ok(&["diff", "s"])), "\n");
+    let said_of_files = change(&root);
+    assert_eq!(stdout(&sandbox.holofs_ok(&["diff", "s"])), said_of_files);
+    let mounted = sandbox.mount(CATALOG, "m", "user", &[]);
+    let said_of_mount = change(mounted.path());
+    assert_eq!(stdout(&sandbox.holofs_ok(&["diff", "m"])), said_of_mount);
+    assert_eq!(said_of_files, said_of_mount);
+    // A path alone, then all.
+    sandbox.holofs_ok(&["reset", "s", "zz-new"]);
+    assert!(!root.join("zz-new").exists());
+    let left: Vec<&str> = said_of_files.lines().filter(|line| !line.contains("zz-new")).collect();
+    assert_eq!(stdout(&sandbox.holofs_ok(&["diff", "s"])), left.join("\n") + "\n");
+    sandbox.holofs_ok(&["reset", "s"]);
+    assert_eq!(stdout(&sandbox.holofs_ok(&["diff", "s", "--verify"])), "\n");
+    let other = space_path(&json(&sandbox.holofs_ok(&["materialize", CATALOG, "other", "--json"])));
+    let (file, _) = some_of(&root);
+    let same = other.join(file.strip_prefix(&root).unwrap());
+    assert_eq!(fs::read(file).unwrap().len(), fs::read(same).unwrap().len());
+}
+
+#[test]
+fn what_changed_with_its_time_put_back_is_found_when_everything_is_read() {
+    let sandbox = sandbox();
+    let root = laid_out(&sandbox);
+    let (file, _) = some_of(&root);
+    let time = fs::metadata(&file).unwrap().modified().unwrap();
+    let mut content = fs::read(&file).unwrap();
+    content[0] ^= 1;
+    fs::write(&file, content).unwrap();
+    fs::File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
+    assert_ne!(stdout(&sandbox.holofs_ok(&["diff", "s", "--verify"])), "\n");
+    sandbox.holofs_ok(&["reset", "s"]);
+    assert_eq!(stdout(&sandbox.holofs_ok(&["diff", "s", "--verify"])), "\n");
+}
+
+#[test]
+fn runs_in_files_find_what_the_last_one_wrote_until_it_is_dropped() {
+    let sandbox = sandbox();
+    let run = |more: &[&str], script: &str| {
+        let args =
+            [&["run", "--mode", "materialize"], more, &[CATALOG, "s", "--", "sh", "-c", script]].concat();
+        stdout(&sandbox.holofs_ok(&args))
+    };
+    run(&[], "echo x >\"$CONDA_PREFIX/written\"");
+    assert_eq!(run(&[], "cat \"$CONDA_PREFIX/written\""), "x\n");
+    assert_eq!(run(&["--fresh"], "ls \"$CONDA_PREFIX/written\" 2>/dev/null || echo gone"), "gone\n");
+    run(&[], "echo x >\"$CONDA_PREFIX/written\"");
+    sandbox.holofs_ok(&["materialize", CATALOG, "s", "--fresh"]);
+    assert_eq!(run(&[], "ls \"$CONDA_PREFIX/written\" 2>/dev/null || echo gone"), "gone\n");
+}
+
+#[test]
+fn a_mount_does_not_hide_what_was_written_to_files() {
+    let sandbox = sandbox();
+    let root = laid_out(&sandbox);
+    // Nothing was written: they may be covered.
+    sandbox.mount(CATALOG, "s", "user", &["--mode", "mount"]).unmount();
+    fs::write(root.join("written"), "x").unwrap();
+    let refused = sandbox.holofs_fails(&["mount", "--mode", "mount", CATALOG, "s"], exit::BUSY);
+    for word in ["`holofs diff`", "`holofs reset`", "--fresh"] {
+        assert!(stderr(&refused).contains(word), "{}", stderr(&refused));
+    }
+    let report = json(&sandbox.holofs_ok(&["mount", CATALOG, "s", "--json"]));
+    assert_eq!((report["rung"].as_str(), is_mounted(&root)), (Some("materialize"), false));
+    let seen = sandbox.holofs_ok(&["run", CATALOG, "s", "--", "sh", "-c", "cat \"$CONDA_PREFIX/written\""]);
+    assert_eq!(stdout(&seen), "x");
+    sandbox.mount(CATALOG, "s", "user", &["--fresh"]).unmount();
+    sandbox.holofs_ok(&["reset", "s"]);
+    sandbox.mount(CATALOG, "s", "user", &["--mode", "mount"]).unmount();
+}
+
+#[test]
+fn unmount_and_du_know_files() {
+    let sandbox = sandbox();
+    let root = laid_out(&sandbox);
+    let report = json(&sandbox.holofs_ok(&["unmount", "s", "--json"]));
+    assert_eq!((report["files"].as_bool(), report["path"].as_str()), (Some(true), root.to_str()));
+    assert!(root.is_dir());
+    sandbox.holofs_fails(&["unmount", "nobody"], exit::NOT_FOUND);
+    let used = json(&sandbox.holofs_ok(&["du", "s", "--json"]));
+    assert!(used["laid_out_files"].as_u64() > Some(10), "{used}");
+    assert!(used["total_bytes"].as_u64() > used["laid_out_bytes"].as_u64(), "{used}");
+}
+
+#[test]
+fn files_that_a_run_uses_are_not_changed_below_it() {
+    let sandbox = sandbox();
+    laid_out(&sandbox);
+    let script = ["run", "--mode", "materialize", CATALOG, "s", "--", "sh", "-c", "echo up; cat >/dev/null"];
+    let mut command = sandbox.holofs_command(&script);
+    let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut up = [0; 3];
+    std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut up).unwrap();
+    let who = format!("process {} (sh -c echo up; cat >/dev/null)", child.id());
+    for words in [&["reset", "s"][..], &["materialize", CATALOG, "s"], &["unmount", "s"]] {
+        let refused = sandbox.holofs_fails(words, exit::BUSY);
+        assert!(stderr(&refused).contains(&who), "{words:?}: {}", stderr(&refused));
+    }
+    sandbox.holofs_fails(&["delete", "s"], exit::BUSY);
+    let beside = sandbox.holofs(&["run", "--mode", "materialize", CATALOG, "s", "--", "true"]);
+    assert!(beside.status.success(), "{}", said(&beside));
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
+    sandbox.holofs_ok(&["reset", "s"]);
+    sandbox.holofs_ok(&["delete", "s"]);
+}
