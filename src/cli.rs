@@ -94,7 +94,7 @@ struct Global {
     /// Print the report as JSON on stdout
     #[arg(short = 'j', long, global = true)]
     json: bool,
-    /// Hash all content again each time it is opened, not only when it comes from the hololib
+    /// Believe nothing that is kept to save time: hash content each time it is opened, compile the catalog, use no bytecode of before
     #[arg(long, global = true, env = "HOLOFS_PARANOID", value_parser = clap::builder::FalseyValueParser::new())]
     paranoid: bool,
     /// Say more (-v: info, -vv: debug, -vvv: every operation)

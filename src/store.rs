@@ -24,6 +24,7 @@ use crate::sys::fs::at::TreeDir;
 use crate::sys::fs::beneath::is_descriptor_shortage;
 use crate::sys::fs::name::Name;
 use crate::sys::fs::place::Place;
+use crate::sys::host;
 use crate::sys::process::this_process;
 
 mod cache;
@@ -93,17 +94,18 @@ pub struct Limits {
     pub descriptors: NonZeroUsize,
     /// Bytes in the raw store.
     pub raw_bytes: u64,
-    /// Bytes of content kept in memory because the raw store does not take it.
+    /// Bytes of content kept in memory because the raw store does not take it. The content used last is kept even if it is more.
     pub memory_bytes: u64,
 }
 
 impl Default for Limits {
-    /// 1,024 descriptors or a quarter of what this process may have; 20 GiB on disk; 256 MiB in memory.
+    /// 1,024 descriptors or a quarter of what this process may have; 20 GiB on disk; in memory an eighth of what the machine has,
+    /// 256 MiB at least and 4 GiB at most.
     fn default() -> Limits {
         Limits {
             descriptors: this_process::descriptor_share(4, 1024),
             raw_bytes: 20 << 30,
-            memory_bytes: 256 << 20,
+            memory_bytes: (host::memory_bytes() / 8).clamp(256 << 20, 4 << 30),
         }
     }
 }
@@ -164,6 +166,11 @@ impl Store {
         self
     }
 
+    /// Whether content is hashed again each time it is opened.
+    pub fn is_paranoid(&self) -> bool {
+        self.paranoid
+    }
+
     /// What the library lacks, or has damaged, comes from `supplier`.
     #[must_use]
     pub fn with_supplier(mut self, supplier: Arc<dyn Supplier>) -> Store {
@@ -194,10 +201,12 @@ impl Store {
         }
     }
 
-    /// The whole content, if the raw store has it ready: nothing is decoded, and nothing is made.
+    /// The whole content, if the raw store has it ready: nothing is decoded, and nothing is made but what paranoia finds altered.
     pub fn ready(&self, wanted: &Wanted) -> Option<RawFile> {
         let file = match self.raw.as_ref()?.find(&wanted.key(), wanted.size) {
             Ok(raw::Found::Ready(file)) if self.is_believed(&file, wanted) => file,
+            // It was altered and looks as it should: nobody else is to believe it.
+            Ok(raw::Found::Ready(_)) => return self.open(wanted).ok(),
             _ => return None,
         };
         self.observer.count(Counter::RawHits, 1);

@@ -10,7 +10,7 @@ use anyhow::Context as _;
 
 use crate::rcc::home::Home;
 use crate::space::{Lock, Space, Wait, Waiting};
-use crate::store::index::{Index, Made};
+use crate::store::index::{Index, IndexError, Made};
 use crate::store::observe::Observer;
 #[cfg(unix)]
 use crate::store::observe::Tally;
@@ -118,7 +118,7 @@ impl Context {
     pub fn index(&self, what: &str) -> anyhow::Result<(Index, Made, PathBuf)> {
         let path = self.home.find_catalog(what)?;
         self.refuse_foreign(&path)?;
-        let (index, made) = Index::ensure(self.home.index_dir(), &path)?;
+        let (index, made) = self.index_at(&path)?;
         match &made {
             Made::Opened | Made::Compiled(None) => {}
             Made::Compiled(Some(why)) => log::warn!("{why}: compiled anew"),
@@ -126,6 +126,12 @@ impl Context {
             Made::NotKept(why) => log::warn!("{why}: compiled in memory"),
         }
         Ok((index, made, path))
+    }
+
+    /// The Index of the catalog at `path`; compiled from it now if nothing that is kept is to be believed.
+    pub(super) fn index_at(&self, path: &Path) -> Result<(Index, Made), IndexError> {
+        let make = if self.given.paranoid { Index::compiled } else { Index::ensure };
+        make(self.home.index_dir(), path)
     }
 
     /// A catalog of another platform is fine to keep, but nothing here can use it.

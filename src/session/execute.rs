@@ -122,7 +122,9 @@ impl Execution<'_> {
             return None;
         }
         let (root, frozen) = (&self.space.root, self.bytecode == Bytecode::OfRun);
-        let own = (!frozen).then(|| Prefix::of_space(self.space, self.index, temp.path()));
+        // What is kept cannot be compared with anything.
+        let own = (!frozen && !self.context.paranoid)
+            .then(|| Prefix::of_space(self.space, self.index, temp.path()));
         let prefix = own.unwrap_or_else(|| Prefix::of_run(root, temp.path(), frozen)).or_else(|error| {
             log::debug!("Bytecode goes with the run: {error}");
             Prefix::of_run(root, temp.path(), frozen)
@@ -136,6 +138,9 @@ impl Execution<'_> {
 
     /// Fills `prefix` with what all spaces share, until the command has ended.
     fn seed(&self, prefix: &Prefix, ended: &AtomicBool) {
+        if self.context.paranoid {
+            return;
+        }
         match seed::seed(prefix, &self.pack(), self.index, ended) {
             Ok(copied) => log::debug!("{copied} files of shared bytecode copied"),
             Err(error) => log::debug!("No shared bytecode: {error}"),

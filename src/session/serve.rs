@@ -221,7 +221,8 @@ fn establish(
     let Supplied { store, line } = context.store_of(&catalog, Some(&log), Arc::clone(&observer))?;
     let source = Arc::clone(&store) as Arc<dyn BlobSource>;
     let label = space.label.as_bytes();
-    let relocated = Arc::new(Relocated::new(&space.state_dir, &index, label, source, Arc::clone(&observer)));
+    let relocated = Relocated::new(&space.state_dir, &index, label, source, Arc::clone(&observer));
+    let relocated = Arc::new(relocated.with_paranoia(context.paranoid));
     let upper = open_upper(&space, &index, request, observer)?;
     let (shown, patched) = (Arc::clone(&index), Arc::clone(&relocated));
     let vfs = Vfs::with_upper(shown, patched, Arc::clone(&upper), view_for(request), !request.read_only);

@@ -56,12 +56,15 @@ pub fn index(context: &Context, state_dir: &Place) -> anyhow::Result<Option<Inde
 
 /// The Index of a catalog that was mounted before, by its id.
 pub fn known_index(context: &Context, id: &CatalogId) -> anyhow::Result<Index> {
-    if let Ok(index) = Index::open(crate::store::index::index_path(&context.home.index_dir(), id), id) {
+    let place = crate::store::index::index_path(&context.home.index_dir(), id);
+    if !context.paranoid
+        && let Ok(index) = Index::open(place, id)
+    {
         return Ok(index);
     }
     for path in context.home.catalogs()? {
         if Catalog::identify(&path).is_ok_and(|found| found == *id) {
-            return Ok(Index::ensure(context.home.index_dir(), &path)?.0);
+            return Ok(context.index_at(&path)?.0);
         }
     }
     Err(NotFound(format!("The catalog {id} is not in the hololib any more")).into())
@@ -73,7 +76,8 @@ pub fn open(context: &Context, name: &SpaceName, index: Index, access: Access) -
     let observer: Arc<dyn Observer> = Arc::new(Tally::logging());
     let source = context.store(Arc::clone(&observer))?;
     let label = space.label.as_bytes();
-    let relocated = Relocated::new(&space.state_dir, &index, label, source, Arc::clone(&observer));
+    let relocated = Relocated::new(&space.state_dir, &index, label, source, Arc::clone(&observer))
+        .with_paranoia(context.paranoid);
     let options = upper::Options { access, descriptors: OPEN_FILES };
     let upper = Upper::open(&space.state_dir, &index.id(), &options, observer)?;
     upper.check_tree(|ino| index.node(ino).map(|node| node.parent))?;

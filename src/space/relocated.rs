@@ -90,6 +90,7 @@ pub struct Relocated {
     /// Two bits for each inode of the catalog.
     states: Vec<AtomicU64>,
     open: Mutex<lru::LruCache<Ino, Arc<File>>>,
+    paranoid: bool,
 }
 
 impl Relocated {
@@ -113,7 +114,15 @@ impl Relocated {
             observer,
             states: std::iter::repeat_with(AtomicU64::default).take(words).collect(),
             open: Mutex::new(lru::LruCache::new(capacity)),
+            paranoid: false,
         }
+    }
+
+    /// Whether no patched file is believed or made: each read patches what the source gives.
+    #[must_use]
+    pub fn with_paranoia(mut self, paranoid: bool) -> Relocated {
+        self.paranoid = paranoid;
+        self
     }
 
     /// Fills `out`, which must lie within the file, from `offset` of the catalog file `ino`, relocated or not.
@@ -160,6 +169,9 @@ impl Relocated {
     /// Patches every relocated file that is not there yet, until `stop` is set. A bad file is logged and left out: its own
     /// reads tell.
     pub fn fill(&self, index: &Index, stop: &AtomicBool) {
+        if self.paranoid {
+            return;
+        }
         let dir = match self.place.ensure() {
             Ok(dir) => self.dir.get_or_init(|| dir),
             Err(error) => {

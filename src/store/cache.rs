@@ -1,5 +1,7 @@
 //! Open descriptors of verified files, bounded by count, and by bytes for those that are in memory only.
 //!
+//! The youngest file stays whatever its size: one that is larger than the limit would otherwise be inflated for each request.
+//!
 //! One short mutex; nothing is read, written or closed under it.
 
 use std::num::NonZeroUsize;
@@ -44,6 +46,7 @@ impl Descriptors {
         fallen.extend(entries.files.push(key, file).map(|(_, file)| file));
         entries.in_memory -= fallen.iter().map(memory_bytes).sum::<u64>();
         while entries.in_memory > self.memory_limit
+            && entries.files.len() > 1
             && let Some((_, oldest)) = entries.files.pop_lru()
         {
             entries.in_memory -= memory_bytes(&oldest);
@@ -127,6 +130,16 @@ mod tests {
         cache.remove(&key(3));
         cache.put(key(4), file(60, false));
         assert_eq!(cache.len(), 2);
+    }
+
+    #[test]
+    fn the_youngest_file_in_memory_stays_however_large_it_is() {
+        let cache = Descriptors::new(NonZeroUsize::new(10).unwrap(), 100);
+        cache.put(key(1), file(60, false));
+        cache.put(key(2), file(1000, false));
+        assert!(cache.get(&key(1)).is_none() && cache.get(&key(2)).is_some());
+        cache.put(key(3), file(10, false));
+        assert!(cache.get(&key(2)).is_none() && cache.get(&key(3)).is_some());
     }
 
     #[test]

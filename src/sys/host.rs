@@ -71,6 +71,19 @@ pub fn kernel_release() -> String {
     rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
+/// How many bytes of memory this machine has; 0 where that is not known.
+#[cfg(target_os = "linux")]
+pub fn memory_bytes() -> u64 {
+    let info = rustix::system::sysinfo();
+    u64::try_from(info.totalram).unwrap_or(u64::MAX).saturating_mul(info.mem_unit.into())
+}
+
+/// How many bytes of memory this machine has; 0 where that is not known.
+#[cfg(not(target_os = "linux"))]
+pub fn memory_bytes() -> u64 {
+    0
+}
+
 /// Those of the machine, not only those this process may use.
 fn processors() -> usize {
     let listed = std::fs::read_to_string("/sys/devices/system/cpu/online").unwrap_or_default();

@@ -270,6 +270,23 @@ fn memory_is_bounded_and_what_falls_out_is_made_again() {
     assert_eq!(fixture.tally.get(Counter::ServedFromMemory), 20);
 }
 
+#[test]
+fn a_file_larger_than_memory_may_be_is_inflated_once_however_often_it_is_asked_for() {
+    let fixture = Fixture::new(2, 300_000);
+    fs::write(fixture.raw(), "a file").unwrap();
+    let store = fixture.store(Limits { memory_bytes: 100_000, ..Limits::default() });
+    let (large, other) = (&fixture.contents[0], &fixture.contents[1]);
+    for offset in (0..299_000).step_by(4096) {
+        let mut piece = [0; 1000];
+        store.open(&large.0).unwrap().read_exact_at(&mut piece, offset).unwrap();
+        assert_eq!(piece[..], large.1[offset as usize..][..1000]);
+    }
+    assert_eq!(fixture.tally.get(Counter::ServedFromMemory), 1);
+    store.open(&other.0).unwrap();
+    store.open(&other.0).unwrap();
+    assert_eq!(fixture.tally.get(Counter::ServedFromMemory), 2);
+}
+
 /// True if this test may mount; says so if it is skipped.
 fn may_mount() -> bool {
     let root = fs::metadata("/proc/self").unwrap().uid() == 0;

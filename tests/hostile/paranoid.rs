@@ -4,13 +4,17 @@
 use std::fs::{self, File, FileTimes};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, SystemTime};
 
+use holofs::rcc::catalog::Catalog;
+use holofs::rcc::digest::{Digest, Regime};
 use holofs::store::MOTHER_TIME;
+use holofs::store::index::Index;
 
 use crate::common::compare::assert_same_space;
 use crate::common::damage::blob_of;
-use crate::common::golden::{self, CATALOG, Regime};
+use crate::common::golden::{self, CATALOG};
 use crate::common::sandbox::Sandbox;
 use crate::common::skip;
 
@@ -37,7 +41,7 @@ fn forge(entry: &Path, at: u64) {
 
 /// A home whose raw store holds the large file, and what that file is.
 fn ingested() -> (Sandbox, PathBuf, Vec<u8>) {
-    let sandbox = Sandbox::golden(Regime::Gzip);
+    let sandbox = Sandbox::golden(golden::Regime::Gzip);
     let right = {
         let mounted = sandbox.mount(CATALOG, "first", "golden", &["--mode", "mount"]);
         fs::read(mounted.path().join(LARGE)).unwrap()
@@ -83,7 +87,7 @@ fn a_paranoid_materialize_believes_no_raw_entry() {
         return skip("an entry of the raw store is read-only to others than root");
     }
     let (sandbox, entry, right) = ingested();
-    let expected = golden::unpack_restored(Regime::Gzip, &sandbox.scratch());
+    let expected = golden::unpack_restored(golden::Regime::Gzip, &sandbox.scratch());
     let place = |space: &str, more: &[&str]| {
         let args = [
             "materialize",
@@ -108,4 +112,107 @@ fn a_paranoid_materialize_believes_no_raw_entry() {
         fs::read(trusting.join(LARGE)).unwrap() != right,
         "nobody believes it anyway: this test shows nothing"
     );
+}
+
+/// The only Index of a home, with a file called otherwise and a checksum that is right.
+fn forge_index(sandbox: &Sandbox) {
+    let stored = fs::read(sandbox.hololib().join("catalog").join(CATALOG)).unwrap();
+    let id = Digest::of(Regime::Sha256, &stored);
+    let text = golden::inflate(&stored).replace("\"tool\"", "\"evil\"");
+    let forged = Index::build(&Catalog::parse(&golden::deflate(&text)).unwrap(), &id).unwrap();
+    let path = sandbox.home().join("holofs/index").join(id.to_string());
+    assert!(path.exists());
+    fs::write(path, forged).unwrap();
+}
+
+#[test]
+fn a_paranoid_command_compiles_the_catalog_itself() {
+    let sandbox = Sandbox::golden(golden::Regime::Gzip);
+    sandbox.materialize(CATALOG, "first", "user");
+    forge_index(&sandbox);
+    let trusting = sandbox.materialize(CATALOG, "trusting", "user");
+    assert!(trusting.join("bin/evil").exists(), "nobody believes it anyway: this test shows nothing");
+    let mounted = sandbox.mount(CATALOG, "mounted", "user", &["--paranoid"]);
+    assert!(mounted.path().join("bin/tool").exists() && !mounted.path().join("bin/evil").exists());
+    // What it compiled is there for others.
+    assert!(sandbox.materialize(CATALOG, "next", "user").join("bin/tool").exists());
+}
+
+#[test]
+fn a_paranoid_mount_patches_relocated_files_itself() {
+    if !crate::common::is_root() {
+        return skip("a patched file is read-only to others than root");
+    }
+    let sandbox = Sandbox::golden(golden::Regime::Gzip);
+    let mounted = sandbox.mount(CATALOG, "interop", "golden", &["--profile", "off"]);
+    let state = sandbox.home().join("holofs/spaces").join(mounted.path().file_name().unwrap());
+    let patched = || -> Vec<PathBuf> {
+        let find = Command::new("find").arg(state.join("relocated")).args(["-type", "f"]).output().unwrap();
+        let found = String::from_utf8(find.stdout).unwrap();
+        found.lines().filter(|path| !path.contains(".patch-")).map(PathBuf::from).collect()
+    };
+    let right = sandbox.scratch().join("right");
+    crate::common::run(Command::new("cp").arg("-a").args([mounted.path(), &right]));
+    crate::common::until(|| !patched().is_empty());
+    mounted.unmount();
+    patched().iter().for_each(|file| forge(file, 0));
+    // They are used once the thread that patches has looked at them.
+    let differing = |pause: u64, more: &[&str]| {
+        let mounted = sandbox.mount(CATALOG, "interop", "golden", &[&["--profile", "off"], more].concat());
+        std::thread::sleep(Duration::from_millis(pause));
+        let diff = Command::new("diff").arg("-rq").args([&right, mounted.path()]).output().unwrap();
+        String::from_utf8_lossy(&diff.stdout).lines().filter(|line| line.contains("differ")).count()
+    };
+    let pause = [10, 100, 1000, 5000].into_iter().find(|pause| differing(*pause, &[]) > 0);
+    let pause = pause.expect("nobody believes them anyway: this test shows nothing");
+    assert_eq!(differing(pause, &["--paranoid"]), 0);
+}
+
+#[test]
+fn a_paranoid_materialize_reads_what_is_in_place() {
+    let sandbox = Sandbox::golden(golden::Regime::Gzip);
+    let place = |more: &[&str]| {
+        let args = ["materialize", CATALOG, "space", "--allow-setuid", "--json", "--strategy", "copy"];
+        crate::common::space_path(&crate::common::json(&sandbox.holofs_ok(&[&args, more].concat())))
+    };
+    let root = place(&["--warm"]);
+    let (file, right) = (root.join(LARGE), fs::read(root.join(LARGE)).unwrap());
+    // Its time of change cannot be set back, and is what a refresh looks at: not so with --paranoid.
+    forge(&file, 100);
+    place(&["--paranoid"]);
+    assert!(fs::read(&file).unwrap() == right);
+    // Nor is what was laid out before.
+    let pristine = sandbox.home().join("holofs/pristine");
+    let found = Command::new("find").arg(pristine).args(["-name", "big-5MB.bin"]).output().unwrap();
+    for path in String::from_utf8(found.stdout).unwrap().lines() {
+        forge(Path::new(path), 100);
+    }
+    fs::remove_file(&file).unwrap();
+    place(&["--paranoid"]);
+    assert!(fs::read(&file).unwrap() == right);
+}
+
+#[test]
+fn a_paranoid_run_takes_no_bytecode_that_was_there_before() {
+    let sandbox = Sandbox::golden(golden::Regime::Gzip);
+    let script = "find -L \"$PYTHONPYCACHEPREFIX\" -name '*.pyc' | wc -l";
+    let found = |more: &[&str]| {
+        let args =
+            [&["run"], more, &["--mode", "materialize", CATALOG, "space", "--", "sh", "-c", script]].concat();
+        crate::common::stdout(&sandbox.holofs_ok(&args)).trim().to_owned()
+    };
+    assert_eq!(found(&[]), "0");
+    let spaces = sandbox.home().join("holofs/spaces");
+    let own = Command::new("sh")
+        .arg("-c")
+        .arg("ls -d \"$1\"/*/bytecode/*/")
+        .arg("sh")
+        .arg(&spaces)
+        .output()
+        .unwrap();
+    let own = String::from_utf8(own.stdout).unwrap();
+    assert!(!own.is_empty());
+    own.lines().for_each(|dir| fs::write(Path::new(dir).join("planted.pyc"), "x").unwrap());
+    assert_eq!(found(&[]), "1", "nobody finds it anyway: this test shows nothing");
+    assert_eq!(found(&["--paranoid"]), "0");
 }

@@ -18,6 +18,11 @@ pub trait Content: Sync {
     /// if not: then nothing stands there.
     fn link(&self, wanted: &Wanted, dir: &TreeDir, name: Name<'_>) -> io::Result<bool>;
 
+    /// Whether nothing counts but what is hashed now.
+    fn is_paranoid(&self) -> bool {
+        false
+    }
+
     /// Writes the content to `sink` while verifying it; after an error the sink holds garbage.
     fn stream(&self, wanted: &Wanted, sink: &mut dyn Write) -> Result<(), StoreError>;
 }
@@ -33,6 +38,10 @@ impl Content for Store {
 
     fn link(&self, wanted: &Wanted, dir: &TreeDir, name: Name<'_>) -> io::Result<bool> {
         self.link_ready(wanted, dir, name)
+    }
+
+    fn is_paranoid(&self) -> bool {
+        Store::is_paranoid(self)
     }
 
     fn stream(&self, wanted: &Wanted, sink: &mut dyn Write) -> Result<(), StoreError> {

@@ -146,7 +146,10 @@ impl Run<'_> {
     fn refresh(&self, base: &TreeDir, clock: &mut Clock) -> Result<Outcome, MaterializeError> {
         let (space, index) = (self.job.space, self.job.index);
         let old = self.old_records();
-        let rules = self.rules(old.index(), self.options.verify || space.is_half_restored());
+        let rules = self.rules(
+            old.index(),
+            self.options.verify || self.job.content.is_paranoid() || space.is_half_restored(),
+        );
         let root = base.open_dir(space.label.as_name()).map_err(self.io("Opening", &space.root))?;
         let errors = Errors::new(index);
         let top = root.reopen().map_err(self.io("Opening", &space.root))?;
@@ -241,8 +244,8 @@ impl Run<'_> {
         let Job { index, home, content, .. } = *self.job;
         let places = Places::new(&home.pristine_dir(), &index.id());
         let is_hard = ladder.now() == Tier::Hardlink;
-        // No hardlink leads out of a subvolume: there the raw store itself is linked to.
-        if is_hard && places.is_on_btrfs() {
+        // No hardlink leads out of a subvolume: there the raw store itself is linked to. What was laid out before is not hashed again.
+        if content.is_paranoid() || is_hard && places.is_on_btrfs() {
             return None;
         }
         let found = Pristine::open(&places, index);

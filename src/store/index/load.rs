@@ -136,22 +136,37 @@ impl Index {
             Err(error) => Some(chain(&error).to_string()),
         };
         // Read again and named by what was read: RCC may have rewritten it in between.
-        let (catalog, id) = Catalog::read(catalog_path)?;
+        let (bytes, id) = compile(catalog_path)?;
         let path = index_path(index_dir, &id);
-        let too_large = |source| IndexError::TooLarge { path: catalog_path.to_owned(), source };
-        let bytes = Index::build(&catalog, &id).map_err(too_large)?;
-        drop(catalog);
         match path.publish(&bytes) {
             Ok(()) => {
                 remember(stamp, index_dir, &id);
                 Ok((Index::open(&path, &id)?, Made::Compiled(reason)))
             }
-            Err(error) => {
-                let why = format!("Cannot keep the index {}: {error}", path.display());
-                Ok((Index::from_bytes(bytes)?, Made::NotKept(why)))
-            }
+            Err(error) => Ok((Index::from_bytes(bytes)?, not_kept(&path, &error))),
         }
     }
+
+    /// As [`Index::ensure`], but nothing that is kept is believed: the catalog is compiled, and the Index in memory is that. It is
+    /// kept as well, in the place of what was there.
+    pub fn compiled(index_dir: impl Into<Place>, catalog_path: &Path) -> Result<(Index, Made), IndexError> {
+        let (bytes, id) = compile(catalog_path)?;
+        let path = index_path(&index_dir.into(), &id);
+        let made =
+            path.publish(&bytes).map_or_else(|error| not_kept(&path, &error), |()| Made::Compiled(None));
+        Ok((Index::from_bytes(bytes)?, made))
+    }
+}
+
+/// The bytes of the Index of the catalog at `path`, and the catalog's identity.
+fn compile(path: &Path) -> Result<(Vec<u8>, CatalogId), IndexError> {
+    let (catalog, id) = Catalog::read(path)?;
+    let too_large = |source| IndexError::TooLarge { path: path.to_owned(), source };
+    Ok((Index::build(&catalog, &id).map_err(too_large)?, id))
+}
+
+fn not_kept(path: &Place, error: &io::Error) -> Made {
+    Made::NotKept(format!("Cannot keep the index {}: {error}", path.display()))
 }
 
 /// Where the Index of the catalog `id` lies.
