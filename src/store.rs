@@ -42,6 +42,7 @@ mod publish;
 mod raw;
 mod rawfile;
 mod row;
+pub mod seals;
 mod supplied;
 mod sweep;
 mod sync;

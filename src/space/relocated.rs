@@ -3,7 +3,7 @@
 //! A read never waits for a file to be patched: it takes the verified raw content and writes the label over what it
 //! returns. Beside that, [`Relocated::fill`] patches the files one by one in the background and keeps them below
 //! `relocated/<catalog>/<inode>`, which later reads, reflinks and copy-ups take. They can be made again at any time, so
-//! one that is not exactly as it was published (size, mother time) is simply not used.
+//! one that is not exactly as it was published (size, mother time, [seal](crate::store::seals)) is simply not used.
 //!
 //! Before the first byte of a file is returned, the identity must stand at each of its offsets; otherwise the catalog is
 //! wrong and every read of that file is an error.
@@ -21,8 +21,9 @@ use crate::space::files;
 use crate::store::index::{Index, Ino, Rewrites};
 use crate::store::observe::{Counter, Observer};
 use crate::store::relocate::{LABEL_LEN, RelocateError, Relocation};
+use crate::store::seals::Seals;
 use crate::store::{BlobSource, MOTHER_TIME, RawFile, StoreError, Wanted};
-use crate::sys::fs::beneath::{FileFacts, facts_at};
+use crate::sys::fs::beneath::{FileFacts, facts_at, facts_of_file};
 use crate::sys::fs::clone::{self, Cloned};
 use crate::sys::fs::dir;
 use crate::sys::fs::offset::FileExt;
@@ -81,6 +82,7 @@ const PATCHED: u64 = 2;
 /// The relocated files of one space and catalog.
 pub struct Relocated {
     place: Place,
+    seals: Seals,
     /// The open directory, once it is there.
     dir: OnceLock<OwnedDir>,
     identity: [u8; LABEL_LEN],
@@ -105,8 +107,10 @@ impl Relocated {
         let catalog: String = index.id().to_string().chars().take(16).collect();
         let words = usize::try_from(index.len() / 32 + 1).unwrap_or_default();
         let capacity = this_process::descriptor_share(8, OPEN_FILES);
+        let place = space_dir.into().below(files::RELOCATED).below(catalog);
         Relocated {
-            place: space_dir.into().below(files::RELOCATED).below(catalog),
+            seals: Seals::new(place.clone()),
+            place,
             dir: OnceLock::new(),
             identity: *index.identity(),
             label: *label,
@@ -226,8 +230,7 @@ impl Relocated {
         rewrite: Rewrites<'_>,
     ) -> Result<(), Unpatched> {
         let name = OsString::from(ino.to_string());
-        let is_sealed = |facts: FileFacts| (facts.size, facts.mtime) == (wanted.size, (MOTHER_TIME, 0));
-        if facts_at(dir, &name).is_some_and(is_sealed) {
+        if facts_at(dir, &name).is_some_and(|facts| self.is_sealed(ino, wanted, &facts)) {
             self.set_state(ino, PATCHED);
             return Ok(());
         }
@@ -236,7 +239,9 @@ impl Relocated {
         let tier = clone::clone_or_copy(raw.as_file(), &temporary.file).map_err(Unpatched::Disk)?;
         let write = self.patch(&temporary.file, rewrite);
         write.and_then(|()| dir::seal(&temporary.file)).map_err(Unpatched::Disk)?;
+        let file = temporary.file.try_clone().map_err(Unpatched::Disk)?;
         temporary.publish(&name).map_err(Unpatched::Disk)?;
+        self.seals.add(&ino.to_string(), &facts_of_file(&file).map_err(Unpatched::Disk)?);
         let counter = match tier {
             Cloned::Reflinked => Counter::Reflinked,
             Cloned::Copied => Counter::Copied,
@@ -252,11 +257,14 @@ impl Relocated {
         if self.state(ino) != PATCHED {
             return None;
         }
-        if let Some(file) = self.lock_open().get(&ino) {
-            return Some(Arc::clone(file));
+        let is_sealed =
+            |file: &File| facts_of_file(file).is_ok_and(|facts| self.is_sealed(ino, wanted, &facts));
+        let known = self.lock_open().get(&ino).map(Arc::clone);
+        if let Some(file) = known.filter(|file| is_sealed(file)) {
+            return Some(file);
         }
         let opened = self.dir.get().and_then(|dir| dir.open_file(OsStr::new(&ino.to_string())).ok());
-        let file = opened.filter(|file| dir::is_sealed(file, wanted.size));
+        let file = opened.filter(is_sealed);
         let Some(file) = file.map(Arc::new) else {
             log::warn!(
                 "The relocated file {} is not as it was left: patching at each read",
@@ -267,6 +275,12 @@ impl Relocated {
         };
         self.lock_open().put(ino, Arc::clone(&file));
         Some(file)
+    }
+
+    /// True if the file is as it was published.
+    fn is_sealed(&self, ino: Ino, wanted: &Wanted, facts: &FileFacts) -> bool {
+        (facts.size, facts.mtime) == (wanted.size, (MOTHER_TIME, 0))
+            && self.seals.hold(&ino.to_string(), facts)
     }
 
     /// Where the patched file of `ino` is, once it is there.

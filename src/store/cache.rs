@@ -103,7 +103,7 @@ mod tests {
 
     fn file(len: u64, named: bool) -> RawFile {
         let file = tempfile::tempfile().unwrap();
-        if named { RawFile::on_disk(file, len, "name".into()) } else { RawFile::in_memory(file, len) }
+        if named { RawFile::on_disk(file, len, "name".into(), (0, 0)) } else { RawFile::in_memory(file, len) }
     }
 
     #[test]

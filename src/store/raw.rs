@@ -6,7 +6,8 @@
 //! ```
 //! An entry appears by rename, so two processes that make the same one do not disturb each other, and a crash leaves a
 //! temporary file at worst, which [`RawStore::gc`] collects. An entry counts only if size, mode, modification time and
-//! owner are exactly what we gave it: whoever changes it betrays himself by the time. Everything of ours is 0700.
+//! owner are exactly what we gave it, and if it has not changed since it was [sealed](seals); else it is hashed first.
+//! Everything of ours is 0700.
 //! Entries are evicted at any time: an open descriptor keeps working.
 
 use std::fs::{File, FileTimes};
@@ -24,6 +25,7 @@ use crate::store::layout::{RawKey, temp_name};
 use crate::store::ledger::Ledger;
 use crate::store::library::Blob;
 use crate::store::rawfile::RawFile;
+use crate::store::seals::Seals;
 use crate::store::verify::check_file;
 use crate::sys;
 use crate::sys::fs::at::TreeDir;
@@ -50,6 +52,8 @@ pub struct RawStore {
     place: Place,
     path: PathBuf,
     ledger: Mutex<Ledger>,
+    /// One for each directory of entries.
+    seals: Vec<Seals>,
     /// Reflinks from the library into this store have not failed yet.
     reflinks: AtomicBool,
 }
@@ -79,7 +83,8 @@ impl RawStore {
         let may_share = !cfg!(windows)
             || sys::fs::disk::file_system(&path).is_ok_and(|name| name.eq_ignore_ascii_case("refs"));
         let reflinks = AtomicBool::new(may_share);
-        Ok(RawStore { dir, place, path, ledger: Mutex::new(Ledger::new(limit)), reflinks })
+        let seals = (0..=u8::MAX).map(|dir| Seals::new(place.below(format!("{dir:02x}")))).collect();
+        Ok(RawStore { dir, place, path, ledger: Mutex::new(Ledger::new(limit)), seals, reflinks })
     }
 
     /// The directory.
@@ -97,8 +102,15 @@ impl RawStore {
         let relative = key.path();
         match self.dir.open_file(&relative) {
             Ok((file, facts)) if is_fit(&facts, key, size) => {
+                if !self.is_sealed(key, &facts) {
+                    if check_file(&file, &key.digest, size).is_err() {
+                        return Ok(Found::Unfit);
+                    }
+                    // What changes while it is hashed has another time.
+                    self.seals(key).add(&key.name(), &facts);
+                }
                 self.touch(*key, size);
-                Ok(Found::Ready(RawFile::on_disk(file, size, self.path.join(relative))))
+                Ok(Found::Ready(RawFile::on_disk(file, size, self.path.join(relative), facts.changed)))
             }
             Ok(_) | Err(OpenError::Link | OpenError::NotRegular(_)) => Ok(Found::Unfit),
             Err(OpenError::Missing) => {
@@ -113,18 +125,33 @@ impl RawStore {
     }
 
     /// Gives an entry whose content has `size` bytes the name `name` in `dir` as well. What is looked at is what was linked: false,
-    /// and no such name, if there is no entry or it is not as we made it.
+    /// and no such name, if there is no entry or it is not as we made it, or has to be hashed first.
     pub fn link(&self, key: &RawKey, size: u64, dir: &TreeDir, name: Name<'_>) -> io::Result<bool> {
+        let sealed = self.dir.facts(&key.path()).filter(|facts| self.is_sealed(key, facts));
+        let Some(sealed) = sealed else { return Ok(false) };
         match self.dir.hardlink(&key.path(), dir, name.as_os_str()) {
             Ok(()) => {}
             Err(OpenError::Missing | OpenError::Link | OpenError::NotRegular(_)) => return Ok(false),
             Err(OpenError::Other(error)) => return Err(error),
         }
-        if beneath::facts_at(dir, name.as_os_str()).is_some_and(|facts| is_fit(&facts, key, size)) {
+        let linked = beneath::facts_at(dir, name.as_os_str());
+        if let Some(facts) = linked.filter(|facts| facts.id == sealed.id && is_fit(facts, key, size)) {
+            // Another name is a change, too.
+            self.seals(key).add(&key.name(), &facts);
             self.touch(*key, size);
             return Ok(true);
         }
         dir.remove(name).map(|_| false)
+    }
+
+    /// True if nobody can have changed the entry since its content was right. What is root's no program of ours can change.
+    fn is_sealed(&self, key: &RawKey, facts: &FileFacts) -> bool {
+        let is_roots = facts.uid == 0 && this_process::effective_uid() != 0;
+        is_roots || self.seals(key).hold(&key.name(), facts)
+    }
+
+    fn seals(&self, key: &RawKey) -> &Seals {
+        &self.seals[usize::from(key.digest.as_bytes()[0])]
     }
 
     /// True if `file` is what the entry's name leads to now.
@@ -169,8 +196,10 @@ impl RawStore {
         let temp = Temp::create(&dir).map_err(failed)?;
         fill(&temp.file)?;
         let file = temp.publish(key).map_err(failed)?;
+        let facts = beneath::facts_of_file(&file).map_err(failed)?;
+        self.seals(key).add(&key.name(), &facts);
         self.touch(*key, size);
-        Ok(RawFile::on_disk(file, size, path))
+        Ok(RawFile::on_disk(file, size, path, facts.changed))
     }
 
     /// Writes the content to `file`: shares the blob's blocks if it may be raw, and verifies what was shared, since the

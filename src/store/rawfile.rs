@@ -21,18 +21,20 @@ struct Inner {
     file: File,
     len: u64,
     path: Option<PathBuf>,
+    /// When it was changed last; zero for what has no name.
+    changed: (i64, u64),
     row: Row,
 }
 
 impl RawFile {
-    /// An entry of the raw store; `file` must be open for reading only.
-    pub(super) fn on_disk(file: File, len: u64, path: PathBuf) -> RawFile {
-        RawFile(Arc::new(Inner { file, len, path: Some(path), row: Row::default() }))
+    /// An entry of the raw store that had its last change at `changed`; `file` must be open for reading only.
+    pub(super) fn on_disk(file: File, len: u64, path: PathBuf, changed: (i64, u64)) -> RawFile {
+        RawFile(Arc::new(Inner { file, len, path: Some(path), changed, row: Row::default() }))
     }
 
     /// A sealed file without a name.
     pub(super) fn in_memory(file: File, len: u64) -> RawFile {
-        RawFile(Arc::new(Inner { file, len, path: None, row: Row::default() }))
+        RawFile(Arc::new(Inner { file, len, path: None, changed: (0, 0), row: Row::default() }))
     }
 
     /// Reads like `pread`: fewer bytes than asked for are possible, none means the end.
@@ -79,7 +81,8 @@ impl RawFile {
     /// True unless somebody changed the file behind our back.
     pub(super) fn is_intact(&self) -> bool {
         let Ok(facts) = facts_of_file(&self.0.file) else { return false };
-        facts.size == self.0.len && (self.0.path.is_none() || facts.mtime == (MOTHER_TIME, 0))
+        let is_unchanged = || facts.mtime == (MOTHER_TIME, 0) && facts.changed == self.0.changed;
+        facts.size == self.0.len && (self.0.path.is_none() || is_unchanged())
     }
 
     /// What `fstat` says now.

@@ -79,7 +79,7 @@ impl Fixture {
                 let metadata = entry.metadata().unwrap();
                 if metadata.is_dir() {
                     dirs.push(entry.path());
-                } else {
+                } else if entry.file_name() != "seals" {
                     found.insert(entry.file_name().into_string().unwrap(), metadata.len());
                 }
             }

@@ -2,7 +2,8 @@
 //! found out, by a mount in the middle of a file as by materialize.
 
 use std::fs::{self, File, FileTimes};
-use std::os::unix::fs::FileExt;
+use std::io::Write;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, SystemTime};
@@ -39,6 +40,15 @@ fn forge(entry: &Path, at: u64) {
     file.set_times(FileTimes::new().set_accessed(mother).set_modified(mother)).unwrap();
 }
 
+/// As [`forge`], with a seal that is right.
+fn forge_all(entry: &Path, at: u64) {
+    forge(entry, at);
+    let (meta, name) = (fs::metadata(entry).unwrap(), entry.file_name().unwrap().to_str().unwrap());
+    let seal = format!("{name} {} {} {}\n", meta.ino(), meta.ctime(), meta.ctime_nsec());
+    let seals = entry.with_file_name("seals");
+    File::options().append(true).create(true).open(seals).unwrap().write_all(seal.as_bytes()).unwrap();
+}
+
 /// A home whose raw store holds the large file, and what that file is.
 fn ingested() -> (Sandbox, PathBuf, Vec<u8>) {
     let sandbox = Sandbox::golden(golden::Regime::Gzip);
@@ -58,7 +68,7 @@ fn a_paranoid_mount_hashes_again_at_each_use() {
     }
     let (sandbox, entry, right) = ingested();
     let last = right.len() as u64 - 10;
-    forge(&entry, last);
+    forge_all(&entry, last);
     {
         // Who is not paranoid believes what looks right, or this test would show nothing.
         let mounted = sandbox.mount(CATALOG, "trusting", "golden", &["--mode", "mount"]);
@@ -71,11 +81,11 @@ fn a_paranoid_mount_hashes_again_at_each_use() {
     file.read_exact_at(&mut piece, 0).unwrap();
     assert_eq!(piece, right[..10], "at the first use");
     assert!(fs::read(&entry).unwrap() == right, "it was not made anew");
-    forge(&entry, last);
+    forge_all(&entry, last);
     file.read_exact_at(&mut piece, last).unwrap();
     assert_eq!(piece, right[right.len() - 10..], "at the second use, by the same descriptor");
     // And where nothing good is left, there is no content at all.
-    forge(&entry, 2 << 20);
+    forge_all(&entry, 2 << 20);
     fs::remove_file(blob_of(&sandbox, LARGE)).unwrap();
     let lost = file.read_exact_at(&mut piece, 2 << 20).map_err(|error| error.raw_os_error());
     assert_eq!(lost, Err(Some(5)), "wrong bytes, and no blob to heal them");
@@ -103,7 +113,7 @@ fn a_paranoid_materialize_believes_no_raw_entry() {
         let output = sandbox.holofs_ok(&[&args, more].concat());
         crate::common::space_path(&crate::common::json(&output))
     };
-    forge(&entry, 100);
+    forge_all(&entry, 100);
     let trusting = place("trusting", &[]);
     let paranoid = place("interop", &["--paranoid"]);
     assert_same_space(&paranoid, &expected);
@@ -144,28 +154,36 @@ fn a_paranoid_mount_patches_relocated_files_itself() {
         return skip("a patched file is read-only to others than root");
     }
     let sandbox = Sandbox::golden(golden::Regime::Gzip);
+    let (right, patched) = patched(&sandbox);
+    patched.iter().for_each(|file| forge_all(file, 0));
+    let pause = [10, 100, 1000, 5000].into_iter().find(|pause| differing(&sandbox, &right, *pause, &[]) > 0);
+    let pause = pause.expect("nobody believes them anyway: this test shows nothing");
+    assert_eq!(differing(&sandbox, &right, pause, &["--paranoid"]), 0);
+}
+
+/// A space as it should be, and its patched files.
+fn patched(sandbox: &Sandbox) -> (PathBuf, Vec<PathBuf>) {
     let mounted = sandbox.mount(CATALOG, "interop", "golden", &["--profile", "off"]);
     let state = sandbox.home().join("holofs/spaces").join(mounted.path().file_name().unwrap());
+    let right = sandbox.scratch().join("right");
+    crate::common::run(Command::new("cp").arg("-a").args([mounted.path(), &right]));
     let patched = || -> Vec<PathBuf> {
         let find = Command::new("find").arg(state.join("relocated")).args(["-type", "f"]).output().unwrap();
         let found = String::from_utf8(find.stdout).unwrap();
-        found.lines().filter(|path| !path.contains(".patch-")).map(PathBuf::from).collect()
+        let is_one = |path: &&str| !path.contains(".patch-") && !path.ends_with("/seals");
+        found.lines().filter(is_one).map(PathBuf::from).collect()
     };
-    let right = sandbox.scratch().join("right");
-    crate::common::run(Command::new("cp").arg("-a").args([mounted.path(), &right]));
     crate::common::until(|| !patched().is_empty());
     mounted.unmount();
-    patched().iter().for_each(|file| forge(file, 0));
-    // They are used once the thread that patches has looked at them.
-    let differing = |pause: u64, more: &[&str]| {
-        let mounted = sandbox.mount(CATALOG, "interop", "golden", &[&["--profile", "off"], more].concat());
-        std::thread::sleep(Duration::from_millis(pause));
-        let diff = Command::new("diff").arg("-rq").args([&right, mounted.path()]).output().unwrap();
-        String::from_utf8_lossy(&diff.stdout).lines().filter(|line| line.contains("differ")).count()
-    };
-    let pause = [10, 100, 1000, 5000].into_iter().find(|pause| differing(*pause, &[]) > 0);
-    let pause = pause.expect("nobody believes them anyway: this test shows nothing");
-    assert_eq!(differing(pause, &["--paranoid"]), 0);
+    (right, patched())
+}
+
+/// How many files of the space differ from `right` once the thread that patches has had so many milliseconds.
+fn differing(sandbox: &Sandbox, right: &Path, pause: u64, more: &[&str]) -> usize {
+    let mounted = sandbox.mount(CATALOG, "interop", "golden", &[&["--profile", "off"], more].concat());
+    std::thread::sleep(Duration::from_millis(pause));
+    let diff = Command::new("diff").arg("-rq").args([right, mounted.path()]).output().unwrap();
+    String::from_utf8_lossy(&diff.stdout).lines().filter(|line| line.contains("differ")).count()
 }
 
 #[test]
@@ -178,14 +196,14 @@ fn a_paranoid_materialize_reads_what_is_in_place() {
     let root = place(&["--warm"]);
     let (file, right) = (root.join(LARGE), fs::read(root.join(LARGE)).unwrap());
     // Its time of change cannot be set back, and is what a refresh looks at: not so with --paranoid.
-    forge(&file, 100);
+    forge_all(&file, 100);
     place(&["--paranoid"]);
     assert!(fs::read(&file).unwrap() == right);
     // Nor is what was laid out before.
     let pristine = sandbox.home().join("holofs/pristine");
     let found = Command::new("find").arg(pristine).args(["-name", "big-5MB.bin"]).output().unwrap();
     for path in String::from_utf8(found.stdout).unwrap().lines() {
-        forge(Path::new(path), 100);
+        forge_all(Path::new(path), 100);
     }
     fs::remove_file(&file).unwrap();
     place(&["--paranoid"]);
@@ -215,4 +233,53 @@ fn a_paranoid_run_takes_no_bytecode_that_was_there_before() {
     own.lines().for_each(|dir| fs::write(Path::new(dir).join("planted.pyc"), "x").unwrap());
     assert_eq!(found(&[]), "1", "nobody finds it anyway: this test shows nothing");
     assert_eq!(found(&["--paranoid"]), "0");
+}
+
+#[test]
+fn a_raw_entry_that_was_altered_and_given_its_old_time_is_used_by_nobody() {
+    if !crate::common::is_root() {
+        return skip("an entry of the raw store is read-only to others than root");
+    }
+    let (sandbox, entry, right) = ingested();
+    let mounted = sandbox.mount(CATALOG, "live", "golden", &["--profile", "off"]);
+    let file = File::open(mounted.path().join(LARGE)).unwrap();
+    let mut piece = [0; 10];
+    file.read_exact_at(&mut piece, 0).unwrap();
+    // By a program in a space, for one that is mounted already and has the entry open.
+    forge(&entry, 3 << 20);
+    file.read_exact_at(&mut piece, 3 << 20).unwrap();
+    assert_eq!(piece, right[3 << 20..][..10], "in a live mount");
+    assert!(fs::read(&entry).unwrap() == right, "it was not made anew");
+    drop(file);
+    mounted.unmount();
+    let shown = |args: &[&str]| {
+        forge(&entry, 100);
+        let script = format!("cat \"$RCC_HOLOTREE_SPACE_ROOT/{LARGE}\"");
+        let output = sandbox.holofs_ok(&[&["run", CATALOG], args, &["--", "sh", "-c", &script]].concat());
+        assert!(output.stdout == right, "{args:?}");
+    };
+    shown(&["live"]);
+    shown(&["live", "--fresh"]);
+    shown(&["laid", "--mode", "materialize"]);
+    shown(&["other", "--isolate"]);
+    // A new file in its place, with everything as it should be but its inode.
+    forge(&entry, 200);
+    let copy = entry.with_extension("copy");
+    crate::common::run(Command::new("cp").arg("-a").args([&entry, &copy]));
+    fs::rename(&copy, &entry).unwrap();
+    let mounted = sandbox.mount(CATALOG, "live", "golden", &["--profile", "off"]);
+    assert!(fs::read(mounted.path().join(LARGE)).unwrap() == right);
+}
+
+#[test]
+fn a_patched_file_that_was_altered_and_given_its_old_time_is_not_used() {
+    if !crate::common::is_root() {
+        return skip("a patched file is read-only to others than root");
+    }
+    let sandbox = Sandbox::golden(golden::Regime::Gzip);
+    let (right, patched) = patched(&sandbox);
+    patched.iter().for_each(|file| forge(file, 0));
+    for pause in [10, 500] {
+        assert_eq!(differing(&sandbox, &right, pause, &[]), 0);
+    }
 }

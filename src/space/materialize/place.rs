@@ -313,7 +313,10 @@ impl Placer<'_> {
                 Ok(false) => {
                     let raw = self.content.ensure(&wish.wanted(file))?;
                     let Some(path) = raw.path() else { return Ok(false) };
-                    dir.hardlink(name, path)
+                    match self.content.link(&wish.wanted(file), dir, name) {
+                        Ok(false) => dir.hardlink(name, path),
+                        linked => linked.map(drop),
+                    }
                 }
                 Err(error) => Err(error),
             },

@@ -41,7 +41,7 @@ impl RawStore {
         match self.dir.open_file(&relative) {
             Ok((file, facts)) => {
                 let right = check_file(&file, &entry.key.digest, facts.size).is_ok();
-                Ok(right.then(|| RawFile::on_disk(file, facts.size, self.path.join(relative))))
+                Ok(right.then(|| RawFile::on_disk(file, facts.size, self.path.join(relative), facts.changed)))
             }
             Err(OpenError::Other(error)) => Err(error),
             Err(_) => Ok(None),

@@ -174,6 +174,7 @@ fn facts_of(stat: &Stat) -> FileFacts {
         mode: (stat.st_mode & 0o7777) as u16,
         uid: stat.st_uid,
         mtime: (stat.st_mtime as i64, stat.st_mtime_nsec as u64),
+        changed: (stat.st_ctime as i64, stat.st_ctime_nsec as u64),
         last_use: (stat.st_atime as i64).max(stat.st_ctime as i64),
     }
 }

@@ -69,6 +69,8 @@ pub struct FileFacts {
     pub uid: u32,
     /// The time of the last change of content: seconds and nanoseconds.
     pub mtime: (i64, u64),
+    /// The time of the last change of anything, which no user can set; on Windows always zero.
+    pub changed: (i64, u64),
     /// The later of the last access, as far as it is noted, and the last change of state (on Windows the making), in seconds.
     pub last_use: i64,
 }

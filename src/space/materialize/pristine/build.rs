@@ -201,7 +201,11 @@ impl Linker<'_> {
             Err(error) => return self.fail(io::Error::other(chain(&error).to_string())),
         };
         let Some(path) = raw.path() else { return };
-        match dir.hardlink(name, path).and_then(|()| dir.seen(name)) {
+        let linked = match self.make.content.link(&wanted, dir, name) {
+            Ok(false) => dir.hardlink(name, path),
+            linked => linked.map(drop),
+        };
+        match linked.and_then(|()| dir.seen(name)) {
             Ok(seen) => self.numbers.set(ino, seen.ino),
             Err(error) => log::debug!("{name} is not in the pristine tree: {error}"),
         }

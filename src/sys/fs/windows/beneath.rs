@@ -138,6 +138,7 @@ fn facts_of(info: &Info) -> FileFacts {
         mode: if info.is_read_only { 0o444 } else { 0o666 },
         uid: crate::sys::process::this_process::effective_uid(),
         mtime: (info.modified.0, info.modified.1.into()),
+        changed: (0, 0),
         last_use: info.used,
     }
 }

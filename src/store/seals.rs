@@ -1,0 +1,203 @@
+//! Seals: what files of a directory of ours looked like when their content was right. A seal is the inode and the time of its last
+//! change, which no user can set back: so who alters a file and gives it its old time is found out.
+//!
+//! ```text
+//! <directory>/seals   a line for each: name, inode, seconds, nanoseconds; the last one of a name counts
+//! ```
+//! A seal saves time and nothing else: a file whose seal is missing or does not fit is looked at by content, or made again, and sealed
+//! again. What others add to the directory meanwhile is met when a seal does not fit. A program of the same user that writes a seal as
+//! well is not found out: it may do what its user may (`--paranoid` believes none).
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::fmt::Write as _;
+use std::io::{self, Write as _};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use crate::sys::fs::beneath::FileFacts;
+use crate::sys::fs::place::Place;
+
+/// The file in each directory.
+const NAME: &str = "seals";
+/// A file of seals that is longer begins again: ten times what the largest directory needs.
+const MOST: u64 = 8 << 20;
+/// So many seals are written at once.
+const AT_ONCE: usize = 64;
+
+/// What a file looked like.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Seal {
+    inode: u64,
+    changed: (i64, u64),
+}
+
+/// The seals of one directory. Its lock is held while the file of seals is read or written, and nothing else happens under it.
+#[derive(Debug)]
+pub struct Seals {
+    dir: Place,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    seals: HashMap<Box<str>, Seal>,
+    /// How long the file was when it was read.
+    read: Option<u64>,
+    pending: Vec<(Box<str>, Seal)>,
+}
+
+impl Seals {
+    /// The seals of `dir`. Nothing is read yet.
+    pub fn new(dir: Place) -> Seals {
+        Seals { dir, known: Mutex::default() }
+    }
+
+    /// True if the file `name` still looks as it did when it was sealed.
+    pub fn hold(&self, name: &str, facts: &FileFacts) -> bool {
+        let (mut known, seal) = (self.lock(), Seal::of(facts));
+        if known.read.is_none() {
+            self.read(&mut known);
+        }
+        if known.seals.get(name) == Some(&seal) {
+            return true;
+        }
+        let grown = self.dir.below(NAME).open_file().and_then(|file| file.metadata()).map(|meta| meta.len());
+        if grown.is_ok_and(|len| known.read != Some(len)) {
+            self.read(&mut known);
+        }
+        known.seals.get(name) == Some(&seal)
+    }
+
+    /// Seals the file `name`, whose content is right.
+    pub fn add(&self, name: &str, facts: &FileFacts) {
+        let mut known = self.lock();
+        known.seals.insert(name.into(), Seal::of(facts));
+        known.pending.push((name.into(), Seal::of(facts)));
+        if known.pending.len() >= AT_ONCE {
+            self.write(&mut known);
+        }
+    }
+
+    /// Forgets the seals of files that are gone, if they are many.
+    pub fn keep(&self, is_there: impl Fn(&str) -> bool) -> io::Result<()> {
+        let mut known = self.lock();
+        if !known.pending.is_empty() {
+            self.write(&mut known);
+        }
+        let Ok(text) = self.dir.below(NAME).read(MOST) else { return Ok(()) };
+        let text = String::from_utf8_lossy(&text);
+        let of = |line: &str| line.split(' ').next().is_some_and(&is_there);
+        let kept: String = text.lines().filter(|line| of(line)).flat_map(|line| [line, "\n"]).collect();
+        if kept.len() > text.len() / 2 {
+            return Ok(());
+        }
+        known.read = None;
+        match kept.is_empty() {
+            true => self.dir.below(NAME).remove_file().map(drop),
+            false => self.dir.below(NAME).publish(kept.as_bytes()),
+        }
+    }
+
+    /// What is in the file, under what is known and not written yet. One that cannot be read holds no seals.
+    fn read(&self, known: &mut Known) {
+        let text = self.dir.below(NAME).read(MOST);
+        if text.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::NotFound) {
+            let gone = self.dir.below(NAME).remove();
+            log::debug!("The seals of {} begin again: {gone:?}", self.dir.display());
+        }
+        let text = text.unwrap_or_default();
+        known.read = Some(text.len() as u64);
+        known.seals = String::from_utf8_lossy(&text).lines().filter_map(Seal::parse).collect();
+        known.seals.extend(known.pending.iter().cloned());
+    }
+
+    /// Losing seals costs time only.
+    fn write(&self, known: &mut Known) {
+        let mut text = String::new();
+        for (name, Seal { inode, changed }) in known.pending.drain(..) {
+            // Writing to a string cannot fail.
+            writeln!(text, "{name} {inode} {} {}", changed.0, changed.1).unwrap_or_default();
+        }
+        let append = |dir: &crate::sys::fs::owned::OwnedDir, name: &OsStr| {
+            dir.open_to_append(name)?.write_all(text.as_bytes())
+        };
+        if let Err(error) = self.dir.below(NAME).open_dir_of(append) {
+            log::debug!("Cannot keep the seals of {}: {error}", self.dir.display());
+        }
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        // What is known is at worst incomplete.
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Drop for Seals {
+    fn drop(&mut self) {
+        let mut known = self.lock();
+        if !known.pending.is_empty() {
+            self.write(&mut known);
+        }
+    }
+}
+
+impl Seal {
+    fn of(facts: &FileFacts) -> Seal {
+        Seal { inode: facts.id.1, changed: facts.changed }
+    }
+
+    /// A line; `None` for one that was cut off.
+    fn parse(line: &str) -> Option<(Box<str>, Seal)> {
+        let mut fields = line.split(' ');
+        let (name, inode) = (fields.next()?, fields.next()?.parse().ok()?);
+        let changed = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+        fields.next().is_none().then(|| (name.into(), Seal { inode, changed }))
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use crate::sys::fs::beneath::facts_of_file;
+    use std::fs::{self, File};
+
+    #[test]
+    fn a_seal_holds_until_the_file_changes_whatever_time_it_is_given() {
+        let temp = tempfile::tempdir().unwrap();
+        fs::write(temp.path().join("one"), "right").unwrap();
+        let facts = || facts_of_file(&File::open(temp.path().join("one")).unwrap()).unwrap();
+        let open = || Seals::new(Place::top(temp.path()));
+        let (writer, reader) = (open(), open());
+        assert!(!reader.hold("one", &facts()));
+        writer.add("one", &facts());
+        drop(writer);
+        assert!(reader.hold("one", &facts()), "what somebody else has sealed meanwhile");
+        assert!(open().hold("one", &facts()));
+        assert!(!open().hold("two", &facts()));
+        let was = fs::metadata(temp.path().join("one")).unwrap().modified().unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(20)); // the clock of changes is coarse
+        fs::write(temp.path().join("one"), "wrong").unwrap();
+        File::options().write(true).open(temp.path().join("one")).unwrap().set_modified(was).unwrap();
+        assert!(!open().hold("one", &facts()));
+    }
+
+    #[test]
+    fn lines_that_make_no_sense_are_no_seals() {
+        for line in ["", "x", "x 1", "x 1 2", "x 1 2 y", "x -1 2 3", "x 1 2 3 4", "x  1 2 3"] {
+            assert_eq!(Seal::parse(line), None, "{line:?}");
+        }
+        assert_eq!(Seal::parse("x 1 -2 3"), Some(("x".into(), Seal { inode: 1, changed: (-2, 3) })));
+    }
+
+    #[test]
+    fn a_file_of_seals_that_is_too_long_begins_again() {
+        let temp = tempfile::tempdir().unwrap();
+        File::create(temp.path().join(NAME)).unwrap().set_len(MOST + 1).unwrap();
+        let facts = facts_of_file(&File::open(temp.path()).unwrap()).unwrap();
+        let seals = Seals::new(Place::top(temp.path()));
+        assert!(!seals.hold("one", &facts));
+        seals.add("one", &facts);
+        drop(seals);
+        assert!(fs::metadata(temp.path().join(NAME)).unwrap().len() < 100);
+    }
+}
