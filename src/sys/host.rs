@@ -75,7 +75,7 @@ pub fn kernel_release() -> String {
 #[cfg(target_os = "linux")]
 pub fn memory_bytes() -> u64 {
     let info = rustix::system::sysinfo();
-    u64::try_from(info.totalram).unwrap_or(u64::MAX).saturating_mul(info.mem_unit.into())
+    info.totalram.saturating_mul(info.mem_unit.into())
 }
 
 /// How many bytes of memory this machine has; 0 where that is not known.
