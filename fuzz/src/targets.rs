@@ -11,8 +11,12 @@ pub mod blob;
 pub mod catalog;
 #[path = "targets/index.rs"]
 pub mod index;
+#[path = "targets/remote.rs"]
+pub mod remote;
 #[path = "targets/request.rs"]
 pub mod request;
+#[path = "targets/state.rs"]
+pub mod state;
 #[path = "targets/vfs.rs"]
 pub mod vfs;
 #[path = "targets/zip.rs"]
@@ -31,11 +35,13 @@ pub struct Target {
 }
 
 /// All targets.
-pub const ALL: [Target; 6] = [
+pub const ALL: [Target; 8] = [
     Target { name: "catalog", run: catalog::run, seeds: catalog::seeds, usual: 1_500 },
     Target { name: "index", run: index::run, seeds: index::seeds, usual: 20_000 },
     Target { name: "blob", run: blob::run, seeds: blob::seeds, usual: 3_000 },
     Target { name: "zip", run: zip::run, seeds: zip::seeds, usual: 60 },
     Target { name: "request", run: request::run, seeds: request::seeds, usual: 100_000 },
+    Target { name: "remote", run: remote::run, seeds: remote::seeds, usual: 2_000 },
+    Target { name: "state", run: state::run, seeds: state::seeds, usual: 1_500 },
     Target { name: "vfs", run: vfs::run, seeds: vfs::seeds, usual: 100 },
 ];

@@ -110,6 +110,16 @@ fn requests_to_the_helper_are_what_they_say() {
 }
 
 #[test]
+fn what_remotes_send_is_what_it_says_or_nothing() {
+    run(target("remote"));
+}
+
+#[test]
+fn state_that_somebody_wrote_to_is_read_or_refused() {
+    run(target("state"));
+}
+
+#[test]
 fn a_file_system_survives_a_senseless_kernel() {
     run(target("vfs"));
 }

@@ -177,8 +177,17 @@ fn open(index: &Arc<Index>, dir: &Path) -> Vfs {
     Vfs::with_upper(Arc::clone(index), Arc::new(relocated), Arc::new(upper), view, true)
 }
 
-/// A small tree: `bin/tool`, a link, and files whose content nobody has.
+/// The same tree, as the catalog `id`.
+pub fn open_as(id: &Digest, dir: &Path) -> Vfs {
+    open(&Arc::new(index_as(Some(id))), dir)
+}
+
 fn index() -> Index {
+    index_as(None)
+}
+
+/// A small tree: `bin/tool`, a link, and files whose content nobody has.
+fn index_as(id: Option<&Digest>) -> Index {
     let digest = Digest::of(Regime::Sha256, &[b'x'; 100]);
     let tool = format!(r#""tool":{{"name":"tool","size":100,"mode":493,"digest":"{digest}"}}"#);
     let lost = tool.replace("tool", "lost").replace(&digest.to_string(), &"0".repeat(64));
@@ -188,7 +197,8 @@ fn index() -> Index {
         r#"{{"identity":"h59acff1_493f813dad24d3t","path":"/b/h59acff1_493f813dad24d3t","blueprint":"14023a1f332a0231","tree":{{"name":"","mode":2147484141,"subdirs":{{{bin},{link}}},"files":{{{tool}}}}}}}"#
     );
     let catalog = Catalog::parse(&super::catalog::gzip(text.as_bytes())).unwrap();
-    Index::from_bytes(Index::build(&catalog, &Digest::of(Regime::Sha256, text.as_bytes())).unwrap()).unwrap()
+    let own = Digest::of(Regime::Sha256, text.as_bytes());
+    Index::from_bytes(Index::build(&catalog, id.unwrap_or(&own)).unwrap()).unwrap()
 }
 
 /// Sequences that make something to go wrong with: the golden files are as good a noise as any.

@@ -1,0 +1,88 @@
+//! What remotes send: references, heads, profiles. What is understood is bounded, and is what was said.
+
+use std::path::Path;
+
+use holofs::rcc::catalog::Catalog;
+use holofs::rcc::digest::Digest;
+use holofs::remote::head::{self, Head};
+use holofs::remote::object::{Kind, Object};
+use holofs::remote::{ObjectId, Reference, profile};
+
+/// The first byte says what the rest is.
+pub fn run(data: &[u8]) {
+    let Some((kind, bytes)) = data.split_first() else { return };
+    match kind % 3 {
+        0 => reference(bytes),
+        1 => head(bytes),
+        _ => assert!(profile::digests(bytes).len() <= bytes.len() / 32),
+    }
+}
+
+fn reference(bytes: &[u8]) {
+    match Reference::parse(bytes) {
+        Ok(reference) => {
+            let again = Reference::parse(&reference.to_json()).unwrap();
+            assert_eq!(
+                (again.head, again.size, &again.signature),
+                (reference.head, reference.size, &reference.signature)
+            );
+        }
+        Err(error) => assert!(error.to_string().len() < 500),
+    }
+}
+
+/// A head is named by its bytes: so what it says of itself is all there is to doubt.
+fn head(bytes: &[u8]) {
+    let head = match Head::parse(bytes, &ObjectId::of(bytes)) {
+        Ok(head) => head,
+        Err(error) => return assert!(error.to_string().len() < 5_000),
+    };
+    for blob in head.blobs() {
+        for frame in head.frames(blob) {
+            let range = frame.range();
+            assert!(range.start <= range.end && range.end <= 1 << 40, "a frame outside of any pack");
+        }
+    }
+    assert!(head.catalog_name().len() < 500);
+    let parsed = profile::Profile::parse(bytes, &head);
+    assert!(parsed.items().len() <= bytes.len());
+    let other = ObjectId::of(b"another");
+    assert!(Head::parse(bytes, &other).is_err(), "a head by another name");
+}
+
+/// A reference and profiles; heads of golden catalogs whose blobs have no frames, and one that is nothing but its start.
+pub fn seeds(golden: &Path) -> Vec<Vec<u8>> {
+    let stored = std::fs::read(golden.join("catalog-gz.json.gz")).unwrap();
+    let catalog = Catalog::parse(&stored).unwrap();
+    let mut frames = std::collections::BTreeMap::new();
+    for (at, (digest, size)) in head::distinct(&catalog).unwrap().into_iter().enumerate() {
+        let own = (0..head::chunks(size)).map(|chunk| head::Frame {
+            pack: 0,
+            offset: (at as u64) << 20 | chunk << 10,
+            stored: 100,
+            kind: head::FrameKind::Zstd,
+            check: (head::chunks(size) > 1).then_some([7; 32]),
+        });
+        frames.insert(digest, own.collect::<Vec<_>>());
+    }
+    let pack = Object { kind: Kind::Pack, id: ObjectId::of(b"pack"), size: 1 << 30 };
+    let head = head::encode(&stored, &[pack], &frames).unwrap();
+    Head::parse(&head, &ObjectId::of(&head)).unwrap();
+    let reference = Reference::new(
+        ObjectId::of(&head),
+        head.len() as u64,
+        "14023a1f332a0231v12.linux_amd64".to_owned(),
+        7,
+    );
+    let digests: Vec<Digest> = frames.into_keys().collect();
+    let items = digests.iter().map(|digest| (*digest, 0));
+    let profile = profile::Profile::new(items).to_text().into_bytes();
+    let tagged = |kind: u8, bytes: &[u8]| [&[kind], bytes].concat();
+    vec![
+        tagged(0, &reference.to_json()),
+        tagged(1, &head),
+        tagged(1, &head[..40]),
+        tagged(2, &profile),
+        tagged(2, b"holofs-remote-profile 1\n"),
+    ]
+}
