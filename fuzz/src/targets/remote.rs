@@ -55,13 +55,18 @@ pub fn seeds(golden: &Path) -> Vec<Vec<u8>> {
     let stored = std::fs::read(golden.join("catalog-gz.json.gz")).unwrap();
     let catalog = Catalog::parse(&stored).unwrap();
     let mut frames = std::collections::BTreeMap::new();
-    for (at, (digest, size)) in head::distinct(&catalog).unwrap().into_iter().enumerate() {
-        let own = (0..head::chunks(size)).map(|chunk| head::Frame {
-            pack: 0,
-            offset: (at as u64) << 20 | chunk << 10,
-            stored: 100,
-            kind: head::FrameKind::Zstd,
-            check: (head::chunks(size) > 1).then_some([7; 32]),
+    let mut offset = 0;
+    for (digest, size) in head::distinct(&catalog).unwrap() {
+        let own = (0..head::chunks(size)).map(|chunk| {
+            let stored = head::chunk_len(size, chunk) as u32;
+            offset += u64::from(stored);
+            head::Frame {
+                pack: 0,
+                offset: offset - u64::from(stored),
+                stored,
+                kind: head::FrameKind::Stored,
+                check: (head::chunks(size) > 1).then_some([7; 32]),
+            }
         });
         frames.insert(digest, own.collect::<Vec<_>>());
     }
