@@ -241,8 +241,12 @@ pub fn build(
     let log = log_file(home, &inputs.blueprint())?;
     let stage = Stage::create(home)?;
     let steps = Steps { tools, stage: stage.path(), options, log: &log, started: Instant::now() };
-    if inputs.kind == Kind::Conda {
-        steps.conda(inputs)?;
+    if matches!(inputs.kind, Kind::Conda | Kind::Node) {
+        if inputs.kind == Kind::Node {
+            steps.node(inputs)?
+        } else {
+            steps.conda(inputs)?
+        }
         let built = recorded(home, inputs, &steps, &stage, observer)?;
         return stage.remove().map(|()| built);
     }

@@ -25,6 +25,8 @@ pub enum Kind {
     CondaPip,
     /// The same with packages of conda.
     Conda,
+    /// package-lock.json with its package.json: packages of npm.
+    Node,
 }
 
 /// Files, understood.
@@ -43,7 +45,7 @@ pub struct Inputs {
 }
 
 /// Names that are looked for where no file is given, the best first.
-const DEFAULTS: [&str; 8] = [
+const DEFAULTS: [&str; 9] = [
     "robot.yaml",
     "package.yaml",
     "conda.yaml",
@@ -52,6 +54,7 @@ const DEFAULTS: [&str; 8] = [
     "pylock.toml",
     "uv.lock",
     "requirements.txt",
+    "package-lock.json",
 ];
 
 impl Inputs {
@@ -111,9 +114,13 @@ fn kind_of(path: &Path) -> Result<Kind, BuildError> {
                 false => Err(refused(path, "there is no uv.lock next to it; run `uv lock` first")),
             }
         }
+        "json" if name == "package-lock.json" => match path.with_file_name("package.json").is_file() {
+            true => Ok(Kind::Node),
+            false => Err(refused(path, "there is no package.json next to it")),
+        },
         _ => Err(refused(
             path,
-            "its name is none of requirements*.txt, pylock*.toml, pyproject.toml, uv.lock, *.yaml and *.yml",
+            "its name is none of requirements*.txt, pylock*.toml, pyproject.toml, uv.lock, package-lock.json, *.yaml and *.yml",
         )),
     }
 }

@@ -25,12 +25,14 @@ pub struct Tools {
     pub conda: Vec<PathBuf>,
     /// rcc.
     pub rcc: PathBuf,
+    /// npm.
+    pub npm: PathBuf,
 }
 
 impl Default for Tools {
     fn default() -> Tools {
         let conda = ["micromamba", "mamba", "conda"].map(PathBuf::from).to_vec();
-        Tools { uv: "uv".into(), conda, rcc: "rcc".into() }
+        Tools { uv: "uv".into(), conda, rcc: "rcc".into(), npm: "npm".into() }
     }
 }
 
@@ -64,7 +66,7 @@ impl Steps<'_> {
         let lock = self.log.with_extension("lock.txt");
         match inputs.kind {
             // Its tool has installed them.
-            Kind::Conda => return Ok(()),
+            Kind::Conda | Kind::Node => return Ok(()),
             Kind::CondaPip => {
                 let file = self.log.with_extension("requirements.in");
                 let list = inputs.requirements.join("\n") + "\n";
@@ -187,6 +189,21 @@ impl Steps<'_> {
         Err(no_conda())
     }
 
+    /// The `node_modules` of a lock file. Scripts of packages run, as with npm.
+    pub fn node(&self, inputs: &Inputs) -> Result<(), BuildError> {
+        let lock = inputs.files.first().cloned().unwrap_or_default();
+        for name in ["package-lock.json", "package.json"] {
+            let (from, to) = (lock.with_file_name(name), self.stage.join(name));
+            std::fs::copy(&from, &to).map_err(|source| BuildError::Read { path: from, source })?;
+        }
+        let mut command = Command::new(&self.tools.npm);
+        command.args(["ci", "--no-audit", "--no-fund", "--prefix"]).arg(self.stage);
+        command.args(self.options.offline.then_some("--offline"));
+        command.args(self.options.index_url.as_ref().map(|url| format!("--registry={url}")));
+        command.current_dir(self.stage);
+        self.run("Installing packages of npm", &mut command)
+    }
+
     /// RCC makes the environment and its catalog by itself, in a space of its own.
     pub fn by_rcc(&self, inputs: &Inputs, home: &Path) -> Result<(), BuildError> {
         let mut command = Command::new(&self.tools.rcc);
@@ -231,6 +248,7 @@ impl Steps<'_> {
         outcome.map_err(|source| match source.kind() {
             io::ErrorKind::NotFound if program == self.tools.uv => no_uv(),
             io::ErrorKind::NotFound if program == self.tools.rcc => no_rcc(),
+            io::ErrorKind::NotFound if program == self.tools.npm => no_npm(),
             io::ErrorKind::NotFound if self.tools.conda.iter().any(|tool| tool == program) => no_conda(),
             _ => BuildError::Start { program: program.to_owned(), source },
         })
@@ -266,6 +284,14 @@ fn no_rcc() -> BuildError {
         tool: "rcc",
         what: "environments as RCC makes them",
         install: "install it, or name it with HOLOFS_RCC",
+    }
+}
+
+fn no_npm() -> BuildError {
+    BuildError::NoTool {
+        tool: "npm",
+        what: "packages of Node.js",
+        install: "install Node.js, or name it with HOLOFS_NPM",
     }
 }
 

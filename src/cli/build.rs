@@ -17,7 +17,7 @@ use super::table::bytes;
 /// Arguments of `build`.
 #[derive(Debug, Args)]
 pub struct BuildArgs {
-    /// requirements.txt, pylock.toml, pyproject.toml with uv.lock, robot.yaml, package.yaml, conda.yaml or environment.yml (default: the one that is here)
+    /// requirements.txt, pylock.toml, pyproject.toml with uv.lock, robot.yaml, package.yaml, conda.yaml, environment.yml or package-lock.json (default: the one that is here)
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// The Python to copy: a path, or a version that uv finds or installs
@@ -118,6 +118,7 @@ fn tools() -> Tools {
     let usual = Tools::default();
     Tools {
         uv: named("HOLOFS_UV").unwrap_or(usual.uv),
+        npm: named("HOLOFS_NPM").unwrap_or(usual.npm),
         rcc: named("HOLOFS_RCC").unwrap_or(usual.rcc),
         conda: named("HOLOFS_CONDA").map_or(usual.conda, |tool| vec![tool]),
     }

@@ -9,7 +9,7 @@ use crate::common::oracle::tree_of;
 use crate::common::rcc::rcc;
 use crate::common::sandbox::Sandbox;
 use crate::common::uv::uv;
-use crate::common::{json, said, stdout, text_field, until};
+use crate::common::{json, said, skip, stdout, text_field, until};
 
 /// The interpreter that is copied: this machine's own.
 fn python() -> String {
@@ -295,4 +295,36 @@ fn build_below_a_long_path_has_scripts_that_work() {
     let blueprint = text_field(&json(&output), "blueprint");
     let run = sandbox.holofs_ok(&["run", &blueprint, "a", "--", "tinytool"]);
     assert!(stdout(&run).starts_with("tinytool in /"), "{}", said(&run));
+}
+
+#[test]
+fn build_from_a_lock_file_of_npm_runs_from_a_mount() {
+    if Command::new("npm").arg("--version").output().is_err() {
+        return skip("There is no npm");
+    }
+    let sandbox = Sandbox::new();
+    let dir = sandbox.scratch().join("app");
+    let tool = dir.join("tool");
+    fs::create_dir_all(&tool).unwrap();
+    let package = r#"{"name": "tool", "version": "1.0.0", "bin": {"tool": "cli.js"}}"#;
+    fs::write(tool.join("package.json"), package).unwrap();
+    fs::write(tool.join("cli.js"), "#!/usr/bin/env node\nconsole.log('tool at', __dirname)\n").unwrap();
+    let pack = Command::new("npm").args(["pack", "--silent"]).current_dir(&tool).output().unwrap();
+    assert!(pack.status.success(), "{}", said(&pack));
+    let archive = tool.join("tool-1.0.0.tgz");
+    let package =
+        format!("{{\"name\": \"app\", \"dependencies\": {{\"tool\": \"file:{}\"}}}}", archive.display());
+    fs::write(dir.join("package.json"), package).unwrap();
+    let npm = |args: &[&str]| {
+        let output = Command::new("npm").args(args).current_dir(&dir).output().unwrap();
+        assert!(output.status.success(), "{}", said(&output));
+    };
+    npm(&["install", "--package-lock-only", "--no-audit", "--no-fund"]);
+    let lock = dir.join("package-lock.json");
+    let built = json(&sandbox.holofs_ok(&["build", "--json", lock.to_str().unwrap()]));
+    let blueprint = text_field(&built, "blueprint");
+    let code = "\"$RCC_HOLOTREE_SPACE_ROOT/node_modules/.bin/tool\"";
+    let output = sandbox.holofs_ok(&["run", &blueprint, "a", "--", "sh", "-c", code]);
+    let expected = format!("tool at {}\n", space(&sandbox, "a").join("node_modules/tool").display());
+    assert_eq!(stdout(&output), expected);
 }
