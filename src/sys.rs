@@ -1,7 +1,7 @@
-//! The operating system: the only room with `unsafe`, `libc`, `rustix` and `cfg(target_os)`.
+//! The operating system interface: the only module with `unsafe`, `libc`, `rustix` and `cfg(target_os)`.
 //!
-//! Every child wraps one facility in types that cannot be misused: descriptors are owned, and paths below a root are opened
-//! by descriptor and relative name without following links. Nothing here knows catalogs, blobs or spaces.
+//! Each submodule wraps one facility in types that are hard to misuse: descriptors are owned, and paths below a root are opened by
+//! descriptor and relative name without following links. Nothing here knows about catalogs, blobs or spaces.
 
 #[cfg(unix)]
 pub mod errno;

@@ -1,8 +1,8 @@
 //! An environment's specification in RCC's normal form, whose hash names the catalog.
 //!
-//! RCC reads one or several files (conda.yaml, package.yaml, or what a robot.yaml names), merges what they say, and writes the result out again with a YAML library of
-//! its own; the hash is of that text. So the text must be the same to the byte: [`yaml`](crate::rcc::yaml) reads only
-//! what is certain, and [`emit`] writes only what is known, and both refuse the rest with the place.
+//! RCC reads one or several files (conda.yaml, package.yaml, or the one a robot.yaml names), merges them, and writes the result with
+//! its own YAML library; the hash is taken of that text. So our text must be identical to the byte: [`yaml`](crate::rcc::yaml) reads
+//! only what is unambiguous, [`emit`] writes only forms known to be right, and both reject everything else with its location.
 
 mod compose;
 mod dependency;
@@ -19,16 +19,16 @@ pub use self::compose::{ComposeError, Composed, Kind, Request, compose};
 pub use self::robot::Robot;
 use dependency::{Conflict, Dependency, promote, push};
 
-/// The keys of a conda.yaml that count.
+/// The keys of a conda.yaml that are used.
 const KEYS: [&str; 5] = ["name", "channels", "dependencies", "prefix", "rccPostInstall"];
 
 /// Why there is no normal form.
 #[derive(Debug, thiserror::Error)]
 pub enum CondaError {
-    /// The file cannot be read for certain.
+    /// The file cannot be read unambiguously.
     #[error("Cannot be sure what RCC makes of it")]
     Yaml(#[from] YamlError),
-    /// A part is not what it should be.
+    /// A part is malformed.
     #[error("The value of {part:?} has another shape than it should: {why}")]
     Part {
         /// The key.
@@ -36,16 +36,16 @@ pub enum CondaError {
         /// What is wrong with it.
         why: &'static str,
     },
-    /// It is some other file.
+    /// It is not a conda.yaml.
     #[error("This is no conda.yaml: it has neither channels nor dependencies")]
     NoConda,
-    /// It is some other file.
+    /// It is not a package.yaml.
     #[error("This is no package.yaml: it is not a map")]
     NoPackage,
-    /// RCC refuses it too.
+    /// RCC rejects it too.
     #[error("Only a package.yaml has dev-dependencies, this is none")]
     NoDevDependencies,
-    /// RCC refuses to merge it.
+    /// RCC refuses to merge the two.
     #[error("Cannot choose between {left:?} and {right:?}; RCC cannot either")]
     Conflict {
         /// One of them.
@@ -53,7 +53,7 @@ pub enum CondaError {
         /// The other.
         right: String,
     },
-    /// RCC would write it in a way that is not certain.
+    /// It is not certain how RCC would write it.
     #[error("Cannot be sure how RCC writes {text:?}")]
     Unwritable {
         /// The text.
@@ -85,7 +85,7 @@ impl From<Conflict> for CondaError {
     }
 }
 
-/// What a conda.yaml asks for.
+/// The content of a conda.yaml.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Environment {
     name: String,
@@ -97,7 +97,7 @@ pub struct Environment {
 }
 
 impl Environment {
-    /// Reads one conda.yaml. A channel of this machine, if there is one, comes before its own.
+    /// Parses one conda.yaml. The local channel, if there is one, comes before the file's own.
     pub fn parse(bytes: &[u8], local_channel: Option<&str>) -> Result<Environment, CondaError> {
         Environment::from_document(&yaml::parse_bytes(bytes)?, local_channel)
     }
@@ -117,12 +117,12 @@ impl Environment {
         let (conda, pip) = Environment::dependencies(document)?;
         push_all(&mut environment.conda, conda);
         push_all(&mut environment.pip, pip);
-        // RCC leaves both where they contradict each other, if it is one file.
+        // For a single file, RCC keeps both where they contradict each other.
         promote(&mut environment.conda, &mut environment.pip).unwrap_or_default();
         Ok(environment)
     }
 
-    /// Both together, as RCC merges files given after each other.
+    /// Merges both, as RCC merges files given one after the other.
     pub fn merge(self, right: Environment) -> Result<Environment, CondaError> {
         let mut merged = Environment::default();
         // Names are joined even if one is empty; two empty ones stay empty.
@@ -141,12 +141,12 @@ impl Environment {
         Ok(merged)
     }
 
-    /// The text that RCC hashes, and writes into `identity.yaml`.
+    /// The text that RCC hashes and writes into `identity.yaml`.
     pub fn normal_form(&self) -> Result<String, CondaError> {
         emit::emit(self)
     }
 
-    /// What is neither text nor a map with a list below `pip` is passed over, as in RCC.
+    /// Items that are neither text nor a map with a list below `pip` are skipped, as in RCC.
     fn dependencies(document: &Yaml) -> Result<(Vec<Dependency>, Vec<Dependency>), CondaError> {
         let items = list(document, "dependencies")?;
         let conda = items.iter().filter_map(Yaml::text).filter_map(Dependency::parse).collect();
@@ -159,7 +159,7 @@ impl Environment {
     }
 }
 
-/// Adds one after the other. RCC stops at the first two that contradict each other, without a word.
+/// Appends one after the other. RCC stops at the first two that contradict each other, without an error.
 fn push_all(into: &mut Vec<Dependency>, from: Vec<Dependency>) {
     for dependency in from {
         if push(into, dependency).is_err() {
@@ -176,7 +176,7 @@ fn union(into: &mut Vec<String>, from: impl IntoIterator<Item = String>) {
     }
 }
 
-/// A text as RCC takes it: a number as it is written, nothing for nothing.
+/// A value as RCC reads it into a text field: a number as written, nothing for null.
 fn word(value: &Yaml) -> Option<String> {
     if value.is_nothing() {
         return Some(String::new());

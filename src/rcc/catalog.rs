@@ -1,11 +1,11 @@
 //! Catalogs: the manifest of one environment's tree, as RCC writes it.
 //!
-//! Bytes become a validated [`Catalog`] here and nowhere else: every name is a name, every link text can be made, every
-//! relocation lies inside its file, and the tree is no deeper than a path can be. Whoever has a `Catalog` checks nothing
-//! of this again. The tree is a flat vector in which a parent stands before its children, so neither reading, nor
-//! writing, nor dropping a catalog recurses without bound.
+//! Bytes become a validated [`Catalog`] here and nowhere else: every name is valid, every link text can be created, every relocation
+//! lies inside its file, and the tree is no deeper than a path can be. Code that has a `Catalog` need not check any of this again. The
+//! tree is a flat vector in which parents precede their children, so reading, writing and dropping a catalog never recurse without
+//! bound.
 //!
-//! What is deliberately not here: whether the blobs exist, and what the tree looks like to a program (`tree` knows that).
+//! Deliberately not here: whether the blobs exist, and what the tree looks like to a program (see `tree`).
 
 mod error;
 mod filemode;
@@ -32,11 +32,11 @@ pub type CatalogId = Digest;
 
 /// The length of an identity and of a label, in bytes.
 pub const IDENTITY_LENGTH: usize = 24;
-/// The deepest directory: a path has at most 4,095 bytes, so no more than about 2,047 names.
+/// The maximum depth of a directory: a path has at most 4,095 bytes, so no more than about 2,047 names.
 pub const MAX_DEPTH: usize = 2048;
-/// The most files and directories.
+/// The maximum number of files and directories.
 pub const MAX_ENTRIES: u64 = 4 << 20;
-/// The most relocations, over all files.
+/// The maximum number of relocations, over all files.
 pub const MAX_RELOCATIONS: u64 = 16 << 20;
 
 /// A validated catalog. Cheap to clone.
@@ -50,7 +50,7 @@ pub struct Catalog {
 /// The fields before the tree, in the order in which RCC writes them.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Header {
-    /// The version of the program that wrote it; empty in old ones.
+    /// The version of the program that wrote it; empty in old catalogs.
     pub rcc: String,
     /// The name of the recorded directory: the needle, 24 bytes.
     pub identity: String,
@@ -60,7 +60,7 @@ pub struct Header {
     pub controller: String,
     /// The space; empty in a catalog, set in the `.meta` of a space.
     pub space: String,
-    /// `linux_amd64` and the like.
+    /// The platform, such as `linux_amd64`.
     pub platform: String,
     /// The hash of the specification: 16 hex digits.
     pub blueprint: String,
@@ -69,8 +69,8 @@ pub struct Header {
 }
 
 impl Header {
-    /// Writes the fields before `lifted`, compressed: what a `.meta` begins with. [`Catalog::write_tail`] gives the rest,
-    /// which is the same for every space of a catalog. (One gzip file may have several members; RCC reads them as one.)
+    /// Writes the fields before `lifted`, compressed: the start of a `.meta`. [`Catalog::write_tail`] writes the rest, which is the
+    /// same for every space of a catalog. (One gzip file may have several members; RCC reads them as one.)
     pub fn write_head(&self, out: impl Write) -> io::Result<()> {
         write::gzip_head(self, out)
     }
@@ -85,18 +85,18 @@ impl Header {
         Path::new(self.split_path().0)
     }
 
-    /// The text of the `.info` beside a catalog, or of a `.meta.info`.
+    /// The text of the `.info` file next to a catalog, or of a `.meta.info`.
     pub fn info_json(&self) -> Vec<u8> {
         write::info(self)
     }
 
-    /// What stands between the parts of a path, on the platform that the catalog is for.
+    /// The path separator of the platform that the catalog is for.
     fn separator(&self) -> char {
         let windows = self.platform.starts_with("windows_") || (self.platform.is_empty() && cfg!(windows));
         if windows { '\\' } else { '/' }
     }
 
-    /// The directory of `path`, and the name in it.
+    /// The directory part of `path`, and the name in it.
     fn split_path(&self) -> (&str, &str) {
         match self.path.rsplit_once(self.separator()) {
             Some(("", name)) => (&self.path[..1], name),
@@ -107,12 +107,12 @@ impl Header {
     }
 }
 
-/// A directory's place in [`Catalog::dirs`].
+/// A directory's index in [`Catalog::dirs`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct DirId(pub u32);
 
 impl DirId {
-    /// The place as an index.
+    /// The id as an index.
     pub fn index(self) -> usize {
         self.0 as usize
     }
@@ -121,19 +121,19 @@ impl DirId {
 /// A directory, or a link to one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Dir {
-    /// The name; the root has none.
+    /// The name; none for the root.
     pub name: Option<OwnedName>,
-    /// The directory it is in; the root is in none.
+    /// The parent directory; none for the root.
     pub parent: Option<DirId>,
-    /// The text of the link, when it is a link to a directory.
+    /// The link text, if it is a link to a directory.
     pub symlink: Option<Box<str>>,
-    /// Its mode, or that of the directory the link leads to.
+    /// Its mode, or for a link the mode of its target.
     pub mode: GoMode,
     /// True below a link to a directory: recorded, but not part of the tree.
     pub shadow: bool,
-    /// Directories and links to directories in it, sorted by the bytes of their names.
+    /// Directories and links to directories in it, sorted by name bytewise.
     pub subdirs: Vec<DirId>,
-    /// Files and links to files in it, sorted by the bytes of their names.
+    /// Files and links to files in it, sorted by name bytewise.
     pub files: Vec<File>,
 }
 
@@ -142,19 +142,19 @@ pub struct Dir {
 pub struct File {
     /// The name.
     pub name: OwnedName,
-    /// The text of the link, when it is a link.
+    /// The link text, if it is a link.
     pub symlink: Option<Box<str>>,
-    /// The size of the content, for a link that of what it leads to.
+    /// The size of the content, for a link that of its target.
     pub size: u64,
-    /// The mode, for a link that of what it leads to.
+    /// The mode, for a link that of its target.
     pub mode: GoMode,
-    /// The digest of the content before relocation; only a link can be without.
+    /// The digest of the content before relocation; only a link can have none.
     pub digest: Option<Digest>,
-    /// The offsets of the identity, as they stand in the catalog: possibly unsorted, possibly doubled.
+    /// The offsets of the identity as in the catalog: possibly unsorted or duplicated.
     pub rewrite: Vec<u64>,
 }
 
-/// Sizes, counted as RCC does: with the root, with links, and with what is below links.
+/// Sizes, counted as RCC does: including the root, links, and entries below links.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Stats {
     /// Directories.
@@ -168,7 +168,7 @@ pub struct Stats {
 }
 
 impl Catalog {
-    /// A catalog of these parts, if they are valid: `dirs[0]` is the root, parents stand before their children.
+    /// Creates a catalog from its parts, if they are valid: `dirs[0]` is the root, and parents precede their children.
     pub fn new(header: Header, dirs: Vec<Dir>) -> Result<Catalog, CatalogError> {
         validate::check(&header, &dirs)?;
         Ok(Catalog { header, dirs: Arc::new(dirs) })
@@ -207,22 +207,22 @@ impl Catalog {
         &self.dirs[id.index()]
     }
 
-    /// Every directory; a parent stands before its children.
+    /// Every directory; parents precede their children.
     pub fn dirs(&self) -> &[Dir] {
         &self.dirs
     }
 
-    /// The directory in which the environment was recorded: its spaces live there.
+    /// The directory in which the environment was recorded: its spaces are there.
     pub fn base(&self) -> &Path {
         Path::new(self.header.split_path().0)
     }
 
-    /// Every file of every directory, shadow included.
+    /// Every file of every directory, including shadow entries.
     pub fn files(&self) -> impl Iterator<Item = &File> {
         self.dirs.iter().flat_map(|dir| &dir.files)
     }
 
-    /// The digest and size of every file: RCC demands a blob for each, be it a link or below one.
+    /// The digest and size of every file: RCC requires a blob for each, even for links and files below them.
     pub fn digests(&self) -> impl Iterator<Item = (&Digest, u64)> {
         self.files().filter_map(|file| Some((file.digest.as_ref()?, file.size)))
     }
@@ -238,25 +238,26 @@ impl Catalog {
         })
     }
 
-    /// The same tree under another head: what the `.meta` of a space is.
+    /// The same tree with another header, such as that of a space's `.meta`.
     pub fn with_header(&self, change: impl FnOnce(&mut Header)) -> Catalog {
         let mut changed = self.clone();
         change(&mut changed.header);
         changed
     }
 
-    /// Writes the catalog in RCC's form, compressed.
+    /// Writes the catalog in RCC's format, compressed.
     pub fn write_to(&self, out: impl Write) -> io::Result<()> {
         write::gzip(&self.header, &self.dirs, out)
     }
 
-    /// Writes all that follows the head (see [`Header::write_head`]), compressed: both together are the catalog again.
+    /// Writes everything after the head (see [`Header::write_head`]), compressed: both together are the whole catalog.
     pub fn write_tail(&self, out: impl Write) -> io::Result<()> {
         write::gzip_tail(&self.header, &self.dirs, out)
     }
 
-    /// As [`Catalog::write_tail`] of the catalog file at `path`, whose head must be `header` and which was validated before:
-    /// cut out of its text where that is RCC's own, else parsed and written anew. Gives the identity of what was read.
+    /// As [`Catalog::write_tail`] for the catalog file at `path`, which must have the header `header` and have been validated before:
+    /// cut out of its text if that has RCC's exact form, otherwise parsed and written again. Also returns the identity of the file
+    /// read.
     pub fn tail_of(path: &Path, header: &Header) -> Result<(Vec<u8>, CatalogId), CatalogError> {
         let stored = read_stored(path)?;
         let unwritable = |source| CatalogError::Unreadable { path: path.into(), source };
@@ -267,7 +268,7 @@ impl Catalog {
         Ok((tail, Digest::of(Regime::Sha256, &stored)))
     }
 
-    /// The text of the `.info` beside a catalog, or of a `.meta.info`.
+    /// The text of the `.info` file next to a catalog, or of a `.meta.info`.
     pub fn info_json(&self) -> Vec<u8> {
         self.header.info_json()
     }
@@ -278,10 +279,10 @@ impl Catalog {
     }
 }
 
-/// Reads a whole file that must be regular and no longer than [`MAX_STORED`].
+/// Reads a whole file, which must be regular and no longer than [`MAX_STORED`].
 fn read_stored(path: &Path) -> Result<Vec<u8>, CatalogError> {
     let unreadable = |source| CatalogError::Unreadable { path: path.into(), source };
-    // Asked before opening: opening a FIFO would block.
+    // Checked before opening: opening a FIFO would block.
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err(CatalogError::NotAFile { path: path.into() });
     }
@@ -298,7 +299,7 @@ fn read_stored(path: &Path) -> Result<Vec<u8>, CatalogError> {
     Ok(stored)
 }
 
-/// Refuses `<16 hex>v<2 hex>.…` when the two are not `12`; a file of another shape is judged by its content.
+/// Rejects `<16 hex>v<2 hex>.…` if the version is not `12`; files with other names are judged by their content.
 fn refuse_other_version(path: &Path) -> Result<(), CatalogError> {
     let name = path.file_name().map(|name| name.as_encoded_bytes()).unwrap_or_default();
     let looks_like_one = name.len() > 19

@@ -1,8 +1,8 @@
 //! Digests: the names of blobs.
 //!
-//! RCC has two regimes. A compressed hololib names a blob by the SHA-256 of its raw content (64 hex digits); a hololib
-//! with `catalog/compress.no` names it by SipHash-2-4-128 under the key `Very_Random-Seed` (32 hex digits). The length of
-//! the text decides which one it is, and a [`Digest`] that exists is well formed: it can be joined to a path.
+//! RCC has two regimes. A compressed hololib names a blob by the SHA-256 of its raw content (64 hex digits); a hololib with
+//! `catalog/compress.no` names it by SipHash-2-4-128 with the key `Very_Random-Seed` (32 hex digits). The length of the text
+//! determines the regime, and a [`Digest`] is always well formed, so it can be joined to a path.
 
 use std::fmt;
 use std::hash::Hasher as _;
@@ -115,7 +115,7 @@ fn nibble(digit: u8) -> Option<u8> {
     }
 }
 
-/// A digest in the making.
+/// A running digest computation.
 #[derive(Clone)]
 pub enum Hasher {
     /// SHA-256.
@@ -125,7 +125,7 @@ pub enum Hasher {
 }
 
 impl Hasher {
-    /// A hasher of `regime` that has seen nothing.
+    /// A new hasher of `regime`.
     pub fn new(regime: Regime) -> Hasher {
         match regime {
             Regime::Sha256 => Hasher::Sha256(sha2::Sha256::new()),
@@ -141,7 +141,7 @@ impl Hasher {
         }
     }
 
-    /// The digest of all that was seen.
+    /// The digest of all bytes added.
     pub fn finish(self) -> Digest {
         match self {
             Hasher::Sha256(sha) => Digest::Sha256(sha.finalize().into()),

@@ -1,15 +1,15 @@
-//! Where things are: RCC's product home, its hololib and spaces, and our own directories.
+//! Locations: RCC's product home, its hololib and spaces, and our own directories.
 //!
-//! [`Home::locate`] decides once, from the environment given to it, what RCC decides at its own start: the product and its
-//! home, private or shared, and the names that follow from the user. It creates nothing, and nothing here reads a catalog.
+//! [`Home::locate`] decides once, from the environment given to it, what RCC decides at startup: the product and its home, private or
+//! shared, and the names that derive from the user. It creates nothing, and nothing here reads a catalog.
 //!
 //! ```text
 //! <root>/hololib/{library,catalog,used,pids}   RCC's store     (shared: <HoloLocation>/lib/…)
 //! <root>/holotree/<label>                      RCC's spaces    (shared: <HoloLocation>/<label>)
 //! <root>/holofs/{raw,index,pristine,pyc,spaces} ours           (HOLOFS_HOME moves it)
 //! ```
-//! RCC lets all users write to all that is below its shared place, so that whoever comes first could own, and whoever comes later
-//! rename, what stands there: members of a shared holotree share RCC's files, and each has a state of their own in their own home.
+//! RCC lets all users write everywhere below its shared location, so any user could own or rename entries there. Members of a shared
+//! holotree therefore share RCC's files, but each has a state directory in their own home.
 
 mod expand;
 mod find;
@@ -33,7 +33,7 @@ use crate::error::{Class, Failure};
 use crate::sys::fs::place::Place;
 use crate::sys::host;
 
-/// The environment, as far as anybody may ask: only the CLI knows the real one.
+/// Access to environment variables: only the CLI knows the real environment.
 pub struct Environment<'a> {
     /// The value of a variable.
     pub var: &'a dyn Fn(&str) -> Option<OsString>,
@@ -59,10 +59,10 @@ pub struct Home {
     choice: Choice,
 }
 
-/// Why a location could not be decided, or a catalog not found.
+/// Why a location could not be determined, or a catalog not found.
 #[derive(Debug, thiserror::Error)]
 pub enum HomeError {
-    /// A relative path, and no current directory.
+    /// A relative path, but there is no current directory.
     #[error("Cannot make {} absolute", path.display())]
     Absolute {
         /// The path as given.
@@ -70,7 +70,7 @@ pub enum HomeError {
         /// Why.
         source: io::Error,
     },
-    /// One user in 2^36: RCC itself cannot make a space for this user.
+    /// One user in 2^36: RCC itself cannot create a space for this user.
     #[error(
         "The identity {identity:?} of the home directory {} is too short to name a space; RCC fails here too",
         home.display()
@@ -78,7 +78,7 @@ pub enum HomeError {
     ShortIdentity {
         /// The user's home directory.
         home: OsString,
-        /// What RCC makes of it.
+        /// The identity that RCC derives from it.
         identity: String,
     },
     /// The catalog directory could not be read.
@@ -89,28 +89,28 @@ pub enum HomeError {
         /// Why.
         source: io::Error,
     },
-    /// No catalog is so named.
+    /// No catalog has this name.
     #[error("There is no catalog {what:?} in {}", dir.display())]
     CatalogNotFound {
-        /// What was asked for.
+        /// The requested name.
         what: String,
-        /// Where it was looked for.
+        /// The directory that was searched.
         dir: PathBuf,
-        /// The catalogs that are there.
+        /// The existing catalogs.
         known: List,
     },
-    /// A path that is no file.
+    /// A path that is not a file.
     #[error("There is no catalog file {}", path.display())]
     NoSuchCatalogFile {
         /// The path.
         path: PathBuf,
     },
-    /// Several catalogs begin so.
+    /// Several catalogs have this prefix.
     #[error("{what:?} means several catalogs: {candidates}")]
     AmbiguousCatalog {
-        /// What was asked for.
+        /// The requested name.
         what: String,
-        /// The catalogs it may mean.
+        /// The matching catalogs.
         candidates: List,
     },
 }
@@ -135,14 +135,14 @@ impl Failure for HomeError {
 }
 
 impl Home {
-    /// Decides where things are, as RCC does in this environment; `flag` is the product that the user names.
+    /// Determines the locations as RCC does in this environment; `flag` is the product that the user selected.
     pub fn locate(env: &Environment<'_>, flag: Option<Product>) -> Result<Home, HomeError> {
         let (product, root, choice) = Product::choose(env, flag)?;
         let shared_base = expand_path(OsStr::new(product.holo_location()), env)?;
         Home::place(env, &shared_base, (product, root, choice))
     }
 
-    /// As [`Home::locate`], with shared holotrees at `holo_location` instead of RCC's fixed place.
+    /// As [`Home::locate`], with shared holotrees at `holo_location` instead of RCC's fixed location.
     pub fn locate_with(env: &Environment<'_>, holo_location: &Path) -> Result<Home, HomeError> {
         Home::place(env, holo_location, Product::choose(env, None)?)
     }
@@ -172,12 +172,12 @@ impl Home {
         Ok(Home { root, hololib, holotree, holofs, user_identity, shared, product, choice })
     }
 
-    /// The product whose home it is.
+    /// The product of this home.
     pub fn product(&self) -> Product {
         self.product
     }
 
-    /// Why it is this home.
+    /// Why this home was chosen.
     pub fn choice(&self) -> Choice {
         self.choice
     }
@@ -212,12 +212,12 @@ impl Home {
         self.hololib.join("used")
     }
 
-    /// Where programs keep temporary files, a directory for each run.
+    /// The directory for temporary files of programs, with a subdirectory for each run.
     pub fn temp_dir(&self) -> PathBuf {
         self.root.join("temp")
     }
 
-    /// RCC's marks of who holds a lock.
+    /// RCC's files that record the holders of locks.
     pub fn pids_dir(&self) -> PathBuf {
         self.hololib.join("pids")
     }
@@ -232,7 +232,7 @@ impl Home {
         self.holotree.join("global.lck")
     }
 
-    /// All that is ours.
+    /// Our own state.
     pub fn holofs(&self) -> &Place {
         &self.holofs
     }
@@ -247,7 +247,7 @@ impl Home {
         self.holofs.below("index")
     }
 
-    /// Catalogs laid out once.
+    /// Pristine trees.
     pub fn pristine_dir(&self) -> Place {
         self.holofs.below("pristine")
     }
@@ -262,29 +262,29 @@ impl Home {
         self.holofs.below("profiles")
     }
 
-    /// What is known of remote environments, and what is on its way from them.
+    /// State of remote environments, and downloads in progress.
     pub fn remote_dir(&self) -> Place {
         self.holofs.below("remote")
     }
 
-    /// What `check --repair` moves aside.
+    /// Where `check --repair` moves damaged files.
     pub fn quarantine_dir(&self) -> Place {
         self.holofs.below("quarantine")
     }
 
-    /// The channel of this machine, which RCC puts before all others.
+    /// This machine's local channel, which RCC puts before all others.
     pub fn local_channel(&self) -> Option<PathBuf> {
         let dir = self.root.join("channel");
         dir.join("channeldata.json").metadata().is_ok_and(|found| !found.is_dir()).then_some(dir)
     }
 
-    /// What we keep for each space.
+    /// Our state of all spaces.
     pub fn spaces_dir(&self) -> Place {
         self.holofs.below("spaces")
     }
 
-    /// What we keep for the space `label` of `base`: bases other than the private one are told apart by a suffix. (Who joins a
-    /// shared holotree keeps the labels of the private one.)
+    /// Our state of the space `label` of `base`: bases other than the private one get a suffix. (A user who joins a shared holotree
+    /// keeps the labels of the private one.)
     pub fn space_dir(&self, base: &Path, label: &Label) -> Place {
         if base == self.root.join("holotree") {
             return self.spaces_dir().below(label.as_str());
@@ -298,12 +298,12 @@ impl Home {
         &self.user_identity
     }
 
-    /// True when this user takes part in the machine's shared holotree.
+    /// True if this user takes part in the machine's shared holotree.
     pub fn is_shared(&self) -> bool {
         self.shared
     }
 
-    /// True when new blobs are compressed (and named by SHA-256): RCC's `compress.no` is absent.
+    /// True if new blobs are compressed (and named by SHA-256): RCC's `compress.no` is absent.
     pub fn is_compressed(&self) -> bool {
         let marker = self.catalog_dir().join("compress.no");
         !marker.metadata().is_ok_and(|found| !found.is_dir())
@@ -317,14 +317,14 @@ impl Home {
         Label::new(text.as_bytes()).unwrap_or_else(|| unreachable!("7 + 1 + 7 + 1 + 8 plain characters"))
     }
 
-    /// The name of the directory in which this user's RCC builds for a platform: what its catalogs carry as identity.
+    /// The name of the directory in which this user's RCC builds for a platform: the identity in its catalogs.
     pub fn stage_identity(&self, goos: &str, goarch: &str) -> String {
         let platform = format!("{goos} {goarch}").to_lowercase();
         format!("h{}_{}t", self.user_identity, hash::textual(sipit(platform), 14))
     }
 
-    /// The one catalog that `what` means: a hash, a unique prefix, a catalog's file name, or a path. Of several platforms'
-    /// catalogs this machine's is meant.
+    /// Finds the one catalog that `what` means: a hash, a unique prefix, a catalog's file name, or a path. If catalogs of several
+    /// platforms match, this machine's is taken.
     pub fn find_catalog(&self, what: &str) -> Result<PathBuf, HomeError> {
         find::find(&self.catalog_dir(), what)
     }
@@ -340,7 +340,7 @@ pub fn controller_identity(controller: &str) -> String {
     format!("rcc.{controller}").to_lowercase()
 }
 
-/// This machine's platform as RCC writes it, such as `linux_amd64`.
+/// This machine's platform in RCC's notation, such as `linux_amd64`.
 pub fn platform() -> String {
     format!("{}_{}", host::GOOS, host::GOARCH)
 }

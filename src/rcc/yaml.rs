@@ -1,11 +1,11 @@
-//! YAML as RCC reads it: the events of `saphyr-parser`, and the rules of Go's yaml.v2 for what a plain word means.
+//! YAML as RCC reads it: the events of `saphyr-parser`, with the rules of Go's yaml.v2 for the meaning of plain scalars.
 //!
-//! The parser speaks YAML 1.2 and yaml.v2 the older dialect of libyaml. Where both accept a text but would disagree on what
-//! it says, it is refused with its line: a hash of something read a little differently would be a wrong name. What only
-//! one of them accepts needs no such care.
+//! The parser implements YAML 1.2, and yaml.v2 the older dialect of libyaml. A text that both accept but would read differently is
+//! rejected with its line, because the hash of a different reading would be a wrong name. What only one of them accepts needs no such
+//! care.
 //!
-//! Only the first document is read, as by RCC. Aliases are replaced by what they name and `<<` by the keys it merges; both
-//! are bounded, so that a small text cannot become a huge tree.
+//! Only the first document is read, as in RCC. Aliases are replaced by their targets and `<<` by the keys it merges; both are bounded,
+//! so that a small text cannot become a huge tree.
 
 mod reader;
 mod scalar;
@@ -19,26 +19,26 @@ pub use self::scalar::{Word, is_text};
 pub enum Yaml {
     /// Text.
     Text(String),
-    /// A plain word that means something else than text, and how it was written.
+    /// A plain scalar that is not text, and how it was written.
     Word(Word, String),
     /// A list.
     List(Vec<Yaml>),
-    /// A map, in the order of the file. Of a key that stands twice the last value counts, at the place of the first.
+    /// A map, in file order. For a duplicate key the last value counts, at the position of the first.
     Map(Vec<(String, Yaml)>),
 }
 
-/// What cannot be read, or not in the same way as RCC does.
+/// Something that cannot be read, or would not be read as RCC does.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("Line {line}: {why}")]
 pub struct YamlError {
     /// The line, from 1.
     pub line: usize,
-    /// What is there.
+    /// The problem.
     pub why: Cow<'static, str>,
 }
 
 impl Yaml {
-    /// The value of a key, if this is a map that has it.
+    /// The value of a key, if this is a map that contains it.
     pub fn get(&self, key: &str) -> Option<&Yaml> {
         let Yaml::Map(entries) = self else { return None };
         entries.iter().find(|(name, _)| name == key).map(|(_, value)| value)
@@ -50,7 +50,7 @@ impl Yaml {
         Some(text)
     }
 
-    /// What a field of text gets: a number or a truth value as it was written.
+    /// The value for a text field: a number or a boolean as it was written.
     pub fn as_written(&self) -> Option<&str> {
         match self {
             Yaml::Text(text) | Yaml::Word(_, text) => Some(text),
@@ -58,7 +58,7 @@ impl Yaml {
         }
     }
 
-    /// True or false, if it says so.
+    /// The boolean, if it is one.
     pub fn flag(&self) -> Option<bool> {
         match self {
             Yaml::Word(Word::Truth(truth), _) => Some(*truth),
@@ -66,25 +66,25 @@ impl Yaml {
         }
     }
 
-    /// True for a value that is not there.
+    /// True for null.
     pub fn is_nothing(&self) -> bool {
         matches!(self, Yaml::Word(Word::Nothing, _))
     }
 }
 
-/// Reads the first document of a file, in any encoding that YAML has.
+/// Parses the first document of a file, in any encoding that YAML allows.
 pub fn parse_bytes(bytes: &[u8]) -> Result<Yaml, YamlError> {
     parse(&decode(bytes)?)
 }
 
-/// Reads the first document.
+/// Parses the first document.
 pub fn parse(text: &str) -> Result<Yaml, YamlError> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     check_characters(text)?;
     reader::read(text)
 }
 
-/// UTF-8, or UTF-16 if a byte order mark says so.
+/// UTF-8, or UTF-16 if there is a byte order mark.
 fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, YamlError> {
     let wide = |read: fn([u8; 2]) -> u16| {
         let (pairs, rest) = bytes[2..].as_chunks::<2>();
@@ -104,7 +104,7 @@ fn decode(bytes: &[u8]) -> Result<Cow<'_, str>, YamlError> {
     }
 }
 
-/// Refuses what libyaml refuses, and line breaks that only one of the two dialects knows.
+/// Rejects what libyaml rejects, and line breaks that only one of the two dialects knows.
 fn check_characters(text: &str) -> Result<(), YamlError> {
     let wrong = |c: char| match c {
         '\u{85}' | '\u{2028}' | '\u{2029}' => {

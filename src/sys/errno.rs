@@ -1,4 +1,4 @@
-//! Error numbers, as the kernel and programs see them.
+//! Error numbers, as the kernel and programs use them.
 
 use std::io;
 

@@ -1,7 +1,7 @@
-//! Mounting FUSE file systems, and unmounting exactly our own.
+//! Mounting FUSE file systems, and unmounting only our own.
 //!
-//! A file system is configured key by key (`fsopen`), so no text of ours is ever parsed as options, and attached to a
-//! directory *descriptor*, so what is mounted on is what was checked. It is always nosuid and nodev, and the kernel checks
+//! A file system is configured key by key (`fsopen`), so no text of ours is ever parsed as options, and attached to a directory
+//! *descriptor*, so the directory that was checked is the one mounted on. It is always nosuid and nodev, and the kernel checks
 //! permissions (`default_permissions`).
 
 pub mod connection;
@@ -23,7 +23,7 @@ use rustix::mount::{
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
 };
 
-/// Where FUSE is.
+/// The FUSE device.
 const DEVICE: &str = "/dev/fuse";
 
 /// A directory to mount on: opened without following a link at its end.
@@ -35,15 +35,15 @@ pub struct Mountpoint {
 /// How to mount.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// No change is possible.
+    /// Read-only.
     pub read_only: bool,
-    /// Users other than the mounting one may enter.
+    /// Other users may access it.
     pub allow_other: bool,
-    /// No program in it runs.
+    /// Programs in it cannot be executed.
     pub no_exec: bool,
 }
 
-/// Which mount it is: unique among those that exist.
+/// The id of a mount: unique among the existing ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MountId(pub(super) u64);
 
@@ -70,8 +70,8 @@ impl Mountpoint {
         &self.path
     }
 
-    /// The mount that is visible at the path now, which must be another one than the directory itself is on: who can rename
-    /// the directory may have put something else there meanwhile.
+    /// The mount that is visible at the path now, which must differ from the one the directory itself is on: a process that can rename
+    /// the directory may have replaced it meanwhile.
     pub fn mounted(&self) -> io::Result<MountId> {
         let moved = || io::Error::other("the mountpoint was moved away while it was mounted on");
         let id = mount_at(&self.path).map_err(|_| moved())?;
@@ -79,14 +79,14 @@ impl Mountpoint {
     }
 }
 
-/// A new FUSE file system that is mounted nowhere yet.
+/// A new FUSE file system that is not mounted anywhere yet.
 pub struct Detached {
     device: OwnedFd,
     mount: OwnedFd,
 }
 
 impl Detached {
-    /// Makes one; what the kernel refuses is said in words that name the missing permission.
+    /// Creates one; if the kernel refuses, the error names the missing permission.
     pub fn new(options: Options) -> io::Result<Detached> {
         let device = open_device()?;
         let context = fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC)
@@ -100,7 +100,7 @@ impl Detached {
         self.device.try_clone()
     }
 
-    /// Mounts it on `point`: the device that its requests come from, and the mount.
+    /// Mounts it on `point`; returns the device that its requests come from, and the mount.
     pub fn attach(self, point: &Mountpoint) -> io::Result<(OwnedFd, MountId)> {
         put(&self.mount, &point.dir)?;
         let id = id_of(&self.mount)?;
@@ -115,7 +115,7 @@ impl Detached {
     }
 }
 
-/// Mounts a new FUSE file system on `point`: the device that its requests come from, and the mount.
+/// Mounts a new FUSE file system on `point`; returns the device that its requests come from, and the mount.
 pub fn mount_fuse(point: &Mountpoint, options: Options) -> io::Result<(OwnedFd, MountId)> {
     Detached::new(options)?.attach(point)
 }
@@ -125,7 +125,7 @@ const SUBTYPE: &str = "holofs";
 /// The type of our mounts in the kernel's tables.
 const TYPE: &str = "fuse.holofs";
 
-/// Opens the FUSE device, or says why that is not possible.
+/// Opens the FUSE device; the error says why that is not possible.
 pub fn open_device() -> io::Result<File> {
     let opened = OpenOptions::new().read(true).write(true).open(DEVICE);
     let device = opened.map_err(|error| match error.kind() {
@@ -136,7 +136,7 @@ pub fn open_device() -> io::Result<File> {
     is_device.then_some(device).ok_or_else(|| io::Error::other("/dev/fuse is no device"))
 }
 
-/// An errno in words; it keeps its kind.
+/// An error with a readable message for an errno; keeps its kind.
 fn told(errno: rustix::io::Errno, if_not_permitted: &str) -> io::Error {
     let error = io::Error::from(errno);
     match error.kind() {
@@ -173,7 +173,7 @@ fn configure(context: &OwnedFd, device: &File, options: Options) -> io::Result<O
     Ok(fsmount(context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)?)
 }
 
-/// Attaches a detached mount at the directory `onto`.
+/// Attaches a detached mount to the directory `onto`.
 pub(super) fn put(mount: impl AsFd, onto: impl AsFd) -> io::Result<()> {
     let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH;
     Ok(move_mount(mount, "", onto, "", flags)?)
@@ -189,7 +189,7 @@ pub fn mount_at(path: &Path) -> io::Result<MountId> {
     id_of(Mountpoint::open(path)?.dir)
 }
 
-/// What is seen at a path.
+/// What is visible at a path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen {
     /// The device number of its file system.
@@ -200,7 +200,7 @@ pub struct Seen {
     pub is_root: bool,
 }
 
-/// What is at `path` now, a link not followed; the file system itself, which may be ours, is not asked.
+/// What is at `path` now, without following a link; sends no request to the file system itself, which may be ours.
 pub fn seen(path: &Path) -> io::Result<Seen> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     let state = rustix::fs::statx(&Mountpoint::open(path)?.dir, "", flags, StatxFlags::MNT_ID)?;
@@ -211,7 +211,7 @@ pub fn seen(path: &Path) -> io::Result<Seen> {
     })
 }
 
-/// Unmounts what is visible at `path` if it is of the file system `device`; false if it is not, or if nothing is mounted there.
+/// Unmounts what is visible at `path` if it belongs to the file system `device`; false if it does not, or if nothing is mounted there.
 pub fn unmount_device(path: &Path, device: u64, lazy: bool) -> io::Result<bool> {
     match seen(path) {
         Ok(seen) if seen.is_root && seen.device == device => unmount(path, lazy).map(|()| true),
@@ -221,7 +221,7 @@ pub fn unmount_device(path: &Path, device: u64, lazy: bool) -> io::Result<bool> 
     }
 }
 
-/// Answers without asking the file system itself, which may be ours and not be served yet.
+/// Sends no request to the file system itself, which may be ours and not served yet.
 pub(super) fn id_of(dir: impl AsFd) -> io::Result<MountId> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     let state = rustix::fs::statx(dir, "", flags, StatxFlags::MNT_ID)?;
@@ -231,8 +231,8 @@ pub(super) fn id_of(dir: impl AsFd) -> io::Result<MountId> {
     Ok(MountId(state.stx_mnt_id))
 }
 
-/// Takes the mount `id` out of the tree if it is the one visible at `path`; whoever has files open keeps them. False: another
-/// mount lies on top, or ours is gone.
+/// Detaches the mount `id` if it is the one visible at `path`; files already open in it stay open. False if another mount lies on top,
+/// or ours is gone.
 pub fn detach(path: &Path, id: MountId) -> io::Result<bool> {
     let point = match Mountpoint::open(path) {
         Ok(point) => point,
@@ -253,8 +253,8 @@ pub fn unmount(path: &Path, lazy: bool) -> io::Result<()> {
     Ok(rustix::mount::unmount(path, flags | UnmountFlags::NOFOLLOW)?)
 }
 
-/// Lets the kernel read `bytes` ahead on the file system that is mounted at `path`; its own is 128 KiB. Only root may. The file
-/// system is not asked for anything: it may be ours.
+/// Sets the kernel's read-ahead for the file system mounted at `path` to `bytes`; the default is 128 KiB. Only root may. Sends no
+/// request to the file system, which may be ours.
 pub fn set_read_ahead(path: &Path, bytes: u32) -> io::Result<()> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     let state = rustix::fs::statx(Mountpoint::open(path)?.dir, "", flags, StatxFlags::TYPE)?;

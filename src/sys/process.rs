@@ -1,4 +1,4 @@
-//! Processes: which one, is it still the same one, and whose.
+//! Processes: their identity, whether they are alive, and who owns them.
 
 #[cfg(unix)]
 pub mod command;
@@ -25,7 +25,7 @@ use std::sync::OnceLock;
 
 use rustix::process::{Pid, getppid, getuid, test_kill_process};
 
-/// One process: its number alone would be taken by another one some day, its start time tells them apart.
+/// A process, identified by its pid and start time, since a pid alone may be reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Process {
     /// The process id.
@@ -35,12 +35,12 @@ pub struct Process {
 }
 
 impl Process {
-    /// This process. /proc is read once: a daemon in its sandbox cannot.
+    /// This process. /proc is read once: a daemon in its sandbox cannot read it.
     pub fn current() -> Process {
         static KNOWN: OnceLock<Process> = OnceLock::new();
         let id = std::process::id();
         let known = *KNOWN.get_or_init(|| Process::with_id(id));
-        if known.pid == id { known } else { Process::with_id(id) } // after a fork it is another one
+        if known.pid == id { known } else { Process::with_id(id) } // after a fork it is another process
     }
 
     /// The process that has the id `pid` now.
@@ -48,18 +48,17 @@ impl Process {
         Process { pid, start_time: start_time(pid) }
     }
 
-    /// True while it runs: one that ended and is not yet reaped does not, nor one that was killed. Without /proc any process
-    /// of that number counts.
+    /// True while it runs: false for a zombie and for a killed process. Without /proc any process of that number counts.
     pub fn is_alive(&self) -> bool {
         self.exists() && !is_ending(self.pid)
     }
 
-    /// Who started it, if that one lives and /proc tells.
+    /// Its parent, if that is alive and /proc shows it.
     pub fn parent(&self) -> Option<u32> {
         stat_fields(self.pid)?.get(1)?.parse().ok()
     }
 
-    /// True if it runs the same program as this process, as far as /proc tells.
+    /// True if it runs the same program as this process, as far as /proc shows.
     pub fn is_of_this_program(&self) -> bool {
         let program = |process: &str| std::fs::metadata(format!("/proc/{process}/exe")).ok();
         let (theirs, ours) = (program(&self.pid.to_string()), program("self"));
@@ -68,12 +67,12 @@ impl Process {
             .is_some_and(|(theirs, ours)| (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino()))
     }
 
-    /// True once it has let go of everything: it is gone, or only waits to be reaped. Its locks are free some time before.
+    /// True once it has released everything: it is gone, or is only waiting to be reaped. Its locks are free some time before.
     pub fn has_ended(&self) -> bool {
         !self.exists() || stat_fields(self.pid).is_some_and(|fields| has_let_go(&fields))
     }
 
-    /// True while it is there, be it on its way out.
+    /// True while it exists, even if it is exiting.
     pub fn exists(&self) -> bool {
         let known = self.start_time.zip(start_time(self.pid));
         exists(self.pid) && known.is_none_or(|(then, now)| then == now)
@@ -86,13 +85,13 @@ impl fmt::Display for Process {
     }
 }
 
-/// True if there is a process `pid`, whoever owns it.
+/// True if there is a process `pid`, regardless of its owner.
 pub fn exists(pid: u32) -> bool {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     pid.is_some_and(|pid| !matches!(test_kill_process(pid), Err(rustix::io::Errno::SRCH)))
 }
 
-/// The fields of /proc/<pid>/stat from the third on. The name in the second may hold blanks and brackets, so they are counted
+/// The fields of /proc/<pid>/stat from the third on. The name in the second may contain blanks and parentheses, so they are counted
 /// from its closing one.
 fn stat_fields(pid: u32) -> Option<Vec<String>> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
@@ -110,14 +109,13 @@ fn is_unreaped(fields: &[String]) -> bool {
     matches!(fields.first().map(String::as_str), Some("Z" | "X"))
 }
 
-/// True if that was its last thread as well (field 20): files are closed with the last one.
+/// True if that was its last thread as well (field 20): files are closed with the last thread.
 fn has_let_go(fields: &[String]) -> bool {
     let threads = fields.get(17).and_then(|count| count.parse::<u32>().ok());
     is_unreaped(fields) && threads.is_none_or(|threads| threads <= 1)
 }
 
-/// True if it ended and is not reaped yet, or is on its way out (field 9), or is about to be: a killed process
-/// keeps its locks until its last thread has noticed.
+/// True if it is a zombie, is exiting (field 9), or is about to: a killed process keeps its locks until its last thread has noticed.
 fn is_ending(pid: u32) -> bool {
     const PF_EXITING: u64 = 4;
     let Some(fields) = stat_fields(pid) else { return false };
@@ -125,7 +123,7 @@ fn is_ending(pid: u32) -> bool {
     is_unreaped(&fields) || flags & PF_EXITING != 0 || is_killed(pid)
 }
 
-/// True if a SIGKILL waits to be noticed.
+/// True if a SIGKILL is pending.
 fn is_killed(pid: u32) -> bool {
     const KILL: u64 = 1 << 8;
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
@@ -140,7 +138,7 @@ pub fn parent_id() -> u32 {
     getppid().map_or(0, |pid| pid.as_raw_nonzero().get().unsigned_abs())
 }
 
-/// This user's name as /etc/passwd has it, else the number.
+/// This user's name from /etc/passwd, or the uid.
 pub fn user_name() -> String {
     let uid = getuid().as_raw().to_string();
     let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
@@ -152,7 +150,7 @@ pub fn user_name() -> String {
     name.unwrap_or(uid)
 }
 
-/// The program file of this process; `first` is what it was called by, for where there is no /proc to ask.
+/// The executable of this process; `first` is argv[0], for systems without /proc.
 pub fn program(first: Option<&OsStr>, path: Option<&OsStr>) -> io::Result<PathBuf> {
     let current = Path::new("/proc/self/exe");
     if let Ok(program) = std::fs::read_link(current) {

@@ -1,20 +1,19 @@
-//! Text of others on its way out: to a terminal, to a log, into JSON.
+//! Output of untrusted text: to a terminal, to a log, into JSON.
 //!
-//! Names and messages may hold anything: an escape sequence that rewrites what a terminal shows, a newline that begins a line of
-//! its own, a command that a CI system takes from what it prints. Whatever is printed goes through [`line()`], whatever is written
-//! as JSON through serde, with [`path`] and its like where it need not be UTF-8. Nothing is escaped where it is made, so that
-//! nothing is escaped twice.
+//! Names and messages may contain anything: an escape sequence that rewrites the terminal, a newline that starts a line of its own, a
+//! command that a CI system takes from the output. Printed text goes through [`line()`]; JSON goes through serde, with [`path`] and
+//! its variants for text that need not be UTF-8. Nothing is escaped where it is created, so nothing is escaped twice.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer};
 
-/// What CI systems take for a command wherever it stands in a line.
+/// Prefixes that CI systems treat as a command anywhere in a line.
 const COMMANDS: [&str; 2] = ["##[", "##vso["];
 
-/// `text` as one line that does nothing but show itself: control characters and marks that turn the direction of writing are
-/// `\u{…}` (newlines and tabs `\n`, `\t`), and what CI systems take for a command does not begin like one.
+/// `text` as one line that has no effect but being displayed: control characters and marks that change the writing direction become
+/// `\u{…}` (newlines and tabs `\n`, `\t`), and CI commands are broken up.
 pub fn line(text: &str) -> Cow<'_, str> {
     let command = text.trim_start().starts_with("::");
     if !command && !text.chars().any(acts) && !COMMANDS.iter().any(|command| text.contains(command)) {
@@ -36,13 +35,13 @@ pub fn line(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// JSON that means the same and does nothing to a terminal or a CI system: serde leaves some characters as they are.
+/// JSON with the same meaning and no effect on a terminal or a CI system: serde leaves some characters unescaped.
 pub fn json(text: &str) -> Cow<'_, str> {
     let active = |c: char| c != '\n' && acts(c);
     if !text.chars().any(active) && !COMMANDS.iter().any(|command| text.contains(command)) {
         return Cow::Borrowed(text);
     }
-    // Outside of strings there is none of them.
+    // They occur only inside strings.
     let mut shown = String::with_capacity(text.len() + 16);
     for (at, c) in text.char_indices() {
         if active(c) || COMMANDS.iter().any(|command| text[at..].starts_with(command)) {
@@ -54,12 +53,12 @@ pub fn json(text: &str) -> Cow<'_, str> {
     Cow::Owned(shown)
 }
 
-/// Characters that do something other than be seen.
+/// Characters that have an effect other than being displayed.
 fn acts(c: char) -> bool {
     c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
 }
 
-/// A path as text of which no byte is lost: what is not UTF-8 is `\xNN`.
+/// A path as text without losing bytes: those that are not UTF-8 become `\xNN`.
 pub fn of_path(path: &Path) -> Cow<'_, str> {
     let bytes = path.as_os_str().as_encoded_bytes();
     match std::str::from_utf8(bytes) {
@@ -72,7 +71,7 @@ pub fn of_path(path: &Path) -> Cow<'_, str> {
     }
 }
 
-/// Serializes a path that need not be UTF-8, for reports: it is not read again.
+/// Serializes a path that need not be UTF-8, for reports: it is not parsed again.
 pub fn path<S: Serializer>(path: &Path, to: S) -> Result<S::Ok, S::Error> {
     of_path(path).serialize(to)
 }
@@ -82,7 +81,7 @@ pub fn paths<S: Serializer>(paths: &[PathBuf], to: S) -> Result<S::Ok, S::Error>
     to.collect_seq(paths.iter().map(|path| of_path(path)))
 }
 
-/// As [`path`], for one that may be missing.
+/// As [`path`], for one that may be absent.
 pub fn maybe_path<S: Serializer>(path: &Option<PathBuf>, to: S) -> Result<S::Ok, S::Error> {
     path.as_deref().map(of_path).serialize(to)
 }

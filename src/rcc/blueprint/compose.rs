@@ -1,4 +1,4 @@
-//! The specification that several files ask for together: conda.yaml, package.yaml, and robot.yaml with what it names.
+//! Merges several files into one specification: conda.yaml, package.yaml, and robot.yaml with the file it names.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,13 +13,13 @@ use crate::rcc::yaml;
 pub struct Request {
     /// conda.yaml, package.yaml or robot.yaml files, merged in this order.
     pub files: Vec<PathBuf>,
-    /// A robot.yaml whose environment comes before all others, and whose variables count.
+    /// A robot.yaml whose environment comes before all others, and whose variables are used.
     pub robot: Option<PathBuf>,
-    /// The `dev-dependencies` of package.yaml count too.
+    /// Include the `dev-dependencies` of package.yaml.
     pub dev_dependencies: bool,
 }
 
-/// What a [`Request`] asks for.
+/// The result of composing a [`Request`].
 #[derive(Debug, Clone)]
 pub struct Composed {
     /// The text that is hashed.
@@ -41,7 +41,7 @@ pub enum ComposeError {
         /// Why.
         source: io::Error,
     },
-    /// A file is not what its name says, or contradicts those before it.
+    /// A file is not what its name promises, or contradicts the previous ones.
     #[error("Cannot hash {}", path.display())]
     Conda {
         /// The file.
@@ -49,7 +49,7 @@ pub enum ComposeError {
         /// Why.
         source: CondaError,
     },
-    /// A robot that needs no environment.
+    /// The robot needs no environment.
     #[error("{} names no environment: it has no condaConfigFile, and none of its environmentConfigs is for this platform and there", path.display())]
     NoEnvironment {
         /// The robot.yaml.
@@ -74,10 +74,10 @@ impl Failure for ComposeError {
     }
 }
 
-/// How a file is read.
+/// The format in which a file is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// A conda.yaml, whatever its name is.
+    /// A conda.yaml, whatever its name.
     Conda,
     /// A package.yaml.
     Package,
@@ -86,7 +86,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// By the name of the file alone, as RCC decides.
+    /// Decides by the file name alone, as RCC does.
     pub fn of(path: &Path) -> Kind {
         match path.file_name().map(|name| name.to_string_lossy().to_lowercase()).as_deref() {
             Some("package.yaml") => Kind::Package,
@@ -96,7 +96,7 @@ impl Kind {
     }
 }
 
-/// Reads the files with `read`, and merges what they ask for.
+/// Reads the files with `read`, and merges them.
 pub fn compose(
     home: &Home,
     request: &Request,

@@ -1,16 +1,16 @@
-//! One line of a list of dependencies, and how RCC chooses between two of one name.
+//! One item of a list of dependencies, and how RCC chooses between two with the same name.
 
-/// A dependency, as far as RCC takes it apart.
+/// A dependency, as far as RCC parses it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Dependency {
-    /// The text, trimmed: what is written out again.
+    /// The trimmed text, which is written out again.
     pub text: String,
     name: String,
     qualifier: String,
     version: String,
 }
 
-/// Two that ask for different versions of one name.
+/// Two dependencies that require different versions of one name.
 #[derive(Debug)]
 pub(super) struct Conflict {
     pub left: String,
@@ -22,7 +22,7 @@ fn is_operator(c: char) -> bool {
 }
 
 impl Dependency {
-    /// Takes a line apart; `None` for one that begins with no name, which RCC passes over.
+    /// Parses an item; `None` if it does not begin with a name, which RCC skips.
     pub fn parse(line: &str) -> Option<Dependency> {
         let text = line.trim();
         let end = text.find(|c| is_operator(c) || c == ' ').unwrap_or(text.len());
@@ -33,7 +33,7 @@ impl Dependency {
         let blank = [' ', '\t', '\n', '\u{c}', '\r'];
         let rest = rest.trim_start_matches(blank);
         let operators = rest.len() - rest.trim_start_matches(is_operator).len();
-        // A version has at least one character, be it an operator.
+        // A version has at least one character, even if that is an operator.
         let operators = if operators == rest.len() { operators.saturating_sub(1) } else { operators };
         let (qualifier, version) = rest.split_at(operators);
         let version = version.trim_start_matches(blank);
@@ -49,7 +49,7 @@ impl Dependency {
         })
     }
 
-    /// As an item of package.yaml's `pypi`: there one `=` means two.
+    /// The dependency as an item of package.yaml's `pypi`, where one `=` means `==`.
     pub fn for_pip(self) -> Dependency {
         if self.qualifier != "=" {
             return self;
@@ -62,7 +62,7 @@ impl Dependency {
         !self.qualifier.is_empty() || !self.version.is_empty()
     }
 
-    /// The more exact one of two of the same name.
+    /// The more exact of two dependencies with the same name.
     fn choose(self, other: Dependency) -> Result<Dependency, Conflict> {
         let same = self.qualifier == other.qualifier && self.version == other.version;
         match (self.is_exact(), other.is_exact()) {
@@ -74,7 +74,7 @@ impl Dependency {
     }
 }
 
-/// Adds one, or merges it into the one of the same name. Options (`--pre`) are never merged.
+/// Adds a dependency, or merges it into the one with the same name. Options (`--pre`) are never merged.
 pub(super) fn push(list: &mut Vec<Dependency>, added: Dependency) -> Result<(), Conflict> {
     let same = list.iter_mut().find(|known| known.name == added.name && !known.name.starts_with('-'));
     match same {
@@ -84,7 +84,7 @@ pub(super) fn push(list: &mut Vec<Dependency>, added: Dependency) -> Result<(), 
     Ok(())
 }
 
-/// Moves what both lists name into the first. On a conflict the second stays as it is, as in RCC.
+/// Moves dependencies that are in both lists into the first. On a conflict the second list keeps its own, as in RCC.
 pub(super) fn promote(conda: &mut [Dependency], pip: &mut Vec<Dependency>) -> Result<(), Conflict> {
     let mut promoted = Vec::new();
     for (at, item) in pip.iter().enumerate() {

@@ -1,5 +1,5 @@
-//! The text that RCC's YAML library writes: keys in a fixed order, lists not indented below their key, and each text in the
-//! style that yaml.v2 chooses for it.
+//! Produces the text that RCC's YAML library writes: keys in a fixed order, lists not indented below their key, and each scalar in the
+//! style that yaml.v2 chooses.
 
 use super::{CondaError, Environment};
 
@@ -42,7 +42,7 @@ fn list(out: &mut String, key: &str, items: &[String]) -> Result<(), CondaError>
     items.iter().try_for_each(|item| line(out, "-", item, 2))
 }
 
-/// `before text`; what goes on stands at `indent`.
+/// `before text`; continuation lines are indented by `indent`.
 fn line(out: &mut String, before: &str, text: &str, indent: usize) -> Result<(), CondaError> {
     out.push_str(before);
     out.push(' ');

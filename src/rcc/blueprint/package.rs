@@ -8,13 +8,13 @@
 //!   pypi: [pytest=8]
 //! post-install: [...]
 //! ```
-//! The channel is always conda-forge, also where this machine has a channel of its own.
+//! The channel is always conda-forge, even if this machine has a local channel.
 
 use super::dependency::{Dependency, promote};
 use super::{CondaError, Environment, push_all, texts, union};
 use crate::rcc::yaml::Yaml;
 
-/// What a package.yaml asks for.
+/// The environment that a package.yaml describes.
 pub(super) fn environment(document: &Yaml, dev_dependencies: bool) -> Result<Environment, CondaError> {
     if !document.is_nothing() && !matches!(document, Yaml::Map(_)) {
         return Err(CondaError::NoPackage);
@@ -23,7 +23,7 @@ pub(super) fn environment(document: &Yaml, dev_dependencies: bool) -> Result<Env
     union(&mut environment.post_install, texts(document, "post-install")?);
     for part in ["dependencies", "dev-dependencies"] {
         let (conda, pypi) = dependencies(document, part)?;
-        // What is in the section must be right even if it does not count.
+        // The section must be valid even if it is not used.
         if part == "dependencies" || dev_dependencies {
             push_all(&mut environment.conda, conda);
             push_all(&mut environment.pip, pypi);

@@ -1,4 +1,4 @@
-//! robot.yaml, as far as it says which environment a robot needs and what its programs find in their variables.
+//! The parts of robot.yaml that determine a robot's environment and the variables of its programs.
 
 use std::path::{Path, PathBuf};
 
@@ -37,8 +37,8 @@ impl Robot {
         })
     }
 
-    /// The file that says what this machine's environment is: the first of `environmentConfigs` that is there and meant for
-    /// this platform, else `condaConfigFile`.
+    /// The file that describes the environment on this machine: the first of `environmentConfigs` that exists and is meant for this
+    /// platform, else `condaConfigFile`.
     pub fn environment_file(&self) -> Option<PathBuf> {
         let chosen = self.environments.iter().filter(|name| is_for(name, host::GOOS, host::GOARCH));
         let mut there = chosen
@@ -52,7 +52,7 @@ impl Robot {
         absolute(&self.root, &self.artifacts)
     }
 
-    /// The directories that come before all others in `PATH`.
+    /// The directories that come first in `PATH`.
     pub fn path(&self) -> Vec<PathBuf> {
         self.path.iter().map(|part| below(&self.root, part)).collect()
     }
@@ -63,7 +63,7 @@ impl Robot {
     }
 }
 
-/// RCC takes an absolute path as it is only if it is a directory; else it puts the robot's own before it.
+/// RCC uses an absolute path unchanged only if it is a directory; otherwise it prefixes the robot's own directory.
 fn below(root: &Path, part: &str) -> PathBuf {
     let path = Path::new(part);
     if path.is_absolute() && path.is_dir() { path.to_owned() } else { absolute(root, part) }
@@ -73,8 +73,8 @@ fn absolute(root: &Path, part: &str) -> PathBuf {
     crate::rcc::home::clean(&root.join(part.trim_start_matches(['/', std::path::MAIN_SEPARATOR])))
 }
 
-/// RCC's rules: a name that mentions an operating system or a processor must mention this one's, as it is written first; one
-/// that says `freeze` or has more than two underscores must mention the platform.
+/// RCC's rules: the first operating system and the first processor that a name mentions must be this machine's, in lower case; a name
+/// that contains `freeze` or more than two underscores must mention the platform.
 fn is_for(name: &str, os: &str, cpu: &str) -> bool {
     let lower = name.to_lowercase();
     let mentioned = |words: &[&str]| {

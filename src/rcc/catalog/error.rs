@@ -8,7 +8,7 @@ use crate::error::{Class, Failure};
 use crate::rcc::digest::BadDigest;
 use crate::sys::fs::name::BadName;
 
-/// A catalog that cannot be used. Nothing was created when one of these comes back.
+/// A catalog cannot be used. Nothing was created when this is returned.
 #[derive(Debug, thiserror::Error)]
 pub enum CatalogError {
     /// The file cannot be read.
@@ -19,13 +19,13 @@ pub enum CatalogError {
         /// Why.
         source: io::Error,
     },
-    /// Not a regular file: it could block, or never end.
+    /// Not a regular file: reading could block, or never end.
     #[error("Cannot read the catalog {}: it is not a regular file", path.display())]
     NotAFile {
         /// The path.
         path: PathBuf,
     },
-    /// The file's name says that it has another format.
+    /// The file name indicates another format version.
     #[error(
         "Cannot read the catalog {}: its name says version {version}, and only version 12 is known",
         path.display()
@@ -36,10 +36,10 @@ pub enum CatalogError {
         /// The two characters after the `v`.
         version: String,
     },
-    /// The content is not that of a good catalog.
+    /// The content is not a valid catalog.
     #[error("Bad catalog{}", path.as_ref().map(|path| format!(" {}", path.display())).unwrap_or_default())]
     Bad {
-        /// The file, when it was read from one.
+        /// The file, if it was read from one.
         path: Option<PathBuf>,
         /// What is wrong with it.
         #[source]
@@ -48,7 +48,7 @@ pub enum CatalogError {
 }
 
 impl Failure for CatalogError {
-    /// One that cannot be read at all is a failure of the system, not a bad catalog.
+    /// A file that cannot be read is a system failure, not a bad catalog.
     fn class(&self) -> Option<Class> {
         match self {
             CatalogError::Unreadable { source, .. } if source.kind() == io::ErrorKind::NotFound => {
@@ -71,7 +71,7 @@ impl Failure for CatalogError {
 }
 
 impl CatalogError {
-    /// What is wrong inside the catalog, unless it could not even be read.
+    /// The flaw in the content, unless it could not even be read.
     pub fn flaw(&self) -> Option<&Flaw> {
         match self {
             CatalogError::Bad { flaw, .. } => Some(flaw),
@@ -79,7 +79,7 @@ impl CatalogError {
         }
     }
 
-    /// The entry that is wrong, as a path below the catalog's root (`.` for the root itself).
+    /// The invalid entry, as a path below the catalog's root (`.` for the root itself).
     pub fn entry(&self) -> Option<&str> {
         match self.flaw()? {
             Flaw::Json { entry, .. } | Flaw::Entry { entry, .. } => Some(entry),
@@ -103,10 +103,10 @@ impl Failure for Flaw {
 /// What is wrong with the content of a catalog.
 #[derive(Debug, thiserror::Error)]
 pub enum Flaw {
-    /// Neither gzip nor zstd: RCC refuses plain JSON too.
+    /// Neither gzip nor zstd: RCC rejects plain JSON too.
     #[error("It is neither gzip nor zstd")]
     NotCompressed,
-    /// It ends early, or is damaged: RCC writes catalogs in place, so a reader can meet half of one.
+    /// Truncated or damaged: RCC writes catalogs in place, so a reader can see a partial one.
     #[error("It cannot be inflated as {encoding}, so it is truncated or damaged")]
     Inflate {
         /// `gzip` or `zstd`.
@@ -114,23 +114,23 @@ pub enum Flaw {
         /// Why.
         source: io::Error,
     },
-    /// More than the documented limit of something.
+    /// A documented limit is exceeded.
     #[error("It has more than {limit} {what}")]
     TooLarge {
-        /// Of what.
+        /// The limited quantity.
         what: &'static str,
         /// The limit.
         limit: u64,
     },
-    /// Not JSON, or not of the right types.
+    /// Not JSON, or values of wrong types.
     #[error("{entry} cannot be understood")]
     Json {
-        /// The entry being read when it happened.
+        /// The entry being read at that point.
         entry: String,
         /// Why.
         source: serde_json::Error,
     },
-    /// A field of the head is wrong.
+    /// A field of the header is wrong.
     #[error("The {field} {value:?} {rule}")]
     Header {
         /// Which field.
@@ -148,7 +148,7 @@ pub enum Flaw {
         /// The rule.
         rule: Rule,
     },
-    /// No thread for the parser.
+    /// The parser's thread could not be started.
     #[error("It cannot be parsed: there is no thread for it")]
     Thread {
         /// Why.
@@ -156,13 +156,13 @@ pub enum Flaw {
     },
 }
 
-/// A rule that an entry of a catalog breaks.
+/// A rule that an entry of a catalog violates.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Rule {
-    /// Not a name.
+    /// Not a valid name.
     #[error(transparent)]
     Name(#[from] BadName),
-    /// A catalog can only hold UTF-8.
+    /// A catalog can only contain UTF-8.
     #[error("The name or link text is not UTF-8")]
     NotUtf8,
     /// The key in the parent and the entry's own name differ.
@@ -174,7 +174,7 @@ pub enum Rule {
     /// Two entries with one name.
     #[error("There are two entries of this name")]
     DuplicateName,
-    /// A field that stands twice in one object.
+    /// A field that occurs twice in one object.
     #[error("The field {field:?} stands there twice")]
     DuplicateField {
         /// Which.
@@ -183,52 +183,52 @@ pub enum Rule {
     /// More levels than [`super::MAX_DEPTH`].
     #[error("It is nested deeper than {} levels", super::MAX_DEPTH)]
     TooDeep,
-    /// The root is a link, shadow, or has a name.
+    /// The root is a link, is a shadow, or has a name.
     #[error("The root must be a directory without name, link and shadow")]
     Root,
-    /// Below a link must be shadow, and only there.
+    /// Entries below a link, and only those, must be shadows.
     #[error("The shadow mark is wrong: what is below a link to a directory has it, and nothing else")]
     Shadow,
-    /// A link text that no file system takes.
+    /// A link text that no file system accepts.
     #[error("The link text has {length} bytes, or a NUL; 1 to 4095 without NUL can be made")]
     LinkText {
         /// Its length.
         length: usize,
     },
-    /// Below zero, or beyond what a file can have.
+    /// Negative, or beyond the maximum file size.
     #[error("The size {size} is no size of a file")]
     Size {
         /// The size.
         size: i128,
     },
-    /// Type bits of something that a catalog cannot hold there.
+    /// Type bits that a catalog cannot have there.
     #[error("The mode {mode:#x} is not that of {expected}")]
     Mode {
         /// Go's mode.
         mode: u32,
-        /// What may stand there.
+        /// What is allowed there.
         expected: &'static str,
     },
-    /// Not a digest.
+    /// Not a valid digest.
     #[error(transparent)]
     Digest(#[from] BadDigest),
-    /// Only a link can be without digest.
+    /// Only a link can have no digest.
     #[error("It has no digest")]
     NoDigest,
-    /// A relocation before the start or behind the end of the file.
+    /// A relocation before the start or beyond the end of the file.
     #[error("The relocation at {offset} does not fit into {size} bytes")]
     Relocation {
-        /// Where it should be.
+        /// Its offset.
         offset: i128,
         /// The size of the file.
         size: u64,
     },
-    /// The arena of a catalog made by a program is not a tree in the promised order.
+    /// The arena of a generated catalog is not a tree in the required order.
     #[error("The directories are not in the order of a tree")]
     Order,
 }
 
-/// A text of a catalog, made fit for a message: escaped, and cut in the middle when it is long.
+/// A text of a catalog, prepared for a message: escaped, and shortened in the middle if it is long.
 pub(super) fn shown(text: &str) -> String {
     const HEAD: usize = 100;
     const TAIL: usize = 200;

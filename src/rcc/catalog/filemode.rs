@@ -1,13 +1,13 @@
 //! Go's `fs.FileMode`: the mode numbers in a catalog are these, not those of Unix.
 //!
-//! The lower nine bits are the permissions of both worlds. What Unix keeps above them (setuid, setgid, sticky, the file
-//! type) has other positions here. Bits that RCC never writes are kept as they are; `validate` refuses them.
+//! The lower nine bits are the permissions, as in Unix. What Unix has above them (setuid, setgid, sticky, the file type) is at other
+//! positions here. Bits that RCC never writes are kept as they are; `validate` rejects them.
 
 use std::fmt;
 
 /// Bit 31: a directory.
 const DIRECTORY: u32 = 1 << 31;
-/// Bit 27: a symbolic link. RCC stats through links, so only a link that dangled when it was recorded has it.
+/// Bit 27: a symbolic link. RCC stats through links, so only links that were dangling when recorded have it.
 const SYMLINK: u32 = 1 << 27;
 /// Bit 23.
 const SETUID: u32 = 1 << 23;
@@ -18,21 +18,21 @@ const STICKY: u32 = 1 << 20;
 /// The permissions and the three bits above them.
 const ALL_PERMISSIONS: u32 = 0o777 | SETUID | SETGID | STICKY;
 
-/// Where each of the three upper permission bits stands: in Go, in Unix.
+/// The positions of the three upper permission bits: in Go, in Unix.
 const UPPER: [(u32, u16); 3] = [(SETUID, 0o4000), (SETGID, 0o2000), (STICKY, 0o1000)];
 
-/// A mode as a catalog holds it.
+/// A mode as stored in a catalog.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct GoMode(pub u32);
 
-/// What kinds of entries a catalog can hold.
+/// The kinds of entries that a catalog can contain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// A directory.
     Directory,
     /// A regular file.
     File,
-    /// A symbolic link itself, not what it leads to.
+    /// A symbolic link itself, not its target.
     Symlink,
 }
 
@@ -54,7 +54,7 @@ impl GoMode {
         upper | (self.0 & 0o777) as u16
     }
 
-    /// The kind, when the type bits are those of one that a catalog can hold.
+    /// The kind, if the type bits are those of a kind that a catalog can contain.
     pub fn kind(self) -> Option<Kind> {
         match self.0 & !ALL_PERMISSIONS {
             DIRECTORY => Some(Kind::Directory),

@@ -1,12 +1,11 @@
-//! The JSON of a catalog exactly as it is on disk, read straight into the flat arena.
+//! The JSON of a catalog exactly as it is on disk, parsed straight into the flat arena.
 //!
-//! As tolerant as RCC's reader (Go's `json.Decoder`): unknown fields are ignored, field names fit in any case, `null` and
-//! absent mean the default, and only the first value counts. Stricter where two readers could disagree: a field or a name
-//! that stands twice is refused, and so is an entry whose key and name differ.
+//! As tolerant as RCC's reader (Go's `json.Decoder`): unknown fields are ignored, field names match in any case, `null` and absent
+//! mean the default, and only the first value counts. Stricter where two readers could disagree: a duplicate field or name is
+//! rejected, and so is an entry whose key and name differ.
 //!
-//! Recursion follows the nesting of the JSON, so a counter bounds it and a thread with a stack of [`STACK`] bytes runs it.
-//! The path of the entry being read is kept beside the arena and only shortened on success: whatever fails, and for
-//! whatever reason, the message can name the entry.
+//! Recursion follows the nesting of the JSON, so a counter bounds it and it runs on a thread with a stack of [`STACK`] bytes. The path
+//! of the current entry is kept next to the arena and only shortened on success, so that every error message can name the entry.
 
 use std::fmt;
 
@@ -19,13 +18,13 @@ use super::{Dir, DirId, File, Header, MAX_DEPTH, MAX_ENTRIES, MAX_RELOCATIONS};
 use crate::rcc::digest::Digest;
 use crate::sys::fs::name::OwnedName;
 
-/// What stands in place of a digest before the recorder has read the file.
+/// The placeholder for a digest before the recorder has read the file.
 pub(super) const NO_DIGEST: &str = "N/A";
 
-/// Enough for [`MAX_DEPTH`] levels in a debug build, four times over. Pages that are not touched cost nothing.
+/// Enough for four times [`MAX_DEPTH`] levels in a debug build. Untouched pages cost nothing.
 const STACK: usize = 128 << 20;
 
-/// Parses the bytes of a catalog file. Only what one entry alone can tell is checked.
+/// Parses the bytes of a catalog file. Checks only what can be seen from one entry alone.
 pub(super) fn parse(stored: &[u8]) -> Result<(Header, Vec<Dir>), Flaw> {
     std::thread::scope(|scope| {
         let thread = std::thread::Builder::new().name("catalog".into()).stack_size(STACK);
@@ -47,7 +46,7 @@ fn parse_here(stored: &[u8]) -> Result<(Header, Vec<Dir>), Flaw> {
         .map_err(|error| builder.explain(error, encoding))
 }
 
-/// What was read so far.
+/// The parser's state.
 #[derive(Default)]
 struct Builder {
     dirs: Vec<Dir>,
@@ -57,7 +56,7 @@ struct Builder {
     depth: usize,
     entries: u64,
     relocations: u64,
-    /// Why the visitor gave up, when it was not the JSON.
+    /// Why the visitor stopped, if the JSON was not the cause.
     flaw: Option<Flaw>,
 }
 
@@ -68,7 +67,7 @@ impl Builder {
         RootSeed(self).deserialize(&mut deserializer)
     }
 
-    /// The flaw behind an error of the deserializer.
+    /// The flaw that caused an error of the deserializer.
     fn explain(&mut self, error: serde_json::Error, encoding: &'static str) -> Flaw {
         match self.flaw.take() {
             Some(flaw) => flaw,
@@ -92,7 +91,7 @@ impl Builder {
     }
 
     fn deeper<E: de::Error>(&mut self) -> Result<(), E> {
-        // The root is at depth 0, so one more is open than levels.
+        // The root is at depth 0, so one more directory may be open than there are levels.
         if self.depth > MAX_DEPTH {
             return Err(self.refuse(Rule::TooDeep));
         }
@@ -116,7 +115,7 @@ impl Builder {
         Ok(())
     }
 
-    /// The name of the entry that was entered last.
+    /// The name of the most recently entered entry.
     fn name<E: de::Error>(&mut self, entered: Entered) -> Result<OwnedName, E> {
         OwnedName::new(&self.path.as_bytes()[entered.0 + 1..]).map_err(|bad| self.refuse(bad))
     }
@@ -126,7 +125,7 @@ impl Builder {
 #[derive(Clone, Copy)]
 struct Entered(usize);
 
-/// The parts of an object whose fields have fixed names.
+/// The members of an object with a fixed set of fields.
 struct Fields {
     table: &'static [&'static str],
     seen: u16,
@@ -158,7 +157,7 @@ impl Fields {
     }
 }
 
-/// Implements a seed whose only way in is `deserialize_$how`, and which is its own visitor.
+/// Implements a seed that is its own visitor and deserializes only through `deserialize_$how`.
 macro_rules! seed {
     ($type:ident $(<$life:lifetime>)?, $how:ident -> $value:ty, $expecting:literal, { $($methods:tt)* }) => {
         impl<'de $(, $life)?> DeserializeSeed<'de> for $type $(<$life>)? {
@@ -246,7 +245,7 @@ seed!(RewriteSeed<'b>, deserialize_any -> Vec<u64>, "a list of offsets", {
     }
 });
 
-/// A value that nobody asked for. serde_json would skip it without recursion, but also without a limit.
+/// A value of an unknown field. serde_json would skip it without recursion, but also without a limit.
 struct UnknownSeed<'b>(&'b mut Builder);
 
 seed!(UnknownSeed<'b>, deserialize_any -> (), "a value", {
@@ -335,7 +334,7 @@ fn mode<'de, A: MapAccess<'de>>(map: &mut A) -> Result<GoMode, A::Error> {
     map.next_value::<Option<u32>>().map(|mode| GoMode(mode.unwrap_or_default()))
 }
 
-/// A directory; for all but the root, the parent and where its name starts.
+/// A directory; for all but the root, with its parent and where its name starts.
 struct DirSeed<'b> {
     builder: &'b mut Builder,
     parent: Option<(DirId, Entered)>,
@@ -394,7 +393,7 @@ seed!(SubdirsSeed<'b>, deserialize_any -> Vec<DirId>, "an object of directories"
             subdirs.push(map.next_value_seed(DirSeed { builder, parent: Some((id, entered)) })?);
             builder.path.truncate(entered.0);
         }
-        // RCC writes them sorted; doubles stay side by side for `validate`.
+        // RCC writes them sorted; duplicates stay adjacent for `validate`.
         let name = |id: &DirId| builder.dirs[id.index()].name.as_ref();
         if !subdirs.is_sorted_by_key(name) {
             subdirs.sort_by_key(|id| builder.dirs[id.index()].name.clone());

@@ -1,8 +1,8 @@
-//! From the bytes of a catalog file to its JSON: bounded, and without holding more than a bound in memory.
+//! Inflates a catalog file to its JSON, with bounded size and memory.
 //!
-//! A slice is parsed faster than a stream (35,000 files, 13 MB: 40 ms against 70), so JSON of ordinary size is inflated
-//! into memory whole; only beyond [`IN_MEMORY`] it is inflated once to count it and once more into the parser. Either way
-//! the stored bytes are read to their end, so that a truncated file is an error even when the first JSON value was complete.
+//! A slice is parsed faster than a stream (35,000 files, 13 MB: 40 ms against 70), so JSON of ordinary size is inflated into memory as
+//! a whole; beyond [`IN_MEMORY`] it is inflated once to count it and once more into the parser. In both cases the stored bytes are
+//! read to their end, so that a truncated file is an error even if the first JSON value was complete.
 
 use std::io::{self, BufReader, Read};
 
@@ -10,9 +10,9 @@ use flate2::bufread::MultiGzDecoder;
 
 use super::error::Flaw;
 
-/// The longest catalog file that is read.
+/// The maximum size of a catalog file.
 pub const MAX_STORED: u64 = 256 << 20;
-/// The longest JSON that is parsed: more than a million files.
+/// The maximum length of the JSON: more than a million files.
 pub const MAX_JSON: u64 = 512 << 20;
 /// JSON up to this length is inflated whole before it is parsed.
 const IN_MEMORY: u64 = 64 << 20;
@@ -28,10 +28,10 @@ pub(super) enum Json<'a> {
     Stream(Stream<'a>),
 }
 
-/// Inflates while it is read.
+/// Inflates on the fly.
 pub(super) type Stream<'a> = BufReader<Box<dyn Read + Send + 'a>>;
 
-/// Which encoding `stored` has, for messages.
+/// The encoding of `stored`, for messages.
 pub(super) fn encoding(stored: &[u8]) -> Result<&'static str, Flaw> {
     if stored.starts_with(GZIP_MAGIC) {
         Ok("gzip")
@@ -42,7 +42,7 @@ pub(super) fn encoding(stored: &[u8]) -> Result<&'static str, Flaw> {
     }
 }
 
-/// Starts to inflate `stored`.
+/// Starts inflating `stored`.
 pub(super) fn inflate(stored: &[u8]) -> Result<Json<'_>, Flaw> {
     inflate_within(stored, IN_MEMORY, MAX_JSON)
 }
@@ -56,7 +56,7 @@ fn inflate_within(stored: &[u8], in_memory: u64, max_json: u64) -> Result<Json<'
     if (head.len() as u64) < in_memory {
         return Ok(Json::Whole(head));
     }
-    // A look at the rest, so that a bomb or a truncated file is refused before anything is built from it.
+    // Inflates the rest once to check it, so that a bomb or a truncated file is rejected before anything is built from it.
     let room = max_json.saturating_sub(in_memory) + 1;
     let rest = io::copy(&mut reader.take(room), &mut io::sink()).map_err(failed)?;
     if rest == room {
@@ -72,7 +72,7 @@ pub(super) fn decoder<'a>(encoding: &str, stored: &'a [u8]) -> io::Result<Box<dy
     }
 }
 
-/// How much will come out: gzip says so in its last four bytes. Only a hint, so a lie costs nothing but a reallocation.
+/// The expected output size: gzip stores it in its last four bytes. Only a hint, so a wrong value costs no more than a reallocation.
 fn expected_length(encoding: &str, stored: &[u8]) -> u64 {
     match (encoding, stored.last_chunk::<4>()) {
         ("gzip", Some(&tail)) => u64::from(u32::from_le_bytes(tail)) + 1,

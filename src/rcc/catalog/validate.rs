@@ -1,7 +1,7 @@
-//! The rules every catalog obeys, whether it was parsed or made by the recorder.
+//! The rules for every catalog, whether parsed or created by the recorder.
 //!
-//! Names and digests are checked by their types; what is left needs the whole tree. Each directory and each file is
-//! looked at once, in the order of the arena, and the first breach is reported with the path of its entry.
+//! Names and digests are checked by their types; the rest needs the whole tree. Each directory and file is checked once, in arena
+//! order, and the first violation is reported with the path of its entry.
 
 use std::collections::HashSet;
 
@@ -9,7 +9,7 @@ use super::error::{Flaw, Rule, shown};
 use super::filemode::Kind;
 use super::{Dir, DirId, File, Header, IDENTITY_LENGTH, MAX_DEPTH, MAX_ENTRIES, MAX_RELOCATIONS};
 
-/// The longest link text, in bytes: Linux' PATH_MAX without the NUL.
+/// The maximum length of a link text, in bytes: Linux's PATH_MAX without the NUL.
 const LINK_MAX: usize = 4095;
 
 /// Checks everything.
@@ -37,7 +37,7 @@ pub(super) fn check(header: &Header, dirs: &[Dir]) -> Result<(), Flaw> {
 pub(super) fn entry_path(dirs: &[Dir], id: DirId, file: Option<&File>) -> String {
     let mut names: Vec<String> = file.map(|file| file.name.to_string()).into_iter().collect();
     let mut at = dirs.get(id.index());
-    // A parent stands before its child, or check_order refuses; the bound keeps even that message finite.
+    // Parents precede their children, or check_order rejects the catalog; the bound keeps even that message finite.
     for dir in std::iter::from_fn(|| at.inspect(|dir| at = dir.parent.and_then(|id| dirs.get(id.index())))) {
         names.extend(dir.name.as_ref().map(|name| name.to_string()));
         if names.len() > MAX_DEPTH + 1 {
@@ -48,12 +48,12 @@ pub(super) fn entry_path(dirs: &[Dir], id: DirId, file: Option<&File>) -> String
     if names.is_empty() { ".".to_owned() } else { shown_path(&names.join("/")) }
 }
 
-/// The names are escaped already, so they are only cut.
+/// The names are escaped already, so the path is only shortened.
 fn shown_path(path: &str) -> String {
     if path.len() <= 300 { path.to_owned() } else { shown(path) }
 }
 
-/// Where a directory is, seen from its ancestors.
+/// The position of a directory, as inherited from its ancestors.
 #[derive(Clone, Copy)]
 struct Place {
     depth: usize,
@@ -102,8 +102,8 @@ pub(super) fn check_header(header: &Header) -> Result<(), Flaw> {
     }
 }
 
-/// True for an absolute path without `.`, `..`, doubled or trailing separators and NUL, by the rules of the platform whose
-/// separator this is: a catalog of another platform is as good as one of ours.
+/// True for an absolute path without `.`, `..`, doubled or trailing separators and NUL, by the rules of the platform with this
+/// separator: catalogs of other platforms are valid too.
 fn is_clean(text: &str, separator: char) -> bool {
     let below = match separator {
         '\\' => windows_root(text),
@@ -115,7 +115,7 @@ fn is_clean(text: &str, separator: char) -> bool {
         && text.len() <= LINK_MAX
 }
 
-/// What follows `C:\` or `\\server\`.
+/// The rest after `C:\` or `\\server\`.
 fn windows_root(text: &str) -> Option<&str> {
     if let Some(rest) = text.strip_prefix(r"\\") {
         return rest.split_once('\\').filter(|(server, _)| !server.is_empty()).map(|(_, below)| below);
@@ -135,7 +135,7 @@ fn check_counts(dirs: &[Dir]) -> Result<(), Flaw> {
     Ok(())
 }
 
-/// One root, at the start; every other directory is once in its parent, which stands before it.
+/// One root, at the start; every other directory occurs once in its parent, which precedes it.
 fn check_order(dirs: &[Dir]) -> Result<(), Flaw> {
     let broken = |index: usize| {
         let entry = dirs.get(index).and_then(|dir| dir.name.as_ref()).map(|name| name.to_string());
@@ -155,7 +155,7 @@ fn check_order(dirs: &[Dir]) -> Result<(), Flaw> {
             seen += 1;
         }
     }
-    // Twice in one parent is two equal names, which check_names refuses.
+    // Twice in one parent means two equal names, which check_names rejects.
     if dirs.is_empty() || seen != dirs.len() { Err(broken(0)) } else { Ok(()) }
 }
 
@@ -179,7 +179,7 @@ fn check_dir(dir: &Dir, place: Place) -> Result<(), Rule> {
     }
 }
 
-/// Sorted, without doubles, and no name both in `subdirs` and in `files`.
+/// Sorted, without duplicates, and no name both in `subdirs` and in `files`.
 fn check_names(dirs: &[Dir], id: DirId) -> Result<(), Flaw> {
     let dir = &dirs[id.index()];
     let subdirs = || dir.subdirs.iter().filter_map(|child| dirs[child.index()].name.as_ref());
@@ -202,7 +202,7 @@ fn check_names(dirs: &[Dir], id: DirId) -> Result<(), Flaw> {
     Ok(())
 }
 
-/// Where case makes no difference to the file system, two names that differ in nothing else are one.
+/// On a case-insensitive file system, names that differ only in case are the same.
 fn check_case(dirs: &[Dir], id: DirId) -> Result<(), Flaw> {
     if !crate::sys::host::IGNORES_CASE {
         return Ok(());
@@ -219,7 +219,7 @@ fn check_case(dirs: &[Dir], id: DirId) -> Result<(), Flaw> {
     }
 }
 
-/// The first of the names that differs from one before it in case at most.
+/// The first of the names that equals an earlier one, ignoring case.
 fn first_clash(mut names: impl Iterator<Item = String>) -> Option<String> {
     let mut seen = HashSet::new();
     names.find(|name| !seen.insert(name.to_uppercase().to_lowercase()))

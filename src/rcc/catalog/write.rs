@@ -1,7 +1,7 @@
 //! Writes a catalog byte for byte as RCC does: Go's `json.MarshalIndent(root, "", "  ")`, then gzip.
 //!
-//! Written by hand because Go escapes `<`, `>`, `&`, U+2028 and U+2029, which serde_json does not, and because a loop with
-//! its own stack cannot overflow on a deep tree.
+//! Written by hand because Go escapes `<`, `>`, `&`, U+2028 and U+2029, which serde_json does not, and because a loop with its own
+//! stack cannot overflow on a deep tree.
 
 use std::io::{self, BufWriter, Write};
 
@@ -11,7 +11,7 @@ use flate2::write::GzEncoder;
 use super::inflate::{Json, inflate};
 use super::{Dir, DirId, File, Header};
 
-/// Writes the gzip of the catalog's JSON, as fast as RCC (BestSpeed).
+/// Writes the gzip of the catalog's JSON, with RCC's compression level (BestSpeed).
 pub(super) fn gzip(header: &Header, dirs: &[Dir], out: impl Write) -> io::Result<()> {
     let encoder = GzEncoder::new(out, Compression::fast());
     let mut buffered = BufWriter::with_capacity(64 << 10, encoder);
@@ -51,7 +51,7 @@ fn json(header: &Header, dirs: &[Dir], out: &mut impl Write) -> io::Result<()> {
     tail(header.lifted, dirs, &mut text, out)
 }
 
-/// What differs between the catalog and the `.meta` of every space: a gzip member of its own.
+/// The part that differs between the catalog and the `.meta` of every space: a separate gzip member.
 pub(super) fn gzip_head(header: &Header, out: impl Write) -> io::Result<()> {
     let mut text = Text::default();
     head(header, &mut text);
@@ -60,7 +60,7 @@ pub(super) fn gzip_head(header: &Header, out: impl Write) -> io::Result<()> {
     encoder.finish()?.flush()
 }
 
-/// What follows the head, and is the same for all: a gzip member of its own.
+/// The part after the head, which is the same for all: a separate gzip member.
 pub(super) fn gzip_tail(header: &Header, dirs: &[Dir], out: impl Write) -> io::Result<()> {
     let encoder = GzEncoder::new(out, Compression::fast());
     let mut buffered = BufWriter::with_capacity(64 << 10, encoder);
@@ -70,8 +70,8 @@ pub(super) fn gzip_tail(header: &Header, dirs: &[Dir], out: impl Write) -> io::R
     encoder.finish()?.flush()
 }
 
-/// As [`gzip_tail`], cut out of the text that `stored` holds instead of written anew. False, and nothing written, if that is
-/// not RCC's form to the byte, with exactly this head.
+/// As [`gzip_tail`], but cut out of the text in `stored` instead of generated. Returns false and writes nothing unless the text has
+/// RCC's exact form and exactly this head.
 pub(super) fn cut_tail(header: &Header, stored: &[u8], out: impl Write) -> io::Result<bool> {
     let Ok(Json::Whole(json)) = inflate(stored) else { return Ok(false) };
     let mut text = Text::default();
@@ -186,12 +186,12 @@ fn link(symlink: Option<&str>, text: &mut Text) {
     }
 }
 
-/// JSON as Go indents it, collected until it is drained.
+/// JSON as Go indents it, buffered until it is drained.
 #[derive(Default)]
 struct Text {
     bytes: Vec<u8>,
     depth: usize,
-    /// Nothing was written yet into the object or array that was opened last.
+    /// The most recently opened object or array is still empty.
     empty: bool,
 }
 
@@ -271,7 +271,7 @@ fn push_string(out: &mut Vec<u8>, value: &[u8]) {
     out.push(b'"');
 }
 
-/// How many bytes of `rest` to take, and what to write for them when not themselves.
+/// How many bytes of `rest` to consume, and their escaped form if they need one.
 fn escaped(rest: &[u8]) -> (usize, Option<std::borrow::Cow<'static, str>>) {
     let short = match rest[0] {
         b'"' => "\\\"",

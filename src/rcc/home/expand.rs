@@ -6,7 +6,7 @@ use std::path::{Component, Path, PathBuf};
 
 use super::Environment;
 
-/// Expands variables in `text`, makes it absolute, and cleans it by words alone (no link is looked at).
+/// Expands variables in `text`, makes it absolute, and cleans it lexically (links are not resolved).
 pub(super) fn expand_path(text: &OsStr, env: &Environment<'_>) -> io::Result<PathBuf> {
     let mut expanded = expand(text.as_encoded_bytes(), env.var);
     if cfg!(windows) {
@@ -40,7 +40,7 @@ fn from_bytes(bytes: Vec<u8>) -> OsString {
     String::from_utf8_lossy(&bytes).into_owned().into()
 }
 
-/// `os.ExpandEnv`, odd corners included: `${}` and an unclosed `${` are eaten, a lone `$` stays.
+/// `os.ExpandEnv`, including its corner cases: `${}` and an unclosed `${` are dropped, a lone `$` stays.
 fn expand(text: &[u8], lookup: &dyn Fn(&str) -> Option<OsString>) -> Vec<u8> {
     let mut out = Vec::with_capacity(2 * text.len());
     let mut rest = text;
@@ -59,7 +59,7 @@ fn expand(text: &[u8], lookup: &dyn Fn(&str) -> Option<OsString>) -> Vec<u8> {
     out
 }
 
-/// The variable's name at the start of `text` (what follows a `$`), and how many bytes name it.
+/// The variable's name at the start of `text` (which follows a `$`), and how many bytes it takes.
 fn variable(text: &[u8]) -> (&[u8], usize) {
     match text {
         [b'{', special, b'}', ..] if is_special(*special) => (&text[1..2], 3),
@@ -76,7 +76,7 @@ fn variable(text: &[u8]) -> (&[u8], usize) {
     }
 }
 
-/// Replaces each `%NAME%` of letters alone, from the left; one that is not set stays.
+/// Replaces each `%NAME%` that consists of letters only, from left to right; unset variables stay as they are.
 fn expand_percent(text: &[u8], lookup: &dyn Fn(&str) -> Option<OsString>) -> Vec<u8> {
     let mut out = Vec::with_capacity(2 * text.len());
     let mut rest = text;

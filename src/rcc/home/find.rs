@@ -1,11 +1,11 @@
-//! Catalogs by what a user types: hash, unique prefix, file name, or path.
+//! Finds catalogs by what a user types: hash, unique prefix, file name, or path.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use super::{HomeError, platform};
 
-/// The catalogs in `dir` by RCC's rule: the glob `[0-9a-f]*v12.*` without `.info`, sorted. No directory, no catalogs.
+/// The catalogs in `dir` by RCC's rule: the glob `[0-9a-f]*v12.*` without `.info`, sorted. Empty if there is no directory.
 pub(super) fn catalogs(dir: &Path) -> Result<Vec<PathBuf>, HomeError> {
     let failed = |source| HomeError::ListCatalogs { dir: dir.to_owned(), source };
     let entries = match std::fs::read_dir(dir) {
@@ -30,7 +30,7 @@ fn is_catalog_name(name: &str) -> bool {
         && !name.ends_with(".info")
 }
 
-/// The name of a catalog file; empty where it is no text, which no catalog name is.
+/// The name of a catalog file; empty if it is not UTF-8, which catalog names always are.
 fn file_name(path: &Path) -> &str {
     path.file_name().and_then(|name| name.to_str()).unwrap_or_default()
 }
@@ -65,7 +65,7 @@ fn names(paths: &[PathBuf]) -> Vec<String> {
     paths.iter().map(|path| file_name(path).to_owned()).collect()
 }
 
-/// Of those that match, the one so named, else those of this machine's platform, else all.
+/// Of the matches, the one with exactly this name, else those of this machine's platform, else all.
 fn preferred<'a>(matching: &[&'a PathBuf], what: &str) -> Vec<&'a PathBuf> {
     if let Some(&exact) = matching.iter().find(|path| file_name(path) == what) {
         return vec![exact];
@@ -75,7 +75,7 @@ fn preferred<'a>(matching: &[&'a PathBuf], what: &str) -> Vec<&'a PathBuf> {
     if native.is_empty() { matching.to_vec() } else { native }
 }
 
-/// Candidates, shown in an error: the first few, one after the other.
+/// Candidates to show in an error: the first few, one per line.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct List(pub Vec<String>);
 

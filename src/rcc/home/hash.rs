@@ -5,12 +5,12 @@ use std::hash::Hasher as _;
 
 use siphasher::sip::SipHasher24;
 
-/// RCC's `Sipit`: SipHash-2-4 under its everyday keys.
+/// RCC's `Sipit`: SipHash-2-4 with its usual keys.
 pub fn sipit(bytes: impl AsRef<[u8]>) -> u64 {
     siphash(9_007_199_254_740_993, 2_147_483_647, bytes.as_ref())
 }
 
-/// RCC's blueprint hash: `sipit` of the normalised text as 16 hex digits.
+/// RCC's blueprint hash: `sipit` of the normalized text as 16 hex digits.
 pub fn blueprint_hash(text: &str) -> String {
     textual(sipit(text), 16)
 }

@@ -1,10 +1,10 @@
-//! Labels: the 24 byte names of spaces.
+//! Labels: the 24-byte names of spaces.
 
 use std::fmt;
 
 use crate::sys::fs::name::Name;
 
-/// The name of a space below its base: 24 bytes of `[0-9A-Za-z_]`, as long as the identity it replaces.
+/// The name of a space below its base: 24 bytes of `[0-9A-Za-z_]`, the same length as the identity it replaces.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Label([u8; 24]);
 

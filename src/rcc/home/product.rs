@@ -1,7 +1,7 @@
-//! Which of RCC's two products a home belongs to, and why that one.
+//! Which of RCC's two products a home belongs to, and why that one was chosen.
 //!
-//! RCC takes Robocorp's home unless `--sema4ai` is given. Without either flag we also look at which home there is, so that a user
-//! of Sema4.ai's product need not say so each time. Robocorp's comes first in every step, as in RCC:
+//! RCC uses Robocorp's home unless `--sema4ai` is given. Without either flag we also check which home exists, so that users of
+//! Sema4.ai's product need not give the flag each time. Robocorp's comes first in every step, as in RCC:
 //!
 //! 1. the flag;
 //! 2. `ROBOCORP_HOME`, then `SEMA4AI_HOME`;
@@ -20,7 +20,7 @@ use crate::sys::host;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Product {
-    /// Robocorp's, and that of forks which keep its places.
+    /// Robocorp's, and that of forks that keep its locations.
     #[default]
     Robocorp,
     /// Sema4.ai's.
@@ -31,23 +31,23 @@ pub enum Product {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Choice {
-    /// A flag names the product, a variable the place.
+    /// A flag selects the product, and its variable the location.
     FlagAndVariable,
-    /// A flag names the product, whose default place is taken.
+    /// A flag selects the product, at its default location.
     Flag,
     /// The product's variable is set.
     Variable,
     /// It is the only default home that has a hololib.
     OnlyHome,
-    /// Nothing says otherwise.
+    /// The fallback.
     Default,
 }
 
 impl Product {
-    /// Both, in the order in which they are looked at.
+    /// Both, in the order in which they are checked.
     pub const ALL: [Product; 2] = [Product::Robocorp, Product::Sema4ai];
 
-    /// The variable that moves the home, and that programs in a space find set.
+    /// The variable that moves the home, and that is set for programs in a space.
     pub fn variable(self) -> &'static str {
         match self {
             Product::Robocorp => "ROBOCORP_HOME",
@@ -63,7 +63,7 @@ impl Product {
         }
     }
 
-    /// The home without its variable, to be expanded.
+    /// The home if the variable is not set, to be expanded.
     pub fn default_home(self) -> &'static str {
         host::DEFAULT_HOMES[self as usize]
     }
@@ -100,7 +100,7 @@ impl Product {
 }
 
 impl Choice {
-    /// One clause for people.
+    /// The reason as one clause, for messages.
     pub fn reason(self, product: Product) -> String {
         let (flag, variable) = (product.flag(), product.variable());
         match self {

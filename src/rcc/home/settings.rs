@@ -1,8 +1,8 @@
-//! What RCC's own settings say: `rcc.yaml` (who this installation is) and `settings.yaml` (the network, and how spaces are
-//! restored). This is the only reader of both.
+//! RCC's own settings: `rcc.yaml` (the id of this installation) and `settings.yaml` (the network, and how spaces are restored). This
+//! is the only reader of both.
 //!
-//! A file that is not there means RCC's defaults. Keys that we do not need are passed over, whatever they hold; one that we
-//! need and that holds something else than it should is an error, not a guess.
+//! A missing file means RCC's defaults. Keys that we do not need are ignored, whatever their value; a needed key with a value of the
+//! wrong kind is an error, not a guess.
 
 use std::io;
 use std::path::PathBuf;
@@ -10,10 +10,10 @@ use std::path::PathBuf;
 use super::Home;
 use crate::rcc::yaml::{self, Yaml, YamlError};
 
-/// The settings that end up in a space's variables.
+/// The settings that affect a space's variables.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Settings {
-    /// The number RCC gave this installation, if it ever ran here.
+    /// The id that RCC gave this installation, if it ever ran here.
     pub installation: Option<String>,
     /// `certificates: ssl-no-revoke`.
     pub no_revocation: bool,
@@ -27,7 +27,7 @@ pub struct Settings {
     pub http_proxy: String,
     /// `network: no-proxy`; empty for none.
     pub no_proxy: String,
-    /// `holotree: restoration-strategy`, as it is written.
+    /// `holotree: restoration-strategy`, as written.
     pub restoration_strategy: Option<String>,
     /// The configuration of pip, if there is one.
     pub pip_config: Option<PathBuf>,
@@ -35,7 +35,7 @@ pub struct Settings {
     pub ca_bundle: Option<PathBuf>,
 }
 
-/// Settings that cannot be used.
+/// Settings cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SettingsError {
     /// The file cannot be read.
@@ -46,7 +46,7 @@ pub enum SettingsError {
         /// Why.
         source: io::Error,
     },
-    /// The file cannot be understood.
+    /// The file cannot be parsed.
     #[error("Cannot read {}", path.display())]
     Unclear {
         /// The file.
@@ -54,33 +54,33 @@ pub enum SettingsError {
         /// Where and why.
         source: YamlError,
     },
-    /// A value is of an unexpected kind.
+    /// A value is of the wrong kind.
     #[error("The value of {key:?} in {} is not {wanted}", path.display())]
     Value {
         /// The file.
         path: PathBuf,
         /// The key.
         key: &'static str,
-        /// What it should be.
+        /// What was expected.
         wanted: &'static str,
     },
 }
 
-/// No file of settings is larger, in bytes.
+/// The maximum size of a settings file, in bytes.
 const MOST: u64 = 4 << 20;
 
-/// A file of settings, or nothing.
+/// A settings file, or nothing.
 struct File {
     path: PathBuf,
     content: Yaml,
 }
 
 impl Settings {
-    /// Reads what is in `home`.
+    /// Reads the settings in `home`.
     pub fn read(home: &Home) -> Result<Settings, SettingsError> {
         let own = File::read(home.root().join("rcc.yaml"))?;
         let shared = File::read(home.root().join("settings.yaml"))?;
-        // A section of the user's replaces RCC's own as a whole.
+        // A section in the user's file replaces RCC's own as a whole.
         let certificates = shared.section("certificates")?.is_some();
         let existing = |name: &str| Some(home.root().join(name)).filter(|path| path.is_file());
         Ok(Settings {

@@ -1,4 +1,4 @@
-//! The tree, built from the parser's events.
+//! Builds the tree from the parser's events.
 
 use std::collections::HashMap;
 
@@ -7,9 +7,9 @@ use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span, Tag};
 use super::scalar::meaning;
 use super::{Yaml, YamlError};
 
-/// Deeper nesting is refused.
+/// The maximum nesting depth.
 const MAX_DEPTH: usize = 200;
-/// More values than this, aliases counted each time, are refused: about a hundred times the largest file that people write.
+/// The maximum number of values, counting aliases each time: about a hundred times the largest file that people write.
 const MAX_VALUES: usize = 200_000;
 
 /// Reads the first document of `text`.
@@ -33,9 +33,9 @@ fn refused(error: &ScanError) -> YamlError {
 struct Open {
     value: Yaml,
     anchor: usize,
-    /// The key that waits for its value.
+    /// The key that is waiting for its value.
     key: Option<Yaml>,
-    /// Where a list or map in brackets begins.
+    /// Where a flow list or map begins.
     flow: Option<Span>,
 }
 
@@ -100,7 +100,7 @@ impl Reader {
         self.put(open.value, span)
     }
 
-    /// In brackets the dialects differ about `?`, and about a colon before another mark.
+    /// In flow style the dialects differ about `?`, and about a colon before another indicator.
     fn check_flow(&self, start: Span, end: Span) -> Result<(), YamlError> {
         let inside = self.text.get(start.start.index()..end.end.index()).unwrap_or_default();
         let differs = |pair: &[char]| {
@@ -115,7 +115,7 @@ impl Reader {
         }
     }
 
-    /// A block of text whose last line is the last of the file and has no line break there: libyaml adds none.
+    /// A block scalar at the end of a file that does not end with a line break: libyaml adds none.
     fn as_ended(&self, mut text: String, style: ScalarStyle, span: Span) -> String {
         let block = matches!(style, ScalarStyle::Literal | ScalarStyle::Folded);
         let is_last = span.end.index() >= self.text.len() && !matches!(self.text.last(), Some('\n' | '\r'));
@@ -150,8 +150,8 @@ impl Reader {
     }
 }
 
-/// Values that are new in the tree: those of a list or map were counted when they came into it, those of an alias were not,
-/// and counting the former twice does no harm.
+/// The number of values that an item adds to the tree. The items of a list or map were counted when they were added, those of an alias
+/// were not; counting the former twice does no harm.
 fn count(value: &Yaml) -> usize {
     match value {
         Yaml::Text(_) | Yaml::Word(..) => 1,
@@ -171,7 +171,7 @@ fn insert(entries: &mut Vec<(String, Yaml)>, key: &Yaml, value: Yaml, span: Span
     }
 }
 
-/// yaml.v2 merges where `<<` stands, so that it replaces what stands before, and of several maps the first wins.
+/// yaml.v2 merges at the position of `<<`, so that it replaces earlier keys, and of several maps the first wins.
 fn merge(entries: &mut Vec<(String, Yaml)>, value: Yaml, span: Span) -> Result<(), YamlError> {
     let maps = match value {
         Yaml::List(maps) => maps,

@@ -1,12 +1,12 @@
-//! What a plain word means, by the rules of yaml.v2 2.4: text, a truth value, a number, or nothing.
+//! The meaning of plain scalars by the rules of yaml.v2 2.4: text, a boolean, a number, or null.
 //!
-//! Two questions are asked: what a word that was read means, and whether a text can be written without quotes and come back.
-//! yaml.v2 answers both by the same rule, but for dates (read as text, written with quotes) and numbers of base 60.
+//! This answers two questions: what a scalar that was read means, and whether a text can be written without quotes and read back
+//! unchanged. yaml.v2 uses the same rule for both, except for dates (read as text, written with quotes) and numbers of base 60.
 
-/// What a plain word means if it is not text.
+/// The meaning of a plain scalar that is not text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Word {
-    /// No value.
+    /// Null.
     Nothing,
     /// True or false.
     Truth(bool),
@@ -14,7 +14,7 @@ pub enum Word {
     Number,
 }
 
-/// What yaml.v2 makes of a plain word; `None` for text, which dates are too.
+/// The meaning of a plain scalar in yaml.v2; `None` for text, which includes dates.
 pub(super) fn meaning(word: &str) -> Option<Word> {
     let spelled = |lower: &str| {
         let mut capital = lower.to_owned();
@@ -78,7 +78,7 @@ fn is_integer(digits: &str, negative: bool) -> bool {
     }
 }
 
-/// The pattern of yaml.v2: digits, perhaps a point, perhaps an exponent.
+/// The pattern of yaml.v2: digits, an optional point, an optional exponent.
 fn is_float(text: &str) -> bool {
     let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
     let (mantissa, exponent) = match text.find(['e', 'E']) {
@@ -113,7 +113,7 @@ fn is_base_60(text: &str) -> bool {
         && fraction.as_bytes().iter().all(digit)
 }
 
-/// The four forms of a time that yaml.v2 knows.
+/// The four time formats that yaml.v2 recognizes.
 fn is_date(word: &str) -> bool {
     let Some((date, time)) = word.find(['T', 't', ' ']).map(|at| word.split_at(at)).or(Some((word, "")))
     else {
@@ -133,7 +133,7 @@ fn is_date(word: &str) -> bool {
     (1..=12).contains(&month) && (1..=days[month as usize - 1]).contains(&day) && is_time(time)
 }
 
-/// What stands behind the date, with the character between them.
+/// The part after the date, including the separator.
 fn is_time(text: &str) -> bool {
     let Some(mark) = text.chars().next() else { return true };
     let (clock, zone) = match (mark, text[1..].find(['Z', '+', '-'])) {

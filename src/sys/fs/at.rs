@@ -1,7 +1,7 @@
-//! A tree that is being changed, one directory descriptor at a time.
+//! Changing a directory tree, one directory descriptor at a time.
 //!
-//! Every operation names one component below an open directory and follows no link, so that nobody who plants or swaps a
-//! link in the tree can send us elsewhere. What a name stands for is told by what was found there, never by a path.
+//! Every operation names one component below an open directory and follows no link, so that links planted or swapped in the tree
+//! cannot redirect it. An entry is identified by what was found there, never by its path.
 
 mod remove;
 
@@ -21,16 +21,16 @@ use crate::sys::fs::name::{Name, OwnedName};
 #[derive(Debug)]
 pub struct TreeDir(OwnedFd);
 
-/// Reads without noting the time, where that can be asked for.
+/// Reads without updating the access time, where supported.
 #[cfg(target_os = "linux")]
 pub(super) const NOATIME: OFlags = OFlags::NOATIME;
-/// There is no such flag here.
+/// No such flag on this platform.
 #[cfg(not(target_os = "linux"))]
 pub(super) const NOATIME: OFlags = OFlags::empty();
 
 #[cfg(target_os = "linux")]
 thread_local! {
-    /// What the kernel writes names into.
+    /// Reusable buffer for reading directory entries.
     static NAMES: std::cell::Cell<Vec<u8>> = const { std::cell::Cell::new(Vec::new()) };
 }
 
@@ -45,7 +45,7 @@ impl Seen {
     }
 }
 
-/// What an open file is now.
+/// The current facts of an open file.
 pub fn seen(file: &File) -> io::Result<Seen> {
     Ok(Seen::of(&rustix::fs::fstat(file)?))
 }
@@ -57,7 +57,7 @@ impl TreeDir {
         Ok(TreeDir(rustix::fs::open(path, flags, Mode::empty())?))
     }
 
-    /// The directory `dir`.
+    /// Wraps the open directory `dir`.
     pub(super) fn of(dir: OwnedFd) -> TreeDir {
         TreeDir(dir)
     }
@@ -73,50 +73,50 @@ impl TreeDir {
         Ok(TreeDir(self.0.try_clone()?))
     }
 
-    /// Makes the directory `name` as RCC does, and opens it.
+    /// Creates the directory `name` with the mode RCC uses, and opens it.
     pub fn make_dir(&self, name: Name<'_>) -> io::Result<TreeDir> {
         rustix::fs::mkdirat(&self.0, name.as_os_str(), Mode::from_raw_mode(DIR_MODE.into()))?;
         self.open_dir(name)
     }
 
-    /// Makes the file `name`, which must not be there, open for reading and writing; `mode` is lessened by the umask.
+    /// Creates the file `name`, which must not exist, and opens it for reading and writing; the umask applies to `mode`.
     pub fn create(&self, name: Name<'_>, mode: u16) -> io::Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(rustix::fs::openat(&self.0, name.as_os_str(), flags, Mode::from_raw_mode(mode.into()))?.into())
     }
 
-    /// Opens the regular file `name` for reading, without waiting for anything else that may stand there.
+    /// Opens the regular file `name` for reading; does not block on a FIFO or other special file.
     pub fn open_file(&self, name: Name<'_>) -> io::Result<File> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let file = File::from(rustix::fs::openat(&self.0, name.as_os_str(), flags, Mode::empty())?);
         if file.metadata()?.is_file() { Ok(file) } else { Err(io::ErrorKind::InvalidInput.into()) }
     }
 
-    /// Makes the symbolic link `name` with the text `target`.
+    /// Creates the symbolic link `name` with the target text `target`.
     pub fn symlink(&self, name: Name<'_>, target: &[u8]) -> io::Result<()> {
         Ok(rustix::fs::symlinkat(target, &self.0, name.as_os_str())?)
     }
 
-    /// Gives the file at the trusted path `from` another name here.
+    /// Creates a hard link here to the file at the trusted path `from`.
     pub fn hardlink(&self, name: Name<'_>, from: &Path) -> io::Result<()> {
         Ok(rustix::fs::linkat(rustix::fs::CWD, from, &self.0, name.as_os_str(), AtFlags::empty())?)
     }
 
-    /// Gives the file `name` of `from` the same name here; a link there would itself be linked.
+    /// Creates the hard link `new` here to the file `name` of `from`; a symbolic link there would itself be linked.
     pub fn hardlink_from(&self, from: &TreeDir, name: Name<'_>, new: Name<'_>) -> io::Result<()> {
         Ok(rustix::fs::linkat(&from.0, name.as_os_str(), &self.0, new.as_os_str(), AtFlags::empty())?)
     }
 
-    /// What stands at `name`, links not followed.
+    /// The facts of the entry `name`; links are not followed.
     pub fn seen(&self, name: Name<'_>) -> io::Result<Seen> {
         Ok(Seen::of(&rustix::fs::statat(&self.0, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW)?))
     }
 
-    /// Opens the file `name` for reading, and says what it is: for one whose inode number is known.
+    /// Opens the file `name` for reading, and returns its facts; for a file whose inode number is known.
     pub fn open_seen(&self, name: Name<'_>) -> io::Result<(File, Seen)> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let open = |flags| rustix::fs::openat(&self.0, name.as_os_str(), flags, Mode::empty());
-        // An access time that is written is a change of the tree. Only the owner may do without.
+        // Updating the access time would change the tree. Only the owner may set O_NOATIME.
         let opened = match open(flags | NOATIME) {
             Err(Errno::PERM) => open(flags),
             opened => opened,
@@ -126,8 +126,8 @@ impl TreeDir {
         Ok((file, seen))
     }
 
-    /// Opens the file at `path` below for writing into it, following no link on the way. Only for a tree that is known to have
-    /// a regular file there: what it is is not asked.
+    /// Opens the file at `path` below for writing, following no link on the way. Only for a tree that is known to have a regular file
+    /// there: the type is not checked.
     pub fn open_to_patch(&self, path: &Path) -> io::Result<File> {
         let flags = OFlags::RDWR | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(super::beneath::open(self.0.as_fd(), path, flags)?.into())
@@ -144,12 +144,12 @@ impl TreeDir {
         Ok(rustix::fs::fchmod(&self.0, Mode::from_raw_mode(mode.into()))?)
     }
 
-    /// Makes the directory `name` for its owner alone.
+    /// Creates the directory `name`, accessible to its owner only.
     pub fn make_private_dir(&self, name: Name<'_>) -> io::Result<()> {
         Ok(rustix::fs::mkdirat(&self.0, name.as_os_str(), Mode::RWXU)?)
     }
 
-    /// Takes the lock of the directory itself, until it is closed; false if it is somebody else's and we do not wait.
+    /// Locks the directory itself until it is closed. Returns false if the lock is taken and `waits` is false.
     pub fn lock(&self, waits: bool) -> io::Result<bool> {
         use rustix::fs::FlockOperation::{LockExclusive, NonBlockingLockExclusive};
         match rustix::fs::flock(&self.0, if waits { LockExclusive } else { NonBlockingLockExclusive }) {
@@ -158,33 +158,33 @@ impl TreeDir {
         }
     }
 
-    /// Renames `from` into the directory `into`, to a name that nobody else uses.
+    /// Renames `from` into the directory `into`, to a name that is not in use.
     pub fn rename_to(&self, from: Name<'_>, into: &TreeDir, to: Name<'_>) -> io::Result<()> {
         Ok(rustix::fs::renameat(&self.0, from.as_os_str(), &into.0, to.as_os_str())?)
     }
 
-    /// Renames within this directory; a file or link at `to` is replaced at once.
+    /// Renames within this directory; a file or link at `to` is replaced atomically.
     pub fn rename(&self, from: Name<'_>, to: Name<'_>) -> io::Result<()> {
         Ok(rustix::fs::renameat(&self.0, from.as_os_str(), &self.0, to.as_os_str())?)
     }
 
-    /// Renames within this directory to a name at which nothing stands.
+    /// Renames within this directory to a name that must not exist.
     #[cfg(any(target_os = "linux", target_os = "macos"))]
     pub fn rename_new(&self, from: Name<'_>, to: Name<'_>) -> io::Result<()> {
         use rustix::fs::{RenameFlags, renameat_with};
         match renameat_with(&self.0, from.as_os_str(), &self.0, to.as_os_str(), RenameFlags::NOREPLACE) {
-            // File systems without the flag; a directory replaces at most an empty one.
+            // File systems without the flag; a directory can only replace an empty one.
             Err(Errno::INVAL | Errno::NOSYS | Errno::NOTSUP) => self.rename(from, to),
             outcome => Ok(outcome?),
         }
     }
 
-    /// The names of all entries, in no order.
+    /// The names of all entries, unordered.
     pub fn entry_names(&self) -> io::Result<Vec<OwnedName>> {
         Ok(self.names()?.into_iter().map(|(name, _)| name).collect())
     }
 
-    /// What stands at `name`; `None` if nothing does.
+    /// The kind of the entry `name`; `None` if there is none.
     pub fn find(&self, name: Name<'_>) -> io::Result<Option<FoundKind>> {
         match self.kind_of(name, FileType::Unknown) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -192,7 +192,7 @@ impl TreeDir {
         }
     }
 
-    /// What the directory itself is now.
+    /// The current stamp of the directory itself.
     pub fn stamp(&self) -> io::Result<DirStamp> {
         let stat = rustix::fs::fstat(&self.0)?;
         #[allow(clippy::unnecessary_cast, reason = "their types differ between systems")]
@@ -200,7 +200,7 @@ impl TreeDir {
         Ok(DirStamp { device: stat.st_dev as u64, ino: stat.st_ino as u64, changed: (seconds, nanos) })
     }
 
-    /// All entries, in no order. One that vanishes meanwhile is left out.
+    /// All entries, unordered. Entries that vanish meanwhile are left out.
     pub fn entries(&self) -> io::Result<Vec<Found>> {
         let names = self.names()?;
         let mut entries = Vec::with_capacity(names.len());
@@ -234,12 +234,12 @@ impl TreeDir {
         }
     }
 
-    /// The names and what the directory itself knows of them.
+    /// The names, and the file types that the directory stores.
     #[cfg(target_os = "linux")]
     fn names(&self) -> io::Result<Vec<(OwnedName, FileType)>> {
         rustix::fs::seek(&self.0, rustix::fs::SeekFrom::Start(0))?;
         let mut names = Vec::new();
-        // Taken and put back: one large allocation per directory would be a tenth of what a walk costs us.
+        // Reused: allocating a large buffer per directory would be a tenth of the cost of a walk.
         let mut buffer = NAMES.take();
         buffer.reserve(32 << 10);
         let mut dir = rustix::fs::RawDir::new(&self.0, buffer.spare_capacity_mut());
@@ -253,7 +253,7 @@ impl TreeDir {
         Ok(names)
     }
 
-    /// The names and what the directory itself knows of them.
+    /// The names, and the file types that the directory stores.
     #[cfg(not(target_os = "linux"))]
     fn names(&self) -> io::Result<Vec<(OwnedName, FileType)>> {
         let mut names = Vec::new();
@@ -273,7 +273,7 @@ impl AsFd for TreeDir {
     }
 }
 
-/// The raw mode and the size, the link itself if it is one.
+/// The raw mode and the size; of the link itself if it is a link.
 #[cfg(target_os = "linux")]
 fn size_and_mode(dir: &OwnedFd, name: Name<'_>) -> io::Result<(u16, u64)> {
     use rustix::fs::{StatxFlags, statx};
@@ -283,7 +283,7 @@ fn size_and_mode(dir: &OwnedFd, name: Name<'_>) -> io::Result<(u16, u64)> {
     Ok((found.stx_mode, found.stx_size))
 }
 
-/// The raw mode and the size, the link itself if it is one.
+/// The raw mode and the size; of the link itself if it is a link.
 #[cfg(not(target_os = "linux"))]
 fn size_and_mode(dir: &OwnedFd, name: Name<'_>) -> io::Result<(u16, u64)> {
     let found = rustix::fs::statat(dir, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW)?;
@@ -295,12 +295,12 @@ pub fn set_mode(file: &File, mode: u16) -> io::Result<()> {
     Ok(rustix::fs::fchmod(file, Mode::from_raw_mode(mode.into()))?)
 }
 
-/// What a file with the 12 permission bits `mode` shows on disk: all of them.
+/// The permission bits that a file created with the 12 permission bits `mode` has on disk: all of them.
 pub fn mode_on_disk(mode: u16) -> u16 {
     mode
 }
 
-/// What a link with the text `target` shows on disk: that text.
+/// The text that a link to `target` has on disk: that text.
 pub fn target_on_disk(target: &[u8]) -> Cow<'_, [u8]> {
     target.into()
 }
@@ -317,14 +317,14 @@ pub fn sync_file_system(dir: &impl AsFd) -> io::Result<()> {
     Ok(rustix::fs::syncfs(dir)?)
 }
 
-/// Makes everything on the file system of `dir` durable, as far as there is a call for that.
+/// Makes everything on the file system of `dir` durable, as far as the platform has a call for that.
 #[cfg(not(target_os = "linux"))]
 pub fn sync_file_system(dir: &impl AsFd) -> io::Result<()> {
     Ok(rustix::fs::fsync(dir)?)
 }
 
-/// Waits for the content of a new file where a power cut may else leave one of the right size and time with other content:
-/// not here, where a file has its size when it has its blocks.
+/// Syncs a new file where a power cut could otherwise leave it with the right size and time but other content. Not needed here: a file
+/// gets its size when it gets its blocks.
 pub fn settle(_file: &File) -> io::Result<()> {
     Ok(())
 }
@@ -336,7 +336,7 @@ pub fn umask() -> Option<u16> {
     u16::from_str_radix(line.trim(), 8).ok()
 }
 
-/// True for errors after which no other file will fare better: no space, no quota, a read-only or broken file system.
+/// True for errors that would hit every other file too: no space, no quota, a read-only or broken file system.
 pub fn is_hopeless(error: &io::Error) -> bool {
     let hopeless = [Errno::NOSPC, Errno::DQUOT, Errno::ROFS, Errno::NODEV];
     Errno::from_io_error(error).is_some_and(|errno| hopeless.contains(&errno))

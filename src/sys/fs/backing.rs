@@ -1,7 +1,7 @@
-//! Files that the kernel reads by itself on behalf of a FUSE file system (passthrough).
+//! Files that the kernel reads directly on behalf of a FUSE file system (passthrough).
 //!
-//! The kernel opens such a file anew for every user, with the user's flags and the daemon's credentials. So a file may be
-//! handed over only through a path by which nobody can write: the [`read_only_view`] of its directory.
+//! The kernel opens such a file again for every user, with the user's flags and the daemon's credentials. So a file may be handed over
+//! only through a path that nobody can write through: the [`read_only_view`] of its directory.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
@@ -10,7 +10,7 @@ use rustix::mount::{OpenTreeFlags, open_tree};
 
 use super::beneath::Dir;
 
-/// `struct fuse_backing_map` and the two requests that take one, or the number it became.
+/// `struct fuse_backing_map`, and the two requests that take it or the id it was given.
 #[repr(C)]
 struct BackingMap {
     fd: i32,
@@ -20,8 +20,8 @@ struct BackingMap {
 const FUSE_DEV_IOC_BACKING_OPEN: u32 = 0x4010_e501;
 const FUSE_DEV_IOC_BACKING_CLOSE: u32 = 0x4004_e502;
 
-/// What is below the directory `dir`, through a mount of our own that nobody else can reach: read-only, and reading leaves
-/// no access times. It is gone when the result and all files opened through it are closed.
+/// The contents of the directory `dir`, through a private mount that nobody else can reach: read-only and without access times. The
+/// mount disappears when the result and all files opened through it are closed.
 pub fn read_only_view(dir: impl AsFd) -> io::Result<Dir> {
     let flags =
         OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
@@ -35,7 +35,7 @@ pub fn read_only_view(dir: impl AsFd) -> io::Result<Dir> {
         propagation: 0,
         userns_fd: 0,
     };
-    // SAFETY: the path is empty and ends with NUL, and the kernel reads as many bytes as the structure has.
+    // SAFETY: the path is empty and ends with NUL, and the kernel reads exactly the size of the structure.
     #[allow(unsafe_code)]
     let outcome = unsafe {
         libc::syscall(
@@ -50,7 +50,7 @@ pub fn read_only_view(dir: impl AsFd) -> io::Result<Dir> {
     if outcome == 0 { Ok(Dir::of(tree)) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Whether the kernel takes `file` for the FUSE file system of `device`, whose INIT was answered; it does not keep it.
+/// Checks whether the kernel accepts `file` for the FUSE file system of `device`, whose INIT was answered; it is released again.
 pub fn probe(device: impl AsFd, file: impl AsFd) -> io::Result<()> {
     let mut map = BackingMap { fd: file.as_fd().as_raw_fd(), flags: 0, padding: 0 };
     let mut id = control(&device, FUSE_DEV_IOC_BACKING_OPEN, &mut map)?;
@@ -58,7 +58,7 @@ pub fn probe(device: impl AsFd, file: impl AsFd) -> io::Result<()> {
 }
 
 fn control<T>(device: &impl AsFd, request: u32, value: &mut T) -> io::Result<i32> {
-    // SAFETY: the number of each request names the type of its value, which is ours and lives long enough.
+    // SAFETY: each request number determines the type of its value, which is ours and lives long enough.
     #[allow(unsafe_code)]
     let outcome = unsafe { libc::ioctl(device.as_fd().as_raw_fd(), request as _, std::ptr::from_mut(value)) };
     if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(outcome) }

@@ -1,8 +1,8 @@
 //! Files below a directory, opened by descriptor and relative name without following any link.
 //!
-//! What is below a [`Dir`] may have been planted: nothing here leaves the directory, follows a link, waits for a FIFO or
-//! hands out anything but a regular file. Linux resolves the whole name in the kernel (openat2); where that is missing or
-//! forbidden, the name is walked component by component with `O_NOFOLLOW`.
+//! The contents of a [`Dir`] may be hostile: nothing here leaves the directory, follows a link, blocks on a FIFO or returns anything
+//! but a regular file. Linux resolves the whole name in the kernel (openat2); where that is missing or forbidden, the name is walked
+//! component by component with `O_NOFOLLOW`.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -15,14 +15,14 @@ use rustix::io::Errno;
 
 pub use super::facts::{FileFacts, OpenError};
 
-/// Opens a directory only to start from it.
+/// Opens a directory only as a starting point.
 #[cfg(target_os = "linux")]
 const DIR_ONLY: OFlags = OFlags::PATH.union(OFlags::DIRECTORY);
-/// There is no such flag here.
+/// No such flag on this platform.
 #[cfg(not(target_os = "linux"))]
 const DIR_ONLY: OFlags = OFlags::DIRECTORY;
 
-/// A directory that is open, for use as the root of relative names.
+/// An open directory, the root of relative names.
 #[derive(Debug)]
 pub struct Dir(OwnedFd);
 
@@ -33,7 +33,7 @@ impl Dir {
         Ok(Dir(rustix::fs::open(path, flags, Mode::empty())?))
     }
 
-    /// The directory `dir`.
+    /// Wraps the open directory `dir`.
     pub(super) fn of(dir: OwnedFd) -> Dir {
         Dir(dir)
     }
@@ -50,12 +50,12 @@ impl Dir {
         Ok((file, facts))
     }
 
-    /// What stands at `name`, links not followed; `None` if it is no regular file or not there.
+    /// The facts of `name`, links not followed; `None` if it is not a regular file or does not exist.
     pub fn facts(&self, name: &Path) -> Option<FileFacts> {
         facts_at(self, name.as_os_str())
     }
 
-    /// Gives the file `name` below another name, `new` in `into`. No link on the way is followed; a link at `name` would itself be
+    /// Hard-links the file `name` below to `new` in `into`. No link on the way is followed; a symbolic link at `name` would itself be
     /// linked.
     pub fn hardlink(&self, name: &Path, into: &impl AsFd, new: &OsStr) -> Result<(), OpenError> {
         let parent = name.parent().filter(|parent| !parent.as_os_str().is_empty());
@@ -65,7 +65,7 @@ impl Dir {
         rustix::fs::linkat(from, file, into, new, AtFlags::empty()).map_err(explain)
     }
 
-    /// Makes the directory `name` with `mode`; one that is there is left as it is.
+    /// Creates the directory `name` with `mode`; an existing one is left unchanged.
     pub fn ensure_dir(&self, name: &Path, mode: u16) -> io::Result<()> {
         match rustix::fs::mkdirat(&self.0, name, Mode::from_raw_mode(mode.into())) {
             Ok(()) | Err(Errno::EXIST) => Ok(()),
@@ -73,13 +73,13 @@ impl Dir {
         }
     }
 
-    /// Creates the file `name`, one component that must not be there, for writing and reading.
+    /// Creates the file `name`, one component that must not exist, for writing and reading.
     pub fn create_new(&self, name: &Path, mode: u16) -> io::Result<File> {
         let flags = OFlags::RDWR | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         Ok(rustix::fs::openat(&self.0, name, flags, Mode::from_raw_mode(mode.into()))?.into())
     }
 
-    /// Renames within the directory; what stands at `to` is replaced at once.
+    /// Renames within the directory; an entry at `to` is replaced atomically.
     pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         Ok(rustix::fs::renameat(&self.0, from, &self.0, to)?)
     }
@@ -89,7 +89,7 @@ impl Dir {
         Ok(rustix::fs::renameat(&self.0, name, into, name)?)
     }
 
-    /// Removes the file `name`; true if it was there.
+    /// Removes the file `name`; true if it existed.
     pub fn remove_file(&self, name: &Path) -> io::Result<bool> {
         match rustix::fs::unlinkat(&self.0, name, AtFlags::empty()) {
             Ok(()) => Ok(true),
@@ -98,7 +98,7 @@ impl Dir {
         }
     }
 
-    /// The names in the directory, without `.` and `..`, in no order.
+    /// The names in the directory, without `.` and `..`, unordered.
     pub fn names(&self) -> io::Result<Vec<Vec<u8>>> {
         let mut names = Vec::new();
         for entry in rustix::fs::Dir::read_from(&self.0)? {
@@ -142,13 +142,13 @@ pub fn facts_of_file(file: &File) -> io::Result<FileFacts> {
     Ok(facts_of(&rustix::fs::fstat(file)?))
 }
 
-/// What stands at `name` in `dir`, links not followed; `None` if it is no regular file or not there.
+/// The facts of `name` in `dir`, links not followed; `None` if it is not a regular file or does not exist.
 pub fn facts_at(dir: &impl AsFd, name: &OsStr) -> Option<FileFacts> {
     let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW).ok()?;
     (FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile).then(|| facts_of(&stat))
 }
 
-/// True if the error says that this process, or the system, has no descriptor left.
+/// True if the error means that this process, or the system, has no descriptors left.
 pub fn is_descriptor_shortage(error: &io::Error) -> bool {
     matches!(Errno::from_io_error(error), Some(Errno::MFILE | Errno::NFILE))
 }
@@ -188,7 +188,7 @@ fn explain(errno: Errno) -> OpenError {
     }
 }
 
-/// One system call for the whole name; the kernel may ask to try again when something is renamed meanwhile.
+/// One system call for the whole name; the kernel may ask for a retry after a concurrent rename.
 #[cfg(target_os = "linux")]
 fn resolve_at_once(dir: BorrowedFd<'_>, name: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
     use rustix::fs::ResolveFlags;
@@ -208,7 +208,7 @@ fn resolve_at_once(_: BorrowedFd<'_>, _: &Path, _: OFlags) -> Result<OwnedFd, Er
     Err(Errno::NOSYS)
 }
 
-/// The same result by one open per component.
+/// The same result with one open per component.
 fn resolve_stepwise(dir: BorrowedFd<'_>, name: &Path, flags: OFlags) -> Result<OwnedFd, Errno> {
     let step = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let mut reached: Option<OwnedFd> = None;
@@ -224,7 +224,7 @@ fn resolve_stepwise(dir: BorrowedFd<'_>, name: &Path, flags: OFlags) -> Result<O
     reached.ok_or(Errno::NOENT)
 }
 
-/// `O_DIRECTORY | O_NOFOLLOW` on a link says ENOTDIR: find out whether it is one.
+/// For a link, `O_DIRECTORY | O_NOFOLLOW` gives ENOTDIR: checks whether it is one.
 fn tell_link(at: BorrowedFd<'_>, name: &Path, errno: Errno) -> Errno {
     let is_link = || {
         rustix::fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW)
@@ -240,7 +240,7 @@ mod tests {
     use std::os::unix::fs::symlink;
     use std::os::unix::net::UnixListener;
 
-    /// A directory with `a/b` (a file), links and other things; both ways of opening are asked.
+    /// A directory with `a/b` (a file), links and other entries; both ways of opening are tested.
     fn planted() -> tempfile::TempDir {
         let temp = tempfile::tempdir().unwrap();
         fs::create_dir(temp.path().join("a")).unwrap();

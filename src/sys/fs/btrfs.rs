@@ -1,39 +1,39 @@
-//! Subvolumes of btrfs: a whole tree that is made a second time at once, sharing every block until one of them is written.
+//! Subvolumes of btrfs: a whole tree that is copied instantly, sharing every block until it is written.
 //!
-//! Nothing here falls back: a call works or says why not. None needs privilege on what the caller owns, except [`destroy`],
-//! which the mount must allow (`user_subvol_rm_allowed`): a subvolume can always be emptied and removed as a directory instead.
-//! On macOS every directory of an APFS volume serves as one, cloned by one call. Elsewhere nothing does.
+//! Nothing here falls back: a call works or reports why not. None needs privileges on what the caller owns, except [`destroy`], which
+//! the mount must allow (`user_subvol_rm_allowed`); a subvolume can always be emptied and removed like a directory instead. On macOS
+//! every directory of an APFS volume works as a subvolume, cloned by one call. Other platforms have none.
 
 use std::io;
 use std::os::fd::AsFd;
 
 use crate::sys::fs::name::Name;
 
-/// What tells states of a subvolume apart: equal states mean that nobody changed anything in it in between.
+/// Identifies a state of a subvolume: equal states mean that nothing in it changed in between.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct State {
-    /// The subvolume's own number, given once.
+    /// The subvolume's id, never reused.
     pub uuid: [u8; 16],
     /// The transaction that last changed an inode in it.
     pub changed: u64,
 }
 
-/// Makes the empty subvolume `name` in `parent`, with the mode 0777 less the umask.
+/// Creates the empty subvolume `name` in `parent`, with the mode 0777 less the umask.
 pub fn create(parent: &impl AsFd, name: Name<'_>) -> io::Result<()> {
     imp::create(parent.as_fd(), name)
 }
 
-/// Makes `name` in `parent` a writable copy of the subvolume whose root is `source`, which the caller must own.
+/// Creates `name` in `parent` as a writable snapshot of the subvolume whose root is `source`, which the caller must own.
 pub fn snapshot(source: &impl AsFd, parent: &impl AsFd, name: Name<'_>) -> io::Result<()> {
     imp::snapshot(source.as_fd(), parent.as_fd(), name)
 }
 
-/// Removes the subvolume `name` of `parent` with all that is in it; what is in it is freed later.
+/// Removes the subvolume `name` of `parent` with everything in it; the space is freed later.
 pub fn destroy(parent: &impl AsFd, name: Name<'_>) -> io::Result<()> {
     imp::destroy(parent.as_fd(), name)
 }
 
-/// The state of the subvolume that has `dir` in it.
+/// The state of the subvolume that contains `dir`.
 pub fn state(dir: &impl AsFd) -> io::Result<State> {
     imp::state(dir.as_fd())
 }
@@ -43,7 +43,7 @@ pub fn is_subvolume(dir: &impl AsFd) -> bool {
     imp::is_subvolume(dir.as_fd())
 }
 
-/// True if both directories are on one btrfs.
+/// True if both directories are on the same btrfs.
 pub fn is_same_btrfs(one: &impl AsFd, other: &impl AsFd) -> bool {
     matches!((imp::file_system(one.as_fd()), imp::file_system(other.as_fd())), (Ok(one), Ok(other)) if one == other)
 }
@@ -93,7 +93,7 @@ mod imp {
         name: [u8; 4040],
     }
 
-    /// `struct btrfs_ioctl_fs_info_args`, as far as it is looked at.
+    /// `struct btrfs_ioctl_fs_info_args`, only the fields used here.
     #[repr(C)]
     struct FsInfo {
         max_id: u64,
@@ -102,7 +102,7 @@ mod imp {
         rest: [u8; 992],
     }
 
-    /// `struct btrfs_ioctl_get_subvol_info_args`, as far as it is looked at.
+    /// `struct btrfs_ioctl_get_subvol_info_args`, only the fields used here.
     #[repr(C)]
     struct SubvolInfo {
         treeid: u64,
@@ -162,7 +162,7 @@ mod imp {
         rustix::fs::fstat(dir).is_ok_and(|stat| stat.st_ino == FIRST_INODE) && is_btrfs(dir)
     }
 
-    /// The number of the file system, if it is a btrfs.
+    /// The id of the file system, if it is a btrfs.
     pub fn file_system(dir: BorrowedFd<'_>) -> io::Result<[u8; 16]> {
         if !is_btrfs(dir) {
             return Err(io::ErrorKind::Unsupported.into());
@@ -176,7 +176,7 @@ mod imp {
         rustix::fs::fstatfs(dir).is_ok_and(|found| found.f_type as u64 & 0xffff_ffff == SUPER)
     }
 
-    /// A name and the NUL after it.
+    /// Stores a name and its terminating NUL.
     fn put(field: &mut [u8], name: Name<'_>) -> io::Result<()> {
         let bytes = name.as_bytes();
         let room = field.get_mut(..bytes.len()).filter(|room| room.len() < 256);
@@ -185,7 +185,7 @@ mod imp {
     }
 
     fn call<T>(fd: BorrowedFd<'_>, request: u64, args: &mut T) -> io::Result<()> {
-        // SAFETY: `args` is the structure of this request, as the size in the request says, and outlives the call.
+        // SAFETY: `args` is the structure of this request, as the size in the request number states, and outlives the call.
         #[allow(unsafe_code)]
         let outcome = unsafe { libc::ioctl(fd.as_raw_fd(), request as _, std::ptr::from_mut(args)) };
         if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
@@ -203,7 +203,7 @@ mod imp {
     use super::State;
     use crate::sys::fs::name::Name;
 
-    /// `<sys/clonefile.h>`: a link is cloned, not what it points to.
+    /// `<sys/clonefile.h>`: a link itself is cloned, not its target.
     const CLONE_NOFOLLOW: u32 = 1;
 
     pub fn create(parent: BorrowedFd<'_>, name: Name<'_>) -> io::Result<()> {
@@ -224,7 +224,7 @@ mod imp {
         if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
     }
 
-    /// APFS does not tell whether anything below a directory changed: for each process it may have, until that one has looked.
+    /// APFS does not report whether anything below a directory changed: each process assumes that it may have, until it has checked.
     pub fn state(dir: BorrowedFd<'_>) -> io::Result<State> {
         static LOOK: OnceLock<u64> = OnceLock::new();
         let nanos = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
@@ -239,7 +239,7 @@ mod imp {
         false
     }
 
-    /// The number of the volume, if it is one of APFS.
+    /// The id of the volume, if it is APFS.
     pub fn file_system(dir: BorrowedFd<'_>) -> io::Result<[u8; 16]> {
         let kind = rustix::fs::fstatfs(dir)?.f_fstypename;
         if !b"apfs\0".iter().zip(kind).all(|(wanted, found)| *wanted == found.cast_unsigned()) {

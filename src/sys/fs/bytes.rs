@@ -1,4 +1,4 @@
-//! Bytes of files: cloning and copying with their holes, and times to the nanosecond, before 1970 too.
+//! File contents: cloning and copying with holes, and times to the nanosecond, including those before 1970.
 
 use std::fs::File;
 use std::io;
@@ -9,7 +9,7 @@ use rustix::io::Errno;
 /// Seconds since 1970, and nanoseconds after that second.
 pub type Stamp = (i64, u32);
 
-/// What the system knows of a file.
+/// The metadata of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileStat {
     /// Length in bytes.
@@ -25,7 +25,7 @@ pub struct FileStat {
 }
 
 impl From<rustix::fs::Stat> for FileStat {
-    // The types of the fields differ between architectures: on some of them a cast is one from a type to itself.
+    // The field types differ between architectures: on some of them a cast is a no-op.
     #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss)]
     fn from(stat: rustix::fs::Stat) -> FileStat {
         FileStat {
@@ -38,12 +38,12 @@ impl From<rustix::fs::Stat> for FileStat {
     }
 }
 
-/// The state of an open file.
+/// The metadata of an open file.
 pub fn stat(file: &File) -> io::Result<FileStat> {
     Ok(rustix::fs::fstat(file)?.into())
 }
 
-/// Now, by the clock with which the kernel stamps files: never ahead of a file that is written next.
+/// The current time of the kernel's file time clock: never later than the time of a file written next.
 pub fn now() -> Stamp {
     #[cfg(target_os = "linux")]
     let clock = rustix::time::ClockId::RealtimeCoarse;
@@ -53,7 +53,7 @@ pub fn now() -> Stamp {
     (now.tv_sec, u32::try_from(now.tv_nsec).unwrap_or(0))
 }
 
-/// Sets the times of `file`; `None` leaves one as it is.
+/// Sets the times of `file`; `None` leaves a time unchanged.
 pub fn set_times(file: &File, atime: Option<Stamp>, mtime: Option<Stamp>) -> io::Result<()> {
     let spec = |stamp: Option<Stamp>| {
         let (seconds, nanos) = stamp.unwrap_or((0, 0));
@@ -64,18 +64,18 @@ pub fn set_times(file: &File, atime: Option<Stamp>, mtime: Option<Stamp>) -> io:
     Ok(rustix::fs::futimens(file, &times)?)
 }
 
-/// What came of an attempt to share blocks.
+/// The outcome of an attempt to share blocks.
 #[derive(Debug)]
 pub enum Cloned {
-    /// `target` is `source` now, and shares its blocks.
+    /// `target` now has the content of `source` and shares its blocks.
     Yes,
-    /// This pair of files cannot; others on the same file system may.
+    /// Not possible for this pair of files; others on the same file system may work.
     NotThese(io::Error),
-    /// The file system of `target` never can.
+    /// The file system of `target` does not support it.
     Never(io::Error),
 }
 
-/// Makes `target` share all blocks of `source`. An error is one that a copy would meet too.
+/// Makes `target` share all blocks of `source`. An error is one that a copy would hit too.
 pub fn clone(source: &File, target: &File) -> io::Result<Cloned> {
     let Err(error) = super::clone::reflink(source, target) else { return Ok(Cloned::Yes) };
     match Errno::from_io_error(&error) {
@@ -86,8 +86,8 @@ pub fn clone(source: &File, target: &File) -> io::Result<Cloned> {
     }
 }
 
-/// Copies the first `len` bytes of `source` into the empty `target`, and keeps the holes. A source that ends before is
-/// an error of kind `UnexpectedEof`.
+/// Copies the first `len` bytes of `source` into the empty `target`, keeping holes. A source that is shorter is an error of kind
+/// `UnexpectedEof`.
 pub fn copy_sparse(source: &File, target: &File, len: u64) -> io::Result<()> {
     if source.metadata()?.len() < len {
         return Err(io::ErrorKind::UnexpectedEof.into());
@@ -101,19 +101,19 @@ pub fn copy_sparse(source: &File, target: &File, len: u64) -> io::Result<()> {
     target.set_len(len)
 }
 
-/// The next range of `source` that holds data, from `at` on and before `len`; an empty one at `len` if there is none.
+/// The next range of `source` with data, from `at` and before `len`; an empty one at `len` if there is none.
 fn next_data(source: &File, at: u64, len: u64) -> io::Result<(u64, u64)> {
     let start = match rustix::fs::seek(source, SeekFrom::Data(at)) {
         Ok(start) => start,
         Err(Errno::NXIO) => return Ok((len, len)),
-        Err(Errno::INVAL) => return Ok((at, len)), // holes cannot be asked for here
+        Err(Errno::INVAL) => return Ok((at, len)), // holes cannot be queried here
         Err(errno) => return Err(errno.into()),
     };
     let end = rustix::fs::seek(source, SeekFrom::Hole(start)).unwrap_or(len);
     Ok((start.min(len), end.min(len)))
 }
 
-/// Where data or a hole begins at or after `offset`; `None` where the file has no more of it.
+/// Where data or a hole begins at or after `offset`; `None` if the file has no more of it.
 pub fn seek(file: &File, offset: u64, sought: Sought) -> io::Result<Option<u64>> {
     let from = match sought {
         Sought::Data => SeekFrom::Data(offset),
@@ -126,12 +126,12 @@ pub fn seek(file: &File, offset: u64, sought: Sought) -> io::Result<Option<u64>>
     }
 }
 
-/// What is looked for in a file with holes.
+/// What to look for in a file with holes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sought {
-    /// Bytes that were written.
+    /// Written bytes.
     Data,
-    /// What was left out.
+    /// A hole.
     Hole,
 }
 
@@ -141,14 +141,14 @@ pub fn allocate(file: &File, flags: u32, offset: u64, len: u64) -> io::Result<()
     Ok(rustix::fs::fallocate(file, rustix::fs::FallocateFlags::from_bits_retain(flags), offset, len)?)
 }
 
-/// Allocates or frees a range of `file`: not here.
+/// Allocates or frees a range of `file`: not supported here.
 #[cfg(not(target_os = "linux"))]
 pub fn allocate(_file: &File, _flags: u32, _offset: u64, _len: u64) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Copies up to `len` bytes from `from` of one file to `to` of another, sharing blocks where the file system can; how
-/// many. Fewer than asked for are the end of the source.
+/// Copies up to `len` bytes from offset `from` of one file to offset `to` of another, sharing blocks where the file system can.
+/// Returns the number of bytes; fewer than requested means the end of the source.
 pub fn copy_part(source: &File, from: u64, target: &File, to: u64, len: u64) -> io::Result<u64> {
     use std::os::unix::fs::FileExt;
     let mut buffer = Vec::new();
@@ -171,7 +171,7 @@ pub fn copy_part(source: &File, from: u64, target: &File, to: u64, len: u64) -> 
     Ok(done)
 }
 
-/// One attempt of the kernel; `None` if it cannot do it for these files.
+/// One attempt by the kernel; `None` if it does not support these files.
 #[cfg(target_os = "linux")]
 fn copy_some(source: &File, from: u64, target: &File, to: u64, len: u64) -> io::Result<Option<u64>> {
     let (mut from, mut to) = (from, to);
@@ -189,13 +189,13 @@ fn copy_some(_source: &File, _from: u64, _target: &File, _to: u64, _len: u64) ->
     Ok(None)
 }
 
-/// Copies the bytes of `start..end` to the same place.
+/// Copies the bytes of `start..end` to the same offsets.
 fn copy_range(source: &File, target: &File, start: u64, end: u64) -> io::Result<()> {
     let done = copy_in_kernel(source, target, start, end)?;
     copy_through_memory(source, target, done, end)
 }
 
-/// Copies as far as the kernel can do it by itself; where the rest begins.
+/// Copies as much as the kernel can by itself; returns where the rest begins.
 #[cfg(target_os = "linux")]
 fn copy_in_kernel(source: &File, target: &File, start: u64, end: u64) -> io::Result<u64> {
     let (mut from, mut to) = (start, start);

@@ -3,13 +3,13 @@
 use std::fs::File;
 use std::io;
 
-/// Makes `to`, which is open for writing, share all content of `from`. Nothing is copied: it works or it fails.
+/// Makes `to`, which is open for writing, share all content of `from`. Never copies: it works or it fails.
 #[cfg(target_os = "linux")]
 pub fn reflink(from: &File, to: &File) -> io::Result<()> {
     Ok(rustix::fs::ioctl_ficlone(to, from)?)
 }
 
-/// Makes `to`, which is open for writing, share all content of `from`. Nothing is copied: it works or it fails.
+/// Makes `to`, which is open for writing, share all content of `from`. Never copies: it works or it fails.
 #[cfg(not(target_os = "linux"))]
 pub fn reflink(from: &File, to: &File) -> io::Result<()> {
     reflink_copy::reflink_file(from, to)
@@ -18,13 +18,13 @@ pub fn reflink(from: &File, to: &File) -> io::Result<()> {
 /// How a file got the content of another one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cloned {
-    /// They share blocks.
+    /// Shares blocks.
     Reflinked,
     /// The bytes were copied.
     Copied,
 }
 
-/// Fills the empty file `to` with the content of `from`: shared if the file system can, else copied by the kernel.
+/// Fills the empty file `to` with the content of `from`: shared if the file system can, otherwise copied by the kernel.
 pub fn clone_or_copy(from: &File, to: &File) -> io::Result<Cloned> {
     if reflink(from, to).is_ok() {
         return Ok(Cloned::Reflinked);
@@ -33,7 +33,7 @@ pub fn clone_or_copy(from: &File, to: &File) -> io::Result<Cloned> {
     Ok(Cloned::Copied)
 }
 
-/// Copies all of `from` to the start of `to`, without touching the position of either: `from` may be shared.
+/// Copies all of `from` to the start of `to` without moving the position of either file: `from` may be shared.
 #[cfg(target_os = "linux")]
 fn copy(from: &File, to: &File) -> io::Result<()> {
     let (mut read_at, mut write_at) = (0, 0);
@@ -42,13 +42,13 @@ fn copy(from: &File, to: &File) -> io::Result<()> {
         match rustix::fs::copy_file_range(from, Some(&mut read_at), to, Some(&mut write_at), chunk) {
             Ok(0) => return Ok(()),
             Ok(_) => {}
-            // Other file systems, or a kernel that cannot: by hand, from where it stopped.
+            // Other file systems, or an older kernel: copies the rest in user space.
             Err(_) => return copy_by_hand(from, to, read_at),
         }
     }
 }
 
-/// Copies all of `from` to the start of `to`, without touching the position of either: `from` may be shared.
+/// Copies all of `from` to the start of `to` without moving the position of either file: `from` may be shared.
 #[cfg(not(target_os = "linux"))]
 fn copy(from: &File, to: &File) -> io::Result<()> {
     copy_by_hand(from, to, 0)

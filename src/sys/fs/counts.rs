@@ -1,4 +1,4 @@
-//! Numbers that outlive the process that counts: in memory without a name, which the next one maps too.
+//! Counters that outlive the process that updates them: in an anonymous memory file that its successor maps too.
 
 use std::fs::File;
 use std::io;
@@ -10,7 +10,7 @@ use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
 use super::memfd;
 
-/// A fixed number of counters, all 0 at first. Those that are never touched cost nothing.
+/// A fixed number of counters, initially 0. Counters that are never touched cost nothing.
 #[derive(Debug)]
 pub struct Counts {
     file: File,
@@ -19,14 +19,14 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// So many of them.
+    /// Creates `len` counters.
     pub fn new(len: usize) -> io::Result<Counts> {
         let file = memfd::create()?;
         file.set_len(len as u64 * size_of::<AtomicU32>() as u64)?;
         Counts::of(file)
     }
 
-    /// Those that another process counted in the file of its own.
+    /// The counters in `file`, which another process created.
     pub fn of(file: File) -> io::Result<Counts> {
         let bytes = usize::try_from(file.metadata()?.len()).map_err(io::Error::other)?;
         // SAFETY: a fresh mapping at an address of the kernel's choice overlaps nothing of ours.
@@ -38,7 +38,7 @@ impl Counts {
         Ok(Counts { file, start, len: bytes / size_of::<AtomicU32>() })
     }
 
-    /// Where they are, for the process that goes on counting.
+    /// The file with the counters, for the process that continues counting.
     pub fn file(&self) -> &File {
         &self.file
     }
@@ -48,8 +48,8 @@ impl Deref for Counts {
     type Target = [AtomicU32];
 
     fn deref(&self) -> &[AtomicU32] {
-        // SAFETY: the mapping is live until drop, page-aligned, as long as the file, which nobody shortens; all zeros is a valid
-        // counter, and whoever else maps it changes it by atomic operations only.
+        // SAFETY: the mapping is live until drop, page-aligned, and as long as the file, which is never truncated; all zeros is a
+        // valid counter, and other processes that map it use atomic operations only.
         #[allow(unsafe_code)]
         unsafe {
             std::slice::from_raw_parts(self.start.as_ptr(), self.len)
@@ -68,7 +68,7 @@ impl Drop for Counts {
     }
 }
 
-// SAFETY: atomic counters may be used from anywhere.
+// SAFETY: atomic counters may be used from any thread.
 #[allow(unsafe_code)]
 unsafe impl Send for Counts {}
 // SAFETY: as above.

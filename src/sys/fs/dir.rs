@@ -1,4 +1,4 @@
-//! Directories of our own, and what identifies a state of a file.
+//! Private directories, and the identity of a file's state.
 
 use std::fs::{self, DirBuilder};
 use std::io::{self, Write};
@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-/// Makes `path` and its parents; what it makes is for the owner alone (0700).
+/// Creates `path` and its parents, private to the owner (0700).
 pub fn ensure_private(path: &Path) -> io::Result<()> {
     let mut builder = DirBuilder::new();
     #[cfg(unix)]
@@ -14,7 +14,7 @@ pub fn ensure_private(path: &Path) -> io::Result<()> {
     builder.recursive(true).create(path)
 }
 
-/// A directory in `parent` that goes with the value, for this user alone whatever the umask.
+/// A temporary directory in `parent` that is removed on drop, private to this user whatever the umask.
 pub fn private_temp(prefix: &str, parent: &Path) -> io::Result<tempfile::TempDir> {
     let mut builder = tempfile::Builder::new();
     builder.prefix(prefix);
@@ -23,7 +23,7 @@ pub fn private_temp(prefix: &str, parent: &Path) -> io::Result<tempfile::TempDir
     builder.tempdir_in(parent)
 }
 
-/// A name that begins so and that no other process, or call, comes upon.
+/// A name with this prefix that no other process or call generates.
 pub fn unused_name(prefix: &str) -> String {
     use std::hash::{BuildHasher, Hasher};
     static COUNTER: AtomicU64 = AtomicU64::new(0);
@@ -32,7 +32,8 @@ pub fn unused_name(prefix: &str) -> String {
     format!("{prefix}{}-{count}-{random:016x}", std::process::id())
 }
 
-/// Puts a file with these bytes at `path`: written beside and renamed, so that whoever looks finds the old one or all of it.
+/// Publishes a file with these bytes at `path`: written to a temporary file next to it and renamed, so that readers see either the old
+/// file or the complete new one.
 pub fn publish(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut file = tempfile::Builder::new().prefix(".part-").tempfile_in(parent)?;
@@ -40,20 +41,20 @@ pub fn publish(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.persist(path).map(drop).map_err(|error| error.error)
 }
 
-/// Whether this user may make entries in the directory at `path`, or why not.
+/// Checks that this user may create entries in the directory at `path`; the error says why not.
 #[cfg(unix)]
 pub fn may_write(path: &Path) -> io::Result<()> {
     use rustix::fs::Access;
     Ok(rustix::fs::access(path, Access::WRITE_OK | Access::EXEC_OK)?)
 }
 
-/// Elsewhere only a try can tell.
+/// Other platforms: only an attempt can show it.
 #[cfg(not(unix))]
 pub fn may_write(_path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// A state of a file: if two states are equal, nobody wrote to the file in between.
+/// The state of a file: if two states are equal, the file was not written in between.
 pub struct FileState {
     /// Device, inode, size, modification and change time, as text.
     pub text: String,
@@ -81,27 +82,27 @@ pub fn file_state(path: &Path) -> io::Result<FileState> {
     })
 }
 
-/// There is no change time to rely on here.
+/// This platform has no reliable change time.
 #[cfg(not(unix))]
 pub fn file_state(_path: &Path) -> io::Result<FileState> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// The modification time of what is complete: nobody who writes to a file afterwards leaves it like that by accident.
+/// The modification time of a complete file: later writes to the file would not leave it like that by accident.
 const SEALED: Duration = Duration::from_secs(1_610_000_000);
 
-/// Marks `file` as complete: mother time on it.
+/// Marks `file` as complete by setting its time to mother time.
 pub fn seal(file: &fs::File) -> io::Result<()> {
     let time = SystemTime::UNIX_EPOCH + SEALED;
     file.set_times(fs::FileTimes::new().set_accessed(time).set_modified(time))
 }
 
-/// True if `file` is a regular file of `size` bytes that nobody wrote to since it was sealed.
+/// True if `file` is a regular file of `size` bytes that was not written since it was sealed.
 pub fn is_sealed(file: &fs::File, size: u64) -> bool {
     file.metadata().is_ok_and(|meta| is_sealed_meta(&meta, size))
 }
 
-/// As [`is_sealed`], for a file that is not open; a link is not followed.
+/// As [`is_sealed`], for a file that is not open; links are not followed.
 pub fn is_published(path: &Path, size: u64) -> bool {
     fs::symlink_metadata(path).is_ok_and(|meta| is_sealed_meta(&meta, size))
 }
@@ -111,7 +112,7 @@ fn is_sealed_meta(meta: &fs::Metadata, size: u64) -> bool {
     meta.is_file() && meta.len() == size && meta.modified().is_ok_and(|time| time == sealed)
 }
 
-/// Makes a symbolic link at `path` to the directory `target`.
+/// Creates a symbolic link at `path` to the directory `target`.
 pub fn symlink(target: &Path, path: &Path) -> io::Result<()> {
     #[cfg(unix)]
     return std::os::unix::fs::symlink(target, path);
@@ -119,7 +120,7 @@ pub fn symlink(target: &Path, path: &Path) -> io::Result<()> {
     return std::os::windows::fs::symlink_dir(target, path);
 }
 
-/// Removes the link at `path` that [`symlink`] made, and nothing of what it leads to.
+/// Removes the link at `path` that [`symlink`] created, and nothing of its target.
 pub fn remove_symlink(path: &Path) -> io::Result<()> {
     if cfg!(windows) { fs::remove_dir(path) } else { fs::remove_file(path) }
 }

@@ -1,4 +1,4 @@
-//! Space on the disk below a path, and how a file on it will be read.
+//! Disk space below a path, and read-ahead advice for files.
 
 use std::fs::File;
 use std::io;
@@ -6,7 +6,7 @@ use std::path::Path;
 
 pub use super::facts::Usage;
 
-/// The file system that `path` is on.
+/// Usage of the file system that contains `path`.
 pub fn usage(path: &Path) -> io::Result<Usage> {
     let stat = rustix::fs::statvfs(path)?;
     Ok(Usage {
@@ -19,7 +19,7 @@ pub fn usage(path: &Path) -> io::Result<Usage> {
     })
 }
 
-/// Makes everything durable that was written to the file system that `path` is on.
+/// Makes everything written to the file system that contains `path` durable.
 pub fn sync(path: &Path) -> io::Result<()> {
     let file = File::open(path)?;
     #[cfg(target_os = "linux")]
@@ -29,10 +29,9 @@ pub fn sync(path: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Tells the kernel that `file` will be read from one end to the other: it reads twice as far ahead. Only advice, so there is nothing to
-/// hear of it.
+/// Advises the kernel that `file` will be read sequentially, which doubles its read-ahead. This is only advice, so errors are ignored.
 ///
-/// Not `WillNeed` of what comes next: that is read in single pages, and 200 MB from a virtual disk took 210 ms instead of 118.
+/// `WillNeed` for the next part is not used: it reads in single pages, and 200 MB from a virtual disk took 210 ms instead of 118.
 #[cfg(target_os = "linux")]
 pub fn will_be_read_in_order(file: &File) {
     if let Err(error) = rustix::fs::fadvise(file, 0, None, rustix::fs::Advice::Sequential) {
@@ -40,11 +39,11 @@ pub fn will_be_read_in_order(file: &File) {
     }
 }
 
-/// No such advice here.
+/// No such advice on this platform.
 #[cfg(not(target_os = "linux"))]
 pub fn will_be_read_in_order(_: &File) {}
 
-/// The name of the file system that `path` is on, its number if it is none of the known ones.
+/// The name of the file system that contains `path`, or its magic number if it is not a known one.
 #[cfg(target_os = "linux")]
 pub fn file_system(path: &Path) -> io::Result<String> {
     const KNOWN: [(u64, &str); 10] = [
@@ -64,7 +63,7 @@ pub fn file_system(path: &Path) -> io::Result<String> {
     Ok(known.map_or_else(|| format!("{number:#x}"), |(_, name)| (*name).to_owned()))
 }
 
-/// The name of the file system that `path` is on.
+/// The name of the file system that contains `path`.
 #[cfg(target_os = "macos")]
 pub fn file_system(path: &Path) -> io::Result<String> {
     let stat = rustix::fs::statfs(path)?;
@@ -72,7 +71,7 @@ pub fn file_system(path: &Path) -> io::Result<String> {
     Ok(name.map(|&byte| char::from(byte.cast_unsigned())).collect())
 }
 
-/// Nothing is known of it here.
+/// Not known on this platform.
 #[cfg(not(any(target_os = "linux", target_os = "macos")))]
 pub fn file_system(_path: &Path) -> io::Result<String> {
     Ok("unknown".to_owned())

@@ -1,19 +1,19 @@
-//! What the operating system tells of files and disks, in types that are the same on every system.
+//! Facts about files and disks, in types that are the same on every platform.
 
 use std::io;
 
 use crate::sys::fs::name::OwnedName;
 
-/// An entry as it is on disk.
+/// A directory entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
     /// Its name.
     pub name: OwnedName,
-    /// What stands there.
+    /// Its kind.
     pub kind: FoundKind,
 }
 
-/// What stands at a name.
+/// The kind of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FoundKind {
     /// A directory.
@@ -25,66 +25,66 @@ pub enum FoundKind {
         /// Its 12 permission bits; on Windows 0666 or 0444.
         mode: u16,
     },
-    /// A symbolic link, or on Windows a junction, with its text.
+    /// A symbolic link, or on Windows a junction, with its target text.
     Link(Box<[u8]>),
     /// A device, FIFO or socket.
     Other,
 }
 
-/// The permissions of directories that RCC makes, less the umask, where there are any.
+/// The permissions of directories that RCC creates, less the umask, where the platform has permissions.
 pub const DIR_MODE: u16 = 0o750;
 
-/// What tells a file that was changed, or replaced, from the one that was made.
+/// Tells whether a file was changed or replaced since it was created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen {
-    /// The inode number, or on Windows that of the file.
+    /// The inode number, or on Windows the file number.
     pub ino: u64,
     /// The size in bytes.
     pub size: u64,
-    /// The time of the last change of content: seconds and nanoseconds.
+    /// Time of the last content change: seconds and nanoseconds.
     pub mtime: (i64, i64),
 }
 
-/// What tells a directory whose entries were changed from what it was: whoever adds, removes, renames or replaces one changes its time.
+/// Tells whether the entries of a directory changed: adding, removing, renaming or replacing one changes its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DirStamp {
     /// The device.
     pub device: u64,
     /// The inode number.
     pub ino: u64,
-    /// The time of the last change of state, which no program can set: seconds and nanoseconds.
+    /// Time of the last status change, which no program can set: seconds and nanoseconds.
     pub changed: (i64, i64),
 }
 
-/// What the system tells of an open file.
+/// The facts of an open file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FileFacts {
-    /// The device and the inode number; on Windows the volume and the number of the file in it.
+    /// The device and the inode number; on Windows the volume and the file number.
     pub id: (u64, u64),
     /// The size in bytes.
     pub size: u64,
     /// The 12 permission bits; on Windows 0666 or 0444.
     pub mode: u16,
-    /// The owner; on Windows there is but one.
+    /// The owner; always the same on Windows.
     pub uid: u32,
-    /// The time of the last change of content: seconds and nanoseconds.
+    /// Time of the last content change: seconds and nanoseconds.
     pub mtime: (i64, u64),
     /// The time of the last change of anything, which no user can set; on Windows always zero.
     pub changed: (i64, u64),
-    /// The later of the last access, as far as it is noted, and the last change of state (on Windows the making), in seconds.
+    /// The later of the last access, as far as it is recorded, and the last status change (on Windows the creation), in seconds.
     pub last_use: i64,
 }
 
 /// Why a file was not opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// There is no such name.
+    /// There is no such entry.
     #[error("There is no such file")]
     Missing,
     /// The name, or a directory on the way, is a link.
     #[error("It is a symbolic link, or is behind one")]
     Link,
-    /// Something else than a file stands there.
+    /// The entry is not a regular file.
     #[error("It is a {0}, not a file")]
     NotRegular(&'static str),
     /// Anything else.
@@ -94,7 +94,7 @@ pub enum OpenError {
 
 /// Blocks and inodes of a file system.
 pub struct Usage {
-    /// Bytes of a block, as they are counted here.
+    /// Bytes per block, as counted here.
     pub block_size: u32,
     /// All blocks.
     pub blocks: u64,
@@ -104,6 +104,6 @@ pub struct Usage {
     pub available: u64,
     /// All inodes; 0 where they are not counted.
     pub files: u64,
-    /// Free inodes; all there can be where they have no limit.
+    /// Free inodes; the maximum number where they have no limit.
     pub files_free: u64,
 }

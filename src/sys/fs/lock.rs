@@ -1,10 +1,10 @@
-//! Lock files: opened without following links, and checked to be still the file of that name once locked.
+//! Lock files: opened without following links, and checked after locking to be still the file of that name.
 //!
-//! The locks themselves are `std`'s: flock(2) on Unix, as in RCC. On Windows they are of the whole file, and RCC's are of its
-//! first byte, so that they exclude each other. The kernel releases them with the last descriptor, so no crash leaves one behind.
+//! The locks themselves are `std`'s: flock(2) on Unix, as in RCC. On Windows they cover the whole file, and RCC's its first byte, so
+//! that they exclude each other. The kernel releases them with the last descriptor, so no crash leaves one behind.
 //!
-//! Who holds a lock may sign it: in the file itself, or on Windows, where nobody else can read what is locked, in `<name>.holder`
-//! beside it.
+//! The holder of a lock may sign it: in the file itself, or, on Windows, where other processes cannot read a locked file, in
+//! `<name>.holder` next to it.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -12,7 +12,7 @@ use std::path::Path;
 
 use super::place::Place;
 
-/// Opens or makes the lock file at `path`; `mode` is for a new one, before umask. A link there is an error.
+/// Opens or creates the lock file at `path`; `mode` is for a new one, before umask. A link there is an error.
 pub fn open(path: &Path, mode: u32) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true).write(true).create(true).truncate(false);
@@ -24,14 +24,14 @@ pub fn open(path: &Path, mode: u32) -> io::Result<File> {
     }
     #[cfg(windows)]
     {
-        let _inherited = mode; // access lists are
+        let _inherited = mode; // access lists are inherited
         super::open::open_file(path, &options)
     }
     #[cfg(unix)]
     options.open(path).and_then(only_regular)
 }
 
-/// Nothing else is a lock file: who locks, may also change its mode.
+/// Only a regular file can be a lock file, since locking may also change its mode.
 #[cfg(unix)]
 fn only_regular(file: File) -> io::Result<File> {
     use std::os::unix::fs::MetadataExt;
@@ -42,12 +42,12 @@ fn only_regular(file: File) -> io::Result<File> {
     }
 }
 
-/// Opens or makes the lock file at a place of our own, with its directory.
+/// Opens or creates the lock file at a place of our own, including its directory.
 pub fn open_own(place: &Place) -> io::Result<File> {
     place.in_dir(|dir, name| dir.open_or_create(name))
 }
 
-/// Opens the lock file at a place of our own, to ask whether it is held.
+/// Opens the lock file at a place of our own, to check whether it is held.
 pub fn look_at(place: &Place) -> io::Result<File> {
     place.open_file()
 }
@@ -60,7 +60,7 @@ pub fn is_still_own(file: &File, place: &Place) -> io::Result<bool> {
     }
 }
 
-/// True if `path` still names `file`: a lock on a file that was removed in the meantime locks nothing.
+/// True if `path` still names `file`: a lock on a file that was removed meanwhile protects nothing.
 #[cfg(unix)]
 pub fn is_still_at(file: &File, path: &Path) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt;
@@ -72,7 +72,7 @@ pub fn is_still_at(file: &File, path: &Path) -> io::Result<bool> {
     }
 }
 
-/// True if `path` still names `file`: a lock on a file that was removed in the meantime locks nothing.
+/// True if `path` still names `file`: a lock on a file that was removed meanwhile protects nothing.
 #[cfg(windows)]
 pub fn is_still_at(file: &File, path: &Path) -> io::Result<bool> {
     match super::open::look(path) {
@@ -82,10 +82,10 @@ pub fn is_still_at(file: &File, path: &Path) -> io::Result<bool> {
     }
 }
 
-/// The most that is read of a signature.
+/// The maximum number of bytes read of a signature.
 const SIGNATURE: u64 = 4096;
 
-/// Makes `text` the signature of the lock file at `place`, which is held by `file`.
+/// Writes `text` as the signature of the lock file at `place`, which is held by `file`.
 #[cfg(unix)]
 pub fn sign(file: &mut File, _place: &Place, text: &[u8]) -> io::Result<()> {
     use std::io::{Seek, Write};
@@ -94,7 +94,7 @@ pub fn sign(file: &mut File, _place: &Place, text: &[u8]) -> io::Result<()> {
     file.write_all(text)
 }
 
-/// Makes `text` the signature of the lock file at `place`, which is held by `_file`.
+/// Writes `text` as the signature of the lock file at `place`, which is held by `_file`.
 #[cfg(windows)]
 pub fn sign(_file: &mut File, place: &Place, text: &[u8]) -> io::Result<()> {
     place.with_extension("holder").publish(text)
@@ -105,7 +105,7 @@ pub fn signature(place: &Place) -> io::Result<Vec<u8>> {
     if cfg!(windows) { place.with_extension("holder").read(SIGNATURE) } else { place.read(SIGNATURE) }
 }
 
-/// Gives everybody read and write if a bit of that is missing, as RCC does in shared mode.
+/// Gives everybody read and write permission if it is missing, as RCC does in shared mode.
 #[cfg(unix)]
 pub fn share(file: &File) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;

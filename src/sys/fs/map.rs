@@ -7,10 +7,10 @@ use std::ptr::NonNull;
 
 use rustix::mm::{MapFlags, ProtFlags, mmap, munmap};
 
-/// The whole of a file, as bytes that the kernel pages in on demand and shares between processes.
+/// The whole file as bytes that the kernel pages in on demand and shares between processes.
 ///
-/// The file must not be truncated while it is mapped: only map what was published by rename below a directory that
-/// belongs to us, and never write into such a file.
+/// The file must not be truncated while it is mapped: only map files that were published by rename below a directory of our own, and
+/// never write to them.
 #[derive(Debug)]
 pub struct Mapped {
     start: NonNull<u8>,

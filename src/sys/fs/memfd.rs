@@ -1,4 +1,4 @@
-//! Files without a name, in memory.
+//! Anonymous files in memory.
 
 use std::fs::File;
 use std::io;
@@ -8,7 +8,7 @@ pub fn create() -> io::Result<File> {
     imp::create()
 }
 
-/// Makes the content of a file from [`create`] final: nobody who holds the descriptor can change it any more.
+/// Makes the content of a file from [`create`] final: no holder of the descriptor can change it any more.
 pub fn seal(file: &File) -> io::Result<()> {
     imp::seal(file)
 }
@@ -38,7 +38,7 @@ mod imp {
     }
 
     pub fn seal(_: &File) -> io::Result<()> {
-        Ok(()) // the descriptor is shared as a read-only type only
+        Ok(()) // the descriptor is only shared as a read-only type
     }
 }
 

@@ -1,8 +1,8 @@
-//! Names: one component of a path, checked once.
+//! Names: one component of a path, validated once.
 //!
-//! A [`Name`] is 1 to 255 bytes (on Windows UTF-16 units) without `/` and NUL, and neither `.` nor `..`: whatever comes from a catalog, the kernel or
-//! a command line becomes a `Name` at the edge, and no inner code checks it again. A [`RelPath`] is a sequence of names
-//! and so cannot leave the directory it is used in.
+//! A [`Name`] is 1 to 255 bytes (on Windows UTF-16 units) without `/` and NUL, and neither `.` nor `..`. Names from a catalog, the
+//! kernel or a command line become a `Name` at the edge, and inner code does not check them again. A [`RelPath`] is a sequence of
+//! names and so cannot leave the directory it is used in.
 
 use std::ffi::OsStr;
 use std::fmt;
@@ -10,7 +10,7 @@ use std::fmt;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-/// The longest name that file systems take: in bytes, on Windows in units of UTF-16.
+/// The maximum length of a name on file systems: in bytes, on Windows in UTF-16 units.
 pub const NAME_MAX: usize = 255;
 
 /// A checked name, borrowed.
@@ -21,10 +21,10 @@ pub struct Name<'a>(&'a [u8]);
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct OwnedName(Box<[u8]>);
 
-/// A text that cannot be a name.
+/// Why a text is not a valid name.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum BadName {
-    /// The name has no byte.
+    /// The name is empty.
     #[error("The name is empty")]
     Empty,
     /// `.` or `..`.
@@ -33,7 +33,7 @@ pub enum BadName {
     /// It holds a `/` or a NUL (and on Windows a `\` or `:`).
     #[error("The name {0:?} holds a separator or NUL")]
     Separator(String),
-    /// Windows takes it for something else, or for another name.
+    /// Windows interprets it as something else, or as another name.
     #[error("The name {0:?} is none on Windows")]
     Windows(String),
     /// It is longer than [`NAME_MAX`].
@@ -60,13 +60,13 @@ impl<'a> Name<'a> {
         self.0
     }
 
-    /// The name as the operating system takes it.
+    /// The name as the operating system expects it.
     #[cfg(unix)]
     pub fn as_os_str(self) -> &'a OsStr {
         OsStr::from_bytes(self.0)
     }
 
-    /// The name as the operating system takes it.
+    /// The name as the operating system expects it.
     #[cfg(windows)]
     pub fn as_os_str(self) -> &'a OsStr {
         OsStr::new(self.as_str())
@@ -75,7 +75,7 @@ impl<'a> Name<'a> {
     /// The name as text.
     #[cfg(windows)]
     pub fn as_str(self) -> &'a str {
-        // Checked when it became a name; what stands in cannot be one of a file.
+        // It was checked when the name was created; the replacement cannot be the name of a file.
         std::str::from_utf8(self.0).unwrap_or("?")
     }
 
@@ -85,7 +85,7 @@ impl<'a> Name<'a> {
     }
 }
 
-/// How long a name is for the file systems of this platform.
+/// The length of a name as file systems of this platform count it.
 fn length(name: &[u8]) -> usize {
     match std::str::from_utf8(name) {
         Ok(text) if cfg!(windows) => text.encode_utf16().count(),
@@ -93,19 +93,20 @@ fn length(name: &[u8]) -> usize {
     }
 }
 
-/// True for what separates components on this platform, and for NUL.
+/// True for the path separators of this platform, and for NUL.
 fn is_separator(byte: u8) -> bool {
     matches!(byte, b'/' | 0) || (cfg!(windows) && matches!(byte, b'\\' | b':'))
 }
 
-/// True if Windows makes just the file of that name, here: no device, no stream of another file, nothing that is cut at its end.
+/// True if Windows creates exactly the file of that name, in this directory: not a device, not a stream of another file, and with
+/// nothing cut off at its end.
 fn is_sound_on_windows(name: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(name) else { return false };
     let is_odd = |symbol: char| symbol < ' ' || r#"<>:"/\|?*"#.contains(symbol);
     !text.contains(is_odd) && !text.ends_with(['.', ' ']) && !is_device(text)
 }
 
-/// True for what names a device in every directory, whatever follows a dot or colon.
+/// True for names that mean a device in every directory, whatever follows a dot or colon.
 fn is_device(name: &str) -> bool {
     let base = name.split(['.', ':']).next().unwrap_or(name).trim_end().to_ascii_uppercase();
     let is_numbered = |of: &str| {
@@ -173,7 +174,7 @@ impl RelPath {
         RelPath::default()
     }
 
-    /// Checks a text with `/` between names; empty components are refused.
+    /// Parses a text with `/` between names; empty components are rejected.
     pub fn parse(text: &[u8]) -> Result<RelPath, BadName> {
         text.split(|&byte| byte == b'/').map(OwnedName::new).collect::<Result<_, _>>().map(RelPath)
     }
@@ -188,7 +189,7 @@ impl RelPath {
         &self.0
     }
 
-    /// The path as the operating system takes it, relative.
+    /// The relative path as the operating system expects it.
     pub fn to_path(&self) -> PathBuf {
         self.0.iter().map(|name| name.as_name().as_os_str()).collect()
     }

@@ -1,4 +1,4 @@
-//! Reading and writing files at offsets, wherever their position is.
+//! Reading and writing files at offsets, independent of their position.
 
 #[cfg(unix)]
 pub use std::os::unix::fs::FileExt;
@@ -12,14 +12,14 @@ mod windows {
     use std::io;
     use std::os::windows::fs::FileExt as System;
 
-    /// What Unix has of that name. The position of the file is moved: nobody may rely on it.
+    /// The equivalent of the Unix trait of that name. It moves the file position, so nothing may rely on it.
     pub trait FileExt {
-        /// Reads at `offset`: fewer bytes than asked for are possible, none means the end.
+        /// Reads at `offset`: may read fewer bytes than requested; zero means the end.
         fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
-        /// Writes at `offset`: fewer bytes than given are possible.
+        /// Writes at `offset`: may write fewer bytes than given.
         fn write_at(&self, bytes: &[u8], offset: u64) -> io::Result<usize>;
 
-        /// Fills `buffer`; a file that ends before is an error of kind `UnexpectedEof`.
+        /// Fills `buffer`; a shorter file is an error of kind `UnexpectedEof`.
         fn read_exact_at(&self, mut buffer: &mut [u8], mut offset: u64) -> io::Result<()> {
             while !buffer.is_empty() {
                 match self.read_at(buffer, offset) {

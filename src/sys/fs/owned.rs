@@ -1,8 +1,8 @@
-//! A directory of our own state: nothing in it is used unless it is ours.
+//! A directory of our own state, which is used only if this user owns it.
 //!
-//! It is opened without following a link, and only if it belongs to this user (or to root, who can do anything anyway) and nobody
-//! else may write to it. What is below is reached by its descriptor: directories that pass the same test, and regular files, never
-//! through a link and without waiting for a FIFO. So nobody else can plant, replace or redirect anything here, whatever becomes of
+//! It is opened without following a link, and only if it belongs to this user (or to root, who can do anything anyway) and nobody else
+//! may write to it. Its contents are reached through its descriptor: directories that pass the same test, and regular files, never
+//! through a link and without blocking on a FIFO. So no other user can plant, replace or redirect anything here, whatever happens to
 //! the directories above.
 
 use std::ffi::{OsStr, OsString};
@@ -23,37 +23,37 @@ use crate::sys::process::this_process;
 
 /// How a directory is opened.
 const DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::NOFOLLOW).union(OFlags::CLOEXEC);
-/// How a directory on the way to another one is opened: a sandbox may not let us list it.
+/// How a directory on the way to another one is opened: a sandbox may forbid listing it.
 #[cfg(target_os = "linux")]
 const STEP: OFlags = OFlags::PATH.union(DIR);
-/// There is no such flag here.
+/// No such flag on this platform.
 #[cfg(not(target_os = "linux"))]
 const STEP: OFlags = DIR;
-/// How a file is opened, whatever for.
+/// How every file is opened, for any purpose.
 const FILE: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
-/// The mode of every file of ours.
+/// The mode of all our files.
 const PRIVATE: Mode = Mode::RUSR.union(Mode::WUSR);
 
-/// No tree of ours is looked at deeper than this.
+/// Maximum depth to which our own trees are walked.
 const DEEPEST: usize = 128;
 
 /// An open directory of our own.
 #[derive(Debug)]
 pub struct OwnedDir {
     dir: OwnedFd,
-    /// Where it was when it was opened: for messages.
+    /// The path by which it was opened: for messages.
     path: PathBuf,
 }
 
 impl OwnedDir {
-    /// Opens the directory at `path`. The directories above are trusted and may lead through links; it may not be one.
+    /// Opens the directory at `path`. The directories above are trusted and may be links; the directory itself may not.
     pub fn open(path: &Path) -> io::Result<OwnedDir> {
         let opened = rustix::fs::open(path, DIR, Mode::empty());
         let dir = opened.map_err(|errno| explain(&rustix::fs::CWD, path, errno))?;
         OwnedDir::checked(dir, path.to_owned())
     }
 
-    /// As [`OwnedDir::open`]; the directory and those above are made, 0700, where they are missing.
+    /// As [`OwnedDir::open`]; creates the directory and its parents, 0700, where they are missing.
     pub fn ensure(path: &Path) -> io::Result<OwnedDir> {
         match OwnedDir::open(path) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -64,12 +64,12 @@ impl OwnedDir {
         }
     }
 
-    /// Opens the directory `name` below, each component of which has to be ours.
+    /// Opens the directory `name` below; every component must be ours.
     pub fn open_dir(&self, name: &Path) -> io::Result<OwnedDir> {
         self.walk(name, |at, component, flags| rustix::fs::openat(at, component, flags, Mode::empty()))
     }
 
-    /// As [`OwnedDir::open_dir`]; what is missing is made, 0700.
+    /// As [`OwnedDir::open_dir`]; missing directories are created, 0700.
     pub fn ensure_dir(&self, name: &Path) -> io::Result<OwnedDir> {
         self.walk(name, |at, component, flags| {
             match rustix::fs::openat(at, component, flags, Mode::empty()) {
@@ -102,7 +102,7 @@ impl OwnedDir {
         Ok(reached)
     }
 
-    /// The directory, if it is one that may be used.
+    /// Returns the directory if it may be used.
     fn checked(dir: OwnedFd, path: PathBuf) -> io::Result<OwnedDir> {
         let stat = rustix::fs::fstat(&dir)?;
         let mode = stat.st_mode & 0o7777;
@@ -119,7 +119,7 @@ impl OwnedDir {
         Ok(OwnedDir { dir, path })
     }
 
-    /// Where it was when it was opened: for messages.
+    /// The path by which it was opened: for messages.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -129,17 +129,17 @@ impl OwnedDir {
         self.dir
     }
 
-    /// True if it was removed, so that nothing can be made in it.
+    /// True if it was removed, so that nothing can be created in it.
     pub fn is_removed(&self) -> bool {
         rustix::fs::fstat(&self.dir).is_ok_and(|stat| stat.st_nlink == 0)
     }
 
-    /// The same directory, to read trees of files in.
+    /// The same directory, for reading trees of files.
     pub fn beneath(&self) -> io::Result<Dir> {
         Ok(Dir::of(self.dir.try_clone()?))
     }
 
-    /// The same directory, to change trees in.
+    /// The same directory, for changing trees.
     pub fn tree(&self) -> io::Result<TreeDir> {
         Ok(TreeDir::of(self.dir.try_clone()?))
     }
@@ -149,29 +149,30 @@ impl OwnedDir {
         self.regular(name, OFlags::RDONLY, Mode::empty())
     }
 
-    /// Opens the regular file `name` for reading and writing, and makes it, 0600, if it is not there.
+    /// Opens the regular file `name` for reading and writing; creates it, 0600, if it does not exist.
     pub fn open_or_create(&self, name: &OsStr) -> io::Result<File> {
         self.regular(name, OFlags::RDWR | OFlags::CREATE, PRIVATE)
     }
 
-    /// Opens the regular file `name` to append to it, and makes it, 0600, if it is not there.
+    /// Opens the regular file `name` for appending; creates it, 0600, if it does not exist.
     pub fn open_to_append(&self, name: &OsStr) -> io::Result<File> {
         self.regular(name, OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE, PRIVATE)
     }
 
-    /// The content of the regular file `name`, which is an error if it has more than `most` bytes.
+    /// The content of the regular file `name`; more than `most` bytes are an error.
     pub fn read(&self, name: &OsStr, most: u64) -> io::Result<Vec<u8>> {
         read_at_most(&self.open_file(name)?, most)
     }
 
-    /// Puts a file with these bytes at `name`: written beside and renamed, so that a reader finds the old one or all of it.
+    /// Publishes a file with these bytes at `name`: written to a temporary file and renamed, so that readers see either the old file
+    /// or the complete new one.
     pub fn publish(&self, name: &OsStr, bytes: &[u8]) -> io::Result<()> {
         let mut temp = self.create_temp(".part-")?;
         temp.file.write_all(bytes)?;
         temp.publish(name)
     }
 
-    /// Makes a file without a lasting name, 0600; it goes unless it is published.
+    /// Creates a temporary file, 0600; it is removed on drop unless it is published.
     pub fn create_temp(&self, prefix: &str) -> io::Result<Temp<'_>> {
         let name = super::dir::unused_name(prefix);
         let flags = FILE | OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
@@ -179,7 +180,7 @@ impl OwnedDir {
         Ok(Temp { dir: self, name, file, published: false })
     }
 
-    /// Makes the file `name`, empty, unless something of that name is there.
+    /// Creates the empty file `name`, unless an entry of that name exists.
     pub fn mark(&self, name: &OsStr) -> io::Result<()> {
         let flags = FILE | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
         match rustix::fs::openat(&self.dir, name, flags, PRIVATE) {
@@ -188,7 +189,7 @@ impl OwnedDir {
         }
     }
 
-    /// True if there is anything of that name; a link counts, wherever it leads.
+    /// True if an entry of that name exists; a link counts, even a dangling one.
     pub fn has(&self, name: &OsStr) -> io::Result<bool> {
         match rustix::fs::statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW) {
             Ok(_) => Ok(true),
@@ -197,7 +198,7 @@ impl OwnedDir {
         }
     }
 
-    /// True if `name` still leads to `file`.
+    /// True if `name` still refers to `file`.
     pub fn names_file(&self, name: &OsStr, file: &File) -> io::Result<bool> {
         let ours = rustix::fs::fstat(file)?;
         match rustix::fs::statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW) {
@@ -207,7 +208,7 @@ impl OwnedDir {
         }
     }
 
-    /// Removes the file `name`; true if it was there.
+    /// Removes the file `name`; true if it existed.
     pub fn remove_file(&self, name: &OsStr) -> io::Result<bool> {
         match rustix::fs::unlinkat(&self.dir, name, AtFlags::empty()) {
             Ok(()) => Ok(true),
@@ -216,7 +217,7 @@ impl OwnedDir {
         }
     }
 
-    /// Removes `name` with all that is below it, links not followed; true if there was anything.
+    /// Removes `name` and everything below it, links not followed; true if it existed.
     pub fn remove(&self, name: &OsStr) -> io::Result<bool> {
         let name = Name::new(name.as_encoded_bytes()).map_err(io::Error::other)?;
         self.tree()?.remove(name)
@@ -229,7 +230,7 @@ impl OwnedDir {
 
     /// The names in it, without `.` and `..`, sorted.
     pub fn names(&self) -> io::Result<Vec<OsString>> {
-        // A descriptor of its own: two that list at once would share the position.
+        // Needs its own descriptor: two concurrent listings would share the position.
         let opened = rustix::fs::openat(&self.dir, ".", DIR, Mode::empty())?;
         let names = Dir::of(opened).names()?;
         let mut names: Vec<OsString> = names.into_iter().map(OsString::from_vec).collect();
@@ -237,19 +238,19 @@ impl OwnedDir {
         Ok(names)
     }
 
-    /// Bytes of the regular files in it.
+    /// Total bytes of the regular files in it.
     pub fn file_bytes(&self) -> io::Result<u64> {
         let files = self.names()?.into_iter().filter_map(|name| super::beneath::facts_at(self, &name));
         Ok(files.map(|facts| facts.size).sum())
     }
 
-    /// When anything of `name` was last read or written. Walking a directory is a use of it, too: of one that is not empty only
-    /// the files count.
+    /// When anything of `name` was last read or written. Walking a directory updates its access time, so for a non-empty directory
+    /// only the files count.
     pub fn last_use(&self, name: &OsStr) -> io::Result<SystemTime> {
         last_use(self.dir.as_fd(), name, DEEPEST)
     }
 
-    /// How many files are in it, at any depth, and the bytes they take on the disk. What vanishes meanwhile is not there.
+    /// The number of files in it, at any depth, and the bytes they use on disk. Files that vanish meanwhile are not counted.
     pub fn disk_usage(&self) -> io::Result<(u64, u64)> {
         self.usage_within(DEEPEST)
     }
@@ -292,23 +293,23 @@ impl AsFd for OwnedDir {
     }
 }
 
-/// A file in the making.
+/// A temporary file that is being written.
 #[derive(Debug)]
 pub struct Temp<'d> {
     dir: &'d OwnedDir,
     name: String,
-    /// To write to.
+    /// The file to write to.
     pub file: File,
     published: bool,
 }
 
 impl Temp<'_> {
-    /// Gives it another name, at `path`.
+    /// Creates another hard link to it at `path`.
     pub fn link_at(&self, path: &Path) -> io::Result<()> {
         Ok(rustix::fs::linkat(&self.dir.dir, &self.name, rustix::fs::CWD, path, AtFlags::empty())?)
     }
 
-    /// Gives it its name; a file of that name is replaced.
+    /// Renames it to `name`; an existing file is replaced.
     pub fn publish(mut self, name: &OsStr) -> io::Result<()> {
         self.dir.rename(OsStr::new(&self.name), name)?;
         self.published = true;
@@ -326,7 +327,7 @@ impl Drop for Temp<'_> {
     }
 }
 
-/// The content of a file; an error if it has more than `most` bytes.
+/// The content of a file; more than `most` bytes are an error.
 pub fn read_at_most(file: &File, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
@@ -357,7 +358,7 @@ fn refused(why: &str) -> io::Error {
     io::Error::new(io::ErrorKind::PermissionDenied, why)
 }
 
-/// `O_NOFOLLOW` says ELOOP of a link, and with `O_DIRECTORY` ENOTDIR: to be told as what it is.
+/// For a link, `O_NOFOLLOW` gives ELOOP, and with `O_DIRECTORY` ENOTDIR: makes the error name the real cause.
 fn explain(at: &impl AsFd, name: &Path, errno: Errno) -> io::Error {
     let is_link = || {
         rustix::fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW)

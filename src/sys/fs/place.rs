@@ -1,7 +1,7 @@
-//! Where something of our own state is: a path below a directory that is opened once and checked.
+//! The location of our own state: a path below a directory that is opened and checked once.
 //!
-//! A [`Place`] is cheap and touches nothing. It can be shown and compared like the path it stands for; what opens, reads or writes
-//! goes through the descriptor of its top ([`super::owned`]).
+//! A [`Place`] is cheap and touches nothing. It can be displayed and compared like its path; opening, reading and writing go through
+//! the descriptor of its top ([`super::owned`]).
 
 use std::ffi::OsStr;
 use std::fs::{File, FileTimes};
@@ -21,7 +21,7 @@ pub struct Place {
     path: PathBuf,
 }
 
-/// A directory of state, and its descriptor once it is open.
+/// A state directory, with its descriptor once it is open.
 #[derive(Debug)]
 struct Top {
     path: PathBuf,
@@ -29,20 +29,20 @@ struct Top {
 }
 
 impl Place {
-    /// The top of some state: what is above is trusted.
+    /// The top of a state tree; the directories above are trusted.
     pub fn top(path: impl Into<PathBuf>) -> Place {
         let path = path.into();
         let top = Top { path: path.clone(), open: Mutex::default() };
         Place { top: Arc::new(top), below: PathBuf::new(), path }
     }
 
-    /// What is called `name` in this directory.
+    /// The entry `name` in this directory.
     pub fn below(&self, name: impl AsRef<Path>) -> Place {
         let name = name.as_ref();
         Place { top: Arc::clone(&self.top), below: self.below.join(name), path: self.path.join(name) }
     }
 
-    /// The path, to be shown.
+    /// The path, for display.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -52,7 +52,7 @@ impl Place {
         self.top.get(OwnedDir::open)?.open_dir(&self.below)
     }
 
-    /// Opens the directory, which is made, 0700, if it is not there.
+    /// Opens the directory; creates it, 0700, if it does not exist.
     pub fn ensure(&self) -> io::Result<OwnedDir> {
         self.top.get(OwnedDir::ensure)?.ensure_dir(&self.below)
     }
@@ -62,12 +62,12 @@ impl Place {
         self.open_dir_of(OwnedDir::open_file)
     }
 
-    /// The content of the regular file, which is an error if it has more than `most` bytes.
+    /// The content of the regular file; more than `most` bytes are an error.
     pub fn read(&self, most: u64) -> io::Result<Vec<u8>> {
         self.open_dir_of(|dir, name| dir.read(name, most))
     }
 
-    /// Puts a file with these bytes here, at once; its directory is made if it is not there.
+    /// Publishes a file with these bytes here, atomically; creates its directory if needed.
     pub fn publish(&self, bytes: &[u8]) -> io::Result<()> {
         self.in_dir(|dir, name| dir.publish(name, bytes))
     }
@@ -82,22 +82,22 @@ impl Place {
         file.set_times(FileTimes::new().set_accessed(now).set_modified(now))
     }
 
-    /// Makes a file, empty, unless there is something; its directory is made if it is not there.
+    /// Creates an empty file, unless an entry exists; creates its directory if needed.
     pub fn mark(&self) -> io::Result<()> {
         self.in_dir(OwnedDir::mark)
     }
 
-    /// True if there is anything; a link counts, wherever it leads.
+    /// True if the entry exists; a link counts, even a dangling one.
     pub fn is_there(&self) -> io::Result<bool> {
         absent(self.open_dir_of(OwnedDir::has), false)
     }
 
-    /// Removes the file; true if it was there.
+    /// Removes the file; true if it existed.
     pub fn remove_file(&self) -> io::Result<bool> {
         absent(self.open_dir_of(OwnedDir::remove_file), false)
     }
 
-    /// Removes it with all that is below, links not followed; true if there was anything.
+    /// Removes it and everything below it, links not followed; true if it existed.
     pub fn remove(&self) -> io::Result<bool> {
         absent(self.open_dir_of(OwnedDir::remove), false)
     }
@@ -107,25 +107,25 @@ impl Place {
         self.open_dir_of(OwnedDir::last_use)
     }
 
-    /// What is in the directory, sorted; nothing if it is not there.
+    /// The entries of the directory, sorted; empty if it does not exist.
     pub fn entries(&self) -> io::Result<Vec<Place>> {
         let names = absent(self.open().and_then(|dir| dir.names()), Vec::new())?;
         Ok(names.into_iter().map(|name| self.below(name)).collect())
     }
 
-    /// Does something with its directory, which is made if it is not there, and its name there.
+    /// Calls `act` with its directory, which is created if needed, and its name there.
     pub fn in_dir<T>(&self, act: impl FnOnce(&OwnedDir, &OsStr) -> io::Result<T>) -> io::Result<T> {
         let (dir, name) = self.split()?;
         act(&dir.ensure()?, name)
     }
 
-    /// As [`Place::in_dir`]; the directory has to be there.
+    /// As [`Place::in_dir`]; the directory must exist.
     pub fn open_dir_of<T>(&self, act: impl FnOnce(&OwnedDir, &OsStr) -> io::Result<T>) -> io::Result<T> {
         let (dir, name) = self.split()?;
         act(&dir.open()?, name)
     }
 
-    /// What is called so but for the extension, in the same directory.
+    /// The entry with the same name but another extension, in the same directory.
     pub fn with_extension(&self, extension: &str) -> Place {
         Place {
             top: Arc::clone(&self.top),
@@ -147,7 +147,7 @@ impl Place {
     }
 }
 
-/// What is not there is no error.
+/// Treats a missing entry as `none`, not as an error.
 fn absent<T>(outcome: io::Result<T>, none: T) -> io::Result<T> {
     match outcome {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(none),
@@ -156,7 +156,7 @@ fn absent<T>(outcome: io::Result<T>, none: T) -> io::Result<T> {
 }
 
 impl Top {
-    /// The open directory; `open` opens it the first time, or after it was removed.
+    /// The open directory; `open` is called the first time, and again after it was removed.
     fn get(&self, open: impl Fn(&Path) -> io::Result<OwnedDir>) -> io::Result<Arc<OwnedDir>> {
         let mut known = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(dir) = known.as_ref().filter(|dir| !dir.is_removed()) {

@@ -1,7 +1,6 @@
-//! A directory of files that are ours alone: opened once, its files named relative to the descriptor.
+//! A private directory of files: opened once, its files named relative to the descriptor.
 //!
-//! No path is walked twice, no link is followed, and what is made here can be read and written by its owner only, at
-//! every moment of its life.
+//! No path is walked twice, no link is followed, and files created here are readable and writable only by their owner at all times.
 
 use std::ffi::CStr;
 use std::fs::File;
@@ -44,7 +43,7 @@ impl PrivateDir {
         Ok(PrivateDir(rustix::fs::open(path, flags, Mode::empty())?))
     }
 
-    /// Makes the directory at `path`, 0700, if it is not there, and opens it.
+    /// Creates the directory at `path`, 0700, if it does not exist, and opens it.
     pub fn ensure(path: &Path) -> io::Result<PrivateDir> {
         match rustix::fs::mkdir(path, Mode::RWXU) {
             Ok(()) | Err(rustix::io::Errno::EXIST) => PrivateDir::open(path),
@@ -52,13 +51,13 @@ impl PrivateDir {
         }
     }
 
-    /// Makes a new file, 0600; one that is there already is an error.
+    /// Creates a new file, 0600; an existing one is an error.
     pub fn create(&self, name: &str) -> io::Result<File> {
         let flags = FILE | OFlags::CREATE | OFlags::EXCL;
         Ok(rustix::fs::openat(&self.0, name, flags, Mode::RUSR | Mode::WUSR)?.into())
     }
 
-    /// Opens a file for reading and writing. Whatever is not a regular file is an error of kind `InvalidData`.
+    /// Opens a file for reading and writing. Anything but a regular file is an error of kind `InvalidData`.
     pub fn open_file(&self, name: &str) -> io::Result<File> {
         let file = File::from(rustix::fs::openat(&self.0, name, FILE, Mode::empty())?);
         if !file.metadata()?.is_file() {
@@ -67,17 +66,17 @@ impl PrivateDir {
         Ok(file)
     }
 
-    /// What the system knows of a file, without opening it.
+    /// The metadata of a file, without opening it.
     pub fn stat(&self, name: &str) -> io::Result<FileStat> {
         Ok(rustix::fs::statat(&self.0, name, AtFlags::SYMLINK_NOFOLLOW)?.into())
     }
 
-    /// Renames a file, over another one if need be.
+    /// Renames a file, replacing an existing one.
     pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         Ok(rustix::fs::renameat(&self.0, from, &self.0, to)?)
     }
 
-    /// Removes a file; one that is not there is no error.
+    /// Removes a file; a missing one is not an error.
     pub fn remove(&self, name: &str) -> io::Result<()> {
         match rustix::fs::unlinkat(&self.0, name, AtFlags::empty()) {
             Ok(()) | Err(rustix::io::Errno::NOENT) => Ok(()),
@@ -85,7 +84,7 @@ impl PrivateDir {
         }
     }
 
-    /// Calls `each` with every name except the dots, in the order of the disk.
+    /// Calls `each` with every name except `.` and `..`, in directory order.
     pub fn for_each_name(&self, mut each: impl FnMut(&[u8])) -> io::Result<()> {
         for entry in rustix::fs::Dir::read_from(&self.0)? {
             let entry = entry?;

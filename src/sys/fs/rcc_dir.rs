@@ -1,7 +1,8 @@
-//! A directory of RCC's into which we write: in a shared holotree everybody else may, too.
+//! A directory of RCC that we write to; in a shared holotree other users may write to it too.
 //!
-//! It may be a link, for users lay their hololib on other disks, but only if this user or root made the link: anybody else's would
-//! have us write where its maker cannot. Below, nothing is reached through a link, and nothing but regular files is opened.
+//! It may be a link, since users put their hololib on other disks, but only if this user or root created the link: another user's link
+//! could redirect our writes to places they cannot write to themselves. Below it, no link is followed, and only regular files are
+//! opened.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -16,15 +17,15 @@ use crate::sys::process::this_process;
 
 /// How a directory is opened.
 const DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
-/// What of an open mode counts here.
+/// The flags of an open mode that apply here.
 const FILE: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
-/// An open directory of RCC's.
+/// An open directory of RCC.
 #[derive(Debug)]
 pub struct RccDir(OwnedFd);
 
 impl RccDir {
-    /// Opens the directory at `path`. Those above are trusted.
+    /// Opens the directory at `path`. The directories above are trusted.
     pub fn open(path: &Path) -> io::Result<RccDir> {
         let refused = match rustix::fs::open(path, DIR | OFlags::NOFOLLOW, Mode::empty()) {
             Ok(dir) => return Ok(RccDir(dir)),
@@ -42,7 +43,7 @@ impl RccDir {
         Ok(RccDir(rustix::fs::openat(&self.0, name, DIR | OFlags::NOFOLLOW, Mode::empty())?))
     }
 
-    /// As [`RccDir::open_dir`]; one that is not there is made with exactly `mode`, whatever the umask.
+    /// As [`RccDir::open_dir`]; a missing directory is created with exactly `mode`, whatever the umask.
     pub fn ensure_dir(&self, name: &str, mode: u32) -> io::Result<RccDir> {
         match self.open_dir(name) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -50,12 +51,12 @@ impl RccDir {
         }
         let bits = Mode::from_raw_mode(mode);
         match rustix::fs::mkdirat(&self.0, name, bits) {
-            // Others' stay as they are.
+            // Directories of other users stay as they are.
             Err(Errno::EXIST) => self.open_dir(name),
             Err(errno) => Err(errno.into()),
             Ok(()) => {
                 let made = self.open_dir(name)?;
-                // Somebody may have put another one in its place: only what is ours is changed.
+                // It may have been replaced meanwhile: only a directory of our own is changed.
                 if rustix::fs::fstat(&made.0)?.st_uid == this_process::effective_uid() {
                     rustix::fs::fchmod(&made.0, bits)?;
                 }
@@ -64,18 +65,18 @@ impl RccDir {
         }
     }
 
-    /// True if a regular file is called `name`.
+    /// True if `name` is a regular file.
     pub fn has_file(&self, name: &str) -> bool {
         super::beneath::facts_at(self, OsStr::new(name)).is_some()
     }
 
-    /// Makes a file that is not there yet, with `mode` less the umask.
+    /// Creates a file that does not exist yet, with `mode` less the umask.
     pub fn create_new(&self, name: &str, mode: u32) -> io::Result<File> {
         let flags = FILE | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
         Ok(rustix::fs::openat(&self.0, name, flags, Mode::from_raw_mode(mode))?.into())
     }
 
-    /// Opens the file `name` to append to it; a new one gets `mode` less the umask.
+    /// Opens the file `name` for appending; a new one gets `mode` less the umask.
     pub fn open_append(&self, name: &str, mode: u32) -> io::Result<File> {
         self.one_regular(name, OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE, mode)
     }
@@ -85,7 +86,7 @@ impl RccDir {
         self.one_regular(name, OFlags::RDONLY, 0)
     }
 
-    /// A file that has another name elsewhere may have been linked here so that we change it there.
+    /// A file with another hard link may have been linked here to make us change it elsewhere.
     fn one_regular(&self, name: &str, flags: OFlags, mode: u32) -> io::Result<File> {
         let refused =
             || io::Error::new(io::ErrorKind::PermissionDenied, "it is not a regular file of one name");
@@ -100,12 +101,12 @@ impl RccDir {
         }
     }
 
-    /// Renames within the directory; what stands at `to` is replaced.
+    /// Renames within the directory; an entry at `to` is replaced.
     pub fn rename(&self, from: &str, to: &str) -> io::Result<()> {
         Ok(rustix::fs::renameat(&self.0, from, &self.0, to)?)
     }
 
-    /// Removes the file `name`, if it is there.
+    /// Removes the file `name`, if it exists.
     pub fn remove_file(&self, name: &str) -> io::Result<()> {
         match rustix::fs::unlinkat(&self.0, name, AtFlags::empty()) {
             Err(Errno::NOENT) | Ok(()) => Ok(()),
@@ -120,7 +121,7 @@ impl AsFd for RccDir {
     }
 }
 
-/// Where the link at `path` leads, if this user or root made it.
+/// The target of the link at `path`, if this user or root created it.
 fn trusted_target(path: &Path) -> io::Result<Option<PathBuf>> {
     let parent = path.parent().unwrap_or(Path::new("/"));
     let name = path.file_name().ok_or(io::ErrorKind::InvalidInput)?;
@@ -131,7 +132,7 @@ fn trusted_target(path: &Path) -> io::Result<Option<PathBuf>> {
         return Ok(None);
     }
     let text = rustix::fs::readlinkat(&above, name, Vec::new())?;
-    // What was read is the text of what was looked at, or it is of no use.
+    // The text counts only if the link was not replaced between the two calls.
     if look()?.st_ino != stat.st_ino {
         return Ok(None);
     }

@@ -1,4 +1,4 @@
-//! Directories and files that RCC also uses: made with the modes RCC gives them.
+//! Directories and files that RCC also uses, created with RCC's modes.
 
 use std::fs::{self, DirBuilder, File, FileTimes};
 use std::io;
@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 pub use super::rcc_dir::RccDir;
 
-/// Makes `path` and its parents: 0750 less the umask, or for everybody (0777) in a shared holotree.
+/// Creates `path` and its parents: 0750 less the umask, or 0777 (everybody) in a shared holotree.
 pub fn ensure_dir(path: &Path, shared: bool) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -40,13 +40,13 @@ fn force_mode(_path: &Path, _mode: u32) -> io::Result<()> {
     Ok(())
 }
 
-/// Opens a file to append to it; a new one gets `mode` less the umask. What is no regular file of one name is an error, and nobody is
-/// waited for.
+/// Opens a file for appending; a new one gets `mode` less the umask. Anything but a regular file with one link is an error, and a FIFO
+/// does not block.
 pub fn open_append(path: &Path, mode: u32) -> io::Result<File> {
     in_its_dir(path, |dir, name| dir.open_append(name, mode))
 }
 
-/// Makes a file that is not there yet, with `mode` less the umask.
+/// Creates a file that does not exist yet, with `mode` less the umask.
 pub fn create_new(path: &Path, mode: u32) -> io::Result<File> {
     in_its_dir(path, |dir, name| dir.create_new(name, mode))
 }
@@ -57,8 +57,8 @@ fn in_its_dir<T>(path: &Path, act: impl FnOnce(&RccDir, &str) -> io::Result<T>) 
     act(&RccDir::open(dir)?, name)
 }
 
-/// Makes or replaces the file `name` in `dir`: written beside, synced and renamed, so that no reader meets half of it. The name
-/// beside begins with a dot, which keeps it out of RCC's glob of catalogs.
+/// Creates or replaces the file `name` in `dir`: written to a temporary file, synced and renamed, so that readers never see a partial
+/// file. The temporary name begins with a dot, which hides it from RCC's glob of catalogs.
 pub fn replace(dir: &Path, name: &str, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let dir = RccDir::open(dir)?;
     let temp = super::dir::unused_name(&format!(".{name}."));
@@ -77,20 +77,20 @@ fn write_new(dir: &RccDir, temp: &str, write: impl FnOnce(&mut File) -> io::Resu
     file.sync_all()
 }
 
-/// Sets both times of an existing file to now. What is no regular file of one name is an error.
+/// Sets both times of an existing file to now. Anything but a regular file with one link is an error.
 pub fn touch(path: &Path) -> io::Result<()> {
     let now = SystemTime::now();
     let file = in_its_dir(path, RccDir::open_to_touch)?;
     file.set_times(FileTimes::new().set_accessed(now).set_modified(now))
 }
 
-/// As [`touch`], but leaves a file alone whose content was written, or which was touched, less than `recent` ago.
+/// As [`touch`], but skips a file that was written or touched less than `recent` ago.
 pub fn touch_unless(path: &Path, recent: Duration) -> io::Result<()> {
     let age = fs::metadata(path)?.modified()?.elapsed();
     if age.is_ok_and(|age| age < recent) { Ok(()) } else { touch(path) }
 }
 
-/// True if something is mounted exactly at `path`; a path that is not there is none.
+/// True if `path` is a mount point; false if it does not exist.
 #[cfg(target_os = "linux")]
 pub fn is_mount_point(path: &Path) -> io::Result<bool> {
     use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
@@ -101,7 +101,7 @@ pub fn is_mount_point(path: &Path) -> io::Result<bool> {
     }
 }
 
-/// True if something is mounted exactly at `path`: it is of another device than its directory.
+/// True if `path` is a mount point: its device differs from that of its parent.
 #[cfg(all(unix, not(target_os = "linux")))]
 pub fn is_mount_point(path: &Path) -> io::Result<bool> {
     use std::os::unix::fs::MetadataExt;

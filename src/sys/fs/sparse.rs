@@ -1,17 +1,17 @@
-//! Files written with holes where their content is zero.
+//! Writing files with holes where their content is zero.
 
 use std::fs::File;
 use std::io;
 
 use super::offset::FileExt;
 
-/// Writes to an empty file one after the other, and leaves out blocks of zeros: they become holes.
+/// Writes an empty file sequentially and skips blocks of zeros, which become holes.
 pub struct SparseWriter<'a> {
     file: &'a File,
     at: u64,
 }
 
-/// What is left out at least, and at such a place only.
+/// The minimum size of a hole, and its alignment.
 const HOLE: usize = 4096;
 
 impl<'a> SparseWriter<'a> {
@@ -20,7 +20,7 @@ impl<'a> SparseWriter<'a> {
         SparseWriter { file, at: 0 }
     }
 
-    /// Gives the file its length, if it ends with a hole.
+    /// Sets the length of the file, which matters if it ends with a hole.
     pub fn finish(self) -> io::Result<()> {
         if self.file.metadata()?.len() < self.at { self.file.set_len(self.at) } else { Ok(()) }
     }
@@ -46,7 +46,7 @@ impl io::Write for SparseWriter<'_> {
     }
 }
 
-/// Where in `bytes`, which are for position `at`, a block of zeros begins after the first block.
+/// Where in `bytes`, which belong at position `at`, a block of zeros begins after the first block.
 fn next_hole(bytes: &[u8], at: u64) -> usize {
     let first = HOLE - usize::try_from(at % HOLE as u64).unwrap_or(0);
     let Some(rest) = bytes.get(first..) else { return bytes.len() };
@@ -55,7 +55,7 @@ fn next_hole(bytes: &[u8], at: u64) -> usize {
 }
 
 fn is_zero(block: &[u8]) -> bool {
-    // Most blocks differ from zero at once; the others are compared as a whole.
+    // Most blocks differ from zero in the first byte; the others are compared as a whole.
     block.first() == Some(&0) && block[1..] == block[..block.len() - 1]
 }
 
@@ -79,7 +79,7 @@ mod tests {
                 let mut read = vec![7; end];
                 file.read_exact_at(&mut read, 0).unwrap();
                 assert!(read == content[..end] && file.metadata().unwrap().len() == end as u64);
-                // NTFS makes no holes by itself.
+                // NTFS does not create holes by itself.
                 #[cfg(unix)]
                 {
                     let stat = crate::sys::fs::bytes::stat(&file).unwrap();

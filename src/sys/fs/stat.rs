@@ -1,21 +1,21 @@
-//! What a file is, and whether it is still the same: kinds by name, identity, and a stamp of its last change.
+//! What a file is, and whether it is still the same: kinds, identity, and a stamp of its last change.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
 use std::path::Path;
 
-/// What stands at a path.
+/// The kind of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FileKind {
     /// A directory.
     Directory,
     /// A regular file.
     File,
-    /// Something that has no content to read: its name, for messages.
+    /// Something without content to read: its kind, for messages.
     Other(&'static str),
 }
 
-/// The facts about a file. If two are equal, nobody changed the file, its mode or its owner in between.
+/// The facts of a file. If two are equal, the file, its mode and its owner did not change in between.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stat {
     /// What it is.
@@ -24,9 +24,9 @@ pub struct Stat {
     pub permissions: u16,
     /// The size in bytes.
     pub size: u64,
-    /// Device and inode number: equal for two names of one file. None where there is no such thing.
+    /// Device and inode number: equal for two names of one file. None where the platform has none.
     pub id: Option<(u64, u64)>,
-    /// Seconds and nanoseconds of the last change of content, then of anything.
+    /// Seconds and nanoseconds of the last content change, then of the last status change.
     stamp: [i64; 4],
 }
 
@@ -44,7 +44,7 @@ impl Stat {
         }
     }
 
-    /// The facts in `meta`, with the modes that RCC records where there are none.
+    /// The facts in `meta`, with the modes that RCC records on platforms without modes.
     #[cfg(not(unix))]
     pub fn of(meta: &Metadata) -> Stat {
         let kind = kind(meta);
@@ -60,20 +60,20 @@ impl Stat {
     }
 }
 
-/// Device and inode of what stands at `path`, a link not followed: equal for two names of one file.
+/// Device and inode of `path`, without following a link: equal for two names of one file.
 #[cfg(unix)]
 pub fn id_at(path: &Path) -> io::Result<(u64, u64)> {
     use std::os::unix::fs::MetadataExt;
     path.symlink_metadata().map(|meta| (meta.dev(), meta.ino()))
 }
 
-/// Volume and number of what stands at `path`, a link not followed: equal for two names of one file.
+/// Volume and file number of `path`, without following a link: equal for two names of one file.
 #[cfg(windows)]
 pub fn id_at(path: &Path) -> io::Result<(u64, u64)> {
     super::open::look(path).map(|info| info.id)
 }
 
-/// True if a regular file stands at `path`, no link to one, that only this user or root can have made or changed.
+/// True if `path` is a regular file, not a link, that only this user or root can have created or changed.
 #[cfg(unix)]
 pub fn is_trusted_mark(path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
@@ -82,7 +82,7 @@ pub fn is_trusted_mark(path: &Path) -> bool {
         .is_ok_and(|meta| meta.is_file() && ours.contains(&meta.uid()) && meta.mode() & 0o022 == 0)
 }
 
-/// True if a regular file stands at `path`. Access lists say who may make one.
+/// True if `path` is a regular file. Access lists decide who may create one.
 #[cfg(not(unix))]
 pub fn is_trusted_mark(path: &Path) -> bool {
     path.is_file()
@@ -116,7 +116,7 @@ fn other_kind(_meta: &Metadata) -> &'static str {
     "special file"
 }
 
-/// Opens a file for reading through links, without waiting if a FIFO has taken its place.
+/// Opens a file for reading, following links, without blocking on a FIFO.
 pub fn open_to_read(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.read(true);
@@ -128,7 +128,7 @@ pub fn open_to_read(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// The content of a regular file, through links; an error if it has more than `most` bytes, or is something else.
+/// The content of a regular file, following links; more than `most` bytes, or another kind of file, are an error.
 pub fn read_regular(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let file = open_to_read(path)?;
     match file.metadata()?.is_file() {

@@ -3,7 +3,7 @@
 use std::io;
 use std::path::Path;
 
-/// The largest value asked for, in bytes.
+/// The largest value read, in bytes.
 const MAX_VALUE: usize = 64 << 10;
 
 /// The value of the attribute `name` of `path`.

@@ -1,7 +1,7 @@
-//! The connection of a mounted FUSE file system, as one process that serves it hands it on to the next.
+//! The connection of a mounted FUSE file system, as one serving process hands it over to the next.
 //!
-//! A connection lives as long as somebody holds its device, whoever reads from it. Who takes one over was not there when the kernel
-//! said INIT, and what the one before had taken and not answered must be asked for.
+//! A connection lives as long as any process holds its device, whichever reads from it. The new process did not see INIT, and must
+//! request again what its predecessor had read and not answered.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -9,13 +9,13 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
-/// The bit of a request's number that says the kernel has sent it before.
+/// The bit of a request's number that marks a request the kernel has sent before.
 pub const RESENT: u64 = 1 << 63;
-/// More than any INIT, and what the kernel wants a reader to have room for at least.
+/// More than any INIT, and the minimum buffer size that the kernel requires from a reader.
 const INIT_ROOM: usize = 64 << 10;
-/// The notification that asks for everything that was taken and not answered.
+/// The notification that requests everything that was read and not answered.
 const NOTIFY_RESEND: i32 = 7;
-/// The header of a notification: its length, its code, and 0 as it answers nothing.
+/// The header of a notification: its length, its code, and 0 because it is not a reply.
 const HEADER_BYTES: u32 = 16;
 
 /// The first request of a connection, which is INIT.
@@ -28,7 +28,7 @@ pub fn read_init(device: impl AsFd) -> io::Result<Vec<u8>> {
                 init.truncate(len);
                 return Ok(init);
             }
-            // A request was given up before it was read; or a signal came.
+            // A request was interrupted before it was read, or a signal came.
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR | libc::EAGAIN)) => {
             }
             Err(error) => return Err(error),
@@ -42,21 +42,21 @@ pub fn send(to: impl AsFd, message: &[u8]) -> io::Result<()> {
     if sent == message.len() { Ok(()) } else { Err(io::ErrorKind::WriteZero.into()) }
 }
 
-/// Two ends that pass whole messages, as the device does.
+/// Two connected ends that pass whole messages, as the device does.
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
 }
 
-/// From here on the descriptor `held` is `device`, for everyone who has it.
+/// Replaces the file of the descriptor `held` by `device`, for every user of the descriptor.
 pub fn become_device(held: impl AsFd, device: impl AsFd) -> io::Result<()> {
     let (from, to) = (device.as_fd().as_raw_fd(), held.as_fd().as_raw_fd());
-    // SAFETY: both are open, and `held` stays so under the same number; whoever borrows it means the connection, not the file.
+    // SAFETY: both are open, and `held` stays open under the same number; borrowers refer to the connection, not to the file.
     #[allow(unsafe_code)]
     let replaced = unsafe { libc::dup3(from, to, libc::O_CLOEXEC) };
     if replaced < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
-/// Has the kernel send again what was taken and not answered, with [`RESENT`] in its number. Linux does since 6.9.
+/// Makes the kernel resend what was read and not answered, with [`RESENT`] set in its number. Needs Linux 6.9.
 pub fn resend(device: impl AsFd) -> io::Result<()> {
     let mut header = Vec::with_capacity(16);
     header.extend(HEADER_BYTES.to_ne_bytes());

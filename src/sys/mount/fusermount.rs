@@ -1,8 +1,8 @@
 //! Mounting through `fusermount3`, the setuid helper of libfuse, for users who may open `/dev/fuse` but not mount.
 //!
-//! It is looked for in fixed places only, gets an empty environment but for the socket's number, and fixed options: no text
-//! of ours is ever part of an option. It checks itself that it mounts on a directory of the user's; but not for root, to whom it gives no right that
-//! root has not, so root never calls it.
+//! It is searched in fixed places only, and gets fixed options and an environment with nothing but the socket's number: no text of
+//! ours is ever part of an option. It checks that the directory to mount on belongs to the user. It skips that check for root, who
+//! gains nothing from it, so root never calls it.
 
 use std::io::{self, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -18,7 +18,7 @@ use rustix::net::{
 
 use super::{Mountpoint, Options};
 
-/// Where distributions put it.
+/// Where distributions install it.
 const PLACES: [&str; 4] = [
     "/usr/bin/fusermount3",
     "/bin/fusermount3",
@@ -26,7 +26,7 @@ const PLACES: [&str; 4] = [
     "/run/wrappers/bin/fusermount3",
 ];
 
-/// The helper, if there is one.
+/// The helper, if it is installed.
 pub fn find() -> io::Result<PathBuf> {
     let found = PLACES.iter().map(PathBuf::from).find(|place| place.exists());
     found.ok_or_else(|| {
@@ -34,7 +34,7 @@ pub fn find() -> io::Result<PathBuf> {
     })
 }
 
-/// Mounts on `point`: the device that the requests come from.
+/// Mounts on `point`; returns the device that the requests come from.
 pub fn mount(point: &Mountpoint, options: Options) -> io::Result<OwnedFd> {
     if crate::sys::process::is_root() {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "it may no more than root"));
@@ -73,13 +73,13 @@ fn check(output: &Output) -> io::Result<()> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    // It names itself, as do we.
+    // Its messages begin with its name, and so do ours.
     let said = said.trim().rsplit_once("fusermount3: ").map_or(said.trim(), |(_, why)| why);
     let why = if said.is_empty() { format!("it ended with {}", output.status) } else { said.to_owned() };
     Err(io::Error::other(why))
 }
 
-/// Takes the one descriptor that comes over the socket.
+/// Receives the one descriptor sent over the socket.
 fn receive(socket: &OwnedFd) -> io::Result<OwnedFd> {
     let mut byte = [0];
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];

@@ -1,7 +1,7 @@
-//! The client's side of `holofs-mount-helper`: one request over a unix seqpacket socket, with descriptors, one answer.
+//! The client of `holofs-mount-helper`: one request with descriptors over a unix seqpacket socket, and one answer.
 //!
-//! The protocol is the helper's own, `holofs_mount_helper::protocol`. The helper must be run by root, by the word of the kernel:
-//! whoever gives us the descriptor sees every name that is asked for.
+//! The protocol is the helper's own, `holofs_mount_helper::protocol`. The kernel must confirm that the helper runs as root: the
+//! process that gives us the descriptor can see every file name requested.
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
@@ -18,10 +18,10 @@ use super::{MountId, Mountpoint, Options, mount_at};
 
 /// The overflow uid.
 const UNKNOWN: u32 = 65534;
-/// A helper that hangs is none.
+/// Timeout: a helper that hangs counts as missing.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Asks the helper at `socket` to mount on `point`: the device that the requests come from, and the mount.
+/// Asks the helper at `socket` to mount on `point`; returns the device that the requests come from, and the mount.
 pub fn mount(socket: &Path, point: &Mountpoint, options: Options) -> io::Result<(OwnedFd, MountId)> {
     if options.no_exec {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "the mount helper knows no noexec"));
@@ -35,7 +35,7 @@ pub fn mount(socket: &Path, point: &Mountpoint, options: Options) -> io::Result<
     Ok((device, MountId(id)))
 }
 
-/// Asks the helper at `socket` to take the mount that is visible at `root` away, even if it is in use.
+/// Asks the helper at `socket` to detach the mount that is visible at `root`, even if it is in use.
 pub fn unmount(socket: &Path, root: &Path) -> io::Result<()> {
     let point = Mountpoint::open(root)?;
     let MountId(mount_id) = super::id_of(point.as_dir())?;
@@ -45,17 +45,17 @@ pub fn unmount(socket: &Path, root: &Path) -> io::Result<()> {
 fn ask(path: &Path, request: Request, point: &Mountpoint) -> io::Result<(u64, Option<OwnedFd>)> {
     let socket = reach(path)?;
     let open = OFlags::RDONLY | OFlags::CLOEXEC;
-    // Without /proc, or without this namespace file, we and the helper are in one namespace or it will say no.
+    // Without /proc or this namespace file, either the helper is in the same namespace or it will refuse.
     let namespace = rustix::fs::open("/proc/self/ns/mnt", open, Mode::empty()).ok();
     let mut descriptors = vec![point.as_dir().as_fd()];
     descriptors.extend(namespace.as_ref().map(AsFd::as_fd));
     match packet::send(&socket, &request.packet(), &descriptors) {
-        // Whom no rule names is refused before it has asked.
+        // A user that no rule allows is refused before the request is read.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => {}
         other => other?,
     }
     let mut answer = match packet::receive(&socket, protocol::MOST_ANSWER) {
-        // What was sent is thrown away then, which is said once; the answer is behind it.
+        // The helper discarded what was sent, which is reported once; the answer follows.
         Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
             packet::receive(&socket, protocol::MOST_ANSWER)?
         }
@@ -80,7 +80,8 @@ fn reach(path: &Path) -> io::Result<OwnedFd> {
     })?;
     match Peer::of(&socket)?.uid {
         0 => Ok(socket),
-        // So the kernel names who has no number in this user namespace: outside of all, that is user nobody.
+        // The kernel reports a uid that is not mapped in this user namespace as the overflow uid; outside of all user namespaces, that
+        // is user nobody.
         UNKNOWN => {
             let who = "served from outside of this user namespace, which the mount helper does not reach, or by nobody";
             Err(io::Error::other(format!("{} is {who}", path.display())))
@@ -89,7 +90,7 @@ fn reach(path: &Path) -> io::Result<OwnedFd> {
     }
 }
 
-/// The mount's id, or what the helper said.
+/// The mount's id, or the helper's error.
 fn understand(answer: &[u8]) -> io::Result<u64> {
     protocol::parse_answer(answer).map_err(|why| match why {
         NoAnswer::Refused(said) => {

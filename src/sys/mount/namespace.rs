@@ -1,9 +1,9 @@
-//! A mount namespace of our own, with a user namespace where that is what gives the right to mount.
+//! A private mount namespace, with a user namespace where that is needed for the right to mount.
 //!
-//! Nothing that is mounted in it is seen outside, and all of it ends with the last process in it. The user keeps its own
-//! number: files are owned as before, and a program that is run gets no capability from it.
+//! Mounts in it are invisible outside, and end with the last process in it. The user keeps its uid: files have the same owners, and
+//! programs that are run get no capabilities from it.
 //!
-//! A user namespace cannot be left again. So whoever wants to go on without one if it is of no use tries it in a child first.
+//! A process cannot leave a user namespace. So a caller that can do without one tries it in a child first.
 
 use std::ffi::{OsStr, OsString};
 use std::fs;
@@ -20,10 +20,10 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space,
 
 use crate::sys::process::fork;
 
-/// What a child says if all went well.
+/// What a child reports on success.
 const GOOD: &str = "good";
 
-/// Moves this process to a new mount namespace. It must have one thread.
+/// Moves this process to a new mount namespace. It must be single-threaded.
 pub fn enter() -> io::Result<()> {
     match enter_as_mounter() {
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -34,20 +34,21 @@ pub fn enter() -> io::Result<()> {
     }
 }
 
-/// As [`enter`], for a process that may mount; one that fails has given nothing up.
+/// As [`enter`], for a process that may mount; on failure it has given nothing up.
 pub fn enter_as_mounter() -> io::Result<()> {
     unshare(UnshareFlags::NEWNS)?;
     receive_only()
 }
 
-/// What is mounted outside still appears in here; nothing goes out.
+/// Mounts made outside still appear here; mounts made here do not propagate out.
 fn receive_only() -> io::Result<()> {
     let inward = MountPropagationFlags::REC | MountPropagationFlags::DOWNSTREAM;
     mount_change("/", inward).map_err(|errno| failed("the mounts cannot be made private", errno.into()))
 }
 
-/// Drops, in a namespace of our own, the mounts of spaces that this process does not use: a copy in here would keep them alive after
-/// their last user outside has left. Used are its directory, its program, and where it finds others, that is `path`.
+/// Unmounts, in our namespace, the mounts of spaces that this process does not use: a copy here would keep them alive after their last
+/// user outside has left. In use are the current directory, the program, and the directories in which it finds other programs, that is
+/// `path`.
 pub fn drop_foreign(path: Option<&OsStr>) {
     let own = ["/proc/self/cwd", "/proc/self/exe"].map(fs::read_link).into_iter().flatten();
     let used: Vec<PathBuf> = own.chain(path.into_iter().flat_map(std::env::split_paths)).collect();
@@ -56,14 +57,14 @@ pub fn drop_foreign(path: Option<&OsStr>) {
         if used.iter().any(|path| path.starts_with(&root)) {
             continue;
         }
-        // In a user namespace the kernel may lock them; there the end outside is seen here too, where mounts are shared.
+        // In a user namespace the kernel may lock these mounts; then an unmount outside propagates here, where mounts are shared.
         if let Err(error) = super::unmount(&root, true) {
             log::debug!("{} stays in a namespace of its own: {error}", root.display());
         }
     }
 }
 
-/// Where file systems of the type `kind` are mounted, in the words of /proc/<pid>/mountinfo; the last mounted first.
+/// The mount points of file systems of the type `kind`, in the format of /proc/<pid>/mountinfo; the last mounted first.
 fn roots_of(table: &str, kind: &str) -> Vec<PathBuf> {
     let root = |line: &str| {
         let (mount, file_system) = line.split_once(" - ")?;
@@ -109,15 +110,15 @@ pub struct Elsewhere {
     pub path: PathBuf,
 }
 
-/// Where the file system `device` is mounted in other mount namespaces, one process for each of them, as far as /proc tells;
-/// `first` is looked at before all others.
+/// Where the file system `device` is mounted in other mount namespaces, one process for each of them, as far as /proc shows; `first`
+/// is checked before all others.
 pub fn elsewhere(device: u64, first: u32) -> Vec<Elsewhere> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let mut known: Vec<u64> = current().into_iter().collect();
     let mut found = Vec::new();
     for pid in std::iter::once(first).chain(pids) {
-        // Of another user's process the namespace is not told, but what is mounted in it.
+        // For a process of another user the namespace is hidden, but not its mounts.
         let number = number_of(&pid.to_string());
         if number.is_some_and(|number| known.contains(&number)) {
             continue;
@@ -129,7 +130,7 @@ pub fn elsewhere(device: u64, first: u32) -> Vec<Elsewhere> {
     found
 }
 
-/// Where `device` is mounted as a whole, in the words of /proc/<pid>/mountinfo.
+/// Where `device` is mounted as a whole, in the format of /proc/<pid>/mountinfo.
 fn mountpoint(table: &str, device: u64) -> Option<PathBuf> {
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
     let number = format!("{major}:{minor}");
@@ -160,13 +161,13 @@ fn unescaped(text: &str) -> Vec<u8> {
     out
 }
 
-/// A copy of that mount, mounted nowhere yet. Only who may mount there and here can have it.
+/// A detached copy of that mount. Needs the right to mount both there and here.
 pub fn copy_of(mount: &Elsewhere) -> io::Result<OwnedFd> {
     let namespace = fs::File::open(format!("/proc/{}/ns/mnt", mount.pid))?;
     let path = mount.path.clone();
-    // A thread of its own goes there: descriptors are shared, the namespace is not.
+    // A separate thread enters the namespace: threads share descriptors, but not this namespace.
     let fetch = move || -> io::Result<OwnedFd> {
-        // SAFETY: the descriptor table stays as it is.
+        // SAFETY: the descriptor table stays shared.
         #[allow(unsafe_code)]
         unsafe {
             unshare_unsafe(UnshareFlags::FS)?;
@@ -183,8 +184,8 @@ pub fn copy_of(mount: &Elsewhere) -> io::Result<OwnedFd> {
         .unwrap_or_else(|_| Err(io::Error::other("the thread that fetches the mount panicked")))
 }
 
-/// Whether a process like this one can [`enter`] and then do `test`, or why not in words: tried by a child that ends at once.
-/// This process must have one thread.
+/// Checks whether a process like this one can [`enter`] and then run `test`, or returns the reason: tried by a child that ends at
+/// once. This process must be single-threaded.
 pub fn trial(test: impl FnOnce() -> io::Result<()>) -> io::Result<Result<(), String>> {
     let (mut answer, mut pipe) = io::pipe()?;
     let child = fork::spawn(|| {
@@ -204,9 +205,9 @@ pub fn trial(test: impl FnOnce() -> io::Result<()>) -> io::Result<Result<(), Str
 }
 
 fn unshare(flags: UnshareFlags) -> io::Result<()> {
-    // A thread that was joined may be counted by the kernel a moment longer.
+    // The kernel may still count a joined thread for a moment.
     for _ in 0..50 {
-        // SAFETY: the descriptor table stays as it is.
+        // SAFETY: the descriptor table stays shared.
         #[allow(unsafe_code)]
         match unsafe { unshare_unsafe(flags) } {
             Err(rustix::io::Errno::INVAL) => std::thread::sleep(std::time::Duration::from_millis(1)),

@@ -1,9 +1,9 @@
-//! A directory that exists in our own mount namespace only, at any path, with everything around it where it was.
+//! A directory that exists in our own mount namespace only, at any path, with its surroundings unchanged.
 //!
-//! The directory that would hold it is covered by a small tmpfs, in which every entry of the covered one appears again: directories
-//! and files as bind mounts of themselves with all that is mounted below, links as links. So what is changed *in* them is
-//! changed for real. What cannot be kept that way, a new entry directly in the covered directory, is refused: the cover is
-//! made read-only, so that nothing is lost unseen.
+//! A small tmpfs is mounted over the parent directory, and every entry of the parent appears in it again: directories and files as
+//! bind mounts including everything mounted below, links as links. So changes *inside* them reach the real directories. Creating a new
+//! entry directly in the overmounted directory cannot work that way, so it is refused: the tmpfs is made read-only, so that nothing is
+//! lost silently.
 
 use std::ffi::{CStr, OsStr, OsString};
 use std::fs;
@@ -23,17 +23,17 @@ use rustix::mount::{
 
 use super::{Mountpoint, put};
 
-/// A directory with more entries than this is not covered: that would take longer than a copy.
+/// A directory with more entries than this is not overmounted: that would take longer than a copy.
 const MOST_ENTRIES: usize = 20_000;
 
-/// A covered directory, not yet sealed.
+/// An overmounted directory, not yet sealed.
 pub struct Cover {
     root: OwnedFd,
     point: Mountpoint,
 }
 
-/// Makes `path` a directory to mount on. `keep` are paths that must stay reachable even where their parents may not be
-/// listed. The current directory is kept.
+/// Makes `path` a directory to mount on. `keep` are paths that must stay reachable even where their parents may not be listed. The
+/// current directory is kept.
 pub fn cover(path: &Path, keep: &[PathBuf]) -> io::Result<Cover> {
     let here = current_dir();
     let (found, missing) = split(path)?;
@@ -43,7 +43,7 @@ pub fn cover(path: &Path, keep: &[PathBuf]) -> io::Result<Cover> {
     let root = tmpfs()?;
     put(&root, &old)?;
     for name in entries.iter().filter(|name| Some(*name) != missing.first()) {
-        // An entry that went away meanwhile is no loss, anything else is told.
+        // An entry that vanished meanwhile does not matter; any other failure is logged.
         if let Err(error) = show(&old, &root, name) {
             log::warn!("{} is not seen in here: {error}", found.join(name).display());
         }
@@ -54,11 +54,11 @@ pub fn cover(path: &Path, keep: &[PathBuf]) -> io::Result<Cover> {
         dir = openat(&dir, name, flags | OFlags::NOFOLLOW, Mode::empty())?;
     }
     if found == Path::new("/") {
-        // The new root lies on the old one, so this is no jail: user namespaces can still be made.
+        // The new root lies on the old one and not below it, so this is not a chroot jail: user namespaces can still be created.
         rustix::process::fchdir(&root)?;
         rustix::process::chroot(".")?;
     }
-    // Whoever stands where it could not go by itself stays there, under the cover.
+    // If this process cannot enter its directory by path again, it stays in the old one, under the tmpfs.
     if let Some(here) = here
         && let Err(error) = rustix::process::chdir(&here)
     {
@@ -78,7 +78,7 @@ impl Cover {
         &self.point
     }
 
-    /// From now on nothing new can be made directly in the covered directory.
+    /// From now on nothing new can be created directly in the overmounted directory.
     pub fn seal(&self) -> io::Result<()> {
         let context = fspick(&self.root, "", FsPickFlags::FSPICK_EMPTY_PATH | FsPickFlags::FSPICK_CLOEXEC)?;
         fsconfig_set_flag(&context, "ro")?;
@@ -86,8 +86,8 @@ impl Cover {
     }
 }
 
-/// The deepest directory above `path` that is there, and the names that are missing below it: at least the last one, which is
-/// made anew even if it is there, so that nobody outside can take it away.
+/// The deepest existing directory above `path`, and the names missing below it: at least the last one, which is created again even if
+/// it exists, so that no process outside can remove it.
 fn split(path: &Path) -> io::Result<(PathBuf, Vec<OsString>)> {
     let mut missing = Vec::new();
     let mut at = path;
@@ -99,13 +99,13 @@ fn split(path: &Path) -> io::Result<(PathBuf, Vec<OsString>)> {
         match fs::metadata(parent) {
             Ok(meta) if meta.is_dir() => return Ok((parent.to_owned(), missing)),
             Ok(_) => return Err(io::Error::from(io::ErrorKind::NotADirectory)),
-            // What cannot be reached is as good as absent, and hiding it hides nothing.
+            // What cannot be reached counts as absent, and hiding it hides nothing.
             Err(_) => at = parent,
         }
     }
 }
 
-/// The names in the directory at `found`, and those on the way to the paths that must stay.
+/// The names in the directory at `found`, and those on the way to the paths that must stay reachable.
 fn entries<'a>(
     dir: &OwnedFd,
     found: &Path,
@@ -134,7 +134,7 @@ fn entries<'a>(
     Ok(names)
 }
 
-/// A new tmpfs that is mounted nowhere yet.
+/// A new tmpfs that is not mounted anywhere yet.
 fn tmpfs() -> io::Result<OwnedFd> {
     let context = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(&context, "source", "holofs")?;

@@ -1,12 +1,12 @@
-//! What stands in for mounting where there is no FUSE: every way is refused with that reason, and the ladder goes on to the
-//! rung below. Nothing that would need a mount can exist here.
+//! Stubs for mounting on platforms without FUSE: every method is refused with that reason, and the fallback chain continues. Nothing
+//! that would need a mount can exist here.
 
 use std::fs::File;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-/// The reason.
+/// The error of every call.
 fn refused() -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, "there is no FUSE on this system")
 }
@@ -17,23 +17,23 @@ pub struct Mountpoint(PathBuf);
 /// How to mount.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// No change is possible.
+    /// Read-only.
     pub read_only: bool,
-    /// Users other than the mounting one may enter.
+    /// Other users may access it.
     pub allow_other: bool,
-    /// No program in it runs.
+    /// Programs in it cannot be executed.
     pub no_exec: bool,
 }
 
-/// Which mount it is: there is none.
+/// The id of a mount: there is none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MountId {}
 
-/// A file system that is mounted nowhere, of which there is none.
+/// A detached file system: there is none.
 pub enum Detached {}
 
 impl Mountpoint {
-    /// Remembers the path.
+    /// Stores the path.
     pub fn open(path: &Path) -> io::Result<Mountpoint> {
         Ok(Mountpoint(path.to_owned()))
     }
@@ -50,7 +50,7 @@ impl Mountpoint {
 }
 
 impl Detached {
-    /// Is refused.
+    /// Always refused.
     pub fn new(_options: Options) -> io::Result<Detached> {
         Err(refused())
     }
@@ -66,17 +66,17 @@ impl Detached {
     }
 }
 
-/// Is refused.
+/// Always refused.
 pub fn mount_fuse(_point: &Mountpoint, _options: Options) -> io::Result<(OwnedFd, MountId)> {
     Err(refused())
 }
 
-/// Is refused.
+/// Always refused.
 pub fn open_device() -> io::Result<File> {
     Err(refused())
 }
 
-/// What is seen at a path: no mount.
+/// What is visible at a path: no mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen {
     /// The device number.
@@ -97,7 +97,7 @@ pub fn unmount_device(_path: &Path, _device: u64, _lazy: bool) -> io::Result<boo
     Ok(false)
 }
 
-/// Is refused.
+/// Always refused.
 pub fn mount_copy(_copy: &OwnedFd, _point: &Mountpoint) -> io::Result<()> {
     Err(refused())
 }
@@ -130,7 +130,7 @@ pub mod helper {
 
     use super::{MountId, Mountpoint, Options};
 
-    /// Is refused.
+    /// Always refused.
     pub fn mount(_socket: &Path, _point: &Mountpoint, _options: Options) -> io::Result<(OwnedFd, MountId)> {
         Err(super::refused())
     }
@@ -149,7 +149,7 @@ pub mod fusermount {
 
     use super::{Mountpoint, Options};
 
-    /// Is refused.
+    /// Always refused.
     pub fn mount(_point: &Mountpoint, _options: Options) -> io::Result<OwnedFd> {
         Err(super::refused())
     }
@@ -176,7 +176,7 @@ pub mod namespace {
     pub struct Elsewhere {
         /// A process there.
         pub pid: u32,
-        /// Where.
+        /// Its path there.
         pub path: PathBuf,
     }
 
@@ -185,17 +185,17 @@ pub mod namespace {
         Vec::new()
     }
 
-    /// Is refused.
+    /// Always refused.
     pub fn copy_of(_mount: &Elsewhere) -> io::Result<OwnedFd> {
         Err(super::refused())
     }
 
-    /// Is refused.
+    /// Always refused.
     pub fn enter() -> io::Result<()> {
         Err(super::refused())
     }
 
-    /// Is refused.
+    /// Always refused.
     pub fn enter_as_mounter() -> io::Result<()> {
         Err(super::refused())
     }
@@ -203,23 +203,23 @@ pub mod namespace {
     /// There is nothing to drop.
     pub fn drop_foreign(_path: Option<&std::ffi::OsStr>) {}
 
-    /// Cannot be.
+    /// Always refused.
     pub fn trial(_test: impl FnOnce() -> io::Result<()>) -> io::Result<Result<(), String>> {
         Ok(Err(super::refused().to_string()))
     }
 }
 
-/// Directories that exist in a namespace only.
+/// Directories that exist only in a namespace.
 pub mod overmount {
     use std::io;
     use std::path::{Path, PathBuf};
 
     use super::Mountpoint;
 
-    /// A covered directory, of which there is none.
+    /// An overmounted directory: there is none.
     pub enum Cover {}
 
-    /// Is refused.
+    /// Always refused.
     pub fn cover(_path: &Path, _keep: &[PathBuf]) -> io::Result<Cover> {
         Err(super::refused())
     }

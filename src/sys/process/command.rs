@@ -1,9 +1,10 @@
-//! A command that runs in our place: it meets the signals that it would meet without us, and we end as it did.
+//! Runs a command in our place: it receives the signals that it would receive without us, and we exit as it did.
 //!
-//! - What was ignored or blocked when we started stays so in the command (`nohup`, `&` in scripts, `trap '' PIPE`).
-//! - What is sent to us is passed on. What a terminal sends by itself (Ctrl-C, Ctrl-\, Ctrl-Z) the command gets anyway, being in our group.
-//! - A command that is stopped by the terminal stops us, too, so that the shell sees it; continued, both go on.
-//! - If it dies of a signal, we die of the same one, so that loops in shells stop.
+//! - Signals that were ignored or blocked when we started stay so in the command (`nohup`, `&` in scripts, `trap '' PIPE`).
+//! - Signals sent to us are forwarded. Those that a terminal sends (Ctrl-C, Ctrl-\, Ctrl-Z) reach the command anyway, since it is in
+//!   our process group.
+//! - If the terminal stops the command, we stop too, so that the shell notices; when continued, both go on.
+//! - If the command dies of a signal, we die of the same signal, so that loops in shells stop.
 
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -17,22 +18,22 @@ use signal_hook::consts::{
 use signal_hook::iterator::SignalsInfo;
 use signal_hook::iterator::exfiltrator::WithOrigin;
 
-/// What is passed on.
+/// Signals that are forwarded.
 const PASSED_ON: [i32; 10] =
     [SIGHUP, SIGINT, SIGTERM, SIGQUIT, SIGUSR1, SIGUSR2, SIGALRM, SIGWINCH, SIGCONT, SIGTSTP];
-/// What a terminal sends to the command as well.
+/// Signals that a terminal sends to the command as well.
 const OF_A_TERMINAL: [i32; 3] = [SIGINT, SIGQUIT, SIGTSTP];
 
-/// Signals that came since, to be passed on.
+/// Signals received so far, to be forwarded.
 pub struct Caught(SignalsInfo<WithOrigin>);
 
-/// From now on no signal that can be passed on ends this process; those that are ignored stay so.
+/// From now on no signal that can be forwarded ends this process; ignored signals stay ignored.
 pub fn catch() -> io::Result<Caught> {
     SignalsInfo::new(PASSED_ON.into_iter().filter(|&signal| !is_ignored(signal))).map(Caught)
 }
 
 impl Caught {
-    /// What came and what comes goes on to the process `pid`.
+    /// Forwards received and future signals to the process `pid`.
     pub fn pass_on(self, pid: u32) -> io::Result<()> {
         let mut signals = self.0;
         let target = pid_of(pid)?;
@@ -55,7 +56,8 @@ fn pid_of(pid: u32) -> io::Result<Pid> {
     i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or_else(|| io::ErrorKind::InvalidInput.into())
 }
 
-/// Lets `command` find the signals as we found them: the standard library unblocks all, and forgets that SIGPIPE was ignored.
+/// Restores for `command` the signal state in which we started: the standard library unblocks all signals, and forgets that SIGPIPE
+/// was ignored.
 pub fn as_found(command: &mut Command) {
     let blocked = blocked();
     let pipe = PIPE_WAS_IGNORED.load(Ordering::Relaxed);
@@ -73,7 +75,7 @@ pub fn as_found(command: &mut Command) {
     }
 }
 
-/// Waits until `child` has ended. While a terminal has it stopped, we are stopped.
+/// Waits until `child` has exited. While a terminal has stopped it, we are stopped too.
 pub fn wait(child: &mut Child) -> io::Result<ExitStatus> {
     let pid = pid_of(child.id())?;
     loop {
@@ -86,7 +88,7 @@ pub fn wait(child: &mut Child) -> io::Result<ExitStatus> {
     }
 }
 
-/// Stops this process as its child was stopped, unless that goes on already, or somebody stopped it and not the terminal.
+/// Stops this process as its child was stopped, unless the child continues already, or was not stopped by the terminal.
 fn stop_with(child: Pid, status: WaitStatus) {
     let by_terminal = [Signal::TSTP, Signal::TTIN, Signal::TTOU].map(Signal::as_raw);
     let goes_on = rustix::process::waitpid(Some(child), WaitOptions::CONTINUED | WaitOptions::NOHANG);
@@ -104,8 +106,8 @@ pub fn that_ended(status: ExitStatus) -> Option<i32> {
     status.signal()
 }
 
-/// Ends this process by `signal`, without a core file of its own. Comes back where the kernel does not let it: for the first
-/// process of a container.
+/// Ends this process by `signal`, without a core file of its own. Returns if the kernel does not allow it: for the first process of a
+/// container.
 pub fn die_of(signal: i32) {
     if std::process::id() == 1 {
         return;
@@ -115,7 +117,7 @@ pub fn die_of(signal: i32) {
         log::debug!("Cannot go without a core file: {error}");
     }
     let outcome = match Signal::from_named_raw(signal) {
-        // No handler can be restored for it.
+        // It cannot be caught, so there is no handler to reset.
         Some(Signal::KILL) => {
             rustix::process::kill_process(rustix::process::getpid(), Signal::KILL).map_err(io::Error::from)
         }
@@ -126,13 +128,13 @@ pub fn die_of(signal: i32) {
     }
 }
 
-/// SIGPIPE was ignored when this process started. Rust ignores it before `main`, so it is noted before that.
+/// SIGPIPE was ignored when this process started. Rust ignores it before `main`, so this is recorded earlier.
 static PIPE_WAS_IGNORED: AtomicBool = AtomicBool::new(false);
 
-/// Called by the loader, before Rust's own start.
+/// Called by the loader, before Rust's runtime starts.
 #[used]
 #[allow(unsafe_code)]
-// SAFETY: the section holds functions without arguments that the loader calls once, as this is one.
+// SAFETY: the section holds functions without arguments that the loader calls once, and this is one.
 #[cfg_attr(target_os = "linux", unsafe(link_section = ".init_array"))]
 #[cfg_attr(target_os = "macos", unsafe(link_section = "__DATA,__mod_init_func"))]
 static BEFORE_MAIN: extern "C" fn() = note_pipe;
@@ -143,17 +145,17 @@ extern "C" fn note_pipe() {
 
 #[allow(unsafe_code)]
 fn is_ignored(signal: i32) -> bool {
-    // SAFETY: a sigaction of zeros is one, and with a null action sigaction(2) only fills it.
+    // SAFETY: an all-zero sigaction is valid, and with a null action sigaction(2) only fills it.
     unsafe {
         let mut now: libc::sigaction = std::mem::zeroed();
         libc::sigaction(signal, std::ptr::null(), &raw mut now) == 0 && now.sa_sigaction == libc::SIG_IGN
     }
 }
 
-/// The signals that are blocked in this thread, if any is.
+/// The signals that are blocked in this thread, if there are any.
 #[allow(unsafe_code)]
 fn blocked() -> Option<libc::sigset_t> {
-    // SAFETY: a set of zeros is one, and with a null set sigprocmask(2) only fills it.
+    // SAFETY: an all-zero set is valid, and with a null set sigprocmask(2) only fills it.
     unsafe {
         let mut now: libc::sigset_t = std::mem::zeroed();
         if libc::sigprocmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut now) != 0 {
@@ -163,7 +165,7 @@ fn blocked() -> Option<libc::sigset_t> {
     }
 }
 
-/// Called in the child, after the standard library did what it does.
+/// Called in the child, after the setup of the standard library.
 #[allow(unsafe_code)]
 fn restore(pipe: bool, blocked: Option<&libc::sigset_t>) {
     // SAFETY: both calls are async-signal-safe; the set lives as long as the call.

@@ -1,4 +1,4 @@
-//! What makes a process a daemon, and who else uses a directory.
+//! Turning a process into a daemon, and finding the users of a directory.
 
 use std::fs::{self, File};
 use std::io;
@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::Process;
 
-/// Who owns what this process makes.
+/// The owner of files that this process creates.
 #[derive(Debug, Clone, Copy)]
 pub struct Owner {
     /// User.
@@ -18,7 +18,7 @@ pub struct Owner {
     pub umask: u16,
 }
 
-/// The owner and umask of this process. Not for use beside threads that create files: the umask is set for a moment.
+/// The owner and umask of this process. Not safe while other threads create files: it changes the umask for a moment.
 pub fn owner() -> Owner {
     let umask = rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     rustix::process::umask(umask);
@@ -29,7 +29,7 @@ pub fn owner() -> Owner {
     }
 }
 
-/// Closes every descriptor but stdio: locks and pipes of who started us must not live as long as we do.
+/// Closes every descriptor but stdio: locks and pipes of the parent must not live as long as the daemon.
 #[cfg(target_os = "linux")]
 pub fn close_inherited() -> io::Result<()> {
     // SAFETY: called before anything of ours opened a descriptor, so nobody owns the ones that are closed.
@@ -39,32 +39,32 @@ pub fn close_inherited() -> io::Result<()> {
     if outcome == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Where there are no mounts no daemon stays: it is refused its mount, says so and ends.
+/// Platforms without mounts have no long-running daemon: its mount is refused and it exits.
 #[cfg(not(target_os = "linux"))]
 pub fn close_inherited() -> io::Result<()> {
     Ok(())
 }
 
-/// A session of our own: no terminal, no signals meant for who started us.
+/// Starts a new session: no terminal, and no signals meant for the parent.
 pub fn new_session() -> io::Result<()> {
     match rustix::process::setsid() {
-        // We lead a group already, so nobody else's signals come here.
+        // This process leads a group already, so it gets no signals meant for others.
         Ok(_) | Err(rustix::io::Errno::PERM) => Ok(()),
         Err(error) => Err(error.into()),
     }
 }
 
-/// A process group of our own: no signals that a terminal sends to who started us.
+/// Starts a new process group: no signals that a terminal sends to the parent.
 pub fn new_group() -> io::Result<()> {
     Ok(rustix::process::setpgid(None, None)?)
 }
 
-/// No directory is kept busy by this process any more.
+/// Leaves the current directory, so that this process keeps none busy.
 pub fn leave_dir() -> io::Result<()> {
     Ok(rustix::process::chdir("/")?)
 }
 
-/// Ends this process at once, as one that did what it was for: no destructor runs.
+/// Exits this process at once and successfully: no destructor runs.
 pub fn end() -> ! {
     // SAFETY: it does not return, so nothing is used after it.
     #[allow(unsafe_code)]
@@ -81,7 +81,7 @@ pub fn redirect_stdio(log: &File) -> io::Result<()> {
     Ok(rustix::stdio::dup2_stderr(log.as_fd())?)
 }
 
-/// A copy of who started us: a group of our own, stdin is empty, and what we have to say goes into `pipe`.
+/// For a forked copy: starts a new process group; stdin becomes empty, and stdout goes to `pipe`.
 pub fn speak_into(pipe: io::PipeWriter) -> io::Result<()> {
     rustix::stdio::dup2_stdin(File::open("/dev/null")?.as_fd())?;
     rustix::stdio::dup2_stdout(pipe.as_fd())?;
@@ -89,29 +89,30 @@ pub fn speak_into(pipe: io::PipeWriter) -> io::Result<()> {
     new_group()
 }
 
-/// Where this process says what goes wrong.
+/// A copy of stderr, where this process reports failures.
 pub fn stderr() -> io::Result<File> {
     Ok(io::stderr().as_fd().try_clone_to_owned()?.into())
 }
 
-/// Lets this thread run only where nobody else wants to.
+/// Gives this thread the lowest priority.
 pub fn lower_priority() {
     if let Err(error) = rustix::process::nice(19) {
         log::debug!("Cannot lower the priority: {error}");
     }
 }
 
-/// Gives freed memory back to the system: the allocator keeps what a large catalog took for as long as a mount lives.
+/// Returns freed memory to the system: the allocator would otherwise keep the memory of a large catalog for as long as a mount lives.
 pub fn release_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    // SAFETY: it takes no pointer, and may run beside allocations of other threads.
+    // SAFETY: it takes no pointer, and may run concurrently with allocations of other threads.
     #[allow(unsafe_code)]
     unsafe {
         libc::malloc_trim(0);
     }
 }
 
-/// The processes that have something below `root` open, run from it, or stand in it; as far as we may see.
+/// The processes that have a file below `root` open, run a program from it, or have their current directory in it; as far as visible
+/// to us.
 pub fn users_of(root: &Path) -> Vec<Process> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());

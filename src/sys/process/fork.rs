@@ -1,6 +1,6 @@
-//! A copy of this process that does one thing and ends: for what cannot be undone, and for what must go on by itself.
+//! A fork of this process that does one thing and exits: for what cannot be undone, and for what must continue on its own.
 //!
-//! Nothing of the caller's runs in it twice: no destructor, no exit handler.
+//! Nothing of the caller runs twice: no destructor, no exit handler.
 
 use std::io;
 use std::os::unix::process::ExitStatusExt as _;
@@ -8,13 +8,13 @@ use std::process::ExitStatus;
 
 use rustix::process::{Pid, Signal, WaitOptions};
 
-/// Why a copy ends early: its parent was gone before it could ask to end with it.
+/// Exit code of a fork whose parent was gone before it could ask to be killed with it.
 const ORPHAN: i32 = 1;
 
-/// A copy of this process.
+/// A fork of this process.
 pub struct Forked(Pid);
 
-/// Does `work` in a copy of this process, which must have one thread. The copy ends with this process at the latest.
+/// Runs `work` in a fork of this process, which must be single-threaded. The fork is killed when this process ends.
 pub fn spawn(work: impl FnOnce() -> i32) -> io::Result<Forked> {
     let parent = rustix::process::getpid();
     // SAFETY: the only thread of this process is forked, so the copy may do whatever this process may.
@@ -32,7 +32,7 @@ pub fn spawn(work: impl FnOnce() -> i32) -> io::Result<Forked> {
 }
 
 impl Forked {
-    /// Waits until it ended; how.
+    /// Waits until it has exited; returns its status.
     pub fn wait(self) -> io::Result<ExitStatus> {
         let ended = rustix::process::waitpid(Some(self.0), WaitOptions::empty())?;
         let (_, status) = ended.ok_or_else(|| io::Error::other("the copy goes on"))?;

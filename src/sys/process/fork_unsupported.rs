@@ -1,12 +1,12 @@
-//! What stands in for copies of this process where mounts cannot be served: every call is refused.
+//! Stubs for forks on platforms where mounts cannot be served: every call is refused.
 
 use std::io;
 use std::process::ExitStatus;
 
-/// A copy, of which there is none.
+/// A fork: there is none.
 pub enum Forked {}
 
-/// Is refused.
+/// Always refused.
 pub fn spawn(_work: impl FnOnce() -> i32) -> io::Result<Forked> {
     Err(io::Error::from(io::ErrorKind::Unsupported))
 }

@@ -1,22 +1,22 @@
-//! How late a processor may wake, as the kernel takes it from a process: its power management's quality of service.
+//! Limits on the wake-up latency of processors, as the kernel takes them from a process (PM quality of service).
 //!
-//! A claim holds for the whole machine, and ends with the process that made it, however that ends. Under one of zero an idle
-//! processor looks for work instead of halting; a program that wants it has it at once, so it costs power and nothing else.
+//! A claim holds for the whole machine, and ends with the process that made it, however it ends. With a limit of zero an idle
+//! processor polls for work instead of halting; any program that needs it gets it at once, so the cost is power and nothing else.
 
 use std::fs::File;
 use std::io::{self, Write};
 
-/// Where claims are made; only root may open it.
+/// The device for claims; only root may open it.
 pub const DEVICE: &str = "/dev/cpu_dma_latency";
-/// What the kernel takes for no claim, in microseconds.
+/// The value that the kernel treats as no claim, in microseconds.
 const NONE: i32 = 2_000_000_000;
 
-/// A claim that can be made and taken back.
+/// A claim that can be made and withdrawn.
 #[derive(Debug)]
 pub struct Claim(File);
 
 impl Claim {
-    /// None is made yet. Errors: there is no such device, or it is not ours to open.
+    /// Opens the device without making a claim. Fails if there is no such device, or it may not be opened.
     pub fn open() -> io::Result<Claim> {
         File::options().write(true).open(DEVICE).map(Claim)
     }
@@ -26,7 +26,7 @@ impl Claim {
         self.say(0)
     }
 
-    /// From now on they may.
+    /// From now on processors may halt again.
     pub fn withdraw(&self) -> io::Result<()> {
         self.say(NONE)
     }

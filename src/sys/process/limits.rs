@@ -1,6 +1,6 @@
-//! Limits of who started us must not end a process that serves others later: of processor time, of the size of files, of memory.
+//! Inherited limits must not end a process that serves others later: processor time, file size, memory.
 //!
-//! What can be raised is raised, for this process only. What cannot, and is too low, is a reason not to begin.
+//! Limits are raised where possible, for this process only. A limit that is too low and cannot be raised is a reason not to start.
 
 use std::io;
 use std::sync::Arc;
@@ -8,22 +8,22 @@ use std::sync::Arc;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use signal_hook::consts::SIGXFSZ;
 
-/// A server of a large environment takes some hundred megabytes of address space: threads, a mapped index, SQLite.
+/// A server of a large environment needs some hundred megabytes of address space: threads, a mapped index, SQLite.
 const LEAST_MEMORY: u64 = 1 << 30;
-/// The largest files of environments have some hundred megabytes, and so have their copies.
+/// The largest files of environments have some hundred megabytes, and so do their copies.
 const LEAST_FILE: u64 = 1 << 30;
 
-/// One limit that matters, and how low it may be; a server never knows how much time it will need.
+/// A limit that matters, and its minimum; for time there is no minimum, since a server never knows how much it will need.
 const LIMITS: [(Resource, &str, Option<u64>); 3] = [
     (Resource::Cpu, "processor time (ulimit -t)", None),
     (Resource::Fsize, "the size of files (ulimit -f)", Some(LEAST_FILE)),
     (Resource::As, "address space (ulimit -v)", Some(LEAST_MEMORY)),
 ];
 
-/// Raises the limits of this process as far as may be; why it should not serve, if that is not enough. A file that would grow too
-/// large fails from now on, and does not end the process.
+/// Raises the limits of this process as far as allowed; fails with the reason not to serve if that is not enough. From now on, a file
+/// that would grow too large gives an error and does not end the process.
 pub fn raise() -> Result<(), String> {
-    // Beyond the limit the kernel sends a signal that ends a process, unless somebody takes it.
+    // Beyond the limit the kernel sends a signal that ends the process unless it is handled.
     if let Err(error) = signal_hook::flag::register(SIGXFSZ, Arc::default()) {
         log::debug!("SIGXFSZ ends this process: {error}");
     }
@@ -34,7 +34,7 @@ pub fn raise() -> Result<(), String> {
     })
 }
 
-/// The limit after it was raised to none, or else to the hard one.
+/// The limit after raising it to unlimited, or else to the hard limit.
 fn lifted(resource: Resource) -> Option<u64> {
     let none = Rlimit { current: None, maximum: None };
     let hard = getrlimit(resource).maximum;

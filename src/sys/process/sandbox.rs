@@ -1,39 +1,38 @@
-//! The cage of a daemon: once its mount answers, it can touch what it serves and nothing else.
+//! The sandbox of a daemon: once its mount answers, it can access what it serves and nothing else.
 //!
 //! ```text
 //! process  RLIMIT_CORE 0 · not dumpable: no core file, and no tracer of the same user
-//! thread   NO_NEW_PRIVS · the capabilities that are used, all others gone · landlock: paths, TCP, signals
+//! thread   NO_NEW_PRIVS · only the needed capabilities · landlock: paths, TCP, signals
 //! ```
-//! The kernel confines threads, and a thread passes its cage on to those it starts. So the threads that serve go in, and
-//! the one that is to unmount stays outside: landlock forbids to change mounts, and `fusermount3` needs its setuid bit.
-//! What the cage is against is a daemon that is led to a wrong path; it does not stop foreign code from reaching the memory
-//! of the other threads.
+//! The kernel confines threads, and a thread passes its sandbox on to those it starts. So the threads that serve are confined, and the
+//! one that unmounts stays outside: landlock forbids changing mounts, and `fusermount3` needs its setuid bit. The sandbox protects
+//! against a daemon that is led to a wrong path; it does not stop foreign code from reaching the memory of the other threads.
 //!
-//! A kernel that lacks a part of it leaves that part out, which the [`Closed`] tells.
+//! Parts that the kernel does not support are left out, and reported in [`Closed`].
 
 use std::path::{Path, PathBuf};
 
-/// What may be touched below which paths.
+/// The allowed paths and how they may be accessed.
 #[derive(Debug, Clone, Default)]
 pub struct Cage {
     /// Read, below directories or at devices.
     pub read: Vec<PathBuf>,
-    /// Read, made, written and removed.
+    /// Read, created, written and removed.
     pub write: Vec<PathBuf>,
-    /// Files below these may be handed to the kernel, which opens them as its users do, also to run them
-    /// ([`super::backing`]); it asks for CAP_SYS_ADMIN. Empty: neither is left.
+    /// Files below these may be handed over to the kernel, which opens them as its users do, also to execute them
+    /// ([`super::backing`]); it requires CAP_SYS_ADMIN. If empty, neither is granted.
     pub handed_over: Vec<PathBuf>,
 }
 
-/// How much of the cage this kernel gave.
+/// How much of the sandbox is in effect.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Closed {
-    /// What could not be had, and why; empty if all is in place.
+    /// Parts that are not in effect, and why; empty if all are.
     pub missing: Vec<String>,
 }
 
 impl Closed {
-    /// True if the cage is complete.
+    /// True if the sandbox is complete.
     pub fn is_complete(&self) -> bool {
         self.missing.is_empty()
     }
@@ -46,7 +45,7 @@ impl Closed {
     }
 }
 
-/// No core file of this process, and no tracer of the same user: for a process that starts no other programs.
+/// Disables core files of this process, and tracing by the same user: for a process that starts no other programs.
 pub fn harden_process() -> Closed {
     let mut closed = Closed::default();
     imp::harden_process(&mut closed);
@@ -54,7 +53,7 @@ pub fn harden_process() -> Closed {
 }
 
 impl Cage {
-    /// Confines this thread, and all it starts from now on. Nothing here is an error: what fails is told in the result.
+    /// Confines this thread, and all it starts from now on. Never an error: failures are reported in the result.
     pub fn close(&self) -> Closed {
         let mut closed = Closed::default();
         imp::close(self, &mut closed);
@@ -72,7 +71,7 @@ impl Cage {
     }
 }
 
-/// What every system has and no daemon of ours needs: tried once the cage is closed.
+/// A file that every system has and our daemon never needs: opening it is tried once the sandbox is closed.
 const FORBIDDEN: &str = "/etc/passwd";
 
 #[cfg(target_os = "linux")]
@@ -86,9 +85,9 @@ mod imp {
 
     use super::{Cage, Closed, Path};
 
-    /// The rights that are known here; a kernel that knows fewer leaves the others out.
+    /// The access rights known here; a kernel that knows fewer ignores the others.
     const RIGHTS: ABI = ABI::V6;
-    /// What root's daemon uses: the hololib may belong to others, and so may the directory of the space.
+    /// The capabilities that root's daemon uses: the hololib may belong to others, and so may the directory of the space.
     const KEPT: CapabilitySet = CapabilitySet::DAC_READ_SEARCH.union(CapabilitySet::DAC_OVERRIDE);
 
     pub fn harden_process(closed: &mut Closed) {
@@ -127,12 +126,12 @@ mod imp {
         Ok(rules.restrict_self()?.ruleset)
     }
 
-    /// Kinds of entries that no directory of ours holds.
+    /// Kinds of entries that our directories never contain.
     fn made_of_nothing() -> landlock::BitFlags<AccessFs> {
         AccessFs::MakeChar | AccessFs::MakeBlock | AccessFs::MakeSock | AccessFs::MakeFifo
     }
 
-    /// A path that is not there cannot be allowed, and will not be touched.
+    /// A path that does not exist cannot be allowed, and will not be accessed.
     fn allow(
         rules: RulesetCreated,
         path: &Path,
@@ -152,7 +151,7 @@ mod imp {
         let dropped = CapabilitySet::all().difference(kept);
         let kept = now.permitted & kept;
         for capability in dropped {
-            // Without CAP_SETPCAP, or for one that this kernel does not know; NO_NEW_PRIVS keeps them away in any case.
+            // Without CAP_SETPCAP, or for a capability unknown to this kernel; NO_NEW_PRIVS prevents gaining it in any case.
             if let Err(error) = rustix::thread::remove_capability_from_bounding_set(capability) {
                 log::trace!("{capability:?} stays in the bounding set: {error}");
             }

@@ -1,4 +1,4 @@
-//! Signals, handled on a thread of their own.
+//! Signal handling on a separate thread.
 
 use std::io;
 use std::sync::Arc;
@@ -8,18 +8,18 @@ use rustix::process::Pid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
 use signal_hook::iterator::Signals;
 
-/// What a signal asks for.
+/// The meaning of a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
-    /// SIGTERM or SIGINT: end.
+    /// SIGTERM or SIGINT: exit.
     Terminate,
     /// SIGHUP: the terminal is gone.
     Hangup,
-    /// SIGUSR1: leave the mount alone, somebody wants to unmount it.
+    /// SIGUSR1: stop using the mount, another process wants to unmount it.
     Quiet,
 }
 
-/// From now on SIGUSR1 does not end this process, which is not ready for it yet.
+/// From now on SIGUSR1 does not end this process, which cannot handle it yet.
 pub fn expect_quiet() -> io::Result<()> {
     signal_hook::flag::register(SIGUSR1, Arc::default()).map(drop)
 }
@@ -48,7 +48,7 @@ pub fn interruption() -> io::Result<Arc<AtomicBool>> {
     Ok(flag)
 }
 
-/// Has the process `pid` end, at once: a daemon that is asked twice waits for nobody.
+/// Ends the process `pid` at once by a second SIGTERM: a daemon that gets two waits for nothing.
 pub fn terminate(pid: u32) {
     let Some(target) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return };
     for _ in 0..2 {
@@ -59,7 +59,7 @@ pub fn terminate(pid: u32) {
     }
 }
 
-/// Asks the process `pid` to leave its mount alone. One that is gone does not use it either.
+/// Asks the process `pid` to stop using its mount. One that is gone does not use it either.
 pub fn ask_for_quiet(pid: u32) {
     let Some(target) = i32::try_from(pid).ok().and_then(Pid::from_raw) else { return };
     if let Err(error) = rustix::process::kill_process(target, rustix::process::Signal::USR1) {

@@ -1,13 +1,13 @@
-//! One text as yaml.v2 writes it: plain, in single or double quotes, or as a block, folded behind column 80.
+//! One scalar as yaml.v2 writes it: plain, in single or double quotes, or as a block, folded after column 80.
 
 use std::fmt::Write as _;
 
 use crate::rcc::yaml::is_text;
 
-/// The column behind which the next single blank becomes a new line.
+/// The column after which the next single blank becomes a line break.
 const WIDTH: usize = 80;
 
-/// The text, written from `column` on; what goes on stands at `indent`. `None` for line breaks that are not certain.
+/// The text, written from `column` on; continuation lines are indented by `indent`. `None` if the line breaks are not certain.
 pub(super) fn write(text: &str, column: usize, indent: usize) -> Option<String> {
     if text.contains(['\u{85}', '\u{2028}', '\u{2029}']) || text.starts_with('\u{feff}') {
         return None;
@@ -50,7 +50,7 @@ impl Writer {
         self.column = self.indent;
     }
 
-    /// Text without line breaks, folded at single blanks, but not at those whose places are in `never`.
+    /// Text without line breaks, folded at single blanks except those at the positions in `never`.
     fn flow(&mut self, text: &str, never: &[usize], put: fn(&mut Writer, char)) {
         let mut after_blank = false;
         for (at, c) in text.char_indices() {
@@ -102,7 +102,7 @@ impl Writer {
     }
 }
 
-/// How a block says where its last line break belongs.
+/// The chomping indicator of a block, which decides about its last line break.
 fn chomp(text: &str) -> Option<char> {
     match text.strip_suffix('\n') {
         None => Some('-'),
@@ -138,7 +138,7 @@ fn escape(c: char) -> String {
     format!("\\{short}")
 }
 
-/// What the library takes for printable: not the tab, and nothing that needs four bytes.
+/// What the library treats as printable: not the tab, and nothing that needs four bytes.
 fn is_printable(c: char) -> bool {
     matches!(c, '\n' | ' '..='~' | '\u{a0}'..='\u{d7ff}' | '\u{e000}'..='\u{fffd}') && c != '\u{feff}'
 }
@@ -151,7 +151,7 @@ enum Style {
     Block,
 }
 
-/// yaml.v2 chooses by what the text would mean, and the emitter below it by what it can carry.
+/// yaml.v2 chooses by what the text would mean unquoted, and its emitter by what a style can represent.
 fn style(text: &str) -> Style {
     let special = text.chars().any(|c| !is_printable(c)) || text.contains(" \n");
     let indicated = begins_with_indicator(text) || has_indicator(text);

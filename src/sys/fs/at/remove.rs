@@ -1,4 +1,4 @@
-//! Removing trees, through descriptors and never through a link, however deep they are.
+//! Removing trees of any depth, through descriptors and never through a link.
 
 use std::io;
 #[cfg(target_os = "linux")]
@@ -13,24 +13,24 @@ use super::TreeDir;
 use crate::sys::fs::btrfs;
 use crate::sys::fs::name::{Name, OwnedName};
 
-/// Directories in each other that are removed by recursion.
+/// Depth of nested directories that are removed by recursion.
 const DEEP: usize = 64;
 
-/// Entries removed by one task at least.
+/// Minimum number of entries that one task removes.
 const REMOVED_AT_ONCE: usize = 16;
 
 impl TreeDir {
-    /// Removes `name` with all that is below it, links not followed. True if there was anything.
+    /// Removes `name` and everything below it; links are not followed. True if it existed.
     pub fn remove(&self, name: Name<'_>) -> io::Result<bool> {
         self.remove_at(name, 0)
     }
 
-    /// Removes `name` unless it is a directory: `None` then, else true if there was anything.
+    /// Removes `name` unless it is a directory, for which it returns `None`; otherwise true if it existed.
     pub fn remove_plain(&self, name: Name<'_>) -> io::Result<Option<bool>> {
         match rustix::fs::unlinkat(&self.0, name.as_os_str(), AtFlags::empty()) {
             Ok(()) => Ok(Some(true)),
             Err(Errno::NOENT) => Ok(Some(false)),
-            // What unlink says of a directory depends on the system.
+            // The errno of unlink for a directory depends on the system.
             Err(Errno::ISDIR | Errno::PERM) => Ok(None),
             Err(error) => Err(error.into()),
         }
@@ -46,7 +46,7 @@ impl TreeDir {
             Some(removed) => Ok(removed),
             None if depth >= DEEP => self.remove_flat(name),
             None => match self.remove_tree(name, depth + 1) {
-                // It locked us out, and does no more.
+                // The directory denied access before; it no longer does.
                 Err(error) if error.kind() == io::ErrorKind::PermissionDenied && self.open_up(name)? => {
                     self.remove_tree(name, depth + 1)
                 }
@@ -55,7 +55,7 @@ impl TreeDir {
         }
     }
 
-    /// Lets its owner do everything with the directory `name`; false if he may already.
+    /// Gives the owner all permissions on the directory `name`; false if the owner has them already.
     #[cfg(not(target_os = "linux"))]
     fn open_up(&self, name: Name<'_>) -> io::Result<bool> {
         let stat = rustix::fs::statat(&self.0, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW)?;
@@ -70,7 +70,7 @@ impl TreeDir {
         Ok(true)
     }
 
-    /// Lets its owner do everything with the directory `name`; false if he may already.
+    /// Gives the owner all permissions on the directory `name`; false if the owner has them already.
     #[cfg(target_os = "linux")]
     fn open_up(&self, name: Name<'_>) -> io::Result<bool> {
         use rustix::fs::OFlags;
@@ -80,29 +80,29 @@ impl TreeDir {
         if mode.contains(Mode::RWXU) {
             return Ok(false);
         }
-        // Its descriptor leads to it even where it may not be opened, and through no link.
+        // The path through the descriptor works even where the directory may not be opened, and follows no link.
         let itself = format!("/proc/self/fd/{}", dir.as_raw_fd());
         Ok(rustix::fs::chmod(itself, mode | Mode::RWXU).map(|()| true)?)
     }
 
     fn remove_tree(&self, name: Name<'_>, depth: usize) -> io::Result<bool> {
         let dir = self.open_dir(name)?;
-        // Where users may not do it, a subvolume is emptied and removed as any directory.
+        // Where users may not destroy a subvolume, it is emptied and removed like any directory.
         if btrfs::is_subvolume(&dir) && btrfs::destroy(self, name).is_ok() {
             return Ok(true);
         }
         let remove = |(inner, _): &(OwnedName, FileType)| dir.remove_at(inner.as_name(), depth).map(drop);
         let (dirs, others): (Vec<_>, Vec<_>) =
             dir.names()?.into_iter().partition(|(_, kind)| *kind == FileType::Directory);
-        // Most directories are small: each is a task of its own, or one thread would have the whole of many a tree.
+        // Most directories are small, so each is a task of its own; otherwise one thread would often get a whole tree.
         dirs.par_iter().try_for_each(remove)?;
         others.par_iter().with_min_len(REMOVED_AT_ONCE).try_for_each(remove)?;
         rustix::fs::unlinkat(&self.0, name.as_os_str(), AtFlags::REMOVEDIR)?;
         Ok(true)
     }
 
-    /// Removes the directory `name` however deep it is, with one descriptor and no recursion: what is a directory in it is
-    /// moved up beside it first. Who ends us meanwhile leaves strangers there, inside a tree that goes.
+    /// Removes the directory `name` at any depth, with one descriptor and no recursion: its subdirectories are first moved up next to
+    /// it. If interrupted, it leaves the moved directories there, inside a tree that is being removed anyway.
     fn remove_flat(&self, name: Name<'_>) -> io::Result<bool> {
         static MOVED: AtomicU64 = AtomicU64::new(0);
         let mut waiting = vec![name.to_owned()];

@@ -1,8 +1,7 @@
-//! A tree that is being changed, one held directory at a time: what [`super::at`] is on Unix.
+//! Changing a directory tree, one held directory at a time: the counterpart of [`super::at`] on Unix.
 //!
-//! A directory is held while its entries are worked on, so that nobody can put another one in its place ([`super::open`]), and
-//! nothing is opened, made or removed through a link. There are no modes but the read-only bit, and RCC records them so:
-//! 0666, or 0444 for what is read-only.
+//! A directory is held while its entries are worked on, so that it cannot be replaced ([`super::open`]), and nothing is opened,
+//! created or removed through a link. The only mode is the read-only bit, which RCC records as 0444, and as 0666 if it is not set.
 
 use std::borrow::Cow;
 use std::fs::{self, File, FileTimes, OpenOptions};
@@ -26,7 +25,7 @@ impl From<super::info::Info> for Seen {
     }
 }
 
-/// What an open file is now.
+/// The current facts of an open file.
 pub fn seen(file: &File) -> io::Result<Seen> {
     super::info::Info::of(file).map(Seen::from)
 }
@@ -42,7 +41,7 @@ impl TreeDir {
         self.0.open_dir(name.as_str()).map(TreeDir)
     }
 
-    /// Holds the same directory once more.
+    /// Another handle of the same directory.
     pub fn reopen(&self) -> io::Result<TreeDir> {
         self.0.reopen().map(TreeDir)
     }
@@ -51,18 +50,18 @@ impl TreeDir {
         self.0.path().join(name.as_str())
     }
 
-    /// Where it is.
+    /// Its path.
     pub(super) fn place(&self) -> &Path {
         self.0.path()
     }
 
-    /// Makes the directory `name`, and holds it.
+    /// Creates the directory `name`, and holds it.
     pub fn make_dir(&self, name: Name<'_>) -> io::Result<TreeDir> {
         fs::create_dir(self.path(name))?;
         self.open_dir(name)
     }
 
-    /// Makes the file `name`, which must not be there, open for reading and writing; there is no mode yet.
+    /// Creates the file `name`, which must not exist, and opens it for reading and writing; Windows has no mode.
     pub fn create(&self, name: Name<'_>, _mode: u16) -> io::Result<File> {
         OpenOptions::new().read(true).write(true).create_new(true).open(self.path(name))
     }
@@ -72,8 +71,8 @@ impl TreeDir {
         open::open_file(&self.path(name), OpenOptions::new().read(true))
     }
 
-    /// Makes the symbolic link `name` with the text `target`. As in Go, and so in RCC, it is one to a directory if a directory is
-    /// there already.
+    /// Creates the symbolic link `name` with the target text `target`. As in Go, and so in RCC, it is a directory link if its target
+    /// is an existing directory.
     pub fn symlink(&self, name: Name<'_>, target: &[u8]) -> io::Result<()> {
         /// ERROR_PRIVILEGE_NOT_HELD.
         const NO_PRIVILEGE: i32 = 1314;
@@ -91,34 +90,34 @@ impl TreeDir {
         })
     }
 
-    /// Gives the file at the trusted path `from` another name here.
+    /// Creates a hard link here to the file at the trusted path `from`.
     pub fn hardlink(&self, name: Name<'_>, from: &Path) -> io::Result<()> {
         fs::hard_link(from, self.path(name))
     }
 
-    /// Gives the file `name` of `from` the name `new` here; a link there would itself be linked.
+    /// Creates the hard link `new` here to the file `name` of `from`; a symbolic link there would itself be linked.
     pub fn hardlink_from(&self, from: &TreeDir, name: Name<'_>, new: Name<'_>) -> io::Result<()> {
         fs::hard_link(from.path(name), self.path(new))
     }
 
-    /// What stands at `name`, links not followed.
+    /// The facts of the entry `name`; links are not followed.
     pub fn seen(&self, name: Name<'_>) -> io::Result<Seen> {
         open::look(&self.path(name)).map(Seen::from)
     }
 
-    /// Opens the file `name` for reading, and says what it is.
+    /// Opens the file `name` for reading, and returns its facts.
     pub fn open_seen(&self, name: Name<'_>) -> io::Result<(File, Seen)> {
         let file = self.open_file(name)?;
         let seen = seen(&file)?;
         Ok((file, seen))
     }
 
-    /// What is patched is a snapshot, of which there are none ([`super::btrfs`]).
+    /// Only snapshots are patched, and Windows has none ([`super::btrfs`]).
     pub fn open_to_patch(&self, _path: &Path) -> io::Result<File> {
         Err(io::Error::new(io::ErrorKind::Unsupported, "There are no snapshots on Windows"))
     }
 
-    /// Access lists say who may do what here, and they are inherited: everything counts as this user's own.
+    /// Access control lists decide who may do what here, and they are inherited: everything counts as this user's own.
     pub fn owner_and_mode(&self) -> io::Result<(u32, u16)> {
         Ok((crate::sys::process::this_process::effective_uid(), 0o700))
     }
@@ -133,7 +132,7 @@ impl TreeDir {
         replace::rename(&self.path(from), &self.path(to))
     }
 
-    /// Renames within this directory to a name at which nothing stands.
+    /// Renames within this directory to a name that must not exist.
     pub fn rename_new(&self, from: Name<'_>, to: Name<'_>) -> io::Result<()> {
         let (from, to) = (self.path(from), self.path(to));
         replace::patiently(|| match to.symlink_metadata() {
@@ -142,11 +141,11 @@ impl TreeDir {
         })
     }
 
-    /// Removes `name` with all that is below it, links not followed. True if there was anything.
+    /// Removes `name` and everything below it; links are not followed. True if it existed.
     pub fn remove(&self, name: Name<'_>) -> io::Result<bool> {
         match self.remove_plain(name)? {
             Some(removed) => Ok(removed),
-            // It goes by handles from there.
+            // From here on it is removed through handles.
             None => replace::is_removed(self.remove_tree(name)),
         }
     }
@@ -154,7 +153,7 @@ impl TreeDir {
     fn remove_tree(&self, name: Name<'_>) -> io::Result<()> {
         let path = self.path(name);
         match fs::remove_dir_all(&path) {
-            // As for one file.
+            // As for a single file.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 replace::remove_read_only(self.0.open_dir(name.as_str())?)?;
                 fs::remove_dir_all(path)
@@ -163,7 +162,8 @@ impl TreeDir {
         }
     }
 
-    /// Removes `name` unless it is a directory: `None` then, else true if there was anything. A link or junction goes itself.
+    /// Removes `name` unless it is a directory, for which it returns `None`; otherwise true if it existed. A link or junction itself
+    /// is removed.
     pub fn remove_plain(&self, name: Name<'_>) -> io::Result<Option<bool>> {
         let path = self.path(name);
         match path.symlink_metadata() {
@@ -172,12 +172,12 @@ impl TreeDir {
         }
     }
 
-    /// The names of all entries, in no order.
+    /// The names of all entries, unordered.
     pub fn entry_names(&self) -> io::Result<Vec<OwnedName>> {
         fs::read_dir(self.0.path())?.map(|entry| name_of(&entry?)).collect()
     }
 
-    /// What stands at `name`; `None` if nothing does.
+    /// The kind of the entry `name`; `None` if there is none.
     pub fn find(&self, name: Name<'_>) -> io::Result<Option<FoundKind>> {
         let path = self.path(name);
         match path.symlink_metadata() {
@@ -187,12 +187,12 @@ impl TreeDir {
         }
     }
 
-    /// An error of kind `Unsupported`: a directory here has no time of change that programs cannot set.
+    /// An error of kind `Unsupported`: a directory here has no change time that programs cannot set.
     pub fn stamp(&self) -> io::Result<DirStamp> {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// All entries, in no order. One that vanishes meanwhile is left out.
+    /// All entries, unordered. Entries that vanish meanwhile are left out.
     pub fn entries(&self) -> io::Result<Vec<Found>> {
         let mut entries = Vec::new();
         for entry in fs::read_dir(self.0.path())? {
@@ -206,7 +206,7 @@ impl TreeDir {
     }
 }
 
-/// A name that no catalog can have stops the work: it could be neither kept nor removed for certain.
+/// A name that no catalog can contain is an error: the entry could neither be kept nor removed reliably.
 fn name_of(entry: &fs::DirEntry) -> io::Result<OwnedName> {
     OwnedName::new(entry.file_name().as_encoded_bytes()).map_err(|error| {
         io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", entry.path().display()))
@@ -225,19 +225,19 @@ fn kind_of(path: &Path, meta: &fs::Metadata) -> io::Result<FoundKind> {
     Ok(if meta.is_file() { FoundKind::File { size: meta.len(), mode } } else { FoundKind::Other })
 }
 
-/// Sets the read-only bit of an open file if `mode` lets its owner not write, as Go does and so RCC.
+/// Sets the read-only bit of an open file if `mode` has no owner write permission, as Go and therefore RCC do.
 pub fn set_mode(file: &File, mode: u16) -> io::Result<()> {
     let mut permissions = file.metadata()?.permissions();
     permissions.set_readonly(mode & 0o200 == 0);
     file.set_permissions(permissions)
 }
 
-/// What a file with the 12 permission bits `mode` shows on disk: 0666, or 0444.
+/// The mode that a file created with the 12 permission bits `mode` has on disk: 0666, or 0444.
 pub fn mode_on_disk(mode: u16) -> u16 {
     if mode & 0o200 == 0 { 0o444 } else { 0o666 }
 }
 
-/// What a link with the text `target` shows on disk: Windows follows none with `/` in it, and Go makes none, so nor does RCC.
+/// The text that a link to `target` has on disk: Windows does not follow links that contain `/`, and Go, and so RCC, creates none.
 pub fn target_on_disk(target: &[u8]) -> Cow<'_, [u8]> {
     target.iter().map(|&byte| if byte == b'/' { b'\\' } else { byte }).collect::<Vec<u8>>().into()
 }
@@ -249,13 +249,13 @@ pub fn set_times(file: &File, seconds: i64) -> io::Result<()> {
     file.set_times(FileTimes::new().set_accessed(time).set_modified(time))
 }
 
-/// There is no such call for who is no administrator, and nobody here may rely on one.
+/// This call requires an administrator here, so nothing may rely on it.
 pub fn sync_file_system(_dir: &TreeDir) -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
 
-/// Waits for the content of a new file: NTFS keeps its journal of sizes and times alone, so that a power cut may leave a file of
-/// the right size and time that is full of zeros.
+/// Syncs a new file: NTFS journals only sizes and times, so a power cut could leave a file of the right size and time that is full of
+/// zeros.
 pub fn settle(file: &File) -> io::Result<()> {
     file.sync_data()
 }
@@ -265,7 +265,7 @@ pub fn umask() -> Option<u16> {
     None
 }
 
-/// True for errors after which no other file will fare better: no space, no quota, a read-only or broken file system.
+/// True for errors that would hit every other file too: no space, no quota, a read-only or broken file system.
 pub fn is_hopeless(error: &io::Error) -> bool {
     use io::ErrorKind::{QuotaExceeded, ReadOnlyFilesystem, StorageFull};
     matches!(error.kind(), StorageFull | QuotaExceeded | ReadOnlyFilesystem)

@@ -1,4 +1,4 @@
-//! Files below a directory: what [`super::beneath`] is on Unix, with directories that are held in turn ([`super::open`]).
+//! Files below a directory: the counterpart of [`super::beneath`] on Unix, with each directory held in turn ([`super::open`]).
 
 use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
@@ -11,7 +11,7 @@ use super::info::Info;
 use super::open::{self, Held};
 use super::replace;
 
-/// A directory that is open, for use as the root of relative names.
+/// An open directory, the root of relative names.
 #[derive(Debug)]
 pub struct Dir(Held);
 
@@ -34,13 +34,13 @@ impl Dir {
         Ok((file, facts))
     }
 
-    /// What stands at `name`, links not followed; `None` if it is no regular file or not there.
+    /// The facts of `name`, links not followed; `None` if it is not a regular file or does not exist.
     pub fn facts(&self, name: &Path) -> Option<FileFacts> {
         let (dir, last) = self.parent(name).ok()?;
         facts_at_path(&dir.path().join(last))
     }
 
-    /// Gives the file `name` below another name, `new` in `into`. No link on the way is followed; a link at `name` would itself be
+    /// Hard-links the file `name` below to `new` in `into`. No link on the way is followed; a symbolic link at `name` would itself be
     /// linked.
     pub fn hardlink(&self, name: &Path, into: &TreeDir, new: &OsStr) -> Result<(), OpenError> {
         let (dir, last) = self.parent(name).map_err(explain)?;
@@ -52,7 +52,7 @@ impl Dir {
         replace::rename(&self.0.path().join(name), &into.path().join(name))
     }
 
-    /// Makes the directory `name`; one that is there is left as it is.
+    /// Creates the directory `name`; an existing one is left unchanged.
     pub fn ensure_dir(&self, name: &Path, _mode: u16) -> io::Result<()> {
         let (dir, last) = self.parent(name)?;
         match fs::create_dir(dir.path().join(last)) {
@@ -61,37 +61,37 @@ impl Dir {
         }
     }
 
-    /// Creates the file `name`, one component that must not be there, for writing and reading.
+    /// Creates the file `name`, one component that must not exist, for writing and reading.
     pub fn create_new(&self, name: &Path, _mode: u16) -> io::Result<File> {
         let (dir, last) = self.parent(name)?;
         OpenOptions::new().read(true).write(true).create_new(true).open(dir.path().join(last))
     }
 
-    /// Renames within the directory; what stands at `to` is replaced.
+    /// Renames within the directory; an entry at `to` is replaced.
     pub fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
         let ((from_dir, from), (to_dir, to)) = (self.parent(from)?, self.parent(to)?);
         replace::rename(&from_dir.path().join(from), &to_dir.path().join(to))
     }
 
-    /// Removes the file `name`, read-only or not; true if it was there.
+    /// Removes the file `name`, read-only or not; true if it existed.
     pub fn remove_file(&self, name: &Path) -> io::Result<bool> {
         let (dir, last) = self.parent(name)?;
         let path = dir.path().join(last);
         replace::is_removed(path.symlink_metadata().and_then(|meta| replace::remove_leaf(&path, &meta)))
     }
 
-    /// The names in the directory, in no order.
+    /// The names in the directory, unordered.
     pub fn names(&self) -> io::Result<Vec<Vec<u8>>> {
         let entries = fs::read_dir(self.0.path())?;
         entries.map(|entry| Ok(entry?.file_name().into_encoded_bytes())).collect()
     }
 
-    /// Access lists say who may do what here, and they are inherited: everything counts as this user's own.
+    /// Access control lists decide who may do what here, and they are inherited: everything counts as this user's own.
     pub fn owner_and_mode(&self) -> io::Result<(u32, u16)> {
         Ok((crate::sys::process::this_process::effective_uid(), 0o700))
     }
 
-    /// The directory that `name` is in, held, and the last component.
+    /// The directory that contains `name`, held, and the last component.
     fn parent(&self, name: &Path) -> io::Result<(Held, PathBuf)> {
         let last = name.file_name().ok_or(io::ErrorKind::InvalidInput)?;
         Ok((self.0.walk(name.parent().unwrap_or(Path::new("")))?, last.into()))
@@ -103,14 +103,14 @@ pub fn facts_of_file(file: &File) -> io::Result<FileFacts> {
     Ok(facts_of(&Info::of(file)?))
 }
 
-/// What stands at `name` in `dir`, links not followed; `None` if it is no regular file or not there.
+/// The facts of `name` in `dir`, links not followed; `None` if it is not a regular file or does not exist.
 pub fn facts_at(dir: &impl Located, name: &OsStr) -> Option<FileFacts> {
     facts_at_path(&dir.directory().join(name))
 }
 
-/// A directory that is held, so that its path stays true.
+/// A directory that is held, so that its path stays valid.
 pub trait Located {
-    /// Where it is.
+    /// Its path.
     fn directory(&self) -> &Path;
 }
 
@@ -152,7 +152,7 @@ fn explain(error: io::Error) -> OpenError {
     }
 }
 
-/// True if the error says that this process, or the system, has no descriptor left.
+/// True if the error means that this process, or the system, has no handles left.
 pub fn is_descriptor_shortage(error: &io::Error) -> bool {
     /// ERROR_TOO_MANY_OPEN_FILES, ERROR_NO_SYSTEM_RESOURCES.
     const SHORTAGES: [i32; 2] = [4, 1450];

@@ -1,4 +1,4 @@
-//! Space on the disk below a path.
+//! Disk space below a path.
 
 use std::fs::File;
 use std::io;
@@ -11,7 +11,7 @@ use windows_sys::Win32::Storage::FileSystem::{
 
 pub use super::facts::Usage;
 
-/// The file system that `path` is on.
+/// Usage of the file system that contains `path`.
 pub fn usage(path: &Path) -> io::Result<Usage> {
     const BLOCK: u64 = 4096;
     let (mut available, mut all, mut free) = (0, 0, 0);
@@ -31,15 +31,15 @@ pub fn usage(path: &Path) -> io::Result<Usage> {
     })
 }
 
-/// Such advice is given here when a file is opened, and not later.
+/// Such advice can only be given here when a file is opened.
 pub fn will_be_read_in_order(_: &File) {}
 
-/// The name of the file system that `path` is on, as NTFS or `ReFS`.
+/// The name of the file system that contains `path`, such as NTFS or `ReFS`.
 pub fn file_system(path: &Path) -> io::Result<String> {
     const ROOM: u32 = 1024;
     let path = wide(path);
     let (mut volume, mut name) = ([0; ROOM as usize], [0; ROOM as usize]);
-    // SAFETY: both paths end with NUL; the buffers have the room that is told and outlive the calls; what is not asked for is null.
+    // SAFETY: both paths end with NUL; the buffers have the stated size and outlive the calls; unneeded outputs are null.
     #[allow(unsafe_code)]
     unsafe {
         succeeded(GetVolumePathNameW(path.as_ptr(), volume.as_mut_ptr(), ROOM))?;

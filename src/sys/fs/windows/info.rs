@@ -1,4 +1,4 @@
-//! Which file an open file is, and its facts: what `std` does not tell.
+//! The identity and the facts of an open file, which `std` does not provide.
 
 use std::fs::File;
 use std::io;
@@ -7,9 +7,9 @@ use std::os::windows::io::AsRawHandle;
 use windows_sys::Win32::Foundation::FILETIME;
 use windows_sys::Win32::Storage::FileSystem::{BY_HANDLE_FILE_INFORMATION, GetFileInformationByHandle};
 
-/// 100 ns from 1601 to 1970.
+/// 1601 to 1970, in units of 100 ns.
 const EPOCH: i64 = 116_444_736_000_000_000;
-/// 100 ns.
+/// One second, in units of 100 ns.
 const SECOND: i64 = 10_000_000;
 
 /// The facts of an open file or directory.
@@ -19,26 +19,26 @@ pub struct Info {
     pub id: (u64, u64),
     /// The size in bytes.
     pub size: u64,
-    /// No one may write to it.
+    /// It is read-only.
     pub is_read_only: bool,
-    /// It leads somewhere else, or is filled in by a driver.
+    /// It is a link or junction, or its content is provided by a driver.
     pub is_reparse_point: bool,
     /// It is a directory.
     pub is_dir: bool,
-    /// The last change of content: seconds since 1970, and nanoseconds.
+    /// The last content change: seconds since 1970, and nanoseconds.
     pub modified: (i64, u32),
-    /// The last access, as far as it is noted, or the making: seconds since 1970.
+    /// The last access, as far as it is recorded, or the creation: seconds since 1970.
     pub used: i64,
 }
 
 impl Info {
-    /// Asks for the facts of `file`.
+    /// Reads the facts of `file`.
     pub fn of(file: &File) -> io::Result<Info> {
         use windows_sys::Win32::Storage::FileSystem::{
             FILE_ATTRIBUTE_DIRECTORY, FILE_ATTRIBUTE_READONLY, FILE_ATTRIBUTE_REPARSE_POINT,
         };
         let mut found = BY_HANDLE_FILE_INFORMATION::default();
-        // SAFETY: the handle is open for as long as `file` lives, and `found` is of the type that the call fills.
+        // SAFETY: the handle is open for as long as `file` lives, and `found` has the type that the call fills.
         #[allow(unsafe_code)]
         let outcome = unsafe { GetFileInformationByHandle(file.as_raw_handle(), &raw mut found) };
         if outcome == 0 {

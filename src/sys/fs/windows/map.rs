@@ -1,4 +1,4 @@
-//! A file as bytes: read as a whole, since a file that is mapped can be neither replaced nor removed here.
+//! A file as bytes, read as a whole: on Windows a mapped file can be neither replaced nor removed.
 
 use std::fs::File;
 use std::io::{self, Read, Seek};

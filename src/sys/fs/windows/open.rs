@@ -1,9 +1,9 @@
-//! Opening what stands at a path, and nothing behind a link.
+//! Opening paths without following links.
 //!
-//! Windows has no paths relative to a descriptor that `std` could use. What stands in for it is that a directory which is held
-//! open without leave to delete can be neither renamed nor removed, and none of those above it can be renamed: so a path that was
-//! walked with every directory held leads to the same place for as long as they are. What remains open is a process of the
-//! same user that turns an *empty* directory into a junction while it is held; NTFS allows that to whoever may write to it.
+//! `std` has no paths relative to a handle on Windows. Instead, a directory that is held open without delete sharing can be neither
+//! renamed nor removed, and its parents cannot be renamed: a path that was walked with every directory held leads to the same place
+//! for as long as they are held. One gap remains: a process of the same user can turn an *empty* directory into a junction while it is
+//! held; NTFS allows that to anyone who may write to it.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -17,7 +17,7 @@ use windows_sys::Win32::Storage::FileSystem::{
 
 use super::info::Info;
 
-/// A directory that stays where it is for as long as this lives.
+/// A directory that cannot be moved or removed while this value lives.
 #[derive(Debug)]
 pub struct Held {
     path: PathBuf,
@@ -46,7 +46,7 @@ impl Held {
         }
     }
 
-    /// Holds the directory that a relative name of any number of components leads to, each in turn.
+    /// Holds the directory at a relative path of any number of components, each in turn.
     pub fn walk(&self, name: &Path) -> io::Result<Held> {
         let mut reached = self.reopen()?;
         for component in name.components() {
@@ -56,12 +56,12 @@ impl Held {
         Ok(reached)
     }
 
-    /// Holds it once more.
+    /// Another handle of the same directory.
     pub fn reopen(&self) -> io::Result<Held> {
         Ok(Held { path: self.path.clone(), file: self.file.try_clone()? })
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -71,7 +71,7 @@ fn hold(path: &Path, flags: u32) -> io::Result<File> {
     File::options().read(true).share_mode(FILE_SHARE_READ | FILE_SHARE_WRITE).custom_flags(flags).open(path)
 }
 
-/// Opens the regular file at `path` as `options` say. A link is an error, and so is a directory.
+/// Opens the regular file at `path` with `options`. A link or a directory is an error.
 pub fn open_file(path: &Path, options: &OpenOptions) -> io::Result<File> {
     let flags = FILE_FLAG_BACKUP_SEMANTICS | FILE_FLAG_OPEN_REPARSE_POINT;
     let file = options.clone().custom_flags(flags).open(path)?;
@@ -85,12 +85,13 @@ pub fn open_file(path: &Path, options: &OpenOptions) -> io::Result<File> {
     if !info.is_reparse_point {
         return Ok(file);
     }
-    // No link, but a file that a driver fills in (deduplicated, compressed, in the cloud): with that flag it would not.
+    // Not a link, but a file whose content a driver provides (deduplicated, compressed, in the cloud); with that flag the driver would
+    // not provide it.
     let filled = options.open(path)?;
     if Info::of(&filled)?.id == info.id { Ok(filled) } else { Err(link_refused()) }
 }
 
-/// The facts of what stands at `path`, a link not followed.
+/// The facts of `path`, without following a link.
 pub fn look(path: &Path) -> io::Result<Info> {
     let flags = FILE_FLAG_BACKUP_SEMANTICS | FILE_FLAG_OPEN_REPARSE_POINT;
     Info::of(&File::options().access_mode(FILE_READ_ATTRIBUTES).custom_flags(flags).open(path)?)
@@ -101,7 +102,7 @@ fn is_link(file: &File) -> io::Result<bool> {
     Ok(meta.file_attributes() & FILE_ATTRIBUTE_REPARSE_POINT != 0 && meta.file_type().is_symlink())
 }
 
-/// What is wrong with a link.
+/// The error for a link.
 #[derive(Debug, thiserror::Error)]
 #[error("It is a link or junction")]
 struct IsLink;
@@ -110,7 +111,7 @@ fn link_refused() -> io::Error {
     io::Error::new(io::ErrorKind::InvalidInput, IsLink)
 }
 
-/// True for the error that [`open_file`] and [`Held::open_dir`] give for a link.
+/// True for the error that [`open_file`] and [`Held::open_dir`] return for a link.
 pub fn is_link_refused(error: &io::Error) -> bool {
     error.get_ref().is_some_and(|inner| inner.is::<IsLink>())
 }

@@ -1,5 +1,6 @@
-//! A directory of our own state: what [`super::owned`] is on Unix. Access lists say who may write here, and they are inherited from
-//! the user's own profile; what holds is that a directory which is open stays where it is, and that no link is followed.
+//! A directory of our own state: the counterpart of [`super::owned`] on Unix. Access control lists decide who may write here, and they
+//! are inherited from the user's profile. What this guarantees is that an open directory stays where it is, and that no link is
+//! followed.
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
@@ -23,7 +24,7 @@ impl OwnedDir {
         Held::open(path).map(OwnedDir)
     }
 
-    /// As [`OwnedDir::open`]; the directory and those above are made where they are missing.
+    /// As [`OwnedDir::open`]; creates the directory and its parents where they are missing.
     pub fn ensure(path: &Path) -> io::Result<OwnedDir> {
         super::dir::ensure_private(path)?;
         OwnedDir::open(path)
@@ -34,7 +35,7 @@ impl OwnedDir {
         self.0.walk(name).map(OwnedDir)
     }
 
-    /// As [`OwnedDir::open_dir`]; what is missing is made.
+    /// As [`OwnedDir::open_dir`]; missing directories are created.
     pub fn ensure_dir(&self, name: &Path) -> io::Result<OwnedDir> {
         let mut reached = self.0.reopen()?;
         for component in name.components() {
@@ -46,22 +47,22 @@ impl OwnedDir {
         Ok(OwnedDir(reached))
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         self.0.path()
     }
 
-    /// Never: a directory that is held cannot be removed.
+    /// Always false: a directory that is held cannot be removed.
     pub fn is_removed(&self) -> bool {
         false
     }
 
-    /// The same directory, to read trees of files in.
+    /// The same directory, for reading trees of files.
     pub fn beneath(&self) -> io::Result<Dir> {
         Dir::open(self.path())
     }
 
-    /// The same directory, to change trees in.
+    /// The same directory, for changing trees.
     pub fn tree(&self) -> io::Result<TreeDir> {
         TreeDir::open(self.path())
     }
@@ -71,30 +72,30 @@ impl OwnedDir {
         open::open_file(&self.path().join(name), OpenOptions::new().read(true))
     }
 
-    /// Opens the regular file `name` for reading and writing, and makes it if it is not there.
+    /// Opens the regular file `name` for reading and writing; creates it if it does not exist.
     pub fn open_or_create(&self, name: &OsStr) -> io::Result<File> {
         let mut options = OpenOptions::new();
         open::open_file(&self.path().join(name), options.read(true).write(true).create(true).truncate(false))
     }
 
-    /// Opens the regular file `name` to append to it, and makes it if it is not there.
+    /// Opens the regular file `name` for appending; creates it if it does not exist.
     pub fn open_to_append(&self, name: &OsStr) -> io::Result<File> {
         open::open_file(&self.path().join(name), OpenOptions::new().append(true).create(true))
     }
 
-    /// The content of the regular file `name`, which is an error if it has more than `most` bytes.
+    /// The content of the regular file `name`; more than `most` bytes are an error.
     pub fn read(&self, name: &OsStr, most: u64) -> io::Result<Vec<u8>> {
         read_at_most(&self.open_file(name)?, most)
     }
 
-    /// Puts a file with these bytes at `name`: written beside and renamed.
+    /// Publishes a file with these bytes at `name`: written to a temporary file and renamed.
     pub fn publish(&self, name: &OsStr, bytes: &[u8]) -> io::Result<()> {
         let mut temp = self.create_temp(".part-")?;
         temp.file.write_all(bytes)?;
         temp.publish(name)
     }
 
-    /// Makes a file without a lasting name; it goes unless it is published.
+    /// Creates a temporary file; it is removed on drop unless it is published.
     pub fn create_temp(&self, prefix: &str) -> io::Result<Temp<'_>> {
         let name = super::dir::unused_name(prefix);
         let file =
@@ -102,7 +103,7 @@ impl OwnedDir {
         Ok(Temp { dir: self, name, file, published: false })
     }
 
-    /// Makes the file `name`, empty, unless something of that name is there.
+    /// Creates the empty file `name`, unless an entry of that name exists.
     pub fn mark(&self, name: &OsStr) -> io::Result<()> {
         match OpenOptions::new().write(true).create_new(true).open(self.path().join(name)) {
             Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
@@ -110,7 +111,7 @@ impl OwnedDir {
         }
     }
 
-    /// True if there is anything of that name; a link counts, wherever it leads.
+    /// True if an entry of that name exists; a link counts, even a dangling one.
     pub fn has(&self, name: &OsStr) -> io::Result<bool> {
         match self.path().join(name).symlink_metadata() {
             Ok(_) => Ok(true),
@@ -119,17 +120,17 @@ impl OwnedDir {
         }
     }
 
-    /// True if `name` still leads to `file`.
+    /// True if `name` still refers to `file`.
     pub fn names_file(&self, name: &OsStr, file: &File) -> io::Result<bool> {
         super::lock::is_still_at(file, &self.path().join(name))
     }
 
-    /// Removes the file `name`; true if it was there.
+    /// Removes the file `name`; true if it existed.
     pub fn remove_file(&self, name: &OsStr) -> io::Result<bool> {
         replace::is_removed(fs::remove_file(self.path().join(name)))
     }
 
-    /// Removes `name` with all that is below it, links not followed; true if there was anything.
+    /// Removes `name` and everything below it, links not followed; true if it existed.
     pub fn remove(&self, name: &OsStr) -> io::Result<bool> {
         let name = Name::new(name.as_encoded_bytes()).map_err(io::Error::other)?;
         self.tree()?.remove(name)
@@ -140,13 +141,13 @@ impl OwnedDir {
         replace::rename(&self.path().join(from), &self.path().join(to))
     }
 
-    /// When anything of `name` was last read or written. Walking a directory is a use of it, too: of one that is not empty only
-    /// the files count.
+    /// When anything of `name` was last read or written. Walking a directory updates its access time, so for a non-empty directory
+    /// only the files count.
     pub fn last_use(&self, name: &OsStr) -> io::Result<SystemTime> {
         last_use(&self.path().join(name))
     }
 
-    /// Bytes of the regular files in it.
+    /// Total bytes of the regular files in it.
     pub fn file_bytes(&self) -> io::Result<u64> {
         let files =
             fs::read_dir(self.path())?.filter_map(|entry| entry.and_then(|entry| entry.metadata()).ok());
@@ -163,23 +164,23 @@ impl OwnedDir {
     }
 }
 
-/// A file in the making.
+/// A temporary file that is being written.
 #[derive(Debug)]
 pub struct Temp<'d> {
     dir: &'d OwnedDir,
     name: String,
-    /// To write to.
+    /// The file to write to.
     pub file: File,
     published: bool,
 }
 
 impl Temp<'_> {
-    /// Gives it another name, at `path`.
+    /// Creates another hard link to it at `path`.
     pub fn link_at(&self, path: &Path) -> io::Result<()> {
         fs::hard_link(self.dir.path().join(&self.name), path)
     }
 
-    /// Gives it its name; a file of that name is replaced.
+    /// Renames it to `name`; an existing file is replaced.
     pub fn publish(mut self, name: &OsStr) -> io::Result<()> {
         self.dir.rename(OsStr::new(&self.name), name)?;
         self.published = true;
@@ -207,7 +208,7 @@ fn last_use(path: &Path) -> io::Result<SystemTime> {
     Ok(uses.fold(found.modified()?, SystemTime::max))
 }
 
-/// The content of a file; an error if it has more than `most` bytes.
+/// The content of a file; more than `most` bytes are an error.
 pub fn read_at_most(file: &File, most: u64) -> io::Result<Vec<u8>> {
     let mut bytes = Vec::new();
     file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;

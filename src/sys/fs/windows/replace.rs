@@ -1,7 +1,7 @@
-//! Renaming over what is there, and removing: what Windows refuses and other systems do.
+//! Renaming over existing entries, and removing, in cases that Windows refuses and other systems allow.
 //!
-//! A rename there replaces no read-only file and no link to a directory, and fails while somebody else has one of both open; what
-//! is read-only may not even be removed. Paths are of directories that the caller holds ([`super::open`]).
+//! On Windows a rename replaces neither a read-only file nor a link to a directory, and fails while another process has one of the two
+//! open; a read-only entry cannot even be removed. Paths are in directories that the caller holds ([`super::open`]).
 
 use std::fs;
 use std::io;
@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use super::open::Held;
 
-/// Renames; a file or link at `to` is replaced at once, unless Windows cannot do that: then it is missing for a moment, which the
-/// next run repairs.
+/// Renames; a file or link at `to` is replaced atomically, unless Windows cannot do that: then it is missing for a moment, which the
+/// next run repairs if interrupted.
 pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     patiently(|| match fs::rename(from, to) {
         Err(error) if is_passing(&error) && make_way(from, to)? => fs::rename(from, to),
@@ -20,7 +20,7 @@ pub fn rename(from: &Path, to: &Path) -> io::Result<()> {
     })
 }
 
-/// Tries again for a while what fails because somebody just looks at it: a scanner of viruses, an indexer, a backup. RCC does it too.
+/// Retries for a while if another process has the file open: a virus scanner, an indexer, a backup. RCC does the same.
 pub fn patiently(mut attempt: impl FnMut() -> io::Result<()>) -> io::Result<()> {
     const TRIES: u32 = 10;
     const PAUSE: Duration = Duration::from_millis(40);
@@ -40,8 +40,8 @@ fn is_passing(error: &io::Error) -> bool {
     error.raw_os_error().is_some_and(|number| PASSING.contains(&number))
 }
 
-/// Removes at `to` what no rename of `from` replaces: what is read-only, and anything at all if one of both is a link to a
-/// directory; but no directory. False if there was no such thing.
+/// Removes an entry at `to` that renaming `from` would not replace: a read-only one, or any if one of the two is a link to a
+/// directory; never a directory. False if there was no such entry.
 fn make_way(from: &Path, to: &Path) -> io::Result<bool> {
     let leads_to_dir = |meta: &fs::Metadata| meta.file_type().is_symlink_dir();
     let Ok(meta) = to.symlink_metadata() else { return Ok(false) };
@@ -54,7 +54,7 @@ fn make_way(from: &Path, to: &Path) -> io::Result<bool> {
     remove_leaf(to, &meta).map(|()| true)
 }
 
-/// True if there was anything.
+/// True if it existed.
 pub fn is_removed(removed: io::Result<()>) -> io::Result<bool> {
     match removed {
         Ok(()) => Ok(true),
@@ -63,8 +63,8 @@ pub fn is_removed(removed: io::Result<()>) -> io::Result<bool> {
     }
 }
 
-/// Removes all that is read-only below `root` and no directory. Each directory is held from the time it was found until it was
-/// looked through, and with it those above it stay where they are.
+/// Removes everything below `root` that is read-only and not a directory. Each directory is held from when it is found until it was
+/// searched, which also keeps its parents in place.
 pub fn remove_read_only(root: Held) -> io::Result<()> {
     let mut waiting = vec![root];
     while let Some(dir) = waiting.pop() {
@@ -87,7 +87,7 @@ pub fn remove_leaf(path: &Path, meta: &fs::Metadata) -> io::Result<()> {
         return fs::remove_dir(path);
     }
     match fs::remove_file(path) {
-        // Where the file system lacks the newer way to remove, which does not ask.
+        // File systems without the newer way to remove, which ignores the read-only bit.
         Err(error) if error.kind() == io::ErrorKind::PermissionDenied && meta.permissions().readonly() => {
             let mut permissions = meta.permissions();
             #[allow(clippy::permissions_set_readonly_false, reason = "on Windows it is one bit")]
@@ -146,7 +146,7 @@ mod tests {
         fs::create_dir_all(temp.path().join("d/e")).unwrap();
         for text in ["one", "other"] {
             let made = tree.symlink(name(text), b"d/e");
-            // Wine says that it made one, and made none.
+            // Wine reports success without creating the link.
             if made.is_err() || tree.find(name(text)).unwrap().is_none() {
                 return eprintln!("skipped: no symbolic links here: {made:?}");
             }

@@ -1,4 +1,4 @@
-//! A command that runs in our place: a console sends its signals to all of its processes.
+//! Runs a command in our place: a console sends its signals to all of its processes.
 
 use std::io;
 use std::process::{Child, Command, ExitStatus};
@@ -6,10 +6,10 @@ use std::sync::Arc;
 
 use signal_hook::consts::SIGINT;
 
-/// What Ctrl-Break is in C.
+/// SIGBREAK in C: Ctrl-Break.
 const SIGBREAK: i32 = 21;
 
-/// What is sent from now on does not end this process.
+/// Signals sent from now on do not end this process.
 pub struct Caught(());
 
 /// From now on Ctrl-C and Ctrl-Break do not end this process.
@@ -21,16 +21,16 @@ pub fn catch() -> io::Result<Caught> {
 }
 
 impl Caught {
-    /// A child is of our console and gets what is sent by itself.
+    /// A child shares our console and gets its signals directly.
     pub fn pass_on(self, _pid: u32) -> io::Result<()> {
         Ok(())
     }
 }
 
-/// Nothing is inherited that the command would have to find.
+/// There is no inherited signal state to restore.
 pub fn as_found(_command: &mut Command) {}
 
-/// Waits until `child` has ended.
+/// Waits until `child` has exited.
 pub fn wait(child: &mut Child) -> io::Result<ExitStatus> {
     child.wait()
 }

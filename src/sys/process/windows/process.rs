@@ -1,4 +1,4 @@
-//! Processes: which one, and is it still the same one.
+//! Processes: their identity, and whether they are alive.
 
 #[path = "command.rs"]
 pub mod command;
@@ -19,12 +19,12 @@ use windows_sys::Win32::System::Threading::{
 };
 use windows_sys::Win32::System::WindowsProgramming::GetUserNameW;
 
-/// One process: its number alone would be taken by another one some day, its start time tells them apart.
+/// A process, identified by its pid and start time, since a pid alone may be reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Process {
     /// The process id.
     pub pid: u32,
-    /// When it started, in units of 100 ns; unknown for the processes of others.
+    /// When it started, in units of 100 ns; unknown for processes of other users.
     pub start_time: Option<u64>,
 }
 
@@ -44,7 +44,7 @@ impl Process {
         self.exists()
     }
 
-    /// True while it is there.
+    /// True while it exists.
     pub fn exists(&self) -> bool {
         let known = self.start_time.zip(Process::with_id(self.pid).start_time);
         exists(self.pid) && known.is_none_or(|(then, now)| then == now)
@@ -57,7 +57,7 @@ impl fmt::Display for Process {
     }
 }
 
-/// True if there is a process `pid`, whoever owns it.
+/// True if there is a process `pid`, regardless of its owner.
 pub fn exists(pid: u32) -> bool {
     match open(pid) {
         Ok(process) => is_running(&process),
@@ -91,12 +91,12 @@ fn started(process: &OwnedHandle) -> Option<u64> {
     (outcome != 0).then(|| u64::from(times[0].dwHighDateTime) << 32 | u64::from(times[0].dwLowDateTime))
 }
 
-/// Nobody is the superuser of Unix.
+/// Windows has no superuser.
 pub fn is_root() -> bool {
     false
 }
 
-/// Who started us is not told here: as for a parent that is not to be seen.
+/// The parent is not known here: as on Unix for a parent that is not visible.
 pub fn parent_id() -> u32 {
     0
 }
@@ -105,14 +105,14 @@ pub fn parent_id() -> u32 {
 pub fn user_name() -> String {
     const ROOM: u32 = 257; // UNLEN and the NUL
     let (mut name, mut len) = ([0; ROOM as usize], ROOM);
-    // SAFETY: the buffer has the room that is told, and both outlive the call.
+    // SAFETY: the buffer has the stated size, and both outlive the call.
     #[allow(unsafe_code)]
     let outcome = unsafe { GetUserNameW(name.as_mut_ptr(), &raw mut len) };
     let end = if outcome == 0 { 0 } else { name.iter().position(|&unit| unit == 0).unwrap_or(0) };
     String::from_utf16_lossy(&name[..end])
 }
 
-/// The file of this program, which was called by `first`, where `path` is PATH.
+/// The executable of this process; `first` is argv[0], `path` is PATH.
 pub fn program(first: Option<&OsStr>, path: Option<&OsStr>) -> io::Result<PathBuf> {
     let first = PathBuf::from(first.unwrap_or_default()).with_extension("exe");
     if first.components().count() > 1 {

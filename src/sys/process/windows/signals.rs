@@ -1,4 +1,4 @@
-//! What a console sends to all of its processes.
+//! Signals that a console sends to all of its processes.
 
 use std::io;
 use std::sync::Arc;
@@ -6,7 +6,7 @@ use std::sync::atomic::AtomicBool;
 
 use signal_hook::consts::SIGINT;
 
-/// What Ctrl-Break is in C.
+/// SIGBREAK in C: Ctrl-Break.
 const SIGBREAK: i32 = 21;
 
 /// A flag that Ctrl-C and Ctrl-Break set from now on, instead of ending this process.

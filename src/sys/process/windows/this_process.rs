@@ -1,18 +1,18 @@
-//! What the operating system says about this process.
+//! Facts about this process from the operating system.
 
 use std::num::NonZeroUsize;
 
-/// There is no limit to the handles of a process that could be reached.
+/// The limit of handles is too high to be reached.
 pub fn descriptor_limit() -> Option<u64> {
     None
 }
 
-/// As many descriptors as are wanted at most.
+/// Always the maximum that is wanted.
 pub fn descriptor_share(_part: u64, most: u64) -> NonZeroUsize {
     usize::try_from(most).ok().and_then(NonZeroUsize::new).unwrap_or(NonZeroUsize::MIN)
 }
 
-/// Users have no numbers here: everything counts as the one user's.
+/// Users have no numbers here: everything belongs to the one user.
 pub fn effective_uid() -> u32 {
     0
 }
