@@ -324,59 +324,6 @@ fn times_of_a_file_with_bytes_are_those_of_its_bytes() {
     assert_eq!((shown(&upper).atime, shown(&upper).mtime, shown(&upper).ctime), (early, late, late));
 }
 
-/// `cargo test --release --lib upper::tests::cost -- --ignored --nocapture`, with `TMPDIR` on the disk in question.
-#[test]
-#[ignore = "measures"]
-fn cost_of_a_transaction() {
-    let space = Space::new();
-    let upper = space.open();
-    let timed = |what: &str, count: u32, run: &mut dyn FnMut(u32)| {
-        let start = std::time::Instant::now();
-        (0..count).for_each(&mut *run);
-        println!("{what}: {:.1} us", start.elapsed().as_secs_f64() * 1e6 / f64::from(count));
-    };
-    timed("first write of a space", 1, &mut |_| {
-        create(&upper, Ino(1), "first", b"");
-    });
-    let mut inos = Vec::new();
-    timed("create, with bytes", 10_000, &mut |at| {
-        let dir = Ino(1 + u64::from(at) / 100);
-        inos.push(create(&upper, dir, &format!("file{at}"), &[0; 3000]));
-    });
-    timed("one inode row (chmod)", 10_000, &mut |at| {
-        let mut transaction = upper.begin(&[inos[at as usize]]);
-        transaction.put(inos[at as usize], Inode { has_bytes: true, ..Inode::new(Kind::File, 0o600) });
-        transaction.commit().unwrap();
-    });
-    timed("rename over another", 5_000, &mut |at| {
-        let (at, dir) = (at as usize, Ino(1 + u64::from(at) / 100));
-        let (from, to) = (format!("file{at}"), format!("other{at}"));
-        let mut transaction = upper.begin(&[dir, inos[at]]);
-        transaction.link(dir, name(&to), inos[at], Kind::File, None);
-        transaction.unlink(dir, name(&from), false);
-        transaction.put(dir, Inode::new(Kind::Dir, 0o750));
-        transaction.put(inos[at], Inode { has_bytes: true, ..Inode::new(Kind::File, 0o600) });
-        transaction.commit().unwrap();
-    });
-    timed("attributes of a file with bytes", 10_000, &mut |at| {
-        upper.attributes(inos[at as usize]).unwrap();
-    });
-    timed("unlink", 5_000, &mut |at| {
-        let (at, dir) = (at as usize, Ino(1 + u64::from(at) / 100));
-        unlink(&upper, dir, &format!("other{at}"), inos[at]);
-    });
-    timed("forget", 5_000, &mut |at| upper.forget(inos[at as usize]).unwrap());
-    timed("sync", 1, &mut |_| upper.sync_inode(Ino(1), false).unwrap());
-    let log = fs::metadata(space.path().join("state.db-wal")).unwrap().len();
-    println!("log: {} KiB", log >> 10);
-    let start = std::time::Instant::now();
-    drop(upper);
-    println!("close: {:?}", start.elapsed());
-    let start = std::time::Instant::now();
-    drop(space.open());
-    println!("open with 5,000 files: {:?}", start.elapsed());
-}
-
 mod copying;
 mod damage;
 mod older;
