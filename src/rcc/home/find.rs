@@ -75,7 +75,7 @@ fn preferred<'a>(matching: &[&'a PathBuf], what: &str) -> Vec<&'a PathBuf> {
     if native.is_empty() { matching.to_vec() } else { native }
 }
 
-/// Candidates to show in an error: the first few, one per line.
+/// Candidates for an error message, which shows the first few.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct List(pub Vec<String>);
 
