@@ -1,11 +1,11 @@
-//! The store: verified raw files out of a hololib, inflated once.
+//! The store: verified raw files from a hololib, each decoded once.
 //!
-//! [`Store::open`](BlobSource::open) answers from open descriptors, else from the raw store, else from the library,
-//! through the raw store if it takes the content and through memory if it does not. What holds: a [`RawFile`] has exactly
-//! the bytes that its digest names, checked against it when they were decoded; no lock is held while blobs are read or
-//! written; the same blob wanted by several threads is decoded once.
+//! [`Store::open`](BlobSource::open) answers from open descriptors, else from the raw store, else from the library, through the raw
+//! store if it accepts the content and otherwise through memory. Invariants: a [`RawFile`] has exactly the content of its digest,
+//! verified when it was decoded; no lock is held while blobs are read or written; a blob that several threads need at once is decoded
+//! once.
 //!
-//! Locks, none of them held while another is taken: descriptors ([`cache`]), tickets ([`inflight`]), the ledger ([`raw`]).
+//! Locks, never nested: descriptors ([`cache`]), tickets ([`inflight`]), the ledger ([`raw`]).
 
 pub mod index;
 pub mod observe;
@@ -58,13 +58,13 @@ pub use raw::{RawEntry, RawStore, Upkeep};
 pub use rawfile::RawFile;
 pub use sweep::Sweep;
 
-/// The modification time that RCC gives every restored file, and we every entry of the raw store: seconds since 1970.
+/// The modification time of every file that RCC restores, and of every entry of our raw store: seconds since 1970.
 pub const MOTHER_TIME: i64 = 1_610_000_000;
 
-/// How long at most we wait for somebody who overwrites a blob; twice that altogether.
+/// The longest single wait for a process that is overwriting a blob; twice that in total.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// A file of a catalog, as far as its bytes are concerned.
+/// A file of a catalog, as far as its content is concerned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Wanted {
     /// The digest of the raw content.
@@ -76,7 +76,7 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// The entry of the raw store that has the content.
+    /// The entry of the raw store for this content.
     pub fn key(&self) -> RawKey {
         RawKey { digest: self.digest, mode: RawMode::new(self.mode) }
     }
@@ -84,14 +84,14 @@ impl Wanted {
 
 /// Where verified content comes from.
 pub trait BlobSource: Send + Sync {
-    /// Gives the whole content as a file, or says why not; never other bytes.
+    /// Returns the complete content as a file, or an error; never wrong bytes.
     fn open(&self, wanted: &Wanted) -> Result<RawFile, StoreError>;
 }
 
-/// How much a store may keep.
+/// The limits of a store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Descriptors kept open.
+    /// Number of descriptors kept open.
     pub descriptors: NonZeroUsize,
     /// Bytes in the raw store.
     pub raw_bytes: u64,
@@ -111,24 +111,24 @@ impl Default for Limits {
     }
 }
 
-/// Brings content that the library lacks, from wherever it is.
+/// Provides content that the library lacks, such as from a remote.
 pub trait Supplier: Send + Sync {
-    /// Asks for content. Nobody vouches for what comes: the store checks all of it.
+    /// Requests content. The result is untrusted: the store verifies all of it.
     fn supply(&self, wanted: &Wanted) -> io::Result<Supply>;
 }
 
-/// What a supplier gives.
+/// The answer of a supplier.
 pub enum Supply {
     /// The content from its start.
     Content(Box<dyn io::Read + Send>),
-    /// The store was given it meanwhile.
+    /// The content was added to the store meanwhile: look there again.
     Look,
 }
 
 /// Verified content of one hololib.
 pub struct Store {
     library: Library,
-    /// Whom to ask for what the library lacks.
+    /// The source of content that the library lacks.
     supplier: Option<Arc<dyn Supplier>>,
     /// `None` if it cannot be used at all.
     raw: Option<RawStore>,
@@ -136,12 +136,12 @@ pub struct Store {
     in_flight: inflight::InFlight,
     observer: Arc<dyn Observer>,
     paranoid: bool,
-    /// That the raw store is not used was told.
+    /// Whether it was reported that the raw store is not used.
     told: AtomicBool,
 }
 
 impl Store {
-    /// A store over `library` with its raw store at `raw_dir`. Without a usable raw store it works from memory, and says so.
+    /// A store over `library` with its raw store at `raw_dir`. Without a usable raw store it works from memory, and reports that.
     pub fn open(
         library: Library,
         raw_dir: impl Into<Place>,
@@ -160,7 +160,7 @@ impl Store {
         Store { library, supplier: None, raw, descriptors, in_flight, observer, paranoid: false, told }
     }
 
-    /// Whether content is hashed again each time it is opened, not only when it was decoded.
+    /// Sets whether content is hashed each time it is opened, not only when it is decoded.
     #[must_use]
     pub fn with_paranoia(mut self, paranoid: bool) -> Store {
         self.paranoid = paranoid;
@@ -172,25 +172,25 @@ impl Store {
         self.paranoid
     }
 
-    /// What the library lacks, or has damaged, comes from `supplier`.
+    /// Takes content that is missing or damaged in the library from `supplier`.
     #[must_use]
     pub fn with_supplier(mut self, supplier: Arc<dyn Supplier>) -> Store {
         self.supplier = Some(supplier);
         self
     }
 
-    /// The library below.
+    /// The underlying library.
     pub fn library(&self) -> &Library {
         &self.library
     }
 
-    /// The raw store, if there is one: its path and its upkeep.
+    /// The raw store, if there is one: for its path and maintenance.
     pub fn raw(&self) -> Option<&RawStore> {
         self.raw.as_ref()
     }
 
-    /// As [`open`](BlobSource::open), and the file's [`path`](RawFile::path) leads to it right now, for links to it. The
-    /// path is `None` if the raw store cannot take the content.
+    /// As [`open`](BlobSource::open), and the file's [`path`](RawFile::path) is valid at this moment, so that links to it can be made.
+    /// The path is `None` if the raw store cannot store the content.
     pub fn ensure_raw(&self, wanted: &Wanted) -> Result<RawFile, StoreError> {
         let (key, file) = (wanted.key(), self.open(wanted)?);
         match &self.raw {
@@ -214,8 +214,8 @@ impl Store {
         Some(file)
     }
 
-    /// Gives the content the name `name` in `dir`, if the raw store has it ready: nothing is decoded, and nothing is made. False
-    /// if it has not, or if content is to be hashed first: then [`Store::ensure_raw`] does what can be done.
+    /// Hard-links the content to `name` in `dir`, if the raw store already has it: nothing is decoded or created. False if it does
+    /// not, or if content must be hashed first; then use [`Store::ensure_raw`].
     pub fn link_ready(&self, wanted: &Wanted, dir: &TreeDir, name: Name<'_>) -> io::Result<bool> {
         let Some(raw) = self.raw.as_ref().filter(|_| !self.paranoid) else { return Ok(false) };
         let is_linked = raw.link(&wanted.key(), wanted.size, dir, name)?;
@@ -223,7 +223,7 @@ impl Store {
         Ok(is_linked)
     }
 
-    /// True if the raw store has the entry, but somebody changed it.
+    /// True if the raw store has the entry, but it was modified.
     pub fn is_raw_changed(&self, wanted: &Wanted) -> bool {
         match self.raw.as_ref().map(|raw| raw.find(&wanted.key(), wanted.size)) {
             Some(Ok(raw::Found::Unfit)) => true,
@@ -232,7 +232,7 @@ impl Store {
         }
     }
 
-    /// An open descriptor that is still right.
+    /// An open descriptor that is still valid.
     fn warm(&self, key: &RawKey, wanted: &Wanted) -> Option<RawFile> {
         let file = self.descriptors.get(key)?;
         if file.len() == wanted.size && file.is_intact() && self.is_believed(&file, wanted) {
@@ -242,12 +242,12 @@ impl Store {
         None
     }
 
-    /// True unless we are paranoid and the content is wrong.
+    /// True unless content must be hashed on open and has the wrong digest.
     fn is_believed(&self, file: &RawFile, wanted: &Wanted) -> bool {
         !self.paranoid || verify::check_file(file.as_file(), &wanted.digest, wanted.size).is_ok()
     }
 
-    /// Opens what no descriptor is kept of. When descriptors run out, older ones are closed and it is tried again.
+    /// Opens content that has no open descriptor. When descriptors run out, older ones are closed and it is retried.
     fn cold(&self, key: &RawKey, wanted: &Wanted) -> Result<RawFile, StoreError> {
         loop {
             match self.try_cold(key, wanted) {
@@ -288,7 +288,7 @@ impl Store {
         }
     }
 
-    /// Opens the blob for `work`; again if it was being written meanwhile and so looked damaged.
+    /// Opens the blob for `work`; retries if it was being overwritten meanwhile and so appeared damaged.
     fn with_blob<T>(
         &self,
         wanted: &Wanted,
@@ -316,7 +316,7 @@ impl Store {
         }
     }
 
-    /// Serves from memory because of `reason`; a lack of descriptors is no reason, it can be cured.
+    /// Serves from memory because of `reason`; a shortage of descriptors does not count, since it can be resolved.
     fn serve_from_memory(&self, wanted: &Wanted, reason: Option<StoreError>) -> Result<RawFile, StoreError> {
         if let Some(reason) = reason {
             if reason.io().is_some_and(is_descriptor_shortage) {
@@ -343,7 +343,7 @@ impl Store {
     }
 }
 
-/// What can go wrong while content goes to memory.
+/// What can fail while content is written to memory.
 enum MemoryError {
     Store(StoreError),
     Io(io::Error),
@@ -364,7 +364,7 @@ impl BlobSource for Store {
                 return Ok(file);
             }
             let Some(_ticket) = self.in_flight.enter(key) else { continue };
-            // Another thread may have finished between our look and our ticket.
+            // Another thread may have finished between our lookup and our ticket.
             if let Some(file) = self.warm(&key, wanted) {
                 self.observer.count(Counter::RawHits, 1);
                 return Ok(file);

@@ -22,7 +22,7 @@ pub struct Descriptors {
 #[derive(Debug)]
 struct Entries {
     files: LruCache<RawKey, RawFile>,
-    /// Bytes of the files that have no name.
+    /// Bytes of the files that are only in memory.
     in_memory: u64,
 }
 
@@ -33,12 +33,12 @@ impl Descriptors {
         Descriptors { entries: Mutex::new(Entries { files, in_memory: 0 }), memory_limit }
     }
 
-    /// The descriptor for `key`, now the youngest.
+    /// The descriptor for `key`, which becomes the most recently used.
     pub fn get(&self, key: &RawKey) -> Option<RawFile> {
         self.lock().files.get(key).cloned()
     }
 
-    /// Keeps `file`.
+    /// Adds `file`.
     pub fn put(&self, key: RawKey, file: RawFile) {
         let mut fallen = Vec::new();
         let mut entries = self.lock();
@@ -55,7 +55,7 @@ impl Descriptors {
         drop(entries); // before the files are closed
     }
 
-    /// Forgets `key`.
+    /// Removes `key`.
     pub fn remove(&self, key: &RawKey) {
         let mut entries = self.lock();
         let fallen = entries.files.pop(key);
@@ -63,7 +63,7 @@ impl Descriptors {
         drop(entries);
     }
 
-    /// Closes the older half; false if nothing was left to close.
+    /// Closes the older half; false if there was nothing to close.
     pub fn halve(&self) -> bool {
         let mut entries = self.lock();
         let count = entries.files.len().div_ceil(2);
@@ -74,7 +74,7 @@ impl Descriptors {
         !fallen.is_empty()
     }
 
-    /// How many descriptors are kept.
+    /// The number of descriptors.
     #[cfg(test)]
     pub fn len(&self) -> usize {
         self.lock().files.len()
@@ -86,7 +86,7 @@ impl Descriptors {
     }
 }
 
-/// What `file` takes of the memory limit.
+/// The bytes of `file` that count towards the memory limit.
 fn memory_bytes(file: &RawFile) -> u64 {
     if file.path().is_some() { 0 } else { file.len() }
 }

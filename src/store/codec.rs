@@ -1,7 +1,7 @@
-//! The forms in which a blob may be stored, decoded as a stream into a [`Gate`].
+//! The encodings of stored blobs, decoded as a stream into a [`Gate`].
 //!
-//! Memory is bounded whatever the bytes say: buffers have a fixed size, the gate stops what is too long, and a zstd frame
-//! may ask for a window of 128 MiB at most (what every writer stays within unless told otherwise).
+//! Memory is bounded whatever the input: buffers have a fixed size, the gate stops content that is too long, and a zstd frame may
+//! request a window of at most 128 MiB (which encoders do not exceed by default).
 
 use std::cell::RefCell;
 use std::fmt;
@@ -11,23 +11,23 @@ use flate2::bufread::GzDecoder;
 
 use crate::store::verify::{Fault, Gate};
 
-/// The size of the pieces in which content is moved: a few hundred microseconds of work each.
+/// The chunk size for moving content: a few hundred microseconds of work each.
 const BUFFER: usize = 128 * 1024;
 
-/// Gzip blobs of at most this many bytes, stored and raw, are decoded whole: twice as fast as piece by piece.
+/// Gzip blobs up to this size, both stored and raw, are decoded in one call: twice as fast as in chunks.
 pub const WHOLE: u64 = 4 << 20;
 
 /// The largest window of a zstd frame, as a power of two.
 const ZSTD_WINDOW_LOG: u32 = 27;
 
-/// How a blob is stored.
+/// The encoding of a blob.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Codec {
     /// The content itself.
     Raw,
-    /// One gzip member or more.
+    /// One or more gzip members.
     Gzip,
-    /// One zstd frame or more.
+    /// One or more zstd frames.
     Zstd,
 }
 
@@ -42,7 +42,7 @@ impl fmt::Display for Codec {
 }
 
 impl Codec {
-    /// What `head`, the first bytes, look like. It is a guess: raw content may begin like anything.
+    /// Guesses the encoding from `head`, the first bytes. Raw content may begin with anything.
     pub fn sniff(head: &[u8]) -> Codec {
         match head {
             [0x1f, 0x8b, 8, ..] => Codec::Gzip,
@@ -62,7 +62,7 @@ impl Codec {
     }
 }
 
-/// The name of a format that nobody stores blobs in, if `head` looks like one.
+/// The name of a format that is never used for blobs, if `head` looks like one.
 pub fn foreign_format(head: &[u8]) -> Option<&'static str> {
     match head {
         [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Some("xz"),
@@ -72,7 +72,7 @@ pub fn foreign_format(head: &[u8]) -> Option<&'static str> {
     }
 }
 
-/// All members of a gzip file. What follows a member must be another one: nothing else is ignored.
+/// All members of a gzip file. A member may only be followed by another one: nothing else is ignored.
 fn gunzip(mut source: impl BufRead, gate: &mut Gate<'_>) -> Result<(), Fault> {
     loop {
         let mut member = GzDecoder::new(source);
@@ -86,7 +86,7 @@ fn gunzip(mut source: impl BufRead, gate: &mut Gate<'_>) -> Result<(), Fault> {
     }
 }
 
-/// All frames of a zstd file, skippable ones too.
+/// All frames of a zstd file, including skippable ones.
 fn unzstd(mut source: impl BufRead, gate: &mut Gate<'_>) -> Result<(), Fault> {
     loop {
         let mut frame = zstd::Decoder::with_buffer(source).map_err(Fault::Corrupt)?.single_frame();
@@ -101,15 +101,15 @@ fn unzstd(mut source: impl BufRead, gate: &mut Gate<'_>) -> Result<(), Fault> {
     }
 }
 
-/// Decodes a gzip blob of one member in one call: `stored` is all of it, `size` what the catalog declares. `None` if it is
-/// anything but exactly that: then it has to be read piece by piece, which also finds out what is wrong with it.
+/// Decodes a gzip blob of one member in one call: `stored` is all of it, `size` the size in the catalog. `None` if the blob is
+/// anything else: then it must be decoded in chunks, which also finds out what is wrong with it.
 pub fn gunzip_whole<T>(stored: &[u8], size: usize, use_it: impl FnOnce(&[u8]) -> T) -> Option<T> {
     thread_local! {
         static WORKSPACE: RefCell<(Option<libdeflater::Decompressor>, Vec<u8>)> = const { RefCell::new((None, Vec::new())) };
     }
     WORKSPACE.with_borrow_mut(|(decompressor, content)| {
         let decompressor = decompressor.get_or_insert_with(libdeflater::Decompressor::new);
-        // The trailer of nothing is eight zeros: zeros behind it would go unseen.
+        // The trailer of empty content is eight zeros, so zeros after it would go unnoticed.
         if size == 0 {
             return None;
         }
@@ -118,8 +118,8 @@ pub fn gunzip_whole<T>(stored: &[u8], size: usize, use_it: impl FnOnce(&[u8]) ->
         }
         let content = &mut content[..size];
         let got = decompressor.gzip_decompress(stored, content).ok()?;
-        // The decoder checked that the trailer stands where the member ends, but does not say where that was. If these bytes
-        // stand nowhere but at the blob's end, it was there, and nothing follows the member.
+        // The decoder checked that the trailer is at the end of the member, but does not report where that is. If these bytes occur
+        // only at the blob's end, the member ends there and nothing follows it.
         let trailer = [libdeflater::crc32(content).to_le_bytes(), (size as u32).to_le_bytes()].concat();
         let ends =
             memchr::memmem::find(stored, &trailer).is_some_and(|at| at + trailer.len() == stored.len());
@@ -127,7 +127,7 @@ pub fn gunzip_whole<T>(stored: &[u8], size: usize, use_it: impl FnOnce(&[u8]) ->
     })
 }
 
-/// Moves what `reader` gives into `gate`.
+/// Copies the output of `reader` into `gate`.
 fn pump(mut reader: impl Read, gate: &mut Gate<'_>) -> Result<(), Fault> {
     with_buffer(|buffer| {
         loop {
@@ -141,7 +141,7 @@ fn pump(mut reader: impl Read, gate: &mut Gate<'_>) -> Result<(), Fault> {
     })
 }
 
-/// The system's errors carry its number; a decoder's do not.
+/// System errors have an errno; errors of a decoder do not.
 fn classify(error: io::Error, gate: &Gate<'_>) -> Fault {
     if error.raw_os_error().is_some() {
         Fault::Read(error)
@@ -152,7 +152,7 @@ fn classify(error: io::Error, gate: &Gate<'_>) -> Fault {
     }
 }
 
-/// Lends a buffer of `len` bytes of the thread's own, for a stored blob; what is in it before is anything.
+/// Lends a thread-local buffer of `len` bytes for a stored blob; its initial content is arbitrary.
 pub fn with_whole<T>(len: usize, use_it: impl FnOnce(&mut [u8]) -> T) -> T {
     thread_local! {
         static SPARE: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
@@ -165,7 +165,7 @@ pub fn with_whole<T>(len: usize, use_it: impl FnOnce(&mut [u8]) -> T) -> T {
     })
 }
 
-/// Lends the thread's buffer of [`BUFFER`] bytes, so that small blobs cost no large allocation.
+/// Lends the thread-local buffer of [`BUFFER`] bytes, so that small blobs cost no large allocation.
 pub fn with_buffer<T>(use_it: impl FnOnce(&mut [u8]) -> T) -> T {
     thread_local! {
         static SPARE: RefCell<Option<Box<[u8]>>> = const { RefCell::new(None) };
@@ -242,7 +242,7 @@ mod tests {
 
     #[test]
     fn a_zstd_window_beyond_the_limit_is_refused() {
-        // A frame header that asks for a window of 2^31: descriptor without single segment, exponent 21.
+        // A frame header that requests a window of 2^31: descriptor without single segment, exponent 21.
         let frame = [0x28, 0xb5, 0x2f, 0xfd, 0x00, 21 << 3, 0x01, 0x00, 0x00];
         assert!(matches!(decode(Codec::Zstd, &frame, b"x"), Err(Fault::Corrupt(_))));
     }

@@ -1,4 +1,4 @@
-//! What can go wrong with a blob, told so that the user can act.
+//! Errors about blobs, worded so that the user can act on them.
 
 use std::borrow::Cow;
 use std::io;
@@ -12,7 +12,7 @@ use crate::store::codec::Codec;
 pub const HINT: &str =
     "`holofs check --repair` or `rcc holotree check` removes it, then import or build the environment again";
 
-/// A blob that cannot be had, or a place that cannot take it.
+/// A blob cannot be provided, or its destination cannot be written.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
     /// The library has no such blob.
@@ -23,17 +23,17 @@ pub enum StoreError {
         /// Where it should be.
         path: Box<Path>,
     },
-    /// Something else than a file stands where the blob should be.
+    /// The blob's path is not a regular file.
     #[error("Cannot open blob {digest} at {}: it is a {kind}, not a file", path.display())]
     NotRegular {
         /// The blob.
         digest: Digest,
         /// Where it should be.
         path: Box<Path>,
-        /// What stands there.
+        /// What is there instead.
         kind: &'static str,
     },
-    /// The content ends too early.
+    /// The content is too short.
     #[error("Blob {digest} at {} is truncated: {tried} it has {got} of {size} bytes", path.display())]
     Truncated {
         /// The blob.
@@ -42,12 +42,12 @@ pub enum StoreError {
         path: Box<Path>,
         /// How it was read.
         tried: Box<Tried>,
-        /// Bytes of content that were there.
+        /// Bytes of content found.
         got: u64,
         /// Bytes that the catalog declares.
         size: u64,
     },
-    /// The content goes on after its declared end.
+    /// The content continues after its declared end.
     #[error("Blob {digest} at {} is too long: {tried} it has more than its {size} bytes", path.display())]
     Longer {
         /// The blob.
@@ -59,7 +59,7 @@ pub enum StoreError {
         /// Bytes that the catalog declares.
         size: u64,
     },
-    /// The decoder refuses the bytes.
+    /// The decoder rejects the bytes.
     #[error("Blob {digest} at {} is damaged: {tried} it cannot be decoded", path.display())]
     Corrupt {
         /// The blob.
@@ -68,7 +68,7 @@ pub enum StoreError {
         path: Box<Path>,
         /// How it was read.
         tried: Box<Tried>,
-        /// What the decoder says.
+        /// The decoder's error.
         source: io::Error,
     },
     /// The content has another digest.
@@ -80,20 +80,20 @@ pub enum StoreError {
         path: Box<Path>,
         /// How it was read.
         tried: Box<Tried>,
-        /// The digest of what is there.
+        /// The digest of the content found.
         actual: Box<Digest>,
     },
-    /// The blob is stored in a form that its kind of digest does not allow, or that nobody reads.
+    /// The blob's encoding is not allowed for its kind of digest, or is not supported.
     #[error("Blob {digest} at {} is stored as {found}, which is not allowed for its digest", path.display())]
     WrongCodec {
         /// The blob.
         digest: Digest,
         /// Where it is.
         path: Box<Path>,
-        /// The form it has.
+        /// The encoding found.
         found: &'static str,
     },
-    /// The system does not let us open or read the blob.
+    /// The system does not allow opening or reading the blob.
     #[error("Cannot read blob {digest} at {}", path.display())]
     Unreadable {
         /// The blob.
@@ -103,7 +103,7 @@ pub enum StoreError {
         /// Why.
         source: io::Error,
     },
-    /// The place that the content goes to does not take it.
+    /// The destination of the content cannot be written.
     #[error("Cannot write the content of blob {digest}")]
     Sink {
         /// The blob.
@@ -111,7 +111,7 @@ pub enum StoreError {
         /// Why.
         source: io::Error,
     },
-    /// The raw store does not work for this entry.
+    /// The raw store failed for this entry.
     #[error("Cannot use {} for blob {digest}", path.display())]
     RawStore {
         /// The blob.
@@ -121,7 +121,7 @@ pub enum StoreError {
         /// Why.
         source: io::Error,
     },
-    /// The content is not on this machine, and does not come from where it is.
+    /// The content is not on this machine, and its supplier did not provide it.
     #[error("Cannot fetch blob {digest}")]
     Supply {
         /// The blob.
@@ -137,33 +137,33 @@ pub enum StoreError {
         /// Why.
         source: io::Error,
     },
-    /// A blob could not be put into the library.
+    /// A blob could not be added to the library.
     #[error("Cannot write blob {digest} to {}", path.display())]
     Publish {
         /// The blob.
         digest: Digest,
-        /// Where it should go.
+        /// Where it should be.
         path: Box<Path>,
         /// Why.
         source: io::Error,
     },
 }
 
-/// How the bytes of a blob were read before they were found to be wrong.
+/// How a blob was read before its content was found to be wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Tried {
-    /// As what they were decoded.
+    /// The encoding that was assumed.
     pub codec: Codec,
-    /// What the bytes are if they are not decoded, where that was a possibility too.
+    /// The undecoded bytes as content, where the blob might have been raw.
     pub raw: Option<RawReading>,
 }
 
 /// The undecoded bytes of a blob, as content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RawReading {
-    /// They are so many, which is not the declared size.
+    /// Their number, which is not the declared size.
     Length(u64),
-    /// They have this digest.
+    /// Their digest.
     Digest(Digest),
 }
 
@@ -182,7 +182,7 @@ impl std::fmt::Display for Tried {
 }
 
 impl Failure for StoreError {
-    /// Damage has a class of its own; a library that cannot be read is a failure of the system.
+    /// Damage has its own class; a library that cannot be read is a system failure.
     fn class(&self) -> Option<Class> {
         self.is_damage().then_some(Class::BadBlob)
     }
@@ -193,7 +193,7 @@ impl Failure for StoreError {
 }
 
 impl StoreError {
-    /// True if the blob itself is missing or wrong: only a new one helps.
+    /// True if the blob itself is missing or wrong: only a new copy helps.
     pub fn is_damage(&self) -> bool {
         match self {
             StoreError::Missing { .. }
@@ -212,7 +212,7 @@ impl StoreError {
         }
     }
 
-    /// The blob it is about.
+    /// The affected blob.
     pub fn digest(&self) -> Option<&Digest> {
         match self {
             StoreError::Missing { digest, .. }
@@ -231,7 +231,7 @@ impl StoreError {
         }
     }
 
-    /// The system's own error, where there is one.
+    /// The system error, if there is one.
     pub(super) fn io(&self) -> Option<&io::Error> {
         match self {
             StoreError::Corrupt { source, .. }

@@ -1,11 +1,11 @@
 //! The Index: one catalog compiled into a flat file that is mapped, not parsed.
 //!
-//! Nodes stand in breadth-first order, so the children of a directory are consecutive and sorted by the bytes of their
-//! names: a lookup is a binary search, a listing a slice, and an inode number a position. The catalog's shadow subtrees
-//! (what RCC recorded below a link to a directory) are not in it; the link is.
+//! Nodes are in breadth-first order, so the children of a directory are consecutive and sorted by name bytewise: a lookup is a binary
+//! search, a listing a slice, and an inode number a position. The catalog's shadow subtrees (what RCC recorded below a link to a
+//! directory) are left out; the link itself is included.
 //!
-//! What always holds: an [`Index`] that exists passed its checksum and belongs to the catalog that was asked for. No
-//! accessor panics, whatever the bytes are: what does not fit is `None`. It never changes while it is mapped.
+//! Invariants: an [`Index`] passed its checksum and belongs to the requested catalog. No accessor panics, whatever the bytes: invalid
+//! data gives `None`. The data never changes while it is mapped.
 
 mod build;
 mod format;
@@ -25,7 +25,7 @@ pub use load::{IndexError, Made, checksum, index_path};
 
 use format::{Bytes, Header, Record};
 
-/// The number of an inode. Those of a catalog are `1..=index.len()`, the root is 1; created ones are far above.
+/// An inode number. Those of a catalog are `1..=index.len()`, the root is 1; created files have far higher ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Ino(pub u64);
 
@@ -51,17 +51,17 @@ pub struct Index {
 pub struct Node<'a> {
     /// Its inode number.
     pub ino: Ino,
-    /// The directory it is in; the root is its own parent.
+    /// Its parent directory; the root is its own parent.
     pub parent: Ino,
     /// Its name; empty for the root.
     pub name: &'a [u8],
     /// The catalog's permission bits with setuid, setgid and sticky: 12 bits.
     pub mode: u16,
-    /// What it is.
+    /// Its kind.
     pub kind: NodeKind<'a>,
 }
 
-/// What a node is, with what only that kind has.
+/// The kind of a node, with the data specific to it.
 #[derive(Debug, Clone, Copy)]
 pub enum NodeKind<'a> {
     /// A directory.
@@ -71,9 +71,9 @@ pub enum NodeKind<'a> {
     },
     /// A regular file.
     File(FileNode<'a>),
-    /// A symbolic link, to whatever the text says.
+    /// A symbolic link, to any target.
     Link {
-        /// The text, exactly as recorded.
+        /// The link text, exactly as recorded.
         target: &'a [u8],
     },
 }
@@ -81,7 +81,7 @@ pub enum NodeKind<'a> {
 /// A regular file of the catalog.
 #[derive(Debug, Clone, Copy)]
 pub struct FileNode<'a> {
-    /// Bytes of the content.
+    /// Size of the content in bytes.
     pub size: u64,
     /// The digest of the content before relocation.
     pub digest: Digest,
@@ -89,7 +89,7 @@ pub struct FileNode<'a> {
     pub rewrite: Rewrites<'a>,
 }
 
-/// The relocations of one file: offsets, ascending, each once.
+/// The relocations of one file: unique offsets in ascending order.
 #[derive(Debug, Clone, Copy)]
 pub struct Rewrites<'a>(&'a [u8]);
 
@@ -99,7 +99,7 @@ impl<'a> Rewrites<'a> {
         self.0.is_empty()
     }
 
-    /// How many offsets.
+    /// The number of offsets.
     pub fn len(self) -> usize {
         self.0.len() / 8
     }
@@ -122,7 +122,7 @@ impl<'a> Rewrites<'a> {
 }
 
 impl Index {
-    /// Which catalog this is: the SHA-256 of the catalog file.
+    /// The id of the catalog: the SHA-256 of the catalog file.
     pub fn id(&self) -> CatalogId {
         self.header.id
     }
@@ -132,7 +132,7 @@ impl Index {
         &self.header.identity
     }
 
-    /// The directory in which the catalog's spaces live.
+    /// The directory that contains the catalog's spaces.
     pub fn base(&self) -> &Path {
         Path::new(self.text(self.header.base))
     }
@@ -142,17 +142,17 @@ impl Index {
         self.text(self.header.blueprint)
     }
 
-    /// The platform: `linux_amd64` and its like.
+    /// The platform, such as `linux_amd64`.
     pub fn platform(&self) -> &str {
         self.text(self.header.platform)
     }
 
-    /// The RCC version that wrote the catalog; empty if it does not say.
+    /// The RCC version that wrote the catalog; empty if it is not recorded.
     pub fn rcc(&self) -> &str {
         self.text(self.header.rcc)
     }
 
-    /// How many nodes, the root among them.
+    /// The number of nodes, including the root.
     pub fn len(&self) -> u64 {
         u64::from(self.header.nodes)
     }
@@ -162,12 +162,12 @@ impl Index {
         self.header.nodes == 0
     }
 
-    /// Bytes of all regular files together.
+    /// Total bytes of all regular files.
     pub fn content_bytes(&self) -> u64 {
         self.header.content_bytes
     }
 
-    /// The node of `ino`, if it is one of the catalog's.
+    /// The node of `ino`, if the catalog has it.
     pub fn node(&self, ino: Ino) -> Option<Node<'_>> {
         let position = u32::try_from(ino.0.checked_sub(1)?).ok()?;
         self.decode(position, self.record(position)?)
@@ -193,12 +193,12 @@ impl Index {
         None
     }
 
-    /// The inode numbers of `dir`'s children; empty if it is no directory of the catalog.
+    /// The inode numbers of `dir`'s children; empty if it is not a directory of the catalog.
     pub fn child_range(&self, dir: Ino) -> Range<u64> {
         let record = dir.0.checked_sub(1).and_then(|position| self.record(u32::try_from(position).ok()?));
         match record {
             Some(record) if record.kind() == format::KIND_DIR => {
-                // No more than there are, whatever the bytes say.
+                // Never beyond the last node, whatever the bytes.
                 let end = self.len() + 1;
                 let first = (u64::from(record.first_child()) + 1).min(end);
                 first..(first + u64::from(record.child_count())).min(end)
@@ -207,7 +207,7 @@ impl Index {
         }
     }
 
-    /// The children of `dir`, sorted by the bytes of their names.
+    /// The children of `dir`, sorted by name bytewise.
     pub fn children(&self, dir: Ino) -> impl Iterator<Item = Node<'_>> {
         self.child_range(dir).filter_map(|ino| self.node(Ino(ino)))
     }
@@ -220,13 +220,13 @@ impl Index {
         })
     }
 
-    /// The path of `ino` below the space; `None` if it is not one of the catalog's.
+    /// The path of `ino` below the space; `None` if the catalog does not have it.
     pub fn path_of(&self, ino: Ino) -> Option<RelPath> {
         let mut names = Vec::new();
         let mut node = self.node(ino)?;
         while node.ino != Ino::ROOT {
             names.push(OwnedName::new(node.name).ok()?);
-            // Parents stand before their children: whatever the bytes say, this ends.
+            // Parents precede their children, so this terminates whatever the bytes.
             node = self.node(node.parent).filter(|parent| parent.ino < node.ino)?;
         }
         let mut path = RelPath::root();

@@ -1,20 +1,20 @@
-//! The same blob is made ready by one thread at a time; the others wait for it and look again.
+//! Lets only one thread prepare a blob at a time; the others wait for it and then look again.
 //!
-//! `tests/models/` compiles this very file against a scheduler that tries the orders in which threads can run.
+//! `tests/models/` compiles this same file with a scheduler that explores thread interleavings.
 
 use std::collections::HashSet;
 
 use crate::store::layout::RawKey;
 use crate::store::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// Which blobs are being made ready.
+/// The blobs that are being prepared.
 #[derive(Debug, Default)]
 pub struct InFlight {
     keys: Mutex<HashSet<RawKey>>,
     done: Condvar,
 }
 
-/// The right to make one blob ready; ends when dropped, even by a panic.
+/// The right to prepare one blob; released on drop, even by a panic.
 #[derive(Debug)]
 pub struct Ticket<'f> {
     flight: &'f InFlight,
@@ -22,7 +22,7 @@ pub struct Ticket<'f> {
 }
 
 impl InFlight {
-    /// Gives the ticket for `key`, or, if another thread has it, waits until that one is done and gives `None`.
+    /// Returns the ticket for `key`, or, if another thread has it, waits until that thread is done and returns `None`.
     pub fn enter(&self, key: RawKey) -> Option<Ticket<'_>> {
         let mut keys = self.lock();
         if keys.insert(key) {

@@ -1,4 +1,4 @@
-//! Tests of [`super::inflight`]; not in its file, which a model compiles too.
+//! Tests of [`super::inflight`]; in a separate file, because a model compiles that one too.
 
 use super::inflight::InFlight;
 use super::layout::{RawKey, RawMode};

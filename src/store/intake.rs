@@ -1,7 +1,7 @@
-//! Blobs from outside: checked as they are written, so that only what is right ever gets its name.
+//! Blobs from outside: verified while they are written, so that only valid ones are published.
 //!
-//! The stored bytes go to the part file and through the decoder at once. They are bounded by what content of the declared
-//! size can need, whatever their source says of itself: neither a long source nor a dense one can fill disk or memory.
+//! The stored bytes go to the part file and through the decoder at the same time. They are bounded by the maximum for content of the
+//! declared size, whatever the source claims: neither a long nor a highly compressed source can fill disk or memory.
 
 use std::io::{self, Read, Write};
 use std::path::Path;
@@ -12,12 +12,12 @@ use crate::store::error::{StoreError, Tried};
 use crate::store::publish::{Published, Sharing, publish_with};
 use crate::store::verify::{Fault, Gate};
 
-/// The most bytes that a blob with content of `size` bytes is stored in: no compressor adds a sixteenth.
+/// The maximum stored size of a blob with `size` bytes of content: no compressor adds a sixteenth.
 pub fn stored_bound(size: u64) -> u64 {
     size.saturating_add(size / 16).saturating_add(64 * 1024)
 }
 
-/// Where the stored bytes of a blob come from: opened again if the blob has to be written again.
+/// Opens the stored bytes of a blob; called again if the blob must be written again.
 pub type Open<'o> = dyn FnMut() -> io::Result<Box<dyn Read + 'o>> + 'o;
 
 /// Puts a blob from `origin` (named in errors) into `library` if its content has `size` bytes and the right digest.
@@ -48,7 +48,7 @@ pub fn publish_verified(
     }
 }
 
-/// Passes raw content on to `sink` and checks all of it; after an error the sink holds garbage.
+/// Passes raw content on to `sink` and verifies all of it; after an error the sink contains garbage.
 pub fn pass(
     content: &mut dyn Read,
     (digest, size): (&Digest, u64),
@@ -57,13 +57,13 @@ pub fn pass(
     let mut gate = Gate::new(digest, size, sink);
     let passed = Codec::Raw.decode(content, usize::MAX, &mut gate).and_then(|()| gate.close(digest));
     passed.map_err(|fault| match fault {
-        // What the supplier says is no damage: it has nothing to say about content.
+        // A supplier's error is not damage: it says nothing about the content.
         Fault::Corrupt(source) | Fault::Read(source) => StoreError::Supply { digest: *digest, source },
         fault => explain((digest, size), Path::new("the remote"), Codec::Raw, fault),
     })
 }
 
-/// Reads all of `tee`, decoded and checked.
+/// Reads all of `tee`, decoded and verified.
 fn admit(tee: &mut Tee<'_, '_>, digest: &Digest, size: u64) -> Result<(), (Codec, Fault)> {
     let mut head = Vec::with_capacity(8);
     tee.take(8).read_to_end(&mut head).map_err(|error| (Codec::Raw, Fault::Read(error)))?;
@@ -93,12 +93,12 @@ fn explain((digest, size): (&Digest, u64), origin: &Path, codec: Codec, fault: F
     }
 }
 
-/// What is read is written too, up to a limit.
+/// A reader that also writes what it reads, up to a limit.
 struct Tee<'s, 'o> {
     source: Box<dyn Read + 's>,
     out: &'o mut dyn Write,
     left: u64,
-    /// Why it could not be written.
+    /// The write error, if there was one.
     failed: Option<io::Error>,
 }
 

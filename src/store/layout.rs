@@ -1,10 +1,10 @@
-//! Names of blobs in the library, and of entries in the raw store. Pure.
+//! File names of blobs in the library, and of entries in the raw store. Pure.
 
 use std::path::PathBuf;
 
 use crate::rcc::digest::Digest;
 
-/// RCC's place of a blob, relative to `library/`: `aa/bb/cc/<digest>`.
+/// RCC's path of a blob, relative to `library/`: `aa/bb/cc/<digest>`.
 pub fn blob_path(digest: &Digest) -> PathBuf {
     let text = digest.to_string();
     PathBuf::from(format!("{}/{}/{}/{text}", &text[..2], &text[2..4], &text[4..6]))
@@ -26,7 +26,7 @@ impl RawMode {
     }
 }
 
-/// Which entry of the raw store: one content may be there once per mode.
+/// Identifies an entry of the raw store: a content may be there once per mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RawKey {
     /// The digest of the content.
@@ -36,8 +36,8 @@ pub struct RawKey {
 }
 
 impl RawKey {
-    /// The directory of the entry, relative to the raw store: `aa`. One level is enough for a million entries; with RCC's
-    /// depth nearly every entry would have a directory of its own, which costs twice the time to make, walk and remove.
+    /// The directory of the entry, relative to the raw store: `aa`. One level is enough for a million entries; with RCC's depth nearly
+    /// every entry would have its own directory, which takes twice the time to create, walk and remove.
     pub fn dir(&self) -> PathBuf {
         PathBuf::from(format!("{:02x}", self.digest.as_bytes()[0]))
     }
@@ -47,12 +47,12 @@ impl RawKey {
         format!("{}.{:04o}", self.digest, self.mode.bits())
     }
 
-    /// The entry, relative to the raw store.
+    /// The path of the entry, relative to the raw store.
     pub fn path(&self) -> PathBuf {
         PathBuf::from(format!("{:02x}/{}.{:04o}", self.digest.as_bytes()[0], self.digest, self.mode.bits()))
     }
 
-    /// The key whose [`name`](RawKey::name) is `name`; nothing else is an entry.
+    /// The key whose [`name`](RawKey::name) is `name`; `None` if it is not the name of an entry.
     pub fn parse(name: &str) -> Option<RawKey> {
         let (digest, mode) = name.split_once('.')?;
         let key =
@@ -61,15 +61,15 @@ impl RawKey {
     }
 }
 
-/// What begins the name of every temporary file in the raw store; the process number and `-` follow.
+/// The prefix of every temporary file in the raw store; the process number and `-` follow.
 const TEMP_PREFIX: &str = "tmp-";
 
-/// A temporary name for process `pid`, `unique` within the machine's life.
+/// A temporary name for process `pid`, made unique by a counter and a random number.
 pub fn temp_name(pid: u32, counter: u64, unique: u64) -> String {
     format!("{TEMP_PREFIX}{pid}-{counter}-{unique:016x}")
 }
 
-/// The process whose temporary file `name` is.
+/// The process that created the temporary file `name`.
 pub fn temp_owner(name: &str) -> Option<u32> {
     name.strip_prefix(TEMP_PREFIX)?.split_once('-')?.0.parse().ok()
 }

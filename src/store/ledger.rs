@@ -1,10 +1,10 @@
-//! What the raw store holds, by age and size, so that it stays within its limit. Pure.
+//! The entries of the raw store by age and size, for its limit. Pure.
 
 use lru::LruCache;
 
 use crate::store::layout::RawKey;
 
-/// Sizes of entries, the least recently used ones first to go.
+/// Sizes of entries; the least recently used ones are evicted first.
 #[derive(Debug)]
 pub struct Ledger {
     sizes: LruCache<RawKey, u64>,
@@ -18,14 +18,14 @@ impl Ledger {
         Ledger { sizes: LruCache::unbounded(), total: 0, limit }
     }
 
-    /// Notes that `key` is used and gives the entries that have to go for it; `key` itself stays, however large.
+    /// Records a use of `key` and returns the entries to evict for it; `key` itself stays, whatever its size.
     pub fn touch(&mut self, key: RawKey, size: u64) -> Vec<RawKey> {
         self.total += size;
         self.total -= self.sizes.put(key, size).unwrap_or(0);
         self.shed()
     }
 
-    /// Notes an entry that was found and is older than all that are known.
+    /// Adds an entry that was found, as older than all known ones.
     pub fn add_older(&mut self, key: RawKey, size: u64) {
         if !self.sizes.contains(&key) {
             self.sizes.put(key, size);
@@ -34,12 +34,12 @@ impl Ledger {
         }
     }
 
-    /// Notes that `key` is gone.
+    /// Records that `key` is gone.
     pub fn remove(&mut self, key: &RawKey) {
         self.total -= self.sizes.pop(key).unwrap_or(0);
     }
 
-    /// Gives the entries that have to go now, the youngest never.
+    /// Returns the entries to evict now, never the youngest.
     pub fn shed(&mut self) -> Vec<RawKey> {
         let mut gone = Vec::new();
         while self.total > self.limit && self.sizes.len() > 1 {
@@ -55,7 +55,7 @@ impl Ledger {
         self.total
     }
 
-    /// How many entries there are.
+    /// The number of entries.
     pub fn len(&self) -> usize {
         self.sizes.len()
     }

@@ -1,11 +1,11 @@
 //! RCC's library of blobs, read only.
 //!
-//! What holds: a blob is opened beneath the library without following a link and only if it is a regular file; content
-//! that was handed out with `Ok` has the declared size and the right digest. A SipHash-128 blob is raw, whatever it looks
-//! like. A SHA-256 blob may be gzip, zstd or raw, and raw content may begin like gzip: the reading that verifies wins.
+//! Invariants: a blob is opened beneath the library without following a link and only if it is a regular file; content returned with
+//! `Ok` has the declared size and the right digest. A SipHash-128 blob is raw, whatever it looks like. A SHA-256 blob may be gzip,
+//! zstd or raw, and raw content may begin like gzip: the interpretation that verifies is used.
 //!
-//! The library may vanish, come back and change at any time (RCC's `check` takes no lock), so nothing is kept open
-//! between two calls, unless [held](Library::hold).
+//! The library may vanish, come back and change at any time (RCC's `check` takes no lock), so nothing is kept open between two calls,
+//! unless [held](Library::hold).
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -28,13 +28,13 @@ pub struct Library {
     held: Option<Arc<Dir>>,
 }
 
-/// A blob that is open; what it holds is not known yet.
+/// An open blob; its content is not verified yet.
 #[derive(Debug)]
 pub struct Blob {
     digest: Digest,
     path: Box<Path>,
     file: File,
-    /// What it was when it was opened.
+    /// Its facts when it was opened.
     facts: FileFacts,
 }
 
@@ -47,33 +47,33 @@ impl Library {
         Ok(library)
     }
 
-    /// The same library, held open: for work that ends soon and opens many blobs.
+    /// The same library, held open: for short tasks that open many blobs.
     pub fn hold(self) -> Result<Library, StoreError> {
         let held = Some(Arc::new(self.dir()?));
         Ok(Library { held, ..self })
     }
 
-    /// Where the library is.
+    /// The path of the library.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Writes the verified content of a blob to `sink`. After an error the sink holds garbage.
+    /// Writes the verified content of a blob to `sink`. After an error the sink contains garbage.
     pub fn stream(&self, digest: &Digest, size: u64, sink: &mut dyn Write) -> Result<(), StoreError> {
         self.open_blob(digest)?.stream(size, sink)
     }
 
-    /// Reads a blob in full and says whether it has the right size and digest.
+    /// Reads a blob in full and checks its size and digest.
     pub fn verify(&self, digest: &Digest, size: u64) -> Result<(), StoreError> {
         self.open_blob(digest)?.verify(size)
     }
 
-    /// True if a regular file stands where the blob should be.
+    /// True if a regular file exists at the blob's path.
     pub fn exists(&self, digest: &Digest) -> bool {
         self.stored_size(digest).is_some()
     }
 
-    /// How many bytes the blob takes as it is stored, if it is there.
+    /// The stored size of the blob in bytes, if it exists.
     pub fn stored_size(&self, digest: &Digest) -> Option<u64> {
         self.dir().ok()?.facts(&blob_path(digest)).map(|facts| facts.size)
     }
@@ -84,7 +84,7 @@ impl Library {
         let path = self.path.join(&relative).into_boxed_path();
         let digest = *digest;
         let opened = match self.held.as_ref().map(|dir| dir.open_file(&relative)) {
-            // What is not in the directory that is held may be in one that has come in its place.
+            // The held directory may have been replaced by another one that has the blob.
             None | Some(Err(OpenError::Missing)) => self.dir()?.open_file(&relative),
             Some(opened) => opened,
         };
@@ -109,17 +109,17 @@ impl Blob {
         &self.digest
     }
 
-    /// Writes the verified content to `sink`. After an error the sink holds garbage.
+    /// Writes the verified content to `sink`. After an error the sink contains garbage.
     pub fn stream(&self, size: u64, sink: &mut dyn Write) -> Result<(), StoreError> {
         self.run(size, |codec| self.pass(codec, Gate::new(&self.digest, size, sink)))
     }
 
-    /// Reads all and says whether it has the right size and digest.
+    /// Reads everything and checks size and digest.
     pub fn verify(&self, size: u64) -> Result<(), StoreError> {
         self.run(size, |codec| self.pass(codec, Gate::blind(&self.digest, size)))
     }
 
-    /// Reads all, at most `most` bytes of content, and says whether it has the right digest; nobody declares a size.
+    /// Reads everything, at most `most` bytes of content, and checks the digest; the size is not known.
     pub(super) fn verify_undeclared(&self, most: u64) -> Result<(), StoreError> {
         let codec = self.sniff()?;
         let pass = |codec: Codec| {
@@ -134,42 +134,42 @@ impl Blob {
         }
     }
 
-    /// How many bytes it is stored in.
+    /// Its stored size in bytes.
     pub fn stored(&self) -> u64 {
         self.facts.size
     }
 
-    /// True if its bytes begin as zstd does, which RCC itself cannot read.
+    /// True if it begins like zstd, which RCC itself cannot read.
     pub fn looks_like_zstd(&self) -> Result<bool, StoreError> {
         Ok(self.sniff()? == Codec::Zstd)
     }
 
-    /// The bytes as they are stored, from the start.
+    /// The stored bytes, from the start.
     pub fn stored_bytes(&self) -> impl Read + '_ {
         FromStart { file: &self.file, at: 0 }
     }
 
-    /// The blob's file, if the bytes stored may be the content as they are: what copies of it give has to be verified.
+    /// The blob's file, if its stored bytes may be the raw content: copies of it must be verified.
     pub(super) fn raw_candidate(&self, size: u64) -> Option<&File> {
         let raw = self.facts.size == size && self.sniff().is_ok_and(|codec| codec == Codec::Raw);
         raw.then_some(&self.file)
     }
 
-    /// True if somebody wrote to the blob since it was opened: RCC's import overwrites blobs in place, and who reads one
-    /// meanwhile sees a part of it.
+    /// True if the blob was written to since it was opened: RCC's import overwrites blobs in place, and a concurrent reader sees a
+    /// partial one.
     pub(super) fn is_disturbed(&self) -> bool {
         let now = facts_of_file(&self.file);
         now.is_ok_and(|now| (now.size, now.mtime) != (self.facts.size, self.facts.mtime))
     }
 
-    /// Chooses the reading, runs it with `pass`, and explains a failure.
+    /// Chooses the encoding, reads with `pass`, and explains a failure.
     fn run(&self, size: u64, pass: impl FnOnce(Codec) -> Result<(), Fault>) -> Result<(), StoreError> {
         let (codec, raw) = self.choose(size)?;
         pass(codec).map_err(|fault| self.explain(fault, size, Tried { codec, raw }))
     }
 
-    /// Decides how to read the blob. If its bytes could be raw content although they look compressed, they are hashed
-    /// first; that their number equals the declared size is rare, so that this costs nothing in practice.
+    /// Decides how to read the blob. If its bytes could be raw content although they look compressed, they are hashed first; they
+    /// rarely have exactly the declared size, so this costs nothing in practice.
     fn choose(&self, size: u64) -> Result<(Codec, Option<RawReading>), StoreError> {
         let codec = self.sniff()?;
         if codec == Codec::Raw {
@@ -185,7 +185,7 @@ impl Blob {
         }
     }
 
-    /// What the digest and the first bytes suggest.
+    /// The encoding that the digest and the first bytes suggest.
     fn sniff(&self) -> Result<Codec, StoreError> {
         match self.digest.regime() {
             Regime::SipHash128 => Ok(Codec::Raw),
@@ -193,7 +193,7 @@ impl Blob {
         }
     }
 
-    /// The first bytes, zero behind the end.
+    /// The first bytes, padded with zeros.
     fn head(&self) -> Result<[u8; 8], StoreError> {
         let mut head = [0; 8];
         match self.file.read_at(&mut head, 0) {
@@ -202,7 +202,7 @@ impl Blob {
         }
     }
 
-    /// One reading of the whole blob through `gate`.
+    /// Reads the whole blob once through `gate`.
     fn pass(&self, codec: Codec, mut gate: Gate<'_>) -> Result<(), Fault> {
         if let Some(outcome) = self.pass_whole(codec, &mut gate) {
             outcome?;
@@ -213,7 +213,7 @@ impl Blob {
         gate.close(&self.digest)
     }
 
-    /// As [`Blob::pass`], decoded in one call; `None` if it has to be read piece by piece, and nothing is in the gate then.
+    /// As [`Blob::pass`], decoded in one call; `None` if it must be read in chunks, in which case the gate is untouched.
     fn pass_whole(&self, codec: Codec, gate: &mut Gate<'_>) -> Option<Result<(), Fault>> {
         let is_small = codec == Codec::Gzip && self.facts.size <= WHOLE && gate.size() <= WHOLE;
         let (stored, size) = (usize::try_from(self.facts.size).ok()?, usize::try_from(gate.size()).ok()?);
@@ -248,8 +248,8 @@ impl Blob {
         }
     }
 
-    /// Names the form of a blob that failed as raw content but is the right content in another form. Only to explain:
-    /// RCC cannot read such a blob either.
+    /// The encoding of a blob that failed as raw content but has the right content when decoded. Only for the message: RCC cannot read
+    /// such a blob either.
     fn disguise(&self, size: u64, tried: Codec) -> Option<&'static str> {
         if tried != Codec::Raw {
             return None;

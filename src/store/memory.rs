@@ -1,4 +1,4 @@
-//! Sources without a hololib, for tests: contents in memory, and failures on demand.
+//! Sources without a hololib, for tests: contents in memory, and injected failures.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -51,7 +51,7 @@ impl BlobSource for MemorySource {
     }
 }
 
-/// Another source, whose opens of some digests fail.
+/// Wraps a source and makes opens of some digests fail.
 #[derive(Debug)]
 pub struct FailingSource<S> {
     inner: S,
@@ -59,12 +59,12 @@ pub struct FailingSource<S> {
 }
 
 impl<S: BlobSource> FailingSource<S> {
-    /// `inner`, without failures yet.
+    /// Wraps `inner`, without failures yet.
     pub fn new(inner: S) -> FailingSource<S> {
         FailingSource { inner, failures: Mutex::default() }
     }
 
-    /// Lets the next `times` opens of `digest` fail with an input/output error.
+    /// Makes the next `times` opens of `digest` fail with an I/O error.
     pub fn fail(&self, digest: Digest, times: u64) {
         self.failures.lock().unwrap_or_else(PoisonError::into_inner).insert(digest, times);
     }

@@ -1,7 +1,7 @@
-//! How the library reports what it did: counters, fallbacks and progress, through a trait.
+//! How the library reports its work: counters, fallbacks and progress, through a trait.
 //!
-//! The library never prints. A command passes an [`Observer`] down; [`Tally`] is the one that counts, and the CLI shows it.
-//! A fallback is counted and its reason is kept, so that it can be told once and shown in `--json`.
+//! The library never prints. A command passes in an [`Observer`]; [`Tally`] is the one that counts, and the CLI displays it. A
+//! fallback is counted and its reason is kept, so that it can be reported once and included in `--json`.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -15,7 +15,7 @@ macro_rules! counters {
         pub enum Counter { $($(#[$doc])* $variant,)* }
 
         impl Counter {
-            /// Every counter, in the order it is shown.
+            /// Every counter, in display order.
             pub const ALL: &[Counter] = &[$(Counter::$variant,)*];
 
             /// The name used in `--json` and in logs.
@@ -27,37 +27,37 @@ macro_rules! counters {
 }
 
 counters! {
-    /// Files that came with a snapshot of a pristine tree.
+    /// Files created by a snapshot of a pristine tree.
     Snapshotted = "snapshotted",
     /// Files whose bytes share blocks with the raw store.
     Reflinked = "reflinked",
-    /// Files that are another name of a raw store file.
+    /// Files that are hard links to a raw store file.
     Hardlinked = "hardlinked",
     /// Files whose bytes were copied.
     Copied = "copied",
-    /// Files into which the label was written.
+    /// Files that the label was written into.
     Relocated = "relocated",
-    /// Entries found as they should be.
+    /// Entries that were already correct.
     Kept = "kept",
-    /// Directories not listed, since nothing came or went there after they were found right.
+    /// Directories not listed, because their entries have not changed since they were last verified.
     Unlisted = "unlisted",
-    /// Entries removed because the catalog does not know them.
+    /// Entries removed because they are not in the catalog.
     Removed = "removed",
-    /// Those of them that were directories and are deleted later.
+    /// Removed directories that were set aside and are deleted later.
     SetAside = "set_aside",
-    /// Directories made.
+    /// Directories created.
     Directories = "directories",
-    /// Symbolic links made.
+    /// Symbolic links created.
     Links = "links",
     /// Bytes written into place.
     PlacedBytes = "placed_bytes",
-    /// Setuid or setgid bits not given to a file.
+    /// Setuid or setgid bits not applied to a file.
     SetuidDropped = "setuid_dropped",
-    /// Pristine trees made.
+    /// Pristine trees created.
     PristineMade = "pristine_made",
     /// Files of a pristine tree found changed, and not used.
     PristineChanged = "pristine_changed",
-    /// Files of a pristine tree or of the raw store found changed, and made anew.
+    /// Files of a pristine tree or of the raw store found changed, and created again.
     PristineHealed = "pristine_healed",
     /// Pristine trees removed for newer ones.
     PristineDropped = "pristine_dropped",
@@ -65,30 +65,30 @@ counters! {
     BlobsIngested = "blobs_ingested",
     /// Raw bytes of those blobs.
     BytesIngested = "bytes_ingested",
-    /// Raw store entries found ready.
+    /// Raw store entries that were ready.
     RawHits = "raw_hits",
-    /// Raw store entries that were damaged and made anew.
+    /// Raw store entries that were damaged and created again.
     RawHealed = "raw_healed",
-    /// Blobs served from memory because the raw store could not take them.
+    /// Blobs served from memory because the raw store could not store them.
     ServedFromMemory = "served_from_memory",
-    /// Blobs refused: missing, truncated, of another content.
+    /// Blobs rejected: missing, truncated, or with other content.
     BlobErrors = "blob_errors",
     /// Blobs written into the hololib by a recorder.
     BlobsRecorded = "blobs_recorded",
     /// Files copied up into the upper.
     CopiedUp = "copied_up",
-    /// Opens that the kernel serves by itself.
+    /// Opens that the kernel serves by itself (passthrough).
     PassedThrough = "passed_through",
-    /// Times that processors were kept from halting for requests in quick succession.
+    /// Number of times that processors were kept from halting for requests in quick succession.
     KeptAwake = "kept_awake",
 }
 
-/// Receives what the library reports. Every method may be called from any thread.
+/// Receives reports from the library. Every method may be called from any thread.
 pub trait Observer: Send + Sync {
     /// `counter` grew by `amount`.
     fn count(&self, counter: Counter, amount: u64);
 
-    /// A slower or weaker way was taken: `what` it is, and the `reason`.
+    /// A slower or weaker method was used: `what` it is, and the `reason`.
     fn fallback(&self, what: &'static str, reason: &str);
 
     /// The whole work has `total` steps.
@@ -111,22 +111,22 @@ pub struct Tally {
     logs: bool,
 }
 
-/// How often a fallback was taken, and why the first time.
+/// How often a fallback was used, and why the first time.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Fallback {
-    /// Times taken.
+    /// Number of times.
     pub count: u64,
-    /// The reason of the first one.
+    /// The first reason.
     pub reason: String,
 }
 
 impl Tally {
-    /// A tally at zero.
+    /// A tally with all counters at zero.
     pub fn new() -> Tally {
         Tally::default()
     }
 
-    /// A tally at zero that also logs the first of each fallback: for a daemon, whose report nobody reads.
+    /// A new tally that also logs the first occurrence of each fallback: for a daemon, whose report is not displayed.
     pub fn logging() -> Tally {
         Tally { logs: true, ..Tally::default() }
     }
@@ -142,7 +142,7 @@ impl Tally {
         all.filter(|&(_, count)| count > 0).collect()
     }
 
-    /// The fallbacks taken, by what they are.
+    /// The fallbacks used, by name.
     pub fn fallbacks(&self) -> BTreeMap<&'static str, Fallback> {
         self.lock_fallbacks().clone()
     }

@@ -1,7 +1,7 @@
-//! Putting a blob into RCC's library, as RCC does it: `<blob>.part#…` beside it, then a rename.
+//! Adds a blob to RCC's library as RCC does: a `<blob>.part#…` next to it, then a rename.
 //!
-//! Only a recorder or importer calls this. A blob that is there is never overwritten: it may be another builder's, in
-//! use right now. (A damaged one is found by verifying, not here.) Like RCC, nothing is synced.
+//! Only recorders and importers call this. An existing blob is never overwritten: another builder may be using it. (A damaged one is
+//! found by verification, not here.) Like RCC, nothing is synced.
 
 use std::io::{self, BufWriter, Write};
 use std::path::Path;
@@ -13,28 +13,28 @@ use crate::store::layout::blob_path;
 use crate::sys;
 use crate::sys::fs::shared::RccDir;
 
-/// For whom the hololib is; decides the permissions of what is made in it.
+/// Who shares the hololib; determines the permissions of new files in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Sharing {
-    /// One user's: directories 0750, files as the umask says.
+    /// One user's: directories 0750, files according to the umask.
     Private,
     /// A shared holotree's: directories 0777, files 0666.
     Shared,
 }
 
-/// What publishing did.
+/// The result of publishing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Published {
     /// The blob is new.
     Written,
-    /// A blob of this name was there.
+    /// A blob of this name existed.
     AlreadyThere,
 }
 
-/// How often a blob is written again because its directory was removed meanwhile (RCC's `check` does that).
+/// How often writing a blob is retried because its directory was removed meanwhile (RCC's `check` does that).
 const TRIES: usize = 3;
 
-/// Puts `stored`, the blob's bytes in the form the library keeps them, into `library`.
+/// Adds `stored`, the blob's bytes in the library's encoding, to `library`.
 pub fn publish(
     library: &Path,
     digest: &Digest,
@@ -66,8 +66,8 @@ pub fn publish_with(
     }
 }
 
-/// Everything is named below the descriptor of the directory that was opened last, so that a link in the library, or in the place
-/// of a blob, leads nobody anywhere: the rename replaces what is no regular file, or fails.
+/// All names are relative to the descriptor of the directory, so that a link in the library, or in place of a blob, redirects nothing:
+/// the rename replaces anything that is not a regular file, or fails.
 fn write_once(
     library: &Path,
     relative: &Path,
@@ -115,7 +115,7 @@ fn write_part(
     Ok(())
 }
 
-/// RCC's numbers its parts per process, so two processes may collide; ours carry the process number and cannot.
+/// RCC numbers its parts per process, so two processes may collide; our names contain the pid and cannot.
 fn part_name(blob: &str) -> String {
     static COUNTER: AtomicU64 = AtomicU64::new(0);
     let count = COUNTER.fetch_add(1, Ordering::Relaxed);
@@ -172,7 +172,7 @@ mod tests {
             publish(library.path(), &digest, Sharing::Shared, b"content").unwrap_err();
             assert_eq!(fs::read_dir(outside.path()).unwrap().count(), 0, "depth {depth}");
         }
-        // In the place of the blob itself a link, or a FIFO, is replaced.
+        // A link or a FIFO in place of the blob itself is replaced.
         let (library, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
         let place = library.path().join(&relative);
         fs::create_dir_all(place.parent().unwrap()).unwrap();

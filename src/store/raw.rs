@@ -42,7 +42,7 @@ mod upkeep;
 pub use collect::RawEntry;
 pub use upkeep::Upkeep;
 
-/// The mode of every directory of ours.
+/// The mode of all our directories.
 const PRIVATE: u16 = 0o700;
 
 /// The raw store of one home.
@@ -54,23 +54,23 @@ pub struct RawStore {
     ledger: Mutex<Ledger>,
     /// One for each directory of entries.
     seals: Vec<Seals>,
-    /// Reflinks from the library into this store have not failed yet.
+    /// Whether reflinks from the library into this store are still worth trying: none has failed yet.
     reflinks: AtomicBool,
 }
 
-/// What stands where an entry should be.
+/// The state of an entry.
 #[derive(Debug)]
 pub enum Found {
-    /// The entry.
+    /// The valid entry.
     Ready(RawFile),
-    /// Nothing.
+    /// There is none.
     Absent,
-    /// Something that is not as we made it.
+    /// It is not as we created it.
     Unfit,
 }
 
 impl RawStore {
-    /// Opens the store at `path`, which is made if it is not there, with a limit in bytes.
+    /// Opens the store at `path`, creating it if needed, with a limit in bytes.
     pub fn open(place: impl Into<Place>, limit: u64) -> io::Result<RawStore> {
         let place = place.into();
         let path = std::path::absolute(place.path())?;
@@ -79,7 +79,7 @@ impl RawStore {
             opened => opened?,
         };
         let dir = dir.beneath()?;
-        // On Windows a reflink that fails leaves the file sparse, and only one file system of it has them.
+        // On Windows a failed reflink leaves the file sparse, and only ReFS supports reflinks.
         let may_share = !cfg!(windows)
             || sys::fs::disk::file_system(&path).is_ok_and(|name| name.eq_ignore_ascii_case("refs"));
         let reflinks = AtomicBool::new(may_share);
@@ -92,12 +92,12 @@ impl RawStore {
         &self.place
     }
 
-    /// Where the store is.
+    /// The path of the store.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Looks for an entry whose content has `size` bytes.
+    /// Looks up an entry whose content has `size` bytes.
     pub fn find(&self, key: &RawKey, size: u64) -> io::Result<Found> {
         let relative = key.path();
         match self.dir.open_file(&relative) {
@@ -154,18 +154,18 @@ impl RawStore {
         &self.seals[usize::from(key.digest.as_bytes()[0])]
     }
 
-    /// True if `file` is what the entry's name leads to now.
+    /// True if the entry's name still refers to `file`.
     pub fn names(&self, key: &RawKey, file: &RawFile) -> bool {
         let named = self.dir.facts(&key.path());
         named.is_some_and(|named| file.facts().is_ok_and(|facts| facts.id == named.id))
     }
 
-    /// Makes the entry of `blob`, verified; replaces what may stand there.
+    /// Creates the verified entry of `blob`; replaces an existing one.
     pub fn ingest(&self, key: &RawKey, size: u64, blob: &Blob) -> Result<RawFile, StoreError> {
         self.ingest_by(key, size, |file| self.fill(file, size, blob))
     }
 
-    /// As [`RawStore::ingest`], of content that `write` writes and checks.
+    /// As [`RawStore::ingest`], for content that `write` writes and verifies.
     pub fn ingest_with(
         &self,
         key: &RawKey,
@@ -202,8 +202,8 @@ impl RawStore {
         Ok(RawFile::on_disk(file, size, path, facts.changed))
     }
 
-    /// Writes the content to `file`: shares the blob's blocks if it may be raw, and verifies what was shared, since the
-    /// blob itself may be overwritten in place meanwhile; else decodes.
+    /// Writes the content to `file`: shares the blob's blocks if it may be raw, and verifies the copy, since the blob itself may be
+    /// overwritten in place meanwhile; else decodes.
     fn fill(&self, file: &File, size: u64, blob: &Blob) -> Result<(), StoreError> {
         if let Some(source) = blob.raw_candidate(size)
             && size > 0
@@ -216,7 +216,7 @@ impl RawStore {
                     return checked.map_err(|fault| blob.explain(fault, size, tried));
                 }
                 Err(error) => {
-                    // A copy is as good; only its speed differs, and the file system will not change its mind.
+                    // A copy is equivalent but slower; the file system will not start to support reflinks later.
                     log::debug!("No reflinks into {}: {error}", self.path.display());
                     self.reflinks.store(false, Ordering::Relaxed);
                 }
@@ -228,7 +228,7 @@ impl RawStore {
         sparse.finish().map_err(|source| StoreError::Sink { digest, source })
     }
 
-    /// The directory of an entry, made if need be.
+    /// The directory of an entry, created if needed.
     fn entry_dir(&self, key: &RawKey) -> io::Result<Dir> {
         let relative = key.dir();
         match self.dir.open_dir(&relative) {
@@ -240,7 +240,7 @@ impl RawStore {
         self.dir.open_dir(&relative).map_err(into_io)
     }
 
-    /// Notes a use and removes what has to go for it.
+    /// Records a use and evicts entries for it if needed.
     fn touch(&self, key: RawKey, size: u64) {
         let gone = self.ledger().touch(key, size);
         self.evict(gone);
@@ -259,7 +259,7 @@ impl RawStore {
     }
 }
 
-/// An entry in the making; removed when dropped unless it was published.
+/// An entry being written; removed on drop unless it was published.
 struct Temp<'d> {
     dir: &'d Dir,
     name: PathBuf,
@@ -277,8 +277,8 @@ impl<'d> Temp<'d> {
         Ok(Temp { dir, name, file, published: false })
     }
 
-    /// Gives the file its mode and time, then its name; the result can only read. Not synced: after a power cut the
-    /// entry may be short, and then its size or time is not right and it is made again.
+    /// Sets the file's mode and time, then renames it; the returned file is read-only. Not synced: after a power cut the entry may be
+    /// short, but then its size or time is wrong and it is created again.
     fn publish(mut self, key: &RawKey) -> io::Result<File> {
         let mother = SystemTime::UNIX_EPOCH + Duration::from_secs(MOTHER_TIME.unsigned_abs());
         sys::fs::at::set_mode(&self.file, key.mode.bits())?;
@@ -301,7 +301,7 @@ impl Drop for Temp<'_> {
     }
 }
 
-/// True if an entry is exactly as we made it.
+/// True if an entry is exactly as we created it.
 fn is_fit(facts: &FileFacts, key: &RawKey, size: u64) -> bool {
     facts.size == size
         && facts.mtime == (MOTHER_TIME, 0)

@@ -1,4 +1,4 @@
-//! A verified file, handed out.
+//! A verified, read-only file.
 
 use std::fs::File;
 use std::io;
@@ -11,8 +11,7 @@ use crate::sys::fs::beneath::{FileFacts, facts_of_file};
 use crate::sys::fs::disk;
 use crate::sys::fs::offset::FileExt;
 
-/// A whole file with exactly the raw bytes of a blob, verified once, read-only. Cheap to clone; it stays readable
-/// whatever happens to its name.
+/// A whole file with exactly the raw bytes of a blob, verified once. Cheap to clone; it stays readable whatever happens to its name.
 #[derive(Debug, Clone)]
 pub struct RawFile(Arc<Inner>);
 
@@ -32,17 +31,17 @@ impl RawFile {
         RawFile(Arc::new(Inner { file, len, path: Some(path), changed, row: Row::default() }))
     }
 
-    /// A sealed file without a name.
+    /// A sealed file in memory, without a name.
     pub(super) fn in_memory(file: File, len: u64) -> RawFile {
         RawFile(Arc::new(Inner { file, len, path: None, changed: (0, 0), row: Row::default() }))
     }
 
-    /// Reads like `pread`: fewer bytes than asked for are possible, none means the end.
+    /// Reads like `pread`: may read fewer bytes than requested; zero means the end.
     pub fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.0.file.read_at(buffer, offset)
     }
 
-    /// Fills `buffer` from `offset`, which must lie within the content. Who takes large pieces in a row has the disk read further ahead.
+    /// Fills `buffer` from `offset`, which must lie within the content. Sequential reads of large pieces raise the disk's read-ahead.
     pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
         let Inner { file, row, .. } = &*self.0;
         if row.grows(offset, buffer.len() as u64) {
@@ -63,29 +62,29 @@ impl RawFile {
         self.0.len
     }
 
-    /// True if there is no byte.
+    /// True if the file is empty.
     pub fn is_empty(&self) -> bool {
         self.0.len == 0
     }
 
-    /// The descriptor, for reflink and for the kernel to copy from. Its position is shared: use offsets only.
+    /// The descriptor, for reflinks and kernel copies. Its position is shared: use offsets only.
     pub fn as_file(&self) -> &File {
         &self.0.file
     }
 
-    /// The name in the raw store; `None` for content that is only in memory. The entry may be evicted at any time.
+    /// The path in the raw store; `None` for content that is only in memory. The entry may be evicted at any time.
     pub fn path(&self) -> Option<&Path> {
         self.0.path.as_deref()
     }
 
-    /// True unless somebody changed the file behind our back.
+    /// True unless the file was modified from outside.
     pub(super) fn is_intact(&self) -> bool {
         let Ok(facts) = facts_of_file(&self.0.file) else { return false };
         let is_unchanged = || facts.mtime == (MOTHER_TIME, 0) && facts.changed == self.0.changed;
         facts.size == self.0.len && (self.0.path.is_none() || is_unchanged())
     }
 
-    /// What `fstat` says now.
+    /// The current result of `fstat`.
     pub(super) fn facts(&self) -> io::Result<FileFacts> {
         facts_of_file(&self.0.file)
     }

@@ -1,8 +1,8 @@
-//! Relocation: the label of a space written over the recorded identity, at the offsets that the catalog names.
+//! Relocation: writes the label of a space over the recorded identity, at the offsets listed in the catalog.
 //!
-//! Pure: nothing here opens a file. What holds: only the bytes at the given offsets change, a file never grows, and a
-//! buffer may be any part of the file, so that a range can be served without the rest. Offsets may come doubled or in any
-//! order. The search for needles (recording only) is [`needle`]; a reader trusts the catalog's list and only checks it.
+//! Pure: nothing here opens a file. Invariants: only the bytes at the given offsets change, a file never grows, and a buffer may be
+//! any part of the file, so that a range can be served without the rest. Offsets may be duplicated and in any order. The search for
+//! the identity (only when recording) is in [`needle`]; a reader only checks the catalog's list.
 
 use std::io;
 
@@ -13,30 +13,30 @@ pub mod needle;
 /// The length of an identity and of a label, in bytes.
 pub const LABEL_LEN: usize = 24;
 
-/// From which identity to which label.
+/// The identity to replace, and the label.
 #[derive(Debug, Clone, Copy)]
 pub struct Relocation<'a> {
-    /// The name that was recorded into the files.
+    /// The identity recorded in the files.
     pub identity: &'a [u8; LABEL_LEN],
-    /// The name that takes its place, of the same length.
+    /// The label that replaces it, of the same length.
     pub label: &'a [u8; LABEL_LEN],
 }
 
-/// A rewrite list that does not fit the content.
+/// The rewrite list does not match the content.
 #[derive(Debug, thiserror::Error)]
 pub enum RelocateError {
     /// The label would be written beyond the end of the file.
     #[error("Cannot relocate at offset {offset}: the file ends there, so the catalog is wrong")]
     PastEnd {
-        /// The offset that the catalog names.
+        /// The offset in the catalog.
         offset: u64,
     },
-    /// Something else than the identity stands there.
+    /// The bytes there are not the identity.
     #[error(
         "Cannot relocate at offset {offset}: the recorded identity is not there, so the catalog is wrong"
     )]
     NotIdentity {
-        /// The offset that the catalog names.
+        /// The offset in the catalog.
         offset: u64,
     },
     /// The content could not be read.
@@ -52,14 +52,14 @@ pub enum RelocateError {
 impl Failure for RelocateError {}
 
 impl Relocation<'_> {
-    /// Writes the bytes of the label that fall into `buffer`, whose first byte stands at file offset `at`.
+    /// Writes the bytes of the label that fall into `buffer`, which starts at file offset `at`.
     pub fn patch(&self, buffer: &mut [u8], at: u64, offsets: impl Iterator<Item = u64>) {
         for offset in offsets {
             patch_one(buffer, at, offset, self.label);
         }
     }
 
-    /// Checks that the identity stands at every offset; `read_at` reads the raw content like `pread`.
+    /// Checks that the identity is at every offset; `read_at` reads the raw content like `pread`.
     pub fn check(
         &self,
         mut read_at: impl FnMut(&mut [u8], u64) -> io::Result<usize>,
@@ -80,7 +80,7 @@ impl Relocation<'_> {
     }
 }
 
-/// Copies the part of `label`, placed at `offset`, that lies within `buffer`, placed at `at`.
+/// Copies the part of `label`, which belongs at `offset`, that lies within `buffer`, which starts at `at`.
 fn patch_one(buffer: &mut [u8], at: u64, offset: u64, label: &[u8]) {
     let (skip_buffer, skip_label) = (offset.saturating_sub(at), at.saturating_sub(offset));
     let (Ok(skip_buffer), Ok(skip_label)) = (usize::try_from(skip_buffer), usize::try_from(skip_label))
@@ -94,7 +94,7 @@ fn patch_one(buffer: &mut [u8], at: u64, offset: u64, label: &[u8]) {
     target[..len].copy_from_slice(&source[..len]);
 }
 
-/// Reads until `buffer` is full or the content ends, and gives the number of bytes read.
+/// Reads until `buffer` is full or the content ends; returns the number of bytes read.
 fn read_full(
     read_at: &mut impl FnMut(&mut [u8], u64) -> io::Result<usize>,
     buffer: &mut [u8],

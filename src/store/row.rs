@@ -1,32 +1,32 @@
-//! Finds out who takes a large file in large pieces, one after the other, so that the disk can be read further ahead for him.
+//! Detects sequential reads of large files, so that read-ahead can be raised.
 //!
-//! Only a guess, and what comes of it only costs or saves time. So there is no lock, although the pieces of a file come to several
-//! threads at once, and not always in their order.
+//! This is a heuristic, and a wrong guess only costs time. So there is no lock, although several threads read the pieces of a file at
+//! once, and not always in order.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Smaller reads say nothing of how a file is taken, in bytes.
+/// The minimum size of a read that counts, in bytes: smaller reads say nothing about the pattern.
 const LEAST: u64 = 128 << 10;
-/// So many bytes make a row: a library that is mapped is read in pieces as large, but here and there.
+/// The number of bytes that make a sequence: a mapped library is read in pieces of similar size, but not in order.
 const STEADY: u64 = 2 << 20;
 
-/// How one file was read lately.
+/// The recent reads of one file.
 #[derive(Debug, Default)]
 pub struct Row {
-    /// Where the furthest piece of the row ended.
+    /// The end of the furthest read of the sequence.
     end: AtomicU64,
-    /// How many bytes are in it.
+    /// The number of bytes in the sequence.
     len: AtomicU64,
 }
 
 impl Row {
-    /// Notes that `len` bytes from `offset` are read; true for the piece that makes it a row, once in each.
+    /// Records a read of `len` bytes at `offset`; true for the one read that makes it a sequence.
     pub fn grows(&self, offset: u64, len: u64) -> bool {
         if len < LEAST {
             return false;
         }
         let end = offset.saturating_add(len);
-        // Two pieces may have changed places.
+        // Two reads may have been reordered.
         if offset.abs_diff(self.end.load(Ordering::Relaxed)) > 2 * len {
             self.end.store(end, Ordering::Relaxed);
             self.len.store(len, Ordering::Relaxed);
@@ -44,7 +44,7 @@ mod tests {
 
     const PIECE: u64 = 512 << 10;
 
-    /// Which of the pieces with these numbers make a row.
+    /// Which of the pieces with these numbers complete a sequence.
     fn rows(pieces: &[u64]) -> Vec<u64> {
         let row = Row::default();
         pieces.iter().copied().filter(|piece| row.grows(piece * PIECE, PIECE)).collect()

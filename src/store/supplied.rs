@@ -1,4 +1,4 @@
-//! Content that a supplier brings: through the same door as all, which checks the whole of it.
+//! Content from a supplier: verified in full, like all other content.
 
 use std::io::{self, Read, Write};
 use std::sync::Arc;
@@ -8,11 +8,11 @@ use super::{
     raw,
 };
 
-/// How often the store looks for what it was given meanwhile, before it says that it is missing.
+/// How often the store looks for content that was reportedly added meanwhile, before it counts as missing.
 const LOOKS: u32 = 3;
 
 impl Store {
-    /// Takes content that comes unasked, and keeps it if it is right; without a raw store it is refused.
+    /// Accepts unrequested content and keeps it if it is valid; fails without a raw store.
     pub fn admit(&self, wanted: &Wanted, content: &mut dyn Read) -> Result<RawFile, StoreError> {
         let place = (&wanted.digest, wanted.size);
         let refused = || io::Error::other("there is no raw store");
@@ -22,7 +22,8 @@ impl Store {
         Ok(file)
     }
 
-    /// Writes the content to `sink` while verifying it, straight from the blob if there is one; after an error the sink holds garbage.
+    /// Writes the content to `sink` while verifying it, directly from the blob if there is one; after an error the sink contains
+    /// garbage.
     pub fn stream_to(&self, wanted: &Wanted, sink: &mut dyn Write) -> Result<(), StoreError> {
         if self.supplier.is_none() || self.library().exists(&wanted.digest) {
             return self.library().stream(&wanted.digest, wanted.size, sink);
@@ -42,7 +43,7 @@ impl Store {
         Ok(())
     }
 
-    /// Asks the supplier for what the library lacks; `missing` is what that said.
+    /// Requests content that the library lacks from the supplier; `missing` is the library's error.
     pub(super) fn supplied(&self, wanted: &Wanted, missing: StoreError) -> Result<RawFile, StoreError> {
         let Some(supplier) = &self.supplier else { return Err(missing) };
         let Some(raw) = self.raw() else { return self.supplied_to_memory(wanted, missing) };
@@ -66,7 +67,7 @@ impl Store {
         Err(missing)
     }
 
-    /// As [`Store::supplied`], where the raw store takes nothing.
+    /// As [`Store::supplied`], where the raw store is not available.
     pub(super) fn supplied_to_memory(
         &self,
         wanted: &Wanted,
@@ -103,7 +104,7 @@ mod tests {
     use crate::rcc::digest::{Digest, Regime};
     use crate::store::{Library, Limits};
 
-    /// Gives the same bytes whatever is wanted.
+    /// Returns the same bytes for every request.
     struct Gives(&'static [u8], Mutex<u32>);
 
     impl Supplier for Gives {

@@ -1,4 +1,4 @@
-//! Every file of a library, whoever names it: for whoever checks or collects.
+//! Lists every file of a library, whether a catalog refers to it or not: for checks and garbage collection.
 
 use std::fs;
 use std::io;
@@ -11,22 +11,22 @@ use crate::store::library::{Blob, Library};
 use crate::sys::fs::owned::OwnedDir;
 use crate::sys::fs::place::Place;
 
-/// What stands in a library.
+/// The files in a library.
 #[derive(Debug, Default)]
 pub struct Sweep {
-    /// Files that are named and placed as blobs, with the bytes they take.
+    /// Files with the name and path of a blob, with their sizes on disk.
     pub blobs: Vec<(Digest, u64)>,
-    /// Everything else that is no directory.
+    /// All other entries that are not directories.
     pub strays: Vec<PathBuf>,
 }
 
-/// The most content that is read of a blob whose size nobody declares.
+/// The maximum content size that is read of a blob whose size is not known.
 const UNDECLARED: u64 = 1 << 40;
-/// How often a blob is read that somebody writes to meanwhile.
+/// How often a blob is read again because it is being written.
 const TRIES: usize = 5;
 
 impl Library {
-    /// Walks the whole library. What vanishes meanwhile is not there.
+    /// Walks the whole library. Files that vanish meanwhile are left out.
     pub fn sweep(&self) -> io::Result<Sweep> {
         let mut sweep = Sweep::default();
         let mut waiting = vec![(self.path().to_owned(), 0)];
@@ -53,13 +53,13 @@ impl Library {
         Ok(sweep)
     }
 
-    /// The digest that a file is named by, if it also stands in its place.
+    /// The digest in a file's name, if the file also has the path of that blob.
     fn placed(&self, path: &Path) -> Option<Digest> {
         let digest: Digest = path.file_name()?.to_str()?.parse().ok()?;
         (path.strip_prefix(self.path()).ok()? == blob_path(&digest)).then_some(digest)
     }
 
-    /// Reads a blob in full and says whether it has the right digest, and the right size where one is declared.
+    /// Reads a blob in full and checks its digest, and its size if that is known.
     pub fn verify_any(&self, digest: &Digest, size: Option<u64>) -> Result<(), StoreError> {
         let mut tries = 0;
         loop {
@@ -69,15 +69,15 @@ impl Library {
                 Some(size) => blob.verify(size),
                 None => blob.verify_undeclared(UNDECLARED),
             };
-            // RCC's import overwrites blobs in place: what was read meanwhile says nothing.
+            // RCC's import overwrites blobs in place: a read during that proves nothing.
             if verdict.is_ok() || tries == TRIES || !blob.is_disturbed() {
                 return verdict;
             }
         }
     }
 
-    /// Moves a blob out of the library, into `aside`; false if it is not there any more, or something else than a regular file
-    /// stands there: that is nobody's content, and stays.
+    /// Moves a blob out of the library, into `aside`; false if it does not exist any more, or is not a regular file: that is no
+    /// content, and stays.
     pub fn move_aside(&self, digest: &Digest, aside: impl Into<Place>) -> Result<bool, StoreError> {
         let aside = aside.into();
         let path = self.path().join(blob_path(digest));
@@ -90,7 +90,7 @@ impl Library {
         self.move_blob(digest, &blob, &dir).map_err(failed)
     }
 
-    /// It is copied where it cannot be renamed: on another device.
+    /// Copies it if it cannot be renamed: to another device.
     fn move_blob(&self, digest: &Digest, blob: &Blob, aside: &OwnedDir) -> io::Result<bool> {
         let relative = blob_path(digest);
         let (parent, name) =

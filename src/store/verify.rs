@@ -1,6 +1,6 @@
 //! The gate that every byte of a blob passes: counted, capped at the declared size, hashed, then written.
 //!
-//! What is behind the gate is right only when [`Gate::close`] said so; before, it is garbage.
+//! The output is valid only once [`Gate::close`] succeeds; before that, it is garbage.
 
 use std::fs::File;
 use std::io::{self, Write};
@@ -9,24 +9,24 @@ use crate::rcc::digest::{Digest, Hasher};
 use crate::store::codec::with_buffer;
 use crate::sys::fs::offset::FileExt;
 
-/// Why content is not what it should be, or could not be moved.
+/// Why content is invalid, or could not be copied.
 #[derive(Debug)]
 pub enum Fault {
-    /// It ended after so many bytes.
+    /// It ended after this many bytes.
     Truncated(u64),
-    /// It goes on after the declared size.
+    /// It continues after the declared size.
     Longer,
-    /// The decoder refuses it.
+    /// The decoder rejects it.
     Corrupt(io::Error),
-    /// It has this digest.
+    /// It has this other digest.
     Mismatch(Digest),
     /// The source cannot be read.
     Read(io::Error),
-    /// The sink does not take it.
+    /// The sink cannot be written.
     Sink(io::Error),
 }
 
-/// Counts, caps, hashes and passes on.
+/// Counts, caps, hashes and forwards bytes.
 pub struct Gate<'s> {
     hasher: Hasher,
     seen: u64,
@@ -40,12 +40,12 @@ impl<'s> Gate<'s> {
         Gate { hasher: Hasher::new(digest.regime()), seen: 0, size, sink: Some(sink) }
     }
 
-    /// A gate that only looks.
+    /// A gate that only verifies.
     pub fn blind(digest: &Digest, size: u64) -> Gate<'static> {
         Gate { hasher: Hasher::new(digest.regime()), seen: 0, size, sink: None }
     }
 
-    /// Takes the next bytes; one byte over the size is refused before anything of this piece is written.
+    /// Adds the next bytes; if they exceed the size by even one byte, nothing of this piece is written.
     pub fn push(&mut self, bytes: &[u8]) -> Result<(), Fault> {
         self.seen += bytes.len() as u64;
         if self.seen > self.size {
@@ -63,12 +63,12 @@ impl<'s> Gate<'s> {
         self.size
     }
 
-    /// Bytes taken so far.
+    /// Bytes so far.
     pub fn seen(&self) -> u64 {
         self.seen
     }
 
-    /// Says whether all that was pushed is the content named `expected`.
+    /// Checks that all bytes together are the content of `expected`.
     pub fn close(self, expected: &Digest) -> Result<(), Fault> {
         if self.seen < self.size {
             return Err(Fault::Truncated(self.seen));
@@ -76,14 +76,14 @@ impl<'s> Gate<'s> {
         self.close_at_any_size(expected)
     }
 
-    /// As [`Gate::close`], where the size is only a bound.
+    /// As [`Gate::close`], where the size is only an upper bound.
     pub fn close_at_any_size(self, expected: &Digest) -> Result<(), Fault> {
         let actual = self.hasher.finish();
         if actual == *expected { Ok(()) } else { Err(Fault::Mismatch(actual)) }
     }
 }
 
-/// Reads the whole of `file` and compares; the file's position is neither used nor moved.
+/// Reads all of `file` and compares; the file's position is neither used nor moved.
 pub fn check_file(file: &File, digest: &Digest, size: u64) -> Result<(), Fault> {
     let mut gate = Gate::blind(digest, size);
     with_buffer(|buffer| {

@@ -1,13 +1,13 @@
-//! Compiling: Catalog → the bytes of an Index. Pure.
+//! Compiles a catalog into the bytes of an Index. Pure.
 //!
-//! One pass in breadth-first order. A directory's children are its visible subdirectories, its links and its files,
-//! merged and sorted by the bytes of their names; what lies below a link to a directory is left out.
+//! One pass in breadth-first order. A directory's children are its visible subdirectories, its links and its files, merged and sorted
+//! by name bytewise; everything below a link to a directory is left out.
 
 use crate::rcc::catalog::{Catalog, CatalogId, Dir, DirId, File};
 
 use super::format::{self, HEADER_LEN, Header, NewRecord, RECORD_LEN, Slice};
 
-/// A tree that does not fit the format: more than 4 GiB of records or names.
+/// The tree does not fit the format: more than 4 GiB of records or names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("The tree is larger than an index can hold (4 GiB)")]
 pub struct TooLarge;
@@ -28,7 +28,7 @@ struct Builder<'a> {
     bytes: u64,
 }
 
-/// A child in the making.
+/// A child that is still to be written.
 enum Child<'a> {
     Dir(DirId, &'a Dir),
     File(&'a File),
@@ -44,7 +44,7 @@ impl Child<'_> {
 }
 
 impl<'a> Builder<'a> {
-    /// Emits all records, breadth first; `open` are directories whose children are still to come.
+    /// Writes all records, breadth first; `open` are directories whose children are still to come.
     fn tree(&mut self) -> Result<(), TooLarge> {
         let root = self.catalog.root();
         let mode = self.catalog.dir(root).mode.permissions();
@@ -104,7 +104,7 @@ impl<'a> Builder<'a> {
         Ok(NewRecord { kind: format::KIND_FILE, extent: file.size, rewrites, digest: file.digest, ..record })
     }
 
-    /// Puts bytes on the heap.
+    /// Adds bytes to the heap.
     fn store(&mut self, bytes: &[u8]) -> Result<Slice, TooLarge> {
         if bytes.is_empty() {
             return Ok(Slice::default());
@@ -142,7 +142,7 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// A directory without a name, a parent or children; the base of every record.
+/// A directory without a name, a parent or children; the template of every record.
 const EMPTY_DIR: NewRecord = NewRecord {
     name: Slice { at: 0, len: 0 },
     kind: format::KIND_DIR,
@@ -157,13 +157,13 @@ fn len32(len: usize) -> Result<u32, TooLarge> {
     u32::try_from(len).map_err(|_| TooLarge)
 }
 
-/// How many records the tree will have: shadow directories and their files have none.
+/// The number of records of the tree: shadow directories and their files have none.
 fn visible_nodes(catalog: &Catalog) -> usize {
     let dirs = catalog.dirs().iter().filter(|dir| !dir.shadow);
     dirs.map(|dir| 1 + if dir.symlink.is_none() { dir.files.len() } else { 0 }).sum()
 }
 
-/// Both lists are sorted already: a merge.
+/// Merges the two lists, which are already sorted.
 fn sorted_children<'a>(catalog: &'a Catalog, dir: &'a Dir) -> Vec<Child<'a>> {
     let mut children = Vec::with_capacity(dir.subdirs.len() + dir.files.len());
     children.extend(dir.subdirs.iter().map(|&id| Child::Dir(id, catalog.dir(id))));

@@ -1,7 +1,7 @@
 //! The Index on disk: a header, fixed-size records, and a heap of names, link texts and offsets.
 //!
-//! All numbers are little endian. The checksum is a CRC-32 of all bytes after it: it finds damage, not malice, which is
-//! enough for a file that lies in a directory of our own. Positions and lengths are checked at each access.
+//! All numbers are little endian. The checksum is a CRC-32 of all bytes after it: it detects damage, not tampering, which is enough
+//! for a file in a directory of our own. Positions and lengths are checked at each access.
 
 use crate::rcc::catalog::CatalogId;
 use crate::rcc::digest::Digest;
@@ -13,7 +13,7 @@ pub const MAGIC: &[u8; 8] = b"HOLOIDX1";
 pub const HEADER_LEN: usize = 160;
 /// Bytes of one record.
 pub const RECORD_LEN: usize = 64;
-/// Where the checksum ends and the checksummed bytes begin.
+/// The end of the checksum field and the start of the checksummed bytes.
 pub const CHECKED_FROM: usize = 16;
 
 /// The kind of a directory.
@@ -37,9 +37,9 @@ pub struct Slice {
 pub struct Header {
     /// SHA-256 of the catalog file.
     pub id: CatalogId,
-    /// The needle.
+    /// The recorded identity.
     pub identity: [u8; 24],
-    /// How many records.
+    /// The number of records.
     pub nodes: u32,
     /// Offset of the first record.
     pub first_record: u32,
@@ -57,7 +57,7 @@ pub struct Header {
     pub rcc: Slice,
 }
 
-/// Why bytes are no header.
+/// Why bytes are not a valid header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NoHeader {
     /// They are not an Index of this version.
@@ -86,7 +86,7 @@ impl Header {
         out
     }
 
-    /// Reads a header from the first [`HEADER_LEN`] bytes.
+    /// Parses a header from the first [`HEADER_LEN`] bytes.
     pub fn decode(bytes: &[u8]) -> Result<Header, NoHeader> {
         if bytes.get(..8) != Some(MAGIC) {
             return Err(NoHeader::Foreign);
@@ -112,16 +112,16 @@ impl Header {
     }
 }
 
-/// The checksum of a whole Index, as its header holds it.
+/// The checksum of a whole Index, as stored in its header.
 pub fn stored_checksum(header: &[u8]) -> Option<u32> {
     u32_at(header, 8)
 }
 
-/// The bytes of an Index: mapped from a file, or owned (tests, and a cache directory that cannot be written).
+/// The bytes of an Index: mapped from a file, or in memory (for tests, and if the cache directory is not writable).
 pub enum Bytes {
     /// A mapped file.
     Mapped(Mapped),
-    /// Memory of our own.
+    /// Bytes in memory.
     Owned(Vec<u8>),
 }
 
@@ -133,13 +133,13 @@ impl Bytes {
         }
     }
 
-    /// The bytes at `slice`, if they lie in the file.
+    /// The bytes at `slice`, if it is within the file.
     pub fn slice(&self, slice: Slice) -> Option<&[u8]> {
         let start = usize::try_from(slice.at).ok()?;
         self.all().get(start..start.checked_add(usize::try_from(slice.len).ok()?)?)
     }
 
-    /// The record at `position` of those that begin at `first`.
+    /// The record at `position` in the records that begin at `first`.
     pub fn record(&self, first: u32, position: u32) -> Option<Record<'_>> {
         let start = (position as usize).checked_mul(RECORD_LEN)?.checked_add(first as usize)?;
         self.all().get(start..start.checked_add(RECORD_LEN)?)?.try_into().ok().map(Record)
@@ -155,21 +155,21 @@ pub struct Record<'a>(&'a [u8; RECORD_LEN]);
 pub struct NewRecord {
     /// Name, in the heap.
     pub name: Slice,
-    /// One of the kinds.
+    /// One of the `KIND_` values.
     pub kind: u8,
     /// 12 mode bits.
     pub mode: u16,
     /// Position of the parent.
     pub parent: u32,
-    /// Size of a file; first child and count of a directory; place of a link's text.
+    /// Size of a file; first child and child count of a directory; location of a link's text.
     pub extent: u64,
-    /// Relocations of a file (place); number of subdirectories of a directory (length only).
+    /// Location of a file's relocations; for a directory, the number of subdirectories (length only).
     pub rewrites: Slice,
     /// Digest of a file.
     pub digest: Option<Digest>,
 }
 
-/// Two numbers in one `extent`.
+/// Packs two numbers into one `extent`.
 pub fn pair(low: u32, high: u32) -> u64 {
     u64::from(low) | u64::from(high) << 32
 }

@@ -1,8 +1,8 @@
-//! Opening an Index, and making it where it is missing, foreign or damaged.
+//! Opening an Index, and compiling it if it is missing, foreign or damaged.
 //!
-//! An Index is published by rename, so a reader sees a whole one or none. It is read into memory, so that nothing that happens to
-//! the file can hurt who uses it; one that is too large for that is mapped, and its checksum is read through a small buffer, so
-//! that checking does not make the whole Index resident.
+//! An Index is published by rename, so readers never see a partial one. It is read into memory, so that later changes of the file
+//! cannot harm the reader; one that is too large for that is mapped, and its checksum is computed through a small buffer, so that
+//! checking does not make the whole Index resident.
 
 use std::borrow::Cow;
 use std::io::{self, Read};
@@ -16,22 +16,22 @@ use crate::sys::fs::place::Place;
 use super::format::{self, Bytes, CHECKED_FROM, HEADER_LEN, Header, NoHeader, RECORD_LEN};
 use super::{Index, TooLarge, build, shape};
 
-/// Up to so many bytes an Index is read, not mapped: who truncates a file that is mapped, or has a disk that cannot read it, ends
-/// the process that looks at it (SIGBUS). That is some two million entries.
+/// An Index up to this size is read, not mapped: truncating a mapped file, or a read error of the disk, kills the process that
+/// accesses it (SIGBUS). That is some two million entries.
 const MOST_IN_MEMORY: u64 = 256 << 20;
 
 /// Why there is no Index.
 #[derive(Debug, thiserror::Error)]
 pub enum IndexError {
-    /// The file cannot be read; `NotFound` means that nobody compiled this catalog yet.
+    /// The file cannot be read; `NotFound` means that this catalog is not compiled yet.
     #[error("Cannot read the index {}", path.display())]
     Read {
         /// The Index.
         path: PathBuf,
-        /// What the system said.
+        /// The system error.
         source: io::Error,
     },
-    /// It is of another format, or of another catalog.
+    /// It has another format, or belongs to another catalog.
     #[error("The index {} is of another catalog or version", path.display())]
     Foreign {
         /// The Index.
@@ -42,13 +42,13 @@ pub enum IndexError {
     Damaged {
         /// The Index.
         path: PathBuf,
-        /// What does not fit.
+        /// What is wrong.
         what: &'static str,
     },
-    /// The catalog it would be compiled from is bad or unreadable.
+    /// The source catalog is bad or unreadable.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
-    /// The catalog's tree does not fit.
+    /// The catalog's tree is too large for the format.
     #[error("Cannot compile {}", path.display())]
     TooLarge {
         /// The catalog.
@@ -75,14 +75,14 @@ impl Failure for IndexError {
     }
 }
 
-/// How an Index came to be.
+/// How an Index was obtained.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Made {
-    /// It was there and whole.
+    /// It existed and was valid.
     Opened,
     /// It was compiled, because it was missing or for the given reason.
     Compiled(Option<String>),
-    /// It was compiled but could not be kept, for the given reason.
+    /// It was compiled but could not be stored, for the given reason.
     NotKept(String),
 }
 
@@ -92,14 +92,14 @@ impl Index {
         build::build(catalog, id)
     }
 
-    /// An Index in memory: for tests, and where none can be kept.
+    /// An Index in memory: for tests, and where it cannot be stored.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Index, IndexError> {
         let path = || PathBuf::from("(memory)");
         let header = checked_header(&path(), &bytes[..], bytes.len() as u64)?;
         checked(&path(), Bytes::Owned(bytes), header, &header.id)
     }
 
-    /// Opens and checks the Index at `path`, which must be of the catalog `id`.
+    /// Opens and checks the Index at `path`, which must belong to the catalog `id`.
     pub fn open(place: impl Into<Place>, id: &CatalogId) -> Result<Index, IndexError> {
         let place = place.into();
         let path = place.path();
@@ -116,7 +116,7 @@ impl Index {
         checked(path, Bytes::Owned(bytes), header, id)
     }
 
-    /// Opens the Index of the catalog at `catalog_path` below `index_dir`, compiling it if there is none that is whole.
+    /// Opens the Index of the catalog at `catalog_path` below `index_dir`, compiling it if there is no valid one.
     pub fn ensure(index_dir: impl Into<Place>, catalog_path: &Path) -> Result<(Index, Made), IndexError> {
         let index_dir = &index_dir.into();
         let stamp = super::stamp::Stamp::of(catalog_path);
@@ -135,7 +135,7 @@ impl Index {
             Err(IndexError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
             Err(error) => Some(chain(&error).to_string()),
         };
-        // Read again and named by what was read: RCC may have rewritten it in between.
+        // Takes the id from this read: RCC may have rewritten the file meanwhile.
         let (bytes, id) = compile(catalog_path)?;
         let path = index_path(index_dir, &id);
         match path.publish(&bytes) {
@@ -169,19 +169,19 @@ fn not_kept(path: &Place, error: &io::Error) -> Made {
     Made::NotKept(format!("Cannot keep the index {}: {error}", path.display()))
 }
 
-/// Where the Index of the catalog `id` lies.
+/// The path of the Index of the catalog `id`.
 pub fn index_path(index_dir: &Place, id: &CatalogId) -> Place {
     index_dir.below(id.to_string())
 }
 
-/// The stamp only saves time: failing to keep it costs the next mount one hash of the catalog.
+/// The stamp only saves time: if it cannot be stored, the next mount hashes the catalog again.
 fn remember(stamp: Option<super::stamp::Stamp>, index_dir: &Place, id: &CatalogId) {
     if let Some(Err(error)) = stamp.map(|stamp| stamp.remember(index_dir, id)) {
         log::debug!("Cannot keep the stamp of catalog {id} in {}: {error}", index_dir.display());
     }
 }
 
-/// The Index of these bytes, if it is of the catalog `id` and its entries are a tree.
+/// The Index in these bytes, if it belongs to the catalog `id` and its entries form a tree.
 fn checked(path: &Path, bytes: Bytes, header: Header, id: &CatalogId) -> Result<Index, IndexError> {
     if header.id != *id {
         return Err(IndexError::Foreign { path: path.to_owned() });
@@ -228,7 +228,7 @@ fn checked_header(path: &Path, mut source: impl Read, len: u64) -> Result<Header
     Ok(header)
 }
 
-/// The checksum of `bytes`: finds damage, not malice.
+/// The checksum of `bytes`: detects damage, not tampering.
 pub fn checksum(bytes: &[u8]) -> u32 {
     libdeflater::crc32(bytes)
 }

@@ -1,7 +1,7 @@
-//! Whether the entries of an Index are a tree, and its texts what they should be: a checksum finds damage, not malice.
+//! Checks that the entries of an Index form a tree and its texts are valid: a checksum detects damage, not tampering.
 //!
-//! Entries stand in breadth-first order: the children of the directories follow each other as the directories do, so that each
-//! entry but the root is the child of exactly one directory before it. Whoever walks down comes to an end.
+//! Entries are in breadth-first order: the children of the directories follow each other in the order of the directories, so that each
+//! entry but the root is the child of exactly one directory before it. So walking down always terminates.
 
 use std::path::{Component, Path};
 
@@ -14,7 +14,7 @@ pub(super) fn fault(index: &Index) -> Option<&'static str> {
     if !is_clean(index.base()) {
         return Some("the directory of its spaces is no clean absolute path");
     }
-    // How many entries have a directory above them so far.
+    // The number of entries that have a parent so far.
     let mut placed = 1;
     for ino in 1..=index.len() {
         let position = u32::try_from(ino - 1).ok();
@@ -35,7 +35,7 @@ pub(super) fn fault(index: &Index) -> Option<&'static str> {
     (placed != index.len() || index.is_empty()).then_some("its entries are not a tree")
 }
 
-/// Where the children of the directory `ino` end, if they are the next ones, behind it, and know it.
+/// Where the children of the directory `ino` end, if they are the next ones, come after it, and name it as their parent.
 fn children(index: &Index, ino: u64, record: Record<'_>, placed: u64) -> Option<u64> {
     let (first, count) = (u64::from(record.first_child()), u64::from(record.child_count()));
     if count == 0 {

@@ -1,9 +1,8 @@
-//! Recognising a catalog file without reading it.
+//! Recognizing a catalog file without reading it.
 //!
-//! The identity of a catalog is the SHA-256 of its file, which costs time in proportion to the tree. A stamp remembers it
-//! for a file of one device, inode, size, modification and change time. The change time cannot be set by a user, so a
-//! file that was altered never matches; one that changed within the last second is not remembered, because a second
-//! change in the same tick of the clock would go unseen.
+//! The identity of a catalog is the SHA-256 of its file, which takes time in proportion to the tree. A stamp stores it for a file with
+//! a given device, inode, size, modification and change time. Users cannot set the change time, so a modified file never matches. A
+//! file that changed within the last second is not stored, because a second change in the same clock tick would go unnoticed.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -12,13 +11,13 @@ use std::time::{Duration, SystemTime};
 use crate::rcc::catalog::CatalogId;
 use crate::sys::fs::place::Place;
 
-/// How old a change must be before a stamp of it is kept.
+/// The minimum age of a change before a stamp of it is stored.
 const SETTLED: Duration = Duration::from_secs(1);
 
-/// No stamp is longer.
+/// The maximum length of a stamp.
 const MOST: u64 = 4096;
 
-/// A catalog file at one moment.
+/// The state of a catalog file at one moment.
 pub struct Stamp {
     path: PathBuf,
     text: String,
@@ -26,21 +25,21 @@ pub struct Stamp {
 }
 
 impl Stamp {
-    /// The stamp of the file at `path`; `None` where the platform has no change time, or the file is not there.
+    /// The stamp of the file at `path`; `None` where the platform has no change time, or if there is no file.
     pub fn of(path: &Path) -> Option<Stamp> {
         let path = path.canonicalize().ok()?;
         let state = crate::sys::fs::dir::file_state(&path).ok()?;
         Some(Stamp { path, text: state.text, changed: state.changed })
     }
 
-    /// The catalog's identity, if it was remembered for exactly this state of the file.
+    /// The catalog's identity, if it was stored for exactly this state of the file.
     pub fn known_id(&self, index_dir: &Place) -> Option<CatalogId> {
         let kept = String::from_utf8(self.file(index_dir).read(MOST).ok()?).ok()?;
         let (state, id) = kept.trim_end().rsplit_once(' ')?;
         (state == self.text).then(|| id.parse().ok()).flatten()
     }
 
-    /// Remembers that this file is the catalog `id`.
+    /// Stores that this file is the catalog `id`.
     pub fn remember(&self, index_dir: &Place, id: &CatalogId) -> io::Result<()> {
         let age = SystemTime::now().duration_since(self.changed).unwrap_or_default();
         if age < SETTLED {

@@ -1,4 +1,4 @@
-//! Checking and collecting the entries of the raw store.
+//! Verifying and collecting the entries of the raw store.
 
 use std::io;
 use std::path::Path;
@@ -9,19 +9,19 @@ use crate::store::rawfile::RawFile;
 use crate::store::verify::check_file;
 use crate::sys::fs::beneath::OpenError;
 
-/// One entry, as a walk finds it.
+/// An entry, as found by a walk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RawEntry {
-    /// Which one.
+    /// Its key.
     pub key: RawKey,
-    /// Its bytes.
+    /// Its size in bytes.
     pub size: u64,
     /// The last use, in seconds since 1970.
     pub last_use: i64,
 }
 
 impl RawStore {
-    /// Every entry that is there.
+    /// All existing entries.
     pub fn entries(&self) -> io::Result<Vec<RawEntry>> {
         let mut entries = Vec::new();
         self.walk(|dir, name| {
@@ -35,7 +35,7 @@ impl RawStore {
         Ok(entries)
     }
 
-    /// Reads an entry in full: its content if it is right, nothing if it is not or is gone.
+    /// Reads an entry in full: returns its content if it is valid, `None` if it is not or is gone.
     pub fn verified(&self, entry: &RawEntry) -> io::Result<Option<RawFile>> {
         let relative = entry.key.path();
         match self.dir.open_file(&relative) {
@@ -48,7 +48,7 @@ impl RawStore {
         }
     }
 
-    /// Removes an entry; false if it was gone. Whoever has it open keeps it.
+    /// Removes an entry; false if it was gone. Processes that have it open can still read it.
     pub fn remove(&self, key: &RawKey) -> io::Result<bool> {
         self.ledger().remove(key);
         self.dir.remove_file(&key.path())

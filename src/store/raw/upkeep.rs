@@ -1,4 +1,4 @@
-//! Walks of the raw store in the background: learning what is there, and collecting what crashes left.
+//! Background walks of the raw store: learning its entries, and removing leftovers of crashes.
 
 use std::io;
 use std::path::Path;
@@ -9,27 +9,27 @@ use crate::store::raw::RawStore;
 use crate::sys::fs::beneath::{Dir, OpenError};
 use crate::sys::process;
 
-/// How old a temporary file is at least before it is collected: a process of another PID namespace may be writing it.
+/// The minimum age of a temporary file before it is removed: a process in another PID namespace may be writing it.
 const GRACE: Duration = Duration::from_secs(600);
 
-/// How old a temporary file may be although a process with its number lives: numbers are given again.
+/// The maximum age of a temporary file even if a process with its pid exists: pids are reused.
 const EXPIRY: Duration = Duration::from_secs(24 * 3600);
 
-/// What a walk found and did.
+/// The result of a walk.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct Upkeep {
-    /// Entries there.
+    /// Number of entries.
     pub entries: u64,
     /// Bytes of all entries.
     pub bytes: u64,
-    /// Entries removed because the store was over its limit.
+    /// Entries removed because the store exceeded its limit.
     pub evicted: u64,
     /// Temporary files of dead processes removed.
     pub temps_removed: u64,
 }
 
 impl RawStore {
-    /// Learns which entries are there, the least recently used ones first to go, and brings the store within its limit.
+    /// Learns the existing entries, least recently used first, and enforces the store's limit.
     pub fn seed(&self) -> io::Result<Upkeep> {
         let mut entries = Vec::new();
         self.walk(|dir, name| {
@@ -51,7 +51,7 @@ impl RawStore {
         Ok(Upkeep { entries: count, bytes, evicted, temps_removed: 0 })
     }
 
-    /// Removes what processes left behind that died while they made an entry.
+    /// Removes the temporary files of processes that died while they created an entry.
     pub fn gc(&self) -> io::Result<Upkeep> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let mut upkeep = Upkeep::default();
@@ -87,7 +87,7 @@ impl RawStore {
     }
 }
 
-/// True for a temporary file that nobody will finish.
+/// True for a temporary file that will never be finished.
 fn is_abandoned(dir: &Dir, name: &str, pid: u32, now: Duration) -> bool {
     let Some(facts) = dir.facts(Path::new(name)) else { return false };
     let written = Duration::from_secs(u64::try_from(facts.mtime.0).unwrap_or(0));

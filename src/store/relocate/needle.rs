@@ -1,43 +1,44 @@
-//! The search for the recorded identity, with exactly the results of RCC's locator.
+//! The search for the recorded identity (the needle), with exactly the results of RCC's locator.
 //!
-//! A catalog that RCC and HoloFS write of one tree must be equal, so the search keeps the oddities of RCC's, which looks at
-//! chunks of 32 KiB, each with the last needle's length of bytes before it, and stops when no more than that is left:
-//! 1. a needle that ends with the file is missed if it begins the file or stands right after a byte equal to its own last;
-//! 2. a needle that ends with a chunk is found again in the next chunk (rule 1 holds for the first finding);
-//! 3. a needle that holds its own last byte elsewhere never matches.
+//! Catalogs that RCC and HoloFS write for the same tree must be equal, so the search reproduces the quirks of RCC's, which looks at
+//! chunks of 32 KiB, each preceded by as many bytes of the previous one as the needle is long, and stops when no more than that is
+//! left:
+//! 1. a needle at the end of the file is missed if it also begins the file or follows a byte equal to its own last;
+//! 2. a needle at the end of a chunk is found again in the next chunk (rule 1 applies to the first match);
+//! 3. a needle that contains its own last byte elsewhere never matches.
 //!
 //! All other occurrences are found, by one pass of `memmem`. Occurrences cannot overlap, because of rule 3.
 
 use memchr::memmem::Finder;
 
-/// The size of the pieces in which RCC reads a file.
+/// RCC's chunk size.
 const CHUNK: u64 = 32 * 1024;
 
 /// A search in progress.
 pub struct Search<'n> {
     needle: &'n [u8],
     finder: Finder<'n>,
-    /// The last bytes of what was fed, at most the needle's length.
+    /// The last bytes fed, at most the needle's length.
     tail: Vec<u8>,
     /// Bytes fed.
     position: u64,
-    /// An occurrence that ends exactly where the input ends so far.
+    /// An occurrence that ends exactly at the end of the input so far.
     pending: Option<Occurrence>,
     found: Vec<u64>,
 }
 
-/// A true occurrence.
+/// A real occurrence.
 #[derive(Clone, Copy)]
 struct Occurrence {
     offset: u64,
-    /// Nothing, or the needle's last byte, stands before it.
+    /// It begins the file, or follows the needle's last byte.
     shadowed: bool,
 }
 
 impl<'n> Search<'n> {
-    /// A search for `needle` that has seen nothing.
+    /// Starts a search for `needle`.
     pub fn new(needle: &'n [u8]) -> Search<'n> {
-        // The finder costs little; an impossible needle is sorted out in `can_match`.
+        // Building the finder costs little; `can_match` handles an impossible needle.
         let finder = Finder::new(needle);
         Search { needle, finder, tail: Vec::new(), position: 0, pending: None, found: Vec::new() }
     }
@@ -62,7 +63,7 @@ impl<'n> Search<'n> {
         self.keep_tail(bytes);
     }
 
-    /// Ends the file and gives the offsets as RCC records them: ascending, some missing, some twice.
+    /// Ends the input and returns the offsets as RCC records them: ascending, some missing, some twice.
     pub fn finish(mut self) -> Vec<u64> {
         if let Some(occurrence) = self.pending.take()
             && !occurrence.shadowed
@@ -90,7 +91,7 @@ impl<'n> Search<'n> {
         for start in finder.find_iter(&seam) {
             let end = start + self.needle.len();
             if end <= before {
-                continue; // met when the tail was fed
+                continue; // found when the tail was fed
             }
             let previous = start.checked_sub(1).map(|index| seam[index]);
             let offset = self.position - before as u64 + start as u64;
@@ -100,7 +101,7 @@ impl<'n> Search<'n> {
         self.tail = seam;
     }
 
-    /// Takes note of a true occurrence after the byte `previous`.
+    /// Records a real occurrence after the byte `previous`.
     fn meet(&mut self, offset: u64, previous: Option<u8>, ends_input: bool) {
         let shadowed = previous.is_none() || previous == self.needle.last().copied();
         let occurrence = Occurrence { offset, shadowed };
@@ -111,7 +112,7 @@ impl<'n> Search<'n> {
         }
     }
 
-    /// Records an occurrence after which the file goes on.
+    /// Records an occurrence that is not at the end of the file.
     fn record_inside(&mut self, occurrence: Occurrence) {
         let ends_chunk = (occurrence.offset + self.needle.len() as u64).is_multiple_of(CHUNK);
         if ends_chunk && !occurrence.shadowed {
@@ -141,7 +142,7 @@ mod tests {
 
     const NEEDLE: &[u8; 24] = b"h59acff1_493f813dad24d3t";
 
-    /// The format document's description, word by word, for chunks of any size.
+    /// The description in the format document, literally, for chunks of any size.
     fn literal(content: &[u8], needle: &[u8], chunk: usize) -> Vec<u64> {
         let (mut found, mut window, mut read) = (Vec::new(), Vec::new(), 0);
         for piece in content.chunks(chunk) {
@@ -206,7 +207,7 @@ mod tests {
         assert_eq!(search(b"....", b"", 4), [0_u64; 0]);
     }
 
-    /// Pieces of text that make the odd cases likely.
+    /// Text pieces that make the special cases likely.
     fn content() -> impl Strategy<Value = Vec<u8>> {
         let part = prop_oneof![
             4 => Just(NEEDLE.to_vec()),
