@@ -1,7 +1,7 @@
-//! The referee of the house: who may import whom, who may name `fuser`, `unsafe` and the terminal, and how long things may get.
+//! The layer check: which module may import which, where `fuser`, `unsafe` and the terminal are allowed, and how long code may be.
 //!
-//! It reads the sources as text, with comments, strings and test modules blanked out, so it needs no compiler and cannot be
-//! satisfied by a `#[cfg]`. Every rule is a pure function over (path, text), tried below on planted violations first.
+//! It reads the sources as text, with comments, strings and test modules blanked out, so it needs no compiler and a
+//! `#[cfg]` cannot bypass it. Every rule is a pure function of (path, text), tested below on planted violations.
 
 #![allow(clippy::unwrap_used, reason = "a test helper fails loudly")]
 
@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 const ROOMS: [&str; 12] =
     ["error", "sys", "rcc", "store", "space", "remote", "fs", "session", "build", "inspect", "cli", "main"];
 
-/// Where what the operating system gives may be touched.
+/// Operating system interfaces that only `sys` may use.
 const SYSTEM: [&str; 4] = ["unsafe ", "libc::", "rustix::", "target_os"];
-/// What only the command line may do. (`std::env::consts` was fixed at compile time, and how PATH is written is no secret of the
-/// environment's.)
+/// Only the command line may use these. (`std::env::consts` is fixed at compile time, and PATH's separator does not depend on the
+/// environment.)
 const TERMINAL: [&str; 6] = ["println!", "print!", "eprintln!", "eprint!", "std::env", "process::exit"];
 
 const FILE_LINES: usize = 500;
@@ -55,7 +55,7 @@ fn no_file_is_named_mod() {
 
 type Rule = fn(&str, &Source) -> Vec<String>;
 
-/// A source file, once as it is and once with everything blanked that is not code.
+/// A source file, as it is and with everything blanked that is not code.
 struct Source {
     text: String,
     code: String,
@@ -140,7 +140,7 @@ fn system(path: &str, source: &Source) -> Vec<String> {
     if module_of(path) == "sys" {
         return Vec::new();
     }
-    // Which parts of the FUSE layer there are depends on the system, as its crate does.
+    // The parts of the FUSE layer depend on the system, like its crate.
     let patterns = SYSTEM.iter().copied().filter(|&pattern| path != "fs/fuse.rs" || pattern != "target_os");
     let mut found = words(&source.code, &patterns.collect::<Vec<&str>>());
     found.extend(words(&source.code, &["use libc", "use rustix"]));
@@ -214,7 +214,7 @@ fn functions(code: &str) -> Vec<(usize, String, usize)> {
     found
 }
 
-/// Where the body of the function at `at` opens; None when it has none. A `;` in `[u8; 4]` is not its end.
+/// Where the body of the function at `at` opens; `None` if it has none. A `;` in `[u8; 4]` does not end it.
 fn body_of(code: &str, at: usize) -> Option<usize> {
     let mut depth = 0;
     for (offset, c) in code[at..].char_indices() {
@@ -247,7 +247,7 @@ fn closing_brace(code: &str, open: usize) -> usize {
 
 // ---- reading sources -------------------------------------------------------------------------------------------
 
-/// The text with comments, strings and character literals turned into spaces; lines stay where they are.
+/// The text with comments, strings and character literals replaced by spaces; line numbers do not change.
 fn blanked(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
@@ -304,7 +304,7 @@ fn quoted(rest: &str, quote: char) -> usize {
     rest.len()
 }
 
-/// The code without what stands below `#[cfg(test)]`.
+/// The code without items below `#[cfg(test)]`.
 fn without_tests(code: &str) -> String {
     let mut code = code.to_owned();
     while let Some(at) = code.find("#[cfg(test)]") {
@@ -327,7 +327,7 @@ fn check_all(rule: Rule) -> Vec<String> {
     assert!(files.len() > 5, "the referee sees no sources in {}", src.display());
     for file in files {
         let path = file.strip_prefix(&src).unwrap().to_str().unwrap().replace('\\', "/");
-        // A module that only holds a file's tests is not bound by the rules for code.
+        // The rules for code do not apply to a module that only contains tests.
         if path.ends_with("tests.rs") {
             continue;
         }
@@ -355,7 +355,7 @@ fn refuse(found: Vec<String>) {
     assert!(found.is_empty(), "\n{}\n", found.join("\n"));
 }
 
-// ---- the referee can refuse ------------------------------------------------------------------------------------
+// ---- the check finds violations --------------------------------------------------------------------------------
 
 mod planted {
     use super::*;

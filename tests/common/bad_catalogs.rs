@@ -1,6 +1,6 @@
-//! Catalogs that nobody should have written, each with why it is refused and the entry that is to be named.
+//! Bad catalogs, each with the reason for the refusal and the entry that the error must name.
 //!
-//! One table for the parser's own tests and for the program's: what the one refuses must leave no trace of the other.
+//! One table for the parser's tests and for the program's: a catalog that the parser refuses must leave no trace on disk.
 #![allow(dead_code, reason = "each test binary uses its own part of the table")]
 
 pub const IDENTITY: &str = "h59acff1_493f813dad24d3t";
@@ -23,7 +23,7 @@ pub fn with_head(head: &str, tree: &str) -> String {
 
 pub const SHA: &str = "97cb822b82cd288e67ff03ca66c3e036c4fded9c3a5263d781bf6882f5c62f76";
 
-/// A file called `name` of 100 bytes, with these further fields.
+/// A file called `name` of 100 bytes, with these additional fields.
 pub fn a_file(name: &str, more: &str) -> String {
     format!(r#"{{"{name}":{{"name":"{name}","size":100,"mode":420,"digest":"{SHA}"{more}}}}}"#)
 }
@@ -32,7 +32,7 @@ pub fn a_dir(name: &str, more: &str) -> String {
     format!(r#"{{"{name}":{{"name":"{name}","mode":2147484141{more}}}}}"#)
 }
 
-/// Why a catalog is expected to be refused.
+/// The expected reason of a refusal.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Class {
     Json,
@@ -51,7 +51,7 @@ pub enum Class {
     Relocation,
 }
 
-/// Files that no catalog may hold: what comes after the common fields, why it is refused, and which entry is named.
+/// Files that no catalog may contain: the additional fields, the reason of the refusal, and the entry that is named.
 pub fn bad_files() -> Vec<(String, Class, String)> {
     let long = "n".repeat(256);
     let link = "l".repeat(4096);
@@ -115,7 +115,7 @@ pub fn bad_files() -> Vec<(String, Class, String)> {
     bad
 }
 
-/// Directories that no catalog may hold.
+/// Directories that no catalog may contain.
 pub fn bad_dirs() -> Vec<(String, Class, String)> {
     let inner = |more: &str| format!(r#","subdirs":{}"#, a_dir("e", more));
     vec![
@@ -190,7 +190,7 @@ pub fn deep(levels: usize) -> String {
     with_root(&format!(r#"{{"name":"","mode":2147484141,{open}{close},"files":{{}}}}"#))
 }
 
-/// Every bad catalog: its text, why it is refused, and which entry is named.
+/// Every bad catalog: its text, the reason of the refusal, and the entry that is named.
 pub fn all() -> Vec<(String, Class, String)> {
     let files = bad_files().into_iter().map(|(files, class, entry)| (with_tree("{}", &files), class, entry));
     let file_f = a_file("f", "");

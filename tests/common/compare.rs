@@ -1,4 +1,4 @@
-//! Whether two spaces are the same, each one's own label set aside.
+//! Compares two spaces, ignoring their labels.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// An entry, with all that RCC settles about it: it leaves the times of directories and links, and all owners, open.
+/// An entry, with everything that RCC defines about it: RCC does not define the times of directories and links, nor owners.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
     Directory { mode: u32 },
@@ -15,7 +15,7 @@ pub enum Entry {
     Other,
 }
 
-/// Every entry below `root`, by its path in it; where a file holds the space's label, it reads `<the label of the space>`.
+/// Every entry below `root`, by its path; in contents, the space's label is replaced by `<the label of the space>`.
 pub fn space_of(root: &Path) -> BTreeMap<PathBuf, Entry> {
     let label = root.file_name().unwrap().to_str().unwrap().as_bytes();
     let mut entries = BTreeMap::new();

@@ -1,4 +1,4 @@
-//! Ways to damage a blob of the golden hololib, and where its blobs are.
+//! Ways to damage a blob of the golden hololib, and the paths of its blobs.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 use super::golden::{self, CATALOG};
 use super::sandbox::Sandbox;
 
-/// What is done to a blob, and its name.
+/// A kind of damage to a blob, and its name.
 pub type Damage = (&'static str, fn(&Path));
 
-/// The blob file that a golden file's content is in.
+/// The blob file with the content of a golden file.
 pub fn blob_of(sandbox: &Sandbox, path: &str) -> PathBuf {
     let text = golden::inflate(&fs::read(sandbox.hololib().join("catalog").join(CATALOG)).unwrap());
     let catalog: serde_json::Value = serde_json::from_str(&text).unwrap();

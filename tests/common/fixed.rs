@@ -1,6 +1,6 @@
-//! The one place that golden data names: its catalogs' base, and the target of the absolute links in its tree.
+//! The two fixed paths in golden data: the base of its catalogs, and the target of the absolute links in its tree.
 //!
-//! One test at a time on the whole machine has it, by a lock that the kernel releases.
+//! A lock, which the kernel releases, lets one test at a time on the whole machine use them.
 
 use std::fs::{self, File};
 use std::path::Path;
@@ -9,14 +9,14 @@ use std::process::Command;
 use super::sandbox::Sandbox;
 use super::{golden, mounted, run};
 
-/// The home that golden data was made in, empty; gone when dropped.
+/// The home in which the golden data was made, empty; removed when dropped.
 pub struct FixedHome {
     pub sandbox: Sandbox,
     _lock: File,
 }
 
 impl FixedHome {
-    /// Waits until no other test has it.
+    /// Waits until no other test holds the lock.
     pub fn take() -> FixedHome {
         let home = Path::new(golden::BASE).parent().unwrap();
         let lock = File::options().create(true).append(true).open(home.with_extension("lock")).unwrap();
@@ -31,7 +31,7 @@ impl FixedHome {
 
 impl Drop for FixedHome {
     fn drop(&mut self) {
-        // Never through a mount that is still there: the sandbox detaches it right after this.
+        // Do not remove through a mount that still exists: the sandbox detaches it right after this.
         if mounted::below(self.sandbox.home()).is_empty() {
             remove(self.sandbox.home());
         }

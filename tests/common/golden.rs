@@ -15,9 +15,9 @@ pub const IDENTITY: &str = "h59acff1_493f813dad24d3t";
 pub const BLUEPRINT: &str = "14023a1f332a0231";
 /// The file name of the golden catalogs.
 pub const CATALOG: &str = "14023a1f332a0231v12.linux_amd64";
-/// The holotree that the golden catalogs were recorded in.
+/// The holotree in which the golden catalogs were recorded.
 pub const BASE: &str = "/tmp/holofs-golden/holotree";
-/// The space that RCC restored them into.
+/// The space into which RCC restored them.
 pub const SPACE: &str = "59acff1_ed69061_b99589a1";
 
 /// The two kinds of hololib: gzip blobs named by SHA-256, and raw ones named by SipHash-128.
@@ -63,14 +63,14 @@ pub fn unpack_restored(regime: Regime, dir: &Path) -> PathBuf {
     dir.join(SPACE)
 }
 
-/// Unpacks with modes and times, whatever the umask.
+/// Unpacks with modes and times, independent of the umask.
 fn untar(archive: &Path, into: &Path) {
     let mut tar = Command::new("tar");
     tar.args(["--extract", "--gzip", "--preserve-permissions", "--no-same-owner", "--file"]).arg(archive);
     super::run(tar.arg("--directory").arg(into));
 }
 
-/// Gives a catalog another base: only `path` changes, the contents of its files keep the old one.
+/// Gives a catalog another base: only `path` changes; the contents of its files keep the old one.
 pub fn rebase(catalog: &Path, holotree: &Path) {
     let text = inflate(&fs::read(catalog).unwrap());
     let base = holotree.to_str().unwrap();
@@ -89,7 +89,7 @@ pub fn inflate(stored: &[u8]) -> String {
     text
 }
 
-/// A catalog file of that text.
+/// A catalog file with that text.
 pub fn deflate(text: &str) -> Vec<u8> {
     let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
     gzip.write_all(text.as_bytes()).unwrap();

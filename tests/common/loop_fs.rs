@@ -1,10 +1,10 @@
-//! File systems of a test's own: in a file, mounted through a loop device, gone when dropped. They need root.
+//! File systems for one test: in a file, mounted through a loop device, removed when dropped. They need root.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What a test can ask for. `overlay` has its layers on a tmpfs.
+/// The supported kinds of file system. `overlay` has its layers on a tmpfs.
 pub const KINDS: [&str; 5] = ["ext4", "btrfs", "xfs", "tmpfs", "overlay"];
 
 /// A mounted file system.
@@ -14,7 +14,7 @@ pub struct LoopFs {
 }
 
 impl LoopFs {
-    /// Makes and mounts one of `megabytes`; `None`, said aloud, where that is not possible.
+    /// Makes and mounts one of `megabytes`; `None`, with a message, where that is not possible.
     pub fn new(kind: &'static str, megabytes: u64) -> Option<LoopFs> {
         let memory = Path::new("/dev/shm");
         let place = if memory.is_dir() { memory.to_owned() } else { std::env::temp_dir() };
@@ -24,7 +24,7 @@ impl LoopFs {
     /// The same, with its disk in a file below `place`.
     pub fn in_dir(kind: &'static str, megabytes: u64, place: &Path) -> Option<LoopFs> {
         let temp = tempfile::Builder::new().prefix("holofs-loop.").tempdir_in(place).unwrap();
-        // Others than root look into it too.
+        // Users other than root need access too.
         run("chmod", &["0755", temp.path().to_str().unwrap()]).unwrap();
         let fs = LoopFs { kind, temp };
         match fs.mount(megabytes) {
@@ -42,8 +42,8 @@ impl LoopFs {
         self.temp.path().join("mnt")
     }
 
-    /// What a power cut leaves now: the disk as it is at one moment, whatever the kernel has not written yet. It has to be in a
-    /// file system that can share blocks, for a copy takes too long to be of one moment.
+    /// The disk as it is at this moment, as after a power cut: unwritten data of the kernel is missing. The disk must be on a
+    /// file system that can share blocks, because a copy takes too long to capture one moment.
     pub fn image(&self) -> Image {
         let place = self.temp.path().parent().unwrap();
         let temp = tempfile::Builder::new().prefix("holofs-image.").tempdir_in(place).unwrap();
@@ -83,14 +83,14 @@ impl LoopFs {
     }
 }
 
-/// The disk below a file system as it was at one moment.
+/// The disk below a file system at one moment.
 pub struct Image {
     kind: &'static str,
     temp: tempfile::TempDir,
 }
 
 impl Image {
-    /// Mounts it, as the machine does that starts again. The original must not be mounted: they have one identity.
+    /// Mounts it, as a restarted machine does. The original must not be mounted: both have the same UUID.
     pub fn boot(self) -> LoopFs {
         let fs = LoopFs { kind: self.kind, temp: self.temp };
         fs::create_dir(fs.path()).unwrap();
@@ -103,7 +103,7 @@ impl Image {
 impl Drop for LoopFs {
     fn drop(&mut self) {
         for mount in [self.path(), self.temp.path().join("layers")] {
-            // The loop device was set up by `mount` and goes with it.
+            // `mount` set up the loop device; it is removed with the mount.
             if mount.is_dir() && run("mountpoint", &["-q", mount.to_str().unwrap()]).is_ok() {
                 let gone = run("umount", &[mount.to_str().unwrap()]);
                 gone.or_else(|_| run("umount", &["-l", mount.to_str().unwrap()])).ok();

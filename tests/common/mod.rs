@@ -1,7 +1,7 @@
-//! What integration tests share: a home of their own, the program, real mounts that always go away, and the official RCC.
+//! Shared by integration tests: private homes, the program, real mounts that are always removed, and the official RCC.
 //!
-//! Nothing here reads or writes outside a temporary directory, and
-//! the program runs with exactly the environment given here. A test that cannot run calls [`skip`], which says why.
+//! Nothing here reads or writes outside a temporary directory, and the program runs with exactly the environment given here. A test
+//! that cannot run calls [`skip`], which prints the reason.
 #![allow(dead_code, reason = "each test binary uses its own part of the harness")]
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a harness fails loudly, and says why it skips")]
 
@@ -25,7 +25,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
-/// The exit codes of the command line, as the README promises them.
+/// The exit codes of the command line, as docs/configuration.md documents them.
 pub mod exit {
     pub const OK: i32 = 0;
     pub const USAGE: i32 = 2;
@@ -37,38 +37,38 @@ pub mod exit {
     pub const IO: i32 = 8;
     pub const PARTIAL: i32 = 9;
     pub const OUR_OWN: i32 = 125;
-    /// Of `run` only: it did not begin; the command cannot be executed; there is no such command.
+    /// Of `run` only: the command did not start; cannot be executed; does not exist.
     pub const NOT_BEGUN: i32 = 125;
     pub const NOT_EXECUTABLE: i32 = 126;
     pub const NO_COMMAND: i32 = 127;
     pub const NOT_OFFERED: i32 = 10;
 }
 
-/// The root of the project.
+/// The root directory of the project.
 pub fn project() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Says why a test does not run here. In CI, where everything it needs is installed, that is a failure.
+/// Prints why a test does not run here. In CI, where every requirement is installed, this is a failure.
 pub fn skip(why: &str) {
     assert!(std::env::var_os("HOLOFS_NO_SKIP").is_none(), "Cannot run here: {why}");
     eprintln!("skipped: {why}");
 }
 
-/// Whether this process may do anything.
+/// Whether this process is privileged.
 pub fn is_root() -> bool {
     std::fs::metadata("/proc/self").is_ok_and(|own| std::os::unix::fs::MetadataExt::uid(&own) == 0)
 }
 
-/// Copies a program that is then run, in a process of its own.
+/// Copies a program that is then run, in a separate process.
 ///
-/// Another test that starts a program at that moment hands it, for an instant, whatever this process has open: the copy would be
-/// open for writing there, and running it refused (ETXTBSY).
+/// Another test that starts a program at that moment passes all open descriptors of this process on for an instant. The copy would be
+/// open for writing there, and executing it would fail (ETXTBSY).
 pub fn copy_program(from: impl AsRef<Path>, to: impl AsRef<Path>) {
     run(Command::new("cp").args([from.as_ref(), to.as_ref()]));
 }
 
-/// Waits for what happens in the background.
+/// Waits for an event in the background.
 #[track_caller]
 pub fn until(what: impl Fn() -> bool) {
     let started = Instant::now();
@@ -78,45 +78,45 @@ pub fn until(what: impl Fn() -> bool) {
     }
 }
 
-/// Runs a command to its end; panics with all it said unless it succeeds.
+/// Runs a command to its end; panics with its complete output unless it succeeds.
 pub fn run(command: &mut Command) -> Output {
     let output = command.output().unwrap_or_else(|error| panic!("Cannot start {command:?}: {error}"));
     assert!(output.status.success(), "{command:?} failed:\n{}", said(&output));
     output
 }
 
-/// Status, stdout and stderr, for a message.
+/// Status, stdout and stderr, for an error message.
 pub fn said(output: &Output) -> String {
     format!("{}\n{}\n{}", output.status, stdout(output), stderr(output))
 }
 
-/// What the command wrote to stdout, as text.
+/// The stdout of the command, as text.
 pub fn stdout(output: &Output) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// What the command wrote to stderr, as text.
+/// The stderr of the command, as text.
 pub fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
-/// The one JSON value on stdout.
+/// The only JSON value on stdout.
 pub fn json(output: &Output) -> serde_json::Value {
     let text = stdout(output);
     serde_json::from_str(&text).unwrap_or_else(|error| panic!("Not JSON ({error}): {}", said(output)))
 }
 
-/// The text at `field` of what `--json` printed.
+/// The text at `field` of a `--json` output.
 pub fn text_field(value: &serde_json::Value, field: &str) -> String {
     value[field].as_str().unwrap_or_else(|| panic!("No text '{field}' in {value:#}")).to_owned()
 }
 
-/// The number at `field` of what `--json` printed.
+/// The number at `field` of a `--json` output.
 pub fn number_field(value: &serde_json::Value, field: &str) -> u64 {
     value[field].as_u64().unwrap_or_else(|| panic!("No number '{field}' in {value:#}"))
 }
 
-/// The directory of the space in what `mount --json` or `materialize --json` printed.
+/// The directory of the space in the output of `mount --json` or `materialize --json`.
 pub fn space_path(value: &serde_json::Value) -> PathBuf {
     PathBuf::from(text_field(value, "path"))
 }

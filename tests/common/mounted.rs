@@ -1,4 +1,4 @@
-//! A live mount that always goes away, and leaves no daemon behind.
+//! A live mount that is always removed, and leaves no daemon behind.
 
 use std::fs;
 use std::os::unix::ffi::OsStringExt;
@@ -13,7 +13,7 @@ use super::{json, said, space_path};
 /// How long a daemon may take to end after its mount is gone.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// A mounted space. Dropping it unmounts, and fails the test if that does not work or the daemon lives on.
+/// A mounted space. Dropping it unmounts it; the test fails if that does not work or if the daemon survives.
 pub struct Mounted<'a> {
     sandbox: &'a Sandbox,
     space: String,
@@ -48,12 +48,12 @@ impl<'a> Mounted<'a> {
         &self.path
     }
 
-    /// What `mount --json` said.
+    /// The output of `mount --json`.
     pub fn report(&self) -> &serde_json::Value {
         &self.report
     }
 
-    /// The processes that appeared with this mount.
+    /// The processes that were started by this mount.
     pub fn daemons(&self) -> &[u32] {
         &self.daemons
     }
@@ -104,12 +104,12 @@ pub fn is_mounted(path: &Path) -> bool {
     mount_points().iter().any(|point| point == path)
 }
 
-/// What is mounted below a directory, the last mounted first.
+/// The mounts below a directory, the last one first.
 pub fn below(dir: &Path) -> Vec<PathBuf> {
     mount_points().into_iter().rev().filter(|point| point.starts_with(dir)).collect()
 }
 
-/// Takes a mount out of the tree even when it is busy or its daemon is dead.
+/// Detaches a mount even when it is busy or its daemon is dead.
 pub fn detach(path: &Path) {
     let umount = Command::new("umount").arg("-l").arg(path).output();
     if !umount.is_ok_and(|output| output.status.success()) {
@@ -122,7 +122,7 @@ pub fn mount_points() -> Vec<PathBuf> {
     table.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape).collect()
 }
 
-/// Space, tab, newline and backslash stand as `\040` and so on in mountinfo.
+/// In mountinfo, space, tab, newline and backslash are written as `\040` and so on.
 fn unescape(field: &str) -> PathBuf {
     let (bytes, mut out, mut at) = (field.as_bytes(), Vec::new(), 0);
     while at < bytes.len() {
@@ -159,7 +159,7 @@ fn is_ours(pid: u32) -> bool {
     fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == Path::new(env!("CARGO_BIN_EXE_holofs")))
 }
 
-/// Running, and not merely waiting to be reaped.
+/// Running, not a zombie.
 pub fn is_alive(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     is_ours(pid) && status.rsplit(')').next().is_some_and(|rest| !rest.trim_start().starts_with('Z'))

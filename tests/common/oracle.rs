@@ -1,5 +1,5 @@
-//! The reference: a restore straight from the catalog's JSON and the blobs, as simple and slow as can be, that shares no
-//! code with the library; and trees as values, to be compared.
+//! The reference: a restore straight from the catalog's JSON and the blobs, as simple and slow as possible, which shares no
+//! code with the library; and trees as values that can be compared.
 
 use std::collections::BTreeMap;
 use std::fs::{self, DirBuilder, File};
@@ -11,7 +11,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-/// One entry of a tree, with all that RCC settles about it: the times of directories and links, and owners, are open.
+/// One entry of a tree, with everything that RCC defines: RCC does not define the times of directories and links, nor owners.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
     Dir { mode: u32 },
@@ -20,7 +20,7 @@ pub enum Entry {
     Other,
 }
 
-/// Everything below `root`, by its path there; the root itself is the empty path.
+/// Everything below `root`, by path; the root itself is the empty path.
 pub fn tree_of(root: &Path) -> BTreeMap<PathBuf, Entry> {
     let mut entries = BTreeMap::new();
     let mut waiting = vec![root.to_owned()];
@@ -43,7 +43,7 @@ pub fn tree_of(root: &Path) -> BTreeMap<PathBuf, Entry> {
     entries
 }
 
-/// Fails with the first differences of two trees.
+/// Fails with the first differences between two trees.
 pub fn assert_same_tree(ours: &Path, expected: &Path) {
     let (ours, expected) = (tree_of(ours), tree_of(expected));
     let names: std::collections::BTreeSet<_> = ours.keys().chain(expected.keys()).collect();
@@ -91,14 +91,14 @@ fn restore_file(file: &Value, library: &Path, path: &Path, label: &str) {
     set_times(path, mother);
 }
 
-/// Go's bits for setuid, setgid and sticky are not Unix'.
+/// Go's bits for setuid, setgid and sticky differ from Unix'.
 fn unix_mode(go: u64) -> u32 {
     let special = [(23, 0o4000), (22, 0o2000), (20, 0o1000)];
     let base = u32::try_from(go & 0o777).unwrap();
     special.iter().filter(|(bit, _)| go >> bit & 1 == 1).fold(base, |mode, (_, unix)| mode | unix)
 }
 
-/// `touch`, because a file of mode 0 cannot be opened by its owner.
+/// Uses `touch`, because even its owner cannot open a file of mode 0.
 fn set_times(path: &Path, time: SystemTime) {
     let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     let touched = std::process::Command::new("touch").arg(format!("--date=@{seconds}")).arg(path).status();

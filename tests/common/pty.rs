@@ -1,12 +1,12 @@
-//! A program at a terminal, and what its user types: by Python's own `pty`, which every machine that runs these tests has.
+//! A program at a terminal, and the lines that its user types: with Python's `pty`, which every machine that runs these tests has.
 
 use std::process::{Command, Output};
 
 use super::sandbox::Sandbox;
 use super::{said, stdout};
 
-/// Starts the words after the steps at a terminal of 80 columns; for each step waits until the text appears, then types the line.
-/// Prints all that was seen, and ends as the program did.
+/// Starts the arguments after the steps at a terminal of 80 columns. For each step, waits until the text appears, then types the line.
+/// Prints all output, and exits as the program did.
 const DRIVER: &str = r#"
 import fcntl, json, os, pty, select, signal, struct, sys, termios, time
 steps, words = json.loads(sys.argv[1]), sys.argv[2:]
@@ -39,7 +39,7 @@ code = os.waitstatus_to_exitcode(status)
 sys.exit(code if code >= 0 else 128 - code)
 "#;
 
-/// Runs `words` at a terminal: each step is a text to wait for, and a line to type then.
+/// Runs `words` at a terminal. Each step is a text to wait for, and a line to type then.
 pub fn at_terminal(command: Command, steps: &[(&str, &str)]) -> Output {
     let mut driver = Command::new("python3");
     driver.args(["-c", DRIVER, &serde_json::json!(steps).to_string()]);
@@ -51,14 +51,14 @@ pub fn at_terminal(command: Command, steps: &[(&str, &str)]) -> Output {
     driver.output().unwrap()
 }
 
-/// As [`at_terminal`]; all that was seen, of a program that must end with success.
+/// Like [`at_terminal`]: the output of a program that must succeed.
 pub fn seen(command: Command, steps: &[(&str, &str)]) -> String {
     let output = at_terminal(command, steps);
     assert!(output.status.success(), "{}", said(&output));
     stdout(&output)
 }
 
-/// A program with a sandbox's environment, and bytecode of the driver nowhere.
+/// A program with a sandbox's environment. The driver writes no bytecode.
 pub fn program(sandbox: &Sandbox, words: &[&str]) -> Command {
     let mut command = sandbox.command(words[0]);
     command.args(&words[1..]).env("PYTHONDONTWRITEBYTECODE", "1");

@@ -1,4 +1,4 @@
-//! A real Python environment, as RCC would have built it: made by `scripts/python-env` from this machine's own.
+//! A real Python environment, as RCC would have built it: `scripts/python-env` makes it from this machine's Python.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::Command;
 use super::sandbox::Sandbox;
 use super::{project, said, skip};
 
-/// The name of the directory that it is built in.
+/// The name of the directory in which it is built.
 pub const STAGE: &str = "h0c0ffee_493f813dad24d3t";
 
 /// A Python prefix with requests in it at `stage`, and a copy of its blueprint outside of it.
@@ -23,7 +23,7 @@ pub fn real_python(sandbox: &Sandbox, stage: &Path) -> Option<PathBuf> {
     Some(blueprint)
 }
 
-/// Records it, and takes the directory away as RCC does: its catalog and its blueprint.
+/// Records it and removes the directory, as RCC does: its catalog and its blueprint.
 pub fn recorded_python(sandbox: &Sandbox) -> Option<(String, PathBuf)> {
     let stage = sandbox.holotree().join(STAGE);
     let blueprint = real_python(sandbox, &stage)?;

@@ -1,4 +1,4 @@
-//! The official RCC, run in a sandbox. It is fetched by `scripts/rcc`, and is for tests only.
+//! The official RCC, run in a sandbox. `scripts/rcc` downloads it, for tests only.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -11,14 +11,14 @@ pub struct Rcc {
     binary: PathBuf,
 }
 
-/// How many files RCC found that are not as its catalog says.
+/// How many files differ from the catalog, as RCC reports it.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Dirty {
     pub dirty: u64,
     pub files: u64,
 }
 
-/// RCC 17 or 19; None, with the reason told, where it cannot be had.
+/// RCC 17 or 19; `None`, with the reason printed, where it is not available.
 pub fn rcc(version: u32) -> Option<Rcc> {
     let script = project().join("scripts/rcc");
     let output = Command::new(&script).arg(version.to_string()).output().unwrap();
@@ -36,19 +36,19 @@ impl Rcc {
         run(self.command(sandbox).args(args))
     }
 
-    /// Runs `rcc --bundled ARGS` in the sandbox to its end, whatever that is.
+    /// Runs `rcc --bundled ARGS` in the sandbox to its end, with any result.
     pub fn try_run(&self, sandbox: &Sandbox, args: &[&str]) -> Output {
         self.be_quiet(sandbox);
         self.command(sandbox).args(args).output().unwrap()
     }
 
-    /// As [`Rcc::try_run`], in this directory.
+    /// Like [`Rcc::try_run`], in this directory.
     pub fn try_run_in(&self, sandbox: &Sandbox, dir: &Path, args: &[&str]) -> Output {
         self.be_quiet(sandbox);
         self.command(sandbox).args(args).current_dir(dir).output().unwrap()
     }
 
-    /// `rcc holotree variables`: creates or refreshes the space. Returns its directory and what was dirty.
+    /// `rcc holotree variables`: creates or refreshes the space. Returns its directory and the dirty files.
     pub fn restore(
         &self,
         sandbox: &Sandbox,
@@ -72,17 +72,17 @@ impl Rcc {
 
     fn command(&self, sandbox: &Sandbox) -> Command {
         let mut command = sandbox.command(&self.binary);
-        // The same home whichever of the two products this RCC belongs to.
+        // The same home for both products.
         command.env("SEMA4AI_HOME", sandbox.home()).arg("--bundled");
         command
     }
 
-    /// The program, for a command that runs it by itself.
+    /// The program, for a command that runs RCC itself.
     pub fn path(&self) -> &Path {
         &self.binary
     }
 
-    /// RCC reports its use unless told not to: before anything else in a home.
+    /// RCC sends usage reports unless they are turned off; do that first in each home.
     pub fn be_quiet(&self, sandbox: &Sandbox) {
         if !sandbox.home().join("rcc.yaml").exists() {
             run(self.command(sandbox).args(["configuration", "identity", "--do-not-track"]));
@@ -90,7 +90,7 @@ impl Rcc {
     }
 }
 
-/// From the timeline's line `- dirty 92/137 (duplicate: 0, links: 5)`.
+/// Parses the timeline's line `- dirty 92/137 (duplicate: 0, links: 5)`.
 fn dirty(output: &Output) -> Dirty {
     let text = stderr(output);
     let counts =

@@ -1,4 +1,4 @@
-//! A home of a test's own: HOME and ROBOCORP_HOME in a temporary directory, the program with exactly that environment.
+//! A private home for one test: HOME and ROBOCORP_HOME in a temporary directory, and the program with exactly that environment.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,9 +11,9 @@ use super::golden::{self, Regime};
 use super::mounted::{self, Mounted};
 use super::{json, run, said, space_path};
 
-/// A private world: `<temp>/user` is HOME, `<temp>/robocorp` is ROBOCORP_HOME. Gone, mounts included, when dropped.
+/// A private home: `<temp>/user` is HOME, `<temp>/robocorp` is ROBOCORP_HOME. Removed when dropped, mounts included.
 pub struct Sandbox {
-    // Taken apart by `drop`, mounts first: so that no live mount keeps the directory.
+    // `drop` removes the mounts first, so that no live mount keeps the directory.
     temp: TempDir,
     user: PathBuf,
     home: PathBuf,
@@ -23,7 +23,7 @@ impl Sandbox {
     /// An empty home.
     pub fn new() -> Sandbox {
         let temp = tempfile::Builder::new().prefix("holofs-test.").tempdir().unwrap();
-        // The base of a space is compared as text with what the kernel says: no links in it.
+        // The base of a space is compared as text with the kernel's path, so it must contain no links.
         let root = temp.path().canonicalize().unwrap();
         let (user, home) = (root.join("user"), root.join("robocorp"));
         fs::create_dir_all(&user).unwrap();
@@ -31,14 +31,14 @@ impl Sandbox {
         Sandbox { temp, user, home }
     }
 
-    /// A home with the golden hololib, its catalog moved to this home's holotree.
+    /// A home with the golden hololib; its catalog is moved to this home's holotree.
     pub fn golden(regime: Regime) -> Sandbox {
         let sandbox = Sandbox::new();
         golden::unpack_hololib(regime, &sandbox.home, &sandbox.holotree());
         sandbox
     }
 
-    /// A home at a given place, that is not removed: for catalogs whose base is fixed. The caller keeps others out.
+    /// A home at a given place that is not removed: for catalogs whose base is fixed. The caller must ensure exclusive use.
     pub fn at(user: &Path, home: &Path) -> Sandbox {
         let temp = tempfile::tempdir().unwrap();
         fs::create_dir_all(home.join("holotree")).unwrap();
@@ -63,14 +63,14 @@ impl Sandbox {
         self.home.join("hololib")
     }
 
-    /// A directory for whatever else a test needs; on the same file system as the home.
+    /// A directory for anything else that a test needs, on the same file system as the home.
     pub fn scratch(&self) -> PathBuf {
         let path = self.temp.path().join("scratch");
         fs::create_dir_all(&path).unwrap();
         path.canonicalize().unwrap()
     }
 
-    /// The names of the catalogs, sorted; without their `.info`.
+    /// The names of the catalogs, sorted, without their `.info`.
     pub fn catalogs(&self) -> Vec<String> {
         let Ok(entries) = fs::read_dir(self.hololib().join("catalog")) else {
             return Vec::new();
@@ -82,12 +82,12 @@ impl Sandbox {
         names
     }
 
-    /// Any command with this home's environment and nothing of the caller's but PATH.
+    /// Any command with this home's environment; of the caller's it has only PATH.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
         command.env_clear().env("HOME", &self.user).env("ROBOCORP_HOME", &self.home);
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("LC_ALL", "C");
-        // So that any test can be run in either way of reading.
+        // This way any test can be run with either way of reading.
         command.envs(std::env::var_os("HOLOFS_IO").map(|io| ("HOLOFS_IO", io)));
         command
     }
@@ -99,7 +99,7 @@ impl Sandbox {
         command
     }
 
-    /// Runs the program to its end, whatever that is.
+    /// Runs the program to its end, with any result.
     pub fn holofs(&self, args: &[&str]) -> Output {
         self.holofs_command(args).output().unwrap()
     }
@@ -109,7 +109,7 @@ impl Sandbox {
         run(&mut self.holofs_command(args))
     }
 
-    /// Runs the program, which must end with this exit code and say something on stderr.
+    /// Runs the program, which must end with this exit code and print something on stderr.
     pub fn holofs_fails(&self, args: &[&str], code: i32) -> Output {
         let output = self.holofs(args);
         assert_eq!(output.status.code(), Some(code), "holofs {args:?}: {}", said(&output));
@@ -117,7 +117,7 @@ impl Sandbox {
         output
     }
 
-    /// `holofs record`, and the file name of the catalog it made.
+    /// `holofs record`; returns the file name of the new catalog.
     pub fn record(&self, dir: &Path, blueprint: &Path) -> String {
         let before = self.catalogs();
         self.holofs_ok(&[
@@ -133,9 +133,9 @@ impl Sandbox {
         made.remove(0)
     }
 
-    /// `holofs materialize`, and the directory of the space.
+    /// `holofs materialize`; returns the directory of the space.
     pub fn materialize(&self, catalog: &str, space: &str, controller: &str) -> PathBuf {
-        // Setuid bits are part of what is compared, and root drops them unless told not to.
+        // Setuid bits are compared too, and root drops them by default.
         let args = ["materialize", catalog, space, "--controller", controller, "--allow-setuid", "--json"];
         space_path(&json(&self.holofs_ok(&args)))
     }
@@ -152,7 +152,7 @@ impl Drop for Sandbox {
             eprintln!("left mounted, now detached: {}", path.display());
             mounted::detach(&path);
         }
-        // What a run has compiled for other spaces, in the background, must not be written while the directory goes.
+        // A background process of a run may still write shared bytecode; it must not do so while the directory is removed.
         let started = Instant::now();
         while !mounted::daemons_of(self).is_empty() && started.elapsed() < Duration::from_secs(10) {
             std::thread::sleep(Duration::from_millis(5));
@@ -161,7 +161,7 @@ impl Drop for Sandbox {
     }
 }
 
-/// So that the temporary directory can be removed without privilege: golden trees have directories of mode 0.
+/// Makes the temporary directory removable without privileges: golden trees have directories of mode 0.
 fn make_writable(dir: &Path) {
     if dir.exists() {
         Command::new("chmod").args(["-R", "u+rwX"]).arg(dir).output().unwrap();

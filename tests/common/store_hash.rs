@@ -1,4 +1,4 @@
-//! What a store is, to the last bit: to prove that nothing of it was changed.
+//! The exact state of a store, to prove that nothing in it changed.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use holofs::rcc::digest::{Digest, Regime};
 
-/// One entry: kind and permissions, modification time, number of names, content.
+/// One entry: kind and permissions, modification time, number of links, content.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Stored {
     mode: u32,
@@ -16,7 +16,7 @@ pub struct Stored {
     content: String,
 }
 
-/// Every entry below `root` by its path. Directories are known by what is in them: their own times and link counts are not.
+/// Every entry below `root` by its path. Directories are compared by their entries only, not by their times and link counts.
 pub fn of(root: &Path) -> BTreeMap<PathBuf, Stored> {
     let mut entries = BTreeMap::new();
     let mut waiting = vec![root.to_owned()];
@@ -46,7 +46,7 @@ fn stored(path: &Path) -> Stored {
     Stored { mode, mtime: (metadata.mtime(), metadata.mtime_nsec()), links: metadata.nlink(), content }
 }
 
-/// Fails with the entries that are not as they were.
+/// Fails with the entries that changed.
 pub fn assert_unchanged(root: &Path, before: &BTreeMap<PathBuf, Stored>) {
     let after = of(root);
     let names: std::collections::BTreeSet<&PathBuf> = before.keys().chain(after.keys()).collect();

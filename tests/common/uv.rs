@@ -5,7 +5,7 @@ use std::process::Command;
 
 use super::{project, said, skip, stdout};
 
-/// The path of uv; None, with the reason told, where it cannot be had.
+/// The path of uv; `None`, with the reason printed, where it is not available.
 pub fn uv() -> Option<PathBuf> {
     let script = format!(". {}/scripts/lib.sh; find_uv", project().display());
     let output = Command::new("bash").args(["-c", &script]).output().unwrap();

@@ -1,5 +1,5 @@
-//! The law of `catalog`: what RCC wrote is read exactly and written back byte for byte, and what nobody should have
-//! written is refused with the entry named, however deep, long, truncated or twisted it is.
+//! The law of `catalog`: RCC's catalogs are read exactly and written back byte for byte. Invalid catalogs are refused with the
+//! name of the entry, no matter how deep, long, truncated or malformed they are.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test may panic, its helpers too
 
@@ -150,7 +150,7 @@ fn the_catalog_under_a_spaces_head_is_the_meta_that_rcc_wrote() {
     }
 }
 
-// --- what a reader must tolerate --------------------------------------------------------------------------------------
+// --- what a reader must accept ----------------------------------------------------------------------------------------
 
 #[test]
 fn null_absent_and_unknown_fields_are_tolerated() {
@@ -379,9 +379,9 @@ fn json_too_long_for_memory_is_streamed_to_the_same_catalog() {
     assert!(Catalog::parse(&stored[..stored.len() - 4]).is_err(), "a truncated stream was taken");
 }
 
-// --- the law: written and read again, a tree is the same --------------------------------------------------------------
+// --- the law: a tree that is written and read again is the same -------------------------------------------------------
 
-/// A generated entry: small, but with everything a catalog can hold.
+/// A generated entry: small, but with everything that a catalog can contain.
 #[derive(Debug, Clone)]
 enum Sketch {
     File { size: u64, perm: u16, link: Option<String>, offsets: Vec<u64>, seed: u8, sip: bool },
@@ -416,7 +416,7 @@ fn sketches() -> impl Strategy<Value = Sketch> {
     })
 }
 
-/// Adds the directory `sketch` and all below it to the arena.
+/// Adds the directory `sketch` and everything below it to the arena.
 fn grow(
     dirs: &mut Vec<Dir>,
     name: Option<&str>,
@@ -526,7 +526,7 @@ fn head_and_tail_together_are_the_catalog_whether_cut_or_written() {
         catalog.header.write_head(&mut head).unwrap();
         let (cut, read) = Catalog::tail_of(&path, &catalog.header).unwrap();
         assert_eq!((inflated(&cut), read), (inflated(&written), id));
-        // Another head than the recorded one: nothing can be cut, and what is written is the same.
+        // With another head than the recorded one nothing can be reused, but the output is the same.
         let (rewritten, _) = Catalog::tail_of(&path, &Default::default()).unwrap();
         assert_eq!(inflated(&rewritten), inflated(&cut));
         let whole = [head, cut].concat();

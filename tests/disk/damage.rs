@@ -1,4 +1,4 @@
-//! The damage matrix: whatever happens to the files below, the answer is the right bytes or the right error.
+//! The damage matrix: for every damage to the files, the result is the right bytes or the right error.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)] // a test may panic and say why it skips
 

@@ -1,5 +1,5 @@
-//! The law that holds HoloFS together: mounted view == materialized tree == what the reference oracle restores, for any tree
-//! that can be recorded.
+//! The central law of HoloFS: mounted view == materialized tree == the reference oracle's restore, for any tree that can be
+//! recorded.
 #![allow(clippy::unwrap_used, reason = "a test's helper fails loudly")]
 
 use std::fs;
@@ -12,7 +12,7 @@ use crate::common::golden::{IDENTITY, inflate};
 use crate::common::oracle;
 use crate::common::sandbox::Sandbox;
 
-/// One thing in a generated directory.
+/// One entry of a generated directory.
 #[derive(Debug, Clone)]
 enum Node {
     Dir(Vec<(String, Node)>),
@@ -20,7 +20,7 @@ enum Node {
         mode: u32,
         parts: Vec<Part>,
     },
-    /// A link to the first file or directory of the tree that has a name, by a path from the root.
+    /// A link to the first named file or directory of the tree, with a path from the root.
     Link,
 }
 
@@ -29,11 +29,11 @@ enum Node {
 enum Part {
     /// The recorded identity.
     Needle,
-    /// The byte that the needle ends with, and that RCC's search stumbles over.
+    /// The last byte of the needle, which confuses RCC's search.
     Trigger,
-    /// So many bytes that are no needle.
+    /// This many bytes that are not a needle.
     Filler(usize),
-    /// Gzip's magic: content that looks compressed.
+    /// Gzip's magic number: content that looks compressed.
     Magic,
 }
 
@@ -42,12 +42,12 @@ fn part() -> impl Strategy<Value = Part> {
         3 => Just(Part::Needle),
         1 => Just(Part::Trigger),
         1 => Just(Part::Magic),
-        // Around the chunks in which RCC searches, and small.
+        // Sizes around the chunks in which RCC searches, and small ones.
         3 => prop_oneof![0..200_usize, 32_700..32_800_usize, 65_500..65_560_usize].prop_map(Part::Filler),
     ]
 }
 
-/// Names that are odd but that RCC can handle; never one that recording drops.
+/// Unusual names that RCC can handle; none that recording drops.
 fn name() -> impl Strategy<Value = String> {
     "[a-zA-Z0-9 _\\-ä<&]{1,12}(\\.[a-z]{1,2})?".prop_filter("dropped by the recorder", |name| {
         ![".hg", ".git", ".svn"].iter().any(|end| name.ends_with(end)) && name.trim() == name
@@ -73,7 +73,7 @@ fn content(parts: &[Part]) -> Vec<u8> {
     parts.iter().flat_map(bytes).collect()
 }
 
-/// Lays the nodes out below `dir`; `anchor` is what links point to, from the root of the tree.
+/// Creates the nodes below `dir`. Links point to `anchor`, a path from the root of the tree.
 fn lay_out(dir: &Path, nodes: &[(String, Node)], anchor: &Path) {
     fs::create_dir_all(dir).unwrap();
     for (name, node) in nodes {
@@ -97,7 +97,7 @@ fn record(sandbox: &Sandbox, nodes: &[(String, Node)]) -> String {
     let stage = sandbox.holotree().join(IDENTITY);
     let anchor = stage.join("anchor");
     lay_out(&anchor, &[("f".into(), Node::File { mode: 0o640, parts: vec![Part::Needle] })], Path::new("f"));
-    // Relative, because an absolute link would name the stage, which is gone later.
+    // Relative, because an absolute link would name the stage, which no longer exists later.
     let depth_free = PathBuf::from("anchor");
     symlink("anchor", stage.join("to-anchor")).unwrap();
     lay_out(&stage, nodes, &depth_free);
@@ -108,7 +108,7 @@ fn record(sandbox: &Sandbox, nodes: &[(String, Node)]) -> String {
     catalog
 }
 
-/// Makes every link that dangles climb to the root first: recording refuses dangling links, as RCC does.
+/// Makes every dangling link climb to the root first: recording refuses dangling links, as RCC does.
 fn relink(root: &Path, dir: &Path) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -139,7 +139,7 @@ fn obey_the_law(nodes: &[(String, Node)], raw: bool, io: &str) {
     oracle::restore(&catalog, &sandbox.hololib().join("library"), &expected);
     oracle::assert_same_tree(mounted.path(), &expected);
     mounted.unmount();
-    // The same space, so the same label: now as files.
+    // The same space, so the same label; now as files.
     let materialized = sandbox.materialize(&name, "same", "law");
     assert_eq!(materialized.file_name().unwrap(), label);
     oracle::assert_same_tree(&materialized, &expected);

@@ -24,8 +24,8 @@ fn unpack_stage(target: &Path) {
     assert!(status.unwrap().success());
 }
 
-/// Every file of the catalog by its path in the tree: its rewrite list. Absolute links lead into the stage of the machine
-/// where the tree was recorded: what is behind them stands in the tree as well.
+/// Every file of the catalog by its path in the tree, with its rewrite list. Absolute links lead into the stage of the machine
+/// where the tree was recorded; their targets are in the tree as well.
 fn rewrites(catalog: &str) -> BTreeMap<PathBuf, Vec<u64>> {
     let mut text = String::new();
     flate2::read::MultiGzDecoder::new(fs::File::open(golden(catalog)).unwrap())

@@ -1,4 +1,4 @@
-//! What is on disk: catalogs, blobs, spaces and archives, read, written, damaged and kept up.
+//! Everything on disk: catalogs, blobs, spaces and archives are read, written, damaged and maintained.
 
 #![allow(
     clippy::unwrap_used,

@@ -1,4 +1,4 @@
-//! The laws of materialize: the same tree as RCC's restore, whatever was there before, and never a wrong or half file.
+//! The laws of materialize: the same tree as RCC's restore, for any previous state of the directory, and never a wrong or partial file.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "tests and their helpers fail loudly")]
 

@@ -1,5 +1,5 @@
-//! The law of `record`: a tree becomes exactly what RCC made of it, and what cannot become that is refused by name, with
-//! nothing published.
+//! The law of `record`: a tree becomes exactly what RCC made of it. A tree for which this is impossible is refused with the name of the
+//! entry, and nothing is published.
 
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test may panic, its helpers too
@@ -42,7 +42,7 @@ fn gunzip(stored: &[u8]) -> Vec<u8> {
     content
 }
 
-/// A home of its own, with a stage in its holotree.
+/// A private home with a stage in its holotree.
 struct Fixture {
     temp: tempfile::TempDir,
     home: Home,
@@ -113,7 +113,7 @@ fn files_below(root: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 
 // --- against RCC ------------------------------------------------------------------------------------------------------
 
-/// Unpacks the golden stage into the fixture; the two links with absolute texts lead into this stage then.
+/// Unpacks the golden stage into the fixture; the two links with absolute targets then lead into this stage.
 fn unpack_stage(fixture: &Fixture) {
     unpack("stage-source.tar.gz", fixture.home.holotree());
     for (link, target) in [("abs-into-stage", "plain/no-needle.txt"), ("abs-dir-into-stage", "plain")] {
@@ -123,7 +123,7 @@ fn unpack_stage(fixture: &Fixture) {
     }
 }
 
-/// A text of the golden data, as it would be had RCC recorded in this home.
+/// A text of the golden data, as if RCC had recorded in this home.
 fn moved_here(text: &[u8], fixture: &Fixture) -> String {
     let text = String::from_utf8(text.to_vec()).unwrap();
     text.replace(RECORDED_BASE, fixture.home.holotree().to_str().unwrap())
@@ -279,7 +279,7 @@ fn one_file_under_many_names_is_read_once() {
     assert_eq!(*progress.0.lock().unwrap(), [30, 30], "30 bytes expected, and done");
 }
 
-/// Keeps what was expected and what was done.
+/// Keeps the announced total and the completed work.
 #[derive(Default)]
 struct Progress(Mutex<[u64; 2]>);
 
@@ -298,7 +298,7 @@ impl Observer for Progress {
 
 // --- what is refused --------------------------------------------------------------------------------------------------
 
-/// Something put into a stage that cannot be recorded.
+/// Something that cannot be recorded, put into a stage.
 type Plant = fn(&Path);
 
 fn make_fifo(path: &Path) {
@@ -316,7 +316,7 @@ fn what_cannot_be_recorded_is_named_and_nothing_is_published() {
         ("bad", "a socket", |path| drop(std::os::unix::net::UnixListener::bind(path).unwrap())),
         ("bad", "a device", |path| symlink("/dev/null", path).unwrap()),
         ("bad", "a FIFO", |path| {
-            make_fifo(&path.with_extension("pyc")); // dropped by name, but seen through the link
+            make_fifo(&path.with_extension("pyc")); // dropped by name, but visible through the link
             symlink("bad.pyc", path).unwrap();
         }),
     ];
@@ -380,7 +380,7 @@ fn a_directory_whose_name_no_label_can_replace_is_refused_with_advice() {
     assert!(matches!(error, RecordError::NotADirectory { .. }), "{error}");
 }
 
-/// Does something to the tree at a moment of the recording.
+/// Changes the tree at a certain moment of the recording.
 struct Meddler {
     at_start: Box<dyn Fn() + Send + Sync>,
     at_end: Box<dyn Fn() + Send + Sync>,
@@ -437,7 +437,7 @@ fn a_tree_that_changes_meanwhile_is_refused_by_name() {
     }
 }
 
-// --- what is told -----------------------------------------------------------------------------------------------------
+// --- what is reported -------------------------------------------------------------------------------------------------
 
 #[test]
 fn the_recorded_directory_is_only_read() {

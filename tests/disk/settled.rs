@@ -1,4 +1,4 @@
-//! While RCC writes, nobody cries damage: commands look again under its lock.
+//! While RCC writes, no command reports damage: commands check again under RCC's lock.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test helper fails loudly")]
 
@@ -13,7 +13,7 @@ use crate::common::golden::{CATALOG, Regime};
 use crate::common::said;
 use crate::common::sandbox::Sandbox;
 
-/// Commands that find what is half written, and how long they wait for who writes.
+/// Commands that find incomplete files, and how long they wait for the writer.
 fn commands(sandbox: &Sandbox) -> [Vec<String>; 3] {
     let zip = sandbox.scratch().join("out.zip").display().to_string();
     let words = |text: &str| text.split(' ').map(str::to_owned).collect::<Vec<String>>();
@@ -24,7 +24,7 @@ fn commands(sandbox: &Sandbox) -> [Vec<String>; 3] {
     ]
 }
 
-/// What RCC writes in place: a blob, and the catalog itself.
+/// Files that RCC writes in place: a blob, and the catalog itself.
 fn half_written(sandbox: &Sandbox) -> [PathBuf; 2] {
     [blob_of(sandbox, "bin/tool"), sandbox.hololib().join("catalog").join(CATALOG)]
 }
@@ -42,7 +42,7 @@ fn what_is_half_written_under_rccs_lock_is_waited_for_and_no_damage() {
             let args = &commands(&sandbox)[command];
             let mut child = sandbox.holofs_command(&args.iter().map(String::as_str).collect::<Vec<_>>());
             let mut child = child.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-            // It says that it waits, so it has found the half.
+            // The command says that it waits, so it has found the incomplete file.
             let mut told = BufReader::new(child.stderr.take().unwrap());
             let mut line = String::new();
             while !line.contains("global.lck") {

@@ -1,4 +1,4 @@
-//! The store as a whole: golden hololibs, threads and processes side by side, full disks, few descriptors, limits.
+//! The store as a whole: golden hololibs, parallel threads and processes, full disks, few descriptors, limits.
 
 #![allow(clippy::unwrap_used, clippy::print_stderr)] // a test may panic and say why it skips
 
@@ -22,7 +22,7 @@ use holofs::sys::fs::name::Name;
 use proptest::prelude::*;
 use serde_json::Value;
 
-/// Contents in a library, by what is wanted.
+/// Contents in a library, by digest and size.
 struct Fixture {
     temp: tempfile::TempDir,
     tally: Arc<Tally>,
@@ -92,7 +92,7 @@ fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/golden").join(name)
 }
 
-/// Every file of a golden catalog: path, and what is wanted.
+/// Every file of a golden catalog: path, and its content's digest and size.
 fn golden_files(catalog: &str) -> Vec<(String, Wanted)> {
     let mut text = String::new();
     flate2::read::MultiGzDecoder::new(File::open(golden(catalog)).unwrap())
@@ -287,7 +287,7 @@ fn a_file_larger_than_memory_may_be_is_inflated_once_however_often_it_is_asked_f
     assert_eq!(fixture.tally.get(Counter::ServedFromMemory), 2);
 }
 
-/// True if this test may mount; says so if it is skipped.
+/// True if this test may mount; prints a message if it is skipped.
 fn may_mount() -> bool {
     let root = fs::metadata("/proc/self").unwrap().uid() == 0;
     if !root {
@@ -420,7 +420,7 @@ fn only_an_entry_that_is_as_it_was_made_gets_another_name() {
         wanted.iter().map(|wanted| store.ensure_raw(wanted).unwrap().path().unwrap().to_owned()).collect();
     assert!(link(&store, 0));
     assert_eq!(place.join("0").metadata().unwrap().ino(), entries[0].metadata().unwrap().ino());
-    fs::write(&entries[1], vec![7; 1000]).unwrap(); // its time tells
+    fs::write(&entries[1], vec![7; 1000]).unwrap(); // its time shows the change
     fs::set_permissions(&entries[2], fs::Permissions::from_mode(0o600)).unwrap();
     let outside = fixture.temp.path().join("outside");
     fs::rename(&entries[3], &outside).unwrap();

@@ -1,4 +1,4 @@
-//! The law of `hololib.zip`: both programs read what the other wrote, and nothing hostile or damaged gets in.
+//! The law of `hololib.zip`: both programs read each other's archives, and nothing hostile or damaged is imported.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test helper fails loudly")]
 
@@ -18,7 +18,7 @@ use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 /// The entries of a zip file.
 type Entries = Vec<(String, Vec<u8>)>;
-/// What is done to the bytes of one entry.
+/// A change to the bytes of one entry.
 type Change = &'static dyn Fn(&[u8]) -> Vec<u8>;
 
 fn entries(path: &Path) -> Entries {
@@ -63,7 +63,7 @@ fn import(sandbox: &Sandbox, zip: &Path) -> serde_json::Value {
     json(&sandbox.holofs_ok(&["import", zip.to_str().unwrap(), "--json"]))[0].clone()
 }
 
-/// Every file below the hololib but marks of use, by path.
+/// Every file below the hololib, except marks of use, by path.
 fn hololib(sandbox: &Sandbox) -> Vec<(PathBuf, Vec<u8>)> {
     let mut found = Vec::new();
     let mut waiting = vec![sandbox.hololib()];
@@ -135,7 +135,7 @@ fn what_holofs_imports_either_rcc_restores() {
             let (theirs, _) = rcc.restore(&fixed.sandbox, &golden::file("golden.yaml"), "golden", "interop");
             assert_same_space(&golden::unpack_restored(regime, &fixed.sandbox.scratch()), &theirs);
             fixed.sandbox.holofs_ok(&["check"]);
-            // RCC's check takes a raw blob for damaged if its content is itself gzip, and deletes the catalog.
+            // RCC's check considers a raw blob damaged if its content is itself gzip, and deletes the catalog.
             if regime == Regime::Gzip {
                 rcc.run(&fixed.sandbox, &["holotree", "check"]);
                 assert_eq!(fixed.sandbox.catalogs(), [golden::CATALOG]);
@@ -228,7 +228,7 @@ fn import_passes_over_what_else_programs_and_rcc_put_into_a_zip() {
     sandbox.holofs_ok(&["check"]);
 }
 
-/// The golden catalog as another platform would have recorded it, in JSON's spelling of its base.
+/// The golden catalog as another platform would have recorded it, with its base spelled as in JSON.
 fn catalog_of(platform: &str, base: &str) -> Vec<u8> {
     let (_, stored) = entries(&golden_zip(Regime::Gzip))
         .into_iter()
@@ -296,7 +296,7 @@ fn a_bad_blob_stays_outside_and_its_catalog_too_and_the_rest_is_kept_for_the_nex
         &|_| Vec::new(),
         &|_| b"anything".to_vec(),
         &|bytes| [bytes, b"more"].concat(),
-        // Twice a bomb: in the gzip of the blob, and in the zip around it.
+        // A bomb twice: in the gzip of the blob, and in the zip around it.
         &|_| deflated_zeros(64 << 20),
         &|_| vec![0x1f; 64 << 20],
     ];

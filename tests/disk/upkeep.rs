@@ -1,5 +1,5 @@
-//! The law of upkeep: `check` finds all damage and repairs without loss, `gc` takes only what nothing uses, `delete` and
-//! `remove` take all that they name and nothing else.
+//! The law of maintenance: `check` finds all damage and repairs without loss, `gc` removes only unused files, `delete` and
+//! `remove` remove everything that they name and nothing else.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test helper fails loudly")]
 
@@ -49,7 +49,7 @@ fn check(sandbox: &Sandbox, more: &[&str]) -> (Value, bool) {
     (json(&output), code == Some(exit::DAMAGE))
 }
 
-/// Fills the raw store, by reading a mounted space.
+/// Fills the raw store by reading a mounted space.
 fn fill_raw(sandbox: &Sandbox) {
     let mounted = sandbox.mount(golden::CATALOG, "reader", "user", &["--read-only"]);
     crate::common::compare::space_of(mounted.path());
@@ -65,7 +65,7 @@ fn list<'v>(report: &'v Value, field: &str) -> &'v Vec<Value> {
     report[field].as_array().unwrap_or_else(|| panic!("No list '{field}' in {report:#}"))
 }
 
-/// Overwrites a file in place, whatever its mode.
+/// Overwrites a file in place, regardless of its mode.
 fn damage(path: &Path, change: impl Fn(&mut Vec<u8>)) {
     let mut bytes = fs::read(path).unwrap();
     change(&mut bytes);
@@ -145,7 +145,7 @@ fn a_bad_raw_entry_is_found_and_removed_and_made_anew() {
     let mother = entry.metadata().unwrap().modified().unwrap();
     let mode = entry.metadata().unwrap().permissions();
     damage(&entry, |bytes| bytes[0] ^= 1);
-    // As only root could hide it.
+    // Restore the mode and time, so that only the content differs.
     fs::set_permissions(&entry, mode).unwrap();
     File::open(&entry).unwrap().set_modified(mother).unwrap();
     let (report, damaged) = check(&sandbox, &[]);
@@ -181,7 +181,7 @@ fn gc(sandbox: &Sandbox, more: &[&str]) -> Value {
     json(&sandbox.holofs_ok(&[&["gc", "--json"], more].concat()))
 }
 
-/// All that is ours, and the library.
+/// All of HoloFS's own files, and the library.
 fn everything(sandbox: &Sandbox) -> Vec<PathBuf> {
     let mut all = files(&sandbox.home().join("holofs"));
     all.extend(blobs(sandbox));
@@ -233,7 +233,7 @@ fn a_mounted_space_keeps_what_it_uses_though_its_catalog_is_gone() {
     assert_eq!(blobs(&sandbox), Vec::<PathBuf>::new());
 }
 
-/// A process that holds a space's lock as a materialize does that says nothing of itself yet.
+/// A process that holds a space's lock like a materialize that has not recorded itself yet.
 fn hold(sandbox: &Sandbox, state_dir: &Path) -> Child {
     fs::create_dir_all(state_dir).unwrap();
     let lock = state_dir.join("lock");
@@ -320,7 +320,7 @@ fn what_was_written_goes_with_its_space_and_not_before() {
     let again = sandbox.mount(golden::CATALOG, "s", "user", &[]);
     assert_eq!(fs::read_to_string(root.join("written")).unwrap(), "precious");
     again.unmount();
-    // As `rcc holotree delete` leaves it.
+    // The state that `rcc holotree delete` leaves.
     fs::remove_dir(&root).unwrap();
     fs::remove_file(root.with_extension("meta")).unwrap();
     let report = gc(&sandbox, &[]);
@@ -345,7 +345,7 @@ fn delete_takes_a_space_with_all_that_belongs_to_it() {
     assert!(of_gone.is_empty(), "{of_gone:?}");
     assert!(!sandbox.home().join("holofs/spaces").join(name(&gone)).exists());
     assert!(kept.is_dir() && kept.with_extension("meta").is_file());
-    // By label, as RCC's own list shows it.
+    // By label, as in RCC's own list.
     sandbox.holofs_ok(&["delete", &name(&kept)]);
     assert!(!kept.exists());
     assert_eq!(json(&sandbox.holofs_ok(&["list", "--json"])), serde_json::json!({}));

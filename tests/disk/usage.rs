@@ -1,4 +1,4 @@
-//! `holofs df` and `catalogs diff`: the numbers are those of the disk and of the catalogs.
+//! `holofs df` and `catalogs diff`: the numbers match the disk and the catalogs.
 
 use std::process::Command;
 

@@ -1,4 +1,4 @@
-//! `holofs hook`: shells enter and leave environments with their directories, and a hostile directory does nothing.
+//! `holofs hook`: shells enter and leave environments with their directories, and a hostile directory has no effect.
 #![cfg(target_os = "linux")]
 
 use std::fs;
@@ -13,7 +13,7 @@ use crate::common::{run, said, stderr, stdout};
 
 const HOLOFS: &str = env!("CARGO_BIN_EXE_holofs");
 
-/// A home with the golden catalog, and a project that asks for it.
+/// A home with the golden catalog, and a project that names it.
 struct World {
     sandbox: Sandbox,
     project: PathBuf,
@@ -33,7 +33,7 @@ impl World {
         self.sandbox.holofs_command(args).current_dir(&self.project).output().unwrap()
     }
 
-    /// What the hook says in a directory: what is to be evaluated, and what is told.
+    /// The hook's output in a directory: the text to evaluate, and the messages.
     fn step(&self, dir: &Path) -> (String, String) {
         let mut command = self.sandbox.holofs_command(&["hook", "bash", "--step"]);
         let output = command.current_dir(dir).output().unwrap();
@@ -52,7 +52,7 @@ impl Drop for World {
     }
 }
 
-/// A shell at a terminal, with the hook and a plain prompt, and with nothing of the user's.
+/// A shell at a terminal, with the hook and a plain prompt, and without the user's own files.
 fn shell(world: &World, name: &str) -> (Command, String) {
     let words: &[&str] = match name {
         "bash" => &["bash", "--noprofile", "--norc", "-i"],
@@ -124,7 +124,7 @@ fn nothing_of_a_directory_is_read_before_it_is_allowed() {
     let file = world.project.join("robot.yaml");
     fs::remove_file(&file).unwrap();
     fs::remove_file(world.project.join("conda.yaml")).unwrap();
-    // Whoever opened one of these for reading would wait, or get no end.
+    // Opening one of these for reading would block, or never end.
     run(Command::new("mkfifo").arg(world.project.join("pipe")));
     std::os::unix::fs::symlink("pipe", &file).unwrap();
     assert_eq!(world.step(&world.project), (String::new(), String::new()), "a FIFO asks for nothing");
@@ -134,7 +134,7 @@ fn nothing_of_a_directory_is_read_before_it_is_allowed() {
     assert!(told.contains("robot.yaml is not allowed here: `holofs allow "), "{told}");
     assert!(eval.starts_with("export HOLOFS_HOOK_SAID=") && eval.lines().count() == 1, "{eval}");
     assert!(below(&world.sandbox.holotree()).is_empty());
-    // What is asked for is a pipe: it is not waited for.
+    // A FIFO in place of the specification must not block.
     let refused = world.holofs(&["allow"]);
     assert!(stderr(&refused).contains("not a regular file"), "{}", said(&refused));
 }

@@ -1,4 +1,4 @@
-//! `holofs kernel install`: a kernel that real Jupyter finds, starts, interrupts and stops.
+//! `holofs kernel install`: a kernel that the real Jupyter finds, starts, interrupts and stops.
 #![cfg(target_os = "linux")]
 
 use std::fs;
@@ -10,7 +10,7 @@ use crate::common::mounted::below;
 use crate::common::sandbox::Sandbox;
 use crate::common::{exit, json, project, run, said, skip, stderr, stdout};
 
-/// A Python with jupyter_client, kept between runs; none if it cannot be installed.
+/// A Python with jupyter_client, kept between runs; `None` if it cannot be installed.
 fn jupyter() -> Option<PathBuf> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache"));

@@ -1,4 +1,4 @@
-//! How people get in: shells, hooks, notebooks, completions, help, packages.
+//! How users enter: shells, hooks, notebooks, completions, help, packages.
 
 #![allow(clippy::unwrap_used, reason = "a test's helper fails loudly")]
 

@@ -13,7 +13,7 @@ use crate::common::{said, stdout};
 
 const HOLOFS: &str = env!("CARGO_BIN_EXE_holofs");
 
-/// A home whose shells have files that change the prompt and put a directory first in PATH.
+/// A home whose shells have start-up files that change the prompt and put a directory first in PATH.
 fn home() -> Sandbox {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let user = sandbox.user();
@@ -34,7 +34,7 @@ fn shell(sandbox: &Sandbox, shell: &str, space: &str) -> Command {
     command
 }
 
-/// A command whose output cannot be its own echo.
+/// A command whose output differs from its own echo.
 const ASK: &str =
     "echo \"is $FROM_OWN_FILE $HOLOFS_SHELL $RCC_ENVIRONMENT_HASH\"; echo \"PATH=$PATH\"; exit 7";
 

@@ -1,4 +1,4 @@
-//! Damage to blobs: {missing, truncated, flipped bit, wrong codec, longer} in every form, and things that are no files.
+//! Damage to blobs: {missing, truncated, flipped bit, wrong codec, longer} in every form, and entries that are not files.
 
 use std::fs;
 use std::io::Write;
@@ -18,7 +18,7 @@ use holofs::store::{BlobSource, Codec, RawReading, StoreError, Wanted};
 
 use super::hololib::{FORMS, Form, Hololib, gzip, is_root};
 
-/// Damages the good blob of `form`, and gives the error of opening it; everything else must still be right.
+/// Damages the good blob of `form` and returns the error of opening it; all other blobs must stay readable.
 fn damaged(form: Form, damage: impl FnOnce(&Path, Vec<u8>)) -> StoreError {
     let hololib = Hololib::new();
     let wanted = form.wanted(&form.good());
@@ -51,7 +51,7 @@ fn replace(path: &Path, stored: &[u8]) {
     fs::write(path, stored).unwrap();
 }
 
-/// Files of any name in the raw store.
+/// All files in the raw store.
 fn raw_entries(hololib: &Hololib) -> usize {
     let out = Command::new("find").arg(hololib.root().join("raw")).args(["-type", "f"]).output().unwrap();
     out.stdout.iter().filter(|&&byte| byte == b'\n').count()
@@ -100,7 +100,7 @@ fn a_flipped_bit_anywhere_is_found() {
     };
     let gzip = damaged(Form::Gzip, checksum);
     assert!(matches!(gzip, StoreError::Corrupt { .. }), "{gzip}");
-    // Random content is stored, not compressed: the flipped bit arrives in the content itself.
+    // Random content is stored, not compressed, so the flipped bit is in the content itself.
     for form in [Form::Gzip, Form::Zstd] {
         let error = damaged(form, flip(0.5));
         assert!(
@@ -261,7 +261,7 @@ fn a_link_on_the_way_to_a_blob_is_refused() {
     hololib.assert_neighbours_open(&hololib.store);
 }
 
-/// The most memory this process ever used, in KiB.
+/// The peak memory of this process, in KiB.
 fn peak_memory_kib() -> u64 {
     let status = fs::read_to_string("/proc/self/status").unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
@@ -288,7 +288,7 @@ fn a_bomb_costs_neither_time_nor_memory() {
     }
 }
 
-/// A gibibyte of an endless reader.
+/// A gibibyte from an endless reader.
 trait TakeGib: std::io::Read + Sized {
     fn take_gib(self) -> std::io::Take<Self> {
         self.take(1 << 30)

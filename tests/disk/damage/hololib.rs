@@ -22,14 +22,14 @@ pub enum Form {
 
 pub const FORMS: [Form; 3] = [Form::Gzip, Form::Raw, Form::Zstd];
 
-/// A hololib of two contents in three forms, and its store.
+/// A hololib with two contents in three forms, and its store.
 pub struct Hololib {
     temp: tempfile::TempDir,
     pub store: Store,
     pub tally: Arc<Tally>,
 }
 
-/// Content that no codec makes much shorter, so that a flipped bit stays a flipped bit.
+/// Content that no codec compresses well, so that a flipped bit stays a flipped bit.
 pub fn content(seed: u32) -> Vec<u8> {
     let mut state = seed;
     let mut next = || {
@@ -45,7 +45,7 @@ pub fn gzip(content: &[u8]) -> Vec<u8> {
     encoder.finish().unwrap()
 }
 
-/// True if this process may do what only root may.
+/// True if this process has root's privileges.
 pub fn is_root() -> bool {
     fs::metadata("/proc/self").unwrap().uid() == 0
 }
@@ -99,7 +99,7 @@ impl Hololib {
         self.temp.path()
     }
 
-    /// Another process's view: a store that has no descriptors yet.
+    /// Another process's view: a store without open descriptors.
     pub fn reopened(&self, paranoid: bool) -> Store {
         let library = Library::open(&self.root().join("library")).unwrap();
         let raw = self.root().join("raw");

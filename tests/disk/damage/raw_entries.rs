@@ -1,4 +1,4 @@
-//! Damage to entries of the raw store: they are made anew from the blob, and never believed.
+//! Damage to entries of the raw store: they are never trusted, and are made again from the blob.
 
 use std::fs::{self, File, FileTimes, Permissions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
@@ -11,8 +11,8 @@ use holofs::store::{BlobSource, MOTHER_TIME, StoreError};
 
 use super::hololib::{FORMS, Form, Hololib, gzip, is_root};
 
-/// Opens the good blob of `form`, damages its raw entry, opens it again in this and in a fresh store, and checks that
-/// the right bytes come, and `healed` entries were made anew.
+/// Opens the good blob of `form`, damages its raw entry, and opens it again in this and in a fresh store. Checks that the
+/// right bytes come, and that `healed` entries were made again.
 fn damaged(form: Form, healed: u64, paranoid: bool, damage: impl Fn(&Path)) {
     let hololib = Hololib::new();
     let wanted = form.wanted(&form.good());
@@ -28,7 +28,7 @@ fn damaged(form: Form, healed: u64, paranoid: bool, damage: impl Fn(&Path)) {
     assert!(fs::read(&entry).unwrap() == form.good());
     hololib.assert_neighbours_open(&store);
     if !paranoid {
-        // The store that had the file open notices, or has the old bytes, which are right as well.
+        // The store that had the file open notices the damage, or still has the old bytes, which are also right.
         assert!(hololib.store.open(&wanted).unwrap().read_all().unwrap() == form.good());
     }
 }

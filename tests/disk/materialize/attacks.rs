@@ -1,4 +1,4 @@
-//! Links planted in a space, beside it, and while we work: they are replaced or removed, and never followed.
+//! Links planted in a space, next to it, and during the work: they are replaced or removed, and never followed.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use super::world::World;
 use crate::common::oracle::{assert_same_tree, tree_of};
 
-/// A directory outside that nobody may touch.
+/// A directory outside the space that must not be touched.
 fn victim(world: &World) -> PathBuf {
     let victim = world.root().join("victim");
     fs::create_dir_all(victim.join("bin")).unwrap();
@@ -40,7 +40,7 @@ fn a_planted_link_is_replaced_wherever_it_is() {
                 let at = if place.is_empty() { world.space.root.clone() } else { world.file(place) };
                 plant(&at, &victim);
             } else {
-                // Before there is a space: at the space itself, and at the name under which it is built.
+                // Before the space exists: at the space itself, and at the name under which it is built.
                 fs::create_dir_all(&world.space.base).unwrap();
                 plant(&world.space.root, &victim);
                 plant(&world.space.sibling(".holofs-tmp"), &victim);
@@ -86,8 +86,8 @@ fn a_directory_swapped_for_a_link_while_we_work_sends_nothing_elsewhere() {
             }
         });
         for _ in 0..100 {
-            // Whatever the outcome: the attacker may make us fail, not make us write or remove elsewhere. (There is no
-            // `tool` in the victim's top directory that this removal could hit.)
+            // The result does not matter: the attacker may cause a failure, but no write or removal elsewhere. (There is no
+            // `tool` in the victim's top directory that this removal could affect.)
             fs::remove_file(world.file("bin/tool")).ok();
             world.materialize(&super::ALL_BITS).ok();
         }

@@ -1,4 +1,4 @@
-//! The command `materialize`: its errors and exit codes. The tree itself is the matter of `restore` and `equivalence`.
+//! The command `materialize`: its errors and exit codes. `restore` and `equivalence` test the tree itself.
 #![allow(clippy::unwrap_used, reason = "a test's helper fails loudly")]
 
 use std::fs;
@@ -11,7 +11,7 @@ use crate::common::{exit, json, number_field, stderr};
 
 const ARGS: [&str; 6] = ["materialize", CATALOG, "interop", "--controller", "golden", "--allow-setuid"];
 
-/// What is in the holotree besides locks.
+/// The entries of the holotree, without locks.
 fn spaces(sandbox: &Sandbox) -> Vec<String> {
     let entries = fs::read_dir(sandbox.holotree()).unwrap();
     let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
@@ -37,7 +37,7 @@ fn a_bad_catalog_has_its_own_exit_code_and_nothing_is_created() {
     let catalog = sandbox.hololib().join("catalog").join(CATALOG);
     let whole = fs::read(&catalog).unwrap();
     let text = golden::inflate(&whole);
-    // A relocation where the identity is not: inside the file, so only the content can tell.
+    // A relocation where the identity is not: the offset is inside the file, so only the content shows the error.
     let shifted =
         text.replacen("[\n              35\n            ]", "[\n              34\n            ]", 1);
     assert_ne!(shifted, text);
@@ -84,7 +84,7 @@ fn a_warmed_catalog_is_laid_out_and_needs_its_blobs_no_more() {
     assert!(number_field(&first["counts"], "pristine_made") == 1, "{first:#}");
     let states = [&first, &second].map(|warmed| warmed["pristine"]["is_new"].as_bool());
     assert_eq!(states, [Some(true), Some(false)], "{first:#} {second:#}");
-    // Nothing asks the hololib for it any more.
+    // Nothing reads the hololib for it any more.
     let shared = blob_of(&sandbox, "plain/no-needle.txt");
     fs::write(&shared, "garbage").unwrap();
     assert_same_space(&sandbox.materialize(CATALOG, "interop", "golden"), &restored);

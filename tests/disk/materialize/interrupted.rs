@@ -1,4 +1,4 @@
-//! A run that ends at any instant: the next one repairs, and a new space is whole or not there.
+//! A run that ends at any instant: the next one repairs, and a new space is complete or does not exist.
 
 use std::fs;
 use std::path::Path;
@@ -10,7 +10,7 @@ use crate::common::oracle::{assert_same_tree, tree_of};
 
 const WORLD: &str = "HOLOFS_TEST_WORLD";
 
-/// Not a test: what the tests below start and kill.
+/// Not a test: the tests below start and kill it.
 #[test]
 #[ignore = "a helper of the others, run by them in a process of its own"]
 fn materialize_in_the_world_of_the_parent() {
@@ -18,7 +18,7 @@ fn materialize_in_the_world_of_the_parent() {
     World::at(Path::new(&root)).materialize(&ALL_BITS).unwrap();
 }
 
-/// Starts a materialize of `world` in another process and kills it after a while; true if it came to its end before.
+/// Starts a materialize of `world` in another process and kills it after a while; true if it had ended before.
 pub fn killed_after(world: &World, delay: Duration) -> bool {
     let mut child = Command::new(std::env::current_exe().unwrap())
         .args(["--ignored", "--exact", "materialize::interrupted::materialize_in_the_world_of_the_parent"])
@@ -76,7 +76,7 @@ fn a_space_in_repair_has_no_half_file_and_the_next_run_finishes_it() {
 fn after_an_unfinished_switch_nothing_is_believed_of_the_old_records() {
     let world = World::new("gz");
     world.restore();
-    // What a switch to another catalog leaves when it is killed: a file of that catalog's content, of the same size and
+    // The state left by a killed switch to another catalog: a file with that catalog's content, of the same size and
     // mode as ours, under an old `.meta` that says it is ours.
     world.space.set_restoring("another catalog").unwrap();
     let size = fs::metadata(world.file("plain/no-needle.txt")).unwrap().len();

@@ -1,4 +1,4 @@
-//! A directory in which nothing came or went is not listed again; whatever did is found.
+//! A directory whose entries did not change is not listed again; every change is found.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -11,7 +11,7 @@ use super::refresh::{change_catalog, mess_up};
 use super::world::World;
 use crate::common::oracle::assert_same_tree;
 
-/// A space whose directories are known, and how many they are; `None`, and said why, where directories are always listed.
+/// A space with known directories, and their number; `None`, with a message, where directories are always listed.
 fn known() -> Option<(World, u64)> {
     let world = World::new("gz");
     let name = disk::file_system(world.root()).unwrap_or_default();
@@ -27,7 +27,7 @@ fn known() -> Option<(World, u64)> {
     Some((world, directories))
 }
 
-/// Restores a space that is right, and says how many directories were not listed.
+/// Restores an unchanged space, and returns how many directories were not listed.
 fn unlisted(world: &World) -> Option<u64> {
     let report = world.restore();
     assert!(!report.is_changed && !report.is_new, "{:?}", report.counts);
@@ -53,7 +53,7 @@ fn whatever_came_or_went_in_a_known_directory_is_found() {
 fn each_single_change_is_found_and_only_its_directories_are_listed() {
     let Some((world, directories)) = known() else { return };
     let file = |path: &str| world.file(path);
-    // What is done, and how many directories are listed for it.
+    // The changes, and how many directories each causes to be listed.
     let changes: [(&str, &dyn Fn(), u64); 7] = [
         ("a file grew", &|| fs::write(file("plain/one-byte.txt"), "longer").unwrap(), 0),
         (
@@ -72,7 +72,7 @@ fn each_single_change_is_found_and_only_its_directories_are_listed() {
             },
             1,
         ),
-        // Their entries are those of each other, and their parent's names are what they were.
+        // Their entries are swapped with each other, and their parent's names are unchanged.
         (
             "two directories have changed places",
             &|| {
@@ -89,7 +89,7 @@ fn each_single_change_is_found_and_only_its_directories_are_listed() {
         assert!(report.is_changed, "{what}");
         assert_eq!(report.counts["unlisted"], directories - listed, "{what}");
         assert_same_tree(&world.space.root, &world.golden());
-        // What was repaired is known again once its time of change is past.
+        // A repaired directory is known again once its change time is old enough.
         std::thread::sleep(Duration::from_millis(3100));
         unlisted(&world);
         assert_eq!(unlisted(&world), Some(directories), "{what}");
@@ -106,7 +106,7 @@ fn a_change_of_just_now_is_not_trusted() {
         fs::remove_file(&extra).unwrap();
         unlisted(&world);
         let trusted = unlisted(&world);
-        // On a machine that is slow enough the change is of just now no more.
+        // On a slow machine the change is no longer recent.
         if changed.elapsed() < Duration::from_secs(2) {
             assert_eq!(trusted, Some(directories - 1), "another change may still bear the same time");
             break;
@@ -146,7 +146,7 @@ fn after_a_switch_and_without_our_memory_every_directory_is_listed_once() {
     change_catalog(&world);
     assert!(!world.restore().counts.contains_key("unlisted"));
     fs::write(&world.catalog, golden).unwrap();
-    fs::write(record(&world), good).unwrap(); // as if it were still so
+    fs::write(record(&world), good).unwrap(); // as if this were still true
     let back = world.restore();
     assert!(back.is_changed && !back.counts.contains_key("unlisted"));
     assert_same_tree(&world.space.root, &world.golden());

@@ -1,4 +1,4 @@
-//! A space that is there: kept, repaired, switched.
+//! An existing space: kept, repaired, switched.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
@@ -125,7 +125,7 @@ fn an_edit_of_the_same_size_is_only_found_by_verify() {
     assert_eq!(again.counts["kept"], world.restore().counts["kept"]);
 }
 
-/// Another catalog of the same identity: less, more, and other than the golden one.
+/// Another catalog of the same identity: with missing, additional and changed entries.
 pub fn change_catalog(world: &World) {
     world.edit_catalog(|catalog| {
         let dirs = catalog["tree"]["subdirs"].as_object_mut().unwrap();
@@ -143,7 +143,7 @@ pub fn change_catalog(world: &World) {
         as_dir["name"] = json!("identity.yaml");
         dirs.remove("killed");
         dirs.insert("identity.yaml".into(), as_dir);
-        // The same size and mode, other content: only the digest tells.
+        // The same size and mode, other content: only the digest differs.
         let hidden = dirs["dirs"]["subdirs"]["sticky"]["files"]["f"].as_object_mut().unwrap();
         assert_ne!(hidden["digest"], other);
         hidden["digest"] = other;
@@ -171,7 +171,7 @@ fn switching_to_another_catalog_and_back_touches_only_what_differs() {
         assert_same_tree(&world.space.root, &expected);
         assert!(switched.is_changed);
         assert!(!world.materialize(&options).unwrap().is_changed);
-        // Also without our own memory, from RCC's `.meta` alone.
+        // Also without our own record, from RCC's `.meta` alone.
         fs::remove_dir_all(&world.space.state_dir).unwrap();
         fs::write(&world.catalog, golden).unwrap();
         let back = world.materialize(&options).unwrap();

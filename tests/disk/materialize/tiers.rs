@@ -1,4 +1,4 @@
-//! The laws hold for every tier on every file system: the same tree, nothing shared that can be seen, never a damaged file.
+//! The laws hold for every tier on every file system: the same tree, no visible sharing, never a damaged file.
 
 use std::fs;
 use std::io::Write;
@@ -19,7 +19,7 @@ use crate::common::oracle::{assert_same_tree, tree_of};
 
 const MEGABYTES: u64 = 512;
 
-/// Every file system that can be made here, with every strategy and a new world for each.
+/// Every file system that can be made here, with every strategy and a new home for each.
 fn everywhere(law: impl Fn(&'static str, Strategy, &World)) {
     for kind in KINDS {
         for strategy in Strategy::ALL {
@@ -30,7 +30,7 @@ fn everywhere(law: impl Fn(&'static str, Strategy, &World)) {
     }
 }
 
-/// The tier that has to be used, warm.
+/// The tier that must be used when warm.
 fn expected(kind: &str, strategy: Strategy) -> &'static str {
     match (strategy, kind) {
         (Strategy::Hardlink, _) => "hardlink",
@@ -153,7 +153,7 @@ fn a_file_changed_through_a_hardlink_is_found_healed_and_its_space_named() {
         }
         let healthy = health::check(&world.home, &world.store(), Depth::default(), &Tally::new()).unwrap();
         assert!(healthy.changed.is_empty() && healthy.files > 0, "{kind}: {healthy:?}");
-        // The other space has given the file up: it is not to be accused.
+        // The other space no longer has the file: it must not be named.
         fs::remove_file(other.file(path)).unwrap();
         fs::write(world.file(path), "changed").unwrap();
         let depth = Depth { heals: true, reads: false };
@@ -183,7 +183,7 @@ fn content_changed_with_its_time_set_back_is_found_and_healed() {
             let store = world.store().with_paranoia(reads);
             health::check(&world.home, &store, Depth { heals: reads, reads }, &Tally::new()).unwrap().changed
         };
-        // Its time of change cannot be set back.
+        // Its change time cannot be set back.
         assert_eq!(check(false).len(), 1, "{kind}");
         assert_eq!(check(true).len(), 1, "{kind}");
         assert_eq!(check(true).len(), 0, "{kind}: healed");
@@ -198,11 +198,11 @@ fn without_privilege_a_snapshot_can_be_made_repaired_and_removed() {
         let output = command.uid(65534).gid(65534).output().unwrap();
         assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
     };
-    // Not the golden tree: another owner costs setuid bits.
+    // Not the golden tree: changing the owner clears setuid bits.
     let owned = Command::new("chown").args(["-R", "65534:65534"]).arg(world.home.root()).status().unwrap();
     assert!(owned.success());
     fs::set_permissions(world.root(), fs::Permissions::from_mode(0o755)).unwrap();
-    // Remains of a run that was killed: a subvolume that its owner may not delete as one.
+    // Left by a killed run: a subvolume that its owner may not delete as a whole.
     let remains = world.space.sibling(".holofs-tmp");
     as_nobody(Command::new("btrfs").args(["-q", "subvolume", "create"]).arg(&remains));
     as_nobody(Command::new("touch").arg(remains.join("rest")));
@@ -222,7 +222,7 @@ fn without_privilege_a_snapshot_can_be_made_repaired_and_removed() {
     }
 }
 
-/// Inode numbers below `dir`, of directories, of files that a space may have for itself, and of all else.
+/// Inode numbers below `dir`: of directories, of files that a space may own alone, and of all others.
 fn numbers(dir: &Path, own: &[PathBuf], found: &mut [Vec<u64>; 3]) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -304,9 +304,9 @@ fn on_a_full_disk_nothing_is_made_and_with_room_the_next_run_succeeds() {
         if outcome.is_err() {
             assert!(!world.space.root.exists(), "{kind}");
         }
-        // Not removed: that would give the room back some time later.
+        // Not removed: that would free its space some time later.
         file.set_len(0).unwrap();
-        // Room that is given back is free after a commit.
+        // Freed space becomes available after a commit.
         assert!(Command::new("sync").arg("-f").arg(disk.path()).status().unwrap().success());
         let report = world.materialize(&ALL_BITS).unwrap_or_else(|error| panic!("{kind}: {error:?}"));
         assert!(report.is_new);
@@ -353,7 +353,7 @@ fn trees_used_least_recently_go_when_there_are_too_many() {
     assert!(oldest.is_dir(), "it was only asked");
     assert_eq!(trim(2 * bytes, None, false), std::slice::from_ref(&oldest));
     assert_eq!([&oldest, &older, &newest].map(|tree| tree.is_dir()), [false, true, true]);
-    // A use moves the time: only the tree that nobody used goes.
+    // Each use updates the time: only the tree that was not used is removed.
     world.restore();
     assert_eq!(trim(u64::MAX, Some(Duration::from_secs(7200)), false), [older]);
     assert!(newest.is_dir());

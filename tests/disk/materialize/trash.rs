@@ -1,4 +1,4 @@
-//! Directories that go: set aside at once, deleted by whoever sweeps, emptied in place where that cannot be.
+//! Removed directories: moved aside at once and deleted by the sweeper, or emptied in place where they cannot be moved.
 
 use std::fs::{self, File, Permissions};
 use std::io::Write as _;
@@ -14,7 +14,7 @@ use super::world::World;
 use crate::common::loop_fs::LoopFs;
 use crate::common::oracle::{assert_same_tree, tree_of};
 
-/// Makes a directory that no catalog knows.
+/// Makes a directory that no catalog contains.
 fn plant(world: &World, name: &str) -> PathBuf {
     let dir = world.file(name);
     fs::create_dir_all(dir.join("deep/er")).unwrap();
@@ -25,7 +25,7 @@ fn plant(world: &World, name: &str) -> PathBuf {
     dir
 }
 
-/// Where the trash of this user is, if there were one.
+/// The path of this user's trash.
 fn trash(world: &World) -> PathBuf {
     let uid = fs::metadata("/proc/self").map(|own| std::os::unix::fs::MetadataExt::uid(&own)).unwrap();
     world.space.base.join(format!(".holofs-trash-{uid}"))

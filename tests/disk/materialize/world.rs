@@ -1,4 +1,4 @@
-//! A home of its own with the golden hololib, and what a test does to it.
+//! A private home with the golden hololib, and operations of tests on it.
 
 use std::ffi::OsString;
 use std::fs;
@@ -24,14 +24,14 @@ const GOLDEN_SPACE: &str = "59acff1_ed69061_b99589a1";
 
 pub struct World {
     root: PathBuf,
-    /// What is removed when dropped.
+    /// Removed when dropped.
     _temp: Option<tempfile::TempDir>,
     pub home: Home,
     pub catalog: PathBuf,
     pub space: Space,
 }
 
-/// As root the golden tree keeps its setuid bits only when asked.
+/// As root, the golden tree keeps its setuid bits only with the option.
 pub const ALL_BITS: Options = Options {
     strategy: Strategy::Auto,
     verify: false,
@@ -48,7 +48,7 @@ impl World {
         World { _temp: Some(temp), ..world }
     }
 
-    /// A new world in a directory that stays: the root of a file system.
+    /// A new world in a permanent directory: the root of a file system.
     pub fn new_in(regime: &str, root: &Path) -> World {
         let world = World::at(root);
         let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/golden");
@@ -63,7 +63,7 @@ impl World {
         world
     }
 
-    /// The world in a directory that is there and stays.
+    /// The world in an existing, permanent directory.
     pub fn at(root: &Path) -> World {
         let rcc = root.join("rcc");
         let var = |name: &str| match name {
@@ -115,11 +115,11 @@ impl World {
         World { space: Space::new(&world.home, world.home.holotree(), "golden", name), ..world }
     }
 
-    /// What the golden tree is in a space of another name: its label is in the relocated files.
+    /// The golden tree in a space of another name: its label is in the relocated files.
     pub fn golden_as(&self, other: &World) -> PathBuf {
         let path = self.root.join(format!("golden-{}", other.space.label));
         crate::common::oracle::restore(&other.json(), &other.home.library(), &{
-            // The oracle writes the label that the directory is named by.
+            // The oracle writes the label that is the name of the directory.
             let named = path.join(other.space.label.as_str());
             fs::create_dir_all(&path).unwrap();
             named
@@ -132,7 +132,7 @@ impl World {
         Store::open(library, self.home.raw_dir(), Limits::default(), Arc::new(Tally::new()))
     }
 
-    /// Lays the catalog out. A process that another test is about to start has our locks for an instant.
+    /// Lays the catalog out. A process that another test is just starting can hold our locks for an instant.
     pub fn warm(&self, index: &Index) -> WarmedTree {
         loop {
             match warm(&self.home, index, &self.store(), &Tally::new(), None) {
@@ -151,7 +151,7 @@ impl World {
         self.space.root.join(path)
     }
 
-    /// The names beside the space.
+    /// The names next to the space.
     pub fn siblings(&self) -> Vec<String> {
         let names = fs::read_dir(&self.space.base).unwrap();
         let mut names: Vec<_> = names.map(|name| name.unwrap().file_name().into_string().unwrap()).collect();
