@@ -1,4 +1,4 @@
-//! Time and memory within bounds: a run that takes more than it may is a failure, and never hangs the tests.
+//! Limits of time and memory: a run that exceeds them is a failure and never hangs the tests.
 
 use std::fs;
 use std::io::Read;
@@ -41,7 +41,7 @@ fn wait(child: &mut Child, limit: Duration, command: &Command) -> std::process::
     }
 }
 
-/// The program under limits of the shell's `ulimit`, as `-v 500000`.
+/// The program under `ulimit` limits, such as `-v 500000`.
 pub fn limited(sandbox: &Sandbox, limits: &str, args: &[&str]) -> Command {
     let mut command = sandbox.command("sh");
     let script = format!("ulimit {limits} && exec \"$@\"");
@@ -49,7 +49,7 @@ pub fn limited(sandbox: &Sandbox, limits: &str, args: &[&str]) -> Command {
     command
 }
 
-/// What reading `path` gives, with a few seconds' patience: the number of the error if there is one.
+/// The result of reading `path` within a few seconds: the errno if there is one.
 pub fn read_in_time(path: &Path) -> Result<Vec<u8>, i32> {
     let (sender, receiver) = mpsc::channel();
     let wanted = path.to_owned();

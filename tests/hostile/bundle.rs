@@ -1,4 +1,4 @@
-//! `holofs doctor --bundle`: everything that a bug report needs, and nothing of what is in anybody's files.
+//! `holofs doctor --bundle`: everything that a bug report needs, and nothing of the content of users' files.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -18,7 +18,7 @@ fn a_bundle_tells_of_mounts_and_logs_and_of_nobodys_files() {
     fs::write(sandbox.user().join("name-of-a-secret"), "content-of-a-secret").unwrap();
     let damaged = blob_of(&sandbox, "plain/inner.gz");
     fs::remove_file(&damaged).unwrap();
-    // With everything that can be logged.
+    // With all log messages.
     let mut mount = sandbox.holofs_command(&["mount", CATALOG, "x", "--mode", "mount", "--json"]);
     let space = space_path(&json(&run(mount.env("RUST_LOG", "trace").env("SECRET", "value-of-a-variable"))));
     for dir in ["", "name-of-a-secret-dir"] {
@@ -41,7 +41,7 @@ fn a_bundle_tells_of_mounts_and_logs_and_of_nobodys_files() {
     }
     let home = sandbox.user().to_str().unwrap();
     assert!(!text.contains(home), "the user's home is in {text}");
-    // What it is for.
+    // The purpose of the bundle.
     let told: serde_json::Value = serde_json::from_str(&text).unwrap();
     assert_eq!(told["holofs"], env!("CARGO_PKG_VERSION"));
     assert_eq!(told["catalogs"]["Ok"], 1);
@@ -53,7 +53,7 @@ fn a_bundle_tells_of_mounts_and_logs_and_of_nobodys_files() {
     let log = told["spaces"].as_object().unwrap().values().next().unwrap()["log"].to_string();
     let digest = damaged.file_name().unwrap().to_str().unwrap();
     assert!(log.contains(digest), "the missing blob is not in the log: {log}");
-    // It is the user's to look at before he sends it, and never in the place of another file.
+    // Users can read it before they send it, and it never replaces another file.
     assert_eq!(fs::metadata(&bundle).unwrap().permissions().mode() & 0o7777, 0o600);
     let again = doctor(&mut sandbox.holofs_command(&args));
     assert_eq!(again.status.code(), Some(exit::IO), "{}", stderr(&again));

@@ -1,4 +1,4 @@
-//! The sandbox of a daemon: what it cannot do once its mount answers, seen from outside, as root and as anybody.
+//! The sandbox of a daemon: what it cannot do once its mount answers, seen from outside, as root and as an ordinary user.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -17,7 +17,7 @@ use crate::common::{copy_program, is_root, json, run, skip, space_path};
 fn threads(pid: u64) -> Vec<(String, String)> {
     let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().map(|task| task.unwrap().path());
     let read = |path: &Path, name: &str| fs::read_to_string(path.join(name)).ok();
-    // A thread may end while we look.
+    // A thread may end during this loop.
     tasks.filter_map(|task| Some((read(&task, "comm")?.trim().to_owned(), read(&task, "status")?))).collect()
 }
 
@@ -30,10 +30,10 @@ fn capabilities(status: &str, set: &str) -> u64 {
     u64::from_str_radix(field(status, set), 16).unwrap()
 }
 
-/// The threads that wait, unmount, or read through the mount itself: none of them touches what a catalog names.
+/// The threads that wait, unmount, or read through the mount itself: none of them opens a path that a catalog names.
 const FREE: [&str; 3] = ["holofs", "signals", "prime"];
 
-/// CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH; and CAP_SYS_ADMIN, which handing files to the kernel takes.
+/// CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH; and CAP_SYS_ADMIN, which passing files to the kernel requires.
 const USED: u64 = 0b110;
 const HANDING_OVER: u64 = USED | 1 << 21;
 
@@ -42,8 +42,8 @@ fn serves(name: &str) -> bool {
     name.starts_with("fuser") || name == "serve"
 }
 
-/// Waits until two threads serve (a mount answers as soon as the first one does) and the thread that leaves RCC's marks has
-/// gone in as well, or ended; no thread in there may do more than `most`.
+/// Waits until two threads serve (a mount answers as soon as the first one does) and the thread that writes RCC's marks is
+/// in the sandbox or has ended. No thread in the sandbox may have more capabilities than `most`.
 fn settled(pid: u64, most: u64) -> Vec<(String, String)> {
     let started = Instant::now();
     loop {
@@ -67,7 +67,7 @@ fn every_thread_that_serves_is_in_the_cage() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     for (io, serving) in [("no-open", USED), ("passthrough", HANDING_OVER)] {
         let mounted = sandbox.mount(CATALOG, "x", "user", &["--io", io]);
-        // Who cannot hand files over is not left the power to.
+        // A daemon that cannot pass files to the kernel does not keep the capability for it.
         let serving = if mounted.report()["io"] == io { serving } else { USED };
         let threads = settled(mounted.report()["pid"].as_u64().unwrap(), serving);
         for (name, status) in threads.iter().filter(|(name, _)| !FREE.contains(&name.as_str())) {
@@ -95,26 +95,26 @@ fn a_daemon_leaves_no_core_file() {
 fn the_daemon_cannot_open_what_is_not_its_own() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mut command = sandbox.holofs_command(&["mount", CATALOG, "x", "--json"]);
-    // In its log, the daemon tells whether the cage holds: it tries /etc/passwd itself.
+    // The daemon logs whether the sandbox works: it tries to open /etc/passwd itself.
     let output = run(command.env("RUST_LOG", "debug"));
     let root = space_path(&json(&output));
     let told = crate::common::stderr(&output);
     assert!(told.contains("The sandbox around Some(\"serve\") is complete"), "{told}");
-    // The library becomes a link to a copy elsewhere: whoever follows it leaves the cage.
+    // The library becomes a link to a copy elsewhere: following it would leave the sandbox.
     let (library, elsewhere) = (sandbox.hololib().join("library"), sandbox.scratch().join("library"));
     assert!(read_in_time(&root.join("plain/no-needle.txt")).is_ok());
     fs::rename(&library, &elsewhere).unwrap();
     symlink(&elsewhere, &library).unwrap();
     assert_eq!(read_in_time(&root.join("plain/inner.gz")), Err(5), "the daemon left its cage");
     assert!(read_in_time(&root.join("plain/no-needle.txt")).is_ok(), "what was open stays open");
-    // Back again, as after `rcc holotree check` or a new volume: it goes on by itself.
+    // The library is back, as after `rcc holotree check` or on a new volume: the mount works again by itself.
     fs::remove_file(&library).unwrap();
     fs::rename(&elsewhere, &library).unwrap();
     assert!(read_in_time(&root.join("plain/inner.gz")).is_ok());
     sandbox.holofs_ok(&["unmount", "x"]);
 }
 
-/// `/dev/fuse` open to everybody, as distributions have it, until dropped.
+/// `/dev/fuse` open to all users, as on most distributions, until dropped.
 struct OpenDevice(fs::Permissions);
 
 impl OpenDevice {
@@ -143,7 +143,7 @@ impl Nobody {
         let sandbox = Sandbox::golden(Regime::Gzip);
         let top = sandbox.home().parent().unwrap().to_owned();
         fs::set_permissions(&top, fs::Permissions::from_mode(0o755)).unwrap();
-        // A copy of the program, for the build directory may be closed to others.
+        // A copy of the program, because the build directory may not be accessible to others.
         copy_program(env!("CARGO_BIN_EXE_holofs"), top.join("holofs"));
         run(Command::new("chown").args(["-R", &format!("{NOBODY}:{NOBODY}")]).arg(&top));
         Nobody { sandbox }
@@ -178,7 +178,7 @@ fn a_user_without_privilege_mounts_is_caged_and_a_signal_unmounts() {
     let as_nobody = ["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "ls"];
     let listed = run(Command::new("setpriv").args(as_nobody).arg(&root));
     assert!(crate::common::stdout(&listed).contains("bin"));
-    // Root is not let in, since nobody asked for it: a mount is its owner's own.
+    // Root has no access without `--allow-other`: only its owner can use a mount.
     assert!(fs::read_dir(&root).is_err());
     run(Command::new("kill").args(["-TERM", &pid.to_string()]));
     let started = Instant::now();
@@ -211,7 +211,7 @@ fn a_caged_daemon_serves_everything_and_ends_by_a_signal_alike() {
     }
 }
 
-/// What a program of another user says of a file: the status of `sh -c script`.
+/// What a program of another user sees of a file: the status of `sh -c script`.
 fn as_another_user(space: &Path, script: &str) -> bool {
     let mut command = Command::new("setpriv");
     command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "--", "sh", "-c", script]);
@@ -231,7 +231,7 @@ fn another_user_gets_what_the_modes_allow_and_no_more() {
     let closed = sandbox.mount(CATALOG, "closed", "user", &["--mode", "mount"]);
     assert!(!as_another_user(closed.path(), "cat $SPACE/bin/tool"), "it is its owner's own");
     let open = sandbox.mount(CATALOG, "open", "user", &["--mode", "mount", "--allow-other"]);
-    // Directories are 0750, as RCC makes them: root opens this one for everybody.
+    // Directories are 0750, as RCC makes them: root opens this one for all users.
     for dir in ["", "bin", "plain"] {
         fs::set_permissions(open.path().join(dir), fs::Permissions::from_mode(0o755)).unwrap();
     }

@@ -1,4 +1,4 @@
-//! Bad catalogs: refused with their own exit code and the entry named, in little time and memory, and without a trace.
+//! Bad catalogs: refused with their own exit code and the name of the entry, in little time and memory, and without a trace.
 
 use std::fs;
 use std::io::Write;
@@ -18,7 +18,7 @@ use crate::common::soak::{amount, is_soak};
 use crate::common::{exit, said, stderr};
 
 const LIMIT: Duration = Duration::from_secs(10);
-/// Address space for a run, threads' stacks included, in KiB.
+/// Address space of a run in KiB, including the stacks of threads.
 const MEMORY: &str = "-v 800000";
 
 fn put(sandbox: &Sandbox, stored: &[u8]) -> PathBuf {
@@ -34,7 +34,7 @@ fn attempt(sandbox: &Sandbox, command: &str, path: &Path) -> Output {
     within(&mut limited(sandbox, MEMORY, &args), LIMIT)
 }
 
-/// The catalog at `path` is refused by every command, with `entry` in the message and nothing made.
+/// Every command refuses the catalog at `path`, with `entry` in the message, and creates nothing.
 fn assert_refused(sandbox: &Sandbox, path: &Path, commands: &[&str], entry: &str) {
     for command in commands {
         let output = attempt(sandbox, command, path);
@@ -54,7 +54,7 @@ fn every_bad_catalog_is_refused_by_mount_and_materialize_and_leaves_nothing() {
     let alive = other.mount(CATALOG, "alive", "user", &[]);
     for (at, (text, _, entry)) in bad_catalogs::all().into_iter().enumerate() {
         let path = put(&sandbox, &golden::deflate(&text));
-        // Both read through one parser: each is tried with every third, all with the one that writes.
+        // Both commands use one parser: each is run with every third catalog, and the one that writes with all of them.
         let commands: &[&str] = if at % 3 == 0 { &["materialize", "mount"] } else { &["materialize"] };
         assert_refused(&sandbox, &path, commands, &entry);
     }
@@ -105,7 +105,7 @@ fn deep_and_endless_catalogs_are_refused_in_bounded_memory() {
     }
 }
 
-/// Four gibibytes of `byte` in a few hundred KiB: one member of gzip, again and again.
+/// Four gibibytes of `byte` in a few hundred KiB: one gzip member, repeated.
 fn bomb(byte: u8) -> Vec<u8> {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(&vec![byte; 64 << 20]).unwrap();
@@ -125,7 +125,7 @@ fn a_catalog_bomb_is_refused_in_bounded_memory() {
     assert_refused(&sandbox, &path, &["materialize"], "f");
 }
 
-/// A golden catalog that was changed as JSON, under its own name.
+/// A golden catalog with changed JSON, under its own name.
 fn edit(sandbox: &Sandbox, change: impl FnOnce(&mut Value)) {
     let path = sandbox.hololib().join("catalog").join(CATALOG);
     let mut catalog: Value = serde_json::from_str(&golden::inflate(&fs::read(&path).unwrap())).unwrap();

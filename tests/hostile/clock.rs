@@ -1,6 +1,6 @@
-//! A clock that jumps: files, locks and mounts from the future or from long ago are neither believed dead nor feared alive.
+//! Clock changes: files, locks and mounts with times in the future or the distant past are treated correctly, neither as dead nor as live.
 //!
-//! The clock of the program is set by `faketime`; the kernel dates files by the real one, so that under a clock ten days back
+//! `faketime` sets the program's clock; the kernel dates files by the real one. So under a clock ten days back
 //! everything on disk is from the future, as after a correction of the machine's clock.
 
 use std::fs;
@@ -14,22 +14,22 @@ use crate::common::mounted::{daemons_of, is_alive};
 use crate::common::sandbox::Sandbox;
 use crate::common::{json, run, said, skip, space_path, stdout};
 
-/// The library that moves the clock; `None` if it is not installed.
+/// The library that changes the clock; `None` if it is not installed.
 fn library() -> Option<String> {
     let output = Command::new("faketime").args(["-m", "-f", "+0", "printenv", "LD_PRELOAD"]).output().ok()?;
     output.status.success().then(|| stdout(&output).trim().to_owned())
 }
 
-/// The program under a clock that is moved by `shift`, as `-10d`.
+/// The program with its clock moved by `shift`, such as `-10d`.
 fn at(sandbox: &Sandbox, library: &str, shift: &str, args: &[&str]) -> Command {
     let mut command = sandbox.holofs_command(args);
     command.env("LD_PRELOAD", library).env("FAKETIME", shift);
-    // A jump is one of the time of day: the clock that measures how long something takes goes on.
+    // Only the time of day changes: the monotonic clock goes on.
     command.env("DONT_FAKE_MONOTONIC", "1").env("NO_FAKE_STAT", "1");
     command
 }
 
-/// Mounts a space whose daemon was killed, looks at what was written under the other clocks, writes `name`, and kills it again.
+/// Mounts a space whose daemon was killed, checks the files written under the other clocks, writes `name`, and kills the daemon again.
 fn mounted(sandbox: &Sandbox, mount: &mut Command, earlier: &[&str], name: &str) {
     let report = json(&run(mount));
     let (space, pid) = (space_path(&report), u32::try_from(report["pid"].as_u64().unwrap()).unwrap());
@@ -50,7 +50,7 @@ fn mounted(sandbox: &Sandbox, mount: &mut Command, earlier: &[&str], name: &str)
     assert_eq!(daemons_of(sandbox), Vec::<u32>::new());
 }
 
-/// A lock that somebody marked and does not hold, dated by the real clock.
+/// A lock file that names a holder but is not held, dated by the real clock.
 fn mark(sandbox: &Sandbox) {
     let dir = sandbox.hololib().join("pids");
     fs::create_dir_all(&dir).unwrap();
@@ -85,7 +85,7 @@ fn a_clock_that_jumps_back_or_ahead_changes_nothing() {
         let output = at(&sandbox, &library, shift, &["gc"]).output().unwrap();
         assert!(output.status.success(), "{shift}: {}", said(&output));
     }
-    // Nobody waited for a holder that there is not.
+    // No command waited for the holder, which does not exist.
     assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
     let mounted = sandbox.mount(CATALOG, "x", "user", &["--mode", "mount"]);
     for name in earlier {

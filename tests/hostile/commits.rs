@@ -1,5 +1,5 @@
-//! A change of a mounted space, one system call of which fails in the daemon: it is done, or answered with an error and not done; and
-//! the next one works.
+//! A change of a mounted space while one system call of the daemon fails: it is done, or it returns an error and is not done; and
+//! the next change works.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -13,7 +13,7 @@ use crate::common::sandbox::Sandbox;
 use crate::common::soak::amount;
 use crate::common::{is_root, run, skip};
 
-/// `strace` on a running process, which makes calls of it fail until it is dropped.
+/// `strace` on a running process; it makes system calls fail until it is dropped.
 struct Failing(Child);
 
 impl Failing {
@@ -22,7 +22,7 @@ impl Failing {
         command.args(["-f", "-p", pid, "-o", "/dev/null", "-e", &format!("trace={call}")]);
         command.args(["-e", &format!("inject={call}:error={error}:when={number}")]);
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        // It says so when it is attached.
+        // strace prints a line when it is attached.
         let mut told = String::new();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         stderr.read_line(&mut told).unwrap();
@@ -39,12 +39,12 @@ impl Drop for Failing {
     }
 }
 
-/// The call by which SQLite locks and unlocks.
+/// The system call with which SQLite locks and unlocks.
 const LOCKS: &str = "fcntl";
-/// How long the change after a failure may take: SQLite tries for ten seconds to get a lock that it could not release itself.
+/// How long the change after a failure may take: SQLite retries for ten seconds to get a lock that it could not release itself.
 const LONGEST: Duration = Duration::from_secs(20);
 
-/// A kind of change, how it is done to the `n`-th file, and how it looks when it is done.
+/// A kind of change, how it is applied to the `n`-th file, and the result of a successful change.
 type Change = (&'static str, fn(&Path) -> std::io::Result<()>, fn(&Path) -> bool);
 
 const CHANGES: [Change; 6] = [
@@ -64,7 +64,7 @@ const CHANGES: [Change; 6] = [
     ),
 ];
 
-/// A directory with everything that the changes need; it takes what is of the catalog along.
+/// A directory with everything that the changes need; `from`, a file of the catalog, is moved into it.
 fn prepare(space: &Path, from: &Path, number: usize) -> PathBuf {
     let at = space.join(format!("trial-{number}"));
     fs::create_dir(&at).unwrap();
@@ -96,7 +96,7 @@ fn a_change_whose_system_call_fails_is_done_or_not_and_the_next_one_works() {
     let (mut number, mut failed) = (0, 0);
     for (call, error) in calls {
         for at in 1..=amount(4, 12) {
-            // What is locked is the same for all of them.
+            // All changes use the same lock.
             let changes = if call == LOCKS { amount(1, 2) } else { CHANGES.len() };
             for (what, change, is_done) in CHANGES.into_iter().take(changes) {
                 number += 1;

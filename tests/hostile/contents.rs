@@ -1,4 +1,4 @@
-//! Blobs that were planted, and blobs that are bombs: an I/O error in no time, and never a byte of something else.
+//! Planted blobs and decompression bombs: an immediate I/O error, and never a byte of other content.
 
 use std::fs;
 use std::io::Write;
@@ -21,7 +21,7 @@ const EIO: i32 = 5;
 const FILE: &str = "plain/inner.gz";
 const LIMIT: Duration = Duration::from_secs(5);
 
-/// Plants something in the place of one blob; a mount gives EIO for its file alone, materialize fails and leaves nothing.
+/// Plants something in place of one blob: a mount gives EIO for this file only; materialize fails and leaves nothing.
 fn assert_harmless(what: &str, plant: impl FnOnce(&Path)) {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let blob = blob_of(&sandbox, FILE);
@@ -52,7 +52,7 @@ fn a_planted_blob_is_an_error_at_once_and_never_followed() {
     assert_harmless("a FIFO", mkfifo);
     assert_harmless("a directory", |path| fs::create_dir(path).unwrap());
     assert_harmless("a socket", |path| {
-        // A socket's path must be short.
+        // The path of a socket must be short.
         let short = tempfile::tempdir().unwrap();
         drop(UnixListener::bind(short.path().join("s")).unwrap());
         fs::rename(short.path().join("s"), path).unwrap();

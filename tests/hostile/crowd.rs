@@ -1,4 +1,4 @@
-//! A crowd: processes that mount, unmount, materialize and write in the same spaces at once, and nobody is hurt.
+//! Many processes that mount, unmount, materialize and write in the same spaces at once, without harm to each other.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use crate::common::sandbox::Sandbox;
 use crate::common::soak::amount;
 use crate::common::{exit, said, stderr, store_hash};
 
-/// A generator of numbers that is the same on every run.
+/// A generator of numbers with the same sequence on every run.
 pub struct Random(pub u64);
 
 impl Random {
@@ -23,12 +23,12 @@ impl Random {
     }
 }
 
-/// One of the crowd: does one thing after the other until it is time to stop.
+/// One of the processes: performs operations until it is time to stop.
 fn member(sandbox: &Sandbox, seed: u64, until: Instant) -> usize {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     let mut done = 0;
     while Instant::now() < until {
-        // Mostly the same two spaces, so that they meet.
+        // Usually the same two spaces, so that the processes meet.
         let space = format!("space{}", if random.below(3) > 0 { random.below(2) } else { seed });
         let what = random.below(5);
         let mut args = match what {
@@ -79,7 +79,7 @@ fn twenty_processes_in_the_same_spaces_do_each_other_no_harm() {
     assert!(sandbox.materialize(CATALOG, "space19", "user").starts_with(sandbox.holotree()));
 }
 
-/// Unmounts what is left; every daemon must end.
+/// Unmounts the remaining spaces; every daemon must end.
 fn leave(sandbox: &Sandbox) {
     for space in (0..20).map(|number| format!("space{number}")) {
         sandbox.holofs(&["unmount", &space, "--lazy"]);

@@ -1,5 +1,5 @@
-//! `import` and `record`, killed at any instant: the hololib never has a wrong blob, half a catalog or a catalog whose blobs are not
-//! there, and the next run brings the rest.
+//! `import` and `record`, killed at any instant: the hololib never has a wrong blob, a partial catalog or a catalog with missing blobs,
+//! and the next run completes it.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -26,7 +26,7 @@ fn import() -> Prepared {
 fn record() -> Prepared {
     let sandbox = Sandbox::new();
     let stage = golden::unpack_stage(&sandbox.holotree());
-    // They lead to where the stage was made, and so nowhere.
+    // They refer to the place where the stage was made, which does not exist.
     for link in ["abs-dir-into-stage", "abs-into-stage"] {
         fs::remove_file(stage.join("links").join(link)).unwrap();
     }
@@ -40,13 +40,13 @@ fn texts(args: &[String]) -> Vec<&str> {
     args.iter().map(String::as_str).collect()
 }
 
-/// Every blob is what its name says, and whatever catalog is there has all of its blobs.
+/// Every blob matches its name, and every catalog has all of its blobs.
 fn assert_sound(sandbox: &Sandbox, what: &str) {
     let output = sandbox.holofs(&["check"]);
     assert!(output.status.success(), "{what}: {}", said(&output));
 }
 
-/// Blobs and catalogs by name, less what is in the making: RCC's and our temporary names.
+/// Blobs and catalogs by name, without unfinished files: temporary names of RCC and HoloFS.
 fn published(sandbox: &Sandbox) -> BTreeMap<PathBuf, Vec<u8>> {
     fn walk(dir: &Path, found: &mut BTreeMap<PathBuf, Vec<u8>>) {
         for entry in fs::read_dir(dir).into_iter().flatten() {
@@ -66,7 +66,7 @@ fn published(sandbox: &Sandbox) -> BTreeMap<PathBuf, Vec<u8>> {
     found
 }
 
-/// After a death: sound, and made whole by the next run.
+/// After a kill: consistent, and completed by the next run.
 fn assert_survived(sandbox: &Sandbox, args: &[&str], whole: usize, what: &str) {
     assert_sound(sandbox, what);
     let output = sandbox.holofs(args);
@@ -75,7 +75,7 @@ fn assert_survived(sandbox: &Sandbox, args: &[&str], whole: usize, what: &str) {
     assert_eq!(published(sandbox).len(), whole, "after {what}");
 }
 
-/// How many files are published when nothing happens, and how long that takes.
+/// The number of published files and the time of an undisturbed run.
 fn undisturbed(prepare: fn() -> Prepared) -> (usize, Duration) {
     let (sandbox, args) = prepare();
     let started = Instant::now();
@@ -86,7 +86,7 @@ fn undisturbed(prepare: fn() -> Prepared) -> (usize, Duration) {
     (whole, took)
 }
 
-/// Kills the command at each of the calls, as far as there is time.
+/// Kills the command at each of the calls, as long as there is time.
 fn at_calls(prepare: fn() -> Prepared, whole: usize, most: usize) {
     let (mut killed, mut times) = (0, 0);
     for calls in [BYTES, NAMES] {
@@ -94,7 +94,7 @@ fn at_calls(prepare: fn() -> Prepared, whole: usize, most: usize) {
         for step in trace::steps(&sandbox, calls, most, &texts(&args)) {
             let (sandbox, args) = prepare();
             let output = trace::run(&sandbox, &step, "signal=KILL", &texts(&args));
-            // Its threads share the work as it comes: none of them may get so far this time.
+            // The threads share the work in any order: this time no thread may reach the step.
             killed += usize::from(!output.status.success());
             times += 1;
             assert_survived(&sandbox, &texts(&args), whole, &format!("death at {step:?}"));

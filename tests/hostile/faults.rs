@@ -1,4 +1,4 @@
-//! Every step fails once: the run says so, the tree equals before or after, and the next run makes it right.
+//! Every step fails once: the run reports it, the tree equals that before or after, and the next run repairs it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -33,7 +33,7 @@ const MATERIALIZE: [&str; 10] = [
     "hardlink",
 ];
 
-/// A home, what its space must be, and where it will be.
+/// A home, the expected tree of its space, and the space's path.
 struct Trial {
     sandbox: Sandbox,
     expected: PathBuf,
@@ -50,7 +50,7 @@ impl Trial {
         trial
     }
 
-    /// Takes away the space and all that HoloFS keeps.
+    /// Removes the space and all HoloFS state.
     fn forget(&self) {
         for dir in [self.sandbox.holotree(), self.sandbox.home().join("holofs")] {
             run(self.sandbox.command("chmod").args(["-R", "u+rwX"]).arg(&dir));
@@ -59,7 +59,7 @@ impl Trial {
         }
     }
 
-    /// The space is whole or not there, whatever `told` says; and it is whole if that is what it says.
+    /// The space is complete or absent, regardless of the output `told`; it is complete if the output says so.
     fn assert_all_or_nothing(&self, what: &str, told: Option<i32>) {
         if self.space.exists() {
             assert_same_space(&self.space, &self.expected);
@@ -75,7 +75,7 @@ impl Trial {
     }
 }
 
-/// Fails or kills at each of `calls` with `how`, as far as there is time for `most`.
+/// Makes each of `calls` fail or die with `how`, as long as there is time for `most`.
 fn sweep(calls: &str, how: &str, most: usize) {
     let trial = Trial::new(Regime::Gzip);
     let library = store_hash::of(&trial.sandbox.hololib().join("library"));
@@ -98,7 +98,7 @@ fn sweep(calls: &str, how: &str, most: usize) {
         trial.assert_repaired(&what);
     }
     store_hash::assert_unchanged(&trial.sandbox.hololib().join("library"), &library);
-    // Many failures are survived: the raw store is not needed, what cannot be linked is copied, a mode is right already.
+    // Many failures have no effect: the raw store is optional, files that cannot be linked are copied, a mode is already right.
     assert!(failed > 0 || steps.len() < 5, "none of {} runs failed", steps.len());
     eprintln!("{how}: {} calls, {failed} runs failed", steps.len());
 }
@@ -123,13 +123,13 @@ fn materialize_is_all_or_nothing_wherever_it_is_killed() {
     sweep(NAMES, "signal=KILL", amount(8, 10_000));
 }
 
-/// Records the golden stage with a failure or death at each step: a catalog that is there can be restored from.
+/// Records the golden stage with a failure or kill at each step: every existing catalog can be restored.
 fn sweep_record(calls: &str, how: &str, most: usize) {
     let blueprint = golden::file("golden.yaml");
     let prepare = || {
         let sandbox = Sandbox::new();
         let stage = golden::unpack_stage(&sandbox.holotree());
-        // They lead to where the stage was made, and so nowhere.
+        // They refer to the place where the stage was made, which does not exist.
         for link in ["abs-dir-into-stage", "abs-into-stage"] {
             fs::remove_file(stage.join("links").join(link)).unwrap();
         }
@@ -200,7 +200,7 @@ fn a_mount_with_few_descriptors_serves_all_files() {
 #[test]
 fn a_mount_with_few_descriptors_takes_any_number_of_written_files() {
     let sandbox = Sandbox::golden(Regime::Raw);
-    // What a daemon needs anyway, and room for a handful of files.
+    // The descriptors that a daemon always needs, and a few for files.
     let args = ["mount", CATALOG, "interop", "--controller", "golden", "--mode", "mount", "--json"];
     let report = crate::common::json(&run(&mut limited(&sandbox, "-n 64", &args)));
     let space = crate::common::space_path(&report);
@@ -222,7 +222,7 @@ fn a_mount_with_few_descriptors_takes_any_number_of_written_files() {
     sandbox.holofs_ok(&["unmount", "interop", "--controller", "golden"]);
 }
 
-/// A small file system of its own, gone when dropped.
+/// A small private file system, removed when dropped.
 pub struct Tmpfs(PathBuf);
 
 impl Tmpfs {
@@ -283,7 +283,7 @@ fn a_full_disk_for_the_raw_store_costs_speed_only() {
     }
 }
 
-/// Every relocated file of the golden catalog, and a source of their content that can be told to fail.
+/// Every relocated file of the golden catalog, and a source of their content that can be made to fail.
 struct Relocations {
     sandbox: Sandbox,
     index: Index,
@@ -309,7 +309,7 @@ impl Relocations {
         Relocated::new(&state, &self.index, &self.label, source, Arc::new(Tally::new()))
     }
 
-    /// What each relocated file reads as, as a digest; `None` for an error.
+    /// The content of each relocated file, as a digest; `None` for an error.
     fn read_all(&self, relocated: &Relocated) -> Vec<Option<Digest>> {
         let files = self.index.relocated().map(|(ino, file)| {
             let mode = self.index.node(ino).unwrap().mode;
@@ -341,7 +341,7 @@ fn a_source_that_fails_once_spoils_no_relocated_file() {
         let relocated = world.open();
         world.source.fail(digest, 1);
         relocated.fill(&world.index, &stop);
-        // The failure is told to whoever reads next at most, and the bytes are right or none.
+        // At most the next reader gets the failure; bytes are right or absent.
         world.source.fail(digest, 1);
         let during = world.read_all(&relocated);
         assert!(during.iter().zip(&right).all(|(now, right)| now.is_none() || now == right), "file {at}");

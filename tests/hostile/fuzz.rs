@@ -18,7 +18,7 @@ fn data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data")
 }
 
-/// A generator of numbers that is the same on every run.
+/// A generator of numbers with the same sequence on every run.
 struct Random(u64);
 
 impl Random {
@@ -35,7 +35,7 @@ impl Random {
     }
 }
 
-/// Some changes to an input: bits, bytes, pieces moved, doubled, removed, or of another input.
+/// Changes to an input: bits, bytes, pieces that are moved, doubled, removed, or taken from another input.
 fn mutate(random: &mut Random, input: &mut Vec<u8>, other: &[u8]) {
     for _ in 0..=random.below(6) {
         let at = random.below(input.len() + 1);

@@ -1,4 +1,4 @@
-//! Spaces of one catalog have nothing in common that can be written, the store is never written, and nothing is left over.
+//! Spaces of one catalog share nothing that can be written, the store is never written, and nothing is left over.
 
 use std::fs::{self, File, FileTimes, Permissions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
@@ -12,7 +12,7 @@ use crate::common::sandbox::Sandbox;
 use crate::common::soak::amount;
 use crate::common::{json, run, store_hash};
 
-/// Changes the files of a space in every way there is for an owner.
+/// Changes the files of a space in every way that an owner can.
 fn vandalize(space: &Path) {
     let at = |name: &str| space.join(name);
     File::options().write(true).open(at("plain/inner.gz")).unwrap().write_all_at(b"vandal", 0).unwrap();
@@ -40,7 +40,7 @@ fn what_happens_in_one_materialized_space_reaches_neither_another_nor_the_store(
         assert_same_space(&two, &restored);
         store_hash::assert_unchanged(&sandbox.hololib(), &library);
         store_hash::assert_unchanged(&raw, &inflated);
-        // A change that keeps size and mode is found only by reading, in RCC as here.
+        // A change that keeps size and mode is found only by reading the file, in RCC and in HoloFS.
         let again = ["materialize", CATALOG, "one", "--allow-setuid", "--verify"];
         sandbox.holofs_ok(&again);
         assert_same_space(&one, &restored);
@@ -65,7 +65,7 @@ fn shared_inodes(one: &Path, two: &Path) -> Vec<PathBuf> {
 #[test]
 fn reading_all_of_two_mounted_spaces_changes_nothing_in_the_hololib() {
     let sandbox = Sandbox::golden(Regime::Gzip);
-    // RCC's own marks of use are what a mount leaves there; they come with the first one.
+    // A mount writes RCC's own marks of use there; they appear with the first mount.
     sandbox.mount(CATALOG, "one", "user", &[]).unmount();
     let library = sandbox.hololib().join("library");
     let before = store_hash::of(&library);
@@ -74,7 +74,7 @@ fn reading_all_of_two_mounted_spaces_changes_nothing_in_the_hololib() {
     store_hash::assert_unchanged(&library, &before);
 }
 
-/// How many descriptors a process has open.
+/// The number of open descriptors of a process.
 fn descriptors(pid: u32) -> usize {
     fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
 }
@@ -86,7 +86,7 @@ fn many_mounts_leave_no_process_no_mount_and_no_descriptor() {
     let long = sandbox.mount(CATALOG, "long", "user", &[]);
     let pid = u32::try_from(long.report()["pid"].as_u64().unwrap()).unwrap();
     assert_same_space(long.path(), long.path());
-    // What it relocates in the background it opens too.
+    // The files that it relocates in the background are open too.
     let counts = || json(&sandbox.holofs_ok(&["stats", "long", "--json"]))["counts"].clone();
     let mut seen = serde_json::Value::Null;
     while std::mem::replace(&mut seen, counts()) != seen {
@@ -103,7 +103,7 @@ fn many_mounts_leave_no_process_no_mount_and_no_descriptor() {
     assert_eq!(daemons_of(&sandbox), [pid]);
     long.unmount();
     assert_eq!(daemons_of(&sandbox), Vec::<u32>::new());
-    // Other tests of this process may hold some at this moment.
+    // Other tests of this process may have some open at this moment.
     let others = 40;
     assert!(mount_points().len() <= mounts + others && descriptors(std::process::id()) <= own + others);
 }

@@ -1,6 +1,6 @@
-//! Trust nothing, lose nothing: what attacks, faults and crowds must not achieve, told by the program's own behaviour.
+//! What attacks, faults and many parallel processes must not achieve, checked by the program's own behaviour.
 //!
-//! The slow parts grow with `HOLOFS_SOAK` (`scripts/test --soak`). `SECURITY.md` names the promise of each test here.
+//! The slow parts run longer with `HOLOFS_SOAK` (`scripts/test --soak`). `SECURITY.md` names the promise of each test here.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,

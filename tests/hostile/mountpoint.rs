@@ -1,4 +1,4 @@
-//! The place of a mount: an attacker swaps it, names it, or mounts over it, and gains nothing.
+//! The mountpoint: an attacker swaps it, names it, or mounts over it, and gains nothing.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -13,7 +13,7 @@ use crate::common::sandbox::Sandbox;
 use crate::common::soak::amount;
 use crate::common::{exit, is_root, json, run, said, skip, space_path, stderr, stdout};
 
-/// Swaps the directory at `place` with a link to `victim` until `stop`, and counts.
+/// Swaps the directory at `place` with a link to `victim` until `stop`, and counts the swaps.
 fn swap(place: &Path, victim: &Path, stop: &AtomicBool, swaps: &AtomicU32) {
     let aside = place.with_extension("aside");
     while !stop.load(Ordering::Relaxed) {
@@ -30,7 +30,7 @@ fn swap(place: &Path, victim: &Path, stop: &AtomicBool, swaps: &AtomicU32) {
     }
 }
 
-/// So that a failed test ends as well.
+/// Makes the thread end even if the test fails.
 struct StopAtEnd<'a>(&'a AtomicBool);
 
 impl Drop for StopAtEnd<'_> {
@@ -61,7 +61,7 @@ fn a_mountpoint_that_is_swapped_for_a_link_never_leads_the_mount_elsewhere() {
             refused += u32::from(!output.status.success());
             assert!(!is_mounted(&victim), "the victim was mounted on: {}", said(&output));
             assert_eq!(fs::read_to_string(victim.join("precious")).unwrap(), "precious");
-            // On our own directory, whatever it is called by now: it may be renamed at the very moment of the mount.
+            // On our own directory, under any name: it may be renamed at the very moment of the mount.
             let own = [place.clone(), place.with_extension("aside")];
             assert!(below(&sandbox.holotree()).iter().all(|point| own.contains(point)), "{}", said(&output));
             sandbox.holofs(&["unmount", "race"]);
@@ -83,7 +83,7 @@ fn wait_for_no_daemon(sandbox: &Sandbox) {
     }
 }
 
-/// The space mounted, and the process that serves it: without the guard that expects `unmount` to work.
+/// The mounted space and the process that serves it, without the guard that expects `unmount` to work.
 fn start(sandbox: &Sandbox) -> (PathBuf, String) {
     let report = json(&sandbox.holofs_ok(&["mount", CATALOG, "x", "--json"]));
     (space_path(&report), report["pid"].to_string())
@@ -102,7 +102,7 @@ fn a_mount_stacked_over_ours_survives_our_end() {
     wait_for_no_daemon(&sandbox);
     assert_eq!(fs::read_to_string(root.join("precious")).unwrap(), "precious");
     run(Command::new("umount").arg(&root));
-    // Ours is below it, dead: the next mount clears it away.
+    // Our mount is below it, dead: the next mount removes it.
     sandbox.mount(CATALOG, "x", "user", &[]).unmount();
     assert!(below(&sandbox.holotree()).is_empty());
 }
@@ -161,7 +161,7 @@ fn a_lazy_unmount_with_open_files_names_the_daemon_that_serves_them() {
     assert!(said.contains("is unmounted") && said.contains(&daemon), "{said}");
     assert!(said.contains("end the programs that have them open"), "{said}");
     assert!(!is_mounted(mounted.path()));
-    // Until its last file is closed nobody else gets the space; then anybody does.
+    // Until its last file is closed, the space is not available; afterwards it is.
     sandbox.holofs_fails(&["mount", CATALOG, "x"], exit::BUSY);
     drop(open);
     let started = Instant::now();

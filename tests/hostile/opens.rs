@@ -1,4 +1,4 @@
-//! Nothing below the state is opened by its path: each file is named below a descriptor that was checked.
+//! No file of the state is opened by its path: each one is named relative to a checked descriptor.
 
 use std::fs;
 use std::path::Path;
@@ -10,10 +10,10 @@ use crate::common::mounted::is_mounted;
 use crate::common::sandbox::Sandbox;
 use crate::common::{run, skip, until};
 
-/// Calls that open or make files, whatever for.
+/// System calls that open or create files.
 const OPENS: &str = "open,openat,openat2,creat,truncate";
 
-/// Where a path may be used nevertheless, and why.
+/// Where a path may be used anyway, and why.
 const EXEMPT: [(&str, &str); 2] = [
     ("/state.db", "SQLite opens by path: with SQLITE_OPEN_NOFOLLOW, in a directory that was checked"),
     ("/bytecode/", "Python itself is given a path for its bytecode, and the same path is read ahead"),
@@ -24,7 +24,7 @@ fn by_path(log: &Path, holofs: &Path) -> Vec<String> {
     let below = format!("\"{}/", holofs.display());
     let text = fs::read_to_string(log).unwrap();
     let lines = text.lines().filter(|line| line.contains(&below));
-    // A rule of the sandbox names a path, and opens nothing.
+    // A rule of the sandbox names a path but opens nothing.
     let opening = lines.filter(|line| !line.contains("O_PATH") && !is_directory_sync(line));
     opening
         .filter(|line| !EXEMPT.iter().any(|(exempt, _)| line.contains(exempt)))
@@ -32,7 +32,7 @@ fn by_path(log: &Path, holofs: &Path) -> Vec<String> {
         .collect()
 }
 
-/// SQLite, too, opens the directory of its database to make the names in it durable.
+/// SQLite also opens the directory of its database, to make the names in it durable.
 fn is_directory_sync(line: &str) -> bool {
     let state = line.split('"').nth(1).and_then(|path| path.split_once("/holofs/spaces/"));
     state.is_some_and(|(_, label)| !label.contains('/')) && line.contains("\", O_RDONLY|O_CLOEXEC")
@@ -75,7 +75,7 @@ fn nothing_of_our_state_is_opened_by_a_path() {
     ];
     let mut found = Vec::new();
     for args in commands.into_iter().chain([&["record", stage, "--blueprint", blueprint][..]]) {
-        // What they say is for other tests; some have nothing to do.
+        // Other tests check their output; some have nothing to do.
         traced(&sandbox, &log).args(args).output().unwrap();
         found.extend(by_path(&log, &holofs).into_iter().map(|line| format!("{args:?}: {line}")));
     }

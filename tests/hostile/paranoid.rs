@@ -1,5 +1,5 @@
-//! `--paranoid`: content is hashed at each use, so that even an entry of the raw store that was altered and made to look unaltered is
-//! found out, by a mount in the middle of a file as by materialize.
+//! `--paranoid`: content is hashed at each use, so that a forged entry of the raw store is detected even if it looks
+//! unchanged, by a mount in the middle of a file and by materialize.
 
 use std::fs::{self, File, FileTimes};
 use std::io::Write;
@@ -19,7 +19,7 @@ use crate::common::golden::{self, CATALOG};
 use crate::common::sandbox::Sandbox;
 use crate::common::skip;
 
-/// A file larger than what the kernel reads ahead.
+/// A file larger than the kernel's readahead.
 const LARGE: &str = "plain/big-5MB.bin";
 
 /// The entry of the raw store with the content of a golden file.
@@ -30,7 +30,7 @@ fn entry_of(sandbox: &Sandbox, path: &str) -> PathBuf {
     entries.find(|entry| entry.file_name().unwrap().to_str().unwrap().starts_with(&digest)).unwrap()
 }
 
-/// Alters one byte, and leaves every mark of an unaltered entry.
+/// Alters one byte, and restores every attribute of an unaltered entry.
 fn forge(entry: &Path, at: u64) {
     let file = File::options().write(true).open(entry).unwrap();
     let mut byte = [0];
@@ -40,7 +40,7 @@ fn forge(entry: &Path, at: u64) {
     file.set_times(FileTimes::new().set_accessed(mother).set_modified(mother)).unwrap();
 }
 
-/// As [`forge`], with a seal that is right.
+/// Like [`forge`], with a matching seal.
 fn forge_all(entry: &Path, at: u64) {
     forge(entry, at);
     let (meta, name) = (fs::metadata(entry).unwrap(), entry.file_name().unwrap().to_str().unwrap());
@@ -49,7 +49,7 @@ fn forge_all(entry: &Path, at: u64) {
     File::options().append(true).create(true).open(seals).unwrap().write_all(seal.as_bytes()).unwrap();
 }
 
-/// A home whose raw store holds the large file, and what that file is.
+/// A home whose raw store contains the large file, and the file's content.
 fn ingested() -> (Sandbox, PathBuf, Vec<u8>) {
     let sandbox = Sandbox::golden(golden::Regime::Gzip);
     let right = {
@@ -70,7 +70,7 @@ fn a_paranoid_mount_hashes_again_at_each_use() {
     let last = right.len() as u64 - 10;
     forge_all(&entry, last);
     {
-        // Who is not paranoid believes what looks right, or this test would show nothing.
+        // Without --paranoid an entry that looks right is trusted; otherwise this test would prove nothing.
         let mounted = sandbox.mount(CATALOG, "trusting", "golden", &["--mode", "mount"]);
         assert!(fs::read(mounted.path().join(LARGE)).unwrap() != right);
     }
@@ -84,7 +84,7 @@ fn a_paranoid_mount_hashes_again_at_each_use() {
     forge_all(&entry, last);
     file.read_exact_at(&mut piece, last).unwrap();
     assert_eq!(piece, right[right.len() - 10..], "at the second use, by the same descriptor");
-    // And where nothing good is left, there is no content at all.
+    // Without a good copy there is no content at all.
     forge_all(&entry, 2 << 20);
     fs::remove_file(blob_of(&sandbox, LARGE)).unwrap();
     let lost = file.read_exact_at(&mut piece, 2 << 20).map_err(|error| error.raw_os_error());
@@ -124,7 +124,7 @@ fn a_paranoid_materialize_believes_no_raw_entry() {
     );
 }
 
-/// The only Index of a home, with a file called otherwise and a checksum that is right.
+/// The only index of a home, changed to name a file differently, with a valid checksum.
 fn forge_index(sandbox: &Sandbox) {
     let stored = fs::read(sandbox.hololib().join("catalog").join(CATALOG)).unwrap();
     let id = Digest::of(Regime::Sha256, &stored);
@@ -144,7 +144,7 @@ fn a_paranoid_command_compiles_the_catalog_itself() {
     assert!(trusting.join("bin/evil").exists(), "nobody believes it anyway: this test shows nothing");
     let mounted = sandbox.mount(CATALOG, "mounted", "user", &["--paranoid"]);
     assert!(mounted.path().join("bin/tool").exists() && !mounted.path().join("bin/evil").exists());
-    // What it compiled is there for others.
+    // The index that it compiled is available to others.
     assert!(sandbox.materialize(CATALOG, "next", "user").join("bin/tool").exists());
 }
 
@@ -161,7 +161,7 @@ fn a_paranoid_mount_patches_relocated_files_itself() {
     assert_eq!(differing(&sandbox, &right, pause, &["--paranoid"]), 0);
 }
 
-/// A space as it should be, and its patched files.
+/// A clean space, and its patched files.
 fn patched(sandbox: &Sandbox) -> (PathBuf, Vec<PathBuf>) {
     let mounted = sandbox.mount(CATALOG, "interop", "golden", &["--profile", "off"]);
     let state = sandbox.home().join("holofs/spaces").join(mounted.path().file_name().unwrap());
@@ -178,7 +178,7 @@ fn patched(sandbox: &Sandbox) -> (PathBuf, Vec<PathBuf>) {
     (right, patched())
 }
 
-/// How many files of the space differ from `right` once the thread that patches has had so many milliseconds.
+/// How many files of the space differ from `right` after the patching thread ran for that many milliseconds.
 fn differing(sandbox: &Sandbox, right: &Path, pause: u64, more: &[&str]) -> usize {
     let mounted = sandbox.mount(CATALOG, "interop", "golden", &[&["--profile", "off"], more].concat());
     std::thread::sleep(Duration::from_millis(pause));
@@ -195,11 +195,11 @@ fn a_paranoid_materialize_reads_what_is_in_place() {
     };
     let root = place(&["--warm"]);
     let (file, right) = (root.join(LARGE), fs::read(root.join(LARGE)).unwrap());
-    // Its time of change cannot be set back, and is what a refresh looks at: not so with --paranoid.
+    // The change time cannot be set back, and a refresh compares it; with --paranoid it reads the file.
     forge_all(&file, 100);
     place(&["--paranoid"]);
     assert!(fs::read(&file).unwrap() == right);
-    // Nor is what was laid out before.
+    // Files that were laid out before are not trusted either.
     let pristine = sandbox.home().join("holofs/pristine");
     let found = Command::new("find").arg(pristine).args(["-name", "big-5MB.bin"]).output().unwrap();
     for path in String::from_utf8(found.stdout).unwrap().lines() {
@@ -245,7 +245,7 @@ fn a_raw_entry_that_was_altered_and_given_its_old_time_is_used_by_nobody() {
     let file = File::open(mounted.path().join(LARGE)).unwrap();
     let mut piece = [0; 10];
     file.read_exact_at(&mut piece, 0).unwrap();
-    // By a program in a space, for one that is mounted already and has the entry open.
+    // Written by a program in a space, while another mounted space has the entry open.
     forge(&entry, 3 << 20);
     file.read_exact_at(&mut piece, 3 << 20).unwrap();
     assert_eq!(piece, right[3 << 20..][..10], "in a live mount");
@@ -262,7 +262,7 @@ fn a_raw_entry_that_was_altered_and_given_its_old_time_is_used_by_nobody() {
     shown(&["live", "--fresh"]);
     shown(&["laid", "--mode", "materialize"]);
     shown(&["other", "--isolate"]);
-    // A new file in its place, with everything as it should be but its inode.
+    // A new file in its place, with every attribute right except the inode.
     forge(&entry, 200);
     let copy = entry.with_extension("copy");
     crate::common::run(Command::new("cp").arg("-a").args([&entry, &copy]));

@@ -1,4 +1,4 @@
-//! What `SECURITY.md` promises has the test that it names.
+//! Every promise in `SECURITY.md` has the test that it names.
 
 #![allow(clippy::unwrap_used, reason = "a test helper fails loudly")]
 
@@ -34,7 +34,7 @@ fn functions() -> BTreeSet<String> {
     names.collect()
 }
 
-/// What stands in backticks and looks like a test's name: several words in lower case.
+/// Text in backticks that looks like a test's name: several words in lower case.
 fn named_tests(line: &str) -> Vec<&str> {
     let quoted = line.split('`').skip(1).step_by(2);
     let is_name = |text: &&str| {

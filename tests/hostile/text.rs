@@ -1,4 +1,4 @@
-//! Names of others on their way to a terminal, a shell, a log and JSON: they are shown, and do nothing.
+//! Foreign names on their way to a terminal, a shell, a log and JSON: they are shown, and have no effect.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -10,11 +10,11 @@ use crate::common::golden::{self, CATALOG, Regime};
 use crate::common::sandbox::Sandbox;
 use crate::common::{is_root, said, skip};
 
-/// Everything a name may do to a terminal or to a CI system, in names of files, spaces and messages.
+/// Every sequence that could affect a terminal or a CI system, in names of files, spaces and messages.
 const HOSTILE: [&str; 5] =
     ["a\x1b]0;owned\x07b", "c\n::error::planted", "d\r\u{9b}2Ke", "##[error]f", "g\u{202e}h"];
 
-/// `output` shows names and does nothing else.
+/// `output` shows names and has no other effect.
 fn shows_only(output: &Output, args: &[&str]) {
     for bytes in [&output.stdout, &output.stderr] {
         let text = String::from_utf8(bytes.clone())
@@ -28,7 +28,7 @@ fn shows_only(output: &Output, args: &[&str]) {
     }
 }
 
-/// Hostile names wherever somebody else can put one: in the space, in the hololib, in our state, in RCC's marks.
+/// Hostile names wherever another user can put one: in the space, in the hololib, in our state, in RCC's marks.
 fn planted(sandbox: &Sandbox, space: &Path) {
     let library = sandbox.hololib().join("library");
     for (at, name) in HOSTILE.iter().enumerate() {
@@ -97,7 +97,7 @@ fn names_of_others_are_shown_by_every_command_and_do_nothing() {
     ];
     for args in commands {
         for more in [&[][..], &["--json"], &["-vv"]] {
-            // Before the words, since what follows `--` is another program's.
+            // Before the arguments, because everything after `--` belongs to the command.
             let args = [more, args].concat();
             shows_only(&sandbox.holofs(&args), &args);
         }
@@ -163,7 +163,7 @@ fn a_blob_that_is_missing_and_read_without_end_fills_no_log() {
     let mounted = sandbox.mount(CATALOG, "s", "user", &[]);
     fs::remove_dir_all(sandbox.hololib().join("library")).unwrap();
     fs::create_dir(sandbox.hololib().join("library")).unwrap();
-    // Some are in the raw store already, since files are relocated in the background.
+    // Some are in the raw store already, because files are relocated in the background.
     let find = Command::new("find").arg(mounted.path()).args(["-type", "f"]).output().unwrap();
     let files = String::from_utf8_lossy(&find.stdout).into_owned();
     let lacking =

@@ -1,4 +1,4 @@
-//! Failures and deaths at exactly the n-th system call of a kind, injected by `strace`.
+//! Failures and kills at exactly the n-th system call of a kind, injected by `strace`.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -8,34 +8,34 @@ use std::time::Duration;
 use super::bounds::within;
 use crate::common::sandbox::Sandbox;
 
-/// Calls that give bytes to files. `write` is also how a report is printed, which may fail like any other.
+/// System calls that write bytes to files. `write` also prints reports, which may fail too.
 pub const BYTES: &str = "write,pwrite64,ftruncate,copy_file_range,fsync,fdatasync";
-/// Calls that open, make, rename and remove names.
+/// System calls that open, create, rename and remove names.
 pub const NAMES: &str =
     "open,openat,openat2,mkdir,mkdirat,symlinkat,link,linkat,rename,renameat,renameat2,unlink,unlinkat";
-/// Calls that give files their mode and time.
+/// System calls that set modes and times.
 pub const MODES: &str = "fchmod,fchmodat,utimensat,ftruncate,flock";
 
 pub fn is_available() -> bool {
     Command::new("strace").arg("-V").output().is_ok_and(|output| output.status.success())
 }
 
-/// One call of one run: the n-th of that name in a thread, the first being 1.
+/// One system call of one run: the n-th of that name in a thread, counted from 1.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Step {
     call: String,
     number: usize,
 }
 
-/// Runs the program with `how` (as `error=EIO`) happening at `step`.
+/// Runs the program with `how` (such as `error=EIO`) applied at `step`.
 pub fn run(sandbox: &Sandbox, step: &Step, how: &str, args: &[&str]) -> Output {
     let mut command = tracer(sandbox, Path::new("/dev/null"), &step.call);
     command.args(["-e", &format!("inject={}:{how}:when={}", step.call, step.number)]);
     within(command.arg(env!("CARGO_BIN_EXE_holofs")).args(args), Duration::from_secs(30))
 }
 
-/// All steps of `calls` when nothing fails; or, if they are more than `most`, that many of them, evenly spread. The first and the
-/// last of each call are always among them.
+/// All steps of `calls` in an undisturbed run; if there are more than `most`, that many of them, evenly spread. The first and the
+/// last of each call are always included.
 pub fn steps(sandbox: &Sandbox, calls: &str, most: usize, args: &[&str]) -> Vec<Step> {
     let log = sandbox.scratch().join("strace");
     crate::common::run(tracer(sandbox, &log, calls).arg(env!("CARGO_BIN_EXE_holofs")).args(args));

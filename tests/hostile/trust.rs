@@ -1,4 +1,4 @@
-//! Who owns what on disk: what somebody else made, planted, swapped or forged is not used, and nothing waits for it.
+//! Ownership on disk: files that another user made, planted, swapped or forged are not used, and nothing blocks on them.
 
 use std::fs::{self, Permissions};
 use std::os::unix::fs::{MetadataExt, PermissionsExt, chown, symlink};
@@ -11,12 +11,12 @@ use crate::common::golden::{self, CATALOG, Regime};
 use crate::common::sandbox::Sandbox;
 use crate::common::{exit, is_root, json, run, said, skip, space_path, stderr};
 
-/// A user who is not us.
+/// Another user.
 const ATTACKER: u32 = 12_345;
-/// No command here takes longer unless it waits for a FIFO.
+/// No command here takes longer unless it blocks on a FIFO.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A directory outside of everything, with a file that nobody may touch.
+/// A directory outside of everything, with a file that must not be touched.
 struct Precious(tempfile::TempDir);
 
 impl Precious {
@@ -56,7 +56,7 @@ fn holofs(sandbox: &Sandbox, args: &[&str]) -> Output {
     within(&mut sandbox.holofs_command(args), PATIENCE)
 }
 
-/// A space that was written to as a mount: its directory, and that of its state.
+/// A space that was changed through a mount: its directory, and that of its state.
 fn written(sandbox: &Sandbox, space: &str) -> (PathBuf, PathBuf) {
     let mounted = sandbox.mount(CATALOG, space, "user", &[]);
     let root = mounted.path().to_owned();
@@ -127,7 +127,7 @@ fn a_fifo_in_the_place_of_any_file_is_not_waited_for() {
             &["run", CATALOG, "other", "--", "true"],
             &["gc"],
         ] {
-            // Whether it works is not the question; `within` fails on what does not end.
+            // The result does not matter; `within` fails if the command does not end.
             holofs(&sandbox, args);
         }
         holofs(&sandbox, &["unmount", "space", "--lazy"]);
@@ -221,7 +221,7 @@ fn a_forged_mount_state_gets_no_process_a_signal() {
     holofs(&sandbox, &["unmount", "space"]);
 }
 
-/// When a process began, in clock ticks since the start of the machine.
+/// When a process started, in clock ticks since the machine's start.
 fn started(pid: u32) -> u64 {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
     let (_, rest) = stat.rsplit_once(") ").unwrap();
@@ -264,7 +264,7 @@ fn deleting_a_space_changes_nothing_behind_a_link_in_its_place() {
     let precious = Precious::new();
     let sandbox = Sandbox::golden(Regime::Gzip);
     let root = sandbox.materialize(CATALOG, "space", "user");
-    // What locks its owner out has to be opened first: not what a link leads to.
+    // A directory that denies access to its own owner must be made accessible first, but never the target of a link.
     fs::create_dir(root.join("dark")).unwrap();
     fs::set_permissions(root.join("dark"), Permissions::from_mode(0o000)).unwrap();
     symlink(precious.dir(), root.join("link")).unwrap();

@@ -1,5 +1,5 @@
-//! What was written to a mounted space is there: after any death of the daemon, after a power cut if it was synced, and with
-//! the disk full or failing the old state is.
+//! Changes to a mounted space survive: after any kill of the daemon, after a power cut if they were synced, and with
+//! a full or failing disk the old state is still there.
 
 use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Write};
@@ -19,15 +19,15 @@ use crate::common::soak::amount;
 use crate::common::{is_root, json, run, said, skip, space_path, stderr, store_hash};
 
 const ENOSPC: i32 = 28;
-/// What a dead mount answers: ENOTCONN, and ECONNABORTED while it dies.
+/// The errors of a dead mount: ENOTCONN, and ECONNABORTED while it is dying.
 const GONE: [i32; 2] = [107, 103];
-/// A large file of the catalog, and how far apart the writers' places in it are.
+/// A large file of the catalog, and the distance between the writers' positions in it.
 const SHARED: &str = "plain/big-5MB.bin";
 const STRIDE: u64 = 4096 * 3;
 /// The operations of one round, in order.
 const ROUND: u64 = 9;
 
-/// What a writer, as pip unpacking a wheel, did last that was answered.
+/// The last operation of a writer that returned; writers work like pip unpacking a wheel.
 #[derive(Debug, Clone, Copy)]
 struct Writer<'a> {
     space: &'a Path,
@@ -71,7 +71,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Operates until something fails; how many operations were answered.
+    /// Performs operations until one fails; returns how many succeeded.
     fn work(&self, all: &AtomicU64) -> u64 {
         let mut at = 0;
         loop {
@@ -86,7 +86,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Everything that was answered is there; the operation after it may be, but not by half.
+    /// Every operation that returned is there; the one after it may be, but only completely.
     fn check(&self, answered: u64) {
         for at in 0..answered {
             self.check_one(at / ROUND, at % ROUND, answered);
@@ -114,7 +114,7 @@ impl Writer<'_> {
                 0o755,
                 "{told}"
             ),
-            // The next round's last step takes it away.
+            // The last step of the next round removes it.
             5 if answered < (round + 1) * ROUND + 8 => {
                 assert_eq!(fs::read_link(dir.join("link")).unwrap(), Path::new("module.py"), "{told}");
             }
@@ -140,8 +140,8 @@ fn mount(sandbox: &Sandbox, io: &str) -> (PathBuf, String) {
     (space_path(&report), report["pid"].to_string())
 }
 
-/// Lets three writers work until they were answered `target` times, or for a second, then kills the daemon at once; how many
-/// operations of each were answered.
+/// Lets three writers work until `target` operations returned, or for a second, then kills the daemon at once; returns how many
+/// operations of each writer returned.
 fn killed_at_work(space: &Path, pid: &str, target: u64) -> Vec<u64> {
     let (all, started) = (AtomicU64::new(0), Instant::now());
     std::thread::scope(|scope| {
@@ -195,14 +195,14 @@ fn a_log_that_is_taken_away_after_a_kill_is_told_and_nothing_is_touched() {
         assert!(stderr(&output).contains("state.db-wal"), "{}", said(&output));
         assert_eq!(fs::read_dir(state.join("upper")).unwrap().count(), 2, "bytes were touched");
     }
-    // What the message says to do, if that is what one wants.
+    // The action that the message recommends, for a user who wants it.
     fs::remove_file(state.join("state.db.open")).unwrap();
     let mounted = sandbox.mount(CATALOG, "x", "user", &["--mode", "mount"]);
     assert_eq!(fs::read_to_string(mounted.path().join("new")).unwrap(), "so that there is a state");
     assert_ne!(fs::read(mounted.path().join(SHARED)).unwrap()[..9], *b"copied up");
 }
 
-/// The holofs directory of a sandbox on an ext4 image of its own.
+/// The holofs directory of a sandbox on its own ext4 image.
 struct Disk {
     image: PathBuf,
     at: PathBuf,
@@ -224,7 +224,7 @@ impl Disk {
         run(mount.args(["-o", "loop,errors=remount-ro"]).arg(&self.image).arg(&self.at));
     }
 
-    /// What a power cut leaves: the image as it is right now, whatever the kernel has not written yet.
+    /// The state after a power cut: the image as it is right now, without data that the kernel has not written yet.
     fn copy(&self, to: &Path) {
         run(Command::new("cp").args(["--sparse=always"]).arg(&self.image).arg(to));
     }
@@ -261,7 +261,7 @@ fn what_was_synced_outlives_a_power_cut() {
         {
             File::open(dir).unwrap().sync_all().unwrap();
         }
-        // Not synced, so that there is something to lose.
+        // Not synced, so that some of it can be lost.
         writer.operate(7, 0).unwrap();
         let after = disk.image.with_extension("after");
         disk.copy(&after);
@@ -326,7 +326,7 @@ fn a_disk_that_turns_read_only_is_an_error_for_writers_and_none_for_readers() {
     assert_eq!(fs::read_to_string(mounted.path().join("written")).unwrap(), "before");
     assert!(fs::read(mounted.path().join("bin/tool")).is_ok());
     assert!(space_of(mounted.path()).len() > 90);
-    // It cannot be unmounted cleanly as far as the disk is concerned; the mount must go all the same.
+    // The disk prevents a clean unmount; the mount must be removed anyway.
     sandbox.holofs(&["unmount", "x"]);
     assert!(below(&sandbox.holotree()).is_empty());
     std::mem::forget(mounted);

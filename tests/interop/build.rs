@@ -11,7 +11,7 @@ use crate::common::sandbox::Sandbox;
 use crate::common::uv::uv;
 use crate::common::{json, said, skip, stdout, text_field, until};
 
-/// The interpreter that is copied: this machine's own.
+/// The interpreter that is copied: this machine's Python.
 fn python() -> String {
     let output = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output().unwrap();
     stdout(&output).trim_end().to_owned()
@@ -22,7 +22,7 @@ fn wheel(dir: &Path) -> PathBuf {
     wheel_of(dir, "tinytool", "1.0")
 }
 
-/// As [`wheel`], of this name and version.
+/// Like [`wheel`], with this name and version.
 fn wheel_of(dir: &Path, name: &str, version: &str) -> PathBuf {
     let script = r#"
 import sys, zipfile
@@ -86,7 +86,7 @@ fn build_from_requirements_runs_elsewhere_and_is_done_once() {
     let extra =
         ["run", &blueprint, "a", "--", "python3", "-c", "import tinytoolextra; print(tinytoolextra.X)"];
     assert_eq!(stdout(&sandbox.holofs_ok(&extra)), "1\n");
-    // The second time no tool is needed.
+    // The second build needs no tool.
     let again = json(&build(&sandbox, Path::new("/nonexistent/uv"), &[&file]).output().unwrap());
     assert_eq!((again["is_new"].as_bool(), text_field(&again, "blueprint")), (Some(false), blueprint));
 }
@@ -187,7 +187,7 @@ fn build_after_one_changed_line_starts_from_the_nearest_catalog_and_is_as_from_n
     assert_eq!((third["base"].as_str(), text_field(&third, "blueprint")), (None, blueprint.clone()));
     let from_nothing = tree_of(&sandbox.materialize(&blueprint, "compared", "user"));
     assert_eq!(upgraded.keys().collect::<Vec<_>>(), from_nothing.keys().collect::<Vec<_>>());
-    // RECORD has hashes of scripts as they were at the path where they were installed.
+    // RECORD has hashes of the scripts as they were at the path where they were installed.
     let differs = |path: &&PathBuf| upgraded[*path] != from_nothing[*path] && !path.ends_with("RECORD");
     assert_eq!(upgraded.keys().filter(differs).collect::<Vec<_>>(), Vec::<&PathBuf>::new());
     let kept = json(&sandbox.holofs_ok(&["list", "--json"]));
@@ -202,7 +202,7 @@ fn build_that_cannot_mount_the_nearest_catalog_starts_from_nothing_and_says_why(
     let output = build(&sandbox, &uv, &["--offline", &first]).output().unwrap();
     assert!(output.status.success(), "{}", said(&output));
     let file = requirements_of(&sandbox, &[("one", "2.0"), ("two", "1.0")]);
-    // Another command is in the space in which it would be changed.
+    // Another command uses the space in which the change would be made.
     let blueprint = text_field(&json(&output), "blueprint");
     let args = [
         "run",
@@ -248,8 +248,8 @@ fn two_builds_at_once_make_one_catalog() {
     assert_eq!(sandbox.catalogs().len(), 1);
 }
 
-/// Packages with C extensions that find their libraries by RPATH, with console scripts, one of pure Python with much data, and one
-/// that exists as a source distribution only.
+/// Packages with C extensions that find their libraries by RPATH, with console scripts, a pure Python package with much data, and one
+/// that exists only as a source distribution.
 const REAL: &str = "channels:\n- conda-forge\ndependencies:\n- python\n- pip:\n  - numpy\n  - pandas\n  - requests\n  - Django\n  - docopt==0.6.2\n";
 
 #[test]
@@ -259,7 +259,7 @@ fn build_of_real_packages_works_at_every_path_and_rcc_restores_it() {
     let yaml = sandbox.scratch().join("conda.yaml");
     fs::write(&yaml, REAL).unwrap();
     let mut command = build(&sandbox, &uv, &["--check", yaml.to_str().unwrap()]);
-    // uv's cache stays, so that only the first run downloads; certificates are those of this machine.
+    // uv's cache stays, so that only the first run downloads; certificates are this machine's.
     let cache = uv.ancestors().nth(3).unwrap().join("uv-cache");
     let output = command.env("UV_CACHE_DIR", cache).env("UV_NATIVE_TLS", "1").output().unwrap();
     assert!(output.status.success(), "{}", said(&output));

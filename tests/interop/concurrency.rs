@@ -1,6 +1,6 @@
-//! Three programs at once on one hololib: RCC restores a space, one of ours mounts another, one materializes a third.
+//! Three programs at once on one hololib: RCC restores a space, HoloFS mounts another and materializes a third.
 //!
-//! Five rounds here; `HOLOFS_SOAK=100` makes it a hundred.
+//! Five rounds here; `HOLOFS_SOAK=100` runs a hundred.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test helper fails loudly")]
 
@@ -18,7 +18,7 @@ fn rounds() -> u32 {
     std::env::var("HOLOFS_SOAK").ok().and_then(|text| text.parse().ok()).unwrap_or(5)
 }
 
-/// One round: everything at once, then every tree is looked at, then every space goes.
+/// One round: all three at once, then every tree is checked, then every space is removed.
 fn round(rcc: &Rcc, sandbox: &Sandbox, expected: &Path, number: u32) {
     std::thread::scope(|scope| {
         let theirs =
@@ -29,7 +29,7 @@ fn round(rcc: &Rcc, sandbox: &Sandbox, expected: &Path, number: u32) {
         for space in [theirs.join().unwrap(), filed.join().unwrap()] {
             assert_same_space(expected, &space);
         }
-        // Of even rounds the spaces stay: then they are refreshed, not made.
+        // In even rounds the spaces stay, so the next round refreshes them instead of creating them.
         if number.is_multiple_of(2) {
             sandbox.holofs_ok(&["delete", "theirs"]);
             sandbox.holofs_ok(&["delete", "filed"]);

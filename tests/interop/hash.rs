@@ -1,4 +1,4 @@
-//! Hashes of specifications: the same as the official RCC prints, for what people write and for what is rare.
+//! Hashes of specifications equal those of the official RCC, for common and for unusual files.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test helper fails loudly")]
 
@@ -8,7 +8,7 @@ use crate::common::rcc::{Rcc, rcc};
 use crate::common::sandbox::Sandbox;
 use crate::common::{json, said, stdout};
 
-/// conda.yaml files that people write, and that RCC may read in surprising ways.
+/// Common conda.yaml files, and some that RCC reads in surprising ways.
 const SPECIFICATIONS: [&str; 18] = [
     "channels:\n  - conda-forge\n\ndependencies:\n  # python\n  - python=3.10.12   # pinned\n  - uv=0.9.22\n  - pip:\n      - robocorp==1.6.2\n",
     "dependencies:\n- python=3.12.8\n",
@@ -30,7 +30,7 @@ const SPECIFICATIONS: [&str; 18] = [
     "name: 'quoted # name'\nchannels:\n- a\ndependencies:\n- x\n",
 ];
 
-/// RCC's own hash of files given after each other.
+/// RCC's own hash of several files in this order.
 fn rccs_hash(rcc: &Rcc, sandbox: &Sandbox, files: &[&str]) -> String {
     let output = rcc.run(sandbox, &[&["holotree", "hash"], files].concat());
     let text = crate::common::stderr(&output) + &stdout(&output);
@@ -77,7 +77,7 @@ fn hash_as_json_is_that_of_rcc_19() {
             let args = [&["hash", file.to_str().unwrap(), "--json"], more].concat();
             let theirs = rcc.try_run(&sandbox, &[&["holotree"], &args[..]].concat());
             let ours = json(&sandbox.holofs_ok(&args));
-            // RCC 19 knows no --show-blueprint; later ones do.
+            // RCC 19 has no --show-blueprint; later versions do.
             let known = theirs.status.success();
             assert!(known || !more.is_empty(), "{}", said(&theirs));
             if known {
@@ -112,7 +112,7 @@ fn a_file_that_cannot_be_read_for_certain_has_no_hash() {
     }
 }
 
-/// Texts in which the dialects of YAML, the library and RCC itself have their corners.
+/// Texts with unusual features of the YAML dialects, of the library and of RCC itself.
 const CORNERS: [&str; 44] = [
     "channels:\n- a\ndependencies:\n- python=3.10.12\n- pip :\n  - robocorp==1.6.2\n",
     "channels:\n- a\ndependencies:\n- x\nrccPostInstall:\n- rfbrowser init\n- rfbrowser init\n",
@@ -187,7 +187,7 @@ fn hash_of_utf_16_is_that_of_rcc() {
     assert_eq!(stdout(&sandbox.holofs_ok(&["hash", file])).trim_end(), rccs_hash(&rcc, &sandbox, &[file]));
 }
 
-/// Numbers that look random and are the same each time.
+/// Pseudo-random numbers, the same each time.
 struct Dice(u64);
 
 impl Dice {
@@ -201,7 +201,7 @@ impl Dice {
     }
 }
 
-/// A file as people publish them: its parts in any order, style and indentation.
+/// A realistic file: its parts in any order, style and indentation.
 fn specification(dice: &mut Dice) -> String {
     let mut parts = vec![channels(dice), dependencies(dice)];
     if dice.roll(3) == 0 {

@@ -1,4 +1,4 @@
-//! What `--json` prints where RCC has a shape of its own: the same, for the same home, as the official RCC prints.
+//! `--json` output where RCC has its own format equals that of the official RCC for the same home.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test helper fails loudly")]
 
@@ -23,7 +23,7 @@ fn home_with_spaces(rcc: &Rcc) -> Sandbox {
     sandbox
 }
 
-/// Makes a file look as if it was changed so many days ago.
+/// Sets a file's time back by this many days.
 fn age(path: &Path, days: f64) {
     let then = SystemTime::now() - Duration::from_secs_f64(days * DAY);
     File::options().append(true).open(path).unwrap().set_modified(then).unwrap();
@@ -35,7 +35,7 @@ fn first_with_suffix(dir: &Path, suffix: &str) -> std::path::PathBuf {
     found.into_iter().find(|path| path.to_str().unwrap().ends_with(suffix)).unwrap()
 }
 
-/// Both programs' answers; ours without what only we know.
+/// The output of both programs; ours without the fields that only HoloFS has.
 fn both(rcc: &Rcc, sandbox: &Sandbox, args: &[&str]) -> (Value, Value) {
     let theirs = json(&rcc.run(sandbox, &[&["holotree"], args].concat()));
     let mut ours = json(&sandbox.holofs_ok(args));
@@ -109,7 +109,7 @@ fn catalogs_that_nobody_used_and_without_specification_are_shown_as_rcc_does() {
     let mut catalog: Value = serde_json::from_str(&text).unwrap();
     catalog["tree"]["files"].as_object_mut().unwrap().remove("identity.yaml").unwrap();
     fs::write(&path, golden::deflate(&serde_json::to_string_pretty(&catalog).unwrap())).unwrap();
-    // Ours first: RCC leaves a mark of use when it lists.
+    // HoloFS first: RCC leaves a mark of use when it lists.
     let ours = json(&sandbox.holofs_ok(&["catalogs", "--json", "-i"]));
     let theirs = json(&rcc.run(&sandbox, &["holotree", "catalogs", "--json", "-i"]));
     assert_eq!(ours, theirs);
@@ -125,11 +125,11 @@ fn export_lists_the_names_that_rcc_lists() {
     assert_eq!(ours, serde_json::json!([golden::CATALOG]));
 }
 
-/// Keys whose values RCC alone knows, or that are random.
+/// Keys with values that only RCC knows, or that are random.
 const RCCS_OWN: [&str; 2] = ["RCC_EXE", "RCC_VERSION"];
 const RANDOM: [&str; 3] = ["PYTHONPYCACHEPREFIX", "TEMP", "TMP"];
 
-/// The pairs in order, without what cannot be the same.
+/// The pairs in order, without those that always differ.
 fn comparable(list: &Value) -> Vec<(String, String)> {
     let pairs = list.as_array().unwrap().iter().map(|pair| {
         assert_eq!(pair.as_object().unwrap().len(), 2, "{pair}");

@@ -1,4 +1,4 @@
-//! What becomes of a mounted space when RCC changes what is below it: the README's table, row by row.
+//! The effect of RCC's commands on a mounted space: the table in docs/rcc.md, row by row.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test helper fails loudly")]
 
@@ -15,7 +15,7 @@ use crate::common::{said, stderr};
 
 const CONTROLLER: &str = "user";
 
-/// Files that RCC looks at when it asks whether the golden space is clean.
+/// Files that RCC checks to decide whether the golden space is clean.
 const GOLDEN_FILES: u64 = 137;
 
 /// The golden space as RCC restores it.
@@ -62,7 +62,7 @@ fn check_that_purges_a_damaged_environment_leaves_the_mount_with_what_was_read()
     fs::write(some_blob(&sandbox), "damage").unwrap();
     let output = rcc.try_run(&sandbox, &["holotree", "check"]);
     assert!(!output.status.success() && sandbox.catalogs().is_empty(), "{}", said(&output));
-    // All content was read once, so it is in the raw store: nothing of the library is needed any more.
+    // All content was read once, so it is in the raw store and the library is no longer needed.
     fs::remove_dir_all(sandbox.scratch()).unwrap();
     assert_same_space(&expected(&sandbox), mounted.path());
     mounted.unmount();
@@ -115,7 +115,7 @@ fn delete_of_a_writable_mount_empties_it_and_fails_and_fresh_brings_it_back() {
     assert!(is_mounted(&root));
     assert_eq!(fs::read_dir(&root).unwrap().count(), 0);
     sandbox.holofs_ok(&["check"]);
-    // RCC takes the empty mount for a new space, and fills it.
+    // RCC treats the empty mount as a new space, and fills it.
     let (again, dirty) = rcc.restore(&sandbox, &golden::file("golden.yaml"), CONTROLLER, "s");
     assert_eq!(again, root);
     assert!(dirty.dirty > 0);
@@ -168,7 +168,7 @@ fn a_plain_cleanup_changes_nothing_and_rcc_still_finds_the_mount_clean() {
     mounted.unmount();
 }
 
-/// Takes away what is mounted anywhere below a home when the test ends, however it ends.
+/// Removes every mount below a home when the test ends, in any way.
 struct Everywhere<'s>(&'s Sandbox);
 
 impl Drop for Everywhere<'_> {

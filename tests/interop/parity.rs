@@ -1,4 +1,4 @@
-//! `holofs verify --parity`: the proof that a mount, files and RCC's restore are one tree.
+//! `holofs verify --parity`: a mount, files and RCC's restore are the same tree.
 
 use std::fs;
 use std::path::Path;
@@ -34,7 +34,7 @@ fn verify_parity_compares_the_mount_the_files_and_what_rcc_restores() {
 #[test]
 fn verify_parity_lists_what_differs() {
     let sandbox = Sandbox::golden(Regime::Gzip);
-    // It restores as RCC does, and damages one file.
+    // It restores like RCC, and damages one file.
     let fake = sandbox.scratch().join("rcc");
     let holofs = env!("CARGO_BIN_EXE_holofs");
     let text = format!(

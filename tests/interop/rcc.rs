@@ -1,6 +1,6 @@
-//! Both programs on one hololib: the official RCC and HoloFS read what the other wrote, and agree on what a clean space is.
+//! Both programs on one hololib: the official RCC and HoloFS read each other's files, and agree on whether a space is clean.
 //!
-//! Trees are compared by type, size, content, permission bits, link target and file time, each space's own label set aside.
+//! Trees are compared by type, size, content, permission bits, link target and file time, ignoring each space's own label.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test helper fails loudly")]
 
@@ -18,10 +18,10 @@ use crate::common::{is_root, run, skip, stdout};
 
 const CONTROLLER: &str = "interop";
 
-/// Files that RCC looks at when it asks whether the golden space is clean.
+/// Files that RCC checks to decide whether the golden space is clean.
 const GOLDEN_FILES: u64 = 137;
 
-/// Records the golden stage in the place that its links name, and takes the stage away, as RCC does.
+/// Records the golden stage at the path that its links name, and removes the stage, as RCC does.
 fn recorded_golden() -> (FixedHome, String) {
     let fixed = FixedHome::take();
     let stage = golden::unpack_stage(&fixed.sandbox.holotree());
@@ -62,7 +62,7 @@ fn rcc_restores_a_real_python_that_holofs_recorded_and_it_runs_from_both() {
     }
 }
 
-/// What Python in the space takes for its prefix, by a console script's own interpreter line.
+/// The prefix that Python in the space reports, through a console script's own interpreter line.
 fn prefix_of(sandbox: &Sandbox, space: &Path) -> String {
     let mut script = sandbox.command(space.join("bin/normalizer"));
     assert!(stdout(&run(script.arg("--version").env("PYTHONDONTWRITEBYTECODE", "x"))).contains("Charset"));
@@ -114,7 +114,7 @@ fn what_rcc_repairs_removes_and_deletes_in_a_live_space_goes_through_the_mount()
     assert_eq!(dirty, Dirty { dirty: 2, files: GOLDEN_FILES + 1 }, "the spoilt file and the extra one");
     assert_same_space(&expected, mounted.path());
     let label = mounted.path().file_name().unwrap().to_str().unwrap();
-    // It empties the space and then fails to remove the directory itself, on which something is mounted.
+    // It empties the space and then fails to remove the directory itself, which is a mountpoint.
     rcc.try_run(&sandbox, &["holotree", "delete", label]);
     assert_eq!(fs::read_dir(mounted.path()).unwrap().count(), 0);
     let (_, dirty) = rcc.restore(&sandbox, &golden::file("golden.yaml"), CONTROLLER, "shared");

@@ -1,5 +1,5 @@
-//! The law of remotes: what is pulled is what was pushed, byte for byte and for RCC too; wrong bytes never arrive, and a pull that
-//! broke off goes on where it was.
+//! The law of remotes: a pull gets exactly what was pushed, also for RCC; wrong bytes never arrive, and an interrupted pull
+//! continues where it stopped.
 
 mod lazy;
 mod server;
@@ -17,7 +17,7 @@ use crate::common::sandbox::Sandbox;
 use crate::common::{json, number_field, run, skip, stderr, text_field, until};
 use server::{Fault, Server};
 
-/// Different content of every size around a chunk, and a large file.
+/// Different contents of sizes around that of a chunk, and a large file.
 pub fn contents() -> Vec<(String, Vec<u8>)> {
     let noise = |seed: u64, len: usize| -> Vec<u8> {
         let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
@@ -68,7 +68,7 @@ pub fn file_remote(dir: &Path, name: &str) -> String {
     format!("file://{}#{name}", dir.display())
 }
 
-/// Nothing half-done lies where RCC looks.
+/// No incomplete file is in a place where RCC looks.
 fn assert_nothing_published(sandbox: &Sandbox) {
     assert_eq!(sandbox.catalogs(), [""; 0]);
     let blobs =
@@ -171,7 +171,7 @@ fn gc_removes_what_no_name_leads_to_and_nothing_else() {
     assert_eq!(text_field(&pull(&to, &remote), "catalog"), new);
 }
 
-/// Servers that lie: what each of their readers gets.
+/// Misbehaving servers, and the result for each of their readers.
 #[test]
 fn no_fault_of_a_server_brings_wrong_bytes() {
     let from = Sandbox::new();
@@ -233,14 +233,14 @@ fn a_pull_that_is_killed_goes_on_where_it_was() {
     assert_eq!(staged(), 0);
 }
 
-/// A registry of the test's own; gone when dropped.
+/// A private registry for the test, removed when dropped.
 struct Registry {
     child: std::process::Child,
     address: String,
 }
 
 impl Registry {
-    /// With the login `user`, `secret`, if asked for.
+    /// With the login `user`, `secret` if requested.
     fn start(dir: &Path, login: bool) -> Option<Registry> {
         if Command::new("docker-registry").arg("--version").output().is_err() {
             skip("docker-registry is not installed");

@@ -1,4 +1,4 @@
-//! `holofs report` in a real browser: the page renders, with the numbers of the catalog and no error.
+//! `holofs report` in a real browser: the page renders with the numbers of the catalog and without an error.
 
 use std::fs;
 use std::path::Path;
@@ -8,7 +8,7 @@ use crate::common::golden::Regime;
 use crate::common::sandbox::Sandbox;
 use crate::common::{json, number_field, skip, stderr, stdout};
 
-/// The page after its script ran; None, with the reason told, where there is no Chromium.
+/// The page after its script ran; `None`, with the reason printed, where there is no Chromium.
 fn rendered(sandbox: &Sandbox, page: &Path, dark: bool) -> Option<String> {
     let mut command = Command::new("chromium");
     command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]);

@@ -1,4 +1,4 @@
-//! `rcc run` of a robot, by the official RCC, in a space that HoloFS shows.
+//! `rcc run` of a robot, by the official RCC, in a space that HoloFS mounted.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test helper fails loudly")]
 
@@ -25,7 +25,7 @@ fn robot(sandbox: &Sandbox, blueprint: &Path) -> PathBuf {
     dir
 }
 
-/// Runs the robot's task in a space, and gives the prefix that its Python had, and what RCC said.
+/// Runs the robot's task in a space, and returns the prefix of its Python and RCC's output.
 fn run_robot(rcc: &Rcc, sandbox: &Sandbox, robot: &Path, space: &str) -> (PathBuf, String) {
     fs::remove_dir_all(robot.join("output")).ok();
     let yaml = robot.join("robot.yaml");

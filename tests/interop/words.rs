@@ -1,7 +1,7 @@
-//! RCC's words: command lines of RCC's own tests and of everyday use, given to the official RCC and to HoloFS.
+//! RCC's command line: commands from RCC's own tests and from everyday use, run with the official RCC and with HoloFS.
 //!
-//! Each goes to both programs, with two homes of the same content; `rcc` is replaced by `holofs` and nothing else. Both succeed or
-//! both fail, and what goes to stdout says the same; or HoloFS refuses with its exit code for what it does not offer.
+//! Each runs with both programs, in two homes with the same content; only `rcc` is replaced by `holofs`. Both succeed or
+//! both fail, and their stdout agrees; or HoloFS refuses with the exit code of commands that it does not offer.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test helper fails loudly")]
 
@@ -18,24 +18,24 @@ use crate::common::rcc::{Rcc, rcc};
 use crate::common::sandbox::Sandbox;
 use crate::common::{exit, said, stderr, stdout};
 
-/// What both programs have to agree on.
+/// What both programs must agree on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Agree {
     /// Success or failure.
     Outcome,
-    /// The JSON on stdout too.
+    /// Also the JSON on stdout.
     Json,
-    /// The names of the variables on stdout too.
+    /// Also the names of the variables on stdout.
     Names,
-    /// The lines on stdout and stderr that hold this text.
+    /// The lines on stdout and stderr that contain this text.
     Lines(&'static str),
-    /// Nothing: it is refused.
+    /// Nothing: HoloFS refuses it.
     Refused,
 }
 
 use Agree::{Json, Lines, Names, Outcome, Refused};
 
-/// The command lines, in the order in which they are given. LABEL is that of the space `jam`, HASH the golden blueprint.
+/// The command lines, in this order. LABEL is that of the space `jam`, HASH the golden blueprint.
 const LINES: [(&str, Agree); 67] = [
     ("ht delete 4e67cd8", Outcome),
     ("holotree vars --controller citests conda.yaml other.yaml", Outcome),
@@ -121,7 +121,7 @@ const LINES: [(&str, Agree); 67] = [
     ("ht bootstrap --quick", Refused),
 ];
 
-/// One program's side: a home, and a directory to work in.
+/// One program: its home, and its working directory.
 struct Side {
     sandbox: Sandbox,
     dir: PathBuf,
@@ -148,7 +148,7 @@ impl Side {
         Side { sandbox, dir }
     }
 
-    /// The command line with this side's label in it.
+    /// The command line with this program's label in it.
     fn words(&self, line: &str) -> Vec<String> {
         let line = line.replace("LABEL", &self.label()).replace("HASH", golden::BLUEPRINT);
         line.split(' ').map(str::to_owned).collect()
@@ -159,7 +159,7 @@ impl Side {
         "4e67cd8_f647e796".to_owned()
     }
 
-    /// A text without what is this side's own.
+    /// A text without the paths of this program's home.
     fn neutral(&self, text: &str) -> String {
         let root = self.sandbox.home().parent().unwrap().to_str().unwrap();
         let user = self.sandbox.user().as_os_str().to_owned();
@@ -182,12 +182,12 @@ fn theirs(rcc: &Rcc, side: &Side, line: &str) -> Output {
     rcc.try_run_in(&side.sandbox, &side.dir, &[&["--no-build"], &words[..]].concat())
 }
 
-/// Variables whose values are RCC's own, or those of the file that `--config` names.
+/// Variables with values that only RCC has, or that come from the file of `--config`.
 const OWN: [&str; 4] = ["RCC_EXE", "RCC_VERSION", "RCC_INSTALLATION_ID", "RCC_TRACKING_ALLOWED"];
 /// Variables with a random value.
 const RANDOM: [&str; 3] = ["PYTHONPYCACHEPREFIX", "TEMP", "TMP"];
 
-/// The JSON of an answer, without what only one of them can know.
+/// The JSON of an output, without fields that only one of the programs can know.
 fn comparable(side: &Side, output: &Output) -> Value {
     let text = side.neutral(&stdout(output));
     let mut value: Value =
@@ -200,7 +200,7 @@ fn comparable(side: &Side, output: &Output) -> Value {
         }
         Value::Object(entries) => entries.values_mut().filter_map(Value::as_object_mut).for_each(|entry| {
             entry.remove("holofs");
-            // When it was last used depends on which program lists first.
+            // The time of last use depends on which program lists first.
             entry.remove("days_since_last_use");
         }),
         _ => {}
@@ -246,7 +246,7 @@ fn compare(line: &str, agree: Agree, (left, theirs): (&Side, &Output), (right, o
 fn words_of_rcc_mean_the_same_to_both_programs() {
     let Some(rcc) = rcc(19) else { return };
     let (left, right) = (Side::new(), Side::new());
-    // Whoever RCC is here, it is the same installation.
+    // Both homes belong to the same RCC installation.
     rcc.try_run_in(&left.sandbox, &left.dir, &["ht", "ls"]);
     fs::copy(left.sandbox.home().join("rcc.yaml"), right.sandbox.home().join("rcc.yaml")).unwrap();
     let mut failed = Vec::new();
@@ -266,7 +266,7 @@ fn code(output: &Output) -> String {
     output.status.code().map_or("-".to_owned(), |code| code.to_string())
 }
 
-/// RCC merges the robot.yaml that is here with the files that are given.
+/// RCC merges the robot.yaml in the current directory with the given files.
 #[test]
 fn variables_and_blueprint_read_the_robot_yaml_that_is_here() {
     let Some(rcc) = rcc(19) else { return };
@@ -280,7 +280,7 @@ fn variables_and_blueprint_read_the_robot_yaml_that_is_here() {
         let theirs = rcc.try_run_in(&side.sandbox, dir, args);
         let ours = side.sandbox.holofs_command(args).current_dir(dir).output().unwrap();
         if args.contains(&"x.yaml") {
-            // RCC passes over a robot.yaml that is not there, even one that was asked for by name.
+            // RCC ignores a missing robot.yaml, even if it was given by name.
             assert_eq!(ours.status.code(), Some(exit::NOT_FOUND), "{}", said(&ours));
             continue;
         }

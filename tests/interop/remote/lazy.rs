@@ -1,4 +1,4 @@
-//! Environments that are used before they are here.
+//! Environments that are used before their content is on this machine.
 
 use std::fs;
 use std::path::Path;
@@ -10,13 +10,13 @@ use crate::common::exit;
 use crate::common::sandbox::Sandbox;
 use crate::common::{json, space_path, until};
 
-/// How many contents the raw store of a home has.
+/// The number of contents in the raw store of a home.
 fn kept(sandbox: &Sandbox) -> usize {
     let dirs = fs::read_dir(sandbox.home().join("holofs/raw")).into_iter().flatten().flatten();
     dirs.map(|dir| fs::read_dir(dir.path()).map_or(0, Iterator::count)).sum()
 }
 
-/// A home with a recorded environment that is also in a directory; its catalog.
+/// A home with a recorded environment that is also in a directory remote; returns its catalog.
 fn pushed(from: &Sandbox) -> (String, std::path::PathBuf) {
     let store = from.scratch().join("store");
     let catalog = recorded(from, &contents(), "lazy=1");

@@ -1,4 +1,4 @@
-//! A web server for a directory that makes one kind of mistake.
+//! A web server for a directory, with one kind of error.
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write};
@@ -8,24 +8,24 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
-/// What it does wrong with packs; names and heads are always right.
+/// Its error with packs; names and heads are always right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
-    /// Nothing.
+    /// No error.
     None,
-    /// Nothing, but takes its time.
+    /// No error, but a delay.
     Slow,
-    /// 200 and the whole instead of a part.
+    /// 200 with the whole object instead of a range.
     Whole,
-    /// 200 with the part.
+    /// 200 with the range.
     PartAs200,
-    /// Every fourth answer is cut in the middle of the body.
+    /// Every fourth response ends in the middle of the body.
     CutSometimes,
-    /// Every body is cut.
+    /// Every body is truncated.
     CutAlways,
-    /// Every third part has a byte wrong.
+    /// Every third range has a wrong byte.
     WrongSometimes,
-    /// Every part has a byte wrong.
+    /// Every range has a wrong byte.
     WrongAlways,
     /// 206 with another range.
     OtherRange,
@@ -35,9 +35,9 @@ pub enum Fault {
     TooMany,
     /// 503 always.
     Unavailable,
-    /// Takes the request and says nothing.
+    /// Accepts the request and never answers.
     Stall,
-    /// Sends to another place that is right.
+    /// Redirects to another address that works.
     Redirect,
     /// Packs are missing.
     Missing,
@@ -101,7 +101,7 @@ impl Server {
                     return;
                 }
                 let site = Arc::clone(&site);
-                // A reader that goes away ends its own connection only.
+                // A reader that disconnects ends only its own connection.
                 std::thread::spawn(move || site.serve(stream.unwrap()).unwrap_or_default());
             }
         });
@@ -120,7 +120,7 @@ impl Server {
 impl Drop for Server {
     fn drop(&mut self) {
         self.stop.store(true, Ordering::Relaxed);
-        // So that it looks.
+        // Wakes the loop that accepts connections.
         drop(TcpStream::connect(&self.address));
     }
 }
@@ -153,7 +153,7 @@ impl Site {
         }
     }
 
-    /// Answers one request; whether the connection goes on.
+    /// Answers one request; returns whether the connection stays open.
     #[allow(clippy::too_many_lines, reason = "a line for each mistake")]
     fn answer(&self, head: &[String], mut out: &TcpStream) -> std::io::Result<bool> {
         let mut words = head[0].split(' ');
