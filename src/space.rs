@@ -1,15 +1,15 @@
-//! A space's life outside of its tree: where it is, who may change it, and what RCC wants to find beside it.
+//! Everything about a space except its tree: where it is, who may change it, and the files that RCC expects next to it.
 //!
 //! ```text
 //! <base>/<label>/            the space; base is the directory of the catalog's path, not of ROBOCORP_HOME
-//! <base>/<label>.meta        the catalog that is in it, as RCC writes it; last of all, so that a broken run shows
+//! <base>/<label>.meta        the catalog that is in it, as RCC writes it; written last, so that an interrupted run shows
 //! <base>/<label>.meta.info   its header
 //! <base>/<label>.lck         RCC's lock                          <base>/<label>.use   one byte per use
 //! <holofs>/spaces/<label>/   ours: lock, mount.json, restored.json, listed, relocated files, upper
 //! ```
-//! Two locks with two meanings: RCC's is held while a space is *changed*, by RCC or by us; ours ([`Live`]) for as long as a
-//! mount lives or materialize works, so that a second one is refused. RCC's `global.lck` is taken before RCC's lock of the space;
-//! ours waits for nobody, so it is taken before or after these (`tests/models/` tries both at once).
+//! Two locks with two meanings: RCC's is held while a space is *changed*, by RCC or by us; ours ([`Live`]) while a mount lives or
+//! materialize works, so that a second one is refused. RCC's `global.lck` is taken before RCC's lock of the space; ours never blocks,
+//! so it may be taken before or after these (`tests/models/` tests both orders).
 
 pub mod archive;
 pub mod bytecode;
@@ -48,16 +48,16 @@ use crate::sys;
 use crate::sys::fs::place::Place;
 use crate::sys::process::Process;
 
-/// Where one space is, with all that stands beside it.
+/// The location of one space, including the files next to it.
 #[derive(Debug, Clone)]
 pub struct Space {
     /// Its name.
     pub label: Label,
-    /// The directory it is in.
+    /// The directory that contains it.
     pub base: PathBuf,
     /// `<base>/<label>`.
     pub root: PathBuf,
-    /// What we keep for it.
+    /// Our state of it.
     pub state_dir: Place,
     controller: String,
     name: String,
@@ -67,29 +67,29 @@ pub struct Space {
 /// Why a space cannot be used or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum SpaceError {
-    /// RCC's lock stayed with somebody else.
+    /// RCC's lock is held by another process.
     #[error("{} is locked by {holders}", path.display())]
     Locked {
         /// The lock file.
         path: PathBuf,
-        /// Those who marked it.
+        /// The processes that marked it as theirs.
         holders: Holders,
     },
-    /// A mount or a materialize of ours is at work.
+    /// One of our mounts or materializes is active.
     #[error("{} is in use by {}", root.display(), live_holder(*holder))]
     Live {
         /// The space.
         root: PathBuf,
-        /// Who holds it, if it could say so.
+        /// Its holder, if it is known.
         holder: Option<Process>,
     },
-    /// Something is mounted there that is not ours, or a mount of ours died and is still there.
+    /// Something that is not ours is mounted there, or a dead mount of ours is still there.
     #[error("Something is mounted at {}", root.display())]
     Mounted {
         /// The space.
         root: PathBuf,
     },
-    /// A file of ours cannot be understood.
+    /// One of our state files cannot be parsed.
     #[error("{} is damaged", path.display())]
     BadState {
         /// The file.
@@ -97,12 +97,12 @@ pub enum SpaceError {
         /// Why.
         source: serde_json::Error,
     },
-    /// The operating system refused.
+    /// A system call failed.
     #[error("{doing} {} failed", path.display())]
     Io {
-        /// What was tried.
+        /// The operation.
         doing: &'static str,
-        /// On what.
+        /// The path it was on.
         path: PathBuf,
         /// Why.
         source: io::Error,
@@ -130,7 +130,7 @@ impl Failure for SpaceError {
 }
 
 impl SpaceError {
-    /// Wraps what the operating system said about `doing` something to `path`.
+    /// Wraps the system's error about `doing` something to `path`.
     pub(crate) fn io(doing: &'static str, path: &Path) -> impl Fn(io::Error) -> SpaceError {
         move |source| SpaceError::Io { doing, path: path.to_owned(), source }
     }
@@ -141,12 +141,12 @@ fn live_holder(holder: Option<Process>) -> String {
 }
 
 impl Space {
-    /// The space of `controller` (without RCC's `rcc.`) and `name` below `base`. Nothing is touched.
+    /// The space of `controller` (without RCC's `rcc.`) and `name` below `base`. Touches nothing.
     pub fn new(home: &Home, base: &Path, controller: &str, name: &str) -> Space {
         Space::labelled(home, base, home.label(controller, name), controller, name)
     }
 
-    /// The space `label` below `base`, whoever it belongs to: `controller` and `name` are for messages and marks only.
+    /// The space `label` below `base`, of any owner: `controller` and `name` are only used for messages and marks.
     pub fn labelled(home: &Home, base: &Path, label: Label, controller: &str, name: &str) -> Space {
         Space {
             label,
@@ -169,13 +169,13 @@ impl Space {
         &self.controller
     }
 
-    /// Takes RCC's lock of this space, making the base if it is not there.
+    /// Takes RCC's lock of this space, creating the base if needed.
     pub fn lock(&self, wait: Wait, on_wait: &dyn Fn(&Waiting<'_>)) -> Result<Lock, SpaceError> {
         self.ensure_base()?;
         self.wanted(self.sibling(".lck")).take(wait, on_wait)
     }
 
-    /// Takes RCC's lock of the whole hololib: for whoever changes it, before any space's lock.
+    /// Takes RCC's lock of the whole hololib: needed to change it, and taken before any space's lock.
     pub fn lock_hololib(&self, wait: Wait, on_wait: &dyn Fn(&Waiting<'_>)) -> Result<Lock, SpaceError> {
         let path = self.home.global_lock();
         sys::fs::shared::ensure_dir(self.home.holotree(), self.home.is_shared())
@@ -183,19 +183,19 @@ impl Space {
         self.wanted(path).take(wait, on_wait)
     }
 
-    /// Takes our lock: from now on no other mount or materialize of this space can begin.
+    /// Takes our lock: from now on no other mount or materialize of this space can start.
     pub fn go_live(&self) -> Result<Live, SpaceError> {
         self.refuse_state_inside()?;
         self.ensure_state_dir()?;
         Live::take(&self.state_dir.below(files::LOCK), &self.root)
     }
 
-    /// Who mounts or materializes this space right now.
+    /// The process that mounts or materializes this space now.
     pub fn live_holder(&self) -> Option<Process> {
         live::held_by(&self.state_dir.below(files::LOCK))
     }
 
-    /// Refuses a space whose claim cannot be looked at: what is no regular file of ours would never become free.
+    /// Fails for a space whose lock file cannot be used: one that is not a regular file of ours would never become free.
     pub fn check_claim(&self) -> Result<(), SpaceError> {
         let place = self.state_dir.below(files::LOCK);
         match sys::fs::lock::look_at(&place) {
@@ -206,12 +206,12 @@ impl Space {
         }
     }
 
-    /// True unless it is certain that nobody mounts or materializes the space whose state is in `state_dir` right now.
+    /// True unless it is certain that no process mounts or materializes the space with the state directory `state_dir`.
     pub fn may_be_live_in(state_dir: &Place) -> bool {
         live::may_be_held(&state_dir.below(files::LOCK))
     }
 
-    /// Refuses a space on which something is mounted, alive or dead.
+    /// Fails if anything is mounted on the space, alive or dead.
     pub fn refuse_mounted(&self) -> Result<(), SpaceError> {
         match sys::fs::shared::is_mount_point(&self.root) {
             Ok(false) => Ok(()),
@@ -223,7 +223,7 @@ impl Space {
         }
     }
 
-    /// Makes the base as RCC would.
+    /// Creates the base as RCC would.
     pub fn ensure_base(&self) -> Result<(), SpaceError> {
         let shared = self.home.is_shared() && self.base == self.home.holotree();
         sys::fs::shared::ensure_dir(&self.base, shared).map_err(SpaceError::io("Making", &self.base))
@@ -234,9 +234,9 @@ impl Space {
         self.state_dir.join(files::UPPER_NAMES).exists()
     }
 
-    /// Refuses to keep the state of a space in the space itself, which is covered, emptied or deleted with it.
+    /// Fails if the state of a space would be inside the space itself, where it would be hidden, emptied or deleted with it.
     fn refuse_state_inside(&self) -> Result<(), SpaceError> {
-        // As far as it is there: links lead elsewhere.
+        // The existing part of the path, with links resolved.
         let there = self.state_dir.ancestors().find_map(|above| above.canonicalize().ok());
         let root = self.root.canonicalize().unwrap_or_else(|_| self.root.clone());
         let is_inside =
@@ -249,7 +249,7 @@ impl Space {
         Err(SpaceError::Io { doing: "Keeping state in", path: self.state_dir.path().to_owned(), source })
     }
 
-    /// Makes our own directory for this space, 0700.
+    /// Creates our state directory of this space, 0700.
     pub fn ensure_state_dir(&self) -> Result<(), SpaceError> {
         self.state_dir.ensure().map(drop).map_err(SpaceError::io("Making", &self.state_dir))
     }

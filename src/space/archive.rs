@@ -4,11 +4,11 @@
 //! library/aa/bb/cc/<digest>     a blob, as it is stored in the library
 //! catalog/<blueprint>v12.<platform>
 //! ```
-//! RCC unpacks whatever such a file says over its hololib. Here a name is one of these two or the file is refused before
-//! anything is written; a blob is published only after its content was verified; a catalog is published last, and only if it is
-//! valid and every blob it names is there and right. So an import that broke off, or met damage, can just be repeated.
+//! RCC unpacks such a file over its hololib without checks. Here every name must be one of these two, or the file is rejected before
+//! anything is written; a blob is published only after its content was verified; a catalog is published last, and only if it is valid
+//! and all its blobs are present and valid. So an import that was interrupted, or found damage, can simply be repeated.
 //!
-//! The caller holds RCC's lock of the hololib while he imports.
+//! The caller holds RCC's lock of the hololib during an import.
 
 mod export;
 mod import;
@@ -27,20 +27,20 @@ use crate::store::StoreError;
 pub use self::export::{Exported, export};
 pub use self::import::{Imported, Options, import};
 
-/// Why nothing, or not everything, was transferred.
+/// Why nothing, or not everything, was exported or imported.
 #[derive(Debug, thiserror::Error)]
 pub enum ArchiveError {
-    /// The operating system refused.
+    /// A system call failed.
     #[error("{doing} {} failed", path.display())]
     Io {
-        /// What was tried.
+        /// The operation.
         doing: &'static str,
-        /// On what.
+        /// The path it was on.
         path: PathBuf,
         /// Why.
         source: io::Error,
     },
-    /// The file is no zip, or one of a kind that RCC does not write.
+    /// The file is not a zip, or one of a kind that RCC does not write.
     #[error("Cannot read {} as a zip file", path.display())]
     Zip {
         /// The file.
@@ -48,7 +48,7 @@ pub enum ArchiveError {
         /// Why.
         source: zip::result::ZipError,
     },
-    /// A name that has no place in a hololib.
+    /// A name that does not belong in a hololib.
     #[error("{} holds {entry:?}, which is neither a blob nor a catalog: nothing was imported", path.display())]
     Name {
         /// The file.
@@ -56,7 +56,7 @@ pub enum ArchiveError {
         /// The entry.
         entry: String,
     },
-    /// The same name stands twice, perhaps once with each kind of slash.
+    /// The same name occurs twice, possibly once with each kind of slash.
     #[error("{} holds {entry:?} twice: nothing was imported", path.display())]
     Twice {
         /// The file.
@@ -64,7 +64,7 @@ pub enum ArchiveError {
         /// The entry.
         entry: String,
     },
-    /// A file without any catalog is of no use.
+    /// The file contains no catalog.
     #[error("{} holds no catalog: nothing was imported", path.display())]
     NoCatalog {
         /// The file.
@@ -80,17 +80,17 @@ pub enum ArchiveError {
         /// Why.
         source: Box<CatalogError>,
     },
-    /// A catalog is named by another blueprint or platform than it has.
+    /// A catalog's name has another blueprint or platform than its content.
     #[error("{} holds the catalog {inside} under the name {entry:?}: nothing was imported", path.display())]
     Misnamed {
         /// The file.
         path: PathBuf,
         /// The entry.
         entry: String,
-        /// What the catalog says of itself.
+        /// What its content states.
         inside: String,
     },
-    /// RCC would not be able to use it here.
+    /// RCC could not use it here.
     #[error(
         "{} has {} blobs, and the hololib is {}: RCC could not use them here",
         path.display(),
@@ -103,17 +103,17 @@ pub enum ArchiveError {
         /// The blobs of the file are compressed.
         compressed: bool,
     },
-    /// There is no space for it.
+    /// There is not enough disk space.
     #[error("{} needs up to {}, and {} are free in the hololib: nothing was imported", path.display(), HumanBytes(*needed), HumanBytes(*available))]
     NoSpace {
         /// The file.
         path: PathBuf,
-        /// Bytes that it needs.
+        /// Bytes needed.
         needed: u64,
-        /// Bytes that are free.
+        /// Bytes available.
         available: u64,
     },
-    /// Some blobs are missing or damaged, and so are the catalogs that name them.
+    /// Some blobs are missing or damaged, so the catalogs that refer to them were not imported.
     #[error(
         "{} is damaged: {} missing or wrong, and so not imported: {}",
         path.display(),
@@ -123,11 +123,11 @@ pub enum ArchiveError {
     Damaged {
         /// The file.
         path: PathBuf,
-        /// How many blobs.
+        /// The number of such blobs.
         count: usize,
         /// The catalogs that were not imported.
         catalogs: Vec<String>,
-        /// What is wrong with the first of them.
+        /// The problem of the first of them.
         #[source]
         first: Box<StoreError>,
     },
@@ -173,7 +173,7 @@ impl Failure for ArchiveError {
 }
 
 impl ArchiveError {
-    /// For `map_err`: what was tried, on what.
+    /// For `map_err`: the operation and its path.
     fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> ArchiveError {
         let path = path.into();
         move |source| ArchiveError::Io { doing, path, source }

@@ -1,10 +1,10 @@
-//! Bytecode: what Python compiles from the sources of a space, and what all spaces of a catalog share of it.
+//! Bytecode: what Python compiles from the sources of a space, and how the spaces of a catalog share it.
 //!
-//! Catalogs hold no `.pyc`, and RCC forbids writing them, so under RCC every start of Python compiles what it imports. The
-//! hard part of doing better is not speed but one law: **no program can write bytecode that another space, another user or a
-//! later `--fresh` of the same space executes.** Python itself trusts the time and size of a source, which are equal for many
-//! sources (RCC gives every file one time, archives and deployments keep theirs). So what programs write is never shared, and
-//! what is shared is never written by programs:
+//! Catalogs contain no `.pyc`, and RCC forbids writing them, so under RCC every start of Python compiles what it imports. The
+//! difficulty is not speed but one rule: **no program can write bytecode that another space, another user or a later `--fresh` of the
+//! same space executes.** Python itself trusts the time and size of a source, which are equal for many sources (RCC gives every file
+//! the same time, archives and deployments keep theirs). So what programs write is never shared, and what is shared is never written
+//! by programs:
 //!
 //! ```text
 //! <run's temporary directory>/pyc/            PYTHONPYCACHEPREFIX: bytecode of code outside the space; gone with the run
@@ -12,25 +12,25 @@
 //!                                              ▲ copied, verified, while the command runs
 //! <holofs>/pyc/<catalog>.<user>/pack           shared: one file of ours, from the catalog's own content
 //! ```
-//! 1. **Shared** is the [`pack`]: one file per catalog and user that Python cannot read or write. We make it, never a program:
-//!    after a run, a process of ours at the lowest priority takes the *names* of what the program compiled, and compiles the
-//!    catalog's own sources of these names, with the catalog's own interpreter, in a read-only view of the catalog that nobody
-//!    else sees. `holofs warm --bytecode` does it for all sources. What the program wrote is never read.
-//! 2. **Bound by hash.** The pack names the catalog by its digest and each `.pyc` by its SHA-256, verified at each use; the `.pyc`
-//!    itself is a *checked* hash-based one (PEP 552): Python compares the hash of the source with it at each import. So it is
-//!    used for files that are, in this space and at this moment, identical to the catalog's, whatever a program did to them.
-//!    Reading a source costs a small part of compiling it. In a view that cannot change (`run --isolate`) it is not even read.
-//!    Relocated sources differ in every space: they are never in the pack.
-//! 3. **The space's own** directory is filled from the pack by copying (a hard link or a symbolic link would let a program write
-//!    to what is shared) in the order of first use, by a thread that stays ahead of Python and stops with the command. It
-//!    also holds what programs compile. A new generation, by `--fresh`, `reset` or another catalog, is another directory: a
-//!    process that was left over cannot write into it. It is used only if it belongs to who runs the command, and nobody else may write it.
+//! 1. **Shared** is the [`pack`]: one file per catalog and user that Python cannot read or write. Only HoloFS writes it: after a run,
+//!    a background process of ours at the lowest priority takes the *names* of what the program compiled, and compiles the catalog's
+//!    own sources of these names, with the catalog's own interpreter, in a private read-only view of the catalog. `holofs warm
+//!    --bytecode` does it for all sources. What the program wrote is never read.
+//! 2. **Bound by hash.** The pack identifies the catalog by its digest and each `.pyc` by its SHA-256, verified at each use; the
+//!    `.pyc` itself is a *checked* hash-based one (PEP 552): Python compares it with the hash of the source at each import. So it is
+//!    used only for files that are, in this space and at this moment, identical to the catalog's, whatever a program did to them.
+//!    Reading a source takes a small part of the time of compiling it. In a view that cannot change (`run --isolate`) it is not even
+//!    read. Relocated sources differ in every space: they are never in the pack.
+//! 3. **The space's own** directory is filled from the pack by copying (a hard link or a symbolic link would let a program write to
+//!    what is shared) in the order of first use, by a thread that stays ahead of Python and stops with the command. It also contains
+//!    what programs compile. A new generation, by `--fresh`, `reset` or another catalog, is another directory: a leftover process
+//!    cannot write into it. It is used only if it belongs to the user who runs the command, and nobody else may write to it.
 //! 4. **Outside the space** nothing is kept: a robot that is deployed again at the same path with the same times runs the new code.
 //!
-//! The first run of all compiles what it imports, once; the next run of the same space finds that in the space's own directory,
-//! and every other space in the pack. A pack is bounded by the sources of its catalog; what is copied, by [`seed::AHEAD_BYTES`] where
-//! nobody knows what is imported; a space's own directory goes with the space, a pack with its catalog (`holofs gc`).
-//! All of it can be deleted at any time.
+//! The very first run compiles what it imports, once; the next run of the same space finds that in the space's own directory, and
+//! every other space in the pack. A pack is bounded by the sources of its catalog; copying is bounded by [`seed::AHEAD_BYTES`] while
+//! the imports are not known; a space's own directory is removed with the space, a pack with its catalog (`holofs gc`). All of it can
+//! be deleted at any time.
 
 pub mod names;
 pub mod pack;
@@ -48,26 +48,26 @@ use crate::store::index::Index;
 use crate::sys::fs::place::Place;
 use crate::sys::fs::{dir, shared};
 
-/// The directory of a space's own bytecode, in its state.
+/// The directory of a space's own bytecode, in its state directory.
 const OWN: &str = "bytecode";
-/// Names the current generation, in [`OWN`].
+/// The file in [`OWN`] that names the current generation.
 const GENERATION: &str = "generation";
-/// Where it was in versions that let programs write what they shared.
+/// The directory used by versions that let programs write shared bytecode.
 const FORMER: &str = "pyc";
 
-/// Where Python finds and keeps bytecode during one run.
+/// Where Python reads and writes bytecode during one run.
 #[derive(Debug, Clone)]
 pub struct Prefix {
     /// The value of `PYTHONPYCACHEPREFIX`.
     pub path: PathBuf,
     /// Where the bytecode of the space's own sources is.
     pub tree: PathBuf,
-    /// Nothing in the space can change as long as this is used: sources need not be compared.
+    /// Nothing in the space can change while this is used: sources need not be compared.
     pub frozen: bool,
 }
 
 impl Prefix {
-    /// For a run in `space`: what is compiled of the space stays with the space, the rest goes with `temp`.
+    /// For a run in `space`: bytecode of the space's sources stays with the space, the rest is removed with `temp`.
     pub fn of_space(space: &Space, index: &Index, temp: &Path) -> io::Result<Prefix> {
         let kind = if shared::is_mount_point(&space.root)? { "mounted".to_owned() } else { files(space)? };
         let tree = own_tree(&space.state_dir, &format!("{}-{kind}", short_id(index)))?;
@@ -78,7 +78,7 @@ impl Prefix {
         Ok(Prefix { path, tree, frozen: false })
     }
 
-    /// For a run that leaves nothing: all goes with `temp`.
+    /// For a run that leaves nothing behind: everything is removed with `temp`.
     pub fn of_run(root: &Path, temp: &Path, frozen: bool) -> io::Result<Prefix> {
         let path = temp.join("pyc");
         let tree = mirror(&path, root);
@@ -87,8 +87,8 @@ impl Prefix {
     }
 }
 
-/// What tells files that were restored from those that were there before: whoever restores writes `.meta` last, RCC as well as we, and we
-/// leave it alone where nothing was to be done.
+/// Identifies one restore of the space's files: RCC and HoloFS both write `.meta` last when they restore, and leave it alone if
+/// nothing had to be done.
 fn files(space: &Space) -> io::Result<String> {
     let written = match fs::symlink_metadata(space.sibling(".meta")) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => Duration::ZERO,
@@ -97,7 +97,7 @@ fn files(space: &Space) -> io::Result<String> {
     Ok(format!("files{:x}", written.as_nanos()))
 }
 
-/// Where Python looks below `prefix` for the bytecode of what is in `root`: the same path, without what makes it absolute.
+/// Where Python looks below `prefix` for the bytecode of files in `root`: the same path, made relative.
 fn mirror(prefix: &Path, root: &Path) -> PathBuf {
     let names = root.components().filter(|part| matches!(part, Component::Normal(_)));
     prefix.join(names.collect::<PathBuf>())
@@ -112,8 +112,8 @@ fn short_id(index: &Index) -> String {
     index.id().to_string().chars().take(16).collect()
 }
 
-/// Forgets the bytecode of the space whose state is `state`: what is there, and what processes that are left over will
-/// still write. Interrupted, the next run goes on with it.
+/// Invalidates the bytecode of the space whose state is `state`: what exists, and what leftover processes will still write. If
+/// interrupted, the next run continues it.
 pub fn forget(state: &Place) -> io::Result<()> {
     let own = state.below(OWN);
     own.below(GENERATION).remove_file()?;
@@ -121,8 +121,8 @@ pub fn forget(state: &Place) -> io::Result<()> {
     state.below(FORMER).remove().map(drop)
 }
 
-/// The space's own directory for bytecode of its sources as they are now, `what`: of which catalog, and whether it is mounted (what is
-/// written to a mount is not in the files that are there without it). Others, and those of former generations, are removed.
+/// The space's own directory for bytecode of its current sources, identified by `what`: the catalog, and whether it is mounted (files
+/// written to a mount are not visible without it). All others, including those of former generations, are removed.
 fn own_tree(state_dir: &Place, what: &str) -> io::Result<PathBuf> {
     let own = state_dir.below(OWN);
     let opened = own.ensure()?;
@@ -140,13 +140,13 @@ fn own_tree(state_dir: &Place, what: &str) -> io::Result<PathBuf> {
     Ok(tree.into())
 }
 
-/// The current generation of a space's own bytecode; a new one, by chance, if there is none. Several may ask at once.
+/// The current generation of a space's own bytecode; a new random one if there is none. Safe to call concurrently.
 fn generation(own: &Path) -> io::Result<String> {
     let path = own.join(GENERATION);
     for _ in 0..2 {
         match fs::read_to_string(&path) {
             Ok(text) if is_generation(&text) => return Ok(text),
-            Ok(_) => fs::remove_file(&path)?, // cut off by a power cut
+            Ok(_) => fs::remove_file(&path)?, // truncated by a power cut
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(error) => return Err(error),
         }

@@ -1,13 +1,13 @@
-//! In what a path of a space differs from the catalog: the same words for mounts and for files.
+//! How a path of a space differs from the catalog: the same terms for mounts and for files.
 
-/// In what a path differs from the catalog.
+/// How a path differs from the catalog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Differs {
-    /// The catalog does not have it.
+    /// It is not in the catalog.
     Added,
-    /// It has another content, or is something else.
+    /// It has other content, or is of another kind.
     Changed,
-    /// It is gone; so is what was below it, which is not told path by path.
+    /// It is gone, with everything below it, which is not listed separately.
     Removed,
     /// Only its permissions or its owner differ.
     Mode,

@@ -1,24 +1,24 @@
-//! The names of what is kept for a space, in its state directory.
+//! File names in the state directory of a space.
 
 /// Our own lock, held while the space is mounted or materialized.
 pub const LOCK: &str = "lock";
 /// The start lock.
 pub const START: &str = "start";
-/// The leases of those who use the space.
+/// The leases of the users of the space.
 pub const LEASES: &str = "leases";
-/// What is told about the mount.
+/// The description of the mount.
 pub const MOUNT: &str = "mount.json";
 /// The log of the process that serves the mount.
 pub const LOG: &str = "log";
 /// The last complete materialize.
 pub const RESTORED: &str = "restored.json";
-/// A materialize that has begun.
+/// A materialize that has started.
 pub const RESTORING: &str = "restoring.json";
-/// What was written: its names.
+/// The upper: its names.
 pub const UPPER_NAMES: &str = "state.db";
-/// What was written: its bytes.
+/// The upper: its bytes.
 pub const UPPER_BYTES: &str = "upper";
-/// Files with the space's own path in them.
+/// Files that contain the space's own path.
 pub const RELOCATED: &str = "relocated";
-/// What a materialize saw of its files the last time.
+/// The state of the directories at the last materialize.
 pub const LISTED: &str = "listed";

@@ -1,7 +1,7 @@
-//! Who holds RCC's locks: marker files in `<hololib>/pids`, exactly as RCC writes, touches and expires them.
+//! The holders of RCC's locks: marker files in `<hololib>/pids`, written, touched and expired exactly as by RCC.
 //!
-//! `<controller>___<ppid>___<space>___<pid>___<username>___<lock file>`, empty, touched every 7 s while the lock is held.
-//! They only inform: the lock itself is the kernel's, so that nothing here may fail.
+//! `<controller>___<ppid>___<space>___<pid>___<username>___<lock file>`, empty, touched every 7 s while the lock is held. They are
+//! only informative: the lock itself is the kernel's, so errors here are ignored.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -14,10 +14,10 @@ use crate::sys::process;
 
 /// How often RCC touches a marker it owns.
 const TOUCH_EVERY: Duration = Duration::from_secs(7);
-/// The age at which RCC takes a marker for abandoned.
+/// The age at which RCC considers a marker abandoned.
 const EXPIRES_AFTER: Duration = Duration::from_secs(35);
 
-/// Who holds a lock, by its own word.
+/// A holder of a lock, as its marker describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Holder {
     /// RCC's `--controller`.
@@ -37,7 +37,7 @@ impl fmt::Display for Holder {
     }
 }
 
-/// Those who may hold a lock; shown as a list.
+/// The possible holders of a lock; displayed as a list.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Holders(pub Vec<Holder>);
 
@@ -53,7 +53,7 @@ impl fmt::Display for Holders {
     }
 }
 
-/// Reads who marked `lock_file` as held, in `pids_dir`.
+/// Reads the markers in `pids_dir` for `lock_file`.
 pub fn holders(pids_dir: &Path, lock_file: &str) -> Holders {
     let entries = std::fs::read_dir(pids_dir).into_iter().flatten().flatten();
     let fresh = entries.filter(|entry| {
@@ -78,7 +78,7 @@ fn parse(name: &str, lock_file: &str) -> Option<Holder> {
     })
 }
 
-/// One field of a marker's name: trimmed, runs of blanks, slashes, backslashes and underscores become one underscore.
+/// One field of a marker's name: trimmed; runs of blanks, slashes, backslashes and underscores become one underscore.
 fn field(text: &str) -> String {
     let mut out = String::new();
     for symbol in text.trim().chars() {
@@ -99,7 +99,7 @@ fn marker_name(controller: &str, space: &str, lock_file: &str) -> String {
     [controller, &parent, space, &pid, &user, lock_file].map(field).join("___")
 }
 
-/// A marker that is kept fresh until it is dropped.
+/// A marker that is refreshed until it is dropped.
 #[derive(Debug)]
 pub struct Marker {
     path: PathBuf,
@@ -108,7 +108,7 @@ pub struct Marker {
 }
 
 impl Marker {
-    /// Makes the marker; `None` where RCC's directory cannot take it.
+    /// Creates the marker; `None` if RCC's directory is not writable.
     pub fn put(pids_dir: &Path, controller: &str, space: &str, lock_file: &str) -> Option<Marker> {
         let path = pids_dir.join(marker_name(controller, space, lock_file));
         if let Err(error) = touch(&path) {

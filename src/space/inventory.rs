@@ -1,7 +1,7 @@
-//! What is in a home: its catalogs, and its spaces with what each one is right now. Only reads.
+//! The contents of a home: its catalogs, and its spaces with their current state. Read-only.
 //!
-//! RCC knows a space by its `.meta` in the base of some catalog; so do we, and we also know those that are mounted without
-//! one. What RCC prints of each stands here by RCC's own rules; what only we know stands beside it.
+//! RCC finds a space by its `.meta` in the base of some catalog; so do we, and we also find mounted spaces without one. The fields
+//! that RCC prints follow RCC's own rules; our additional fields are separate.
 
 mod catalogs;
 mod spaces;
@@ -19,7 +19,7 @@ fn days_since_change(path: &Path) -> Option<f64> {
     Some(age.as_secs_f64() / 86_400.0)
 }
 
-/// Whole days, as RCC cuts them.
+/// Whole days, truncated as by RCC.
 #[allow(clippy::cast_possible_truncation, reason = "a file is not older than 10^18 days")]
 fn whole(days: f64) -> i64 {
     days as i64

@@ -1,7 +1,7 @@
-//! Leases: everyone who uses a space holds one, and the kernel releases it with its process.
+//! Leases: every user of a space holds one, and the kernel releases it with its process.
 //!
-//! `<state>/leases/<pid>-<start>` is held by flock and says who. One that is not held was left by a process that is gone, and the next
-//! look removes it. They are taken, and looked at to decide, under the start lock.
+//! `<state>/leases/<pid>-<start>` is locked with flock and describes its holder. One that is not locked was left by a process that is
+//! gone, and is removed at the next look. Taking leases, and deciding by them, is done under the start lock.
 
 use std::fmt;
 use std::fs::{File, TryLockError};
@@ -15,12 +15,12 @@ use crate::sys::fs::place::Place;
 use crate::sys::mount::namespace;
 use crate::sys::process::Process;
 
-/// No line is longer.
+/// The maximum length of a line.
 const MOST: u64 = 4096;
-/// So much of a command is told.
+/// The maximum length of a command shown.
 const COMMAND: usize = 200;
 
-/// Who uses a space.
+/// A user of a space.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// The process.
@@ -38,7 +38,7 @@ impl fmt::Display for User {
     }
 }
 
-/// The right to find the space where it is; it ends when dropped.
+/// The right to use the space at its location; it ends when dropped.
 #[derive(Debug)]
 pub struct Lease {
     place: Place,
@@ -72,12 +72,12 @@ impl Drop for Lease {
     }
 }
 
-/// Who uses the space whose state is at `state_dir`; leases of processes that are gone are removed.
+/// The users of the space whose state is at `state_dir`; leases of processes that are gone are removed.
 pub fn users(state_dir: &Place) -> Vec<User> {
     all(state_dir).iter().filter_map(|place| user(place, true)).collect()
 }
 
-/// As [`users`], for who only looks.
+/// As [`users`], without removing anything.
 pub fn seen(state_dir: &Place) -> Vec<User> {
     all(state_dir).iter().filter_map(|place| user(place, false)).collect()
 }
@@ -103,7 +103,7 @@ fn user(place: &Place, removes: bool) -> Option<User> {
     }
 }
 
-/// The users in a line.
+/// The users in one line.
 pub fn told(users: &[User]) -> String {
     users.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

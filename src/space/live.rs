@@ -1,10 +1,9 @@
-//! Our own lock: at most one process mounts or materializes a space at a time, whatever mount namespace it lives in.
+//! Our own lock: at most one process mounts or materializes a space at a time, in whatever mount namespace.
 //!
-//! `<holofs>/spaces/<label>/lock` is held by flock for as long as the mount lives or the work takes; its content says who
-//! holds it (on Windows that of a file beside it). The kernel frees it with the process, so a crash leaves no lock, and stale
-//! content means nothing.
+//! `<holofs>/spaces/<label>/lock` is held with flock while the mount or the work lasts; its content names the holder (on Windows, the
+//! content of a file next to it). The kernel releases it with the process, so a crash leaves no lock, and stale content is ignored.
 //!
-//! `tests/models/` compiles this very file against a scheduler that tries the orders in which processes can run.
+//! `tests/models/` compiles this same file with a scheduler that explores the interleavings of processes.
 
 use std::io;
 use std::path::Path;
@@ -16,9 +15,9 @@ use crate::sys::fs::lock;
 use crate::sys::fs::place::Place;
 use crate::sys::process::Process;
 
-/// How long a lock may be held by nobody who is known: its holder is about to sign, or somebody only asks.
+/// How long a lock may have no known holder: its holder is about to sign, or a process is only checking it.
 const GRACE: Duration = Duration::from_secs(2);
-/// How long a holder that was killed may take to end: as long as the disk takes for what it was writing.
+/// How long a killed holder may take to exit: as long as the disk needs for its outstanding writes.
 const LAST_WRITES: Duration = Duration::from_secs(30);
 
 /// The lock of a live space, held until it is dropped. It survives fork: the child holds it too.
@@ -29,7 +28,7 @@ pub struct Live {
 }
 
 impl Live {
-    /// Takes the lock at `path`, or says who holds it.
+    /// Takes the lock at `path`, or fails with its holder.
     pub fn take(path: &Place, root: &Path) -> Result<Live, SpaceError> {
         let started = Instant::now();
         loop {
@@ -47,7 +46,7 @@ impl Live {
         }
     }
 
-    /// Writes who holds it: to be called again by a child that took the lock over by fork.
+    /// Writes the holder: called again by a child that inherited the lock by fork.
     pub fn sign(&mut self) -> Result<(), SpaceError> {
         let text = serde_json::to_string(&Process::current()).unwrap_or_default();
         let signed = lock::sign(&mut self.file, &self.path, text.as_bytes());
@@ -56,8 +55,8 @@ impl Live {
 }
 
 impl Drop for Live {
-    /// Takes the signature away, unless a child has signed instead: whoever finds the lock held and not signed knows that
-    /// it is about to be free (a process that was just forked has our descriptor until its exec).
+    /// Removes the signature, unless a child has signed instead: a lock that is held and not signed is about to become free (a process
+    /// that was just forked has our descriptor until its exec).
     fn drop(&mut self) {
         if signature(&self.path) == Some(Process::current())
             && let Err(error) = lock::sign(&mut self.file, &self.path, b"")
@@ -67,7 +66,7 @@ impl Drop for Live {
     }
 }
 
-/// Locks the file at `path`, unless somebody else has, or has just removed it.
+/// Locks the file at `path`, unless another process holds it, or has just removed it.
 fn attempt(path: &Place) -> io::Result<Option<File>> {
     let file = lock::open_own(path)?;
     match file.try_lock() {
@@ -77,7 +76,7 @@ fn attempt(path: &Place) -> io::Result<Option<File>> {
     }
 }
 
-/// Who holds the lock at `path`, if anybody does who signed it and lives.
+/// The living process that holds the lock at `path` and signed it.
 pub fn held_by(path: &Place) -> Option<Process> {
     match lock::look_at(path).ok()?.try_lock_shared() {
         Err(TryLockError::WouldBlock) => signature(path).filter(Process::is_alive),
@@ -85,7 +84,7 @@ pub fn held_by(path: &Place) -> Option<Process> {
     }
 }
 
-/// True unless certainly nobody holds the lock at `path`: one that may not be looked at (another user's) counts as held.
+/// True unless it is certain that the lock at `path` is free: one that may not be opened (another user's) counts as held.
 pub fn may_be_held(path: &Place) -> bool {
     match lock::look_at(path) {
         Ok(file) => matches!(file.try_lock_shared(), Err(TryLockError::WouldBlock)),
@@ -93,7 +92,7 @@ pub fn may_be_held(path: &Place) -> bool {
     }
 }
 
-/// Who signed last.
+/// The last signer.
 fn signature(path: &Place) -> Option<Process> {
     serde_json::from_slice(&lock::signature(path).ok()?).ok()
 }

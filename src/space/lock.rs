@@ -1,7 +1,7 @@
 //! RCC's locks: flock on `<base>/<label>.lck` and `<holotree>/global.lck`.
 //!
-//! Order: `global.lck` before a space's lock, as in RCC. Neither is held while programs run in a space; what tells that a
-//! space is in use by us is [`super::live`].
+//! Order: `global.lck` before a space's lock, as in RCC. Neither is held while programs run in a space; [`super::live`] shows that we
+//! are using a space.
 
 use std::fs::{File, TryLockError};
 use std::io;
@@ -12,9 +12,9 @@ use super::SpaceError;
 use super::holder::{Holders, Marker, holders};
 use crate::sys;
 
-/// A wait as short as this is not worth a word.
+/// Shorter waits are not reported.
 const TOLD_AFTER: Duration = Duration::from_secs(1);
-/// How often a lock is tried again: short beside what RCC does under it.
+/// The retry interval: short compared to what RCC does under the lock.
 const RETRY_EVERY: Duration = Duration::from_millis(20);
 
 /// How long to wait for a lock.
@@ -22,18 +22,18 @@ const RETRY_EVERY: Duration = Duration::from_millis(20);
 pub enum Wait {
     /// Until it is free, as RCC does.
     Forever,
-    /// At most so long.
+    /// At most this long.
     For(Duration),
     /// Not at all.
     Not,
 }
 
-/// A wait for a lock that has become long enough to tell about.
+/// A wait for a lock that is long enough to be reported.
 #[derive(Debug)]
 pub struct Waiting<'a> {
     /// The lock file.
     pub path: &'a Path,
-    /// Who seems to hold it.
+    /// The apparent holders.
     pub holders: Holders,
 }
 
@@ -43,14 +43,14 @@ impl std::fmt::Display for Waiting<'_> {
     }
 }
 
-/// What one lock is, and who asks for it.
+/// A lock to take, and the requester.
 #[derive(Debug, Clone)]
 pub(super) struct Wanted {
     /// The lock file.
     pub path: PathBuf,
-    /// Shared holotrees have lock files for everybody.
+    /// Lock files in shared holotrees are writable for everybody.
     pub shared: bool,
-    /// Where the markers are.
+    /// The directory of the markers.
     pub pids_dir: PathBuf,
     /// RCC's `--controller`.
     pub controller: String,
@@ -58,16 +58,16 @@ pub(super) struct Wanted {
     pub space: String,
 }
 
-/// A lock held; dropping it frees it.
+/// A held lock; dropping it releases it.
 #[derive(Debug)]
 pub struct Lock {
-    // In the order of dropping: the marker goes while the lock is still held.
+    // Dropped in this order: the marker is removed while the lock is still held.
     _marker: Option<Marker>,
     _file: File,
 }
 
 impl Wanted {
-    /// Takes the lock. `on_wait` is told once, if it takes more than a moment.
+    /// Takes the lock. `on_wait` is called once, if it takes more than a moment.
     pub(super) fn take(&self, wait: Wait, on_wait: &dyn Fn(&Waiting<'_>)) -> Result<Lock, SpaceError> {
         let started = Instant::now();
         let mut told = false;

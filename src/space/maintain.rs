@@ -1,5 +1,5 @@
-//! Keeping a hololib and its spaces in order: [`verify`] reads everything, [`collect`] removes what nothing uses, [`delete`]
-//! removes one space.
+//! Maintenance of a hololib and its spaces: [`verify`] reads everything, [`collect`] removes what is unused, [`delete`] removes one
+//! space.
 
 pub mod collect;
 pub mod delete;

@@ -1,18 +1,18 @@
-//! Materialize: a catalog laid out as files, the same tree that RCC's restore makes.
+//! Materialize: lays a catalog out as files, the same tree that RCC's restore creates.
 //!
 //! ```text
 //! locks ▸ walk: what is there, planned per directory ▸ execute: remove, make, replace ▸ .meta and marks of use
 //!                                 pristine: the catalog laid out once ──┘ snapshot ▸ reflink ▸ hardlink ▸ copy
 //! ```
-//! What holds:
-//! - A file is complete, verified and relocated before it has its name. A new space is built as `<label>.holofs-tmp` and
-//!   renamed once; in a space that exists every file is replaced by a rename.
+//! Invariants:
+//! - A file is complete, verified and relocated before it gets its name. A new space is built as `<label>.holofs-tmp` and renamed
+//!   once; in an existing space every file is replaced by a rename.
 //! - Nothing is created, removed or opened through a link: see [`crate::sys::fs::at`].
-//! - `.meta` is written last, and only if every file is as it should be. A run that ends early, at any instant, leaves a
-//!   mark beside the old `.meta`, and the next run then looks at the content of every file.
-//! - A directory that goes is set aside by a rename; the caller has it deleted when nobody waits any more: see [`sweep`].
+//! - `.meta` is written last, and only if every file is as it should be. A run that ends early, at any point, leaves a mark next to
+//!   the old `.meta`, which makes the next run read the content of every file.
+//! - A directory to remove is set aside by a rename; the caller starts its deletion when nothing waits for it any more: see [`sweep`].
 //!
-//! What it deliberately does not do: sync (a power cut is repaired by the next run), or change directory modes (as RCC).
+//! It deliberately does not sync (after a power cut the next run repairs), and does not change directory modes (as RCC).
 
 mod content;
 mod content_check;
@@ -65,24 +65,24 @@ pub use self::warm::{WarmedTree, warm};
 /// What to materialize, where, and from what.
 #[derive(Clone, Copy)]
 pub struct Job<'a> {
-    /// Where things are.
+    /// The locations.
     pub home: &'a Home,
     /// The catalog's file: read for `.meta` if anything changes, and touched.
     pub catalog_path: &'a Path,
     /// The same catalog, compiled.
     pub index: &'a Index,
-    /// Where the bytes come from.
+    /// The source of the content.
     pub content: &'a dyn Content,
-    /// The raw store's directory, for reflinks and hardlinks out of it.
+    /// The raw store's directory, for reflinks and hardlinks from it.
     pub raw_dir: Option<&'a Place>,
     /// The space.
     pub space: &'a Space,
-    /// In a space that is there, all that is neither at nor below one of these paths is left alone; empty: nothing is.
+    /// In an existing space, only these paths and what is below them are changed; if empty, everything is.
     pub only: &'a [RelPath],
 }
 
 impl<'a> Job<'a> {
-    /// The bytes come from `store`, which also says what can be linked to.
+    /// A job whose content comes from `store`, which also determines what can be linked.
     pub fn new(
         home: &'a Home,
         catalog_path: &'a Path,
@@ -98,17 +98,17 @@ impl<'a> Job<'a> {
 /// How to materialize.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// How bytes get into place.
+    /// How files get their content.
     pub strategy: Strategy,
-    /// Read the content of files that seem right.
+    /// Read the content of files that look right.
     pub verify: bool,
     /// As root, give files the setuid and setgid bits of the catalog.
     pub allow_setuid: bool,
     /// How long to wait for RCC's lock.
     pub wait: Wait,
-    /// Make the pristine tree now if there is none: the next new space of this catalog is made of it.
+    /// Create the pristine tree now if there is none: the next new space of this catalog is made from it.
     pub warm: bool,
-    /// Threads; as many as there are processors, up to eight, if not said.
+    /// Number of threads; by default the number of processors, up to eight.
     pub threads: Option<NonZeroUsize>,
 }
 
@@ -135,13 +135,13 @@ pub enum MaterializeError {
     /// The catalog cannot be read any more.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
-    /// Another catalog has taken its place since it was compiled.
+    /// The catalog was replaced since it was compiled.
     #[error("The catalog {} changed meanwhile", path.display())]
     CatalogChanged {
         /// The catalog's file.
         path: PathBuf,
     },
-    /// A space of this catalog cannot live there.
+    /// A space of this catalog cannot be in this base.
     #[error("Spaces of this catalog live in {}, not in {}", catalog.display(), space.display())]
     OtherBase {
         /// The catalog's base.
@@ -149,23 +149,23 @@ pub enum MaterializeError {
         /// The space's.
         space: PathBuf,
     },
-    /// Something that is no directory stands where the space should be.
+    /// The space's path is not a directory.
     #[error("{} is in the way: it is not a directory", root.display())]
     Obstructed {
         /// The space.
         root: PathBuf,
     },
-    /// The operating system refused.
+    /// A system call failed.
     #[error("{doing} {} failed", path.display())]
     Io {
-        /// What was tried.
+        /// The operation.
         doing: &'static str,
-        /// On what.
+        /// The path it was on.
         path: PathBuf,
         /// Why.
         source: io::Error,
     },
-    /// Some files are not as they should be: a new space was not made, an old one is unfinished.
+    /// Some files are not as they should be: a new space was not created, an existing one is unfinished.
     #[error("{} of {} could not be placed, the first: {}", counted(report.errors.len(), "file"), report.space.display(), first(report))]
     Incomplete {
         /// What was done, and which files failed.
@@ -202,7 +202,7 @@ fn first(report: &Report) -> String {
     report.errors.first().map(FileError::to_string).unwrap_or_default()
 }
 
-/// Makes the space what the catalog says. `on_wait` is told once if somebody else holds the space for more than a moment.
+/// Makes the space match the catalog. `on_wait` is called once if another process holds the space for more than a moment.
 pub fn materialize(
     job: &Job<'_>,
     options: &Options,
@@ -231,8 +231,7 @@ pub fn materialize(
     run.conclude(outcome, clock.seconds)
 }
 
-/// The threads that do the work.
-/// More threads only wait for each other: 9,999 made a restore of two seconds last 130.
+/// The maximum number of threads. More only wait for each other: with 9,999 a restore of two seconds took 130.
 const MOST_THREADS: usize = 64;
 
 fn pool(threads: Option<NonZeroUsize>) -> io::Result<rayon::ThreadPool> {

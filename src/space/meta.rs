@@ -1,8 +1,8 @@
-//! What RCC wants to find: `.meta` and `.meta.info`, `.use`, `used/…`, a touched catalog, a line in the journal.
+//! The files that RCC expects: `.meta` and `.meta.info`, `.use`, `used/…`, a touched catalog, a line in the journal.
 //!
-//! `.meta` is written last, beside and renamed (RCC writes it in place): a reader never sees half of it, and a restore that
-//! broke off leaves the old one, whose digests then disagree with what is there. The marks of use only inform: where RCC's
-//! directories cannot be written, they are left out, and that is logged.
+//! `.meta` is written last, to a temporary file and renamed (RCC writes it in place): a reader never sees a partial one, and an
+//! interrupted restore leaves the old one, whose digests then disagree with the files. The marks of use are only informative: where
+//! RCC's directories are not writable, they are left out, and that is logged.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -15,11 +15,11 @@ use crate::rcc::catalog::{Catalog, CatalogId, Header};
 use crate::rcc::home::controller_identity;
 use crate::sys;
 
-/// How long the times of a catalog count as those of its last use. RCC's lists count days; and whenever the times change,
-/// the whole catalog is read once more to know that nothing else did (see [`crate::store::index::Index::ensure`]).
+/// How long the times of a catalog count as the time of its last use. RCC's lists count days; and whenever the times change, the whole
+/// catalog is read again to check that nothing else did (see [`crate::store::index::Index::ensure`]).
 const RECENT: Duration = Duration::from_secs(3600);
 
-/// What the space's `.meta` says: what the last complete materialize put there.
+/// The content of the space's `.meta`: what the last complete materialize put there.
 pub struct OldMeta {
     /// The catalog, with the space's own identity and path.
     pub catalog: Catalog,
@@ -38,7 +38,7 @@ struct Event {
 }
 
 impl Space {
-    /// Reads `.meta`. None, or one that cannot be read, is no `.meta`: as for RCC, nothing is known about the files then.
+    /// Reads `.meta`. A missing or unreadable one means, as in RCC, that nothing is known about the files.
     pub fn old_meta(&self) -> Option<OldMeta> {
         let path = self.sibling(".meta");
         if !path.is_file() {
@@ -53,14 +53,14 @@ impl Space {
         }
     }
 
-    /// Writes `.meta` and `.meta.info`: `catalog` is in the space from now on.
+    /// Writes `.meta` and `.meta.info`: from now on `catalog` is in the space.
     pub fn write_meta(&self, catalog: &Catalog) -> Result<(), SpaceError> {
         let mut tail = Vec::new();
         catalog.write_tail(&mut tail).map_err(SpaceError::io("Writing", &self.sibling(".meta")))?;
         self.write_meta_parts(&catalog.header, &tail)
     }
 
-    /// As [`Space::write_meta`], for a catalog of which there is only the header, and what follows it, compressed.
+    /// As [`Space::write_meta`], from the header of a catalog and its compressed tail.
     pub fn write_meta_parts(&self, header: &Header, tail: &[u8]) -> Result<(), SpaceError> {
         let header = Header {
             identity: self.label.to_string(),
@@ -76,7 +76,7 @@ impl Space {
         publish(&info, |file| file.write_all(&header.info_json())).map_err(SpaceError::io("Writing", &info))
     }
 
-    /// Removes a `.meta` that speaks of a space that is gone.
+    /// Removes the `.meta` of a space that is gone.
     pub fn remove_meta(&self) -> Result<(), SpaceError> {
         let path = self.sibling(".meta");
         match fs::remove_file(&path) {
@@ -87,7 +87,7 @@ impl Space {
         }
     }
 
-    /// The state of the `.meta` file: another one means that RCC restored here since.
+    /// The state of the `.meta` file: if it differs, RCC has restored here since.
     pub fn meta_state(&self) -> Option<String> {
         sys::fs::dir::file_state(&self.sibling(".meta")).ok().map(|state| state.text)
     }
@@ -106,14 +106,14 @@ impl Space {
         tolerate(&journal, append(&journal, format!("{line}\n").as_bytes(), 0o640));
     }
 
-    /// Leaves the marks of one use of this space and of `catalog_path` in it.
+    /// Writes the marks of one use of this space with `catalog_path`.
     pub fn mark_used(&self, catalog_path: &Path, blueprint: &str) {
         self.mark_catalog_used(catalog_path, blueprint);
         let uses = self.sibling(".use");
         tolerate(&uses, append(&uses, b".", 0o644));
     }
 
-    /// Leaves the marks of one use of `catalog_path`, in whatever place.
+    /// Writes the marks of one use of `catalog_path` at any location.
     pub fn mark_catalog_used(&self, catalog_path: &Path, blueprint: &str) {
         tolerate(catalog_path, sys::fs::shared::touch_unless(catalog_path, RECENT));
         let used = self.home.used_dir().join(format!("{blueprint}.{}", self.home.user_identity()));
@@ -121,15 +121,15 @@ impl Space {
     }
 }
 
-/// Marks are for RCC's lists alone: a hololib on a read-only volume is enough for us.
+/// Marks are only for RCC's lists: for us a hololib on a read-only volume is enough.
 fn tolerate(path: &Path, outcome: io::Result<()>) {
     if let Err(error) = outcome {
         log::debug!("No mark of use at {}: {error}", path.display());
     }
 }
 
-/// Appends, and makes the directory as RCC does for its own. Not synced, as RCC does: a mark that a power cut takes is no loss,
-/// and to wait for the disk would cost more than to make a space.
+/// Appends, and creates the directory as RCC does. Like RCC it does not sync: a mark lost in a power cut does not matter, and waiting
+/// for the disk would take longer than creating a space.
 fn append(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut file = match sys::fs::shared::open_append(path, mode) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
@@ -141,8 +141,9 @@ fn append(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     file.write_all(bytes)
 }
 
-/// Writes a file beside `path` and renames it there. Not synced, as the space itself is not: to wait for the disk would take
-/// all its files along, and a `.meta` that a power cut takes says that nothing is known, which is right. The name beside is none that RCC takes for a `.meta`.
+/// Writes a temporary file next to `path` and renames it. Not synced, like the space itself: waiting for the disk would flush all its
+/// files too, and a `.meta` lost in a power cut means that nothing is known, which is right. RCC does not take the temporary name for
+/// a `.meta`.
 fn publish(path: &Path, write: impl FnOnce(&mut io::BufWriter<&File>) -> io::Result<()>) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".holofs-tmp");

@@ -1,16 +1,16 @@
-//! Recording: what RCC does with a finished tree before it lets anybody restore it.
+//! Recording: what RCC does with a finished tree before it can be restored.
 //!
-//! Walk, then hash and search every file once on all processors, put each content into the library as a blob, and last of
-//! all write the catalog and its `.info`. The result is what RCC itself would have written, down to the JSON.
+//! Walk, then hash and search every file once on all processors, put each content into the library as a blob, and finally write the
+//! catalog and its `.info`. The result is what RCC itself would have written, including the exact JSON.
 //!
-//! - Nothing is written unless the whole tree can be recorded as far as the walk can tell; a failure after that leaves
-//!   blobs that nobody names, and no catalog.
+//! - Nothing is written unless the whole tree can be recorded as far as the walk can tell; a failure after that leaves unreferenced
+//!   blobs, and no catalog.
 //! - The recorded directory is only read. A file or directory that changes meanwhile is an error.
-//! - RCC puts only contents into the library that it reaches through real directories, and then demands a blob for every
-//!   digest of the catalog: it can never use what it recorded of a link that leads out of the tree. So here every digest
-//!   gets its blob, be the file a link or below one.
-//! - RCC writes `identity.yaml` into its stage before it records; here that is up to whoever made the tree, and its
-//!   absence is a warning.
+//! - RCC stores only contents that it reaches through real directories, and then requires a blob for every digest of the catalog: it
+//!   can never use what it recorded of a link that leads out of the tree. So here every digest gets its blob, even for links and files
+//!   below them.
+//! - RCC writes `identity.yaml` into its stage before it records; here that is up to the creator of the tree, and its absence is a
+//!   warning.
 //!
 //! The caller holds RCC's lock of the hololib.
 
@@ -33,7 +33,7 @@ use crate::rcc::digest::{Digest, Hasher};
 use crate::rcc::home::{self, Home};
 use crate::store::observe::{Counter, Observer};
 
-/// What RCC calls the file with the text that the blueprint is the hash of.
+/// RCC's name of the file with the specification, whose hash is the blueprint.
 pub const IDENTITY_FILE: &str = "identity.yaml";
 /// RCC restores through a temporary name that is up to eight bytes longer.
 const RESTORABLE_NAME: usize = 247;
@@ -43,19 +43,19 @@ const RESTORABLE_NAME: usize = 247;
 pub struct Options {
     /// The specification of the environment; its hash, trimmed, names the catalog.
     pub specification: String,
-    /// What the catalog names as the version that wrote it.
+    /// The version of the recorder in the catalog.
     pub recorder: String,
 }
 
 impl Options {
-    /// To record an environment made from `specification`: the text of a conda.yaml in RCC's form, or any name.
+    /// Options to record an environment created from `specification`: the text of a conda.yaml in RCC's form, or any name.
     pub fn new(specification: impl Into<String>) -> Options {
         let recorder = format!("holofs-v{}", env!("CARGO_PKG_VERSION"));
         Options { specification: specification.into(), recorder }
     }
 }
 
-/// What was recorded. Files, directories and bytes are counted as RCC counts them, with what is below links.
+/// The result of recording. Files, directories and bytes are counted as RCC counts them, including what is below links.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Recorded {
     /// The catalog that was written.
@@ -65,28 +65,28 @@ pub struct Recorded {
     pub blueprint: String,
     /// The name of the recorded directory, which a space's label will replace.
     pub identity: String,
-    /// The directory in which its spaces will live.
+    /// The directory of its future spaces.
     #[serde(serialize_with = "crate::sys::text::path")]
     pub base: PathBuf,
-    /// Files, links to files among them.
+    /// Files, including links to files.
     pub files: u64,
-    /// Directories, links to directories among them.
+    /// Directories, including links to directories.
     pub directories: u64,
     /// Links of both kinds.
     pub links: u64,
     /// Bytes of all files.
     pub bytes: u64,
-    /// Files that hold the identity.
+    /// Files that contain the identity.
     pub relocated_files: u64,
-    /// Places where it stands.
+    /// Number of its occurrences.
     pub relocations: u64,
-    /// Blobs that were written.
+    /// Blobs written.
     pub blobs_written: u64,
-    /// Blobs that were in the library already.
+    /// Blobs already in the library.
     pub blobs_present: u64,
-    /// How long it took.
+    /// The duration.
     pub seconds: f64,
-    /// What a user should know; recording worked nevertheless.
+    /// What a user should know although recording succeeded.
     pub warnings: Vec<String>,
 }
 
@@ -114,22 +114,22 @@ pub fn record(
     Ok(summary(&catalog, path, &library, started, warnings))
 }
 
-/// A hololib that takes contents one by one: for an environment that does not stand in a directory. The caller holds the lock of
-/// the hololib, and writes the catalog last.
+/// A hololib that accepts contents one at a time: for an environment that is not in a directory. The caller holds the lock of the
+/// hololib, and writes the catalog last.
 pub struct Contents(blob::Library);
 
 impl Contents {
-    /// The hololib of `home`, made if it is not there.
+    /// The hololib of `home`, created if needed.
     pub fn ensure(home: &Home) -> Result<Contents, RecordError> {
         blob::Library::ensure(home).map(Contents)
     }
 
-    /// What names a content here.
+    /// A hasher for the digests used here.
     pub fn hasher(&self) -> Hasher {
         Hasher::new(self.0.regime())
     }
 
-    /// Puts a content there unless it is: `write` gives all of it to the writer it gets, again if it must.
+    /// Adds a content unless it exists: `write` writes all of it to the given writer, again if necessary.
     pub fn put(
         &self,
         digest: &Digest,
@@ -139,12 +139,12 @@ impl Contents {
         Ok(self.0.publish(digest, size, write)?)
     }
 
-    /// How many blobs were written.
+    /// The number of blobs written.
     pub fn written(&self) -> u64 {
         self.0.written()
     }
 
-    /// Writes the catalog and its `.info`, once every content is there.
+    /// Writes the catalog and its `.info`, after all contents were added.
     pub fn publish(&self, home: &Home, catalog: &Catalog) -> Result<PathBuf, RecordError> {
         publish::publish(home, catalog)
     }
@@ -155,7 +155,7 @@ pub fn is_left_out(name: &[u8]) -> bool {
     walk::is_killed(name)
 }
 
-/// The head of the catalog, if the directory can be recorded at all.
+/// The header of the catalog, if the directory can be recorded.
 fn header(dir: &Path, home: &Home, options: &Options) -> Result<Header, RecordError> {
     let path = absolute(dir)?;
     let not_utf8 = || RecordError::NotUtf8 { path: path.clone() };
@@ -172,13 +172,13 @@ fn header(dir: &Path, home: &Home, options: &Options) -> Result<Header, RecordEr
     })
 }
 
-/// The path as the catalog will hold it: absolute, clean, and through the links the user named.
+/// The path as stored in the catalog: absolute, clean, and through the links in the user's path.
 fn absolute(dir: &Path) -> Result<PathBuf, RecordError> {
     let failed = |source| RecordError::Io { doing: "Finding", path: dir.into(), source };
     if !fs::metadata(dir).map_err(failed)?.is_dir() {
         return Err(RecordError::NotADirectory { path: dir.into() });
     }
-    // Only the kernel knows what `..` after a link is. On Windows it is a matter of words, and a canonical path none that RCC knows.
+    // Only the kernel can resolve `..` after a link. On Windows it is resolved lexically, and RCC does not know canonical paths.
     let climbs = cfg!(unix) && dir.components().any(|part| part == Component::ParentDir);
     let path = if climbs { fs::canonicalize(dir) } else { std::path::absolute(dir) };
     Ok(path.map_err(failed)?.components().collect())

@@ -1,12 +1,12 @@
 //! The relocated files of a space: raw content with the label in place of the recorded identity.
 //!
-//! A read never waits for a file to be patched: it takes the verified raw content and writes the label over what it
-//! returns. Beside that, [`Relocated::fill`] patches the files one by one in the background and keeps them below
-//! `relocated/<catalog>/<inode>`, which later reads, reflinks and copy-ups take. They can be made again at any time, so
-//! one that is not exactly as it was published (size, mother time, [seal](crate::store::seals)) is simply not used.
+//! A read never waits for a file to be patched: it takes the verified raw content and writes the label over what it returns. In
+//! addition, [`Relocated::fill`] patches the files one by one in the background and stores them below `relocated/<catalog>/<inode>`,
+//! where later reads, reflinks and copy-ups find them. They can be created again at any time, so a file that is not exactly as
+//! published (size, mother time, [seal](crate::store::seals)) is not used.
 //!
-//! Before the first byte of a file is returned, the identity must stand at each of its offsets; otherwise the catalog is
-//! wrong and every read of that file is an error.
+//! Before the first byte of a file is returned, the identity must be found at each of its offsets; otherwise the catalog is wrong and
+//! every read of that file is an error.
 
 use std::borrow::Cow;
 use std::ffi::{OsStr, OsString};
@@ -31,13 +31,13 @@ use crate::sys::fs::owned::OwnedDir;
 use crate::sys::fs::place::Place;
 use crate::sys::process::this_process;
 
-/// How many descriptors of patched files are kept open, if this process may have eight times as many.
+/// The maximum number of open descriptors of patched files, if the process limit is at least eight times that.
 const OPEN_FILES: u64 = 128;
 
-/// Why the content of a catalog file cannot be had.
+/// Why the content of a catalog file is not available.
 #[derive(Debug, thiserror::Error)]
 pub enum ContentError {
-    /// The blob is missing or not what its digest says.
+    /// The blob is missing or does not match its digest.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// The catalog's relocations do not fit the content.
@@ -45,15 +45,15 @@ pub enum ContentError {
     Relocate {
         /// The blob.
         digest: crate::rcc::digest::Digest,
-        /// What does not fit.
+        /// The mismatch.
         source: RelocateError,
     },
-    /// The system failed to read bytes that were verified before.
+    /// Reading bytes that were verified before failed.
     #[error("Cannot read the content {digest}")]
     Read {
         /// The blob.
         digest: crate::rcc::digest::Digest,
-        /// What the system said.
+        /// The system error.
         source: io::Error,
     },
 }
@@ -74,7 +74,7 @@ impl Failure for ContentError {
     }
 }
 
-/// What is known of a file: nothing, that its offsets fit, or that its patched file is there.
+/// The state of a file: unknown, offsets checked, or patched file available.
 const UNKNOWN: u64 = 0;
 const CHECKED: u64 = 1;
 const PATCHED: u64 = 2;
@@ -83,7 +83,7 @@ const PATCHED: u64 = 2;
 pub struct Relocated {
     place: Place,
     seals: Seals,
-    /// The open directory, once it is there.
+    /// The directory, once it is open.
     dir: OnceLock<OwnedDir>,
     identity: [u8; LABEL_LEN],
     label: [u8; LABEL_LEN],
@@ -96,7 +96,7 @@ pub struct Relocated {
 }
 
 impl Relocated {
-    /// The relocated files of the space `label`, kept below `space_dir`. Nothing is read or made yet.
+    /// The relocated files of the space `label`, stored below `space_dir`. Reads and creates nothing yet.
     pub fn new(
         space_dir: impl Into<Place>,
         index: &Index,
@@ -122,7 +122,7 @@ impl Relocated {
         }
     }
 
-    /// Whether no patched file is believed or made: each read patches what the source gives.
+    /// Sets whether patched files are not used or created: each read patches the source's content.
     #[must_use]
     pub fn with_paranoia(mut self, paranoid: bool) -> Relocated {
         self.paranoid = paranoid;
@@ -139,7 +139,7 @@ impl Relocated {
         out: &mut [u8],
     ) -> Result<(), ContentError> {
         let failed = |source| ContentError::Read { digest: wanted.digest, source };
-        // A space at the catalog's own path: every byte is where it belongs already.
+        // A space at the catalog's own path needs no changes.
         if rewrite.is_empty() || self.label == self.identity {
             return self.source.open(wanted)?.read_exact_at(out, offset).map_err(failed);
         }
@@ -154,7 +154,7 @@ impl Relocated {
         Ok(())
     }
 
-    /// The whole content of the catalog file `ino`, to copy from.
+    /// The whole content of the catalog file `ino`, as a source for copies.
     pub fn whole(&self, ino: Ino, wanted: &Wanted, rewrite: Rewrites<'_>) -> Result<Whole, ContentError> {
         if rewrite.is_empty() {
             return Ok(Whole::Raw(self.source.open(wanted)?));
@@ -170,8 +170,7 @@ impl Relocated {
         rewrite.iter().try_for_each(|at| copy.write_all_at(&self.label, at))
     }
 
-    /// Patches every relocated file that is not there yet, until `stop` is set. A bad file is logged and left out: its own
-    /// reads tell.
+    /// Patches every relocated file that is not patched yet, until `stop` is set. A bad file is logged and skipped: reads of it fail.
     pub fn fill(&self, index: &Index, stop: &AtomicBool) {
         if self.paranoid {
             return;
@@ -200,7 +199,7 @@ impl Relocated {
         }
     }
 
-    /// The directory of the space's own files that this is part of.
+    /// The directory of the space's own files that contains this.
     pub fn dir(&self) -> &Path {
         &self.place
     }
@@ -221,7 +220,7 @@ impl Relocated {
         Ok(raw)
     }
 
-    /// Makes the patched file of `ino` unless it is there.
+    /// Creates the patched file of `ino` unless it exists.
     fn ensure(
         &self,
         dir: &OwnedDir,
@@ -252,7 +251,7 @@ impl Relocated {
         Ok(())
     }
 
-    /// The patched file, if it was made and is as it was published.
+    /// The patched file, if it exists and is unchanged.
     fn patched(&self, ino: Ino, wanted: &Wanted) -> Option<Arc<File>> {
         if self.state(ino) != PATCHED {
             return None;
@@ -277,13 +276,13 @@ impl Relocated {
         Some(file)
     }
 
-    /// True if the file is as it was published.
+    /// True if the file is unchanged since it was published.
     fn is_sealed(&self, ino: Ino, wanted: &Wanted, facts: &FileFacts) -> bool {
         (facts.size, facts.mtime) == (wanted.size, (MOTHER_TIME, 0))
             && self.seals.hold(&ino.to_string(), facts)
     }
 
-    /// Where the patched file of `ino` is, once it is there.
+    /// The path of the patched file of `ino`, once it exists.
     pub fn path(&self, ino: Ino) -> PathBuf {
         self.place.join(ino.to_string())
     }
@@ -304,7 +303,7 @@ impl Relocated {
     fn set_state(&self, ino: Ino, state: u64) {
         if let Some((word, shift)) = self.slot(ino) {
             let replace = |now: u64| Some(now & !(3 << shift) | state << shift);
-            // The closure always gives a value, so this cannot fail.
+            // The closure always returns a value, so this cannot fail.
             word.fetch_update(Ordering::AcqRel, Ordering::Acquire, replace).unwrap_or_default();
         }
     }
@@ -312,9 +311,9 @@ impl Relocated {
 
 /// The verified content of one catalog file, as a file.
 pub enum Whole {
-    /// It has no relocations: these are its bytes.
+    /// It has no relocations: this is its content.
     Raw(RawFile),
-    /// The patched file: these are its bytes.
+    /// The patched file: this is its content.
     Patched(Arc<File>),
     /// The bytes before relocation: a copy of them needs [`Relocated::patch`].
     Unpatched(RawFile),
@@ -337,8 +336,8 @@ impl Whole {
 
 /// Why a file was not patched.
 enum Unpatched {
-    /// Its content is bad: its own reads will tell.
+    /// Its content is bad: reads of it fail.
     Content(ContentError),
-    /// The disk takes no files: no other file can be patched either.
+    /// No file can be written: no other file can be patched either.
     Disk(io::Error),
 }

@@ -1,8 +1,7 @@
-//! What we remember of a space between runs: `mount.json` while it is mounted, `restored.json` after
-//! materialize, `restoring.json` in the middle of one.
+//! State of a space between runs: `mount.json` while it is mounted, `restored.json` after materialize, `restoring.json` during one.
 //!
-//! Both are written beside and renamed. Neither is needed to repair anything: one that is missing costs time, one that is
-//! damaged is an error that names it.
+//! Each is written to a temporary file and renamed. None is needed for a repair: a missing one costs time, a damaged one is an error
+//! that names it.
 
 use std::io;
 use std::path::PathBuf;
@@ -15,7 +14,7 @@ use super::{Space, SpaceError};
 use crate::sys::fs::place::Place;
 use crate::sys::process::Process;
 
-/// A live mount, told to whoever asks.
+/// The description of a live mount, for other processes.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountState {
     /// The daemon.
@@ -29,29 +28,29 @@ pub struct MountState {
     pub mountpoint: PathBuf,
     /// `read-write` or `read-only`.
     pub mode: String,
-    /// The rung of the ladder that worked.
+    /// The mount method that worked.
     pub rung: String,
-    /// Why not a higher one; empty if it is the highest.
+    /// Why a better method was not used; empty if it is the best.
     pub reason: String,
-    /// The device number of the mounted file system: with it the mount is known in any mount namespace.
+    /// The device number of the mounted file system: identifies the mount in any mount namespace.
     #[serde(default)]
     pub device: u64,
     /// The mount namespace it was mounted in.
     #[serde(default)]
     pub namespace: Option<u64>,
-    /// The mount namespaces in which it stays until it is unmounted; in others it goes with its last user.
+    /// The mount namespaces in which it stays until it is unmounted; in others it ends with its last user.
     #[serde(default)]
     pub kept_in: Vec<u64>,
-    /// Who the space belongs to, and its name: for lists.
+    /// The controller of the space, for lists.
     #[serde(default)]
     pub controller: String,
-    /// As `controller`.
+    /// The name of the space, for lists.
     #[serde(default)]
     pub space: String,
     /// The blueprint of the catalog.
     #[serde(default)]
     pub blueprint: String,
-    /// What it was asked for.
+    /// The options it was mounted with.
     #[serde(default)]
     pub options: MountOptions,
     /// The state of RCC's `.meta` when it was mounted.
@@ -59,18 +58,18 @@ pub struct MountState {
     pub meta: Option<String>,
 }
 
-/// The options of a live mount that a later request may ask for differently.
+/// The options of a live mount that a later request may contradict.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountOptions {
     /// How files are read.
     pub io: String,
-    /// Other users are let in.
+    /// Other users are allowed in.
     pub allow_other: bool,
-    /// Whom everything belongs to, if it is another user.
+    /// The owner of everything, if it is another user.
     pub uid: Option<u32>,
     /// As `uid`, for the group.
     pub gid: Option<u32>,
-    /// No program runs in it.
+    /// Programs in it cannot be executed.
     pub no_exec: bool,
 }
 
@@ -79,67 +78,67 @@ pub struct MountOptions {
 pub struct RestoredState {
     /// The catalog's id.
     pub catalog: String,
-    /// The state of the `.meta` file: if it is another one, RCC has been here since.
+    /// The state of the `.meta` file: if it differs, RCC has changed the space since.
     pub meta: String,
 }
 
 impl MountState {
-    /// The live or dead mount that the state directory of some space tells of.
+    /// The live or dead mount that a space's state directory describes.
     pub fn read_in(state_dir: &Place) -> Result<Option<MountState>, SpaceError> {
         read(&state_dir.below(MOUNT))
     }
 }
 
 impl RestoredState {
-    /// The last complete materialize that the state directory of some space tells of.
+    /// The last complete materialize that a space's state directory describes.
     pub fn read_in(state_dir: &Place) -> Result<Option<RestoredState>, SpaceError> {
         read(&state_dir.below(RESTORED))
     }
 }
 
-/// A materialize that has begun to change a space.
+/// A materialize that has started to change a space.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Restoring {
     catalog: String,
 }
 
-/// No file of these is larger.
+/// The maximum size of these files.
 const MOST: u64 = 1 << 20;
 
 impl Space {
-    /// What the last mount wrote; it may be dead by now: ask [`Process::is_alive`] or [`Space::live_holder`].
+    /// What the last mount wrote; it may be dead: check [`Process::is_alive`] or [`Space::live_holder`].
     pub fn mount_state(&self) -> Result<Option<MountState>, SpaceError> {
         MountState::read_in(&self.state_dir)
     }
 
-    /// Tells about the mount that begins.
+    /// Stores the description of a new mount.
     pub fn set_mount_state(&self, state: &MountState) -> Result<(), SpaceError> {
         write(&self.state_dir.below(MOUNT), state)
     }
 
-    /// Forgets the mount that ended.
+    /// Removes the description of a mount that ended.
     pub fn clear_mount_state(&self) -> Result<(), SpaceError> {
         remove(&self.state_dir.below(MOUNT))
     }
 
-    /// What the last complete materialize remembered.
+    /// What the last complete materialize stored.
     pub fn restored_state(&self) -> Result<Option<RestoredState>, SpaceError> {
         read(&self.state_dir.below(RESTORED))
     }
 
-    /// Remembers a complete materialize: nothing is unfinished any more.
+    /// Records a complete materialize: nothing is unfinished any more.
     pub fn set_restored_state(&self, state: &RestoredState) -> Result<(), SpaceError> {
         write(&self.state_dir.below(RESTORED), state)?;
         remove(&self.state_dir.below(RESTORING))
     }
 
-    /// Remembers that the space is about to change into the catalog `id`: until [`Space::set_restored_state`], what its
-    /// `.meta` says about its files is not to be believed.
+    /// Records that the space is about to change into the catalog `id`: until [`Space::set_restored_state`], its `.meta` must not be
+    /// trusted about its files.
     pub fn set_restoring(&self, id: &str) -> Result<(), SpaceError> {
         write(&self.state_dir.below(RESTORING), &Restoring { catalog: id.to_owned() })
     }
 
-    /// True if a materialize began to change the space and never came to its end.
+    /// True if a materialize started to change the space and did not finish.
     pub fn is_half_restored(&self) -> bool {
         self.state_dir.below(RESTORING).is_there().unwrap_or(true)
     }

@@ -1,4 +1,4 @@
-//! What the protocol of our lock is made of: the system's, or that of a model (`tests/models/`).
+//! The primitives of our lock protocol: the system's, or those of a model (`tests/models/`).
 
 pub use std::fs::{File, TryLockError};
 pub use std::thread::sleep;

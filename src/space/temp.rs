@@ -1,12 +1,12 @@
-//! The temporary directory of one run: `<home>/temp/holofs-…`, for its user alone, gone with the run.
+//! The temporary directory of one run: `<home>/temp/holofs-…`, private to its user, removed with the run.
 //!
 //! ```text
-//! holofs-…/lock    held while the run lives, so that the directory of one that was killed is known as such
+//! holofs-…/lock    held while the run lives, so that leftovers of killed runs can be recognized
 //! holofs-…/tmp/    TEMP, TMP
 //! holofs-…/pyc/    bytecode of this run: `space::bytecode`
 //! ```
-//! The next run, and `gc`, remove what killed runs left. What has no lock belongs to a shell (`holofs variables`), or to a run that
-//! was killed in its first moment: it is removed after two days, as RCC does with its own.
+//! The next run, and `gc`, remove leftovers of killed runs. A directory without a lock belongs to a shell (`holofs variables`), or to
+//! a run that was killed at its very start: it is removed after two days, as RCC does with its own.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
@@ -17,10 +17,10 @@ use std::time::{Duration, SystemTime};
 use crate::sys::fs::owned::OwnedDir;
 use crate::sys::fs::{dir, lock};
 
-/// How the names begin. RCC's are other ones, so that neither program removes what the other uses.
+/// The prefix of the names. RCC's differ, so that neither program removes what the other uses.
 const PREFIX: &str = "holofs-";
 const LOCK: &str = "lock";
-/// As long as RCC keeps what shells may still use.
+/// As long as RCC keeps directories that shells may still use.
 const UNLOCKED: Duration = Duration::from_secs(48 * 60 * 60);
 
 /// A directory for one run; removed when dropped.
@@ -31,7 +31,7 @@ pub struct RunTemp {
 }
 
 impl RunTemp {
-    /// A new one in the first of `parents` that can be written.
+    /// A new directory in the first of `parents` that is writable.
     pub fn create(parents: &[PathBuf]) -> io::Result<RunTemp> {
         let mut last = io::Error::from(io::ErrorKind::NotFound);
         for parent in parents {
@@ -52,7 +52,7 @@ impl RunTemp {
             let dir = private_dir(parent)?;
             let path = dir.join(LOCK);
             let lock = lock::open(&path, 0o600)?;
-            // Who removes what killed runs left may have come in between.
+            // A cleanup of killed runs' leftovers may have happened in between.
             match lock.try_lock() {
                 Ok(()) if lock::is_still_at(&lock, &path)? => {
                     let temp = RunTemp { dir, lock: Some(lock) };
@@ -70,7 +70,7 @@ impl RunTemp {
         &self.dir
     }
 
-    /// Where the run's temporary files are.
+    /// The directory for the run's temporary files.
     pub fn files(&self) -> PathBuf {
         self.dir.join("tmp")
     }
@@ -96,7 +96,7 @@ impl Drop for RunTemp {
     }
 }
 
-/// Removes what runs that were killed left in `parent`, as far as it is this user's; a `dry_run` only tells.
+/// Removes this user's leftovers of killed runs in `parent`; with `dry_run` only reports them.
 pub fn sweep(parent: &Path, dry_run: bool) -> io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(parent) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
@@ -106,7 +106,7 @@ pub fn sweep(parent: &Path, dry_run: bool) -> io::Result<Vec<PathBuf>> {
     for entry in entries {
         let entry = entry?;
         if entry.file_name().to_string_lossy().starts_with(PREFIX) {
-            // One that cannot be removed must not keep the others.
+            // One that cannot be removed must not affect the others.
             match remove_left(&entry.path(), dry_run) {
                 Ok(true) => left.push(entry.path()),
                 Ok(false) => {}
@@ -117,7 +117,7 @@ pub fn sweep(parent: &Path, dry_run: bool) -> io::Result<Vec<PathBuf>> {
     Ok(left)
 }
 
-/// Removes the directory at `path` if it is ours and the run that made it has ended.
+/// Removes the directory at `path` if it is ours and its run has ended.
 fn remove_left(path: &Path, dry_run: bool) -> io::Result<bool> {
     let held = match OwnedDir::open(path)?.open_file(OsStr::new(LOCK)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {

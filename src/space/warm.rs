@@ -1,7 +1,7 @@
-//! Warming: every blob of a catalog into the raw store, before anybody asks for it.
+//! Warming: puts every blob of a catalog into the raw store before it is needed.
 //!
-//! Each content is inflated once on all processors; what is there already costs a look. A blob that is missing or damaged is
-//! one line of the report, and its file is an error for whoever reads it.
+//! Each content is inflated once, on all processors; what exists already costs one lookup. A blob that is missing or damaged is one
+//! line of the report, and reading its file is an error.
 
 use std::collections::HashSet;
 use std::time::Instant;
@@ -14,20 +14,20 @@ use crate::store::index::{Index, Ino, NodeKind};
 use crate::store::observe::Observer;
 use crate::store::{Store, StoreError, Wanted};
 
-/// What was warmed.
+/// The result.
 #[derive(Debug, Clone, Serialize)]
 pub struct Warmed {
-    /// Different contents of the catalog.
+    /// Distinct contents of the catalog.
     pub blobs: u64,
-    /// Bytes of them.
+    /// Their size in bytes.
     pub bytes: u64,
-    /// Contents that could not be had.
+    /// Contents that were not available.
     pub errors: Vec<WarmError>,
-    /// How long it took.
+    /// The duration.
     pub seconds: f64,
 }
 
-/// A content that could not be had.
+/// A content that was not available.
 #[derive(Debug, Clone, Serialize)]
 pub struct WarmError {
     /// A file that needs it, below the space.

@@ -1,4 +1,4 @@
-//! Writing a `hololib.zip`: blobs first, verified as they are read, catalogs last; it appears by rename.
+//! Writes a `hololib.zip`: blobs first, verified while they are read, catalogs last; published by rename.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -19,12 +19,12 @@ use crate::rcc::home::Home;
 use crate::store::observe::Observer;
 use crate::store::{Blob, Library, StoreError, blob_path};
 
-/// How many blobs are open and verified at once.
+/// The number of blobs that are open and verified at once.
 const BATCH: usize = 128;
-/// From here on a zip entry needs the fields of large files.
+/// From this size on a zip entry needs zip64 fields.
 const LARGE: u64 = u32::MAX as u64;
 
-/// What was exported.
+/// The result of an export.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Exported {
     /// The file.
@@ -34,9 +34,9 @@ pub struct Exported {
     pub catalogs: Vec<String>,
     /// The blobs in it.
     pub blobs: u64,
-    /// The bytes of the file.
+    /// The size of the file in bytes.
     pub bytes: u64,
-    /// How long it took.
+    /// The duration.
     pub seconds: f64,
 }
 
@@ -88,7 +88,7 @@ pub fn export(
     })
 }
 
-/// A temporary file is 0600; an export is for others too.
+/// A temporary file is 0600, but others may read an export.
 fn set_mode(file: &File) -> io::Result<()> {
     let mode = 0o666 & !crate::sys::fs::at::umask().unwrap_or(0o022);
     crate::sys::fs::at::set_mode(file, mode)
@@ -106,10 +106,10 @@ struct Zip<'f> {
 }
 
 impl Zip<'_> {
-    /// Adds a blob as it is stored; what RCC cannot read (zstd) as gzip.
+    /// Adds a blob as it is stored, or as gzip if RCC cannot read it (zstd).
     fn add_blob(&mut self, blob: &Blob, size: u64) -> Result<(), ArchiveError> {
         let raw = blob.digest().regime() == Regime::SipHash128;
-        // Deflating gzip again is a waste.
+        // Compressing gzip again is a waste.
         let method = if raw { CompressionMethod::Deflated } else { CompressionMethod::Stored };
         self.start(
             &format!("library/{}", blob_path(blob.digest()).display()),

@@ -1,4 +1,4 @@
-//! Reading a `hololib.zip`: names, then catalogs, then blobs; only then the catalogs are published.
+//! Reads a `hololib.zip`: names, then catalogs, then blobs; only then the catalogs are published.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{self, File};
@@ -24,37 +24,37 @@ use crate::sys::fs::offset::FileExt;
 /// How to import.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// Import blobs of the other kind than the hololib has: HoloFS can use both at once, RCC cannot.
+    /// Import blobs of the other kind than the hololib's: HoloFS can use both at once, RCC cannot.
     pub mixed: bool,
 }
 
-/// What was imported.
+/// The result of an import.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Imported {
     /// The file.
     #[serde(serialize_with = "crate::sys::text::path")]
     pub zip: PathBuf,
-    /// The catalogs that are new or other than before.
+    /// Catalogs that are new or changed.
     pub catalogs: Vec<String>,
-    /// The catalogs that were there already.
+    /// Catalogs that were already present.
     pub catalogs_present: Vec<String>,
-    /// Blobs that were written.
+    /// Blobs written.
     pub blobs_written: u64,
-    /// Blobs that were there already, and right.
+    /// Blobs already present and valid.
     pub blobs_present: u64,
-    /// Blobs that were there and damaged: moved aside, and written.
+    /// Blobs that were damaged: moved aside, and written.
     pub blobs_repaired: u64,
-    /// Blobs that no catalog of the file names: not imported.
+    /// Blobs that no catalog in the file refers to: not imported.
     pub blobs_ignored: u64,
     /// Files that are neither: not imported.
     pub files_ignored: u64,
-    /// How long it took.
+    /// The duration.
     pub seconds: f64,
 }
 
 type Archive = ZipArchive<Shared>;
 
-/// What is in the file, by names that were checked.
+/// The content of the file, by checked names.
 struct Content {
     catalogs: BTreeMap<String, usize>,
     blobs: HashMap<Digest, usize>,
@@ -62,17 +62,17 @@ struct Content {
     ignored: u64,
 }
 
-/// A catalog of the file, valid. It is not kept in memory, since a small file may hold many that are large.
+/// A valid catalog in the file. Not kept in memory, since a small file may contain many large catalogs.
 struct NewCatalog {
     name: String,
     id: CatalogId,
     digests: Vec<Digest>,
 }
 
-/// The most blobs that the catalogs of one file may name together, each catalog's counted.
+/// The maximum number of blobs in all catalogs of one file, counted per catalog.
 const MOST_BLOBS: u64 = 2 * MAX_ENTRIES;
 
-/// What became of one blob.
+/// The outcome for one blob.
 enum Fate {
     Written,
     Present,
@@ -135,7 +135,7 @@ fn open(path: &Path) -> Result<Archive, ArchiveError> {
     ZipArchive::new(shared).map_err(ArchiveError::zip(path))
 }
 
-/// Checks every name; nothing is read yet.
+/// Checks every name; no content is read yet.
 fn content(path: &Path, archive: &mut Archive) -> Result<Content, ArchiveError> {
     let mut content = Content { catalogs: BTreeMap::new(), blobs: HashMap::new(), ignored: 0 };
     for at in 0..archive.len() {
@@ -160,7 +160,7 @@ fn content(path: &Path, archive: &mut Archive) -> Result<Content, ArchiveError> 
     Ok(content)
 }
 
-/// A catalog as the file has it.
+/// A catalog as stored in the file.
 fn stored(path: &Path, archive: &mut Archive, name: &str, at: usize) -> Result<Vec<u8>, ArchiveError> {
     let entry = archive.by_index(at).map_err(ArchiveError::zip(path))?;
     let mut stored = Vec::new();
@@ -183,7 +183,7 @@ fn bad_catalog(path: &Path, name: &str) -> impl Fn(CatalogError) -> ArchiveError
     }
 }
 
-/// Reads and validates every catalog, one after the other; the blobs they name, each with its size.
+/// Reads and validates every catalog, one at a time; returns their blobs with their sizes.
 fn catalogs(
     path: &Path,
     archive: &mut Archive,
@@ -232,7 +232,7 @@ fn ensure_library(home: &Home) -> Result<Library, ArchiveError> {
     Ok(Library::open(&path)?)
 }
 
-/// What may have to be written must fit, before anything is.
+/// Checks that everything that may have to be written fits on the disk, before anything is written.
 fn check_space(
     path: &Path,
     library: &Library,
@@ -242,7 +242,7 @@ fn check_space(
     let new =
         wanted.iter().filter(|(digest, _)| content.blobs.contains_key(digest) && !library.exists(digest));
     let compressed = |digest: &Digest| digest.regime() == Regime::Sha256;
-    // Compressed blobs are stored as they are in the file, raw ones as long as they say.
+    // Compressed blobs are stored as in the file, raw ones with their declared length.
     let raw: u64 = new
         .clone()
         .filter(|(digest, _)| !compressed(digest))
@@ -260,7 +260,7 @@ fn check_space(
     }
 }
 
-/// What every blob passes.
+/// Handles the blobs.
 struct Intake<'i> {
     home: &'i Home,
     path: &'i Path,
@@ -269,7 +269,7 @@ struct Intake<'i> {
 }
 
 impl Intake<'_> {
-    /// Makes sure that one blob is in the library, and right.
+    /// Ensures that one blob is in the library, and valid.
     fn take(&self, archive: &mut Archive, digest: Digest, size: u64) -> Result<Fate, StoreError> {
         let found = self.library.verify(&digest, size);
         let at = match (found, self.content.blobs.get(&digest)) {
@@ -291,7 +291,7 @@ impl Intake<'_> {
     }
 }
 
-/// The bytes of one entry. The crate's own reader borrows its archive and checks the CRC, which the digest makes needless.
+/// The bytes of one entry. The zip crate's own reader borrows its archive and checks the CRC, which the digest makes unnecessary.
 fn open_entry<'r>(mut archive: Archive, at: usize) -> io::Result<Box<dyn Read + 'r>> {
     let (offset, compressed, method) = {
         let raw = archive.by_index_raw(at).map_err(into_io)?;
@@ -315,7 +315,7 @@ fn into_io(error: ZipError) -> io::Error {
     }
 }
 
-/// Counts what became of the blobs; those that are missing or wrong come back. Any other failure ends it all.
+/// Counts the outcomes of the blobs; returns those that are missing or wrong. Any other failure aborts.
 fn tally(
     report: &mut Imported,
     outcomes: Vec<(Digest, Result<Fate, StoreError>)>,
@@ -333,7 +333,7 @@ fn tally(
     Ok(bad)
 }
 
-/// Publishes the catalogs all of whose blobs are right.
+/// Publishes the catalogs whose blobs are all valid.
 fn publish(
     home: &Home,
     (path, archive, content): (&Path, &mut Archive, &Content),
@@ -354,7 +354,7 @@ fn publish(
         let at = content.catalogs.get(&name).copied().unwrap_or_default();
         let stored = stored(path, archive, &name, at)?;
         if Digest::of(Regime::Sha256, &stored) != id {
-            // Somebody writes to the file while it is imported.
+            // The file is being written during the import.
             let changed =
                 io::Error::new(io::ErrorKind::InvalidData, format!("catalog {name} changed meanwhile"));
             return Err(ArchiveError::io("Reading", path)(changed));
@@ -378,7 +378,7 @@ fn publish(
     }
 }
 
-/// A file that several threads read, each at its own place.
+/// A file that several threads read, each at its own position.
 #[derive(Clone)]
 struct Shared {
     file: Arc<File>,

@@ -1,24 +1,24 @@
 //! The kinds of names in a `hololib.zip`. Pure.
 //!
-//! Blobs and catalogs are imported. RCC takes everything else too (a README, `.DS_Store`, `compress.no`, `used/`, `.info`), since
-//! it unpacks the whole file over its hololib; here that is passed over. What would be written outside of the hololib, and a
-//! blob that is not where its name belongs, is refused.
+//! Blobs and catalogs are imported. RCC also takes everything else (a README, `.DS_Store`, `compress.no`, `used/`, `.info`), since it
+//! unpacks the whole file over its hololib; here such files are skipped. A path outside of the hololib, and a blob whose path does not
+//! match its name, are rejected.
 
 use crate::rcc::digest::Digest;
 use crate::store::blob_path;
 
-/// What an entry is, by its name.
+/// The kind of an entry, by its name.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) enum Entry {
     /// A blob.
     Blob(Digest),
     /// A catalog, by its file name.
     Catalog(String),
-    /// Something else, or a directory: not imported.
+    /// Anything else, or a directory: not imported.
     Ignored,
 }
 
-/// Takes a name apart, whichever slash it has: RCC on Windows writes backslashes. `None` for a name that is refused.
+/// Parses a name with either slash: RCC on Windows writes backslashes. `None` for a name that is rejected.
 pub(super) fn parse(name: &[u8]) -> Option<Entry> {
     let name = String::from_utf8_lossy(name).replace('\\', "/");
     let mut name = name.as_str();
@@ -40,7 +40,7 @@ pub(super) fn parse(name: &[u8]) -> Option<Entry> {
     (blob_path(&digest).to_str() == Some(place)).then_some(Entry::Blob(digest))
 }
 
-/// 16 hex digits, `v12.`, and a platform as Go names it, whichever it is.
+/// 16 hex digits, `v12.`, and any platform in Go's notation.
 fn is_catalog(name: &str) -> bool {
     let Some((hash, platform)) = name.split_once("v12.") else { return false };
     let word = |text: &str| {

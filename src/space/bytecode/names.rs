@@ -1,7 +1,7 @@
-//! How Python calls the bytecode of a source: `lib/x.py` is `lib/x.cpython-311.pyc`, or `lib/x.cpython-311.opt-1.pyc`.
+//! Python's file names of bytecode: `lib/x.py` is `lib/x.cpython-311.pyc`, or `lib/x.cpython-311.opt-1.pyc`.
 //!
-//! A name that exists here is below the space, in UTF-8 without line ends, and of a regular file of the catalog that is the
-//! same in every space. Everything else is compiled by each space for itself.
+//! A valid name is below the space, in UTF-8 without line breaks, and of a regular file of the catalog that is the same in every
+//! space. Everything else is compiled separately in each space.
 
 use crate::store::index::{Index, Ino, NodeKind};
 use crate::sys::fs::name::{Name, RelPath};
@@ -18,7 +18,7 @@ pub struct CacheName {
 }
 
 impl CacheName {
-    /// Reads the path of a `.pyc` below the mirror of a space; `None` if Python does not call bytecode so.
+    /// Parses the path of a `.pyc` below the mirror of a space; `None` if it is not a bytecode name of Python.
     pub fn parse(path: &str) -> Option<CacheName> {
         let sound = RelPath::parse(path.as_bytes()).is_ok() && !path.contains(['\n', '\r', '\t', '\\']);
         let rest = path.strip_suffix(".pyc").filter(|_| sound)?;

@@ -1,10 +1,10 @@
-//! The shared bytecode of one catalog: a file that we alone write, and that is verified piece by piece when it is used.
+//! The shared bytecode of one catalog: a file that only HoloFS writes, and whose pieces are verified when they are used.
 //!
 //! ```text
 //! "holofs bytecode 1\n"   u32: length of the head   head: JSON, names the catalog and each piece with its SHA-256   the pieces
 //! ```
-//! The pieces that programs import come first, in the order in which the first of them did. It appears whole, by a rename. A pack
-//! that cannot be read, or is of another catalog or owner, is no pack; a piece that is not what its digest says is not used.
+//! The pieces that programs import come first, in the order of their first import. The file is published by rename. A pack that cannot
+//! be read, or is of another catalog or owner, is ignored; so is a piece that does not match its digest.
 
 use std::fs::File;
 use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
@@ -16,9 +16,9 @@ use crate::rcc::digest::{Digest, Regime};
 use crate::sys::fs::place::Place;
 
 const MAGIC: &[u8; 18] = b"holofs bytecode 1\n";
-/// How the name of a pack in the making begins.
+/// The prefix of a pack that is being written.
 const PART: &str = ".part-";
-/// No head and no piece is longer: a damaged length must not take the memory.
+/// The maximum length of the head and of each piece: a damaged length must not exhaust memory.
 const LONGEST: u64 = 64 << 20;
 /// A hash-based `.pyc` that Python compares with its source at each import.
 const CHECKED: [u8; 4] = [0b11, 0, 0, 0];
@@ -29,7 +29,7 @@ struct Head {
     pieces: Vec<Piece>,
 }
 
-/// What the head says of one `.pyc`.
+/// The head's entry for one `.pyc`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Piece {
     /// Its path below the mirror of a space.
@@ -38,19 +38,19 @@ pub struct Piece {
     pub size: u64,
     /// The SHA-256 of its bytes.
     pub sha256: String,
-    /// A program imported it; else it was compiled in advance.
+    /// Whether a program imported it; otherwise it was compiled in advance.
     pub imported: bool,
 }
 
 /// An open pack.
 pub struct Pack {
     file: BufReader<File>,
-    /// What is in it, in order.
+    /// Its pieces, in order.
     pub pieces: Vec<Piece>,
     first_piece: u64,
 }
 
-/// A `.pyc` on its way into a pack.
+/// A `.pyc` to be added to a pack.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Fresh {
     /// Its path below the mirror of a space.
@@ -89,7 +89,7 @@ impl Pack {
         Ok(whole.then_some(Pack { file, pieces: head.pieces, first_piece }))
     }
 
-    /// Calls `each` with the pieces in order and, if they are what their digests say, their bytes; until `each` says no.
+    /// Calls `each` with the pieces in order, with their bytes if they match their digests, until `each` returns false.
     pub fn for_each(
         &mut self,
         mut each: impl FnMut(&Piece, Option<&[u8]>) -> io::Result<bool>,
@@ -108,8 +108,8 @@ impl Pack {
     }
 }
 
-/// Adds `fresh` to the pack of `catalog` at `place`, and marks as imported what is in `imported`; imported pieces come first.
-/// Nobody else may be at it. How many pieces there are now.
+/// Adds `fresh` to the pack of `catalog` at `place`, and marks the pieces in `imported` as imported; imported pieces come first. No
+/// other process may do this at the same time. Returns the number of pieces.
 pub fn add(place: &Place, catalog: CatalogId, fresh: Vec<Fresh>, imported: &[String]) -> io::Result<usize> {
     let mut all: Vec<Fresh> = Vec::new();
     let is_fresh: std::collections::HashSet<String> = fresh.iter().map(|fresh| fresh.path.clone()).collect();
@@ -124,7 +124,7 @@ pub fn add(place: &Place, catalog: CatalogId, fresh: Vec<Fresh>, imported: &[Str
         })?;
     }
     all.extend(fresh);
-    all.sort_by_key(|piece| !piece.imported); // stable: the order of first use stays
+    all.sort_by_key(|piece| !piece.imported); // stable: keeps the order of first use
     write(place, catalog, &all)?;
     Ok(all.len())
 }
@@ -147,12 +147,12 @@ fn write(place: &Place, catalog: CatalogId, all: &[Fresh]) -> io::Result<()> {
         all.iter().try_for_each(|fresh| out.write_all(&fresh.bytes))?;
         out.flush()?;
         drop(out);
-        // Not synced: after a power cut the digests tell.
+        // Not synced: after a power cut the digests show damage.
         temp.publish(name)
     })
 }
 
-/// Removes from the directory of the pack at `place` the parts that nobody will finish. Nobody else may be at it.
+/// Removes abandoned parts from the directory of the pack at `place`. No other process may do this at the same time.
 pub fn tidy(place: &Place) -> io::Result<()> {
     place.in_dir(|dir, _| {
         let mut parts = dir.names()?.into_iter().filter(|name| name.to_string_lossy().starts_with(PART));

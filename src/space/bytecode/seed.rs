@@ -1,8 +1,8 @@
-//! Copies shared bytecode to where one run reads it, and tells what that run had to compile by itself.
+//! Copies shared bytecode to where a run reads it, and reports what that run had to compile itself.
 //!
-//! It works beside the command, in the order of first use: a file takes some ten microseconds, Python about a millisecond for
-//! each module, so it stays ahead; and where it does not, Python compiles, which is slower and never wrong. A file appears whole
-//! and never replaces one.
+//! It runs concurrently with the command, in the order of first use: a file takes some ten microseconds, Python about a millisecond
+//! for each module, so it stays ahead; if it does not, Python compiles, which is slower but never wrong. A file is published whole and
+//! never replaces another.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::{self, FileTimes};
@@ -19,16 +19,16 @@ use super::Prefix;
 use super::names::CacheName;
 use super::pack::{Pack, Piece};
 
-/// Of what was compiled in advance, while nobody knows what is imported, no more is copied.
+/// The maximum copied of what was compiled in advance, while the imports are not known.
 pub const AHEAD_BYTES: u64 = 64 << 20;
-/// Marks a directory as filled from the pack that it describes. Python calls nothing like it.
+/// Marks a directory as filled from the pack that it describes. Python uses no such name.
 const SEEDED: &str = ".seeded";
-/// What ends a hash-based `.pyc`'s fourth byte when Python is not to compare it with its source.
+/// The fourth byte of an unchecked hash-based `.pyc`, which Python does not compare with its source.
 const UNCHECKED: [u8; 4] = [0b01, 0, 0, 0];
-/// More files than a program imports: what else is there was compiled for its own sake.
+/// More files than any program imports: if there are more, they were compiled for their own sake.
 const MOST_IMPORTED: usize = 20_000;
 
-/// Fills `prefix` from `pack` until `stop`. How many files were copied.
+/// Fills `prefix` from `pack` until `stop` is set. Returns the number of files copied.
 pub fn seed(prefix: &Prefix, pack: &Place, index: &Index, stop: &AtomicBool) -> io::Result<u64> {
     let state = match dir::file_state(pack) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
@@ -56,14 +56,14 @@ pub fn seed(prefix: &Prefix, pack: &Place, index: &Index, stop: &AtomicBool) -> 
     Ok(copied)
 }
 
-/// Only bytecode of a file that this catalog has for all its spaces. Tests are compiled in advance, but hardly ever imported.
+/// Only bytecode of a file that this catalog has in all its spaces. Tests are compiled in advance, but rarely imported.
 fn is_offered(piece: &Piece, index: &Index, any_imported: bool) -> bool {
     let is_test = |name: &str| matches!(name, "test" | "tests" | "idlelib" | "lib2to3" | "ensurepip");
     let wanted = any_imported || !piece.path.split('/').any(is_test);
     wanted && CacheName::parse(&piece.path).is_some_and(|name| name.is_shared_by(index))
 }
 
-/// Puts one `.pyc` where Python looks for it, unless there is one. Its time of access tells later whether it was of use.
+/// Puts one `.pyc` where Python looks for it, unless there is one. Its access time shows later whether it was used.
 fn copy(prefix: &Prefix, piece: &Piece, bytes: &[u8], made: &mut HashSet<PathBuf>) -> io::Result<bool> {
     let path = prefix.tree.join(&piece.path);
     if path.symlink_metadata().is_ok() {
@@ -88,16 +88,16 @@ fn copy(prefix: &Prefix, piece: &Piece, bytes: &[u8], made: &mut HashSet<PathBuf
     }
 }
 
-/// What a run imported.
+/// The imports of a run.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Imported {
-    /// What no pack has: compiled by the program, in this order.
+    /// Modules in no pack: compiled by the program, in this order.
     pub compiled: Vec<CacheName>,
-    /// Paths of what the pack has only because everything was compiled in advance.
+    /// Paths that are in the pack only because everything was compiled in advance.
     pub confirmed: Vec<String>,
 }
 
-/// What was imported from `prefix` that `pack` does not know as imported. Only names are looked at.
+/// What was imported from `prefix` and is not marked as imported in `pack`. Only names are examined.
 pub fn imported(prefix: &Prefix, pack: &Place, index: &Index) -> io::Result<Imported> {
     let known: HashMap<String, bool> = match Pack::open(pack, index.id())? {
         Some(pack) => pack.pieces.into_iter().map(|piece| (piece.path, piece.imported)).collect(),

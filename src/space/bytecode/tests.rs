@@ -1,4 +1,4 @@
-//! The laws of the pack and of a space's own directory, without Python.
+//! The rules of the pack and of a space's own directory, tested without Python.
 #![allow(clippy::unwrap_used, reason = "a test's helper fails loudly")]
 
 use std::collections::BTreeMap;
@@ -14,7 +14,7 @@ fn id(text: &str) -> CatalogId {
     Digest::of(Regime::Sha256, text.as_bytes())
 }
 
-/// A checked hash-based `.pyc` in form.
+/// Bytes with the form of a checked hash-based `.pyc`.
 fn pyc(content: &[u8]) -> Vec<u8> {
     [&b"\xa7\r\r\n\x03\0\0\0hashhash"[..], content, b"."].concat()
 }
@@ -23,7 +23,7 @@ fn fresh(path: &str, imported: bool, content: &[u8]) -> Fresh {
     Fresh { path: path.to_owned(), imported, bytes: pyc(content) }
 }
 
-/// All that the pack gives, in order; `None` for a piece that is damaged.
+/// All pieces of the pack, in order; `None` for a damaged piece.
 fn read(place: &Place, catalog: CatalogId) -> Option<Vec<(String, Option<Vec<u8>>)>> {
     let mut all = Vec::new();
     Pack::open(place, catalog)
@@ -57,7 +57,7 @@ fn pack_keeps_the_order_of_first_use_and_what_was_imported_comes_first() {
     assert_eq!(add(vec![fresh("c", true, b"new")], &[]), 4);
     assert_eq!(paths(), "bdca");
     assert_eq!(read(&place, id("b")), None, "it is of another catalog");
-    // Parts that nobody will finish go.
+    // Abandoned parts are removed.
     let part = place.path().with_file_name(".part-x");
     fs::write(&part, "x").unwrap();
     pack::tidy(&place).unwrap();
@@ -86,7 +86,7 @@ proptest! {
         if cut { stored.truncate(at) } else { stored[at] ^= flip }
         fs::write(&place, &stored).unwrap();
         for (path, bytes) in read(&place, id("a")).unwrap_or_default() {
-            // A name that was damaged is refused later: it is of no source of the catalog, or Python compares its hash.
+            // A damaged name is rejected later: it is of no source of the catalog, or Python compares its hash.
             if let (Some(bytes), Some(right)) = (bytes, right.get(&path)) {
                 prop_assert!(&bytes == right || right_of_another(&bytes, &contents));
             }
@@ -99,7 +99,7 @@ proptest! {
     ) {
         let temp = tempfile::tempdir().unwrap();
         let state = Place::top(temp.path().join("state"));
-        // What a program wrote, and in which directory of which catalog it should be found; leftovers write into former ones.
+        // What a program wrote, and in which directory of which catalog it should be found; leftover processes write into former ones.
         let (mut model, mut former): (BTreeMap<&str, u32>, Vec<PathBuf>) = (BTreeMap::new(), Vec::new());
         let mut current = "one";
         for (number, step) in (0u32..).zip(steps) {
@@ -131,7 +131,7 @@ proptest! {
     }
 }
 
-/// Two pieces may have changed places in a damaged head; their bytes are still whole.
+/// In a damaged head two pieces may be swapped; their bytes are still intact.
 fn right_of_another(bytes: &[u8], contents: &[Vec<u8>]) -> bool {
     contents.iter().any(|content| pyc(content) == bytes)
 }

@@ -14,16 +14,16 @@ use crate::store::{Library, blob_path};
 /// RCC's name of the specification in an environment.
 const IDENTITY_FILE: &str = "identity.yaml";
 
-/// What is to be shown beside sizes and ages.
+/// What to show in addition to sizes and ages.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Shown {
     /// The specification itself.
     pub identity: bool,
-    /// The files of so many largest sizes; 0 for none.
+    /// The files of this many largest sizes; 0 for none.
     pub top: usize,
 }
 
-/// One catalog, in RCC's own shape.
+/// One catalog, in RCC's own JSON form.
 #[derive(Debug, Clone, Serialize)]
 pub struct CatalogRow {
     /// Whole days since the catalog was written or restored from.
@@ -32,15 +32,15 @@ pub struct CatalogRow {
     pub blueprint: String,
     /// Bytes of all files.
     pub bytes: u64,
-    /// Whole days since anybody used it; -1 if nobody is known to have.
+    /// Whole days since the last known use; -1 if none is known.
     pub days_since_last_use: i64,
-    /// Directories, the root among them.
+    /// Directories, including the root.
     pub directories: u64,
     /// Files.
     pub files: u64,
-    /// Where its spaces live.
+    /// The directory of its spaces.
     pub holotree: String,
-    /// The specification, if asked for.
+    /// The specification, if requested.
     #[serde(rename = "identity-content", skip_serializing_if = "Option::is_none")]
     pub identity_content: Option<String>,
     /// The blob with the specification.
@@ -50,7 +50,7 @@ pub struct CatalogRow {
     pub platform: String,
     /// Files with relocations.
     pub relocations: u64,
-    /// `top<N>`, if asked for: the largest files, by path.
+    /// `top<N>`, if requested: the largest files, by path.
     #[serde(flatten)]
     pub largest: BTreeMap<String, BTreeMap<String, u64>>,
 }
@@ -102,7 +102,7 @@ fn content(library: &Path, identity: Option<&File>) -> String {
     }
 }
 
-/// The least over all users who left a mark.
+/// The minimum over all users who left a mark.
 fn idle_days(home: &Home, blueprint: &str) -> i64 {
     let marks = std::fs::read_dir(home.used_dir()).into_iter().flatten().flatten();
     let prefix = format!("{blueprint}.");

@@ -1,4 +1,4 @@
-//! Spaces, as `rcc holotree list` shows them, and what each one is right now.
+//! Spaces, as `rcc holotree list` shows them, and their current state.
 
 use std::collections::BTreeSet;
 use std::io;
@@ -18,17 +18,17 @@ use crate::sys;
 #[cfg(unix)]
 use crate::sys::mount;
 
-/// A space, and what its `.meta` says.
+/// A space, with the content of its `.meta`.
 pub struct Known {
-    /// Where it is.
+    /// Its location.
     pub space: Space,
-    /// The blueprint that was materialized into it; empty if no `.meta` says.
+    /// The blueprint that was materialized into it; empty if there is no `.meta`.
     pub blueprint: String,
     /// The controller as RCC writes it: `rcc.` and the name.
     pub controller: String,
 }
 
-/// One space in RCC's own shape, and below `holofs` what only we know.
+/// One space in RCC's own JSON form, with our additional fields below `holofs`.
 #[derive(Debug, Clone, Serialize)]
 pub struct SpaceRow {
     /// The blueprint.
@@ -39,13 +39,13 @@ pub struct SpaceRow {
     pub holofs: SpaceState,
     /// The label.
     pub id: String,
-    /// Whole days since the last use; 0 if it is not known.
+    /// Whole days since the last use; 0 if unknown.
     #[serde(rename = "idle-days")]
     pub idle_days: i64,
     /// `<n> days ago`, or `N/A`.
     #[serde(rename = "last-used")]
     pub last_used: String,
-    /// The `.meta` beside it.
+    /// The path of its `.meta`.
     pub meta: String,
     /// The directory.
     pub path: String,
@@ -60,10 +60,10 @@ pub struct SpaceRow {
     pub use_count: String,
 }
 
-/// What a space is right now.
+/// The current state of a space.
 #[derive(Debug, Clone, Serialize)]
 pub struct SpaceState {
-    /// In one word.
+    /// The state in one word.
     pub state: Is,
     /// `read-write` or `read-only`, while mounted.
     pub mode: Option<String>,
@@ -72,32 +72,32 @@ pub struct SpaceState {
     /// The catalog that is mounted.
     #[serde(serialize_with = "crate::sys::text::maybe_path")]
     pub catalog: Option<PathBuf>,
-    /// Bytes that were written to it as a mount, mounted or not.
+    /// Bytes written to it as a mount, even if it is not mounted now.
     pub dirty_bytes: u64,
     /// The last use, in seconds since 1970.
     pub last_use: Option<u64>,
-    /// Who uses it.
+    /// Its users.
     #[cfg(unix)]
     pub leases: Vec<User>,
 }
 
-/// What a space is, in a word.
+/// The state of a space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Is {
-    /// Nothing is there.
+    /// It does not exist.
     Absent,
-    /// It is about to be mounted, or files are being laid out.
+    /// It is being mounted or materialized.
     Starting,
     /// It is mounted and served.
     Live,
-    /// It is not mounted here any more, and its server is about to end.
+    /// It is not mounted here any more, and its server is about to exit.
     Leaving,
-    /// It is mounted, and nobody serves it any more.
+    /// It is mounted, but its server is gone.
     Dead,
-    /// It stands as files.
+    /// It is materialized as files.
     Files,
-    /// RCC has put another environment into what was written to it.
+    /// RCC has restored another environment into what was written to it.
     Converted,
     /// Something that is not ours is mounted there.
     Foreign,
@@ -119,12 +119,12 @@ impl Is {
     }
 }
 
-/// Where spaces are: the bases of all catalogs that can be read.
+/// The directories of spaces: the bases of all readable catalogs.
 pub fn bases(home: &Home) -> Result<BTreeSet<PathBuf>, HomeError> {
     let mut bases = BTreeSet::new();
     for path in home.catalogs()? {
         match header_of(&path) {
-            // One of Windows' is no directory anywhere else.
+            // A Windows path is not a directory on other platforms.
             Ok(header) if header.base().is_absolute() => drop(bases.insert(header.base().to_owned())),
             Ok(_) => {}
             Err(error) => log::warn!("{}", line(&error)),
@@ -151,8 +151,8 @@ pub fn known(home: &Home) -> Result<Vec<Known>, HomeError> {
     Ok(found)
 }
 
-/// The spaces of `controller` and `name`, of the label `name`, or at the path `name`, one in each place: those that are known, else one that has only a
-/// directory.
+/// The spaces of `controller` and `name`, with the label `name`, or at the path `name`, at most one per location: known ones, else one
+/// that has only a directory.
 pub fn find(home: &Home, controller: &str, name: &str) -> Result<Vec<Known>, HomeError> {
     let label = Label::new(name.as_bytes()).unwrap_or_else(|| home.label(controller, name));
     let by_name = home.label(controller, name);
@@ -174,7 +174,7 @@ pub fn find(home: &Home, controller: &str, name: &str) -> Result<Vec<Known>, Hom
     Ok(candidates.into_iter().filter(there).map(only_there).collect())
 }
 
-/// The spaces whose `.meta` stands in `base`.
+/// The spaces whose `.meta` is in `base`.
 fn in_base(home: &Home, base: &Path) -> Vec<Known> {
     let mut found = Vec::new();
     for entry in std::fs::read_dir(base).into_iter().flatten().flatten() {
@@ -183,7 +183,7 @@ fn in_base(home: &Home, base: &Path) -> Vec<Known> {
         let Some(label) = label.and_then(|label| Label::new(label.as_bytes())) else { continue };
         match header_of(&entry.path()) {
             Ok(header) => found.push(described(home, base, label, &header)),
-            // Others come and go in a base that is shared.
+            // Other users' spaces come and go in a shared base.
             Err(CatalogError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
             Err(error) => log::warn!("{}", line(&error)),
         }
@@ -192,14 +192,14 @@ fn in_base(home: &Home, base: &Path) -> Vec<Known> {
     found
 }
 
-/// The space that its `.meta` tells of.
+/// The space that a `.meta` describes.
 fn described(home: &Home, base: &Path, label: Label, meta: &Header) -> Known {
     let controller = meta.controller.strip_prefix("rcc.").unwrap_or(&meta.controller);
     let space = Space::labelled(home, base, label, controller, &meta.space);
     Known { space, blueprint: meta.blueprint.clone(), controller: meta.controller.clone() }
 }
 
-/// The spaces that say they are mounted.
+/// The spaces whose state says that they are mounted.
 fn mounted(home: &Home) -> Vec<Known> {
     let dirs = home.spaces_dir().entries().unwrap_or_else(|error| {
         log::warn!("Cannot list {}: {error}", home.spaces_dir().display());
@@ -213,7 +213,7 @@ fn mounted(home: &Home) -> Vec<Known> {
         let meta = space.sibling(".meta");
         Some(match Header::peek(&meta) {
             Some(meta) => described(home, base, label, &meta),
-            // It is written right after the mount.
+            // The state is written right after the mount.
             None => Known {
                 space,
                 blueprint: state.blueprint,
@@ -224,7 +224,7 @@ fn mounted(home: &Home) -> Vec<Known> {
     known.collect()
 }
 
-/// Every known space, as it is shown.
+/// Every known space, as displayed.
 pub fn spaces(home: &Home) -> Result<Vec<SpaceRow>, HomeError> {
     Ok(known(home)?.iter().map(row).collect())
 }
@@ -279,7 +279,7 @@ fn space_state(space: &Space, uses: &Path) -> SpaceState {
     }
 }
 
-/// What a space is whose server lives. The mount itself is not asked: its server may be stopped.
+/// The state of a space whose server is alive. The mount itself is not accessed: its server may be stopped.
 #[cfg(unix)]
 fn held_state(space: &Space, mount: &MountState) -> Is {
     let here = mount::namespace::current();
@@ -296,7 +296,7 @@ fn held_state(_space: &Space, _mount: &MountState) -> Is {
     Is::Live
 }
 
-/// RCC's `.meta` is another one than `known`, and names another environment than `blueprint`.
+/// RCC's `.meta` differs from `known`, and names another environment than `blueprint`.
 fn is_converted(space: &Space, known: Option<&str>, blueprint: &str) -> bool {
     let current = space.meta_state();
     let ours = space.restored_state().ok().flatten().map(|state| state.meta);
@@ -306,7 +306,7 @@ fn is_converted(space: &Space, known: Option<&str>, blueprint: &str) -> bool {
         && Header::peek(&space.sibling(".meta")).is_some_and(|meta| meta.blueprint != blueprint)
 }
 
-/// What a space is that nobody holds.
+/// The state of a space that no process holds.
 fn idle_state(space: &Space) -> Is {
     match sys::fs::shared::is_mount_point(&space.root) {
         Err(error) if is_dead(&error) => return Is::Dead,
@@ -325,7 +325,7 @@ fn idle_state(space: &Space) -> Is {
     }
 }
 
-/// What a mount answers whose server is gone.
+/// The errors of a mount whose server is gone.
 fn is_dead(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::NotConnected | io::ErrorKind::ConnectionAborted)
 }

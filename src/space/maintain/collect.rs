@@ -1,11 +1,11 @@
-//! Collecting what nothing uses: raw entries, indexes, layouts, bytecode, the state of deleted spaces, and, when asked, blobs.
+//! Garbage collection: raw entries, indexes, pristine trees, bytecode, the state of deleted spaces, and, on request, blobs.
 //!
-//! Used is what a catalog of the hololib names, and what a live space holds. A live space holds the kernel's lock in its state
-//! directory: a mount says by its `mount.json` which catalog it shows, and that is kept whatever became of the catalog; of a
-//! materialize at work nothing is known but that it works, and then nothing it could be using is collected.
+//! In use is what a catalog of the hololib refers to, and what a live space needs. A live space holds the kernel's lock in its state
+//! directory. For a mount, `mount.json` names the catalog, which is kept even if it was removed from the hololib; for a running
+//! materialize nothing else is known, so nothing that it could be using is collected.
 //!
-//! Everything but the written state of a space and the blobs can be made again: collecting it costs time only. State goes with
-//! its space: only when both its directory and its `.meta` are gone. The caller holds RCC's lock of the hololib.
+//! Everything but the written state of a space and the blobs can be created again: collecting it costs time only. State is removed
+//! only with its space, when both its directory and its `.meta` are gone. The caller holds RCC's lock of the hololib.
 
 mod hold;
 mod leftovers;
@@ -24,57 +24,57 @@ use crate::store::StoreError;
 
 pub use self::hold::Lease;
 
-/// What is to be collected.
+/// What to collect.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Options {
-    /// Only tell what would go.
+    /// Only report what would be removed.
     pub dry_run: bool,
-    /// Bring the raw store, and the layouts, down to so many bytes each, the least recently used first.
+    /// Shrink the raw store, and the pristine trees, to this many bytes each, least recently used first.
     pub max_size: Option<u64>,
-    /// Collect raw entries, layouts and bytecode that nobody used for so long, although a catalog names them.
+    /// Collect raw entries, pristine trees and bytecode that were not used for this long, although a catalog refers to them.
     pub unused: Option<Duration>,
-    /// Collect blobs that no catalog names.
+    /// Collect blobs that no catalog refers to.
     pub hololib: bool,
 }
 
-/// What went, or would go.
+/// What was removed, or would be.
 #[derive(Debug, Default, serde::Serialize)]
 pub struct Collected {
-    /// Nothing was removed: it was only asked what would be.
+    /// Nothing was removed: this is only what would be.
     pub dry_run: bool,
     /// Entries of the raw store.
     pub raw_entries: u64,
     /// Their bytes.
     pub raw_bytes: u64,
-    /// Bytes that stay in the raw store.
+    /// Bytes that remain in the raw store.
     pub raw_bytes_left: u64,
-    /// Temporary files that crashes left in the raw store.
+    /// Temporary files left by crashes in the raw store.
     pub raw_temps: u64,
-    /// Indexes, stamps, layouts and bytecode of catalogs that are gone, or that nobody used for too long.
+    /// Indexes, stamps, pristine trees and bytecode of catalogs that are gone, or that were not used for too long.
     #[serde(serialize_with = "crate::sys::text::paths")]
     pub derived: Vec<PathBuf>,
-    /// The state of spaces that are deleted, written files among it.
+    /// The state of deleted spaces, including written files.
     #[serde(serialize_with = "crate::sys::text::paths")]
     pub spaces: Vec<PathBuf>,
-    /// What commands that were killed left: what materialize set aside or was making, temporary directories, records of mounts.
+    /// Leftovers of killed commands: directories that materialize set aside or was building, temporary directories, records of mounts.
     #[serde(serialize_with = "crate::sys::text::paths")]
     pub trash: Vec<PathBuf>,
-    /// Where a mount was whose server is gone.
+    /// Mount points of mounts whose server is gone.
     #[serde(serialize_with = "crate::sys::text::paths")]
     pub mounts: Vec<PathBuf>,
-    /// Blobs that no catalog names.
+    /// Blobs that no catalog refers to.
     pub blobs: u64,
     /// Their bytes.
     pub blob_bytes: u64,
-    /// What was kept for a reason that a user may want to know.
+    /// What was kept, with reasons that a user may want to know.
     pub kept: Vec<String>,
-    /// Spaces that are in use, and keep what they use.
+    /// Spaces in use, whose data is kept.
     pub leases: Vec<Lease>,
-    /// How long it took.
+    /// The duration.
     pub seconds: f64,
 }
 
-/// Why nothing more was collected.
+/// Why collection stopped.
 #[derive(Debug, thiserror::Error)]
 pub enum CollectError {
     /// The catalogs cannot be listed.
@@ -89,12 +89,12 @@ pub enum CollectError {
     /// The state of a space cannot be removed.
     #[error(transparent)]
     Delete(#[from] DeleteError),
-    /// The operating system refused.
+    /// A system call failed.
     #[error("{doing} {} failed", path.display())]
     Io {
-        /// What was tried.
+        /// The operation.
         doing: &'static str,
-        /// On what.
+        /// The path it was on.
         path: PathBuf,
         /// Why.
         source: io::Error,
@@ -130,7 +130,7 @@ impl CollectError {
     }
 }
 
-/// Collects. The caller holds the lock of the hololib.
+/// Runs the collection. The caller holds the lock of the hololib.
 pub fn collect(home: &Home, options: Options) -> Result<Collected, CollectError> {
     let started = Instant::now();
     let mut report = Collected { dry_run: options.dry_run, ..Collected::default() };

@@ -1,8 +1,8 @@
-//! Taking away what a user names: a space with all that belongs to it, or a catalog.
+//! Removes what a user names: a space with everything that belongs to it, or a catalog.
 //!
-//! RCC takes no lock for either, and leaves `.use`, `.meta.info` and `.info` behind. Here a space goes under its lock and not
-//! while it lives, and nothing of it stays; a catalog goes under the lock of the hololib, which the caller holds. The blobs of a
-//! catalog stay: others may name them, and `gc --hololib` knows.
+//! RCC takes no lock for either, and leaves `.use`, `.meta.info` and `.info` behind. Here a space is removed under its lock, only if
+//! it is not live, and completely; a catalog is removed under the lock of the hololib, which the caller holds. The blobs of a catalog
+//! stay: others may use them, and `gc --hololib` removes the unused ones.
 
 use std::borrow::Cow;
 use std::fs;
@@ -14,18 +14,18 @@ use crate::space::{Live, Space, SpaceError, Wait, Waiting};
 use crate::sys::fs::at::TreeDir;
 use crate::sys::fs::name::Name;
 
-/// Why something is still there.
+/// Why something was not removed.
 #[derive(Debug, thiserror::Error)]
 pub enum DeleteError {
-    /// The space is in use, or its lock is.
+    /// The space or its lock is in use.
     #[error(transparent)]
     Space(#[from] SpaceError),
-    /// The operating system refused.
+    /// A system call failed.
     #[error("Removing {} failed", path.display())]
     Io {
-        /// What should go.
+        /// The path to remove.
         path: PathBuf,
-        /// Why it did not.
+        /// The cause.
         source: io::Error,
     },
 }
@@ -46,8 +46,8 @@ impl Failure for DeleteError {
     }
 }
 
-/// Deletes a space, and what was written to it as a mount: its tree, what RCC keeps beside it, and what we keep of it.
-/// `.meta` goes first, so that nobody takes half a tree for a whole one.
+/// Deletes a space, including what was written to it as a mount: its tree, RCC's files next to it, and our state. `.meta` is removed
+/// first, so that a half-deleted tree is never taken for a complete one.
 pub fn delete_space(
     space: &Space,
     wait: Wait,
@@ -67,7 +67,7 @@ pub fn delete_space(
     Ok(removed)
 }
 
-/// Removes a catalog and its `.info`. Spaces that were made of it stay as they are, also mounted ones.
+/// Removes a catalog and its `.info`. Spaces created from it stay as they are, even mounted ones.
 pub fn remove_catalog(path: &Path) -> Result<Vec<PathBuf>, DeleteError> {
     let mut removed = Vec::new();
     note(&mut removed, path.to_owned(), |path| fs::remove_file(path))?;
@@ -77,14 +77,14 @@ pub fn remove_catalog(path: &Path) -> Result<Vec<PathBuf>, DeleteError> {
     Ok(removed)
 }
 
-/// True if a space is deleted: neither its directory nor its `.meta` is there, for certain.
+/// True if a space is certainly deleted: neither its directory nor its `.meta` exists.
 pub fn is_deleted(space: &Space) -> bool {
     let gone =
         |path: &Path| path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
     gone(&space.root) && gone(&space.sibling(".meta"))
 }
 
-/// Removes what we keep of a deleted space; false, and nothing is removed, if somebody is just about to use it again.
+/// Removes our state of a deleted space; false, and nothing is removed, if a process is about to use it again.
 pub fn forget_space(space: &Space) -> Result<bool, DeleteError> {
     let lock = match space.lock(Wait::Not, &|_| {}) {
         Err(SpaceError::Locked { .. }) => return Ok(false),
@@ -107,10 +107,10 @@ pub fn forget_space(space: &Space) -> Result<bool, DeleteError> {
     Ok(forgotten)
 }
 
-/// Removes what we keep of a space that lives by us, under its lock.
+/// Removes our state of a space that we hold, under its lock.
 fn remove_state(removed: &mut Vec<PathBuf>, space: &Space, live: Live) -> Result<(), DeleteError> {
-    // Windows may keep a directory for as long as a file of it is open. Who goes live meanwhile waits for the space's lock before
-    // it works, as every command does there; at worst it, or we, are refused the directory and say so.
+    // Windows may keep a directory while one of its files is open. A process that goes live meanwhile waits for the space's lock
+    // before it works, as every command does there; at worst one of the two is refused the directory and reports that.
     let _live = cfg!(not(windows)).then_some(live);
     let path = space.state_dir.path().to_owned();
     match space.state_dir.remove() {
@@ -121,7 +121,7 @@ fn remove_state(removed: &mut Vec<PathBuf>, space: &Space, live: Live) -> Result
     Ok(())
 }
 
-/// Removes `path`, and notes it unless it was not there.
+/// Removes `path`, and records it if it existed.
 fn note(
     removed: &mut Vec<PathBuf>,
     path: PathBuf,
@@ -135,8 +135,8 @@ fn note(
     Ok(())
 }
 
-/// Removes what stands at `path`, with all in it, following no link: the directory above is opened once, and all that goes is
-/// named below its descriptor. Directories that lock their owner out are opened first.
+/// Removes the entry at `path` with everything in it, following no link: its parent is opened once, and everything is named below that
+/// descriptor. Directories that deny their owner access are made accessible first.
 fn remove_tree(path: &Path) -> io::Result<()> {
     let (parent, name) = path.parent().zip(path.file_name()).ok_or(io::ErrorKind::InvalidInput)?;
     let name = Name::new(name.as_encoded_bytes()).map_err(io::Error::other)?;

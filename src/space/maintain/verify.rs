@@ -1,10 +1,10 @@
-//! Whether everything is as it should be: every blob and raw entry read in full, every catalog parsed, every blob it names there.
+//! Verifies everything: every blob and raw entry is read in full, every catalog is parsed, and all its blobs must exist.
 //!
-//! RCC's `check` deletes what it takes for wrong, good catalogs among it. This one reports; when it repairs, it moves bad blobs
-//! aside (they may be all that is left of something), makes them anew where the raw store still has the content, and
-//! removes bad raw entries, which anything can make again. It never touches a catalog.
+//! RCC's `check` deletes what it considers wrong, including good catalogs. This one reports; when it repairs, it moves bad blobs aside
+//! (they may be the last copy of something), creates them again if the raw store still has the content, and removes bad raw entries,
+//! which can always be created again. It never touches a catalog.
 //!
-//! Whoever repairs holds RCC's lock of the hololib; who only looks needs none.
+//! A repair needs RCC's lock of the hololib; a check alone needs none.
 
 mod heal;
 
@@ -23,13 +23,13 @@ use crate::rcc::home::{Home, HomeError};
 use crate::store::observe::Observer;
 use crate::store::{Library, RawEntry, RawStore, StoreError};
 
-/// Why it could not be checked at all.
+/// Why the check could not run.
 #[derive(Debug, thiserror::Error)]
 pub enum VerifyError {
     /// The catalogs cannot be listed.
     #[error(transparent)]
     Home(#[from] HomeError),
-    /// The library cannot be opened, or a blob cannot be moved or made.
+    /// The library cannot be opened, or a blob cannot be moved or created.
     #[error(transparent)]
     Store(#[from] StoreError),
     /// A directory cannot be read.
@@ -60,42 +60,42 @@ impl Failure for VerifyError {
     }
 }
 
-/// The verdict on everything.
+/// The result for everything.
 #[derive(Debug, Default, serde::Serialize)]
 pub struct Checked {
     /// Every catalog.
     pub catalogs: Vec<CatalogVerdict>,
-    /// Blobs that were read.
+    /// Blobs read.
     pub blobs: u64,
-    /// Bytes they take.
+    /// Their size on disk.
     pub blob_bytes: u64,
-    /// Blobs that no catalog names; they are harmless.
+    /// Blobs that no catalog refers to; they are harmless.
     pub unreferenced: u64,
-    /// Blobs that are missing or not what they should be.
+    /// Blobs that are missing or wrong.
     pub bad_blobs: Vec<BadBlob>,
-    /// Files below the library that are no blobs; RCC's check would delete them.
+    /// Files below the library that are not blobs; RCC's check would delete them.
     #[serde(serialize_with = "crate::sys::text::paths")]
     pub strays: Vec<PathBuf>,
-    /// Entries of the raw store that were read.
+    /// Raw store entries read.
     pub raw_entries: u64,
-    /// Bytes they take.
+    /// Their size.
     pub raw_bytes: u64,
     /// Entries that were wrong.
     pub bad_raw: Vec<BadRaw>,
-    /// How long it took.
+    /// The duration.
     pub seconds: f64,
 }
 
-/// The verdict on one catalog.
+/// The result for one catalog.
 #[derive(Debug, serde::Serialize)]
 pub struct CatalogVerdict {
     /// Its file name.
     pub catalog: String,
     /// Why it cannot be used.
     pub problem: Option<String>,
-    /// Blobs it names that are not there.
+    /// Its blobs that are missing.
     pub missing: u64,
-    /// Blobs it names that are wrong.
+    /// Its blobs that are wrong.
     pub damaged: u64,
 }
 
@@ -104,18 +104,18 @@ pub struct CatalogVerdict {
 pub struct BadBlob {
     /// Its name.
     pub digest: String,
-    /// What is wrong with it.
+    /// The problem.
     pub problem: String,
-    /// The catalogs that name it.
+    /// The catalogs that refer to it.
     pub catalogs: Vec<String>,
     /// Where it was moved.
     #[serde(serialize_with = "crate::sys::text::maybe_path")]
     pub moved_to: Option<PathBuf>,
-    /// It was made anew from the raw store.
+    /// It was created again from the raw store.
     pub healed: bool,
 }
 
-/// An entry of the raw store that is wrong.
+/// A raw store entry that is wrong.
 #[derive(Debug, serde::Serialize)]
 pub struct BadRaw {
     /// Its name.
@@ -132,7 +132,7 @@ impl Checked {
     }
 }
 
-/// What catalogs demand of one blob.
+/// What catalogs require of one blob.
 #[derive(Debug, Default)]
 struct Demand {
     size: u64,
@@ -171,20 +171,20 @@ pub fn check(home: &Home, repair: bool, observer: &dyn Observer) -> Result<Check
     Ok(report)
 }
 
-/// The verdict on one catalog's blobs.
+/// The result for one catalog's blobs.
 #[derive(Debug, serde::Serialize)]
 pub struct OneChecked {
     /// The blueprint.
     pub blueprint: String,
-    /// Blobs that it names; all were read.
+    /// The number of its blobs; all were read.
     pub blobs: usize,
-    /// Bytes of their contents.
+    /// Total size of their contents.
     pub bytes: u64,
-    /// What is wrong, each with the blob's name.
+    /// The problems, each with the blob's name.
     pub problems: Vec<String>,
 }
 
-/// Reads every blob that `catalog` names.
+/// Reads every blob of `catalog`.
 pub fn check_catalog(
     home: &Home,
     catalog: &Catalog,
@@ -204,7 +204,7 @@ pub fn check_catalog(
     Ok(OneChecked { blueprint: catalog.header.blueprint.clone(), blobs: wanted.len(), bytes, problems })
 }
 
-/// Parses every catalog, and notes what each demands.
+/// Parses every catalog, and records what each requires.
 fn catalogs(home: &Home, report: &mut Checked) -> Result<BTreeMap<Digest, Demand>, VerifyError> {
     let mut demands: BTreeMap<Digest, Demand> = BTreeMap::new();
     for (at, path) in home.catalogs()?.into_iter().enumerate() {
@@ -223,7 +223,7 @@ fn catalogs(home: &Home, report: &mut Checked) -> Result<BTreeMap<Digest, Demand
     Ok(demands)
 }
 
-/// Reads every blob that is there or should be; those that are missing or wrong come back.
+/// Reads every blob that exists or should; returns those that are missing or wrong.
 fn blobs(
     home: &Home,
     demands: &BTreeMap<Digest, Demand>,
@@ -264,7 +264,7 @@ fn raw_store(home: &Home) -> Result<Option<RawStore>, VerifyError> {
     opened.map(Some).map_err(|source| VerifyError::Walk { path: place.into(), source })
 }
 
-/// Reads every entry of the raw store, and gives those that are right.
+/// Reads every entry of the raw store; returns the valid ones.
 fn raw_entries(
     raw: &RawStore,
     entries: &[RawEntry],
@@ -291,7 +291,7 @@ fn raw_entries(
     Ok(good)
 }
 
-/// Tells the catalogs of a bad blob about it.
+/// Records a bad blob with its catalogs.
 fn blame(error: &StoreError, demand: Option<&Demand>, catalogs: &mut [CatalogVerdict]) -> Vec<String> {
     let mut named = Vec::new();
     for &at in demand.map(|demand| demand.catalogs.as_slice()).unwrap_or_default() {

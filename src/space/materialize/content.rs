@@ -1,4 +1,4 @@
-//! Where the bytes of files come from: ready in the raw store, made ready there, or straight from the blob.
+//! The sources of file content: ready in the raw store, prepared there, or directly from the blob.
 
 use std::io::{self, Write};
 
@@ -6,24 +6,24 @@ use crate::store::{BlobSource, RawFile, Store, StoreError, Wanted};
 use crate::sys::fs::at::TreeDir;
 use crate::sys::fs::name::Name;
 
-/// Verified content. Every way gives exactly the bytes that the digest names, or an error.
+/// Verified content. Every method returns exactly the content of the digest, or an error.
 pub trait Content: Sync {
-    /// The whole file, if it is at hand without decoding anything.
+    /// The whole file, if it is available without decoding anything.
     fn ready(&self, wanted: &Wanted) -> Option<RawFile>;
 
-    /// The whole file, decoded and kept if it was not at hand; with its path if it can be linked to.
+    /// The whole file, decoded and stored if necessary; with its path if it can be linked.
     fn ensure(&self, wanted: &Wanted) -> Result<RawFile, StoreError>;
 
-    /// Gives the whole file the name `name` in `dir`, where nothing stands, if it is at hand and may be linked to as it is. False
-    /// if not: then nothing stands there.
+    /// Hard-links the whole file to the free name `name` in `dir`, if it is available and may be linked unchanged. Otherwise false,
+    /// and `name` stays free.
     fn link(&self, wanted: &Wanted, dir: &TreeDir, name: Name<'_>) -> io::Result<bool>;
 
-    /// Whether nothing counts but what is hashed now.
+    /// Whether content must be hashed at each use.
     fn is_paranoid(&self) -> bool {
         false
     }
 
-    /// Writes the content to `sink` while verifying it; after an error the sink holds garbage.
+    /// Writes the content to `sink` while verifying it; after an error the sink contains garbage.
     fn stream(&self, wanted: &Wanted, sink: &mut dyn Write) -> Result<(), StoreError>;
 }
 
@@ -49,7 +49,7 @@ impl Content for Store {
     }
 }
 
-/// Any other source, as tests have them: nothing is ready, and a stream is a copy.
+/// Any other source, as in tests: nothing is ready, and a stream is a copy.
 pub struct Plain<S>(pub S);
 
 impl<S: BlobSource> Content for Plain<S> {

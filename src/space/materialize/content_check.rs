@@ -1,4 +1,4 @@
-//! Whether a file that was placed still has its content.
+//! Checks whether a placed file still has its content.
 
 use std::fs::File;
 use std::io;

@@ -1,7 +1,7 @@
-//! How a space that stands as files differs from its catalog, path by path.
+//! How a materialized space differs from its catalog, path by path.
 //!
-//! Every file was laid out with mother time, and whoever writes to one gives it another: so only the content of files with another time
-//! is read, unless all of it is asked for. Not compared is what materialize leaves as it is: modes of directories, owners.
+//! Every file was laid out with mother time, and writing to one changes its time: so only files with another time are read, unless
+//! reading all is requested. Not compared is what materialize leaves as it is: modes of directories, owners.
 
 use std::io;
 
@@ -13,22 +13,22 @@ use crate::store::relocate::Relocation;
 use crate::sys::fs::at::{Found, FoundKind, TreeDir, mode_on_disk, target_on_disk};
 use crate::sys::fs::name::{Name, OwnedName, RelPath};
 
-/// One path that is not as the catalog says.
+/// A path that differs from the catalog.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
     /// Below the space.
     pub path: RelPath,
-    /// It is a directory; of one that was removed, it was.
+    /// It is a directory, or was one if it was removed.
     pub is_dir: bool,
-    /// In what it differs.
+    /// How it differs.
     pub what: Differs,
 }
 
-/// Setuid and setgid, with which root lays files out only if told to.
+/// Setuid and setgid, which even root applies only on request.
 const DROPPED: u16 = 0o6000;
 
-/// Every path of `space`, laid out from the catalog of `index`, that is not as the catalog says, sorted. `reads`: of every file the
-/// content is read.
+/// All paths of `space`, materialized from the catalog of `index`, that differ from the catalog, sorted. With `reads`, the content of
+/// every file is read.
 pub fn differences(index: &Index, space: &Space, reads: bool) -> io::Result<Vec<Difference>> {
     let mut compare = Compare::new(index, space, reads);
     compare.walk(space, false)?;
@@ -36,7 +36,7 @@ pub fn differences(index: &Index, space: &Space, reads: bool) -> io::Result<Vec<
     Ok(compare.found)
 }
 
-/// True if anything of `space` is not as the catalog of `index` says.
+/// True if anything in `space` differs from the catalog of `index`.
 pub fn is_changed(index: &Index, space: &Space) -> io::Result<bool> {
     let mut compare = Compare::new(index, space, false);
     compare.walk(space, true)?;
@@ -48,7 +48,7 @@ struct Compare<'a> {
     relocation: Relocation<'a>,
     reads: bool,
     found: Vec<Difference>,
-    /// Directories to be looked at: where, and what the catalog has there.
+    /// Directories still to be examined: the path, and the catalog's directory there.
     left: Vec<(RelPath, Option<Ino>)>,
 }
 
@@ -62,7 +62,7 @@ impl<'a> Compare<'a> {
     fn walk(&mut self, space: &Space, until_first: bool) -> io::Result<()> {
         let root = TreeDir::open(&space.base)?.open_dir(space.label.as_name())?;
         while let Some((path, then)) = self.left.pop() {
-            // From the root each time: a tree can be deeper than we may have descriptors.
+            // From the root each time: a tree can be deeper than the limit of descriptors.
             let mut dir = root.reopen()?;
             for name in path.names() {
                 dir = dir.open_dir(name.as_name())?;
@@ -126,7 +126,7 @@ impl<'a> Compare<'a> {
             return Ok(true);
         }
         match dir.open_file(name).and_then(|opened| is_content(&opened, file, &self.relocation)) {
-            // It was as readable as the catalog says, once.
+            // It was laid out as readable as the catalog says, so it was changed since.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(false),
             same => same,
         }

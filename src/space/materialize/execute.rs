@@ -1,7 +1,7 @@
-//! Carries out a plan, in parallel: removes, makes, replaces, looks at contents.
+//! Executes a plan, in parallel: removes, creates, replaces, and verifies content.
 //!
-//! A new tree, be it the whole space or one directory of it, is built under a name of its own and renamed once. All work is
-//! relative to directory descriptors: each directory is opened from its parent without following links.
+//! A new tree, be it the whole space or one directory of it, is built under a temporary name and renamed once. All work is relative to
+//! directory descriptors: each directory is opened from its parent without following links.
 
 use std::io;
 use std::sync::Arc;
@@ -17,16 +17,16 @@ use crate::store::observe::Counter;
 use crate::sys::fs::at::TreeDir;
 use crate::sys::fs::name::{Name, OwnedName};
 
-/// Entries that one task places: large enough that a task costs nothing beside it.
+/// Entries that one task places: enough to make the cost of a task negligible.
 const BATCH: usize = 32;
-/// Bytes after which a task is large enough too: so that no thread is left with all that is large.
+/// Bytes after which a task is also large enough: so that no single thread gets all large files.
 const BATCH_BYTES: u64 = 1 << 20;
-/// On Windows a link is one to a directory or none for ever, by what its target is when it is made: so all directories of a new
-/// tree come first, and all that a repair makes comes before the links it places.
+/// On Windows it is fixed at creation whether a link is one to a directory, by its target at that time: so all directories of a new
+/// tree come first, and everything that a repair creates comes before the links it places.
 const LINKS_LAST: bool = cfg!(windows);
 
 impl Placer<'_> {
-    /// Makes all that is below the directory `ino` in `dir`, which is new and empty.
+    /// Creates everything below the directory `ino` in `dir`, which is new and empty.
     pub fn populate(&self, dir: TreeDir, ino: Ino) {
         let from = self.pristine_dir(ino);
         let again = LINKS_LAST.then(|| dir.reopen());
@@ -38,7 +38,7 @@ impl Placer<'_> {
         }
     }
 
-    /// Makes the links in the directory `ino` and below it, where all directories are now.
+    /// Creates the links in the directory `ino` and below, where all directories exist already.
     fn place_links(&self, dir: &TreeDir, ino: Ino) {
         for child in self.rules.index.children(ino) {
             match child.kind {
@@ -104,14 +104,14 @@ impl Placer<'_> {
         }
     }
 
-    /// Gives a snapshot of the pristine tree what differs from space to space: labels, and bits that no pristine file has.
+    /// Applies to a snapshot of the pristine tree what differs between spaces: labels, and mode bits that no pristine file has.
     pub fn patch(&self, root: &TreeDir) {
         use rayon::prelude::*;
         self.rules.index.nodes().for_each(|node| self.count_snapshotted(&node));
         self.by_dir(|node| self.is_own(node)).par_iter().for_each(|(parent, own)| {
             let path = self.rules.index.path_of(*parent).unwrap_or_default().to_path();
             for &ino in own {
-                // What we may not write to is made anew, and what is wrong with it shows there.
+                // A file that may not be written is created again, and any problem shows there.
                 if !self.patch_file(root, &path, ino) {
                     match self.open_from(root, *parent) {
                         Ok(dir) => self.replace(&dir, None, ino),
@@ -122,10 +122,10 @@ impl Placer<'_> {
         });
     }
 
-    /// Makes all that is in the catalog in `root`, which is new and empty, in the order that suits [`Placer::patch`]: all
-    /// directories, then all files that a space may need for itself, then the rest. btrfs orders what it knows of files by
-    /// their numbers, which it gives as they are made: so what a patch writes to lies side by side, in few of the blocks that
-    /// a snapshot shares. Each of these is copied when it is first written to, and everything in it gets one more reference.
+    /// Creates the whole catalog in `root`, which is new and empty, in the order that suits [`Placer::patch`]: all directories, then
+    /// all files that a space may have to modify, then the rest. btrfs orders its metadata of files by inode number, assigned at
+    /// creation: so the files that a patch writes to are adjacent, in few of the blocks that a snapshot shares. Each such block is
+    /// copied at the first write to it, and everything in it gets one more reference.
     pub fn populate_to_patch(&self, root: &TreeDir) {
         use rayon::prelude::*;
         match root.reopen() {
@@ -159,7 +159,7 @@ impl Placer<'_> {
         let (mut batches, mut bytes): (Vec<(Ino, Vec<Ino>)>, _) = (Vec::new(), 0);
         for node in self.rules.index.nodes().filter(wanted) {
             match batches.last_mut() {
-                // Children of one directory stand together.
+                // Children of one directory are adjacent.
                 Some((parent, batch))
                     if *parent == node.parent && batch.len() < BATCH && bytes < BATCH_BYTES =>
                 {
@@ -175,7 +175,7 @@ impl Placer<'_> {
         batches
     }
 
-    /// Brings the directories of a space that is there into order. Directories that go are put into the trash, if there is one.
+    /// Repairs the directories of an existing space. Directories to remove are put into the trash, if there is one.
     pub fn repair(&self, root: &TreeDir, mut dirs: Vec<(Ino, DirPlan)>, trash: Option<&Trash>) {
         let links = if LINKS_LAST { self.take_links(&mut dirs) } else { Vec::new() };
         rayon::scope(|scope| {
@@ -238,7 +238,7 @@ impl Placer<'_> {
         }
     }
 
-    /// Removes what the catalog does not know. Everything is gone when this returns: new entries may have the same names.
+    /// Removes entries that are not in the catalog. Everything is gone when this returns: new entries may have the same names.
     fn remove_all(&self, dir: &TreeDir, ino: Ino, names: &[OwnedName], trash: Option<&Trash>) {
         use rayon::prelude::*;
         names.par_iter().for_each(|name| match self.take_away(dir, name.as_name(), trash) {
@@ -247,7 +247,7 @@ impl Placer<'_> {
         });
     }
 
-    /// Removes an entry from `dir`; true if there was one.
+    /// Removes an entry from `dir`; true if it existed.
     fn take_away(&self, dir: &TreeDir, name: Name<'_>, trash: Option<&Trash>) -> io::Result<bool> {
         let Some(trash) = trash else { return dir.remove(name) };
         if let Some(removed) = dir.remove_plain(name)? {
@@ -265,7 +265,7 @@ impl Placer<'_> {
         }
     }
 
-    /// Builds a directory beside its place and renames it there.
+    /// Builds a directory under a temporary name and renames it into place.
     fn make_tree(&self, parent: &TreeDir, ino: Ino) {
         let built = self.name(ino).and_then(|name| {
             let part = self.names.next()?;
@@ -279,7 +279,7 @@ impl Placer<'_> {
         }
     }
 
-    /// Reads a file that seems right, and replaces it if it is not.
+    /// Reads a file that looks right, and replaces it if it is not.
     fn verify(&self, dir: &TreeDir, ino: Ino) {
         let Some(node) = self.rules.index.node(ino) else { return };
         let (NodeKind::File(file), Ok(name)) = (node.kind, Name::new(node.name)) else { return };
@@ -288,12 +288,12 @@ impl Placer<'_> {
                 self.observer.count(Counter::Kept, 1);
                 self.observer.advance(1);
             }
-            // What cannot be read is replaced as well.
+            // A file that cannot be read is replaced as well.
             Ok(false) | Err(_) => self.replace(dir, None, ino),
         }
     }
 
-    /// Opens the directory `ino`, one name after the other from the root.
+    /// Opens the directory `ino`, one component at a time from the root.
     fn open_from(&self, root: &TreeDir, ino: Ino) -> io::Result<TreeDir> {
         let path = self.rules.index.path_of(ino).ok_or(io::ErrorKind::NotFound)?;
         let mut dir = root.reopen()?;

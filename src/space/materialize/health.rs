@@ -1,8 +1,8 @@
-//! Was anything that spaces are made of changed, and through which space?
+//! Checks whether the shared files of spaces were changed, and through which space.
 //!
-//! A hard link gives a space the inode of the raw store, so whoever writes to the file in the space writes to the store. It
-//! shows by size or time (or by content, if asked): the file is then made anew from its blob, which unlinks it from the
-//! space, and the space is named. What the space has is left to its owner.
+//! A hard link gives a space the inode of the raw store, so writing to the file in the space changes the store. This shows in size or
+//! time (or in content, on request): the file is then created again from its blob, which separates it from the space, and the space is
+//! reported. The space's copy is left to its owner.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -20,41 +20,41 @@ use crate::sys::fs::at::TreeDir;
 use crate::sys::fs::name::Name;
 use crate::sys::fs::stat;
 
-/// What was found.
+/// The result.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Health {
-    /// Catalogs looked at.
+    /// Catalogs checked.
     pub catalogs: u64,
-    /// Files looked at.
+    /// Files checked.
     pub files: u64,
     /// Files that were changed.
     pub changed: Vec<Changed>,
 }
 
-/// A file of the raw store or of a pristine tree that is not what it was.
+/// A file of the raw store or of a pristine tree that was changed.
 #[derive(Debug, Clone, Serialize)]
 pub struct Changed {
     /// The catalog's id.
     pub catalog: String,
     /// The path of the file below a space.
     pub path: String,
-    /// The spaces whose file it also is.
+    /// The spaces that share the file.
     #[serde(serialize_with = "crate::sys::text::paths")]
     pub spaces: Vec<PathBuf>,
-    /// True if it was made anew.
+    /// True if it was created again.
     pub is_healed: bool,
 }
 
-/// How to look.
+/// How thorough to check.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Depth {
-    /// Make anew what was changed.
+    /// Create again what was changed.
     pub heals: bool,
-    /// Read and hash every file; the store should be one with paranoia then.
+    /// Read and hash every file; the store should then hash on open too.
     pub reads: bool,
 }
 
-/// Looks at all that the catalogs compiled here are made of.
+/// Checks all files shared by the catalogs that are compiled here.
 pub fn check(home: &Home, store: &Store, depth: Depth, observer: &dyn Observer) -> io::Result<Health> {
     let mut health = Health::default();
     for place in home.index_dir().entries()? {
@@ -110,7 +110,7 @@ impl Check<'_> {
         }
     }
 
-    /// Files of the pristine tree that are not as they were made, with their inodes.
+    /// Files of the pristine tree that were changed, with their inodes.
     fn changed_in_tree(&self, pristine: &Pristine) -> Vec<(Ino, Option<(u64, u64)>)> {
         let mut changed: Vec<Ino> =
             pristine::audit(pristine, self.index).into_iter().map(|trouble| trouble.ino).collect();
@@ -142,7 +142,7 @@ impl Check<'_> {
         hashed.is_ok_and(|digest| digest == file.digest)
     }
 
-    /// The directory of the pristine tree that has `ino`.
+    /// The directory of the pristine tree that contains `ino`.
     fn parent_of(&self, pristine: &Pristine, ino: Ino) -> io::Result<TreeDir> {
         let path = self.index.path_of(ino).ok_or(io::ErrorKind::NotFound)?;
         let mut dir = pristine.root.reopen()?;
@@ -163,12 +163,12 @@ impl Check<'_> {
         roots.filter(|root| id_at(&root.join(path.to_string())) == Some(inode)).collect()
     }
 
-    /// Makes the file anew from its blob, in the raw store and in the pristine tree.
+    /// Creates the file again from its blob, in the raw store and in the pristine tree.
     fn heal(&self, ino: Ino, pristine: Option<&mut Pristine>) -> bool {
         let Some(node) = self.index.node(ino) else { return false };
         let tree = match pristine {
             Some(tree) if tree.kind() == Kind::Directory => Some(tree),
-            // Nothing shares an inode with a subvolume: it goes, and is made again when it is needed.
+            // Nothing shares an inode with a subvolume: it is removed, and created again when it is needed.
             Some(_) => return pristine::discard(self.places).is_ok(),
             None => None,
         };
@@ -201,7 +201,7 @@ fn entry_path(raw: &RawStore, wanted: &Wanted) -> PathBuf {
     raw.path().join(wanted.key().path())
 }
 
-/// Device and inode of the file at `path`, a link not followed.
+/// Device and inode of the file at `path`, without following a link.
 fn id_at(path: &Path) -> Option<(u64, u64)> {
     stat::id_at(path).ok()
 }

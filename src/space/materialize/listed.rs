@@ -1,12 +1,12 @@
-//! Which directories of a space are known to hold exactly what the catalog says, so that they need not be listed again.
+//! Records which directories of a space contain exactly the catalog's entries, so that they need not be listed again.
 //!
-//! Whoever adds, removes, renames or replaces an entry changes the directory's time of change (ctime), which no program can set.
-//! So a directory that was listed and found right still is, name by name and link by link, while it is the same inode with the same
-//! time; only its files can have been written to in place, and they are looked at one by one. A time younger than
-//! [`GRANULARITY`] when the look at the tree began is not trusted: a change right after it might bear the same one.
+//! Adding, removing, renaming or replacing an entry changes the directory's change time (ctime), which no program can set. So a
+//! directory that was listed and found correct stays correct, in all names and links, while it is the same inode with the same time;
+//! only its files can have been written in place, and they are checked one by one. A time younger than [`GRANULARITY`] when the walk
+//! began is not trusted: a change right after it might get the same time.
 //!
-//! Kept beside the space's state, little endian: the catalog's id, the device, and for each directory its inode of the catalog and the one
-//! on disk, seconds and nanoseconds. What is damaged, of another catalog or another device is nothing.
+//! Stored with the space's state, little endian: the catalog's id, the device, and for each directory its inode in the catalog and on
+//! disk, seconds and nanoseconds. A file that is damaged, of another catalog or of another device is ignored.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,9 +21,9 @@ use crate::sys::fs::at::{DirStamp, TreeDir};
 use crate::sys::fs::disk;
 use crate::sys::fs::place::Place;
 
-/// The coarsest time of change of any file system.
+/// The coarsest change time of any file system.
 const GRANULARITY: Duration = Duration::from_secs(2);
-/// Where the kernel itself keeps the times of change. (A server elsewhere may tell them late.)
+/// File systems whose change times are kept by the local kernel. (A remote server may report them late.)
 const LOCAL: [&str; 4] = ["ext4", "xfs", "btrfs", "tmpfs"];
 
 const MAGIC: &Magic = b"HOLODIR1";
@@ -32,20 +32,20 @@ const FIELDS: usize = 32 + 8;
 /// Two inodes, seconds, nanoseconds.
 const ROW: usize = 4 * 8;
 
-/// What is known of the directories of one space, and what is found out in this run.
+/// What is known of the directories of one space, and what this run finds out.
 pub(super) struct Listed {
     place: Place,
     catalog: [u8; 32],
     device: u64,
-    /// Times of change before this one are past: in seconds since 1970.
+    /// Change times before this one are settled: in seconds since 1970.
     settled: i64,
-    /// By inode of the catalog. A directory that has changed since stays until it is found right again: it is not the same any more.
+    /// By inode of the catalog. A directory that has changed stays until it is found correct again: its stamp no longer matches.
     known: BTreeMap<Ino, DirStamp>,
     news: Mutex<Vec<(Ino, DirStamp)>>,
 }
 
 impl Listed {
-    /// What `state_dir` knows of the space at `root`, which is to be one of `index`; `None` where times of change say nothing.
+    /// What `state_dir` records about the space at `root`, which is to match `index`; `None` where change times are not reliable.
     pub fn open(state_dir: &Place, root: &TreeDir, base: &Path, index: &Index) -> Option<Listed> {
         let device = root.stamp().ok()?.device;
         disk::file_system(base).ok().filter(|name| LOCAL.contains(&name.as_str()))?;
@@ -60,12 +60,12 @@ impl Listed {
         listed
     }
 
-    /// True if the directory, which has this stamp now, holds exactly what the catalog says, but for what is in its files.
+    /// True if the directory, which has this stamp now, has exactly the catalog's entries, apart from the content of its files.
     pub fn is_known(&self, directory: Ino, stamp: &DirStamp) -> bool {
         self.known.get(&directory) == Some(stamp)
     }
 
-    /// Notes that the directory was found to hold exactly what the catalog says; it had this stamp before that was looked at.
+    /// Records that the directory has exactly the catalog's entries; `stamp` was taken before it was listed.
     pub fn note(&self, directory: Ino, stamp: &DirStamp) {
         let is_past = stamp.device == self.device && stamp.changed.0 < self.settled;
         if is_past && !self.is_known(directory, stamp) {
@@ -73,7 +73,7 @@ impl Listed {
         }
     }
 
-    /// Remembers what was found out, if anything.
+    /// Stores what was found out, if anything.
     pub fn keep(self) -> io::Result<()> {
         let news = self.news.into_inner().unwrap_or_else(PoisonError::into_inner);
         if news.is_empty() {

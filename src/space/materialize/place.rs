@@ -1,7 +1,7 @@
-//! Places one file or link: bytes by the current tier, then the label, the mode, the time.
+//! Places one file or link: content by the current tier, then the label, the mode, the time.
 //!
-//! A file gets its final name only when it is complete: in a tree that is being built because the whole tree has another
-//! name still, in a space that exists by a rename. Nothing is synced: after a power cut the next run repairs.
+//! A file gets its final name only when it is complete: in a tree that is being built because the whole tree still has a temporary
+//! name, in an existing space by a rename. Nothing is synced: after a power cut the next run repairs.
 
 use std::cell::RefCell;
 use std::fs::File;
@@ -24,7 +24,7 @@ use crate::sys::fs::at::{self, TreeDir};
 use crate::sys::fs::name::{Name, OwnedName};
 use crate::sys::fs::offset::FileExt;
 
-/// Bytes copied at once.
+/// The chunk size for copying, in bytes.
 const COPY_CHUNK: usize = 256 << 10;
 
 /// Places files and links of one space.
@@ -35,17 +35,17 @@ pub(super) struct Placer<'a> {
     pub ladder: Ladder<'a>,
     pub errors: &'a Errors<'a>,
     pub observer: &'a dyn Observer,
-    /// The umask; `None` if it is not known.
+    /// The umask; `None` if unknown.
     pub umask: Option<u16>,
-    /// Names of entries in the making.
+    /// Temporary names for incomplete entries.
     pub names: TempNames,
-    /// The catalog, laid out before.
+    /// The pristine tree of the catalog.
     pub pristine: Option<&'a Pristine>,
-    /// False if the raw store is known to be empty: then it is not asked for every single file.
+    /// False if the raw store is known to be empty: then it is not queried for every file.
     pub has_raw: bool,
 }
 
-/// Names for entries that are not complete, or are going, which no catalog can have chosen in advance.
+/// Names for entries that are incomplete or being removed, which no catalog can contain except by chance.
 pub(super) struct TempNames {
     prefix: &'static str,
     run: u64,
@@ -53,12 +53,12 @@ pub(super) struct TempNames {
 }
 
 impl TempNames {
-    /// Names of entries in the making.
+    /// Names for incomplete entries.
     pub fn new() -> TempNames {
         TempNames::beginning(".holofs-part-")
     }
 
-    /// Names that begin with `prefix`.
+    /// Names with the prefix `prefix`.
     pub fn beginning(prefix: &'static str) -> TempNames {
         use std::hash::{BuildHasher, Hasher};
         let run = std::hash::RandomState::new().build_hasher().finish();
@@ -75,7 +75,7 @@ impl TempNames {
 /// One entry to be placed.
 pub(super) struct Wish<'a> {
     pub node: &'a Node<'a>,
-    /// The pristine tree's directory that has the entry, if there is one.
+    /// The pristine tree's directory that contains the entry, if there is one.
     pub from: Option<&'a TreeDir>,
 }
 
@@ -121,18 +121,18 @@ impl PlaceError {
 }
 
 impl Placer<'_> {
-    /// Places `ino` under its own name in a directory that nobody else sees yet.
+    /// Places `ino` under its final name in a directory that is not visible to others yet.
     pub fn place_new(&self, dir: &TreeDir, from: Option<&TreeDir>, ino: Ino) {
         self.attempt(ino, |node, name| self.make(dir, name, &Wish { node, from }).map(drop));
     }
 
-    /// Places `ino` in a directory of a live space, replacing what is there at once.
+    /// Places `ino` in a directory of a live space, replacing an existing entry atomically.
     pub fn replace(&self, dir: &TreeDir, from: Option<&TreeDir>, ino: Ino) {
         self.attempt(ino, |node, name| {
             let part = self.names.next().map_err(PlaceError::io("Naming"))?;
             let tier = self.make(dir, part.as_name(), &Wish { node, from })?;
             let renamed = dir.rename(part.as_name(), name).map_err(PlaceError::io("Renaming into place"));
-            // Two names of one inode: rename does nothing then, and leaves both.
+            // If both names are the same inode, rename does nothing and leaves both.
             if renamed.is_err() || tier == Some(Tier::Hardlink) {
                 self.discard(dir, part.as_name());
             }
@@ -140,13 +140,13 @@ impl Placer<'_> {
         });
     }
 
-    /// True for a file that no pristine tree has as it will be in this space; see [`may_be_own`].
+    /// True for a file that differs in this space from any pristine tree; see [`may_be_own`].
     pub fn is_own(&self, node: &Node<'_>) -> bool {
         is_own_with(node, self.rules.mode_of(node))
     }
 
-    /// Makes a file of a snapshot this space's own, in place: nobody else sees the tree yet. It is in the directory `dir` below
-    /// the `root` of the snapshot. False if it could not be done.
+    /// Modifies a file of a snapshot for this space, in place: the tree is not visible to others yet. It is in the directory `dir`
+    /// below the `root` of the snapshot. False if it could not be done.
     pub fn patch_file(&self, root: &TreeDir, dir: &Path, ino: Ino) -> bool {
         self.rules.index.node(ino).is_some_and(|node| {
             let (NodeKind::File(file), Ok(name)) = (node.kind, Name::new(node.name)) else { return false };
@@ -163,7 +163,7 @@ impl Placer<'_> {
         })
     }
 
-    /// Counts what a snapshot brought.
+    /// Counts an entry that a snapshot provided.
     pub fn count_snapshotted(&self, node: &Node<'_>) {
         match node.kind {
             NodeKind::File(file) => self.count(Tier::Snapshot, node, &file),
@@ -173,7 +173,7 @@ impl Placer<'_> {
         }
     }
 
-    /// Reports an error of `ino`; one that all others will meet too ends the work.
+    /// Reports an error of `ino`; one that will hit all others too stops the work.
     pub fn report(&self, ino: Ino, error: &PlaceError) {
         if error.is_hopeless() {
             self.errors.stop();
@@ -181,7 +181,7 @@ impl Placer<'_> {
         self.errors.push(ino, error.kind(), chain(error).to_string());
     }
 
-    /// As [`Placer::report`], for what the operating system said about `doing` something.
+    /// As [`Placer::report`], for a system error of the operation `doing`.
     pub fn report_io(&self, ino: Ino, doing: &'static str, source: io::Error) {
         self.report(ino, &PlaceError::Io { doing, source });
     }
@@ -198,7 +198,7 @@ impl Placer<'_> {
         self.observer.advance(1);
     }
 
-    /// Makes a file or link complete at `name`, at which nothing stands; or leaves nothing there.
+    /// Creates a complete file or link at the free name `name`; on failure it stays free.
     fn make(&self, dir: &TreeDir, name: Name<'_>, wish: &Wish<'_>) -> Result<Option<Tier>, PlaceError> {
         match wish.node.kind {
             NodeKind::Link { target } => {
@@ -224,7 +224,7 @@ impl Placer<'_> {
             self.observer.count(Counter::Hardlinked, 1);
             return Ok(Tier::Hardlink);
         }
-        // The umask is never lessened, so that a new file is at most as open as it will be.
+        // The umask stays in effect, so a new file never has more permissions than its final ones.
         let new = dir.create(name, mode & 0o777).map_err(PlaceError::io("Making the file"))?;
         match self.complete(&new, wish, file, mode) {
             Ok(tier) => {
@@ -238,7 +238,7 @@ impl Placer<'_> {
         }
     }
 
-    /// Gives a new, empty file its bytes, label, mode and time.
+    /// Gives a new, empty file its content, label, mode and time.
     fn complete(
         &self,
         new: &File,
@@ -268,12 +268,12 @@ impl Placer<'_> {
         }
         match self.has_raw.then(|| self.content.ready(&wanted)).flatten() {
             Some(raw) => self.share_or_copy(raw.as_file(), raw.len(), new),
-            // Straight into place: sharing begins with the pristine tree.
+            // Directly into place: sharing starts with the pristine tree.
             None => Ok(self.content.stream(&wanted, &mut &*new).map(|()| Tier::Copy)?),
         }
     }
 
-    /// The file of the pristine tree, open, if it is as it was made.
+    /// The open file of the pristine tree, if it is unchanged.
     fn open_pristine(&self, wish: &Wish<'_>, file: &FileNode<'_>) -> Option<File> {
         let (pristine, from) = (self.pristine?, wish.from?);
         if !pristine.has(wish.node.ino) {
@@ -298,7 +298,7 @@ impl Placer<'_> {
         Ok(Tier::Copy)
     }
 
-    /// Gives the verified file of the pristine tree or the raw store a name here; false if this one has to be copied.
+    /// Hard-links the verified file of the pristine tree or the raw store here; false if this one has to be copied.
     fn hardlink(
         &self,
         dir: &TreeDir,
@@ -323,7 +323,7 @@ impl Placer<'_> {
         };
         match linked {
             Ok(()) => Ok(true),
-            // This file has all the names it can have, or was evicted: others may fare better.
+            // This file has the maximum number of links, or was evicted: others may still work.
             Err(error) if matches!(error.kind(), io::ErrorKind::TooManyLinks | io::ErrorKind::NotFound) => {
                 Ok(false)
             }
@@ -334,7 +334,7 @@ impl Placer<'_> {
         }
     }
 
-    /// Links to the file of the pristine tree; `None` if that is not what it was.
+    /// Links to the file of the pristine tree; `None` if that was changed.
     fn link_pristine(
         &self,
         dir: &TreeDir,
@@ -359,14 +359,14 @@ impl Placer<'_> {
         }
     }
 
-    /// Says that a file of the pristine tree is not what it was; the content comes from the store, which looks for itself.
+    /// Reports that a file of the pristine tree was changed; the content comes from the store, which does its own check.
     fn distrust(&self, wish: &Wish<'_>) {
         self.observer.count(Counter::PristineChanged, 1);
         let path = self.rules.index.path_of(wish.node.ino).map(|path| path.to_string()).unwrap_or_default();
         log::warn!("{path} was changed in the pristine tree; not used");
     }
 
-    /// Writes the label over the identity, which must stand at every offset.
+    /// Writes the label over the identity, which must be at every offset.
     fn relocate(&self, new: &File, file: &FileNode<'_>) -> Result<(), PlaceError> {
         self.relocation.check(|buffer, offset| new.read_at(buffer, offset), file.rewrite.iter())?;
         if self.relocation.label == self.relocation.identity {
@@ -395,7 +395,7 @@ impl Placer<'_> {
         }
     }
 
-    /// Removes an entry in the making; where that fails, the next run removes it as one that the catalog does not know.
+    /// Removes an incomplete entry; if that fails, the next run removes it because the catalog does not have it.
     fn discard(&self, dir: &TreeDir, name: Name<'_>) {
         if let Err(error) = dir.remove(name) {
             log::debug!("{name} stays: {error}");
@@ -403,7 +403,7 @@ impl Placer<'_> {
     }
 }
 
-/// True for a file that some space has otherwise than the pristine tree.
+/// True for a file that may differ between a space and the pristine tree.
 pub(super) fn may_be_own(node: &Node<'_>) -> bool {
     is_own_with(node, node.mode)
 }

@@ -1,7 +1,7 @@
-//! What one directory of a space needs: pure, from the catalog, the last materialize's records and what is there.
+//! Plans the changes of one directory of a space: pure, from the catalog, the last materialize's records and what is there.
 //!
-//! RCC's rules (its dirty test is name, kind, size, mode and, when known, the old digest; not time, not content), with one
-//! repair that RCC refuses: something else where a directory should be is removed. `verify` adds the content.
+//! Follows RCC's rules (its dirty test is name, kind, size, mode and, if known, the old digest; not time, not content), with one
+//! repair that RCC refuses: an entry of another kind in place of a directory is removed. `verify` adds the content.
 
 use std::io;
 
@@ -10,31 +10,31 @@ use crate::store::index::{FileNode, Index, Ino, Node, NodeKind};
 use crate::sys::fs::at::{Found, FoundKind, mode_on_disk, target_on_disk};
 use crate::sys::fs::name::{Name, OwnedName};
 
-/// What decides, besides what is there.
+/// The inputs besides what is there.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules<'a> {
-    /// The catalog that shall be there.
+    /// The catalog to match.
     pub index: &'a Index,
-    /// What the last materialize put there; `None` if nothing is known, or if it was the same catalog.
+    /// What the last materialize put there; `None` if unknown, or if it was the same catalog.
     pub old: Option<&'a Index>,
-    /// Bits taken from every file's mode.
+    /// Bits removed from every file's mode.
     pub dropped_mode: u16,
-    /// Look at the content of files that seem right.
+    /// Check the content of files that look right.
     pub verify: bool,
 }
 
-/// What one directory, which is there, needs.
+/// The changes needed in one existing directory.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct DirPlan {
-    /// Entries to be removed, with all below them.
+    /// Entries to remove, with everything below them.
     pub remove: Vec<OwnedName>,
-    /// Files and links to be placed; what stands there now is replaced.
+    /// Files and links to place; existing entries are replaced.
     pub place: Vec<Ino>,
-    /// Directories to be made, with all below them.
+    /// Directories to create, with everything below them.
     pub make: Vec<Ino>,
-    /// Files that seem right and whose content is to be read.
+    /// Files that look right and whose content is to be read.
     pub verify: Vec<Ino>,
-    /// Directories that are there, with the last materialize's directory of that name.
+    /// Existing directories, with the last materialize's directory of that name.
     pub descend: Vec<(Ino, Option<Ino>)>,
     /// Files and links that are right.
     pub kept: u64,
@@ -48,12 +48,12 @@ impl DirPlan {
 }
 
 impl Rules<'_> {
-    /// The mode a file gets.
+    /// The mode that a file gets.
     pub fn mode_of(&self, node: &Node<'_>) -> u16 {
         node.mode & !self.dropped_mode
     }
 
-    /// Plans the directory `dir`, in which `found` was found and which was `old_dir` in the last materialize.
+    /// Plans the directory `dir`, which contains `found` and was `old_dir` in the last materialize.
     pub fn plan(&self, dir: Ino, old_dir: Option<Ino>, found: &[Found]) -> DirPlan {
         let mut plan = DirPlan::default();
         let children = self.index.child_range(dir);
@@ -81,8 +81,8 @@ impl Rules<'_> {
         plan
     }
 
-    /// Plans the directory `dir`, which is known to have exactly the catalog's entries: `look` says what its files are now. `None` if it
-    /// finds something else than a file.
+    /// Plans the directory `dir`, which is known to have exactly the catalog's entries: `look` returns the current facts of its files.
+    /// `None` if one of them is not a file.
     pub fn plan_known(
         &self,
         dir: Ino,
@@ -105,12 +105,12 @@ impl Rules<'_> {
         Some(plan)
     }
 
-    /// True if a file of this size and mode passes for the catalog's.
+    /// True if a file of this size and mode matches the catalog's.
     fn is_right(&self, node: &Node<'_>, file: &FileNode<'_>, size: u64, mode: u16) -> bool {
         size == file.size && mode == mode_on_disk(self.mode_of(node))
     }
 
-    /// Plans one entry that the catalog knows. False if it is to be made anew.
+    /// Plans one entry that is in the catalog. False if it is to be created again.
     fn plan_entry(&self, plan: &mut DirPlan, node: &Node<'_>, old: Option<Node<'_>>, found: &Found) -> bool {
         match (&node.kind, &found.kind) {
             (NodeKind::Dir { .. }, FoundKind::Dir) => {
@@ -131,7 +131,7 @@ impl Rules<'_> {
                 }
                 true
             }
-            // A file or link is replaced by renaming over it, which neither a directory allows nor a directory can.
+            // A file or link is replaced by renaming over it, which is not possible if either of the two is a directory.
             (NodeKind::Dir { .. }, _) | (_, FoundKind::Dir) => {
                 plan.remove.push(found.name.clone());
                 false
@@ -147,7 +147,7 @@ impl Rules<'_> {
     }
 }
 
-/// True if the last materialize is known to have put something else there.
+/// True if the last materialize is known to have put other content there.
 fn is_other(file: &FileNode<'_>, old: Option<Node<'_>>) -> bool {
     let digest_of = |node: Node<'_>| -> Option<Digest> {
         if let NodeKind::File(old) = node.kind { Some(old.digest) } else { None }

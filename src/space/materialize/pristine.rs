@@ -1,18 +1,17 @@
-//! Pristine trees: a catalog laid out once, so that spaces are made of it without decoding or hashing anything.
+//! Pristine trees: a catalog laid out once, from which spaces are made without decoding or hashing anything.
 //!
 //! ```text
 //! pristine/<catalog id>/         the tree, shaped like a space: a subvolume on btrfs, else a directory of links into raw/
-//! pristine/<catalog id>.stamp    which files are in it and what they looked like when it was made; last of all
-//! pristine/<catalog id>.tmp/     a tree in the making, under the lock <catalog id>.lock
+//! pristine/<catalog id>.stamp    which files are in it and what they looked like when it was made; written last
+//! pristine/<catalog id>.tmp/     a tree being built, under the lock <catalog id>.lock
 //! pristine/<catalog id>.once     the catalog was materialized once without a pristine tree: the next time it gets one
 //! ```
-//! - A *subvolume* has everything: links, empty files, relocated files as they were recorded. Nothing in it shares an inode
-//!   with anything. It counts while no inode in it has changed, which the file system itself tells; else every entry is
-//!   looked at.
-//! - A *directory* has the files that are the same in every space, as hard links into the raw store. Each counts while
-//!   inode, size and time are those of the stamp, looked at when it is used.
+//! - A *subvolume* has everything: links, empty files, relocated files as they were recorded. Nothing in it shares an inode with
+//!   anything. It is valid while no inode in it has changed, which the file system reports; otherwise every entry is checked.
+//! - A *directory* has the files that are the same in every space, as hard links into the raw store. Each is valid while inode, size
+//!   and time are those in the stamp, checked at each use.
 //!
-//! What does not count is never used: the content then comes from the store. A tree can be removed at any time.
+//! Anything invalid is not used: the content then comes from the store. A tree can be removed at any time.
 
 mod audit;
 mod build;
@@ -38,17 +37,17 @@ pub(super) use self::stamp::Kind;
 use self::stamp::Stamp;
 pub use self::trim::{Bounds, trim};
 
-/// How long the time of a stamp counts as that of the tree's last use.
+/// How long the time of a stamp counts as the time of the tree's last use.
 const RECENT: Duration = Duration::from_secs(3600);
 
-/// A pristine tree that may be used.
+/// A valid pristine tree.
 pub(super) struct Pristine {
     /// Its root.
     pub root: TreeDir,
     stamp: Stamp,
 }
 
-/// Where the pristine tree of one catalog and its companions are.
+/// The paths of one catalog's pristine tree and its companions.
 pub(super) struct Places {
     dir: Place,
     id: String,
@@ -59,7 +58,7 @@ impl Places {
         Places { dir: pristine_dir.clone(), id: id.to_string() }
     }
 
-    /// The directory of all pristine trees, made if it is not there.
+    /// The directory of all pristine trees, created if needed.
     pub fn open_dir(&self) -> io::Result<TreeDir> {
         self.dir.ensure()?.tree()
     }
@@ -82,7 +81,7 @@ impl Places {
         self.dir.below(format!("{}{suffix}", self.id))
     }
 
-    /// Notes that the catalog was materialized without a pristine tree; true if that was so before.
+    /// Records that the catalog was materialized without a pristine tree; true if that was recorded before.
     pub fn note_use(&self) -> bool {
         let mark = self.path(".once");
         if mark.is_there().unwrap_or(false) {
@@ -96,12 +95,12 @@ impl Places {
 }
 
 impl Pristine {
-    /// Opens the tree, if there is one that may be used.
+    /// Opens the tree, if there is a valid one.
     pub fn open(places: &Places, index: &Index) -> Option<Pristine> {
         let stamp = Stamp::read(&places.path(".stamp"), index)?;
         let name = places.name("").ok()?;
         let root = places.dir.open().and_then(|dir| dir.tree()?.open_dir(name.as_name())).ok()?;
-        // Whoever may change the tree must be one who may change us.
+        // Only a user who could also modify our process may be able to modify the tree.
         let (owner, _) = root.owner_and_mode().ok()?;
         if owner != this_process::effective_uid() && owner != 0 {
             return None;
@@ -122,14 +121,14 @@ impl Pristine {
         btrfs::state(&self.root).is_ok_and(|state| Some(state) == self.stamp.state)
     }
 
-    /// Looks at every entry of a subvolume that has changed somehow (access times do), and stamps it anew if all is well.
+    /// Checks every entry of a subvolume that has changed in some way (access times count), and stamps it again if all are right.
     fn renew(&mut self, places: &Places, index: &Index) -> bool {
         let Ok(state) = btrfs::state(&self.root) else { return false };
         if self.stamp.state.is_none_or(|old| old.uuid != state.uuid) || !audit(self, index).is_empty() {
             return false;
         }
         self.stamp.state = Some(state);
-        // Whatever changed while we looked changed the state too.
+        // A change during the check changes the state too.
         let is_same = btrfs::state(&self.root).is_ok_and(|now| now == state);
         if let (true, Err(error)) = (is_same, self.stamp.publish(&places.path(".stamp"), index)) {
             log::debug!("Cannot renew the stamp of {}: {error}", places.path("").display());
@@ -137,12 +136,12 @@ impl Pristine {
         is_same
     }
 
-    /// What it is.
+    /// Its kind.
     pub fn kind(&self) -> Kind {
         self.stamp.kind
     }
 
-    /// The umask it was made under, which a snapshot inherits in the modes of directories.
+    /// The umask it was created with, which a snapshot inherits in the modes of directories.
     pub fn umask(&self) -> Option<u16> {
         self.stamp.umask
     }
@@ -152,7 +151,7 @@ impl Pristine {
         self.inode_of(ino).is_some()
     }
 
-    /// True if `seen` is the tree's file `ino` as it was made.
+    /// True if `seen` is the tree's unchanged file `ino`.
     pub fn is_intact(&self, ino: Ino, file: &FileNode<'_>, seen: &Seen) -> bool {
         let expected =
             Seen { ino: self.inode_of(ino).unwrap_or(0), size: file.size, mtime: (MOTHER_TIME, 0) };
@@ -164,7 +163,7 @@ impl Pristine {
         self.stamp.inodes.get(position).copied().filter(|&inode| inode != 0)
     }
 
-    /// Says that the file `ino` is another one now.
+    /// Records a new inode for the file `ino`.
     pub fn set_inode(&mut self, ino: Ino, inode: u64) {
         let position = usize::try_from(ino.0.saturating_sub(1)).unwrap_or(usize::MAX);
         if let Some(known) = self.stamp.inodes.get_mut(position) {
@@ -172,7 +171,7 @@ impl Pristine {
         }
     }
 
-    /// Writes what was said since.
+    /// Writes the recorded changes.
     pub fn save(&mut self, places: &Places, index: &Index) -> io::Result<()> {
         if self.stamp.kind == Kind::Subvolume {
             self.stamp.state = Some(btrfs::state(&self.root)?);
@@ -181,17 +180,17 @@ impl Pristine {
     }
 }
 
-/// Removes the tree and all that is beside it.
+/// Removes the tree and its companions.
 pub(super) fn discard(places: &Places) -> io::Result<()> {
     let dir = places.dir.open()?.tree()?;
-    // The stamp first: without one the tree counts for nothing.
+    // The stamp first: without one the tree is ignored.
     for suffix in [".stamp", "", ".tmp", ".once"] {
         dir.remove(places.name(suffix)?.as_name())?;
     }
     Ok(())
 }
 
-/// Why pristine trees cannot be made into spaces in `base` by snapshots; `None` if they can.
+/// Why spaces in `base` cannot be snapshots of pristine trees; `None` if they can.
 pub(super) fn no_snapshot(places: &Places, base: &Path) -> Option<&'static str> {
     let (Ok(from), Ok(to)) = (places.open_dir(), TreeDir::open(base)) else {
         return Some("The directories cannot be opened");

@@ -1,4 +1,4 @@
-//! What a pair of directories can do: each way of placing files, tried by itself and timed. For `doctor`, not for work.
+//! Tests what a pair of directories supports: each method of placing files, tried separately and timed. For `doctor` only.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -15,12 +15,12 @@ use crate::sys::fs::disk;
 use crate::sys::fs::name::Name;
 use crate::sys::fs::stat;
 
-/// Files placed to measure a way.
+/// Number of files placed to measure a method.
 const FILES: u32 = 64;
-/// Bytes of each: most files of an environment are smaller.
+/// Size of each: most files of an environment are smaller.
 const BYTES: usize = 8 << 10;
 
-/// What was found out about a source and a destination.
+/// The result for a source and a destination.
 #[derive(Debug, Clone, Serialize)]
 pub struct Probed {
     /// Where files come from.
@@ -29,7 +29,7 @@ pub struct Probed {
     pub destination: Place,
     /// True if both are on one device.
     pub is_same_device: bool,
-    /// Every way, the best first.
+    /// All methods, the best first.
     pub ways: Vec<Way>,
 }
 
@@ -39,22 +39,22 @@ pub struct Place {
     /// Its path.
     #[serde(serialize_with = "crate::sys::text::path")]
     pub path: PathBuf,
-    /// What it is on.
+    /// Its file system.
     pub file_system: String,
 }
 
-/// One way of placing files.
+/// One method of placing files.
 #[derive(Debug, Clone, Serialize)]
 pub struct Way {
     /// Its name.
     pub name: &'static str,
-    /// Microseconds for a file, if it works; of a snapshot, for the whole tree.
+    /// Microseconds per file, if it works; for a snapshot, for the whole tree.
     pub micros: Option<f64>,
     /// Why it does not work.
     pub reason: Option<String>,
 }
 
-/// Tries every way from `source` to `destination`, directories that are there. What is made is removed again.
+/// Tries every method from `source` to `destination`, which must exist. Everything created is removed again.
 pub fn probe(source: &Path, destination: &Path) -> io::Result<Probed> {
     let scratch = |dir: &Path| crate::sys::fs::dir::private_temp(".holofs-probe-", dir);
     let (from, to) = (scratch(source)?, scratch(destination)?);
@@ -96,7 +96,7 @@ fn way_of(tier: Tier, outcome: io::Result<f64>) -> Way {
     Way { name: tier.name(), micros: outcome.ok(), reason }
 }
 
-/// Makes a subvolume in `from` and a snapshot of it in `to`.
+/// Creates a subvolume in `from` and a snapshot of it in `to`.
 fn snapshot(from: &Path, to: &Path) -> io::Result<f64> {
     let name = Name::new(b"subvolume").map_err(io::Error::other)?;
     let (from, to) = (TreeDir::open(from)?, TreeDir::open(to)?);

@@ -1,7 +1,7 @@
-//! What a materialize reads and leaves beside the tree: the last materialize's records, `.meta`, the marks of use.
+//! What a materialize reads and writes outside the tree: the last materialize's records, `.meta`, the marks of use.
 //!
-//! A `.meta` is a small head of the space's own and the catalog's tree, which is the same for all its spaces: that tail is
-//! compressed once and kept beside the Index, so that a materialize parses no catalog.
+//! A `.meta` is a small head of the space and the catalog's tree, which is the same for all its spaces: that tail is compressed once
+//! and stored next to the Index, so that a materialize parses no catalog.
 
 use super::run::{Clock, Run};
 use super::sealed::Magic;
@@ -10,14 +10,14 @@ use crate::rcc::catalog::{Catalog, Header};
 use crate::space::RestoredState;
 use crate::store::index::{Index, index_path};
 
-/// Begins a file that keeps a tail.
+/// The magic of a file with a tail.
 const MAGIC: &Magic = b"HOLOTAL1";
 
 /// What is known of the last materialize.
 pub(super) enum Old {
     /// Nothing.
     Unknown,
-    /// It was this very catalog.
+    /// It was the same catalog.
     Same,
     /// It was this one.
     Known(Box<Index>),
@@ -30,7 +30,7 @@ impl Old {
 }
 
 impl Run<'_> {
-    /// Says that the catalog is there: `.meta` if there is one to write, then the marks of use.
+    /// Records that the catalog is complete: `.meta` if there is one to write, then the marks of use.
     pub fn record(&self, tail: Option<&[u8]>, clock: &mut Clock) -> Result<(), MaterializeError> {
         let Job { space, index, catalog_path, .. } = self.job;
         if let Some(tail) = tail {
@@ -66,7 +66,7 @@ impl Run<'_> {
         }
     }
 
-    /// What follows the head of `.meta`, compressed: kept, or from the catalog, which must still be the one that was compiled.
+    /// The part of `.meta` after the head, compressed: stored, or from the catalog, which must still be the one that was compiled.
     pub fn tail(&self) -> Result<Vec<u8>, MaterializeError> {
         let Job { index, home, catalog_path, .. } = self.job;
         let kept = home.index_dir().below(format!("{}.tail", index.id()));

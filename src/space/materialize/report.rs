@@ -1,4 +1,4 @@
-//! What a materialize did, and the errors of single files, collected while the others go on.
+//! The report of a materialize, and the errors of single files, collected while the others continue.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -29,22 +29,22 @@ pub struct Report {
     pub is_new: bool,
     /// True if anything had to be changed.
     pub is_changed: bool,
-    /// How the bytes of files were placed in the end: `reflink`, `hardlink` or `copy`.
+    /// How file content was placed in the end: `reflink`, `hardlink` or `copy`.
     pub strategy: &'static str,
-    /// Every counter that is not zero. `relocated` files are also counted by how their bytes were placed.
+    /// Every counter that is not zero. `relocated` files are also counted by how their content was placed.
     pub counts: BTreeMap<&'static str, u64>,
-    /// Slower or weaker ways that were taken, with the reason.
+    /// Slower or weaker methods that were used, with the reason.
     pub fallbacks: BTreeMap<&'static str, Fallback>,
     /// Where the time went.
     pub seconds: Seconds,
     /// Files that are not as they should be.
     pub errors: Vec<FileError>,
-    /// The process that deletes what was set aside now, if the caller has started one.
+    /// The process that is deleting what was set aside, if the caller has started one.
     pub swept_by: Option<u32>,
 }
 
 impl Report {
-    /// If all files failed for one reason that has a class, it is that class.
+    /// The class of the failure, if all files failed for one reason that has a class.
     pub(super) fn class(&self) -> Class {
         let all = |kind| self.errors.iter().all(|error| error.kind == kind);
         if all(FileErrorKind::Blob) {
@@ -71,13 +71,13 @@ pub struct Seconds {
     pub wait: f64,
     /// Reading the old records and what is there.
     pub scan: f64,
-    /// Opening or making the pristine tree.
+    /// Opening or creating the pristine tree.
     pub ingest: f64,
     /// Removing and placing.
     pub place: f64,
     /// Writing `.meta` and the marks of use.
     pub record: f64,
-    /// All together.
+    /// In total.
     pub total: f64,
 }
 
@@ -86,9 +86,9 @@ pub struct Seconds {
 pub struct FileError {
     /// Its path below the space.
     pub path: String,
-    /// Whose fault it is.
+    /// The kind of its cause.
     pub kind: FileErrorKind,
-    /// What was tried and why it failed.
+    /// What failed and why.
     pub message: String,
 }
 
@@ -98,7 +98,7 @@ impl std::fmt::Display for FileError {
     }
 }
 
-/// Whose fault an error of one file is.
+/// The cause of an error of one file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FileErrorKind {
@@ -106,11 +106,11 @@ pub enum FileErrorKind {
     Blob,
     /// The catalog's relocations do not fit the file.
     Catalog,
-    /// The operating system refused.
+    /// A system call failed.
     Io,
 }
 
-/// Collects errors of files. After one that no other file can escape, the work stops.
+/// Collects errors of files. After an error that would hit all other files too, the work stops.
 pub(super) struct Errors<'a> {
     index: &'a Index,
     list: Mutex<Vec<FileError>>,
@@ -128,7 +128,7 @@ impl<'a> Errors<'a> {
         self.list.lock().unwrap_or_else(PoisonError::into_inner).push(FileError { path, kind, message });
     }
 
-    /// No file will fare better: give up.
+    /// All other files would fail too: stops the work.
     pub fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
     }
@@ -145,7 +145,7 @@ impl<'a> Errors<'a> {
     }
 }
 
-/// Counts for the report and passes everything on.
+/// Counts for the report and forwards everything.
 pub(super) struct Counting<'a> {
     pub tally: Tally,
     pub outer: &'a dyn Observer,

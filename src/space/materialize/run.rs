@@ -1,4 +1,4 @@
-//! One materialize, between its locks: makes a space, or brings one into order.
+//! One materialize, under its locks: creates a space, or repairs one.
 
 use std::io;
 use std::path::Path;
@@ -26,14 +26,14 @@ use crate::sys::fs::name::{Name, OwnedName};
 use crate::sys::fs::place::Place;
 use crate::sys::process;
 
-/// One run, between its locks.
+/// One run, under its locks.
 pub(super) struct Run<'a> {
     pub job: &'a Job<'a>,
     pub options: &'a Options,
     pub observer: &'a Counting<'a>,
 }
 
-/// Where the time goes.
+/// Measures the phases.
 pub(super) struct Clock {
     pub seconds: Seconds,
     pub last: Instant,
@@ -48,7 +48,7 @@ impl Clock {
     }
 }
 
-/// How the tree came out.
+/// The state of the tree at the end.
 pub(super) struct Outcome {
     is_new: bool,
     is_changed: bool,
@@ -63,7 +63,7 @@ impl Run<'_> {
         let found = base.find(space.label.as_name()).map_err(self.io("Looking at", &space.root))?;
         match found {
             Some(FoundKind::Dir) => self.refresh(&base, clock),
-            // As RCC: the link goes, what it points to stays.
+            // As RCC: the link is removed, its target stays.
             Some(FoundKind::Link(_)) => {
                 base.remove(space.label.as_name()).map_err(self.io("Removing the link", &space.root))?;
                 self.create(&base, clock)
@@ -75,7 +75,7 @@ impl Run<'_> {
         }
     }
 
-    /// Makes a space where there is none.
+    /// Creates a new space.
     fn create(&self, base: &TreeDir, clock: &mut Clock) -> Result<Outcome, MaterializeError> {
         let (space, index) = (self.job.space, self.job.index);
         let name = temp_name(space).map_err(self.io("Naming", &space.root))?;
@@ -110,7 +110,7 @@ impl Run<'_> {
         };
         let errors = errors.take();
         if errors.is_empty() {
-            // What it says would be taken for the records of the new space.
+            // An old `.meta` would be taken for the records of the new space.
             space.remove_meta()?;
             let named = base.rename_new(name.as_name(), space.label.as_name());
             named.map_err(self.io("Naming", &space.root))?;
@@ -122,13 +122,13 @@ impl Run<'_> {
         Ok(Outcome { is_new: true, is_changed: errors.is_empty(), tier: Some(placer.ladder.now()), errors })
     }
 
-    /// Makes the space a snapshot of the pristine tree, if that is the way; patched it is not yet.
+    /// Creates the space as a snapshot of the pristine tree, if that is the strategy; it is not patched yet.
     fn snapshot(&self, base: &TreeDir, name: Name<'_>, placer: &Placer<'_>) -> io::Result<Option<TreeDir>> {
         let Some(pristine) = placer.pristine.filter(|_| placer.ladder.now() == Tier::Snapshot) else {
             return Ok(None);
         };
         match btrfs::snapshot(&pristine.root, base, name) {
-            // Only now nobody can change what was taken.
+            // Checked after the snapshot was taken, which can no longer change.
             Ok(()) if pristine.is_unchanged() => base.open_dir(name).map(Some),
             Ok(()) => {
                 base.remove(name)?;
@@ -142,7 +142,7 @@ impl Run<'_> {
         }
     }
 
-    /// Brings a space that is there into order.
+    /// Repairs an existing space.
     fn refresh(&self, base: &TreeDir, clock: &mut Clock) -> Result<Outcome, MaterializeError> {
         let (space, index) = (self.job.space, self.job.index);
         let old = self.old_records();
@@ -153,7 +153,7 @@ impl Run<'_> {
         let root = base.open_dir(space.label.as_name()).map_err(self.io("Opening", &space.root))?;
         let errors = Errors::new(index);
         let top = root.reopen().map_err(self.io("Opening", &space.root))?;
-        // Who asks for everything to be read does not trust what was found right before.
+        // A run that verifies everything does not trust earlier results.
         let listed =
             (!rules.verify).then(|| Listed::open(&space.state_dir, &top, &space.base, index)).flatten();
         let mut plan = walk::walk(&rules, top, &errors, listed.as_ref());
@@ -196,17 +196,17 @@ impl Run<'_> {
         Ok(outcome)
     }
 
-    /// What programs compiled from the sources that were there must not run in place of those that come.
+    /// Bytecode that programs compiled from the previous sources must not run in place of the new ones.
     fn forget_bytecode(&self) -> Result<(), MaterializeError> {
         let state_dir = &self.job.space.state_dir;
         bytecode::forget(state_dir).map_err(self.io("Removing the bytecode in", state_dir))
     }
 
-    /// True if the disk has room for `amount` beside what is set aside. If not, all that was set aside before is deleted first,
-    /// and nothing should be set aside now.
+    /// True if the disk has room for `amount` in addition to what is set aside. If not, all that was set aside before is deleted
+    /// first, and nothing should be set aside now.
     fn has_room(&self, amount: Amount) -> bool {
         let base = &self.job.space.base;
-        // What cannot be asked is met when it is written.
+        // If usage is unknown, a shortage shows when writing.
         if disk::usage(base).map_or(true, |disk| amount.fits(&disk)) {
             return true;
         }
@@ -224,7 +224,7 @@ impl Run<'_> {
         Rules { index: self.job.index, old, dropped_mode: if drops { 0o6000 } else { 0 }, verify }
     }
 
-    /// Which tier to begin with; `is_new`: there is no space yet.
+    /// The initial tier; `is_new`: there is no space yet.
     fn ladder(&self, is_new: bool) -> Ladder<'_> {
         let Job { space, home, raw_dir, index, .. } = *self.job;
         let strategy = self.options.strategy;
@@ -238,13 +238,13 @@ impl Run<'_> {
         Ladder::choose(strategy, &pair, self.observer)
     }
 
-    /// The pristine tree, if there is one or it is time to make one: where it is what makes the tier, when it was asked
-    /// for, and when the catalog is laid out from its blobs for the second time.
+    /// The pristine tree, if it exists or should be created: if the tier needs it, if it was requested, and when the catalog is
+    /// materialized from its blobs for the second time.
     fn pristine(&self, ladder: &Ladder<'_>, is_new: bool) -> Option<Pristine> {
         let Job { index, home, content, .. } = *self.job;
         let places = Places::new(&home.pristine_dir(), &index.id());
         let is_hard = ladder.now() == Tier::Hardlink;
-        // No hardlink leads out of a subvolume: there the raw store itself is linked to. What was laid out before is not hashed again.
+        // Hardlinks cannot leave a subvolume: there the raw store itself is linked. Pristine files are not hashed again.
         if content.is_paranoid() || is_hard && places.is_on_btrfs() {
             return None;
         }
@@ -264,7 +264,7 @@ impl Run<'_> {
         }
     }
 
-    /// True if the tree serves for the tier: a snapshot has the modes of the tree's directories.
+    /// True if the tree can be used for the tier: a snapshot has the modes of the tree's directories.
     fn fits(&self, found: &Pristine, ladder: &Ladder<'_>) -> bool {
         let serves = found.kind() == Kind::Subvolume && found.umask() == at::umask();
         ladder.now() != Tier::Snapshot || serves
@@ -327,18 +327,18 @@ impl Run<'_> {
     }
 }
 
-/// The name of a space in the making: longer than any label, so that nobody takes it for one.
+/// The name of an unfinished space: longer than any label, so that it cannot be mistaken for one.
 fn temp_name(space: &Space) -> io::Result<OwnedName> {
     let name = format!("{}.holofs-tmp", space.label);
     Name::new(name.as_bytes()).map(Name::to_owned).map_err(io::Error::other)
 }
 
-/// False if nothing is in the raw store at `dir`, whose entries lie in directories of two digits.
+/// False if the raw store at `dir`, whose entries are in two-digit directories, is empty.
 fn has_entries(dir: &Place) -> bool {
     dir.open().and_then(|dir| dir.names()).map_or(true, |names| names.iter().any(|name| name.len() == 2))
 }
 
-/// How much is to be placed.
+/// The amount to place.
 #[derive(Debug, Clone, Copy, Default)]
 struct Amount {
     /// Files and links.
@@ -358,11 +358,11 @@ impl Amount {
         Amount { entries: 1, bytes }
     }
 
-    /// True if a disk has room for so much, and for what it keeps beside it.
+    /// True if a disk has room for this, including its own overhead.
     fn fits(self, disk: &disk::Usage) -> bool {
         let block = u64::from(disk.block_size);
         let blocks = self.bytes / block + 2 * self.entries;
-        // Some file systems make inodes as they are needed, and count none.
+        // Some file systems allocate inodes on demand, and report no count.
         let has_inodes = disk.files == 0 || self.entries + self.entries / 8 < disk.files_free;
         blocks + blocks / 8 < disk.available && has_inodes
     }

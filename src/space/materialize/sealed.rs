@@ -1,19 +1,18 @@
-//! Small files of ours that time or a crash may damage: eight bytes that say what it is, a checksum, the body. Written beside and
-//! renamed.
+//! Small files of ours that may get damaged: eight magic bytes, a checksum, the body. Written to a temporary file and renamed.
 
 use std::io;
 
 use crate::store::index::{Index, checksum};
 use crate::sys::fs::place::Place;
 
-/// What a file begins with.
+/// The first bytes of a file.
 pub type Magic = [u8; 8];
 /// Magic and checksum, in bytes.
 pub const HEAD: usize = 8 + 4;
-/// No such file is larger, in bytes.
+/// The maximum size of such a file, in bytes.
 const MOST: u64 = 1 << 30;
 
-/// The body of the file at `path`; none if there is no such file, or it is another one, or damaged.
+/// The body of the file at `path`; none if it does not exist, has another magic, or is damaged.
 pub fn read(place: &Place, magic: &Magic) -> Option<Vec<u8>> {
     let mut bytes = place.read(MOST).ok()?;
     let (head, body) = bytes.split_at_checked(HEAD)?;
@@ -24,12 +23,12 @@ pub fn read(place: &Place, magic: &Magic) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// Puts a file with this body at `path`, in a directory of our own.
+/// Publishes a file with this body at `path`, in one of our own directories.
 pub fn write(place: &Place, magic: &Magic, body: &[u8]) -> io::Result<()> {
     place.publish(&[&head_of(magic, body), body].concat())
 }
 
-/// The catalog that a file is of, for its body.
+/// The id of a file's catalog, for its body.
 pub fn id_of(index: &Index) -> [u8; 32] {
     let mut bytes = [0; 32];
     let id = index.id();

@@ -1,8 +1,8 @@
-//! How bytes get into place: snapshot ▸ reflink ▸ hardlink ▸ copy, one state per source and destination.
+//! How files get their content: snapshot ▸ reflink ▸ hardlink ▸ copy, one state per source and destination.
 //!
-//! A hardlink shares the inode with the raw store: it is only ever made when asked for, never in a shared holotree, and
-//! only of files that are the same in every space. Snapshots and reflinks isolate as copies do. What is tried is tried by
-//! itself: a probe never falls back to the next rung, the state does, and tells it once.
+//! A hardlink shares the inode with the raw store: it is only used on request, never in a shared holotree, and only for files that are
+//! the same in every space. Snapshots and reflinks isolate as well as copies do. Each method is probed by itself: a probe never falls
+//! back to the next method; the state does, and reports it once.
 
 use std::fs::File;
 use std::io;
@@ -15,15 +15,15 @@ use crate::sys::fs::clone;
 use crate::sys::fs::owned::Temp;
 use crate::sys::fs::place::Place;
 
-/// What the user wants.
+/// The strategy that the user requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Strategy {
-    /// A snapshot or reflinks where they work, else copies.
+    /// A snapshot or reflinks if they work, else copies.
     #[default]
     Auto,
-    /// A snapshot of a pristine subvolume; told where that does not work.
+    /// A snapshot of a pristine subvolume; a fallback is reported.
     Snapshot,
-    /// Reflinks; told where they do not work.
+    /// Reflinks; a fallback is reported.
     Reflink,
     /// Hardlinks into the raw store for files that allow it.
     Hardlink,
@@ -48,7 +48,7 @@ impl Strategy {
     }
 }
 
-/// A text that names no strategy.
+/// The text is not a strategy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{0:?} is no strategy: auto, snapshot, reflink, hardlink or copy")]
 pub struct UnknownStrategy(pub String);
@@ -62,17 +62,17 @@ impl FromStr for Strategy {
     }
 }
 
-/// One way of placing bytes.
+/// One method of placing content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
 pub enum Tier {
-    /// Share the whole tree's blocks.
+    /// Shares the whole tree's blocks.
     Snapshot,
-    /// Share the blocks.
+    /// Shares the blocks.
     Reflink,
-    /// Share the inode.
+    /// Shares the inode.
     Hardlink,
-    /// Share nothing.
+    /// Shares nothing.
     Copy,
 }
 
@@ -89,7 +89,7 @@ impl Tier {
         }
     }
 
-    /// What is tried where this one does not work, and how that is told.
+    /// The fallback if this tier does not work, and its description.
     fn below(self) -> (Tier, &'static str) {
         match self {
             // Where there are subvolumes there are reflinks.
@@ -99,31 +99,31 @@ impl Tier {
     }
 }
 
-/// The tier in use; it only ever goes down.
+/// The current tier, which only ever goes down.
 pub struct Ladder<'a> {
     now: AtomicU8,
     observer: &'a dyn Observer,
 }
 
-/// Between which directories bytes are placed, and what is allowed there.
+/// The source and destination directories, and what is allowed there.
 pub struct Pair<'a> {
     /// The raw store's directory, if there is one.
     pub raw_dir: Option<&'a Place>,
     /// The directory of the space.
     pub base: &'a Path,
-    /// Others use this holotree too.
+    /// Other users use this holotree too.
     pub is_shared: bool,
-    /// Why no snapshot of a pristine tree can be made here.
+    /// Why snapshots of a pristine tree are not possible here.
     pub no_snapshot: Option<&'static str>,
 }
 
 impl<'a> Ladder<'a> {
-    /// A ladder that starts at `tier`, untried.
+    /// A chain that starts at `tier`, without a probe.
     pub fn at(tier: Tier, observer: &'a dyn Observer) -> Ladder<'a> {
         Ladder { now: AtomicU8::new(tier as u8), observer }
     }
 
-    /// Chooses the first tier for `strategy`, by trying it once with a file of our own.
+    /// Chooses the first tier for `strategy`, by probing it once with a file of our own.
     pub fn choose(strategy: Strategy, pair: &Pair<'_>, observer: &'a dyn Observer) -> Ladder<'a> {
         let (tier, probed) = match (strategy, pair.no_snapshot) {
             (Strategy::Copy, _) => return Ladder::at(Tier::Copy, observer),
@@ -152,7 +152,7 @@ impl<'a> Ladder<'a> {
         Tier::ALL.into_iter().find(|&tier| tier as u8 == now).unwrap_or(Tier::Copy)
     }
 
-    /// `tier` does not work here after all: the one below from now on, told once.
+    /// `tier` does not work here after all: uses the next one from now on, and reports that once.
     pub fn demote(&self, tier: Tier, reason: &io::Error) {
         let (below, told) = tier.below();
         let (from, to) = (tier as u8, below as u8);
@@ -173,7 +173,7 @@ impl Pair<'_> {
         let raw_dir = raw_dir.open()?;
         let from = raw_dir.create_temp(".probe-")?;
         io::Write::write_all(&mut &from.file, &[0; 4096])?;
-        // A name that is certainly free, and that RCC takes for nothing of its own.
+        // A name that is certainly free, and that RCC does not use.
         let scratch = crate::sys::fs::dir::private_temp(".holofs-probe-", self.base)?;
         place(&from, &scratch.path().join("probe"))
     }

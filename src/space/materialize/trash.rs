@@ -1,15 +1,15 @@
-//! Directories that the catalog does not know are set aside by one rename each, and deleted when nobody waits any more.
+//! Removed directories are set aside by one rename each, and deleted when nothing waits for it any more.
 //!
 //! ```text
 //! <base>/.holofs-trash-<uid>/.holofs-gone-<unique>   a directory that was in a space; 0700, ours alone
 //! ```
-//! Whatever has such a name in there is garbage at every instant, so that a crash leaves nothing but garbage: the next run of
-//! this user in that base has it swept, as has `gc`. Nothing else in there is touched, wherever the directory came from. Any
-//! number of runs may put things there while one process sweeps: it ends by removing the empty trash, and who then finds the
-//! trash gone makes another one.
+//! Anything in there with such a name is garbage at all times, so that a crash leaves nothing but garbage: the next run of this user
+//! in that base has it deleted, as does `gc`. Nothing else in there is touched, wherever the directory came from. Any number of runs
+//! may put things there while one process sweeps: it finishes by removing the empty trash, and a run that finds the trash gone creates
+//! another one.
 //!
-//! RCC knows nothing of the name and leaves it alone. A rename that is refused (another subvolume, a lower layer of an
-//! overlay, a directory that is not ours) is no error: the directory is then removed where it is.
+//! RCC does not know the name and leaves it alone. A rename that fails (another subvolume, a lower layer of an overlay, a directory
+//! that is not ours) is not an error: the directory is then removed in place.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,10 +19,10 @@ use crate::sys::fs::at::TreeDir;
 use crate::sys::fs::name::{Name, OwnedName};
 use crate::sys::process::this_process;
 
-/// What everything in the trash is called.
+/// The prefix of all names in the trash.
 const GONE: &str = ".holofs-gone-";
 
-/// Where a run puts what goes.
+/// Where a run puts removed directories.
 pub(super) struct Trash {
     base: TreeDir,
     name: OwnedName,
@@ -32,24 +32,24 @@ pub(super) struct Trash {
 /// What to do while another process sweeps.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Other {
-    /// It does the work.
+    /// Leave the work to it.
     LeaveToIt,
-    /// Until it is done, nothing can go on.
+    /// Wait until it is done, because nothing can continue before.
     WaitFor,
 }
 
 impl Trash {
-    /// The trash of this user in the open `base`; nothing is made.
+    /// The trash of this user in the open `base`; creates nothing.
     pub fn new(base: &TreeDir) -> io::Result<Trash> {
         Ok(Trash { base: base.reopen()?, name: trash_name()?, names: TempNames::beginning(GONE) })
     }
 
-    /// Puts the directory `name` of `from` aside.
+    /// Moves the directory `name` of `from` to the trash.
     pub fn take(&self, from: &TreeDir, name: Name<'_>) -> io::Result<()> {
         let gone = self.names.next()?;
         let attempt = || from.rename_to(name, &self.open()?, gone.as_name());
         match attempt() {
-            // The trash was swept meanwhile, and is gone itself.
+            // The trash was swept meanwhile, and removed.
             Err(error) if error.kind() == io::ErrorKind::NotFound => attempt(),
             outcome => outcome,
         }
@@ -61,7 +61,7 @@ impl Trash {
             found => return found.and_then(ours),
         }
         match self.base.make_private_dir(self.name.as_name()) {
-            // Somebody else was faster.
+            // Another process was faster.
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             made => made?,
         }
@@ -69,7 +69,7 @@ impl Trash {
     }
 }
 
-/// The trash, unless somebody else may have put something there: in a shared base anybody can make a directory.
+/// The trash, unless another user may have put something there: in a shared base anybody can create a directory.
 fn ours(dir: TreeDir) -> io::Result<TreeDir> {
     let (owner, mode) = dir.owner_and_mode()?;
     match owner == this_process::effective_uid() && mode & 0o077 == 0 {
@@ -89,7 +89,7 @@ pub fn trash_in(base: &Path) -> Option<PathBuf> {
     path.symlink_metadata().is_ok_and(|found| found.is_dir()).then_some(path)
 }
 
-/// Deletes what this user put aside in `base`. True if nothing is left.
+/// Deletes what this user set aside in `base`. True if nothing is left.
 pub fn sweep(base: &Path, other: Other) -> io::Result<bool> {
     let (base, name) = (TreeDir::open(base)?, trash_name()?);
     loop {
@@ -108,7 +108,8 @@ pub fn sweep(base: &Path, other: Other) -> io::Result<bool> {
         match base.remove_empty_dir(name.as_name()) {
             Ok(()) => return Ok(true),
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(true),
-            // Something was put there meanwhile, and who finds the lock taken relies on us; or something stays there for ever.
+            // Something was added meanwhile by a process that relies on us because the lock was taken; or something can never be
+            // removed.
             Err(error) if error.kind() == io::ErrorKind::DirectoryNotEmpty => match gone_in(&dir) {
                 Ok(names) if names.iter().all(|name| stuck.contains(name)) => return Err(error),
                 _ => {}
@@ -118,14 +119,14 @@ pub fn sweep(base: &Path, other: Other) -> io::Result<bool> {
     }
 }
 
-/// What was put aside and is still there.
+/// What was set aside and still exists.
 fn gone_in(dir: &TreeDir) -> io::Result<Vec<OwnedName>> {
     let mut names = dir.entry_names()?;
     names.retain(|name| name.as_name().as_bytes().starts_with(GONE.as_bytes()));
     Ok(names)
 }
 
-/// Removes what was put aside; what of it cannot be removed does not keep the others.
+/// Removes what was set aside; an entry that cannot be removed does not affect the others.
 fn empty(dir: &TreeDir) -> io::Result<Vec<OwnedName>> {
     let mut stuck = gone_in(dir)?;
     stuck.retain(|name| match dir.remove(name.as_name()) {

@@ -1,7 +1,6 @@
-//! Finds out what a space needs: reads all its directories, in parallel, and plans each.
+//! Determines what a space needs: reads all its directories, in parallel, and plans each.
 //!
-//! Nothing is changed, and only directories that need something are remembered. What cannot be read is an error of that
-//! entry alone.
+//! Nothing is changed, and only directories that need changes are kept. A failure to read is an error of that entry alone.
 
 use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,25 +15,24 @@ use crate::store::index::{Index, Ino};
 use crate::sys::fs::at::TreeDir;
 use crate::sys::fs::name::{Name, OwnedName, RelPath};
 
-/// What the whole tree needs.
+/// The changes that the whole tree needs.
 #[derive(Debug, Default)]
 pub struct Plan {
-    /// The directories that need something.
+    /// The directories that need changes.
     pub dirs: Vec<(Ino, DirPlan)>,
     /// Files and links that are right.
     pub kept: u64,
-    /// Directories that were not listed, since nothing came or went there.
+    /// Directories that were not listed, because their entries have not changed.
     pub unlisted: u64,
 }
 
 impl Plan {
-    /// True if the space is as it should be.
+    /// True if the space needs no changes.
     pub fn is_idle(&self) -> bool {
         self.dirs.is_empty()
     }
 
-    /// Leaves out what is neither at nor below one of `paths`, unless there are none. What has to be made, or make room, for one of
-    /// them stays.
+    /// Drops all changes outside of `paths`, unless that is empty. Changes needed to create one of them, or to make room for it, stay.
     pub fn restrict(&mut self, index: &Index, paths: &[RelPath]) {
         if paths.is_empty() {
             return;
@@ -68,7 +66,7 @@ fn leads_to(dir: &[OwnedName], name: &[u8], path: &[OwnedName]) -> bool {
     path.starts_with(dir) && path.get(dir.len()).is_some_and(|next| next.as_bytes() == name)
 }
 
-/// Reads and plans everything below `root`, the open root of the space; what `listed` knows is not listed again.
+/// Reads and plans everything below `root`, the open root of the space; directories known to `listed` are not listed again.
 pub(super) fn walk(rules: &Rules<'_>, root: TreeDir, errors: &Errors<'_>, listed: Option<&Listed>) -> Plan {
     let (kept, unlisted) = (AtomicU64::new(0), AtomicU64::new(0));
     let walk = Walk { rules, errors, listed, dirs: Mutex::default(), kept, unlisted };
@@ -97,7 +95,7 @@ impl Walk<'_> {
         self.kept.fetch_add(plan.kept, Ordering::Relaxed);
         let dir = Arc::new(dir);
         for (child, old) in std::mem::take(&mut plan.descend) {
-            // Opened by the task and not here: a directory can have more children than we may have descriptors.
+            // Opened by the task and not here: a directory can have more children than the limit of descriptors.
             let parent = Arc::clone(&dir);
             scope.spawn(move |scope| match self.open(&parent, child) {
                 Ok(inner) => {
@@ -115,7 +113,7 @@ impl Walk<'_> {
     fn plan(&self, dir: &TreeDir, ino: Ino, old: Option<Ino>) -> io::Result<DirPlan> {
         let Some(listed) = self.listed else { return Ok(self.rules.plan(ino, old, &dir.entries()?)) };
         let stamp = dir.stamp()?;
-        // Where the last materialize put another catalog there, every file is to be compared with that one.
+        // If the last materialize put another catalog there, every file must be compared with that one.
         if self.rules.old.is_none()
             && listed.is_known(ino, &stamp)
             && let Some(plan) = self.rules.plan_known(ino, |name| dir.find(name))

@@ -1,4 +1,4 @@
-//! Makes the pristine tree of a catalog before anybody needs it.
+//! Creates the pristine tree of a catalog before it is needed.
 
 use std::io;
 use std::num::NonZeroUsize;
@@ -12,21 +12,21 @@ use crate::rcc::home::Home;
 use crate::store::index::Index;
 use crate::store::observe::Observer;
 
-/// What was made.
+/// The result.
 #[derive(Debug, Clone, Serialize)]
 pub struct WarmedTree {
     /// The catalog's id.
     pub catalog: String,
-    /// True if there was no pristine tree that could be used.
+    /// True if there was no valid pristine tree.
     pub is_new: bool,
-    /// `subvolume`, of which snapshots are made, or `directory`, of links into the raw store.
+    /// `subvolume`, for snapshots, or `directory`, of links into the raw store.
     pub kind: &'static str,
     /// Seconds it took.
     pub seconds: f64,
 }
 
-/// Lays the catalog out once, verified, so that the next space is made without decoding. `WouldBlock` if another process is
-/// at it. No space is needed, and none is touched.
+/// Lays the catalog out once, verified, so that the next space is created without decoding. `WouldBlock` if another process is doing
+/// it. No space is needed or touched.
 pub fn warm(
     home: &Home,
     index: &Index,

@@ -1,7 +1,7 @@
-//! The library as a place to put blobs, in the form that the hololib's regime demands.
+//! Adds blobs to the library, encoded as the hololib's regime requires.
 //!
-//! `store::publish_with` makes a blob appear; here it is decided which ones, and what their bytes are. A blob that is there
-//! already stays, unless its size or its frame show that it was cut off (nothing is synced, so a power cut can do that).
+//! `store::publish_with` publishes a blob; this module decides which ones, and their encoding. An existing blob stays, unless its size
+//! or its framing shows that it was truncated (nothing is synced, so a power cut can cause that).
 
 use std::collections::HashSet;
 use std::fs;
@@ -23,18 +23,18 @@ use crate::sys;
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
-/// The library of a hololib, to write to.
+/// The library of a hololib, for writing.
 pub(super) struct Library {
     path: PathBuf,
     sharing: Sharing,
     regime: Regime,
-    /// Digests that somebody is putting there, or has found there.
+    /// Digests that a thread is adding or has found there.
     claimed: Mutex<HashSet<Digest>>,
     written: AtomicU64,
 }
 
 impl Library {
-    /// The library of `home`, made if it is not there. Its regime is RCC's: raw if there is a `compress.no`.
+    /// The library of `home`, created if needed. Its regime is RCC's: raw if there is a `compress.no`.
     pub(super) fn ensure(home: &Home) -> Result<Library, RecordError> {
         let (path, shared) = (home.library(), home.is_shared());
         sys::fs::shared::ensure_dir(&path, shared).map_err(RecordError::io("Making", &path))?;
@@ -43,18 +43,18 @@ impl Library {
         Ok(Library { path, sharing, regime, claimed: Mutex::default(), written: AtomicU64::new(0) })
     }
 
-    /// How contents are named.
+    /// The digests used for contents.
     pub(super) fn regime(&self) -> Regime {
         self.regime
     }
 
-    /// How many blobs were written.
+    /// The number of blobs written.
     pub(super) fn written(&self) -> u64 {
         self.written.load(Ordering::Relaxed)
     }
 
-    /// Puts the content `digest` of `size` bytes there, unless it is: `write` gives the content to the writer it gets, again
-    /// if it must. An error that is not the library's it keeps for itself.
+    /// Adds the content `digest` of `size` bytes, unless it exists: `write` writes the content to the given writer, again if
+    /// necessary. If `write` fails for a reason of its own, it keeps that error for the caller.
     pub(super) fn publish(
         &self,
         digest: &Digest,
@@ -77,13 +77,12 @@ impl Library {
         Ok(())
     }
 
-    /// True for the first who asks: the others rely on that one.
+    /// True for the first caller, on which the others rely.
     fn claim(&self, digest: &Digest) -> bool {
         self.claimed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(*digest)
     }
 
-    /// Removes a blob that was cut off. Its ends make it suspect; that it is damaged is then verified, because a good one
-    /// may be in use.
+    /// Removes a truncated blob. Its ends only raise the suspicion; it is then verified, because a good one may be in use.
     fn remove_incomplete(&self, digest: &Digest, size: u64) -> Result<(), StoreError> {
         let path = self.path.join(store::blob_path(digest));
         let length = match fs::symlink_metadata(&path) {
@@ -104,7 +103,7 @@ impl Library {
         })
     }
 
-    /// True for a blob that is complete as far as a look at its ends can tell.
+    /// True for a blob that looks complete by its ends.
     fn looks_complete(&self, path: &Path, length: u64, size: u64) -> bool {
         match self.regime {
             Regime::SipHash128 => length == size,
@@ -113,7 +112,7 @@ impl Library {
     }
 }
 
-/// True for gzip whose trailer says `size`, for zstd, and for raw content of that size: all of them are read.
+/// True for gzip whose trailer has `size`, for zstd, and for raw content of that size: all of them are readable.
 fn has_good_ends(path: &Path, length: u64, size: u64) -> io::Result<bool> {
     let mut file = sys::fs::stat::open_to_read(path)?;
     let mut head = Vec::new();

@@ -1,8 +1,8 @@
 //! The contents of a tree: digest, relocations and blob of each file, on all processors.
 //!
-//! A file of ordinary size is read into memory once, for hash, search and blob. A longer one is hashed and searched as it
-//! streams by, and read again only if the library lacks its blob; then it is hashed again, so that the blob is what its
-//! name says even if somebody writes to the file at that moment.
+//! A file of ordinary size is read into memory once, for hashing, searching and the blob. A longer one is hashed and searched while it
+//! is read, and read again only if the library lacks its blob; then it is hashed again, so that the blob matches its name even if the
+//! file is being written at that moment.
 
 use std::fs::File;
 use std::io::Read;
@@ -20,16 +20,16 @@ use crate::sys::fs::stat::{self, Stat};
 
 /// Up to this size a file is read once, into memory: one buffer per processor.
 const IN_MEMORY: u64 = 16 << 20;
-/// How much of a longer file is read at once.
+/// The chunk size for longer files.
 const PIECE: usize = 1 << 20;
 
-/// What the catalog says about a content.
+/// The catalog's data about a content.
 struct Found {
     digest: Digest,
     rewrite: Vec<u64>,
 }
 
-/// Reads every content, publishes its blob, and completes the entries that have it.
+/// Reads every content, publishes its blob, and completes its entries.
 pub(super) fn read_all(
     walked: &mut Walked,
     needle: &[u8],
@@ -59,7 +59,7 @@ pub(super) fn read_all(
 fn read_whole(content: &Content, needle: &[u8], library: &Library) -> Result<Found, RecordError> {
     let mut file = open(content)?;
     let mut bytes = Vec::with_capacity(content.stat.size as usize + 1);
-    // One byte more than expected is enough to see that it grows.
+    // One byte more than expected is enough to notice that it grows.
     let wanted = content.stat.size + 1;
     Read::by_ref(&mut file).take(wanted).read_to_end(&mut bytes).map_err(reading(content))?;
     check(content, &file, bytes.len() as u64)?;
@@ -94,14 +94,14 @@ fn read_stream(content: &Content, needle: &[u8], library: &Library) -> Result<Fo
     Ok(Found { digest, rewrite: search.finish() })
 }
 
-/// Keeps the reason for the caller, and gives a stand-in to the publisher, which only knows errors of its own kind.
+/// Keeps the error for the caller, and returns a placeholder to the publisher, which only knows its own errors.
 fn keep(failure: &mut Option<RecordError>, error: RecordError) -> std::io::Error {
     let stand_in = std::io::Error::other(chain(&error).to_string());
     *failure = Some(error);
     stand_in
 }
 
-/// Reads the file once, hands every piece to `each`, and gives the digest of all.
+/// Reads the file once, passes every piece to `each`, and returns the digest of all.
 fn stream(
     content: &Content,
     regime: Regime,
@@ -128,14 +128,14 @@ fn stream(
     Ok(hasher.finish())
 }
 
-/// Opens the file, if it is still the one that was met.
+/// Opens the file, if it is still the one that the walk found.
 fn open(content: &Content) -> Result<File, RecordError> {
     let file = stat::open_to_read(&content.path).map_err(RecordError::io("Opening", &content.path))?;
     check(content, &file, content.stat.size)?;
     Ok(file)
 }
 
-/// Refuses a file that is not what it was, or of which not the size it had was read.
+/// Fails if the file has changed, or if the bytes read are not its size.
 fn check(content: &Content, file: &File, read: u64) -> Result<(), RecordError> {
     let now = Stat::of(&file.metadata().map_err(reading(content))?);
     if now == content.stat && read == content.stat.size { Ok(()) } else { Err(changed(content)) }

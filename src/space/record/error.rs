@@ -1,4 +1,4 @@
-//! Why a tree cannot be recorded. No catalog was written when one of these comes back.
+//! Why a tree cannot be recorded. No catalog was written when one of these is returned.
 
 use std::borrow::Cow;
 use std::io;
@@ -8,15 +8,15 @@ use crate::error::{Class, Failure};
 use crate::rcc::catalog::CatalogError;
 use crate::store::StoreError;
 
-/// A tree that cannot be recorded.
+/// A tree cannot be recorded.
 #[derive(Debug, thiserror::Error)]
 pub enum RecordError {
-    /// Something of the tree or of the hololib does not work.
+    /// An operation on the tree or the hololib failed.
     #[error("{doing} {} failed", path.display())]
     Io {
-        /// What was tried.
+        /// The operation.
         doing: &'static str,
-        /// On what.
+        /// The path it was on.
         path: PathBuf,
         /// Why.
         source: io::Error,
@@ -39,7 +39,7 @@ pub enum RecordError {
         /// A name that works.
         advice: String,
     },
-    /// The directory's name holds its own last character, which RCC's search looks for.
+    /// The directory's name contains its own last character, which RCC's search looks for.
     #[error(
         "Cannot record {}: RCC's search never finds a name that holds its own last character ({trigger:?}) \
          elsewhere", path.display())]
@@ -57,7 +57,7 @@ pub enum RecordError {
         /// The entry.
         path: PathBuf,
     },
-    /// A link that leads nowhere.
+    /// A dangling link.
     #[error("Cannot record {}: the link to {} leads nowhere", path.display(), target.display())]
     Dangling {
         /// The link.
@@ -67,11 +67,11 @@ pub enum RecordError {
         /// Why it cannot be followed.
         source: io::Error,
     },
-    /// A link to a directory it is in.
+    /// A link to a directory that contains it.
     #[error(
         "Cannot record {}: it is a directory that contains itself, through a link", path.display())]
     Loop {
-        /// Where the directory is met again.
+        /// Where the directory occurs again.
         path: PathBuf,
     },
     /// Something without content.
@@ -82,31 +82,31 @@ pub enum RecordError {
         /// What it is.
         kind: &'static str,
     },
-    /// Deeper, or more, than a catalog can hold.
+    /// Deeper or larger than a catalog can represent.
     #[error("Cannot record {}: the tree has more than {limit} {what}", path.display())]
     TooLarge {
         /// Where it was noticed.
         path: PathBuf,
-        /// Of what.
+        /// The limited quantity.
         what: &'static str,
         /// The limit.
         limit: u64,
     },
-    /// Somebody is still working there.
+    /// The tree is still being changed.
     #[error("Cannot record {}: it changed meanwhile", path.display())]
     Changed {
         /// The entry.
         path: PathBuf,
     },
-    /// A blob cannot be put into the library.
+    /// A blob cannot be added to the library.
     #[error(transparent)]
     Blob(#[from] StoreError),
-    /// The tree breaks a rule of catalogs.
+    /// The tree violates a rule of catalogs.
     #[error("Cannot record {}", path.display())]
     Catalog {
         /// The recorded directory.
         path: PathBuf,
-        /// Which rule.
+        /// The rule.
         source: Box<CatalogError>,
     },
 }
@@ -133,7 +133,7 @@ impl Failure for RecordError {
 }
 
 impl RecordError {
-    /// For `map_err`: what was tried, on what.
+    /// For `map_err`: the operation and its path.
     pub(super) fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> RecordError {
         let path = path.into();
         move |source| RecordError::Io { doing, path, source }

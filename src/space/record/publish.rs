@@ -1,7 +1,7 @@
-//! The catalog and its `.info`, written last: from then on RCC and we can restore the environment.
+//! Writes the catalog and its `.info` last: from then on RCC and HoloFS can restore the environment.
 //!
-//! Each is written beside, synced and renamed, so that no reader meets half of one (RCC writes in place). The temporary
-//! name begins with a dot, which keeps it out of RCC's glob of catalogs.
+//! Each is written to a temporary file, synced and renamed, so that readers never see a partial one (RCC writes in place). The
+//! temporary name begins with a dot, which hides it from RCC's glob of catalogs.
 
 use std::io::Write;
 use std::path::PathBuf;
@@ -11,7 +11,7 @@ use crate::rcc::catalog::Catalog;
 use crate::rcc::home::Home;
 use crate::sys;
 
-/// Writes both files and gives the catalog's path.
+/// Writes both files and returns the catalog's path.
 pub(super) fn publish(home: &Home, catalog: &Catalog) -> Result<PathBuf, RecordError> {
     let dir = home.catalog_dir();
     sys::fs::shared::ensure_dir(&dir, home.is_shared()).map_err(RecordError::io("Making", &dir))?;

@@ -1,11 +1,11 @@
-//! The walk over a finished tree: RCC's view of it, before any content is read.
+//! Walks a finished tree: RCC's view of it, before any content is read.
 //!
-//! As RCC, it looks through links: a link to a directory becomes a directory with a link text, and what is below it is
-//! recorded as shadow; a link to a file has the facts of that file. RCC drops some names. Where RCC would panic, or record
-//! what cannot be restored, this walk is an error that names the path.
+//! Like RCC, it follows links: a link to a directory becomes a directory with a link text, and what is below it is recorded as shadow;
+//! a link to a file has the facts of that file. RCC drops some names. Where RCC would panic, or record what cannot be restored, this
+//! walk returns an error that names the path.
 //!
-//! Entries that are one file (hard links, and everything met again below links, such as `lib64 -> lib`) share one
-//! [`Content`], so that each is read once.
+//! Entries that are one file (hard links, and everything found again below links, such as `lib64 -> lib`) share one [`Content`], so
+//! that each is read once.
 
 use std::collections::HashMap;
 use std::fs::{self, DirEntry};
@@ -16,16 +16,16 @@ use crate::rcc::catalog::{Dir, DirId, File, GoMode, Kind, MAX_DEPTH, MAX_ENTRIES
 use crate::sys::fs::name::OwnedName;
 use crate::sys::fs::stat::{FileKind, Stat};
 
-/// Names that RCC drops, and names with these extensions (what follows the last dot, with the dot).
+/// Names that RCC drops, and names with these extensions (from the last dot, including it).
 const KILLED: [&[u8]; 7] = [b"__MACOSX", b"__pycache__", b".pyc", b".git", b".hg", b".svn", b".gitignore"];
 
-/// A tree as it was found; digests and relocations are still missing.
+/// The tree that was found; digests and relocations are still missing.
 pub(super) struct Walked {
     /// The directories, parents before children.
     pub dirs: Vec<Dir>,
     /// The files to read.
     pub contents: Vec<Content>,
-    /// Where each directory is, and what it was when it was listed.
+    /// The path of each directory, and its facts when it was listed.
     places: Vec<Place>,
     known: HashMap<(u64, u64), usize>,
     entries: u64,
@@ -35,9 +35,9 @@ pub(super) struct Walked {
 pub(super) struct Content {
     /// A path to it.
     pub path: PathBuf,
-    /// What it was when it was met.
+    /// Its facts when it was found.
     pub stat: Stat,
-    /// The entries that have this content: directory, and position in it.
+    /// The entries with this content: directory, and position in it.
     pub entries: Vec<(DirId, usize)>,
 }
 
@@ -58,7 +58,7 @@ pub(super) fn walk(root: &Path) -> Result<Walked, RecordError> {
     };
     let stat = stat(root).map_err(RecordError::io("Looking at", root))?;
     walked.add_dir(None, None, root.to_owned(), None, stat)?;
-    // Directories that are added are listed in their turn.
+    // Directories that are added are listed in turn.
     let mut next = 0;
     while next < walked.dirs.len() {
         walked.list(DirId(next as u32))?;
@@ -71,14 +71,14 @@ fn stat(path: &Path) -> std::io::Result<Stat> {
     fs::metadata(path).map(|meta| Stat::of(&meta))
 }
 
-/// True for what RCC leaves out.
+/// True for names that RCC leaves out.
 pub(super) fn is_killed(name: &[u8]) -> bool {
     let extension = name.iter().rposition(|&byte| byte == b'.').map(|dot| &name[dot..]);
     KILLED.contains(&name) || extension.is_some_and(|extension| KILLED.contains(&extension))
 }
 
 impl Walked {
-    /// Refuses a tree in which a directory is not what it was when it was listed.
+    /// Fails if a directory has changed since it was listed.
     pub(super) fn check_unchanged(&self) -> Result<(), RecordError> {
         for place in &self.places {
             if !stat(&place.path).is_ok_and(|now| now == place.stat) {
@@ -153,7 +153,7 @@ impl Walked {
         Ok(DirId(self.dirs.len() as u32 - 1))
     }
 
-    /// True if `parent`, or a directory it is in, is the one that `stat` is of.
+    /// True if `parent` or one of its ancestors is the directory with the facts `stat`.
     fn is_above(&self, parent: Option<DirId>, stat: &Stat) -> bool {
         let up = |id: &DirId| self.dirs[id.index()].parent;
         std::iter::successors(parent, up).any(|id| {

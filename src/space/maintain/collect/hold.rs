@@ -1,4 +1,4 @@
-//! What is used, and by whom.
+//! Determines what is in use, and by what.
 
 use std::collections::HashSet;
 use std::path::PathBuf;
@@ -15,7 +15,7 @@ use crate::sys::fs::place::Place;
 /// A space in use.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Lease {
-    /// Where its state is.
+    /// The path of its state.
     #[serde(serialize_with = "crate::sys::text::path")]
     pub state_dir: PathBuf,
     /// The space, if it is mounted.
@@ -25,27 +25,27 @@ pub struct Lease {
     pub pid: Option<u32>,
 }
 
-/// All that is used.
+/// Everything in use.
 #[derive(Debug, Default)]
 pub(super) struct Holds {
-    /// Digests that catalogs name.
+    /// Digests that catalogs refer to.
     pub named: HashSet<Digest>,
-    /// Digests of the trees that are mounted.
+    /// Digests of the mounted trees.
     pub leased: HashSet<Digest>,
-    /// Catalogs that are there or mounted.
+    /// Catalogs that exist or are mounted.
     pub catalogs: HashSet<CatalogId>,
-    /// Catalogs that cannot be read: what they name is not known.
+    /// Catalogs that cannot be read, so their digests are not known.
     pub unreadable: Vec<PathBuf>,
-    /// Somebody works, and nobody knows with what.
+    /// A process is working, and it is not known with what.
     pub unknown: bool,
     pub leases: Vec<Lease>,
 }
 
 impl Holds {
-    /// Looks at every catalog and every space.
+    /// Examines every catalog and every space.
     pub fn of(home: &Home) -> Result<Holds, CollectError> {
         let mut holds = Holds::default();
-        // Spaces first: one that goes live later finds its catalog in the list, or none.
+        // Spaces first: one that becomes live later finds its catalog in the list, or none.
         let spaces = home.spaces_dir();
         let dirs = spaces.entries().map_err(CollectError::io("Listing", spaces.path()))?;
         for state_dir in dirs.into_iter().filter(Space::may_be_live_in) {
@@ -66,7 +66,7 @@ impl Holds {
         Ok(holds)
     }
 
-    /// Notes a live space. Only a mount that says what it shows is known.
+    /// Records a live space. Only for a mount is it known what it uses.
     fn lease(&mut self, home: &Home, state_dir: Place) {
         let state = MountState::read_in(&state_dir).ok().flatten().filter(|state| state.process.is_alive());
         let shown = state.as_ref().and_then(|state| state.catalog.parse::<CatalogId>().ok());
@@ -86,7 +86,7 @@ impl Holds {
         });
     }
 
-    /// Why less is collected than could be.
+    /// Why less is collected than possible.
     pub fn reasons(&self) -> Vec<String> {
         let unknown = self.unknown.then(|| {
             "Raw entries, indexes and blobs are kept: a materialize or a mount is at work that does not say with what".to_owned()

@@ -1,6 +1,6 @@
-//! What commands that were killed left of spaces: trees and files in the making, records and leases of processes that are gone.
+//! Leftovers of killed commands around spaces: unfinished trees and files, records and leases of processes that are gone.
 //!
-//! Each is removed only by who has the space to itself. What cannot be removed is told, and keeps nothing else.
+//! Each is removed only with exclusive access to the space. A failure to remove one is reported, and does not affect the others.
 
 use std::ffi::OsStr;
 use std::fs;
@@ -15,11 +15,11 @@ use crate::space::{MountState, Space, SpaceError};
 use crate::sys::fs::at::TreeDir;
 use crate::sys::fs::name::Name;
 
-/// How the names of what is in the making end: `<label>.holofs-tmp`, `<label>.meta.holofs-tmp`.
+/// The suffix of unfinished entries: `<label>.holofs-tmp`, `<label>.meta.holofs-tmp`.
 const IN_THE_MAKING: &str = ".holofs-tmp";
 
 impl Sweep<'_> {
-    /// What was in the making beside spaces.
+    /// Unfinished entries next to spaces.
     pub fn leftovers(&mut self) -> Result<(), CollectError> {
         for base in self.bases()? {
             for entry in fs::read_dir(&base).into_iter().flatten().flatten() {
@@ -34,7 +34,7 @@ impl Sweep<'_> {
         Ok(())
     }
 
-    /// True if it is gone, or would be.
+    /// True if it was removed, or would be.
     fn remove_from(&self, space: &Space, base: &Path, name: &OsStr) -> Result<bool, SpaceError> {
         if Space::may_be_live_in(&space.state_dir) {
             return Ok(false);
@@ -73,17 +73,17 @@ impl Sweep<'_> {
         Ok(())
     }
 
-    /// There are no mounts.
+    /// There are no mounts on this platform.
     #[cfg(windows)]
     pub fn records(&mut self) -> Result<(), CollectError> {
         Ok(())
     }
 }
 
-/// Removes the record of a mount that is gone; true if it did.
+/// Removes the record of a mount that is gone; true if it was removed.
 #[cfg(unix)]
 fn forget(space: &Space) -> Result<bool, SpaceError> {
-    // One that is dead has to be taken away first.
+    // A dead mount must be unmounted first.
     if space.refuse_mounted().is_err() {
         return Ok(false);
     }
@@ -94,7 +94,7 @@ fn forget(space: &Space) -> Result<bool, SpaceError> {
     space.clear_mount_state().map(|()| true)
 }
 
-/// The space that what is in the making belongs to.
+/// The space that an unfinished entry belongs to.
 fn label_of(name: &OsStr) -> Option<Label> {
     let name = name.to_str()?.strip_suffix(IN_THE_MAKING)?;
     ["", ".meta", ".meta.info"].iter().find_map(|end| {

@@ -1,4 +1,4 @@
-//! Going through each kind of thing, and removing what is not held.
+//! Examines each kind of data, and removes what is not in use.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -18,10 +18,10 @@ use crate::space::temp;
 use crate::store::{Library, RawEntry, RawStore, blob_path};
 use crate::sys::fs::place::Place;
 
-/// A part of a blob this old is nobody's any more.
+/// The age at which a part of a blob counts as abandoned.
 const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
-/// No stamp of a catalog is longer.
+/// The maximum length of a catalog's stamp.
 const STAMP: u64 = 4096;
 
 /// Bytecode is named by the first digits of its catalog's id.
@@ -58,21 +58,21 @@ impl Sweep<'_> {
             match delete::forget_space(&space) {
                 Ok(true) => self.report.spaces.push(entry.into()),
                 Ok(false) => {}
-                // Its lock may be below another user's home; no such space stops all others.
+                // Its lock may be in another user's home; such a space does not stop the others.
                 Err(error) => self.report.kept.push(format!("{} is kept: {}", entry.display(), line(&error))),
             }
         }
         Ok(())
     }
 
-    /// Where spaces may be.
+    /// Directories that may contain spaces.
     pub fn bases(&self) -> Result<BTreeSet<PathBuf>, CollectError> {
         let mut bases = inventory::bases(self.home)?;
         bases.insert(self.home.holotree().to_owned());
         Ok(bases)
     }
 
-    /// What materialize set aside, unless a process is at it.
+    /// What materialize set aside, unless a process is working on it.
     pub fn trash(&mut self) -> Result<(), CollectError> {
         for base in self.bases()? {
             let Some(trash) = materialize::trash_in(&base) else { continue };
@@ -89,7 +89,7 @@ impl Sweep<'_> {
         Ok(())
     }
 
-    /// Raw entries that nobody names, those unused for too long, and the oldest of too many.
+    /// Raw entries that are not referred to, those unused for too long, and the oldest ones above the limit.
     pub fn raw(&mut self) -> Result<(), CollectError> {
         let dir = self.home.raw_dir();
         let failed = || CollectError::io("Collecting in", dir.path());
@@ -115,7 +115,7 @@ impl Sweep<'_> {
         Ok(())
     }
 
-    /// Which of the entries, the oldest first, have to go.
+    /// Which of the entries, sorted by age, must be removed.
     fn chosen(&self, entries: &[RawEntry], total: u64) -> Vec<RawEntry> {
         if self.holds.unknown {
             return Vec::new();
@@ -125,7 +125,7 @@ impl Sweep<'_> {
             let used = Duration::from_secs(u64::try_from(entry.last_use).unwrap_or(0));
             self.options.unused.is_some_and(|unused| now.saturating_sub(used) > unused)
         };
-        // What an unreadable catalog names is not known, but it can be made again.
+        // References of an unreadable catalog are not known, but the entries can be created again.
         let unnamed = |entry: &RawEntry| !self.holds.named.contains(&entry.key.digest);
         let free = entries.iter().filter(|entry| !self.holds.leased.contains(&entry.key.digest));
         let (mut chosen, rest): (Vec<RawEntry>, Vec<RawEntry>) =
@@ -141,8 +141,8 @@ impl Sweep<'_> {
         chosen
     }
 
-    /// Indexes, stamps, layouts and bytecode of catalogs that are gone; layouts and bytecode unused for too long, and the oldest
-    /// layouts of too many.
+    /// Indexes, stamps, pristine trees and bytecode of catalogs that are gone; pristine trees and bytecode unused for too long, and
+    /// the oldest pristine trees above the limit.
     pub fn derived(&mut self) -> Result<(), CollectError> {
         if self.holds.unknown {
             return Ok(());
@@ -158,7 +158,7 @@ impl Sweep<'_> {
         for dir in [self.home.index_dir(), self.home.pristine_dir(), self.home.pyc_dir(), profiles] {
             for place in entries(&dir)? {
                 let bytecode = dir == self.home.pyc_dir();
-                // What has no user in its name was shared by programs themselves, in former versions.
+                // Directories without a user in their name are from former versions, in which programs wrote shared bytecode.
                 let gone = derived_from(&place)
                     .is_some_and(|id| kept.iter().all(|kept| !kept.starts_with(&id)))
                     || (bytecode && place.extension().is_none());
@@ -171,7 +171,7 @@ impl Sweep<'_> {
         Ok(())
     }
 
-    /// Temporary directories of runs that were killed.
+    /// Temporary directories of killed runs.
     pub fn temps(&mut self) -> Result<(), CollectError> {
         let dir = self.home.temp_dir();
         match temp::sweep(&dir, self.options.dry_run) {
@@ -194,7 +194,7 @@ impl Sweep<'_> {
         Ok(())
     }
 
-    /// Blobs that no catalog and no mount names, and parts of blobs that nobody will finish.
+    /// Blobs that no catalog and no mount refers to, and abandoned parts of blobs.
     pub fn blobs(&mut self) -> Result<(), CollectError> {
         let dir = self.home.library();
         if self.holds.unknown || !self.holds.unreadable.is_empty() || !dir.is_dir() {
@@ -227,24 +227,24 @@ impl Sweep<'_> {
     }
 }
 
-/// What is in a directory of ours; nothing if it is not there.
+/// The entries of one of our directories; none if it does not exist.
 pub(super) fn entries(dir: &Place) -> Result<Vec<Place>, CollectError> {
     dir.entries().map_err(CollectError::io("Listing", dir.path()))
 }
 
-/// What begins the id of the catalog that a file or directory of ours was made from: its name, or what a stamp says.
+/// The beginning of the id of the catalog that one of our files or directories was made from: from its name, or from a stamp.
 fn derived_from(place: &Place) -> Option<String> {
     let name = place.file_name()?.to_str()?;
     let id = match name.ends_with(".stamp") {
         true => String::from_utf8(place.read(STAMP).ok()?).ok()?.trim_end().rsplit(' ').next()?.to_owned(),
-        // What is cut out of a catalog has its id and an ending.
+        // A tail of a catalog is named by its id and a suffix.
         false => name.split('.').next()?.to_owned(),
     };
     let hex = id.len() >= SHORTEST_ID && id.bytes().all(|byte| byte.is_ascii_hexdigit());
     hex.then_some(id)
 }
 
-/// When anything in a directory of ours was last read or written.
+/// When anything in one of our directories was last read or written.
 fn last_use(place: &Place) -> SystemTime {
     place.last_use().unwrap_or(UNIX_EPOCH)
 }
@@ -257,11 +257,11 @@ fn is_abandoned_part(path: &Path) -> bool {
         .is_some_and(|age| age > ABANDONED)
 }
 
-/// Removes the directories of a removed blob that are empty now.
+/// Removes directories that became empty with a removed blob.
 fn prune(path: &Path, library: &Path) {
     let above = path.ancestors().skip(1).take_while(|dir| *dir != library);
     for dir in above {
-        // The first that is not empty ends it.
+        // Stops at the first that is not empty.
         if fs::remove_dir(dir).is_err() {
             return;
         }

@@ -1,4 +1,4 @@
-//! What `check --repair` does with one bad blob.
+//! Repairs one bad blob for `check --repair`.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -12,10 +12,10 @@ use crate::rcc::digest::{Digest, Regime};
 use crate::rcc::home::Home;
 use crate::store::{self, Library, RawEntry, RawFile, RawStore, Sharing, StoreError};
 
-/// Content is moved in pieces of this size.
+/// The chunk size for copying content.
 const PIECE: usize = 128 * 1024;
 
-/// Moves aside, and makes anew where the raw store still has the content.
+/// Moves a blob aside, and creates it again if the raw store still has the content.
 pub(super) struct Healer<'h> {
     home: &'h Home,
     raw: Option<&'h RawStore>,
@@ -30,12 +30,12 @@ pub(super) struct Repaired {
 }
 
 impl<'h> Healer<'h> {
-    /// With the entries of the raw store that were found right.
+    /// `good` are the entries of the raw store that were found valid.
     pub fn new(home: &'h Home, raw: Option<&'h RawStore>, good: HashMap<Digest, RawEntry>) -> Healer<'h> {
         Healer { home, raw, good }
     }
 
-    /// Repairs the blob `digest`, of which `error` was found. One that merely cannot be read stays as it is.
+    /// Repairs the blob `digest`, for which `error` was found. One that merely cannot be read stays as it is.
     pub fn repair(&self, digest: &Digest, error: &StoreError) -> Result<Repaired, VerifyError> {
         if !error.is_damage() {
             return Ok(Repaired::default());

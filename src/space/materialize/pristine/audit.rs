@@ -1,4 +1,4 @@
-//! Looks at every entry of a pristine tree: is it what was made?
+//! Checks every entry of a pristine tree for changes.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -9,16 +9,16 @@ use crate::store::index::{FileNode, Index, Ino, NodeKind};
 use crate::sys::fs::at::{FoundKind, Seen, TreeDir};
 use crate::sys::fs::name::{Name, OwnedName};
 
-/// An entry that is not what was made.
+/// An entry that was changed.
 #[derive(Debug, Clone)]
 pub(in crate::space::materialize) struct Trouble {
-    /// Which; the directory, if it is a stranger in it.
+    /// The entry; for an unknown entry, its directory.
     pub ino: Ino,
     /// Its path below the root.
     pub path: String,
 }
 
-/// Every entry that was changed, in the order of their paths. Content that was changed shows by size or time only.
+/// Every changed entry, sorted by path. Changed content shows only by size or time.
 pub(in crate::space::materialize) fn audit(pristine: &Pristine, index: &Index) -> Vec<Trouble> {
     let check = |ino, file: &FileNode<'_>, seen: &Seen| pristine.is_intact(ino, file, seen);
     match pristine.kind() {
@@ -34,8 +34,8 @@ pub(in crate::space::materialize) fn audit(pristine: &Pristine, index: &Index) -
 
 type Check<'a> = dyn Fn(Ino, &FileNode<'_>, &Seen) -> bool + Sync + 'a;
 
-/// Calls `check` for every file that stands where the catalog has one. What fails it, is missing, is of another kind or
-/// unknown to the catalog is given back.
+/// Calls `check` for every file that the catalog has there. Returns entries that fail it, are missing, are of another kind or not in
+/// the catalog.
 pub(super) fn visit(index: &Index, root: &TreeDir, check: &Check<'_>) -> Vec<Trouble> {
     let visit = Visit { index, check, troubles: Mutex::default() };
     match root.reopen() {

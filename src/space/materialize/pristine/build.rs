@@ -1,4 +1,4 @@
-//! Makes a pristine tree: under a name of its own and a lock, then renamed, then stamped.
+//! Creates a pristine tree: under a temporary name and a lock, then renamed, then stamped.
 
 use std::io;
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::sys::fs::btrfs;
 use crate::sys::fs::lock;
 use crate::sys::fs::name::{Name, OwnedName};
 
-/// What a pristine tree is made from.
+/// The inputs of a pristine tree.
 #[derive(Clone, Copy)]
 pub(in crate::space::materialize) struct Build<'a> {
     pub places: &'a Places,
@@ -35,7 +35,7 @@ pub(in crate::space::materialize) struct Build<'a> {
 /// Entries that one task links.
 const BATCH: usize = 32;
 
-/// Makes the tree, replacing what may be there. `WouldBlock` if somebody else is at it.
+/// Creates the tree, replacing an existing one. `WouldBlock` if another process is creating it.
 pub(in crate::space::materialize) fn build(make: Build<'_>) -> io::Result<Pristine> {
     let Build { places, index, .. } = make;
     let dir = places.open_dir()?;
@@ -73,7 +73,7 @@ pub(in crate::space::materialize) fn build(make: Build<'_>) -> io::Result<Pristi
     Ok(Pristine { root, stamp })
 }
 
-/// Trees together may be as large as the raw store: where they are links into it, what it evicts lives on in them.
+/// All trees together may be as large as the raw store: where they are links into it, evicted files live on in them.
 fn make_room(make: Build<'_>) {
     let bounds = Bounds { bytes: Limits::default().raw_bytes, unused: None, dry_run: false };
     match trim(&make.places.dir, bounds, Some(&make.index.id())) {
@@ -83,7 +83,7 @@ fn make_room(make: Build<'_>) {
 }
 
 impl Build<'_> {
-    /// Everything, as a space whose label is the recorded identity: nothing is patched, but every offset is checked.
+    /// Creates everything, as in a space whose label is the recorded identity: nothing is patched, but every offset is checked.
     fn fill_subvolume(self, root: TreeDir) -> io::Result<Vec<u64>> {
         let index = self.index;
         let umask = at::umask();
@@ -188,7 +188,7 @@ impl Linker<'_> {
         batch.iter().for_each(|&ino| self.link(&dir, ino));
     }
 
-    /// What cannot be linked is left out, and comes from the store later; nothing but the tree itself can make this fail.
+    /// Files that cannot be linked are left out, and come from the store later; only errors of the tree itself make this fail.
     fn link(&self, dir: &TreeDir, ino: Ino) {
         if self.failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_some() {
             return;
@@ -217,7 +217,7 @@ impl Linker<'_> {
     }
 }
 
-/// True for a file that is one and the same in every space, down to its mode.
+/// True for a file that is identical in every space, including its mode.
 pub(in crate::space::materialize) fn is_shareable(file: &FileNode<'_>, mode: u16) -> bool {
     file.rewrite.is_empty() && file.size > 0 && RawMode::new(mode).bits() == mode
 }

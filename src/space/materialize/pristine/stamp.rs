@@ -1,6 +1,6 @@
-//! The stamp of a pristine tree on disk: what was made, so that what was changed shows.
+//! The stamp of a pristine tree on disk: its state when it was created, so that changes can be detected.
 //!
-//! Little endian; a stamp that is damaged, of another catalog or another version is none.
+//! Little endian; a stamp that is damaged, of another catalog or another version is ignored.
 
 use std::io::{self, Read};
 
@@ -9,34 +9,34 @@ use crate::store::index::Index;
 use crate::sys::fs::btrfs::State;
 use crate::sys::fs::place::Place;
 
-/// The last digit counts versions of the stamp and of the tree: since 3, a subvolume is laid out so that patching is cheap.
+/// The last digit is the version of the stamp and of the tree: since 3, a subvolume is laid out so that patching is cheap.
 const MAGIC: &Magic = b"HOLOPRS3";
 /// Kind, umask, catalog id, subvolume's uuid and change, count of nodes, bytes of content.
 const FIELDS: usize = 2 + 2 + 32 + 16 + 8 + 8 + 8;
-/// In place of a umask that was not known.
+/// Placeholder for an unknown umask.
 const NO_UMASK: u16 = u16::MAX;
 
-/// How a pristine tree was made.
+/// How a pristine tree was created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Files linked to the raw store.
+    /// Hard links to the raw store.
     Directory,
-    /// Files of its own, in a btrfs subvolume.
+    /// Its own files, in a btrfs subvolume.
     Subvolume,
 }
 
-/// What a pristine tree was when it was made.
+/// The state of a pristine tree when it was created.
 pub struct Stamp {
     pub kind: Kind,
     pub umask: Option<u16>,
-    /// Of a subvolume.
+    /// For a subvolume.
     pub state: Option<State>,
-    /// By position in the Index: the file's inode number, 0 for what is not in the tree or no file.
+    /// By position in the Index: the file's inode number, 0 if it is not in the tree or not a file.
     pub inodes: Vec<u64>,
 }
 
 impl Stamp {
-    /// The stamp at `path`, if it is one of `index`.
+    /// The stamp at `path`, if it belongs to `index`.
     pub fn read(place: &Place, index: &Index) -> Option<Stamp> {
         let body = sealed::read(place, MAGIC)?;
         let number = |at: usize| Some(u64::from_le_bytes(body.get(at..at + 8)?.try_into().ok()?));
@@ -51,15 +51,15 @@ impl Stamp {
         (is_whole && body.get(4..36)? == id_of(index)).then_some(Stamp { kind, umask, state, inodes })
     }
 
-    /// How much content the tree has whose stamp is at `path`, without checking the stamp. Those of older versions tell it at
-    /// the same place: trees that nobody uses any more go as well.
+    /// The content size of the tree whose stamp is at `path`, without checking the stamp. Older versions store it at the same
+    /// position: trees that are no longer used are removed as well.
     pub fn content_bytes(place: &Place) -> Option<u64> {
         let mut start = [0; sealed::HEAD + FIELDS];
         place.open_file().ok()?.read_exact(&mut start).ok()?;
         start.starts_with(&MAGIC[..7]).then(|| start.last_chunk().map(|last| u64::from_le_bytes(*last)))?
     }
 
-    /// Writes the stamp beside and renames it there.
+    /// Writes the stamp to a temporary file and renames it.
     pub fn publish(&self, place: &Place, index: &Index) -> io::Result<()> {
         let mut body = Vec::with_capacity(FIELDS + 8 * self.inodes.len());
         body.extend_from_slice(&u16::from(self.kind == Kind::Subvolume).to_le_bytes());

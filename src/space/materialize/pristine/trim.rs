@@ -1,4 +1,5 @@
-//! Keeps pristine trees within bounds: those used least recently go. A materialize that loses its tree goes on from the store.
+//! Limits the total size of pristine trees: the least recently used are removed. A materialize that loses its tree continues from the
+//! store.
 
 use std::cmp::Reverse;
 use std::io;
@@ -11,14 +12,14 @@ use crate::rcc::catalog::CatalogId;
 use crate::sys::fs::lock;
 use crate::sys::fs::place::Place;
 
-/// How much may stay.
+/// The limits.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// Bytes of content of all trees together.
+    /// Content bytes of all trees together.
     pub bytes: u64,
-    /// Trees that nobody used for so long go whatever there is.
+    /// Trees that were not used for this long are removed in any case.
     pub unused: Option<Duration>,
-    /// Only tell what would go.
+    /// Only report what would be removed.
     pub dry_run: bool,
 }
 
@@ -28,10 +29,10 @@ struct Tree {
     used: SystemTime,
 }
 
-/// Removes what is beyond the bounds and is not the tree of `keep`; gives back what went, or would go.
+/// Removes trees beyond the limits, except that of `keep`; returns those that were removed, or would be.
 pub fn trim(pristine_dir: &Place, bounds: Bounds, keep: Option<&CatalogId>) -> io::Result<Vec<PathBuf>> {
     let mut trees = list(pristine_dir)?;
-    // What is kept counts first.
+    // The kept tree counts first.
     trees.sort_by_key(|tree| (keep != Some(&tree.id), Reverse(tree.used)));
     let (mut total, mut gone) = (0_u64, Vec::new());
     for Tree { id, bytes, used } in trees {
@@ -48,7 +49,7 @@ pub fn trim(pristine_dir: &Place, bounds: Bounds, keep: Option<&CatalogId>) -> i
     Ok(gone)
 }
 
-/// Removes a tree, unless somebody makes it at this moment.
+/// Removes a tree, unless another process is creating it.
 fn drop_tree(places: &Places) -> io::Result<bool> {
     let lock = lock::open_own(&places.path(".lock"))?;
     if lock.try_lock().is_err() {
@@ -57,7 +58,7 @@ fn drop_tree(places: &Places) -> io::Result<bool> {
     discard(places).map(|()| true)
 }
 
-/// The trees that count for something: those with a stamp, whose time is that of the last use.
+/// The trees with a stamp, whose time is that of the last use.
 fn list(dir: &Place) -> io::Result<Vec<Tree>> {
     let tree = |place: Place| {
         let id = place.file_name()?.to_str()?.strip_suffix(".stamp")?.parse().ok()?;

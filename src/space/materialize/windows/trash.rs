@@ -1,4 +1,4 @@
-//! Nothing is set aside on Windows: no process of ours would delete it later. Directories that go are removed where they are.
+//! Nothing is set aside on Windows, where no background process would delete it later. Directories are removed in place.
 
 use std::convert::Infallible;
 use std::io;
@@ -7,25 +7,25 @@ use std::path::{Path, PathBuf};
 use crate::sys::fs::at::TreeDir;
 use crate::sys::fs::name::Name;
 
-/// Where a run would put what goes: there is none.
+/// The trash of a run: there is none.
 pub(super) struct Trash(Infallible);
 
 /// What to do while another process sweeps: none does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Other {
-    /// It does the work.
+    /// Leave the work to it.
     LeaveToIt,
-    /// Until it is done, nothing can go on.
+    /// Wait until it is done.
     WaitFor,
 }
 
 impl Trash {
-    /// There is none.
+    /// Always fails.
     pub fn new(_base: &TreeDir) -> io::Result<Trash> {
         Err(io::Error::new(io::ErrorKind::Unsupported, "Nothing is set aside on Windows"))
     }
 
-    /// There is none to put anything into.
+    /// Never called.
     pub fn take(&self, _from: &TreeDir, _name: Name<'_>) -> io::Result<()> {
         match self.0 {}
     }
@@ -36,7 +36,7 @@ pub fn trash_in(_base: &Path) -> Option<PathBuf> {
     None
 }
 
-/// Nothing was set aside, so that nothing is left.
+/// Nothing was set aside, so nothing is left.
 pub fn sweep(_base: &Path, _other: Other) -> io::Result<bool> {
     Ok(true)
 }
