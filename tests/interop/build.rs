@@ -328,3 +328,29 @@ fn build_from_a_lock_file_of_npm_runs_from_a_mount() {
     let expected = format!("tool at {}\n", space(&sandbox, "a").join("node_modules/tool").display());
     assert_eq!(stdout(&output), expected);
 }
+
+/// No channel of conda can be reached from here: a stand-in makes the prefix that was wanted.
+#[test]
+fn build_of_conda_packages_is_done_by_the_tool_and_restored_by_rcc() {
+    let Some(rcc) = rcc(17) else { return };
+    let sandbox = Sandbox::new();
+    let yaml = sandbox.scratch().join("package.yaml");
+    let text = "dependencies:\n  conda-forge:\n  - python=3.11.7\n  - ca-certificates\n  pypi:\n  - requests=2.31.0\n";
+    fs::write(&yaml, text).unwrap();
+    let tool = sandbox.scratch().join("micromamba");
+    let script = "#!/bin/sh\n[ \"$1 $2 $3 $4\" = 'env create --yes --prefix' ] && [ \"$6\" = --file ] || exit 9\n\
+                  grep -q '^- ca-certificates$' \"$7\" || exit 8\nmkdir -p \"$5/bin\" && echo \"#!$5/bin/x\" > \"$5/bin/tool\"\n";
+    fs::write(&tool, script).unwrap();
+    Command::new("chmod").arg("755").arg(&tool).status().unwrap();
+    let mut command = sandbox.holofs_command(&["build", "--json", yaml.to_str().unwrap()]);
+    let output = command.env("HOLOFS_CONDA", &tool).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let blueprint = text_field(&json(&output), "blueprint");
+    assert_eq!(stdout(&sandbox.holofs_ok(&["hash", yaml.to_str().unwrap()])).trim_end(), blueprint);
+    rcc.be_quiet(&sandbox);
+    let mut command = sandbox.holofs_command(&["verify", &blueprint, "--parity", "--json"]);
+    let output = command.env("HOLOFS_RCC", rcc.path()).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let ways = json(&output)["parity"]["ways"].clone();
+    assert!(ways.as_array().unwrap().iter().all(|way| way["skipped"].is_null()), "{ways:#}");
+}
