@@ -1,0 +1,142 @@
+"""Times builds, upgrades, commits and parity checks, in turn, round by round; see scripts/bench.d/build."""
+import argparse, json, os, shutil, statistics, subprocess, sys, time, zipfile
+
+IMPORT = "import numpy, pandas, requests"
+REQUIREMENTS = "numpy\npandas\nrequests\n"
+
+
+def wheel(path, name, version, files):
+    """A wheel of `files` modules, some of them in packages of their own."""
+    info = "%s-%s.dist-info/" % (name, version)
+    texts = {"%s/p%d/m%d.py" % (name, n // 100, n): "V = %d\n" % n * 40 for n in range(files)}
+    texts[name + "/__init__.py"] = "VERSION = '%s'\n" % version
+    texts[info + "METADATA"] = "Metadata-Version: 2.1\nName: %s\nVersion: %s\n" % (name, version)
+    texts[info + "WHEEL"] = "Wheel-Version: 1.0\nGenerator: bench\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+    with zipfile.ZipFile(path, "w") as archive:
+        for file, text in texts.items():
+            archive.writestr(file, text)
+        archive.writestr(info + "RECORD", "".join(file + ",,\n" for file in texts) + info + "RECORD,,\n")
+    return path
+
+
+class Bench:
+    def __init__(self, options):
+        self.options = options
+        self.python = sys.executable
+        self.home = options.work + "/home"
+        self.env = {**os.environ, "HOME": options.work, "ROBOCORP_HOME": self.home, "HOLOFS_UV": options.uv,
+                    "UV_CACHE_DIR": options.work + "/uv-cache", "UV_NATIVE_TLS": "1"}
+        big = wheel(options.work + "/bigtree-1.0-py3-none-any.whl", "bigtree", "1.0", options.files)
+        self.small = [wheel("%s/small-%d.0-py3-none-any.whl" % (options.work, n), "small", "%d.0" % n, 30) for n in range(options.runs + 2)]
+        self.big = REQUIREMENTS + big + "\n"
+
+    def run(self, *command, **more):
+        done = subprocess.run(command, env={**self.env, **more}, capture_output=True, text=True)
+        assert done.returncode == 0, "%s: %s" % (" ".join(command), done.stderr)
+        return done.stdout
+
+    def holofs(self, *arguments):
+        return self.run(self.options.holofs, *arguments)
+
+    def requirements(self, text):
+        path = self.options.work + "/requirements.txt"
+        with open(path, "w") as file:
+            file.write(text)
+        return path
+
+    def timed(self, work):
+        started = time.perf_counter()
+        value = work()
+        return time.perf_counter() - started, value
+
+    def build(self, text, *more):
+        output = self.holofs("build", "--json", "--python", self.python, *more, self.requirements(text))
+        return json.loads(output)
+
+    def from_nothing(self):
+        """Built in an empty home, mounted, and imported."""
+        shutil.rmtree(self.home, ignore_errors=True)
+
+        def work():
+            built = self.build(REQUIREMENTS, "--from-nothing")
+            self.holofs("run", built["blueprint"], "bench", "--", "python3", "-c", IMPORT)
+
+        return self.timed(work)[0]
+
+    def by_uv(self):
+        """`uv venv`, `uv pip sync` of a lock file, and the same import."""
+        venv, lock = self.options.work + "/venv", self.options.work + "/lock.txt"
+        shutil.rmtree(venv, ignore_errors=True)
+        uv = self.options.uv
+        if not os.path.exists(lock):
+            self.run(uv, "pip", "compile", "--quiet", "--python", self.python, "-o", lock, self.requirements(REQUIREMENTS))
+
+        def work():
+            self.run(uv, "venv", "--quiet", "--python", self.python, venv)
+            self.run(uv, "pip", "sync", "--quiet", "--python", venv + "/bin/python3", lock)
+            self.run(venv + "/bin/python3", "-c", IMPORT)
+
+        return self.timed(work)[0]
+
+    def upgrade(self, turn):
+        """One package of the large environment changed, until it is mounted; and what the tools took of that."""
+
+        def work():
+            built = self.build(self.big + self.small[turn] + "\n")
+            assert turn == 0 or built["base"], built
+            self.holofs("run", built["blueprint"], "bench", "--fresh", "--", "true")
+            return built
+
+        taken, built = self.timed(work)
+        self.catalog = built["blueprint"]
+        return taken, built["tool_seconds"]
+
+    def commit(self, turn):
+        """500 files of the large environment changed in a space."""
+        code = ("import os\nroot = os.environ['RCC_HOLOTREE_SPACE_ROOT']\nimport bigtree\nd = os.path.dirname(bigtree.__file__)\n"
+                "for n in range(500):\n    open('%%s/p%%d/m%%d.py' %% (d, n // 100, n), 'w').write('changed %d %%d' %% n)\n" % turn)
+        self.holofs("run", "--fresh", self.catalog, "changed", "--", "python3", "-c", code)
+        return self.timed(lambda: self.holofs("commit", "changed", "--name", "commit %d" % turn))[0]
+
+    def verify(self):
+        report = json.loads(self.holofs("verify", self.catalog, "--parity", "--json"))
+        ways = report["parity"]["ways"]
+        return report["parity"]["entries"], ways
+
+    def measure(self):
+        rows = {name: [] for name in ["nothing", "uv", "upgrade", "tools", "commit", "parity", "reading"]}
+        for turn in range(self.options.runs + 1):
+            taken = {"nothing": self.from_nothing(), "uv": self.by_uv()}
+            if turn:
+                rows["nothing"].append(taken["nothing"])
+                rows["uv"].append(taken["uv"])
+        shutil.rmtree(self.home, ignore_errors=True)
+        self.upgrade(0)
+        for turn in range(1, self.options.runs + 1):
+            taken, tools = self.upgrade(turn)
+            rows["upgrade"].append(taken)
+            rows["tools"].append(tools)
+            rows["commit"].append(self.commit(turn))
+            whole, (entries, ways) = self.timed(self.verify)
+            rows["parity"].append(whole)
+            rows["reading"].append(sum(way["read_seconds"] for way in ways))
+        middle = {name: statistics.median(values) for name, values in rows.items()}
+        print("numpy, pandas, requests from nothing until imported: %.2f s; uv venv, sync, import: %.2f s; ratio %.2f"
+              % (middle["nothing"], middle["uv"], middle["nothing"] / middle["uv"]))
+        print("one package changed in %d entries until mounted: %.2f s, of it the tools %.2f s, the rest %.2f s"
+              % (entries, middle["upgrade"], middle["tools"], middle["upgrade"] - middle["tools"]))
+        print("commit of 500 changed files: %.2f s" % middle["commit"])
+        print("verify --parity: %.2f s, of it reading the trees %.2f s; ratio %.2f"
+              % (middle["parity"], middle["reading"], middle["parity"] / middle["reading"]))
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    for name in ["--work", "--holofs", "--uv"]:
+        parser.add_argument(name, required=True)
+    parser.add_argument("--runs", type=int, default=5)
+    parser.add_argument("--files", type=int, default=24000)
+    Bench(parser.parse_args()).measure()
+
+
+main()
