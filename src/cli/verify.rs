@@ -30,25 +30,40 @@ pub struct VerifyArgs {
 
 #[derive(Serialize)]
 struct Report {
-    #[serde(flatten)]
-    blobs: OneChecked,
+    /// None with --parity, which reads every content anyway, unless that failed.
+    blobs: Option<OneChecked>,
     parity: Option<Parity>,
 }
 
 /// Verifies and reports.
 pub fn main(context: &Context, args: &VerifyArgs) -> anyhow::Result<ExitCode> {
-    let path = context.home.find_catalog(&args.catalog)?;
-    let (catalog, _) = Catalog::read(&path)?;
+    if !args.parity {
+        let blobs = blobs(context, &args.catalog)?;
+        return report(context, Report { blobs: Some(blobs), parity: None });
+    }
+    match parity::parity(context, &args.catalog, rcc().as_deref()) {
+        Ok(parity) => report(context, Report { blobs: None, parity: Some(parity) }),
+        // What cannot be read is most often a bad blob: its name says more.
+        Err(error) => match blobs(context, &args.catalog)? {
+            blobs if blobs.problems.is_empty() => Err(error),
+            blobs => report(context, Report { blobs: Some(blobs), parity: None }),
+        },
+    }
+}
+
+/// Reads every blob of the catalog.
+fn blobs(context: &Context, catalog: &str) -> anyhow::Result<OneChecked> {
+    let (catalog, _) = Catalog::read(&context.home.find_catalog(catalog)?)?;
     let progress = Progress::new("Verifying", context.is_json());
-    let blobs = verify::check_catalog(&context.home, &catalog, &progress);
+    let checked = verify::check_catalog(&context.home, &catalog, &progress);
     progress.finish();
-    let blobs = blobs?;
-    let is_good = blobs.problems.is_empty();
-    let wants_parity = args.parity && is_good;
-    let parity =
-        wants_parity.then(|| parity::parity(context, &args.catalog, rcc().as_deref())).transpose()?;
-    let is_equal = parity.as_ref().is_none_or(Parity::is_equal);
-    context.report(&Report { blobs, parity }, lines)?;
+    Ok(checked?)
+}
+
+fn report(context: &Context, report: Report) -> anyhow::Result<ExitCode> {
+    context.report(&report, lines)?;
+    let is_good = report.blobs.is_none_or(|blobs| blobs.problems.is_empty());
+    let is_equal = report.parity.is_none_or(|parity| parity.is_equal());
     Ok(match (is_good, is_equal) {
         (false, _) => ExitCode::from(BAD_BLOB),
         (true, false) => ExitCode::from(PARTIAL),
@@ -64,15 +79,15 @@ fn rcc() -> Option<PathBuf> {
 }
 
 fn lines(report: &Report) -> Vec<String> {
-    let Report { blobs, parity } = report;
+    let blobs = report.blobs.iter().flat_map(of_blobs);
+    blobs.chain(report.parity.iter().flat_map(of_parity)).collect()
+}
+
+fn of_blobs(blobs: &OneChecked) -> Vec<String> {
     let mut lines = blobs.problems.clone();
-    let verdict = if blobs.problems.is_empty() {
-        "all blobs are good".to_owned()
-    } else {
-        format!("{} are bad", blobs.problems.len())
-    };
+    let bad = blobs.problems.len();
+    let verdict = if bad == 0 { "all blobs are good".to_owned() } else { format!("{bad} are bad") };
     lines.push(format!("{}: {} blobs ({}), {verdict}", blobs.blueprint, blobs.blobs, bytes(blobs.bytes)));
-    lines.extend(parity.iter().flat_map(of_parity));
     lines
 }
 
