@@ -1,6 +1,6 @@
-//! Every place where bytes of others come in, as a function that must neither panic nor believe them.
+//! Every place that reads foreign bytes, as a function that must neither panic nor trust them.
 //!
-//! Used twice: by the fuzzer with its coverage, and by `tests/hostile/fuzz.rs` with a fixed sequence of inputs.
+//! Used twice: by the fuzzer with coverage, and by `tests/hostile/fuzz.rs` with a fixed sequence of inputs.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a broken promise is a panic here")]
 
 use std::path::Path;
@@ -26,11 +26,11 @@ pub mod zip;
 pub struct Target {
     /// Its name.
     pub name: &'static str,
-    /// Takes one input.
+    /// Handles one input.
     pub run: fn(&[u8]),
-    /// Inputs to begin with, made of golden data in this directory.
+    /// Seeds, made of golden data in this directory.
     pub seeds: fn(&Path) -> Vec<Vec<u8>>,
-    /// How many inputs a test takes: about two seconds' worth.
+    /// The number of inputs of a test: about two seconds' worth.
     pub usual: u64,
 }
 

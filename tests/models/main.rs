@@ -1,6 +1,6 @@
-//! Lock protocols under a scheduler that decides which thread runs next: no order of theirs breaks the promise or hangs.
+//! Lock protocols under a scheduler that decides which thread runs next: no interleaving breaks the promise or hangs.
 //!
-//! The file that is tried is the one that the program has, compiled against other locks. The seed of a failure is told with it.
+//! The tested file is that of the program, compiled with the model's locks. A failure prints its seed.
 #![allow(clippy::unwrap_used, reason = "a test helper fails loudly")]
 
 #[path = "../common/soak.rs"]
@@ -29,8 +29,8 @@ fn key(number: u8) -> RawKey {
     RawKey { digest: Digest::of(Regime::SipHash128, &[number]), mode: RawMode::new(0o644) }
 }
 
-/// Threads that want these blobs, each as often as it is named. What `Store::open` does: enter, and if somebody else was faster, look
-/// whether it is ready now.
+/// Threads that request these blobs, each once per entry. As in `Store::open`: enter, and if another thread was faster, check
+/// whether the blob is ready now.
 fn want(wishes: &'static [&'static [u8]]) {
     let flight = Arc::new(InFlight::default());
     let inside: Arc<[AtomicU32; 2]> = Arc::default();
@@ -74,7 +74,7 @@ fn threads_that_want_several_blobs_neither_wait_for_ever_nor_decode_twice() {
     shuttle::check_pct(|| want(&[&[0, 1], &[1, 0], &[0, 0], &[1]]), times, 3);
 }
 
-/// Threads that change these inodes together, one set after the other, as operations on the upper do.
+/// Threads that change these sets of inodes, one set after the other, like operations on the upper.
 fn change(operations: &'static [&'static [&'static [u64]]]) {
     let locks = Arc::new(Locks::default());
     let changing: Arc<[AtomicU32; 4]> = Arc::default();
@@ -86,7 +86,7 @@ fn change(operations: &'static [&'static [&'static [u64]]]) {
         })
         .collect();
     threads.into_iter().for_each(|thread| thread.join().unwrap());
-    // Nothing stays locked: whoever comes last gets everything.
+    // Nothing stays locked: the last thread gets everything.
     let all = [Ino(0), Ino(1), Ino(2), Ino(3)];
     assert!(all.iter().all(|&ino| locks.lock(&all).holds(ino)));
 }
@@ -116,28 +116,28 @@ fn two_operations_on_the_same_inodes_exclude_each_other_in_every_order() {
 
 #[test]
 fn operations_on_inodes_in_any_order_neither_wait_for_ever_nor_meet() {
-    // Renames between directories, both ways, and what happens in one of them meanwhile.
+    // Renames between directories in both directions, and changes in one of the directories meanwhile.
     let times = soak::amount(2_000, 200_000);
     let renames = || change(&[&[&[0, 1, 2], &[2, 0]], &[&[1, 0, 3], &[3]], &[&[2, 1]], &[&[0], &[1], &[2]]]);
     shuttle::check_random(renames, times);
     shuttle::check_pct(renames, times, 3);
 }
 
-/// What a process does with a space.
+/// How a process uses a space.
 #[derive(Clone, Copy)]
 enum Use {
-    /// RCC's lock, ours, and RCC's is free again while the mount lives.
+    /// Takes RCC's lock, then ours; RCC's is released while the mount lives.
     Mount,
-    /// Ours, then RCC's.
+    /// Takes ours, then RCC's.
     Materialize,
-    /// RCC's, ours, and the file of ours is removed with all that we keep of the space.
+    /// Takes RCC's, then ours, and removes our lock file with all state of the space.
     Delete,
-    /// Only asks who holds it.
+    /// Only looks who holds it.
     Ask,
 }
 
-/// Processes that use one space at once, each in its way. Nobody works in it beside another; whoever is refused is told of somebody
-/// else; in the end it is free.
+/// Processes that use one space at once, each in its way. No two of them work in it at the same time; a refused process is given the
+/// name of another one; in the end the space is free.
 fn use_space(uses: &'static [Use]) {
     let path = &Place::default();
     let rcc = Arc::new(shuttle::sync::Mutex::new(()));

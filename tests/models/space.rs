@@ -1,5 +1,5 @@
 //! The parts of `space` that the protocol of its own lock needs: files in memory that can be locked and removed, processes that are
-//! threads of the model, and a clock that goes on by a look at it.
+//! threads of the model, and a clock that advances each time it is read.
 
 use std::path::{Path, PathBuf};
 
@@ -30,7 +30,7 @@ pub mod sync {
 
     pub use std::fs::TryLockError;
 
-    /// What a file is, whatever its name: who has it locked, and its content.
+    /// A file, independent of its name: its lock, and its content.
     #[derive(Debug, Default)]
     pub struct Inode {
         locked: Mutex<bool>,
@@ -38,12 +38,12 @@ pub mod sync {
     }
 
     shuttle::lazy_static! {
-        /// The one name in this world.
+        /// The only name in this model.
         static ref NAME: Mutex<Option<Arc<Inode>>> = Mutex::new(None);
         static ref TICKS: AtomicU64 = AtomicU64::new(0);
     }
 
-    /// An open file; its lock goes with it.
+    /// An open file; its lock is released when it is closed.
     #[derive(Debug)]
     pub struct File {
         inode: Arc<Inode>,
@@ -76,7 +76,7 @@ pub mod sync {
             Ok(())
         }
 
-        /// Who only asks takes it for a moment, too.
+        /// A mere query takes it for a moment, too.
         pub fn try_lock_shared(&self) -> std::result::Result<(), TryLockError> {
             self.try_lock()
         }
@@ -120,7 +120,7 @@ pub mod sync {
         *NAME.lock().unwrap() = None;
     }
 
-    /// Each look at the clock is half a second.
+    /// Each reading advances the clock by half a second.
     #[derive(Debug, Clone, Copy)]
     pub struct Instant(u64);
 

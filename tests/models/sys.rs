@@ -1,8 +1,8 @@
-//! What `space` asks of the system, in the world of its model.
+//! The parts of the system that `space` uses, in this model.
 
 pub mod fs {
     pub mod place {
-        /// A lock file's name: there is only one in this world.
+        /// The name of a lock file: there is only one in this model.
         #[derive(Debug, Clone, Default)]
         pub struct Place(std::path::PathBuf);
 
@@ -46,8 +46,8 @@ pub mod fs {
 }
 
 pub mod process {
-    /// A thread of the model stands for a process. None of them dies while it holds anything: the kernel frees the lock then, and the
-    /// rest is as if nobody had signed.
+    /// A thread of the model stands for a process. None of them dies while it holds anything: the kernel would then release the lock, as if
+    /// the process had written no name into it.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
     pub struct Process(usize);
 

@@ -14,21 +14,21 @@ use holofs::sys::fs::disk;
 use holofs::sys::process::latency::{Claim, DEVICE};
 
 const SPACE: &str = "awake";
-/// What the kernel tells where nobody claims anything, in microseconds.
+/// The kernel's value while no process has a claim, in microseconds.
 const NO_CLAIM: i32 = 2_000_000_000;
 
-/// How late a processor may wake, in microseconds.
+/// The permitted wake-up latency of a processor, in microseconds.
 fn latency() -> i32 {
     i32::from_ne_bytes(fs::read(DEVICE).unwrap()[..4].try_into().unwrap())
 }
 
-/// Asks the mount for what is never cached, until `done`.
+/// Sends requests that are never cached to the mount, until `done`.
 #[track_caller]
 fn ask_until(root: &Path, done: impl Fn() -> bool) {
     until(|| (0..100).all(|_| disk::usage(root).is_ok()) && done());
 }
 
-/// Why this cannot be tried here.
+/// Why this cannot be tested here.
 fn obstacle() -> Option<String> {
     if !is_root() {
         return Some("only root may claim that no processor halts".into());
@@ -57,7 +57,7 @@ fn processors_stay_awake_while_requests_come_and_no_longer() {
 
     let mounted = mount("always");
     ask_until(mounted.path(), || latency() == 0);
-    until(|| latency() == NO_CLAIM); // nothing is asked any more
+    until(|| latency() == NO_CLAIM); // no more requests
     assert!(claims() > Some(0));
 
     ask_until(mounted.path(), || latency() == 0);

@@ -1,7 +1,7 @@
 //! The law of bytecode: no program can write bytecode that another space, another user or a later `--fresh` of the same space
-//! executes; and what is shared is of use.
+//! executes; and the shared bytecode is actually used.
 //!
-//! The interpreter of these spaces is this machine's own, behind a script: only the sources are of the catalog.
+//! The interpreter of these spaces is this machine's own, called by a script: only the sources are in the catalog.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 use crate::common::sandbox::Sandbox;
 use crate::common::{is_root, run, said, skip, stderr, stdout, until};
 
-/// More modules than it takes to have them compiled for other spaces.
+/// More modules than the minimum for which a run compiles shared bytecode.
 const MODULES: usize = 30;
 
 /// A catalog with an interpreter, `MODULES` modules, and one that is relocated; `None` if there is no Python here.
@@ -43,11 +43,11 @@ fn catalog(sandbox: &Sandbox) -> Option<String> {
     Some(catalog)
 }
 
-/// Imports everything, and says what it got.
+/// Imports everything, and prints the result.
 const ALL: &str = "import sys; sys.path.insert(0, ''); import where; \
     print(where.P, *[__import__('m%d' % n).V for n in range(30)])";
 
-/// `holofs run` of a Python text, which must succeed. It takes long enough that what it imports is worth sharing.
+/// `holofs run` of a Python text, which must succeed. It runs long enough that its imports are worth sharing.
 fn python(sandbox: &Sandbox, options: &[&str], catalog: &str, space: &str, code: &str) -> Output {
     let mut args = vec!["run"];
     args.extend(options);
@@ -60,7 +60,7 @@ fn says(output: &Output) -> String {
     stdout(output).trim_end().to_owned()
 }
 
-/// The modules of the catalog that Python compiled, by what `-v` says.
+/// The modules of the catalog that Python compiled, according to `-v`.
 fn compiled(output: &Output) -> Vec<String> {
     let stderr = stderr(output);
     let lines = stderr.lines().filter_map(|line| line.strip_prefix("# code object from "));
@@ -81,13 +81,13 @@ fn pack(sandbox: &Sandbox) -> Option<PathBuf> {
     found.exists().then_some(found)
 }
 
-/// Runs once, and waits until other spaces find what was imported.
+/// Runs once, and waits until other spaces can find the bytecode of the imports.
 fn shared(sandbox: &Sandbox, catalog: &str) {
     python(sandbox, &[], catalog, "first", ALL);
     until(|| pack(sandbox).is_some());
 }
 
-/// Text of Python that overwrites the bytecode of `m1`, wherever it is found, with that of another source, time and size as `m1` has them.
+/// Python text that overwrites every bytecode of `m1` with that of another source, with the time and size of `m1`.
 const POISON: &str = "import m1, importlib.util as u, importlib._bootstrap_external as b, os; \
     s = os.stat(m1.__file__); code = compile(\"V = 'poison'\", m1.__file__, 'exec'); \
     p = u.cache_from_source(m1.__file__); os.makedirs(os.path.dirname(p), exist_ok=True); \
@@ -103,7 +103,7 @@ fn first_import_in_another_space_compiles_only_what_is_relocated() {
     for (options, space) in
         [(&["--mode=mount"][..], "two"), (&["--mode=materialize"], "three"), (&["--isolate"], "four")]
     {
-        // The copies come while Python starts; what it is ahead of, it compiles.
+        // The copies are made while Python starts; modules that are not copied in time are compiled.
         until(|| {
             let output = python(&sandbox, &[options, &["--fresh"]].concat(), &catalog, space, ALL);
             let root = says(&output);
@@ -180,10 +180,10 @@ fn bytecode_that_a_program_wrote_is_not_executed_after_fresh_or_reset_nor_elsewh
     for mode in ["mount", "materialize"] {
         let option = format!("--mode={mode}");
         python(&sandbox, &[&option], &catalog, mode, POISON);
-        // What a program does to its own space is the space's.
+        // What a program does to its own space stays in that space.
         assert_eq!(value(&[&option], mode), "poison");
     }
-    // RCC restores files, too, and writes `.meta` last.
+    // RCC restores files too, and writes `.meta` last.
     let root =
         says(&python(&sandbox, &[], &catalog, "materialize", "import os; print(os.environ['CONDA_PREFIX'])"));
     run(Command::new("touch").arg(format!("{root}.meta")));
@@ -202,7 +202,7 @@ fn bytecode_that_a_program_wrote_is_not_executed_after_fresh_or_reset_nor_elsewh
 fn poisoned_bytecode_is_never_shared() {
     let sandbox = Sandbox::new();
     let Some(catalog) = catalog(&sandbox) else { return };
-    // Written before anything is shared, beside everything that is imported.
+    // Written before anything is shared, next to everything that is imported.
     python(&sandbox, &[], &catalog, "poisoned", &format!("{POISON}; {ALL}"));
     until(|| pack(&sandbox).is_some());
     let value = says(&python(
@@ -260,7 +260,7 @@ fn everything_is_compiled_in_advance_and_found() {
     });
     let again = crate::common::json(&sandbox.holofs_ok(&["warm", &catalog, "--bytecode", "--json"]));
     assert_eq!(again["bytecode"]["compiled"], 0, "{again:#}");
-    // With the catalog its bytecode goes.
+    // The bytecode is removed with its catalog.
     sandbox.holofs_ok(&["remove", &catalog]);
     sandbox.holofs_ok(&["gc"]);
     assert!(pack(&sandbox).is_none());

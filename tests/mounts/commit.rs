@@ -1,4 +1,4 @@
-//! `holofs commit`: the new catalog is the space as it stood, and RCC restores it.
+//! `holofs commit`: the new catalog is the space as it was, and RCC restores it.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -10,7 +10,7 @@ use crate::common::rcc::rcc;
 use crate::common::sandbox::Sandbox;
 use crate::common::{exit, json, number_field, text_field};
 
-/// Every kind of change, in a mounted space.
+/// Every kind of change in a mounted space.
 fn change(root: &Path) {
     fs::write(root.join("new.txt"), format!("prefix={}\n", root.display())).unwrap();
     fs::create_dir_all(root.join("added/deep")).unwrap();
@@ -64,7 +64,7 @@ fn commit_makes_the_space_a_catalog_that_rcc_restores_and_empties_the_upper() {
         let (theirs, _) = rcc.restore(&sandbox, &yaml, "user", "rcc");
         crate::common::compare::assert_same_space(&theirs, &ours);
 
-        // The space goes on, of the new catalog, with nothing written.
+        // The space continues with the new catalog and without changes.
         let again = sandbox.mount(&new, "work", "user", &[]);
         assert!(again.path().join("moved").exists() && !again.path().join("plain").exists());
         drop(again);

@@ -1,4 +1,4 @@
-//! The law of `commit`: the new catalog is the tree as it stood, and `diff` before it is what differs between the two catalogs.
+//! The law of `commit`: the new catalog is the tree as it was, and a preceding `diff` lists the differences between the two catalogs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -12,11 +12,11 @@ use crate::common::compare::{Entry, space_of};
 use crate::common::sandbox::Sandbox;
 use crate::common::{json, soak, text_field};
 
-/// Names, so that changes meet each other.
+/// A few names, so that changes affect the same files.
 const DIRS: [&str; 4] = ["", "bin", "lib", "lib/deep"];
 const FILES: [&str; 4] = ["a", "b", "c", "d"];
 
-/// One change; numbers choose among the names above.
+/// One change; numbers select among the names above.
 #[derive(Debug, Clone)]
 enum Change {
     Write { dir: usize, file: usize, with_label: bool },
@@ -46,10 +46,10 @@ fn change() -> impl Strategy<Value = Change> {
 }
 
 impl Change {
-    /// Does it below `root`; what cannot be done there is left. `unique` makes each content another one.
+    /// Applies it below `root`; impossible changes are skipped. `unique` makes each content different.
     fn apply(&self, root: &Path, unique: usize) {
         let at = |dir: usize, file: usize| root.join(DIRS[dir]).join(FILES[file]);
-        // A change that fails changes nothing, and the law holds for what stands there then.
+        // A change that fails changes nothing, and the law holds for the resulting tree.
         let outcome = match *self {
             Change::Write { dir, file, with_label } => {
                 let path = if with_label { root.display().to_string() } else { String::new() };
@@ -93,7 +93,7 @@ fn kept(root: &Path) -> BTreeMap<PathBuf, Entry> {
     timeless.collect()
 }
 
-/// A link that leads nowhere cannot be recorded.
+/// A dangling link cannot be recorded.
 fn drop_dangling(dir: &Path) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -137,7 +137,7 @@ fn differing(one: &BTreeMap<PathBuf, Entry>, other: &BTreeMap<PathBuf, Entry>) -
     paths.filter(|path| !is_dir(path)).map(|path| path.to_str().unwrap().to_owned()).collect()
 }
 
-/// Files and links that `diff` names; of a directory that is gone it names no more than that.
+/// Files and links that `diff` names; for a removed directory it names only the directory.
 fn told(diff: &serde_json::Value, pristine: &BTreeMap<PathBuf, Entry>) -> BTreeSet<String> {
     let of = |what: &str| diff[what].as_array().unwrap().iter().map(|path| path.as_str().unwrap().to_owned());
     let gone: Vec<String> = of("removed").filter(|path| path.ends_with('/')).collect();

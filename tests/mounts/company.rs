@@ -1,4 +1,4 @@
-//! The laws of a space that is not alone: several commands, several mount namespaces, and other hands on its mount.
+//! The laws of a shared space: several commands, several mount namespaces, and other programs that change its mount.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -10,14 +10,14 @@ use crate::common::mounted::{daemons_of, detach, is_mounted};
 use crate::common::sandbox::Sandbox;
 use crate::common::{exit, is_root, json, run, said, skip, space_path, stderr, stdout, until};
 
-/// Says how many entries the tree has that the command sees.
+/// Prints how many entries of the tree the command sees.
 const SEE: &str = "ls \"$CONDA_PREFIX\" | wc -l";
 
 fn sandbox() -> Sandbox {
     Sandbox::golden(Regime::Gzip)
 }
 
-/// A command in a space, started.
+/// A running command in a space.
 fn start(sandbox: &Sandbox, space: &str, script: &str) -> Child {
     let mut command = sandbox.holofs_command(&["run", CATALOG, space, "--", "sh", "-c", script]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
@@ -27,7 +27,7 @@ fn in_run(sandbox: &Sandbox, space: &str, script: &str) -> Output {
     sandbox.holofs(&["run", CATALOG, space, "--", "sh", "-c", script])
 }
 
-/// The command said `up`, so the space is there.
+/// The command printed `up`, so the space is mounted.
 fn is_up(child: &mut Child) {
     let mut said = [0; 3];
     std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut said).unwrap();
@@ -39,7 +39,7 @@ fn entries(output: &Output) -> u32 {
     stdout(output).split_whitespace().last().unwrap().parse().unwrap()
 }
 
-/// Where the space is mounted while nothing is said about it.
+/// The path at which the space is mounted.
 fn root_of(sandbox: &Sandbox, space: &str) -> PathBuf {
     let path = space_path(&json(&sandbox.holofs_ok(&["mount", CATALOG, space, "--json"])));
     sandbox.holofs_ok(&["unmount", space]);
@@ -66,7 +66,7 @@ fn runs_that_overlap_keep_the_tree_until_the_last_one_ends() {
 #[test]
 fn run_finds_the_tree_while_a_background_process_of_the_last_one_has_it() {
     let sandbox = sandbox();
-    // It stands in the tree until its stdin ends.
+    // It stays in the tree until its stdin ends.
     let mut child =
         start(&sandbox, "bg", "cd \"$CONDA_PREFIX\" && (cat <&3 >/dev/null 2>&1 &) 3<&0; echo up");
     is_up(&mut child);
@@ -115,7 +115,7 @@ fn mount_twice_is_one_mount_and_stays_after_a_run() {
     assert_eq!(stdout(&again).trim(), mounted.path().to_str().unwrap());
     assert_ne!(entries(&in_run(&sandbox, "kept", SEE)), 0);
     assert!(is_mounted(mounted.path()));
-    // A mount that a run made stays from then on.
+    // `mount` turns the mount of a run into a permanent one.
     let mut child = start(&sandbox, "made", "echo up; cat >/dev/null");
     is_up(&mut child);
     let made = sandbox.mount(CATALOG, "made", "user", &[]);
@@ -182,7 +182,7 @@ fn run_ends_whatever_copy_of_its_mount_is_in_another_namespace() {
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success() && started.elapsed() < Duration::from_secs(8), "{}", said(&output));
     assert!(stderr(&output).contains("is unmounted here; a copy of the mount in the namespace of process"));
-    // The next one gets it back from there.
+    // The next run gets it back from there.
     assert_ne!(entries(&in_run(&sandbox, "ns", SEE)), 0);
     drop(stranger.stdin.take());
     stranger.wait().unwrap();
@@ -204,7 +204,7 @@ fn isolated_run_keeps_no_mount_of_others_alive() {
     drop(other.stdin.take());
     let output = other.wait_with_output().unwrap();
     assert!(output.status.success() && !stderr(&output).contains("copy of the mount"), "{}", said(&output));
-    // Its daemon has ended: nothing of it is in use.
+    // Its daemon has ended: none of it is in use.
     sandbox.holofs_ok(&["run", "--fresh", CATALOG, "other", "--", "true"]);
     drop(isolated.stdin.take());
     isolated.wait().unwrap();
@@ -320,7 +320,7 @@ fn mount_that_is_killed_while_it_waits_mounts_nothing_later() {
     sandbox.mount(CATALOG, "dead", "user", &[]).unmount();
 }
 
-/// What `list` says of the space with this root.
+/// The entry of `list` for the space with this root.
 fn listed(sandbox: &Sandbox, root: &Path) -> serde_json::Value {
     let label = root.file_name().unwrap().to_str().unwrap();
     json(&sandbox.holofs_ok(&["list", "--json"]))[label].clone()
@@ -338,7 +338,7 @@ fn list_tells_the_state_and_the_users_of_a_space() {
     let lease = &row["holofs"]["leases"][0];
     assert_eq!(lease["pid"].as_u64(), Some(child.id().into()));
     assert_eq!(lease["command"].as_str(), Some("sh -c echo up; cat >/dev/null"));
-    // It is served for whoever has a file open, but not there any more.
+    // It still serves open files, but is no longer mounted.
     let held = fs::File::open(root.join(fs::read_dir(&root).unwrap().next().unwrap().unwrap().file_name()));
     if is_root() {
         detach(&root);
@@ -392,7 +392,7 @@ fn gc_removes_what_was_left_by_commands_that_were_killed() {
     fs::write(base.join(format!("{label}.meta.holofs-tmp")), "x").unwrap();
     fs::create_dir_all(state.join("leases")).unwrap();
     fs::write(state.join("leases/1-1"), "{}").unwrap();
-    // A space that nobody can read stops nobody else.
+    // A space whose state cannot be read blocks no other space.
     let blocked = sandbox.home().join("holofs/spaces/0000000_0000000_00000000");
     fs::create_dir_all(&blocked).unwrap();
     fs::write(blocked.join("mount.json"), "not JSON").unwrap();
@@ -414,7 +414,7 @@ fn umount_right_after_a_mount_is_not_busy_because_of_what_is_read_ahead() {
         return skip("umount(8) needs root");
     }
     let sandbox = sandbox();
-    // What this run reads is read ahead from now on.
+    // The files that this run reads are read ahead from now on.
     sandbox.holofs_ok(&[
         "run",
         CATALOG,

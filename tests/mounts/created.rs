@@ -1,4 +1,4 @@
-//! Who makes a file writes it past the kernel's pages: whoever else has it open sees every byte as soon as it is written.
+//! A file created write-only bypasses the page cache: every other descriptor sees each byte as soon as it is written.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test helper fails loudly")]
 
@@ -15,14 +15,14 @@ use crate::common::{json, run};
 
 const SPACE: &str = "made";
 const PAGE: u64 = 4096;
-/// The file that two threads write and read: so much is read ahead at once.
+/// The size of the file that two threads write and read: that of one readahead.
 const LEN: u64 = 32 * PAGE;
 
 fn mount(sandbox: &Sandbox) -> Mounted<'_> {
     sandbox.mount(CATALOG, SPACE, "user", &["--io", "no-open"])
 }
 
-/// Writes through the descriptor that made the file, one that reads as well, and a mapping, and looks through all that can see.
+/// Writes through the descriptor that created the file, a second one that also reads, and a mapping, and reads through all that can.
 const EVERY_WAY: &str = r#"
 import mmap, os, sys
 maker = os.open(sys.argv[1], os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
@@ -66,7 +66,7 @@ fn however_a_file_is_written_while_it_is_made_everyone_sees_it() {
     let seen = fs::read(&path).unwrap();
     let requests = json(&sandbox.holofs_ok(&["stats", SPACE, "--json"]))["requests"].clone();
     let asked = |what: &str| requests[what].as_u64().unwrap_or(0);
-    // Each of the two is made so, or the kernel is told once that none is.
+    // Both files are created this way, or the kernel learns once that none is.
     assert!(matches!((asked("create"), asked("mknod")), (2, 0) | (1, 2)), "{requests}");
     mounted.unmount();
     assert_eq!(fs::read(mount(&sandbox).path().join("new")).unwrap(), seen);
@@ -91,7 +91,7 @@ fn who_reads_ahead_while_a_file_is_made_keeps_no_old_byte() {
                     for page in 0..LEN / PAGE {
                         let at = usize::try_from(page * PAGE).unwrap();
                         let found = u64::from_le_bytes(content[at..at + 8].try_into().unwrap());
-                        // Each write is of the next page: this is the last of them that went to this one.
+                        // Each write is of the next page: this is the last one of this page.
                         let newest = least.checked_sub(page).map_or(0, |over| least - over % (LEN / PAGE));
                         assert!(found >= newest, "page {page} has {found} after {least} writes");
                     }

@@ -1,4 +1,4 @@
-//! The same commands for spaces that stand as files as for mounts: what was written stays, is told, and is brought back.
+//! The same commands work for spaces of files as for mounts: changes stay, are listed, and can be undone.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -14,13 +14,13 @@ fn sandbox() -> Sandbox {
     Sandbox::golden(Regime::Gzip)
 }
 
-/// The space `s`, laid out by a command that says `true`.
+/// The space `s`, laid out by a command that prints `true`.
 fn laid_out(sandbox: &Sandbox) -> PathBuf {
     let report = sandbox.holofs_ok(&["mount", CATALOG, "s", "--mode", "materialize", "--json"]);
     space_path(&json(&report))
 }
 
-/// A plain file of at least ten bytes, and a directory with files, of the golden tree.
+/// A plain file of at least ten bytes, and a directory with files, both of the golden tree.
 fn some_of(root: &Path) -> (PathBuf, PathBuf) {
     let below = |dir: &Path| -> Vec<PathBuf> {
         let mut found: Vec<PathBuf> = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).collect();
@@ -40,7 +40,7 @@ fn some_of(root: &Path) -> (PathBuf, PathBuf) {
     (file.unwrap(), dir.unwrap())
 }
 
-/// Changes one thing of each kind; what `diff` has to say of it, sorted by path.
+/// Makes one change of each kind; returns the expected output of `diff`, sorted by path.
 fn change(root: &Path) -> String {
     let (file, dir) = some_of(root);
     let mode = fs::metadata(&file).unwrap().permissions().mode();
@@ -77,7 +77,7 @@ fn diff_and_reset_mean_the_same_for_files_and_for_a_mount() {
     let said_of_mount = change(mounted.path());
     assert_eq!(stdout(&sandbox.holofs_ok(&["diff", "m"])), said_of_mount);
     assert_eq!(said_of_files, said_of_mount);
-    // A path alone, then all.
+    // One path alone, then everything.
     sandbox.holofs_ok(&["reset", "s", "zz-new"]);
     assert!(!root.join("zz-new").exists());
     let left: Vec<&str> = said_of_files.lines().filter(|line| !line.contains("zz-new")).collect();
@@ -125,7 +125,7 @@ fn runs_in_files_find_what_the_last_one_wrote_until_it_is_dropped() {
 fn a_mount_does_not_hide_what_was_written_to_files() {
     let sandbox = sandbox();
     let root = laid_out(&sandbox);
-    // Nothing was written: they may be covered.
+    // There are no changes: a mount may cover the files.
     sandbox.mount(CATALOG, "s", "user", &["--mode", "mount"]).unmount();
     fs::write(root.join("written"), "x").unwrap();
     let refused = sandbox.holofs_fails(&["mount", "--mode", "mount", CATALOG, "s"], exit::BUSY);

@@ -1,4 +1,4 @@
-//! What a mounted space does: its laws through the kernel, and against a model.
+//! The behaviour of a mounted space: its laws through the kernel, and against a model.
 
 #![allow(clippy::unwrap_used, reason = "a test's helper fails loudly")]
 

@@ -1,9 +1,9 @@
-//! The law of writing: whatever is done to a space, it looks as if it had been done to a tree in memory.
+//! The law of writing: after any operations, a space looks like a tree in memory after the same operations.
 //!
-//! The same random operations go to a model and to a space of one small catalog, and after each of them both must agree
-//! whether it worked (and, without FUSE, with which errno), and at the end on every name, kind, mode, link count, content,
-//! attribute and time. Once on the `Vfs` itself, where a restart is dropping and opening the upper; once through the kernel,
-//! where a restart is unmounting or killing the daemon.
+//! The same random operations go to a model and to a space of one small catalog. After each of them both must agree
+//! whether it succeeded (and, without FUSE, with which errno), and at the end on every name, kind, mode, link count, content,
+//! attribute and time. One variant uses the `Vfs` itself, where a restart drops and opens the upper; the other uses the kernel,
+//! where a restart unmounts or kills the daemon.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test helper fails loudly")]
 
@@ -23,25 +23,25 @@ use proptest::prelude::*;
 use ops::Op;
 use tree::Model;
 
-/// A space that is tried: the bare `Vfs`, or a mount of it.
+/// A space under test: the bare `Vfs`, or a mount of it.
 trait World {
-    /// Does it; the errno if it fails.
+    /// Performs the operation; returns the errno if it fails.
     fn apply(&mut self, op: &Op) -> Result<(), i32>;
-    /// Everything that is there, by path.
+    /// Every entry, by path.
     fn seen(&mut self) -> BTreeMap<String, Seen>;
     /// Its label.
     fn label(&self) -> String;
-    /// Whether its errnos are the model's: those of the kernel differ in what it checks first.
+    /// Whether its errnos equal the model's: the kernel checks in another order.
     const EXACT: bool;
 }
 
-/// What is seen of one name.
+/// The visible state of one name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Seen {
     kind: char,
     mode: u16,
     nlink: u32,
-    /// Content of a file, text of a link.
+    /// Content of a file, target of a link.
     content: Vec<u8>,
     xattrs: BTreeMap<String, Vec<u8>>,
     /// The first path of the same inode.
@@ -63,7 +63,7 @@ fn check<W: World>(mut world: W, ops: &[Op]) {
     assert_eq!(difference(&model.seen(), &world.seen()), None, "after {ops:#?}");
 }
 
-/// Where two trees differ; times only where the first one knows them.
+/// The differences of two trees; times only where the first one knows them.
 fn difference(expected: &BTreeMap<String, Seen>, got: &BTreeMap<String, Seen>) -> Option<String> {
     let same = |expected: &Seen, got: &Seen| {
         let mtime = expected.mtime.and(got.mtime);

@@ -1,4 +1,4 @@
-//! The law of the mount: what is mounted is what RCC restores, for as long as the mount lives, and nothing of it stays after.
+//! The law of the mount: it shows what RCC restores, for as long as the mount lives, and leaves nothing behind.
 #![allow(clippy::unwrap_used, reason = "a test's helper fails loudly")]
 
 use std::fs;
@@ -16,7 +16,7 @@ use crate::common::{exit, json, stderr, text_field};
 /// The golden space, as `rcc holotree vars --controller golden --space interop` named it.
 const CONTROLLER: &str = "golden";
 const SPACE: &str = "interop";
-/// Linux's numbers.
+/// Linux's errno values.
 const EIO: i32 = 5;
 const ENOTCONN: i32 = 107;
 
@@ -36,7 +36,7 @@ fn a_mounted_space_is_what_rcc_restored_in_both_regimes() {
         let restored = golden::unpack_restored(regime, &sandbox.scratch());
         let mounted = sandbox.mount(CATALOG, SPACE, CONTROLLER, &[]);
         assert_same_space(mounted.path(), &restored);
-        // Again, from caches and from patched files instead of on demand.
+        // Again, from caches and patched files instead of on demand.
         assert_same_space(mounted.path(), &restored);
         mounted.unmount();
         let again = sandbox.mount(CATALOG, SPACE, CONTROLLER, &["--read-only"]);
@@ -124,7 +124,7 @@ fn sigterm_unmounts_and_an_open_file_is_served_until_it_is_closed() {
         assert!(started.elapsed() < Duration::from_secs(8), "the daemon outlives its mount: {}", state());
         std::thread::sleep(Duration::from_millis(5));
     }
-    // Nothing holds the space any more.
+    // The space is not held any more.
     sandbox.mount(CATALOG, SPACE, CONTROLLER, &[]).unmount();
 }
 
@@ -146,7 +146,7 @@ fn a_daemon_keeps_nothing_of_who_started_it() {
     let held = fs::File::create(&lock).unwrap();
     held.lock().unwrap();
     let (mut reader, writer) = std::io::pipe().unwrap();
-    // A descriptor that the program inherits, as of `flock LOCK holofs mount`: the locked file is the shell's fd 9.
+    // A descriptor that the program inherits, as with `flock LOCK holofs mount`: the locked file is the shell's fd 9.
     let mut shell = sandbox.command("sh");
     shell.args(["-c", "exec 9<&0; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_holofs")]);
     shell.args(["mount", CATALOG, SPACE, "--controller", CONTROLLER, "--json"]);
@@ -155,7 +155,7 @@ fn a_daemon_keeps_nothing_of_who_started_it() {
     drop(held);
     assert!(output.status.success());
     let free = fs::File::open(&lock).unwrap();
-    // Another test may fork at this moment, and hold the lock until its child execs: give it time.
+    // Another test may fork at this moment, and hold the lock until its child executes: give it time.
     let started = Instant::now();
     while free.try_lock().is_err() {
         assert!(started.elapsed() < Duration::from_secs(2), "the daemon holds a lock it inherited");
@@ -253,7 +253,7 @@ fn a_bad_catalog_has_its_own_exit_code_and_nothing_is_created() {
     for bad in [whole[..whole.len() / 2].to_vec(), hostile, b"{}".to_vec(), Vec::new()] {
         fs::write(&catalog, &bad).unwrap();
         sandbox.holofs_fails(&["mount", CATALOG, SPACE, "--controller", CONTROLLER], exit::BAD_CATALOG);
-        // What fails of `run` itself has one code, which commands rarely use.
+        // `run` has one code for its own failures, which commands rarely use.
         sandbox
             .holofs_fails(&["run", CATALOG, SPACE, "--controller", CONTROLLER, "--", "true"], exit::OUR_OWN);
         assert_eq!(fs::read_dir(sandbox.holotree()).unwrap().count(), 0, "something was created");
@@ -348,10 +348,10 @@ fn who_waits_for_all_that_a_mount_says_does_not_wait_for_what_it_primes() {
     let mounted = sandbox.mount(&catalog, "primed", "user", &[]);
     std::io::copy(&mut fs::File::open(mounted.path().join("large")).unwrap(), &mut std::io::sink()).unwrap();
     mounted.unmount();
-    // So that it is inflated once more, which takes a while.
+    // Forces the content to be inflated again, which takes a while.
     fs::remove_dir_all(sandbox.home().join("holofs/raw")).unwrap();
 
-    // Its stdout and stderr are pipes, read to their ends.
+    // Its stdout and stderr are pipes that are read to the end.
     let mounted = sandbox.mount(&catalog, "primed", "user", &[]);
     let daemon = mounted.report()["pid"].as_u64().unwrap();
     let started = Instant::now();

@@ -1,6 +1,6 @@
-//! The second way to read (`--io passthrough`): the kernel reads the stores by itself, and every law of a space still holds.
+//! The second way of reading (`--io passthrough`): the kernel itself reads the stores, and every law of a space still holds.
 //!
-//! `HOLOFS_IO=passthrough cargo test` runs all other tests of mounts in this way too; here is what is special about it.
+//! `HOLOFS_IO=passthrough cargo test` runs all other tests of mounts in this way too; this file has the tests of its special cases.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test helper fails loudly")]
 
@@ -20,13 +20,13 @@ use holofs::sys::fs::map::Mapped;
 use crate::common::{copy_program, is_root, json, run, skip, stderr, store_hash, text_field, until};
 
 const SPACE: &str = "passed";
-/// Without relocations, of two sizes; the last one has some, and one file for this space only.
+/// Two files of different sizes without relocations; the last file has relocations, so it exists for this space only.
 const FILES: [&str; 3] = ["plain/inner.gz", "plain/big-5MB.bin", "bin/tool"];
 const ESTALE: i32 = 116;
 const ETXTBSY: i32 = 26;
 const O_TRUNC: i32 = 0o1000;
 
-/// A mount that passes files through; `None`, and said why, where that cannot be.
+/// A mount with passthrough; `None`, with a message, where that is not possible.
 fn mount(sandbox: &Sandbox) -> Option<Mounted<'_>> {
     if !is_root() {
         skip("passing files through needs root");
@@ -58,8 +58,8 @@ fn passed(sandbox: &Sandbox) -> u64 {
     stats(sandbox)["counts"]["passed_through"].as_u64().unwrap_or_default()
 }
 
-/// Waits until the relocated files are there, which are passed through from then on: the thread that makes them has begun, and
-/// is gone.
+/// Waits until the relocated files exist, which are passed through from then on: the thread that makes them has started and
+/// ended.
 fn relocated(sandbox: &Sandbox, mounted: &Mounted<'_>) {
     let label = text_field(mounted.report(), "label");
     let dir = sandbox.home().join("holofs/spaces").join(label).join("relocated");
@@ -91,11 +91,11 @@ fn everything_looks_the_same_and_no_byte_goes_through_the_daemon() {
     until(|| requests(&sandbox, "release") == requests(&sandbox, "open"));
     assert_same_space(mounted.path(), &restored);
     assert_eq!(stats(&sandbox)["fallbacks"], serde_json::json!({}));
-    // Directories are opened once, and listings are kept, as in the other way.
+    // Directories are opened once and listings are cached, as without passthrough.
     assert_eq!(requests(&sandbox, "opendir"), 1);
 }
 
-/// Writes to the file in a way of its own; what it holds then.
+/// A way to write to the file; returns its new content.
 type Way = (&'static str, fn(&Path, Vec<u8>) -> io::Result<Vec<u8>>);
 
 const WAYS: [Way; 7] = [
@@ -188,7 +188,7 @@ fn no_way_leads_from_a_reader_to_a_writable_store() {
     let is_it = |path: &PathBuf| path.to_str().unwrap().contains(&format!("/{start:x}-"));
     let entry = entries.into_iter().find(is_it).unwrap();
     assert!(fs::read(&entry).unwrap() == mapped[..]);
-    // Opened again, what is open and what is mapped is the space's file, and no name leads to the inode that takes its place.
+    // If reopened, the open and the mapped file is that of the space; no name leads to the inode that replaces it.
     let again = Path::new("/proc/self/fd").join(reader.as_raw_fd().to_string());
     for way in [&entry, &again] {
         assert_eq!(open(way).unwrap_err().raw_os_error(), Some(ESTALE), "{}", way.display());
@@ -213,7 +213,7 @@ fn every_name_of_a_file_shows_what_was_written_under_its_readers() {
     assert!(fs::read(&one).unwrap() == content, "the first name shows other bytes");
     let numbers = [&one, &other].map(|path| fs::metadata(path).unwrap().ino());
     assert_eq!(numbers[0], numbers[1]);
-    // Renaming it, and losing a name, are as ever.
+    // Renaming it and removing one of its names work as usual.
     fs::rename(&other, mounted.path().join("renamed")).unwrap();
     fs::remove_file(&one).unwrap();
     assert!(fs::read(mounted.path().join("renamed")).unwrap() == content);
@@ -300,7 +300,7 @@ fn a_killed_daemon_leaves_its_readers_alone_and_loses_nothing() {
     open(&path).unwrap().write_all_at(b"WRITTEN", 3).unwrap();
     run(Command::new("kill").args(["-KILL", &mounted.report()["pid"].to_string()]));
     until(|| File::open(&path).is_err());
-    // The kernel has the file, whoever lives.
+    // The kernel has the file, even if the daemon is dead.
     let mut kept = vec![0; old.len()];
     reader.read_exact_at(&mut kept, 0).unwrap();
     assert!(kept == old);
@@ -310,7 +310,7 @@ fn a_killed_daemon_leaves_its_readers_alone_and_loses_nothing() {
         fs::read(again.path().join("plain/big-5MB.bin")).unwrap()[..10],
         [&old[..3], b"WRITTEN"].concat()
     );
-    std::mem::forget(mounted); // its mount is taken away by the next one
+    std::mem::forget(mounted); // the next mount removes this one
 }
 
 #[test]
@@ -343,7 +343,7 @@ fn where_the_kernel_refuses_the_mount_is_no_open_and_says_so() {
     assert_eq!(told[1]["requests"]["open"], 1);
 }
 
-/// An overlay over `lower`, taken away when dropped.
+/// An overlay over `lower`, removed when dropped.
 struct Overlay(PathBuf);
 
 impl Overlay {

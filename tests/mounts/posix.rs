@@ -1,4 +1,4 @@
-//! What a real file system does, a mounted space does: through the kernel, over remounts, and without touching the store.
+//! A mounted space behaves like a real file system: through the kernel, over remounts, and without changes to the store.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test helper fails loudly")]
 
@@ -35,7 +35,7 @@ fn names(dir: &Path) -> BTreeSet<String> {
     entries.collect()
 }
 
-/// Every file of the store with all that a write could change.
+/// Every file of the store, with all attributes that a write could change.
 fn store_of(sandbox: &Sandbox) -> Vec<(PathBuf, u32, i64, u64, Vec<u8>)> {
     let (mut found, mut left) = (Vec::new(), vec![sandbox.hololib().join("library")]);
     while let Some(dir) = left.pop() {
@@ -194,7 +194,7 @@ fn what_another_user_writes_loses_setuid_and_what_he_makes_is_his() {
     }
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = sandbox.mount(CATALOG, SPACE, "user", &["--allow-other"]);
-    // The way to the space is private: the other user gets a directory of it by descriptor.
+    // The path to the space is private: the other user gets one of its directories by descriptor.
     let dir = mounted.path().join("open");
     fs::create_dir(&dir).unwrap();
     std::os::unix::fs::chown(&dir, None, Some(4321)).unwrap();
@@ -367,7 +367,7 @@ fn only_attributes_that_were_set_are_listed_and_only_those_of_users_can_be_asked
     let mounted = mount(&sandbox);
     let path = mounted.path().join("bin/tool");
     let mut names = [0; 64];
-    // An answer of "no such attribute" would make `ls -l` ask every file.
+    // The error "no such attribute" would make `ls -l` send a request for every file.
     for foreign in ["security.selinux", "system.posix_acl_access", "trusted.x"] {
         let asked = rustix::fs::getxattr(&path, foreign, &mut names[..]);
         assert_eq!(asked, Err(rustix::io::Errno::NOTSUP), "{foreign}");

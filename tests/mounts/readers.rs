@@ -1,4 +1,4 @@
-//! Commands that only tell change nothing: neither what was written to a space, nor what is known of it, nor the hololib.
+//! Commands that only report change nothing: neither changes in a space, nor its state, nor the hololib.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -10,7 +10,7 @@ use crate::common::mounted::{daemons_of, detach};
 use crate::common::sandbox::Sandbox;
 use crate::common::{exit, stdout, until};
 
-/// Every command that only tells, of the space `read`.
+/// Every command that only reports, for the space `read`.
 fn readers(sandbox: &Sandbox) -> Vec<Vec<String>> {
     let words = [
         "diff read",
@@ -44,12 +44,12 @@ fn readers(sandbox: &Sandbox) -> Vec<Vec<String>> {
     words.iter().map(|line| line.split(' ').map(word).collect()).collect()
 }
 
-/// What is kept of spaces, the spaces, and the hololib: by path, what a change would change.
+/// The state of spaces, the spaces, and the hololib: by path, everything that a change would affect.
 fn state(sandbox: &Sandbox) -> BTreeMap<PathBuf, String> {
     let mut found = BTreeMap::new();
     let mut left = vec![sandbox.home().join("holofs/spaces"), sandbox.holotree(), sandbox.hololib()];
     while let Some(path) = left.pop() {
-        // What SQLite's readers share in memory is no state, nor is a lock.
+        // SQLite's shared memory and lock files do not count as state.
         if path.ends_with("state.db-shm") || path.extension().is_some_and(|end| end == "lck") {
             continue;
         }
@@ -58,7 +58,7 @@ fn state(sandbox: &Sandbox) -> BTreeMap<PathBuf, String> {
         if meta.is_dir() {
             left.extend(fs::read_dir(&path).into_iter().flatten().map(|entry| entry.unwrap().path()));
         }
-        // `doctor` tries ways to mount in a directory that it makes and removes.
+        // `doctor` tests mounting in a directory that it creates and removes.
         let mtime = if meta.is_dir() { (0, 0) } else { (meta.mtime(), meta.mtime_nsec()) };
         let mode = meta.permissions().mode();
         found.insert(path, format!("{mode:o} {mtime:?} {content:?}"));
@@ -66,7 +66,7 @@ fn state(sandbox: &Sandbox) -> BTreeMap<PathBuf, String> {
     found
 }
 
-/// Runs every reader, none of which may change anything.
+/// Runs every reporting command; none of them may change anything.
 #[track_caller]
 fn nothing_changes(sandbox: &Sandbox) {
     for words in readers(sandbox) {
@@ -81,7 +81,7 @@ fn nothing_changes(sandbox: &Sandbox) {
     }
 }
 
-/// A space to which something was written, not mounted: where it is, and what is kept of it.
+/// A changed space that is not mounted: its path, and the path of its state.
 fn written(sandbox: &Sandbox) -> (PathBuf, PathBuf) {
     let mounted = sandbox.mount(CATALOG, "read", "user", &[]);
     fs::write(mounted.path().join("new"), "x").unwrap();
@@ -111,7 +111,7 @@ fn commands_that_tell_change_nothing_of_a_space_whose_reset_was_interrupted() {
     assert_eq!(stdout(&sandbox.holofs_ok(&["diff", "read"])), "\n");
     nothing_changes(&sandbox);
     assert!(state.join("upper").is_dir() && state.join("state.db.dropped").is_file());
-    // Who writes goes on with it.
+    // A command that writes completes it.
     let mounted = sandbox.mount(CATALOG, "read", "user", &[]);
     assert!(!mounted.path().join("new").exists());
     mounted.unmount();

@@ -1,4 +1,4 @@
-//! The main job on real input: a Python environment with numpy, pandas and requests, recorded, mounted, and run.
+//! The main use on real input: a Python environment with numpy, pandas and requests, recorded, mounted, and run.
 #![allow(clippy::unwrap_used, reason = "a test's helper fails loudly")]
 
 use std::path::{Path, PathBuf};
@@ -9,13 +9,13 @@ use crate::common::mounted::below;
 use crate::common::sandbox::Sandbox;
 use crate::common::{json, number_field, project, run, stdout, until};
 
-/// A stage of RCC's shape: what a space's label will replace.
+/// A stage name in RCC's format, which a space's label replaces.
 const STAGE: &str = "h0c0ffee_493f813dad24d3t";
 
-/// Makes the environment and records it; the stage is gone afterwards, as RCC leaves it.
+/// Makes the environment and records it; the stage is removed afterwards, as RCC does.
 fn record_python(sandbox: &Sandbox) -> String {
     let stage = sandbox.holotree().join(STAGE);
-    // pip needs the caller's home for its cache; the environment itself knows nothing of it.
+    // pip needs the caller's home for its cache; the environment itself does not contain its path.
     run(Command::new(project().join("scripts/python-env")).arg(&stage));
     let specification = sandbox.scratch().join("conda.yaml");
     std::fs::copy(stage.join("identity.yaml"), &specification).unwrap();
@@ -24,7 +24,7 @@ fn record_python(sandbox: &Sandbox) -> String {
     catalog
 }
 
-/// Runs a program of the space with an environment that knows nothing of any Python.
+/// Runs a program of the space without any Python variables in its environment.
 fn in_space(space: &Path, program: &str, args: &[&str]) -> Output {
     let mut command = Command::new(space.join(program));
     run(command.args(args).env_clear().env("PYTHONDONTWRITEBYTECODE", "1"))
@@ -47,7 +47,7 @@ fn a_real_python_runs_from_two_mounts_and_from_files_each_with_its_own_prefix() 
         assert_eq!(prefix_of(space), space);
         let shebang = std::fs::read_to_string(space.join("bin/numpy-config")).unwrap();
         assert!(shebang.starts_with(&format!("#!{}/bin/python", space.display())), "{shebang:.100}");
-        // The kernel follows the shebang to the interpreter of this very space.
+        // The kernel follows the shebang to the interpreter of this same space.
         assert!(!stdout(&in_space(space, "bin/numpy-config", &["--version"])).is_empty());
     }
     assert_same_space(one.path(), &three);
@@ -75,7 +75,7 @@ fn run_gives_a_program_the_space_its_variables_and_takes_the_mount_away() {
     }
 }
 
-/// What the pack of shared bytecode says that it holds, once there is one.
+/// The contents of the pack of shared bytecode, once there is one.
 fn shared(sandbox: &Sandbox) -> Vec<String> {
     let dirs = || std::fs::read_dir(sandbox.home().join("holofs/pyc")).into_iter().flatten();
     let pack = || dirs().map(|dir| dir.unwrap().path().join("pack")).find(|pack| pack.exists());
@@ -91,7 +91,7 @@ fn shared(sandbox: &Sandbox) -> Vec<String> {
 fn bytecode_is_shared_between_spaces_but_never_that_of_relocated_sources() {
     let sandbox = Sandbox::new();
     let catalog = record_python(&sandbox);
-    // `_sysconfigdata` is relocated: of the same size and time in every space, with another prefix in each.
+    // `_sysconfigdata` is relocated: the same size and time in every space, with another prefix in each.
     let code = "import glob, importlib, os, sys, json, requests; \
                 name = os.path.basename(glob.glob(sys.prefix + '/lib/python3*/_sysconfigdata*.py')[0])[:-3]; \
                 module = importlib.import_module(name); \
@@ -114,7 +114,7 @@ fn bytecode_is_shared_between_spaces_but_never_that_of_relocated_sources() {
     );
     let all = shared(&sandbox);
     assert!(all.len() > 1_000 && all.iter().any(|path| path.contains("/this.")), "{}", all.len());
-    // What was imported is copied first.
+    // Imported modules are copied first.
     assert!(
         all.iter().position(|path| path.contains("requests/api."))
             < all.iter().position(|path| path.contains("/this."))

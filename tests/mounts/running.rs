@@ -1,4 +1,4 @@
-//! A command that runs in a space meets what it would meet without us: signals, limits, temporary files; and its end is ours.
+//! A command that runs in a space has the same conditions as without HoloFS (signals, limits, temporary files), and `run` ends as it does.
 
 use std::fs;
 use std::io::{BufRead, BufReader};
@@ -12,22 +12,22 @@ use crate::common::mounted::below;
 use crate::common::sandbox::Sandbox;
 use crate::common::{exit, json, run, said, stderr, stdout, until};
 
-/// A command whose signals are as a terminal's: who runs the tests may ignore some (`nohup`, `&`), and a group that nobody else of
-/// the session is the parent of is not stopped.
+/// A command with the signal handling of a terminal: the test runner may ignore some signals (`nohup`, `&`), and an orphaned process
+/// group is not stopped.
 fn as_from_a_terminal(sandbox: &Sandbox) -> Command {
     let mut command = sandbox.command("env");
     command.arg("--default-signal").process_group(0);
     command
 }
 
-/// `holofs run … sh -c script`, of a program that may set something first.
+/// `holofs run … sh -c script`, with setup commands before it.
 fn shell(sandbox: &Sandbox, before: &str, script: &str) -> Output {
     let holofs = env!("CARGO_BIN_EXE_holofs");
     let whole = format!("{before}exec {holofs} run {CATALOG} space -- sh -c \"$1\"");
     as_from_a_terminal(sandbox).args(["sh", "-c", &whole, "sh", script]).output().unwrap()
 }
 
-/// The signals that a process ignores, as the kernel says it; but those of which the C library makes its own use.
+/// The signals that a process ignores according to the kernel, except those that the C library uses itself.
 fn ignored(output: &Output) -> u64 {
     let line = stdout(output);
     let all = u64::from_str_radix(line.trim().trim_start_matches("SigIgn:").trim(), 16).unwrap();
@@ -48,7 +48,7 @@ fn signals_that_are_ignored_at_the_start_are_ignored_in_the_command_and_no_other
     }
 }
 
-/// A command that says when it is ready, and then which signal came, and ends with 42.
+/// A command that prints when it is ready, then prints the received signal, and exits with 42.
 const HEARS: &str = "for s in HUP INT TERM QUIT USR1 USR2 ALRM WINCH CONT; do trap \"echo got $s; exit 42\" $s; done; \
     echo ready; while :; do sleep 0.02; done";
 
@@ -137,7 +137,7 @@ fn end_tells_whose_failure_it_was() {
 #[test]
 fn status_of_the_command_is_not_hidden_by_trouble_after_it() {
     let sandbox = Sandbox::golden(Regime::Gzip);
-    // Its temporary directory is gone when it is to be removed.
+    // Its temporary directory no longer exists when it should be removed.
     let output = shell(&sandbox, "", "rm -rf \"${TEMP%/tmp}\"; exit 7");
     assert_eq!(output.status.code(), Some(7), "{}", said(&output));
     assert!(stderr(&output).contains("Cannot remove"), "{}", said(&output));
@@ -180,7 +180,7 @@ fn temporary_directory_of_a_run_that_was_killed_goes_with_the_next_or_by_gc() {
         child.kill().unwrap();
         child.wait().unwrap();
         assert_eq!(temp_dirs(&sandbox).len(), 1);
-        // One that lives is left alone.
+        // The directory of a live run is not touched.
         let (mut living, _its) = start(&sandbox, HEARS);
         if by_gc {
             sandbox.holofs_ok(&["gc"]);
@@ -251,7 +251,7 @@ fn limits_of_the_shell_do_not_end_the_server_of_a_mount() {
         let line = limits.lines().find(|line| line.starts_with(name)).unwrap();
         assert!(line[name.len()..].trim_start().starts_with("unlimited"), "{line}");
     }
-    // The command keeps those of the shell.
+    // The command keeps the limits of the shell.
     let output = shell(&sandbox, "ulimit -S -t 77; ", "ulimit -S -t");
     assert_eq!(stdout(&output), "77\n");
     sandbox.holofs_ok(&["unmount", "space"]);

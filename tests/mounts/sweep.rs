@@ -1,4 +1,4 @@
-//! What materialize set aside is deleted behind its back: by a process that holds nothing of who called, or by the next run.
+//! Directories that materialize moved aside are deleted in the background, by a process independent of its caller, or by the next run.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test helper fails loudly")]
 
@@ -39,14 +39,14 @@ fn wait_until_gone(path: &Path) {
     }
 }
 
-/// What can be seen of a process.
+/// The visible state of a process.
 struct Seen {
     session: String,
     cwd: PathBuf,
     open: Vec<PathBuf>,
 }
 
-/// The sweeping process as it is at work, if it still is: it lowers its priority when it has let go of everything.
+/// The sweeping process at work, if it is still running: it lowers its priority when it has released everything.
 fn seen(pid: u64) -> Option<Seen> {
     let proc = PathBuf::from(format!("/proc/{pid}"));
     let stat = fs::read_to_string(proc.join("stat")).ok()?;
@@ -66,11 +66,11 @@ fn the_sweep_holds_nothing_of_who_waits_for_the_run_and_ends_with_the_trash() {
     let looked_at = (0..10).any(|_| {
         fs::create_dir(space.join("stranger")).unwrap();
         fs::write(space.join("stranger/0"), "x").unwrap();
-        // Many names of one inode: quick to make, slow to delete.
+        // Many links to one inode: quick to create, slow to delete.
         for number in 1..20_000 {
             fs::hard_link(space.join("stranger/0"), space.join(format!("stranger/{number}"))).unwrap();
         }
-        // It reads the pipes to their end.
+        // It reads the pipes to the end.
         let report = materialize(&sandbox);
         assert!(!space.join("stranger").exists());
         assert_eq!(number_field(&report["counts"], "set_aside"), 1, "{report:#}");
@@ -108,7 +108,7 @@ fn where_no_process_can_be_started_the_run_sweeps_itself_and_says_so() {
     let trash = leave_trash(&sandbox);
     let program = sandbox.scratch().join("holofs");
     copy_program(env!("CARGO_BIN_EXE_holofs"), &program);
-    // A program whose file is gone cannot be started a second time.
+    // A program whose file was removed cannot be started a second time.
     let script = format!("exec 3<$0; rm $0; exec /proc/self/fd/3 materialize {CATALOG} work --json");
     let report = json(&crate::common::run(sandbox.command("sh").args(["-c", &script]).arg(&program)));
     assert!(!trash.exists());

@@ -1,4 +1,4 @@
-//! What asks for a catalog: a name, a file, a directory, or what is here; and where the command of `run` begins.
+//! What selects a catalog: a name, a file, a directory, or the current directory; and where the command of `run` begins.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test helper fails loudly")]
 
@@ -10,7 +10,7 @@ use crate::common::golden::{self, Regime};
 use crate::common::sandbox::Sandbox;
 use crate::common::{exit, is_root, json, said, skip, space_path, stderr, stdout};
 
-/// A home with the golden catalog, and a robot that asks for it.
+/// A home with the golden catalog, and a robot that names it.
 fn robot() -> (Sandbox, PathBuf) {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let dir = sandbox.scratch().join("robot");
@@ -25,7 +25,7 @@ fn in_dir(sandbox: &Sandbox, dir: &Path, args: &[&str]) -> Output {
     sandbox.holofs_command(args).current_dir(dir).output().unwrap()
 }
 
-/// Runs a command that prints the blueprint and the label, and gives both.
+/// Runs a command that prints the blueprint and the label, and returns both.
 fn seen(sandbox: &Sandbox, dir: &Path, before: &[&str]) -> (String, String) {
     let script = "echo $RCC_ENVIRONMENT_HASH ${RCC_HOLOTREE_SPACE_ROOT##*/}";
     let output = in_dir(sandbox, dir, &[before, &["sh", "-c", script]].concat());
@@ -148,7 +148,7 @@ fn mount_and_run_refuse_a_catalog_of_another_platform() {
     assert_eq!(output.status.code(), Some(exit::NOT_BEGUN), "{}", said(&output));
 }
 
-/// A catalog that was recorded below another user's home, where nothing is.
+/// A catalog that was recorded below another user's home, which does not exist here.
 #[test]
 fn a_catalog_of_another_home_is_run_at_its_own_path_and_not_mounted() {
     let (sandbox, dir) = robot();

@@ -1,4 +1,4 @@
-//! Two users and one mount helper: each gets its own, and nothing of the other's.
+//! Two users and one mount helper: each gets its own mounts, and no access to the other's.
 
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -7,7 +7,7 @@ use std::sync::OnceLock;
 use super::world::{GAMES, NOBODY, World};
 use crate::common::{is_root, project, run, said, skip, stderr, stdout};
 
-/// Starts the helper in the same mount namespace as what follows: `$S` is its socket, its log is `$T/helper.log`.
+/// Starts the helper in the same mount namespace as the following commands: `$S` is its socket, its log is `$T/helper.log`.
 const HELPER: &str = r#"
 export S=$T/mount.sock
 helper() {
@@ -20,14 +20,14 @@ helper() {
 as() { u=$1; shift; setpriv --reuid $u --regid $u --clear-groups -- "$@"; }
 "#;
 
-/// The helper beside the program under test; built if only the other was.
+/// The helper next to the program under test; built if only the program was.
 pub fn program() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let build = || {
         let beside = PathBuf::from(env!("CARGO_BIN_EXE_holofs")).with_file_name("holofs-mount-helper");
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["build", "--quiet", "--package", "holofs-mount-helper"]).current_dir(project());
-        // A test of another profile finds it built by `cargo test --workspace`.
+        // For another profile, `cargo test --workspace` has built it already.
         if beside.parent().is_some_and(|dir| dir.ends_with("debug")) {
             run(&mut cargo);
         }
@@ -40,7 +40,7 @@ pub fn world(uid: u32) -> World {
     World::golden(uid).and_helper()
 }
 
-/// A script of root's, with the helper running under this policy; the device is root's alone, so that only the helper can mount.
+/// A script run by root, with the helper running under this policy; only root can use the device, so that only the helper can mount.
 pub fn with_helper(world: &World, policy: &str, script: &str) -> Output {
     let script = format!("{HELPER}helper '{policy}'\n{script}");
     world.shell(0, &["dev 600", "no-fusermount"], &script)
@@ -80,7 +80,7 @@ fn neither_user_can_mount_on_unmount_or_read_what_is_the_others() {
     }
     let world = world(NOBODY);
     let policy = format!("allow * {} 8", world.path().display());
-    // The other user aims at the first one's mount through the helper, by path and by descriptor, and reads.
+    // The other user tries to reach the first one's mount through the helper, by path and by descriptor, and to read from it.
     let script = format!(
         "as {NOBODY} $0 mount {catalog} a > $T/where; where=$(cat $T/where)
          mkdir $T/theirs $T/mine; chown {NOBODY} $T/theirs; chown {GAMES} $T/mine; chmod 777 $T/theirs
@@ -97,7 +97,7 @@ fn neither_user_can_mount_on_unmount_or_read_what_is_the_others() {
     assert!(output.status.success(), "{}\n{}", said(&output), audit(&world));
     let told = stdout(&output);
     assert!(told.contains("the directory belongs to another user"), "{told}");
-    // The other may not even look at the mount, so that it has no descriptor to send.
+    // The other user may not even access the mount, so it has no descriptor to send.
     assert!(
         told.contains("unmount: Permission denied") || told.contains("it belongs to another user"),
         "{told}"
@@ -246,7 +246,7 @@ fn a_user_in_a_user_namespace_is_refused_with_the_reason() {
     }
 }
 
-/// Makes `d` in the first directory a directory and a link to the second one, by turns.
+/// Alternates `d` in the first directory between a directory and a link to the second one.
 const SWAP: &str = r#"
 import os, sys, time
 mine, victim = sys.argv[1:]
@@ -258,7 +258,7 @@ while time.time() < end:
         except OSError: pass
 "#;
 
-/// Passes a listening socket as systemd does.
+/// Passes a listening socket like systemd.
 const PASS: &str = r#"
 import os, socket, sys
 s = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET); s.bind(sys.argv[1]); os.chmod(sys.argv[1], 0o666); s.listen(8)
@@ -268,7 +268,7 @@ os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS="1")
 os.execv(sys.argv[2], sys.argv[2:])
 "#;
 
-/// Speaks the protocol without the manners of the real client.
+/// Speaks the protocol without the checks of the real client.
 pub const ASK: &str = r#"
 import array, os, socket, struct, sys, time
 def ask(packet, fds):

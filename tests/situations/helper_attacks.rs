@@ -1,5 +1,5 @@
-//! Attacks on the mount helper, with a client that has no manners: namespaces of the attacker's, files in the place of the
-//! device, directories that move, limits that are gone round, and file systems that never answer.
+//! Attacks on the mount helper, with a misbehaving client: namespaces that the attacker owns, files in place of the
+//! device, directories that move, evasion of limits, and file systems that never answer.
 
 use std::process::Output;
 
@@ -7,7 +7,7 @@ use super::helper::{ASK, audit, with_helper, world};
 use super::world::{GAMES, NOBODY, World};
 use crate::common::{is_root, said, skip, stderr, stdout};
 
-/// What is added to [`ASK`], as the module `ask`.
+/// The additions to [`ASK`], as the module `ask`.
 const ATTACK: &str = r#"
 import array, ctypes, os, socket, sys, threading, time
 sys.argv, words = [sys.argv[0], "nothing"], sys.argv[1:]
@@ -96,7 +96,7 @@ fn a_namespace_that_the_peer_could_own_is_refused_before_it_is_entered() {
     if !is_root() {
         return skip("the helper is started by root");
     }
-    // Alone; with a terminal, a FIFO and a block device over the device; as root of the namespace and as the user itself.
+    // Without a replacement; with a terminal, a FIFO and a block device over the device; as root of the namespace and as the user itself.
     let script = format!(
         "attack() {{ as {NOBODY} unshare \"$1\" sh -c \"$2; exec python3 $T/attack namespace $T/mine/a /proc/self/ns/mnt\"; }}
          mkfifo $T/fifo
@@ -115,7 +115,7 @@ fn a_namespace_that_the_peer_could_own_is_refused_before_it_is_entered() {
     let lines: Vec<&str> = told.lines().collect();
     assert_eq!(lines.len(), 9, "{}\n{}", said(&output), audit(&world));
     assert_eq!(lines[..5], [owned; 5], "{told}");
-    // A user namespace's own owner is its parent, the initial one: it is refused as no mount namespace.
+    // The owner of a user namespace is its parent, here the initial one: the helper refuses it because it is not a mount namespace.
     assert_eq!(lines[5], "cannot enter your mount namespace: Invalid argument (os error 22)");
     assert_eq!(lines[7], "the second descriptor is no namespace");
     assert_eq!(lines[8], "cannot enter your mount namespace: Invalid argument (os error 22)");
@@ -127,7 +127,7 @@ fn the_device_is_the_helpers_own_and_real_whatever_lies_there_in_the_namespace()
     if !is_root() {
         return skip("the helper is started by root");
     }
-    // The namespaces are root's, as a container engine makes them.
+    // Root owns the namespaces, as with a container engine.
     let script = format!(
         "inside() {{ unshare --mount --propagation private sh -ec \"$1; exec setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups -- $2\"; }}
          mkfifo $T/fifo; ask='python3 $T/attack namespace $T/mine/a /proc/self/ns/mnt'
@@ -177,7 +177,7 @@ fn mounts_are_counted_for_the_user_whatever_namespace_they_are_in() {
     if !is_root() {
         return skip("the helper is started by root");
     }
-    // One here, one in each of two more namespaces; what ends is not counted any more.
+    // One here, one in each of two other namespaces; ended mounts are not counted.
     let script = format!(
         "mkdir $T/mine/c; chown {NOBODY} $T/mine/c; mkfifo $T/p1 $T/p2; exec 8<>$T/p1 9<>$T/p2
          inside() {{ timeout 120 unshare --mount --propagation private setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups -- \
@@ -225,7 +225,7 @@ fn whom_no_rule_names_is_told_so_and_the_log_stays_short() {
     assert_eq!(stdout(&output), "no rule of the policy names you\nmount: done\n");
     let log = audit(&world);
     let refused = log.lines().filter(|line| line.contains(&format!("uid={GAMES} ")));
-    // Ten in ten seconds; five hundred took less than a minute.
+    // Ten in ten seconds; five hundred requests took less than a minute.
     assert!(refused.count() <= 60, "{log}");
 }
 

@@ -1,4 +1,4 @@
-//! A catalog at its own path, seen by one command only.
+//! A catalog at its own path, visible to one command only.
 
 use std::fs;
 use std::path::Path;
@@ -7,7 +7,7 @@ use super::world::{GAMES, NOBODY, World};
 use crate::common::golden::IDENTITY;
 use crate::common::{exit, is_root, said, skip, stderr, stdout};
 
-/// The golden world of a user, with its catalog recorded at another base.
+/// A user's home with the golden catalog, recorded at another base.
 fn recorded_at(uid: u32, base: &str) -> World {
     let world = World::golden(uid);
     world.rebase(&world.robocorp().join("holotree"), Path::new(base));
@@ -22,7 +22,7 @@ fn an_isolated_run_sees_the_recorded_bytes_at_the_recorded_path_and_nobody_else_
     for uid in [0, NOBODY] {
         let world = World::golden(uid);
         let root = world.robocorp().join("holotree").join(IDENTITY);
-        // The first line names the path that the golden tree was recorded at: not one byte is relocated.
+        // The first line names the path at which the golden tree was recorded: not one byte is relocated.
         let script = "head -1 $RCC_HOLOTREE_SPACE_ROOT/bin/tool; echo $RCC_HOLOTREE_SPACE_ROOT; id -u; touch $RCC_HOLOTREE_SPACE_ROOT/x 2>&1 || true";
         let output = world.holofs(
             uid,
@@ -72,7 +72,7 @@ fn the_server_is_caged_and_ends_with_the_run_even_a_killed_one() {
     }
     for uid in [0, NOBODY] {
         let world = World::golden(uid);
-        let waits = ": > $HOME/runs; exec sleep 60.0625"; // a time by which nobody else sleeps
+        let waits = ": > $HOME/runs; exec sleep 60.0625"; // a time that no other process sleeps
         let then = "grep -h -E 'NoNewPrivs|CapPrm' /proc/$S/task/*/status | sort | uniq -c | wc -l
              grep -h NoNewPrivs /proc/$S/task/*/status | sort -u; kill -9 $P
              i=0; while [ -e /proc/$S/stat ] && ! grep -q ') Z ' /proc/$S/stat && [ $i -lt 250 ]; do sleep 0.02; i=$((i+1)); done; [ $i -lt 250 ] && echo gone

@@ -1,7 +1,7 @@
-//! The law of the ladder: in every situation a program runs in its environment, by the right rung, and one line says why.
+//! The law of the fallback chain: in every situation a program runs in its environment, by the right method, and one line gives the reason.
 //!
-//! Each situation is made in a mount namespace of its own, by root, as a user that has nothing: devices of the wanted mode, no
-//! fusermount3, no /proc, a read-only home. Nothing of the machine is changed, not even for a moment.
+//! Each situation is made by root in a separate mount namespace, for a user without privileges: devices with the wanted mode, no
+//! fusermount3, no /proc, a read-only home. The machine itself is never changed, not even for a moment.
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,
@@ -21,15 +21,15 @@ use std::time::Instant;
 use common::{exit, is_root, json, skip, stderr, stdout, text_field};
 use world::{GAMES, NOBODY, World};
 
-/// What is different from a machine where all is well.
+/// The difference from a machine where everything works.
 #[derive(Clone, Copy)]
 struct Situation {
     name: &'static str,
     setup: &'static [&'static str],
     uid: u32,
-    /// The rung of `holofs run`, and why not a better one: rung and reason, `$R` for ROBOCORP_HOME.
+    /// The method of `holofs run`, and why not a better one: method and reason, `$R` for ROBOCORP_HOME.
     run: (&'static str, &'static [(&'static str, &'static str)]),
-    /// The rung of `holofs mount`, or its exit code.
+    /// The method of `holofs mount`, or its exit code.
     mount: Result<&'static str, i32>,
 }
 
@@ -163,7 +163,7 @@ fn every_situation_ends_in_the_right_rung_and_says_why() {
     eprintln!("| situation | rung | first | again | said |\n|---|---|---|---|---|\n{}", table.join("\n"));
 }
 
-/// `holofs run` has the right rung and reasons, says them in one line, Python runs, and its status is what comes back; a line
+/// `holofs run` uses the right method and prints the reasons in one line, Python runs, and its exit status is returned; returns a line
 /// for the table.
 fn runs(world: &World, situation: &Situation) -> String {
     let name = situation.name;
@@ -210,7 +210,7 @@ fn runs(world: &World, situation: &Situation) -> String {
     format!("| {name} | {rung} | {first} ms | {again} ms | {} |", said.trim())
 }
 
-/// `holofs mount` has the right rung, and what it made appear runs Python, until it is taken away.
+/// `holofs mount` uses the right method, and Python runs in the result until it is removed.
 fn mounts(world: &World, situation: &Situation) {
     let name = situation.name;
     let args = ["mount", "--json", "--", world.catalog(), "mounted"];
@@ -310,7 +310,7 @@ fn the_doctor_tries_each_rung_and_names_what_would_help() {
         table.contains("to allow it: run as root with /dev/fuse (containers: --device /dev/fuse"),
         "{table}"
     );
-    // Nothing of it stays, where everything works too.
+    // Nothing of it stays, even where everything works.
     let output = world.shell(
         0,
         &["dev 600"],

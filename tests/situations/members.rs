@@ -1,6 +1,6 @@
-//! Members of one shared holotree: each works, nobody is locked out, and nobody uses what another one could have planted.
+//! Members of one shared holotree: all of them can work, none is locked out, and none uses a file that another one could have planted.
 //!
-//! The shared place is fixed by RCC, so each test has one of its own: a tmpfs over `/opt` in a mount namespace.
+//! RCC fixes the shared path, so each test has its own: a tmpfs over `/opt` in a mount namespace.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown};
@@ -12,22 +12,22 @@ use holofs::rcc::home::{Environment, Home};
 use crate::common::golden::{self, CATALOG, Regime};
 use crate::common::{copy_program, is_root, run, said, skip, stdout};
 
-/// Where RCC has the holotree of a machine.
+/// RCC's path of a machine's shared holotree.
 const SHARED: &str = "/opt/robocorp/ht";
-/// The users: so many above this one.
+/// The users: their numbers above this one.
 const FIRST: u32 = 31_000;
 
 /// Root, as a member.
 const ROOT: u32 = u32::MAX;
 
-/// A machine with a shared holotree, for as long as it lives.
+/// A machine with a shared holotree, until dropped.
 struct Machine {
     temp: tempfile::TempDir,
     namespace: Child,
 }
 
 impl Machine {
-    /// With the golden hololib, and `members` who took part with RCC's `holotree init`.
+    /// With the golden hololib, and `members` that joined by RCC's `holotree init`.
     fn new(members: u32) -> Machine {
         let temp = tempfile::Builder::new().prefix("holofs-members.").tempdir().unwrap();
         fs::set_permissions(temp.path(), fs::Permissions::from_mode(0o755)).unwrap();
@@ -75,14 +75,14 @@ impl Machine {
         }
     }
 
-    /// What RCC's `holotree init` leaves.
+    /// The state that RCC's `holotree init` leaves.
     fn join(&self, member: u32) {
         self.welcome(member);
         let mark = self.mark(member);
         run(&mut self.shell(member, &format!("umask 022; printf 'OK!' > {mark}; chmod 640 {mark}")));
     }
 
-    /// The file that says that a user takes part.
+    /// The file that marks a user as a member.
     fn mark(&self, member: u32) -> String {
         let home = self.home(member);
         let var = |name: &str| (name == "HOME").then(|| home.clone().into_os_string());
@@ -122,7 +122,7 @@ impl Drop for Machine {
     }
 }
 
-/// Everything a member does, several times over; each command must succeed.
+/// Everything that a member does, several times; each command must succeed.
 const WORK: &str = r#"
 set -e
 for round in 1 2 3; do
@@ -162,7 +162,7 @@ fn two_then_ten_members_work_at_once_and_nobody_is_locked_out() {
         let left = machine.say(ROOT, &format!("find {SHARED} -maxdepth 1 -name '*_*_*' | wc -l"));
         // Only RCC's own lock files stay.
         assert_eq!(stdout(&left).trim(), "0", "{}", said(&machine.say(ROOT, &format!("ls -la {SHARED}"))));
-        // Nothing of ours is where everybody may write.
+        // No file of HoloFS is where all users may write.
         let ours = machine.say(ROOT, &format!("find {SHARED} -name 'holofs*'"));
         assert_eq!(stdout(&ours), "");
     }
@@ -175,7 +175,7 @@ fn what_somebody_plants_in_the_shared_place_is_not_used() {
     }
     let machine = Machine::new(2);
     machine.welcome(7);
-    // The attacker comes first, and makes everything there could be of ours, and of RCC's.
+    // The attacker comes first and creates every possible file of HoloFS and of RCC.
     let victims: Vec<u32> = vec![0, ROOT];
     run(&mut machine.shell(
         7,

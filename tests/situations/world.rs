@@ -12,12 +12,12 @@ use crate::common::golden::{self, Regime};
 use crate::common::sandbox::Sandbox;
 use crate::common::{copy_program, project, run, said};
 
-/// A user that every machine has.
+/// A user that exists on every machine.
 pub const NOBODY: u32 = 65534;
 /// Another one.
 pub const GAMES: u32 = 5;
 
-/// What is done before a user comes in, by name. `$T` is the world.
+/// Setup before a user runs anything, by name. `$T` is the world.
 const SETUP: &str = r#"
 set -e
 dev() { mkdir -p $T/dev; mount -t tmpfs -o mode=755 none $T/dev; mknod -m $1 $T/dev/fuse c 10 229; mount --bind $T/dev/fuse /dev/fuse; }
@@ -39,7 +39,7 @@ helper() {
 read_only() { mount --bind $T/home $T/home; mount -o remount,bind,ro $T/home; }
 "#;
 
-/// A home with one catalog in its hololib, and copies of the programs that everybody may run.
+/// A home with one catalog in its hololib, and copies of the programs that all users may run.
 pub struct World {
     temp: TempDir,
     catalog: String,
@@ -73,14 +73,14 @@ impl World {
         for dir in ["bin", "home/user", "home/robocorp/holotree"] {
             fs::create_dir_all(temp.path().join(dir)).unwrap();
         }
-        // Figures are taken of another build than tests are.
+        // Measurements use another build than tests.
         let given = std::env::var_os("HOLOFS_SITUATIONS_OF").map(PathBuf::from);
         let program = given.unwrap_or_else(|| env!("CARGO_BIN_EXE_holofs").into());
         copy_program(program, temp.path().join("bin/holofs"));
         World { temp, catalog: catalog.to_owned(), uid }
     }
 
-    /// With the mount helper beside the program.
+    /// With the mount helper next to the program.
     pub fn and_helper(self) -> World {
         copy_program(super::helper::program(), self.path().join("bin/holofs-mount-helper"));
         self
@@ -96,7 +96,7 @@ impl World {
         fs::write(path, golden::deflate(&text.replacen(&from, &to, 1))).unwrap();
     }
 
-    /// Everything belongs to the world's user.
+    /// Gives everything to the world's user.
     fn give(&self) {
         run(Command::new("chown").arg("-R").arg(format!("{0}:{0}", self.uid)).arg(self.path().join("home")));
     }
@@ -131,7 +131,7 @@ impl World {
         command.args(["sh", "-ec", script]).arg(self.holofs_program()).output().unwrap()
     }
 
-    /// A command in a situation, as a user that has nothing but HOME, PATH and `$T`; what to run is to be added.
+    /// A command in a situation, as a user with only HOME, PATH and `$T` in its environment; the caller adds the program to run.
     pub fn command(&self, uid: u32, setup: &[&str]) -> Command {
         let user_namespace = if setup.contains(&"userns") { "unshare -Urm" } else { "" };
         let steps: String = setup

@@ -1,4 +1,4 @@
-//! Blobs in all forms: content comes out only if it has the digest and the size that were asked for.
+//! Blobs in all forms: content comes out only if it has the requested digest and size.
 
 use std::cell::RefCell;
 use std::io::Read;
@@ -8,15 +8,15 @@ use flate2::read::MultiGzDecoder;
 use holofs::rcc::digest::{Digest, Regime};
 use holofs::store::{Library, StoreError, blob_path};
 
-/// No input here decodes to more.
+/// No input here decodes to more bytes.
 const MOST: u64 = 1 << 20;
 
 thread_local! {
-    /// One library in memory, used again and again.
+    /// One library in memory, used repeatedly.
     static HOME: RefCell<Option<tempfile::TempDir>> = const { RefCell::new(None) };
 }
 
-/// The first byte chooses the regime and the lie about the size, the rest is what is stored.
+/// The first byte selects the digest regime and a wrong size; the rest is the stored blob.
 pub fn run(data: &[u8]) {
     let Some((&kind, stored)) = data.split_first() else { return };
     let regime = if kind & 1 == 0 { Regime::Sha256 } else { Regime::SipHash128 };
@@ -32,7 +32,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// What a reader without any care takes for the content.
+/// The content as a careless reader would decode it.
 fn content_of(regime: Regime, stored: &[u8]) -> Vec<u8> {
     let mut content = Vec::new();
     let read = match (regime, stored) {
@@ -61,7 +61,7 @@ fn with_blob(
         std::fs::create_dir_all(path.parent().unwrap()).unwrap();
         std::fs::write(&path, stored).unwrap();
         let outcome = work(&Library::open(home.path()).unwrap());
-        // The three directories that the digest made as well, so that nothing piles up.
+        // Also the three directories of the digest, so that nothing accumulates.
         std::fs::remove_file(&path).unwrap();
         let mut dir = path.parent();
         while let Some(parent) = dir.filter(|parent| *parent != home.path()) {

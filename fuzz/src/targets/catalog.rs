@@ -1,4 +1,4 @@
-//! Catalogs: what is accepted is written and read again as the same.
+//! Catalogs: an accepted catalog is unchanged after it is written and read again.
 
 use std::io::{Read, Write};
 use std::path::Path;
@@ -10,7 +10,7 @@ use holofs::rcc::catalog::Catalog;
 use holofs::rcc::digest::{Digest, Regime};
 use holofs::store::index::{Index, Ino};
 
-/// The first byte says whether the rest is the stored file or its JSON text.
+/// The first byte selects whether the rest is the stored file or its JSON text.
 pub fn run(data: &[u8]) {
     let Some((kind, rest)) = data.split_first() else { return };
     let parsed = if kind % 2 == 0 { Catalog::parse(&gzip(rest)) } else { Catalog::parse(rest) };
@@ -20,7 +20,7 @@ pub fn run(data: &[u8]) {
     };
     let mut written = Vec::new();
     catalog.write_to(&mut written).unwrap();
-    // Directories are numbered as they come in the text, which need not be sorted: so it is the text that is compared.
+    // Directories are numbered in the order of the text, which need not be sorted, so the text is compared.
     let (again, mut rewritten) = (Catalog::parse(&written).unwrap(), Vec::new());
     again.write_to(&mut rewritten).unwrap();
     assert!(rewritten == written, "written again, it is another");
@@ -30,7 +30,7 @@ pub fn run(data: &[u8]) {
     super::index::walk(&index, Ino::ROOT);
 }
 
-/// The golden catalogs, shortened so that they are quick, in all forms.
+/// The golden catalogs in all forms, shortened to be quick.
 pub fn seeds(golden: &Path) -> Vec<Vec<u8>> {
     let mut seeds = Vec::new();
     for name in ["catalog-gz.json.gz", "catalog-raw.json.gz", "space-meta-gz.json.gz"] {

@@ -1,5 +1,5 @@
-//! The reader of compiled catalogs: whatever the bytes, every question has an answer. The checksum is made right first, since
-//! it is against accidents and would hide everything else.
+//! The reader of compiled catalogs: for any bytes, every query has an answer. The checksum is corrected first, because
+//! it only detects accidental damage and would hide everything else.
 
 use std::path::Path;
 
@@ -8,11 +8,11 @@ use holofs::rcc::digest::{Digest, Regime};
 use holofs::store::index::{Index, Ino, NodeKind};
 use holofs::sys::fs::name::Name;
 
-/// Where the checksum is, and from where on bytes are covered by it.
+/// The position of the checksum, and the start of the bytes that it covers.
 const CHECKSUM: std::ops::Range<usize> = 8..12;
 const CHECKED_FROM: usize = 16;
 
-/// The bytes are an Index.
+/// The bytes are an index.
 pub fn run(data: &[u8]) {
     let mut bytes = data.to_vec();
     if bytes.len() > CHECKED_FROM {
@@ -29,7 +29,7 @@ pub fn run(data: &[u8]) {
     assert!(index.blueprint().len() + index.platform().len() + index.rcc().len() <= data.len());
 }
 
-/// Asks everything about one inode.
+/// Runs every query about one inode.
 pub fn walk(index: &Index, ino: Ino) {
     let Some(node) = index.node(ino) else { return };
     let path = index.path_of(ino);

@@ -1,4 +1,4 @@
-//! What remotes send: references, heads, profiles. What is understood is bounded, and is what was said.
+//! Data from remotes: references, heads, profiles. Parsed values are bounded, and equal what was sent.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use holofs::remote::head::{self, Head};
 use holofs::remote::object::{Kind, Object};
 use holofs::remote::{ObjectId, Reference, profile};
 
-/// The first byte says what the rest is.
+/// The first byte selects the kind of the rest.
 pub fn run(data: &[u8]) {
     let Some((kind, bytes)) = data.split_first() else { return };
     match kind % 3 {
@@ -31,7 +31,7 @@ fn reference(bytes: &[u8]) {
     }
 }
 
-/// A head is named by its bytes: so what it says of itself is all there is to doubt.
+/// A head is named by its digest, so only its own statements need to be checked.
 fn head(bytes: &[u8]) {
     let head = match Head::parse(bytes, &ObjectId::of(bytes)) {
         Ok(head) => head,
@@ -50,7 +50,7 @@ fn head(bytes: &[u8]) {
     assert!(Head::parse(bytes, &other).is_err(), "a head by another name");
 }
 
-/// A reference and profiles; heads of golden catalogs whose blobs have no frames, and one that is nothing but its start.
+/// A reference and profiles; heads of golden catalogs whose blobs have no frames, and a head that has only its start.
 pub fn seeds(golden: &Path) -> Vec<Vec<u8>> {
     let stored = std::fs::read(golden.join("catalog-gz.json.gz")).unwrap();
     let catalog = Catalog::parse(&stored).unwrap();

@@ -1,4 +1,4 @@
-//! Requests to the privileged mount helper: what is understood is exactly what was said.
+//! Requests to the privileged mount helper: a parsed request is exactly what was sent.
 
 use std::path::Path;
 

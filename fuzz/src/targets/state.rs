@@ -1,5 +1,5 @@
-//! What we keep ourselves, read again after somebody wrote to it: records of mounts, profiles, settings, bytecode, `.meta`, seals, and
-//! the written state of a space. Whatever is in the file, there is an answer, in bounded time, and nothing appears elsewhere.
+//! Our own files, read after another program changed them: records of mounts, profiles, settings, bytecode, `.meta`, seals, and
+//! the written state of a space. Every content gives a result in bounded time, and no file appears elsewhere.
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
@@ -18,12 +18,12 @@ use holofs::store::seals::Seals;
 use holofs::sys::fs::beneath::facts_of_file;
 use holofs::sys::fs::place::Place;
 
-/// The catalog that everything belongs to.
+/// The catalog to which everything belongs.
 fn catalog() -> Digest {
     Digest::of(Regime::Sha256, b"catalog")
 }
 
-/// The first byte says which file has the rest as its content.
+/// The first byte selects the file that has the rest as its content.
 pub fn run(data: &[u8]) {
     let Some((kind, bytes)) = data.split_first() else { return };
     let memory = Path::new("/dev/shm");
@@ -80,7 +80,7 @@ fn settings(dir: &Path, bytes: &[u8]) {
     }
 }
 
-/// A piece is given only if it is what its digest says.
+/// A piece is returned only if it matches its digest.
 fn bytecode(dir: &Place, bytes: &[u8]) {
     let place = dir.below("pack");
     place.publish(bytes).unwrap();
@@ -103,7 +103,7 @@ fn meta(dir: &Path, bytes: &[u8]) {
     }
 }
 
-/// `state.db`: opened for reading and for writing, and again after that.
+/// `state.db`: opened for reading and for writing, and once more after that.
 fn written(dir: &Place, bytes: &[u8]) {
     std::fs::write(dir.join("state.db"), bytes).unwrap();
     for access in [Access::ReadOnly, Access::Writable, Access::Writable] {
@@ -121,7 +121,7 @@ fn written(dir: &Place, bytes: &[u8]) {
     }
 }
 
-/// Every file as we write it.
+/// Every file in its valid form.
 pub fn seeds(_golden: &Path) -> Vec<Vec<u8>> {
     let mut known = Profile::default();
     known.add(Item::Read { ino: Ino(7), chunk: 3 });
@@ -140,7 +140,7 @@ pub fn seeds(_golden: &Path) -> Vec<Vec<u8>> {
         tagged(4, &meta),
         tagged(5, seal),
     ];
-    // What is most intricate is tried most.
+    // The most complex file is tried most often.
     seeds.extend(std::iter::repeat_n(tagged(6, &database()), 3));
     seeds
 }
@@ -158,7 +158,7 @@ fn packed() -> Vec<u8> {
     place.read(1 << 20).unwrap()
 }
 
-/// A space in which something of each kind was written.
+/// A space with one change of each kind.
 fn database() -> Vec<u8> {
     use holofs::fs::vfs::{Caller, New, SetMode};
     let temp = tempfile::tempdir().unwrap();

@@ -1,5 +1,5 @@
-//! A file system that is asked nonsense by its kernel: wrong inodes, bad names, absurd offsets, in any order. It answers each
-//! question, and after a restart it shows what it showed before.
+//! A file system that gets invalid requests from its kernel: wrong inodes, bad names, absurd offsets, in any order. It answers each
+//! request, and after a restart it shows the same state as before.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -23,7 +23,7 @@ const LABEL: &[u8; 24] = b"0123456_789abcd_ef012345";
 const NAMES: [&[u8]; 12] =
     [b"bin", b"tool", b"a", b"b", b"c", b"", b".", b"..", b"a/b", b"x\0y", &[b'n'; 255], &[0xff; 256]];
 
-/// Numbers out of the input; zeros when it ends.
+/// Numbers from the input; zeros at its end.
 struct Bytes<'a>(&'a [u8]);
 
 impl Bytes<'_> {
@@ -33,7 +33,7 @@ impl Bytes<'_> {
         first
     }
 
-    /// Small, or at an edge.
+    /// A small number, or one at a limit.
     fn number(&mut self) -> u64 {
         match self.next() {
             255 => u64::MAX,
@@ -44,7 +44,7 @@ impl Bytes<'_> {
         }
     }
 
-    /// An inode of the catalog, one that was made, or one that never was.
+    /// An inode of the catalog, one that was created, or one that never existed.
     fn ino(&mut self, made: &[Ino]) -> Ino {
         match (self.next(), made) {
             (255, _) => Ino(u64::MAX),
@@ -59,7 +59,7 @@ impl Bytes<'_> {
     }
 }
 
-/// Each operation is a byte, and what it takes follows.
+/// Each operation is a byte, followed by its arguments.
 pub fn run(data: &[u8]) {
     let dir = tempfile::tempdir().unwrap();
     let index = Arc::new(index());
@@ -106,7 +106,7 @@ fn operate(vfs: &Vfs, bytes: &mut Bytes<'_>, made: &mut Vec<Ino>) {
         ),
         15 => vfs.removexattr(ino, &[b"user.", name].concat()),
         16 => vfs.readlink(ino).map(drop),
-        // Small lengths only: what is allocated is on a real disk.
+        // Small lengths only: the allocation is on a real disk.
         17 => vfs.allocate(ino, bytes.number() % 100_000, u64::from(bytes.next()) * 100, bytes.next().into()),
         18 => vfs
             .copy_range(ino, bytes.number(), bytes.ino(made), bytes.number() % 100_000, bytes.next().into())
@@ -128,7 +128,7 @@ fn set(bytes: &mut Bytes<'_>) -> SetAttr {
         mode: some(0).then(|| u16::from(bytes.next()) << 4),
         uid: some(1).then(|| bytes.next().into()),
         gid: some(2).then(|| bytes.next().into()),
-        // No larger than a hole that costs nothing.
+        // At most the size of a hole, which costs nothing.
         size: some(3).then(|| bytes.number().min(1 << 40)),
         mtime: some(4).then(|| SetTime::At(Time { seconds: bytes.number() as i64, nanos: 7 })),
         ..SetAttr::default()
@@ -145,7 +145,7 @@ impl Listing for Names {
     }
 }
 
-/// Every path that can be reached, with what can be seen of it.
+/// Every reachable path, with its visible attributes.
 fn seen(vfs: &Vfs) -> BTreeMap<Vec<u8>, String> {
     let mut all = BTreeMap::new();
     let mut waiting = vec![(Vec::new(), Ino::ROOT)];
@@ -186,7 +186,7 @@ fn index() -> Index {
     index_as(None)
 }
 
-/// A small tree: `bin/tool`, a link, and files whose content nobody has.
+/// A small tree: `bin/tool`, a link, and files without content in the library.
 fn index_as(id: Option<&Digest>) -> Index {
     let digest = Digest::of(Regime::Sha256, &[b'x'; 100]);
     let tool = format!(r#""tool":{{"name":"tool","size":100,"mode":493,"digest":"{digest}"}}"#);
@@ -201,7 +201,7 @@ fn index_as(id: Option<&Digest>) -> Index {
     Index::from_bytes(Index::build(&catalog, id.unwrap_or(&own)).unwrap()).unwrap()
 }
 
-/// Sequences that make something to go wrong with: the golden files are as good a noise as any.
+/// Sequences that create something to work on; the golden files serve as noise.
 pub fn seeds(golden: &Path) -> Vec<Vec<u8>> {
     let mut text = Vec::new();
     let stored = std::fs::read(golden.join("catalog-gz.json.gz")).unwrap();

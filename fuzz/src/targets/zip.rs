@@ -1,4 +1,4 @@
-//! Archives of hololibs: nothing outside of the home appears, no catalog without its blobs, and nothing that does not verify.
+//! Archives of hololibs: no file outside the home appears, no catalog without its blobs, and no content that does not verify.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -34,7 +34,7 @@ pub fn run(data: &[u8]) {
     check_catalogs(&home);
 }
 
-/// Every catalog that is there is valid, and so are its blobs.
+/// Every present catalog is valid, and so are its blobs.
 fn check_catalogs(home: &Home) {
     let Ok(entries) = std::fs::read_dir(home.catalog_dir()) else { return };
     for path in entries.map(|entry| entry.unwrap().path()) {
@@ -51,7 +51,7 @@ fn check_catalogs(home: &Home) {
     }
 }
 
-/// What RCC exported.
+/// RCC's exports.
 pub fn seeds(golden: &Path) -> Vec<Vec<u8>> {
     let read = |name: &str| std::fs::read(golden.join(name)).unwrap();
     vec![read("hololib-gz.zip"), read("hololib-raw.zip")]

@@ -1,4 +1,4 @@
-//! The space without FUSE: a `Vfs` that is asked by inode, as the kernel would.
+//! The space without FUSE: a `Vfs` that gets requests by inode, like those of the kernel.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
@@ -28,7 +28,7 @@ const ZERO: u32 = 16;
 /// A `Vfs` over a catalog in memory and an upper on disk.
 pub struct Bare {
     dir: PathBuf,
-    /// Takes `dir` away in the end, unless it is somebody else's.
+    /// Removes `dir` in the end, unless it belongs to the caller.
     _temp: Option<tempfile::TempDir>,
     access: Access,
     index: Arc<Index>,
@@ -37,7 +37,7 @@ pub struct Bare {
 }
 
 impl Bare {
-    /// The space of the catalog, never written.
+    /// The space of the catalog, without changes.
     pub fn new() -> Bare {
         let temp = tempfile::tempdir().unwrap();
         let dir = temp.path().to_owned();
@@ -49,7 +49,7 @@ impl Bare {
         Bare::for_access(dir, Access::Writable)
     }
 
-    /// What a process serves that opens the state in `dir` like this.
+    /// The `Vfs` of a process that opens the state in `dir` with this access.
     pub fn served(dir: &Path, access: Access) -> Vfs {
         Bare::for_access(dir, access).vfs.take().unwrap()
     }
@@ -135,7 +135,7 @@ impl Bare {
         self.vfs().copy_range(from, at.into(), to, to_at.into(), len.into()).map(drop)
     }
 
-    /// What a program would get from the kernel before it asks us.
+    /// The error that the kernel returns to a program without sending a request.
     fn refused(&self, op: &Op) -> Option<i32> {
         let kind =
             |path: &str| self.find(path).and_then(|ino| self.vfs().getattr(ino)).map(|attr| attr.kind).ok();
@@ -211,7 +211,7 @@ impl Bare {
         }
     }
 
-    /// Not every file system can zero a range; then it is done by hand, and only the result is compared.
+    /// Not every file system can zero a range; in that case write zeros, and compare only the result.
     fn zero(&self, path: &str, at: u16, len: u16) -> Result<(), VfsError> {
         match self.allocate(path, at, len, ZERO) {
             Err(error) if error.errno() == holofs::sys::errno::Errno::NOTSUP => {

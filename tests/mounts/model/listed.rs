@@ -1,5 +1,5 @@
-//! Listing a large directory in small pieces while eight threads change it: whoever is there all the time is told exactly once, at the
-//! same offset each time, and nobody twice.
+//! Listing a large directory in small pieces while eight threads change it: every permanent entry appears exactly once, always at the
+//! same offset, and no entry appears twice.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::num::NonZeroUsize;
@@ -20,10 +20,10 @@ use super::bare::{CALLER, LABEL, file_entry};
 use super::tree::{DIR_MODE, IDENTITY};
 use crate::common::soak::amount;
 
-/// Names that stay: of the catalog, and created. Others beside them come and go.
+/// Names that stay, of the catalog and created. Other names in the directory come and go.
 const KEPT: usize = 1250;
 const WRITERS: usize = 8;
-/// So many entries fit in a reply.
+/// The number of entries that fit in a reply.
 const PIECE: usize = 7;
 
 /// A space with one directory of `2 * KEPT` files, half of which will be changed.
@@ -87,7 +87,7 @@ fn list(vfs: &Vfs, dir: Ino) -> BTreeMap<String, u64> {
     }
 }
 
-/// Creates, renames and removes names of its own, and removes and makes again names of the catalog.
+/// Creates, renames and removes names of its own, and removes and recreates names of the catalog.
 fn write(vfs: &Vfs, dir: Ino, writer: usize, stop: &AtomicBool) -> usize {
     let mut done = 0;
     while !stop.load(Ordering::Relaxed) {
@@ -161,7 +161,7 @@ fn a_listing_in_pieces_is_right_while_eight_threads_change_the_directory() {
     eprintln!("{done} rounds of four operations");
 }
 
-/// Lists the directory, and after each piece does `then` to the names in it; how often each name was told.
+/// Lists the directory, and after each piece applies `then` to its names; returns how often each name appeared.
 fn list_and(vfs: &Vfs, dir: Ino, mut then: impl FnMut(&str)) -> BTreeMap<String, usize> {
     let (mut all, mut offset) = (BTreeMap::new(), 0);
     loop {
@@ -192,7 +192,7 @@ fn a_listing_ends_while_each_name_it_told_is_renamed_and_copied() {
     let rename = |from: &str, to: &str| {
         vfs.rename(dir, from.as_bytes(), dir, to.as_bytes(), RenameMode::Replace).unwrap();
     };
-    // What is in the catalog has no place but that of its name, so it may be met once more, with its new name.
+    // A name of the catalog has no offset except that of the name, so a renamed file may appear again under its new name.
     let told = list_and(&vfs, dir, |name| {
         rename(name, &format!("{name}-renamed"));
         made(&format!("{name}-copy"));
@@ -201,7 +201,7 @@ fn a_listing_ends_while_each_name_it_told_is_renamed_and_copied() {
     assert_eq!(told.keys().filter(own).count(), KEPT, "each of ours is told once, under one of its names");
     assert!(told.values().all(|&times| times == 1));
 
-    // Somebody else renames the same 20 over and over: those that stay are told once, those that are renamed too.
+    // Another thread renames the same 20 files over and over: permanent names appear once, and so do renamed ones.
     let (mut round, mut seen) = (0, 0);
     let all = list(&vfs, dir).len();
     let told = list_and(&vfs, dir, |_| {

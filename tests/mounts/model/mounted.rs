@@ -1,4 +1,4 @@
-//! The space through the kernel: a mount of the program, unmounted and killed as the test likes.
+//! The space through the kernel: a mount of the program that the test unmounts and kills.
 
 use std::collections::BTreeMap;
 use std::ffi::OsStr;
@@ -22,7 +22,7 @@ use crate::common::{json, text_field};
 
 const SPACE: &str = "model";
 
-/// A live mount in a home of its own, which takes everything away in the end.
+/// A live mount in a private home, which removes everything in the end.
 pub struct Mounted {
     sandbox: Sandbox,
     catalog: String,
@@ -32,7 +32,7 @@ pub struct Mounted {
 }
 
 impl Mounted {
-    /// The space of the catalog, never written.
+    /// The space of the catalog, without changes.
     pub fn new() -> Mounted {
         let sandbox = Sandbox::new();
         let stage = sandbox.holotree().join(IDENTITY);
@@ -53,7 +53,7 @@ impl Mounted {
         mounted
     }
 
-    /// In each of the two ways of reading by turns: what one leaves is what the other finds.
+    /// Alternates between the two ways of reading: each finds the state that the other left.
     fn mount(&mut self) {
         let io = ["passthrough", "no-open"][self.mounts % 2];
         self.mounts += 1;
@@ -167,7 +167,7 @@ impl Mounted {
         fs::set_permissions(self.at(path), Permissions::from_mode(inherited | u32::from(mode)))
     }
 
-    /// Opens a file for reading and writing, and nothing else: not through a link, and without waiting for a FIFO.
+    /// Opens an existing regular file for reading and writing, without following a link and without blocking on a FIFO.
     fn open(&self, path: &str) -> io::Result<File> {
         self.open_to(path, OpenOptions::new().read(true).write(true))
     }

@@ -1,8 +1,8 @@
-//! The operations, and how they are made up: few names, so that they meet each other.
+//! The operations, and how they are generated: from few names, so that they affect the same files.
 
 use proptest::prelude::*;
 
-/// One operation on paths below the space. No path goes through a link.
+/// One operation on paths below the space. No path leads through a link.
 #[derive(Debug, Clone)]
 pub enum Op {
     Create(String, u16),

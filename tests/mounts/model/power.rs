@@ -1,7 +1,7 @@
-//! The law of power cuts: whatever the disk has at any moment, a space is there as it was after some operation, no earlier one than the
-//! last that was synced; and each of its files is whole.
+//! The law of power cuts: for any state of the disk, a space is as it was after some operation, not before the last
+//! one that was synced, and each of its files is complete.
 //!
-//! A cut is the disk below a file system as it is at one moment, while the space is at work: what the kernel has not written yet is lost.
+//! A cut is the disk below a file system at one moment, while the space is in use: data that the kernel has not written yet is lost.
 
 #![allow(clippy::print_stderr, reason = "a seed is told, so that a failure can be seen again")]
 
@@ -17,10 +17,10 @@ use crate::common::loop_fs::{Image, LoopFs};
 use crate::common::soak::amount;
 use crate::common::{is_root, skip};
 
-/// File systems with a disk, and the megabytes that they need at least.
+/// File systems with a disk, and their minimum sizes in megabytes.
 const DISKS: [(&str, u64); 3] = [("ext4", 24), ("xfs", 300), ("btrfs", 120)];
 
-/// A space on a disk of its own.
+/// A space on its own disk.
 struct Machine<'a> {
     space: Bare,
     disk: &'a LoopFs,
@@ -33,20 +33,20 @@ impl Machine<'_> {
         }
     }
 
-    /// What the file system below writes at the latest after some seconds: here because of somebody else's file.
+    /// Forces what the underlying file system writes after some seconds anyway, by syncing another file.
     fn sync_another_file(&self) {
         std::fs::File::create(self.disk.path().join("another")).unwrap().sync_all().unwrap();
     }
 }
 
-/// The space after the machine has started again.
+/// The space after the machine has restarted.
 fn boot<T>(image: Image, look: impl FnOnce(&mut Bare) -> T) -> T {
     let disk = image.boot();
     let mut space = Bare::at(&disk.path());
     look(&mut space)
 }
 
-/// What is seen after the power went when `run` was done.
+/// The visible state after the power failed when `run` was done.
 fn each_cut(run: impl Fn(&mut Machine<'_>), look: impl Fn(BTreeMap<String, Seen>)) {
     if !is_root() {
         return skip("a disk of its own needs root");
@@ -75,7 +75,7 @@ fn rename(from: &str, to: &str) -> Op {
     Op::Rename(from.to_owned(), to.to_owned())
 }
 
-/// A file with this content, and everything about it durable.
+/// A file with this content, with everything about it durable.
 fn durable(machine: &mut Machine<'_>, path: &str, content: &[u8]) {
     machine.run(&create(path, content));
     machine.run(&[sync(path), sync("")]);
@@ -142,16 +142,16 @@ fn what_was_synced_is_there_after_a_power_cut() {
     });
 }
 
-/// Names that are replaced, removed and renamed, and which version of its content each has.
+/// Names that are replaced, removed and renamed, and the version of the content of each.
 type Versions = BTreeMap<String, u64>;
 
-/// What a file has in that version, and in no other.
+/// Content that a file has in that version only.
 fn content(version: u64) -> Vec<u8> {
     let len = 20 + usize::try_from(version * 977 % 30_000).unwrap();
     format!("version {version} ").into_bytes().into_iter().cycle().take(len).collect()
 }
 
-/// The space after each operation that changed names, how many were begun, and the last one that is durable.
+/// The state after each operation that changed names, how many were begun, and the last durable one.
 #[derive(Default)]
 struct History {
     states: Mutex<Vec<Versions>>,
@@ -174,7 +174,7 @@ impl Writer<'_, '_> {
         self.random % end
     }
 
-    /// Does what makes `state` of the names. It may be on the disk before it returns.
+    /// Performs the operation that leads to `state`. It may be on the disk before it returns.
     fn change(&mut self, op: Op, change: impl FnOnce(&mut Versions)) {
         change(&mut self.state);
         self.history.states.lock().unwrap().push(self.state.clone());
@@ -221,7 +221,7 @@ impl Writer<'_, '_> {
     }
 }
 
-/// Lets a space work, and takes images meanwhile, each with the first state it may show and the last one.
+/// Uses a space and takes images meanwhile, each with the earliest and the latest state that it may show.
 fn images(disk: &LoopFs, count: usize, seed: u64) -> (Vec<(Image, usize, usize)>, Vec<Versions>) {
     let history = History::default();
     history.states.lock().unwrap().push(Versions::new());
@@ -238,7 +238,7 @@ fn images(disk: &LoopFs, count: usize, seed: u64) -> (Vec<(Image, usize, usize)>
             images
         });
         let mut machine = Machine { space: Bare::at(&disk.path()), disk };
-        // What the first states rest on: a space that is there.
+        // The first states need an existing space.
         durable(&mut machine, "first", b"");
         let mut writer =
             Writer { machine: &mut machine, history: &history, state: Versions::new(), random: seed };
@@ -252,7 +252,7 @@ fn images(disk: &LoopFs, count: usize, seed: u64) -> (Vec<(Image, usize, usize)>
     (images, history.states.into_inner().unwrap())
 }
 
-/// Which version each name has; a file that is none of them is broken.
+/// The version of each name; a file without a valid version is broken.
 fn versions(space: &mut Bare) -> Versions {
     let files = space.seen().into_iter().filter(|(path, _)| path.starts_with("file-"));
     let version = |found: &[u8]| {

@@ -1,8 +1,8 @@
-//! Every system call of every operation fails once: the answer is a number, the tree is that of before or after, and the operation
-//! works when it is tried again.
+//! Every system call of every operation fails once: the result is an errno, the tree is that of before or after, and a retry of the
+//! operation works.
 //!
-//! An operation runs in a thread of its own that `strace` watches, so that the n-th call of a kind is always the same one. First it is
-//! only counted, then each call fails in a world made anew.
+//! An operation runs in a separate thread under `strace`, so that the n-th call of a kind is always the same one. First the calls are
+//! only counted, then each call fails in a fresh world.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader};
@@ -16,8 +16,8 @@ use super::{World, difference};
 use crate::common::skip;
 use crate::common::soak::{amount, is_soak};
 
-/// Calls that make or open something, those that need room, and all others, with the errors that each is answered. `fcntl` is not
-/// among them: a lock that fails is to SQLite one that another process holds, for which it waits five seconds.
+/// Calls that create or open something, those that need room, and all others, with the errors that each gets. `fcntl` is not
+/// included: SQLite treats a lock that fails as held by another process and waits five seconds for it.
 const CALLS: [(&str, &[&str]); 3] = [
     ("open,openat,openat2,memfd_create", &["EMFILE", "EIO"]),
     (
@@ -29,11 +29,11 @@ const CALLS: [(&str, &[&str]); 3] = [
         &["EIO"],
     ),
 ];
-/// What an operation may answer then; ENOTCONN and the like would be the kernel's, ENOENT a lie. ENOTSUP is of calls that not every
-/// file system has: `fallocate` for one.
+/// The errors that an operation may return. ENOTCONN and the like would come from the kernel; ENOENT would be wrong. ENOTSUP is for
+/// calls that not every file system has, such as `fallocate`.
 const ANSWERS: [i32; 4] = [5, 24, 28, 122];
 
-/// What is done before, and the operation that fails.
+/// The preparation, and the operation that fails.
 struct Case {
     before: Vec<Op>,
     op: Op,
@@ -41,7 +41,7 @@ struct Case {
 
 fn cases() -> Vec<Case> {
     let path = |path: &str| path.to_owned();
-    // So that the database is there, with a file, a directory, a whiteout and an attribute.
+    // Creates the database, with a file, a directory, a whiteout and an attribute.
     let written = || {
         vec![
             Op::Create(path("a"), 0o644),
@@ -88,10 +88,10 @@ fn cases() -> Vec<Case> {
     on_pristine.chain(on_written.into_iter().map(|op| Case { before: written(), op })).collect()
 }
 
-/// One call: the n-th of its name, the first being 1, and the errors it may be answered.
+/// One call: the n-th of its name, counted from 1, and the errors that it may get.
 type Step = (String, usize, &'static [&'static str]);
 
-/// Does `op` in a thread that strace watches with `args`; its answer.
+/// Performs `op` in a thread under strace with `args`; returns the result.
 fn watched(world: &mut Bare, op: &Op, log: &std::path::Path, args: &[&str]) -> Result<(), i32> {
     let (tell, told) = mpsc::channel();
     let (go, may_go) = mpsc::channel::<()>();
@@ -110,7 +110,7 @@ fn watched(world: &mut Bare, op: &Op, log: &std::path::Path, args: &[&str]) -> R
     answer
 }
 
-/// A strace that has taken hold of the thread.
+/// A strace that is attached to the thread.
 fn attached(thread: &str, log: &std::path::Path, args: &[&str]) -> Child {
     let mut command = Command::new("strace");
     command.args(["-p", thread, "-o"]).arg(log).args(args);
@@ -131,7 +131,7 @@ fn world(case: &Case) -> (Bare, Model) {
     (world, model)
 }
 
-/// Every call of the operation when nothing fails.
+/// Every call of the operation in an undisturbed run.
 fn steps(case: &Case, log: &std::path::Path) -> Vec<Step> {
     let (mut world, _) = world(case);
     let all = CALLS.map(|(calls, _)| calls).join(",");
@@ -150,7 +150,7 @@ fn steps(case: &Case, log: &std::path::Path) -> Vec<Step> {
     steps
 }
 
-/// Lets the operation fail at `step`; true if it did.
+/// Makes the operation fail at `step`; true if it did.
 fn fails(case: &Case, (call, number, _): &Step, error: &str, log: &std::path::Path) -> bool {
     let what = format!("{:?}, {error} of {call} {number}", case.op);
     let (mut world, mut model) = world(case);
@@ -198,6 +198,6 @@ fn every_operation_is_done_or_not_wherever_a_system_call_fails() {
         }
     }
     eprintln!("{tried} failing calls, {failed} operations failed");
-    // Some failures are survived: blocks need not be shared, a log need not be shortened.
+    // Some failures have no effect: sharing blocks and shortening a log are optional.
     assert!(failed * 4 > tried, "only {failed} of {tried} operations failed");
 }

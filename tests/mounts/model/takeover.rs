@@ -1,7 +1,7 @@
-//! A mount whose server is killed and followed by another, over and over, under programs that change it: each operation is done once and
-//! answered right, whatever was open goes on, and nothing is left over.
+//! A mount whose server is killed and replaced, over and over, under programs that change it: each operation happens once and
+//! gets the right result, open files keep working, and nothing is left over.
 //!
-//! The test holds the device, as a supervisor does; the servers are this very program, started for the test `server`.
+//! The test holds the device, like a supervisor; the servers are this same program, started for the test `server`.
 #![allow(clippy::print_stderr, reason = "numbers are told")]
 
 use std::fs::{self, File, OpenOptions};
@@ -27,12 +27,12 @@ use crate::common::{is_root, skip};
 
 /// The directory of the space, for a server.
 const STATE: &str = "HOLOFS_TEST_TAKEOVER_STATE";
-/// Where the counts of references are, for a server.
+/// Where the reference counts are, for a server.
 const COUNTS: &str = "HOLOFS_TEST_TAKEOVER_COUNTS";
-/// What the first server agreed on with the kernel, in the directory of the space.
+/// The handshake of the first server with the kernel, in the directory of the space.
 const HANDSHAKE: &str = "handshake.json";
 
-/// A mount whose connection is held here.
+/// A mount whose connection this test holds.
 struct Held {
     temp: tempfile::TempDir,
     device: OwnedFd,
@@ -63,7 +63,7 @@ impl Held {
         self.temp.path().join("state")
     }
 
-    /// Kills the server and starts the next one; how long nobody answered.
+    /// Kills the server and starts the next one; returns how long no request was answered.
     fn kill(&mut self) -> Duration {
         let started = Instant::now();
         self.server.kill().unwrap();
@@ -76,7 +76,7 @@ impl Held {
     fn end(&mut self) {
         mount::detach(&self.space(), self.id).unwrap();
         let started = Instant::now();
-        // Nothing is open, so the connection ends, and with it the server.
+        // Nothing is open, so the connection ends, and then the server.
         while self.server.try_wait().unwrap().is_none() {
             assert!(started.elapsed() < Duration::from_secs(20), "the server outlives its mount");
             std::thread::sleep(Duration::from_millis(5));
@@ -124,7 +124,7 @@ fn server() {
     session.run().unwrap();
 }
 
-/// Does everything that changes names, and checks what it is told, until it is time to stop; how many rounds.
+/// Performs all operations on names and checks the results until it is time to stop; returns the number of rounds.
 fn work(dir: &Path, stop: &AtomicBool) -> usize {
     let told = |what: &str, round: usize, done: io::Result<()>| {
         done.unwrap_or_else(|error| panic!("{} round {round}: {what}: {error}", dir.display()));
@@ -153,7 +153,7 @@ fn work(dir: &Path, stop: &AtomicBool) -> usize {
             told("unlink", fs::remove_file(path(name)));
         }
         told("rmdir", fs::remove_dir(&at));
-        // It has no name any more, and goes on.
+        // It has no name any more, but keeps working.
         told("write to an unlinked file", file.write_all_at(b"still here", 4000));
         let mut found = Vec::new();
         file.rewind().unwrap();
@@ -208,7 +208,7 @@ fn programs_do_not_notice_that_their_server_is_killed() {
         outages[outages.len() - 1],
     );
     held.end();
-    // The next mount finds what has names, and nothing else.
+    // The next mount finds only the inodes with names.
     drop(Bare::served(&held.state(), Access::Writable));
     assert_eq!(fs::read_dir(held.state().join("upper")).unwrap().count(), rounds.len());
 }

@@ -1,4 +1,4 @@
-//! The model: a tree in memory, written as plainly as possible.
+//! The model: a tree in memory, written as simply as possible.
 
 use std::collections::BTreeMap;
 
@@ -13,10 +13,10 @@ pub const EINVAL: i32 = 22;
 pub const EPERM: i32 = 1;
 pub const ENOTEMPTY: i32 = 39;
 pub const ENODATA: i32 = 61;
-/// What this test itself answers to an operation that would follow a link.
+/// The result of this test itself for an operation that would follow a link.
 pub const ELOOP: i32 = 40;
 
-/// The catalog both sides begin with: path, permissions and content of its files.
+/// The catalog with which both sides begin: path, permissions and content of its files.
 pub const FILES: [(&str, u16, &[u8]); 5] = [
     ("bin/tool", 0o755, b"#!/h0c0ffee_493f813dad24d3t/bin/python3\nprint('a relocated file')\n"),
     ("bin/f", 0o4755, b"setuid in the catalog"),
@@ -24,7 +24,7 @@ pub const FILES: [(&str, u16, &[u8]); 5] = [
     ("lib/bin/f", 0o600, b""),
     ("lib/lib/tool", 0o444, b"deep"),
 ];
-/// The name of the recorded directory, which stands in one of them.
+/// The name of the recorded directory, which occurs in one of them.
 pub const IDENTITY: &str = "h0c0ffee_493f813dad24d3t";
 /// Its directories, parents first.
 pub const DIRS: [&str; 4] = ["bin", "lib", "lib/bin", "lib/lib"];
@@ -58,7 +58,7 @@ pub struct Model {
 type Outcome = Result<(), i32>;
 
 impl Model {
-    /// The tree of the catalog. `label` stands where the recorded identity was.
+    /// The tree of the catalog, with `label` in place of the recorded identity.
     pub fn new(label: &str) -> Model {
         let mut model = Model { nodes: Vec::new() };
         model.add(What::Dir(BTreeMap::new()), DIR_MODE);
@@ -73,7 +73,7 @@ impl Model {
         model
     }
 
-    /// Does it; the errno if it fails.
+    /// Performs the operation; returns the errno if it fails.
     pub fn apply(&mut self, op: &Op) -> Outcome {
         match op {
             Op::Create(path, mode) => self.make(path, What::File(Vec::new()), *mode),
@@ -124,7 +124,7 @@ impl Model {
         }
     }
 
-    /// Everything that is there, by path.
+    /// Every entry, by path.
     pub fn seen(&self) -> BTreeMap<String, Seen> {
         let (mut seen, mut first) = (BTreeMap::new(), BTreeMap::new());
         let mut left = vec![(String::new(), 0)];
@@ -177,7 +177,7 @@ impl Model {
         Ok(id)
     }
 
-    /// The directory that a path's last name is in, and that name.
+    /// The directory of a path's last name, and that name.
     fn parent<'p>(&self, path: &'p str) -> Result<(usize, &'p str), i32> {
         let (dir, name) = path.rsplit_once('/').unwrap_or(("", path));
         let id = if dir.is_empty() { 0 } else { self.find(dir)? };
@@ -209,7 +209,7 @@ impl Model {
         if matches!(self.nodes[id].what, What::Link(_)) { Err(ELOOP) } else { Ok(&mut self.nodes[id]) }
     }
 
-    /// A file or directory: what can be opened without waiting.
+    /// A file or directory: these can be opened without blocking.
     fn plain(&mut self, path: &str) -> Result<&mut Node, i32> {
         let node = self.no_link(path)?;
         if matches!(node.what, What::Fifo) { Err(ELOOP) } else { Ok(node) }
@@ -256,7 +256,7 @@ impl Model {
         if self.find(path).is_ok() {
             return Err(EEXIST);
         }
-        // A directory made in a setgid directory is one too.
+        // A directory created in a setgid directory is setgid too.
         let inherited = if matches!(what, What::Dir(_)) { self.nodes[dir].mode & 0o2000 } else { 0 };
         let id = self.add(what, mode | inherited);
         self.entries(dir).insert(name.to_owned(), id);
