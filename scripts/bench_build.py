@@ -79,7 +79,7 @@ class Bench:
         return self.timed(work)[0]
 
     def upgrade(self, turn):
-        """One package of the large environment changed, until it is mounted; and what the tools took of that."""
+        """One changed package of the large environment, until it is mounted; and the tools' share of that."""
 
         def work():
             built = self.build(self.big + self.small[turn] + "\n")

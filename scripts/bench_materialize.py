@@ -1,10 +1,10 @@
-"""Measures materialize beside rcc, cp, tar and uv; see scripts/bench.d/materialize.
+"""Measures materialize, compared with rcc, cp, tar and uv; see scripts/bench.d/materialize.
 
 Everything happens in loop images on tmpfs, one file system after the other. Within one, the cases take turns, round by round,
-so that what disturbs the machine disturbs all of them; a ratio is one of medians. Nothing is timed but the command itself:
-removing the last space, and what makes the case what it is (an empty or a warm side store, cold caches), happen before the
-clock starts. rcc, a raw hololib and cold caches are measured on ext4 alone: the bars are there. However it ends, nothing stays
-mounted and nothing stays in memory.
+so that a disturbance of the machine affects all of them; a ratio is one of medians. Only the command itself is timed:
+removing the last space and preparing the case (an empty or a warm side store, cold caches) happen before the
+clock starts. rcc, a raw hololib and cold caches are measured on ext4 only, where the bars are. In every case nothing stays
+mounted or in memory at the end.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def say(text):
 
 
 def run(command, env=None, cwd=None):
-    """Seconds that a command takes, which must succeed, and seconds of processor time."""
+    """The seconds and the processor seconds of a command, which must succeed."""
     with open(ROOT + "/last.log", "wb") as log:
         start = time.perf_counter()
         child = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=env, cwd=cwd)
@@ -45,7 +45,7 @@ def run(command, env=None, cwd=None):
 
 
 def peak_rss(command, env):
-    """Peak RSS in kB: asked for while it runs, since what wait4 says includes the moment before exec."""
+    """Peak RSS in kB, read while it runs, because wait4's value includes the moment before exec."""
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env)
     peak = 0
     while child.poll() is None:
@@ -114,7 +114,7 @@ class Seed:
         remove(self.home + "/holofs")
 
     def record_raw(self, holofs):
-        """The whole once more, in a hololib that is not compressed."""
+        """The whole catalog again, in an uncompressed hololib."""
         home = self.home + "-raw"
         stage = home + "/holotree/" + STAGE
         os.makedirs(home + "/hololib/catalog")
@@ -168,7 +168,7 @@ class Disk:
         return self
 
     def __exit__(self, *_):
-        # A loop device of `mount -o loop` goes with it.
+        # The loop device of `mount -o loop` is removed with it.
         if subprocess.run(["umount", self.mount], check=False).returncode != 0:
             subprocess.run(["umount", "-l", self.mount], check=False)
         os.unlink(self.image)
@@ -210,7 +210,7 @@ class Bench:
                 with gzip.open(path, "wt", compresslevel=1) as out:
                     out.write(text)
 
-    # what is timed
+    # the timed operations
 
     def holofs(self, space, catalog=None, strategy=None, more=(), home=None):
         command = [self.args.holofs, "materialize", catalog or self.whole, space, "--controller", "bench", "--json"]
@@ -226,7 +226,7 @@ class Bench:
                     "--controller", "bench", "--space", space], environment(home) if home else self.env)
 
     def clear(self, space):
-        """Removes a space of either program, and what stands beside it."""
+        """Removes a space of either program, and the files next to it."""
         path = self.where.get(space)
         for suffix in ("", ".meta", ".meta.info", ".use") if path else ():
             remove(path + suffix)
@@ -275,7 +275,7 @@ class Bench:
         return cases
 
     def on_ext4(self):
-        """A raw hololib, and cold caches, beside rcc."""
+        """A raw hololib, and cold caches, compared with rcc."""
         raw = os.path.basename(self.seed.name("whole"))
         spaces = lambda: [remove(os.path.join(self.raw, "holotree", name)) for name in os.listdir(self.raw + "/holotree")]
         bare_raw = lambda: (spaces(), remove(self.raw + "/holofs"), os.sync())
@@ -297,22 +297,22 @@ class Bench:
         return lambda: (self.warm(), self.clear("new"), os.sync())
 
     def warm(self):
-        """Makes the pristine trees of both catalogs, if they are not there."""
+        """Makes the pristine trees of both catalogs if they are missing."""
         if not os.path.exists(self.home + "/holofs/warmed"):
             self.clear("new")
             for catalog in (self.whole, self.part):
                 run([self.args.holofs, "materialize", catalog, "new", "--controller", "bench", "--warm", "--json"], self.env)
-            if self.disk.kind == "btrfs": # where hardlinks come from the raw store, not from a pristine tree
+            if self.disk.kind == "btrfs": # here hardlinks come from the raw store, not from a pristine tree
                 self.clear("new")
                 self.holofs("new", strategy="hardlink")
             open(self.home + "/holofs/warmed", "w").close()
 
     def many(self):
-        """A third catalog in which every twentieth file has a relocation, as the first recorded environment has not; laid out."""
+        """A third catalog, laid out, in which every twentieth file has a relocation, unlike the first recorded environment."""
         self.own = self.home + "/hololib/catalog/" + "0123456789abcdef" + os.path.basename(self.whole)[16:]
         if not os.path.exists(self.own):
             self.record_many()
-        self.clear("new") # the tree went with the side store, which another case removes
+        self.clear("new") # the tree was removed with the side store, which another case removes
         run([self.args.holofs, "materialize", self.own, "new", "--controller", "bench", "--warm", "--json"], self.env)
 
     def record_many(self):
@@ -379,13 +379,13 @@ class Bench:
         return self
 
     def settle(self):
-        """Waits until what the last case set aside is deleted: that is nobody's time."""
+        """Waits until the directories that the last case moved aside are deleted; this time does not count."""
         sweeper = self.report.get("swept_by")
         while sweeper and os.path.exists("/proc/%d" % sweeper):
             time.sleep(0.01)
 
     def measure_rss(self):
-        """One more turn of our own cases, for the memory they take."""
+        """One more turn of our own cases, to measure their memory."""
         command = lambda catalog, strategy="auto": [self.args.holofs, "materialize", catalog, "new", "--controller", "bench", "--strategy", strategy]
         self.clear("new")
         for name, words in [("hardlink", command(self.whole, "hardlink")), ("no-op", command(self.whole)),
@@ -403,7 +403,7 @@ class Bench:
                 "rss_kb": self.rss, "notes": self.notes}
 
 
-# (file system, our case, their case, the least ratio, per file of uv)
+# (file system, our case, their case, the minimum ratio, per file of uv)
 BARS = [
     ("ext4", "holofs first", "rcc first", 5), ("ext4", "holofs first", "cp -a", 0.55),
     ("btrfs", "holofs snapshot", "cp -a --reflink=always", 75),
@@ -418,7 +418,7 @@ BARS = [
     ("ext4", "holofs first, raw", "rcc first, raw", None), ("ext4", "holofs first, cold", "rcc first, cold", None),
     ("ext4", "holofs first, cold", "cp -a, cold", None), ("ext4", "holofs no-op, cold", "rcc no-op, cold", None),
 ]
-# (file system, our case, the most milliseconds); and the most megabytes of peak RSS of any case
+# (file system, our case, the maximum milliseconds); and the maximum megabytes of peak RSS of any case
 MOST = [("btrfs", "holofs snapshot", 25), ("btrfs", "holofs snapshot, 5 % own", 25)]
 MOST_RSS = 64
 
@@ -476,7 +476,7 @@ def main():
     args = parser.parse_args()
     args.rounds = args.rounds or (3 if args.quick else 5)
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: sys.exit(128 + number)) # so that what `with` and `finally` say is done
+        signal.signal(number, lambda number, _: sys.exit(128 + number)) # so that the cleanup of `with` and `finally` runs
     os.makedirs(ROOT)
     try:
         results = measure(args)

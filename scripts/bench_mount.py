@@ -1,7 +1,7 @@
 """Times workloads on a mounted space and on other ways to show the same tree; prints ratios to a native copy.
 
-A subject is a tree at some path. A workload is a function of that path. For every round and workload all subjects are timed
-one after the other, so that a machine whose speed drifts does so for all of them.
+A subject is a tree at some path. A workload is a function of that path. In every round all subjects of a workload are timed
+one after the other, so that a change of the machine's speed affects all of them.
 """
 import argparse, ctypes, glob, gzip, hashlib, json, mmap, os, shutil, statistics, subprocess, sys, time
 
@@ -49,7 +49,7 @@ def files_of(root):
 
 
 def cached_bytes(path):
-    """How much of the file is in the page cache, by cachestat(2): of a file that is passed through, what is not the store's."""
+    """How much of the file is in the page cache, by cachestat(2); for a file that is passed through, without the store's pages."""
     whole, found = (ctypes.c_uint64 * 2)(0, 0), (ctypes.c_uint64 * 5)()
     with open(path, "rb", buffering=0) as f:
         if LIBC.syscall(451, f.fileno(), whole, found, 0) != 0:
@@ -76,7 +76,7 @@ def read_all(root):
 
 
 def tar_all(root):
-    # Through a pipe: GNU tar reads nothing if it would write to /dev/null. (Python's tarfile asks every file whether it is a terminal.)
+    # Through a pipe: GNU tar reads nothing if it writes to /dev/null. (Python's tarfile checks for every file whether it is a terminal.)
     run("sh", "-c", 'tar -C "$1" -cf - . | cat > /dev/null', "sh", root)
 
 
@@ -93,8 +93,8 @@ def big_mmap(root):
 
 THRICE = ["cold", "2nd", "warm"]
 
-# name, work, states to time one after the other (the first after dropping caches if it is "cold"), bars. The 2nd run is not warm yet: whatever
-# was read from the daemon has lost its cached time of access, which the kernel asks for once more unless the mount is read-only.
+# name, work, states to time one after the other (the first after dropping caches if it is "cold"), bars. The 2nd run is not warm yet: files
+# that were read from the daemon have lost their cached access time, which the kernel requests once more unless the mount is read-only.
 WORKLOADS = [
     ("python -c pass", python("pass", True), ["warm"], [1.08]),
     ("import numpy, pandas", python(IMPORT, True), ["cold", "2nd", "3rd"], [1.25, 1.05, 1.03]),
@@ -200,10 +200,10 @@ class Bench:
                 continue
             times = {(state, subject): [] for state in states for subject in subjects}
             for subject in subjects.values():
-                work(subject)  # bytecode, and whatever else only the first run does
+                work(subject)  # bytecode, and everything else that only the first run does
             turns = list(subjects.items())
             for at in range(self.options.rounds):
-                # Nobody is always the first: what runs after whom changes which memory and which part of the disk's cache it finds.
+                # Rotate the order: it changes which memory and which part of the disk's cache a workload finds.
                 for subject, root in turns[at % len(turns):] + turns[:at % len(turns)]:
                     for state in states:
                         if state == "cold":
@@ -256,7 +256,7 @@ class Bench:
         return next(line.split("=", 1)[1] for line in said.splitlines() if line.startswith("export RCC_HOLOTREE_SPACE_ROOT="))
 
     def against_rcc(self):
-        """From the start command until Python has imported, which it tells itself: RCC restores first, HoloFS mounts."""
+        """From the start command until Python reports that it has imported: RCC restores first, HoloFS mounts."""
         if not self.wanted("rcc"):
             return
         rcc, ratios = self.rcc(), []
@@ -279,11 +279,11 @@ class Bench:
         self.add("rcc restore + import / mount + import", {"holofs": statistics.median(ratios)}, 20, at_least=True)
 
     def bytecode(self):
-        """The first import in a fresh space: with the store of bytecode, and as RCC has it."""
+        """The first import in a fresh space: with shared bytecode, and as with RCC."""
         if not self.wanted("bytecode"):
             return
         self.holofs("run", self.names["catalog"], "filler", "--", "python3", "-c", IMPORT)
-        # What a run imported is compiled for other spaces after it, in the background.
+        # After a run, the bytecode of its imports is compiled for other spaces in the background.
         until = time.monotonic() + 120
         while not glob.glob(f"{self.home}/holofs/pyc/*/pack") and time.monotonic() < until:
             time.sleep(0.1)
@@ -296,11 +296,11 @@ class Bench:
         self.add("first import, no bytecode / shared bytecode", {"holofs": statistics.median(ratios)}, 3, at_least=True)
 
     def primed(self):
-        """A cold import right after the mount, with what the last one read known; unprimed native is 1."""
+        """A cold import right after the mount, with a record of the last one's reads; unprimed native is 1."""
         if not self.wanted("primed"):
             return
         work, ratios = python(IMPORT, True), []
-        for _ in range(2):  # the first mount notes, the second knows
+        for _ in range(2):  # the first mount records, the second one uses the record
             work(self.mount(self.names["catalog"], "primed")["path"])
             self.unmount("primed")
         for _ in range(self.options.rounds):
@@ -353,18 +353,18 @@ class Bench:
         self.add("page cache, 8 spaces / 1, passthrough", {"holofs": ratios["passthrough"], "no-open": ratios["no-open"]}, 1.3)
 
     def page_cache(self, io, spaces):
-        """How many MB are cached of the stores and of the mounts when so many spaces of one catalog have imported."""
+        """How many MB of the stores and of the mounts are cached after that many spaces of one catalog have imported."""
         names = [f"cache-{at}" for at in range(spaces)]
         reports = [self.mount(self.names["catalog"], name, "--profile", "off", "--io", io) for name in names]
         assert all(report["io"] == io for report in reports), reports[0]["io_reason"]
-        time.sleep(3)  # relocated files are written behind the mount, once
+        time.sleep(3)  # relocated files are written once, behind the mount
         drop_caches()
         for report in reports:
             python(IMPORT, True)(report["path"])
         roots = [report["path"] for report in reports]
         total = sum(map(cached_bytes, files_of(f"{self.home}/holofs/raw")))
         total += sum(map(cached_bytes, files_of(f"{self.home}/holofs/spaces")))
-        # What the first space has of a mount's own, each has.
+        # Every space has as much of its own mount's data as the first one.
         own = [os.path.relpath(file, roots[0]) for file in files_of(roots[0]) if cached_bytes(file)]
         total += sum(cached_bytes(os.path.join(root, file)) for root in roots for file in own)
         for name in names:
@@ -372,7 +372,7 @@ class Bench:
         return total / 1e6
 
     def workloads(self):
-        """Every workload, on every subject that was asked for."""
+        """Every selected workload, on every selected subject."""
         if not any(self.wanted(name) for name, *_ in WORKLOADS) and not self.wanted("requests"):
             return
         subjects = {"native": self.native, "holofs": self.mount(self.names["catalog"], "bench", "--profile", "off")["path"]}
@@ -414,7 +414,7 @@ class Bench:
 
 
 def synthetic(home, holotree, files):
-    """A catalog of so many empty files, a hundred to a directory; nothing of it is ever read."""
+    """A catalog of that many empty files, a hundred per directory; none of them is ever read."""
     empty = hashlib.sha256(b"").hexdigest()
     subdirs = {}
     for at in range(0, files, 100):
@@ -428,7 +428,7 @@ def synthetic(home, holotree, files):
     path = f"{home}/hololib/catalog/{blueprint}v12.linux_amd64"
     with gzip.open(path, "wt", compresslevel=1) as f:
         json.dump(catalog, f, indent=2)
-    old = time.time() - 60  # settled, as a catalog is that was not written this second
+    old = time.time() - 60  # old enough, like a catalog that was not written in this second
     os.utime(path, (old, old))
     return path
 

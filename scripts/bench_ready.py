@@ -1,7 +1,7 @@
-"""How long until an environment can be used, by each way there is; and what compiling a new catalog takes. A part of bench_mount.py.
+"""The time until an environment can be used, with each method, and the time to compile a new catalog. A part of bench_mount.py.
 
-The ways take turns, round by round, each with cold caches and then once more as it is. What a way has made is taken away before
-the next one, outside of the time. `uv` installs the wheels alone, without an interpreter, so it makes fewer files: the row says how many.
+The methods take turns, round by round, each with cold caches and then once more with warm ones. The result of a method is removed before
+the next one, outside the measured time. `uv` installs only the wheels, without an interpreter, so it makes fewer files: the row has their number.
 """
 import json, os, re, shutil, statistics, subprocess, sys
 
@@ -34,7 +34,7 @@ class Uv:
 
 
 def ways(bench):
-    """Name: how it is done, and how it is taken away."""
+    """Name: the method, and how its result is removed."""
     copy = os.path.join(bench.work, "copy")
     catalog = bench.names["catalog"]
 
@@ -67,7 +67,7 @@ def ways(bench):
 
 
 def ready(bench, timed, drop_caches):
-    """A mount and its first answer, beside every other way to have the same files; milliseconds."""
+    """A mount and its first answer, compared with every other way to get the same files; milliseconds."""
     if not bench.wanted("environment ready"):
         return
     found = ways(bench)
@@ -75,7 +75,7 @@ def ready(bench, timed, drop_caches):
     for _ in range(bench.options.rounds):
         for name, (work, take_away) in found.items():
             for state in times:
-                drop_caches() if state == "cold" else os.sync()  # what the last way wrote is not this one's affair
+                drop_caches() if state == "cold" else os.sync()  # the writes of the previous method must not count for this one
                 times[state][name].append(1000 * timed(work))
                 take_away()
     for state, taken in times.items():
@@ -83,7 +83,7 @@ def ready(bench, timed, drop_caches):
 
 
 def compiling(bench):
-    """What the first mount of a new catalog does beside what reading and parsing its JSON takes; warm."""
+    """The first mount of a new catalog, compared with reading and parsing its JSON; warm."""
     if not bench.wanted("compile"):
         return
     name = next(n for n in os.listdir(f"{bench.home}/hololib/catalog") if n.startswith(bench.names["catalog"]) and not n.endswith(".info"))

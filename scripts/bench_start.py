@@ -1,8 +1,8 @@
-"""Times `python3 -c pass` by each way a space can appear, in turn, round by round; see scripts/bench.d/start."""
+"""Times `python3 -c pass` with each method, in turn, round by round; see scripts/bench.d/start."""
 import argparse, json, os, shutil, statistics, subprocess, tempfile, time
 
 PYTHON = ["python3", "-c", "pass"]
-# The bar: of all ways that begin with no space, the isolated one takes the least.
+# The bar: of all methods that start without a space, the isolated one is the fastest.
 FROM_NOTHING = ["run", "isolate", "materialize"]
 
 
@@ -35,7 +35,7 @@ class Bench:
         return lambda: subprocess.run([self.native + "/bin/python3", *PYTHON[1:]], env=env, check=True)
 
     def ways(self):
-        """Name: what it is, and how it is done. Each has a space of its own, so that all can take turns."""
+        """Name: description and command. Each has its own space, so that all can take turns."""
         files = ("--mode", "materialize")
         return {
             "native": ("plain files, no bytecode, as RCC runs", self.plain(PYTHONDONTWRITEBYTECODE="x")),
@@ -49,7 +49,7 @@ class Bench:
         }
 
     def measure(self):
-        """Milliseconds of each way, by round. The first round, which fills the stores, does not count."""
+        """Milliseconds of each method, by round. The first round, which fills the stores, does not count."""
         mounted = self.call("mount", self.catalog, "mounted")
         ways = self.ways()
         taken = {name: [] for name in ways}

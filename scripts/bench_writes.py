@@ -1,8 +1,8 @@
 """Measures writing into a space; see scripts/bench.d/writes.
 
-One tree of small files stands native, below a kernel overlay, below fuse-overlayfs, and as a catalog that HoloFS mounts, all
-on one loop ext4 on tmpfs. The systems take turns, round by round, so that what disturbs the machine disturbs all of them. Each
-case runs in a process of its own that times only itself; a ratio is one of medians.
+One tree of small files exists natively, below a kernel overlay, below fuse-overlayfs, and as a catalog that HoloFS mounts, all
+on one loop ext4 on tmpfs. The systems take turns, round by round, so that a disturbance of the machine affects all of them. Each
+case runs in a separate process that times only itself; a ratio is one of medians.
 """
 
 import argparse
@@ -170,7 +170,7 @@ def store_hash():
 
 
 def timed(case, root):
-    """Runs one case in a process of its own: the seconds it says it took."""
+    """Runs one case in a separate process; returns the seconds that it reports."""
     pipe, child_end = os.pipe()
     pid = os.fork()
     if pid == 0:

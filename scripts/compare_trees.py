@@ -1,7 +1,7 @@
-"""Compares two spaces: type, size, mode, content and link target of every entry, each space's own label set aside.
+"""Compares two spaces: type, size, mode, content and link target of every entry, ignoring each space's own label.
 
 `compare_trees.py A B [--pass-over NAME]`: prints one line with the number of entries and exits 0 when they are equal, else up to ten
-differences, and 1. Directory modes and all times but those of files are left out: RCC does not settle them.
+differences, and 1. Directory modes and all times except those of files are ignored: RCC does not define them.
 """
 
 import os

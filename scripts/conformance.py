@@ -25,7 +25,7 @@ def say(text):
 
 
 def told(suite, good, text):
-    """A line of summary."""
+    """A summary line."""
     print("%-34s %-6s %s" % (suite, "ok" if good else "FAILED", text), flush=True)
     if not good:
         failures.append(suite)
@@ -36,7 +36,7 @@ def run(*command, **more):
 
 
 def logged(name, command, **more):
-    """Runs a suite: its exit status, and all it said."""
+    """Runs a suite; returns its exit status and its output."""
     path = ROOT + "/" + name.replace("/", "-") + ".log"
     with open(path, "wb") as log:
         try:
@@ -69,7 +69,7 @@ def make_tree(tree):
 
 
 class World:
-    """A home with one catalog, a space of it that is mounted, and an ext4 beside it."""
+    """A home with one catalog, a mounted space of it, and an ext4."""
 
     def __init__(self, holofs):
         self.holofs = holofs
@@ -89,7 +89,7 @@ class World:
         run("mkfs.ext4", "-q", "-F", ROOT + "/image")
         os.mkdir(self.ext4)
         run("mount", "-o", "loop", ROOT + "/image", self.ext4)
-        # The space's own files go to ext4 too: a tmpfs lacks some of what is tested.
+        # The space's own files are on ext4 too: tmpfs lacks some of the tested features.
         self.env["HOLOFS_HOME"] = self.ext4 + "/holofs"
         self.mount()
 

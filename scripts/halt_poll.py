@@ -1,8 +1,8 @@
-"""What a benchmark says where waking a processor is cheap: most of what a request costs is that."""
+"""Benchmarks with cheap waking of processors, which is most of the cost of a request."""
 
 
 class HaltPoll:
-    """For how many nanoseconds an idle processor of this virtual machine waits before it halts, as long as this holds."""
+    """Sets how many nanoseconds an idle processor of this virtual machine waits before it halts, until the end of the block."""
 
     PATH = "/sys/module/haltpoll/parameters/guest_halt_poll_ns"
 

@@ -1,10 +1,10 @@
-# Shared by the scripts in this directory (sourced, not run): messages, places, and what to install.
+# Shared by the scripts in this directory (sourced, not run): messages, paths, and installing requirements.
 # shellcheck shell=bash
 
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd -P)"
 # shellcheck disable=SC2034 # used by those who source this
 root="$(dirname "$here")"
-# What tests download or build for themselves; safe to delete at any time.
+# Downloads and builds of tests; safe to delete at any time.
 # shellcheck disable=SC2034
 cache="${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/holofs-tests"
 
@@ -39,7 +39,7 @@ need_pip() {
   die "Cannot run '$1 -m pip': install it first (Debian and Ubuntu: apt-get install python3-pip)"
 }
 
-# find_uv: prints the path of uv, which is kept in the cache directory; nothing if it cannot be had.
+# find_uv: prints the path of uv, which is kept in the cache directory; prints nothing if uv is not available.
 find_uv() {
   local env="$cache/uv"
   if [ ! -x "$env/bin/uv" ]; then

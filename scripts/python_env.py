@@ -1,6 +1,6 @@
-"""Copies the running interpreter into a prefix of its own and installs packages there; see scripts/python-env.
+"""Copies the running interpreter into a new prefix and installs packages there; see scripts/python-env.
 
-How the interpreter is copied stands in src/build/interpreter.py.
+src/build/interpreter.py copies the interpreter.
 """
 
 import argparse
@@ -18,7 +18,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from interpreter import LEFT_OUT, TESTS, check, copy_interpreter, files_below, links_below  # noqa: E402
 
 DEFAULT = "numpy pandas requests"
-# plotly 5 alone has 13,000 small files: an environment of many files is what benchmarks want.
+# plotly 5 alone has 13,000 small files: benchmarks need an environment with many files.
 BIG = "scipy matplotlib scikit-learn statsmodels sympy plotly==5.24.1"
 
 
@@ -48,7 +48,7 @@ def wheels_of(cache):
 
 
 def download(python, wheels, packages):
-    """Wheels appear by rename, so that two runs at once and a broken download do no harm."""
+    """Wheels appear by rename, so that parallel runs and interrupted downloads are safe."""
     temp = tempfile.mkdtemp(prefix=".temp.", dir=wheels)
     try:
         if not run(*python, "-m", "pip", "download", "--only-binary=:all:", "--dest", temp, "--find-links", wheels, *packages):
@@ -60,7 +60,7 @@ def download(python, wheels, packages):
 
 
 def install(prefix, cache, packages):
-    """pip runs in the copy; it comes there out of its own wheel, which the machine's pip only has to download."""
+    """pip runs in the copy, from its own wheel, which the machine's pip only has to download."""
     wheels = wheels_of(cache)
 
     def pip_wheel():

@@ -2,7 +2,7 @@
 JSON) of what goes into the program.
 
 Fails if a licence is not among those that deny.toml (the first argument) allows, if a crate does not come from crates.io, or if a
-direct dependency in Cargo.toml has no reason beside it.
+direct dependency in Cargo.toml has no reason next to it.
 """
 
 import json
@@ -13,14 +13,14 @@ import tomllib
 
 
 def shipped(tree):
-    """The packages of `cargo tree --edges no-dev --prefix none`, as (name, version). `cargo metadata` would count those that only
-    a feature wanted by a development dependency brings in."""
+    """The packages of `cargo tree --edges no-dev --prefix none`, as (name, version). `cargo metadata` would include those that only
+    a feature of a development dependency needs."""
     lines = pathlib.Path(tree).read_text().splitlines()
     return {(words[0], words[1].removeprefix("v")) for words in map(str.split, lines) if words}
 
 
 def is_allowed(licence, allowed):
-    """Whether a choice of the SPDX expression is allowed: OR binds weaker than AND; brackets are as in `(A OR B) AND C`."""
+    """Whether a choice of the SPDX expression is allowed: OR has a lower precedence than AND; brackets are as in `(A OR B) AND C`."""
     text = licence.replace("/", " OR ")
     words = re.findall(r"\(|\)|[^\s()]+", text)
     python, name = [], []
