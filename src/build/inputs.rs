@@ -1,7 +1,8 @@
 //! What to build: files of a known kind become one specification, whose hash names the catalog.
 //!
-//! What RCC can read (conda.yaml, package.yaml, robot.yaml) has RCC's own blueprint, so that RCC finds the catalog too. For everything else the
-//! specification is the text of the inputs, the interpreter and the platform: it changes if, and only if, one of them does.
+//! Files that RCC can read (conda.yaml, package.yaml, robot.yaml) have RCC's own blueprint, so that RCC finds the catalog too. For
+//! everything else the specification is the text of the inputs, the interpreter and the platform: it changes if, and only if, one of
+//! them does.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -12,39 +13,39 @@ use crate::rcc::home::{Home, blueprint_hash, platform};
 
 use super::BuildError;
 
-/// What kind of list it is.
+/// The kind of the input files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// requirements.txt and the like, for pip and uv.
+    /// requirements.txt and similar files, for pip and uv.
     Requirements,
     /// pylock.toml: PEP 751.
     PyLock,
     /// pyproject.toml with the uv.lock next to it.
     Project,
-    /// conda.yaml, package.yaml or robot.yaml that asks for nothing but Python and packages of pip.
+    /// conda.yaml, package.yaml or robot.yaml that requires only Python and pip packages.
     CondaPip,
-    /// The same with packages of conda.
+    /// The same with conda packages.
     Conda,
-    /// package-lock.json with its package.json: packages of npm.
+    /// package-lock.json with its package.json: npm packages.
     Node,
 }
 
-/// Files, understood.
+/// Parsed input files.
 #[derive(Debug, Clone)]
 pub struct Inputs {
-    /// What kind they are.
+    /// Their kind.
     pub kind: Kind,
     /// The files, absolute.
     pub files: Vec<PathBuf>,
-    /// The version of Python that they ask for, such as `3.11` or `3.11.7`.
+    /// The required Python version, such as `3.11` or `3.11.7`.
     pub python: Option<String>,
-    /// Requirements for pip that stand in a conda.yaml.
+    /// Requirements for pip in a conda.yaml.
     pub requirements: Vec<String>,
     /// The text whose hash names the catalog.
     pub specification: String,
 }
 
-/// Names that are looked for where no file is given, the best first.
+/// File names to look for if no file is given, the best first.
 const DEFAULTS: [&str; 9] = [
     "robot.yaml",
     "package.yaml",
@@ -58,7 +59,7 @@ const DEFAULTS: [&str; 9] = [
 ];
 
 impl Inputs {
-    /// Reads `files`; with none, the first of the usual names in `dir`.
+    /// Reads `files`; if empty, the first of the usual names in `dir`.
     pub fn read(
         home: &Home,
         files: &[PathBuf],
@@ -146,7 +147,7 @@ fn plain(kind: Kind, files: Vec<PathBuf>, python: Option<&str>) -> Result<Inputs
     Ok(Inputs { kind, files, python: python.map(str::to_owned), requirements: Vec::new(), specification })
 }
 
-/// The lines that pip reads: without remarks, empty lines and blanks around.
+/// The lines that pip reads: without comments, empty lines and surrounding blanks.
 fn without_remarks(text: &str) -> String {
     let lines = text.lines().map(|line| match line.find(" #") {
         Some(at) => line[..at].trim(),
@@ -155,7 +156,7 @@ fn without_remarks(text: &str) -> String {
     lines.filter(|line| !line.is_empty() && !line.starts_with('#')).collect::<Vec<_>>().join("\n")
 }
 
-/// What RCC knows: its own specification.
+/// Files that RCC can read: RCC's own specification.
 fn of_rcc(home: &Home, files: Vec<PathBuf>, dev_dependencies: bool) -> Result<Inputs, BuildError> {
     let request = Request { files, robot: None, dev_dependencies };
     let specification = blueprint::compose(home, &request, &|path| fs::read(path))?.text;
@@ -165,8 +166,8 @@ fn of_rcc(home: &Home, files: Vec<PathBuf>, dev_dependencies: bool) -> Result<In
     Ok(Inputs { kind, files, python: asked.python, requirements: asked.pip, specification })
 }
 
-/// What a specification in RCC's normal form asks for. The form is RCC's own output: one item a line, pip's items last and
-/// two blanks further in.
+/// The contents of a specification in RCC's normal form. The form is RCC's own output: one item per line, pip's items last and
+/// indented by two more blanks.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Asked {
     python: Option<String>,

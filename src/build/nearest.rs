@@ -1,6 +1,6 @@
-//! What was built before: of each catalog its inputs and its interpreter, and which of them a new build can start from.
+//! Earlier builds: the inputs and the interpreter of each catalog, and which of them a new build can start from.
 //!
-//! They stand as JSON next to the logs, one file per catalog. They only save time: one that is missing or damaged is not used.
+//! They are stored as JSON next to the logs, one file per catalog. They only save time: a missing or damaged one is ignored.
 
 use std::collections::HashSet;
 use std::fs;
@@ -14,7 +14,7 @@ use crate::sys::fs::dir;
 
 use super::Inputs;
 
-/// No file of ours is longer, in bytes.
+/// The maximum length of these files, in bytes.
 const MOST: u64 = 8 << 20;
 
 /// One build.
@@ -25,7 +25,7 @@ pub struct Made {
     interpreter: Interpreter,
 }
 
-/// A program, and which version of it.
+/// A program and its version.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Interpreter {
     path: PathBuf,
@@ -43,14 +43,14 @@ impl Made {
         Ok(Made { blueprint: inputs.blueprint(), specification: inputs.specification.clone(), interpreter })
     }
 
-    /// Notes it in `builds`.
+    /// Stores it in `builds`.
     pub fn note(&self, builds: &Path) -> io::Result<()> {
         let text = serde_json::to_vec(self).map_err(io::Error::other)?;
         dir::publish(&builds.join(format!("{}.json", self.blueprint)), &text)
     }
 
-    /// The blueprint of the catalog, one that `is_there` and has the same interpreter, whose inputs have most lines in common with these;
-    /// none if more than half would have to change.
+    /// The blueprint of the catalog that `is_there`, has the same interpreter, and whose inputs have the most lines in common with
+    /// these; none if more than half would have to change.
     pub fn nearest(&self, builds: &Path, is_there: &dyn Fn(&str) -> bool) -> Option<String> {
         let entries = fs::read_dir(builds).ok()?.flatten().map(|entry| entry.path());
         let files = entries.filter(|path| path.extension().is_some_and(|ending| ending == "json"));
@@ -63,7 +63,7 @@ impl Made {
         (likeness >= 0.5).then_some(blueprint)
     }
 
-    /// The share of lines that both have.
+    /// The share of lines that both have in common.
     #[allow(clippy::cast_precision_loss, reason = "a share")]
     fn likeness(&self, other: &Made) -> f64 {
         let lines = |made: &Made| made.specification.lines().map(str::to_owned).collect::<HashSet<_>>();

@@ -1,6 +1,6 @@
 //! The directory in which an environment is built: RCC's own stage, so that RCC could have built there too.
 //!
-//! It is removed when it is dropped. What a killed build left is removed by the next one, which holds the same lock.
+//! It is removed on drop. Leftovers of a killed build are removed by the next one, which holds the same lock.
 
 use std::fs;
 use std::io;
@@ -14,7 +14,7 @@ use super::BuildError;
 /// Where RCC keeps the specification.
 const IDENTITY: &str = "identity.yaml";
 
-/// A stage that goes with this value.
+/// A stage that is removed with this value.
 pub struct Stage {
     path: PathBuf,
     is_removed: bool,
@@ -30,7 +30,7 @@ impl Stage {
         Ok(stage)
     }
 
-    /// Where it is.
+    /// Its path.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -40,7 +40,7 @@ impl Stage {
         fs::write(self.path.join(IDENTITY), specification).map_err(self.failed("Writing the identity of"))
     }
 
-    /// Removes it and says if that did not work.
+    /// Removes it; fails if that did not work.
     pub fn remove(mut self) -> Result<(), BuildError> {
         self.is_removed = true;
         self.delete()

@@ -1,4 +1,4 @@
-//! The tools that do the work: an interpreter that copies itself, uv, micromamba. Everything they write goes to the log.
+//! The external tools: an interpreter that copies itself, uv, micromamba. All their output goes to the log.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -11,12 +11,12 @@ use super::{BuildError, CHECK_IMPORTS, Imports, Inputs, Kind, Options};
 
 /// Copies the interpreter that runs it.
 const COPY_INTERPRETER: &str = include_str!("interpreter.py");
-/// So many lines of a log are shown when a step fails.
+/// The number of log lines shown when a step fails.
 const LAST_LINES: usize = 12;
-/// How often a tool that works is looked at.
+/// The interval at which a running tool is polled.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Where the tools are: names are looked up in PATH.
+/// The paths of the tools: names are looked up in PATH.
 #[derive(Debug, Clone)]
 pub struct Tools {
     /// uv.
@@ -45,27 +45,27 @@ pub struct Steps<'a> {
     pub stage: &'a Path,
     /// How to build.
     pub options: &'a Options,
-    /// Where their output goes.
+    /// The log file for their output.
     pub log: &'a Path,
-    /// When the build began.
+    /// When the build started.
     pub started: Instant,
 }
 
 impl Steps<'_> {
-    /// Copies `python` into the stage, and installs what `inputs` ask for.
+    /// Copies `python` into the stage, and installs the requirements of `inputs`.
     pub fn install(&self, inputs: &Inputs, python: &Path) -> Result<(), BuildError> {
         let mut command = Command::new(python);
         command.args(["-I", "-c", COPY_INTERPRETER]).arg(self.stage);
         self.run("Copying the interpreter", &mut command)?;
-        // The stage is only read, and goes: files are linked from uv's cache.
+        // The stage is only read, and then removed: files are linked from uv's cache.
         self.packages(inputs, "hardlink")
     }
 
-    /// Makes the packages of the prefix those that `inputs` ask for: the ones that are there already stay, others go.
+    /// Makes the packages of the prefix match `inputs`: existing ones stay, others are removed.
     pub fn packages(&self, inputs: &Inputs, link_mode: &str) -> Result<(), BuildError> {
         let lock = self.log.with_extension("lock.txt");
         match inputs.kind {
-            // Its tool has installed them.
+            // Its tool has installed them already.
             Kind::Conda | Kind::Node => return Ok(()),
             Kind::CondaPip => {
                 let file = self.log.with_extension("requirements.in");
@@ -93,7 +93,7 @@ impl Steps<'_> {
         self.run("Resolving the requirements", &mut command)
     }
 
-    /// The path of an interpreter, as uv finds (or, unless that is forbidden, downloads) it.
+    /// The path of an interpreter, as found (or, unless forbidden, downloaded) by uv.
     pub fn find_python(&self, inputs: &Inputs) -> Result<PathBuf, BuildError> {
         let wanted = self.options.python.as_deref().or(inputs.python.as_deref());
         if let Some(path) = wanted.map(Path::new).filter(|path| path.is_absolute()) {
@@ -115,21 +115,21 @@ impl Steps<'_> {
         Ok(PathBuf::from(self.output("Finding Python", &mut find)?.trim()))
     }
 
-    /// As [`Steps::check_imports`], if the options say so.
+    /// As [`Steps::check_imports`], if requested by the options.
     pub fn check_if_wanted(&self) -> Result<Option<Imports>, BuildError> {
         self.options.check.then(|| self.check_imports()).transpose()
     }
 
-    /// What cannot be imported in the stage.
+    /// The modules that cannot be imported in the stage.
     fn check_imports(&self) -> Result<Imports, BuildError> {
         let mut command = Command::new(self.python());
         command.args(["-I", "-B", "-c", CHECK_IMPORTS]);
         let text = self.output("Importing every module", &mut command)?;
-        // The program that prints it is ours.
+        // The output comes from our own program.
         Ok(serde_json::from_str(&text).unwrap_or_default())
     }
 
-    /// What a step prints.
+    /// The output of a step.
     fn output(&self, step: &str, command: &mut Command) -> Result<String, BuildError> {
         let program = PathBuf::from(command.get_program());
         let output =
@@ -150,7 +150,7 @@ impl Steps<'_> {
         self.run("Exporting the lock file", &mut command)
     }
 
-    /// Makes the packages of the prefix those of the lock files.
+    /// Makes the packages of the prefix match the lock files.
     fn sync(&self, locks: &[PathBuf], link_mode: &str) -> Result<(), BuildError> {
         let mut command = self.uv();
         command.args(["pip", "sync", "--no-python-downloads", "--allow-empty-requirements"]);
@@ -173,7 +173,7 @@ impl Steps<'_> {
         command
     }
 
-    /// micromamba makes the whole prefix, pip's packages included.
+    /// micromamba creates the whole prefix, including pip's packages.
     pub fn conda(&self, inputs: &Inputs) -> Result<(), BuildError> {
         let file = self.log.with_extension("environment.yaml");
         std::fs::write(&file, &inputs.specification).map_err(self.unwritable(&file))?;
@@ -189,7 +189,7 @@ impl Steps<'_> {
         Err(no_conda())
     }
 
-    /// The `node_modules` of a lock file. Scripts of packages run, as with npm.
+    /// Installs the `node_modules` of a lock file. Package scripts run, as with npm.
     pub fn node(&self, inputs: &Inputs) -> Result<(), BuildError> {
         let lock = inputs.files.first().cloned().unwrap_or_default();
         for name in ["package-lock.json", "package.json"] {
@@ -204,7 +204,7 @@ impl Steps<'_> {
         self.run("Installing packages of npm", &mut command)
     }
 
-    /// RCC makes the environment and its catalog by itself, in a space of its own.
+    /// RCC creates the environment and its catalog itself, in a separate space.
     pub fn by_rcc(&self, inputs: &Inputs, home: &Path) -> Result<(), BuildError> {
         let mut command = Command::new(&self.tools.rcc);
         command.args(["holotree", "variables", "--controller", "holofs", "--space", "holofs build"]);
@@ -212,7 +212,7 @@ impl Steps<'_> {
         self.run("Building with RCC", &mut command)
     }
 
-    /// Runs a step to its end.
+    /// Runs a step until it ends.
     fn run(&self, step: &str, command: &mut Command) -> Result<(), BuildError> {
         log::debug!("{step}: {command:?}");
         let status = self.status(command)?;
@@ -223,7 +223,7 @@ impl Steps<'_> {
         Ok(self.status(command)?.success())
     }
 
-    /// Waits for a tool, which is ended if somebody ends the build.
+    /// Waits for a tool; ends it if the build is interrupted.
     fn status(&self, command: &mut Command) -> Result<ExitStatus, BuildError> {
         let program = PathBuf::from(command.get_program());
         command.stdin(Stdio::null()).stdout(self.log_file()?).stderr(self.log_file()?);

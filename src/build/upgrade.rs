@@ -1,6 +1,6 @@
 //! An upgrade: a mounted copy of the nearest catalog, in which the tools change only what differs, becomes the new catalog.
 //!
-//! What stays is neither copied nor read. The space is used for nothing else, and goes whatever ends the build.
+//! Unchanged files are neither copied nor read. The space is used for nothing else, and removed however the build ends.
 
 use std::time::Instant;
 
@@ -18,19 +18,19 @@ use crate::space::maintain::delete::delete_space;
 use super::tools::Steps;
 use super::{Imports, Inputs, NotUpgraded};
 
-/// What came of it.
+/// The result of an upgrade.
 pub struct Upgraded {
     /// The new catalog.
     pub committed: Committed,
-    /// What cannot be imported, if that was tried.
+    /// Modules that cannot be imported, if that was checked.
     pub unimportable: Option<Imports>,
-    /// Seconds for the tools, and for the commit.
+    /// Duration of the tools, in seconds.
     pub tool_seconds: f64,
-    /// As above.
+    /// Duration of the commit, in seconds.
     pub commit_seconds: f64,
 }
 
-/// Makes the catalog of `inputs` from the one that `base` names. The caller holds the lock of the hololib.
+/// Creates the catalog of `inputs` from the one that `base` names. The caller holds the lock of the hololib.
 pub fn upgrade(
     context: &Context,
     base: &str,

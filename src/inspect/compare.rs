@@ -1,4 +1,4 @@
-//! What changed between two catalogs: packages, files, bytes.
+//! The differences between two catalogs: packages, files, bytes.
 
 use std::collections::BTreeMap;
 
@@ -24,18 +24,18 @@ pub enum Change {
 pub struct PackageChange {
     /// Its name.
     pub name: String,
-    /// The version in the first catalog, if it is there.
+    /// The version in the first catalog, if it is in there.
     pub before: Option<String>,
-    /// The version in the second catalog, if it is there.
+    /// The version in the second catalog, if it is in there.
     pub after: Option<String>,
 }
 
 /// A file that is not the same in both.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct FileChange {
-    /// Below the environment.
+    /// Its path below the environment.
     pub path: String,
-    /// How.
+    /// The kind of change.
     pub change: Change,
     /// Bytes in the first catalog.
     pub before: u64,
@@ -50,13 +50,13 @@ pub struct Comparison {
     pub packages: Vec<PackageChange>,
     /// By path.
     pub files: Vec<FileChange>,
-    /// Bytes of files that are the same.
+    /// Bytes of equal files.
     pub same_bytes: u64,
-    /// Bytes of files that the second has and the first has not, or not so.
+    /// Bytes of files that are new or changed in the second.
     pub new_bytes: u64,
 }
 
-/// Compares regular files and links by path and content, modes aside.
+/// Compares regular files and links by path and content, ignoring modes.
 pub fn compare(before: (&Index, &Packages), after: (&Index, &Packages)) -> Comparison {
     let (old, new) = (contents(before.0), contents(after.0));
     let mut files = Vec::new();
@@ -83,7 +83,7 @@ pub fn compare(before: (&Index, &Packages), after: (&Index, &Packages)) -> Compa
     Comparison { packages: packages(before.1, after.1), files, same_bytes, new_bytes }
 }
 
-/// By path: what the content is, and its size.
+/// The content and its size, by path.
 fn contents(index: &Index) -> BTreeMap<String, (String, u64)> {
     let nodes = index.nodes().filter_map(|node| {
         let path = index.path_of(node.ino)?.to_string();

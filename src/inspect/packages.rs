@@ -1,8 +1,8 @@
 //! Which package each file of an environment belongs to.
 //!
-//! pip and uv leave a `RECORD` in `<name>-<version>.dist-info`, conda a JSON file in `conda-meta`; both list files. What no list
-//! names belongs to Python itself if it lies in its library, else to no package. Lists are hints: one that cannot be read or
-//! parsed leaves its files to no package, and is logged.
+//! pip and uv leave a `RECORD` in `<name>-<version>.dist-info`, conda a JSON file in `conda-meta`; both list files. Unlisted files
+//! belong to Python itself if they are in its library, else to no package. Lists are hints: if one cannot be read or parsed, its files
+//! belong to no package, and that is logged.
 
 use std::collections::BTreeMap;
 
@@ -12,23 +12,23 @@ use crate::store::index::{FileNode, Index, Ino, NodeKind};
 use crate::store::{BlobSource, Wanted};
 use crate::sys::fs::name::{Name, RelPath};
 
-/// The name of the package that is the interpreter's own library.
+/// The package name of the interpreter's own library.
 pub const PYTHON: &str = "python";
-/// The name for files that no list names.
+/// The name for unlisted files.
 pub const NONE: &str = "(no package)";
-/// A list of files is not larger than this; `RECORD` of the largest known package has 2 MB.
+/// The maximum size of a list; `RECORD` of the largest known package has 2 MB.
 const MAX_LIST_BYTES: u64 = 64 << 20;
 
 /// One package.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Package {
-    /// Its name, as it calls itself.
+    /// Its name, as in its metadata.
     pub name: String,
     /// Its version; empty if unknown.
     pub version: String,
-    /// Regular files.
+    /// Number of regular files.
     pub files: u64,
-    /// Bytes of them.
+    /// Their size in bytes.
     pub bytes: u64,
 }
 
@@ -62,19 +62,19 @@ impl Packages {
         packages
     }
 
-    /// The packages, those with the most bytes first.
+    /// The packages, largest first.
     pub fn sorted(&self) -> Vec<&Package> {
         let mut sorted: Vec<&Package> = self.list.iter().filter(|package| package.files > 0).collect();
         sorted.sort_by(|a, b| b.bytes.cmp(&a.bytes).then_with(|| a.name.cmp(&b.name)));
         sorted
     }
 
-    /// The package of a file; every regular file has one, if only [`NONE`].
+    /// The package of a file; every regular file has one, even if only [`NONE`].
     pub fn owner(&self, ino: Ino) -> Option<&Package> {
         self.list.get(*self.owners.get(&ino)?)
     }
 
-    /// The version of a package of that name.
+    /// The version of the package with that name.
     pub fn version(&self, name: &str) -> Option<&str> {
         self.list.iter().find(|package| package.name == name).map(|package| package.version.as_str())
     }
@@ -114,7 +114,7 @@ impl Packages {
         }
     }
 
-    /// What no list names.
+    /// Assigns the unlisted files.
     fn rest(&mut self, index: &Index) {
         let (mut python, mut none) = (None, None);
         for (node, size, path) in super::files(index) {
@@ -139,7 +139,7 @@ impl Packages {
         self.list.len() - 1
     }
 
-    /// The first list that names a file has it.
+    /// The first list that contains a file wins.
     fn own(&mut self, index: &Index, path: &str, package: usize) {
         if let Some(ino) = find(index, path) {
             self.owners.entry(ino).or_insert(package);
@@ -167,7 +167,7 @@ fn regular(index: &Index, ino: Ino) -> Option<(FileNode<'_>, u16)> {
     }
 }
 
-/// The content of a list; empty if it cannot be had.
+/// The content of a list; empty if it is not available.
 fn text(source: &dyn BlobSource, file: &FileNode<'_>, mode: u16, what: &str) -> String {
     if file.size > MAX_LIST_BYTES {
         log::debug!("The list of {what} is too large to be one: {} bytes", file.size);
@@ -185,7 +185,7 @@ fn text(source: &dyn BlobSource, file: &FileNode<'_>, mode: u16, what: &str) -> 
     }
 }
 
-/// The first field of a line of CSV.
+/// The first field of a CSV line.
 fn first_field(line: &str) -> String {
     match line.strip_prefix('"') {
         Some(quoted) => {
@@ -195,7 +195,7 @@ fn first_field(line: &str) -> String {
     }
 }
 
-/// `path` below `dir`, as a path below the environment; `None` if it leads out of it.
+/// `path` below `dir`, as a path below the environment; `None` if it leads outside.
 fn joined(dir: &str, path: &str) -> Option<String> {
     let mut parts: Vec<&str> = dir.split('/').collect();
     for part in path.split('/') {

@@ -1,7 +1,7 @@
-//! A page that shows an environment to people: one HTML file with everything in it, no network.
+//! An HTML report about an environment: one self-contained file, no network.
 //!
-//! The data go into the page as one JSON object in a `<script type="application/json">`; `<` is escaped in it, so no name can
-//! end the element. The page itself is `page.html`; it uses `textContent` only, so no name becomes markup.
+//! The data is embedded as one JSON object in a `<script type="application/json">`; `<` is escaped in it, so no name can end the
+//! element. The page itself is `page.html`; it only uses `textContent`, so no name becomes markup.
 
 use std::collections::HashMap;
 
@@ -12,11 +12,11 @@ use super::packages::{Package, Packages};
 use super::touched::{Share, Touched};
 use crate::store::index::Index;
 
-/// The page; `DATA` stands where the data go.
+/// The page; `DATA` is replaced by the data.
 const PAGE: &str = include_str!("page.html");
 const PLACE: &str = "/*DATA*/";
 
-/// What the page shows.
+/// The data of the page.
 #[derive(Debug, Serialize)]
 pub struct Report {
     /// The blueprint.
@@ -25,18 +25,18 @@ pub struct Report {
     pub platform: String,
     /// Names and versions.
     pub packages: Vec<(String, String)>,
-    /// Directories, each once: 30,000 paths in full would take twice the space.
+    /// Directories, each once: 30,000 full paths would take twice the space.
     pub directories: Vec<String>,
-    /// Which directory, name, bytes, which package, bytes touched, place in the order of first reads (0: never).
+    /// Index of the directory, name, bytes, index of the package, bytes touched, position in the order of first reads (0: never).
     pub files: Vec<(usize, String, u64, usize, u64, usize)>,
-    /// How much was touched in all.
+    /// How much was touched in total.
     pub touched: Share,
-    /// What changed since another catalog, with its blueprint.
+    /// The changes since another catalog, with its blueprint.
     pub comparison: Option<(String, Comparison)>,
 }
 
 impl Report {
-    /// Everything about one catalog.
+    /// The report about one catalog.
     pub fn new(index: &Index, packages: &Packages, touched: &Touched) -> Report {
         let sorted = packages.sorted();
         let order: HashMap<_, _> =
@@ -71,7 +71,7 @@ impl Report {
         }
     }
 
-    /// The page.
+    /// The page with the data.
     pub fn to_html(&self) -> Result<String, serde_json::Error> {
         let data = serde_json::to_string(self)?.replace('<', "\\u003c");
         Ok(PAGE.replacen(PLACE, &data, 1))

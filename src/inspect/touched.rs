@@ -1,6 +1,6 @@
-//! What runs of a catalog touched: from the profile that earlier runs left.
+//! What runs of a catalog touched, from the profile of earlier runs.
 //!
-//! A profile knows chunks of 128 KiB in the order in which they were first read, over all recorded runs together.
+//! A profile contains chunks of 128 KiB in the order in which they were first read, over all recorded runs together.
 
 use std::collections::BTreeMap;
 
@@ -19,18 +19,18 @@ pub struct Touched {
 /// The same in numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize)]
 pub struct Share {
-    /// Files that were read at least in part.
+    /// Files read at least in part.
     pub files: u64,
     /// Files of the catalog.
     pub all_files: u64,
-    /// Bytes that were read, in chunks of 128 KiB.
+    /// Bytes read, in chunks of 128 KiB.
     pub bytes: u64,
     /// Bytes of the catalog.
     pub all_bytes: u64,
 }
 
 impl Touched {
-    /// What `profile` says of `index`; what it says of files that are not there is left out.
+    /// Applies `profile` to `index`; entries for files that do not exist are ignored.
     pub fn of(index: &Index, profile: &Profile) -> Touched {
         let mut touched = Touched::default();
         for item in profile.items() {
@@ -55,7 +55,7 @@ impl Touched {
         &self.order
     }
 
-    /// Of all files.
+    /// The share over all files.
     pub fn share(&self, index: &Index) -> Share {
         let all_files = index.nodes().filter(|node| matches!(node.kind, NodeKind::File(_))).count() as u64;
         Share {

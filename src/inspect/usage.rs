@@ -1,8 +1,8 @@
-//! What takes the disk: every file of the home counted once, by what it is for.
+//! Disk usage: every file of the home counted once, by its purpose.
 //!
-//! Sizes are what the disk has given (blocks), as `du` counts them. A file with several names (a hard link) is counted where it
-//! is met first; the order below is the order of counting, so links of pristine trees and of materialized spaces into the raw
-//! store count as raw store. Blocks that reflinks share are counted once per file, because the file system does not say.
+//! Sizes are allocated blocks, as `du` counts them. A file with several hard links is counted where it is found first; the order below
+//! is the order of counting, so links of pristine trees and of materialized spaces into the raw store count as raw store. Blocks
+//! shared by reflinks are counted once per file, because the file system does not report sharing.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
@@ -17,7 +17,7 @@ use crate::rcc::digest::Digest;
 use crate::rcc::home::{Home, HomeError};
 use crate::store::blob_path;
 
-/// Files and the bytes they take on the disk.
+/// Files and their size on disk.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
 pub struct Taken {
     /// Files, links and directories.
@@ -38,22 +38,22 @@ impl std::ops::AddAssign for Taken {
 pub struct CatalogUsage {
     /// The blueprint.
     pub blueprint: String,
-    /// Bytes of blobs that no other catalog names: what its removal and `gc --hololib` would free.
+    /// Bytes of blobs that no other catalog refers to: freed by removing it and `gc --hololib`.
     pub exclusive_bytes: u64,
-    /// Bytes of blobs that others name, too.
+    /// Bytes of blobs that other catalogs refer to, too.
     pub shared_bytes: u64,
 }
 
-/// Everything.
+/// The whole result.
 #[derive(Debug, Clone, Default, Serialize)]
 pub struct Usage {
     /// By catalog.
     pub catalogs: Vec<CatalogUsage>,
-    /// Blobs that no catalog names: what `gc --hololib` would free.
+    /// Blobs that no catalog refers to: freed by `gc --hololib`.
     pub unnamed_blobs: Taken,
     /// By purpose: `blobs`, `catalogs`, `raw`, `index`, `pristine`, `bytecode`, `profiles`, `state`, `spaces`, `other`.
     pub parts: BTreeMap<&'static str, Taken>,
-    /// By space: the files of materialized ones, and what was written to mounted ones.
+    /// By space: the files of materialized ones, and the upper of mounted ones.
     pub spaces: BTreeMap<String, Taken>,
     /// The sum of all parts.
     pub total: Taken,
@@ -81,7 +81,7 @@ pub fn usage(home: &Home) -> Result<Usage, HomeError> {
     Ok(usage)
 }
 
-/// Which blobs each catalog names; a catalog that cannot be read names none, and is logged.
+/// The blobs that each catalog refers to; none for a catalog that cannot be read, which is logged.
 fn named_blobs(home: &Home) -> Result<BTreeMap<String, HashSet<Digest>>, HomeError> {
     let mut named = BTreeMap::new();
     for path in home.catalogs()? {
@@ -111,7 +111,7 @@ fn catalogs(named: &BTreeMap<String, HashSet<Digest>>, blobs: &HashMap<PathBuf, 
     named.iter().map(of).collect()
 }
 
-/// What was counted already.
+/// The files counted so far.
 #[derive(Default)]
 struct Counting {
     seen: HashSet<(u64, u64)>,
@@ -119,7 +119,7 @@ struct Counting {
 }
 
 impl Counting {
-    /// Every blob by its path below the library; it is counted again, as a part, by nobody.
+    /// Every blob by its path below the library; blobs are not counted again as a part.
     fn blobs(&mut self, library: &Path) -> HashMap<PathBuf, u64> {
         let mut found = HashMap::new();
         self.walk(library, &mut |path, meta, _| {
@@ -156,7 +156,7 @@ impl Counting {
         usage.parts.insert("other", other);
     }
 
-    /// The children of `dir`, each a space, or a file next to one; their sum, with `dir` itself.
+    /// The children of `dir`, each a space, or a file next to one; returns their sum, including `dir` itself.
     fn each(&mut self, dir: &Path, usage: &mut Usage) -> Taken {
         let mut sum = Taken::default();
         let mut children: Vec<PathBuf> =
@@ -174,7 +174,7 @@ impl Counting {
         sum
     }
 
-    /// What of the tree at `dir` was not counted yet.
+    /// The part of the tree at `dir` that was not counted yet.
     fn taken(&mut self, dir: &Path) -> Taken {
         let mut taken = Taken::default();
         self.walk(dir, &mut |_, meta, is_new| {
@@ -186,12 +186,13 @@ impl Counting {
         taken
     }
 
-    /// Visits `root` and all below it on the same file system, without following links; says of each whether it is new.
+    /// Visits `root` and everything below it on the same file system, without following links; `visit` also gets whether the file is
+    /// new.
     fn walk(&mut self, root: &Path, visit: &mut dyn FnMut(&Path, &fs::Metadata, bool)) {
         let Ok(top) = fs::symlink_metadata(root) else { return };
         let mut left = vec![root.to_owned()];
         while let Some(path) = left.pop() {
-            // What a live space does meanwhile is nobody's mistake.
+            // Files of a live space may vanish meanwhile.
             let Ok(meta) = fs::symlink_metadata(&path) else { continue };
             if meta.dev() != top.dev() {
                 continue;

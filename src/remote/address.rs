@@ -4,7 +4,7 @@
 //! oci://HOST/REPOSITORY[:TAG]    s3://BUCKET[/PREFIX][#NAME]    https://HOST/PATH[#NAME]    file:///DIR[#NAME]
 //! rccremote+https://HOST[/PATH]#CATALOG                                  any of them with @sha256:… at its end
 //! ```
-//! The name is `latest` unless given. An address holds no login: one in it is refused, since addresses are shown and logged.
+//! The name is `latest` unless given. An address must not contain a login, since addresses are displayed and logged.
 
 use std::fmt;
 use std::path::PathBuf;
@@ -14,23 +14,23 @@ use url::Url;
 use super::object::ObjectId;
 use super::reference::is_name;
 
-/// The name that is meant if none is given.
+/// The default name.
 pub const LATEST: &str = "latest";
 
-/// Where a remote is.
+/// The location of a remote.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
     /// A directory.
     File(PathBuf),
-    /// A directory behind a web server.
+    /// A directory on a web server.
     Http(Url),
-    /// A bucket, and what its keys begin with.
+    /// A bucket and a key prefix.
     S3 {
         /// The bucket.
         bucket: String,
-        /// Without a slash at either end.
+        /// The key prefix, without a slash at either end.
         prefix: String,
-        /// The endpoint, if the address itself says which: that of `gs://`.
+        /// The endpoint, if the address determines it, as `gs://` does.
         endpoint: Option<&'static str>,
     },
     /// A repository of a registry.
@@ -47,29 +47,29 @@ pub enum Place {
 /// A remote environment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
-    /// Where it is.
+    /// Its location.
     pub place: Place,
     /// Its name there.
     pub name: String,
-    /// The name was given, not assumed.
+    /// The name was given explicitly.
     pub is_named: bool,
-    /// The identity that it must have.
+    /// The required identity.
     pub pin: Option<ObjectId>,
     /// The address without name and pin.
     shown: String,
 }
 
-/// A text that is no address.
+/// The text is not a valid address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("Not the address of a remote environment: {text}: {why}")]
 pub struct BadAddress {
-    /// The text, without what may be a login.
+    /// The text, without a possible login.
     pub text: String,
-    /// What is wrong with it.
+    /// The problem.
     pub why: &'static str,
 }
 
-/// The schemes, and the most that a user can be expected to know of them.
+/// The supported schemes.
 const SCHEMES: [&str; 9] =
     ["oci", "oci+http", "s3", "gs", "http", "https", "file", "rccremote+http", "rccremote+https"];
 
@@ -103,12 +103,12 @@ impl Address {
         &self.shown
     }
 
-    /// The same, but only if it is this environment.
+    /// The same address, pinned to `head`.
     pub fn pinned(&self, head: ObjectId) -> Address {
         Address { pin: self.pin.or(Some(head)), is_named: true, ..self.clone() }
     }
 
-    /// The same place under another name, not pinned.
+    /// The same location with another name, not pinned.
     pub fn renamed(&self, name: &str) -> Address {
         Address { name: name.to_owned(), is_named: true, pin: None, ..self.clone() }
     }
@@ -192,13 +192,13 @@ fn oci<'t>(scheme: &str, rest: &'t str) -> Result<Parts<'t>, &'static str> {
     Ok((Place::Oci { registry, repository: repository.to_owned() }, tag, shown))
 }
 
-/// Registries on this machine are reached without TLS, as every other client does.
+/// Registries on this machine are accessed without TLS, as in every other client.
 fn is_loopback(host: &str) -> bool {
     let name = host.strip_prefix("[::1]").map_or_else(|| host.split(':').next().unwrap_or(host), |_| "::1");
     matches!(name, "localhost" | "::1") || name.starts_with("127.")
 }
 
-/// The text with what stands before an `@` in its host taken out.
+/// The text without the part before an `@` in its host.
 fn without_login(text: &str) -> String {
     let Some((scheme, rest)) = text.split_once("://") else { return text.chars().take(200).collect() };
     let host_end = rest.find(['/', '#']).unwrap_or(rest.len());

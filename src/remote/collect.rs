@@ -1,8 +1,8 @@
-//! Removing from a remote what no name leads to.
+//! Garbage collection in a remote.
 //!
-//! Every name marks its head, profile and packs. What is marked by none and was written before the grace period goes; so does an
-//! environment's own name that no other name shares, if it is older than that. If anything cannot be read, nothing is removed:
-//! half a picture is no reason to delete. A registry removes blobs itself, so there only names go.
+//! Every name marks its head, profile and packs. Unmarked objects written before the grace period are removed; so is an environment's
+//! own name, if no other name has the same head and it is older than that. If anything cannot be read, nothing is removed, because the
+//! marks would be incomplete. A registry removes blobs itself, so there only names are removed.
 
 use std::collections::HashSet;
 use std::time::{Duration, SystemTime};
@@ -16,29 +16,29 @@ use super::transport::{OWN_NAME, Remote};
 /// What was removed, or would be.
 #[derive(Debug, Clone, Default, PartialEq, serde::Serialize)]
 pub struct Collected {
-    /// Where.
+    /// The remote.
     pub remote: String,
-    /// Nothing was removed: it was only looked.
+    /// Nothing was removed: dry run.
     pub dry_run: bool,
-    /// Names.
+    /// The names removed.
     pub names: Vec<String>,
-    /// Objects.
+    /// The number of objects removed.
     pub objects: u64,
-    /// Their bytes.
+    /// Their size in bytes.
     pub bytes: u64,
-    /// Objects that stay.
+    /// Objects that were kept.
     pub objects_kept: u64,
-    /// Objects that nothing leads to, and that are too new to go.
+    /// Unmarked objects that are too new to be removed.
     pub objects_young: u64,
     /// The remote removes blobs itself.
     pub by_the_remote: bool,
 }
 
-/// Collects; with `dry_run` only tells what would go.
+/// Runs the collection; with `dry_run` only reports what would be removed.
 pub fn collect(remote: &dyn Remote, grace: Duration, dry_run: bool) -> Result<Collected, RemoteError> {
     let mut named = Vec::new();
     for name in remote.names()? {
-        // A name that went meanwhile marks nothing.
+        // A name removed meanwhile marks nothing.
         if let Some(reference) = remote.reference(&name)? {
             named.push((name, reference));
         }
@@ -64,7 +64,7 @@ pub fn collect(remote: &dyn Remote, grace: Duration, dry_run: bool) -> Result<Co
             false => going.push(object),
         }
     }
-    // Heads before packs: a head that is there has its packs.
+    // Heads before packs: an existing head has all its packs.
     going.sort_by_key(|object| object.kind);
     for object in going {
         if !dry_run {
@@ -76,7 +76,7 @@ pub fn collect(remote: &dyn Remote, grace: Duration, dry_run: bool) -> Result<Co
     Ok(report)
 }
 
-/// Environments' own names whose head no other name shares.
+/// Environments' own names, if no other name has the same head.
 fn expired(named: &[(String, Reference)], grace: Duration) -> HashSet<String> {
     let given = named.iter().filter(|(name, _)| !name.starts_with(OWN_NAME));
     let shared: HashSet<ObjectId> = given.map(|(_, reference)| reference.head).collect();

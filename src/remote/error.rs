@@ -1,4 +1,4 @@
-//! What can go wrong with a remote: what was tried, on what, and whether it helps to try again.
+//! Errors of remotes: what was tried, on what, and whether a retry may help.
 
 use std::borrow::Cow;
 use std::io;
@@ -15,7 +15,7 @@ use crate::store::StoreError;
 /// Why a remote could not be read or written.
 #[derive(Debug, thiserror::Error)]
 pub enum RemoteError {
-    /// It is not where it should be.
+    /// It does not exist.
     #[error("There is no {what} at {remote}")]
     NotFound {
         /// What was looked for.
@@ -23,40 +23,40 @@ pub enum RemoteError {
         /// Where.
         remote: String,
     },
-    /// The server does not let us.
+    /// The server denies access.
     #[error("{remote} refuses {doing} {what}: {said}")]
     Denied {
-        /// What was tried.
+        /// The operation.
         doing: &'static str,
-        /// On what.
+        /// Its object.
         what: String,
         /// Where.
         remote: String,
-        /// The status, and what the server said to it.
+        /// The status, and the server's message.
         said: String,
     },
-    /// The server failed, or answered something else than asked for.
+    /// The server failed, or gave an unexpected answer.
     #[error("{doing} {what} at {remote} failed: {said}")]
     Answer {
-        /// What was tried.
+        /// The operation.
         doing: &'static str,
-        /// On what.
+        /// Its object.
         what: String,
         /// Where.
         remote: String,
-        /// What came instead.
+        /// The actual answer.
         said: String,
-        /// How long the server asks to be left alone, in seconds.
+        /// The Retry-After of the server, in seconds.
         retry_after: Option<u64>,
-        /// It may succeed the next time.
+        /// A retry may succeed.
         is_passing: bool,
     },
-    /// Nothing, or not everything, came over the network.
+    /// The network failed before or during the transfer.
     #[error("{doing} {what} at {remote} failed")]
     Network {
-        /// What was tried.
+        /// The operation.
         doing: &'static str,
-        /// On what.
+        /// Its object.
         what: String,
         /// Where.
         remote: String,
@@ -66,83 +66,83 @@ pub enum RemoteError {
     /// A file could not be read or written.
     #[error("{doing} {} failed", path.display())]
     Io {
-        /// What was tried.
+        /// The operation.
         doing: &'static str,
-        /// On what.
+        /// The file.
         path: PathBuf,
         /// Why.
         source: io::Error,
     },
-    /// A remote of this kind cannot do it.
+    /// Remotes of this kind do not support it.
     #[error("{remote} cannot {what}")]
     Unsupported {
-        /// What it cannot.
+        /// The operation.
         what: &'static str,
-        /// Which.
+        /// The remote.
         remote: String,
     },
-    /// The text is no address.
+    /// The text is not a valid address.
     #[error(transparent)]
     Address(#[from] BadAddress),
-    /// A head is not valid.
+    /// A head is invalid.
     #[error("The head {id} at {remote} is not valid")]
     Head {
-        /// Which.
+        /// The head.
         id: ObjectId,
         /// Where.
         remote: String,
         /// Why.
         source: HeadError,
     },
-    /// A catalog cannot become a head.
+    /// A catalog cannot be turned into a head.
     #[error("The catalog {name} cannot be pushed")]
     Unfit {
-        /// Which.
+        /// The catalog.
         name: String,
         /// Why.
         source: HeadError,
     },
-    /// A reference is not valid.
+    /// A reference is invalid.
     #[error("The reference {name:?} at {remote} is not valid")]
     Reference {
-        /// Which.
+        /// Its name.
         name: String,
         /// Where.
         remote: String,
         /// Why.
         source: ReferenceError,
     },
-    /// The environment is another than the one that was asked for.
+    /// The environment is not the pinned one.
     #[error("{remote} is the environment sha256:{found}, not sha256:{pin}")]
     OtherPin {
         /// Where.
         remote: String,
-        /// What was asked for.
+        /// The pin.
         pin: ObjectId,
-        /// What is there.
+        /// The identity found.
         found: ObjectId,
     },
-    /// A pack does not have the bytes that the head says.
+    /// A pack does not contain the bytes that the head describes.
     #[error("{what} in {remote} is damaged: {why}")]
     Damaged {
-        /// Which blob, in which pack.
+        /// The blob and the pack.
         what: String,
         /// Where.
         remote: String,
-        /// What is wrong.
+        /// The problem.
         why: String,
     },
-    /// The signature is missing, or not of the key.
+    /// The signature is missing, or not by this key.
     #[error("{remote} is not signed with the key {key}: {why}")]
     Signature {
-        /// Which environment.
+        /// The environment.
         remote: String,
-        /// Which key.
+        /// The key.
         key: String,
-        /// What is wrong.
+        /// The problem.
         why: String,
     },
-    /// The network is not to be used.
+    /// Network access is disabled.
     #[error("{what} of {remote} is not on this machine, and --offline forbids to fetch it")]
     Offline {
         /// What is missing.
@@ -150,12 +150,12 @@ pub enum RemoteError {
         /// Where it is.
         remote: String,
     },
-    /// A login could not be found out.
+    /// A login could not be determined.
     #[error("The login for {remote} cannot be read: {why}")]
     Login {
-        /// For what.
+        /// The remote.
         remote: String,
-        /// What is wrong.
+        /// The problem.
         why: String,
     },
     /// A catalog of the hololib cannot be read.
@@ -203,13 +203,13 @@ impl Failure for RemoteError {
 }
 
 impl RemoteError {
-    /// For `map_err`: what was tried, on what file.
+    /// For `map_err`: the operation and its file.
     pub fn io(doing: &'static str, path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> RemoteError {
         let path = path.into();
         move |source| RemoteError::Io { doing, path, source }
     }
 
-    /// True if the same request may succeed the next time.
+    /// True if the same request may succeed when retried.
     pub fn is_passing(&self) -> bool {
         match self {
             RemoteError::Answer { is_passing, .. } => *is_passing,
@@ -218,7 +218,7 @@ impl RemoteError {
         }
     }
 
-    /// How long the server asks to be left alone, in seconds.
+    /// The Retry-After of the server, in seconds.
     pub fn retry_after(&self) -> Option<u64> {
         match self {
             RemoteError::Answer { retry_after, .. } => *retry_after,

@@ -1,7 +1,7 @@
-//! Content out of packs: few requests, many at once, every chunk checked before anybody sees it.
+//! Fetches content from packs: few requests, in parallel, with every chunk verified before use.
 //!
-//! Blobs that lie close together in a pack come with one request; a large one comes alone, piece by piece, so that memory stays
-//! bounded. What is not right is fetched again, twice, over whatever connection there is then; after that it is damage.
+//! Blobs that are close together in a pack are fetched with one request; a large one is fetched alone, piece by piece, so that memory
+//! stays bounded. Invalid content is fetched again, twice, possibly over a new connection; after that it counts as damage.
 
 use std::io::{self, Read};
 use std::ops::Range;
@@ -16,22 +16,22 @@ use super::object::ObjectId;
 use super::transport::Remote;
 use crate::rcc::digest::{Digest, Regime};
 
-/// Bytes between two frames that are fetched with them rather than asked around.
+/// Gaps up to this size between two frames are fetched too, rather than split the request.
 const GAP: u64 = 64 << 10;
-/// How often content that is not right is fetched.
+/// How often invalid content is fetched.
 const TRIES: u32 = 3;
 
 /// The content of one environment.
 pub struct Source {
-    /// Where it is.
+    /// The remote.
     pub remote: Arc<dyn Remote>,
-    /// What it is.
+    /// The environment's head.
     pub head: Arc<Head>,
-    /// What was asked for.
+    /// The requests so far.
     pub traffic: Traffic,
 }
 
-/// What was asked of a remote.
+/// Statistics of the requests to a remote.
 #[derive(Debug, Default)]
 pub struct Traffic {
     requests: AtomicU64,
@@ -40,41 +40,41 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Requests for parts of packs, bytes that came, and how often they were not right.
+    /// Requests for parts of packs, bytes received, and how often content was invalid.
     pub fn counts(&self) -> (u64, u64, u64) {
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);
         (get(&self.requests), get(&self.bytes), get(&self.again))
     }
 }
 
-/// What is fetched with one request, or one blob that is fetched with several.
+/// The blobs of one request, or one blob that needs several.
 #[derive(Debug, PartialEq, Eq)]
 enum Job<'h> {
-    /// Blobs that lie together in a pack.
+    /// Blobs that are adjacent in a pack.
     Together { pack: u32, range: Range<u64>, blobs: Vec<&'h Blob> },
     /// A blob that is too large, or in several packs.
     Alone(&'h Blob),
 }
 
-/// Takes the content of a blob: opened again if it has to be read again.
+/// Receives the content of a blob, which is opened again if it must be read again.
 pub type Sink<'s> = dyn Fn(&Blob, &mut Open<'_>) -> Result<(), RemoteError> + Sync + 's;
-/// Gives the content of a blob from its start.
+/// Opens the content of a blob at its start.
 pub type Open<'o> = dyn FnMut() -> io::Result<Box<dyn Read + 'o>> + 'o;
 
-/// How many requests at once, and how large they are.
+/// The number and size of parallel requests.
 #[derive(Debug, Clone, Copy)]
 pub struct Manner {
-    /// Requests at once.
+    /// Parallel requests.
     pub connections: usize,
-    /// The most bytes of one.
+    /// The maximum size of one request in bytes.
     pub piece: u64,
 }
 
-/// For what nobody waits for but who wants all.
+/// For bulk transfers, where throughput matters and not latency.
 pub const BULK: Manner = Manner { connections: 12, piece: 4 << 20 };
 
 impl Source {
-    /// Fetches `wanted` and hands each to `sink`, from several threads. The first failure ends it.
+    /// Fetches `wanted` and passes each blob to `sink`, from several threads. Stops at the first failure.
     pub fn fetch(&self, wanted: &[&Blob], manner: Manner, sink: &Sink<'_>) -> Result<(), RemoteError> {
         let jobs = plan(&self.head, wanted, manner.piece);
         let (next, failure) = (AtomicUsize::new(0), Mutex::new(None));
@@ -112,7 +112,7 @@ impl Source {
         }
     }
 
-    /// The checked content of blobs in one range of a pack.
+    /// The verified content of blobs in one range of a pack.
     fn together<'h>(
         &self,
         pack: u32,
@@ -132,7 +132,7 @@ impl Source {
         })
     }
 
-    /// Content of a blob from chunk `first` on: as many chunks as lie together and a piece may have.
+    /// Content of a blob from chunk `first` on: as many adjacent chunks as fit in a piece.
     pub fn chunks(&self, blob: &Blob, first: u64, piece: u64) -> Result<Vec<u8>, RemoteError> {
         let frames = self.head.frames(blob);
         let rest = usize::try_from(first).ok().and_then(|first| frames.get(first..)).unwrap_or_default();
@@ -185,7 +185,7 @@ impl Source {
         Ok(bytes)
     }
 
-    /// The checked chunk in a frame, out of the bytes of the pack that begin at `start`.
+    /// The verified chunk of a frame, from the bytes of the pack that begin at `start`.
     fn chunk(
         &self,
         blob: &Blob,
@@ -219,12 +219,12 @@ impl Source {
     }
 }
 
-/// The content of a large blob, fetched as it is read.
+/// The content of a large blob, fetched on demand while it is read.
 struct Chunks<'s> {
     source: &'s Source,
     blob: &'s Blob,
     manner: Manner,
-    /// Bytes handed out or ready.
+    /// Bytes already returned or buffered.
     at: u64,
     ready: io::Cursor<Vec<u8>>,
 }
@@ -242,7 +242,7 @@ impl Read for Chunks<'_> {
     }
 }
 
-/// Which requests fetch `wanted`: in the order of the packs.
+/// The requests that fetch `wanted`, in the order of the packs.
 fn plan<'h>(head: &Head, wanted: &[&'h Blob], piece: u64) -> Vec<Job<'h>> {
     let mut placed: Vec<(u32, Range<u64>, &'h Blob)> = Vec::new();
     let mut jobs = Vec::new();
@@ -269,7 +269,7 @@ fn plan<'h>(head: &Head, wanted: &[&'h Blob], piece: u64) -> Vec<Job<'h>> {
     jobs
 }
 
-/// Where a blob lies, if one request can fetch it.
+/// The location of a blob, if one request can fetch it.
 fn extent(frames: &[Frame], piece: u64) -> Option<(u32, Range<u64>)> {
     let Some(first) = frames.first() else { return Some((0, 0..0)) };
     let start = frames.iter().map(|frame| frame.offset).min()?;

@@ -1,4 +1,4 @@
-//! The fetcher: the process that talks to a remote for a daemon, as long as the line to it is open. See [`super::line`].
+//! The fetcher: the process that accesses a remote on behalf of a daemon, for as long as the line to it is open. See [`super::line`].
 
 use std::io::{self, BufRead as _, BufReader, Read};
 use std::os::unix::net::UnixStream;
@@ -15,14 +15,14 @@ use super::wire::Input;
 use crate::error::chain;
 use crate::rcc::digest::Digest;
 
-/// For one file that somebody waits for.
+/// For a single file that a read is waiting for.
 const DEMAND: Manner = Manner { connections: 1, piece: 1 << 20 };
-/// For what is fetched ahead.
+/// For prefetching.
 const AHEAD: Manner = Manner { connections: 8, piece: 1 << 20 };
-/// The most digests of a request.
+/// The maximum number of digests in a request.
 const MAX_DIGESTS: u32 = 1 << 22;
 
-/// Serves the line until it is closed. `access` opens the remote with the patience of the order.
+/// Serves the line until it is closed. `access` opens the remote with the timeouts of the order.
 pub fn serve(stream: UnixStream, access: impl FnOnce(Patience) -> Access) -> Result<(), RemoteError> {
     let failed = || RemoteError::io("Reading from", "the line to the daemon");
     let mut from = BufReader::new(stream.try_clone().map_err(failed())?);
@@ -48,7 +48,7 @@ pub fn serve(stream: UnixStream, access: impl FnOnce(Patience) -> Access) -> Res
                 send(to, id, kind, &[0; 32], &text.as_bytes()[..text.len().min(1000)]);
             });
         }
-        // Nobody listens any more: what is still on its way need not come.
+        // The daemon is gone: transfers in progress are not needed.
         crate::sys::process::daemon::end()
     })
 }
@@ -65,7 +65,7 @@ fn open(order: &Order, access: &Access) -> Result<Source, RemoteError> {
     Ok(Source { remote, head: Arc::new(head), traffic: Traffic::default() })
 }
 
-/// The next request; `None` when the daemon is gone.
+/// The next request; `None` if the daemon is gone.
 fn request(from: &mut impl Read) -> Option<(u32, Vec<Digest>)> {
     let mut head = [0; 8];
     from.read_exact(&mut head).ok()?;
@@ -108,7 +108,7 @@ fn answer(source: &Source, id: u32, digests: &[Digest], to: &Mutex<UnixStream>) 
     })
 }
 
-/// Writes a message. A daemon that is gone is noticed by the thread that reads.
+/// Writes a message. If the daemon is gone, the reading thread notices.
 fn send(to: &Mutex<UnixStream>, id: u32, kind: Kind, digest: &[u8; 32], bytes: &[u8]) {
     let to = to.lock().unwrap_or_else(PoisonError::into_inner);
     if let Err(error) = Message::write(id, kind, digest, bytes, &mut &*to) {

@@ -1,18 +1,18 @@
-//! Frames: a chunk of one file, compressed by itself, so that it can be fetched and checked by itself.
+//! Frames: one chunk of one file, compressed separately, so that it can be fetched and verified separately.
 
 use std::io;
 
 use super::head::{CHUNK, FrameKind};
 
-/// zstd's own default: smaller than gzip at a third of its time; more effort saves little on binaries.
+/// zstd's default: smaller than gzip at a third of its time; higher levels save little on binaries.
 const LEVEL: i32 = 3;
 
-/// The most bytes that a chunk of `len` bytes is stored in: a chunk that does not get smaller is stored as it is.
+/// The maximum stored size of a chunk of `len` bytes: a chunk that does not shrink is stored uncompressed.
 pub fn stored_bound(len: u64) -> u64 {
     len
 }
 
-/// Compresses a chunk, or keeps it as it is where that is not longer.
+/// Compresses a chunk, or stores it uncompressed if that is not longer.
 pub fn encode(chunk: &[u8]) -> io::Result<(FrameKind, Vec<u8>)> {
     debug_assert!(chunk.len() as u64 <= CHUNK);
     let packed = zstd::bulk::compress(chunk, LEVEL)?;
@@ -23,7 +23,7 @@ pub fn encode(chunk: &[u8]) -> io::Result<(FrameKind, Vec<u8>)> {
     })
 }
 
-/// The chunk of `len` bytes in a frame; nothing is said yet about its being the right one.
+/// Decodes a frame into a chunk of `len` bytes; the content is not verified.
 pub fn decode(kind: FrameKind, stored: &[u8], len: usize) -> io::Result<Vec<u8>> {
     let chunk = match kind {
         FrameKind::Stored => stored.to_vec(),

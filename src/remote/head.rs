@@ -1,4 +1,4 @@
-//! The head of a remote environment: all that a mount needs to know, and where every byte of content is.
+//! The head of a remote environment: everything a mount needs to know, and the location of all content.
 //!
 //! ```text
 //! "HOLOHEAD" 1 · the catalog's length, the catalog as RCC wrote it
@@ -7,8 +7,8 @@
 //!     pack · kind · offset, less where the frame before it in that pack ended (zigzag) · stored length
 //!     the SHA-256 of the chunk, if the blob has more than one
 //! ```
-//! Which blobs there are, and their sizes, the catalog says: there is nothing to contradict it. A [`Head`] that exists has a valid
-//! catalog of SHA-256 blobs, a frame for every chunk, and every frame inside its pack; so nothing is checked of this again.
+//! The list of blobs and their sizes comes from the catalog only, so nothing can contradict it. A [`Head`] has a valid catalog of
+//! SHA-256 blobs, a frame for every chunk, and every frame inside its pack; none of this needs to be checked again.
 
 mod build;
 #[cfg(test)]
@@ -26,28 +26,28 @@ use super::wire::Input;
 
 pub use build::encode;
 
-/// The most raw bytes in one frame.
+/// The maximum number of raw bytes in one frame.
 pub const CHUNK: u64 = 256 << 10;
-/// The longest head: a hundred times that of a large environment.
+/// The maximum length of a head: a hundred times that of a large environment.
 pub const MAX_HEAD: u64 = 256 << 20;
-/// The most packs: a terabyte of packs of the usual size.
+/// The maximum number of packs: a terabyte of packs of the usual size.
 const MAX_PACKS: u64 = 1 << 16;
-/// The largest pack.
+/// The maximum size of a pack.
 pub const MAX_PACK: u64 = 1 << 30;
 const MAGIC: &[u8; 9] = b"HOLOHEAD\x01";
 
-/// Everything about one remote environment but its content.
+/// Everything about one remote environment except its content.
 #[derive(Debug)]
 pub struct Head {
     /// The SHA-256 of the head: the identity of the environment.
     pub id: ObjectId,
     /// Its size in bytes.
     pub size: u64,
-    /// The catalog as it is stored.
+    /// The catalog as stored.
     pub stored_catalog: Vec<u8>,
     /// The catalog.
     pub catalog: Catalog,
-    /// The packs that frames are in.
+    /// The packs that contain the frames.
     pub packs: Vec<Object>,
     /// Every distinct blob, sorted by digest.
     blobs: Vec<Blob>,
@@ -67,56 +67,56 @@ pub struct Blob {
 /// How a chunk is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum FrameKind {
-    /// As it is.
+    /// Uncompressed.
     Stored,
     /// As one zstd frame.
     Zstd,
 }
 
-/// Where a chunk is.
+/// The location of a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame {
-    /// Which of the head's packs.
+    /// The index of the pack in the head.
     pub pack: u32,
-    /// Where it begins in the pack.
+    /// Its offset in the pack.
     pub offset: u64,
-    /// How many bytes it has there.
+    /// Its length there in bytes.
     pub stored: u32,
-    /// How it is stored.
+    /// Its encoding.
     pub kind: FrameKind,
     /// The SHA-256 of the chunk, if the blob has more than one.
     pub check: Option<[u8; 32]>,
 }
 
 impl Frame {
-    /// The bytes of the pack.
+    /// Its byte range in the pack.
     pub fn range(&self) -> Range<u64> {
         self.offset..self.offset + u64::from(self.stored)
     }
 }
 
-/// Why bytes are no head.
+/// Why bytes are not a valid head.
 #[derive(Debug, thiserror::Error)]
 pub enum HeadError {
-    /// The bytes are others than were named.
+    /// The digest is not the expected one.
     #[error("Its SHA-256 is {found}")]
     OtherBytes {
-        /// Their digest.
+        /// The actual digest.
         found: ObjectId,
     },
-    /// The bytes are of another format.
+    /// The bytes have another format.
     #[error("It is no head of this version of the format")]
     Format,
-    /// It ends too early, goes on after its end, or has a number that cannot be.
+    /// It is too short, has trailing bytes, or contains an impossible number.
     #[error("Its {what} is not valid")]
     Damaged {
-        /// What was being read.
+        /// The part being read.
         what: &'static str,
     },
     /// The catalog in it is not valid.
     #[error("Its catalog is not valid")]
     Catalog(#[source] Box<CatalogError>),
-    /// The catalog is of a kind that a remote cannot vouch for.
+    /// The catalog uses digests that are too weak for a remote.
     #[error("Its catalog names blobs by SipHash-128, which is no protection against forged content")]
     WeakDigest,
     /// The catalog gives one blob two sizes.
@@ -128,7 +128,7 @@ pub enum HeadError {
 }
 
 impl Head {
-    /// Reads the head that is named `id`.
+    /// Parses the head with the id `id`.
     pub fn parse(bytes: &[u8], id: &ObjectId) -> Result<Head, HeadError> {
         let found = ObjectId::of(bytes);
         if found != *id {
@@ -168,7 +168,7 @@ impl Head {
         &self.blobs
     }
 
-    /// The blob of that digest.
+    /// The blob with that digest.
     pub fn blob(&self, digest: &Digest) -> Option<&Blob> {
         let at = self.blobs.binary_search_by(|blob| blob.digest.cmp(digest)).ok()?;
         self.blobs.get(at)
@@ -179,23 +179,23 @@ impl Head {
         self.frames.get(blob.frames.clone()).unwrap_or_default()
     }
 
-    /// The bytes of all content.
+    /// The size of all content in bytes.
     pub fn raw_bytes(&self) -> u64 {
         self.blobs.iter().map(|blob| blob.size).fold(0, u64::saturating_add)
     }
 
-    /// The bytes of all frames, as they are stored.
+    /// The stored size of all frames in bytes.
     pub fn stored_bytes(&self) -> u64 {
         self.frames.iter().map(|frame| u64::from(frame.stored)).sum()
     }
 }
 
-/// How many frames a blob of `size` bytes has.
+/// The number of frames of a blob of `size` bytes.
 pub fn chunks(size: u64) -> u64 {
     size.div_ceil(CHUNK)
 }
 
-/// How many bytes chunk `at` of a blob of `size` bytes has.
+/// The length of chunk `at` of a blob of `size` bytes.
 pub fn chunk_len(size: u64, at: u64) -> u64 {
     size.saturating_sub(at.saturating_mul(CHUNK)).min(CHUNK)
 }
@@ -224,11 +224,11 @@ fn packs(input: &mut Input<'_>) -> Option<Vec<Object>> {
     (0..count).map(pack).collect()
 }
 
-/// What must be true of a frame.
+/// What must hold for a frame.
 struct Place {
     /// The length of its chunk.
     len: u64,
-    /// Its blob has several.
+    /// Whether its blob has several.
     many: bool,
 }
 

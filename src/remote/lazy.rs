@@ -1,13 +1,13 @@
-//! Environments that are used before they are here: what is known of them on this machine.
+//! Lazy environments, which are used before their content is here: what this machine stores about them.
 //!
 //! ```text
-//! holofs/remote/<head>/head         the head, by whose SHA-256 the directory is called
-//!                      <catalog>    the catalog, as RCC wrote it; never in the hololib before all its content is
+//! holofs/remote/<head>/head         the head; the directory is named by its SHA-256
+//!                      <catalog>    the catalog, as RCC wrote it; not in the hololib before all its content is
 //!                      origin       where it comes from
-//!                      profile      what runs read first, as the remote tells it
-//! holofs/remote/names/<sha256>      what an address meant the last time: for runs without network
+//!                      profile      what runs read first, according to the remote
+//! holofs/remote/names/<sha256>      what an address resolved to the last time: for runs without network
 //! ```
-//! What is here was checked when it came; it can be removed at any time that nothing is mounted, and is fetched again then.
+//! Everything here was verified when it was fetched; it can be removed while nothing is mounted, and is then fetched again.
 
 use std::path::{Path, PathBuf};
 
@@ -30,7 +30,7 @@ const ORIGIN: &str = "origin";
 const PROFILE: &str = "profile";
 const NAMES: &str = "names";
 
-/// Where an environment comes from.
+/// The source of an environment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Origin {
     /// The address.
@@ -39,7 +39,7 @@ pub struct Origin {
     pub head: ObjectId,
 }
 
-/// An environment that is known here.
+/// An environment that is attached here.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Attached {
     /// The file of its catalog.
@@ -48,8 +48,8 @@ pub struct Attached {
     pub head: ObjectId,
 }
 
-/// Makes the environment at `address` known: looks its name up, and fetches its head if that is not here. Without `remote`, by what
-/// is here alone.
+/// Attaches the environment at `address`: resolves its name, and fetches its head if that is not here. Without `remote`, uses only
+/// what is here.
 pub fn attach(
     home: &Home,
     address: &Address,
@@ -86,7 +86,7 @@ fn offline(what: &str, address: &Address) -> RemoteError {
     RemoteError::Offline { what: what.to_owned(), remote: address.to_string() }
 }
 
-/// The head that is here, if it and its catalog are right.
+/// The local head, if it and its catalog are valid.
 fn kept(dir: &Place, id: &ObjectId) -> Option<Head> {
     let head = Head::parse(&dir.below(HEAD).read(MAX_HEAD).ok()?, id).ok()?;
     let catalog = dir.below(head.catalog_name()).read(head.stored_catalog.len() as u64).ok()?;
@@ -100,7 +100,7 @@ fn fetch(dir: &Place, reference: &Reference, remote: &dyn Remote) -> Result<Head
         place.publish(bytes).map_err(RemoteError::io("Writing", place.path()))
     };
     if let Some(object) = reference.profile_object() {
-        // A hint: without it everything works as well, later.
+        // Only a hint: everything works without it, but slower.
         match remote.get(&object) {
             Ok(Some(profile)) => keep(PROFILE, &profile)?,
             Ok(None) => log::info!("{} has no {object}", remote.address()),
@@ -112,19 +112,19 @@ fn fetch(dir: &Place, reference: &Reference, remote: &dyn Remote) -> Result<Head
     Ok(head)
 }
 
-/// Where the catalog at `path` comes from, if it is one of these.
+/// The origin of the catalog at `path`, if it is one of these.
 pub fn origin(home: &Home, path: &Path) -> Option<Origin> {
     let dir = path.strip_prefix(home.remote_dir().path()).ok()?.parent()?;
     let bytes = home.remote_dir().below(dir).below(ORIGIN).read(MAX_REFERENCE).ok()?;
     serde_json::from_slice(&bytes).ok()
 }
 
-/// The directory with what is known of `head`.
+/// The directory of the state of `head`.
 pub fn state(home: &Home, head: &ObjectId) -> PathBuf {
     home.remote_dir().join(head.to_string())
 }
 
-/// What the remote says that runs read first: digests in order, of which some may be unknown.
+/// What runs read first, according to the remote: digests in order, some of which may be unknown.
 pub fn profile(home: &Home, head: &ObjectId) -> Vec<crate::rcc::digest::Digest> {
     let place = home.remote_dir().below(head.to_string()).below(PROFILE);
     let text = place.read(super::reference::MAX_PROFILE).unwrap_or_default();

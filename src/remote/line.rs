@@ -1,14 +1,14 @@
-//! The daemon's end of the line to its fetcher: asks for content by digest, and believes nothing of what comes.
+//! The daemon's end of the line to its fetcher: requests content by digest, and trusts nothing it receives.
 //!
-//! The fetcher is a process of its own: it has the network, the logins and the parsers of what servers say; the daemon has none of
-//! these. What comes over the line is content that nobody vouches for: the store checks the whole of it. If the fetcher dies,
-//! everything that is asked for fails, and nothing hangs.
+//! The fetcher is a separate process: it has the network, the logins and the parsers of server responses; the daemon has none of
+//! these. Content that arrives over the line is untrusted: the store verifies all of it. If the fetcher dies, all requests fail and
+//! none hangs.
 //!
 //! ```text
 //! to the fetcher    the order, a line of JSON; then requests: number · how many digests · the digests
 //! from it           number · kind (1 byte) · digest · length · bytes                    all numbers 32 bits, little endian
 //! ```
-//! Content that is on its way for one reason is not asked for again for another: who wants it waits until it is there.
+//! Content that is already being transferred is not requested again: other readers wait until it is complete.
 
 use std::collections::{HashMap, HashSet};
 use std::io::{self, Read, Write as _};
@@ -25,16 +25,16 @@ use super::object::ObjectId;
 use crate::rcc::digest::Digest;
 use crate::store::{Store, Supplier, Supply, Wanted};
 
-/// The most bytes of one message.
+/// The maximum number of bytes in one message.
 pub const MAX_MESSAGE: usize = 256 << 10;
-/// Messages that wait for their reader.
+/// The number of messages buffered per reader.
 const WAITING: usize = 16;
-/// Files that are not fetched ahead but as they are read: they would fill the memory.
+/// Files above this size are not prefetched but streamed while they are read: they would fill the memory.
 const LARGE: u64 = 8 << 20;
-/// The fetcher itself tells of what takes too long; this is for one that says nothing any more.
+/// The fetcher reports its own timeouts; this is for one that does not respond at all.
 const SLACK: Duration = Duration::from_secs(10);
 
-/// What a fetcher is to do.
+/// The task of a fetcher.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
     /// The address of the remote.
@@ -43,32 +43,32 @@ pub struct Order {
     pub state: std::path::PathBuf,
     /// The head.
     pub head: ObjectId,
-    /// How long content may take, in seconds.
+    /// The timeout for content, in seconds.
     pub fetch_timeout: u64,
 }
 
-/// What a message says.
+/// The kind of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Content of a blob, after what came before.
+    /// The next bytes of a blob.
     Data,
-    /// A blob is whole.
+    /// A blob is complete.
     End,
-    /// The request failed; the bytes say why.
+    /// The request failed; the bytes are the reason.
     Failed,
-    /// All of the request came.
+    /// The request is complete.
     Done,
 }
 
-/// The length of what precedes the bytes of a message.
+/// The length of a message before its bytes.
 const HEADER: usize = 4 + 1 + 32 + 4;
 
 /// A message from the fetcher.
 #[derive(Debug)]
 pub struct Message {
-    /// What it says.
+    /// Its kind.
     pub kind: Kind,
-    /// Of which blob.
+    /// Its blob.
     pub digest: [u8; 32],
     /// The bytes.
     pub bytes: Vec<u8>,
@@ -92,7 +92,7 @@ impl Message {
         out.write_all(bytes)
     }
 
-    /// Reads a message, and to which request it belongs.
+    /// Reads a message; returns it with the number of its request.
     pub fn read(from: &mut impl Read) -> io::Result<(u32, Message)> {
         let invalid =
             || io::Error::new(io::ErrorKind::InvalidData, "the fetcher does not keep to the protocol");
@@ -120,7 +120,7 @@ impl Message {
 pub struct Line {
     shared: Arc<Shared>,
     child: Mutex<Child>,
-    /// The thread that listens is started by the first who asks: a daemon's threads pass their sandbox on.
+    /// The first request starts the listening thread: a daemon's threads inherit their creator's sandbox.
     listening: Once,
     patience: Duration,
 }
@@ -133,7 +133,7 @@ struct Shared {
     next: AtomicU32,
     coming: Mutex<HashSet<Digest>>,
     arrived: Condvar,
-    /// Why nothing comes any more.
+    /// Why nothing arrives any more.
     ended: Mutex<Option<String>>,
 }
 
@@ -142,7 +142,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Line {
-    /// Starts the fetcher: `command` is this program with the words for it. It ends when the line is closed.
+    /// Starts the fetcher: `command` is this program with its arguments. The fetcher ends when the line is closed.
     pub fn start(mut command: Command, order: &Order) -> io::Result<Line> {
         let (ours, theirs) = UnixStream::pair()?;
         let theirs = Stdio::from(std::os::fd::OwnedFd::from(theirs));
@@ -181,7 +181,7 @@ impl Line {
         let guard = lock(&self.shared.writing);
         let sent = (&self.shared.stream).write_all(&request);
         drop(guard);
-        // Asked for after the line ended: nobody else would take the request out again.
+        // The line ended before this request: nothing else would remove it again.
         if let Some(why) =
             sent.err().map(|error| error.to_string()).or_else(|| lock(&self.shared.ended).clone())
         {
@@ -191,8 +191,8 @@ impl Line {
         Ok(receive)
     }
 
-    /// Brings `wanted` into `store`, many at a time, in the order of the packs; what is too large for the memory is left out. A failure
-    /// is no error: what did not come is asked for again when it is needed. How many came.
+    /// Fetches `wanted` into `store`, many at a time, in the order of the packs; files too large for memory are left out. Failures are
+    /// ignored: missing content is requested again when it is needed. Returns the number fetched.
     pub fn prefetch(&self, wanted: &[Wanted], store: &Store) -> u64 {
         let new: HashMap<Digest, Wanted> = {
             let mut coming = lock(&self.shared.coming);
@@ -207,7 +207,7 @@ impl Line {
         if new.is_empty() {
             return 0;
         }
-        // In the order given.
+        // In the given order.
         let mut seen = HashSet::new();
         let order: Vec<Digest> = wanted
             .iter()
@@ -273,7 +273,7 @@ impl Shared {
             }
         };
         *lock(&self.ended) = Some(why);
-        // Who waits is told by the end of the channel.
+        // The end of the channel notifies those who wait.
         lock(&self.pending).clear();
     }
 
@@ -285,7 +285,7 @@ impl Shared {
         if let Some(taker) = taker
             && taker.send(message).is_err()
         {
-            // Nobody wants the rest.
+            // The rest is not needed.
             lock(&self.pending).remove(&id);
         }
     }
@@ -314,7 +314,7 @@ impl Supplier for Line {
     }
 }
 
-/// Content as it comes.
+/// Content while it arrives.
 struct Content {
     receive: Receiver<Message>,
     ready: io::Cursor<Vec<u8>>,
@@ -345,7 +345,7 @@ impl Drop for Line {
             log::debug!("The line was closed before: {error}");
         }
         let mut child = lock(&self.child);
-        // It ends by itself when the line is closed, unless it hangs in the network.
+        // It exits by itself when the line is closed, unless it hangs in the network.
         if let Err(error) = child.kill().and_then(|()| child.wait()) {
             log::debug!("The fetcher ended before: {error}");
         }

@@ -57,7 +57,7 @@ impl<'de> Deserialize<'de> for ObjectId {
     }
 }
 
-/// What an object holds; in a bucket it decides the place of the object.
+/// The kind of an object; in a bucket it determines the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Kind {
     /// A head.
@@ -86,7 +86,7 @@ impl fmt::Display for Kind {
 /// An object: its kind, name and size.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Object {
-    /// What it holds.
+    /// Its kind.
     pub kind: Kind,
     /// Its name.
     pub id: ObjectId,

@@ -1,4 +1,4 @@
-//! What runs read first, as far as a remote tells it: a hint that may say anything, so it is clipped, and unknown names are dropped.
+//! What runs read first, according to a remote: an untrusted hint, so it is limited in size, and unknown names are dropped.
 //!
 //! As text: `holofs-remote-profile 1`, then a line `<digest> <chunk>` for each chunk of [`CHUNK`](super::head::CHUNK) bytes.
 
@@ -9,10 +9,10 @@ use super::head::{Head, chunks};
 use crate::rcc::digest::Digest;
 
 const HEAD_LINE: &str = "holofs-remote-profile 1\n";
-/// The most items: an import of the largest libraries has a tenth of that.
+/// The maximum number of items: importing the largest libraries needs a tenth of that.
 const MAX_ITEMS: usize = 60_000;
 
-/// Chunks of blobs, in the order in which they are needed, each once.
+/// Distinct chunks of blobs, in the order in which they are needed.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Profile(Vec<(Digest, u64)>);
 
@@ -23,7 +23,7 @@ impl Profile {
         Profile(items.into_iter().filter(|item| seen.insert(*item)).take(MAX_ITEMS).collect())
     }
 
-    /// Reads a profile; of what is not of `head`, nothing is kept. Bytes that are no profile are an empty one.
+    /// Parses a profile; items that are not in `head` are dropped. Invalid bytes give an empty profile.
     pub fn parse(bytes: &[u8], head: &Head) -> Profile {
         let text = String::from_utf8_lossy(bytes);
         let lines = text.strip_prefix(HEAD_LINE).unwrap_or_default().lines();
@@ -51,14 +51,14 @@ impl Profile {
         &self.0
     }
 
-    /// Its blobs in the order of their first chunks, each once.
+    /// Its distinct blobs in the order of their first chunks.
     pub fn blobs(&self) -> Vec<Digest> {
         let mut seen = HashSet::new();
         self.0.iter().map(|(digest, _)| *digest).filter(|digest| seen.insert(*digest)).collect()
     }
 }
 
-/// The digests in the text of a profile, in order, each once; of none of them is known whether there is such a blob.
+/// The distinct digests in the text of a profile, in order; whether such blobs exist is not known.
 pub fn digests(bytes: &[u8]) -> Vec<Digest> {
     let text = String::from_utf8_lossy(bytes);
     let lines = text.strip_prefix(HEAD_LINE).unwrap_or_default().lines().take(MAX_ITEMS);

@@ -1,11 +1,11 @@
-//! Fetching a whole environment into the hololib, so that RCC finds it as if it had built it.
+//! Fetches a whole environment into the hololib, so that RCC finds it as if it had built it.
 //!
 //! ```text
-//! 1  no lock      what the library lacks goes to holofs/remote/stage/, each blob checked; what is there of an earlier try is used
-//! 2  global.lck   blobs move into the library, each checked once more; then `.info`; then the catalog
+//! 1  no lock      blobs missing in the library go to holofs/remote/stage/, each verified; an earlier attempt's are reused
+//! 2  global.lck   blobs move into the library, each verified once more; then `.info`; then the catalog
 //! ```
-//! So RCC waits for the disk at most, never for the network, and a catalog lies in the hololib only when all its blobs do. A pull that
-//! ends at any instruction leaves a stage from which the next one goes on.
+//! So RCC waits at most for the disk, never for the network, and a catalog is in the hololib only when all its blobs are. A pull that
+//! is interrupted at any point leaves a stage from which the next one continues.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -25,32 +25,32 @@ use crate::store::observe::{Counter, Observer};
 use crate::store::{self, Library, Published, Sharing, Store, StoreError, Wanted};
 use crate::sys;
 
-/// What was fetched.
+/// The result of a pull.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Pulled {
-    /// Where from.
+    /// The remote.
     pub remote: String,
     /// The identity of the environment.
     pub head: ObjectId,
     /// RCC's name of the catalog.
     pub catalog: String,
-    /// The catalog is new, or another than before.
+    /// The catalog is new or changed.
     pub is_new: bool,
     /// Distinct blobs.
     pub blobs: u64,
-    /// Those that the library had.
+    /// Blobs that were in the library.
     pub blobs_present: u64,
-    /// Those that this machine had elsewhere: in the raw store, or from a pull that broke off.
+    /// Blobs found elsewhere on this machine: in the raw store, or from an interrupted pull.
     pub blobs_local: u64,
-    /// Those that were fetched.
+    /// Blobs fetched.
     pub blobs_fetched: u64,
     /// Requests for parts of packs.
     pub requests: u64,
-    /// Bytes that came.
+    /// Bytes received.
     pub bytes_fetched: u64,
-    /// How often what came was not right, and was fetched again.
+    /// How often invalid content was fetched again.
     pub fetched_again: u64,
-    /// How long it took.
+    /// The duration.
     pub seconds: f64,
 }
 
@@ -67,7 +67,7 @@ pub struct Pull<'p> {
 }
 
 impl<'p> Pull<'p> {
-    /// Looks at what the library has.
+    /// Determines what the library already has.
     pub fn new(home: &'p Home, head: &'p Head, observer: &'p dyn Observer) -> Result<Pull<'p>, RemoteError> {
         let path = home.library();
         sys::fs::shared::ensure_dir(&path, home.is_shared()).map_err(RemoteError::io("Making", &path))?;
@@ -88,12 +88,12 @@ impl<'p> Pull<'p> {
         Ok(Pull { home, head, observer, library, stage, sharing, missing, local: AtomicU64::new(0) })
     }
 
-    /// How many blobs the library lacks.
+    /// The number of blobs missing in the library.
     pub fn missing(&self) -> u64 {
         self.missing.len() as u64
     }
 
-    /// Brings what the library lacks to the stage: from `store` what it has ready, the rest from `source`.
+    /// Puts the missing blobs into the stage: those that `store` has ready from there, the rest from `source`.
     pub fn stage(&self, source: &Source, store: Option<&Store>) -> Result<u64, RemoteError> {
         let staged = Library::open(&self.stage)?.hold()?;
         let modes = self.modes();
@@ -115,7 +115,7 @@ impl<'p> Pull<'p> {
         Ok(wanted.len() as u64)
     }
 
-    /// The mode of some file with each content: the raw store keeps content by mode.
+    /// The mode of some file with each content: the raw store keys content by mode too.
     fn modes(&self) -> HashMap<Digest, u16> {
         let files = self.head.catalog.files().filter(|file| file.symlink.is_none());
         files.filter_map(|file| Some((file.digest?, file.mode.permissions()))).collect()
@@ -135,7 +135,7 @@ impl<'p> Pull<'p> {
         }
     }
 
-    /// Content into the stage, as RCC stores it: through the one door, which checks the whole of it.
+    /// Adds content to the stage, encoded as RCC stores it, through the common function that verifies all of it.
     fn admit(&self, blob: &Blob, open: &mut super::fetch::Open<'_>) -> Result<(), RemoteError> {
         let mut packed = || {
             let content = open()?;
@@ -174,7 +174,7 @@ impl<'p> Pull<'p> {
     }
 
     fn move_in(&self, blob: &Blob, staged: &Library) -> Result<bool, StoreError> {
-        // Another pull, or RCC, may have brought it meanwhile.
+        // Another pull, or RCC, may have added it meanwhile.
         if self.library.verify(&blob.digest, blob.size).is_ok() {
             return Ok(false);
         }
@@ -189,7 +189,7 @@ impl<'p> Pull<'p> {
         Ok(outcome == Published::Written)
     }
 
-    /// Removes from the stage what the library has now. Losing the race against another pull costs it a fetch.
+    /// Removes from the stage what the library has now. If another pull still needs it, that pull fetches it again.
     pub fn clean(&self) {
         for blob in &self.missing {
             let path = self.stage.join(store::blob_path(&blob.digest));
@@ -197,7 +197,7 @@ impl<'p> Pull<'p> {
                 log::debug!("Cannot remove {}: {error}", path.display());
             }
             for dir in path.ancestors().skip(1).take(3) {
-                // One that others are in stays.
+                // A directory that others use stays.
                 if std::fs::remove_dir(dir).is_err() {
                     break;
                 }
@@ -205,7 +205,7 @@ impl<'p> Pull<'p> {
         }
     }
 
-    /// The report, after all went well.
+    /// The report of a successful pull.
     pub fn report(
         &self,
         remote: String,
@@ -233,7 +233,7 @@ impl<'p> Pull<'p> {
     }
 }
 
-/// The remote's own error out of the one that the door made of it.
+/// Extracts the remote's own error from the store's error.
 fn unwrapped(error: StoreError) -> RemoteError {
     match error {
         StoreError::Corrupt { source, .. } | StoreError::Unreadable { source, .. }

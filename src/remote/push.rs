@@ -1,8 +1,8 @@
-//! Sending an environment: packs first, then the head, then the names that lead to it.
+//! Sends an environment: packs first, then the head, then the names that refer to it.
 //!
-//! What is there already is not sent: frames in packs of earlier environments are referred to, and since packs are made in one
-//! order from equal content, a push that broke off finds the packs that it had sent. A name appears only when all it leads to is
-//! there; so a push may end at any instruction, and nobody sees half of it.
+//! Existing content is not sent: frames in packs of earlier environments are referred to, and since equal content always gives the
+//! same packs in the same order, a push after an interrupted one finds the packs already sent. A name is published only when
+//! everything it refers to is there; so a push may be interrupted at any point, and a partial one is never visible.
 
 mod packing;
 
@@ -26,33 +26,33 @@ use crate::store::Library;
 use crate::store::observe::Observer;
 use packing::{Pack, Packer};
 
-/// How many earlier environments are looked at for frames.
+/// How many earlier environments are searched for frames.
 const EARLIER: usize = 16;
-/// How many packs are sent at once.
+/// How many packs are sent in parallel.
 const SENDERS: usize = 4;
 
 /// What to send, and how.
 pub struct Push<'p> {
-    /// Where to.
+    /// The target.
     pub remote: &'p dyn Remote,
     /// Its address, for messages.
     pub address: &'p Address,
-    /// Where the blobs are.
+    /// The source of the blobs.
     pub library: &'p Library,
-    /// What runs read first: it goes into the first packs, and along.
+    /// What runs read first: it goes into the first packs, and the profile is sent too.
     pub profile: Option<Profile>,
-    /// What signs it, and its name.
+    /// The signing key, and its name.
     pub key: Option<(&'p SecretKey, &'p str)>,
-    /// Is told about progress in bytes of content.
+    /// Receives progress in bytes of content.
     pub observer: &'p dyn Observer,
 }
 
-/// What was sent.
+/// The result of a push.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Pushed {
-    /// Where it is now.
+    /// The address of the environment.
     pub remote: String,
-    /// Its identity: what a pin names.
+    /// Its identity, as used in a pin.
     pub head: ObjectId,
     /// RCC's name of the catalog.
     pub catalog: String,
@@ -60,23 +60,23 @@ pub struct Pushed {
     pub blobs: u64,
     /// Bytes of content.
     pub raw_bytes: u64,
-    /// Blobs that earlier environments of the remote hold.
+    /// Blobs that earlier environments of the remote contain.
     pub blobs_referred: u64,
     /// Bytes of their frames: not sent.
     pub bytes_referred: u64,
-    /// Packs sent now.
+    /// Packs sent by this push.
     pub packs_sent: u64,
     /// Packs that an earlier push had sent.
     pub packs_present: u64,
-    /// Bytes sent, head and profile included.
+    /// Bytes sent, including head and profile.
     pub bytes_sent: u64,
     /// The environment is signed.
     pub signed: bool,
-    /// How long it took.
+    /// The duration.
     pub seconds: f64,
 }
 
-/// Where blobs are or will be: packs as objects, frames by the place of their pack.
+/// Where blobs are or will be: packs as objects, and frames with the index of their pack.
 #[derive(Default)]
 struct Placed {
     packs: Vec<Object>,
@@ -116,7 +116,7 @@ impl Push<'_> {
         Ok(pushed)
     }
 
-    /// Frames of packs that the remote has: where the same content is stored already.
+    /// Frames in packs of the remote that store the same content.
     fn referred(&self, blobs: &BTreeMap<Digest, u64>, pushed: &mut Pushed) -> Result<Placed, RemoteError> {
         let mut placed = Placed::default();
         let mut places: HashMap<ObjectId, Option<u32>> = HashMap::new();
@@ -152,7 +152,7 @@ impl Push<'_> {
         Ok(placed)
     }
 
-    /// True if the chunks of our blob are those that the frames say: another's head is not believed.
+    /// True if the frames have the chunks of our blob: another's head is not trusted.
     fn has_chunks(&self, digest: &Digest, size: u64, frames: &[Frame]) -> Result<bool, RemoteError> {
         if frames.len() < 2 {
             return Ok(true);
@@ -162,7 +162,7 @@ impl Push<'_> {
         Ok(checks.finish().iter().zip(frames).all(|(check, frame)| frame.check == Some(*check)))
     }
 
-    /// The heads of environments that are there: that of the same name first.
+    /// The heads of existing environments: that of the same name first.
     fn earlier(&self) -> Result<Vec<Head>, RemoteError> {
         let mut names = match self.remote.names() {
             Ok(names) => names,
@@ -170,7 +170,7 @@ impl Push<'_> {
             Err(error) => return Err(error),
         };
         names.retain(|name| *name != self.address.name);
-        // Names that people gave say more than the environments' own.
+        // Names given by people are more informative than the environments' own.
         names.sort_by_key(|name| name.starts_with(OWN_NAME));
         names.insert(0, self.address.name.clone());
         let (mut heads, mut seen) = (Vec::new(), HashSet::new());
@@ -192,7 +192,7 @@ impl Push<'_> {
         Ok(heads)
     }
 
-    /// Packs what is not there and sends it, both at the same time.
+    /// Packs missing content and sends it, both at the same time.
     fn send_packs(
         &self,
         catalog: &Catalog,
@@ -223,7 +223,7 @@ impl Push<'_> {
         Ok(())
     }
 
-    /// Sends packs until there are no more; after a failure it only takes them.
+    /// Sends packs until there are no more; after a failure it only drains them.
     fn send_all(
         &self,
         receive: &Mutex<mpsc::Receiver<Pack>>,
@@ -246,7 +246,7 @@ impl Push<'_> {
         }
     }
 
-    /// Sends an object that is not there yet; how many bytes that were.
+    /// Sends an object unless it exists; returns the number of bytes sent.
     fn send(&self, object: &Object, bytes: &[u8]) -> Result<u64, RemoteError> {
         if self.remote.size(object)? == Some(object.size) {
             return Ok(0);
@@ -254,7 +254,7 @@ impl Push<'_> {
         self.remote.put(object, bytes).map(|()| object.size)
     }
 
-    /// Head, profile, names.
+    /// Sends head, profile and names.
     fn finish(
         &self,
         bytes: &[u8],
@@ -278,7 +278,7 @@ impl Push<'_> {
         }
         reference.signature = self.key.map(|(key, shown)| key.sign(&head.id, shown)).transpose()?;
         self.remote.publish(&format!("{OWN_NAME}{}", head.id), &reference, &objects)?;
-        // From here on a collection keeps them; one that ran meanwhile may not have.
+        // From here on a collection keeps the packs; one that ran before may have removed them.
         for pack in referred {
             if self.remote.size(pack)? != Some(pack.size) {
                 let (what, remote) = (pack.to_string(), self.remote.address().to_owned());
@@ -290,7 +290,7 @@ impl Push<'_> {
     }
 }
 
-/// The catalog at `path`, and its bytes in the form that RCC reads.
+/// The catalog at `path`, and its bytes in the format that RCC reads.
 fn read(path: &Path) -> Result<(Catalog, Vec<u8>), RemoteError> {
     let (catalog, _) = Catalog::read(path)?;
     let stored = std::fs::read(path).map_err(RemoteError::io("Reading", path))?;
@@ -304,7 +304,7 @@ fn read(path: &Path) -> Result<(Catalog, Vec<u8>), RemoteError> {
     Ok((catalog, stored))
 }
 
-/// The blobs to pack: what runs read first, then directory by directory; `known` ones are not among them.
+/// The blobs to pack, without `known` ones: what runs read first, then directory by directory.
 fn order(catalog: &Catalog, profile: Option<&Profile>, known: &BTreeMap<Digest, Vec<Frame>>) -> Vec<Digest> {
     let hot = profile.map(Profile::blobs).unwrap_or_default();
     let all = catalog.digests().map(|(digest, _)| *digest);

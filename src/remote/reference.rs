@@ -1,4 +1,4 @@
-//! References: the only objects of a remote that change. A name leads to the head of an environment.
+//! References: the only mutable objects of a remote. A name refers to the head of an environment.
 
 use serde::{Deserialize, Serialize};
 
@@ -7,12 +7,12 @@ use super::object::{Kind, Object, ObjectId};
 
 /// The version of the layout.
 const VERSION: u32 = 1;
-/// The longest text of a reference.
+/// The maximum length of a reference.
 pub const MAX_REFERENCE: u64 = 64 << 10;
-/// The largest profile.
+/// The maximum size of a profile.
 pub const MAX_PROFILE: u64 = 8 << 20;
 
-/// What a name stands for.
+/// The value of a name.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reference {
     version: u32,
@@ -20,7 +20,7 @@ pub struct Reference {
     pub head: ObjectId,
     /// Its size in bytes.
     pub size: u64,
-    /// RCC's name of the catalog; to show, never trusted.
+    /// RCC's name of the catalog; for display, never trusted.
     pub catalog: String,
     /// What runs read first, and its size.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -28,7 +28,7 @@ pub struct Reference {
     /// A minisign signature over the text of the head's name.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub signature: Option<String>,
-    /// When it was written: seconds since 1970; to show, never trusted.
+    /// When it was written: seconds since 1970; for display, never trusted.
     pub created: u64,
 }
 
@@ -41,16 +41,16 @@ pub struct Small {
     pub size: u64,
 }
 
-/// Why bytes are no reference.
+/// Why bytes are not a valid reference.
 #[derive(Debug, thiserror::Error)]
 pub enum ReferenceError {
-    /// It is not the JSON of one.
+    /// It is not valid JSON of a reference.
     #[error("It is not the JSON of a reference")]
     Json(#[source] serde_json::Error),
     /// It is of another version of the layout.
     #[error("It is of version {0} of the layout; this program knows version {VERSION}")]
     Version(u32),
-    /// A number in it cannot be.
+    /// A number in it is too large.
     #[error("Its {0} is larger than any can be")]
     TooLarge(&'static str),
 }
@@ -61,7 +61,7 @@ impl Reference {
         Reference { version: VERSION, head, size, catalog, profile: None, signature: None, created }
     }
 
-    /// Reads a reference.
+    /// Parses a reference.
     pub fn parse(bytes: &[u8]) -> Result<Reference, ReferenceError> {
         let reference: Reference = serde_json::from_slice(bytes).map_err(ReferenceError::Json)?;
         match reference.version {
@@ -76,7 +76,7 @@ impl Reference {
 
     /// The text of the reference.
     pub fn to_json(&self) -> Vec<u8> {
-        // A structure of texts and numbers has a JSON.
+        // A structure of texts and numbers can always be serialized.
         serde_json::to_vec(self).unwrap_or_default()
     }
 
@@ -91,7 +91,7 @@ impl Reference {
     }
 }
 
-/// True for what may be the name of a reference: the rule of registries for tags, which every remote can keep.
+/// True for a valid name of a reference: the rule of registries for tags, which every remote can follow.
 pub fn is_name(text: &str) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let bytes = text.as_bytes();

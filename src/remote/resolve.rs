@@ -1,4 +1,4 @@
-//! From an address to a head: the name is looked up once, the head is checked by its digest, the pin and the signature.
+//! Resolves an address to a head: the name is looked up once, the head is checked against its digest, the pin and the signature.
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,7 +13,7 @@ use super::transport::{OWN_NAME, Remote};
 
 /// An environment that was found.
 pub struct Resolved {
-    /// What the name stood for.
+    /// What the name refers to.
     pub reference: Reference,
     /// The head's bytes.
     pub bytes: Vec<u8>,
@@ -21,7 +21,7 @@ pub struct Resolved {
     pub head: Arc<Head>,
 }
 
-/// Finds the environment at `address`; with `key`, only one that is signed with it.
+/// Finds the environment at `address`; with `key`, requires a signature by it.
 pub fn resolve(
     remote: &dyn Remote,
     address: &Address,
@@ -35,7 +35,7 @@ pub fn resolve(
     Ok(Resolved { reference, bytes, head: Arc::new(head) })
 }
 
-/// What the address stands for: its pin, or its name.
+/// What the address refers to, by its pin or its name.
 pub fn reference(remote: &dyn Remote, address: &Address) -> Result<Reference, RemoteError> {
     let Some(pin) = address.pin else {
         let missing = || RemoteError::NotFound {
@@ -55,7 +55,7 @@ pub fn reference(remote: &dyn Remote, address: &Address) -> Result<Reference, Re
     }
 }
 
-/// A registry names manifests by digests, too: the transport compares it.
+/// In a registry the pin may also be the digest of a manifest: the transport compares it.
 fn pinned_otherwise(
     remote: &dyn Remote,
     address: &Address,
@@ -74,7 +74,7 @@ fn pinned_otherwise(
     }
 }
 
-/// Fetches a head and checks it.
+/// Fetches a head and verifies it.
 pub fn fetch_head(remote: &dyn Remote, object: &Object) -> Result<(Vec<u8>, Head), RemoteError> {
     debug_assert!(object.kind == Kind::Head && object.size <= MAX_HEAD);
     let missing = || RemoteError::NotFound { what: object.to_string(), remote: remote.address().to_owned() };
@@ -84,7 +84,7 @@ pub fn fetch_head(remote: &dyn Remote, object: &Object) -> Result<(Vec<u8>, Head
     Ok((bytes, head))
 }
 
-/// Now, in seconds since 1970.
+/// The current time in seconds since 1970.
 pub fn now() -> u64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }

@@ -1,6 +1,6 @@
-//! Signatures of environments: minisign over the text `sha256:<head>`, so that everything the head names is signed too.
+//! Signatures of environments: minisign over the text `sha256:<head>`, so that everything the head refers to is signed too.
 //!
-//! Checking needs no network: what is on this machine already is checked as well.
+//! Verification needs no network: what is already on this machine is verified as well.
 
 use std::io::Cursor;
 
@@ -8,10 +8,10 @@ use super::error::RemoteError;
 use super::object::ObjectId;
 use super::reference::Reference;
 
-/// A key that signs.
+/// A key for signing.
 pub struct SecretKey(minisign::SecretKey);
 
-/// A key that checks.
+/// A key for verification.
 pub struct PublicKey {
     key: minisign::PublicKey,
     shown: String,
@@ -22,7 +22,7 @@ fn text(head: &ObjectId) -> Cursor<Vec<u8>> {
 }
 
 impl SecretKey {
-    /// Reads the text of a minisign secret key, which `password` opens if it is locked; `shown` names it in messages.
+    /// Parses the text of a minisign secret key, decrypted with `password` if necessary; `shown` names it in messages.
     pub fn parse(content: &str, password: Option<String>, shown: &str) -> Result<SecretKey, RemoteError> {
         let failed = |why: String| RemoteError::Login { remote: format!("the key {shown}"), why };
         let stored =
@@ -34,7 +34,7 @@ impl SecretKey {
         key.map(SecretKey).map_err(|error| failed(error.to_string()))
     }
 
-    /// The signature of an environment.
+    /// Signs an environment.
     pub fn sign(&self, head: &ObjectId, shown: &str) -> Result<String, RemoteError> {
         let comment = format!("holofs environment sha256:{head}");
         let signed = minisign::sign(None, &self.0, text(head), Some(&comment), None);
@@ -47,7 +47,7 @@ impl SecretKey {
 }
 
 impl PublicKey {
-    /// Reads the text of a minisign public key file, or the key itself; `shown` names it in messages.
+    /// Parses the text of a minisign public key file, or the key itself; `shown` names it in messages.
     pub fn parse(content: &str, shown: &str) -> Result<PublicKey, RemoteError> {
         let boxed = || minisign::PublicKeyBox::from_string(content)?.into_public_key();
         let key = minisign::PublicKey::from_base64(content.trim()).or_else(|_| boxed());
@@ -58,7 +58,7 @@ impl PublicKey {
         key.map(|key| PublicKey { key, shown: shown.to_owned() }).map_err(failed)
     }
 
-    /// Fails unless the environment is signed with this key.
+    /// Fails unless the environment is signed by this key.
     pub fn check(&self, reference: &Reference, remote: &str) -> Result<(), RemoteError> {
         let refused = |why: String| {
             let (remote, key) = (remote.to_owned(), self.shown.clone());

@@ -1,7 +1,7 @@
-//! How objects get to and from a remote: one trait, and one file for each kind of engine.
+//! Transfers objects to and from a remote: one trait, and one file for each kind of remote.
 //!
-//! A transport moves bytes and believes nothing: who asks compares names and digests. It tries again what may pass (a connection
-//! that broke, 429, 5xx), a few times, and leaves a server alone for as long as it asks.
+//! A transport only moves bytes: its caller verifies names and digests. It retries transient failures (a broken connection, 429, 5xx)
+//! a few times, and respects a server's Retry-After.
 
 mod file;
 mod http;
@@ -21,30 +21,30 @@ use super::reference::Reference;
 
 pub use http::Client;
 
-/// What a remote environment's name begins with if it is the environment's own, by which pins find it: the head's name follows.
+/// The prefix of an environment's own name, by which pins find it; the head's name follows.
 pub const OWN_NAME: &str = "holofs-";
 
-/// A store of objects and references. Everything may be called from several threads.
+/// A store of objects and references. All methods may be called from several threads.
 pub trait Remote: Send + Sync {
     /// Its address, for messages.
     fn address(&self) -> &str;
-    /// The size of an object; `None` if it is not there.
+    /// The size of an object; `None` if it does not exist.
     fn size(&self, object: &Object) -> Result<Option<u64>, RemoteError>;
-    /// A whole object, of which more than its size is never read; `None` if it is not there.
+    /// A whole object; never reads more than its size. `None` if it does not exist.
     fn get(&self, object: &Object) -> Result<Option<Vec<u8>>, RemoteError>;
     /// A part of an object, which must lie inside it.
     fn range(&self, object: &Object, range: Range<u64>) -> Result<Vec<u8>, RemoteError>;
-    /// Stores an object; one that is there is left as it is.
+    /// Stores an object; an existing one is left as it is.
     fn put(&self, object: &Object, bytes: &[u8]) -> Result<(), RemoteError>;
-    /// What a name stands for.
+    /// What a name refers to.
     fn reference(&self, name: &str) -> Result<Option<Reference>, RemoteError>;
-    /// Gives a name to an environment whose objects are all there: its head, then the packs that it needs.
+    /// Publishes a name for an environment whose objects are all there: its head, then the packs that it needs.
     fn publish(&self, name: &str, reference: &Reference, objects: &[Object]) -> Result<(), RemoteError>;
     /// Every name.
     fn names(&self) -> Result<Vec<String>, RemoteError>;
-    /// Takes a name away; what it stood for stays.
+    /// Removes a name; what it referred to stays.
     fn remove_name(&self, name: &str) -> Result<(), RemoteError>;
-    /// Every object with the time of its writing; `None` if the remote itself removes what nothing refers to.
+    /// Every object with its time of writing; `None` if the remote itself removes unreferenced objects.
     fn objects(&self) -> Result<Option<Vec<(Object, SystemTime)>>, RemoteError>;
     /// Removes an object.
     fn remove(&self, object: &Object) -> Result<(), RemoteError>;
@@ -53,25 +53,25 @@ pub trait Remote: Send + Sync {
 /// The value of an environment variable.
 pub type Variable = dyn Fn(&str) -> Option<String> + Send + Sync;
 
-/// What a transport has to know of the process it is in.
+/// What a transport needs from its process.
 #[derive(Clone)]
 pub struct Access {
     /// The value of an environment variable that is set and not empty.
     pub var: Arc<Variable>,
-    /// How long an answer may take.
+    /// The timeouts.
     pub patience: Patience,
 }
 
-/// How long things may take.
+/// Timeouts.
 #[derive(Debug, Clone, Copy)]
 pub struct Patience {
     /// To connect.
     pub connect: Duration,
-    /// Until the answer begins.
+    /// Until the answer starts.
     pub answer: Duration,
-    /// Until a piece of at most some megabytes is there.
+    /// Until a piece of at most some megabytes has arrived.
     pub piece: Duration,
-    /// Until an object is there, or sent.
+    /// Until an object has arrived, or is sent.
     pub object: Duration,
 }
 
@@ -82,7 +82,7 @@ impl Default for Patience {
     }
 }
 
-/// The remote at `address`. Nothing is sent yet.
+/// The remote at `address`. Sends nothing yet.
 pub fn open(address: &Address, access: &Access) -> Result<Arc<dyn Remote>, RemoteError> {
     let shown = address.remote().to_owned();
     match &address.place {
@@ -104,12 +104,12 @@ pub fn open(address: &Address, access: &Access) -> Result<Arc<dyn Remote>, Remot
     }
 }
 
-/// How often something is tried.
+/// The maximum number of attempts.
 const TRIES: u32 = 4;
-/// How long at most we wait because a server asks us to.
+/// The longest Retry-After that is respected, in seconds.
 const LONGEST_WAIT: u64 = 30;
 
-/// Does `work` until it succeeds, fails for good, or failed often enough.
+/// Runs `work` until it succeeds, fails permanently, or has failed too often.
 fn retrying<T>(mut work: impl FnMut() -> Result<T, RemoteError>) -> Result<T, RemoteError> {
     let mut tried = 1;
     loop {

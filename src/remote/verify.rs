@@ -1,4 +1,4 @@
-//! Reading all of an environment where it is, and saying which blobs are not right.
+//! Reads a whole environment from its remote, and reports invalid blobs.
 
 use std::sync::{Mutex, PoisonError};
 
@@ -9,22 +9,22 @@ use super::object::ObjectId;
 use crate::rcc::digest::{Hasher, Regime};
 use crate::store::observe::Observer;
 
-/// What was found.
+/// The result.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct Verified {
-    /// Where.
+    /// The remote.
     pub remote: String,
     /// The identity of the environment.
     pub head: ObjectId,
-    /// Distinct blobs that are right.
+    /// Distinct valid blobs.
     pub blobs_right: u64,
-    /// Bytes that were read.
+    /// Bytes read.
     pub bytes_read: u64,
-    /// What is wrong, one line for each blob.
+    /// The problems, one line per blob.
     pub wrong: Vec<String>,
 }
 
-/// Reads everything. Only what keeps it from going on is an error.
+/// Reads everything. Only what prevents it from continuing is an error.
 pub fn verify(source: &Source, remote: String, observer: &dyn Observer) -> Result<Verified, RemoteError> {
     observer.expect(source.head.raw_bytes());
     let wrong = Mutex::new(Vec::new());
@@ -37,7 +37,7 @@ pub fn verify(source: &Source, remote: String, observer: &dyn Observer) -> Resul
         ) {
             return Err(error);
         }
-        // Something is wrong: now blob by blob, to know what.
+        // Something is wrong: read blob by blob to find out what.
         for blob in &all {
             match read(source, &[*blob], observer) {
                 Ok(()) => right += 1,

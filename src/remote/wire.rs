@@ -1,6 +1,6 @@
-//! Reading bytes that nobody vouches for: every step may find the end, none can read past it or allocate by what they claim.
+//! Reads untrusted bytes: every step may reach the end; none reads past it or allocates by what they claim.
 
-/// What is left to read.
+/// The remaining input.
 #[derive(Debug, Clone, Copy)]
 pub struct Input<'b>(pub &'b [u8]);
 
@@ -17,7 +17,7 @@ impl<'b> Input<'b> {
         self.take(N)?.try_into().ok()
     }
 
-    /// A number of up to 64 bits, seven in a byte, the lowest first; in its shortest form only.
+    /// A number of up to 64 bits, seven bits per byte, the lowest first; only its shortest form is accepted.
     pub fn number(&mut self) -> Option<u64> {
         let mut value = 0_u64;
         for shift in (0..64).step_by(7) {

@@ -9,7 +9,7 @@ use super::{Frame, FrameKind, HeadError, MAGIC, distinct, zigzag};
 use crate::remote::object::Object;
 use crate::remote::wire::put_number;
 
-/// The bytes of a head for the catalog `stored`, whose blobs have `frames` in `packs`: those of each blob in order.
+/// Encodes a head for the catalog `stored`, whose blobs have `frames` in `packs`, each blob's frames in order.
 pub fn encode(
     stored: &[u8],
     packs: &[Object],

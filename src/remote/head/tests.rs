@@ -1,4 +1,4 @@
-//! A head comes back as it was written, and nothing that is not one is taken for one.
+//! A head round-trips unchanged, and invalid bytes are never accepted.
 
 use std::collections::BTreeMap;
 
@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::remote::frame;
 
-/// A catalog as RCC writes one, of files with these contents.
+/// A catalog as RCC writes it, of files with these contents.
 pub fn catalog(contents: &[Vec<u8>]) -> Vec<u8> {
     let identity = "h59acff1_493f813dad24d3t";
     let file = |(at, content): (usize, &Vec<u8>)| {
@@ -26,7 +26,7 @@ pub fn catalog(contents: &[Vec<u8>]) -> Vec<u8> {
     out.finish().unwrap()
 }
 
-/// Packs and frames of these contents, a new pack after each `per_pack` frames.
+/// Packs and frames of these contents, with a new pack after each `per_pack` frames.
 fn packed(contents: &[Vec<u8>], per_pack: usize) -> (Vec<Object>, BTreeMap<Digest, Vec<Frame>>) {
     let (mut packs, mut frames) = (vec![Vec::new()], BTreeMap::new());
     let mut count = 0;
@@ -55,7 +55,7 @@ fn packed(contents: &[Vec<u8>], per_pack: usize) -> (Vec<Object>, BTreeMap<Diges
     (packs.into_iter().map(object).collect(), frames)
 }
 
-/// The head of an environment with these files, in one pack that nobody has.
+/// The head of an environment with these files, in one pack that does not exist.
 pub fn head_of(contents: &[Vec<u8>]) -> Head {
     let (packs, frames) = packed(contents, usize::MAX);
     let bytes = encode(&catalog(contents), &packs, &frames).unwrap();
@@ -141,7 +141,7 @@ proptest! {
         prop_assert_eq!(head.stored_bytes(), total);
     }
 
-    /// The name is that of the damaged bytes: a hostile head.
+    /// The id is that of the damaged bytes: a hostile head.
     #[test]
     fn damage_is_never_more_than_an_error(at: proptest::sample::Index, byte: u8, cut: proptest::sample::Index) {
         let mut bytes = good();

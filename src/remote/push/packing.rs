@@ -1,4 +1,4 @@
-//! Blobs to frames to packs. Frames are made by all processors at once and put down in order: equal content gives equal packs.
+//! Packs blobs into frames and packs. Frames are compressed in parallel and written in order: equal content gives equal packs.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -13,9 +13,9 @@ use crate::remote::object::{Kind, Object, ObjectId};
 use crate::store::Library;
 use crate::store::observe::Observer;
 
-/// A pack is closed when the next frame would make it larger.
+/// A pack is closed when the next frame would exceed this size.
 const PACK: usize = 16 << 20;
-/// Content that is in memory at once, about.
+/// The approximate amount of content in memory at once.
 const WINDOW: u64 = 48 << 20;
 
 /// A pack to send.
@@ -30,7 +30,7 @@ pub struct Pack {
 pub struct Packer<'p> {
     library: &'p Library,
     observer: &'p dyn Observer,
-    /// The place of the next pack.
+    /// The index of the next pack.
     next: u32,
     packs: Vec<Object>,
     open: Vec<u8>,
@@ -44,17 +44,17 @@ struct Packed {
     check: Option<[u8; 32]>,
 }
 
-/// What was packed: packs in order, frames by blob.
+/// The result: packs in order, frames by blob.
 pub type Outcome = (Vec<Object>, BTreeMap<Digest, Vec<Frame>>);
 
 impl<'p> Packer<'p> {
-    /// Packs get places from `first` on.
+    /// Packs are numbered from `first` on.
     pub fn new(library: &'p Library, observer: &'p dyn Observer, first: u32) -> Packer<'p> {
         let (packs, open, frames) = Default::default();
         Packer { library, observer, next: first, packs, open, frames }
     }
 
-    /// Packs all of `wanted`; each pack goes to `send` as soon as it is full, which says whether to go on.
+    /// Packs all of `wanted`; each full pack is passed to `send`, which returns whether to continue.
     pub fn run(
         mut self,
         wanted: &[(Digest, u64)],
@@ -109,7 +109,7 @@ impl<'p> Packer<'p> {
     }
 }
 
-/// How many of the blobs are packed together: at least one.
+/// The number of blobs to pack together: at least one.
 fn window(rest: &[(Digest, u64)]) -> usize {
     let mut bytes = 0_u64;
     let fits = |(_, size): &&(Digest, u64)| {
@@ -161,7 +161,7 @@ impl Write for Chunks {
     }
 }
 
-/// The digests of the chunks of content that is written to it.
+/// Computes the digests of the chunks of content that is written to it.
 #[derive(Default)]
 pub struct Checks {
     open: Vec<u8>,

@@ -1,6 +1,6 @@
-//! A directory: a shared disk, a mounted volume, what a web server serves.
+//! A directory: a shared disk, a mounted volume, the root of a web server.
 //!
-//! A value appears by rename. Who may read the directory may read what is in it: the umask decides.
+//! Values are published by rename. Everyone who may read the directory may read its content: the umask decides.
 
 use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
@@ -18,7 +18,7 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// The directory at `root`, which is made when something is put into it.
+    /// The directory at `root`, which is created with the first value.
     pub fn new(root: &Path) -> Directory {
         Directory { root: root.to_owned() }
     }

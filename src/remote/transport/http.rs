@@ -1,8 +1,8 @@
-//! HTTP: one client for every engine behind it, and a plain web server as a bucket.
+//! HTTP: one client for every kind of remote based on it, and a plain web server as a bucket.
 //!
-//! Servers answer ranges in every way there is, so only two answers are taken: 206 with exactly the range and its length, and 200
-//! with exactly the whole, which is kept so that the rest of it is not fetched again. Bodies are asked for as they are stored.
-//! A login goes to the host of the address and to no other: redirects are followed without it.
+//! Servers answer range requests in many ways, so only two answers are accepted: 206 with exactly the range and its length, and 200
+//! with exactly the whole, which is cached so that the rest of it is not fetched again. Bodies are requested without content encoding.
+//! A login is sent to the host of the address only: redirects are followed without it.
 
 use std::collections::VecDeque;
 use std::io::Read as _;
@@ -23,11 +23,11 @@ use super::keyed::{Bucket, Listed};
 use super::{Access, Patience, netrc, retrying};
 use crate::remote::error::RemoteError;
 
-/// The header that a user sets for an `https://` remote, in full, as `Bearer …`.
+/// The `Authorization` header that a user sets for an `https://` remote, in full, as `Bearer …`.
 const AUTHORIZATION_VARIABLE: &str = "HOLOFS_REMOTE_AUTHORIZATION";
-/// The most that is read of what a server says to an error.
+/// The maximum length read of a server's error message.
 const MAX_SAID: u64 = 4096;
-/// Whole objects kept from servers that know no ranges.
+/// The number of whole objects cached from servers that do not support ranges.
 const KEPT_WHOLE: usize = 4;
 
 /// Sends requests.
@@ -35,29 +35,29 @@ pub struct Client {
     agent: Agent,
     remote: String,
     patience: Patience,
-    /// Objects that came whole though a part was asked for, the newest last.
+    /// Objects that arrived whole although a part was requested, the newest last.
     whole: Mutex<VecDeque<(String, Arc<Vec<u8>>)>>,
 }
 
 /// One request.
 pub struct Call<'c> {
-    /// What is tried, for messages.
+    /// The operation, for messages.
     pub doing: &'static str,
-    /// On what, for messages.
+    /// Its object, for messages.
     pub what: &'c str,
     /// The method.
     pub method: Method,
-    /// The URL; it may hold a signature, so it is never shown.
+    /// The URL; it may contain a signature, so it is never displayed.
     pub url: &'c str,
-    /// More headers.
+    /// Additional headers.
     pub headers: Vec<(&'static str, String)>,
-    /// What is sent.
+    /// The request body.
     pub body: Option<&'c [u8]>,
-    /// How long the bodies may take.
+    /// The timeout for the bodies.
     pub patience: Duration,
 }
 
-/// What came back.
+/// The response.
 pub struct Answer {
     /// The status.
     pub status: u16,
@@ -84,7 +84,7 @@ impl Client {
         Client { agent, remote, patience, whole: Mutex::default() }
     }
 
-    /// How long things may take.
+    /// The timeouts.
     pub fn patience(&self) -> Patience {
         self.patience
     }
@@ -94,14 +94,14 @@ impl Client {
         &self.remote
     }
 
-    /// Sends one request, once. Any status is an answer.
+    /// Sends one request, once. Any status counts as an answer.
     pub fn send(&self, call: &Call<'_>) -> Result<Answer, RemoteError> {
         let mut request = Request::builder().method(call.method.clone()).uri(call.url);
         request = request.header(ACCEPT_ENCODING, "identity");
         for (name, value) in &call.headers {
             request = request.header(*name, value);
         }
-        // What was sent has to be stored before there is an answer.
+        // The server must store the body before it can answer.
         let sent = match call.body {
             Some(body) => self.run(request.body(body), call.patience, call.patience / 2),
             None => self.run(request.body(()), call.patience, self.patience.answer.min(call.patience)),
@@ -130,7 +130,7 @@ impl Client {
         RemoteError::Network { doing, what, remote, source: Box::new(source) }
     }
 
-    /// All of a body that has at most `limit` bytes.
+    /// The whole body, which must have at most `limit` bytes.
     pub fn read(&self, call: &Call<'_>, answer: Answer, limit: u64) -> Result<Vec<u8>, RemoteError> {
         let mut bytes = Vec::new();
         let read = answer.body.into_reader().take(limit.saturating_add(1)).read_to_end(&mut bytes);
@@ -141,13 +141,13 @@ impl Client {
         }
     }
 
-    /// An answer that is not what was asked for.
+    /// The error for an unexpected answer.
     pub fn odd(&self, call: &Call<'_>, said: String, is_passing: bool) -> RemoteError {
         let (doing, what, remote) = (call.doing, call.what.to_owned(), self.remote.clone());
         RemoteError::Answer { doing, what, remote, said, retry_after: None, is_passing }
     }
 
-    /// The error that a status is.
+    /// The error for a status.
     pub fn refusal(&self, call: &Call<'_>, answer: Answer) -> RemoteError {
         let (status, doing, what, remote) =
             (answer.status, call.doing, call.what.to_owned(), self.remote.clone());
@@ -163,7 +163,7 @@ impl Client {
         }
     }
 
-    /// A part of an object of `size` bytes, out of an answer to a request for it.
+    /// A part of an object of `size` bytes, from an answer to a request for it.
     pub fn part(
         &self,
         call: &Call<'_>,
@@ -176,7 +176,7 @@ impl Client {
         let is_part = told.starts_with(&format!("bytes {}-{}/", range.start, range.end.saturating_sub(1)));
         match answer.status {
             206 if !is_part => Err(self.odd(call, format!("it sends the range {told:?}"), true)),
-            // rclone says 200 to a part.
+            // rclone answers 200 for a part.
             206 | 200 if is_part => {
                 let bytes = self.read(call, answer, len)?;
                 self.exactly(call, bytes, len)
@@ -208,13 +208,13 @@ impl Client {
         }
     }
 
-    /// A part of what came whole before.
+    /// A part of an object that arrived whole before.
     pub fn kept(&self, what: &str, range: &Range<u64>) -> Option<Vec<u8>> {
         let kept = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
         kept.iter().find(|(name, _)| name == what).map(|(_, whole)| cut(whole, range))
     }
 
-    /// Forgets what came whole before: it was not right.
+    /// Drops an object that arrived whole before and was invalid.
     pub fn forget(&self, what: &str) {
         self.whole.lock().unwrap_or_else(PoisonError::into_inner).retain(|(name, _)| name != what);
     }
@@ -235,7 +235,7 @@ fn said_of(doing: &'static str) -> &'static str {
     }
 }
 
-/// What a server says to an error, if that is a short text.
+/// The server's error message, if it is a short text.
 fn said(call: &Call<'_>, answer: Answer) -> String {
     let kind = header(&answer.headers, CONTENT_TYPE).unwrap_or_default();
     let length: Option<u64> = header(&answer.headers, CONTENT_LENGTH).and_then(|text| text.parse().ok());
@@ -261,8 +261,8 @@ pub fn header(headers: &HeaderMap, name: impl ureq::http::header::AsHeaderName) 
     headers.get(name)?.to_str().ok()
 }
 
-/// The authorities that this machine trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` say others); a machine that has none, as a bare
-/// container, gets Mozilla's.
+/// The certificate authorities that this machine trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` override them); a machine without any,
+/// such as a bare container, gets Mozilla's.
 fn authorities() -> RootCerts {
     let found = rustls_native_certs::load_native_certs();
     for error in &found.errors {
@@ -283,7 +283,7 @@ pub fn bytes_range(range: &Range<u64>) -> (&'static str, String) {
     ("range", format!("bytes={}-{}", range.start, range.end.saturating_sub(1)))
 }
 
-/// A directory behind a web server.
+/// A directory on a web server.
 pub struct Site {
     base: Url,
     client: Client,
@@ -369,7 +369,7 @@ impl Bucket for Site {
     }
 }
 
-/// The size that a HEAD tells.
+/// The size in the answer to a HEAD request.
 pub fn size_of(client: &Client, call: &Call<'_>) -> Result<Option<u64>, RemoteError> {
     let answer = client.send(call)?;
     match answer.status {

@@ -1,4 +1,4 @@
-//! The layout where things have keys: a directory, a web server, a bucket.
+//! The layout of remotes with keys: a directory, a web server, a bucket.
 //!
 //! ```text
 //! v1/refs/<name>    v1/heads/<sha256>    v1/packs/<first two digits>/<sha256>    v1/profiles/<sha256>
@@ -12,7 +12,7 @@ use crate::remote::error::RemoteError;
 use crate::remote::object::{Kind, Object, ObjectId};
 use crate::remote::reference::{MAX_REFERENCE, Reference, is_name};
 
-/// What can be done with keys.
+/// Operations on keys.
 pub trait Bucket: Send + Sync {
     /// The whole value, at most `limit` bytes.
     fn get(&self, key: &str, limit: u64) -> Result<Option<Vec<u8>>, RemoteError>;
@@ -20,15 +20,15 @@ pub trait Bucket: Send + Sync {
     fn size(&self, key: &str) -> Result<Option<u64>, RemoteError>;
     /// A part of a value that has `size` bytes.
     fn range(&self, key: &str, size: u64, range: Range<u64>) -> Result<Vec<u8>, RemoteError>;
-    /// Sets the value; it appears whole.
+    /// Sets the value, atomically.
     fn put(&self, key: &str, bytes: &[u8]) -> Result<(), RemoteError>;
-    /// The keys that begin with `prefix`, which ends in a slash, with sizes and times.
+    /// The keys that begin with `prefix`, which ends with a slash, with sizes and times.
     fn list(&self, prefix: &str) -> Result<Vec<Listed>, RemoteError>;
     /// Removes a value.
     fn remove(&self, key: &str) -> Result<(), RemoteError>;
 }
 
-/// A key that is there.
+/// An existing key.
 #[derive(Debug, Clone)]
 pub struct Listed {
     /// The key.
@@ -39,14 +39,14 @@ pub struct Listed {
     pub written: SystemTime,
 }
 
-/// The layout over some bucket.
+/// The layout on a bucket.
 pub struct Keyed<B> {
     address: String,
     bucket: B,
 }
 
 impl<B: Bucket> Keyed<B> {
-    /// Over `bucket`, which messages call `address`.
+    /// Uses `bucket`, which messages call `address`.
     pub fn new(address: String, bucket: B) -> Keyed<B> {
         Keyed { address, bucket }
     }

@@ -1,6 +1,6 @@
-//! The login for a host in a `.netrc`: what curl and git find there. Pure.
+//! Finds the login for a host in a `.netrc`, as curl and git do. Pure.
 
-/// Login and password for `host`; those of `default` if there are none for it.
+/// Login and password for `host`, or else those of `default`.
 pub fn login(text: &str, host: &str) -> Option<(String, String)> {
     let mut fallback = None;
     let mut words =

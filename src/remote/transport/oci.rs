@@ -1,8 +1,8 @@
 //! A repository of an OCI registry.
 //!
-//! Head, packs and profile are blobs; a manifest has the reference as an annotation and names them as layers, head first, so that
-//! the registry keeps them and any tool can copy them. Every manifest has a tag: registries remove what has none. A registry that
-//! does not take manifests of a type of their own gets one that looks like an image's; readers go by the annotation alone.
+//! Head, packs and profile are blobs; a manifest has the reference as an annotation and lists them as layers, head first, so that the
+//! registry keeps them and any tool can copy them. Every manifest has a tag: registries remove untagged ones. For a registry that does
+//! not accept a manifest with its own artifact type, one that looks like an image's is written; readers only use the annotation.
 
 mod login;
 mod manifest;
@@ -22,9 +22,9 @@ use crate::remote::object::Object;
 use crate::remote::reference::Reference;
 use login::{Logins, Right};
 
-/// The longest manifest or list of tags.
+/// The maximum size of a manifest or list of tags.
 const MAX_TEXT: u64 = 4 << 20;
-/// The most pages of tags.
+/// The maximum number of pages of tags.
 const MAX_PAGES: usize = 1000;
 
 /// The repository.
@@ -55,7 +55,7 @@ impl Repository {
         Call { doing, what, method, url, headers: Vec::new(), body: None, patience }
     }
 
-    /// Sends a request with what login there is; once more with another if that is refused.
+    /// Sends a request with the known login; if that is refused, once more with a new one.
     fn send(&self, mut call: Call<'_>, right: Right) -> Result<Answer, RemoteError> {
         let plain = call.headers.clone();
         let authorized = |value: Option<String>| {
@@ -94,7 +94,7 @@ impl Repository {
         let headers = vec![("content-type", "application/octet-stream".to_owned())];
         let call =
             Call { headers, body: Some(bytes), ..self.call("Writing", Method::PUT, &what, place.as_str()) };
-        // A login is for the registry's own host.
+        // A login is only for the registry's own host.
         let answer = match place.origin() == self.registry.origin() {
             true => self.send(self.copy_of(&call), Right::Push)?,
             false => self.client.send(&call)?,

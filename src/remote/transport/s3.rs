@@ -1,8 +1,8 @@
-//! S3 and what speaks it: signed URLs, so that neither a proxy nor a redirect ever sees a key.
+//! S3 and compatible servers: signed URLs, so that neither a proxy nor a redirect ever sees a key.
 //!
-//! The endpoint, the region and the keys come from where the AWS tools look: `AWS_*` variables, `~/.aws` profiles, a web identity
-//! (as in Kubernetes and CI), the container's or the instance's role. A refusal that may mean expired keys makes them be looked for
-//! again, at most every 30 seconds. Without any keys, requests are not signed: for public buckets.
+//! The endpoint, the region and the keys come from where the AWS tools look: `AWS_*` variables, `~/.aws` profiles, a web identity (as
+//! in Kubernetes and CI), the container's or the instance's role. After a refusal that may mean expired keys they are looked up again,
+//! at most every 30 seconds. Without any keys, requests are not signed: for public buckets.
 
 mod keys;
 
@@ -21,12 +21,12 @@ use super::{Access, retrying};
 use crate::remote::error::RemoteError;
 use keys::Keys;
 
-/// How long a signed URL is good for: a request is sent at once.
+/// The validity of a signed URL: a request is sent at once.
 const GOOD_FOR: Duration = Duration::from_secs(900);
-/// The longest page of a listing.
+/// The maximum size of a page of a listing.
 const MAX_LISTING: u64 = 16 << 20;
 
-/// A bucket, and what its keys begin with.
+/// A bucket and a key prefix.
 pub struct S3 {
     bucket: S3Bucket,
     prefix: String,
@@ -61,7 +61,7 @@ impl S3 {
         Ok(S3 { bucket, prefix, client: Client::new(shown, access), keys: Keys::new(access.clone()) })
     }
 
-    /// Does `work` with the keys; once more with new ones if these seem to be refused.
+    /// Runs `work` with the keys; once more with new ones if these seem to be refused.
     fn with_keys<T>(
         &self,
         work: impl Fn(Option<&Credentials>) -> Result<T, RemoteError>,
@@ -107,7 +107,7 @@ impl S3 {
     }
 }
 
-/// Expired keys come as 401, 403 and 400.
+/// Expired keys cause 401, 403 or 400.
 fn is_about_keys(error: &RemoteError) -> bool {
     match error {
         RemoteError::Denied { .. } => true,
@@ -188,7 +188,7 @@ impl Bucket for S3 {
     }
 }
 
-/// The time in `2026-11-28T10:00:00.000Z`; what cannot be read counts as now, which keeps the object.
+/// Parses a time such as `2026-11-28T10:00:00.000Z`; an unreadable one counts as now, which keeps the object.
 fn time_of(text: &str) -> Option<SystemTime> {
     let number = |from: usize, to: usize| text.get(from..to)?.parse::<u64>().ok();
     let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
@@ -196,7 +196,7 @@ fn time_of(text: &str) -> Option<SystemTime> {
     if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
         return None;
     }
-    // Days since 1970, counted in years that begin with March.
+    // Days since 1970, with years that begin in March.
     let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
     let days = 365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1 - 719_468;
     let seconds = days * 86_400 + hour * 3600 + minute * 60 + second;

@@ -1,7 +1,7 @@
-//! Logins for a registry: what `docker login` and `podman login` left, exchanged for tokens where the registry wants those.
+//! Logins for a registry: those stored by `docker login` and `podman login`, exchanged for tokens if the registry requires them.
 //!
-//! A password goes to the registry and to the token server that the registry names, which must be reached over TLS unless the registry
-//! itself is not. It is kept in memory only. A helper program that does not answer in ten seconds is no helper.
+//! A password is sent to the registry and to the token server that the registry names, which must use TLS unless the registry itself
+//! does not. It is kept in memory only. A helper program that does not answer in ten seconds is ignored.
 
 use std::collections::HashMap;
 use std::sync::mpsc;
@@ -17,14 +17,14 @@ use crate::remote::error::RemoteError;
 use crate::remote::transport::http::{Call, Client, basic};
 use crate::remote::transport::{Access, Patience};
 
-/// How long a helper may take.
+/// The timeout of a helper.
 const HELPER: Duration = Duration::from_secs(10);
-/// How long a token is used that does not tell its life: the least that the protocol allows.
+/// The lifetime of a token that does not state one, in seconds: the minimum of the protocol.
 const SHORT_LIFE: u64 = 60;
-/// The longest answer of a token server.
+/// The maximum length of a token server's answer.
 const MAX_ANSWER: u64 = 1 << 20;
 
-/// What a request needs.
+/// The permission that a request needs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Right {
     /// To read.
@@ -54,18 +54,18 @@ pub struct Logins {
 }
 
 impl Logins {
-    /// None is known yet.
+    /// No login is known yet.
     pub fn new(registry: Url, shown: String, access: &Access) -> Logins {
         Logins { registry, shown, patience: access.patience, known: Mutex::default() }
     }
 
-    /// The value of the header that was good for the last request of this kind.
+    /// The header value that worked for the last request of this kind.
     pub fn known(&self, _: &str, right: Right) -> Option<String> {
         let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.get(&right).filter(|(_, until)| *until > Instant::now()).map(|(value, _)| value.clone())
     }
 
-    /// The value of the header that answers `challenge`; `None` if it cannot be answered.
+    /// The header value that answers `challenge`; `None` if it cannot be answered.
     pub fn answer(
         &self,
         client: &Client,
@@ -101,7 +101,7 @@ impl Logins {
         let find = move || {
             let found = docker_credential::get_credential(&server)
                 .or_else(|first| docker_credential::get_podman_credential(&server).map_err(|_| first));
-            // Nobody listens any more if it took too long.
+            // After the timeout there is no receiver any more.
             send.send(found).unwrap_or_default();
         };
         let failed = |why: String| RemoteError::Login { remote: self.shown.clone(), why };
@@ -116,7 +116,7 @@ impl Logins {
                 | CredentialRetrievalError::ConfigNotFound
                 | CredentialRetrievalError::ConfigReadError,
             )) => Ok(None),
-            // What a helper printed may hold secrets.
+            // The output of a helper may contain secrets.
             Ok(Err(CredentialRetrievalError::HelperFailure { helper, .. })) => {
                 log::debug!("The credential helper {helper} has no login for {}", self.shown);
                 Ok(None)
@@ -182,7 +182,7 @@ fn read_token(bytes: &[u8]) -> Option<(String, Duration)> {
     }
     let answer: Token = serde_json::from_slice(bytes).ok()?;
     let token = answer.token.or(answer.access_token)?;
-    // A little sooner than the server forgets it.
+    // Slightly earlier than the token expires.
     let life = answer.expires_in.unwrap_or(SHORT_LIFE).min(24 * 3600);
     Some((format!("Bearer {token}"), Duration::from_millis(life * 800)))
 }

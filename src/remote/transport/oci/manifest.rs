@@ -11,7 +11,7 @@ pub const MANIFEST: &str = "application/vnd.oci.image.manifest.v1+json";
 /// The types of manifests that we read.
 pub const ACCEPTED: &str =
     "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
-/// The content of the configuration that an artifact has.
+/// The content of an artifact's configuration.
 pub const EMPTY: &[u8] = b"{}";
 /// SHA-256 of [`EMPTY`].
 pub const EMPTY_OBJECT: Object = Object {
@@ -22,7 +22,7 @@ pub const EMPTY_OBJECT: Object = Object {
     ]),
     size: 2,
 };
-/// The annotation that holds the reference.
+/// The annotation with the reference.
 const ANNOTATION: &str = "vnd.holofs.reference";
 
 fn layer(object: &Object, media_type: &str) -> serde_json::Value {
@@ -52,7 +52,7 @@ pub fn own(reference: &Reference, objects: &[Object]) -> Vec<u8> {
     manifest.to_string().into_bytes()
 }
 
-/// The configuration of an image that runs nowhere.
+/// The configuration of an image for no platform.
 pub fn image_config() -> Vec<u8> {
     json!({"architecture": "unknown", "os": "unknown", "config": {}, "rootfs": {"type": "layers", "diff_ids": []}})
         .to_string()
@@ -64,7 +64,7 @@ pub fn object_of(bytes: &[u8]) -> Object {
     Object { kind: Kind::Profile, id: ObjectId::of(bytes), size: bytes.len() as u64 }
 }
 
-/// The same as [`own`] in the shape of an image.
+/// The same as [`own`] in the form of an image.
 pub fn image(reference: &Reference, objects: &[Object], config: &[u8]) -> Vec<u8> {
     let kind = "application/vnd.oci.image.layer.v1.tar";
     let layers: Vec<_> = objects.iter().map(|object| layer(object, kind)).collect();

@@ -1,4 +1,4 @@
-//! Keys for S3, from where the AWS tools look for them, in their order.
+//! Keys for S3, from where the AWS tools look for them, in the same order.
 
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -13,13 +13,13 @@ use crate::remote::error::RemoteError;
 use crate::remote::transport::http::{Call, Client};
 use crate::remote::transport::{Access, Patience};
 
-/// Keys are not looked for again sooner than this.
+/// The minimum interval between two lookups of keys.
 const NOT_SOONER: Duration = Duration::from_secs(30);
-/// The longest answer with keys.
+/// The maximum length of an answer with keys.
 const MAX_ANSWER: u64 = 64 << 10;
-/// The instance's own server, which is there at once or not at all.
+/// The instance's own metadata server, which answers at once or not at all.
 const INSTANCE: &str = "http://169.254.169.254";
-/// The container's own server.
+/// The container's own credentials server.
 const CONTAINER: &str = "http://169.254.170.2";
 
 /// The keys of one bucket.
@@ -35,12 +35,12 @@ struct State {
 }
 
 impl Keys {
-    /// Keys by this environment; not looked for yet.
+    /// Keys according to this environment; not looked up yet.
     pub fn new(access: Access) -> Keys {
         Keys { access, state: Mutex::default() }
     }
 
-    /// The keys, looked for once.
+    /// The keys, looked up once.
     pub fn get(&self) -> Option<Arc<Credentials>> {
         let mut state = self.state();
         if state.looked.is_none() {
@@ -50,7 +50,7 @@ impl Keys {
         state.keys.clone()
     }
 
-    /// Other keys than before, if there are any now.
+    /// New keys, if they differ from the previous ones.
     pub fn renew(&self) -> Option<Arc<Credentials>> {
         let mut state = self.state();
         if state.looked.is_some_and(|at| at.elapsed() < NOT_SOONER) {
@@ -133,7 +133,7 @@ fn setting_in(text: &str, section: &str, name: &str) -> Option<String> {
     None
 }
 
-/// Keys as the servers of containers and instances send them.
+/// Keys as sent by the servers of containers and instances.
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Role {
@@ -149,7 +149,7 @@ impl Role {
     }
 }
 
-/// The token that a CI or Kubernetes put into a file, exchanged for keys.
+/// The token in a file from CI or Kubernetes, exchanged for keys.
 fn web_identity(access: &Access) -> Result<Option<Credentials>, RemoteError> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
@@ -227,7 +227,7 @@ fn instance(access: &Access) -> Result<Option<Credentials>, RemoteError> {
     Ok(serde_json::from_slice::<Role>(&answer).ok().map(Role::credentials))
 }
 
-/// One request to a server that hands out keys; what it said is never shown.
+/// One request to a server that provides keys; its answer is never displayed.
 fn ask(
     access: &Access,
     method: Method,
