@@ -1,8 +1,8 @@
-//! What each user has going on: requests that are being served, and mounts that live, in whatever namespace.
+//! Each user's resources: requests in progress, and live mounts in any namespace.
 //!
-//! No count of ours can be wrong about mounts, since the kernel keeps it: the device of each mount that we made is watched by an
-//! epoll set, which does not hold it. When the last process closes the device, the mount is dead and the kernel takes the device
-//! off the set. A mount in the helper's own namespace is also in the kernel's table, where others than we may have put it.
+//! The count of mounts cannot be wrong, since the kernel keeps it: the device of each mount that we made is watched by an epoll set,
+//! which does not keep it open. When the last process closes the device, the mount is dead and the kernel removes the device from the
+//! set. A mount in the helper's own namespace is also in the kernel's table, where other programs may have added ours.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -13,9 +13,9 @@ use rustix::event::epoll;
 use crate::namespace::{NamespaceId, Table, Thread};
 use crate::{Outcome, failed};
 
-/// Connections of one user at a time: more are refused, so that one user cannot keep out the others.
+/// The maximum number of connections per user: more are refused, so that one user cannot keep out the others.
 pub const MOST_PER_USER: usize = 4;
-/// Requests of all users that are worked on at a time; more wait.
+/// The maximum number of requests served at a time; more wait.
 const MOST_AT_WORK: usize = 128;
 
 /// All users' accounts.
@@ -32,10 +32,10 @@ struct User {
     turn: Arc<Mutex<()>>,
 }
 
-/// One of a user's places, given back when dropped.
+/// A connection slot of a user, released on drop.
 pub struct Place(Arc<Accounts>, u32);
 
-/// One of the places at work, given back when dropped.
+/// A slot for a request in progress, released on drop.
 pub struct Work(Arc<Accounts>);
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -43,13 +43,13 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Accounts {
-    /// Nobody has anything.
+    /// Accounts without any entries.
     pub fn new() -> Outcome<Arc<Accounts>> {
         let devices = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(failed("watch devices"))?;
         Ok(Arc::new(Accounts { users: Mutex::default(), at_work: Mutex::default(), devices }))
     }
 
-    /// A place for another connection of a user.
+    /// A slot for another connection of a user.
     pub fn place(self: &Arc<Accounts>, uid: u32) -> Option<Place> {
         let mut users = lock(&self.users);
         let user = users.entry(uid).or_default();
@@ -59,7 +59,7 @@ impl Accounts {
         })
     }
 
-    /// A place at work.
+    /// A slot for a request.
     pub fn work(self: &Arc<Accounts>) -> Option<Work> {
         let mut at_work = lock(&self.at_work);
         (*at_work < MOST_AT_WORK).then(|| {
@@ -68,19 +68,19 @@ impl Accounts {
         })
     }
 
-    /// What serializes the counting and adding of a user's mounts.
+    /// Serializes the counting and adding of a user's mounts.
     pub fn turn(&self, uid: u32) -> Arc<Mutex<()>> {
         Arc::clone(&lock(&self.users).entry(uid).or_default().turn)
     }
 
-    /// Watches the device of a new mount until nobody has it any more.
+    /// Watches the device of a new mount until no process has it open any more.
     pub fn add(&self, device: impl AsFd, uid: u32, namespace: NamespaceId) -> Outcome<()> {
         let data = epoll::EventData::new_u64(label(uid, namespace));
         epoll::add(&self.devices, device, data, epoll::EventFlags::empty())
             .map_err(failed("watch the device"))
     }
 
-    /// How many mounts a user has: those in this thread's namespace, by its table, and those that live in others.
+    /// The number of a user's mounts: those in this thread's namespace, from its table, and live ones in others.
     pub fn mounts(&self, thread: &Thread, table: &Table, uid: u32) -> Outcome<usize> {
         let here = table.ours().filter(|mount| mount.uid == uid).count();
         let own = label(uid, thread.namespace()?);
@@ -91,7 +91,7 @@ impl Accounts {
     }
 }
 
-/// What stands by a device: the user, and the low half of the namespace's number, which is all of it.
+/// The data stored with a device: the user, and the low half of the namespace's number, which is all of it.
 fn label(uid: u32, namespace: NamespaceId) -> u64 {
     u64::from(uid) << 32 | namespace.0 & 0xffff_ffff
 }
@@ -100,7 +100,7 @@ fn user_of(label: u64) -> u32 {
     u32::try_from(label >> 32).unwrap_or(u32::MAX)
 }
 
-/// What stands by each device of an epoll set, by its fdinfo.
+/// The data stored with each device of an epoll set, from its fdinfo.
 fn labels(fdinfo: &str) -> impl Iterator<Item = u64> {
     let data = |line: &str| {
         let rest = line.strip_prefix("tfd:")?.split_once("data:")?.1;
@@ -146,7 +146,7 @@ mod tests {
     fn a_device_counts_until_its_last_owner_closes_it() {
         let accounts = Accounts::new().unwrap();
         let count = |uid| accounts.mounts(&Thread::current().unwrap(), &Table::default(), uid).unwrap();
-        // Each counts has a thread of its own, as requests have.
+        // Each count runs on a separate thread, as requests do.
         let count = |uid| std::thread::scope(|scope| scope.spawn(|| count(uid)).join().unwrap());
         let (elsewhere, here) = (NamespaceId(7), Thread::current().unwrap().namespace().unwrap());
         let pipes: Vec<_> = (0..3).map(|_| std::io::pipe().unwrap()).collect();

@@ -1,7 +1,7 @@
-//! The socket: who comes in, waits, and is served.
+//! The socket: accepts peers, lets them wait, and serves them.
 //!
-//! Whom no rule names is refused at once. Whoever is let in waits without a thread until the request is there; when too many
-//! wait, the one that has been idle longest goes. A request has a thread of its own, of a bounded number.
+//! A user that no rule allows is refused at once. An accepted peer waits without a thread until its request has arrived; when too many
+//! wait, the one that has been idle longest is disconnected. Each request runs on its own thread, and their number is limited.
 
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -22,20 +22,20 @@ use crate::accounts::{Accounts, MOST_PER_USER, Place, Work};
 use crate::log::{self, Log};
 use crate::{policy, serve};
 
-/// How long a peer may take to send its request, and to take the answer.
+/// The timeout for a peer to send its request, and to receive the answer.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// Peers that wait at a time.
+/// The maximum number of waiting peers.
 const MOST_WAITING: usize = 256;
 
 /// The first descriptor that systemd passes.
 const FIRST_PASSED: i32 = 3;
 
-/// The socket that systemd passed, or a new one at `path`, for everybody: the policy decides.
+/// The socket that systemd passed, or a new one at `path` that everybody may connect to: the policy decides.
 pub fn listener(path: &Path) -> Result<OwnedFd, String> {
     let own = std::process::id().to_string();
     let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|found| found == value);
     if is("LISTEN_PID", &own) && is("LISTEN_FDS", "1") {
-        // SAFETY: by systemd's protocol this descriptor is open and nobody's but ours.
+        // SAFETY: by systemd's protocol this descriptor is open and only ours.
         #[allow(unsafe_code)]
         return Ok(unsafe { OwnedFd::from_raw_fd(FIRST_PASSED) });
     }
@@ -44,7 +44,7 @@ pub fn listener(path: &Path) -> Result<OwnedFd, String> {
     let socket = || socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None);
     let listener = socket().map_err(|error| failed(&error))?;
     if std::fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket()) {
-        // One that nobody listens to was left by a helper that ended.
+        // A socket without a listener was left by a helper that exited.
         match connect(socket().map_err(|error| failed(&error))?, &address) {
             Err(rustix::io::Errno::CONNREFUSED) => {
                 std::fs::remove_file(path).map_err(|error| failed(&error))?
@@ -58,7 +58,7 @@ pub fn listener(path: &Path) -> Result<OwnedFd, String> {
     Ok(listener)
 }
 
-/// A peer that was let in and has not said yet what it wants.
+/// An accepted peer whose request has not arrived yet.
 struct Waiting {
     peer: OwnedFd,
     who: Peer,
@@ -66,7 +66,7 @@ struct Waiting {
     until: Instant,
 }
 
-/// Everything that requests share.
+/// The state shared by all requests.
 pub struct Door {
     policy: PathBuf,
     accounts: Arc<Accounts>,
@@ -96,7 +96,7 @@ impl Door {
         }
     }
 
-    /// Serves the first that is ready, for which there is a place; who waited too long goes.
+    /// Serves the first ready peer if there is a slot; disconnects peers that waited too long.
     fn sort_out(&self, waiting: Vec<Waiting>, ready: &[bool], mut place: Option<Work>) -> Vec<Waiting> {
         let (now, mut stay) = (Instant::now(), Vec::new());
         for (one, &ready) in waiting.into_iter().zip(ready) {
@@ -111,7 +111,7 @@ impl Door {
         stay
     }
 
-    /// Lets a peer in, or not.
+    /// Accepts or refuses a peer.
     fn accept(&self, listener: &OwnedFd) -> Result<Option<Waiting>, String> {
         let peer = match accept_with(listener, SocketFlags::CLOEXEC) {
             Ok(peer) => peer,
@@ -147,7 +147,7 @@ impl Door {
         }
     }
 
-    /// Ends a connection with a reason. A peer that does not take it has closed already, or lost its right to one.
+    /// Ends a connection with a reason. If the peer does not receive it, it has closed already, or lost its claim to an answer.
     fn refuse(&self, peer: &OwnedFd, who: &Peer, why: &str) {
         self.log.refused(who, why);
         packet::send(peer, &protocol::answer(Err(why)), &[]).ok();
@@ -166,8 +166,8 @@ impl Door {
     }
 }
 
-/// Waits until somebody comes, or one of those who wait is ready or has waited too long: whether somebody comes, and who is ready.
-/// While all are at work nobody is looked at.
+/// Waits until a peer connects, or a waiting one is ready or has timed out; returns whether one connects, and which are ready. While
+/// all slots are in use no peer is polled.
 fn look(
     listener: &OwnedFd,
     waiting: &[Waiting],

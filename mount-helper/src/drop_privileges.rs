@@ -1,12 +1,12 @@
-//! What this process may do after its start: mount, and nothing else.
+//! Reduces the privileges of this process after its start: it can mount, and nothing else.
 
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, clear_ambient_capability_set,
     remove_capability_from_bounding_set, set_capabilities, set_no_new_privs,
 };
 
-/// Gives up every capability but the one to mount, and with `namespaces` the one to enter another mount namespace; returns
-/// what is left. To be called while there is one thread.
+/// Drops every capability but the one to mount, and with `namespaces` the one to enter another mount namespace; returns the remaining
+/// ones. Must be called while there is only one thread.
 pub fn drop_all_but_mounting(namespaces: bool) -> Result<String, String> {
     let failed = |what: &str, error: rustix::io::Errno| format!("Cannot {what}: {error}");
     let now = capabilities(None).map_err(|error| failed("read the capabilities", error))?;
@@ -23,7 +23,7 @@ pub fn drop_all_but_mounting(namespaces: bool) -> Result<String, String> {
     clear_ambient_capability_set().map_err(|error| failed("clear ambient capabilities", error))?;
     if now.effective.contains(CapabilitySet::SETPCAP) {
         for capability in CapabilitySet::all().difference(kept).iter() {
-            // One that this kernel does not know is not there to be removed.
+            // A capability unknown to this kernel cannot be removed.
             match remove_capability_from_bounding_set(capability) {
                 Ok(()) | Err(rustix::io::Errno::INVAL) => {}
                 Err(error) => return Err(failed("bound the capabilities", error)),

@@ -1,6 +1,6 @@
-//! What `holofs-mount-helper` and its clients agree on: [`protocol`], and [`packet`], which carries it over a socket.
+//! The interface between `holofs-mount-helper` and its clients: [`protocol`], and [`packet`], which carries it over a socket.
 //!
-//! The program is in `main.rs`; nothing else of it is for others.
+//! The program is in `main.rs`; the rest of it is private.
 
 #[cfg(target_os = "linux")]
 pub mod packet;

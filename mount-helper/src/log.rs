@@ -1,5 +1,5 @@
-//! The helper's log: one line on stderr for each request. Refusals cost nothing to provoke, so that each user gets a few lines in
-//! a while; how many more there were is one line.
+//! The helper's log: one line on stderr for each request. Refusals are easy to provoke, so each user gets only a few lines per period;
+//! the number of the others is logged in one line.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -7,13 +7,13 @@ use std::time::{Duration, Instant};
 
 use holofs_mount_helper::packet::Peer;
 
-/// Refusals of a user that are written in each [`WHILE`].
+/// The maximum number of a user's refusals logged per [`WHILE`].
 const MOST_LINES: u64 = 10;
 const WHILE: Duration = Duration::from_secs(10);
-/// Users that are told apart in each [`WHILE`]; all others share what one user has.
+/// The maximum number of users distinguished per [`WHILE`]; all others share the limit of one.
 const MOST_USERS: usize = 64;
 
-/// What was written lately.
+/// The recent log activity.
 #[derive(Default)]
 pub struct Log(Mutex<Lately>);
 
@@ -33,12 +33,12 @@ fn name(who: &Peer) -> String {
 }
 
 impl Log {
-    /// Something was done.
+    /// Logs a success.
     pub fn done(&self, who: &Peer, what: &str) {
         line(&format!("{}: {what}", name(who)));
     }
 
-    /// Something was not done.
+    /// Logs a refusal.
     pub fn refused(&self, who: &Peer, why: &str) {
         self.summarize();
         let mut lately = self.0.lock().unwrap_or_else(PoisonError::into_inner);
@@ -47,7 +47,7 @@ impl Log {
         }
     }
 
-    /// Writes what was left out, if it is time; true if there may be more later.
+    /// Logs the suppressed lines, if it is time; true if there may be more later.
     pub fn summarize(&self) -> bool {
         let mut lately = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if lately.since.is_some_and(|since| since.elapsed() >= WHILE) {
@@ -58,7 +58,7 @@ impl Log {
 }
 
 impl Lately {
-    /// Counts a refusal; true if it is to be written.
+    /// Counts a refusal; true if it is to be logged.
     fn counts(&mut self, uid: u32) -> bool {
         self.since.get_or_insert_with(Instant::now);
         let known = self.refusals.len() < MOST_USERS || self.refusals.contains_key(&Some(uid));
@@ -67,7 +67,7 @@ impl Lately {
         *count <= MOST_LINES
     }
 
-    /// Begins again; says what was left out.
+    /// Starts a new period; returns the lines about suppressed ones.
     fn end(&mut self) -> Vec<String> {
         let refusals = std::mem::take(self).refusals;
         let more = refusals.into_iter().filter(|&(_, count)| count > MOST_LINES);

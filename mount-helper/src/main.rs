@@ -1,9 +1,9 @@
 //! `holofs-mount-helper`: the smallest privileged part of HoloFS.
 //!
-//! Started by root (a systemd socket unit, a privileged sidecar), it waits on a unix seqpacket socket. Who asks is what the
-//! kernel says of the peer; what is allowed stands in a policy file. It mounts FUSE on the directory *descriptor* that it was
-//! sent, returns the `/dev/fuse` descriptor, and never sees a byte of what is served. It keeps no books: which mounts there
-//! are, and whose, the kernel says. Paths are only compared and written to the log, never walked.
+//! Started by root (a systemd socket unit, a privileged sidecar), it waits on a unix seqpacket socket. The kernel identifies the peer,
+//! and a policy file decides what is allowed. The helper mounts FUSE on the directory *descriptor* that it received, returns the
+//! `/dev/fuse` descriptor, and never sees a byte of what is served. It stores no state: the kernel knows which mounts there are, and
+//! whose. Paths are only compared and written to the log, never walked.
 
 // A daemon's log is its stderr.
 #![allow(clippy::print_stderr)]
@@ -27,14 +27,14 @@ Usage: holofs-mount-helper [--socket PATH] [--policy PATH]
 Mounts FUSE for users that may not: root starts it, the policy says who may ask. A socket passed by systemd is used instead
 of --socket (default /run/holofs/mount.sock). The policy (default /etc/holofs/mount-policy) must belong to root alone.";
 
-/// What a request comes to; an error is the reason, for the log and for the peer.
+/// The outcome of a request; an error is the reason, for the log and for the peer.
 type Outcome<T> = Result<T, String>;
 
 fn failed(what: &'static str) -> impl Fn(rustix::io::Errno) -> String {
     move |error| format!("cannot {what}: {error}")
 }
 
-/// Where things are.
+/// The paths.
 struct Options {
     socket: PathBuf,
     policy: PathBuf,
@@ -55,7 +55,7 @@ fn options() -> Result<Options, String> {
     Ok(options)
 }
 
-/// As many descriptors as the administrator allows: those who wait have one each.
+/// Raises the limit of descriptors as far as the administrator allows: each waiting peer has one.
 fn raise_descriptors() {
     let limit = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });

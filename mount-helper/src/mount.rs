@@ -1,7 +1,7 @@
-//! Mounting on a descriptor and taking a mount away, in the namespace this thread is in.
+//! Mounting on a descriptor and unmounting, in the namespace of this thread.
 //!
-//! Everything is done through descriptors; no path is walked. The device is opened before another namespace is entered, since
-//! what lies at a path there is not ours to believe.
+//! Everything is done through descriptors; no path is walked. The device is opened before another namespace is entered, since paths in
+//! there cannot be trusted.
 
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -17,8 +17,8 @@ use rustix::mount::{
 use crate::namespace::{Thread, mount_id_of, state_of};
 use crate::{Outcome, failed};
 
-/// What may lie under a mount, as mountinfo calls it: file systems for files, so that nobody mounts over /proc and its like, and
-/// none that a user can serve.
+/// File systems that may be mounted over, as mountinfo names them: file systems for files, so that /proc and the like cannot be
+/// covered, and none that a user can serve.
 const FILE_SYSTEMS: [&str; 19] = [
     "ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "overlay", "nfs", "nfs4", "f2fs", "zfs", "bcachefs",
     "cifs", "smb3", "9p", "vfat", "reiserfs", "jfs", "ceph",
@@ -33,24 +33,24 @@ pub struct Wanted {
     pub uid: u32,
     /// The user's group.
     pub gid: u32,
-    /// No change is possible.
+    /// Read-only.
     pub read_only: bool,
-    /// Other users may enter.
+    /// Other users may access it.
     pub allow_other: bool,
 }
 
-/// A directory that was sent, with what the kernel says of it.
+/// A directory received from a peer, with its facts from the kernel.
 pub struct Directory {
     descriptor: OwnedFd,
-    /// Who owns it.
+    /// Its owner.
     pub owner: u32,
-    /// Where it was when we looked.
+    /// Its path when it was examined.
     pub path: PathBuf,
 }
 
 impl Directory {
-    /// Looks at a descriptor that was sent: it must be a directory that still has a name, on a file system for files, in this
-    /// thread's namespace.
+    /// Checks a received descriptor: it must be a directory that still has a name, on a file system for files, in this thread's
+    /// namespace.
     pub fn of(thread: &Thread, descriptor: OwnedFd) -> Outcome<Directory> {
         let table = thread.table()?;
         let kind = table.kind_of(mount_id_of(&descriptor)?);
@@ -70,7 +70,7 @@ impl Directory {
         Ok(Directory { descriptor, owner: state.stx_uid, path })
     }
 
-    /// Where it is now.
+    /// Its current path.
     pub fn path_now(&self, thread: &Thread) -> Outcome<PathBuf> {
         path_of(thread, &self.descriptor)
     }
@@ -82,7 +82,7 @@ fn path_of(thread: &Thread, descriptor: &OwnedFd) -> Outcome<PathBuf> {
     Ok(PathBuf::from(OsString::from_vec(path.into_bytes())))
 }
 
-/// /dev/fuse of the helper's own namespace. It must be the device itself.
+/// Opens /dev/fuse of the helper's own namespace. It must be the device itself.
 pub fn open_device() -> Outcome<OwnedFd> {
     let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOCTTY | OFlags::NOFOLLOW;
     let device = openat(CWD, "/dev/fuse", flags, Mode::empty()).map_err(failed("open /dev/fuse"))?;
@@ -93,7 +93,7 @@ pub fn open_device() -> Outcome<OwnedFd> {
     real.then_some(device).ok_or_else(|| "/dev/fuse is not the FUSE device".to_owned())
 }
 
-/// A file system that was mounted, as a descriptor of its root.
+/// A mounted file system, as a descriptor of its root.
 pub struct Mounted(OwnedFd);
 
 impl Mounted {
@@ -102,7 +102,7 @@ impl Mounted {
         mount_id_of(&self.0)
     }
 
-    /// Takes it away again.
+    /// Unmounts it again.
     pub fn undo(&self, thread: &Thread) -> Outcome<()> {
         detach(thread, &self.0)
     }
@@ -116,7 +116,7 @@ pub fn mount(device: &OwnedFd, dir: &Directory, wanted: &Wanted) -> Outcome<Moun
     Ok(Mounted(mount))
 }
 
-/// A FUSE file system that is mounted nowhere yet.
+/// A FUSE file system that is not mounted anywhere yet.
 fn configure(device: &OwnedFd, wanted: &Wanted) -> Outcome<OwnedFd> {
     let context = fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed("use FUSE"))?;
     let (fd, uid, gid) = (device.as_raw_fd().to_string(), wanted.uid.to_string(), wanted.gid.to_string());
@@ -142,7 +142,7 @@ fn configure(device: &OwnedFd, wanted: &Wanted) -> Outcome<OwnedFd> {
     fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map_err(failed("make a mount"))
 }
 
-/// Takes the mount away whose root is `root`; whoever has files open keeps them.
+/// Detaches the mount with the root `root`; files already open in it stay open.
 pub fn detach(thread: &Thread, root: &OwnedFd) -> Outcome<()> {
     rustix::process::fchdir(thread.proc()).map_err(failed("go to my own /proc"))?;
     rustix::mount::unmount(Thread::name_of(root), UnmountFlags::DETACH).map_err(failed("unmount"))

@@ -1,8 +1,8 @@
-//! This thread in /proc, the mount namespaces that it may enter, and what the kernel's table of mounts says of them.
+//! This thread in /proc, the mount namespaces that it may enter, and the kernel's table of mounts.
 //!
-//! Runs on a thread that is used for one request, since it may move to another namespace. A namespace is entered only if no peer
-//! can own it: in one that belongs to a user namespace, its owner takes nosuid and nodev away from any mount and puts whatever
-//! is wanted at any path. Nothing that a peer sent is asked for its state in a way that a file system of the peer's could block.
+//! Runs on a thread that is used for one request, since it may move to another namespace. A namespace is entered only if no peer can
+//! own it: in one that belongs to a user namespace, its owner can remove nosuid and nodev from any mount and put anything at any path.
+//! No call on a peer's descriptor can block in a file system that the peer serves.
 
 use std::fs::File;
 use std::io::Read;
@@ -16,15 +16,15 @@ use crate::{Outcome, failed};
 /// The number of the initial user namespace: PROC_USER_INIT_INO of linux/proc_ns.h, the same on every kernel.
 const INITIAL_USER_NAMESPACE: u64 = 0xeffffffd;
 
-/// This thread, seen in /proc: opened before it moves, because another namespace may show anything at /proc.
+/// This thread's directory in /proc: opened before it moves, because another namespace may show anything at /proc.
 pub struct Thread(OwnedFd);
 
-/// Which namespace a thread is in.
+/// The number of a mount namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NamespaceId(pub u64);
 
 impl Thread {
-    /// This thread gets a file system context of its own, so that it can move alone.
+    /// Gives this thread a file system context of its own, so that it can move alone.
     pub fn current() -> Outcome<Thread> {
         // SAFETY: the descriptor table stays shared; only root and current directory become this thread's own.
         #[allow(unsafe_code)]
@@ -44,7 +44,7 @@ impl Thread {
         format!("fd/{}", descriptor.as_fd().as_raw_fd())
     }
 
-    /// The text of a file below [`Thread::proc`].
+    /// The content of a file below [`Thread::proc`].
     pub fn text(&self, name: &str, what: &'static str) -> Outcome<String> {
         let file = openat(&self.0, name, OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
         let mut text = Vec::new();
@@ -53,7 +53,7 @@ impl Thread {
         Ok(String::from_utf8_lossy(&text).into_owned())
     }
 
-    /// The mount namespace this thread is in.
+    /// The mount namespace of this thread.
     pub fn namespace(&self) -> Outcome<NamespaceId> {
         Ok(NamespaceId(self.own_namespace()?.stx_ino))
     }
@@ -63,7 +63,7 @@ impl Thread {
         state_of(own.map_err(failed("find my own mount namespace"))?, StatxFlags::INO)
     }
 
-    /// True if `namespace` is another one than this thread's; an error if it is none, or one that must not be entered.
+    /// True if `namespace` is not this thread's; an error if it is not a mount namespace, or must not be entered.
     pub fn is_elsewhere(&self, namespace: &OwnedFd) -> Outcome<bool> {
         let own = self.own_namespace()?;
         let theirs = state_of(namespace, StatxFlags::INO)?;
@@ -81,20 +81,20 @@ impl Thread {
         }
     }
 
-    /// Moves to a mount namespace that [`Thread::is_elsewhere`] approved of.
+    /// Moves to a mount namespace that [`Thread::is_elsewhere`] has accepted.
     pub fn enter(&self, namespace: &OwnedFd) -> Outcome<()> {
         move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Mount))
             .map_err(failed("enter your mount namespace"))
     }
 
-    /// What is mounted in this thread's namespace.
+    /// The mounts in this thread's namespace.
     pub fn table(&self) -> Outcome<Table> {
         self.text("mountinfo", "read the table of mounts").map(Table)
     }
 }
 
-/// The user namespace that a namespace belongs to. Only for what lies in the file system of namespaces: anybody else's would be
-/// asked.
+/// The user namespace that owns a namespace. Only for files of the kernel's namespace file system: any other file system would receive
+/// the request.
 fn owner_of(namespace: &OwnedFd) -> Outcome<OwnedFd> {
     // SAFETY: NS_GET_USERNS takes no argument and returns a descriptor or an error.
     #[allow(unsafe_code)]
@@ -114,7 +114,7 @@ fn device_of(state: &Statx) -> (u32, u32) {
     (state.stx_dev_major, state.stx_dev_minor)
 }
 
-/// What the kernel knows of a descriptor without asking its file system, which may be a peer's own and never answer.
+/// What the kernel knows of a descriptor without a request to its file system, which may be a peer's own and never answer.
 pub fn state_of(descriptor: impl AsFd, wanted: StatxFlags) -> Outcome<Statx> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     statx(descriptor, "", flags, wanted).map_err(failed("look at a descriptor"))
@@ -129,28 +129,28 @@ pub fn mount_id_of(descriptor: impl AsFd) -> Outcome<u64> {
     Ok(state.stx_mnt_id)
 }
 
-/// mountinfo of one namespace.
+/// The mountinfo of one namespace.
 #[derive(Default)]
 pub struct Table(String);
 
-/// One mount of ours.
+/// A mount of HoloFS.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listed {
     /// Its id.
     pub id: u64,
-    /// Whose it is.
+    /// Its user.
     pub uid: u32,
-    /// Where it is, as mountinfo spells it.
+    /// Its path, as mountinfo spells it.
     pub path: String,
 }
 
 impl Table {
-    /// The mounts of HoloFS's.
+    /// The mounts of HoloFS.
     pub fn ours(&self) -> impl Iterator<Item = Listed> {
         self.0.lines().filter_map(listed)
     }
 
-    /// The kind of file system of mount `id`, if that is in this namespace.
+    /// The file system type of mount `id`, if that is in this namespace.
     pub fn kind_of(&self, id: u64) -> Option<&str> {
         let id = id.to_string();
         let line = self.0.lines().find(|line| line.split(' ').next() == Some(&id))?;
@@ -158,7 +158,7 @@ impl Table {
     }
 }
 
-/// A line of mountinfo, if it is a mount of HoloFS's.
+/// Parses a line of mountinfo, if it is a mount of HoloFS.
 fn listed(line: &str) -> Option<Listed> {
     let (before, after) = line.split_once(" - ")?;
     let mut kind = after.split(' ');

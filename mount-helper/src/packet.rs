@@ -1,4 +1,4 @@
-//! One packet over a unix seqpacket socket, with descriptors, and who is at the other end by the word of the kernel.
+//! One packet over a unix seqpacket socket, with descriptors, and the peer's identity as reported by the kernel.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -14,15 +14,15 @@ use crate::protocol::MOST_DESCRIPTORS;
 /// A packet and its descriptors.
 #[derive(Debug)]
 pub struct Packet {
-    /// What it says; of a longer one, as much as was asked for.
+    /// Its bytes; a longer packet is truncated to the requested length.
     pub bytes: Vec<u8>,
-    /// What came with it.
+    /// The descriptors received with it.
     pub descriptors: Vec<OwnedFd>,
-    /// There were more descriptors than are ever taken.
+    /// It had more descriptors than are ever accepted.
     pub too_many: bool,
 }
 
-/// Who is at the other end of a socket.
+/// The process at the other end of a socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
     /// The user, in our user namespace.
@@ -34,8 +34,8 @@ pub struct Peer {
 }
 
 impl Peer {
-    /// Who connected to, or listens at, `socket`. Not through rustix, which takes a process in another pid namespace, whose number
-    /// is 0, for impossible.
+    /// The process that connected to, or listens at, `socket`. Not through rustix, which rejects the pid 0 of a process in another pid
+    /// namespace.
     pub fn of(socket: impl AsFd) -> io::Result<Peer> {
         let mut found = libc::ucred { pid: 0, uid: u32::MAX, gid: u32::MAX };
         let size = size_of::<libc::ucred>();

@@ -5,12 +5,12 @@
 //! allow    1000-1999  /home      32
 //! allow    1001       /srv/ci    64         allow-other namespaces
 //! ```
-//! WHO is a user id, a range, or `*`; a mount is allowed on directories that the user owns below BELOW; HOW MANY bounds what is
-//! mounted for that user at one time. `allow-other` lets other users in; `namespaces` serves users in other mount namespaces
-//! than the helper's, as containers are, unless the namespace belongs to a user namespace. The first rule that fits decides; what
-//! no rule allows is refused, and whom no rule names is not served at all.
+//! WHO is a user id, a range, or `*`; a mount is allowed on directories that the user owns below BELOW; HOW MANY limits the user's
+//! simultaneous mounts. `allow-other` lets other users in; `namespaces` also serves users in mount namespaces other than the helper's,
+//! as containers are, unless the namespace belongs to a user namespace. The first matching rule decides; what no rule allows is
+//! refused, and users that no rule names are not served at all.
 //!
-//! Where a directory is, is judged when it is mounted on. Its owner may move the directories above it later, with the mount.
+//! The location of a directory is checked when it is mounted on. Its owner may move the directories above it later, with the mount.
 
 use std::fmt;
 use std::fs::File;
@@ -18,7 +18,7 @@ use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-/// A policy has a few lines.
+/// The maximum size of a policy, which has a few lines.
 const MOST_BYTES: u64 = 64 << 10;
 
 /// One line.
@@ -27,7 +27,7 @@ pub struct Rule {
     from: u32,
     to: u32,
     below: PathBuf,
-    /// How many mounts a user may have at one time.
+    /// The maximum number of a user's simultaneous mounts.
     pub most: usize,
     /// Users may let others in.
     pub allow_other: bool,
@@ -39,7 +39,7 @@ pub struct Rule {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy(Vec<Rule>);
 
-/// A line that is not understood; such a policy allows nothing.
+/// An invalid line; such a policy allows nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct BadLine {
     number: usize,
@@ -53,7 +53,7 @@ impl fmt::Display for BadLine {
 }
 
 impl Policy {
-    /// Understands the text of a policy.
+    /// Parses the text of a policy.
     pub fn parse(text: &str) -> Result<Policy, BadLine> {
         let lines = text.lines().enumerate().map(|(at, line)| (at + 1, line.trim()));
         let rules = lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
@@ -66,7 +66,7 @@ impl Policy {
         self.0.iter().find(|rule| rule.names(uid) && rule.covers(path))
     }
 
-    /// True if some rule is for `uid`: everybody else is not served at all.
+    /// True if some rule is for `uid`: all other users are not served at all.
     pub fn names(&self, uid: u32) -> bool {
         self.0.iter().any(|rule| rule.names(uid))
     }
@@ -81,7 +81,7 @@ impl Policy {
         self.0.iter().any(|rule| rule.namespaces)
     }
 
-    /// How many rules there are.
+    /// The number of rules.
     pub fn len(&self) -> usize {
         self.0.len()
     }
@@ -92,7 +92,7 @@ impl Rule {
         (self.from..=self.to).contains(&uid)
     }
 
-    /// True if `path` is in the rule's place.
+    /// True if `path` is within the rule's directory.
     pub fn covers(&self, path: &Path) -> bool {
         path.starts_with(&self.below)
     }
@@ -142,7 +142,7 @@ fn is_clean(path: &Path) -> bool {
     path.is_absolute() && path.components().all(plain) && spelled.as_os_str() == path.as_os_str()
 }
 
-/// Reads the policy at `path`, which nobody but root may change.
+/// Reads the policy at `path`, which only root may be able to change.
 pub fn read(path: &Path) -> Result<Policy, String> {
     let failed = |why: &dyn fmt::Display| format!("Cannot use the policy {}: {why}", path.display());
     let file = File::open(path).map_err(|error| failed(&error))?;

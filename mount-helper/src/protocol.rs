@@ -7,25 +7,25 @@
 //!          namespace than the helper, that namespace. The answer carries the /dev/fuse descriptor.
 //! unmount  operation 2, flags 0, id of the mount; descriptors: the root of the mount, and maybe the namespace
 //! ```
-//! Both sides use what is written here, so that neither can drift. Parsing is pure and total: whatever comes is a request or a
-//! reason, an answer or a reason.
+//! Both sides use this module, so that they cannot diverge. Parsing is pure and total: any input gives a request or an error, an
+//! answer or an error.
 
 use std::fmt;
 
 /// The first bytes of every packet.
 pub const MAGIC: [u8; 4] = *b"HFMH";
-/// The only version there is.
+/// The only version.
 pub const VERSION: u16 = 1;
 /// The length of a request.
 pub const LEN: usize = 20;
-/// More descriptors than this are never taken.
+/// More descriptors than this are never accepted.
 pub const MOST_DESCRIPTORS: usize = 2;
-/// The longest answer.
+/// The maximum length of an answer.
 pub const MOST_ANSWER: usize = HEAD + MOST_TEXT;
 
 /// Magic, version, status, mount id; text follows.
 const HEAD: usize = 16;
-/// Text for people is cut there.
+/// The maximum length of the text for people.
 const MOST_TEXT: usize = 1000;
 
 const MOUNT: u16 = 1;
@@ -35,35 +35,35 @@ const ALLOW_OTHER: u32 = 2;
 const DONE: u16 = 0;
 const REFUSED: u16 = 1;
 
-/// What is asked for.
+/// A request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Request {
     /// Mount on the directory.
     Mount {
-        /// No change is possible.
+        /// Read-only.
         read_only: bool,
-        /// Other users may enter.
+        /// Other users may access it.
         allow_other: bool,
     },
-    /// Take a mount away.
+    /// Unmount.
     Unmount {
         /// Its id.
         mount_id: u64,
     },
 }
 
-/// Why a packet is no request.
+/// Why a packet is not a valid request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Malformed {
     /// Not 20 bytes.
     Length(usize),
-    /// Somebody else's protocol.
+    /// Another protocol.
     Magic,
-    /// A version that is not known here.
+    /// An unknown version.
     Version(u16),
     /// Neither mount nor unmount.
     Operation(u16),
-    /// Flags that the operation does not have.
+    /// Invalid flags for the operation.
     Flags(u32),
     /// A mount with an id, or an unmount without one.
     MountId(u64),
@@ -86,7 +86,7 @@ impl fmt::Display for Malformed {
 }
 
 impl Request {
-    /// The packet that asks for it.
+    /// The packet of the request.
     pub fn packet(self) -> Vec<u8> {
         let (operation, flags, id) = match self {
             Request::Mount { read_only, allow_other } => {
@@ -101,7 +101,7 @@ impl Request {
     }
 }
 
-/// How every packet begins.
+/// The beginning of every packet.
 fn head(word: u16) -> Vec<u8> {
     let mut packet = Vec::from(MAGIC);
     packet.extend(VERSION.to_le_bytes());
@@ -109,7 +109,7 @@ fn head(word: u16) -> Vec<u8> {
     packet
 }
 
-/// Understands a packet that came with so many descriptors.
+/// Parses a packet that came with `descriptors` descriptors.
 pub fn parse(packet: &[u8], descriptors: usize) -> Result<Request, Malformed> {
     let packet: &[u8; LEN] = packet.try_into().map_err(|_| Malformed::Length(packet.len()))?;
     let [m0, m1, m2, m3, v0, v1, o0, o1, f0, f1, f2, f3, id @ ..] = *packet;
@@ -141,7 +141,7 @@ pub fn parse(packet: &[u8], descriptors: usize) -> Result<Request, Malformed> {
     })
 }
 
-/// The answer: the mount's id, or why not.
+/// The answer: the mount's id, or the reason of a failure.
 pub fn answer(outcome: Result<u64, &str>) -> Vec<u8> {
     let (status, id, text) = match outcome {
         Ok(id) => (DONE, id, ""),
@@ -153,12 +153,12 @@ pub fn answer(outcome: Result<u64, &str>) -> Vec<u8> {
     packet
 }
 
-/// Why there is no mount, as the client learns it.
+/// Why there is no mount, for the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NoAnswer {
-    /// The helper said why.
+    /// The helper's reason.
     Refused(String),
-    /// The packet ends too early.
+    /// The packet is too short.
     Short(usize),
     /// Another protocol, or another version of it.
     Foreign,
@@ -176,7 +176,7 @@ impl fmt::Display for NoAnswer {
 
 impl std::error::Error for NoAnswer {}
 
-/// Understands an answer: the mount's id, or why not.
+/// Parses an answer: the mount's id, or the reason of a failure.
 pub fn parse_answer(answer: &[u8]) -> Result<u64, NoAnswer> {
     let (head, text) = answer.split_first_chunk::<HEAD>().ok_or(NoAnswer::Short(answer.len()))?;
     let [m0, m1, m2, m3, v0, v1, s0, s1, id @ ..] = *head;

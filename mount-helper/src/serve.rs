@@ -1,4 +1,4 @@
-//! One request: understood, judged by the policy, done, answered, written to the log.
+//! One request: parsed, checked against the policy, executed, answered, logged.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -14,14 +14,14 @@ use crate::mount::{Directory, Wanted, detach, mount, open_device};
 use crate::namespace::{Thread, mount_id_of};
 use crate::policy::{self, Policy, Rule};
 
-/// What was done, for the log and the answer.
+/// The result, for the log and the answer.
 struct Done {
     told: String,
     id: u64,
     device: Option<OwnedFd>,
 }
 
-/// Serves one peer whose request is there.
+/// Serves one peer whose request has arrived.
 pub fn serve(peer: &OwnedFd, who: &Peer, policy: &Path, accounts: &Accounts, log: &Log) {
     let outcome = handle(peer, who, policy, accounts);
     match &outcome {
@@ -32,7 +32,7 @@ pub fn serve(peer: &OwnedFd, who: &Peer, policy: &Path, accounts: &Accounts, log
     let device = outcome.ok().and_then(|done| done.device);
     let descriptors: Vec<BorrowedFd<'_>> = device.iter().map(AsFd::as_fd).collect();
     if let Err(error) = packet::send(peer, &packet, &descriptors) {
-        // A mount whose device nobody has ends by itself.
+        // A mount whose device is not open in any process ends by itself.
         log::line(&format!("uid={}: the answer was not taken: {error}", who.uid));
     }
 }
@@ -58,7 +58,7 @@ fn handle(peer: &OwnedFd, who: &Peer, policy: &Path, accounts: &Accounts) -> Out
     }
 }
 
-/// A request with what came along.
+/// A request with its descriptors.
 struct Asked {
     thread: Thread,
     target: OwnedFd,
@@ -68,7 +68,7 @@ struct Asked {
 }
 
 impl Asked {
-    /// Goes to the peer's namespace; false if that is the helper's own.
+    /// Enters the peer's namespace; false if that is the helper's own.
     fn go(&self) -> Outcome<bool> {
         let Some(namespace) = &self.namespace else { return Ok(false) };
         if !self.thread.is_elsewhere(namespace)? {
@@ -109,7 +109,7 @@ impl Asked {
         Ok(Done { told, id, device: Some(device) })
     }
 
-    /// Only a mount of HoloFS's for the same user, by the kernel's own table, and only through its own root.
+    /// Only unmounts a mount of HoloFS for the same user, according to the kernel's own table, and only through its own root.
     fn unmount(self, mount_id: u64) -> Outcome<Done> {
         let refused = |why: &str| format!("unmount {mount_id}: {why}");
         if mount_id_of(&self.target)? != mount_id {
@@ -135,7 +135,7 @@ fn permitted(rule: &Rule, wanted: &Wanted, elsewhere: bool) -> Result<(), &'stat
     }
 }
 
-/// The directory may have been moved between the look and the mount. From now on it cannot: it is mounted on.
+/// The directory may have been moved between the check and the mount. From now on it cannot be moved, because it is a mount point.
 fn still_there(thread: &Thread, dir: &Directory, rule: &Rule) -> Outcome<()> {
     let now = dir.path_now(thread)?;
     match rule.covers(&now) {
