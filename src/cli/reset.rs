@@ -9,6 +9,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::fs::upper::{self, Access};
+use crate::session::start::{Deadline, Start};
 use crate::session::{files, written};
 use crate::space::{Space, bytecode};
 use crate::sys::fs::name::RelPath;
@@ -49,6 +50,8 @@ pub fn main(context: &Context, args: &ResetArgs) -> anyhow::Result<ExitCode> {
         _ => context.home.holotree().to_owned(),
     };
     let space = context.space(&base, &args.space.name());
+    let _start = Start::take(context, &space, &Deadline::of(context.wait))?;
+    files::refuse_used(&space)?;
     let _lock = context.lock(&space)?;
     let _live = space.go_live()?;
     if args.paths.is_empty() {

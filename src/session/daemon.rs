@@ -72,7 +72,7 @@ pub fn launch(context: &Context, request: &MountRequest) -> anyhow::Result<Launc
     understand(&said, || child.wait())
 }
 
-/// As [`launch`], by a copy of this process, which must have one thread, and ends with it. In a namespace of our own a program
+/// As [`launch`], by a copy of this process, which must have one thread; it stays for what a command leaves behind. In a namespace of our own a program
 /// that is started has nothing of what makes it possible to mount there.
 pub fn launch_copy(context: &Context, request: &MountRequest) -> anyhow::Result<Launched> {
     let request = MountRequest { within: true, ..request.clone() };

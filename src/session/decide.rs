@@ -45,6 +45,8 @@ pub struct Snapshot {
     pub converted: bool,
     /// It stands as files, and somebody wrote to them.
     pub files: bool,
+    /// Commands have leases on it whose tree would be replaced: of another catalog, or by a fresh one. Their server is gone.
+    pub used: bool,
 }
 
 /// What to wait for.
@@ -69,6 +71,8 @@ pub enum Why {
     Option(String),
     /// It stands as files, and a mount would hide what was written to them.
     Files,
+    /// Commands use it that would find another tree.
+    Used,
     /// Something else is mounted there.
     Foreign,
 }
@@ -102,6 +106,7 @@ pub fn decide(snapshot: &Snapshot, wanted: &str) -> Decision {
 fn unheld(snapshot: &Snapshot) -> Decision {
     match snapshot.at_root {
         AtRoot::Ours | AtRoot::Foreign => Decision::Refuse(Why::Foreign),
+        _ if snapshot.used => Decision::Refuse(Why::Used),
         _ if snapshot.converted => Decision::Refuse(Why::Converted),
         _ if snapshot.files => Decision::Refuse(Why::Files),
         AtRoot::Dead => Decision::Repair,
@@ -145,7 +150,7 @@ mod tests {
 
     fn row(held: bool, live: Option<Live>, converted: bool) -> [Decision; 4] {
         ALL.map(|at_root| {
-            decide(&Snapshot { held, live: live.clone(), at_root, converted, files: false }, "a")
+            decide(&Snapshot { held, live: live.clone(), at_root, converted, files: false, used: false }, "a")
         })
     }
 
@@ -165,7 +170,9 @@ mod tests {
     fn decide_on_a_space_that_stands_as_files_to_which_somebody_wrote() {
         let row = |held, live: Option<Live>, converted| {
             ALL.map(|at_root| {
-                decide(&Snapshot { held, live: live.clone(), at_root, converted, files: true }, "a")
+                let snapshot =
+                    Snapshot { held, live: live.clone(), at_root, converted, files: true, used: false };
+                decide(&snapshot, "a")
             })
         };
         let (files, foreign) = (Decision::Refuse(Why::Files), Decision::Refuse(Why::Foreign));
@@ -173,6 +180,19 @@ mod tests {
         assert_eq!(row(false, None, true)[0], Decision::Refuse(Why::Converted));
         // What is mounted covers them.
         assert_eq!(row(true, Some(live()), false)[1], Decision::Join);
+    }
+
+    #[test]
+    fn decide_on_a_space_whose_server_died_below_commands_that_want_another_tree() {
+        let row = |held, live: Option<Live>| {
+            ALL.map(|at_root| {
+                let live = live.clone();
+                decide(&Snapshot { held, live, at_root, converted: false, files: false, used: true }, "a")
+            })
+        };
+        let (used, foreign) = (Decision::Refuse(Why::Used), Decision::Refuse(Why::Foreign));
+        assert_eq!(row(false, None), [used.clone(), foreign.clone(), used, foreign]);
+        assert_eq!(row(true, Some(live()))[1], Decision::Join);
     }
 
     #[test]

@@ -124,7 +124,7 @@ pub fn obtain(
         lay_out::place(context, &catalog, &index, &space, &options, &[])
             .with_context(|| format!("Cannot materialize (nor mount: {})", told(&reasons)))?;
     }
-    let lease = command.map(|command| Lease::take(&space, command)).transpose();
+    let lease = command.map(|command| Lease::take(&space, command, &index.id().to_string())).transpose();
     let lease = lease.with_context(|| format!("Cannot note the use of {}", space.root.display()))?;
     drop(start);
     let report = MountReport {

@@ -70,7 +70,7 @@ pub fn obtain_by(
             }
             Decision::Start | Decision::Repair => {
                 let context = context.with_wait(deadline.left());
-                return started(&space, &made, launch(&context, request)?, command);
+                return started(&space, &made, launch(&context, request)?, command, &wanted);
             }
             // Where a mount is only one way among others, the files are the other.
             Decision::Refuse(Why::Files) if request.mode == Mode::Auto => {
@@ -142,7 +142,9 @@ pub fn ready_for_files(
 /// Files that somebody uses do not become another catalog's, nor do they lose what was written to them.
 fn refuse_other_files(space: &Space, index: &Index, repairs: Repairs) -> anyhow::Result<()> {
     let users = lease::users(&space.state_dir);
-    let same = space.restored_state()?.is_none_or(|state| state.catalog == index.id().to_string());
+    let wanted = index.id().to_string();
+    let same = space.restored_state()?.is_none_or(|state| state.catalog == wanted)
+        && !lease::is_other(&users, &wanted);
     if users.is_empty() || (same && repairs == Repairs::Nothing) {
         return Ok(());
     }
@@ -173,6 +175,7 @@ fn started(
     made: &Made,
     launched: daemon::Launched,
     command: Option<&str>,
+    wanted: &str,
 ) -> anyhow::Result<Outcome> {
     let report = match launched {
         // The server found what was compiled for it here.
@@ -180,12 +183,12 @@ fn started(
         Ok(report) => report,
         Err(refused) => return Ok(Err(refused)),
     };
-    let lease = lease(space, command)?;
+    let lease = lease(space, command, wanted)?;
     Ok(Ok(Obtained { report, lease }))
 }
 
-fn lease(space: &Space, command: Option<&str>) -> anyhow::Result<Option<Lease>> {
-    let taken = command.map(|command| Lease::take(space, command)).transpose();
+fn lease(space: &Space, command: Option<&str>, catalog: &str) -> anyhow::Result<Option<Lease>> {
+    let taken = command.map(|command| Lease::take(space, command, catalog)).transpose();
     taken.with_context(|| format!("Cannot note the use of {}", space.root.display()))
 }
 
@@ -198,7 +201,7 @@ fn join(
     state: Option<MountState>,
 ) -> anyhow::Result<Obtained> {
     let mut state = state.with_context(|| format!("Nothing is known of {}", space.root.display()))?;
-    let lease = lease(space, command)?;
+    let lease = lease(space, command, &index.id().to_string())?;
     let here = kept_here();
     if request.keep && !state.kept_in.contains(&here) {
         state.kept_in.push(here);
@@ -260,6 +263,10 @@ fn refusal(space: &Space, found: &Found, why: &Why) -> Busy {
         Why::Files => format!(
             "{root}: {}; `holofs diff` tells what, `holofs reset` drops it, --fresh mounts over it, --mode materialize uses it",
             files::CHANGED
+        ),
+        Why::Used => format!(
+            "{root} is in use by {}, whose tree this would replace; its server has ended",
+            lease::told(&found.users)
         ),
         Why::Foreign => format!("Something else is mounted at {root}; unmount it first"),
     })

@@ -114,10 +114,13 @@ pub fn serve(
     daemon::harden();
     let quiet = Arc::clone(&serving.quiet);
     daemon::on_signals(context, serving.mounted.space.root.clone(), serving.mounted.id, quiet)?;
-    if !request.keep && !request.within {
+    if !request.keep {
         reaper::start(context, &serving.mounted.space, &serving.stop)?;
     }
     ready(&serving.mounted.report, &serving.mounted.space)?;
+    if request.within {
+        reaper::outlive(&serving.mounted.space).context("Cannot stay for what a command leaves behind")?;
+    }
     // Not before: the process that reads ahead has our stdio, and whoever reads that to its end would wait for it.
     if let Err(error) = serving.prefetch.start(context, &serving.mounted, &serving.quiet) {
         log::warn!("Nothing is read ahead: {error:#}");
@@ -389,8 +392,10 @@ fn attach(context: &Context, space: &Space, request: &MountRequest) -> anyhow::R
     };
     let what = space.root.display().to_string();
     if request.within {
-        let (device, id) =
-            mount::mount_fuse(&point, options).with_context(|| format!("Cannot mount {what}"))?;
+        let (device, id) = mount::mount_fuse(&point, options).map_err(|error| {
+            let refused = vec![Refusal::new(Method::Fuse(Mounter::Namespace), error)];
+            CannotMount { what, refused }
+        })?;
         return Ok(Attached { device, id, mounter: Mounter::Namespace, reasons: Vec::new() });
     }
     context.mounters().mount(&point, options).map_err(|refused| CannotMount { what, refused }.into())

@@ -2,6 +2,7 @@
 
 use crate::error::chain;
 use crate::fs::fuse::Io;
+use crate::space::lease::{self, User};
 use crate::space::{MountState, Space, SpaceError};
 use crate::store::index::Index;
 use crate::sys::fs::disk;
@@ -24,6 +25,8 @@ pub struct Found {
     pub state: Option<MountState>,
     /// Where else the mount is, if it is not here.
     pub elsewhere: Vec<namespace::Elsewhere>,
+    /// Who uses it.
+    pub users: Vec<User>,
 }
 
 /// Looks at `space`, for a request of the catalog of `index`.
@@ -61,8 +64,11 @@ pub fn look(
     let converted = !held && !request.fresh && space.has_upper() && other_environment(space, index);
     let may_hide = !held && !request.fresh && request.mode != Mode::Materialize && !space.has_upper();
     let files = may_hide && at_root == AtRoot::Nothing && files::has_changes(&context.home, space, index)?;
-    let snapshot = Snapshot { held, live, at_root, converted, files };
-    Ok(Found { snapshot, holder, state, elsewhere })
+    let users = lease::users(&space.state_dir);
+    let used =
+        !held && !users.is_empty() && (request.fresh || lease::is_other(&users, &index.id().to_string()));
+    let snapshot = Snapshot { held, live, at_root, converted, files, used };
+    Ok(Found { snapshot, holder, state, elsewhere, users })
 }
 
 /// What is mounted at the space, for one whose recorded mount has `device`.

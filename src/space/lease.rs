@@ -30,6 +30,9 @@ pub struct User {
     pub command: String,
     /// Its mount namespace.
     pub namespace: Option<u64>,
+    /// The id of the catalog that it asked for.
+    #[serde(default)]
+    pub catalog: Option<String>,
 }
 
 impl fmt::Display for User {
@@ -46,13 +49,14 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Takes a lease for this process, which runs `command`.
-    pub fn take(space: &Space, command: &str) -> io::Result<Lease> {
+    /// Takes a lease for this process, which runs `command` in a tree of the catalog with the id `catalog`.
+    pub fn take(space: &Space, command: &str, catalog: &str) -> io::Result<Lease> {
         let process = Process::current();
         let name = format!("{}-{}", process.pid, process.start_time.unwrap_or_default());
         let place = space.state_dir.below(files::LEASES).below(name);
         let command: String = command.chars().filter(|c| !c.is_control()).take(COMMAND).collect();
-        let user = User { process, command, namespace: namespace::current() };
+        let user =
+            User { process, command, namespace: namespace::current(), catalog: Some(catalog.to_owned()) };
         let mut file = lock::open_own(&place)?;
         file.try_lock().map_err(|error| match error {
             TryLockError::WouldBlock => io::Error::other("this process has a lease already"),
@@ -101,6 +105,11 @@ fn user(place: &Place, removes: bool) -> Option<User> {
             None
         }
     }
+}
+
+/// True if somebody among `users` asked for another catalog than the one with the id `wanted`.
+pub fn is_other(users: &[User], wanted: &str) -> bool {
+    users.iter().any(|user| user.catalog.as_deref().is_some_and(|catalog| catalog != wanted))
 }
 
 /// The users in one line.

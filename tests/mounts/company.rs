@@ -368,11 +368,17 @@ fn list_knows_all_of_a_mount_as_soon_as_it_is_there() {
 
 /// Kills every process of the sandbox's mounts.
 fn kill_daemons(sandbox: &Sandbox) {
+    kill_daemons_but(sandbox, 0);
+}
+
+/// As [`kill_daemons`], but for the command `spared`.
+fn kill_daemons_but(sandbox: &Sandbox, spared: u32) {
     until(|| {
-        for pid in daemons_of(sandbox) {
+        let pids: Vec<u32> = daemons_of(sandbox).into_iter().filter(|pid| *pid != spared).collect();
+        for pid in &pids {
             Command::new("kill").args(["-9", &pid.to_string()]).output().unwrap();
         }
-        daemons_of(sandbox).is_empty()
+        pids.is_empty()
     });
 }
 
@@ -436,4 +442,22 @@ fn umount_right_after_a_mount_is_not_busy_because_of_what_is_read_ahead() {
     }
     assert!(busy.is_empty(), "{busy:?}");
     until(|| daemons_of(&sandbox).is_empty());
+}
+
+#[test]
+fn a_tree_whose_server_was_killed_is_not_replaced_by_another_while_a_run_has_it() {
+    let sandbox = sandbox();
+    let mut child =
+        start(&sandbox, "used", "echo up; cat >/dev/null; cat \"$CONDA_PREFIX\"/identity.yaml | wc -c");
+    is_up(&mut child);
+    kill_daemons_but(&sandbox, child.id());
+    let refused = sandbox.holofs_fails(&["run", "--fresh", CATALOG, "used", "--", "true"], exit::BUSY);
+    assert!(stderr(&refused).contains(&format!("process {}", child.id())), "{}", stderr(&refused));
+    sandbox.holofs_fails(&["reset", "used"], exit::BUSY);
+    // The same tree comes back, also for the one that had it.
+    let mounted = sandbox.mount(CATALOG, "used", "user", &[]);
+    drop(child.stdin.take());
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success() && stdout(&output).trim() != "0", "{}", said(&output));
+    mounted.unmount();
 }

@@ -11,6 +11,7 @@ mod commit;
 mod commit_model;
 mod company;
 mod created;
+mod crowd;
 mod files;
 mod model;
 mod mount;

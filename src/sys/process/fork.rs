@@ -31,6 +31,11 @@ pub fn spawn(work: impl FnOnce() -> i32) -> io::Result<Forked> {
     }
 }
 
+/// From now on this copy does not end with who made it. To be called by the thread that [`spawn`] began with.
+pub fn outlive_parent() -> io::Result<()> {
+    Ok(rustix::process::set_parent_process_death_signal(None)?)
+}
+
 impl Forked {
     /// Waits until it has exited; returns its status.
     pub fn wait(self) -> io::Result<ExitStatus> {
