@@ -176,7 +176,7 @@ fn temp_dir(parent: &Path) -> anyhow::Result<PathBuf> {
     fs::create_dir_all(parent).with_context(|| format!("Cannot make {}", parent.display()))?;
     let dir = temp::private_dir(parent);
     let dir = dir.with_context(|| format!("Cannot make a directory in {}", parent.display()))?;
-    let mark = dir.join("recycle.now");
+    let mark = dir.join(temp::MARK);
     fs::write(&mark, "True").with_context(|| format!("Cannot write {}", mark.display()))?;
     Ok(dir)
 }

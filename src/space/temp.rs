@@ -5,8 +5,8 @@
 //! holofs-…/tmp/    TEMP, TMP
 //! holofs-…/pyc/    bytecode of this run: `space::bytecode`
 //! ```
-//! The next run, and `gc`, remove leftovers of killed runs. A directory without a lock belongs to a shell (`holofs variables`), or to
-//! a run that was killed at its very start: it is removed after two days, as RCC does with its own.
+//! The next run, and `gc`, remove what killed runs left. What has RCC's mark and no lock belongs to a shell (`holofs variables`): it is
+//! removed after two days, as RCC does with its own. What has neither was left by a command that was killed in its first moment.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
@@ -20,7 +20,11 @@ use crate::sys::fs::{dir, lock};
 /// The prefix of the names. RCC's differ, so that neither program removes what the other uses.
 const PREFIX: &str = "holofs-";
 const LOCK: &str = "lock";
-/// As long as RCC keeps directories that shells may still use.
+/// RCC's mark of what may be removed when nobody uses it any more: a shell's directory has it.
+pub const MARK: &str = "recycle.now";
+/// How long a command may take from making its directory to its lock, or its mark.
+const BEGINNING: Duration = Duration::from_secs(60);
+/// As long as RCC keeps what shells may still use.
 const UNLOCKED: Duration = Duration::from_secs(48 * 60 * 60);
 
 /// A directory for one run; removed when dropped.
@@ -122,7 +126,7 @@ fn remove_left(path: &Path, dry_run: bool) -> io::Result<bool> {
     let held = match OwnedDir::open(path)?.open_file(OsStr::new(LOCK)) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let age = SystemTime::now().duration_since(fs::metadata(path)?.modified()?).unwrap_or_default();
-            if age < UNLOCKED {
+            if age < if path.join(MARK).exists() { UNLOCKED } else { BEGINNING } {
                 return Ok(false);
             }
             None
@@ -168,13 +172,26 @@ mod tests {
 
     #[test]
     #[cfg(unix)]
-    fn what_is_two_days_old_and_has_no_lock_goes() {
+    fn what_has_no_lock_goes_after_a_minute_and_a_shells_after_two_days() {
         let parent = tempfile::tempdir().unwrap();
-        let (old, young) = (private_dir(parent.path()).unwrap(), private_dir(parent.path()).unwrap());
-        let then = SystemTime::now() - UNLOCKED - Duration::from_secs(60);
-        File::open(&old).unwrap().set_times(fs::FileTimes::new().set_modified(then)).unwrap();
-        assert_eq!(sweep(parent.path(), false).unwrap(), std::slice::from_ref(&old));
-        assert!(!old.exists() && young.exists());
+        let aged = |age: Duration, is_shells: bool| {
+            let dir = private_dir(parent.path()).unwrap();
+            if is_shells {
+                fs::write(dir.join(MARK), "True").unwrap();
+            }
+            let times = fs::FileTimes::new().set_modified(SystemTime::now() - age);
+            File::open(&dir).unwrap().set_times(times).unwrap();
+            dir
+        };
+        let minutes = Duration::from_secs(120);
+        let stay = [aged(minutes, true), aged(Duration::ZERO, false)];
+        let mut go = [aged(UNLOCKED + minutes, true), aged(minutes, false)];
+        let mut gone = sweep(parent.path(), false).unwrap();
+        go.sort();
+        gone.sort();
+        assert_eq!(gone, go);
+        assert_eq!(stay.each_ref().map(|dir| dir.exists()), [true; 2]);
+        let [_, young] = stay;
         use std::os::unix::fs::PermissionsExt;
         assert_eq!(young.metadata().unwrap().permissions().mode() & 0o7777, 0o700);
     }

@@ -221,7 +221,8 @@ fn crowd(world: &World, seed: u64, seconds: u64) {
         }
     });
     let (steps, refused) = (crowd.steps.into_inner(), crowd.refused.into_inner());
-    eprintln!("{MEMBERS} members, {steps} steps, {refused} refused, seed {seed}, {seconds} s");
+    #[allow(clippy::print_stderr, reason = "it is what the crowd did")]
+    let () = eprintln!("{MEMBERS} members, {steps} steps, {refused} refused, seed {seed}, {seconds} s");
     let broken = crowd.broken.into_inner().unwrap();
     assert!(broken.is_empty(), "seed {seed}, after {steps} steps:\n{}", broken.join("\n"));
     let left = world.left();

@@ -217,9 +217,9 @@ impl World {
         let mut left: Vec<String> =
             self.processes().iter().map(|pid| format!("process {pid}: {}", command_line(pid))).collect();
         left.extend(self.mounts());
-        // A shell's stays for as long as RCC keeps its own.
+        // A shell's stays for as long as RCC keeps its own; one of a command that was killed before it had a lock, for a minute.
         let temps = names(&self.sandbox.home().join("temp"), "holofs-");
-        left.extend(temps.into_iter().filter(|dir| !Path::new(dir).join("recycle.now").exists()));
+        left.extend(temps.into_iter().filter(|dir| Path::new(dir).join("lock").exists()));
         left.extend(names(&self.sandbox.holotree(), ".holofs-trash"));
         let making =
             names(&self.sandbox.holotree(), "").into_iter().filter(|name| name.ends_with("holofs-tmp"));
