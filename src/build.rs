@@ -1,13 +1,13 @@
-//! Building: from a list of requirements to a catalog, by the tools that are made for it.
+//! Building: creates a catalog from a list of requirements, with the usual external tools.
 //!
 //! ```text
 //! files ─inputs─▶ specification, hash ─(catalog there? done)─▶ stage ─interpreter, uv | micromamba─▶ checked prefix ─record─▶ catalog
 //!                                      └(a near catalog?)─▶ mounted copy of it ─uv─▶ changed prefix ─commit─────────────────▶ catalog
 //! ```
-//! A build makes a finished prefix at the place where RCC would build it, records it, and removes it again. The specification
-//! names the catalog: RCC's own blueprint for what RCC can read, else the text of all inputs. So the same inputs are built
-//! once. A prefix that does not work is never recorded, and whatever ends a build early, the stage goes: at once, or, after
-//! SIGKILL, with the next build. The caller holds RCC's lock of the hololib, as RCC does while it builds.
+//! A build creates a finished prefix at the path where RCC would build it, records it, and removes it again. The specification names
+//! the catalog: RCC's own blueprint for files that RCC can read, else the text of all inputs. So the same inputs are built once. A
+//! prefix that does not work is never recorded, and however a build ends early, its stage is removed: at once, or, after SIGKILL, by
+//! the next build. The caller holds RCC's lock of the hololib, as RCC does while it builds.
 
 mod inputs;
 mod nearest;
@@ -46,25 +46,25 @@ use tools::Steps;
 pub struct Options {
     /// The interpreter: a path, or a version that uv can find.
     pub python: Option<String>,
-    /// The package index instead of the tool's own.
+    /// The package index, if not the tool's default.
     pub index_url: Option<String>,
-    /// Use what the tool has in its caches only.
+    /// Only use the tool's caches.
     pub offline: bool,
     /// Fail if a lock file does not match its project.
     pub frozen: bool,
-    /// Start from no other catalog.
+    /// Do not start from another catalog.
     pub from_nothing: bool,
-    /// Import every module in the stage, to be compared with the same elsewhere.
+    /// Import every module in the stage, to compare with the same check elsewhere.
     pub check: bool,
-    /// Set from outside to end the build.
+    /// Set from outside to interrupt the build.
     pub interrupted: Arc<AtomicBool>,
 }
 
-/// Why nothing can be made from another catalog.
+/// Why another catalog cannot be upgraded.
 pub enum NotUpgraded {
-    /// The reason, which is no fault of the inputs: it is built from nothing instead.
+    /// The reason, which is not the inputs: the environment is built from nothing instead.
     Refused(String),
-    /// The tools failed: they would do so again.
+    /// The tools failed, and would fail again.
     Failed(BuildError),
 }
 
@@ -85,15 +85,15 @@ pub enum BuildError {
         /// Why.
         source: io::Error,
     },
-    /// A file is of no known kind, or several do not go together.
+    /// A file of unknown kind, or files that cannot be combined.
     #[error("Cannot build from {}: {why}", path.display())]
     Input {
         /// The file.
         path: PathBuf,
-        /// What is wrong with it.
+        /// The problem.
         why: String,
     },
-    /// A file of RCC is bad.
+    /// An RCC file is invalid.
     #[error(transparent)]
     Compose(#[from] ComposeError),
     /// A tool is not installed.
@@ -103,7 +103,7 @@ pub enum BuildError {
         tool: &'static str,
         /// What it is needed for.
         what: &'static str,
-        /// How it is installed.
+        /// How to install it.
         install: &'static str,
     },
     /// A tool cannot be started.
@@ -117,24 +117,24 @@ pub enum BuildError {
     /// A tool failed.
     #[error("{} failed ({status}); its log is {}", step, log.display())]
     Step {
-        /// What was tried.
+        /// The step.
         step: String,
-        /// How it ended.
+        /// Its exit status.
         status: ExitStatus,
-        /// Everything that it wrote.
+        /// Its complete output.
         log: PathBuf,
         /// The end of the log.
         last_lines: String,
     },
-    /// Somebody ended the build; nothing is left of it.
+    /// The build was interrupted; nothing is left of it.
     #[error("The build was interrupted")]
     Interrupted,
-    /// The stage cannot be made or removed.
+    /// The stage cannot be created or removed.
     #[error("{doing} {} failed", path.display())]
     Stage {
-        /// What was tried.
+        /// The operation.
         doing: &'static str,
-        /// On what.
+        /// The path it was on.
         path: PathBuf,
         /// Why.
         source: io::Error,
@@ -163,33 +163,33 @@ impl Failure for BuildError {
     }
 }
 
-/// What was built.
+/// The result of a build.
 #[derive(Debug, Default, serde::Serialize)]
 pub struct Built {
-    /// The blueprint: what `holofs run` takes.
+    /// The blueprint, as `holofs run` expects it.
     pub blueprint: String,
     /// The catalog's file.
     #[serde(serialize_with = "crate::sys::text::path")]
     pub catalog: PathBuf,
-    /// False if the catalog was there already.
+    /// False if the catalog already existed.
     pub is_new: bool,
-    /// The catalog that it was made from, by changing what differs.
+    /// The catalog that was upgraded, if any.
     pub base: Option<String>,
-    /// Why it was not made from the nearest catalog.
+    /// Why the nearest catalog was not upgraded.
     pub base_refused: Option<String>,
-    /// What was recorded, if it was made from nothing.
+    /// The result of recording, if it was built from nothing.
     pub recorded: Option<Recorded>,
-    /// What was committed, if it was made from another catalog.
+    /// The result of the commit, if it was an upgrade.
     #[cfg(unix)]
     pub committed: Option<Committed>,
-    /// Everything that the tools wrote; none if nothing was built.
+    /// The tools' complete output; none if nothing was built.
     #[serde(serialize_with = "crate::sys::text::maybe_path")]
     pub log: Option<PathBuf>,
-    /// Seconds for the tools, and for recording.
+    /// Duration of the tools, in seconds.
     pub tool_seconds: f64,
-    /// As above.
+    /// Duration of recording, in seconds.
     pub record_seconds: f64,
-    /// Modules that could not be imported where they were built, with the reason, if that was tried.
+    /// Modules that could not be imported where they were built, with the reason, if that was checked.
     pub unimportable: Option<Imports>,
 }
 
@@ -202,7 +202,7 @@ impl Built {
 /// Modules that cannot be imported, by name, each with the reason.
 pub type Imports = BTreeMap<String, String>;
 
-/// Prints [`Imports`] as JSON, for the interpreter that runs it.
+/// Prints [`Imports`] as JSON; run by the interpreter to check.
 pub const CHECK_IMPORTS: &str = include_str!("build/check.py");
 
 /// The catalog of these inputs, if it was built before.
@@ -211,7 +211,7 @@ pub fn known(home: &Home, inputs: &Inputs) -> Option<Built> {
     Some(Built::of(inputs.blueprint(), catalog))
 }
 
-/// Has RCC build it. RCC takes the lock of the hololib by itself.
+/// Lets RCC build it. RCC takes the lock of the hololib itself.
 pub fn by_rcc(home: &Home, inputs: &Inputs, options: &Options, tools: &Tools) -> Result<Built, BuildError> {
     let first = inputs.files.first().cloned().unwrap_or_default();
     let refused = |why: &str| BuildError::Input { path: first.clone(), why: why.to_owned() };
@@ -225,8 +225,8 @@ pub fn by_rcc(home: &Home, inputs: &Inputs, options: &Options, tools: &Tools) ->
     Ok(Built { is_new: true, log: Some(log), tool_seconds: started.elapsed().as_secs_f64(), ..built })
 }
 
-/// Builds and records, unless the catalog is there: from the nearest catalog where there is one and it can be mounted, else from
-/// nothing. The caller holds the lock of the hololib.
+/// Builds and records, unless the catalog exists: from the nearest catalog if there is one and it can be mounted, else from nothing.
+/// The caller holds the lock of the hololib.
 pub fn build(
     context: &Context,
     inputs: &Inputs,
@@ -276,7 +276,7 @@ pub fn build(
     noted(Built { base_refused: refused, ..built }, &made, &builds)
 }
 
-/// Later builds can start from this one; that only saves time.
+/// Stores the build, so that later ones can start from it; this only saves time.
 fn noted(built: Built, made: &Made, builds: &Path) -> Result<Built, BuildError> {
     if let Err(error) = made.note(builds) {
         log::warn!("Later builds cannot start from {}: {error}", built.blueprint);
@@ -334,7 +334,7 @@ fn upgraded(
     Err(NotUpgraded::Refused("nothing can be mounted on Windows".to_owned()))
 }
 
-/// Logs of builds are kept, one per blueprint: the last one.
+/// The log file of a build. The last log of each blueprint is kept.
 fn log_file(home: &Home, blueprint: &str) -> Result<PathBuf, BuildError> {
     let dir = home.holofs().join("builds");
     let failed = |path: &Path| {

@@ -1,7 +1,7 @@
-//! What an environment holds, what runs touched of it, and what changed between two of them.
+//! What an environment contains, what runs touched of it, and the differences between two environments.
 //!
-//! Everything here is computed from the compiled catalog, a few small files of its content, and the profile of earlier runs.
-//! Nothing is mounted and nothing is written.
+//! Everything here is computed from the compiled catalog, a few small files of its content, and the profile of earlier runs. Nothing
+//! is mounted or written.
 
 pub mod compare;
 pub mod packages;
@@ -11,7 +11,7 @@ pub mod usage;
 
 use crate::store::index::{Index, Node, NodeKind};
 
-/// Each regular file of a catalog: its node, size and path, in the order of inodes.
+/// Each regular file of a catalog: its node, size and path, ordered by inode.
 pub fn files(index: &Index) -> impl Iterator<Item = (Node<'_>, u64, String)> {
     index.nodes().filter_map(|node| match node.kind {
         NodeKind::File(file) => Some((node, file.size, index.path_of(node.ino)?.to_string())),

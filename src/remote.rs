@@ -1,14 +1,14 @@
-//! Environments that are somewhere else: in a registry, a bucket, a directory, behind a web server.
+//! Remote environments: in a registry, a bucket, a directory, on a web server.
 //!
 //! ```text
 //! ref ──▶ head: the catalog as RCC wrote it, the packs, where each blob's frames are      (trust starts at the head's SHA-256)
 //!           └──▶ packs: objects of about 16 MiB, frames of one file or of 256 KiB of one, each compressed by itself
 //! ```
-//! Every object but a ref is named by its SHA-256 and never changes. Whatever a remote answers is judged, never believed: a head
-//! by its digest, a frame by the digest of its chunk or file, and a file enters the library or the raw store only through the
-//! one door that checks the whole of it ([`crate::store::publish_verified`]).
+//! Every object but a ref is named by its SHA-256 and never changes. Everything a remote sends is verified, never trusted: a head by
+//! its digest, a frame by the digest of its chunk or file; and a file enters the library or the raw store only through the one
+//! function that verifies all of it ([`crate::store::publish_verified`]).
 //!
-//! Nothing here reads the environment of the process, prints, or decides how long a user waits: the command line does.
+//! Nothing here reads environment variables, prints, or decides how long a user waits: the command line does.
 
 pub mod address;
 pub mod collect;

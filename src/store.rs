@@ -95,13 +95,14 @@ pub struct Limits {
     pub descriptors: NonZeroUsize,
     /// Bytes in the raw store.
     pub raw_bytes: u64,
-    /// Bytes of content kept in memory because the raw store does not take it. The content used last is kept even if it is more.
+    /// Bytes of content kept in memory because the raw store did not accept it. The most recently used content is kept even if it is
+    /// larger.
     pub memory_bytes: u64,
 }
 
 impl Default for Limits {
-    /// 1,024 descriptors or a quarter of what this process may have; 20 GiB on disk; in memory an eighth of what the machine has,
-    /// 256 MiB at least and 4 GiB at most.
+    /// 1,024 descriptors or a quarter of the process limit; 20 GiB on disk; in memory an eighth of the machine's memory, but 256 MiB
+    /// to 4 GiB.
     fn default() -> Limits {
         Limits {
             descriptors: this_process::descriptor_share(4, 1024),
@@ -167,7 +168,7 @@ impl Store {
         self
     }
 
-    /// Whether content is hashed again each time it is opened.
+    /// Whether content is hashed each time it is opened.
     pub fn is_paranoid(&self) -> bool {
         self.paranoid
     }
@@ -202,11 +203,11 @@ impl Store {
         }
     }
 
-    /// The whole content, if the raw store has it ready: nothing is decoded, and nothing is made but what paranoia finds altered.
+    /// The content, if the raw store already has it: nothing is decoded or created, except to replace an entry whose hash is wrong.
     pub fn ready(&self, wanted: &Wanted) -> Option<RawFile> {
         let file = match self.raw.as_ref()?.find(&wanted.key(), wanted.size) {
             Ok(raw::Found::Ready(file)) if self.is_believed(&file, wanted) => file,
-            // It was altered and looks as it should: nobody else is to believe it.
+            // It was modified but looks unchanged: it must be replaced, so that no other process trusts it.
             Ok(raw::Found::Ready(_)) => return self.open(wanted).ok(),
             _ => return None,
         };

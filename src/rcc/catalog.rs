@@ -75,12 +75,12 @@ impl Header {
         write::gzip_head(self, out)
     }
 
-    /// The header of the catalog or `.meta` at `path`, without reading the tree; `None` if only reading all of it can tell.
+    /// The header of the catalog or `.meta` at `path`, without reading the tree; `None` if that takes reading the whole file.
     pub fn peek(path: &Path) -> Option<Header> {
         head::read(path)
     }
 
-    /// The directory of the recorded one: where spaces are.
+    /// The parent of the recorded directory, which contains the spaces.
     pub fn base(&self) -> &Path {
         Path::new(self.split_path().0)
     }

@@ -30,7 +30,7 @@ pub struct User {
     pub command: String,
     /// Its mount namespace.
     pub namespace: Option<u64>,
-    /// The id of the catalog that it asked for.
+    /// The id of the requested catalog.
     #[serde(default)]
     pub catalog: Option<String>,
 }
@@ -107,7 +107,7 @@ fn user(place: &Place, removes: bool) -> Option<User> {
     }
 }
 
-/// True if somebody among `users` asked for another catalog than the one with the id `wanted`.
+/// True if any of `users` requested another catalog than the one with the id `wanted`.
 pub fn is_other(users: &[User], wanted: &str) -> bool {
     users.iter().any(|user| user.catalog.as_deref().is_some_and(|catalog| catalog != wanted))
 }

@@ -5,8 +5,9 @@
 //! holofs-…/tmp/    TEMP, TMP
 //! holofs-…/pyc/    bytecode of this run: `space::bytecode`
 //! ```
-//! The next run, and `gc`, remove what killed runs left. What has RCC's mark and no lock belongs to a shell (`holofs variables`): it is
-//! removed after two days, as RCC does with its own. What has neither was left by a command that was killed in its first moment.
+//! The next run, and `gc`, remove leftovers of killed runs. A directory with RCC's mark and without a lock belongs to a shell (`holofs
+//! variables`): it is removed after two days, as RCC does with its own. One with neither was left by a command that was killed at its
+//! very start.
 
 use std::ffi::OsStr;
 use std::fs::{self, File, TryLockError};
@@ -20,9 +21,9 @@ use crate::sys::fs::{dir, lock};
 /// The prefix of the names. RCC's differ, so that neither program removes what the other uses.
 const PREFIX: &str = "holofs-";
 const LOCK: &str = "lock";
-/// RCC's mark of what may be removed when nobody uses it any more: a shell's directory has it.
+/// RCC's mark of a directory that may be removed when it is unused: a shell's directory has it.
 pub const MARK: &str = "recycle.now";
-/// How long a command may take from making its directory to its lock, or its mark.
+/// The maximum time of a command between creating its directory and its lock or mark.
 const BEGINNING: Duration = Duration::from_secs(60);
 /// As long as RCC keeps what shells may still use.
 const UNLOCKED: Duration = Duration::from_secs(48 * 60 * 60);

@@ -1,8 +1,8 @@
-//! Open descriptors of verified files, bounded by count, and by bytes for those that are in memory only.
+//! Open descriptors of verified files, limited by count, and by bytes for those that are only in memory.
 //!
-//! The youngest file stays whatever its size: one that is larger than the limit would otherwise be inflated for each request.
+//! The most recently used file stays whatever its size: one above the limit would otherwise be inflated for each request.
 //!
-//! One short mutex; nothing is read, written or closed under it.
+//! One short mutex; nothing is read, written or closed while it is held.
 
 use std::num::NonZeroUsize;
 use std::sync::{Mutex, MutexGuard, PoisonError};

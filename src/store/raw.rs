@@ -2,13 +2,12 @@
 //!
 //! ```text
 //! raw/aa/<digest>.<mode>              an entry: complete, verified, never written again
-//! raw/aa/tmp-<pid>-<count>-<random>   an entry in the making, 0600
+//! raw/aa/tmp-<pid>-<count>-<random>   an entry being written, 0600
 //! ```
-//! An entry appears by rename, so two processes that make the same one do not disturb each other, and a crash leaves a
-//! temporary file at worst, which [`RawStore::gc`] collects. An entry counts only if size, mode, modification time and
-//! owner are exactly what we gave it, and if it has not changed since it was [sealed](seals); else it is hashed first.
-//! Everything of ours is 0700.
-//! Entries are evicted at any time: an open descriptor keeps working.
+//! An entry is published by rename, so two processes that create the same one do not disturb each other, and a crash leaves at worst a
+//! temporary file, which [`RawStore::gc`] removes. An entry is valid only if size, mode, modification time and owner are exactly as
+//! created, and if it has not changed since it was [sealed](seals); otherwise it is hashed first. All our directories are 0700.
+//! Entries may be evicted at any time: an open descriptor keeps working.
 
 use std::fs::{File, FileTimes};
 use std::hash::{BuildHasher, Hasher as _};
@@ -106,7 +105,7 @@ impl RawStore {
                     if check_file(&file, &key.digest, size).is_err() {
                         return Ok(Found::Unfit);
                     }
-                    // What changes while it is hashed has another time.
+                    // If it changes while it is hashed, its change time differs from the sealed one.
                     self.seals(key).add(&key.name(), &facts);
                 }
                 self.touch(*key, size);
@@ -124,8 +123,8 @@ impl RawStore {
         }
     }
 
-    /// Gives an entry whose content has `size` bytes the name `name` in `dir` as well. What is looked at is what was linked: false,
-    /// and no such name, if there is no entry or it is not as we made it, or has to be hashed first.
+    /// Hard-links an entry whose content has `size` bytes to `name` in `dir`. The link itself is checked: false, and no link remains,
+    /// if there is no entry, or it is not as we created it, or must be hashed first.
     pub fn link(&self, key: &RawKey, size: u64, dir: &TreeDir, name: Name<'_>) -> io::Result<bool> {
         let sealed = self.dir.facts(&key.path()).filter(|facts| self.is_sealed(key, facts));
         let Some(sealed) = sealed else { return Ok(false) };
@@ -136,7 +135,7 @@ impl RawStore {
         }
         let linked = beneath::facts_at(dir, name.as_os_str());
         if let Some(facts) = linked.filter(|facts| facts.id == sealed.id && is_fit(facts, key, size)) {
-            // Another name is a change, too.
+            // Adding a hard link changes the change time, too.
             self.seals(key).add(&key.name(), &facts);
             self.touch(*key, size);
             return Ok(true);
@@ -144,7 +143,7 @@ impl RawStore {
         dir.remove(name).map(|_| false)
     }
 
-    /// True if nobody can have changed the entry since its content was right. What is root's no program of ours can change.
+    /// True if the entry cannot have changed since its content was verified. Entries of root cannot be changed by our user.
     fn is_sealed(&self, key: &RawKey, facts: &FileFacts) -> bool {
         let is_roots = facts.uid == 0 && this_process::effective_uid() != 0;
         is_roots || self.seals(key).hold(&key.name(), facts)

@@ -20,13 +20,13 @@ struct Inner {
     file: File,
     len: u64,
     path: Option<PathBuf>,
-    /// When it was changed last; zero for what has no name.
+    /// The last change; zero for content without a name.
     changed: (i64, u64),
     row: Row,
 }
 
 impl RawFile {
-    /// An entry of the raw store that had its last change at `changed`; `file` must be open for reading only.
+    /// An entry of the raw store that last changed at `changed`; `file` must be open for reading only.
     pub(super) fn on_disk(file: File, len: u64, path: PathBuf, changed: (i64, u64)) -> RawFile {
         RawFile(Arc::new(Inner { file, len, path: Some(path), changed, row: Row::default() }))
     }

@@ -1,12 +1,12 @@
-//! Seals: what files of a directory of ours looked like when their content was right. A seal is the inode and the time of its last
-//! change, which no user can set back: so who alters a file and gives it its old time is found out.
+//! Seals: the state of files in our own directories when their content was verified. A seal is the inode and its change time, which no
+//! user can set: so a file that was modified and given its old time is detected.
 //!
 //! ```text
 //! <directory>/seals   a line for each: name, inode, seconds, nanoseconds; the last one of a name counts
 //! ```
-//! A seal saves time and nothing else: a file whose seal is missing or does not fit is looked at by content, or made again, and sealed
-//! again. What others add to the directory meanwhile is met when a seal does not fit. A program of the same user that writes a seal as
-//! well is not found out: it may do what its user may (`--paranoid` believes none).
+//! A seal only saves time: a file whose seal is missing or does not match is verified by content, or created again, and sealed again.
+//! Seals added by other processes are read when a seal does not match. A program of the same user that also writes a seal is not
+//! detected: it has the same rights as its user (`--paranoid` trusts no seal).
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -19,19 +19,19 @@ use crate::sys::fs::place::Place;
 
 /// The file in each directory.
 const NAME: &str = "seals";
-/// A file of seals that is longer begins again: ten times what the largest directory needs.
+/// A longer file of seals is started again: ten times what the largest directory needs.
 const MOST: u64 = 8 << 20;
-/// So many seals are written at once.
+/// The number of seals that are written at once.
 const AT_ONCE: usize = 64;
 
-/// What a file looked like.
+/// The state of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Seal {
     inode: u64,
     changed: (i64, u64),
 }
 
-/// The seals of one directory. Its lock is held while the file of seals is read or written, and nothing else happens under it.
+/// The seals of one directory. Its lock is held only to read or write the file of seals.
 #[derive(Debug)]
 pub struct Seals {
     dir: Place,
@@ -41,18 +41,18 @@ pub struct Seals {
 #[derive(Debug, Default)]
 struct Known {
     seals: HashMap<Box<str>, Seal>,
-    /// How long the file was when it was read.
+    /// The length of the file when it was read.
     read: Option<u64>,
     pending: Vec<(Box<str>, Seal)>,
 }
 
 impl Seals {
-    /// The seals of `dir`. Nothing is read yet.
+    /// The seals of `dir`. Reads nothing yet.
     pub fn new(dir: Place) -> Seals {
         Seals { dir, known: Mutex::default() }
     }
 
-    /// True if the file `name` still looks as it did when it was sealed.
+    /// True if the file `name` has not changed since it was sealed.
     pub fn hold(&self, name: &str, facts: &FileFacts) -> bool {
         let (mut known, seal) = (self.lock(), Seal::of(facts));
         if known.read.is_none() {
@@ -68,7 +68,7 @@ impl Seals {
         known.seals.get(name) == Some(&seal)
     }
 
-    /// Seals the file `name`, whose content is right.
+    /// Seals the file `name`, whose content was verified.
     pub fn add(&self, name: &str, facts: &FileFacts) {
         let mut known = self.lock();
         known.seals.insert(name.into(), Seal::of(facts));
@@ -78,7 +78,7 @@ impl Seals {
         }
     }
 
-    /// Forgets the seals of files that are gone, if they are many.
+    /// Drops the seals of removed files, if there are many.
     pub fn keep(&self, is_there: impl Fn(&str) -> bool) -> io::Result<()> {
         let mut known = self.lock();
         if !known.pending.is_empty() {
@@ -98,7 +98,7 @@ impl Seals {
         }
     }
 
-    /// What is in the file, under what is known and not written yet. One that cannot be read holds no seals.
+    /// Reads the file; seals not written yet take precedence. An unreadable file counts as empty.
     fn read(&self, known: &mut Known) {
         let text = self.dir.below(NAME).read(MOST);
         if text.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::NotFound) {
@@ -111,7 +111,7 @@ impl Seals {
         known.seals.extend(known.pending.iter().cloned());
     }
 
-    /// Losing seals costs time only.
+    /// Lost seals only cost time.
     fn write(&self, known: &mut Known) {
         let mut text = String::new();
         for (name, Seal { inode, changed }) in known.pending.drain(..) {
@@ -127,7 +127,7 @@ impl Seals {
     }
 
     fn lock(&self) -> MutexGuard<'_, Known> {
-        // What is known is at worst incomplete.
+        // After a panic the data is at worst incomplete.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -146,7 +146,7 @@ impl Seal {
         Seal { inode: facts.id.1, changed: facts.changed }
     }
 
-    /// A line; `None` for one that was cut off.
+    /// Parses a line; `None` for a truncated one.
     fn parse(line: &str) -> Option<(Box<str>, Seal)> {
         let mut fields = line.split(' ');
         let (name, inode) = (fields.next()?, fields.next()?.parse().ok()?);
@@ -175,7 +175,7 @@ mod tests {
         assert!(open().hold("one", &facts()));
         assert!(!open().hold("two", &facts()));
         let was = fs::metadata(temp.path().join("one")).unwrap().modified().unwrap();
-        std::thread::sleep(std::time::Duration::from_millis(20)); // the clock of changes is coarse
+        std::thread::sleep(std::time::Duration::from_millis(20)); // the clock of change times is coarse
         fs::write(temp.path().join("one"), "wrong").unwrap();
         File::options().write(true).open(temp.path().join("one")).unwrap().set_modified(was).unwrap();
         assert!(!open().hold("one", &facts()));

@@ -71,14 +71,14 @@ pub fn kernel_release() -> String {
     rustix::system::uname().release().to_string_lossy().into_owned()
 }
 
-/// How many bytes of memory this machine has; 0 where that is not known.
+/// The memory of this machine in bytes; 0 if unknown.
 #[cfg(target_os = "linux")]
 pub fn memory_bytes() -> u64 {
     let info = rustix::system::sysinfo();
     info.totalram.saturating_mul(info.mem_unit.into())
 }
 
-/// How many bytes of memory this machine has; 0 where that is not known.
+/// The memory of this machine in bytes; 0 if unknown.
 #[cfg(not(target_os = "linux"))]
 pub fn memory_bytes() -> u64 {
     0

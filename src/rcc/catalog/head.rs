@@ -1,6 +1,6 @@
-//! The fields before the tree, without the tree: for lists, which ask hundreds of files who they are.
+//! Reads the fields before the tree without reading the tree: for lists of hundreds of files.
 //!
-//! Only what is beyond doubt is taken: any other order, kind or name of a field is left to the reader of the whole.
+//! Only unambiguous input is accepted: any other order, type or name of a field is left to the full parser.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,17 +12,17 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
 
 use super::{Header, inflate, validate};
 
-/// More than any head has, as stored and as JSON.
+/// Limits above the size of any head, as stored and as JSON.
 const STORED: u64 = 64 << 10;
 const JSON: u64 = 64 << 10;
 
-/// The header of the catalog or `.meta` at `path`, if it can be had without reading all of it.
+/// The header of the catalog or `.meta` at `path`, if that does not take reading the whole file.
 pub(super) fn read(path: &Path) -> Option<Header> {
     let mut stored = Vec::new();
     File::open(path).ok()?.take(STORED).read_to_end(&mut stored).ok()?;
     let mut json = Vec::new();
     let decoder = inflate::decoder(inflate::encoding(&stored).ok()?, &stored).ok()?;
-    // It ends in the middle, where we stopped reading: what came before that is good.
+    // The input is truncated where reading stopped: everything before that is valid.
     let cut = decoder.take(JSON).read_to_end(&mut json);
     log::trace!("The head of {}: {cut:?}", path.display());
     let mut head = Head { header: Header::default(), is_complete: false };

@@ -147,8 +147,8 @@ impl Index {
         }
     }
 
-    /// As [`Index::ensure`], but nothing that is kept is believed: the catalog is compiled, and the Index in memory is that. It is
-    /// kept as well, in the place of what was there.
+    /// As [`Index::ensure`], but trusts no stored file: compiles the catalog, uses the new Index from memory, and stores it in place
+    /// of the old one.
     pub fn compiled(index_dir: impl Into<Place>, catalog_path: &Path) -> Result<(Index, Made), IndexError> {
         let (bytes, id) = compile(catalog_path)?;
         let path = index_path(&index_dir.into(), &id);

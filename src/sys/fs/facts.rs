@@ -69,7 +69,7 @@ pub struct FileFacts {
     pub uid: u32,
     /// Time of the last content change: seconds and nanoseconds.
     pub mtime: (i64, u64),
-    /// The time of the last change of anything, which no user can set; on Windows always zero.
+    /// The time of the last status change, which no user can set; on Windows always zero.
     pub changed: (i64, u64),
     /// The later of the last access, as far as it is recorded, and the last status change (on Windows the creation), in seconds.
     pub last_use: i64,

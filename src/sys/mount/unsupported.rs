@@ -246,12 +246,12 @@ pub mod view {
     pub struct View;
 
     impl View {
-        /// There are none here.
+        /// Always fails.
         pub fn of(_root: &Path) -> io::Result<View> {
             Err(unsupported())
         }
 
-        /// Nowhere.
+        /// Never called.
         pub fn path(&self) -> PathBuf {
             PathBuf::new()
         }

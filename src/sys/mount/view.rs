@@ -1,7 +1,7 @@
-//! A view of a mount that does not keep it busy: a copy that is mounted nowhere, with the same file system behind it.
+//! A view of a mount that does not keep it busy: a detached copy of the mount, of the same file system.
 //!
-//! Who reads through it fills the kernel's caches for everybody, and umount(8) of the mount itself succeeds meanwhile. The file system
-//! lives as long as the view does. A user who may not mount gets the copy from a child in a user namespace.
+//! Reads through it fill the kernel's caches for everybody, and umount(8) of the mount itself still succeeds. The file system lives as
+//! long as the view. A user who may not mount gets the copy from a child in a user namespace.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -20,7 +20,7 @@ use crate::sys::process::fork;
 pub struct View(OwnedFd);
 
 impl View {
-    /// A view of what is mounted at `root`. This process must have one thread.
+    /// A view of the mount at `root`. This process must be single-threaded.
     pub fn of(root: &Path) -> io::Result<View> {
         match copy(root) {
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => by_child(root),
@@ -29,7 +29,7 @@ impl View {
         .map(View)
     }
 
-    /// The path under which this process finds the root of it.
+    /// The path of its root in this process.
     pub fn path(&self) -> PathBuf {
         PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
     }
@@ -40,12 +40,12 @@ fn copy(root: &Path) -> io::Result<OwnedFd> {
     Ok(open_tree(CWD, root, flags)?)
 }
 
-/// The copy is made where this user may, and handed over; the namespace ends with the child.
+/// The child creates the copy in a namespace where this user may, and sends it; the namespace ends with the child.
 fn by_child(root: &Path) -> io::Result<OwnedFd> {
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?;
     let hand_over = || -> io::Result<()> {
         namespace::enter()?;
-        // In a copy that receives what happens outside, the end of the mount would wait for this one.
+        // If the namespace received mount events from outside, unmounting there would wait for this copy.
         mount_change("/", MountPropagationFlags::REC | MountPropagationFlags::PRIVATE)?;
         packet::send(&theirs, b"view", &[copy(root)?.as_fd()])
     };

@@ -31,7 +31,7 @@ pub fn spawn(work: impl FnOnce() -> i32) -> io::Result<Forked> {
     }
 }
 
-/// From now on this copy does not end with who made it. To be called by the thread that [`spawn`] began with.
+/// From now on this fork is not killed when its parent ends. Must be called by the thread that [`spawn`] started with.
 pub fn outlive_parent() -> io::Result<()> {
     Ok(rustix::process::set_parent_process_death_signal(None)?)
 }

@@ -18,7 +18,7 @@ impl Forked {
     }
 }
 
-/// There are no copies here.
+/// Always fails.
 pub fn outlive_parent() -> io::Result<()> {
     Err(io::ErrorKind::Unsupported.into())
 }
