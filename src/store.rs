@@ -19,6 +19,7 @@ use std::time::Duration;
 
 use crate::error::chain;
 use crate::rcc::digest::Digest;
+use crate::store::observe::origin::{self, Origin};
 use crate::store::observe::{Counter, Observer};
 use crate::sys::fs::at::TreeDir;
 use crate::sys::fs::beneath::is_descriptor_shortage;
@@ -243,6 +244,13 @@ impl Store {
         None
     }
 
+    /// Notes that `file` was ready.
+    fn hit(&self, file: RawFile) -> RawFile {
+        self.observer.count(Counter::RawHits, 1);
+        origin::note(if file.path().is_some() { Origin::Raw } else { Origin::Memory });
+        file
+    }
+
     /// True unless content must be hashed on open and has the wrong digest.
     fn is_believed(&self, file: &RawFile, wanted: &Wanted) -> bool {
         !self.paranoid || verify::check_file(file.as_file(), &wanted.digest, wanted.size).is_ok()
@@ -266,6 +274,7 @@ impl Store {
         match raw.find(key, wanted.size) {
             Ok(raw::Found::Ready(file)) if self.is_believed(&file, wanted) => {
                 self.observer.count(Counter::RawHits, 1);
+                origin::note(Origin::Raw);
                 return Ok(file);
             }
             Ok(raw::Found::Ready(_) | raw::Found::Unfit) => heals = true,
@@ -279,6 +288,7 @@ impl Store {
         match self.with_blob(wanted, |blob| raw.ingest(key, wanted.size, blob)) {
             Ok(file) => {
                 self.count_ingested(wanted, heals);
+                origin::note(Origin::Blob);
                 Ok(file)
             }
             Err(error @ (StoreError::RawStore { .. } | StoreError::Sink { .. })) => {
@@ -340,6 +350,7 @@ impl Store {
             MemoryError::Io(source) => StoreError::Sink { digest: wanted.digest, source },
         })?;
         self.observer.count(Counter::ServedFromMemory, 1);
+        origin::note(Origin::Memory);
         Ok(file)
     }
 }
@@ -361,14 +372,12 @@ impl BlobSource for Store {
         let key = wanted.key();
         loop {
             if let Some(file) = self.warm(&key, wanted) {
-                self.observer.count(Counter::RawHits, 1);
-                return Ok(file);
+                return Ok(self.hit(file));
             }
             let Some(_ticket) = self.in_flight.enter(key) else { continue };
             // Another thread may have finished between our lookup and our ticket.
             if let Some(file) = self.warm(&key, wanted) {
-                self.observer.count(Counter::RawHits, 1);
-                return Ok(file);
+                return Ok(self.hit(file));
             }
             let opened = self.cold(&key, wanted);
             match &opened {

@@ -16,6 +16,7 @@ pub mod awake;
 mod convert;
 #[cfg(target_os = "linux")]
 mod created;
+pub mod latency;
 #[cfg(target_os = "linux")]
 mod passthrough;
 pub mod priming;
@@ -23,6 +24,7 @@ pub mod profile;
 pub mod requests;
 #[cfg_attr(not(target_os = "linux"), path = "fuse/no_session.rs")]
 mod session;
+pub mod trace;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -30,11 +32,13 @@ use std::sync::Arc;
 use crate::store::observe::{Fallback, Tally};
 
 use awake::Awake;
+use latency::{Latencies, Latency};
 use priming::Recorder;
 use requests::Requests;
 #[cfg(target_os = "linux")]
 pub use session::Handshake;
 pub use session::Session;
+use trace::Trace;
 
 /// How the files of a mount are read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, serde::Serialize, serde::Deserialize)]
@@ -65,6 +69,10 @@ pub struct Watch {
     pub tally: Arc<Tally>,
     /// What is read first.
     pub recorder: Arc<Recorder>,
+    /// How long requests took.
+    pub latencies: Arc<Latencies>,
+    /// Single requests, while somebody asks for them.
+    pub trace: Arc<Trace>,
     /// Where processors are to be kept awake for requests.
     pub awake: Option<Arc<Awake>>,
 }
@@ -81,6 +89,7 @@ struct Stats {
     /// How files are read: `passthrough` or `no-open`.
     io: Io,
     requests: BTreeMap<&'static str, u64>,
+    latency: BTreeMap<&'static str, Latency>,
     counts: BTreeMap<&'static str, u64>,
     fallbacks: BTreeMap<&'static str, Fallback>,
     primed: u64,
@@ -93,6 +102,7 @@ impl Watch {
         let stats = Stats {
             io,
             requests: self.requests.counts(),
+            latency: self.latencies.all(),
             counts: self.tally.counts(),
             fallbacks: self.tally.fallbacks(),
             primed: self.recorder.primed(),

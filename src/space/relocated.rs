@@ -19,6 +19,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use crate::error::{Class, Failure, line};
 use crate::space::files;
 use crate::store::index::{Index, Ino, Rewrites};
+use crate::store::observe::origin::{self, Origin};
 use crate::store::observe::{Counter, Observer};
 use crate::store::relocate::{LABEL_LEN, RelocateError, Relocation};
 use crate::store::seals::Seals;
@@ -144,6 +145,7 @@ impl Relocated {
             return self.source.open(wanted)?.read_exact_at(out, offset).map_err(failed);
         }
         if let Some(file) = self.patched(ino, wanted) {
+            origin::note(Origin::Relocated);
             return file.read_exact_at(out, offset).map_err(failed);
         }
         let raw = self.checked(ino, wanted, rewrite)?;

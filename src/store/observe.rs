@@ -3,6 +3,8 @@
 //! The library never prints. A command passes in an [`Observer`]; [`Tally`] is the one that counts, and the CLI displays it. A
 //! fallback is counted and its reason is kept, so that it can be reported once and included in `--json`.
 
+pub mod origin;
+
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};

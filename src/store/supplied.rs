@@ -3,6 +3,7 @@
 use std::io::{self, Read, Write};
 use std::sync::Arc;
 
+use super::observe::origin::{self, Origin};
 use super::{
     BlobSource, Counter, MemoryError, RawFile, Store, StoreError, Supplier, Supply, Wanted, intake, memory,
     raw,
@@ -45,6 +46,12 @@ impl Store {
 
     /// Requests content that the library lacks from the supplier; `missing` is the library's error.
     pub(super) fn supplied(&self, wanted: &Wanted, missing: StoreError) -> Result<RawFile, StoreError> {
+        let supplied = self.asked_for(wanted, missing);
+        origin::note(Origin::Remote);
+        supplied
+    }
+
+    fn asked_for(&self, wanted: &Wanted, missing: StoreError) -> Result<RawFile, StoreError> {
         let Some(supplier) = &self.supplier else { return Err(missing) };
         let Some(raw) = self.raw() else { return self.supplied_to_memory(wanted, missing) };
         for _ in 0..LOOKS {
@@ -85,6 +92,7 @@ impl Store {
                 MemoryError::Io(source) => StoreError::Sink { digest: wanted.digest, source },
             })?;
             self.observer.count(Counter::ServedFromMemory, 1);
+            origin::note(Origin::Remote);
             return Ok(file);
         }
         Err(missing)

@@ -2,6 +2,7 @@
 
 mod answer;
 mod reply;
+mod timed;
 
 use std::cell::RefCell;
 use std::ffi::OsStr;
@@ -84,10 +85,14 @@ impl Filesystem for Adapter {
     }
 
     fn lookup(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.count(Opcode::Lookup);
+        let mut timed = self.asked(req, Opcode::Lookup, parent, (0, 0));
         match self.vfs.lookup(convert::ino(parent), name.as_bytes()) {
-            Ok(attr) => self.found(&attr, reply),
+            Ok(attr) => {
+                timed.found(attr.ino);
+                self.found(&attr, reply);
+            }
             Err(VfsError::NoEntry) => {
+                timed.missed();
                 self.watch.recorder.missed(req.pid(), convert::ino(parent), name.as_bytes());
                 reply.entry(&FOREVER, &convert::negative(), Generation(0));
             }
@@ -96,12 +101,12 @@ impl Filesystem for Adapter {
     }
 
     fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
-        self.count(Opcode::Forget);
+        let _timed = self.count(Opcode::Forget);
         self.vfs.forget(convert::ino(ino), nlookup);
     }
 
-    fn getattr(&self, _req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
-        self.count(Opcode::Getattr);
+    fn getattr(&self, req: &Request, ino: INodeNo, _fh: Option<FileHandle>, reply: ReplyAttr) {
+        let _timed = self.asked(req, Opcode::Getattr, ino, (0, 0));
         self.attr(Opcode::Getattr, ino, self.vfs.getattr(convert::ino(ino)), reply);
     }
 
@@ -123,7 +128,7 @@ impl Filesystem for Adapter {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        self.count(Opcode::Setattr);
+        let _timed = self.count(Opcode::Setattr);
         let (mode, atime, mtime) =
             (mode.map(convert::mode), atime.map(convert::set_time), mtime.map(convert::set_time));
         let set = SetAttr { mode, uid, gid, size, atime, mtime };
@@ -135,8 +140,8 @@ impl Filesystem for Adapter {
         }
     }
 
-    fn readlink(&self, _req: &Request, ino: INodeNo, reply: ReplyData) {
-        self.count(Opcode::Readlink);
+    fn readlink(&self, req: &Request, ino: INodeNo, reply: ReplyData) {
+        let _timed = self.asked(req, Opcode::Readlink, ino, (0, 0));
         match self.vfs.readlink(convert::ino(ino)) {
             Ok(target) => reply.data(&target),
             Err(error) => reply.error(self.errno(Opcode::Readlink, ino, &error)),
@@ -153,12 +158,12 @@ impl Filesystem for Adapter {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        self.count(Opcode::Mknod);
+        let _timed = self.count(Opcode::Mknod);
         self.entry(Opcode::Mknod, parent, self.make_node(req, parent, name, mode, rdev), reply);
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
-        self.count(Opcode::Mkdir);
+        let _timed = self.count(Opcode::Mkdir);
         let (caller, mode) = (convert::caller(req), convert::mode(mode));
         let make = || self.vfs.make(caller, convert::ino(parent), name.as_bytes(), mode, New::Dir);
         let made = self.make_once(req, parent, name, make);
@@ -166,7 +171,7 @@ impl Filesystem for Adapter {
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
-        self.count(Opcode::Symlink);
+        let _timed = self.count(Opcode::Symlink);
         let new = New::Link(target.as_os_str().as_bytes());
         let caller = convert::caller(req);
         let make = || self.vfs.make(caller, convert::ino(parent), name.as_bytes(), 0o777, new);
@@ -175,20 +180,20 @@ impl Filesystem for Adapter {
     }
 
     fn link(&self, req: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        self.count(Opcode::Link);
+        let _timed = self.count(Opcode::Link);
         let link = || self.vfs.link(convert::ino(ino), convert::ino(parent), name.as_bytes());
         let linked = self.make_once(req, parent, name, link);
         self.entry(Opcode::Link, ino, linked, reply);
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.count(Opcode::Unlink);
+        let _timed = self.count(Opcode::Unlink);
         let removed = self.once(req, || self.vfs.unlink(convert::ino(parent), name.as_bytes()));
         self.empty(Opcode::Unlink, parent, removed, reply);
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.count(Opcode::Rmdir);
+        let _timed = self.count(Opcode::Rmdir);
         let removed = self.once(req, || self.vfs.rmdir(convert::ino(parent), name.as_bytes()));
         self.empty(Opcode::Rmdir, parent, removed, reply);
     }
@@ -203,7 +208,7 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        self.count(Opcode::Rename);
+        let _timed = self.count(Opcode::Rename);
         let (from, to) = (convert::ino(parent), convert::ino(new_parent));
         let (name, new_name) = (name.as_bytes(), new_name.as_bytes());
         let rename = |mode| self.once(req, || self.vfs.rename(from, name, to, new_name, mode));
@@ -222,7 +227,7 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        self.count(Opcode::Create);
+        let _timed = self.count(Opcode::Create);
         let opened = if self.opens.is_on() { None } else { self.created.open(OpenFlags(flags)) };
         let Some(opened) = opened else { return reply.error(Errno::ENOSYS) };
         match self.make_node(req, parent, name, mode, 0) {
@@ -236,7 +241,7 @@ impl Filesystem for Adapter {
 
     /// Answered ENOSYS unless files are passed through, so that the kernel never asks again: see the module's text.
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
-        self.count(Opcode::Open);
+        let _timed = self.asked(req, Opcode::Open, ino, (0, 0));
         if self.opens.is_on() {
             self.watch.recorder.read(req.pid(), convert::ino(ino), 0, 1); // no READ will tell
         }
@@ -256,14 +261,14 @@ impl Filesystem for Adapter {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        self.count(Opcode::Release);
+        let _timed = self.count(Opcode::Release);
         self.opens.release(ino);
         self.empty(Opcode::Release, ino, Ok(()), reply);
     }
 
     /// Answered ENOSYS, so that the kernel never asks again; it also makes the kernel keep directory listings.
     fn opendir(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        self.count(Opcode::Opendir);
+        let _timed = self.count(Opcode::Opendir);
         reply.error(Errno::ENOSYS);
     }
 
@@ -278,7 +283,7 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
-        self.count(Opcode::Read);
+        let mut timed = self.asked(req, Opcode::Read, ino, (offset, size));
         self.watch.recorder.read(req.pid(), convert::ino(ino), offset, size);
         BUFFER.with_borrow_mut(|buffer| {
             let size = size.min(MAX_TRANSFER) as usize;
@@ -286,7 +291,10 @@ impl Filesystem for Adapter {
                 buffer.resize(size, 0);
             }
             match self.vfs.read(convert::ino(ino), offset, &mut buffer[..size]) {
-                Ok(count) => reply.data(&buffer[..count]),
+                Ok(count) => {
+                    timed.got(count);
+                    reply.data(&buffer[..count]);
+                }
                 Err(error) => reply.error(self.errno(Opcode::Read, ino, &error)),
             }
         });
@@ -294,7 +302,7 @@ impl Filesystem for Adapter {
 
     fn write(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
@@ -304,7 +312,8 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyWrite,
     ) {
-        self.count(Opcode::Write);
+        let _timed =
+            self.asked(req, Opcode::Write, ino, (offset, u32::try_from(data.len()).unwrap_or(u32::MAX)));
         let drop_privileges = write_flags.contains(WriteFlags::FUSE_WRITE_KILL_SUIDGID);
         let written = self.vfs.write(convert::ino(ino), offset, data, drop_privileges);
         self.written(Opcode::Write, ino, written.map(|count| count as u64), reply);
@@ -323,7 +332,7 @@ impl Filesystem for Adapter {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        self.count(Opcode::CopyFileRange);
+        let _timed = self.count(Opcode::CopyFileRange);
         let copied = self.vfs.copy_range(convert::ino(from), at, convert::ino(to), to_at, len);
         self.written(Opcode::CopyFileRange, to, copied, reply);
     }
@@ -338,7 +347,7 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        self.count(Opcode::Fallocate);
+        let _timed = self.count(Opcode::Fallocate);
         let done = self.vfs.allocate(convert::ino(ino), offset, len, mode.cast_unsigned());
         self.empty(Opcode::Fallocate, ino, done, reply);
     }
@@ -352,7 +361,7 @@ impl Filesystem for Adapter {
         whence: i32,
         reply: ReplyLseek,
     ) {
-        self.count(Opcode::Lseek);
+        let _timed = self.count(Opcode::Lseek);
         let found = convert::seek(whence, offset)
             .and_then(|(sought, offset)| self.vfs.seek(convert::ino(ino), offset, sought));
         match found {
@@ -362,22 +371,22 @@ impl Filesystem for Adapter {
     }
 
     fn fsync(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, data_only: bool, reply: ReplyEmpty) {
-        self.count(Opcode::Fsync);
+        let _timed = self.count(Opcode::Fsync);
         self.empty(Opcode::Fsync, ino, self.vfs.sync(convert::ino(ino), data_only), reply);
     }
 
     fn fsyncdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, data_only: bool, reply: ReplyEmpty) {
-        self.count(Opcode::Fsyncdir);
+        let _timed = self.count(Opcode::Fsyncdir);
         self.empty(Opcode::Fsyncdir, ino, self.vfs.sync(convert::ino(ino), data_only), reply);
     }
 
     fn flush(&self, _req: &Request, _ino: INodeNo, _fh: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
-        self.count(Opcode::Flush);
+        let _timed = self.count(Opcode::Flush);
         reply.error(Errno::ENOSYS);
     }
 
-    fn readdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
-        self.count(Opcode::Readdir);
+    fn readdir(&self, req: &Request, ino: INodeNo, _fh: FileHandle, offset: u64, mut reply: ReplyDirectory) {
+        let _timed = self.asked(req, Opcode::Readdir, ino, (0, 0));
         match self.vfs.list(convert::ino(ino), offset, false, &mut Plain(&mut reply)) {
             Ok(()) => reply.ok(),
             Err(error) => reply.error(self.errno(Opcode::Readdir, ino, &error)),
@@ -386,13 +395,13 @@ impl Filesystem for Adapter {
 
     fn readdirplus(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
         mut reply: ReplyDirectoryPlus,
     ) {
-        self.count(Opcode::Readdirplus);
+        let _timed = self.asked(req, Opcode::Readdirplus, ino, (0, 0));
         match self.vfs.list(convert::ino(ino), offset, true, &mut Plus(&mut reply, &self.opens)) {
             Ok(()) => reply.ok(),
             Err(error) => reply.error(self.errno(Opcode::Readdirplus, ino, &error)),
@@ -400,7 +409,7 @@ impl Filesystem for Adapter {
     }
 
     fn statfs(&self, _req: &Request, ino: INodeNo, reply: ReplyStatfs) {
-        self.count(Opcode::Statfs);
+        let _timed = self.count(Opcode::Statfs);
         match self.vfs.statfs() {
             Ok(disk) => reply.statfs(
                 disk.blocks,
@@ -416,10 +425,15 @@ impl Filesystem for Adapter {
         }
     }
 
-    fn getxattr(&self, _req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        self.count(Opcode::Getxattr);
+    fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
+        let _timed = self.count(Opcode::Getxattr);
         if ino == INodeNo::ROOT && name == STATS {
             return sized(&self.watch.stats(self.opens.io()), size, reply);
+        }
+        if ino == INodeNo::ROOT
+            && let Some(cursor) = timed::cursor(name)
+        {
+            return self.page(req, cursor, size, reply);
         }
         match self.vfs.getxattr(convert::ino(ino), name.as_bytes()) {
             Ok(value) => sized(&value, size, reply),
@@ -428,7 +442,7 @@ impl Filesystem for Adapter {
     }
 
     fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        self.count(Opcode::Listxattr);
+        let _timed = self.count(Opcode::Listxattr);
         match self.vfs.listxattr(convert::ino(ino)) {
             Ok(names) => sized(&names, size, reply),
             Err(error) => reply.error(self.errno(Opcode::Listxattr, ino, &error)),
@@ -445,21 +459,21 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        self.count(Opcode::Setxattr);
+        let _timed = self.count(Opcode::Setxattr);
         let mode = convert::set_mode(flags);
         let set = self.once(req, || self.vfs.setxattr(convert::ino(ino), name.as_bytes(), value, mode));
         self.empty(Opcode::Setxattr, ino, set, reply);
     }
 
     fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        self.count(Opcode::Removexattr);
+        let _timed = self.count(Opcode::Removexattr);
         let removed = self.once(req, || self.vfs.removexattr(convert::ino(ino), name.as_bytes()));
         self.empty(Opcode::Removexattr, ino, removed, reply);
     }
 
     /// Permissions are the kernel's affair (`default_permissions`).
     fn access(&self, _req: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
-        self.count(Opcode::Access);
+        let _timed = self.count(Opcode::Access);
         reply.error(Errno::ENOSYS);
     }
 
@@ -475,7 +489,7 @@ impl Filesystem for Adapter {
         _out_size: u32,
         reply: ReplyIoctl,
     ) {
-        self.count(Opcode::Ioctl);
+        let _timed = self.count(Opcode::Ioctl);
         reply.error(Errno::ENOTTY);
     }
 }

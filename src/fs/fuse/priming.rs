@@ -113,6 +113,11 @@ impl Recorder {
         Ok(())
     }
 
+    /// True for the process that reads ahead.
+    pub fn is_primer(&self, pid: u32) -> bool {
+        pid != 0 && pid == self.primer.load(Ordering::Relaxed)
+    }
+
     fn is_noted(&self, pid: u32, ino: Ino) -> bool {
         ino.0 <= self.inodes.load(Ordering::Relaxed) && pid != self.primer.load(Ordering::Relaxed)
     }

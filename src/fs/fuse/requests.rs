@@ -7,11 +7,12 @@ macro_rules! opcodes {
     ($($variant:ident = $name:literal,)*) => {
         /// A kind of request.
         #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-        #[repr(usize)]
+        #[repr(u8)]
         #[allow(missing_docs)] // the names are the kernel's
         pub enum Opcode { $($variant,)* }
 
-        const NAMES: &[&str] = &[$($name,)*];
+        /// The names of all kinds, in the order of their numbers.
+        pub const NAMES: &[&str] = &[$($name,)*];
     };
 }
 

@@ -10,6 +10,7 @@ use crate::fs::upper::{FIRST_CREATED, Inode};
 use crate::space::relocated::{ContentError, Whole};
 use crate::store::Wanted;
 use crate::store::index::{FileNode, Ino, NodeKind};
+use crate::store::observe::origin::{self, Origin};
 use crate::sys::fs::disk;
 
 use super::{Kind, Vfs, VfsError};
@@ -20,6 +21,7 @@ impl Vfs {
     pub fn read(&self, ino: Ino, offset: u64, out: &mut [u8]) -> Result<usize, VfsError> {
         if let Some(upper) = self.written().filter(|upper| upper.has_bytes(ino)) {
             let failed = |source| VfsError::Io { doing: "read", ino, source };
+            origin::note(Origin::Written);
             return read_full(&*upper.file(ino)?, offset, out).map_err(failed);
         }
         if self.is_empty_file(ino) {

@@ -13,14 +13,6 @@ use crate::fs::vfs::{Attr, VfsError};
 use super::Adapter;
 
 impl Adapter {
-    /// A request has come in.
-    pub(super) fn count(&self, opcode: Opcode) {
-        self.watch.requests.count(opcode);
-        if let Some(awake) = &self.watch.awake {
-            awake.request();
-        }
-    }
-
     /// The errno for a reply; what a person should know of is logged here, once per failure.
     pub(super) fn errno(&self, opcode: Opcode, ino: INodeNo, error: &VfsError) -> Errno {
         if error.is_ordinary() {

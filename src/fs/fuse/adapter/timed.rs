@@ -1,0 +1,102 @@
+//! A request from when it was taken to when it was answered: counted at once, and timed when it ends.
+
+use std::ffi::OsStr;
+use std::time::Instant;
+
+use fuser::{Errno, INodeNo, ReplyXattr, Request};
+
+use crate::fs::fuse::requests::Opcode;
+use crate::fs::fuse::trace::{Event, MISS, PRIMED};
+use crate::fs::fuse::{Watch, convert};
+use crate::store::index::Ino;
+use crate::store::observe::origin;
+use crate::sys::process::this_process::effective_uid;
+
+use super::Adapter;
+use super::reply::sized;
+
+/// A request that is being answered; it is over when this is dropped.
+pub(super) struct Timed<'a> {
+    watch: &'a Watch,
+    opcode: Opcode,
+    started: Instant,
+    event: Option<Event>,
+}
+
+impl Timed<'_> {
+    /// The name that was looked up is `ino`.
+    pub(super) fn found(&mut self, ino: Ino) {
+        if let Some(event) = &mut self.event {
+            event.ino = ino.0;
+        }
+    }
+
+    /// The name that was looked up is not there.
+    pub(super) fn missed(&mut self) {
+        if let Some(event) = &mut self.event {
+            event.flags |= MISS;
+        }
+    }
+
+    /// So many bytes were read.
+    pub(super) fn got(&mut self, bytes: usize) {
+        if let Some(event) = &mut self.event {
+            event.size = u32::try_from(bytes).unwrap_or(u32::MAX);
+        }
+    }
+}
+
+impl Drop for Timed<'_> {
+    fn drop(&mut self) {
+        let took = self.started.elapsed();
+        self.watch.latencies.record(self.opcode, took);
+        if let Some(event) = self.event.take() {
+            let event = Event { origin: origin::take(), ..event };
+            self.watch.trace.record(event, self.started, took);
+        }
+    }
+}
+
+impl Adapter {
+    /// A request has come in.
+    pub(super) fn count(&self, opcode: Opcode) -> Timed<'_> {
+        self.watch.requests.count(opcode);
+        if let Some(awake) = &self.watch.awake {
+            awake.request();
+        }
+        Timed { watch: &self.watch, opcode, started: Instant::now(), event: None }
+    }
+
+    /// A request about `ino` has come in, for `size` bytes from `offset` if it is about bytes.
+    pub(super) fn asked(
+        &self,
+        req: &Request,
+        opcode: Opcode,
+        ino: INodeNo,
+        (offset, size): (u64, u32),
+    ) -> Timed<'_> {
+        let mut timed = self.count(opcode);
+        if self.watch.trace.is_on() {
+            origin::take();
+            let (pid, ino) = (req.pid(), convert::ino(ino).0);
+            let flags = if self.watch.recorder.is_primer(pid) { PRIMED } else { 0 };
+            timed.event =
+                Some(Event { opcode: opcode as u8, ino, offset, size, pid, flags, ..Event::default() });
+        }
+        timed
+    }
+
+    /// Answers with what was traced since `cursor`, for who mounted this only.
+    pub(super) fn page(&self, req: &Request, cursor: Option<u64>, size: u32, reply: ReplyXattr) {
+        let is_allowed = [0, effective_uid()].contains(&convert::caller(req).uid);
+        match is_allowed {
+            true => sized(&self.watch.trace.page(cursor), size, reply),
+            false => reply.error(Errno::EPERM),
+        }
+    }
+}
+
+/// The cursor in the name of an attribute that asks for a page of the trace.
+pub(super) fn cursor(name: &OsStr) -> Option<Option<u64>> {
+    crate::fs::fuse::trace::cursor(name.to_str()?)
+}
