@@ -32,6 +32,8 @@ mod kernel;
 mod list;
 mod manual;
 mod materialize;
+#[cfg(unix)]
+mod metrics;
 mod misuse;
 #[cfg_attr(windows, path = "cli/windows/mount.rs")]
 mod mount;
@@ -54,10 +56,16 @@ mod shell;
 #[cfg(unix)]
 mod stats;
 #[cfg(unix)]
+mod summary;
+#[cfg(unix)]
 mod sweep;
 mod table;
 mod target;
 mod terminal;
+#[cfg(unix)]
+mod top;
+#[cfg(unix)]
+mod trace;
 #[cfg(unix)]
 mod unmount;
 #[cfg(unix)]

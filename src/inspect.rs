@@ -4,9 +4,13 @@
 //! is mounted or written.
 
 pub mod compare;
+pub mod live;
+pub mod metrics;
 pub mod packages;
 pub mod report;
+pub mod run;
 pub mod touched;
+pub mod unpacking;
 pub mod usage;
 
 use crate::store::index::{Index, Node, NodeKind};

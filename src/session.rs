@@ -45,6 +45,8 @@ pub mod obtain;
 pub mod parity;
 #[cfg(unix)]
 pub mod prefetch;
+#[cfg(unix)]
+pub mod recording;
 pub mod request;
 pub mod run;
 #[cfg(unix)]

@@ -12,7 +12,13 @@ use super::context::Context;
 use super::df;
 use super::manual;
 #[cfg(unix)]
+use super::metrics;
+#[cfg(unix)]
 use super::report;
+#[cfg(unix)]
+use super::top;
+#[cfg(unix)]
+use super::trace;
 #[cfg(unix)]
 use super::verify;
 
@@ -28,8 +34,17 @@ pub enum EnvironmentCommand {
     /// Show what takes the disk, and what removing a catalog would free
     Df(df::DfArgs),
     #[cfg(unix)]
+    /// Tell the numbers of mounted spaces in the text format of Prometheus
+    Metrics(metrics::MetricsArgs),
+    #[cfg(unix)]
     /// Write a page that shows what an environment holds and what runs touched of it
     Report(report::ReportArgs),
+    #[cfg(unix)]
+    /// Show the mounted spaces while they work: requests, how long they take, and who uses them
+    Top(top::TopArgs),
+    #[cfg(unix)]
+    /// Show what a run, or a mounted space, reads: which files, in what order, from where, and how long it waits
+    Trace(trace::TraceArgs),
     #[cfg(unix)]
     /// Verify one catalog: its blobs and, with --parity, that a mount, files and RCC's restore are the same tree
     Verify(verify::VerifyArgs),
@@ -49,7 +64,13 @@ pub fn main(context: &Context, command: &EnvironmentCommand) -> anyhow::Result<E
         #[cfg(unix)]
         EnvironmentCommand::Df(args) => df::main(context, args),
         #[cfg(unix)]
+        EnvironmentCommand::Metrics(args) => metrics::main(context, args),
+        #[cfg(unix)]
+        EnvironmentCommand::Top(args) => top::main(context, args),
+        #[cfg(unix)]
         EnvironmentCommand::Report(args) => report::main(context, args),
+        #[cfg(unix)]
+        EnvironmentCommand::Trace(args) => trace::main(context, args),
         #[cfg(unix)]
         EnvironmentCommand::Verify(args) => verify::main(context, args),
         EnvironmentCommand::Completions(args) => manual::completions(args),

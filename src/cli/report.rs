@@ -12,11 +12,15 @@ use crate::fs::fuse::profile::Profile;
 use crate::inspect::compare::compare;
 use crate::inspect::packages::Packages;
 use crate::inspect::report;
+use crate::inspect::run::Run;
 use crate::inspect::touched::{Share, Touched};
+use crate::rcc::catalog::Catalog;
+use crate::session::error::NotFound;
 use crate::store::index::Index;
 use crate::store::observe::Tally;
 
 use super::context::Context;
+use super::trace;
 
 /// Arguments of `report`.
 #[derive(Debug, Args)]
@@ -26,6 +30,9 @@ pub struct ReportArgs {
     /// Also show what changed since this catalog
     #[arg(long, value_name = "CATALOG")]
     pub since: Option<String>,
+    /// Also show the timeline of a run that `holofs run --trace FILE` recorded; of two, also what differs
+    #[arg(long, value_name = "FILE")]
+    pub trace: Vec<PathBuf>,
     /// The page to write
     #[arg(short, long, default_value = "report.html", value_name = "FILE")]
     pub output: PathBuf,
@@ -56,6 +63,18 @@ impl Inspected {
         Ok(Inspected { index, packages })
     }
 
+    /// Looks into the catalog of that id, which is in the hololib under any name.
+    pub fn of_id(context: &Context, id: &str) -> anyhow::Result<Inspected> {
+        let found = context
+            .home
+            .catalogs()?
+            .into_iter()
+            .find(|path| Catalog::identify(path).is_ok_and(|found| found.to_string() == id));
+        let path =
+            found.ok_or_else(|| NotFound(format!("The catalog {id} is not in the hololib any more")))?;
+        Inspected::open(context, &path.to_string_lossy())
+    }
+
     /// What earlier runs touched; nothing if none was recorded.
     pub fn touched(&self, context: &Context) -> Touched {
         let id = self.index.id();
@@ -74,6 +93,18 @@ pub fn main(context: &Context, args: &ReportArgs) -> anyhow::Result<ExitCode> {
         let before = Inspected::open(context, since)?;
         let comparison = compare((&before.index, &before.packages), (&now.index, &now.packages));
         page.comparison = Some((before.index.blueprint().to_owned(), comparison));
+    }
+    for file in &args.trace {
+        let recording = trace::read(file)?;
+        anyhow::ensure!(
+            recording.catalog == now.index.id().to_string(),
+            "{} is of another catalog: {} ({})",
+            file.display(),
+            recording.blueprint,
+            recording.catalog
+        );
+        let run = Run::of(&recording, &now.index, &now.packages);
+        page.runs.push(report::RunShown::new(&recording, &run, &now.index));
     }
     let html = page.to_html().context("Cannot make the page")?;
     std::fs::write(&args.output, html).with_context(|| format!("Cannot write {}", args.output.display()))?;

@@ -4,6 +4,8 @@ use std::ffi::OsString;
 #[cfg(unix)]
 use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus};
+#[cfg(unix)]
+use std::sync::Arc;
 
 use clap::{Args, CommandFactory as _};
 
@@ -44,12 +46,28 @@ pub struct RunArgs {
     pub mount: MountedRunArgs,
     #[command(flatten)]
     pub remote: RemoteUseArgs,
+    #[cfg(unix)]
+    #[command(flatten)]
+    pub watch: WatchedRunArgs,
     /// Let Python write no bytecode, as RCC does
     #[arg(long)]
     pub no_bytecode: bool,
     /// The command and its arguments
     #[arg(last = true, required = true)]
     pub command: Vec<OsString>,
+}
+
+/// What is told about the run when it is over.
+#[cfg(unix)]
+#[derive(Debug, Default, Args)]
+pub struct WatchedRunArgs {
+    /// Record what the command reads, in order, into this file: for `holofs trace --from` and `holofs report --trace`. Nothing is
+    /// read ahead meanwhile, unless --profile names a file
+    #[arg(long, value_name = "FILE")]
+    pub trace: Option<PathBuf>,
+    /// Append a summary in Markdown to this file (auto: $GITHUB_STEP_SUMMARY, else holofs-summary.md)
+    #[arg(long, value_name = "auto|FILE", num_args = 0..=1, require_equals = true, default_missing_value = "auto")]
+    pub summary: Option<PathBuf>,
 }
 
 /// What only a mount can keep.
@@ -75,6 +93,28 @@ pub struct MountedRunArgs {
     /// What runs read first: auto, off, or a file (as for `mount`)
     #[arg(long, default_value = "auto", value_name = "auto|off|FILE")]
     pub profile: PathBuf,
+}
+
+#[cfg(unix)]
+impl RunArgs {
+    /// A run as it is by default, watched.
+    pub fn watched(
+        catalog: Option<String>,
+        space: SpaceChoice,
+        watch: WatchedRunArgs,
+        command: Vec<OsString>,
+    ) -> RunArgs {
+        let mount = MountedRunArgs {
+            io: None,
+            keep_awake: KeepAwake::Auto,
+            read_only: false,
+            fresh: false,
+            isolate: false,
+            profile: "auto".into(),
+        };
+        let remote = RemoteUseArgs::default();
+        RunArgs { catalog, space, mode: Mode::Auto, mount, remote, watch, no_bytecode: false, command }
+    }
 }
 
 /// Runs the command. Its status is ours; what goes wrong on our side has codes that commands rarely use.
@@ -114,6 +154,8 @@ pub fn end(context: &Context, args: &RunArgs) -> anyhow::Result<ExitStatus> {
     let catalog = remotes::local(&context, &target.catalog, &how)?;
     let request = request(args, &catalog);
     let outcome = run::run(&context, &request);
+    #[cfg(unix)]
+    super::trace::after_run(&context, &args.watch, &request);
     if args.space.is_auto() {
         forget(&context, &request.mount);
     }
@@ -142,7 +184,7 @@ pub fn with_separator(words: Vec<OsString>) -> Vec<OsString> {
         .into_iter()
         .chain([&cli])
         .flat_map(clap::Command::get_arguments)
-        .filter(|argument| argument.get_action().takes_values())
+        .filter(|argument| argument.get_action().takes_values() && !argument.is_require_equals_set())
         .flat_map(|argument| {
             let long = argument.get_long().map(|long| format!("--{long}"));
             let short = argument.get_short().map(|short| format!("-{short}"));
@@ -162,11 +204,16 @@ fn request(args: &RunArgs, catalog: &str) -> RunRequest {
         read_only: given.read_only,
         fresh: given.fresh,
         keep: false,
-        profile: ProfileAt::from(given.profile.as_path()),
+        profile: match ProfileAt::from(given.profile.as_path()) {
+            ProfileAt::Auto if args.watch.trace.is_some() => ProfileAt::Noted,
+            profile => profile,
+        },
         ..MountRequest::new(catalog, &args.space.name(), args.mode)
     };
     let command = args.command.clone();
-    RunRequest { mount, isolate: given.isolate, bytecode: !args.no_bytecode, command }
+    let is_watched = args.watch.trace.is_some() || args.watch.summary.is_some();
+    let recording = is_watched.then(Arc::default);
+    RunRequest { mount, isolate: given.isolate, bytecode: !args.no_bytecode, command, recording }
 }
 
 #[cfg(windows)]
@@ -176,7 +223,7 @@ fn request(args: &RunArgs, catalog: &str) -> RunRequest {
 }
 
 /// Ends as the command did: by the same signal, so that loops in shells stop, or with its status.
-fn end_as(status: ExitStatus) -> ExitCode {
+pub fn end_as(status: ExitStatus) -> ExitCode {
     if cfg!(windows)
         && let Some(code) = status.code()
         && u8::try_from(code).is_err()

@@ -71,6 +71,8 @@ pub fn main(context: &Context, args: &ShellArgs) -> anyhow::Result<ExitCode> {
     let mut context = context.clone();
     context.add(|extra| extra.injected.extend(start.variables));
     let args = RunArgs {
+        #[cfg(unix)]
+        watch: run::WatchedRunArgs::default(),
         catalog: args.catalog.clone(),
         space: args.space.clone(),
         mode: args.mode,

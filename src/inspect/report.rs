@@ -9,12 +9,17 @@ use serde::Serialize;
 
 use super::compare::Comparison;
 use super::packages::{Package, Packages};
+use super::run::Run;
 use super::touched::{Share, Touched};
+use crate::session::recording::Recording;
 use crate::store::index::Index;
+use crate::store::observe::origin::Origin;
 
 /// The page; `DATA` is replaced by the data.
 const PAGE: &str = include_str!("page.html");
 const PLACE: &str = "/*DATA*/";
+/// So many reads of a run are drawn: the page stays small.
+const MOST_READS: usize = 10_000;
 
 /// The data of the page.
 #[derive(Debug, Serialize)]
@@ -33,6 +38,51 @@ pub struct Report {
     pub touched: Share,
     /// The changes since another catalog, with its blueprint.
     pub comparison: Option<(String, Comparison)>,
+    /// Runs that were recorded, at most two of them compared.
+    pub runs: Vec<RunShown>,
+}
+
+/// A recorded run on the page.
+#[derive(Debug, Serialize)]
+pub struct RunShown {
+    /// The command.
+    pub title: String,
+    /// How long it took, in milliseconds.
+    pub run_ms: f64,
+    /// How long it waited for answers, in milliseconds.
+    pub waited_ms: f64,
+    /// In one sentence.
+    pub sentence: String,
+    /// Names of the places that bytes came from.
+    pub origins: Vec<&'static str>,
+    /// The first reads: at and for how many milliseconds, which of the page's files (-1: none), which origin, bytes.
+    pub reads: Vec<(f64, f64, i64, usize, u32)>,
+    /// How many reads there were.
+    pub all_reads: u64,
+}
+
+impl RunShown {
+    /// What the page shows of `recording`.
+    pub fn new(recording: &Recording, run: &Run, index: &Index) -> RunShown {
+        let positions: HashMap<u64, i64> =
+            super::files(index).zip(0..).map(|((node, ..), position)| (node.ino.0, position)).collect();
+        let ms = |us: f64| (us / 10.0).round() / 100.0;
+        let reads = recording.requests.iter().filter(|asked| asked.kind == "read" && asked.size > 0);
+        let all_reads = reads.clone().count() as u64;
+        let reads = reads.take(MOST_READS).map(|asked| {
+            let file = positions.get(&asked.ino).copied().unwrap_or(-1);
+            (ms(asked.at_us), ms(asked.took_us), file, asked.origin as usize, asked.size)
+        });
+        RunShown {
+            title: recording.command.join(" "),
+            run_ms: run.run_ms,
+            waited_ms: run.waited_ms,
+            sentence: run.sentence(),
+            origins: Origin::ALL.iter().map(|origin| origin.name()).collect(),
+            reads: reads.collect(),
+            all_reads,
+        }
+    }
 }
 
 impl Report {
@@ -68,6 +118,7 @@ impl Report {
             packages: sorted.iter().map(|package| (package.name.clone(), package.version.clone())).collect(),
             touched: touched.share(index),
             comparison: None,
+            runs: Vec::new(),
         }
     }
 
@@ -92,6 +143,7 @@ mod tests {
             files: Vec::new(),
             touched: Share { files: 0, all_files: 0, bytes: 0, all_bytes: 0 },
             comparison: None,
+            runs: Vec::new(),
         };
         let html = report.to_html().unwrap();
         assert_eq!(html.matches("</script>").count(), PAGE.matches("</script>").count());

@@ -40,6 +40,7 @@ pub struct Prefetch {
     /// Where the profile is kept; nowhere with `--profile off`.
     file: Option<Kept>,
     profile: Profile,
+    reads_ahead: bool,
 }
 
 impl Prefetch {
@@ -53,16 +54,19 @@ impl Prefetch {
         let catalog = mounted.index.id();
         let file = match &request.profile {
             ProfileAt::Off => None,
-            ProfileAt::Auto => Some(Kept::Ours(context.home.profiles_dir().below(catalog.to_string()))),
+            ProfileAt::Auto | ProfileAt::Noted => {
+                Some(Kept::Ours(context.home.profiles_dir().below(catalog.to_string())))
+            }
             ProfileAt::File(path) => Some(Kept::Given(path.clone())),
         };
         let profile = file.as_ref().map(|file| file.read(&catalog)).unwrap_or_default();
-        Prefetch { recorder, catalog, file, profile }
+        let reads_ahead = request.profile != ProfileAt::Noted;
+        Prefetch { recorder, catalog, file, profile, reads_ahead }
     }
 
     /// Has a process of its own walk the profile, if there is anything to walk.
     pub fn start(&self, context: &Context, mounted: &Mounted, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
-        if self.profile.items().is_empty() {
+        if self.profile.items().is_empty() || !self.reads_ahead {
             return Ok(());
         }
         let (recorder, profile) = (Arc::clone(&self.recorder), self.profile.clone());

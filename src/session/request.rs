@@ -26,6 +26,8 @@ pub struct SpaceName {
 pub enum ProfileAt {
     /// With the others, by catalog.
     Auto,
+    /// As `Auto`, but nothing is read ahead this time: who watches a run wants to see what it asks for itself.
+    Noted,
     /// Nowhere: nothing is read ahead.
     Off,
     /// In this file.

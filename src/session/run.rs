@@ -7,6 +7,8 @@ use std::ffi::OsString;
 use std::path::Path;
 #[cfg(windows)]
 use std::process::ExitStatus;
+#[cfg(unix)]
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -16,6 +18,8 @@ use crate::store::index::Index;
 use super::context::Context;
 use super::execute::{Bytecode, Execution};
 use super::method::{Method, Refusal};
+#[cfg(unix)]
+use super::recording::Slot;
 use super::request::MountRequest;
 
 #[cfg(unix)]
@@ -32,6 +36,9 @@ pub struct RunRequest {
     pub bytecode: bool,
     /// The command and its arguments.
     pub command: Vec<OsString>,
+    /// Where what the command asks for is recorded, if that is wanted.
+    #[cfg(unix)]
+    pub recording: Option<Arc<Slot>>,
 }
 
 /// What was done, told before the command runs.

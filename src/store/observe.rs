@@ -77,6 +77,12 @@ counters! {
     BlobErrors = "blob_errors",
     /// Blobs written into the hololib by a recorder.
     BlobsRecorded = "blobs_recorded",
+    /// Blobs that came from another machine.
+    BlobsFetched = "blobs_fetched",
+    /// Raw bytes of those blobs.
+    BytesFetched = "bytes_fetched",
+    /// Bytes that a mount was asked for and gave.
+    BytesRead = "bytes_read",
     /// Files copied up into the upper.
     CopiedUp = "copied_up",
     /// Opens that the kernel serves by itself (passthrough).

@@ -46,9 +46,11 @@ impl Store {
 
     /// Requests content that the library lacks from the supplier; `missing` is the library's error.
     pub(super) fn supplied(&self, wanted: &Wanted, missing: StoreError) -> Result<RawFile, StoreError> {
-        let supplied = self.asked_for(wanted, missing);
+        let supplied = self.asked_for(wanted, missing)?;
         origin::note(Origin::Remote);
-        supplied
+        self.observer.count(Counter::BlobsFetched, 1);
+        self.observer.count(Counter::BytesFetched, wanted.size);
+        Ok(supplied)
     }
 
     fn asked_for(&self, wanted: &Wanted, missing: StoreError) -> Result<RawFile, StoreError> {

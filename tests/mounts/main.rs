@@ -15,6 +15,7 @@ mod crowd;
 mod files;
 mod model;
 mod mount;
+mod observe;
 mod passthrough;
 mod posix;
 mod readers;

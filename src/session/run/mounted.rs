@@ -2,18 +2,20 @@
 
 use std::path::Path;
 use std::process::ExitStatus;
+use std::time::Instant;
 
 use anyhow::Context as _;
 
 use crate::session::context::Context;
 use crate::session::daemon;
 use crate::session::error::CannotMount;
-use crate::session::execute::Bytecode;
+use crate::session::execute::{Bytecode, Execution};
 use crate::session::files;
 use crate::session::foreign;
 use crate::session::isolate::{self, Isolated};
 use crate::session::method::{Method, Mode, Mounter, Refusal};
 use crate::session::obtain::{Obtained, Outcome, obtain, obtain_by};
+use crate::session::recording::{self, Fetching};
 use crate::session::unmount::leave;
 use crate::space::Space;
 use crate::store::index::Index;
@@ -93,7 +95,7 @@ fn in_files(
 ) -> anyhow::Result<ExitStatus> {
     let (report, _lease) = files::obtain(context, &request.mount, reasons, Some(&command_line(request)))?;
     tell(context, space, report.method, &report.reasons, false);
-    execution(context, request, space, index).command(&request.command, || ())
+    recorded(request, &execution(context, request, space, index), report.method, || ())
 }
 
 /// Mounts the space in a namespace of our own, at the space's usual place. Where that is refused, the command goes on in there.
@@ -115,7 +117,7 @@ fn while_mounted(
 ) -> anyhow::Result<ExitStatus> {
     let Obtained { report, lease } = obtained;
     tell(context, space, report.method, reasons, false);
-    let outcome = execution(context, request, space, index).command(&request.command, || ());
+    let outcome = recorded(request, &execution(context, request, space, index), report.method, || ());
     // What the command said stands, whatever becomes of the mount.
     if let Err(error) = leave(context, space, lease) {
         context.front.note(&format!("warning: {error:#}"));
@@ -146,7 +148,36 @@ fn run_isolated(
     if request.bytecode {
         execution.bytecode = Bytecode::OfRun;
     }
-    execution.command(&request.command, mark)
+    recorded(request, &execution, Method::Fuse(Mounter::Namespace), mark)
+}
+
+/// Runs the command, and records what it asks for if that is wanted. A failure of that is part of the recording.
+fn recorded(
+    request: &RunRequest,
+    execution: &Execution<'_>,
+    method: Method,
+    meanwhile: impl FnOnce(),
+) -> anyhow::Result<ExitStatus> {
+    let Some(slot) = &request.recording else { return execution.command(&request.command, meanwhile) };
+    let mut recording = recording::of_space(&execution.space.root, execution.index);
+    recording.command = request.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+    recording.method = method.name().to_owned();
+    let fetching = match method {
+        Method::Files => {
+            Err(anyhow::anyhow!("The space is plain files: the kernel reads them without HoloFS"))
+        }
+        Method::Fuse(_) => Fetching::start(&execution.space.root),
+    };
+    recording.ready_ms = slot.elapsed_ms();
+    let began = Instant::now();
+    let outcome = execution.command(&request.command, meanwhile);
+    recording.run_ms = recording::millis(began.elapsed());
+    match fetching {
+        Ok(fetching) => fetching.finish(&mut recording),
+        Err(error) => recording.incomplete = Some(format!("{error:#}")),
+    }
+    slot.put(recording);
+    outcome
 }
 
 /// Why the space can be neither mounted nor materialized at its own place, whatever the method: nothing can be written there.

@@ -9,7 +9,7 @@ use crate::fs::fuse::requests::Opcode;
 use crate::fs::fuse::trace::{Event, MISS, PRIMED};
 use crate::fs::fuse::{Watch, convert};
 use crate::store::index::Ino;
-use crate::store::observe::origin;
+use crate::store::observe::{Counter, Observer as _, origin};
 use crate::sys::process::this_process::effective_uid;
 
 use super::Adapter;
@@ -40,6 +40,7 @@ impl Timed<'_> {
 
     /// So many bytes were read.
     pub(super) fn got(&mut self, bytes: usize) {
+        self.watch.tally.count(Counter::BytesRead, bytes as u64);
         if let Some(event) = &mut self.event {
             event.size = u32::try_from(bytes).unwrap_or(u32::MAX);
         }

@@ -1,0 +1,166 @@
+//! `holofs metrics`: the numbers of live spaces for Prometheus: printed, kept in a file for node_exporter, or served.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use clap::Args;
+
+use crate::inspect::live::Sample;
+use crate::inspect::metrics::{CONTENT_TYPE, text};
+use crate::inspect::usage::usage;
+
+use super::context::Context;
+use super::terminal;
+
+/// A request's head is not longer, in bytes; nor has it more lines.
+const MOST: usize = 8 << 10;
+const LINES: usize = 64;
+/// So long who asks may take.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Arguments of `metrics`.
+#[derive(Debug, Args)]
+pub struct MetricsArgs {
+    /// Write into this file, which is replaced at once: for the textfile collector of node_exporter
+    #[arg(short, long, value_name = "FILE", conflicts_with = "listen")]
+    pub output: Option<PathBuf>,
+    /// Serve http://ADDR/metrics until interrupted, such as on 127.0.0.1:9464; there is neither a login nor TLS
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Option<SocketAddr>,
+    /// Count what takes the disk, too, which reads all directories of the home
+    #[arg(long)]
+    pub disk: bool,
+}
+
+/// Samples, and tells where it is wanted.
+pub fn main(context: &Context, args: &MetricsArgs) -> anyhow::Result<ExitCode> {
+    match (&args.listen, &args.output) {
+        (Some(address), _) => serve(context, *address, args.disk)?,
+        (None, Some(file)) => replace(file, &page(context, args.disk)?)?,
+        (None, None) => terminal::print(page(context, args.disk)?.trim_end())?,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn page(context: &Context, disk: bool) -> anyhow::Result<String> {
+    let usage = if disk { Some(usage(&context.home)?) } else { None };
+    Ok(text(&Sample::take(&context.home)?, usage.as_ref()))
+}
+
+/// Others read it, and never half of it.
+fn replace(file: &Path, page: &str) -> anyhow::Result<()> {
+    let cannot = || format!("Cannot write {}", file.display());
+    let file = std::path::absolute(file).with_context(cannot)?;
+    let parent = file.parent().context("A file is in a directory")?;
+    let mode = std::fs::Permissions::from_mode(0o644);
+    let new = tempfile::Builder::new().prefix(".holofs-").permissions(mode).tempfile_in(parent);
+    let mut new = new.with_context(cannot)?;
+    new.write_all(page.as_bytes()).with_context(cannot)?;
+    new.persist(&file).map(drop).with_context(cannot)
+}
+
+/// Answers one after the other: nobody has more than one thread of ours, nor longer than [`PATIENCE`].
+fn serve(context: &Context, address: SocketAddr, disk: bool) -> anyhow::Result<()> {
+    let listener = TcpListener::bind(address).with_context(|| format!("Cannot listen on {address}"))?;
+    let address = listener.local_addr().context("Cannot tell where it listens")?;
+    terminal::tell("holofs", &format!("serving http://{address}/metrics"));
+    for stream in listener.incoming() {
+        let answered = stream.and_then(|mut stream| answer(&mut stream, || page(context, disk)));
+        if let Err(error) = answered {
+            log::debug!("A request was not answered: {error}");
+        }
+    }
+    Ok(())
+}
+
+fn answer(stream: &mut TcpStream, page: impl FnOnce() -> anyhow::Result<String>) -> std::io::Result<()> {
+    stream.set_write_timeout(Some(PATIENCE))?;
+    let (status, body) = match asked(stream)? {
+        Asked::Metrics { body } => match page() {
+            Ok(page) if body => ("200 OK", page),
+            Ok(_) => ("200 OK", String::new()),
+            Err(error) => ("500 Internal Server Error", format!("{error:#}\n")),
+        },
+        Asked::Other => ("404 Not Found", "there is /metrics\n".to_owned()),
+        Asked::Method => ("405 Method Not Allowed", "GET or HEAD\n".to_owned()),
+        Asked::Nonsense => ("400 Bad Request", "that is no request\n".to_owned()),
+    };
+    let head = format!(
+        "HTTP/1.1 {status}\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+        body.len()
+    );
+    stream.write_all(head.as_bytes())?;
+    stream.write_all(body.as_bytes())?;
+    stream.flush()
+}
+
+/// What somebody asked for.
+#[derive(Debug, PartialEq)]
+enum Asked {
+    Metrics { body: bool },
+    Other,
+    Method,
+    Nonsense,
+}
+
+/// Reads a request's head, and no more than that.
+fn asked(stream: &mut TcpStream) -> std::io::Result<Asked> {
+    let (mut head, until) = (Vec::new(), Instant::now() + PATIENCE);
+    let mut piece = [0; 1024];
+    loop {
+        let left = until.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(std::io::ErrorKind::TimedOut.into());
+        }
+        stream.set_read_timeout(Some(left))?;
+        let count = stream.read(&mut piece)?;
+        head.extend_from_slice(&piece[..count]);
+        match meant(&head) {
+            Some(asked) => return Ok(asked),
+            None if count == 0 || head.len() > MOST => return Ok(Asked::Nonsense),
+            None => {}
+        }
+    }
+}
+
+/// What `head` asks for; `None` if it is not whole.
+fn meant(head: &[u8]) -> Option<Asked> {
+    let mut lines = [httparse::EMPTY_HEADER; LINES];
+    let mut request = httparse::Request::new(&mut lines);
+    match request.parse(head) {
+        Err(_) => Some(Asked::Nonsense),
+        Ok(httparse::Status::Partial) => None,
+        Ok(httparse::Status::Complete(_)) => {
+            let path = request.path.unwrap_or_default().split('?').next();
+            Some(match (request.method, path) {
+                (Some("GET"), Some("/metrics")) => Asked::Metrics { body: true },
+                (Some("HEAD"), Some("/metrics")) => Asked::Metrics { body: false },
+                (Some("GET" | "HEAD"), _) => Asked::Other,
+                _ => Asked::Method,
+            })
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_are_read_strictly() {
+        let meant = |text: &str| meant(text.as_bytes());
+        assert_eq!(meant("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n"), Some(Asked::Metrics { body: true }));
+        assert_eq!(meant("HEAD /metrics?x=1 HTTP/1.0\r\n\r\n"), Some(Asked::Metrics { body: false }));
+        assert_eq!(meant("GET / HTTP/1.1\r\n\r\n"), Some(Asked::Other));
+        assert_eq!(meant("POST /metrics HTTP/1.1\r\n\r\n"), Some(Asked::Method));
+        assert_eq!(meant("GET /metrics HTTP/1.1\r\nHost"), None);
+        assert_eq!(meant("\x16\x03\x01"), Some(Asked::Nonsense));
+        let many = format!("GET /metrics HTTP/1.1\r\n{}\r\n", "a: b\r\n".repeat(LINES + 1));
+        assert_eq!(meant(&many), Some(Asked::Nonsense));
+    }
+}

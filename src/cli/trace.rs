@@ -1,0 +1,214 @@
+//! `holofs trace`: what a run reads, in order, with where from and how long it waits; and what is left of a run that was recorded.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use anyhow::Context as _;
+use clap::Args;
+
+use crate::inspect::run::{Run, chrome, grouped};
+use crate::session::recording::{self, FORMAT, Fetching, Recording};
+use crate::session::request::SpaceName;
+use crate::session::run::RunRequest;
+use crate::session::unmount;
+use crate::sys::fs::dir;
+use crate::sys::fs::stat::read_regular;
+use crate::sys::process::signals;
+
+use super::context::{self, Context};
+use super::report::Inspected;
+use super::run::{self, RunArgs, WatchedRunArgs};
+use super::table::{bytes, table};
+use super::{SpaceChoice, summary};
+
+/// No recording is larger, in bytes.
+const MOST: u64 = 1 << 30;
+/// So many files and packages are told to people.
+const TOLD: usize = 20;
+
+/// Arguments of `trace`.
+#[derive(Debug, Args)]
+pub struct TraceArgs {
+    /// A space that is mounted; or with a command, what `holofs run` takes as its catalog
+    #[arg(value_name = "SPACE|CATALOG|FILE|DIR")]
+    pub what: Option<String>,
+    /// Who the space belongs to
+    #[arg(long, default_value = "user", value_parser = context::parse_controller)]
+    pub controller: String,
+    /// With a command, the name of its space
+    #[arg(short = 's', long, value_name = "SPACE", value_parser = context::parse_space)]
+    pub space: Option<String>,
+    /// How long a mounted space is watched; an interrupt ends it earlier
+    #[arg(long, default_value_t = 10, value_name = "N")]
+    pub seconds: u64,
+    /// Show what `holofs run --trace FILE` recorded
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["what", "command"])]
+    pub from: Option<PathBuf>,
+    /// Keep the recording
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+    /// Write it in the format of Chrome's tracing, for ui.perfetto.dev
+    #[arg(long, value_name = "FILE")]
+    pub chrome: Option<PathBuf>,
+    /// Show every file
+    #[arg(long)]
+    pub files: bool,
+    /// The command and its arguments
+    #[arg(last = true)]
+    pub command: Vec<OsString>,
+}
+
+/// Records and reports, or reports what was recorded.
+pub fn main(context: &Context, args: &TraceArgs) -> anyhow::Result<ExitCode> {
+    let (recording, ended) = match (&args.from, &args.what) {
+        (Some(file), _) => (read(file)?, ExitCode::SUCCESS),
+        (None, _) if !args.command.is_empty() => return traced(context, args),
+        (None, Some(space)) => (watched(context, space, args)?, ExitCode::SUCCESS),
+        (None, None) => {
+            anyhow::bail!("Name a mounted space, or give a command: holofs trace CATALOG -- COMMAND")
+        }
+    };
+    show(context, args, &recording)?;
+    Ok(ended)
+}
+
+/// Runs the command and reports; its status is ours.
+fn traced(context: &Context, args: &TraceArgs) -> anyhow::Result<ExitCode> {
+    let kept = tempfile::NamedTempFile::new().context("Cannot make a temporary file")?;
+    let space = SpaceChoice { space: None, named: args.space.clone(), controller: args.controller.clone() };
+    let watch = WatchedRunArgs { trace: Some(kept.path().to_owned()), summary: None };
+    let run = RunArgs::watched(args.what.clone(), space, watch, args.command.clone());
+    let status = run::end(context, &run)?;
+    show(context, args, &read(kept.path())?)?;
+    Ok(run::end_as(status))
+}
+
+/// Records what is asked of a mounted space for some time.
+fn watched(context: &Context, space: &str, args: &TraceArgs) -> anyhow::Result<Recording> {
+    let name = SpaceName { space: space.to_owned(), controller: args.controller.clone() };
+    let space = unmount::find(context, &name)?;
+    let state = space.mount_state()?.context("Nothing is recorded of the mount")?;
+    let (index, ..) = context.index(&state.catalog_path.to_string_lossy())?;
+    let mut recording = recording::of_space(&space.root, &index);
+    recording.method = state.rung;
+    let interrupted = signals::interruption().context("Cannot handle signals")?;
+    let fetching = Fetching::start(&space.root)?;
+    let (began, time) = (Instant::now(), Duration::from_secs(args.seconds));
+    while began.elapsed() < time && !interrupted.load(Ordering::Relaxed) {
+        std::thread::sleep(Duration::from_millis(50).min(time.saturating_sub(began.elapsed())));
+    }
+    fetching.finish(&mut recording);
+    Ok(recording)
+}
+
+/// Reads what was recorded.
+pub fn read(file: &Path) -> anyhow::Result<Recording> {
+    let text = read_regular(file, MOST).with_context(|| format!("Cannot read {}", file.display()))?;
+    let recording: Result<Recording, _> = serde_json::from_slice(&text);
+    let recording = recording.with_context(|| format!("{} is no recording of a run", file.display()))?;
+    anyhow::ensure!(
+        recording.holofs_trace == FORMAT,
+        "{} is a recording of format {}; this program knows {FORMAT}",
+        file.display(),
+        recording.holofs_trace
+    );
+    Ok(recording)
+}
+
+/// What the run of `request` left is kept where it is wanted. The command's status stands, whatever becomes of this.
+pub fn after_run(context: &Context, args: &WatchedRunArgs, request: &RunRequest) {
+    let Some(recording) = request.recording.as_ref().and_then(|slot| slot.take()) else { return };
+    if let Some(file) = &args.trace
+        && let Err(error) = write(file, &recording)
+    {
+        log::warn!("{error:#}");
+    }
+    if let Some(file) = &args.summary
+        && let Err(error) = summary::write(context, file, &recording)
+    {
+        log::warn!("There is no summary: {error:#}");
+    }
+}
+
+fn write(file: &Path, recording: &impl serde::Serialize) -> anyhow::Result<()> {
+    let text = serde_json::to_vec(recording).context("Cannot write the recording as JSON")?;
+    dir::publish(&std::path::absolute(file)?, &text)
+        .with_context(|| format!("Cannot write {}", file.display()))
+}
+
+fn show(context: &Context, args: &TraceArgs, recording: &Recording) -> anyhow::Result<()> {
+    let Inspected { index, packages } = Inspected::of_id(context, &recording.catalog)?;
+    let run = Run::of(recording, &index, &packages);
+    if let Some(file) = &args.output {
+        write(file, recording)?;
+    }
+    if let Some(file) = &args.chrome {
+        write(file, &chrome(recording, &index, &packages))?;
+    }
+    context.report(&run, |run| text(run, args.files))
+}
+
+fn text(run: &Run, all: bool) -> Vec<String> {
+    let most = if all { usize::MAX } else { TOLD };
+    let ms = |ms: f64| format!("{ms:.1}");
+    let origins: Vec<Vec<String>> = run
+        .origins
+        .iter()
+        .map(|(name, part)| {
+            vec![(*name).to_owned(), part.reads.to_string(), bytes(part.bytes), ms(part.waited_ms)]
+        })
+        .collect();
+    let packages: Vec<Vec<String>> = run
+        .packages
+        .iter()
+        .take(most)
+        .map(|it| vec![it.name.clone(), it.files.to_string(), bytes(it.bytes), ms(it.waited_ms)])
+        .collect();
+    let files: Vec<Vec<String>> = run
+        .files
+        .iter()
+        .take(most)
+        .map(|it| {
+            vec![
+                ms(it.at_us / 1000.0),
+                it.path.clone(),
+                bytes(it.bytes),
+                ms(it.reads.waited_ms),
+                it.origin.name().to_owned(),
+            ]
+        })
+        .collect();
+    let requests: u64 = run.requests.values().sum();
+    let mut lines = vec![
+        run.sentence(),
+        format!(
+            "{} requests in {:.0} ms, which were answered in {:.1} ms; {} looked for names that are not there",
+            grouped(requests),
+            run.run_ms,
+            run.waited_ms,
+            grouped(run.missed)
+        ),
+        "What the kernel's page cache answered was never asked for, and is not in these numbers".to_owned(),
+    ];
+    lines.extend((run.ahead > 0).then(|| format!("{} requests were made ahead of the programs", run.ahead)));
+    lines.extend(
+        (run.dropped > 0).then(|| format!("{} requests were lost, not fetched in time", run.dropped)),
+    );
+    lines.extend(run.incomplete.iter().map(|why| format!("This is not everything: {why}")));
+    for (head, rows) in [
+        (["From", "Reads", "Bytes", "Waited ms"], origins),
+        (["Package", "Files", "Touched", "Waited ms"], packages),
+    ] {
+        lines.push(String::new());
+        lines.extend(table(&head, &[1, 2, 3], &rows));
+    }
+    lines.push(String::new());
+    lines.extend(table(&["At ms", "File", "Touched", "Waited ms", "From"], &[0, 2, 3], &files));
+    lines.extend(
+        (run.files.len() > most).then(|| format!("… and {} more: --files shows all", run.files.len() - most)),
+    );
+    lines
+}
