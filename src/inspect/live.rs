@@ -116,7 +116,7 @@ impl Sample {
         let mounted = known.into_iter().filter_map(|known| {
             let state = known.space.mount_state().ok().flatten()?;
             let is_live = known.space.live_holder() == Some(state.process);
-            is_live.then(|| (known.space, known.blueprint, known.controller, state))
+            is_live.then_some((known.space, known.blueprint, known.controller, state))
         });
         let mut spaces: Vec<LiveSpace> = mounted.map(live).collect();
         spaces.sort_by(|a, b| (&a.space, &a.controller, &a.path).cmp(&(&b.space, &b.controller, &b.path)));
