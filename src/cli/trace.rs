@@ -181,6 +181,24 @@ fn text(run: &Run, all: bool) -> Vec<String> {
             ]
         })
         .collect();
+    let mut lines = sums(run);
+    for (head, rows) in [
+        (["From", "Reads", "Bytes", "Waited ms"], origins),
+        (["Package", "Files", "Touched", "Waited ms"], packages),
+    ] {
+        lines.push(String::new());
+        lines.extend(table(&head, &[1, 2, 3], &rows));
+    }
+    lines.push(String::new());
+    lines.extend(table(&["At ms", "File", "Touched", "Waited ms", "From"], &[0, 2, 3], &files));
+    lines.extend(
+        (run.files.len() > most).then(|| format!("… and {} more: --files shows all", run.files.len() - most)),
+    );
+    lines
+}
+
+/// The first lines: all of it, and what is missing.
+fn sums(run: &Run) -> Vec<String> {
     let requests: u64 = run.requests.values().sum();
     let mut lines = vec![
         run.sentence(),
@@ -198,17 +216,5 @@ fn text(run: &Run, all: bool) -> Vec<String> {
         (run.dropped > 0).then(|| format!("{} requests were lost, not fetched in time", run.dropped)),
     );
     lines.extend(run.incomplete.iter().map(|why| format!("This is not everything: {why}")));
-    for (head, rows) in [
-        (["From", "Reads", "Bytes", "Waited ms"], origins),
-        (["Package", "Files", "Touched", "Waited ms"], packages),
-    ] {
-        lines.push(String::new());
-        lines.extend(table(&head, &[1, 2, 3], &rows));
-    }
-    lines.push(String::new());
-    lines.extend(table(&["At ms", "File", "Touched", "Waited ms", "From"], &[0, 2, 3], &files));
-    lines.extend(
-        (run.files.len() > most).then(|| format!("… and {} more: --files shows all", run.files.len() - most)),
-    );
     lines
 }
