@@ -1,8 +1,8 @@
-//! Crowds on few spaces: whatever all of them do at once, each command sees the tree that it asked for or none, returns in time, and
-//! nothing is left.
+//! Many commands on few spaces at once: each one sees the tree that it requested or none, returns in time, and
+//! nothing is left over.
 //!
-//! Actors come in an order that the seed fixes; how they interleave is the machine's business. What they see is looked at from
-//! outside: every tree says of which catalog it is.
+//! A seed fixes the sequence of actions; the machine decides how they interleave. What the commands see is checked from
+//! outside: every tree names its catalog.
 
 mod world;
 
@@ -18,12 +18,12 @@ use world::{NAMES, World};
 
 /// How long a command may wait for others.
 const WAIT: &str = "20";
-/// How long it may take in all, on a machine that is busy.
+/// How long it may take in total, on a busy machine.
 const BOUND: Duration = Duration::from_secs(60);
-/// How many act at once.
+/// The number of parallel members.
 const MEMBERS: u64 = 5;
 
-/// A generator of numbers that is the same on every run.
+/// A generator of numbers with the same sequence on every run.
 struct Random(u64);
 
 impl Random {
@@ -35,10 +35,10 @@ impl Random {
     }
 }
 
-/// What happened.
+/// The events of a test.
 #[derive(Default)]
 struct Crowd {
-    /// How often trees were taken from those who used them: from outside, or because somebody said so.
+    /// How often trees were removed while they were used: from outside, or by an explicit command.
     taken: AtomicU64,
     steps: AtomicU64,
     refused: AtomicU64,
@@ -50,7 +50,7 @@ impl Crowd {
         self.broken.lock().unwrap().push(what);
     }
 
-    /// One who does one thing after the other.
+    /// One member: performs one action after the other.
     fn member(&self, world: &World, seed: u64, until: Instant) {
         let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
         while Instant::now() < until && self.broken.lock().unwrap().is_empty() {
@@ -66,7 +66,7 @@ impl Crowd {
     fn act(&self, world: &World, random: &mut Random) -> String {
         let at = usize::try_from(random.below(3)).unwrap();
         let space = NAMES[at];
-        // Mostly the one that all ask for.
+        // Usually the catalog that all members use.
         let which = if random.below(6) == 0 { 1 - at % 2 } else { at % 2 };
         let catalog = world.catalogs[which].clone();
         let pause = random.below(300);
@@ -80,7 +80,7 @@ impl Crowd {
                 pause,
                 "echo x >\"$CONDA_PREFIX/written\"; ",
             ),
-            // What lies below a mount is seen when that is taken away: so files are always of the usual one.
+            // The files below a mount become visible when it is removed, so files are always of the usual catalog.
             8 => self.run(world, space, at % 2, &["--mode", "materialize"], pause, ""),
             9 => self.run(world, space, which, &["--fresh"], pause, ""),
             10 => self.background(world, space, which),
@@ -109,7 +109,7 @@ impl Crowd {
         }
     }
 
-    /// A command, whose tree must be the one that it asked for from its beginning to its end.
+    /// A command that must see the requested tree from its start to its end.
     fn run(&self, world: &World, space: &str, which: usize, how: &[&str], pause: u64, first: &str) -> String {
         let stamp = "cat \"$CONDA_PREFIX/stamp\"";
         let script = format!("{first}{stamp}; sleep 0.{pause:03}; {stamp}; cat \"$CONDA_PREFIX/m29\"");
@@ -127,17 +127,17 @@ impl Crowd {
         let seen = stdout(output);
         match output.status.code() {
             Some(exit::BUSY) => drop(self.refused.fetch_add(1, Ordering::Relaxed)),
-            // What was written to a mount does not show in files.
+            // Changes to a mount are not visible in files.
             Some(exit::NOT_BEGUN)
                 if words.contains(&"materialize") && said(output).contains("in a mount only") => {}
             Some(exit::OK) if seen == own => {}
-            // Another tree is never right; none, where it was taken away, or the usual one that stands below as files.
+            // Another tree is always wrong. Allowed are no tree, if it was removed, and the usual one in the files below.
             _ if !is_calm && (own.starts_with(&seen) || is_unusual(words, which)) => {}
             _ => self.broke(format!("L1, L2: {words:?} of {own:?}, calm: {is_calm}: {}", said(output))),
         }
     }
 
-    /// What outlives its run keeps the tree.
+    /// A process that outlives its run keeps the tree.
     fn background(&self, world: &World, space: &str, which: usize) -> String {
         let file = world.scratch_file();
         let path = file.display();
@@ -163,7 +163,7 @@ impl Crowd {
         format!("{words:?}")
     }
 
-    /// A command that tells nothing of a tree.
+    /// A command whose output does not depend on a tree.
     fn says(&self, world: &World, words: &[&str], codes: &[i32]) -> String {
         let before = self.taken.load(Ordering::SeqCst);
         let output = world.holofs(WAIT, words);
@@ -171,7 +171,7 @@ impl Crowd {
         let killed =
             self.taken.load(Ordering::SeqCst) != before && said(&output).contains("before it answered");
         let allowed = code == Some(exit::OK) || code.is_some_and(|code| codes.contains(&code));
-        // What was written to a mount does not show in files.
+        // Changes to a mount are not visible in files.
         let hidden = code == Some(exit::CANNOT_MOUNT) && said(&output).contains("in a mount only");
         if said(&output).contains("panicked") || !(allowed || hidden || killed) {
             self.broke(format!("{words:?}: {}", said(&output)));
@@ -182,7 +182,7 @@ impl Crowd {
         format!("{words:?}")
     }
 
-    /// A run that is killed, at some moment of its life.
+    /// A run that is killed at some moment.
     fn kill_run(&self, world: &World, space: &str, catalog: &str, after: u64) -> String {
         let mut command = world.command(WAIT, &["run", catalog, space, "--", "sleep", "0.5"]);
         let mut child = command.spawn().unwrap();
@@ -210,7 +210,7 @@ fn is_unusual(words: &[&str], which: usize) -> bool {
     NAMES.iter().position(|name| words.contains(name)).is_some_and(|at| at % 2 != which)
 }
 
-/// Lets a crowd loose for some seconds.
+/// Runs a crowd for some seconds.
 fn crowd(world: &World, seed: u64, seconds: u64) {
     let crowd = Crowd::default();
     let until = Instant::now() + Duration::from_secs(seconds);

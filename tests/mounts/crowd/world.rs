@@ -1,4 +1,4 @@
-//! The home of a crowd: two catalogs whose trees say which they are, for root or for a user.
+//! The home of a crowd: two catalogs whose trees name themselves, for root or for a user.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -12,19 +12,19 @@ use crate::common::{copy_program, is_root, json, project, run, skip, stdout};
 
 /// The spaces.
 pub const NAMES: [&str; 3] = ["one", "two", "three"];
-/// What the recorded directory is called.
+/// The name of the recorded directory.
 const RECORDED: &str = "h59acff1_493f813dad24d3t";
 
 pub struct World {
     sandbox: Sandbox,
-    /// Their hashes; the tree of the first says 1, that of the second 2.
+    /// Their hashes; the first tree contains 1, the second 2.
     pub catalogs: [String; 2],
     yamls: [PathBuf; 2],
     user: Option<u32>,
     program: PathBuf,
     rcc: Option<PathBuf>,
     files: AtomicU64,
-    /// Lives in the mount namespace of a user's crowd, where the device may be opened.
+    /// A process in the mount namespace of a user's crowd, where the device may be opened.
     holder: Option<Child>,
 }
 
@@ -37,7 +37,7 @@ impl Drop for World {
     }
 }
 
-/// A process in a mount namespace in which everybody may open the device.
+/// A process in a mount namespace in which all users may open the device.
 fn holder(scratch: &Path) -> Child {
     let script =
         "mknod -m 666 \"$1\" c 10 229 && mount --bind \"$1\" /dev/fuse && echo up && exec cat >/dev/null";
@@ -52,7 +52,7 @@ fn holder(scratch: &Path) -> Child {
 }
 
 impl World {
-    /// A home with both catalogs; None, with the reason said, where this user cannot mount.
+    /// A home with both catalogs; `None`, with the reason printed, where this user cannot mount.
     pub fn new(user: Option<u32>) -> Option<World> {
         if !is_root() {
             skip("crowds need root: for other mount namespaces, and to become a user");
@@ -71,7 +71,7 @@ impl World {
         let mut rcc = fetched.status.success().then(|| PathBuf::from(stdout(&fetched).trim()));
         let mut program = PathBuf::from(env!("CARGO_BIN_EXE_holofs"));
         if user.is_some() {
-            // Where the user can reach them.
+            // In a place that the user can reach.
             let copies = sandbox.scratch();
             copy_program(&program, copies.join("holofs"));
             program = copies.join("holofs");
@@ -87,7 +87,7 @@ impl World {
         Some(world)
     }
 
-    /// Everything is the user's.
+    /// Gives everything to the user.
     fn give(&self) {
         let Some(uid) = self.user else { return };
         let top = self.sandbox.home().parent().unwrap();
@@ -95,7 +95,7 @@ impl World {
         fs::set_permissions(top, fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// RCC reports its use unless told not to.
+    /// RCC sends usage reports unless they are turned off.
     fn quiet_rcc(&self) {
         if let Some(rcc) = &self.rcc {
             run(self.as_user(rcc).args(["--bundled", "configuration", "identity", "--do-not-track"]));
@@ -120,12 +120,12 @@ impl World {
         command
     }
 
-    /// What the program said.
+    /// The output of the program.
     pub fn holofs(&self, wait: &str, words: &[&str]) -> Output {
         self.command(wait, words).stdout(Stdio::piped()).stderr(Stdio::piped()).output().unwrap()
     }
 
-    /// The same in another mount namespace; None for a user, who would lose the right to mount in it.
+    /// The same in another mount namespace; `None` for a user, who would lose the right to mount in it.
     pub fn holofs_elsewhere(&self, wait: &str, words: &[&str]) -> Option<Output> {
         if self.user.is_some() {
             return None;
@@ -141,11 +141,11 @@ impl World {
         let yaml = self.yamls[which].to_str().unwrap();
         let mut command = self.as_user(rcc);
         command.args(["--bundled", "--no-build", "holotree", "variables", "--space", space, yaml]);
-        // What RCC says of a space that goes meanwhile is its own business.
+        // RCC's output about a space that is removed meanwhile does not matter.
         command.stdin(Stdio::null()).output().unwrap();
     }
 
-    /// A file that is not there yet.
+    /// A file that does not exist yet.
     pub fn scratch_file(&self) -> PathBuf {
         let number = self.files.fetch_add(1, Ordering::Relaxed);
         let dir = self.sandbox.scratch().join("seen");
@@ -156,7 +156,7 @@ impl World {
         dir.join(number.to_string())
     }
 
-    /// Kills the processes that serve the space, all at once.
+    /// Kills all processes that serve the space.
     pub fn kill_servers(&self, space: &str) {
         let list = self.holofs("20", &["list", "--json"]);
         if !list.status.success() {
@@ -165,7 +165,7 @@ impl World {
         let rows = json(&list);
         let row = rows.as_object().unwrap().values().find(|row| row["space"] == space);
         let Some(pid) = row.and_then(|row| row["holofs"]["pid"].as_u64()) else { return };
-        // One that mounts is told from one that lays files out, and from the server of a command that is still to answer.
+        // Distinguishes one that mounts from one that lays files out, and from the server of a command that has not answered yet.
         let ours = |pid: &u64| {
             let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
             line.split(|byte| *byte == 0).nth(1) == Some(b"serve".as_slice())
@@ -191,7 +191,7 @@ impl World {
         pids.filter(|pid| pid.bytes().all(|byte| byte.is_ascii_digit())).filter(is_ours).collect()
     }
 
-    /// What is mounted in the holotree, where the crowd is.
+    /// The mounts in the holotree, where the crowd is.
     fn mounts(&self) -> Vec<String> {
         let namespace = self.holder.as_ref().map_or("self".to_owned(), |holder| holder.id().to_string());
         let table = fs::read_to_string(format!("/proc/{namespace}/mountinfo")).unwrap();
@@ -199,11 +199,11 @@ impl World {
         table.lines().filter(|line| line.contains(&holotree)).map(|line| format!("mount {line}")).collect()
     }
 
-    /// What is left when all are done, once every space was unmounted and `gc` has run.
+    /// What is left when all members are done, every space was unmounted and `gc` has run.
     pub fn left(&self) -> Vec<String> {
         let started = Instant::now();
         for space in NAMES {
-            // What outlived its run may be at it for a moment.
+            // A process that outlives its run may use it for a moment.
             let unmounted = || matches!(self.holofs("20", &["unmount", space]).status.code(), Some(0 | 4));
             while !unmounted() && started.elapsed() < Duration::from_secs(30) {
                 std::thread::sleep(Duration::from_millis(100));
@@ -217,7 +217,7 @@ impl World {
         let mut left: Vec<String> =
             self.processes().iter().map(|pid| format!("process {pid}: {}", command_line(pid))).collect();
         left.extend(self.mounts());
-        // A shell's stays for as long as RCC keeps its own; one of a command that was killed before it had a lock, for a minute.
+        // That of a shell stays as long as RCC keeps its own; that of a command killed before it had a lock stays for a minute.
         let temps = names(&self.sandbox.home().join("temp"), "holofs-");
         left.extend(temps.into_iter().filter(|dir| Path::new(dir).join("lock").exists()));
         left.extend(names(&self.sandbox.holotree(), ".holofs-trash"));
@@ -236,7 +236,7 @@ impl World {
     }
 }
 
-/// The names in a directory that begin so, as paths.
+/// The names in a directory with this prefix, as paths.
 fn names(dir: &Path, begin: &str) -> Vec<String> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let named = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(begin));
@@ -253,7 +253,7 @@ fn parent_of(pid: u64) -> Option<u64> {
     stat.rsplit(')').next()?.split_whitespace().nth(1)?.parse().ok()
 }
 
-/// Records a tree that says which it is, under the hash of its own specification; where that is.
+/// Records a tree that names itself, under the hash of its own specification; returns its path.
 fn record(sandbox: &Sandbox, which: u32) -> PathBuf {
     let yaml = sandbox.user().join(format!("v{which}.yaml"));
     let text = format!("channels:\n- conda-forge\ndependencies:\n- python=3.10.1{which}\n");
