@@ -120,7 +120,7 @@ impl Message {
 pub struct Line {
     shared: Arc<Shared>,
     child: Mutex<Child>,
-    /// The first request starts the listening thread: a daemon's threads inherit their creator's sandbox.
+    /// Started by the first request: a daemon's threads inherit their creator's sandbox.
     listening: Once,
     patience: Duration,
 }

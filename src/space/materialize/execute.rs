@@ -21,7 +21,7 @@ use crate::sys::fs::name::{Name, OwnedName};
 const BATCH: usize = 32;
 /// Bytes after which a task is also large enough: so that no single thread gets all large files.
 const BATCH_BYTES: u64 = 1 << 20;
-/// On Windows it is fixed at creation whether a link is one to a directory, by its target at that time: so all directories of a new
+/// On Windows it is fixed at creation whether a link leads to a directory, by its target at that time: so all directories of a new
 /// tree come first, and everything that a repair creates comes before the links it places.
 const LINKS_LAST: bool = cfg!(windows);
 
@@ -191,7 +191,7 @@ impl Placer<'_> {
         }
     }
 
-    /// Takes the links out of what the plans would place.
+    /// Removes the links from what the plans would place, and returns them.
     fn take_links(&self, dirs: &mut [(Ino, DirPlan)]) -> Vec<(Ino, Vec<Ino>)> {
         let is_link = |ino: Ino| {
             self.rules.index.node(ino).is_some_and(|node| matches!(node.kind, NodeKind::Link { .. }))

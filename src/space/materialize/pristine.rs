@@ -100,7 +100,7 @@ impl Pristine {
         let stamp = Stamp::read(&places.path(".stamp"), index)?;
         let name = places.name("").ok()?;
         let root = places.dir.open().and_then(|dir| dir.tree()?.open_dir(name.as_name())).ok()?;
-        // Only a user who could also modify our process may be able to modify the tree.
+        // The tree must belong to this user or root: another owner could modify it.
         let (owner, _) = root.owner_and_mode().ok()?;
         if owner != this_process::effective_uid() && owner != 0 {
             return None;

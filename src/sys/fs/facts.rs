@@ -34,7 +34,7 @@ pub enum FoundKind {
 /// The permissions of directories that RCC creates, less the umask, where the platform has permissions.
 pub const DIR_MODE: u16 = 0o750;
 
-/// Tells whether a file was changed or replaced since it was created.
+/// Detects whether a file was changed or replaced since it was created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Seen {
     /// The inode number, or on Windows the file number.
@@ -45,7 +45,7 @@ pub struct Seen {
     pub mtime: (i64, i64),
 }
 
-/// Tells whether the entries of a directory changed: adding, removing, renaming or replacing one changes its time.
+/// Detects changes to the entries of a directory: adding, removing, renaming or replacing one changes its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DirStamp {
     /// The device.

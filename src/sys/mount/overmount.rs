@@ -54,11 +54,11 @@ pub fn cover(path: &Path, keep: &[PathBuf]) -> io::Result<Cover> {
         dir = openat(&dir, name, flags | OFlags::NOFOLLOW, Mode::empty())?;
     }
     if found == Path::new("/") {
-        // The new root lies on the old one and not below it, so this is not a chroot jail: user namespaces can still be created.
+        // The new root lies on the old one, so this is not a chroot jail: user namespaces can still be created.
         rustix::process::fchdir(&root)?;
         rustix::process::chroot(".")?;
     }
-    // If this process cannot enter its directory by path again, it stays in the old one, under the tmpfs.
+    // If this process cannot enter its directory by path again, it stays in the original one, under the tmpfs.
     if let Some(here) = here
         && let Err(error) = rustix::process::chdir(&here)
     {
