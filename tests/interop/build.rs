@@ -329,7 +329,7 @@ fn build_from_a_lock_file_of_npm_runs_from_a_mount() {
     assert_eq!(stdout(&output), expected);
 }
 
-/// No channel of conda can be reached from here: a stand-in makes the prefix that was wanted.
+/// No conda channel is reachable here: a stand-in makes the expected prefix.
 #[test]
 fn build_of_conda_packages_is_done_by_the_tool_and_restored_by_rcc() {
     let Some(rcc) = rcc(17) else { return };

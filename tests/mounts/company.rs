@@ -371,7 +371,7 @@ fn kill_daemons(sandbox: &Sandbox) {
     kill_daemons_but(sandbox, 0);
 }
 
-/// As [`kill_daemons`], but for the command `spared`.
+/// Like [`kill_daemons`], except for the command `spared`.
 fn kill_daemons_but(sandbox: &Sandbox, spared: u32) {
     until(|| {
         let pids: Vec<u32> = daemons_of(sandbox).into_iter().filter(|pid| *pid != spared).collect();
@@ -454,7 +454,7 @@ fn a_tree_whose_server_was_killed_is_not_replaced_by_another_while_a_run_has_it(
     let refused = sandbox.holofs_fails(&["run", "--fresh", CATALOG, "used", "--", "true"], exit::BUSY);
     assert!(stderr(&refused).contains(&format!("process {}", child.id())), "{}", stderr(&refused));
     sandbox.holofs_fails(&["reset", "used"], exit::BUSY);
-    // The same tree comes back, also for the one that had it.
+    // The same tree comes back, also for the command that had it.
     let mounted = sandbox.mount(CATALOG, "used", "user", &[]);
     drop(child.stdin.take());
     let output = child.wait_with_output().unwrap();

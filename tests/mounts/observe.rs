@@ -1,4 +1,4 @@
-//! What is told of a mount: numbers of `stats`, `trace` and `report` are of the same requests, so they agree.
+//! Reports about a mount: the numbers of `stats`, `trace` and `report` come from the same requests, so they agree.
 
 use std::fs;
 use std::path::Path;
@@ -15,7 +15,7 @@ fn stats(sandbox: &Sandbox) -> Value {
     json(&sandbox.holofs_ok(&["stats", SPACE, "--json"]))
 }
 
-/// Runs a command in the space, recorded; what `trace --from` says of it.
+/// Runs a command in the space, recorded; returns the output of `trace --from`.
 fn traced(sandbox: &Sandbox, more: &[&str], script: &str) -> Value {
     let file = sandbox.scratch().join("run.trace");
     let file = file.to_str().unwrap();
@@ -50,7 +50,7 @@ fn trace_stats_and_report_tell_the_same_numbers() {
     let before = stats(&sandbox);
     let run = traced(&sandbox, &[], &format!("find {} -type f -exec cat {{}} + > /dev/null", dir.display()));
     let after = stats(&sandbox);
-    // All that was read, once, and as many requests as the server counted.
+    // Everything that was read, once, and as many requests as the server counted.
     assert_eq!(number_field(&run["touched"], "files"), files);
     assert_eq!(number_field(&run["touched"], "bytes"), bytes, "no file of it is larger than a chunk");
     assert_eq!(number_field(&run, "read_bytes"), bytes);
@@ -63,11 +63,11 @@ fn trace_stats_and_report_tell_the_same_numbers() {
     let packages = run["packages"].as_array().unwrap().iter();
     assert_eq!(packages.map(|package| number_field(package, "bytes")).sum::<u64>(), bytes);
     assert_eq!((number_field(&run, "dropped"), &run["incomplete"]), (0, &Value::Null));
-    // What came into the raw store with these reads is in the counters.
+    // The counters include the content that these reads brought into the raw store.
     let inflated = run["origins"].get("blob inflated").map_or(0, |part| number_field(part, "reads"));
     let ingested = |stats: &Value| stats["counts"]["blobs_ingested"].as_u64().unwrap_or_default();
     assert!(inflated <= ingested(&after), "{inflated} blobs inflated, {} ingested", ingested(&after));
-    // And the report, which reads the profile that the mount leaves.
+    // The same for the report, which reads the profile that the mount leaves.
     mounted.unmount();
     let page = sandbox.scratch().join("report.html");
     let report = json(&sandbox.holofs_ok(&["report", CATALOG, "-o", page.to_str().unwrap(), "--json"]));
