@@ -1,6 +1,6 @@
-//! The spaces that are mounted right now: what each one was asked for, how long that took, and who uses it.
+//! The currently mounted spaces: their requests, latencies and users.
 //!
-//! Numbers are those of the serving process since it began to serve; what is told per second is the difference of two samples.
+//! Counters start when the serving process starts; rates per second are differences between two samples.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,10 +19,10 @@ use crate::space::{MountState, Space};
 use crate::store::observe::Counter;
 use crate::sys::fs::xattr;
 
-/// A server that takes longer to answer is told of as one that does not.
+/// A server that takes longer to answer is reported as not answering.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// What a server tells of itself.
+/// What a server reports about itself.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Stats {
     /// How files are read.
@@ -31,16 +31,16 @@ pub struct Stats {
     /// Requests by kind.
     #[serde(default)]
     pub requests: BTreeMap<String, u64>,
-    /// How long they took.
+    /// Their latencies.
     #[serde(default)]
     pub latency: BTreeMap<String, Latency>,
-    /// What the layers below counted.
+    /// Counters of the lower layers.
     #[serde(default)]
     pub counts: BTreeMap<String, u64>,
-    /// Slower ways that were taken, with the reason.
+    /// Slower methods that were used, with the reason.
     #[serde(default)]
     pub fallbacks: BTreeMap<String, Value>,
-    /// Items that were read ahead.
+    /// Items that were prefetched.
     #[serde(default)]
     pub primed: u64,
 }
@@ -50,11 +50,11 @@ pub struct Stats {
 pub struct LiveSpace {
     /// Its name.
     pub space: String,
-    /// Who it belongs to.
+    /// Its controller.
     pub controller: String,
     /// Its label.
     pub label: String,
-    /// Where it is.
+    /// Its path.
     #[serde(serialize_with = "crate::sys::text::path")]
     pub path: PathBuf,
     /// The blueprint.
@@ -63,45 +63,45 @@ pub struct LiveSpace {
     pub mode: String,
     /// The process that serves it.
     pub pid: u32,
-    /// Who uses it.
+    /// Its users.
     pub users: Vec<User>,
-    /// What the server tells, if it answers.
+    /// The server's report, if it answers.
     pub stats: Option<Stats>,
-    /// Why it is not known.
+    /// Why there is no report.
     pub silent: Option<String>,
 }
 
-/// All of them at one time.
+/// All mounted spaces at one time.
 #[derive(Debug, Clone, Serialize)]
 pub struct Sample {
-    /// When.
+    /// The time.
     #[serde(skip)]
     pub at: Instant,
-    /// By name.
+    /// The spaces, sorted by name.
     pub spaces: Vec<LiveSpace>,
 }
 
-/// What happened in a second, in the time between two samples.
+/// Rates per second between two samples.
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct Rates {
     /// Requests.
     pub requests: f64,
-    /// Bytes that were read.
+    /// Bytes read.
     pub bytes: f64,
 }
 
 impl Stats {
-    /// Requests of all kinds.
+    /// The number of requests of all kinds.
     pub fn total(&self) -> u64 {
         self.requests.values().sum()
     }
 
-    /// A counter.
+    /// The value of a counter.
     pub fn count(&self, counter: Counter) -> u64 {
         self.counts.get(counter.name()).copied().unwrap_or_default()
     }
 
-    /// How many of the opens of content found it ready, of 1; `None` if there were none.
+    /// The share of content opens that found it ready, from 0 to 1; `None` if there were none.
     pub fn hit_rate(&self) -> Option<f64> {
         let hits = self.count(Counter::RawHits);
         let all = hits + self.count(Counter::BlobsIngested) + self.count(Counter::ServedFromMemory);
@@ -110,7 +110,7 @@ impl Stats {
 }
 
 impl Sample {
-    /// Asks every mounted space of `home`.
+    /// Queries every mounted space of `home`.
     pub fn take(home: &Home) -> Result<Sample, HomeError> {
         let known = inventory::known(home)?;
         let mounted = known.into_iter().filter_map(|known| {
@@ -123,7 +123,7 @@ impl Sample {
         Ok(Sample { at: Instant::now(), spaces })
     }
 
-    /// What happened to the space at `path` since `earlier`.
+    /// The rates of the space at `path` since `earlier`.
     pub fn rates(&self, earlier: &Sample, path: &Path) -> Option<Rates> {
         let of = |sample: &Sample| {
             let space = sample.spaces.iter().find(|space| space.path == path)?;
@@ -160,13 +160,13 @@ fn live((space, blueprint, controller, state): (Space, String, String, MountStat
     }
 }
 
-/// Asks the server of the mount at `root`, on a thread that a server which hangs may keep.
+/// Queries the server of the mount at `root`, on a separate thread, since a hanging server may block it forever.
 fn ask(root: &Path) -> Result<Stats, String> {
     let (tell, told) = mpsc::channel();
     let root = root.to_owned();
     let work = move || {
         let stats = xattr::get(&root, STATS).map_err(|error| error.to_string());
-        // Who asked may have gone.
+        // The receiver may have given up.
         drop(tell.send(stats));
     };
     let thread = std::thread::Builder::new().name("ask".into()).spawn(work);

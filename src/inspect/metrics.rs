@@ -1,4 +1,4 @@
-//! The numbers of live spaces, and of the disk, in the text format of Prometheus; names are documented in docs/observability.md.
+//! Metrics of live spaces, and of the disk, in the text format of Prometheus; names are documented in docs/observability.md.
 
 use std::fmt::Write as _;
 
@@ -6,10 +6,10 @@ use super::live::{LiveSpace, Sample, Stats};
 use super::usage::Usage;
 use crate::fs::fuse::latency::BOUNDS;
 
-/// What the format is called in HTTP.
+/// The content type of the format in HTTP.
 pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
-/// All metrics of `sample`, and of `usage` where it was counted.
+/// All metrics of `sample`, and of `usage` if it was counted.
 pub fn text(sample: &Sample, usage: Option<&Usage>) -> String {
     let mut page = Page::default();
     page.family("holofs_spaces", "gauge", "Spaces that are mounted.");
@@ -86,7 +86,7 @@ fn answering(sample: &Sample) -> impl Iterator<Item = (&LiveSpace, &Stats)> {
     sample.spaces.iter().filter_map(|space| Some((space, space.stats.as_ref()?)))
 }
 
-/// A page in the making.
+/// A page being written.
 #[derive(Default)]
 struct Page(String);
 

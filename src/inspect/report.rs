@@ -18,7 +18,7 @@ use crate::store::observe::origin::Origin;
 /// The page; `DATA` is replaced by the data.
 const PAGE: &str = include_str!("page.html");
 const PLACE: &str = "/*DATA*/";
-/// So many reads of a run are drawn: the page stays small.
+/// The maximum number of reads of a run that are drawn, to keep the page small.
 const MOST_READS: usize = 10_000;
 
 /// The data of the page.
@@ -38,7 +38,7 @@ pub struct Report {
     pub touched: Share,
     /// The changes since another catalog, with its blueprint.
     pub comparison: Option<(String, Comparison)>,
-    /// Runs that were recorded, at most two of them compared.
+    /// Recorded runs, at most two, for comparison.
     pub runs: Vec<RunShown>,
 }
 
@@ -47,22 +47,22 @@ pub struct Report {
 pub struct RunShown {
     /// The command.
     pub title: String,
-    /// How long it took, in milliseconds.
+    /// Its duration, in milliseconds.
     pub run_ms: f64,
     /// How long it waited for answers, in milliseconds.
     pub waited_ms: f64,
-    /// In one sentence.
+    /// A summary in one sentence.
     pub sentence: String,
-    /// Names of the places that bytes came from.
+    /// Names of the origins of bytes.
     pub origins: Vec<&'static str>,
-    /// The first reads: at and for how many milliseconds, which of the page's files (-1: none), which origin, bytes.
+    /// The first reads: start and duration in milliseconds, index of the file on the page (-1: none), index of the origin, bytes.
     pub reads: Vec<(f64, f64, i64, usize, u32)>,
-    /// How many reads there were.
+    /// The total number of reads.
     pub all_reads: u64,
 }
 
 impl RunShown {
-    /// What the page shows of `recording`.
+    /// The data of `recording` for the page.
     pub fn new(recording: &Recording, run: &Run, index: &Index) -> RunShown {
         let positions: HashMap<u64, i64> =
             super::files(index).zip(0..).map(|((node, ..), position)| (node.ino.0, position)).collect();

@@ -1,7 +1,7 @@
-//! What one run touched: sums of a recording, by file, by package and by where the bytes were.
+//! What one run touched: totals of a recording, by file, by package and by the origin of the bytes.
 //!
-//! Bytes that were touched are counted as profiles count them, in chunks of 128 KiB, so that a run and the report about it agree.
-//! What the kernel's page cache answered was never asked for, and is in no number here.
+//! Touched bytes are counted as in profiles, in chunks of 128 KiB, so that a run and its report agree. Reads answered from the
+//! kernel's page cache cause no request, and are not counted.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write as _;
@@ -15,89 +15,89 @@ use crate::session::recording::{Asked, Recording};
 use crate::store::index::{Index, Ino};
 use crate::store::observe::origin::Origin;
 
-/// The kind of a request that reads.
+/// The kind of read requests.
 const READ: &str = "read";
 
-/// What one run did.
+/// The totals of one run.
 #[derive(Debug, Clone, Serialize)]
 pub struct Run {
     /// The blueprint.
     pub blueprint: String,
     /// The command; empty if a space was watched.
     pub command: Vec<String>,
-    /// How the space appeared.
+    /// The mount method.
     pub method: String,
-    /// Milliseconds until the command began.
+    /// Milliseconds until the command started.
     pub ready_ms: f64,
-    /// Milliseconds that it took.
+    /// Its duration in milliseconds.
     pub run_ms: f64,
-    /// Requests of all kinds about files, by kind.
+    /// Requests about files, by kind.
     pub requests: BTreeMap<String, u64>,
-    /// Names that were looked for and are not there.
+    /// Lookups of names that do not exist.
     pub missed: u64,
-    /// Milliseconds that programs waited for answers; several can wait at once.
+    /// Milliseconds that programs waited for answers; several may wait at once.
     pub waited_ms: f64,
-    /// Bytes that were read.
+    /// Bytes read.
     pub read_bytes: u64,
-    /// Requests that were made ahead of the programs.
+    /// Requests made by prefetching.
     pub ahead: u64,
-    /// Requests that were not fetched in time, and so are in no number.
+    /// Requests that were not fetched in time, and so are not counted.
     pub dropped: u64,
-    /// Why this is not everything.
+    /// Why the recording is incomplete.
     pub incomplete: Option<String>,
     /// Files and bytes of the catalog that were read.
     pub touched: Share,
-    /// By where the bytes were.
+    /// By origin of the bytes.
     pub origins: BTreeMap<&'static str, Part>,
-    /// By package, the one with the most touched bytes first.
+    /// By package, the most touched bytes first.
     pub packages: Vec<OfPackage>,
     /// By file, in the order of first reads.
     pub files: Vec<OfFile>,
 }
 
-/// Some reads.
+/// A group of reads.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize)]
 pub struct Part {
-    /// How many.
+    /// Their number.
     pub reads: u64,
-    /// Bytes that they gave.
+    /// Their bytes.
     pub bytes: u64,
-    /// Milliseconds that they took.
+    /// Their duration in milliseconds.
     pub waited_ms: f64,
 }
 
-/// What was touched of a package.
+/// The touched part of a package.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct OfPackage {
     /// Its name.
     pub name: String,
     /// Files that were read.
     pub files: u64,
-    /// Bytes of them that were touched.
+    /// Bytes touched.
     pub bytes: u64,
-    /// Milliseconds that their reads took.
+    /// Duration of the reads in milliseconds.
     pub waited_ms: f64,
 }
 
-/// What was touched of a file.
+/// The touched part of a file.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct OfFile {
-    /// Its path below the space; a file that was written there is named by its number.
+    /// Its path below the space; a file created there is identified by its number.
     pub path: String,
     /// Its package.
     pub package: String,
-    /// When it was first read, in microseconds since the run began.
+    /// Its first read, in microseconds since the start of the run.
     pub at_us: f64,
-    /// Bytes that were touched.
+    /// Bytes touched.
     pub bytes: u64,
     /// Its reads.
     pub reads: Part,
-    /// Where the bytes of the first one were.
+    /// The origin of the first read's bytes.
     pub origin: Origin,
 }
 
 impl Run {
-    /// Sums up `recording`, of the catalog `index`.
+    /// Summarizes `recording`, of the catalog `index`.
     pub fn of(recording: &Recording, index: &Index, packages: &Packages) -> Run {
         let touched = Touched::of(index, &profile(recording));
         let mut run = Run {
@@ -164,7 +164,7 @@ impl Run {
         self.packages = packages;
     }
 
-    /// In one sentence.
+    /// A summary in one sentence.
     pub fn sentence(&self) -> String {
         let Share { files, all_files, bytes, all_bytes } = self.touched;
         let mut said = format!(
@@ -206,12 +206,12 @@ fn file_of(asked: &Asked, index: &Index, packages: &Packages, touched: &Touched)
     }
 }
 
-/// The path of a file of the catalog; one that was made in the space has its number.
+/// The path of a file of the catalog; the number of a file created in the space.
 pub fn path_of(ino: Ino, index: &Index) -> String {
     index.path_of(ino).map_or_else(|| format!("(written: inode {ino})"), |path| path.to_string())
 }
 
-/// What was read, as a profile keeps it.
+/// The reads as a profile.
 pub fn profile(recording: &Recording) -> Profile {
     let mut profile = Profile::default();
     for asked in recording.requests.iter().filter(|asked| is_read(asked)) {
@@ -227,7 +227,7 @@ pub fn percent(part: u64, all: u64) -> f64 {
     100.0 * part as f64 / all.max(1) as f64
 }
 
-/// A number with a comma between thousands.
+/// A number with commas as thousands separators.
 pub fn grouped(number: u64) -> String {
     let digits = number.to_string();
     let mut grouped = String::new();
@@ -240,7 +240,7 @@ pub fn grouped(number: u64) -> String {
     grouped
 }
 
-/// The recording in the format of Chrome's tracing, as Perfetto and `chrome://tracing` open it. A row is a process that asked.
+/// The recording in Chrome's trace format, for Perfetto and `chrome://tracing`. Each row is a process that made requests.
 pub fn chrome(recording: &Recording, index: &Index, packages: &Packages) -> serde_json::Value {
     use serde_json::json;
     let mut events = vec![json!({

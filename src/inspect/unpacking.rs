@@ -1,7 +1,7 @@
-//! How long it would take to unpack a catalog: what a mount saves. Measured once for each catalog on this machine, and kept.
+//! How long it would take to unpack a catalog: what a mount saves. Measured once per catalog on this machine, and stored.
 //!
-//! Files are inflated, verified and written to a directory of their own, by all processors, in an order that mixes large and small;
-//! after [`LONGEST`] the rest is estimated by bytes, and that is said.
+//! Files are inflated, verified and written to a separate directory, on all processors, in an order that mixes large and small ones;
+//! after [`LONGEST`] the rest is estimated by bytes, and the result is marked as an estimate.
 
 use std::fs::File;
 use std::path::Path;
@@ -15,19 +15,19 @@ use crate::store::index::{FileNode, Index, NodeKind};
 use crate::store::{Store, Wanted};
 use crate::sys::fs::place::Place;
 
-/// No job waits longer for a number.
+/// The maximum duration of a measurement.
 const LONGEST: Duration = Duration::from_secs(2);
-/// No measurement is larger, in bytes.
+/// The maximum size of a stored measurement, in bytes.
 const MOST: u64 = 4096;
 
-/// What was measured.
+/// The result of a measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
 pub struct Unpacking {
     /// Seconds for the whole catalog.
     pub seconds: f64,
-    /// Files that were unpacked to know.
+    /// Files unpacked for the measurement.
     pub files: u64,
-    /// Bytes of them.
+    /// Their size in bytes.
     pub bytes: u64,
     /// All files.
     pub all_files: u64,
@@ -42,7 +42,7 @@ impl Unpacking {
     }
 }
 
-/// The measurement that was kept in `dir`, else a new one, made in `scratch`; `None` if content of the catalog is not here.
+/// The measurement stored in `dir`, else a new one, made in `scratch`; `None` if content of the catalog is not on this machine.
 pub fn unpacking(
     dir: &Place,
     scratch: &Path,

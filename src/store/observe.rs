@@ -77,11 +77,11 @@ counters! {
     BlobErrors = "blob_errors",
     /// Blobs written into the hololib by a recorder.
     BlobsRecorded = "blobs_recorded",
-    /// Blobs that came from another machine.
+    /// Blobs fetched from a remote.
     BlobsFetched = "blobs_fetched",
     /// Raw bytes of those blobs.
     BytesFetched = "bytes_fetched",
-    /// Bytes that a mount was asked for and gave.
+    /// Bytes returned for reads of a mount.
     BytesRead = "bytes_read",
     /// Files copied up into the upper.
     CopiedUp = "copied_up",

@@ -1,11 +1,11 @@
-//! Where the bytes of a read came from, noted by the layer that finds them and taken by the one that answers.
+//! The origin of the bytes of a read, recorded by the layer that finds them and taken by the layer that answers.
 //!
-//! A request is answered by the thread that took it, so the note is the thread's own: to leave it costs a store to memory, and no
-//! signature between the layers changes for it.
+//! A request is answered by the thread that received it, so the record is thread-local: it costs one store to memory, and no function
+//! signature between the layers has to change.
 
 use std::cell::Cell;
 
-/// A place that bytes come from; the page cache of the kernel is none, since what it has is never asked for.
+/// An origin of bytes; the kernel's page cache is not one, since reads from it cause no request.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, serde::Serialize, serde::Deserialize,
 )]
@@ -15,22 +15,22 @@ pub enum Origin {
     /// No bytes were needed: the end of a file, or no read.
     #[default]
     None,
-    /// An entry of the raw store that was there.
+    /// An existing entry of the raw store.
     Raw,
     /// A blob that was inflated, or copied, and verified.
     Blob,
-    /// A blob that the raw store could not take.
+    /// A blob that the raw store could not store.
     Memory,
     /// The relocated copy of the space.
     Relocated,
-    /// What was written to the space.
+    /// Content written to the space.
     Written,
-    /// Another machine.
+    /// A remote.
     Remote,
 }
 
 impl Origin {
-    /// Every place, in the order of their numbers.
+    /// All origins, in numeric order.
     pub const ALL: [Origin; 7] = [
         Origin::None,
         Origin::Raw,
@@ -59,12 +59,12 @@ thread_local! {
     static NOTED: Cell<Origin> = const { Cell::new(Origin::None) };
 }
 
-/// Notes where this thread found bytes.
+/// Records where this thread found bytes.
 pub fn note(origin: Origin) {
     NOTED.set(origin);
 }
 
-/// What was noted since the last time; nothing is noted then.
+/// Returns what was recorded since the last call, and clears it.
 pub fn take() -> Origin {
     NOTED.replace(Origin::None)
 }
