@@ -244,7 +244,7 @@ impl Store {
         None
     }
 
-    /// Counts a hit for `file`.
+    /// Counts a hit for `file`, and records its origin.
     fn hit(&self, file: RawFile) -> RawFile {
         self.observer.count(Counter::RawHits, 1);
         origin::note(if file.path().is_some() { Origin::Raw } else { Origin::Memory });
