@@ -19,10 +19,11 @@ fn data() -> PathBuf {
 }
 
 /// A generator of numbers with the same sequence on every run.
-struct Random(u64);
+pub struct Random(pub u64);
 
 impl Random {
-    fn below(&mut self, end: usize) -> usize {
+    /// A number below `end`.
+    pub fn below(&mut self, end: usize) -> usize {
         self.0 ^= self.0 << 13;
         self.0 ^= self.0 >> 7;
         self.0 ^= self.0 << 17;
@@ -36,7 +37,7 @@ impl Random {
 }
 
 /// Changes to an input: bits, bytes, pieces that are moved, doubled, removed, or taken from another input.
-fn mutate(random: &mut Random, input: &mut Vec<u8>, other: &[u8]) {
+pub fn mutate(random: &mut Random, input: &mut Vec<u8>, other: &[u8]) {
     for _ in 0..=random.below(6) {
         let at = random.below(input.len() + 1);
         let len = random.below(64).min(input.len() - at);

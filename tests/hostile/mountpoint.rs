@@ -108,6 +108,49 @@ fn a_mount_stacked_over_ours_survives_our_end() {
 }
 
 #[test]
+fn no_command_takes_a_mount_away_that_is_stacked_over_a_live_or_dead_one() {
+    if !is_root() {
+        return skip("stacking a mount needs root");
+    }
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let (root, _) = start(&sandbox);
+    for is_dead in [false, true] {
+        if is_dead {
+            let daemons = daemons_of(&sandbox);
+            daemons.iter().for_each(|pid| run_kill(*pid));
+            wait_for_no_daemon(&sandbox);
+        }
+        run(Command::new("mount").args(["-t", "tmpfs", "stacked"]).arg(&root));
+        fs::write(root.join("precious"), "precious").unwrap();
+        for args in [
+            &["unmount", "x"][..],
+            &["unmount", "x", "--lazy"],
+            &["mount", CATALOG, "x"],
+            &["materialize", CATALOG, "x"],
+            &["gc"],
+            &["delete", "x"],
+        ] {
+            let output = sandbox.holofs(args);
+            let there = fs::read_to_string(root.join("precious"));
+            assert_eq!(
+                there.ok().as_deref(),
+                Some("precious"),
+                "{args:?}, dead {is_dead}: {}",
+                said(&output)
+            );
+        }
+        run(Command::new("umount").arg(&root));
+    }
+    sandbox.holofs(&["unmount", "x", "--lazy"]);
+    below(&sandbox.holotree()).iter().for_each(|path| detach(path));
+    wait_for_no_daemon(&sandbox);
+}
+
+fn run_kill(pid: u32) {
+    run(Command::new("kill").args(["-KILL", &pid.to_string()]));
+}
+
+#[test]
 fn a_link_in_the_place_of_a_space_is_not_mounted_on() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = sandbox.mount(CATALOG, "x", "user", &[]);

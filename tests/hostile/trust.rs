@@ -398,3 +398,33 @@ fn a_name_that_means_two_spaces_deletes_neither() {
     sandbox.holofs_ok(&["delete", two.to_str().unwrap()]);
     assert!(one.join("bin/tool").exists() && !two.exists());
 }
+
+#[test]
+fn an_index_that_says_its_checksum_is_right_is_still_no_tree_by_that() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    sandbox.materialize(CATALOG, "space", "user");
+    let catalog = sandbox.hololib().join("catalog").join(CATALOG);
+    let id =
+        holofs::rcc::digest::Digest::of(holofs::rcc::digest::Regime::Sha256, &fs::read(catalog).unwrap());
+    let path = sandbox.home().join("holofs/index").join(id.to_string());
+    let right = fs::read(&path).unwrap();
+    let base = sandbox.holotree().to_str().unwrap().to_owned();
+    let at = right.windows(base.len()).position(|window| window == base.as_bytes()).unwrap();
+    let relative = [&right[..at], b"x", &right[at + 1..]].concat();
+    let dotted = base.replacen("/holofs-test", "/../ofs-test", 1);
+    let dotted = [&right[..at], dotted.as_bytes(), &right[at + base.len()..]].concat();
+    for mut forged in [relative, dotted] {
+        assert_eq!(forged.len(), right.len());
+        let mut crc = flate2::Crc::new();
+        crc.update(&forged[16..]);
+        forged[8..12].copy_from_slice(&crc.sum().to_le_bytes());
+        fs::write(&path, &forged).unwrap();
+        let mut command = sandbox.holofs_command(&["materialize", CATALOG, "other", "--json"]);
+        let elsewhere = sandbox.scratch();
+        let output = within(command.current_dir(&elsewhere), PATIENCE);
+        assert!(space_path(&json(&output)).starts_with(sandbox.holotree()), "{}", said(&output));
+        assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
+        assert!(stderr(&output).contains("is damaged"), "{}", said(&output));
+        assert!(fs::read(&path).unwrap() == right, "it was not compiled again");
+    }
+}

@@ -220,3 +220,54 @@ fn a_mark_that_the_attacker_made_moves_nobody() {
     let label = machine.say(ROOT, &format!("find {SHARED} -maxdepth 1 -user {}", FIRST + 8));
     assert_eq!(stdout(&label), "");
 }
+
+/// What two users do at the same time, with RCC next to HoloFS. Each command is shown, and must succeed.
+const SESSION: &str = r#"
+say() { echo "$(id -un)$ $*" | sed "s,$H,holofs,; s,$R,rcc,"; "$@" 2>&1 | sed 's/^/    /'; test "${PIPESTATUS[0]}" = 0; }
+set -e
+cd "$HOME"
+"$R" --bundled configuration identity --do-not-track > /dev/null 2>&1
+say "$R" --bundled holotree init
+say "$H" mount CATALOG mine
+say "$R" --bundled --silent --no-build holotree variables "$YAML" --space theirs --controller rcc
+say "$H" run CATALOG mine -- sh -c 'test -x $RCC_HOLOTREE_SPACE_ROOT/bin/tool && id -un > $RCC_HOLOTREE_SPACE_ROOT/who'
+say "$R" --bundled holotree list
+say "$H" materialize CATALOG laid
+say "$R" --bundled --silent --no-build holotree variables "$YAML" --space laid --controller user
+say "$H" diff mine
+say "$R" --bundled holotree check
+say "$H" list
+say "$H" gc
+test "$(cat "$("$H" mount CATALOG mine --json | sed -n 's/.*"path": "\([^"]*\)".*/\1/p')/who")" = "$(id -un)"
+say "$H" unmount mine
+say "$H" delete mine
+say "$H" delete laid
+"#;
+
+#[test]
+fn two_users_share_a_holotree_with_rcc_next_to_holofs() {
+    if !is_root() {
+        return skip("Only root can be several users");
+    }
+    let Some(rcc) = crate::common::rcc::rcc(17) else { return };
+    let machine = Machine::new(0);
+    let (binary, yaml) = (machine.temp.path().join("bin/rcc"), machine.temp.path().join("golden.yaml"));
+    copy_program(rcc.path(), &binary);
+    fs::copy(golden::file("golden.yaml"), &yaml).unwrap();
+    run(&mut machine.shell(ROOT, &format!("touch {SHARED}/../shared.yes {SHARED}/shared.yes")));
+    let session = |member: u32| {
+        machine.welcome(member);
+        let mut command = machine.shell(member, "exec bash -c \"$SESSION\"");
+        let script = SESSION.replace("CATALOG", CATALOG);
+        command.env("SESSION", script).env("R", &binary).env("YAML", &yaml).output().unwrap()
+    };
+    let session = &session;
+    let outputs: Vec<Output> = std::thread::scope(|scope| {
+        let all: Vec<_> = (0..2).map(|member| scope.spawn(move || session(member))).collect();
+        all.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    for output in &outputs {
+        eprintln!("{}", stdout(output));
+        assert!(output.status.success(), "{}", said(output));
+    }
+}
