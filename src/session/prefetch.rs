@@ -17,6 +17,7 @@ use crate::sys::fs::stat;
 use crate::sys::mount;
 use crate::sys::mount::view::View;
 use crate::sys::process::daemon;
+use crate::sys::process::sandbox::Cage;
 
 use super::context::Context;
 use super::request::{MountRequest, ProfileAt};
@@ -165,12 +166,17 @@ fn start_primer(mut command: Command) -> std::io::Result<(Child, Primer<ChildStd
 pub fn main() -> anyhow::Result<()> {
     daemon::lower_priority();
     let mut held = None;
-    let view = |root: &Path| match View::of(root) {
-        Ok(view) => held.insert(view).path(),
-        Err(error) => {
+    let view = |root: &Path| {
+        let path = View::of(root).map(|view| held.insert(view).path()).unwrap_or_else(|error| {
             log::debug!("{} is busy while it is read ahead: {error}", root.display());
             root.to_owned()
+        });
+        // From here on it reads what is below the mount, and nothing else.
+        let closed = Cage { read: vec![path.clone()], ..Cage::default() }.close();
+        if !closed.is_complete() {
+            log::debug!("The sandbox of reading ahead is not complete: {}", closed.missing.join("; "));
         }
+        path
     };
     if let Err(error) = priming::prime(std::io::stdin().lock(), std::io::stdout(), view) {
         log::debug!("Reading ahead ended: {error}");

@@ -1,9 +1,10 @@
 //! The sandbox of a daemon: what it cannot do once its mount answers, seen from outside, as root and as an ordinary user.
 
 use std::fs;
+use std::io::{Read, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::bounds::read_in_time;
@@ -262,4 +263,30 @@ fn another_user_gets_what_the_modes_allow_and_no_more() {
         assert!(!as_another_user(open.path(), script), "{script}");
     }
     assert_eq!(written(), before, "a refused operation copied something up");
+}
+
+#[test]
+fn the_process_that_reads_ahead_can_read_its_mount_and_nothing_else() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let mounted = sandbox.mount(CATALOG, "space", "user", &[]);
+    let secret = sandbox.scratch().join("secret");
+    fs::write(&secret, "secret").unwrap();
+    let mut command = sandbox.holofs_command(&["-vv", "prime"]);
+    let mut primer =
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut requests = primer.stdin.take().unwrap();
+    let wanted = format!("{}\0", mounted.path().display());
+    let asked = format!("0 bin/tool\x000 {}\x000 ../../../../../../etc/passwd\0\0", secret.display());
+    requests.write_all((wanted + &asked).as_bytes()).unwrap();
+    let mut answer = [1];
+    primer.stdout.as_mut().unwrap().read_exact(&mut answer).unwrap();
+    let status = fs::read_to_string(format!("/proc/{}/status", primer.id())).unwrap();
+    assert_eq!(field(&status, "NoNewPrivs"), "1");
+    drop(requests);
+    let output = primer.wait_with_output().unwrap();
+    let told = String::from_utf8_lossy(&output.stderr);
+    let refused: Vec<&str> = told.lines().filter(|line| line.contains("Cannot prime")).collect();
+    // The view of the mount that it has ends at its root.
+    assert!(refused.len() == 2 && refused[0].contains("Permission denied"), "{told}");
+    assert!(!refused.iter().any(|line| line.contains("bin/tool")), "{told}");
 }
