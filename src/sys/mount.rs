@@ -44,7 +44,7 @@ pub struct Options {
 }
 
 /// The id of a mount: unique among the existing ones.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct MountId(pub(super) u64);
 
 impl Mountpoint {

@@ -12,6 +12,9 @@ pub mod latency;
 #[cfg(unix)]
 pub mod limits;
 #[cfg(unix)]
+#[cfg_attr(not(target_os = "linux"), path = "process/mailbox_unsupported.rs")]
+pub mod mailbox;
+#[cfg(unix)]
 pub mod sandbox;
 pub mod signals;
 pub mod this_process;
@@ -56,6 +59,13 @@ impl Process {
     /// Its parent, if that is alive and /proc shows it.
     pub fn parent(&self) -> Option<u32> {
         stat_fields(self.pid)?.get(1)?.parse().ok()
+    }
+
+    /// True if `pid` is its parent, or an ancestor a few generations up.
+    pub fn descends_from(&self, pid: u32) -> bool {
+        const GENERATIONS: usize = 3;
+        let above = |of: &u32| Process { pid: *of, start_time: None }.parent();
+        std::iter::successors(self.parent(), above).take(GENERATIONS).any(|parent| parent == pid)
     }
 
     /// True if it runs the same program as this process, as far as /proc shows.

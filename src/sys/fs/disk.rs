@@ -21,9 +21,13 @@ pub fn usage(path: &Path) -> io::Result<Usage> {
 
 /// Makes everything written to the file system that contains `path` durable.
 pub fn sync(path: &Path) -> io::Result<()> {
-    let file = File::open(path)?;
+    sync_of(&File::open(path)?)
+}
+
+/// Makes everything durable that was written to the file system that `file` is on.
+pub fn sync_of(file: &File) -> io::Result<()> {
     #[cfg(target_os = "linux")]
-    rustix::fs::syncfs(&file)?;
+    rustix::fs::syncfs(file)?;
     #[cfg(not(target_os = "linux"))]
     file.sync_all()?;
     Ok(())

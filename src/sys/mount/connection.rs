@@ -5,8 +5,9 @@
 
 use std::fs::File;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
+use holofs_mount_helper::packet;
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 /// The bit of a request's number that marks a request the kernel has sent before.
@@ -17,6 +18,8 @@ const INIT_ROOM: usize = 64 << 10;
 const NOTIFY_RESEND: i32 = 7;
 /// The header of a notification: its length, its code, and 0 because it is not a reply.
 const HEADER_BYTES: u32 = 16;
+/// No message between the processes of one mount is longer.
+const MOST: usize = 64 << 10;
 
 /// The first request of a connection, which is INIT.
 pub fn read_init(device: impl AsFd) -> io::Result<Vec<u8>> {
@@ -45,6 +48,24 @@ pub fn send(to: impl AsFd, message: &[u8]) -> io::Result<()> {
 /// Two connected ends that pass whole messages, as the device does.
 pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok(rustix::net::socketpair(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None)?)
+}
+
+/// Sends one message of [`pair`], with descriptors.
+pub fn send_with(to: impl AsFd, message: &[u8], descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    if message.len() > MOST {
+        return Err(io::Error::other("the message is too long"));
+    }
+    packet::send(to, message, descriptors)
+}
+
+/// Receives what [`send_with`] sent; `None` once the other end is closed.
+pub fn receive(from: impl AsFd) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
+    match packet::receive(from, MOST) {
+        Ok(packet) if packet.bytes.is_empty() => Ok(None),
+        Ok(packet) => Ok(Some((packet.bytes, packet.descriptors))),
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Ok(None),
+        Err(error) => Err(error),
+    }
 }
 
 /// Replaces the file of the descriptor `held` by `device`, for every user of the descriptor.

@@ -26,7 +26,7 @@ pub struct Options {
 }
 
 /// The id of a mount: there is none.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub enum MountId {}
 
 /// A detached file system: there is none.
@@ -120,6 +120,27 @@ pub fn unmount(_path: &Path, _lazy: bool) -> io::Result<()> {
 /// Nothing is mounted.
 pub fn set_read_ahead(_path: &Path, _bytes: u32) -> io::Result<()> {
     Err(refused())
+}
+
+/// The connection of a mounted file system, of which there is none.
+pub mod connection {
+    use std::io;
+    use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+    /// Is refused.
+    pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
+        Err(super::refused())
+    }
+
+    /// Is refused.
+    pub fn send_with(_to: impl AsFd, _message: &[u8], _descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+        Err(super::refused())
+    }
+
+    /// Is refused.
+    pub fn receive(_from: impl AsFd) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
+        Err(super::refused())
+    }
 }
 
 /// The mount helper.

@@ -81,6 +81,13 @@ pub fn redirect_stdio(log: &File) -> io::Result<()> {
     Ok(rustix::stdio::dup2_stderr(log.as_fd())?)
 }
 
+/// Redirects stdin and stdout to /dev/null.
+pub fn leave_stdin_and_stdout() -> io::Result<()> {
+    let null = File::options().read(true).write(true).open("/dev/null")?;
+    rustix::stdio::dup2_stdin(null.as_fd())?;
+    Ok(rustix::stdio::dup2_stdout(null.as_fd())?)
+}
+
 /// For a forked copy: starts a new process group; stdin becomes empty, and stdout goes to `pipe`.
 pub fn speak_into(pipe: io::PipeWriter) -> io::Result<()> {
     rustix::stdio::dup2_stdin(File::open("/dev/null")?.as_fd())?;

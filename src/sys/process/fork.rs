@@ -21,6 +21,7 @@ pub fn spawn(work: impl FnOnce() -> i32) -> io::Result<Forked> {
     #[allow(unsafe_code)]
     match unsafe { libc::fork() } {
         0 => {
+            super::mailbox::close();
             let bound = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
             let is_child = rustix::process::getppid() == Some(parent);
             let code = if bound.is_ok() && is_child { work() } else { ORPHAN };
@@ -37,6 +38,25 @@ pub fn outlive_parent() -> io::Result<()> {
 }
 
 impl Forked {
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.0.as_raw_nonzero().get().unsigned_abs()
+    }
+
+    /// Its status, if it has exited.
+    pub fn try_wait(&self) -> io::Result<Option<ExitStatus>> {
+        let ended = rustix::process::waitpid(Some(self.0), WaitOptions::NOHANG)?;
+        Ok(ended.map(|(_, status)| ExitStatus::from_raw(status.as_raw())))
+    }
+
+    /// Sends SIGKILL (`hard`) or SIGTERM.
+    pub fn kill(&self, hard: bool) {
+        let signal = if hard { Signal::KILL } else { Signal::TERM };
+        if let Err(error) = rustix::process::kill_process(self.0, signal) {
+            log::debug!("Cannot end process {}: {error}", self.pid());
+        }
+    }
+
     /// Waits until it has exited; returns its status.
     pub fn wait(self) -> io::Result<ExitStatus> {
         let ended = rustix::process::waitpid(Some(self.0), WaitOptions::empty())?;

@@ -1,4 +1,4 @@
-//! Signal handling on a separate thread.
+//! Signals to this process, and from it to a daemon.
 
 use std::io;
 use std::sync::Arc;
@@ -6,37 +6,14 @@ use std::sync::atomic::AtomicBool;
 
 use rustix::process::Pid;
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
-use signal_hook::iterator::Signals;
 
-/// The meaning of a signal.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Signal {
-    /// SIGTERM or SIGINT: exit.
-    Terminate,
-    /// SIGHUP: the terminal is gone.
-    Hangup,
-    /// SIGUSR1: stop using the mount, another process wants to unmount it.
-    Quiet,
-}
-
-/// From now on SIGUSR1 does not end this process, which cannot handle it yet.
-pub fn expect_quiet() -> io::Result<()> {
-    signal_hook::flag::register(SIGUSR1, Arc::default()).map(drop)
-}
-
-/// Calls `handler` for each signal from now on.
-pub fn handle(mut handler: impl FnMut(Signal) + Send + 'static) -> io::Result<()> {
-    let mut signals = Signals::new([SIGHUP, SIGINT, SIGTERM, SIGUSR1])?;
-    let serve = move || {
-        for signal in signals.forever() {
-            handler(match signal {
-                SIGHUP => Signal::Hangup,
-                SIGUSR1 => Signal::Quiet,
-                _ => Signal::Terminate,
-            });
-        }
-    };
-    std::thread::Builder::new().name("signals".into()).spawn(serve).map(drop)
+/// From now on signals that ask a process for something are left to the one that passes them on. They are not ignored, which those that
+/// this process starts would inherit.
+pub fn leave_to_supervisor() -> io::Result<()> {
+    for signal in [SIGHUP, SIGINT, SIGTERM, SIGUSR1] {
+        signal_hook::flag::register(signal, Arc::default())?;
+    }
+    Ok(())
 }
 
 /// A flag that SIGTERM, SIGHUP and SIGINT set from now on, instead of ending this process.
