@@ -67,6 +67,11 @@ fn print_json(error: &Shown) {
     println!("{}", text::json(&format!("{:#}", serde_json::json!({ "error": error }))));
 }
 
+/// The exit code of a process that did the work of this one.
+pub fn of(code: i32) -> ExitCode {
+    ExitCode::from(u8::try_from(code).unwrap_or(FAILED))
+}
+
 /// Prints an error for people; the code of its class.
 #[allow(clippy::print_stderr)]
 pub fn tell(error: &anyhow::Error) -> u8 {

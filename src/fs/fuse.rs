@@ -21,6 +21,7 @@ pub mod latency;
 mod passthrough;
 pub mod priming;
 pub mod profile;
+pub mod progress;
 pub mod requests;
 #[cfg_attr(not(target_os = "linux"), path = "fuse/no_session.rs")]
 mod session;
@@ -34,10 +35,9 @@ use crate::store::observe::{Fallback, Tally};
 use awake::Awake;
 use latency::{Latencies, Latency};
 use priming::Recorder;
+use progress::Progress;
 use requests::Requests;
-#[cfg(target_os = "linux")]
-pub use session::Handshake;
-pub use session::Session;
+pub use session::{Handshake, Session};
 use trace::Trace;
 
 /// How the files of a mount are read.
@@ -75,6 +75,10 @@ pub struct Watch {
     pub trace: Arc<Trace>,
     /// Where processors are to be kept awake for requests.
     pub awake: Option<Arc<Awake>>,
+    /// Who is to know that this server gets on.
+    pub progress: Option<Arc<Progress>>,
+    /// How many servers of this mount ended before this one.
+    pub deaths: u64,
 }
 
 /// The attribute of a mount's root that tells about its requests, as JSON.
@@ -93,6 +97,8 @@ struct Stats {
     counts: BTreeMap<&'static str, u64>,
     fallbacks: BTreeMap<&'static str, Fallback>,
     primed: u64,
+    /// How many servers of this mount ended before the one that answers.
+    deaths: u64,
 }
 
 impl Watch {
@@ -106,6 +112,7 @@ impl Watch {
             counts: self.tally.counts(),
             fallbacks: self.tally.fallbacks(),
             primed: self.recorder.primed(),
+            deaths: self.deaths,
         };
         serde_json::to_vec(&stats).unwrap_or_default()
     }

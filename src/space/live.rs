@@ -48,9 +48,19 @@ impl Live {
 
     /// Writes the holder: called again by a child that inherited the lock by fork.
     pub fn sign(&mut self) -> Result<(), SpaceError> {
-        let text = serde_json::to_string(&Process::current()).unwrap_or_default();
+        self.sign_for(Process::current())
+    }
+
+    /// Writes that `holder` does, which is to hold a [`Live::share`] of it.
+    pub fn sign_for(&mut self, holder: Process) -> Result<(), SpaceError> {
+        let text = serde_json::to_string(&holder).unwrap_or_default();
         let signed = lock::sign(&mut self.file, &self.path, text.as_bytes());
         signed.map_err(SpaceError::io("Signing", &self.path))
+    }
+
+    /// The locked file, for another process that holds it as well: the lock is free once neither does.
+    pub fn share(&self) -> Result<File, SpaceError> {
+        self.file.try_clone().map_err(SpaceError::io("Sharing", &self.path))
     }
 }
 

@@ -100,8 +100,8 @@ impl Filesystem for Adapter {
         }
     }
 
-    fn forget(&self, _req: &Request, ino: INodeNo, nlookup: u64) {
-        let _timed = self.count(Opcode::Forget);
+    fn forget(&self, req: &Request, ino: INodeNo, nlookup: u64) {
+        let _timed = self.count(req, Opcode::Forget);
         self.vfs.forget(convert::ino(ino), nlookup);
     }
 
@@ -128,7 +128,7 @@ impl Filesystem for Adapter {
         _flags: Option<BsdFileFlags>,
         reply: ReplyAttr,
     ) {
-        let _timed = self.count(Opcode::Setattr);
+        let _timed = self.count(req, Opcode::Setattr);
         let (mode, atime, mtime) =
             (mode.map(convert::mode), atime.map(convert::set_time), mtime.map(convert::set_time));
         let set = SetAttr { mode, uid, gid, size, atime, mtime };
@@ -158,12 +158,12 @@ impl Filesystem for Adapter {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        let _timed = self.count(Opcode::Mknod);
+        let _timed = self.count(req, Opcode::Mknod);
         self.entry(Opcode::Mknod, parent, self.make_node(req, parent, name, mode, rdev), reply);
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
-        let _timed = self.count(Opcode::Mkdir);
+        let _timed = self.count(req, Opcode::Mkdir);
         let (caller, mode) = (convert::caller(req), convert::mode(mode));
         let make = || self.vfs.make(caller, convert::ino(parent), name.as_bytes(), mode, New::Dir);
         let made = self.make_once(req, parent, name, make);
@@ -171,7 +171,7 @@ impl Filesystem for Adapter {
     }
 
     fn symlink(&self, req: &Request, parent: INodeNo, name: &OsStr, target: &Path, reply: ReplyEntry) {
-        let _timed = self.count(Opcode::Symlink);
+        let _timed = self.count(req, Opcode::Symlink);
         let new = New::Link(target.as_os_str().as_bytes());
         let caller = convert::caller(req);
         let make = || self.vfs.make(caller, convert::ino(parent), name.as_bytes(), 0o777, new);
@@ -180,20 +180,20 @@ impl Filesystem for Adapter {
     }
 
     fn link(&self, req: &Request, ino: INodeNo, parent: INodeNo, name: &OsStr, reply: ReplyEntry) {
-        let _timed = self.count(Opcode::Link);
+        let _timed = self.count(req, Opcode::Link);
         let link = || self.vfs.link(convert::ino(ino), convert::ino(parent), name.as_bytes());
         let linked = self.make_once(req, parent, name, link);
         self.entry(Opcode::Link, ino, linked, reply);
     }
 
     fn unlink(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _timed = self.count(Opcode::Unlink);
+        let _timed = self.count(req, Opcode::Unlink);
         let removed = self.once(req, || self.vfs.unlink(convert::ino(parent), name.as_bytes()));
         self.empty(Opcode::Unlink, parent, removed, reply);
     }
 
     fn rmdir(&self, req: &Request, parent: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _timed = self.count(Opcode::Rmdir);
+        let _timed = self.count(req, Opcode::Rmdir);
         let removed = self.once(req, || self.vfs.rmdir(convert::ino(parent), name.as_bytes()));
         self.empty(Opcode::Rmdir, parent, removed, reply);
     }
@@ -208,7 +208,7 @@ impl Filesystem for Adapter {
         flags: RenameFlags,
         reply: ReplyEmpty,
     ) {
-        let _timed = self.count(Opcode::Rename);
+        let _timed = self.count(req, Opcode::Rename);
         let (from, to) = (convert::ino(parent), convert::ino(new_parent));
         let (name, new_name) = (name.as_bytes(), new_name.as_bytes());
         let rename = |mode| self.once(req, || self.vfs.rename(from, name, to, new_name, mode));
@@ -227,7 +227,7 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let _timed = self.count(Opcode::Create);
+        let _timed = self.count(req, Opcode::Create);
         let opened = if self.opens.is_on() { None } else { self.created.open(OpenFlags(flags)) };
         let Some(opened) = opened else { return reply.error(Errno::ENOSYS) };
         match self.make_node(req, parent, name, mode, 0) {
@@ -253,7 +253,7 @@ impl Filesystem for Adapter {
     /// Comes only if files are passed through, or from who made a file before any was opened.
     fn release(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         _flags: OpenFlags,
@@ -261,14 +261,14 @@ impl Filesystem for Adapter {
         _flush: bool,
         reply: ReplyEmpty,
     ) {
-        let _timed = self.count(Opcode::Release);
+        let _timed = self.count(req, Opcode::Release);
         self.opens.release(ino);
         self.empty(Opcode::Release, ino, Ok(()), reply);
     }
 
     /// Answered ENOSYS, so that the kernel never asks again; it also makes the kernel keep directory listings.
-    fn opendir(&self, _req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
-        let _timed = self.count(Opcode::Opendir);
+    fn opendir(&self, req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+        let _timed = self.count(req, Opcode::Opendir);
         reply.error(Errno::ENOSYS);
     }
 
@@ -321,7 +321,7 @@ impl Filesystem for Adapter {
 
     fn copy_file_range(
         &self,
-        _req: &Request,
+        req: &Request,
         from: INodeNo,
         _from_fh: FileHandle,
         at: u64,
@@ -332,14 +332,14 @@ impl Filesystem for Adapter {
         _flags: CopyFileRangeFlags,
         reply: ReplyWrite,
     ) {
-        let _timed = self.count(Opcode::CopyFileRange);
+        let _timed = self.count(req, Opcode::CopyFileRange);
         let copied = self.vfs.copy_range(convert::ino(from), at, convert::ino(to), to_at, len);
         self.written(Opcode::CopyFileRange, to, copied, reply);
     }
 
     fn fallocate(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: u64,
@@ -347,21 +347,21 @@ impl Filesystem for Adapter {
         mode: i32,
         reply: ReplyEmpty,
     ) {
-        let _timed = self.count(Opcode::Fallocate);
+        let _timed = self.count(req, Opcode::Fallocate);
         let done = self.vfs.allocate(convert::ino(ino), offset, len, mode.cast_unsigned());
         self.empty(Opcode::Fallocate, ino, done, reply);
     }
 
     fn lseek(
         &self,
-        _req: &Request,
+        req: &Request,
         ino: INodeNo,
         _fh: FileHandle,
         offset: i64,
         whence: i32,
         reply: ReplyLseek,
     ) {
-        let _timed = self.count(Opcode::Lseek);
+        let _timed = self.count(req, Opcode::Lseek);
         let found = convert::seek(whence, offset)
             .and_then(|(sought, offset)| self.vfs.seek(convert::ino(ino), offset, sought));
         match found {
@@ -370,18 +370,18 @@ impl Filesystem for Adapter {
         }
     }
 
-    fn fsync(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, data_only: bool, reply: ReplyEmpty) {
-        let _timed = self.count(Opcode::Fsync);
+    fn fsync(&self, req: &Request, ino: INodeNo, _fh: FileHandle, data_only: bool, reply: ReplyEmpty) {
+        let _timed = self.count(req, Opcode::Fsync);
         self.empty(Opcode::Fsync, ino, self.vfs.sync(convert::ino(ino), data_only), reply);
     }
 
-    fn fsyncdir(&self, _req: &Request, ino: INodeNo, _fh: FileHandle, data_only: bool, reply: ReplyEmpty) {
-        let _timed = self.count(Opcode::Fsyncdir);
+    fn fsyncdir(&self, req: &Request, ino: INodeNo, _fh: FileHandle, data_only: bool, reply: ReplyEmpty) {
+        let _timed = self.count(req, Opcode::Fsyncdir);
         self.empty(Opcode::Fsyncdir, ino, self.vfs.sync(convert::ino(ino), data_only), reply);
     }
 
-    fn flush(&self, _req: &Request, _ino: INodeNo, _fh: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
-        let _timed = self.count(Opcode::Flush);
+    fn flush(&self, req: &Request, _ino: INodeNo, _fh: FileHandle, _owner: LockOwner, reply: ReplyEmpty) {
+        let _timed = self.count(req, Opcode::Flush);
         reply.error(Errno::ENOSYS);
     }
 
@@ -408,8 +408,8 @@ impl Filesystem for Adapter {
         }
     }
 
-    fn statfs(&self, _req: &Request, ino: INodeNo, reply: ReplyStatfs) {
-        let _timed = self.count(Opcode::Statfs);
+    fn statfs(&self, req: &Request, ino: INodeNo, reply: ReplyStatfs) {
+        let _timed = self.count(req, Opcode::Statfs);
         match self.vfs.statfs() {
             Ok(disk) => reply.statfs(
                 disk.blocks,
@@ -426,7 +426,7 @@ impl Filesystem for Adapter {
     }
 
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
-        let _timed = self.count(Opcode::Getxattr);
+        let _timed = self.count(req, Opcode::Getxattr);
         if ino == INodeNo::ROOT && name == STATS {
             return sized(&self.watch.stats(self.opens.io()), size, reply);
         }
@@ -441,8 +441,8 @@ impl Filesystem for Adapter {
         }
     }
 
-    fn listxattr(&self, _req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
-        let _timed = self.count(Opcode::Listxattr);
+    fn listxattr(&self, req: &Request, ino: INodeNo, size: u32, reply: ReplyXattr) {
+        let _timed = self.count(req, Opcode::Listxattr);
         match self.vfs.listxattr(convert::ino(ino)) {
             Ok(names) => sized(&names, size, reply),
             Err(error) => reply.error(self.errno(Opcode::Listxattr, ino, &error)),
@@ -459,28 +459,28 @@ impl Filesystem for Adapter {
         _position: u32,
         reply: ReplyEmpty,
     ) {
-        let _timed = self.count(Opcode::Setxattr);
+        let _timed = self.count(req, Opcode::Setxattr);
         let mode = convert::set_mode(flags);
         let set = self.once(req, || self.vfs.setxattr(convert::ino(ino), name.as_bytes(), value, mode));
         self.empty(Opcode::Setxattr, ino, set, reply);
     }
 
     fn removexattr(&self, req: &Request, ino: INodeNo, name: &OsStr, reply: ReplyEmpty) {
-        let _timed = self.count(Opcode::Removexattr);
+        let _timed = self.count(req, Opcode::Removexattr);
         let removed = self.once(req, || self.vfs.removexattr(convert::ino(ino), name.as_bytes()));
         self.empty(Opcode::Removexattr, ino, removed, reply);
     }
 
     /// Permissions are the kernel's affair (`default_permissions`).
-    fn access(&self, _req: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
-        let _timed = self.count(Opcode::Access);
+    fn access(&self, req: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
+        let _timed = self.count(req, Opcode::Access);
         reply.error(Errno::ENOSYS);
     }
 
     /// Python asks every file it opens whether it is a terminal.
     fn ioctl(
         &self,
-        _req: &Request,
+        req: &Request,
         _ino: INodeNo,
         _fh: FileHandle,
         _flags: IoctlFlags,
@@ -489,7 +489,7 @@ impl Filesystem for Adapter {
         _out_size: u32,
         reply: ReplyIoctl,
     ) {
-        let _timed = self.count(Opcode::Ioctl);
+        let _timed = self.count(req, Opcode::Ioctl);
         reply.error(Errno::ENOTTY);
     }
 }

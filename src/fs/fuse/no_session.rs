@@ -8,6 +8,10 @@ use std::sync::Arc;
 use super::{Io, Watch};
 use crate::fs::vfs::Vfs;
 
+/// What was said at the beginning of a connection, of which there is none here.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Handshake {}
+
 /// One mounted file system, of which there is none here.
 pub enum Session {}
 
@@ -21,6 +25,32 @@ impl Session {
         _passed: &[PathBuf],
     ) -> io::Result<Session> {
         Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Says that there is no FUSE.
+    pub fn start_for_takeover(
+        _vfs: Arc<Vfs>,
+        _device: OwnedFd,
+        _threads: usize,
+        _watch: Watch,
+    ) -> io::Result<Session> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// Says that there is no FUSE.
+    pub fn take_over(
+        _vfs: Arc<Vfs>,
+        _device: OwnedFd,
+        _threads: usize,
+        _watch: Watch,
+        _handshake: Handshake,
+    ) -> io::Result<Session> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
+    /// What another process would need to know to take it over.
+    pub fn handshake(&self) -> &Handshake {
+        match *self {}
     }
 
     /// How files would be read.

@@ -48,8 +48,12 @@ pub(super) const OUTLIVE: &str = "
 CREATE TABLE IF NOT EXISTS done(thread INTEGER PRIMARY KEY, request INTEGER NOT NULL) STRICT;
 DELETE FROM done;
 PRAGMA user_version=2;";
-/// Forgets what threads of servers long gone have done.
-pub(super) const PRUNE: &str = "DELETE FROM done WHERE thread+256 < (SELECT max(thread) FROM done)";
+/// Forgets what threads of servers long gone have done. A server may have died before it wrote anything, or in the middle of the first
+/// time: then there is nothing to take over yet.
+pub(super) const PRUNE: &str = "
+CREATE TABLE IF NOT EXISTS done(thread INTEGER PRIMARY KEY, request INTEGER NOT NULL) STRICT;
+DELETE FROM done WHERE thread+256 < (SELECT max(thread) FROM done);
+PRAGMA user_version=2;";
 /// Back to what every program of this format reads.
 pub(super) const END_OUTLIVING: &str = "DROP TABLE IF EXISTS done; PRAGMA user_version=1;";
 

@@ -60,7 +60,10 @@ impl Drop for Timed<'_> {
 
 impl Adapter {
     /// A request has come in.
-    pub(super) fn count(&self, opcode: Opcode) -> Timed<'_> {
+    pub(super) fn count(&self, req: &Request, opcode: Opcode) -> Timed<'_> {
+        if let Some(progress) = &self.watch.progress {
+            progress.begin(convert::is_resent(req));
+        }
         self.watch.requests.count(opcode);
         if let Some(awake) = &self.watch.awake {
             awake.request();
@@ -76,7 +79,7 @@ impl Adapter {
         ino: INodeNo,
         (offset, size): (u64, u32),
     ) -> Timed<'_> {
-        let mut timed = self.count(opcode);
+        let mut timed = self.count(req, opcode);
         if self.watch.trace.is_on() {
             origin::take();
             let (pid, ino) = (req.pid(), convert::ino(ino).0);

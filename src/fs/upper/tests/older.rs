@@ -79,6 +79,16 @@ fn a_mount_that_outlives_its_server_leaves_state_that_older_programs_read() {
 }
 
 #[test]
+fn a_mount_that_nobody_wrote_to_is_taken_over_and_written_to() {
+    let space = Space::new();
+    let upper = open(&space, &catalog(), Access::TakenOver);
+    let new = in_request(2, || create(&upper, Ino::ROOT, "new", b"1"));
+    let again = space.crashed();
+    let taken_over = open(&again, &catalog(), Access::TakenOver);
+    assert_eq!((content(&taken_over, new), taken_over.was_done(2)), (b"1".to_vec(), true));
+}
+
+#[test]
 fn what_was_done_and_not_answered_is_known_to_who_takes_over() {
     let (space, catalog) = older("ended");
     let upper = open(&space, &catalog, Access::Outliving);
