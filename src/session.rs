@@ -14,6 +14,7 @@
 //! | [`run`], [`execute`] | a command in a space |
 //! | [`compile`] | makes the bytecode that spaces share |
 //! | [`claim`], [`serve`], [`daemon`] | the process that serves a mount |
+//! | [`supervise`] | the process that is the mount, and has another one serve it when that dies |
 //! | [`unmount`] | takes a mount away |
 
 pub mod appear;
@@ -55,6 +56,8 @@ pub mod serve;
 pub mod snapshot;
 #[cfg(unix)]
 pub mod start;
+#[cfg(unix)]
+pub mod supervise;
 #[cfg(unix)]
 pub mod supply;
 #[cfg(unix)]

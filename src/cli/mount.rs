@@ -15,10 +15,12 @@ use crate::session::error::CannotMount;
 use crate::session::method::Mode;
 use crate::session::obtain::ready_to_serve;
 use crate::session::request::{MountRequest, ProfileAt};
-use crate::session::serve::serve;
+use crate::session::serve::{serve, take_over};
+use crate::session::supervise::{self, Server, Terminal};
 
 use super::SpaceChoice;
 use super::context::{Context, say_method};
+use super::exit_code;
 use super::remotes::{self, RemoteUseArgs};
 use super::target;
 
@@ -91,33 +93,46 @@ pub fn main(context: &Context, args: &MountArgs) -> anyhow::Result<ExitCode> {
     let named = target::of_word(context, args.catalog.as_deref())?.catalog;
     let catalog = remotes::local(context, &named, &args.remote)?;
     let request = args.request(&catalog);
-    let report = match args.foreground && args.mode != Mode::Materialize {
-        true => in_foreground(context, &request)?,
-        false => Some(appear(context, &request)?),
-    };
-    if let Some(report) = report {
-        say_method(report.method, &report.reasons);
-        tell(context, &report)?;
+    if args.foreground && args.mode != Mode::Materialize {
+        return in_foreground(context, &request);
     }
+    show(context, &appear(context, &request)?)?;
     Ok(ExitCode::SUCCESS)
+}
+
+fn show(context: &Context, report: &MountReport) -> anyhow::Result<()> {
+    say_method(report.method, &report.reasons);
+    tell(context, report)
 }
 
 fn tell(context: &Context, report: &MountReport) -> anyhow::Result<()> {
     context.report(report, |report| report.path.display().to_string())
 }
 
-/// Serves from this process until unmounted; a report is left to be told only if the space was materialized.
-fn in_foreground(context: &Context, request: &MountRequest) -> anyhow::Result<Option<MountReport>> {
+/// This process stays until it is unmounted.
+fn in_foreground(context: &Context, request: &MountRequest) -> anyhow::Result<ExitCode> {
     request.check()?;
+    let work = |server: &Server<'_>| {
+        let Err(error) = serve_in_foreground(context, request, server) else { return 0 };
+        exit_code::fail(&error, context.json);
+        i32::from(exit_code::code(&error))
+    };
+    Ok(exit_code::of(supervise::run(Terminal::Kept, work)?))
+}
+
+/// What the server of a mount in the foreground does, which may come to files instead.
+fn serve_in_foreground(context: &Context, request: &MountRequest, server: &Server<'_>) -> anyhow::Result<()> {
+    if let Some(held) = server.held() {
+        return take_over(context, request, server, held);
+    }
     let start = ready_to_serve(context, request)?;
     let ready = |report: &MountReport, _: &_| {
         drop(start);
-        say_method(report.method, &report.reasons);
-        tell(context, report)
+        show(context, report)
     };
-    let Err(error) = serve(context, request, None, ready) else { return Ok(None) };
+    let Err(error) = serve(context, request, server, None, ready) else { return Ok(()) };
     let refused = error.downcast::<CannotMount>()?;
-    appear::without_mount(context, request, refused).map(Some)
+    show(context, &appear::without_mount(context, request, refused)?)
 }
 
 /// The process that serves a mount: what to mount is on its stdin, and its answer goes to stdout.
@@ -125,7 +140,6 @@ pub fn serve_in_background() -> anyhow::Result<ExitCode> {
     daemon::enter()?;
     let order = daemon::order()?;
     let context = Context::of_order(&order)?;
-    let starter = daemon::Starter::watch(&context)?;
-    daemon::run(&context, &order.request, Some(&starter))?;
-    Ok(ExitCode::SUCCESS)
+    let code = daemon::run(&context, &order.request, true)?;
+    Ok(exit_code::of(code))
 }

@@ -22,13 +22,13 @@ use crate::sys::mount::MountId;
 use crate::sys::process::daemon;
 use crate::sys::process::fork;
 use crate::sys::process::sandbox::{self, Cage, Closed};
-use crate::sys::process::signals::{self, Signal};
 
 use super::appear::MountReport;
 use super::context::Context;
 use super::error::{CannotMount, DaemonFailed};
 use super::request::{MountRequest, Order};
-use super::serve::serve;
+use super::serve::{serve, take_over};
+use super::supervise::{self, Asked, Server, Terminal};
 
 /// After SIGTERM, open files are served for this long.
 const GRACE: Duration = Duration::from_secs(10);
@@ -79,9 +79,9 @@ pub fn launch_copy(context: &Context, request: &MountRequest) -> anyhow::Result<
     let (mut pipe, report) = std::io::pipe().context("Cannot make a pipe")?;
     let serve = || {
         daemon::speak_into(report)?;
-        run(context, &request, None)
+        run(context, &request, false)
     };
-    let code = || i32::from(serve().map_or_else(|error| context.front.exit_code(&error), |()| 0));
+    let code = || serve().unwrap_or_else(|error| i32::from(context.front.exit_code(&error)));
     let copy = fork::spawn(code).context("Cannot start the background process")?;
     let mut said = String::new();
     pipe.read_to_string(&mut said).context("Cannot hear the background process")?;
@@ -106,10 +106,31 @@ fn understand(said: &str, end: impl FnOnce() -> std::io::Result<ExitStatus>) -> 
     anyhow::bail!("The mount ended before it answered ({status})")
 }
 
-/// The background process itself: answers on stdout, once.
-pub fn run(context: &Context, request: &MountRequest, starter: Option<&Arc<Starter>>) -> anyhow::Result<()> {
-    let outcome = serve(context, request, starter, |report, space| {
-        starter.inspect(|starter| starter.has_answered());
+/// The background process itself, and its exit code: the server answers on stdout, once. If it is `watched`, stdin ends with who
+/// started us.
+pub fn run(context: &Context, request: &MountRequest, watched: bool) -> anyhow::Result<i32> {
+    let work = |server: &Server<'_>| {
+        let served = match server.held() {
+            Some(held) => take_over(context, request, server, held),
+            None => begin(context, request, server, watched),
+        };
+        let Err(error) = served else { return 0 };
+        log::error!("{error:#}");
+        i32::from(context.front.exit_code(&error))
+    };
+    supervise::run(Terminal::Left, work).context("Cannot supervise the server of a mount")
+}
+
+/// The first server.
+fn begin(
+    context: &Context,
+    request: &MountRequest,
+    server: &Server<'_>,
+    watched: bool,
+) -> anyhow::Result<()> {
+    let starter = watched.then(|| Starter::watch(context)).transpose()?;
+    let outcome = serve(context, request, server, starter.as_ref(), |report, space| {
+        starter.iter().for_each(|starter| starter.has_answered());
         answer(&Answer::Mounted(Box::new(report.clone())))?;
         leave_terminal(&space.state_dir.below(files::LOG))
     });
@@ -248,22 +269,21 @@ pub fn leave_terminal(log: &Place) -> anyhow::Result<()> {
     daemon::redirect_stdio(&file).context("Cannot redirect stdio")
 }
 
-/// SIGTERM and SIGINT take the mount out of the tree and give open files a grace; a second one ends at once. SIGHUP is for
-/// terminals, and we have none. SIGUSR1 sets `quiet`.
-pub fn on_signals(
+/// Whoever asks for the end has the mount taken out of the tree, and open files get a grace; who asks again ends this process at once.
+pub fn on_asked(
     context: &Context,
+    server: &Server<'_>,
     root: PathBuf,
     id: MountId,
     quiet: Arc<AtomicBool>,
 ) -> anyhow::Result<()> {
     let mounters = context.mounters();
-    let mut asked = false;
-    signals::handle(move |signal| match signal {
-        Signal::Hangup => {}
-        Signal::Quiet => quiet.store(true, Ordering::Relaxed),
-        Signal::Terminate if asked => daemon::end(),
-        Signal::Terminate => {
-            asked = true;
+    let mut again = false;
+    let asked = move |asked| match asked {
+        Asked::Quiet => quiet.store(true, Ordering::Relaxed),
+        Asked::Unmount if again => daemon::end(),
+        Asked::Unmount => {
+            again = true;
             log::info!("Unmounting {} on a signal", root.display());
             match super::unmount::detach_own(&mounters, &root, id) {
                 Ok(true) => exit_after_grace(),
@@ -274,8 +294,8 @@ pub fn on_signals(
                 Err(error) => log::error!("Cannot unmount {}: {error:#}", root.display()),
             }
         }
-    })
-    .context("Cannot handle signals")
+    };
+    server.on_asked(asked).context("Cannot hear the supervisor")
 }
 
 fn exit_after_grace() {

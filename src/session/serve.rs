@@ -3,7 +3,10 @@
 //! It asks nothing of its own mount, ever: a thread that waits for an answer which a killed server took along could not end, nor
 //! could the process with its locks. What must go through the mount is done by processes of their own.
 
+mod establish;
 mod reaper;
+
+pub use establish::Mounted;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,35 +17,29 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use crate::fs::fuse::awake::{Awake, KEEP_AWAKE, KeepAwake};
-use crate::fs::fuse::priming::Recorder;
-use crate::fs::fuse::{Io, PASSTHROUGH, Session, Watch};
-use crate::fs::upper::{self, Access, Upper};
-use crate::fs::vfs::{Vfs, View};
+use crate::fs::fuse::{Io, Session, Watch};
+use crate::fs::vfs::View;
 use crate::rcc::catalog::Catalog;
-use crate::remote::line::Line;
 use crate::space::relocated::Relocated;
-use crate::space::{Live, MountOptions, MountState, RestoredState, Space, files};
+use crate::space::{RestoredState, Space};
 use crate::store::index::Index;
 use crate::store::observe::{Counter, Observer, Tally};
-use crate::store::{BlobSource, RawStore, Store};
+use crate::store::{RawStore, Store};
 use crate::sys::fs::dir;
-use crate::sys::mount::{self, MountId, Mountpoint, namespace};
-use crate::sys::process::Process;
+use crate::sys::mount;
 use crate::sys::process::sandbox::Cage;
-use crate::sys::process::this_process::descriptor_share;
-use crate::sys::process::{latency, limits};
+use crate::sys::process::{latency, limits, signals};
 
-use super::appear::{MountReport, told_of};
+use super::appear::MountReport;
 use super::claim::Claim;
 use super::context::Context;
 use super::daemon::{self, Starter};
 use super::error::CannotMount;
-use super::method::{self, Method, Mounter, Refusal};
-use super::mounters::{Attached, Mounters};
+use super::method::{Method, Mounter, Refusal};
 use super::prefetch::Prefetch;
-use super::request::{MountRequest, ProfileAt};
-use super::supply::{self, Supplied};
-use super::unmount;
+use super::request::MountRequest;
+use super::supervise::{Held, Server};
+use super::supply;
 
 /// How many written files are kept open at most, and one in how many of the descriptors that this process may have: the store takes
 /// a quarter, and those who read or write right now need some.
@@ -55,25 +52,6 @@ const UPKEEP_AFTER: Duration = Duration::from_secs(3);
 /// The mode of a mount that allows no change, as reports name it.
 const READ_ONLY: &str = "read-only";
 
-/// Everything a live mount holds; dropping it ends the mount's claim to the space.
-pub struct Mounted {
-    /// The space.
-    pub space: Space,
-    /// Its catalog.
-    pub index: Arc<Index>,
-    relocated: Arc<Relocated>,
-    store: Arc<Store>,
-    /// The line to what the store lacks, if the catalog is a remote one.
-    line: Option<Arc<Line>>,
-    upper: Arc<Upper>,
-    report: MountReport,
-    /// The directory under the mount is empty.
-    blank: bool,
-    id: MountId,
-    undo: Undo,
-    _live: Live,
-}
-
 /// Limits of the shell must not end a process that serves others later: it raises its own, or does not begin.
 fn raise_limits(request: &MountRequest) -> Result<(), CannotMount> {
     limits::raise().map_err(|why| CannotMount {
@@ -82,50 +60,56 @@ fn raise_limits(request: &MountRequest) -> Result<(), CannotMount> {
     })
 }
 
-/// Takes the mount away again if anything fails before it is served: a mount that nobody serves answers nothing, for ever.
-struct Undo {
-    mounters: Mounters,
-    root: PathBuf,
-    id: MountId,
-    is_armed: bool,
-}
-
-impl Drop for Undo {
-    fn drop(&mut self) {
-        if self.is_armed
-            && let Err(error) = unmount::detach_own(&self.mounters, &self.root, self.id)
-        {
-            log::error!("{error:#}: the mount is dead");
-        }
-    }
-}
-
 /// Mounts, and serves until unmounted. `ready` is told once the mount answers; after it this process is alone.
 pub fn serve(
     context: &Context,
     request: &MountRequest,
+    server: &Server<'_>,
     starter: Option<&Arc<Starter>>,
     ready: impl FnOnce(&MountReport, &Space) -> anyhow::Result<()>,
 ) -> anyhow::Result<()> {
-    crate::sys::process::signals::expect_quiet().context("Cannot handle signals")?;
     raise_limits(request)?;
-    let claim = Claim::take(context, request)?;
-    let serving = Serving::begin(context, request, claim, starter)?;
-    daemon::harden();
-    let quiet = Arc::clone(&serving.quiet);
-    daemon::on_signals(context, serving.mounted.space.root.clone(), serving.mounted.id, quiet)?;
-    if !request.keep {
-        reaper::start(context, &serving.mounted.space, &serving.stop)?;
-    }
+    let mut claim = Claim::take(context, request)?;
+    claim.live.sign_for(server.supervisor())?;
+    let watch = watch_of(request, server);
+    let (mounted, session) = establish::mount(context, request, claim, watch.clone(), server, starter)?;
+    let serving = Serving::begin(context, request, mounted, session, watch)?;
+    serving.obey(context, server, request)?;
+    server.serving()?;
     ready(&serving.mounted.report, &serving.mounted.space)?;
     if request.within {
-        reaper::outlive(&serving.mounted.space).context("Cannot stay for what a command leaves behind")?;
+        reaper::outlive(&serving.mounted.space, server)
+            .context("Cannot stay for what a command leaves behind")?;
     }
     // Not before: the process that reads ahead has our stdio, and whoever reads that to its end would wait for it.
     if let Err(error) = serving.prefetch.start(context, &serving.mounted, &serving.quiet) {
         log::warn!("Nothing is read ahead: {error:#}");
     }
     serving.until_unmounted()
+}
+
+/// Goes on serving a mount whose server died, until unmounted. Nothing here may touch the mount: nobody would answer.
+pub fn take_over(
+    context: &Context,
+    request: &MountRequest,
+    server: &Server<'_>,
+    held: Held<'_>,
+) -> anyhow::Result<()> {
+    signals::leave_to_supervisor().context("Cannot handle signals")?;
+    raise_limits(request)?;
+    let watch = Watch { deaths: held.deaths, ..watch_of(request, server) };
+    let (mounted, session) = establish::take_over(context, request, held, watch.clone())?;
+    let serving = Serving::begin(context, request, mounted, session, watch)?;
+    serving.obey(context, server, request)?;
+    server.serving()?;
+    serving.until_unmounted()
+}
+
+/// What is watched in this mount.
+fn watch_of(request: &MountRequest, server: &Server<'_>) -> Watch {
+    let tally = Arc::new(Tally::logging());
+    let awake = keep_awake(request.keep_awake, &tally);
+    Watch { tally, awake, progress: Some(server.progress()), ..Watch::default() }
 }
 
 /// A mount that this process serves.
@@ -142,23 +126,15 @@ struct Serving {
 }
 
 impl Serving {
-    /// Mounts and serves.
+    /// Serves, in its cage.
     fn begin(
         context: &Context,
         request: &MountRequest,
-        claim: Claim,
-        starter: Option<&Arc<Starter>>,
+        mounted: Mounted,
+        session: Session,
+        watch: Watch,
     ) -> anyhow::Result<Serving> {
-        let tally = Arc::new(Tally::logging());
-        let recorder = Arc::new(Recorder::default());
-        let awake = keep_awake(request.keep_awake, &tally);
-        let watch = Watch {
-            tally: Arc::clone(&tally),
-            recorder: Arc::clone(&recorder),
-            awake: awake.clone(),
-            ..Watch::default()
-        };
-        let (mounted, session) = establish(context, request, claim, watch, starter)?;
+        let Watch { tally, recorder, awake, .. } = watch;
         let prefetch = Prefetch::new(context, request, &mounted, recorder);
         let cage = daemon::cage(&context.home, &mounted.space);
         let handed_over = match mounted.report.io {
@@ -177,10 +153,12 @@ impl Serving {
             let cage = cage.clone();
             awake.start(move || daemon::confine(&cage))?;
         }
-        if let Err(error) = mount::set_read_ahead(&mounted.space.root, READ_AHEAD) {
-            log::debug!("The kernel keeps its own read-ahead: {error}");
+        if mounted.is_new {
+            if let Err(error) = mount::set_read_ahead(&mounted.space.root, READ_AHEAD) {
+                log::debug!("The kernel keeps its own read-ahead: {error}");
+            }
+            log::info!("Mounted {} on {}", mounted.report.blueprint, mounted.report.path.display());
         }
-        log::info!("Mounted {} on {}", mounted.report.blueprint, mounted.report.path.display());
         let stop = Arc::new(AtomicBool::new(false));
         let quiet = Arc::new(AtomicBool::new(false));
         fetch_ahead(context, &mounted, cage.clone())?;
@@ -190,9 +168,20 @@ impl Serving {
         Ok(Serving { mounted, tally, prefetch, stop, quiet, server, filler })
     }
 
+    /// From now on this process does what the supervisor asks for, and ends a mount that nobody wants.
+    fn obey(&self, context: &Context, server: &Server<'_>, request: &MountRequest) -> anyhow::Result<()> {
+        daemon::harden();
+        let Mounted { space, id, .. } = &self.mounted;
+        daemon::on_asked(context, server, space.root.clone(), *id, Arc::clone(&self.quiet))?;
+        if !request.keep {
+            reaper::start(context, space, &self.stop)?;
+        }
+        Ok(())
+    }
+
     /// Serves until somebody unmounts it.
     fn until_unmounted(mut self) -> anyhow::Result<()> {
-        self.mounted.undo.is_armed = false;
+        self.mounted.is_served();
         let served = self.server.join().map_err(|_| anyhow::anyhow!("The server thread panicked"))?;
         self.stop.store(true, Ordering::Relaxed);
         self.quiet.store(true, Ordering::Relaxed);
@@ -210,66 +199,6 @@ impl Serving {
     }
 }
 
-/// Mounts the claimed space; the session is ready to run.
-fn establish(
-    context: &Context,
-    request: &MountRequest,
-    claim: Claim,
-    watch: Watch,
-    starter: Option<&Arc<Starter>>,
-) -> anyhow::Result<(Mounted, Session)> {
-    let Claim { space, index, made, catalog, lock, live } = claim;
-    let observer = Arc::clone(&watch.tally) as Arc<dyn Observer>;
-    let log = space.state_dir.join(files::LOG);
-    let Supplied { store, line } = context.store_of(&catalog, Some(&log), Arc::clone(&observer))?;
-    let source = Arc::clone(&store) as Arc<dyn BlobSource>;
-    let label = space.label.as_bytes();
-    let relocated = Relocated::new(&space.state_dir, &index, label, source, Arc::clone(&observer));
-    let relocated = Arc::new(relocated.with_paranoia(context.paranoid));
-    let upper = open_upper(&space, &index, request, observer)?;
-    let (shown, patched) = (Arc::clone(&index), Arc::clone(&relocated));
-    let vfs = Vfs::with_upper(shown, patched, Arc::clone(&upper), view_for(request), !request.read_only);
-    let blank = std::fs::read_dir(&space.root).map_or(true, |mut entries| entries.next().is_none());
-    let attached = attach_for(context, &space, request, starter)?;
-    let Attached { device, id, mounter, reasons } = attached;
-    let undo = Undo { mounters: context.mounters(), root: space.root.clone(), id, is_armed: true };
-    if request.profile != ProfileAt::Off {
-        watch.recorder.note(index.len());
-    }
-    let passed = match request.io.unwrap_or(Io::NoOpen) {
-        Io::NoOpen => Vec::new(),
-        Io::Passthrough => passed_through(&store, &relocated),
-    };
-    let tally = Arc::clone(&watch.tally);
-    let session = Session::start(Arc::new(vfs), device, threads(), watch, &passed)?;
-    let method = Method::Fuse(mounter);
-    let report = MountReport {
-        path: space.root.clone(),
-        label: space.label.as_str().to_owned(),
-        catalog,
-        blueprint: index.blueprint().to_owned(),
-        pid: Some(std::process::id()),
-        mode: if request.read_only { READ_ONLY } else { "read-write" }.to_owned(),
-        io: Some(session.io()),
-        io_reason: tally.fallbacks().remove(PASSTHROUGH).map(|fallback| fallback.reason),
-        method,
-        reasons,
-        entries: index.len(),
-        index: told_of(&made),
-    };
-    let recorded = space.set_mount_state(&state_of(request, &report, &index, session.io(), &space));
-    if let Err(error) = recorded {
-        let gone = super::unmount::detach_own(&context.mounters(), &space.root, id);
-        log::debug!("{} is unmounted, since nothing can be noted of it: {gone:?}", space.root.display());
-        return Err(error.into());
-    }
-    drop(lock);
-    Ok((
-        Mounted { space, index, relocated, store, line, upper, report, blank, id, undo, _live: live },
-        session,
-    ))
-}
-
 /// Has what runs read first fetched before it is asked for, if the catalog is a remote one.
 fn fetch_ahead(context: &Context, mounted: &Mounted, cage: Cage) -> anyhow::Result<()> {
     let Some(line) = mounted.line.clone() else { return Ok(()) };
@@ -284,57 +213,6 @@ fn fetch_ahead(context: &Context, mounted: &Mounted, cage: Cage) -> anyhow::Resu
         log::info!("{came} of {} contents were fetched ahead", wanted.len());
     };
     std::thread::Builder::new().name("ahead".into()).spawn(work).map(drop).context("Cannot start a thread")
-}
-
-/// What is told about the mount to other commands.
-fn state_of(
-    request: &MountRequest,
-    report: &MountReport,
-    index: &Index,
-    io: Io,
-    space: &Space,
-) -> MountState {
-    MountState {
-        process: Process::current(),
-        catalog: index.id().to_string(),
-        catalog_path: report.catalog.clone(),
-        mountpoint: space.root.clone(),
-        mode: report.mode.clone(),
-        rung: report.method.name().to_owned(),
-        reason: method::told(&report.reasons),
-        device: mount::seen(&space.root).map(|seen| seen.device).unwrap_or_default(),
-        namespace: namespace::current(),
-        kept_in: request.keep.then(unmount::kept_here).into_iter().collect(),
-        controller: space.controller().to_owned(),
-        space: space.name().to_owned(),
-        blueprint: index.blueprint().to_owned(),
-        options: options_of(request, io),
-        meta: space.meta_state(),
-    }
-}
-
-/// Mounts, unless nobody waits for it any more.
-fn attach_for(
-    context: &Context,
-    space: &Space,
-    request: &MountRequest,
-    starter: Option<&Arc<Starter>>,
-) -> anyhow::Result<Attached> {
-    let mount = || {
-        let attached = attach(context, space, request)?;
-        let id = attached.id;
-        anyhow::Ok((attached, id))
-    };
-    match starter {
-        Some(starter) => starter.mount(space, mount),
-        None => mount().map(|(attached, _)| attached),
-    }
-}
-
-/// What later requests are compared with.
-fn options_of(request: &MountRequest, io: Io) -> MountOptions {
-    let MountRequest { allow_other, uid, gid, no_exec, .. } = *request;
-    MountOptions { io: io.name().to_owned(), allow_other, uid, gid, no_exec }
 }
 
 /// What keeps processors awake for requests, where that helps.
@@ -360,47 +238,6 @@ fn passed_through(store: &Store, relocated: &Relocated) -> Vec<PathBuf> {
     raw.into_iter().chain([relocated.dir()]).map(Path::to_owned).collect()
 }
 
-/// What was written to the space before, or nothing with `--fresh`.
-fn open_upper(
-    space: &Space,
-    index: &Index,
-    request: &MountRequest,
-    observer: Arc<dyn Observer>,
-) -> anyhow::Result<Arc<Upper>> {
-    if request.fresh {
-        upper::reset(&space.state_dir)?;
-    }
-    let access = if request.read_only { Access::ReadOnly } else { Access::Writable };
-    let (most, part) = OPEN_FILES;
-    let descriptors = descriptor_share(part, most);
-    let options = upper::Options { access, descriptors };
-    let upper = Upper::open(&space.state_dir, &index.id(), &options, observer)?;
-    upper.check_tree(|ino| index.node(ino).map(|node| node.parent))?;
-    Ok(Arc::new(upper))
-}
-
-/// Mounts at the space, by the best mounter that works.
-fn attach(context: &Context, space: &Space, request: &MountRequest) -> anyhow::Result<Attached> {
-    crate::sys::fs::shared::ensure_dir(&space.root, false)
-        .with_context(|| format!("Cannot make the mountpoint {}", space.root.display()))?;
-    let point = Mountpoint::open(&space.root)
-        .with_context(|| format!("Cannot open the mountpoint {}", space.root.display()))?;
-    let options = mount::Options {
-        read_only: request.read_only,
-        allow_other: request.allow_other || request.uid.or(request.gid).is_some(),
-        no_exec: request.no_exec,
-    };
-    let what = space.root.display().to_string();
-    if request.within {
-        let (device, id) = mount::mount_fuse(&point, options).map_err(|error| {
-            let refused = vec![Refusal::new(Method::Fuse(Mounter::Namespace), error)];
-            CannotMount { what, refused }
-        })?;
-        return Ok(Attached { device, id, mounter: Mounter::Namespace, reasons: Vec::new() });
-    }
-    context.mounters().mount(&point, options).map_err(|refused| CannotMount { what, refused }.into())
-}
-
 /// What can wait until the mount answers: the marks of use that RCC wants to find, then the relocated files. At low priority.
 fn spawn_background(
     mounted: &Mounted,
@@ -411,9 +248,12 @@ fn spawn_background(
     let (relocated, index) = (Arc::clone(&mounted.relocated), Arc::clone(&mounted.index));
     let (space, catalog, blank) = (mounted.space.clone(), mounted.report.catalog.clone(), mounted.blank);
     let (store, tally, stop) = (Arc::clone(&mounted.store), Arc::clone(tally), Arc::clone(stop));
+    let is_new = mounted.is_new;
     let work = move || {
         crate::sys::process::daemon::lower_priority();
-        leave_marks(&space, &catalog, &index, blank);
+        if is_new {
+            leave_marks(&space, &catalog, &index, blank);
+        }
         crate::sys::process::daemon::release_memory();
         daemon::confine(&cage);
         relocated.fill(&index, &stop);
@@ -466,12 +306,6 @@ fn leave_marks(space: &Space, catalog_path: &Path, index: &Index, blank: bool) {
 pub fn view() -> View {
     let owner = crate::sys::process::daemon::owner();
     View { uid: owner.uid, gid: owner.gid, dir_mode: 0o750 & !owner.umask }
-}
-
-/// As [`view`], for whom it is mounted.
-fn view_for(request: &MountRequest) -> View {
-    let own = view();
-    View { uid: request.uid.unwrap_or(own.uid), gid: request.gid.unwrap_or(own.gid), ..own }
 }
 
 /// Two threads keep a cold reader busy; more only compete with it.

@@ -244,8 +244,8 @@ fn unmount_when_quiet(
         let outcome = unmount_ours(mounters, root, device, lazy);
         let busy = outcome.as_ref().is_err_and(is_busy);
         let daemon = daemon.map(|daemon| daemon.pid);
-        let others =
-            || process_users(root).into_iter().any(|user| daemon.is_none() || user.parent() != daemon);
+        let ours = |user: &Process| daemon.is_some_and(|daemon| user.descends_from(daemon));
+        let others = || process_users(root).into_iter().any(|user| !ours(&user));
         if !busy || started.elapsed() > QUIET || others() {
             return outcome;
         }

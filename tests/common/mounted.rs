@@ -164,3 +164,27 @@ pub fn is_alive(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     is_ours(pid) && status.rsplit(')').next().is_some_and(|rest| !rest.trim_start().starts_with('Z'))
 }
+
+/// The process that serves the mount of the supervisor `pid` right now.
+pub fn server_of(pid: u32) -> Option<u32> {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+    children.split_whitespace().next()?.parse().ok()
+}
+
+/// Kills a process, as far as it is still there.
+pub fn kill(pid: u32) {
+    Command::new("kill").args(["-KILL", &pid.to_string()]).output().unwrap();
+}
+
+/// The process that serves the mount that `report` tells of.
+pub fn server(report: &serde_json::Value) -> u32 {
+    let supervisor = report["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).unwrap();
+    server_of(supervisor).unwrap_or_else(|| panic!("process {supervisor} has no server"))
+}
+
+/// Kills both processes of a mount, and waits until they are gone.
+pub fn kill_mount(supervisor: u32) {
+    let server = server_of(supervisor);
+    kill(supervisor);
+    super::until(|| !is_alive(supervisor) && server.is_none_or(|server| !is_alive(server)));
+}

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use super::bounds::read_in_time;
 use crate::common::compare::assert_same_space;
 use crate::common::golden::{self, CATALOG, Regime};
-use crate::common::mounted::{below, is_alive, is_mounted};
+use crate::common::mounted::{below, is_alive, is_mounted, server};
 use crate::common::sandbox::Sandbox;
 use crate::common::{copy_program, is_root, json, run, skip, space_path};
 
@@ -70,7 +70,7 @@ fn every_thread_that_serves_is_in_the_cage() {
         let mounted = sandbox.mount(CATALOG, "x", "user", &["--io", io]);
         // A daemon that cannot pass files to the kernel does not keep the capability for it.
         let serving = if mounted.report()["io"] == io { serving } else { USED };
-        let threads = settled(mounted.report()["pid"].as_u64().unwrap(), serving);
+        let threads = settled(server(mounted.report()).into(), serving);
         for (name, status) in threads.iter().filter(|(name, _)| !FREE.contains(&name.as_str())) {
             let most = if serves(name) { serving } else { USED };
             for set in ["CapEff", "CapPrm"] {
@@ -86,10 +86,11 @@ fn every_thread_that_serves_is_in_the_cage() {
 fn a_daemon_leaves_no_core_file() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = sandbox.mount(CATALOG, "x", "user", &[]);
-    let pid = mounted.report()["pid"].as_u64().unwrap();
-    let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
-    let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
-    assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"], "{core}");
+    for pid in [mounted.report()["pid"].as_u64().unwrap(), server(mounted.report()).into()] {
+        let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
+        let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
+        assert_eq!(core.split_whitespace().collect::<Vec<_>>()[4..6], ["0", "0"], "{core}");
+    }
 }
 
 #[test]
@@ -175,7 +176,7 @@ fn a_user_without_privilege_mounts_is_caged_and_a_signal_unmounts() {
     assert_eq!(report["rung"], "fusermount3");
     assert!(!evil.join("fusermount3.was-run").exists(), "a helper of the caller's PATH was run");
     let (root, pid) = (space_path(&report), report["pid"].as_u64().unwrap());
-    settled(pid, USED);
+    settled(server(&report).into(), USED);
     let as_nobody = ["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "ls"];
     let listed = run(Command::new("setpriv").args(as_nobody).arg(&root));
     assert!(crate::common::stdout(&listed).contains("bin"));
@@ -200,7 +201,7 @@ fn a_caged_daemon_serves_everything_and_ends_by_a_signal_alike() {
         let args = ["mount", CATALOG, "interop", "--controller", "golden", "--io", "no-open", "--json"];
         let report = json(&sandbox.holofs_ok(&args));
         let (root, pid) = (space_path(&report), report["pid"].as_u64().unwrap());
-        settled(pid, USED);
+        settled(server(&report).into(), USED);
         assert_same_space(&root, &restored);
         run(Command::new("kill").args(["-TERM", &pid.to_string()]));
         let started = Instant::now();

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::trace;
 use crate::common::golden::{CATALOG, Regime};
+use crate::common::mounted::server;
 use crate::common::sandbox::Sandbox;
 use crate::common::soak::amount;
 use crate::common::{is_root, run, skip};
@@ -91,7 +92,7 @@ fn a_change_whose_system_call_fails_is_done_or_not_and_the_next_one_works() {
     ];
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = sandbox.mount(CATALOG, "x", "user", &["--mode", "mount"]);
-    let (space, pid) = (mounted.path(), mounted.report()["pid"].to_string());
+    let (space, pid) = (mounted.path(), server(mounted.report()).to_string());
     let mut of_catalog = files(space);
     let (mut number, mut failed) = (0, 0);
     for (call, error) in calls {

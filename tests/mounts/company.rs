@@ -311,7 +311,8 @@ fn mount_that_is_killed_while_it_waits_mounts_nothing_later() {
     let lock = rcc_lock(&root);
     let mut child =
         sandbox.holofs_command(&["mount", CATALOG, "dead"]).stderr(Stdio::null()).spawn().unwrap();
-    until(|| daemons_of(&sandbox).len() == 2);
+    // The command, the supervisor, and the server that waits.
+    until(|| daemons_of(&sandbox).len() == 3);
     child.kill().unwrap();
     child.wait().unwrap();
     until(|| daemons_of(&sandbox).is_empty());

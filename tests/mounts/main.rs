@@ -21,5 +21,6 @@ mod posix;
 mod readers;
 mod real_run;
 mod running;
+mod supervised;
 mod sweep;
 mod targets;

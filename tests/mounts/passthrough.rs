@@ -13,7 +13,7 @@ use std::process::Command;
 
 use crate::common::compare::assert_same_space;
 use crate::common::golden::{self, CATALOG, IDENTITY, Regime};
-use crate::common::mounted::Mounted;
+use crate::common::mounted::{Mounted, server};
 use crate::common::sandbox::Sandbox;
 use holofs::sys::fs::map::Mapped;
 
@@ -66,7 +66,7 @@ fn relocated(sandbox: &Sandbox, mounted: &Mounted<'_>) {
     let in_it =
         |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().next().map(|entry| entry.path());
     until(|| in_it(&dir).is_some_and(|catalog| in_it(&catalog).is_some()));
-    let tasks = format!("/proc/{}/task", mounted.report()["pid"]);
+    let tasks = format!("/proc/{}/task", server(mounted.report()));
     let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).unwrap_or_default();
     until(|| fs::read_dir(&tasks).unwrap().all(|task| name(task.unwrap()).trim() != "background"));
 }

@@ -11,9 +11,9 @@ use anyhow::Context as _;
 use crate::session::context::Context;
 use crate::session::mounters::Mounters;
 use crate::session::start::Start;
+use crate::session::supervise::Server;
 use crate::session::unmount::{is_wanted_here, unmount_ours};
 use crate::space::{Space, Wait};
-use crate::sys::process::fork;
 
 /// How often it is looked whether somebody uses the mount.
 const EVERY: Duration = Duration::from_secs(1);
@@ -32,13 +32,13 @@ pub fn start(context: &Context, space: &Space, stop: &Arc<AtomicBool>) -> anyhow
     std::thread::Builder::new().name("reaper".into()).spawn(work).map(drop).context("Cannot start a thread")
 }
 
-/// Lets this process, a copy of the one that runs a command, stay for what the command leaves behind. Not before the start lock is free:
+/// Lets the supervisor, a copy of the process that runs a command, stay for what the command leaves behind. Not before the start lock is free:
 /// as a copy it has the lock too, and were the other one killed before, nobody would free it.
-pub fn outlive(space: &Space) -> std::io::Result<()> {
+pub fn outlive(space: &Space, server: &Server<'_>) -> std::io::Result<()> {
     while Start::attempt(space)?.is_none() {
         std::thread::sleep(Duration::from_millis(1));
     }
-    fork::outlive_parent()
+    server.outlives()
 }
 
 fn look(mounters: &Mounters, space: &Space) -> anyhow::Result<()> {

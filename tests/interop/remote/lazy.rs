@@ -118,7 +118,7 @@ fn the_daemon_has_no_network_and_outlives_its_fetcher() {
     let mounted = to.mount(&server.remote("prod"), "lazy", "c", &[]);
     let read = |name: &str| fs::read(mounted.path().join("lib").join(name));
     read("small-1").unwrap();
-    let daemon = u32::try_from(mounted.report()["pid"].as_u64().unwrap()).unwrap();
+    let daemon = crate::common::mounted::server(mounted.report());
     let tcp = fs::read_to_string("/proc/net/tcp").unwrap();
     let connected = |inode: &String| tcp.lines().any(|line| line.split_whitespace().nth(9) == Some(inode));
     assert!(!sockets(daemon).iter().any(connected), "the daemon has a connection of its own");

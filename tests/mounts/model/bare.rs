@@ -204,7 +204,7 @@ impl Bare {
             Op::Look(path) => self.find(path).map(drop),
             Op::List(path) => self.vfs().list(self.find(path)?, 0, false, &mut Vec::new()),
             Op::Sync(path) => self.vfs().sync(self.find(path)?, false),
-            Op::Restart | Op::Kill => {
+            Op::Restart | Op::Kill | Op::KillServer => {
                 self.open();
                 Ok(())
             }

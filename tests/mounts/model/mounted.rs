@@ -7,7 +7,6 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use rustix::fs::{
     AtFlags, CWD, FallocateFlags, RenameFlags, Timespec, Timestamps, UTIME_OMIT, XattrFlags, mknodat,
@@ -17,6 +16,7 @@ use rustix::fs::{
 use super::ops::Op;
 use super::tree::{DIRS, ELOOP, FILES, IDENTITY, join};
 use super::{Seen, World};
+use crate::common::mounted::{kill, kill_mount, server_of};
 use crate::common::sandbox::Sandbox;
 use crate::common::{json, text_field};
 
@@ -27,7 +27,7 @@ pub struct Mounted {
     sandbox: Sandbox,
     catalog: String,
     root: PathBuf,
-    pid: String,
+    pid: u32,
     mounts: usize,
 }
 
@@ -48,7 +48,7 @@ impl Mounted {
         fs::write(&blueprint, "channels: []\n").unwrap();
         let catalog = sandbox.record(&stage, &blueprint);
         fs::remove_dir_all(stage).unwrap();
-        let mut mounted = Mounted { sandbox, catalog, root: PathBuf::new(), pid: String::new(), mounts: 0 };
+        let mut mounted = Mounted { sandbox, catalog, root: PathBuf::new(), pid: 0, mounts: 0 };
         mounted.mount();
         mounted
     }
@@ -59,7 +59,11 @@ impl Mounted {
         self.mounts += 1;
         let report = json(&self.sandbox.holofs_ok(&["mount", &self.catalog, SPACE, "--io", io, "--json"]));
         self.root = PathBuf::from(text_field(&report, "path"));
-        self.pid = report["pid"].to_string();
+        self.pid = u32::try_from(report["pid"].as_u64().unwrap()).unwrap();
+    }
+
+    fn is_passthrough(&self) -> bool {
+        !self.mounts.is_multiple_of(2)
     }
 
     fn at(&self, path: &str) -> PathBuf {
@@ -150,11 +154,14 @@ impl Mounted {
                 Ok(())
             }
             Op::Kill => {
-                assert!(Command::new("kill").args(["-KILL", &self.pid]).status().unwrap().success());
-                while Path::new("/proc").join(&self.pid).join("cwd").read_link().is_ok() {
-                    std::thread::sleep(std::time::Duration::from_millis(1));
-                }
+                kill_mount(self.pid);
                 self.mount();
+                Ok(())
+            }
+            // Passthrough ends with its server.
+            Op::KillServer if self.is_passthrough() => Ok(()),
+            Op::KillServer => {
+                server_of(self.pid).into_iter().for_each(kill);
                 Ok(())
             }
             other => panic!("{other:?} is done elsewhere"),

@@ -33,6 +33,7 @@ pub enum Op {
     Sync(String),
     Restart,
     Kill,
+    KillServer,
 }
 
 /// Names of the catalog and others.
@@ -85,7 +86,7 @@ fn one() -> BoxedStrategy<Op> {
         1 => path().prop_map(Op::List),
         1 => path().prop_map(Op::Sync),
     ];
-    let restart = prop_oneof![Just(Op::Restart), Just(Op::Kill)];
+    let restart = prop_oneof![Just(Op::Restart), Just(Op::Kill), Just(Op::KillServer)];
     prop_oneof![10 => names, 6 => content, 5 => other, 1 => restart].boxed()
 }
 

@@ -120,7 +120,7 @@ impl Model {
             Op::Look(path) => self.find(path).map(drop),
             Op::List(path) => self.dir(path).map(drop),
             Op::Sync(path) => self.plain(path).map(drop),
-            Op::Restart | Op::Kill => Ok(()),
+            Op::Restart | Op::Kill | Op::KillServer => Ok(()),
         }
     }
 

@@ -1,0 +1,392 @@
+//! What a mount consists of, put together: for one that begins, and for one whose server died.
+
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+
+use crate::error::chain;
+use crate::fs::fuse::{Io, PASSTHROUGH, Session, Watch};
+use crate::fs::upper::{self, Access, Upper};
+use crate::fs::vfs::{Vfs, View, shared_counts};
+use crate::remote::line::Line;
+use crate::session::appear::{MountReport, told_of};
+use crate::session::claim::Claim;
+use crate::session::context::Context;
+use crate::session::daemon::Starter;
+use crate::session::error::CannotMount;
+use crate::session::method::{self, Method, Mounter, Refusal};
+use crate::session::mounters::{Attached, Mounters};
+use crate::session::request::{MountRequest, ProfileAt};
+use crate::session::supervise::{Held, Server, Standing};
+use crate::session::supply::Supplied;
+use crate::session::unmount;
+use crate::space::relocated::Relocated;
+use crate::space::{Live, MountOptions, MountState, Space, files};
+use crate::store::index::{Index, index_path};
+use crate::store::observe::Observer;
+use crate::store::{BlobSource, Store};
+use crate::sys::fs::counts::Counts;
+use crate::sys::fs::owned::OwnedDir;
+use crate::sys::mount::{self, MountId, Mountpoint, namespace};
+use crate::sys::process::Process;
+use crate::sys::process::signals;
+use crate::sys::process::this_process::descriptor_share;
+
+use super::{OPEN_FILES, READ_ONLY, passed_through, threads, view};
+
+/// The fallback, if a mount dies with its server.
+const TAKEOVER: &str = "takeover";
+
+/// Everything a live mount holds; dropping it ends the mount's claim to the space.
+pub struct Mounted {
+    /// The space.
+    pub space: Space,
+    /// Its catalog.
+    pub index: Arc<Index>,
+    pub(super) relocated: Arc<Relocated>,
+    pub(super) store: Arc<Store>,
+    /// The line to what the store lacks, if the catalog is a remote one.
+    pub(super) line: Option<Arc<Line>>,
+    pub(super) upper: Arc<Upper>,
+    pub(super) report: MountReport,
+    /// The directory under the mount is empty.
+    pub(super) blank: bool,
+    /// This server has mounted it.
+    pub(super) is_new: bool,
+    pub(super) id: MountId,
+    undo: Undo,
+    /// Held by the supervisor as well, which alone holds it for those who take over.
+    _live: Option<Live>,
+}
+
+impl Mounted {
+    /// It stays as it is, whatever happens.
+    pub(super) fn is_served(&mut self) {
+        self.undo.is_armed = false;
+    }
+}
+
+/// Takes the mount away again if anything fails before it is served: a mount that nobody serves answers nothing, for ever.
+struct Undo {
+    mounters: Mounters,
+    root: PathBuf,
+    id: MountId,
+    is_armed: bool,
+}
+
+impl Drop for Undo {
+    fn drop(&mut self) {
+        if self.is_armed
+            && let Err(error) = unmount::detach_own(&self.mounters, &self.root, self.id)
+        {
+            log::error!("{error:#}: the mount is dead");
+        }
+    }
+}
+
+/// What outlives a server: the device, and what the kernel refers to.
+type Kept = (OwnedFd, File);
+
+/// What a space is served from.
+struct Ground {
+    relocated: Arc<Relocated>,
+    store: Arc<Store>,
+    line: Option<Arc<Line>>,
+    upper: Arc<Upper>,
+    vfs: Vfs,
+}
+
+impl Ground {
+    /// Opens it; `access` is how what was written is used, unless nothing can be.
+    fn open(
+        context: &Context,
+        request: &MountRequest,
+        (space, index, catalog): (&Space, &Arc<Index>, &Path),
+        access: Access,
+        watch: &Watch,
+    ) -> anyhow::Result<Ground> {
+        let observer = Arc::clone(&watch.tally) as Arc<dyn Observer>;
+        let log = space.state_dir.join(files::LOG);
+        let Supplied { store, line } = context.store_of(catalog, Some(&log), Arc::clone(&observer))?;
+        let source = Arc::clone(&store) as Arc<dyn BlobSource>;
+        let label = space.label.as_bytes();
+        let relocated = Relocated::new(&space.state_dir, index, label, source, Arc::clone(&observer));
+        let relocated = Arc::new(relocated.with_paranoia(context.paranoid));
+        let access = if request.read_only { Access::ReadOnly } else { access };
+        let upper = open_upper(space, index, access, observer)?;
+        let (shown, patched) = (Arc::clone(index), Arc::clone(&relocated));
+        let vfs = Vfs::with_upper(shown, patched, Arc::clone(&upper), view_for(request), !request.read_only);
+        Ok(Ground { relocated, store, line, upper, vfs })
+    }
+}
+
+/// The counters of a mount that is to outlive its server; `None` with passthrough, where what is open is known to the server alone, and
+/// without the memory, which is said.
+fn counters_of(request: &MountRequest, index: &Index, watch: &Watch) -> Option<Counts> {
+    if request.io == Some(Io::Passthrough) {
+        return None;
+    }
+    let counts = shared_counts(index.len());
+    let told = |error| {
+        let why =
+            format!("No memory can be shared with another server: {error}; the mount ends with this one");
+        watch.tally.fallback(TAKEOVER, &why);
+    };
+    counts.map_err(told).ok()
+}
+
+/// Mounts the claimed space; the session is ready to run.
+pub fn mount(
+    context: &Context,
+    request: &MountRequest,
+    claim: Claim,
+    watch: Watch,
+    server: &Server<'_>,
+    starter: Option<&Arc<Starter>>,
+) -> anyhow::Result<(Mounted, Session)> {
+    let Claim { space, index, made, catalog, lock, live } = claim;
+    let log = space.state_dir.below(files::LOG).in_dir(OwnedDir::open_to_append).ok();
+    server.claimed(live.share()?, log.as_ref()).context("Cannot reach the supervisor")?;
+    if request.fresh {
+        upper::reset(&space.state_dir)?;
+    }
+    let counts = counters_of(request, &index, &watch);
+    let access = if counts.is_some() { Access::Outliving } else { Access::Writable };
+    let ground = Ground::open(context, request, (&space, &index, &catalog), access, &watch)?;
+    let blank = std::fs::read_dir(&space.root).map_or(true, |mut entries| entries.next().is_none());
+    let Attached { device, id, mounter, reasons } = attach_for(context, &space, request, starter)?;
+    let undo = Undo { mounters: context.mounters(), root: space.root.clone(), id, is_armed: true };
+    if request.profile != ProfileAt::Off {
+        watch.recorder.note(index.len());
+    }
+    let tally = Arc::clone(&watch.tally);
+    let Ground { relocated, store, line, upper, vfs } = ground;
+    let passed = wanted_passed(request, &store, &relocated);
+    let (session, kept) = first_session(vfs, device, counts, watch, &passed)?;
+    let report = MountReport {
+        path: space.root.clone(),
+        label: space.label.as_str().to_owned(),
+        catalog,
+        blueprint: index.blueprint().to_owned(),
+        pid: Some(server.supervisor().pid),
+        mode: if request.read_only { READ_ONLY } else { "read-write" }.to_owned(),
+        io: Some(session.io()),
+        io_reason: tally.fallbacks().remove(PASSTHROUGH).map(|fallback| fallback.reason),
+        method: Method::Fuse(mounter),
+        reasons,
+        entries: index.len(),
+        index: told_of(&made),
+    };
+    let mounted = Mounted {
+        relocated,
+        store,
+        line,
+        upper,
+        blank,
+        id,
+        undo,
+        space,
+        index,
+        report,
+        is_new: true,
+        _live: Some(live),
+    };
+    mounted.tell(request, server, &session, kept.as_ref())?;
+    drop(lock);
+    Ok((mounted, session))
+}
+
+/// Answers the kernel's first request; with `counts`, so that another process can take the connection over.
+fn first_session(
+    vfs: Vfs,
+    device: OwnedFd,
+    counts: Option<Counts>,
+    watch: Watch,
+    passed: &[PathBuf],
+) -> std::io::Result<(Session, Option<Kept>)> {
+    let Some(counts) = counts else {
+        return Ok((Session::start(Arc::new(vfs), device, threads(), watch, passed)?, None));
+    };
+    let kept = (device.try_clone()?, counts.file().try_clone()?);
+    let vfs = Arc::new(vfs.counting_in(counts));
+    Ok((Session::start_for_takeover(vfs, device, threads(), watch)?, Some(kept)))
+}
+
+impl Mounted {
+    /// Tells other commands and the supervisor.
+    fn tell(
+        &self,
+        request: &MountRequest,
+        server: &Server<'_>,
+        session: &Session,
+        kept: Option<&Kept>,
+    ) -> anyhow::Result<()> {
+        let Mounted { space, index, report, id, .. } = self;
+        space.set_mount_state(&state_of(request, report, index, session.io(), server.supervisor(), space))?;
+        let standing = Standing {
+            handshake: kept.map(|_| session.handshake().clone()),
+            id: *id,
+            catalog: index.id().to_string(),
+            report: report.clone(),
+        };
+        let passed = kept.map(|(device, counts)| (device.as_fd(), counts));
+        server.standing(standing, passed).context("Cannot reach the supervisor")?;
+        signals::leave_to_supervisor().context("Cannot handle signals")
+    }
+}
+
+/// Takes over the mount that the supervisor holds. What was written to it before stays, whatever the request said when it began.
+pub fn take_over(
+    context: &Context,
+    request: &MountRequest,
+    held: Held<'_>,
+    watch: Watch,
+) -> anyhow::Result<(Mounted, Session)> {
+    let Standing { handshake, id, catalog, report } = held.standing.clone();
+    let handshake = handshake.context("It cannot be taken over")?;
+    let index = Arc::new(known_index(context, request, &catalog)?);
+    let space = context.space(index.base(), &request.space);
+    let counts = Counts::of(held.counts.try_clone()?).context("Cannot map the counters")?;
+    let ground =
+        Ground::open(context, request, (&space, &index, &report.catalog), Access::TakenOver, &watch)?;
+    let Ground { relocated, store, line, upper, vfs } = ground;
+    let device = held.device.try_clone_to_owned().context("Cannot use the device")?;
+    let vfs = Arc::new(vfs.counting_in(counts));
+    let session = Session::take_over(vfs, device, threads(), watch, handshake)
+        .with_context(|| format!("Cannot take over {}", space.root.display()))?;
+    let undo = Undo { mounters: context.mounters(), root: space.root.clone(), id, is_armed: false };
+    let mounted = Mounted {
+        relocated,
+        store,
+        line,
+        upper,
+        id,
+        undo,
+        space,
+        index,
+        report,
+        blank: false,
+        is_new: false,
+        _live: None,
+    };
+    Ok((mounted, session))
+}
+
+/// The Index of the very catalog that is mounted, which may have been removed since.
+fn known_index(context: &Context, request: &MountRequest, catalog: &str) -> anyhow::Result<Index> {
+    let id = catalog.parse().with_context(|| format!("{catalog:?} is no catalog's id"))?;
+    let error = match Index::open(index_path(&context.home.index_dir(), &id), &id) {
+        Ok(index) => return Ok(index),
+        Err(error) => error,
+    };
+    log::debug!("{}", chain(&error));
+    let (index, _, path) = context.index(&request.catalog)?;
+    anyhow::ensure!(index.id() == id, "{} is not what is mounted any more", path.display());
+    Ok(index)
+}
+
+/// Where the files are that the kernel is to read by itself.
+fn wanted_passed(request: &MountRequest, store: &Store, relocated: &Relocated) -> Vec<PathBuf> {
+    match request.io.unwrap_or(Io::NoOpen) {
+        Io::NoOpen => Vec::new(),
+        Io::Passthrough => passed_through(store, relocated),
+    }
+}
+
+/// What is told about the mount to other commands.
+fn state_of(
+    request: &MountRequest,
+    report: &MountReport,
+    index: &Index,
+    io: Io,
+    process: Process,
+    space: &Space,
+) -> MountState {
+    MountState {
+        process,
+        catalog: index.id().to_string(),
+        catalog_path: report.catalog.clone(),
+        mountpoint: space.root.clone(),
+        mode: report.mode.clone(),
+        rung: report.method.name().to_owned(),
+        reason: method::told(&report.reasons),
+        device: mount::seen(&space.root).map(|seen| seen.device).unwrap_or_default(),
+        namespace: namespace::current(),
+        kept_in: request.keep.then(unmount::kept_here).into_iter().collect(),
+        controller: space.controller().to_owned(),
+        space: space.name().to_owned(),
+        blueprint: index.blueprint().to_owned(),
+        options: options_of(request, io),
+        meta: space.meta_state(),
+    }
+}
+
+/// Mounts, unless nobody waits for it any more.
+fn attach_for(
+    context: &Context,
+    space: &Space,
+    request: &MountRequest,
+    starter: Option<&Arc<Starter>>,
+) -> anyhow::Result<Attached> {
+    let mount = || {
+        let attached = attach(context, space, request)?;
+        let id = attached.id;
+        anyhow::Ok((attached, id))
+    };
+    match starter {
+        Some(starter) => starter.mount(space, mount),
+        None => mount().map(|(attached, _)| attached),
+    }
+}
+
+/// What later requests are compared with.
+fn options_of(request: &MountRequest, io: Io) -> MountOptions {
+    let MountRequest { allow_other, uid, gid, no_exec, .. } = *request;
+    MountOptions { io: io.name().to_owned(), allow_other, uid, gid, no_exec }
+}
+
+/// What was written to the space before.
+fn open_upper(
+    space: &Space,
+    index: &Index,
+    access: Access,
+    observer: Arc<dyn Observer>,
+) -> anyhow::Result<Arc<Upper>> {
+    let (most, part) = OPEN_FILES;
+    let descriptors = descriptor_share(part, most);
+    let options = upper::Options { access, descriptors };
+    let upper = Upper::open(&space.state_dir, &index.id(), &options, observer)?;
+    upper.check_tree(|ino| index.node(ino).map(|node| node.parent))?;
+    Ok(Arc::new(upper))
+}
+
+/// Mounts at the space, by the best mounter that works.
+fn attach(context: &Context, space: &Space, request: &MountRequest) -> anyhow::Result<Attached> {
+    crate::sys::fs::shared::ensure_dir(&space.root, false)
+        .with_context(|| format!("Cannot make the mountpoint {}", space.root.display()))?;
+    let point = Mountpoint::open(&space.root)
+        .with_context(|| format!("Cannot open the mountpoint {}", space.root.display()))?;
+    let options = mount::Options {
+        read_only: request.read_only,
+        allow_other: request.allow_other || request.uid.or(request.gid).is_some(),
+        no_exec: request.no_exec,
+    };
+    let what = space.root.display().to_string();
+    if request.within {
+        let (device, id) = mount::mount_fuse(&point, options).map_err(|error| {
+            let refused = vec![Refusal::new(Method::Fuse(Mounter::Namespace), error)];
+            CannotMount { what, refused }
+        })?;
+        return Ok(Attached { device, id, mounter: Mounter::Namespace, reasons: Vec::new() });
+    }
+    context.mounters().mount(&point, options).map_err(|refused| CannotMount { what, refused }.into())
+}
+
+/// As [`view`], for whom it is mounted.
+fn view_for(request: &MountRequest) -> View {
+    let own = view();
+    View { uid: request.uid.unwrap_or(own.uid), gid: request.gid.unwrap_or(own.gid), ..own }
+}

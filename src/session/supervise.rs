@@ -1,0 +1,339 @@
+//! The supervisor: the first process of a mount, which outlives the servers of it.
+//!
+//! ```text
+//! supervisor ── holds the device, the claim, the log, what was agreed with the kernel; reads nothing but what its server tells
+//!     └─ server ── claims, mounts, serves; killed by the kernel when the supervisor ends
+//! ```
+//! **The supervisor is the mount**: `mount.json`, the claim and every report name its process id, signals go to it, and who waits for
+//! the end of a mount waits for its end. It forks the server before it has loaded anything, so it stays small, and it never touches
+//! the mount, so nothing can hang it. What it is asked for by a signal it passes on:
+//!
+//! | signal | becomes |
+//! |---|---|
+//! | SIGTERM, SIGINT | [`Asked::Unmount`]; a server that is not ready yet is ended |
+//! | SIGUSR1 | [`Asked::Quiet`] |
+//! | SIGHUP | nothing |
+//!
+//! A server that ends while its mount is there, unasked, is followed by another copy of the supervisor, which takes the connection
+//! over ([`Session::take_over`](crate::fs::fuse::Session::take_over)): programs wait for that long, and notice nothing. That has three
+//! ends, after each of which the device is closed, programs get ENOTCONN, and the next mount of the space repairs it:
+//!
+//! - a crash loop: [`losses`];
+//! - no server answers within [`DEADLINE`] of the death of the last one: whoever waits for an answer cannot even be killed, so they
+//!   are let go;
+//! - a mount that cannot be taken over: passthrough, whose servers alone know what is open, and one whose counters found no memory.
+//!
+//! If the supervisor dies, so does the server, and the mount is dead.
+//!
+//! The supervisor has no sandbox of its own: it starts servers, which unmount and start programs before and beside their cage, and a
+//! sandbox is inherited. It has no core file and no tracer, as the server.
+
+mod link;
+mod losses;
+mod server;
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use crate::fs::fuse::Handshake;
+use crate::sys::mount::MountId;
+use crate::sys::process::fork::{self, Forked};
+use crate::sys::process::mailbox::{self, Letter, Mailbox};
+use crate::sys::process::{Process, daemon as process, limits};
+
+use super::appear::MountReport;
+use super::daemon;
+
+use link::Link;
+use losses::Losses;
+pub use server::{Held, Server};
+
+/// So long may nobody answer: until then whoever waits cannot be killed.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// The exit code of a process that a signal ended is this and the number of the signal, as in shells.
+const SIGNALLED: i32 = 128;
+
+/// Whose terminal it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Terminal {
+    /// That of who started us, who waits until we let go of it: messages go to the log.
+    Left,
+    /// Ours, until the end.
+    Kept,
+}
+
+/// What a server tells.
+#[derive(Debug, Serialize, Deserialize)]
+enum Told {
+    /// The space is claimed; with the locked file and the log.
+    Claimed,
+    /// It is mounted; with the device and the counters, unless it cannot be taken over.
+    Standing(Box<Standing>),
+    /// It serves.
+    Serving,
+    /// It may live longer than the process whose copy the supervisor is.
+    Outlives,
+    /// It has answered everything that it was sent again.
+    GoesOn,
+}
+
+/// What a server is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Asked {
+    /// Unmount and end.
+    Unmount,
+    /// Leave the mount alone.
+    Quiet,
+}
+
+/// A mount, as who takes it over must know it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Standing {
+    /// What was agreed with the kernel; `None`: it cannot be taken over.
+    pub handshake: Option<Handshake>,
+    /// Which mount it is.
+    pub id: MountId,
+    /// The catalog's id.
+    pub catalog: String,
+    /// What was told of it.
+    pub report: MountReport,
+}
+
+/// Why a mount is over, when its server is.
+#[derive(Debug)]
+enum Over {
+    /// It is unmounted, or was never mounted.
+    Ended,
+    /// It is not, and nobody serves it any more.
+    Lost(String),
+}
+
+/// Serves a mount by `work`, which is run in a process of its own, and again in place of one that died. Returns in the supervisor
+/// only: the exit code of the last server. This process must have one thread.
+pub fn run(terminal: Terminal, work: impl Fn(&Server<'_>) -> i32) -> io::Result<i32> {
+    if let Err(why) = limits::raise() {
+        log::debug!("{why}"); // the server refuses to begin
+    }
+    let mut supervisor = Supervisor {
+        mailbox: None,
+        terminal,
+        lock: None,
+        log: None,
+        mount: None,
+        ending: false,
+        deaths: 0,
+        losses: Losses::default(),
+    };
+    let mut died = None;
+    loop {
+        let status = supervisor.serve(&work, died)?;
+        died = Some(Instant::now());
+        match supervisor.is_over(status) {
+            None => supervisor.deaths += 1,
+            Some(over) => {
+                supervisor.end(&over, status);
+                let code = status.code().unwrap_or_else(|| SIGNALLED + signal_of(status));
+                return Ok(if matches!(over, Over::Lost(_)) && code == 0 { 1 } else { code });
+            }
+        }
+    }
+}
+
+struct Supervisor {
+    /// Once there is a server: until then signals end this process.
+    mailbox: Option<Mailbox>,
+    terminal: Terminal,
+    lock: Option<File>,
+    log: Option<File>,
+    mount: Option<(Standing, Option<(OwnedFd, File)>)>,
+    /// Somebody wants it unmounted.
+    ending: bool,
+    deaths: u64,
+    losses: Losses,
+}
+
+/// A server and what is known of it.
+struct Child {
+    process: Forked,
+    link: Option<Link>,
+    serves: bool,
+}
+
+impl Supervisor {
+    /// Has a server serve until it ends; how. `died`: when the one before did.
+    fn serve(&mut self, work: &impl Fn(&Server<'_>) -> i32, died: Option<Instant>) -> io::Result<ExitStatus> {
+        let mut child = self.start(work)?;
+        loop {
+            let left = died.filter(|_| !child.serves).map(|died| DEADLINE.saturating_sub(died.elapsed()));
+            if left.is_some_and(|left| left.is_zero()) && !self.losses.is_given_up() {
+                child.process.kill(true);
+                self.losses.give_up();
+            }
+            let left = left.filter(|left| !left.is_zero());
+            let Some(mailbox) = &self.mailbox else { return Err(io::ErrorKind::Unsupported.into()) };
+            let mail = mailbox.wait(child.link.as_ref().map(AsFd::as_fd), left)?;
+            if mail.readable {
+                self.listen(&mut child, died);
+            }
+            for letter in mail.letters {
+                self.pass_on(letter, &child);
+            }
+            if let Some(status) = child.process.try_wait()? {
+                while child.link.as_ref().is_some_and(Link::is_readable) {
+                    self.listen(&mut child, died);
+                }
+                return Ok(status);
+            }
+        }
+    }
+
+    fn start(&mut self, work: &impl Fn(&Server<'_>) -> i32) -> io::Result<Child> {
+        let (ours, theirs) = Link::pair()?;
+        let mut ours = Some(ours);
+        let supervisor = Process::current();
+        let held = self.mount.as_ref().and_then(|(standing, kept)| {
+            let (device, counts) = kept.as_ref()?;
+            Some(Held { standing, device: device.as_fd(), counts, deaths: self.deaths })
+        });
+        let process = fork::spawn(|| {
+            drop(ours.take());
+            let code = work(&Server::new(theirs, supervisor, held));
+            log::logger().flush();
+            code
+        })?;
+        if self.mailbox.is_none() {
+            self.mailbox = Some(Mailbox::open()?);
+            if self.terminal == Terminal::Left {
+                process::leave_stdin_and_stdout()?;
+                process::leave_dir()?;
+            }
+            daemon::harden();
+        }
+        Ok(Child { process, link: ours, serves: false })
+    }
+
+    /// Takes one message of the server.
+    fn listen(&mut self, child: &mut Child, died: Option<Instant>) {
+        let Some(link) = &child.link else { return };
+        let (told, descriptors) = match link.receive() {
+            Ok(Some(told)) => told,
+            Ok(None) => return child.link = None,
+            Err(error) => {
+                log::error!("Cannot understand the server: {error}");
+                return child.link = None;
+            }
+        };
+        let mut descriptors = descriptors.into_iter();
+        match told {
+            Told::Claimed if self.lock.is_none() => {
+                self.lock = descriptors.next().map(File::from);
+                self.log = descriptors.next().map(File::from);
+                self.speak_into_log();
+            }
+            Told::Standing(standing) if self.mount.is_none() => {
+                let kept = descriptors.next().zip(descriptors.next().map(File::from));
+                self.mount = Some((*standing, kept));
+            }
+            Told::Serving => {
+                child.serves = true;
+                if let Some(died) = died {
+                    log::warn!("Another server took over after {} ms", died.elapsed().as_millis());
+                }
+                if self.ending {
+                    ask(child, Asked::Unmount);
+                }
+            }
+            Told::GoesOn => self.losses.forget(),
+            Told::Outlives => {
+                if let Err(error) = fork::outlive_parent() {
+                    log::warn!("The mount ends with the command: {error}");
+                }
+            }
+            Told::Claimed | Told::Standing(_) => log::error!("The server says twice what it holds"),
+        }
+    }
+
+    /// From now on what there is to say goes to the log, if who started us waits for our silence.
+    fn speak_into_log(&self) {
+        let Some(log) = self.log.as_ref().filter(|_| self.terminal == Terminal::Left) else { return };
+        if let Err(error) = process::redirect_stdio(log) {
+            log::error!("Cannot redirect stdio: {error}");
+        }
+    }
+
+    fn pass_on(&mut self, letter: Letter, child: &Child) {
+        match letter {
+            Letter::Terminate => {
+                self.ending = true;
+                match child.serves {
+                    true => ask(child, Asked::Unmount),
+                    false if self.mount.is_none() => child.process.kill(false),
+                    false => {} // it is asked as soon as it serves
+                }
+            }
+            Letter::Quiet if child.serves => ask(child, Asked::Quiet),
+            Letter::Quiet | Letter::Renew | Letter::Ended => {}
+        }
+    }
+
+    /// What follows from the end of a server: another one, unless it is said here why not.
+    fn is_over(&mut self, status: ExitStatus) -> Option<Over> {
+        let Some((_, kept)) = &self.mount else { return Some(Over::Ended) };
+        if self.ending {
+            return Some(Over::Ended);
+        }
+        let Some((device, _)) = kept else {
+            // Its device was the only one: the connection went with it.
+            let lost = || Over::Lost(format!("Its server ended ({status}), and it cannot be taken over"));
+            return Some(if status.success() { Over::Ended } else { lost() });
+        };
+        if !mailbox::is_whole(device) {
+            return Some(Over::Ended);
+        }
+        log::warn!("The server ended ({status}); another one takes over");
+        match self.losses.note(Instant::now()) {
+            Ok(pause) => {
+                std::thread::sleep(pause);
+                None
+            }
+            Err(why) => Some(Over::Lost(why)),
+        }
+    }
+
+    /// The mount is over.
+    fn end(&mut self, over: &Over, status: ExitStatus) {
+        let path = self.mount.as_ref().map(|(standing, _)| standing.report.path.clone()).unwrap_or_default();
+        if let Over::Lost(why) = over {
+            log::error!(
+                "{} is dead, and programs in it get \"Transport endpoint is not connected\": {why}. Mount it again to repair it",
+                path.display()
+            );
+        }
+        // First of all: whoever waits for an answer is let go.
+        self.mount = None;
+        if let Some(log) = self.log.as_ref().filter(|_| !status.success())
+            && let Err(error) = crate::sys::fs::disk::sync_of(log)
+        {
+            log::error!("Cannot make durable what was written: {error}");
+        }
+        // Whoever finds the claim held and not signed knows that it is about to be free.
+        if let Some(Err(error)) = self.lock.as_ref().map(|lock| lock.set_len(0)) {
+            log::debug!("The claim stays signed: {error}");
+        }
+    }
+}
+
+fn ask(child: &Child, asked: Asked) {
+    if let Some(Err(error)) = child.link.as_ref().map(|link| link.send(&asked, &[])) {
+        log::debug!("The server cannot be asked for {asked:?}: {error}");
+    }
+}
+
+fn signal_of(status: ExitStatus) -> i32 {
+    std::os::unix::process::ExitStatusExt::signal(&status).unwrap_or_default()
+}

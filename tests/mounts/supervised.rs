@@ -1,0 +1,264 @@
+//! A mount whose server dies: another one takes over, and programs do not notice; and what ends it all the same.
+#![allow(clippy::print_stderr, reason = "numbers are told")]
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::common::golden::{CATALOG, Regime};
+use crate::common::mounted::{daemons_of, detach, is_mounted, kill, server_of};
+use crate::common::sandbox::Sandbox;
+use crate::common::soak::amount;
+use crate::common::{is_root, json, number_field, skip, space_path, until};
+
+/// No program waits longer for an answer, on a busy machine.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A mount and the process that is it.
+struct Supervised {
+    sandbox: Sandbox,
+    path: PathBuf,
+    pid: u32,
+}
+
+impl Supervised {
+    fn new(more: &[&str]) -> Supervised {
+        let sandbox = Sandbox::golden(Regime::Gzip);
+        let (path, pid) = mount(&sandbox, more);
+        Supervised { sandbox, path, pid }
+    }
+
+    /// Kills the server; how long nobody answers.
+    fn kill_server(&self) -> Duration {
+        let started = Instant::now();
+        until(|| server_of(self.pid).is_some());
+        kill(server_of(self.pid).unwrap());
+        rustix::fs::statfs(&self.path).unwrap(); // never cached
+        started.elapsed()
+    }
+
+    fn log(&self) -> String {
+        let spaces = self.sandbox.home().join("holofs/spaces");
+        let state = fs::read_dir(spaces).unwrap().next().unwrap().unwrap().path();
+        fs::read_to_string(state.join("log")).unwrap()
+    }
+
+    fn is_dead(&self) -> bool {
+        let error = fs::read_dir(&self.path).err().map(|error| error.kind());
+        matches!(error, Some(io::ErrorKind::NotConnected | io::ErrorKind::ConnectionAborted))
+    }
+}
+
+impl Drop for Supervised {
+    fn drop(&mut self) {
+        self.sandbox.holofs(&["unmount", "s", "--force"]);
+        if is_mounted(&self.path) {
+            detach(&self.path);
+        }
+        are_gone(&self.sandbox);
+    }
+}
+
+/// Other tests make mount namespaces, in which a copy of the mount may live for as long as they do.
+fn are_gone(sandbox: &Sandbox) {
+    let started = Instant::now();
+    while !daemons_of(sandbox).is_empty() {
+        assert!(started.elapsed() < Duration::from_secs(60), "they outlive their mount");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn mount(sandbox: &Sandbox, more: &[&str]) -> (PathBuf, u32) {
+    let mut args = vec!["mount", CATALOG, "s", "--mode", "mount", "--json"];
+    args.extend(more);
+    let report = json(&sandbox.holofs_ok(&args));
+    (space_path(&report), u32::try_from(number_field(&report, "pid")).unwrap())
+}
+
+/// Appends, makes, renames, reads and removes until it is time to stop; how many rounds. Nothing may fail.
+fn work(dir: &Path, stop: &AtomicBool) -> usize {
+    let mut log = OpenOptions::new().append(true).create(true).open(dir.join("log")).unwrap();
+    let mut unlinked =
+        File::options().read(true).write(true).create_new(true).open(dir.join("gone")).unwrap();
+    fs::remove_file(dir.join("gone")).unwrap();
+    let mut round = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let (new, last) = (dir.join(format!("{round}.tmp")), dir.join(round.to_string()));
+        let told = |what: &str, done: io::Result<()>| {
+            done.unwrap_or_else(|error| panic!("{} round {round}: {what}: {error}", dir.display()));
+        };
+        told("append", writeln!(log, "{round}"));
+        told("write", fs::write(&new, round.to_string()));
+        told("rename", fs::rename(&new, &last));
+        let mut text = String::new();
+        told("read", File::open(&last).and_then(|mut file| file.read_to_string(&mut text)).map(drop));
+        assert_eq!(text, round.to_string());
+        told("mkdir", fs::create_dir(&new));
+        told("rmdir", fs::remove_dir(&new));
+        told("write to an unlinked file", unlinked.write_all(b"x"));
+        if round % 10 != 0 {
+            told("unlink", fs::remove_file(&last));
+        }
+        round += 1;
+    }
+    let mut byte = [0];
+    unlinked.read_exact_at(&mut byte, u64::try_from(round).unwrap() - 1).unwrap();
+    round
+}
+
+fn assert_complete(dir: &Path, rounds: usize) {
+    let lines: Vec<String> =
+        fs::read_to_string(dir.join("log")).unwrap().lines().map(str::to_owned).collect();
+    assert_eq!(lines, (0..rounds).map(|round| round.to_string()).collect::<Vec<_>>());
+    let mut left: Vec<usize> = fs::read_dir(dir)
+        .unwrap()
+        .filter_map(|entry| entry.unwrap().file_name().to_str()?.parse().ok())
+        .collect();
+    left.sort_unstable();
+    assert_eq!(left, (0..rounds).step_by(10).collect::<Vec<_>>());
+}
+
+#[test]
+fn a_killed_server_is_no_error_for_any_program() {
+    if !is_root() {
+        return skip("mounting needs root");
+    }
+    let mount = Supervised::new(&[]);
+    // Nothing was written yet: there is nothing of it to take over.
+    let early = mount.kill_server();
+    let dirs = ["one", "two"].map(|name| mount.path.join(name));
+    dirs.iter().for_each(|dir| fs::create_dir(dir).unwrap());
+    let stop = AtomicBool::new(false);
+    let (rounds, mut outages) = std::thread::scope(|scope| {
+        let workers: Vec<_> = dirs.iter().map(|dir| scope.spawn(|| work(dir, &stop))).collect();
+        let kills = (0..amount(100, 10_000)).map(|kill: u64| {
+            // Spread over everything that the programs do, without being random.
+            std::thread::sleep(Duration::from_millis(20 + kill * 37 % 101));
+            mount.kill_server()
+        });
+        let outages: Vec<Duration> = kills.collect();
+        stop.store(true, Ordering::Relaxed);
+        let rounds: Vec<usize> = workers.into_iter().map(|worker| worker.join().unwrap()).collect();
+        (rounds, outages)
+    });
+    outages.push(early);
+    outages.sort_unstable();
+    let (min, median, max) = (outages[0], outages[outages.len() / 2], outages[outages.len() - 1]);
+    eprintln!("{} kills, {rounds:?} rounds; outage {min:?} / {median:?} / {max:?}", outages.len());
+    assert!(max < PATIENCE, "{max:?}");
+    for (dir, &rounds) in dirs.iter().zip(&rounds) {
+        assert_complete(dir, rounds);
+    }
+    let stats = rustix_stats(&mount.path);
+    assert_eq!(number_field(&stats, "deaths"), outages.len() as u64);
+    mount.sandbox.holofs_ok(&["unmount", "s"]);
+    are_gone(&mount.sandbox);
+    self::mount(&mount.sandbox, &[]);
+    for (dir, &rounds) in dirs.iter().zip(&rounds) {
+        assert_complete(dir, rounds);
+    }
+}
+
+fn rustix_stats(path: &Path) -> serde_json::Value {
+    let mut value = vec![0; 64 << 10];
+    let len = rustix::fs::getxattr(path, "user.holofs.stats", &mut value[..]).unwrap();
+    serde_json::from_slice(&value[..len]).unwrap()
+}
+
+#[test]
+fn a_read_only_mount_and_a_transient_one_are_taken_over_as_well() {
+    if !is_root() {
+        return skip("mounting needs root");
+    }
+    let mount = Supervised::new(&["--read-only"]);
+    let before = fs::read_dir(&mount.path).unwrap().count();
+    mount.kill_server();
+    assert_eq!(fs::read_dir(&mount.path).unwrap().count(), before);
+    assert!(mount.log().contains("another one takes over"), "{}", mount.log());
+    drop(mount);
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    // It kills the server of its own mount, and goes on.
+    let script = "echo a > \"$CONDA_PREFIX\"/new && for i in 1 2 3; do \
+        supervisor=$(sed -n 's/.*\"pid\": \\([0-9]*\\).*/\\1/p' \"$ROBOCORP_HOME\"/holofs/spaces/*/mount.json); \
+        kill -KILL $(cat /proc/$supervisor/task/$supervisor/children); \
+        echo $i >> \"$CONDA_PREFIX\"/new || exit 3; done; cat \"$CONDA_PREFIX\"/new";
+    let output = sandbox.holofs_ok(&["run", CATALOG, "s", "--", "sh", "-c", script]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "a\n1\n2\n3\n");
+    are_gone(&sandbox);
+}
+
+#[test]
+fn a_killed_supervisor_takes_the_mount_along_and_nothing_written_is_lost() {
+    if !is_root() {
+        return skip("mounting needs root");
+    }
+    let mut mount = Supervised::new(&[]);
+    for both in [false, true] {
+        let file = mount.path.join(format!("written-{both}"));
+        fs::write(&file, "kept").unwrap();
+        if both {
+            mount.kill_server();
+            fs::write(&file, "kept still").unwrap();
+            kill(server_of(mount.pid).unwrap());
+        }
+        kill(mount.pid);
+        until(|| mount.is_dead() && daemons_of(&mount.sandbox).is_empty());
+        let (path, pid) = self::mount(&mount.sandbox, &[]);
+        assert_eq!(path, mount.path);
+        mount.pid = pid;
+        let expected = if both { "kept still" } else { "kept" };
+        assert_eq!(fs::read_to_string(&file).unwrap(), expected);
+    }
+}
+
+#[test]
+fn servers_that_die_at_once_end_the_mount_and_nobody_waits_for_ever() {
+    if !is_root() {
+        return skip("mounting needs root");
+    }
+    let mount = Supervised::new(&[]);
+    fs::write(mount.path.join("written"), "kept").unwrap();
+    let reader = {
+        let path = mount.path.clone();
+        std::thread::spawn(move || {
+            // It waits in the kernel for what no server lives to answer, until the mount is given up.
+            while rustix::fs::statfs(&path).is_ok() {
+                std::thread::sleep(Duration::from_millis(200));
+            }
+        })
+    };
+    let started = Instant::now();
+    while !daemons_of(&mount.sandbox).is_empty() {
+        server_of(mount.pid).into_iter().for_each(kill);
+        assert!(started.elapsed() < Duration::from_secs(60), "it never ends");
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    until(|| reader.is_finished());
+    reader.join().unwrap();
+    assert!(mount.is_dead());
+    let log = mount.log();
+    assert!(log.contains("is dead, and programs in it get"), "{log}");
+    assert!(log.contains("5 servers ended within 10 s, none of which got on"), "{log}");
+    self::mount(&mount.sandbox, &[]);
+    assert_eq!(fs::read_to_string(mount.path.join("written")).unwrap(), "kept");
+}
+
+#[test]
+fn signals_to_the_supervisor_unmount_though_servers_died() {
+    if !is_root() {
+        return skip("mounting needs root");
+    }
+    let mount = Supervised::new(&[]);
+    let mut open = File::create(mount.path.join("open")).unwrap();
+    mount.kill_server();
+    let pid = rustix::process::Pid::from_raw(i32::try_from(mount.pid).unwrap()).unwrap();
+    rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
+    until(|| !is_mounted(&mount.path));
+    open.write_all(b"served until it is closed").unwrap();
+    drop(open);
+    are_gone(&mount.sandbox);
+    assert!(!mount.log().contains("is dead"), "{}", mount.log());
+}
