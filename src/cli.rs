@@ -10,6 +10,8 @@ mod catalogs;
 mod check;
 #[cfg(unix)]
 mod commit;
+mod complete;
+mod config;
 mod context;
 mod delete;
 #[cfg(unix)]
@@ -20,6 +22,7 @@ mod doctor;
 #[cfg(unix)]
 mod du;
 mod environment;
+mod examples;
 mod exit_code;
 mod export;
 mod gc;
@@ -27,9 +30,13 @@ mod hash;
 mod holotree;
 mod hook;
 mod import;
+#[cfg(unix)]
+mod info;
 mod interactive;
 mod kernel;
 mod list;
+#[cfg(unix)]
+mod logs;
 mod manual;
 mod materialize;
 #[cfg(unix)]
@@ -64,6 +71,7 @@ mod target;
 mod terminal;
 #[cfg(unix)]
 mod top;
+mod topics;
 #[cfg(unix)]
 mod trace;
 #[cfg(unix)]
@@ -74,7 +82,7 @@ mod warm;
 
 use std::process::ExitCode;
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use crate::rcc::home::Product;
 #[cfg(unix)]
@@ -82,10 +90,11 @@ use crate::session::prefetch;
 use crate::session::request::SpaceName;
 
 use context::Context;
+use terminal::Color;
 
 /// RCC environments that appear instead of being copied.
 #[derive(Debug, Parser)]
-#[command(name = "holofs", version, about, max_term_width = 100)]
+#[command(name = "holofs", version, about, max_term_width = 80, after_help = topics::NAMED)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -108,6 +117,28 @@ struct Global {
     /// Say more (-v: info, -vv: debug, -vvv: every operation)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
+    /// Print nothing but results and errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+    /// Whether to color errors and help; auto: on a terminal, unless NO_COLOR is set
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        value_name = "WHEN",
+        default_value = "auto",
+        env = "HOLOFS_COLOR"
+    )]
+    color: Color,
+    /// Show no progress
+    #[arg(long, global = true)]
+    no_progress: bool,
+    /// What the variable and the configuration say of progress
+    #[arg(long, global = true, hide = true, default_value = "true", env = "HOLOFS_PROGRESS", action = clap::ArgAction::Set)]
+    progress: bool,
+    /// Most bytes of inflated content to keep
+    #[arg(long, global = true, hide = true, env = "HOLOFS_RAW_SIZE", value_parser = table::parse_bytes)]
+    raw_size: Option<u64>,
     /// Wait at most this long for a lock that RCC or another holofs holds (0: do not wait)
     #[arg(long, global = true, value_name = "SECONDS")]
     wait: Option<u64>,
@@ -281,7 +312,26 @@ fn parse(words: Vec<std::ffi::OsString>) -> Result<Cli, ExitCode> {
     if holotree::called_so(&words) {
         return Err(holotree::main(&words));
     }
-    Cli::try_parse_from(run::with_separator(words)).map_err(|error| misuse::usage(&error))
+    if let Some(printed) = topics::asked_for(&words) {
+        return Err(printed.map_or_else(|error| exit_code::fail(&error, false), |()| ExitCode::SUCCESS));
+    }
+    // What the file says wrongly is told to who runs a command, not to who asks for help.
+    let config = config::load().unwrap_or_else(|_| config::current());
+    let usual = std::env::var("HOLOFS_COLOR").ok().or_else(|| config.variable("HOLOFS_COLOR"));
+    let color = Color::of_words(&words, usual.as_deref());
+    let command = config.applied(command()).color(color.of_help());
+    let matches = command.try_get_matches_from(run::with_separator(words));
+    let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches));
+    let cli = cli.map_err(|error| misuse::usage(&error))?;
+    match config::load() {
+        Ok(_) => Ok(cli),
+        Err(error) => Err(misuse::not_begun(exit_code::fail_as(&error, cli.global.json, exit_code::USAGE))),
+    }
+}
+
+/// The command line, each command with its examples.
+fn command() -> clap::Command {
+    examples::added(Cli::command())
 }
 
 /// Runs the command of this process's arguments.
@@ -348,10 +398,9 @@ pub fn main() -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_consistent() {
-        Cli::command().debug_assert();
+        command().debug_assert();
     }
 }

@@ -12,6 +12,7 @@
 
 pub mod address;
 pub mod collect;
+pub mod download;
 pub mod error;
 pub mod fetch;
 #[cfg(unix)]

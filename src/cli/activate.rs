@@ -123,6 +123,9 @@ fn local(context: &Context, args: &VariablesArgs) -> anyhow::Result<VariablesArg
     if let [one] = &mut what[..] {
         *one = remotes::local(context, &one.to_string_lossy(), &args.remote)?.into();
     }
+    if args.remote.pull.is_some() {
+        remotes::or_pulled(context, &args.remote, || target(context, args))?;
+    }
     Ok(VariablesArgs { what, ..args.clone() })
 }
 

@@ -9,6 +9,8 @@ use clap::Subcommand;
 
 #[cfg(unix)]
 use crate::inspect::compare::{Change, Comparison, compare};
+use crate::rcc::home::platform;
+use crate::rcc::yaml::{self, Yaml};
 use crate::space::inventory::{self, CatalogRow, Shown};
 
 use super::context::Context;
@@ -53,6 +55,7 @@ pub fn main(context: &Context, args: &CatalogsArgs) -> anyhow::Result<ExitCode> 
         return diff(context, before, after, *files);
     }
     let shown = Shown { identity: args.identity, top: args.top };
+    let shown = Shown { identity: shown.identity || !context.is_json(), ..shown };
     let rows = inventory::catalogs(&context.home, shown)?;
     if context.is_json() {
         let by_blueprint: BTreeMap<_, _> = rows.iter().map(|row| (row.blueprint.clone(), row)).collect();
@@ -95,24 +98,88 @@ fn changes(comparison: &Comparison, files: bool) -> Vec<String> {
 }
 
 fn text(rows: &[CatalogRow]) -> Vec<String> {
-    let head =
-        ["Blueprint", "Platform", "Dirs", "Files", "Size", "Relocated", "Spaces live in", "Age", "Idle"];
     let rows: Vec<Vec<String>> = rows.iter().map(cells).collect();
-    table(&head, &[2, 3, 4, 5, 7, 8], &rows)
+    table(&["Blueprint", "Python", "Packages", "Files", "Size", "Idle"], &[3, 4, 5], &rows)
 }
 
 fn cells(row: &CatalogRow) -> Vec<String> {
     let idle =
         if row.days_since_last_use < 0 { "-".to_owned() } else { format!("{}d", row.days_since_last_use) };
-    vec![
-        row.blueprint.clone(),
-        row.platform.clone(),
-        row.directories.to_string(),
-        row.files.to_string(),
-        bytes(row.bytes),
-        row.relocations.to_string(),
-        row.holotree.clone(),
-        format!("{}d", row.age_in_days),
-        idle,
-    ]
+    let gist = Gist::of(row);
+    let files = row.files.to_string();
+    vec![row.blueprint.clone(), gist.python.clone(), gist.packages(32), files, bytes(row.bytes), idle]
+}
+
+/// What a catalog was made from, in a few words.
+pub struct Gist {
+    /// The version of Python that is asked for.
+    python: String,
+    /// Other packages.
+    packages: Vec<String>,
+    /// The platform, if it is not this one.
+    platform: Option<String>,
+}
+
+impl Gist {
+    /// From the specification in a row.
+    pub fn of(row: &CatalogRow) -> Gist {
+        let text = row.identity_content.as_deref().unwrap_or_default();
+        let mut named = match yaml::parse(text) {
+            Ok(document) => dependencies(document.get("dependencies")),
+            Err(error) => {
+                log::debug!("The specification of {} cannot be read: {error}", row.blueprint);
+                Vec::new()
+            }
+        };
+        let is_python = |name: &String| name == "python" || name.starts_with("python=");
+        let python = named.iter().position(is_python).map(|at| named.remove(at));
+        let python = python.map(|name| name.trim_start_matches("python").trim_start_matches('=').to_owned());
+        named.retain(|name| !["pip", "uv"].contains(&name.split('=').next().unwrap_or_default()));
+        let platform = (row.platform != platform()).then(|| row.platform.clone());
+        Gist { python: python.unwrap_or_else(|| "-".to_owned()), packages: named, platform }
+    }
+
+    /// The packages, in about so many characters.
+    fn packages(&self, most: usize) -> String {
+        let mut text = self.platform.as_ref().map_or(String::new(), |platform| format!("({platform}) "));
+        for (at, name) in self.packages.iter().enumerate() {
+            if at > 0 && text.len() + name.len() > most {
+                return format!("{text} +{}", self.packages.len() - at);
+            }
+            text.push_str(if at > 0 { ", " } else { "" });
+            text.push_str(name);
+        }
+        text
+    }
+
+    /// All of it in one line.
+    pub fn line(&self, most: usize) -> String {
+        format!("python {}; {}", self.python, self.packages(most))
+    }
+}
+
+/// Everything that is asked for, with pip's too.
+fn dependencies(list: Option<&Yaml>) -> Vec<String> {
+    let Some(Yaml::List(list)) = list else { return Vec::new() };
+    let each = list.iter().flat_map(|entry| match entry {
+        Yaml::Map(groups) => groups.iter().flat_map(|(_, group)| dependencies(Some(group))).collect(),
+        other => other.as_written().map(str::to_owned).into_iter().collect::<Vec<_>>(),
+    });
+    each.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_gist_names_python_and_the_packages_that_fit() {
+        let text =
+            "dependencies:\n- python=3.11.7\n- pip=23\n- numpy=2\n- pip:\n  - golden==1.0\n  - flask==3\n";
+        let packages = dependencies(yaml::parse(text).unwrap().get("dependencies"));
+        assert_eq!(packages, ["python=3.11.7", "pip=23", "numpy=2", "golden==1.0", "flask==3"]);
+        let gist = Gist { python: "3.11.7".to_owned(), packages: packages[2..].to_vec(), platform: None };
+        assert_eq!(gist.line(60), "python 3.11.7; numpy=2, golden==1.0, flask==3");
+        assert_eq!(gist.packages(20), "numpy=2, golden==1.0 +1");
+    }
 }

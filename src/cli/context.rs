@@ -21,8 +21,8 @@ use crate::store::observe::Observer;
 use crate::sys::text;
 
 use super::progress::Progress;
-use super::terminal::{self, Lines};
-use super::{Global, exit_code};
+use super::terminal::{self, Lines, Manner};
+use super::{Global, config, exit_code};
 
 /// The environment of one invocation, and how it reports.
 #[derive(Clone)]
@@ -48,6 +48,11 @@ impl Context {
 
     /// As [`Context::new`], with other values of some variables.
     pub fn replacing(global: &Global, replaced: Vec<(&'static str, OsString)>) -> anyhow::Result<Context> {
+        terminal::talk(Manner {
+            quiet: global.quiet,
+            no_progress: global.no_progress || !global.progress,
+            color: global.color.on_stderr(),
+        });
         terminal::start_logging(global.verbose);
         let wait = match global.wait {
             None => Wait::Forever,
@@ -60,6 +65,7 @@ impl Context {
             verbose: global.verbose,
             offline: global.offline,
             fetch_timeout: global.fetch_timeout,
+            raw_bytes: global.raw_size,
             product: global.product(),
         };
         Context::with(given, global.json, replaced)
@@ -73,9 +79,11 @@ impl Context {
     }
 
     fn with(given: Given, json: bool, replaced: Vec<(&'static str, OsString)>) -> anyhow::Result<Context> {
+        let file = config::load()?;
         let find = |name: &str| {
             let ours = replaced.iter().find(|(replaced, _)| *replaced == name);
-            ours.map(|(_, value)| value.clone()).or_else(|| std::env::var_os(name))
+            let set = ours.map(|(_, value)| value.clone()).or_else(|| std::env::var_os(name));
+            set.filter(|value| !value.is_empty()).or_else(|| Some(file.variable(name)?.into()))
         };
         let home = Home::locate(&Environment { var: &find }, given.product)?;
         let front = Arc::new(Terminal { json });
@@ -140,7 +148,9 @@ impl FrontEnd for Terminal {
 
     #[allow(clippy::print_stderr)]
     fn note(&self, text: &str) {
-        eprintln!("holofs: {text}");
+        if !terminal::manner().quiet {
+            eprintln!("holofs: {text}");
+        }
     }
 
     /// One line, before the command says anything; stdout is the command's.

@@ -7,9 +7,15 @@ use clap::Subcommand;
 use super::build;
 #[cfg(unix)]
 use super::commit;
+use super::complete;
+use super::config;
 use super::context::Context;
 #[cfg(unix)]
 use super::df;
+#[cfg(unix)]
+use super::info;
+#[cfg(unix)]
+use super::logs;
 use super::manual;
 #[cfg(unix)]
 use super::metrics;
@@ -48,8 +54,19 @@ pub enum EnvironmentCommand {
     #[cfg(unix)]
     /// Verify one catalog: its blobs and, with --parity, that a mount, files and RCC's restore are the same tree
     Verify(verify::VerifyArgs),
+    #[cfg(unix)]
+    /// Show this program's version, home, machine, places and disk usage
+    Info(info::InfoArgs),
+    #[cfg(unix)]
+    /// Show what the process that serves a space has logged
+    Logs(logs::LogsArgs),
+    /// Show the settings, and where each one is from
+    Config(config::ConfigArgs),
     /// Print completions for a shell: holofs completions bash > /etc/bash_completion.d/holofs
-    Completions(manual::CompletionsArgs),
+    Completions(complete::CompletionsArgs),
+    /// What is there, for completions
+    #[command(hide = true)]
+    Complete(complete::CompleteArgs),
     /// Write man pages into a directory
     #[command(hide = true)]
     Man(manual::ManArgs),
@@ -73,7 +90,13 @@ pub fn main(context: &Context, command: &EnvironmentCommand) -> anyhow::Result<E
         EnvironmentCommand::Trace(args) => trace::main(context, args),
         #[cfg(unix)]
         EnvironmentCommand::Verify(args) => verify::main(context, args),
-        EnvironmentCommand::Completions(args) => manual::completions(args),
+        #[cfg(unix)]
+        EnvironmentCommand::Info(args) => info::main(context, args),
+        #[cfg(unix)]
+        EnvironmentCommand::Logs(args) => logs::main(context, args),
+        EnvironmentCommand::Config(args) => config::main(context, args),
+        EnvironmentCommand::Completions(args) => complete::completions(args),
+        EnvironmentCommand::Complete(args) => complete::main(context, args),
         EnvironmentCommand::Man(args) => manual::man(args),
     }
 }

@@ -14,6 +14,10 @@ use crate::error::{Class, Failure, causes, kind};
 use crate::session::error::failure;
 use crate::sys::text;
 
+use super::terminal;
+
+/// The command line or the configuration is wrong.
+pub const USAGE: u8 = 2;
 /// The catalog is truncated, hostile, or of an unknown kind.
 pub const BAD_CATALOG: u8 = 3;
 /// There is no such catalog or space.
@@ -105,7 +109,7 @@ impl Shown {
         let lines = lines.chain(self.hint.iter().map(|hint| ("hint", hint)));
         let whole = |(what, said): (_, &String)| {
             let lines: Vec<Cow<'_, str>> = said.lines().map(text::line).collect();
-            format!("{what}: {}\n", lines.join("\n  "))
+            format!("{}: {}\n", terminal::leading(what), lines.join("\n  "))
         };
         lines.map(whole).collect()
     }

@@ -15,6 +15,7 @@ use clap::{Args, Parser, Subcommand};
 
 use super::context::Context;
 use super::exit_code;
+use super::terminal::Color;
 use super::{Global, catalogs, list};
 use crate::session::error::NotOffered;
 
@@ -248,6 +249,11 @@ pub fn main(words: &[OsString]) -> ExitCode {
         robocorp: global.robocorp,
         offline: false,
         fetch_timeout: super::FETCH_SECONDS,
+        quiet: false,
+        color: Color::Auto,
+        no_progress: global.silent,
+        progress: true,
+        raw_size: None,
     };
     let outcome = Context::new(&ours).and_then(|context| run(&context, &global, command));
     outcome.unwrap_or_else(|error| exit_code::fail(&error, global.json))

@@ -1,22 +1,30 @@
-//! `holofs import`: a hololib.zip into the hololib, every name and every blob checked.
+//! `holofs import`: a hololib.zip into the hololib, every name and every blob checked; from a file, or from a web server.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::Context as _;
 use clap::Args;
+use sha2::{Digest as _, Sha256};
+use tempfile::NamedTempFile;
 
 use crate::space::archive::{self, Imported, Options};
 
+use crate::remote::download::download;
+
 use super::context::Context;
 use super::progress::Progress;
+use super::remotes::{access, patience};
 
 /// Arguments of `import`.
 #[derive(Debug, Args)]
 pub struct ImportArgs {
-    /// The files
-    #[arg(required = true, value_name = "ZIP")]
+    /// The files; or where they are: https://…
+    #[arg(required = true, value_name = "ZIP|URL")]
     pub files: Vec<PathBuf>,
+    /// The SHA-256 that the file must have
+    #[arg(long, value_name = "DIGEST", value_parser = parse_digest)]
+    pub sha256: Option<String>,
     /// Import blobs of the other kind than the hololib has; HoloFS can use them then, RCC cannot
     #[arg(long)]
     pub mixed: bool,
@@ -24,20 +32,93 @@ pub struct ImportArgs {
 
 /// Imports one after the other.
 pub fn main(context: &Context, args: &ImportArgs) -> anyhow::Result<ExitCode> {
-    if let Some(url) = args.files.iter().find(|file| file.to_string_lossy().contains("://")) {
-        bail!("Cannot import {}: only files are imported; download it first", url.display());
-    }
+    anyhow::ensure!(args.sha256.is_none() || args.files.len() == 1, "--sha256 needs exactly one file");
+    // What takes long is done before others are locked out.
+    let sources = args.files.iter().map(|file| Source::of(context, file, args.sha256.as_deref()));
+    let sources: Vec<Source> = sources.collect::<anyhow::Result<_>>()?;
     let lock = context.lock_hololib()?;
     let mut reports = Vec::new();
-    for file in &args.files {
+    for source in &sources {
         let progress = Progress::new("Importing", context.is_json());
-        let outcome = archive::import(&context.home, file, Options { mixed: args.mixed }, &progress);
+        let outcome = archive::import(&context.home, source.path(), Options { mixed: args.mixed }, &progress);
         progress.finish();
-        reports.push(outcome?);
+        reports.push(Imported { zip: source.named().to_owned(), ..outcome? });
     }
     drop(lock);
     context.report(&reports, |reports| reports.iter().map(summary).collect::<Vec<_>>())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// A file to import; one that was downloaded goes at the end.
+enum Source<'a> {
+    File(&'a Path),
+    Downloaded(&'a Path, NamedTempFile),
+}
+
+impl<'a> Source<'a> {
+    /// The file itself, or what is at its address; the digest is checked before anything is read of it.
+    fn of(context: &Context, given: &'a Path, digest: Option<&str>) -> anyhow::Result<Source<'a>> {
+        let (source, found) = match given.to_str().filter(|text| text.contains("://")) {
+            Some(url) => downloaded(context, given, url, digest.is_some())?,
+            None if digest.is_none() => return Ok(Source::File(given)),
+            None => (Source::File(given), sha256_of(given)?),
+        };
+        let right = digest.is_none_or(|digest| digest.eq_ignore_ascii_case(&found));
+        anyhow::ensure!(right, "{} has the SHA-256 {found}, not the one that was given", given.display());
+        Ok(source)
+    }
+
+    fn path(&self) -> &Path {
+        match self {
+            Source::File(path) => path,
+            Source::Downloaded(_, temp) => temp.path(),
+        }
+    }
+
+    fn named(&self) -> &Path {
+        match self {
+            Source::File(path) | Source::Downloaded(path, _) => path,
+        }
+    }
+}
+
+/// Downloads a file. Without encryption anybody on the way could change it, unless its digest is known.
+fn downloaded<'a>(
+    context: &Context,
+    given: &'a Path,
+    url: &str,
+    has_digest: bool,
+) -> anyhow::Result<(Source<'a>, String)> {
+    anyhow::ensure!(!context.offline, "Cannot download {url}: --offline is given");
+    let safe = url.starts_with("https://") || (url.starts_with("http://") && has_digest);
+    anyhow::ensure!(
+        safe,
+        "Cannot download {url}: only https:// addresses are, and http:// ones with --sha256"
+    );
+    let dir = context.home.temp_dir();
+    let temp = std::fs::create_dir_all(&dir).and_then(|()| NamedTempFile::new_in(&dir));
+    let mut temp = temp.with_context(|| format!("Cannot make a file in {}", dir.display()))?;
+    let progress = Progress::new("Downloading", context.is_json());
+    let digest = download(url, &access(patience(context)), temp.as_file_mut(), &progress);
+    progress.finish();
+    Ok((Source::Downloaded(given, temp), hex(&digest?)))
+}
+
+fn sha256_of(path: &Path) -> anyhow::Result<String> {
+    let mut hash = Sha256::new();
+    let read = std::fs::File::open(path).and_then(|mut file| std::io::copy(&mut file, &mut hash));
+    read.with_context(|| format!("Cannot read {}", path.display()))?;
+    Ok(hex(&hash.finalize()))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn parse_digest(text: &str) -> Result<String, String> {
+    let text = text.strip_prefix("sha256:").unwrap_or(text);
+    let right = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if right { Ok(text.to_owned()) } else { Err("a SHA-256 has 64 hexadecimal digits".to_owned()) }
 }
 
 fn summary(report: &Imported) -> String {

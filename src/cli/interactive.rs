@@ -13,7 +13,7 @@ use super::{hook, kernel, shell};
 #[derive(Debug, Subcommand)]
 pub enum InteractiveCommand {
     /// Work in a space: your own shell, with the space's name in its prompt, until you leave it
-    Shell(shell::ShellArgs),
+    Shell(Box<shell::ShellArgs>),
     /// Print what makes a shell enter and leave environments as you change directories
     Hook(hook::HookArgs),
     /// Let the hook enter the environment of a directory

@@ -31,39 +31,25 @@ pub fn main(context: &Context, _args: &ListArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn text(rows: &[SpaceRow]) -> Vec<String> {
-    let head = [
-        "Label",
-        "Controller",
-        "Space",
-        "Blueprint",
-        "State",
-        "Dirty",
-        "Last used",
-        "Uses",
-        "Path",
-        "Used by",
-    ];
+    let head = ["Space", "Controller", "State", "Written", "Blueprint", "Last used", "Label", "Used by"];
     let rows: Vec<Vec<String>> = rows.iter().map(cells).collect();
-    table(&head, &[5], &rows)
+    table(&head, &[3], &rows)
 }
 
 fn cells(row: &SpaceRow) -> Vec<String> {
-    let is = row.holofs.state.name();
-    let state = match (&row.holofs.mode, row.holofs.pid) {
-        (Some(mode), Some(pid)) => format!("{is} {mode} ({pid})"),
-        (None, Some(pid)) => format!("{is} ({pid})"),
-        _ => is.to_owned(),
+    let mode = row.holofs.mode.as_deref().filter(|mode| *mode != "read-write").unwrap_or_default();
+    let state = match row.holofs.pid {
+        Some(pid) => format!("{} {mode} ({pid})", row.holofs.state.name()).replace("  ", " "),
+        None => row.holofs.state.name().to_owned(),
     };
     vec![
-        row.id.clone(),
-        row.controller.clone(),
         row.space.clone(),
-        row.blueprint.clone(),
+        row.controller.strip_prefix("rcc.").unwrap_or(&row.controller).to_owned(),
         state,
         bytes(row.holofs.dirty_bytes),
+        row.blueprint.clone(),
         row.last_used.clone(),
-        row.use_count.clone(),
-        row.path.clone(),
+        row.id.clone(),
         users(row),
     ]
 }

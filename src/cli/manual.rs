@@ -1,21 +1,13 @@
-//! Completions for shells and man pages, both made from the command line's own definition, so that they cannot disagree with it.
+//! Man pages and the page of commands, made from the command line's own definition, so that they cannot disagree with it.
 
-use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::Context as _;
-use clap::{Args, CommandFactory, ValueEnum as _};
-use clap_complete::Shell;
+use clap::{Args, ValueEnum as _};
+use clap_complete::{Generator as _, Shell};
 
-use super::Cli;
-
-/// Arguments of `completions`.
-#[derive(Debug, Args)]
-pub struct CompletionsArgs {
-    /// The shell
-    pub shell: Shell,
-}
+use super::complete;
 
 /// Arguments of `man`.
 #[derive(Debug, Args)]
@@ -27,17 +19,9 @@ pub struct ManArgs {
     pub completions: bool,
 }
 
-/// Prints the completions of a shell.
-pub fn completions(args: &CompletionsArgs) -> anyhow::Result<ExitCode> {
-    let mut text = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "holofs", &mut text);
-    std::io::stdout().lock().write_all(&text).context("Cannot print")?;
-    Ok(ExitCode::SUCCESS)
-}
-
 /// Writes the pages, for whoever packages the program.
 pub fn man(args: &ManArgs) -> anyhow::Result<ExitCode> {
-    let mut command = Cli::command();
+    let mut command = super::command();
     command.build();
     write_page(&args.directory, command.clone(), "holofs")?;
     for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
@@ -46,8 +30,9 @@ pub fn man(args: &ManArgs) -> anyhow::Result<ExitCode> {
     }
     if args.completions {
         for shell in Shell::value_variants() {
-            clap_complete::generate_to(*shell, &mut Cli::command(), "holofs", &args.directory)
-                .with_context(|| format!("Cannot write completions to {}", args.directory.display()))?;
+            let path = args.directory.join(shell.file_name("holofs"));
+            std::fs::write(&path, complete::script(*shell))
+                .with_context(|| format!("Cannot write {}", path.display()))?;
         }
     }
     Ok(ExitCode::SUCCESS)
@@ -60,7 +45,7 @@ fn commands_page() -> String {
     let mut text = String::from(
         "# Commands\n\nMade from the program's own help by a test (`src/cli/manual.rs`); do not edit.\n",
     );
-    let mut command = Cli::command().term_width(100);
+    let mut command = super::command().term_width(80);
     command.build();
     let subcommands: Vec<clap::Command> = command.get_subcommands().cloned().collect();
     for mut sub in subcommands.into_iter().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help") {

@@ -55,7 +55,8 @@ pub fn main(context: &Context, args: &MaterializeArgs) -> anyhow::Result<ExitCod
         warm: args.warm,
         threads: args.threads,
     };
-    let named = target::of_word(context, args.catalog.as_deref())?.catalog;
+    let find = || target::of_word(context, args.catalog.as_deref());
+    let named = remotes::or_pulled(context, &args.remote, find)?.catalog;
     let catalog = remotes::local(context, &named, &args.remote)?;
     let report = lay_out(context, &catalog, &args.space.name(), &options, args.fresh)?;
     context.report(&report, summary)?;

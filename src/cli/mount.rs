@@ -90,7 +90,8 @@ impl MountArgs {
 
 /// Mounts, in the background unless asked otherwise.
 pub fn main(context: &Context, args: &MountArgs) -> anyhow::Result<ExitCode> {
-    let named = target::of_word(context, args.catalog.as_deref())?.catalog;
+    let find = || target::of_word(context, args.catalog.as_deref());
+    let named = remotes::or_pulled(context, &args.remote, find)?.catalog;
     let catalog = remotes::local(context, &named, &args.remote)?;
     let request = args.request(&catalog);
     if args.foreground && args.mode != Mode::Materialize {

@@ -1,32 +1,64 @@
-//! A progress bar on a terminal, and the tally behind it.
+//! Progress: a bar on a terminal, a line from time to time in a log, and the tally behind both.
 
 use std::io::IsTerminal;
+use std::sync::Mutex;
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use indicatif::{HumanBytes, HumanCount, HumanDuration, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::store::observe::{Counter, Observer, Tally};
+
+use super::terminal;
+
+/// How often a log gets a line.
+const PAUSE: Duration = Duration::from_secs(10);
+
+/// What is counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Unit {
+    Bytes,
+    Files,
+}
 
 /// Counts everything; shows progress if somebody is watching.
 pub struct Progress {
     tally: Tally,
     bar: ProgressBar,
+    lines: Option<Mutex<Lines>>,
+}
+
+/// Progress in a log.
+#[derive(Debug)]
+struct Lines {
+    what: &'static str,
+    unit: Unit,
+    begun: Instant,
+    last: Instant,
+    total: u64,
+    done: u64,
 }
 
 impl Progress {
-    /// A bar with `what` before it: drawn on stderr if that is a terminal and `quiet` is not set.
-    pub fn new(what: &'static str, quiet: bool) -> Progress {
-        let shown = std::io::stderr().is_terminal() && !quiet;
-        let target = if shown { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
-        let style = ProgressStyle::with_template("{prefix} [{bar:40}] {pos}/{len} {per_sec} {eta}");
+    /// A bar with `what` before it, on stderr if that is a terminal; else a line every ten seconds. Nothing if `silent`, or if the
+    /// user wants none.
+    pub fn new(what: &'static str, silent: bool) -> Progress {
+        let manner = terminal::manner();
+        let wanted = !silent && !manner.quiet && !manner.no_progress;
+        let on_terminal = std::io::stderr().is_terminal();
+        let unit = if matches!(what, "Materializing" | "Warming") { Unit::Files } else { Unit::Bytes };
+        let target =
+            if wanted && on_terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bar = ProgressBar::with_draw_target(None, target).with_prefix(what);
-        let bar = match style {
+        let bar = match ProgressStyle::with_template(unit.template()) {
             Ok(style) => bar.with_style(style.progress_chars("=> ")),
             Err(error) => {
                 log::debug!("No style for the progress bar: {error}");
                 bar
             }
         };
-        Progress { tally: Tally::new(), bar }
+        let lines = (wanted && !on_terminal).then(|| Mutex::new(Lines::begun(what, unit, Instant::now())));
+        Progress { tally: Tally::new(), bar, lines }
     }
 
     /// Every counter that is not zero.
@@ -37,6 +69,55 @@ impl Progress {
     /// Takes the bar away; so does dropping it.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
+    }
+
+    fn in_log(&self, change: impl FnOnce(&mut Lines)) {
+        let Some(lines) = &self.lines else { return };
+        let mut lines = lines.lock().unwrap_or_else(PoisonError::into_inner);
+        change(&mut lines);
+        if let Some(line) = lines.due(Instant::now()) {
+            terminal::tell("holofs", &line);
+        }
+    }
+}
+
+impl Unit {
+    /// What a bar looks like: at most 80 columns.
+    fn template(self) -> &'static str {
+        match self {
+            Unit::Bytes => "{prefix} [{bar:20}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",
+            Unit::Files => "{prefix} [{bar:20}] {human_pos} of {human_len} files, {per_sec}, {eta} left",
+        }
+    }
+
+    fn shown(self, count: u64) -> String {
+        match self {
+            Unit::Bytes => HumanBytes(count).to_string(),
+            Unit::Files => format!("{} files", HumanCount(count)),
+        }
+    }
+}
+
+impl Lines {
+    fn begun(what: &'static str, unit: Unit, now: Instant) -> Lines {
+        Lines { what, unit, begun: now, last: now, total: 0, done: 0 }
+    }
+
+    /// The line that is due at `now`.
+    fn due(&mut self, now: Instant) -> Option<String> {
+        if now.duration_since(self.last) < PAUSE || self.done == 0 {
+            return None;
+        }
+        self.last = now;
+        let done = self.unit.shown(self.done);
+        if self.total < self.done || self.total == 0 {
+            return Some(format!("{}: {done}", self.what));
+        }
+        let since = now.duration_since(self.begun);
+        let left = since.mul_f64((self.total - self.done) as f64 / self.done as f64);
+        let percent = self.done.saturating_mul(100) / self.total;
+        let (total, left) = (self.unit.shown(self.total), HumanDuration(left));
+        Some(format!("{}: {done} of {total} ({percent} %), about {left} left", self.what))
     }
 }
 
@@ -57,9 +138,41 @@ impl Observer for Progress {
 
     fn expect(&self, total: u64) {
         self.bar.set_length(total);
+        self.in_log(|lines| lines.total = total);
     }
 
     fn advance(&self, steps: u64) {
         self.bar.inc(steps);
+        self.in_log(|lines| lines.done += steps);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_gets_a_line_every_ten_seconds_with_units_and_what_is_left() {
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let mut lines = Lines::begun("Importing", Unit::Bytes, begun);
+        (lines.total, lines.done) = (400 << 20, 100 << 20);
+        assert_eq!(lines.due(at(9)), None);
+        let expected = "Importing: 100.00 MiB of 400.00 MiB (25 %), about 30 seconds left";
+        assert_eq!(lines.due(at(10)).as_deref(), Some(expected));
+        assert_eq!(lines.due(at(19)), None);
+        lines.total = 0;
+        assert_eq!(lines.due(at(20)).as_deref(), Some("Importing: 100.00 MiB"));
+        let mut lines = Lines::begun("Materializing", Unit::Files, begun);
+        (lines.total, lines.done) = (20_000, 5_000);
+        let expected = "Materializing: 5,000 files of 20,000 files (25 %), about 60 seconds left";
+        assert_eq!(lines.due(at(20)).as_deref(), Some(expected));
+    }
+
+    #[test]
+    fn a_bar_fits_80_columns() {
+        for unit in [Unit::Bytes, Unit::Files] {
+            assert!(ProgressStyle::with_template(unit.template()).is_ok());
+        }
     }
 }

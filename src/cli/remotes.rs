@@ -8,14 +8,16 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 
+use crate::rcc::home::Product;
 use crate::remote::address::{self, Address};
 use crate::remote::lazy;
 use crate::remote::object::ObjectId;
 use crate::remote::signature::PublicKey;
 use crate::remote::transport::{self, Access, Patience, Remote};
+use crate::session::error::NoCatalogFor;
 
 use super::context::Context;
-use super::{pull, push, remote};
+use super::{config, pull, push, remote};
 
 /// The commands about remotes.
 #[derive(Debug, Subcommand)]
@@ -58,12 +60,48 @@ pub struct RemoteUseArgs {
     /// Of a remote environment, fetch everything first, into the hololib
     #[arg(long)]
     pub complete: bool,
+    /// If the hololib has no catalog for what a file asks for, pull this remote environment first
+    #[arg(long, value_name = "REMOTE", value_parser = parse_address)]
+    pub pull: Option<Address>,
     #[command(flatten)]
     pub fetch: FetchArgs,
 }
 
+/// What `find` finds; if the hololib has no catalog for what a file asks for, after it was pulled, if that is wanted.
+pub fn or_pulled<T>(
+    context: &Context,
+    how: &RemoteUseArgs,
+    find: impl Fn() -> anyhow::Result<T>,
+) -> anyhow::Result<T> {
+    match (find(), &how.pull) {
+        (Err(error), Some(remote)) if error.is::<NoCatalogFor>() => {
+            pull_first(context, &remote.to_string(), &how.fetch)?;
+            find()
+        }
+        (found, _) => found,
+    }
+}
+
+/// Pulls, in a process of its own: threads that it leaves would keep this one from a namespace of its own.
+fn pull_first(context: &Context, remote: &str, fetch: &FetchArgs) -> anyhow::Result<()> {
+    let mut command = context.this_program()?;
+    command.args(["pull", remote]).stdout(std::process::Stdio::null());
+    command.args(context.given.product.map(Product::flag));
+    command.args(fetch.require_signature.iter().flat_map(|key| ["--require-signature", key]));
+    command.args(context.offline.then_some("--offline"));
+    let status = command.status().context("Cannot start the pull")?;
+    anyhow::ensure!(status.success(), "Pulling {remote} failed ({status})");
+    Ok(())
+}
+
+/// An address, or what the configuration says that a name stands for.
+fn meant(given: &str) -> &str {
+    config::current().remotes.get(given).map_or(given, String::as_str)
+}
+
 /// What stands for a catalog: what was given, or the file of the remote catalog that was meant.
 pub fn local(context: &Context, given: &str, how: &RemoteUseArgs) -> anyhow::Result<String> {
+    let given = meant(given);
     if !address::is_address(given) {
         return Ok(given.to_owned());
     }
@@ -76,12 +114,7 @@ pub fn local(context: &Context, given: &str, how: &RemoteUseArgs) -> anyhow::Res
     if !wants_all || context.offline {
         return Ok(attached.catalog.to_string_lossy().into_owned());
     }
-    // In a process of its own: threads that it leaves would keep this one from a namespace of its own.
-    let pinned = address.pinned(attached.head);
-    let mut command = context.this_program()?;
-    let status = command.arg("pull").arg(pinned.to_string()).stdout(std::process::Stdio::null()).status();
-    let status = status.context("Cannot start the pull")?;
-    anyhow::ensure!(status.success(), "Pulling {pinned} failed ({status})");
+    pull_first(context, &address.pinned(attached.head).to_string(), &how.fetch)?;
     let name = attached.catalog.file_name().unwrap_or_default();
     Ok(context.home.catalog_dir().join(name).to_string_lossy().into_owned())
 }
@@ -135,7 +168,7 @@ pub fn open(address: &Address, patience: Patience) -> anyhow::Result<Arc<dyn Rem
 
 /// Parses an address for clap.
 pub fn parse_address(text: &str) -> Result<Address, String> {
-    text.parse().map_err(|error: crate::remote::address::BadAddress| error.why.to_owned())
+    meant(text).parse().map_err(|error: crate::remote::address::BadAddress| error.why.to_owned())
 }
 
 /// A minisign secret key in a file; a locked one is opened with `HOLOFS_SIGN_PASSWORD`.

@@ -146,7 +146,8 @@ fn failure(class: u8, cause: Option<&CannotStart>) -> u8 {
 
 /// Runs the command to its end.
 pub fn end(context: &Context, args: &RunArgs) -> anyhow::Result<ExitStatus> {
-    let target = target::of_word(context, args.catalog.as_deref())?;
+    let find = || target::of_word(context, args.catalog.as_deref());
+    let target = remotes::or_pulled(context, &args.remote, find)?;
     let mut context = context.clone();
     context.add(|extra| extra.robot = target.composed.and_then(|composed| composed.robot));
     // An isolated space is served by a process that starts no others.

@@ -1,21 +1,37 @@
 //! Tables for people: columns as wide as their widest cell, two blanks between them.
 
-/// Lays out rows below a head. Columns in `right` are aligned to the right.
+use std::io::IsTerminal;
+
+use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+
+use crate::sys::text;
+
+/// Lays out rows below a head. Columns in `right` are aligned to the right. On a terminal, what is wider than it is goes on in the
+/// same column.
 pub fn table(head: &[&str], right: &[usize], rows: &[Vec<String>]) -> Vec<String> {
-    let head: Vec<String> = head.iter().map(|&cell| cell.to_owned()).collect();
-    let all = || std::iter::once(&head).chain(rows);
-    let widths: Vec<usize> = (0..head.len())
-        .map(|column| {
-            all().filter_map(|row| row.get(column)).map(|cell| cell.chars().count()).max().unwrap_or(0)
-        })
-        .collect();
-    let line = |row: &Vec<String>| {
-        let cells = row.iter().zip(&widths).enumerate().map(|(at, (cell, &width))| {
-            if right.contains(&at) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
-        });
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
-    };
-    all().map(line).collect()
+    let fits = std::io::stdout().is_terminal();
+    laid_out(head, right, rows, fits.then(|| Table::new().width().unwrap_or(80)))
+}
+
+fn laid_out(head: &[&str], right: &[usize], rows: &[Vec<String>], width: Option<u16>) -> Vec<String> {
+    let mut table = Table::new();
+    table.load_preset(presets::NOTHING).set_header(head.iter().copied());
+    table.set_content_arrangement(match width {
+        Some(_) => ContentArrangement::Dynamic,
+        None => ContentArrangement::Disabled,
+    });
+    if let Some(width) = width {
+        table.set_width(width);
+    }
+    // A line break in a name begins no line of its own.
+    table.add_rows(rows.iter().map(|row| row.iter().map(|cell| text::line(cell).into_owned())));
+    for (at, column) in table.column_iter_mut().enumerate() {
+        column.set_padding((0, 2));
+        if right.contains(&at) {
+            column.set_cell_alignment(CellAlignment::Right);
+        }
+    }
+    table.lines().map(|line| line.trim_end().to_owned()).collect()
 }
 
 /// A number of bytes, short: `0`, `512`, `21.4M`.
@@ -27,6 +43,18 @@ pub fn bytes(count: u64) -> String {
     }
 }
 
+/// A number of bytes as people write it: `512`, `20G`, `20 GiB`, `1.5T`.
+pub fn parse_bytes(text: &str) -> Result<u64, String> {
+    let wrong = || format!("{text:?} is no size, such as 20G or 500 MiB");
+    let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let number: f64 = text[..end].parse().map_err(|_| wrong())?;
+    let unit = text[end..].trim().to_ascii_uppercase();
+    let unit = unit.trim_end_matches('B').trim_end_matches('I');
+    let shift = ["", "K", "M", "G", "T"].iter().position(|name| *name == unit).ok_or_else(wrong)?;
+    // A size on a disk is far below what a float holds exactly.
+    Ok((number * 1024_f64.powi(i32::try_from(shift).unwrap_or(0))) as u64)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -35,6 +63,24 @@ mod tests {
     fn columns_are_as_wide_as_their_widest_cell() {
         let rows = [vec!["abc".to_owned(), "1".to_owned()], vec!["a".to_owned(), "100".to_owned()]];
         assert_eq!(table(&["x", "n"], &[1], &rows), ["x      n", "abc    1", "a    100"]);
+    }
+
+    #[test]
+    fn a_table_is_no_wider_than_the_terminal_and_a_name_is_no_line() {
+        let rows = [vec!["word ".repeat(30), "x\ny".to_owned()]];
+        let lines = laid_out(&["long", "n"], &[], &rows, Some(80));
+        assert!(lines.len() > 2 && lines.iter().all(|line| line.chars().count() <= 80), "{lines:#?}");
+        assert_eq!(lines.iter().filter(|line| line.contains(r"x\ny")).count(), 1);
+        assert_eq!(laid_out(&["long", "n"], &[], &rows, None).len(), 2);
+    }
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        let sizes = ["0", "512", "20G", "1.5 KiB", "3mb"].map(parse_bytes);
+        assert_eq!(sizes, [0, 512, 20 << 30, 1536, 3 << 20].map(Ok));
+        for wrong in ["", "G", "-1", "1X", "1 2"] {
+            assert!(parse_bytes(wrong).is_err(), "{wrong}");
+        }
     }
 
     #[test]

@@ -4,18 +4,99 @@
 //! for a command by a CI system. What is logged in a loop is written a few times, then counted.
 
 use std::collections::BTreeMap;
-use std::io::Write;
-use std::sync::{Mutex, PoisonError};
+use std::io::{IsTerminal, Write};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
+use clap::ValueEnum;
 use log::{Level, Log, Metadata, Record};
+use serde::{Deserialize, Serialize};
 
 use crate::sys::text;
 
 /// Lines that one place in the program may log in each [`WHILE`]: what more it says is counted.
 const MOST_LINES: u64 = 50;
 const WHILE: Duration = Duration::from_secs(10);
+
+/// Whether anything is coloured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Color {
+    /// On a terminal, unless NO_COLOR is set
+    #[default]
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// How this process talks.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Manner {
+    /// Nothing but results and errors.
+    pub quiet: bool,
+    /// No progress.
+    pub no_progress: bool,
+    /// Colours on stderr.
+    pub color: bool,
+}
+
+static MANNER: OnceLock<Manner> = OnceLock::new();
+
+/// How this process talks; as if nothing was said before [`talk`].
+pub fn manner() -> Manner {
+    MANNER.get().copied().unwrap_or_default()
+}
+
+/// Decides how this process talks, once.
+pub fn talk(manner: Manner) {
+    if MANNER.set(manner).is_err() {
+        log::trace!("How to talk was decided before");
+    }
+}
+
+impl Color {
+    /// Whether stderr is coloured.
+    pub fn on_stderr(self) -> bool {
+        let no = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+        match self {
+            Color::Always => true,
+            Color::Never => false,
+            Color::Auto => !no && std::io::stderr().is_terminal(),
+        }
+    }
+
+    /// The same, as the parser of the command line has it.
+    pub fn of_help(self) -> clap::ColorChoice {
+        match self {
+            Color::Always => clap::ColorChoice::Always,
+            Color::Never => clap::ColorChoice::Never,
+            Color::Auto => clap::ColorChoice::Auto,
+        }
+    }
+
+    /// What a command line that is not parsed yet says, else what holds without.
+    pub fn of_words(words: &[std::ffi::OsString], usual: Option<&str>) -> Color {
+        let words: Vec<_> =
+            words.iter().take_while(|word| *word != "--").map(|word| word.to_string_lossy()).collect();
+        let joined = words.iter().rev().find_map(|word| word.strip_prefix("--color="));
+        let apart = words.iter().position(|word| word == "--color").and_then(|at| words.get(at + 1));
+        let said = joined.or(apart.map(AsRef::as_ref)).or(usual).unwrap_or_default();
+        Color::from_str(said, false).unwrap_or_default()
+    }
+}
+
+/// The word that begins a line on stderr, coloured if that is wanted.
+pub fn leading(word: &str) -> String {
+    let code = match word {
+        "error" => "1;31",
+        "hint" => "1;36",
+        _ => "1",
+    };
+    if manner().color { format!("\x1b[{code}m{word}\x1b[0m") } else { word.to_owned() }
+}
 
 /// Lines of a report; a text is one line, whatever is in it.
 pub struct Lines(Vec<String>);
@@ -48,9 +129,12 @@ pub fn print(shown: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Tells one line on stderr, after the program's name.
+/// Tells one line on stderr, after the program's name, unless nothing is to be told.
 #[allow(clippy::print_stderr)]
 pub fn tell(who: &str, what: &str) {
+    if manner().quiet {
+        return;
+    }
     eprintln!("{who}: {}", text::line(what));
 }
 
@@ -67,9 +151,10 @@ pub fn explain(error: &clap::Error) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Logs go to stderr; `RUST_LOG` decides, else the number of -v.
+/// Logs go to stderr; `RUST_LOG` decides, else -q or the number of -v.
 pub fn start_logging(verbose: u8) {
     let level = match verbose {
+        0 if manner().quiet => "error",
         0 => "warn",
         1 => "info",
         2 => "debug",

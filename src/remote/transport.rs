@@ -19,7 +19,7 @@ use super::error::RemoteError;
 use super::object::Object;
 use super::reference::Reference;
 
-pub use http::Client;
+pub use http::{Call, Client, content_length};
 
 /// The prefix of an environment's own name, by which pins find it; the head's name follows.
 pub const OWN_NAME: &str = "holofs-";

@@ -173,7 +173,9 @@ impl Context {
     }
 
     pub(super) fn store_over(&self, library: Library, observer: Arc<dyn Observer>) -> Store {
-        let store = Store::open(library, self.home.raw_dir(), Limits::default(), observer);
+        let usual = Limits::default();
+        let limits = Limits { raw_bytes: self.given.raw_bytes.unwrap_or(usual.raw_bytes), ..usual };
+        let store = Store::open(library, self.home.raw_dir(), limits, observer);
         store.with_paranoia(self.given.paranoid)
     }
 

@@ -148,6 +148,8 @@ pub struct Given {
     pub offline: bool,
     /// How long content of a remote environment may take, in seconds.
     pub fetch_timeout: u64,
+    /// Most bytes of inflated content to keep, if it is not the usual number.
+    pub raw_bytes: Option<u64>,
     /// Whose home it is, if one was named.
     pub product: Option<Product>,
 }
@@ -172,7 +174,9 @@ mod tests {
             MountRequest { fresh: true, uid: Some(7), ..MountRequest::new("x", &space, Mode::Mount) };
         let wait = Wait::For(std::time::Duration::from_secs(3));
         let product = Some(Product::Sema4ai);
-        let given = Given { wait, paranoid: true, verbose: 2, offline: true, fetch_timeout: 7, product };
+        let raw_bytes = Some(1 << 30);
+        let given =
+            Given { wait, paranoid: true, verbose: 2, offline: true, fetch_timeout: 7, raw_bytes, product };
         let order = Order { request, given };
         let text = serde_json::to_string(&order).unwrap();
         assert_eq!(serde_json::from_str::<Order>(&text).unwrap(), order);

@@ -5,6 +5,8 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod completions;
 mod hook;
 mod kernel;
 mod shell;
+mod talking;

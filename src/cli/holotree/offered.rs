@@ -166,7 +166,10 @@ pub struct ImportArgs {
 
 /// As `holofs import`.
 pub fn import(context: &Context, args: &ImportArgs) -> anyhow::Result<ExitCode> {
-    ours_import::main(context, &ours_import::ImportArgs { files: args.files.clone(), mixed: false })
+    ours_import::main(
+        context,
+        &ours_import::ImportArgs { files: args.files.clone(), sha256: None, mixed: false },
+    )
 }
 
 /// Arguments of `remove`.

@@ -66,6 +66,18 @@ pub struct Answer {
     body: Body,
 }
 
+impl Answer {
+    /// The body, as it comes.
+    pub fn into_reader(self) -> impl std::io::Read {
+        self.body.into_reader()
+    }
+}
+
+/// How long the body is, if the server says so.
+pub fn content_length(answer: &Answer) -> Option<u64> {
+    header(&answer.headers, "content-length")?.parse().ok()
+}
+
 impl Client {
     /// A client for a remote that messages call `remote`.
     pub fn new(remote: String, access: &Access) -> Client {

@@ -1,0 +1,318 @@
+//! `holofs.toml`: what the user wants each time, below options and variables; and `holofs config`, which shows where each value is from.
+//!
+//! A value of the file is the default of the option that the variable of the same meaning sets, so that help shows it and the order
+//! (option, variable, file, default) is the parser's own. A key that is not known is an error which names it.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::OnceLock;
+
+use anyhow::Context as _;
+use clap::{Args, Subcommand};
+use serde::{Deserialize, Serialize};
+
+#[cfg(unix)]
+use crate::fs::fuse::Io;
+#[cfg(unix)]
+use crate::fs::fuse::awake::KeepAwake;
+use crate::session::method::Mode;
+use crate::sys::fs::owned::read_at_most;
+use crate::sys::fs::stat::open_to_read;
+
+use super::context::Context;
+use super::interactive::config_dir;
+use super::table::table;
+use super::terminal::Color;
+
+/// No configuration is larger.
+const MOST: u64 = 1 << 20;
+
+/// What the file may say.
+#[derive(Debug, Clone, Default, Deserialize)]
+#[serde(deny_unknown_fields, rename_all = "kebab-case")]
+pub struct Config {
+    home: Option<PathBuf>,
+    state: Option<PathBuf>,
+    mode: Option<Mode>,
+    #[cfg(unix)]
+    io: Option<Io>,
+    #[cfg(unix)]
+    keep_awake: Option<KeepAwake>,
+    paranoid: Option<bool>,
+    offline: Option<bool>,
+    fetch_timeout: Option<u64>,
+    raw_size: Option<String>,
+    color: Option<Color>,
+    progress: Option<bool>,
+    /// Short names of remote environments.
+    #[serde(default)]
+    pub remotes: BTreeMap<String, String>,
+    #[serde(skip)]
+    path: Option<PathBuf>,
+}
+
+/// A key, the variable that comes before it, and what holds without both.
+struct Key {
+    name: &'static str,
+    variable: &'static str,
+    usual: &'static str,
+}
+
+const fn key(name: &'static str, variable: &'static str, usual: &'static str) -> Key {
+    Key { name, variable, usual }
+}
+
+/// Every key but the remotes.
+const KEYS: [Key; 11] = [
+    key("home", "ROBOCORP_HOME", "~/.robocorp"),
+    key("state", "HOLOFS_HOME", "<home>/holofs"),
+    key("mode", "HOLOFS_MODE", "auto"),
+    key("io", "HOLOFS_IO", "no-open"),
+    key("keep-awake", "HOLOFS_KEEP_AWAKE", "auto"),
+    key("paranoid", "HOLOFS_PARANOID", "false"),
+    key("offline", "HOLOFS_OFFLINE", "false"),
+    key("fetch-timeout", "HOLOFS_FETCH_TIMEOUT", "60"),
+    key("raw-size", "HOLOFS_RAW_SIZE", "20G"),
+    key("color", "HOLOFS_COLOR", "auto"),
+    key("progress", "HOLOFS_PROGRESS", "true"),
+];
+
+/// Arguments of `config`.
+#[derive(Debug, Args)]
+pub struct ConfigArgs {
+    #[command(subcommand)]
+    pub action: Option<Action>,
+}
+
+/// What else there is to know.
+#[derive(Debug, Subcommand)]
+pub enum Action {
+    /// Print where the file is, or would be
+    Path,
+}
+
+#[derive(Debug, Serialize)]
+struct Report {
+    file: Option<PathBuf>,
+    values: Vec<Shown>,
+    remotes: BTreeMap<String, String>,
+}
+
+#[derive(Debug, Serialize)]
+struct Shown {
+    key: &'static str,
+    value: String,
+    source: String,
+}
+
+static CONFIG: OnceLock<Config> = OnceLock::new();
+
+/// What the user's file says; none before [`load`], or if there is none.
+pub fn current() -> &'static Config {
+    static NONE: OnceLock<Config> = OnceLock::new();
+    CONFIG.get().unwrap_or_else(|| NONE.get_or_init(Config::default))
+}
+
+/// Reads the file, once.
+pub fn load() -> anyhow::Result<&'static Config> {
+    if let Some(config) = CONFIG.get() {
+        return Ok(config);
+    }
+    let read = read()?;
+    Ok(CONFIG.get_or_init(|| read))
+}
+
+/// Where the file is: `HOLOFS_CONFIG`, or in the user's configuration; nowhere if that is not known.
+fn path() -> Option<PathBuf> {
+    let given = std::env::var_os("HOLOFS_CONFIG").filter(|path| !path.is_empty());
+    given.map(PathBuf::from).or_else(|| Some(config_dir().ok()?.join("holofs.toml")))
+}
+
+fn read() -> anyhow::Result<Config> {
+    let Some(path) = path() else { return Ok(Config::default()) };
+    let file = match open_to_read(&path) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Config::default()),
+        opened => opened.with_context(|| format!("Cannot read {}", path.display()))?,
+    };
+    check_owner(&file, &path)?;
+    let bytes = read_at_most(&file, MOST).with_context(|| format!("Cannot read {}", path.display()))?;
+    let text = String::from_utf8(bytes).with_context(|| format!("{} is not UTF-8", path.display()))?;
+    let config = Config::parse(&text).with_context(|| format!("Cannot use {}", path.display()))?;
+    Ok(Config { path: Some(path), ..config })
+}
+
+/// A file of another user decides nothing: `sudo` may keep that user's HOME.
+#[cfg(unix)]
+fn check_owner(file: &File, path: &Path) -> anyhow::Result<()> {
+    use std::os::unix::fs::MetadataExt;
+    let found = file.metadata().with_context(|| format!("Cannot read {}", path.display()))?;
+    let us = crate::sys::process::this_process::effective_uid();
+    anyhow::ensure!(found.is_file(), "{} is not a regular file", path.display());
+    anyhow::ensure!(
+        (found.uid() == us || found.uid() == 0) && found.mode() & 0o002 == 0,
+        "{} does not count: others can write to it",
+        path.display()
+    );
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn check_owner(_file: &File, _path: &Path) -> anyhow::Result<()> {
+    Ok(())
+}
+
+impl Config {
+    /// Understands a file.
+    fn parse(text: &str) -> anyhow::Result<Config> {
+        let config: Config = toml::from_str(text)?;
+        for (key, path) in [("home", &config.home), ("state", &config.state)] {
+            let absolute = path.as_ref().is_none_or(|path| path.is_absolute());
+            anyhow::ensure!(absolute, "{key} is not an absolute path");
+        }
+        if let Some(size) = &config.raw_size {
+            super::table::parse_bytes(size).map_err(|why| anyhow::anyhow!("raw-size: {why}"))?;
+        }
+        for (name, address) in &config.remotes {
+            let parsed = address.parse::<crate::remote::Address>();
+            parsed.with_context(|| format!("remotes.{name} is no address of a remote environment"))?;
+        }
+        Ok(config)
+    }
+
+    /// The value of a key, as its variable would hold it.
+    fn text(&self, name: &str) -> Option<String> {
+        let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
+        fn word<T: Serialize>(value: Option<&T>) -> Option<String> {
+            let json = serde_json::to_value(value?).ok()?;
+            Some(json.as_str().map_or_else(|| json.to_string(), str::to_owned))
+        }
+        match name {
+            "home" => path(&self.home),
+            "state" => path(&self.state),
+            "mode" => word(self.mode.as_ref()),
+            #[cfg(unix)]
+            "io" => word(self.io.as_ref()),
+            #[cfg(unix)]
+            "keep-awake" => word(self.keep_awake.as_ref()),
+            "paranoid" => word(self.paranoid.as_ref()),
+            "offline" => word(self.offline.as_ref()),
+            "fetch-timeout" => word(self.fetch_timeout.as_ref()),
+            "raw-size" => self.raw_size.clone(),
+            "color" => word(self.color.as_ref()),
+            "progress" => word(self.progress.as_ref()),
+            _ => None,
+        }
+    }
+
+    /// What stands for a variable that is not set. A home is only one where no product is named.
+    pub fn variable(&self, name: &str) -> Option<String> {
+        let key = KEYS.iter().find(|key| key.variable == name)?;
+        if key.name == "home" && std::env::var_os("SEMA4AI_HOME").is_some_and(|home| !home.is_empty()) {
+            return None;
+        }
+        self.text(key.name)
+    }
+
+    /// Where it was read from.
+    pub fn file(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    /// True if the home is the one that it names.
+    pub fn gives_home(&self) -> bool {
+        let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        self.home.is_some() && !set("ROBOCORP_HOME") && !set("SEMA4AI_HOME")
+    }
+
+    /// The same command line, whose options have this file's values as defaults.
+    pub fn applied(&self, command: clap::Command) -> clap::Command {
+        let command = command.mut_args(|argument| {
+            let variable = argument.get_env().and_then(|name| name.to_str()).map(str::to_owned);
+            match variable.and_then(|name| self.variable(&name)) {
+                // A few short words, once per process: clap keeps defaults for ever.
+                Some(value) => argument.default_value(&*Box::leak(value.into_boxed_str())),
+                None => argument,
+            }
+        });
+        command.mut_subcommands(|sub| self.applied(sub))
+    }
+}
+
+/// Shows every value, and where it is from.
+pub fn main(context: &Context, args: &ConfigArgs) -> anyhow::Result<ExitCode> {
+    let config = current();
+    if let Some(Action::Path) = args.action {
+        let path = path().context("There is no directory for configuration: set HOLOFS_CONFIG")?;
+        context.report(&path, |path| path.display().to_string())?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let values = KEYS.iter().map(|key| shown(context, config, key)).collect();
+    let report = Report { file: config.path.clone(), values, remotes: config.remotes.clone() };
+    context.report(&report, lines)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn shown(context: &Context, config: &Config, key: &Key) -> Shown {
+    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
+    let (value, source) = match (set(key.variable), config.variable(key.variable)) {
+        (Some(value), _) => (value, format!("variable {}", key.variable)),
+        (None, Some(value)) => (value, "file".to_owned()),
+        (None, None) => (key.usual.to_owned(), "default".to_owned()),
+    };
+    match key.name {
+        "home" => {
+            let home = &context.home;
+            let product = home.product().variable();
+            let source = if source == "file" { source } else { home.choice().reason(home.product()) };
+            log::debug!("{product} is {}", home.root().display());
+            Shown { key: key.name, value: home.root().display().to_string(), source }
+        }
+        "state" => Shown { key: key.name, value: context.home.holofs().path().display().to_string(), source },
+        name => Shown { key: name, value, source },
+    }
+}
+
+fn lines(report: &Report) -> Vec<String> {
+    let row = |shown: &Shown| vec![shown.key.to_owned(), shown.value.clone(), shown.source.clone()];
+    let mut rows: Vec<Vec<String>> = report.values.iter().map(row).collect();
+    let remotes = report.remotes.iter();
+    rows.extend(remotes.map(|(name, to)| vec![format!("remotes.{name}"), to.clone(), "file".to_owned()]));
+    let file = report.file.as_ref().map_or("none".to_owned(), |path| path.display().to_string());
+    let mut lines = vec![format!("File: {file}")];
+    lines.extend(table(&["Key", "Value", "From"], &[], &rows));
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_key_is_understood_and_stands_for_its_variable() {
+        let text = "home = '/a'\nstate = '/b'\nmode = 'mount'\nio = 'passthrough'\nkeep-awake = 'off'\nparanoid = true\noffline = false\n\
+            fetch-timeout = 5\nraw-size = '2G'\ncolor = 'never'\nprogress = false\n[remotes]\nteam = 'file:///x#y'\n";
+        let config = Config::parse(text).unwrap();
+        let values = KEYS.map(|key| config.text(key.name).unwrap());
+        let expected =
+            ["/a", "/b", "mount", "passthrough", "off", "true", "false", "5", "2G", "never", "false"];
+        assert_eq!(values, expected);
+        assert_eq!(config.remotes["team"], "file:///x#y");
+        assert_eq!(config.variable("HOLOFS_MODE").as_deref(), Some("mount"));
+    }
+
+    #[test]
+    fn what_is_not_known_or_not_right_is_named() {
+        for (text, named) in [
+            ("mod = 'auto'", "unknown field `mod`"),
+            ("mode = 'fast'", "unknown variant `fast`"),
+            ("home = 'a'", "home is not an absolute path"),
+            ("raw-size = 'big'", "raw-size: "),
+            ("[remotes]\nx = 'ftp://y'", "remotes.x is no address"),
+        ] {
+            let error = format!("{:#}", Config::parse(text).unwrap_err());
+            assert!(error.contains(named), "{text}: {error}");
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Examples for every command, shown at the end of its help and of its man page.
+
+use clap::Command;
+
+/// By the words of the command; a line each.
+const EXAMPLES: &[(&str, &str)] = &[
+    (
+        "allow",
+        "holofs allow                 # what robot.yaml or conda.yaml here asks for\nholofs allow ~/robots/one",
+    ),
+    ("build", "holofs build conda.yaml\nholofs build requirements.txt --python 3.12"),
+    ("catalogs", "holofs catalogs\nholofs catalogs --json --identity"),
+    ("catalogs diff", "holofs catalogs diff 14023a1f 8e87b3cb --files"),
+    ("check", "holofs check\nholofs check --repair"),
+    ("commit", "holofs commit work --blueprint conda.yaml"),
+    (
+        "completions",
+        "holofs completions bash > ~/.local/share/bash-completion/completions/holofs\nholofs completions fish > ~/.config/fish/completions/holofs.fish",
+    ),
+    ("config", "holofs config\nholofs config --json"),
+    ("config path", "$EDITOR \"$(holofs config path)\""),
+    ("delete", "holofs delete work\nholofs delete --dry-run work"),
+    ("deny", "holofs deny ~/robots/one"),
+    ("df", "holofs df"),
+    ("diff", "holofs diff work"),
+    ("doctor", "holofs doctor\nholofs doctor --bundle report.json"),
+    ("du", "holofs du work"),
+    ("export", "holofs export 14023a1f --output hololib.zip"),
+    ("gc", "holofs gc --dry-run\nholofs gc"),
+    ("hash", "holofs hash conda.yaml\nholofs hash robot.yaml --show-blueprint"),
+    ("holotree", "holofs holotree vars -s work -r robot.yaml\nholofs ht list --json"),
+    (
+        "hook",
+        "eval \"$(holofs hook bash)\"     # in ~/.bashrc\neval \"$(holofs hook zsh)\"      # in ~/.zshrc\nholofs hook fish | source      # in ~/.config/fish/config.fish",
+    ),
+    (
+        "import",
+        "holofs import hololib.zip\nholofs import https://files.example.org/hololib.zip --sha256 DIGEST",
+    ),
+    ("info", "holofs info\nholofs info --json"),
+    ("kernel", "holofs kernel install conda.yaml --name report"),
+    ("kernel install", "holofs kernel install conda.yaml --name report --display-name 'Report'"),
+    ("list", "holofs list\nholofs list --json"),
+    ("logs", "holofs logs work -n 20\nholofs logs work --follow"),
+    (
+        "materialize",
+        "holofs materialize conda.yaml --space work\nholofs materialize 14023a1f work --strategy reflink",
+    ),
+    ("mount", "holofs mount conda.yaml --space work\nholofs mount 14023a1f work --read-only"),
+    ("pull", "holofs pull oci://registry.example.org/team/env:latest"),
+    ("push", "holofs push 14023a1f oci://registry.example.org/team/env:latest"),
+    ("metrics", "holofs metrics"),
+    ("record", "holofs record ./stage --blueprint conda.yaml"),
+    ("remote", "holofs remote ls oci://registry.example.org/team/env"),
+    ("remote gc", "holofs remote gc s3://bucket/envs --dry-run"),
+    ("remote ls", "holofs remote ls s3://bucket/envs"),
+    ("remote show", "holofs remote show s3://bucket/envs#latest"),
+    ("remote verify", "holofs remote verify s3://bucket/envs#latest"),
+    ("remove", "holofs remove 14023a1f --dry-run"),
+    ("report", "holofs report 14023a1f --output report.html"),
+    ("reset", "holofs reset work\nholofs reset work lib/python3.11/site-packages"),
+    (
+        "run",
+        "holofs run conda.yaml python -V\nholofs run python job.py          # what is here asks for the catalog\nholofs run --space auto . pytest  # a space of its own, gone afterwards",
+    ),
+    ("shell", "holofs shell\nholofs shell 14023a1f --space work --shell zsh"),
+    ("stats", "holofs stats work"),
+    ("top", "holofs top"),
+    ("trace", "holofs trace work"),
+    ("unmount", "holofs unmount work\nholofs unmount --lazy work"),
+    ("variables", "eval \"$(holofs variables conda.yaml --space work)\""),
+    ("verify", "holofs verify 14023a1f"),
+    ("warm", "holofs warm conda.yaml\nholofs warm 14023a1f --bytecode"),
+];
+
+/// The same command line with an example below the help of each command.
+pub fn added(command: Command) -> Command {
+    below(command, "")
+}
+
+fn below(command: Command, above: &str) -> Command {
+    command.mut_subcommands(|sub| {
+        let path = format!("{above} {}", sub.get_name()).trim_start().to_owned();
+        let found = EXAMPLES.iter().find(|(name, _)| *name == path);
+        let sub = match found {
+            Some((_, lines)) if sub.get_after_help().is_none() => sub.after_help(shown(lines)),
+            _ => sub,
+        };
+        below(sub, &path)
+    })
+}
+
+fn shown(lines: &str) -> String {
+    let lines: Vec<String> = lines.lines().map(|line| format!("  {line}")).collect();
+    format!("Examples:\n{}", lines.join("\n"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every command that is shown, with the words that name it.
+    fn all(command: &Command, above: &str) -> Vec<(String, Command)> {
+        let subs = command.get_subcommands().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help");
+        subs.flat_map(|sub| {
+            let path = format!("{above} {}", sub.get_name()).trim_start().to_owned();
+            let mut found = all(sub, &path);
+            found.push((path, sub.clone()));
+            found
+        })
+        .collect()
+    }
+
+    #[test]
+    fn help_of_every_command_fits_80_columns_and_has_an_example() {
+        let mut whole = crate::cli::command().term_width(80);
+        whole.build();
+        let commands = all(&whole, "");
+        assert!(commands.len() > 40, "{}", commands.len());
+        let mut wrong = Vec::new();
+        for (path, command) in &commands {
+            let mut command = command.clone();
+            for help in [command.render_help().to_string(), command.render_long_help().to_string()] {
+                if !help.contains("Examples:\n") {
+                    wrong.push(format!("{path} has no example"));
+                }
+                let wide = help.lines().filter(|line| line.chars().count() > 80);
+                wrong.extend(wide.map(|line| format!("{path} is wider than 80 columns: {line}")));
+            }
+        }
+        for (path, _) in EXAMPLES {
+            if !commands.iter().any(|(there, _)| there == path) {
+                wrong.push(format!("There is no command {path}"));
+            }
+        }
+        wrong.dedup();
+        assert!(wrong.is_empty(), "\n{}", wrong.join("\n"));
+    }
+}

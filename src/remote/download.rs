@@ -1,0 +1,45 @@
+//! One file from a web server, as it comes, with its digest: what is in it is checked by who reads it.
+
+use std::io::{Read, Write};
+use std::time::Duration;
+
+use sha2::{Digest as _, Sha256};
+use ureq::http::Method;
+
+use crate::store::observe::Observer;
+
+use super::error::RemoteError;
+use super::transport::{Access, Call, Client};
+
+/// How long the whole file may take.
+const PATIENCE: Duration = Duration::from_secs(4 * 3600);
+
+/// Writes what is at `url` to `to`; the SHA-256 of it.
+pub fn download(
+    url: &str,
+    access: &Access,
+    to: &mut dyn Write,
+    observer: &dyn Observer,
+) -> Result<[u8; 32], RemoteError> {
+    let client = Client::new(url.to_owned(), access);
+    let (doing, method) = ("Downloading", Method::GET);
+    let call = Call { doing, what: url, method, url, headers: Vec::new(), body: None, patience: PATIENCE };
+    let answer = client.send(&call)?;
+    if answer.status != 200 {
+        return Err(client.refusal(&call, answer));
+    }
+    let length = super::transport::content_length(&answer);
+    observer.expect(length.unwrap_or(0));
+    let (mut from, mut digest) = (answer.into_reader(), Sha256::new());
+    let mut buffer = vec![0; 256 << 10];
+    let failed = |source| RemoteError::Io { doing, path: url.into(), source };
+    loop {
+        let got = from.read(&mut buffer).map_err(failed)?;
+        if got == 0 {
+            return Ok(digest.finalize().into());
+        }
+        digest.update(&buffer[..got]);
+        to.write_all(&buffer[..got]).map_err(failed)?;
+        observer.advance(got as u64);
+    }
+}
