@@ -3,6 +3,7 @@
 //! The tested file is that of the program, compiled with the model's locks. A failure prints its seed.
 #![allow(clippy::unwrap_used, reason = "a test helper fails loudly")]
 
+mod company;
 #[path = "../common/soak.rs"]
 mod soak;
 mod space;

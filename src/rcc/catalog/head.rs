@@ -12,9 +12,9 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
 
 use super::{Header, inflate, validate};
 
-/// Limits above the size of any head, as stored and as JSON.
-const STORED: u64 = 64 << 10;
-const JSON: u64 = 64 << 10;
+/// More than a head usually has, as stored and as JSON: a longer one is left to the reader of the whole.
+const STORED: u64 = 16 << 10;
+const JSON: u64 = 8 << 10;
 
 /// The header of the catalog or `.meta` at `path`, if that does not take reading the whole file.
 pub(super) fn read(path: &Path) -> Option<Header> {
