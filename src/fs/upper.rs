@@ -1,19 +1,19 @@
 //! The written state of one space: everything that differs from its catalog, addressed by inode.
 //!
-//! In the directory of a space, `upper/<ino>` holds the bytes of a file and `state.db` what changed: inodes and entries of
-//! directories. Neither is there until the first write. Tables in memory answer every question; the database makes them
-//! survive. There is no FUSE here and no meaning: which changes belong to a rename is the business of `vfs`.
+//! In the directory of a space, `upper/<ino>` holds the bytes of a file and `state.db` the changed inodes and directory entries. Both
+//! are created by the first write. Lookups are answered from tables in memory; the database makes the tables persistent. This module
+//! has no FUSE and no file-system semantics: `vfs` decides which changes make up a rename.
 //!
-//! What always holds:
-//! - Bytes come first, then the row that makes them visible; and the row that drops them is durable first, then they go: no row
-//!   points to bytes that are not there, nor does one that is on the disk after a power cut. See `disk`.
-//! - What a [`Transaction`] has committed survives `kill -9`; what was written to a file does too, without a transaction,
-//!   for size and times of a file with bytes are those of `upper/<ino>`. What [`Upper::sync`] and its kin have returned
-//!   for survives a power cut.
-//! - An inode of the catalog keeps its number. A created one gets a number above all of these, never used before.
-//! - Nothing here is readable by anybody but the owner of the space, whatever the modes of its files.
+//! Invariants:
+//! - Bytes are written before the row that makes them visible, and removed only after the row that drops them is durable. So no row
+//!   refers to missing bytes, not even on the disk after a power cut. See `disk`.
+//! - What a [`Transaction`] has committed survives `kill -9`. So do bytes written to a file, without a transaction, because the size
+//!   and times of a file with bytes are those of `upper/<ino>`. After [`Upper::sync`] and its variants return, the state also
+//!   survives a power cut.
+//! - An inode of the catalog keeps its number. A created inode gets a higher number that was never used before.
+//! - Only the owner of the space can read anything here, whatever the modes of its files.
 //!
-//! One process has a space open for writing; `space` holds the lock that sees to it.
+//! One process has a space open for writing; the lock in `space` ensures this.
 
 mod copy_up;
 mod disk;
@@ -66,44 +66,44 @@ pub use request::in_request;
 pub use tables::{Directory, Entry, Present};
 pub use transaction::Transaction;
 
-/// The first number of a created inode; those of a catalog are below.
+/// The first number of a created inode; catalog inodes have lower numbers.
 pub const FIRST_CREATED: u64 = 1 << 32;
-/// So many numbers are taken from the database at once, which waits for the disk; those that are left over are never used.
+/// How many numbers are reserved in the database at once, since each reservation waits for the disk. Unused ones are never reused.
 const INO_CHUNK: u64 = 1 << 14;
-/// From so many bytes on that are to be removed, nobody waits with that.
+/// When more bytes than this wait for removal, they are removed at once.
 const MANY_BYTES: u64 = 64 << 20;
 
-/// What an opened upper is for.
+/// What an upper is opened for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Access {
-    /// Only to look, also while a mount writes; the state is that of this moment.
+    /// Inspect only, also while a mount writes; shows the state at this moment.
     ReadOnly,
-    /// To serve the space, from now until this process ends.
+    /// Serve the space until this process ends.
     Writable,
-    /// To serve a mount that outlives this process.
+    /// Serve a mount that outlives this process.
     Outliving,
-    /// To go on serving such a mount after the process before has died.
+    /// Continue to serve such a mount after the previous server died.
     TakenOver,
 }
 
 impl Access {
-    /// True if something can be written.
+    /// True if the upper can be written to.
     pub fn is_writable(self) -> bool {
         self != Access::ReadOnly
     }
 
-    /// True if whoever serves the mount next finds what the kernel still knows.
+    /// True if the next server of the mount finds the inodes that the kernel still references.
     pub fn outlives(self) -> bool {
         matches!(self, Access::Outliving | Access::TakenOver)
     }
 }
 
-/// How an upper is opened.
+/// How to open an upper.
 #[derive(Debug, Clone, Copy)]
 pub struct Options {
-    /// What it is for.
+    /// The kind of access.
     pub access: Access,
-    /// How many files of it are kept open at most.
+    /// The maximum number of files kept open.
     pub descriptors: NonZeroUsize,
 }
 
@@ -128,14 +128,14 @@ pub struct Upper {
 }
 
 impl Drop for Upper {
-    /// What was removed right before is not left to the next opening.
+    /// Finishes recent removals instead of leaving them to the next opening.
     fn drop(&mut self) {
         drop(self.keeper.take());
         self.disk.make_room();
     }
 }
 
-/// Numbers for created inodes: `next..limit` are ours to give.
+/// Numbers for created inodes: `next..limit` are reserved and unused.
 #[derive(Debug)]
 struct Numbers {
     next: u64,
@@ -143,8 +143,8 @@ struct Numbers {
 }
 
 impl Upper {
-    /// Opens the written state in `dir`, the directory of a space of `catalog`. A space that was never written costs
-    /// nothing, and `dir` need not be there.
+    /// Opens the written state in `dir`, the directory of a space of `catalog`. A space that was never written costs nothing; `dir`
+    /// need not exist.
     pub fn open(
         dir: impl Into<Place>,
         catalog: &Digest,
@@ -182,7 +182,7 @@ impl Upper {
         }
     }
 
-    /// Takes over what was loaded from `journal`, with what `recover` makes of it; the inodes whose bytes are lost.
+    /// Adopts the state loaded from `journal`, after `recover` has repaired it. Returns the inodes whose bytes are lost.
     fn take_over(&mut self, journal: &Journal, mut loaded: Loaded) -> Result<Vec<Ino>, UpperError> {
         if loaded.catalog != self.catalog {
             return Err(UpperError::OtherCatalog {
@@ -212,12 +212,12 @@ impl Upper {
         Ok(lost)
     }
 
-    /// True until something was written: then there is nothing to ask here.
+    /// True until something was written: until then the upper has nothing to look up.
     pub fn is_pristine(&self) -> bool {
         !self.written.load(Ordering::Acquire)
     }
 
-    /// The inode; `None`: as the catalog says. See [`Inode`] about size and times, or use [`Upper::attributes`].
+    /// The inode, or `None` if it is as in the catalog. For size and times see [`Inode`], or use [`Upper::attributes`].
     pub fn inode(&self, ino: Ino) -> Option<Inode> {
         if self.is_pristine() {
             return None;
@@ -225,22 +225,22 @@ impl Upper {
         self.tables().inodes.get(&ino).cloned()
     }
 
-    /// The bytes of all extended attributes of the space: they are kept in memory.
+    /// The total size of all extended attributes of the space, which are kept in memory.
     pub fn xattr_bytes(&self) -> usize {
         self.tables().xattr_bytes
     }
 
-    /// True if the bytes of `ino` are here, and not in the catalog.
+    /// True if the bytes of `ino` are in the upper, not in the catalog.
     pub fn has_bytes(&self, ino: Ino) -> bool {
         !self.is_pristine() && self.tables().inodes.get(&ino).is_some_and(|inode| inode.has_bytes)
     }
 
-    /// The directory of the space that all this is in.
+    /// The directory of the space.
     pub fn dir(&self) -> &Path {
         &self.dir
     }
 
-    /// The inode with the times it shows and, if it has bytes, what the system knows of their file.
+    /// The inode with the times to show and, if it has bytes, the `stat` of their file.
     pub fn attributes(&self, ino: Ino) -> Result<Option<(Inode, Option<FileStat>)>, UpperError> {
         match self.inode(ino) {
             Some(inode) if inode.has_bytes => {
@@ -251,7 +251,7 @@ impl Upper {
         }
     }
 
-    /// What is said of `name` in `dir`; `None`: the catalog decides.
+    /// The state of `name` in `dir`, or `None` if the catalog decides.
     pub fn entry(&self, dir: Ino, name: Name<'_>) -> Option<Entry> {
         if self.is_pristine() {
             return None;
@@ -259,7 +259,7 @@ impl Upper {
         self.tables().directories.get(&dir)?.get(name)
     }
 
-    /// Looks at what was changed in `dir`, if anything. `look` holds up every writer: it only collects.
+    /// Calls `look` with the changes in `dir`, if any. It blocks every writer, so `look` should only collect.
     pub fn directory<T>(&self, dir: Ino, look: impl FnOnce(Option<&Directory>) -> T) -> T {
         if self.is_pristine() {
             return look(None);
@@ -267,7 +267,7 @@ impl Upper {
         look(self.tables().directories.get(&dir))
     }
 
-    /// Every inode that was changed or created, in no order: for commands, not for serving.
+    /// Every changed or created inode, in no particular order: for commands, not for serving.
     pub fn inodes(&self) -> Vec<(Ino, Inode)> {
         self.tables().inodes.iter().map(|(&ino, inode)| (ino, inode.clone())).collect()
     }
@@ -277,7 +277,7 @@ impl Upper {
         self.journal()?;
         let mut numbers = self.numbers.lock().unwrap_or_else(PoisonError::into_inner);
         if numbers.next == numbers.limit {
-            // Durable before there are bytes under these numbers: bytes that the database never heard of are damage.
+            // Durable before bytes exist under these numbers: bytes with a number unknown to the database count as damage.
             let limit = numbers.limit + INO_CHUNK;
             self.commit(&(Arc::new([Change::NextIno(limit)]) as Arc<[Change]>), &[])?;
             self.disk.sync(false)?;
@@ -287,12 +287,12 @@ impl Upper {
         Ok(Ino(numbers.next - 1))
     }
 
-    /// The open file with the bytes of `ino`, which must have some. Reads and writes go to it directly.
+    /// The open file with the bytes of `ino`, which must have bytes. Reads and writes go directly to it.
     pub fn file(&self, ino: Ino) -> Result<Arc<File>, UpperError> {
         self.disk.files.open(ino)
     }
 
-    /// The kernel has forgotten `ino`: if it has no names, it is gone for good, with its bytes.
+    /// Handles that the kernel has forgotten `ino`: without names, the inode is removed with its bytes.
     pub fn forget(&self, ino: Ino) -> Result<(), UpperError> {
         if self.inode(ino).is_none_or(|inode| inode.nlink > 0) {
             return Ok(());
@@ -313,7 +313,7 @@ impl Upper {
         Ok(())
     }
 
-    /// Does `write`; again, if the disk is full and there is something to remove.
+    /// Runs `write`, and once more if the disk is full and space can be freed.
     pub fn with_room<T, E: IsFull>(&self, mut write: impl FnMut() -> Result<T, E>) -> Result<T, E> {
         match write() {
             Err(error) if error.is_full() && self.disk.make_room() => write(),
@@ -321,17 +321,17 @@ impl Upper {
         }
     }
 
-    /// Makes the bytes of `ino` durable and, unless `data_only`, everything that was committed. For a directory or an
-    /// inode without bytes only the latter.
+    /// Makes the bytes of `ino` durable and, unless `data_only`, all commits. For a directory or an inode without bytes, only the
+    /// commits.
     pub fn sync_inode(&self, ino: Ino, data_only: bool) -> Result<(), UpperError> {
         if self.inode(ino).is_some_and(|inode| inode.has_bytes) {
             self.disk.sync_bytes(ino, data_only)?;
         }
-        // Also for the data alone: without its row, a created file's data could not be found.
+        // Needed for `data_only` too: without its row, a created file's data could not be found.
         self.disk.sync(false)
     }
 
-    /// Makes everything that was written or committed durable.
+    /// Makes all writes and commits durable.
     pub fn sync(&self) -> Result<(), UpperError> {
         if self.disk.journal.get().is_none() {
             return Ok(());
@@ -350,12 +350,12 @@ impl Upper {
         self.disk.sync(false)
     }
 
-    /// The inodes whose bytes were lost before this opening; they cannot be read.
+    /// The inodes whose bytes were found lost when opening; they cannot be read.
     pub fn lost(&self) -> &[Ino] {
         &self.lost
     }
 
-    /// The database, made if this is the first write.
+    /// The database, created by the first write.
     fn journal(&self) -> Result<&Journal, UpperError> {
         if self.access == Access::ReadOnly {
             return Err(UpperError::ReadOnly { path: self.dir.path().to_owned() });
@@ -367,14 +367,14 @@ impl Upper {
         if let Some(journal) = self.disk.journal.get() {
             return Ok(journal);
         }
-        self.disk.files.dir()?; // before the database: bytes without a database are damage, a directory without bytes is none
+        self.disk.files.dir()?; // before the database: bytes without a database are damage, an empty directory is not
         let limit = FIRST_CREATED + INO_CHUNK;
         let journal = Journal::create(&self.dir, &self.catalog, limit, self.access)?;
         self.numbers.lock().unwrap_or_else(PoisonError::into_inner).limit = limit;
         Ok(self.disk.journal.get_or_init(|| journal))
     }
 
-    /// Commits `changes`, all or none; they rely on the bytes of `relied_on`.
+    /// Commits `changes` atomically; they rely on the bytes of `relied_on`.
     fn commit(&self, changes: &Arc<[Change]>, relied_on: &[Ino]) -> Result<(), UpperError> {
         let journal = self.journal()?;
         self.with_room(|| self.disk.commit(journal, changes, relied_on))?;

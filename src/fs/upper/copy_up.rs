@@ -1,7 +1,7 @@
-//! Copy-up: the bytes of a catalog file become those of the upper, when it is first written.
+//! Copy-up: copies the bytes of a catalog file into the upper before its first change.
 //!
-//! Blocks are shared where the file system can, else copied with their holes; never is the file itself shared. It happens
-//! in a file that nobody sees: if it fails, nothing was there.
+//! Blocks are shared if the file system supports it, otherwise copied with their holes; the file itself is never shared. The copy is
+//! made in an invisible file: if it fails, nothing has changed.
 
 use std::fs::File;
 use std::io;
@@ -14,7 +14,7 @@ use crate::sys::fs::bytes::{self, Cloned};
 use super::files::Files;
 use super::{Ino, Time, UpperError};
 
-/// Writes into a copy what makes it the content of this space (the label at each relocation).
+/// Writes into a copy what makes it this space's content (the label at each relocation).
 pub type Patch<'a> = &'a dyn Fn(&File) -> io::Result<()>;
 
 /// Where the bytes of a copy-up come from.
@@ -22,23 +22,22 @@ pub type Patch<'a> = &'a dyn Fn(&File) -> io::Result<()>;
 pub struct Source<'a> {
     /// A verified file of exactly the raw bytes.
     pub file: &'a File,
-    /// Done to the copy before anyone sees it.
+    /// Applied to the copy before it becomes visible.
     pub patch: Option<Patch<'a>>,
-    /// The times shown until the write that follows.
+    /// The times to show until the write that follows.
     pub atime: Time,
     /// See `atime`.
     pub mtime: Time,
 }
 
-/// How bytes come into the upper, and whether blocks can be shared at all.
+/// Copies bytes into the upper, and remembers whether blocks can be shared at all.
 #[derive(Default)]
 pub(super) struct Copier {
     never_clones: AtomicBool,
 }
 
 impl Copier {
-    /// Makes the first `keep` bytes of `source` those of `ino`. `keep` must not be more than there are; if it is 0,
-    /// nothing is read.
+    /// Copies the first `keep` bytes of `source` to `ino`. `keep` must not exceed the size; if it is 0, nothing is read.
     pub fn copy_up(
         &self,
         files: &Files,
@@ -68,7 +67,7 @@ impl Copier {
             if let Some(patch) = source.patch {
                 patch(target)?;
             }
-            target.set_len(keep)?; // a clone is whole, and a patch may lie behind the end
+            target.set_len(keep)?; // a clone copies the whole file, and a patch may lie beyond the end
         }
         bytes::set_times(target, Some(source.atime.into()), Some(source.mtime.into()))
     }

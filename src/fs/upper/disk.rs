@@ -1,19 +1,18 @@
-//! What of an upper reaches the disk before what. The one rule of power cuts, for every operation.
+//! The order in which the parts of an upper reach the disk: the rules for power cuts, for every operation.
 //!
-//! Whatever the disk has at the moment of a cut, a row that is there must find its bytes. So:
+//! Whatever is on the disk at the moment of a power cut, every row on it must find its bytes. So:
 //! 1. Names first. The name of a file with bytes is durable before a row that needs it counts: [`Disk::sync`] makes the names
-//!    durable, then the rows, and says in the rows how far the names were. A row from after that, found without its file, is that of
-//!    a file whose bytes never were: empty, or as the catalog has it (see `recover`).
-//! 2. Bytes first, where a row relies on them: copied-up bytes take the place of the catalog's, and a file that is renamed is whole
-//!    under its new name, above all if it replaces another one. These are flushed before any row that says so becomes durable
-//!    ([`Disk::commit`]).
-//! 3. Dropped bytes last. The file of an inode that is gone is removed only when the rows that dropped it are durable
-//!    ([`Disk::drop_bytes`]): whatever [`Disk::sync`] finds dropped when it begins, it removes when it ends.
+//!   durable, then the rows, and records in the rows up to where the names are durable. A later row without a file belongs to a file
+//!   that was never written: it is empty, or as in the catalog (see `recover`).
+//! 2. Bytes first, where a row relies on them: copied-up bytes replace the catalog's, and a renamed file is complete under its new
+//!   name, above all if it replaces another one. These bytes are flushed before such a row becomes durable ([`Disk::commit`]).
+//! 3. Dropped bytes last. The file of a removed inode is deleted only when the rows that dropped it are durable
+//!   ([`Disk::drop_bytes`]): [`Disk::sync`] deletes at its end the files that were dropped when it began.
 //!
-//! Somebody always syncs: fsync(2), the unmount, and `keeper` some seconds after a change. The kernel writes the log by itself too,
-//! but later than that.
+//! Something always syncs: fsync(2), the unmount, and `keeper` a few seconds after a change. The kernel also writes the log by
+//! itself, but later.
 //!
-//! Lock order: `syncing`, `gate`, then those of the journal; `pending` is taken last and held for no call.
+//! Lock order: `syncing`, `gate`, then the locks of the journal; `pending` is taken last and not held during any call.
 
 use std::collections::HashSet;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -25,8 +24,7 @@ use super::tables::Change;
 use super::{Ino, UpperError};
 use crate::error::chain;
 
-/// Up to so many files are made durable one by one; of more, the whole file system they are on, with whatever others
-/// write to it.
+/// Up to this many files are synced one by one. For more, the whole file system is synced, including the writes of other programs.
 pub(super) const FEW_FILES: usize = 64;
 
 /// The files and the rows of one upper.
@@ -35,7 +33,7 @@ pub(super) struct Disk {
     pub journal: OnceLock<Journal>,
     pending: Mutex<Pending>,
     dropped_bytes: AtomicU64,
-    /// Held for writing while rows become durable. Who commits a row that relies on bytes does not wait for it, but flushes them.
+    /// Held for writing while rows become durable. A commit that relies on bytes does not wait for it, but flushes the bytes.
     gate: RwLock<()>,
     syncing: Mutex<()>,
 }
@@ -44,16 +42,16 @@ pub(super) struct Disk {
 struct Pending {
     /// Files that must be durable before the rows are.
     relied_on: HashSet<Ino>,
-    /// So must all of them: who wrote them last was killed, and cannot say which.
+    /// The same for all files: after a kill, it is unknown which files the last server wrote.
     relied_on_all: bool,
-    /// Inodes that are gone, whose files are still there.
+    /// Removed inodes whose files still exist.
     dropped: Vec<Ino>,
-    /// Inodes that are gone, whose rows are still there.
+    /// Removed inodes whose rows still exist.
     rows: Vec<Ino>,
 }
 
 impl Disk {
-    /// Files without rows.
+    /// Manages files, without rows yet.
     pub fn new(files: Files) -> Disk {
         Disk {
             files,
@@ -65,7 +63,7 @@ impl Disk {
         }
     }
 
-    /// Commits `changes` to `journal`, which rely on the bytes of `relied_on`.
+    /// Commits `changes`, which rely on the bytes of `relied_on`, to `journal`.
     pub fn commit(
         &self,
         journal: &Journal,
@@ -88,24 +86,24 @@ impl Disk {
         journal.commit(Arc::clone(changes))
     }
 
-    /// Whatever is there has to be durable before a row is.
+    /// Requires all existing files to be durable before any row is.
     pub fn rely_on_everything(&self) {
         self.pending().relied_on_all = true;
     }
 
-    /// The bytes of `ino`, which has no rows any more, go with the next sync; how many bytes are waiting to.
+    /// Deletes the bytes of `ino`, which has no rows any more, at the next sync. Returns how many bytes wait for deletion.
     pub fn drop_bytes(&self, ino: Ino) -> u64 {
         let size = self.files.stat(ino).map_or(0, |file| file.blocks * 512);
         self.pending().dropped.push(ino);
         self.dropped_bytes.fetch_add(size, Ordering::Relaxed) + size
     }
 
-    /// The row of `ino`, which neither a name nor the kernel has any more, goes with the next sync.
+    /// Deletes the row of `ino`, which has neither names nor kernel references, at the next sync.
     pub fn drop_row(&self, ino: Ino) {
         self.pending().rows.push(ino);
     }
 
-    /// Makes room on a full disk; false if there is none to be made.
+    /// Frees space on a full disk; false if nothing can be freed.
     pub fn make_room(&self) -> bool {
         if self.pending().dropped.is_empty() {
             return false;
@@ -113,12 +111,12 @@ impl Disk {
         self.sync(false).inspect_err(|error| log::debug!("Cannot make room: {}", chain(error))).is_ok()
     }
 
-    /// Makes every row durable that was committed, with what it needs, and removes what none needs any more. With `copy_log`, the log
+    /// Makes every committed row durable, with the bytes it needs, and deletes what no row needs any more. With `copy_log`, the log
     /// is copied into the database.
     pub fn sync(&self, copy_log: bool) -> Result<(), UpperError> {
         let Some(journal) = self.journal.get() else { return Ok(()) };
         let _one_at_a_time = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.flush_relied_on()?; // most of them, while others go on committing
+        self.flush_relied_on()?; // most of them, while other threads go on committing
         let gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
         self.flush_relied_on()?;
         let (dropped, rows) = {
@@ -133,7 +131,7 @@ impl Disk {
         if synced.is_err() {
             let mut pending = self.pending();
             pending.dropped.extend(dropped);
-            pending.rows.extend(rows); // dropping a row twice is dropping it once
+            pending.rows.extend(rows); // dropping a row twice does no harm
             return synced;
         }
         self.dropped_bytes.store(0, Ordering::Relaxed);
@@ -179,7 +177,7 @@ impl Disk {
         Ok(())
     }
 
-    /// Makes everything on the file system durable.
+    /// Syncs the whole file system.
     pub fn sync_file_system(&self) -> Result<(), UpperError> {
         self.files.dir()?.sync_file_system().map_err(|source| self.files.cannot_sync(source))
     }

@@ -1,4 +1,4 @@
-//! What can go wrong with the written state.
+//! Errors of the written state.
 
 use std::borrow::Cow;
 use std::io;
@@ -12,7 +12,7 @@ use crate::sys::errno::Errno;
 
 use super::Ino;
 
-/// An operation on the upper that did not work.
+/// A failed operation on the upper.
 #[derive(Debug, thiserror::Error)]
 pub enum UpperError {
     /// The state belongs to another catalog.
@@ -23,9 +23,9 @@ pub enum UpperError {
     OtherCatalog {
         /// The database.
         path: PathBuf,
-        /// The catalog it names.
+        /// The catalog named in it.
         found: String,
-        /// The catalog that was asked for.
+        /// The catalog that was expected.
         wanted: String,
     },
     /// A newer program wrote the state.
@@ -41,35 +41,35 @@ pub enum UpperError {
         /// The newest format known here.
         known: u32,
     },
-    /// The state contradicts itself, or is no state at all.
+    /// The state is inconsistent, or not our format at all.
     #[error("The written state in {} is damaged: {what}", path.display())]
     Damaged {
-        /// The database, or a file that contradicts it.
+        /// The database, or a file that is inconsistent with it.
         path: PathBuf,
         /// What is wrong.
         what: String,
     },
-    /// The database could not do it.
+    /// A database operation failed.
     #[error("Cannot {doing} {}", path.display())]
     Database {
-        /// What was tried.
+        /// The operation.
         doing: &'static str,
         /// The database.
         path: PathBuf,
-        /// What SQLite said; shared, for several operations may fail by one commit.
+        /// The error of SQLite; shared, because one commit may carry several operations.
         source: Arc<rusqlite::Error>,
     },
-    /// A file of the upper could not be had.
+    /// A file operation in the upper failed.
     #[error("Cannot {doing} {}", path.display())]
     Io {
-        /// What was tried.
+        /// The operation.
         doing: &'static str,
         /// The file.
         path: PathBuf,
-        /// What the system said.
+        /// The system error.
         source: io::Error,
     },
-    /// The bytes of an inode are gone, by a power cut or by somebody's hand.
+    /// The bytes of an inode are missing, after a power cut or because somebody removed them.
     #[error("The bytes of inode {ino} should be in {} and are not there", path.display())]
     Lost {
         /// The inode.
@@ -77,7 +77,7 @@ pub enum UpperError {
         /// Where they should be.
         path: PathBuf,
     },
-    /// The state was opened for looking only.
+    /// The state was opened read-only.
     #[error("The written state in {} was opened for reading only", path.display())]
     ReadOnly {
         /// The directory.
@@ -85,9 +85,9 @@ pub enum UpperError {
     },
 }
 
-/// An error that may be that of a full disk.
+/// An error that a full disk may have caused.
 pub trait IsFull {
-    /// True if it is.
+    /// True if the disk was full.
     fn is_full(&self) -> bool;
 }
 
@@ -127,7 +127,7 @@ impl Failure for UpperError {
 }
 
 impl UpperError {
-    /// The failure as the system would have put it: a full disk is a full disk, whoever met it.
+    /// The failure as a system error: a full disk is ENOSPC, wherever it was detected.
     pub fn as_io(&self) -> io::Error {
         let number = match self {
             UpperError::Io { source, .. } => Errno::of(source),

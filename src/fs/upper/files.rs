@@ -1,8 +1,7 @@
-//! The bytes of files: one file for each inode that has any, named by its number, readable by nobody else.
+//! The bytes of files: one file for each inode with bytes, named by its number, readable only by the owner.
 //!
-//! A file appears under its number only when it is complete, and the inode behind a number never changes, so a
-//! descriptor that was opened once stays right. Descriptors are few (a process may have only some thousands), so they are
-//! kept in a list of those used last.
+//! A file appears under its number only when it is complete, and a number always refers to the same inode, so an open descriptor
+//! stays valid. Descriptors are scarce (a process may be limited to a few thousand), so an LRU list holds them.
 
 use std::fs::File;
 use std::num::NonZeroUsize;
@@ -17,12 +16,12 @@ use crate::sys::fs::private_dir::PrivateDir;
 
 use super::{Ino, UpperError};
 
-/// Name of the directory with the bytes, in that of a space.
+/// Name of the directory with the bytes, in the directory of a space.
 pub(super) const BYTES: &str = "upper";
-/// What a file that is not complete ends with.
+/// Suffix of an incomplete file.
 const PART: &str = ".part";
 
-/// The directory with the bytes, made when the first ones are.
+/// The directory with the bytes, created with the first file.
 pub(super) struct Files {
     path: Place,
     dir: OnceLock<PrivateDir>,
@@ -30,13 +29,13 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// The files below `space`, which need not be there; at most `descriptors` of them are kept open.
+    /// The files below `space`, which need not exist; at most `descriptors` of them are kept open.
     pub fn new(space: &Place, descriptors: NonZeroUsize) -> Files {
         let open = Mutex::new(LruCache::new(descriptors));
         Files { path: space.below(BYTES), dir: OnceLock::new(), open }
     }
 
-    /// The directory, made if need be.
+    /// The directory, created if necessary.
     pub fn dir(&self) -> Result<&PrivateDir, UpperError> {
         if let Some(dir) = self.dir.get() {
             return Ok(dir);
@@ -47,7 +46,7 @@ impl Files {
         Ok(self.dir.get_or_init(|| dir))
     }
 
-    /// Makes an empty file for `ino`, in place of what an operation left that failed.
+    /// Creates an empty file for `ino`, and replaces what a failed operation left.
     pub fn create(&self, ino: Ino) -> Result<Arc<File>, UpperError> {
         let (dir, name) = (self.dir()?, name(ino));
         let made = match dir.create(&name) {
@@ -59,7 +58,7 @@ impl Files {
         Ok(self.keep(ino, made.map_err(|source| self.failed("create", ino, source))?))
     }
 
-    /// Makes a file for `ino` that nobody sees until it is published.
+    /// Creates a file for `ino` that is invisible until it is published.
     pub fn create_part(&self, ino: Ino) -> Result<Part<'_>, UpperError> {
         let dir = self.dir()?;
         let part = name(ino) + PART;
@@ -78,25 +77,25 @@ impl Files {
         Ok(self.keep(ino, file))
     }
 
-    /// What the system knows of the file of `ino`.
+    /// The `stat` of the file of `ino`.
     pub fn stat(&self, ino: Ino) -> Result<FileStat, UpperError> {
         self.dir()?.stat(&name(ino)).map_err(|source| self.failed("look at", ino, source))
     }
 
-    /// Removes the file of `ino`; whoever has it open keeps it.
+    /// Removes the file of `ino`; open descriptors stay valid.
     pub fn remove(&self, ino: Ino) -> Result<(), UpperError> {
         self.open_files().pop(&ino);
         self.dir()?.remove(&name(ino)).map_err(|source| self.failed("remove", ino, source))
     }
 
-    /// Calls `each` for every name: the inode of a complete file, or `None` and the name of anything else.
+    /// Calls `each` for every name: with the inode of a complete file, or with `None` and the name of anything else.
     pub fn for_each(&self, mut each: impl FnMut(Option<Ino>, &[u8])) -> Result<(), UpperError> {
         let ino = |name: &[u8]| std::str::from_utf8(name).ok()?.parse().ok().map(Ino);
         let listed = self.dir()?.for_each_name(|name| each(ino(name), name));
         listed.map_err(|source| UpperError::Io { doing: "list", path: self.path.clone().into(), source })
     }
 
-    /// Removes a file that is not complete; anything that is not ours stays.
+    /// Removes an incomplete file; foreign files stay.
     pub fn remove_unfinished(&self, name: &[u8]) -> Result<(), UpperError> {
         match std::str::from_utf8(name) {
             Ok(name) if name.ends_with(PART) => self.dir()?.remove(name).map_err(|source| UpperError::Io {
@@ -108,7 +107,7 @@ impl Files {
         }
     }
 
-    /// The error of a directory that could not be made durable.
+    /// The error for a failed sync of the directory.
     pub fn cannot_sync(&self, source: std::io::Error) -> UpperError {
         UpperError::Io { doing: "make durable", path: self.path.clone().into(), source }
     }
@@ -120,7 +119,7 @@ impl Files {
 
     fn keep(&self, ino: Ino, file: File) -> Arc<File> {
         let file = Arc::new(file);
-        // The one that falls out is closed after the lock is gone.
+        // The evicted descriptor is closed after the lock is released.
         let _closed = self.open_files().push(ino, Arc::clone(&file));
         file
     }
@@ -142,7 +141,7 @@ fn name(ino: Ino) -> String {
     ino.0.to_string()
 }
 
-/// A file in the making; dropped before it is published, it is gone.
+/// An incomplete file; removed if it is dropped before it is published.
 pub(super) struct Part<'a> {
     files: &'a Files,
     ino: Ino,
@@ -156,7 +155,7 @@ impl Part<'_> {
         self.file.as_ref()
     }
 
-    /// Gives it its number.
+    /// Renames the file to its number.
     pub fn publish(mut self) -> Result<Arc<File>, UpperError> {
         let renamed = self.files.dir()?.rename(&self.name, &name(self.ino));
         renamed.map_err(|source| self.files.failed("publish", self.ino, source))?;

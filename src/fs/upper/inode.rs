@@ -1,4 +1,4 @@
-//! What is remembered of an inode that was changed or created.
+//! The stored state of a changed or created inode.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use crate::sys::fs::bytes::{self, FileStat, Stamp};
 
 use super::Ino;
 
-/// What an inode is. The numbers are those of the `S_IFMT` field, and those in the database.
+/// The kind of an inode. The numbers are those of the `S_IFMT` field, and are stored in the database.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Kind {
@@ -28,14 +28,14 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// The kind of that number.
+    /// The kind with that number.
     pub fn from_number(number: u32) -> Option<Kind> {
         let all = [Kind::Fifo, Kind::Char, Kind::Dir, Kind::Block, Kind::File, Kind::Link, Kind::Socket];
         all.into_iter().find(|&kind| kind as u32 == number)
     }
 }
 
-/// A moment: seconds since 1970, which may be negative, and nanoseconds after that second.
+/// A point in time: seconds since 1970, which may be negative, and nanoseconds after that second.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Time {
     /// Whole seconds.
@@ -45,7 +45,7 @@ pub struct Time {
 }
 
 impl Time {
-    /// Now, by the clock that also stamps the files of the upper.
+    /// The current time of the clock that also stamps the files of the upper.
     pub fn now() -> Time {
         Time::from(bytes::now())
     }
@@ -63,12 +63,12 @@ impl From<Time> for Stamp {
     }
 }
 
-/// An inode of the upper. It says everything about the inode, also of one of the catalog, but for the bytes.
+/// An inode of the upper. It contains everything about the inode, also for one of the catalog, except the bytes.
 ///
-/// Of a file that `has_bytes`, size and times are those of the file that holds the bytes; see [`Inode::with_file`].
+/// If `has_bytes` is set, size and times are those of the file that holds the bytes; see [`Inode::with_file`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Inode {
-    /// What it is; never changes.
+    /// The kind; never changes.
     pub kind: Kind,
     /// Permissions with setuid, setgid and sticky: 12 bits.
     pub mode: u16,
@@ -78,7 +78,7 @@ pub struct Inode {
     pub gid: u32,
     /// Device number of a device, else 0.
     pub rdev: u32,
-    /// Names; of a directory: 2 and one for each subdirectory. 0: it is gone, and lives until the kernel forgets it.
+    /// Link count; for a directory 2 plus one for each subdirectory. 0: removed, but kept until the kernel forgets it.
     pub nlink: u32,
     /// Last access.
     pub atime: Time,
@@ -86,9 +86,9 @@ pub struct Inode {
     pub mtime: Time,
     /// Last change of the inode.
     pub ctime: Time,
-    /// The directory that a directory is in; of anything else meaningless.
+    /// The parent of a directory; meaningless for other kinds.
     pub parent: Ino,
-    /// The bytes are in the upper; else those of the catalog hold, or there are none.
+    /// The bytes are in the upper; otherwise the catalog has them, or there are none.
     pub has_bytes: bool,
     /// The text of a symbolic link, else empty.
     pub target: Arc<[u8]>,
@@ -97,7 +97,7 @@ pub struct Inode {
 }
 
 impl Inode {
-    /// A new inode of `kind` with permissions `mode`: one name, or as a directory two; every time is now; root's.
+    /// A new inode of `kind` with permissions `mode`, owned by root: one name, or two for a directory; every time is now.
     pub fn new(kind: Kind, mode: u16) -> Inode {
         let now = Time::now();
         Inode {
@@ -117,9 +117,9 @@ impl Inode {
         }
     }
 
-    /// The inode with the times of the file that holds its bytes. Access and modification are the file's, for a write
-    /// stamps nothing else. A change may have been to the row (mode, owner, names) or to the file (bytes): the later one
-    /// counts. Neither loses anything when the process is killed: the row was committed and the file written.
+    /// The inode with the times of the file that holds its bytes. Access and modification times are the file's, because a write
+    /// changes nothing else. The ctime is the later one of the row's (mode, owner, names) and the file's (bytes). Neither is lost
+    /// when the process is killed: the row was committed and the file was written.
     pub fn with_file(mut self, file: &FileStat) -> Inode {
         self.atime = file.atime.into();
         self.mtime = file.mtime.into();
@@ -128,7 +128,7 @@ impl Inode {
     }
 }
 
-/// Extended attributes by name. Costs nothing where there is none.
+/// Extended attributes by name. An empty set needs no allocation.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Xattrs(Option<Arc<BTreeMap<Vec<u8>, Vec<u8>>>>);
 
@@ -138,22 +138,22 @@ impl Xattrs {
         self.0.as_ref()?.get(name).map(Vec::as_slice)
     }
 
-    /// All of them, sorted by name.
+    /// All attributes, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], &[u8])> {
         self.0.iter().flat_map(|map| map.iter()).map(|(name, value)| (name.as_slice(), value.as_slice()))
     }
 
-    /// The bytes of all names and values.
+    /// The total size of all names and values.
     pub fn size(&self) -> usize {
         self.iter().map(|(name, value)| name.len() + value.len()).sum()
     }
 
-    /// Sets `name`; the value it had.
+    /// Sets `name`, and returns its old value.
     pub fn set(&mut self, name: &[u8], value: &[u8]) -> Option<Vec<u8>> {
         Arc::make_mut(self.0.get_or_insert_default()).insert(name.to_vec(), value.to_vec())
     }
 
-    /// Removes `name`; the value it had.
+    /// Removes `name`, and returns its value.
     pub fn remove(&mut self, name: &[u8]) -> Option<Vec<u8>> {
         let removed = Arc::make_mut(self.0.as_mut()?).remove(name);
         if self.0.as_ref().is_some_and(|map| map.is_empty()) {
@@ -162,7 +162,7 @@ impl Xattrs {
         removed
     }
 
-    /// The form in the database: for each, the lengths of name and value (4 bytes each, little endian), name, value.
+    /// The format in the database: for each attribute, the lengths of name and value (4 bytes each, little endian), name, value.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         for (name, value) in self.iter() {
@@ -175,7 +175,7 @@ impl Xattrs {
         out
     }
 
-    /// Back from that form; `None` for what is none.
+    /// Decodes that format; `None` if it is invalid.
     pub(super) fn decode(mut bytes: &[u8]) -> Option<Xattrs> {
         let mut xattrs = Xattrs::default();
         while !bytes.is_empty() {

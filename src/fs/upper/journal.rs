@@ -1,14 +1,14 @@
-//! The rows on disk: committed before an operation returns, durable when asked.
+//! The rows on disk: committed before an operation returns, durable after a sync.
 //!
-//! A commit is appended to SQLite's write-ahead log without waiting for the disk (`synchronous=NORMAL`): it survives the
-//! death of this process, not a power cut. [`Journal::sync`] makes everything committed so far durable. The log is
-//! copied into the database through a connection of its own, so that no operation waits for that.
+//! A commit is appended to SQLite's write-ahead log without waiting for the disk (`synchronous=NORMAL`): it survives the death of
+//! this process, but not a power cut. [`Journal::sync`] makes all commits so far durable. The log is copied into the database through
+//! a separate connection, so that no operation waits for it.
 //!
-//! Operations that commit at the same time share a transaction: whoever gets the connection writes everything that is
-//! queued. They change different inodes (see `locks`), so their order does not matter. If it fails, it fails for all.
+//! Concurrent commits share a transaction: the thread that gets the connection writes everything that is queued. The commits change
+//! different inodes (see `locks`), so their order does not matter. If the transaction fails, all of them fail.
 //!
-//! An epoch is the time between two moments at which the names of files became durable. A row that gives an inode bytes says in which
-//! one its file was made, until that is over.
+//! An epoch is the time between two syncs of file names. A row that gives an inode bytes names the epoch in which its file was
+//! created, until that epoch is over.
 //!
 //! Lock order: `rows`, then `queue`.
 
@@ -32,17 +32,17 @@ use crate::error::chain;
 
 /// Name of the database in the directory of a space.
 pub(super) const DATABASE: &str = "state.db";
-/// The database in the making: it gets its name when it is complete, so an empty one is damage and nothing else.
+/// The database while it is created: it is renamed when complete, so an empty database is always damage.
 const UNFINISHED: &str = "state.db.new";
-/// Small pages: a commit writes a few whole pages into the log, whatever they hold.
+/// Small pages: a commit appends whole pages to the log, however little they hold.
 const PAGE_BYTES: u32 = 1024;
-/// Transactions after which the log is copied into the database: some 40 MB of log. Copying waits for the disk, and on
-/// ext4 whoever creates files meanwhile waits with it, so it is rare: reading such a log after a crash takes some 50 ms.
+/// Transactions between two checkpoints: some 40 MB of log. A checkpoint waits for the disk, and on ext4 file creation waits with it,
+/// so it is rare: reading such a log after a crash takes some 50 ms.
 const CHECKPOINT_EVERY: u64 = 16_000;
-/// Pages in the log (128 MiB) from which on a writer copies it itself: nobody else keeps up.
+/// At this many pages in the log (128 MiB) a writer does the checkpoint itself, because the other thread does not keep up.
 const LOG_PAGES_MAX: i64 = 128 << 10;
 
-/// How long a lock is waited for. Only this process writes, and readers hold none for long.
+/// How long to wait for a lock. Only this process writes, and readers hold no lock for long.
 const BUSY: Duration = Duration::from_millis(500);
 
 type Outcome = Result<(), Arc<rusqlite::Error>>;
@@ -54,32 +54,32 @@ struct Queued {
 
 /// The open database.
 pub(super) struct Journal {
-    // In the order of dropping: the session ends before the connections close.
+    // In drop order: the session ends before the connections close.
     session: Option<Session>,
     path: PathBuf,
     rows: Mutex<Rows>,
     queue: Mutex<Vec<Queued>>,
     committed: AtomicU64,
     synced: Mutex<u64>,
-    /// For copying the log; opened when that is done first.
+    /// For copying the log; opened at the first use.
     copying: Mutex<Option<Connection>>,
     is_long: AtomicBool,
     log_pages: AtomicI64,
 }
 
-/// Who writes rows.
+/// The state of the writer.
 struct Rows {
-    /// None if it was closed because something failed, and could not be opened again yet.
+    /// `None` if it was closed after a failure and could not be reopened yet.
     connection: Option<Connection>,
-    /// A commit failed, and yet its rows may be in the log.
+    /// A commit failed, but its rows may be in the log.
     is_unsure: bool,
     writing: Writing,
-    /// The one that goes on.
+    /// The current epoch.
     epoch: u64,
 }
 
 impl Journal {
-    /// Makes the database of a space that was never written.
+    /// Creates the database of a space that was never written.
     pub fn create(dir: &Place, catalog: &str, next_ino: u64, access: Access) -> Result<Journal, UpperError> {
         let (path, unfinished) = (dir.join(DATABASE), dir.join(UNFINISHED));
         for leftover in [
@@ -104,17 +104,17 @@ impl Journal {
         let row = (catalog, next_ino.cast_signed());
         connection.execute("INSERT INTO space(catalog, next_ino) VALUES(?1, ?2)", row).map_err(failed)?;
         connection.execute_batch("COMMIT").map_err(failed)?;
-        // Closing would do it too, but not say that it could not: then most of the database stays behind in the log.
+        // Closing would copy it too, but would not report a failure: then most of the database would remain in the log.
         copy_log(&connection, "TRUNCATE").map_err(failed)?;
         connection.close().map_err(|(_, source)| failed(source))?;
-        // Durable before any bytes are: bytes without a database are damage.
+        // Durable before any bytes exist: bytes without a database are damage.
         let published =
             std::fs::rename(&unfinished, &path).and_then(|()| File::open(dir)).and_then(|dir| dir.sync_all());
         published.map_err(|source| UpperError::Io { doing: "publish", path, source })?;
         Journal::open(dir, access)
     }
 
-    /// Opens a database that is there.
+    /// Opens an existing database.
     pub fn open(dir: &Place, access: Access) -> Result<Journal, UpperError> {
         let path = session::real(dir)?.join(DATABASE);
         check_not_empty(&path)?;
@@ -139,7 +139,7 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Adds what an older program did not know of, and a reader of its can do without.
+    /// Adds the column that an older program did not have, and that its readers ignore.
     fn upgrade(&self, access: Access) -> Result<(), UpperError> {
         let mut rows = self.rows();
         rows.writing.outlives = access.outlives();
@@ -155,12 +155,12 @@ impl Journal {
         }
     }
 
-    /// True if the process that had it open for writing before has closed it.
+    /// True if the process that had it open for writing before closed it.
     pub fn ended_well(&self) -> bool {
         self.session.as_ref().is_none_or(|session| session.ended_well)
     }
 
-    /// Every row.
+    /// Loads every row.
     pub fn load(&self) -> Result<Loaded, UpperError> {
         let mut rows = self.rows();
         let loaded = rows.connection().map_err(LoadError::Sqlite).and_then(schema::load);
@@ -173,7 +173,7 @@ impl Journal {
         Ok(loaded)
     }
 
-    /// Commits `changes`, all or none, together with what others have queued.
+    /// Commits `changes` atomically, together with queued commits of other threads.
     pub fn commit(&self, changes: Arc<[Change]>) -> Result<(), UpperError> {
         let outcome = Arc::new(OnceLock::new());
         self.queue().push(Queued { changes, outcome: Arc::clone(&outcome) });
@@ -207,15 +207,15 @@ impl Journal {
         }
     }
 
-    /// Writes what is queued, in spite of what can be mended. Writing rows twice is writing them once: they are whole.
+    /// Writes the queued commits, and repairs recoverable failures. Rows are whole, so writing them twice does no harm.
     fn write(&self, rows: &mut Rows, queued: &[Queued]) -> rusqlite::Result<()> {
         let Err(error) = write_all(rows, queued) else { return Ok(()) };
         if error.sqlite_error_code() == Some(ErrorCode::DiskFull) {
-            // Once it is copied into the database, the log starts again in the blocks that it has: room to delete.
+            // After a copy into the database, the log restarts in its existing blocks: room for deletions.
             let copied = rows.connection().and_then(|connection| copy_log(connection, "RESTART"));
             return if copied.is_ok() { write_all(rows, queued) } else { Err(error) };
         }
-        // Nobody else writes: a lock that is taken is one of ours, which could not be released. It goes with the connections.
+        // There is no other writer: a lock that is held is our own, from a failed release. Closing the connections frees it.
         log::warn!("Cannot commit to {}: {error}; opens it again", self.path.display());
         match self.reopen(rows) {
             Ok(()) => write_all(rows, queued),
@@ -226,11 +226,11 @@ impl Journal {
         }
     }
 
-    /// Closes every connection, so that SQLite drops what it holds, and opens one again.
+    /// Closes every connection, so that SQLite drops its locks, and opens one again.
     fn reopen(&self, rows: &mut Rows) -> Result<(), UpperError> {
         let copying = self.copying.lock().unwrap_or_else(PoisonError::into_inner).take();
         for connection in [copying, rows.connection.take()].into_iter().flatten() {
-            // The log stays: without it, a death right now would look as if somebody had taken it away.
+            // Keep the log: without it, a crash at this point would look as if somebody had removed it.
             let kept = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
             if let Err(error) = kept.and_then(|_| connection.close().map_err(|(_, error)| error)) {
                 log::warn!("Cannot close {}: {error}", self.path.display());
@@ -240,7 +240,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Has the log copied into the database; does it at once if it has grown too long.
+    /// Requests a copy of the log, or copies it at once if it is too long.
     fn bound_log(&self, connection: &Connection) {
         if self.log_pages.load(Ordering::Relaxed) <= LOG_PAGES_MAX {
             self.is_long.store(true, Ordering::Relaxed);
@@ -249,12 +249,12 @@ impl Journal {
         }
     }
 
-    /// True if it is time to copy the log.
+    /// True if the log should be copied.
     pub fn log_is_long(&self) -> bool {
         self.is_long.load(Ordering::Relaxed)
     }
 
-    /// No inode without a name has a row any more, and no request waits: so every program of this format can read it.
+    /// Returns to the format that every program can read: no inode without a name has a row any more, and no request is pending.
     pub fn end_outliving(&self) -> Result<(), UpperError> {
         let rows = self.rows();
         let ended = rows.connection().and_then(|connection| match schema::format(connection)? {
@@ -264,7 +264,7 @@ impl Journal {
         ended.map_err(|source| database("end the mount in", &self.path, source))
     }
 
-    /// Copies the log into the database, while others commit. It waits for the disk, and they do not wait for it.
+    /// Copies the log into the database while other threads commit. It waits for the disk; they do not.
     pub fn copy_log(&self) {
         let mut copying = self.copying.lock().unwrap_or_else(PoisonError::into_inner);
         if copying.is_none() {
@@ -282,7 +282,8 @@ impl Journal {
         }
     }
 
-    /// Ends the epoch, if a file was made in it or a commit failed; its number. What is committed from here on belongs to the next one.
+    /// Ends the epoch, if a file was created in it or a commit failed, and returns its number. Later commits belong to the next
+    /// epoch.
     pub fn end_epoch(&self) -> Option<u64> {
         let mut rows = self.rows();
         if rows.writing.young.is_empty() && !rows.is_unsure {
@@ -292,8 +293,8 @@ impl Journal {
         Some(rows.epoch - 1)
     }
 
-    /// The names of all files made until the end of `epoch` are durable: says so in the rows. Where there is no room for that, they stay
-    /// young. An error if it is still open what a commit that failed has left in the log.
+    /// Records in the rows that the names of all files created up to the end of `epoch` are durable. If the disk is full, they stay
+    /// young. Fails while it is unknown what a failed commit left in the log.
     pub fn names_are_durable(&self, epoch: u64) -> Result<(), UpperError> {
         match self.commit(Arc::new([Change::Named(epoch)])) {
             Ok(()) => self.rows().writing.young.retain(|_, born| *born > epoch),
@@ -305,7 +306,7 @@ impl Journal {
         Ok(())
     }
 
-    /// Makes everything that was committed durable.
+    /// Makes all commits durable.
     pub fn sync(&self) -> Result<(), UpperError> {
         let mut synced = self.synced.lock().unwrap_or_else(PoisonError::into_inner);
         let committed = self.committed.load(Ordering::Acquire);
@@ -315,7 +316,7 @@ impl Journal {
         let mut path = self.path.clone().into_os_string();
         path.push("-wal");
         let path = PathBuf::from(path);
-        // What the log does not hold any more was made durable when it was copied.
+        // What the log no longer holds was made durable when it was copied.
         let failed = |source| UpperError::Io { doing: "make durable", path: path.clone(), source };
         match File::open(&path).and_then(|log| log.sync_data()) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
@@ -343,7 +344,7 @@ impl Journal {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets the database have `pages` pages at most: a full disk, for tests.
+    /// Limits the database to `pages` pages: simulates a full disk in tests.
     #[cfg(test)]
     pub fn limit_pages(&self, pages: u32) {
         let limit = |row: &Row<'_>| row.get::<_, i64>(0);
@@ -368,7 +369,7 @@ impl Rows {
 
 fn write_all(rows: &mut Rows, queued: &[Queued]) -> rusqlite::Result<()> {
     let written = write_rows(rows, queued);
-    // A full disk is met before the last row is in the log; other failures may come after.
+    // A full disk is detected before the last row is in the log; other failures may come later.
     rows.is_unsure = match &written {
         Ok(()) => false,
         Err(error) => rows.is_unsure || error.sqlite_error_code() != Some(ErrorCode::DiskFull),
@@ -394,14 +395,14 @@ fn write_rows(rows: &mut Rows, queued: &[Queued]) -> rusqlite::Result<()> {
     if written.is_ok() {
         written = connection.prepare_cached("COMMIT")?.execute([]).map(|_| ());
     }
-    // SQLite rolls some failures back by itself; the others must not stay open.
+    // SQLite rolls back some failures by itself; after others, roll back here.
     if written.is_err() && !connection.is_autocommit() {
         connection.execute_batch("ROLLBACK")?;
     }
     written
 }
 
-/// Copies the log into the database; how many pages the log has.
+/// Copies the log into the database, and returns the number of pages in the log.
 fn copy_log(connection: &Connection, mode: &str) -> rusqlite::Result<i64> {
     let pages = |row: &Row<'_>| row.get::<_, i64>(1);
     connection.query_row(&format!("PRAGMA wal_checkpoint({mode})"), [], pages)
@@ -412,14 +413,14 @@ fn connect(path: &Path, access: Access) -> Result<Connection, UpperError> {
     let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let failed = |source| damage_or("open", path, source);
     let connection = Connection::open_with_flags(name, flags).map_err(failed)?;
-    // SQLite opens for reading what it cannot open for writing, also for want of a descriptor: for good.
+    // SQLite falls back to read-only if it cannot open a file for writing, even for lack of descriptors, and stays so.
     if access.is_writable() && connection.is_readonly(rusqlite::MAIN_DB).map_err(failed)? {
         let source = std::io::Error::other("it can be opened for reading only");
         return Err(UpperError::Io { doing: "write to", path: path.to_owned(), source });
     }
     connection.set_prepared_statement_cache_capacity(32);
     connection.busy_timeout(BUSY).map_err(failed)?;
-    // The log is copied by `Journal::copy_log` alone, and never inside of an operation.
+    // Only `Journal::copy_log` copies the log, never an operation.
     let settings = "PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0; PRAGMA temp_store=MEMORY;";
     connection.execute_batch(settings).map_err(failed)?;
     Ok(connection)
@@ -460,7 +461,7 @@ fn database(doing: &'static str, path: &Path, source: rusqlite::Error) -> UpperE
     UpperError::Database { doing, path: path.to_owned(), source: Arc::new(source) }
 }
 
-/// What SQLite calls corrupt, no database or not of the expected shape, is damage; anything else may pass.
+/// Damage is what SQLite calls corrupt, not a database, or not of the expected schema; other errors may be temporary.
 fn damage_or(doing: &'static str, path: &Path, source: rusqlite::Error) -> UpperError {
     let damaged = match &source {
         rusqlite::Error::SqliteFailure(failure, _) => {
@@ -485,7 +486,7 @@ fn private(path: &Path) -> Result<(), UpperError> {
     })
 }
 
-/// Removes a file, if it is there.
+/// Removes a file, if it exists.
 pub(super) fn remove(path: &Path) -> Result<(), UpperError> {
     match std::fs::remove_file(path) {
         Err(source) if source.kind() != std::io::ErrorKind::NotFound => {

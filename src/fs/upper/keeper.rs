@@ -1,7 +1,7 @@
-//! The thread that makes durable what nobody asked to be, a few seconds after it was changed.
+//! The thread that makes changes durable a few seconds after they were made, without an explicit sync.
 //!
-//! So a power cut costs seconds, the room of removed files comes back, and the kernel, which writes what is some 30 seconds old in an
-//! order of its own, finds nothing to write. It waits for the disk, and nobody waits for it.
+//! So a power cut costs only seconds, the space of removed files is freed, and the kernel, which writes data that is 30 s old in
+//! its own order, finds nothing to write. Only this thread waits for the disk.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,10 +12,10 @@ use std::time::Duration;
 use super::disk::Disk;
 use crate::error::chain;
 
-/// How long a change waits: what ext4 does with its own.
+/// How long a change waits: the commit interval of ext4.
 const AFTER: Duration = Duration::from_secs(5);
 
-/// The thread; dropped, it ends after what it is doing.
+/// The thread; when dropped, it finishes its current work and ends.
 pub(super) struct Keeper {
     wake: Option<SyncSender<()>>,
     thread: Option<JoinHandle<()>>,
@@ -23,7 +23,7 @@ pub(super) struct Keeper {
 }
 
 impl Keeper {
-    /// Starts it. Without a thread only what is asked for becomes durable, which is told.
+    /// Starts the thread. If that fails, a warning is logged, and only explicit syncs make changes durable.
     pub fn start(disk: Arc<Disk>) -> Keeper {
         let (wake, woken) = sync_channel(1);
         let is_awake = Arc::new(AtomicBool::new(false));
@@ -34,17 +34,17 @@ impl Keeper {
         Keeper { wake: Some(wake), thread, is_awake }
     }
 
-    /// Something was changed.
+    /// Reports a change.
     pub fn changed(&self) {
         if !self.is_awake.load(Ordering::Relaxed) && !self.is_awake.swap(true, Ordering::AcqRel) {
             self.hurry();
         }
     }
 
-    /// Something was changed, and there is no time to wait.
+    /// Reports a change that should be synced at once.
     pub fn hurry(&self) {
         if let Some(wake) = &self.wake {
-            // Full: it was woken and has not looked yet. Disconnected: there is no thread, which was told.
+            // Full: already woken, but has not run yet. Disconnected: there is no thread, which was logged.
             wake.try_send(()).unwrap_or_default();
         }
     }
@@ -62,7 +62,7 @@ impl Drop for Keeper {
 fn serve(disk: &Disk, woken: &Receiver<()>, is_awake: &AtomicBool) {
     while woken.recv().is_ok() {
         if let Err(RecvTimeoutError::Disconnected) = woken.recv_timeout(AFTER) {
-            return; // whoever ends the upper has synced it, if they wished to
+            return; // the code that closes the upper has synced it, if wanted
         }
         is_awake.store(false, Ordering::Release);
         let is_long = disk.journal.get().is_some_and(|journal| journal.log_is_long());

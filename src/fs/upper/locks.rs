@@ -1,21 +1,21 @@
-//! Who is changing which inode.
+//! Locks on the inodes that are being changed.
 //!
-//! A transaction takes all the inodes that it reads and changes at once, or waits: nobody waits while holding one, so
-//! there is no order to keep and no deadlock. Reading takes nothing here.
+//! A transaction locks all inodes that it reads and changes at once, or waits. No thread waits while it holds one, so there is no
+//! lock order and no deadlock. Reads take no lock here.
 //!
-//! `tests/models/` compiles this very file against a scheduler that tries the orders in which threads can run.
+//! `tests/models/` compiles this file against a scheduler that explores thread interleavings.
 
 use super::Ino;
 use super::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// The inodes that are being changed: a handful, so a list is searched faster than a set.
+/// The inodes that are being changed: so few that a list is faster to search than a set.
 #[derive(Debug, Default)]
 pub struct Locks {
     held: Mutex<Vec<Ino>>,
     released: Condvar,
 }
 
-/// Inodes that are ours until this is dropped.
+/// Inodes locked by one transaction until this is dropped.
 #[derive(Debug)]
 pub struct Locked<'a> {
     locks: &'a Locks,
@@ -23,7 +23,7 @@ pub struct Locked<'a> {
 }
 
 impl Locks {
-    /// Waits until none of `inos` is held, and takes them all.
+    /// Waits until none of `inos` is locked, then locks all of them.
     pub fn lock(&self, inos: &[Ino]) -> Locked<'_> {
         let free = self.released.wait_while(self.held(), |held| inos.iter().any(|ino| held.contains(ino)));
         let mut held = free.unwrap_or_else(PoisonError::into_inner);
@@ -43,7 +43,7 @@ impl Locks {
 }
 
 impl Locked<'_> {
-    /// True if `ino` is among them.
+    /// True if `ino` is one of the locked inodes.
     pub fn holds(&self, ino: Ino) -> bool {
         self.inos.contains(&ino)
     }

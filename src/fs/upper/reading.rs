@@ -1,8 +1,8 @@
-//! Opening the database to look at it: nothing in the directory changes by that.
+//! Opens the database read-only: nothing in the directory changes.
 //!
-//! SQLite makes a log and its index where there are none, also for who only reads, and leaves them. Where there is no log, no process
-//! has the database open for writing, and it is read as a file that does not change. Should somebody begin, and end, meanwhile, the
-//! file has changed, and it is read again.
+//! Even for a reader, SQLite creates a missing log and its index, and leaves them. Without a log, no process has the database open
+//! for writing, and it is read as an immutable file. If a process opens and closes it meanwhile, the file has changed and is read
+//! again.
 
 use std::borrow::Cow;
 use std::ffi::OsString;
@@ -17,10 +17,10 @@ use super::schema::Loaded;
 use super::{Access, UpperError};
 use crate::sys::fs::place::Place;
 
-/// How often a database that changes is read at most.
+/// The maximum number of attempts to read a changing database.
 const ATTEMPTS: u32 = 20;
 
-/// Opens the database in `dir`, and loads what is in it.
+/// Opens the database in `dir` and loads its content.
 pub(super) fn load(dir: &Place, access: Access) -> Result<(Journal, Loaded), UpperError> {
     let attempt = || Journal::open(dir, access).and_then(|journal| Ok((journal.load()?, journal)));
     let mut attempts = 1;
@@ -34,13 +34,13 @@ pub(super) fn load(dir: &Place, access: Access) -> Result<(Journal, Loaded), Upp
     }
 }
 
-/// When the database was changed last, and how long it is.
+/// The modification time and length of the database.
 fn changed(dir: &Place) -> Option<(SystemTime, u64)> {
     let found = dir.join(DATABASE).symlink_metadata().ok()?;
     Some((found.modified().ok()?, found.len()))
 }
 
-/// What SQLite is to open for the database at `path`, and for what.
+/// The path and flags for SQLite to open the database at `path` with.
 pub(super) fn how(path: &Path, access: Access) -> (Cow<'_, Path>, OpenFlags) {
     let mut log = path.as_os_str().to_owned();
     log.push("-wal");

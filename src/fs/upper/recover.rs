@@ -1,8 +1,8 @@
-//! What opening does after a crash: rows and bytes are brought together, and what cannot be, is said.
+//! Recovery on opening after a crash: reconciles rows and bytes, and reports what cannot be reconciled.
 //!
-//! Bytes without a row are those of an operation that never returned, or of a file that was removed while in use: they
-//! are collected. With one exception: bytes under a number that the database never handed out prove that the database
-//! lost what it had committed (its log is gone, or it was put back). They are somebody's files, so nothing is touched.
+//! Bytes without a row belong to an operation that never returned, or to a file that was removed while in use; they are deleted. One
+//! exception: bytes under a number that the database never handed out prove that the database lost commits (its log is gone, or an
+//! old copy was put back). These may be user files, so nothing is touched.
 
 use std::collections::HashSet;
 use std::fs;
@@ -24,7 +24,7 @@ use super::{Access, FIRST_CREATED, Ino, UpperError};
 /// The database's name while its space is being reset.
 const DROPPED: &str = "state.db.dropped";
 
-/// Brings rows and bytes together; the inodes whose bytes are lost.
+/// Reconciles rows and bytes. Returns the inodes whose bytes are lost.
 pub(super) fn reconcile(
     files: &Files,
     journal: &Journal,
@@ -54,7 +54,7 @@ pub(super) fn reconcile(
     Ok(lost)
 }
 
-/// The directory of a space, which others may not have made or written to; `None` if it is not there.
+/// The directory of a space, checked that nobody else can have created or written it; `None` if it does not exist.
 pub(super) fn ours(dir: &Place) -> Result<Option<OwnedDir>, UpperError> {
     match dir.open() {
         Ok(opened) => Ok(Some(opened)),
@@ -63,7 +63,7 @@ pub(super) fn ours(dir: &Place) -> Result<Option<OwnedDir>, UpperError> {
     }
 }
 
-/// Forgets the inodes without names that the kernel may have known as long as the mount lived, which is over.
+/// Removes inodes without names: the kernel may have referenced them while the mount existed, but the mount is gone.
 pub(super) fn drop_nameless(
     journal: &Journal,
     loaded: &mut Loaded,
@@ -83,7 +83,7 @@ pub(super) fn drop_nameless(
     if access == Access::Writable { journal.end_outliving() } else { Ok(()) }
 }
 
-/// Removes bytes without a row: once it is durable that there is none.
+/// Deletes bytes without a row, after the absence of the row is durable.
 fn collect(
     files: &Files,
     journal: &Journal,
@@ -102,8 +102,8 @@ fn collect(
     Ok(())
 }
 
-/// The rows of these inodes survived a power cut, and the names of the files made right before did not; nobody was promised that.
-/// So nothing was written to them: a created one is empty, one of the catalog is as it was.
+/// Handles inodes whose rows survived a power cut, while the names of their new files did not; durability was not yet promised.
+/// Nothing was written to them: a created inode is empty, an inode of the catalog is as it was.
 fn forget_bytes(journal: &Journal, tables: &mut Tables, unborn: &[Ino]) -> Result<(), UpperError> {
     let mut changes = Vec::new();
     for &ino in unborn {
@@ -116,8 +116,8 @@ fn forget_bytes(journal: &Journal, tables: &mut Tables, unborn: &[Ino]) -> Resul
     if changes.is_empty() { Ok(()) } else { journal.commit(changes.into()) }
 }
 
-/// Whether the space in `dir` was ever written. One whose database is gone, but not its bytes, is an error. A reset that was
-/// interrupted is finished by whoever may write, and is over for all others.
+/// Whether the space in `dir` was ever written. Bytes without a database are an error. An interrupted reset is completed if `access`
+/// allows writing, and counts as done otherwise.
 pub(super) fn was_written(dir: &Place, access: Access) -> Result<bool, UpperError> {
     let (database, bytes) = (dir.join(DATABASE), dir.join(BYTES));
     if exists(&database)? {
@@ -139,11 +139,11 @@ pub(super) fn was_written(dir: &Place, access: Access) -> Result<bool, UpperErro
     }
 }
 
-/// Drops everything that was written to the space in `dir`. Interrupted, the next mount goes on with it.
+/// Drops everything that was written to the space in `dir`. If interrupted, the next mount completes it.
 pub fn reset(dir: impl Into<Place>) -> Result<(), UpperError> {
     let dir = &dir.into();
     let Some(owned) = ours(dir)? else { return Ok(()) };
-    // First: it must never be there without the sources that it was compiled from.
+    // First: bytecode must never exist without the sources that it was compiled from.
     bytecode::forget(dir).map_err(|source| UpperError::Io {
         doing: "drop",
         path: dir.path().to_owned(),
@@ -168,7 +168,7 @@ pub fn reset(dir: impl Into<Place>) -> Result<(), UpperError> {
     remove(&dropped)
 }
 
-/// The catalog that what was written to the space in `dir` belongs to; `None` if nothing was.
+/// The catalog that the written state in `dir` belongs to; `None` if nothing was written.
 pub fn written_catalog(dir: impl Into<Place>) -> Result<Option<Digest>, UpperError> {
     let dir = &dir.into();
     ours(dir)?;
@@ -184,7 +184,7 @@ pub fn written_catalog(dir: impl Into<Place>) -> Result<Option<Digest>, UpperErr
     parsed.map(Some)
 }
 
-/// Whether there is anything of that name.
+/// Whether `path` exists.
 pub(super) fn exists(path: &Path) -> Result<bool, UpperError> {
     match fs::symlink_metadata(path) {
         Ok(_) => Ok(true),

@@ -1,7 +1,7 @@
-//! The database: its tables, and rows to values and back.
+//! The database: its tables, and conversion between rows and values.
 //!
-//! One row for each changed inode, one for each changed name; nothing is derived from anything else, so a change is one
-//! `INSERT OR REPLACE` or one `DELETE`. A row that cannot be, is damage; it is never skipped.
+//! One row for each changed inode and one for each changed name; nothing is derived, so a change is one `INSERT OR REPLACE` or one
+//! `DELETE`. An impossible row is damage; it is never skipped.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use super::inode::Xattrs;
 use super::tables::{Change, Tables};
 use super::{Entry, FIRST_CREATED, Ino, Inode, Kind, Present, Time};
 
-/// The format that this program writes. Add to a table: raise it, and say in `load` what an older one means.
+/// The format that this program writes. When you extend a table, raise it, and handle older formats in `load`.
 pub(super) const FORMAT: u32 = 1;
-/// The format while a mount outlives the process that serves it: inodes without names have rows, and requests that were done.
+/// The format while a mount outlives its server: it also has rows for inodes without names, and for requests that were done.
 pub(super) const OUTLIVING: u32 = 2;
-/// Says that a database is ours: "HoFS".
+/// Marks a database as ours: "HoFS".
 pub(super) const APPLICATION: u32 = 0x486f_4653;
 
 /// Makes the tables.
@@ -37,39 +37,39 @@ const PUT_INODE: &str =
     "INSERT OR REPLACE INTO inode VALUES(?1,?2,?3,?4,?5,?6,?7,?8,?9,?10,?11,?12,?13,?14,?15,?16,?17)";
 const PUT_ENTRY: &str = "INSERT OR REPLACE INTO entry VALUES(?1,?2,?3,?4,?5)";
 
-/// What a database made by a program that knew nothing of epochs lacks.
+/// The column missing in databases of programs without epochs.
 pub(super) const ADD_NAMED: &str = "ALTER TABLE space ADD COLUMN named INTEGER NOT NULL DEFAULT 0";
-/// `has_bytes` of a file with bytes that must be there. One that was born in an epoch has the number of the epoch more, until it is
-/// written again after the end of that epoch.
+/// `has_bytes` of a file whose bytes must exist. A file born in an epoch has the number of the epoch added, until it is rewritten
+/// after the end of that epoch.
 const MUST_BE_THERE: i64 = 1;
 
-/// What a mount that outlives its server needs, and what is left of the one before goes.
+/// Creates the table for a mount that outlives its server, and removes the rows of the mount before.
 pub(super) const OUTLIVE: &str = "
 CREATE TABLE IF NOT EXISTS done(thread INTEGER PRIMARY KEY, request INTEGER NOT NULL) STRICT;
 DELETE FROM done;
 PRAGMA user_version=2;";
-/// Forgets what threads of servers long gone have done. A server may have died before it wrote anything, or in the middle of the first
-/// time: then there is nothing to take over yet.
+/// Removes requests of threads of servers that ended long ago. Also creates the table: a server may have died before it wrote
+/// anything, or while it created the table; then there is nothing to take over yet.
 pub(super) const PRUNE: &str = "
 CREATE TABLE IF NOT EXISTS done(thread INTEGER PRIMARY KEY, request INTEGER NOT NULL) STRICT;
 DELETE FROM done WHERE thread+256 < (SELECT max(thread) FROM done);
 PRAGMA user_version=2;";
-/// Back to what every program of this format reads.
+/// Returns to the format that every program with this format number reads.
 pub(super) const END_OUTLIVING: &str = "DROP TABLE IF EXISTS done; PRAGMA user_version=1;";
 
-/// What there is to know for writing rows.
+/// Context for writing rows.
 #[derive(Default)]
 pub(super) struct Writing {
     /// Files whose names may not be durable.
     pub young: Young,
-    /// Inodes keep their row until they are gone for good.
+    /// Inodes without names keep their row until they are removed for good.
     pub outlives: bool,
 }
 
-/// In which epoch the files were born whose names may not be durable.
+/// The epoch in which each file was born whose name may not be durable.
 pub(super) type Young = HashMap<Ino, u64>;
 
-/// True if the database knows of epochs.
+/// True if the database has epochs.
 pub(super) fn has_epochs(connection: &Connection) -> rusqlite::Result<bool> {
     let sql = "SELECT count(*) FROM pragma_table_info('space') WHERE name='named'";
     connection.query_row(sql, [], |row| row.get(0))
@@ -110,7 +110,7 @@ fn run(statement: &mut Statement<'_>, values: impl rusqlite::Params) -> rusqlite
     statement.execute(values).map(|_| ())
 }
 
-/// Numbers of inodes and places stay below 2^63: they are counted up from 2^32.
+/// Inode numbers and positions stay below 2^63: they count up from 2^32.
 fn number(value: u64) -> i64 {
     value.cast_signed()
 }
@@ -153,7 +153,7 @@ fn put_entry(statement: &mut Statement<'_>, dir: Ino, name: &[u8], entry: Entry)
     }
 }
 
-/// Everything in the database.
+/// The content of the database.
 pub(super) struct Loaded {
     /// The catalog it belongs to.
     pub catalog: String,
@@ -163,17 +163,17 @@ pub(super) struct Loaded {
     pub tables: Tables,
     /// The files whose names may not be durable.
     pub young: Young,
-    /// The last epoch that a row names.
+    /// The last epoch found in a row.
     pub epoch: u64,
-    /// What the threads of earlier servers of this mount did last.
+    /// The last request of each thread of earlier servers of this mount.
     pub requests: HashMap<u64, u64>,
 }
 
 /// Why a database could not be loaded.
 pub(super) enum LoadError {
-    /// SQLite said so.
+    /// An error of SQLite.
     Sqlite(rusqlite::Error),
-    /// A row that cannot be.
+    /// An impossible row.
     Row(String),
 }
 
@@ -183,7 +183,7 @@ impl From<rusqlite::Error> for LoadError {
     }
 }
 
-/// Reads every row, in one state of the database, and checks that they fit together.
+/// Reads every row in one transaction, and checks that they are consistent.
 pub(super) fn load(connection: &Connection) -> Result<Loaded, LoadError> {
     connection.execute_batch("BEGIN")?;
     let named = if has_epochs(connection)? { "named" } else { "0" };
@@ -214,7 +214,7 @@ fn load_requests(connection: &Connection) -> rusqlite::Result<HashMap<u64, u64>>
     statement.query_map([], pair)?.collect()
 }
 
-/// Reads the inodes; those that say in which epoch they got their bytes.
+/// Reads the inodes. Returns those with the epoch in which they got their bytes.
 fn load_inodes(connection: &Connection, tables: &mut Tables) -> Result<Young, LoadError> {
     let mut young = Young::new();
     let mut statement = connection.prepare("SELECT * FROM inode")?;
@@ -281,8 +281,7 @@ fn read_entry(row: &Row<'_>) -> rusqlite::Result<Option<Entry>> {
     Ok(Kind::from_number(row.get(3)?).map(|kind| Entry::Present(Present { ino, kind, order })))
 }
 
-/// Every created inode that a name points to, every created directory with entries, has its row, and a number that was
-/// handed out.
+/// Checks that every created inode with a name and every created directory with entries has a row, and a number that was handed out.
 fn check(tables: &Tables, next_ino: u64, outlives: bool) -> Result<(), String> {
     let known = |ino: Ino, kind: Kind| match tables.inodes.get(&ino) {
         Some(inode) => inode.kind == kind,

@@ -1,9 +1,9 @@
-//! Whether the process that had the database open for writing came to its end.
+//! Detects whether the last process that had the database open for writing ended cleanly.
 //!
-//! An empty file stands beside the database while a process has it open for writing: made when the log is there, removed
-//! before the last connection closes and removes the log. So a file of ours without a log is a log that somebody took away
-//! after the process was killed, and with it everything that was committed since it was last copied into the database:
-//! names, whiteouts, and the rows without which copied-up bytes would be collected.
+//! An empty marker file exists while a process has the database open for writing: it is created once the log exists, and removed
+//! before the last connection closes and removes the log. So a marker without a log means that the log was removed after the process
+//! was killed. All commits since the last checkpoint went with it: names, whiteouts, and the rows without which copied-up bytes would
+//! be deleted.
 
 use std::path::{Path, PathBuf};
 
@@ -14,20 +14,20 @@ use super::journal::remove;
 use super::recover::exists;
 use crate::error::chain;
 
-/// Name of the file, in the directory of a space.
+/// Name of the marker file, in the directory of a space.
 pub(super) const OPEN: &str = "state.db.open";
 /// Name of the log.
 const LOG: &str = "state.db-wal";
 
-/// The database in the directory of a space is open for writing until this is dropped.
+/// Marks the database in the directory of a space as open for writing until dropped.
 pub(super) struct Session {
     path: PathBuf,
-    /// The one before came to its end.
+    /// The session before ended cleanly.
     pub ended_well: bool,
 }
 
 impl Session {
-    /// Begins when the log is there.
+    /// Begins a session. The log must exist.
     pub fn begin(dir: &Place) -> Result<Session, UpperError> {
         let path = dir.join(OPEN);
         let ended_well = !exists(&path)?;
@@ -45,10 +45,10 @@ impl Drop for Session {
     }
 }
 
-/// An error if the log is gone that a killed process left. To be called before the database is opened, which makes a new one.
+/// Fails if the log of a killed process is missing. Call it before opening the database, which creates a new log.
 pub(super) fn check_log(dir: &Place) -> Result<(), UpperError> {
     let log = dir.join(LOG);
-    // The log is looked at twice, for others begin and end their sessions meanwhile.
+    // Check the log twice, because other processes begin and end sessions meanwhile.
     if exists(&log)? || !exists(&dir.join(OPEN))? || exists(&log)? {
         return Ok(());
     }
@@ -59,7 +59,7 @@ pub(super) fn check_log(dir: &Place) -> Result<(), UpperError> {
     Err(UpperError::Damaged { path: log, what })
 }
 
-/// The directory without links on the way to it, which SQLite refuses along with one at the end.
+/// The directory without symbolic links in its path: SQLite refuses them anywhere in the path, not only at the end.
 pub(super) fn real(dir: &Path) -> Result<PathBuf, UpperError> {
     dir.canonicalize().map_err(|source| UpperError::Io { doing: "find", path: dir.to_owned(), source })
 }

@@ -1,3 +1,3 @@
-//! Where locks with a protocol come from: the standard library, or the scheduler of a model (`tests/models/`).
+//! Lock types for the lock protocols: from the standard library, or from the scheduler of a model (`tests/models/`).
 
 pub use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};

@@ -1,8 +1,7 @@
-//! The written state in memory: what every question is answered from.
+//! The written state in memory, from which every lookup is answered.
 //!
-//! An inode that is not here is as the catalog says; a name that is not here is the catalog's too. So what was never
-//! written costs nothing. There are no opaque directories: a directory that takes the place of a removed one is another
-//! inode, of which the catalog knows no children.
+//! An inode or name that is missing here is as in the catalog, so unwritten parts cost nothing. There are no opaque directories: a
+//! directory that replaces a removed one is another inode, of which the catalog knows no children.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -11,28 +10,28 @@ use crate::sys::fs::name::Name;
 
 use super::{Ino, Inode, Kind};
 
-/// What a directory says of a name.
+/// The state of a name in a directory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Entry {
-    /// It is there.
+    /// The entry exists.
     Present(Present),
-    /// It is not there, although the catalog has it.
+    /// The entry does not exist, although the catalog has it.
     Whiteout,
 }
 
-/// An entry that is there.
+/// An existing entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Present {
     /// The inode.
     pub ino: Ino,
-    /// What that is.
+    /// Its kind.
     pub kind: Kind,
-    /// Where it stands in a listing, the greatest first: ascending with the time of its making, and kept when another inode takes
-    /// the name over or the directory renames it.
+    /// Its position in a listing, in descending order: it grows with each created entry, and is kept when another inode takes over
+    /// the name or the entry is renamed within the directory.
     pub order: u64,
 }
 
-/// What was changed in a directory.
+/// The changes in a directory.
 #[derive(Debug, Default)]
 pub struct Directory {
     entries: HashMap<Arc<[u8]>, Entry>,
@@ -40,23 +39,22 @@ pub struct Directory {
 }
 
 impl Directory {
-    /// What is said of `name`; `None`: nothing, the catalog decides.
+    /// The state of `name`, or `None` if the catalog decides.
     pub fn get(&self, name: Name<'_>) -> Option<Entry> {
         self.entries.get(name.as_bytes()).copied()
     }
 
-    /// How many names are there because of the upper.
+    /// How many names exist because of the upper.
     pub fn present(&self) -> usize {
         self.order.len()
     }
 
-    /// How many names of the catalog are not there.
+    /// How many names of the catalog are hidden.
     pub fn whiteouts(&self) -> usize {
         self.entries.len() - self.order.len()
     }
 
-    /// The present entries that are older than `order`, the newest first: so a listing that has begun meets nothing that is made later,
-    /// and ends.
+    /// The present entries older than `order`, newest first: a started listing never meets entries created later, so it ends.
     pub fn before(&self, order: u64) -> impl Iterator<Item = (&[u8], Present)> {
         self.order.range(..order).rev().filter_map(|(_, name)| match self.entries.get(name)? {
             Entry::Present(present) => Some((&name[..], *present)),
@@ -64,7 +62,7 @@ impl Directory {
         })
     }
 
-    /// Everything that is said, in no order.
+    /// Every changed name, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = (&[u8], Entry)> {
         self.entries.iter().map(|(name, entry)| (&name[..], *entry))
     }
@@ -85,32 +83,32 @@ impl Directory {
     }
 }
 
-/// One change of a row. Rows are whole: a change never depends on what was there before.
+/// One change of a row. Rows are whole: a change never depends on the previous content.
 #[derive(Debug, Clone)]
 pub(super) enum Change {
-    /// The inode is like this now. One without names keeps its place in memory and loses its row.
+    /// The new state of an inode. An inode without names stays in memory and loses its row.
     Inode(Ino, Inode),
-    /// The directory says this of a name now; `None`: nothing.
+    /// The new state of a name in a directory; `None`: the catalog decides.
     Entry(Ino, Arc<[u8]>, Option<Entry>),
-    /// The directory says nothing any more.
+    /// Removes all changed names of a directory.
     Clear(Ino),
     /// Numbers of inodes below this one may be in use.
     NextIno(u64),
-    /// A file for the bytes of this inode was made, whose name is not durable yet. No row; it precedes the inode's.
+    /// A file for the bytes of this inode was created; its name is not durable yet. Has no row; precedes the inode's change.
     Born(Ino),
-    /// Neither the kernel nor a name has the inode any more.
+    /// Neither the kernel nor a name refers to the inode any more.
     Gone(Ino),
-    /// What the thread of this row did last is the request of that number.
+    /// The last request of the thread with this row.
     Done(u64, u64),
-    /// The names of all files born until the end of this epoch are durable.
+    /// The names of all files born up to the end of this epoch are durable.
     Named(u64),
 }
 
-/// All of the written state.
+/// The whole written state.
 #[derive(Debug, Default)]
 pub(super) struct Tables {
     pub inodes: HashMap<Ino, Inode>,
-    /// The bytes of all extended attributes.
+    /// The total size of all extended attributes.
     pub xattr_bytes: usize,
     pub directories: HashMap<Ino, Directory>,
 }
@@ -128,21 +126,21 @@ impl Tables {
         }
     }
 
-    /// What is known of an inode from now on.
+    /// Sets the state of an inode.
     pub fn put(&mut self, ino: Ino, inode: Inode) {
         self.xattr_bytes += inode.xattrs.size();
         let old = self.inodes.insert(ino, inode);
         self.xattr_bytes -= old.map_or(0, |old| old.xattrs.size());
     }
 
-    /// Nothing is known of an inode any more; what was.
+    /// Removes the state of an inode, and returns it.
     pub fn take(&mut self, ino: Ino) -> Option<Inode> {
         let gone = self.inodes.remove(&ino)?;
         self.xattr_bytes -= gone.xattrs.size();
         Some(gone)
     }
 
-    /// The greatest position in a listing that is in use.
+    /// The greatest listing position in use.
     pub fn last_order(&self) -> u64 {
         let last = |dir: &Directory| dir.order.last_key_value().map(|(&order, _)| order);
         self.directories.values().filter_map(last).max().unwrap_or(0)

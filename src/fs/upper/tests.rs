@@ -12,7 +12,7 @@ use crate::sys::fs::bytes;
 const OPTIONS: Options =
     Options { access: Access::Writable, descriptors: NonZeroUsize::new(4).expect("it is not zero") };
 
-/// A directory of a space, and what is told about it.
+/// A directory of a space, and the tally that observes its upper.
 struct Space {
     dir: tempfile::TempDir,
     tally: Arc<Tally>,
@@ -35,7 +35,7 @@ impl Space {
         self.try_open(&OPTIONS).unwrap()
     }
 
-    /// The space as a process leaves it that is killed now.
+    /// A copy of the space as if the process were killed now.
     fn crashed(&self) -> Space {
         let copy = Space::new();
         copy_dir(self.path(), copy.path());
@@ -72,7 +72,7 @@ fn name(text: &str) -> Name<'_> {
     Name::new(text.as_bytes()).unwrap()
 }
 
-/// Creates a file with content, as `vfs` does it.
+/// Creates a file with content, as `vfs` does.
 fn create(upper: &Upper, dir: Ino, text: &str, content: &[u8]) -> Ino {
     let mut transaction = upper.begin(&[dir]);
     let ino = upper.new_ino().unwrap();

@@ -1,8 +1,8 @@
-//! One operation: what it reads and changes, committed as one.
+//! One operation: its reads and changes, committed atomically.
 //!
-//! A transaction holds the inodes it was begun with, so what it has read stays true. Its changes are seen by itself only,
-//! until the commit is in the log; then memory is changed. So nothing is ever rolled back: a commit that fails has changed
-//! nothing, and no reader has seen it. Bytes that were made for it are removed again.
+//! A transaction locks the inodes it was begun with, so what it has read stays valid. Its changes are visible only to itself until
+//! the commit is in the log; then memory is updated. So there is no rollback: a failed commit has changed nothing, and no reader has
+//! seen it. Bytes created for it are removed again.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -15,20 +15,20 @@ use super::locks::Locked;
 use super::tables::{Change, Entry, Present};
 use super::{FIRST_CREATED, Ino, Inode, Kind, Upper, UpperError};
 
-/// An operation in the making; dropped without [`commit`](Transaction::commit), it has not happened.
+/// An operation in progress. If dropped without [`commit`](Transaction::commit), it has no effect.
 pub struct Transaction<'a> {
     upper: &'a Upper,
     locked: Locked<'a>,
     changes: Vec<Change>,
     made: Vec<Ino>,
     relied_on: Vec<Ino>,
-    /// A commit was tried. If it failed, its rows may still be on the disk, so their bytes stay for now.
+    /// A commit was attempted. If it failed, its rows may still be on the disk, so their bytes are kept for now.
     is_tried: bool,
 }
 
 impl Upper {
-    /// Begins an operation on `inos`: waits until nobody else changes one of them. Take every inode that is looked at to
-    /// decide, and every one that is changed; a new one needs none.
+    /// Begins an operation on `inos`: waits until no other transaction holds one of them. Include every inode that is read to decide,
+    /// and every one that is changed; a new inode need not be included.
     pub fn begin(&self, inos: &[Ino]) -> Transaction<'_> {
         Transaction {
             upper: self,
@@ -42,12 +42,12 @@ impl Upper {
 }
 
 impl Transaction<'_> {
-    /// True if `ino` is one of those it was begun with.
+    /// True if `ino` is one of the inodes it was begun with.
     pub fn holds(&self, ino: Ino) -> bool {
         self.locked.holds(ino)
     }
 
-    /// The inode as this transaction leaves it; `None`: as the catalog says.
+    /// The inode as left by this transaction, or `None` if it is as in the catalog.
     pub fn inode(&self, ino: Ino) -> Option<Inode> {
         let staged = self.changes.iter().rev().find_map(|change| match change {
             Change::Inode(staged, inode) if *staged == ino => Some(inode.clone()),
@@ -56,7 +56,7 @@ impl Transaction<'_> {
         staged.or_else(|| self.upper.inode(ino))
     }
 
-    /// The inode is like this now. Without names (`nlink` 0) it lives until [`Upper::forget`] or the end of the process.
+    /// Sets the inode. Without names (`nlink` 0) it exists until [`Upper::forget`] or the end of the process.
     pub fn put(&mut self, ino: Ino, inode: Inode) {
         let staged = self.changes.iter_mut().find_map(|change| match change {
             Change::Inode(staged, inode) if *staged == ino => Some(inode),
@@ -68,7 +68,7 @@ impl Transaction<'_> {
         }
     }
 
-    /// What is said of `name` in `dir` after this transaction; `None`: the catalog decides.
+    /// The state of `name` in `dir` after this transaction, or `None` if the catalog decides.
     pub fn entry(&self, dir: Ino, name: Name<'_>) -> Option<Entry> {
         for change in self.changes.iter().rev() {
             match change {
@@ -82,8 +82,7 @@ impl Transaction<'_> {
         self.upper.entry(dir, name)
     }
 
-    /// `name` in `dir` is `ino` now. If there was an entry, the new one takes its place in a listing; else it takes the place `order`, or
-    /// one of its own.
+    /// Makes `name` in `dir` refer to `ino`. An existing entry's position in listings is kept; otherwise it is `order`, or a new one.
     pub fn link(&mut self, dir: Ino, name: Name<'_>, ino: Ino, kind: Kind, order: Option<u64>) {
         let order = match self.entry(dir, name) {
             Some(Entry::Present(old)) => old.order,
@@ -92,17 +91,17 @@ impl Transaction<'_> {
         self.say(dir, name, Some(Entry::Present(Present { ino, kind, order })));
     }
 
-    /// `name` in `dir` is gone. `in_catalog`: the catalog's directory has that name, so it must be hidden.
+    /// Removes `name` from `dir`. `in_catalog`: the catalog's directory has that name, so it needs a whiteout.
     pub fn unlink(&mut self, dir: Ino, name: Name<'_>, in_catalog: bool) {
         self.say(dir, name, in_catalog.then_some(Entry::Whiteout));
     }
 
-    /// Everything said of names in `dir` is dropped: it is removed, and found to be empty.
+    /// Drops all changed names in `dir`, which is being removed and was checked to be empty.
     pub fn clear(&mut self, dir: Ino) {
         self.changes.push(Change::Clear(dir));
     }
 
-    /// Makes an empty file for the bytes of `ino`. Say `has_bytes` in its inode.
+    /// Creates an empty file for the bytes of `ino`. Set `has_bytes` in its inode.
     pub fn create_bytes(&mut self, ino: Ino) -> Result<Arc<File>, UpperError> {
         self.upper.journal()?;
         let file = self.upper.with_room(|| self.upper.disk.files.create(ino))?;
@@ -110,7 +109,7 @@ impl Transaction<'_> {
         Ok(file)
     }
 
-    /// Makes the first `keep` bytes of `source` those of `ino`. Say `has_bytes` in its inode.
+    /// Copies the first `keep` bytes of `source` to `ino`. Set `has_bytes` in its inode.
     pub fn copy_up(&mut self, ino: Ino, source: &Source<'_>, keep: u64) -> Result<Arc<File>, UpperError> {
         let upper = self.upper;
         upper.journal()?;
@@ -121,7 +120,7 @@ impl Transaction<'_> {
         Ok(file)
     }
 
-    /// What is committed makes sense with the bytes of `ino` only: they have to be on the disk first.
+    /// The commit relies on the bytes of `ino`: they must reach the disk first.
     pub fn rely_on(&mut self, ino: Ino) {
         self.relied_on.push(ino);
     }
@@ -131,8 +130,8 @@ impl Transaction<'_> {
         self.changes.push(Change::Born(ino));
     }
 
-    /// Commits: when it returns, the operation survives the death of the process, and everybody sees it. An error means
-    /// that nothing has happened.
+    /// Commits. After it returns, the operation survives the death of the process and is visible to all. On error, nothing has
+    /// changed.
     pub fn commit(mut self) -> Result<(), UpperError> {
         if !self.changes.is_empty() {
             self.is_tried = true;
@@ -164,7 +163,7 @@ impl Drop for Transaction<'_> {
                 true if ino.0 >= FIRST_CREATED => {
                     self.upper.disk.drop_bytes(ino);
                 }
-                true => {} // it will have bytes again, or the next mount collects them
+                true => {} // it will get bytes again, or the next mount deletes them
             }
         }
     }

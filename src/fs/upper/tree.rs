@@ -1,5 +1,5 @@
-//! Whether the directories that were written to still make a tree with the catalog's: a database that says otherwise would send
-//! whoever walks down, or up, round in circles.
+//! Checks that the written directories form a tree together with the catalog's. With a corrupt database, walking down or up the tree
+//! might never end.
 
 use std::collections::HashSet;
 
@@ -8,13 +8,13 @@ use super::tables::Tables;
 use super::{Entry, Ino, Inode, Kind, Upper, UpperError};
 
 impl Upper {
-    /// How many inodes it knows.
+    /// The number of changed or created inodes.
     pub fn inode_count(&self) -> usize {
         self.tables().inodes.len()
     }
 
-    /// An error if a directory has two places, or none from which the root is reached. `catalog_parent` says where the catalog has a
-    /// directory, if it has it.
+    /// Fails if a directory has two places, or cannot be reached from the root. `catalog_parent` gives the parent of a directory in
+    /// the catalog, if it has one.
     pub fn check_tree(&self, catalog_parent: impl Fn(Ino) -> Option<Ino>) -> Result<(), UpperError> {
         if self.is_pristine() {
             return Ok(());
@@ -24,7 +24,7 @@ impl Upper {
     }
 }
 
-/// What is wrong with the tree.
+/// The first fault of the tree.
 fn fault(tables: &Tables, catalog_parent: impl Fn(Ino) -> Option<Ino>) -> Option<String> {
     let parent_of = |dir: Ino| match tables.inodes.get(&dir) {
         Some(inode) => Some(inode.parent),
@@ -69,7 +69,7 @@ mod tests {
         [(1, 1), (2, 1), (3, 2)].iter().find(|(dir, _)| *dir == ino.0).map(|&(_, parent)| Ino(parent))
     }
 
-    /// Directories with the parents they claim, and an entry of each where it claims to be.
+    /// Directories with the parents they claim, and an entry for each of them in that parent.
     fn tables(placed: &[(Ino, Ino)]) -> Tables {
         let mut tables = Tables::default();
         for (order, &(ino, parent)) in placed.iter().enumerate() {

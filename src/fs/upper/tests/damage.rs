@@ -1,4 +1,4 @@
-//! State that is not ours, not whole, or not from today.
+//! State that belongs to others, is damaged, or has another format.
 
 use super::*;
 use crate::error::Failure;
@@ -10,7 +10,7 @@ fn refused(space: &Space) -> UpperError {
     }
 }
 
-/// A space with a file and a whiteout, ended cleanly.
+/// A space with a file and a whiteout, closed cleanly.
 fn written() -> Space {
     let space = Space::new();
     let upper = space.open();
@@ -102,7 +102,7 @@ fn a_lost_log_is_found_out_when_only_rows_were_written() {
         assert!(told.contains("state.db-wal") && told.contains("state.db.open"), "{told}");
         assert_eq!(crashed.bytes().len(), 1, "bytes were touched");
     }
-    // What it says to do works: the older state is there.
+    // Following the hint in the message works: the older state is back.
     fs::remove_file(crashed.path().join("state.db.open")).unwrap();
     assert_eq!(present(&crashed.open(), Ino::ROOT, "a"), Some(Ino(FIRST_CREATED)));
 }
@@ -117,7 +117,7 @@ fn a_process_that_ended_needs_no_log() {
     let crashed = space.crashed();
     drop(upper);
     assert_eq!(present(&crashed.open(), Ino::ROOT, "a"), Some(Ino(FIRST_CREATED)));
-    // Looking only is no session, and does not take the log of a dead process away.
+    // A read-only opening is no session, and does not remove the log of a dead process.
     let upper = space.open();
     unlink(&upper, Ino::ROOT, "a", Ino(FIRST_CREATED));
     let crashed = space.crashed();

@@ -1,9 +1,9 @@
-//! State that an older program wrote: 634e337, the last one that knew nothing of epochs. `ended` was unmounted, `killed` was killed after
-//! more was done.
+//! State written by an older program: 634e337, the last one without epochs. `ended` was unmounted; `killed` was killed after further
+//! changes.
 
 use super::*;
 
-/// A copy of it, and the catalog that it names.
+/// A copy of that state, and its catalog.
 fn older(name: &str) -> (Space, Digest) {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/state-634e337").join(name);
     let space = Space::new();
@@ -105,7 +105,7 @@ fn what_was_done_and_not_answered_is_known_to_who_takes_over() {
     in_request(46, || create(&taken_over, Ino::ROOT, "fourth", b""));
     let last = open(&again.crashed(), &catalog, Access::TakenOver);
     assert_eq!([42, 44, 46].map(|request| last.was_done(request)), [true; 3]);
-    // Another mount is another connection, whose numbers begin again.
+    // Another mount is another connection, with request numbers from the start.
     drop(open(&again, &catalog, Access::Outliving));
     assert!(!open(&again, &catalog, Access::TakenOver).was_done(46));
 }

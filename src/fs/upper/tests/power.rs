@@ -1,8 +1,8 @@
-//! What is on the disk before what: a power cut is a copy of the directory without what was not synced yet.
+//! The order of writes to disk: a power cut is modelled by a copy of the directory without unsynced data.
 
 use super::*;
 
-/// The space after a cut that the names of these files did not survive.
+/// The space after a power cut in which the names of these files were lost.
 fn without_names(space: &Space, inos: &[Ino]) -> Space {
     let cut = space.crashed();
     for ino in inos {
@@ -11,7 +11,7 @@ fn without_names(space: &Space, inos: &[Ino]) -> Space {
     cut
 }
 
-/// Copies inode 7 of the catalog up, as a write does it.
+/// Copies up inode 7 of the catalog, as a write does.
 fn copy_up(upper: &Upper) -> Ino {
     let ino = Ino(7);
     let mut source = tempfile::tempfile().unwrap();
@@ -86,7 +86,7 @@ fn numbers_are_durable_before_bytes_have_them() {
     let space = Space::new();
     let upper = space.open();
     let new = create(&upper, Ino::ROOT, "a", b"1");
-    // The name of the file was written by the kernel, and nothing of the log.
+    // The kernel has written the name of the file, but nothing of the log.
     let cut = space.crashed();
     fs::write(cut.path().join("state.db-wal"), b"").unwrap();
     let again = cut.open();
