@@ -1,12 +1,11 @@
-//! File-system semantics without FUSE: what a space is, asked by inode.
+//! File-system semantics without FUSE: the content of a space, addressed by inode.
 //!
-//! A [`Vfs`] answers from three places: the Index (what the catalog says), the relocated files (what only this space's
-//! own path changes) and, if the space was written, the upper. It owns its types ([`Attr`], [`SetAttr`]), so that all of
-//! it is tested without a mount. No callback of it panics, no lock is held across blob I/O, and an answer about the static
-//! tree takes no lock at all.
+//! A [`Vfs`] answers from three sources: the Index (what the catalog says), the relocated files (those that differ only by the
+//! space's own path) and, if the space was written, the upper. It has its own types ([`Attr`], [`SetAttr`]), so all of it is tested
+//! without a mount. No operation panics, no lock is held across blob I/O, and the static tree is served without locks.
 //!
-//! There is no open and no handle: an inode says what to read, before and after copy-up alike. Permissions are the kernel's
-//! affair (`default_permissions`); what depends on the caller here is only who owns what is made.
+//! There is no open and no handle: an inode identifies what to read, before and after copy-up. The kernel checks permissions
+//! (`default_permissions`); here the caller only decides the owner of created entries.
 
 mod attr;
 mod change;
@@ -44,7 +43,7 @@ pub use xattr::SetMode;
 
 use lookup::Lookups;
 
-/// What a mount decides about the look of its space.
+/// Settings of a mount that decide how its space looks.
 #[derive(Debug, Clone)]
 pub struct View {
     /// Owner of everything the catalog lists.
@@ -55,7 +54,7 @@ pub struct View {
     pub dir_mode: u16,
 }
 
-/// Who asks: the owner of what is made.
+/// The user of a request, who becomes the owner of created entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Caller {
     /// User.
@@ -75,13 +74,13 @@ pub struct Vfs {
 }
 
 impl Vfs {
-    /// A space that was never written and cannot be.
+    /// A space that was never written and cannot be written.
     pub fn read_only(index: Arc<Index>, relocated: Arc<Relocated>, view: View) -> Vfs {
         let lookups = Lookups::new(index.len());
         Vfs { index, relocated, view, upper: None, writable: false, lookups }
     }
 
-    /// A space with what was written to it; more can be written if `writable`.
+    /// A space with its written state; `writable` allows further writes.
     pub fn with_upper(
         index: Arc<Index>,
         relocated: Arc<Relocated>,
@@ -92,7 +91,7 @@ impl Vfs {
         Vfs { upper: Some(upper), writable, ..Vfs::read_only(index, relocated, view) }
     }
 
-    /// The same, with the kernel's references counted in `counts`, of [`shared_counts`].
+    /// Counts the kernel's references in `counts`, from [`shared_counts`].
     pub fn counting_in(self, counts: Counts) -> Vfs {
         Vfs { lookups: Lookups::shared(self.index.len(), counts), ..self }
     }
@@ -102,17 +101,17 @@ impl Vfs {
         &self.index
     }
 
-    /// The catalog's node of `ino`, or the error for an inode that never was.
+    /// The catalog's node of `ino`, or an error if there is no such inode.
     fn node(&self, ino: Ino) -> Result<Node<'_>, VfsError> {
         self.index.node(ino).ok_or(VfsError::NoSuchInode(ino))
     }
 
-    /// What was written; `None` if nothing was: then the catalog says everything.
+    /// The written state; `None` if nothing was written: then the catalog decides everything.
     fn written(&self) -> Option<&Upper> {
         self.upper.as_deref().filter(|upper| !upper.is_pristine())
     }
 
-    /// Where to write.
+    /// The upper, if it can be written to.
     fn writer(&self) -> Result<&Upper, VfsError> {
         self.upper.as_deref().filter(|_| self.writable).ok_or(VfsError::ReadOnly)
     }

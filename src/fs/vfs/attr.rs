@@ -1,4 +1,4 @@
-//! Attributes of an inode: those of the catalog, unless the upper knows better.
+//! Attributes of an inode: those of the upper, if it has the inode, otherwise the catalog's.
 
 use crate::fs::upper::{FIRST_CREATED, Inode, Kind, Time, UpperError, Xattrs};
 use crate::store::index::{FileNode, Ino, Node, NodeKind};
@@ -8,21 +8,21 @@ use super::{Vfs, VfsError, View};
 
 /// The time RCC gives every restored file: 2021-01-07T06:13:20Z.
 pub const MOTHER_TIME: Time = Time { seconds: 1_610_000_000, nanos: 0 };
-/// The size shown of a directory.
+/// The size shown for a directory.
 const DIR_BYTES: u64 = 4096;
-/// The size shown of a file whose bytes are lost: not 0, so that a reader asks, and is told.
+/// The size shown for a file whose bytes are lost: not 0, so that programs try to read it and get the error.
 const LOST_BYTES: u64 = 1;
 
-/// What `stat` shows.
+/// The result of `stat`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attr {
     /// Inode number.
     pub ino: Ino,
-    /// What it is.
+    /// The kind.
     pub kind: Kind,
     /// Permissions with setuid, setgid and sticky: 12 bits.
     pub mode: u16,
-    /// Names; of a directory: 2 and one for each subdirectory.
+    /// Link count; for a directory 2 plus one for each subdirectory.
     pub nlink: u32,
     /// Owner.
     pub uid: u32,
@@ -61,7 +61,7 @@ impl Vfs {
         Ok(catalog_attr(&self.node(ino)?, &self.view))
     }
 
-    /// How an inode of the upper looks; `file` is what the system knows of its bytes.
+    /// The attributes of an inode of the upper; `file` is the `stat` of its bytes.
     fn inode_attr(&self, ino: Ino, inode: &Inode, file: Option<&FileStat>) -> Attr {
         let size = match (inode.kind, file) {
             (_, Some(file)) => file.size,
@@ -86,7 +86,7 @@ impl Vfs {
         }
     }
 
-    /// The inode as the upper would have it, made from the catalog if it is not there.
+    /// The inode in the form of the upper, made from the catalog if the upper does not have it.
     pub(super) fn inode(&self, ino: Ino) -> Result<Inode, VfsError> {
         if let Some(inode) = self.written().and_then(|upper| upper.inode(ino)) {
             return Ok(inode);
@@ -113,7 +113,7 @@ impl Vfs {
         })
     }
 
-    /// The catalog's file of that number, and its mode there.
+    /// The catalog's file with this inode number, and its mode in the catalog.
     pub(super) fn catalog_file(&self, ino: Ino) -> Option<(FileNode<'_>, u16)> {
         let node = self.index.node(ino).filter(|_| ino.0 < FIRST_CREATED)?;
         match node.kind {
@@ -123,7 +123,7 @@ impl Vfs {
     }
 }
 
-/// How the catalog's own entry looks in a space.
+/// The attributes of an unchanged catalog entry.
 pub(super) fn catalog_attr(node: &Node<'_>, view: &View) -> Attr {
     let (kind, mode, nlink, size) = match node.kind {
         NodeKind::Dir { subdirs } => (Kind::Dir, view.dir_mode, 2 + subdirs, DIR_BYTES),

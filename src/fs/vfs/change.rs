@@ -1,4 +1,4 @@
-//! A change of the tree in the making: a transaction of the upper that also knows the catalog.
+//! A change of the tree in progress: a transaction of the upper that also knows the catalog.
 
 use std::cell::OnceCell;
 
@@ -8,10 +8,10 @@ use crate::sys::fs::name::Name;
 
 use super::{Vfs, VfsError};
 
-/// What one operation changes. Dropped before [`Change::commit`], it has not happened.
+/// The changes of one operation. If dropped before [`Change::commit`], it has no effect.
 pub(super) struct Change<'a> {
     vfs: &'a Vfs,
-    /// Where it is written.
+    /// The upper to write to.
     pub upper: &'a Upper,
     /// The rows.
     pub tx: Transaction<'a>,
@@ -19,13 +19,13 @@ pub(super) struct Change<'a> {
 }
 
 impl Vfs {
-    /// Begins a change of `inos`: nobody else changes them until it ends.
+    /// Begins a change of `inos`: no other thread changes them until it ends.
     pub(super) fn change(&self, inos: &[Ino]) -> Result<Change<'_>, VfsError> {
         let upper = self.writer()?;
         Ok(Change { vfs: self, upper, tx: upper.begin(inos), now: OnceCell::new() })
     }
 
-    /// Begins a change of entries, each a directory and a name, with the directories and whatever stands at the names.
+    /// Begins a change of entries, each a directory and a name: locks the directories and the inodes with these names.
     pub(super) fn change_entries<const N: usize>(
         &self,
         entries: [(Ino, Name<'_>); N],
@@ -37,7 +37,7 @@ impl Vfs {
                 entries.iter().map(|(dir, _)| *dir).chain(others.iter().copied()).collect();
             inos.extend(found.iter().flatten());
             let change = self.change(&inos)?;
-            // From here on the directories stand still; before, somebody may have changed them.
+            // The directories are locked from here on; before, another thread may have changed them.
             if entries.map(|(dir, name)| self.child(dir, name)) == found {
                 return Ok((change, found));
             }
@@ -46,12 +46,12 @@ impl Vfs {
 }
 
 impl Change<'_> {
-    /// The moment at which all of this happens.
+    /// The time of all parts of this change.
     pub fn now(&self) -> Time {
         *self.now.get_or_init(Time::now)
     }
 
-    /// The inode as this change leaves it.
+    /// The inode as left by this change.
     pub fn inode(&self, ino: Ino) -> Result<Inode, VfsError> {
         match self.tx.inode(ino) {
             Some(inode) => Ok(inode),
@@ -59,7 +59,7 @@ impl Change<'_> {
         }
     }
 
-    /// Changes the inode, which gets this moment as its ctime.
+    /// Edits the inode, and sets its ctime to the time of this change.
     pub fn edit(&mut self, ino: Ino, edit: impl FnOnce(&mut Inode)) -> Result<(), VfsError> {
         let mut inode = self.inode(ino)?;
         inode.ctime = self.now();
@@ -68,7 +68,7 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// The entries of `dir` changed, and it has `subdirs` more directories in it.
+    /// Updates `dir` after a change of its entries, with `subdirs` more subdirectories in it.
     pub fn touch(&mut self, dir: Ino, subdirs: i32) -> Result<(), VfsError> {
         let now = self.now();
         self.edit(dir, |inode| {
@@ -77,7 +77,7 @@ impl Change<'_> {
         })
     }
 
-    /// The directory, which must be one and be there.
+    /// The inode of `dir`; an error if it is not a directory or was removed.
     pub fn directory(&self, dir: Ino) -> Result<Inode, VfsError> {
         let inode = self.inode(dir)?;
         match inode.kind {
@@ -87,12 +87,12 @@ impl Change<'_> {
         }
     }
 
-    /// `name` in `dir` is `ino` now.
+    /// Makes `name` in `dir` refer to `ino`.
     pub fn link(&mut self, dir: Ino, name: Name<'_>, ino: Ino, kind: Kind) {
         self.tx.link(dir, name, ino, kind, None);
     }
 
-    /// `name` in `dir` gets the name `to` there. It keeps its place in a listing: who lists meanwhile sees it once, under one of the names.
+    /// Renames `name` to `to` in `dir`. It keeps its place in a listing: a concurrent listing shows it once, under one of the names.
     pub fn rename_in(&mut self, dir: Ino, name: Name<'_>, to: Name<'_>, ino: Ino, kind: Kind) {
         let order = match self.tx.entry(dir, name) {
             Some(Entry::Present(present)) => Some(present.order),
@@ -102,13 +102,13 @@ impl Change<'_> {
         self.tx.link(dir, to, ino, kind, order);
     }
 
-    /// `name` in `dir` is gone.
+    /// Removes `name` from `dir`.
     pub fn unlink(&mut self, dir: Ino, name: Name<'_>) {
         let in_catalog = self.vfs.in_catalog(dir, name.as_bytes());
         self.tx.unlink(dir, name, in_catalog);
     }
 
-    /// One name of `ino` is gone: a directory is gone with it, and was found to be empty.
+    /// Removes one name of `ino`. A directory, which was checked to be empty, is removed with it.
     pub fn lose_name(&mut self, ino: Ino) -> Result<(), VfsError> {
         self.edit(ino, |inode| {
             inode.nlink = if inode.kind == Kind::Dir { 0 } else { inode.nlink.saturating_sub(1) };
@@ -119,19 +119,19 @@ impl Change<'_> {
         Ok(())
     }
 
-    /// An error unless the directory `dir` has no entries. It must be one of those the change was begun with.
+    /// Fails unless the directory `dir` is empty. The change must have been begun with it.
     pub fn ensure_empty(&self, dir: Ino) -> Result<(), VfsError> {
         let range = self.vfs.index.child_range(dir);
         let catalog = usize::try_from(range.end - range.start).unwrap_or(usize::MAX);
         let empty = self.upper.directory(dir, |changed| match changed {
-            // A whiteout is only ever made of a name the catalog's directory has.
+            // Whiteouts exist only for names in the catalog's directory.
             Some(changed) => changed.present() == 0 && changed.whiteouts() == catalog,
             None => catalog == 0,
         });
         if empty { Ok(()) } else { Err(VfsError::NotEmpty(dir)) }
     }
 
-    /// Commits; then `maybe_gone` is forgotten if it has neither names nor references.
+    /// Commits; then forgets `maybe_gone` if it has neither names nor references.
     pub fn commit(self, maybe_gone: Option<Ino>) -> Result<(), VfsError> {
         let Change { vfs, upper, tx, .. } = self;
         tx.commit()?;

@@ -1,4 +1,4 @@
-//! Copy-up: a file of the catalog gets bytes of its own, right before they change. Its inode number stays.
+//! Copy-up: a catalog file gets bytes of its own right before they change. Its inode number stays.
 
 use std::fs::File;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use super::change::Change;
 use super::{Vfs, VfsError, read};
 
 impl Vfs {
-    /// The bytes of `ino`, ours to change: those of the upper, copied up if they are not there yet.
+    /// The writable bytes of `ino`: those of the upper, copied up if necessary.
     pub(super) fn own_bytes(&self, ino: Ino) -> Result<Arc<File>, VfsError> {
         let upper = self.writer()?;
         if upper.has_bytes(ino) {
@@ -23,7 +23,7 @@ impl Vfs {
         Ok(file)
     }
 
-    /// As part of a change that was begun with `ino`: its bytes, of which at most the first `keep` matter.
+    /// The same within a change that was begun with `ino`; at most the first `keep` bytes are needed.
     pub(super) fn own_bytes_in(
         &self,
         change: &mut Change<'_>,
@@ -39,7 +39,7 @@ impl Vfs {
         }
         let file = match self.catalog_file(ino).filter(|(file, _)| keep > 0 && file.size > 0) {
             Some(_) => self.copy_up(change, ino, &inode, keep)?,
-            None => empty(change, ino, &inode)?, // nothing of it stays: so nothing is read
+            None => empty(change, ino, &inode)?, // no content is kept, so nothing is read
         };
         change.tx.put(ino, Inode { has_bytes: true, ..inode });
         Ok(file)
@@ -66,7 +66,7 @@ impl Vfs {
     }
 }
 
-/// Bytes without content, that change nothing else.
+/// Creates an empty file for the bytes, and changes nothing else.
 fn empty(change: &mut Change<'_>, ino: Ino, inode: &Inode) -> Result<Arc<File>, VfsError> {
     let file = change.tx.create_bytes(ino)?;
     let dated = bytes::set_times(&file, Some(inode.atime.into()), Some(inode.mtime.into()));

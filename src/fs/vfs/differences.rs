@@ -8,18 +8,18 @@ use crate::sys::fs::name::{OwnedName, RelPath};
 
 use super::{Attr, Kind, Vfs, VfsError, attr};
 
-/// One path that is not as the catalog says.
+/// One path that differs from the catalog.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Difference {
-    /// Below the space.
+    /// Relative to the space.
     pub path: RelPath,
-    /// What the path is now; of one that was removed, what it was.
+    /// The current kind of the path; for a removed path, the previous one.
     pub kind: Kind,
-    /// In what it differs.
+    /// How it differs.
     pub what: Differs,
 }
 
-/// A directory to be compared: in the space, and in the catalog if it has it.
+/// A directory to compare: in the space, and in the catalog if it exists there.
 struct Pair {
     path: RelPath,
     now: Ino,
@@ -27,7 +27,7 @@ struct Pair {
 }
 
 impl Vfs {
-    /// Every path that is not as the catalog says, sorted.
+    /// Every path that differs from the catalog, sorted.
     pub fn differences(&self) -> Result<Vec<Difference>, VfsError> {
         let mut found = Vec::new();
         let mut left = vec![Pair { path: RelPath::root(), now: Ino::ROOT, then: Some(Ino::ROOT) }];
@@ -71,7 +71,7 @@ impl Vfs {
             && match now.kind {
                 Kind::Dir => true,
                 Kind::Link => self.readlink(now.ino)? == self.readlink(before.ino)?,
-                // Another inode of the catalog may have the same content; then nothing is lost by saying that it changed.
+                // Another catalog inode may have the same content; reporting a change then does no harm.
                 _ => now.ino == before.ino && !self.written().is_some_and(|upper| upper.has_bytes(now.ino)),
             };
         let same_owner = (now.mode, now.uid, now.gid) == (before.mode, before.uid, before.gid);
@@ -87,7 +87,7 @@ impl Vfs {
         children.map(|node| Ok((OwnedName::new(node.name)?, attr::catalog_attr(&node, &self.view)))).collect()
     }
 
-    /// The entries of a directory as they are now.
+    /// The current entries of a directory.
     pub fn entries_now(&self, dir: Ino) -> Result<Vec<(OwnedName, Attr)>, VfsError> {
         let mut names = Vec::new();
         self.list(dir, super::listing::AFTER_DOTS, false, &mut names)?;
@@ -99,8 +99,8 @@ impl Vfs {
         named.collect()
     }
 
-    /// Gives `path` back as the catalog has it, with all that is below; what the catalog does not have is removed. For a
-    /// space that nobody serves: what is in memory afterwards is not to be used.
+    /// Resets `path` and everything below it to the catalog's state; paths that the catalog does not have are removed. Only for a
+    /// space without a server: do not use the state in memory afterwards.
     pub fn reset(&self, path: &RelPath) -> Result<(), VfsError> {
         let Some((name, parents)) = path.names().split_last() else { return Err(VfsError::NoEntry) };
         let (mut dir, mut then) = (Ino::ROOT, Some(Ino::ROOT));
@@ -131,7 +131,7 @@ impl Vfs {
         found
     }
 
-    /// One of `inos` that was moved out of `path` cannot be in both places.
+    /// Fails if one of `inos` was moved out of `path`: it cannot be in both places.
     fn refuse_elsewhere(&self, path: &RelPath, inos: &[Ino]) -> Result<(), VfsError> {
         let inos: HashSet<Ino> = inos.iter().copied().collect();
         let mut left = vec![(RelPath::root(), Ino::ROOT)];
@@ -173,12 +173,12 @@ impl Vfs {
         dirs.iter().rev().try_for_each(|(dir, name, _)| self.rmdir(*dir, name.as_bytes()))
     }
 
-    /// The name is the catalog's again, and nothing is remembered of what it leads to.
+    /// Resets a name to the catalog's entry, and drops all changes of the inodes below it.
     fn give_back(&self, dir: Ino, name: &OwnedName, ino: Ino, below: &[Ino]) -> Result<(), VfsError> {
-        let mut change = self.change(&[dir])?; // nobody else is there
+        let mut change = self.change(&[dir])?; // no other thread uses it
         for &ino in below {
             if let Some(mut inode) = change.tx.inode(ino) {
-                inode.nlink = 0; // without names, its row goes away
+                inode.nlink = 0; // without names, its row is removed
                 change.tx.put(ino, inode);
             }
             change.tx.clear(ino);

@@ -1,4 +1,4 @@
-//! What can go wrong in a space, and the one table from an error to the errno that a program sees.
+//! Errors of a space, and the only table that maps errors to an errno.
 
 use std::borrow::Cow;
 use std::io;
@@ -9,25 +9,25 @@ use crate::space::relocated::ContentError;
 use crate::store::index::Ino;
 use crate::sys::errno::Errno;
 
-/// An operation that did not work.
+/// A failed operation.
 #[derive(Debug, thiserror::Error)]
 pub enum VfsError {
-    /// The kernel asked for an inode that never was, or is gone.
+    /// The kernel named an inode that never existed, or was removed.
     #[error("There is no inode {0}")]
     NoSuchInode(Ino),
     /// No entry of that name.
     #[error("There is no entry of that name")]
     NoEntry,
-    /// The inode is no directory.
+    /// The inode is not a directory.
     #[error("Inode {0} is not a directory")]
     NotADirectory(Ino),
     /// The inode is a directory.
     #[error("Inode {0} is a directory")]
     IsADirectory(Ino),
-    /// The inode is no link.
+    /// The inode is not a symbolic link.
     #[error("Inode {0} is not a symbolic link")]
     NotALink(Ino),
-    /// The inode is no regular file.
+    /// The inode is not a regular file.
     #[error("Inode {0} is not a regular file")]
     NotAFile(Ino),
     /// There is an entry of that name.
@@ -36,25 +36,25 @@ pub enum VfsError {
     /// The directory has entries.
     #[error("The directory {0} is not empty")]
     NotEmpty(Ino),
-    /// What is asked cannot be.
+    /// The request is not valid.
     #[error("{0}")]
     Invalid(&'static str),
-    /// What is asked is nobody's right.
+    /// The request is never permitted.
     #[error("{0}")]
     NotPermitted(&'static str),
-    /// What is asked is not done here.
+    /// The request is not supported.
     #[error("{0} is not supported")]
     Unsupported(&'static str),
-    /// There is neither data nor a hole from there on.
+    /// There is neither data nor a hole at or after that offset.
     #[error("That is beyond the end of the file")]
     BeyondEnd,
     /// The attributes of one inode would be too large.
     #[error("There is no room for this extended attribute")]
     TooManyAttributes,
-    /// The space has as many inodes as it may.
+    /// The space has reached its limit of inodes.
     #[error("There is no room for another inode")]
     TooManyInodes,
-    /// The upper could not take or give it.
+    /// The upper failed.
     #[error(transparent)]
     Upper(#[from] UpperError),
     /// The space is mounted read-only.
@@ -63,25 +63,25 @@ pub enum VfsError {
     /// No extended attribute of that name.
     #[error("There is no such extended attribute")]
     NoAttribute,
-    /// A name that cannot be.
+    /// An invalid name.
     #[error(transparent)]
     BadName(#[from] crate::sys::fs::name::BadName),
-    /// The content cannot be had: missing, damaged, not what the catalog says.
+    /// The content is not available: missing, damaged, or not as in the catalog.
     #[error("Cannot read {path}")]
     Content {
-        /// The file, below the space.
+        /// The file, relative to the space.
         path: String,
-        /// What the store said.
+        /// The error of the store.
         source: ContentError,
     },
-    /// The system failed while doing something.
+    /// A system call failed.
     #[error("Cannot {doing} for inode {ino}")]
     Io {
-        /// What was tried.
+        /// The operation.
         doing: &'static str,
-        /// For which inode.
+        /// The inode.
         ino: Ino,
-        /// What the system said.
+        /// The system error.
         source: io::Error,
     },
 }
@@ -105,7 +105,7 @@ impl Failure for VfsError {
 }
 
 impl VfsError {
-    /// The errno of this error: the only place that decides one.
+    /// The errno of this error: decided only here.
     pub fn errno(&self) -> Errno {
         match self {
             VfsError::NoSuchInode(_) => Errno::STALE,
@@ -124,17 +124,17 @@ impl VfsError {
             VfsError::NoAttribute => Errno::NODATA,
             VfsError::BadName(crate::sys::fs::name::BadName::TooLong(_)) => Errno::NAMETOOLONG,
             VfsError::BadName(_) => Errno::INVAL,
-            // Damage of the store is not "no such file": whatever the cause, a program must not take it for absence.
+            // Damage of the store is never ENOENT: a program must not take it for a missing file.
             VfsError::Content { .. } => Errno::IO,
             VfsError::Io { source, .. } => Errno::of(source),
         }
     }
 
-    /// True for what programs ask all the time and nobody needs to be told.
+    /// True for errors that programs cause all the time, which are not worth a warning.
     pub fn is_ordinary(&self) -> bool {
         match self {
             VfsError::Content { .. } | VfsError::NoSuchInode(_) => false,
-            // A full disk is told to whoever writes, every time.
+            // Every writer gets the error of a full disk, every time.
             VfsError::Io { .. } | VfsError::Upper(_) => {
                 matches!(self.errno(), Errno::NOSPC | Errno::DQUOT | Errno::FBIG)
             }

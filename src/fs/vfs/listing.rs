@@ -1,10 +1,9 @@
 //! Directory listings with stable offsets.
 //!
-//! An offset names the entry *after which* the listing goes on: 1 is `.`, 2 is `..`, a catalog entry's is its inode
-//! number plus 2, which ascends within a directory, and that of an entry the catalog's directory does not have is [`NEWEST`] less its
-//! order in the upper, which is above all of these. So it does not matter what was added or removed in between, and a listing
-//! ends: whatever is made while it goes on stands before where it is. A name of the catalog that another inode has now stays where
-//! the catalog has it.
+//! An offset names the entry *after which* the listing continues: 1 is `.`, 2 is `..`. The offset of a catalog entry is its inode
+//! number plus 2, which ascends within a directory. An entry that the catalog's directory does not have gets [`NEWEST`] minus its
+//! order in the upper, which is above all catalog offsets. So additions and removals during a listing do no harm, and a listing ends:
+//! entries created meanwhile come before the current offset. A catalog name that now refers to another inode keeps its place.
 
 use crate::fs::upper::{Directory, Entry};
 use crate::store::index::{Ino, Node};
@@ -15,28 +14,28 @@ use super::{Attr, Kind, Vfs, VfsError, attr};
 /// One entry of a listing.
 #[derive(Debug, Clone, Copy)]
 pub struct Listed<'a> {
-    /// Its attributes.
+    /// The attributes.
     pub attr: Attr,
-    /// Its name.
+    /// The name.
     pub name: &'a [u8],
-    /// Where the listing goes on after it.
+    /// The offset after it.
     pub next: u64,
 }
 
-/// Takes the entries of a listing: a reply of limited size, or a test's `Vec`.
+/// Receives the entries of a listing: a reply of limited size, or a test's `Vec`.
 pub trait Listing {
-    /// Takes an entry; true means it was full and did not.
+    /// Adds an entry; returns true if it was full and did not.
     fn add(&mut self, entry: &Listed<'_>) -> bool;
 }
 
-/// Offset after `..`; those of catalog entries are above.
+/// Offset after `..`; catalog entries have higher offsets.
 pub(super) const AFTER_DOTS: u64 = 2;
 /// Offsets of entries of the upper count down from here.
 const NEWEST: u64 = i64::MAX.cast_unsigned();
-/// So many entries are collected at once from a directory that was changed, while nobody can change it.
+/// How many entries of a changed directory are collected at once, while it is locked for changes.
 const BATCH: usize = 256;
 
-/// An entry as it was collected; its attributes are looked at later.
+/// A collected entry; its attributes are read later.
 struct Collected {
     ino: Ino,
     name: Box<[u8]>,
@@ -44,8 +43,8 @@ struct Collected {
 }
 
 impl Vfs {
-    /// Lists `dir` after `offset` (0: from the start), `.` and `..` first. With `referenced`, each entry that was taken,
-    /// except the dots, is one more reference of the kernel, as READDIRPLUS has it.
+    /// Lists `dir` after `offset` (0: from the start), `.` and `..` first. With `referenced`, each added entry except the dots counts
+    /// as one more kernel reference, as in READDIRPLUS.
     pub fn list(
         &self,
         dir: Ino,
@@ -101,7 +100,7 @@ impl Vfs {
             for entry in batch {
                 let attr = match self.getattr(entry.ino) {
                     Ok(attr) => attr,
-                    Err(VfsError::NoSuchInode(_)) => continue, // it went away meanwhile
+                    Err(VfsError::NoSuchInode(_)) => continue, // removed meanwhile
                     Err(error) => return Err(error),
                 };
                 if out.add(&Listed { attr, name: &entry.name, next: entry.next }) {
@@ -144,12 +143,12 @@ impl Vfs {
         first.min(range.end)..range.end
     }
 
-    /// Whether the catalog's directory has that name.
+    /// Whether the catalog's directory has this name.
     pub(super) fn in_catalog(&self, dir: Ino, name: &[u8]) -> bool {
         Name::new(name).is_ok_and(|name| self.index.lookup(dir, name).is_some())
     }
 
-    /// The directory that the directory `dir` is in.
+    /// The parent of the directory `dir`.
     pub fn parent(&self, dir: Ino) -> Result<Ino, VfsError> {
         match self.written().and_then(|upper| upper.inode(dir)) {
             Some(inode) => Ok(inode.parent),
@@ -158,7 +157,7 @@ impl Vfs {
     }
 }
 
-/// The catalog's entry as it is now, at its place; `None` if it is gone.
+/// The current state of a catalog entry, at its place; `None` if it was removed.
 fn shown(node: &Node<'_>, changed: Option<&Directory>) -> Option<Collected> {
     let said = Name::new(node.name).ok().and_then(|name| changed?.get(name));
     let ino = match said {

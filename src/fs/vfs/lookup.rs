@@ -1,7 +1,7 @@
-//! Names to inodes, and how many references the kernel holds.
+//! Name lookup, and the kernel's reference counts.
 //!
-//! The kernel counts each look-up of an inode and gives the counts back with FORGET. Without OPEN and RELEASE this count is
-//! all that tells whether an unlinked inode is still in use.
+//! The kernel counts each lookup of an inode, and returns the counts with FORGET. Without OPEN and RELEASE, only this count shows
+//! whether an unlinked inode is still in use.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,11 +15,11 @@ use crate::sys::fs::name::Name;
 
 use super::{Attr, Vfs, VfsError};
 
-/// The kernel's references to inodes: four bytes for each inode of the catalog, which need no lock, and a map of the others. Where the
-/// mount outlives this process, four bytes for each of the others too, in memory that the next one has as well.
+/// The kernel's references to inodes: a lock-free table of four bytes for each catalog inode, and a map for the others. If the mount
+/// outlives this process, the others are in the table too, in memory shared with the next server.
 pub(super) struct Lookups {
     catalog: Table,
-    /// How many of them are of the catalog.
+    /// The number of entries for catalog inodes.
     listed: usize,
     created: Mutex<HashMap<Ino, u64>>,
 }
@@ -29,23 +29,23 @@ enum Table {
     Shared(Counts),
 }
 
-/// So many created inodes can be counted in shared memory. Later ones are taken for known to the kernel until the mount ends.
+/// How many created inodes can be counted in shared memory. Later ones are treated as known to the kernel until the mount ends.
 const SHARED: usize = 1 << 30;
 
-/// Where the references of the kernel are counted for a mount of a catalog with so many inodes that outlives its server.
+/// The shared reference counts of a mount that outlives its server, for a catalog with `inodes` inodes.
 pub fn shared_counts(inodes: u64) -> std::io::Result<Counts> {
     Counts::new(usize::try_from(inodes).map_err(std::io::Error::other)? + 1 + SHARED)
 }
 
 impl Lookups {
-    /// A table for inodes `1..=inodes` and whatever is created.
+    /// A table for the inodes `1..=inodes` and all created ones.
     pub fn new(inodes: u64) -> Lookups {
         let len = usize::try_from(inodes).unwrap_or_default() + 1;
         let catalog = std::iter::repeat_with(|| AtomicU32::new(0)).take(len).collect();
         Lookups { catalog: Table::Own(catalog), listed: len, created: Mutex::default() }
     }
 
-    /// The same, counted in `counts`.
+    /// The same, with the counts in `counts`.
     pub fn shared(inodes: u64, counts: Counts) -> Lookups {
         let listed = usize::try_from(inodes).unwrap_or_default() + 1;
         Lookups { catalog: Table::Shared(counts), listed, created: Mutex::default() }
@@ -69,7 +69,7 @@ impl Lookups {
         self.created.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The kernel got one more reference to `ino`.
+    /// Adds one kernel reference to `ino`.
     pub fn add(&self, ino: Ino) {
         match self.count(ino) {
             Some(count) => {
@@ -79,7 +79,7 @@ impl Lookups {
         }
     }
 
-    /// The kernel gave `amount` references back; the number that is left.
+    /// Removes `amount` kernel references, and returns how many are left.
     pub fn take(&self, ino: Ino, amount: u64) -> u64 {
         let Some(count) = self.count(ino) else { return self.take_created(ino, amount) };
         let amount = u32::try_from(amount).unwrap_or(u32::MAX);
@@ -113,8 +113,8 @@ impl Lookups {
 }
 
 impl Vfs {
-    /// Does `work`, which changes names, for the kernel's request of that number. If the request was `resent` and the server that died
-    /// had done it, there is only its answer to be made `again`.
+    /// Runs `work`, which changes names, for the kernel request of that number. If the request was `resent` and the server that died
+    /// had already done it, only its answer is made, with `again`.
     pub fn once<T>(
         &self,
         request: u64,
@@ -128,7 +128,7 @@ impl Vfs {
         in_request(request, work)
     }
 
-    /// The entry `name` of `dir`: its attributes, and one more reference. `NoEntry` is an answer the kernel may cache.
+    /// Looks up `name` in `dir`: its attributes, and one more reference. The kernel may cache `NoEntry`.
     pub fn lookup(&self, dir: Ino, name: &[u8]) -> Result<Attr, VfsError> {
         let name = Name::new(name)?;
         let Some(ino) = self.child(dir, name) else {
@@ -144,7 +144,7 @@ impl Vfs {
         Ok(attr)
     }
 
-    /// The kernel dropped `amount` references to `ino`. An inode without names and references is gone.
+    /// The kernel dropped `amount` references to `ino`. An inode without names and references is removed.
     pub fn forget(&self, ino: Ino, amount: u64) {
         if self.lookups.take(ino, amount) == 0
             && let Some(upper) = self.written().filter(|_| self.writable)
@@ -154,18 +154,18 @@ impl Vfs {
         }
     }
 
-    /// Which inode `dir` has at `name`.
+    /// The inode of `name` in `dir`.
     pub fn child(&self, dir: Ino, name: Name<'_>) -> Option<Ino> {
         let Some(upper) = self.written() else { return self.index.lookup(dir, name) };
         match upper.entry(dir, name) {
             Some(Entry::Present(present)) => Some(present.ino),
             Some(Entry::Whiteout) => None,
-            // A directory that was removed has nothing, whatever the catalog says.
+            // A removed directory has no entries, although the catalog lists some.
             None => self.index.lookup(dir, name).filter(|_| upper.inode(dir).is_none_or(|dir| dir.nlink > 0)),
         }
     }
 
-    /// Whether `ino` is a directory.
+    /// Fails if `ino` is not a directory.
     pub(super) fn ensure_directory(&self, ino: Ino) -> Result<(), VfsError> {
         let is_directory = match self.written().and_then(|upper| upper.inode(ino)) {
             Some(inode) => inode.kind == Kind::Dir,
@@ -174,7 +174,7 @@ impl Vfs {
         if is_directory { Ok(()) } else { Err(VfsError::NotADirectory(ino)) }
     }
 
-    /// Why `dir` has no such entry.
+    /// The error for a missing entry of `dir`.
     fn no_entry(&self, dir: Ino) -> VfsError {
         self.ensure_directory(dir).err().unwrap_or(VfsError::NoEntry)
     }

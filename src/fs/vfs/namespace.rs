@@ -1,4 +1,4 @@
-//! Names that come and go: making, linking and removing.
+//! Creating, linking and removing names.
 
 use crate::fs::upper::{Inode, Kind};
 use crate::store::index::Ino;
@@ -6,28 +6,28 @@ use crate::sys::fs::name::Name;
 
 use super::{Attr, Caller, Vfs, VfsError};
 
-/// The setgid bit: what is made in such a directory gets the directory's group.
+/// The setgid bit: entries created in such a directory get the directory's group.
 const SETGID: u16 = 0o2000;
-/// The most inodes that a space remembers, created and changed ones: they are kept in memory. As many as a catalog may have entries;
-/// written in docs/limits.md.
+/// The maximum number of created and changed inodes of a space, because they are kept in memory. The same as the maximum number of
+/// entries of a catalog; documented in docs/limits.md.
 const MOST_INODES: usize = 4 << 20;
 
-/// What is made.
+/// What to create.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum New<'a> {
     /// An empty file.
     File,
     /// An empty directory.
     Dir,
-    /// A symbolic link with that text.
+    /// A symbolic link with this target.
     Link(&'a [u8]),
     /// A named pipe.
     Fifo,
     /// A socket.
     Socket,
-    /// A character device of that number.
+    /// A character device with this number.
     Char(u32),
-    /// A block device of that number.
+    /// A block device with this number.
     Block(u32),
 }
 
@@ -46,8 +46,8 @@ impl New<'_> {
 }
 
 impl Vfs {
-    /// Makes `name` in `dir` with the permissions `mode`, from which the umask was taken; its attributes, and one
-    /// reference of the kernel.
+    /// Creates `name` in `dir` with the permissions `mode`, to which the umask was already applied. Returns its attributes, and
+    /// counts one kernel reference.
     pub fn make(
         &self,
         caller: Caller,
@@ -88,7 +88,7 @@ impl Vfs {
         self.referenced(ino)
     }
 
-    /// Gives `ino` another name; its attributes, and one more reference of the kernel.
+    /// Adds a name to `ino`. Returns its attributes, and counts one more kernel reference.
     pub fn link(&self, ino: Ino, dir: Ino, name: &[u8]) -> Result<Attr, VfsError> {
         let name = Name::new(name)?;
         let (mut change, [found]) = self.change_entries([(dir, name)], &[ino])?;
@@ -108,7 +108,7 @@ impl Vfs {
         self.referenced(ino)
     }
 
-    /// Removes `name`, which is no directory, from `dir`.
+    /// Removes `name`, which is not a directory, from `dir`.
     pub fn unlink(&self, dir: Ino, name: &[u8]) -> Result<(), VfsError> {
         let name = Name::new(name)?;
         let (mut change, [found]) = self.change_entries([(dir, name)], &[])?;

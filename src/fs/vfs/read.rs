@@ -1,4 +1,4 @@
-//! Content: bytes of files, texts of links, and what the disk below has left.
+//! Reading: bytes of files, targets of symbolic links, and free space.
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -16,8 +16,8 @@ use crate::sys::fs::disk;
 use super::{Kind, Vfs, VfsError};
 
 impl Vfs {
-    /// Reads into `out` from `offset`; the number of bytes, 0 at the end. Bytes are verified before they are returned, and
-    /// the label stands where the catalog has a relocation.
+    /// Reads into `out` from `offset`; returns the number of bytes, 0 at the end. Bytes are verified before they are returned, and
+    /// each relocation contains the label.
     pub fn read(&self, ino: Ino, offset: u64, out: &mut [u8]) -> Result<usize, VfsError> {
         if let Some(upper) = self.written().filter(|upper| upper.has_bytes(ino)) {
             let failed = |source| VfsError::Io { doing: "read", ino, source };
@@ -38,8 +38,8 @@ impl Vfs {
         Ok(want)
     }
 
-    /// The catalog file's whole content as a file on disk that has exactly these bytes and never changes, with its path; `None`
-    /// if there is none now: it was written, is not relocated yet, is empty, or the disk takes no files.
+    /// The whole content of a catalog file as an immutable file on disk, with its path; `None` if there is none now: the file was
+    /// written, is not relocated yet, is empty, or could not be stored on disk.
     pub fn on_disk(&self, ino: Ino) -> Result<Option<(Whole, PathBuf)>, VfsError> {
         let Some((file, mode)) = self.catalog_file(ino).filter(|(file, _)| file.size > 0) else {
             return Ok(None);
@@ -62,13 +62,13 @@ impl Vfs {
         self.written().is_some_and(|upper| upper.has_bytes(ino))
     }
 
-    /// True for a created file that never got bytes, or lost them in a power cut before they were synced.
+    /// True for a created file that never had bytes, or lost them in a power cut before a sync.
     fn is_empty_file(&self, ino: Ino) -> bool {
         let is_file = |inode: Inode| inode.kind == Kind::File && !inode.has_bytes;
         ino.0 >= FIRST_CREATED && self.written().and_then(|upper| upper.inode(ino)).is_some_and(is_file)
     }
 
-    /// The catalog's file of that number, and its mode there.
+    /// The catalog's file with this inode number, and its mode in the catalog.
     fn readable(&self, ino: Ino) -> Result<(FileNode<'_>, u16), VfsError> {
         if let Some(file) = self.catalog_file(ino) {
             return Ok(file);
@@ -79,7 +79,7 @@ impl Vfs {
         }
     }
 
-    /// The text of a link, exactly as recorded or made.
+    /// The target of a symbolic link, exactly as recorded or created.
     pub fn readlink(&self, ino: Ino) -> Result<Cow<'_, [u8]>, VfsError> {
         if let Some(inode) = self.written().and_then(|upper| upper.inode(ino)) {
             let is_link = inode.kind == Kind::Link;
@@ -91,7 +91,7 @@ impl Vfs {
         }
     }
 
-    /// The disk that the space's own files are on.
+    /// Usage of the disk that holds the space's own files.
     pub fn statfs(&self) -> Result<disk::Usage, VfsError> {
         let io = |source| VfsError::Io { doing: "ask for free space", ino: Ino::ROOT, source };
         let dir = self.upper.as_ref().map_or(self.relocated.dir(), |upper| upper.dir());
@@ -104,7 +104,7 @@ impl Vfs {
     }
 }
 
-/// Reads until `out` is full or the file ends: a reply that is shorter means the end.
+/// Reads until `out` is full or the file ends, because a short reply means end of file.
 fn read_full(file: &File, offset: u64, out: &mut [u8]) -> io::Result<usize> {
     let mut done = 0;
     while done < out.len() {

@@ -1,4 +1,4 @@
-//! Renaming: one row for each name, whatever is below it. So a directory of the catalog is renamed like any other.
+//! Renaming: one row for each name, whatever is below it. So catalog directories are renamed like any other.
 
 use crate::fs::upper::Kind;
 use crate::store::index::Ino;
@@ -7,14 +7,14 @@ use crate::sys::fs::name::Name;
 use super::change::Change;
 use super::{Vfs, VfsError};
 
-/// What happens to an entry that has the new name.
+/// What to do if the new name exists.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum RenameMode {
-    /// It is replaced, if it may be.
+    /// Replace it, if possible.
     Replace,
-    /// There must be none.
+    /// Fail.
     NoReplace,
-    /// It gets the old name.
+    /// Exchange the two entries.
     Exchange,
 }
 
@@ -63,7 +63,7 @@ impl Vfs {
         match (mode, target) {
             (RenameMode::NoReplace, Some(_)) => return Err(VfsError::Exists),
             (RenameMode::Exchange, None) => return Err(VfsError::NoEntry),
-            (_, Some(target)) if target == source => return Ok(()), // two names of one file: nothing happens
+            (_, Some(target)) if target == source => return Ok(()), // two names of one file: nothing to do
             _ => {}
         }
         self.refuse_below(source, to.dir)?;
@@ -89,12 +89,12 @@ impl Vfs {
         self.index.len() + self.upper.as_ref().map_or(0, |upper| upper.inode_count() as u64)
     }
 
-    /// A directory cannot go into itself. The kernel has looked at that too, and lets one such rename through at a time.
+    /// Refuses to move a directory into itself. The kernel checks this too, and serializes such renames.
     fn refuse_below(&self, moved: Moved, mut dir: Ino) -> Result<(), VfsError> {
         if !moved.is_dir() {
             return Ok(());
         }
-        // No way to the root has more directories in it than there are.
+        // No path to the root has more directories than exist.
         for _ in 0..=self.directories_at_most() {
             if dir == moved.ino {
                 return Err(VfsError::Invalid("A directory cannot be moved into itself"));
@@ -137,7 +137,7 @@ fn replace(
     change.touch(to.dir, source.subdirs() - target.map_or(0, Moved::subdirs))
 }
 
-/// Programs write a file under another name so that it appears whole: so it does after a power cut too.
+/// Makes the bytes durable first: programs rename a finished file into place, and expect it to be complete after a power cut too.
 fn rely_on(change: &mut Change<'_>, moved: Moved) -> Result<(), VfsError> {
     if change.inode(moved.ino)?.has_bytes {
         change.tx.rely_on(moved.ino);

@@ -8,14 +8,14 @@ use super::{Kind, Vfs, VfsError};
 /// What `lseek` looks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Seek {
-    /// The next byte that was written.
+    /// The next data.
     Data,
-    /// The next hole; the end of a file is one.
+    /// The next hole; the end of a file counts as one.
     Hole,
 }
 
 impl Vfs {
-    /// Where data or a hole begins in `ino`, at or after `offset`.
+    /// The offset of the next data or hole in `ino`, at or after `offset`.
     pub fn seek(&self, ino: Ino, offset: u64, sought: Seek) -> Result<u64, VfsError> {
         if let Some(upper) = self.written().filter(|upper| upper.has_bytes(ino)) {
             let wanted = match sought {
@@ -29,7 +29,7 @@ impl Vfs {
         let attr = self.getattr(ino)?;
         match (attr.kind, sought) {
             (Kind::File, _) if offset >= attr.size => Err(VfsError::BeyondEnd),
-            // A file of the catalog is all data.
+            // A catalog file has no holes.
             (Kind::File, Seek::Data) => Ok(offset),
             (Kind::File, Seek::Hole) => Ok(attr.size),
             _ => Err(VfsError::NotAFile(ino)),

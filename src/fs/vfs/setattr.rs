@@ -1,4 +1,4 @@
-//! Attributes that are set: mode, owner, size, times.
+//! Setting attributes: mode, owner, size, times.
 
 use std::fs::File;
 
@@ -8,7 +8,7 @@ use crate::sys::fs::bytes;
 
 use super::{Attr, Caller, Vfs, VfsError};
 
-/// What to set; `None` stays. All `None` is what the kernel sends to have privileges dropped, as by `chown(-1, -1)`.
+/// What to set; `None` is left unchanged. If all are `None`, the kernel wants privileges dropped, as by `chown(-1, -1)`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SetAttr {
     /// Permissions: 12 bits.
@@ -17,7 +17,7 @@ pub struct SetAttr {
     pub uid: Option<u32>,
     /// Group.
     pub gid: Option<u32>,
-    /// Bytes: more are zeros.
+    /// Size in bytes; growth is filled with zeros.
     pub size: Option<u64>,
     /// Last access.
     pub atime: Option<SetTime>,
@@ -28,9 +28,9 @@ pub struct SetAttr {
 /// A time to set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SetTime {
-    /// The moment at which it is set.
+    /// The current time.
     Now,
-    /// This one.
+    /// This time.
     At(Time),
 }
 
@@ -43,15 +43,15 @@ impl SetTime {
     }
 }
 
-/// The mode without setuid, and without setgid unless that only marks a file for mandatory locks.
+/// The mode without setuid, and without setgid unless it only marks a file for mandatory locking.
 pub(super) fn unprivileged(mode: u16) -> u16 {
     let kept = mode & !0o4000;
     if mode & 0o010 != 0 { kept & !0o2000 } else { kept }
 }
 
 impl Vfs {
-    /// Sets attributes; what they are then. What asks for nothing but what the catalog says anyway, as RCC does for
-    /// every directory, writes nothing.
+    /// Sets attributes, and returns the new ones. A request that only repeats the catalog's values writes nothing: RCC makes such
+    /// requests for every directory.
     pub fn setattr(&self, caller: Caller, ino: Ino, set: &SetAttr) -> Result<Attr, VfsError> {
         self.writer()?;
         if self.is_shown(ino, set)? {
@@ -67,7 +67,7 @@ impl Vfs {
         };
         let has_bytes = before.has_bytes || file.is_some();
         if let Some(file) = file.filter(|_| !before.has_bytes) {
-            // Nobody sees these bytes yet: what fails here has not happened.
+            // These bytes are not visible yet: a failure here has no effect.
             self.set_file(ino, &file, set, atime, mtime)?;
         }
         let mut after = change.inode(ino)?;
@@ -76,7 +76,7 @@ impl Vfs {
             after.atime = atime.unwrap_or(after.atime);
             after.mtime = mtime.unwrap_or(after.mtime);
         }
-        // The times and the size of a file with bytes are in no row.
+        // The times and the size of a file with bytes are not stored in a row.
         let row = !has_bytes || !before.has_bytes || set.size.is_none() && atime.or(mtime).is_none();
         if row || after != before {
             after.ctime = now;
@@ -89,7 +89,7 @@ impl Vfs {
         self.getattr(ino)
     }
 
-    /// The part of it that is not in rows: size, then times. A new size stamps the file by itself, so it is one call that fails or not.
+    /// Sets size and times, which are not in rows. A new size sets the times by itself, so it is one call that fails or not.
     fn set_file(
         &self,
         ino: Ino,
@@ -110,7 +110,7 @@ impl Vfs {
         dated.map_err(|source| VfsError::Io { doing: "set the times", ino, source })
     }
 
-    /// True if `ino` was never changed and all of this is as the catalog has it.
+    /// True if `ino` was never changed and `set` only repeats the catalog's values.
     fn is_shown(&self, ino: Ino, set: &SetAttr) -> Result<bool, VfsError> {
         if self.written().and_then(|upper| upper.inode(ino)).is_some() || *set == SetAttr::default() {
             return Ok(false);
@@ -128,7 +128,7 @@ impl Vfs {
     }
 }
 
-/// Mode and owner, and the privileges that another owner, another size or the kernel's wish take away.
+/// Sets mode and owner, and drops the privileges that a new owner, a new size or the kernel's request clears.
 fn apply(inode: &mut Inode, caller: Caller, set: &SetAttr) {
     let chown = set.uid.or(set.gid).is_some();
     let truncated_by_other = set.size.is_some() && caller.uid != 0;

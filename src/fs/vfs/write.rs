@@ -1,4 +1,4 @@
-//! Bytes that change. They go to the file of the upper directly, whose size and times are the truth: no row is written.
+//! Writing bytes. They go directly to the file of the upper, whose size and times are authoritative: no row is written.
 
 use std::os::unix::fs::FileExt;
 
@@ -7,16 +7,16 @@ use crate::sys::fs::bytes;
 
 use super::{Vfs, VfsError, read, setattr};
 
-/// The flags of fallocate(2) that can be done to any file here.
+/// The flags of fallocate(2) that any file here supports.
 const KEEP_SIZE: u32 = 1;
 const PUNCH_HOLE: u32 = 2;
 const ZERO_RANGE: u32 = 16;
-/// At most so many bytes are copied at once: a signal is heard in between.
+/// The maximum number of bytes copied at once, so that signals are handled in between.
 const COPY_AT_ONCE: u64 = 64 << 20;
 
 impl Vfs {
-    /// Writes `data` at `offset`; how many bytes of it. With `drop_privileges`, setuid and setgid are cleared: somebody
-    /// writes who could not have set them.
+    /// Writes `data` at `offset`; returns how many bytes were written. With `drop_privileges`, setuid and setgid are cleared, because
+    /// the writer could not have set them.
     pub fn write(
         &self,
         ino: Ino,
@@ -34,14 +34,14 @@ impl Vfs {
                 Ok(0) => break,
                 Ok(count) => done += count,
                 Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
-                Err(_) if done > 0 => break, // what was written is told; the next write meets the error again
+                Err(_) if done > 0 => break, // report what was written; the next write gets the error again
                 Err(source) => return Err(VfsError::Io { doing: "write", ino, source }),
             }
         }
         Ok(done)
     }
 
-    /// Allocates, or frees, or zeroes a range, with the flags of fallocate(2).
+    /// Allocates, frees or zeroes a range, with the flags of fallocate(2).
     pub fn allocate(&self, ino: Ino, offset: u64, len: u64, flags: u32) -> Result<(), VfsError> {
         let upper = self.writer()?;
         let known = [0, KEEP_SIZE, PUNCH_HOLE | KEEP_SIZE, ZERO_RANGE, ZERO_RANGE | KEEP_SIZE];
@@ -53,7 +53,7 @@ impl Vfs {
         allocated.map_err(|source| VfsError::Io { doing: "allocate", ino, source })
     }
 
-    /// Copies up to `len` bytes from one file to another or to itself; how many.
+    /// Copies up to `len` bytes from one file to another or to itself; returns how many were copied.
     pub fn copy_range(&self, from: Ino, at: u64, to: Ino, to_at: u64, len: u64) -> Result<u64, VfsError> {
         let target = self.own_bytes(to)?;
         let len = len.min(COPY_AT_ONCE);
@@ -76,7 +76,7 @@ impl Vfs {
         Ok(count as u64)
     }
 
-    /// Makes `ino` durable: its bytes and, unless `data_only`, everything that is known of it.
+    /// Makes `ino` durable: its bytes and, unless `data_only`, its metadata.
     pub fn sync(&self, ino: Ino, data_only: bool) -> Result<(), VfsError> {
         match self.written() {
             Some(upper) => Ok(upper.sync_inode(ino, data_only)?),
@@ -84,7 +84,7 @@ impl Vfs {
         }
     }
 
-    /// Clears setuid, and setgid where it means a privilege, if they are set.
+    /// Clears setuid, and setgid where it grants a privilege.
     fn drop_privileges(&self, ino: Ino) -> Result<(), VfsError> {
         if setattr::unprivileged(self.inode(ino)?.mode) == self.inode(ino)?.mode {
             return Ok(());

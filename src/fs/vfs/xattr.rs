@@ -1,35 +1,35 @@
-//! Extended attributes: what programs keep in `user.*`, and what HoloFS itself tells about a file in `user.holofs.*`.
+//! Extended attributes: those that programs set in `user.*`, and those that HoloFS reports about a file in `user.holofs.*`.
 //!
-//! No other namespace is kept. `security.*` would be privileges that the kernel acts upon, `trusted.*` belongs to
-//! file systems, and ACLs are not supported. All of them are answered ENOTSUP and not "no such attribute": `ls -l` asks each file
-//! for two of them, but stops at the first file system that says so.
+//! No other namespace is stored. `security.*` would grant privileges that the kernel enforces, `trusted.*` belongs to file systems,
+//! and ACLs are not supported. All of them are answered with ENOTSUP instead of "no such attribute": `ls -l` queries two of them for
+//! each file, but stops at the first file system that returns ENOTSUP.
 
 use crate::fs::upper::Kind;
 use crate::store::index::Ino;
 
 use super::{Vfs, VfsError};
 
-/// The digest of the content before relocation, of a file that is as the catalog says.
+/// For a file that is as in the catalog: the digest of its content before relocation.
 const DIGEST: &[u8] = b"user.holofs.digest";
-/// Where the content comes from: `catalog`, `relocated` or `written`.
+/// The source of the content: `catalog`, `relocated` or `written`.
 const STATE: &[u8] = b"user.holofs.state";
-/// Programs may keep what they want here.
+/// The namespace that programs may use.
 const KEPT: &[u8] = b"user.";
-/// But not here.
+/// The part of it that is reserved.
 const OURS: &[u8] = b"user.holofs.";
-/// The most bytes of attributes of one inode, as on ext4 with room to spare: they are kept in memory.
+/// The maximum size of the attributes of one inode, somewhat more than on ext4: they are kept in memory.
 const MOST_BYTES: usize = 256 << 10;
-/// The most bytes of attributes of all inodes of a space, for the same reason; written in docs/limits.md.
+/// The maximum size of the attributes of all inodes of a space, for the same reason; documented in docs/limits.md.
 const MOST_BYTES_OF_SPACE: usize = 64 << 20;
 
-/// Whether an attribute that is set must be there before.
+/// Whether an attribute must exist before it is set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SetMode {
-    /// It does not matter.
+    /// It may exist.
     Either,
-    /// It must not.
+    /// It must not exist.
     Create,
-    /// It must.
+    /// It must exist.
     Replace,
 }
 
@@ -45,8 +45,9 @@ impl Vfs {
         value.ok_or(VfsError::NoAttribute)
     }
 
-    /// The names of all extended attributes that were set, each ended by NUL. What we tell ourselves is not among them, as with
-    /// other file systems that tell something this way: who copies a file with its attributes would keep it, untrue, in the copy.
+    /// The names of all attributes that were set, each terminated by NUL. Reported attributes are not listed, as on other file
+    /// systems that have such attributes: a program that copies a file with its attributes would store them in the copy, where they
+    /// are wrong.
     pub fn listxattr(&self, ino: Ino) -> Result<Vec<u8>, VfsError> {
         let mut names = Vec::new();
         match self.written().and_then(|upper| upper.inode(ino)) {
@@ -88,7 +89,7 @@ impl Vfs {
         change.commit(None)
     }
 
-    /// What we tell of a regular file ourselves.
+    /// The reported attributes of a regular file.
     fn own_xattr(&self, ino: Ino, name: &[u8]) -> Result<Option<Vec<u8>>, VfsError> {
         let written = self.written().and_then(|upper| upper.inode(ino));
         if written.as_ref().is_some_and(|inode| inode.has_bytes) {
