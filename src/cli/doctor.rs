@@ -15,6 +15,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::session::method::{Method, Mounter, Refusal};
+use crate::sys::fs::place::Place;
 
 use super::bundle;
 use super::context::Context;
@@ -91,8 +92,17 @@ fn tried(method: Method, attempt: impl FnOnce() -> anyhow::Result<()>) -> Tried 
 }
 
 fn try_to_write(context: &Context) -> anyhow::Result<()> {
+    check_owner(&context.home.spaces_dir())?;
     let dirs = [context.home.holotree().to_owned(), context.home.spaces_dir().into()];
     dirs.iter().try_for_each(|dir| writable(dir))
+}
+
+/// Nothing is tried in a directory of our state that is a link or belongs to somebody else; one that is not there is fine.
+fn check_owner(place: &Place) -> std::io::Result<()> {
+    match place.open() {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
+    }
 }
 
 /// A file can be made in `dir`, or in the directory that it would be made in.

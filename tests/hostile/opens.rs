@@ -19,6 +19,27 @@ const EXEMPT: [(&str, &str); 2] = [
     ("/bytecode/", "Python itself is given a path for its bytecode, and the same path is read ahead"),
 ];
 
+/// Commands that may use a path for what is named here, and why.
+const EXEMPT_FOR: [(&str, &str, &str); 3] = [
+    ("df", "O_DIRECTORY", "it lists and counts, opens no file, and follows no link"),
+    (
+        "doctor",
+        "",
+        "it tries whether files can be made and shared, in directories whose owner it has checked",
+    ),
+    (
+        "mount --io passthrough",
+        "/r",
+        "a read-only view of the raw store or of relocated files, which were opened and checked before",
+    ),
+];
+
+fn is_exempt_for(command: &str, line: &str) -> bool {
+    EXEMPT_FOR
+        .iter()
+        .any(|(of, what, _)| command.contains(of) && line.contains(what) && !line.contains("O_TRUNC"))
+}
+
 /// Lines of a trace that open something below `holofs` by its absolute path.
 fn by_path(log: &Path, holofs: &Path) -> Vec<String> {
     let below = format!("\"{}/", holofs.display());
@@ -57,7 +78,7 @@ fn nothing_of_our_state_is_opened_by_a_path() {
     let blueprint = golden::file("golden.yaml");
     let (zip, stage, blueprint) =
         (zip.to_str().unwrap(), stage.to_str().unwrap(), blueprint.to_str().unwrap());
-    let commands: [&[&str]; 14] = [
+    let commands: [&[&str]; 18] = [
         &["materialize", CATALOG, "laid", "--strategy", "hardlink", "--warm"],
         &["materialize", CATALOG, "laid", "--verify"],
         &["run", CATALOG, "shown", "--", "sh", "-c", "echo x > $CONDA_PREFIX/new"],
@@ -69,6 +90,10 @@ fn nothing_of_our_state_is_opened_by_a_path() {
         &["check", "--repair"],
         &["export", CATALOG, "--zipfile", zip],
         &["import", zip],
+        &["doctor"],
+        &["df"],
+        &["warm", CATALOG],
+        &["verify", CATALOG],
         &["reset", "shown"],
         &["delete", "laid"],
         &["gc"],
@@ -77,17 +102,24 @@ fn nothing_of_our_state_is_opened_by_a_path() {
     for args in commands.into_iter().chain([&["record", stage, "--blueprint", blueprint][..]]) {
         // Other tests check their output; some have nothing to do.
         traced(&sandbox, &log).args(args).output().unwrap();
-        found.extend(by_path(&log, &holofs).into_iter().map(|line| format!("{args:?}: {line}")));
+        let lines = by_path(&log, &holofs).into_iter().filter(|line| !is_exempt_for(args[0], line));
+        found.extend(lines.map(|line| format!("{args:?}: {line}")));
     }
-    let root = sandbox.holotree().join(label(&sandbox, "long"));
-    let mut mount = traced(&sandbox, &log);
-    let mut child = mount.args(["mount", CATALOG, "long"]).stdout(Stdio::null()).spawn().unwrap();
-    until(|| is_mounted(&root));
-    fs::write(root.join("new"), "x").unwrap();
-    run(sandbox.command("cat").arg(root.join("bin/tool")));
-    sandbox.holofs_ok(&["unmount", "long"]);
-    child.wait().unwrap();
-    found.extend(by_path(&log, &holofs).into_iter().map(|line| format!("mount: {line}")));
+    for io in ["no-open", "passthrough"] {
+        let space = format!("long-{io}");
+        let root = sandbox.holotree().join(label(&sandbox, &space));
+        let mut mount = traced(&sandbox, &log);
+        let mut child =
+            mount.args(["mount", CATALOG, &space, "--io", io]).stdout(Stdio::null()).spawn().unwrap();
+        until(|| is_mounted(&root));
+        fs::write(root.join("new"), "x").unwrap();
+        run(sandbox.command("cat").arg(root.join("bin/tool")));
+        sandbox.holofs_ok(&["unmount", &space]);
+        child.wait().unwrap();
+        let command = format!("mount --io {io}");
+        let lines = by_path(&log, &holofs).into_iter().filter(|line| !is_exempt_for(&command, line));
+        found.extend(lines.map(|line| format!("{command}: {line}")));
+    }
     assert_eq!(found, Vec::<String>::new(), "{}", found.join("\n"));
 }
 

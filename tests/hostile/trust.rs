@@ -428,3 +428,19 @@ fn an_index_that_says_its_checksum_is_right_is_still_no_tree_by_that() {
         assert!(fs::read(&path).unwrap() == right, "it was not compiled again");
     }
 }
+
+#[test]
+fn doctor_tries_nothing_where_a_link_leads() {
+    let (sandbox, precious) = (Sandbox::golden(Regime::Gzip), Precious::new());
+    fs::create_dir_all(sandbox.home().join("holofs")).unwrap();
+    fs::set_permissions(sandbox.home().join("holofs"), Permissions::from_mode(0o700)).unwrap();
+    for name in ["raw", "spaces"] {
+        symlink(precious.dir(), sandbox.home().join("holofs").join(name)).unwrap();
+    }
+    let changed = || fs::metadata(precious.dir()).map(|meta| (meta.ctime(), meta.ctime_nsec())).unwrap();
+    let before = changed();
+    let output = holofs(&sandbox, &["doctor"]);
+    precious.assert_untouched("doctor");
+    assert_eq!(changed(), before, "something was made and removed: {}", said(&output));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("symbolic link"), "{}", said(&output));
+}

@@ -53,7 +53,9 @@ pub fn examine(context: &Context) -> Storage {
         Default::default()
     });
     bases.insert(home.holotree().to_owned());
-    let pair = |base: PathBuf| Pair { found: try_pair(&home.raw_dir(), &base).into(), base };
+    let ours = super::check_owner(&home.raw_dir()).map_err(|error| error.to_string());
+    let tried = |base: &Path| ours.clone().and_then(|()| try_pair(&home.raw_dir(), base));
+    let pair = |base: PathBuf| Pair { found: tried(&base).into(), base };
     Storage {
         hololib: there(home.hololib()).and_then(|dir| place(dir).map_err(|error| error.to_string())).into(),
         pairs: bases.into_iter().map(pair).collect(),
