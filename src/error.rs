@@ -1,8 +1,8 @@
-//! What an error says, everywhere alike.
+//! How all errors are reported.
 //!
-//! `Display` says what was tried on what. `source()` is the cause, and its text never stands in `Display` too. [`Failure`] adds the
-//! class, which decides the exit code, and the hint: what the user can do. Whoever shows an error alone, in a log line or in a field
-//! of a report, uses [`chain`] or [`line()`], so that no cause is lost.
+//! `Display` says what failed on what. `source()` is the cause, and its text is never repeated in `Display`. [`Failure`] adds the
+//! class, which decides the exit code, and the hint: what the user can do. To show a single error, in a log line or in a field of a
+//! report, use [`chain`] or [`line()`], so that no cause is lost.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -10,7 +10,7 @@ use std::fmt::{Display, Formatter, Result};
 
 use serde::{Deserialize, Serialize};
 
-/// What kind of failure it is, however it came about.
+/// The kind of a failure, whatever its cause.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Class {
@@ -22,13 +22,13 @@ pub enum Class {
     BadBlob,
     /// The space is live, locked, or in use.
     Busy,
-    /// Nothing could be mounted here.
+    /// No mount was possible here.
     CannotMount,
-    /// The operating system failed, or anything else.
+    /// The operating system failed, or any other failure.
     Failed,
     /// Some files failed, for several reasons.
     Partial,
-    /// RCC has such a command or option, and HoloFS does not offer it.
+    /// An RCC command or option that HoloFS does not offer.
     NotOffered,
 }
 
@@ -48,20 +48,20 @@ impl Class {
     }
 }
 
-/// What an error of ours says besides its text.
+/// What our errors provide in addition to their text.
 pub trait Failure: Error {
-    /// Its class; none if its causes decide.
+    /// The class; `None` if the causes decide.
     fn class(&self) -> Option<Class> {
         None
     }
 
-    /// What to do about it, as half a sentence in lower case.
+    /// What to do about it: a clause in lower case.
     fn hint(&self) -> Option<Cow<'_, str>> {
         None
     }
 }
 
-/// The failure that `error` is, if it is an `E`.
+/// `error` as a failure, if it is an `E`.
 pub fn kind<'a, E: Failure + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a dyn Failure> {
     error.downcast_ref::<E>().map(|error| error as &dyn Failure)
 }
@@ -71,12 +71,12 @@ pub fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Display + use<'a> {
     Chain(error)
 }
 
-/// As [`chain`], with what to do about it: for a log.
+/// Like [`chain`], followed by the hint: for a log.
 pub fn line<E: Failure + 'static>(error: &E) -> impl Display + use<'_, E> {
     Line(error)
 }
 
-/// The causes of an error, outermost first. What a foreign error says of its cause in its own text is not said again.
+/// The causes of an error, outermost first. A cause that a foreign error already includes in its own text is not repeated.
 pub fn causes(error: &(dyn Error + 'static)) -> Vec<String> {
     let mut texts = vec![error.to_string()];
     let mut next = error.source();
@@ -91,7 +91,7 @@ pub fn causes(error: &(dyn Error + 'static)) -> Vec<String> {
     texts
 }
 
-/// So many of something: `1 file`, `2 files`.
+/// A count with its noun: `1 file`, `2 files`.
 pub fn counted(count: usize, what: &str) -> String {
     if count == 1 { format!("1 {what}") } else { format!("{count} {what}s") }
 }

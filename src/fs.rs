@@ -1,4 +1,4 @@
-//! A space as a file system: what was written ([`upper`]), what operations mean ([`vfs`]), and the kernel's protocol ([`fuse`]).
+//! A space as a file system: written state ([`upper`]), semantics ([`vfs`]), and the kernel's protocol ([`fuse`]).
 
 pub mod fuse;
 pub mod upper;

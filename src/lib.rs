@@ -1,4 +1,4 @@
-//! HoloFS: RCC environments that appear instead of being copied.
+//! HoloFS: mounts RCC environments instead of copying them.
 //!
 //! # Data flow
 //! ```text
@@ -9,24 +9,24 @@
 //!                                                      ▲                        │
 //!              materialize: plan(Index, what is there) ─▶ execute ──────────────┘ reflink ▸ hardlink ▸ copy ▸ patch
 //! ```
-//! Data enters at one edge and becomes checked types there. `vfs` (semantics) knows no FUSE; `fuse` only decodes and replies.
-//! Mount and materialize never know each other: both read through the store, so that they cannot disagree.
+//! Data enters at one edge and becomes checked types there. `vfs` (semantics) knows no FUSE; `fuse` only decodes and replies. Mount
+//! and materialize do not depend on each other: both read through the store, so their results agree.
 //!
-//! # Rooms
-//! A room imports only from rooms above it in this table, or from its own children; `tests/layers.rs` is the referee.
+//! # Layers
+//! A layer imports only from layers above it in this table, or from its own children; `tests/layers.rs` checks this.
 //!
-//! | room | what it knows |
+//! | layer | responsibility |
 //! |---|---|
-//! | [`error`] | what an error says: its causes, its class, what to do about it |
+//! | [`error`] | errors: causes, class, hint |
 //! | [`sys`] | the operating system: files, mounts, processes; the only `unsafe` |
-//! | [`rcc`] | RCC's files and words: digests, catalogs, blueprints, the home |
+//! | [`rcc`] | RCC's files and terms: digests, catalogs, blueprints, the home |
 //! | [`store`] | content by digest: blobs, the raw store, compiled catalogs, relocations |
 //! | [`space`] | a space on disk: its state, materialize, record, archives, maintenance |
-//! | [`remote`] | environments elsewhere: heads, packs, references; registries, buckets, directories, web servers |
+//! | [`remote`] | remote environments: heads, packs, references; registries, buckets, directories, web servers |
 //! | [`fs`] | a space as a file system: upper, vfs, FUSE |
 //! | [`session`] | the life of a space: mount, serve, run, unmount |
-//! | [`build`] | environments from requirements, by the tools made for it; ends in record |
-//! | [`inspect`] | what an environment holds, what runs touched of it, what changed |
+//! | [`build`] | builds environments from requirements with existing tools; ends in record |
+//! | [`inspect`] | what an environment contains, what runs used of it, what changed |
 //! | [`cli`] | arguments, text, JSON, progress, exit codes |
 
 pub mod build;

@@ -1,12 +1,12 @@
-//! FUSE: the only place that names the `fuser` crate.
+//! FUSE: the only place that uses the `fuser` crate.
 //!
-//! [`Adapter`](adapter::Adapter) decodes a request, calls the [`Vfs`] once and replies; nothing is decided here except
-//! what the protocol needs. A [`Session`] is one mount: it exists once the kernel's INIT was answered, and `run` serves it
-//! until it is unmounted. Only Linux has it; elsewhere the ladder ends before anything is mounted.
+//! [`Adapter`](adapter::Adapter) decodes a request, calls the [`Vfs`] once and replies; it decides only what the protocol requires. A
+//! [`Session`] is one mount: it exists once the kernel's INIT was answered, and `run` serves it until it is unmounted. Only Linux has
+//! it; elsewhere the fallback chain ends before anything is mounted.
 //!
-//! The data path is *no-open*: the first OPEN and OPENDIR are answered ENOSYS, after which the kernel never asks again, reads
-//! through its page cache and names a file by its inode only. Entries, attributes and misses are static, so all timeouts
-//! are infinite and whatever we change ourselves is invalidated exactly. Only who makes a file has it open, see [`created`].
+//! The data path is *no-open*: the first OPEN and OPENDIR are answered with ENOSYS, after which the kernel never sends them again,
+//! reads through its page cache and identifies a file only by its inode. Entries, attributes and misses are static, so all timeouts
+//! are infinite, and our own changes are invalidated exactly. Only the creator of a file has it open, see [`created`].
 //! [`passthrough`] is the other way to read, chosen at the mount.
 
 #[cfg(target_os = "linux")]
@@ -46,7 +46,7 @@ use trace::Trace;
 pub enum Io {
     /// Through the mount's own page cache, with the fewest requests
     NoOpen,
-    /// By the kernel from the files on disk, whose page cache all spaces share: for large data and many spaces; as root
+    /// By the kernel from the files on disk, sharing the page cache: for large data and many spaces; needs root
     Passthrough,
 }
 
@@ -60,31 +60,31 @@ impl Io {
     }
 }
 
-/// What is watched while a mount is served, and told as the extended attribute [`STATS`] of its root.
+/// Measurements of a served mount, reported in the extended attribute [`STATS`] of its root.
 #[derive(Clone, Default)]
 pub struct Watch {
     /// Requests by opcode.
     pub requests: Arc<Requests>,
-    /// What the layers below count.
+    /// Counters of the layers below.
     pub tally: Arc<Tally>,
-    /// What is read first.
+    /// Records what is read first.
     pub recorder: Arc<Recorder>,
     /// How long requests took.
     pub latencies: Arc<Latencies>,
-    /// Single requests, while somebody asks for them.
+    /// Single requests, while a trace is being read.
     pub trace: Arc<Trace>,
-    /// Where processors are to be kept awake for requests.
+    /// Keeps processors awake for requests, if enabled.
     pub awake: Option<Arc<Awake>>,
-    /// Who is to know that this server gets on.
+    /// Reports that this server makes progress.
     pub progress: Option<Arc<Progress>>,
     /// How many servers of this mount ended before this one.
     pub deaths: u64,
 }
 
-/// The attribute of a mount's root that tells about its requests, as JSON.
+/// The attribute of a mount's root that reports request statistics, as JSON.
 pub const STATS: &str = "user.holofs.stats";
 
-/// The fallback, if files are not passed through though it was asked for.
+/// The fallback if passthrough was requested but is not possible.
 pub const PASSTHROUGH: &str = "passthrough";
 
 /// The value of [`STATS`].
@@ -97,12 +97,12 @@ struct Stats {
     counts: BTreeMap<&'static str, u64>,
     fallbacks: BTreeMap<&'static str, Fallback>,
     primed: u64,
-    /// How many servers of this mount ended before the one that answers.
+    /// How many servers of this mount ended before the current one.
     deaths: u64,
 }
 
 impl Watch {
-    /// Everything seen so far, as JSON.
+    /// All statistics so far, as JSON.
     #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "nobody can ask"))]
     fn stats(&self, io: Io) -> Vec<u8> {
         let stats = Stats {

@@ -1,4 +1,4 @@
-//! Requests in, replies out: a few lines per operation.
+//! Decodes requests and sends replies: a few lines per operation.
 
 mod answer;
 mod reply;
@@ -29,12 +29,12 @@ use super::{STATS, Watch};
 
 use reply::{Plain, Plus, sized};
 
-/// The largest read and write, in bytes: what the kernel takes (256 pages).
+/// The largest read and write, in bytes: the kernel's limit (256 pages).
 const MAX_TRANSFER: u32 = 1 << 20;
 
-/// The capabilities that make the no-open path: whatever of it a kernel lacks costs requests, not correctness.
+/// The capabilities of the no-open path: if a kernel lacks one, this costs requests, not correctness.
 ///
-/// KILLPRIV_V2: we clear setuid and setgid ourselves, and the kernel need not ask for `security.capability` at each write.
+/// KILLPRIV_V2: we clear setuid and setgid ourselves, so the kernel need not query `security.capability` at each write.
 const WANTED: [InitFlags; 8] = [
     InitFlags::FUSE_NO_OPEN_SUPPORT,
     InitFlags::FUSE_NO_OPENDIR_SUPPORT,
@@ -47,11 +47,11 @@ const WANTED: [InitFlags; 8] = [
 ];
 
 thread_local! {
-    /// Where a thread reads content before it replies: reused, so that a read allocates nothing.
+    /// A buffer per thread for content to reply with: reused, so that a read allocates nothing.
     static BUFFER: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A [`Vfs`] as `fuser` wants it.
+/// A [`Vfs`] behind the `fuser` trait.
 pub struct Adapter {
     vfs: Arc<Vfs>,
     watch: Watch,
@@ -60,7 +60,7 @@ pub struct Adapter {
 }
 
 impl Adapter {
-    /// Serves `vfs`, watched by `watch`, whose files are opened by `opens`.
+    /// Serves `vfs`, measured by `watch`; `opens` decides how its files are opened.
     pub fn new(vfs: Arc<Vfs>, watch: Watch, opens: Arc<Opens>) -> Adapter {
         Adapter { vfs, watch, opens, created: Created::here() }
     }
@@ -216,7 +216,7 @@ impl Filesystem for Adapter {
         self.empty(Opcode::Rename, parent, renamed, reply);
     }
 
-    /// See [`Created`]. Where files are passed through, the table of what is open has to know of everyone, so that there is an OPEN.
+    /// See [`Created`]. With passthrough, the table of open files needs every open, so it must come as an OPEN.
     fn create(
         &self,
         req: &Request,
@@ -239,18 +239,18 @@ impl Filesystem for Adapter {
         }
     }
 
-    /// Answered ENOSYS unless files are passed through, so that the kernel never asks again: see the module's text.
+    /// Answered with ENOSYS except for passthrough, so that the kernel never sends it again: see the module's text.
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let _timed = self.asked(req, Opcode::Open, ino, (0, 0));
         if self.opens.is_on() {
-            self.watch.recorder.read(req.pid(), convert::ino(ino), 0, 1); // no READ will tell
+            self.watch.recorder.read(req.pid(), convert::ino(ino), 0, 1); // there will be no READ to record
         }
         if let Err((error, reply)) = self.opens.open(&self.vfs, ino, flags, reply) {
             reply.error(self.errno(Opcode::Open, ino, &error));
         }
     }
 
-    /// Comes only if files are passed through, or from who made a file before any was opened.
+    /// Sent only for passthrough, or for a file that was created before any OPEN.
     fn release(
         &self,
         req: &Request,
@@ -266,7 +266,7 @@ impl Filesystem for Adapter {
         self.empty(Opcode::Release, ino, Ok(()), reply);
     }
 
-    /// Answered ENOSYS, so that the kernel never asks again; it also makes the kernel keep directory listings.
+    /// Answered with ENOSYS, so that the kernel never sends it again; it then also caches directory listings.
     fn opendir(&self, req: &Request, _ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
         let _timed = self.count(req, Opcode::Opendir);
         reply.error(Errno::ENOSYS);
@@ -471,13 +471,13 @@ impl Filesystem for Adapter {
         self.empty(Opcode::Removexattr, ino, removed, reply);
     }
 
-    /// Permissions are the kernel's affair (`default_permissions`).
+    /// The kernel checks permissions (`default_permissions`).
     fn access(&self, req: &Request, _ino: INodeNo, _mask: AccessFlags, reply: ReplyEmpty) {
         let _timed = self.count(req, Opcode::Access);
         reply.error(Errno::ENOSYS);
     }
 
-    /// Python asks every file it opens whether it is a terminal.
+    /// Python checks for every file it opens whether it is a terminal.
     fn ioctl(
         &self,
         req: &Request,

@@ -1,9 +1,9 @@
-//! Keeps processors from halting while requests come quickly.
+//! Keeps processors from halting while requests arrive quickly.
 //!
-//! A request wakes the thread that serves it, and the answer wakes the program that waits for it. Where an idle processor is
-//! given back to the host of a virtual machine at once, each of the two costs some 20 µs, several times what is done for the
-//! request. So while requests come in quick succession the kernel is asked not to halt, and shortly after the last one that
-//! is taken back. Whatever wants a processor still has it at once; what it costs is power, or the host's time.
+//! A request wakes the thread that serves it, and the answer wakes the waiting program. On a virtual machine that returns idle
+//! processors to its host at once, each wake-up costs some 20 µs, several times the work of the request. So during a burst of
+//! requests the kernel is asked not to halt, and shortly after the last one the claim is withdrawn. Other programs still get a
+//! processor at once; the cost is power, or the host's time.
 
 use std::io;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -16,16 +16,16 @@ use crate::store::observe::{Counter, Observer};
 use crate::sys::host::Idling;
 use crate::sys::process::latency::Claim;
 
-/// So many requests within [`WINDOW`] are quick succession.
+/// More requests than this within [`WINDOW`] count as a burst.
 const HANDFUL: u64 = 4;
-/// Within this time.
+/// The time window for counting requests.
 const WINDOW: Duration = Duration::from_millis(10);
 /// Without a request for this long, or up to twice that, processors may halt again.
 const LINGER: Duration = Duration::from_millis(10);
-/// On a machine with more processors than this, all of which would stay awake, it is not worth it.
+/// On a machine with more processors than this it is not worth it, because all of them would stay awake.
 const MOST_PROCESSORS: usize = 8;
 
-/// The fallback, if it cannot be done though it was asked for.
+/// The fallback if it was requested but is not possible.
 pub const KEEP_AWAKE: &str = "keep awake";
 
 /// When processors are kept awake.
@@ -50,12 +50,12 @@ impl KeepAwake {
         }
     }
 
-    /// What is needed for it on this machine; `None` if it is not to be done here. Errors: it is not ours to have.
+    /// The claim for this machine; `None` if it does not apply here. Fails if it is not permitted.
     pub fn claim(self) -> io::Result<Option<Claim>> {
         self.applies_to(Idling::here()).then(Claim::open).transpose()
     }
 
-    /// True if it is to be done on a machine that idles like this.
+    /// True if it applies to a machine that idles like this.
     fn applies_to(self, idling: Idling) -> bool {
         match self {
             KeepAwake::Auto => idling.halts_at_once && idling.processors <= MOST_PROCESSORS,
@@ -65,18 +65,19 @@ impl KeepAwake {
     }
 }
 
-/// Tells quick succession from requests now and then.
+/// Detects bursts of requests.
 #[derive(Debug, Default)]
 struct Pace {
     came: AtomicU64,
     /// When the current window began, in milliseconds.
     window: AtomicU64,
-    /// How many had come by then.
+    /// How many requests had come by then.
     before: AtomicU64,
 }
 
 impl Pace {
-    /// One more, so long after the start: true if it is one of quick succession. Threads that meet here may be off by some.
+    /// Counts a request at `now` since the start; true if it belongs to a burst. Concurrent threads may make the count slightly
+    /// wrong.
     fn is_quick(&self, now: Duration) -> bool {
         let (now, came) = (now.as_millis() as u64, self.one_more());
         if now.saturating_sub(self.window.load(Relaxed)) >= WINDOW.as_millis() as u64 {
@@ -86,7 +87,7 @@ impl Pace {
         came.saturating_sub(self.before.load(Relaxed)) >= HANDFUL
     }
 
-    /// One more: how many came by now.
+    /// Counts a request, and returns the count.
     fn one_more(&self) -> u64 {
         self.came.fetch_add(1, Relaxed) + 1
     }
@@ -103,13 +104,13 @@ pub struct Awake {
 }
 
 impl Awake {
-    /// With a `claim` that is not made yet; nothing is done before there is a [keeper](Awake::start).
+    /// Takes a `claim` without making it; has no effect before the [keeper](Awake::start) runs.
     pub fn new(claim: Claim, observer: Arc<dyn Observer>) -> Awake {
         let (began, pace) = (Instant::now(), Pace::default());
         Awake { claim, observer, began, pace, held: AtomicBool::new(false), keeper: OnceLock::new() }
     }
 
-    /// Starts the thread that makes the claim and takes it back, once it is `ready`.
+    /// Starts the thread that calls `ready`, then makes and withdraws the claim as needed.
     pub fn start(self: &Arc<Awake>, ready: impl FnOnce() + Send + 'static) -> io::Result<()> {
         let this = Arc::clone(self);
         let keep = move || {
@@ -121,7 +122,7 @@ impl Awake {
         Ok(())
     }
 
-    /// A request has come in.
+    /// Counts an incoming request.
     pub fn request(&self) {
         if self.held.load(Relaxed) {
             self.pace.one_more();
@@ -130,7 +131,7 @@ impl Awake {
         }
     }
 
-    /// The work of the keeper: until the end of the process, or until the claim is refused.
+    /// The loop of the keeper: until the process ends or the claim is refused.
     fn keep(&self) {
         loop {
             while !self.held.load(Acquire) {
@@ -165,7 +166,7 @@ mod tests {
     use super::{HANDFUL, KeepAwake, Pace};
     use crate::sys::host::Idling;
 
-    /// How many of `count` requests, `apart` from each other, are of quick succession.
+    /// How many of `count` requests, `apart` from each other, belong to a burst.
     fn quick(count: u32, apart: Duration) -> usize {
         let pace = Pace::default();
         (1..=count).filter(|&nth| pace.is_quick(Duration::from_secs(1) + apart * nth)).count()

@@ -1,4 +1,4 @@
-//! Our types to those of the protocol, and back.
+//! Conversion between our types and those of the protocol.
 
 use std::time::{Duration, SystemTime};
 
@@ -9,7 +9,7 @@ use crate::store::index::Ino;
 use crate::sys::errno::Errno;
 use crate::sys::mount::connection::RESENT;
 
-/// The part of a mode that tells the kind, and the kinds.
+/// The bits of a mode that contain the kind, and the kinds.
 const KIND: u32 = 0o170000;
 const FIFO: u32 = 0o010000;
 const CHAR: u32 = 0o020000;
@@ -23,7 +23,7 @@ const SEEK_HOLE: i32 = 4;
 const XATTR_CREATE: i32 = 1;
 const XATTR_REPLACE: i32 = 2;
 
-/// For ever, as far as the kernel's clock is concerned (34 years).
+/// Effectively infinite for the kernel's clock (34 years).
 pub const FOREVER: Duration = Duration::from_secs(1 << 30);
 
 /// An error number for a reply.
@@ -31,7 +31,7 @@ pub fn errno(errno: Errno) -> fuser::Errno {
     fuser::Errno::from_i32(errno.0)
 }
 
-/// Set in the number of a node that took the place of another of the same inode: see [`super::passthrough`].
+/// Set in the number of a node that replaced another node of the same inode: see [`super::passthrough`].
 pub const MOVED: u64 = 1 << 63;
 
 /// The inode of a node.
@@ -39,7 +39,7 @@ pub fn ino(node: INodeNo) -> Ino {
     Ino(node.0 & !MOVED)
 }
 
-/// Who asks.
+/// The user of a request.
 pub fn caller(request: &Request) -> Caller {
     Caller { uid: request.uid(), gid: request.gid() }
 }
@@ -49,7 +49,7 @@ pub fn mode(mode: u32) -> u16 {
     (mode & 0o7777) as u16
 }
 
-/// What MKNOD is to make; a mode without a kind means a file.
+/// What MKNOD creates; a mode without a kind means a file.
 pub fn new(mode: u32, rdev: u32) -> Result<New<'static>, VfsError> {
     match mode & KIND {
         0 | FILE => Ok(New::File),
@@ -61,7 +61,7 @@ pub fn new(mode: u32, rdev: u32) -> Result<New<'static>, VfsError> {
     }
 }
 
-/// What RENAME2 asks for. No whiteouts: they are for overlay file systems, and nobody can see one here.
+/// The mode of RENAME2. Whiteouts are refused: they are for overlay file systems, and would be invisible here.
 pub fn rename_mode(flags: RenameFlags) -> Result<RenameMode, VfsError> {
     match flags {
         _ if flags.is_empty() => Ok(RenameMode::Replace),
@@ -71,7 +71,7 @@ pub fn rename_mode(flags: RenameFlags) -> Result<RenameMode, VfsError> {
     }
 }
 
-/// What LSEEK looks for; the kernel knows all other positions itself.
+/// The target of LSEEK; the kernel handles all other `whence` values itself.
 pub fn seek(whence: i32, offset: i64) -> Result<(Seek, u64), VfsError> {
     let offset = u64::try_from(offset).map_err(|_| VfsError::BeyondEnd)?;
     match whence {
@@ -81,7 +81,7 @@ pub fn seek(whence: i32, offset: i64) -> Result<(Seek, u64), VfsError> {
     }
 }
 
-/// Whether an extended attribute must be there.
+/// Whether an extended attribute must exist.
 pub fn set_mode(flags: i32) -> SetMode {
     match flags & (XATTR_CREATE | XATTR_REPLACE) {
         XATTR_CREATE => SetMode::Create,
@@ -90,7 +90,7 @@ pub fn set_mode(flags: i32) -> SetMode {
     }
 }
 
-/// A time to set. `fuser` reads -5 s and 7 ns as 5 s and 7 ns *before* 1970; so do we, in the other direction.
+/// A time to set. `fuser` represents -5 s and 7 ns as 5 s and 7 ns *before* 1970; convert it back accordingly.
 pub fn set_time(time: TimeOrNow) -> SetTime {
     let TimeOrNow::SpecificTime(time) = time else { return SetTime::Now };
     match time.duration_since(SystemTime::UNIX_EPOCH) {
@@ -106,7 +106,7 @@ fn seconds(duration: Duration) -> i64 {
     i64::try_from(duration.as_secs()).unwrap_or(i64::MAX)
 }
 
-/// What `stat` shows.
+/// The attributes in the protocol's form.
 pub fn attr(attr: &Attr) -> FileAttr {
     FileAttr {
         ino: INodeNo(attr.ino.0),
@@ -127,7 +127,7 @@ pub fn attr(attr: &Attr) -> FileAttr {
     }
 }
 
-/// The entry that tells the kernel to remember a miss: inode 0.
+/// A negative entry, which the kernel caches as a miss: inode 0.
 pub fn negative() -> FileAttr {
     FileAttr {
         ino: INodeNo(0),
@@ -148,12 +148,12 @@ pub fn negative() -> FileAttr {
     }
 }
 
-/// The number of a request, the same when it is sent again.
+/// The number of a request, the same when it is resent.
 pub fn number(req: &Request) -> u64 {
     req.unique().0 & !RESENT
 }
 
-/// True if the kernel sends it again, as the server that took it did not answer.
+/// True if the kernel resent it, because the previous server did not answer.
 pub fn is_resent(req: &Request) -> bool {
     req.unique().0 & RESENT != 0
 }

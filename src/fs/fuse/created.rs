@@ -1,29 +1,29 @@
-//! How a file is opened by who makes it: CREATE makes and opens in one request.
+//! How a created file is opened: CREATE creates and opens in one request.
 //!
-//! Who may only write gets a descriptor past the kernel's pages (FOPEN_DIRECT_IO): what he writes goes to the daemon at once and
-//! not into a page first that nobody has asked for. That saves a copy of every byte and the page: 262 MB take two thirds of the time. Who
-//! may also read gets pages, as whoever opens the file later does.
+//! A file created write-only bypasses the page cache (FOPEN_DIRECT_IO): writes go directly to the daemon, without filling pages that
+//! nobody reads. That saves a copy of every byte and the page: 262 MB take two thirds of the time. A file created for reading too
+//! uses the page cache, as do later opens.
 //!
-//! Both at once is right only if the kernel drops the pages a direct write has made old, and does so after the write: who reads
-//! ahead meanwhile may bring old bytes back. Linux does since 6.18.3. Where it does not, CREATE is answered ENOSYS, once: then the
-//! kernel makes a node and goes on as if it had been there. Either way there is no RELEASE once an OPEN was answered ENOSYS.
+//! Mixing both is correct only if the kernel invalidates pages after a direct write, and not only before it: concurrent readahead may
+//! bring old bytes back. Linux does so since 6.18.3. On other kernels, CREATE is answered with ENOSYS, once: then the kernel sends
+//! MKNOD and an ordinary OPEN instead. Either way there is no RELEASE once an OPEN was answered with ENOSYS.
 
 use fuser::{FopenFlags, OpenAccMode, OpenFlags};
 
 use crate::sys::host;
 
-/// The first kernel that drops the pages after a direct write.
+/// The first kernel that invalidates pages after a direct write.
 const DROPS_PAGES: [u32; 3] = [6, 18, 3];
 
-/// What CREATE is answered with.
+/// The answer to CREATE.
 #[derive(Debug, Clone, Copy)]
 pub struct Created {
-    /// The kernel keeps pages right beside direct writes.
+    /// The kernel keeps the page cache coherent with direct writes.
     is_coherent: bool,
 }
 
 impl Created {
-    /// On this kernel.
+    /// For the running kernel.
     pub fn here() -> Created {
         let release = host::kernel_release();
         let is_coherent = is_coherent(&release);
@@ -35,7 +35,7 @@ impl Created {
         Created { is_coherent }
     }
 
-    /// How a new file is opened with `flags`; `None`: it is made as a node.
+    /// How a new file is opened with `flags`; `None`: by MKNOD instead.
     pub fn open(self, flags: OpenFlags) -> Option<FopenFlags> {
         let kind = match flags.acc_mode() {
             OpenAccMode::O_WRONLY => FopenFlags::FOPEN_DIRECT_IO,
@@ -45,7 +45,7 @@ impl Created {
     }
 }
 
-/// Whether the kernel of that release, such as `6.18.44-amd64`, drops pages after a direct write.
+/// Whether the kernel with that release, such as `6.18.44-amd64`, invalidates pages after a direct write.
 fn is_coherent(release: &str) -> bool {
     let numbers =
         release.split(|letter: char| !letter.is_ascii_digit()).map_while(|part| part.parse::<u32>().ok());

@@ -1,9 +1,8 @@
-//! How long requests take, by kind: from when a request is taken out of the kernel's queue to when its answer is there.
+//! Request latencies by kind: from taking a request out of the kernel's queue until its answer is sent.
 //!
-//! It is always on, so it must cost nothing that counts: two readings of the clock (25 ns each, where the kernel answers from the
-//! counter of the processor) and one short lock for each request, which itself takes tens of microseconds. A kind has its histogram
-//! made when the first of it comes (11 KB); after that nothing is allocated. What a request waits in the kernel before it is taken
-//! is not in it.
+//! They are always measured, so the cost must be negligible: two clock readings (25 ns each, if the kernel reads the processor's
+//! counter) and one short lock per request, which itself takes tens of microseconds. The histogram of a kind (11 KB) is allocated
+//! with its first request; after that nothing is allocated. The time that a request waits in the kernel is not included.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -14,42 +13,42 @@ use serde::{Deserialize, Serialize};
 
 use super::requests::{NAMES, Opcode};
 
-/// Nothing shorter is told apart, in nanoseconds.
+/// The resolution, in nanoseconds.
 const FINEST: u64 = 256;
-/// What takes longer counts as this.
+/// Longer times are recorded as this, in nanoseconds.
 const LONGEST: u64 = 64_000_000_000;
 /// Significant digits.
 const DIGITS: u8 = 2;
-/// The upper bounds of what is told as buckets, in microseconds.
+/// The upper bounds of the reported buckets, in microseconds.
 pub const BOUNDS: [u64; 12] = [5, 10, 25, 50, 100, 250, 500, 1_000, 5_000, 25_000, 250_000, 2_500_000];
 
-/// The times of all kinds.
+/// The latencies of all kinds.
 #[derive(Debug)]
 pub struct Latencies([OnceLock<Mutex<Kind>>; NAMES.len()]);
 
-/// The times of one kind.
+/// The latencies of one kind.
 #[derive(Debug)]
 struct Kind {
     times: Option<Histogram<u64>>,
     sum: u64,
 }
 
-/// What is told of one kind.
+/// The reported latencies of one kind.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Latency {
-    /// How many were answered.
+    /// How many requests were answered.
     pub count: u64,
-    /// All their times, in microseconds.
+    /// The sum of their times, in microseconds.
     pub sum_us: f64,
-    /// Half of them took at most this.
+    /// The median, in microseconds.
     pub p50_us: f64,
-    /// 90 of 100 took at most this.
+    /// The 90th percentile.
     pub p90_us: f64,
-    /// 99 of 100 took at most this.
+    /// The 99th percentile.
     pub p99_us: f64,
-    /// None took longer.
+    /// The maximum.
     pub max_us: f64,
-    /// How many took at most so many microseconds, for each of [`BOUNDS`].
+    /// How many took at most as many microseconds as each of [`BOUNDS`].
     pub buckets: Vec<u64>,
 }
 
@@ -61,13 +60,13 @@ impl Default for Latencies {
 
 impl Default for Kind {
     fn default() -> Kind {
-        // The bounds are constants that the histogram takes; without one, only the sum would be known.
+        // The bounds are constants that the histogram accepts; without it, only the sum would be known.
         Kind { times: Histogram::new_with_bounds(FINEST, LONGEST, DIGITS).ok(), sum: 0 }
     }
 }
 
 impl Latencies {
-    /// A request of this kind took so long.
+    /// Records the latency of a request of this kind.
     pub fn record(&self, opcode: Opcode, took: Duration) {
         let took = u64::try_from(took.as_nanos()).unwrap_or(LONGEST);
         let kind = self.0[opcode as usize].get_or_init(Mutex::default);
@@ -78,7 +77,7 @@ impl Latencies {
         }
     }
 
-    /// Each kind that came at least once.
+    /// The latencies of each kind that occurred.
     pub fn all(&self) -> BTreeMap<&'static str, Latency> {
         let known = NAMES.iter().zip(&self.0).filter_map(|(&name, kind)| Some((name, kind.get()?)));
         known.map(|(name, kind)| (name, kind.lock().unwrap_or_else(PoisonError::into_inner).told())).collect()

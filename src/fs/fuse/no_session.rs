@@ -1,4 +1,4 @@
-//! Where there is no FUSE nothing is mounted, so nothing is served.
+//! Stubs for systems without FUSE, where nothing is mounted or served.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -8,15 +8,15 @@ use std::sync::Arc;
 use super::{Io, Watch};
 use crate::fs::vfs::Vfs;
 
-/// What was said at the beginning of a connection, of which there is none here.
+/// The handshake of a connection; there are none here.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Handshake {}
 
-/// One mounted file system, of which there is none here.
+/// A mounted file system; there are none here.
 pub enum Session {}
 
 impl Session {
-    /// Says that there is no FUSE.
+    /// Fails: there is no FUSE.
     pub fn start(
         _vfs: Arc<Vfs>,
         _device: OwnedFd,
@@ -27,7 +27,7 @@ impl Session {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Says that there is no FUSE.
+    /// Fails: there is no FUSE.
     pub fn start_for_takeover(
         _vfs: Arc<Vfs>,
         _device: OwnedFd,
@@ -37,7 +37,7 @@ impl Session {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// Says that there is no FUSE.
+    /// Fails: there is no FUSE.
     pub fn take_over(
         _vfs: Arc<Vfs>,
         _device: OwnedFd,
@@ -48,7 +48,7 @@ impl Session {
         Err(io::ErrorKind::Unsupported.into())
     }
 
-    /// What another process would need to know to take it over.
+    /// What another process needs to take the connection over.
     pub fn handshake(&self) -> &Handshake {
         match *self {}
     }
@@ -58,7 +58,7 @@ impl Session {
         match *self {}
     }
 
-    /// Serves what cannot be.
+    /// Never called, because no session exists.
     pub fn run(self) -> io::Result<()> {
         match self {}
     }

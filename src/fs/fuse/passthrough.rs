@@ -1,18 +1,18 @@
-//! Passthrough: the second way to serve files, in which the kernel reads what is on disk by itself.
+//! Passthrough: the second way to serve files, in which the kernel reads the files on disk by itself.
 //!
-//! An OPEN for reading of an unchanged catalog file is answered with a backing file: the raw store's or the relocated one,
+//! An OPEN for reading of an unchanged catalog file is answered with a backing file: the one in the raw store or the relocated one,
 //! verified, and opened through a private read-only view of its directory. Everything else is opened *cached*, as without
-//! passthrough. The kernel's rules, each of which a test of ours breaks or keeps on purpose:
+//! passthrough. The kernel has these rules, each of which our tests break or keep on purpose:
 //!
-//! - All descriptors of an inode are passed through to the same backing file, or all are cached; what the first one is, the
-//!   others become. Any other answer is EIO for the program.
-//! - So a write under readers that are passed through needs another inode. The OPEN (or the truncating SETATTR) is answered
-//!   ESTALE, upon which the kernel looks the name up again and finds the *moved* inode: its node has [`MOVED`] set, its
-//!   attributes are the same. Who had the file open keeps the bytes that he opened, as on overlayfs.
-//! - A mapping is one of the backing file, and outlives RELEASE.
+//! - All descriptors of an inode use the same backing file, or all are cached; the first one decides. For any other answer, the
+//!   program gets EIO.
+//! - So a write while an inode has passthrough readers needs another inode. The OPEN (or the truncating SETATTR) is answered with
+//!   ESTALE. The kernel then looks the name up again and finds the *moved* inode: its node has [`MOVED`] set, its attributes are the
+//!   same. Programs that had the file open keep the old bytes, as on overlayfs.
+//! - A mapping maps the backing file, and outlives RELEASE.
 //!
-//! Whether the kernel takes backing files at all is known after INIT only. If it does not, every OPEN is answered ENOSYS and
-//! the mount is no-open as if nothing else had been asked for.
+//! Whether the kernel accepts backing files is known only after INIT. If it does not, every OPEN is answered with ENOSYS, and the
+//! mount is no-open as if passthrough had not been requested.
 
 use std::collections::{HashMap, HashSet};
 use std::fs::File;
@@ -35,16 +35,16 @@ use crate::sys::fs::beneath::{Dir, facts_of_file};
 use super::convert::{self, FOREVER, MOVED};
 use super::{Io, PASSTHROUGH};
 
-/// A file may lie on a stacked file system (overlayfs); the price is that none can be stacked on the space.
+/// Backing files may lie on a stacked file system (overlayfs); in return, none can be stacked on the space.
 const STACK_DEPTH: u32 = 2;
-/// What the kernel may keep of a file that it reads through us: only the mount itself changes it.
+/// The kernel may keep cached pages of a file that it reads through us: only the mount itself changes it.
 const CACHED: FopenFlags = FopenFlags::FOPEN_KEEP_CACHE;
 
 /// How the files of one mount are opened.
 pub struct Opens {
-    /// Where backing files may lie; none: nothing is passed through.
+    /// Where backing files may lie; if empty, nothing is passed through.
     views: Vec<(PathBuf, Dir)>,
-    /// The kernel takes backing files.
+    /// Set if the kernel accepts backing files.
     taken: OnceLock<()>,
     observer: Arc<dyn Observer>,
     table: Mutex<Table>,
@@ -56,18 +56,18 @@ struct Table {
     moved: HashSet<INodeNo>,
 }
 
-/// An inode that is open.
+/// An open inode.
 struct Open {
     descriptors: u64,
-    /// What all of them are passed through to; `None`: they are cached.
+    /// The backing file of all its descriptors; `None`: they are cached.
     backing: Option<Arc<BackingId>>,
 }
 
-/// What stands against opening a node: readers of what it was.
+/// A node cannot be opened: it still has readers of its old content.
 struct Stale;
 
 impl Opens {
-    /// Files below `dirs` are to be passed through; without any, or if no view of one can be had, none is.
+    /// Passes through files below `dirs`; none if `dirs` is empty or a view of one cannot be opened.
     pub fn new(dirs: &[PathBuf], observer: Arc<dyn Observer>) -> Opens {
         let view = |dir: &PathBuf| Ok((dir.clone(), backing::read_only_view(File::open(dir)?)?));
         let views = dirs.iter().map(view).collect::<io::Result<_>>().unwrap_or_else(|error| {
@@ -77,18 +77,18 @@ impl Opens {
         Opens { views, taken: OnceLock::new(), observer, table: Mutex::default() }
     }
 
-    /// Asks for passthrough in INIT, if it is wanted.
+    /// Requests passthrough in INIT, if wanted.
     pub fn init(&self, config: &mut KernelConfig) {
         let refused = |config: &mut KernelConfig| {
             config.add_capabilities(InitFlags::FUSE_PASSTHROUGH).is_err()
                 || config.set_max_stack_depth(STACK_DEPTH).is_err()
         };
         if !self.views.is_empty() && refused(config) {
-            log::debug!("The kernel lacks passthrough"); // as the probe will find out
+            log::debug!("The kernel lacks passthrough"); // the probe will fail and report it
         }
     }
 
-    /// After INIT: finds out whether the kernel takes files from where ours lie.
+    /// After INIT: checks whether the kernel accepts files from our directories.
     pub fn probe(&self, device: impl AsFd) {
         let Some((dir, _)) = self.views.first() else { return };
         match tempfile::tempfile_in(dir).and_then(|file| backing::probe(device, file)) {
@@ -110,7 +110,7 @@ impl Opens {
         self.taken.get().is_some()
     }
 
-    /// Answers an OPEN. `Err` if the content cannot be had: the reply is still to be sent.
+    /// Answers an OPEN. On `Err`, the content is not available and the reply is still to be sent.
     pub fn open(
         &self,
         vfs: &Vfs,
@@ -129,14 +129,14 @@ impl Opens {
             if let Some(joined) = table.join(node, writes) {
                 break joined;
             }
-            // A moved node has a writer, who may not have written yet.
+            // A moved node has a writer, which may not have written yet.
             if writes || node.0 & MOVED != 0 || vfs.has_own_bytes(convert::ino(node)) {
                 break Ok(table.begin(node, None));
             }
             if let Some(file) = found.take() {
                 break Ok(table.begin(node, self.hand_over(&reply, file)));
             }
-            drop(table); // content is inflated and read without it
+            drop(table); // content is inflated and read without the lock
             match self.backing_file(vfs, node) {
                 Ok(file) => found = Some(file),
                 Err(error) => return Err((error, reply)),
@@ -153,18 +153,18 @@ impl Opens {
         Ok(())
     }
 
-    /// One descriptor less. The kernel has let go of the backing file before it says so.
+    /// Removes one descriptor. The kernel has released the backing file before it sends RELEASE.
     pub fn release(&self, node: INodeNo) {
         let closed = self.lock().leave(node);
-        drop(closed); // a system call, if it was the last
+        drop(closed); // a system call, if it was the last one
     }
 
-    /// Does `change`, which gives `node` other bytes without having it open. `None` if readers stand against it: ESTALE.
+    /// Runs `change`, which changes the bytes of `node` without opening it. `None` if passthrough readers prevent it: ESTALE.
     pub fn changing<T>(&self, node: INodeNo, change: impl FnOnce() -> T) -> Option<T> {
         if !self.is_on() {
             return Some(change());
         }
-        // As a writer for that long: who opens it meanwhile is cached.
+        // Counts as a writer meanwhile, so that concurrent opens are cached.
         let mut table = self.lock();
         match table.join(node, true) {
             Some(Err(Stale)) => return None,
@@ -177,8 +177,8 @@ impl Opens {
         Some(changed)
     }
 
-    /// What an entry shows, and how long its attributes hold: those of a moved node are asked for, since the kernel takes
-    /// the inode number of an entry from its node.
+    /// The attributes of an entry and their timeout. A moved node gets timeout 0, so that its attributes are queried: the kernel
+    /// takes the inode number of an entry from its node.
     pub fn entry(&self, attr: &Attr) -> (FileAttr, Duration) {
         let mut shown = convert::attr(attr);
         if self.is_on() && self.lock().moved.contains(&shown.ino) {
@@ -188,12 +188,12 @@ impl Opens {
         (shown, FOREVER)
     }
 
-    /// The file to hand over, opened through a view.
+    /// The backing file, opened through a view.
     fn backing_file(&self, vfs: &Vfs, node: INodeNo) -> Result<Option<File>, VfsError> {
         let Some((whole, path)) = vfs.on_disk(convert::ino(node))? else { return Ok(None) };
         let opened = self.views.iter().find_map(|(dir, view)| Some((view, path.strip_prefix(dir).ok()?)));
         let opened = opened.and_then(|(view, name)| view.open_file(name).ok());
-        // By its name it may be another file by now, or none.
+        // The path may refer to another file by now, or to none.
         let same =
             opened.filter(|(_, facts)| facts_of_file(whole.file()).is_ok_and(|own| own.id == facts.id));
         if same.is_none() {
@@ -217,14 +217,14 @@ impl Opens {
     }
 }
 
-/// Tells that nothing is passed through.
+/// Reports that nothing is passed through.
 fn refused(observer: &dyn Observer, what: &str, error: &io::Error) {
     let needs = "it needs Linux 6.9, and root outside of any user namespace";
     observer.fallback(PASSTHROUGH, &format!("{what}: {error} ({needs}); using no-open"));
 }
 
 impl Table {
-    /// One descriptor more of what is open already; `None` if it is not.
+    /// Adds a descriptor of a node that is already open; `None` if it is not open.
     fn join(&mut self, node: INodeNo, writes: bool) -> Option<Result<Option<Arc<BackingId>>, Stale>> {
         if self.moved.contains(&node) {
             return Some(Err(Stale));
@@ -243,7 +243,7 @@ impl Table {
         backing
     }
 
-    /// One descriptor less; what was open if it was the last.
+    /// Removes one descriptor; returns the open inode if it was the last one.
     fn leave(&mut self, node: INodeNo) -> Option<Open> {
         let open = self.open.get_mut(&node)?;
         open.descriptors -= 1;

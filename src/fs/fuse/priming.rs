@@ -1,14 +1,12 @@
-//! Priming: walking a profile through the mount itself, ahead of the program, so that its look-ups and reads hit the
-//! kernel's caches.
+//! Priming: walks a profile through the mount itself, ahead of the program, so that its lookups and reads hit the kernel's caches.
 //!
-//! The [`Recorder`] notes what programs ask for; requests of the primer are not noted, nor repeated if a program was faster:
-//! so the primer stops by itself where the program is ahead. It runs at the lowest priority and reads one chunk at a time,
-//! so that no program ever waits for more than that.
+//! The [`Recorder`] records the requests of programs. Requests of the primer are not recorded, nor sent if a program was faster: so
+//! the primer stops by itself where the program is ahead. It runs at the lowest priority and reads one chunk at a time, so that no
+//! program waits for more than one chunk.
 //!
-//! The primer is a process of its own, for the server must not wait for itself: were it killed, the thread that waits could
-//! not end. It is told by a pipe what to ask for, a few items at a time, and answers with a byte when it has ([`prime`]). It reads
-//! through a view that does not keep the mount busy, where it can have one; so it must end when the mount does, which whoever
-//! guides it sees to.
+//! The primer is a separate process, because the server must not wait for itself: if it were killed, the waiting thread could not
+//! end. The primer gets a few items at a time through a pipe, and answers each batch with a byte ([`prime`]). If possible, it reads
+//! through a view that does not keep the mount busy; so the server must end it with the mount.
 
 use std::ffi::OsStr;
 use std::fs::File;
@@ -23,39 +21,39 @@ use crate::store::index::{Index, Ino};
 
 use super::profile::{CHUNK, Item, Profile};
 
-/// So many items the primer is told at once: it hears that it should stop, or that a program is ahead, after these.
+/// How many items the primer gets at once: it can stop, or skip what a program has read, only between batches.
 const AT_ONCE: usize = 16;
-/// Ends a request; an empty one ends a batch.
+/// Terminates a request; an empty request ends a batch.
 const END: u8 = 0;
 
-/// The process that primes, seen from the server.
+/// The priming process, as seen by the server.
 pub struct Primer<Requests, Answers> {
-    /// Its number, as the kernel names it in requests.
+    /// Its process id, as in the kernel's requests.
     pub pid: u32,
-    /// What it is to ask for.
+    /// The pipe for requests.
     pub requests: Requests,
-    /// Where it answers.
+    /// The pipe for answers.
     pub answers: Answers,
 }
 
-/// Notes what is asked for first.
+/// Records what is requested first.
 #[derive(Debug, Default)]
 pub struct Recorder {
-    /// The process that primes; 0 if none did.
+    /// The process id of the primer; 0 if there was none.
     primer: AtomicU32,
-    /// Inodes up to this are the catalog's; 0: nothing is noted.
+    /// Inodes up to this are the catalog's; 0: nothing is recorded.
     inodes: AtomicU64,
     seen: Mutex<Profile>,
     primed: AtomicU64,
 }
 
 impl Recorder {
-    /// From now on notes what is asked of the catalog's inodes, `1..=inodes`.
+    /// Starts recording requests for the catalog's inodes, `1..=inodes`.
     pub fn note(&self, inodes: u64) {
         self.inodes.store(inodes, Ordering::Relaxed);
     }
 
-    /// Somebody reads.
+    /// Records a read.
     pub fn read(&self, pid: u32, ino: Ino, offset: u64, size: u32) {
         if size == 0 || !self.is_noted(pid, ino) {
             return;
@@ -65,14 +63,14 @@ impl Recorder {
         (offset / CHUNK..=last).for_each(|chunk| seen.add(Item::Read { ino, chunk }));
     }
 
-    /// Somebody looked for a name that is not there.
+    /// Records a lookup of a missing name.
     pub fn missed(&self, pid: u32, dir: Ino, name: &[u8]) {
         if self.is_noted(pid, dir) {
             self.lock().add(Item::Miss { dir, name: name.into() });
         }
     }
 
-    /// What was asked for so far.
+    /// The requests recorded so far.
     pub fn profile(&self) -> Profile {
         self.lock().clone()
     }
@@ -82,7 +80,7 @@ impl Recorder {
         self.primed.load(Ordering::Relaxed)
     }
 
-    /// Has `primer`, a process that does [`prime`], walk `profile` through the mount at `root`, until `stop` is set.
+    /// Makes `primer`, a process running [`prime`], walk `profile` through the mount at `root`, until `stop` is set.
     pub fn guide(
         &self,
         profile: &Profile,
@@ -113,7 +111,7 @@ impl Recorder {
         Ok(())
     }
 
-    /// True for the process that reads ahead.
+    /// True for the priming process.
     pub fn is_primer(&self, pid: u32) -> bool {
         pid != 0 && pid == self.primer.load(Ordering::Relaxed)
     }
@@ -127,7 +125,7 @@ impl Recorder {
     }
 }
 
-/// Writes what asks for `item`: a chunk's number or `m`, a blank, the path below the root, NUL.
+/// Writes the request for `item`: a chunk's number or `m`, a blank, the path below the root, NUL.
 fn request(item: &Item, index: &Index, text: &mut Vec<u8>) -> Option<()> {
     let (ino, what, name) = match item {
         Item::Miss { dir, name } => (*dir, "m".to_owned(), Some(name)),
@@ -144,7 +142,7 @@ fn request(item: &Item, index: &Index, text: &mut Vec<u8>) -> Option<()> {
     Some(())
 }
 
-/// The primer's side: asks for what `requests` says below the root that it names first, as `view` has it, and writes a byte to
+/// The primer's side: performs the `requests` below the root, which is the first of them, through `view`, and writes a byte to
 /// `answers` after each empty one. Ends with `requests`, or with the mount.
 pub fn prime(
     requests: impl Read,
@@ -163,7 +161,7 @@ pub fn prime(
             open = None;
             answers.write_all(&[END])?;
             answers.flush()?;
-        // Somebody removed it, or it is damaged: who reads it will be told.
+        // The file was removed or is damaged; a program that reads it gets the error.
         } else if let Err(error) = ask(&root, &request, &mut open, &mut buffer) {
             log::debug!("Cannot prime {}: {error}", String::from_utf8_lossy(&request));
         }
@@ -171,7 +169,7 @@ pub fn prime(
     Ok(())
 }
 
-/// Asks for one item; the file of the last one stays open in `open`.
+/// Performs one request; the file of the last one stays open in `open`.
 fn ask(root: &Path, request: &[u8], open: &mut Option<(PathBuf, File)>, buffer: &mut [u8]) -> io::Result<()> {
     let blank = request.iter().position(|&byte| byte == b' ').ok_or(io::ErrorKind::InvalidData)?;
     let path = &root.join(OsStr::from_bytes(&request[blank + 1..]));

@@ -1,9 +1,9 @@
-//! A profile: which parts of which files a run reads first, and which names it misses, in that order. Pure.
+//! A profile: which parts of which files a run reads first, and which names it looks up in vain, in order. Pure.
 //!
-//! It belongs to one catalog, is bounded, and is merged from run to run: what is known keeps its place, what is new comes
-//! after it. A profile is a hint and nothing else: one that cannot be read is no profile.
+//! It belongs to one catalog, is bounded, and is merged from run to run: known items keep their place, new ones follow. A profile is
+//! only a hint: an unreadable one is ignored.
 //!
-//! As text: `holofs-profile 1 <catalog id>`, then a line for each item: `r <inode> <chunk>` or `m <inode> <name in hex>`.
+//! Text format: `holofs-profile 1 <catalog id>`, then a line for each item: `r <inode> <chunk>` or `m <inode> <name in hex>`.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -13,20 +13,20 @@ use crate::store::index::Ino;
 
 /// The unit of reads in a profile, in bytes: the kernel's usual readahead.
 pub const CHUNK: u64 = 128 << 10;
-/// The most items of a profile: an import of the largest libraries has a tenth of that.
+/// The maximum number of items in a profile: an import of the largest libraries has a tenth of that.
 const MAX_ITEMS: usize = 60_000;
 
-/// One thing that a run asked for.
+/// One request of a run.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Item {
     /// A chunk of a file.
     Read {
         /// The file.
         ino: Ino,
-        /// Which [`CHUNK`] of it.
+        /// The index of the [`CHUNK`].
         chunk: u64,
     },
-    /// A name that is not there.
+    /// A missing name.
     Miss {
         /// The directory.
         dir: Ino,
@@ -35,7 +35,7 @@ pub enum Item {
     },
 }
 
-/// What runs asked for, in order, each item once.
+/// The requests of runs, in order, each item once.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Profile {
     items: Vec<Item>,
@@ -48,19 +48,19 @@ impl Profile {
         &self.items
     }
 
-    /// True if `item` is in it.
+    /// True if the profile contains `item`.
     pub fn contains(&self, item: &Item) -> bool {
         self.known.contains(item)
     }
 
-    /// Adds `item` at the end, unless it is known or the profile is full.
+    /// Appends `item`, unless it is known or the profile is full.
     pub fn add(&mut self, item: Item) {
         if self.items.len() < MAX_ITEMS && self.known.insert(item.clone()) {
             self.items.push(item);
         }
     }
 
-    /// Adds what `newer` has and this has not.
+    /// Appends the items of `newer` that are missing.
     pub fn merge(&mut self, newer: &Profile) {
         newer.items.iter().for_each(|item| self.add(item.clone()));
     }
@@ -79,7 +79,7 @@ impl Profile {
         text
     }
 
-    /// Reads a profile of `catalog`; `None` if it is of another one, or damaged.
+    /// Parses a profile of `catalog`; `None` if it belongs to another one, or is damaged.
     pub fn from_text(text: &str, catalog: &CatalogId) -> Option<Profile> {
         let mut profile = Profile::default();
         for line in text.strip_prefix(&head(catalog))?.lines() {

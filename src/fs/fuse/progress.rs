@@ -1,20 +1,20 @@
-//! Whether a server gets on: one that was started in place of another has answered everything that it was sent again, and then some.
+//! Whether a replacement server makes progress: it has answered all resent requests, and some new ones.
 //!
-//! A request that ends every server that takes it comes again and again. What a server answered meanwhile to others is no progress.
+//! A request that kills every server is resent again and again. What a server meanwhile answered to others is no progress.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-/// So many requests that come for the first time are answered before it is said, with none left that came again: one that ends this
-/// process is ahead of them, and does so in a moment.
+/// How many new requests are answered before progress is reported, with no resent one pending: a resent request that kills the server
+/// comes before them, and kills it within a moment.
 const ENOUGH: u32 = 20;
 
 thread_local! {
-    /// What this thread does came again. A thread answers before it does the next thing.
+    /// This thread handles a resent request. A thread answers each request before it starts the next one.
     static RESENT: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Tells once that this server gets on.
+/// Reports once that this server makes progress.
 pub struct Progress {
     resent: AtomicU32,
     fresh: AtomicU32,
@@ -23,13 +23,13 @@ pub struct Progress {
 }
 
 impl Progress {
-    /// `tell` is called once, by a thread that serves.
+    /// `tell` is called once, by a serving thread.
     pub fn new(tell: impl Fn() + Send + Sync + 'static) -> Progress {
         let (resent, fresh, told) = <(AtomicU32, AtomicU32, AtomicBool)>::default();
         Progress { resent, fresh, told, tell: Box::new(tell) }
     }
 
-    /// This thread begins with a request, which came again or for the first time.
+    /// Called when this thread starts a request, which is resent or new.
     pub fn begin(&self, resent: bool) {
         if self.told.load(Ordering::Relaxed) {
             return;

@@ -1,4 +1,4 @@
-//! Counters of requests by opcode: what a claim about the data path rests on.
+//! Counters of requests by opcode: the evidence for claims about the data path.
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -11,7 +11,7 @@ macro_rules! opcodes {
         #[allow(missing_docs)] // the names are the kernel's
         pub enum Opcode { $($variant,)* }
 
-        /// The names of all kinds, in the order of their numbers.
+        /// The names of all kinds, by opcode.
         pub const NAMES: &[&str] = &[$($name,)*];
     };
 }
@@ -26,7 +26,7 @@ opcodes! {
     CopyFileRange = "copy_file_range",
 }
 
-/// How often each kind of request came.
+/// The number of requests of each kind.
 #[derive(Debug)]
 pub struct Requests([AtomicU64; NAMES.len()]);
 
@@ -37,12 +37,12 @@ impl Default for Requests {
 }
 
 impl Requests {
-    /// One more of this kind.
+    /// Counts a request of this kind.
     pub fn count(&self, opcode: Opcode) {
         self.0[opcode as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// All kinds that came at least once.
+    /// The counts of all kinds that occurred.
     pub fn counts(&self) -> BTreeMap<&'static str, u64> {
         let all = NAMES.iter().zip(&self.0).map(|(&name, count)| (name, count.load(Ordering::Relaxed)));
         all.filter(|&(_, count)| count > 0).collect()

@@ -12,28 +12,28 @@ use crate::fs::vfs::Vfs;
 use crate::store::observe::Observer;
 use crate::sys::mount::connection;
 
-/// What was said at the beginning of a connection, for whoever serves it later.
+/// The INIT exchange of a connection, for a later server.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Handshake {
     /// The kernel's INIT.
     init: Vec<u8>,
-    /// What it was answered.
+    /// The answer to it.
     reply: Vec<u8>,
 }
 
-/// One mounted file system, ready to be served.
+/// A mounted file system, ready to be served.
 pub struct Session {
     session: fuser::Session<Adapter>,
     opens: Arc<Opens>,
     handshake: Handshake,
 }
 
-/// The longest reply to INIT.
+/// The maximum length of a reply to INIT.
 const REPLY_ROOM: usize = 4096;
 
 impl Session {
-    /// Answers the INIT that waits on `device`, a `/dev/fuse` descriptor that is mounted already. The kernel shall read files
-    /// that lie below the directories `passed` by itself; if it does not, which is told, or without any, it is no-open.
+    /// Answers the INIT that waits on `device`, a `/dev/fuse` descriptor that is already mounted. Files below the directories
+    /// `passed` are to be read by the kernel itself; if that fails, which is reported, or `passed` is empty, the mount is no-open.
     pub fn start(
         vfs: Arc<Vfs>,
         device: OwnedFd,
@@ -42,7 +42,7 @@ impl Session {
         passed: &[PathBuf],
     ) -> io::Result<Session> {
         let init = connection::read_init(&device)?;
-        // A thread of its own wants a descriptor of its own; whom a helper gave the device may not open it again.
+        // Each thread needs its own descriptor; a process that got the device from a helper may not be allowed to open it again.
         let clone_fd = crate::sys::mount::open_device().is_ok();
         let session = Session::agree(vfs, &device, (threads, clone_fd), watch, passed, init)?;
         connection::send(&device, &session.handshake.reply)?;
@@ -50,8 +50,8 @@ impl Session {
         Ok(session)
     }
 
-    /// Goes on serving `device` in place of a process that died. What that had taken and not answered, comes again. Every descriptor
-    /// that requests were taken from has to be alive, so a connection that is to be taken over is served without clones, see
+    /// Continues to serve `device` in place of a dead process. Its unanswered requests are resent. Every descriptor that requests
+    /// were read from must still be open, so a connection that is to be taken over is served without clones, see
     /// [`Session::start_for_takeover`].
     pub fn take_over(
         vfs: Arc<Vfs>,
@@ -70,8 +70,8 @@ impl Session {
         Ok(session)
     }
 
-    /// Like [`Session::start`], so that another process can take it over: without passthrough, whose open files die with who opened
-    /// them.
+    /// Like [`Session::start`], but another process can take it over: without passthrough, whose open files are lost when their
+    /// process dies.
     pub fn start_for_takeover(
         vfs: Arc<Vfs>,
         device: OwnedFd,
@@ -84,7 +84,7 @@ impl Session {
         Ok(session)
     }
 
-    /// Has `fuser` answer `init`, not to the kernel yet, and serve `device` from there on.
+    /// Makes `fuser` process `init`, without answering the kernel yet, and serve `device` from then on.
     fn agree(
         vfs: Arc<Vfs>,
         device: &OwnedFd,
@@ -96,7 +96,7 @@ impl Session {
         let mut config = fuser::Config::default();
         config.n_threads = Some(threads.max(1));
         config.clone_fd = clone_fd;
-        // Who may ask is decided by the kernel (allow_other, default_permissions), not by a second check here.
+        // The kernel decides who has access (allow_other, default_permissions); there is no second check here.
         let acl = fuser::SessionACL::All;
         let opens = Arc::new(Opens::new(passed, Arc::clone(&watch.tally) as Arc<dyn Observer>));
         let adapter = Adapter::new(vfs, watch, Arc::clone(&opens));
@@ -110,7 +110,7 @@ impl Session {
         Ok(Session { session, opens, handshake: Handshake { init, reply } })
     }
 
-    /// What another process needs to know to take it over.
+    /// What another process needs to take the connection over.
     pub fn handshake(&self) -> &Handshake {
         &self.handshake
     }

@@ -1,11 +1,11 @@
-//! Single requests, in order, while somebody asks for them.
+//! Single requests, in order, while a trace is being read.
 //!
-//! The server keeps the last [`MOST`] requests about files in a ring (3 MB) that exists only while it is fetched: who wants a trace
-//! asks the root of the mount for the extended attribute [`PREFIX`] with a cursor, at least every [`PATIENCE`]; when nobody does, the
-//! ring goes. So a reader that was killed leaves nothing on, a mount that allows no change can be traced, and nobody writes to a
-//! mount to watch it. The ring is the serving process's own: with that process it is lost.
+//! The server keeps the last [`MOST`] requests about files in a ring (3 MB) that exists only while it is read: a reader gets the
+//! extended attribute [`PREFIX`] of the mount's root with a cursor, at least every [`PATIENCE`]; otherwise the ring is dropped. So a
+//! killed reader leaves nothing enabled, a read-only mount can be traced, and tracing writes nothing to the mount. The ring belongs
+//! to the serving process and is lost with it.
 //!
-//! What the kernel's page cache answers is no request, and cannot be seen here.
+//! Requests answered from the kernel's page cache do not reach the server, and cannot be seen here.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,42 +16,42 @@ use crate::store::observe::origin::Origin;
 
 use super::requests::NAMES;
 
-/// The attribute of a mount's root that gives the next requests: `<PREFIX>new`, then `<PREFIX><cursor>`. The number is that of the
-/// format.
+/// The attribute of a mount's root that returns the next requests: `<PREFIX>new`, then `<PREFIX><cursor>`. The number is the version
+/// of the format.
 pub const PREFIX: &str = "user.holofs.trace.1.";
-/// So many requests are kept at most.
+/// The maximum number of requests kept.
 pub const MOST: usize = 1 << 16;
-/// When nobody has asked for so long, nothing is kept.
+/// After this time without a reader, the ring is dropped.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// Bytes of a request in a page, and of a page's head.
+/// Size of a request in a page, and of a page's header.
 const EVENT: usize = 48;
 const HEAD: usize = 24;
-/// Bytes of a page: the largest value that an attribute can have.
+/// Size of a page: the maximum size of an attribute value.
 const PAGE: usize = 64 << 10;
 
-/// In [`Event::flags`]: the name is not there.
+/// In [`Event::flags`]: the name does not exist.
 pub const MISS: u16 = 1;
-/// In [`Event::flags`]: asked by the process that reads ahead.
+/// In [`Event::flags`]: sent by the process that reads ahead.
 pub const PRIMED: u16 = 2;
 
 /// One request.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Event {
-    /// When it was taken, in nanoseconds since the trace began.
+    /// When it was received, in nanoseconds since the trace began.
     pub at: u64,
     /// How long the answer took, in nanoseconds.
     pub took: u64,
-    /// The file; of a name that is not there, the directory.
+    /// The file; for a missing name, the directory.
     pub ino: u64,
-    /// Where in the file.
+    /// The offset in the file.
     pub offset: u64,
-    /// Bytes that were read or written.
+    /// Bytes read or written.
     pub size: u32,
-    /// Who asked; 0 is the kernel itself.
+    /// The process; 0 is the kernel itself.
     pub pid: u32,
-    /// The kind, by its number in [`NAMES`].
+    /// The kind, as an index into [`NAMES`].
     pub opcode: u8,
-    /// Where the bytes were.
+    /// The source of the bytes.
     pub origin: Origin,
     /// [`MISS`], [`PRIMED`].
     pub flags: u16,
@@ -60,11 +60,11 @@ pub struct Event {
 /// Some requests of a trace.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Page {
-    /// What to ask for next.
+    /// The next cursor.
     pub next: u64,
-    /// How many requests were dropped before these, because nobody fetched them in time.
+    /// How many requests were dropped before these, because they were not read in time.
     pub dropped: u64,
-    /// The server knows of more already.
+    /// The server has more requests already.
     pub more: bool,
     /// The requests.
     pub events: Vec<Event>,
@@ -80,7 +80,7 @@ pub struct Trace {
 #[derive(Debug)]
 struct Ring {
     events: VecDeque<Event>,
-    /// The number of the oldest event in it.
+    /// The number of the oldest event in the ring.
     first: u64,
     began: Instant,
     fetched: Instant,
@@ -92,7 +92,7 @@ impl Trace {
         self.is_on.load(Ordering::Relaxed)
     }
 
-    /// Keeps a request that was taken at `started` and answered after `took`.
+    /// Records a request that was received at `started` and answered after `took`.
     pub fn record(&self, event: Event, started: Instant, took: Duration) {
         let mut kept = self.lock();
         let Some(ring) = kept.as_mut() else { return };
@@ -110,7 +110,7 @@ impl Trace {
         ring.events.push_back(Event { at, took: nanos(took), ..event });
     }
 
-    /// The requests from number `cursor` on; without a cursor none, but those that come are kept from now on.
+    /// The requests from number `cursor` on; without a cursor none, but recording starts.
     pub fn page(&self, cursor: Option<u64>) -> Vec<u8> {
         let mut kept = self.lock();
         let now = Instant::now();
@@ -123,7 +123,7 @@ impl Trace {
         self.is_on.store(true, Ordering::Relaxed);
         ring.fetched = now;
         let end = ring.first + ring.events.len() as u64;
-        // A cursor of a ring that is gone begins with the new one.
+        // A cursor of a dropped ring starts at the end of the new one.
         let cursor = cursor.unwrap_or(end).min(end);
         let from = cursor.max(ring.first);
         let skipped = usize::try_from(from - ring.first).unwrap_or(usize::MAX);
@@ -175,7 +175,7 @@ impl Event {
 }
 
 impl Page {
-    /// Reads what a server told; `None` if it makes no sense.
+    /// Parses a page from a server; `None` if it is invalid.
     pub fn read(told: &[u8]) -> Option<Page> {
         let (head, events) = told.split_at_checked(HEAD)?;
         let number = |at: usize| Some(u64::from_le_bytes(head.get(at..at + 8)?.try_into().ok()?));
@@ -184,7 +184,7 @@ impl Page {
     }
 }
 
-/// What the name of an attribute asks for: a page, from a cursor or from now on.
+/// The page that an attribute name requests: from a cursor, or `Some(None)` for a new trace.
 pub fn cursor(name: &str) -> Option<Option<u64>> {
     match name.strip_prefix(PREFIX)? {
         "new" => Some(None),

@@ -1,4 +1,4 @@
-//! Requests counted as they come in, what several of them do, and answers of a kind: what was asked for, or the errno of what went wrong.
+//! Counting of requests, work shared by several of them, and replies: a result or the errno of an error.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -13,7 +13,7 @@ use crate::fs::vfs::{Attr, VfsError};
 use super::Adapter;
 
 impl Adapter {
-    /// The errno for a reply; what a person should know of is logged here, once per failure.
+    /// The errno for a reply; errors worth knowing are logged here, once per failure.
     pub(super) fn errno(&self, opcode: Opcode, ino: INodeNo, error: &VfsError) -> Errno {
         if error.is_ordinary() {
             log::trace!("{opcode:?} {ino}: {}", chain(error));
@@ -23,7 +23,7 @@ impl Adapter {
         convert::errno(error.errno())
     }
 
-    /// Makes the entry `name` of `parent` by `work`. If the server that died has made it and did not say so, it is only told.
+    /// Creates the entry `name` of `parent` by `work`. If the dead server created it without answering, only answers.
     pub(super) fn make_once(
         &self,
         req: &Request,
@@ -31,12 +31,12 @@ impl Adapter {
         name: &OsStr,
         work: impl FnOnce() -> Result<Attr, VfsError>,
     ) -> Result<Attr, VfsError> {
-        // Whoever waits for the answer holds the directory: nobody else has changed the name since.
+        // The requester holds the directory's lock, so nobody else has changed the name since.
         let again = || self.vfs.lookup(convert::ino(parent), name.as_bytes());
         self.vfs.once(convert::number(req), convert::is_resent(req), again, work)
     }
 
-    /// Does `work`, unless the server that died has done it and did not say so.
+    /// Runs `work`, unless the dead server has done it without answering.
     pub(super) fn once(
         &self,
         req: &Request,
@@ -45,7 +45,7 @@ impl Adapter {
         self.vfs.once(convert::number(req), convert::is_resent(req), || Ok(()), work)
     }
 
-    /// Makes a node of the kind that `mode` says.
+    /// Creates a node of the kind in `mode`.
     pub(super) fn make_node(
         &self,
         req: &Request,
@@ -59,7 +59,7 @@ impl Adapter {
         self.make_once(req, parent, name, || self.vfs.make(caller, dir, name.as_bytes(), mode, new))
     }
 
-    /// Answers with the entry that was made.
+    /// Replies with the created entry.
     pub(super) fn entry(
         &self,
         opcode: Opcode,
@@ -73,13 +73,13 @@ impl Adapter {
         }
     }
 
-    /// Answers with an entry, which holds for ever.
+    /// Replies with an entry, which is cached forever.
     pub(super) fn found(&self, attr: &Attr, reply: ReplyEntry) {
         let (shown, hold) = self.opens.entry(attr);
         reply.entry_with_ttls(&hold, &FOREVER, &shown, Generation(0));
     }
 
-    /// Answers that it was done.
+    /// Replies with success or an error.
     pub(super) fn empty(&self, opcode: Opcode, ino: INodeNo, done: Result<(), VfsError>, reply: ReplyEmpty) {
         match done {
             Ok(()) => reply.ok(),
@@ -87,7 +87,7 @@ impl Adapter {
         }
     }
 
-    /// Answers with attributes.
+    /// Replies with attributes.
     pub(super) fn attr(&self, opcode: Opcode, ino: INodeNo, attr: Result<Attr, VfsError>, reply: ReplyAttr) {
         match attr {
             Ok(attr) => reply.attr(&FOREVER, &convert::attr(&attr)),
@@ -95,7 +95,7 @@ impl Adapter {
         }
     }
 
-    /// Answers how much was written.
+    /// Replies with the number of bytes written.
     pub(super) fn written(
         &self,
         opcode: Opcode,

@@ -1,4 +1,4 @@
-//! Replies that need more than a call: extended attributes by size, listings until they are full.
+//! Replies that need more than one call: extended attributes by size, listings until they are full.
 
 use std::ffi::OsStr;
 use std::os::unix::ffi::OsStrExt;
@@ -9,7 +9,7 @@ use crate::fs::fuse::convert;
 use crate::fs::fuse::passthrough::Opens;
 use crate::fs::vfs::{Listed, Listing};
 
-/// An extended attribute's reply: its size when asked for the size, ERANGE when it does not fit.
+/// Replies with an extended attribute: its size if only the size is requested, ERANGE if it does not fit.
 pub fn sized(value: &[u8], size: u32, reply: ReplyXattr) {
     let len = u32::try_from(value.len()).unwrap_or(u32::MAX);
     match size {
@@ -19,7 +19,7 @@ pub fn sized(value: &[u8], size: u32, reply: ReplyXattr) {
     }
 }
 
-/// READDIR's reply as a listing.
+/// A READDIR reply as a listing.
 pub struct Plain<'a>(pub &'a mut ReplyDirectory);
 
 impl Listing for Plain<'_> {
@@ -29,7 +29,7 @@ impl Listing for Plain<'_> {
     }
 }
 
-/// READDIRPLUS's reply as a listing.
+/// A READDIRPLUS reply as a listing.
 pub struct Plus<'a>(pub &'a mut ReplyDirectoryPlus, pub &'a Opens);
 
 impl Listing for Plus<'_> {

@@ -1,4 +1,4 @@
-//! A request from when it was taken to when it was answered: counted at once, and timed when it ends.
+//! A request from receipt to answer: counted at once, timed when it ends.
 
 use std::ffi::OsStr;
 use std::time::Instant;
@@ -15,7 +15,7 @@ use crate::sys::process::this_process::effective_uid;
 use super::Adapter;
 use super::reply::sized;
 
-/// A request that is being answered; it is over when this is dropped.
+/// A request in progress; it ends when this is dropped.
 pub(super) struct Timed<'a> {
     watch: &'a Watch,
     opcode: Opcode,
@@ -24,21 +24,21 @@ pub(super) struct Timed<'a> {
 }
 
 impl Timed<'_> {
-    /// The name that was looked up is `ino`.
+    /// The lookup found `ino`.
     pub(super) fn found(&mut self, ino: Ino) {
         if let Some(event) = &mut self.event {
             event.ino = ino.0;
         }
     }
 
-    /// The name that was looked up is not there.
+    /// The lookup found nothing.
     pub(super) fn missed(&mut self) {
         if let Some(event) = &mut self.event {
             event.flags |= MISS;
         }
     }
 
-    /// So many bytes were read.
+    /// Records the number of bytes read.
     pub(super) fn got(&mut self, bytes: usize) {
         self.watch.tally.count(Counter::BytesRead, bytes as u64);
         if let Some(event) = &mut self.event {
@@ -59,7 +59,7 @@ impl Drop for Timed<'_> {
 }
 
 impl Adapter {
-    /// A request has come in.
+    /// Counts an incoming request.
     pub(super) fn count(&self, req: &Request, opcode: Opcode) -> Timed<'_> {
         if let Some(progress) = &self.watch.progress {
             progress.begin(convert::is_resent(req));
@@ -71,7 +71,7 @@ impl Adapter {
         Timed { watch: &self.watch, opcode, started: Instant::now(), event: None }
     }
 
-    /// A request about `ino` has come in, for `size` bytes from `offset` if it is about bytes.
+    /// Counts an incoming request about `ino`, with `size` and `offset` if it concerns bytes.
     pub(super) fn asked(
         &self,
         req: &Request,
@@ -90,7 +90,7 @@ impl Adapter {
         timed
     }
 
-    /// Answers with what was traced since `cursor`, for who mounted this only.
+    /// Replies with the trace since `cursor`, only to the user who mounted this and root.
     pub(super) fn page(&self, req: &Request, cursor: Option<u64>, size: u32, reply: ReplyXattr) {
         let is_allowed = [0, effective_uid()].contains(&convert::caller(req).uid);
         match is_allowed {
@@ -100,7 +100,7 @@ impl Adapter {
     }
 }
 
-/// The cursor in the name of an attribute that asks for a page of the trace.
+/// The cursor in the name of an attribute that requests a page of the trace.
 pub(super) fn cursor(name: &OsStr) -> Option<Option<u64>> {
     crate::fs::fuse::trace::cursor(name.to_str()?)
 }
