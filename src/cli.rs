@@ -24,6 +24,8 @@ mod du;
 mod environment;
 mod examples;
 mod exit_code;
+#[cfg(unix)]
+mod explain;
 mod export;
 mod gc;
 mod hash;
@@ -37,6 +39,8 @@ mod kernel;
 mod list;
 #[cfg(unix)]
 mod logs;
+#[cfg(unix)]
+mod long;
 mod manual;
 mod materialize;
 #[cfg(unix)]
@@ -117,6 +121,16 @@ struct Global {
     /// Say more (-v: info, -vv: debug, -vvv: every operation)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
+    /// How the log is written, those of mounted spaces, too
+    #[arg(
+        long,
+        global = true,
+        value_enum,
+        default_value = "text",
+        value_name = "FORMAT",
+        env = "HOLOFS_LOG_FORMAT"
+    )]
+    log_format: terminal::LogFormat,
     /// Print nothing but results and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,

@@ -4,6 +4,7 @@
 //! is mounted or written.
 
 pub mod compare;
+pub mod explain;
 pub mod live;
 pub mod metrics;
 pub mod packages;

@@ -28,6 +28,10 @@ pub struct CatalogsArgs {
     #[arg(short, long = "top", value_name = "N", default_value_t = 0)]
     pub top: usize,
     #[cfg(unix)]
+    /// Show more of each: its file, what it takes of the disk, its packages, and what runs touched
+    #[arg(long)]
+    pub long: bool,
+    #[cfg(unix)]
     #[command(subcommand)]
     pub action: Option<Action>,
 }
@@ -57,6 +61,10 @@ pub fn main(context: &Context, args: &CatalogsArgs) -> anyhow::Result<ExitCode> 
     let shown = Shown { identity: args.identity, top: args.top };
     let shown = Shown { identity: shown.identity || !context.is_json(), ..shown };
     let rows = inventory::catalogs(&context.home, shown)?;
+    #[cfg(unix)]
+    if args.long {
+        return super::long::catalogs(context, &rows).map(|()| ExitCode::SUCCESS);
+    }
     if context.is_json() {
         let by_blueprint: BTreeMap<_, _> = rows.iter().map(|row| (row.blueprint.clone(), row)).collect();
         context.report(&by_blueprint, |_| Vec::new())?;

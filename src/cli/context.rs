@@ -21,7 +21,7 @@ use crate::store::observe::Observer;
 use crate::sys::text;
 
 use super::progress::Progress;
-use super::terminal::{self, Lines, Manner};
+use super::terminal::{self, Lines, LogFormat, Manner};
 use super::{Global, config, exit_code};
 
 /// The environment of one invocation, and how it reports.
@@ -53,7 +53,7 @@ impl Context {
             no_progress: global.no_progress || !global.progress,
             color: global.color.on_stderr(),
         });
-        terminal::start_logging(global.verbose);
+        terminal::start_logging(global.verbose, global.log_format);
         let wait = match global.wait {
             None => Wait::Forever,
             Some(0) => Wait::Not,
@@ -63,6 +63,7 @@ impl Context {
             wait,
             paranoid: global.paranoid,
             verbose: global.verbose,
+            log_json: global.log_format == LogFormat::Json,
             offline: global.offline,
             fetch_timeout: global.fetch_timeout,
             raw_bytes: global.raw_size,
@@ -74,7 +75,8 @@ impl Context {
     /// The context of a process that does what another one was asked for.
     #[cfg(unix)]
     pub fn of_order(order: &session::request::Order) -> anyhow::Result<Context> {
-        terminal::start_logging(order.given.verbose);
+        let format = if order.given.log_json { LogFormat::Json } else { LogFormat::Text };
+        terminal::start_logging(order.given.verbose, format);
         Context::with(order.given.clone(), true, Vec::new())
     }
 

@@ -13,6 +13,8 @@ use super::context::Context;
 #[cfg(unix)]
 use super::df;
 #[cfg(unix)]
+use super::explain;
+#[cfg(unix)]
 use super::info;
 #[cfg(unix)]
 use super::logs;
@@ -39,6 +41,9 @@ pub enum EnvironmentCommand {
     #[cfg(unix)]
     /// Show what takes the disk, and what removing a catalog would free
     Df(df::DfArgs),
+    #[cfg(unix)]
+    /// Tell where a path of a space comes from: layer, content, who changed it, and where its bytes are
+    Explain(explain::ExplainArgs),
     #[cfg(unix)]
     /// Tell the numbers of mounted spaces in the text format of Prometheus
     Metrics(metrics::MetricsArgs),
@@ -80,6 +85,8 @@ pub fn main(context: &Context, command: &EnvironmentCommand) -> anyhow::Result<E
         EnvironmentCommand::Commit(args) => commit::main(context, args),
         #[cfg(unix)]
         EnvironmentCommand::Df(args) => df::main(context, args),
+        #[cfg(unix)]
+        EnvironmentCommand::Explain(args) => explain::main(context, args),
         #[cfg(unix)]
         EnvironmentCommand::Metrics(args) => metrics::main(context, args),
         #[cfg(unix)]

@@ -241,6 +241,7 @@ pub fn of_rest(words: &[OsString]) -> ExitCode {
 pub fn main(words: &[OsString]) -> ExitCode {
     let Words { group: Group::Holotree { command }, global } = Words::parse_from(words);
     let ours = Global {
+        log_format: super::terminal::LogFormat::Text,
         json: global.json,
         paranoid: false,
         verbose: u8::from(global.debug) * 2 + u8::from(global.trace) * 3,

@@ -16,11 +16,22 @@ const COMMAND: usize = 40;
 
 /// Arguments of `list`.
 #[derive(Debug, Args)]
-pub struct ListArgs {}
+pub struct ListArgs {
+    #[cfg(unix)]
+    /// Show more of each: who serves and uses it, and how often it was asked
+    #[arg(long)]
+    pub long: bool,
+}
 
 /// Lists. As in RCC, `--json` is an object by label; what only we know stands below `holofs`.
-pub fn main(context: &Context, _args: &ListArgs) -> anyhow::Result<ExitCode> {
+pub fn main(context: &Context, args: &ListArgs) -> anyhow::Result<ExitCode> {
     let rows = inventory::spaces(&context.home)?;
+    #[cfg(unix)]
+    if args.long {
+        return super::long::spaces(context, &rows).map(|()| ExitCode::SUCCESS);
+    }
+    #[cfg(windows)]
+    let ListArgs {} = args;
     if context.is_json() {
         let by_label: BTreeMap<_, _> = rows.iter().map(|row| (row.id.clone(), row)).collect();
         context.report(&by_label, |_| Vec::new())?;

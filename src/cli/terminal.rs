@@ -98,6 +98,16 @@ pub fn leading(word: &str) -> String {
     if manner().color { format!("\x1b[{code}m{word}\x1b[0m") } else { word.to_owned() }
 }
 
+/// How the log is written.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum LogFormat {
+    /// A line for people
+    #[default]
+    Text,
+    /// An object on each line, with time, level, target and message
+    Json,
+}
+
 /// Lines of a report; a text is one line, whatever is in it.
 pub struct Lines(Vec<String>);
 
@@ -152,7 +162,7 @@ pub fn explain(error: &clap::Error) -> std::io::Result<()> {
 }
 
 /// Logs go to stderr; `RUST_LOG` decides, else -q or the number of -v.
-pub fn start_logging(verbose: u8) {
+pub fn start_logging(verbose: u8, format: LogFormat) {
     let level = match verbose {
         0 if manner().quiet => "error",
         0 => "warn",
@@ -167,9 +177,14 @@ pub fn start_logging(verbose: u8) {
     for library in ["ureq", "ureq_proto", "rustls", "rusty_s3", "docker_credential"] {
         builder.filter_module(library, log::LevelFilter::Warn);
     }
-    builder.format(|out, record| {
-        let said = record.args().to_string();
-        writeln!(out, "[{} {:<5}] {}", out.timestamp(), record.level(), text::line(&said))
+    builder.format(move |out, record| {
+        let (said, time) = (record.args().to_string(), out.timestamp_millis());
+        match format {
+            LogFormat::Text => {
+                writeln!(out, "[{} {:<5}] {}", out.timestamp(), record.level(), text::line(&said))
+            }
+            LogFormat::Json => writeln!(out, "{}", json_line(&time.to_string(), record, &said)),
+        }
     });
     let inner = builder.build();
     let most = inner.filter();
@@ -179,6 +194,13 @@ pub fn start_logging(verbose: u8) {
         // A second start in one process (tests) keeps the first.
         log::debug!("Logging was started before");
     }
+}
+
+/// One record as JSON: time, level, target, message.
+fn json_line(time: &str, record: &Record<'_>, said: &str) -> String {
+    let (level, target) = (record.level().as_str().to_ascii_lowercase(), record.target());
+    let line = serde_json::json!({ "time": time, "level": level, "target": target, "message": said });
+    text::json(&line.to_string()).into_owned()
 }
 
 /// A log in which no place in the program can write without end.
@@ -267,6 +289,19 @@ mod tests {
         assert_eq!(places.left_out(Some(start + WHILE)), [said]);
         assert!(places.counts(blob(), start + WHILE) && places.0.len() == 1);
         assert!(places.left_out(None).is_empty() && places.0.is_empty());
+    }
+
+    #[test]
+    fn a_record_is_one_line_of_json_whatever_is_in_it() {
+        let args = format_args!("{}", "a\"b\nc\u{1b}");
+        let record = Record::builder().args(args).level(Level::Warn).target("holofs::x").build();
+        let line = json_line("2026-01-02T03:04:05.678Z", &record, &record.args().to_string());
+        assert_eq!(line.lines().count(), 1);
+        let read: serde_json::Value = serde_json::from_str(&line).unwrap();
+        let right = serde_json::json!({
+            "time": "2026-01-02T03:04:05.678Z", "level": "warn", "target": "holofs::x", "message": "a\"b\nc\u{1b}",
+        });
+        assert_eq!(read, right);
     }
 
     #[test]

@@ -144,6 +144,8 @@ pub struct Given {
     pub paranoid: bool,
     /// How much is logged: 0 is warnings.
     pub verbose: u8,
+    /// The log is written as JSON.
+    pub log_json: bool,
     /// No network, ever.
     pub offline: bool,
     /// How long content of a remote environment may take, in seconds.
@@ -175,8 +177,16 @@ mod tests {
         let wait = Wait::For(std::time::Duration::from_secs(3));
         let product = Some(Product::Sema4ai);
         let raw_bytes = Some(1 << 30);
-        let given =
-            Given { wait, paranoid: true, verbose: 2, offline: true, fetch_timeout: 7, raw_bytes, product };
+        let given = Given {
+            wait,
+            paranoid: true,
+            verbose: 2,
+            log_json: true,
+            offline: true,
+            fetch_timeout: 7,
+            raw_bytes,
+            product,
+        };
         let order = Order { request, given };
         let text = serde_json::to_string(&order).unwrap();
         assert_eq!(serde_json::from_str::<Order>(&text).unwrap(), order);
