@@ -110,7 +110,7 @@ pub fn main(context: &Context, args: &ReportArgs) -> anyhow::Result<ExitCode> {
     std::fs::write(&args.output, html).with_context(|| format!("Cannot write {}", args.output.display()))?;
     let written = Written { path: args.output.clone(), packages: page.packages.len(), touched: page.touched };
     context
-        .report(&written, |written| format!("{}\n{}", written.path.display(), sentence(&written.touched)))?;
+        .report(&written, |written| vec![written.path.display().to_string(), sentence(&written.touched)])?;
     Ok(ExitCode::SUCCESS)
 }
 

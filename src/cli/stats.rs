@@ -35,6 +35,13 @@ fn table(stats: &Value) -> Vec<String> {
     let mut lines = vec![format!("{:<20} {:>12}", "io", stats["io"].as_str().unwrap_or_default())];
     let groups = ["requests", "counts"].into_iter().filter_map(|group| stats[group].as_object());
     lines.extend(groups.flatten().map(|(name, count)| format!("{name:<20} {count:>12}")));
+    let latency = stats["latency"].as_object().into_iter().flatten();
+    lines.extend(latency.map(|(kind, told)| {
+        format!(
+            "time of {kind:<12} p50 {} us, p99 {} us, longest {} us",
+            told["p50_us"], told["p99_us"], told["max_us"]
+        )
+    }));
     lines.push(format!("{:<20} {:>12}", "primed", stats["primed"]));
     let fallbacks = stats["fallbacks"].as_object().into_iter().flatten();
     lines.extend(fallbacks.map(|(what, told)| {
