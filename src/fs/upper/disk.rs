@@ -2,12 +2,12 @@
 //!
 //! Whatever is on the disk at the moment of a power cut, every row on it must find its bytes. So:
 //! 1. Names first. The name of a file with bytes is durable before a row that needs it counts: [`Disk::sync`] makes the names
-//!   durable, then the rows, and records in the rows up to where the names are durable. A later row without a file belongs to a file
-//!   that was never written: it is empty, or as in the catalog (see `recover`).
+//!    durable, then the rows, and records in the rows up to where the names are durable. A later row without a file belongs to a file
+//!    that was never written: it is empty, or as in the catalog (see `recover`).
 //! 2. Bytes first, where a row relies on them: copied-up bytes replace the catalog's, and a renamed file is complete under its new
-//!   name, above all if it replaces another one. These bytes are flushed before such a row becomes durable ([`Disk::commit`]).
+//!    name, above all if it replaces another one. These bytes are flushed before such a row becomes durable ([`Disk::commit`]).
 //! 3. Dropped bytes last. The file of a removed inode is deleted only when the rows that dropped it are durable
-//!   ([`Disk::drop_bytes`]): [`Disk::sync`] deletes at its end the files that were dropped when it began.
+//!    ([`Disk::drop_bytes`]): [`Disk::sync`] deletes at its end the files that were dropped when it began.
 //!
 //! Something always syncs: fsync(2), the unmount, and `keeper` a few seconds after a change. The kernel also writes the log by
 //! itself, but later.
