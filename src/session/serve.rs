@@ -21,7 +21,7 @@ use crate::fs::fuse::{Io, Session, Watch};
 use crate::fs::vfs::View;
 use crate::rcc::catalog::Catalog;
 use crate::space::relocated::Relocated;
-use crate::space::{RestoredState, Space};
+use crate::space::{Lock, RestoredState, Space, Wait};
 use crate::store::index::Index;
 use crate::store::observe::{Counter, Observer, Tally};
 use crate::store::{RawStore, Store};
@@ -252,7 +252,7 @@ fn spawn_background(
     let work = move || {
         crate::sys::process::daemon::lower_priority();
         if is_new {
-            leave_marks(&space, &catalog, &index, blank);
+            leave_marks(&space, &catalog, &index, blank, &stop);
         }
         crate::sys::process::daemon::release_memory();
         daemon::confine(&cage);
@@ -283,12 +283,14 @@ fn bound_raw_store(store: &Store) {
 }
 
 /// Tells RCC what is in the space. `.meta` describes what stands in the directory when nothing is mounted: it is written only
-/// if that is nothing, since RCC takes files for clean by what `.meta` says of them.
-fn leave_marks(space: &Space, catalog_path: &Path, index: &Index, blank: bool) {
-    let current =
-        RestoredState { catalog: index.id().to_string(), meta: space.meta_state().unwrap_or_default() };
+/// if that is nothing, since RCC takes files for clean by what `.meta` says of them; and not if RCC has written it since it was mounted.
+fn leave_marks(space: &Space, catalog_path: &Path, index: &Index, blank: bool, stop: &AtomicBool) {
+    let lock = if blank { lock_to_mark(space, stop) } else { None };
+    let (state, at_mount) = (space.meta_state(), space.mount_state().ok().flatten().and_then(|it| it.meta));
+    let is_ours_to_write = lock.is_some() && state == at_mount;
+    let current = RestoredState { catalog: index.id().to_string(), meta: state.unwrap_or_default() };
     let known = space.restored_state().ok().flatten().is_some_and(|state| state == current);
-    if blank && !known {
+    if is_ours_to_write && !known {
         let written = Catalog::read(catalog_path).map_err(anyhow::Error::from).and_then(|(catalog, id)| {
             space.write_meta(&catalog)?;
             let meta = space.meta_state().unwrap_or_default();
@@ -298,8 +300,23 @@ fn leave_marks(space: &Space, catalog_path: &Path, index: &Index, blank: bool) {
             log::warn!("RCC will not list {}: {error:#}", space.root.display());
         }
     }
+    drop(lock);
     space.journal_use(catalog_path, index.blueprint());
     space.mark_used(catalog_path, index.blueprint());
+}
+
+/// RCC's lock of the space; `None` if RCC keeps it, or the mount ends.
+fn lock_to_mark(space: &Space, stop: &AtomicBool) -> Option<Lock> {
+    for _ in 0..100 {
+        match space.lock(Wait::Not, &|_| {}) {
+            Ok(lock) => return Some(lock),
+            Err(error) => log::debug!("No .meta is written yet: {error}"),
+        }
+        if ends_within(Duration::from_millis(20), stop) {
+            break;
+        }
+    }
+    None
 }
 
 /// Owned by who mounts, directories as RCC makes them.

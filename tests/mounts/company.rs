@@ -462,3 +462,25 @@ fn a_tree_whose_server_was_killed_is_not_replaced_by_another_while_a_run_has_it(
     assert!(output.status.success() && stdout(&output).trim() != "0", "{}", said(&output));
     mounted.unmount();
 }
+
+#[test]
+fn what_rcc_writes_of_a_space_right_after_a_mount_stays() {
+    let sandbox = sandbox();
+    for round in 0..6 {
+        let space = format!("rcc{round}");
+        let mounted = sandbox.mount(CATALOG, &space, "user", &[]);
+        let beside = |end: &str| {
+            let label = mounted.path().file_name().unwrap().to_str().unwrap().to_owned();
+            sandbox.holotree().join(label + end)
+        };
+        // As RCC does: under its lock, at some moment before or after ours.
+        let lock = fs::File::options().create(true).truncate(false).write(true).open(beside(".lck")).unwrap();
+        lock.lock().unwrap();
+        fs::write(beside(".new"), "RCC's").unwrap();
+        fs::rename(beside(".new"), beside(".meta")).unwrap();
+        drop(lock);
+        until(|| beside(".use").exists());
+        assert_eq!(fs::read_to_string(beside(".meta")).unwrap(), "RCC's", "round {round}");
+        mounted.unmount();
+    }
+}
