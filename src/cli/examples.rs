@@ -26,7 +26,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("doctor", "holofs doctor\nholofs doctor --bundle report.json"),
     ("du", "holofs du work"),
     ("explain", "holofs explain lib/python3.12/site-packages/numpy/__init__.py"),
-    ("export", "holofs export 14023a1f --output hololib.zip"),
+    ("export", "holofs export 14023a1f --zipfile hololib.zip"),
     ("gc", "holofs gc --dry-run\nholofs gc"),
     ("hash", "holofs hash conda.yaml\nholofs hash robot.yaml --show-blueprint"),
     ("holotree", "holofs holotree vars -s work -r robot.yaml\nholofs ht list --json"),
@@ -110,6 +110,37 @@ mod tests {
             found
         })
         .collect()
+    }
+
+    /// The words of an example, without what a shell does with them.
+    fn words(line: &str) -> Option<Vec<String>> {
+        let line = line.replace("eval \"$(", "").replace(")\"", "").replace("$EDITOR \"$(", "");
+        let line = line
+            .split(['#', '>', '|'])
+            .next()
+            .unwrap_or_default()
+            .replace('\'', "")
+            .replace("DIGEST", &"0".repeat(64));
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        (words.first().map(String::as_str) == Some("holofs")).then_some(words)
+    }
+
+    #[test]
+    fn examples_are_command_lines() {
+        let (mut tried, mut wrong) = (0, Vec::new());
+        for (name, lines) in EXAMPLES {
+            for words in lines.lines().filter_map(words) {
+                if words[1] == "ht" || words[1] == "holotree" {
+                    continue;
+                }
+                let words = words.into_iter().map(std::ffi::OsString::from).collect();
+                let parsed =
+                    crate::cli::command().try_get_matches_from(crate::cli::run::with_separator(words));
+                wrong.extend(parsed.err().map(|error| format!("{name}: {error}")));
+                tried += 1;
+            }
+        }
+        assert!(wrong.is_empty() && tried > 50, "{tried}\n{}", wrong.join("\n"));
     }
 
     #[test]

@@ -8,5 +8,6 @@ mod common;
 mod completions;
 mod hook;
 mod kernel;
+mod pages;
 mod shell;
 mod talking;
