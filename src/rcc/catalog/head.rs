@@ -4,13 +4,13 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::fs::File;
 use std::io::Read as _;
 use std::path::Path;
 
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
 
 use super::{Header, inflate, validate};
+use crate::sys::fs::stat::open_to_read;
 
 /// More than a head usually has, as stored and as JSON: a longer one is left to the reader of the whole.
 const STORED: u64 = 16 << 10;
@@ -19,7 +19,8 @@ const JSON: u64 = 8 << 10;
 /// The header of the catalog or `.meta` at `path`, if that does not take reading the whole file.
 pub(super) fn read(path: &Path) -> Option<Header> {
     let mut stored = Vec::new();
-    File::open(path).ok()?.take(STORED).read_to_end(&mut stored).ok()?;
+    // A FIFO in its place would block.
+    open_to_read(path).ok()?.take(STORED).read_to_end(&mut stored).ok()?;
     let mut json = Vec::new();
     let decoder = inflate::decoder(inflate::encoding(&stored).ok()?, &stored).ok()?;
     // The input is truncated where reading stopped: everything before that is valid.
