@@ -17,6 +17,16 @@ use crate::common::{is_root, json, number_field, skip, space_path, until};
 /// No program waits longer for an answer, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// No supervisor has more memory of its own; a debug build has larger tables than a release.
+const SMALL_KIB: u64 = 4096;
+
+/// The memory of a process that no other has, in KiB.
+fn private_kib(pid: u32) -> u64 {
+    let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
+    let private = rollup.lines().filter_map(|line| line.strip_prefix("Private_"));
+    private.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum()
+}
+
 /// A mount and the process that is it.
 struct Supervised {
     sandbox: Sandbox,
@@ -149,10 +159,13 @@ fn a_killed_server_is_no_error_for_any_program() {
     let (min, median, max) = (outages[0], outages[outages.len() / 2], outages[outages.len() - 1]);
     eprintln!("{} kills, {rounds:?} rounds; outage {min:?} / {median:?} / {max:?}", outages.len());
     assert!(max < PATIENCE, "{max:?}");
+    let private = private_kib(mount.pid);
+    eprintln!("the supervisor has {private} KiB of its own");
+    assert!(private <= SMALL_KIB, "{private} KiB");
     for (dir, &rounds) in dirs.iter().zip(&rounds) {
         assert_complete(dir, rounds);
     }
-    let stats = rustix_stats(&mount.path);
+    let stats = stats_of(&mount.path);
     assert_eq!(number_field(&stats, "deaths"), outages.len() as u64);
     mount.sandbox.holofs_ok(&["unmount", "s"]);
     are_gone(&mount.sandbox);
@@ -162,7 +175,7 @@ fn a_killed_server_is_no_error_for_any_program() {
     }
 }
 
-fn rustix_stats(path: &Path) -> serde_json::Value {
+fn stats_of(path: &Path) -> serde_json::Value {
     let mut value = vec![0; 64 << 10];
     let len = rustix::fs::getxattr(path, "user.holofs.stats", &mut value[..]).unwrap();
     serde_json::from_slice(&value[..len]).unwrap()
