@@ -50,6 +50,9 @@ pub struct MountState {
     /// The blueprint of the catalog.
     #[serde(default)]
     pub blueprint: String,
+    /// The version of the program that serves it; empty for one that did not say so.
+    #[serde(default)]
+    pub version: String,
     /// The options it was mounted with.
     #[serde(default)]
     pub options: MountOptions,

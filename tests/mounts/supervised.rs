@@ -191,6 +191,12 @@ fn a_read_only_mount_and_a_transient_one_are_taken_over_as_well() {
     mount.kill_server();
     assert_eq!(fs::read_dir(&mount.path).unwrap().count(), before);
     assert!(mount.log().contains("another one takes over"), "{}", mount.log());
+    let listed = json(&mount.sandbox.holofs_ok(&["list", "--json"]));
+    let listed = listed.as_object().unwrap().values().next().unwrap()["holofs"].clone();
+    assert_eq!(
+        (listed["version"].as_str(), number_field(&listed, "pid")),
+        (Some(env!("CARGO_PKG_VERSION")), mount.pid.into())
+    );
     drop(mount);
     let sandbox = Sandbox::golden(Regime::Gzip);
     // It kills the server of its own mount, and goes on.

@@ -319,6 +319,7 @@ fn state_of(
         controller: space.controller().to_owned(),
         space: space.name().to_owned(),
         blueprint: index.blueprint().to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
         options: options_of(request, io),
         meta: space.meta_state(),
     }

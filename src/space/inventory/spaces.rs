@@ -69,6 +69,8 @@ pub struct SpaceState {
     pub mode: Option<String>,
     /// The process that mounts or materializes it.
     pub pid: Option<u32>,
+    /// The version of the program that serves its mount.
+    pub version: Option<String>,
     /// The catalog that is mounted.
     #[serde(serialize_with = "crate::sys::text::maybe_path")]
     pub catalog: Option<PathBuf>,
@@ -266,6 +268,7 @@ fn space_state(space: &Space, uses: &Path) -> SpaceState {
         state,
         mode: recorded.as_ref().map(|mount| mount.mode.clone()),
         pid: live.map(|process| process.pid),
+        version: recorded.as_ref().map(|mount| mount.version.clone()).filter(|version| !version.is_empty()),
         catalog: recorded.map(|mount| mount.catalog_path),
         dirty_bytes: space
             .state_dir
