@@ -1,21 +1,21 @@
-//! The life of a space: how it is mounted, served, used by commands and taken away.
+//! The life cycle of a space: mounting, serving, using it in commands, and unmounting.
 //!
-//! Everything that a second front end would need. It prints nothing and reads no environment: what it needs of either comes with
-//! the [`Context`], and what there is to tell goes to its [`FrontEnd`].
+//! Contains everything that a second front end would need. It does not print and does not read environment variables: these come with
+//! the [`Context`], and messages go to its [`FrontEnd`].
 //!
-//! | module | what it does |
+//! | module | responsibility |
 //! |---|---|
-//! | [`request`] | what is asked for, whole: it travels to the process that serves |
-//! | [`method`] | the ways in which a space can appear, and why one is not taken |
-//! | [`decide`] | what becomes of a request, by what the space is: join, attach, start, repair, wait, refuse |
-//! | [`start`] | the lock under which that is decided |
-//! | [`appear`] | makes a space appear, by the best way that works |
-//! | [`files`] | a space that stands as files |
-//! | [`run`], [`execute`] | a command in a space |
-//! | [`compile`] | makes the bytecode that spaces share |
+//! | [`request`] | a complete request, which is also sent to the serving process |
+//! | [`method`] | the ways in which a space can appear, and why one is not used |
+//! | [`decide`] | the decision on a request, from the state of the space: join, attach, start, repair, wait, refuse |
+//! | [`start`] | the lock held during that decision |
+//! | [`appear`] | makes a space appear, by the best method that works |
+//! | [`files`] | a space laid out as files |
+//! | [`run`], [`execute`] | running a command in a space |
+//! | [`compile`] | compiles the bytecode that spaces share |
 //! | [`claim`], [`serve`], [`daemon`] | the process that serves a mount |
-//! | [`supervise`] | the process that is the mount, and has another one serve it when that dies |
-//! | [`unmount`] | takes a mount away |
+//! | [`supervise`] | the supervisor of a mount, which replaces a dead server |
+//! | [`unmount`] | unmounting |
 
 pub mod appear;
 #[cfg(unix)]

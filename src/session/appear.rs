@@ -1,5 +1,5 @@
-//! Makes a space appear, by the best method that works: where nothing can be mounted it is laid out as files, unless the request
-//! says otherwise.
+//! Makes a space appear, by the best method that works: if it cannot be mounted, it is laid out as files, unless the request excludes
+//! that.
 
 use std::path::PathBuf;
 
@@ -26,10 +26,10 @@ use super::method::told;
 use super::method::{Method, Mode, Mounter, Refusal};
 use super::request::MountRequest;
 
-/// Why nothing is mounted where there is no FUSE.
+/// Why nothing is mounted on systems without FUSE.
 pub const NO_FUSE: &str = "there is no FUSE on Windows";
 
-/// What a space is that appeared.
+/// A report on a space that appeared.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct MountReport {
     /// The mountpoint: the space.
@@ -42,24 +42,24 @@ pub struct MountReport {
     pub catalog: PathBuf,
     /// The blueprint.
     pub blueprint: String,
-    /// The daemon; none if the space is plain files.
+    /// The daemon; `None` if the space is plain files.
     pub pid: Option<u32>,
     /// `read-write` or `read-only`.
     pub mode: String,
-    /// How files are read; none if the space is plain files.
+    /// How files are read; `None` if the space is plain files.
     #[cfg(unix)]
     pub io: Option<Io>,
-    /// Why not in the way that was asked for.
+    /// Why files are not read in the requested way.
     #[cfg(unix)]
     pub io_reason: Option<String>,
-    /// How it appeared.
+    /// The method that was used.
     #[serde(rename = "rung")]
     pub method: Method,
-    /// Why not in a better way; empty if it was the best.
+    /// Why no better method was used; empty if it was the best.
     pub reasons: Vec<Refusal>,
     /// Entries of the catalog's tree.
     pub entries: u64,
-    /// `opened`, or `compiled` where the catalog was seen for the first time (or its index was damaged).
+    /// `opened`, or `compiled` if there was no index of the catalog (or it was damaged).
     pub index: String,
 }
 
@@ -80,7 +80,7 @@ fn launch(context: &Context, request: &MountRequest) -> anyhow::Result<Result<Mo
     Ok(super::obtain::obtain(context, request, None)?.map(|obtained| obtained.report))
 }
 
-/// What there is to tell of a mount that was there.
+/// The report on an existing mount.
 #[cfg(unix)]
 pub fn report_of(space: &Space, index: &Index, state: &MountState) -> MountReport {
     let io = [Io::NoOpen, Io::Passthrough].into_iter().find(|io| io.name() == state.options.io);
@@ -107,7 +107,7 @@ fn launch(context: &Context, request: &MountRequest) -> anyhow::Result<Result<Mo
     Ok(Err(CannotMount { what, refused: vec![Refusal::new(Method::Fuse(Mounter::Direct), NO_FUSE)] }))
 }
 
-/// The last method, if it is allowed.
+/// Uses the last method, plain files, if it is allowed.
 pub fn without_mount(
     context: &Context,
     request: &MountRequest,
@@ -119,7 +119,7 @@ pub fn without_mount(
     materialized(context, request, refused.refused)
 }
 
-/// The space as files.
+/// Lays the space out as files.
 #[cfg(unix)]
 pub fn materialized(
     context: &Context,
@@ -129,7 +129,7 @@ pub fn materialized(
     Ok(super::files::obtain(context, request, reasons, None)?.0)
 }
 
-/// The space as files.
+/// Lays the space out as files.
 #[cfg(windows)]
 pub fn materialized(
     context: &Context,
@@ -155,7 +155,7 @@ pub fn materialized(
     })
 }
 
-/// How the index came to be, in a word.
+/// How the index was obtained, in one word.
 pub fn told_of(made: &Made) -> String {
     if *made == Made::Opened { "opened" } else { "compiled" }.to_owned()
 }

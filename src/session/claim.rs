@@ -1,6 +1,6 @@
-//! The claim on a space: whoever serves or changes it has it alone.
+//! The claim on a space: exclusive access for the process that serves or changes it.
 //!
-//! RCC's lock first, then ours; a mount that nobody serves any more is taken away under both.
+//! RCC's lock is taken first, then ours; a dead mount is removed while both are held.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,24 +13,24 @@ use super::foreign;
 use super::request::MountRequest;
 use super::unmount;
 
-/// A space that is ours to mount.
+/// A claimed space, ready to be mounted.
 pub struct Claim {
     /// The space.
     pub space: Space,
-    /// The catalog that is asked for.
+    /// The requested catalog.
     pub index: Arc<Index>,
-    /// How its index came to be.
+    /// How its index was obtained.
     pub made: Made,
     /// The catalog's file.
     pub catalog: PathBuf,
-    /// RCC's lock, until the mount stands.
+    /// RCC's lock, held until the space is mounted.
     pub lock: Lock,
-    /// Our lock, for as long as the mount lives.
+    /// Our lock, held as long as the mount exists.
     pub live: Live,
 }
 
 impl Claim {
-    /// Takes the space, waiting for RCC's lock as long as the context says.
+    /// Claims the space; waits for RCC's lock as long as the context says.
     pub fn take(context: &Context, request: &MountRequest) -> anyhow::Result<Claim> {
         let (index, made, catalog) = context.index(&request.catalog)?;
         let space = context.space(index.base(), &request.space);
@@ -43,7 +43,7 @@ impl Claim {
     }
 }
 
-/// A mount whose daemon died answers nothing: it is taken away, so that the space can be mounted again.
+/// A mount whose daemon died does not answer: unmount it, so that the space can be mounted again.
 fn clear_dead_mount(context: &Context, space: &Space) -> anyhow::Result<()> {
     match space.mount_state() {
         Ok(Some(state)) if state.process.is_alive() && state.process.pid != std::process::id() => {
@@ -56,7 +56,7 @@ fn clear_dead_mount(context: &Context, space: &Space) -> anyhow::Result<()> {
         Ok(_) => {}
         Err(error) => log::warn!("{error}"),
     }
-    // Attributes may still be cached; free space never is. Who asks while the daemon is dying is told of an abort.
+    // Attributes may still be cached; free space never is. If the daemon is just dying, the call may be aborted.
     let dead = |error: &std::io::Error| {
         matches!(error.kind(), std::io::ErrorKind::NotConnected | std::io::ErrorKind::ConnectionAborted)
     };

@@ -1,4 +1,4 @@
-//! Takes dead mounts away: those whose server is gone, which answer nothing until they are unmounted.
+//! Removes dead mounts: those whose server is gone, which do not answer until they are unmounted.
 
 use std::path::PathBuf;
 
@@ -11,16 +11,16 @@ use super::snapshot::at_root;
 use super::start::Start;
 use super::unmount::unmount_ours;
 
-/// What was taken away, and what could not be, with why.
+/// The removed mounts, and why others could not be removed.
 #[derive(Debug, Default)]
 pub struct Cleared {
-    /// Where there was a dead mount.
+    /// Where a dead mount was removed.
     pub cleared: Vec<PathBuf>,
-    /// Why one is still there.
+    /// Why a dead mount is still there.
     pub kept: Vec<String>,
 }
 
-/// Takes away every dead mount of a space that nobody starts or ends right now; with `dry_run` only tells.
+/// Removes every dead mount of a space that no command is starting or ending; with `dry_run`, only lists them.
 pub fn dead_mounts(context: &Context, dry_run: bool) -> Cleared {
     let mut cleared = Cleared::default();
     for state_dir in context.home.spaces_dir().entries().unwrap_or_default() {

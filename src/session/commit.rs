@@ -1,9 +1,9 @@
-//! Committing: what was written to a space becomes a new catalog.
+//! Committing: turns the written state of a space into a new catalog.
 //!
-//! The tree is read from the space as it stands, catalog and upper together; contents that nobody wrote keep their digest and are not
-//! read. In what was written, the space's label becomes the recorded identity again, so that the new catalog relocates as the
-//! old one does. Contents first, then the catalog, then a sync, and only then the upper is dropped: a commit that is killed
-//! anywhere loses nothing and can be run again.
+//! The tree is read from the current space, catalog and upper together; unwritten contents keep their digest and are not read. In
+//! written files, the space's label is replaced by the recorded identity, so that the new catalog relocates like the old one.
+//! Contents are stored first, then the catalog, then both are synced, and only then the upper is dropped: a commit killed at any
+//! point loses nothing and can be repeated.
 
 mod contents;
 mod links;
@@ -28,7 +28,7 @@ use super::written;
 use contents::Relocator;
 use tree::Tree;
 
-/// What a commit made.
+/// The result of a commit.
 #[derive(Debug, Clone, serde::Serialize)]
 pub struct Committed {
     /// The hash in the new catalog's name.
@@ -41,7 +41,7 @@ pub struct Committed {
     pub files: u64,
     /// Files whose content was written in the space.
     pub written_files: u64,
-    /// Bytes of them.
+    /// Their size in bytes.
     pub written_bytes: u64,
     /// Contents that were not in the hololib.
     pub new_blobs: u64,
@@ -49,13 +49,13 @@ pub struct Committed {
     pub left_out: u64,
 }
 
-/// Makes a catalog of the space, named by the hash of `specification`, and empties the space's upper.
+/// Creates a catalog from the space, named by the hash of `specification`, and empties the space's upper.
 pub fn commit(context: &Context, name: &SpaceName, specification: &str) -> anyhow::Result<Committed> {
     let _hololib = context.lock_hololib()?;
     commit_held(context, name, specification)
 }
 
-/// As [`commit`], for a caller that holds the lock of the hololib.
+/// Like [`commit`], for a caller that holds the lock of the hololib.
 pub fn commit_held(context: &Context, name: &SpaceName, specification: &str) -> anyhow::Result<Committed> {
     let state_dir = written::state_dir(context, name)?;
     let Some(index) = written::index(context, &state_dir)? else {
@@ -98,7 +98,7 @@ fn recorder() -> String {
     format!("holofs-v{}", env!("CARGO_PKG_VERSION"))
 }
 
-/// The catalog of `index`, with what an index leaves out.
+/// The catalog of `index`, with the data that an index omits.
 fn base_catalog(context: &Context, index: &Index) -> anyhow::Result<Catalog> {
     for path in context.home.catalogs()? {
         if Catalog::identify(&path).is_ok_and(|id| id == index.id()) {

@@ -1,12 +1,12 @@
-//! Makes the shared bytecode of a catalog: its own sources, compiled by its own interpreter, where nothing but the catalog is seen.
+//! Compiles the shared bytecode of a catalog: its own sources, by its own interpreter, in a view of the catalog only.
 //!
 //! ```text
 //! run ends ─ names of what was imported ─▶ `holofs warm --imported` ─▶ `holofs run --isolate … python3 -I -S -B` ─ .pyc ─▶ pack
 //!             (the space's own directory)    lowest priority, detached    read-only view of the catalog, nobody else's
 //! ```
-//! Nothing that a program wrote is read: neither its bytecode nor its space. Where no namespace can be had, the view is a read-only
-//! mount of a space of its own; where nothing can be mounted, no bytecode is shared, and each space compiles for itself.
-//! Site hooks, PYTHON* variables and the current directory have no influence (`-I -S`).
+//! Nothing that a program wrote is read: neither its bytecode nor its space. If no namespace is available, the view is a read-only
+//! mount of a separate space; if nothing can be mounted, no bytecode is shared, and each space compiles for itself. Site hooks,
+//! PYTHON* variables and the current directory have no influence (`-I -S`).
 
 use std::collections::HashSet;
 use std::fs;
@@ -29,15 +29,15 @@ use crate::sys::process::this_process::effective_uid;
 
 use super::context::Context;
 
-/// The space in which bytecode is compiled where no namespace can be had; nothing of it stays.
+/// The space in which bytecode is compiled if no namespace is available; nothing of it is kept.
 const SPACE: &str = "holofs warm";
-/// One `.pyc` is never longer.
+/// The maximum size of one `.pyc`.
 const LONGEST: u64 = 64 << 20;
-/// Fewer imports than this are compiled in less time than it takes to start a process for them.
+/// Fewer imports than this are compiled faster than a process for them starts.
 const WORTH_IT: usize = 20;
 
-/// Reads lines of tag, level and source, and answers each that can be compiled with level, source and length, and then the `.pyc`:
-/// one that Python compares with the source by hash (PEP 552). Some sources are not meant to be compiled: templates, tests of
+/// Reads lines with tag, level and source. For each source that compiles, it answers with level, source and length, followed by the
+/// `.pyc`: one that Python validates against the source by hash (PEP 552). Some sources are not meant to compile: templates, tests of
 /// syntax errors.
 const SCRIPT: &str = r#"
 import importlib._bootstrap_external as external, importlib.util, os, sys, warnings
@@ -59,14 +59,14 @@ for line in sys.stdin.buffer.read().decode().splitlines():
 out.flush()
 "#;
 
-/// What was made.
+/// The result of a compilation.
 #[derive(Debug, Default, Serialize)]
 pub struct Compiled {
     /// Sources that were compiled now.
     pub compiled: usize,
     /// Sources that cannot be compiled.
     pub left_out: usize,
-    /// All that is shared now.
+    /// The number of sources whose bytecode is shared now.
     pub shared: usize,
 }
 
@@ -89,7 +89,7 @@ impl Compiler<'_> {
         self.compile(names::all(self.index), &[], workers)
     }
 
-    /// Compiles what a run imported, by its `list`. If another process is at it, this is left to a later run.
+    /// Compiles what a run imported, from its `list`. If another process is compiling, a later run does it.
     pub fn imported(&self, list: impl BufRead) -> anyhow::Result<()> {
         let (mut wanted, mut confirmed) = (Vec::new(), Vec::new());
         for line in list.lines() {
@@ -117,7 +117,7 @@ impl Compiler<'_> {
         pack_place(&self.context.home, self.index, effective_uid())
     }
 
-    /// What a run imported is compiled by one worker, with `confirmed` told of the rest; everything by several.
+    /// Compiles `wanted` with this many workers, and records `confirmed` imports: one worker after a run, several for everything.
     fn compile(
         &self,
         mut wanted: Vec<CacheName>,
@@ -136,7 +136,7 @@ impl Compiler<'_> {
         Ok(Compiled { compiled, left_out, shared })
     }
 
-    /// Compiles `wanted` by so many interpreters at once; the order stays.
+    /// Compiles `wanted` with this many interpreters in parallel; keeps the order.
     fn by_workers(&self, wanted: &[CacheName], workers: usize) -> anyhow::Result<Vec<Fresh>> {
         if wanted.is_empty() {
             return Ok(Vec::new());
@@ -161,7 +161,7 @@ impl Compiler<'_> {
         Ok(made.into_iter().collect::<anyhow::Result<Vec<_>>>()?.concat())
     }
 
-    /// Compiles `wanted` by one interpreter of the catalog, in a view of it that `how` says.
+    /// Compiles `wanted` with one interpreter of the catalog, in the view that the option `how` selects.
     fn by_one(&self, wanted: &[CacheName], imported: bool, how: &str) -> anyhow::Result<Vec<Fresh>> {
         let mut command = self.context.this_program()?;
         command.args(["run", "--no-bytecode", "--mode=mount", "--profile=off", "--controller=holofs", how]);
@@ -182,7 +182,7 @@ fn has_python(index: &Index) -> bool {
     child(Ino::ROOT, b"bin").and_then(|bin| child(bin, b"python3")).is_some()
 }
 
-/// Says all of `asked` while `read` reads the answers.
+/// Writes all of `asked` while `read` reads the answers.
 fn speak<T>(
     child: &mut Child,
     asked: &str,
@@ -200,7 +200,7 @@ fn speak<T>(
     })
 }
 
-/// What was asked for, and nothing else, and only what Python compares with its source.
+/// Accepts answers only for requested sources, and only bytecode that Python validates against its source.
 fn read_answers(
     mut answers: impl BufRead,
     wanted: &[CacheName],
@@ -223,7 +223,7 @@ fn read_answers(
     }
 }
 
-/// Which of what was `asked` a line answers, in the same order.
+/// The request in `asked` that a line answers; answers come in the same order.
 fn understand<'n>(
     line: &str,
     asked: &mut impl Iterator<Item = &'n CacheName>,
@@ -234,7 +234,7 @@ fn understand<'n>(
     (size <= LONGEST && parts.next().is_none()).then_some((name, size))
 }
 
-/// Has what a run imported compiled for all spaces, by a process of its own that nobody waits for.
+/// Starts a background process that compiles what a run imported, for all spaces.
 pub fn after_run(context: &Context, catalog: &str, seen: &Imported) {
     let few = seen.compiled.len() + seen.confirmed.len() < WORTH_IT;
     if few || cfg!(windows) || context.unkept().is_some() {
@@ -254,7 +254,7 @@ fn start(context: &Context, catalog: &str, seen: &Imported) -> anyhow::Result<()
     io::Seek::rewind(&mut list)?;
     let mut command = context.this_program()?;
     command.args(["warm", "--imported", "--"]).arg(fs::canonicalize(context.home.find_catalog(catalog)?)?);
-    // Pipes of who called us must not stay open, and no directory busy.
+    // Keep no pipe of the caller open, and no directory busy.
     command.stdin(list).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
     let child = command.spawn()?;
     log::debug!("Process {} compiles {} sources for other spaces", child.id(), seen.compiled.len());

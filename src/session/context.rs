@@ -1,4 +1,4 @@
-//! What the life of a space starts from: the home, how long to wait, what the process was given, and who is told.
+//! The inputs of a session: the home, how long to wait, the process environment, and the front end.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -21,24 +21,24 @@ use super::request::{Given, SpaceName};
 use super::run::Appeared;
 use super::variables::{Extra, Unmanaged};
 
-/// Who is told what happens.
+/// Receives progress and messages.
 pub trait FrontEnd: Send + Sync {
-    /// A lock is not free at once.
+    /// A lock is not immediately available.
     fn waiting(&self, waiting: &Waiting<'_>);
-    /// Something that is worth a line.
+    /// A message worth a line.
     fn note(&self, text: &str);
-    /// The space is there, and the command begins.
+    /// The space has appeared, and the command starts.
     fn appeared(&self, appeared: &Appeared<'_>);
-    /// Work begins that takes a while: `what` it is; dropped when it ends.
+    /// Starts reporting work that takes a while, named `what`; dropping the observer ends it.
     fn working(&self, what: &'static str) -> Arc<dyn Observer>;
     /// The exit code of an error's class.
     fn exit_code(&self, error: &anyhow::Error) -> u8;
 }
 
-/// What this process was given by who started it.
+/// The environment that this process was started with.
 #[derive(Debug, Clone, Default)]
 pub struct ProcessEnv {
-    /// What the process was called by.
+    /// The name by which the program was called.
     pub called_by: Option<OsString>,
     /// PATH.
     pub path: Option<OsString>,
@@ -46,28 +46,28 @@ pub struct ProcessEnv {
     pub temp_dir: PathBuf,
     /// Directories of the user that must stay reachable.
     pub user_dirs: Vec<PathBuf>,
-    /// The socket of the mount helper, if it is not the usual one.
+    /// The socket of the mount helper, if not the default.
     pub mount_helper: Option<PathBuf>,
-    /// Variables that are left to others.
+    /// Variables that HoloFS does not set.
     pub unmanaged: Unmanaged,
-    /// How files are to be placed, as a word.
+    /// How to place files, as a word.
     pub strategy: Option<OsString>,
-    /// What is added to the variables of spaces, and left out of them.
+    /// Variables to add to those of spaces, or to omit.
     pub extra: Extra,
-    /// Variables that are not as this process was given them: for the processes that it starts.
+    /// Variables that differ from the inherited ones, to be set for child processes.
     pub replaced: Vec<(&'static str, OsString)>,
 }
 
-/// What one invocation works with.
+/// The context of one invocation.
 #[derive(Clone)]
 pub struct Context {
-    /// Where RCC keeps things.
+    /// RCC's home.
     pub home: Home,
-    /// What every command is given.
+    /// The global options.
     pub given: Given,
-    /// What this process was given.
+    /// The process environment.
     pub process: ProcessEnv,
-    /// Who is told.
+    /// The front end.
     pub front: Arc<dyn FrontEnd>,
     unkept: OnceLock<Option<String>>,
 }
@@ -86,13 +86,13 @@ impl Context {
         Context { home, given, process, front, unkept: OnceLock::new() }
     }
 
-    /// The same, but waiting so long.
+    /// The same with another waiting time.
     pub fn with_wait(&self, wait: Wait) -> Context {
         Context { given: Given { wait, ..self.given.clone() }, ..self.clone() }
     }
 
-    /// Why nothing can be kept that would save time the next time, in one line; `None` if it can be. Who finds it out tells it
-    /// once, and what fails by it is no news any more.
+    /// Why the cache is not writable, in one line; `None` if it is. The first caller reports it once; later failures with this cause
+    /// are not reported.
     pub fn unkept(&self) -> Option<&str> {
         let ours = self.home.holofs();
         let why = || {
@@ -108,13 +108,13 @@ impl Context {
         self.unkept.get_or_init(why).as_deref()
     }
 
-    /// Counts what the store does, and logs what it does worse than it could, but for what is told of [`Self::unkept`].
+    /// Counts events of the store, and logs fallbacks except those due to [`Self::unkept`].
     #[cfg(unix)]
     pub fn tally(&self) -> Tally {
         if self.unkept().is_some() { Tally::new() } else { Tally::logging() }
     }
 
-    /// The Index of the catalog that `what` names: a hash, a unique prefix, a file name, a path.
+    /// The Index of the catalog named by `what`: a hash, a unique prefix, a file name, or a path.
     pub fn index(&self, what: &str) -> anyhow::Result<(Index, Made, PathBuf)> {
         let path = self.home.find_catalog(what)?;
         self.refuse_foreign(&path)?;
@@ -128,13 +128,13 @@ impl Context {
         Ok((index, made, path))
     }
 
-    /// The Index of the catalog at `path`; compiled from it now if nothing that is kept is to be believed.
+    /// The Index of the catalog at `path`; with `paranoid`, always compiled from it again.
     pub(super) fn index_at(&self, path: &Path) -> Result<(Index, Made), IndexError> {
         let make = if self.given.paranoid { Index::compiled } else { Index::ensure };
         make(self.home.index_dir(), path)
     }
 
-    /// A catalog of another platform is fine to keep, but nothing here can use it.
+    /// Refuses a catalog of another platform: it can be stored, but not used here.
     fn refuse_foreign(&self, path: &Path) -> anyhow::Result<()> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let ours = crate::rcc::home::platform();
@@ -146,17 +146,17 @@ impl Context {
         }
     }
 
-    /// The space of that name, for a catalog whose base is `base`.
+    /// The space with that name, for a catalog whose base is `base`.
     pub fn space(&self, base: &Path, name: &SpaceName) -> Space {
         Space::new(&self.home, base, &name.controller, &name.space)
     }
 
-    /// Takes RCC's lock of `space`, and tells if that takes longer than a moment.
+    /// Takes RCC's lock of `space`, and reports if that takes longer than a moment.
     pub fn lock(&self, space: &Space) -> anyhow::Result<Lock> {
         Ok(space.lock(self.given.wait, &|waiting| self.front.waiting(waiting))?)
     }
 
-    /// RCC's lock of the whole hololib: for whoever changes it.
+    /// RCC's lock of the whole hololib, for commands that change it.
     pub fn lock_hololib(&self) -> anyhow::Result<Lock> {
         let nobody = Space::new(&self.home, self.home.holotree(), "user", "user");
         Ok(nobody.lock_hololib(self.given.wait, &|waiting| self.front.waiting(waiting))?)
@@ -167,7 +167,7 @@ impl Context {
         Ok(Arc::new(self.store_over(Library::open(&self.home.library())?, observer)))
     }
 
-    /// As [`Context::store`], for work that ends soon and opens many blobs.
+    /// Like [`Context::store`], for short work that opens many blobs.
     pub fn store_for_now(&self, observer: Arc<dyn Observer>) -> anyhow::Result<Arc<Store>> {
         Ok(Arc::new(self.store_over(Library::open(&self.home.library())?.hold()?, observer)))
     }
@@ -179,7 +179,7 @@ impl Context {
         store.with_paranoia(self.given.paranoid)
     }
 
-    /// What can mount for us.
+    /// The available mounters.
     #[cfg(unix)]
     pub fn mounters(&self) -> super::mounters::Mounters {
         let helper_socket = self.process.mount_helper.clone();
@@ -187,7 +187,7 @@ impl Context {
         super::mounters::Mounters { helper_socket }
     }
 
-    /// This program, to be started again; never under the name of the mount(8) helper.
+    /// The command to start this program again, but never under the name of the mount(8) helper.
     pub fn this_program(&self) -> anyhow::Result<Command> {
         let ProcessEnv { called_by, path, .. } = &self.process;
         let program = crate::sys::process::program(called_by.as_deref(), path.as_deref());

@@ -1,8 +1,7 @@
-//! The background process of a mount: how it is started, and how it behaves once it is alone.
+//! The background process of a mount: how it is started, and how it detaches.
 //!
-//! The foreground process starts this program again as `serve`, with a pipe for stdin and one for stdout. The request goes in
-//! whole, and one answer comes back: the report once the mount answers, after which the daemon lets go of the terminal, or why
-//! there is none.
+//! The foreground process starts this program again as `serve`, with pipes for stdin and stdout. It sends the request, and receives
+//! one answer: the report once the mount answers, after which the daemon detaches from the terminal, or the error.
 
 use std::io::{BufRead as _, Read, Write};
 use std::path::{Path, PathBuf};
@@ -30,14 +29,14 @@ use super::request::{MountRequest, Order};
 use super::serve::{serve, take_over};
 use super::supervise::{self, Asked, Server, Terminal};
 
-/// After SIGTERM, open files are served for this long.
+/// How long open files are served after SIGTERM.
 const GRACE: Duration = Duration::from_secs(10);
 
-/// What a daemon answers to who started it.
+/// The answer of a daemon to its starter.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
-    /// Its mount answers.
+    /// The mount answers.
     Mounted(Box<MountReport>),
     /// Nothing can be mounted here.
     Refused(CannotMount),
@@ -45,10 +44,10 @@ pub enum Answer {
     Failed(DaemonFailed),
 }
 
-/// A mount that answers, or why there can be none here; all else is an error.
+/// A mount that answers, or why nothing can be mounted here; all other failures are errors.
 pub type Launched = Result<MountReport, CannotMount>;
 
-/// Starts the daemon and waits until its mount answers, or it fails.
+/// Starts the daemon and waits until its mount answers or it fails.
 pub fn launch(context: &Context, request: &MountRequest) -> anyhow::Result<Launched> {
     let mut child = context
         .this_program()?
@@ -61,19 +60,19 @@ pub fn launch(context: &Context, request: &MountRequest) -> anyhow::Result<Launc
     let order = serde_json::to_vec(&order)?;
     let mut said = String::new();
     if let (Some(mut to), Some(mut from)) = (child.stdin.take(), child.stdout.take()) {
-        // One that ended already answers with its status.
+        // A child that has already ended reports through its status.
         let sent = to.write_all(&order).and_then(|()| to.write_all(b"\n"));
         log::trace!("The request was sent: {sent:?}");
         let heard = from.read_to_string(&mut said);
-        // Not before: without us the daemon gives up.
+        // Not earlier: the daemon gives up when this pipe closes.
         drop(to);
         heard.context("Cannot hear the background process")?;
     }
     understand(&said, || child.wait())
 }
 
-/// As [`launch`], by a copy of this process, which must have one thread; it stays for what a command leaves behind. In a namespace of our own a program
-/// that is started has nothing of what makes it possible to mount there.
+/// Like [`launch`], but with a fork of this process, which must have one thread; it stays for what a command leaves behind. In our
+/// own namespace, an executed program would lack the privileges to mount.
 pub fn launch_copy(context: &Context, request: &MountRequest) -> anyhow::Result<Launched> {
     let request = MountRequest { within: true, ..request.clone() };
     let (mut pipe, report) = std::io::pipe().context("Cannot make a pipe")?;
@@ -88,7 +87,7 @@ pub fn launch_copy(context: &Context, request: &MountRequest) -> anyhow::Result<
     understand(&said, || copy.wait())
 }
 
-/// What the background process said, and how it ended if it said nothing.
+/// The answer of the background process, or how it ended if there is none.
 fn understand(said: &str, end: impl FnOnce() -> std::io::Result<ExitStatus>) -> anyhow::Result<Launched> {
     match serde_json::from_str(said) {
         Ok(Answer::Mounted(report)) => return Ok(Ok(*report)),
@@ -106,8 +105,8 @@ fn understand(said: &str, end: impl FnOnce() -> std::io::Result<ExitStatus>) -> 
     anyhow::bail!("The mount ended before it answered ({status})")
 }
 
-/// The background process itself, and its exit code: the server answers on stdout, once. If it is `watched`, stdin ends with who
-/// started us.
+/// The background process itself; returns its exit code. The server answers on stdout, once. If `watched`, stdin closes when the
+/// starter ends.
 pub fn run(context: &Context, request: &MountRequest, watched: bool) -> anyhow::Result<i32> {
     let work = |server: &Server<'_>| {
         let served = match server.held() {
@@ -121,7 +120,7 @@ pub fn run(context: &Context, request: &MountRequest, watched: bool) -> anyhow::
     supervise::run(Terminal::Left, work).context("Cannot supervise the server of a mount")
 }
 
-/// The first server.
+/// Begins as the first server.
 fn begin(
     context: &Context,
     request: &MountRequest,
@@ -151,21 +150,21 @@ fn answer(answer: &Answer) -> anyhow::Result<()> {
     out.write_all(&text).and_then(|()| out.flush()).context("Cannot answer who started this process")
 }
 
-/// What [`launch`] sent.
+/// Reads what [`launch`] sent.
 pub fn order() -> anyhow::Result<Order> {
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line).context("Cannot read what to mount")?;
     serde_json::from_str(&line).context("Cannot understand what to mount")
 }
 
-/// Who started this process: if it ends before it has its answer, nothing stays mounted.
+/// Tracks the starter: if it ends before it has its answer, nothing stays mounted.
 #[derive(Debug, Default)]
 pub struct Starter(Mutex<Stage>);
 
-/// How far the start is.
+/// The progress of the start.
 #[derive(Debug, Default)]
 enum Stage {
-    /// Nothing is mounted.
+    /// Nothing is mounted yet.
     #[default]
     Claiming,
     /// It is mounted.
@@ -175,7 +174,7 @@ enum Stage {
 }
 
 impl Starter {
-    /// Watches stdin, which ends with who started us.
+    /// Watches stdin, which closes when the starter ends.
     pub fn watch(context: &Context) -> anyhow::Result<Arc<Starter>> {
         let starter = Arc::new(Starter::default());
         let (watched, mounters) = (Arc::clone(&starter), context.mounters());
@@ -198,7 +197,7 @@ impl Starter {
         Ok(starter)
     }
 
-    /// Mounts, unless nobody waits for it any more.
+    /// Mounts, unless the starter has ended.
     pub fn mount<T>(
         &self,
         space: &Space,
@@ -219,20 +218,20 @@ impl Starter {
     }
 }
 
-/// Becomes independent of who started us: no inherited descriptor, a session of our own.
+/// Detaches from the starter: closes inherited descriptors, and starts a new session.
 pub fn enter() -> anyhow::Result<()> {
     daemon::close_inherited().context("Cannot close inherited descriptors")?;
     daemon::new_session().context("Cannot start a session")
 }
 
-/// As [`enter`], for a copy of this process: what it needs is open already, and what it has to say goes to our stderr.
+/// Like [`enter`], for a fork of this process: its descriptors are open already, and its output goes to our stderr.
 pub fn alone() -> std::io::Result<()> {
     daemon::redirect_stdio(&daemon::stderr()?)?;
     daemon::new_group()
 }
 
-/// What the daemon of a mount touches while it serves: the hololib, the raw store, the space's state, and the devices of
-/// FUSE, of redirected stdio and of SQLite's random numbers.
+/// The paths that the daemon uses while it serves: the hololib, the raw store, the space's state, and the devices for FUSE,
+/// redirected stdio and SQLite's random numbers.
 pub fn cage(home: &Home, space: &Space) -> Cage {
     let device = |name: &str| Path::new("/dev").join(name);
     let hololib = home.library().parent().map_or_else(|| home.library(), Path::to_owned);
@@ -243,12 +242,12 @@ pub fn cage(home: &Home, space: &Space) -> Cage {
     }
 }
 
-/// Closes the cage around this thread and those it starts; what the kernel does not give is told in one line.
+/// Sandboxes this thread and the threads it starts; logs in one line what the kernel does not support.
 pub fn confine(cage: &Cage) {
     tell(&cage.close());
 }
 
-/// No core file and no tracer for a process that only serves.
+/// Disables core files and tracing for a process that only serves.
 pub fn harden() {
     tell(&sandbox::harden_process());
 }
@@ -260,16 +259,17 @@ fn tell(closed: &Closed) {
     }
 }
 
-/// The report is out: stdio goes to the log, and no directory is kept busy.
+/// After the report was sent: redirects stdio to the log, and keeps no directory busy.
 pub fn leave_terminal(log: &Place) -> anyhow::Result<()> {
     let file = log.in_dir(OwnedDir::open_to_append);
     let file = file.with_context(|| format!("Cannot open the log {}", log.display()))?;
     daemon::leave_dir().context("Cannot change to /")?;
-    // Last: with it, whoever started us goes on.
+    // Last: the starter continues when its pipe closes.
     daemon::redirect_stdio(&file).context("Cannot redirect stdio")
 }
 
-/// Whoever asks for the end has the mount taken out of the tree, and open files get a grace; who asks again ends this process at once.
+/// On a first termination request, detaches the mount and gives open files a grace period; on a second one, ends this process at
+/// once.
 pub fn on_asked(
     context: &Context,
     server: &Server<'_>,

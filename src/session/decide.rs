@@ -1,15 +1,15 @@
-//! What becomes of a request for a space that is in some state: one pure function, so that no command decides by itself.
+//! The decision on a request for a space, from the space's state: one pure function, shared by all commands.
 //!
-//! It is asked under the start lock ([`super::start`]), so nothing starts or joins between the look and the act.
+//! It is called under the start lock ([`super::start`]), so nothing starts or joins between the check and the action.
 
 use super::method::{Method, Mounter};
 
-/// What is at the space's path, in the mount namespace of who asks.
+/// What is at the space's path, in the caller's mount namespace.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AtRoot {
     /// Nothing is mounted.
     Nothing,
-    /// The mount that the claim recorded, and it answers.
+    /// The mount that the claim recorded; it answers.
     Ours,
     /// A mount whose server is gone.
     Dead,
@@ -17,35 +17,35 @@ pub enum AtRoot {
     Foreign,
 }
 
-/// What the holder of the claim recorded of its mount.
+/// The mount recorded by the holder of the claim.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Live {
     /// The catalog's id.
     pub catalog: String,
-    /// How it was mounted.
+    /// The mount method.
     pub method: Method,
-    /// The mount exists in a mount namespace that can be seen from here, if it is not here.
+    /// The mount is not here, but in another mount namespace visible from here.
     pub elsewhere: bool,
-    /// RCC has put another environment into the space since.
+    /// RCC has put another environment into the space since then.
     pub converted: bool,
-    /// The option of the request, with the live setting, that the mount cannot keep.
+    /// The requested option, with the live setting, that the mount cannot satisfy.
     pub differs: Option<String>,
 }
 
-/// What a space is right now.
+/// The current state of a space.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot {
     /// A process holds the claim.
     pub held: bool,
-    /// What it recorded; nothing yet while it starts, or while files are being laid out.
+    /// The recorded mount; `None` while it starts, or while files are being laid out.
     pub live: Option<Live>,
     /// What is at the path.
     pub at_root: AtRoot,
     /// RCC has put another environment into what was written to the space.
     pub converted: bool,
-    /// It stands as files, and somebody wrote to them.
+    /// The space is plain files, and they were changed.
     pub files: bool,
-    /// Commands have leases on it whose tree would be replaced: of another catalog, or by a fresh one. Their server is gone.
+    /// Commands have leases on a tree that would be replaced, by another catalog or by a fresh tree. Their server is gone.
     pub used: bool,
 }
 
@@ -56,22 +56,22 @@ pub enum Until {
     Started,
     /// The holder has ended.
     Gone,
-    /// The holder, whose mount nobody else can reach, has ended.
+    /// The holder, whose mount only its own command can reach, has ended.
     Private,
 }
 
-/// Why not.
+/// The reason for a refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Why {
     /// Another catalog is live.
     OtherCatalog,
     /// RCC has put another environment into the space.
     Converted,
-    /// An option cannot be kept.
+    /// An option cannot be satisfied.
     Option(String),
-    /// It stands as files, and a mount would hide what was written to them.
+    /// The space is plain files, and a mount would hide their changes.
     Files,
-    /// Commands use it that would find another tree.
+    /// Commands use it, and would see another tree.
     Used,
     /// Something else is mounted there.
     Foreign,
@@ -82,19 +82,19 @@ pub enum Why {
 pub enum Decision {
     /// Use the mount that is here.
     Join,
-    /// Bring the mount here, and use it.
+    /// Attach the mount here, and use it.
     Attach,
     /// Start a server.
     Start,
-    /// Take the dead mount away, and start a server.
+    /// Remove the dead mount, and start a server.
     Repair,
-    /// Look again later.
+    /// Check again later.
     Wait(Until),
-    /// It cannot be.
+    /// Refuse.
     Refuse(Why),
 }
 
-/// Decides for a request of the catalog `wanted`.
+/// Decides on a request for the catalog `wanted`.
 pub fn decide(snapshot: &Snapshot, wanted: &str) -> Decision {
     match (snapshot.held, &snapshot.live) {
         (false, _) => unheld(snapshot),
@@ -130,7 +130,7 @@ fn held(at_root: AtRoot, live: &Live, wanted: &str) -> Decision {
     }
     match at_root {
         AtRoot::Ours => Decision::Join,
-        // It ends with the command that it was made for.
+        // It ends with its command.
         _ if live.method == Method::Fuse(Mounter::Namespace) => Decision::Wait(Until::Private),
         AtRoot::Foreign => Decision::Refuse(Why::Foreign),
         AtRoot::Nothing | AtRoot::Dead => Decision::Attach,
@@ -161,7 +161,7 @@ mod tests {
         assert_eq!(row(false, None, false), [start, foreign.clone(), repair, foreign.clone()]);
         let converted = Decision::Refuse(Why::Converted);
         assert_eq!(row(false, None, true), [converted.clone(), foreign.clone(), converted, foreign]);
-        // What a holder that is gone left behind means nothing.
+        // The record of a holder that has ended is ignored.
         let other = Live { catalog: "b".to_owned(), converted: true, ..live() };
         assert_eq!(row(false, Some(other), false)[0], Decision::Start);
     }
@@ -178,7 +178,7 @@ mod tests {
         let (files, foreign) = (Decision::Refuse(Why::Files), Decision::Refuse(Why::Foreign));
         assert_eq!(row(false, None, false), [files.clone(), foreign.clone(), files, foreign]);
         assert_eq!(row(false, None, true)[0], Decision::Refuse(Why::Converted));
-        // What is mounted covers them.
+        // The mount hides them.
         assert_eq!(row(true, Some(live()), false)[1], Decision::Join);
     }
 

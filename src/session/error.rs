@@ -1,4 +1,4 @@
-//! Why a space cannot be used: what front ends tell apart.
+//! Why a space cannot be used: the errors that front ends distinguish.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -31,7 +31,7 @@ use super::method::{Refusal, told};
 pub struct CannotMount {
     /// The mountpoint.
     pub what: String,
-    /// Each way that was tried, and why it failed.
+    /// Each method that was tried, and why it failed.
     pub refused: Vec<Refusal>,
 }
 
@@ -45,7 +45,7 @@ pub struct ForeignPlatform {
     pub ours: String,
 }
 
-/// A command or option of RCC that is not offered.
+/// An RCC command or option that is not offered.
 #[derive(Debug, thiserror::Error)]
 #[error("`{what}` is not offered, because {why}")]
 pub struct NotOffered {
@@ -55,11 +55,11 @@ pub struct NotOffered {
     pub why: &'static str,
 }
 
-/// No catalog is there for what a file asks for.
+/// There is no catalog for a specification file.
 #[derive(Debug, thiserror::Error)]
 #[error("No catalog for {}: its blueprint {blueprint} is not in the hololib", file.display())]
 pub struct NoCatalogFor {
-    /// What asked for it.
+    /// The specification file.
     pub file: PathBuf,
     /// The blueprint.
     pub blueprint: String,
@@ -91,7 +91,7 @@ impl Failure for NoCatalogFor {
     }
 }
 
-/// There is no such thing.
+/// Something was not found.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
 pub struct NotFound(pub String);
@@ -101,19 +101,19 @@ pub struct NotFound(pub String);
 #[error("{0}")]
 pub struct Busy(pub String);
 
-/// A command did not begin.
+/// A command could not be started.
 #[derive(Debug, thiserror::Error)]
 #[error("Cannot run {}", program.display())]
 pub struct CannotStart {
     /// The command.
     pub program: OsString,
-    /// There is such a file: it cannot be executed.
+    /// The file exists, but cannot be executed.
     pub is_there: bool,
     /// Why.
     pub source: std::io::Error,
 }
 
-/// The process that was to serve a mount failed, and said why.
+/// The process that should serve a mount failed, with this error.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 #[error("{message}")]
 pub struct DaemonFailed {
@@ -123,12 +123,12 @@ pub struct DaemonFailed {
     pub message: String,
     /// What to do about it.
     pub hint: Option<String>,
-    /// What that was caused by.
+    /// Its cause.
     pub source: Option<Box<DaemonFailed>>,
 }
 
 impl DaemonFailed {
-    /// What `error` says, with all that caused it.
+    /// The message of `error`, with all its causes.
     pub fn of(error: &anyhow::Error) -> DaemonFailed {
         let failures = || error.chain().filter_map(failure);
         let class = failures().find_map(Failure::class).unwrap_or(Class::Failed);
@@ -174,7 +174,7 @@ impl Failure for Busy {
     }
 }
 
-/// Sees whether an error is of one kind.
+/// Checks whether an error is of one kind.
 type Kind = for<'a> fn(&'a (dyn Error + 'static)) -> Option<&'a dyn Failure>;
 
 /// Every kind of error that has a class or a hint.
@@ -208,7 +208,7 @@ const KINDS: &[Kind] = &[
     kind::<DaemonFailed>,
 ];
 
-/// The failure that this cause is, if it is one of ours.
+/// This cause as a failure, if it is one of our errors.
 pub fn failure<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a dyn Failure> {
     KINDS.iter().find_map(|kind| kind(cause))
 }

@@ -1,6 +1,6 @@
-//! A command in a space that is there: RCC's variables, a place for bytecode, signals and exit status.
+//! Runs a command in an available space: RCC's variables, a place for bytecode, signals and exit status.
 //!
-//! The status of the command is the last word: what goes wrong after it has ended is a warning.
+//! The status of the command is final: failures after it has ended are warnings.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -27,24 +27,24 @@ use super::variables::{self, Variable};
 
 /// Set by RCC to keep Python from writing bytecode.
 const NO_BYTECODE: &str = "PYTHONDONTWRITEBYTECODE";
-/// Where Python keeps bytecode, if not beside the sources.
+/// Where Python stores bytecode, if not next to the sources.
 const BYTECODE_PREFIX: &str = "PYTHONPYCACHEPREFIX";
 
-/// A command that ends in less compiled next to nothing.
+/// A shorter command has compiled next to nothing.
 const SHORT: Duration = Duration::from_millis(50);
 
-/// What Python does with bytecode.
+/// How Python handles bytecode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bytecode {
-    /// It writes none, as RCC has it.
+    /// It writes none, as with RCC.
     Off,
-    /// What it compiles of the space stays with the space.
+    /// Bytecode of the space's files stays with the space.
     OfSpace,
-    /// All it compiles goes with the run; the space cannot change meanwhile.
+    /// All bytecode is deleted after the run; the space cannot change meanwhile.
     OfRun,
 }
 
-/// A space that is there, and how to run in it.
+/// An available space, and how to run in it.
 pub struct Execution<'a> {
     /// The invocation.
     pub context: &'a Context,
@@ -52,14 +52,14 @@ pub struct Execution<'a> {
     pub space: &'a Space,
     /// Its catalog.
     pub index: &'a Index,
-    /// What the catalog was called by.
+    /// The catalog as named by the user.
     pub catalog: &'a str,
-    /// What Python does with bytecode.
+    /// How Python handles bytecode.
     pub bytecode: Bytecode,
 }
 
 impl Execution<'_> {
-    /// Runs `command` to its end: its status becomes ours. What it need not wait for is done `meanwhile`.
+    /// Runs `command` to its end, and returns its status. Runs `meanwhile` while the command runs.
     pub fn command(&self, command: &[OsString], meanwhile: impl FnOnce()) -> anyhow::Result<ExitStatus> {
         let parents = [self.context.home.temp_dir(), self.context.process.temp_dir.clone()];
         let temp = RunTemp::create(&parents)
@@ -88,14 +88,14 @@ impl Execution<'_> {
         });
         let status = status.context("Cannot wait for the command")?;
         tell_unread(before, unread(&self.space.root));
-        // Nothing that is worth it was compiled in less, and to find out would take longer than the command.
+        // A shorter command compiled nothing worth sharing, and checking would take longer than the command.
         if started.elapsed() > SHORT {
             self.share(prefix.as_ref());
         }
         Ok(status)
     }
 
-    /// RCC's variables; with bytecode, Python also learns where to keep it.
+    /// RCC's variables; with bytecode enabled, also Python's variable for its directory.
     fn variables(&self, temp: &Path, prefix: Option<&Prefix>) -> anyhow::Result<Vec<Variable>> {
         let settings = Settings::read(&self.context.home)?;
         let sources = variables::Sources {
@@ -116,13 +116,13 @@ impl Execution<'_> {
         Ok(variables)
     }
 
-    /// Where Python finds and keeps bytecode. That only saves time: where there is no place of the space's own, it is the run's.
+    /// Where Python finds and stores bytecode. This only saves time: without a directory of the space, one of the run is used.
     fn prefix(&self, temp: &RunTemp) -> Option<Prefix> {
         if self.bytecode == Bytecode::Off || self.context.process.unmanaged.bytecode {
             return None;
         }
         let (root, frozen) = (&self.space.root, self.bytecode == Bytecode::OfRun);
-        // What is kept cannot be compared with anything.
+        // Stored bytecode cannot be verified.
         let own = (!frozen && !self.context.paranoid)
             .then(|| Prefix::of_space(self.space, self.index, temp.path()));
         let prefix = own.unwrap_or_else(|| Prefix::of_run(root, temp.path(), frozen)).or_else(|error| {
@@ -136,7 +136,7 @@ impl Execution<'_> {
             .ok()
     }
 
-    /// Fills `prefix` with what all spaces share, until the command has ended.
+    /// Fills `prefix` with the shared bytecode of all spaces, until the command ends.
     fn seed(&self, prefix: &Prefix, ended: &AtomicBool) {
         if self.context.paranoid {
             return;
@@ -151,7 +151,7 @@ impl Execution<'_> {
         pack_place(&self.context.home, self.index, this_process::effective_uid())
     }
 
-    /// Lets other spaces have what was imported in this one.
+    /// Shares what was imported in this space with other spaces.
     fn share(&self, prefix: Option<&Prefix>) {
         let Some(prefix) = prefix else { return };
         match seed::imported(prefix, &self.pack(), self.index) {
@@ -161,7 +161,7 @@ impl Execution<'_> {
     }
 }
 
-/// How often content was asked for in the mount at `root` that is missing or damaged; `None` if nothing is mounted there.
+/// The number of reads of missing or damaged content in the mount at `root`; `None` if nothing is mounted there.
 #[cfg(unix)]
 fn unread(root: &Path) -> Option<u64> {
     let told = crate::sys::fs::xattr::get(root, crate::fs::fuse::STATS).ok()?;
@@ -169,13 +169,13 @@ fn unread(root: &Path) -> Option<u64> {
     Some(stats["counts"][Counter::BlobErrors.name()].as_u64().unwrap_or(0))
 }
 
-/// Files are written whole, or the command does not begin.
+/// Without mounts, all files are written before the command starts.
 #[cfg(not(unix))]
 fn unread(_root: &Path) -> Option<u64> {
     None
 }
 
-/// A program that cannot read a file may say nothing of it, or anything.
+/// Reports unreadable content: the program itself may not have reported it, or not clearly.
 fn tell_unread(before: Option<u64>, after: Option<u64>) {
     let failed = after.unwrap_or(0).saturating_sub(before.unwrap_or(0));
     if failed > 0 {
@@ -186,7 +186,7 @@ fn tell_unread(before: Option<u64>, after: Option<u64>) {
     }
 }
 
-/// Removes what killed runs left; nobody waits for it.
+/// Removes directories left by killed runs, in the background.
 fn sweep(parent: PathBuf) {
     let work = move || match temp::sweep(&parent, false) {
         Ok(left) => left.iter().for_each(|dir| log::info!("A run that was killed left {}", dir.display())),
@@ -197,7 +197,7 @@ fn sweep(parent: PathBuf) {
     }
 }
 
-/// Starts the command; what was said before of bytecode holds no more if Python `keeps_bytecode`.
+/// Starts the command; with `keeps_bytecode`, an inherited variable that disables bytecode is removed.
 fn start(words: &[OsString], variables: Vec<Variable>, keeps_bytecode: bool) -> anyhow::Result<Child> {
     let (program, arguments) = words.split_first().context("There is no command")?;
     let path = variables.iter().rev().find(|(key, _)| key == "PATH").map(|(_, value)| value.clone());
@@ -216,10 +216,10 @@ fn start(words: &[OsString], variables: Vec<Variable>, keeps_bytecode: bool) -> 
     })?)
 }
 
-/// How the names of programs end, in the order in which each directory is searched for them.
+/// Suffixes of program names, in the order in which they are searched in each directory.
 const ENDINGS: &[&str] = if cfg!(windows) { &[".exe", ".com", ".bat", ".cmd", ""] } else { &[""] };
 
-/// The program by the space's own PATH, which is not yet ours; one that cannot be executed only if there is no other.
+/// Finds the program in the space's PATH, which is not ours yet; one that cannot be executed only if there is no other.
 fn resolve(program: &OsString, path: Option<&OsStr>) -> PathBuf {
     let named = Path::new(program);
     if named.components().count() > 1 {

@@ -1,7 +1,7 @@
-//! A space that stands as files: used, compared, brought back, as one that is mounted.
+//! A space that is plain files: used, compared and reset like a mounted one.
 //!
-//! What was written to it stays, as it does in a mount, until it is reset, made afresh, or RCC restores the space. A command has a
-//! lease on it, so that nobody changes it below the command. All is decided under the start lock.
+//! Its changes are kept, as in a mount, until it is reset or laid out again, or RCC restores it. A command has a lease on it, so that
+//! the files are not changed under the command. All decisions are made under the start lock.
 
 use std::path::PathBuf;
 
@@ -26,18 +26,18 @@ use super::obtain::{Repairs, ready_for_files};
 use super::request::{MountRequest, SpaceName};
 use super::written;
 
-/// Why nothing is mounted over files that somebody wrote to.
+/// Why nothing is mounted over changed files.
 pub const CHANGED: &str = "it stands as files, and what was written to them would not be seen in a mount";
 
-/// A space that stands as files.
+/// A space that is plain files.
 pub struct Standing {
     /// The space.
     pub space: Space,
-    /// What it was laid out from.
+    /// The catalog it was laid out from.
     pub index: Index,
 }
 
-/// The space of that name if it stands as files, and it is known of which catalog; by us, or by RCC.
+/// The space with that name if it is plain files and its catalog is known; laid out by us or by RCC.
 pub fn find(context: &Context, name: &SpaceName) -> anyhow::Result<Option<Standing>> {
     for dir in written::state_dirs(context, name)? {
         let Some(state) = RestoredState::read_in(&dir).ok().flatten() else { continue };
@@ -59,20 +59,20 @@ pub fn find(context: &Context, name: &SpaceName) -> anyhow::Result<Option<Standi
     Ok(found)
 }
 
-/// True if something is in the directory of the space, and nothing is mounted there.
+/// True if the directory of the space has entries, and nothing is mounted there.
 pub fn stands(space: &Space) -> bool {
     let filled = || std::fs::read_dir(&space.root).is_ok_and(|mut entries| entries.next().is_some());
     space.refuse_mounted().is_ok() && space.live_holder().is_none() && filled()
 }
 
-/// The catalog that we laid out there, if it was done to the end and RCC has not restored the space since.
+/// The catalog that we laid out there, if that was completed and RCC has not restored the space since.
 fn laid_out_by_us(space: &Space) -> Option<CatalogId> {
     let state = space.restored_state().ok().flatten()?;
     let ours = Some(&state.meta) == space.meta_state().as_ref() && !space.is_half_restored();
     ours.then(|| state.catalog.parse().ok()).flatten()
 }
 
-/// True if somebody wrote to the files that we laid out.
+/// True if files that we laid out were changed.
 pub fn has_changes(home: &Home, space: &Space, wanted: &Index) -> anyhow::Result<bool> {
     let Some(id) = laid_out_by_us(space).filter(|_| stands(space)) else { return Ok(false) };
     let changed = |index: &Index| {
@@ -84,7 +84,7 @@ pub fn has_changes(home: &Home, space: &Space, wanted: &Index) -> anyhow::Result
     }
     match Index::open(index_path(&home.index_dir(), &id), &id) {
         Ok(index) => changed(&index),
-        // Nobody knows any more what was laid out there.
+        // It is no longer known what was laid out there.
         Err(error) => {
             log::debug!("{}: what was written to it is not known: {error}", space.root.display());
             Ok(false)
@@ -92,7 +92,7 @@ pub fn has_changes(home: &Home, space: &Space, wanted: &Index) -> anyhow::Result
     }
 }
 
-/// The space as files for `request`, with a lease for `command`.
+/// Provides the space as files for `request`, with a lease for `command`.
 pub fn obtain(
     context: &Context,
     request: &MountRequest,
@@ -107,7 +107,7 @@ pub fn obtain(
     if request.fresh {
         drop_written(&space)?;
     } else if space.has_upper() {
-        // It is in the upper, which plain files would neither show nor hold.
+        // The changes are in the upper, which plain files can neither show nor contain.
         let why = "what was written to it shows in a mount only; --fresh drops it";
         let what = format!("{} ({why})", space.root.display());
         return Err(CannotMount { what, refused: reasons }.into());
@@ -144,17 +144,17 @@ pub fn obtain(
     Ok((report, lease))
 }
 
-/// True if the files of this very catalog stand there: they are used as they are.
+/// True if the files of this same catalog are there: they are used unchanged.
 fn is_kept(context: &Context, space: &Space, index: &Index) -> anyhow::Result<bool> {
     if laid_out_by_us(space) != Some(index.id()) || !stands(space) {
         return Ok(false);
     }
-    // RCC may be at it.
+    // RCC may be changing it.
     let _lock = context.lock(space)?;
     Ok(laid_out_by_us(space) == Some(index.id()))
 }
 
-/// Files of another catalog do not go as long as somebody's work is in them.
+/// The error if files of another catalog are in use or were changed.
 fn other_files(space: &Space, index: &Index) -> Busy {
     let root = space.root.display();
     Busy(format!(
@@ -164,13 +164,13 @@ fn other_files(space: &Space, index: &Index) -> Busy {
     ))
 }
 
-/// Drops what was written to the space as a mount.
+/// Drops what was written to the mounted space.
 pub fn drop_written(space: &Space) -> anyhow::Result<()> {
     let _live = space.go_live()?;
     Ok(upper::reset(&space.state_dir)?)
 }
 
-/// Brings the space back to exactly what its catalog has, or only `paths` of it.
+/// Resets the space, or only `paths` of it, to exactly the catalog's content.
 pub fn reset(context: &Context, standing: &Standing, paths: &[RelPath]) -> anyhow::Result<()> {
     let Standing { space, index } = standing;
     let _start = ready_for_files(context, space, index, Repairs::All)?;
@@ -190,7 +190,7 @@ fn catalog_of(context: &Context, index: &Index) -> anyhow::Result<PathBuf> {
     })
 }
 
-/// Nothing is to be taken away of a space that stands as files; but who uses it is told of, as for a mount.
+/// There is nothing to unmount for a space that is plain files; but its users are reported, as for a mount.
 pub fn unmount(standing: &Standing, forces: bool) -> anyhow::Result<()> {
     let users = lease::users(&standing.space.state_dir);
     if users.is_empty() || forces {
@@ -200,7 +200,7 @@ pub fn unmount(standing: &Standing, forces: bool) -> anyhow::Result<()> {
     Err(Busy(format!("{root} is in use by {users}; end it, or use --lazy")).into())
 }
 
-/// Refuses to delete a space that somebody uses.
+/// Refuses to delete a space that is in use.
 pub fn refuse_used(space: &Space) -> Result<(), SpaceError> {
     let users = lease::users(&space.state_dir);
     match users.first() {

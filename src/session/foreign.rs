@@ -1,8 +1,8 @@
-//! Whether the place of a catalog's spaces is this user's to make.
+//! Whether the current user may create the directory of a catalog's spaces.
 //!
-//! A catalog decides where its spaces are. One that was recorded below another user's home, and imported here, asks for a directory
-//! there. RCC makes it, as root too; here nothing is made below a foreign home without a word. `run` needs no such
-//! directory: it takes the recorded path in a namespace of its own.
+//! A catalog determines where its spaces are. One that was recorded below another user's home and imported here needs a directory
+//! there. RCC creates it, even as root; HoloFS creates nothing below another user's home without a message. `run` needs no such
+//! directory: it uses the recorded path in a namespace of its own.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -35,12 +35,12 @@ impl Failure for ForeignPlace {
     }
 }
 
-/// Refuses a place that is not this user's.
+/// Refuses a place that does not belong to this user.
 pub fn refuse(home: &Home, base: &Path) -> Result<(), ForeignPlace> {
     foreign(home, base).map_or(Ok(()), Err)
 }
 
-/// Why nothing is made at `base`, unless it is this user's or there already.
+/// Why nothing is created at `base`; `None` if it belongs to this user or exists.
 pub fn foreign(home: &Home, base: &Path) -> Option<ForeignPlace> {
     if base == home.holotree() {
         return None;
@@ -56,7 +56,7 @@ pub fn foreign(home: &Home, base: &Path) -> Option<ForeignPlace> {
     why.map(|why| ForeignPlace { base: base.to_owned(), why })
 }
 
-/// Root may write everywhere, and would own what it makes in somebody's home.
+/// Root can write everywhere, and would own what it creates in another user's home.
 fn not_of_root(home: &Home, base: &Path, above: &Path) -> Option<String> {
     let products = [".robocorp", ".sema4ai"];
     let in_home = base.parent().filter(|dir| products.iter().any(|name| dir.ends_with(name)));

@@ -1,14 +1,14 @@
-//! `holofs run --isolate`: the catalog at its own recorded path, in a user and mount namespace of the command's own.
+//! `holofs run --isolate`: the catalog at its own recorded path, in a user and mount namespace for the command.
 //!
-//! The label is the recorded identity, so nothing is relocated and every byte is served from the store. The path need not
-//! exist and nothing need be writable: see [`crate::sys::mount::overmount`]. The view is read-only: a write is refused, so that nothing is
-//! lost when the command ends and all goes away. It takes no lock, since nobody else can see the mount.
+//! The label is the recorded identity, so nothing is relocated and every byte is served from the store. The path need not exist and
+//! nothing need be writable: see [`crate::sys::mount::overmount`]. The view is read-only: writes are refused, because they would be
+//! lost when the command ends. No lock is needed, since nobody else can see the mount.
 //!
 //! ```text
 //! holofs ─ enters the namespace ─┬─ covers the path, mounts ─ runs the command ─ ends with its status
 //!                                └─ a copy of it serves, in its cage; killed by the kernel when holofs ends
 //! ```
-//! So nobody waits while the kernel takes the mount down, and what the command leaves running loses the environment.
+//! So nobody waits while the kernel removes the mount, and background processes of the command lose the environment.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
@@ -34,12 +34,12 @@ use super::daemon;
 use super::request::SpaceName;
 use super::serve::{threads, view};
 
-/// What a mount here allows: nothing is changed.
+/// The mount options: read-only.
 const OPTIONS: Options = Options { read_only: true, allow_other: false, no_exec: false };
 
-/// Whether this user can have a namespace with a FUSE mount in it, or why not: tried for real in a child that ends at once.
+/// Whether this user can mount FUSE in a namespace, or why not: tested in a child process that ends at once.
 pub fn probe() -> anyhow::Result<Result<(), String>> {
-    // The device first: its reason says more than that of a mount which cannot have it.
+    // The device first: its error is clearer than that of the mount.
     if let Err(error) = mount::open_device() {
         return Ok(Err(error.to_string()));
     }
@@ -47,8 +47,8 @@ pub fn probe() -> anyhow::Result<Result<(), String>> {
         .context("Cannot start a child to try a namespace in")
 }
 
-/// Enters a namespace with a file system to be mounted there, or tells why this process, which is where it was, cannot. It
-/// must have one thread.
+/// Enters a namespace with a file system that is still to be mounted there, or returns why this is not possible; then the process is
+/// unchanged. The process must have one thread.
 pub fn enter(context: &Context) -> anyhow::Result<Result<Detached, String>> {
     let entered = enter_namespace()?;
     if entered.is_ok() {
@@ -60,7 +60,7 @@ pub fn enter(context: &Context) -> anyhow::Result<Result<Detached, String>> {
 fn enter_namespace() -> anyhow::Result<Result<Detached, String>> {
     match Detached::new(OPTIONS) {
         Ok(fuse) => Ok(namespace::enter_as_mounter().map(|()| fuse).map_err(|error| error.to_string())),
-        // Who may not mount needs a user namespace, and out of those there is no way.
+        // Without the privilege to mount, a user namespace is needed, which a process cannot leave.
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
             if let Err(why) = probe()? {
                 return Ok(Err(why));
@@ -72,17 +72,17 @@ fn enter_namespace() -> anyhow::Result<Result<Detached, String>> {
     }
 }
 
-/// A catalog that only this process and its children see.
+/// A catalog visible only to this process and its children.
 pub struct Isolated {
-    /// Where it is and what is kept for it: bytecode alone, apart from what is kept for any space.
+    /// Its path and its state: only bytecode, separate from that of any space.
     pub space: Space,
     /// The catalog.
     pub index: Arc<Index>,
 }
 
 impl Isolated {
-    /// Mounts the catalog by `fuse` in the namespace that was [`enter`]ed with it. A process of its own serves it for as long
-    /// as this one lives; so it is that one which takes the mount away, when nobody waits any more.
+    /// Mounts the catalog with `fuse` in the namespace that was [`enter`]ed with it. A separate process serves it until this one
+    /// ends, and then removes the mount in the background.
     pub fn begin(
         context: &Context,
         fuse: Detached,
@@ -94,7 +94,7 @@ impl Isolated {
         let mut space = context.space(index.base(), space);
         space.state_dir = context.home.pyc_dir().below("isolated").below(index.id().to_string());
         space.root = index.base().join(String::from_utf8_lossy(index.identity()).as_ref());
-        // It gets ready while the rest is done here.
+        // The server starts while the rest is done here.
         let cage = daemon::cage(&context.home, &space);
         let device = fuse.device()?;
         fork::spawn(move || i32::from(serve(vfs, device, &cage).inspect_err(tell).is_err()))
@@ -112,7 +112,7 @@ impl Isolated {
     }
 }
 
-/// The process that serves: out of reach of the terminal, and in its cage from the start.
+/// The serving process: detached from the terminal, and sandboxed from the start.
 fn serve(vfs: Vfs, device: OwnedFd, cage: &Cage) -> anyhow::Result<()> {
     limits::raise().map_err(anyhow::Error::msg)?;
     daemon::alone().context("Cannot let go of the terminal")?;
@@ -129,7 +129,7 @@ fn tell(error: &anyhow::Error) {
 fn vfs(context: &Context, index: &Arc<Index>) -> anyhow::Result<Vfs> {
     let observer: Arc<dyn Observer> = Arc::new(context.tally());
     let source: Arc<dyn BlobSource> = context.store(Arc::clone(&observer))?;
-    // Nothing is relocated, so nothing is ever kept there.
+    // Nothing is relocated, so nothing is ever stored there.
     let nowhere = context.home.spaces_dir().join("isolated");
     let relocated = Relocated::new(&nowhere, index, index.identity(), source, observer);
     Ok(Vfs::read_only(Arc::clone(index), Arc::new(relocated), view()))

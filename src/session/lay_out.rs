@@ -1,4 +1,4 @@
-//! A space laid out as files, and what was set aside by it deleted in the background.
+//! Lays out a space as files, and deletes what this replaced in the background.
 
 use std::path::Path;
 use std::sync::Arc;
@@ -18,7 +18,7 @@ use super::request::SpaceName;
 /// The variable that names the strategy.
 pub const STRATEGY: &str = "RCC_HOLOTREE_STRATEGY";
 
-/// What the environment asks for, else the settings.
+/// The strategy from the environment, otherwise from the settings.
 pub fn default_strategy(context: &Context) -> anyhow::Result<Strategy> {
     if let Some(text) = &context.process.strategy {
         return text.to_string_lossy().parse().context(STRATEGY);
@@ -29,8 +29,8 @@ pub fn default_strategy(context: &Context) -> anyhow::Result<Strategy> {
     }
 }
 
-/// Lays the space out, or brings it into order as RCC does; `fresh`: also what RCC's restore would not see, and what was written to it
-/// as a mount is dropped.
+/// Lays out the space, or repairs it as RCC does. With `fresh`, also repairs what RCC's restore would not detect, and drops what was
+/// written to it as a mount.
 pub fn lay_out(
     context: &Context,
     catalog: &str,
@@ -51,7 +51,7 @@ pub fn lay_out(
     place(context, &path, &index, &space, &options, &[])
 }
 
-/// As [`lay_out`], for who has decided that; with `only` paths, these alone.
+/// Like [`lay_out`], without that decision; with `only`, just these paths.
 pub fn place(
     context: &Context,
     path: &Path,

@@ -1,11 +1,11 @@
-//! The ways in which a space can appear, the best first, and why one is not taken.
+//! The methods by which a space can appear, best first, and why one is not used.
 //!
-//! A way is what is there ([`Backend`]) and, for a mount, what mounts it ([`Mounter`]). A refusal is kept with its reason, told
-//! once, and is in every report. Nothing is ever skipped silently.
+//! A method is a [`Backend`] and, for a mount, a [`Mounter`]. A refusal is kept with its reason, reported once, and part of every
+//! report. No method is skipped silently.
 
 use serde::{Deserialize, Serialize};
 
-/// How a space is to appear.
+/// How a space should appear.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Mode {
@@ -17,7 +17,7 @@ pub enum Mode {
     Materialize,
 }
 
-/// What shows the space.
+/// What provides the files of the space.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backend {
     /// A FUSE mount.
@@ -26,24 +26,24 @@ pub enum Backend {
     Files,
 }
 
-/// What mounts.
+/// What performs the mount.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mounter {
-    /// This process, by itself.
+    /// This process itself.
     Direct,
     /// `holofs-mount-helper`.
     Helper,
     /// The setuid program of libfuse.
     Fusermount,
-    /// This process, in a user and mount namespace of a command's own.
+    /// This process, in a user and mount namespace for a command.
     Namespace,
 }
 
-/// One way, from the best to the last.
+/// One method.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "&'static str")]
 pub enum Method {
-    /// Mounted so.
+    /// Mounted by this mounter.
     Fuse(Mounter),
     /// Materialized.
     Files,
@@ -60,7 +60,7 @@ pub struct Refusal {
 }
 
 impl Method {
-    /// Every method, the best first.
+    /// All methods, best first.
     pub const ALL: [Method; 5] = [
         Method::Fuse(Mounter::Direct),
         Method::Fuse(Mounter::Helper),
@@ -69,7 +69,7 @@ impl Method {
         Method::Files,
     ];
 
-    /// What shows the space.
+    /// What provides the files of the space.
     pub fn backend(self) -> Backend {
         match self {
             Method::Fuse(_) => Backend::Fuse,
@@ -88,7 +88,7 @@ impl Method {
         }
     }
 
-    /// What a space costs that appeared so.
+    /// The drawback of a space that appeared by this method.
     pub fn cost(self) -> &'static str {
         match self {
             Method::Fuse(Mounter::Namespace) => "shows it to this command only",
@@ -97,7 +97,7 @@ impl Method {
         }
     }
 
-    /// What an administrator would have to do to make it work.
+    /// What an administrator has to do to enable it.
     pub fn allow(self) -> &'static str {
         match self {
             Method::Fuse(Mounter::Direct) => {
@@ -133,7 +133,7 @@ impl TryFrom<String> for Method {
 }
 
 impl Refusal {
-    /// `method` was refused because of `reason`, which becomes one line without error numbers.
+    /// A refusal of `method`, with `reason` as one line without error numbers.
     pub fn new(method: Method, reason: impl ToString) -> Refusal {
         let mut reason = reason.to_string().split_whitespace().collect::<Vec<&str>>().join(" ");
         while let Some((before, after)) = reason.split_once(" (os error ") {
@@ -144,14 +144,14 @@ impl Refusal {
     }
 }
 
-/// The reasons in one line.
+/// All refusals in one line.
 pub fn told(reasons: &[Refusal]) -> String {
     let each: Vec<String> =
         reasons.iter().map(|refusal| format!("{}: {}", refusal.method.name(), refusal.reason)).collect();
     each.join("; ")
 }
 
-/// The one line that tells which method it was, and why not a better one; none if it was the best.
+/// One line with the method and why no better one was used; `None` if it was the best.
 pub fn line(method: Method, reasons: &[Refusal]) -> Option<String> {
     let line = || format!("by {}, which {} (not by {})", method.name(), method.cost(), told(reasons));
     (!reasons.is_empty()).then(line)

@@ -1,4 +1,4 @@
-//! The fallback chain: mounting by the best mounter that works.
+//! The fallback chain: mounts with the best mounter that works.
 
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -11,17 +11,17 @@ use super::method::{Method, Mounter, Refusal};
 
 /// What was mounted.
 pub struct Attached {
-    /// Where requests come from.
+    /// The descriptor for requests.
     pub device: OwnedFd,
-    /// Which mount it is.
+    /// The id of the mount.
     pub id: MountId,
-    /// What mounted it.
+    /// The mounter that was used.
     pub mounter: Mounter,
-    /// Why the better ones did not.
+    /// Why better mounters were not used.
     pub reasons: Vec<Refusal>,
 }
 
-/// The mounters, and where the one that is a service listens.
+/// The mounters, and the socket of the mount helper.
 #[derive(Debug, Clone)]
 pub struct Mounters {
     /// The socket of the mount helper.
@@ -29,7 +29,7 @@ pub struct Mounters {
 }
 
 impl Mounters {
-    /// Mounts on `point` by `mounter`.
+    /// Mounts on `point` with `mounter`.
     pub fn mount_by(
         &self,
         mounter: Mounter,
@@ -46,7 +46,7 @@ impl Mounters {
         }
     }
 
-    /// Mounts on `point` by the best mounter that works, or tells why none does.
+    /// Mounts on `point` with the best mounter that works, or returns why none does.
     pub fn mount(&self, point: &Mountpoint, options: Options) -> Result<Attached, Vec<Refusal>> {
         let mut reasons = Vec::new();
         for mounter in [Mounter::Direct, Mounter::Helper, Mounter::Fusermount] {
@@ -62,7 +62,7 @@ impl Mounters {
         Err(reasons)
     }
 
-    /// Has what is mounted at `root` taken away by what mounted it for us; `direct` is why we cannot do it ourselves.
+    /// Unmounts `root` through the mounter that can do it for us; `direct` is why we cannot do it ourselves.
     pub fn unmount_for_us(&self, root: &Path, lazy: bool, direct: std::io::Error) -> std::io::Result<()> {
         let busy = |error: &std::io::Error| error.raw_os_error() == Some(crate::sys::errno::Errno::BUSY.0);
         match fusermount::unmount(root, lazy) {

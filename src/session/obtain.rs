@@ -1,4 +1,4 @@
-//! Gets a space for a command: decides under the start lock, and does what was decided.
+//! Obtains a space for a command: decides under the start lock, and executes the decision.
 
 use std::time::Duration;
 
@@ -22,28 +22,28 @@ use super::snapshot::{self, Found};
 use super::start::{Deadline, Start};
 use super::unmount::kept_here;
 
-/// How often a space that has to be waited for is looked at.
+/// The interval between checks of a space that has to be waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// How long a server may take to end that nobody can reach any more, before a command gives up.
+/// How long a command waits for the end of a server that is no longer reachable.
 const LEAVING: Duration = Duration::from_secs(10);
 
-/// A mounted space that is ours to use.
+/// A mounted space, ready to be used.
 pub struct Obtained {
-    /// What there is to tell.
+    /// The report.
     pub report: MountReport,
-    /// Our lease; none for a mount that is kept without a user.
+    /// Our lease; `None` for a mount that is kept without a user.
     pub lease: Option<Lease>,
 }
 
-/// What a request comes to: a mount, or why there can be none here.
+/// The outcome of a request: a mount, or why nothing can be mounted here.
 pub type Outcome = Result<Obtained, CannotMount>;
 
-/// Gets the space for `request`; with `command`, for as long as the lease that is taken for it.
+/// Obtains the space for `request`; with `command`, with a lease for it.
 pub fn obtain(context: &Context, request: &MountRequest, command: Option<&str>) -> anyhow::Result<Outcome> {
     obtain_by(context, request, command, &daemon::launch)
 }
 
-/// As [`obtain`], with a server that `launch` starts.
+/// Like [`obtain`], with a server started by `launch`.
 pub fn obtain_by(
     context: &Context,
     request: &MountRequest,
@@ -72,7 +72,7 @@ pub fn obtain_by(
                 let context = context.with_wait(deadline.left());
                 return started(&space, &made, launch(&context, request)?, command, &wanted);
             }
-            // Where a mount is only one way among others, the files are the other.
+            // If the mode allows it, use the files instead of a mount.
             Decision::Refuse(Why::Files) if request.mode == Mode::Auto => {
                 let refused = vec![Refusal::new(Method::Fuse(Mounter::Direct), files::CHANGED)];
                 return Ok(Err(CannotMount { what: space.root.display().to_string(), refused }));
@@ -94,25 +94,25 @@ pub fn obtain_by(
     }
 }
 
-/// What becomes of the files of a space.
+/// How the files of a space are changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Repairs {
-    /// They stay as they are, if they are of the catalog that is asked for.
+    /// Not at all, if they are of the requested catalog.
     Nothing,
-    /// They become what the catalog says, as RCC would have it.
+    /// Repaired as RCC would do.
     AsRcc,
-    /// They become exactly what the catalog says.
+    /// Repaired to match the catalog exactly.
     All,
 }
 
 impl Repairs {
-    /// What `materialize` does.
+    /// The repairs of `materialize`.
     pub fn of(fresh: bool) -> Repairs {
         if fresh { Repairs::All } else { Repairs::AsRcc }
     }
 }
 
-/// The start lock of a space that is to be laid out as files, once no server is on its way out.
+/// The start lock of a space to be laid out as files, after a leaving server has ended.
 pub fn ready_for_files(
     context: &Context,
     space: &Space,
@@ -139,7 +139,7 @@ pub fn ready_for_files(
     }
 }
 
-/// Files that somebody uses do not become another catalog's, nor do they lose what was written to them.
+/// Refuses to replace files in use by those of another catalog, or to drop their changes.
 fn refuse_other_files(space: &Space, index: &Index, repairs: Repairs) -> anyhow::Result<()> {
     let users = lease::users(&space.state_dir);
     let wanted = index.id().to_string();
@@ -153,7 +153,7 @@ fn refuse_other_files(space: &Space, index: &Index, repairs: Repairs) -> anyhow:
     Err(Busy(format!("{root} is in use by {users} {why}")).into())
 }
 
-/// The start lock of a space that this process is to serve itself.
+/// The start lock of a space that this process will serve itself.
 pub fn ready_to_serve(context: &Context, request: &MountRequest) -> anyhow::Result<Start> {
     let (index, _, _) = context.index(&request.catalog)?;
     let space = context.space(index.base(), &request.space);
@@ -169,7 +169,7 @@ pub fn ready_to_serve(context: &Context, request: &MountRequest) -> anyhow::Resu
     }
 }
 
-/// A mount that was made for us.
+/// The result for a mount that was started for us.
 fn started(
     space: &Space,
     made: &Made,
@@ -178,7 +178,7 @@ fn started(
     wanted: &str,
 ) -> anyhow::Result<Outcome> {
     let report = match launched {
-        // The server found what was compiled for it here.
+        // The index for the server was compiled here.
         Ok(report) if *made != Made::Opened => MountReport { index: told_of(made), ..report },
         Ok(report) => report,
         Err(refused) => return Ok(Err(refused)),
@@ -192,7 +192,7 @@ fn lease(space: &Space, command: Option<&str>, catalog: &str) -> anyhow::Result<
     taken.with_context(|| format!("Cannot note the use of {}", space.root.display()))
 }
 
-/// Uses the mount that is here; one that is asked to stay, stays from now on.
+/// Uses the existing mount; if the request has `keep`, it is kept from now on.
 fn join(
     space: &Space,
     index: &Index,
@@ -210,7 +210,7 @@ fn join(
     Ok(Obtained { report: report_of(space, index, &state), lease })
 }
 
-/// Brings the mount into this mount namespace, by the first way in.
+/// Attaches the mount in this mount namespace, from the first namespace that allows it.
 fn attach(space: &Space, found: &Found) -> anyhow::Result<()> {
     let mut why = None;
     for there in &found.elsewhere {

@@ -1,7 +1,7 @@
-//! The proof on the user's machine: a catalog mounted, laid out as files, and restored by RCC, is the same tree.
+//! Proves on the user's machine that a catalog mounted, laid out as files, and restored by RCC gives the same tree.
 //!
-//! All three are made one after the other at the same place, in a space that is used for nothing else, so that relocated files are
-//! compared byte for byte too. The space is deleted afterwards; what a killed command left of it, the next one removes.
+//! All three are created one after the other at the same path, in a space used for nothing else, so that relocated files too are
+//! compared byte by byte. The space is deleted afterwards; the next run removes what a killed one left.
 
 mod tree;
 
@@ -29,7 +29,7 @@ use super::unmount::leave;
 
 use tree::{Entry, Tree};
 
-/// One way to make the tree.
+/// One way to create the tree.
 #[derive(Debug, Serialize)]
 pub struct Way {
     /// `files`, `mount` or `rcc`.
@@ -44,29 +44,29 @@ pub struct Way {
     pub differences: Vec<String>,
 }
 
-/// The verdict.
+/// The result.
 #[derive(Debug, Serialize)]
 pub struct Parity {
     /// The blueprint.
     pub blueprint: String,
-    /// Entries that were compared.
+    /// The number of entries compared.
     pub entries: usize,
-    /// Bytes of the files among them.
+    /// The size of their files in bytes.
     pub bytes: u64,
-    /// Setuid and setgid bits were compared; as root they are not, since files are laid out without them.
+    /// Setuid and setgid bits were compared; as root they are not, because files are laid out without them.
     pub compares_setuid: bool,
     /// Every way.
     pub ways: Vec<Way>,
 }
 
 impl Parity {
-    /// True if every way that was tried has the same tree.
+    /// True if every way that was tried gives the same tree.
     pub fn is_equal(&self) -> bool {
         self.ways.iter().all(|way| way.differences.is_empty())
     }
 }
 
-/// Makes the tree of `catalog` in every way that works here, and compares. `rcc` is the program, if there is one.
+/// Creates the tree of `catalog` in every way that works here, and compares. `rcc` is RCC's program, if available.
 pub fn parity(context: &Context, catalog: &str, rcc: Option<&Path>) -> anyhow::Result<Parity> {
     let (index, _, _) = context.index(catalog)?;
     let name = SpaceName { space: "holofs verify".to_owned(), controller: "holofs".to_owned() };
@@ -88,7 +88,7 @@ struct Proof<'a> {
     index: &'a Index,
 }
 
-/// A tree, or why there is none of that kind here; with the seconds to make it and to read it.
+/// A tree, or why it was not created; with the seconds to create and read it.
 struct Made {
     tree: Result<Tree, String>,
     seconds: f64,
@@ -122,7 +122,7 @@ impl Proof<'_> {
         })
     }
 
-    /// The request for the space, empty of what was written to it.
+    /// The request for the space, without earlier changes.
     fn request(&self, mode: Mode) -> MountRequest {
         MountRequest {
             fresh: true,
@@ -152,7 +152,7 @@ impl Proof<'_> {
         self.read(started)
     }
 
-    /// Restored by RCC, if the catalog is one that it would build: by its hash it finds it, so it builds nothing.
+    /// Lets RCC restore the space, if the catalog is one that it would build: RCC finds it by its hash, so it builds nothing.
     fn restored(&self, rcc: Option<&Path>, text: Option<String>) -> anyhow::Result<Made> {
         let skipped = |why: &str| Ok(Made { tree: Err(why.to_owned()), seconds: 0.0, read_seconds: 0.0 });
         let Some(rcc) = rcc else { return skipped("there is no rcc in PATH") };
@@ -187,7 +187,7 @@ impl Proof<'_> {
         Ok(Made { tree: Ok(tree), seconds, read_seconds: reading.elapsed().as_secs_f64() })
     }
 
-    /// Deletes the space; one that is in use by another command is an error.
+    /// Deletes the space; fails if another command uses it.
     fn clear(&self) -> anyhow::Result<()> {
         let root = self.space.root.display();
         if self.space.live_holder().is_some() {
@@ -209,13 +209,13 @@ fn way_of(way: &'static str, made: Made, reference: &Tree) -> Way {
     Way { way, skipped, seconds, read_seconds, differences }
 }
 
-/// What the catalog says it was made from.
+/// The specification recorded in the catalog.
 fn specification(root: &Path) -> Option<String> {
     let path: PathBuf = root.join(IDENTITY_FILE);
     std::fs::read_to_string(path).ok()
 }
 
-/// True for the text of a conda.yaml; other builds of ours begin with a comment.
+/// True for the text of a conda.yaml; our other builds begin with a comment.
 fn is_conda(text: &str) -> bool {
     crate::rcc::blueprint::Environment::parse(text.as_bytes(), None)
         .is_ok_and(|found| found.normal_form().is_ok_and(|normal| normal.trim() == text.trim()))

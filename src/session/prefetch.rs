@@ -1,4 +1,4 @@
-//! The profile of a mount: where it is kept, when it is walked, when it is saved.
+//! The profile of a mount: where it is stored, when it is walked, when it is saved.
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
@@ -23,22 +23,22 @@ use super::context::Context;
 use super::request::{MountRequest, ProfileAt};
 use super::serve::Mounted;
 
-/// How often it is looked whether the mount is still there.
+/// The interval of the check whether the mount still exists.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
-/// Where a profile is kept.
+/// Where a profile is stored.
 enum Kept {
     /// In our own state.
     Ours(Place),
-    /// In a file that the user named.
+    /// In a file given by the user.
     Given(PathBuf),
 }
 
-/// What a mount does with profiles.
+/// The profile handling of a mount.
 pub struct Prefetch {
     recorder: Arc<Recorder>,
     catalog: CatalogId,
-    /// Where the profile is kept; nowhere with `--profile off`.
+    /// Where the profile is stored; `None` with `--profile off`.
     file: Option<Kept>,
     profile: Profile,
     reads_ahead: bool,
@@ -65,7 +65,7 @@ impl Prefetch {
         Prefetch { recorder, catalog, file, profile, reads_ahead }
     }
 
-    /// Has a process of its own walk the profile, if there is anything to walk.
+    /// Starts a process that walks the profile, unless it is empty.
     pub fn start(&self, context: &Context, mounted: &Mounted, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
         if self.profile.items().is_empty() || !self.reads_ahead {
             return Ok(());
@@ -93,7 +93,7 @@ impl Prefetch {
             .context("Cannot start a thread")
     }
 
-    /// Keeps what was asked for, after what was known. Losing it costs time only.
+    /// Saves new requests after the known ones. Losing them costs only time.
     pub fn save(&self) {
         let Some(file) = &self.file else { return };
         let mut merged = self.profile.clone();
@@ -107,12 +107,12 @@ impl Prefetch {
     }
 }
 
-/// The process that asks, until somebody has waited for it.
+/// The priming process, until it was waited for.
 #[derive(Clone)]
 struct Watched(Arc<Mutex<Option<Child>>>);
 
 impl Watched {
-    /// Ends the process as soon as the mount of `device` is gone from `root`, or `stop` is set: its view keeps the file system alive.
+    /// Ends the process when the mount of `device` is gone from `root`, or `stop` is set: its view keeps the file system alive.
     fn end_with_mount(&self, root: PathBuf, device: u64, stop: Arc<AtomicBool>) -> std::io::Result<()> {
         let watched = self.clone();
         let is_there = move || mount::seen(&root).is_ok_and(|seen| seen.device == device);
@@ -129,7 +129,7 @@ impl Watched {
         std::thread::Builder::new().name("prime-watch".into()).spawn(watch).map(drop)
     }
 
-    /// Waits for it, when it has been told everything.
+    /// Waits for the process, after all requests were sent.
     fn end(&self) -> std::io::Result<()> {
         loop {
             let mut child = self.child();
@@ -150,7 +150,7 @@ impl Watched {
     }
 }
 
-/// Starts the process that asks.
+/// Starts the priming process.
 fn start_primer(mut command: Command) -> std::io::Result<(Child, Primer<ChildStdin, ChildStdout>)> {
     let mut child = command.arg("prime").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
     match (child.stdin.take(), child.stdout.take()) {
@@ -162,7 +162,7 @@ fn start_primer(mut command: Command) -> std::io::Result<(Child, Primer<ChildStd
     }
 }
 
-/// The process that asks: see [`priming::prime`].
+/// The priming process: see [`priming::prime`].
 pub fn main() -> anyhow::Result<()> {
     daemon::lower_priority();
     let mut held = None;
@@ -171,7 +171,7 @@ pub fn main() -> anyhow::Result<()> {
             log::debug!("{} is busy while it is read ahead: {error}", root.display());
             root.to_owned()
         });
-        // From here on it reads what is below the mount, and nothing else.
+        // From here on it can read only below the mount.
         let closed = Cage { read: vec![path.clone()], ..Cage::default() }.close();
         if !closed.is_complete() {
             log::debug!("The sandbox of reading ahead is not complete: {}", closed.missing.join("; "));
@@ -184,7 +184,7 @@ pub fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// No profile is larger, in bytes.
+/// The maximum size of a profile in bytes.
 const MOST: u64 = 16 << 20;
 
 impl Kept {
@@ -195,7 +195,7 @@ impl Kept {
         }
     }
 
-    /// The profile; none if it is missing or of no use.
+    /// The profile; empty if it is missing or unusable.
     fn read(&self, catalog: &CatalogId) -> Profile {
         let bytes = match self {
             Kept::Ours(place) => place.read(MOST),

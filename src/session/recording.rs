@@ -1,7 +1,7 @@
-//! The requests of one run, or of a space for some time: fetched from the server while they come.
+//! The requests of one run, or of a space for some time, fetched from the server as they occur.
 //!
 //! The server keeps single requests only while they are fetched, see [`crate::fs::fuse::trace`]. A thread of the command fetches
-//! them; should it fail, the recording says why, and the command goes on.
+//! them; if it fails, the recording contains the reason, and the command continues.
 
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -17,12 +17,12 @@ use crate::store::index::Index;
 use crate::store::observe::origin::Origin;
 use crate::sys::fs::xattr;
 
-/// The number of the format of recordings.
+/// The version of the format of recordings.
 pub const FORMAT: u32 = 1;
-/// How often the server is asked for what came.
+/// The interval of fetches.
 const EVERY: Duration = Duration::from_millis(50);
 
-/// What a run asked for, in order, and how it went.
+/// The requests of a run, in order, and its times.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Recording {
     /// [`FORMAT`].
@@ -34,17 +34,17 @@ pub struct Recording {
     /// The space.
     #[serde(serialize_with = "crate::sys::text::path")]
     pub root: PathBuf,
-    /// The command; empty if a space was watched.
+    /// The command; empty if a space was observed.
     pub command: Vec<String>,
-    /// How the space appeared.
+    /// The method by which the space appeared.
     pub method: String,
-    /// Milliseconds from the start of HoloFS to that of the command.
+    /// Milliseconds from the start of HoloFS to the start of the command.
     pub ready_ms: f64,
-    /// Milliseconds of the command, or of watching.
+    /// Duration of the command, or of the observation, in milliseconds.
     pub run_ms: f64,
     /// Requests that were not fetched in time.
     pub dropped: u64,
-    /// Why there are no requests, or not all.
+    /// Why requests are missing, if any are.
     pub incomplete: Option<String>,
     /// The requests.
     pub requests: Vec<Asked>,
@@ -53,25 +53,25 @@ pub struct Recording {
 /// One request.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Asked {
-    /// When it was taken, in microseconds since the recording began.
+    /// When it was received, in microseconds since the recording began.
     pub at_us: f64,
-    /// How long the answer took, in microseconds: what the program waited in HoloFS.
+    /// How long the answer took, in microseconds: the time that the program waited for HoloFS.
     pub took_us: f64,
-    /// The kind, as the kernel names it.
+    /// The kind, by its kernel name.
     pub kind: String,
-    /// The inode; of a name that is not there, that of the directory.
+    /// The inode; for a missing name, the directory's.
     pub ino: u64,
-    /// Where in the file.
+    /// The offset in the file.
     pub offset: u64,
-    /// Bytes that were read or written.
+    /// Bytes read or written.
     pub size: u32,
-    /// Who asked.
+    /// The process.
     pub pid: u32,
-    /// Where the bytes were.
+    /// The source of the bytes.
     pub origin: Origin,
-    /// The name that was looked up is not there.
+    /// The name does not exist.
     pub missed: bool,
-    /// It was read ahead, before a program asked.
+    /// It was sent by readahead, before a program.
     pub ahead: bool,
 }
 
@@ -93,7 +93,7 @@ impl From<&Event> for Asked {
     }
 }
 
-/// Where a run leaves its recording.
+/// Where a run puts its recording.
 #[derive(Debug)]
 pub struct Slot {
     began: Instant,
@@ -107,23 +107,23 @@ impl Default for Slot {
 }
 
 impl Slot {
-    /// Milliseconds since this was made.
+    /// Milliseconds since its creation.
     pub fn elapsed_ms(&self) -> f64 {
         millis(self.began.elapsed())
     }
 
-    /// Leaves `recording`.
+    /// Stores `recording`.
     pub fn put(&self, recording: Recording) {
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(recording);
     }
 
-    /// What was left.
+    /// Takes the recording.
     pub fn take(&self) -> Option<Recording> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner).take()
     }
 }
 
-/// Requests that are being fetched.
+/// Requests being fetched.
 pub struct Fetching {
     stop: Arc<AtomicBool>,
     began: Instant,
@@ -131,7 +131,7 @@ pub struct Fetching {
 }
 
 impl Fetching {
-    /// From now on fetches what is asked of the mount at `root`.
+    /// Starts fetching the requests of the mount at `root`.
     pub fn start(root: &Path) -> anyhow::Result<Fetching> {
         let first = fetch(root, "new")?;
         let stop = Arc::new(AtomicBool::new(false));
@@ -141,7 +141,7 @@ impl Fetching {
         Ok(Fetching { stop, began: Instant::now(), thread })
     }
 
-    /// Everything that came.
+    /// Stops, and adds all fetched requests to `recording`.
     pub fn finish(self, recording: &mut Recording) {
         recording.run_ms = millis(self.began.elapsed());
         self.stop.store(true, Ordering::Relaxed);
@@ -157,7 +157,7 @@ impl Fetching {
     }
 }
 
-/// Fetches until `stop` is set, and then what is left.
+/// Fetches until `stop` is set, and then the rest.
 fn all(root: &Path, mut next: u64, stop: &AtomicBool) -> (Vec<Event>, u64, Option<anyhow::Error>) {
     let (mut events, mut dropped) = (Vec::new(), 0);
     loop {
@@ -197,7 +197,7 @@ pub fn of_space(root: &Path, index: &Index) -> Recording {
     }
 }
 
-/// Milliseconds, to a thousandth.
+/// Milliseconds, with three decimals.
 pub fn millis(time: Duration) -> f64 {
     (time.as_secs_f64() * 1e6).round() / 1000.0
 }

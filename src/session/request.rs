@@ -1,4 +1,4 @@
-//! What is asked for, whole: parsed once, and handed as it is to the process that serves.
+//! A complete request: parsed once, and passed unchanged to the serving process.
 
 use std::path::{Path, PathBuf};
 
@@ -11,24 +11,24 @@ use crate::space::{Space, Wait};
 
 use super::method::Mode;
 
-/// A space, as `rcc --space` and `--controller` name it.
+/// A space, as named by `rcc --space` and `--controller`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SpaceName {
     /// The space's name.
     pub space: String,
-    /// Who the space belongs to.
+    /// The controller that the space belongs to.
     pub controller: String,
 }
 
-/// Where the profile of a mount is kept: what is read first, to be read ahead the next time.
+/// Where the profile of a mount is stored: what is read first, to be read ahead the next time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ProfileAt {
-    /// With the others, by catalog.
+    /// In the default directory, by catalog.
     Auto,
-    /// As `Auto`, but nothing is read ahead this time: who watches a run wants to see what it asks for itself.
+    /// Like `Auto`, but without readahead this time, so that all requests of the observed run are its own.
     Noted,
-    /// Nowhere: nothing is read ahead.
+    /// Nowhere: no readahead.
     Off,
     /// In this file.
     File(PathBuf),
@@ -39,51 +39,51 @@ impl From<&Path> for ProfileAt {
         match given.to_str() {
             Some("auto") => ProfileAt::Auto,
             Some("off") => ProfileAt::Off,
-            // The process that saves it will be somewhere else.
+            // The saving process has another current directory.
             _ => ProfileAt::File(std::path::absolute(given).unwrap_or_else(|_| given.to_owned())),
         }
     }
 }
 
-/// A space that is to appear.
+/// A request for a space.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MountRequest {
     /// The catalog: its hash, a unique prefix of it, its file name, or a path.
     pub catalog: String,
     /// The space.
     pub space: SpaceName,
-    /// How it is to appear.
+    /// The mode of appearance.
     pub mode: Mode,
-    /// Allow no change.
+    /// Refuse writes.
     pub read_only: bool,
-    /// Let other users in.
+    /// Allow access by other users.
     pub allow_other: bool,
-    /// The user whom everything belongs to, if it is another one.
+    /// The owner of all files, if not the current user.
     pub uid: Option<u32>,
-    /// As `uid`, for the group.
+    /// The group of all files, if not the current one.
     pub gid: Option<u32>,
-    /// Let no program in it run.
+    /// Do not allow execution of programs.
     pub no_exec: bool,
-    /// Drop what was written to the space before.
+    /// Drop earlier changes.
     pub fresh: bool,
-    /// What is read ahead.
+    /// The profile for readahead.
     pub profile: ProfileAt,
-    /// How files are read, if that matters.
+    /// How to read files, if specified.
     #[cfg(unix)]
     pub io: Option<Io>,
-    /// Whether idle processors are kept from halting.
+    /// Whether to keep idle processors from halting.
     #[cfg(unix)]
     pub keep_awake: KeepAwake,
-    /// The mount stays until it is unmounted; otherwise it goes with its last user.
+    /// Keep the mount until it is unmounted; otherwise it ends with its last user.
     pub keep: bool,
-    /// Refuse unless the space is at this path.
+    /// Fail unless the space is at this path.
     pub at: Option<PathBuf>,
-    /// In a namespace of this command's own.
+    /// In a namespace for this command only.
     pub within: bool,
 }
 
 impl MountRequest {
-    /// A writable space that starts where the last one ended.
+    /// A writable space that keeps its earlier changes.
     pub fn new(catalog: &str, space: &SpaceName, mode: Mode) -> MountRequest {
         MountRequest {
             catalog: catalog.to_owned(),
@@ -106,7 +106,7 @@ impl MountRequest {
         }
     }
 
-    /// Refuses what cannot be: only root can give away what it mounts, and only a mount can show it so.
+    /// Refuses invalid combinations: only root can mount with another owner, and only a mount can show one.
     pub fn check(&self) -> anyhow::Result<()> {
         if self.uid.is_none() && self.gid.is_none() && !self.no_exec {
             return Ok(());
@@ -123,7 +123,7 @@ impl MountRequest {
         Ok(())
     }
 
-    /// Refuses a space that is not where it was asked for: a catalog decides where its spaces are.
+    /// Fails if the space is not at the requested path: the catalog determines where its spaces are.
     pub fn check_place(&self, space: &Space) -> anyhow::Result<()> {
         let (name, root) = (&self.space.space, &space.root);
         anyhow::ensure!(
@@ -135,33 +135,33 @@ impl MountRequest {
     }
 }
 
-/// What every command is given.
+/// The global options.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Given {
     /// How long to wait for locks.
     pub wait: Wait,
-    /// Content is hashed at each use.
+    /// Hash content at each use.
     pub paranoid: bool,
-    /// How much is logged: 0 is warnings.
+    /// The log level: 0 is warnings.
     pub verbose: u8,
     /// The log is written as JSON.
     pub log_json: bool,
-    /// No network, ever.
+    /// Use no network.
     pub offline: bool,
-    /// How long content of a remote environment may take, in seconds.
+    /// The timeout for content of a remote environment, in seconds.
     pub fetch_timeout: u64,
-    /// Most bytes of inflated content to keep, if it is not the usual number.
+    /// The maximum size of inflated content to keep, if not the default.
     pub raw_bytes: Option<u64>,
-    /// Whose home it is, if one was named.
+    /// The product whose home is used, if specified.
     pub product: Option<Product>,
 }
 
-/// What the process that serves a mount reads from its stdin.
+/// The input of the serving process on stdin.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Order {
     /// The mount.
     pub request: MountRequest,
-    /// The rest of the command line.
+    /// The global options.
     pub given: Given,
 }
 

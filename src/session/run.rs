@@ -1,7 +1,7 @@
-//! A command in a space that is there for the time of the command.
+//! Runs a command in a space.
 //!
-//! The space is mounted (or materialized where nothing can be mounted), the command runs with the space's variables, and
-//! its exit status is ours. A space that was mounted before stays mounted.
+//! The space is mounted (or materialized if it cannot be mounted), the command runs with the space's variables, and its exit status
+//! becomes ours. A space that was mounted before stays mounted.
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -25,39 +25,39 @@ use super::request::MountRequest;
 #[cfg(unix)]
 pub use mounted::run;
 
-/// A command that is to run in a space.
+/// A command to run in a space.
 #[derive(Debug, Clone)]
 pub struct RunRequest {
-    /// The space, and how it appears.
+    /// The space and its options.
     pub mount: MountRequest,
-    /// At the catalog's own recorded path, in a namespace of the command's own.
+    /// Run at the catalog's own recorded path, in a namespace for the command.
     pub isolate: bool,
-    /// Python keeps the bytecode it compiles.
+    /// Python keeps the bytecode that it compiles.
     pub bytecode: bool,
     /// The command and its arguments.
     pub command: Vec<OsString>,
-    /// Where what the command asks for is recorded, if that is wanted.
+    /// Where to record the requests of the command, if requested.
     #[cfg(unix)]
     pub recording: Option<Arc<Slot>>,
 }
 
-/// What was done, told before the command runs.
+/// The report before the command runs.
 #[derive(Debug, Serialize)]
 pub struct Appeared<'a> {
     /// The space.
     pub path: &'a Path,
-    /// How it appeared.
+    /// The method that was used.
     #[serde(rename = "rung")]
     pub method: Method,
-    /// Why not in a better way.
+    /// Why no better method was used.
     pub reasons: &'a [Refusal],
-    /// It is seen by this command only.
+    /// Only this command can see it.
     pub isolated: bool,
-    /// Why nothing can be kept that would save time the next time.
+    /// Why the cache is not writable.
     pub unkept: Option<&'a str>,
 }
 
-/// How the command runs in `space`.
+/// How to run the command in `space`.
 fn execution<'a>(
     context: &'a Context,
     request: &'a RunRequest,
@@ -68,13 +68,13 @@ fn execution<'a>(
     Execution { context, space, index, catalog: &request.mount.catalog, bytecode }
 }
 
-/// Tells that the space is there.
+/// Reports that the space has appeared.
 fn tell(context: &Context, space: &Space, method: Method, reasons: &[Refusal], isolated: bool) {
     let unkept = context.unkept();
     context.front.appeared(&Appeared { path: &space.root, method, reasons, isolated, unkept });
 }
 
-/// Where there are no mounts the space is laid out as files.
+/// Without mounts, the space is laid out as files.
 #[cfg(windows)]
 pub fn run(context: &Context, request: &RunRequest) -> anyhow::Result<ExitStatus> {
     let (index, _, _) = context.index(&request.mount.catalog)?;

@@ -1,7 +1,7 @@
-//! The process of a mount: takes the space, mounts it, serves it, and does what can wait in the background.
+//! The process of a mount: claims the space, mounts it, serves it, and does background work.
 //!
-//! It asks nothing of its own mount, ever: a thread that waits for an answer which a killed server took along could not end, nor
-//! could the process with its locks. What must go through the mount is done by processes of their own.
+//! It never accesses its own mount: a thread waiting for an answer from a killed server could not end, nor could the process with its
+//! locks. Work that must go through the mount is done by separate processes.
 
 mod establish;
 mod reaper;
@@ -41,18 +41,18 @@ use super::request::MountRequest;
 use super::supervise::{Held, Server};
 use super::supply;
 
-/// How many written files are kept open at most, and one in how many of the descriptors that this process may have: the store takes
-/// a quarter, and those who read or write right now need some.
+/// The maximum number of written files kept open, and the divisor of the descriptor limit for them: the store takes a quarter, and
+/// current reads and writes need some.
 const OPEN_FILES: (u64, u64) = (512, 8);
-/// So much of a file is asked for at once, in bytes, where root allows it: large files in a quarter of the requests, small ones as before.
+/// The readahead size in bytes, if root allows setting it: large files take a quarter of the requests, small ones as many as before.
 const READ_AHEAD: u32 = 512 << 10;
-/// A mount that ends earlier, and brought nothing into the raw store, leaves that as it is: to look through it takes the disk from the
+/// A mount that ends earlier, and added nothing to the raw store, does no upkeep of it: scanning it would slow down the disk for the
 /// program that starts.
 const UPKEEP_AFTER: Duration = Duration::from_secs(3);
-/// The mode of a mount that allows no change, as reports name it.
+/// The mode of a read-only mount, in reports.
 const READ_ONLY: &str = "read-only";
 
-/// Limits of the shell must not end a process that serves others later: it raises its own, or does not begin.
+/// Limits of the shell must not end a long-lived server: it raises its own limits, or refuses to start.
 fn raise_limits(request: &MountRequest) -> Result<(), CannotMount> {
     limits::raise().map_err(|why| CannotMount {
         what: format!("space {:?}", request.space.space),
@@ -60,7 +60,7 @@ fn raise_limits(request: &MountRequest) -> Result<(), CannotMount> {
     })
 }
 
-/// Mounts, and serves until unmounted. `ready` is told once the mount answers; after it this process is alone.
+/// Mounts, and serves until unmounted. `ready` is called once the mount answers; then the process detaches.
 pub fn serve(
     context: &Context,
     request: &MountRequest,
@@ -81,14 +81,14 @@ pub fn serve(
         reaper::outlive(&serving.mounted.space, server)
             .context("Cannot stay for what a command leaves behind")?;
     }
-    // Not before: the process that reads ahead has our stdio, and whoever reads that to its end would wait for it.
+    // Not earlier: the process that reads ahead inherits our stdio, and a reader of it until its end would wait.
     if let Err(error) = serving.prefetch.start(context, &serving.mounted, &serving.quiet) {
         log::warn!("Nothing is read ahead: {error:#}");
     }
     serving.until_unmounted()
 }
 
-/// Goes on serving a mount whose server died, until unmounted. Nothing here may touch the mount: nobody would answer.
+/// Continues to serve a mount whose server died, until unmounted. Nothing here may access the mount: nobody would answer.
 pub fn take_over(
     context: &Context,
     request: &MountRequest,
@@ -105,7 +105,7 @@ pub fn take_over(
     serving.until_unmounted()
 }
 
-/// What is watched in this mount.
+/// The measurements of this mount.
 fn watch_of(request: &MountRequest, server: &Server<'_>) -> Watch {
     let tally = Arc::new(Tally::logging());
     let awake = keep_awake(request.keep_awake, &tally);
@@ -117,16 +117,16 @@ struct Serving {
     mounted: Mounted,
     tally: Arc<Tally>,
     prefetch: Prefetch,
-    /// No more relocating.
+    /// Stops relocating.
     stop: Arc<AtomicBool>,
-    /// No more use of the mount itself.
+    /// Stops all use of the mount itself.
     quiet: Arc<AtomicBool>,
     server: JoinHandle<std::io::Result<()>>,
     filler: JoinHandle<()>,
 }
 
 impl Serving {
-    /// Serves, in its cage.
+    /// Starts serving, in the sandbox.
     fn begin(
         context: &Context,
         request: &MountRequest,
@@ -163,12 +163,12 @@ impl Serving {
         let quiet = Arc::new(AtomicBool::new(false));
         fetch_ahead(context, &mounted, cage.clone())?;
         let filler = spawn_background(&mounted, &tally, &stop, cage)?;
-        // Nobody is told of a mount that is served outside of the sandbox, nor does the log of it get lost.
+        // The report is sent only after the server is in the sandbox; and so its log is complete.
         let _disconnected: Result<(), _> = is_caged.recv();
         Ok(Serving { mounted, tally, prefetch, stop, quiet, server, filler })
     }
 
-    /// From now on this process does what the supervisor asks for, and ends a mount that nobody wants.
+    /// From now on handles requests of the supervisor, and ends a mount that is no longer used.
     fn obey(&self, context: &Context, server: &Server<'_>, request: &MountRequest) -> anyhow::Result<()> {
         daemon::harden();
         let Mounted { space, id, .. } = &self.mounted;
@@ -179,7 +179,7 @@ impl Serving {
         Ok(())
     }
 
-    /// Serves until somebody unmounts it.
+    /// Serves until unmounted.
     fn until_unmounted(mut self) -> anyhow::Result<()> {
         self.mounted.is_served();
         let served = self.server.join().map_err(|_| anyhow::anyhow!("The server thread panicked"))?;
@@ -190,7 +190,7 @@ impl Serving {
             log::error!("The relocation thread panicked");
         }
         self.prefetch.save();
-        // What was written is on disk before anybody is told that the mount is gone.
+        // Written data is durable before the unmount is reported.
         let synced = if self.mounted.report.mode == READ_ONLY { Ok(()) } else { self.mounted.upper.sync() };
         self.mounted.space.clear_mount_state()?;
         log::info!("Unmounted {}: {:?}", self.mounted.report.path.display(), self.tally.counts());
@@ -199,7 +199,7 @@ impl Serving {
     }
 }
 
-/// Has what runs read first fetched before it is asked for, if the catalog is a remote one.
+/// For a remote catalog, fetches ahead what runs read first.
 fn fetch_ahead(context: &Context, mounted: &Mounted, cage: Cage) -> anyhow::Result<()> {
     let Some(line) = mounted.line.clone() else { return Ok(()) };
     let wanted = supply::ahead(context, &mounted.report.catalog, &mounted.index);
@@ -215,7 +215,7 @@ fn fetch_ahead(context: &Context, mounted: &Mounted, cage: Cage) -> anyhow::Resu
     std::thread::Builder::new().name("ahead".into()).spawn(work).map(drop).context("Cannot start a thread")
 }
 
-/// What keeps processors awake for requests, where that helps.
+/// Keeps processors awake for requests, where that helps.
 fn keep_awake(when: KeepAwake, tally: &Arc<Tally>) -> Option<Arc<Awake>> {
     let error = match when.claim() {
         Ok(claim) => return Some(Arc::new(Awake::new(claim?, Arc::clone(tally) as Arc<dyn Observer>))),
@@ -224,21 +224,21 @@ fn keep_awake(when: KeepAwake, tally: &Arc<Tally>) -> Option<Arc<Awake>> {
     let reason = format!("Cannot open {}: {error}", latency::DEVICE);
     match when {
         KeepAwake::Always => tally.fallback(KEEP_AWAKE, &reason),
-        _ => log::debug!("{reason}"), // it is only for who may
+        _ => log::debug!("{reason}"), // only privileged users get it
     }
     None
 }
 
-/// Where the files are that the kernel may read by itself.
+/// The directories of files that the kernel may read by itself.
 fn passed_through(store: &Store, relocated: &Relocated) -> Vec<PathBuf> {
     if let Err(error) = dir::ensure_private(relocated.dir()) {
-        log::debug!("Cannot make {}: {error}", relocated.dir().display()); // told by who needs it
+        log::debug!("Cannot make {}: {error}", relocated.dir().display()); // reported where it is needed
     }
     let raw = store.raw().map(RawStore::path);
     raw.into_iter().chain([relocated.dir()]).map(Path::to_owned).collect()
 }
 
-/// What can wait until the mount answers: the marks of use that RCC wants to find, then the relocated files. At low priority.
+/// Low-priority work after the mount answers: the usage marks that RCC expects, then the relocated files.
 fn spawn_background(
     mounted: &Mounted,
     tally: &Arc<Tally>,
@@ -264,7 +264,7 @@ fn spawn_background(
     std::thread::Builder::new().name("background".into()).spawn(work).context("Cannot start a thread")
 }
 
-/// Waits: true as soon as the mount ends, which unparks this thread; false if that takes longer.
+/// Waits: true as soon as the mount ends, which unparks this thread; false after the timeout.
 fn ends_within(time: Duration, stop: &AtomicBool) -> bool {
     let started = Instant::now();
     while !stop.load(Ordering::Relaxed) && started.elapsed() < time {
@@ -273,7 +273,7 @@ fn ends_within(time: Duration, stop: &AtomicBool) -> bool {
     stop.load(Ordering::Relaxed)
 }
 
-/// Counts what the raw store holds, so that it stays within its limit, and takes away what dead processes left in it.
+/// Measures the raw store, so that it stays within its limit, and removes what dead processes left in it.
 fn bound_raw_store(store: &Store) {
     let Some(raw) = store.raw() else { return };
     match raw.seed().and_then(|_| raw.gc()) {
@@ -319,13 +319,13 @@ fn lock_to_mark(space: &Space, stop: &AtomicBool) -> Option<Lock> {
     None
 }
 
-/// Owned by who mounts, directories as RCC makes them.
+/// Owned by the mounting user, with directory modes as RCC sets them.
 pub fn view() -> View {
     let owner = crate::sys::process::daemon::owner();
     View { uid: owner.uid, gid: owner.gid, dir_mode: 0o750 & !owner.umask }
 }
 
-/// Two threads keep a cold reader busy; more only compete with it.
+/// Two threads saturate a cold reader; more only compete with it.
 pub fn threads() -> usize {
     2
 }

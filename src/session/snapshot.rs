@@ -1,4 +1,4 @@
-//! What a space is right now, looked at under the start lock.
+//! Determines the current state of a space, under the start lock.
 
 use crate::error::chain;
 use crate::fs::fuse::Io;
@@ -15,21 +15,21 @@ use super::files;
 use super::method::{Method, Mode, Mounter};
 use super::request::MountRequest;
 
-/// A space with what was found out of it.
+/// A space with its state.
 pub struct Found {
-    /// What is decided on.
+    /// The input of the decision.
     pub snapshot: Snapshot,
-    /// Who holds the claim.
+    /// The holder of the claim.
     pub holder: Option<Process>,
-    /// What is recorded of the mount.
+    /// The recorded state of the mount.
     pub state: Option<MountState>,
-    /// Where else the mount is, if it is not here.
+    /// Other namespaces with the mount, if it is not here.
     pub elsewhere: Vec<namespace::Elsewhere>,
-    /// Who uses it.
+    /// The users of the space.
     pub users: Vec<User>,
 }
 
-/// Looks at `space`, for a request of the catalog of `index`.
+/// Inspects `space`, for a request for the catalog of `index`.
 pub fn look(
     context: &Context,
     space: &Space,
@@ -40,7 +40,7 @@ pub fn look(
     space.check_claim()?;
     let held = holder.is_some() || Space::may_be_live_in(&space.state_dir);
     let recorded = match space.mount_state() {
-        // A power cut can leave it empty. Nobody serves the space, so nothing is known from it.
+        // A power cut can leave it empty. The space has no server, so the state is not needed.
         Err(error @ SpaceError::BadState { .. }) if !held => {
             log::warn!("{}", chain(&error));
             None
@@ -71,7 +71,7 @@ pub fn look(
     Ok(Found { snapshot, holder, state, elsewhere, users })
 }
 
-/// What is mounted at the space, for one whose recorded mount has `device`.
+/// What is mounted at the space, whose recorded mount has `device`.
 pub fn at_root(space: &Space, device: Option<u64>) -> AtRoot {
     let answers = |path| match disk::usage(path) {
         Err(error) if error.kind() == std::io::ErrorKind::NotConnected => false,
@@ -88,12 +88,12 @@ pub fn at_root(space: &Space, device: Option<u64>) -> AtRoot {
     }
 }
 
-/// RCC has put another environment into the live mount.
+/// True if RCC has put another environment into the live mount.
 fn is_converted(space: &Space, state: &MountState, index: &Index) -> bool {
     space.meta_state() != state.meta && other_environment(space, index)
 }
 
-/// RCC's `.meta`, which is not ours, names another environment than that of `index`.
+/// True if RCC's `.meta`, which is not ours, names another environment than that of `index`.
 fn other_environment(space: &Space, index: &Index) -> bool {
     let ours = space.restored_state().ok().flatten();
     let current = space.meta_state();
@@ -103,7 +103,7 @@ fn other_environment(space: &Space, index: &Index) -> bool {
     space.old_meta().is_some_and(|meta| meta.catalog.header.blueprint != index.blueprint())
 }
 
-/// The option that the live mount cannot keep, and how it is.
+/// The option that the live mount cannot satisfy, with its current value.
 fn differs(state: &MountState, request: &MountRequest) -> Option<String> {
     let live = &state.options;
     let io = request.io.map(Io::name).filter(|io| *io != live.io);

@@ -1,6 +1,6 @@
-//! The start lock: held while a command looks at a space, decides, and starts or joins it or takes it away.
+//! The start lock: held while a command inspects a space, decides, and starts, joins or unmounts it.
 //!
-//! `<state>/start` is held by flock; the kernel frees it with the process. Whoever holds it may wait for RCC's lock of the space and
+//! `<state>/start` is locked with flock; the kernel releases it with the process. Its holder may wait for RCC's lock of the space and
 //! for the claim, never the other way round.
 
 use std::fs::{File, TryLockError};
@@ -13,10 +13,10 @@ use crate::sys::fs::lock;
 use super::context::Context;
 use super::error::Busy;
 
-/// How often a lock that is held is tried again.
+/// The interval of retries while a lock is held.
 const RETRY_EVERY: Duration = Duration::from_millis(5);
 
-/// How long a command may wait, from its beginning on.
+/// How long a command may wait, counted from its start.
 #[derive(Debug, Clone, Copy)]
 pub struct Deadline {
     started: Instant,
@@ -24,12 +24,12 @@ pub struct Deadline {
 }
 
 impl Deadline {
-    /// From now on.
+    /// A deadline that starts now.
     pub fn of(wait: Wait) -> Deadline {
         Deadline { started: Instant::now(), wait }
     }
 
-    /// True if it is over.
+    /// True if it has passed.
     pub fn is_over(&self) -> bool {
         match self.wait {
             Wait::Forever => false,
@@ -38,7 +38,7 @@ impl Deadline {
         }
     }
 
-    /// What is left of it.
+    /// The remaining time.
     pub fn left(&self) -> Wait {
         match self.wait {
             Wait::For(bound) => Wait::For(bound.saturating_sub(self.started.elapsed())),
@@ -46,13 +46,13 @@ impl Deadline {
         }
     }
 
-    /// Since when it runs.
+    /// The time since its start.
     pub fn waited(&self) -> Duration {
         self.started.elapsed()
     }
 }
 
-/// The lock; dropping it frees it, also for copies of this process that were made meanwhile.
+/// The lock; dropping it releases it, also for forks of this process made meanwhile.
 #[derive(Debug)]
 pub struct Start(File);
 
@@ -80,7 +80,7 @@ impl Start {
     pub fn attempt(space: &Space) -> io::Result<Option<Start>> {
         let place = space.state_dir.below(files::START);
         let file = match lock::open_own(&place) {
-            // What was mounted before the disk turned read-only can still be taken away.
+            // A mount can be unmounted even if the disk has become read-only since.
             Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => lock::look_at(&place)?,
             opened => opened?,
         };

@@ -1,12 +1,12 @@
-//! The supervisor: the first process of a mount, which outlives the servers of it.
+//! The supervisor: the first process of a mount, which outlives its servers.
 //!
 //! ```text
-//! supervisor ── holds the device, the claim, the log, what was agreed with the kernel; reads nothing but what its server tells
+//! supervisor ── holds the device, the claim, the log, the handshake with the kernel; reads only messages of its server
 //!     └─ server ── claims, mounts, serves; killed by the kernel when the supervisor ends
 //! ```
-//! **The supervisor is the mount**: `mount.json`, the claim and every report name its process id, signals go to it, and who waits for
-//! the end of a mount waits for its end. It forks the server before it has loaded anything, so it stays small, and it never touches
-//! the mount, so nothing can hang it. What it is asked for by a signal it passes on:
+//! **The supervisor is the mount**: `mount.json`, the claim and every report contain its process id, signals are sent to it, and the
+//! end of a mount is its end. It forks the server before it has loaded anything, so it stays small, and it never accesses the mount,
+//! so it cannot hang. It forwards signals to the server:
 //!
 //! | signal | becomes |
 //! |---|---|
@@ -14,19 +14,20 @@
 //! | SIGUSR1 | [`Asked::Quiet`] |
 //! | SIGHUP | nothing |
 //!
-//! A server that ends while its mount is there, unasked, is followed by another copy of the supervisor, which takes the connection
-//! over ([`Session::take_over`](crate::fs::fuse::Session::take_over)): programs wait for that long, and notice nothing. That has three
-//! ends, after each of which the device is closed, programs get ENOTCONN, and the next mount of the space repairs it:
+//! If a server ends unexpectedly while the mount exists, another fork of the supervisor takes the connection over
+//! ([`Session::take_over`](crate::fs::fuse::Session::take_over)): programs wait meanwhile, and notice nothing else. There are three
+//! limits. In each case the device is closed, programs get ENOTCONN, and the next mount of the space repairs it:
 //!
 //! - a crash loop: [`losses`];
-//! - no server answers within [`DEADLINE`] of the death of the last one: whoever waits for an answer cannot even be killed, so they
-//!   are let go;
-//! - a mount that cannot be taken over: passthrough, whose servers alone know what is open, and one whose counters found no memory.
+//! - no server answers within [`DEADLINE`] of the death of the last one: waiting programs cannot even be killed, so they are
+//!   released;
+//! - a mount that cannot be taken over: with passthrough, where only the dead server knew the open files, or without memory for the
+//!   counters.
 //!
 //! If the supervisor dies, so does the server, and the mount is dead.
 //!
-//! The supervisor has no sandbox of its own: it starts servers, which unmount and start programs before and beside their cage, and a
-//! sandbox is inherited. It has no core file and no tracer, as the server.
+//! The supervisor has no sandbox of its own: sandboxes are inherited, but its servers unmount and start programs before and outside
+//! their sandbox. Like the server, it has no core file and no tracer.
 
 mod link;
 mod losses;
@@ -53,71 +54,71 @@ use link::Link;
 use losses::Losses;
 pub use server::{Held, Server};
 
-/// So long may nobody answer: until then whoever waits cannot be killed.
+/// How long a mount may stay without answers: until then, waiting programs cannot be killed.
 const DEADLINE: Duration = Duration::from_secs(10);
-/// The exit code of a process that a signal ended is this and the number of the signal, as in shells.
+/// The exit code of a process ended by a signal is this plus the number of the signal, as in shells.
 const SIGNALLED: i32 = 128;
 
-/// Whose terminal it is.
+/// How the process uses the terminal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Terminal {
-    /// That of who started us, who waits until we let go of it: messages go to the log.
+    /// It belongs to the starter, which waits until we detach: messages go to the log.
     Left,
-    /// Ours, until the end.
+    /// It is ours until the end.
     Kept,
 }
 
-/// What a server tells.
+/// A message of a server.
 #[derive(Debug, Serialize, Deserialize)]
 enum Told {
-    /// The space is claimed; with the locked file and the log.
+    /// The space is claimed; with descriptors of the lock file and the log.
     Claimed,
-    /// It is mounted; with the device and the counters, unless it cannot be taken over.
+    /// It is mounted; with descriptors of the device and the counters, unless it cannot be taken over.
     Standing(Box<Standing>),
-    /// It serves.
+    /// It is serving.
     Serving,
-    /// It may live longer than the process whose copy the supervisor is.
+    /// The supervisor may outlive the process that it was forked from.
     Outlives,
-    /// It has answered everything that it was sent again.
+    /// It has answered all resent requests.
     GoesOn,
 }
 
-/// What a server is asked for.
+/// A request to a server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Asked {
     /// Unmount and end.
     Unmount,
-    /// Leave the mount alone.
+    /// Do not access the mount any more.
     Quiet,
 }
 
-/// A mount, as who takes it over must know it.
+/// The facts about a mount that a takeover needs.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Standing {
-    /// What was agreed with the kernel; `None`: it cannot be taken over.
+    /// The handshake with the kernel; `None`: it cannot be taken over.
     pub handshake: Option<Handshake>,
-    /// Which mount it is.
+    /// The id of the mount.
     pub id: MountId,
     /// The catalog's id.
     pub catalog: String,
-    /// What was told of it.
+    /// The report on it.
     pub report: MountReport,
 }
 
-/// Why a mount is over, when its server is.
+/// Why a mount ended with its server.
 #[derive(Debug)]
 enum Over {
-    /// It is unmounted, or was never mounted.
+    /// It was unmounted, or never mounted.
     Ended,
-    /// It is not, and nobody serves it any more.
+    /// It is still mounted, but has no server any more.
     Lost(String),
 }
 
-/// Serves a mount by `work`, which is run in a process of its own, and again in place of one that died. Returns in the supervisor
-/// only: the exit code of the last server. This process must have one thread.
+/// Serves a mount with `work`, run in a separate process, and restarted if that process dies. Returns only in the supervisor, with
+/// the exit code of the last server. This process must have one thread.
 pub fn run(terminal: Terminal, work: impl Fn(&Server<'_>) -> i32) -> io::Result<i32> {
     if let Err(why) = limits::raise() {
-        log::debug!("{why}"); // the server refuses to begin
+        log::debug!("{why}"); // the server refuses to start
     }
     let mut supervisor = Supervisor {
         mailbox: None,
@@ -145,19 +146,19 @@ pub fn run(terminal: Terminal, work: impl Fn(&Server<'_>) -> i32) -> io::Result<
 }
 
 struct Supervisor {
-    /// Once there is a server: until then signals end this process.
+    /// Created with the first server: until then, signals end this process.
     mailbox: Option<Mailbox>,
     terminal: Terminal,
     lock: Option<File>,
     log: Option<File>,
     mount: Option<(Standing, Option<(OwnedFd, File)>)>,
-    /// Somebody wants it unmounted.
+    /// An unmount was requested.
     ending: bool,
     deaths: u64,
     losses: Losses,
 }
 
-/// A server and what is known of it.
+/// A server and its state.
 struct Child {
     process: Forked,
     link: Option<Link>,
@@ -165,7 +166,7 @@ struct Child {
 }
 
 impl Supervisor {
-    /// Has a server serve until it ends; how. `died`: when the one before did.
+    /// Runs a server until it ends; returns its status. `died`: when the previous one died.
     fn serve(&mut self, work: &impl Fn(&Server<'_>) -> i32, died: Option<Instant>) -> io::Result<ExitStatus> {
         let mut child = self.start(work)?;
         loop {
@@ -217,7 +218,7 @@ impl Supervisor {
         Ok(Child { process, link: ours, serves: false })
     }
 
-    /// Takes one message of the server.
+    /// Handles one message of the server.
     fn listen(&mut self, child: &mut Child, died: Option<Instant>) {
         let Some(link) = &child.link else { return };
         let (told, descriptors) = match link.receive() {
@@ -258,7 +259,7 @@ impl Supervisor {
         }
     }
 
-    /// From now on what there is to say goes to the log, if who started us waits for our silence.
+    /// From now on logs to the file, if the starter waits for the pipe to close.
     fn speak_into_log(&self) {
         let Some(log) = self.log.as_ref().filter(|_| self.terminal == Terminal::Left) else { return };
         if let Err(error) = process::redirect_stdio(log) {
@@ -273,7 +274,7 @@ impl Supervisor {
                 match child.serves {
                     true => ask(child, Asked::Unmount),
                     false if self.mount.is_none() => child.process.kill(false),
-                    false => {} // it is asked as soon as it serves
+                    false => {} // the request is sent as soon as it serves
                 }
             }
             Letter::Quiet if child.serves => ask(child, Asked::Quiet),
@@ -281,14 +282,14 @@ impl Supervisor {
         }
     }
 
-    /// What follows from the end of a server: another one, unless it is said here why not.
+    /// Whether the mount is over after the end of a server; `None`: another one is started.
     fn is_over(&mut self, status: ExitStatus) -> Option<Over> {
         let Some((_, kept)) = &self.mount else { return Some(Over::Ended) };
         if self.ending {
             return Some(Over::Ended);
         }
         let Some((device, _)) = kept else {
-            // Its device was the only one: the connection went with it.
+            // It had the only descriptor of the device: the connection is gone.
             let lost = || Over::Lost(format!("Its server ended ({status}), and it cannot be taken over"));
             return Some(if status.success() { Over::Ended } else { lost() });
         };
@@ -305,7 +306,7 @@ impl Supervisor {
         }
     }
 
-    /// The mount is over.
+    /// Ends the mount.
     fn end(&mut self, over: &Over, status: ExitStatus) {
         let path = self.mount.as_ref().map(|(standing, _)| standing.report.path.clone()).unwrap_or_default();
         if let Over::Lost(why) = over {
@@ -314,14 +315,14 @@ impl Supervisor {
                 path.display()
             );
         }
-        // First of all: whoever waits for an answer is let go.
+        // First: release waiting programs.
         self.mount = None;
         if let Some(log) = self.log.as_ref().filter(|_| !status.success())
             && let Err(error) = crate::sys::fs::disk::sync_of(log)
         {
             log::error!("Cannot make durable what was written: {error}");
         }
-        // Whoever finds the claim held and not signed knows that it is about to be free.
+        // A claim that is held but unsigned is about to be released.
         if let Some(Err(error)) = self.lock.as_ref().map(|lock| lock.set_len(0)) {
             log::debug!("The claim stays signed: {error}");
         }

@@ -1,4 +1,4 @@
-//! Content of environments that are not all here: the fetcher of a remote catalog, and what is fetched ahead of its readers.
+//! Content of remote environments: the fetcher of a remote catalog, and prefetching.
 
 use std::collections::HashMap;
 use std::fs::OpenOptions;
@@ -17,16 +17,16 @@ use crate::store::{Library, Store, Supplier, Supply, Wanted};
 
 use super::context::Context;
 
-/// A store, and the line to what it lacks if its catalog is a remote one.
+/// A store and, for a remote catalog, the connection to its fetcher.
 pub struct Supplied {
     /// The store.
     pub store: Arc<Store>,
-    /// The line; the store uses it too.
+    /// The connection, which the store uses too.
     pub line: Option<Arc<Line>>,
 }
 
 impl Context {
-    /// The store for the catalog at `catalog`: if that is a remote one, it fetches what it lacks, and the fetcher logs to `log`.
+    /// The store for the catalog at `catalog`; for a remote one, it fetches missing content, and the fetcher logs to `log`.
     pub fn store_of(
         &self,
         catalog: &Path,
@@ -62,7 +62,7 @@ impl Context {
     }
 }
 
-/// What is asked where the network is not to be used.
+/// Answers requests when the network must not be used.
 struct NoNetwork;
 
 impl Supplier for NoNetwork {
@@ -71,7 +71,7 @@ impl Supplier for NoNetwork {
     }
 }
 
-/// Each content of the catalog once, with a mode that it has.
+/// Each content of the catalog once, with one of its modes.
 fn contents(index: &Index) -> HashMap<Digest, Wanted> {
     let files = index.nodes().filter_map(|node| match node.kind {
         NodeKind::File(file) if file.size > 0 => {
@@ -82,7 +82,7 @@ fn contents(index: &Index) -> HashMap<Digest, Wanted> {
     files.collect()
 }
 
-/// Fetches what runs read first, by the profile that came with the environment.
+/// Selects what runs read first, from the profile that came with the environment.
 pub fn ahead(context: &Context, catalog: &Path, index: &Index) -> Vec<Wanted> {
     let Some(origin) = lazy::origin(&context.home, catalog) else { return Vec::new() };
     let profile = lazy::profile(&context.home, &origin.head);
@@ -93,7 +93,7 @@ pub fn ahead(context: &Context, catalog: &Path, index: &Index) -> Vec<Wanted> {
     profile.iter().filter_map(|digest| contents.get(digest).copied()).collect()
 }
 
-/// Fetches all content, for work that needs it all.
+/// Fetches all content, for work that needs everything.
 pub fn everything(line: Option<&Arc<Line>>, index: &Index, store: &Store) {
     let Some(line) = line else { return };
     let wanted: Vec<Wanted> = contents(index).into_values().filter(|wanted| lacks(store, wanted)).collect();

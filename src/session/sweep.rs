@@ -1,7 +1,7 @@
-//! `holofs sweep`: the process that deletes what materialize set aside, when nobody waits any more.
+//! `holofs sweep`: the process that deletes in the background what materialize replaced.
 //!
-//! It holds nothing of who started it: no terminal, no pipe, no directory, no lock but that of what it deletes. It ends when
-//! nothing is left, or when another one is at it.
+//! It shares nothing with its starter: no terminal, no pipe, no directory; it holds only the lock of what it deletes. It ends when
+//! nothing is left, or when another process is deleting.
 
 use std::io;
 use std::path::Path;
@@ -13,7 +13,8 @@ use crate::sys::process::daemon;
 
 use super::context::Context;
 
-/// Has what was set aside in `base` deleted, and says so in `report`: by a process of its own, or by us where none can start.
+/// Deletes what was set aside in `base`, and records that in `report`: in a background process, or in this one if none can be
+/// started.
 pub fn after(context: &Context, base: &Path, report: Option<&mut Report>) {
     if materialize::trash_in(base).is_none() {
         return;
@@ -37,7 +38,7 @@ pub fn after(context: &Context, base: &Path, report: Option<&mut Report>) {
 fn start(context: &Context, base: &Path) -> io::Result<u32> {
     let mut command = context.this_program().map_err(io::Error::other)?;
     command.arg("sweep").arg("--").arg(base);
-    // Pipes of who called us must not stay open, and no directory busy.
+    // Keep no pipe of the caller open, and no directory busy.
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
     command.spawn().map(|child| child.id())
 }
@@ -46,7 +47,7 @@ fn start(context: &Context, base: &Path) -> io::Result<u32> {
 pub fn main(base: &Path) -> anyhow::Result<()> {
     super::daemon::enter()?;
     daemon::lower_priority();
-    // Whoever works meanwhile shall have the other processors.
+    // Leave the other processors to other programs.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
     pool.install(|| materialize::sweep(base, Other::LeaveToIt))?;
     Ok(())

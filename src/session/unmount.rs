@@ -1,4 +1,4 @@
-//! Takes a mount away: only the one that is recorded, only here, and without waiting for anybody else's namespace.
+//! Unmounts: only the recorded mount, only in this namespace, and without waiting for other namespaces.
 
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -23,33 +23,33 @@ use super::request::SpaceName;
 use super::snapshot;
 use super::start::{Deadline, Start};
 
-/// How long a daemon may go on after its mount is gone before we tell that files are still open.
+/// How long a daemon may run after its mount is gone before open files are reported.
 const PATIENCE: Duration = Duration::from_secs(15);
-/// How long a process may take to end that has nothing to do any more.
+/// How long a process without work may take to end.
 const ENDING: Duration = Duration::from_secs(2);
-/// How long it may take to make what was written durable: a slow disk may have gigabytes to take.
+/// How long a sync of written data may take: a slow disk may have to write gigabytes.
 const WRITING: Duration = Duration::from_secs(300);
-/// How long the daemon's own process that reads ahead may take to leave the mount alone.
+/// How long the daemon's process that reads ahead may take to leave the mount.
 const QUIET: Duration = Duration::from_secs(2);
-/// How long to wait at most before the daemon is looked for again.
+/// The longest pause between checks for the daemon.
 const LONGEST_PAUSE: Duration = Duration::from_millis(5);
-/// A daemon that goes on for this long may be kept by a copy of its mount in another namespace.
+/// After this time, a copy of the mount in another namespace may be what keeps the daemon.
 const LOOK_AROUND: Duration = Duration::from_millis(50);
-/// How long a command that enters a namespace of its own may take to drop what it does not use there.
+/// How long a command that enters its own namespace may take to drop its unused mounts.
 const ENTERING: Duration = Duration::from_millis(500);
 /// How long the end of a command may wait for another one that starts or ends.
 const END_WAIT: Duration = Duration::from_secs(10);
 
-/// How to take a mount away.
+/// How to unmount.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Manner {
     /// Even if it is in use: open files stay readable for a while.
     pub lazy: bool,
-    /// As `lazy`, and its server ends.
+    /// Like `lazy`, and end the server.
     pub force: bool,
 }
 
-/// The mounted space of that name, whatever base its catalog has.
+/// The mounted space with that name, for any base.
 pub fn find(context: &Context, name: &SpaceName) -> anyhow::Result<Space> {
     let space = mounted_space(context, name)?;
     space.ok_or_else(|| {
@@ -57,7 +57,7 @@ pub fn find(context: &Context, name: &SpaceName) -> anyhow::Result<Space> {
     })
 }
 
-/// The space of that name that is mounted (or whose mount died), whatever base its catalog has.
+/// The space with that name that is mounted (or whose mount is dead), for any base.
 fn mounted_space(context: &Context, name: &SpaceName) -> anyhow::Result<Option<Space>> {
     let label = context.home.label(&name.controller, &name.space);
     let spaces = context.home.spaces_dir();
@@ -72,7 +72,7 @@ fn mounted_space(context: &Context, name: &SpaceName) -> anyhow::Result<Option<S
     Ok(None)
 }
 
-/// Unmounts `space` for good: what was written is on disk when this returns.
+/// Unmounts `space` completely: written data is on disk when this returns.
 pub fn unmount(context: &Context, space: &Space, manner: Manner) -> anyhow::Result<()> {
     let deadline = Deadline::of(context.wait);
     let _start = Start::take(context, space, &deadline)?;
@@ -95,19 +95,19 @@ pub fn unmount(context: &Context, space: &Space, manner: Manner) -> anyhow::Resu
         }
         AtRoot::Nothing if eager => {
             refuse_elsewhere(space, &state)?;
-            // It was unmounted by another hand: what keeps its daemon is open files.
+            // It was unmounted by others: open files keep its daemon alive.
             patience = PATIENCE;
         }
         AtRoot::Foreign | AtRoot::Nothing => {}
     }
-    // Only who holds our lock gets a signal, whatever the state says.
+    // Only the holder of our lock is signalled, whatever the state says.
     if manner.force && space.live_holder() == Some(state.process) {
         signals::terminate(state.process.pid);
     }
     finish(context, space, &state, patience)
 }
 
-/// While somebody has a lease, only force takes a mount away.
+/// Refuses to unmount while a command has a lease, unless forced.
 fn refuse_used(space: &Space, eager: bool) -> anyhow::Result<()> {
     let users = lease::users(&space.state_dir);
     if users.is_empty() || !eager {
@@ -117,7 +117,7 @@ fn refuse_used(space: &Space, eager: bool) -> anyhow::Result<()> {
     Err(Busy(format!("{root} is in use by {users}; end it, or use --lazy")).into())
 }
 
-/// What is mounted in another namespace is unmounted there.
+/// Refuses a mount in another namespace, which has to be unmounted there.
 fn refuse_elsewhere(space: &Space, state: &MountState) -> anyhow::Result<()> {
     let there = namespace::elsewhere(state.device, state.process.pid);
     let Some(first) = there.first().filter(|_| state.process.is_alive()) else { return Ok(()) };
@@ -129,8 +129,7 @@ fn refuse_elsewhere(space: &Space, state: &MountState) -> anyhow::Result<()> {
     .into())
 }
 
-/// Lets go of `lease`; the last user of a mount that is not kept takes it away. What still uses files of it keeps it, and the
-/// daemon takes it away after that.
+/// Releases `lease`; the last user of a mount without `keep` unmounts it. If files are still in use, the daemon unmounts it later.
 pub fn leave(context: &Context, space: &Space, lease: Option<Lease>) -> anyhow::Result<()> {
     let bound = match context.wait {
         Wait::For(bound) => bound.min(END_WAIT),
@@ -142,7 +141,7 @@ pub fn leave(context: &Context, space: &Space, lease: Option<Lease>) -> anyhow::
     if is_wanted_here(space, &state) || snapshot::at_root(space, Some(state.device)) != AtRoot::Ours {
         return Ok(());
     }
-    // RCC works in it: the daemon takes it away later.
+    // RCC is using it: the daemon unmounts it later.
     let Ok(_lock) = space.lock(Wait::Not, &|_| {}) else { return Ok(()) };
     match take_away(context, space, &state, false) {
         Err(error) if error.is::<Busy>() => {
@@ -157,21 +156,21 @@ pub fn leave(context: &Context, space: &Space, lease: Option<Lease>) -> anyhow::
     }
 }
 
-/// True if the mount in this namespace is kept, or used by somebody in it.
+/// True if the mount is kept in this namespace, or a process in it uses the mount.
 pub fn is_wanted_here(space: &Space, state: &MountState) -> bool {
     let here = namespace::current();
     state.kept_in.contains(&kept_here())
         || lease::users(&space.state_dir).iter().any(|user| user.namespace == here)
 }
 
-/// The number under which a mount is kept here; without /proc, where namespaces have no number, they all count as one.
+/// The namespace under which a mount is kept here; without /proc, which gives the ids, all count as one.
 pub fn kept_here() -> u64 {
     namespace::current().unwrap_or_default()
 }
 
-/// Takes the recorded mount out of this mount namespace.
+/// Unmounts the recorded mount in this mount namespace.
 fn take_away(context: &Context, space: &Space, state: &MountState, lazy: bool) -> anyhow::Result<()> {
-    // What the state says is not enough to send anybody a signal: it has to be who holds our lock.
+    // The state alone does not justify a signal: the process must hold our lock.
     let daemon = space.live_holder().filter(|holder| *holder == state.process);
     if let Some(daemon) = &daemon {
         signals::ask_for_quiet(daemon.pid);
@@ -184,16 +183,16 @@ fn take_away(context: &Context, space: &Space, state: &MountState, lazy: bool) -
     }
 }
 
-/// The mount is gone from here: waits until what was written is on disk, for nobody else.
+/// After the unmount: waits until written data is on disk, and for nothing else.
 fn finish(context: &Context, space: &Space, state: &MountState, patience: Duration) -> anyhow::Result<()> {
     let daemon = state.process;
     let started = Instant::now();
     let mut pause = Duration::from_micros(100);
     let mut look_at = LOOK_AROUND;
-    // Somebody may have mounted it again by now: that is another holder.
+    // It may have been mounted again: then the holder is another one.
     while space.live_holder() == Some(daemon) {
         if started.elapsed() > look_at {
-            // A command of ours that enters a namespace of its own drops its copy in a moment.
+            // A command of ours that enters its own namespace drops its copy soon.
             let entering =
                 |pid: u32| started.elapsed() < ENTERING && Process::with_id(pid).is_of_this_program();
             match namespace::elsewhere(state.device, daemon.pid).first() {
@@ -208,19 +207,19 @@ fn finish(context: &Context, space: &Space, state: &MountState, patience: Durati
         std::thread::sleep(pause);
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
-    // Its files are closed after its locks are free: whoever unmounts the disk next would find it busy.
+    // Its files are closed after its locks are released: without this, unmounting the disk next could fail as busy.
     let ending = Instant::now();
     while !daemon.has_ended() && ending.elapsed() < ENDING {
         std::thread::sleep(LONGEST_PAUSE / 10);
     }
-    // A daemon that was killed could not do this itself.
+    // A killed daemon could not do this itself.
     if space.mount_state()?.is_some_and(|state| !state.process.is_alive()) {
         space.clear_mount_state()?;
     }
     Ok(())
 }
 
-/// A copy of the mount lives on where it is not our business. What was written here is on disk.
+/// A copy of the mount remains in another namespace. Data written here is on disk.
 fn served_on(context: &Context, space: &Space, pid: u32) -> anyhow::Result<()> {
     disk::sync(&space.state_dir)
         .with_context(|| format!("Cannot make durable what is in {}", space.state_dir.display()))?;
@@ -231,7 +230,7 @@ fn served_on(context: &Context, space: &Space, pid: u32) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The daemon's own work in the mount ends in a moment; anybody else's is busy.
+/// The daemon's own use of the mount ends soon; any other use makes it busy.
 fn unmount_when_quiet(
     mounters: &Mounters,
     root: &Path,
@@ -257,10 +256,10 @@ fn is_busy(error: &std::io::Error) -> bool {
     error.raw_os_error() == Some(Errno::BUSY.0)
 }
 
-/// Takes the mount of `device` away if it is what is visible at `root`; nothing else.
+/// Unmounts the mount of `device` if it is the visible one at `root`; nothing else.
 pub fn unmount_ours(mounters: &Mounters, root: &Path, device: u64, lazy: bool) -> std::io::Result<()> {
     match mount::unmount_device(root, device, lazy) {
-        // Nothing is mounted there: somebody else was faster.
+        // Nothing is mounted there: another process was faster.
         Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => Ok(()),
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
             mounters.unmount_for_us(root, lazy, error)
@@ -269,7 +268,7 @@ pub fn unmount_ours(mounters: &Mounters, root: &Path, device: u64, lazy: bool) -
     }
 }
 
-/// Takes whatever is mounted at `root` out of the tree.
+/// Detaches the mount at `root`.
 pub fn detach(mounters: &Mounters, root: &Path) -> anyhow::Result<()> {
     let outcome = match mount::unmount(root, true) {
         Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => Ok(()),
@@ -281,7 +280,7 @@ pub fn detach(mounters: &Mounters, root: &Path) -> anyhow::Result<()> {
     outcome.with_context(|| format!("Cannot unmount {}", root.display()))
 }
 
-/// As [`detach`], but only the mount `id`; false if it is not the one on top.
+/// Like [`detach`], but only the mount `id`; false if it is not the topmost one.
 pub fn detach_own(mounters: &Mounters, root: &Path, id: MountId) -> anyhow::Result<bool> {
     match mount::detach(root, id) {
         Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
@@ -291,7 +290,7 @@ pub fn detach_own(mounters: &Mounters, root: &Path, id: MountId) -> anyhow::Resu
     }
 }
 
-/// The mount is gone, its daemon is not.
+/// The error if the mount is gone but its daemon is not.
 fn still_served(root: &Path, daemon: Process, lazy: bool) -> Busy {
     let why = if lazy {
         "still serves files that are open: end the programs that have them open, or it"

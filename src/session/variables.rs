@@ -1,6 +1,6 @@
 //! The variables that make a space the active environment of a program, in RCC's order.
 //!
-//! What names RCC itself (`RCC_EXE`, `RCC_VERSION`) is not here, because we are not RCC.
+//! Variables about RCC itself (`RCC_EXE`, `RCC_VERSION`) are left out, because this is not RCC.
 
 use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
@@ -11,30 +11,30 @@ use serde::Serialize;
 use crate::rcc::blueprint::Robot;
 use crate::rcc::home::{Home, Settings, clean};
 
-/// Parts of a PATH entry that RCC takes for another Python and leaves out.
+/// Parts of a PATH entry that RCC regards as another Python and leaves out.
 const FOREIGN: [&str; 7] = ["python", "conda", "pyenv", "venv", "pypoetry", ".poetry", "virtualenv"];
 
-/// What the variables are made from.
+/// The inputs for the variables.
 pub struct Sources<'a> {
-    /// Where RCC keeps things.
+    /// RCC's home.
     pub home: &'a Home,
-    /// What RCC's settings say.
+    /// RCC's settings.
     pub settings: &'a Settings,
     /// The space.
     pub root: &'a Path,
     /// The catalog's blueprint.
     pub blueprint: &'a str,
-    /// A directory for this run alone: temporary files, and bytecode.
+    /// A directory for this run only: temporary files and bytecode.
     pub temp: &'a Path,
-    /// PATH as it is now.
+    /// The current PATH.
     pub path: Option<OsString>,
-    /// What of it is left to others.
+    /// Variables not to be set.
     pub unmanaged: Unmanaged,
-    /// What else was asked for.
+    /// Additional variables.
     pub extra: &'a Extra,
 }
 
-/// What RCC, by variables of its own, is told not to set.
+/// What RCC, by its own variables, is configured not to set.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Unmanaged {
     /// `RCC_NO_PYC_MANAGEMENT`: whether and where Python writes bytecode.
@@ -43,19 +43,19 @@ pub struct Unmanaged {
     pub temp: bool,
 }
 
-/// What is added to a space's variables.
+/// Additions to a space's variables.
 #[derive(Debug, Clone, Default)]
 pub struct Extra {
     /// Variables that come before all others.
     pub injected: Vec<Variable>,
-    /// The robot whose directories are found.
+    /// The robot whose directories are added.
     pub robot: Option<Robot>,
 }
 
 /// One variable; an empty value is set, not unset.
 pub type Variable = (String, OsString);
 
-/// All variables, in RCC's order; a later one of the same name wins.
+/// All variables, in RCC's order; for duplicate names, the last one wins.
 pub fn of(sources: &Sources<'_>) -> anyhow::Result<Vec<Variable>> {
     let Sources { root, extra, temp, .. } = *sources;
     let mut list: Vec<Variable> = extra.injected.clone();
@@ -104,7 +104,7 @@ pub fn of(sources: &Sources<'_>) -> anyhow::Result<Vec<Variable>> {
     Ok(list)
 }
 
-/// What RCC's settings say about the network, in its order.
+/// The network settings of RCC, in its order.
 fn network(settings: &Settings, set: &mut impl FnMut(&str, &OsStr)) {
     let flags: [(bool, &[(&str, &str)]); 3] = [
         (settings.no_revocation, &[("MAMBA_SSL_NO_REVOKE", "true")]),
@@ -155,8 +155,8 @@ fn python(root: &Path) -> Option<PathBuf> {
     names.iter().flat_map(|name| dirs.iter().map(move |dir| dir.join(name))).find(|path| path.is_file())
 }
 
-/// `first`, the space's directories, then what PATH has, absolute and clean, without other spaces and other Pythons. An empty
-/// entry is the current directory to shells, and nobody means that.
+/// `first`, the space's directories, then the entries of PATH, absolute and normalized, without other spaces and other Pythons. Empty
+/// entries are dropped: shells take them for the current directory, which is never intended.
 fn path(sources: &Sources<'_>, first: &[PathBuf]) -> anyhow::Result<OsString> {
     let current = sources.path.clone().unwrap_or_default();
     let mut dirs: Vec<PathBuf> = Vec::new();
@@ -181,7 +181,7 @@ fn is_word(c: char) -> bool {
     c.is_alphanumeric() || c == '_'
 }
 
-/// `<user>_<7 hex>_<8 hex>`, or the same of an unmanaged space.
+/// `<user>_<7 hex>_<8 hex>`, or the form of an unmanaged space.
 fn is_label(word: &str, user: &str) -> bool {
     let mut parts = word.split('_');
     let owner = parts.next().is_some_and(|part| part == user || part == "UNMNGED");
@@ -191,8 +191,8 @@ fn is_label(word: &str, user: &str) -> bool {
     owner && hex(7) && hex(8) && parts.next().is_none()
 }
 
-/// What activating the environment changed when it was built; nothing if that cannot be read or understood, as RCC has it. The
-/// prompt is the shell's own. A key that is no name of a variable is an error: a shell would run it.
+/// What activation changed when the environment was built; empty if that cannot be read or parsed, as in RCC. The prompt is left to
+/// the shell. A key that is not a valid variable name is an error: a shell would execute it.
 fn activation(root: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     let path = root.join("rcc_activate.json");
     let read = std::fs::read(&path);
@@ -210,14 +210,14 @@ fn activation(root: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     }
 }
 
-/// What a shell takes for the name of a variable.
+/// True for a valid variable name of a shell.
 pub fn is_name(key: &str) -> bool {
     key.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
         && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-/// `export KEY=value` lines for a shell; RCC does not quote, and its lines break on a blank. On Windows `SET KEY=value`, as RCC
-/// has it: there a quote would be part of the value.
+/// `export KEY=value` lines for a shell; RCC does not quote, so its lines break on a blank. On Windows `SET KEY=value`, as in RCC:
+/// there a quote would be part of the value.
 pub fn as_shell(list: &[Variable]) -> String {
     let line = |(key, value): &Variable| match cfg!(windows) {
         true => format!("SET {key}={}", value.to_string_lossy()),
@@ -226,8 +226,8 @@ pub fn as_shell(list: &[Variable]) -> String {
     list.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// A line that does nothing to a terminal that it is printed on. What is not plain text is spelled in octal for printf; the
-/// underscore keeps newlines at the end, which a shell takes away.
+/// A line that is safe to print on a terminal. A value that is not plain text is written in octal for printf; the underscore protects
+/// trailing newlines, which a shell strips.
 fn exported(key: &str, value: &OsStr) -> String {
     match value.to_str().filter(|text| !text.chars().any(char::is_control)) {
         Some(text) => format!("export {key}={}", quoted(text)),
@@ -238,20 +238,20 @@ fn exported(key: &str, value: &OsStr) -> String {
     }
 }
 
-/// A word that any shell reads as exactly this text.
+/// The text quoted so that any shell reads exactly it.
 fn quoted(text: &str) -> String {
     let plain = |c: char| c.is_ascii_alphanumeric() || "/.:_-+=,@%".contains(c);
     if text.chars().all(plain) { text.to_owned() } else { format!("'{}'", text.replace('\'', r"'\''")) }
 }
 
-/// One variable, in RCC's own shape.
+/// One variable, in RCC's format.
 #[derive(Debug, Serialize)]
 pub struct Pair {
     key: String,
     value: String,
 }
 
-/// The variables as RCC prints them with `--json`: blanks around values are gone.
+/// The variables as RCC prints them with `--json`: blanks around values are trimmed.
 pub fn as_pairs(list: &[Variable]) -> Vec<Pair> {
     let pair =
         |(key, value): &Variable| Pair { key: key.clone(), value: value.to_string_lossy().trim().to_owned() };

@@ -1,4 +1,4 @@
-//! What was written to a space, opened by a command: whoever serves the space goes on.
+//! The written state of a space, opened by a command while the space may be served.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -17,10 +17,10 @@ use super::context::Context;
 use super::error::NotFound;
 use super::request::SpaceName;
 
-/// Files that a command keeps open.
+/// How many files a command keeps open.
 const OPEN_FILES: NonZeroUsize = NonZeroUsize::new(16).expect("it is not zero");
 
-/// What we keep for a space; an error if there is no such space.
+/// The state directory of a space; an error if there is no such space.
 pub fn state_dir(context: &Context, name: &SpaceName) -> anyhow::Result<Place> {
     let found = find_state_dir(context, name)?;
     found.ok_or_else(|| {
@@ -29,7 +29,7 @@ pub fn state_dir(context: &Context, name: &SpaceName) -> anyhow::Result<Place> {
     })
 }
 
-/// What we keep for the space of that name, whatever base its catalog has; `None` if we have never seen it.
+/// The state directory of the space with that name, for any base; `None` if it was never used.
 fn find_state_dir(context: &Context, name: &SpaceName) -> anyhow::Result<Option<Place>> {
     let dirs = state_dirs(context, name)?;
     let mut written = Vec::new();
@@ -39,7 +39,7 @@ fn find_state_dir(context: &Context, name: &SpaceName) -> anyhow::Result<Option<
     Ok(written.into_iter().next().or_else(|| dirs.into_iter().next()))
 }
 
-/// What we keep for spaces of that name, one for each base.
+/// The state directories of spaces with that name, one for each base.
 pub fn state_dirs(context: &Context, name: &SpaceName) -> anyhow::Result<Vec<Place>> {
     let label = context.home.label(&name.controller, &name.space);
     let spaces = context.home.spaces_dir();
@@ -70,7 +70,7 @@ pub fn known_index(context: &Context, id: &CatalogId) -> anyhow::Result<Index> {
     Err(NotFound(format!("The catalog {id} is not in the hololib any more")).into())
 }
 
-/// The space of `index`, with what was written to it.
+/// The space of `index`, with its written state.
 pub fn open(context: &Context, name: &SpaceName, index: Index, access: Access) -> anyhow::Result<Vfs> {
     let space = context.space(index.base(), name);
     let observer: Arc<dyn Observer> = Arc::new(Tally::logging());

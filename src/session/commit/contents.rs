@@ -1,4 +1,4 @@
-//! The contents of a space, as a catalog holds them: the label is the recorded identity again.
+//! The contents of a space in the form of a catalog, with the label replaced by the recorded identity.
 
 use std::io::Write;
 
@@ -9,23 +9,23 @@ use crate::rcc::digest::Digest;
 use crate::space::record::Contents;
 use crate::store::index::{Ino, NodeKind};
 
-/// How much is read at once.
+/// The size of a read.
 const PIECE: usize = 1 << 20;
 
-/// What a catalog says about a content.
+/// A content as recorded in a catalog.
 #[derive(Debug, Clone)]
 pub struct Recorded {
     /// The digest before relocation.
     pub digest: Digest,
     /// Bytes.
     pub size: u64,
-    /// Where the identity stands.
+    /// The offsets of the identity.
     pub rewrite: Vec<u64>,
     /// It was written in the space.
     pub is_written: bool,
 }
 
-/// Reads contents of a space and stores those that were written.
+/// Reads the contents of a space, and stores those that were written.
 pub struct Relocator<'a> {
     label: &'a [u8],
     identity: &'a [u8],
@@ -34,12 +34,12 @@ pub struct Relocator<'a> {
 }
 
 impl<'a> Relocator<'a> {
-    /// Both names have the same length.
+    /// `label` and `identity` must have the same length.
     pub fn new(label: &'a [u8], identity: &'a [u8], vfs: &'a Vfs, store: &'a Contents) -> Relocator<'a> {
         Relocator { label, identity, vfs, store }
     }
 
-    /// The content of `ino`, in the hololib.
+    /// The content of `ino`, after storing it in the hololib.
     pub fn content(&self, ino: Ino) -> anyhow::Result<Recorded> {
         if !self.vfs.has_own_bytes(ino)
             && let Some(NodeKind::File(file)) = self.vfs.index().node(ino).map(|node| node.kind)
@@ -61,7 +61,7 @@ impl<'a> Relocator<'a> {
         Ok(Recorded { digest, size, rewrite, is_written: true })
     }
 
-    /// A content that stands in no file.
+    /// Stores a content that is not in a file.
     pub fn text(&self, text: &str) -> anyhow::Result<Recorded> {
         let mut hasher = self.store.hasher();
         hasher.update(text.as_bytes());
@@ -70,7 +70,7 @@ impl<'a> Relocator<'a> {
         Ok(Recorded { digest, size, rewrite: Vec::new(), is_written: true })
     }
 
-    /// Gives the content piece by piece, each label replaced by the identity; where that was.
+    /// Passes on the content in pieces, with each label replaced by the identity; returns the offsets.
     fn pieces(
         &self,
         ino: Ino,
@@ -90,13 +90,13 @@ impl<'a> Relocator<'a> {
     }
 }
 
-/// Replaces one word by another of the same length in a stream, and remembers where.
+/// Replaces one word by another of the same length in a stream, and records the offsets.
 struct Replacing<'a> {
     finder: memmem::Finder<'a>,
     with: &'a [u8],
-    /// The end of what came before, which may be the beginning of a word.
+    /// The end of the previous piece, which may be the beginning of a word.
     tail: Vec<u8>,
-    /// How many bytes were given out.
+    /// How many bytes were passed on.
     passed: u64,
     found: Vec<u64>,
 }

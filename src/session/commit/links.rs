@@ -1,4 +1,4 @@
-//! Where a link of a space leads, as long as that is in the space.
+//! Resolves symbolic links of a space, as long as they stay in the space.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Component, Path};
@@ -7,10 +7,10 @@ use crate::fs::vfs::{Attr, Kind, Vfs};
 use crate::store::index::Ino;
 use crate::sys::fs::name::Name;
 
-/// As many links are followed as Linux does.
+/// The maximum number of links followed, as on Linux.
 const MOST_LINKS: u32 = 40;
 
-/// What `text`, a link in `dir`, leads to; `None` if that is out of the space, or nowhere.
+/// The target of `text`, a link in `dir`; `None` if it is outside of the space, or missing.
 pub fn target(vfs: &Vfs, root: &Path, dir: Ino, text: &[u8]) -> Option<Attr> {
     let mut at = vec![Ino::ROOT];
     at.extend(ancestors(vfs, dir));
@@ -19,7 +19,7 @@ pub fn target(vfs: &Vfs, root: &Path, dir: Ino, text: &[u8]) -> Option<Attr> {
     vfs.getattr(*at.last()?).ok()
 }
 
-/// From below the root down to `dir`.
+/// The directories from below the root down to `dir`.
 fn ancestors(vfs: &Vfs, dir: Ino) -> Vec<Ino> {
     let mut found = Vec::new();
     let mut at = dir;
@@ -34,7 +34,7 @@ fn ancestors(vfs: &Vfs, dir: Ino) -> Vec<Ino> {
     found
 }
 
-/// Walks `text` from the directory at the end of `at`; the last component is followed, too.
+/// Walks `text` from the directory at the end of `at`; follows the last component, too.
 fn follow(vfs: &Vfs, root: &Path, at: &mut Vec<Ino>, text: &[u8], left: &mut u32) -> Option<()> {
     *left = left.checked_sub(1)?;
     let path = Path::new(std::ffi::OsStr::from_bytes(text));

@@ -14,7 +14,7 @@ use crate::sys::fs::name::{OwnedName, RelPath};
 use super::contents::{Recorded, Relocator};
 use super::links;
 
-/// The directories of a new catalog, and what they cost.
+/// The directories of a new catalog, with statistics.
 pub struct Tree {
     /// Parents before their children.
     pub dirs: Vec<Dir>,
@@ -26,7 +26,7 @@ pub struct Tree {
     pub left_out: u64,
 }
 
-/// A directory to be read: where it goes, what it is now, and what it was.
+/// A directory to read: its place, its current inode, and its previous one.
 struct Pending {
     id: DirId,
     ino: Ino,
@@ -44,7 +44,7 @@ struct Reader<'a> {
 }
 
 impl Tree {
-    /// Reads the whole space. What cannot be in a catalog is an error that names it.
+    /// Reads the whole space. Fails on an entry that a catalog cannot contain, and names it.
     pub fn read(
         vfs: &Vfs,
         base: &Catalog,
@@ -133,7 +133,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// RCC records of a link what it leads to as well.
+    /// RCC also records the target of a link.
     fn link(&mut self, parent: &Pending, name: OwnedName, attr: &Attr) -> anyhow::Result<()> {
         let text = self.vfs.readlink(attr.ino)?.into_owned();
         let text: Box<str> = String::from_utf8(text).context("The text of the link is not UTF-8")?.into();
@@ -153,7 +153,7 @@ impl Reader<'_> {
         Ok(())
     }
 
-    /// A link that leads nowhere now can stay if the old catalog has it: it says what RCC wants to know of it.
+    /// A dangling link is kept if the old catalog has it, because that contains what RCC records of it.
     fn link_as_before(&mut self, parent: &Pending, name: OwnedName, text: Box<str>) -> anyhow::Result<()> {
         let base = self.base;
         let old = parent.before.map(|id| base.dir(id));

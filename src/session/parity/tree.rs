@@ -1,6 +1,6 @@
-//! A directory tree as a value: everything about it that a restore by RCC settles.
+//! A directory tree as a value: everything that a restore by RCC determines.
 //!
-//! The times of directories and links, owners, and the modes of links are open, so they are left out.
+//! Times of directories and links, owners, and modes of links are not determined, so they are left out.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -12,10 +12,10 @@ use anyhow::Context as _;
 use rayon::prelude::*;
 use sha2::{Digest as _, Sha256};
 
-/// So much of a file is read at once, in bytes.
+/// The size of a read in bytes.
 const PIECE: usize = 256 << 10;
 
-/// What stands at a path.
+/// The entry at a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Entry {
     /// A directory.
@@ -27,26 +27,26 @@ pub enum Entry {
     File {
         /// Permissions.
         mode: u32,
-        /// In bytes.
+        /// Size in bytes.
         size: u64,
-        /// In seconds.
+        /// Modification time in seconds.
         modified: i64,
-        /// Of its bytes.
+        /// Digest of the content.
         sha256: [u8; 32],
     },
     /// A symbolic link.
     Link {
-        /// Its text.
+        /// Its target.
         target: PathBuf,
     },
     /// A device, a socket or a FIFO.
     Other,
 }
 
-/// All entries by their path below the root.
+/// All entries by their path relative to the root.
 pub type Tree = BTreeMap<PathBuf, Entry>;
 
-/// Reads every file below `root`, by several threads; of permissions the bits of `mask`.
+/// Reads every file below `root` with several threads; keeps the permission bits in `mask`.
 pub fn read(root: &Path, mask: u32) -> anyhow::Result<Tree> {
     let mut paths = Vec::new();
     let mut left = vec![root.to_owned()];
@@ -95,7 +95,7 @@ fn sha256(path: &Path) -> io::Result<[u8; 32]> {
     }
 }
 
-/// How `other` differs from `reference`, path by path; empty if they are equal.
+/// The differences of `other` from `reference`, path by path; empty if they are equal.
 pub fn differences(reference: &Tree, other: &Tree) -> Vec<String> {
     let mut paths: Vec<&PathBuf> = reference.keys().chain(other.keys()).collect();
     paths.sort();

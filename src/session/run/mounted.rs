@@ -1,4 +1,4 @@
-//! Running where spaces can be mounted: a mount that is there, one that is made for the command, or one that only it sees.
+//! Running a command in a mount: an existing one, one made for the command, or one visible only to it.
 
 use std::path::Path;
 use std::process::ExitStatus;
@@ -85,7 +85,7 @@ fn in_space(
     in_files(context, request, space, index, reasons)
 }
 
-/// Runs the command in the space as files; nobody changes them below it.
+/// Runs the command in the space as files, which are not changed meanwhile.
 fn in_files(
     context: &Context,
     request: &RunRequest,
@@ -98,7 +98,7 @@ fn in_files(
     recorded(request, &execution(context, request, space, index), report.method, || ())
 }
 
-/// Mounts the space in a namespace of our own, at the space's usual place. Where that is refused, the command goes on in there.
+/// Mounts the space in our own namespace, at its usual path. If that is refused, the command still runs in the namespace.
 fn in_namespace(context: &Context, request: &RunRequest) -> anyhow::Result<Outcome> {
     namespace::enter().context("Cannot enter a namespace of our own")?;
     namespace::drop_foreign(context.process.path.as_deref());
@@ -106,7 +106,7 @@ fn in_namespace(context: &Context, request: &RunRequest) -> anyhow::Result<Outco
     obtain_by(context, &request.mount, Some(&command), &daemon::launch_copy)
 }
 
-/// Runs the command in the mounted space, and lets go of it.
+/// Runs the command in the mounted space, and releases the space.
 fn while_mounted(
     context: &Context,
     request: &RunRequest,
@@ -118,14 +118,14 @@ fn while_mounted(
     let Obtained { report, lease } = obtained;
     tell(context, space, report.method, reasons, false);
     let outcome = recorded(request, &execution(context, request, space, index), report.method, || ());
-    // What the command said stands, whatever becomes of the mount.
+    // The command's status is returned, whatever happens to the mount.
     if let Err(error) = leave(context, space, lease) {
         context.front.note(&format!("warning: {error:#}"));
     }
     outcome
 }
 
-/// The command, to be told to others.
+/// The command line, for reports.
 fn command_line(request: &RunRequest) -> String {
     let words = request.command.iter().map(|word| word.to_string_lossy());
     words.collect::<Vec<_>>().join(" ")
@@ -151,7 +151,7 @@ fn run_isolated(
     recorded(request, &execution, Method::Fuse(Mounter::Namespace), mark)
 }
 
-/// Runs the command, and records what it asks for if that is wanted. A failure of that is part of the recording.
+/// Runs the command, and records its requests if requested. A failure to record is part of the recording.
 fn recorded(
     request: &RunRequest,
     execution: &Execution<'_>,
@@ -180,7 +180,7 @@ fn recorded(
     outcome
 }
 
-/// Why the space can be neither mounted nor materialized at its own place, whatever the method: nothing can be written there.
+/// Why the space can be neither mounted nor materialized at its own path, by any method: the path is not writable.
 fn cannot_hold(space: &Space) -> Option<String> {
     let written = || tempfile::tempfile_in(&space.base).map(drop);
     let base = space.ensure_base().map_err(anyhow::Error::from).and_then(|()| Ok(written()?));

@@ -1,4 +1,4 @@
-//! What a mount consists of, put together: for one that begins, and for one whose server died.
+//! Assembles the parts of a mount: for a new one, and for one whose server died.
 
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
@@ -37,10 +37,10 @@ use crate::sys::process::this_process::descriptor_share;
 
 use super::{OPEN_FILES, READ_ONLY, passed_through, threads, view};
 
-/// The fallback, if a mount dies with its server.
+/// The fallback if a mount cannot outlive its server.
 const TAKEOVER: &str = "takeover";
 
-/// Everything a live mount holds; dropping it ends the mount's claim to the space.
+/// Everything that a live mount holds; dropping it releases the claim on the space.
 pub struct Mounted {
     /// The space.
     pub space: Space,
@@ -48,28 +48,28 @@ pub struct Mounted {
     pub index: Arc<Index>,
     pub(super) relocated: Arc<Relocated>,
     pub(super) store: Arc<Store>,
-    /// The line to what the store lacks, if the catalog is a remote one.
+    /// The connection to the fetcher, for a remote catalog.
     pub(super) line: Option<Arc<Line>>,
     pub(super) upper: Arc<Upper>,
     pub(super) report: MountReport,
     /// The directory under the mount is empty.
     pub(super) blank: bool,
-    /// This server has mounted it.
+    /// This server made the mount.
     pub(super) is_new: bool,
     pub(super) id: MountId,
     undo: Undo,
-    /// Held by the supervisor as well, which alone holds it for those who take over.
+    /// Also held by the supervisor, which keeps it for later servers.
     _live: Option<Live>,
 }
 
 impl Mounted {
-    /// It stays as it is, whatever happens.
+    /// From now on, failures do not unmount it.
     pub(super) fn is_served(&mut self) {
         self.undo.is_armed = false;
     }
 }
 
-/// Takes the mount away again if anything fails before it is served: a mount that nobody serves answers nothing, for ever.
+/// Unmounts again if anything fails before the mount is served: a mount without a server never answers.
 struct Undo {
     mounters: Mounters,
     root: PathBuf,
@@ -87,10 +87,10 @@ impl Drop for Undo {
     }
 }
 
-/// What outlives a server: the device, and what the kernel refers to.
+/// What outlives a server: the device, and the kernel's reference counts.
 type Kept = (OwnedFd, File);
 
-/// What a space is served from.
+/// The stores that a space is served from.
 struct Ground {
     relocated: Arc<Relocated>,
     store: Arc<Store>,
@@ -100,7 +100,7 @@ struct Ground {
 }
 
 impl Ground {
-    /// Opens it; `access` is how what was written is used, unless nothing can be.
+    /// Opens them; `access` is the access to the written state, if writing is possible.
     fn open(
         context: &Context,
         request: &MountRequest,
@@ -123,8 +123,8 @@ impl Ground {
     }
 }
 
-/// The counters of a mount that is to outlive its server; `None` with passthrough, where what is open is known to the server alone, and
-/// without the memory, which is said.
+/// The counters of a mount that can outlive its server. `None` with passthrough, where only the server knows the open files, and
+/// without the memory, which is reported.
 fn counters_of(request: &MountRequest, index: &Index, watch: &Watch) -> Option<Counts> {
     if request.io == Some(Io::Passthrough) {
         return None;
@@ -216,7 +216,7 @@ fn first_session(
 }
 
 impl Mounted {
-    /// Tells other commands and the supervisor.
+    /// Reports to other commands and to the supervisor.
     fn tell(
         &self,
         request: &MountRequest,
@@ -238,7 +238,7 @@ impl Mounted {
     }
 }
 
-/// Takes over the mount that the supervisor holds. What was written to it before stays, whatever the request said when it began.
+/// Takes over the mount that the supervisor holds. Earlier changes are kept, even if the request had `fresh`.
 pub fn take_over(
     context: &Context,
     request: &MountRequest,
@@ -275,7 +275,7 @@ pub fn take_over(
     Ok((mounted, session))
 }
 
-/// The Index of the very catalog that is mounted, which may have been removed since.
+/// The Index of the mounted catalog, which may have been removed since.
 fn known_index(context: &Context, request: &MountRequest, catalog: &str) -> anyhow::Result<Index> {
     let id = catalog.parse().with_context(|| format!("{catalog:?} is no catalog's id"))?;
     let error = match Index::open(index_path(&context.home.index_dir(), &id), &id) {
@@ -288,7 +288,7 @@ fn known_index(context: &Context, request: &MountRequest, catalog: &str) -> anyh
     Ok(index)
 }
 
-/// Where the files are that the kernel is to read by itself.
+/// The directories of files that the kernel should read by itself.
 fn wanted_passed(request: &MountRequest, store: &Store, relocated: &Relocated) -> Vec<PathBuf> {
     match request.io.unwrap_or(Io::NoOpen) {
         Io::NoOpen => Vec::new(),
@@ -296,7 +296,7 @@ fn wanted_passed(request: &MountRequest, store: &Store, relocated: &Relocated) -
     }
 }
 
-/// What is told about the mount to other commands.
+/// The state of the mount, for other commands.
 fn state_of(
     request: &MountRequest,
     report: &MountReport,
@@ -325,7 +325,7 @@ fn state_of(
     }
 }
 
-/// Mounts, unless nobody waits for it any more.
+/// Mounts, unless the starter has ended.
 fn attach_for(
     context: &Context,
     space: &Space,
@@ -343,13 +343,13 @@ fn attach_for(
     }
 }
 
-/// What later requests are compared with.
+/// The options that later requests are compared with.
 fn options_of(request: &MountRequest, io: Io) -> MountOptions {
     let MountRequest { allow_other, uid, gid, no_exec, .. } = *request;
     MountOptions { io: io.name().to_owned(), allow_other, uid, gid, no_exec }
 }
 
-/// What was written to the space before.
+/// Opens the written state of the space.
 fn open_upper(
     space: &Space,
     index: &Index,
@@ -364,7 +364,7 @@ fn open_upper(
     Ok(Arc::new(upper))
 }
 
-/// Mounts at the space, by the best mounter that works.
+/// Mounts at the space, with the best mounter that works.
 fn attach(context: &Context, space: &Space, request: &MountRequest) -> anyhow::Result<Attached> {
     crate::sys::fs::shared::ensure_dir(&space.root, false)
         .with_context(|| format!("Cannot make the mountpoint {}", space.root.display()))?;
@@ -386,7 +386,7 @@ fn attach(context: &Context, space: &Space, request: &MountRequest) -> anyhow::R
     context.mounters().mount(&point, options).map_err(|refused| CannotMount { what, refused }.into())
 }
 
-/// As [`view`], for whom it is mounted.
+/// Like [`view`], with the owner in the request.
 fn view_for(request: &MountRequest) -> View {
     let own = view();
     View { uid: request.uid.unwrap_or(own.uid), gid: request.gid.unwrap_or(own.gid), ..own }

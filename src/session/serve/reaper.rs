@@ -1,6 +1,6 @@
-//! Takes a mount away that nobody keeps, once nobody uses it: what a command left behind, or one that was killed.
+//! Unmounts a mount without `keep` once it is unused: after background processes of a command end, or a command was killed.
 //!
-//! It asks nothing of the mount itself, and waits for no lock.
+//! It does not access the mount itself, and waits for no lock.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -15,10 +15,10 @@ use crate::session::supervise::Server;
 use crate::session::unmount::{is_wanted_here, unmount_ours};
 use crate::space::{Space, Wait};
 
-/// How often it is looked whether somebody uses the mount.
+/// The interval of checks for users of the mount.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// Starts looking, until `stop`.
+/// Starts checking, until `stop`.
 pub fn start(context: &Context, space: &Space, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
     let (mounters, space, stop) = (context.mounters(), space.clone(), Arc::clone(stop));
     let work = move || {
@@ -32,8 +32,8 @@ pub fn start(context: &Context, space: &Space, stop: &Arc<AtomicBool>) -> anyhow
     std::thread::Builder::new().name("reaper".into()).spawn(work).map(drop).context("Cannot start a thread")
 }
 
-/// Lets the supervisor, a copy of the process that runs a command, stay for what the command leaves behind. Not before the start lock is free:
-/// as a copy it has the lock too, and were the other one killed before, nobody would free it.
+/// Lets the supervisor, a fork of the process that runs a command, stay for what the command leaves behind. Waits until the start
+/// lock is free: the fork shares it, and if the other process is killed first, nobody would release it.
 pub fn outlive(space: &Space, server: &Server<'_>) -> std::io::Result<()> {
     while Start::attempt(space)?.is_none() {
         std::thread::sleep(Duration::from_millis(1));

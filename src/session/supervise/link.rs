@@ -1,4 +1,4 @@
-//! Between a supervisor and its server: whole messages, some with descriptors.
+//! The connection between a supervisor and its server: whole messages, some with descriptors.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -9,12 +9,12 @@ use serde::de::DeserializeOwned;
 use crate::sys::mount::connection;
 use crate::sys::process::mailbox;
 
-/// One end.
+/// One end of the connection.
 #[derive(Debug)]
 pub struct Link(OwnedFd);
 
 impl Link {
-    /// Both ends.
+    /// Creates both ends.
     pub fn pair() -> io::Result<(Link, Link)> {
         connection::pair().map(|(one, other)| (Link(one), Link(other)))
     }

@@ -1,20 +1,20 @@
-//! When to give a mount up: too many of its servers ended in a short time, and none of them got on.
+//! When to give a mount up: too many servers ended in a short time without progress.
 //!
-//! A server gets on that has answered what its predecessor left and more ([`crate::fs::fuse::progress`]): one that is killed now and
-//! then is always followed by another, a request that ends whoever takes it is not tried for ever.
+//! A server makes progress when it has answered all requests left by its predecessor and more ([`crate::fs::fuse::progress`]). So a
+//! server that is killed occasionally is always replaced, while a request that kills every server is not retried forever.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// So many ends are one too many.
+/// After this many ends, the mount is given up.
 const MOST: usize = 5;
-/// In so long a time.
+/// The time window for them.
 const WITHIN: Duration = Duration::from_secs(10);
-/// How long to wait after one, two, ... of them.
+/// The pause after the first, second, ... end.
 const PAUSES: [Duration; MOST - 1] =
     [Duration::ZERO, Duration::from_millis(20), Duration::from_millis(100), Duration::from_millis(500)];
 
-/// The ends of servers since one of them got on.
+/// The ends of servers since the last progress.
 #[derive(Debug, Default)]
 pub struct Losses {
     ends: VecDeque<Instant>,
@@ -22,22 +22,22 @@ pub struct Losses {
 }
 
 impl Losses {
-    /// A server got on.
+    /// A server made progress.
     pub fn forget(&mut self) {
         self.ends.clear();
     }
 
-    /// There is no hope.
+    /// Gives the mount up.
     pub fn give_up(&mut self) {
         self.given_up = true;
     }
 
-    /// True if there is none.
+    /// True if it was given up.
     pub fn is_given_up(&self) -> bool {
         self.given_up
     }
 
-    /// A server has ended `now`: how long to wait before the next one starts, or why none does.
+    /// Records that a server has ended `now`: returns the pause before the next one, or why there is none.
     pub fn note(&mut self, now: Instant) -> Result<Duration, String> {
         self.ends.retain(|end| now.duration_since(*end) < WITHIN);
         self.ends.push_back(now);

@@ -1,4 +1,4 @@
-//! The side of the server: what it tells, what it is asked for, and what it takes over.
+//! The server's side: the messages it sends, the requests it gets, and what it takes over.
 
 use std::fs::File;
 use std::io;
@@ -17,15 +17,15 @@ use super::{Asked, Standing, Told};
 pub struct Held<'a> {
     /// The mount.
     pub standing: &'a Standing,
-    /// Where requests come from.
+    /// The descriptor for requests.
     pub device: BorrowedFd<'a>,
-    /// What the kernel refers to.
+    /// The kernel's reference counts.
     pub counts: &'a File,
     /// How many servers died.
     pub deaths: u64,
 }
 
-/// A server, to itself.
+/// The server's view of itself.
 #[derive(Debug)]
 pub struct Server<'a> {
     link: Arc<Link>,
@@ -38,40 +38,40 @@ impl<'a> Server<'a> {
         Server { link: Arc::new(link), supervisor, held }
     }
 
-    /// The process that is the mount, to others.
+    /// The supervisor, which represents the mount.
     pub fn supervisor(&self) -> Process {
         self.supervisor
     }
 
-    /// What is to be taken over; `None`: it is to be mounted.
+    /// What to take over; `None`: a new mount is to be made.
     pub fn held(&self) -> Option<Held<'a>> {
         self.held
     }
 
-    /// The space is claimed by who has `lock` open.
+    /// Reports that the space is claimed; `lock` is the lock file.
     pub fn claimed(&self, lock: impl AsFd, log: Option<&File>) -> io::Result<()> {
         let mut passed = vec![lock.as_fd()];
         passed.extend(log.map(AsFd::as_fd));
         self.link.send(&Told::Claimed, &passed)
     }
 
-    /// It is mounted.
+    /// Reports that it is mounted.
     pub fn standing(&self, standing: Standing, kept: Option<(BorrowedFd<'_>, &File)>) -> io::Result<()> {
         let passed = kept.map(|(device, counts)| vec![device, counts.as_fd()]).unwrap_or_default();
         self.link.send(&Told::Standing(Box::new(standing)), &passed)
     }
 
-    /// It serves.
+    /// Reports that it is serving.
     pub fn serving(&self) -> io::Result<()> {
         self.link.send(&Told::Serving, &[])
     }
 
-    /// It may live longer than the process whose copy the supervisor is.
+    /// Reports that the supervisor may outlive the process that it was forked from.
     pub fn outlives(&self) -> io::Result<()> {
         self.link.send(&Told::Outlives, &[])
     }
 
-    /// Tells the supervisor as soon as this server gets on.
+    /// Reports to the supervisor once this server makes progress.
     pub fn progress(&self) -> Arc<Progress> {
         let link = Arc::clone(&self.link);
         Arc::new(Progress::new(move || {
@@ -81,7 +81,7 @@ impl<'a> Server<'a> {
         }))
     }
 
-    /// Calls `handler` for what the supervisor asks for. If it is gone, this process ends.
+    /// Calls `handler` for each request of the supervisor. If the supervisor is gone, this process ends.
     pub fn on_asked(&self, mut handler: impl FnMut(Asked) + Send + 'static) -> io::Result<()> {
         let link = Arc::clone(&self.link);
         let listen = move || {
