@@ -1,7 +1,7 @@
 //! The command line: the only layer that reads the environment, prints, and decides exit codes.
 //!
-//! One file per command. What a command found out is one serializable report: `--json` prints it, people get a few lines
-//! of it. Errors go to stderr, one line per cause, and end in the exit code of their class.
+//! One file per command. The result of a command is one serializable report: `--json` prints it, otherwise a few lines of it are
+//! printed. Errors go to stderr, one line per cause, and end in the exit code of their class.
 
 mod activate;
 mod build;
@@ -96,7 +96,7 @@ use crate::session::request::SpaceName;
 use context::Context;
 use terminal::Color;
 
-/// RCC environments that appear instead of being copied.
+/// Mount RCC environments instead of copying them.
 #[derive(Debug, Parser)]
 #[command(name = "holofs", version, about, max_term_width = 80, after_help = topics::NAMED)]
 struct Cli {
@@ -106,19 +106,19 @@ struct Cli {
     global: Global,
 }
 
-/// How long content of a remote environment may take, in seconds, unless told otherwise.
+/// The default timeout for content of a remote environment, in seconds.
 const FETCH_SECONDS: u64 = 60;
 
-/// What every command takes.
+/// Options of every command.
 #[derive(Debug, Args)]
 struct Global {
     /// Print the report as JSON on stdout
     #[arg(short = 'j', long, global = true)]
     json: bool,
-    /// Believe nothing that is kept to save time: hash content each time it is opened, compile the catalog, use no bytecode of before
+    /// Do not trust caches: hash content at each open, compile the catalog again, ignore existing bytecode
     #[arg(long, global = true, env = "HOLOFS_PARANOID", value_parser = clap::builder::FalseyValueParser::new())]
     paranoid: bool,
-    /// Say more (-v: info, -vv: debug, -vvv: every operation)
+    /// Increase verbosity (-v: info, -vv: debug, -vvv: every operation)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
     /// How the log is written, those of mounted spaces, too
@@ -131,7 +131,7 @@ struct Global {
         env = "HOLOFS_LOG_FORMAT"
     )]
     log_format: terminal::LogFormat,
-    /// Print nothing but results and errors
+    /// Print only results and errors
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
     /// Whether to color errors and help; auto: on a terminal, unless NO_COLOR is set
@@ -147,31 +147,31 @@ struct Global {
     /// Show no progress
     #[arg(long, global = true)]
     no_progress: bool,
-    /// What the variable and the configuration say of progress
+    /// The setting of progress in the variable or the configuration
     #[arg(long, global = true, hide = true, default_value = "true", env = "HOLOFS_PROGRESS", action = clap::ArgAction::Set)]
     progress: bool,
-    /// Most bytes of inflated content to keep
+    /// Maximum size of inflated content to keep
     #[arg(long, global = true, hide = true, env = "HOLOFS_RAW_SIZE", value_parser = table::parse_bytes)]
     raw_size: Option<u64>,
-    /// Wait at most this long for a lock that RCC or another holofs holds (0: do not wait)
+    /// Maximum time to wait for a lock held by RCC or another holofs (0: do not wait)
     #[arg(long, global = true, value_name = "SECONDS")]
     wait: Option<u64>,
-    /// Use no network: of a remote environment only what is on this machine
+    /// Do not use the network: of a remote environment, use only what is on this machine
     #[arg(long, global = true, env = "HOLOFS_OFFLINE", value_parser = clap::builder::FalseyValueParser::new())]
     offline: bool,
-    /// How long content of a remote environment may take before its reader gets an error
+    /// Timeout for content of a remote environment, after which its reader gets an error
     #[arg(long, global = true, value_name = "SECONDS", default_value_t = FETCH_SECONDS, env = "HOLOFS_FETCH_TIMEOUT")]
     fetch_timeout: u64,
-    /// Use the home of Sema4.ai's product: $SEMA4AI_HOME, else ~/.sema4ai
+    /// Use the home of Sema4.ai's product: $SEMA4AI_HOME, otherwise ~/.sema4ai
     #[arg(long, global = true, conflicts_with = "robocorp")]
     sema4ai: bool,
-    /// Use the home of Robocorp's product: $ROBOCORP_HOME, else ~/.robocorp
+    /// Use the home of Robocorp's product: $ROBOCORP_HOME, otherwise ~/.robocorp
     #[arg(long, global = true)]
     robocorp: bool,
 }
 
 impl Global {
-    /// The product that is named, if one is.
+    /// The product selected by an option, if any.
     fn product(&self) -> Option<Product> {
         match (self.sema4ai, self.robocorp) {
             (true, _) => Some(Product::Sema4ai),
@@ -181,33 +181,33 @@ impl Global {
     }
 }
 
-/// A space, as `rcc --space` and `--controller` name it.
+/// A space, as named by `rcc --space` and `--controller`.
 #[derive(Debug, Clone, Args)]
 struct SpaceArgs {
-    /// The space's name
+    /// Name of the space
     #[arg(value_parser = context::parse_space)]
     space: String,
-    /// Who the space belongs to
+    /// Controller that the space belongs to
     #[arg(long, default_value = "user", value_parser = context::parse_controller)]
     controller: String,
 }
 
-/// A space that appears: named where it stands or by `--space`, RCC's usual one if it is not named.
+/// A space to appear: given as an argument or by `--space`; by default RCC's default space.
 #[derive(Debug, Clone, Args)]
 struct SpaceChoice {
-    /// The space's name (default: user)
+    /// Name of the space (default: user)
     #[arg(value_parser = context::parse_space, conflicts_with = "named")]
     space: Option<String>,
-    /// The space's name; auto: one of its own, for work that runs side by side
+    /// Name of the space; auto: a new one, for parallel work
     #[arg(short = 's', long = "space", id = "named", value_name = "SPACE", value_parser = context::parse_space)]
     named: Option<String>,
-    /// Who the space belongs to
+    /// Controller that the space belongs to
     #[arg(long, default_value = "user", value_parser = context::parse_controller)]
     controller: String,
 }
 
 impl SpaceChoice {
-    /// The space that is meant.
+    /// The name of the chosen space.
     fn name(&self) -> SpaceName {
         let space = match &self.named {
             Some(_) if self.is_auto() => auto_name(),
@@ -217,13 +217,13 @@ impl SpaceChoice {
         SpaceName { space, controller: self.controller.clone() }
     }
 
-    /// True for a space that is this command's alone.
+    /// True for a space used only by this command.
     fn is_auto(&self) -> bool {
         self.named.as_deref() == Some("auto")
     }
 }
 
-/// A name that no other process takes.
+/// A name that no other process uses.
 fn auto_name() -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     format!("auto-{}-{}", std::process::id(), now.as_nanos())
@@ -231,85 +231,85 @@ fn auto_name() -> String {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Show a catalog as a live space, without copying it
+    /// Mount a catalog as a space, without copying it
     Mount(mount::MountArgs),
-    /// Lay a catalog out as files, where there is no mount
+    /// Lay out a catalog as files, where it cannot be mounted
     Materialize(materialize::MaterializeArgs),
     #[cfg(unix)]
-    /// Take a mounted space away
+    /// Unmount a space
     #[command(alias = "umount")]
     Unmount(unmount::UnmountArgs),
     #[cfg(unix)]
-    /// Show what a mounted space was asked for, by kind of request
+    /// Show request counters of a mounted space
     Stats(stats::StatsArgs),
     #[cfg(unix)]
-    /// Show what was written to a space: A added, C changed, R removed, M mode or owner
+    /// Show the changes in a space: A added, C changed, R removed, M mode or owner
     Diff(diff::DiffArgs),
     #[cfg(unix)]
-    /// Drop what was written to a space, or to some paths of it
+    /// Drop the changes in a space, or in some of its paths
     Reset(reset::ResetArgs),
     #[cfg(unix)]
-    /// Show the bytes that a space has for itself
+    /// Show how many bytes belong only to a space
     Du(du::DuArgs),
     #[command(flatten)]
     Environment(environment::EnvironmentCommand),
-    /// Put a finished directory into the hololib, as RCC does with what it built
+    /// Record a finished directory in the hololib, as RCC does after a build
     Record(record::RecordArgs),
-    /// Inflate all of a catalog, so that no first run waits for it
+    /// Inflate a whole catalog in advance, to speed up its first run
     Warm(warm::WarmArgs),
     /// Run a command in a space
     Run(run::RunArgs),
     #[command(flatten)]
     Interactive(interactive::InteractiveCommand),
-    /// Print what a shell needs to work in a space: eval "$(holofs variables …)"
+    /// Print the variables that a shell needs to work in a space: eval "$(holofs variables …)"
     #[command(alias = "vars")]
     Variables(activate::VariablesArgs),
-    /// RCC's own commands with RCC's options: what `rcc holotree` is called with
+    /// Run one of RCC's own commands, with RCC's options: replaces `rcc holotree`
     #[command(alias = "ht")]
     Holotree(holotree::HolotreeArgs),
     /// List the catalogs of the hololib
     Catalogs(catalogs::CatalogsArgs),
-    /// List the spaces, and what each one is right now
+    /// List the spaces and their current states
     #[command(alias = "ls")]
     List(list::ListArgs),
     /// Print the blueprint hash of a conda.yaml
     Hash(hash::HashArgs),
     /// Write catalogs with their blobs into a hololib.zip
     Export(export::ExportArgs),
-    /// Take a hololib.zip into the hololib, every blob verified
+    /// Import a hololib.zip into the hololib, and verify every blob
     Import(import::ImportArgs),
     #[command(flatten)]
     Remotes(remotes::RemotesCommand),
     /// Verify every blob, raw entry and catalog
     #[command(alias = "chk")]
     Check(check::CheckArgs),
-    /// Delete a space, and what was written to it
+    /// Delete a space and its changes
     #[command(alias = "del")]
     Delete(delete::DeleteArgs),
-    /// Remove catalogs; their blobs and spaces stay
+    /// Remove catalogs; keep their blobs and spaces
     #[command(alias = "rm")]
     Remove(delete::RemoveArgs),
-    /// Remove what nothing uses
+    /// Remove unused data
     Gc(gc::GcArgs),
-    /// Try for real in which ways a space can appear here, and tell what would help
+    /// Test every method to make a space appear on this machine, and print what would help
     Doctor(doctor::DoctorArgs),
     #[cfg(unix)]
-    /// The mount(8) helper, as `mount -t holofs` calls it
+    /// Mount as the mount(8) helper, called by `mount -t holofs`
     #[command(name = "mount.holofs", hide = true)]
     MountHolofs(mount_holofs::MountHolofsArgs),
     #[cfg(unix)]
-    /// The process that reads ahead in a mount, told by stdin what
+    /// Read ahead in a mount, controlled by stdin
     #[command(hide = true)]
     Prime,
     #[cfg(unix)]
-    /// The process that serves a mount, told by stdin which
+    /// Serve a mount, described on stdin
     #[command(hide = true)]
     Serve,
     #[cfg(unix)]
-    /// The process that deletes what materialize set aside
+    /// Delete what materialize set aside
     #[command(hide = true)]
     Sweep(sweep::SweepArgs),
-    /// What is about mounts: there are none here
+    /// Report that there are no mounts here
     #[cfg(windows)]
     #[command(name = "unmount", visible_aliases = ["umount", "stats", "diff", "reset", "du"])]
     NoMounts(mount::NoMountsArgs),
@@ -321,7 +321,7 @@ impl SpaceArgs {
     }
 }
 
-/// The command line, unless it is one of RCC's, which ends here.
+/// The parsed command line; RCC commands are run here instead, and their exit code is returned.
 fn parse(words: Vec<std::ffi::OsString>) -> Result<Cli, ExitCode> {
     if holotree::called_so(&words) {
         return Err(holotree::main(&words));
@@ -329,7 +329,7 @@ fn parse(words: Vec<std::ffi::OsString>) -> Result<Cli, ExitCode> {
     if let Some(printed) = topics::asked_for(&words) {
         return Err(printed.map_or_else(|error| exit_code::fail(&error, false), |()| ExitCode::SUCCESS));
     }
-    // What the file says wrongly is told to who runs a command, not to who asks for help.
+    // Errors in the file are reported by commands, but not by help.
     let config = config::load().unwrap_or_else(|_| config::current());
     let usual = std::env::var("HOLOFS_COLOR").ok().or_else(|| config.variable("HOLOFS_COLOR"));
     let color = Color::of_words(&words, usual.as_deref());
@@ -343,12 +343,12 @@ fn parse(words: Vec<std::ffi::OsString>) -> Result<Cli, ExitCode> {
     }
 }
 
-/// The command line, each command with its examples.
+/// The command line definition, with examples for each command.
 fn command() -> clap::Command {
     examples::added(Cli::command())
 }
 
-/// Runs the command of this process's arguments.
+/// Runs the command in this process's arguments.
 pub fn main() -> ExitCode {
     #[cfg(unix)]
     if let Some(words) = mount_holofs::called_so() {

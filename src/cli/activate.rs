@@ -1,4 +1,4 @@
-//! `holofs variables`: the space appears, and what a shell needs to work in it is printed.
+//! `holofs variables`: makes a space appear, and prints the variables that a shell needs to work in it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -25,17 +25,16 @@ use super::terminal;
 /// Arguments of `variables`.
 #[derive(Debug, Clone, Args)]
 pub struct VariablesArgs {
-    /// conda.yaml or package.yaml files, after the robot.yaml that is here if there is one; or one catalog: its hash, a unique
-    /// prefix of it, its file name, or a path
+    /// conda.yaml or package.yaml files, merged after a robot.yaml in this directory; or one catalog (hash, prefix, name, path)
     #[arg(value_name = "CATALOG|FILE|DIR")]
     pub what: Vec<PathBuf>,
-    /// The space's name
+    /// Name of the space
     #[arg(short, long, default_value = "user", value_parser = parse_space)]
     pub space: String,
-    /// Who the space belongs to
+    /// Controller that the space belongs to
     #[arg(long, default_value = "user", value_parser = parse_controller)]
     pub controller: String,
-    /// How the space appears, unless it is there already
+    /// Method to make the space appear, if it is not there yet
     #[arg(long, value_enum, default_value = "auto", env = "HOLOFS_MODE")]
     pub mode: Mode,
     #[command(flatten)]
@@ -44,31 +43,31 @@ pub struct VariablesArgs {
     pub remote: RemoteUseArgs,
 }
 
-/// What RCC's command takes too.
+/// Options that RCC's command has too.
 #[derive(Debug, Clone, Default, Args)]
 pub struct MoreArgs {
-    /// A file of more variables, which come first: env.json of a robot
+    /// File with additional variables, which come first: env.json of a robot
     #[arg(short, long, value_name = "FILE")]
     pub environment: Option<PathBuf>,
-    /// The robot.yaml whose environment comes first, and whose directories are found (default: the one that is here)
+    /// robot.yaml whose environment comes first, and whose directories are added (default: the one in this directory)
     #[arg(short, long, value_name = "FILE")]
     pub robot: Option<PathBuf>,
-    /// Count the dev-dependencies of package.yaml too
+    /// Include the dev-dependencies of package.yaml
     #[arg(long)]
     pub devdeps: bool,
-    /// RCC builds again; here nothing is built, and the space is as fresh as ever
+    /// Accepted for RCC, where it forces a rebuild; nothing is built here
     #[arg(short, long, hide = true)]
     pub force: bool,
-    /// Say nothing about bytecode
+    /// Do not set variables about bytecode
     #[arg(skip)]
     pub no_pyc_management: bool,
-    /// Say nothing about temporary files
+    /// Do not set variables about temporary files
     #[arg(skip)]
     pub no_temp_management: bool,
 }
 
-/// Makes the space appear as RCC's command does, and prints. What a shell evaluates must fail there, too: of an empty text nothing
-/// fails.
+/// Makes the space appear like RCC's command, and prints. If a shell evaluates the output, a failure must make `eval` fail too, which
+/// empty output does not.
 #[allow(clippy::print_stdout)]
 pub fn main(context: &Context, args: &VariablesArgs) -> anyhow::Result<ExitCode> {
     let args = &local(context, args)?;
@@ -80,13 +79,13 @@ pub fn main(context: &Context, args: &VariablesArgs) -> anyhow::Result<ExitCode>
     if context.is_json() {
         context.report(&variables::as_pairs(&list), |_| Vec::new())?;
     } else {
-        // Not for people: each line is a shell's, exactly, and made so that it has no control character.
+        // Raw output: each line must reach the shell unchanged, and is made without control characters.
         terminal::print(&variables::as_shell(&list))?;
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// What makes `eval "$(holofs variables …)"` fail, where a shell evaluates it.
+/// Output that makes `eval "$(holofs variables …)"` fail in a shell.
 pub fn failure(json: bool) -> Option<&'static str> {
     (!json && !cfg!(windows)).then_some("false")
 }
@@ -117,7 +116,8 @@ fn list(context: &Context, args: &VariablesArgs) -> anyhow::Result<Vec<Variable>
     })
 }
 
-/// The same with the file of a remote catalog in place of its address. Not while damage is looked for again: a pull takes RCC's lock.
+/// The arguments with the local file of a remote catalog instead of its address. Not during the second check for damage: a pull takes
+/// RCC's lock.
 fn local(context: &Context, args: &VariablesArgs) -> anyhow::Result<VariablesArgs> {
     let mut what = args.what.clone();
     if let [one] = &mut what[..] {
@@ -129,7 +129,7 @@ fn local(context: &Context, args: &VariablesArgs) -> anyhow::Result<VariablesArg
     Ok(VariablesArgs { what, ..args.clone() })
 }
 
-/// The catalog that is meant: by name, or by what files ask for.
+/// The selected catalog: by name, or by specification files.
 fn target(context: &Context, args: &VariablesArgs) -> anyhow::Result<Target> {
     if let ([one], None) = (&args.what[..], &args.more.robot)
         && !target::is_file_word(one.as_os_str())
@@ -140,7 +140,7 @@ fn target(context: &Context, args: &VariablesArgs) -> anyhow::Result<Target> {
     target::of_request(context, Request { files, robot, dev_dependencies: args.more.devdeps })
 }
 
-/// What is added to the variables.
+/// The additions to the variables.
 fn extra(args: &VariablesArgs, target: Target) -> anyhow::Result<Extra> {
     Ok(Extra {
         injected: args.more.environment.as_deref().map(injected).transpose()?.unwrap_or_default(),
@@ -168,13 +168,13 @@ fn injected(path: &Path) -> anyhow::Result<Vec<Variable>> {
     }
 }
 
-/// True if the space is there as plain files: it stays so.
+/// True if the space exists as plain files: then it is not mounted.
 fn stands_as_files(space: &Space) -> bool {
     let filled = fs::read_dir(&space.root).is_ok_and(|mut entries| entries.next().is_some());
     filled && space.live_holder().is_none() && space.refuse_mounted().is_ok()
 }
 
-/// A directory for the shell's temporary files, with RCC's mark by which RCC removes it after two days.
+/// A directory for the shell's temporary files, marked so that RCC removes it after two days.
 fn temp_dir(parent: &Path) -> anyhow::Result<PathBuf> {
     fs::create_dir_all(parent).with_context(|| format!("Cannot make {}", parent.display()))?;
     let dir = temp::private_dir(parent);

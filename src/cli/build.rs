@@ -1,4 +1,4 @@
-//! `holofs build`: from a list of requirements to a catalog.
+//! `holofs build`: builds a catalog from requirements.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -17,39 +17,40 @@ use super::table::bytes;
 /// Arguments of `build`.
 #[derive(Debug, Args)]
 pub struct BuildArgs {
-    /// requirements.txt, pylock.toml, pyproject.toml with uv.lock, robot.yaml, package.yaml, conda.yaml, environment.yml or package-lock.json (default: the one that is here)
+    /// requirements.txt, pylock.toml, pyproject.toml with uv.lock, robot.yaml, package.yaml, conda.yaml, environment.yml or
+    /// package-lock.json (default: the one in this directory)
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// The Python to copy: a path, or a version that uv finds or installs
+    /// Python to copy: a path, or a version that uv finds or installs
     #[arg(long, value_name = "PATH|VERSION")]
     pub python: Option<String>,
-    /// The package index
+    /// URL of the package index
     #[arg(long, value_name = "URL")]
     pub index_url: Option<String>,
-    /// Use only what the tools have in their caches
+    /// Use only the caches of the build tools
     #[arg(long)]
     pub offline: bool,
     /// Fail if uv.lock does not match its pyproject.toml
     #[arg(long)]
     pub frozen: bool,
-    /// Count the dev-dependencies of package.yaml too
+    /// Include the dev-dependencies of package.yaml
     #[arg(long)]
     pub devdeps: bool,
-    /// Have rcc build it (conda.yaml, package.yaml and robot.yaml)
+    /// Build with rcc (conda.yaml, package.yaml and robot.yaml)
     #[arg(long, conflicts_with_all = ["python", "index_url", "offline", "check"])]
     pub with_rcc: bool,
-    /// Do not start from the nearest catalog that was built before
+    /// Do not start from the most similar catalog built before
     #[arg(long)]
     pub from_nothing: bool,
-    /// Import every module where it was built and at another path, and fail if one works in the first place only
+    /// Import every module in the build directory and at another path, and fail if one works only in the first
     #[arg(long)]
     pub check: bool,
 }
 
-/// What a shell says of a command that Ctrl-C ended.
+/// The status that a shell reports for a command interrupted by Ctrl-C.
 const INTERRUPTED: u8 = 130;
 
-/// Builds, unless the catalog is there.
+/// Builds, unless the catalog exists.
 pub fn main(context: &Context, args: &BuildArgs) -> anyhow::Result<ExitCode> {
     let here = std::env::current_dir().context("Cannot find the current directory")?;
     let inputs = Inputs::read(&context.home, &args.files, &here, args.python.as_deref(), args.devdeps)?;
@@ -112,7 +113,7 @@ fn check_elsewhere(blueprint: &str, before: &Imports) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// The tools, which variables may name.
+/// The build tools, which variables may override.
 fn tools() -> Tools {
     let named = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let usual = Tools::default();

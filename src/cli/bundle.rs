@@ -1,8 +1,8 @@
-//! `holofs doctor --bundle`: what a bug report needs, in one JSON file, and nothing of what is in anybody's files.
+//! `holofs doctor --bundle`: collects data for a bug report in one JSON file, without the content of any user file.
 //!
-//! Numbers, versions, names of file systems, states of mounts, the tails of our own logs, without the lines for developers
-//! (RUST_LOG=debug), which name the files that programs ask for. A path below the user's home is
-//! shown from `~` on; what a variable holds is shown for our own and RCC's alone.
+//! It contains numbers, versions, names of file systems, states of mounts, and the ends of our own logs, without debug lines
+//! (RUST_LOG=debug), because they name the files that programs use. A path below the user's home is shown with `~`; values of
+//! variables are shown only for our own and RCC's.
 
 use std::fs;
 use std::io::Write;
@@ -20,9 +20,9 @@ use crate::sys::process::this_process;
 
 use super::context::Context;
 
-/// Lines of a log that are taken.
+/// How many lines of each log are included.
 const LOG_LINES: usize = 200;
-/// Variables whose values are shown; of all others not even the names are.
+/// Variables whose values are shown; other variables are not even named.
 const SHOWN: [&str; 8] = [
     "HOLOFS_HOME",
     "HOLOFS_MOUNT_HELPER",
@@ -33,10 +33,10 @@ const SHOWN: [&str; 8] = [
     "RUST_LOG",
     "TMPDIR",
 ];
-/// Files of the system that say which one it is.
+/// System files that identify the system.
 const SYSTEM: [&str; 3] = ["/proc/sys/kernel/osrelease", "/proc/sys/kernel/ostype", "/etc/os-release"];
 
-/// Writes the bundle with what `doctor` found to a new file at `path`.
+/// Writes the bundle with the result of `doctor` to a new file at `path`.
 pub fn write(context: &Context, path: &Path, doctor: &impl Serialize) -> anyhow::Result<()> {
     let text = serde_json::to_string_pretty(&gather(context, serde_json::to_value(doctor)?))?;
     let text = without_home(&text, std::env::var("HOME").ok().as_deref());
@@ -45,7 +45,7 @@ pub fn write(context: &Context, path: &Path, doctor: &impl Serialize) -> anyhow:
     writeln!(file, "{text}").with_context(|| format!("Cannot write the bundle {}", path.display()))
 }
 
-/// Everything that is in a bundle.
+/// The content of a bundle.
 fn gather(context: &Context, doctor: Value) -> Value {
     let home = &context.home;
     let places =
@@ -85,13 +85,13 @@ fn disk_at(path: &Path) -> Value {
     }
 }
 
-/// Our own mounts as the kernel tells of them.
+/// Our own mounts in the kernel's mount table.
 fn mounts() -> Vec<String> {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
     table.lines().filter(|line| line.contains(" fuse.holofs ")).map(str::to_owned).collect()
 }
 
-/// The state and the end of the log of every space.
+/// The state of every space, and the end of its log.
 fn spaces(dir: &Path) -> Map<String, Value> {
     let entries = fs::read_dir(dir).into_iter().flatten().flatten();
     let told = entries.map(|entry| {

@@ -1,4 +1,4 @@
-//! `holofs catalogs`: what the hololib has.
+//! `holofs catalogs`: lists the catalogs of the hololib.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -21,10 +21,10 @@ use super::table::{bytes, table};
 /// Arguments of `catalogs`.
 #[derive(Debug, Args)]
 pub struct CatalogsArgs {
-    /// Show the specification of each (with --json)
+    /// Show the specification of each catalog (with --json)
     #[arg(short, long)]
     pub identity: bool,
-    /// Show the files of so many largest sizes (with --json)
+    /// Show the files with the N largest sizes (with --json)
     #[arg(short, long = "top", value_name = "N", default_value_t = 0)]
     pub top: usize,
     #[cfg(unix)]
@@ -36,15 +36,15 @@ pub struct CatalogsArgs {
     pub action: Option<Action>,
 }
 
-/// What else can be done with catalogs.
+/// Other commands on catalogs.
 #[cfg(unix)]
 #[derive(Debug, Subcommand)]
 pub enum Action {
-    /// Show what changed from one catalog to another: packages, files, bytes
+    /// Show the changes between two catalogs: packages, files, bytes
     Diff {
-        /// The older one
+        /// Older catalog
         before: String,
-        /// The newer one
+        /// Newer catalog
         after: String,
         /// Show every file
         #[arg(long)]
@@ -52,7 +52,7 @@ pub enum Action {
     },
 }
 
-/// Lists. As in RCC, `--json` is an object by blueprint.
+/// Lists the catalogs. As in RCC, `--json` prints an object keyed by blueprint.
 pub fn main(context: &Context, args: &CatalogsArgs) -> anyhow::Result<ExitCode> {
     #[cfg(unix)]
     if let Some(Action::Diff { before, after, files }) = &args.action {
@@ -118,18 +118,18 @@ fn cells(row: &CatalogRow) -> Vec<String> {
     vec![row.blueprint.clone(), gist.python.clone(), gist.packages(32), files, bytes(row.bytes), idle]
 }
 
-/// What a catalog was made from, in a few words.
+/// A summary of the specification of a catalog.
 pub struct Gist {
-    /// The version of Python that is asked for.
+    /// The requested version of Python.
     python: String,
     /// Other packages.
     packages: Vec<String>,
-    /// The platform, if it is not this one.
+    /// The platform, if it differs from this one.
     platform: Option<String>,
 }
 
 impl Gist {
-    /// From the specification in a row.
+    /// Summarizes the specification in a row.
     pub fn of(row: &CatalogRow) -> Gist {
         let text = row.identity_content.as_deref().unwrap_or_default();
         let mut named = match yaml::parse(text) {
@@ -147,7 +147,7 @@ impl Gist {
         Gist { python: python.unwrap_or_else(|| "-".to_owned()), packages: named, platform }
     }
 
-    /// The packages, in about so many characters.
+    /// The packages, in about `most` characters.
     fn packages(&self, most: usize) -> String {
         let mut text = self.platform.as_ref().map_or(String::new(), |platform| format!("({platform}) "));
         for (at, name) in self.packages.iter().enumerate() {
@@ -160,13 +160,13 @@ impl Gist {
         text
     }
 
-    /// All of it in one line.
+    /// The summary in one line.
     pub fn line(&self, most: usize) -> String {
         format!("python {}; {}", self.python, self.packages(most))
     }
 }
 
-/// Everything that is asked for, with pip's too.
+/// All dependencies, including pip's.
 fn dependencies(list: Option<&Yaml>) -> Vec<String> {
     let Some(Yaml::List(list)) = list else { return Vec::new() };
     let each = list.iter().flat_map(|entry| match entry {

@@ -1,4 +1,4 @@
-//! `holofs check`: every blob, raw entry and catalog, and what is wrong with them.
+//! `holofs check`: verifies every blob, raw entry and catalog.
 
 use std::process::ExitCode;
 
@@ -15,12 +15,12 @@ use super::table::bytes;
 /// Arguments of `check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// Move bad blobs aside, make them anew where the raw store has the content, and remove bad raw entries
+    /// Move bad blobs aside, restore them from the raw store if possible, and remove bad raw entries
     #[arg(long)]
     pub repair: bool,
 }
 
-/// Checks and reports; any damage is told by the exit code, also where it was repaired.
+/// Checks and reports; damage sets the exit code, even if it was repaired.
 pub fn main(context: &Context, args: &CheckArgs) -> anyhow::Result<ExitCode> {
     let check = || {
         let progress = Progress::new("Checking", context.is_json());
@@ -39,7 +39,7 @@ pub fn main(context: &Context, args: &CheckArgs) -> anyhow::Result<ExitCode> {
     Ok(if report.is_damaged() { ExitCode::from(BAD_BLOB) } else { ExitCode::SUCCESS })
 }
 
-/// What was found, in lines.
+/// The findings as lines.
 pub fn verdict(report: &Checked) -> Vec<String> {
     let mut lines: Vec<String> = report.catalogs.iter().filter_map(bad_catalog).collect();
     lines.extend(report.bad_blobs.iter().map(bad_blob));

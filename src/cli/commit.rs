@@ -1,4 +1,4 @@
-//! `holofs commit`: what was written to a space becomes a new catalog.
+//! `holofs commit`: makes a new catalog from a space with its changes.
 
 use std::process::ExitCode;
 

@@ -1,7 +1,8 @@
-//! `holofs.toml`: what the user wants each time, below options and variables; and `holofs config`, which shows where each value is from.
+//! `holofs.toml`: the user's defaults, overridden by options and variables; and `holofs config`, which shows the source of each
+//! value.
 //!
-//! A value of the file is the default of the option that the variable of the same meaning sets, so that help shows it and the order
-//! (option, variable, file, default) is the parser's own. A key that is not known is an error which names it.
+//! A value in the file becomes the default of the option that belongs to the same variable, so that help shows it, and the parser
+//! applies the order (option, variable, file, default). An unknown key is an error that names it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -26,10 +27,10 @@ use super::interactive::config_dir;
 use super::table::table;
 use super::terminal::Color;
 
-/// No configuration is larger.
+/// The maximum size of the file.
 const MOST: u64 = 1 << 20;
 
-/// What the file may say.
+/// The content of the file.
 #[derive(Debug, Clone, Default, Deserialize)]
 #[serde(deny_unknown_fields, rename_all = "kebab-case")]
 pub struct Config {
@@ -53,7 +54,7 @@ pub struct Config {
     path: Option<PathBuf>,
 }
 
-/// A key, the variable that comes before it, and what holds without both.
+/// A key, the variable that overrides it, and the default.
 struct Key {
     name: &'static str,
     variable: &'static str,
@@ -64,7 +65,7 @@ const fn key(name: &'static str, variable: &'static str, usual: &'static str) ->
     Key { name, variable, usual }
 }
 
-/// Every key but the remotes.
+/// All keys except the remotes.
 const KEYS: [Key; 11] = [
     key("home", "ROBOCORP_HOME", "~/.robocorp"),
     key("state", "HOLOFS_HOME", "<home>/holofs"),
@@ -86,10 +87,10 @@ pub struct ConfigArgs {
     pub action: Option<Action>,
 }
 
-/// What else there is to know.
+/// Other subcommands.
 #[derive(Debug, Subcommand)]
 pub enum Action {
-    /// Print where the file is, or would be
+    /// Print the path of the file, whether or not it exists
     Path,
 }
 
@@ -109,7 +110,7 @@ struct Shown {
 
 static CONFIG: OnceLock<Config> = OnceLock::new();
 
-/// What the user's file says; none before [`load`], or if there is none.
+/// The user's file; empty before [`load`], or if there is none.
 pub fn current() -> &'static Config {
     static NONE: OnceLock<Config> = OnceLock::new();
     CONFIG.get().unwrap_or_else(|| NONE.get_or_init(Config::default))
@@ -124,7 +125,7 @@ pub fn load() -> anyhow::Result<&'static Config> {
     Ok(CONFIG.get_or_init(|| read))
 }
 
-/// Where the file is: `HOLOFS_CONFIG`, or in the user's configuration; nowhere if that is not known.
+/// The path of the file: `HOLOFS_CONFIG`, or in the user's configuration directory; `None` if that is unknown.
 fn path() -> Option<PathBuf> {
     let given = std::env::var_os("HOLOFS_CONFIG").filter(|path| !path.is_empty());
     given.map(PathBuf::from).or_else(|| Some(config_dir().ok()?.join("holofs.toml")))
@@ -143,7 +144,7 @@ fn read() -> anyhow::Result<Config> {
     Ok(Config { path: Some(path), ..config })
 }
 
-/// A file of another user decides nothing: `sudo` may keep that user's HOME.
+/// A file of another user is ignored: `sudo` may keep that user's HOME.
 #[cfg(unix)]
 fn check_owner(file: &File, path: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::MetadataExt;
@@ -164,7 +165,7 @@ fn check_owner(_file: &File, _path: &Path) -> anyhow::Result<()> {
 }
 
 impl Config {
-    /// Understands a file.
+    /// Parses a file.
     fn parse(text: &str) -> anyhow::Result<Config> {
         let config: Config = toml::from_str(text)?;
         for (key, path) in [("home", &config.home), ("state", &config.state)] {
@@ -181,7 +182,7 @@ impl Config {
         Ok(config)
     }
 
-    /// The value of a key, as its variable would hold it.
+    /// The value of a key, in the form of its variable.
     fn text(&self, name: &str) -> Option<String> {
         let path = |path: &Option<PathBuf>| path.as_ref().map(|path| path.to_string_lossy().into_owned());
         fn word<T: Serialize>(value: Option<&T>) -> Option<String> {
@@ -206,7 +207,7 @@ impl Config {
         }
     }
 
-    /// What stands for a variable that is not set. A home is only one where no product is named.
+    /// The replacement for a variable that is not set. The home applies only if no product is selected.
     pub fn variable(&self, name: &str) -> Option<String> {
         let key = KEYS.iter().find(|key| key.variable == name)?;
         if key.name == "home" && std::env::var_os("SEMA4AI_HOME").is_some_and(|home| !home.is_empty()) {
@@ -215,23 +216,23 @@ impl Config {
         self.text(key.name)
     }
 
-    /// Where it was read from.
+    /// The file that was read.
     pub fn file(&self) -> Option<&Path> {
         self.path.as_deref()
     }
 
-    /// True if the home is the one that it names.
+    /// True if it sets the home.
     pub fn gives_home(&self) -> bool {
         let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         self.home.is_some() && !set("ROBOCORP_HOME") && !set("SEMA4AI_HOME")
     }
 
-    /// The same command line, whose options have this file's values as defaults.
+    /// The command line definition with the file's values as defaults.
     pub fn applied(&self, command: clap::Command) -> clap::Command {
         let command = command.mut_args(|argument| {
             let variable = argument.get_env().and_then(|name| name.to_str()).map(str::to_owned);
             match variable.and_then(|name| self.variable(&name)) {
-                // A few short words, once per process: clap keeps defaults for ever.
+                // A few short strings, once per process: clap needs static defaults.
                 Some(value) => argument.default_value(&*Box::leak(value.into_boxed_str())),
                 None => argument,
             }
@@ -240,7 +241,7 @@ impl Config {
     }
 }
 
-/// Shows every value, and where it is from.
+/// Shows every value and its source.
 pub fn main(context: &Context, args: &ConfigArgs) -> anyhow::Result<ExitCode> {
     let config = current();
     if let Some(Action::Path) = args.action {

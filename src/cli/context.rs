@@ -1,4 +1,4 @@
-//! What every command starts from: the session's context, made from the environment, and the way to report.
+//! The start of every command: the session's context, made from the environment, and the output of reports.
 
 use std::ffi::OsString;
 use std::ops::Deref;
@@ -24,11 +24,11 @@ use super::progress::Progress;
 use super::terminal::{self, Lines, LogFormat, Manner};
 use super::{Global, config, exit_code};
 
-/// The environment of one invocation, and how it reports.
+/// The context of one invocation, and how it reports.
 #[derive(Clone)]
 pub struct Context {
     session: session::Context,
-    /// Whether reports and errors are printed as JSON on stdout.
+    /// Whether to print reports and errors as JSON on stdout.
     pub json: bool,
 }
 
@@ -46,7 +46,7 @@ impl Context {
         Context::replacing(global, Vec::new())
     }
 
-    /// As [`Context::new`], with other values of some variables.
+    /// Like [`Context::new`], with other values for some variables.
     pub fn replacing(global: &Global, replaced: Vec<(&'static str, OsString)>) -> anyhow::Result<Context> {
         terminal::talk(Manner {
             quiet: global.quiet,
@@ -72,7 +72,7 @@ impl Context {
         Context::with(given, global.json, replaced)
     }
 
-    /// The context of a process that does what another one was asked for.
+    /// The context of a process that works for another holofs process.
     #[cfg(unix)]
     pub fn of_order(order: &session::request::Order) -> anyhow::Result<Context> {
         let format = if order.given.log_json { LogFormat::Json } else { LogFormat::Text };
@@ -93,7 +93,7 @@ impl Context {
         Ok(Context { session, json })
     }
 
-    /// Prints `report`: as JSON if asked for, else the `lines`.
+    /// Prints `report`: as JSON if requested, otherwise the `lines`.
     pub fn report<T: Serialize, L: Into<Lines>>(
         &self,
         report: &T,
@@ -107,18 +107,18 @@ impl Context {
         })
     }
 
-    /// Changes what is added to the variables of spaces.
+    /// Changes the additions to the variables of spaces.
     pub fn add(&mut self, change: impl FnOnce(&mut Extra)) {
         change(&mut self.session.process.extra);
     }
 
-    /// True if the report goes out as JSON.
+    /// True if reports are printed as JSON.
     pub fn is_json(&self) -> bool {
         self.json
     }
 }
 
-/// What this process was given.
+/// The environment of this process.
 fn process_env() -> ProcessEnv {
     let set = |name: &str| std::env::var_os(name).filter(|value: &OsString| !value.is_empty());
     let user_dirs = ["HOME", "TMPDIR", "XDG_RUNTIME_DIR"];
@@ -138,7 +138,7 @@ fn process_env() -> ProcessEnv {
     }
 }
 
-/// A terminal, or what reads our stderr instead.
+/// The terminal, or another consumer of stderr.
 struct Terminal {
     json: bool,
 }
@@ -155,7 +155,7 @@ impl FrontEnd for Terminal {
         }
     }
 
-    /// One line, before the command says anything; stdout is the command's.
+    /// One line before the output of the command; stdout belongs to the command.
     #[allow(clippy::print_stderr)]
     fn appeared(&self, appeared: &Appeared<'_>) {
         if self.json {
@@ -177,24 +177,24 @@ impl FrontEnd for Terminal {
     }
 }
 
-/// Told when a lock is not free at once.
+/// Reports that a lock is not immediately available.
 pub fn say_waiting(waiting: &Waiting<'_>) {
     terminal::tell("holofs", &waiting.to_string());
 }
 
-/// Tells by which method a space appeared, unless it is the best.
+/// Reports the method by which a space appeared, unless it is the best one.
 pub fn say_method(method: method::Method, reasons: &[method::Refusal]) {
     if let Some(line) = method::line(method, reasons) {
         terminal::tell("holofs", &line);
     }
 }
 
-/// A space's name goes into a label by its hash only, but is shown and logged: no control characters.
+/// A space's name goes into a label only by its hash, but it is shown and logged: refuse control characters.
 pub fn parse_space(text: &str) -> Result<String, String> {
     parse_name("space", text)
 }
 
-/// As [`parse_space`].
+/// Like [`parse_space`].
 pub fn parse_controller(text: &str) -> Result<String, String> {
     parse_name("controller", text)
 }

@@ -1,4 +1,4 @@
-//! `holofs delete` and `holofs remove`: a space with all that belongs to it; a catalog.
+//! `holofs delete` and `holofs remove`: delete a space with everything that belongs to it; remove a catalog.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,10 +16,10 @@ use super::context::{Context, say_waiting};
 /// Arguments of `delete`.
 #[derive(Debug, Args)]
 pub struct DeleteArgs {
-    /// The space: its name (with --controller), its label, or its directory
+    /// Space: its name (with --controller), its label, or its directory
     #[command(flatten)]
     pub space: SpaceArgs,
-    /// Only tell what would be deleted
+    /// Only list what would be deleted
     #[arg(short, long)]
     pub dry_run: bool,
 }
@@ -27,10 +27,10 @@ pub struct DeleteArgs {
 /// Arguments of `remove`.
 #[derive(Debug, Args)]
 pub struct RemoveArgs {
-    /// The catalogs: hashes, unique prefixes, file names
+    /// Catalogs: hashes, unique prefixes, file names
     #[arg(required = true)]
     pub catalogs: Vec<String>,
-    /// Only tell what would be removed
+    /// Only list what would be removed
     #[arg(long)]
     pub dry_run: bool,
 }
@@ -40,12 +40,12 @@ struct Report {
     /// The space or catalog.
     #[serde(serialize_with = "crate::sys::text::path")]
     path: PathBuf,
-    /// Files and directories that are gone.
+    /// The removed files and directories.
     #[serde(serialize_with = "crate::sys::text::paths")]
     removed: Vec<PathBuf>,
 }
 
-/// Deletes a space, unless it is mounted or somebody holds its lock.
+/// Deletes a space, unless it is mounted or locked.
 pub fn space(context: &Context, args: &DeleteArgs) -> anyhow::Result<ExitCode> {
     let SpaceArgs { space: name, controller } = &args.space;
     let mut found = inventory::find(&context.home, controller, name)?;
@@ -75,7 +75,7 @@ pub fn space(context: &Context, args: &DeleteArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Removes catalogs; their spaces stay.
+/// Removes catalogs; keeps their spaces.
 pub fn catalogs(context: &Context, args: &RemoveArgs) -> anyhow::Result<ExitCode> {
     let found = args.catalogs.iter().map(|what| context.home.find_catalog(what));
     let paths = found.collect::<Result<Vec<_>, _>>()?;

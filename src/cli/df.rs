@@ -1,4 +1,4 @@
-//! `holofs df`: what takes the disk, and what the removal of a catalog would free.
+//! `holofs df`: disk usage, and how much removing each catalog would free.
 
 use std::process::ExitCode;
 
@@ -14,7 +14,7 @@ use super::table::table;
 #[derive(Debug, Args)]
 pub struct DfArgs {}
 
-/// Counts and reports.
+/// Measures and reports.
 pub fn main(context: &Context, _args: &DfArgs) -> anyhow::Result<ExitCode> {
     let usage = usage::usage(&context.home)?;
     for dir in &usage.unreadable {

@@ -1,4 +1,4 @@
-//! `holofs diff`: what was written to a space, path by path; mounted or as files.
+//! `holofs diff`: the changes in a space, path by path; mounted or as files.
 
 use std::process::ExitCode;
 
@@ -20,7 +20,7 @@ use super::context::Context;
 pub struct DiffArgs {
     #[command(flatten)]
     pub space: SpaceArgs,
-    /// Of a space that stands as files, read the content of every file, also of those that have the time they were laid out with
+    /// For a space laid out as files, read every file, even if its time is unchanged
     #[arg(long)]
     pub verify: bool,
 }
@@ -33,7 +33,7 @@ struct Report {
     mode: Vec<String>,
 }
 
-/// Tells how a space differs from its catalog.
+/// Reports how a space differs from its catalog.
 pub fn main(context: &Context, args: &DiffArgs) -> anyhow::Result<ExitCode> {
     let differences = differences(context, args)?;
     let of = |what| differences.iter().filter(|it| it.1 == what).map(|it| it.0.clone()).collect();
@@ -50,7 +50,7 @@ pub fn main(context: &Context, args: &DiffArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Paths, as they are shown, and in what they differ.
+/// The changed paths, as shown, and how they differ.
 fn differences(context: &Context, args: &DiffArgs) -> anyhow::Result<Vec<(String, Differs)>> {
     let name = args.space.name();
     let written = match written::state_dir(context, &name) {
@@ -67,7 +67,7 @@ fn differences(context: &Context, args: &DiffArgs) -> anyhow::Result<Vec<(String
     Ok(found.iter().map(|it| (shown(&it.path, it.is_dir), it.what)).collect())
 }
 
-/// A directory ends with a slash, as `ls -p` has it.
+/// A directory ends with a slash, as with `ls -p`.
 fn shown(path: &RelPath, is_dir: bool) -> String {
     format!("{path}{}", if is_dir { "/" } else { "" })
 }

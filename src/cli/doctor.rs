@@ -1,5 +1,5 @@
-//! `holofs doctor`: tries each rung of the ladder for real, in a temporary place, and tells what an administrator would have
-//! to allow; each way of placing files; and what waking a thread costs. Nothing of it stays.
+//! `holofs doctor`: tests each mount method in a temporary directory, and reports what an administrator would have to allow; tests
+//! the ways of placing files; and measures the cost of waking a thread. All traces are removed.
 
 #[cfg_attr(windows, path = "windows/rungs.rs")]
 mod rungs;
@@ -23,18 +23,18 @@ use super::context::Context;
 /// Arguments of `doctor`.
 #[derive(Debug, Args)]
 pub struct DoctorArgs {
-    /// Also write what a bug report needs to this new file; no content of any file is in it
+    /// Also write data for a bug report to this new file, without the content of any file
     #[arg(long, value_name = "FILE")]
     bundle: Option<PathBuf>,
 }
 
-/// What was found out.
+/// The results.
 #[derive(Debug, Serialize)]
 struct Report {
     user: u32,
-    /// What `holofs run` would use.
+    /// The method that `holofs run` would use.
     run: Option<Method>,
-    /// What `holofs mount` would use.
+    /// The method that `holofs mount` would use.
     mount: Option<Method>,
     /// Whether `holofs run --isolate` works.
     isolate: bool,
@@ -43,7 +43,7 @@ struct Report {
     waking: waking::Waking,
 }
 
-/// One rung.
+/// One method.
 #[derive(Debug, Serialize)]
 struct Tried {
     #[serde(rename = "rung")]
@@ -55,7 +55,7 @@ struct Tried {
     allow: &'static str,
 }
 
-/// Tries, and reports.
+/// Tests and reports.
 pub fn main(context: &Context, args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let mut rungs = rungs::try_mounts(context);
     rungs.push(tried(Method::Files, || try_to_write(context)));
@@ -97,7 +97,7 @@ fn try_to_write(context: &Context) -> anyhow::Result<()> {
     dirs.iter().try_for_each(|dir| writable(dir))
 }
 
-/// Nothing is tried in a directory of our state that is a link or belongs to somebody else; one that is not there is fine.
+/// Refuses to test in a state directory that is a link or belongs to another user; a missing one is fine.
 fn check_owner(place: &Place) -> std::io::Result<()> {
     match place.open() {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => Err(error),
@@ -105,7 +105,7 @@ fn check_owner(place: &Place) -> std::io::Result<()> {
     }
 }
 
-/// A file can be made in `dir`, or in the directory that it would be made in.
+/// Checks that a file can be created in `dir`, or in the directory where `dir` would be created.
 fn writable(dir: &Path) -> anyhow::Result<()> {
     let there = dir.ancestors().find(|above| above.is_dir()).context("There is no such directory")?;
     tempfile::tempfile_in(there).map(drop).with_context(|| format!("{} cannot be written", dir.display()))

@@ -1,4 +1,4 @@
-//! `holofs du`: the bytes that a space has for itself, beside the store that all share.
+//! `holofs du`: the bytes that belong only to a space, without the shared store.
 
 use std::process::ExitCode;
 
@@ -23,21 +23,21 @@ pub struct DuArgs {
 /// Bytes on disk.
 #[derive(Debug, Default, Serialize)]
 struct Report {
-    /// Files that were written.
+    /// Written files.
     written_files: u64,
     written_bytes: u64,
-    /// What is known of them.
+    /// Their metadata.
     state_bytes: u64,
-    /// Files with the space's own path in them; made again when missing.
+    /// Files that contain the space's own path; recreated when missing.
     relocated_files: u64,
     relocated_bytes: u64,
-    /// Files of a space that is laid out; those that share their content with the store (reflinks, hard links) count as well.
+    /// Files of a space that is laid out, including those that share their content with the store (reflinks, hard links).
     laid_out_files: u64,
     laid_out_bytes: u64,
     total_bytes: u64,
 }
 
-/// Tells how much of the disk is the space's own.
+/// Reports how much disk space belongs only to the space.
 pub fn main(context: &Context, args: &DuArgs) -> anyhow::Result<ExitCode> {
     let standing = standing_files::find(context, &args.space.name())?;
     let (laid_out_files, laid_out_bytes) = match &standing {
@@ -78,7 +78,7 @@ fn text(report: &Report) -> Vec<String> {
     lines.into_iter().map(|(bytes, of)| format!("{bytes:>12} bytes {of}")).collect()
 }
 
-/// Files below `dir`, and the bytes they take; a live space changes meanwhile.
+/// The number of files below `dir`, and their size; a live space changes meanwhile.
 fn usage(dir: &Place) -> anyhow::Result<(u64, u64)> {
     match dir.open().and_then(|dir| dir.disk_usage()) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok((0, 0)),

@@ -1,4 +1,4 @@
-//! Commands about environments as wholes: how they are made, and what is in them; and the manual.
+//! Commands about whole environments: building, inspection, configuration; and the manual.
 
 use std::process::ExitCode;
 
@@ -30,46 +30,46 @@ use super::trace;
 #[cfg(unix)]
 use super::verify;
 
-/// They stand in one list with the others.
+/// Listed together with the other commands.
 #[derive(Debug, Subcommand)]
 pub enum EnvironmentCommand {
     /// Build an environment from requirements, a lock file or a conda.yaml, and record it
     Build(build::BuildArgs),
     #[cfg(unix)]
-    /// Make a new catalog of a space with what was written to it
+    /// Make a new catalog from a space with its changes
     Commit(commit::CommitArgs),
     #[cfg(unix)]
-    /// Show what takes the disk, and what removing a catalog would free
+    /// Show disk usage, and how much removing a catalog would free
     Df(df::DfArgs),
     #[cfg(unix)]
     /// Tell where a path of a space comes from: layer, content, who changed it, and where its bytes are
     Explain(explain::ExplainArgs),
     #[cfg(unix)]
-    /// Tell the numbers of mounted spaces in the text format of Prometheus
+    /// Print metrics of mounted spaces in the Prometheus text format
     Metrics(metrics::MetricsArgs),
     #[cfg(unix)]
-    /// Write a page that shows what an environment holds and what runs touched of it
+    /// Write a page that shows what an environment contains and what runs used of it
     Report(report::ReportArgs),
     #[cfg(unix)]
-    /// Show the mounted spaces while they work: requests, how long they take, and who uses them
+    /// Show live statistics of mounted spaces: requests, latencies, users
     Top(top::TopArgs),
     #[cfg(unix)]
-    /// Show what a run, or a mounted space, reads: which files, in what order, from where, and how long it waits
+    /// Show the reads of a run or of a mounted space: files, order, source of the bytes, waiting time
     Trace(trace::TraceArgs),
     #[cfg(unix)]
-    /// Verify one catalog: its blobs and, with --parity, that a mount, files and RCC's restore are the same tree
+    /// Verify one catalog: its blobs and, with --parity, that mount, files and RCC's restore give the same tree
     Verify(verify::VerifyArgs),
     #[cfg(unix)]
-    /// Show this program's version, home, machine, places and disk usage
+    /// Show the version, home, machine, directories and disk usage
     Info(info::InfoArgs),
     #[cfg(unix)]
-    /// Show what the process that serves a space has logged
+    /// Show the log of the process that serves a space
     Logs(logs::LogsArgs),
-    /// Show the settings, and where each one is from
+    /// Show the settings and the source of each
     Config(config::ConfigArgs),
     /// Print completions for a shell: holofs completions bash > /etc/bash_completion.d/holofs
     Completions(complete::CompletionsArgs),
-    /// What is there, for completions
+    /// List names for completions
     #[command(hide = true)]
     Complete(complete::CompleteArgs),
     /// Write man pages into a directory
@@ -77,7 +77,7 @@ pub enum EnvironmentCommand {
     Man(manual::ManArgs),
 }
 
-/// Runs one of them.
+/// Runs one of these commands.
 pub fn main(context: &Context, command: &EnvironmentCommand) -> anyhow::Result<ExitCode> {
     match command {
         EnvironmentCommand::Build(args) => build::main(context, args),

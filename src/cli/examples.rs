@@ -1,8 +1,8 @@
-//! Examples for every command, shown at the end of its help and of its man page.
+//! Examples for every command, shown at the end of its help and its man page.
 
 use clap::Command;
 
-/// By the words of the command; a line each.
+/// The examples of each command, one per line.
 const EXAMPLES: &[(&str, &str)] = &[
     (
         "allow",
@@ -74,7 +74,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("warm", "holofs warm conda.yaml\nholofs warm 14023a1f --bytecode"),
 ];
 
-/// The same command line with an example below the help of each command.
+/// The command line definition with an example after the help of each command.
 pub fn added(command: Command) -> Command {
     below(command, "")
 }
@@ -100,7 +100,7 @@ fn shown(lines: &str) -> String {
 mod tests {
     use super::*;
 
-    /// Every command that is shown, with the words that name it.
+    /// Every visible command, with its full name.
     fn all(command: &Command, above: &str) -> Vec<(String, Command)> {
         let subs = command.get_subcommands().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help");
         subs.flat_map(|sub| {

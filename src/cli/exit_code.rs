@@ -1,7 +1,7 @@
 //! Exit codes and error messages: one code per class of failure, stable. `run` exits with the status of its command.
 //!
-//! An error is shown in one way: what failed, each cause once, and what to do. With `--json` the same goes to stdout as
-//! `{"error": {"code", "class", "message", "causes", "hint"}}`.
+//! All errors have the same form: what failed, each cause once, and a hint. With `--json` the same is printed on stdout as `{"error":
+//! {"code", "class", "message", "causes", "hint"}}`.
 
 use std::borrow::Cow;
 use std::error::Error;
@@ -26,38 +26,38 @@ pub const NOT_FOUND: u8 = 4;
 pub const BAD_BLOB: u8 = 5;
 /// The space is live, locked, or in use.
 pub const BUSY: u8 = 6;
-/// Nothing could be mounted here.
+/// No mount was possible here.
 const CANNOT_MOUNT: u8 = 7;
-/// The operating system failed, or anything else.
+/// The operating system failed, or any other failure.
 pub const FAILED: u8 = 8;
 /// Some files failed, for several reasons.
 pub const PARTIAL: u8 = 9;
-/// `run` failed before the command began: of its own status nothing is known.
+/// `run` failed before the command started, so the command has no status.
 pub const OUR_OWN: u8 = 125;
-/// RCC has such a command or option, and HoloFS does not offer it.
+/// An RCC command or option that HoloFS does not offer.
 const NOT_OFFERED: u8 = 10;
 
-/// What is shown of an error.
+/// The reported parts of an error.
 #[derive(Debug, Serialize)]
 struct Shown {
     /// The exit code.
     code: u8,
     /// The name of its class.
     class: &'static str,
-    /// What was tried on what.
+    /// What failed on what.
     message: String,
-    /// Why it failed, the nearest cause first.
+    /// The causes, nearest first.
     causes: Vec<String>,
     /// What to do about it.
     hint: Option<String>,
 }
 
-/// Says what failed, and why, and gives the code of its class.
+/// Reports an error, and returns the exit code of its class.
 pub fn fail(error: &anyhow::Error, json: bool) -> ExitCode {
     fail_as(error, json, code(error))
 }
 
-/// As [`fail`], with another code.
+/// Like [`fail`], with another code.
 pub fn fail_as(error: &anyhow::Error, json: bool, code: u8) -> ExitCode {
     if json {
         print_json(&Shown { code, ..Shown::of(error) });
@@ -71,12 +71,12 @@ fn print_json(error: &Shown) {
     println!("{}", text::json(&format!("{:#}", serde_json::json!({ "error": error }))));
 }
 
-/// The exit code of a process that did the work of this one.
+/// The exit code of a process that worked for this one.
 pub fn of(code: i32) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(FAILED))
 }
 
-/// Prints an error for people; the code of its class.
+/// Prints an error as text; returns the code of its class.
 #[allow(clippy::print_stderr)]
 pub fn tell(error: &anyhow::Error) -> u8 {
     let shown = Shown::of(error);
@@ -89,7 +89,7 @@ pub fn code(error: &anyhow::Error) -> u8 {
     code_of(class(error))
 }
 
-/// That of the first cause which has one.
+/// The class of the first cause that has one.
 fn class(error: &anyhow::Error) -> Class {
     error.chain().filter_map(ours).find_map(Failure::class).unwrap_or(Class::Failed)
 }
@@ -102,7 +102,7 @@ impl Shown {
         Shown { code: code_of(class), class: class.name(), message, causes, hint }
     }
 
-    /// One line each, and more where a text has more.
+    /// One line for each part, or more if a text has several lines.
     fn text(&self) -> String {
         let causes = self.causes.iter().map(|cause| ("caused by", cause));
         let lines = std::iter::once(("error", &self.message)).chain(causes);
@@ -128,7 +128,7 @@ fn code_of(class: Class) -> u8 {
     }
 }
 
-/// The failure that this cause is, if it is one of ours.
+/// This cause as a failure, if it is one of our errors.
 fn ours<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a dyn Failure> {
     failure(cause).or_else(|| kind::<BuildError>(cause))
 }

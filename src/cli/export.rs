@@ -1,4 +1,4 @@
-//! `holofs export`: catalogs and their blobs into a hololib.zip.
+//! `holofs export`: writes catalogs and their blobs into a hololib.zip.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -15,14 +15,14 @@ use super::table::bytes;
 /// Arguments of `export`.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// The catalogs: hashes, unique prefixes, file names; without any, their names are listed
+    /// Catalogs: hashes, unique prefixes, file names; without any, list their names
     pub catalogs: Vec<String>,
-    /// The file to write
+    /// File to write
     #[arg(short, long, default_value = "hololib.zip", value_name = "FILE")]
     pub zipfile: PathBuf,
 }
 
-/// Exports, or lists what could be.
+/// Exports, or lists the catalogs.
 pub fn main(context: &Context, args: &ExportArgs) -> anyhow::Result<ExitCode> {
     if args.catalogs.is_empty() {
         let paths = context.home.catalogs()?;

@@ -1,4 +1,4 @@
-//! `holofs gc`: removes what nothing uses.
+//! `holofs gc`: removes unused data.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -13,17 +13,16 @@ use super::table::bytes;
 /// Arguments of `gc`.
 #[derive(Debug, Args)]
 pub struct GcArgs {
-    /// Only tell what would go
+    /// Only list what would be removed
     #[arg(long)]
     pub dry_run: bool,
-    /// Bring the raw store, and the catalogs laid out, down to this size each (bytes, or with K, M, G, T), the least recently
-    /// used first
+    /// Shrink the raw store and the laid-out catalogs to this size each (K, M, G, T), least recently used first
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub max_size: Option<u64>,
-    /// Also remove raw entries, laid-out catalogs and bytecode that nobody used for so many days
+    /// Also remove raw entries, laid-out catalogs and bytecode not used for this many days
     #[arg(long, value_name = "DAYS")]
     pub unused: Option<u64>,
-    /// Also remove blobs of the hololib that no catalog names
+    /// Also remove blobs of the hololib that no catalog refers to
     #[arg(long)]
     pub hololib: bool,
 }
@@ -77,7 +76,7 @@ fn text(report: &Collected) -> Vec<String> {
     lines
 }
 
-/// A number of bytes, as people write it.
+/// Parses a size in bytes, with an optional unit.
 fn parse_size(text: &str) -> Result<u64, String> {
     let upper = text.trim().to_ascii_uppercase();
     let upper = upper.trim_end_matches('B').trim_end_matches('I');

@@ -1,4 +1,4 @@
-//! `holofs hash`: the blueprint of what some files ask for, as RCC computes it.
+//! `holofs hash`: prints the blueprint hash of specification files, as RCC computes it.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -19,13 +19,13 @@ pub struct HashArgs {
     /// conda.yaml, package.yaml or robot.yaml files, merged in this order; `-` is stdin
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
-    /// Show the text that is hashed
+    /// Show the hashed text
     #[arg(long)]
     pub show_blueprint: bool,
-    /// Count the dev-dependencies of package.yaml too
+    /// Include the dev-dependencies of package.yaml
     #[arg(long)]
     pub devdeps: bool,
-    /// Read what FILE holds from stdin; its name says what it is
+    /// Read the content of FILE from stdin; its name determines its type
     #[arg(long)]
     pub stdin: bool,
 }
@@ -37,12 +37,12 @@ struct Report {
     hash: String,
 }
 
-/// Prints the hash, or refuses what RCC may read differently.
+/// Prints the hash, or refuses files that RCC may read differently.
 pub fn main(context: &Context, args: &HashArgs) -> anyhow::Result<ExitCode> {
     tell(context, args, composed_of(context, args)?)
 }
 
-/// Prints what was found out.
+/// Prints the result.
 pub fn tell(context: &Context, args: &HashArgs, composed: Composed) -> anyhow::Result<ExitCode> {
     let Composed { text, blueprint: hash, .. } = composed;
     let report = Report { blueprint: args.show_blueprint.then_some(text), hash };
@@ -55,7 +55,7 @@ pub fn tell(context: &Context, args: &HashArgs, composed: Composed) -> anyhow::R
     Ok(ExitCode::SUCCESS)
 }
 
-/// What the arguments ask for.
+/// The specification in the arguments.
 pub fn composed_of(context: &Context, args: &HashArgs) -> anyhow::Result<Composed> {
     let one = !args.stdin || args.files.len() == 1;
     anyhow::ensure!(one, "--stdin needs exactly one FILE, whose name says what it is");
@@ -70,7 +70,7 @@ pub fn composed_of(context: &Context, args: &HashArgs) -> anyhow::Result<Compose
     Ok(blueprint::compose(&context.home, &request, &read)?)
 }
 
-/// The specification of these files together; `-` is stdin.
+/// The merged specification of these files; `-` is stdin.
 pub fn composed(home: &Home, request: &Request) -> anyhow::Result<Composed> {
     Ok(blueprint::compose(home, request, &read)?)
 }

@@ -1,8 +1,8 @@
-//! `holofs holotree`: RCC's own words, so that a script goes on working after `rcc` was replaced by `holofs`.
+//! `holofs holotree`: RCC's own commands, so that scripts continue to work after `rcc` is replaced by `holofs`.
 //!
-//! The whole command line is parsed here when its command is `holotree` or `ht`: RCC's options may stand anywhere in it, before
-//! the command too. What RCC says to people on stderr is said there too, results go to stdout. What builds environments, or
-//! administers RCC itself, is not offered, and says why with an exit code of its own.
+//! The whole command line is parsed here if its command is `holotree` or `ht`, because RCC's options may appear anywhere in it, even
+//! before the command. RCC's messages for people are printed on stderr, results on stdout. Commands that build environments, or
+//! administer RCC itself, are not offered; they report why, with a separate exit code.
 
 mod offered;
 mod spaces;
@@ -39,32 +39,32 @@ enum Group {
     },
 }
 
-/// Shown in the list of commands; what follows is parsed by [`Words`].
+/// Shown in the list of commands; its arguments are parsed by [`Words`].
 #[derive(Debug, Args)]
 #[command(disable_help_flag = true)]
 pub struct HolotreeArgs {
-    /// A command of `rcc holotree` with its options
+    /// Command of `rcc holotree` with its options
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     pub words: Vec<OsString>,
 }
 
-/// RCC's options for every command. Most concern only what RCC does itself, and have no effect here.
+/// RCC's global options. Most of them concern only RCC itself, and have no effect here.
 #[derive(Debug, Args)]
 #[allow(clippy::struct_excessive_bools, reason = "RCC has so many switches")]
 struct RccGlobal {
-    /// Who the spaces belong to
+    /// Controller that the spaces belong to
     #[arg(long, global = true, default_value = "user", value_parser = super::context::parse_controller)]
     controller: String,
     /// Print results as JSON
     #[arg(short, long, global = true)]
     json: bool,
-    /// Say less
+    /// Print fewer messages
     #[arg(long, global = true)]
     silent: bool,
-    /// Say more
+    /// Print more messages
     #[arg(long, global = true)]
     debug: bool,
-    /// Say everything
+    /// Print all messages
     #[arg(long, global = true)]
     trace: bool,
     /// Use the home of Sema4.ai's product
@@ -73,13 +73,13 @@ struct RccGlobal {
     /// Use the home of Robocorp's product
     #[arg(long, global = true)]
     robocorp: bool,
-    /// Let Python write bytecode where it likes
+    /// Do not control where Python writes bytecode
     #[arg(long, global = true)]
     no_pyc_management: bool,
-    /// Leave TEMP and TMP alone
+    /// Do not set TEMP and TMP
     #[arg(long, global = true)]
     no_temp_management: bool,
-    /// Wait at most this long for a lock (0: do not wait)
+    /// Maximum time to wait for a lock (0: do not wait)
     #[arg(long, global = true, value_name = "SECONDS")]
     wait: Option<u64>,
     #[command(flatten)]
@@ -88,7 +88,7 @@ struct RccGlobal {
     ignored: Ignored,
 }
 
-/// Options that change what a space is, in ways that are not offered.
+/// Options that change the meaning of a space in ways that are not offered.
 #[derive(Debug, Args)]
 #[allow(clippy::struct_excessive_bools, reason = "RCC has so many switches")]
 struct Refused {
@@ -134,7 +134,7 @@ struct Ignored {
     /// No effect: nothing is built
     #[arg(long, global = true, hide = true)]
     no_retry_build: bool,
-    /// No effect: what is imported is always checked
+    /// No effect: imports are always checked
     #[arg(long, global = true, hide = true)]
     strict: bool,
     /// No effect
@@ -157,18 +157,18 @@ struct Ignored {
     anything: Option<String>,
 }
 
-/// RCC's options with a value: the word behind one is not the command.
+/// RCC's options with a value: the next word is not the command.
 const WITH_VALUE: [&str; 8] =
     ["--controller", "--config", "--log-hide", "--workers", "--pprof", "--tag", "--anything", "--wait"];
 
 #[derive(Debug, Subcommand)]
 enum Word {
-    /// Say whether the hololib has the catalog that files ask for
+    /// Report whether the hololib has the catalog for some files
     #[command(alias = "bp")]
     Blueprint(offered::BlueprintArgs),
     /// List the catalogs of the hololib
     Catalogs(catalogs::CatalogsArgs),
-    /// Verify the hololib; move bad blobs aside and remove what no catalog names
+    /// Verify the hololib; move bad blobs aside and remove unreferenced data
     #[command(alias = "chk")]
     Check(offered::CheckArgs),
     /// Delete the spaces whose labels contain a text
@@ -178,17 +178,17 @@ enum Word {
     Export(offered::ExportArgs),
     /// Print the blueprint hash of files
     Hash(super::hash::HashArgs),
-    /// Take a hololib.zip into the hololib
+    /// Import a hololib.zip into the hololib
     Import(offered::ImportArgs),
     /// List the spaces
     #[command(alias = "ls")]
     List(list::ListArgs),
-    /// Print how spaces were built
+    /// Print the build logs of spaces
     Plan(spaces::PlanArgs),
     /// Remove the catalogs whose names contain a text
     #[command(alias = "rm")]
     Remove(offered::RemoveArgs),
-    /// Make a space appear, and print what a shell needs to work in it
+    /// Make a space appear, and print the variables that a shell needs to work in it
     #[command(alias = "vars")]
     Variables(offered::VariablesArgs),
     /// Not offered
@@ -211,7 +211,7 @@ enum Word {
     Venv(Rest),
 }
 
-/// Whatever stands behind a command that is not offered.
+/// The arguments of a command that is not offered.
 #[derive(Debug, Args)]
 #[command(disable_help_flag = true)]
 struct Rest {
@@ -219,7 +219,7 @@ struct Rest {
     words: Vec<OsString>,
 }
 
-/// True if the command line is one of RCC's holotree group.
+/// True if the command line is one of RCC's holotree commands.
 pub fn called_so(words: &[OsString]) -> bool {
     let mut words = words.iter().skip(1).map(|word| word.to_string_lossy());
     while let Some(word) = words.next() {
@@ -232,12 +232,12 @@ pub fn called_so(words: &[OsString]) -> bool {
     false
 }
 
-/// Runs RCC's command, of which only what follows `holotree` is left.
+/// Runs an RCC command, given the words after `holotree`.
 pub fn of_rest(words: &[OsString]) -> ExitCode {
     main(&[&["holofs", "holotree"].map(OsString::from), words].concat())
 }
 
-/// Runs RCC's command.
+/// Runs an RCC command.
 pub fn main(words: &[OsString]) -> ExitCode {
     let Words { group: Group::Holotree { command }, global } = Words::parse_from(words);
     let ours = Global {
@@ -291,7 +291,7 @@ fn run(context: &Context, global: &RccGlobal, command: Word) -> anyhow::Result<E
     }
 }
 
-/// Why commands that build are not RCC's here.
+/// Why RCC's build commands are not offered.
 const BUILDS: &str = "RCC builds; `holofs build FILE` makes a catalog in a way of its own";
 
 fn not_offered(what: &'static str, why: &'static str) -> anyhow::Result<ExitCode> {

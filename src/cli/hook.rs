@@ -1,8 +1,8 @@
-//! `holofs hook`: a shell enters the environment of a directory, and leaves it with the directory.
+//! `holofs hook`: lets a shell enter the environment of a directory, and leave it with the directory.
 //!
-//! At each prompt the shell has `holofs hook SHELL --step` say what to change. What a directory asks for is not even read before its
-//! user has allowed it, and every change of what it asks for needs to be allowed again: who can write to a directory cannot choose
-//! what its visitors run. A step never fails: what goes wrong is said once per directory.
+//! At each prompt the shell runs `holofs hook SHELL --step`, which prints what to change. A directory's files are not even read
+//! before the user has allowed them, and each change of the specification must be allowed again: so users who can write to a
+//! directory cannot choose what its visitors run. A step never fails: an error is reported once per directory.
 
 mod allowed;
 mod state;
@@ -28,22 +28,22 @@ use super::terminal;
 use allowed::{Asks, Verdict};
 use state::Entered;
 
-/// What was said last, so that it is said once.
+/// The last message, so that it is printed only once.
 const SAID: &str = "HOLOFS_HOOK_SAID";
-/// The space that is entered, for prompts.
+/// The entered space, for prompts.
 const SPACE: &str = "HOLOFS_SPACE";
 
 /// Arguments of `hook`.
 #[derive(Debug, Args)]
 pub struct HookArgs {
-    /// The shell; direnv: a function `use holofs` for .envrc files
+    /// Shell; direnv: a function `use holofs` for .envrc files
     pub shell: Shell,
-    /// Say what to change now
+    /// Print what to change now
     #[arg(long, hide = true)]
     pub step: bool,
 }
 
-/// Whose language is spoken.
+/// The syntax to print.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Shell {
     /// GNU Bash
@@ -52,14 +52,14 @@ pub enum Shell {
     Zsh,
     /// fish
     Fish,
-    /// direnv, whatever the shell
+    /// direnv, for any shell
     Direnv,
 }
 
 /// Arguments of `allow`.
 #[derive(Debug, Args)]
 pub struct AllowArgs {
-    /// A directory with a robot.yaml, package.yaml or conda.yaml, or that file
+    /// Directory with a robot.yaml, package.yaml or conda.yaml, or that file
     #[arg(default_value = ".", value_name = "DIR")]
     pub what: PathBuf,
 }
@@ -67,7 +67,7 @@ pub struct AllowArgs {
 /// Arguments of `deny`.
 #[derive(Debug, Args)]
 pub struct DenyArgs {
-    /// As for `allow`
+    /// Same as for `allow`
     #[arg(default_value = ".", value_name = "DIR")]
     pub what: PathBuf,
 }
@@ -79,7 +79,7 @@ struct Told {
     allowed: bool,
 }
 
-/// Prints the hook, or what it is to do now.
+/// Prints the hook, or the changes for this step.
 pub fn main(context: &Context, args: &HookArgs) -> anyhow::Result<ExitCode> {
     let shell = args.shell;
     if !args.step {
@@ -97,7 +97,7 @@ pub fn main(context: &Context, args: &HookArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Allows what is asked for now; whether its catalog is there does not matter.
+/// Allows the current request, even if its catalog does not exist.
 pub fn allow(context: &Context, args: &AllowArgs) -> anyhow::Result<ExitCode> {
     let file = allowed::absolute(&target::file_in(&args.what)?)?;
     let asks = Asks::of(&context.home, &file)?;
@@ -105,7 +105,7 @@ pub fn allow(context: &Context, args: &AllowArgs) -> anyhow::Result<ExitCode> {
     tell(context, file, true)
 }
 
-/// Allows it no more.
+/// Withdraws the permission.
 pub fn deny(context: &Context, args: &DenyArgs) -> anyhow::Result<ExitCode> {
     let file = allowed::absolute(&target::file_in(&args.what)?)?;
     allowed::deny(&file)?;
@@ -121,10 +121,10 @@ fn tell(context: &Context, path: PathBuf, allowed: bool) -> anyhow::Result<ExitC
     Ok(ExitCode::SUCCESS)
 }
 
-/// A change of one variable; none unsets it.
+/// A change of one variable; `None` unsets it.
 type Change = (String, Option<std::ffi::OsString>);
 
-/// What the shell is to change now. What goes wrong is said, once.
+/// The changes for the shell. An error is printed once.
 fn step(context: &Context) -> Vec<Change> {
     let entered = Entered::from_env();
     let said = std::env::var(SAID).ok();
@@ -159,7 +159,7 @@ fn step(context: &Context) -> Vec<Change> {
     changes
 }
 
-/// What is asked for here, if it is allowed; that it is not is an error.
+/// The request of the current directory, if it is allowed; an error if it is not.
 fn wanted(context: &Context) -> anyhow::Result<Option<Box<Asks>>> {
     let here = std::env::current_dir().context("There is no current directory")?;
     let Some(file) = here.ancestors().find_map(target::file_here) else { return Ok(None) };
@@ -179,7 +179,7 @@ fn wanted(context: &Context) -> anyhow::Result<Option<Box<Asks>>> {
     }
 }
 
-/// Makes the space appear, and gives its variables. Where temporary files and bytecode go stays as it is in this shell.
+/// Makes the space appear, and returns its variables, without those for temporary files and bytecode.
 fn enter(context: &Context, asks: &Asks, path: Option<std::ffi::OsString>) -> anyhow::Result<Vec<Variable>> {
     let target = target::of_composed(context, &asks.file, asks.composed.clone())?;
     let Target { catalog, composed } = target;
@@ -202,7 +202,7 @@ fn enter(context: &Context, asks: &Asks, path: Option<std::ffi::OsString>) -> an
     Ok(list)
 }
 
-/// The changes in the shell's language.
+/// The changes in the shell's syntax.
 fn spelled(shell: Shell, changes: &[Change]) -> String {
     let lines = changes.iter().map(|(name, value)| match (shell, value) {
         (Shell::Fish, None) => format!("set -e {name}"),
@@ -217,7 +217,7 @@ fn fish_quoted(text: &str) -> String {
     text.replace('\\', r"\\").replace('\'', r"\'")
 }
 
-/// The hook itself.
+/// The hook's script.
 fn script(shell: Shell, program: &str) -> String {
     let quoted = program.replace('\'', r"'\''");
     match shell {

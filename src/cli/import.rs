@@ -1,4 +1,4 @@
-//! `holofs import`: a hololib.zip into the hololib, every name and every blob checked; from a file, or from a web server.
+//! `holofs import`: imports a hololib.zip, from a file or a web server, and checks every name and blob.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -19,21 +19,21 @@ use super::remotes::{access, patience};
 /// Arguments of `import`.
 #[derive(Debug, Args)]
 pub struct ImportArgs {
-    /// The files; or where they are: https://…
+    /// Files or URLs (https://…)
     #[arg(required = true, value_name = "ZIP|URL")]
     pub files: Vec<PathBuf>,
-    /// The SHA-256 that the file must have
+    /// SHA-256 that the file must have
     #[arg(long, value_name = "DIGEST", value_parser = parse_digest)]
     pub sha256: Option<String>,
-    /// Import blobs of the other kind than the hololib has; HoloFS can use them then, RCC cannot
+    /// Also import blobs in the format that the hololib does not use; then RCC cannot use them
     #[arg(long)]
     pub mixed: bool,
 }
 
-/// Imports one after the other.
+/// Imports the files in order.
 pub fn main(context: &Context, args: &ImportArgs) -> anyhow::Result<ExitCode> {
     anyhow::ensure!(args.sha256.is_none() || args.files.len() == 1, "--sha256 needs exactly one file");
-    // What takes long is done before others are locked out.
+    // Do the slow part before the lock is taken.
     let sources = args.files.iter().map(|file| Source::of(context, file, args.sha256.as_deref()));
     let sources: Vec<Source> = sources.collect::<anyhow::Result<_>>()?;
     let lock = context.lock_hololib()?;
@@ -49,14 +49,14 @@ pub fn main(context: &Context, args: &ImportArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// A file to import; one that was downloaded goes at the end.
+/// A file to import; a downloaded one is deleted afterwards.
 enum Source<'a> {
     File(&'a Path),
     Downloaded(&'a Path, NamedTempFile),
 }
 
 impl<'a> Source<'a> {
-    /// The file itself, or what is at its address; the digest is checked before anything is read of it.
+    /// The file itself, or a download; the digest is checked before its content is used.
     fn of(context: &Context, given: &'a Path, digest: Option<&str>) -> anyhow::Result<Source<'a>> {
         let (source, found) = match given.to_str().filter(|text| text.contains("://")) {
             Some(url) => downloaded(context, given, url, digest.is_some())?,
@@ -82,7 +82,7 @@ impl<'a> Source<'a> {
     }
 }
 
-/// Downloads a file. Without encryption anybody on the way could change it, unless its digest is known.
+/// Downloads a file. Without encryption it could be changed in transit, so then its digest is required.
 fn downloaded<'a>(
     context: &Context,
     given: &'a Path,

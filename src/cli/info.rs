@@ -1,4 +1,4 @@
-//! `holofs info`: this program, this machine, and where everything is: what is looked at first when something is not as expected.
+//! `holofs info`: shows this program, this machine, and all directories: the first thing to check when something is wrong.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -23,10 +23,10 @@ struct Report {
     version: &'static str,
     platform: String,
     kernel: String,
-    /// Whether this user can open the kernel's device.
+    /// Whether this user can open `/dev/fuse`.
     fuse: String,
     home: PathBuf,
-    /// Why it is this home.
+    /// Why this home is used.
     home_reason: String,
     shared: bool,
     compressed: bool,
@@ -35,7 +35,7 @@ struct Report {
     disk: BTreeMap<&'static str, Taken>,
 }
 
-/// Looks, and changes nothing.
+/// Inspects, and changes nothing.
 pub fn main(context: &Context, _args: &InfoArgs) -> anyhow::Result<ExitCode> {
     let home = &context.home;
     let used = usage::usage(home)?;

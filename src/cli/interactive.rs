@@ -1,4 +1,4 @@
-//! Commands for people at a prompt: a shell in a space, a hook for their own shell, a kernel for their notebooks.
+//! Interactive commands: a shell in a space, a hook for the user's shell, a kernel for notebooks.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -9,22 +9,22 @@ use clap::Subcommand;
 use super::context::Context;
 use super::{hook, kernel, shell};
 
-/// They stand in one list with the others.
+/// Listed together with the other commands.
 #[derive(Debug, Subcommand)]
 pub enum InteractiveCommand {
-    /// Work in a space: your own shell, with the space's name in its prompt, until you leave it
+    /// Start a shell in a space, with the space's name in its prompt
     Shell(Box<shell::ShellArgs>),
-    /// Print what makes a shell enter and leave environments as you change directories
+    /// Print a hook that makes a shell enter and leave environments as you change directories
     Hook(hook::HookArgs),
-    /// Let the hook enter the environment of a directory
+    /// Allow the hook to enter the environment of a directory
     Allow(hook::AllowArgs),
-    /// Keep the hook from entering the environment of a directory
+    /// Forbid the hook to enter the environment of a directory
     Deny(hook::DenyArgs),
-    /// Offer an environment to Jupyter
+    /// Manage Jupyter kernels for environments
     Kernel(kernel::KernelArgs),
 }
 
-/// Runs one of them; the end of a shell is ours.
+/// Runs one of these commands; the status of a shell is ours.
 pub fn main(context: &Context, command: &InteractiveCommand) -> anyhow::Result<ExitCode> {
     match command {
         InteractiveCommand::Shell(args) => shell::main(context, args),
@@ -35,7 +35,7 @@ pub fn main(context: &Context, command: &InteractiveCommand) -> anyhow::Result<E
     }
 }
 
-/// The user's directory for our own configuration.
+/// The user's directory for the configuration of HoloFS.
 pub fn config_dir() -> anyhow::Result<PathBuf> {
     let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let user = || set("HOME").map(|home| home.join(".config"));

@@ -1,4 +1,4 @@
-//! `holofs kernel`: environments as kernels of Jupyter, which start through `holofs run`.
+//! `holofs kernel`: environments as Jupyter kernels, which are started through `holofs run`.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,7 +18,7 @@ pub struct KernelArgs {
     pub action: Action,
 }
 
-/// What can be done with kernels.
+/// Subcommands for kernels.
 #[derive(Debug, Subcommand)]
 pub enum Action {
     /// Write a kernelspec that starts through `holofs run`; `jupyter kernelspec remove NAME` removes it
@@ -28,19 +28,19 @@ pub enum Action {
 /// Arguments of `kernel install`.
 #[derive(Debug, Args)]
 pub struct InstallArgs {
-    /// What asks for the catalog, which must have ipykernel: as for `run`
+    /// Catalog or files that select one, as for `run`; must contain ipykernel
     #[arg(value_name = "CATALOG|FILE|DIR")]
     pub catalog: Option<String>,
-    /// The name of the kernel
+    /// Name of the kernel
     #[arg(long, default_value = "holofs", value_parser = parse_name)]
     pub name: String,
-    /// What people see (default: the name)
+    /// Display name (default: the name)
     #[arg(long, value_name = "TEXT")]
     pub display_name: Option<String>,
-    /// The space's name; auto: one of its own for each kernel
+    /// Name of the space; auto: a new one for each kernel
     #[arg(short, long, default_value = "user", value_parser = parse_space)]
     pub space: String,
-    /// Below PREFIX/share/jupyter instead of the user's own directory
+    /// Install below PREFIX/share/jupyter instead of the user's directory
     #[arg(long, value_name = "PREFIX")]
     pub prefix: Option<PathBuf>,
 }
@@ -52,7 +52,7 @@ struct Installed {
     path: PathBuf,
 }
 
-/// Does what is asked for.
+/// Runs the subcommand.
 pub fn main(context: &Context, args: &KernelArgs) -> anyhow::Result<ExitCode> {
     let Action::Install(args) = &args.action;
     install(context, args)
@@ -79,7 +79,7 @@ fn install(context: &Context, args: &InstallArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What Jupyter reads. An interrupt comes as a message: a signal would reach the kernel twice, from Jupyter and from `run`.
+/// The kernelspec. Interrupts are sent as messages: a signal would reach the kernel twice, from Jupyter and from `run`.
 fn spec(context: &Context, args: &InstallArgs, catalog: &str) -> anyhow::Result<Value> {
     let program = std::env::current_exe().context("Cannot find the program itself")?;
     let product = context.home.product();
@@ -101,7 +101,7 @@ fn spec(context: &Context, args: &InstallArgs, catalog: &str) -> anyhow::Result<
     }))
 }
 
-/// The user's own directory of Jupyter.
+/// The user's Jupyter directory.
 fn data_dir() -> anyhow::Result<PathBuf> {
     let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let found = set("JUPYTER_DATA_DIR").or_else(|| match std::env::consts::OS {
@@ -112,7 +112,7 @@ fn data_dir() -> anyhow::Result<PathBuf> {
     found.context("There is no directory for kernels: neither JUPYTER_DATA_DIR nor HOME is set")
 }
 
-/// Jupyter's rule.
+/// Jupyter's rule for names.
 fn parse_name(text: &str) -> Result<String, String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     match !text.is_empty() && text.chars().all(plain) && text.trim_matches('.') == text {
@@ -121,7 +121,7 @@ fn parse_name(text: &str) -> Result<String, String> {
     }
 }
 
-/// A kernel that cannot start says little in a notebook.
+/// Warns, because a kernel that cannot start reports little in a notebook.
 #[cfg(unix)]
 fn warn_without_ipykernel(context: &Context, catalog: &str) {
     use super::report::Inspected;

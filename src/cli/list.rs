@@ -1,4 +1,4 @@
-//! `holofs list`: the spaces, and what each one is right now.
+//! `holofs list`: lists the spaces and their current states.
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -10,7 +10,7 @@ use crate::space::inventory::{self, SpaceRow};
 use super::context::Context;
 use super::table::{bytes, table};
 
-/// So much of a command is shown.
+/// How many characters of a command are shown.
 #[cfg(unix)]
 const COMMAND: usize = 40;
 
@@ -23,7 +23,7 @@ pub struct ListArgs {
     pub long: bool,
 }
 
-/// Lists. As in RCC, `--json` is an object by label; what only we know stands below `holofs`.
+/// Lists. As in RCC, `--json` prints an object keyed by label; additional fields are below `holofs`.
 pub fn main(context: &Context, args: &ListArgs) -> anyhow::Result<ExitCode> {
     let rows = inventory::spaces(&context.home)?;
     #[cfg(unix)]
@@ -65,7 +65,7 @@ fn cells(row: &SpaceRow) -> Vec<String> {
     ]
 }
 
-/// Who uses it, each by its number and what it runs.
+/// The users of a space, each with its process id and command.
 #[cfg(unix)]
 fn users(row: &SpaceRow) -> String {
     let short = |text: &str| match text.chars().count() > COMMAND {

@@ -1,4 +1,4 @@
-//! `holofs logs`: what the process that serves a space has said, the last run of it too.
+//! `holofs logs`: shows the log of the process that serves a space, including its previous run.
 
 use std::io::{Read, Seek, SeekFrom};
 use std::process::ExitCode;
@@ -15,9 +15,9 @@ use super::SpaceArgs;
 use super::context::Context;
 use super::terminal;
 
-/// How long nothing new is waited for before it is looked for again.
+/// The pause between checks for new lines.
 const PAUSE: Duration = Duration::from_millis(200);
-/// Of a larger log only the end is read.
+/// Of a larger log, only the end is read.
 const MOST: u64 = 8 << 20;
 
 /// Arguments of `logs`.
@@ -25,10 +25,10 @@ const MOST: u64 = 8 << 20;
 pub struct LogsArgs {
     #[command(flatten)]
     pub space: SpaceArgs,
-    /// Show new lines as they come, until the space is unmounted
+    /// Follow the log until the space is unmounted
     #[arg(short, long)]
     pub follow: bool,
-    /// Show only the last lines
+    /// Number of last lines to show
     #[arg(short = 'n', long, value_name = "N")]
     pub lines: Option<usize>,
 }
@@ -67,7 +67,7 @@ fn is_live(space: &Space) -> bool {
     space.live_holder().is_some()
 }
 
-/// What is not read yet. A line is written at once.
+/// The unread rest. A line is written at once.
 fn rest(log: &mut impl Read) -> std::io::Result<String> {
     let mut bytes = Vec::new();
     log.read_to_end(&mut bytes)?;

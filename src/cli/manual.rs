@@ -1,4 +1,4 @@
-//! Man pages and the page of commands, made from the command line's own definition, so that they cannot disagree with it.
+//! Man pages and docs/commands.md, generated from the command line definition, so that they always agree with it.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -12,14 +12,14 @@ use super::complete;
 /// Arguments of `man`.
 #[derive(Debug, Args)]
 pub struct ManArgs {
-    /// An existing directory; one page per command is written to it
+    /// Existing directory, into which one page per command is written
     pub directory: PathBuf,
-    /// Also write completions, as holofs.bash, _holofs and so on
+    /// Also write completions: holofs.bash, _holofs and so on
     #[arg(long)]
     pub completions: bool,
 }
 
-/// Writes the pages, for whoever packages the program.
+/// Writes the pages, for packaging.
 pub fn man(args: &ManArgs) -> anyhow::Result<ExitCode> {
     let mut command = super::command();
     command.build();
@@ -38,7 +38,7 @@ pub fn man(args: &ManArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Every visible command with its help, as Markdown: what docs/commands.md holds.
+/// Every visible command with its help, as Markdown: the content of docs/commands.md.
 #[cfg(test)]
 fn commands_page() -> String {
     use std::fmt::Write as _;
@@ -69,7 +69,7 @@ fn write_page(directory: &Path, command: clap::Command, name: &str) -> anyhow::R
 mod tests {
     use super::*;
 
-    /// `HOLOFS_UPDATE_DOCS=1 cargo test --lib manual` writes the page again.
+    /// `HOLOFS_UPDATE_DOCS=1 cargo test --lib manual` regenerates the page.
     #[test]
     fn the_page_of_commands_is_what_the_program_says() {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/commands.md");

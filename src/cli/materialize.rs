@@ -1,4 +1,4 @@
-//! `holofs materialize`: the same tree as a mount shows, as files.
+//! `holofs materialize`: the same tree as in a mount, as files.
 
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
@@ -16,29 +16,27 @@ use super::target;
 /// Arguments of `materialize`.
 #[derive(Debug, Args)]
 pub struct MaterializeArgs {
-    /// What asks for the catalog: a conda.yaml, package.yaml or robot.yaml, a directory with one (default: this one); or the
-    /// catalog itself: its hash, a unique prefix of it, its file name, or a path
+    /// A conda.yaml, package.yaml, robot.yaml or a directory with one (default: .); or a catalog: hash, prefix, file name, path
     #[arg(value_name = "CATALOG|FILE|DIR")]
     pub catalog: Option<String>,
     #[command(flatten)]
     pub space: SpaceChoice,
-    /// How bytes get into place: auto, snapshot, reflink, hardlink or copy; hardlinks only when asked for. If not given:
-    /// $RCC_HOLOTREE_STRATEGY, then holotree.restoration-strategy in settings.yaml, then auto
+    /// How to place files: auto, snapshot, reflink, hardlink, copy (default: $RCC_HOLOTREE_STRATEGY, settings.yaml, auto)
     #[arg(long)]
     pub strategy: Option<Strategy>,
-    /// Lay the catalog out in the side store too, so that the next space of it is made without decoding
+    /// Also lay out the catalog in the side store, so that its next space needs no decoding
     #[arg(long)]
     pub warm: bool,
-    /// Read the content of files that seem to be right
+    /// Also read the content of files that seem unchanged
     #[arg(long)]
     pub verify: bool,
-    /// Drop what was written to the space before: every file, whatever its size and time, becomes the catalog's
+    /// Drop earlier changes: reset every file, whatever its size and time
     #[arg(long)]
     pub fresh: bool,
-    /// As root, keep the setuid and setgid bits that the catalog has
+    /// Keep the catalog's setuid and setgid bits (as root)
     #[arg(long)]
     pub allow_setuid: bool,
-    /// Threads to use (default: one per processor)
+    /// Number of threads (default: one per processor)
     #[arg(long)]
     pub threads: Option<NonZeroUsize>,
     #[command(flatten)]
@@ -63,7 +61,7 @@ pub fn main(context: &Context, args: &MaterializeArgs) -> anyhow::Result<ExitCod
     Ok(ExitCode::SUCCESS)
 }
 
-/// One line for people, and one for each weaker way that was taken.
+/// One line of summary, and one for each fallback that was used.
 fn summary(report: &Report) -> Vec<String> {
     let count = |name: &str| report.counts.get(name).copied().unwrap_or_default();
     let tiers = ["snapshotted", "reflinked", "hardlinked", "copied", "relocated", "kept", "removed"];

@@ -1,4 +1,4 @@
-//! `holofs metrics`: the numbers of live spaces for Prometheus: printed, kept in a file for node_exporter, or served.
+//! `holofs metrics`: metrics of live spaces for Prometheus: printed, written to a file for node_exporter, or served.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -17,27 +17,27 @@ use crate::inspect::usage::usage;
 use super::context::Context;
 use super::terminal;
 
-/// A request's head is not longer, in bytes; nor has it more lines.
+/// The maximum size of a request's head in bytes, and its maximum number of lines.
 const MOST: usize = 8 << 10;
 const LINES: usize = 64;
-/// So long who asks may take.
+/// How long a client may take.
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Arguments of `metrics`.
 #[derive(Debug, Args)]
 pub struct MetricsArgs {
-    /// Write into this file, which is replaced at once: for the textfile collector of node_exporter
+    /// Write to this file, replaced atomically: for the textfile collector of node_exporter
     #[arg(short, long, value_name = "FILE", conflicts_with = "listen")]
     pub output: Option<PathBuf>,
-    /// Serve http://ADDR/metrics until interrupted, such as on 127.0.0.1:9464; there is neither a login nor TLS
+    /// Serve http://ADDR/metrics until interrupted, for example on 127.0.0.1:9464; without login and TLS
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<SocketAddr>,
-    /// Count what takes the disk, too, which reads all directories of the home
+    /// Also measure disk usage, which reads all directories of the home
     #[arg(long)]
     pub disk: bool,
 }
 
-/// Samples, and tells where it is wanted.
+/// Takes a sample, and writes it to the chosen place.
 pub fn main(context: &Context, args: &MetricsArgs) -> anyhow::Result<ExitCode> {
     match (&args.listen, &args.output) {
         (Some(address), _) => serve(context, *address, args.disk)?,
@@ -52,7 +52,7 @@ fn page(context: &Context, disk: bool) -> anyhow::Result<String> {
     Ok(text(&Sample::take(&context.home)?, usage.as_ref()))
 }
 
-/// Others read it, and never half of it.
+/// Replaces the file atomically: readers never see half of it.
 fn replace(file: &Path, page: &str) -> anyhow::Result<()> {
     let cannot = || format!("Cannot write {}", file.display());
     let file = std::path::absolute(file).with_context(cannot)?;
@@ -64,7 +64,7 @@ fn replace(file: &Path, page: &str) -> anyhow::Result<()> {
     new.persist(&file).map(drop).with_context(cannot)
 }
 
-/// Answers one after the other: nobody has more than one thread of ours, nor longer than [`PATIENCE`].
+/// Answers clients one after the other: each uses this one thread, for at most [`PATIENCE`].
 fn serve(context: &Context, address: SocketAddr, disk: bool) -> anyhow::Result<()> {
     let listener = TcpListener::bind(address).with_context(|| format!("Cannot listen on {address}"))?;
     let address = listener.local_addr().context("Cannot tell where it listens")?;
@@ -99,7 +99,7 @@ fn answer(stream: &mut TcpStream, page: impl FnOnce() -> anyhow::Result<String>)
     stream.flush()
 }
 
-/// What somebody asked for.
+/// A client's request.
 #[derive(Debug, PartialEq)]
 enum Asked {
     Metrics { body: bool },
@@ -108,7 +108,7 @@ enum Asked {
     Nonsense,
 }
 
-/// Reads a request's head, and no more than that.
+/// Reads a request's head, and nothing after it.
 fn asked(stream: &mut TcpStream) -> std::io::Result<Asked> {
     let (mut head, until) = (Vec::new(), Instant::now() + PATIENCE);
     let mut piece = [0; 1024];
@@ -128,7 +128,7 @@ fn asked(stream: &mut TcpStream) -> std::io::Result<Asked> {
     }
 }
 
-/// What `head` asks for; `None` if it is not whole.
+/// The request in `head`; `None` if it is incomplete.
 fn meant(head: &[u8]) -> Option<Asked> {
     let mut lines = [httparse::EMPTY_HEADER; LINES];
     let mut request = httparse::Request::new(&mut lines);

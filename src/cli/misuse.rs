@@ -1,4 +1,4 @@
-//! A command line, or an environment, with which no command begins: told as the command that was meant would tell a failure.
+//! An invalid command line or environment: reported in the way the intended command reports failures.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -7,7 +7,7 @@ use clap::CommandFactory;
 
 use super::{Cli, activate, exit_code, terminal};
 
-/// Says what is wrong with the command line, or what it asks for instead of a command: help, the version.
+/// Reports an error in the command line, or prints what was requested instead of a command: help, the version.
 pub fn usage(error: &clap::Error) -> ExitCode {
     if let Err(error) = terminal::explain(error) {
         log::debug!("Cannot print: {error}");
@@ -16,7 +16,7 @@ pub fn usage(error: &clap::Error) -> ExitCode {
     if error.use_stderr() { not_begun(code) } else { code }
 }
 
-/// What `run` and `variables` owe to who called them, when they do not begin; for others `code`.
+/// The exit code that callers of `run` and `variables` expect if these do not start; for other commands `code`.
 #[allow(clippy::print_stdout)]
 pub fn not_begun(code: ExitCode) -> ExitCode {
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
@@ -33,7 +33,7 @@ pub fn not_begun(code: ExitCode) -> ExitCode {
     }
 }
 
-/// The command that a command line means.
+/// The command named in a command line.
 fn meant(words: &[OsString]) -> Option<String> {
     let cli = Cli::command();
     let mut words = words.iter().take_while(|word| *word != "--");

@@ -1,6 +1,6 @@
-//! `holofs mount`: makes a space appear, and tells where.
+//! `holofs mount`: makes a space appear, and prints its path.
 //!
-//! Where nothing can be mounted the space is materialized, unless `--mode` says otherwise: see [`crate::session::method`].
+//! If nothing can be mounted the space is materialized, unless `--mode` excludes that: see [`crate::session::method`].
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -27,8 +27,7 @@ use super::target;
 /// Arguments of `mount`.
 #[derive(Debug, Clone, Args)]
 pub struct MountArgs {
-    /// What asks for the catalog: a conda.yaml, package.yaml or robot.yaml, a directory with one (default: this one); or the
-    /// catalog itself: its hash, a unique prefix of it, its file name, or a path
+    /// A conda.yaml, package.yaml, robot.yaml or a directory with one (default: .); or a catalog: hash, prefix, file name, path
     #[arg(value_name = "CATALOG|FILE|DIR")]
     pub catalog: Option<String>,
     #[command(flatten)]
@@ -36,34 +35,34 @@ pub struct MountArgs {
     /// Serve from this process until unmounted
     #[arg(long)]
     pub foreground: bool,
-    /// Allow no change; a little faster, since nothing is ever asked twice
+    /// Mount read-only; slightly faster, because access times are never re-read
     #[arg(long)]
     pub read_only: bool,
-    /// Let other users in; the kernel checks permissions
+    /// Allow access by other users; the kernel checks permissions
     #[arg(long)]
     pub allow_other: bool,
-    /// Root mounts for this user: everything of the catalog belongs to it; others are let in, and the kernel checks permissions
+    /// Owner of all catalog files (as root); allows other users, and the kernel checks permissions
     #[arg(long)]
     pub uid: Option<u32>,
-    /// As --uid, for the group
+    /// Group of all catalog files, like --uid
     #[arg(long)]
     pub gid: Option<u32>,
-    /// Let no program in it run
+    /// Do not allow execution of programs
     #[arg(long = "noexec")]
     pub no_exec: bool,
-    /// Drop what was written to the space before
+    /// Drop earlier changes in the space
     #[arg(long)]
     pub fresh: bool,
-    /// What runs read first, to read it ahead of the next one: kept per catalog (auto), nowhere (off), or in a file
+    /// Profile for readahead, by catalog: auto, off, or a file
     #[arg(long, default_value = "auto", value_name = "auto|off|FILE")]
     pub profile: PathBuf,
-    /// How the space appears
+    /// Method to make the space appear
     #[arg(long, value_enum, default_value = "auto", env = "HOLOFS_MODE")]
     pub mode: Mode,
-    /// How files are read (default: no-open)
+    /// How to read files (default: no-open)
     #[arg(long, value_enum, env = "HOLOFS_IO")]
     pub io: Option<Io>,
-    /// While requests come quickly, let no idle processor halt: where that makes each request slow, as in some virtual machines
+    /// Keep idle processors awake during bursts of requests: faster on some virtual machines
     #[arg(long, value_enum, default_value = "auto", env = "HOLOFS_KEEP_AWAKE")]
     pub keep_awake: KeepAwake,
     #[command(flatten)]
@@ -71,7 +70,7 @@ pub struct MountArgs {
 }
 
 impl MountArgs {
-    /// What is asked for, of this catalog.
+    /// The request for this catalog.
     pub fn request(&self, catalog: &str) -> MountRequest {
         MountRequest {
             read_only: self.read_only,
@@ -88,7 +87,7 @@ impl MountArgs {
     }
 }
 
-/// Mounts, in the background unless asked otherwise.
+/// Mounts, in the background unless `--foreground` is given.
 pub fn main(context: &Context, args: &MountArgs) -> anyhow::Result<ExitCode> {
     let find = || target::of_word(context, args.catalog.as_deref());
     let named = remotes::or_pulled(context, &args.remote, find)?.catalog;
@@ -110,7 +109,7 @@ fn tell(context: &Context, report: &MountReport) -> anyhow::Result<()> {
     context.report(report, |report| report.path.display().to_string())
 }
 
-/// This process stays until it is unmounted.
+/// Serves in this process until unmounted.
 fn in_foreground(context: &Context, request: &MountRequest) -> anyhow::Result<ExitCode> {
     request.check()?;
     let work = |server: &Server<'_>| {
@@ -121,7 +120,7 @@ fn in_foreground(context: &Context, request: &MountRequest) -> anyhow::Result<Ex
     Ok(exit_code::of(supervise::run(Terminal::Kept, work)?))
 }
 
-/// What the server of a mount in the foreground does, which may come to files instead.
+/// The work of the server of a foreground mount, which may fall back to files.
 fn serve_in_foreground(context: &Context, request: &MountRequest, server: &Server<'_>) -> anyhow::Result<()> {
     if let Some(held) = server.held() {
         return take_over(context, request, server, held);
@@ -136,7 +135,7 @@ fn serve_in_foreground(context: &Context, request: &MountRequest, server: &Serve
     show(context, &appear::without_mount(context, request, refused)?)
 }
 
-/// The process that serves a mount: what to mount is on its stdin, and its answer goes to stdout.
+/// The process that serves a mount: reads the request from stdin, and answers on stdout.
 pub fn serve_in_background() -> anyhow::Result<ExitCode> {
     daemon::enter()?;
     let order = daemon::order()?;

@@ -3,8 +3,8 @@
 //! ```text
 //! mount.holofs CATALOG DIRECTORY [-sfnv] [-N NAMESPACE] [-t TYPE] [-o OPTIONS]
 //! ```
-//! The directory must be the one of the space that the options name, because the catalog decides where its spaces are. Options
-//! are parsed strictly: one that is not understood, or that would have to be ignored at a loss, is refused.
+//! The directory must be that of the space named by the options, because the catalog determines where its spaces are. Options are
+//! parsed strictly: unknown ones, and those that cannot be ignored safely, are refused.
 
 use std::ffi::OsString;
 use std::path::{Component, Path, PathBuf};
@@ -21,7 +21,7 @@ use super::context::{Context, parse_space};
 use super::terminal;
 use super::{Cli, Command, Global};
 
-/// The options that are ours.
+/// Our own options.
 const KNOWN: &str = "space, controller, home, robocorp_home, holofs_home, io, keep_awake, profile, wait, uid, gid, ro, rw, exec, noexec, allow_other and fresh";
 
 /// mount(8): incorrect invocation.
@@ -37,12 +37,12 @@ pub struct MountHolofsArgs {
     pub words: Vec<OsString>,
 }
 
-/// What is asked for.
+/// The parsed arguments.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Wanted {
     catalog: String,
     dir: PathBuf,
-    /// Nothing is done.
+    /// Do nothing.
     fake: bool,
     verbose: u8,
     options: Options,
@@ -67,14 +67,14 @@ struct Options {
     gid: Option<u32>,
 }
 
-/// The arguments, if this process was called by the name of the helper.
+/// The arguments, if this process was called by the helper's name.
 pub fn called_so() -> Option<Vec<OsString>> {
     let mut words = std::env::args_os();
     let name = PathBuf::from(words.next()?);
     (name.file_name()? == "mount.holofs").then(|| words.collect())
 }
 
-/// Mounts; the exit codes are those of mount(8).
+/// Mounts; returns the exit codes of mount(8).
 pub fn main(words: &[OsString]) -> ExitCode {
     let wanted = match parse(words) {
         Ok(wanted) => wanted,
@@ -98,7 +98,7 @@ fn mount(wanted: Wanted) -> anyhow::Result<()> {
     }
     let options = wanted.options;
     let space = options.space.as_deref().unwrap_or("user");
-    // What is not said here is as `holofs mount` has it, by default or by the environment.
+    // Everything not given here is as in `holofs mount`, by default or by the environment.
     let cli = Cli::try_parse_from(["holofs", "mount", "--mode=mount", "--", &wanted.catalog, space])?;
     let Command::Mount(args) = cli.command else { anyhow::bail!("There is no such command") };
     let mut request = args.request(&wanted.catalog);
@@ -163,7 +163,7 @@ fn parse(words: &[OsString]) -> Result<Wanted, String> {
     Ok(wanted)
 }
 
-/// The options of all -o. What mount(8) itself deals with, and what always holds here, may be there.
+/// Parses all -o options. Those handled by mount(8) itself, and those that always apply here, are accepted.
 fn options(list: &str, sloppy: bool) -> Result<Options, String> {
     let mut found = Options::default();
     for option in list.split(',').filter(|option| !option.is_empty()) {
@@ -183,7 +183,7 @@ fn options(list: &str, sloppy: bool) -> Result<Options, String> {
             ("holofs_home", _) => found.holofs_home = Some(clean(needed()?)?),
             ("uid", _) => found.uid = Some(number(name, needed()?)?),
             ("gid", _) => found.gid = Some(number(name, needed()?)?),
-            // mount(8) itself adds noexec to what users may mount; a later exec takes it back.
+            // mount(8) itself adds noexec for user mounts; a later exec cancels it.
             ("noexec", None) => found.no_exec = true,
             ("exec", None) => found.no_exec = false,
             ("ro", None) => found.read_only = true,
@@ -225,7 +225,7 @@ fn is_harmless(name: &str) -> bool {
     known.contains(&name) || name.starts_with("x-") || name.starts_with("X-")
 }
 
-/// One of the words that an option may have.
+/// Parses an option with a fixed set of values.
 fn word<T: ValueEnum>(name: &str, value: &str) -> Result<T, String> {
     T::from_str(value, false).map_err(|_| {
         let words = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
@@ -234,12 +234,12 @@ fn word<T: ValueEnum>(name: &str, value: &str) -> Result<T, String> {
     })
 }
 
-/// How long to wait.
+/// Parses a waiting time.
 fn seconds(value: &str) -> Result<u64, String> {
     value.parse().map_err(|_| format!("wait is a number of seconds, not {value:?}"))
 }
 
-/// The number of a user or group; mount(8) makes numbers of names.
+/// Parses the number of a user or group; mount(8) converts names to numbers.
 fn number(name: &str, value: &str) -> Result<u32, String> {
     value.parse().ok().filter(|&id| id != u32::MAX).ok_or(format!("{name} is a number, not {value:?}"))
 }

@@ -1,4 +1,4 @@
-//! Progress: a bar on a terminal, a line from time to time in a log, and the tally behind both.
+//! Progress: a bar on a terminal, a line from time to time in a log, and the counters for both.
 
 use std::io::IsTerminal;
 use std::sync::Mutex;
@@ -11,17 +11,17 @@ use crate::store::observe::{Counter, Observer, Tally};
 
 use super::terminal;
 
-/// How often a log gets a line.
+/// The interval of lines in a log.
 const PAUSE: Duration = Duration::from_secs(10);
 
-/// What is counted.
+/// The unit of progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unit {
     Bytes,
     Files,
 }
 
-/// Counts everything; shows progress if somebody is watching.
+/// Counts everything; shows progress if it is visible.
 pub struct Progress {
     tally: Tally,
     bar: ProgressBar,
@@ -40,8 +40,8 @@ struct Lines {
 }
 
 impl Progress {
-    /// A bar with `what` before it, on stderr if that is a terminal; else a line every ten seconds. Nothing if `silent`, or if the
-    /// user wants none.
+    /// A bar labelled `what` on stderr if that is a terminal; otherwise a line every ten seconds. Nothing if `silent`, or if the user
+    /// disabled progress.
     pub fn new(what: &'static str, silent: bool) -> Progress {
         let manner = terminal::manner();
         let wanted = !silent && !manner.quiet && !manner.no_progress;
@@ -66,7 +66,7 @@ impl Progress {
         self.tally.counts()
     }
 
-    /// Takes the bar away; so does dropping it.
+    /// Removes the bar; so does dropping it.
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }
@@ -82,7 +82,7 @@ impl Progress {
 }
 
 impl Unit {
-    /// What a bar looks like: at most 80 columns.
+    /// The template of a bar: at most 80 columns.
     fn template(self) -> &'static str {
         match self {
             Unit::Bytes => "{prefix} [{bar:20}] {bytes} of {total_bytes}, {bytes_per_sec}, {eta} left",

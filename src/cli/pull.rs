@@ -1,4 +1,4 @@
-//! `holofs pull`: a whole remote environment into the hololib, where RCC finds it too.
+//! `holofs pull`: fetches a whole remote environment into the hololib, where RCC finds it too.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use super::table::bytes;
 /// Arguments of `pull`.
 #[derive(Debug, Args)]
 pub struct PullArgs {
-    /// The remote environment: oci://HOST/REPOSITORY:TAG, s3://BUCKET/PREFIX#NAME, https://…, file:///…
+    /// Remote environment: oci://HOST/REPOSITORY:TAG, s3://BUCKET/PREFIX#NAME, https://…, file:///…
     #[arg(value_parser = remotes::parse_address)]
     pub remote: Address,
     #[command(flatten)]

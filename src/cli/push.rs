@@ -1,4 +1,4 @@
-//! `holofs push`: environments to a remote, where other machines run them or pull them.
+//! `holofs push`: sends environments to a remote, where other machines run or pull them.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -20,18 +20,18 @@ use super::table::bytes;
 /// Arguments of `push`.
 #[derive(Debug, Args)]
 pub struct PushArgs {
-    /// The catalogs (hashes, unique prefixes, file names), then the remote
+    /// Catalogs (hashes, unique prefixes, file names), then the remote
     #[arg(required = true, num_args = 2.., value_names = ["CATALOG", "REMOTE"])]
     pub what: Vec<String>,
-    /// What runs read first, so that it comes first elsewhere too: auto (what mounts here saw), off, or a file
+    /// Profile to send, so that others fetch it first: auto (from mounts here), off, or a file
     #[arg(long, default_value = "auto", value_name = "FILE")]
     pub profile: PathBuf,
-    /// Sign it with this minisign secret key ($HOLOFS_SIGN_PASSWORD opens a locked one)
+    /// Sign with this minisign secret key ($HOLOFS_SIGN_PASSWORD unlocks it)
     #[arg(long, value_name = "KEY")]
     pub sign: Option<PathBuf>,
 }
 
-/// Pushes one catalog after the other.
+/// Pushes the catalogs in order.
 pub fn main(context: &Context, args: &PushArgs) -> anyhow::Result<ExitCode> {
     let Some((address, catalogs)) = args.what.split_last() else { bail!("Nothing to push") };
     let address: Address = address.parse()?;
@@ -94,7 +94,7 @@ fn profile(context: &Context, catalog: &Path, given: &Path) -> anyhow::Result<Op
     Ok(Some(Profile::new(found.items().iter().filter_map(chunk))))
 }
 
-/// Nothing is mounted here, so nothing was seen.
+/// Nothing is mounted here, so there is no profile.
 #[cfg(not(unix))]
 fn profile(_: &Context, _: &Path, _: &Path) -> anyhow::Result<Option<Profile>> {
     Ok(None)

@@ -1,4 +1,4 @@
-//! `holofs record`: a finished directory into the hololib.
+//! `holofs record`: records a finished directory in the hololib.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -14,20 +14,20 @@ use super::progress::Progress;
 /// Arguments of `record`.
 #[derive(Debug, Args)]
 pub struct RecordArgs {
-    /// The directory: its name has 24 letters, digits and `_`, and is what a space's label will replace
+    /// Directory; its name (24 letters, digits and `_`) is what a space's label replaces
     pub dir: PathBuf,
     #[command(flatten)]
     pub name: CatalogName,
 }
 
-/// What the catalog is called by.
+/// What names the catalog.
 #[derive(Debug, Args)]
 #[group(required = true, multiple = false)]
 pub struct CatalogName {
-    /// The file with the specification (a conda.yaml as RCC writes it into identity.yaml): its hash names the catalog
+    /// Specification file (a conda.yaml as RCC writes it into identity.yaml), whose hash names the catalog
     #[arg(long, value_name = "FILE")]
     pub blueprint: Option<PathBuf>,
-    /// Any text instead: its hash names the catalog
+    /// Any text, whose hash names the catalog
     #[arg(long, value_name = "TEXT")]
     pub name: Option<String>,
 }

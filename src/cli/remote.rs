@@ -1,4 +1,4 @@
-//! `holofs remote`: what is in a remote, whether it is right, and removing what nothing leads to.
+//! `holofs remote`: lists and verifies the content of a remote, and removes what no name refers to.
 
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -32,41 +32,41 @@ pub struct RemoteArgs {
 enum RemoteCommand {
     /// List the environments of a remote by name
     Ls {
-        /// The remote
+        /// Remote
         #[arg(value_parser = remotes::parse_address)]
         remote: Address,
     },
     /// Show one environment of a remote
     Show {
-        /// The remote environment
+        /// Remote environment
         #[arg(value_parser = remotes::parse_address)]
         remote: Address,
         #[command(flatten)]
         fetch: FetchArgs,
     },
-    /// Read all of an environment, and say which blobs are not right
+    /// Read a whole environment, and list its bad blobs
     Verify {
-        /// The remote environment
+        /// Remote environment
         #[arg(value_parser = remotes::parse_address)]
         remote: Address,
         #[command(flatten)]
         fetch: FetchArgs,
     },
-    /// Remove what no name leads to; of a registry, tags only
+    /// Remove what no name refers to; in a registry, only tags
     Gc {
-        /// The remote
+        /// Remote
         #[arg(value_parser = remotes::parse_address)]
         remote: Address,
-        /// Keep what was written in the last days, whatever leads to it
+        /// Keep everything written in the last days
         #[arg(long, value_name = "DAYS", default_value_t = 7)]
         grace: u64,
-        /// Only tell what would be removed
+        /// Only list what would be removed
         #[arg(long)]
         dry_run: bool,
     },
 }
 
-/// Does what is asked for.
+/// Runs the subcommand.
 pub fn main(context: &Context, args: &RemoteArgs) -> anyhow::Result<ExitCode> {
     match &args.command {
         RemoteCommand::Ls { remote } => ls(context, remote),
@@ -112,7 +112,7 @@ fn ls(context: &Context, address: &Address) -> anyhow::Result<ExitCode> {
     for name in remote.names()?.into_iter().filter(|name| !name.starts_with(OWN_NAME)) {
         match remote.reference(&name) {
             Ok(found) => rows.extend(found.map(|reference| Row::new(name, reference))),
-            // Other things may have names there too.
+            // Others may have names there too.
             Err(error) => log::info!("{error}"),
         }
     }

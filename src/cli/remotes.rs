@@ -1,4 +1,4 @@
-//! What the commands about remotes share: the address, the environment that logins come from, keys.
+//! Shared by the commands about remotes: addresses, the environment for logins, keys.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -26,15 +26,15 @@ pub enum RemotesCommand {
     Push(push::PushArgs),
     /// Fetch a whole remote environment into the hololib
     Pull(pull::PullArgs),
-    /// Look at a remote, verify it, clean it up
+    /// Inspect, verify or clean up a remote
     Remote(remote::RemoteArgs),
-    /// The process that has the network for a mount, and is told by stdin what to fetch
+    /// Fetch content for a mount from the network, as requested on stdin
     #[cfg(unix)]
     #[command(hide = true)]
     Fetch,
 }
 
-/// Does what is asked for.
+/// Runs one of these commands.
 pub fn main(context: &Context, command: &RemotesCommand) -> anyhow::Result<ExitCode> {
     match command {
         RemotesCommand::Push(args) => push::main(context, args),
@@ -45,7 +45,7 @@ pub fn main(context: &Context, command: &RemotesCommand) -> anyhow::Result<ExitC
     }
 }
 
-/// Serves the line at stdin until it is closed.
+/// Serves the connection on stdin until it is closed.
 #[cfg(unix)]
 fn fetch() -> anyhow::Result<ExitCode> {
     let line = std::os::fd::AsFd::as_fd(&std::io::stdin()).try_clone_to_owned();
@@ -54,20 +54,20 @@ fn fetch() -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// How a remote environment is used where a catalog is expected.
+/// How to use a remote environment where a catalog is expected.
 #[derive(Debug, Clone, Default, Args)]
 pub struct RemoteUseArgs {
-    /// Of a remote environment, fetch everything first, into the hololib
+    /// Fetch a remote environment completely first, into the hololib
     #[arg(long)]
     pub complete: bool,
-    /// If the hololib has no catalog for what a file asks for, pull this remote environment first
+    /// Remote environment to pull first if the hololib lacks the catalog
     #[arg(long, value_name = "REMOTE", value_parser = parse_address)]
     pub pull: Option<Address>,
     #[command(flatten)]
     pub fetch: FetchArgs,
 }
 
-/// What `find` finds; if the hololib has no catalog for what a file asks for, after it was pulled, if that is wanted.
+/// The result of `find`; if the hololib has no catalog for a specification, pulls it first, if an option allows it.
 pub fn or_pulled<T>(
     context: &Context,
     how: &RemoteUseArgs,
@@ -82,7 +82,7 @@ pub fn or_pulled<T>(
     }
 }
 
-/// Pulls, in a process of its own: threads that it leaves would keep this one from a namespace of its own.
+/// Pulls in a separate process: threads left over in this one would prevent it from entering a namespace.
 fn pull_first(context: &Context, remote: &str, fetch: &FetchArgs) -> anyhow::Result<()> {
     let mut command = context.this_program()?;
     command.args(["pull", remote]).stdout(std::process::Stdio::null());
@@ -94,12 +94,12 @@ fn pull_first(context: &Context, remote: &str, fetch: &FetchArgs) -> anyhow::Res
     Ok(())
 }
 
-/// An address, or what the configuration says that a name stands for.
+/// The address, or the one that the configuration defines for a short name.
 fn meant(given: &str) -> &str {
     config::current().remotes.get(given).map_or(given, String::as_str)
 }
 
-/// What stands for a catalog: what was given, or the file of the remote catalog that was meant.
+/// The catalog to use: as given, or the local file of a remote catalog.
 pub fn local(context: &Context, given: &str, how: &RemoteUseArgs) -> anyhow::Result<String> {
     let given = meant(given);
     if !address::is_address(given) {
@@ -119,7 +119,7 @@ pub fn local(context: &Context, given: &str, how: &RemoteUseArgs) -> anyhow::Res
     Ok(context.home.catalog_dir().join(name).to_string_lossy().into_owned())
 }
 
-/// What a name stood for, once.
+/// Prints the address of a short name, once.
 #[allow(clippy::print_stderr)]
 fn say_resolved(address: &Address, head: &ObjectId) {
     if address.pin.is_none() {
@@ -127,16 +127,16 @@ fn say_resolved(address: &Address, head: &ObjectId) {
     }
 }
 
-/// How an environment is fetched.
+/// How to fetch an environment.
 #[derive(Debug, Clone, Default, Args)]
 pub struct FetchArgs {
-    /// Take a remote environment only if it is signed with this minisign key: a file, or the key itself
+    /// Minisign key that must have signed a remote environment: a file, or the key itself
     #[arg(long, value_name = "KEY.pub", env = "HOLOFS_REQUIRE_SIGNATURE")]
     pub require_signature: Option<String>,
 }
 
 impl FetchArgs {
-    /// The key that environments must be signed with.
+    /// The key that must have signed environments.
     pub fn key(&self) -> anyhow::Result<Option<PublicKey>> {
         let Some(given) = &self.require_signature else { return Ok(None) };
         let (text, shown) = match std::fs::read_to_string(given) {
@@ -150,12 +150,12 @@ impl FetchArgs {
     }
 }
 
-/// How long things may take.
+/// The timeouts.
 pub fn patience(context: &Context) -> Patience {
     Patience { piece: Duration::from_secs(context.fetch_timeout.max(1)), ..Patience::default() }
 }
 
-/// The environment of this process, for logins.
+/// The variables of this process for logins.
 pub fn access(patience: Patience) -> Access {
     let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
     Access { var: Arc::new(var), patience }
@@ -179,7 +179,7 @@ pub fn secret_key(path: &Path) -> anyhow::Result<crate::remote::signature::Secre
     Ok(crate::remote::signature::SecretKey::parse(&text, password, &path.display().to_string())?)
 }
 
-/// A local file for people to name: `None` for `off`, the usual one for `auto`.
+/// The path of a local file given by the user: `None` for `off`, the default for `auto`.
 pub fn chosen(given: &Path, usual: impl FnOnce() -> PathBuf) -> Option<PathBuf> {
     match given.to_str() {
         Some("off") => None,

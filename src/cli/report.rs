@@ -1,4 +1,4 @@
-//! `holofs report`: a page that shows what an environment holds and what runs touched of it.
+//! `holofs report`: writes a page that shows what an environment contains and what runs used of it.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -25,15 +25,15 @@ use super::trace;
 /// Arguments of `report`.
 #[derive(Debug, Args)]
 pub struct ReportArgs {
-    /// The catalog: its hash, a unique prefix of it, its file name, or a path
+    /// Catalog: its hash, a unique prefix of it, its file name, or a path
     pub catalog: String,
-    /// Also show what changed since this catalog
+    /// Catalog to compare with
     #[arg(long, value_name = "CATALOG")]
     pub since: Option<String>,
-    /// Also show the timeline of a run that `holofs run --trace FILE` recorded; of two, also what differs
+    /// Recording of `holofs run --trace FILE` whose timeline to show; with two, also their differences
     #[arg(long, value_name = "FILE")]
     pub trace: Vec<PathBuf>,
-    /// The page to write
+    /// Page to write
     #[arg(short, long, default_value = "report.html", value_name = "FILE")]
     pub output: PathBuf,
 }
@@ -46,7 +46,7 @@ struct Written {
     touched: Share,
 }
 
-/// A catalog, with what it holds.
+/// A catalog and its content.
 pub struct Inspected {
     /// The compiled catalog.
     pub index: Index,
@@ -55,7 +55,7 @@ pub struct Inspected {
 }
 
 impl Inspected {
-    /// Looks into the catalog that `what` names.
+    /// Opens the catalog that `what` names.
     pub fn open(context: &Context, what: &str) -> anyhow::Result<Inspected> {
         let (index, _, _) = context.index(what)?;
         let store = context.store_for_now(Arc::new(Tally::new()))?;
@@ -63,7 +63,7 @@ impl Inspected {
         Ok(Inspected { index, packages })
     }
 
-    /// Looks into the catalog of that id, which is in the hololib under any name.
+    /// Opens the catalog with that id, whatever its name in the hololib.
     pub fn of_id(context: &Context, id: &str) -> anyhow::Result<Inspected> {
         let found = context
             .home
@@ -75,7 +75,7 @@ impl Inspected {
         Inspected::open(context, &path.to_string_lossy())
     }
 
-    /// What earlier runs touched; nothing if none was recorded.
+    /// What earlier runs used; empty if none was recorded.
     pub fn touched(&self, context: &Context) -> Touched {
         let id = self.index.id();
         let text = std::fs::read_to_string(context.home.profiles_dir().join(id.to_string()));
@@ -114,7 +114,7 @@ pub fn main(context: &Context, args: &ReportArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// What was touched, in one line.
+/// A summary of the usage, in one line.
 pub fn sentence(share: &Share) -> String {
     if share.files == 0 {
         return "No run of this environment was recorded yet".to_owned();

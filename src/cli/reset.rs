@@ -1,4 +1,4 @@
-//! `holofs reset`: a space, or some paths of it, as the catalog has them.
+//! `holofs reset`: resets a space, or some of its paths, to the catalog's state.
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -22,7 +22,7 @@ use super::context::Context;
 pub struct ResetArgs {
     #[command(flatten)]
     pub space: SpaceArgs,
-    /// Paths below the space to give back as the catalog has them (default: everything)
+    /// Paths in the space to reset to the catalog's state (default: everything)
     pub paths: Vec<PathBuf>,
 }
 
@@ -34,7 +34,7 @@ struct Report {
     reset: Vec<PathBuf>,
 }
 
-/// Drops what was written.
+/// Drops the changes.
 pub fn main(context: &Context, args: &ResetArgs) -> anyhow::Result<ExitCode> {
     if let Some(standing) = files::find(context, &args.space.name())? {
         let space = &standing.space;
@@ -43,7 +43,7 @@ pub fn main(context: &Context, args: &ResetArgs) -> anyhow::Result<ExitCode> {
         return tell(context, args, space);
     }
     let state_dir = written::state_dir(context, &args.space.name())?;
-    // A state that cannot be read can be dropped all the same.
+    // An unreadable state can be dropped, too.
     let index = written::index(context, &state_dir);
     let base = match &index {
         Ok(Some(index)) => index.base().to_owned(),
@@ -73,7 +73,7 @@ fn tell(context: &Context, args: &ResetArgs, space: &Space) -> anyhow::Result<Ex
     Ok(ExitCode::SUCCESS)
 }
 
-/// A path below the space, given so or as an absolute one.
+/// A path in the space, given as a relative or absolute one.
 fn below(space: &Space, path: &Path) -> anyhow::Result<RelPath> {
     let relative = path.strip_prefix(&space.root).unwrap_or(path);
     RelPath::parse(relative.as_os_str().as_bytes())

@@ -1,4 +1,4 @@
-//! `holofs run`: a command in a space that is there for the time of the command.
+//! `holofs run`: runs a command in a space.
 
 use std::ffi::OsString;
 #[cfg(unix)]
@@ -32,13 +32,12 @@ use super::target;
 /// Arguments of `run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
-    /// What asks for the catalog: a conda.yaml, package.yaml or robot.yaml, a directory with one (default: this one); or the
-    /// catalog itself: its hash, a unique prefix of it, its file name, or a path
+    /// A conda.yaml, package.yaml, robot.yaml or a directory with one (default: .); or a catalog: hash, prefix, file name, path
     #[arg(value_name = "CATALOG|FILE|DIR")]
     pub catalog: Option<String>,
     #[command(flatten)]
     pub space: SpaceChoice,
-    /// How the space appears
+    /// Method to make the space appear
     #[arg(long, value_enum, default_value = "auto", env = "HOLOFS_MODE")]
     pub mode: Mode,
     #[cfg(unix)]
@@ -49,55 +48,53 @@ pub struct RunArgs {
     #[cfg(unix)]
     #[command(flatten)]
     pub watch: WatchedRunArgs,
-    /// Let Python write no bytecode, as RCC does
+    /// Prevent Python from writing bytecode, as RCC does
     #[arg(long)]
     pub no_bytecode: bool,
-    /// The command and its arguments
+    /// Command and its arguments
     #[arg(last = true, required = true)]
     pub command: Vec<OsString>,
 }
 
-/// What is told about the run when it is over.
+/// Reports about the run after its end.
 #[cfg(unix)]
 #[derive(Debug, Default, Args)]
 pub struct WatchedRunArgs {
-    /// Record what the command reads, in order, into this file: for `holofs trace --from` and `holofs report --trace`. Nothing is
-    /// read ahead meanwhile, unless --profile names a file
+    /// Record the command's reads to FILE, for `trace --from` and `report --trace`; no readahead unless --profile names a file
     #[arg(long, value_name = "FILE")]
     pub trace: Option<PathBuf>,
-    /// Append a summary in Markdown to this file (auto: $GITHUB_STEP_SUMMARY, else holofs-summary.md)
+    /// Append a summary in Markdown to this file (auto: $GITHUB_STEP_SUMMARY, otherwise holofs-summary.md)
     #[arg(long, value_name = "auto|FILE", num_args = 0..=1, require_equals = true, default_missing_value = "auto")]
     pub summary: Option<PathBuf>,
 }
 
-/// What only a mount can keep.
+/// Options that only a mount can satisfy.
 #[cfg(unix)]
 #[derive(Debug, Clone, Args)]
 pub struct MountedRunArgs {
-    /// How files are read (default: no-open); an isolated space has its own way
+    /// How to read files (default: no-open); not for --isolate
     #[arg(long, value_enum, env = "HOLOFS_IO")]
     pub io: Option<Io>,
-    /// While requests come quickly, let no idle processor halt (as for `mount`)
+    /// Keep idle processors awake during bursts of requests (as for `mount`)
     #[arg(long, value_enum, default_value = "auto", env = "HOLOFS_KEEP_AWAKE")]
     pub keep_awake: KeepAwake,
-    /// Allow no change
+    /// Mount read-only
     #[arg(long)]
     pub read_only: bool,
-    /// Drop what was written to the space before
+    /// Drop earlier changes in the space
     #[arg(long)]
     pub fresh: bool,
-    /// At the catalog's own recorded path, in a namespace of this command's own: nothing is relocated or seen outside, any
-    /// number run side by side; read-only
+    /// Use the catalog's recorded path, in a private namespace: read-only, invisible outside, any number in parallel
     #[arg(long)]
     pub isolate: bool,
-    /// What runs read first: auto, off, or a file (as for `mount`)
+    /// Profile for readahead: auto, off, or a file (as for `mount`)
     #[arg(long, default_value = "auto", value_name = "auto|off|FILE")]
     pub profile: PathBuf,
 }
 
 #[cfg(unix)]
 impl RunArgs {
-    /// A run as it is by default, watched.
+    /// A run with default options and a recording.
     pub fn watched(
         catalog: Option<String>,
         space: SpaceChoice,
@@ -117,12 +114,12 @@ impl RunArgs {
     }
 }
 
-/// Runs the command. Its status is ours; what goes wrong on our side has codes that commands rarely use.
+/// Runs the command, and returns its status; our own failures have codes that commands rarely use.
 pub fn main(context: &Context, args: &RunArgs) -> ExitCode {
     report(context, end(context, args))
 }
 
-/// The end of this process, after a command that ended so.
+/// Ends this process after a command that ended this way.
 pub fn report(context: &Context, ended: anyhow::Result<ExitStatus>) -> ExitCode {
     match ended {
         Ok(status) => end_as(status),
@@ -133,8 +130,8 @@ pub fn report(context: &Context, ended: anyhow::Result<ExitStatus>) -> ExitCode 
     }
 }
 
-/// As of env(1) and its like: 127 if there is no such command, 126 if it cannot be executed, else 125; but a space that is in use is
-/// told apart, since to try again may help.
+/// As for env(1) and similar programs: 127 if the command does not exist, 126 if it cannot be executed, otherwise 125; but a space in
+/// use has its own code, because a retry may help.
 fn failure(class: u8, cause: Option<&CannotStart>) -> u8 {
     match cause {
         Some(CannotStart { is_there: true, .. }) => 126,
@@ -150,7 +147,7 @@ pub fn end(context: &Context, args: &RunArgs) -> anyhow::Result<ExitStatus> {
     let target = remotes::or_pulled(context, &args.remote, find)?;
     let mut context = context.clone();
     context.add(|extra| extra.robot = target.composed.and_then(|composed| composed.robot));
-    // An isolated space is served by a process that starts no others.
+    // The process that serves an isolated space starts no others.
     let how = RemoteUseArgs { complete: args.remote.complete || args.mount.isolate, ..args.remote.clone() };
     let catalog = remotes::local(&context, &target.catalog, &how)?;
     let request = request(args, &catalog);
@@ -163,7 +160,7 @@ pub fn end(context: &Context, args: &RunArgs) -> anyhow::Result<ExitStatus> {
     outcome
 }
 
-/// Deletes a space that was this command's alone.
+/// Deletes a space used only by this command.
 fn forget(context: &Context, mount: &MountRequest) {
     let deleted = context.index(&mount.catalog).and_then(|(index, ..)| {
         let space = context.space(index.base(), &mount.space);
@@ -174,7 +171,7 @@ fn forget(context: &Context, mount: &MountRequest) {
     }
 }
 
-/// The command line with a `--` before the command, where it goes without.
+/// The command line with a `--` before the command, if it is missing.
 pub fn with_separator(words: Vec<OsString>) -> Vec<OsString> {
     if !words.iter().any(|word| word == "run") {
         return words;
@@ -229,7 +226,7 @@ pub fn end_as(status: ExitStatus) -> ExitCode {
         && let Some(code) = status.code()
         && u8::try_from(code).is_err()
     {
-        // An `ExitCode` has no room for it, such as after a crash. Nothing of ours is left to be tidied up.
+        // `ExitCode` cannot hold it, for example after a crash. There is nothing left to clean up.
         std::process::exit(code);
     }
     let signal = command::that_ended(status);

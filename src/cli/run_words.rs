@@ -1,24 +1,24 @@
-//! Where the command of `holofs run` begins when no `--` says so. Pure.
+//! Finds the start of the command of `holofs run` without a `--`. Pure.
 //!
 //! ```text
 //! holofs run conda.yaml python -V          the first word asks for a catalog, the command follows
 //! holofs run python -V                     the first word does not: the files here ask for one
 //! holofs run CATALOG SPACE -- python -V    the older form: two words before `--`
 //! ```
-//! A word asks for a catalog if it is a YAML file, a directory with one, or looks like a catalog's name (8 hex digits or more).
-//! Anything else needs the `--`.
+//! A word selects a catalog if it is a YAML file, a directory with one, or looks like a catalog's name (8 hex digits or more).
+//! Everything else needs the `--`.
 
 use std::ffi::OsString;
 
-/// What the words of a command line are.
+/// The classification of words on a command line.
 pub struct Grammar<'a> {
     /// True for an option whose value is the next word.
     pub takes_value: &'a dyn Fn(&str) -> bool,
-    /// True for a word that asks for a catalog.
+    /// True for a word that selects a catalog.
     pub is_target: &'a dyn Fn(&OsString) -> bool,
 }
 
-/// The same command line with a `--` before the command of `run`, if it is one and needs it.
+/// The command line with a `--` before the command of `run`, if it is missing.
 pub fn with_separator(words: Vec<OsString>, grammar: &Grammar<'_>) -> Vec<OsString> {
     let Some(run) = position_of_run(&words, grammar) else { return words };
     match command_at(&words, run + 1, grammar) {
@@ -31,13 +31,13 @@ pub fn with_separator(words: Vec<OsString>, grammar: &Grammar<'_>) -> Vec<OsStri
     }
 }
 
-/// Where `run` stands, if it is the command.
+/// The position of `run`, if it is the command.
 fn position_of_run(words: &[OsString], grammar: &Grammar<'_>) -> Option<usize> {
     let at = next_plain(words, 1, grammar)?;
     (words[at] == "run").then_some(at)
 }
 
-/// The next word from `at` on that is neither an option nor the value of one; none if `--` comes first.
+/// The next word from `at` on that is neither an option nor the value of one; `None` if `--` comes first.
 fn next_plain(words: &[OsString], mut at: usize, grammar: &Grammar<'_>) -> Option<usize> {
     while let Some(word) = words.get(at) {
         let text = word.to_string_lossy();
@@ -52,12 +52,12 @@ fn next_plain(words: &[OsString], mut at: usize, grammar: &Grammar<'_>) -> Optio
     None
 }
 
-/// Where the command begins; none if the command line says so itself, or has none.
+/// The position of the command; `None` if there is a `--`, or no command.
 fn command_at(words: &[OsString], from: usize, grammar: &Grammar<'_>) -> Option<usize> {
     let first = next_plain(words, from, grammar)?;
     if !(grammar.is_target)(&words[first]) {
         let separated = words[first..].iter().any(|word| word == "--");
-        // What else it is with a `--` behind it, clap knows.
+        // With a `--` after it, clap parses the rest.
         return (!separated).then_some(first);
     }
     let second = next_plain(words, first + 1, grammar)?;

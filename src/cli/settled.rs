@@ -1,13 +1,13 @@
-//! Before damage is reported, it is looked for again.
+//! Repeats a check before damage is reported.
 //!
-//! While RCC imports or builds, it writes catalogs and blobs in place: who reads meanwhile finds half of one, or one that is not there
-//! yet. RCC holds its lock of the hololib as long as it writes, so what is found under that lock is the truth.
+//! While RCC imports or builds, it writes catalogs and blobs in place: a concurrent reader may find incomplete or missing ones. RCC
+//! holds its lock of the hololib while it writes, so a check under that lock is reliable.
 
 use super::context::Context;
 use super::exit_code::{self, BAD_BLOB, BAD_CATALOG};
 
-/// What `attempt` gives; if that is damage, by its error or by `is_damaged`, what it gives once nobody writes. Where the lock cannot
-/// be had, what was found first.
+/// The result of `attempt`. If it indicates damage, by its error or by `is_damaged`, the result of a second attempt under the lock;
+/// if the lock is not available, the first result.
 pub fn settled<T>(
     context: &Context,
     attempt: impl Fn() -> anyhow::Result<T>,

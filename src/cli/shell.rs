@@ -1,7 +1,8 @@
-//! `holofs shell`: the user's own shell in a space, as `run` runs any command.
+//! `holofs shell`: runs the user's own shell in a space, as `run` runs any command.
 //!
-//! The shell reads the user's own start-up files first. What they put before the space's directories in PATH goes behind them again,
-//! and the prompt gets the space's name. The files that do so are in a directory of the shell's own, which goes when it ends.
+//! The shell reads the user's own start-up files first. Directories that they put before the space's in PATH are moved behind them,
+//! and the prompt gets the space's name. This is done by files in a temporary directory for the shell, which is deleted when the
+//! shell ends.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -22,26 +23,25 @@ use super::remotes::RemoteUseArgs;
 use super::run::MountedRunArgs;
 use super::run::{self, RunArgs};
 
-/// The space that a shell was opened in; the hook leaves such a shell alone.
+/// The space of the shell; the hook does nothing in such a shell.
 pub const SHELL_OF: &str = "HOLOFS_SHELL";
-/// PATH as the space has it.
+/// The space's PATH.
 const SPACE_PATH: &str = "_HOLOFS_PATH";
-/// The user's own value of a variable that leads a shell to its start-up files; empty if it was not set.
+/// The user's own value of a variable that locates a shell's start-up files; empty if it was not set.
 const OWN_START: &str = "_HOLOFS_START";
 
 /// Arguments of `shell`.
 #[derive(Debug, Args)]
 pub struct ShellArgs {
-    /// What asks for the catalog: a conda.yaml, package.yaml or robot.yaml, a directory with one (default: this one); or the
-    /// catalog itself: its hash, a unique prefix of it, its file name, or a path
+    /// A conda.yaml, package.yaml, robot.yaml or a directory with one (default: .); or a catalog: hash, prefix, file name, path
     #[arg(value_name = "CATALOG|FILE|DIR")]
     pub catalog: Option<String>,
     #[command(flatten)]
     pub space: SpaceChoice,
-    /// The shell: bash, zsh, fish, pwsh, sh, or the path of one (default: $SHELL)
+    /// Shell: bash, zsh, fish, pwsh, sh, or the path of one (default: $SHELL)
     #[arg(long, value_name = "SHELL")]
     pub shell: Option<PathBuf>,
-    /// How the space appears
+    /// Method to make the space appear
     #[arg(long, value_enum, default_value = "auto", env = "HOLOFS_MODE")]
     pub mode: Mode,
     #[cfg(unix)]
@@ -51,13 +51,13 @@ pub struct ShellArgs {
     pub remote: RemoteUseArgs,
 }
 
-/// A shell that is to be started.
+/// A shell to start.
 struct Start {
     command: Vec<OsString>,
     variables: Vec<Variable>,
 }
 
-/// Opens the shell; its status is ours.
+/// Starts the shell, and returns its status.
 pub fn main(context: &Context, args: &ShellArgs) -> anyhow::Result<ExitCode> {
     let given = args.shell.clone().or_else(|| std::env::var_os("SHELL").map(PathBuf::from));
     let usual = if cfg!(windows) { "pwsh" } else { "/bin/sh" };
@@ -83,12 +83,12 @@ pub fn main(context: &Context, args: &ShellArgs) -> anyhow::Result<ExitCode> {
         command: start.command,
     };
     let ended = run::end(&context, &args);
-    // Before this process ends, by a signal perhaps, as the shell did.
+    // Before this process ends, perhaps by the same signal as the shell.
     drop(temp);
     Ok(run::report(&context, ended))
 }
 
-/// How `shell` is started, with the files that it reads in `dir`.
+/// How to start `shell`, with its start-up files in `dir`.
 fn start(shell: &Path, space: &str, dir: &Path) -> anyhow::Result<Start> {
     let name = shell.file_stem().unwrap_or_default().to_string_lossy().to_lowercase();
     let mark = mark(space);
@@ -125,14 +125,14 @@ fn start(shell: &Path, space: &str, dir: &Path) -> anyhow::Result<Start> {
         _ => log::warn!("{} is started without a prompt of ours: it is not known here", shell.display()),
     }
     if !cfg!(windows) {
-        // Only there is it known what PATH the space has.
+        // The space's PATH is known only there.
         let keep = format!("export {SPACE_PATH}=\"$PATH\"; exec \"$@\"");
         words.splice(0..0, ["/bin/sh".into(), "-c".into(), keep.into(), "holofs".into()]);
     }
     Ok(Start { command: words, variables })
 }
 
-/// What a prompt shows of a space's name: nothing that any shell takes for more than text.
+/// The space's name for a prompt, without characters that are special in a shell.
 fn mark(space: &str) -> String {
     let plain = |c: char| if c.is_alphanumeric() || "-_.:@/+= ".contains(c) { c } else { '?' };
     format!("({}) ", space.chars().map(plain).collect::<String>())
@@ -152,7 +152,7 @@ const ZSHRC: &str = r#"if [[ -n $_HOLOFS_START ]]; then ZDOTDIR=$_HOLOFS_START; 
 const SHRC: &str = r#"ENV=$_HOLOFS_START
 [ ! -r "$ENV" ] || . "$ENV""#;
 
-/// The user's files, then PATH and the prompt, for shells that are like sh.
+/// Reads the user's files, then sets PATH and the prompt; for sh-like shells.
 fn posix(own: &str, prompt: &str, mark: &str) -> String {
     format!(
         "{own}\ncase \"$PATH\" in \"${SPACE_PATH}\"|\"${SPACE_PATH}\":*) ;; *) PATH=\"${SPACE_PATH}:$PATH\" ;; esac\n\

@@ -1,4 +1,4 @@
-//! `holofs stats`: what a mounted space was asked for.
+//! `holofs stats`: shows request counters of a mounted space.
 
 use std::process::ExitCode;
 
@@ -20,7 +20,7 @@ pub struct StatsArgs {
     space: SpaceArgs,
 }
 
-/// Asks the daemon, through the mount.
+/// Queries the daemon, through the mount.
 pub fn main(context: &Context, args: &StatsArgs) -> anyhow::Result<ExitCode> {
     let space = unmount::find(context, &args.space.name())?;
     let told = xattr::get(&space.root, STATS);

@@ -1,5 +1,5 @@
-//! The summary of a run in Markdown, for the page of a CI job: how the space appeared, what the run touched, what was saved, and the
-//! one setting that would make it better.
+//! The summary of a run in Markdown, for the page of a CI job: how the space appeared, what the run used, what was saved, and the one
+//! setting that would improve it.
 
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -18,12 +18,12 @@ use super::context::Context;
 use super::report::Inspected;
 use super::table::bytes;
 
-/// Where GitHub wants it.
+/// The variable with GitHub's file.
 const GITHUB: &str = "GITHUB_STEP_SUMMARY";
-/// Where it goes elsewhere.
+/// The default file elsewhere.
 const FILE: &str = "holofs-summary.md";
 
-/// Appends the summary to `file`; `auto` is the usual place.
+/// Appends the summary to `file`; `auto` is the default file.
 pub fn write(context: &Context, file: &Path, recording: &Recording) -> anyhow::Result<()> {
     let usual =
         || std::env::var_os(GITHUB).filter(|it| !it.is_empty()).map_or_else(|| FILE.into(), PathBuf::from);
@@ -71,7 +71,7 @@ fn markdown(run: &Run, unpacking: Option<Unpacking>) -> String {
     lines.join("\n") + "\n"
 }
 
-/// What unpacking would have taken longer, and how that is known.
+/// How much longer unpacking would have taken, and the source of that number.
 fn saved(run: &Run, unpacking: Option<Unpacking>) -> String {
     let Some(unpacking) = unpacking else {
         return "not known: content of the catalog is not on this machine".to_owned();
@@ -91,7 +91,7 @@ fn saved(run: &Run, unpacking: Option<Unpacking>) -> String {
     }
 }
 
-/// The setting that matters most for this run.
+/// The most important setting for this run.
 fn advice(run: &Run) -> String {
     let waited = |origin: Origin| run.origins.get(origin.name()).map_or(0.0, |part| part.waited_ms);
     let (remote, blob) = (waited(Origin::Remote), waited(Origin::Blob) + waited(Origin::Memory));
@@ -118,12 +118,12 @@ fn advice(run: &Run) -> String {
     "nothing; HoloFS was not what this run waited for".to_owned()
 }
 
-/// A text that is nothing but text in a cell.
+/// A value as plain text in a table cell.
 fn cell(value: &str) -> String {
     text::line(value).replace('|', "\\|").replace('<', "&lt;")
 }
 
-/// A text in a code span, whatever is in it.
+/// A value as a code span, whatever it contains.
 fn code(value: &str) -> String {
     format!("`{}`", text::line(value).replace('`', "'"))
 }

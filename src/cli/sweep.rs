@@ -10,11 +10,11 @@ use crate::session::sweep;
 /// Arguments of `sweep`.
 #[derive(Debug, Args)]
 pub struct SweepArgs {
-    /// The directory of spaces
+    /// Directory of spaces
     pub base: PathBuf,
 }
 
-/// Deletes it.
+/// Deletes what was set aside.
 pub fn main(args: &SweepArgs) -> anyhow::Result<ExitCode> {
     sweep::main(&args.base)?;
     Ok(ExitCode::SUCCESS)

@@ -1,4 +1,4 @@
-//! Tables for people: columns as wide as their widest cell, two blanks between them.
+//! Tables for people: columns as wide as their widest cell, separated by two blanks.
 
 use std::io::IsTerminal;
 
@@ -6,8 +6,8 @@ use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
 
 use crate::sys::text;
 
-/// Lays out rows below a head. Columns in `right` are aligned to the right. On a terminal, what is wider than it is goes on in the
-/// same column.
+/// Formats rows below a head. Columns in `right` are right-aligned. On a terminal, cells that are too wide are wrapped in their
+/// column.
 pub fn table(head: &[&str], right: &[usize], rows: &[Vec<String>]) -> Vec<String> {
     let fits = std::io::stdout().is_terminal();
     laid_out(head, right, rows, fits.then(|| Table::new().width().unwrap_or(80)))
@@ -23,7 +23,7 @@ fn laid_out(head: &[&str], right: &[usize], rows: &[Vec<String>], width: Option<
     if let Some(width) = width {
         table.set_width(width);
     }
-    // A line break in a name begins no line of its own.
+    // A line break in a name must not start a new line.
     table.add_rows(rows.iter().map(|row| row.iter().map(|cell| text::line(cell).into_owned())));
     for (at, column) in table.column_iter_mut().enumerate() {
         column.set_padding((0, 2));
@@ -43,7 +43,7 @@ pub fn bytes(count: u64) -> String {
     }
 }
 
-/// A number of bytes as people write it: `512`, `20G`, `20 GiB`, `1.5T`.
+/// Parses a number of bytes as people write it: `512`, `20G`, `20 GiB`, `1.5T`.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let wrong = || format!("{text:?} is no size, such as 20G or 500 MiB");
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
@@ -51,7 +51,7 @@ pub fn parse_bytes(text: &str) -> Result<u64, String> {
     let unit = text[end..].trim().to_ascii_uppercase();
     let unit = unit.trim_end_matches('B').trim_end_matches('I');
     let shift = ["", "K", "M", "G", "T"].iter().position(|name| *name == unit).ok_or_else(wrong)?;
-    // A size on a disk is far below what a float holds exactly.
+    // Disk sizes are far below what a float represents exactly.
     Ok((number * 1024_f64.powi(i32::try_from(shift).unwrap_or(0))) as u64)
 }
 

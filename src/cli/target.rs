@@ -1,4 +1,4 @@
-//! What a command line means by a catalog: its name, or a file or directory that asks for it.
+//! Finds the catalog that a command line selects: by its name, or by a file or directory with a specification.
 
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
@@ -11,19 +11,19 @@ use crate::session::error::{NoCatalogFor, NotFound};
 use super::context::Context;
 use super::hash::composed;
 
-/// What is looked for in a directory, the first one found counts.
+/// The files searched in a directory; the first one found is used.
 const IN_DIRECTORY: [&str; 3] = ["robot.yaml", "package.yaml", "conda.yaml"];
 
-/// A catalog, and what asked for it.
+/// A catalog, and how it was selected.
 #[derive(Debug)]
 pub struct Target {
-    /// The catalog, as it can be found again: a path, or a name.
+    /// The catalog, as a path or a name.
     pub catalog: String,
-    /// The specification, if files asked for it.
+    /// The specification, if it was selected by files.
     pub composed: Option<Composed>,
 }
 
-/// The catalog that one word means; none is what is asked for here.
+/// The catalog that one word selects; `None` selects by the files in the current directory.
 pub fn of_word(context: &Context, word: Option<&str>) -> anyhow::Result<Target> {
     let path = Path::new(word.unwrap_or("."));
     match file_of(path)? {
@@ -32,7 +32,7 @@ pub fn of_word(context: &Context, word: Option<&str>) -> anyhow::Result<Target> 
     }
 }
 
-/// The catalog that files ask for, a robot.yaml that is here first: what RCC's commands do.
+/// The catalog for some files, with the robot.yaml in the current directory first, as in RCC's commands.
 pub fn of_request(context: &Context, request: Request) -> anyhow::Result<Target> {
     let mut request = request;
     for file in &mut request.files {
@@ -50,7 +50,7 @@ fn of_files(context: &Context, request: Request) -> anyhow::Result<Target> {
     of_composed(context, &file.unwrap_or_else(|| "robot.yaml".into()), composed)
 }
 
-/// The catalog of what `file` asks for.
+/// The catalog for the specification of `file`.
 pub fn of_composed(context: &Context, file: &Path, composed: Composed) -> anyhow::Result<Target> {
     let path = find_blueprint(&context.home, &composed.blueprint)?;
     let path =
@@ -58,7 +58,7 @@ pub fn of_composed(context: &Context, file: &Path, composed: Composed) -> anyhow
     Ok(Target { catalog: path.to_string_lossy().into_owned(), composed: Some(composed) })
 }
 
-/// The specification; a robot.yaml in the current directory comes first unless another one is named, as in RCC.
+/// The specification; a robot.yaml in the current directory comes first unless another one is given, as in RCC.
 pub fn composed_here(context: &Context, mut request: Request) -> anyhow::Result<Composed> {
     if let Some(robot) = robot_here(&request) {
         request.robot = Some(robot);
@@ -66,14 +66,14 @@ pub fn composed_here(context: &Context, mut request: Request) -> anyhow::Result<
     composed(&context.home, &request)
 }
 
-/// The robot.yaml of the current directory, unless one is named.
+/// The robot.yaml of the current directory, unless one is given.
 fn robot_here(request: &Request) -> Option<PathBuf> {
     let here = PathBuf::from("robot.yaml");
     let named = request.robot.is_some() || request.files.iter().any(|file| Kind::of(file) == Kind::Robot);
     (!named && here.is_file()).then_some(here)
 }
 
-/// True for the word of a command line of `run` that asks for a catalog: see [`super::run_words`].
+/// True for a word on a command line of `run` that selects a catalog: see [`super::run_words`].
 pub fn is_target(word: &OsString) -> bool {
     let (path, text) = (Path::new(word), word.to_string_lossy());
     let hex = text.split_once("v12.").map_or(&*text, |(hash, _)| hash);
@@ -92,7 +92,7 @@ pub fn find_blueprint(home: &Home, blueprint: &str) -> Result<Option<PathBuf>, H
     }
 }
 
-/// True for a word that can only be a file or directory that asks for a catalog.
+/// True for a word that can only be a file or directory with a specification.
 pub fn is_file_word(word: &OsStr) -> bool {
     let path = Path::new(word);
     is_yaml(path) || path.is_dir()
@@ -103,17 +103,17 @@ fn is_yaml(path: &Path) -> bool {
     matches!(extension, "yaml" | "yml")
 }
 
-/// The file in a directory that asks for a catalog; nothing is read.
+/// The specification file in a directory; nothing is read.
 pub fn file_here(directory: &Path) -> Option<PathBuf> {
     IN_DIRECTORY.iter().map(|name| directory.join(name)).find(|path| path.is_file())
 }
 
-/// The file that asks for a catalog: `path`, or one in it.
+/// The specification file: `path`, or one in it.
 pub fn file_in(path: &Path) -> anyhow::Result<PathBuf> {
     Ok(file_of(path)?.unwrap_or_else(|| path.to_owned()))
 }
 
-/// The file that asks for a catalog, if `path` is one or a directory with one.
+/// The specification file, if `path` is one or a directory with one.
 fn file_of(path: &Path) -> anyhow::Result<Option<PathBuf>> {
     if !path.is_dir() {
         return Ok(is_yaml(path).then(|| path.to_owned()));

@@ -1,7 +1,7 @@
-//! Everything that is printed, in one place: lines of reports on stdout, what is told on stderr, and the log.
+//! All output in one place: reports on stdout, messages on stderr, and the log.
 //!
-//! Each line goes through [`text::line`], so that no name of others writes to the terminal, begins a line of its own, or is taken
-//! for a command by a CI system. What is logged in a loop is written a few times, then counted.
+//! Each line goes through [`text::line`], so that foreign names cannot send escape sequences to the terminal, start a new line, or be
+//! taken for a command by a CI system. Repeated log messages are written a few times, then counted.
 
 use std::collections::BTreeMap;
 use std::io::{IsTerminal, Write};
@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::sys::text;
 
-/// Lines that one place in the program may log in each [`WHILE`]: what more it says is counted.
+/// How many lines one place in the code may log in each [`WHILE`]; further ones are counted.
 const MOST_LINES: u64 = 50;
 const WHILE: Duration = Duration::from_secs(10);
 
@@ -32,25 +32,25 @@ pub enum Color {
     Never,
 }
 
-/// How this process talks.
+/// The output settings of this process.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Manner {
-    /// Nothing but results and errors.
+    /// Print only results and errors.
     pub quiet: bool,
     /// No progress.
     pub no_progress: bool,
-    /// Colours on stderr.
+    /// Colors on stderr.
     pub color: bool,
 }
 
 static MANNER: OnceLock<Manner> = OnceLock::new();
 
-/// How this process talks; as if nothing was said before [`talk`].
+/// The output settings; the defaults before [`talk`].
 pub fn manner() -> Manner {
     MANNER.get().copied().unwrap_or_default()
 }
 
-/// Decides how this process talks, once.
+/// Sets the output settings, once.
 pub fn talk(manner: Manner) {
     if MANNER.set(manner).is_err() {
         log::trace!("How to talk was decided before");
@@ -58,7 +58,7 @@ pub fn talk(manner: Manner) {
 }
 
 impl Color {
-    /// Whether stderr is coloured.
+    /// Whether stderr is colored.
     pub fn on_stderr(self) -> bool {
         let no = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
         match self {
@@ -68,7 +68,7 @@ impl Color {
         }
     }
 
-    /// The same, as the parser of the command line has it.
+    /// The same for clap.
     pub fn of_help(self) -> clap::ColorChoice {
         match self {
             Color::Always => clap::ColorChoice::Always,
@@ -77,7 +77,7 @@ impl Color {
         }
     }
 
-    /// What a command line that is not parsed yet says, else what holds without.
+    /// The setting in a command line that is not parsed yet, otherwise the default.
     pub fn of_words(words: &[std::ffi::OsString], usual: Option<&str>) -> Color {
         let words: Vec<_> =
             words.iter().take_while(|word| *word != "--").map(|word| word.to_string_lossy()).collect();
@@ -88,7 +88,7 @@ impl Color {
     }
 }
 
-/// The word that begins a line on stderr, coloured if that is wanted.
+/// The first word of a line on stderr, colored if wanted.
 pub fn leading(word: &str) -> String {
     let code = match word {
         "error" => "1;31",
@@ -108,7 +108,7 @@ pub enum LogFormat {
     Json,
 }
 
-/// Lines of a report; a text is one line, whatever is in it.
+/// Lines of a report; each text becomes one line, whatever it contains.
 pub struct Lines(Vec<String>);
 
 impl From<String> for Lines {
@@ -124,13 +124,13 @@ impl From<Vec<String>> for Lines {
 }
 
 impl Lines {
-    /// As they are printed.
+    /// The printed form.
     pub fn shown(&self) -> String {
         self.0.iter().map(|line| text::line(line)).collect::<Vec<_>>().join("\n")
     }
 }
 
-/// Prints on stdout; a reader that went away has seen enough.
+/// Prints on stdout; a closed pipe is no error.
 pub fn print(shown: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{shown}").and_then(|()| out.flush()) {
@@ -139,7 +139,7 @@ pub fn print(shown: &str) -> anyhow::Result<()> {
     }
 }
 
-/// Tells one line on stderr, after the program's name, unless nothing is to be told.
+/// Prints one line on stderr, after the program's name, unless `quiet`.
 #[allow(clippy::print_stderr)]
 pub fn tell(who: &str, what: &str) {
     if manner().quiet {
@@ -148,7 +148,7 @@ pub fn tell(who: &str, what: &str) {
     eprintln!("{who}: {}", text::line(what));
 }
 
-/// Says what is wrong with the command line, or helps; arguments are shown, and do nothing else.
+/// Prints usage errors or help; arguments are shown without control characters.
 #[allow(clippy::print_stderr)]
 pub fn explain(error: &clap::Error) -> std::io::Result<()> {
     let arguments = std::env::args_os().map(|argument| argument.to_string_lossy().into_owned());
@@ -161,7 +161,7 @@ pub fn explain(error: &clap::Error) -> std::io::Result<()> {
     Ok(())
 }
 
-/// Logs go to stderr; `RUST_LOG` decides, else -q or the number of -v.
+/// Starts logging to stderr, with the level from `RUST_LOG`, otherwise from -q or the number of -v.
 pub fn start_logging(verbose: u8, format: LogFormat) {
     let level = match verbose {
         0 if manner().quiet => "error",
@@ -170,10 +170,10 @@ pub fn start_logging(verbose: u8, format: LogFormat) {
         2 => "debug",
         _ => "trace",
     };
-    // A reply that cannot be sent is one whose asker was interrupted meanwhile.
+    // A reply that cannot be sent belongs to an interrupted request.
     let filter = format!("{level},fuser=error,fuser::reply=off");
     let mut builder = env_logger::Builder::from_env(env_logger::Env::default().default_filter_or(filter));
-    // What these log at lower levels holds logins, and signed addresses.
+    // At lower levels, these log logins and signed addresses.
     for library in ["ureq", "ureq_proto", "rustls", "rusty_s3", "docker_credential"] {
         builder.filter_module(library, log::LevelFilter::Warn);
     }
@@ -203,18 +203,18 @@ fn json_line(time: &str, record: &Record<'_>, said: &str) -> String {
     text::json(&line.to_string()).into_owned()
 }
 
-/// A log in which no place in the program can write without end.
+/// A log in which every place in the code has a limit.
 struct Limited {
     inner: env_logger::Logger,
     places: Mutex<Places>,
 }
 
-/// Where something was said lately, and how often.
+/// The places that logged recently, with counts.
 #[derive(Default)]
 struct Places(BTreeMap<(String, u32), (Option<Instant>, u64)>);
 
 impl Places {
-    /// Counts what `place` says at `now`; true if it is to be written.
+    /// Counts a line of `place` at `now`; true if it is to be written.
     fn counts(&mut self, place: (String, u32), now: Instant) -> bool {
         let (since, count) = self.0.entry(place).or_default();
         since.get_or_insert(now);
@@ -222,7 +222,7 @@ impl Places {
         *count <= MOST_LINES
     }
 
-    /// What was left out in the whiles that are over at `now`, or in all; they begin again.
+    /// The number of omitted lines of each period that has ended at `now`, or of all; resets them.
     fn left_out(&mut self, now: Option<Instant>) -> Vec<String> {
         let over = |since: &Option<Instant>| {
             now.is_none_or(|now| since.is_some_and(|since| now.duration_since(since) >= WHILE))
@@ -261,7 +261,7 @@ impl Log for Limited {
         let now = Instant::now();
         self.summarize(Some(now));
         let place = (record.file().unwrap_or_default().to_owned(), record.line().unwrap_or_default());
-        // Who asks for every operation gets every operation.
+        // If every operation is to be logged, nothing is omitted.
         let asked_for = record.level() > Level::Info;
         if asked_for || self.places.lock().unwrap_or_else(PoisonError::into_inner).counts(place, now) {
             self.inner.log(record);

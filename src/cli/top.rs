@@ -1,4 +1,4 @@
-//! `holofs top`: the live spaces, what they are asked for, and who uses them; on a terminal, as a screen that is kept up to date.
+//! `holofs top`: shows the live spaces, their requests and their users; on a terminal, as a screen that is updated.
 
 mod screen;
 
@@ -22,21 +22,21 @@ use screen::Screen;
 /// Arguments of `top`.
 #[derive(Debug, Args)]
 pub struct TopArgs {
-    /// Print once, and end; so it is without a terminal
+    /// Print once and exit (default if stdout is not a terminal)
     #[arg(long)]
     pub once: bool,
-    /// Seconds between two looks
+    /// Seconds between two updates
     #[arg(long, default_value_t = 1.0, value_name = "SECONDS", value_parser = interval)]
     pub interval: f64,
 }
 
-/// Not so often that looking is what the spaces do most.
+/// Parses the interval, with a minimum so that sampling does not dominate the load.
 fn interval(text: &str) -> Result<f64, String> {
     let seconds: f64 = text.parse().map_err(|_| "seconds are a number".to_owned())?;
     if (0.1..=3600.0).contains(&seconds) { Ok(seconds) } else { Err("0.1 to 3600 seconds".to_owned()) }
 }
 
-/// Shows until `q`, or once.
+/// Shows until `q` is pressed, or once.
 pub fn main(context: &Context, args: &TopArgs) -> anyhow::Result<ExitCode> {
     let sample = Sample::take(&context.home)?;
     if args.once || context.is_json() || !std::io::stdout().is_terminal() || !std::io::stdin().is_terminal() {
@@ -76,7 +76,7 @@ fn is_end(key: KeyEvent) -> bool {
     is_interrupt || matches!(key.code, KeyCode::Char('q') | KeyCode::Esc)
 }
 
-/// What a column of the table of spaces says.
+/// The columns of the table of spaces.
 pub(super) const HEAD: [&str; 9] =
     ["Space", "Mode", "Io", "Requests", "Read p50", "Read p99", "Hits", "Read", "Fetched"];
 
@@ -100,10 +100,10 @@ pub(super) fn cells(space: &LiveSpace) -> Vec<String> {
     ]
 }
 
-/// What a column of the table of kinds says.
+/// The columns of the table of request kinds.
 pub(super) const KINDS: [&str; 6] = ["Kind", "Count", "p50", "p90", "p99", "Longest"];
 
-/// The kinds of requests of a space, the most frequent first.
+/// The request kinds of a space, most frequent first.
 pub(super) fn kinds(stats: &Stats) -> Vec<Vec<String>> {
     let mut all: Vec<_> = stats.requests.iter().collect();
     all.sort_by(|a, b| b.1.cmp(a.1).then_with(|| a.0.cmp(b.0)));

@@ -1,8 +1,8 @@
-//! `holofs help TOPIC`: short pages about what no single command is about.
+//! `holofs help TOPIC`: short pages on topics that concern several commands.
 
 use super::terminal;
 
-/// A page by its name.
+/// The pages by name.
 const TOPICS: [(&str, &str); 5] = [
     ("exit-codes", include_str!("topics/exit-codes.txt")),
     ("environment", include_str!("topics/environment.txt")),
@@ -11,10 +11,10 @@ const TOPICS: [(&str, &str); 5] = [
     ("remotes", include_str!("topics/remotes.txt")),
 ];
 
-/// The line that names them all.
+/// The line that lists all topics.
 pub const NAMED: &str = "Topics (holofs help TOPIC): exit-codes, environment, methods, rcc, remotes";
 
-/// Prints the topic that the command line asks for, if it does.
+/// Prints the topic that the command line names, if any.
 pub fn asked_for(words: &[std::ffi::OsString]) -> Option<anyhow::Result<()>> {
     let [_, help, topic] = words else { return None };
     let (_, text) = TOPICS.iter().find(|(name, _)| help == "help" && topic == *name)?;

@@ -1,4 +1,4 @@
-//! `holofs trace`: what a run reads, in order, with where from and how long it waits; and what is left of a run that was recorded.
+//! `holofs trace`: shows the reads of a run, in order, with source and waiting time; also from an earlier recording.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -24,44 +24,44 @@ use super::run::{self, RunArgs, WatchedRunArgs};
 use super::table::{bytes, table};
 use super::{SpaceChoice, summary};
 
-/// No recording is larger, in bytes.
+/// The maximum size of a recording in bytes.
 const MOST: u64 = 1 << 30;
-/// So many files and packages are told to people.
+/// How many files and packages are listed in text output.
 const TOLD: usize = 20;
 
 /// Arguments of `trace`.
 #[derive(Debug, Args)]
 pub struct TraceArgs {
-    /// A space that is mounted; or with a command, what `holofs run` takes as its catalog
+    /// Mounted space; with a command, what `holofs run` accepts as its catalog
     #[arg(value_name = "SPACE|CATALOG|FILE|DIR")]
     pub what: Option<String>,
-    /// Who the space belongs to
+    /// Controller that the space belongs to
     #[arg(long, default_value = "user", value_parser = context::parse_controller)]
     pub controller: String,
-    /// With a command, the name of its space
+    /// Name of the space for a command
     #[arg(short = 's', long, value_name = "SPACE", value_parser = context::parse_space)]
     pub space: Option<String>,
-    /// How long a mounted space is watched; an interrupt ends it earlier
+    /// Seconds to observe a mounted space; an interrupt ends it earlier
     #[arg(long, default_value_t = 10, value_name = "N")]
     pub seconds: u64,
-    /// Show what `holofs run --trace FILE` recorded
+    /// Show a recording of `holofs run --trace FILE`
     #[arg(long, value_name = "FILE", conflicts_with_all = ["what", "command"])]
     pub from: Option<PathBuf>,
-    /// Keep the recording
+    /// File to save the recording to
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<PathBuf>,
-    /// Write it in the format of Chrome's tracing, for ui.perfetto.dev
+    /// File in Chrome's trace format, for ui.perfetto.dev
     #[arg(long, value_name = "FILE")]
     pub chrome: Option<PathBuf>,
     /// Show every file
     #[arg(long)]
     pub files: bool,
-    /// The command and its arguments
+    /// Command and its arguments
     #[arg(last = true)]
     pub command: Vec<OsString>,
 }
 
-/// Records and reports, or reports what was recorded.
+/// Records and reports, or reports an earlier recording.
 pub fn main(context: &Context, args: &TraceArgs) -> anyhow::Result<ExitCode> {
     let (recording, ended) = match (&args.from, &args.what) {
         (Some(file), _) => (read(file)?, ExitCode::SUCCESS),
@@ -75,7 +75,7 @@ pub fn main(context: &Context, args: &TraceArgs) -> anyhow::Result<ExitCode> {
     Ok(ended)
 }
 
-/// Runs the command and reports; its status is ours.
+/// Runs the command and reports; returns its status.
 fn traced(context: &Context, args: &TraceArgs) -> anyhow::Result<ExitCode> {
     let kept = tempfile::NamedTempFile::new().context("Cannot make a temporary file")?;
     let space = SpaceChoice { space: None, named: args.space.clone(), controller: args.controller.clone() };
@@ -86,7 +86,7 @@ fn traced(context: &Context, args: &TraceArgs) -> anyhow::Result<ExitCode> {
     Ok(run::end_as(status))
 }
 
-/// Records what is asked of a mounted space for some time.
+/// Records the requests to a mounted space for some time.
 fn watched(context: &Context, space: &str, args: &TraceArgs) -> anyhow::Result<Recording> {
     let name = SpaceName { space: space.to_owned(), controller: args.controller.clone() };
     let space = unmount::find(context, &name)?;
@@ -104,7 +104,7 @@ fn watched(context: &Context, space: &str, args: &TraceArgs) -> anyhow::Result<R
     Ok(recording)
 }
 
-/// Reads what was recorded.
+/// Reads a recording.
 pub fn read(file: &Path) -> anyhow::Result<Recording> {
     let text = read_regular(file, MOST).with_context(|| format!("Cannot read {}", file.display()))?;
     let recording: Result<Recording, _> = serde_json::from_slice(&text);
@@ -118,7 +118,7 @@ pub fn read(file: &Path) -> anyhow::Result<Recording> {
     Ok(recording)
 }
 
-/// What the run of `request` left is kept where it is wanted. The command's status stands, whatever becomes of this.
+/// Writes the recording of the run of `request` to the chosen files. Failures do not change the command's status.
 pub fn after_run(context: &Context, args: &WatchedRunArgs, request: &RunRequest) {
     let Some(recording) = request.recording.as_ref().and_then(|slot| slot.take()) else { return };
     if let Some(file) = &args.trace
@@ -197,7 +197,7 @@ fn text(run: &Run, all: bool) -> Vec<String> {
     lines
 }
 
-/// The first lines: all of it, and what is missing.
+/// The first lines: the totals, and what is missing.
 fn sums(run: &Run) -> Vec<String> {
     let requests: u64 = run.requests.values().sum();
     let mut lines = vec![

@@ -1,4 +1,4 @@
-//! `holofs unmount`: takes a mounted space away and waits until its daemon is gone.
+//! `holofs unmount`: unmounts a space and waits until its daemon has ended.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,10 +18,10 @@ use super::context::Context;
 pub struct UnmountArgs {
     #[command(flatten)]
     pub space: SpaceArgs,
-    /// Take it away even if it is in use; open files stay readable for a while
+    /// Unmount even if it is in use; open files stay readable for a while
     #[arg(long)]
     pub lazy: bool,
-    /// As --lazy, and end its daemon: open files answer errors
+    /// Like --lazy, and end the daemon: open files return errors
     #[arg(long)]
     pub force: bool,
 }
@@ -31,7 +31,7 @@ struct Report {
     #[serde(serialize_with = "crate::sys::text::path")]
     path: PathBuf,
     label: String,
-    /// It stands as files: nothing was mounted.
+    /// The space is plain files: nothing was mounted.
     files: bool,
 }
 
@@ -42,7 +42,7 @@ pub fn main(context: &Context, args: &UnmountArgs) -> anyhow::Result<ExitCode> {
             unmount(context, &space, Manner { lazy: args.lazy, force: args.force })?;
             (space, false)
         }
-        // What works where spaces are mounted works where they are laid out.
+        // Commands that work on mounted spaces also work on laid-out ones.
         Err(error) if error.is::<NotFound>() => match files::find(context, &args.space.name())? {
             Some(standing) => {
                 files::unmount(&standing, args.lazy || args.force)?;

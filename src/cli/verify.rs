@@ -1,4 +1,4 @@
-//! `holofs verify`: one catalog, its blobs, and that every way to use it gives the same tree.
+//! `holofs verify`: verifies one catalog, its blobs, and that every way to use it gives the same tree.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -15,7 +15,7 @@ use super::exit_code::{BAD_BLOB, PARTIAL};
 use super::progress::Progress;
 use super::table::bytes;
 
-/// Differences of one way that are shown; `--json` has all.
+/// How many differences of one way are shown; `--json` has all.
 const SHOWN: usize = 50;
 
 /// Arguments of `verify`.
@@ -23,14 +23,14 @@ const SHOWN: usize = 50;
 pub struct VerifyArgs {
     /// Catalog: its hash, a unique prefix of it, its file name, or a path
     pub catalog: String,
-    /// Also mount it, lay it out as files, and restore it with rcc if that is installed; compare every name, type, mode, size, time, link and byte
+    /// Also compare the tree as a mount, as files, and as restored by rcc if installed: metadata and every byte
     #[arg(long)]
     pub parity: bool,
 }
 
 #[derive(Serialize)]
 struct Report {
-    /// None with --parity, which reads every content anyway, unless that failed.
+    /// `None` with --parity, which reads every content anyway, unless that failed.
     blobs: Option<OneChecked>,
     parity: Option<Parity>,
 }
@@ -43,7 +43,7 @@ pub fn main(context: &Context, args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     }
     match parity::parity(context, &args.catalog, rcc().as_deref()) {
         Ok(parity) => report(context, Report { blobs: None, parity: Some(parity) }),
-        // What cannot be read is most often a bad blob: its name says more.
+        // If reading fails, a bad blob is the usual cause, and its name is more helpful.
         Err(error) => match blobs(context, &args.catalog)? {
             blobs if blobs.problems.is_empty() => Err(error),
             blobs => report(context, Report { blobs: Some(blobs), parity: None }),
@@ -71,7 +71,7 @@ fn report(context: &Context, report: Report) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// rcc: as `HOLOFS_RCC` names it, or in PATH.
+/// The rcc program: from `HOLOFS_RCC`, or in PATH.
 fn rcc() -> Option<PathBuf> {
     let named = std::env::var_os("HOLOFS_RCC").filter(|value| !value.is_empty()).map(PathBuf::from);
     let path = std::env::var_os("PATH").unwrap_or_default();

@@ -1,4 +1,4 @@
-//! `holofs warm`: what a first run would do, done before it.
+//! `holofs warm`: does the work of a first run in advance.
 
 #[cfg_attr(windows, path = "windows/warm_bytecode.rs")]
 mod bytecode;
@@ -24,14 +24,13 @@ use super::target;
 /// Arguments of `warm`.
 #[derive(Debug, Args)]
 pub struct WarmArgs {
-    /// What asks for the catalog: a conda.yaml, package.yaml or robot.yaml, a directory with one (default: this one); or the
-    /// catalog itself: its hash, a unique prefix of it, its file name, or a path
+    /// A conda.yaml, package.yaml, robot.yaml or a directory with one (default: .); or a catalog: hash, prefix, file name, path
     #[arg(value_name = "CATALOG|FILE|DIR")]
     pub catalog: Option<String>,
     /// Also compile all of its Python sources, with its own interpreter
     #[arg(long)]
     pub bytecode: bool,
-    /// Do nothing but compile what a run imported, told by stdin: for processes of ours
+    /// Only compile what a run imported, as listed on stdin (internal)
     #[arg(long, hide = true)]
     pub imported: bool,
     #[command(flatten)]
@@ -49,7 +48,7 @@ struct Report {
     /// Why it is not.
     not_laid_out: Option<String>,
     counts: std::collections::BTreeMap<&'static str, u64>,
-    /// How compiling went. Some sources are not meant to be compiled: templates, tests of syntax errors.
+    /// The result of compiling. Some sources are not meant to compile: templates, tests of syntax errors.
     bytecode: Option<Compiled>,
 }
 

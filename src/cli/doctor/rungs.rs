@@ -1,4 +1,4 @@
-//! The rungs that mount, tried in a temporary place.
+//! The mount methods, tested in a temporary directory.
 
 use std::path::PathBuf;
 
@@ -10,7 +10,7 @@ use crate::session::method::{Method, Mounter};
 use crate::session::{isolate, unmount};
 use crate::sys::mount::{Mountpoint, Options};
 
-/// Tries all that are above plain files.
+/// Tests all methods except plain files.
 pub fn try_mounts(context: &Context) -> Vec<Tried> {
     let places = [context.home.holotree().to_owned(), std::env::temp_dir()];
     let mounts = [Mounter::Direct, Mounter::Helper, Mounter::Fusermount];
@@ -20,7 +20,7 @@ pub fn try_mounts(context: &Context) -> Vec<Tried> {
     rungs
 }
 
-/// Mounts an empty file system in a temporary directory, and takes it away.
+/// Mounts an empty file system in a temporary directory, and unmounts it.
 fn try_mount(context: &Context, mounter: Mounter, places: &[PathBuf]) -> anyhow::Result<()> {
     let make = |place: &PathBuf| crate::sys::fs::dir::private_temp("holofs-doctor-", place).ok();
     let dir = places.iter().find_map(make).context("There is no directory to try it in")?;
@@ -28,7 +28,7 @@ fn try_mount(context: &Context, mounter: Mounter, places: &[PathBuf]) -> anyhow:
     let point = Mountpoint::open(&path)?;
     let (device, _) = context.mounters().mount_by(mounter, &point, Options::default())?;
     drop(point);
-    // Taken away before its device: a mount that nobody serves answers nothing.
+    // Unmounted before its device is closed: a mount without a server does not answer.
     let ended = unmount::detach(&context.mounters(), &path);
     drop(device);
     ended

@@ -1,5 +1,5 @@
-//! What `holofs doctor` says of the storage: how files get from the hololib and the raw store into spaces, what each way costs,
-//! and whether anything that spaces are made of was changed through one of them. What was changed is made anew.
+//! The storage part of `holofs doctor`: how files get from the hololib and the raw store into spaces, what each way costs, and
+//! whether shared files were changed through a space. Changed files are recreated.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::space::materialize::health::{self, Changed, Depth, Health};
 use crate::space::materialize::probe::{Place, Probed, Way, place, probe};
 use crate::store::observe::Tally;
 
-/// What was found out, or why it was not.
+/// A result, or why there is none.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
 enum Told<T> {
@@ -25,18 +25,18 @@ impl<T> From<Result<T, String>> for Told<T> {
     }
 }
 
-/// All of it.
+/// All results.
 #[derive(Debug, Serialize)]
 pub struct Storage {
-    /// The hololib; nothing is tried in it.
+    /// The hololib; it is not written to.
     hololib: Told<Place>,
-    /// From the raw store to every directory of spaces.
+    /// From the raw store to each directory with spaces.
     pairs: Vec<Pair>,
     /// The raw store and the pristine trees.
     health: Told<Health>,
 }
 
-/// The raw store, and one directory that has spaces.
+/// The raw store, and one directory with spaces.
 #[derive(Debug, Serialize)]
 struct Pair {
     #[serde(serialize_with = "crate::sys::text::path")]
@@ -45,7 +45,7 @@ struct Pair {
     found: Told<Probed>,
 }
 
-/// Tries and looks.
+/// Tests and inspects.
 pub fn examine(context: &Context) -> Storage {
     let home = &context.home;
     let mut bases = inventory::bases(home).unwrap_or_else(|error| {
@@ -67,7 +67,7 @@ fn try_pair(raw: &Path, base: &Path) -> Result<Probed, String> {
     probe(there(raw)?, there(base)?).map_err(|error| format!("nothing can be tried: {error}"))
 }
 
-/// `dir`, or where it would be made.
+/// `dir`, or the directory in which it would be created.
 fn there(dir: &Path) -> Result<&Path, String> {
     dir.ancestors().find(|above| above.is_dir()).ok_or_else(|| format!("there is no {}", dir.display()))
 }

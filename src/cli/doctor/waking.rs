@@ -1,4 +1,4 @@
-//! What it costs to wake a thread: most of what a request costs, and on a virtual machine in the hands of its administrator.
+//! The cost of waking a thread: most of the cost of a request, and on a virtual machine decided by its administrator.
 
 use std::io::{Read, Write, pipe};
 use std::time::{Duration, Instant};
@@ -9,27 +9,27 @@ use serde::Serialize;
 use crate::fs::fuse::awake::KeepAwake;
 use crate::sys::host;
 
-/// Round trips that are timed.
+/// How many round trips are timed.
 const ROUNDS: usize = 500;
-/// From here on a round trip is worth a word of advice: without halting it is some 5 µs.
+/// Above this, a hint is shown: without halting, a round trip takes some 5 µs.
 const DEAR: f64 = 15.0;
-/// What the kernel polls by default before it halts, in nanoseconds.
+/// The kernel's default polling time before it halts, in nanoseconds.
 const USUAL: u64 = 200_000;
 
-/// What was found out.
+/// The results.
 #[derive(Debug, Serialize)]
 pub struct Waking {
-    /// A byte to another thread and one back, the median; `None` if it could not be tried.
+    /// The median time to send a byte to another thread and back; `None` if it could not be measured.
     round_trip_us: Option<f64>,
-    /// How long an idle processor of this virtual machine waits before it is given back to the host; `None`: it is not
-    /// known, or no virtual machine.
+    /// How long an idle processor of this virtual machine polls before it is returned to the host; `None` if unknown, or not a
+    /// virtual machine.
     halt_poll_ns: Option<u64>,
-    /// A mount made by this user keeps processors awake while requests come quickly.
+    /// Whether a mount by this user keeps processors awake during bursts of requests.
     kept_awake: bool,
     advice: Option<String>,
 }
 
-/// Tries it.
+/// Measures.
 pub fn examine() -> Waking {
     let round_trip_us = round_trip().ok().map(|time| (time.as_secs_f64() * 1e7).round() / 10.0);
     let halt_poll_ns = host::halt_poll_nanos();
@@ -55,7 +55,7 @@ fn advice(round_trip_us: Option<f64>, halt_poll_ns: Option<u64>) -> Option<Strin
     })
 }
 
-/// The median of many.
+/// The median of many round trips.
 fn round_trip() -> std::io::Result<Duration> {
     let ((mut asked, mut ask), (mut answered, mut answer)) = (pipe()?, pipe()?);
     let other = std::thread::spawn(move || {
@@ -78,7 +78,7 @@ fn round_trip() -> std::io::Result<Duration> {
     Ok(times[ROUNDS / 2])
 }
 
-/// For people.
+/// The line of text output.
 pub fn line(waking: &Waking) -> String {
     let time = waking.round_trip_us.map_or("not known".to_owned(), |time| format!("{time} us a round trip"));
     let kept = if waking.kept_awake { "; a mount keeps processors awake while requests come" } else { "" };

@@ -1,4 +1,4 @@
-//! RCC's commands that we have under other names, with RCC's options and its words on stderr.
+//! RCC's commands that HoloFS has under other names, with RCC's options and its messages on stderr.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -26,10 +26,10 @@ use super::RccGlobal;
 pub struct BlueprintArgs {
     /// conda.yaml or package.yaml files
     files: Vec<PathBuf>,
-    /// The robot.yaml whose environment comes first (default: the one that is here)
+    /// robot.yaml whose environment comes first (default: the one in this directory)
     #[arg(short, long, value_name = "FILE")]
     robot: Option<PathBuf>,
-    /// Count the dev-dependencies of package.yaml too
+    /// Include the dev-dependencies of package.yaml
     #[arg(long)]
     devdeps: bool,
 }
@@ -40,7 +40,7 @@ struct Availability {
     hash: String,
 }
 
-/// Says whether the catalog is there with all its blobs.
+/// Reports whether the catalog exists with all its blobs.
 pub fn blueprint(context: &Context, args: &BlueprintArgs, silent: bool) -> anyhow::Result<ExitCode> {
     let request =
         Request { files: args.files.clone(), robot: args.robot.clone(), dev_dependencies: args.devdeps };
@@ -66,7 +66,7 @@ fn is_complete(context: &Context, catalog: &Path) -> bool {
     catalog.digests().all(|(digest, _)| library.exists(digest))
 }
 
-/// As `holofs hash`, with RCC's sentence on stderr.
+/// Like `holofs hash`, with RCC's message on stderr.
 pub fn hash(context: &Context, args: &HashArgs, silent: bool) -> anyhow::Result<ExitCode> {
     let composed = hash::composed_of(context, args)?;
     if !silent {
@@ -79,12 +79,12 @@ pub fn hash(context: &Context, args: &HashArgs, silent: bool) -> anyhow::Result<
 /// Arguments of `check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// Check again so many times after something was wrong
+    /// Number of rounds to repeat while damage is found
     #[arg(short, long, default_value_t = 1)]
     retries: u32,
 }
 
-/// Repairs what it can and removes blobs that no catalog names, until nothing is wrong or the rounds are over.
+/// Repairs damage and removes unreferenced blobs, until nothing is wrong or the rounds are used up.
 pub fn check(context: &Context, args: &CheckArgs) -> anyhow::Result<ExitCode> {
     check_rounds(context, args.retries)
 }
@@ -114,12 +114,12 @@ fn check_rounds(context: &Context, retries: u32) -> anyhow::Result<ExitCode> {
 /// Arguments of `export`.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// Parts of the names of catalogs; without any, all names are listed
+    /// Parts of catalog names; without any, list all names
     parts: Vec<String>,
-    /// The file to write
+    /// File to write
     #[arg(short, long, default_value = "hololib.zip", value_name = "FILE")]
     zipfile: PathBuf,
-    /// The robot.yaml whose catalog is exported too
+    /// robot.yaml whose catalog is exported too
     #[arg(short, long, value_name = "FILE")]
     robot: Option<PathBuf>,
 }
@@ -159,12 +159,12 @@ fn matching(context: &Context, parts: &[String]) -> anyhow::Result<Vec<PathBuf>>
 /// Arguments of `import`.
 #[derive(Debug, Args)]
 pub struct ImportArgs {
-    /// The files
+    /// Files to import
     #[arg(required = true, value_name = "ZIP")]
     files: Vec<PathBuf>,
 }
 
-/// As `holofs import`.
+/// Like `holofs import`.
 pub fn import(context: &Context, args: &ImportArgs) -> anyhow::Result<ExitCode> {
     ours_import::main(
         context,
@@ -175,17 +175,17 @@ pub fn import(context: &Context, args: &ImportArgs) -> anyhow::Result<ExitCode> 
 /// Arguments of `remove`.
 #[derive(Debug, Args)]
 pub struct RemoveArgs {
-    /// Parts of the names of catalogs
+    /// Parts of catalog names
     parts: Vec<String>,
-    /// Also check the hololib, so many times at most
+    /// Also check the hololib, with at most this many rounds
     #[arg(short, long, default_value_t = 0)]
     check: u32,
-    /// All catalogs that nobody used for more than so many days
+    /// All catalogs not used for more than this many days
     #[arg(long, value_name = "DAYS")]
     unused: Option<i64>,
 }
 
-/// Removes every catalog that is meant; none is no error.
+/// Removes every selected catalog; an empty selection is no error.
 pub fn remove(context: &Context, args: &RemoveArgs) -> anyhow::Result<ExitCode> {
     let mut paths = if args.parts.is_empty() { Vec::new() } else { matching(context, &args.parts)? };
     if let Some(days) = args.unused.filter(|days| *days > 0) {
@@ -217,7 +217,7 @@ pub fn remove(context: &Context, args: &RemoveArgs) -> anyhow::Result<ExitCode> 
 pub struct VariablesArgs {
     /// conda.yaml or package.yaml files
     files: Vec<PathBuf>,
-    /// The space's name
+    /// Name of the space
     #[arg(short, long, default_value = "user", value_parser = parse_space)]
     space: String,
     #[command(flatten)]
@@ -236,7 +236,7 @@ pub struct VariablesArgs {
     account: Option<String>,
 }
 
-/// As `holofs variables`.
+/// Like `holofs variables`.
 pub fn variables(context: &Context, args: &VariablesArgs, global: &RccGlobal) -> anyhow::Result<ExitCode> {
     if args.workspace.is_some() {
         let why = "tokens of the cloud are given by RCC alone";
@@ -260,7 +260,7 @@ pub fn variables(context: &Context, args: &VariablesArgs, global: &RccGlobal) ->
     activate::main(context, &ours)
 }
 
-/// A sentence for people: stdout is for results.
+/// Prints a message for people: stdout is for results.
 #[allow(clippy::print_stderr)]
 pub fn say(line: &str) {
     eprintln!("{}", text::line(line));

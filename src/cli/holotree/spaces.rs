@@ -1,4 +1,4 @@
-//! Spaces by a part of their label, as RCC finds them.
+//! Spaces selected by a part of their label, as in RCC.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,15 +20,15 @@ use super::offered::say;
 /// Arguments of `delete`.
 #[derive(Debug, Args)]
 pub struct DeleteArgs {
-    /// Parts of the labels of spaces
+    /// Parts of space labels
     parts: Vec<String>,
-    /// Only tell what would be deleted
+    /// Only list what would be deleted
     #[arg(short, long)]
     dryrun: bool,
-    /// The space of this name
+    /// Space with this name
     #[arg(short, long, value_parser = parse_space)]
     space: Option<String>,
-    /// All spaces that nobody used for more than so many days
+    /// All spaces not used for more than this many days
     #[arg(long, value_name = "DAYS")]
     unused: Option<i64>,
 }
@@ -36,12 +36,12 @@ pub struct DeleteArgs {
 /// Arguments of `plan`.
 #[derive(Debug, Args)]
 pub struct PlanArgs {
-    /// Parts of the labels of spaces
+    /// Parts of space labels
     #[arg(required = true)]
     parts: Vec<String>,
 }
 
-/// Deletes every space that is meant; none is no error, unless nothing was asked for.
+/// Deletes every selected space; an empty selection is no error, unless no selection was given.
 pub fn delete(context: &Context, args: &DeleteArgs, controller: &str) -> anyhow::Result<ExitCode> {
     let mut parts = args.parts.clone();
     parts.extend(args.space.iter().map(|space| context.home.label(controller, space).to_string()));
@@ -72,7 +72,7 @@ pub fn delete(context: &Context, args: &DeleteArgs, controller: &str) -> anyhow:
     Ok(ExitCode::SUCCESS)
 }
 
-/// RCC deletes what its own command made appear; ours may be a mount, which goes first unless somebody uses it.
+/// Unmounts a space before its deletion, unless it is in use: RCC deletes what its own command made, which may be a mount here.
 #[cfg(unix)]
 fn take_away(context: &Context, space: &Space) -> anyhow::Result<()> {
     match space.live_holder() {
@@ -101,7 +101,7 @@ pub fn plan(context: &Context, args: &PlanArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// The known spaces whose label contains one of the parts, each once.
+/// The known spaces whose label contains one of the parts, without duplicates.
 fn matching(context: &Context, parts: &[String]) -> anyhow::Result<Vec<Known>> {
     let mut seen = BTreeSet::new();
     let mut found = inventory::known(&context.home)?;

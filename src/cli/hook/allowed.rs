@@ -1,7 +1,7 @@
-//! Which directories the hook may enter: one file for each in the user's own configuration, with the digest of what was allowed.
+//! The directories that the hook may enter: one file for each in the user's configuration, with the digest of what was allowed.
 //!
-//! Of a file that nobody allowed nothing is read. What is allowed is read as regular files of bounded size, so that whoever can
-//! write to the directory can neither hold up a prompt nor have another environment entered.
+//! Files that were not allowed are not read. Allowed files are read as regular files of bounded size, so that other users who can
+//! write to the directory can neither block a prompt nor have another environment entered.
 
 use std::cell::RefCell;
 use std::ffi::OsString;
@@ -19,37 +19,37 @@ use crate::sys::fs::stat::read_regular;
 
 use crate::cli::interactive::config_dir;
 
-/// No specification is larger.
+/// The maximum size of a specification.
 const MOST: u64 = 1 << 20;
-/// Stands for a digest where a directory is not to be entered, and nothing is to be said.
+/// Replaces the digest of a directory that is never to be entered, without a message.
 const DENIED: &str = "denied";
 
-/// What a directory asks for.
+/// The request of a directory.
 #[derive(Debug)]
 pub struct Asks {
-    /// The file that asks, absolute.
+    /// The absolute path of the specification file.
     pub file: PathBuf,
-    /// What it asks for.
+    /// The specification.
     pub composed: Composed,
-    /// Of all files that were read.
+    /// The digest of all files that were read.
     pub digest: String,
 }
 
-/// What the user says to a file.
+/// The user's decision on a file.
 #[derive(Debug)]
 pub enum Verdict {
-    /// What it asks for is allowed.
+    /// The request is allowed.
     Allowed(Box<Asks>),
-    /// Something else was allowed before.
+    /// An earlier version was allowed.
     Changed,
-    /// Nothing.
+    /// No decision.
     Unknown,
-    /// It is not wanted.
+    /// Denied.
     Denied,
 }
 
 impl Asks {
-    /// What `file`, which is absolute, asks for.
+    /// The request of `file`, an absolute path.
     pub fn of(home: &Home, file: &Path) -> anyhow::Result<Asks> {
         let all = RefCell::new(Sha256::new());
         let read = |path: &Path| -> io::Result<Vec<u8>> {
@@ -65,7 +65,7 @@ impl Asks {
         Ok(Asks { file: file.to_owned(), composed, digest: hex(&all.into_inner().finalize()) })
     }
 
-    /// The space that the directory has for itself.
+    /// The directory's own space.
     pub fn space(&self) -> String {
         let dir = self.file.parent().unwrap_or(Path::new("/"));
         let name = dir.file_name().unwrap_or_default().to_string_lossy();
@@ -76,12 +76,12 @@ impl Asks {
     }
 }
 
-/// The file without links and dots, so that one directory has one name.
+/// The file without links and dots, so that each directory has one name.
 pub fn absolute(file: &Path) -> anyhow::Result<PathBuf> {
     file.canonicalize().with_context(|| format!("Cannot find {}", file.display()))
 }
 
-/// What the user says to `file`.
+/// The user's decision on `file`.
 pub fn verdict(home: &Home, file: &Path) -> anyhow::Result<Verdict> {
     let record = record_of(file)?;
     let text = match record.read(MOST) {
@@ -97,12 +97,12 @@ pub fn verdict(home: &Home, file: &Path) -> anyhow::Result<Verdict> {
     Ok(if asks.digest == digest { Verdict::Allowed(Box::new(asks)) } else { Verdict::Changed })
 }
 
-/// Allows it.
+/// Allows the request.
 pub fn allow(asks: &Asks) -> anyhow::Result<()> {
     write(&asks.file, &asks.digest)
 }
 
-/// Neither enters it nor asks.
+/// Denies it: neither enters nor asks.
 pub fn deny(file: &Path) -> anyhow::Result<()> {
     write(file, DENIED)
 }
@@ -117,7 +117,7 @@ fn write(file: &Path, what: &str) -> anyhow::Result<()> {
         .with_context(|| format!("Cannot write {}", record.path().display()))
 }
 
-/// Where it is kept what the user says to `file`.
+/// The file with the user's decision on `file`.
 fn record_of(file: &Path) -> anyhow::Result<Place> {
     let name = hex(&Sha256::digest(file.as_os_str().as_encoded_bytes()));
     Ok(Place::top(config_dir()?.join("allow")).below(name))

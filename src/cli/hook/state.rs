@@ -1,4 +1,4 @@
-//! What a shell remembers of the environment that it entered: which one, and each variable before and since.
+//! The state that a shell keeps of an entered environment: which one, and each variable before and after.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -12,31 +12,31 @@ use crate::session::variables::{self, Variable};
 use super::Change;
 use super::allowed::Asks;
 
-/// Where it is kept.
+/// The variable with the state.
 const ENTERED: &str = "HOLOFS_HOOK";
 
 /// An environment that was entered.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct Entered {
-    /// What was asked for.
+    /// The digest of the request.
     digest: String,
-    /// Each variable: what it was before, if it was set, and what it was set to; in base64, since they may hold any bytes.
+    /// Each variable: its previous value, if it was set, and its new value; in base64, since values may contain any bytes.
     variables: BTreeMap<String, (Option<String>, String)>,
 }
 
 impl Entered {
-    /// What this shell has entered.
+    /// The environment that this shell has entered.
     pub fn from_env() -> Option<Entered> {
         let text = std::env::var(ENTERED).ok()?;
         serde_json::from_str(&text).inspect_err(|error| log::debug!("{ENTERED} is ignored: {error}")).ok()
     }
 
-    /// True if it is this.
+    /// True if it is the one that `asks` requests.
     pub fn is(&self, asks: &Asks) -> bool {
         self.digest == asks.digest
     }
 
-    /// The changes that leave it. What was changed since stays, but for PATH, which loses what it got.
+    /// The changes that leave the environment. Variables changed since then are kept, except PATH, which loses the added directories.
     pub fn left(self, now: &dyn Fn(&str) -> Option<OsString>) -> Vec<Change> {
         let mut changes = vec![(ENTERED.to_owned(), None)];
         for (name, (before, since)) in self.variables {
@@ -56,7 +56,7 @@ impl Entered {
     }
 }
 
-/// The changes that enter `asks` with these variables, where a later one of a name wins.
+/// The changes that enter `asks` with these variables; for duplicate names, the last one wins.
 pub fn enter(asks: &Asks, list: Vec<Variable>, now: &dyn Fn(&str) -> Option<OsString>) -> Vec<Change> {
     let list: BTreeMap<String, OsString> = list.into_iter().collect();
     let remembered = list.iter().map(|(name, value)| {
@@ -69,7 +69,7 @@ pub fn enter(asks: &Asks, list: Vec<Variable>, now: &dyn Fn(&str) -> Option<OsSt
     changes.chain([(ENTERED.to_owned(), Some(text.into()))]).collect()
 }
 
-/// PATH without the directories that it has only since an environment was entered.
+/// PATH without the directories that were added when an environment was entered.
 fn without(path: &OsString, since: &OsString, before: Option<&OsString>) -> OsString {
     let dirs = |path: &OsString| std::env::split_paths(path).collect::<Vec<_>>();
     let (since, before) = (dirs(since), before.map(dirs).unwrap_or_default());

@@ -1,4 +1,4 @@
-//! The screen of `top`: spaces above, the kinds of requests of the chosen one below. Drawn from two samples; asks nothing itself.
+//! The screen of `top`: spaces at the top, request kinds of the selected one below. Drawn from two samples; takes none itself.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::sys::text;
 use super::super::table::bytes;
 use super::{HEAD, KINDS, cells, kinds};
 
-/// What is shown.
+/// The screen's state.
 pub struct Screen {
     now: Sample,
     before: Option<Sample>,
@@ -29,7 +29,7 @@ impl Screen {
         Screen { now: sample, before: None, chosen: 0 }
     }
 
-    /// From now on shows `sample`; rates are since the one before.
+    /// Shows `sample` from now on; rates are relative to the previous one.
     pub fn show(&mut self, sample: Sample) {
         let path = self.chosen().map(|space| space.path.clone());
         self.before = Some(std::mem::replace(&mut self.now, sample));
@@ -37,12 +37,12 @@ impl Screen {
         self.chosen = same.unwrap_or(0);
     }
 
-    /// How old the sample is.
+    /// The age of the sample.
     pub fn age(&self) -> Duration {
         self.now.at.elapsed()
     }
 
-    /// Moves the choice.
+    /// Moves the selection.
     pub fn key(&mut self, code: KeyCode) {
         let last = self.now.spaces.len().saturating_sub(1);
         match code {
@@ -54,7 +54,7 @@ impl Screen {
         }
     }
 
-    /// Draws all of it.
+    /// Draws the screen.
     pub fn draw(&self, frame: &mut Frame<'_>) {
         let spaces = u16::try_from(self.now.spaces.len()).unwrap_or(u16::MAX).clamp(1, 12);
         let parts = [Constraint::Length(spaces + 3), Constraint::Min(3), Constraint::Length(1)];
@@ -105,7 +105,7 @@ fn draw_kinds(frame: &mut Frame<'_>, area: Rect, space: &LiveSpace) {
     frame.render_widget(table, area);
 }
 
-/// A rate without its fraction; the largest one is nothing that a disk does.
+/// A rate without its fraction; real rates are far below the limit.
 #[allow(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,

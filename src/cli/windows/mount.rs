@@ -1,5 +1,5 @@
-//! `holofs mount` where there is no FUSE: the space is laid out as files, which is told; and what takes mounts away says that
-//! there are none. Options that only a mount can keep are not known here.
+//! `holofs mount` without FUSE: lays the space out as files, which is reported; commands about mounts report that there are none.
+//! Options that only a mount can satisfy do not exist here.
 
 use std::ffi::OsString;
 use std::process::ExitCode;
@@ -18,25 +18,24 @@ use super::target;
 /// Arguments of `mount`.
 #[derive(Debug, Clone, Args)]
 pub struct MountArgs {
-    /// What asks for the catalog: a conda.yaml, package.yaml or robot.yaml, a directory with one (default: this one); or the
-    /// catalog itself: its hash, a unique prefix of it, its file name, or a path
+    /// A conda.yaml, package.yaml, robot.yaml or a directory with one (default: .); or a catalog: hash, prefix, file name, path
     #[arg(value_name = "CATALOG|FILE|DIR")]
     pub catalog: Option<String>,
     #[command(flatten)]
     pub space: SpaceChoice,
-    /// How the space appears; here as files only
+    /// Method to make the space appear; here only as files
     #[arg(long, value_enum, default_value = "auto", env = "HOLOFS_MODE")]
     pub mode: Mode,
 }
 
-/// The words of a command that is about mounts.
+/// The arguments of a command about mounts.
 #[derive(Debug, Args)]
 pub struct NoMountsArgs {
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     words: Vec<OsString>,
 }
 
-/// Lays the space out, unless it has to be a mount.
+/// Lays the space out, unless a mount is required.
 pub fn main(context: &Context, args: &MountArgs) -> anyhow::Result<ExitCode> {
     let catalog = target::of_word(context, args.catalog.as_deref())?.catalog;
     let report = appear(context, &MountRequest::new(&catalog, &args.space.name(), args.mode))?;
@@ -45,7 +44,7 @@ pub fn main(context: &Context, args: &MountArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Every command that is about a mount: there is none.
+/// Every command about mounts: reports that there are none.
 pub fn no_mounts(_args: &NoMountsArgs) -> anyhow::Result<ExitCode> {
     let refused = vec![Refusal::new(Method::Fuse(Mounter::Direct), NO_FUSE)];
     Err(CannotMount { what: "anything, so no space is a mount".to_owned(), refused }.into())

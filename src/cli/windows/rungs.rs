@@ -1,11 +1,11 @@
-//! The rungs that mount, of which Windows has none.
+//! The mount methods, none of which exists on Windows.
 
 use super::{Tried, tried};
 use crate::cli::context::Context;
 use crate::session::appear::NO_FUSE;
 use crate::session::method::{Method, Mounter};
 
-/// Says of each why it does not hold.
+/// Reports why each does not work.
 pub fn try_mounts(_context: &Context) -> Vec<Tried> {
     let mounts =
         [Mounter::Direct, Mounter::Helper, Mounter::Fusermount, Mounter::Namespace].map(Method::Fuse);
