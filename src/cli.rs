@@ -121,7 +121,7 @@ struct Global {
     /// Increase verbosity (-v: info, -vv: debug, -vvv: every operation)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
-    /// How the log is written, those of mounted spaces, too
+    /// Format of the log, also of mounted spaces
     #[arg(
         long,
         global = true,

@@ -28,7 +28,7 @@ pub struct CatalogsArgs {
     #[arg(short, long = "top", value_name = "N", default_value_t = 0)]
     pub top: usize,
     #[cfg(unix)]
-    /// Show more of each: its file, what it takes of the disk, its packages, and what runs touched
+    /// Show more about each catalog: its file, disk usage, packages, and what runs used
     #[arg(long)]
     pub long: bool,
     #[cfg(unix)]

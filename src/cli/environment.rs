@@ -42,7 +42,7 @@ pub enum EnvironmentCommand {
     /// Show disk usage, and how much removing a catalog would free
     Df(df::DfArgs),
     #[cfg(unix)]
-    /// Tell where a path of a space comes from: layer, content, who changed it, and where its bytes are
+    /// Show where a path of a space comes from: layer, content, who changed it, and where its bytes are
     Explain(explain::ExplainArgs),
     #[cfg(unix)]
     /// Print metrics of mounted spaces in the Prometheus text format

@@ -112,7 +112,7 @@ mod tests {
         .collect()
     }
 
-    /// The words of an example, without what a shell does with them.
+    /// The words of an example, without shell syntax.
     fn words(line: &str) -> Option<Vec<String>> {
         let line = line.replace("eval \"$(", "").replace(")\"", "").replace("$EDITOR \"$(", "");
         let line = line

@@ -16,15 +16,15 @@ use super::table::bytes;
 /// Arguments of `explain`.
 #[derive(Debug, Args)]
 pub struct ExplainArgs {
-    /// A path in a space
+    /// Path in a space
     pub path: PathBuf,
 }
 
-/// Looks and tells.
+/// Inspects and reports.
 pub fn main(context: &Context, args: &ExplainArgs) -> anyhow::Result<ExitCode> {
     let cannot = || format!("Cannot look at {}", args.path.display());
     let given = std::path::absolute(&args.path).with_context(cannot)?;
-    // The directory as the kernel names it, but the last name as it is: it may be a link.
+    // The directory in canonical form, but not the last name: it may be a link.
     let path = match (given.parent(), given.file_name()) {
         (Some(dir), Some(name)) => dir.canonicalize().with_context(cannot)?.join(name),
         _ => given,

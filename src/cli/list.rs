@@ -18,7 +18,7 @@ const COMMAND: usize = 40;
 #[derive(Debug, Args)]
 pub struct ListArgs {
     #[cfg(unix)]
-    /// Show more of each: who serves and uses it, and how often it was asked
+    /// Show more about each space: its server, users and request counts
     #[arg(long)]
     pub long: bool,
 }

@@ -1,4 +1,4 @@
-//! `--long` of `list` and `catalogs`: for each, what a line of a table has no room for.
+//! `--long` of `list` and `catalogs`: details of each row that do not fit into a table.
 
 use std::collections::BTreeMap;
 
@@ -16,10 +16,10 @@ use super::context::Context;
 use super::report::{Inspected, sentence};
 use super::table::bytes;
 
-/// So many packages of a catalog are named.
+/// How many packages of a catalog are listed.
 const PACKAGES: usize = 8;
 
-/// A space, with what its server tells.
+/// A space with the statistics of its server.
 #[derive(Serialize)]
 pub struct LongSpace<'a> {
     #[serde(flatten)]
@@ -27,7 +27,7 @@ pub struct LongSpace<'a> {
     live: Option<&'a LiveSpace>,
 }
 
-/// Reports the spaces at length.
+/// Reports the spaces with details.
 pub fn spaces(context: &Context, rows: &[SpaceRow]) -> anyhow::Result<()> {
     let sample = Sample::take(&context.home)?;
     let live: BTreeMap<String, &LiveSpace> =
@@ -60,12 +60,12 @@ fn space_lines(long: &LongSpace<'_>) -> Vec<String> {
     lines
 }
 
-/// A catalog, with what it holds.
+/// A catalog with its content.
 #[derive(Serialize)]
 pub struct LongCatalog<'a> {
     #[serde(flatten)]
     row: &'a CatalogRow,
-    /// Its id, and its file.
+    /// The catalog's id and file name.
     id: Option<String>,
     file: Option<String>,
     usage: Option<CatalogUsage>,
@@ -73,7 +73,7 @@ pub struct LongCatalog<'a> {
     packages: Vec<Package>,
 }
 
-/// Reports the catalogs at length.
+/// Reports the catalogs with details.
 pub fn catalogs(context: &Context, rows: &[CatalogRow]) -> anyhow::Result<()> {
     let usage = usage(&context.home)?;
     let files = context.home.catalogs()?;

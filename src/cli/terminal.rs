@@ -98,13 +98,13 @@ pub fn leading(word: &str) -> String {
     if manner().color { format!("\x1b[{code}m{word}\x1b[0m") } else { word.to_owned() }
 }
 
-/// How the log is written.
+/// The format of the log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum LogFormat {
     /// A line for people
     #[default]
     Text,
-    /// An object on each line, with time, level, target and message
+    /// JSON object per line, with time, level, target and message
     Json,
 }
 
@@ -196,7 +196,7 @@ pub fn start_logging(verbose: u8, format: LogFormat) {
     }
 }
 
-/// One record as JSON: time, level, target, message.
+/// One record as JSON, with time, level, target and message.
 fn json_line(time: &str, record: &Record<'_>, said: &str) -> String {
     let (level, target) = (record.level().as_str().to_ascii_lowercase(), record.target());
     let line = serde_json::json!({ "time": time, "level": level, "target": target, "message": said });

@@ -144,7 +144,7 @@ pub struct Given {
     pub paranoid: bool,
     /// The log level: 0 is warnings.
     pub verbose: u8,
-    /// The log is written as JSON.
+    /// Write the log as JSON.
     pub log_json: bool,
     /// Use no network.
     pub offline: bool,

@@ -282,8 +282,8 @@ fn bound_raw_store(store: &Store) {
     }
 }
 
-/// Tells RCC what is in the space. `.meta` describes what stands in the directory when nothing is mounted: it is written only
-/// if that is nothing, since RCC takes files for clean by what `.meta` says of them; and not if RCC has written it since it was mounted.
+/// Records for RCC what is in the space. `.meta` describes the directory when nothing is mounted: it is written only if that is
+/// empty, because RCC trusts `.meta` on which files are clean; and only if RCC has not written it since the mount.
 fn leave_marks(space: &Space, catalog_path: &Path, index: &Index, blank: bool, stop: &AtomicBool) {
     let lock = if blank { lock_to_mark(space, stop) } else { None };
     let (state, at_mount) = (space.meta_state(), space.mount_state().ok().flatten().and_then(|it| it.meta));
@@ -305,7 +305,7 @@ fn leave_marks(space: &Space, catalog_path: &Path, index: &Index, blank: bool, s
     space.mark_used(catalog_path, index.blueprint());
 }
 
-/// RCC's lock of the space; `None` if RCC keeps it, or the mount ends.
+/// Takes RCC's lock of the space; `None` if RCC does not release it, or the mount ends.
 fn lock_to_mark(space: &Space, stop: &AtomicBool) -> Option<Lock> {
     for _ in 0..100 {
         match space.lock(Wait::Not, &|_| {}) {
