@@ -19,7 +19,7 @@ use crate::sys::text;
 const MOST_LINES: u64 = 50;
 const WHILE: Duration = Duration::from_secs(10);
 
-/// Whether anything is coloured.
+/// When to color output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Color {

@@ -70,7 +70,7 @@ pub use transaction::Transaction;
 pub const FIRST_CREATED: u64 = 1 << 32;
 /// How many numbers are reserved in the database at once, since each reservation waits for the disk. Unused ones are never reused.
 const INO_CHUNK: u64 = 1 << 14;
-/// When more bytes than this wait for removal, they are removed at once.
+/// When more bytes than this wait for removal, the keeper syncs without its usual delay.
 const MANY_BYTES: u64 = 64 << 20;
 
 /// What an upper is opened for.

@@ -1,8 +1,8 @@
 //! Whether the current user may create the directory of a catalog's spaces.
 //!
 //! A catalog determines where its spaces are. One that was recorded below another user's home and imported here needs a directory
-//! there. RCC creates it, even as root; HoloFS creates nothing below another user's home without a message. `run` needs no such
-//! directory: it uses the recorded path in a namespace of its own.
+//! there. RCC creates it, even as root; HoloFS refuses to create anything below another user's home. `run` needs no such directory:
+//! it uses the recorded path in a namespace of its own.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};

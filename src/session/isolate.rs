@@ -5,8 +5,8 @@
 //! lost when the command ends. No lock is needed, since nobody else can see the mount.
 //!
 //! ```text
-//! holofs ─ enters the namespace ─┬─ covers the path, mounts ─ runs the command ─ ends with its status
-//!                                └─ a copy of it serves, in its cage; killed by the kernel when holofs ends
+//! holofs ─ enters the namespace ─┬─ overmounts the path, mounts ─ runs the command ─ ends with its status
+//!                                └─ a fork serves, in its sandbox; killed by the kernel when holofs ends
 //! ```
 //! So nobody waits while the kernel removes the mount, and background processes of the command lose the environment.
 
