@@ -207,7 +207,7 @@ impl Config {
         }
     }
 
-    /// The replacement for a variable that is not set. The home applies only if no product is selected.
+    /// The replacement for a variable that is not set. The home applies only if `SEMA4AI_HOME` is not set.
     pub fn variable(&self, name: &str) -> Option<String> {
         let key = KEYS.iter().find(|key| key.variable == name)?;
         if key.name == "home" && std::env::var_os("SEMA4AI_HOME").is_some_and(|home| !home.is_empty()) {

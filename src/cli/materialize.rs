@@ -21,7 +21,7 @@ pub struct MaterializeArgs {
     pub catalog: Option<String>,
     #[command(flatten)]
     pub space: SpaceChoice,
-    /// How to place files: auto, snapshot, reflink, hardlink, copy (default: $RCC_HOLOTREE_STRATEGY, settings.yaml, auto)
+    /// auto, snapshot, reflink, hardlink (never by auto) or copy; default: $RCC_HOLOTREE_STRATEGY, settings.yaml, auto
     #[arg(long)]
     pub strategy: Option<Strategy>,
     /// Also lay out the catalog in the side store, so that its next space needs no decoding

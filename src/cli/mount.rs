@@ -53,7 +53,7 @@ pub struct MountArgs {
     /// Drop earlier changes in the space
     #[arg(long)]
     pub fresh: bool,
-    /// Profile for readahead, by catalog: auto, off, or a file
+    /// Profile for readahead: one per catalog (auto), none (off), or a file
     #[arg(long, default_value = "auto", value_name = "auto|off|FILE")]
     pub profile: PathBuf,
     /// Method to make the space appear

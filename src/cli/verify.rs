@@ -23,7 +23,7 @@ const SHOWN: usize = 50;
 pub struct VerifyArgs {
     /// Catalog: its hash, a unique prefix of it, its file name, or a path
     pub catalog: String,
-    /// Also compare the tree as a mount, as files, and as restored by rcc if installed: metadata and every byte
+    /// Also compare mount, files and, if installed, rcc's restore: every name, type, mode, size, time, link and byte
     #[arg(long)]
     pub parity: bool,
 }

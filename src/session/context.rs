@@ -91,8 +91,8 @@ impl Context {
         Context { given: Given { wait, ..self.given.clone() }, ..self.clone() }
     }
 
-    /// Why the cache is not writable, in one line; `None` if it is. The first caller reports it once; later failures with this cause
-    /// are not reported.
+    /// Why the cache is not writable, in one line; `None` if it is. The caller reports it once; later failures with this cause are not
+    /// reported.
     pub fn unkept(&self) -> Option<&str> {
         let ours = self.home.holofs();
         let why = || {
@@ -108,7 +108,7 @@ impl Context {
         self.unkept.get_or_init(why).as_deref()
     }
 
-    /// Counts events of the store, and logs fallbacks except those due to [`Self::unkept`].
+    /// Counts events of the store; logs fallbacks only if the cache is writable, since [`Self::unkept`] is reported separately.
     #[cfg(unix)]
     pub fn tally(&self) -> Tally {
         if self.unkept().is_some() { Tally::new() } else { Tally::logging() }
