@@ -388,11 +388,13 @@ fn gc_removes_what_was_left_by_commands_that_were_killed() {
     let sandbox = sandbox();
     let mounted = sandbox.mount(CATALOG, "dead", "user", &[]);
     let root = mounted.path().to_owned();
+    let label = root.file_name().unwrap().to_str().unwrap();
+    let base = sandbox.holotree();
+    // RCC's mark is written after the mount answers; without it the space is not listed later.
+    until(|| base.join(format!("{label}.meta")).exists());
     std::mem::forget(mounted);
     kill_daemons(&sandbox);
     assert_eq!(listed(&sandbox, &root)["holofs"]["state"], "dead");
-    let label = root.file_name().unwrap().to_str().unwrap();
-    let base = sandbox.holotree();
     let state = sandbox.home().join("holofs/spaces").join(label);
     let tree = base.join(format!("{label}.holofs-tmp"));
     fs::create_dir_all(tree.join("bin")).unwrap();
