@@ -14,6 +14,8 @@ use crate::sys;
 
 /// Shorter waits are not reported.
 const TOLD_AFTER: Duration = Duration::from_secs(1);
+/// How long another member may take to share a lock file that it has created.
+const SHARING: Duration = Duration::from_secs(1);
 /// The retry interval: short compared to what RCC does under the lock.
 const RETRY_EVERY: Duration = Duration::from_millis(20);
 
@@ -72,7 +74,14 @@ impl Wanted {
         let started = Instant::now();
         let mut told = false;
         loop {
-            if let Some(file) = self.attempt().map_err(|source| self.failed(source))? {
+            let attempted = match self.attempt() {
+                Err(error) if self.is_not_yet_shared(&error, started) => {
+                    std::thread::sleep(RETRY_EVERY);
+                    continue;
+                }
+                attempted => attempted.map_err(|source| self.failed(source))?,
+            };
+            if let Some(file) = attempted {
                 let marker = Marker::put(&self.pids_dir, &self.controller, &self.space, self.file_name());
                 return Ok(Lock { _marker: marker, _file: file });
             }
@@ -99,6 +108,12 @@ impl Wanted {
             Err(TryLockError::WouldBlock) => Ok(None),
             Err(TryLockError::Error(error)) => Err(error),
         }
+    }
+
+    /// Another member has just created the file, and its mode, which the umask restricts at first, does not let us in yet.
+    fn is_not_yet_shared(&self, error: &io::Error, started: Instant) -> bool {
+        let is_denied = error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_some();
+        self.shared && is_denied && started.elapsed() < SHARING
     }
 
     fn holders(&self) -> Holders {
