@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use crate::common::compare::assert_same_space;
 use crate::common::golden::{self, CATALOG, Regime};
-use crate::common::mounted::{daemons_of, is_alive};
+use crate::common::mounted::{daemons_of, kill_mount};
 use crate::common::sandbox::Sandbox;
-use crate::common::{json, run, said, skip, space_path, stdout};
+use crate::common::{json, run, said, skip, space_path, stdout, until};
 
 /// The library that changes the clock; `None` if it is not installed.
 fn library() -> Option<String> {
@@ -41,13 +41,8 @@ fn mounted(sandbox: &Sandbox, mount: &mut Command, earlier: &[&str], name: &str)
         fs::read(space.join("bin/tool")).unwrap().len() as u64,
         fs::metadata(space.join("bin/tool")).unwrap().len()
     );
-    run(Command::new("kill").args(["-KILL", &pid.to_string()]));
-    let started = Instant::now();
-    while is_alive(pid) {
-        assert!(started.elapsed() < Duration::from_secs(5), "it does not die");
-        std::thread::sleep(Duration::from_millis(2));
-    }
-    assert_eq!(daemons_of(sandbox), Vec::<u32>::new());
+    kill_mount(pid);
+    until(|| daemons_of(sandbox).is_empty());
 }
 
 /// A lock file that names a holder but is not held, dated by the real clock.
