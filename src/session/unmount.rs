@@ -37,6 +37,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(5);
 const LOOK_AROUND: Duration = Duration::from_millis(50);
 /// How long a command that enters its own namespace may take to drop its unused mounts.
 const ENTERING: Duration = Duration::from_millis(500);
+/// How long the mount's own server may hold RCC's lock, to leave RCC's marks.
+const MARKING: Duration = Duration::from_millis(500);
 /// How long the end of a command may wait for another one that starts or ends.
 const END_WAIT: Duration = Duration::from_secs(10);
 
@@ -142,7 +144,7 @@ pub fn leave(context: &Context, space: &Space, lease: Option<Lease>) -> anyhow::
         return Ok(());
     }
     // RCC is using it: the daemon unmounts it later.
-    let Ok(_lock) = space.lock(Wait::Not, &|_| {}) else { return Ok(()) };
+    let Ok(_lock) = space.lock(Wait::For(MARKING), &|_| {}) else { return Ok(()) };
     match take_away(context, space, &state, false) {
         Err(error) if error.is::<Busy>() => {
             log::info!("{error:#}");
