@@ -51,7 +51,7 @@ pub fn look(
     let at_root = at_root(space, device);
     let state = recorded.filter(|state| holder == Some(state.process));
     let elsewhere = match &state {
-        Some(state) if at_root != AtRoot::Ours => namespace::elsewhere(state.device, state.process.pid),
+        Some(state) if at_root != AtRoot::Ours => elsewhere(state),
         _ => Vec::new(),
     };
     let live = state.as_ref().map(|state| Live {
@@ -69,6 +69,15 @@ pub fn look(
         !held && !users.is_empty() && (request.fresh || lease::is_other(&users, &index.id().to_string()));
     let snapshot = Snapshot { held, live, at_root, converted, files, used };
     Ok(Found { snapshot, holder, state, elsewhere, users })
+}
+
+/// Where else the recorded mount is. Processes of this program that enter a namespace, such as those that read ahead, hold a copy for a
+/// moment: they do not count, except for the holder.
+pub fn elsewhere(state: &MountState) -> Vec<namespace::Elsewhere> {
+    let holder = state.process.pid;
+    let mut found = namespace::elsewhere(state.device, holder);
+    found.retain(|there| there.pid == holder || !Process::with_id(there.pid).is_of_this_program());
+    found
 }
 
 /// What is mounted at the space, whose recorded mount has `device`.

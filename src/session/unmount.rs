@@ -121,7 +121,7 @@ fn refuse_used(space: &Space, eager: bool) -> anyhow::Result<()> {
 
 /// Refuses a mount in another namespace, which has to be unmounted there.
 fn refuse_elsewhere(space: &Space, state: &MountState) -> anyhow::Result<()> {
-    let there = namespace::elsewhere(state.device, state.process.pid);
+    let there = snapshot::elsewhere(state);
     let Some(first) = there.first().filter(|_| state.process.is_alive()) else { return Ok(()) };
     let root = space.root.display();
     Err(Busy(format!(
@@ -197,7 +197,7 @@ fn finish(context: &Context, space: &Space, state: &MountState, patience: Durati
             // A command of ours that enters its own namespace drops its copy soon.
             let entering =
                 |pid: u32| started.elapsed() < ENTERING && Process::with_id(pid).is_of_this_program();
-            match namespace::elsewhere(state.device, daemon.pid).first() {
+            match snapshot::elsewhere(state).first() {
                 Some(there) if !entering(there.pid) => return served_on(context, space, there.pid),
                 Some(_) => look_at = started.elapsed() + LOOK_AROUND,
                 None => look_at = Duration::MAX,
