@@ -197,7 +197,7 @@ fn finish(context: &Context, space: &Space, state: &MountState, patience: Durati
             // A command of ours that enters its own namespace drops its copy soon.
             let entering =
                 |pid: u32| started.elapsed() < ENTERING && Process::with_id(pid).is_of_this_program();
-            match snapshot::elsewhere(state).first() {
+            match namespace::elsewhere(state.device, daemon.pid).first() {
                 Some(there) if !entering(there.pid) => return served_on(context, space, there.pid),
                 Some(_) => look_at = started.elapsed() + LOOK_AROUND,
                 None => look_at = Duration::MAX,
