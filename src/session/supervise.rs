@@ -278,7 +278,7 @@ impl Supervisor {
                 }
             }
             Letter::Quiet if child.serves => ask(child, Asked::Quiet),
-            Letter::Quiet | Letter::Renew | Letter::Ended => {}
+            Letter::Quiet | Letter::Ended => {}
         }
     }
 

@@ -12,6 +12,8 @@ pub mod latency;
 #[cfg(unix)]
 pub mod limits;
 #[cfg(unix)]
+mod mail;
+#[cfg(unix)]
 #[cfg_attr(not(target_os = "linux"), path = "process/mailbox_unsupported.rs")]
 pub mod mailbox;
 #[cfg(unix)]

@@ -8,35 +8,15 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// What a signal asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Letter {
-    /// SIGTERM or SIGINT: end.
-    Terminate,
-    /// SIGUSR1: leave the mount alone.
-    Quiet,
-    /// SIGUSR2: go on with the program that is installed now.
-    Renew,
-    /// SIGCHLD: a process that was started here has ended.
-    Ended,
-}
+pub use super::mail::{Letter, Mail};
 
-/// What came.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Mail {
-    /// The signals.
-    pub letters: Vec<Letter>,
-    /// There is something to receive, or the other end is closed.
-    pub readable: bool,
-}
-
-/// The signals that are taken, and what they mean; SIGHUP means nothing to who has no terminal.
+/// The signals that are taken, and their meaning; SIGHUP has none without a terminal, and SIGUSR2 has none yet.
 const SIGNALS: [(libc::c_int, Option<Letter>); 6] = [
     (libc::SIGTERM, Some(Letter::Terminate)),
     (libc::SIGINT, Some(Letter::Terminate)),
     (libc::SIGHUP, None),
     (libc::SIGUSR1, Some(Letter::Quiet)),
-    (libc::SIGUSR2, Some(Letter::Renew)),
+    (libc::SIGUSR2, None),
     (libc::SIGCHLD, Some(Letter::Ended)),
 ];
 

@@ -4,27 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-/// What a signal asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Letter {
-    /// SIGTERM or SIGINT: end.
-    Terminate,
-    /// SIGUSR1: leave the mount alone.
-    Quiet,
-    /// SIGUSR2: go on with the program that is installed now.
-    Renew,
-    /// SIGCHLD: a process that was started here has ended.
-    Ended,
-}
-
-/// What came.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Mail {
-    /// The signals.
-    pub letters: Vec<Letter>,
-    /// There is something to receive, or the other end is closed.
-    pub readable: bool,
-}
+pub use super::mail::{Letter, Mail};
 
 /// Where signals would arrive.
 #[derive(Debug)]
