@@ -29,9 +29,9 @@ use super::remotes::{self, RemoteUseArgs};
 use super::run_words::{self, Grammar};
 use super::target;
 
-/// Arguments of `run`.
-#[derive(Debug, Args)]
-pub struct RunArgs {
+/// The environment in which something runs, and how it appears: the same for `run` and `shell`.
+#[derive(Debug, Clone, Args)]
+pub struct RunTargetArgs {
     /// A conda.yaml, package.yaml, robot.yaml or a directory with one (default: .); or a catalog: hash, prefix, file name, path
     #[arg(value_name = "CATALOG|FILE|DIR")]
     pub catalog: Option<String>,
@@ -45,6 +45,13 @@ pub struct RunArgs {
     pub mount: MountedRunArgs,
     #[command(flatten)]
     pub remote: RemoteUseArgs,
+}
+
+/// Arguments of `run`.
+#[derive(Debug, Args)]
+pub struct RunArgs {
+    #[command(flatten)]
+    pub target: RunTargetArgs,
     #[cfg(unix)]
     #[command(flatten)]
     pub watch: WatchedRunArgs,
@@ -110,7 +117,8 @@ impl RunArgs {
             profile: "auto".into(),
         };
         let remote = RemoteUseArgs::default();
-        RunArgs { catalog, space, mode: Mode::Auto, mount, remote, watch, no_bytecode: false, command }
+        let target = RunTargetArgs { catalog, space, mode: Mode::Auto, mount, remote };
+        RunArgs { target, watch, no_bytecode: false, command }
     }
 }
 
@@ -143,18 +151,19 @@ fn failure(class: u8, cause: Option<&CannotStart>) -> u8 {
 
 /// Runs the command to its end.
 pub fn end(context: &Context, args: &RunArgs) -> anyhow::Result<ExitStatus> {
-    let find = || target::of_word(context, args.catalog.as_deref());
-    let target = remotes::or_pulled(context, &args.remote, find)?;
+    let RunTargetArgs { catalog, space, mount, remote, .. } = &args.target;
+    let find = || target::of_word(context, catalog.as_deref());
+    let target = remotes::or_pulled(context, remote, find)?;
     let mut context = context.clone();
     context.add(|extra| extra.robot = target.composed.and_then(|composed| composed.robot));
     // The process that serves an isolated space starts no others.
-    let how = RemoteUseArgs { complete: args.remote.complete || args.mount.isolate, ..args.remote.clone() };
+    let how = RemoteUseArgs { complete: remote.complete || mount.isolate, ..remote.clone() };
     let catalog = remotes::local(&context, &target.catalog, &how)?;
     let request = request(args, &catalog);
     let outcome = run::run(&context, &request);
     #[cfg(unix)]
     super::trace::after_run(&context, &args.watch, &request);
-    if args.space.is_auto() {
+    if space.is_auto() {
         forget(&context, &request.mount);
     }
     outcome
@@ -195,7 +204,7 @@ pub fn with_separator(words: Vec<OsString>) -> Vec<OsString> {
 
 #[cfg(unix)]
 fn request(args: &RunArgs, catalog: &str) -> RunRequest {
-    let given = &args.mount;
+    let given = &args.target.mount;
     let mount = MountRequest {
         io: given.io,
         keep_awake: given.keep_awake,
@@ -206,7 +215,7 @@ fn request(args: &RunArgs, catalog: &str) -> RunRequest {
             ProfileAt::Auto if args.watch.trace.is_some() => ProfileAt::Noted,
             profile => profile,
         },
-        ..MountRequest::new(catalog, &args.space.name(), args.mode)
+        ..MountRequest::new(catalog, &args.target.space.name(), args.target.mode)
     };
     let command = args.command.clone();
     let is_watched = args.watch.trace.is_some() || args.watch.summary.is_some();
@@ -216,7 +225,7 @@ fn request(args: &RunArgs, catalog: &str) -> RunRequest {
 
 #[cfg(windows)]
 fn request(args: &RunArgs, catalog: &str) -> RunRequest {
-    let mount = MountRequest::new(catalog, &args.space.name(), args.mode);
+    let mount = MountRequest::new(catalog, &args.target.space.name(), args.target.mode);
     RunRequest { mount, isolate: false, bytecode: !args.no_bytecode, command: args.command.clone() }
 }
 

@@ -11,17 +11,12 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::session::method::Mode;
 use crate::session::variables::Variable;
 use crate::space::temp::RunTemp;
 use crate::sys::fs::place::Place;
 
-use super::SpaceChoice;
 use super::context::Context;
-use super::remotes::RemoteUseArgs;
-#[cfg(unix)]
-use super::run::MountedRunArgs;
-use super::run::{self, RunArgs};
+use super::run::{self, RunArgs, RunTargetArgs};
 
 /// The space of the shell; the hook does nothing in such a shell.
 pub const SHELL_OF: &str = "HOLOFS_SHELL";
@@ -33,22 +28,11 @@ const OWN_START: &str = "_HOLOFS_START";
 /// Arguments of `shell`.
 #[derive(Debug, Args)]
 pub struct ShellArgs {
-    /// A conda.yaml, package.yaml, robot.yaml or a directory with one (default: .); or a catalog: hash, prefix, file name, path
-    #[arg(value_name = "CATALOG|FILE|DIR")]
-    pub catalog: Option<String>,
     #[command(flatten)]
-    pub space: SpaceChoice,
+    pub target: RunTargetArgs,
     /// Shell: bash, zsh, fish, pwsh, sh, or the path of one (default: $SHELL)
     #[arg(long, value_name = "SHELL")]
     pub shell: Option<PathBuf>,
-    /// Method to make the space appear
-    #[arg(long, value_enum, default_value = "auto", env = "HOLOFS_MODE")]
-    pub mode: Mode,
-    #[cfg(unix)]
-    #[command(flatten)]
-    pub mount: MountedRunArgs,
-    #[command(flatten)]
-    pub remote: RemoteUseArgs,
 }
 
 /// A shell to start.
@@ -65,20 +49,15 @@ pub fn main(context: &Context, args: &ShellArgs) -> anyhow::Result<ExitCode> {
     let parents = [context.home.temp_dir(), context.process.temp_dir.clone()];
     let temp = RunTemp::create(&parents)
         .with_context(|| format!("Cannot make a temporary directory in {}", parents[0].display()))?;
-    let space = args.space.name().space;
+    let space = args.target.space.name().space;
     let mut start = start(&shell, &space, temp.path())?;
     start.variables.push((SHELL_OF.to_owned(), space.into()));
     let mut context = context.clone();
     context.add(|extra| extra.injected.extend(start.variables));
     let args = RunArgs {
+        target: args.target.clone(),
         #[cfg(unix)]
         watch: run::WatchedRunArgs::default(),
-        catalog: args.catalog.clone(),
-        space: args.space.clone(),
-        mode: args.mode,
-        #[cfg(unix)]
-        mount: args.mount.clone(),
-        remote: args.remote.clone(),
         no_bytecode: false,
         command: start.command,
     };
