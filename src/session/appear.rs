@@ -9,13 +9,12 @@ use serde::{Deserialize, Serialize};
 
 #[cfg(unix)]
 use crate::fs::fuse::Io;
+#[cfg(unix)]
+use crate::space::MountState;
+use crate::space::Space;
 #[cfg(windows)]
 use crate::space::materialize::Options;
-#[cfg(unix)]
-use crate::space::{MountState, Space};
-#[cfg(unix)]
-use crate::store::index::Index;
-use crate::store::index::Made;
+use crate::store::index::{Index, Made};
 
 use super::context::Context;
 use super::error::CannotMount;
@@ -141,18 +140,33 @@ pub fn materialized(
     let options = Options { strategy: default_strategy(context)?, wait: context.wait, ..Options::default() };
     lay_out(context, &request.catalog, &request.space, &options, request.fresh)
         .with_context(|| format!("Cannot materialize (nor mount: {})", told(&reasons)))?;
-    Ok(MountReport {
+    Ok(report_of_files(&space, &index, &made, catalog, reasons))
+}
+
+/// The report on a space of plain files.
+pub fn report_of_files(
+    space: &Space,
+    index: &Index,
+    made: &Made,
+    catalog: PathBuf,
+    reasons: Vec<Refusal>,
+) -> MountReport {
+    MountReport {
         path: space.root.clone(),
         label: space.label.as_str().to_owned(),
         catalog,
         blueprint: index.blueprint().to_owned(),
         pid: None,
         mode: "read-write".to_owned(),
+        #[cfg(unix)]
+        io: None,
+        #[cfg(unix)]
+        io_reason: None,
         method: Method::Files,
         reasons,
         entries: index.len(),
-        index: told_of(&made),
-    })
+        index: told_of(made),
+    }
 }
 
 /// How the index was obtained, in one word.

@@ -16,12 +16,12 @@ use crate::space::{RestoredState, Space, SpaceError, inventory};
 use crate::store::index::{Index, index_path};
 use crate::sys::fs::name::RelPath;
 
-use super::appear::{MountReport, told_of};
+use super::appear::{MountReport, report_of_files};
 use super::context::Context;
 use super::error::{Busy, CannotMount, NotFound};
 use super::foreign;
 use super::lay_out;
-use super::method::{Method, Refusal, told};
+use super::method::{Refusal, told};
 use super::obtain::{Repairs, ready_for_files};
 use super::request::{MountRequest, SpaceName};
 use super::written;
@@ -127,20 +127,7 @@ pub fn obtain(
     let lease = command.map(|command| Lease::take(&space, command, &index.id().to_string())).transpose();
     let lease = lease.with_context(|| format!("Cannot note the use of {}", space.root.display()))?;
     drop(start);
-    let report = MountReport {
-        path: space.root.clone(),
-        label: space.label.as_str().to_owned(),
-        catalog,
-        blueprint: index.blueprint().to_owned(),
-        pid: None,
-        mode: "read-write".to_owned(),
-        io: None,
-        io_reason: None,
-        method: Method::Files,
-        reasons,
-        entries: index.len(),
-        index: told_of(&made),
-    };
+    let report = report_of_files(&space, &index, &made, catalog, reasons);
     Ok((report, lease))
 }
 
