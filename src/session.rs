@@ -43,6 +43,8 @@ pub mod mounters;
 #[cfg(unix)]
 pub mod obtain;
 #[cfg(unix)]
+pub mod own_space;
+#[cfg(unix)]
 pub mod parity;
 #[cfg(unix)]
 pub mod prefetch;

@@ -10,10 +10,8 @@ use crate::session::commit::{self, Committed};
 use crate::session::context::Context;
 use crate::session::method::{Mode, told};
 use crate::session::obtain::{Obtained, obtain};
-use crate::session::request::{MountRequest, ProfileAt, SpaceName};
+use crate::session::own_space::OwnSpace;
 use crate::session::unmount::leave;
-use crate::space::Space;
-use crate::space::maintain::delete::delete_space;
 
 use super::tools::Steps;
 use super::{Imports, Inputs, NotUpgraded};
@@ -38,14 +36,8 @@ pub fn upgrade(
     steps: &Steps<'_>,
 ) -> Result<Upgraded, NotUpgraded> {
     let (index, _, _) = context.index(base)?;
-    let name = SpaceName { space: "holofs build".to_owned(), controller: "holofs".to_owned() };
-    let space = context.space(index.base(), &name);
-    clear(context, &space)?;
-    let upgraded = in_space(context, base, inputs, steps, &name, &space);
-    let cleared = clear(context, &space);
-    let upgraded = upgraded?;
-    cleared?;
-    Ok(upgraded)
+    let own = OwnSpace::new(context, &index, "holofs build");
+    own.during(|| in_space(context, base, inputs, steps, &own))
 }
 
 fn in_space(
@@ -53,15 +45,9 @@ fn in_space(
     base: &str,
     inputs: &Inputs,
     steps: &Steps<'_>,
-    name: &SpaceName,
-    space: &Space,
+    own: &OwnSpace<'_>,
 ) -> Result<Upgraded, NotUpgraded> {
-    let request = MountRequest {
-        fresh: true,
-        keep: false,
-        profile: ProfileAt::Off,
-        ..MountRequest::new(base, name, Mode::Mount)
-    };
+    let (space, request) = (&own.space, own.request(base, Mode::Mount));
     let Obtained { lease, .. } = obtain(context, &request, Some("holofs build"))?
         .map_err(|refused| NotUpgraded::Refused(told(&refused.refused)))?;
     let started = Instant::now();
@@ -71,12 +57,7 @@ fn in_space(
     let left = leave(context, space, lease).context("Cannot leave the mounted copy");
     let unimportable = done.map_err(NotUpgraded::Failed)?;
     left?;
-    let committed = commit::commit_held(context, name, &inputs.specification)?;
+    let committed = commit::commit_held(context, &own.name, &inputs.specification)?;
     let commit_seconds = started.elapsed().as_secs_f64() - tool_seconds;
     Ok(Upgraded { committed, unimportable, tool_seconds, commit_seconds })
-}
-
-fn clear(context: &Context, space: &Space) -> anyhow::Result<()> {
-    let removed = delete_space(space, context.wait, &|waiting| context.front.waiting(waiting));
-    removed.map(drop).with_context(|| format!("Cannot delete {}", space.root.display()))
 }

@@ -13,8 +13,6 @@ use anyhow::Context as _;
 use serde::Serialize;
 
 use crate::rcc::home::blueprint_hash;
-use crate::space::Space;
-use crate::space::maintain::delete::delete_space;
 use crate::space::record::IDENTITY_FILE;
 use crate::store::index::Index;
 use crate::sys::process::is_root;
@@ -24,7 +22,7 @@ use super::context::Context;
 use super::error::Busy;
 use super::method::{Mode, told};
 use super::obtain::{Obtained, obtain};
-use super::request::{MountRequest, ProfileAt, SpaceName};
+use super::own_space::OwnSpace;
 use super::unmount::leave;
 
 use tree::{Entry, Tree};
@@ -69,22 +67,18 @@ impl Parity {
 /// Creates the tree of `catalog` in every way that works here, and compares. `rcc` is RCC's program, if available.
 pub fn parity(context: &Context, catalog: &str, rcc: Option<&Path>) -> anyhow::Result<Parity> {
     let (index, _, _) = context.index(catalog)?;
-    let name = SpaceName { space: "holofs verify".to_owned(), controller: "holofs".to_owned() };
-    let space = context.space(index.base(), &name);
-    let proof = Proof { context, catalog, name: &name, space: &space, index: &index };
-    proof.clear()?;
-    let compared = proof.compare(rcc);
-    let cleared = proof.clear();
-    let compared = compared?;
-    cleared?;
-    Ok(compared)
+    let own = OwnSpace::new(context, &index, "holofs verify");
+    let root = own.space.root.display();
+    if own.space.live_holder().is_some() {
+        return Err(Busy(format!("{root} is in use by another `holofs verify`")).into());
+    }
+    own.during(|| Proof { context, catalog, own: &own, index: &index }.compare(rcc))
 }
 
 struct Proof<'a> {
     context: &'a Context,
     catalog: &'a str,
-    name: &'a SpaceName,
-    space: &'a Space,
+    own: &'a OwnSpace<'a>,
     index: &'a Index,
 }
 
@@ -99,8 +93,8 @@ impl Proof<'_> {
     fn compare(&self, rcc: Option<&Path>) -> anyhow::Result<Parity> {
         let mounted = self.mounted()?;
         let files = self.files()?;
-        let text = specification(&self.space.root);
-        self.clear()?;
+        let text = specification(&self.own.space.root);
+        self.own.delete()?;
         let restored = self.restored(rcc, text)?;
         let reference = files.tree.map_err(anyhow::Error::msg)?;
         let size = |entry: &Entry| if let Entry::File { size, .. } = entry { *size } else { 0 };
@@ -122,19 +116,9 @@ impl Proof<'_> {
         })
     }
 
-    /// The request for the space, without earlier changes.
-    fn request(&self, mode: Mode) -> MountRequest {
-        MountRequest {
-            fresh: true,
-            keep: false,
-            profile: ProfileAt::Off,
-            ..MountRequest::new(self.catalog, self.name, mode)
-        }
-    }
-
     fn mounted(&self) -> anyhow::Result<Made> {
         let started = Instant::now();
-        let request = self.request(Mode::Mount);
+        let request = self.own.request(self.catalog, Mode::Mount);
         let Obtained { lease, .. } = match obtain(self.context, &request, Some("holofs verify"))? {
             Ok(obtained) => obtained,
             Err(refused) => {
@@ -142,13 +126,13 @@ impl Proof<'_> {
             }
         };
         let made = self.read(started);
-        leave(self.context, self.space, lease)?;
+        leave(self.context, &self.own.space, lease)?;
         made
     }
 
     fn files(&self) -> anyhow::Result<Made> {
         let started = Instant::now();
-        appear::materialized(self.context, &self.request(Mode::Materialize), Vec::new())?;
+        appear::materialized(self.context, &self.own.request(self.catalog, Mode::Materialize), Vec::new())?;
         self.read(started)
     }
 
@@ -166,7 +150,7 @@ impl Proof<'_> {
         let started = Instant::now();
         let mut command = Command::new(rcc);
         command.args(["--no-build", "holotree", "variables", "--silent"]).arg(&yaml);
-        command.args(["--controller", &self.name.controller, "--space", &self.name.space]);
+        command.args(["--controller", &self.own.name.controller, "--space", &self.own.name.space]);
         let home = self.context.home.root();
         command.env("ROBOCORP_HOME", home).env("SEMA4AI_HOME", home).stdin(Stdio::null());
         let output = command.output().with_context(|| format!("Cannot run {}", rcc.display()))?;
@@ -183,20 +167,8 @@ impl Proof<'_> {
     fn read(&self, started: Instant) -> anyhow::Result<Made> {
         let seconds = started.elapsed().as_secs_f64();
         let reading = Instant::now();
-        let tree = tree::read(&self.space.root, if is_root() { 0o1777 } else { 0o7777 })?;
+        let tree = tree::read(&self.own.space.root, if is_root() { 0o1777 } else { 0o7777 })?;
         Ok(Made { tree: Ok(tree), seconds, read_seconds: reading.elapsed().as_secs_f64() })
-    }
-
-    /// Deletes the space; fails if another command uses it.
-    fn clear(&self) -> anyhow::Result<()> {
-        let root = self.space.root.display();
-        if self.space.live_holder().is_some() {
-            return Err(Busy(format!("{root} is in use by another `holofs verify`")).into());
-        }
-        let wait = self.context.given.wait;
-        let front = &self.context.front;
-        delete_space(self.space, wait, &|waiting| front.waiting(waiting)).map(drop)?;
-        Ok(())
     }
 }
 
