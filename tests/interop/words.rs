@@ -186,6 +186,8 @@ fn theirs(rcc: &Rcc, side: &Side, line: &str) -> Output {
 const OWN: [&str; 4] = ["RCC_EXE", "RCC_VERSION", "RCC_INSTALLATION_ID", "RCC_TRACKING_ALLOWED"];
 /// Variables with a random value.
 const RANDOM: [&str; 3] = ["PYTHONPYCACHEPREFIX", "TEMP", "TMP"];
+/// The variables of `robot/env.json`: RCC keeps them in a map of Go, and so prints them in random order.
+const UNORDERED: [&str; 2] = ["FROM_ENV", "NUMBER"];
 
 /// The JSON of an output, without fields that only one of the programs can know.
 fn comparable(side: &Side, output: &Output) -> Value {
@@ -197,6 +199,10 @@ fn comparable(side: &Side, output: &Output) -> Value {
             pairs.retain(|pair| !OWN.iter().any(|own| pair["key"] == *own));
             let random = |pair: &&mut Value| RANDOM.iter().any(|random| pair["key"] == *random);
             pairs.iter_mut().filter(random).for_each(|pair| pair["value"] = "random".into());
+            // The sort is stable: the variables in `UNORDERED` come first, all others stay in order.
+            pairs.sort_by_key(|pair| {
+                UNORDERED.iter().position(|name| pair["key"] == *name).unwrap_or(UNORDERED.len())
+            });
         }
         Value::Object(entries) => entries.values_mut().filter_map(Value::as_object_mut).for_each(|entry| {
             entry.remove("holofs");
