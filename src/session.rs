@@ -50,6 +50,7 @@ pub mod parity;
 pub mod prefetch;
 #[cfg(unix)]
 pub mod recording;
+pub mod report;
 pub mod request;
 pub mod run;
 #[cfg(unix)]

@@ -9,11 +9,12 @@ use clap::Args;
 
 use crate::fs::fuse::Io;
 use crate::fs::fuse::awake::KeepAwake;
-use crate::session::appear::{self, MountReport, appear};
+use crate::session::appear::{self, appear};
 use crate::session::daemon;
 use crate::session::error::CannotMount;
 use crate::session::method::Mode;
 use crate::session::obtain::ready_to_serve;
+use crate::session::report::MountReport;
 use crate::session::request::{MountRequest, ProfileAt};
 use crate::session::serve::{serve, take_over};
 use crate::session::supervise::{self, Server, Terminal};

@@ -17,8 +17,8 @@ use crate::store::observe::Tally;
 use crate::store::{Library, Limits, Store};
 
 use super::error::ForeignPlatform;
+use super::report::Appeared;
 use super::request::{Given, SpaceName};
-use super::run::Appeared;
 use super::variables::{Extra, Unmanaged};
 
 /// Receives progress and messages.

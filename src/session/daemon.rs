@@ -22,9 +22,9 @@ use crate::sys::process::daemon;
 use crate::sys::process::fork;
 use crate::sys::process::sandbox::{self, Cage, Closed};
 
-use super::appear::MountReport;
 use super::context::Context;
 use super::error::{CannotMount, DaemonFailed};
+use super::report::MountReport;
 use super::request::{MountRequest, Order};
 use super::serve::{serve, take_over};
 use super::supervise::{self, Asked, Server, Terminal};

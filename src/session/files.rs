@@ -16,13 +16,13 @@ use crate::space::{RestoredState, Space, SpaceError, inventory};
 use crate::store::index::{Index, index_path};
 use crate::sys::fs::name::RelPath;
 
-use super::appear::{MountReport, report_of_files};
 use super::context::Context;
 use super::error::{Busy, CannotMount, NotFound};
 use super::foreign;
 use super::lay_out;
 use super::method::{Refusal, told};
 use super::obtain::{Repairs, ready_for_files};
+use super::report::{MountReport, report_of_files};
 use super::request::{MountRequest, SpaceName};
 use super::written;
 

@@ -9,7 +9,6 @@ use crate::space::{MountState, Space};
 use crate::store::index::{Index, Made};
 use crate::sys::mount::{self, Mountpoint, namespace};
 
-use super::appear::{MountReport, report_of, told_of};
 use super::context::Context;
 use super::daemon;
 use super::decide::{AtRoot, Decision, Until, Why, decide};
@@ -17,6 +16,7 @@ use super::error::{Busy, CannotMount};
 use super::files;
 use super::foreign;
 use super::method::{Method, Mode, Mounter, Refusal};
+use super::report::{MountReport, report_of, told_of};
 use super::request::{MountRequest, SpaceName};
 use super::snapshot::{self, Found};
 use super::start::{Deadline, Start};

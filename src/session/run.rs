@@ -4,13 +4,10 @@
 //! becomes ours. A space that was mounted before stays mounted.
 
 use std::ffi::OsString;
-use std::path::Path;
 #[cfg(windows)]
 use std::process::ExitStatus;
 #[cfg(unix)]
 use std::sync::Arc;
-
-use serde::Serialize;
 
 use crate::space::Space;
 use crate::store::index::Index;
@@ -20,6 +17,7 @@ use super::execute::{Bytecode, Execution};
 use super::method::{Method, Refusal};
 #[cfg(unix)]
 use super::recording::Slot;
+use super::report::Appeared;
 use super::request::MountRequest;
 
 #[cfg(unix)]
@@ -39,22 +37,6 @@ pub struct RunRequest {
     /// Where to record the requests of the command, if requested.
     #[cfg(unix)]
     pub recording: Option<Arc<Slot>>,
-}
-
-/// The report before the command runs.
-#[derive(Debug, Serialize)]
-pub struct Appeared<'a> {
-    /// The space.
-    pub path: &'a Path,
-    /// The method that was used.
-    #[serde(rename = "rung")]
-    pub method: Method,
-    /// Why no better method was used.
-    pub reasons: &'a [Refusal],
-    /// Only this command can see it.
-    pub isolated: bool,
-    /// Why the cache is not writable.
-    pub unkept: Option<&'a str>,
 }
 
 /// How to run the command in `space`.

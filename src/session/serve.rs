@@ -30,13 +30,13 @@ use crate::sys::mount;
 use crate::sys::process::sandbox::Cage;
 use crate::sys::process::{latency, limits, signals};
 
-use super::appear::MountReport;
 use super::claim::Claim;
 use super::context::Context;
 use super::daemon::{self, Starter};
 use super::error::CannotMount;
 use super::method::{Method, Mounter, Refusal};
 use super::prefetch::Prefetch;
+use super::report::MountReport;
 use super::request::MountRequest;
 use super::supervise::{Held, Server};
 use super::supply;

@@ -47,8 +47,8 @@ use crate::sys::process::fork::{self, Forked};
 use crate::sys::process::mailbox::{self, Letter, Mailbox};
 use crate::sys::process::{Process, daemon as process, limits};
 
-use super::appear::MountReport;
 use super::daemon;
+use super::report::MountReport;
 
 use link::Link;
 use losses::Losses;
