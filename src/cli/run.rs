@@ -47,6 +47,20 @@ pub struct RunTargetArgs {
     pub remote: RemoteUseArgs,
 }
 
+impl RunTargetArgs {
+    /// True if only the command can see the space.
+    #[cfg(unix)]
+    fn is_isolated(&self) -> bool {
+        self.mount.isolate
+    }
+
+    /// True if only the command can see the space, which needs namespaces.
+    #[cfg(windows)]
+    fn is_isolated(&self) -> bool {
+        false
+    }
+}
+
 /// Arguments of `run`.
 #[derive(Debug, Args)]
 pub struct RunArgs {
@@ -151,13 +165,13 @@ fn failure(class: u8, cause: Option<&CannotStart>) -> u8 {
 
 /// Runs the command to its end.
 pub fn end(context: &Context, args: &RunArgs) -> anyhow::Result<ExitStatus> {
-    let RunTargetArgs { catalog, space, mount, remote, .. } = &args.target;
+    let RunTargetArgs { catalog, space, remote, .. } = &args.target;
     let find = || target::of_word(context, catalog.as_deref());
     let target = remotes::or_pulled(context, remote, find)?;
     let mut context = context.clone();
     context.add(|extra| extra.robot = target.composed.and_then(|composed| composed.robot));
     // The process that serves an isolated space starts no others.
-    let how = RemoteUseArgs { complete: remote.complete || mount.isolate, ..remote.clone() };
+    let how = RemoteUseArgs { complete: remote.complete || args.target.is_isolated(), ..remote.clone() };
     let catalog = remotes::local(&context, &target.catalog, &how)?;
     let request = request(args, &catalog);
     let outcome = run::run(&context, &request);

@@ -11,7 +11,9 @@ use super::sweep::Sweep;
 use super::{CollectError, Collected};
 use crate::error::line;
 use crate::rcc::home::Label;
-use crate::space::{MountState, Space, SpaceError};
+#[cfg(unix)]
+use crate::space::MountState;
+use crate::space::{Space, SpaceError};
 use crate::sys::fs::at::TreeDir;
 use crate::sys::fs::name::Name;
 
