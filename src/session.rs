@@ -9,15 +9,18 @@
 //! | [`method`] | the ways in which a space can appear, and why one is not used |
 //! | [`decide`] | the decision on a request, from the state of the space: join, attach, start, repair, wait, refuse |
 //! | [`start`] | the lock held during that decision |
-//! | [`appear`] | makes a space appear, by the best method that works |
-//! | [`files`] | a space laid out as files |
+//! | [`appear`] | makes a space appear, by the best method that works; [`report`] says which |
+//! | [`plain`], [`files`] | a space laid out as files: what stands there, and what to do with it |
 //! | [`run`], [`execute`] | running a command in a space |
 //! | [`compile`] | compiles the bytecode that spaces share |
-//! | [`claim`], [`serve`], [`daemon`] | the process that serves a mount |
+//! | [`daemon`], [`starter`], [`background`] | the process in the background: its start, its starter, its sandbox |
+//! | [`claim`], [`serve`] | what this process does: claims, mounts, serves |
 //! | [`supervise`] | the supervisor of a mount, which replaces a dead server |
-//! | [`unmount`] | unmounting |
+//! | [`unmount`], [`detach`] | unmounting, and how a mount is taken away |
 
 pub mod appear;
+#[cfg(unix)]
+pub mod background;
 #[cfg(unix)]
 pub mod claim;
 #[cfg(unix)]
@@ -29,6 +32,8 @@ pub mod context;
 #[cfg(unix)]
 pub mod daemon;
 pub mod decide;
+#[cfg(unix)]
+pub mod detach;
 pub mod error;
 pub mod execute;
 #[cfg(unix)]
@@ -36,6 +41,8 @@ pub mod files;
 pub mod foreign;
 #[cfg(unix)]
 pub mod isolate;
+#[cfg(unix)]
+pub mod kept;
 pub mod lay_out;
 pub mod method;
 #[cfg(unix)]
@@ -46,6 +53,8 @@ pub mod obtain;
 pub mod own_space;
 #[cfg(unix)]
 pub mod parity;
+#[cfg(unix)]
+pub mod plain;
 #[cfg(unix)]
 pub mod prefetch;
 #[cfg(unix)]
@@ -59,6 +68,8 @@ pub mod serve;
 pub mod snapshot;
 #[cfg(unix)]
 pub mod start;
+#[cfg(unix)]
+pub mod starter;
 #[cfg(unix)]
 pub mod supervise;
 #[cfg(unix)]

@@ -65,7 +65,7 @@ pub fn space(context: &Context, args: &DeleteArgs) -> anyhow::Result<ExitCode> {
         true => Vec::new(),
         false => {
             #[cfg(unix)]
-            crate::session::files::refuse_used(&known.space)?;
+            crate::session::plain::refuse_used(&known.space)?;
             delete::delete_space(&known.space, context.wait, &say_waiting)?
         }
     };

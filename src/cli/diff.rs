@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use crate::fs::upper::Access;
 use crate::fs::vfs::Kind;
-use crate::session::{files, written};
+use crate::session::{plain, written};
 use crate::space::{Differs, materialize};
 use crate::sys::fs::name::RelPath;
 
@@ -61,7 +61,7 @@ fn differences(context: &Context, args: &DiffArgs) -> anyhow::Result<Vec<(String
         let found = written::open(context, &name, index, Access::ReadOnly)?.differences()?;
         return Ok(found.iter().map(|it| (shown(&it.path, it.kind == Kind::Dir), it.what)).collect());
     }
-    let Some(standing) = files::find(context, &name)? else { return written.map(|_| Vec::new()) };
+    let Some(standing) = plain::find(context, &name)? else { return written.map(|_| Vec::new()) };
     let found = materialize::differences(&standing.index, &standing.space, args.verify)
         .with_context(|| format!("Cannot look through {}", standing.space.root.display()))?;
     Ok(found.iter().map(|it| (shown(&it.path, it.is_dir), it.what)).collect())

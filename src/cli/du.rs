@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
-use crate::session::{files as standing_files, written};
+use crate::session::{plain, written};
 use crate::space::files;
 use crate::sys::fs::place::Place;
 
@@ -39,7 +39,7 @@ struct Report {
 
 /// Reports how much disk space belongs only to the space.
 pub fn main(context: &Context, args: &DuArgs) -> anyhow::Result<ExitCode> {
-    let standing = standing_files::find(context, &args.space.name())?;
+    let standing = plain::find(context, &args.space.name())?;
     let (laid_out_files, laid_out_bytes) = match &standing {
         Some(standing) => usage(&Place::top(&standing.space.root))?,
         None => (0, 0),

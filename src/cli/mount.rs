@@ -10,7 +10,6 @@ use clap::Args;
 use crate::fs::fuse::Io;
 use crate::fs::fuse::awake::KeepAwake;
 use crate::session::appear::{self, appear};
-use crate::session::daemon;
 use crate::session::error::CannotMount;
 use crate::session::method::Mode;
 use crate::session::obtain::ready_to_serve;
@@ -18,6 +17,7 @@ use crate::session::report::MountReport;
 use crate::session::request::{MountRequest, ProfileAt};
 use crate::session::serve::{serve, take_over};
 use crate::session::supervise::{self, Server, Terminal};
+use crate::session::{background, daemon};
 
 use super::SpaceChoice;
 use super::context::{Context, say_method};
@@ -138,7 +138,7 @@ fn serve_in_foreground(context: &Context, request: &MountRequest, server: &Serve
 
 /// The process that serves a mount: reads the request from stdin, and answers on stdout.
 pub fn serve_in_background() -> anyhow::Result<ExitCode> {
-    daemon::enter()?;
+    background::enter()?;
     let order = daemon::order()?;
     let context = Context::of_order(&order)?;
     let code = daemon::run(&context, &order.request, true)?;

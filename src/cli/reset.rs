@@ -10,7 +10,7 @@ use serde::Serialize;
 
 use crate::fs::upper::{self, Access};
 use crate::session::start::{Deadline, Start};
-use crate::session::{files, written};
+use crate::session::{files, plain, written};
 use crate::space::{Space, bytecode};
 use crate::sys::fs::name::RelPath;
 
@@ -36,7 +36,7 @@ struct Report {
 
 /// Drops the changes.
 pub fn main(context: &Context, args: &ResetArgs) -> anyhow::Result<ExitCode> {
-    if let Some(standing) = files::find(context, &args.space.name())? {
+    if let Some(standing) = plain::find(context, &args.space.name())? {
         let space = &standing.space;
         let paths = args.paths.iter().map(|path| below(space, path)).collect::<anyhow::Result<Vec<_>>>()?;
         files::reset(context, &standing, &paths)?;
@@ -51,7 +51,7 @@ pub fn main(context: &Context, args: &ResetArgs) -> anyhow::Result<ExitCode> {
     };
     let space = context.space(&base, &args.space.name());
     let _start = Start::take(context, &space, &Deadline::of(context.wait))?;
-    files::refuse_used(&space)?;
+    plain::refuse_used(&space)?;
     let _lock = context.lock(&space)?;
     let _live = space.go_live()?;
     if args.paths.is_empty() {

@@ -7,8 +7,8 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::session::error::NotFound;
-use crate::session::files;
 use crate::session::unmount::{Manner, find, unmount};
+use crate::session::{files, plain};
 
 use super::SpaceArgs;
 use super::context::Context;
@@ -43,7 +43,7 @@ pub fn main(context: &Context, args: &UnmountArgs) -> anyhow::Result<ExitCode> {
             (space, false)
         }
         // Commands that work on mounted spaces also work on laid-out ones.
-        Err(error) if error.is::<NotFound>() => match files::find(context, &args.space.name())? {
+        Err(error) if error.is::<NotFound>() => match plain::find(context, &args.space.name())? {
             Some(standing) => {
                 files::unmount(&standing, args.lazy || args.force)?;
                 (standing.space, true)

@@ -9,9 +9,9 @@ use crate::space::{Live, Lock, Space};
 use crate::store::index::{Index, Made};
 
 use super::context::Context;
+use super::detach;
 use super::foreign;
 use super::request::MountRequest;
-use super::unmount;
 
 /// A claimed space, ready to be mounted.
 pub struct Claim {
@@ -62,7 +62,7 @@ fn clear_dead_mount(context: &Context, space: &Space) -> anyhow::Result<()> {
     };
     while crate::sys::fs::disk::usage(&space.root).is_err_and(|error| dead(&error)) {
         log::warn!("Taking away the dead mount at {}", space.root.display());
-        unmount::detach(&context.mounters(), &space.root)?;
+        detach::detach(&context.mounters(), &space.root)?;
     }
     space.clear_mount_state()?;
     Ok(space.refuse_mounted()?)

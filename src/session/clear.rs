@@ -7,9 +7,9 @@ use crate::space::{MountState, Space};
 
 use super::context::Context;
 use super::decide::AtRoot;
+use super::detach::unmount_ours;
 use super::snapshot::at_root;
 use super::start::Start;
-use super::unmount::unmount_ours;
 
 /// The removed mounts, and why others could not be removed.
 #[derive(Debug, Default)]

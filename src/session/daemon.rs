@@ -4,33 +4,23 @@
 //! one answer: the report once the mount answers, after which the daemon detaches from the terminal, or the error.
 
 use std::io::{BufRead as _, Read, Write};
-use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-use crate::rcc::home::Home;
-use crate::space::{Space, files};
-use crate::sys::fs::owned::OwnedDir;
-use crate::sys::fs::place::Place;
-use crate::sys::mount::MountId;
+use crate::space::files;
 use crate::sys::process::daemon;
 use crate::sys::process::fork;
-use crate::sys::process::sandbox::{self, Cage, Closed};
 
+use super::background::leave_terminal;
 use super::context::Context;
 use super::error::{CannotMount, DaemonFailed};
 use super::report::MountReport;
 use super::request::{MountRequest, Order};
 use super::serve::{serve, take_over};
-use super::supervise::{self, Asked, Server, Terminal};
-
-/// How long open files are served after SIGTERM.
-const GRACE: Duration = Duration::from_secs(10);
+use super::starter::Starter;
+use super::supervise::{self, Server, Terminal};
 
 /// The answer of a daemon to its starter.
 #[derive(Debug, Serialize, Deserialize)]
@@ -155,156 +145,4 @@ pub fn order() -> anyhow::Result<Order> {
     let mut line = String::new();
     std::io::stdin().lock().read_line(&mut line).context("Cannot read what to mount")?;
     serde_json::from_str(&line).context("Cannot understand what to mount")
-}
-
-/// Tracks the starter: if it ends before it has its answer, nothing stays mounted.
-#[derive(Debug, Default)]
-pub struct Starter(Mutex<Stage>);
-
-/// The progress of the start.
-#[derive(Debug, Default)]
-enum Stage {
-    /// Nothing is mounted yet.
-    #[default]
-    Claiming,
-    /// It is mounted.
-    Mounted(Box<Space>, MountId),
-    /// The answer is on its way.
-    Answered,
-}
-
-impl Starter {
-    /// Watches stdin, which closes when the starter ends.
-    pub fn watch(context: &Context) -> anyhow::Result<Arc<Starter>> {
-        let starter = Arc::new(Starter::default());
-        let (watched, mounters) = (Arc::clone(&starter), context.mounters());
-        let watch = move || {
-            let ended = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
-            log::debug!("Who started this process is done: {ended:?}");
-            match &*watched.stage() {
-                Stage::Answered => return,
-                Stage::Claiming => {}
-                Stage::Mounted(space, id) => {
-                    let gone = super::unmount::detach_own(&mounters, &space.root, *id);
-                    log::debug!("{} is unmounted, since nobody waits for it: {gone:?}", space.root.display());
-                    let cleared = space.clear_mount_state();
-                    log::debug!("Its record is removed: {cleared:?}");
-                }
-            }
-            daemon::end()
-        };
-        std::thread::Builder::new().name("starter".into()).spawn(watch).context("Cannot start a thread")?;
-        Ok(starter)
-    }
-
-    /// Mounts, unless the starter has ended.
-    pub fn mount<T>(
-        &self,
-        space: &Space,
-        mount: impl FnOnce() -> anyhow::Result<(T, MountId)>,
-    ) -> anyhow::Result<T> {
-        let mut stage = self.stage();
-        let (mounted, id) = mount()?;
-        *stage = Stage::Mounted(Box::new(space.clone()), id);
-        Ok(mounted)
-    }
-
-    fn has_answered(&self) {
-        *self.stage() = Stage::Answered;
-    }
-
-    fn stage(&self) -> MutexGuard<'_, Stage> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Detaches from the starter: closes inherited descriptors, and starts a new session.
-pub fn enter() -> anyhow::Result<()> {
-    daemon::close_inherited().context("Cannot close inherited descriptors")?;
-    daemon::new_session().context("Cannot start a session")
-}
-
-/// Like [`enter`], for a fork of this process: its descriptors are open already, and its output goes to our stderr.
-pub fn alone() -> std::io::Result<()> {
-    daemon::redirect_stdio(&daemon::stderr()?)?;
-    daemon::new_group()
-}
-
-/// The paths that the daemon uses while it serves: the hololib, the raw store, the space's state, and the devices for FUSE,
-/// redirected stdio and SQLite's random numbers.
-pub fn cage(home: &Home, space: &Space) -> Cage {
-    let device = |name: &str| Path::new("/dev").join(name);
-    let hololib = home.library().parent().map_or_else(|| home.library(), Path::to_owned);
-    Cage {
-        read: vec![hololib, device("urandom")],
-        write: vec![home.raw_dir().into(), space.state_dir.clone().into(), device("fuse"), device("null")],
-        handed_over: Vec::new(),
-    }
-}
-
-/// Sandboxes this thread and the threads it starts; logs in one line what the kernel does not support.
-pub fn confine(cage: &Cage) {
-    tell(&cage.close());
-}
-
-/// Disables core files and tracing for a process that only serves.
-pub fn harden() {
-    tell(&sandbox::harden_process());
-}
-
-fn tell(closed: &Closed) {
-    match closed.is_complete() {
-        true => log::debug!("The sandbox around {:?} is complete", std::thread::current().name()),
-        false => log::warn!("The sandbox is not complete: {}", closed.missing.join("; ")),
-    }
-}
-
-/// After the report was sent: redirects stdio to the log, and keeps no directory busy.
-pub fn leave_terminal(log: &Place) -> anyhow::Result<()> {
-    let file = log.in_dir(OwnedDir::open_to_append);
-    let file = file.with_context(|| format!("Cannot open the log {}", log.display()))?;
-    daemon::leave_dir().context("Cannot change to /")?;
-    // Last: the starter continues when its pipe closes.
-    daemon::redirect_stdio(&file).context("Cannot redirect stdio")
-}
-
-/// On a first termination request, detaches the mount and gives open files a grace period; on a second one, ends this process at
-/// once.
-pub fn on_asked(
-    context: &Context,
-    server: &Server<'_>,
-    root: PathBuf,
-    id: MountId,
-    quiet: Arc<AtomicBool>,
-) -> anyhow::Result<()> {
-    let mounters = context.mounters();
-    let mut again = false;
-    let asked = move |asked| match asked {
-        Asked::Quiet => quiet.store(true, Ordering::Relaxed),
-        Asked::Unmount if again => daemon::end(),
-        Asked::Unmount => {
-            again = true;
-            log::info!("Unmounting {} on a signal", root.display());
-            match super::unmount::detach_own(&mounters, &root, id) {
-                Ok(true) => exit_after_grace(),
-                Ok(false) => {
-                    log::error!("{} is not ours to unmount: another mount lies on it", root.display());
-                    daemon::end();
-                }
-                Err(error) => log::error!("Cannot unmount {}: {error:#}", root.display()),
-            }
-        }
-    };
-    server.on_asked(asked).context("Cannot hear the supervisor")
-}
-
-fn exit_after_grace() {
-    let wait = || {
-        std::thread::sleep(GRACE);
-        log::warn!("Files are still open after {} s: ending anyway", GRACE.as_secs());
-        daemon::end();
-    };
-    if let Err(error) = std::thread::Builder::new().name("grace".into()).spawn(wait) {
-        log::error!("Cannot start a thread: {error}");
-    }
 }

@@ -29,10 +29,11 @@ use crate::sys::mount::{self, Detached, Options};
 use crate::sys::process::sandbox::Cage;
 use crate::sys::process::{fork, limits};
 
+use super::background;
 use super::context::Context;
-use super::daemon;
 use super::request::SpaceName;
-use super::serve::{threads, view};
+use super::serve::threads;
+use super::written::view;
 
 /// The mount options: read-only.
 const OPTIONS: Options = Options { read_only: true, allow_other: false, no_exec: false };
@@ -95,7 +96,7 @@ impl Isolated {
         space.state_dir = context.home.pyc_dir().below("isolated").below(index.id().to_string());
         space.root = index.base().join(String::from_utf8_lossy(index.identity()).as_ref());
         // The server starts while the rest is done here.
-        let cage = daemon::cage(&context.home, &space);
+        let cage = background::cage(&context.home, &space);
         let device = fuse.device()?;
         fork::spawn(move || i32::from(serve(vfs, device, &cage).inspect_err(tell).is_err()))
             .context("Cannot start a process to serve the mount")?;
@@ -115,9 +116,9 @@ impl Isolated {
 /// The serving process: detached from the terminal, and sandboxed from the start.
 fn serve(vfs: Vfs, device: OwnedFd, cage: &Cage) -> anyhow::Result<()> {
     limits::raise().map_err(anyhow::Error::msg)?;
-    daemon::alone().context("Cannot let go of the terminal")?;
-    daemon::harden();
-    daemon::confine(cage);
+    background::alone().context("Cannot let go of the terminal")?;
+    background::harden();
+    background::confine(cage);
     Ok(Session::start(Arc::new(vfs), device, threads(), Watch::default(), &[])?.run()?)
 }
 

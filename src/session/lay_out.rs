@@ -45,7 +45,7 @@ pub fn lay_out(
     let _start = super::obtain::ready_for_files(context, &space, &index, super::obtain::Repairs::of(fresh))?;
     #[cfg(unix)]
     if fresh {
-        super::files::drop_written(&space)?;
+        super::plain::drop_written(&space)?;
     }
     let options = Options { verify: options.verify || fresh, ..*options };
     place(context, &path, &index, &space, &options, &[])

@@ -13,14 +13,14 @@ use super::context::Context;
 use super::daemon;
 use super::decide::{AtRoot, Decision, Until, Why, decide};
 use super::error::{Busy, CannotMount};
-use super::files;
 use super::foreign;
+use super::kept::kept_here;
 use super::method::{Method, Mode, Mounter, Refusal};
+use super::plain::CHANGED;
 use super::report::{MountReport, report_of, told_of};
 use super::request::{MountRequest, SpaceName};
 use super::snapshot::{self, Found};
 use super::start::{Deadline, Start};
-use super::unmount::kept_here;
 
 /// The interval between checks of a space that has to be waited for.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -74,7 +74,7 @@ pub fn obtain_by(
             }
             // If the mode allows it, use the files instead of a mount.
             Decision::Refuse(Why::Files) if request.mode == Mode::Auto => {
-                let refused = vec![Refusal::new(Method::Fuse(Mounter::Direct), files::CHANGED)];
+                let refused = vec![Refusal::new(Method::Fuse(Mounter::Direct), CHANGED)];
                 return Ok(Err(CannotMount { what: space.root.display().to_string(), refused }));
             }
             Decision::Refuse(why) => return Err(refusal(&space, &found, &why).into()),
@@ -262,7 +262,7 @@ fn refusal(space: &Space, found: &Found, why: &Why) -> Busy {
         }
         Why::Files => format!(
             "{root}: {}; `holofs diff` tells what, `holofs reset` drops it, --fresh mounts over it, --mode materialize uses it",
-            files::CHANGED
+            CHANGED
         ),
         Why::Used => format!(
             "{root} is in use by {}, whose tree this would replace; its server has ended",

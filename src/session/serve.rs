@@ -3,12 +3,14 @@
 //! It never accesses its own mount: a thread waiting for an answer from a killed server could not end, nor could the process with its
 //! locks. Work that must go through the mount is done by separate processes.
 
+mod asked;
 mod establish;
 mod reaper;
 
-pub use establish::Mounted;
+pub use establish::{Mounted, threads};
+use establish::{READ_ONLY, passed_through};
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
@@ -18,39 +20,32 @@ use anyhow::Context as _;
 
 use crate::fs::fuse::awake::{Awake, KEEP_AWAKE, KeepAwake};
 use crate::fs::fuse::{Io, Session, Watch};
-use crate::fs::vfs::View;
 use crate::rcc::catalog::Catalog;
-use crate::space::relocated::Relocated;
 use crate::space::{Lock, RestoredState, Space, Wait};
+use crate::store::Store;
 use crate::store::index::Index;
 use crate::store::observe::{Counter, Observer, Tally};
-use crate::store::{RawStore, Store};
-use crate::sys::fs::dir;
 use crate::sys::mount;
 use crate::sys::process::sandbox::Cage;
 use crate::sys::process::{latency, limits, signals};
 
+use super::background;
 use super::claim::Claim;
 use super::context::Context;
-use super::daemon::{self, Starter};
 use super::error::CannotMount;
 use super::method::{Method, Mounter, Refusal};
 use super::prefetch::Prefetch;
 use super::report::MountReport;
 use super::request::MountRequest;
+use super::starter::Starter;
 use super::supervise::{Held, Server};
 use super::supply;
 
-/// The maximum number of written files kept open, and the divisor of the descriptor limit for them: the store takes a quarter, and
-/// current reads and writes need some.
-const OPEN_FILES: (u64, u64) = (512, 8);
 /// The readahead size in bytes, if root allows setting it: large files take a quarter of the requests, small ones as many as before.
 const READ_AHEAD: u32 = 512 << 10;
 /// A mount that ends earlier, and added nothing to the raw store, does no upkeep of it: scanning it would slow down the disk for the
 /// program that starts.
 const UPKEEP_AFTER: Duration = Duration::from_secs(3);
-/// The mode of a read-only mount, in reports.
-const READ_ONLY: &str = "read-only";
 
 /// Limits of the shell must not end a long-lived server: it raises its own limits, or refuses to start.
 fn raise_limits(request: &MountRequest) -> Result<(), CannotMount> {
@@ -136,7 +131,7 @@ impl Serving {
     ) -> anyhow::Result<Serving> {
         let Watch { tally, recorder, awake, .. } = watch;
         let prefetch = Prefetch::new(context, request, &mounted, recorder);
-        let cage = daemon::cage(&context.home, &mounted.space);
+        let cage = background::cage(&context.home, &mounted.space);
         let handed_over = match mounted.report.io {
             Some(Io::Passthrough) => passed_through(&mounted.store, &mounted.relocated),
             _ => Vec::new(),
@@ -144,14 +139,14 @@ impl Serving {
         let confined = Cage { handed_over, ..cage.clone() };
         let (caged, is_caged) = std::sync::mpsc::channel();
         let serve = move || {
-            daemon::confine(&confined);
+            background::confine(&confined);
             drop(caged);
             session.run()
         };
         let server = std::thread::Builder::new().name("serve".into()).spawn(serve)?;
         if let Some(awake) = awake {
             let cage = cage.clone();
-            awake.start(move || daemon::confine(&cage))?;
+            awake.start(move || background::confine(&cage))?;
         }
         if mounted.is_new {
             if let Err(error) = mount::set_read_ahead(&mounted.space.root, READ_AHEAD) {
@@ -170,9 +165,9 @@ impl Serving {
 
     /// From now on handles requests of the supervisor, and ends a mount that is no longer used.
     fn obey(&self, context: &Context, server: &Server<'_>, request: &MountRequest) -> anyhow::Result<()> {
-        daemon::harden();
+        background::harden();
         let Mounted { space, id, .. } = &self.mounted;
-        daemon::on_asked(context, server, space.root.clone(), *id, Arc::clone(&self.quiet))?;
+        asked::on_asked(context, server, space.root.clone(), *id, Arc::clone(&self.quiet))?;
         if !request.keep {
             reaper::start(context, space, &self.stop)?;
         }
@@ -208,7 +203,7 @@ fn fetch_ahead(context: &Context, mounted: &Mounted, cage: Cage) -> anyhow::Resu
     }
     let store = Arc::clone(&mounted.store);
     let work = move || {
-        daemon::confine(&cage);
+        background::confine(&cage);
         let came = line.prefetch(&wanted, &store);
         log::info!("{came} of {} contents were fetched ahead", wanted.len());
     };
@@ -229,15 +224,6 @@ fn keep_awake(when: KeepAwake, tally: &Arc<Tally>) -> Option<Arc<Awake>> {
     None
 }
 
-/// The directories of files that the kernel may read by itself.
-fn passed_through(store: &Store, relocated: &Relocated) -> Vec<PathBuf> {
-    if let Err(error) = dir::ensure_private(relocated.dir()) {
-        log::debug!("Cannot make {}: {error}", relocated.dir().display()); // reported where it is needed
-    }
-    let raw = store.raw().map(RawStore::path);
-    raw.into_iter().chain([relocated.dir()]).map(Path::to_owned).collect()
-}
-
 /// Low-priority work after the mount answers: the usage marks that RCC expects, then the relocated files.
 fn spawn_background(
     mounted: &Mounted,
@@ -255,7 +241,7 @@ fn spawn_background(
             leave_marks(&space, &catalog, &index, blank, &stop);
         }
         crate::sys::process::daemon::release_memory();
-        daemon::confine(&cage);
+        background::confine(&cage);
         relocated.fill(&index, &stop);
         if !ends_within(UPKEEP_AFTER, &stop) || tally.get(Counter::BlobsIngested) > 0 {
             bound_raw_store(&store);
@@ -317,15 +303,4 @@ fn lock_to_mark(space: &Space, stop: &AtomicBool) -> Option<Lock> {
         }
     }
     None
-}
-
-/// Owned by the mounting user, with directory modes as RCC sets them.
-pub fn view() -> View {
-    let owner = crate::sys::process::daemon::owner();
-    View { uid: owner.uid, gid: owner.gid, dir_mode: 0o750 & !owner.umask }
-}
-
-/// Two threads saturate a cold reader; more only compete with it.
-pub fn threads() -> usize {
-    2
 }

@@ -11,8 +11,8 @@ use crate::sys::process::Process;
 
 use super::context::Context;
 use super::decide::{AtRoot, Live, Snapshot};
-use super::files;
 use super::method::{Method, Mode, Mounter};
+use super::plain;
 use super::request::MountRequest;
 
 /// A space with its state.
@@ -63,7 +63,7 @@ pub fn look(
     });
     let converted = !held && !request.fresh && space.has_upper() && other_environment(space, index);
     let may_hide = !held && !request.fresh && request.mode != Mode::Materialize && !space.has_upper();
-    let files = may_hide && at_root == AtRoot::Nothing && files::has_changes(&context.home, space, index)?;
+    let files = may_hide && at_root == AtRoot::Nothing && plain::has_changes(&context.home, space, index)?;
     let users = lease::users(&space.state_dir);
     let used =
         !held && !users.is_empty() && (request.fresh || lease::is_other(&users, &index.id().to_string()));

@@ -31,6 +31,7 @@
 
 mod link;
 mod losses;
+mod messages;
 mod server;
 
 use std::fs::File;
@@ -39,19 +40,16 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
-use serde::{Deserialize, Serialize};
-
-use crate::fs::fuse::Handshake;
-use crate::sys::mount::MountId;
 use crate::sys::process::fork::{self, Forked};
 use crate::sys::process::mailbox::{self, Letter, Mailbox};
 use crate::sys::process::{Process, daemon as process, limits};
 
-use super::daemon;
-use super::report::MountReport;
+use super::background;
 
 use link::Link;
 use losses::Losses;
+use messages::Told;
+pub use messages::{Asked, Standing};
 pub use server::{Held, Server};
 
 /// How long a mount may stay without answers: until then, waiting programs cannot be killed.
@@ -66,43 +64,6 @@ pub enum Terminal {
     Left,
     /// It is ours until the end.
     Kept,
-}
-
-/// A message of a server.
-#[derive(Debug, Serialize, Deserialize)]
-enum Told {
-    /// The space is claimed; with descriptors of the lock file and the log.
-    Claimed,
-    /// It is mounted; with descriptors of the device and the counters, unless it cannot be taken over.
-    Standing(Box<Standing>),
-    /// It is serving.
-    Serving,
-    /// The supervisor may outlive the process that it was forked from.
-    Outlives,
-    /// It has answered all resent requests.
-    GoesOn,
-}
-
-/// A request to a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Asked {
-    /// Unmount and end.
-    Unmount,
-    /// Do not access the mount any more.
-    Quiet,
-}
-
-/// The facts about a mount that a takeover needs.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Standing {
-    /// The handshake with the kernel; `None`: it cannot be taken over.
-    pub handshake: Option<Handshake>,
-    /// The id of the mount.
-    pub id: MountId,
-    /// The catalog's id.
-    pub catalog: String,
-    /// The report on it.
-    pub report: MountReport,
 }
 
 /// Why a mount ended with its server.
@@ -213,7 +174,7 @@ impl Supervisor {
                 process::leave_stdin_and_stdout()?;
                 process::leave_dir()?;
             }
-            daemon::harden();
+            background::harden();
         }
         Ok(Child { process, link: ours, serves: false })
     }

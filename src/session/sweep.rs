@@ -45,7 +45,7 @@ fn start(context: &Context, base: &Path) -> io::Result<u32> {
 
 /// The process itself.
 pub fn main(base: &Path) -> anyhow::Result<()> {
-    super::daemon::enter()?;
+    super::background::enter()?;
     daemon::lower_priority();
     // Leave the other processors to other programs.
     let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;

@@ -10,14 +10,16 @@ use crate::space::{MountState, Space, SpaceError, Wait};
 use crate::sys::errno::Errno;
 use crate::sys::fs::disk;
 use crate::sys::fs::place::Place;
-use crate::sys::mount::{self, MountId, namespace};
+use crate::sys::mount::namespace;
 use crate::sys::process::Process;
 use crate::sys::process::daemon::users_of as process_users;
 use crate::sys::process::signals;
 
 use super::context::Context;
 use super::decide::AtRoot;
+use super::detach::unmount_ours;
 use super::error::{Busy, NotFound};
+use super::kept::is_wanted_here;
 use super::mounters::Mounters;
 use super::request::SpaceName;
 use super::snapshot;
@@ -158,18 +160,6 @@ pub fn leave(context: &Context, space: &Space, lease: Option<Lease>) -> anyhow::
     }
 }
 
-/// True if the mount is kept in this namespace, or a process in it uses the mount.
-pub fn is_wanted_here(space: &Space, state: &MountState) -> bool {
-    let here = namespace::current();
-    state.kept_in.contains(&kept_here())
-        || lease::users(&space.state_dir).iter().any(|user| user.namespace == here)
-}
-
-/// The namespace under which a mount is kept here; without /proc, which gives the ids, all count as one.
-pub fn kept_here() -> u64 {
-    namespace::current().unwrap_or_default()
-}
-
 /// Unmounts the recorded mount in this mount namespace.
 fn take_away(context: &Context, space: &Space, state: &MountState, lazy: bool) -> anyhow::Result<()> {
     // The state alone does not justify a signal: the process must hold our lock.
@@ -256,40 +246,6 @@ fn unmount_when_quiet(
 
 fn is_busy(error: &std::io::Error) -> bool {
     error.raw_os_error() == Some(Errno::BUSY.0)
-}
-
-/// Unmounts the mount of `device` if it is the visible one at `root`; nothing else.
-pub fn unmount_ours(mounters: &Mounters, root: &Path, device: u64, lazy: bool) -> std::io::Result<()> {
-    match mount::unmount_device(root, device, lazy) {
-        // Nothing is mounted there: another process was faster.
-        Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            mounters.unmount_for_us(root, lazy, error)
-        }
-        other => other.map(drop),
-    }
-}
-
-/// Detaches the mount at `root`.
-pub fn detach(mounters: &Mounters, root: &Path) -> anyhow::Result<()> {
-    let outcome = match mount::unmount(root, true) {
-        Err(error) if error.kind() == std::io::ErrorKind::InvalidInput => Ok(()),
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            mounters.unmount_for_us(root, true, error)
-        }
-        other => other,
-    };
-    outcome.with_context(|| format!("Cannot unmount {}", root.display()))
-}
-
-/// Like [`detach`], but only the mount `id`; false if it is not the topmost one.
-pub fn detach_own(mounters: &Mounters, root: &Path, id: MountId) -> anyhow::Result<bool> {
-    match mount::detach(root, id) {
-        Err(error) if error.kind() == std::io::ErrorKind::PermissionDenied => {
-            detach(mounters, root).map(|()| true)
-        }
-        other => other.with_context(|| format!("Cannot unmount {}", root.display())),
-    }
 }
 
 /// The error if the mount is gone but its daemon is not.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use crate::fs::upper::{self, Access, Upper};
-use crate::fs::vfs::Vfs;
+use crate::fs::vfs::{Vfs, View};
 use crate::rcc::catalog::{Catalog, CatalogId};
 use crate::space::relocated::Relocated;
 use crate::store::index::Index;
@@ -82,6 +82,12 @@ pub fn open(context: &Context, name: &SpaceName, index: Index, access: Access) -
     let upper = Upper::open(&space.state_dir, &index.id(), &options, observer)?;
     upper.check_tree(|ino| index.node(ino).map(|node| node.parent))?;
     let writable = access == Access::Writable;
-    let view = super::serve::view();
+    let view = view();
     Ok(Vfs::with_upper(Arc::new(index), Arc::new(relocated), Arc::new(upper), view, writable))
+}
+
+/// Owned by the mounting user, with directory modes as RCC sets them.
+pub fn view() -> View {
+    let owner = crate::sys::process::daemon::owner();
+    View { uid: owner.uid, gid: owner.gid, dir_mode: 0o750 & !owner.umask }
 }

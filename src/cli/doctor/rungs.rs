@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use super::{Tried, tried};
 use crate::cli::context::Context;
 use crate::session::method::{Method, Mounter};
-use crate::session::{isolate, unmount};
+use crate::session::{detach, isolate};
 use crate::sys::mount::{Mountpoint, Options};
 
 /// Tests all methods except plain files.
@@ -29,7 +29,7 @@ fn try_mount(context: &Context, mounter: Mounter, places: &[PathBuf]) -> anyhow:
     let (device, _) = context.mounters().mount_by(mounter, &point, Options::default())?;
     drop(point);
     // Unmounted before its device is closed: a mount without a server does not answer.
-    let ended = unmount::detach(&context.mounters(), &path);
+    let ended = detach::detach(&context.mounters(), &path);
     drop(device);
     ended
 }

@@ -1,7 +1,7 @@
 //! `holofs warm --bytecode`: compiles every source in advance, for all spaces of the catalog.
 
+use crate::session::background;
 use crate::session::compile::{Compiled, Compiler};
-use crate::session::daemon;
 
 /// Compiles everything.
 pub fn everything(compiler: &Compiler<'_>) -> anyhow::Result<Compiled> {
@@ -10,7 +10,7 @@ pub fn everything(compiler: &Compiler<'_>) -> anyhow::Result<Compiled> {
 
 /// Detaches from the starter and lowers the priority, before anything is opened.
 pub fn go_to_background() -> anyhow::Result<()> {
-    daemon::enter()?;
+    background::enter()?;
     crate::sys::process::daemon::lower_priority();
     Ok(())
 }

@@ -15,6 +15,7 @@ use crate::session::foreign;
 use crate::session::isolate::{self, Isolated};
 use crate::session::method::{Method, Mode, Mounter, Refusal};
 use crate::session::obtain::{Obtained, Outcome, obtain, obtain_by};
+use crate::session::plain;
 use crate::session::recording::{self, Fetching};
 use crate::session::unmount::leave;
 use crate::space::Space;
@@ -68,7 +69,7 @@ fn in_space(
             }
             Err(refused) => reasons.extend(refused.refused),
         }
-        if reasons.iter().any(|refusal| refusal.reason == files::CHANGED) {
+        if reasons.iter().any(|refusal| refusal.reason == plain::CHANGED) {
             return in_files(context, request, space, index, reasons);
         }
         match isolate::probe()? {

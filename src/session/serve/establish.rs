@@ -14,31 +14,38 @@ use crate::fs::vfs::{Vfs, View, shared_counts};
 use crate::remote::line::Line;
 use crate::session::claim::Claim;
 use crate::session::context::Context;
-use crate::session::daemon::Starter;
+use crate::session::detach;
 use crate::session::error::CannotMount;
+use crate::session::kept::kept_here;
 use crate::session::method::{self, Method, Mounter, Refusal};
 use crate::session::mounters::{Attached, Mounters};
 use crate::session::report::{MountReport, told_of};
 use crate::session::request::{MountRequest, ProfileAt};
+use crate::session::starter::Starter;
 use crate::session::supervise::{Held, Server, Standing};
 use crate::session::supply::Supplied;
-use crate::session::unmount;
+use crate::session::written::view;
 use crate::space::relocated::Relocated;
 use crate::space::{Live, MountOptions, MountState, Space, files};
 use crate::store::index::{Index, index_path};
 use crate::store::observe::Observer;
-use crate::store::{BlobSource, Store};
+use crate::store::{BlobSource, RawStore, Store};
 use crate::sys::fs::counts::Counts;
+use crate::sys::fs::dir;
 use crate::sys::fs::owned::OwnedDir;
 use crate::sys::mount::{self, MountId, Mountpoint, namespace};
 use crate::sys::process::Process;
 use crate::sys::process::signals;
 use crate::sys::process::this_process::descriptor_share;
 
-use super::{OPEN_FILES, READ_ONLY, passed_through, threads, view};
-
 /// The fallback if a mount cannot outlive its server.
 const TAKEOVER: &str = "takeover";
+
+/// The maximum number of written files kept open, and the divisor of the descriptor limit for them: the store takes a quarter, and
+/// current reads and writes need some.
+const OPEN_FILES: (u64, u64) = (512, 8);
+/// The mode of a read-only mount, in reports.
+pub(super) const READ_ONLY: &str = "read-only";
 
 /// Everything that a live mount holds; dropping it releases the claim on the space.
 pub struct Mounted {
@@ -80,7 +87,7 @@ struct Undo {
 impl Drop for Undo {
     fn drop(&mut self) {
         if self.is_armed
-            && let Err(error) = unmount::detach_own(&self.mounters, &self.root, self.id)
+            && let Err(error) = detach::detach_own(&self.mounters, &self.root, self.id)
         {
             log::error!("{error:#}: the mount is dead");
         }
@@ -315,7 +322,7 @@ fn state_of(
         reason: method::told(&report.reasons),
         device: mount::seen(&space.root).map(|seen| seen.device).unwrap_or_default(),
         namespace: namespace::current(),
-        kept_in: request.keep.then(unmount::kept_here).into_iter().collect(),
+        kept_in: request.keep.then(kept_here).into_iter().collect(),
         controller: space.controller().to_owned(),
         space: space.name().to_owned(),
         blueprint: index.blueprint().to_owned(),
@@ -390,4 +397,18 @@ fn attach(context: &Context, space: &Space, request: &MountRequest) -> anyhow::R
 fn view_for(request: &MountRequest) -> View {
     let own = view();
     View { uid: request.uid.unwrap_or(own.uid), gid: request.gid.unwrap_or(own.gid), ..own }
+}
+
+/// The directories of files that the kernel may read by itself.
+pub(super) fn passed_through(store: &Store, relocated: &Relocated) -> Vec<PathBuf> {
+    if let Err(error) = dir::ensure_private(relocated.dir()) {
+        log::debug!("Cannot make {}: {error}", relocated.dir().display()); // reported where it is needed
+    }
+    let raw = store.raw().map(RawStore::path);
+    raw.into_iter().chain([relocated.dir()]).map(Path::to_owned).collect()
+}
+
+/// Two threads saturate a cold reader; more only compete with it.
+pub fn threads() -> usize {
+    2
 }

@@ -9,10 +9,11 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use crate::session::context::Context;
+use crate::session::detach::unmount_ours;
+use crate::session::kept::is_wanted_here;
 use crate::session::mounters::Mounters;
 use crate::session::start::Start;
 use crate::session::supervise::Server;
-use crate::session::unmount::{is_wanted_here, unmount_ours};
 use crate::space::{Space, Wait};
 
 /// The interval of checks for users of the mount.

@@ -10,7 +10,7 @@ use crate::sys::process::Process;
 use crate::sys::process::daemon as process;
 
 use super::link::Link;
-use super::{Asked, Standing, Told};
+use super::messages::{Asked, Standing, Told};
 
 /// What the supervisor holds of a mount whose server died.
 #[derive(Debug, Clone, Copy)]

@@ -1,0 +1,62 @@
+//! What a process in the background does first: it leaves its terminal, and enters a sandbox.
+
+use std::path::Path;
+
+use anyhow::Context as _;
+
+use crate::rcc::home::Home;
+use crate::space::Space;
+use crate::sys::fs::owned::OwnedDir;
+use crate::sys::fs::place::Place;
+use crate::sys::process::daemon;
+use crate::sys::process::sandbox::{self, Cage, Closed};
+
+/// Detaches from the starter: closes inherited descriptors, and starts a new session.
+pub fn enter() -> anyhow::Result<()> {
+    daemon::close_inherited().context("Cannot close inherited descriptors")?;
+    daemon::new_session().context("Cannot start a session")
+}
+
+/// Like [`enter`], for a fork of this process: its descriptors are open already, and its output goes to our stderr.
+pub fn alone() -> std::io::Result<()> {
+    daemon::redirect_stdio(&daemon::stderr()?)?;
+    daemon::new_group()
+}
+
+/// The paths that the daemon uses while it serves: the hololib, the raw store, the space's state, and the devices for FUSE,
+/// redirected stdio and SQLite's random numbers.
+pub fn cage(home: &Home, space: &Space) -> Cage {
+    let device = |name: &str| Path::new("/dev").join(name);
+    let hololib = home.library().parent().map_or_else(|| home.library(), Path::to_owned);
+    Cage {
+        read: vec![hololib, device("urandom")],
+        write: vec![home.raw_dir().into(), space.state_dir.clone().into(), device("fuse"), device("null")],
+        handed_over: Vec::new(),
+    }
+}
+
+/// Sandboxes this thread and the threads it starts; logs in one line what the kernel does not support.
+pub fn confine(cage: &Cage) {
+    tell(&cage.close());
+}
+
+/// Disables core files and tracing for a process that only serves.
+pub fn harden() {
+    tell(&sandbox::harden_process());
+}
+
+fn tell(closed: &Closed) {
+    match closed.is_complete() {
+        true => log::debug!("The sandbox around {:?} is complete", std::thread::current().name()),
+        false => log::warn!("The sandbox is not complete: {}", closed.missing.join("; ")),
+    }
+}
+
+/// After the report was sent: redirects stdio to the log, and keeps no directory busy.
+pub fn leave_terminal(log: &Place) -> anyhow::Result<()> {
+    let file = log.in_dir(OwnedDir::open_to_append);
+    let file = file.with_context(|| format!("Cannot open the log {}", log.display()))?;
+    daemon::leave_dir().context("Cannot change to /")?;
+    // Last: the starter continues when its pipe closes.
+    daemon::redirect_stdio(&file).context("Cannot redirect stdio")
+}

@@ -1,0 +1,17 @@
+//! Where a mount is wanted: the namespaces that keep it or use it.
+
+use crate::space::lease;
+use crate::space::{MountState, Space};
+use crate::sys::mount::namespace;
+
+/// True if the mount is kept in this namespace, or a process in it uses the mount.
+pub fn is_wanted_here(space: &Space, state: &MountState) -> bool {
+    let here = namespace::current();
+    state.kept_in.contains(&kept_here())
+        || lease::users(&space.state_dir).iter().any(|user| user.namespace == here)
+}
+
+/// The namespace under which a mount is kept here; without /proc, which gives the ids, all count as one.
+pub fn kept_here() -> u64 {
+    namespace::current().unwrap_or_default()
+}
