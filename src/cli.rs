@@ -34,6 +34,8 @@ mod hook;
 mod import;
 #[cfg(unix)]
 mod info;
+#[cfg(unix)]
+mod inspected;
 mod interactive;
 mod kernel;
 mod list;
@@ -54,7 +56,10 @@ mod progress;
 mod pull;
 mod push;
 mod record;
+#[cfg(unix)]
+mod recorded;
 mod remote;
+mod remote_commands;
 mod remotes;
 #[cfg(unix)]
 mod report;
@@ -279,7 +284,7 @@ enum Command {
     /// Import a hololib.zip into the hololib, and verify every blob
     Import(import::ImportArgs),
     #[command(flatten)]
-    Remotes(remotes::RemotesCommand),
+    Remotes(remote_commands::RemotesCommand),
     /// Verify every blob, raw entry and catalog
     #[command(alias = "chk")]
     Check(check::CheckArgs),
@@ -387,7 +392,7 @@ pub fn main() -> ExitCode {
         Command::Hash(args) => hash::main(&context, &args),
         Command::Export(args) => export::main(&context, &args),
         Command::Import(args) => import::main(&context, &args),
-        Command::Remotes(command) => remotes::main(&context, &command),
+        Command::Remotes(command) => remote_commands::main(&context, &command),
         Command::Check(args) => check::main(&context, &args),
         Command::Delete(args) => delete::space(&context, &args),
         Command::Remove(args) => delete::catalogs(&context, &args),

@@ -28,6 +28,7 @@ use crate::sys::fs::place::Place;
 use crate::sys::host;
 use crate::sys::process::this_process;
 
+mod buffer;
 mod cache;
 mod codec;
 mod error;

@@ -15,7 +15,7 @@ use crate::space::inventory::{self, CatalogRow, Shown};
 
 use super::context::Context;
 #[cfg(unix)]
-use super::report::Inspected;
+use super::inspected::Inspected;
 use super::table::{bytes, table};
 
 /// Arguments of `catalogs`.

@@ -7,11 +7,9 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::sync::OnceLock;
 
 use anyhow::Context as _;
-use clap::{Args, Subcommand};
 use serde::{Deserialize, Serialize};
 
 #[cfg(unix)]
@@ -22,10 +20,9 @@ use crate::session::method::Mode;
 use crate::sys::fs::owned::read_at_most;
 use crate::sys::fs::stat::open_to_read;
 
-use super::context::Context;
-use super::interactive::config_dir;
-use super::table::table;
 use super::terminal::Color;
+
+pub mod show;
 
 /// The maximum size of the file.
 const MOST: u64 = 1 << 20;
@@ -80,34 +77,6 @@ const KEYS: [Key; 11] = [
     key("progress", "HOLOFS_PROGRESS", "true"),
 ];
 
-/// Arguments of `config`.
-#[derive(Debug, Args)]
-pub struct ConfigArgs {
-    #[command(subcommand)]
-    pub action: Option<Action>,
-}
-
-/// Other subcommands.
-#[derive(Debug, Subcommand)]
-pub enum Action {
-    /// Print the path of the file, whether or not it exists
-    Path,
-}
-
-#[derive(Debug, Serialize)]
-struct Report {
-    file: Option<PathBuf>,
-    values: Vec<Shown>,
-    remotes: BTreeMap<String, String>,
-}
-
-#[derive(Debug, Serialize)]
-struct Shown {
-    key: &'static str,
-    value: String,
-    source: String,
-}
-
 static CONFIG: OnceLock<Config> = OnceLock::new();
 
 /// The user's file; empty before [`load`], or if there is none.
@@ -123,6 +92,16 @@ pub fn load() -> anyhow::Result<&'static Config> {
     }
     let read = read()?;
     Ok(CONFIG.get_or_init(|| read))
+}
+
+/// The user's directory for the configuration of HoloFS.
+pub fn config_dir() -> anyhow::Result<PathBuf> {
+    let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    let user = || set("HOME").map(|home| home.join(".config"));
+    let base = if cfg!(windows) { set("APPDATA") } else { set("XDG_CONFIG_HOME").or_else(user) };
+    Ok(base
+        .context("There is no directory for configuration: neither XDG_CONFIG_HOME nor HOME is set")?
+        .join("holofs"))
 }
 
 /// The path of the file: `HOLOFS_CONFIG`, or in the user's configuration directory; `None` if that is unknown.
@@ -239,51 +218,6 @@ impl Config {
         });
         command.mut_subcommands(|sub| self.applied(sub))
     }
-}
-
-/// Shows every value and its source.
-pub fn main(context: &Context, args: &ConfigArgs) -> anyhow::Result<ExitCode> {
-    let config = current();
-    if let Some(Action::Path) = args.action {
-        let path = path().context("There is no directory for configuration: set HOLOFS_CONFIG")?;
-        context.report(&path, |path| path.display().to_string())?;
-        return Ok(ExitCode::SUCCESS);
-    }
-    let values = KEYS.iter().map(|key| shown(context, config, key)).collect();
-    let report = Report { file: config.path.clone(), values, remotes: config.remotes.clone() };
-    context.report(&report, lines)?;
-    Ok(ExitCode::SUCCESS)
-}
-
-fn shown(context: &Context, config: &Config, key: &Key) -> Shown {
-    let set = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    let (value, source) = match (set(key.variable), config.variable(key.variable)) {
-        (Some(value), _) => (value, format!("variable {}", key.variable)),
-        (None, Some(value)) => (value, "file".to_owned()),
-        (None, None) => (key.usual.to_owned(), "default".to_owned()),
-    };
-    match key.name {
-        "home" => {
-            let home = &context.home;
-            let product = home.product().variable();
-            let source = if source == "file" { source } else { home.choice().reason(home.product()) };
-            log::debug!("{product} is {}", home.root().display());
-            Shown { key: key.name, value: home.root().display().to_string(), source }
-        }
-        "state" => Shown { key: key.name, value: context.home.holofs().path().display().to_string(), source },
-        name => Shown { key: name, value, source },
-    }
-}
-
-fn lines(report: &Report) -> Vec<String> {
-    let row = |shown: &Shown| vec![shown.key.to_owned(), shown.value.clone(), shown.source.clone()];
-    let mut rows: Vec<Vec<String>> = report.values.iter().map(row).collect();
-    let remotes = report.remotes.iter();
-    rows.extend(remotes.map(|(name, to)| vec![format!("remotes.{name}"), to.clone(), "file".to_owned()]));
-    let file = report.file.as_ref().map_or("none".to_owned(), |path| path.display().to_string());
-    let mut lines = vec![format!("File: {file}")];
-    lines.extend(table(&["Key", "Value", "From"], &[], &rows));
-    lines
 }
 
 #[cfg(test)]

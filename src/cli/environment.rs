@@ -66,7 +66,7 @@ pub enum EnvironmentCommand {
     /// Show the log of the process that serves a space
     Logs(logs::LogsArgs),
     /// Show the settings and the source of each
-    Config(config::ConfigArgs),
+    Config(config::show::ConfigArgs),
     /// Print completions for a shell: holofs completions bash > /etc/bash_completion.d/holofs
     Completions(complete::CompletionsArgs),
     /// List names for completions
@@ -101,7 +101,7 @@ pub fn main(context: &Context, command: &EnvironmentCommand) -> anyhow::Result<E
         EnvironmentCommand::Info(args) => info::main(context, args),
         #[cfg(unix)]
         EnvironmentCommand::Logs(args) => logs::main(context, args),
-        EnvironmentCommand::Config(args) => config::main(context, args),
+        EnvironmentCommand::Config(args) => config::show::main(context, args),
         EnvironmentCommand::Completions(args) => complete::completions(args),
         EnvironmentCommand::Complete(args) => complete::main(context, args),
         EnvironmentCommand::Man(args) => manual::man(args),

@@ -10,7 +10,7 @@ use crate::inspect::explain::{Explained, age, explain, find};
 use crate::session::error::NotFound;
 
 use super::context::Context;
-use super::report::Inspected;
+use super::inspected::Inspected;
 use super::table::bytes;
 
 /// Arguments of `explain`.

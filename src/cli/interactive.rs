@@ -1,9 +1,7 @@
 //! Interactive commands: a shell in a space, a hook for the user's shell, a kernel for notebooks.
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
 use clap::Subcommand;
 
 use super::context::Context;
@@ -33,14 +31,4 @@ pub fn main(context: &Context, command: &InteractiveCommand) -> anyhow::Result<E
         InteractiveCommand::Deny(args) => hook::deny(context, args),
         InteractiveCommand::Kernel(args) => kernel::main(context, args),
     }
-}
-
-/// The user's directory for the configuration of HoloFS.
-pub fn config_dir() -> anyhow::Result<PathBuf> {
-    let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    let user = || set("HOME").map(|home| home.join(".config"));
-    let base = if cfg!(windows) { set("APPDATA") } else { set("XDG_CONFIG_HOME").or_else(user) };
-    Ok(base
-        .context("There is no directory for configuration: neither XDG_CONFIG_HOME nor HOME is set")?
-        .join("holofs"))
 }

@@ -124,7 +124,7 @@ fn parse_name(text: &str) -> Result<String, String> {
 /// Warns, because a kernel that cannot start reports little in a notebook.
 #[cfg(unix)]
 fn warn_without_ipykernel(context: &Context, catalog: &str) {
-    use super::report::Inspected;
+    use super::inspected::Inspected;
     match Inspected::open(context, catalog) {
         Ok(found) if found.packages.version("ipykernel").is_none() => {
             log::warn!(

@@ -13,7 +13,7 @@ use crate::space::inventory::{CatalogRow, SpaceRow};
 use crate::space::lease;
 
 use super::context::Context;
-use super::report::{Inspected, sentence};
+use super::inspected::{Inspected, sentence};
 use super::table::bytes;
 
 /// How many packages of a catalog are listed.

@@ -1,12 +1,11 @@
 //! Shared by the commands about remotes: addresses, the environment for logins, keys.
 
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::{Args, Subcommand};
+use clap::Args;
 
 use crate::rcc::home::Product;
 use crate::remote::address::{self, Address};
@@ -16,43 +15,8 @@ use crate::remote::signature::PublicKey;
 use crate::remote::transport::{self, Access, Patience, Remote};
 use crate::session::error::NoCatalogFor;
 
+use super::config;
 use super::context::Context;
-use super::{config, pull, push, remote};
-
-/// The commands about remotes.
-#[derive(Debug, Subcommand)]
-pub enum RemotesCommand {
-    /// Send catalogs with their blobs to a registry, bucket or directory
-    Push(push::PushArgs),
-    /// Fetch a whole remote environment into the hololib
-    Pull(pull::PullArgs),
-    /// Inspect, verify or clean up a remote
-    Remote(remote::RemoteArgs),
-    /// Fetch content for a mount from the network, as requested on stdin
-    #[cfg(unix)]
-    #[command(hide = true)]
-    Fetch,
-}
-
-/// Runs one of these commands.
-pub fn main(context: &Context, command: &RemotesCommand) -> anyhow::Result<ExitCode> {
-    match command {
-        RemotesCommand::Push(args) => push::main(context, args),
-        RemotesCommand::Pull(args) => pull::main(context, args),
-        RemotesCommand::Remote(args) => remote::main(context, args),
-        #[cfg(unix)]
-        RemotesCommand::Fetch => fetch(),
-    }
-}
-
-/// Serves the connection on stdin until it is closed.
-#[cfg(unix)]
-fn fetch() -> anyhow::Result<ExitCode> {
-    let line = std::os::fd::AsFd::as_fd(&std::io::stdin()).try_clone_to_owned();
-    let line = line.context("There is no line to a daemon")?;
-    crate::remote::fetcher::serve(line.into(), access)?;
-    Ok(ExitCode::SUCCESS)
-}
 
 /// How to use a remote environment where a catalog is expected.
 #[derive(Debug, Clone, Default, Args)]

@@ -2,25 +2,19 @@
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 
 use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 
-use crate::fs::fuse::profile::Profile;
 use crate::inspect::compare::compare;
-use crate::inspect::packages::Packages;
 use crate::inspect::report;
 use crate::inspect::run::Run;
-use crate::inspect::touched::{Share, Touched};
-use crate::rcc::catalog::Catalog;
-use crate::session::error::NotFound;
-use crate::store::index::Index;
-use crate::store::observe::Tally;
+use crate::inspect::touched::Share;
 
 use super::context::Context;
-use super::trace;
+use super::inspected::{Inspected, sentence};
+use super::recorded;
 
 /// Arguments of `report`.
 #[derive(Debug, Args)]
@@ -46,44 +40,6 @@ struct Written {
     touched: Share,
 }
 
-/// A catalog and its content.
-pub struct Inspected {
-    /// The compiled catalog.
-    pub index: Index,
-    /// Its packages.
-    pub packages: Packages,
-}
-
-impl Inspected {
-    /// Opens the catalog that `what` names.
-    pub fn open(context: &Context, what: &str) -> anyhow::Result<Inspected> {
-        let (index, _, _) = context.index(what)?;
-        let store = context.store_for_now(Arc::new(Tally::new()))?;
-        let packages = Packages::of(&index, &*store);
-        Ok(Inspected { index, packages })
-    }
-
-    /// Opens the catalog with that id, whatever its name in the hololib.
-    pub fn of_id(context: &Context, id: &str) -> anyhow::Result<Inspected> {
-        let found = context
-            .home
-            .catalogs()?
-            .into_iter()
-            .find(|path| Catalog::identify(path).is_ok_and(|found| found.to_string() == id));
-        let path =
-            found.ok_or_else(|| NotFound(format!("The catalog {id} is not in the hololib any more")))?;
-        Inspected::open(context, &path.to_string_lossy())
-    }
-
-    /// What earlier runs used; empty if none was recorded.
-    pub fn touched(&self, context: &Context) -> Touched {
-        let id = self.index.id();
-        let text = std::fs::read_to_string(context.home.profiles_dir().join(id.to_string()));
-        let profile = text.ok().and_then(|text| Profile::from_text(&text, &id)).unwrap_or_default();
-        Touched::of(&self.index, &profile)
-    }
-}
-
 /// Writes the page.
 pub fn main(context: &Context, args: &ReportArgs) -> anyhow::Result<ExitCode> {
     let now = Inspected::open(context, &args.catalog)?;
@@ -95,7 +51,7 @@ pub fn main(context: &Context, args: &ReportArgs) -> anyhow::Result<ExitCode> {
         page.comparison = Some((before.index.blueprint().to_owned(), comparison));
     }
     for file in &args.trace {
-        let recording = trace::read(file)?;
+        let recording = recorded::read(file)?;
         anyhow::ensure!(
             recording.catalog == now.index.id().to_string(),
             "{} is of another catalog: {} ({})",
@@ -112,19 +68,4 @@ pub fn main(context: &Context, args: &ReportArgs) -> anyhow::Result<ExitCode> {
     context
         .report(&written, |written| vec![written.path.display().to_string(), sentence(&written.touched)])?;
     Ok(ExitCode::SUCCESS)
-}
-
-/// A summary of the usage, in one line.
-pub fn sentence(share: &Share) -> String {
-    if share.files == 0 {
-        return "No run of this environment was recorded yet".to_owned();
-    }
-    let percent = |part: u64, all: u64| 100.0 * part as f64 / all.max(1) as f64;
-    format!(
-        "Runs touched {} of {} files ({:.1} %), {:.1} % of bytes",
-        share.files,
-        share.all_files,
-        percent(share.files, share.all_files),
-        percent(share.bytes, share.all_bytes)
-    )
 }

@@ -25,6 +25,8 @@ use crate::sys::process::command;
 use super::SpaceChoice;
 use super::context::{Context, say_waiting};
 use super::exit_code;
+#[cfg(unix)]
+use super::recorded::WatchedRunArgs;
 use super::remotes::{self, RemoteUseArgs};
 use super::run_words::{self, Grammar};
 use super::target;
@@ -75,18 +77,6 @@ pub struct RunArgs {
     /// Command and its arguments
     #[arg(last = true, required = true)]
     pub command: Vec<OsString>,
-}
-
-/// Reports about the run after its end.
-#[cfg(unix)]
-#[derive(Debug, Default, Args)]
-pub struct WatchedRunArgs {
-    /// Record the command's reads to FILE, for `trace --from` and `report --trace`; no readahead unless --profile names a file
-    #[arg(long, value_name = "FILE")]
-    pub trace: Option<PathBuf>,
-    /// Append a summary in Markdown to this file (auto: $GITHUB_STEP_SUMMARY, otherwise holofs-summary.md)
-    #[arg(long, value_name = "auto|FILE", num_args = 0..=1, require_equals = true, default_missing_value = "auto")]
-    pub summary: Option<PathBuf>,
 }
 
 /// Options that only a mount can satisfy.
@@ -176,7 +166,7 @@ pub fn end(context: &Context, args: &RunArgs) -> anyhow::Result<ExitStatus> {
     let request = request(args, &catalog);
     let outcome = run::run(&context, &request);
     #[cfg(unix)]
-    super::trace::after_run(&context, &args.watch, &request);
+    super::recorded::after_run(&context, &args.watch, &request);
     if space.is_auto() {
         forget(&context, &request.mount);
     }

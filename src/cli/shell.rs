@@ -57,7 +57,7 @@ pub fn main(context: &Context, args: &ShellArgs) -> anyhow::Result<ExitCode> {
     let args = RunArgs {
         target: args.target.clone(),
         #[cfg(unix)]
-        watch: run::WatchedRunArgs::default(),
+        watch: super::recorded::WatchedRunArgs::default(),
         no_bytecode: false,
         command: start.command,
     };

@@ -15,7 +15,7 @@ use crate::store::observe::origin::Origin;
 use crate::sys::text;
 
 use super::context::Context;
-use super::report::Inspected;
+use super::inspected::Inspected;
 use super::table::bytes;
 
 /// The variable with GitHub's file.

@@ -1,7 +1,7 @@
 //! `holofs trace`: shows the reads of a run, in order, with source and waiting time; also from an earlier recording.
 
 use std::ffi::OsString;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -10,22 +10,18 @@ use anyhow::Context as _;
 use clap::Args;
 
 use crate::inspect::run::{Run, chrome, grouped};
-use crate::session::recording::{self, FORMAT, Fetching, Recording};
+use crate::session::recording::{self, Fetching, Recording};
 use crate::session::request::SpaceName;
-use crate::session::run::RunRequest;
 use crate::session::unmount;
-use crate::sys::fs::dir;
-use crate::sys::fs::stat::read_regular;
 use crate::sys::process::signals;
 
+use super::SpaceChoice;
 use super::context::{self, Context};
-use super::report::Inspected;
-use super::run::{self, RunArgs, WatchedRunArgs};
+use super::inspected::Inspected;
+use super::recorded::{self, WatchedRunArgs, write};
+use super::run::{self, RunArgs};
 use super::table::{bytes, table};
-use super::{SpaceChoice, summary};
 
-/// The maximum size of a recording in bytes.
-const MOST: u64 = 1 << 30;
 /// How many files and packages are listed in text output.
 const TOLD: usize = 20;
 
@@ -64,7 +60,7 @@ pub struct TraceArgs {
 /// Records and reports, or reports an earlier recording.
 pub fn main(context: &Context, args: &TraceArgs) -> anyhow::Result<ExitCode> {
     let (recording, ended) = match (&args.from, &args.what) {
-        (Some(file), _) => (read(file)?, ExitCode::SUCCESS),
+        (Some(file), _) => (recorded::read(file)?, ExitCode::SUCCESS),
         (None, _) if !args.command.is_empty() => return traced(context, args),
         (None, Some(space)) => (watched(context, space, args)?, ExitCode::SUCCESS),
         (None, None) => {
@@ -82,7 +78,7 @@ fn traced(context: &Context, args: &TraceArgs) -> anyhow::Result<ExitCode> {
     let watch = WatchedRunArgs { trace: Some(kept.path().to_owned()), summary: None };
     let run = RunArgs::watched(args.what.clone(), space, watch, args.command.clone());
     let status = run::end(context, &run)?;
-    show(context, args, &read(kept.path())?)?;
+    show(context, args, &recorded::read(kept.path())?)?;
     Ok(run::end_as(status))
 }
 
@@ -102,41 +98,6 @@ fn watched(context: &Context, space: &str, args: &TraceArgs) -> anyhow::Result<R
     }
     fetching.finish(&mut recording);
     Ok(recording)
-}
-
-/// Reads a recording.
-pub fn read(file: &Path) -> anyhow::Result<Recording> {
-    let text = read_regular(file, MOST).with_context(|| format!("Cannot read {}", file.display()))?;
-    let recording: Result<Recording, _> = serde_json::from_slice(&text);
-    let recording = recording.with_context(|| format!("{} is no recording of a run", file.display()))?;
-    anyhow::ensure!(
-        recording.holofs_trace == FORMAT,
-        "{} is a recording of format {}; this program knows {FORMAT}",
-        file.display(),
-        recording.holofs_trace
-    );
-    Ok(recording)
-}
-
-/// Writes the recording of the run of `request` to the chosen files. Failures do not change the command's status.
-pub fn after_run(context: &Context, args: &WatchedRunArgs, request: &RunRequest) {
-    let Some(recording) = request.recording.as_ref().and_then(|slot| slot.take()) else { return };
-    if let Some(file) = &args.trace
-        && let Err(error) = write(file, &recording)
-    {
-        log::warn!("{error:#}");
-    }
-    if let Some(file) = &args.summary
-        && let Err(error) = summary::write(context, file, &recording)
-    {
-        log::warn!("There is no summary: {error:#}");
-    }
-}
-
-fn write(file: &Path, recording: &impl serde::Serialize) -> anyhow::Result<()> {
-    let text = serde_json::to_vec(recording).context("Cannot write the recording as JSON")?;
-    dir::publish(&std::path::absolute(file)?, &text)
-        .with_context(|| format!("Cannot write {}", file.display()))
 }
 
 fn show(context: &Context, args: &TraceArgs, recording: &Recording) -> anyhow::Result<()> {

@@ -23,6 +23,7 @@ mod inode;
 mod journal;
 mod keeper;
 mod locks;
+mod on_disk;
 mod reading;
 mod recover;
 mod request;

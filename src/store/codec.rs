@@ -9,10 +9,8 @@ use std::io::{self, BufRead, BufReader, Read};
 
 use flate2::bufread::GzDecoder;
 
+use crate::store::buffer::{BUFFER, with_buffer};
 use crate::store::verify::{Fault, Gate};
-
-/// The chunk size for moving content: a few hundred microseconds of work each.
-const BUFFER: usize = 128 * 1024;
 
 /// Gzip blobs up to this size, both stored and raw, are decoded in one call: twice as fast as in chunks.
 pub const WHOLE: u64 = 4 << 20;
@@ -163,18 +161,6 @@ pub fn with_whole<T>(len: usize, use_it: impl FnOnce(&mut [u8]) -> T) -> T {
         }
         use_it(&mut spare[..len])
     })
-}
-
-/// Lends the thread-local buffer of [`BUFFER`] bytes, so that small blobs cost no large allocation.
-pub fn with_buffer<T>(use_it: impl FnOnce(&mut [u8]) -> T) -> T {
-    thread_local! {
-        static SPARE: RefCell<Option<Box<[u8]>>> = const { RefCell::new(None) };
-    }
-    let spare = SPARE.with_borrow_mut(Option::take);
-    let mut buffer = spare.unwrap_or_else(|| vec![0; BUFFER].into_boxed_slice());
-    let result = use_it(&mut buffer);
-    SPARE.set(Some(buffer));
-    result
 }
 
 #[cfg(test)]

@@ -21,7 +21,8 @@ use crate::rcc::digest::Digest;
 use crate::sys::fs::name::{Name, OwnedName, RelPath};
 
 pub use build::TooLarge;
-pub use load::{IndexError, Made, checksum, index_path};
+pub use format::checksum;
+pub use load::{IndexError, Made, index_path};
 
 use format::{Bytes, Header, Record};
 

@@ -6,7 +6,7 @@ use std::fs::File;
 use std::io::{self, Write};
 
 use crate::rcc::digest::{Digest, Hasher};
-use crate::store::codec::with_buffer;
+use crate::store::buffer::with_buffer;
 use crate::sys::fs::offset::FileExt;
 
 /// Why content is invalid, or could not be copied.

@@ -17,7 +17,7 @@ use crate::rcc::home::Home;
 use crate::sys::fs::place::Place;
 use crate::sys::fs::stat::read_regular;
 
-use crate::cli::interactive::config_dir;
+use crate::cli::config::config_dir;
 
 /// The maximum size of a specification.
 const MOST: u64 = 1 << 20;

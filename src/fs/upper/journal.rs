@@ -23,15 +23,13 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Row};
 
 use crate::sys::fs::place::Place;
 
-use super::reading;
+use super::on_disk::{self, DATABASE, remove};
 use super::schema::{self, APPLICATION, FORMAT, LoadError, Loaded, OUTLIVING, Writing};
 use super::session::{self, Session};
 use super::tables::Change;
 use super::{Access, UpperError};
 use crate::error::chain;
 
-/// Name of the database in the directory of a space.
-pub(super) const DATABASE: &str = "state.db";
 /// The database while it is created: it is renamed when complete, so an empty database is always damage.
 const UNFINISHED: &str = "state.db.new";
 /// Small pages: a commit appends whole pages to the log, however little they hold.
@@ -86,7 +84,7 @@ impl Journal {
             "state.db.new",
             "state.db.new-wal",
             "state.db.new-shm",
-            session::OPEN,
+            on_disk::OPEN,
             "state.db-wal",
             "state.db-shm",
         ] {
@@ -409,7 +407,7 @@ fn copy_log(connection: &Connection, mode: &str) -> rusqlite::Result<i64> {
 }
 
 fn connect(path: &Path, access: Access) -> Result<Connection, UpperError> {
-    let (name, mode) = reading::how(path, access);
+    let (name, mode) = on_disk::how(path, access);
     let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let failed = |source| damage_or("open", path, source);
     let connection = Connection::open_with_flags(name, flags).map_err(failed)?;
@@ -484,14 +482,4 @@ fn private(path: &Path) -> Result<(), UpperError> {
         path: path.to_owned(),
         source,
     })
-}
-
-/// Removes a file, if it exists.
-pub(super) fn remove(path: &Path) -> Result<(), UpperError> {
-    match std::fs::remove_file(path) {
-        Err(source) if source.kind() != std::io::ErrorKind::NotFound => {
-            Err(UpperError::Io { doing: "remove", path: path.to_owned(), source })
-        }
-        _ => Ok(()),
-    }
 }

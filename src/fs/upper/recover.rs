@@ -6,7 +6,6 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::path::Path;
 
 use crate::rcc::digest::Digest;
 use crate::space::bytecode;
@@ -14,10 +13,10 @@ use crate::sys::fs::owned::OwnedDir;
 use crate::sys::fs::place::Place;
 
 use super::files::{BYTES, Files};
-use super::journal::{DATABASE, Journal, remove};
+use super::journal::Journal;
+use super::on_disk::{DATABASE, OPEN, exists, remove};
 use super::reading;
 use super::schema::Loaded;
-use super::session::OPEN;
 use super::tables::{Change, Tables};
 use super::{Access, FIRST_CREATED, Ino, UpperError};
 
@@ -182,13 +181,4 @@ pub fn written_catalog(dir: impl Into<Place>) -> Result<Option<Digest>, UpperErr
         what: format!("it names the catalog {catalog:?}"),
     });
     parsed.map(Some)
-}
-
-/// Whether `path` exists.
-pub(super) fn exists(path: &Path) -> Result<bool, UpperError> {
-    match fs::symlink_metadata(path) {
-        Ok(_) => Ok(true),
-        Err(source) if source.kind() == std::io::ErrorKind::NotFound => Ok(false),
-        Err(source) => Err(UpperError::Io { doing: "look at", path: path.to_owned(), source }),
-    }
 }

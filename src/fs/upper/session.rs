@@ -10,12 +10,9 @@ use std::path::{Path, PathBuf};
 use crate::sys::fs::place::Place;
 
 use super::UpperError;
-use super::journal::remove;
-use super::recover::exists;
+use super::on_disk::{OPEN, exists, remove};
 use crate::error::chain;
 
-/// Name of the marker file, in the directory of a space.
-pub(super) const OPEN: &str = "state.db.open";
 /// Name of the log.
 const LOG: &str = "state.db-wal";
 

@@ -3,7 +3,7 @@
 
 use std::collections::HashSet;
 
-use super::journal::DATABASE;
+use super::on_disk::DATABASE;
 use super::tables::Tables;
 use super::{Entry, Ino, Inode, Kind, Upper, UpperError};
 

@@ -3,7 +3,7 @@
 //! A `.meta` is a small head of the space and the catalog's tree, which is the same for all its spaces: that tail is compressed once
 //! and stored next to the Index, so that a materialize parses no catalog.
 
-use super::run::{Clock, Run};
+use super::run::{Clock, Old, Run};
 use super::sealed::Magic;
 use super::{Job, MaterializeError, sealed};
 use crate::rcc::catalog::{Catalog, Header};
@@ -12,22 +12,6 @@ use crate::store::index::{Index, index_path};
 
 /// The magic of a file with a tail.
 const MAGIC: &Magic = b"HOLOTAL1";
-
-/// What is known of the last materialize.
-pub(super) enum Old {
-    /// Nothing.
-    Unknown,
-    /// It was the same catalog.
-    Same,
-    /// It was this one.
-    Known(Box<Index>),
-}
-
-impl Old {
-    pub fn index(&self) -> Option<&Index> {
-        if let Old::Known(index) = self { Some(index) } else { None }
-    }
-}
 
 impl Run<'_> {
     /// Records that the catalog is complete: `.meta` if there is one to write, then the marks of use.

@@ -8,7 +8,6 @@ use super::listed::Listed;
 use super::place::{Placer, TempNames};
 use super::plan::Rules;
 use super::pristine::{self, Build, Kind, Places, Pristine};
-use super::records::Old;
 use super::report::{Counting, Errors, FileError, Report, Seconds};
 use super::tier::{Ladder, Pair, Strategy, Tier};
 use super::trash::{self, Trash};
@@ -45,6 +44,22 @@ impl Clock {
         let now = Instant::now();
         let lap: Duration = now - std::mem::replace(&mut self.last, now);
         lap.as_secs_f64()
+    }
+}
+
+/// What is known of the last materialize.
+pub(super) enum Old {
+    /// Nothing.
+    Unknown,
+    /// It was the same catalog.
+    Same,
+    /// It was this one.
+    Known(Box<Index>),
+}
+
+impl Old {
+    pub fn index(&self) -> Option<&Index> {
+        if let Old::Known(index) = self { Some(index) } else { None }
     }
 }
 

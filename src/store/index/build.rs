@@ -136,7 +136,7 @@ impl<'a> Builder<'a> {
         out.extend_from_slice(&header.encode());
         self.records.iter().for_each(|record| out.extend_from_slice(&record.encode()));
         out.extend_from_slice(&self.heap);
-        let checksum = super::load::checksum(&out[format::CHECKED_FROM..]);
+        let checksum = format::checksum(&out[format::CHECKED_FROM..]);
         out[8..12].copy_from_slice(&checksum.to_le_bytes());
         Ok(out)
     }

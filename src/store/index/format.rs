@@ -112,6 +112,11 @@ impl Header {
     }
 }
 
+/// The checksum of `bytes`: detects damage, not tampering.
+pub fn checksum(bytes: &[u8]) -> u32 {
+    libdeflater::crc32(bytes)
+}
+
 /// The checksum of a whole Index, as stored in its header.
 pub fn stored_checksum(header: &[u8]) -> Option<u32> {
     u32_at(header, 8)

@@ -227,8 +227,3 @@ fn checked_header(path: &Path, mut source: impl Read, len: u64) -> Result<Header
     }
     Ok(header)
 }
-
-/// The checksum of `bytes`: detects damage, not tampering.
-pub fn checksum(bytes: &[u8]) -> u32 {
-    libdeflater::crc32(bytes)
-}

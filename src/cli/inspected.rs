@@ -1,0 +1,66 @@
+//! A catalog with its packages, and what runs used of it.
+
+use std::sync::Arc;
+
+use crate::fs::fuse::profile::Profile;
+use crate::inspect::packages::Packages;
+use crate::inspect::touched::{Share, Touched};
+use crate::rcc::catalog::Catalog;
+use crate::session::error::NotFound;
+use crate::store::index::Index;
+use crate::store::observe::Tally;
+
+use super::context::Context;
+
+/// A catalog and its content.
+pub struct Inspected {
+    /// The compiled catalog.
+    pub index: Index,
+    /// Its packages.
+    pub packages: Packages,
+}
+
+impl Inspected {
+    /// Opens the catalog that `what` names.
+    pub fn open(context: &Context, what: &str) -> anyhow::Result<Inspected> {
+        let (index, _, _) = context.index(what)?;
+        let store = context.store_for_now(Arc::new(Tally::new()))?;
+        let packages = Packages::of(&index, &*store);
+        Ok(Inspected { index, packages })
+    }
+
+    /// Opens the catalog with that id, whatever its name in the hololib.
+    pub fn of_id(context: &Context, id: &str) -> anyhow::Result<Inspected> {
+        let found = context
+            .home
+            .catalogs()?
+            .into_iter()
+            .find(|path| Catalog::identify(path).is_ok_and(|found| found.to_string() == id));
+        let path =
+            found.ok_or_else(|| NotFound(format!("The catalog {id} is not in the hololib any more")))?;
+        Inspected::open(context, &path.to_string_lossy())
+    }
+
+    /// What earlier runs used; empty if none was recorded.
+    pub fn touched(&self, context: &Context) -> Touched {
+        let id = self.index.id();
+        let text = std::fs::read_to_string(context.home.profiles_dir().join(id.to_string()));
+        let profile = text.ok().and_then(|text| Profile::from_text(&text, &id)).unwrap_or_default();
+        Touched::of(&self.index, &profile)
+    }
+}
+
+/// A summary of the usage, in one line.
+pub fn sentence(share: &Share) -> String {
+    if share.files == 0 {
+        return "No run of this environment was recorded yet".to_owned();
+    }
+    let percent = |part: u64, all: u64| 100.0 * part as f64 / all.max(1) as f64;
+    format!(
+        "Runs touched {} of {} files ({:.1} %), {:.1} % of bytes",
+        share.files,
+        share.all_files,
+        percent(share.files, share.all_files),
+        percent(share.bytes, share.all_bytes)
+    )
+}
