@@ -9,7 +9,7 @@ use crate::space::Space;
 use crate::sys::fs::owned::OwnedDir;
 use crate::sys::fs::place::Place;
 use crate::sys::process::daemon;
-use crate::sys::process::sandbox::{self, Cage, Closed};
+use crate::sys::process::sandbox::{self, Closed, Sandbox};
 
 /// Detaches from the starter: closes inherited descriptors, and starts a new session.
 pub fn enter() -> anyhow::Result<()> {
@@ -25,10 +25,10 @@ pub fn alone() -> std::io::Result<()> {
 
 /// The paths that the daemon uses while it serves: the hololib, the raw store, the space's state, and the devices for FUSE,
 /// redirected stdio and SQLite's random numbers.
-pub fn cage(home: &Home, space: &Space) -> Cage {
+pub fn sandbox(home: &Home, space: &Space) -> Sandbox {
     let device = |name: &str| Path::new("/dev").join(name);
     let hololib = home.library().parent().map_or_else(|| home.library(), Path::to_owned);
-    Cage {
+    Sandbox {
         read: vec![hololib, device("urandom")],
         write: vec![home.raw_dir().into(), space.state_dir.clone().into(), device("fuse"), device("null")],
         handed_over: Vec::new(),
@@ -36,8 +36,8 @@ pub fn cage(home: &Home, space: &Space) -> Cage {
 }
 
 /// Sandboxes this thread and the threads it starts; logs in one line what the kernel does not support.
-pub fn confine(cage: &Cage) {
-    tell(&cage.close());
+pub fn confine(sandbox: &Sandbox) {
+    tell(&sandbox.close());
 }
 
 /// Disables core files and tracing for a process that only serves.

@@ -26,7 +26,7 @@ use crate::store::observe::Observer;
 use crate::sys::mount::namespace;
 use crate::sys::mount::overmount::cover;
 use crate::sys::mount::{self, Detached, Options};
-use crate::sys::process::sandbox::Cage;
+use crate::sys::process::sandbox::Sandbox;
 use crate::sys::process::{fork, limits};
 
 use super::background;
@@ -96,9 +96,9 @@ impl Isolated {
         space.state_dir = context.home.pyc_dir().below("isolated").below(index.id().to_string());
         space.root = index.base().join(String::from_utf8_lossy(index.identity()).as_ref());
         // The server starts while the rest is done here.
-        let cage = background::cage(&context.home, &space);
+        let sandbox = background::sandbox(&context.home, &space);
         let device = fuse.device()?;
-        fork::spawn(move || i32::from(serve(vfs, device, &cage).inspect_err(tell).is_err()))
+        fork::spawn(move || i32::from(serve(vfs, device, &sandbox).inspect_err(tell).is_err()))
             .context("Cannot start a process to serve the mount")?;
         let root = &space.root;
         let made = crate::sys::fs::shared::ensure_dir(index.base(), false);
@@ -114,11 +114,11 @@ impl Isolated {
 }
 
 /// The serving process: detached from the terminal, and sandboxed from the start.
-fn serve(vfs: Vfs, device: OwnedFd, cage: &Cage) -> anyhow::Result<()> {
+fn serve(vfs: Vfs, device: OwnedFd, sandbox: &Sandbox) -> anyhow::Result<()> {
     limits::raise().map_err(anyhow::Error::msg)?;
     background::alone().context("Cannot let go of the terminal")?;
     background::harden();
-    background::confine(cage);
+    background::confine(sandbox);
     Ok(Session::start(Arc::new(vfs), device, threads(), Watch::default(), &[])?.run()?)
 }
 

@@ -17,7 +17,7 @@ use crate::sys::fs::stat;
 use crate::sys::mount;
 use crate::sys::mount::view::View;
 use crate::sys::process::daemon;
-use crate::sys::process::sandbox::Cage;
+use crate::sys::process::sandbox::Sandbox;
 
 use super::context::Context;
 use super::request::{MountRequest, ProfileAt};
@@ -172,7 +172,7 @@ pub fn main() -> anyhow::Result<()> {
             root.to_owned()
         });
         // From here on it can read only below the mount.
-        let closed = Cage { read: vec![path.clone()], ..Cage::default() }.close();
+        let closed = Sandbox { read: vec![path.clone()], ..Sandbox::default() }.close();
         if !closed.is_complete() {
             log::debug!("The sandbox of reading ahead is not complete: {}", closed.missing.join("; "));
         }

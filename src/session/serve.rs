@@ -26,7 +26,7 @@ use crate::store::Store;
 use crate::store::index::Index;
 use crate::store::observe::{Counter, Observer, Tally};
 use crate::sys::mount;
-use crate::sys::process::sandbox::Cage;
+use crate::sys::process::sandbox::Sandbox;
 use crate::sys::process::{latency, limits, signals};
 
 use super::background;
@@ -131,22 +131,22 @@ impl Serving {
     ) -> anyhow::Result<Serving> {
         let Watch { tally, recorder, awake, .. } = watch;
         let prefetch = Prefetch::new(context, request, &mounted, recorder);
-        let cage = background::cage(&context.home, &mounted.space);
+        let sandbox = background::sandbox(&context.home, &mounted.space);
         let handed_over = match mounted.report.io {
             Some(Io::Passthrough) => passed_through(&mounted.store, &mounted.relocated),
             _ => Vec::new(),
         };
-        let confined = Cage { handed_over, ..cage.clone() };
-        let (caged, is_caged) = std::sync::mpsc::channel();
+        let confined = Sandbox { handed_over, ..sandbox.clone() };
+        let (sandboxed, is_sandboxed) = std::sync::mpsc::channel();
         let serve = move || {
             background::confine(&confined);
-            drop(caged);
+            drop(sandboxed);
             session.run()
         };
         let server = std::thread::Builder::new().name("serve".into()).spawn(serve)?;
         if let Some(awake) = awake {
-            let cage = cage.clone();
-            awake.start(move || background::confine(&cage))?;
+            let sandbox = sandbox.clone();
+            awake.start(move || background::confine(&sandbox))?;
         }
         if mounted.is_new {
             if let Err(error) = mount::set_read_ahead(&mounted.space.root, READ_AHEAD) {
@@ -156,10 +156,10 @@ impl Serving {
         }
         let stop = Arc::new(AtomicBool::new(false));
         let quiet = Arc::new(AtomicBool::new(false));
-        fetch_ahead(context, &mounted, cage.clone())?;
-        let filler = spawn_background(&mounted, &tally, &stop, cage)?;
+        fetch_ahead(context, &mounted, sandbox.clone())?;
+        let filler = spawn_background(&mounted, &tally, &stop, sandbox)?;
         // The report is sent only after the server is in the sandbox; and so its log is complete.
-        let _disconnected: Result<(), _> = is_caged.recv();
+        let _disconnected: Result<(), _> = is_sandboxed.recv();
         Ok(Serving { mounted, tally, prefetch, stop, quiet, server, filler })
     }
 
@@ -195,7 +195,7 @@ impl Serving {
 }
 
 /// For a remote catalog, fetches ahead what runs read first.
-fn fetch_ahead(context: &Context, mounted: &Mounted, cage: Cage) -> anyhow::Result<()> {
+fn fetch_ahead(context: &Context, mounted: &Mounted, sandbox: Sandbox) -> anyhow::Result<()> {
     let Some(line) = mounted.line.clone() else { return Ok(()) };
     let wanted = supply::ahead(context, &mounted.report.catalog, &mounted.index);
     if wanted.is_empty() {
@@ -203,7 +203,7 @@ fn fetch_ahead(context: &Context, mounted: &Mounted, cage: Cage) -> anyhow::Resu
     }
     let store = Arc::clone(&mounted.store);
     let work = move || {
-        background::confine(&cage);
+        background::confine(&sandbox);
         let came = line.prefetch(&wanted, &store);
         log::info!("{came} of {} contents were fetched ahead", wanted.len());
     };
@@ -229,7 +229,7 @@ fn spawn_background(
     mounted: &Mounted,
     tally: &Arc<Tally>,
     stop: &Arc<AtomicBool>,
-    cage: Cage,
+    sandbox: Sandbox,
 ) -> anyhow::Result<JoinHandle<()>> {
     let (relocated, index) = (Arc::clone(&mounted.relocated), Arc::clone(&mounted.index));
     let (space, catalog, blank) = (mounted.space.clone(), mounted.report.catalog.clone(), mounted.blank);
@@ -241,7 +241,7 @@ fn spawn_background(
             leave_marks(&space, &catalog, &index, blank, &stop);
         }
         crate::sys::process::daemon::release_memory();
-        background::confine(&cage);
+        background::confine(&sandbox);
         relocated.fill(&index, &stop);
         if !ends_within(UPKEEP_AFTER, &stop) || tally.get(Counter::BlobsIngested) > 0 {
             bound_raw_store(&store);

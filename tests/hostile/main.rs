@@ -12,7 +12,6 @@ mod common;
 
 mod bounds;
 mod bundle;
-mod cage;
 mod catalogs;
 mod clock;
 mod commits;
@@ -27,6 +26,7 @@ mod mountpoint;
 mod mutations;
 mod opens;
 mod paranoid;
+mod sandbox;
 mod security;
 mod text;
 mod trace;

@@ -66,7 +66,7 @@ fn served(world: &World, command: &str, then: &str) -> String {
 }
 
 #[test]
-fn the_server_is_caged_and_ends_with_the_run_even_a_killed_one() {
+fn isolate_sandboxes_its_server_which_ends_with_the_run_even_a_killed_one() {
     if !is_root() {
         return skip("situations are made by root");
     }

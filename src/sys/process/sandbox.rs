@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 /// The allowed paths and how they may be accessed.
 #[derive(Debug, Clone, Default)]
-pub struct Cage {
+pub struct Sandbox {
     /// Read, below directories or at devices.
     pub read: Vec<PathBuf>,
     /// Read, created, written and removed.
@@ -52,7 +52,7 @@ pub fn harden_process() -> Closed {
     closed
 }
 
-impl Cage {
+impl Sandbox {
     /// Confines this thread, and all it starts from now on. Never an error: failures are reported in the result.
     pub fn close(&self) -> Closed {
         let mut closed = Closed::default();
@@ -83,7 +83,7 @@ mod imp {
     use rustix::process::{DumpableBehavior, Resource, Rlimit};
     use rustix::thread::{CapabilitySet, CapabilitySets};
 
-    use super::{Cage, Closed, Path};
+    use super::{Closed, Path, Sandbox};
 
     /// The access rights known here; a kernel that knows fewer ignores the others.
     const RIGHTS: ABI = ABI::V6;
@@ -97,20 +97,20 @@ mod imp {
         closed.note("PR_SET_DUMPABLE", rustix::process::set_dumpable_behavior(not_dumpable));
     }
 
-    pub fn close(cage: &Cage, closed: &mut Closed) {
+    pub fn close(sandbox: &Sandbox, closed: &mut Closed) {
         closed.note("NO_NEW_PRIVS", rustix::thread::set_no_new_privs(true));
         // Landlock first: it needs NO_NEW_PRIVS or a capability.
-        match landlock(cage) {
+        match landlock(sandbox) {
             Ok(RulesetStatus::NotEnforced) => closed.missing.push("landlock: not in this kernel".to_owned()),
             Ok(_) => {}
             Err(error) => closed.missing.push(format!("landlock: {error}")),
         }
-        let hands_over = !cage.handed_over.is_empty();
+        let hands_over = !sandbox.handed_over.is_empty();
         let kept = if hands_over { KEPT.union(CapabilitySet::SYS_ADMIN) } else { KEPT };
         closed.note("capabilities", drop_capabilities(kept));
     }
 
-    fn landlock(cage: &Cage) -> Result<RulesetStatus, RulesetError> {
+    fn landlock(sandbox: &Sandbox) -> Result<RulesetStatus, RulesetError> {
         let rules = Ruleset::default()
             .set_compatibility(CompatLevel::BestEffort)
             .handle_access(AccessFs::from_all(RIGHTS))?
@@ -119,10 +119,10 @@ mod imp {
             .create()?;
         let read = AccessFs::ReadFile | AccessFs::ReadDir;
         let write = AccessFs::from_all(RIGHTS) & !(made_of_nothing() | AccessFs::Execute);
-        let rules = cage.read.iter().try_fold(rules, |rules, path| allow(rules, path, read))?;
-        let rules = cage.write.iter().try_fold(rules, |rules, path| allow(rules, path, write))?;
+        let rules = sandbox.read.iter().try_fold(rules, |rules, path| allow(rules, path, read))?;
+        let rules = sandbox.write.iter().try_fold(rules, |rules, path| allow(rules, path, write))?;
         let run = AccessFs::ReadFile | AccessFs::Execute;
-        let rules = cage.handed_over.iter().try_fold(rules, |rules, path| allow(rules, path, run))?;
+        let rules = sandbox.handed_over.iter().try_fold(rules, |rules, path| allow(rules, path, run))?;
         Ok(rules.restrict_self()?.ruleset)
     }
 
@@ -163,11 +163,11 @@ mod imp {
 
 #[cfg(not(target_os = "linux"))]
 mod imp {
-    use super::{Cage, Closed};
+    use super::{Closed, Sandbox};
 
     pub fn harden_process(_: &mut Closed) {}
 
-    pub fn close(_: &Cage, closed: &mut Closed) {
+    pub fn close(_: &Sandbox, closed: &mut Closed) {
         closed.missing.push("there is no sandbox on this platform".to_owned());
     }
 }

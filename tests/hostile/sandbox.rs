@@ -64,7 +64,7 @@ fn settled(pid: u64, most: u64) -> Vec<(String, String)> {
 }
 
 #[test]
-fn every_thread_that_serves_is_in_the_cage() {
+fn serve_keeps_every_thread_in_the_sandbox() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     for (io, serving) in [("no-open", USED), ("passthrough", HANDING_OVER)] {
         let mounted = sandbox.mount(CATALOG, "x", "user", &["--io", io]);
@@ -107,7 +107,7 @@ fn the_daemon_cannot_open_what_is_not_its_own() {
     assert!(read_in_time(&root.join("plain/no-needle.txt")).is_ok());
     fs::rename(&library, &elsewhere).unwrap();
     symlink(&elsewhere, &library).unwrap();
-    assert_eq!(read_in_time(&root.join("plain/inner.gz")), Err(5), "the daemon left its cage");
+    assert_eq!(read_in_time(&root.join("plain/inner.gz")), Err(5), "the daemon left its sandbox");
     assert!(read_in_time(&root.join("plain/no-needle.txt")).is_ok(), "what was open stays open");
     // The library is back, as after `rcc holotree check` or on a new volume: the mount works again by itself.
     fs::remove_file(&library).unwrap();
@@ -160,7 +160,7 @@ impl Nobody {
 }
 
 #[test]
-fn a_user_without_privilege_mounts_is_caged_and_a_signal_unmounts() {
+fn mount_without_privilege_is_sandboxed_and_a_signal_unmounts() {
     if !is_root() || !Path::new("/usr/bin/fusermount3").exists() || !Path::new("/usr/bin/setpriv").exists() {
         return skip("becoming another user needs root, setpriv and fusermount3");
     }
@@ -194,7 +194,7 @@ fn a_user_without_privilege_mounts_is_caged_and_a_signal_unmounts() {
 }
 
 #[test]
-fn a_caged_daemon_serves_everything_and_ends_by_a_signal_alike() {
+fn serve_in_the_sandbox_shows_everything_and_ends_by_a_signal() {
     for regime in Regime::BOTH {
         let sandbox = Sandbox::golden(regime);
         let restored = golden::unpack_restored(regime, &sandbox.scratch());
