@@ -62,7 +62,7 @@ impl Io {
 
 /// Measurements of a served mount, reported in the extended attribute [`STATS`] of its root.
 #[derive(Clone, Default)]
-pub struct Watch {
+pub struct Telemetry {
     /// Requests by opcode.
     pub requests: Arc<Requests>,
     /// Counters of the layers below.
@@ -101,7 +101,7 @@ struct Stats {
     deaths: u64,
 }
 
-impl Watch {
+impl Telemetry {
     /// All statistics so far, as JSON.
     #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "nobody can ask"))]
     fn stats(&self, io: Io) -> Vec<u8> {

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use anyhow::Context as _;
 
-use crate::fs::fuse::{Session, Watch};
+use crate::fs::fuse::{Session, Telemetry};
 use crate::fs::vfs::Vfs;
 use crate::space::Space;
 use crate::space::relocated::Relocated;
@@ -119,7 +119,7 @@ fn serve(vfs: Vfs, device: OwnedFd, sandbox: &Sandbox) -> anyhow::Result<()> {
     background::alone().context("Cannot let go of the terminal")?;
     background::harden();
     background::confine(sandbox);
-    Ok(Session::start(Arc::new(vfs), device, threads(), Watch::default(), &[])?.run()?)
+    Ok(Session::start(Arc::new(vfs), device, threads(), Telemetry::default(), &[])?.run()?)
 }
 
 fn tell(error: &anyhow::Error) {

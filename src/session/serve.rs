@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use crate::fs::fuse::awake::{Awake, KEEP_AWAKE, KeepAwake};
-use crate::fs::fuse::{Io, Session, Watch};
+use crate::fs::fuse::{Io, Session, Telemetry};
 use crate::rcc::catalog::Catalog;
 use crate::space::{Lock, RestoredState, Space, Wait};
 use crate::store::Store;
@@ -66,9 +66,9 @@ pub fn serve(
     raise_limits(request)?;
     let mut claim = Claim::take(context, request)?;
     claim.live.sign_for(server.supervisor())?;
-    let watch = watch_of(request, server);
-    let (mounted, session) = establish::mount(context, request, claim, watch.clone(), server, starter)?;
-    let serving = Serving::begin(context, request, mounted, session, watch)?;
+    let telemetry = telemetry_of(request, server);
+    let (mounted, session) = establish::mount(context, request, claim, telemetry.clone(), server, starter)?;
+    let serving = Serving::begin(context, request, mounted, session, telemetry)?;
     serving.obey(context, server, request)?;
     server.serving()?;
     ready(&serving.mounted.report, &serving.mounted.space)?;
@@ -92,19 +92,19 @@ pub fn take_over(
 ) -> anyhow::Result<()> {
     signals::leave_to_supervisor().context("Cannot handle signals")?;
     raise_limits(request)?;
-    let watch = Watch { deaths: held.deaths, ..watch_of(request, server) };
-    let (mounted, session) = establish::take_over(context, request, held, watch.clone())?;
-    let serving = Serving::begin(context, request, mounted, session, watch)?;
+    let telemetry = Telemetry { deaths: held.deaths, ..telemetry_of(request, server) };
+    let (mounted, session) = establish::take_over(context, request, held, telemetry.clone())?;
+    let serving = Serving::begin(context, request, mounted, session, telemetry)?;
     serving.obey(context, server, request)?;
     server.serving()?;
     serving.until_unmounted()
 }
 
 /// The measurements of this mount.
-fn watch_of(request: &MountRequest, server: &Server<'_>) -> Watch {
+fn telemetry_of(request: &MountRequest, server: &Server<'_>) -> Telemetry {
     let tally = Arc::new(Tally::logging());
     let awake = keep_awake(request.keep_awake, &tally);
-    Watch { tally, awake, progress: Some(server.progress()), ..Watch::default() }
+    Telemetry { tally, awake, progress: Some(server.progress()), ..Telemetry::default() }
 }
 
 /// A mount that this process serves.
@@ -127,9 +127,9 @@ impl Serving {
         request: &MountRequest,
         mounted: Mounted,
         session: Session,
-        watch: Watch,
+        telemetry: Telemetry,
     ) -> anyhow::Result<Serving> {
-        let Watch { tally, recorder, awake, .. } = watch;
+        let Telemetry { tally, recorder, awake, .. } = telemetry;
         let prefetch = Prefetch::new(context, request, &mounted, recorder);
         let sandbox = background::sandbox(&context.home, &mounted.space);
         let handed_over = match mounted.report.io {

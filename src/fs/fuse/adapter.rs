@@ -25,7 +25,7 @@ use super::convert::{self, FOREVER};
 use super::created::Created;
 use super::passthrough::Opens;
 use super::requests::Opcode;
-use super::{STATS, Watch};
+use super::{STATS, Telemetry};
 
 use reply::{Plain, Plus, sized};
 
@@ -54,15 +54,15 @@ thread_local! {
 /// A [`Vfs`] behind the `fuser` trait.
 pub struct Adapter {
     vfs: Arc<Vfs>,
-    watch: Watch,
+    telemetry: Telemetry,
     opens: Arc<Opens>,
     created: Created,
 }
 
 impl Adapter {
-    /// Serves `vfs`, measured by `watch`; `opens` decides how its files are opened.
-    pub fn new(vfs: Arc<Vfs>, watch: Watch, opens: Arc<Opens>) -> Adapter {
-        Adapter { vfs, watch, opens, created: Created::here() }
+    /// Serves `vfs`, measured by `telemetry`; `opens` decides how its files are opened.
+    pub fn new(vfs: Arc<Vfs>, telemetry: Telemetry, opens: Arc<Opens>) -> Adapter {
+        Adapter { vfs, telemetry, opens, created: Created::here() }
     }
 }
 
@@ -93,7 +93,7 @@ impl Filesystem for Adapter {
             }
             Err(VfsError::NoEntry) => {
                 timed.missed();
-                self.watch.recorder.missed(req.pid(), convert::ino(parent), name.as_bytes());
+                self.telemetry.recorder.missed(req.pid(), convert::ino(parent), name.as_bytes());
                 reply.entry(&FOREVER, &convert::negative(), Generation(0));
             }
             Err(error) => reply.error(self.errno(Opcode::Lookup, parent, &error)),
@@ -243,7 +243,7 @@ impl Filesystem for Adapter {
     fn open(&self, req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
         let _timed = self.asked(req, Opcode::Open, ino, (0, 0));
         if self.opens.is_on() {
-            self.watch.recorder.read(req.pid(), convert::ino(ino), 0, 1); // there will be no READ to record
+            self.telemetry.recorder.read(req.pid(), convert::ino(ino), 0, 1); // there will be no READ to record
         }
         if let Err((error, reply)) = self.opens.open(&self.vfs, ino, flags, reply) {
             reply.error(self.errno(Opcode::Open, ino, &error));
@@ -284,7 +284,7 @@ impl Filesystem for Adapter {
         reply: ReplyData,
     ) {
         let mut timed = self.asked(req, Opcode::Read, ino, (offset, size));
-        self.watch.recorder.read(req.pid(), convert::ino(ino), offset, size);
+        self.telemetry.recorder.read(req.pid(), convert::ino(ino), offset, size);
         BUFFER.with_borrow_mut(|buffer| {
             let size = size.min(MAX_TRANSFER) as usize;
             if buffer.len() < size {
@@ -428,7 +428,7 @@ impl Filesystem for Adapter {
     fn getxattr(&self, req: &Request, ino: INodeNo, name: &OsStr, size: u32, reply: ReplyXattr) {
         let _timed = self.count(req, Opcode::Getxattr);
         if ino == INodeNo::ROOT && name == STATS {
-            return sized(&self.watch.stats(self.opens.io()), size, reply);
+            return sized(&self.telemetry.stats(self.opens.io()), size, reply);
         }
         if ino == INodeNo::ROOT
             && let Some(cursor) = timed::cursor(name)

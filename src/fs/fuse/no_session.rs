@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Io, Watch};
+use super::{Io, Telemetry};
 use crate::fs::vfs::Vfs;
 
 /// The handshake of a connection; there are none here.
@@ -21,7 +21,7 @@ impl Session {
         _vfs: Arc<Vfs>,
         _device: OwnedFd,
         _threads: usize,
-        _watch: Watch,
+        _telemetry: Telemetry,
         _passed: &[PathBuf],
     ) -> io::Result<Session> {
         Err(io::ErrorKind::Unsupported.into())
@@ -32,7 +32,7 @@ impl Session {
         _vfs: Arc<Vfs>,
         _device: OwnedFd,
         _threads: usize,
-        _watch: Watch,
+        _telemetry: Telemetry,
     ) -> io::Result<Session> {
         Err(io::ErrorKind::Unsupported.into())
     }
@@ -42,7 +42,7 @@ impl Session {
         _vfs: Arc<Vfs>,
         _device: OwnedFd,
         _threads: usize,
-        _watch: Watch,
+        _telemetry: Telemetry,
         _handshake: Handshake,
     ) -> io::Result<Session> {
         Err(io::ErrorKind::Unsupported.into())

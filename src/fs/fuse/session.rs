@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::adapter::Adapter;
 use super::passthrough::Opens;
-use super::{Io, Watch};
+use super::{Io, Telemetry};
 use crate::fs::vfs::Vfs;
 use crate::store::observe::Observer;
 use crate::sys::mount::connection;
@@ -38,13 +38,13 @@ impl Session {
         vfs: Arc<Vfs>,
         device: OwnedFd,
         threads: usize,
-        watch: Watch,
+        telemetry: Telemetry,
         passed: &[PathBuf],
     ) -> io::Result<Session> {
         let init = connection::read_init(&device)?;
         // Each thread needs its own descriptor; a process that got the device from a helper may not be allowed to open it again.
         let clone_fd = crate::sys::mount::open_device().is_ok();
-        let session = Session::agree(vfs, &device, (threads, clone_fd), watch, passed, init)?;
+        let session = Session::agree(vfs, &device, (threads, clone_fd), telemetry, passed, init)?;
         connection::send(&device, &session.handshake.reply)?;
         session.opens.probe(&device);
         Ok(session)
@@ -57,10 +57,10 @@ impl Session {
         vfs: Arc<Vfs>,
         device: OwnedFd,
         threads: usize,
-        watch: Watch,
+        telemetry: Telemetry,
         handshake: Handshake,
     ) -> io::Result<Session> {
-        let session = Session::agree(vfs, &device, (threads, false), watch, &[], handshake.init)?;
+        let session = Session::agree(vfs, &device, (threads, false), telemetry, &[], handshake.init)?;
         if session.handshake.reply != handshake.reply {
             return Err(io::Error::other(
                 "this program would serve the mount on other terms than were agreed with the kernel",
@@ -76,10 +76,10 @@ impl Session {
         vfs: Arc<Vfs>,
         device: OwnedFd,
         threads: usize,
-        watch: Watch,
+        telemetry: Telemetry,
     ) -> io::Result<Session> {
         let init = connection::read_init(&device)?;
-        let session = Session::agree(vfs, &device, (threads, false), watch, &[], init)?;
+        let session = Session::agree(vfs, &device, (threads, false), telemetry, &[], init)?;
         connection::send(&device, &session.handshake.reply)?;
         Ok(session)
     }
@@ -89,7 +89,7 @@ impl Session {
         vfs: Arc<Vfs>,
         device: &OwnedFd,
         (threads, clone_fd): (usize, bool),
-        watch: Watch,
+        telemetry: Telemetry,
         passed: &[PathBuf],
         init: Vec<u8>,
     ) -> io::Result<Session> {
@@ -98,8 +98,8 @@ impl Session {
         config.clone_fd = clone_fd;
         // The kernel decides who has access (allow_other, default_permissions); there is no second check here.
         let acl = fuser::SessionACL::All;
-        let opens = Arc::new(Opens::new(passed, Arc::clone(&watch.tally) as Arc<dyn Observer>));
-        let adapter = Adapter::new(vfs, watch, Arc::clone(&opens));
+        let opens = Arc::new(Opens::new(passed, Arc::clone(&telemetry.tally) as Arc<dyn Observer>));
+        let adapter = Adapter::new(vfs, telemetry, Arc::clone(&opens));
         let (ours, theirs) = connection::pair()?;
         connection::send(&ours, &init)?;
         let session = fuser::Session::from_fd(adapter, theirs, acl, config)?;

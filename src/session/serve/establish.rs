@@ -8,7 +8,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use crate::error::chain;
-use crate::fs::fuse::{Io, PASSTHROUGH, Session, Watch};
+use crate::fs::fuse::{Io, PASSTHROUGH, Session, Telemetry};
 use crate::fs::upper::{self, Access, Upper};
 use crate::fs::vfs::{Vfs, View, shared_counts};
 use crate::remote::line::Line;
@@ -113,9 +113,9 @@ impl Ground {
         request: &MountRequest,
         (space, index, catalog): (&Space, &Arc<Index>, &Path),
         access: Access,
-        watch: &Watch,
+        telemetry: &Telemetry,
     ) -> anyhow::Result<Ground> {
-        let observer = Arc::clone(&watch.tally) as Arc<dyn Observer>;
+        let observer = Arc::clone(&telemetry.tally) as Arc<dyn Observer>;
         let log = space.state_dir.join(files::LOG);
         let Supplied { store, line } = context.store_of(catalog, Some(&log), Arc::clone(&observer))?;
         let source = Arc::clone(&store) as Arc<dyn BlobSource>;
@@ -132,7 +132,7 @@ impl Ground {
 
 /// The counters of a mount that can outlive its server. `None` with passthrough, where only the server knows the open files, and
 /// without the memory, which is reported.
-fn counters_of(request: &MountRequest, index: &Index, watch: &Watch) -> Option<Counts> {
+fn counters_of(request: &MountRequest, index: &Index, telemetry: &Telemetry) -> Option<Counts> {
     if request.io == Some(Io::Passthrough) {
         return None;
     }
@@ -140,7 +140,7 @@ fn counters_of(request: &MountRequest, index: &Index, watch: &Watch) -> Option<C
     let told = |error| {
         let why =
             format!("No memory can be shared with another server: {error}; the mount ends with this one");
-        watch.tally.fallback(TAKEOVER, &why);
+        telemetry.tally.fallback(TAKEOVER, &why);
     };
     counts.map_err(told).ok()
 }
@@ -150,7 +150,7 @@ pub fn mount(
     context: &Context,
     request: &MountRequest,
     claim: Claim,
-    watch: Watch,
+    telemetry: Telemetry,
     server: &Server<'_>,
     starter: Option<&Arc<Starter>>,
 ) -> anyhow::Result<(Mounted, Session)> {
@@ -160,19 +160,19 @@ pub fn mount(
     if request.fresh {
         upper::reset(&space.state_dir)?;
     }
-    let counts = counters_of(request, &index, &watch);
+    let counts = counters_of(request, &index, &telemetry);
     let access = if counts.is_some() { Access::Outliving } else { Access::Writable };
-    let ground = Ground::open(context, request, (&space, &index, &catalog), access, &watch)?;
+    let ground = Ground::open(context, request, (&space, &index, &catalog), access, &telemetry)?;
     let blank = std::fs::read_dir(&space.root).map_or(true, |mut entries| entries.next().is_none());
     let Attached { device, id, mounter, reasons } = attach_for(context, &space, request, starter)?;
     let undo = Undo { mounters: context.mounters(), root: space.root.clone(), id, is_armed: true };
     if request.profile != ProfileAt::Off {
-        watch.recorder.note(index.len());
+        telemetry.recorder.note(index.len());
     }
-    let tally = Arc::clone(&watch.tally);
+    let tally = Arc::clone(&telemetry.tally);
     let Ground { relocated, store, line, upper, vfs } = ground;
     let passed = wanted_passed(request, &store, &relocated);
-    let (session, kept) = first_session(vfs, device, counts, watch, &passed)?;
+    let (session, kept) = first_session(vfs, device, counts, telemetry, &passed)?;
     let report = MountReport {
         path: space.root.clone(),
         label: space.label.as_str().to_owned(),
@@ -211,15 +211,15 @@ fn first_session(
     vfs: Vfs,
     device: OwnedFd,
     counts: Option<Counts>,
-    watch: Watch,
+    telemetry: Telemetry,
     passed: &[PathBuf],
 ) -> std::io::Result<(Session, Option<Kept>)> {
     let Some(counts) = counts else {
-        return Ok((Session::start(Arc::new(vfs), device, threads(), watch, passed)?, None));
+        return Ok((Session::start(Arc::new(vfs), device, threads(), telemetry, passed)?, None));
     };
     let kept = (device.try_clone()?, counts.file().try_clone()?);
     let vfs = Arc::new(vfs.counting_in(counts));
-    Ok((Session::start_for_takeover(vfs, device, threads(), watch)?, Some(kept)))
+    Ok((Session::start_for_takeover(vfs, device, threads(), telemetry)?, Some(kept)))
 }
 
 impl Mounted {
@@ -250,7 +250,7 @@ pub fn take_over(
     context: &Context,
     request: &MountRequest,
     held: Held<'_>,
-    watch: Watch,
+    telemetry: Telemetry,
 ) -> anyhow::Result<(Mounted, Session)> {
     let Standing { handshake, id, catalog, report } = held.standing.clone();
     let handshake = handshake.context("It cannot be taken over")?;
@@ -258,11 +258,11 @@ pub fn take_over(
     let space = context.space(index.base(), &request.space);
     let counts = Counts::of(held.counts.try_clone()?).context("Cannot map the counters")?;
     let ground =
-        Ground::open(context, request, (&space, &index, &report.catalog), Access::TakenOver, &watch)?;
+        Ground::open(context, request, (&space, &index, &report.catalog), Access::TakenOver, &telemetry)?;
     let Ground { relocated, store, line, upper, vfs } = ground;
     let device = held.device.try_clone_to_owned().context("Cannot use the device")?;
     let vfs = Arc::new(vfs.counting_in(counts));
-    let session = Session::take_over(vfs, device, threads(), watch, handshake)
+    let session = Session::take_over(vfs, device, threads(), telemetry, handshake)
         .with_context(|| format!("Cannot take over {}", space.root.display()))?;
     let undo = Undo { mounters: context.mounters(), root: space.root.clone(), id, is_armed: false };
     let mounted = Mounted {

@@ -7,7 +7,7 @@ use fuser::{Errno, INodeNo, ReplyXattr, Request};
 
 use crate::fs::fuse::requests::Opcode;
 use crate::fs::fuse::trace::{Event, MISS, PRIMED};
-use crate::fs::fuse::{Watch, convert};
+use crate::fs::fuse::{Telemetry, convert};
 use crate::store::index::Ino;
 use crate::store::observe::{Counter, Observer as _, origin};
 use crate::sys::process::this_process::effective_uid;
@@ -17,7 +17,7 @@ use super::reply::sized;
 
 /// A request in progress; it ends when this is dropped.
 pub(super) struct Timed<'a> {
-    watch: &'a Watch,
+    telemetry: &'a Telemetry,
     opcode: Opcode,
     started: Instant,
     event: Option<Event>,
@@ -40,7 +40,7 @@ impl Timed<'_> {
 
     /// Records the number of bytes read.
     pub(super) fn got(&mut self, bytes: usize) {
-        self.watch.tally.count(Counter::BytesRead, bytes as u64);
+        self.telemetry.tally.count(Counter::BytesRead, bytes as u64);
         if let Some(event) = &mut self.event {
             event.size = u32::try_from(bytes).unwrap_or(u32::MAX);
         }
@@ -50,10 +50,10 @@ impl Timed<'_> {
 impl Drop for Timed<'_> {
     fn drop(&mut self) {
         let took = self.started.elapsed();
-        self.watch.latencies.record(self.opcode, took);
+        self.telemetry.latencies.record(self.opcode, took);
         if let Some(event) = self.event.take() {
             let event = Event { origin: origin::take(), ..event };
-            self.watch.trace.record(event, self.started, took);
+            self.telemetry.trace.record(event, self.started, took);
         }
     }
 }
@@ -61,14 +61,14 @@ impl Drop for Timed<'_> {
 impl Adapter {
     /// Counts an incoming request.
     pub(super) fn count(&self, req: &Request, opcode: Opcode) -> Timed<'_> {
-        if let Some(progress) = &self.watch.progress {
+        if let Some(progress) = &self.telemetry.progress {
             progress.begin(convert::is_resent(req));
         }
-        self.watch.requests.count(opcode);
-        if let Some(awake) = &self.watch.awake {
+        self.telemetry.requests.count(opcode);
+        if let Some(awake) = &self.telemetry.awake {
             awake.request();
         }
-        Timed { watch: &self.watch, opcode, started: Instant::now(), event: None }
+        Timed { telemetry: &self.telemetry, opcode, started: Instant::now(), event: None }
     }
 
     /// Counts an incoming request about `ino`, with `size` and `offset` if it concerns bytes.
@@ -80,10 +80,10 @@ impl Adapter {
         (offset, size): (u64, u32),
     ) -> Timed<'_> {
         let mut timed = self.count(req, opcode);
-        if self.watch.trace.is_on() {
+        if self.telemetry.trace.is_on() {
             origin::take();
             let (pid, ino) = (req.pid(), convert::ino(ino).0);
-            let flags = if self.watch.recorder.is_primer(pid) { PRIMED } else { 0 };
+            let flags = if self.telemetry.recorder.is_primer(pid) { PRIMED } else { 0 };
             timed.event =
                 Some(Event { opcode: opcode as u8, ino, offset, size, pid, flags, ..Event::default() });
         }
@@ -94,7 +94,7 @@ impl Adapter {
     pub(super) fn page(&self, req: &Request, cursor: Option<u64>, size: u32, reply: ReplyXattr) {
         let is_allowed = [0, effective_uid()].contains(&convert::caller(req).uid);
         match is_allowed {
-            true => sized(&self.watch.trace.page(cursor), size, reply),
+            true => sized(&self.telemetry.trace.page(cursor), size, reply),
             false => reply.error(Errno::EPERM),
         }
     }
