@@ -161,7 +161,8 @@ impl FrontEnd for Terminal {
         if self.json {
             return eprintln!("{}", text::json(&serde_json::json!(appeared).to_string()));
         }
-        let parts = [method::line(appeared.method, appeared.reasons), appeared.unkept.map(str::to_owned)];
+        let parts =
+            [method::line(appeared.method, appeared.reasons), appeared.cache_not_writable.map(str::to_owned)];
         let line = parts.into_iter().flatten().collect::<Vec<String>>().join("; ");
         if !line.is_empty() {
             terminal::tell("holofs", &line);

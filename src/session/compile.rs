@@ -237,7 +237,7 @@ fn understand<'n>(
 /// Starts a background process that compiles what a run imported, for all spaces.
 pub fn after_run(context: &Context, catalog: &str, seen: &Imported) {
     let few = seen.compiled.len() + seen.confirmed.len() < WORTH_IT;
-    if few || cfg!(windows) || context.unkept().is_some() {
+    if few || cfg!(windows) || context.cache_not_writable().is_some() {
         return;
     }
     if let Err(error) = start(context, catalog, seen) {

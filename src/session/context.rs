@@ -69,7 +69,7 @@ pub struct Context {
     pub process: ProcessEnv,
     /// The front end.
     pub front: Arc<dyn FrontEnd>,
-    unkept: OnceLock<Option<String>>,
+    cache_not_writable: OnceLock<Option<String>>,
 }
 
 impl std::ops::Deref for Context {
@@ -83,7 +83,7 @@ impl std::ops::Deref for Context {
 impl Context {
     /// A context for `home`.
     pub fn new(home: Home, given: Given, process: ProcessEnv, front: Arc<dyn FrontEnd>) -> Context {
-        Context { home, given, process, front, unkept: OnceLock::new() }
+        Context { home, given, process, front, cache_not_writable: OnceLock::new() }
     }
 
     /// The same with another waiting time.
@@ -93,7 +93,7 @@ impl Context {
 
     /// Why the cache is not writable, in one line; `None` if it is. The caller reports it once; later failures with this cause are not
     /// reported.
-    pub fn unkept(&self) -> Option<&str> {
+    pub fn cache_not_writable(&self) -> Option<&str> {
         let ours = self.home.holofs();
         let why = || {
             let there = ours.ancestors().find(|above| above.is_dir())?;
@@ -105,13 +105,13 @@ impl Context {
                 ours.display()
             ))
         };
-        self.unkept.get_or_init(why).as_deref()
+        self.cache_not_writable.get_or_init(why).as_deref()
     }
 
-    /// Counts events of the store; logs fallbacks only if the cache is writable, since [`Self::unkept`] is reported separately.
+    /// Counts events of the store; logs fallbacks only if the cache is writable, since [`Self::cache_not_writable`] is reported separately.
     #[cfg(unix)]
     pub fn tally(&self) -> Tally {
-        if self.unkept().is_some() { Tally::new() } else { Tally::logging() }
+        if self.cache_not_writable().is_some() { Tally::new() } else { Tally::logging() }
     }
 
     /// The Index of the catalog named by `what`: a hash, a unique prefix, a file name, or a path.
@@ -122,7 +122,9 @@ impl Context {
         match &made {
             Made::Opened | Made::Compiled(None) => {}
             Made::Compiled(Some(why)) => log::warn!("{why}: compiled anew"),
-            Made::NotKept(why) if self.unkept().is_some() => log::debug!("{why}: compiled in memory"),
+            Made::NotKept(why) if self.cache_not_writable().is_some() => {
+                log::debug!("{why}: compiled in memory")
+            }
             Made::NotKept(why) => log::warn!("{why}: compiled in memory"),
         }
         Ok((index, made, path))

@@ -24,7 +24,7 @@ use crate::store::BlobSource;
 use crate::store::index::Index;
 use crate::store::observe::Observer;
 use crate::sys::mount::namespace;
-use crate::sys::mount::overmount::cover;
+use crate::sys::mount::overmount::overmount;
 use crate::sys::mount::{self, Detached, Options};
 use crate::sys::process::sandbox::Sandbox;
 use crate::sys::process::{fork, limits};
@@ -103,10 +103,10 @@ impl Isolated {
         let root = &space.root;
         let made = crate::sys::fs::shared::ensure_dir(index.base(), false);
         log::debug!("The base {}: {made:?}", index.base().display());
-        let cover = cover(root, &kept(context))
+        let overmounted = overmount(root, &kept(context))
             .with_context(|| format!("Cannot make {} in a namespace of our own", root.display()))?;
-        fuse.attach(cover.point()).with_context(|| format!("Cannot mount {}", root.display()))?;
-        cover.seal().context("Cannot seal the cover")?;
+        fuse.attach(overmounted.point()).with_context(|| format!("Cannot mount {}", root.display()))?;
+        overmounted.make_read_only().context("Cannot make the overmounted directory read-only")?;
         std::fs::metadata(root)
             .with_context(|| format!("The mount at {} does not answer", root.display()))?;
         Ok(Isolated { space, index })

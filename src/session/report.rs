@@ -62,7 +62,8 @@ pub struct Appeared<'a> {
     /// Only this command can see it.
     pub isolated: bool,
     /// Why the cache is not writable.
-    pub unkept: Option<&'a str>,
+    #[serde(rename = "unkept")]
+    pub cache_not_writable: Option<&'a str>,
 }
 
 /// The report on an existing mount.

@@ -52,8 +52,8 @@ fn execution<'a>(
 
 /// Reports that the space has appeared.
 fn tell(context: &Context, space: &Space, method: Method, reasons: &[Refusal], isolated: bool) {
-    let unkept = context.unkept();
-    context.front.appeared(&Appeared { path: &space.root, method, reasons, isolated, unkept });
+    let cache_not_writable = context.cache_not_writable();
+    context.front.appeared(&Appeared { path: &space.root, method, reasons, isolated, cache_not_writable });
 }
 
 /// Without mounts, the space is laid out as files.

@@ -26,15 +26,15 @@ use super::{Mountpoint, put};
 /// A directory with more entries than this is not overmounted: that would take longer than a copy.
 const MOST_ENTRIES: usize = 20_000;
 
-/// An overmounted directory, not yet sealed.
-pub struct Cover {
+/// An overmounted directory, still writable.
+pub struct Overmount {
     root: OwnedFd,
     point: Mountpoint,
 }
 
 /// Makes `path` a directory to mount on. `keep` are paths that must stay reachable even where their parents may not be listed. The
 /// current directory is kept.
-pub fn cover(path: &Path, keep: &[PathBuf]) -> io::Result<Cover> {
+pub fn overmount(path: &Path, keep: &[PathBuf]) -> io::Result<Overmount> {
     let here = current_dir();
     let (found, missing) = split(path)?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -64,7 +64,7 @@ pub fn cover(path: &Path, keep: &[PathBuf]) -> io::Result<Cover> {
     {
         log::debug!("{} is entered through the old directory: {error}", here.display());
     }
-    Ok(Cover { root, point: Mountpoint::of(dir, path) })
+    Ok(Overmount { root, point: Mountpoint::of(dir, path) })
 }
 
 fn current_dir() -> Option<PathBuf> {
@@ -72,14 +72,14 @@ fn current_dir() -> Option<PathBuf> {
     Some(PathBuf::from(OsStr::from_bytes(here.to_bytes())))
 }
 
-impl Cover {
+impl Overmount {
     /// The directory to mount on.
     pub fn point(&self) -> &Mountpoint {
         &self.point
     }
 
     /// From now on nothing new can be created directly in the overmounted directory.
-    pub fn seal(&self) -> io::Result<()> {
+    pub fn make_read_only(&self) -> io::Result<()> {
         let context = fspick(&self.root, "", FsPickFlags::FSPICK_EMPTY_PATH | FsPickFlags::FSPICK_CLOEXEC)?;
         fsconfig_set_flag(&context, "ro")?;
         Ok(fsconfig_reconfigure(&context)?)

@@ -238,21 +238,21 @@ pub mod overmount {
     use super::Mountpoint;
 
     /// An overmounted directory: there is none.
-    pub enum Cover {}
+    pub enum Overmount {}
 
     /// Always refused.
-    pub fn cover(_path: &Path, _keep: &[PathBuf]) -> io::Result<Cover> {
+    pub fn overmount(_path: &Path, _keep: &[PathBuf]) -> io::Result<Overmount> {
         Err(super::refused())
     }
 
-    impl Cover {
+    impl Overmount {
         /// Never called.
         pub fn point(&self) -> &Mountpoint {
             match *self {}
         }
 
         /// Never called.
-        pub fn seal(&self) -> io::Result<()> {
+        pub fn make_read_only(&self) -> io::Result<()> {
             match *self {}
         }
     }
