@@ -14,7 +14,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use holofs::fs::fuse::{Handshake, Session, Watch};
+use holofs::fs::fuse::{Handshake, Session, Telemetry};
 use holofs::fs::upper::Access;
 use holofs::fs::vfs::shared_counts;
 use holofs::sys::fs::counts::Counts;
@@ -114,9 +114,9 @@ fn server() {
     let access = if known.is_some() { Access::TakenOver } else { Access::Outliving };
     let vfs = Arc::new(Bare::served(&state, access).counting_in(counts));
     let session = match known {
-        Some(known) => Session::take_over(vfs, device, 2, Watch::default(), known).unwrap(),
+        Some(known) => Session::take_over(vfs, device, 2, Telemetry::default(), known).unwrap(),
         None => {
-            let session = Session::start_for_takeover(vfs, device, 2, Watch::default()).unwrap();
+            let session = Session::start_for_takeover(vfs, device, 2, Telemetry::default()).unwrap();
             fs::write(&handshake, serde_json::to_vec(session.handshake()).unwrap()).unwrap();
             session
         }
