@@ -1,8 +1,8 @@
 //! `holofs doctor`: tests each mount method in a temporary directory, and reports what an administrator would have to allow; tests
 //! the ways of placing files; and measures the cost of waking a thread. All traces are removed.
 
-#[cfg_attr(windows, path = "windows/rungs.rs")]
-mod rungs;
+#[cfg_attr(windows, path = "windows/methods.rs")]
+mod methods;
 mod storage;
 mod waking;
 
@@ -38,7 +38,8 @@ struct Report {
     mount: Option<Method>,
     /// Whether `holofs run --isolate` works.
     isolate: bool,
-    rungs: Vec<Tried>,
+    #[serde(rename = "rungs")]
+    methods: Vec<Tried>,
     storage: storage::Storage,
     waking: waking::Waking,
 }
@@ -57,15 +58,15 @@ struct Tried {
 
 /// Tests and reports.
 pub fn main(context: &Context, args: &DoctorArgs) -> anyhow::Result<ExitCode> {
-    let mut rungs = rungs::try_mounts(context);
-    rungs.push(tried(Method::Files, || try_to_write(context)));
-    let first = |but: Option<Method>| rungs.iter().find(|tried| tried.holds && Some(tried.method) != but);
+    let mut methods = methods::try_mounts(context);
+    methods.push(tried(Method::Files, || try_to_write(context)));
+    let first = |but: Option<Method>| methods.iter().find(|tried| tried.holds && Some(tried.method) != but);
     let report = Report {
         user: crate::sys::process::this_process::effective_uid(),
         run: first(None).map(|tried| tried.method),
         mount: first(Some(Method::Fuse(Mounter::Namespace))).map(|tried| tried.method),
-        isolate: rungs.iter().any(|tried| tried.holds && tried.method == Method::Fuse(Mounter::Namespace)),
-        rungs,
+        isolate: methods.iter().any(|tried| tried.holds && tried.method == Method::Fuse(Mounter::Namespace)),
+        methods,
         storage: storage::examine(context),
         waking: waking::examine(),
     };
@@ -113,7 +114,7 @@ fn writable(dir: &Path) -> anyhow::Result<()> {
 
 fn table(report: &Report) -> Vec<String> {
     let name = |method: Option<Method>| method.map_or("nothing", Method::name);
-    let mut lines: Vec<String> = report.rungs.iter().flat_map(line).collect();
+    let mut lines: Vec<String> = report.methods.iter().flat_map(line).collect();
     lines.push(format!("holofs run: {}", name(report.run)));
     lines.push(format!("holofs mount: {}", name(report.mount)));
     lines.push(format!("holofs run --isolate: {}", if report.isolate { "works" } else { "does not work" }));

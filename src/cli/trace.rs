@@ -89,7 +89,7 @@ fn watched(context: &Context, space: &str, args: &TraceArgs) -> anyhow::Result<R
     let state = space.mount_state()?.context("Nothing is recorded of the mount")?;
     let (index, ..) = context.index(&state.catalog_path.to_string_lossy())?;
     let mut recording = recording::of_space(&space.root, &index);
-    recording.method = state.rung;
+    recording.method = state.method;
     let interrupted = signals::interruption().context("Cannot handle signals")?;
     let fetching = Fetching::start(&space.root)?;
     let (began, time) = (Instant::now(), Duration::from_secs(args.seconds));

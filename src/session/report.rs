@@ -79,7 +79,7 @@ pub fn report_of(space: &Space, index: &Index, state: &MountState) -> MountRepor
         mode: state.mode.clone(),
         io,
         io_reason: None,
-        method: Method::try_from(state.rung.clone()).unwrap_or(Method::Fuse(Mounter::Direct)),
+        method: Method::try_from(state.method.clone()).unwrap_or(Method::Fuse(Mounter::Direct)),
         reasons: Vec::new(),
         entries: index.len(),
         index: told_of(&Made::Opened),

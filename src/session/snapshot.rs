@@ -56,7 +56,7 @@ pub fn look(
     };
     let live = state.as_ref().map(|state| Live {
         catalog: state.catalog.clone(),
-        method: Method::try_from(state.rung.clone()).unwrap_or(Method::Fuse(Mounter::Direct)),
+        method: Method::try_from(state.method.clone()).unwrap_or(Method::Fuse(Mounter::Direct)),
         elsewhere: !elsewhere.is_empty(),
         converted: is_converted(space, state, index),
         differs: differs(state, request),

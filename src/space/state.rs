@@ -29,7 +29,8 @@ pub struct MountState {
     /// `read-write` or `read-only`.
     pub mode: String,
     /// The mount method that worked.
-    pub rung: String,
+    #[serde(rename = "rung")]
+    pub method: String,
     /// Why a better method was not used; empty if it is the best.
     pub reason: String,
     /// The device number of the mounted file system: identifies the mount in any mount namespace.

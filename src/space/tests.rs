@@ -120,7 +120,7 @@ fn the_state_of_a_mount_is_read_back() {
         catalog_path: "/h/catalog/14v12.linux_amd64".into(),
         mountpoint: space.root.clone(),
         mode: "read-only".into(),
-        rung: "mount".into(),
+        method: "mount".into(),
         reason: String::new(),
         device: 40,
         namespace: Some(7),

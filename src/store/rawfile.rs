@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use crate::store::MOTHER_TIME;
-use crate::store::row::Row;
+use crate::store::sequential::SequentialReads;
 use crate::sys::fs::beneath::{FileFacts, facts_of_file};
 use crate::sys::fs::disk;
 use crate::sys::fs::offset::FileExt;
@@ -22,18 +22,18 @@ struct Inner {
     path: Option<PathBuf>,
     /// The last change; zero for content without a name.
     changed: (i64, u64),
-    row: Row,
+    reads: SequentialReads,
 }
 
 impl RawFile {
     /// An entry of the raw store that last changed at `changed`; `file` must be open for reading only.
     pub(super) fn on_disk(file: File, len: u64, path: PathBuf, changed: (i64, u64)) -> RawFile {
-        RawFile(Arc::new(Inner { file, len, path: Some(path), changed, row: Row::default() }))
+        RawFile(Arc::new(Inner { file, len, path: Some(path), changed, reads: SequentialReads::default() }))
     }
 
     /// A sealed file in memory, without a name.
     pub(super) fn in_memory(file: File, len: u64) -> RawFile {
-        RawFile(Arc::new(Inner { file, len, path: None, changed: (0, 0), row: Row::default() }))
+        RawFile(Arc::new(Inner { file, len, path: None, changed: (0, 0), reads: SequentialReads::default() }))
     }
 
     /// Reads like `pread`: may read fewer bytes than requested; zero means the end.
@@ -43,8 +43,8 @@ impl RawFile {
 
     /// Fills `buffer` from `offset`, which must lie within the content. Sequential reads of large pieces raise the disk's read-ahead.
     pub fn read_exact_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<()> {
-        let Inner { file, row, .. } = &*self.0;
-        if row.grows(offset, buffer.len() as u64) {
+        let Inner { file, reads, .. } = &*self.0;
+        if reads.grows(offset, buffer.len() as u64) {
             disk::will_be_read_in_order(file);
         }
         file.read_exact_at(buffer, offset)

@@ -152,7 +152,7 @@ fn the_base_need_not_exist_wherever_it_is_and_everything_else_stays_where_it_was
 }
 
 #[test]
-fn where_it_cannot_be_the_ladder_goes_on_unless_the_mode_forbids() {
+fn isolate_that_fails_falls_back_unless_the_mode_forbids() {
     if !is_root() {
         return skip("situations are made by root");
     }

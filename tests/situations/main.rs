@@ -150,7 +150,7 @@ const SITUATIONS: [Situation; 12] = [
 ];
 
 #[test]
-fn every_situation_ends_in_the_right_rung_and_says_why() {
+fn mount_in_every_situation_uses_the_right_method_and_says_why() {
     if !is_root() {
         return skip("situations are made by root");
     }
@@ -160,7 +160,7 @@ fn every_situation_ends_in_the_right_rung_and_says_why() {
         table.push(runs(&world, &situation));
         mounts(&world, &situation);
     }
-    eprintln!("| situation | rung | first | again | said |\n|---|---|---|---|---|\n{}", table.join("\n"));
+    eprintln!("| situation | method | first | again | said |\n|---|---|---|---|---|\n{}", table.join("\n"));
 }
 
 /// `holofs run` uses the right method and prints the reasons in one line, Python runs, and its exit status is returned; returns a line
@@ -180,9 +180,9 @@ fn runs(world: &World, situation: &Situation) -> String {
     let (first, output) = run(&["--json"], "import sys; print(sys.prefix)", 0);
     let told: serde_json::Value = serde_json::from_str(&stderr(&output))
         .unwrap_or_else(|_| panic!("{name}: {}", common::said(&output)));
-    let (rung, reasons) = situation.run;
+    let (method, reasons) = situation.run;
     let unkept = situation.setup.contains(&"read-only").then(|| here(UNKEPT));
-    assert_eq!(text_field(&told, "rung"), rung, "{name}: {told}");
+    assert_eq!(text_field(&told, "rung"), method, "{name}: {told}");
     assert_eq!(told["unkept"], serde_json::json!(unkept), "{name}");
     let found: Vec<(String, String)> = told["reasons"]
         .as_array()
@@ -191,12 +191,12 @@ fn runs(world: &World, situation: &Situation) -> String {
         .map(|reason| (text_field(reason, "rung"), text_field(reason, "reason")))
         .collect();
     let wanted: Vec<(String, String)> =
-        reasons.iter().map(|(rung, why)| ((*rung).to_owned(), here(why))).collect();
+        reasons.iter().map(|(method, why)| ((*method).to_owned(), here(why))).collect();
     assert_eq!(found, wanted, "{name}");
     assert_eq!(stdout(&output).trim(), text_field(&told, "path"), "{name}");
     let (again, output) = run(&[], "raise SystemExit(3)", 3);
     let said = stderr(&output);
-    let each: Vec<String> = found.iter().map(|(rung, reason)| format!("{rung}: {reason}")).collect();
+    let each: Vec<String> = found.iter().map(|(method, reason)| format!("{method}: {reason}")).collect();
     let whole = format!(
         " (not by {}){}\n",
         each.join("; "),
@@ -204,10 +204,10 @@ fn runs(world: &World, situation: &Situation) -> String {
     );
     match reasons {
         [] => assert_eq!(said, "", "{name}"),
-        _ => assert!(said.starts_with(&format!("holofs: by {rung}, which ")), "{name}: {said}"),
+        _ => assert!(said.starts_with(&format!("holofs: by {method}, which ")), "{name}: {said}"),
     }
     assert!(reasons.is_empty() || said.lines().count() == 1 && said.ends_with(&whole), "{name}: {said}");
-    format!("| {name} | {rung} | {first} ms | {again} ms | {} |", said.trim())
+    format!("| {name} | {method} | {first} ms | {again} ms | {} |", said.trim())
 }
 
 /// `holofs mount` uses the right method, and Python runs in the result until it is removed.
@@ -219,15 +219,15 @@ fn mounts(world: &World, situation: &Situation) {
             let output = world.holofs(situation.uid, situation.setup, &args);
             assert_eq!(output.status.code(), Some(code), "{name}: {}", common::said(&output));
         }
-        Ok(rung) => {
+        Ok(method) => {
             let script = format!(
-                "h=$0; $h mount --json -- {} mounted && $h run {} mounted -- python3 -c pass >&2 && $h unmount mounted >&2 || [ '{rung}' = materialize ]",
+                "h=$0; $h mount --json -- {} mounted && $h run {} mounted -- python3 -c pass >&2 && $h unmount mounted >&2 || [ '{method}' = materialize ]",
                 world.catalog(),
                 world.catalog()
             );
             let output = world.shell(situation.uid, situation.setup, &script);
             assert!(output.status.success(), "{name}: {}", common::said(&output));
-            assert_eq!(text_field(&json(&output), "rung"), rung, "{name}: {}", common::said(&output));
+            assert_eq!(text_field(&json(&output), "rung"), method, "{name}: {}", common::said(&output));
         }
     }
 }
@@ -281,7 +281,7 @@ fn what_was_written_to_a_space_is_not_hidden_by_materializing_it() {
 }
 
 #[test]
-fn the_doctor_tries_each_rung_and_names_what_would_help() {
+fn doctor_tries_each_method_and_names_what_would_help() {
     if !is_root() {
         return skip("situations are made by root");
     }
@@ -291,7 +291,7 @@ fn the_doctor_tries_each_rung_and_names_what_would_help() {
         .as_array()
         .unwrap()
         .iter()
-        .map(|rung| (text_field(rung, "rung"), rung["holds"].as_bool().unwrap()))
+        .map(|method| (text_field(method, "rung"), method["holds"].as_bool().unwrap()))
         .collect();
     let wanted = [
         ("mount(2)", false),
@@ -300,7 +300,7 @@ fn the_doctor_tries_each_rung_and_names_what_would_help() {
         ("namespace", true),
         ("materialize", true),
     ];
-    assert_eq!(holds, wanted.map(|(rung, holds)| (rung.to_owned(), holds)));
+    assert_eq!(holds, wanted.map(|(method, holds)| (method.to_owned(), holds)));
     assert_eq!(
         (text_field(&report, "run").as_str(), text_field(&report, "mount").as_str()),
         ("namespace", "materialize")

@@ -318,7 +318,7 @@ fn state_of(
         catalog_path: report.catalog.clone(),
         mountpoint: space.root.clone(),
         mode: report.mode.clone(),
-        rung: report.method.name().to_owned(),
+        method: report.method.name().to_owned(),
         reason: method::told(&report.reasons),
         device: mount::seen(&space.root).map(|seen| seen.device).unwrap_or_default(),
         namespace: namespace::current(),

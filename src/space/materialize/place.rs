@@ -13,7 +13,7 @@ use super::Content;
 use super::plan::Rules;
 use super::pristine::{Pristine, is_shareable};
 use super::report::{Errors, FileErrorKind};
-use super::tier::{Ladder, Tier};
+use super::tier::{FallbackChain, Tier};
 use crate::error::chain;
 use crate::rcc::digest::Digest;
 use crate::store::index::{FileNode, Ino, Node, NodeKind};
@@ -32,7 +32,7 @@ pub(super) struct Placer<'a> {
     pub rules: &'a Rules<'a>,
     pub content: &'a dyn Content,
     pub relocation: Relocation<'a>,
-    pub ladder: Ladder<'a>,
+    pub chain: FallbackChain<'a>,
     pub errors: &'a Errors<'a>,
     pub observer: &'a dyn Observer,
     /// The umask; `None` if unknown.
@@ -219,7 +219,7 @@ impl Placer<'_> {
         file: &FileNode<'_>,
     ) -> Result<Tier, PlaceError> {
         let mode = self.rules.mode_of(wish.node);
-        let is_hard = self.ladder.now() == Tier::Hardlink && is_shareable(file, wish.node.mode);
+        let is_hard = self.chain.now() == Tier::Hardlink && is_shareable(file, wish.node.mode);
         if is_hard && self.hardlink(dir, name, wish, file)? {
             self.observer.count(Counter::Hardlinked, 1);
             return Ok(Tier::Hardlink);
@@ -288,10 +288,10 @@ impl Placer<'_> {
     }
 
     fn share_or_copy(&self, source: &File, size: u64, new: &File) -> Result<Tier, PlaceError> {
-        if matches!(self.ladder.now(), Tier::Reflink | Tier::Snapshot) {
+        if matches!(self.chain.now(), Tier::Reflink | Tier::Snapshot) {
             match crate::sys::fs::clone::reflink(source, new) {
                 Ok(()) => return Ok(Tier::Reflink),
-                Err(error) => self.ladder.demote(Tier::Reflink, &error),
+                Err(error) => self.chain.demote(Tier::Reflink, &error),
             }
         }
         copy(source, size, new).map_err(PlaceError::io("Copying"))?;
@@ -328,7 +328,7 @@ impl Placer<'_> {
                 Ok(false)
             }
             Err(error) => {
-                self.ladder.demote(Tier::Hardlink, &error);
+                self.chain.demote(Tier::Hardlink, &error);
                 Ok(false)
             }
         }

@@ -9,7 +9,7 @@ use super::place::{Placer, TempNames};
 use super::plan::Rules;
 use super::pristine::{self, Build, Kind, Places, Pristine};
 use super::report::{Counting, Errors, FileError, Report, Seconds};
-use super::tier::{Ladder, Pair, Strategy, Tier};
+use super::tier::{FallbackChain, Pair, Strategy, Tier};
 use super::trash::{self, Trash};
 use super::walk::{self, Plan};
 use super::{Job, MaterializeError, Options};
@@ -100,10 +100,10 @@ impl Run<'_> {
         clock.seconds.scan = clock.lap();
         let rules = self.rules(None, false);
         let errors = Errors::new(index);
-        let ladder = self.ladder(true);
-        let pristine = self.pristine(&ladder, true);
+        let chain = self.chain(true);
+        let pristine = self.pristine(&chain, true);
         clock.seconds.ingest = clock.lap();
-        let placer = self.placer(&rules, &errors, ladder, pristine.as_ref());
+        let placer = self.placer(&rules, &errors, chain, pristine.as_ref());
         let place = || -> Result<(), MaterializeError> {
             match self.snapshot(base, name.as_name(), &placer).map_err(self.io("Opening", &space.root))? {
                 Some(dir) => placer.patch(&dir),
@@ -134,12 +134,12 @@ impl Run<'_> {
         } else {
             base.remove(name.as_name()).map_err(self.io("Removing the remains of", &space.root))?;
         }
-        Ok(Outcome { is_new: true, is_changed: errors.is_empty(), tier: Some(placer.ladder.now()), errors })
+        Ok(Outcome { is_new: true, is_changed: errors.is_empty(), tier: Some(placer.chain.now()), errors })
     }
 
     /// Creates the space as a snapshot of the pristine tree, if that is the strategy; it is not patched yet.
     fn snapshot(&self, base: &TreeDir, name: Name<'_>, placer: &Placer<'_>) -> io::Result<Option<TreeDir>> {
-        let Some(pristine) = placer.pristine.filter(|_| placer.ladder.now() == Tier::Snapshot) else {
+        let Some(pristine) = placer.pristine.filter(|_| placer.chain.now() == Tier::Snapshot) else {
             return Ok(None);
         };
         match btrfs::snapshot(&pristine.root, base, name) {
@@ -147,11 +147,11 @@ impl Run<'_> {
             Ok(()) if pristine.is_unchanged() => base.open_dir(name).map(Some),
             Ok(()) => {
                 base.remove(name)?;
-                placer.ladder.demote(Tier::Snapshot, &io::Error::other("Somebody changes the pristine tree"));
+                placer.chain.demote(Tier::Snapshot, &io::Error::other("Somebody changes the pristine tree"));
                 Ok(None)
             }
             Err(error) => {
-                placer.ladder.demote(Tier::Snapshot, &error);
+                placer.chain.demote(Tier::Snapshot, &error);
                 Ok(None)
             }
         }
@@ -182,22 +182,22 @@ impl Run<'_> {
         let mut outcome = Outcome { is_new: false, is_changed: false, tier: None, errors: Vec::new() };
         let mut tail = None;
         if plan.is_idle() && self.options.warm {
-            drop(self.pristine(&self.ladder(false), false));
+            drop(self.pristine(&self.chain(false), false));
         }
         if !plan.is_idle() {
             tail = Some(self.tail()?);
             self.forget_bytecode()?;
             space.set_restoring(&index.id().to_string())?;
-            let ladder = self.ladder(false);
-            let pristine = self.pristine(&ladder, false);
-            let placer = self.placer(&rules, &errors, ladder, pristine.as_ref());
+            let chain = self.chain(false);
+            let pristine = self.pristine(&chain, false);
+            let placer = self.placer(&rules, &errors, chain, pristine.as_ref());
             let before = self.changes();
             let steps = plan_steps(index, &plan);
             self.observer.expect(steps.entries);
             let trash = if self.has_room(steps) { Trash::new(base).ok() } else { None };
             placer.repair(&root, plan.dirs, trash.as_ref());
             outcome.is_changed = self.changes() != before;
-            outcome.tier = Some(placer.ladder.now());
+            outcome.tier = Some(placer.chain.now());
         }
         clock.seconds.place = clock.lap();
         outcome.errors = errors.take();
@@ -240,7 +240,7 @@ impl Run<'_> {
     }
 
     /// The initial tier; `is_new`: there is no space yet.
-    fn ladder(&self, is_new: bool) -> Ladder<'_> {
+    fn chain(&self, is_new: bool) -> FallbackChain<'_> {
         let Job { space, home, raw_dir, index, .. } = *self.job;
         let strategy = self.options.strategy;
         let asks = matches!(strategy, Strategy::Auto | Strategy::Snapshot);
@@ -250,29 +250,29 @@ impl Run<'_> {
             false => Some("The space is there"),
         };
         let pair = Pair { raw_dir, base: &space.base, is_shared: home.is_shared(), no_snapshot };
-        Ladder::choose(strategy, &pair, self.observer)
+        FallbackChain::choose(strategy, &pair, self.observer)
     }
 
     /// The pristine tree, if it exists or should be created: if the tier needs it, if it was requested, and when the catalog is
     /// materialized from its blobs for the second time.
-    fn pristine(&self, ladder: &Ladder<'_>, is_new: bool) -> Option<Pristine> {
+    fn pristine(&self, chain: &FallbackChain<'_>, is_new: bool) -> Option<Pristine> {
         let Job { index, home, content, .. } = *self.job;
         let places = Places::new(&home.pristine_dir(), &index.id());
-        let is_hard = ladder.now() == Tier::Hardlink;
+        let is_hard = chain.now() == Tier::Hardlink;
         // Hardlinks cannot leave a subvolume: there the raw store itself is linked. Pristine files are not hashed again.
         if content.is_paranoid() || is_hard && places.is_on_btrfs() {
             return None;
         }
         let found = Pristine::open(&places, index);
-        let is_usable = found.as_ref().is_some_and(|found| self.fits(found, ladder));
-        let is_wanted = || self.options.warm || ladder.now() == Tier::Snapshot || is_hard;
+        let is_usable = found.as_ref().is_some_and(|found| self.fits(found, chain));
+        let is_wanted = || self.options.warm || chain.now() == Tier::Snapshot || is_hard;
         if is_usable || !(is_wanted() || (is_new && found.is_none() && places.note_use())) {
             return found;
         }
         match pristine::build(Build { places: &places, index, content, observer: self.observer }) {
             Ok(made) => Some(made),
             Err(error) => {
-                ladder.demote(Tier::Snapshot, &error);
+                chain.demote(Tier::Snapshot, &error);
                 self.observer.fallback("pristine", &format!("{error}; files come from the store"));
                 None
             }
@@ -280,16 +280,16 @@ impl Run<'_> {
     }
 
     /// True if the tree can be used for the tier: a snapshot has the modes of the tree's directories.
-    fn fits(&self, found: &Pristine, ladder: &Ladder<'_>) -> bool {
+    fn fits(&self, found: &Pristine, chain: &FallbackChain<'_>) -> bool {
         let serves = found.kind() == Kind::Subvolume && found.umask() == at::umask();
-        ladder.now() != Tier::Snapshot || serves
+        chain.now() != Tier::Snapshot || serves
     }
 
     fn placer<'r>(
         &'r self,
         rules: &'r Rules<'r>,
         errors: &'r Errors<'r>,
-        ladder: Ladder<'r>,
+        chain: FallbackChain<'r>,
         pristine: Option<&'r Pristine>,
     ) -> Placer<'r> {
         let Job { space, content, index, raw_dir, .. } = *self.job;
@@ -297,7 +297,7 @@ impl Run<'_> {
             rules,
             content,
             relocation: Relocation { identity: index.identity(), label: space.label.as_bytes() },
-            ladder,
+            chain,
             errors,
             observer: self.observer,
             umask: at::umask(),

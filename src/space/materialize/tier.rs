@@ -100,7 +100,7 @@ impl Tier {
 }
 
 /// The current tier, which only ever goes down.
-pub struct Ladder<'a> {
+pub struct FallbackChain<'a> {
     now: AtomicU8,
     observer: &'a dyn Observer,
 }
@@ -117,18 +117,20 @@ pub struct Pair<'a> {
     pub no_snapshot: Option<&'static str>,
 }
 
-impl<'a> Ladder<'a> {
+impl<'a> FallbackChain<'a> {
     /// A chain that starts at `tier`, without a probe.
-    pub fn at(tier: Tier, observer: &'a dyn Observer) -> Ladder<'a> {
-        Ladder { now: AtomicU8::new(tier as u8), observer }
+    pub fn at(tier: Tier, observer: &'a dyn Observer) -> FallbackChain<'a> {
+        FallbackChain { now: AtomicU8::new(tier as u8), observer }
     }
 
     /// Chooses the first tier for `strategy`, by probing it once with a file of our own.
-    pub fn choose(strategy: Strategy, pair: &Pair<'_>, observer: &'a dyn Observer) -> Ladder<'a> {
+    pub fn choose(strategy: Strategy, pair: &Pair<'_>, observer: &'a dyn Observer) -> FallbackChain<'a> {
         let (tier, probed) = match (strategy, pair.no_snapshot) {
-            (Strategy::Copy, _) => return Ladder::at(Tier::Copy, observer),
+            (Strategy::Copy, _) => return FallbackChain::at(Tier::Copy, observer),
             // The snapshot itself is the probe.
-            (Strategy::Auto | Strategy::Snapshot, None) => return Ladder::at(Tier::Snapshot, observer),
+            (Strategy::Auto | Strategy::Snapshot, None) => {
+                return FallbackChain::at(Tier::Snapshot, observer);
+            }
             (Strategy::Hardlink, _) if pair.is_shared => {
                 (Tier::Hardlink, Err(io::Error::other("The holotree is shared with others")))
             }
@@ -139,11 +141,11 @@ impl<'a> Ladder<'a> {
             }
             (Strategy::Auto | Strategy::Reflink, _) => (Tier::Reflink, pair.probe_reflink()),
         };
-        let ladder = Ladder::at(tier, observer);
+        let chain = FallbackChain::at(tier, observer);
         if let Err(reason) = probed {
-            ladder.demote(tier, &reason);
+            chain.demote(tier, &reason);
         }
-        ladder
+        chain
     }
 
     /// The tier to try.

@@ -13,7 +13,7 @@ use crate::space::materialize::Content;
 use crate::space::materialize::place::{Placer, TempNames};
 use crate::space::materialize::plan::Rules;
 use crate::space::materialize::report::Errors;
-use crate::space::materialize::tier::{Ladder, Tier};
+use crate::space::materialize::tier::{FallbackChain, Tier};
 use crate::store::index::{FileNode, Index, Ino, NodeKind};
 use crate::store::observe::{Counter, Observer};
 use crate::store::relocate::Relocation;
@@ -95,7 +95,7 @@ impl Build<'_> {
             rules: &rules,
             content: self.content,
             relocation: Relocation { identity: index.identity(), label: index.identity() },
-            ladder: Ladder::at(Tier::Reflink, &silent),
+            chain: FallbackChain::at(Tier::Reflink, &silent),
             errors: &errors,
             observer: &silent,
             umask,

@@ -12,14 +12,14 @@ const STEADY: u64 = 2 << 20;
 
 /// The recent reads of one file.
 #[derive(Debug, Default)]
-pub struct Row {
+pub struct SequentialReads {
     /// The end of the furthest read of the sequence.
     end: AtomicU64,
     /// The number of bytes in the sequence.
     len: AtomicU64,
 }
 
-impl Row {
+impl SequentialReads {
     /// Records a read of `len` bytes at `offset`; true for the one read that makes it a sequence.
     pub fn grows(&self, offset: u64, len: u64) -> bool {
         if len < LEAST {
@@ -45,31 +45,31 @@ mod tests {
     const PIECE: u64 = 512 << 10;
 
     /// Which of the pieces with these numbers complete a sequence.
-    fn rows(pieces: &[u64]) -> Vec<u64> {
-        let row = Row::default();
-        pieces.iter().copied().filter(|piece| row.grows(piece * PIECE, PIECE)).collect()
+    fn raises(pieces: &[u64]) -> Vec<u64> {
+        let reads = SequentialReads::default();
+        pieces.iter().copied().filter(|piece| reads.grows(piece * PIECE, PIECE)).collect()
     }
 
     #[test]
-    fn four_pieces_make_a_row_and_it_is_told_once() {
-        assert!(rows(&[0, 1, 2]).is_empty());
-        assert_eq!(rows(&(0..100).collect::<Vec<_>>()), [3]);
+    fn grows_is_true_once_at_the_fourth_piece() {
+        assert!(raises(&[0, 1, 2]).is_empty());
+        assert_eq!(raises(&(0..100).collect::<Vec<_>>()), [3]);
     }
 
     #[test]
-    fn two_threads_may_change_the_order_of_neighbours() {
-        assert_eq!(rows(&[1, 0, 3, 2, 5, 4, 7, 6]), [2]);
+    fn grows_despite_neighbours_in_changed_order() {
+        assert_eq!(raises(&[1, 0, 3, 2, 5, 4, 7, 6]), [2]);
     }
 
     #[test]
-    fn who_jumps_about_or_reads_little_makes_none() {
-        assert!(rows(&[0, 9, 3, 40, 12, 70, 5, 33, 90, 20]).is_empty());
-        let row = Row::default();
-        assert!(!(0..1000).any(|at| row.grows(at << 16, 1 << 16)));
+    fn grows_is_false_for_random_and_small_reads() {
+        assert!(raises(&[0, 9, 3, 40, 12, 70, 5, 33, 90, 20]).is_empty());
+        let reads = SequentialReads::default();
+        assert!(!(0..1000).any(|at| reads.grows(at << 16, 1 << 16)));
     }
 
     #[test]
-    fn who_begins_elsewhere_makes_another() {
-        assert_eq!(rows(&[0, 1, 2, 3, 4, 50, 51, 52, 53, 54]), [3, 53]);
+    fn grows_again_for_reads_that_begin_elsewhere() {
+        assert_eq!(raises(&[0, 1, 2, 3, 4, 50, 51, 52, 53, 54]), [3, 53]);
     }
 }

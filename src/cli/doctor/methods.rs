@@ -14,10 +14,10 @@ use crate::sys::mount::{Mountpoint, Options};
 pub fn try_mounts(context: &Context) -> Vec<Tried> {
     let places = [context.home.holotree().to_owned(), std::env::temp_dir()];
     let mounts = [Mounter::Direct, Mounter::Helper, Mounter::Fusermount];
-    let mut rungs: Vec<Tried> =
+    let mut methods: Vec<Tried> =
         mounts.map(|mounter| tried(Method::Fuse(mounter), || try_mount(context, mounter, &places))).into();
-    rungs.push(tried(Method::Fuse(Mounter::Namespace), || isolate::probe()?.map_err(anyhow::Error::msg)));
-    rungs
+    methods.push(tried(Method::Fuse(Mounter::Namespace), || isolate::probe()?.map_err(anyhow::Error::msg)));
+    methods
 }
 
 /// Mounts an empty file system in a temporary directory, and unmounts it.
