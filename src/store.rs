@@ -32,6 +32,7 @@ mod buffer;
 mod cache;
 mod codec;
 mod error;
+pub mod fingerprints;
 mod inflight;
 #[cfg(test)]
 mod inflight_tests;
@@ -43,7 +44,6 @@ pub mod memory;
 mod publish;
 mod raw;
 mod rawfile;
-pub mod seals;
 mod sequential;
 mod supplied;
 mod sweep;

@@ -14,6 +14,7 @@
 //!
 //! It deliberately does not sync (after a power cut the next run repairs), and does not change directory modes (as RCC).
 
+mod checksummed;
 mod content;
 mod content_check;
 mod differences;
@@ -27,7 +28,6 @@ pub mod probe;
 mod records;
 mod report;
 mod run;
-mod sealed;
 mod tier;
 #[cfg_attr(windows, path = "materialize/windows/trash.rs")]
 mod trash;

@@ -3,7 +3,7 @@
 //! A read never waits for a file to be patched: it takes the verified raw content and writes the label over what it returns. In
 //! addition, [`Relocated::fill`] patches the files one by one in the background and stores them below `relocated/<catalog>/<inode>`,
 //! where later reads, reflinks and copy-ups find them. They can be created again at any time, so a file that is not exactly as
-//! published (size, mother time, [seal](crate::store::seals)) is not used.
+//! published (size, mother time, [fingerprint](crate::store::fingerprints)) is not used.
 //!
 //! Before the first byte of a file is returned, the identity must be found at each of its offsets; otherwise the catalog is wrong and
 //! every read of that file is an error.
@@ -18,11 +18,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use crate::error::{Class, Failure, line};
 use crate::space::files;
+use crate::store::fingerprints::Fingerprints;
 use crate::store::index::{Index, Ino, Rewrites};
 use crate::store::observe::origin::{self, Origin};
 use crate::store::observe::{Counter, Observer};
 use crate::store::relocate::{LABEL_LEN, RelocateError, Relocation};
-use crate::store::seals::Seals;
 use crate::store::{BlobSource, MOTHER_TIME, RawFile, StoreError, Wanted};
 use crate::sys::fs::beneath::{FileFacts, facts_at, facts_of_file};
 use crate::sys::fs::clone::{self, Cloned};
@@ -83,7 +83,7 @@ const PATCHED: u64 = 2;
 /// The relocated files of one space and catalog.
 pub struct Relocated {
     place: Place,
-    seals: Seals,
+    fingerprints: Fingerprints,
     /// The directory, once it is open.
     dir: OnceLock<OwnedDir>,
     identity: [u8; LABEL_LEN],
@@ -110,7 +110,7 @@ impl Relocated {
         let capacity = this_process::descriptor_share(8, OPEN_FILES);
         let place = space_dir.into().below(files::RELOCATED).below(catalog);
         Relocated {
-            seals: Seals::new(place.clone()),
+            fingerprints: Fingerprints::new(place.clone()),
             place,
             dir: OnceLock::new(),
             identity: *index.identity(),
@@ -231,7 +231,7 @@ impl Relocated {
         rewrite: Rewrites<'_>,
     ) -> Result<(), Unpatched> {
         let name = OsString::from(ino.to_string());
-        if facts_at(dir, &name).is_some_and(|facts| self.is_sealed(ino, wanted, &facts)) {
+        if facts_at(dir, &name).is_some_and(|facts| self.is_unchanged(ino, wanted, &facts)) {
             self.set_state(ino, PATCHED);
             return Ok(());
         }
@@ -239,10 +239,10 @@ impl Relocated {
         let temporary = dir.create_temp(".patch-").map_err(Unpatched::Disk)?;
         let tier = clone::clone_or_copy(raw.as_file(), &temporary.file).map_err(Unpatched::Disk)?;
         let write = self.patch(&temporary.file, rewrite);
-        write.and_then(|()| dir::seal(&temporary.file)).map_err(Unpatched::Disk)?;
+        write.and_then(|()| dir::set_mother_time(&temporary.file)).map_err(Unpatched::Disk)?;
         let file = temporary.file.try_clone().map_err(Unpatched::Disk)?;
         temporary.publish(&name).map_err(Unpatched::Disk)?;
-        self.seals.add(&ino.to_string(), &facts_of_file(&file).map_err(Unpatched::Disk)?);
+        self.fingerprints.add(&ino.to_string(), &facts_of_file(&file).map_err(Unpatched::Disk)?);
         let counter = match tier {
             Cloned::Reflinked => Counter::Reflinked,
             Cloned::Copied => Counter::Copied,
@@ -258,14 +258,14 @@ impl Relocated {
         if self.state(ino) != PATCHED {
             return None;
         }
-        let is_sealed =
-            |file: &File| facts_of_file(file).is_ok_and(|facts| self.is_sealed(ino, wanted, &facts));
+        let is_unchanged =
+            |file: &File| facts_of_file(file).is_ok_and(|facts| self.is_unchanged(ino, wanted, &facts));
         let known = self.lock_open().get(&ino).map(Arc::clone);
-        if let Some(file) = known.filter(|file| is_sealed(file)) {
+        if let Some(file) = known.filter(|file| is_unchanged(file)) {
             return Some(file);
         }
         let opened = self.dir.get().and_then(|dir| dir.open_file(OsStr::new(&ino.to_string())).ok());
-        let file = opened.filter(is_sealed);
+        let file = opened.filter(is_unchanged);
         let Some(file) = file.map(Arc::new) else {
             log::warn!(
                 "The relocated file {} is not as it was left: patching at each read",
@@ -279,9 +279,9 @@ impl Relocated {
     }
 
     /// True if the file is unchanged since it was published.
-    fn is_sealed(&self, ino: Ino, wanted: &Wanted, facts: &FileFacts) -> bool {
+    fn is_unchanged(&self, ino: Ino, wanted: &Wanted, facts: &FileFacts) -> bool {
         (facts.size, facts.mtime) == (wanted.size, (MOTHER_TIME, 0))
-            && self.seals.hold(&ino.to_string(), facts)
+            && self.fingerprints.hold(&ino.to_string(), facts)
     }
 
     /// The path of the patched file of `ino`, once it exists.

@@ -8,10 +8,10 @@
 //! data gives `None`. The data never changes while it is mapped.
 
 mod build;
+mod file_state;
 mod format;
 mod load;
 mod shape;
-mod stamp;
 
 use std::ops::Range;
 use std::path::Path;

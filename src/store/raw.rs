@@ -6,7 +6,7 @@
 //! ```
 //! An entry is published by rename, so two processes that create the same one do not disturb each other, and a crash leaves at worst a
 //! temporary file, which [`RawStore::gc`] removes. An entry is valid only if size, mode, modification time and owner are exactly as
-//! created, and if it has not changed since it was [sealed](seals); otherwise it is hashed first. All our directories are 0700.
+//! created, and if it has not changed since it was [verified](fingerprints); otherwise it is hashed first. All our directories are 0700.
 //! Entries may be evicted at any time: an open descriptor keeps working.
 
 use std::fs::{File, FileTimes};
@@ -20,11 +20,11 @@ use std::time::{Duration, SystemTime};
 use crate::store::MOTHER_TIME;
 use crate::store::codec::Codec;
 use crate::store::error::{StoreError, Tried};
+use crate::store::fingerprints::Fingerprints;
 use crate::store::layout::{RawKey, temp_name};
 use crate::store::ledger::Ledger;
 use crate::store::library::Blob;
 use crate::store::rawfile::RawFile;
-use crate::store::seals::Seals;
 use crate::store::verify::check_file;
 use crate::sys;
 use crate::sys::fs::at::TreeDir;
@@ -52,7 +52,7 @@ pub struct RawStore {
     path: PathBuf,
     ledger: Mutex<Ledger>,
     /// One for each directory of entries.
-    seals: Vec<Seals>,
+    fingerprints: Vec<Fingerprints>,
     /// Whether reflinks from the library into this store are still worth trying: none has failed yet.
     reflinks: AtomicBool,
 }
@@ -82,8 +82,9 @@ impl RawStore {
         let may_share = !cfg!(windows)
             || sys::fs::disk::file_system(&path).is_ok_and(|name| name.eq_ignore_ascii_case("refs"));
         let reflinks = AtomicBool::new(may_share);
-        let seals = (0..=u8::MAX).map(|dir| Seals::new(place.below(format!("{dir:02x}")))).collect();
-        Ok(RawStore { dir, place, path, ledger: Mutex::new(Ledger::new(limit)), seals, reflinks })
+        let fingerprints =
+            (0..=u8::MAX).map(|dir| Fingerprints::new(place.below(format!("{dir:02x}")))).collect();
+        Ok(RawStore { dir, place, path, ledger: Mutex::new(Ledger::new(limit)), fingerprints, reflinks })
     }
 
     /// The directory.
@@ -101,12 +102,12 @@ impl RawStore {
         let relative = key.path();
         match self.dir.open_file(&relative) {
             Ok((file, facts)) if is_fit(&facts, key, size) => {
-                if !self.is_sealed(key, &facts) {
+                if !self.is_unchanged(key, &facts) {
                     if check_file(&file, &key.digest, size).is_err() {
                         return Ok(Found::Unfit);
                     }
-                    // If it changes while it is hashed, its change time differs from the sealed one.
-                    self.seals(key).add(&key.name(), &facts);
+                    // If it changes while it is hashed, its change time differs from the recorded one.
+                    self.fingerprints(key).add(&key.name(), &facts);
                 }
                 self.touch(*key, size);
                 Ok(Found::Ready(RawFile::on_disk(file, size, self.path.join(relative), facts.changed)))
@@ -126,17 +127,17 @@ impl RawStore {
     /// Hard-links an entry whose content has `size` bytes to `name` in `dir`. The link itself is checked: false, and no link remains,
     /// if there is no entry, or it is not as we created it, or must be hashed first.
     pub fn link(&self, key: &RawKey, size: u64, dir: &TreeDir, name: Name<'_>) -> io::Result<bool> {
-        let sealed = self.dir.facts(&key.path()).filter(|facts| self.is_sealed(key, facts));
-        let Some(sealed) = sealed else { return Ok(false) };
+        let known = self.dir.facts(&key.path()).filter(|facts| self.is_unchanged(key, facts));
+        let Some(known) = known else { return Ok(false) };
         match self.dir.hardlink(&key.path(), dir, name.as_os_str()) {
             Ok(()) => {}
             Err(OpenError::Missing | OpenError::Link | OpenError::NotRegular(_)) => return Ok(false),
             Err(OpenError::Other(error)) => return Err(error),
         }
         let linked = beneath::facts_at(dir, name.as_os_str());
-        if let Some(facts) = linked.filter(|facts| facts.id == sealed.id && is_fit(facts, key, size)) {
+        if let Some(facts) = linked.filter(|facts| facts.id == known.id && is_fit(facts, key, size)) {
             // Adding a hard link changes the change time, too.
-            self.seals(key).add(&key.name(), &facts);
+            self.fingerprints(key).add(&key.name(), &facts);
             self.touch(*key, size);
             return Ok(true);
         }
@@ -144,13 +145,13 @@ impl RawStore {
     }
 
     /// True if the entry cannot have changed since its content was verified. Entries of root cannot be changed by our user.
-    fn is_sealed(&self, key: &RawKey, facts: &FileFacts) -> bool {
+    fn is_unchanged(&self, key: &RawKey, facts: &FileFacts) -> bool {
         let is_roots = facts.uid == 0 && this_process::effective_uid() != 0;
-        is_roots || self.seals(key).hold(&key.name(), facts)
+        is_roots || self.fingerprints(key).hold(&key.name(), facts)
     }
 
-    fn seals(&self, key: &RawKey) -> &Seals {
-        &self.seals[usize::from(key.digest.as_bytes()[0])]
+    fn fingerprints(&self, key: &RawKey) -> &Fingerprints {
+        &self.fingerprints[usize::from(key.digest.as_bytes()[0])]
     }
 
     /// True if the entry's name still refers to `file`.
@@ -196,7 +197,7 @@ impl RawStore {
         fill(&temp.file)?;
         let file = temp.publish(key).map_err(failed)?;
         let facts = beneath::facts_of_file(&file).map_err(failed)?;
-        self.seals(key).add(&key.name(), &facts);
+        self.fingerprints(key).add(&key.name(), &facts);
         self.touch(*key, size);
         Ok(RawFile::on_disk(file, size, path, facts.changed))
     }

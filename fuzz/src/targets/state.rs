@@ -1,4 +1,4 @@
-//! Our own files, read after another program changed them: records of mounts, profiles, settings, bytecode, `.meta`, seals, and
+//! Our own files, read after another program changed them: records of mounts, profiles, settings, bytecode, `.meta`, fingerprints, and
 //! the written state of a space. Every content gives a result in bounded time, and no file appears elsewhere.
 
 use std::ffi::OsString;
@@ -12,9 +12,9 @@ use holofs::rcc::digest::{Digest, Regime};
 use holofs::rcc::home::{Environment, Home, Settings};
 use holofs::space::bytecode::pack::{self, Fresh, Pack};
 use holofs::space::{MountState, Space, files};
+use holofs::store::fingerprints::Fingerprints;
 use holofs::store::index::Ino;
 use holofs::store::observe::Tally;
-use holofs::store::seals::Seals;
 use holofs::sys::fs::beneath::facts_of_file;
 use holofs::sys::fs::place::Place;
 
@@ -48,7 +48,7 @@ pub fn run(data: &[u8]) {
         5 => {
             std::fs::write(dir.join("seals"), bytes).unwrap();
             let facts = facts_of_file(&std::fs::File::open(dir.join("seals")).unwrap()).unwrap();
-            assert!(!Seals::new(here).hold("name", &facts), "sealed by a file that cannot know it");
+            assert!(!Fingerprints::new(here).hold("name", &facts), "sealed by a file that cannot know it");
         }
         _ => written(&here, bytes),
     }

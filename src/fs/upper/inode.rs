@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::sys::fs::bytes::{self, FileStat, Stamp};
+use crate::sys::fs::bytes::{self, FileStat, Timestamp};
 
 use super::Ino;
 
@@ -51,14 +51,14 @@ impl Time {
     }
 }
 
-impl From<Stamp> for Time {
-    fn from((seconds, nanos): Stamp) -> Time {
+impl From<Timestamp> for Time {
+    fn from((seconds, nanos): Timestamp) -> Time {
         Time { seconds, nanos }
     }
 }
 
-impl From<Time> for Stamp {
-    fn from(time: Time) -> Stamp {
+impl From<Time> for Timestamp {
+    fn from(time: Time) -> Timestamp {
         (time.seconds, time.nanos)
     }
 }

@@ -14,10 +14,10 @@ use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::sealed::{self, Magic, id_of};
+use super::checksummed::{self, Magic, id_of};
 use crate::space::files;
 use crate::store::index::{Index, Ino};
-use crate::sys::fs::at::{DirStamp, TreeDir};
+use crate::sys::fs::at::{DirState, TreeDir};
 use crate::sys::fs::disk;
 use crate::sys::fs::place::Place;
 
@@ -39,15 +39,15 @@ pub(super) struct Listed {
     device: u64,
     /// Change times before this one are settled: in seconds since 1970.
     settled: i64,
-    /// By inode of the catalog. A directory that has changed stays until it is found correct again: its stamp no longer matches.
-    known: BTreeMap<Ino, DirStamp>,
-    news: Mutex<Vec<(Ino, DirStamp)>>,
+    /// By inode of the catalog. A directory that has changed stays until it is found correct again: its state no longer matches.
+    known: BTreeMap<Ino, DirState>,
+    news: Mutex<Vec<(Ino, DirState)>>,
 }
 
 impl Listed {
     /// What `state_dir` records about the space at `root`, which is to match `index`; `None` where change times are not reliable.
     pub fn open(state_dir: &Place, root: &TreeDir, base: &Path, index: &Index) -> Option<Listed> {
-        let device = root.stamp().ok()?.device;
+        let device = root.state().ok()?.device;
         disk::file_system(base).ok().filter(|name| LOCAL.contains(&name.as_str()))?;
         let now = SystemTime::now().checked_sub(GRANULARITY)?.duration_since(UNIX_EPOCH).ok()?;
         Some(Listed::load(state_dir.below(files::LISTED), id_of(index), device, now.as_secs().cast_signed()))
@@ -60,16 +60,16 @@ impl Listed {
         listed
     }
 
-    /// True if the directory, which has this stamp now, has exactly the catalog's entries, apart from the content of its files.
-    pub fn is_known(&self, directory: Ino, stamp: &DirStamp) -> bool {
-        self.known.get(&directory) == Some(stamp)
+    /// True if the directory, which has this state now, has exactly the catalog's entries, apart from the content of its files.
+    pub fn is_known(&self, directory: Ino, state: &DirState) -> bool {
+        self.known.get(&directory) == Some(state)
     }
 
-    /// Records that the directory has exactly the catalog's entries; `stamp` was taken before it was listed.
-    pub fn note(&self, directory: Ino, stamp: &DirStamp) {
-        let is_past = stamp.device == self.device && stamp.changed.0 < self.settled;
-        if is_past && !self.is_known(directory, stamp) {
-            self.news.lock().unwrap_or_else(PoisonError::into_inner).push((directory, *stamp));
+    /// Records that the directory has exactly the catalog's entries; `state` was taken before it was listed.
+    pub fn note(&self, directory: Ino, state: &DirState) {
+        let is_past = state.device == self.device && state.changed.0 < self.settled;
+        if is_past && !self.is_known(directory, state) {
+            self.news.lock().unwrap_or_else(PoisonError::into_inner).push((directory, *state));
         }
     }
 
@@ -84,16 +84,16 @@ impl Listed {
         let mut body = Vec::with_capacity(FIELDS + known.len() * ROW);
         body.extend_from_slice(&self.catalog);
         body.extend_from_slice(&self.device.to_le_bytes());
-        for (directory, stamp) in known {
-            let (seconds, nanos) = stamp.changed;
-            let row = [directory.0, stamp.ino, seconds.cast_unsigned(), nanos.cast_unsigned()];
+        for (directory, state) in known {
+            let (seconds, nanos) = state.changed;
+            let row = [directory.0, state.ino, seconds.cast_unsigned(), nanos.cast_unsigned()];
             row.iter().for_each(|number| body.extend_from_slice(&number.to_le_bytes()));
         }
-        sealed::write(&self.place, MAGIC, &body)
+        checksummed::write(&self.place, MAGIC, &body)
     }
 
-    fn read(&self) -> Option<BTreeMap<Ino, DirStamp>> {
-        let body = sealed::read(&self.place, MAGIC)?;
+    fn read(&self) -> Option<BTreeMap<Ino, DirState>> {
+        let body = checksummed::read(&self.place, MAGIC)?;
         let (fields, rows) = body.split_at_checked(FIELDS)?;
         if fields != [&self.catalog[..], &self.device.to_le_bytes()].concat() {
             return None;
@@ -103,7 +103,7 @@ impl Listed {
         let row = |row: &[[u8; 8]; 4]| {
             let [directory, ino, seconds, nanos] = row.map(u64::from_le_bytes);
             let changed = (seconds.cast_signed(), nanos.cast_signed());
-            (Ino(directory), DirStamp { device: self.device, ino, changed })
+            (Ino(directory), DirState { device: self.device, ino, changed })
         };
         Some(rows.iter().map(row).collect())
     }
@@ -120,35 +120,35 @@ mod tests {
     #[test]
     fn only_the_same_directory_at_the_same_time_is_known() {
         let dir = tempfile::tempdir().unwrap();
-        let stamp = DirStamp { device: 9, ino: 5, changed: (100, 3) };
+        let state = DirState { device: 9, ino: 5, changed: (100, 3) };
         let first = listed(dir.path(), 101);
         for number in [8, 3, 5] {
-            first.note(Ino(number), &DirStamp { ino: number, ..stamp });
+            first.note(Ino(number), &DirState { ino: number, ..state });
         }
-        first.note(Ino(4), &DirStamp { changed: (101, 0), ..stamp }); // too young
-        first.note(Ino(6), &DirStamp { device: 8, ..stamp }); // something is mounted there
+        first.note(Ino(4), &DirState { changed: (101, 0), ..state }); // too young
+        first.note(Ino(6), &DirState { device: 8, ..state }); // something is mounted there
         first.keep().unwrap();
         let second = listed(dir.path(), 200);
         assert_eq!(second.known.keys().map(|ino| ino.0).collect::<Vec<_>>(), [3, 5, 8]);
-        assert!(second.is_known(Ino(5), &stamp));
+        assert!(second.is_known(Ino(5), &state));
         for other in [
-            DirStamp { device: 8, ..stamp },
-            DirStamp { ino: 6, ..stamp },
-            DirStamp { changed: (100, 4), ..stamp },
-            DirStamp { changed: (99, 3), ..stamp },
+            DirState { device: 8, ..state },
+            DirState { ino: 6, ..state },
+            DirState { changed: (100, 4), ..state },
+            DirState { changed: (99, 3), ..state },
         ] {
             assert!(!second.is_known(Ino(5), &other), "{other:?}");
         }
-        assert!(!second.is_known(Ino(4), &stamp));
+        assert!(!second.is_known(Ino(4), &state));
     }
 
     #[test]
     fn nothing_is_written_without_news() {
         let dir = tempfile::tempdir().unwrap();
-        let stamp = DirStamp { device: 9, ino: 5, changed: (100, 3) };
+        let state = DirState { device: 9, ino: 5, changed: (100, 3) };
         let round = || {
             let listed = listed(dir.path(), 101);
-            listed.note(Ino(1), &stamp);
+            listed.note(Ino(1), &state);
             listed.keep().unwrap();
             std::fs::metadata(dir.path().join("listed")).unwrap().modified().unwrap()
         };

@@ -3,9 +3,9 @@
 //! A `.meta` is a small head of the space and the catalog's tree, which is the same for all its spaces: that tail is compressed once
 //! and stored next to the Index, so that a materialize parses no catalog.
 
+use super::checksummed::Magic;
 use super::run::{Clock, Old, Run};
-use super::sealed::Magic;
-use super::{Job, MaterializeError, sealed};
+use super::{Job, MaterializeError, checksummed};
 use crate::rcc::catalog::{Catalog, Header};
 use crate::space::RestoredState;
 use crate::store::index::{Index, index_path};
@@ -54,7 +54,7 @@ impl Run<'_> {
     pub fn tail(&self) -> Result<Vec<u8>, MaterializeError> {
         let Job { index, home, catalog_path, .. } = self.job;
         let kept = home.index_dir().below(format!("{}.tail", index.id()));
-        if let Some(tail) = sealed::read(&kept, MAGIC) {
+        if let Some(tail) = checksummed::read(&kept, MAGIC) {
             return Ok(tail);
         }
         let identity = String::from_utf8_lossy(index.identity()).into_owned();
@@ -64,7 +64,7 @@ impl Run<'_> {
         if id != index.id() {
             return Err(MaterializeError::CatalogChanged { path: catalog_path.to_path_buf() });
         }
-        if let Err(error) = sealed::write(&kept, MAGIC, &tail) {
+        if let Err(error) = checksummed::write(&kept, MAGIC, &tail) {
             log::debug!("Cannot keep {}: {error}", kept.display());
         }
         Ok(tail)

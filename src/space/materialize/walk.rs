@@ -112,10 +112,10 @@ impl Walk<'_> {
 
     fn plan(&self, dir: &TreeDir, ino: Ino, old: Option<Ino>) -> io::Result<DirPlan> {
         let Some(listed) = self.listed else { return Ok(self.rules.plan(ino, old, &dir.entries()?)) };
-        let stamp = dir.stamp()?;
+        let state = dir.state()?;
         // If the last materialize put another catalog there, every file must be compared with that one.
         if self.rules.old.is_none()
-            && listed.is_known(ino, &stamp)
+            && listed.is_known(ino, &state)
             && let Some(plan) = self.rules.plan_known(ino, |name| dir.find(name))
         {
             self.unlisted.fetch_add(1, Ordering::Relaxed);
@@ -123,7 +123,7 @@ impl Walk<'_> {
         }
         let plan = self.rules.plan(ino, old, &dir.entries()?);
         if plan.is_idle() {
-            listed.note(ino, &stamp);
+            listed.note(ino, &state);
         }
         Ok(plan)
     }

@@ -119,8 +119,8 @@ impl Index {
     /// Opens the Index of the catalog at `catalog_path` below `index_dir`, compiling it if there is no valid one.
     pub fn ensure(index_dir: impl Into<Place>, catalog_path: &Path) -> Result<(Index, Made), IndexError> {
         let index_dir = &index_dir.into();
-        let stamp = super::stamp::Stamp::of(catalog_path);
-        if let Some(id) = stamp.as_ref().and_then(|stamp| stamp.known_id(index_dir))
+        let state = super::file_state::CatalogFileState::of(catalog_path);
+        if let Some(id) = state.as_ref().and_then(|state| state.known_id(index_dir))
             && let Ok(index) = Index::open(index_path(index_dir, &id), &id)
         {
             return Ok((index, Made::Opened));
@@ -129,7 +129,7 @@ impl Index {
         let path = index_path(index_dir, &id);
         let reason = match Index::open(&path, &id) {
             Ok(index) => {
-                remember(stamp, index_dir, &id);
+                remember(state, index_dir, &id);
                 return Ok((index, Made::Opened));
             }
             Err(IndexError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => None,
@@ -140,7 +140,7 @@ impl Index {
         let path = index_path(index_dir, &id);
         match path.publish(&bytes) {
             Ok(()) => {
-                remember(stamp, index_dir, &id);
+                remember(state, index_dir, &id);
                 Ok((Index::open(&path, &id)?, Made::Compiled(reason)))
             }
             Err(error) => Ok((Index::from_bytes(bytes)?, not_kept(&path, &error))),
@@ -174,10 +174,10 @@ pub fn index_path(index_dir: &Place, id: &CatalogId) -> Place {
     index_dir.below(id.to_string())
 }
 
-/// The stamp only saves time: if it cannot be stored, the next mount hashes the catalog again.
-fn remember(stamp: Option<super::stamp::Stamp>, index_dir: &Place, id: &CatalogId) {
-    if let Some(Err(error)) = stamp.map(|stamp| stamp.remember(index_dir, id)) {
-        log::debug!("Cannot keep the stamp of catalog {id} in {}: {error}", index_dir.display());
+/// The stored state only saves time: if it cannot be stored, the next mount hashes the catalog again.
+fn remember(state: Option<super::file_state::CatalogFileState>, index_dir: &Place, id: &CatalogId) {
+    if let Some(Err(error)) = state.map(|state| state.remember(index_dir, id)) {
+        log::debug!("Cannot keep the state of catalog {id} in {}: {error}", index_dir.display());
     }
 }
 

@@ -63,11 +63,11 @@ impl RawStore {
                 upkeep.temps_removed += 1;
             }
         })?;
-        for (number, seals) in self.seals.iter().enumerate() {
+        for (number, fingerprints) in self.fingerprints.iter().enumerate() {
             let dir = self.dir.open_dir(Path::new(&format!("{number:02x}")));
             let Ok(dir) = dir else { continue };
-            let kept = seals.keep(|name| dir.facts(Path::new(name)).is_some());
-            kept.unwrap_or_else(|error| log::debug!("Seals of the raw store stay: {error}"));
+            let kept = fingerprints.keep(|name| dir.facts(Path::new(name)).is_some());
+            kept.unwrap_or_else(|error| log::debug!("Fingerprints of the raw store stay: {error}"));
         }
         Ok(upkeep)
     }

@@ -14,7 +14,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
-pub use super::facts::{DIR_MODE, DirStamp, Found, FoundKind, Seen};
+pub use super::facts::{DIR_MODE, DirState, Found, FoundKind, Seen};
 use crate::sys::fs::name::{Name, OwnedName};
 
 /// An open directory of a tree that may be hostile.
@@ -192,12 +192,12 @@ impl TreeDir {
         }
     }
 
-    /// The current stamp of the directory itself.
-    pub fn stamp(&self) -> io::Result<DirStamp> {
+    /// The current state of the directory itself.
+    pub fn state(&self) -> io::Result<DirState> {
         let stat = rustix::fs::fstat(&self.0)?;
         #[allow(clippy::unnecessary_cast, reason = "their types differ between systems")]
         let (seconds, nanos) = (stat.st_ctime as i64, stat.st_ctime_nsec as i64);
-        Ok(DirStamp { device: stat.st_dev as u64, ino: stat.st_ino as u64, changed: (seconds, nanos) })
+        Ok(DirState { device: stat.st_dev as u64, ino: stat.st_ino as u64, changed: (seconds, nanos) })
     }
 
     /// All entries, unordered. Entries that vanish meanwhile are left out.

@@ -7,7 +7,7 @@ use rustix::fs::{SeekFrom, Timespec, Timestamps};
 use rustix::io::Errno;
 
 /// Seconds since 1970, and nanoseconds after that second.
-pub type Stamp = (i64, u32);
+pub type Timestamp = (i64, u32);
 
 /// The metadata of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,11 +17,11 @@ pub struct FileStat {
     /// Blocks of 512 bytes.
     pub blocks: u64,
     /// Last access.
-    pub atime: Stamp,
+    pub atime: Timestamp,
     /// Last change of the content.
-    pub mtime: Stamp,
+    pub mtime: Timestamp,
     /// Last change of the inode.
-    pub ctime: Stamp,
+    pub ctime: Timestamp,
 }
 
 impl From<rustix::fs::Stat> for FileStat {
@@ -44,7 +44,7 @@ pub fn stat(file: &File) -> io::Result<FileStat> {
 }
 
 /// The current time of the kernel's file time clock: never later than the time of a file written next.
-pub fn now() -> Stamp {
+pub fn now() -> Timestamp {
     #[cfg(target_os = "linux")]
     let clock = rustix::time::ClockId::RealtimeCoarse;
     #[cfg(not(target_os = "linux"))]
@@ -54,10 +54,10 @@ pub fn now() -> Stamp {
 }
 
 /// Sets the times of `file`; `None` leaves a time unchanged.
-pub fn set_times(file: &File, atime: Option<Stamp>, mtime: Option<Stamp>) -> io::Result<()> {
-    let spec = |stamp: Option<Stamp>| {
-        let (seconds, nanos) = stamp.unwrap_or((0, 0));
-        let nanos = if stamp.is_none() { rustix::fs::UTIME_OMIT } else { nanos.into() };
+pub fn set_times(file: &File, atime: Option<Timestamp>, mtime: Option<Timestamp>) -> io::Result<()> {
+    let spec = |time: Option<Timestamp>| {
+        let (seconds, nanos) = time.unwrap_or((0, 0));
+        let nanos = if time.is_none() { rustix::fs::UTIME_OMIT } else { nanos.into() };
         Timespec { tv_sec: seconds, tv_nsec: nanos }
     };
     let times = Timestamps { last_access: spec(atime), last_modification: spec(mtime) };

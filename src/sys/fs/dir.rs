@@ -89,27 +89,27 @@ pub fn file_state(_path: &Path) -> io::Result<FileState> {
 }
 
 /// The modification time of a complete file: later writes to the file would not leave it like that by accident.
-const SEALED: Duration = Duration::from_secs(1_610_000_000);
+const MOTHER_TIME: Duration = Duration::from_secs(1_610_000_000);
 
 /// Marks `file` as complete by setting its time to mother time.
-pub fn seal(file: &fs::File) -> io::Result<()> {
-    let time = SystemTime::UNIX_EPOCH + SEALED;
+pub fn set_mother_time(file: &fs::File) -> io::Result<()> {
+    let time = SystemTime::UNIX_EPOCH + MOTHER_TIME;
     file.set_times(fs::FileTimes::new().set_accessed(time).set_modified(time))
 }
 
-/// True if `file` is a regular file of `size` bytes that was not written since it was sealed.
-pub fn is_sealed(file: &fs::File, size: u64) -> bool {
-    file.metadata().is_ok_and(|meta| is_sealed_meta(&meta, size))
+/// True if `file` is a regular file of `size` bytes that was not written since its time was set.
+pub fn is_complete(file: &fs::File, size: u64) -> bool {
+    file.metadata().is_ok_and(|meta| is_complete_meta(&meta, size))
 }
 
-/// As [`is_sealed`], for a file that is not open; links are not followed.
+/// As [`is_complete`], for a file that is not open; links are not followed.
 pub fn is_published(path: &Path, size: u64) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|meta| is_sealed_meta(&meta, size))
+    fs::symlink_metadata(path).is_ok_and(|meta| is_complete_meta(&meta, size))
 }
 
-fn is_sealed_meta(meta: &fs::Metadata, size: u64) -> bool {
-    let sealed = SystemTime::UNIX_EPOCH + SEALED;
-    meta.is_file() && meta.len() == size && meta.modified().is_ok_and(|time| time == sealed)
+fn is_complete_meta(meta: &fs::Metadata, size: u64) -> bool {
+    let complete = SystemTime::UNIX_EPOCH + MOTHER_TIME;
+    meta.is_file() && meta.len() == size && meta.modified().is_ok_and(|time| time == complete)
 }
 
 /// Creates a symbolic link at `path` to the directory `target`.

@@ -47,7 +47,7 @@ pub struct Seen {
 
 /// Detects changes to the entries of a directory: adding, removing, renaming or replacing one changes its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct DirStamp {
+pub struct DirState {
     /// The device.
     pub device: u64,
     /// The inode number.

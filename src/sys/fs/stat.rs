@@ -1,4 +1,4 @@
-//! What a file is, and whether it is still the same: kinds, identity, and a stamp of its last change.
+//! What a file is, and whether it is still the same: kinds, identity, and the times of its last changes.
 
 use std::fs::{File, Metadata, OpenOptions};
 use std::io;
@@ -27,7 +27,7 @@ pub struct Stat {
     /// Device and inode number: equal for two names of one file. None where the platform has none.
     pub id: Option<(u64, u64)>,
     /// Seconds and nanoseconds of the last content change, then of the last status change.
-    stamp: [i64; 4],
+    times: [i64; 4],
 }
 
 impl Stat {
@@ -40,7 +40,7 @@ impl Stat {
             permissions: (meta.mode() & 0o7777) as u16,
             size: meta.len(),
             id: Some((meta.dev(), meta.ino())),
-            stamp: [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()],
+            times: [meta.mtime(), meta.mtime_nsec(), meta.ctime(), meta.ctime_nsec()],
         }
     }
 
@@ -55,8 +55,8 @@ impl Stat {
         };
         let since = meta.modified().ok().and_then(|time| time.duration_since(std::time::UNIX_EPOCH).ok());
         let since = since.unwrap_or_default();
-        let stamp = [since.as_secs().cast_signed(), since.subsec_nanos().into(), 0, 0];
-        Stat { kind, permissions, size: meta.len(), id: None, stamp }
+        let times = [since.as_secs().cast_signed(), since.subsec_nanos().into(), 0, 0];
+        Stat { kind, permissions, size: meta.len(), id: None, times }
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::io::{self, Read};
 
-use crate::space::materialize::sealed::{self, Magic, id_of};
+use crate::space::materialize::checksummed::{self, Magic, id_of};
 use crate::store::index::Index;
 use crate::sys::fs::btrfs::State;
 use crate::sys::fs::place::Place;
@@ -38,7 +38,7 @@ pub struct Stamp {
 impl Stamp {
     /// The stamp at `path`, if it belongs to `index`.
     pub fn read(place: &Place, index: &Index) -> Option<Stamp> {
-        let body = sealed::read(place, MAGIC)?;
+        let body = checksummed::read(place, MAGIC)?;
         let number = |at: usize| Some(u64::from_le_bytes(body.get(at..at + 8)?.try_into().ok()?));
         let short = |at: usize| Some(u16::from_le_bytes(body.get(at..at + 2)?.try_into().ok()?));
         let kind = if short(0)? == 1 { Kind::Subvolume } else { Kind::Directory };
@@ -54,7 +54,7 @@ impl Stamp {
     /// The content size of the tree whose stamp is at `path`, without checking the stamp. Older versions store it at the same
     /// position: trees that are no longer used are removed as well.
     pub fn content_bytes(place: &Place) -> Option<u64> {
-        let mut start = [0; sealed::HEAD + FIELDS];
+        let mut start = [0; checksummed::HEAD + FIELDS];
         place.open_file().ok()?.read_exact(&mut start).ok()?;
         start.starts_with(&MAGIC[..7]).then(|| start.last_chunk().map(|last| u64::from_le_bytes(*last)))?
     }
@@ -70,6 +70,6 @@ impl Stamp {
         body.extend_from_slice(&index.len().to_le_bytes());
         body.extend_from_slice(&index.content_bytes().to_le_bytes());
         self.inodes.iter().for_each(|inode| body.extend_from_slice(&inode.to_le_bytes()));
-        sealed::write(place, MAGIC, &body)
+        checksummed::write(place, MAGIC, &body)
     }
 }

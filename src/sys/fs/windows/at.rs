@@ -10,7 +10,7 @@ use std::os::windows::fs::{symlink_dir, symlink_file};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-pub use super::facts::{DIR_MODE, DirStamp, Found, FoundKind, Seen};
+pub use super::facts::{DIR_MODE, DirState, Found, FoundKind, Seen};
 use super::open::{self, Held};
 use super::replace;
 use crate::sys::fs::name::{Name, OwnedName};
@@ -188,7 +188,7 @@ impl TreeDir {
     }
 
     /// An error of kind `Unsupported`: a directory here has no change time that programs cannot set.
-    pub fn stamp(&self) -> io::Result<DirStamp> {
+    pub fn state(&self) -> io::Result<DirState> {
         Err(io::ErrorKind::Unsupported.into())
     }
 

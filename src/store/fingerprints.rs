@@ -1,12 +1,12 @@
-//! Seals: the state of files in our own directories when their content was verified. A seal is the inode and its change time, which no
+//! Fingerprints: the state of files in our own directories when their content was verified. A fingerprint is the inode and its change time, which no
 //! user can set: so a file that was modified and given its old time is detected.
 //!
 //! ```text
 //! <directory>/seals   a line for each: name, inode, seconds, nanoseconds; the last one of a name counts
 //! ```
-//! A seal only saves time: a file whose seal is missing or does not match is verified by content, or created again, and sealed again.
-//! Seals added by other processes are read when a seal does not match. A program of the same user that also writes a seal is not
-//! detected: it has the same rights as its user (`--paranoid` trusts no seal).
+//! A fingerprint only saves time: a file whose fingerprint is missing or does not match is verified by content, or created again, and fingerprinted again.
+//! Fingerprints added by other processes are read when a fingerprint does not match. A program of the same user that also writes a fingerprint is not
+//! detected: it has the same rights as its user (`--paranoid` trusts no fingerprint).
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -19,66 +19,66 @@ use crate::sys::fs::place::Place;
 
 /// The file in each directory.
 const NAME: &str = "seals";
-/// A longer file of seals is started again: ten times what the largest directory needs.
+/// A longer file of fingerprints is started again: ten times what the largest directory needs.
 const MOST: u64 = 8 << 20;
-/// The number of seals that are written at once.
+/// The number of fingerprints that are written at once.
 const AT_ONCE: usize = 64;
 
 /// The state of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Seal {
+struct Fingerprint {
     inode: u64,
     changed: (i64, u64),
 }
 
-/// The seals of one directory. Its lock is held only to read or write the file of seals.
+/// The fingerprints of one directory. Its lock is held only to read or write the file of fingerprints.
 #[derive(Debug)]
-pub struct Seals {
+pub struct Fingerprints {
     dir: Place,
     known: Mutex<Known>,
 }
 
 #[derive(Debug, Default)]
 struct Known {
-    seals: HashMap<Box<str>, Seal>,
+    fingerprints: HashMap<Box<str>, Fingerprint>,
     /// The length of the file when it was read.
     read: Option<u64>,
-    pending: Vec<(Box<str>, Seal)>,
+    pending: Vec<(Box<str>, Fingerprint)>,
 }
 
-impl Seals {
-    /// The seals of `dir`. Reads nothing yet.
-    pub fn new(dir: Place) -> Seals {
-        Seals { dir, known: Mutex::default() }
+impl Fingerprints {
+    /// The fingerprints of `dir`. Reads nothing yet.
+    pub fn new(dir: Place) -> Fingerprints {
+        Fingerprints { dir, known: Mutex::default() }
     }
 
-    /// True if the file `name` has not changed since it was sealed.
+    /// True if the file `name` has not changed since it was verified.
     pub fn hold(&self, name: &str, facts: &FileFacts) -> bool {
-        let (mut known, seal) = (self.lock(), Seal::of(facts));
+        let (mut known, fingerprint) = (self.lock(), Fingerprint::of(facts));
         if known.read.is_none() {
             self.read(&mut known);
         }
-        if known.seals.get(name) == Some(&seal) {
+        if known.fingerprints.get(name) == Some(&fingerprint) {
             return true;
         }
         let grown = self.dir.below(NAME).open_file().and_then(|file| file.metadata()).map(|meta| meta.len());
         if grown.is_ok_and(|len| known.read != Some(len)) {
             self.read(&mut known);
         }
-        known.seals.get(name) == Some(&seal)
+        known.fingerprints.get(name) == Some(&fingerprint)
     }
 
-    /// Seals the file `name`, whose content was verified.
+    /// Fingerprints the file `name`, whose content was verified.
     pub fn add(&self, name: &str, facts: &FileFacts) {
         let mut known = self.lock();
-        known.seals.insert(name.into(), Seal::of(facts));
-        known.pending.push((name.into(), Seal::of(facts)));
+        known.fingerprints.insert(name.into(), Fingerprint::of(facts));
+        known.pending.push((name.into(), Fingerprint::of(facts)));
         if known.pending.len() >= AT_ONCE {
             self.write(&mut known);
         }
     }
 
-    /// Drops the seals of removed files, if there are many.
+    /// Drops the fingerprints of removed files, if there are many.
     pub fn keep(&self, is_there: impl Fn(&str) -> bool) -> io::Result<()> {
         let mut known = self.lock();
         if !known.pending.is_empty() {
@@ -98,23 +98,23 @@ impl Seals {
         }
     }
 
-    /// Reads the file; seals not written yet take precedence. An unreadable file counts as empty.
+    /// Reads the file; fingerprints not written yet take precedence. An unreadable file counts as empty.
     fn read(&self, known: &mut Known) {
         let text = self.dir.below(NAME).read(MOST);
         if text.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::NotFound) {
             let gone = self.dir.below(NAME).remove();
-            log::debug!("The seals of {} begin again: {gone:?}", self.dir.display());
+            log::debug!("The fingerprints of {} begin again: {gone:?}", self.dir.display());
         }
         let text = text.unwrap_or_default();
         known.read = Some(text.len() as u64);
-        known.seals = String::from_utf8_lossy(&text).lines().filter_map(Seal::parse).collect();
-        known.seals.extend(known.pending.iter().cloned());
+        known.fingerprints = String::from_utf8_lossy(&text).lines().filter_map(Fingerprint::parse).collect();
+        known.fingerprints.extend(known.pending.iter().cloned());
     }
 
-    /// Lost seals only cost time.
+    /// Lost fingerprints only cost time.
     fn write(&self, known: &mut Known) {
         let mut text = String::new();
-        for (name, Seal { inode, changed }) in known.pending.drain(..) {
+        for (name, Fingerprint { inode, changed }) in known.pending.drain(..) {
             // Writing to a string cannot fail.
             writeln!(text, "{name} {inode} {} {}", changed.0, changed.1).unwrap_or_default();
         }
@@ -122,7 +122,7 @@ impl Seals {
             dir.open_to_append(name)?.write_all(text.as_bytes())
         };
         if let Err(error) = self.dir.below(NAME).open_dir_of(append) {
-            log::debug!("Cannot keep the seals of {}: {error}", self.dir.display());
+            log::debug!("Cannot keep the fingerprints of {}: {error}", self.dir.display());
         }
     }
 
@@ -132,7 +132,7 @@ impl Seals {
     }
 }
 
-impl Drop for Seals {
+impl Drop for Fingerprints {
     fn drop(&mut self) {
         let mut known = self.lock();
         if !known.pending.is_empty() {
@@ -141,17 +141,17 @@ impl Drop for Seals {
     }
 }
 
-impl Seal {
-    fn of(facts: &FileFacts) -> Seal {
-        Seal { inode: facts.id.1, changed: facts.changed }
+impl Fingerprint {
+    fn of(facts: &FileFacts) -> Fingerprint {
+        Fingerprint { inode: facts.id.1, changed: facts.changed }
     }
 
     /// Parses a line; `None` for a truncated one.
-    fn parse(line: &str) -> Option<(Box<str>, Seal)> {
+    fn parse(line: &str) -> Option<(Box<str>, Fingerprint)> {
         let mut fields = line.split(' ');
         let (name, inode) = (fields.next()?, fields.next()?.parse().ok()?);
         let changed = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
-        fields.next().is_none().then(|| (name.into(), Seal { inode, changed }))
+        fields.next().is_none().then(|| (name.into(), Fingerprint { inode, changed }))
     }
 }
 
@@ -166,12 +166,12 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         fs::write(temp.path().join("one"), "right").unwrap();
         let facts = || facts_of_file(&File::open(temp.path().join("one")).unwrap()).unwrap();
-        let open = || Seals::new(Place::top(temp.path()));
+        let open = || Fingerprints::new(Place::top(temp.path()));
         let (writer, reader) = (open(), open());
         assert!(!reader.hold("one", &facts()));
         writer.add("one", &facts());
         drop(writer);
-        assert!(reader.hold("one", &facts()), "what somebody else has sealed meanwhile");
+        assert!(reader.hold("one", &facts()), "what somebody else has verified meanwhile");
         assert!(open().hold("one", &facts()));
         assert!(!open().hold("two", &facts()));
         let was = fs::metadata(temp.path().join("one")).unwrap().modified().unwrap();
@@ -184,9 +184,12 @@ mod tests {
     #[test]
     fn lines_that_make_no_sense_are_no_seals() {
         for line in ["", "x", "x 1", "x 1 2", "x 1 2 y", "x -1 2 3", "x 1 2 3 4", "x  1 2 3"] {
-            assert_eq!(Seal::parse(line), None, "{line:?}");
+            assert_eq!(Fingerprint::parse(line), None, "{line:?}");
         }
-        assert_eq!(Seal::parse("x 1 -2 3"), Some(("x".into(), Seal { inode: 1, changed: (-2, 3) })));
+        assert_eq!(
+            Fingerprint::parse("x 1 -2 3"),
+            Some(("x".into(), Fingerprint { inode: 1, changed: (-2, 3) }))
+        );
     }
 
     #[test]
@@ -194,10 +197,10 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         File::create(temp.path().join(NAME)).unwrap().set_len(MOST + 1).unwrap();
         let facts = facts_of_file(&File::open(temp.path()).unwrap()).unwrap();
-        let seals = Seals::new(Place::top(temp.path()));
-        assert!(!seals.hold("one", &facts));
-        seals.add("one", &facts);
-        drop(seals);
+        let fingerprints = Fingerprints::new(Place::top(temp.path()));
+        assert!(!fingerprints.hold("one", &facts));
+        fingerprints.add("one", &facts);
+        drop(fingerprints);
         assert!(fs::metadata(temp.path().join(NAME)).unwrap().len() < 100);
     }
 }

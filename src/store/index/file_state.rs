@@ -1,7 +1,7 @@
 //! Recognizing a catalog file without reading it.
 //!
-//! The identity of a catalog is the SHA-256 of its file, which takes time in proportion to the tree. A stamp stores it for a file with
-//! a given device, inode, size, modification and change time. Users cannot set the change time, so a modified file never matches. A
+//! The identity of a catalog is the SHA-256 of its file, which takes time in proportion to the tree. A stored state names it for a file
+//! with a given device, inode, size, modification and change time. Users cannot set the change time, so a modified file never matches. A
 //! file that changed within the last second is not stored, because a second change in the same clock tick would go unnoticed.
 
 use std::io;
@@ -11,25 +11,25 @@ use std::time::{Duration, SystemTime};
 use crate::rcc::catalog::CatalogId;
 use crate::sys::fs::place::Place;
 
-/// The minimum age of a change before a stamp of it is stored.
+/// The minimum age of a change before a state of it is stored.
 const SETTLED: Duration = Duration::from_secs(1);
 
-/// The maximum length of a stamp.
+/// The maximum length of a state.
 const MOST: u64 = 4096;
 
 /// The state of a catalog file at one moment.
-pub struct Stamp {
+pub struct CatalogFileState {
     path: PathBuf,
     text: String,
     changed: SystemTime,
 }
 
-impl Stamp {
-    /// The stamp of the file at `path`; `None` where the platform has no change time, or if there is no file.
-    pub fn of(path: &Path) -> Option<Stamp> {
+impl CatalogFileState {
+    /// The state of the file at `path`; `None` where the platform has no change time, or if there is no file.
+    pub fn of(path: &Path) -> Option<CatalogFileState> {
         let path = path.canonicalize().ok()?;
         let state = crate::sys::fs::dir::file_state(&path).ok()?;
-        Some(Stamp { path, text: state.text, changed: state.changed })
+        Some(CatalogFileState { path, text: state.text, changed: state.changed })
     }
 
     /// The catalog's identity, if it was stored for exactly this state of the file.
