@@ -2,6 +2,7 @@
 
 mod answer;
 mod reply;
+pub(super) mod terms;
 mod timed;
 
 use std::cell::RefCell;
@@ -14,8 +15,8 @@ use std::time::SystemTime;
 
 use fuser::{
     AccessFlags, BsdFileFlags, CopyFileRangeFlags, Errno, FileHandle, Filesystem, Generation, INodeNo,
-    InitFlags, IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate,
-    ReplyData, ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
+    IoctlFlags, KernelConfig, LockOwner, OpenFlags, RenameFlags, ReplyAttr, ReplyCreate, ReplyData,
+    ReplyDirectory, ReplyDirectoryPlus, ReplyEmpty, ReplyEntry, ReplyIoctl, ReplyLseek, ReplyOpen,
     ReplyStatfs, ReplyWrite, ReplyXattr, Request, TimeOrNow, WriteFlags,
 };
 
@@ -28,23 +29,7 @@ use super::requests::Opcode;
 use super::{STATS, Telemetry};
 
 use reply::{Plain, Plus, sized};
-
-/// The largest read and write, in bytes: the kernel's limit (256 pages).
-const MAX_TRANSFER: u32 = 1 << 20;
-
-/// The capabilities of the no-open path: if a kernel lacks one, this costs requests, not correctness.
-///
-/// KILLPRIV_V2: we clear setuid and setgid ourselves, so the kernel need not query `security.capability` at each write.
-const WANTED: [InitFlags; 8] = [
-    InitFlags::FUSE_NO_OPEN_SUPPORT,
-    InitFlags::FUSE_NO_OPENDIR_SUPPORT,
-    InitFlags::FUSE_DO_READDIRPLUS,
-    InitFlags::FUSE_CACHE_SYMLINKS,
-    InitFlags::FUSE_PARALLEL_DIROPS,
-    InitFlags::FUSE_NO_EXPORT_SUPPORT,
-    InitFlags::FUSE_MAX_PAGES,
-    InitFlags::FUSE_HANDLE_KILLPRIV_V2,
-];
+use terms::MAX_TRANSFER;
 
 thread_local! {
     /// A buffer per thread for content to reply with: reused, so that a read allocates nothing.
@@ -68,18 +53,7 @@ impl Adapter {
 
 impl Filesystem for Adapter {
     fn init(&mut self, _req: &Request, config: &mut KernelConfig) -> io::Result<()> {
-        for capability in WANTED {
-            if config.add_capabilities(capability).is_err() {
-                log::debug!("The kernel lacks {capability:?}");
-            }
-        }
-        let limits = [config.set_max_write(MAX_TRANSFER), config.set_max_readahead(MAX_TRANSFER)];
-        for nearest in limits.into_iter().filter_map(Result::err) {
-            log::debug!("The kernel takes transfers of at most {nearest} bytes");
-        }
-        if config.set_max_background(64).is_err() || config.set_congestion_threshold(48).is_err() {
-            log::debug!("The kernel keeps its own number of background requests");
-        }
+        terms::negotiate(config);
         self.opens.init(config);
         Ok(())
     }
