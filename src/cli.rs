@@ -65,6 +65,8 @@ mod remotes;
 mod report;
 #[cfg(unix)]
 mod reset;
+#[cfg(unix)]
+mod restart;
 mod run;
 mod run_words;
 mod settled;

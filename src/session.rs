@@ -16,6 +16,7 @@
 //! | [`daemon`], [`starter`], [`background`] | the process in the background: its start, its starter, its sandbox |
 //! | [`claim`], [`serve`] | what this process does: claims, mounts, serves |
 //! | [`supervise`] | the supervisor of a mount, which replaces a dead server |
+//! | [`restart`] | replaces the program that serves a mount by the installed one |
 //! | [`unmount`], [`detach`] | unmounting, and how a mount is taken away |
 
 pub mod appear;
@@ -61,6 +62,8 @@ pub mod prefetch;
 pub mod recording;
 pub mod report;
 pub mod request;
+#[cfg(unix)]
+pub mod restart;
 pub mod run;
 #[cfg(unix)]
 pub mod serve;

@@ -41,7 +41,7 @@ pub use self::holder::{Holder, Holders};
 pub use self::live::Live;
 pub use self::lock::{Lock, Wait, Waiting};
 pub use self::meta::OldMeta;
-pub use self::state::{MountOptions, MountState, RestoredState};
+pub use self::state::{MountOptions, MountState, Restarts, RestoredState};
 use crate::error::{Class, Failure};
 use crate::rcc::home::{Home, Label};
 use crate::sys;

@@ -24,6 +24,8 @@ use super::metrics;
 #[cfg(unix)]
 use super::report;
 #[cfg(unix)]
+use super::restart;
+#[cfg(unix)]
 use super::top;
 #[cfg(unix)]
 use super::trace;
@@ -60,6 +62,13 @@ pub enum EnvironmentCommand {
     /// Verify one catalog: its blobs and, with --parity, that mount, files and RCC's restore give the same tree
     Verify(verify::VerifyArgs),
     #[cfg(unix)]
+    /// Let the installed program serve mounted spaces, after an upgrade; nothing is unmounted
+    Restart(restart::RestartArgs),
+    #[cfg(unix)]
+    /// Serve a mount from now on, described on stdin
+    #[command(hide = true)]
+    Succeed,
+    #[cfg(unix)]
     /// Show the version, home, machine, directories and disk usage
     Info(info::InfoArgs),
     #[cfg(unix)]
@@ -93,6 +102,10 @@ pub fn main(context: &Context, command: &EnvironmentCommand) -> anyhow::Result<E
         EnvironmentCommand::Top(args) => top::main(context, args),
         #[cfg(unix)]
         EnvironmentCommand::Report(args) => report::main(context, args),
+        #[cfg(unix)]
+        EnvironmentCommand::Restart(args) => restart::main(context, args),
+        #[cfg(unix)]
+        EnvironmentCommand::Succeed => super::mount::succeed(),
         #[cfg(unix)]
         EnvironmentCommand::Trace(args) => trace::main(context, args),
         #[cfg(unix)]

@@ -14,8 +14,8 @@ use crate::session::error::CannotMount;
 use crate::session::method::Mode;
 use crate::session::obtain::ready_to_serve;
 use crate::session::report::MountReport;
-use crate::session::request::{MountRequest, ProfileAt};
-use crate::session::serve::{serve, take_over};
+use crate::session::request::{MountRequest, Order, ProfileAt};
+use crate::session::serve::{serve, succeed as succeed_with, take_over};
 use crate::session::supervise::{self, Server, Terminal};
 use crate::session::{background, daemon};
 
@@ -118,7 +118,8 @@ fn in_foreground(context: &Context, request: &MountRequest) -> anyhow::Result<Ex
         exit_code::fail(&error, context.json);
         i32::from(exit_code::code(&error))
     };
-    Ok(exit_code::of(supervise::run(Terminal::Kept, work)?))
+    let order = Order { request: request.clone(), given: context.given.clone() };
+    Ok(exit_code::of(supervise::run(Terminal::Kept, order, work)?))
 }
 
 /// The work of the server of a foreground mount, which may fall back to files.
@@ -134,6 +135,12 @@ fn serve_in_foreground(context: &Context, request: &MountRequest, server: &Serve
     let Err(error) = serve(context, request, server, None, ready) else { return Ok(()) };
     let refused = error.downcast::<CannotMount>()?;
     show(context, &appear::without_mount(context, request, refused)?)
+}
+
+/// The installed program, started by the supervisor of a mount to serve it from now on.
+pub fn succeed() -> anyhow::Result<ExitCode> {
+    succeed_with(|order| Ok((*Context::of_order(order)?).clone()))?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// The process that serves a mount: reads the request from stdin, and answers on stdout.

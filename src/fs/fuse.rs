@@ -16,6 +16,7 @@ pub mod awake;
 mod convert;
 #[cfg(target_os = "linux")]
 mod created;
+pub mod gate;
 pub mod latency;
 #[cfg(target_os = "linux")]
 mod passthrough;
@@ -33,6 +34,7 @@ use std::sync::Arc;
 use crate::store::observe::{Fallback, Tally};
 
 use awake::Awake;
+use gate::Gate;
 use latency::{Latencies, Latency};
 use priming::Recorder;
 use progress::Progress;
@@ -79,6 +81,8 @@ pub struct Telemetry {
     pub progress: Option<Arc<Progress>>,
     /// How many servers of this mount ended before this one.
     pub deaths: u64,
+    /// Where this server stops for its successor.
+    pub gate: Arc<Gate>,
 }
 
 /// The attribute of a mount's root that reports request statistics, as JSON.

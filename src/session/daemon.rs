@@ -107,7 +107,8 @@ pub fn run(context: &Context, request: &MountRequest, watched: bool) -> anyhow::
         log::error!("{error:#}");
         i32::from(context.front.exit_code(&error))
     };
-    supervise::run(Terminal::Left, work).context("Cannot supervise the server of a mount")
+    let order = Order { request: request.clone(), given: context.given.clone() };
+    supervise::run(Terminal::Left, order, work).context("Cannot supervise the server of a mount")
 }
 
 /// Begins as the first server.

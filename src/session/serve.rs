@@ -19,6 +19,7 @@ use std::time::{Duration, Instant};
 use anyhow::Context as _;
 
 use crate::fs::fuse::awake::{Awake, KEEP_AWAKE, KeepAwake};
+use crate::fs::fuse::gate::Gate;
 use crate::fs::fuse::{Io, Session, Telemetry};
 use crate::rcc::catalog::Catalog;
 use crate::space::{Lock, RestoredState, Space, Wait};
@@ -36,9 +37,10 @@ use super::error::CannotMount;
 use super::method::{Method, Mounter, Refusal};
 use super::prefetch::Prefetch;
 use super::report::MountReport;
-use super::request::MountRequest;
+use super::request::{MountRequest, Order};
+use super::restart;
 use super::starter::Starter;
-use super::supervise::{Held, Server};
+use super::supervise::{self, Held, Legacy, Server};
 use super::supply;
 
 /// The readahead size in bytes, if root allows setting it: large files take a quarter of the requests, small ones as many as before.
@@ -97,7 +99,24 @@ pub fn take_over(
     let serving = Serving::begin(context, request, mounted, session, telemetry)?;
     serving.obey(context, server, request)?;
     server.serving()?;
+    if server.is_requested() {
+        let (space, supervisor) = (serving.mounted.space.clone(), server.supervisor());
+        let record = move || restart::record(&space, supervisor, Ok(()));
+        std::thread::Builder::new().name("record".into()).spawn(record).map(drop)?;
+    }
     serving.until_unmounted()
+}
+
+/// Becomes the server of a mount that the program of another version has served, in a process that its supervisor has started.
+pub fn succeed(context_of: impl FnOnce(&Order) -> anyhow::Result<Context>) -> anyhow::Result<()> {
+    let check = |legacy: &Legacy| {
+        let context = context_of(&legacy.order)?;
+        establish::check(&context, &legacy.order.request, &legacy.standing)?;
+        Ok(context)
+    };
+    supervise::succeed(check, |context, legacy, server, held| {
+        take_over(&context, &legacy.order.request, server, held)
+    })
 }
 
 /// The measurements of this mount.
@@ -116,6 +135,7 @@ struct Serving {
     stop: Arc<AtomicBool>,
     /// Stops all use of the mount itself.
     quiet: Arc<AtomicBool>,
+    gate: Arc<Gate>,
     server: JoinHandle<std::io::Result<()>>,
     filler: JoinHandle<()>,
 }
@@ -129,7 +149,7 @@ impl Serving {
         session: Session,
         telemetry: Telemetry,
     ) -> anyhow::Result<Serving> {
-        let Telemetry { tally, recorder, awake, .. } = telemetry;
+        let Telemetry { tally, recorder, awake, gate, .. } = telemetry;
         let prefetch = Prefetch::new(context, request, &mounted, recorder);
         let sandbox = background::sandbox(&context.home, &mounted.space);
         let handed_over = match mounted.report.io {
@@ -160,14 +180,21 @@ impl Serving {
         let filler = spawn_background(&mounted, &tally, &stop, sandbox)?;
         // The report is sent only after the server is in the sandbox; and so its log is complete.
         let _disconnected: Result<(), _> = is_sandboxed.recv();
-        Ok(Serving { mounted, tally, prefetch, stop, quiet, server, filler })
+        Ok(Serving { mounted, tally, prefetch, stop, quiet, gate, server, filler })
     }
 
     /// From now on handles requests of the supervisor, and ends a mount that is no longer used.
     fn obey(&self, context: &Context, server: &Server<'_>, request: &MountRequest) -> anyhow::Result<()> {
         background::harden();
         let Mounted { space, id, .. } = &self.mounted;
-        asked::on_asked(context, server, space.root.clone(), *id, Arc::clone(&self.quiet))?;
+        asked::on_asked(
+            context,
+            server,
+            space.clone(),
+            *id,
+            Arc::clone(&self.quiet),
+            Arc::clone(&self.gate),
+        )?;
         if !request.keep {
             reaper::start(context, space, &self.stop)?;
         }

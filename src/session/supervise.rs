@@ -12,6 +12,7 @@
 //! |---|---|
 //! | SIGTERM, SIGINT | [`Asked::Unmount`]; a server that is not ready yet is ended |
 //! | SIGUSR1 | [`Asked::Quiet`] |
+//! | SIGUSR2 | the installed program takes over from the server: [`successor`] |
 //! | SIGHUP | nothing |
 //!
 //! If a server ends unexpectedly while the mount exists, another fork of the supervisor takes the connection over
@@ -32,11 +33,14 @@
 mod link;
 mod losses;
 mod messages;
+mod restart;
 mod server;
+mod successor;
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
 
@@ -45,15 +49,22 @@ use crate::sys::process::mailbox::{self, Letter, Mailbox};
 use crate::sys::process::{Process, daemon as process, limits};
 
 use super::background;
+use super::request::Order;
 
 use link::Link;
 use losses::Losses;
 use messages::Told;
-pub use messages::{Asked, Standing};
+pub use messages::{Asked, Legacy, Standing};
 pub use server::{Held, Server};
+use successor::Successor;
+pub use successor::{COMMAND, succeed};
 
 /// How long a mount may stay without answers: until then, waiting programs cannot be killed.
 const DEADLINE: Duration = Duration::from_secs(10);
+/// How long a server may take to end for its successor.
+const STOPPING: Duration = Duration::from_secs(5);
+/// How long a program may take to serve that has never served this mount; then the former one does.
+const UNTRIED: Duration = Duration::from_secs(4);
 /// The exit code of a process ended by a signal is this plus the number of the signal, as in shells.
 const SIGNALLED: i32 = 128;
 
@@ -76,8 +87,8 @@ enum Over {
 }
 
 /// Serves a mount with `work`, run in a separate process, and restarted if that process dies. Returns only in the supervisor, with
-/// the exit code of the last server. This process must have one thread.
-pub fn run(terminal: Terminal, work: impl Fn(&Server<'_>) -> i32) -> io::Result<i32> {
+/// the exit code of the last server. This process must have one thread. `order` is for a successor of another version.
+pub fn run(terminal: Terminal, order: Order, work: impl Fn(&Server<'_>) -> i32) -> io::Result<i32> {
     if let Err(why) = limits::raise() {
         log::debug!("{why}"); // the server refuses to start
     }
@@ -88,6 +99,11 @@ pub fn run(terminal: Terminal, work: impl Fn(&Server<'_>) -> i32) -> io::Result<
         log: None,
         mount: None,
         ending: false,
+        order,
+        program: None,
+        successor: None,
+        stopping: None,
+        refused: None,
         deaths: 0,
         losses: Losses::default(),
     };
@@ -96,7 +112,7 @@ pub fn run(terminal: Terminal, work: impl Fn(&Server<'_>) -> i32) -> io::Result<
         let status = supervisor.serve(&work, died)?;
         died = Some(Instant::now());
         match supervisor.is_over(status) {
-            None => supervisor.deaths += 1,
+            None => {}
             Some(over) => {
                 supervisor.end(&over, status);
                 let code = status.code().unwrap_or_else(|| SIGNALLED + signal_of(status));
@@ -115,8 +131,24 @@ struct Supervisor {
     mount: Option<(Standing, Option<(OwnedFd, File)>)>,
     /// An unmount was requested.
     ending: bool,
+    order: Order,
+    /// The program to start servers from, if not a fork of this process.
+    program: Option<Program>,
+    /// The next server, which is not needed yet.
+    successor: Option<Successor>,
+    /// When the server was asked to end for its successor.
+    stopping: Option<Instant>,
+    /// Why a restart was refused, for the next server to record.
+    refused: Option<String>,
     deaths: u64,
     losses: Losses,
+}
+
+/// An installed program that serves instead of a fork of the supervisor.
+struct Program {
+    path: PathBuf,
+    /// It has served this mount.
+    is_tried: bool,
 }
 
 /// A server and its state.
@@ -131,18 +163,18 @@ impl Supervisor {
     fn serve(&mut self, work: &impl Fn(&Server<'_>) -> i32, died: Option<Instant>) -> io::Result<ExitStatus> {
         let mut child = self.start(work)?;
         loop {
-            let left = died.filter(|_| !child.serves).map(|died| DEADLINE.saturating_sub(died.elapsed()));
-            if left.is_some_and(|left| left.is_zero()) && !self.losses.is_given_up() {
-                child.process.kill(true);
-                self.losses.give_up();
-            }
-            let left = left.filter(|left| !left.is_zero());
+            let left = self.time_left(&child, died);
             let Some(mailbox) = &self.mailbox else { return Err(io::ErrorKind::Unsupported.into()) };
-            let mail = mailbox.wait(child.link.as_ref().map(AsFd::as_fd), left)?;
-            if mail.readable {
+            let links = child
+                .link
+                .iter()
+                .chain(self.successor.iter().filter(|_| self.stopping.is_none()).map(Successor::link));
+            let letters = mailbox.wait(&links.map(AsFd::as_fd).collect::<Vec<BorrowedFd<'_>>>(), left)?;
+            if child.link.as_ref().is_some_and(Link::is_readable) {
                 self.listen(&mut child, died);
             }
-            for letter in mail.letters {
+            self.hear_successor(&child)?;
+            for letter in letters {
                 self.pass_on(letter, &child);
             }
             if let Some(status) = child.process.try_wait()? {
@@ -154,7 +186,32 @@ impl Supervisor {
         }
     }
 
+    /// The time until something has to be done even if nothing happens; what is due is done.
+    fn time_left(&mut self, child: &Child, died: Option<Instant>) -> Option<Duration> {
+        if let Some(stopping) = self.stopping {
+            if stopping.elapsed() > STOPPING {
+                child.process.kill(true);
+            }
+            return Some(STOPPING.saturating_sub(stopping.elapsed()).max(Duration::from_millis(10)));
+        }
+        let Some(died) = died.filter(|_| !child.serves) else {
+            return self.successor.as_ref().map(|_| STOPPING);
+        };
+        let is_untried = self.program.as_ref().is_some_and(|program| !program.is_tried);
+        let left = if is_untried { UNTRIED } else { DEADLINE }.saturating_sub(died.elapsed());
+        if left.is_zero() && !self.losses.is_given_up() {
+            child.process.kill(true);
+            if !is_untried {
+                self.losses.give_up();
+            }
+        }
+        Some(left).filter(|left| !left.is_zero())
+    }
+
     fn start(&mut self, work: &impl Fn(&Server<'_>) -> i32) -> io::Result<Child> {
+        if let Some(child) = self.start_program() {
+            return Ok(child);
+        }
         let (ours, theirs) = Link::pair()?;
         let mut ours = Some(ours);
         let supervisor = Process::current();
@@ -203,13 +260,21 @@ impl Supervisor {
             }
             Told::Serving => {
                 child.serves = true;
+                if let Some(program) = &mut self.program {
+                    program.is_tried = true;
+                }
+                if let Some(why) = self.refused.take() {
+                    ask(child, &Asked::Stays(why));
+                }
                 if let Some(died) = died {
                     log::warn!("Another server took over after {} ms", died.elapsed().as_millis());
                 }
                 if self.ending {
-                    ask(child, Asked::Unmount);
+                    ask(child, &Asked::Unmount);
                 }
             }
+            Told::Fits => {}
+            Told::Unfit(why) => log::error!("The installed program cannot serve: {why}"),
             Told::GoesOn => self.losses.forget(),
             Told::Outlives => {
                 if let Err(error) = fork::outlive_parent() {
@@ -233,12 +298,13 @@ impl Supervisor {
             Letter::Terminate => {
                 self.ending = true;
                 match child.serves {
-                    true => ask(child, Asked::Unmount),
+                    true => ask(child, &Asked::Unmount),
                     false if self.mount.is_none() => child.process.kill(false),
                     false => {} // the request is sent as soon as it serves
                 }
             }
-            Letter::Quiet if child.serves => ask(child, Asked::Quiet),
+            Letter::Restart => self.prepare_successor(child),
+            Letter::Quiet if child.serves => ask(child, &Asked::Quiet),
             Letter::Quiet | Letter::Ended => {}
         }
     }
@@ -246,7 +312,7 @@ impl Supervisor {
     /// Whether the mount is over after the end of a server; `None`: another one is started.
     fn is_over(&mut self, status: ExitStatus) -> Option<Over> {
         let Some((_, kept)) = &self.mount else { return Some(Over::Ended) };
-        if self.ending {
+        if self.ending && self.stopping.is_none() {
             return Some(Over::Ended);
         }
         let Some((device, _)) = kept else {
@@ -257,6 +323,11 @@ impl Supervisor {
         if !mailbox::is_whole(device) {
             return Some(Over::Ended);
         }
+        if self.has_made_room() {
+            return None;
+        }
+        self.deaths += 1;
+        self.drop_untried(status);
         log::warn!("The server ended ({status}); another one takes over");
         match self.losses.note(Instant::now()) {
             Ok(pause) => {
@@ -278,6 +349,7 @@ impl Supervisor {
         }
         // First: release waiting programs.
         self.mount = None;
+        self.successor.take().into_iter().for_each(Successor::dismiss);
         if let Some(log) = self.log.as_ref().filter(|_| !status.success())
             && let Err(error) = crate::sys::fs::disk::sync_of(log)
         {
@@ -290,8 +362,8 @@ impl Supervisor {
     }
 }
 
-fn ask(child: &Child, asked: Asked) {
-    if let Some(Err(error)) = child.link.as_ref().map(|link| link.send(&asked, &[])) {
+fn ask(child: &Child, asked: &Asked) {
+    if let Some(Err(error)) = child.link.as_ref().map(|link| link.send(asked, &[])) {
         log::debug!("The server cannot be asked for {asked:?}: {error}");
     }
 }

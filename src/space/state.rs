@@ -54,12 +54,24 @@ pub struct MountState {
     /// The version of the program that serves it; empty for one that did not say so.
     #[serde(default)]
     pub version: String,
+    /// The restarts of this mount; `None`: its supervisor knows none.
+    #[serde(default)]
+    pub restarts: Option<Restarts>,
     /// The options it was mounted with.
     #[serde(default)]
     pub options: MountOptions,
     /// The state of RCC's `.meta` when it was mounted.
     #[serde(default)]
     pub meta: Option<String>,
+}
+
+/// What became of requests to restart a mount.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Restarts {
+    /// How many there were.
+    pub count: u64,
+    /// Why the last one was refused; `None`: it was not.
+    pub refused: Option<String>,
 }
 
 /// The options of a live mount that a later request may contradict.

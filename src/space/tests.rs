@@ -112,6 +112,7 @@ fn the_state_of_a_mount_is_read_back() {
     let Fixture { dir: _dir, home: _, space } = fixture();
     assert_eq!(space.mount_state().unwrap(), None);
     let state = MountState {
+        restarts: Some(Restarts { count: 1, refused: Some("x".into()) }),
         controller: "golden".to_owned(),
         space: "interop".to_owned(),
         blueprint: String::new(),

@@ -166,7 +166,7 @@ pub fn user_name() -> String {
 pub fn program(first: Option<&OsStr>, path: Option<&OsStr>) -> io::Result<PathBuf> {
     let current = Path::new("/proc/self/exe");
     if let Ok(program) = std::fs::read_link(current) {
-        return Ok(program);
+        return Ok(installed(program));
     }
     let first = PathBuf::from(first.unwrap_or_default());
     if first.components().count() > 1 {
@@ -175,6 +175,13 @@ pub fn program(first: Option<&OsStr>, path: Option<&OsStr>) -> io::Result<PathBu
     let places = path.map(split).unwrap_or_default().into_iter().map(|dir| dir.join(&first));
     let found = places.into_iter().find(|place| place.is_file());
     found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "there is no /proc to ask"))
+}
+
+/// The path of a program as the kernel shows it: an upgrade has replaced the file that runs by another one at the same path.
+fn installed(shown: PathBuf) -> PathBuf {
+    use std::os::unix::ffi::OsStrExt;
+    let path = shown.as_os_str().as_bytes().strip_suffix(b" (deleted)").map(OsStr::from_bytes);
+    path.map(Path::new).filter(|path| path.is_file()).map_or_else(|| shown.clone(), Path::to_owned)
 }
 
 fn split(path: &OsStr) -> Vec<PathBuf> {

@@ -20,6 +20,7 @@ mod passthrough;
 mod posix;
 mod readers;
 mod real_run;
+mod restart;
 mod running;
 mod supervised;
 mod sweep;

@@ -48,6 +48,11 @@ impl Session {
         Err(io::ErrorKind::Unsupported.into())
     }
 
+    /// Fails: there is no FUSE.
+    pub fn check_terms(_handshake: &Handshake) -> io::Result<()> {
+        Err(io::ErrorKind::Unsupported.into())
+    }
+
     /// What another process needs to take the connection over.
     pub fn handshake(&self) -> &Handshake {
         match *self {}

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::adapter::Adapter;
+use super::adapter::terms::Terms;
 use super::passthrough::Opens;
 use super::{Io, Telemetry};
 use crate::fs::vfs::Vfs;
@@ -19,6 +20,31 @@ pub struct Handshake {
     init: Vec<u8>,
     /// The answer to it.
     reply: Vec<u8>,
+}
+
+impl Handshake {
+    /// Fails if another one was agreed with the kernel.
+    fn check(&self, agreed: &Handshake) -> io::Result<()> {
+        let same = self.reply == agreed.reply;
+        let other = "this program would serve the mount on other terms than were agreed with the kernel";
+        if same { Ok(()) } else { Err(io::Error::other(other)) }
+    }
+}
+
+/// Makes `fuser` process `init`; its answer is not sent to the kernel.
+fn negotiated<F: fuser::Filesystem>(
+    filesystem: F,
+    acl: fuser::SessionACL,
+    config: fuser::Config,
+    init: Vec<u8>,
+) -> io::Result<(fuser::Session<F>, Handshake)> {
+    let (ours, theirs) = connection::pair()?;
+    connection::send(&ours, &init)?;
+    let session = fuser::Session::from_fd(filesystem, theirs, acl, config)?;
+    let mut reply = vec![0; REPLY_ROOM];
+    let len = io::Read::read(&mut std::fs::File::from(ours), &mut reply)?;
+    reply.truncate(len);
+    Ok((session, Handshake { init, reply }))
 }
 
 /// A mounted file system, ready to be served.
@@ -60,12 +86,8 @@ impl Session {
         telemetry: Telemetry,
         handshake: Handshake,
     ) -> io::Result<Session> {
-        let session = Session::agree(vfs, &device, (threads, false), telemetry, &[], handshake.init)?;
-        if session.handshake.reply != handshake.reply {
-            return Err(io::Error::other(
-                "this program would serve the mount on other terms than were agreed with the kernel",
-            ));
-        }
+        let session = Session::agree(vfs, &device, (threads, false), telemetry, &[], handshake.init.clone())?;
+        session.handshake.check(&handshake)?;
         connection::resend(&device)?;
         Ok(session)
     }
@@ -100,14 +122,16 @@ impl Session {
         let acl = fuser::SessionACL::All;
         let opens = Arc::new(Opens::new(passed, Arc::clone(&telemetry.tally) as Arc<dyn Observer>));
         let adapter = Adapter::new(vfs, telemetry, Arc::clone(&opens));
-        let (ours, theirs) = connection::pair()?;
-        connection::send(&ours, &init)?;
-        let session = fuser::Session::from_fd(adapter, theirs, acl, config)?;
-        let mut reply = vec![0; REPLY_ROOM];
-        let len = io::Read::read(&mut std::fs::File::from(ours), &mut reply)?;
-        reply.truncate(len);
+        let (session, handshake) = negotiated(adapter, acl, config, init)?;
         connection::become_device(&session, device)?;
-        Ok(Session { session, opens, handshake: Handshake { init, reply } })
+        Ok(Session { session, opens, handshake })
+    }
+
+    /// Checks that this program would serve a mount on the terms of `handshake`.
+    pub fn check_terms(handshake: &Handshake) -> io::Result<()> {
+        let (acl, config) = (fuser::SessionACL::All, fuser::Config::default());
+        let (_session, ours) = negotiated(Terms, acl, config, handshake.init.clone())?;
+        ours.check(handshake)
     }
 
     /// What another process needs to take the connection over.

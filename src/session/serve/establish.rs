@@ -26,9 +26,9 @@ use crate::session::supervise::{Held, Server, Standing};
 use crate::session::supply::Supplied;
 use crate::session::written::view;
 use crate::space::relocated::Relocated;
-use crate::space::{Live, MountOptions, MountState, Space, files};
+use crate::space::{Live, MountOptions, MountState, Restarts, Space, files};
 use crate::store::index::{Index, index_path};
-use crate::store::observe::Observer;
+use crate::store::observe::{Observer, Tally};
 use crate::store::{BlobSource, RawStore, Store};
 use crate::sys::fs::counts::Counts;
 use crate::sys::fs::dir;
@@ -245,6 +245,20 @@ impl Mounted {
     }
 }
 
+/// Checks that [`take_over`] will understand everything of the mount, while another process serves it.
+pub fn check(context: &Context, request: &MountRequest, standing: &Standing) -> anyhow::Result<()> {
+    let handshake = standing.handshake.as_ref().context("It cannot be taken over")?;
+    Session::check_terms(handshake).context("The kernel would have to be asked again")?;
+    let index = known_index(context, request, &standing.catalog)?;
+    let space = context.space(index.base(), &request.space);
+    let (ours, known) = (&space.root, &standing.report.path);
+    anyhow::ensure!(ours == known, "It would serve {}, not {}", ours.display(), known.display());
+    let state = space.mount_state()?.context("Nothing is recorded of the mount")?;
+    anyhow::ensure!(state.catalog == standing.catalog, "The record of the mount is of another catalog");
+    let observer = Arc::new(Tally::new()) as Arc<dyn Observer>;
+    open_upper(&space, &index, Access::ReadOnly, observer).map(drop)
+}
+
 /// Takes over the mount that the supervisor holds. Earlier changes are kept, even if the request had `fresh`.
 pub fn take_over(
     context: &Context,
@@ -327,6 +341,7 @@ fn state_of(
         space: space.name().to_owned(),
         blueprint: index.blueprint().to_owned(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
+        restarts: Some(Restarts::default()),
         options: options_of(request, io),
         meta: space.meta_state(),
     }

@@ -7,7 +7,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::sys::mount::connection;
-use crate::sys::process::mailbox;
+use crate::sys::process::{daemon, mailbox};
 
 /// One end of the connection.
 #[derive(Debug)]
@@ -17,6 +17,13 @@ impl Link {
     /// Creates both ends.
     pub fn pair() -> io::Result<(Link, Link)> {
         connection::pair().map(|(one, other)| (Link(one), Link(other)))
+    }
+
+    /// The end that this process was started with, as its stdin.
+    pub fn of_stdin() -> io::Result<Link> {
+        let link = io::stdin().as_fd().try_clone_to_owned()?;
+        daemon::leave_stdin()?; // programs that this process starts must not get it
+        Ok(Link(link))
     }
 
     /// Sends a message.
@@ -33,6 +40,12 @@ impl Link {
     /// True if there is something to receive, or the other end is closed.
     pub fn is_readable(&self) -> bool {
         mailbox::is_readable(&self.0)
+    }
+}
+
+impl From<Link> for OwnedFd {
+    fn from(link: Link) -> OwnedFd {
+        link.0
     }
 }
 

@@ -4,7 +4,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::fs::fuse::Handshake;
 use crate::session::report::MountReport;
+use crate::session::request::Order;
 use crate::sys::mount::MountId;
+use crate::sys::process::Process;
 
 /// A message of a server.
 #[derive(Debug, Serialize, Deserialize)]
@@ -19,15 +21,41 @@ pub enum Told {
     Outlives,
     /// It has answered all resent requests.
     GoesOn,
+    /// A successor can take the mount over.
+    Fits,
+    /// A successor cannot take the mount over.
+    Unfit(String),
 }
 
 /// A request to a server.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Asked {
     /// Unmount and end.
     Unmount,
     /// Do not access the mount any more.
     Quiet,
+    /// End once all requests that were started are answered: a successor waits.
+    Stop,
+    /// Record that a restart was refused, and why.
+    Stays(String),
+    /// To a successor: take the mount over. It was requested by a command, which waits for the record of it.
+    Begin {
+        /// False: the server before it died.
+        requested: bool,
+    },
+}
+
+/// The first message to a successor, with descriptors of the device and the counters.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct Legacy {
+    /// What was requested.
+    pub order: Order,
+    /// The mount.
+    pub standing: Standing,
+    /// The supervisor.
+    pub supervisor: Process,
+    /// How many servers died.
+    pub deaths: u64,
 }
 
 /// The facts about a mount that a takeover needs.

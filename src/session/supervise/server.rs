@@ -31,16 +31,27 @@ pub struct Server<'a> {
     link: Arc<Link>,
     supervisor: Process,
     held: Option<Held<'a>>,
+    /// Another program served until now, and a command waits for the record of it.
+    is_requested: bool,
 }
 
 impl<'a> Server<'a> {
     pub(super) fn new(link: Link, supervisor: Process, held: Option<Held<'a>>) -> Server<'a> {
-        Server { link: Arc::new(link), supervisor, held }
+        Server { link: Arc::new(link), supervisor, held, is_requested: false }
     }
 
     /// The supervisor, which represents the mount.
     pub fn supervisor(&self) -> Process {
         self.supervisor
+    }
+
+    pub(super) fn requested(self, is_requested: bool) -> Server<'a> {
+        Server { is_requested, ..self }
+    }
+
+    /// True if a command requested that this program serves from now on.
+    pub fn is_requested(&self) -> bool {
+        self.is_requested
     }
 
     /// What to take over; `None`: a new mount is to be made.

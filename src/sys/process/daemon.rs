@@ -81,6 +81,11 @@ pub fn redirect_stdio(log: &File) -> io::Result<()> {
     Ok(rustix::stdio::dup2_stderr(log.as_fd())?)
 }
 
+/// Redirects stdin to /dev/null.
+pub fn leave_stdin() -> io::Result<()> {
+    Ok(rustix::stdio::dup2_stdin(File::open("/dev/null")?.as_fd())?)
+}
+
 /// Redirects stdin and stdout to /dev/null.
 pub fn leave_stdin_and_stdout() -> io::Result<()> {
     let null = File::options().read(true).write(true).open("/dev/null")?;
@@ -124,6 +129,30 @@ pub fn users_of(root: &Path) -> Vec<Process> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter(|&pid: &u32| uses(pid, root)).map(Process::with_id).collect()
+}
+
+/// The supervisors of mounts that were started from the program at `program`, as far as visible to us: they wait for a signal that asks
+/// for a restart, which would end any other process.
+pub fn supervisors_of(program: &Path) -> Vec<u32> {
+    let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
+    let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|&pid: &u32| runs(pid, program) && waits_for_restart(pid)).collect()
+}
+
+/// True if `pid` runs the program at `program`, or one that was there.
+fn runs(pid: u32, program: &Path) -> bool {
+    let Ok(shown) = fs::read_link(format!("/proc/{pid}/exe")) else { return false };
+    shown == program
+        || shown.as_os_str().as_encoded_bytes().strip_suffix(b" (deleted)")
+            == Some(program.as_os_str().as_encoded_bytes())
+}
+
+/// True if `pid` blocks SIGUSR2, to take it as a message.
+fn waits_for_restart(pid: u32) -> bool {
+    const USR2: u64 = 1 << 11;
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
+    blocked.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & USR2 != 0)
 }
 
 fn uses(pid: u32, root: &Path) -> bool {

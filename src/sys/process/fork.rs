@@ -3,10 +3,11 @@
 //! Nothing of the caller runs twice: no destructor, no exit handler.
 
 use std::io;
-use std::os::unix::process::ExitStatusExt as _;
-use std::process::ExitStatus;
+use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
+use std::process::{Command, ExitStatus};
 
 use rustix::process::{Pid, Signal, WaitOptions};
+use rustix::thread::CapabilitySets;
 
 /// Exit code of a fork whose parent was gone before it could ask to be killed with it.
 const ORPHAN: i32 = 1;
@@ -35,6 +36,24 @@ pub fn spawn(work: impl FnOnce() -> i32) -> io::Result<Forked> {
 /// From now on this fork is not killed when its parent ends. Must be called by the thread that [`spawn`] started with.
 pub fn outlive_parent() -> io::Result<()> {
     Ok(rustix::process::set_parent_process_death_signal(None)?)
+}
+
+/// Executes `command` in place of this fork, which keeps its capabilities: in a user namespace, they are not those of root. Returns
+/// only if that failed.
+pub fn become_program(command: &mut Command) -> io::Error {
+    if let Err(error) = keep_capabilities() {
+        log::debug!("Capabilities are lost: {error}");
+    }
+    command.exec()
+}
+
+fn keep_capabilities() -> rustix::io::Result<()> {
+    let now = rustix::thread::capabilities(None)?;
+    rustix::thread::set_capabilities(None, CapabilitySets { inheritable: now.permitted, ..now })?;
+    for capability in now.permitted.iter() {
+        rustix::thread::configure_capability_in_ambient_set(capability, true)?;
+    }
+    Ok(())
 }
 
 impl Forked {

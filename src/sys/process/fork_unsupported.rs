@@ -1,7 +1,7 @@
 //! Stubs for forks on platforms where mounts cannot be served: every call is refused.
 
 use std::io;
-use std::process::ExitStatus;
+use std::process::{Command, ExitStatus};
 
 /// A fork: there is none.
 pub enum Forked {}
@@ -31,6 +31,11 @@ impl Forked {
     pub fn wait(self) -> io::Result<ExitStatus> {
         match self {}
     }
+}
+
+/// Always fails.
+pub fn become_program(_command: &mut Command) -> io::Error {
+    io::ErrorKind::Unsupported.into()
 }
 
 /// Always fails.

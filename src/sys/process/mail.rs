@@ -1,4 +1,4 @@
-//! The messages of a mailbox, the same on every platform.
+//! The letters of a mailbox, the same on every platform.
 
 /// The meaning of a signal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -7,15 +7,8 @@ pub enum Letter {
     Terminate,
     /// SIGUSR1: leave the mount alone.
     Quiet,
+    /// SIGUSR2: let the installed program serve.
+    Restart,
     /// SIGCHLD: a process that was started here has ended.
     Ended,
-}
-
-/// What arrived.
-#[derive(Debug, Default, PartialEq, Eq)]
-pub struct Mail {
-    /// The signals.
-    pub letters: Vec<Letter>,
-    /// There is something to receive, or the other end is closed.
-    pub readable: bool,
 }

@@ -8,15 +8,15 @@ use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-pub use super::mail::{Letter, Mail};
+pub use super::mail::Letter;
 
-/// The signals that are taken, and their meaning; SIGHUP has none without a terminal, and SIGUSR2 has none yet.
+/// The signals that are taken, and their meaning; SIGHUP has none without a terminal.
 const SIGNALS: [(libc::c_int, Option<Letter>); 6] = [
     (libc::SIGTERM, Some(Letter::Terminate)),
     (libc::SIGINT, Some(Letter::Terminate)),
     (libc::SIGHUP, None),
     (libc::SIGUSR1, Some(Letter::Quiet)),
-    (libc::SIGUSR2, None),
+    (libc::SIGUSR2, Some(Letter::Restart)),
     (libc::SIGCHLD, Some(Letter::Ended)),
 ];
 
@@ -45,8 +45,8 @@ impl Mailbox {
         Ok(Mailbox(fd.into()))
     }
 
-    /// Waits for signals and for `from`, if there is one, for so long at most.
-    pub fn wait(&self, from: Option<BorrowedFd<'_>>, most: Option<Duration>) -> io::Result<Mail> {
+    /// Waits for signals and for any of `from`, for so long at most.
+    pub fn wait(&self, from: &[BorrowedFd<'_>], most: Option<Duration>) -> io::Result<Vec<Letter>> {
         let mut watched = vec![PollFd::new(&self.0, PollFlags::IN)];
         watched.extend(from.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
         let most = most.map(Timespec::try_from).transpose().map_err(io::Error::other)?;
@@ -54,8 +54,7 @@ impl Mailbox {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
-        let readable = watched.get(1).is_some_and(|from| !from.revents().is_empty());
-        Ok(Mail { letters: self.read()?, readable })
+        self.read()
     }
 
     /// The signals that wait.
@@ -129,7 +128,7 @@ mod tests {
         let told = fork::spawn(|| {
             let mailbox = Mailbox::open().unwrap();
             rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::USR1).unwrap();
-            let quiet = mailbox.wait(None, None).unwrap().letters == [Letter::Quiet];
+            let quiet = mailbox.wait(&[], None).unwrap() == [Letter::Quiet];
             let copy = fork::spawn(|| {
                 loop {
                     std::thread::sleep(Duration::from_secs(1));
@@ -137,7 +136,7 @@ mod tests {
             });
             let copy = copy.unwrap();
             copy.kill(false);
-            let ended = mailbox.wait(None, None).unwrap().letters == [Letter::Ended];
+            let ended = mailbox.wait(&[], None).unwrap() == [Letter::Ended];
             let by = copy.try_wait().unwrap().and_then(|status| status.signal());
             i32::from(!(quiet && ended && by == Some(libc::SIGTERM)))
         });

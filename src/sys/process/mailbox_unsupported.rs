@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
-pub use super::mail::{Letter, Mail};
+pub use super::mail::Letter;
 
 /// Where signals would arrive.
 #[derive(Debug)]
@@ -17,7 +17,7 @@ impl Mailbox {
     }
 
     /// Never called.
-    pub fn wait(&self, _from: Option<BorrowedFd<'_>>, _most: Option<Duration>) -> io::Result<Mail> {
+    pub fn wait(&self, _from: &[BorrowedFd<'_>], _most: Option<Duration>) -> io::Result<Vec<Letter>> {
         match *self {}
     }
 }

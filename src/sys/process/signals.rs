@@ -5,12 +5,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use rustix::process::Pid;
-use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2};
 
 /// From now on signals that ask a process for something are left to the one that passes them on. They are not ignored, which those that
 /// this process starts would inherit.
 pub fn leave_to_supervisor() -> io::Result<()> {
-    for signal in [SIGHUP, SIGINT, SIGTERM, SIGUSR1] {
+    for signal in [SIGHUP, SIGINT, SIGTERM, SIGUSR1, SIGUSR2] {
         signal_hook::flag::register(signal, Arc::default())?;
     }
     Ok(())
@@ -42,4 +42,10 @@ pub fn ask_for_quiet(pid: u32) {
     if let Err(error) = rustix::process::kill_process(target, rustix::process::Signal::USR1) {
         log::debug!("Cannot ask process {pid} for quiet: {error}");
     }
+}
+
+/// Asks the supervisor `pid` to let the installed program serve its mount.
+pub fn ask_for_restart(pid: u32) -> io::Result<()> {
+    let target = i32::try_from(pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
+    Ok(rustix::process::kill_process(target, rustix::process::Signal::USR2)?)
 }

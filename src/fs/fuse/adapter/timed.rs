@@ -55,12 +55,14 @@ impl Drop for Timed<'_> {
             let event = Event { origin: origin::take(), ..event };
             self.telemetry.trace.record(event, self.started, took);
         }
+        self.telemetry.gate.leave();
     }
 }
 
 impl Adapter {
     /// Counts an incoming request.
     pub(super) fn count(&self, req: &Request, opcode: Opcode) -> Timed<'_> {
+        self.telemetry.gate.enter();
         if let Some(progress) = &self.telemetry.progress {
             progress.begin(convert::is_resent(req));
         }

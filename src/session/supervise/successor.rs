@@ -1,0 +1,161 @@
+//! The successor of a server: the installed program, started by the supervisor to take a mount over from a program that runs.
+//!
+//! ```text
+//! supervisor                         successor                            server
+//!     ── Legacy, descriptors ──────────▶ understands it? the state?          serves
+//!     ◀──────────── Fits, or Unfit ──
+//!     ── Stop ───────────────────────────────────────────────────────────▶ ends
+//!     ── Begin ────────────────────────▶ takes over, serves
+//! ```
+//! Nothing stops before the successor has shown that it understands everything. If it dies before it serves, a fork of the supervisor,
+//! that is the former program, takes over. Later servers of the mount are started from the same path.
+//!
+//! Supervisor and successor are of different versions: a message of [`messages`](super::messages) may get new fields and new variants,
+//! but none may change its meaning.
+
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+use std::time::{Duration, Instant};
+
+use crate::sys::process::fork::{self, Forked};
+
+use super::link::Link;
+use super::messages::{Asked, Legacy, Told};
+use super::server::{Held, Server};
+
+/// The hidden command of the program that makes it a successor.
+pub const COMMAND: &str = "succeed";
+/// How long a successor may take to decide.
+const DECIDING: Duration = Duration::from_secs(30);
+/// The interval of looks at a successor that closed the connection and has not ended.
+const ENDING: Duration = Duration::from_millis(1);
+/// The exit code of a successor that cannot be executed.
+const NOT_EXECUTED: i32 = 126;
+
+/// A successor, as the supervisor sees it.
+pub(super) struct Successor {
+    process: Forked,
+    link: Link,
+    program: PathBuf,
+    started: Instant,
+}
+
+/// What a successor has decided.
+pub(super) enum Decision {
+    /// Nothing yet.
+    Open,
+    /// It can take over.
+    Fits,
+    /// It cannot.
+    Unfit(String),
+}
+
+impl Successor {
+    /// Starts `program`.
+    pub(super) fn start(
+        program: &Path,
+        legacy: &Legacy,
+        device: &OwnedFd,
+        counts: &File,
+    ) -> io::Result<Successor> {
+        let (ours, theirs) = Link::pair()?;
+        let mut command = Command::new(program);
+        command.arg(COMMAND).stdin(OwnedFd::from(theirs));
+        let process = fork::spawn(|| {
+            let error = fork::become_program(&mut command);
+            log::error!("Cannot execute {}: {error}", program.display());
+            log::logger().flush();
+            NOT_EXECUTED
+        })?;
+        drop(command);
+        ours.send(legacy, &[device.as_fd(), counts.as_fd()])?;
+        Ok(Successor { process, link: ours, program: program.to_owned(), started: Instant::now() })
+    }
+
+    /// The connection to it.
+    pub(super) fn link(&self) -> &Link {
+        &self.link
+    }
+
+    /// What it has decided so far. Does not wait.
+    pub(super) fn decision(&self) -> io::Result<Decision> {
+        let program = self.program.display();
+        if self.link.is_readable() {
+            return Ok(match self.link.receive() {
+                Ok(Some((Told::Fits, _))) => Decision::Fits,
+                Ok(Some((Told::Unfit(why), _))) => Decision::Unfit(format!("{program}: {why}")),
+                Ok(Some((other, _))) => Decision::Unfit(format!("{program} says {other:?}")),
+                Ok(None) if let Some(status) = self.process.try_wait()? => {
+                    Decision::Unfit(ended(&self.program, status))
+                }
+                Ok(None) if self.started.elapsed() < DECIDING => {
+                    std::thread::sleep(ENDING); // its status says more
+                    Decision::Open
+                }
+                Ok(None) => Decision::Unfit(format!("{program} has closed the connection")),
+                Err(error) => Decision::Unfit(format!("{program} cannot be understood: {error}")),
+            });
+        }
+        if let Some(status) = self.process.try_wait()? {
+            return Ok(Decision::Unfit(ended(&self.program, status)));
+        }
+        let is_late = self.started.elapsed() > DECIDING;
+        Ok(if is_late { Decision::Unfit(format!("{program} does not answer")) } else { Decision::Open })
+    }
+
+    /// Ends it; it does not serve.
+    pub(super) fn dismiss(self) {
+        self.process.kill(true);
+        if let Err(error) = self.process.wait() {
+            log::debug!("A successor is not waited for: {error}");
+        }
+    }
+
+    /// Lets it serve.
+    pub(super) fn begin(self, requested: bool) -> (Forked, Link, PathBuf) {
+        if let Err(error) = self.link.send(&Asked::Begin { requested }, &[]) {
+            log::debug!("The successor cannot be reached: {error}"); // it has ended, which is noticed
+        }
+        (self.process, self.link, self.program)
+    }
+}
+
+/// How a successor ended that did not serve.
+pub(super) fn ended(program: &Path, status: ExitStatus) -> String {
+    format!("{} ended ({status}) before it served", program.display())
+}
+
+/// Becomes a server in a process started by [`Successor::start`]: `check` decides from the legacy whether it can take over, and
+/// `serve` takes over.
+pub fn succeed<T>(
+    check: impl FnOnce(&Legacy) -> anyhow::Result<T>,
+    serve: impl FnOnce(T, &Legacy, &Server<'_>, Held<'_>) -> anyhow::Result<()>,
+) -> anyhow::Result<()> {
+    let link = Link::of_stdin()?;
+    let (legacy, descriptors) = match link.receive::<Legacy>() {
+        Ok(Some(received)) => received,
+        Ok(None) => return Ok(()),
+        Err(error) => {
+            return Ok(
+                link.send(&Told::Unfit(format!("it does not understand the supervisor: {error}")), &[])?
+            );
+        }
+    };
+    let mut descriptors = descriptors.into_iter();
+    let (Some(device), Some(counts)) = (descriptors.next(), descriptors.next().map(File::from)) else {
+        return Ok(link.send(&Told::Unfit("the device is missing".to_owned()), &[])?);
+    };
+    let checked = match check(&legacy) {
+        Ok(checked) => checked,
+        Err(error) => return Ok(link.send(&Told::Unfit(format!("{error:#}")), &[])?),
+    };
+    link.send(&Told::Fits, &[])?;
+    let Some((Asked::Begin { requested }, _)) = link.receive()? else { return Ok(()) };
+    let held =
+        Held { standing: &legacy.standing, device: device.as_fd(), counts: &counts, deaths: legacy.deaths };
+    let server = Server::new(link, legacy.supervisor, Some(held)).requested(requested);
+    serve(checked, &legacy, &server, held)
+}

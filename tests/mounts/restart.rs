@@ -1,0 +1,208 @@
+//! `holofs restart`: the program that is installed now serves a mount, and programs do not notice.
+
+use std::fs::{self, File};
+use std::io::Write;
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::Output;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::common::golden::{CATALOG, Regime};
+use crate::common::mounted::{daemons_of, detach, is_mounted, kill, server_of};
+use crate::common::sandbox::Sandbox;
+use crate::common::soak::amount;
+use crate::common::{is_root, json, number_field, skip, space_path, until};
+
+/// A mount made by a program of its own, which can be replaced as an upgrade does it.
+struct Installed {
+    sandbox: Sandbox,
+    program: PathBuf,
+    path: PathBuf,
+    pid: u32,
+}
+
+impl Installed {
+    fn new(more: &[&str]) -> Installed {
+        let sandbox = Sandbox::golden(Regime::Gzip);
+        let program = sandbox.scratch().join("holofs");
+        fs::copy(env!("CARGO_BIN_EXE_holofs"), &program).unwrap();
+        let mut installed = Installed { sandbox, program, path: PathBuf::new(), pid: 0 };
+        installed.mount(more);
+        installed
+    }
+
+    fn mount(&mut self, more: &[&str]) {
+        let mut args = vec!["mount", CATALOG, "s", "--mode", "mount", "--json"];
+        args.extend(more);
+        let report = json(&self.holofs(&args));
+        (self.path, self.pid) = (space_path(&report), u32::try_from(number_field(&report, "pid")).unwrap());
+    }
+
+    fn holofs(&self, args: &[&str]) -> Output {
+        self.sandbox.command(&self.program).args(args).output().unwrap()
+    }
+
+    /// Replaces the program by a copy, as dpkg does: a new file is renamed over it.
+    fn upgrade(&self) {
+        self.replace_by(&fs::read(env!("CARGO_BIN_EXE_holofs")).unwrap());
+    }
+
+    fn replace_by(&self, bytes: &[u8]) {
+        let new = self.program.with_extension("new");
+        fs::write(&new, bytes).unwrap();
+        fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
+        fs::rename(&new, &self.program).unwrap();
+    }
+
+    /// True if the server runs the program that is installed now.
+    fn serves_the_installed_one(&self) -> bool {
+        until(|| server_of(self.pid).is_some());
+        let exe = format!("/proc/{}/exe", server_of(self.pid).unwrap());
+        fs::metadata(exe).is_ok_and(|exe| exe.ino() == fs::metadata(&self.program).unwrap().ino())
+    }
+
+    fn log(&self) -> String {
+        let spaces = self.sandbox.home().join("holofs/spaces");
+        let state = fs::read_dir(spaces).unwrap().next().unwrap().unwrap().path();
+        fs::read_to_string(state.join("log")).unwrap()
+    }
+}
+
+impl Drop for Installed {
+    fn drop(&mut self) {
+        self.sandbox.holofs(&["unmount", "s", "--force"]);
+        if is_mounted(&self.path) {
+            detach(&self.path);
+        }
+        let started = Instant::now();
+        while !daemons_of(&self.sandbox).is_empty() {
+            assert!(started.elapsed() < Duration::from_secs(60), "they outlive their mount");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
+}
+
+/// What an installer does: makes directories, writes files under temporary names, renames them, reads them, removes some. Returns how
+/// many packages were installed. Nothing may fail.
+fn install(dir: &Path, stop: &AtomicBool) -> u32 {
+    let mut record = File::options().append(true).create(true).open(dir.join("RECORD")).unwrap();
+    let mut count = 0;
+    while !stop.load(Ordering::Relaxed) {
+        let package = dir.join(format!("package{count}"));
+        fs::create_dir(&package).unwrap();
+        for module in 0..8 {
+            let (part, done) = (package.join(".part"), package.join(format!("{module}.py")));
+            fs::write(&part, format!("x = {module}\n").repeat(100)).unwrap();
+            fs::rename(&part, &done).unwrap();
+            assert_eq!(fs::read_to_string(&done).unwrap(), format!("x = {module}\n").repeat(100));
+        }
+        writeln!(record, "package{count}").unwrap();
+        if count % 2 == 1 {
+            fs::remove_dir_all(&package).unwrap();
+        }
+        count += 1;
+    }
+    count
+}
+
+fn assert_installed(dir: &Path, count: u32) {
+    let expected: Vec<String> = (0..count).map(|count| format!("package{count}")).collect();
+    let record = fs::read_to_string(dir.join("RECORD")).unwrap();
+    assert_eq!(record.lines().collect::<Vec<_>>(), expected);
+    for package in 0..count {
+        let there =
+            fs::read_dir(dir.join(format!("package{package}"))).map(Iterator::count).unwrap_or_default();
+        assert_eq!(there, if package % 2 == 0 { 8 } else { 0 }, "package{package}");
+    }
+}
+
+#[test]
+fn restart_during_an_installation_is_no_error_for_it() {
+    if !is_root() {
+        return skip("mounting needs root");
+    }
+    let mut mount = Installed::new(&[]);
+    let dirs = ["one", "two"].map(|name| mount.path.join(name));
+    dirs.iter().for_each(|dir| fs::create_dir(dir).unwrap());
+    let mut unlinked = File::options()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(mount.path.join("gone"))
+        .unwrap();
+    fs::remove_file(mount.path.join("gone")).unwrap();
+    unlinked.write_all(b"kept").unwrap();
+    let stop = AtomicBool::new(false);
+    let counts: Vec<u32> = std::thread::scope(|scope| {
+        let workers: Vec<_> = dirs.iter().map(|dir| scope.spawn(|| install(dir, &stop))).collect();
+        for restart in 0..amount(5, 200) {
+            mount.upgrade();
+            assert!(!mount.serves_the_installed_one());
+            let report = json(&mount.holofs(&["restart", "s", "--json"]));
+            let row = &report["spaces"][0];
+            assert_eq!(row["refused"], serde_json::Value::Null, "{restart}: {report}\n{}", mount.log());
+            assert_eq!(
+                (row["from"].as_str(), row["to"].as_str()),
+                (Some(env!("CARGO_PKG_VERSION")), Some(env!("CARGO_PKG_VERSION")))
+            );
+            assert!(mount.serves_the_installed_one());
+            if restart % 2 == 1 {
+                // Also the next server is the installed program.
+                kill(server_of(mount.pid).unwrap());
+                rustix::fs::statfs(&mount.path).unwrap();
+                assert!(mount.serves_the_installed_one());
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        workers.into_iter().map(|worker| worker.join().unwrap()).collect()
+    });
+    let mut kept = [0; 4];
+    unlinked.read_exact_at(&mut kept, 0).unwrap();
+    assert_eq!(&kept, b"kept");
+    drop(unlinked);
+    dirs.iter().zip(&counts).for_each(|(dir, &count)| assert_installed(dir, count));
+    assert!(mount.holofs(&["unmount", "s"]).status.success(), "{}", mount.log());
+    mount.mount(&[]);
+    dirs.iter().zip(&counts).for_each(|(dir, &count)| assert_installed(dir, count));
+}
+
+#[test]
+fn restart_is_refused_before_anything_stops_if_the_installed_program_cannot_serve() {
+    if !is_root() {
+        return skip("mounting needs root");
+    }
+    let mount = Installed::new(&[]);
+    fs::write(mount.path.join("written"), "kept").unwrap();
+    let server = server_of(mount.pid);
+    for (program, why) in [
+        ("#!/bin/sh\nexit 2\n", "ended (exit status: 2) before it served"),
+        ("#!/bin/sh\nsleep 0.1; exit 0\n", "ended (exit status: 0) before it served"),
+        ("no program", "ended (exit status: 127) before it served"),
+    ] {
+        mount.replace_by(program.as_bytes());
+        let output = mount.sandbox.holofs_fails(&["restart", "s"], 6);
+        let refused = String::from_utf8_lossy(&output.stderr);
+        assert!(refused.contains(why), "{refused}");
+        assert_eq!(server_of(mount.pid), server, "{refused}");
+    }
+    assert_eq!(fs::read_to_string(mount.path.join("written")).unwrap(), "kept");
+    mount.upgrade();
+    let report = json(&mount.holofs(&["restart", "--all", "--json"]));
+    assert_eq!(report["spaces"][0]["refused"], serde_json::Value::Null, "{report}");
+    assert!(mount.serves_the_installed_one());
+    assert_eq!(fs::read_to_string(mount.path.join("written")).unwrap(), "kept");
+}
+
+#[test]
+fn restart_of_nothing_is_harmless() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    // A program of its own: root also asks the mounts of other tests that run the same program.
+    let program = sandbox.scratch().join("holofs");
+    fs::copy(env!("CARGO_BIN_EXE_holofs"), &program).unwrap();
+    let output = sandbox.command(&program).args(["restart", "--all", "--json"]).output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(json(&output), serde_json::json!({"spaces": [], "others": 0}));
+    sandbox.holofs_fails(&["restart", "s"], 4);
+}
