@@ -120,8 +120,11 @@ fn begin(
 ) -> anyhow::Result<()> {
     let starter = watched.then(|| Starter::watch(context)).transpose()?;
     let outcome = serve(context, request, server, starter.as_ref(), |report, space| {
-        starter.iter().for_each(|starter| starter.has_answered());
-        answer(&Answer::Mounted(Box::new(report.clone())))?;
+        let answered = answer(&Answer::Mounted(Box::new(report.clone())));
+        match &starter {
+            Some(starter) => starter.has_answered(answered.is_ok()),
+            None => answered?,
+        }
         leave_terminal(&space.state_dir.below(files::LOG))
     });
     let Err(error) = outcome else { return Ok(()) };

@@ -84,6 +84,7 @@ impl Start {
             Err(error) if error.kind() == io::ErrorKind::ReadOnlyFilesystem => lock::look_at(&place)?,
             opened => opened?,
         };
+        let file = lock::closed_last(file);
         match file.try_lock() {
             Ok(()) => Ok(lock::is_still_own(&file, &place)?.then_some(Start(file))),
             Err(TryLockError::WouldBlock) => Ok(None),

@@ -12,6 +12,10 @@ use std::path::Path;
 
 use super::place::Place;
 
+/// Higher than the descriptors that a command opens.
+#[cfg(unix)]
+const HIGH: i32 = 900;
+
 /// Opens or creates the lock file at `path`; `mode` is for a new one, before umask. A link there is an error.
 pub fn open(path: &Path, mode: u32) -> io::Result<File> {
     let mut options = OpenOptions::new();
@@ -45,6 +49,16 @@ fn only_regular(file: File) -> io::Result<File> {
 /// Opens or creates the lock file at a place of our own, including its directory.
 pub fn open_own(place: &Place) -> io::Result<File> {
     place.in_dir(|dir, name| dir.open_or_create(name))
+}
+
+/// The same file under a high descriptor: when a process is killed, the kernel closes its descriptors in ascending order.
+#[cfg(unix)]
+pub fn closed_last(file: File) -> File {
+    match rustix::io::fcntl_dupfd_cloexec(&file, HIGH) {
+        Ok(high) => high.into(),
+        // The limit of descriptors is lower than that.
+        Err(_) => file,
+    }
 }
 
 /// Opens the lock file at a place of our own, to check whether it is held.
