@@ -8,10 +8,12 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::sandbox::Sandbox;
-use super::{json, said, space_path};
+use super::{json, said, space_path, stderr};
 
 /// How long a daemon may take to end after its mount is gone.
 const GRACE: Duration = Duration::from_secs(10);
+/// How long another test may keep a mount namespace, in which there is a copy of every mount.
+const NAMESPACE: Duration = Duration::from_secs(120);
 
 /// A mounted space. Dropping it unmounts it; the test fails if that does not work or if the daemon survives.
 pub struct Mounted<'a> {
@@ -73,14 +75,15 @@ impl<'a> Mounted<'a> {
         if !output.status.success() {
             return Err(format!("holofs {args:?} failed: {}", said(&output)));
         }
-        self.wait_for_daemons()
+        let has_copy = stderr(&output).contains("a copy of the mount in the namespace of process");
+        self.wait_for_daemons(if has_copy { NAMESPACE } else { GRACE })
     }
 
-    fn wait_for_daemons(&self) -> Result<(), String> {
+    fn wait_for_daemons(&self, most: Duration) -> Result<(), String> {
         let started = Instant::now();
         let alive = || self.daemons.iter().filter(|pid| is_alive(**pid)).copied().collect::<Vec<u32>>();
         while !alive().is_empty() {
-            if started.elapsed() > GRACE {
+            if started.elapsed() > most {
                 return Err(format!("daemons {:?} outlive the mount of {}", alive(), self.path.display()));
             }
             sleep(Duration::from_millis(10));

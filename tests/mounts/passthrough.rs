@@ -26,13 +26,17 @@ const ESTALE: i32 = 116;
 const ETXTBSY: i32 = 26;
 const O_TRUNC: i32 = 0o1000;
 
+/// Nothing is read ahead: all descriptors of a file are of the kind of the first one, and one that is opened before its relocated file
+/// exists is cached.
+const ARGS: [&str; 6] = ["--mode", "mount", "--io", "passthrough", "--profile", "off"];
+
 /// A mount with passthrough; `None`, with a message, where that is not possible.
 fn mount(sandbox: &Sandbox) -> Option<Mounted<'_>> {
     if !is_root() {
         skip("passing files through needs root");
         return None;
     }
-    let mounted = sandbox.mount(CATALOG, SPACE, "user", &["--mode", "mount", "--io", "passthrough"]);
+    let mounted = sandbox.mount(CATALOG, SPACE, "user", &ARGS);
     let report = mounted.report().clone();
     if report["io"] == "no-open" {
         assert!(!text_field(&report, "io_reason").is_empty());
@@ -58,11 +62,15 @@ fn passed(sandbox: &Sandbox) -> u64 {
     stats(sandbox)["counts"]["passed_through"].as_u64().unwrap_or_default()
 }
 
+/// Where the state of the space is.
+fn state_of(sandbox: &Sandbox, mounted: &Mounted<'_>) -> PathBuf {
+    sandbox.home().join("holofs/spaces").join(text_field(mounted.report(), "label"))
+}
+
 /// Waits until the relocated files exist, which are passed through from then on: the thread that makes them has started and
 /// ended.
 fn relocated(sandbox: &Sandbox, mounted: &Mounted<'_>) {
-    let label = text_field(mounted.report(), "label");
-    let dir = sandbox.home().join("holofs/spaces").join(label).join("relocated");
+    let dir = state_of(sandbox, mounted).join("relocated");
     let in_it =
         |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().next().map(|entry| entry.path());
     until(|| in_it(&dir).is_some_and(|catalog| in_it(&catalog).is_some()));
@@ -144,6 +152,9 @@ fn however_a_file_is_written_its_readers_keep_theirs_and_the_stores_are_untouche
             .map(|file| mounted.path().join(file))
             .map(|path| (path.clone(), File::open(path).unwrap()))
             .into();
+        let stats = stats(&sandbox);
+        let log = || fs::read_to_string(state_of(&sandbox, &mounted).join("log")).unwrap_or_default();
+        assert_eq!(stats["counts"]["passed_through"], 3, "{way}: {stats:#}\n{}", log());
         let [library, raw] = [sandbox.hololib().join("library"), sandbox.home().join("holofs/raw")];
         let before = [store_hash::of(&library), store_hash::of(&raw)];
         for (path, reader) in &readers {
