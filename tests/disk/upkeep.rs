@@ -310,6 +310,26 @@ fn an_abandoned_part_of_a_blob_goes_and_a_fresh_one_stays() {
 }
 
 #[test]
+fn a_part_of_a_file_of_ours_goes_when_its_process_has_ended() {
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let mounted = sandbox.mount(golden::CATALOG, "s", "user", &[]);
+    let state = sandbox.home().join("holofs/spaces").join(mounted.report()["label"].as_str().unwrap());
+    mounted.unmount();
+    let nobody = 1 << 30;
+    let left =
+        [state, sandbox.home().join("holofs/index")].map(|dir| dir.join(format!(".part-{nobody}-0-ab")));
+    let kept = left[0].with_file_name(format!(".part-{}-0-ab", std::process::id()));
+    for part in left.iter().chain([&kept]) {
+        let minutes_ago = SystemTime::now() - Duration::from_secs(200);
+        File::create(part).unwrap().set_modified(minutes_ago).unwrap();
+    }
+    gc(&sandbox, &["--dry-run"]);
+    assert!(left.iter().all(|part| part.exists()));
+    assert_eq!(list(&gc(&sandbox, &[]), "trash").len(), 2);
+    assert!(left.iter().all(|part| !part.exists()) && kept.exists());
+}
+
+#[test]
 fn what_was_written_goes_with_its_space_and_not_before() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = sandbox.mount(golden::CATALOG, "s", "user", &[]);

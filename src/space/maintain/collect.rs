@@ -9,6 +9,7 @@
 
 mod hold;
 mod leftovers;
+mod parts;
 mod sweep;
 
 use std::borrow::Cow;
@@ -56,7 +57,8 @@ pub struct Collected {
     /// The state of deleted spaces, including written files.
     #[serde(serialize_with = "crate::sys::text::paths")]
     pub spaces: Vec<PathBuf>,
-    /// Leftovers of killed commands: directories that materialize set aside or was building, temporary directories, records of mounts.
+    /// Leftovers of killed commands: directories that materialize set aside or was building, temporary directories and files, records
+    /// of mounts.
     #[serde(serialize_with = "crate::sys::text::paths")]
     pub trash: Vec<PathBuf>,
     /// Mount points of mounts whose server is gone.
@@ -142,6 +144,7 @@ pub fn collect(home: &Home, options: Options) -> Result<Collected, CollectError>
     sweep.spaces()?;
     sweep.trash()?;
     sweep.temps()?;
+    sweep.parts()?;
     sweep.raw()?;
     sweep.derived()?;
     if options.hololib {

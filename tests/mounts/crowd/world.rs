@@ -217,7 +217,8 @@ impl World {
         let mut left: Vec<String> =
             self.processes().iter().map(|pid| format!("process {pid}: {}", command_line(pid))).collect();
         left.extend(self.mounts());
-        // That of a shell stays as long as RCC keeps its own; that of a command killed before it had a lock stays for a minute.
+        // That of a shell stays as long as RCC keeps its own; that of a command killed before it had a lock stays for a minute, as does
+        // a file that was being written.
         let temps = names(&self.sandbox.home().join("temp"), "holofs-");
         left.extend(temps.into_iter().filter(|dir| Path::new(dir).join("lock").exists()));
         left.extend(names(&self.sandbox.holotree(), ".holofs-trash"));
@@ -226,7 +227,6 @@ impl World {
         left.extend(making);
         for state in names(&self.sandbox.home().join("holofs/spaces"), "") {
             left.extend(names(&Path::new(&state).join("leases"), ""));
-            left.extend(names(Path::new(&state), ".part-"));
             left.extend(names(Path::new(&state), "mount.json"));
         }
         if !gc.status.success() {

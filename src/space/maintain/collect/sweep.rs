@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::hold::Holds;
+use super::parts;
 use super::{CollectError, Collected, Options};
 use crate::error::line;
 use crate::rcc::home::{Home, Label};
@@ -17,9 +18,6 @@ use crate::space::materialize;
 use crate::space::temp;
 use crate::store::{Library, RawEntry, RawStore, blob_path};
 use crate::sys::fs::place::Place;
-
-/// The age at which a part of a blob counts as abandoned.
-const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
 /// The maximum length of a catalog's stamp.
 const STAMP: u64 = 4096;
@@ -206,7 +204,7 @@ impl Sweep<'_> {
                 self.drop_blob(&dir.join(blob_path(&digest)), stored)?;
             }
         }
-        for path in found.strays.iter().filter(|path| is_abandoned_part(path)) {
+        for path in found.strays.iter().filter(|path| parts::is_left_of_blob(path)) {
             self.drop_blob(path, path.metadata().map_or(0, |found| found.len()))?;
         }
         Ok(())
@@ -247,14 +245,6 @@ fn derived_from(place: &Place) -> Option<String> {
 /// When anything in one of our directories was last read or written.
 fn last_use(place: &Place) -> SystemTime {
     place.last_use().unwrap_or(UNIX_EPOCH)
-}
-
-fn is_abandoned_part(path: &Path) -> bool {
-    let part = path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.contains(".part#"));
-    let changed = path.metadata().and_then(|found| found.modified()).ok();
-    part && changed
-        .and_then(|time| SystemTime::now().duration_since(time).ok())
-        .is_some_and(|age| age > ABANDONED)
 }
 
 /// Removes directories that became empty with a removed blob.
