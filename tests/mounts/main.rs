@@ -13,6 +13,7 @@ mod company;
 mod created;
 mod crowd;
 mod files;
+mod killed;
 mod model;
 mod mount;
 mod observe;

@@ -12,7 +12,7 @@ use crate::common::golden::{CATALOG, Regime};
 use crate::common::mounted::{daemons_of, detach, is_mounted, kill, server_of};
 use crate::common::sandbox::Sandbox;
 use crate::common::soak::amount;
-use crate::common::{is_root, json, number_field, skip, space_path, until};
+use crate::common::{copy_program, is_root, json, number_field, skip, space_path, until};
 
 /// A mount made by a program of its own, which can be replaced as an upgrade does it.
 struct Installed {
@@ -26,7 +26,7 @@ impl Installed {
     fn new(more: &[&str]) -> Installed {
         let sandbox = Sandbox::golden(Regime::Gzip);
         let program = sandbox.scratch().join("holofs");
-        fs::copy(env!("CARGO_BIN_EXE_holofs"), &program).unwrap();
+        copy_program(env!("CARGO_BIN_EXE_holofs"), &program);
         let mut installed = Installed { sandbox, program, path: PathBuf::new(), pid: 0 };
         installed.mount(more);
         installed
@@ -45,9 +45,12 @@ impl Installed {
 
     /// Replaces the program by a copy, as dpkg does: a new file is renamed over it.
     fn upgrade(&self) {
-        self.replace_by(&fs::read(env!("CARGO_BIN_EXE_holofs")).unwrap());
+        let new = self.program.with_extension("new");
+        copy_program(env!("CARGO_BIN_EXE_holofs"), &new);
+        fs::rename(&new, &self.program).unwrap();
     }
 
+    /// Replaces the program by a file with other contents.
     fn replace_by(&self, bytes: &[u8]) {
         let new = self.program.with_extension("new");
         fs::write(&new, bytes).unwrap();
@@ -200,7 +203,7 @@ fn restart_of_nothing_is_harmless() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     // A program of its own: root also asks the mounts of other tests that run the same program.
     let program = sandbox.scratch().join("holofs");
-    fs::copy(env!("CARGO_BIN_EXE_holofs"), &program).unwrap();
+    copy_program(env!("CARGO_BIN_EXE_holofs"), &program);
     let output = sandbox.command(&program).args(["restart", "--all", "--json"]).output().unwrap();
     assert!(output.status.success());
     assert_eq!(json(&output), serde_json::json!({"spaces": [], "others": 0}));
