@@ -13,6 +13,7 @@ mod common;
 mod helper;
 mod helper_attacks;
 mod isolate;
+mod killed;
 mod members;
 mod world;
 
