@@ -7,9 +7,11 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import tomllib
 
 PROJECT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
@@ -95,7 +97,8 @@ class World:
 
     def mount(self, *more):
         said = run(self.holofs, "mount", self.catalog, "conformance", "--allow-other", "--json", *more, env=self.env)
-        path = json.loads(said)["path"]
+        report = json.loads(said)
+        path, self.supervisor = report["path"], report["pid"]
         run("mount", "--bind", path, self.root)
         os.chmod(self.root, 0o755)
 
@@ -120,6 +123,26 @@ class World:
                 content = open(path, "rb").read()
                 digest.update(repr((path, stat.st_mode, stat.st_mtime_ns, stat.st_nlink)).encode() + content)
         return digest.hexdigest()
+
+
+class Killer(threading.Thread):
+    """Kills the server of the mount every second."""
+
+    def __init__(self, supervisor):
+        super().__init__(daemon=True)
+        self.children = "/proc/%d/task/%d/children" % (supervisor, supervisor)
+        self.kills = 0
+        self.over = threading.Event()
+
+    def run(self):
+        while not self.over.wait(1):
+            for server in open(self.children).read().split():
+                os.kill(int(server), signal.SIGKILL)
+                self.kills += 1
+
+    def end(self):
+        self.over.set()
+        self.join()
 
 
 def pjdfstest(world, args, expected):
@@ -193,18 +216,25 @@ def main():
     parser.add_argument("--holofs", required=True)
     parser.add_argument("--tools", required=True)
     parser.add_argument("--only", default=",".join(SUITES))
+    parser.add_argument("--kill", action="store_true", help="kill the server every second")
     args = parser.parse_args()
     with open(PROJECT + "/tests/conformance.toml", "rb") as file:
         expected = tomllib.load(file)
     shutil.rmtree(ROOT, ignore_errors=True)
     os.makedirs(ROOT)
     world = World(args.holofs)
+    killer = Killer(world.supervisor) if args.kill else None
     try:
         before = world.store_hash()
+        if killer:
+            killer.start()
         for name, suite in zip(SUITES, (pjdfstest, fsx, stress, probe)):
             if name in args.only.split(","):
                 say(name)
                 suite(world, args, expected)
+        if killer:
+            killer.end()
+            told("servers killed meanwhile", killer.kills > 0, str(killer.kills))
         world.unmount()
         world.mount()
         told("the space after a remount", os.path.isdir(world.root + "/lower/sub"), "is there")

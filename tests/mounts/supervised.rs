@@ -51,9 +51,7 @@ impl Supervised {
     }
 
     fn log(&self) -> String {
-        let spaces = self.sandbox.home().join("holofs/spaces");
-        let state = fs::read_dir(spaces).unwrap().next().unwrap().unwrap().path();
-        fs::read_to_string(state.join("log")).unwrap()
+        fs::read_to_string(log_of(&self.sandbox)).unwrap()
     }
 
     fn is_dead(&self) -> bool {
@@ -71,6 +69,11 @@ impl Drop for Supervised {
         }
         are_gone(&self.sandbox);
     }
+}
+
+fn log_of(sandbox: &Sandbox) -> PathBuf {
+    let spaces = sandbox.home().join("holofs/spaces");
+    fs::read_dir(spaces).unwrap().next().unwrap().unwrap().path().join("log")
 }
 
 /// Other tests make mount namespaces, in which a copy of the mount may live for as long as they do.
@@ -281,4 +284,54 @@ fn signals_to_the_supervisor_unmount_though_servers_died() {
     drop(open);
     are_gone(&mount.sandbox);
     assert!(!mount.log().contains("is dead"), "{}", mount.log());
+}
+
+#[test]
+fn a_server_that_never_answers_ends_the_mount_in_time_and_nobody_waits_for_ever() {
+    if !is_root() {
+        return skip("mounting needs root");
+    }
+    let mount = Supervised::new(&[]);
+    fs::write(mount.path.join("written"), "kept").unwrap();
+    // The next server is stopped before it serves; if that came too late, the one after it.
+    let mut server = server_of(mount.pid).unwrap();
+    let (waiting, started) = loop {
+        kill(server);
+        let started = Instant::now();
+        let next = || server_of(mount.pid).filter(|&next| next != server);
+        until(|| next().is_some());
+        server = next().unwrap();
+        let stopped = rustix::process::Pid::from_raw(i32::try_from(server).unwrap()).unwrap();
+        rustix::process::kill_process(stopped, rustix::process::Signal::STOP).unwrap();
+        let path = mount.path.clone();
+        let waiting = std::thread::spawn(move || rustix::fs::statfs(&path).map(drop));
+        std::thread::sleep(Duration::from_millis(500));
+        if !waiting.is_finished() && !mount.log().contains("Another server took over") {
+            break (waiting, started);
+        }
+        rustix::process::kill_process(stopped, rustix::process::Signal::CONT).unwrap();
+        assert!(waiting.join().unwrap().is_ok());
+        assert!(started.elapsed() < PATIENCE, "no server was stopped before it served");
+        // Progress: it is no crash loop.
+        (0..30).for_each(|_| assert!(rustix::fs::statfs(&mount.path).is_ok()));
+        File::options().write(true).truncate(true).open(log_of(&mount.sandbox)).unwrap();
+    };
+    while !waiting.is_finished() {
+        assert!(started.elapsed() < Duration::from_secs(60), "it waits for ever");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let answer = waiting.join().unwrap().map_err(io::Error::from).map_err(|error| error.kind());
+    assert!(
+        matches!(answer, Err(io::ErrorKind::NotConnected | io::ErrorKind::ConnectionAborted)),
+        "{answer:?}"
+    );
+    let waited = started.elapsed();
+    assert!(waited >= Duration::from_secs(9), "the deadline is ten seconds, not {waited:?}");
+    until(|| daemons_of(&mount.sandbox).is_empty());
+    assert!(mount.is_dead());
+    let log = mount.log();
+    assert!(log.contains("is dead, and programs in it get"), "{log}");
+    assert!(log.contains("no server answered in time"), "{log}");
+    self::mount(&mount.sandbox, &[]);
+    assert_eq!(fs::read_to_string(mount.path.join("written")).unwrap(), "kept");
 }
