@@ -8,7 +8,7 @@
 //!   program gets EIO.
 //! - So a write while an inode has passthrough readers needs another inode. The OPEN (or the truncating SETATTR) is answered with
 //!   ESTALE. The kernel then looks the name up again and finds the *moved* inode: its node has [`MOVED`] set, its attributes are the
-//!   same. Programs that had the file open keep the old bytes, as on overlayfs. (If it was opened cached, say before its relocated
+//!   same. Programs that had the file open keep the old bytes; on overlayfs (Linux 6.18), only mappings do. (If it was opened cached, say before its relocated
 //!   file existed, they see the new bytes, as POSIX has it and as without passthrough.)
 //! - A mapping maps the backing file, and outlives RELEASE.
 //!
