@@ -21,6 +21,7 @@ mod passthrough;
 mod posix;
 mod readers;
 mod real_run;
+mod requests;
 mod restart;
 mod running;
 mod supervised;
