@@ -195,6 +195,15 @@ impl Space {
         live::held_by(&self.state_dir.below(files::LOCK))
     }
 
+    /// The process of another PID namespace that mounts this space, as `state` says; its number is not valid here.
+    #[cfg(unix)]
+    pub fn hidden_holder(&self, state: &MountState) -> Option<Process> {
+        let own = sys::mount::namespace::of_pids()?;
+        let is_hidden = state.pid_namespace.is_some_and(|theirs| theirs != own);
+        let signer = is_hidden.then(|| live::signed_by(&self.state_dir.below(files::LOCK))).flatten();
+        signer.filter(|signer| *signer == state.process)
+    }
+
     /// Fails for a space whose lock file cannot be used: one that is not a regular file of ours would never become free.
     pub fn check_claim(&self) -> Result<(), SpaceError> {
         let place = self.state_dir.below(files::LOCK);

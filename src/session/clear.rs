@@ -3,12 +3,12 @@
 use std::path::PathBuf;
 
 use crate::rcc::home::Label;
-use crate::space::{MountState, Space};
+use crate::space::{MountState, Space, lease};
 
 use super::context::Context;
 use super::decide::AtRoot;
 use super::detach::unmount_ours;
-use super::snapshot::at_root;
+use super::snapshot::{at_root, hides_another};
 use super::start::Start;
 
 /// The removed mounts, and why others could not be removed.
@@ -32,7 +32,7 @@ pub fn dead_mounts(context: &Context, dry_run: bool) -> Cleared {
         if space.state_dir != state_dir || Space::may_be_live_in(&state_dir) {
             continue;
         }
-        match clear(context, &space, state.device, dry_run) {
+        match clear(context, &space, &state, dry_run) {
             Ok(true) => cleared.cleared.push(space.root),
             Ok(false) => {}
             Err(error) => cleared.kept.push(format!("{} is kept: {error:#}", space.root.display())),
@@ -41,7 +41,8 @@ pub fn dead_mounts(context: &Context, dry_run: bool) -> Cleared {
     cleared
 }
 
-fn clear(context: &Context, space: &Space, device: u64, dry_run: bool) -> anyhow::Result<bool> {
+fn clear(context: &Context, space: &Space, state: &MountState, dry_run: bool) -> anyhow::Result<bool> {
+    let device = state.device;
     if at_root(space, Some(device)) != AtRoot::Dead {
         return Ok(false);
     }
@@ -49,6 +50,10 @@ fn clear(context: &Context, space: &Space, device: u64, dry_run: bool) -> anyhow
         return Ok(true);
     }
     let Some(_start) = Start::attempt(space)? else { return Ok(false) };
+    let users = lease::users(&space.state_dir);
+    if !users.is_empty() && hides_another(space, state) {
+        anyhow::bail!("{} would see files of another catalog", lease::told(&users));
+    }
     let _live = space.go_live()?;
     while at_root(space, Some(device)) == AtRoot::Dead {
         unmount_ours(&context.mounters(), &space.root, device, true)?;

@@ -1,7 +1,7 @@
 //! Where a mount is wanted: the namespaces that keep it or use it.
 
 use crate::space::lease;
-use crate::space::{MountState, Space};
+use crate::space::{MountState, Space, SpaceError};
 use crate::sys::mount::namespace;
 
 /// True if the mount is kept in this namespace, or a process in it uses the mount.
@@ -9,6 +9,13 @@ pub fn is_wanted_here(space: &Space, state: &MountState) -> bool {
     let here = namespace::current();
     state.kept_in.contains(&kept_here())
         || lease::users(&space.state_dir).iter().any(|user| user.namespace == here)
+}
+
+/// True if the mount is kept in another namespace, or a process there uses it: one of another container is not visible here.
+pub fn is_wanted_elsewhere(space: &Space) -> Result<bool, SpaceError> {
+    let (here, kept) = (namespace::current(), kept_here());
+    let is_kept = space.mount_state()?.is_some_and(|state| state.kept_in.iter().any(|there| *there != kept));
+    Ok(is_kept || lease::users(&space.state_dir).iter().any(|user| user.namespace != here))
 }
 
 /// The namespace under which a mount is kept here; without /proc, which gives the ids, all count as one.

@@ -5,9 +5,9 @@ use std::time::Duration;
 use anyhow::Context as _;
 
 use crate::space::lease::{self, Lease};
-use crate::space::{MountState, Space};
+use crate::space::{MountState, Space, files};
 use crate::store::index::{Index, Made};
-use crate::sys::mount::{self, Mountpoint, namespace};
+use crate::sys::mount::{self, Mountpoint, copies, namespace};
 
 use super::context::Context;
 use super::daemon;
@@ -26,6 +26,9 @@ use super::start::{Deadline, Start};
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// How long a command waits for the end of a server that is no longer reachable.
 const LEAVING: Duration = Duration::from_secs(10);
+
+/// How long a mount may be in another namespace only, from which it cannot be brought here, before that counts.
+const PASSING: Duration = Duration::from_secs(2);
 
 /// A mounted space, ready to be used.
 pub struct Obtained {
@@ -64,10 +67,15 @@ pub fn obtain_by(
         log::debug!("{}: {decision:?}", space.root.display());
         match decision {
             Decision::Join => return join(&space, &index, request, command, found.state).map(Ok),
-            Decision::Attach => {
-                attach(&space, &found)?;
-                return join(&space, &index, request, command, found.state).map(Ok);
-            }
+            Decision::Attach => match attach(&space, &found) {
+                Ok(()) => return join(&space, &index, request, command, found.state).map(Ok),
+                Err(refused) if deadline.is_over() || deadline.waited() > PASSING => return Err(refused),
+                // The other namespace may be about to end: a process that is exiting gives no access to it.
+                Err(_) => {
+                    drop(start);
+                    std::thread::sleep(LOOK_EVERY);
+                }
+            },
             Decision::Start | Decision::Repair => {
                 let context = context.with_wait(deadline.left());
                 return started(&space, &made, launch(&context, request)?, command, &wanted);
@@ -125,8 +133,8 @@ pub fn ready_for_files(
     loop {
         let start = Start::take(context, space, &deadline)?;
         let found = snapshot::look(context, space, index, &request)?;
-        let leaving =
-            found.snapshot.held && found.snapshot.at_root != AtRoot::Ours && found.elsewhere.is_empty();
+        let is_elsewhere = found.hidden || !found.elsewhere.is_empty();
+        let leaving = found.snapshot.held && found.snapshot.at_root != AtRoot::Ours && !is_elsewhere;
         if !leaving {
             refuse_other_files(space, index, repairs)?;
             return Ok(start);
@@ -226,6 +234,14 @@ fn attach(space: &Space, found: &Found) -> anyhow::Result<()> {
             Err(error) => why = Some(error),
         }
     }
+    // The server itself can give one, also to a command that does not see it in /proc.
+    match copies::request(&space.state_dir.below(files::CONTROL)).and_then(|copy| put(space, &copy)) {
+        Ok(()) => {
+            log::info!("{} is brought here by its server", space.root.display());
+            return Ok(());
+        }
+        Err(error) => why = Some(why.unwrap_or(error)),
+    }
     let why = why.map(|why| format!(", and cannot be brought here: {why}")).unwrap_or_default();
     Err(Busy(format!(
         "{} is mounted in another mount namespace, {}{why}",
@@ -241,13 +257,17 @@ fn put(space: &Space, copy: &std::os::fd::OwnedFd) -> std::io::Result<()> {
 }
 
 fn where_it_is(found: &Found) -> String {
-    let holder = found.holder.map_or_else(|| "a process".to_owned(), |holder| holder.to_string());
+    let holder = holder(found);
     let number = found.state.as_ref().and_then(|state| state.namespace);
     number.map_or_else(|| holder.clone(), |number| format!("mnt:[{number}] of {holder}"))
 }
 
 fn holder(found: &Found) -> String {
-    found.holder.map_or_else(|| "a process that does not say its number".to_owned(), |it| it.to_string())
+    match found.holder {
+        None => "a process that does not say its number".to_owned(),
+        Some(holder) if found.hidden => format!("{holder} of another PID namespace"),
+        Some(holder) => holder.to_string(),
+    }
 }
 
 fn refusal(space: &Space, found: &Found, why: &Why) -> Busy {

@@ -4,6 +4,7 @@
 //! locks. Work that must go through the mount is done by separate processes.
 
 mod asked;
+mod copying;
 mod establish;
 mod reaper;
 
@@ -195,6 +196,7 @@ impl Serving {
             Arc::clone(&self.quiet),
             Arc::clone(&self.gate),
         )?;
+        copying::start(space, *id)?;
         if !request.keep {
             reaper::start(context, space, &self.stop)?;
         }

@@ -21,6 +21,8 @@ pub struct Found {
     pub snapshot: Snapshot,
     /// The holder of the claim.
     pub holder: Option<Process>,
+    /// The holder is in another PID namespace, where its number is valid, so that /proc does not show where its mount is.
+    pub hidden: bool,
     /// The recorded state of the mount.
     pub state: Option<MountState>,
     /// Other namespaces with the mount, if it is not here.
@@ -49,6 +51,9 @@ pub fn look(
     };
     let device = recorded.as_ref().map(|state| state.device);
     let at_root = at_root(space, device);
+    let unseen = recorded.as_ref().filter(|_| holder.is_none()).and_then(|state| space.hidden_holder(state));
+    let hidden = unseen.is_some();
+    let holder = holder.or(unseen);
     let state = recorded.filter(|state| holder == Some(state.process));
     let elsewhere = match &state {
         Some(state) if at_root != AtRoot::Ours => elsewhere(state),
@@ -57,7 +62,7 @@ pub fn look(
     let live = state.as_ref().map(|state| Live {
         catalog: state.catalog.clone(),
         method: Method::try_from(state.method.clone()).unwrap_or(Method::Fuse(Mounter::Direct)),
-        elsewhere: !elsewhere.is_empty(),
+        elsewhere: hidden || !elsewhere.is_empty(),
         converted: is_converted(space, state, index),
         differs: differs(state, request),
     });
@@ -68,7 +73,7 @@ pub fn look(
     let used =
         !held && !users.is_empty() && (request.fresh || lease::is_other(&users, &index.id().to_string()));
     let snapshot = Snapshot { held, live, at_root, converted, files, used };
-    Ok(Found { snapshot, holder, state, elsewhere, users })
+    Ok(Found { snapshot, holder, hidden, state, elsewhere, users })
 }
 
 /// Where else the recorded mount is. Processes of this program that enter a namespace, such as those that read ahead, hold a copy for a
@@ -110,6 +115,11 @@ fn other_environment(space: &Space, index: &Index) -> bool {
         return false;
     }
     space.old_meta().is_some_and(|meta| meta.catalog.header.blueprint != index.blueprint())
+}
+
+/// True if the directory below the mount of `state` has files of another environment.
+pub fn hides_another(space: &Space, state: &MountState) -> bool {
+    space.old_meta().is_some_and(|meta| meta.catalog.header.blueprint != state.blueprint)
 }
 
 /// The option that the live mount cannot satisfy, with its current value.

@@ -19,7 +19,7 @@ use super::context::Context;
 use super::decide::AtRoot;
 use super::detach::unmount_ours;
 use super::error::{Busy, NotFound};
-use super::kept::is_wanted_here;
+use super::kept::{is_wanted_elsewhere, is_wanted_here};
 use super::mounters::Mounters;
 use super::request::SpaceName;
 use super::snapshot;
@@ -84,7 +84,7 @@ pub fn unmount(context: &Context, space: &Space, manner: Manner) -> anyhow::Resu
         return Err(NotFound(format!("{} is not mounted", space.root.display())).into());
     };
     let eager = !manner.lazy && !manner.force;
-    refuse_used(space, eager)?;
+    refuse_used(space, &state, eager)?;
     let _lock = match space.lock(deadline.left(), &|waiting| context.front.waiting(waiting)) {
         // RCC cannot change the space either.
         Err(SpaceError::Io { source, .. }) if source.kind() == std::io::ErrorKind::ReadOnlyFilesystem => None,
@@ -111,18 +111,29 @@ pub fn unmount(context: &Context, space: &Space, manner: Manner) -> anyhow::Resu
     finish(context, space, &state, patience)
 }
 
-/// Refuses to unmount while a command has a lease, unless forced.
-fn refuse_used(space: &Space, eager: bool) -> anyhow::Result<()> {
+/// Refuses to unmount while a command has a lease, unless forced; and even then, if the command would see files of another catalog.
+fn refuse_used(space: &Space, state: &MountState, eager: bool) -> anyhow::Result<()> {
     let users = lease::users(&space.state_dir);
-    if users.is_empty() || !eager {
-        return Ok(());
-    }
-    let (root, users) = (space.root.display(), lease::told(&users));
-    Err(Busy(format!("{root} is in use by {users}; end it, or use --lazy")).into())
+    let what = match eager {
+        _ if users.is_empty() => return Ok(()),
+        true => "end it, or use --lazy",
+        false if snapshot::hides_another(space, state) => {
+            "it would see the files below the mount, which are of another catalog; end it"
+        }
+        false => return Ok(()),
+    };
+    Err(Busy(format!("{} is in use by {}; {what}", space.root.display(), lease::told(&users))).into())
 }
 
 /// Refuses a mount in another namespace, which has to be unmounted there.
 fn refuse_elsewhere(space: &Space, state: &MountState) -> anyhow::Result<()> {
+    if space.hidden_holder(state).is_some() {
+        let (root, holder) = (space.root.display(), state.process);
+        return Err(Busy(format!(
+            "{root} is not mounted here, but by {holder} of another PID namespace; unmount it there"
+        ))
+        .into());
+    }
     let there = snapshot::elsewhere(state);
     let Some(first) = there.first().filter(|_| state.process.is_alive()) else { return Ok(()) };
     let root = space.root.display();
@@ -178,6 +189,9 @@ fn take_away(context: &Context, space: &Space, state: &MountState, lazy: bool) -
 /// After the unmount: waits until written data is on disk, and for nothing else.
 fn finish(context: &Context, space: &Space, state: &MountState, patience: Duration) -> anyhow::Result<()> {
     let daemon = state.process;
+    if space.hidden_holder(state).is_some() {
+        return served_on(context, space, &format!("{daemon} of another PID namespace"));
+    }
     let started = Instant::now();
     let mut pause = Duration::from_micros(100);
     let mut look_at = LOOK_AROUND;
@@ -188,8 +202,13 @@ fn finish(context: &Context, space: &Space, state: &MountState, patience: Durati
             let entering =
                 |pid: u32| started.elapsed() < ENTERING && Process::with_id(pid).is_of_this_program();
             match namespace::elsewhere(state.device, daemon.pid).first() {
-                Some(there) if !entering(there.pid) => return served_on(context, space, there.pid),
+                Some(there) if !entering(there.pid) => {
+                    return served_on(context, space, &format!("process {}", there.pid));
+                }
                 Some(_) => look_at = started.elapsed() + LOOK_AROUND,
+                None if is_wanted_elsewhere(space)? => {
+                    return served_on(context, space, "a command that is not visible here");
+                }
                 None => look_at = Duration::MAX,
             }
         }
@@ -212,11 +231,11 @@ fn finish(context: &Context, space: &Space, state: &MountState, patience: Durati
 }
 
 /// A copy of the mount remains in another namespace. Data written here is on disk.
-fn served_on(context: &Context, space: &Space, pid: u32) -> anyhow::Result<()> {
+fn served_on(context: &Context, space: &Space, whose: &str) -> anyhow::Result<()> {
     disk::sync(&space.state_dir)
         .with_context(|| format!("Cannot make durable what is in {}", space.state_dir.display()))?;
     context.front.note(&format!(
-        "{} is unmounted here; a copy of the mount in the namespace of process {pid} is served until it goes",
+        "{} is unmounted here; a copy of the mount in the namespace of {whose} is served until it goes",
         space.root.display()
     ));
     Ok(())

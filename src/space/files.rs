@@ -6,6 +6,8 @@ pub const LOCK: &str = "lock";
 pub const START: &str = "start";
 /// The leases of the users of the space.
 pub const LEASES: &str = "leases";
+/// The socket at which the server of the mount gives copies of it to commands in other containers.
+pub const CONTROL: &str = "control";
 /// The description of the mount.
 pub const MOUNT: &str = "mount.json";
 /// The log of the process that serves the mount.

@@ -94,6 +94,14 @@ pub fn held_by(path: &Place) -> Option<Process> {
     }
 }
 
+/// The process that holds the lock at `path`, by its signature alone: for one in another PID namespace, whose number means nothing here.
+pub fn signed_by(path: &Place) -> Option<Process> {
+    match lock::look_at(path).ok()?.try_lock_shared() {
+        Err(TryLockError::WouldBlock) => signature(path),
+        Ok(()) | Err(TryLockError::Error(_)) => None,
+    }
+}
+
 /// True unless it is certain that the lock at `path` is free: one that may not be opened (another user's) counts as held.
 pub fn may_be_held(path: &Place) -> bool {
     match lock::look_at(path) {

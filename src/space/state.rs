@@ -60,6 +60,9 @@ pub struct MountState {
     /// The options it was mounted with.
     #[serde(default)]
     pub options: MountOptions,
+    /// The PID namespace in which the number of `process` is valid.
+    #[serde(default)]
+    pub pid_namespace: Option<u64>,
     /// The state of RCC's `.meta` when it was mounted.
     #[serde(default)]
     pub meta: Option<String>,

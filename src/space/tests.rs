@@ -126,6 +126,7 @@ fn the_state_of_a_mount_is_read_back() {
         device: 40,
         namespace: Some(7),
         kept_in: vec![7],
+        pid_namespace: Some(8),
         version: "0.1.0".into(),
         options: MountOptions::default(),
         meta: None,

@@ -5,6 +5,7 @@
 //! permissions (`default_permissions`).
 
 pub mod connection;
+pub mod copies;
 pub mod fusermount;
 pub mod helper;
 pub mod namespace;

@@ -10,6 +10,7 @@ mod bytecode;
 mod commit;
 mod commit_model;
 mod company;
+mod containers;
 mod created;
 mod crowd;
 mod files;

@@ -336,6 +336,7 @@ fn state_of(
         reason: method::told(&report.reasons),
         device: mount::seen(&space.root).map(|seen| seen.device).unwrap_or_default(),
         namespace: namespace::current(),
+        pid_namespace: namespace::of_pids(),
         kept_in: request.keep.then(kept_here).into_iter().collect(),
         controller: space.controller().to_owned(),
         space: space.name().to_owned(),

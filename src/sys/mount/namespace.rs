@@ -97,6 +97,11 @@ pub fn current() -> Option<u64> {
     number_of("self")
 }
 
+/// The number of this process's PID namespace.
+pub fn of_pids() -> Option<u64> {
+    fs::metadata("/proc/self/ns/pid").ok().map(|meta| meta.ino())
+}
+
 fn number_of(process: &str) -> Option<u64> {
     fs::metadata(format!("/proc/{process}/ns/mnt")).ok().map(|meta| meta.ino())
 }

@@ -6,6 +6,41 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
+/// Copies of mounts: there are none.
+pub mod copies {
+    use std::io;
+    use std::os::fd::OwnedFd;
+    use std::path::Path;
+
+    use super::{MountId, refused};
+    use crate::sys::fs::place::Place;
+
+    /// The socket at which copies are offered: there is none.
+    pub enum Copies {}
+
+    impl Copies {
+        /// Always refused.
+        pub fn offer(_place: &Place) -> io::Result<Copies> {
+            Err(refused())
+        }
+
+        /// Never called.
+        pub fn serve(&self, _copy: impl Fn() -> io::Result<OwnedFd>) -> ! {
+            match *self {}
+        }
+    }
+
+    /// Always refused.
+    pub fn request(_place: &Place) -> io::Result<OwnedFd> {
+        Err(refused())
+    }
+
+    /// Always refused.
+    pub fn copy_of_own(_path: &Path, _id: MountId) -> io::Result<OwnedFd> {
+        Err(refused())
+    }
+}
+
 /// The error of every call.
 fn refused() -> io::Error {
     io::Error::new(io::ErrorKind::Unsupported, "there is no FUSE on this system")

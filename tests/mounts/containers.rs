@@ -1,0 +1,78 @@
+//! Two containers on one home: each has its own mounts and processes, and sees nothing of the other's.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdout, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::common::golden::{CATALOG, Regime};
+use crate::common::mounted::daemons_of;
+use crate::common::sandbox::Sandbox;
+use crate::common::{is_root, skip, until};
+
+/// Prints how many entries of the tree the command sees.
+const SEE: &str = "ls \"$CONDA_PREFIX\" | wc -l";
+
+/// A shell in a container: with its own mounts and processes, and the home of `sandbox`.
+struct Container {
+    child: Child,
+    output: BufReader<ChildStdout>,
+}
+
+impl Container {
+    fn start(sandbox: &Sandbox) -> Container {
+        let mut command = sandbox.command("unshare");
+        command.args(["-mpf", "--mount-proc", "sh"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        let output = BufReader::new(child.stdout.take().unwrap());
+        let mut container = Container { child, output };
+        assert_eq!(container.says("echo up"), "up");
+        container
+    }
+
+    /// Runs a script, and returns the first line that it prints.
+    fn says(&mut self, script: &str) -> String {
+        writeln!(self.child.stdin.as_mut().unwrap(), "{script}").unwrap();
+        self.line()
+    }
+
+    fn line(&mut self) -> String {
+        let mut line = String::new();
+        self.output.read_line(&mut line).unwrap();
+        line.trim().to_owned()
+    }
+
+    fn end(mut self) {
+        drop(self.child.stdin.take());
+        self.child.wait().unwrap();
+    }
+}
+
+#[test]
+fn two_containers_that_do_not_see_each_other_share_a_mount() {
+    if !is_root() {
+        return skip("mount namespaces need root");
+    }
+    let sandbox = Sandbox::golden(Regime::Gzip);
+    let program = env!("CARGO_BIN_EXE_holofs");
+    let run = |script: &str| format!("{program} run {CATALOG} shared -- sh -c '{script}'");
+    // The second one exists before the mount does, so that it has no copy of it.
+    let (mut first, mut second) = (Container::start(&sandbox), Container::start(&sandbox));
+    assert_eq!(first.says(&format!("{program} mount {CATALOG} shared >/dev/null; echo $?")), "0");
+    let unmount =
+        format!("{program} unmount shared 2>&1 | grep -o -e 'in use by' -e 'of another PID namespace'");
+    assert_eq!(second.says(&unmount), "of another PID namespace");
+    let entries = second.says(&run(&format!("{SEE}; read go; {SEE}")));
+    assert!(entries.parse::<u32>().unwrap() > 0);
+    // The second one uses a copy, which does not end, and which nobody waits for.
+    assert_eq!(first.says(&unmount), "in use by");
+    let started = Instant::now();
+    assert_eq!(first.says(&format!("{program} unmount shared --lazy >/dev/null 2>&1; echo $?")), "0");
+    assert!(started.elapsed() < Duration::from_secs(12), "{:?}", started.elapsed());
+    assert_eq!(second.says("go"), entries);
+    // With the last copy, the mount goes.
+    until(|| daemons_of(&sandbox).is_empty());
+    assert_eq!(second.says(&run(SEE)), entries);
+    second.end();
+    first.end();
+    until(|| daemons_of(&sandbox).is_empty());
+}
