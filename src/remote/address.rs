@@ -70,8 +70,8 @@ pub struct BadAddress {
 }
 
 /// The supported schemes.
-const SCHEMES: [&str; 9] =
-    ["oci", "oci+http", "s3", "gs", "http", "https", "file", "rccremote+http", "rccremote+https"];
+const SCHEMES: [&str; 10] =
+    ["az", "oci", "oci+http", "s3", "gs", "http", "https", "file", "rccremote+http", "rccremote+https"];
 
 /// True if `text` is meant as an address: it begins with one of the schemes.
 pub fn is_address(text: &str) -> bool {
@@ -152,6 +152,9 @@ fn other(scheme: &str, rest: &str) -> Result<Place, &'static str> {
         "http" | "https" => url(scheme, rest).map(Place::Http),
         "s3" => bucket(rest, None),
         "gs" => bucket(rest, Some("https://storage.googleapis.com")),
+        "az" => Err(
+            "Azure's blob storage is not supported: use a registry (oci://) or a server with S3's interface",
+        ),
         "rccremote+http" => url("http", rest).map(Place::Rccremote),
         "rccremote+https" => url("https", rest).map(Place::Rccremote),
         _ => Err("the scheme is none of oci, s3, gs, https, http, file, rccremote+https, rccremote+http"),
@@ -250,6 +253,7 @@ mod tests {
         for bad in [
             "x",
             "ftp://h/x",
+            "az://container/x",
             "oci://h",
             "oci://h/",
             "oci://h/A",
