@@ -99,7 +99,7 @@ fn downloaded<'a>(
     let temp = std::fs::create_dir_all(&dir).and_then(|()| NamedTempFile::new_in(&dir));
     let mut temp = temp.with_context(|| format!("Cannot make a file in {}", dir.display()))?;
     let progress = Progress::new("Downloading", context.is_json());
-    let digest = download(url, &access(patience(context)), temp.as_file_mut(), &progress);
+    let digest = download(url, &access(context, patience(context))?, temp.as_file_mut(), &progress);
     progress.finish();
     Ok((Source::Downloaded(given, temp), hex(&digest?)))
 }

@@ -36,7 +36,7 @@ pub fn main(context: &Context, args: &PullArgs) -> anyhow::Result<ExitCode> {
 
 fn pull(context: &Context, address: &Address, fetch: &FetchArgs) -> anyhow::Result<Pulled> {
     let started = Instant::now();
-    let remote = remotes::open(address, remotes::patience(context))?;
+    let remote = remotes::open(context, address, remotes::patience(context))?;
     let resolved = resolve(&*remote, address, fetch.key()?.as_ref())?;
     let source = Source { remote, head: Arc::clone(&resolved.head), traffic: Traffic::default() };
     let progress = Arc::new(Progress::new("Pulling", context.is_json()));

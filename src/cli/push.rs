@@ -41,7 +41,7 @@ pub fn main(context: &Context, args: &PushArgs) -> anyhow::Result<ExitCode> {
             address.name
         );
     }
-    let remote = remotes::open(&address, Patience::default())?;
+    let remote = remotes::open(context, &address, Patience::default())?;
     let key = args
         .sign
         .as_deref()

@@ -73,7 +73,7 @@ pub fn main(context: &Context, args: &RemoteArgs) -> anyhow::Result<ExitCode> {
         RemoteCommand::Show { remote, fetch } => show(context, remote, fetch),
         RemoteCommand::Verify { remote, fetch } => check(context, remote, fetch),
         RemoteCommand::Gc { remote, grace, dry_run } => {
-            let opened = remotes::open(remote, Patience::default())?;
+            let opened = remotes::open(context, remote, Patience::default())?;
             let report = collect(&*opened, Duration::from_secs(grace * 24 * 3600), *dry_run)?;
             context.report(&report, collected)?;
             Ok(ExitCode::SUCCESS)
@@ -107,7 +107,7 @@ impl Row {
 }
 
 fn ls(context: &Context, address: &Address) -> anyhow::Result<ExitCode> {
-    let remote = remotes::open(address, Patience::default())?;
+    let remote = remotes::open(context, address, Patience::default())?;
     let mut rows = Vec::new();
     for name in remote.names()?.into_iter().filter(|name| !name.starts_with(OWN_NAME)) {
         match remote.reference(&name) {
@@ -156,7 +156,7 @@ struct Shown {
 }
 
 fn show(context: &Context, address: &Address, fetch: &FetchArgs) -> anyhow::Result<ExitCode> {
-    let remote = remotes::open(address, remotes::patience(context))?;
+    let remote = remotes::open(context, address, remotes::patience(context))?;
     let resolved = resolve(&*remote, address, fetch.key()?.as_ref())?;
     let head = &resolved.head;
     let shown = Shown {
@@ -190,7 +190,7 @@ fn show(context: &Context, address: &Address, fetch: &FetchArgs) -> anyhow::Resu
 }
 
 fn check(context: &Context, address: &Address, fetch: &FetchArgs) -> anyhow::Result<ExitCode> {
-    let remote = remotes::open(address, remotes::patience(context))?;
+    let remote = remotes::open(context, address, remotes::patience(context))?;
     let reference = crate::remote::resolve::reference(&*remote, address)?;
     if let Some(key) = fetch.key()? {
         key.check(&reference, &address.to_string())?;

@@ -10,6 +10,8 @@ use super::context::Context;
 #[cfg(unix)]
 use super::remotes::access;
 use super::{pull, push, remote};
+#[cfg(unix)]
+use crate::remote::transport::{Access, Patience};
 
 /// The commands about remotes.
 #[derive(Debug, Subcommand)]
@@ -33,15 +35,16 @@ pub fn main(context: &Context, command: &RemotesCommand) -> anyhow::Result<ExitC
         RemotesCommand::Pull(args) => pull::main(context, args),
         RemotesCommand::Remote(args) => remote::main(context, args),
         #[cfg(unix)]
-        RemotesCommand::Fetch => fetch(),
+        RemotesCommand::Fetch => fetch(context),
     }
 }
 
 /// Serves the connection on stdin until it is closed.
 #[cfg(unix)]
-fn fetch() -> anyhow::Result<ExitCode> {
+fn fetch(context: &Context) -> anyhow::Result<ExitCode> {
     let line = std::os::fd::AsFd::as_fd(&std::io::stdin()).try_clone_to_owned();
     let line = line.context("There is no line to a daemon")?;
-    crate::remote::fetcher::serve(line.into(), access)?;
+    let access = access(context, Patience::default())?;
+    crate::remote::fetcher::serve(line.into(), |patience| Access { patience, ..access })?;
     Ok(ExitCode::SUCCESS)
 }

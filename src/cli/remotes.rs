@@ -7,12 +7,13 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::rcc::home::Product;
+use crate::rcc::home::{Product, Settings};
+
 use crate::remote::address::{self, Address};
 use crate::remote::lazy;
 use crate::remote::object::ObjectId;
 use crate::remote::signature::PublicKey;
-use crate::remote::transport::{self, Access, Patience, Remote};
+use crate::remote::transport::{self, Access, Network, Patience, Remote};
 use crate::session::error::NoCatalogFor;
 
 use super::config;
@@ -71,7 +72,7 @@ pub fn local(context: &Context, given: &str, how: &RemoteUseArgs) -> anyhow::Res
     }
     let address: Address = given.parse()?;
     let key = how.fetch.key()?;
-    let remote = if context.offline { None } else { Some(open(&address, patience(context))?) };
+    let remote = if context.offline { None } else { Some(open(context, &address, patience(context))?) };
     let attached = lazy::attach(&context.home, &address, remote.as_deref(), key.as_ref())?;
     say_resolved(&address, &attached.head);
     let wants_all = how.complete || cfg!(windows);
@@ -119,15 +120,22 @@ pub fn patience(context: &Context) -> Patience {
     Patience { piece: Duration::from_secs(context.fetch_timeout.max(1)), ..Patience::default() }
 }
 
-/// The variables of this process for logins.
-pub fn access(patience: Patience) -> Access {
+/// The variables of this process for logins, and the network according to RCC's settings.
+pub fn access(context: &Context, patience: Patience) -> anyhow::Result<Access> {
     let var = |name: &str| std::env::var(name).ok().filter(|value| !value.is_empty());
-    Access { var: Arc::new(var), patience }
+    let settings = Settings::read(&context.home)?;
+    let proxies = [settings.https_proxy, settings.http_proxy];
+    let network = Network {
+        proxy: proxies.into_iter().find(|proxy| !proxy.is_empty()),
+        no_proxy: settings.no_proxy,
+        ca_bundle: settings.ca_bundle,
+    };
+    Ok(Access { var: Arc::new(var), patience, network })
 }
 
 /// The remote at an address.
-pub fn open(address: &Address, patience: Patience) -> anyhow::Result<Arc<dyn Remote>> {
-    Ok(transport::open(address, &access(patience))?)
+pub fn open(context: &Context, address: &Address, patience: Patience) -> anyhow::Result<Arc<dyn Remote>> {
+    Ok(transport::open(address, &access(context, patience)?)?)
 }
 
 /// Parses an address for clap.

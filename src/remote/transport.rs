@@ -60,6 +60,19 @@ pub struct Access {
     pub var: Arc<Variable>,
     /// The timeouts.
     pub patience: Patience,
+    /// The network's own rules.
+    pub network: Network,
+}
+
+/// What a site's settings say about its network; variables of the environment go first.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Network {
+    /// The URL of a proxy.
+    pub proxy: Option<String>,
+    /// Hosts that are accessed without it, with commas between them.
+    pub no_proxy: String,
+    /// A file with certificate authorities, which are trusted in addition to those of the machine.
+    pub ca_bundle: Option<std::path::PathBuf>,
 }
 
 /// Timeouts.

@@ -16,11 +16,11 @@ use ureq::http::header::{
 };
 use ureq::http::{Method, Request, Response};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
-use ureq::{Agent, Body};
+use ureq::{Agent, Body, Proxy};
 use url::Url;
 
 use super::keyed::{Bucket, Listed};
-use super::{Access, Patience, netrc, retrying};
+use super::{Access, Network, Patience, netrc, retrying};
 use crate::remote::error::RemoteError;
 
 /// The `Authorization` header that a user sets for an `https://` remote, in full, as `Bearer …`.
@@ -83,13 +83,14 @@ impl Client {
     pub fn new(remote: String, access: &Access) -> Client {
         let patience = access.patience;
         static AUTHORITIES: OnceLock<RootCerts> = OnceLock::new();
-        let authorities = AUTHORITIES.get_or_init(authorities).clone();
+        let authorities = AUTHORITIES.get_or_init(|| authorities(&access.network)).clone();
         let config = Agent::config_builder()
             .http_status_as_error(false)
             .user_agent(concat!("holofs/", env!("CARGO_PKG_VERSION")))
             .timeout_connect(Some(patience.connect))
             .timeout_resolve(Some(patience.answer))
             .max_idle_connections_per_host(16)
+            .proxy(Proxy::try_from_env().or_else(|| proxy(&access.network)))
             .tls_config(TlsConfig::builder().root_certs(authorities).build())
             .build();
         let agent = Agent::new_with_config(config);
@@ -273,10 +274,36 @@ pub fn header(headers: &HeaderMap, name: impl ureq::http::header::AsHeaderName) 
     headers.get(name)?.to_str().ok()
 }
 
-/// The certificate authorities that this machine trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` override them); a machine without any,
-/// such as a bare container, gets Mozilla's.
-fn authorities() -> RootCerts {
-    let found = rustls_native_certs::load_native_certs();
+/// The proxy of the settings. One that cannot be used is reported, and not used.
+fn proxy(network: &Network) -> Option<Proxy> {
+    let url = network.proxy.as_deref()?;
+    let built = Proxy::new(url).and_then(|plain| {
+        let mut proxy = Proxy::builder(plain.protocol()).host(plain.host()).port(plain.port());
+        if let Some(user) = plain.username() {
+            proxy = proxy.username(user);
+        }
+        if let Some(password) = plain.password() {
+            proxy = proxy.password(password);
+        }
+        let hosts = network.no_proxy.split(',').map(str::trim).filter(|host| !host.is_empty());
+        hosts.fold(proxy, ureq::ProxyBuilder::no_proxy).build()
+    });
+    // The URL may contain a password.
+    built.map_err(|_| log::warn!("The proxy in settings.yaml is no valid address: it is not used")).ok()
+}
+
+/// The certificate authorities that this machine trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` override them), and those of the settings; a
+/// machine without any, such as a bare container, gets Mozilla's.
+fn authorities(network: &Network) -> RootCerts {
+    let mut found = rustls_native_certs::load_native_certs();
+    if let Some(bundle) = &network.ca_bundle {
+        let own = rustls_native_certs::load_certs_from_paths(Some(bundle), None);
+        found.errors.extend(own.errors);
+        if found.certs.is_empty() && !own.certs.is_empty() {
+            log::warn!("This machine has no authorities: only those in {} are trusted", bundle.display());
+        }
+        found.certs.extend(own.certs);
+    }
     for error in &found.errors {
         log::warn!("An authority of this machine cannot be read: {error}");
     }

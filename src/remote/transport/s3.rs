@@ -68,7 +68,7 @@ impl S3 {
     ) -> Result<T, RemoteError> {
         let keys = self.keys.get();
         match retrying(|| work(keys.as_deref())) {
-            Err(error) if is_about_keys(&error) => match self.keys.renew() {
+            Err(error) if is_about_keys(&error) => match self.keys.renew(keys.as_deref()) {
                 Some(renewed) => retrying(|| work(Some(&renewed))),
                 None => Err(error),
             },

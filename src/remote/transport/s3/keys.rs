@@ -50,25 +50,31 @@ impl Keys {
         state.keys.clone()
     }
 
-    /// New keys, if they differ from the previous ones.
-    pub fn renew(&self) -> Option<Arc<Credentials>> {
+    /// Keys that differ from the refused ones: those that another request has found meanwhile, or new ones.
+    pub fn renew(&self, refused: Option<&Credentials>) -> Option<Arc<Credentials>> {
         let mut state = self.state();
+        if let Some(known) = &state.keys
+            && refused.is_none_or(|refused| !is_same(known, refused))
+        {
+            return Some(Arc::clone(known));
+        }
         if state.looked.is_some_and(|at| at.elapsed() < NOT_SOONER) {
             return None;
         }
         state.looked = Some(Instant::now());
         let found = find(&self.access).map(Arc::new)?;
-        let known = state
-            .keys
-            .as_ref()
-            .is_some_and(|known| known.key() == found.key() && known.token() == found.token());
+        let is_new = refused.is_none_or(|refused| !is_same(&found, refused));
         state.keys = Some(Arc::clone(&found));
-        (!known).then_some(found)
+        is_new.then_some(found)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn is_same(one: &Credentials, other: &Credentials) -> bool {
+    (one.key(), one.secret(), one.token()) == (other.key(), other.secret(), other.token())
 }
 
 fn find(access: &Access) -> Option<Credentials> {
@@ -252,11 +258,12 @@ fn ask(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::remote::transport::Network;
 
     fn access(vars: &'static [(&'static str, &'static str)]) -> Access {
         let find =
             |name: &str| vars.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-        Access { var: Arc::new(find), patience: Patience::default() }
+        Access { var: Arc::new(find), patience: Patience::default(), network: Network::default() }
     }
 
     #[test]
@@ -268,6 +275,17 @@ mod tests {
         ]));
         let keys = keys.unwrap();
         assert_eq!((keys.key(), keys.secret(), keys.token()), ("k", "s", Some("t")));
+    }
+
+    #[test]
+    fn many_requests_with_expired_keys_all_get_the_new_ones() {
+        let keys = Keys::new(access(&[("AWS_ACCESS_KEY_ID", "new"), ("AWS_SECRET_ACCESS_KEY", "s")]));
+        let expired = Credentials::new("old", "s");
+        *keys.state() = State { keys: Some(Arc::new(expired.clone())), looked: None };
+        for _ in 0..3 {
+            assert_eq!(keys.renew(Some(&expired)).unwrap().key(), "new");
+        }
+        assert!(keys.renew(Some(&Credentials::new("new", "s"))).is_none(), "those were refused, too");
     }
 
     #[test]
