@@ -2,7 +2,10 @@
 //! continues where it stopped.
 
 mod lazy;
+mod real;
 mod server;
+mod services;
+mod tokens;
 
 use std::fs;
 use std::path::Path;
@@ -14,8 +17,9 @@ use crate::common::fixed::FixedHome;
 use crate::common::golden::{self, CATALOG, Regime};
 use crate::common::rcc::{Dirty, rcc};
 use crate::common::sandbox::Sandbox;
-use crate::common::{json, number_field, run, skip, stderr, text_field, until};
+use crate::common::{json, number_field, run, stderr, text_field};
 use server::{Fault, Server};
+use services::{Login, Registry};
 
 /// Different contents of sizes around that of a chunk, and a large file.
 pub fn contents() -> Vec<(String, Vec<u8>)> {
@@ -60,7 +64,7 @@ pub fn push(sandbox: &Sandbox, catalog: &str, remote: &str) -> serde_json::Value
     json(&sandbox.holofs_ok(&["push", catalog, remote, "--json"]))[0].clone()
 }
 
-fn pull(sandbox: &Sandbox, remote: &str) -> serde_json::Value {
+pub fn pull(sandbox: &Sandbox, remote: &str) -> serde_json::Value {
     json(&sandbox.holofs_ok(&["pull", remote, "--json"]))
 }
 
@@ -233,61 +237,11 @@ fn a_pull_that_is_killed_goes_on_where_it_was() {
     assert_eq!(staged(), 0);
 }
 
-/// A private registry for the test, removed when dropped.
-struct Registry {
-    child: std::process::Child,
-    address: String,
-}
-
-impl Registry {
-    /// With the login `user`, `secret` if requested.
-    fn start(dir: &Path, login: bool) -> Option<Registry> {
-        if Command::new("docker-registry").arg("--version").output().is_err() {
-            skip("docker-registry is not installed");
-            return None;
-        }
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-        let root = dir.join(format!("registry-{port}"));
-        // bcrypt of "secret", as `htpasswd -B` writes it.
-        let users = dir.join("users");
-        fs::write(&users, "user:$2y$05$Y6cemWmypLLzp2AMJnwsquszV2Dl6PhhScbPwMiDyjDmE5DiSZv6q\n").unwrap();
-        let auth = if login {
-            format!("auth: {{htpasswd: {{realm: test, path: {}}}}}\n", users.display())
-        } else {
-            String::new()
-        };
-        let config = dir.join(format!("registry-{port}.yml"));
-        let text = format!(
-            "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\nhttp: {{addr: '127.0.0.1:{port}'}}\n{auth}",
-            root.display()
-        );
-        fs::write(&config, text).unwrap();
-        let log = fs::File::create(dir.join("registry.log")).unwrap();
-        let child = Command::new("docker-registry")
-            .arg("serve")
-            .arg(&config)
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .unwrap();
-        let registry = Registry { child, address: format!("127.0.0.1:{port}") };
-        until(|| std::net::TcpStream::connect(&registry.address).is_ok());
-        Some(registry)
-    }
-}
-
-impl Drop for Registry {
-    fn drop(&mut self) {
-        self.child.kill().unwrap();
-        self.child.wait().unwrap();
-    }
-}
-
 #[test]
 fn a_registry_keeps_environments_as_artifacts() {
     let (from, to) = (Sandbox::new(), Sandbox::new());
-    let Some(registry) = Registry::start(&from.scratch(), false) else { return };
-    let remote = format!("oci://{}/team/env:prod", registry.address);
+    let Some(registry) = Registry::start(&from.scratch(), &Login::None) else { return };
+    let remote = format!("oci://{}/team/env:prod", registry.address());
     let catalog = recorded(&from, &contents(), "registry=1");
     let pushed = push(&from, &catalog, &remote);
     assert_eq!(number_field(&push(&from, &catalog, &remote), "bytes_sent"), 0);
@@ -299,7 +253,7 @@ fn a_registry_keeps_environments_as_artifacts() {
         (listed[0]["name"].clone(), listed[0]["head"].clone()),
         ("prod".into(), pushed["head"].clone())
     );
-    let other = format!("oci://{}/team/env@sha256:{}", registry.address, text_field(&pushed, "head"));
+    let other = format!("oci://{}/team/env@sha256:{}", registry.address(), text_field(&pushed, "head"));
     assert_eq!(pull(&to, &other)["head"], pushed["head"]);
     to.holofs_fails(&["pull", &remote.replace(":prod", ":none")], exit::NOT_FOUND);
 }
@@ -307,14 +261,14 @@ fn a_registry_keeps_environments_as_artifacts() {
 #[test]
 fn a_registry_with_a_login_gets_that_of_docker() {
     let from = Sandbox::golden(Regime::Gzip);
-    let Some(registry) = Registry::start(&from.scratch(), true) else { return };
-    let remote = format!("oci://{}/env:prod", registry.address);
+    let Some(registry) = Registry::start(&from.scratch(), &Login::Password) else { return };
+    let remote = format!("oci://{}/env:prod", registry.address());
     let without = from.holofs_fails(&["push", CATALOG, &remote], exit::IO);
     assert!(stderr(&without).contains("401"), "{}", stderr(&without));
     let docker = from.user().join(".docker");
     fs::create_dir_all(&docker).unwrap();
     let login = |encoded: &str| {
-        let config = format!(r#"{{"auths":{{"{}":{{"auth":"{encoded}"}}}}}}"#, registry.address);
+        let config = format!(r#"{{"auths":{{"{}":{{"auth":"{encoded}"}}}}}}"#, registry.address());
         fs::write(docker.join("config.json"), config).unwrap();
     };
     // user:wrong, then user:secret

@@ -103,6 +103,15 @@ fn children(pid: u32) -> Vec<u32> {
         .collect()
 }
 
+/// The fetchers of a daemon.
+pub fn fetchers(daemon: u32) -> Vec<u32> {
+    let named = |pid: &u32| {
+        let words = fs::read(Path::new("/proc").join(pid.to_string()).join("cmdline")).unwrap_or_default();
+        words.split(|byte| *byte == 0).any(|word| word == b"fetch")
+    };
+    children(daemon).into_iter().filter(named).collect()
+}
+
 /// The inodes of the sockets that a process has open.
 fn sockets(pid: u32) -> Vec<String> {
     let links = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten();
@@ -123,11 +132,7 @@ fn the_daemon_has_no_network_and_outlives_its_fetcher() {
     let tcp = fs::read_to_string("/proc/net/tcp").unwrap();
     let connected = |inode: &String| tcp.lines().any(|line| line.split_whitespace().nth(9) == Some(inode));
     assert!(!sockets(daemon).iter().any(connected), "the daemon has a connection of its own");
-    let named = |pid: &u32| {
-        let words = fs::read(Path::new("/proc").join(pid.to_string()).join("cmdline")).unwrap_or_default();
-        words.split(|byte| *byte == 0).any(|word| word == b"fetch")
-    };
-    let fetchers: Vec<u32> = children(daemon).into_iter().filter(named).collect();
+    let fetchers = fetchers(daemon);
     assert_eq!(fetchers.len(), 1);
     crate::common::run(std::process::Command::new("kill").args(["-9", &fetchers[0].to_string()]));
     until(|| read("small-2").is_err());
