@@ -72,7 +72,11 @@ fn two_containers_that_do_not_see_each_other_share_a_mount() {
     // With the last copy, the mount goes.
     until(|| daemons_of(&sandbox).is_empty());
     assert_eq!(second.says(&run(SEE)), entries);
-    second.end();
+    // The server ends with its container, and the other one starts its own.
+    let mount = format!("{program} mount {CATALOG} shared >/dev/null; echo $?");
+    assert_eq!([first.says(&mount), second.says(&mount)], ["0", "0"]);
     first.end();
+    assert_eq!(second.says(&run(SEE)), entries);
+    second.end();
     until(|| daemons_of(&sandbox).is_empty());
 }

@@ -18,6 +18,9 @@ use crate::space::{Space, Wait};
 
 /// The interval of checks for users of the mount.
 const EVERY: Duration = Duration::from_secs(1);
+/// How often, and in which interval, a check tries to take the start lock: a command that waits for the end of the mount takes it for a
+/// moment again and again.
+const TRIES: (u32, Duration) = (40, Duration::from_millis(5));
 
 /// Starts checking, until `stop`.
 pub fn start(context: &Context, space: &Space, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
@@ -43,11 +46,22 @@ pub fn outlive(space: &Space, server: &Server<'_>) -> std::io::Result<()> {
 }
 
 fn look(mounters: &Mounters, space: &Space) -> anyhow::Result<()> {
-    let Some(_start) = Start::attempt(space)? else { return Ok(()) };
+    let Some(_start) = start_lock(space)? else { return Ok(()) };
     let Some(state) = space.mount_state()? else { return Ok(()) };
     if is_wanted_here(space, &state) {
         return Ok(());
     }
     let _lock = space.lock(Wait::Not, &|_| {})?;
     Ok(unmount_ours(mounters, &space.root, state.device, false)?)
+}
+
+fn start_lock(space: &Space) -> std::io::Result<Option<Start>> {
+    let (tries, pause) = TRIES;
+    for _ in 1..tries {
+        if let Some(start) = Start::attempt(space)? {
+            return Ok(Some(start));
+        }
+        std::thread::sleep(pause);
+    }
+    Start::attempt(space)
 }
