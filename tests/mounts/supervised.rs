@@ -5,7 +5,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::common::golden::{CATALOG, Regime};
@@ -235,6 +236,61 @@ fn a_killed_supervisor_takes_the_mount_along_and_nothing_written_is_lost() {
         let expected = if both { "kept still" } else { "kept" };
         assert_eq!(fs::read_to_string(&file).unwrap(), expected);
     }
+}
+
+/// Appends lines, and creates and renames a file for each, until something fails; `complete` counts them.
+fn journal(dir: &Path, complete: &AtomicUsize) {
+    let mut log = OpenOptions::new().append(true).create(true).open(dir.join("log")).unwrap();
+    let step = |round: usize, log: &mut File| -> io::Result<()> {
+        let (new, last) = (dir.join(".part"), dir.join(format!("f{round}")));
+        fs::write(&new, round.to_string())?;
+        fs::rename(&new, &last)?;
+        log.write_all(format!("{round}\n").as_bytes()) // as one write
+    };
+    while step(complete.load(Ordering::Relaxed), &mut log).is_ok() {
+        complete.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+#[test]
+fn what_returned_before_the_supervisor_or_both_processes_were_killed_is_there() {
+    if !is_root() {
+        return skip("mounting needs root");
+    }
+    let mut mount = Supervised::new(&[]);
+    let (mut done, rounds) = (0, amount(20, 2_000));
+    for round in 0..rounds {
+        let (path, complete) = (mount.path.clone(), Arc::new(AtomicUsize::new(done)));
+        let counted = Arc::clone(&complete);
+        let writer = std::thread::spawn(move || journal(&path, &counted));
+        until(|| complete.load(Ordering::Relaxed) > done);
+        // Spread over everything that the program does, without being random.
+        std::thread::sleep(Duration::from_millis(round * 37 % 101));
+        match round % 3 {
+            0 => kill(mount.pid),
+            1 => [Some(mount.pid), server_of(mount.pid)].into_iter().flatten().for_each(kill),
+            _ => [server_of(mount.pid), Some(mount.pid)].into_iter().flatten().for_each(kill),
+        }
+        writer.join().unwrap();
+        let complete = complete.load(Ordering::Relaxed);
+        until(|| mount.is_dead() && daemons_of(&mount.sandbox).is_empty());
+        let (path, pid) = self::mount(&mount.sandbox, &[]);
+        assert_eq!(path, mount.path);
+        mount.pid = pid;
+        let log = fs::read_to_string(path.join("log")).unwrap();
+        let lines: Vec<&str> = log.lines().collect();
+        // The last operation of all may have been done without an answer.
+        let expected: Vec<String> = (0..lines.len()).map(|line| line.to_string()).collect();
+        assert!(lines == expected, "round {round}: {:?}", &lines[lines.len() - 2..]);
+        assert!([complete, complete + 1].contains(&lines.len()), "round {round}: {complete} {}", lines.len());
+        assert!((0..complete).all(|file| path.join(format!("f{file}")).is_file()), "round {round}");
+        assert_eq!(
+            fs::read_to_string(path.join(format!("f{}", complete - 1))).unwrap(),
+            (complete - 1).to_string()
+        );
+        done = lines.len();
+    }
+    eprintln!("{rounds} supervisors were killed, {done} lines");
 }
 
 #[test]
