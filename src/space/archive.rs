@@ -10,6 +10,7 @@
 //!
 //! The caller holds RCC's lock of the hololib during an import.
 
+mod delta;
 mod export;
 mod import;
 mod names;
@@ -24,8 +25,10 @@ use crate::error::{Class, Failure};
 use crate::rcc::catalog::CatalogError;
 use crate::store::StoreError;
 
-pub use self::export::{Exported, export};
+pub use self::delta::Delta;
+pub use self::export::{Exported, export, stream};
 pub use self::import::{Imported, Options, import};
+pub use self::names::is_catalog;
 
 /// Why nothing, or not everything, was exported or imported.
 #[derive(Debug, thiserror::Error)]

@@ -1,8 +1,8 @@
-//! Writes a `hololib.zip`: blobs first, verified while they are read, catalogs last; published by rename.
+//! Writes a `hololib.zip`: blobs first, verified before they are written, catalogs last; a file is published by rename.
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, BufWriter, Write};
+use std::io::{self, BufWriter, Seek, Write};
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -16,7 +16,7 @@ use super::ArchiveError;
 use crate::rcc::catalog::Catalog;
 use crate::rcc::digest::{Digest, Regime};
 use crate::rcc::home::Home;
-use crate::store::observe::Observer;
+use crate::store::observe::{Observer, Tally};
 use crate::store::{Blob, Library, StoreError, blob_path};
 
 /// The number of blobs that are open and verified at once.
@@ -61,21 +61,13 @@ pub fn export(
     let temp = tempfile::Builder::new().prefix(".hololib-").suffix(".part").tempfile_in(dir);
     let temp = temp.map_err(ArchiveError::io("Writing beside", target))?;
     let mut zip = Zip { writer: ZipWriter::new(BufWriter::new(temp.as_file())), target };
-    let library = Library::open(&home.library())?;
     let all: Vec<(Digest, u64)> = blobs.into_iter().collect();
-    for batch in all.chunks(BATCH) {
-        let opened: Result<Vec<(Blob, u64)>, StoreError> =
-            batch.par_iter().map(|&(digest, size)| verified(&library, digest, size)).collect();
-        for (blob, size) in opened? {
-            zip.add_blob(&blob, size)?;
-            observer.advance(size);
-        }
-    }
+    zip.add_blobs(&Library::open(&home.library())?, &all, observer)?;
     for (name, (path, catalog)) in &catalogs {
         zip.add_catalog(name, path, catalog)?;
     }
-    zip.finish()?;
     let failed = || ArchiveError::io("Writing", target);
+    zip.finish()?.into_inner().map_err(|error| failed()(error.into_error()))?;
     temp.as_file().sync_all().map_err(failed())?;
     set_mode(temp.as_file()).map_err(failed())?;
     let file = temp.persist(target).map_err(|error| failed()(error.error))?;
@@ -86,6 +78,20 @@ pub fn export(
         bytes: file.metadata().map_err(failed())?.len(),
         seconds: started.elapsed().as_secs_f64(),
     })
+}
+
+/// Streams one catalog, in the file at `path`, with some of its blobs to `out`, which need not be a file.
+pub fn stream(
+    home: &Home,
+    (path, catalog): (&Path, &Catalog),
+    blobs: &[(Digest, u64)],
+    out: impl Write,
+) -> Result<(), ArchiveError> {
+    let mut zip = Zip { writer: ZipWriter::new_stream(out), target: path };
+    zip.add_blobs(&Library::open(&home.library())?, blobs, &Tally::default())?;
+    let name = format!("{}v12.{}", catalog.header.blueprint, catalog.header.platform);
+    zip.add_catalog(&name, path, catalog)?;
+    zip.finish().map(drop)
 }
 
 /// A temporary file is 0600, but others may read an export.
@@ -100,12 +106,31 @@ fn verified(library: &Library, digest: Digest, size: u64) -> Result<(Blob, u64),
     Ok((blob, size))
 }
 
-struct Zip<'f> {
-    writer: ZipWriter<BufWriter<&'f File>>,
-    target: &'f Path,
+struct Zip<'t, W: Write + Seek> {
+    writer: ZipWriter<W>,
+    /// What errors name.
+    target: &'t Path,
 }
 
-impl Zip<'_> {
+impl<W: Write + Seek> Zip<'_, W> {
+    /// Adds blobs, each verified first; several at once.
+    fn add_blobs(
+        &mut self,
+        library: &Library,
+        blobs: &[(Digest, u64)],
+        observer: &dyn Observer,
+    ) -> Result<(), ArchiveError> {
+        for batch in blobs.chunks(BATCH) {
+            let opened: Result<Vec<(Blob, u64)>, StoreError> =
+                batch.par_iter().map(|&(digest, size)| verified(library, digest, size)).collect();
+            for (blob, size) in opened? {
+                self.add_blob(&blob, size)?;
+                observer.advance(size);
+            }
+        }
+        Ok(())
+    }
+
     /// Adds a blob as it is stored, or as gzip if RCC cannot read it (zstd).
     fn add_blob(&mut self, blob: &Blob, size: u64) -> Result<(), ArchiveError> {
         let raw = blob.digest().regime() == Regime::SipHash128;
@@ -148,11 +173,7 @@ impl Zip<'_> {
         self.writer.start_file(name, options).map_err(ArchiveError::zip(self.target))
     }
 
-    fn finish(self) -> Result<(), ArchiveError> {
-        let buffered = self.writer.finish().map_err(ArchiveError::zip(self.target))?;
-        buffered
-            .into_inner()
-            .map(drop)
-            .map_err(|error| ArchiveError::io("Writing", self.target)(error.into_error()))
+    fn finish(self) -> Result<W, ArchiveError> {
+        self.writer.finish().map_err(ArchiveError::zip(self.target))
     }
 }

@@ -52,12 +52,12 @@ pub struct Imported {
     pub seconds: f64,
 }
 
-type Archive = ZipArchive<Shared>;
+pub(super) type Archive = ZipArchive<Shared>;
 
 /// The content of the file, by checked names.
-struct Content {
-    catalogs: BTreeMap<String, usize>,
-    blobs: HashMap<Digest, usize>,
+pub(super) struct Content {
+    pub(super) catalogs: BTreeMap<String, usize>,
+    pub(super) blobs: HashMap<Digest, usize>,
     /// Other files, which are not imported.
     ignored: u64,
 }
@@ -125,8 +125,12 @@ pub fn import(
 }
 
 fn open(path: &Path) -> Result<Archive, ArchiveError> {
+    open_file(File::open(path).map_err(ArchiveError::io("Opening", path))?, path)
+}
+
+/// Opens an open file, which errors call `path`.
+pub(super) fn open_file(file: File, path: &Path) -> Result<Archive, ArchiveError> {
     let failed = || ArchiveError::io("Opening", path);
-    let file = File::open(path).map_err(failed())?;
     let found = file.metadata().map_err(failed())?;
     if !found.is_file() {
         return Err(failed()(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file")));
@@ -136,7 +140,7 @@ fn open(path: &Path) -> Result<Archive, ArchiveError> {
 }
 
 /// Checks every name; no content is read yet.
-fn content(path: &Path, archive: &mut Archive) -> Result<Content, ArchiveError> {
+pub(super) fn content(path: &Path, archive: &mut Archive) -> Result<Content, ArchiveError> {
     let mut content = Content { catalogs: BTreeMap::new(), blobs: HashMap::new(), ignored: 0 };
     for at in 0..archive.len() {
         let raw = archive.by_index_raw(at).map_err(ArchiveError::zip(path))?;
@@ -161,7 +165,12 @@ fn content(path: &Path, archive: &mut Archive) -> Result<Content, ArchiveError> 
 }
 
 /// A catalog as stored in the file.
-fn stored(path: &Path, archive: &mut Archive, name: &str, at: usize) -> Result<Vec<u8>, ArchiveError> {
+pub(super) fn stored(
+    path: &Path,
+    archive: &mut Archive,
+    name: &str,
+    at: usize,
+) -> Result<Vec<u8>, ArchiveError> {
     let entry = archive.by_index(at).map_err(ArchiveError::zip(path))?;
     let mut stored = Vec::new();
     entry.take(MAX_STORED + 1).read_to_end(&mut stored).map_err(ArchiveError::io("Reading", path))?;
@@ -175,7 +184,7 @@ fn too_large(what: &'static str, limit: u64) -> CatalogError {
     CatalogError::Bad { path: None, flaw: Flaw::TooLarge { what, limit } }
 }
 
-fn bad_catalog(path: &Path, name: &str) -> impl Fn(CatalogError) -> ArchiveError {
+pub(super) fn bad_catalog(path: &Path, name: &str) -> impl Fn(CatalogError) -> ArchiveError {
     move |source| ArchiveError::Catalog {
         path: path.to_owned(),
         entry: name.to_owned(),
@@ -292,7 +301,7 @@ impl Intake<'_> {
 }
 
 /// The bytes of one entry. The zip crate's own reader borrows its archive and checks the CRC, which the digest makes unnecessary.
-fn open_entry<'r>(mut archive: Archive, at: usize) -> io::Result<Box<dyn Read + 'r>> {
+pub(super) fn open_entry<'r>(mut archive: Archive, at: usize) -> io::Result<Box<dyn Read + 'r>> {
     let (offset, compressed, method) = {
         let raw = archive.by_index_raw(at).map_err(into_io)?;
         let start = raw.data_start();
@@ -380,7 +389,7 @@ fn publish(
 
 /// A file that several threads read, each at its own position.
 #[derive(Clone)]
-struct Shared {
+pub(super) struct Shared {
     file: Arc<File>,
     at: u64,
     len: u64,

@@ -40,8 +40,8 @@ pub(super) fn parse(name: &[u8]) -> Option<Entry> {
     (blob_path(&digest).to_str() == Some(place)).then_some(Entry::Blob(digest))
 }
 
-/// 16 hex digits, `v12.`, and any platform in Go's notation.
-fn is_catalog(name: &str) -> bool {
+/// True for RCC's name of a catalog: 16 hex digits, `v12.`, and any platform in Go's notation.
+pub fn is_catalog(name: &str) -> bool {
     let Some((hash, platform)) = name.split_once("v12.") else { return false };
     let word = |text: &str| {
         !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())
