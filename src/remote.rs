@@ -29,6 +29,7 @@ pub mod push;
 pub mod reference;
 pub mod resolve;
 pub mod signature;
+pub mod staging;
 pub mod transport;
 pub mod verify;
 mod wire;

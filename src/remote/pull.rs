@@ -8,8 +8,6 @@
 //! is interrupted at any point leaves a stage from which the next one continues.
 
 use std::collections::HashMap;
-use std::io::Write as _;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::Compression;
@@ -19,11 +17,11 @@ use super::error::RemoteError;
 use super::fetch::{BULK, Source};
 use super::head::{Blob, Head};
 use super::object::ObjectId;
+use super::staging::Staging;
 use crate::rcc::digest::Digest;
 use crate::rcc::home::Home;
-use crate::store::observe::{Counter, Observer};
-use crate::store::{self, Library, Published, Sharing, Store, StoreError, Wanted};
-use crate::sys;
+use crate::store::observe::Observer;
+use crate::store::{self, Sharing, Store, StoreError, Wanted};
 
 /// The result of a pull.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -56,57 +54,40 @@ pub struct Pulled {
 
 /// A pull.
 pub struct Pull<'p> {
-    home: &'p Home,
     head: &'p Head,
     observer: &'p dyn Observer,
-    library: Library,
-    stage: PathBuf,
-    sharing: Sharing,
-    missing: Vec<&'p Blob>,
+    staging: Staging<'p>,
     local: AtomicU64,
 }
 
 impl<'p> Pull<'p> {
     /// Determines what the library already has.
     pub fn new(home: &'p Home, head: &'p Head, observer: &'p dyn Observer) -> Result<Pull<'p>, RemoteError> {
-        let path = home.library();
-        sys::fs::shared::ensure_dir(&path, home.is_shared()).map_err(RemoteError::io("Making", &path))?;
-        let library = Library::open(&path)?.hold()?;
-        let stage = home.remote_dir().below("stage");
-        stage.ensure().map_err(RemoteError::io("Making", stage.path()))?;
-        let stage = stage.path().to_owned();
-        let sharing = if home.is_shared() { Sharing::Shared } else { Sharing::Private };
-        observer.expect(head.raw_bytes());
-        let lacks = |blob: &&Blob| match library.verify(&blob.digest, blob.size) {
-            Ok(()) => {
-                observer.advance(blob.size);
-                false
-            }
-            Err(_) => true,
-        };
-        let missing = head.blobs().par_iter().filter(lacks).collect();
-        Ok(Pull { home, head, observer, library, stage, sharing, missing, local: AtomicU64::new(0) })
+        let blobs: Vec<(Digest, u64)> = head.blobs().iter().map(|blob| (blob.digest, blob.size)).collect();
+        let staging = Staging::new(home, &blobs, observer)?;
+        Ok(Pull { head, observer, staging, local: AtomicU64::new(0) })
     }
 
     /// The number of blobs missing in the library.
     pub fn missing(&self) -> u64 {
-        self.missing.len() as u64
+        self.staging.missing().len() as u64
     }
 
     /// Puts the missing blobs into the stage: those that `store` has ready from there, the rest from `source`.
     pub fn stage(&self, source: &Source, store: Option<&Store>) -> Result<u64, RemoteError> {
-        let staged = Library::open(&self.stage)?.hold()?;
         let modes = self.modes();
-        let lacks = |blob: &&&'p Blob| {
-            let has = staged.verify(&blob.digest, blob.size).is_ok()
-                || store.is_some_and(|store| self.take_from_raw(blob, store, &modes));
+        let lacks = |blob: &&Blob| {
+            let has = store.is_some_and(|store| self.take_from_raw(blob, store, &modes));
             if has {
                 self.local.fetch_add(1, Ordering::Relaxed);
                 self.observer.advance(blob.size);
             }
             !has
         };
-        let wanted: Vec<&Blob> = self.missing.par_iter().filter(lacks).copied().collect();
+        let not_staged = self.staging.not_staged()?;
+        self.local.fetch_add(self.missing() - not_staged.len() as u64, Ordering::Relaxed);
+        let blobs = not_staged.par_iter().filter_map(|(digest, _)| self.head.blob(digest));
+        let wanted: Vec<&Blob> = blobs.filter(lacks).collect();
         source.fetch(&wanted, BULK, &|blob, open| {
             self.admit(blob, open)?;
             self.observer.advance(blob.size);
@@ -142,7 +123,7 @@ impl<'p> Pull<'p> {
             Ok(Box::new(flate2::read::GzEncoder::new(content, Compression::fast())) as Box<dyn std::io::Read>)
         };
         let outcome = store::publish_verified(
-            &self.stage,
+            self.staging.stage(),
             (&blob.digest, blob.size),
             Sharing::Private,
             std::path::Path::new("the remote"),
@@ -153,56 +134,12 @@ impl<'p> Pull<'p> {
 
     /// Publishes blobs, `.info` and catalog. The caller holds the lock of the hololib. True if the catalog is new.
     pub fn publish(&self) -> Result<bool, RemoteError> {
-        let staged = Library::open(&self.stage)?.hold()?;
-        let written: Result<Vec<bool>, StoreError> =
-            self.missing.par_iter().map(|blob| self.move_in(blob, &staged)).collect();
-        let written = written?.into_iter().filter(|written| *written).count();
-        self.observer.count(Counter::BlobsRecorded, written as u64);
-        let dir = self.home.catalog_dir();
-        sys::fs::shared::ensure_dir(&dir, self.home.is_shared()).map_err(RemoteError::io("Making", &dir))?;
-        let name = self.head.catalog_name();
-        let path = dir.join(&name);
-        let info = format!("{name}.info");
-        sys::fs::shared::replace(&dir, &info, |file| file.write_all(&self.head.catalog.info_json()))
-            .map_err(RemoteError::io("Writing", dir.join(&info)))?;
-        if std::fs::read(&path).is_ok_and(|present| present == self.head.stored_catalog) {
-            return Ok(false);
-        }
-        sys::fs::shared::replace(&dir, &name, |file| file.write_all(&self.head.stored_catalog))
-            .map_err(RemoteError::io("Writing", &path))?;
-        Ok(true)
+        self.staging.publish(&self.head.catalog, &self.head.stored_catalog)
     }
 
-    fn move_in(&self, blob: &Blob, staged: &Library) -> Result<bool, StoreError> {
-        // Another pull, or RCC, may have added it meanwhile.
-        if self.library.verify(&blob.digest, blob.size).is_ok() {
-            return Ok(false);
-        }
-        let from = staged.open_blob(&blob.digest)?;
-        if self.library.exists(&blob.digest) {
-            self.library.move_aside(&blob.digest, self.home.quarantine_dir())?;
-        }
-        let origin = self.stage.join(store::blob_path(&blob.digest));
-        let mut open = || Ok(Box::new(from.stored_bytes()) as Box<dyn std::io::Read>);
-        let place = (&blob.digest, blob.size);
-        let outcome = store::publish_verified(self.library.path(), place, self.sharing, &origin, &mut open)?;
-        Ok(outcome == Published::Written)
-    }
-
-    /// Removes from the stage what the library has now. If another pull still needs it, that pull fetches it again.
+    /// Removes from the stage what the library has now.
     pub fn clean(&self) {
-        for blob in &self.missing {
-            let path = self.stage.join(store::blob_path(&blob.digest));
-            if let Err(error) = std::fs::remove_file(&path) {
-                log::debug!("Cannot remove {}: {error}", path.display());
-            }
-            for dir in path.ancestors().skip(1).take(3) {
-                // A directory that others use stays.
-                if std::fs::remove_dir(dir).is_err() {
-                    break;
-                }
-            }
-        }
+        self.staging.clean();
     }
 
     /// The report of a successful pull.
