@@ -57,7 +57,8 @@ pub fn main(context: &Context, args: &WarmArgs) -> anyhow::Result<ExitCode> {
     if args.imported {
         bytecode::go_to_background()?;
     }
-    let named = target::of_word(context, args.catalog.as_deref())?.catalog;
+    let find = || target::of_word(context, args.catalog.as_deref());
+    let named = remotes::or_pulled(context, &args.remote, find)?.catalog;
     let named = remotes::local(context, &named, &args.remote)?;
     let (index, _, catalog) = context.index(&named)?;
     let compiler = Compiler { context, catalog: &catalog, index: &index };
