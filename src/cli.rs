@@ -69,6 +69,8 @@ mod reset;
 mod restart;
 mod run;
 mod run_words;
+#[cfg(unix)]
+mod serve;
 mod settled;
 mod shell;
 #[cfg(unix)]
@@ -309,9 +311,8 @@ enum Command {
     #[command(hide = true)]
     Prime,
     #[cfg(unix)]
-    /// Serve a mount, described on stdin
-    #[command(hide = true)]
-    Serve,
+    /// Serve the hololib to official RCC clients, until interrupted
+    Serve(serve::ServeArgs),
     #[cfg(unix)]
     /// Delete what materialize set aside
     #[command(hide = true)]
@@ -405,7 +406,7 @@ pub fn main() -> ExitCode {
         #[cfg(unix)]
         Command::Prime => prefetch::main().map(|()| ExitCode::SUCCESS),
         #[cfg(unix)]
-        Command::Serve => mount::serve_in_background(),
+        Command::Serve(args) => serve::main(&context, &args),
         #[cfg(unix)]
         Command::Sweep(args) => sweep::main(&args),
         #[cfg(windows)]

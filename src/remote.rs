@@ -26,6 +26,7 @@ pub mod object;
 pub mod profile;
 pub mod pull;
 pub mod push;
+pub mod rccremote;
 pub mod reference;
 pub mod resolve;
 pub mod signature;

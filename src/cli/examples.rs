@@ -64,6 +64,7 @@ const EXAMPLES: &[(&str, &str)] = &[
         "run",
         "holofs run conda.yaml python -V\nholofs run python job.py          # what is here asks for the catalog\nholofs run --space auto . pytest  # a space of its own, gone afterwards",
     ),
+    ("serve", "holofs serve --rccremote 127.0.0.1:4653"),
     ("shell", "holofs shell\nholofs shell 14023a1f --space work --shell zsh"),
     ("stats", "holofs stats work"),
     ("top", "holofs top"),

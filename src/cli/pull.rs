@@ -6,10 +6,12 @@ use std::time::Instant;
 
 use clap::Args;
 
-use crate::remote::Address;
 use crate::remote::fetch::{Source, Traffic};
 use crate::remote::pull::{Pull, Pulled};
+use crate::remote::rccremote::Server;
 use crate::remote::resolve::resolve;
+use crate::remote::staging::Staging;
+use crate::remote::{Address, ObjectId, RemoteError};
 use crate::store::observe::Observer;
 
 use super::context::Context;
@@ -20,7 +22,7 @@ use super::table::bytes;
 /// Arguments of `pull`.
 #[derive(Debug, Args)]
 pub struct PullArgs {
-    /// Remote environment: oci://HOST/REPOSITORY:TAG, s3://BUCKET/PREFIX#NAME, https://…, file:///…
+    /// Remote environment: oci://HOST/REPOSITORY:TAG, s3://BUCKET/PREFIX#NAME, https://…, file:///…, rccremote+https://HOST#CATALOG
     #[arg(value_parser = remotes::parse_address)]
     pub remote: Address,
     #[command(flatten)]
@@ -36,6 +38,9 @@ pub fn main(context: &Context, args: &PullArgs) -> anyhow::Result<ExitCode> {
 
 fn pull(context: &Context, address: &Address, fetch: &FetchArgs) -> anyhow::Result<Pulled> {
     let started = Instant::now();
+    if let Some(server) = Server::of(address, &remotes::access(context, remotes::patience(context))?)? {
+        return pull_from(context, address, &server, fetch);
+    }
     let remote = remotes::open(context, address, remotes::patience(context))?;
     let resolved = resolve(&*remote, address, fetch.key()?.as_ref())?;
     let source = Source { remote, head: Arc::clone(&resolved.head), traffic: Traffic::default() };
@@ -50,6 +55,53 @@ fn pull(context: &Context, address: &Address, fetch: &FetchArgs) -> anyhow::Resu
         pull.clean();
         let seconds = started.elapsed().as_secs_f64();
         Ok(pull.report(address.to_string(), &source, is_new, fetched, seconds))
+    })();
+    progress.finish();
+    outcome
+}
+
+/// Pulls from an rccremote server.
+fn pull_from(
+    context: &Context,
+    address: &Address,
+    server: &Server,
+    fetch: &FetchArgs,
+) -> anyhow::Result<Pulled> {
+    let started = Instant::now();
+    if let Some(key) = &fetch.require_signature {
+        let why = "RCC's protocol has no signatures".to_owned();
+        Err(RemoteError::Signature { remote: address.to_string(), key: key.clone(), why })?;
+    }
+    if context.offline {
+        Err(RemoteError::Offline { what: server.name().to_owned(), remote: address.to_string() })?;
+    }
+    let offered = server.catalog(&context.home)?;
+    let progress = Arc::new(Progress::new("Pulling", context.is_json()));
+    let outcome = (|| {
+        let staging = Staging::new(&context.home, &offered.blobs, &*progress)?;
+        let wanted = staging.not_staged()?;
+        let place = (&wanted[..], staging.stage());
+        server.fetch(&context.home, &offered, place, &|size| progress.advance(size))?;
+        let lock = context.lock_hololib()?;
+        let is_new = staging.publish(&offered.catalog, &offered.stored)?;
+        drop(lock);
+        staging.clean();
+        let (requests, bytes_fetched) = server.traffic();
+        let (blobs, missing) = (offered.blobs.len() as u64, staging.missing().len() as u64);
+        Ok(Pulled {
+            remote: address.to_string(),
+            head: ObjectId::of(&offered.stored),
+            catalog: server.name().to_owned(),
+            is_new,
+            blobs,
+            blobs_present: blobs - missing,
+            blobs_local: missing - wanted.len() as u64,
+            blobs_fetched: wanted.len() as u64,
+            requests,
+            bytes_fetched,
+            fetched_again: 0,
+            seconds: started.elapsed().as_secs_f64(),
+        })
     })();
     progress.finish();
     outcome

@@ -7,11 +7,13 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 
+use crate::rcc::catalog::MAX_STORED;
 use crate::rcc::home::{Product, Settings};
-
-use crate::remote::address::{self, Address};
+use crate::remote::address::{self, Address, Place};
+use crate::remote::error::RemoteError;
 use crate::remote::lazy;
 use crate::remote::object::ObjectId;
+use crate::remote::rccremote;
 use crate::remote::signature::PublicKey;
 use crate::remote::transport::{self, Access, Network, Patience, Remote};
 use crate::session::error::NoCatalogFor;
@@ -39,7 +41,11 @@ pub fn or_pulled<T>(
     find: impl Fn() -> anyhow::Result<T>,
 ) -> anyhow::Result<T> {
     match (find(), &how.pull) {
-        (Err(error), Some(remote)) if error.is::<NoCatalogFor>() => {
+        (Err(error), Some(remote)) => {
+            let Some(lacking) = error.downcast_ref::<NoCatalogFor>() else { return Err(error) };
+            // An rccremote server has catalogs by their blueprints.
+            let is_rccremote = matches!(remote.place, Place::Rccremote(_)) && !remote.is_named;
+            let remote = if is_rccremote { remote.renamed(&lacking.blueprint) } else { remote.clone() };
             pull_first(context, &remote.to_string(), &how.fetch)?;
             find()
         }
@@ -71,6 +77,9 @@ pub fn local(context: &Context, given: &str, how: &RemoteUseArgs) -> anyhow::Res
         return Ok(given.to_owned());
     }
     let address: Address = given.parse()?;
+    if let Place::Rccremote(_) = address.place {
+        return pulled(context, &address, how);
+    }
     let key = how.fetch.key()?;
     let remote = if context.offline { None } else { Some(open(context, &address, patience(context))?) };
     let attached = lazy::attach(&context.home, &address, remote.as_deref(), key.as_ref())?;
@@ -82,6 +91,26 @@ pub fn local(context: &Context, given: &str, how: &RemoteUseArgs) -> anyhow::Res
     pull_first(context, &address.pinned(attached.head).to_string(), &how.fetch)?;
     let name = attached.catalog.file_name().unwrap_or_default();
     Ok(context.home.catalog_dir().join(name).to_string_lossy().into_owned())
+}
+
+/// The catalog of an rccremote server, pulled first unless the network is forbidden: its blobs come in one file, so nothing is lazy.
+fn pulled(context: &Context, address: &Address, how: &RemoteUseArgs) -> anyhow::Result<String> {
+    let name = rccremote::catalog_name(address)?;
+    if !context.offline {
+        pull_first(context, &address.to_string(), &how.fetch)?;
+    }
+    let path = context.home.catalog_dir().join(name);
+    if let Some(pin) = address.pin {
+        let remote = path.display().to_string();
+        let found = ObjectId::of(
+            &crate::sys::fs::stat::read_regular(&path, MAX_STORED)
+                .with_context(|| format!("Cannot read {remote}"))?,
+        );
+        if found != pin {
+            Err(RemoteError::OtherPin { remote, pin, found })?;
+        }
+    }
+    Ok(path.to_string_lossy().into_owned())
 }
 
 /// Prints the address of a short name, once.

@@ -10,6 +10,7 @@ use super::object::ObjectId;
 use super::reference::ReferenceError;
 use crate::error::{Class, Failure};
 use crate::rcc::catalog::CatalogError;
+use crate::space::archive::ArchiveError;
 use crate::store::StoreError;
 
 /// Why a remote could not be read or written.
@@ -164,6 +165,19 @@ pub enum RemoteError {
     /// A blob of the hololib is missing or wrong, or cannot be written.
     #[error(transparent)]
     Blob(#[from] StoreError),
+    /// A catalog of an rccremote server cannot be used.
+    #[error("The catalog {name} at {remote} is not valid")]
+    Foreign {
+        /// The catalog.
+        name: String,
+        /// Where.
+        remote: String,
+        /// Why.
+        source: HeadError,
+    },
+    /// The zip file of an rccremote server is not valid.
+    #[error(transparent)]
+    Archive(#[from] ArchiveError),
 }
 
 impl Failure for RemoteError {
@@ -174,10 +188,12 @@ impl Failure for RemoteError {
             | RemoteError::Unfit { .. }
             | RemoteError::Reference { .. }
             | RemoteError::OtherPin { .. }
-            | RemoteError::Signature { .. } => Some(Class::BadCatalog),
+            | RemoteError::Signature { .. }
+            | RemoteError::Foreign { .. } => Some(Class::BadCatalog),
             RemoteError::Damaged { .. } => Some(Class::BadBlob),
             RemoteError::Catalog(error) => error.class(),
             RemoteError::Blob(error) => error.class(),
+            RemoteError::Archive(error) => error.class(),
             RemoteError::Denied { .. }
             | RemoteError::Answer { .. }
             | RemoteError::Network { .. }

@@ -123,7 +123,7 @@ const TRIES: u32 = 4;
 const LONGEST_WAIT: u64 = 30;
 
 /// Runs `work` until it succeeds, fails permanently, or has failed too often.
-fn retrying<T>(mut work: impl FnMut() -> Result<T, RemoteError>) -> Result<T, RemoteError> {
+pub(super) fn retrying<T>(mut work: impl FnMut() -> Result<T, RemoteError>) -> Result<T, RemoteError> {
     let mut tried = 1;
     loop {
         match work() {

@@ -12,6 +12,7 @@ mod json;
 mod mounted;
 mod parity;
 mod rcc;
+mod rccremote;
 mod remote;
 mod report;
 mod robot;

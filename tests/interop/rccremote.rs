@@ -1,0 +1,497 @@
+//! RCC's own remote: official clients pull from `holofs serve`, `holofs pull` from servers of every kind, and neither lets anything wrong
+//! through.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{BufRead as _, BufReader, Cursor, Read as _, Write as _};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Stdio};
+use std::sync::Arc;
+
+use crate::common::exit;
+use crate::common::fixed::FixedHome;
+use crate::common::golden::{self, BLUEPRINT, CATALOG, Regime};
+use crate::common::rcc::{Dirty, Rcc, rcc};
+use crate::common::sandbox::Sandbox;
+use crate::common::{json, number_field, run, said, stderr, stdout, text_field};
+
+const ROBOT: &str = "tasks:\n  Hello:\n    shell: python hello.py\ncondaConfigFile: conda.yaml\nartifactsDir: output\nPATH: [.]\nPYTHONPATH: [.]\n";
+
+/// `holofs serve --rccremote`, ended by SIGTERM when dropped.
+struct Server {
+    child: Child,
+    address: String,
+}
+
+impl Server {
+    fn start(sandbox: &Sandbox, authorization: Option<&str>) -> Server {
+        let mut command = sandbox.holofs_command(&["serve", "--rccremote", "127.0.0.1:0"]);
+        command.envs(authorization.map(|value| ("HOLOFS_SERVE_AUTHORIZATION", value)));
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let mut from = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        from.read_line(&mut line).unwrap();
+        // Its log must not fill the pipe.
+        std::thread::spawn(move || std::io::copy(&mut from, &mut std::io::sink()).unwrap());
+        let rest = line.strip_prefix("holofs: serving http://").unwrap_or_else(|| panic!("{line}"));
+        Server { child, address: rest.split(',').next().unwrap().to_owned() }
+    }
+
+    fn origin(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    fn remote(&self) -> String {
+        format!("rccremote+http://{}#{BLUEPRINT}", self.address)
+    }
+
+    /// The whole answer to these bytes.
+    fn ask(&self, request: &str) -> String {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.write_all(request.as_bytes()).unwrap();
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).unwrap();
+        String::from_utf8_lossy(&answer).into_owned()
+    }
+
+    /// Ends it; its exit code.
+    fn stop(mut self) -> Option<i32> {
+        self.end()
+    }
+
+    fn end(&mut self) -> Option<i32> {
+        run(std::process::Command::new("kill").arg(self.child.id().to_string()));
+        self.child.wait().unwrap().code()
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.child.try_wait().unwrap().is_none() {
+            self.end();
+        }
+    }
+}
+
+fn pull(sandbox: &Sandbox, remote: &str) -> serde_json::Value {
+    json(&sandbox.holofs_ok(&["pull", remote, "--json"]))
+}
+
+/// A pull of `rcc` from `origin` into an empty home, which must make a complete hololib there.
+fn rcc_pulls(rcc: &Rcc, origin: &str) {
+    let fixed = FixedHome::take();
+    let to = &fixed.sandbox;
+    let dir = to.scratch().join("robot");
+    fs::create_dir_all(&dir).unwrap();
+    fs::write(dir.join("robot.yaml"), ROBOT).unwrap();
+    fs::copy(golden::file("golden.yaml"), dir.join("conda.yaml")).unwrap();
+    let robot = dir.join("robot.yaml");
+    let args = ["holotree", "pull", "--origin", origin, "--robot", robot.to_str().unwrap()];
+    let pulled = rcc.try_run(to, &args);
+    assert!(pulled.status.success(), "{}", said(&pulled));
+    assert_eq!(to.catalogs(), [CATALOG], "{}", said(&pulled));
+    to.holofs_ok(&["check"]);
+    rcc.run(to, &["holotree", "check"]);
+    assert_eq!(to.catalogs(), [CATALOG]);
+    let (space, dirty) = rcc.restore(to, &dir.join("conda.yaml"), "c", "pulled");
+    assert!(dirty.dirty > 0 && space.is_dir());
+    let (_, dirty) = rcc.restore(to, &dir.join("conda.yaml"), "c", "pulled");
+    assert_eq!(dirty, Dirty { dirty: 0, files: dirty.files });
+}
+
+#[test]
+fn official_clients_pull_and_restore() {
+    // Its catalog has the base of the home where the client restores.
+    let from = Sandbox::new();
+    from.holofs_ok(&["import", golden::file("hololib-gz.zip").to_str().unwrap()]);
+    let server = Server::start(&from, None);
+    for version in [17, 19] {
+        let Some(rcc) = rcc(version) else { continue };
+        rcc_pulls(&rcc, &server.origin());
+    }
+    assert_eq!(server.stop(), Some(exit::OK));
+}
+
+#[test]
+fn an_official_client_shows_its_authorization() {
+    let Some(rcc) = rcc(17) else { return };
+    let (from, to) = (Sandbox::golden(Regime::Gzip), Sandbox::new());
+    let server = Server::start(&from, Some("Bearer secret"));
+    let dir = to.scratch();
+    fs::write(dir.join("robot.yaml"), ROBOT).unwrap();
+    fs::copy(golden::file("golden.yaml"), dir.join("conda.yaml")).unwrap();
+    rcc.be_quiet(&to);
+    let pulled = |value: &str| {
+        let mut command = to.command(rcc.path());
+        command.env("RCC_REMOTE_AUTHORIZATION", value).arg("--bundled").args(["holotree", "pull"]);
+        command.args(["--origin", &server.origin(), "--robot"]).arg(dir.join("robot.yaml"));
+        command.output().unwrap()
+    };
+    let refused = pulled("Bearer wrong!");
+    assert!(!refused.status.success(), "{}", said(&refused));
+    assert_eq!(to.catalogs(), [""; 0]);
+    let allowed = pulled("Bearer secret");
+    assert!(allowed.status.success(), "{}", said(&allowed));
+    assert_eq!(to.catalogs(), [CATALOG]);
+}
+
+#[test]
+fn pull_gets_what_a_server_has_and_nothing_twice() {
+    let (from, to) = (Sandbox::golden(Regime::Gzip), Sandbox::new());
+    let server = Server::start(&from, None);
+    let pulled = pull(&to, &server.remote());
+    assert_eq!(text_field(&pulled, "catalog"), CATALOG);
+    assert_eq!(number_field(&pulled, "blobs"), number_field(&pulled, "blobs_fetched"));
+    assert!(number_field(&pulled, "blobs") > 50, "{pulled:#}");
+    to.holofs_ok(&["check"]);
+    let stored = |sandbox: &Sandbox| fs::read(sandbox.hololib().join("catalog").join(CATALOG)).unwrap();
+    assert_eq!(stored(&to), stored(&from));
+    let again = pull(&to, &server.remote());
+    assert_eq!((again["is_new"].clone(), number_field(&again, "blobs_fetched")), (false.into(), 0));
+
+    // One blob is missing: only that is fetched.
+    let some = blobs(&to).into_keys().next().unwrap();
+    fs::remove_file(to.hololib().join(&some)).unwrap();
+    assert_eq!(number_field(&pull(&to, &server.remote()), "blobs_fetched"), 1);
+    to.holofs_ok(&["check"]);
+
+    let pinned = format!("{}@sha256:{}", server.remote(), text_field(&pulled, "head"));
+    pull(&to, &pinned);
+    let other = format!("{}@sha256:{}", server.remote(), "0".repeat(64));
+    to.holofs_fails(&["pull", &other], exit::BAD_CATALOG);
+    to.holofs_fails(&["pull", &server.remote().replace(BLUEPRINT, "0000000000000000")], exit::NOT_FOUND);
+    to.holofs_fails(&["pull", &server.remote().replace(BLUEPRINT, "prod")], exit::IO);
+    to.holofs_fails(&["pull", &server.remote(), "--offline"], exit::NOT_FOUND);
+    to.holofs_fails(&["pull", &server.remote(), "--require-signature", "x"], exit::BAD_CATALOG);
+}
+
+#[test]
+fn an_address_or_a_specification_pulls_what_is_missing() {
+    let (from, to) = (Sandbox::new(), Sandbox::new());
+    from.holofs_ok(&["import", golden::file("hololib-gz.zip").to_str().unwrap()]);
+    let server = Server::start(&from, None);
+    let yaml = to.scratch().join("conda.yaml");
+    fs::copy(golden::file("golden.yaml"), &yaml).unwrap();
+    let origin = format!("rccremote+http://{}", server.address);
+    let warmed = to.holofs_ok(&["warm", yaml.to_str().unwrap(), "--pull", &origin]);
+    assert_eq!(to.catalogs(), [CATALOG], "{}", said(&warmed));
+    to.holofs_ok(&["warm", &server.remote()]);
+    server.stop();
+    let gone = to.holofs(&["warm", &format!("{origin}#{BLUEPRINT}")]);
+    assert!(!gone.status.success());
+    to.holofs_ok(&["warm", &format!("{origin}#{BLUEPRINT}"), "--offline"]);
+}
+
+#[test]
+fn authorization_is_required_and_not_shown() {
+    let (from, to) = (Sandbox::golden(Regime::Gzip), Sandbox::new());
+    let server = Server::start(&from, Some("Bearer s3cr3t-word"));
+    let pulled = |value: Option<&str>| {
+        let mut command = to.holofs_command(&["pull", &server.remote(), "-vvv"]);
+        command.envs(value.map(|value| ("RCC_REMOTE_AUTHORIZATION", value))).output().unwrap()
+    };
+    for wrong in [None, Some("Bearer"), Some("Bearer s3cr3t-wore"), Some("Bearer s3cr3t-words")] {
+        let output = pulled(wrong);
+        assert_eq!(output.status.code(), Some(exit::IO), "{wrong:?}: {}", said(&output));
+        assert!(stderr(&output).contains("401"), "{}", stderr(&output));
+    }
+    let output = pulled(Some("Bearer s3cr3t-word"));
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(!said(&output).contains("s3cr3t"), "{}", said(&output));
+}
+
+#[test]
+fn a_raw_hololib_is_refused_because_its_digests_prove_nothing() {
+    let (from, to) = (Sandbox::golden(Regime::Raw), Sandbox::new());
+    let server = Server::start(&from, None);
+    let refused = to.holofs_fails(&["pull", &server.remote()], exit::BAD_CATALOG);
+    assert!(stderr(&refused).contains("SipHash"), "{}", stderr(&refused));
+    assert_eq!(to.catalogs(), [""; 0]);
+}
+
+#[test]
+fn the_server_answers_only_what_it_should() {
+    let from = Sandbox::golden(Regime::Gzip);
+    fs::write(from.hololib().join("catalog/secret"), "secret").unwrap();
+    let server = Server::start(&from, None);
+    // One that sends nothing, and one that sends half a request, keep nobody waiting.
+    let silent = TcpStream::connect(&server.address).unwrap();
+    let mut half = TcpStream::connect(&server.address).unwrap();
+    half.write_all(b"POST /delta/").unwrap();
+    let status = |request: &str| server.ask(request).split(' ').nth(1).unwrap_or_default().to_owned();
+    let get = |path: &str| status(&format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n"));
+    assert_eq!(get(&format!("/parts/{CATALOG}")), "200");
+    assert_eq!(get(&format!("/force/{CATALOG}")), "200");
+    for path in [
+        "/",
+        "/parts/",
+        "/parts/secret",
+        "/parts/../catalog/secret",
+        "/parts/..%2fcatalog%2fsecret",
+        "/parts/%2e%2e/%2e%2e/rcc.yaml",
+        "//etc/passwd",
+        "/parts//etc/passwd",
+        "/parts/0000000000000000v12.linux_amd64",
+        "/parts/14023a1f332a0231v12.linux_amd64.info",
+        "/parts/14023a1f332a0231v12.linux_amd64/..",
+        "/library",
+        "*",
+    ] {
+        assert_eq!(get(path), "404", "{path}");
+    }
+    assert_eq!(get(&format!("/delta/{CATALOG}")), "405");
+    assert_eq!(status(&format!("POST /parts/{CATALOG} HTTP/1.1\r\nContent-Length: 0\r\n\r\n")), "405");
+    assert_eq!(status("\x16\x03\x01 nonsense\r\n\r\n"), "400");
+    let many = "a: b\r\n".repeat(5_000);
+    assert_eq!(status(&format!("GET / HTTP/1.1\r\n{many}\r\n")), "400");
+    let two = "Content-Length: 0\r\nTransfer-Encoding: chunked\r\n";
+    assert_eq!(status(&format!("POST /delta/{CATALOG} HTTP/1.1\r\n{two}\r\n")), "400");
+    let short = format!("POST /delta/{CATALOG} HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n");
+    assert_eq!(status(&short), "400");
+    // Digests that are not of the catalog, in whatever form, are ignored.
+    let body = format!("../../../etc/passwd\n{}\n{}", "0".repeat(64), "x".repeat(5_000));
+    let request = format!("POST /delta/{CATALOG} HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len());
+    let answer = server.ask(&request);
+    assert!(answer.starts_with("HTTP/1.1 200 OK") && answer.ends_with("0\r\n\r\n"));
+    assert!(answer.contains(&format!("catalog/{CATALOG}")) && !answer.contains("library/"));
+
+    // A catalog that is not complete is not offered.
+    let some = blobs(&from).into_keys().next().unwrap();
+    fs::remove_file(from.hololib().join(some)).unwrap();
+    assert_eq!(get(&format!("/parts/{CATALOG}")), "404");
+    drop((silent, half));
+    assert_eq!(server.stop(), Some(exit::OK));
+}
+
+#[test]
+fn a_damaged_blob_is_never_sent() {
+    let (from, to) = (Sandbox::golden(Regime::Gzip), Sandbox::new());
+    let server = Server::start(&from, None);
+    let (some, mut bytes) = blobs(&from).into_iter().find(|(_, bytes)| bytes.len() > 100).unwrap();
+    let at = bytes.len() / 2;
+    bytes[at] ^= 1;
+    fs::remove_file(from.hololib().join(&some)).unwrap();
+    fs::write(from.hololib().join(&some), &bytes).unwrap();
+    let digest = Path::new(&some).file_name().unwrap().to_str().unwrap().to_owned();
+    let request =
+        format!("POST /delta/{CATALOG} HTTP/1.1\r\nContent-Length: {}\r\n\r\n{digest}", digest.len());
+    let answer = server.ask(&request);
+    assert!(
+        answer.starts_with("HTTP/1.1 200 OK") && !answer.ends_with("0\r\n\r\n") && !answer.contains(&some)
+    );
+    to.holofs_fails(&["pull", &server.remote()], exit::IO);
+    assert_eq!(to.catalogs(), [""; 0]);
+}
+
+/// The blobs of a hololib, as stored, by their paths in it.
+fn blobs(sandbox: &Sandbox) -> BTreeMap<String, Vec<u8>> {
+    let found = run(std::process::Command::new("find")
+        .args(["library", "-type", "f"])
+        .current_dir(sandbox.hololib()));
+    let read = |path: &str| (path.to_owned(), fs::read(sandbox.hololib().join(path)).unwrap());
+    stdout(&found).lines().map(read).collect()
+}
+
+/// What a hostile or broken server does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    None,
+    WrongByte,
+    OtherContent,
+    Bomb,
+    Lacking,
+    Traversal,
+    Absolute,
+    OtherCatalog,
+    NoCatalog,
+    NoZip,
+    Cut,
+    CutWithoutLength,
+    Endless,
+    EndlessParts,
+    ForeignParts,
+    FewParts,
+    Unavailable,
+}
+
+impl Fault {
+    const ALL: [Fault; 17] = [
+        Fault::None,
+        Fault::WrongByte,
+        Fault::OtherContent,
+        Fault::Bomb,
+        Fault::Lacking,
+        Fault::Traversal,
+        Fault::Absolute,
+        Fault::OtherCatalog,
+        Fault::NoCatalog,
+        Fault::NoZip,
+        Fault::Cut,
+        Fault::CutWithoutLength,
+        Fault::Endless,
+        Fault::EndlessParts,
+        Fault::ForeignParts,
+        Fault::FewParts,
+        Fault::Unavailable,
+    ];
+
+    fn code(self) -> i32 {
+        match self {
+            Fault::None => exit::OK,
+            Fault::WrongByte | Fault::OtherContent | Fault::Bomb | Fault::Lacking => exit::DAMAGE,
+            Fault::ForeignParts | Fault::FewParts => exit::DAMAGE,
+            Fault::Traversal | Fault::Absolute | Fault::OtherCatalog | Fault::NoCatalog | Fault::NoZip => {
+                exit::BAD_CATALOG
+            }
+            Fault::CutWithoutLength => exit::BAD_CATALOG,
+            Fault::Cut | Fault::Endless | Fault::EndlessParts | Fault::Unavailable => exit::IO,
+        }
+    }
+}
+
+/// An rccremote server that follows the protocol up to its fault.
+struct Fake {
+    fault: Fault,
+    blobs: BTreeMap<String, Vec<u8>>,
+    catalog: Vec<u8>,
+}
+
+impl Fake {
+    /// Starts it; its address. It ends with the test.
+    fn start(self) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let fake = Arc::new(self);
+        std::thread::spawn(move || {
+            for stream in listener.incoming() {
+                let fake = Arc::clone(&fake);
+                // A client that disconnects ends only its own connection.
+                std::thread::spawn(move || fake.answer(&stream.unwrap()).unwrap_or_default());
+            }
+        });
+        address
+    }
+
+    fn answer(&self, mut out: &TcpStream) -> std::io::Result<()> {
+        let mut from = BufReader::new(out);
+        let (mut first, mut length) = (String::new(), 0);
+        from.read_line(&mut first)?;
+        loop {
+            let mut line = String::new();
+            from.read_line(&mut line)?;
+            if line.trim().is_empty() {
+                break;
+            }
+            if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
+                length = value.trim().parse().unwrap();
+            }
+        }
+        let mut body = vec![0; length];
+        from.read_exact(&mut body)?;
+        if self.fault == Fault::Unavailable {
+            return out.write_all(b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        }
+        let is_parts = first.starts_with("GET /parts/");
+        if is_parts && self.fault == Fault::EndlessParts || !is_parts && self.fault == Fault::Endless {
+            out.write_all(b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n")?;
+            loop {
+                out.write_all(&[b'a'; 1 << 16])?;
+            }
+        }
+        let mut content = if is_parts { self.parts() } else { self.zip(&String::from_utf8_lossy(&body)) };
+        let told = match self.fault {
+            Fault::CutWithoutLength if !is_parts => String::new(),
+            _ => format!("Content-Length: {}\r\n", content.len()),
+        };
+        if !is_parts && matches!(self.fault, Fault::Cut | Fault::CutWithoutLength) {
+            content.truncate(content.len() / 2);
+        }
+        write!(out, "HTTP/1.1 200 OK\r\n{told}Connection: close\r\n\r\n")?;
+        out.write_all(&content)
+    }
+
+    fn parts(&self) -> Vec<u8> {
+        let names = self.blobs.keys().map(|path| path.rsplit('/').next().unwrap());
+        let names: Vec<&str> = match self.fault {
+            Fault::ForeignParts => vec!["../../etc/passwd"],
+            Fault::FewParts => names.skip(1).collect(),
+            _ => names.collect(),
+        };
+        names.join("\n").into_bytes()
+    }
+
+    fn zip(&self, wanted: &str) -> Vec<u8> {
+        if self.fault == Fault::NoZip {
+            return b"<html>".to_vec();
+        }
+        let mut zip = zip::ZipWriter::new(Cursor::new(Vec::new()));
+        let mut add = |name: &str, bytes: &[u8]| {
+            zip.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+            zip.write_all(bytes).unwrap();
+        };
+        let mut is_first = true;
+        for (path, bytes) in &self.blobs {
+            if !wanted.contains(path.rsplit('/').next().unwrap()) {
+                continue;
+            }
+            let mut bytes = bytes.clone();
+            if std::mem::take(&mut is_first) {
+                match self.fault {
+                    Fault::WrongByte => bytes[12] ^= 1,
+                    Fault::OtherContent => bytes = golden::deflate("other"),
+                    Fault::Bomb => bytes = golden::deflate(&"x".repeat(50_000_000)),
+                    Fault::Lacking => continue,
+                    _ => {}
+                }
+            }
+            add(path, &bytes);
+        }
+        match self.fault {
+            Fault::Traversal => add("../../../../escaped", b"x"),
+            Fault::Absolute => add("/tmp/escaped", b"x"),
+            _ => {}
+        }
+        match self.fault {
+            Fault::NoCatalog => {}
+            Fault::OtherCatalog => {
+                let text = golden::inflate(&self.catalog).replace(BLUEPRINT, "0123456789abcdef");
+                add(&format!("catalog/{CATALOG}"), &golden::deflate(&text));
+            }
+            _ => add(&format!("catalog/{CATALOG}"), &self.catalog),
+        }
+        zip.finish().unwrap().into_inner()
+    }
+}
+
+#[test]
+fn no_fault_of_a_server_brings_wrong_bytes() {
+    let from = Sandbox::golden(Regime::Gzip);
+    let good = blobs(&from);
+    let catalog = fs::read(from.hololib().join("catalog").join(CATALOG)).unwrap();
+    for fault in Fault::ALL {
+        let to = Sandbox::new();
+        let fake = Fake { fault, blobs: good.clone(), catalog: catalog.clone() };
+        let output = to.holofs(&["pull", &format!("rccremote+http://{}#{BLUEPRINT}", fake.start())]);
+        assert_eq!(output.status.code(), Some(fault.code()), "{fault:?}: {}", said(&output));
+        if fault == Fault::None {
+            to.holofs_ok(&["check"]);
+            continue;
+        }
+        assert_eq!(to.catalogs(), [""; 0], "{fault:?}");
+        let escaped = run(std::process::Command::new("find").arg(to.scratch()).args(["-name", "escaped"]));
+        assert_eq!(stdout(&escaped), "");
+        if to.hololib().join("library").exists() {
+            assert_eq!(blobs(&to), BTreeMap::new(), "{fault:?}");
+        }
+        if !matches!(fault, Fault::WrongByte | Fault::Cut) {
+            continue;
+        }
+        // What was right is kept: the next attempt gets the rest from a better server, and the result is right.
+        let fake = Fake { fault: Fault::None, blobs: good.clone(), catalog: catalog.clone() };
+        let remote = format!("rccremote+http://{}#{BLUEPRINT}", fake.start());
+        to.holofs_ok(&["pull", &remote]);
+        to.holofs_ok(&["check"]);
+        assert_eq!(blobs(&to).len(), good.len());
+    }
+}
