@@ -1,10 +1,11 @@
 //! `holofs restart`: the program that is installed now serves a mount, and programs do not notice.
+#![allow(clippy::print_stderr, reason = "numbers are told")]
 
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
-use std::process::Output;
+use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
@@ -12,7 +13,7 @@ use crate::common::golden::{CATALOG, Regime};
 use crate::common::mounted::{daemons_of, detach, is_mounted, kill, server_of};
 use crate::common::sandbox::Sandbox;
 use crate::common::soak::amount;
-use crate::common::{copy_program, is_root, json, number_field, skip, space_path, until};
+use crate::common::{copy_program, is_root, json, number_field, run, skip, space_path, until};
 
 /// A mount made by a program of its own, which can be replaced as an upgrade does it.
 struct Installed {
@@ -169,6 +170,64 @@ fn restart_during_an_installation_is_no_error_for_it() {
     assert!(mount.holofs(&["unmount", "s"]).status.success(), "{}", mount.log());
     mount.mount(&[]);
     dirs.iter().zip(&counts).for_each(|(dir, &count)| assert_installed(dir, count));
+}
+
+/// Makes a wheel with many modules, and prints its path.
+const WHEEL: &str = "
+import hashlib, base64, sys, zipfile
+files = {f'many/m{n}.py': f'x = {n}\\n' * 50 for n in range(400)}
+files['many/__init__.py'] = ''
+info = 'many-1.0.dist-info/'
+files[info + 'METADATA'] = 'Metadata-Version: 2.1\\nName: many\\nVersion: 1.0\\n'
+files[info + 'WHEEL'] = 'Wheel-Version: 1.0\\nGenerator: test\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n'
+digest = lambda text: base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b'=').decode()
+files[info + 'RECORD'] = ''.join(f'{name},sha256={digest(text)},{len(text)}\\n' for name, text in files.items()) + info + 'RECORD,,\\n'
+with zipfile.ZipFile(sys.argv[1] + '/many-1.0-py3-none-any.whl', 'w') as wheel:
+    for name, text in files.items(): wheel.writestr(name, text)
+";
+
+#[test]
+fn restart_during_pip_install_is_no_error_for_it() {
+    let pip = || Command::new("python3").args(["-m", "pip", "--version"]).output();
+    if !is_root() || !pip().is_ok_and(|output| output.status.success()) {
+        return skip("mounting needs root, and the installation pip");
+    }
+    let mount = Installed::new(&[]);
+    let scratch = mount.sandbox.scratch();
+    run(Command::new("python3").args(["-c", WHEEL]).arg(&scratch));
+    let mut install = Command::new("python3");
+    install.args([
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-index",
+        "--no-deps",
+        "--no-cache-dir",
+        "--target",
+    ]);
+    install.arg(mount.path.join("site")).arg(scratch.join("many-1.0-py3-none-any.whl"));
+    // pip unpacks into its temporary directory, and moves the result.
+    fs::create_dir(mount.path.join("tmp")).unwrap();
+    let mut install = install.env("TMPDIR", mount.path.join("tmp")).spawn().unwrap();
+    let mut restarts = 0;
+    let status = loop {
+        let report = json(&mount.holofs(&["restart", "s", "--json"]));
+        assert_eq!(report["spaces"][0]["refused"], serde_json::Value::Null, "{report}\n{}", mount.log());
+        if let Some(status) = install.try_wait().unwrap() {
+            break status;
+        }
+        restarts += 1;
+        std::thread::sleep(Duration::from_millis(100)); // it makes progress, too
+    };
+    assert!(status.success(), "{status}");
+    assert!(restarts > 0, "it was over before the first restart");
+    let site = mount.path.join("site/many");
+    for number in 0..400 {
+        let text = fs::read_to_string(site.join(format!("m{number}.py"))).unwrap();
+        assert_eq!(text, format!("x = {number}\n").repeat(50));
+    }
+    eprintln!("{restarts} restarts during pip install");
 }
 
 #[test]
