@@ -34,6 +34,8 @@ use crate::rcc::home::Home;
 #[cfg(unix)]
 use crate::session::commit::Committed;
 use crate::session::context::Context;
+#[cfg(unix)]
+use crate::session::sweep;
 use crate::space::record::{self, RecordError, Recorded};
 use crate::store::observe::Observer;
 
@@ -248,7 +250,8 @@ pub fn build(
             steps.conda(inputs)?
         }
         let built = recorded(home, inputs, &steps, &stage, observer)?;
-        return stage.remove().map(|()| built);
+        removed(context, stage)?;
+        return Ok(built);
     }
     let python = steps.find_python(inputs)?;
     let made = Made::of(inputs, &python);
@@ -272,8 +275,16 @@ pub fn build(
     }
     steps.install(inputs, &python)?;
     let built = recorded(home, inputs, &steps, &stage, observer)?;
-    stage.remove()?;
+    removed(context, stage)?;
     noted(Built { base_refused: refused, ..built }, &made, &builds)
+}
+
+/// Removes the stage; its files are deleted in the background.
+fn removed(context: &Context, stage: Stage) -> Result<(), BuildError> {
+    stage.remove()?;
+    #[cfg(unix)]
+    sweep::after(context, context.home.holotree(), None);
+    Ok(())
 }
 
 /// Stores the build, so that later ones can start from it; this only saves time.

@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::rcc::home::Home;
+use crate::space::materialize;
 use crate::sys::host;
 
 use super::BuildError;
@@ -40,10 +41,10 @@ impl Stage {
         fs::write(self.path.join(IDENTITY), specification).map_err(self.failed("Writing the identity of"))
     }
 
-    /// Removes it; fails if that did not work.
+    /// Removes it; fails if that did not work. Its files are set aside if possible: the caller has them deleted in the background.
     pub fn remove(mut self) -> Result<(), BuildError> {
         self.is_removed = true;
-        self.delete()
+        materialize::set_aside(&self.path).or_else(|_| self.delete())
     }
 
     fn delete(&self) -> Result<(), BuildError> {

@@ -14,7 +14,7 @@ const COPY_INTERPRETER: &str = include_str!("interpreter.py");
 /// The number of log lines shown when a step fails.
 const LAST_LINES: usize = 12;
 /// The interval at which a running tool is polled.
-const PAUSE: Duration = Duration::from_millis(20);
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// The paths of the tools: names are looked up in PATH.
 #[derive(Debug, Clone)]
@@ -56,35 +56,45 @@ impl Steps<'_> {
     pub fn install(&self, inputs: &Inputs, python: &Path) -> Result<(), BuildError> {
         let mut command = Command::new(python);
         command.args(["-I", "-c", COPY_INTERPRETER]).arg(self.stage);
-        self.run("Copying the interpreter", &mut command)?;
+        // The original is as good as its copy to resolve for, so both steps run at the same time.
+        let locks = std::thread::scope(|scope| {
+            let locks = scope.spawn(|| self.locks(inputs, python));
+            self.run("Copying the interpreter", &mut command)?;
+            locks.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })?;
         // The stage is only read, and then removed: files are linked from uv's cache.
-        self.packages(inputs, "hardlink")
+        self.sync(&locks, "hardlink")
     }
 
     /// Makes the packages of the prefix match `inputs`: existing ones stay, others are removed.
     pub fn packages(&self, inputs: &Inputs, link_mode: &str) -> Result<(), BuildError> {
+        let locks = self.locks(inputs, &self.python())?;
+        self.sync(&locks, link_mode)
+    }
+
+    /// The lock files of `inputs`, resolved for `python` if they are not locked yet; none if their tool has installed the packages.
+    fn locks(&self, inputs: &Inputs, python: &Path) -> Result<Vec<PathBuf>, BuildError> {
         let lock = self.log.with_extension("lock.txt");
         match inputs.kind {
-            // Its tool has installed them already.
-            Kind::Conda | Kind::Node => return Ok(()),
+            Kind::Conda | Kind::Node => return Ok(Vec::new()),
             Kind::CondaPip => {
                 let file = self.log.with_extension("requirements.in");
                 let list = inputs.requirements.join("\n") + "\n";
                 std::fs::write(&file, list).map_err(self.unwritable(&file))?;
-                self.resolve(&[file], &lock)?;
+                self.resolve(&[file], &lock, python)?;
             }
-            Kind::Requirements => self.resolve(&inputs.files, &lock)?,
-            Kind::PyLock => return self.sync(&inputs.files, link_mode),
+            Kind::Requirements => self.resolve(&inputs.files, &lock, python)?,
+            Kind::PyLock => return Ok(inputs.files.clone()),
             Kind::Project => self.export(inputs, &lock)?,
         }
-        self.sync(&[lock], link_mode)
+        Ok(vec![lock])
     }
 
-    /// Resolves requirements for the interpreter of the prefix.
-    fn resolve(&self, files: &[PathBuf], lock: &Path) -> Result<(), BuildError> {
+    /// Resolves requirements for the interpreter `python`.
+    fn resolve(&self, files: &[PathBuf], lock: &Path, python: &Path) -> Result<(), BuildError> {
         let mut command = self.uv();
         command.args(["pip", "compile", "--quiet", "--no-header", "--no-annotate", "--no-python-downloads"]);
-        command.args(["--emit-index-url", "--emit-find-links", "--python"]).arg(self.python());
+        command.args(["--emit-index-url", "--emit-find-links", "--python"]).arg(python);
         if files.iter().any(|file| std::fs::read_to_string(file).is_ok_and(|text| text.contains("--hash"))) {
             command.arg("--generate-hashes");
         }
@@ -152,6 +162,9 @@ impl Steps<'_> {
 
     /// Makes the packages of the prefix match the lock files.
     fn sync(&self, locks: &[PathBuf], link_mode: &str) -> Result<(), BuildError> {
+        if locks.is_empty() {
+            return Ok(());
+        }
         let mut command = self.uv();
         command.args(["pip", "sync", "--no-python-downloads", "--allow-empty-requirements"]);
         command.args(["--link-mode", link_mode, "--python"]).arg(self.python()).args(locks);

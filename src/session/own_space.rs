@@ -4,12 +4,13 @@
 use anyhow::Context as _;
 
 use crate::space::Space;
-use crate::space::maintain::delete::delete_space;
+use crate::space::maintain::delete::set_space_aside;
 use crate::store::index::Index;
 
 use super::context::Context;
 use super::method::Mode;
 use super::request::{MountRequest, ProfileAt, SpaceName};
+use super::sweep;
 
 /// The controller of such spaces.
 const CONTROLLER: &str = "holofs";
@@ -51,10 +52,12 @@ impl<'a> OwnSpace<'a> {
         Ok(value)
     }
 
-    /// Deletes the space; fails if another command uses it.
+    /// Deletes the space, its files in the background; fails if another command uses it.
     pub fn delete(&self) -> anyhow::Result<()> {
         let deleted =
-            delete_space(&self.space, self.context.wait, &|waiting| self.context.front.waiting(waiting));
-        deleted.map(drop).with_context(|| format!("Cannot delete {}", self.space.root.display()))
+            set_space_aside(&self.space, self.context.wait, &|waiting| self.context.front.waiting(waiting));
+        deleted.with_context(|| format!("Cannot delete {}", self.space.root.display()))?;
+        sweep::after(self.context, &self.space.base, None);
+        Ok(())
     }
 }

@@ -58,7 +58,7 @@ use self::report::Counting;
 pub use self::report::{FileError, FileErrorKind, Report, Seconds};
 use self::run::{Clock, Run};
 pub use self::tier::{Strategy, Tier, UnknownStrategy};
-pub use self::trash::{Other, sweep, trash_in};
+pub use self::trash::{Other, set_aside, sweep, trash_in};
 pub use self::walk::Plan;
 pub use self::warm::{WarmedTree, warm};
 

@@ -10,6 +10,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Class, Failure};
+use crate::space::materialize::set_aside;
 use crate::space::{Live, Space, SpaceError, Wait, Waiting};
 use crate::sys::fs::at::TreeDir;
 use crate::sys::fs::name::Name;
@@ -53,6 +54,24 @@ pub fn delete_space(
     wait: Wait,
     on_wait: &dyn Fn(&Waiting<'_>),
 ) -> Result<Vec<PathBuf>, DeleteError> {
+    delete_by(space, wait, on_wait, remove_tree)
+}
+
+/// Like [`delete_space`], but only sets the tree aside if possible: the caller has it deleted in the background.
+pub fn set_space_aside(
+    space: &Space,
+    wait: Wait,
+    on_wait: &dyn Fn(&Waiting<'_>),
+) -> Result<Vec<PathBuf>, DeleteError> {
+    delete_by(space, wait, on_wait, |root| set_aside(root).or_else(|_| remove_tree(root)))
+}
+
+fn delete_by(
+    space: &Space,
+    wait: Wait,
+    on_wait: &dyn Fn(&Waiting<'_>),
+    remove_root: impl FnOnce(&Path) -> io::Result<()>,
+) -> Result<Vec<PathBuf>, DeleteError> {
     let lock = space.lock(wait, on_wait)?;
     let live = space.go_live()?;
     space.refuse_mounted()?;
@@ -60,7 +79,7 @@ pub fn delete_space(
     for suffix in [".meta", ".meta.info", ".use"] {
         note(&mut removed, space.sibling(suffix), |path| fs::remove_file(path))?;
     }
-    note(&mut removed, space.root.clone(), remove_tree)?;
+    note(&mut removed, space.root.clone(), remove_root)?;
     remove_state(&mut removed, space, live)?;
     note(&mut removed, space.sibling(".lck"), |path| fs::remove_file(path))?;
     drop(lock);

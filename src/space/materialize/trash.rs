@@ -89,6 +89,14 @@ pub fn trash_in(base: &Path) -> Option<PathBuf> {
     path.symlink_metadata().is_ok_and(|found| found.is_dir()).then_some(path)
 }
 
+/// Moves the directory at `path` to the trash of its parent, from which `sweep` deletes it.
+pub fn set_aside(path: &Path) -> io::Result<()> {
+    let (parent, name) = path.parent().zip(path.file_name()).ok_or(io::ErrorKind::InvalidInput)?;
+    let name = Name::new(name.as_encoded_bytes()).map_err(io::Error::other)?;
+    let base = TreeDir::open(parent)?;
+    Trash::new(&base)?.take(&base, name)
+}
+
 /// Deletes what this user set aside in `base`. True if nothing is left.
 pub fn sweep(base: &Path, other: Other) -> io::Result<bool> {
     let (base, name) = (TreeDir::open(base)?, trash_name()?);

@@ -32,6 +32,11 @@ impl Trash {
 }
 
 /// Nothing is set aside.
+pub fn set_aside(_path: &Path) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
+/// There is none.
 pub fn trash_in(_base: &Path) -> Option<PathBuf> {
     None
 }
