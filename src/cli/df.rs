@@ -51,6 +51,13 @@ fn text(usage: &Usage) -> Vec<String> {
             lines.extend(table(&head, &[1, 2], rows));
         }
     }
+    if usage.reflinked.entries > 0 {
+        let (entries, bytes) = (usage.reflinked.entries, size(usage.reflinked.bytes));
+        lines.push(String::new());
+        lines.push(format!(
+            "{entries} files share {bytes} with files counted before: `du` counts these again"
+        ));
+    }
     if usage.unnamed_blobs.entries > 0 {
         let (entries, bytes) = (usage.unnamed_blobs.entries, size(usage.unnamed_blobs.bytes));
         lines.push(String::new());

@@ -1,8 +1,8 @@
 //! Disk usage: every file of the home counted once, by its purpose.
 //!
 //! Sizes are allocated blocks, as `du` counts them. A file with several hard links is counted where it is found first; the order below
-//! is the order of counting, so links of pristine trees and of materialized spaces into the raw store count as raw store. Blocks
-//! shared by reflinks are counted once per file, because the file system does not report sharing.
+//! is the order of counting, so links of pristine trees and of materialized spaces into the raw store count as raw store. Likewise for
+//! blocks that several files share (reflinks, snapshots), which `du` counts once per file: `reflinked` is the difference.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs;
@@ -11,6 +11,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
+
+mod blocks;
+
+use blocks::Blocks;
 
 use crate::rcc::catalog::Catalog;
 use crate::rcc::digest::Digest;
@@ -57,6 +61,11 @@ pub struct Usage {
     pub spaces: BTreeMap<String, Taken>,
     /// The sum of all parts.
     pub total: Taken,
+    /// Blocks that were found again in a file that shares them, and not counted again: with them, the total is that of `du`.
+    pub reflinked: Taken,
+    /// Files of which is not known whether they share blocks: they are counted as if they did not. Every file, where the file system
+    /// cannot share blocks or does not tell.
+    pub sharing_unknown: u64,
     /// Directories that could not be read.
     pub unreadable: Vec<PathBuf>,
 }
@@ -77,6 +86,8 @@ pub fn usage(home: &Home) -> Result<Usage, HomeError> {
     }
     counting.parts(home, &mut usage);
     usage.parts.values().for_each(|&part| usage.total += part);
+    usage.reflinked = counting.blocks.reflinked;
+    usage.sharing_unknown = counting.blocks.unknown;
     usage.unreadable = counting.unreadable;
     Ok(usage)
 }
@@ -115,6 +126,7 @@ fn catalogs(named: &BTreeMap<String, HashSet<Digest>>, blobs: &HashMap<PathBuf, 
 #[derive(Default)]
 struct Counting {
     seen: HashSet<(u64, u64)>,
+    blocks: Blocks,
     unreadable: Vec<PathBuf>,
 }
 
@@ -177,12 +189,14 @@ impl Counting {
     /// The part of the tree at `dir` that was not counted yet.
     fn taken(&mut self, dir: &Path) -> Taken {
         let mut taken = Taken::default();
-        self.walk(dir, &mut |_, meta, is_new| {
+        let mut blocks = std::mem::take(&mut self.blocks);
+        self.walk(dir, &mut |path, meta, is_new| {
             if is_new {
                 taken.entries += 1;
-                taken.bytes += meta.blocks() * 512;
+                taken.bytes += blocks.of(path, meta);
             }
         });
+        self.blocks = blocks;
         taken
     }
 

@@ -16,6 +16,7 @@ pub mod counts;
 pub mod dir;
 #[cfg_attr(windows, path = "fs/windows/disk.rs")]
 pub mod disk;
+pub mod extents;
 mod facts;
 #[cfg(windows)]
 #[path = "fs/windows/info.rs"]

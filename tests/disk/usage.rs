@@ -1,8 +1,11 @@
 //! `holofs df` and `catalogs diff`: the numbers match the disk and the catalogs.
 
+use std::fs;
+use std::path::Path;
 use std::process::Command;
 
 use crate::common::golden::Regime;
+use crate::common::loop_fs::LoopFs;
 use crate::common::sandbox::Sandbox;
 use crate::common::{json, number_field, run, stdout};
 
@@ -26,6 +29,51 @@ fn df_counts_the_home_as_du_does_and_each_file_once() {
     assert!(number_field(&catalogs[0], "exclusive_bytes") > 0);
     assert_eq!(number_field(&usage["unnamed_blobs"], "entries"), 0);
     assert_eq!(usage["spaces"].as_object().unwrap().len(), 3);
+}
+
+/// Bytes in use on the file system at `path`, after everything was written.
+fn bytes_in_use(path: &Path) -> u64 {
+    run(Command::new("sync").arg("-f").arg(path));
+    let told = run(Command::new("df").args(["-B1", "--output=used"]).arg(path));
+    stdout(&told).lines().nth(1).unwrap().trim().parse().unwrap()
+}
+
+#[test]
+fn df_counts_blocks_that_files_share_once() {
+    for kind in ["btrfs", "xfs"] {
+        let Some(disk) = LoopFs::new(kind, 512) else { continue };
+        let before = bytes_in_use(&disk.path());
+        fs::create_dir(disk.path().join("user")).unwrap();
+        let sandbox = Sandbox::at(&disk.path().join("user"), &disk.path().join("home"));
+        let stage = sandbox.holotree().join("h59acff1_493f813dad24d3t");
+        fs::create_dir_all(&stage).unwrap();
+        for number in 0..20_u8 {
+            // Nothing that could be compressed or stored inline.
+            let bytes = (0..1_000_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8 ^ number);
+            fs::write(stage.join(number.to_string()), bytes.collect::<Vec<u8>>()).unwrap();
+        }
+        let made = json(&sandbox.holofs_ok(&["record", stage.to_str().unwrap(), "--name", "big", "--json"]));
+        let catalog = made["blueprint"].as_str().unwrap().to_owned();
+        fs::remove_dir_all(&stage).unwrap();
+        for space in ["one", "two", "three"] {
+            sandbox.holofs_ok(&["materialize", &catalog, space, "--strategy", "reflink"]);
+        }
+        let used = bytes_in_use(&disk.path()) - before;
+        let usage = json(&sandbox.holofs_ok(&["df", "--json"]));
+        let (total, again) =
+            (number_field(&usage["total"], "bytes"), number_field(&usage["reflinked"], "bytes"));
+        let du = run(Command::new("du").args(["-s", "-B1"]).arg(sandbox.home()));
+        let du: u64 = stdout(&du).split_whitespace().next().unwrap().parse().unwrap();
+        assert!(
+            (total + again).abs_diff(du) * 100 <= du,
+            "{kind}: df says {total} and {again}, du says {du}"
+        );
+        assert!(again >= 58_000_000, "{kind}: {usage:#}");
+        assert_eq!(number_field(&usage, "sharing_unknown"), 0, "{kind}");
+        // The file system itself takes something for its own records.
+        assert!(total.abs_diff(used) < 4 << 20, "{kind}: df says {total}, the disk has {used} more in use");
+        assert!(stdout(&sandbox.holofs_ok(&["df"])).contains("with files counted before"), "{kind}");
+    }
 }
 
 #[test]

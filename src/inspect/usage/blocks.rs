@@ -1,0 +1,97 @@
+//! Counts the blocks of files, each shared one once.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fs::Metadata;
+use std::io;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
+use crate::sys::fs::{extents, stat};
+
+use super::Taken;
+
+/// What was counted so far.
+#[derive(Default)]
+pub struct Blocks {
+    /// Ranges of each disk, without overlaps: start to end.
+    seen: HashMap<u64, BTreeMap<u64, u64>>,
+    /// Encoded ranges, which are known by their start and length only: (disk, start, length).
+    encoded: HashSet<(u64, u64, u64)>,
+    /// File systems that cannot tell.
+    silent: HashSet<u64>,
+    /// What was found again, and not counted.
+    pub reflinked: Taken,
+    /// Files that could not be asked.
+    pub unknown: u64,
+}
+
+impl Blocks {
+    /// The bytes of the file at `path` that were not counted in another file.
+    pub fn of(&mut self, path: &Path, meta: &Metadata) -> u64 {
+        let all = meta.blocks() * 512;
+        if !meta.is_file() || all == 0 {
+            return all;
+        }
+        let again = self.again(path, meta).min(all);
+        if again > 0 {
+            self.reflinked += Taken { entries: 1, bytes: again };
+        }
+        all - again
+    }
+
+    fn again(&mut self, path: &Path, meta: &Metadata) -> u64 {
+        if self.silent.contains(&meta.dev()) {
+            self.unknown += 1;
+            return 0;
+        }
+        match stat::open_to_read(path).and_then(|file| extents::shared(&file)) {
+            Ok(shared) => shared.into_iter().map(|range| self.add(meta.dev(), range)).sum(),
+            Err(error) => {
+                if error.kind() == io::ErrorKind::Unsupported {
+                    self.silent.insert(meta.dev());
+                }
+                log::debug!("Cannot tell what {} shares: {error}", path.display());
+                self.unknown += 1;
+                0
+            }
+        }
+    }
+
+    /// Adds a range; returns how much of it is there already.
+    fn add(&mut self, disk: u64, range: extents::Shared) -> u64 {
+        let extents::Shared { at, len, is_encoded } = range;
+        if is_encoded {
+            return if self.encoded.insert((disk, at, len)) { 0 } else { len };
+        }
+        let seen = self.seen.entry(disk).or_default();
+        let (mut start, mut end, mut again) = (at, at.saturating_add(len), 0);
+        // All that overlap or touch it become one with it.
+        while let Some((&from, &to)) = seen.range(..=end).next_back().filter(|&(_, &to)| to >= at) {
+            again += to.min(at.saturating_add(len)).saturating_sub(from.max(at));
+            seen.remove(&from);
+            (start, end) = (start.min(from), end.max(to));
+        }
+        seen.insert(start, end);
+        again
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_shared_range_is_counted_once_however_it_is_cut() {
+        let mut blocks = Blocks::default();
+        let mut add = |at, len| blocks.add(1, extents::Shared { at, len, is_encoded: false });
+        assert_eq!(add(100, 50), 0);
+        assert_eq!(add(100, 50), 50);
+        assert_eq!(add(200, 50), 0);
+        assert_eq!(add(140, 80), 30, "10 of the first, 20 of the second");
+        assert_eq!(add(0, 300), 150);
+        assert_eq!(add(0, 300), 300);
+        assert_eq!(blocks.add(2, extents::Shared { at: 100, len: 50, is_encoded: false }), 0, "another disk");
+        let mut packed = |at, len| blocks.add(1, extents::Shared { at, len, is_encoded: true });
+        assert_eq!((packed(100, 50), packed(100, 50), packed(120, 50)), (0, 50, 0));
+    }
+}
