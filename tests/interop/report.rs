@@ -7,6 +7,7 @@ use std::process::Command;
 use holofs::inspect::report::{Report, RunShown};
 use holofs::inspect::touched::Share;
 
+use crate::browser::{Browser, ENTER, ESCAPE, RIGHT, TAB};
 use crate::common::golden::{CATALOG, Regime};
 use crate::common::sandbox::Sandbox;
 use crate::common::{exit, json, number_field, skip, stderr, stdout};
@@ -175,4 +176,55 @@ fn report_shows_the_timeline_of_runs_and_what_differs_between_two() {
     let other = text.replacen("\"catalog\":\"", "\"catalog\":\"00", 1);
     fs::write(one, other).unwrap();
     sandbox.holofs_fails(&["report", CATALOG, "--trace", one, "-o", page.to_str().unwrap()], exit::IO);
+}
+
+/// Presses Tab until the focus is where `place` is true of the element `e`; fails after `most` times.
+fn tab_to(browser: &Browser, place: &str, most: usize) {
+    let is_there = format!("(e => {place})(document.activeElement)");
+    for _ in 0..most {
+        browser.press(TAB);
+        if browser.value(&is_there) == true {
+            return;
+        }
+    }
+    panic!("{place} is not reached: {}", browser.value("document.activeElement.outerHTML.slice(0, 200)"));
+}
+
+#[test]
+fn report_of_50_000_files_is_used_by_keyboard_and_fits_a_narrow_window() {
+    let sandbox = Sandbox::new();
+    let page = sandbox.scratch().join("keys.html");
+    fs::write(&page, large_report(50_000).to_html().unwrap()).unwrap();
+    for (width, is_dark) in [(1280, false), (400, true)] {
+        let Some(browser) = Browser::start(&sandbox.scratch(), width, is_dark) else { return };
+        browser.open(&page);
+        assert_eq!(browser.value("innerWidth"), width);
+        assert_eq!(browser.value("document.documentElement.scrollWidth"), width, "nothing is cut off");
+        let nameless = "[...document.querySelectorAll('button, select, input, svg, [role], [tabindex]')].filter(e => \
+            !(e.getAttribute('aria-label') || e.textContent.trim() || (e.labels && e.labels.length))).length";
+        assert_eq!(browser.value(nameless), 0, "everything has a name for a screen reader");
+        // The treemap is one stop of the Tab key; arrow keys move in it, Enter and Escape go in and out.
+        let (label, rooms) = ("document.activeElement.getAttribute('aria-label')", "document.querySelectorAll('#path button').length");
+        tab_to(&browser, "!!e.closest('#map')", 12);
+        let first = browser.value(label);
+        browser.press(RIGHT);
+        assert_ne!(browser.value(label), first);
+        assert_eq!(browser.value("document.getElementById('about').textContent"), browser.value(label));
+        browser.press(ENTER);
+        assert_eq!(browser.value(rooms), 2);
+        assert_eq!(browser.value("!!document.activeElement.closest('#map')"), true);
+        browser.press(ESCAPE);
+        assert_eq!(browser.value(rooms), 1);
+        tab_to(&browser, "e.matches('.timeline')", 1);
+        // A heading of the table of packages sorts it.
+        tab_to(&browser, "e.getAttribute('aria-label') === 'Packages'", 1);
+        tab_to(&browser, "e.textContent === 'Package'", 1);
+        browser.press(ENTER);
+        assert_eq!(browser.value("document.querySelector('#package-head th').getAttribute('aria-sort')"), "ascending");
+        assert_eq!(browser.value("document.querySelector('#packages td').textContent"), "package-0");
+        tab_to(&browser, "e.id === 'search'", 8);
+        browser.press("module_7777.");
+        assert_eq!(browser.value("document.getElementById('found').textContent"), "1 of 50,000 files");
+        assert_eq!(browser.value("document.querySelectorAll('#files tr').length"), 1);
+    }
 }
