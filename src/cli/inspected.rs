@@ -5,8 +5,9 @@ use std::sync::Arc;
 use crate::fs::fuse::profile::Profile;
 use crate::inspect::packages::Packages;
 use crate::inspect::touched::{Share, Touched};
-use crate::rcc::catalog::Catalog;
+use crate::rcc::catalog::CatalogId;
 use crate::session::error::NotFound;
+use crate::session::written::known_index;
 use crate::store::index::Index;
 use crate::store::observe::Tally;
 
@@ -24,21 +25,20 @@ impl Inspected {
     /// Opens the catalog that `what` names.
     pub fn open(context: &Context, what: &str) -> anyhow::Result<Inspected> {
         let (index, _, _) = context.index(what)?;
+        Inspected::of(context, index)
+    }
+
+    fn of(context: &Context, index: Index) -> anyhow::Result<Inspected> {
         let store = context.store_for_now(Arc::new(Tally::new()))?;
         let packages = Packages::of(&index, &*store);
         Ok(Inspected { index, packages })
     }
 
-    /// Opens the catalog with that id, whatever its name in the hololib.
+    /// Opens the catalog with that id, whatever its name; it need not be in the hololib if it was mounted from a remote.
     pub fn of_id(context: &Context, id: &str) -> anyhow::Result<Inspected> {
-        let found = context
-            .home
-            .catalogs()?
-            .into_iter()
-            .find(|path| Catalog::identify(path).is_ok_and(|found| found.to_string() == id));
-        let path =
-            found.ok_or_else(|| NotFound(format!("The catalog {id} is not in the hololib any more")))?;
-        Inspected::open(context, &path.to_string_lossy())
+        let unknown = || NotFound(format!("The catalog {id} is not in the hololib any more"));
+        let id: CatalogId = id.parse().map_err(|_| unknown())?;
+        Inspected::of(context, known_index(context, &id)?)
     }
 
     /// What earlier runs used; empty if none was recorded.

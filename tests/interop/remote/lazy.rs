@@ -54,6 +54,30 @@ fn a_lazy_mount_fetches_what_is_read_and_shows_what_rcc_would() {
 }
 
 #[test]
+fn a_trace_of_a_lazy_mount_tells_what_came_from_the_remote() {
+    let (from, to) = (Sandbox::new(), Sandbox::new());
+    let (_, store) = pushed(&from);
+    let remote = file_remote(&store, "prod");
+    let trace = to.scratch().join("trace");
+    let mut origin = |file: &str| {
+        let mounted = to.mount(&remote, "lazy", "c", &["--profile", "off"]);
+        let script = format!("cat {}/lib/{file} > /dev/null", mounted.path().display());
+        let args = ["run", &remote, "--space", "lazy", "--controller", "c", "--no-bytecode", "--trace"];
+        to.holofs_ok(&[&args[..], &[trace.to_str().unwrap(), "--", "sh", "-c", &script]].concat());
+        let told = json(&to.holofs_ok(&["trace", "--from", trace.to_str().unwrap(), "--json"]));
+        drop(mounted);
+        let files = told["files"].as_array().unwrap();
+        assert_eq!(files.len(), 1, "{told:#}");
+        assert_eq!(files[0]["path"], format!("lib/{file}"));
+        assert_eq!(told["origins"].as_object().unwrap().len(), 1, "{told:#}");
+        files[0]["origin"].as_str().unwrap().to_owned()
+    };
+    assert_eq!(origin("file-700000"), "remote");
+    assert_eq!(origin("file-700000"), "raw", "it was kept");
+    assert_eq!(origin("small-7"), "remote");
+}
+
+#[test]
 fn files_need_no_mount_and_fetch_all() {
     let (from, to) = (Sandbox::new(), Sandbox::new());
     let (catalog, store) = pushed(&from);
