@@ -7,6 +7,9 @@ use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+#[cfg(unix)]
+use crate::sys::process::command::dies_with_us;
+
 use super::{BuildError, CHECK_IMPORTS, Imports, Inputs, Kind, Options};
 
 /// Copies the interpreter that runs it.
@@ -240,6 +243,9 @@ impl Steps<'_> {
     fn status(&self, command: &mut Command) -> Result<ExitStatus, BuildError> {
         let program = PathBuf::from(command.get_program());
         command.stdin(Stdio::null()).stdout(self.log_file()?).stderr(self.log_file()?);
+        // A tool that outlives a killed build would go on writing into the stage of the next one, which has the same path.
+        #[cfg(unix)]
+        dies_with_us(command);
         let mut tool = self.started(command.spawn(), &program)?;
         loop {
             if let Some(status) = self.started(tool.try_wait(), &program)? {

@@ -139,6 +139,106 @@ fn build_that_is_interrupted_leaves_nothing_and_one_that_is_killed_is_cleaned_up
     assert_eq!(stage(&sandbox), None, "what the killed build left is gone");
 }
 
+/// A uv that lets `hook` happen before or after the step `pip <step>`.
+fn hooked_uv(sandbox: &Sandbox, uv: &Path, step: &str, is_after: bool, hook: &str) -> PathBuf {
+    let path = sandbox.scratch().join("hooked-uv");
+    let uv = uv.display();
+    let (before, after) = if is_after { ("", hook) } else { (hook, "") };
+    let text = format!(
+        "#!/bin/sh\ncase \"$*\" in *'pip {step}'*) ;; *) exec {uv} \"$@\" ;; esac\n{before}\n{uv} \"$@\"\n{after}\n"
+    );
+    fs::write(&path, text).unwrap();
+    Command::new("chmod").args(["755", path.to_str().unwrap()]).status().unwrap();
+    path
+}
+
+#[test]
+fn build_that_is_killed_at_any_step_records_nothing_and_the_next_one_works() {
+    let Some(uv) = uv() else { return };
+    let sandbox = Sandbox::new();
+    let file = requirements(&sandbox);
+    let steps = [
+        ("compile", false, "KILL"),
+        ("compile", true, "INT"),
+        ("sync", false, "INT"),
+        ("sync", true, "KILL"),
+    ];
+    for (step, is_after, signal) in steps {
+        // It waits for the end of the build, which ends it.
+        let hook = format!("kill -s {signal} $PPID; exec sleep 60");
+        let hooked = hooked_uv(&sandbox, &uv, step, is_after, &hook);
+        let output = build(&sandbox, &hooked, &["--offline", &file]).output().unwrap();
+        let code = (signal == "INT").then_some(130);
+        assert_eq!(output.status.code(), code, "{step} {is_after} {signal}: {}", said(&output));
+        assert_eq!(stage(&sandbox).is_some(), signal == "KILL", "{step} {is_after} {signal}");
+        assert_eq!(sandbox.catalogs(), [""; 0]);
+    }
+    // While it is recorded.
+    let mut child = build(&sandbox, &uv, &["--offline", &file]).stdout(Stdio::null()).spawn().unwrap();
+    until(|| fs::read_dir(sandbox.hololib().join("library")).is_ok_and(|mut found| found.next().is_some()));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(sandbox.catalogs(), [""; 0]);
+    let output = build(&sandbox, &uv, &["--offline", "--check", &file]).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    let blueprint = text_field(&json(&output), "blueprint");
+    assert!(
+        stdout(&sandbox.holofs_ok(&["run", &blueprint, "a", "--", "tinytool"])).starts_with("tinytool in /")
+    );
+    sandbox.holofs_ok(&["verify", &blueprint, "--parity"]);
+}
+
+#[test]
+fn build_commit_push_and_a_lazy_run_elsewhere_make_one_session() {
+    let (Some(uv), Some(rcc)) = (uv(), rcc(17)) else { return };
+    let (from, to) = (Sandbox::new(), Sandbox::new());
+    let (scratch, file) = (from.scratch(), requirements(&from));
+    let show = |name: &str, output: std::process::Output| {
+        assert!(output.status.success(), "{name}: {}", said(&output));
+        eprintln!("$ holofs {name}\n{}", said(&output).trim_end());
+        stdout(&output)
+    };
+    let mut first = from.holofs_command(&["build", "--offline", "--python", &python(), &file]);
+    first.env("HOLOFS_UV", &uv).env("UV_CACHE_DIR", scratch.join("uv"));
+    let told = show("build requirements.txt", first.output().unwrap());
+    let built = told.split(':').next().unwrap().to_owned();
+    let ran = show("run HASH work -- tinytool", from.holofs(&["run", &built, "work", "--", "tinytool"]));
+    assert!(ran.starts_with("tinytool in /"), "{ran}");
+    let (uv, other) = (uv.display(), wheel_of(&scratch, "othertool", "2.0"));
+    let install = format!(
+        "UV_CACHE_DIR={0}/uv {uv} pip install --offline --python \"$RCC_HOLOTREE_SPACE_ROOT/bin/python3\" {1}",
+        scratch.display(),
+        other.display()
+    );
+    let args = ["run", &built, "work", "--", "sh", "-c", &install];
+    show("run HASH work -- uv pip install othertool", from.holofs(&args));
+    let diff = show("diff work", from.holofs(&["diff", "work"]));
+    assert!(diff.contains("othertool/__init__.py") && !diff.contains("tinytool/__init__.py"), "{diff}");
+
+    let yaml = scratch.join("conda.yaml");
+    fs::write(&yaml, "channels:\n- conda-forge\ndependencies:\n- python=3.11.7\n").unwrap();
+    let blueprint = json(&from.holofs_ok(&["hash", "--json", "--show-blueprint", yaml.to_str().unwrap()]));
+    let specification = scratch.join("identity.yaml");
+    fs::write(&specification, text_field(&blueprint, "blueprint")).unwrap();
+    let args = ["commit", "work", "--blueprint", specification.to_str().unwrap()];
+    let told = show("commit work --blueprint identity.yaml", from.holofs(&args));
+    let new = text_field(&blueprint, "hash");
+    assert!(told.starts_with(&new), "{told}");
+    let remote = format!("file://{}#team", scratch.join("store").display());
+    show("push HASH file://STORE#team", from.holofs(&["push", &new, &remote]));
+    let ran = show(
+        "run file://STORE#team lazy -- othertool",
+        to.holofs(&["run", &remote, "lazy", "--", "othertool"]),
+    );
+    assert!(ran.starts_with("othertool in /"), "{ran}");
+    assert_eq!(to.catalogs(), [""; 0], "only what was read is there");
+
+    let (theirs, _) = rcc.restore(&from, &yaml, "user", "byrcc");
+    compare::assert_same_space(&theirs, &from.materialize(&new, "ours", "user"));
+    let ran = Command::new(theirs.join("bin/othertool")).output().unwrap();
+    assert!(stdout(&ran).starts_with("othertool in /"), "{}", said(&ran));
+}
+
 #[test]
 fn build_says_which_tool_is_missing_and_what_failed() {
     let sandbox = Sandbox::new();

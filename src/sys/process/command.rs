@@ -75,6 +75,21 @@ pub fn as_found(command: &mut Command) {
     }
 }
 
+/// The command is killed when the thread that starts it ends, however it ends. Its own children are not. Only on Linux.
+pub fn dies_with_us(command: &mut Command) {
+    #[cfg(target_os = "linux")]
+    {
+        let bind = || Ok(rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?);
+        // SAFETY: between fork and exec only prctl(2) is called, which is safe there.
+        #[allow(unsafe_code)]
+        unsafe {
+            command.pre_exec(bind);
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _unused = command;
+}
+
 /// Waits until `child` has exited. While a terminal has stopped it, we are stopped too.
 pub fn wait(child: &mut Child) -> io::Result<ExitStatus> {
     let pid = pid_of(child.id())?;
