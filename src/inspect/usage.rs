@@ -20,6 +20,7 @@ use crate::rcc::catalog::Catalog;
 use crate::rcc::digest::Digest;
 use crate::rcc::home::{Home, HomeError};
 use crate::store::blob_path;
+use crate::sys::fs::btrfs;
 
 /// Files and their size on disk.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
@@ -200,16 +201,20 @@ impl Counting {
         taken
     }
 
-    /// Visits `root` and everything below it on the same file system, without following links; `visit` also gets whether the file is
+    /// Visits `root` and everything below it on the same file system, also in subvolumes, without following links; `visit` also gets whether the file is
     /// new.
     fn walk(&mut self, root: &Path, visit: &mut dyn FnMut(&Path, &fs::Metadata, bool)) {
         let Ok(top) = fs::symlink_metadata(root) else { return };
+        let mut devices = HashSet::from([top.dev()]);
         let mut left = vec![root.to_owned()];
         while let Some(path) = left.pop() {
             // Files of a live space may vanish meanwhile.
             let Ok(meta) = fs::symlink_metadata(&path) else { continue };
-            if meta.dev() != top.dev() {
-                continue;
+            if !devices.contains(&meta.dev()) {
+                if !is_subvolume(root, &path) {
+                    continue;
+                }
+                devices.insert(meta.dev());
             }
             visit(&path, &meta, self.seen.insert((meta.dev(), meta.ino())));
             if meta.is_dir() {
@@ -225,6 +230,12 @@ impl Counting {
             Err(_) => self.unreadable.push(dir.to_owned()),
         }
     }
+}
+
+/// True if `path` is on the btrfs of `root`, in another subvolume.
+fn is_subvolume(root: &Path, path: &Path) -> bool {
+    let open = |path| crate::sys::fs::stat::open_to_read(path);
+    matches!((open(root), open(path)), (Ok(root), Ok(path)) if btrfs::is_same_btrfs(&root, &path))
 }
 
 #[cfg(test)]

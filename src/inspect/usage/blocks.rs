@@ -1,12 +1,12 @@
 //! Counts the blocks of files, each shared one once.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::fs::Metadata;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use crate::sys::fs::{extents, stat};
+use crate::sys::fs::{btrfs, extents, stat};
 
 use super::Taken;
 
@@ -17,6 +17,8 @@ pub struct Blocks {
     seen: HashMap<u64, BTreeMap<u64, u64>>,
     /// Encoded ranges, which are known by their start and length only: (disk, start, length).
     encoded: HashSet<(u64, u64, u64)>,
+    /// The disk of each device number: subvolumes of one btrfs have different ones. With a file to recognize it by.
+    disks: HashMap<u64, (u64, File)>,
     /// File systems that cannot tell.
     silent: HashSet<u64>,
     /// What was found again, and not counted.
@@ -44,8 +46,12 @@ impl Blocks {
             self.unknown += 1;
             return 0;
         }
-        match stat::open_to_read(path).and_then(|file| extents::shared(&file)) {
-            Ok(shared) => shared.into_iter().map(|range| self.add(meta.dev(), range)).sum(),
+        match stat::open_to_read(path).and_then(|file| Ok((extents::shared(&file)?, file))) {
+            Ok((shared, _)) if shared.is_empty() => 0,
+            Ok((shared, file)) => {
+                let disk = self.disk(meta.dev(), file);
+                shared.into_iter().map(|range| self.add(disk, range)).sum()
+            }
             Err(error) => {
                 if error.kind() == io::ErrorKind::Unsupported {
                     self.silent.insert(meta.dev());
@@ -55,6 +61,17 @@ impl Blocks {
                 0
             }
         }
+    }
+
+    /// The disk of a file on the device `dev`.
+    fn disk(&mut self, dev: u64, file: File) -> u64 {
+        if let Some((disk, _)) = self.disks.get(&dev) {
+            return *disk;
+        }
+        let same = self.disks.values().find(|(_, other)| btrfs::is_same_btrfs(other, &file));
+        let disk = same.map_or(dev, |(disk, _)| *disk);
+        self.disks.insert(dev, (disk, file));
+        disk
     }
 
     /// Adds a range; returns how much of it is there already.
