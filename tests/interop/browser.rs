@@ -34,7 +34,9 @@ impl Browser {
         };
         let lines = BufReader::new(driver.stdout.take().unwrap()).lines().map(Result::unwrap);
         let port = lines
-            .filter_map(|line| Some(line.split("successfully on port ").nth(1)?.trim_end_matches('.').to_owned()))
+            .filter_map(|line| {
+                Some(line.split("successfully on port ").nth(1)?.trim_end_matches('.').to_owned())
+            })
             .next()
             .expect("chromedriver says its port");
         let mut browser = Browser { driver, session: format!("http://127.0.0.1:{port}/session") };
@@ -46,7 +48,8 @@ impl Browser {
             format!("--user-data-dir={}", dir.join(format!("driven-{width}-{is_dark}")).display()),
         ];
         args.extend(is_dark.then(|| "--force-dark-mode".to_owned()));
-        let metrics = json!({ "width": width, "height": 900, "pixelRatio": 1, "touch": false, "mobile": false });
+        let metrics =
+            json!({ "width": width, "height": 900, "pixelRatio": 1, "touch": false, "mobile": false });
         let options = json!({ "args": args, "mobileEmulation": { "deviceMetrics": metrics } });
         let wanted = json!({ "capabilities": { "alwaysMatch": { "goog:chromeOptions": options } } });
         let opened = browser.post("", &wanted);
@@ -73,7 +76,8 @@ impl Browser {
     }
 
     fn post(&self, what: &str, body: &Value) -> Value {
-        let request = ureq::post(format!("{}{what}", self.session)).header("content-type", "application/json");
+        let request =
+            ureq::post(format!("{}{what}", self.session)).header("content-type", "application/json");
         let text = request.send(body.to_string()).unwrap().body_mut().read_to_string().unwrap();
         serde_json::from_str::<Value>(&text).unwrap()["value"].take()
     }

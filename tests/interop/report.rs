@@ -199,12 +199,16 @@ fn report_of_50_000_files_is_used_by_keyboard_and_fits_a_narrow_window() {
         let Some(browser) = Browser::start(&sandbox.scratch(), width, is_dark) else { return };
         browser.open(&page);
         assert_eq!(browser.value("innerWidth"), width);
-        assert_eq!(browser.value("document.documentElement.scrollWidth"), width, "nothing is cut off");
+        let page_width = browser.value("document.documentElement.scrollWidth").as_u64().unwrap();
+        assert!(page_width <= width.into(), "{page_width} of {width}: nothing may be cut off");
         let nameless = "[...document.querySelectorAll('button, select, input, svg, [role], [tabindex]')].filter(e => \
             !(e.getAttribute('aria-label') || e.textContent.trim() || (e.labels && e.labels.length))).length";
         assert_eq!(browser.value(nameless), 0, "everything has a name for a screen reader");
         // The treemap is one stop of the Tab key; arrow keys move in it, Enter and Escape go in and out.
-        let (label, rooms) = ("document.activeElement.getAttribute('aria-label')", "document.querySelectorAll('#path button').length");
+        let (label, rooms) = (
+            "document.activeElement.getAttribute('aria-label')",
+            "document.querySelectorAll('#path button').length",
+        );
         tab_to(&browser, "!!e.closest('#map')", 12);
         let first = browser.value(label);
         browser.press(RIGHT);
@@ -220,7 +224,10 @@ fn report_of_50_000_files_is_used_by_keyboard_and_fits_a_narrow_window() {
         tab_to(&browser, "e.getAttribute('aria-label') === 'Packages'", 1);
         tab_to(&browser, "e.textContent === 'Package'", 1);
         browser.press(ENTER);
-        assert_eq!(browser.value("document.querySelector('#package-head th').getAttribute('aria-sort')"), "ascending");
+        assert_eq!(
+            browser.value("document.querySelector('#package-head th').getAttribute('aria-sort')"),
+            "ascending"
+        );
         assert_eq!(browser.value("document.querySelector('#packages td').textContent"), "package-0");
         tab_to(&browser, "e.id === 'search'", 8);
         browser.press("module_7777.");
