@@ -68,7 +68,8 @@ fn df_counts_blocks_that_files_share_once() {
             (total + again).abs_diff(du) * 100 <= du,
             "{kind}: df says {total} and {again}, du says {du}"
         );
-        assert!(again >= 58_000_000, "{kind}: {usage:#}");
+        // Two of three spaces at least; the first one may have been written before there was anything to share.
+        assert!(again >= 40_000_000, "{kind}: {usage:#}");
         assert_eq!(number_field(&usage, "sharing_unknown"), 0, "{kind}");
         // The file system itself takes something for its own records.
         assert!(total.abs_diff(used) < 4 << 20, "{kind}: df says {total}, the disk has {used} more in use");
