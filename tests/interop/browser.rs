@@ -33,12 +33,9 @@ impl Browser {
             }
         };
         let lines = BufReader::new(driver.stdout.take().unwrap()).lines().map(Result::unwrap);
-        let port = lines
-            .filter_map(|line| {
-                Some(line.split("successfully on port ").nth(1)?.trim_end_matches('.').to_owned())
-            })
-            .next()
-            .expect("chromedriver says its port");
+        let mut ports = lines.filter_map(|line| Some(line.split("successfully on port ").nth(1)?.to_owned()));
+        let port = ports.next().unwrap();
+        let port = port.trim_end_matches('.');
         let mut browser = Browser { driver, session: format!("http://127.0.0.1:{port}/session") };
         let mut args = vec![
             "--headless".to_owned(),

@@ -59,7 +59,7 @@ fn a_trace_of_a_lazy_mount_tells_what_came_from_the_remote() {
     let (_, store) = pushed(&from);
     let remote = file_remote(&store, "prod");
     let trace = to.scratch().join("trace");
-    let mut origin = |file: &str| {
+    let origin = |file: &str| {
         let mounted = to.mount(&remote, "lazy", "c", &["--profile", "off"]);
         let script = format!("cat {}/lib/{file} > /dev/null", mounted.path().display());
         let args = ["run", &remote, "--space", "lazy", "--controller", "c", "--no-bytecode", "--trace"];
