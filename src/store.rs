@@ -356,6 +356,9 @@ impl Store {
     }
 }
 
+/// The name under which an observer counts content that a supplier did not supply.
+pub const UNSUPPLIED: &str = "content of the remote";
+
 /// What can fail while content is written to memory.
 enum MemoryError {
     Store(StoreError),
@@ -383,7 +386,12 @@ impl BlobSource for Store {
             let opened = self.cold(&key, wanted);
             match &opened {
                 Ok(file) => self.descriptors.put(key, file.clone()),
-                Err(_) => self.observer.count(Counter::BlobErrors, 1),
+                Err(error) => {
+                    self.observer.count(Counter::BlobErrors, 1);
+                    if let StoreError::Supply { .. } = error {
+                        self.observer.fallback(UNSUPPLIED, &chain(error).to_string());
+                    }
+                }
             }
             return opened;
         }

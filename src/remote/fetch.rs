@@ -40,6 +40,12 @@ pub struct Traffic {
 }
 
 impl Traffic {
+    /// The same as [`Traffic::counts`] since the last call, with retries of requests instead of invalid content alone.
+    pub fn new_counts(&self) -> [u64; 3] {
+        let take = |count: &AtomicU64| count.swap(0, Ordering::Relaxed);
+        [take(&self.requests), take(&self.bytes), take(&self.again) + super::transport::new_retries()]
+    }
+
     /// Requests for parts of packs, bytes received, and how often content was invalid.
     pub fn counts(&self) -> (u64, u64, u64) {
         let get = |count: &AtomicU64| count.load(Ordering::Relaxed);

@@ -41,6 +41,10 @@ pub fn serve(stream: UnixStream, access: impl FnOnce(Patience) -> Access) -> Res
                 let outcome = outcome.and_then(|source| {
                     answer(source, id, &digests, to).map_err(|error| chain(&error).to_string())
                 });
+                if let Ok(source) = opened {
+                    let counts = source.traffic.new_counts().map(u64::to_le_bytes).concat();
+                    send(to, id, Kind::Traffic, &[0; 32], &counts);
+                }
                 let (kind, text) = match outcome {
                     Ok(()) => (Kind::Done, String::new()),
                     Err(why) => (Kind::Failed, why),

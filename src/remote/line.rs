@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 
 use super::object::ObjectId;
 use crate::rcc::digest::Digest;
+use crate::store::observe::{Counter, Observer};
 use crate::store::{Store, Supplier, Supply, Wanted};
 
 /// The maximum number of bytes in one message.
@@ -58,6 +59,8 @@ pub enum Kind {
     Failed,
     /// The request is complete.
     Done,
+    /// What the fetcher did since the last of these: requests, bytes and retries, 64 bits each.
+    Traffic,
 }
 
 /// The length of a message before its bytes.
@@ -105,6 +108,7 @@ impl Message {
             Some([1]) => Kind::End,
             Some([2]) => Kind::Failed,
             Some([3]) => Kind::Done,
+            Some([4]) => Kind::Traffic,
             _ => return Err(invalid()),
         };
         let digest = input.array().ok_or_else(invalid)?;
@@ -135,6 +139,7 @@ struct Shared {
     arrived: Condvar,
     /// Why nothing arrives any more.
     ended: Mutex<Option<String>>,
+    observer: Arc<dyn Observer>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -143,7 +148,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl Line {
     /// Starts the fetcher: `command` is this program with its arguments. The fetcher ends when the line is closed.
-    pub fn start(mut command: Command, order: &Order) -> io::Result<Line> {
+    pub fn start(mut command: Command, order: &Order, observer: Arc<dyn Observer>) -> io::Result<Line> {
         let (ours, theirs) = UnixStream::pair()?;
         let theirs = Stdio::from(std::os::fd::OwnedFd::from(theirs));
         let child = command.stdin(theirs).stdout(Stdio::null()).spawn()?;
@@ -158,6 +163,7 @@ impl Line {
             coming: Mutex::default(),
             arrived: Condvar::new(),
             ended: Mutex::default(),
+            observer,
         };
         let patience = Duration::from_secs(order.fetch_timeout) + SLACK;
         Ok(Line { shared: Arc::new(shared), child: Mutex::new(child), listening: Once::new(), patience })
@@ -258,6 +264,7 @@ impl Line {
                     return;
                 }
                 Kind::Done => return,
+                Kind::Traffic => {}
             }
         }
     }
@@ -278,6 +285,9 @@ impl Shared {
     }
 
     fn hand_out(&self, id: u32, message: Message) {
+        if message.kind == Kind::Traffic {
+            return self.count(&message.bytes);
+        }
         let is_last = matches!(message.kind, Kind::Done | Kind::Failed);
         let mut pending = lock(&self.pending);
         let taker = if is_last { pending.remove(&id) } else { pending.get(&id).cloned() };
@@ -291,6 +301,19 @@ impl Shared {
     }
 }
 
+impl Shared {
+    fn count(&self, bytes: &[u8]) {
+        let mut input = super::wire::Input(bytes);
+        for counter in [Counter::RemoteRequests, Counter::RemoteBytes, Counter::RemoteRetries] {
+            self.observer.count(counter, input.array().map_or(0, u64::from_le_bytes));
+        }
+    }
+
+    fn waited(&self, since: Instant) {
+        self.observer.count(Counter::RemoteWaited, since.elapsed().as_millis() as u64);
+    }
+}
+
 impl Supplier for Line {
     fn supply(&self, wanted: &Wanted) -> io::Result<Supply> {
         let started = Instant::now();
@@ -301,11 +324,13 @@ impl Supplier for Line {
             coming = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
         drop(coming);
+        self.shared.waited(started);
         if was_coming {
             return Ok(Supply::Look);
         }
         let receive = self.ask(&[wanted.digest])?;
         Ok(Supply::Content(Box::new(Content {
+            shared: Arc::clone(&self.shared),
             receive,
             ready: io::Cursor::default(),
             patience: self.patience,
@@ -316,6 +341,7 @@ impl Supplier for Line {
 
 /// Content while it arrives.
 struct Content {
+    shared: Arc<Shared>,
     receive: Receiver<Message>,
     ready: io::Cursor<Vec<u8>>,
     patience: Duration,
@@ -325,11 +351,14 @@ struct Content {
 impl Read for Content {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while !self.ended && self.ready.position() == self.ready.get_ref().len() as u64 {
+            let started = Instant::now();
             let message = self.receive.recv_timeout(self.patience);
+            self.shared.waited(started);
             let message = message.map_err(|_| io::Error::other("the fetcher does not answer"))?;
             match message.kind {
                 Kind::Data => self.ready = io::Cursor::new(message.bytes),
                 Kind::End | Kind::Done => self.ended = true,
+                Kind::Traffic => {}
                 Kind::Failed => {
                     return Err(io::Error::other(String::from_utf8_lossy(&message.bytes).into_owned()));
                 }

@@ -12,6 +12,7 @@ mod s3;
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
 use super::address::{Address, Place};
@@ -122,6 +123,14 @@ const TRIES: u32 = 4;
 /// The longest Retry-After that is respected, in seconds.
 const LONGEST_WAIT: u64 = 30;
 
+/// The number of requests of this process that were sent again, since that was last asked.
+static RETRIES: AtomicU64 = AtomicU64::new(0);
+
+/// The number of requests of this process that were sent again since the last call.
+pub fn new_retries() -> u64 {
+    RETRIES.swap(0, Ordering::Relaxed)
+}
+
 /// Runs `work` until it succeeds, fails permanently, or has failed too often.
 pub(super) fn retrying<T>(mut work: impl FnMut() -> Result<T, RemoteError>) -> Result<T, RemoteError> {
     let mut tried = 1;
@@ -131,6 +140,7 @@ pub(super) fn retrying<T>(mut work: impl FnMut() -> Result<T, RemoteError>) -> R
                 let usual = Duration::from_millis(100 << tried);
                 let asked = error.retry_after().map(|seconds| Duration::from_secs(seconds.min(LONGEST_WAIT)));
                 log::debug!("{error}; trying again");
+                RETRIES.fetch_add(1, Ordering::Relaxed);
                 std::thread::sleep(asked.unwrap_or(usual));
                 tried += 1;
             }

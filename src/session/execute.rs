@@ -14,8 +14,9 @@ use crate::rcc::home::Settings;
 use crate::space::Space;
 use crate::space::bytecode::{Prefix, pack_place, seed};
 use crate::space::temp::{self, RunTemp};
-use crate::store::index::Index;
 #[cfg(unix)]
+use crate::store::UNSUPPLIED;
+use crate::store::index::Index;
 use crate::store::observe::Counter;
 use crate::sys::fs::place::Place;
 use crate::sys::process::{command, this_process};
@@ -161,23 +162,47 @@ impl Execution<'_> {
     }
 }
 
-/// The number of reads of missing or damaged content in the mount at `root`; `None` if nothing is mounted there.
+/// The reads of a mount that failed.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Unread {
+    /// All of them.
+    reads: u64,
+    /// Those of content that the remote did not supply.
+    unsupplied: u64,
+    /// Why it did not supply the first.
+    why: String,
+}
+
+/// The reads of missing or damaged content in the mount at `root`; `None` if nothing is mounted there.
 #[cfg(unix)]
-fn unread(root: &Path) -> Option<u64> {
+fn unread(root: &Path) -> Option<Unread> {
     let told = crate::sys::fs::xattr::get(root, crate::fs::fuse::STATS).ok()?;
     let stats: serde_json::Value = serde_json::from_slice(&told).ok()?;
-    Some(stats["counts"][Counter::BlobErrors.name()].as_u64().unwrap_or(0))
+    let unsupplied = &stats["fallbacks"][UNSUPPLIED];
+    Some(Unread {
+        reads: stats["counts"][Counter::BlobErrors.name()].as_u64().unwrap_or(0),
+        unsupplied: unsupplied["count"].as_u64().unwrap_or(0),
+        why: unsupplied["reason"].as_str().unwrap_or_default().to_owned(),
+    })
 }
 
 /// Without mounts, all files are written before the command starts.
 #[cfg(not(unix))]
-fn unread(_root: &Path) -> Option<u64> {
+fn unread(_root: &Path) -> Option<Unread> {
     None
 }
 
 /// Reports unreadable content: the program itself may not have reported it, or not clearly.
-fn tell_unread(before: Option<u64>, after: Option<u64>) {
-    let failed = after.unwrap_or(0).saturating_sub(before.unwrap_or(0));
+fn tell_unread(before: Option<Unread>, after: Option<Unread>) {
+    let (before, after) = (before.unwrap_or_default(), after.unwrap_or_default());
+    let unsupplied = after.unsupplied.saturating_sub(before.unsupplied);
+    let failed = after.reads.saturating_sub(before.reads).saturating_sub(unsupplied);
+    if unsupplied > 0 {
+        log::warn!(
+            "{unsupplied} reads failed in this run, since the remote did not supply the content; the first failure: {}",
+            after.why
+        );
+    }
     if failed > 0 {
         log::warn!(
             "{failed} reads failed in this run, since content is missing from the hololib or damaged; \

@@ -39,7 +39,7 @@ impl Context {
         let path = self.home.library();
         crate::sys::fs::shared::ensure_dir(&path, self.home.is_shared())
             .with_context(|| format!("Cannot make {}", path.display()))?;
-        let store = self.store_over(Library::open(&path)?, observer);
+        let store = self.store_over(Library::open(&path)?, Arc::clone(&observer));
         if self.given.offline {
             let store = store.with_supplier(Arc::new(NoNetwork));
             return Ok(Supplied { store: Arc::new(store), line: None });
@@ -56,7 +56,7 @@ impl Context {
             head: origin.head,
             fetch_timeout: self.given.fetch_timeout,
         };
-        let line = Arc::new(Line::start(command, &order).context("Cannot start the fetcher")?);
+        let line = Arc::new(Line::start(command, &order, observer).context("Cannot start the fetcher")?);
         let store = store.with_supplier(Arc::clone(&line) as Arc<dyn Supplier>);
         Ok(Supplied { store: Arc::new(store), line: Some(line) })
     }

@@ -81,6 +81,14 @@ counters! {
     BlobsFetched = "blobs_fetched",
     /// Raw bytes of those blobs.
     BytesFetched = "bytes_fetched",
+    /// Requests that the fetcher sent to the remote.
+    RemoteRequests = "remote_requests",
+    /// Bytes of packs that it received.
+    RemoteBytes = "remote_bytes",
+    /// Requests that were sent again, after an error or wrong content.
+    RemoteRetries = "remote_retries",
+    /// Milliseconds that readers waited for content of the remote.
+    RemoteWaited = "remote_waited_ms",
     /// Bytes returned for reads of a mount.
     BytesRead = "bytes_read",
     /// Files copied up into the upper.
@@ -112,7 +120,7 @@ pub trait Observer: Send + Sync {
 }
 
 /// Counts, and keeps the first reason of each fallback.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Tally {
     counts: [AtomicU64; Counter::ALL.len()],
     fallbacks: Mutex<BTreeMap<&'static str, Fallback>>,
@@ -126,6 +134,13 @@ pub struct Fallback {
     pub count: u64,
     /// The first reason.
     pub reason: String,
+}
+
+impl Default for Tally {
+    fn default() -> Tally {
+        let counts = [const { AtomicU64::new(0) }; Counter::ALL.len()];
+        Tally { counts, fallbacks: Mutex::default(), logs: false }
+    }
 }
 
 impl Tally {

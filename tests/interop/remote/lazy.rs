@@ -8,7 +8,7 @@ use super::{contents, file_remote, push, recorded};
 use crate::common::compare::assert_same_space;
 use crate::common::exit;
 use crate::common::sandbox::Sandbox;
-use crate::common::{json, space_path, until};
+use crate::common::{json, space_path, stderr, until};
 
 /// The number of contents in the raw store of a home.
 fn kept(sandbox: &Sandbox) -> usize {
@@ -163,4 +163,34 @@ fn the_daemon_has_no_network_and_outlives_its_fetcher() {
     assert_eq!(read("small-3").unwrap_err().raw_os_error(), Some(5));
     read("small-1").unwrap();
     assert_eq!(fs::read_dir(mounted.path().join("lib")).unwrap().count(), contents().len());
+}
+
+#[test]
+fn a_run_tells_at_its_end_what_the_remote_did_not_supply_and_stats_count_requests() {
+    let (from, to) = (Sandbox::new(), Sandbox::new());
+    let (_, store) = pushed(&from);
+    let server = Server::start(&store, Fault::WrongAlways);
+    let read = ["--", "sh", "-c", "cat \"$CONDA_PREFIX/lib/small-7\" 2>/dev/null; exit 0"];
+    let ended = to.holofs_ok(&[&["run", &server.remote("prod"), "user"][..], &read].concat());
+    let told = stderr(&ended);
+    assert!(
+        told.contains(" reads failed in this run, since the remote did not supply the content"),
+        "{told}"
+    );
+    assert!(told.contains("another digest") || told.contains("damaged"), "the cause: {told}");
+    drop(server);
+
+    let server = Server::start(&store, Fault::WrongSometimes);
+    let mounted = to.mount(&server.remote("prod"), "counted", "c", &[]);
+    for name in ["small-1", "small-2", "file-9000000"] {
+        fs::read(mounted.path().join("lib").join(name)).unwrap();
+    }
+    let count = |name: &str| {
+        let stats = json(&to.holofs_ok(&["stats", "counted", "--controller", "c", "--json"]));
+        stats["counts"][name].as_u64().unwrap_or_default()
+    };
+    // A request is counted when all of its answer was handed on, which may be after the read.
+    until(|| count("remote_requests") == server.requests() as u64);
+    assert!(count("blobs_fetched") >= 3 && count("remote_retries") > 0);
+    assert!(count("remote_bytes") > 9_000_000, "{}", count("remote_bytes"));
 }
