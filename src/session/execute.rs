@@ -17,6 +17,7 @@ use crate::space::temp::{self, RunTemp};
 #[cfg(unix)]
 use crate::store::UNSUPPLIED;
 use crate::store::index::Index;
+#[cfg(unix)]
 use crate::store::observe::Counter;
 use crate::sys::fs::place::Place;
 use crate::sys::process::{command, this_process};
