@@ -25,7 +25,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-pub use inputs::{Inputs, Kind};
+pub use inputs::{InputKind, Inputs};
 pub use tools::Tools;
 
 use crate::error::{Class, Failure};
@@ -217,7 +217,7 @@ pub fn known(home: &Home, inputs: &Inputs) -> Option<Built> {
 pub fn by_rcc(home: &Home, inputs: &Inputs, options: &Options, tools: &Tools) -> Result<Built, BuildError> {
     let first = inputs.files.first().cloned().unwrap_or_default();
     let refused = |why: &str| BuildError::Input { path: first.clone(), why: why.to_owned() };
-    if !matches!(inputs.kind, Kind::Conda | Kind::CondaPip) {
+    if !matches!(inputs.kind, InputKind::Conda | InputKind::CondaPip) {
         return Err(refused("RCC builds from conda.yaml, package.yaml and robot.yaml only"));
     }
     let started = Instant::now();
@@ -243,8 +243,8 @@ pub fn build(
     let log = log_file(home, &inputs.blueprint())?;
     let stage = Stage::create(home)?;
     let steps = Steps { tools, stage: stage.path(), options, log: &log, started: Instant::now() };
-    if matches!(inputs.kind, Kind::Conda | Kind::Node) {
-        if inputs.kind == Kind::Node {
+    if matches!(inputs.kind, InputKind::Conda | InputKind::Node) {
+        if inputs.kind == InputKind::Node {
             steps.node(inputs)?
         } else {
             steps.conda(inputs)?

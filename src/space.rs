@@ -268,8 +268,8 @@ impl Space {
         self.base.join(format!("{}{suffix}", self.label))
     }
 
-    fn wanted(&self, path: PathBuf) -> lock::Wanted {
-        lock::Wanted {
+    fn wanted(&self, path: PathBuf) -> lock::LockRequest {
+        lock::LockRequest {
             path,
             shared: self.home.is_shared(),
             pids_dir: self.home.pids_dir(),

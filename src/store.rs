@@ -208,9 +208,9 @@ impl Store {
     /// The content, if the raw store already has it: nothing is decoded or created, except to replace an entry whose hash is wrong.
     pub fn ready(&self, wanted: &Wanted) -> Option<RawFile> {
         let file = match self.raw.as_ref()?.find(&wanted.key(), wanted.size) {
-            Ok(raw::Found::Ready(file)) if self.is_believed(&file, wanted) => file,
+            Ok(raw::Lookup::Ready(file)) if self.is_believed(&file, wanted) => file,
             // It was modified but looks unchanged: it must be replaced, so that no other process trusts it.
-            Ok(raw::Found::Ready(_)) => return self.open(wanted).ok(),
+            Ok(raw::Lookup::Ready(_)) => return self.open(wanted).ok(),
             _ => return None,
         };
         self.observer.count(Counter::RawHits, 1);
@@ -229,8 +229,8 @@ impl Store {
     /// True if the raw store has the entry, but it was modified.
     pub fn is_raw_changed(&self, wanted: &Wanted) -> bool {
         match self.raw.as_ref().map(|raw| raw.find(&wanted.key(), wanted.size)) {
-            Some(Ok(raw::Found::Unfit)) => true,
-            Some(Ok(raw::Found::Ready(file))) => !self.is_believed(&file, wanted),
+            Some(Ok(raw::Lookup::Unfit)) => true,
+            Some(Ok(raw::Lookup::Ready(file))) => !self.is_believed(&file, wanted),
             _ => false,
         }
     }
@@ -273,13 +273,13 @@ impl Store {
         };
         let mut heals = false;
         match raw.find(key, wanted.size) {
-            Ok(raw::Found::Ready(file)) if self.is_believed(&file, wanted) => {
+            Ok(raw::Lookup::Ready(file)) if self.is_believed(&file, wanted) => {
                 self.observer.count(Counter::RawHits, 1);
                 origin::note(Origin::Raw);
                 return Ok(file);
             }
-            Ok(raw::Found::Ready(_) | raw::Found::Unfit) => heals = true,
-            Ok(raw::Found::Absent) => {}
+            Ok(raw::Lookup::Ready(_) | raw::Lookup::Unfit) => heals = true,
+            Ok(raw::Lookup::Absent) => {}
             Err(source) => {
                 let path = raw.path().join(key.path()).into_boxed_path();
                 let error = StoreError::RawStore { digest: key.digest, path, source };

@@ -15,7 +15,7 @@ use super::BuildError;
 
 /// The kind of the input files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum InputKind {
     /// requirements.txt and similar files, for pip and uv.
     Requirements,
     /// pylock.toml: PEP 751.
@@ -34,7 +34,7 @@ pub enum Kind {
 #[derive(Debug, Clone)]
 pub struct Inputs {
     /// Their kind.
-    pub kind: Kind,
+    pub kind: InputKind,
     /// The files, absolute.
     pub files: Vec<PathBuf>,
     /// The required Python version, such as `3.11` or `3.11.7`.
@@ -78,7 +78,7 @@ impl Inputs {
             return Err(refused(other, &format!("it is of another kind than {}", first.display())));
         }
         match kind {
-            Kind::Conda | Kind::CondaPip => of_rcc(home, files, dev_dependencies),
+            InputKind::Conda | InputKind::CondaPip => of_rcc(home, files, dev_dependencies),
             _ => plain(kind, files, python),
         }
     }
@@ -102,21 +102,21 @@ fn usual(dir: &Path) -> Result<PathBuf, BuildError> {
     found.ok_or_else(|| refused(dir, &format!("there is none of {}", DEFAULTS.join(", "))))
 }
 
-fn kind_of(path: &Path) -> Result<Kind, BuildError> {
+fn kind_of(path: &Path) -> Result<InputKind, BuildError> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let ending = path.extension().unwrap_or_default().to_string_lossy();
     match ending.as_ref() {
-        "yaml" | "yml" => Ok(Kind::Conda),
-        "txt" | "in" => Ok(Kind::Requirements),
-        "toml" if name.starts_with("pylock") => Ok(Kind::PyLock),
+        "yaml" | "yml" => Ok(InputKind::Conda),
+        "txt" | "in" => Ok(InputKind::Requirements),
+        "toml" if name.starts_with("pylock") => Ok(InputKind::PyLock),
         "toml" | "lock" if matches!(name.as_ref(), "pyproject.toml" | "uv.lock") => {
             match path.with_file_name("uv.lock").is_file() {
-                true => Ok(Kind::Project),
+                true => Ok(InputKind::Project),
                 false => Err(refused(path, "there is no uv.lock next to it; run `uv lock` first")),
             }
         }
         "json" if name == "package-lock.json" => match path.with_file_name("package.json").is_file() {
-            true => Ok(Kind::Node),
+            true => Ok(InputKind::Node),
             false => Err(refused(path, "there is no package.json next to it")),
         },
         _ => Err(refused(
@@ -127,20 +127,21 @@ fn kind_of(path: &Path) -> Result<Kind, BuildError> {
 }
 
 /// A list that RCC does not know.
-fn plain(kind: Kind, files: Vec<PathBuf>, python: Option<&str>) -> Result<Inputs, BuildError> {
+fn plain(kind: InputKind, files: Vec<PathBuf>, python: Option<&str>) -> Result<Inputs, BuildError> {
     let mut specification = format!("# holofs build 1\nplatform: {}\n", platform());
     if let Some(python) = python {
         // Writing to a string cannot fail.
         writeln!(specification, "python: {python}").unwrap_or_default();
     }
     let files = match kind {
-        Kind::Project => files.iter().map(|file| file.with_file_name("uv.lock")).collect(),
+        InputKind::Project => files.iter().map(|file| file.with_file_name("uv.lock")).collect(),
         _ => files,
     };
     for file in &files {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let text = read(file)?;
-        let text = if kind == Kind::Requirements { without_remarks(&text) } else { text.trim().to_owned() };
+        let text =
+            if kind == InputKind::Requirements { without_remarks(&text) } else { text.trim().to_owned() };
         write!(specification, "--- {name}\n{text}\n").unwrap_or_default();
     }
     let specification = specification.trim().to_owned();
@@ -161,7 +162,7 @@ fn of_rcc(home: &Home, files: Vec<PathBuf>, dev_dependencies: bool) -> Result<In
     let request = Request { files, robot: None, dev_dependencies };
     let specification = blueprint::compose(home, &request, &|path| fs::read(path))?.text;
     let asked = Asked::of(&specification);
-    let kind = if asked.is_only_pip { Kind::CondaPip } else { Kind::Conda };
+    let kind = if asked.is_only_pip { InputKind::CondaPip } else { InputKind::Conda };
     let files = request.files;
     Ok(Inputs { kind, files, python: asked.python, requirements: asked.pip, specification })
 }
@@ -246,7 +247,7 @@ mod tests {
         let file = dir.path().join("requirements.txt");
         let specification = |text: &str| {
             fs::write(&file, text).unwrap();
-            plain(Kind::Requirements, vec![file.clone()], Some("3.11")).unwrap().specification
+            plain(InputKind::Requirements, vec![file.clone()], Some("3.11")).unwrap().specification
         };
         let one = specification("requests==2.0\n");
         assert_eq!(specification("# of the team\n\n  requests==2.0   # pinned\n"), one);
@@ -261,6 +262,6 @@ mod tests {
         assert!(why("setup.py").contains("its name is none of"), "{}", why("setup.py"));
         assert!(why("pyproject.toml").ends_with("there is no uv.lock next to it; run `uv lock` first"));
         fs::write(dir.path().join("uv.lock"), "").unwrap();
-        assert_eq!(kind_of(&dir.path().join("pyproject.toml")).unwrap(), Kind::Project);
+        assert_eq!(kind_of(&dir.path().join("pyproject.toml")).unwrap(), InputKind::Project);
     }
 }

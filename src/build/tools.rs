@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 #[cfg(unix)]
 use crate::sys::process::command::dies_with_us;
 
-use super::{BuildError, CHECK_IMPORTS, Imports, Inputs, Kind, Options};
+use super::{BuildError, CHECK_IMPORTS, Imports, InputKind, Inputs, Options};
 
 /// Copies the interpreter that runs it.
 const COPY_INTERPRETER: &str = include_str!("interpreter.py");
@@ -79,16 +79,16 @@ impl Steps<'_> {
     fn locks(&self, inputs: &Inputs, python: &Path) -> Result<Vec<PathBuf>, BuildError> {
         let lock = self.log.with_extension("lock.txt");
         match inputs.kind {
-            Kind::Conda | Kind::Node => return Ok(Vec::new()),
-            Kind::CondaPip => {
+            InputKind::Conda | InputKind::Node => return Ok(Vec::new()),
+            InputKind::CondaPip => {
                 let file = self.log.with_extension("requirements.in");
                 let list = inputs.requirements.join("\n") + "\n";
                 std::fs::write(&file, list).map_err(self.unwritable(&file))?;
                 self.resolve(&[file], &lock, python)?;
             }
-            Kind::Requirements => self.resolve(&inputs.files, &lock, python)?,
-            Kind::PyLock => return Ok(inputs.files.clone()),
-            Kind::Project => self.export(inputs, &lock)?,
+            InputKind::Requirements => self.resolve(&inputs.files, &lock, python)?,
+            InputKind::PyLock => return Ok(inputs.files.clone()),
+            InputKind::Project => self.export(inputs, &lock)?,
         }
         Ok(vec![lock])
     }

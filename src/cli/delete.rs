@@ -36,7 +36,7 @@ pub struct RemoveArgs {
 }
 
 #[derive(Serialize)]
-struct Report {
+struct DeleteReport {
     /// The space or catalog.
     #[serde(serialize_with = "crate::sys::text::path")]
     path: PathBuf,
@@ -69,7 +69,7 @@ pub fn space(context: &Context, args: &DeleteArgs) -> anyhow::Result<ExitCode> {
             delete::delete_space(&known.space, context.wait, &say_waiting)?
         }
     };
-    let report = Report { path: known.space.root, removed };
+    let report = DeleteReport { path: known.space.root, removed };
     let done = if args.dry_run { "Would delete" } else { "Deleted" };
     context.report(&report, |report| format!("{done} {}", report.path.display()))?;
     Ok(ExitCode::SUCCESS)
@@ -83,11 +83,11 @@ pub fn catalogs(context: &Context, args: &RemoveArgs) -> anyhow::Result<ExitCode
     let mut reports = Vec::new();
     for path in paths {
         let removed = if args.dry_run { Vec::new() } else { delete::remove_catalog(&path)? };
-        reports.push(Report { path, removed });
+        reports.push(DeleteReport { path, removed });
     }
     drop(lock);
     let done = if args.dry_run { "Would remove" } else { "Removed" };
-    let line = |report: &Report| format!("{done} {}", report.path.display());
+    let line = |report: &DeleteReport| format!("{done} {}", report.path.display());
     context.report(&reports, |reports| reports.iter().map(line).collect::<Vec<_>>())?;
     Ok(ExitCode::SUCCESS)
 }

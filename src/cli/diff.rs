@@ -26,7 +26,7 @@ pub struct DiffArgs {
 }
 
 #[derive(Debug, Serialize)]
-struct Report {
+struct DiffReport {
     added: Vec<String>,
     changed: Vec<String>,
     removed: Vec<String>,
@@ -37,7 +37,7 @@ struct Report {
 pub fn main(context: &Context, args: &DiffArgs) -> anyhow::Result<ExitCode> {
     let differences = differences(context, args)?;
     let of = |what| differences.iter().filter(|it| it.1 == what).map(|it| it.0.clone()).collect();
-    let report = Report {
+    let report = DiffReport {
         added: of(Differs::Added),
         changed: of(Differs::Changed),
         removed: of(Differs::Removed),

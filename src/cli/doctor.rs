@@ -30,7 +30,7 @@ pub struct DoctorArgs {
 
 /// The results.
 #[derive(Debug, Serialize)]
-struct Report {
+struct DoctorReport {
     user: u32,
     /// The method that `holofs run` would use.
     run: Option<Method>,
@@ -61,7 +61,7 @@ pub fn main(context: &Context, args: &DoctorArgs) -> anyhow::Result<ExitCode> {
     let mut methods = methods::try_mounts(context);
     methods.push(tried(Method::Files, || try_to_write(context)));
     let first = |but: Option<Method>| methods.iter().find(|tried| tried.holds && Some(tried.method) != but);
-    let report = Report {
+    let report = DoctorReport {
         user: crate::sys::process::this_process::effective_uid(),
         run: first(None).map(|tried| tried.method),
         mount: first(Some(Method::Fuse(Mounter::Namespace))).map(|tried| tried.method),
@@ -112,7 +112,7 @@ fn writable(dir: &Path) -> anyhow::Result<()> {
     tempfile::tempfile_in(there).map(drop).with_context(|| format!("{} cannot be written", dir.display()))
 }
 
-fn table(report: &Report) -> Vec<String> {
+fn table(report: &DoctorReport) -> Vec<String> {
     let name = |method: Option<Method>| method.map_or("nothing", Method::name);
     let mut lines: Vec<String> = report.methods.iter().flat_map(line).collect();
     lines.push(format!("holofs run: {}", name(report.run)));

@@ -22,7 +22,7 @@ pub struct DuArgs {
 
 /// Bytes on disk.
 #[derive(Debug, Default, Serialize)]
-struct Report {
+struct UsageReport {
     /// Written files.
     written_files: u64,
     written_bytes: u64,
@@ -51,7 +51,7 @@ pub fn main(context: &Context, args: &DuArgs) -> anyhow::Result<ExitCode> {
     let (written_files, written_bytes) = usage(&dir.below(files::UPPER_BYTES))?;
     let (relocated_files, relocated_bytes) = usage(&dir.below(files::RELOCATED))?;
     let (_, kept_bytes) = usage(&dir)?;
-    let report = Report {
+    let report = UsageReport {
         written_files,
         written_bytes,
         state_bytes: kept_bytes.saturating_sub(written_bytes + relocated_bytes),
@@ -65,7 +65,7 @@ pub fn main(context: &Context, args: &DuArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-fn text(report: &Report) -> Vec<String> {
+fn text(report: &UsageReport) -> Vec<String> {
     let mut lines = vec![
         (report.written_bytes, format!("in {} written files", report.written_files)),
         (report.relocated_bytes, format!("in {} relocated files", report.relocated_files)),

@@ -31,7 +31,7 @@ pub struct HashArgs {
 }
 
 #[derive(Serialize)]
-struct Report {
+struct HashReport {
     #[serde(skip_serializing_if = "Option::is_none")]
     blueprint: Option<String>,
     hash: String,
@@ -45,7 +45,7 @@ pub fn main(context: &Context, args: &HashArgs) -> anyhow::Result<ExitCode> {
 /// Prints the result.
 pub fn tell(context: &Context, args: &HashArgs, composed: Composed) -> anyhow::Result<ExitCode> {
     let Composed { text, blueprint: hash, .. } = composed;
-    let report = Report { blueprint: args.show_blueprint.then_some(text), hash };
+    let report = HashReport { blueprint: args.show_blueprint.then_some(text), hash };
     context.report(&report, |report| match &report.blueprint {
         Some(text) => {
             text.split('\n').chain(["", report.hash.as_str()]).map(str::to_owned).collect::<Vec<_>>()

@@ -73,7 +73,7 @@ pub struct DenyArgs {
 }
 
 #[derive(Serialize)]
-struct Told {
+struct Decided {
     #[serde(serialize_with = "crate::sys::text::path")]
     path: PathBuf,
     allowed: bool,
@@ -113,7 +113,7 @@ pub fn deny(context: &Context, args: &DenyArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn tell(context: &Context, path: PathBuf, allowed: bool) -> anyhow::Result<ExitCode> {
-    let told = Told { path, allowed };
+    let told = Decided { path, allowed };
     context.report(&told, |told| {
         let word = if told.allowed { "is allowed" } else { "is not allowed" };
         format!("{} {word}", told.path.display())

@@ -19,7 +19,7 @@ use super::table::{bytes, table};
 pub struct InfoArgs {}
 
 #[derive(Debug, Serialize)]
-struct Report {
+struct InfoReport {
     version: &'static str,
     platform: String,
     kernel: String,
@@ -46,7 +46,7 @@ pub fn main(context: &Context, _args: &InfoArgs) -> anyhow::Result<ExitCode> {
     ]);
     places.extend(config::current().file().map(|path| ("configuration", path.to_owned())));
     let from_file = config::current().gives_home();
-    let report = Report {
+    let report = InfoReport {
         version: env!("CARGO_PKG_VERSION"),
         platform: platform(),
         kernel: std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
@@ -81,7 +81,7 @@ fn fuse() -> String {
     }
 }
 
-fn lines(report: &Report) -> Vec<String> {
+fn lines(report: &InfoReport) -> Vec<String> {
     let yes = |it: bool| if it { "yes" } else { "no" }.to_owned();
     let mut rows = vec![
         ("version".to_owned(), format!("{} ({})", report.version, report.platform)),

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 
 use crate::session::lay_out::{default_strategy, lay_out};
-use crate::space::materialize::{Options, Report, Strategy};
+use crate::space::materialize::{MaterializeReport, Options, Strategy};
 
 use super::SpaceChoice;
 use super::context::Context;
@@ -62,7 +62,7 @@ pub fn main(context: &Context, args: &MaterializeArgs) -> anyhow::Result<ExitCod
 }
 
 /// One line of summary, and one for each fallback that was used.
-fn summary(report: &Report) -> Vec<String> {
+fn summary(report: &MaterializeReport) -> Vec<String> {
     let count = |name: &str| report.counts.get(name).copied().unwrap_or_default();
     let tiers = ["snapshotted", "reflinked", "hardlinked", "copied", "relocated", "kept", "removed"];
     let told: Vec<String> =

@@ -39,7 +39,7 @@ pub struct MountHolofsArgs {
 
 /// The parsed arguments.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Wanted {
+struct Invocation {
     catalog: String,
     dir: PathBuf,
     /// Do nothing.
@@ -92,7 +92,7 @@ pub fn main(words: &[OsString]) -> ExitCode {
     }
 }
 
-fn mount(wanted: Wanted) -> anyhow::Result<()> {
+fn mount(wanted: Invocation) -> anyhow::Result<()> {
     if wanted.fake {
         return Ok(());
     }
@@ -123,8 +123,8 @@ fn mount(wanted: Wanted) -> anyhow::Result<()> {
     appear(&context, &request).map(drop)
 }
 
-fn parse(words: &[OsString]) -> Result<Wanted, String> {
-    let mut wanted = Wanted::default();
+fn parse(words: &[OsString]) -> Result<Invocation, String> {
+    let mut wanted = Invocation::default();
     let mut places = Vec::new();
     let mut words = words.iter().map(|word| word.to_str().ok_or(format!("{} is not UTF-8", word.display())));
     let mut lists = String::new();
@@ -257,7 +257,7 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test's helper fails loudly")]
     use super::*;
 
-    fn parsed(line: &str) -> Result<Wanted, String> {
+    fn parsed(line: &str) -> Result<Invocation, String> {
         parse(&line.split(' ').map(OsString::from).collect::<Vec<OsString>>())
     }
 

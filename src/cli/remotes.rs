@@ -9,7 +9,7 @@ use clap::Args;
 
 use crate::rcc::catalog::MAX_STORED;
 use crate::rcc::home::{Product, Settings};
-use crate::remote::address::{self, Address, Place};
+use crate::remote::address::{self, Address, Location};
 use crate::remote::error::RemoteError;
 use crate::remote::lazy;
 use crate::remote::object::ObjectId;
@@ -44,7 +44,7 @@ pub fn or_pulled<T>(
         (Err(error), Some(remote)) => {
             let Some(lacking) = error.downcast_ref::<NoCatalogFor>() else { return Err(error) };
             // An rccremote server has catalogs by their blueprints.
-            let is_rccremote = matches!(remote.place, Place::Rccremote(_)) && !remote.is_named;
+            let is_rccremote = matches!(remote.place, Location::Rccremote(_)) && !remote.is_named;
             let remote = if is_rccremote { remote.renamed(&lacking.blueprint) } else { remote.clone() };
             pull_first(context, &remote.to_string(), &how.fetch)?;
             find()
@@ -77,7 +77,7 @@ pub fn local(context: &Context, given: &str, how: &RemoteUseArgs) -> anyhow::Res
         return Ok(given.to_owned());
     }
     let address: Address = given.parse()?;
-    if let Place::Rccremote(_) = address.place {
+    if let Location::Rccremote(_) = address.place {
         return pulled(context, &address, how);
     }
     let key = how.fetch.key()?;

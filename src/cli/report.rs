@@ -44,7 +44,7 @@ struct Written {
 pub fn main(context: &Context, args: &ReportArgs) -> anyhow::Result<ExitCode> {
     let now = Inspected::open(context, &args.catalog)?;
     let touched = now.touched(context);
-    let mut page = report::Report::new(&now.index, &now.packages, &touched);
+    let mut page = report::Page::new(&now.index, &now.packages, &touched);
     if let Some(since) = &args.since {
         let before = Inspected::open(context, since)?;
         let comparison = compare((&before.index, &before.packages), (&now.index, &now.packages));

@@ -27,7 +27,7 @@ pub struct ResetArgs {
 }
 
 #[derive(Debug, Serialize)]
-struct Report {
+struct ResetReport {
     label: String,
     /// Empty: everything.
     #[serde(serialize_with = "crate::sys::text::paths")]
@@ -68,7 +68,7 @@ pub fn main(context: &Context, args: &ResetArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn tell(context: &Context, args: &ResetArgs, space: &Space) -> anyhow::Result<ExitCode> {
-    let report = Report { label: space.label.as_str().to_owned(), reset: args.paths.clone() };
+    let report = ResetReport { label: space.label.as_str().to_owned(), reset: args.paths.clone() };
     context.report(&report, |_| format!("Reset {}", space.root.display()))?;
     Ok(ExitCode::SUCCESS)
 }

@@ -3,7 +3,7 @@
 use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
-use crate::rcc::blueprint::{Composed, Kind, Request};
+use crate::rcc::blueprint::{BlueprintKind, Composed, Request};
 use crate::rcc::home::{Home, HomeError};
 use crate::remote::address::is_address;
 use crate::session::error::{NoCatalogFor, NotFound};
@@ -69,7 +69,8 @@ pub fn composed_here(context: &Context, mut request: Request) -> anyhow::Result<
 /// The robot.yaml of the current directory, unless one is given.
 fn robot_here(request: &Request) -> Option<PathBuf> {
     let here = PathBuf::from("robot.yaml");
-    let named = request.robot.is_some() || request.files.iter().any(|file| Kind::of(file) == Kind::Robot);
+    let named = request.robot.is_some()
+        || request.files.iter().any(|file| BlueprintKind::of(file) == BlueprintKind::Robot);
     (!named && here.is_file()).then_some(here)
 }
 

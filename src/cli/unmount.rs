@@ -27,7 +27,7 @@ pub struct UnmountArgs {
 }
 
 #[derive(Debug, Serialize)]
-struct Report {
+struct UnmountReport {
     #[serde(serialize_with = "crate::sys::text::path")]
     path: PathBuf,
     label: String,
@@ -52,7 +52,7 @@ pub fn main(context: &Context, args: &UnmountArgs) -> anyhow::Result<ExitCode> {
         },
         Err(error) => return Err(error),
     };
-    let report = Report { path: space.root.clone(), label: space.label.as_str().to_owned(), files };
+    let report = UnmountReport { path: space.root.clone(), label: space.label.as_str().to_owned(), files };
     context.report(&report, |report| match report.files {
         true => format!("{} stands as files: nothing is mounted there", report.path.display()),
         false => format!("Unmounted {}", report.path.display()),

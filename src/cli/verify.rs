@@ -29,7 +29,7 @@ pub struct VerifyArgs {
 }
 
 #[derive(Serialize)]
-struct Report {
+struct VerifyReport {
     /// `None` with --parity, which reads every content anyway, unless that failed.
     blobs: Option<OneChecked>,
     parity: Option<Parity>,
@@ -39,14 +39,14 @@ struct Report {
 pub fn main(context: &Context, args: &VerifyArgs) -> anyhow::Result<ExitCode> {
     if !args.parity {
         let blobs = blobs(context, &args.catalog)?;
-        return report(context, Report { blobs: Some(blobs), parity: None });
+        return report(context, VerifyReport { blobs: Some(blobs), parity: None });
     }
     match parity::parity(context, &args.catalog, rcc().as_deref()) {
-        Ok(parity) => report(context, Report { blobs: None, parity: Some(parity) }),
+        Ok(parity) => report(context, VerifyReport { blobs: None, parity: Some(parity) }),
         // If reading fails, a bad blob is the usual cause, and its name is more helpful.
         Err(error) => match blobs(context, &args.catalog)? {
             blobs if blobs.problems.is_empty() => Err(error),
-            blobs => report(context, Report { blobs: Some(blobs), parity: None }),
+            blobs => report(context, VerifyReport { blobs: Some(blobs), parity: None }),
         },
     }
 }
@@ -60,7 +60,7 @@ fn blobs(context: &Context, catalog: &str) -> anyhow::Result<OneChecked> {
     Ok(checked?)
 }
 
-fn report(context: &Context, report: Report) -> anyhow::Result<ExitCode> {
+fn report(context: &Context, report: VerifyReport) -> anyhow::Result<ExitCode> {
     context.report(&report, lines)?;
     let is_good = report.blobs.is_none_or(|blobs| blobs.problems.is_empty());
     let is_equal = report.parity.is_none_or(|parity| parity.is_equal());
@@ -78,7 +78,7 @@ fn rcc() -> Option<PathBuf> {
     named.or_else(|| std::env::split_paths(&path).map(|dir| dir.join("rcc")).find(|file| file.is_file()))
 }
 
-fn lines(report: &Report) -> Vec<String> {
+fn lines(report: &VerifyReport) -> Vec<String> {
     let blobs = report.blobs.iter().flat_map(of_blobs);
     blobs.chain(report.parity.iter().flat_map(of_parity)).collect()
 }

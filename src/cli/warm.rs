@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::session::compile::{Compiled, Compiler};
 use crate::space::materialize;
-use crate::space::warm::{self, Warmed};
+use crate::space::warm::{self, WarmedStore};
 use crate::store::observe::Observer;
 
 use super::context::Context;
@@ -38,11 +38,11 @@ pub struct WarmArgs {
 }
 
 #[derive(Debug, Serialize)]
-struct Report {
+struct WarmReport {
     #[serde(serialize_with = "crate::sys::text::path")]
     catalog: PathBuf,
     #[serde(flatten)]
-    warmed: Warmed,
+    warmed: WarmedStore,
     /// The catalog laid out in the side store.
     pristine: Option<materialize::WarmedTree>,
     /// Why it is not.
@@ -88,13 +88,20 @@ pub fn main(context: &Context, args: &WarmArgs) -> anyhow::Result<ExitCode> {
     let bytecode = args.bytecode.then(|| bytecode::everything(&compiler)).transpose()?;
     let damaged = !warmed.errors.is_empty();
     context.report(
-        &Report { catalog: catalog.clone(), warmed, pristine: pristine.ok(), not_laid_out, counts, bytecode },
+        &WarmReport {
+            catalog: catalog.clone(),
+            warmed,
+            pristine: pristine.ok(),
+            not_laid_out,
+            counts,
+            bytecode,
+        },
         summary,
     )?;
     Ok(if damaged { ExitCode::from(BAD_BLOB) } else { ExitCode::SUCCESS })
 }
 
-fn summary(report: &Report) -> Vec<String> {
+fn summary(report: &WarmReport) -> Vec<String> {
     let warmed = &report.warmed;
     let mut lines = vec![format!(
         "{}: {} contents, {} bytes, {} of them new, in {:.2} s",

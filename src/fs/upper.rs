@@ -24,11 +24,11 @@ mod journal;
 mod keeper;
 mod locks;
 mod on_disk;
+mod open_mark;
 mod reading;
 mod recover;
 mod request;
 mod schema;
-mod session;
 mod sync;
 mod tables;
 #[cfg(test)]

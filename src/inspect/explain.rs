@@ -21,7 +21,7 @@ use crate::sys::fs::xattr;
 const STATE: &str = "user.holofs.state";
 
 /// A path below a known space.
-pub struct Place {
+pub struct Spot {
     /// The space.
     pub space: Space,
     /// The blueprint that its `.meta` names.
@@ -75,17 +75,17 @@ pub struct Bytes {
 }
 
 /// The space that `path`, which is absolute, is in; `None` if it is in none.
-pub fn find(home: &Home, path: &Path) -> Result<Option<Place>, HomeError> {
+pub fn find(home: &Home, path: &Path) -> Result<Option<Spot>, HomeError> {
     let known = inventory::known(home)?.into_iter();
     let inside = known.filter_map(|known| {
         let below = path.strip_prefix(&known.space.root).ok()?.to_owned();
-        Some(Place { space: known.space, blueprint: known.blueprint, below })
+        Some(Spot { space: known.space, blueprint: known.blueprint, below })
     });
     Ok(inside.max_by_key(|place| place.space.root.as_os_str().len()))
 }
 
 /// Explains what is at `place`, which must be there, of a space that shows `index`.
-pub fn explain(home: &Home, place: &Place, index: &Index, packages: &Packages) -> std::io::Result<Explained> {
+pub fn explain(home: &Home, place: &Spot, index: &Index, packages: &Packages) -> std::io::Result<Explained> {
     let space = &place.space;
     let path = space.root.join(&place.below);
     let found = path.symlink_metadata()?;

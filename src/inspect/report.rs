@@ -23,7 +23,7 @@ const MOST_READS: usize = 10_000;
 
 /// The data of the page.
 #[derive(Debug, Serialize)]
-pub struct Report {
+pub struct Page {
     /// The blueprint.
     pub blueprint: String,
     /// The platform.
@@ -85,9 +85,9 @@ impl RunShown {
     }
 }
 
-impl Report {
+impl Page {
     /// The report about one catalog.
-    pub fn new(index: &Index, packages: &Packages, touched: &Touched) -> Report {
+    pub fn new(index: &Index, packages: &Packages, touched: &Touched) -> Page {
         let sorted = packages.sorted();
         let order: HashMap<_, _> =
             touched.order().iter().enumerate().map(|(place, ino)| (*ino, place + 1)).collect();
@@ -110,7 +110,7 @@ impl Report {
             let package = position(node.ino).unwrap_or_default();
             files.push((directory, name.to_owned(), size, package, touched.bytes(node.ino), place));
         }
-        Report {
+        Page {
             blueprint: index.blueprint().to_owned(),
             platform: index.platform().to_owned(),
             directories,
@@ -135,7 +135,7 @@ mod tests {
 
     #[test]
     fn no_name_ends_the_element_that_holds_the_data() {
-        let report = Report {
+        let report = Page {
             blueprint: "x".into(),
             platform: "linux_amd64".into(),
             packages: vec![("</script><script>alert(1)".into(), String::new())],

@@ -15,7 +15,7 @@ use std::borrow::Cow;
 use crate::error::{Class, Failure};
 use crate::rcc::yaml::{self, Yaml, YamlError};
 
-pub use self::compose::{ComposeError, Composed, Kind, Request, compose};
+pub use self::compose::{BlueprintKind, ComposeError, Composed, Request, compose};
 pub use self::robot::Robot;
 use dependency::{Conflict, Dependency, promote, push};
 

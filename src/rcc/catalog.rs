@@ -24,7 +24,7 @@ use crate::rcc::digest::{Digest, Regime};
 use crate::sys::fs::name::OwnedName;
 
 pub use error::{CatalogError, Flaw, Rule};
-pub use filemode::{GoMode, Kind};
+pub use filemode::{EntryKind, GoMode};
 pub use inflate::{MAX_JSON, MAX_STORED};
 
 /// The identity of a catalog: SHA-256 of its file as stored.

@@ -19,7 +19,7 @@ pub const LATEST: &str = "latest";
 
 /// The location of a remote.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Place {
+pub enum Location {
     /// A directory.
     File(PathBuf),
     /// A directory on a web server.
@@ -48,7 +48,7 @@ pub enum Place {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
     /// Its location.
-    pub place: Place,
+    pub place: Location,
     /// Its name there.
     pub name: String,
     /// The name was given explicitly.
@@ -88,7 +88,7 @@ impl std::str::FromStr for Address {
 
 impl fmt::Display for Address {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mark = if matches!(self.place, Place::Oci { .. }) { ':' } else { '#' };
+        let mark = if matches!(self.place, Location::Oci { .. }) { ':' } else { '#' };
         f.write_str(&self.shown)?;
         if self.is_named || self.pin.is_none() {
             write!(f, "{mark}{}", self.name)?;
@@ -145,18 +145,18 @@ fn parse(text: &str) -> Result<Address, &'static str> {
     }
 }
 
-fn other(scheme: &str, rest: &str) -> Result<Place, &'static str> {
+fn other(scheme: &str, rest: &str) -> Result<Location, &'static str> {
     match scheme {
-        "file" if rest.starts_with('/') => Ok(Place::File(PathBuf::from(rest))),
+        "file" if rest.starts_with('/') => Ok(Location::File(PathBuf::from(rest))),
         "file" => Err("after file:// comes an absolute path: file:///srv/environments"),
-        "http" | "https" => url(scheme, rest).map(Place::Http),
+        "http" | "https" => url(scheme, rest).map(Location::Http),
         "s3" => bucket(rest, None),
         "gs" => bucket(rest, Some("https://storage.googleapis.com")),
         "az" => Err(
             "Azure's blob storage is not supported: use a registry (oci://) or a server with S3's interface",
         ),
-        "rccremote+http" => url("http", rest).map(Place::Rccremote),
-        "rccremote+https" => url("https", rest).map(Place::Rccremote),
+        "rccremote+http" => url("http", rest).map(Location::Rccremote),
+        "rccremote+https" => url("https", rest).map(Location::Rccremote),
         _ => Err("the scheme is none of oci, s3, gs, https, http, file, rccremote+https, rccremote+http"),
     }
 }
@@ -166,7 +166,7 @@ fn url(scheme: &str, rest: &str) -> Result<Url, &'static str> {
     if url.has_host() { Ok(url) } else { Err("it names no host") }
 }
 
-fn bucket(rest: &str, endpoint: Option<&'static str>) -> Result<Place, &'static str> {
+fn bucket(rest: &str, endpoint: Option<&'static str>) -> Result<Location, &'static str> {
     let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
     if bucket.is_empty() || !bucket.bytes().all(plain) {
@@ -175,10 +175,10 @@ fn bucket(rest: &str, endpoint: Option<&'static str>) -> Result<Place, &'static 
     if prefix.split('/').any(|part| part == "." || part == "..") {
         return Err("its prefix has '.' or '..'");
     }
-    Ok(Place::S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned(), endpoint })
+    Ok(Location::S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned(), endpoint })
 }
 
-type Parts<'t> = (Place, Option<&'t str>, String);
+type Parts<'t> = (Location, Option<&'t str>, String);
 
 fn oci<'t>(scheme: &str, rest: &'t str) -> Result<Parts<'t>, &'static str> {
     let (host, path) = rest.split_once('/').ok_or("it names no repository: oci://HOST/REPOSITORY")?;
@@ -192,7 +192,7 @@ fn oci<'t>(scheme: &str, rest: &'t str) -> Result<Parts<'t>, &'static str> {
     let plain_text = scheme == "oci+http" || is_loopback(host);
     let registry = url(if plain_text { "http" } else { "https" }, host)?;
     let shown = format!("{scheme}://{host}/{repository}");
-    Ok((Place::Oci { registry, repository: repository.to_owned() }, tag, shown))
+    Ok((Location::Oci { registry, repository: repository.to_owned() }, tag, shown))
 }
 
 /// Registries on this machine are accessed without TLS, as in every other client.
@@ -215,29 +215,29 @@ fn without_login(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn place(text: &str) -> (Place, String) {
+    fn place(text: &str) -> (Location, String) {
         let address: Address = text.parse().unwrap();
         (address.place, address.name)
     }
 
     #[test]
     fn every_kind_is_understood() {
-        assert_eq!(place("file:///srv/e/"), (Place::File("/srv/e".into()), "latest".into()));
-        let s3 = Place::S3 { bucket: "b".into(), prefix: "team/x".into(), endpoint: None };
+        assert_eq!(place("file:///srv/e/"), (Location::File("/srv/e".into()), "latest".into()));
+        let s3 = Location::S3 { bucket: "b".into(), prefix: "team/x".into(), endpoint: None };
         assert_eq!(place("s3://b/team/x#prod"), (s3, "prod".into()));
         let registry = Url::parse("https://ghcr.io").unwrap();
         assert_eq!(
             place("oci://ghcr.io/a/b:v1"),
-            (Place::Oci { registry, repository: "a/b".into() }, "v1".into())
+            (Location::Oci { registry, repository: "a/b".into() }, "v1".into())
         );
         let registry = Url::parse("http://127.0.0.1:5000").unwrap();
         assert_eq!(
             place("oci://127.0.0.1:5000/e"),
-            (Place::Oci { registry, repository: "e".into() }, "latest".into())
+            (Location::Oci { registry, repository: "e".into() }, "latest".into())
         );
-        assert_eq!(place("https://h/p#x"), (Place::Http(Url::parse("https://h/p").unwrap()), "x".into()));
+        assert_eq!(place("https://h/p#x"), (Location::Http(Url::parse("https://h/p").unwrap()), "x".into()));
         let origin = Url::parse("http://h:4653/").unwrap();
-        assert_eq!(place("rccremote+http://h:4653#x"), (Place::Rccremote(origin), "x".into()));
+        assert_eq!(place("rccremote+http://h:4653#x"), (Location::Rccremote(origin), "x".into()));
     }
 
     #[test]

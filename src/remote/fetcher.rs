@@ -9,7 +9,7 @@ use super::error::RemoteError;
 use super::fetch::{Manner, Source, Traffic};
 use super::head::{Blob, Head, MAX_HEAD};
 use super::lazy;
-use super::line::{Kind, MAX_MESSAGE, Message, Order};
+use super::line::{MAX_MESSAGE, Message, MessageKind, Order};
 use super::transport::{self, Access, Patience};
 use super::wire::Input;
 use crate::error::chain;
@@ -43,11 +43,11 @@ pub fn serve(stream: UnixStream, access: impl FnOnce(Patience) -> Access) -> Res
                 });
                 if let Ok(source) = opened {
                     let counts = source.traffic.new_counts().map(u64::to_le_bytes).concat();
-                    send(to, id, Kind::Traffic, &[0; 32], &counts);
+                    send(to, id, MessageKind::Traffic, &[0; 32], &counts);
                 }
                 let (kind, text) = match outcome {
-                    Ok(()) => (Kind::Done, String::new()),
-                    Err(why) => (Kind::Failed, why),
+                    Ok(()) => (MessageKind::Done, String::new()),
+                    Err(why) => (MessageKind::Failed, why),
                 };
                 send(to, id, kind, &[0; 32], &text.as_bytes()[..text.len().min(1000)]);
             });
@@ -104,16 +104,16 @@ fn answer(source: &Source, id: u32, digests: &[Digest], to: &Mutex<UnixStream>) 
         loop {
             match content.read(&mut buffer).map_err(failed())? {
                 0 => break,
-                len => send(to, id, Kind::Data, &digest, &buffer[..len]),
+                len => send(to, id, MessageKind::Data, &digest, &buffer[..len]),
             }
         }
-        send(to, id, Kind::End, &digest, &[]);
+        send(to, id, MessageKind::End, &digest, &[]);
         Ok(())
     })
 }
 
 /// Writes a message. If the daemon is gone, the reading thread notices.
-fn send(to: &Mutex<UnixStream>, id: u32, kind: Kind, digest: &[u8; 32], bytes: &[u8]) {
+fn send(to: &Mutex<UnixStream>, id: u32, kind: MessageKind, digest: &[u8; 32], bytes: &[u8]) {
     let to = to.lock().unwrap_or_else(PoisonError::into_inner);
     if let Err(error) = Message::write(id, kind, digest, bytes, &mut &*to) {
         log::debug!("The daemon takes nothing any more: {error}");

@@ -21,7 +21,7 @@ use crate::rcc::catalog::{Catalog, CatalogError, MAX_STORED};
 use crate::rcc::digest::{Digest, Regime};
 
 use super::frame::stored_bound;
-use super::object::{Kind, Object, ObjectId};
+use super::object::{Object, ObjectId, ObjectKind};
 use super::wire::Input;
 
 pub use build::encode;
@@ -145,7 +145,7 @@ impl Head {
         for (digest, size) in distinct(&catalog)? {
             let first = frames.len();
             for at in 0..chunks(size) {
-                let place = Place { len: chunk_len(size, at), many: chunks(size) > 1 };
+                let place = FrameRule { len: chunk_len(size, at), many: chunks(size) > 1 };
                 let frame = frame(&mut input, &packs, &mut ends, place);
                 frames.push(frame.ok_or(HeadError::Damaged { what: "table of frames" })?);
             }
@@ -219,20 +219,20 @@ fn packs(input: &mut Input<'_>) -> Option<Vec<Object>> {
     let pack = |_| {
         let id = ObjectId(input.array()?);
         let size = input.number().filter(|&size| size <= MAX_PACK)?;
-        Some(Object { kind: Kind::Pack, id, size })
+        Some(Object { kind: ObjectKind::Pack, id, size })
     };
     (0..count).map(pack).collect()
 }
 
 /// What must hold for a frame.
-struct Place {
+struct FrameRule {
     /// The length of its chunk.
     len: u64,
     /// Whether its blob has several.
     many: bool,
 }
 
-fn frame(input: &mut Input<'_>, packs: &[Object], ends: &mut [u64], place: Place) -> Option<Frame> {
+fn frame(input: &mut Input<'_>, packs: &[Object], ends: &mut [u64], place: FrameRule) -> Option<Frame> {
     let pack = u32::try_from(input.number()?).ok()?;
     let at = usize::try_from(pack).ok()?;
     let (size, end) = (packs.get(at)?.size, ends.get_mut(at)?);

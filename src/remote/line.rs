@@ -50,7 +50,7 @@ pub struct Order {
 
 /// The kind of a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum MessageKind {
     /// The next bytes of a blob.
     Data,
     /// A blob is complete.
@@ -70,7 +70,7 @@ const HEADER: usize = 4 + 1 + 32 + 4;
 #[derive(Debug)]
 pub struct Message {
     /// Its kind.
-    pub kind: Kind,
+    pub kind: MessageKind,
     /// Its blob.
     pub digest: [u8; 32],
     /// The bytes.
@@ -81,7 +81,7 @@ impl Message {
     /// Writes the message as part of the answer to request `id`.
     pub fn write(
         id: u32,
-        kind: Kind,
+        kind: MessageKind,
         digest: &[u8; 32],
         bytes: &[u8],
         out: &mut impl io::Write,
@@ -104,11 +104,11 @@ impl Message {
         let mut input = super::wire::Input(&head);
         let id = input.array().map(u32::from_le_bytes).ok_or_else(invalid)?;
         let kind = match input.array() {
-            Some([0]) => Kind::Data,
-            Some([1]) => Kind::End,
-            Some([2]) => Kind::Failed,
-            Some([3]) => Kind::Done,
-            Some([4]) => Kind::Traffic,
+            Some([0]) => MessageKind::Data,
+            Some([1]) => MessageKind::End,
+            Some([2]) => MessageKind::Failed,
+            Some([3]) => MessageKind::Done,
+            Some([4]) => MessageKind::Traffic,
             _ => return Err(invalid()),
         };
         let digest = input.array().ok_or_else(invalid)?;
@@ -242,14 +242,14 @@ impl Line {
         while let Ok(message) = receive.recv_timeout(self.patience) {
             let digest = Digest::Sha256(message.digest);
             match message.kind {
-                Kind::Data => {
+                MessageKind::Data => {
                     let Some(wanted) = new.get(&digest) else { continue };
                     let content = open.entry(digest).or_default();
                     if (content.len() + message.bytes.len()) as u64 <= wanted.size {
                         content.extend_from_slice(&message.bytes);
                     }
                 }
-                Kind::End => {
+                MessageKind::End => {
                     let content = open.remove(&digest).unwrap_or_default();
                     let Some(wanted) = new.get(&digest) else { continue };
                     match store.admit(wanted, &mut &content[..]) {
@@ -259,12 +259,12 @@ impl Line {
                     lock(&self.shared.coming).remove(&digest);
                     self.shared.arrived.notify_all();
                 }
-                Kind::Failed => {
+                MessageKind::Failed => {
                     log::warn!("Fetching ahead ended: {}", String::from_utf8_lossy(&message.bytes));
                     return;
                 }
-                Kind::Done => return,
-                Kind::Traffic => {}
+                MessageKind::Done => return,
+                MessageKind::Traffic => {}
             }
         }
     }
@@ -285,10 +285,10 @@ impl Shared {
     }
 
     fn hand_out(&self, id: u32, message: Message) {
-        if message.kind == Kind::Traffic {
+        if message.kind == MessageKind::Traffic {
             return self.count(&message.bytes);
         }
-        let is_last = matches!(message.kind, Kind::Done | Kind::Failed);
+        let is_last = matches!(message.kind, MessageKind::Done | MessageKind::Failed);
         let mut pending = lock(&self.pending);
         let taker = if is_last { pending.remove(&id) } else { pending.get(&id).cloned() };
         drop(pending);
@@ -356,10 +356,10 @@ impl Read for Content {
             self.shared.waited(started);
             let message = message.map_err(|_| io::Error::other("the fetcher does not answer"))?;
             match message.kind {
-                Kind::Data => self.ready = io::Cursor::new(message.bytes),
-                Kind::End | Kind::Done => self.ended = true,
-                Kind::Traffic => {}
-                Kind::Failed => {
+                MessageKind::Data => self.ready = io::Cursor::new(message.bytes),
+                MessageKind::End | MessageKind::Done => self.ended = true,
+                MessageKind::Traffic => {}
+                MessageKind::Failed => {
                     return Err(io::Error::other(String::from_utf8_lossy(&message.bytes).into_owned()));
                 }
             }
@@ -388,11 +388,11 @@ mod tests {
     #[test]
     fn messages_come_back_and_others_are_refused() {
         let mut bytes = Vec::new();
-        Message::write(7, Kind::Data, &[3; 32], b"content", &mut bytes).unwrap();
+        Message::write(7, MessageKind::Data, &[3; 32], b"content", &mut bytes).unwrap();
         let (id, message) = Message::read(&mut &bytes[..]).unwrap();
         assert_eq!(
             (id, message.kind, message.digest, &message.bytes[..]),
-            (7, Kind::Data, [3; 32], &b"content"[..])
+            (7, MessageKind::Data, [3; 32], &b"content"[..])
         );
         let mut other = bytes.clone();
         other[4] = 9;

@@ -59,7 +59,7 @@ impl<'de> Deserialize<'de> for ObjectId {
 
 /// The kind of an object; in a bucket it determines the key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub enum Kind {
+pub enum ObjectKind {
     /// A head.
     Head,
     /// A pack.
@@ -68,17 +68,17 @@ pub enum Kind {
     Profile,
 }
 
-impl Kind {
+impl ObjectKind {
     /// Every kind.
-    pub const ALL: [Kind; 3] = [Kind::Head, Kind::Pack, Kind::Profile];
+    pub const ALL: [ObjectKind; 3] = [ObjectKind::Head, ObjectKind::Pack, ObjectKind::Profile];
 }
 
-impl fmt::Display for Kind {
+impl fmt::Display for ObjectKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Kind::Head => "head",
-            Kind::Pack => "pack",
-            Kind::Profile => "profile",
+            ObjectKind::Head => "head",
+            ObjectKind::Pack => "pack",
+            ObjectKind::Profile => "profile",
         })
     }
 }
@@ -87,7 +87,7 @@ impl fmt::Display for Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Object {
     /// Its kind.
-    pub kind: Kind,
+    pub kind: ObjectKind,
     /// Its name.
     pub id: ObjectId,
     /// Its size in bytes.

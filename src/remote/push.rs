@@ -14,7 +14,7 @@ use std::time::Instant;
 use super::address::Address;
 use super::error::RemoteError;
 use super::head::{Frame, Head, MAX_HEAD, distinct, encode};
-use super::object::{Kind, Object, ObjectId};
+use super::object::{Object, ObjectId, ObjectKind};
 use super::profile::Profile;
 use super::reference::{Reference, Small};
 use super::resolve::{fetch_head, now};
@@ -262,7 +262,7 @@ impl Push<'_> {
         referred: &[Object],
         pushed: &mut Pushed,
     ) -> Result<(), RemoteError> {
-        let head = Object { kind: Kind::Head, id: ObjectId::of(bytes), size: bytes.len() as u64 };
+        let head = Object { kind: ObjectKind::Head, id: ObjectId::of(bytes), size: bytes.len() as u64 };
         debug_assert!(head.size <= MAX_HEAD);
         pushed.head = head.id;
         pushed.bytes_sent += self.send(&head, bytes)?;
@@ -271,7 +271,8 @@ impl Push<'_> {
         objects.extend_from_slice(packs);
         if let Some(profile) = self.profile.as_ref().filter(|profile| !profile.items().is_empty()) {
             let text = profile.to_text().into_bytes();
-            let object = Object { kind: Kind::Profile, id: ObjectId::of(&text), size: text.len() as u64 };
+            let object =
+                Object { kind: ObjectKind::Profile, id: ObjectId::of(&text), size: text.len() as u64 };
             pushed.bytes_sent += self.send(&object, &text)?;
             reference.profile = Some(Small { id: object.id, size: object.size });
             objects.push(object);

@@ -25,7 +25,7 @@ use std::time::Duration;
 use rayon::prelude::*;
 use ureq::http::Method;
 
-use super::address::{Address, BadAddress, Place};
+use super::address::{Address, BadAddress, Location};
 use super::error::RemoteError;
 use super::head::distinct;
 use super::object::ObjectId;
@@ -84,7 +84,7 @@ pub fn catalog_name(address: &Address) -> Result<String, RemoteError> {
 impl Server {
     /// The catalog at `address`; `None` if that is not the address of an rccremote server. Sends nothing yet.
     pub fn of(address: &Address, access: &Access) -> Result<Option<Server>, RemoteError> {
-        let Place::Rccremote(base) = &address.place else { return Ok(None) };
+        let Location::Rccremote(base) = &address.place else { return Ok(None) };
         let authorization = (access.var)("RCC_REMOTE_AUTHORIZATION").map(|value| ("authorization", value));
         let identity = ("x-rcc-random-identity", identity::new());
         Ok(Some(Server {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::head::MAX_HEAD;
-use super::object::{Kind, Object, ObjectId};
+use super::object::{Object, ObjectId, ObjectKind};
 
 /// The version of the layout.
 const VERSION: u32 = 1;
@@ -82,12 +82,12 @@ impl Reference {
 
     /// The head as an object.
     pub fn head_object(&self) -> Object {
-        Object { kind: Kind::Head, id: self.head, size: self.size }
+        Object { kind: ObjectKind::Head, id: self.head, size: self.size }
     }
 
     /// The profile as an object.
     pub fn profile_object(&self) -> Option<Object> {
-        self.profile.map(|Small { id, size }| Object { kind: Kind::Profile, id, size })
+        self.profile.map(|Small { id, size }| Object { kind: ObjectKind::Profile, id, size })
     }
 }
 

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use super::address::{Address, Place};
+use super::address::{Address, Location};
 use super::error::RemoteError;
 use super::head::{Head, MAX_HEAD};
-use super::object::{Kind, Object, ObjectId};
+use super::object::{Object, ObjectId, ObjectKind};
 use super::reference::Reference;
 use super::signature::PublicKey;
 use super::transport::{OWN_NAME, Remote};
@@ -62,7 +62,7 @@ fn pinned_otherwise(
     pin: ObjectId,
     found: Option<ObjectId>,
 ) -> Result<Reference, RemoteError> {
-    if let Place::Oci { .. } = address.place
+    if let Location::Oci { .. } = address.place
         && let Some(reference) = remote.reference(&format!("sha256:{pin}"))?
     {
         return Ok(reference);
@@ -76,7 +76,7 @@ fn pinned_otherwise(
 
 /// Fetches a head and verifies it.
 pub fn fetch_head(remote: &dyn Remote, object: &Object) -> Result<(Vec<u8>, Head), RemoteError> {
-    debug_assert!(object.kind == Kind::Head && object.size <= MAX_HEAD);
+    debug_assert!(object.kind == ObjectKind::Head && object.size <= MAX_HEAD);
     let missing = || RemoteError::NotFound { what: object.to_string(), remote: remote.address().to_owned() };
     let bytes = remote.get(object)?.ok_or_else(missing)?;
     let invalid = |source| RemoteError::Head { id: object.id, remote: remote.address().to_owned(), source };

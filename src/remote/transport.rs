@@ -15,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-use super::address::{Address, Place};
+use super::address::{Address, Location};
 use super::error::RemoteError;
 use super::object::Object;
 use super::reference::Reference;
@@ -100,19 +100,19 @@ impl Default for Patience {
 pub fn open(address: &Address, access: &Access) -> Result<Arc<dyn Remote>, RemoteError> {
     let shown = address.remote().to_owned();
     match &address.place {
-        Place::File(root) => Ok(Arc::new(keyed::Keyed::new(shown, file::Directory::new(root)))),
-        Place::Http(base) => {
+        Location::File(root) => Ok(Arc::new(keyed::Keyed::new(shown, file::Directory::new(root)))),
+        Location::Http(base) => {
             let site = http::Site::new(base.clone(), shown.clone(), access);
             Ok(Arc::new(keyed::Keyed::new(shown, site)))
         }
-        Place::S3 { bucket, prefix, endpoint } => {
+        Location::S3 { bucket, prefix, endpoint } => {
             let bucket = s3::S3::new(bucket, prefix, *endpoint, shown.clone(), access)?;
             Ok(Arc::new(keyed::Keyed::new(shown, bucket)))
         }
-        Place::Oci { registry, repository } => {
+        Location::Oci { registry, repository } => {
             Ok(Arc::new(oci::Repository::new(registry.clone(), repository.clone(), shown, access)))
         }
-        Place::Rccremote(_) => {
+        Location::Rccremote(_) => {
             Err(RemoteError::Unsupported { what: "be read or written as a store of packs", remote: shown })
         }
     }

@@ -175,10 +175,10 @@ impl Failure for Busy {
 }
 
 /// Checks whether an error is of one kind.
-type Kind = for<'a> fn(&'a (dyn Error + 'static)) -> Option<&'a dyn Failure>;
+type Downcast = for<'a> fn(&'a (dyn Error + 'static)) -> Option<&'a dyn Failure>;
 
 /// Every kind of error that has a class or a hint.
-const KINDS: &[Kind] = &[
+const KINDS: &[Downcast] = &[
     kind::<CatalogError>,
     kind::<HomeError>,
     kind::<CondaError>,

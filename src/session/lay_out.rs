@@ -7,7 +7,7 @@ use anyhow::Context as _;
 
 use crate::rcc::home::Settings;
 use crate::space::Space;
-use crate::space::materialize::{self, Job, Options, Report, Strategy};
+use crate::space::materialize::{self, Job, MaterializeReport, Options, Strategy};
 use crate::store::index::Index;
 use crate::sys::fs::name::RelPath;
 
@@ -37,7 +37,7 @@ pub fn lay_out(
     space: &SpaceName,
     options: &Options,
     fresh: bool,
-) -> anyhow::Result<Report> {
+) -> anyhow::Result<MaterializeReport> {
     let (index, _, path) = context.index(catalog)?;
     let space = context.space(index.base(), space);
     foreign::refuse(&context.home, &space.base)?;
@@ -59,7 +59,7 @@ pub fn place(
     space: &Space,
     options: &Options,
     only: &[RelPath],
-) -> anyhow::Result<Report> {
+) -> anyhow::Result<MaterializeReport> {
     let progress = context.front.working("Materializing");
     #[cfg(unix)]
     let super::supply::Supplied { store, line } = context.store_of(path, None, Arc::clone(&progress))?;

@@ -53,7 +53,7 @@ use super::request::Order;
 
 use link::Link;
 use losses::Losses;
-use messages::Told;
+use messages::ServerMessage;
 pub use messages::{Asked, Legacy, Standing};
 pub use server::{Held, Server};
 use successor::Successor;
@@ -249,16 +249,16 @@ impl Supervisor {
         };
         let mut descriptors = descriptors.into_iter();
         match told {
-            Told::Claimed if self.lock.is_none() => {
+            ServerMessage::Claimed if self.lock.is_none() => {
                 self.lock = descriptors.next().map(File::from);
                 self.log = descriptors.next().map(File::from);
                 self.speak_into_log();
             }
-            Told::Standing(standing) if self.mount.is_none() => {
+            ServerMessage::Standing(standing) if self.mount.is_none() => {
                 let kept = descriptors.next().zip(descriptors.next().map(File::from));
                 self.mount = Some((*standing, kept));
             }
-            Told::Serving => {
+            ServerMessage::Serving => {
                 child.serves = true;
                 if let Some(program) = &mut self.program {
                     program.is_tried = true;
@@ -273,15 +273,17 @@ impl Supervisor {
                     ask(child, &Asked::Unmount);
                 }
             }
-            Told::Fits => {}
-            Told::Unfit(why) => log::error!("The installed program cannot serve: {why}"),
-            Told::GoesOn => self.losses.forget(),
-            Told::Outlives => {
+            ServerMessage::Fits => {}
+            ServerMessage::Unfit(why) => log::error!("The installed program cannot serve: {why}"),
+            ServerMessage::GoesOn => self.losses.forget(),
+            ServerMessage::Outlives => {
                 if let Err(error) = fork::outlive_parent() {
                     log::warn!("The mount ends with the command: {error}");
                 }
             }
-            Told::Claimed | Told::Standing(_) => log::error!("The server says twice what it holds"),
+            ServerMessage::Claimed | ServerMessage::Standing(_) => {
+                log::error!("The server says twice what it holds")
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use std::io;
 use std::path::Path;
 use std::process::Stdio;
 
-use crate::space::materialize::{self, Other, Report};
+use crate::space::materialize::{self, MaterializeReport, Other};
 use crate::store::observe::Fallback;
 use crate::sys::process::daemon;
 
@@ -15,7 +15,7 @@ use super::context::Context;
 
 /// Deletes what was set aside in `base`, and records that in `report`: in a background process, or in this one if none can be
 /// started.
-pub fn after(context: &Context, base: &Path, report: Option<&mut Report>) {
+pub fn after(context: &Context, base: &Path, report: Option<&mut MaterializeReport>) {
     if materialize::trash_in(base).is_none() {
         return;
     }

@@ -47,7 +47,7 @@ impl std::fmt::Display for Waiting<'_> {
 
 /// A lock to take, and the requester.
 #[derive(Debug, Clone)]
-pub(super) struct Wanted {
+pub(super) struct LockRequest {
     /// The lock file.
     pub path: PathBuf,
     /// Lock files in shared holotrees are writable for everybody.
@@ -68,7 +68,7 @@ pub struct Lock {
     _file: File,
 }
 
-impl Wanted {
+impl LockRequest {
     /// Takes the lock. `on_wait` is called once, if it takes more than a moment.
     pub(super) fn take(&self, wait: Wait, on_wait: &dyn Fn(&Waiting<'_>)) -> Result<Lock, SpaceError> {
         let started = Instant::now();

@@ -55,7 +55,7 @@ pub use self::differences::{Difference, differences, is_changed};
 pub use self::plan::{DirPlan, Rules};
 pub use self::pristine::{Bounds, trim};
 use self::report::Counting;
-pub use self::report::{FileError, FileErrorKind, Report, Seconds};
+pub use self::report::{FileError, FileErrorKind, MaterializeReport, Seconds};
 use self::run::{Clock, Run};
 pub use self::tier::{Strategy, Tier, UnknownStrategy};
 pub use self::trash::{Other, set_aside, sweep, trash_in};
@@ -169,7 +169,7 @@ pub enum MaterializeError {
     #[error("{} of {} could not be placed, the first: {}", counted(report.errors.len(), "file"), report.space.display(), first(report))]
     Incomplete {
         /// What was done, and which files failed.
-        report: Box<Report>,
+        report: Box<MaterializeReport>,
     },
 }
 
@@ -198,7 +198,7 @@ impl Failure for MaterializeError {
     }
 }
 
-fn first(report: &Report) -> String {
+fn first(report: &MaterializeReport) -> String {
     report.errors.first().map(FileError::to_string).unwrap_or_default()
 }
 
@@ -208,7 +208,7 @@ pub fn materialize(
     options: &Options,
     observer: &dyn Observer,
     on_wait: &dyn Fn(&Waiting<'_>),
-) -> Result<Report, MaterializeError> {
+) -> Result<MaterializeReport, MaterializeError> {
     let Job { space, index, .. } = job;
     if index.base() != space.base {
         return Err(MaterializeError::OtherBase {

@@ -16,7 +16,7 @@ use crate::store::{Store, StoreError, Wanted};
 
 /// The result.
 #[derive(Debug, Clone, Serialize)]
-pub struct Warmed {
+pub struct WarmedStore {
     /// Distinct contents of the catalog.
     pub blobs: u64,
     /// Their size in bytes.
@@ -39,7 +39,7 @@ pub struct WarmError {
 }
 
 /// Inflates every content of `index` into the raw store of `store`.
-pub fn warm(index: &Index, store: &Store, observer: &dyn Observer) -> Warmed {
+pub fn warm(index: &Index, store: &Store, observer: &dyn Observer) -> WarmedStore {
     let started = Instant::now();
     let wanted = contents(index);
     observer.expect(wanted.len() as u64);
@@ -49,7 +49,7 @@ pub fn warm(index: &Index, store: &Store, observer: &dyn Observer) -> Warmed {
         outcome.err().map(|error| told(index, *ino, wanted, &error))
     };
     let errors = wanted.par_iter().filter_map(ensure).collect();
-    Warmed {
+    WarmedStore {
         blobs: wanted.len() as u64,
         bytes: wanted.iter().map(|(_, wanted)| wanted.size).sum(),
         errors,

@@ -59,7 +59,7 @@ pub struct RawStore {
 
 /// The state of an entry.
 #[derive(Debug)]
-pub enum Found {
+pub enum Lookup {
     /// The valid entry.
     Ready(RawFile),
     /// There is none.
@@ -98,27 +98,27 @@ impl RawStore {
     }
 
     /// Looks up an entry whose content has `size` bytes.
-    pub fn find(&self, key: &RawKey, size: u64) -> io::Result<Found> {
+    pub fn find(&self, key: &RawKey, size: u64) -> io::Result<Lookup> {
         let relative = key.path();
         match self.dir.open_file(&relative) {
             Ok((file, facts)) if is_fit(&facts, key, size) => {
                 if !self.is_unchanged(key, &facts) {
                     if check_file(&file, &key.digest, size).is_err() {
-                        return Ok(Found::Unfit);
+                        return Ok(Lookup::Unfit);
                     }
                     // If it changes while it is hashed, its change time differs from the recorded one.
                     self.fingerprints(key).add(&key.name(), &facts);
                 }
                 self.touch(*key, size);
-                Ok(Found::Ready(RawFile::on_disk(file, size, self.path.join(relative), facts.changed)))
+                Ok(Lookup::Ready(RawFile::on_disk(file, size, self.path.join(relative), facts.changed)))
             }
-            Ok(_) | Err(OpenError::Link | OpenError::NotRegular(_)) => Ok(Found::Unfit),
+            Ok(_) | Err(OpenError::Link | OpenError::NotRegular(_)) => Ok(Lookup::Unfit),
             Err(OpenError::Missing) => {
                 self.ledger().remove(key);
-                Ok(Found::Absent)
+                Ok(Lookup::Absent)
             }
             Err(OpenError::Other(error)) if error.kind() == io::ErrorKind::PermissionDenied => {
-                Ok(Found::Unfit)
+                Ok(Lookup::Unfit)
             }
             Err(OpenError::Other(error)) => Err(error),
         }

@@ -59,7 +59,7 @@ impl Store {
         for _ in 0..LOOKS {
             match ask(supplier, wanted)? {
                 Supply::Look => {
-                    if let Ok(raw::Found::Ready(file)) = raw.find(&wanted.key(), wanted.size) {
+                    if let Ok(raw::Lookup::Ready(file)) = raw.find(&wanted.key(), wanted.size) {
                         return Ok(file);
                     }
                 }

@@ -11,7 +11,7 @@ use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use holofs::error::chain;
 use holofs::rcc::catalog::{
-    Catalog, CatalogError, Dir, DirId, File, Flaw, GoMode, Header, Kind, MAX_DEPTH, Rule, Stats,
+    Catalog, CatalogError, Dir, DirId, EntryKind, File, Flaw, GoMode, Header, MAX_DEPTH, Rule, Stats,
 };
 use holofs::rcc::digest::{Digest, Regime};
 use holofs::sys::fs::name::OwnedName;
@@ -429,7 +429,7 @@ fn grow(
     let symlink = link.as_deref().filter(|_| name.is_some()).map(Box::from);
     let below = shadow || symlink.is_some();
     let name = name.map(|name| OwnedName::new(name.as_bytes()).unwrap());
-    let mode = GoMode::from_unix(Kind::Directory, *perm);
+    let mode = GoMode::from_unix(EntryKind::Directory, *perm);
     dirs.push(Dir { name, parent, symlink, mode, shadow, subdirs: Vec::new(), files: Vec::new() });
     let unique: std::collections::BTreeMap<_, _> =
         children.iter().map(|(name, child)| (name.clone(), child)).collect();
@@ -443,7 +443,7 @@ fn grow(
                 name: OwnedName::new(name.as_bytes()).unwrap(),
                 symlink: link.as_deref().map(Box::from),
                 size: *size,
-                mode: GoMode::from_unix(Kind::File, *perm),
+                mode: GoMode::from_unix(EntryKind::File, *perm),
                 digest: Some(Digest::of(if *sip { Regime::SipHash128 } else { Regime::Sha256 }, &[*seed])),
                 rewrite: offsets.clone(),
             }),
@@ -494,7 +494,7 @@ fn a_program_cannot_make_an_arena_that_is_no_tree() {
         name: name.map(|name| OwnedName::new(name.as_bytes()).unwrap()),
         parent: parent.map(DirId),
         symlink: None,
-        mode: GoMode::from_unix(Kind::Directory, 0o755),
+        mode: GoMode::from_unix(EntryKind::Directory, 0o755),
         shadow: false,
         subdirs: subdirs.iter().copied().map(DirId).collect(),
         files: Vec::new(),

@@ -209,8 +209,8 @@ fn damage_blob(blob: &std::path::Path, how: &str) {
 }
 
 fn incomplete(
-    outcome: Result<holofs::space::materialize::Report, MaterializeError>,
-) -> holofs::space::materialize::Report {
+    outcome: Result<holofs::space::materialize::MaterializeReport, MaterializeError>,
+) -> holofs::space::materialize::MaterializeReport {
     match outcome {
         Err(MaterializeError::Incomplete { report }) => *report,
         other => panic!("not incomplete: {other:?}"),

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use holofs::inspect::report::{Report, RunShown};
+use holofs::inspect::report::{Page, RunShown};
 use holofs::inspect::touched::Share;
 
 use crate::browser::{Browser, ENTER, ESCAPE, RIGHT, TAB};
@@ -61,7 +61,7 @@ fn painted(dom: &str) -> Option<u64> {
 }
 
 /// A report of an environment that is nowhere.
-fn large_report(files: usize) -> Report {
+fn large_report(files: usize) -> Page {
     let packages = (0..200).map(|at| (format!("package-{at}"), "1.0".to_owned())).collect();
     let directories: Vec<String> = (0..files / 20)
         .map(|at| format!("lib/python3.12/site-packages/package-{}/part{at}", at % 200))
@@ -95,7 +95,7 @@ fn large_report(files: usize) -> Report {
         bytes: 4096,
         all_bytes: 1 << 29,
     };
-    Report {
+    Page {
         blueprint: "0123456789abcdef".to_owned(),
         platform: "linux_amd64".to_owned(),
         packages,

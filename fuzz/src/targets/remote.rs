@@ -5,7 +5,7 @@ use std::path::Path;
 use holofs::rcc::catalog::Catalog;
 use holofs::rcc::digest::Digest;
 use holofs::remote::head::{self, Head};
-use holofs::remote::object::{Kind, Object};
+use holofs::remote::object::{Object, ObjectKind};
 use holofs::remote::{ObjectId, Reference, profile};
 
 /// The first byte selects the kind of the rest.
@@ -70,7 +70,7 @@ pub fn seeds(golden: &Path) -> Vec<Vec<u8>> {
         });
         frames.insert(digest, own.collect::<Vec<_>>());
     }
-    let pack = Object { kind: Kind::Pack, id: ObjectId::of(b"pack"), size: 1 << 30 };
+    let pack = Object { kind: ObjectKind::Pack, id: ObjectId::of(b"pack"), size: 1 << 30 };
     let head = head::encode(&stored, &[pack], &frames).unwrap();
     Head::parse(&head, &ObjectId::of(&head)).unwrap();
     let reference = Reference::new(

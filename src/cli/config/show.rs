@@ -27,7 +27,7 @@ pub enum Action {
 }
 
 #[derive(Debug, Serialize)]
-struct Report {
+struct ConfigReport {
     file: Option<PathBuf>,
     values: Vec<Shown>,
     remotes: BTreeMap<String, String>,
@@ -49,7 +49,7 @@ pub fn main(context: &Context, args: &ConfigArgs) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::SUCCESS);
     }
     let values = KEYS.iter().map(|key| shown(context, config, key)).collect();
-    let report = Report { file: config.path.clone(), values, remotes: config.remotes.clone() };
+    let report = ConfigReport { file: config.path.clone(), values, remotes: config.remotes.clone() };
     context.report(&report, lines)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -74,7 +74,7 @@ fn shown(context: &Context, config: &Config, key: &Key) -> Shown {
     }
 }
 
-fn lines(report: &Report) -> Vec<String> {
+fn lines(report: &ConfigReport) -> Vec<String> {
     let row = |shown: &Shown| vec![shown.key.to_owned(), shown.value.clone(), shown.source.clone()];
     let mut rows: Vec<Vec<String>> = report.values.iter().map(row).collect();
     let remotes = report.remotes.iter();

@@ -8,20 +8,20 @@ use serde::Serialize;
 use crate::cli::context::Context;
 use crate::space::inventory;
 use crate::space::materialize::health::{self, Changed, Depth, Health};
-use crate::space::materialize::probe::{Place, Probed, Way, place, probe};
+use crate::space::materialize::probe::{OnFileSystem, Probed, Way, place, probe};
 use crate::store::observe::Tally;
 
 /// A result, or why there is none.
 #[derive(Debug, Serialize)]
 #[serde(untagged)]
-enum Told<T> {
+enum Outcome<T> {
     Found(T),
     Not { error: String },
 }
 
-impl<T> From<Result<T, String>> for Told<T> {
-    fn from(outcome: Result<T, String>) -> Told<T> {
-        outcome.map_or_else(|error| Told::Not { error }, Told::Found)
+impl<T> From<Result<T, String>> for Outcome<T> {
+    fn from(outcome: Result<T, String>) -> Outcome<T> {
+        outcome.map_or_else(|error| Outcome::Not { error }, Outcome::Found)
     }
 }
 
@@ -29,11 +29,11 @@ impl<T> From<Result<T, String>> for Told<T> {
 #[derive(Debug, Serialize)]
 pub struct Storage {
     /// The hololib; it is not written to.
-    hololib: Told<Place>,
+    hololib: Outcome<OnFileSystem>,
     /// From the raw store to each directory with spaces.
     pairs: Vec<Pair>,
     /// The raw store and the pristine trees.
-    health: Told<Health>,
+    health: Outcome<Health>,
 }
 
 /// The raw store, and one directory with spaces.
@@ -42,7 +42,7 @@ struct Pair {
     #[serde(serialize_with = "crate::sys::text::path")]
     base: PathBuf,
     #[serde(flatten)]
-    found: Told<Probed>,
+    found: Outcome<Probed>,
 }
 
 /// Tests and inspects.
@@ -86,23 +86,23 @@ fn look(context: &Context) -> anyhow::Result<Health> {
 pub fn lines(storage: &Storage) -> Vec<String> {
     let mut lines = vec![String::new()];
     lines.push(match &storage.hololib {
-        Told::Found(place) => format!("hololib {}: {}", place.path.display(), place.file_system),
-        Told::Not { error } => format!("hololib: {error}"),
+        Outcome::Found(place) => format!("hololib {}: {}", place.path.display(), place.file_system),
+        Outcome::Not { error } => format!("hololib: {error}"),
     });
     for Pair { base, found } in &storage.pairs {
         match found {
-            Told::Found(probed) => {
+            Outcome::Found(probed) => {
                 let (from, to) = (&probed.source, &probed.destination);
                 let device = if probed.is_same_device { "the same device" } else { "another device" };
                 lines.push(format!("raw store {}: {}", from.path.display(), from.file_system));
                 lines.push(format!("spaces in {}: {}, {device}", base.display(), to.file_system));
                 lines.extend(probed.ways.iter().map(way));
             }
-            Told::Not { error } => lines.push(format!("spaces in {}: {error}", base.display())),
+            Outcome::Not { error } => lines.push(format!("spaces in {}: {error}", base.display())),
         }
     }
     match &storage.health {
-        Told::Found(health) => {
+        Outcome::Found(health) => {
             let (files, catalogs) = (health.files, health.catalogs);
             lines.push(format!(
                 "raw store: {files} files of {catalogs} catalogs, {} changed",
@@ -110,7 +110,7 @@ pub fn lines(storage: &Storage) -> Vec<String> {
             ));
             lines.extend(health.changed.iter().map(changed));
         }
-        Told::Not { error } => lines.push(format!("raw store: not looked at: {error}")),
+        Outcome::Not { error } => lines.push(format!("raw store: not looked at: {error}")),
     }
     lines
 }

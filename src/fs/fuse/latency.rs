@@ -24,11 +24,11 @@ pub const BOUNDS: [u64; 12] = [5, 10, 25, 50, 100, 250, 500, 1_000, 5_000, 25_00
 
 /// The latencies of all kinds.
 #[derive(Debug)]
-pub struct Latencies([OnceLock<Mutex<Kind>>; NAMES.len()]);
+pub struct Latencies([OnceLock<Mutex<Measured>>; NAMES.len()]);
 
 /// The latencies of one kind.
 #[derive(Debug)]
-struct Kind {
+struct Measured {
     times: Option<Histogram<u64>>,
     sum: u64,
 }
@@ -58,10 +58,10 @@ impl Default for Latencies {
     }
 }
 
-impl Default for Kind {
-    fn default() -> Kind {
+impl Default for Measured {
+    fn default() -> Measured {
         // The bounds are constants that the histogram accepts; without it, only the sum would be known.
-        Kind { times: Histogram::new_with_bounds(FINEST, LONGEST, DIGITS).ok(), sum: 0 }
+        Measured { times: Histogram::new_with_bounds(FINEST, LONGEST, DIGITS).ok(), sum: 0 }
     }
 }
 
@@ -84,7 +84,7 @@ impl Latencies {
     }
 }
 
-impl Kind {
+impl Measured {
     fn told(&self) -> Latency {
         let micros = |nanos: u64| (nanos as f64 / 100.0).round() / 10.0;
         let Some(times) = &self.times else { return Latency::default() };

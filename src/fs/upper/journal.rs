@@ -24,8 +24,8 @@ use rusqlite::{Connection, ErrorCode, OpenFlags, Row};
 use crate::sys::fs::place::Place;
 
 use super::on_disk::{self, DATABASE, remove};
+use super::open_mark::{self, OpenMark};
 use super::schema::{self, APPLICATION, FORMAT, LoadError, Loaded, OUTLIVING, Writing};
-use super::session::{self, Session};
 use super::tables::Change;
 use super::{Access, UpperError};
 use crate::error::chain;
@@ -53,7 +53,7 @@ struct Queued {
 /// The open database.
 pub(super) struct Journal {
     // In drop order: the session ends before the connections close.
-    session: Option<Session>,
+    session: Option<OpenMark>,
     path: PathBuf,
     rows: Mutex<Rows>,
     queue: Mutex<Vec<Queued>>,
@@ -114,12 +114,12 @@ impl Journal {
 
     /// Opens an existing database.
     pub fn open(dir: &Place, access: Access) -> Result<Journal, UpperError> {
-        let path = session::real(dir)?.join(DATABASE);
+        let path = open_mark::real(dir)?.join(DATABASE);
         check_not_empty(&path)?;
-        session::check_log(dir)?;
+        open_mark::check_log(dir)?;
         let connection = connect(&path, access)?;
         check_format(&connection, &path)?;
-        let session = access.is_writable().then(|| Session::begin(dir)).transpose()?;
+        let session = access.is_writable().then(|| OpenMark::begin(dir)).transpose()?;
         let journal = Journal {
             session,
             path,

@@ -76,7 +76,7 @@ impl Failure for ComposeError {
 
 /// The format in which a file is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum BlueprintKind {
     /// A conda.yaml, whatever its name.
     Conda,
     /// A package.yaml.
@@ -85,13 +85,13 @@ pub enum Kind {
     Robot,
 }
 
-impl Kind {
+impl BlueprintKind {
     /// Decides by the file name alone, as RCC does.
-    pub fn of(path: &Path) -> Kind {
+    pub fn of(path: &Path) -> BlueprintKind {
         match path.file_name().map(|name| name.to_string_lossy().to_lowercase()).as_deref() {
-            Some("package.yaml") => Kind::Package,
-            Some("robot.yaml") => Kind::Robot,
-            _ => Kind::Conda,
+            Some("package.yaml") => BlueprintKind::Package,
+            Some("robot.yaml") => BlueprintKind::Robot,
+            _ => BlueprintKind::Conda,
         }
     }
 }
@@ -128,7 +128,7 @@ struct Composer<'a> {
 
 impl Composer<'_> {
     fn environment(&mut self, path: &Path) -> Result<Environment, ComposeError> {
-        if Kind::of(path) == Kind::Robot {
+        if BlueprintKind::of(path) == BlueprintKind::Robot {
             let robot = self.robot(path)?;
             let file = robot.environment_file();
             let file = file.ok_or_else(|| ComposeError::NoEnvironment { path: path.to_owned() })?;
@@ -154,8 +154,8 @@ impl Composer<'_> {
     /// A conda.yaml or package.yaml.
     fn file(&self, path: &Path) -> Result<Environment, ComposeError> {
         let bytes = self.bytes(path)?;
-        let environment = match (Kind::of(path), self.dev_dependencies) {
-            (Kind::Package, dev) => yaml::parse_bytes(&bytes)
+        let environment = match (BlueprintKind::of(path), self.dev_dependencies) {
+            (BlueprintKind::Package, dev) => yaml::parse_bytes(&bytes)
                 .map_err(CondaError::from)
                 .and_then(|it| package::environment(&it, dev)),
             (_, true) => Err(CondaError::NoDevDependencies),

@@ -27,7 +27,7 @@ pub struct GoMode(pub u32);
 
 /// The kinds of entries that a catalog can contain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Kind {
+pub enum EntryKind {
     /// A directory.
     Directory,
     /// A regular file.
@@ -38,11 +38,11 @@ pub enum Kind {
 
 impl GoMode {
     /// The mode of a `kind` with the Unix permissions `perm12` (setuid, setgid and sticky included).
-    pub fn from_unix(kind: Kind, perm12: u16) -> GoMode {
+    pub fn from_unix(kind: EntryKind, perm12: u16) -> GoMode {
         let kind = match kind {
-            Kind::Directory => DIRECTORY,
-            Kind::File => 0,
-            Kind::Symlink => SYMLINK,
+            EntryKind::Directory => DIRECTORY,
+            EntryKind::File => 0,
+            EntryKind::Symlink => SYMLINK,
         };
         let upper = UPPER.iter().filter(|&&(_, unix)| perm12 & unix != 0).map(|&(go, _)| go).sum::<u32>();
         GoMode(kind | upper | u32::from(perm12 & 0o777))
@@ -55,11 +55,11 @@ impl GoMode {
     }
 
     /// The kind, if the type bits are those of a kind that a catalog can contain.
-    pub fn kind(self) -> Option<Kind> {
+    pub fn kind(self) -> Option<EntryKind> {
         match self.0 & !ALL_PERMISSIONS {
-            DIRECTORY => Some(Kind::Directory),
-            0 => Some(Kind::File),
-            SYMLINK => Some(Kind::Symlink),
+            DIRECTORY => Some(EntryKind::Directory),
+            0 => Some(EntryKind::File),
+            SYMLINK => Some(EntryKind::Symlink),
             _ => None,
         }
     }
@@ -76,7 +76,7 @@ impl GoMode {
 
     /// True for a regular file: no type bit at all.
     pub fn is_file(self) -> bool {
-        self.kind() == Some(Kind::File)
+        self.kind() == Some(EntryKind::File)
     }
 }
 
@@ -93,16 +93,16 @@ mod tests {
     #[test]
     fn modes_are_those_that_rcc_wrote() {
         assert_eq!(GoMode(2147484141).permissions(), 0o755);
-        assert_eq!(GoMode(2147484141).kind(), Some(Kind::Directory));
+        assert_eq!(GoMode(2147484141).kind(), Some(EntryKind::Directory));
         assert_eq!(GoMode(8389101).permissions(), 0o4755);
         assert_eq!(GoMode(4194797).permissions(), 0o2755);
-        assert_eq!(GoMode(420).kind(), Some(Kind::File));
-        assert_eq!(GoMode::from_unix(Kind::Directory, 0o1777), GoMode(2148532735));
+        assert_eq!(GoMode(420).kind(), Some(EntryKind::File));
+        assert_eq!(GoMode::from_unix(EntryKind::Directory, 0o1777), GoMode(2148532735));
     }
 
     #[test]
     fn every_permission_round_trips_with_every_kind() {
-        for kind in [Kind::Directory, Kind::File, Kind::Symlink] {
+        for kind in [EntryKind::Directory, EntryKind::File, EntryKind::Symlink] {
             for perm12 in 0..=0o7777 {
                 let mode = GoMode::from_unix(kind, perm12);
                 assert_eq!((mode.permissions(), mode.kind()), (perm12, Some(kind)));

@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use super::error::{Flaw, Rule, shown};
-use super::filemode::Kind;
+use super::filemode::EntryKind;
 use super::{Dir, DirId, File, Header, IDENTITY_LENGTH, MAX_DEPTH, MAX_ENTRIES, MAX_RELOCATIONS};
 
 /// The maximum length of a link text, in bytes: Linux's PATH_MAX without the NUL.
@@ -17,10 +17,10 @@ pub(super) fn check(header: &Header, dirs: &[Dir]) -> Result<(), Flaw> {
     check_header(header)?;
     check_counts(dirs)?;
     check_order(dirs)?;
-    let mut places: Vec<Place> = Vec::with_capacity(dirs.len());
+    let mut places: Vec<Position> = Vec::with_capacity(dirs.len());
     for (index, dir) in dirs.iter().enumerate() {
         let id = DirId(index as u32);
-        let place = Place::of(dir, &places, dirs);
+        let place = Position::of(dir, &places, dirs);
         let at = |rule| Flaw::Entry { entry: entry_path(dirs, id, None), rule };
         check_dir(dir, place).map_err(at)?;
         check_names(dirs, id)?;
@@ -55,18 +55,18 @@ fn shown_path(path: &str) -> String {
 
 /// The position of a directory, as inherited from its ancestors.
 #[derive(Clone, Copy)]
-struct Place {
+struct Position {
     depth: usize,
     /// Below a link to a directory.
     below_link: bool,
 }
 
-impl Place {
-    fn of(dir: &Dir, earlier: &[Place], dirs: &[Dir]) -> Place {
-        let Some(parent) = dir.parent else { return Place { depth: 0, below_link: false } };
+impl Position {
+    fn of(dir: &Dir, earlier: &[Position], dirs: &[Dir]) -> Position {
+        let Some(parent) = dir.parent else { return Position { depth: 0, below_link: false } };
         let above = earlier[parent.index()];
         let below_link = above.below_link || dirs[parent.index()].symlink.is_some();
-        Place { depth: above.depth + 1, below_link }
+        Position { depth: above.depth + 1, below_link }
     }
 }
 
@@ -159,7 +159,7 @@ fn check_order(dirs: &[Dir]) -> Result<(), Flaw> {
     if dirs.is_empty() || seen != dirs.len() { Err(broken(0)) } else { Ok(()) }
 }
 
-fn check_dir(dir: &Dir, place: Place) -> Result<(), Rule> {
+fn check_dir(dir: &Dir, place: Position) -> Result<(), Rule> {
     if place.depth > MAX_DEPTH {
         return Err(Rule::TooDeep);
     }
@@ -174,7 +174,7 @@ fn check_dir(dir: &Dir, place: Place) -> Result<(), Rule> {
     check_utf8(dir.name.as_ref().map(|name| name.as_bytes()).unwrap_or_default())?;
     check_link(dir.symlink.as_deref())?;
     match dir.mode.kind() {
-        Some(Kind::Directory) => Ok(()),
+        Some(EntryKind::Directory) => Ok(()),
         _ => Err(Rule::Mode { mode: dir.mode.0, expected: "a directory" }),
     }
 }
@@ -229,7 +229,7 @@ fn check_file(file: &File) -> Result<(), Rule> {
     check_utf8(file.name.as_bytes())?;
     check_link(file.symlink.as_deref())?;
     match (file.mode.kind(), file.symlink.is_some()) {
-        (Some(Kind::File), _) | (Some(Kind::Symlink), true) => {}
+        (Some(EntryKind::File), _) | (Some(EntryKind::Symlink), true) => {}
         _ => return Err(Rule::Mode { mode: file.mode.0, expected: "a file" }),
     }
     if i64::try_from(file.size).is_err() {

@@ -50,8 +50,11 @@ fn packed(contents: &[Vec<u8>], per_pack: usize) -> (Vec<Object>, BTreeMap<Diges
             frames.entry(digest).or_insert_with(Vec::new).push(Frame { pack, offset, stored, kind, check });
         }
     }
-    let object =
-        |bytes: Vec<u8>| Object { kind: Kind::Pack, id: ObjectId::of(&bytes), size: bytes.len() as u64 };
+    let object = |bytes: Vec<u8>| Object {
+        kind: ObjectKind::Pack,
+        id: ObjectId::of(&bytes),
+        size: bytes.len() as u64,
+    };
     (packs.into_iter().map(object).collect(), frames)
 }
 
@@ -108,7 +111,7 @@ fn a_catalog_of_weak_digests_is_refused() {
 fn a_frame_outside_its_pack_or_longer_than_its_chunk_is_refused() {
     let one = vec![b"some content".to_vec()];
     let digest = Digest::of(Regime::Sha256, &one[0]);
-    let pack = Object { kind: Kind::Pack, id: ObjectId::of(b"pack"), size: 100 };
+    let pack = Object { kind: ObjectKind::Pack, id: ObjectId::of(b"pack"), size: 100 };
     let good = Frame { pack: 0, offset: 88, stored: 12, kind: FrameKind::Stored, check: None };
     let parse = |frame: Frame| {
         let bytes = encode(&catalog(&one), &[pack], &BTreeMap::from([(digest, vec![frame])])).unwrap();

@@ -9,7 +9,7 @@ use crate::rcc::digest::Digest;
 use crate::remote::error::RemoteError;
 use crate::remote::frame;
 use crate::remote::head::{CHUNK, Frame, FrameKind};
-use crate::remote::object::{Kind, Object, ObjectId};
+use crate::remote::object::{Object, ObjectId, ObjectKind};
 use crate::store::Library;
 use crate::store::observe::Observer;
 
@@ -102,7 +102,7 @@ impl<'p> Packer<'p> {
             return true;
         }
         let bytes = std::mem::take(&mut self.open);
-        let object = Object { kind: Kind::Pack, id: ObjectId::of(&bytes), size: bytes.len() as u64 };
+        let object = Object { kind: ObjectKind::Pack, id: ObjectId::of(&bytes), size: bytes.len() as u64 };
         self.packs.push(object);
         self.next += 1;
         send(Pack { object, bytes })

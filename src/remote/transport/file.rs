@@ -118,7 +118,7 @@ impl Bucket for Directory {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::remote::object::{Kind, Object, ObjectId};
+    use crate::remote::object::{Object, ObjectId, ObjectKind};
     use crate::remote::reference::Reference;
     use crate::remote::transport::{Remote, keyed::Keyed};
 
@@ -126,7 +126,7 @@ mod tests {
     fn objects_and_names_come_back_and_go() {
         let temp = tempfile::tempdir().unwrap();
         let remote = Keyed::new("file:///x".to_owned(), Directory::new(&temp.path().join("new")));
-        let pack = Object { kind: Kind::Pack, id: ObjectId::of(b"content"), size: 7 };
+        let pack = Object { kind: ObjectKind::Pack, id: ObjectId::of(b"content"), size: 7 };
         assert_eq!(remote.size(&pack).unwrap(), None);
         assert_eq!(remote.names().unwrap(), [""; 0]);
         remote.put(&pack, b"content").unwrap();

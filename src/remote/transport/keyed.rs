@@ -9,7 +9,7 @@ use std::time::SystemTime;
 
 use super::Remote;
 use crate::remote::error::RemoteError;
-use crate::remote::object::{Kind, Object, ObjectId};
+use crate::remote::object::{Object, ObjectId, ObjectKind};
 use crate::remote::reference::{MAX_REFERENCE, Reference, is_name};
 
 /// Operations on keys.
@@ -54,18 +54,18 @@ impl<B: Bucket> Keyed<B> {
 
 const REFS: &str = "v1/refs/";
 
-fn folder(kind: Kind) -> &'static str {
+fn folder(kind: ObjectKind) -> &'static str {
     match kind {
-        Kind::Head => "v1/heads/",
-        Kind::Pack => "v1/packs/",
-        Kind::Profile => "v1/profiles/",
+        ObjectKind::Head => "v1/heads/",
+        ObjectKind::Pack => "v1/packs/",
+        ObjectKind::Profile => "v1/profiles/",
     }
 }
 
 fn key(object: &Object) -> String {
     let id = object.id.to_string();
     match object.kind {
-        Kind::Pack => format!("{}{}/{id}", folder(Kind::Pack), &id[..2]),
+        ObjectKind::Pack => format!("{}{}/{id}", folder(ObjectKind::Pack), &id[..2]),
         kind => format!("{}{id}", folder(kind)),
     }
 }
@@ -119,7 +119,7 @@ impl<B: Bucket> Remote for Keyed<B> {
 
     fn objects(&self) -> Result<Option<Vec<(Object, SystemTime)>>, RemoteError> {
         let mut found = Vec::new();
-        for kind in Kind::ALL {
+        for kind in ObjectKind::ALL {
             for Listed { key: listed, size, written } in self.bucket.list(folder(kind))? {
                 let id: Option<ObjectId> = listed.rsplit('/').next().and_then(|name| name.parse().ok());
                 let object = id.map(|id| Object { kind, id, size }).filter(|object| key(object) == listed);

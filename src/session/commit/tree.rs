@@ -62,7 +62,7 @@ impl Tree {
         }
         let identity = reader.file(
             OwnedName::new(IDENTITY_FILE.as_bytes())?,
-            GoMode::from_unix(catalog::Kind::File, 0o644),
+            GoMode::from_unix(catalog::EntryKind::File, 0o644),
             relocator.text(specification)?,
         );
         let mut tree = reader.tree;
@@ -113,7 +113,7 @@ impl Reader<'_> {
                 let old = old.filter(|&id| self.base.dir(id).symlink.is_none());
                 let mode = match old {
                     Some(id) => self.base.dir(id).mode,
-                    None => GoMode::from_unix(catalog::Kind::Directory, attr.mode),
+                    None => GoMode::from_unix(catalog::EntryKind::Directory, attr.mode),
                 };
                 let id = self.add_dir(parent.id, name, None, mode);
                 self.left.push(Pending { id, ino: attr.ino, before: old, path });
@@ -124,7 +124,7 @@ impl Reader<'_> {
                     self.tree.written_files += 1;
                     self.tree.written_bytes += content.size;
                 }
-                let file = self.file(name, GoMode::from_unix(catalog::Kind::File, attr.mode), content);
+                let file = self.file(name, GoMode::from_unix(catalog::EntryKind::File, attr.mode), content);
                 self.tree.dirs[parent.id.index()].files.push(file);
             }
             Kind::Link => self.link(parent, name, attr)?,
@@ -139,12 +139,12 @@ impl Reader<'_> {
         let text: Box<str> = String::from_utf8(text).context("The text of the link is not UTF-8")?.into();
         match links::target(self.vfs, self.root, parent.ino, text.as_bytes()) {
             Some(target) if target.kind == Kind::Dir => {
-                let mode = GoMode::from_unix(catalog::Kind::Directory, target.mode);
+                let mode = GoMode::from_unix(catalog::EntryKind::Directory, target.mode);
                 self.add_dir(parent.id, name, Some(text), mode);
             }
             Some(target) if target.kind == Kind::File => {
                 let content = self.relocator.content(target.ino)?;
-                let mode = GoMode::from_unix(catalog::Kind::File, target.mode);
+                let mode = GoMode::from_unix(catalog::EntryKind::File, target.mode);
                 let file = File { symlink: Some(text), ..self.file(name, mode, content) };
                 self.tree.dirs[parent.id.index()].files.push(file);
             }

@@ -10,7 +10,7 @@ use crate::sys::process::Process;
 
 /// A message of a server.
 #[derive(Debug, Serialize, Deserialize)]
-pub enum Told {
+pub enum ServerMessage {
     /// The space is claimed; with descriptors of the lock file and the log.
     Claimed,
     /// It is mounted; with descriptors of the device and the counters, unless it cannot be taken over.

@@ -10,7 +10,7 @@ use crate::sys::process::Process;
 use crate::sys::process::daemon as process;
 
 use super::link::Link;
-use super::messages::{Asked, Standing, Told};
+use super::messages::{Asked, ServerMessage, Standing};
 
 /// What the supervisor holds of a mount whose server died.
 #[derive(Debug, Clone, Copy)]
@@ -63,30 +63,30 @@ impl<'a> Server<'a> {
     pub fn claimed(&self, lock: impl AsFd, log: Option<&File>) -> io::Result<()> {
         let mut passed = vec![lock.as_fd()];
         passed.extend(log.map(AsFd::as_fd));
-        self.link.send(&Told::Claimed, &passed)
+        self.link.send(&ServerMessage::Claimed, &passed)
     }
 
     /// Reports that it is mounted.
     pub fn standing(&self, standing: Standing, kept: Option<(BorrowedFd<'_>, &File)>) -> io::Result<()> {
         let passed = kept.map(|(device, counts)| vec![device, counts.as_fd()]).unwrap_or_default();
-        self.link.send(&Told::Standing(Box::new(standing)), &passed)
+        self.link.send(&ServerMessage::Standing(Box::new(standing)), &passed)
     }
 
     /// Reports that it is serving.
     pub fn serving(&self) -> io::Result<()> {
-        self.link.send(&Told::Serving, &[])
+        self.link.send(&ServerMessage::Serving, &[])
     }
 
     /// Reports that the supervisor may outlive the process that it was forked from.
     pub fn outlives(&self) -> io::Result<()> {
-        self.link.send(&Told::Outlives, &[])
+        self.link.send(&ServerMessage::Outlives, &[])
     }
 
     /// Reports to the supervisor once this server makes progress.
     pub fn progress(&self) -> Arc<Progress> {
         let link = Arc::clone(&self.link);
         Arc::new(Progress::new(move || {
-            if let Err(error) = link.send(&Told::GoesOn, &[]) {
+            if let Err(error) = link.send(&ServerMessage::GoesOn, &[]) {
                 log::debug!("The supervisor hears nothing: {error}");
             }
         }))

@@ -23,7 +23,7 @@ use std::time::{Duration, Instant};
 use crate::sys::process::fork::{self, Forked};
 
 use super::link::Link;
-use super::messages::{Asked, Legacy, Told};
+use super::messages::{Asked, Legacy, ServerMessage};
 use super::server::{Held, Server};
 
 /// The hidden command of the program that makes it a successor.
@@ -85,8 +85,8 @@ impl Successor {
         let program = self.program.display();
         if self.link.is_readable() {
             return Ok(match self.link.receive() {
-                Ok(Some((Told::Fits, _))) => Decision::Fits,
-                Ok(Some((Told::Unfit(why), _))) => Decision::Unfit(format!("{program}: {why}")),
+                Ok(Some((ServerMessage::Fits, _))) => Decision::Fits,
+                Ok(Some((ServerMessage::Unfit(why), _))) => Decision::Unfit(format!("{program}: {why}")),
                 Ok(Some((other, _))) => Decision::Unfit(format!("{program} says {other:?}")),
                 Ok(None) if let Some(status) = self.process.try_wait()? => {
                     Decision::Unfit(ended(&self.program, status))
@@ -139,20 +139,21 @@ pub fn succeed<T>(
         Ok(Some(received)) => received,
         Ok(None) => return Ok(()),
         Err(error) => {
-            return Ok(
-                link.send(&Told::Unfit(format!("it does not understand the supervisor: {error}")), &[])?
-            );
+            return Ok(link.send(
+                &ServerMessage::Unfit(format!("it does not understand the supervisor: {error}")),
+                &[],
+            )?);
         }
     };
     let mut descriptors = descriptors.into_iter();
     let (Some(device), Some(counts)) = (descriptors.next(), descriptors.next().map(File::from)) else {
-        return Ok(link.send(&Told::Unfit("the device is missing".to_owned()), &[])?);
+        return Ok(link.send(&ServerMessage::Unfit("the device is missing".to_owned()), &[])?);
     };
     let checked = match check(&legacy) {
         Ok(checked) => checked,
-        Err(error) => return Ok(link.send(&Told::Unfit(format!("{error:#}")), &[])?),
+        Err(error) => return Ok(link.send(&ServerMessage::Unfit(format!("{error:#}")), &[])?),
     };
-    link.send(&Told::Fits, &[])?;
+    link.send(&ServerMessage::Fits, &[])?;
     let Some((Asked::Begin { requested }, _)) = link.receive()? else { return Ok(()) };
     let held =
         Held { standing: &legacy.standing, device: device.as_fd(), counts: &counts, deaths: legacy.deaths };

@@ -10,7 +10,7 @@ use crate::space::{Differs, Space};
 use crate::store::MOTHER_TIME;
 use crate::store::index::{FileNode, Index, Ino, Node, NodeKind};
 use crate::store::relocate::Relocation;
-use crate::sys::fs::at::{Found, FoundKind, TreeDir, mode_on_disk, target_on_disk};
+use crate::sys::fs::at::{DirEntry, DirEntryKind, TreeDir, mode_on_disk, target_on_disk};
 use crate::sys::fs::name::{Name, OwnedName, RelPath};
 
 /// A path that differs from the catalog.
@@ -83,7 +83,7 @@ impl<'a> Compare<'a> {
             let node = known.and_then(|ino| index.node(ino));
             met.extend(known);
             let below = joined(path, &entry.name);
-            let is_dir = entry.kind == FoundKind::Dir;
+            let is_dir = entry.kind == DirEntryKind::Dir;
             if let Some(what) = self.compare(dir, &entry, node.as_ref())? {
                 self.found.push(Difference { path: below.clone(), is_dir, what });
             }
@@ -103,12 +103,19 @@ impl<'a> Compare<'a> {
         Ok(())
     }
 
-    fn compare(&self, dir: &TreeDir, found: &Found, node: Option<&Node<'_>>) -> io::Result<Option<Differs>> {
+    fn compare(
+        &self,
+        dir: &TreeDir,
+        found: &DirEntry,
+        node: Option<&Node<'_>>,
+    ) -> io::Result<Option<Differs>> {
         let Some(node) = node else { return Ok(Some(Differs::Added)) };
         Ok(match (&node.kind, &found.kind) {
-            (NodeKind::Dir { .. }, FoundKind::Dir) => None,
-            (NodeKind::Link { target }, FoundKind::Link(text)) if *target_on_disk(target) == **text => None,
-            (NodeKind::File(file), &FoundKind::File { size, mode }) => {
+            (NodeKind::Dir { .. }, DirEntryKind::Dir) => None,
+            (NodeKind::Link { target }, DirEntryKind::Link(text)) if *target_on_disk(target) == **text => {
+                None
+            }
+            (NodeKind::File(file), &DirEntryKind::File { size, mode }) => {
                 let modes = [node.mode, node.mode & !DROPPED].map(mode_on_disk);
                 match size == file.size && self.is_same(dir, found.name.as_name(), file)? {
                     false => Some(Differs::Changed),

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use super::pristine::{self, Kind, Places, Pristine};
+use super::pristine::{self, Places, Pristine, TreeKind};
 use crate::rcc::digest::Hasher;
 use crate::rcc::home::Home;
 use crate::store::index::{FileNode, Index, Ino, Node, NodeKind, index_path};
@@ -167,7 +167,7 @@ impl Check<'_> {
     fn heal(&self, ino: Ino, pristine: Option<&mut Pristine>) -> bool {
         let Some(node) = self.index.node(ino) else { return false };
         let tree = match pristine {
-            Some(tree) if tree.kind() == Kind::Directory => Some(tree),
+            Some(tree) if tree.kind() == TreeKind::Directory => Some(tree),
             // Nothing shares an inode with a subvolume: it is removed, and created again when it is needed.
             Some(_) => return pristine::discard(self.places).is_ok(),
             None => None,

@@ -7,7 +7,7 @@ use std::io;
 
 use crate::rcc::digest::Digest;
 use crate::store::index::{FileNode, Index, Ino, Node, NodeKind};
-use crate::sys::fs::at::{Found, FoundKind, mode_on_disk, target_on_disk};
+use crate::sys::fs::at::{DirEntry, DirEntryKind, mode_on_disk, target_on_disk};
 use crate::sys::fs::name::{Name, OwnedName};
 
 /// The inputs besides what is there.
@@ -54,7 +54,7 @@ impl Rules<'_> {
     }
 
     /// Plans the directory `dir`, which contains `found` and was `old_dir` in the last materialize.
-    pub fn plan(&self, dir: Ino, old_dir: Option<Ino>, found: &[Found]) -> DirPlan {
+    pub fn plan(&self, dir: Ino, old_dir: Option<Ino>, found: &[DirEntry]) -> DirPlan {
         let mut plan = DirPlan::default();
         let children = self.index.child_range(dir);
         let mut there = vec![false; usize::try_from(children.end - children.start).unwrap_or(0)];
@@ -86,7 +86,7 @@ impl Rules<'_> {
     pub fn plan_known(
         &self,
         dir: Ino,
-        mut look: impl FnMut(Name<'_>) -> io::Result<Option<FoundKind>>,
+        mut look: impl FnMut(Name<'_>) -> io::Result<Option<DirEntryKind>>,
     ) -> Option<DirPlan> {
         let mut plan = DirPlan::default();
         for node in self.index.children(dir) {
@@ -94,10 +94,12 @@ impl Rules<'_> {
                 NodeKind::Dir { .. } => plan.descend.push((node.ino, None)),
                 NodeKind::Link { .. } => plan.kept += 1,
                 NodeKind::File(file) => match look(Name::new(node.name).ok()?) {
-                    Ok(Some(FoundKind::File { size, mode })) if self.is_right(&node, &file, size, mode) => {
+                    Ok(Some(DirEntryKind::File { size, mode }))
+                        if self.is_right(&node, &file, size, mode) =>
+                    {
                         plan.kept += 1;
                     }
-                    Ok(Some(FoundKind::File { .. })) => plan.place.push(node.ino),
+                    Ok(Some(DirEntryKind::File { .. })) => plan.place.push(node.ino),
                     _ => return None,
                 },
             }
@@ -111,17 +113,23 @@ impl Rules<'_> {
     }
 
     /// Plans one entry that is in the catalog. False if it is to be created again.
-    fn plan_entry(&self, plan: &mut DirPlan, node: &Node<'_>, old: Option<Node<'_>>, found: &Found) -> bool {
+    fn plan_entry(
+        &self,
+        plan: &mut DirPlan,
+        node: &Node<'_>,
+        old: Option<Node<'_>>,
+        found: &DirEntry,
+    ) -> bool {
         match (&node.kind, &found.kind) {
-            (NodeKind::Dir { .. }, FoundKind::Dir) => {
+            (NodeKind::Dir { .. }, DirEntryKind::Dir) => {
                 plan.descend.push((node.ino, old.map(|old| old.ino)));
                 true
             }
-            (NodeKind::Link { target }, FoundKind::Link(text)) if *target_on_disk(target) == **text => {
+            (NodeKind::Link { target }, DirEntryKind::Link(text)) if *target_on_disk(target) == **text => {
                 plan.kept += 1;
                 true
             }
-            (NodeKind::File(file), &FoundKind::File { size, mode })
+            (NodeKind::File(file), &DirEntryKind::File { size, mode })
                 if self.is_right(node, file, size, mode) && !is_other(file, old) =>
             {
                 if self.verify {
@@ -132,7 +140,7 @@ impl Rules<'_> {
                 true
             }
             // A file or link is replaced by renaming over it, which is not possible if either of the two is a directory.
-            (NodeKind::Dir { .. }, _) | (_, FoundKind::Dir) => {
+            (NodeKind::Dir { .. }, _) | (_, DirEntryKind::Dir) => {
                 plan.remove.push(found.name.clone());
                 false
             }
@@ -141,7 +149,7 @@ impl Rules<'_> {
     }
 
     /// What the last materialize put at this name.
-    fn old_node(&self, old_dir: Option<Ino>, found: &Found) -> Option<Node<'_>> {
+    fn old_node(&self, old_dir: Option<Ino>, found: &DirEntry) -> Option<Node<'_>> {
         let old = self.old?;
         old.node(old.lookup(old_dir?, found.name.as_name())?)
     }
@@ -158,7 +166,7 @@ fn is_other(file: &FileNode<'_>, old: Option<Node<'_>>) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rcc::catalog::{Catalog, Dir, DirId, File, GoMode, Header, Kind};
+    use crate::rcc::catalog::{Catalog, Dir, DirId, EntryKind, File, GoMode, Header};
     use crate::rcc::digest::Regime;
 
     /// A root with the directory `d`, the file `f` (3 bytes, 0644) and the link `l` to `f`.
@@ -168,7 +176,7 @@ mod tests {
             name: text.map(name),
             parent,
             symlink: None,
-            mode: GoMode::from_unix(Kind::Directory, 0o755),
+            mode: GoMode::from_unix(EntryKind::Directory, 0o755),
             shadow: false,
             subdirs: Vec::new(),
             files: Vec::new(),
@@ -177,7 +185,7 @@ mod tests {
             name: name(text),
             symlink: symlink.map(Into::into),
             size: 3,
-            mode: GoMode::from_unix(Kind::File, 0o4644),
+            mode: GoMode::from_unix(EntryKind::File, 0o4644),
             digest: Some(Digest::of(Regime::Sha256, content)),
             rewrite: Vec::new(),
         };
@@ -193,18 +201,18 @@ mod tests {
         Index::from_bytes(Index::build(&catalog, &id).unwrap()).unwrap()
     }
 
-    fn found(name: &str, kind: FoundKind) -> Found {
-        Found { name: OwnedName::new(name.as_bytes()).unwrap(), kind }
+    fn found(name: &str, kind: DirEntryKind) -> DirEntry {
+        DirEntry { name: OwnedName::new(name.as_bytes()).unwrap(), kind }
     }
 
     fn ino(index: &Index, name: &str) -> Ino {
         index.lookup(Ino::ROOT, crate::sys::fs::name::Name::new(name.as_bytes()).unwrap()).unwrap()
     }
 
-    const FILE: FoundKind = FoundKind::File { size: 3, mode: 0o4644 };
+    const FILE: DirEntryKind = DirEntryKind::File { size: 3, mode: 0o4644 };
 
-    fn link() -> FoundKind {
-        FoundKind::Link(b"f".as_slice().into())
+    fn link() -> DirEntryKind {
+        DirEntryKind::Link(b"f".as_slice().into())
     }
 
     #[test]
@@ -221,8 +229,12 @@ mod tests {
     fn what_is_right_is_kept_and_strangers_go() {
         let index = index(b"abc");
         let rules = Rules { index: &index, old: None, dropped_mode: 0, verify: false };
-        let there =
-            [found("x", FoundKind::Dir), found("l", link()), found("d", FoundKind::Dir), found("f", FILE)];
+        let there = [
+            found("x", DirEntryKind::Dir),
+            found("l", link()),
+            found("d", DirEntryKind::Dir),
+            found("f", FILE),
+        ];
         let plan = rules.plan(Ino::ROOT, None, &there);
         assert_eq!(plan.remove, [OwnedName::new(b"x").unwrap()]);
         assert_eq!(plan.descend, [(ino(&index, "d"), None)]);
@@ -233,12 +245,14 @@ mod tests {
     fn what_is_wrong_is_replaced_and_directories_make_room() {
         let index = index(b"abc");
         let rules = Rules { index: &index, old: None, dropped_mode: 0, verify: false };
-        let there = [found("d", link()), found("f", FoundKind::Dir), found("l", FILE)];
+        let there = [found("d", link()), found("f", DirEntryKind::Dir), found("l", FILE)];
         let plan = rules.plan(Ino::ROOT, None, &there);
         assert_eq!(plan.remove.len(), 2);
         assert_eq!(plan.place, [ino(&index, "f"), ino(&index, "l")]);
         assert_eq!(plan.make, [ino(&index, "d")]);
-        for wrong in [FoundKind::File { size: 4, mode: 0o4644 }, FoundKind::File { size: 3, mode: 0o644 }] {
+        for wrong in
+            [DirEntryKind::File { size: 4, mode: 0o4644 }, DirEntryKind::File { size: 3, mode: 0o644 }]
+        {
             let plan = rules.plan(Ino::ROOT, None, &[found("f", wrong)]);
             assert!(plan.place.contains(&ino(&index, "f")));
         }
@@ -248,7 +262,7 @@ mod tests {
     fn dropped_bits_are_not_expected() {
         let index = index(b"abc");
         let rules = Rules { index: &index, old: None, dropped_mode: 0o6000, verify: false };
-        let plan = |mode| rules.plan(Ino::ROOT, None, &[found("f", FoundKind::File { size: 3, mode })]);
+        let plan = |mode| rules.plan(Ino::ROOT, None, &[found("f", DirEntryKind::File { size: 3, mode })]);
         assert_eq!((plan(0o644).kept, plan(0o4644).kept), (1, 0));
     }
 

@@ -33,8 +33,8 @@ use crate::sys::process::this_process;
 
 pub(super) use self::audit::audit;
 pub(super) use self::build::{Build, build, is_shareable};
-pub(super) use self::stamp::Kind;
 use self::stamp::Stamp;
+pub(super) use self::stamp::TreeKind;
 pub use self::trim::{Bounds, trim};
 
 /// How long the time of a stamp counts as the time of the tree's last use.
@@ -107,8 +107,8 @@ impl Pristine {
         }
         let mut pristine = Pristine { root, stamp };
         let is_sound = match pristine.stamp.kind {
-            Kind::Directory => true,
-            Kind::Subvolume => pristine.is_unchanged() || pristine.renew(places, index),
+            TreeKind::Directory => true,
+            TreeKind::Subvolume => pristine.is_unchanged() || pristine.renew(places, index),
         };
         if is_sound && let Err(error) = places.path(".stamp").touch_unless(RECENT) {
             log::debug!("The use of {} is not noted: {error}", places.tree().display());
@@ -137,7 +137,7 @@ impl Pristine {
     }
 
     /// Its kind.
-    pub fn kind(&self) -> Kind {
+    pub fn kind(&self) -> TreeKind {
         self.stamp.kind
     }
 
@@ -173,7 +173,7 @@ impl Pristine {
 
     /// Writes the recorded changes.
     pub fn save(&mut self, places: &Places, index: &Index) -> io::Result<()> {
-        if self.stamp.kind == Kind::Subvolume {
+        if self.stamp.kind == TreeKind::Subvolume {
             self.stamp.state = Some(btrfs::state(&self.root)?);
         }
         self.stamp.publish(&places.path(".stamp"), index)

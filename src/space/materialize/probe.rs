@@ -24,9 +24,9 @@ const BYTES: usize = 8 << 10;
 #[derive(Debug, Clone, Serialize)]
 pub struct Probed {
     /// Where files come from.
-    pub source: Place,
+    pub source: OnFileSystem,
     /// Where they go.
-    pub destination: Place,
+    pub destination: OnFileSystem,
     /// True if both are on one device.
     pub is_same_device: bool,
     /// All methods, the best first.
@@ -35,7 +35,7 @@ pub struct Probed {
 
 /// A directory.
 #[derive(Debug, Clone, Serialize)]
-pub struct Place {
+pub struct OnFileSystem {
     /// Its path.
     #[serde(serialize_with = "crate::sys::text::path")]
     pub path: PathBuf,
@@ -87,8 +87,8 @@ pub fn probe(source: &Path, destination: &Path) -> io::Result<Probed> {
 }
 
 /// What is known of the directory `path` without trying anything in it.
-pub fn place(path: &Path) -> io::Result<Place> {
-    Ok(Place { path: path.to_owned(), file_system: disk::file_system(path)? })
+pub fn place(path: &Path) -> io::Result<OnFileSystem> {
+    Ok(OnFileSystem { path: path.to_owned(), file_system: disk::file_system(path)? })
 }
 
 fn way_of(tier: Tier, outcome: io::Result<f64>) -> Way {

@@ -14,7 +14,7 @@ use crate::store::observe::{Counter, Fallback, Observer, Tally};
 
 /// What was done.
 #[derive(Debug, Clone, Serialize)]
-pub struct Report {
+pub struct MaterializeReport {
     /// The space.
     #[serde(rename = "path")]
     #[serde(serialize_with = "crate::sys::text::path")]
@@ -43,7 +43,7 @@ pub struct Report {
     pub swept_by: Option<u32>,
 }
 
-impl Report {
+impl MaterializeReport {
     /// The class of the failure, if all files failed for one reason that has a class.
     pub(super) fn class(&self) -> Class {
         let all = |kind| self.errors.iter().all(|error| error.kind == kind);

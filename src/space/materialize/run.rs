@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use super::listed::Listed;
 use super::place::{Placer, TempNames};
 use super::plan::Rules;
-use super::pristine::{self, Build, Kind, Places, Pristine};
-use super::report::{Counting, Errors, FileError, Report, Seconds};
+use super::pristine::{self, Build, Places, Pristine, TreeKind};
+use super::report::{Counting, Errors, FileError, MaterializeReport, Seconds};
 use super::tier::{FallbackChain, Pair, Strategy, Tier};
 use super::trash::{self, Trash};
 use super::walk::{self, Plan};
@@ -18,7 +18,7 @@ use crate::space::bytecode;
 use crate::store::index::{Index, Ino, NodeKind};
 use crate::store::observe::{Counter, Observer};
 use crate::store::relocate::Relocation;
-use crate::sys::fs::at::{self, FoundKind, TreeDir};
+use crate::sys::fs::at::{self, DirEntryKind, TreeDir};
 use crate::sys::fs::btrfs;
 use crate::sys::fs::disk;
 use crate::sys::fs::name::{Name, OwnedName};
@@ -77,13 +77,13 @@ impl Run<'_> {
         let base = TreeDir::open(&space.base).map_err(self.io("Opening", &space.base))?;
         let found = base.find(space.label.as_name()).map_err(self.io("Looking at", &space.root))?;
         match found {
-            Some(FoundKind::Dir) => self.refresh(&base, clock),
+            Some(DirEntryKind::Dir) => self.refresh(&base, clock),
             // As RCC: the link is removed, its target stays.
-            Some(FoundKind::Link(_)) => {
+            Some(DirEntryKind::Link(_)) => {
                 base.remove(space.label.as_name()).map_err(self.io("Removing the link", &space.root))?;
                 self.create(&base, clock)
             }
-            Some(FoundKind::File { .. } | FoundKind::Other) => {
+            Some(DirEntryKind::File { .. } | DirEntryKind::Other) => {
                 Err(MaterializeError::Obstructed { root: space.root.clone() })
             }
             None => self.create(&base, clock),
@@ -281,7 +281,7 @@ impl Run<'_> {
 
     /// True if the tree can be used for the tier: a snapshot has the modes of the tree's directories.
     fn fits(&self, found: &Pristine, chain: &FallbackChain<'_>) -> bool {
-        let serves = found.kind() == Kind::Subvolume && found.umask() == at::umask();
+        let serves = found.kind() == TreeKind::Subvolume && found.umask() == at::umask();
         chain.now() != Tier::Snapshot || serves
     }
 
@@ -314,9 +314,13 @@ impl Run<'_> {
         counted.iter().map(|&counter| self.observer.tally.get(counter)).sum()
     }
 
-    pub fn conclude(&self, outcome: Outcome, seconds: Seconds) -> Result<Report, MaterializeError> {
+    pub fn conclude(
+        &self,
+        outcome: Outcome,
+        seconds: Seconds,
+    ) -> Result<MaterializeReport, MaterializeError> {
         let Job { space, index, .. } = self.job;
-        let report = Report {
+        let report = MaterializeReport {
             space: space.root.clone(),
             label: space.label.to_string(),
             catalog: index.id().to_string(),

@@ -7,7 +7,7 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::Content;
-use super::pristine::{self, Build, Kind, Places, Pristine};
+use super::pristine::{self, Build, Places, Pristine, TreeKind};
 use crate::rcc::home::Home;
 use crate::store::index::Index;
 use crate::store::observe::Observer;
@@ -44,8 +44,8 @@ pub fn warm(
         None => super::pool(threads)?.install(|| pristine::build(make))?,
     };
     let kind = match pristine.kind() {
-        Kind::Subvolume => "subvolume",
-        Kind::Directory => "directory",
+        TreeKind::Subvolume => "subvolume",
+        TreeKind::Directory => "directory",
     };
     Ok(WarmedTree { catalog: index.id().to_string(), is_new, kind, seconds: started.elapsed().as_secs_f64() })
 }

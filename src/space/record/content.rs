@@ -24,7 +24,7 @@ const IN_MEMORY: u64 = 16 << 20;
 const PIECE: usize = 1 << 20;
 
 /// The catalog's data about a content.
-struct Found {
+struct Digested {
     digest: Digest,
     rewrite: Vec<u64>,
 }
@@ -45,7 +45,7 @@ pub(super) fn read_all(
         observer.advance(content.stat.size);
         found
     };
-    let found: Vec<Found> = walked.contents.par_iter().map(read).collect::<Result<_, _>>()?;
+    let found: Vec<Digested> = walked.contents.par_iter().map(read).collect::<Result<_, _>>()?;
     for (content, found) in walked.contents.iter().zip(found) {
         for &(dir, position) in &content.entries {
             let file = &mut walked.dirs[dir.index()].files[position];
@@ -56,7 +56,7 @@ pub(super) fn read_all(
     Ok(())
 }
 
-fn read_whole(content: &Content, needle: &[u8], library: &Library) -> Result<Found, RecordError> {
+fn read_whole(content: &Content, needle: &[u8], library: &Library) -> Result<Digested, RecordError> {
     let mut file = open(content)?;
     let mut bytes = Vec::with_capacity(content.stat.size as usize + 1);
     // One byte more than expected is enough to notice that it grows.
@@ -67,10 +67,10 @@ fn read_whole(content: &Content, needle: &[u8], library: &Library) -> Result<Fou
     search.feed(&bytes);
     let digest = Digest::of(library.regime(), &bytes);
     library.publish(&digest, content.stat.size, |blob| blob.write_all(&bytes))?;
-    Ok(Found { digest, rewrite: search.finish() })
+    Ok(Digested { digest, rewrite: search.finish() })
 }
 
-fn read_stream(content: &Content, needle: &[u8], library: &Library) -> Result<Found, RecordError> {
+fn read_stream(content: &Content, needle: &[u8], library: &Library) -> Result<Digested, RecordError> {
     let mut search = Search::new(needle);
     let digest = stream(content, library.regime(), |piece| {
         search.feed(piece);
@@ -91,7 +91,7 @@ fn read_stream(content: &Content, needle: &[u8], library: &Library) -> Result<Fo
         return Err(error);
     }
     published?;
-    Ok(Found { digest, rewrite: search.finish() })
+    Ok(Digested { digest, rewrite: search.finish() })
 }
 
 /// Keeps the error for the caller, and returns a placeholder to the publisher, which only knows its own errors.

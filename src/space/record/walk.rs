@@ -12,7 +12,7 @@ use std::fs::{self, DirEntry};
 use std::path::{Path, PathBuf};
 
 use super::error::RecordError;
-use crate::rcc::catalog::{Dir, DirId, File, GoMode, Kind, MAX_DEPTH, MAX_ENTRIES};
+use crate::rcc::catalog::{Dir, DirId, EntryKind, File, GoMode, MAX_DEPTH, MAX_ENTRIES};
 use crate::sys::fs::name::OwnedName;
 use crate::sys::fs::stat::{FileKind, Stat};
 
@@ -26,7 +26,7 @@ pub(super) struct Walked {
     /// The files to read.
     pub contents: Vec<Content>,
     /// The path of each directory, and its facts when it was listed.
-    places: Vec<Place>,
+    places: Vec<Visit>,
     known: HashMap<(u64, u64), usize>,
     entries: u64,
 }
@@ -41,7 +41,7 @@ pub(super) struct Content {
     pub entries: Vec<(DirId, usize)>,
 }
 
-struct Place {
+struct Visit {
     path: PathBuf,
     stat: Stat,
     depth: usize,
@@ -146,10 +146,10 @@ impl Walked {
         if (shadow || symlink.is_some()) && self.is_above(parent, &stat) {
             return Err(RecordError::Loop { path });
         }
-        let mode = GoMode::from_unix(Kind::Directory, stat.permissions);
+        let mode = GoMode::from_unix(EntryKind::Directory, stat.permissions);
         let (subdirs, files) = (Vec::new(), Vec::new());
         self.dirs.push(Dir { name, parent, symlink, mode, shadow, subdirs, files });
-        self.places.push(Place { path, stat, depth });
+        self.places.push(Visit { path, stat, depth });
         Ok(DirId(self.dirs.len() as u32 - 1))
     }
 
@@ -172,7 +172,7 @@ impl Walked {
     ) -> Result<(), RecordError> {
         let files = &mut self.dirs[parent.index()].files;
         let entry = (parent, files.len());
-        let mode = GoMode::from_unix(Kind::File, stat.permissions);
+        let mode = GoMode::from_unix(EntryKind::File, stat.permissions);
         files.push(File { name, symlink, size: stat.size, mode, digest: None, rewrite: Vec::new() });
         let next = self.contents.len();
         let place = stat.id.map_or(next, |id| *self.known.entry(id).or_insert(next));

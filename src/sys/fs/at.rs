@@ -14,7 +14,7 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
-pub use super::facts::{DIR_MODE, DirState, Found, FoundKind, Seen};
+pub use super::facts::{DIR_MODE, DirEntry, DirEntryKind, DirState, Seen};
 use crate::sys::fs::name::{Name, OwnedName};
 
 /// An open directory of a tree that may be hostile.
@@ -185,7 +185,7 @@ impl TreeDir {
     }
 
     /// The kind of the entry `name`; `None` if there is none.
-    pub fn find(&self, name: Name<'_>) -> io::Result<Option<FoundKind>> {
+    pub fn find(&self, name: Name<'_>) -> io::Result<Option<DirEntryKind>> {
         match self.kind_of(name, FileType::Unknown) {
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             kind => kind.map(Some),
@@ -201,35 +201,35 @@ impl TreeDir {
     }
 
     /// All entries, unordered. Entries that vanish meanwhile are left out.
-    pub fn entries(&self) -> io::Result<Vec<Found>> {
+    pub fn entries(&self) -> io::Result<Vec<DirEntry>> {
         let names = self.names()?;
         let mut entries = Vec::with_capacity(names.len());
         for (name, file_type) in names {
             match self.kind_of(name.as_name(), file_type) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                kind => entries.push(Found { kind: kind?, name }),
+                kind => entries.push(DirEntry { kind: kind?, name }),
             }
         }
         Ok(entries)
     }
 
-    fn kind_of(&self, name: Name<'_>, known: FileType) -> io::Result<FoundKind> {
+    fn kind_of(&self, name: Name<'_>, known: FileType) -> io::Result<DirEntryKind> {
         match known {
-            FileType::Directory => Ok(FoundKind::Dir),
+            FileType::Directory => Ok(DirEntryKind::Dir),
             FileType::Symlink => {
                 let text = rustix::fs::readlinkat(&self.0, name.as_os_str(), Vec::new())?;
-                Ok(FoundKind::Link(text.into_bytes().into()))
+                Ok(DirEntryKind::Link(text.into_bytes().into()))
             }
             FileType::RegularFile | FileType::Unknown => self.stat(name),
-            _ => Ok(FoundKind::Other),
+            _ => Ok(DirEntryKind::Other),
         }
     }
 
-    fn stat(&self, name: Name<'_>) -> io::Result<FoundKind> {
+    fn stat(&self, name: Name<'_>) -> io::Result<DirEntryKind> {
         let (mode, size) = size_and_mode(&self.0, name)?;
         match FileType::from_raw_mode(mode.into()) {
-            FileType::RegularFile => Ok(FoundKind::File { size, mode: mode & 0o7777 }),
-            FileType::Unknown => Ok(FoundKind::Other),
+            FileType::RegularFile => Ok(DirEntryKind::File { size, mode: mode & 0o7777 }),
+            FileType::Unknown => Ok(DirEntryKind::Other),
             other => self.kind_of(name, other),
         }
     }
@@ -366,15 +366,15 @@ mod tests {
         entries.sort_by(|left, right| left.name.cmp(&right.name));
         let kinds: Vec<_> =
             entries.iter().map(|entry| (entry.name.to_string(), entry.kind.clone())).collect();
-        let link = FoundKind::Link(b"nowhere/at all".as_slice().into());
-        assert_eq!(kinds[0], ("d".into(), FoundKind::Dir));
-        assert_eq!(kinds[1], ("f".into(), FoundKind::File { size: 0, mode: 0o4751 }));
-        assert!(matches!(kinds[2].1, FoundKind::File { size: 3, .. }));
+        let link = DirEntryKind::Link(b"nowhere/at all".as_slice().into());
+        assert_eq!(kinds[0], ("d".into(), DirEntryKind::Dir));
+        assert_eq!(kinds[1], ("f".into(), DirEntryKind::File { size: 0, mode: 0o4751 }));
+        assert!(matches!(kinds[2].1, DirEntryKind::File { size: 3, .. }));
         assert_eq!(kinds[3], ("l".into(), link));
-        assert_eq!(kinds[4], ("s".into(), FoundKind::Other));
+        assert_eq!(kinds[4], ("s".into(), DirEntryKind::Other));
         assert_eq!(tree.entries().unwrap().len(), 5, "listing twice works");
         assert_eq!(tree.find(name("absent")).unwrap(), None);
-        assert_eq!(tree.find(name("d")).unwrap(), Some(FoundKind::Dir));
+        assert_eq!(tree.find(name("d")).unwrap(), Some(DirEntryKind::Dir));
     }
 
     #[test]

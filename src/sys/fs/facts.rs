@@ -6,16 +6,16 @@ use crate::sys::fs::name::OwnedName;
 
 /// A directory entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub struct DirEntry {
     /// Its name.
     pub name: OwnedName,
     /// Its kind.
-    pub kind: FoundKind,
+    pub kind: DirEntryKind,
 }
 
 /// The kind of an entry.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum FoundKind {
+pub enum DirEntryKind {
     /// A directory.
     Dir,
     /// A regular file.

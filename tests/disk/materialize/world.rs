@@ -10,7 +10,7 @@ use std::sync::Arc;
 use holofs::rcc::home::{Environment, Home};
 use holofs::space::Space;
 use holofs::space::materialize::{
-    Job, MaterializeError, Options, Report, Strategy, WarmedTree, materialize, warm,
+    Job, MaterializeError, MaterializeReport, Options, Strategy, WarmedTree, materialize, warm,
 };
 use holofs::store::index::Index;
 use holofs::store::observe::Tally;
@@ -101,7 +101,7 @@ impl World {
         fs::write(&self.catalog, gzip.finish().unwrap()).unwrap();
     }
 
-    pub fn materialize(&self, options: &Options) -> Result<Report, MaterializeError> {
+    pub fn materialize(&self, options: &Options) -> Result<MaterializeReport, MaterializeError> {
         let (index, _) = Index::ensure(self.home.index_dir(), &self.catalog).unwrap();
         let observer = Tally::new();
         let store = self.store();
@@ -142,7 +142,7 @@ impl World {
         }
     }
 
-    pub fn restore(&self) -> Report {
+    pub fn restore(&self) -> MaterializeReport {
         self.materialize(&ALL_BITS).unwrap_or_else(|error| panic!("{error}: {error:?}"))
     }
 

@@ -297,7 +297,7 @@ fn catalog(source: &mut MemorySource) -> Catalog {
             name: (position > 0).then(|| OwnedName::new(name.as_bytes()).unwrap()),
             parent: (position > 0).then(|| place(parent)),
             symlink: None,
-            mode: GoMode::from_unix(catalog::Kind::Directory, 0o755),
+            mode: GoMode::from_unix(catalog::EntryKind::Directory, 0o755),
             shadow: false,
             subdirs: paths.iter().filter(below).map(|dir| place(dir)).collect(),
             files: files
@@ -328,7 +328,7 @@ pub fn file_entry(source: &mut MemorySource, name: &str, mode: u16, content: &[u
         name: OwnedName::new(name.as_bytes()).unwrap(),
         symlink: None,
         size: content.len() as u64,
-        mode: GoMode::from_unix(catalog::Kind::File, mode),
+        mode: GoMode::from_unix(catalog::EntryKind::File, mode),
         digest: Some(source.add(Regime::Sha256, content)),
         rewrite: at.into_iter().map(|at| at as u64).collect(),
     }

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use holofs::fs::upper::{Access, Options, Upper};
 use holofs::fs::vfs::{Listed, Listing, New, RenameMode, Vfs, View};
-use holofs::rcc::catalog::{Catalog, Dir, DirId, GoMode, Header, Kind};
+use holofs::rcc::catalog::{Catalog, Dir, DirId, EntryKind, GoMode, Header};
 use holofs::rcc::digest::{Digest, Regime};
 use holofs::space::relocated::Relocated;
 use holofs::store::index::{Index, Ino};
@@ -36,7 +36,7 @@ fn space(dir: &std::path::Path) -> Vfs {
         name: name.map(|name| OwnedName::new(name.as_bytes()).unwrap()),
         parent: name.map(|_| DirId(0)),
         symlink: None,
-        mode: GoMode::from_unix(Kind::Directory, 0o755),
+        mode: GoMode::from_unix(EntryKind::Directory, 0o755),
         shadow: false,
         subdirs: if name.is_none() { vec![DirId(1)] } else { Vec::new() },
         files: if name.is_none() { Vec::new() } else { std::mem::take(&mut files) },

@@ -3,7 +3,7 @@
 use serde::Deserialize;
 use serde_json::json;
 
-use crate::remote::object::{Kind, Object, ObjectId};
+use crate::remote::object::{Object, ObjectId, ObjectKind};
 use crate::remote::reference::{Reference, ReferenceError};
 
 /// The type of every manifest that we write.
@@ -15,7 +15,7 @@ pub const ACCEPTED: &str =
 pub const EMPTY: &[u8] = b"{}";
 /// SHA-256 of [`EMPTY`].
 pub const EMPTY_OBJECT: Object = Object {
-    kind: Kind::Profile,
+    kind: ObjectKind::Profile,
     id: ObjectId([
         0x44, 0x13, 0x6f, 0xa3, 0x55, 0xb3, 0x67, 0x8a, 0x11, 0x46, 0xad, 0x16, 0xf7, 0xe8, 0x64, 0x9e, 0x94,
         0xfb, 0x4f, 0xc2, 0x1f, 0xe7, 0x7e, 0x83, 0x10, 0xc0, 0x60, 0xf6, 0x1c, 0xaa, 0xff, 0x8a,
@@ -61,7 +61,7 @@ pub fn image_config() -> Vec<u8> {
 
 /// The object with these bytes.
 pub fn object_of(bytes: &[u8]) -> Object {
-    Object { kind: Kind::Profile, id: ObjectId::of(bytes), size: bytes.len() as u64 }
+    Object { kind: ObjectKind::Profile, id: ObjectId::of(bytes), size: bytes.len() as u64 }
 }
 
 /// The same as [`own`] in the form of an image.

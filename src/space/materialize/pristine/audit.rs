@@ -4,9 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::Scope;
 
-use super::{Kind, Pristine};
+use super::{Pristine, TreeKind};
 use crate::store::index::{FileNode, Index, Ino, NodeKind};
-use crate::sys::fs::at::{FoundKind, Seen, TreeDir};
+use crate::sys::fs::at::{DirEntryKind, Seen, TreeDir};
 use crate::sys::fs::name::{Name, OwnedName};
 
 /// An entry that was changed.
@@ -22,8 +22,8 @@ pub(in crate::space::materialize) struct Trouble {
 pub(in crate::space::materialize) fn audit(pristine: &Pristine, index: &Index) -> Vec<Trouble> {
     let check = |ino, file: &FileNode<'_>, seen: &Seen| pristine.is_intact(ino, file, seen);
     match pristine.kind() {
-        Kind::Subvolume => visit(index, &pristine.root, &check),
-        Kind::Directory => {
+        TreeKind::Subvolume => visit(index, &pristine.root, &check),
+        TreeKind::Directory => {
             visit(index, &pristine.root, &|ino, file, seen| !pristine.has(ino) || check(ino, file, seen))
                 .into_iter()
                 .filter(|trouble| pristine.has(trouble.ino))
@@ -82,7 +82,7 @@ impl Visit<'_> {
                 }
                 NodeKind::Link { target } => {
                     let found = dir.find(name);
-                    if !matches!(found, Ok(Some(FoundKind::Link(text))) if *text == *target) {
+                    if !matches!(found, Ok(Some(DirEntryKind::Link(text))) if *text == *target) {
                         self.push(child.ino);
                     }
                 }

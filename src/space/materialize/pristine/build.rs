@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::Scope;
 
-use super::stamp::{Kind, Stamp};
+use super::stamp::{Stamp, TreeKind};
 use super::{Bounds, Places, Pristine, trim};
 use crate::error::chain;
 use crate::space::materialize::Content;
@@ -46,15 +46,15 @@ pub(in crate::space::materialize) fn build(make: Build<'_>) -> io::Result<Pristi
         dir.remove(old.as_name())?;
     }
     let kind = match btrfs::create(&dir, temp.as_name()) {
-        Ok(()) => Kind::Subvolume,
+        Ok(()) => TreeKind::Subvolume,
         Err(error) => {
             log::debug!("The pristine tree is a directory: {error}");
-            Kind::Directory
+            TreeKind::Directory
         }
     };
     let built = match kind {
-        Kind::Subvolume => make.fill_subvolume(dir.open_dir(temp.as_name())?),
-        Kind::Directory => make.fill_directory(dir.make_dir(temp.as_name())?),
+        TreeKind::Subvolume => make.fill_subvolume(dir.open_dir(temp.as_name())?),
+        TreeKind::Directory => make.fill_directory(dir.make_dir(temp.as_name())?),
     };
     let inodes = match built {
         Ok(inodes) => inodes,
@@ -65,7 +65,7 @@ pub(in crate::space::materialize) fn build(make: Build<'_>) -> io::Result<Pristi
     };
     dir.rename_new(temp.as_name(), name.as_name())?;
     let root = dir.open_dir(name.as_name())?;
-    let state = (kind == Kind::Subvolume).then(|| btrfs::state(&root)).transpose()?;
+    let state = (kind == TreeKind::Subvolume).then(|| btrfs::state(&root)).transpose()?;
     let stamp = Stamp { kind, umask: at::umask(), state, inodes };
     stamp.publish(&places.path(".stamp"), index)?;
     make.observer.count(Counter::PristineMade, 1);

@@ -11,14 +11,14 @@ use crate::sys::fs::place::Place;
 
 /// The last digit is the version of the stamp and of the tree: since 3, a subvolume is laid out so that patching is cheap.
 const MAGIC: &Magic = b"HOLOPRS3";
-/// Kind, umask, catalog id, subvolume's uuid and change, count of nodes, bytes of content.
+/// TreeKind, umask, catalog id, subvolume's uuid and change, count of nodes, bytes of content.
 const FIELDS: usize = 2 + 2 + 32 + 16 + 8 + 8 + 8;
 /// Placeholder for an unknown umask.
 const NO_UMASK: u16 = u16::MAX;
 
 /// How a pristine tree was created.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Kind {
+pub enum TreeKind {
     /// Hard links to the raw store.
     Directory,
     /// Its own files, in a btrfs subvolume.
@@ -27,7 +27,7 @@ pub enum Kind {
 
 /// The state of a pristine tree when it was created.
 pub struct Stamp {
-    pub kind: Kind,
+    pub kind: TreeKind,
     pub umask: Option<u16>,
     /// For a subvolume.
     pub state: Option<State>,
@@ -41,10 +41,10 @@ impl Stamp {
         let body = checksummed::read(place, MAGIC)?;
         let number = |at: usize| Some(u64::from_le_bytes(body.get(at..at + 8)?.try_into().ok()?));
         let short = |at: usize| Some(u16::from_le_bytes(body.get(at..at + 2)?.try_into().ok()?));
-        let kind = if short(0)? == 1 { Kind::Subvolume } else { Kind::Directory };
+        let kind = if short(0)? == 1 { TreeKind::Subvolume } else { TreeKind::Directory };
         let umask = Some(short(2)?).filter(|&umask| umask != NO_UMASK);
         let uuid: [u8; 16] = body.get(36..52)?.try_into().ok()?;
-        let state = (kind == Kind::Subvolume).then_some(State { uuid, changed: number(52)? });
+        let state = (kind == TreeKind::Subvolume).then_some(State { uuid, changed: number(52)? });
         let inodes = body.get(FIELDS..)?.as_chunks::<8>().0;
         let is_whole = number(60)? == index.len() && inodes.len() as u64 == index.len();
         let inodes = inodes.iter().map(|chunk| u64::from_le_bytes(*chunk)).collect();
@@ -62,7 +62,7 @@ impl Stamp {
     /// Writes the stamp to a temporary file and renames it.
     pub fn publish(&self, place: &Place, index: &Index) -> io::Result<()> {
         let mut body = Vec::with_capacity(FIELDS + 8 * self.inodes.len());
-        body.extend_from_slice(&u16::from(self.kind == Kind::Subvolume).to_le_bytes());
+        body.extend_from_slice(&u16::from(self.kind == TreeKind::Subvolume).to_le_bytes());
         body.extend_from_slice(&self.umask.unwrap_or(NO_UMASK).to_le_bytes());
         body.extend_from_slice(&id_of(index));
         body.extend_from_slice(&self.state.map(|state| state.uuid).unwrap_or_default());

@@ -10,7 +10,7 @@ use std::os::windows::fs::{symlink_dir, symlink_file};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-pub use super::facts::{DIR_MODE, DirState, Found, FoundKind, Seen};
+pub use super::facts::{DIR_MODE, DirEntry, DirEntryKind, DirState, Seen};
 use super::open::{self, Held};
 use super::replace;
 use crate::sys::fs::name::{Name, OwnedName};
@@ -178,7 +178,7 @@ impl TreeDir {
     }
 
     /// The kind of the entry `name`; `None` if there is none.
-    pub fn find(&self, name: Name<'_>) -> io::Result<Option<FoundKind>> {
+    pub fn find(&self, name: Name<'_>) -> io::Result<Option<DirEntryKind>> {
         let path = self.path(name);
         match path.symlink_metadata() {
             Ok(meta) => kind_of(&path, &meta).map(Some),
@@ -193,13 +193,13 @@ impl TreeDir {
     }
 
     /// All entries, unordered. Entries that vanish meanwhile are left out.
-    pub fn entries(&self) -> io::Result<Vec<Found>> {
+    pub fn entries(&self) -> io::Result<Vec<DirEntry>> {
         let mut entries = Vec::new();
         for entry in fs::read_dir(self.0.path())? {
             let entry = entry?;
             match entry.metadata().and_then(|meta| kind_of(&entry.path(), &meta)) {
                 Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                kind => entries.push(Found { kind: kind?, name: name_of(&entry)? }),
+                kind => entries.push(DirEntry { kind: kind?, name: name_of(&entry)? }),
             }
         }
         Ok(entries)
@@ -213,16 +213,16 @@ fn name_of(entry: &fs::DirEntry) -> io::Result<OwnedName> {
     })
 }
 
-fn kind_of(path: &Path, meta: &fs::Metadata) -> io::Result<FoundKind> {
+fn kind_of(path: &Path, meta: &fs::Metadata) -> io::Result<DirEntryKind> {
     if meta.is_symlink() {
         let text = fs::read_link(path)?;
-        return Ok(FoundKind::Link(text.as_os_str().as_encoded_bytes().into()));
+        return Ok(DirEntryKind::Link(text.as_os_str().as_encoded_bytes().into()));
     }
     if meta.is_dir() {
-        return Ok(FoundKind::Dir);
+        return Ok(DirEntryKind::Dir);
     }
     let mode = if meta.permissions().readonly() { 0o444 } else { 0o666 };
-    Ok(if meta.is_file() { FoundKind::File { size: meta.len(), mode } } else { FoundKind::Other })
+    Ok(if meta.is_file() { DirEntryKind::File { size: meta.len(), mode } } else { DirEntryKind::Other })
 }
 
 /// Sets the read-only bit of an open file if `mode` has no owner write permission, as Go and therefore RCC do.
@@ -291,8 +291,8 @@ mod tests {
         let mut entries = tree.entries().unwrap();
         entries.sort_by(|left, right| left.name.cmp(&right.name));
         let kinds: Vec<_> = entries.into_iter().map(|entry| entry.kind).collect();
-        let file = |size, mode| FoundKind::File { size, mode };
-        assert_eq!(kinds, [FoundKind::Dir, file(0, 0o444), file(3, 0o666)]);
+        let file = |size, mode| DirEntryKind::File { size, mode };
+        assert_eq!(kinds, [DirEntryKind::Dir, file(0, 0o444), file(3, 0o666)]);
         assert_eq!(tree.find(name("absent")).unwrap(), None);
     }
 
@@ -345,7 +345,7 @@ mod tests {
         }
         assert!(open::is_link_refused(&tree.open_dir(name("d")).unwrap_err()));
         assert!(tree.create(name("d"), 0o666).is_err());
-        assert!(matches!(tree.find(name("d")).unwrap(), Some(FoundKind::Link(_))));
+        assert!(matches!(tree.find(name("d")).unwrap(), Some(DirEntryKind::Link(_))));
         assert!(tree.remove(name("d")).unwrap());
         assert!(outside.path().join("precious").exists());
     }

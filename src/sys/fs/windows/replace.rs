@@ -102,7 +102,7 @@ pub fn remove_leaf(path: &Path, meta: &fs::Metadata) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::fs::at::{self, FoundKind, TreeDir};
+    use crate::sys::fs::at::{self, DirEntryKind, TreeDir};
     use crate::sys::fs::name::Name;
     use std::fs::File;
 
@@ -151,14 +151,14 @@ mod tests {
                 return eprintln!("skipped: no symbolic links here: {made:?}");
             }
         }
-        assert_eq!(tree.find(name("one")).unwrap(), Some(FoundKind::Link(b"d\\e".as_slice().into())));
+        assert_eq!(tree.find(name("one")).unwrap(), Some(DirEntryKind::Link(b"d\\e".as_slice().into())));
         fs::write(temp.path().join("f"), "x").unwrap();
         tree.rename(name("one"), name("other")).unwrap();
         tree.rename(name("f"), name("other")).unwrap();
         fs::write(temp.path().join("g"), "x").unwrap();
         tree.symlink(name("one"), b"d/e").unwrap();
         tree.rename(name("one"), name("g")).unwrap();
-        assert!(matches!(tree.find(name("g")).unwrap(), Some(FoundKind::Link(_))));
+        assert!(matches!(tree.find(name("g")).unwrap(), Some(DirEntryKind::Link(_))));
         assert!(temp.path().join("d/e").is_dir());
     }
 

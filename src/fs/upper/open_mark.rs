@@ -17,24 +17,24 @@ use crate::error::chain;
 const LOG: &str = "state.db-wal";
 
 /// Marks the database in the directory of a space as open for writing until dropped.
-pub(super) struct Session {
+pub(super) struct OpenMark {
     path: PathBuf,
     /// The session before ended cleanly.
     pub ended_well: bool,
 }
 
-impl Session {
+impl OpenMark {
     /// Begins a session. The log must exist.
-    pub fn begin(dir: &Place) -> Result<Session, UpperError> {
+    pub fn begin(dir: &Place) -> Result<OpenMark, UpperError> {
         let path = dir.join(OPEN);
         let ended_well = !exists(&path)?;
         let made = dir.below(OPEN).mark();
         made.map_err(|source| UpperError::Io { doing: "make", path: path.clone(), source })?;
-        Ok(Session { path, ended_well })
+        Ok(OpenMark { path, ended_well })
     }
 }
 
-impl Drop for Session {
+impl Drop for OpenMark {
     fn drop(&mut self) {
         if let Err(error) = remove(&self.path) {
             log::warn!("{}: a missing log would be taken for a lost one", chain(&error));
