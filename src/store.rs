@@ -323,7 +323,10 @@ impl Store {
         self.observer.count(Counter::BlobsIngested, 1);
         self.observer.count(Counter::BytesIngested, wanted.size);
         if healed {
-            log::warn!("Raw store entry of blob {} was changed by somebody; made anew", wanted.digest);
+            log::warn!(
+                "Raw store entry of blob {} was changed by another program; created again",
+                wanted.digest
+            );
             self.observer.count(Counter::RawHealed, 1);
         }
     }

@@ -49,7 +49,7 @@ pub fn listener(path: &Path) -> Result<OwnedFd, String> {
             Err(rustix::io::Errno::CONNREFUSED) => {
                 std::fs::remove_file(path).map_err(|error| failed(&error))?
             }
-            _ => return Err(failed(&"somebody listens there already")),
+            _ => return Err(failed(&"another process listens there already")),
         }
     }
     bind(&listener, &address).map_err(|error| failed(&error))?;

@@ -17,7 +17,7 @@ pub fn drop_all_but_mounting(namespaces: bool) -> Result<String, String> {
         told.push_str(" and CAP_SYS_CHROOT");
     }
     if !now.permitted.contains(kept) {
-        return Err(format!("Mounting needs {told}: start me as root, privileged"));
+        return Err(format!("Mounting needs {told}: start it as root, privileged"));
     }
     set_no_new_privs(true).map_err(|error| failed("refuse new privileges", error))?;
     clear_ambient_capability_set().map_err(|error| failed("clear ambient capabilities", error))?;

@@ -124,7 +124,7 @@ pub fn state_of(descriptor: impl AsFd, wanted: StatxFlags) -> Outcome<Statx> {
 pub fn mount_id_of(descriptor: impl AsFd) -> Outcome<u64> {
     let state = state_of(descriptor, StatxFlags::empty())?;
     if state.stx_mask & StatxFlags::MNT_ID.bits() == 0 {
-        return Err("the kernel tells no mount ids".to_owned());
+        return Err("the kernel reports no mount ids".to_owned());
     }
     Ok(state.stx_mnt_id)
 }

@@ -148,7 +148,7 @@ pub fn read(path: &Path) -> Result<Policy, String> {
     let file = File::open(path).map_err(|error| failed(&error))?;
     let meta = file.metadata().map_err(|error| failed(&error))?;
     if !meta.is_file() || meta.uid() != 0 || meta.mode() & 0o022 != 0 {
-        return Err(failed(&"it must be a file of root's that nobody else can write"));
+        return Err(failed(&"it must be a file that belongs to root and that only root can write"));
     }
     let mut text = String::new();
     file.take(MOST_BYTES).read_to_string(&mut text).map_err(|error| failed(&error))?;

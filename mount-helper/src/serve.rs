@@ -140,6 +140,6 @@ fn still_there(thread: &Thread, dir: &Directory, rule: &Rule) -> Outcome<()> {
     let now = dir.path_now(thread)?;
     match rule.covers(&now) {
         true => Ok(()),
-        false => Err(format!("it was moved to {now:?} meanwhile, where the policy does not allow it")),
+        false => Err(format!("it was moved to {now:?} in the meantime, where the policy does not allow it")),
     }
 }

@@ -17,8 +17,7 @@ use super::table::bytes;
 /// Arguments of `build`.
 #[derive(Debug, Args)]
 pub struct BuildArgs {
-    /// requirements.txt, pylock.toml, pyproject.toml with uv.lock, robot.yaml, package.yaml, conda.yaml, environment.yml or
-    /// package-lock.json (default: the one in this directory)
+    /// requirements.txt, uv.lock, conda.yaml or another (default: the one here)
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Python to copy: a path, or a version that uv finds or installs

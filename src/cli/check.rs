@@ -44,8 +44,11 @@ pub fn verdict(report: &Checked) -> Vec<String> {
     let mut lines: Vec<String> = report.catalogs.iter().filter_map(bad_catalog).collect();
     lines.extend(report.bad_blobs.iter().map(bad_blob));
     lines.extend(report.bad_raw.iter().map(|bad| {
-        let done =
-            if bad.removed { "removed" } else { "--repair removes it; it is made anew when it is needed" };
+        let done = if bad.removed {
+            "removed"
+        } else {
+            "--repair removes it; it is created again when it is needed"
+        };
         format!("Raw entry {} is not what its name says: {done}", bad.entry)
     }));
     lines.extend(report.strays.iter().map(|path| format!("Note: {} is no blob", path.display())));
@@ -78,6 +81,6 @@ fn bad_catalog(verdict: &CatalogVerdict) -> Option<String> {
 fn bad_blob(bad: &BadBlob) -> String {
     let moved =
         bad.moved_to.as_ref().map(|path| format!("; moved to {}", path.display())).unwrap_or_default();
-    let healed = if bad.healed { "; made anew from the raw store" } else { "" };
+    let healed = if bad.healed { "; created again from the raw store" } else { "" };
     format!("{}{moved}{healed}", bad.problem)
 }

@@ -6,7 +6,7 @@ use clap::Command;
 const EXAMPLES: &[(&str, &str)] = &[
     (
         "allow",
-        "holofs allow                 # what robot.yaml or conda.yaml here asks for\nholofs allow ~/robots/one",
+        "holofs allow                 # the environment of robot.yaml or conda.yaml here\nholofs allow ~/robots/one",
     ),
     ("build", "holofs build conda.yaml\nholofs build requirements.txt --python 3.12"),
     ("catalogs", "holofs catalogs\nholofs catalogs --json --identity"),
@@ -32,7 +32,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("holotree", "holofs holotree vars -s work -r robot.yaml\nholofs ht list --json"),
     (
         "hook",
-        "eval \"$(holofs hook bash)\"     # in ~/.bashrc\neval \"$(holofs hook zsh)\"      # in ~/.zshrc\nholofs hook fish | source      # in ~/.config/fish/config.fish",
+        "eval \"$(holofs hook bash)\"     # in ~/.bashrc\neval \"$(holofs hook zsh)\"      # in ~/.zshrc\nholofs hook fish | source      # in ~/.config/fish/config.fish\nholofs hook pwsh | Out-String | Invoke-Expression # in $PROFILE",
     ),
     (
         "import",
@@ -62,7 +62,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("reset", "holofs reset work\nholofs reset work lib/python3.11/site-packages"),
     (
         "run",
-        "holofs run conda.yaml python -V\nholofs run python job.py          # what is here asks for the catalog\nholofs run --space auto . pytest  # a space of its own, gone afterwards",
+        "holofs run conda.yaml python -V\nholofs run python job.py          # the catalog of the files here\nholofs run --space auto . pytest  # a new space, removed afterwards",
     ),
     ("serve", "holofs serve --rccremote 127.0.0.1:4653"),
     ("shell", "holofs shell\nholofs shell 14023a1f --space work --shell zsh"),

@@ -58,7 +58,7 @@ pub fn tell(context: &Context, args: &HashArgs, composed: Composed) -> anyhow::R
 /// The specification in the arguments.
 pub fn composed_of(context: &Context, args: &HashArgs) -> anyhow::Result<Composed> {
     let one = !args.stdin || args.files.len() == 1;
-    anyhow::ensure!(one, "--stdin needs exactly one FILE, whose name says what it is");
+    anyhow::ensure!(one, "--stdin needs exactly one FILE, whose name determines its format");
     let request = Request { files: args.files.clone(), dev_dependencies: args.devdeps, robot: None };
     if !args.stdin {
         return composed(&context.home, &request);

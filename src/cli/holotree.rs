@@ -292,7 +292,7 @@ fn run(context: &Context, global: &RccGlobal, command: Word) -> anyhow::Result<E
 }
 
 /// Why RCC's build commands are not offered.
-const BUILDS: &str = "RCC builds; `holofs build FILE` makes a catalog in a way of its own";
+const BUILDS: &str = "RCC builds; `holofs build FILE` builds a catalog with other tools";
 
 fn not_offered(what: &'static str, why: &'static str) -> anyhow::Result<ExitCode> {
     Err(NotOffered { what, why }.into())

@@ -52,6 +52,8 @@ pub enum Shell {
     Zsh,
     /// fish
     Fish,
+    /// PowerShell (untested)
+    Pwsh,
     /// direnv, for any shell
     Direnv,
 }
@@ -172,7 +174,7 @@ fn wanted(context: &Context) -> anyhow::Result<Option<Box<Asks>>> {
             file.display()
         ),
         Verdict::Changed => anyhow::bail!(
-            "What {} asks for has changed: `holofs allow {dir}` lets the hook enter it again",
+            "The environment of {} has changed: `holofs allow {dir}` lets the hook enter it again",
             file.display()
         ),
         Verdict::Denied => Ok(None),
@@ -207,6 +209,10 @@ fn spelled(shell: Shell, changes: &[Change]) -> String {
     let lines = changes.iter().map(|(name, value)| match (shell, value) {
         (Shell::Fish, None) => format!("set -e {name}"),
         (Shell::Fish, Some(value)) => format!("set -gx {name} '{}'", fish_quoted(&value.to_string_lossy())),
+        (Shell::Pwsh, None) => format!("Remove-Item Env:{name} -ErrorAction SilentlyContinue"),
+        (Shell::Pwsh, Some(value)) => {
+            format!("$env:{name} = '{}'", powershell_quoted(&value.to_string_lossy()))
+        }
         (_, None) => format!("unset {name}"),
         (_, Some(value)) => variables::as_shell(&[(name.clone(), value.clone())]),
     });
@@ -215,6 +221,12 @@ fn spelled(shell: Shell, changes: &[Change]) -> String {
 
 fn fish_quoted(text: &str) -> String {
     text.replace('\\', r"\\").replace('\'', r"\'")
+}
+
+/// PowerShell takes four typographic quotes for the plain one; doubled, each of them is text.
+fn powershell_quoted(text: &str) -> String {
+    let twice = |c: char| if matches!(c, '\'' | '\u{2018}'..='\u{201b}') { 2 } else { 1 };
+    text.chars().flat_map(|c| std::iter::repeat_n(c, twice(c))).collect()
 }
 
 /// The hook's script.
@@ -234,6 +246,15 @@ fn script(shell: Shell, program: &str) -> String {
             "function _holofs_hook --on-event fish_prompt\n  '{}' hook fish --step | source\nend",
             fish_quoted(program)
         ),
+        Shell::Pwsh => format!(
+            "function global:_holofs_hook {{\n  $status = $global:LASTEXITCODE\n  \
+             $step = & '{}' hook pwsh --step | Out-String\n  if ($step) {{ Invoke-Expression $step }}\n  \
+             $global:LASTEXITCODE = $status\n}}\n\
+             if (-not (Test-Path Function:_holofs_prompt_before)) {{\n  \
+             Copy-Item Function:prompt Function:global:_holofs_prompt_before\n  \
+             function global:prompt {{ _holofs_hook; _holofs_prompt_before }}\n}}",
+            powershell_quoted(program)
+        ),
         Shell::Direnv => format!(
             "use_holofs() {{\n  watch_file robot.yaml package.yaml conda.yaml\n  \
              eval \"$('{quoted}' variables \"${{1:-.}}\" --space \"${{2:-user}}\")\"\n}}"
@@ -250,11 +271,16 @@ mod tests {
         let changes = [("A".to_owned(), Some("it's \\ $x".into())), ("B".to_owned(), None)];
         assert_eq!(spelled(Shell::Bash, &changes), "export A='it'\\''s \\ $x'\nunset B");
         assert_eq!(spelled(Shell::Fish, &changes), "set -gx A 'it\\'s \\\\ $x'\nset -e B");
+        let powershell = "$env:A = 'it''s \\ $x'\nRemove-Item Env:B -ErrorAction SilentlyContinue";
+        assert_eq!(spelled(Shell::Pwsh, &changes), powershell);
+        let quotes = [("A".to_owned(), Some("\u{2019}; Remove-Item x".into()))];
+        assert_eq!(spelled(Shell::Pwsh, &quotes), "$env:A = '\u{2019}\u{2019}; Remove-Item x'");
     }
 
     #[test]
     fn a_program_with_a_quote_in_its_path_is_one_word() {
         assert!(script(Shell::Bash, "/it's/holofs").contains(r"'/it'\''s/holofs' hook bash --step"));
         assert!(script(Shell::Fish, "/it's/holofs").contains(r"'/it\'s/holofs' hook fish --step"));
+        assert!(script(Shell::Pwsh, "/it's/holofs").contains("& '/it''s/holofs' hook pwsh --step"));
     }
 }

@@ -67,7 +67,7 @@ fn replace(file: &Path, page: &str) -> anyhow::Result<()> {
 /// Answers clients one after the other: each uses this one thread, for at most [`PATIENCE`].
 fn serve(context: &Context, address: SocketAddr, disk: bool) -> anyhow::Result<()> {
     let listener = TcpListener::bind(address).with_context(|| format!("Cannot listen on {address}"))?;
-    let address = listener.local_addr().context("Cannot tell where it listens")?;
+    let address = listener.local_addr().context("Cannot find the address it listens on")?;
     terminal::tell("holofs", &format!("serving http://{address}/metrics"));
     for stream in listener.incoming() {
         let answered = stream.and_then(|mut stream| answer(&mut stream, || page(context, disk)));

@@ -122,7 +122,7 @@ fn file_of(path: &Path) -> anyhow::Result<Option<PathBuf>> {
     match file_here(path) {
         Some(file) => Ok(Some(file)),
         None => Err(NotFound(format!(
-            "No environment is asked for in {}: it has no {}",
+            "No environment is defined in {}: it has no {}",
             path.display(),
             IN_DIRECTORY.join(", no ")
         ))

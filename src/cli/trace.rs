@@ -170,7 +170,7 @@ fn sums(run: &Run) -> Vec<String> {
             run.waited_ms,
             grouped(run.missed)
         ),
-        "What the kernel's page cache answered was never asked for, and is not in these numbers".to_owned(),
+        "Reads that the kernel's page cache answered are not in these numbers".to_owned(),
     ];
     lines.extend((run.ahead > 0).then(|| format!("{} requests were made ahead of the programs", run.ahead)));
     lines.extend(

@@ -16,7 +16,7 @@ impl ObjectId {
     pub fn of(bytes: &[u8]) -> ObjectId {
         match Digest::of(Regime::Sha256, bytes) {
             Digest::Sha256(id) => ObjectId(id),
-            Digest::SipHash128(_) => unreachable!("SHA-256 was asked for"),
+            Digest::SipHash128(_) => unreachable!("SHA-256 was requested"),
         }
     }
 }

@@ -121,7 +121,7 @@ impl Context {
         let (index, made) = self.index_at(&path)?;
         match &made {
             Made::Opened | Made::Compiled(None) => {}
-            Made::Compiled(Some(why)) => log::warn!("{why}: compiled anew"),
+            Made::Compiled(Some(why)) => log::warn!("{why}: compiled again"),
             Made::NotKept(why) if self.cache_not_writable().is_some() => {
                 log::debug!("{why}: compiled in memory")
             }

@@ -85,7 +85,7 @@ impl Failure for NoCatalogFor {
     fn hint(&self) -> Option<Cow<'_, str>> {
         let file = self.file.display();
         let hint = format!(
-            "`holofs build {file}` or `rcc holotree variables {file}` makes it, `holofs import` or `holofs pull` brings it"
+            "`holofs build {file}` or `rcc holotree variables {file}` builds it, `holofs import` or `holofs pull` brings it"
         );
         Some(hint.into())
     }
@@ -158,7 +158,7 @@ impl Failure for CannotMount {
     }
 
     fn hint(&self) -> Option<Cow<'_, str>> {
-        Some("`holofs materialize` needs no mount, `holofs doctor` tells what would help".into())
+        Some("`holofs materialize` needs no mount, `holofs doctor` shows what would help".into())
     }
 }
 

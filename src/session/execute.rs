@@ -133,7 +133,7 @@ impl Execution<'_> {
         });
         prefix
             .inspect_err(|error| {
-                log::warn!("No place for bytecode, so Python compiles what it imports: {error}")
+                log::warn!("Cannot keep bytecode, so Python compiles what it imports: {error}")
             })
             .ok()
     }
@@ -207,7 +207,7 @@ fn tell_unread(before: Option<Unread>, after: Option<Unread>) {
     if failed > 0 {
         log::warn!(
             "{failed} reads failed in this run, since content is missing from the hololib or damaged; \
-             `holofs check` tells what"
+             `holofs check` lists it"
         );
     }
 }

@@ -77,7 +77,7 @@ fn is_kept(context: &Context, space: &Space, index: &Index) -> anyhow::Result<bo
 fn other_files(space: &Space, index: &Index) -> Busy {
     let root = space.root.display();
     Busy(format!(
-        "{root} has files of another catalog than {}, and something was written to them; `holofs diff` tells what, `holofs reset` and \
+        "{root} has files of another catalog than {}, and something was written to them; `holofs diff` lists the changes, `holofs reset` and \
          --fresh drop it",
         index.blueprint()
     ))

@@ -29,7 +29,7 @@ impl Failure for ForeignPlace {
     fn hint(&self) -> Option<Cow<'_, str>> {
         let base = self.base.display();
         let hint = format!(
-            "`holofs run` takes that path in a namespace of its own, `install -d -o USER {base}` makes it a user's"
+            "`holofs run` uses that path in a private namespace, `install -d -o USER {base}` gives it to a user"
         );
         Some(hint.into())
     }

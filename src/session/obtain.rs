@@ -281,7 +281,7 @@ fn refusal(space: &Space, found: &Found, why: &Why) -> Busy {
             format!("{root} is mounted by {holder} and cannot be changed: {option}; unmount it first")
         }
         Why::Files => format!(
-            "{root}: {}; `holofs diff` tells what, `holofs reset` drops it, --fresh mounts over it, --mode materialize uses it",
+            "{root}: {}; `holofs diff` lists the changes, `holofs reset` drops it, --fresh mounts over it, --mode materialize uses it",
             CHANGED
         ),
         Why::Used => format!(
@@ -300,7 +300,7 @@ fn gave_up(space: &Space, found: &Found, until: Until) -> Busy {
             "{root} is unmounted, but {holder} still serves files that are open or writes to the disk"
         ),
         Until::Private => {
-            format!("{root} is in use by {holder} in a mount namespace of its own, {}", where_it_is(found))
+            format!("{root} is in use by {holder} in another mount namespace, {}", where_it_is(found))
         }
     })
 }

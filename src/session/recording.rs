@@ -183,7 +183,7 @@ fn all(root: &Path, mut next: u64, stop: &AtomicBool) -> (Vec<Event>, u64, Optio
 fn fetch(root: &Path, cursor: &str) -> anyhow::Result<Page> {
     let told = xattr::get(root, &format!("{PREFIX}{cursor}"));
     let told = told.with_context(|| format!("Cannot trace {}", root.display()))?;
-    Page::read(&told).context("What the server tells of requests makes no sense")
+    Page::read(&told).context("The server's request counters are invalid")
 }
 
 /// A recording of the space at `root`, without requests yet.

@@ -366,7 +366,7 @@ impl Supervisor {
 
 fn ask(child: &Child, asked: &Asked) {
     if let Some(Err(error)) = child.link.as_ref().map(|link| link.send(asked, &[])) {
-        log::debug!("The server cannot be asked for {asked:?}: {error}");
+        log::debug!("Cannot request {asked:?} from the server: {error}");
     }
 }
 

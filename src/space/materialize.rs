@@ -136,7 +136,7 @@ pub enum MaterializeError {
     #[error(transparent)]
     Catalog(#[from] CatalogError),
     /// The catalog was replaced since it was compiled.
-    #[error("The catalog {} changed meanwhile", path.display())]
+    #[error("The catalog {} changed in the meantime", path.display())]
     CatalogChanged {
         /// The catalog's file.
         path: PathBuf,

@@ -227,7 +227,7 @@ pub(super) fn id_of(dir: impl AsFd) -> io::Result<MountId> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
     let state = rustix::fs::statx(dir, "", flags, StatxFlags::MNT_ID)?;
     if state.stx_mask & StatxFlags::MNT_ID.bits() == 0 {
-        return Err(io::Error::new(io::ErrorKind::Unsupported, "the kernel tells no mount ids"));
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "the kernel reports no mount ids"));
     }
     Ok(MountId(state.stx_mnt_id))
 }

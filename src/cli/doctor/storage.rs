@@ -129,6 +129,6 @@ fn changed(changed: &Changed) -> String {
     let Changed { path, spaces, catalog, is_healed } = changed;
     let spaces: Vec<String> = spaces.iter().map(|space| space.display().to_string()).collect();
     let through = if spaces.is_empty() { "no space that is there".to_owned() } else { spaces.join(", ") };
-    let done = if *is_healed { "made anew" } else { "cannot be made anew" };
+    let done = if *is_healed { "created again" } else { "cannot be created again" };
     format!("  {path} of catalog {}: changed through {through}; {done}", &catalog[..16.min(catalog.len())])
 }

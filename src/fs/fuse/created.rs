@@ -29,7 +29,7 @@ impl Created {
         let is_coherent = is_coherent(&release);
         if !is_coherent {
             log::debug!(
-                "Linux {release} keeps old pages beside direct writes: files are made without CREATE"
+                "Linux {release} keeps old pages after direct writes: files are created without CREATE"
             );
         }
         Created { is_coherent }

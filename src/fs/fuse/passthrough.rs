@@ -72,7 +72,7 @@ impl Opens {
     pub fn new(dirs: &[PathBuf], observer: Arc<dyn Observer>) -> Opens {
         let view = |dir: &PathBuf| Ok((dir.clone(), backing::read_only_view(File::open(dir)?)?));
         let views = dirs.iter().map(view).collect::<io::Result<_>>().unwrap_or_else(|error| {
-            refused(&*observer, "No read-only view of the stores can be had", &error);
+            refused(&*observer, "Cannot create a read-only view of the stores", &error);
             Vec::new()
         });
         Opens { views, taken: OnceLock::new(), observer, table: Mutex::default() }

@@ -110,7 +110,7 @@ impl Vfs {
 
 fn refuse_foreign(name: &[u8]) -> Result<(), VfsError> {
     match name {
-        _ if name.starts_with(OURS) => Err(VfsError::NotPermitted("user.holofs.* is told by HoloFS itself")),
+        _ if name.starts_with(OURS) => Err(VfsError::NotPermitted("user.holofs.* is set by HoloFS only")),
         _ if name.starts_with(KEPT) => Ok(()),
         _ => Err(VfsError::Unsupported("An extended attribute outside of user.*")),
     }

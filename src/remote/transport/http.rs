@@ -197,7 +197,7 @@ impl Client {
             200 => {
                 let whole = self.read(call, answer, size)?;
                 let whole = Arc::new(self.exactly(call, whole, size)?);
-                log::debug!("{} sends {} whole though a part was asked for", self.remote, call.what);
+                log::debug!("{} sends {} whole, but a part was requested", self.remote, call.what);
                 self.keep(call.what, &whole);
                 Ok(cut(&whole, range))
             }
@@ -414,7 +414,7 @@ pub fn size_of(client: &Client, call: &Call<'_>) -> Result<Option<u64>, RemoteEr
     match answer.status {
         200 => {
             let length = header(&answer.headers, CONTENT_LENGTH).and_then(|text| text.parse().ok());
-            length.map(Some).ok_or_else(|| client.odd(call, "it tells no length".to_owned(), false))
+            length.map(Some).ok_or_else(|| client.odd(call, "it reports no length".to_owned(), false))
         }
         404 | 410 => Ok(None),
         _ => Err(client.refusal(call, answer)),

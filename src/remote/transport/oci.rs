@@ -181,7 +181,7 @@ impl Remote for Repository {
                     let length = header(&answer.headers, "content-length").and_then(|text| text.parse().ok());
                     length
                         .map(Some)
-                        .ok_or_else(|| self.client.odd(&call, "it tells no length".to_owned(), false))
+                        .ok_or_else(|| self.client.odd(&call, "it reports no length".to_owned(), false))
                 }
                 404 => Ok(None),
                 _ => Err(self.client.refusal(&call, answer)),
@@ -235,10 +235,7 @@ impl Remote for Repository {
         if self.put_manifest(name, &manifest::own(reference, objects))? == 201 {
             return Ok(());
         }
-        log::info!(
-            "{} takes no manifest of a type of its own: it gets one of an image",
-            self.client.remote()
-        );
+        log::info!("{} accepts no manifest of another type: it gets one of an image", self.client.remote());
         let config = manifest::image_config();
         self.put(&manifest::object_of(&config), &config)?;
         let (what, url) = (format!("manifest {name}"), self.url(&format!("manifests/{name}")));

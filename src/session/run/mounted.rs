@@ -86,7 +86,7 @@ fn in_space(
     in_files(context, request, space, index, reasons)
 }
 
-/// Runs the command in the space as files, which are not changed meanwhile.
+/// Runs the command in the space as files, which are not changed in the meantime.
 fn in_files(
     context: &Context,
     request: &RunRequest,

@@ -59,7 +59,7 @@ pub fn export(
     observer.expect(blobs.values().sum());
     let dir = target.parent().filter(|dir| !dir.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let temp = tempfile::Builder::new().prefix(".hololib-").suffix(".part").tempfile_in(dir);
-    let temp = temp.map_err(ArchiveError::io("Writing beside", target))?;
+    let temp = temp.map_err(ArchiveError::io("Writing next to", target))?;
     let mut zip = Zip { writer: ZipWriter::new(BufWriter::new(temp.as_file())), target };
     let all: Vec<(Digest, u64)> = blobs.into_iter().collect();
     zip.add_blobs(&Library::open(&home.library())?, &all, observer)?;

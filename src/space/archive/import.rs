@@ -365,7 +365,7 @@ fn publish(
         if Digest::of(Regime::Sha256, &stored) != id {
             // The file is being written during the import.
             let changed =
-                io::Error::new(io::ErrorKind::InvalidData, format!("catalog {name} changed meanwhile"));
+                io::Error::new(io::ErrorKind::InvalidData, format!("catalog {name} changed in the meantime"));
             return Err(ArchiveError::io("Reading", path)(changed));
         }
         if sys::fs::stat::read_regular(&target, MAX_STORED).is_ok_and(|present| present == stored) {

@@ -147,7 +147,9 @@ impl Run<'_> {
             Ok(()) if pristine.is_unchanged() => base.open_dir(name).map(Some),
             Ok(()) => {
                 base.remove(name)?;
-                placer.chain.demote(Tier::Snapshot, &io::Error::other("Somebody changes the pristine tree"));
+                placer
+                    .chain
+                    .demote(Tier::Snapshot, &io::Error::other("Another process changes the pristine tree"));
                 Ok(None)
             }
             Err(error) => {

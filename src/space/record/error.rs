@@ -93,7 +93,7 @@ pub enum RecordError {
         limit: u64,
     },
     /// The tree is still being changed.
-    #[error("Cannot record {}: it changed meanwhile", path.display())]
+    #[error("Cannot record {}: it changed in the meantime", path.display())]
     Changed {
         /// The entry.
         path: PathBuf,

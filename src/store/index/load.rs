@@ -211,7 +211,7 @@ fn checked_header(path: &Path, mut source: impl Read, len: u64) -> Result<Header
     }
     let records = u64::from(header.nodes) * RECORD_LEN as u64;
     if u64::from(header.first_record) + records > len {
-        return Err(damaged("it tells of more entries than it holds"));
+        return Err(damaged("it declares more entries than it holds"));
     }
     let mut crc = libdeflater::Crc::new();
     crc.update(&start[CHECKED_FROM..]);

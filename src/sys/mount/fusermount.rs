@@ -37,7 +37,7 @@ pub fn find() -> io::Result<PathBuf> {
 /// Mounts on `point`; returns the device that the requests come from.
 pub fn mount(point: &Mountpoint, options: Options) -> io::Result<OwnedFd> {
     if crate::sys::process::is_root() {
-        return Err(io::Error::new(io::ErrorKind::Unsupported, "it may no more than root"));
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "adds nothing for root"));
     }
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     fcntl_setfd(&theirs, FdFlags::empty())?;

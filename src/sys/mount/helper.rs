@@ -73,7 +73,7 @@ fn reach(path: &Path) -> io::Result<OwnedFd> {
         let error = io::Error::from(errno);
         let why = match error.kind() {
             io::ErrorKind::NotFound => format!("there is none at {}", path.display()),
-            io::ErrorKind::ConnectionRefused => format!("nobody serves {}", path.display()),
+            io::ErrorKind::ConnectionRefused => format!("no process serves {}", path.display()),
             _ => format!("{} cannot be reached: {error}", path.display()),
         };
         io::Error::new(error.kind(), why)
@@ -83,7 +83,7 @@ fn reach(path: &Path) -> io::Result<OwnedFd> {
         // The kernel reports a uid that is not mapped in this user namespace as the overflow uid; outside of all user namespaces, that
         // is user nobody.
         UNKNOWN => {
-            let who = "served from outside of this user namespace, which the mount helper does not reach, or by nobody";
+            let who = "served from outside of this user namespace, which the mount helper does not reach, or by no process";
             Err(io::Error::other(format!("{} is {who}", path.display())))
         }
         uid => Err(io::Error::other(format!("{} is served by user {uid}, not by root", path.display()))),
