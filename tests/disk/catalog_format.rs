@@ -58,7 +58,7 @@ fn file<'a>(catalog: &'a Catalog, path: &str) -> &'a File {
 // --- what RCC wrote ---------------------------------------------------------------------------------------------------
 
 #[test]
-fn the_golden_catalogs_are_read_with_every_value() {
+fn parse_reads_every_value_of_the_golden_catalogs() {
     for (regime, tool) in [
         ("gz", "97cb822b82cd288e67ff03ca66c3e036c4fded9c3a5263d781bf6882f5c62f76"),
         ("raw", "d045ef3d09dbf26009b35b00d2472f9e"),
@@ -120,7 +120,7 @@ fn parents_stand_before_children_and_names_are_sorted() {
 }
 
 #[test]
-fn what_rcc_wrote_is_written_back_byte_for_byte() {
+fn write_gives_back_what_rcc_wrote_byte_for_byte() {
     for name in ["catalog-gz", "catalog-raw", "space-meta-gz", "space-meta-raw"] {
         let stored = std::fs::read(golden(&format!("{name}.json.gz"))).unwrap();
         let catalog = Catalog::parse(&stored).unwrap();
@@ -136,7 +136,7 @@ fn what_rcc_wrote_is_written_back_byte_for_byte() {
 }
 
 #[test]
-fn the_catalog_under_a_spaces_head_is_the_meta_that_rcc_wrote() {
+fn write_under_the_head_of_a_space_gives_the_meta_that_rcc_wrote() {
     for regime in ["gz", "raw"] {
         let (catalog, _) = Catalog::read(&golden(&format!("catalog-{regime}.json.gz"))).unwrap();
         let (meta, _) = Catalog::read(&golden(&format!("space-meta-{regime}.json.gz"))).unwrap();
@@ -196,7 +196,7 @@ fn unsorted_entries_come_out_sorted() {
 }
 
 #[test]
-fn what_follows_the_first_value_is_ignored() {
+fn parse_ignores_what_follows_the_first_value() {
     let json = with_tree("{}", "{}") + "trailing { nonsense";
     assert_eq!(parse(&json).unwrap().stats().directories, 1);
 }
@@ -212,7 +212,7 @@ fn zstd_and_several_gzip_members_are_read() {
 }
 
 #[test]
-fn a_link_that_dangled_may_be_without_digest() {
+fn parse_accepts_a_dangling_link_without_digest() {
     let link = format!(
         r#"{{"l":{{"name":"l","symlink":"gone","size":4,"mode":{},"digest":"N/A","rewrite":[]}}}}"#,
         1u32 << 27 | 0o777
@@ -251,7 +251,7 @@ fn class(error: &CatalogError) -> Option<Class> {
 }
 
 #[test]
-fn every_bad_catalog_is_refused_with_its_entry_named() {
+fn parse_refuses_every_bad_catalog_and_names_its_entry() {
     let all = crate::common::bad_catalogs::all();
     assert!(all.len() >= 80, "only {} cases", all.len());
     for (json, expected, entry) in all {
@@ -276,7 +276,7 @@ fn plain_json_and_other_files_are_not_compressed() {
 }
 
 #[test]
-fn a_truncated_catalog_is_an_error_wherever_it_ends() {
+fn parse_of_a_truncated_catalog_is_an_error_wherever_it_ends() {
     let stored = std::fs::read(golden("catalog-gz.json.gz")).unwrap();
     for length in (0..stored.len()).step_by(97).chain(stored.len() - 9..stored.len()) {
         let error = Catalog::parse(&stored[..length]).unwrap_err();
@@ -323,7 +323,7 @@ fn reading_by_path_names_the_file_and_refuses_other_versions() {
 // --- depth and length -------------------------------------------------------------------------------------------------
 
 #[test]
-fn a_tree_as_deep_as_a_path_can_be_is_read_and_written() {
+fn parse_and_write_take_a_tree_as_deep_as_a_path_can_be() {
     for levels in [2000, MAX_DEPTH] {
         let catalog = parse(&deep(levels)).unwrap();
         assert_eq!(catalog.dirs().len(), levels + 1);
@@ -334,7 +334,7 @@ fn a_tree_as_deep_as_a_path_can_be_is_read_and_written() {
 }
 
 #[test]
-fn a_deeper_one_is_an_error_in_known_and_unknown_fields() {
+fn parse_of_a_deeper_tree_is_an_error_in_known_and_unknown_fields() {
     let levels = 100_000;
     let list = format!("{}{}", "[".repeat(levels), "]".repeat(levels));
     let object = format!("{}1{}", r#"{"a":"#.repeat(levels), "}".repeat(levels));
@@ -360,7 +360,7 @@ fn a_deeper_one_is_an_error_in_known_and_unknown_fields() {
 }
 
 #[test]
-fn a_bomb_is_refused() {
+fn inflate_refuses_a_bomb() {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     let spaces = vec![b' '; 1 << 20];
     for _ in 0..600 {
@@ -468,7 +468,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(128))]
 
     #[test]
-    fn a_generated_catalog_survives_writing_and_reading(children in prop::collection::vec((names(), sketches()), 0..8)) {
+    fn write_and_parse_keep_a_generated_catalog(children in prop::collection::vec((names(), sketches()), 0..8)) {
         let mut dirs = Vec::new();
         grow(&mut dirs, None, None, false, &Sketch::Dir { perm: 0o755, link: None, children });
         let catalog = Catalog::new(header(), dirs).unwrap();
@@ -489,7 +489,7 @@ proptest! {
 }
 
 #[test]
-fn a_program_cannot_make_an_arena_that_is_no_tree() {
+fn validate_refuses_an_arena_that_is_no_tree() {
     let dir = |name: Option<&str>, parent: Option<u32>, subdirs: &[u32]| Dir {
         name: name.map(|name| OwnedName::new(name.as_bytes()).unwrap()),
         parent: parent.map(DirId),

@@ -27,7 +27,7 @@ fn beside(suffixes: &[&str]) -> Vec<String> {
 }
 
 #[test]
-fn the_oracle_restores_the_golden_tree() {
+fn oracle_restores_the_golden_tree() {
     for regime in ["gz", "raw"] {
         let world = World::new(regime);
         let space = world.root().join("oracle").join(LABEL);
@@ -38,7 +38,7 @@ fn the_oracle_restores_the_golden_tree() {
 }
 
 #[test]
-fn a_new_space_equals_the_one_rcc_restored() {
+fn materialize_equals_what_rcc_restored() {
     for regime in ["gz", "raw"] {
         for strategy in [Strategy::Auto, Strategy::Reflink, Strategy::Hardlink, Strategy::Copy] {
             let world = World::new(regime);
@@ -56,7 +56,7 @@ fn a_new_space_equals_the_one_rcc_restored() {
 }
 
 #[test]
-fn every_entry_is_counted_once() {
+fn materialize_counts_every_entry_once() {
     let world = World::new("gz");
     let report = world.materialize(&Options { strategy: Strategy::Copy, ..ALL_BITS }).unwrap();
     let tree = oracle::tree_of(&world.golden());
@@ -90,7 +90,7 @@ fn hardlinks_are_made_only_where_nothing_can_be_seen_of_them() {
 }
 
 #[test]
-fn without_being_asked_no_inode_is_shared() {
+fn materialize_shares_no_inode_by_default() {
     let world = World::new("gz");
     world.restore();
     for (path, entry) in oracle::tree_of(&world.space.root) {
@@ -101,7 +101,7 @@ fn without_being_asked_no_inode_is_shared() {
 }
 
 #[test]
-fn as_root_setuid_and_setgid_are_dropped_and_counted_unless_allowed() {
+fn materialize_as_root_drops_and_counts_setuid_and_setgid_unless_allowed() {
     if !is_root() {
         return eprintln!("skipped: only root drops bits");
     }
@@ -122,7 +122,7 @@ fn is_root() -> bool {
 }
 
 #[test]
-fn a_damaged_blob_leaves_nothing_at_a_new_space_and_is_named() {
+fn materialize_names_a_damaged_blob_and_leaves_no_new_space() {
     for (regime, damage) in
         [("gz", "gone"), ("gz", "flipped"), ("raw", "gone"), ("raw", "flipped"), ("raw", "short")]
     {
@@ -142,7 +142,7 @@ fn a_damaged_blob_leaves_nothing_at_a_new_space_and_is_named() {
 }
 
 #[test]
-fn a_damaged_blob_in_an_existing_space_costs_that_file_alone() {
+fn materialize_in_place_loses_only_the_file_of_a_damaged_blob() {
     let world = World::new("gz");
     world.restore();
     let meta = fs::read(world.space.sibling(".meta")).unwrap();
@@ -164,7 +164,7 @@ fn a_damaged_blob_in_an_existing_space_costs_that_file_alone() {
 }
 
 #[test]
-fn an_offset_at_which_the_identity_does_not_stand_is_that_files_error() {
+fn materialize_reports_a_wrong_offset_as_an_error_of_its_file() {
     let world = World::new("gz");
     world.edit_catalog(|catalog| {
         catalog["tree"]["subdirs"]["reloc"]["files"]["one.txt"]["rewrite"] = serde_json::json!([34]);
@@ -179,7 +179,7 @@ fn an_offset_at_which_the_identity_does_not_stand_is_that_files_error() {
 }
 
 #[test]
-fn a_space_that_is_live_locked_or_elsewhere_is_refused() {
+fn materialize_refuses_a_space_that_is_live_locked_or_elsewhere() {
     let world = World::new("gz");
     let live = world.space.go_live().unwrap();
     let refused = world.materialize(&ALL_BITS);

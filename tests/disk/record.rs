@@ -165,12 +165,12 @@ fn golden_is_recorded_as_rcc_did(fixture: &Fixture, regime: &str) {
 }
 
 #[test]
-fn the_golden_tree_is_recorded_as_rcc_did_compressed() {
+fn record_of_the_golden_tree_is_as_rcc_recorded_it_compressed() {
     golden_is_recorded_as_rcc_did(&Fixture::new(), "gz");
 }
 
 #[test]
-fn the_golden_tree_is_recorded_as_rcc_did_raw() {
+fn record_of_the_golden_tree_is_as_rcc_recorded_it_raw() {
     golden_is_recorded_as_rcc_did(&Fixture::raw(), "raw");
 }
 
@@ -192,7 +192,7 @@ fn recording_again_writes_no_blob_and_the_same_catalog() {
 }
 
 #[test]
-fn a_blob_that_was_cut_off_is_written_again() {
+fn record_writes_a_truncated_blob_again() {
     for (fixture, regime) in [(Fixture::new(), Regime::Sha256), (Fixture::raw(), Regime::SipHash128)] {
         let content = "some content\n".repeat(1000);
         fixture.put("file", &content);
@@ -208,7 +208,7 @@ fn a_blob_that_was_cut_off_is_written_again() {
 }
 
 #[test]
-fn what_other_writers_left_in_the_library_is_kept() {
+fn record_keeps_what_other_writers_left_in_the_library() {
     let fixture = Fixture::new();
     let content = b"some content";
     fixture.put("file", content);
@@ -228,7 +228,7 @@ fn what_other_writers_left_in_the_library_is_kept() {
 }
 
 #[test]
-fn every_digest_has_its_blob_even_behind_links_out_of_the_tree() {
+fn record_has_a_blob_for_every_digest_even_behind_links_out_of_the_tree() {
     let fixture = Fixture::new();
     let outside = fixture.temp.path().join("outside");
     fs::create_dir_all(outside.join("sub")).unwrap();
@@ -248,7 +248,7 @@ fn every_digest_has_its_blob_even_behind_links_out_of_the_tree() {
 }
 
 #[test]
-fn a_long_file_is_streamed_to_the_same_result() {
+fn record_streams_a_long_file_to_the_same_result() {
     for (fixture, regime) in [(Fixture::new(), Regime::Sha256), (Fixture::raw(), Regime::SipHash128)] {
         let mut content = vec![b'.'; 17 << 20];
         for offset in [0, (1 << 20) - 7, 5 << 20, (17 << 20) - 24] {
@@ -268,7 +268,7 @@ fn a_long_file_is_streamed_to_the_same_result() {
 }
 
 #[test]
-fn one_file_under_many_names_is_read_once() {
+fn record_reads_one_file_under_many_names_once() {
     let fixture = Fixture::new();
     fixture.put("lib/file", format!("#!/{IDENTITY}/x\n"));
     fs::hard_link(fixture.stage().join("lib/file"), fixture.stage().join("lib/twin")).unwrap();
@@ -306,7 +306,7 @@ fn make_fifo(path: &Path) {
 }
 
 #[test]
-fn what_cannot_be_recorded_is_named_and_nothing_is_published() {
+fn record_names_what_it_cannot_record_and_publishes_nothing() {
     let cases: [(&str, &str, Plant); 8] = [
         ("bad", "leads nowhere", |path| symlink("missing", path).unwrap()),
         ("bad", "leads nowhere", |path| symlink("bad", path).unwrap()),
@@ -355,7 +355,7 @@ fn killed_names_are_not_even_looked_at() {
 }
 
 #[test]
-fn a_directory_whose_name_no_label_can_replace_is_refused_with_advice() {
+fn record_refuses_a_directory_whose_name_no_label_can_replace_with_advice() {
     let fixture = Fixture::new();
     for (name, expected) in [
         ("env", "24 letters"),
@@ -398,7 +398,7 @@ impl Observer for Meddler {
 }
 
 #[test]
-fn a_tree_that_changes_meanwhile_is_refused_by_name() {
+fn record_refuses_a_tree_that_changes_by_name() {
     type Change = fn(&Path);
     let append: Change = |file| {
         let mut file = fs::OpenOptions::new().append(true).open(file).unwrap();
@@ -440,7 +440,7 @@ fn a_tree_that_changes_meanwhile_is_refused_by_name() {
 // --- what is reported -------------------------------------------------------------------------------------------------
 
 #[test]
-fn the_recorded_directory_is_only_read() {
+fn record_only_reads_the_directory() {
     let fixture = Fixture::new();
     fixture.put("a/b", "x");
     let before = files_below(&fixture.stage());
@@ -449,7 +449,7 @@ fn the_recorded_directory_is_only_read() {
 }
 
 #[test]
-fn a_missing_or_foreign_specification_and_an_unusual_place_are_warnings() {
+fn record_warns_of_a_missing_or_foreign_specification_and_an_unusual_place() {
     let fixture = Fixture::new();
     let recorded = fixture.record().unwrap();
     assert_eq!(recorded.blueprint, blueprint_hash("a name"));
@@ -472,7 +472,7 @@ fn a_missing_or_foreign_specification_and_an_unusual_place_are_warnings() {
 }
 
 #[test]
-fn the_catalog_and_its_info_are_all_that_is_in_the_catalog_directory() {
+fn record_leaves_only_the_catalog_and_its_info_in_the_catalog_directory() {
     let fixture = Fixture::new();
     fixture.put("file", "x");
     let recorded = fixture.record().unwrap();

@@ -30,7 +30,7 @@ fn half_written(sandbox: &Sandbox) -> [PathBuf; 2] {
 }
 
 #[test]
-fn what_is_half_written_under_rccs_lock_is_waited_for_and_no_damage() {
+fn open_waits_for_what_is_half_written_under_the_lock_of_rcc() {
     for file in 0..2 {
         for command in 0..3 {
             let sandbox = Sandbox::golden(Regime::Gzip);

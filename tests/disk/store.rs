@@ -115,7 +115,7 @@ fn golden_files(catalog: &str) -> Vec<(String, Wanted)> {
 }
 
 #[test]
-fn a_library_that_is_held_gives_what_it_had_and_what_came_in_its_place() {
+fn open_from_a_held_library_gives_old_and_replaced_content() {
     let mut fixture = Fixture::new(1, 4096);
     let held = Library::open(&fixture.library()).unwrap().hold().unwrap();
     let unheld = Library::open(&fixture.library()).unwrap();
@@ -133,7 +133,7 @@ fn a_library_that_is_held_gives_what_it_had_and_what_came_in_its_place() {
 }
 
 #[test]
-fn every_file_of_both_golden_hololibs_opens_with_its_mode_and_mother_time() {
+fn open_gives_every_file_of_both_golden_hololibs_its_mode_and_mother_time() {
     for (archive, catalog) in
         [("hololib-dir-gz.tar.gz", "catalog-gz.json.gz"), ("hololib-dir-raw.tar.gz", "catalog-raw.json.gz")]
     {
@@ -164,7 +164,7 @@ fn every_file_of_both_golden_hololibs_opens_with_its_mode_and_mother_time() {
 }
 
 #[test]
-fn two_stores_with_eight_threads_each_share_one_raw_store() {
+fn open_by_two_stores_with_eight_threads_each_shares_one_raw_store() {
     let fixture = Fixture::new(40, 100_000);
     let stores = [fixture.store(Limits::default()), fixture.store(Limits::default())];
     std::thread::scope(|scope| {
@@ -191,7 +191,7 @@ fn threads_that_want_the_same_blob_decode_it_once() {
 }
 
 #[test]
-fn a_blob_that_is_overwritten_in_place_meanwhile_is_waited_for() {
+fn open_waits_for_a_blob_that_is_overwritten_in_place() {
     let fixture = Fixture::new(1, 4_000_000);
     let (wanted, content) = &fixture.contents[0];
     let path = fixture.library().join(blob_path(&wanted.digest));
@@ -214,7 +214,7 @@ fn a_blob_that_is_overwritten_in_place_meanwhile_is_waited_for() {
 }
 
 #[test]
-fn one_content_in_two_modes_is_two_entries() {
+fn open_of_one_content_in_two_modes_makes_two_entries() {
     let fixture = Fixture::new(1, 100);
     let store = fixture.store(Limits::default());
     let wanted = fixture.contents[0].0;
@@ -236,7 +236,7 @@ fn directories_of_ours_are_private() {
 }
 
 #[test]
-fn a_raw_store_that_others_may_write_is_not_used() {
+fn open_does_not_use_a_raw_store_that_others_may_write() {
     let fixture = Fixture::new(1, 100);
     fs::create_dir(fixture.raw()).unwrap();
     fs::set_permissions(fixture.raw(), fs::Permissions::from_mode(0o777)).unwrap();
@@ -248,7 +248,7 @@ fn a_raw_store_that_others_may_write_is_not_used() {
 }
 
 #[test]
-fn without_a_raw_store_everything_is_served_from_memory_and_told_once() {
+fn open_without_a_raw_store_serves_from_memory_and_reports_it_once() {
     let fixture = Fixture::new(5, 100);
     fs::write(fixture.raw(), "a file").unwrap();
     let store = fixture.store(Limits::default());
@@ -271,7 +271,7 @@ fn memory_is_bounded_and_what_falls_out_is_made_again() {
 }
 
 #[test]
-fn a_file_larger_than_memory_may_be_is_inflated_once_however_often_it_is_asked_for() {
+fn open_inflates_a_file_above_the_memory_limit_once_however_often_it_is_opened() {
     let fixture = Fixture::new(2, 300_000);
     fs::write(fixture.raw(), "a file").unwrap();
     let store = fixture.store(Limits { memory_bytes: 100_000, ..Limits::default() });
@@ -320,7 +320,7 @@ impl Drop for Volume {
 }
 
 #[test]
-fn a_full_disk_costs_memory_but_no_wrong_or_missing_byte() {
+fn open_on_a_full_disk_costs_memory_but_no_wrong_or_missing_byte() {
     if !may_mount() {
         return;
     }
@@ -339,7 +339,7 @@ fn a_full_disk_costs_memory_but_no_wrong_or_missing_byte() {
 }
 
 #[test]
-fn a_read_only_raw_store_is_read_and_the_rest_comes_from_memory() {
+fn open_reads_a_read_only_raw_store_and_the_rest_from_memory() {
     if !may_mount() {
         return;
     }
@@ -355,7 +355,7 @@ fn a_read_only_raw_store_is_read_and_the_rest_comes_from_memory() {
 }
 
 #[test]
-fn where_blocks_can_be_shared_a_raw_blob_costs_none_and_is_verified_all_the_same() {
+fn open_shares_the_blocks_of_a_raw_blob_and_still_verifies_it() {
     if !may_mount() || Command::new("mkfs.btrfs").arg("--version").output().is_err() {
         eprintln!("skipped: needs mkfs.btrfs");
         return;
@@ -391,7 +391,7 @@ fn blob_in(fixture: &Fixture, wanted: &Wanted) -> PathBuf {
 }
 
 #[test]
-fn the_raw_store_stays_within_its_limit_and_open_files_outlive_eviction() {
+fn evict_keeps_the_raw_store_within_its_limit_and_open_files_alive() {
     let fixture = Fixture::new(10, 1000);
     let store = fixture.store(Limits { raw_bytes: 3000, ..Limits::default() });
     let files: Vec<_> = fixture.contents.iter().map(|(wanted, _)| store.open(wanted).unwrap()).collect();
@@ -404,7 +404,7 @@ fn the_raw_store_stays_within_its_limit_and_open_files_outlive_eviction() {
 }
 
 #[test]
-fn only_an_entry_that_is_as_it_was_made_gets_another_name() {
+fn link_names_only_an_entry_that_is_as_it_was_made() {
     let fixture = Fixture::new(5, 1000);
     let store = fixture.store(Limits::default());
     let wanted: Vec<Wanted> = fixture.contents.iter().map(|(wanted, _)| *wanted).collect();
@@ -437,7 +437,7 @@ fn only_an_entry_that_is_as_it_was_made_gets_another_name() {
 }
 
 #[test]
-fn a_new_process_learns_what_is_there_and_evicts_the_oldest() {
+fn evict_by_a_new_process_removes_the_oldest() {
     let fixture = Fixture::new(10, 1000);
     fixture.assert_all_open(&fixture.store(Limits::default()));
     let store = fixture.store(Limits { raw_bytes: 4000, ..Limits::default() });
@@ -474,14 +474,14 @@ fn temporary_files_of_dead_processes_are_collected_and_no_others() {
 #[test]
 fn few_descriptors_are_enough() {
     let this_test = std::env::current_exe().unwrap();
-    let script = "ulimit -n 32 && exec \"$0\" --exact --ignored --test-threads 1 store::with_32_descriptors";
+    let script = "ulimit -n 32 && exec \"$0\" --exact --ignored --test-threads 1 store::open_works_with_32_descriptors";
     let status = Command::new("sh").args(["-c", script]).arg(this_test).status().unwrap();
     assert!(status.success());
 }
 
 #[test]
 #[ignore = "few_descriptors_are_enough runs it with a low limit"]
-fn with_32_descriptors() {
+fn open_works_with_32_descriptors() {
     let fixture = Fixture::new(200, 100);
     let descriptors = NonZeroUsize::new(1024).unwrap();
     let store = fixture.store(Limits { descriptors, ..Limits::default() });
@@ -491,13 +491,13 @@ fn with_32_descriptors() {
 }
 
 #[test]
-fn the_default_limits_leave_descriptors_to_others() {
+fn limits_leave_descriptors_to_others() {
     let limits = Limits::default();
     assert!((1..=1024).contains(&limits.descriptors.get()));
 }
 
 #[test]
-fn a_catalog_with_a_wrong_size_gets_an_error_and_harms_nothing() {
+fn open_with_a_wrong_size_is_an_error_and_harms_nothing() {
     let fixture = Fixture::new(1, 1000);
     let store = fixture.store(Limits::default());
     let right = fixture.contents[0].0;
@@ -513,7 +513,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(40))]
 
     #[test]
-    fn any_content_comes_back_from_a_store(contents in proptest::collection::vec(
+    fn open_gives_back_any_content(contents in proptest::collection::vec(
         proptest::collection::vec(any::<u8>(), 0..3000), 1..6)
     ) {
         let mut fixture = Fixture::new(0, 0);

@@ -85,7 +85,7 @@ fn hololib(sandbox: &Sandbox) -> Vec<(PathBuf, Vec<u8>)> {
 }
 
 #[test]
-fn what_rcc_exported_is_imported_blob_for_blob() {
+fn import_takes_what_rcc_exported_blob_for_blob() {
     for regime in Regime::BOTH {
         let sandbox = empty(regime);
         let report = import(&sandbox, &golden_zip(regime));
@@ -102,7 +102,7 @@ fn what_rcc_exported_is_imported_blob_for_blob() {
 }
 
 #[test]
-fn what_holofs_exports_either_rcc_imports_and_restores() {
+fn export_is_imported_and_restored_by_either_rcc() {
     for version in [17, 19] {
         let Some(rcc) = rcc(version) else { return };
         let fixed = FixedHome::take();
@@ -122,7 +122,7 @@ fn what_holofs_exports_either_rcc_imports_and_restores() {
 }
 
 #[test]
-fn what_holofs_imports_either_rcc_restores() {
+fn import_is_restored_by_either_rcc() {
     for version in [17, 19] {
         let Some(rcc) = rcc(version) else { return };
         for regime in Regime::BOTH {
@@ -145,7 +145,7 @@ fn what_holofs_imports_either_rcc_restores() {
 }
 
 #[test]
-fn an_export_holds_what_rccs_export_holds() {
+fn export_holds_what_an_export_of_rcc_holds() {
     let Some(rcc) = rcc(17) else { return };
     for regime in Regime::BOTH {
         let sandbox = Sandbox::golden(regime);
@@ -178,7 +178,7 @@ fn backslashes_are_slashes() {
 }
 
 #[test]
-fn a_name_that_has_no_place_in_a_hololib_refuses_the_whole_file() {
+fn import_refuses_a_file_with_a_name_outside_a_hololib() {
     let good = entries(&golden_zip(Regime::Gzip));
     let digest = "7".repeat(64);
     let misplaced = format!("library/00/00/00/{digest}");
@@ -244,7 +244,7 @@ fn catalog_of(platform: &str, base: &str) -> Vec<u8> {
 }
 
 #[test]
-fn a_name_that_stands_twice_refuses_the_whole_file() {
+fn import_refuses_a_file_with_a_name_twice() {
     let sandbox = Sandbox::new();
     let good = entries(&golden_zip(Regime::Gzip));
     let zip = sandbox.scratch().join("bad.zip");
@@ -265,7 +265,7 @@ fn changed(sandbox: &Sandbox, which: impl Fn(&str) -> bool, change: impl Fn(&[u8
 }
 
 #[test]
-fn a_bad_catalog_refuses_the_whole_file() {
+fn import_refuses_a_file_with_a_bad_catalog() {
     let is_catalog = |name: &str| name.starts_with("catalog/");
     let changes: [Change; 5] = [
         &|bytes| bytes[..bytes.len() / 2].to_vec(),
@@ -289,7 +289,7 @@ fn deflated_zeros(len: usize) -> Vec<u8> {
 }
 
 #[test]
-fn a_bad_blob_stays_outside_and_its_catalog_too_and_the_rest_is_kept_for_the_next_try() {
+fn import_leaves_out_a_bad_blob_and_its_catalog_and_keeps_the_rest() {
     let is_blob = |name: &str| name.starts_with("library/");
     let changes: [Change; 6] = [
         &|bytes| bytes[..bytes.len() - 1].to_vec(),
@@ -317,7 +317,7 @@ fn a_bad_blob_stays_outside_and_its_catalog_too_and_the_rest_is_kept_for_the_nex
 }
 
 #[test]
-fn a_missing_blob_is_told_and_one_that_is_in_the_hololib_is_enough() {
+fn import_reports_a_missing_blob_unless_the_hololib_has_it() {
     let sandbox = Sandbox::new();
     let zip = sandbox.scratch().join("delta.zip");
     let mut all = entries(&golden_zip(Regime::Gzip));
@@ -333,7 +333,7 @@ fn a_missing_blob_is_told_and_one_that_is_in_the_hololib_is_enough() {
 }
 
 #[test]
-fn a_blob_that_no_catalog_names_is_not_imported() {
+fn import_leaves_out_a_blob_that_no_catalog_names() {
     let sandbox = Sandbox::new();
     let zip = sandbox.scratch().join("more.zip");
     let digest = "7".repeat(64);
@@ -344,7 +344,7 @@ fn a_blob_that_no_catalog_names_is_not_imported() {
 }
 
 #[test]
-fn a_damaged_blob_of_the_hololib_is_moved_aside_and_replaced() {
+fn import_moves_a_damaged_blob_of_the_hololib_aside_and_replaces_it() {
     let sandbox = Sandbox::new();
     import(&sandbox, &golden_zip(Regime::Gzip));
     let (path, _) = hololib(&sandbox).into_iter().rfind(|(path, _)| path.starts_with("library")).unwrap();
@@ -367,7 +367,7 @@ fn blobs_of_the_other_kind_are_refused_unless_asked_for() {
 }
 
 #[test]
-fn what_is_no_zip_is_told_apart_from_what_is_not_there() {
+fn import_distinguishes_no_zip_from_no_file() {
     let sandbox = Sandbox::new();
     let path = sandbox.scratch().join("x.zip");
     let name = path.to_str().unwrap();
@@ -384,7 +384,7 @@ fn what_is_no_zip_is_told_apart_from_what_is_not_there() {
 }
 
 #[test]
-fn an_export_of_a_damaged_environment_leaves_no_file() {
+fn export_of_a_damaged_environment_leaves_no_file() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let (path, _) = hololib(&sandbox).into_iter().rfind(|(path, _)| path.starts_with("library")).unwrap();
     fs::write(sandbox.hololib().join(path), b"damage").unwrap();

@@ -137,7 +137,7 @@ fn repair_moves_bad_blobs_aside_and_makes_anew_what_the_raw_store_has() {
 }
 
 #[test]
-fn a_bad_raw_entry_is_found_and_removed_and_made_anew() {
+fn check_finds_and_removes_a_bad_raw_entry_which_is_created_again() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let first = sandbox.materialize(golden::CATALOG, "s", "user");
     fill_raw(&sandbox);
@@ -199,7 +199,7 @@ fn gc_takes_nothing_that_a_catalog_names() {
 }
 
 #[test]
-fn a_dry_run_tells_what_a_run_does_and_changes_nothing() {
+fn gc_dry_run_reports_what_a_run_does_and_changes_nothing() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     fill_raw(&sandbox);
     sandbox.materialize(golden::CATALOG, "s", "user");
@@ -219,7 +219,7 @@ fn a_dry_run_tells_what_a_run_does_and_changes_nothing() {
 }
 
 #[test]
-fn a_mounted_space_keeps_what_it_uses_though_its_catalog_is_gone() {
+fn gc_keeps_what_a_mounted_space_uses_without_its_catalog() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = sandbox.mount(golden::CATALOG, "live", "user", &[]);
     sandbox.holofs_ok(&["remove", golden::BLUEPRINT]);
@@ -251,7 +251,7 @@ fn release(mut holder: Child) {
 }
 
 #[test]
-fn while_somebody_works_who_does_not_say_with_what_nothing_he_could_use_goes() {
+fn gc_keeps_everything_that_an_unknown_running_command_could_use() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     fill_raw(&sandbox);
     sandbox.materialize(golden::CATALOG, "s", "user");
@@ -266,7 +266,7 @@ fn while_somebody_works_who_does_not_say_with_what_nothing_he_could_use_goes() {
 }
 
 #[test]
-fn the_raw_store_shrinks_to_a_size_the_oldest_first_and_by_age() {
+fn gc_shrinks_the_raw_store_by_size_oldest_first_and_by_age() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let space = sandbox.materialize(golden::CATALOG, "s", "user");
     fill_raw(&sandbox);
@@ -285,7 +285,7 @@ fn the_raw_store_shrinks_to_a_size_the_oldest_first_and_by_age() {
 }
 
 #[test]
-fn a_catalog_that_cannot_be_read_keeps_all_blobs() {
+fn gc_keeps_all_blobs_if_a_catalog_cannot_be_read() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let catalog = sandbox.hololib().join("catalog").join(golden::CATALOG);
     damage(&catalog, |bytes| bytes.truncate(bytes.len() / 2));
@@ -296,7 +296,7 @@ fn a_catalog_that_cannot_be_read_keeps_all_blobs() {
 }
 
 #[test]
-fn an_abandoned_part_of_a_blob_goes_and_a_fresh_one_stays() {
+fn gc_removes_an_abandoned_part_of_a_blob_and_keeps_a_fresh_one() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let dir = blobs(&sandbox)[0].parent().unwrap().to_owned();
     let (old, fresh) = (dir.join("x.part#1"), dir.join("y.part#2"));
@@ -330,7 +330,7 @@ fn a_part_of_a_file_of_ours_goes_when_its_process_has_ended() {
 }
 
 #[test]
-fn what_was_written_goes_with_its_space_and_not_before() {
+fn gc_removes_what_was_written_with_its_space_and_not_before() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = sandbox.mount(golden::CATALOG, "s", "user", &[]);
     let root = mounted.path().to_owned();
@@ -390,7 +390,7 @@ fn delete_leaves_a_mounted_space_alone_and_takes_it_with_its_writes_afterwards()
 }
 
 #[test]
-fn a_lock_that_rcc_holds_is_waited_for_and_told_no_longer_than_asked() {
+fn lock_that_rcc_holds_is_waited_for_no_longer_than_requested() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let space = sandbox.materialize(golden::CATALOG, "s", "user");
     let lock = space.with_extension("lck");

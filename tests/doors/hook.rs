@@ -119,7 +119,7 @@ fn fish_enters_and_leaves_with_the_directory() {
 }
 
 #[test]
-fn nothing_of_a_directory_is_read_before_it_is_allowed() {
+fn hook_reads_nothing_of_a_directory_before_it_is_allowed() {
     let world = World::new();
     let file = world.project.join("robot.yaml");
     fs::remove_file(&file).unwrap();
@@ -140,7 +140,7 @@ fn nothing_of_a_directory_is_read_before_it_is_allowed() {
 }
 
 #[test]
-fn a_change_of_what_is_asked_for_is_not_entered() {
+fn hook_does_not_enter_a_changed_environment() {
     let world = World::new();
     world.allow();
     let (eval, _) = world.step(&world.project);
@@ -161,7 +161,7 @@ fn a_change_of_what_is_asked_for_is_not_entered() {
 }
 
 #[test]
-fn what_is_allowed_is_allowed_at_one_path_only() {
+fn allow_is_for_one_path_only() {
     let world = World::new();
     world.allow();
     let copy = world.sandbox.scratch().join("copy");
@@ -173,7 +173,7 @@ fn what_is_allowed_is_allowed_at_one_path_only() {
 }
 
 #[test]
-fn a_directory_that_others_write_to_decides_nothing() {
+fn allow_from_a_directory_that_others_write_to_is_ignored() {
     let world = World::new();
     world.allow();
     let allowed = world.sandbox.user().join(".config/holofs/allow");
@@ -184,7 +184,7 @@ fn a_directory_that_others_write_to_decides_nothing() {
 }
 
 #[test]
-fn the_same_is_said_once_and_a_missing_catalog_is_told() {
+fn hook_reports_the_same_once_and_a_missing_catalog() {
     let world = World::new();
     world.allow();
     fs::remove_file(world.sandbox.hololib().join("catalog").join(golden::CATALOG)).unwrap();

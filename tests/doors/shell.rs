@@ -86,7 +86,7 @@ fn zsh_reads_all_of_its_own_files_where_zdotdir_says() {
 }
 
 #[test]
-fn a_name_of_a_space_does_nothing_in_a_prompt() {
+fn shell_shows_the_name_of_a_space_in_the_prompt_as_text() {
     let sandbox = home();
     let made = sandbox.user().join("made");
     let name = format!("$(touch {0})`touch {0}`'; touch {0}; '", made.display());

@@ -13,7 +13,7 @@ const SECRETS: [&str; 4] =
     ["name-of-a-secret", "content-of-a-secret", "value-of-a-variable", "text-of-a-link"];
 
 #[test]
-fn a_bundle_tells_of_mounts_and_logs_and_of_nobodys_files() {
+fn bundle_has_mounts_and_logs_and_no_files_of_users() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     fs::write(sandbox.user().join("name-of-a-secret"), "content-of-a-secret").unwrap();
     let damaged = blob_of(&sandbox, "plain/inner.gz");

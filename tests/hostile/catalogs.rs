@@ -49,7 +49,7 @@ fn assert_refused(sandbox: &Sandbox, path: &Path, commands: &[&str], entry: &str
 }
 
 #[test]
-fn every_bad_catalog_is_refused_by_mount_and_materialize_and_leaves_nothing() {
+fn mount_and_materialize_refuse_every_bad_catalog_and_leave_nothing() {
     let (sandbox, other) = (Sandbox::golden(Regime::Gzip), Sandbox::golden(Regime::Gzip));
     let alive = other.mount(CATALOG, "alive", "user", &[]);
     for (at, (text, _, entry)) in bad_catalogs::all().into_iter().enumerate() {
@@ -62,7 +62,7 @@ fn every_bad_catalog_is_refused_by_mount_and_materialize_and_leaves_nothing() {
 }
 
 #[test]
-fn what_is_no_catalog_is_refused_whatever_it_is() {
+fn mount_refuses_what_is_no_catalog_whatever_it_is() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let whole = fs::read(golden::file("catalog-gz.json.gz")).unwrap();
     let mut flipped = whole.clone();
@@ -80,7 +80,7 @@ fn what_is_no_catalog_is_refused_whatever_it_is() {
 }
 
 #[test]
-fn what_stands_in_the_place_of_a_catalog_is_not_waited_for() {
+fn mount_does_not_wait_for_what_stands_in_the_place_of_a_catalog() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let path = sandbox.scratch().join("fifov12.linux_amd64");
     crate::common::run(sandbox.command("mkfifo").arg(&path));
@@ -113,7 +113,7 @@ fn bomb(byte: u8) -> Vec<u8> {
 }
 
 #[test]
-fn a_catalog_bomb_is_refused_in_bounded_memory() {
+fn mount_refuses_a_catalog_bomb_in_bounded_memory() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     for byte in [b' ', b'[', 0] {
         let path = put(&sandbox, &bomb(byte));
@@ -155,7 +155,7 @@ fn relocations_that_do_not_fit_the_content_harm_their_own_file_only() {
 }
 
 #[test]
-fn a_million_doubled_offsets_are_as_one() {
+fn mount_treats_a_million_doubled_offsets_as_one() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let offsets = vec![30; amount(100_000, 1_000_000)];
     edit(&sandbox, |catalog| catalog["tree"]["subdirs"]["bin"]["files"]["tool"]["rewrite"] = json!(offsets));
@@ -182,7 +182,7 @@ fn huge(sandbox: &Sandbox, count: usize) -> PathBuf {
 }
 
 #[test]
-fn a_huge_catalog_is_mounted_in_bounded_memory() {
+fn mount_of_a_huge_catalog_takes_bounded_memory() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let count = amount(50_000, 1_000_000);
     let path = huge(&sandbox, count);

@@ -59,7 +59,7 @@ fn assert_clean(materialize: &mut Command, expected: &Path) {
 }
 
 #[test]
-fn a_clock_that_jumps_back_or_ahead_changes_nothing() {
+fn clock_that_jumps_back_or_ahead_changes_nothing() {
     let Some(library) = library() else { return skip("faketime is not installed") };
     let sandbox = Sandbox::golden(Regime::Gzip);
     let expected = golden::unpack_restored(Regime::Gzip, &sandbox.scratch());

@@ -77,7 +77,7 @@ fn prepare(space: &Path, from: &Path, number: usize) -> PathBuf {
 }
 
 #[test]
-fn a_change_whose_system_call_fails_is_done_or_not_and_the_next_one_works() {
+fn commit_whose_system_call_fails_is_done_or_not_and_the_next_one_works() {
     if !trace::is_available() || !is_root() {
         return skip("failures are injected by strace into a daemon");
     }

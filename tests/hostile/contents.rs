@@ -44,7 +44,7 @@ fn assert_harmless(what: &str, plant: impl FnOnce(&Path)) {
 }
 
 #[test]
-fn a_planted_blob_is_an_error_at_once_and_never_followed() {
+fn read_of_a_planted_blob_is_an_error_at_once_and_never_followed() {
     let mkfifo = |path: &Path| assert!(Command::new("mkfifo").arg(path).status().unwrap().success());
     assert_harmless("a link to a file", |path| symlink("/etc/passwd", path).unwrap());
     assert_harmless("a link to an endless device", |path| symlink("/dev/zero", path).unwrap());
@@ -66,7 +66,7 @@ fn a_planted_blob_is_an_error_at_once_and_never_followed() {
 }
 
 #[test]
-fn a_bomb_in_the_place_of_a_blob_costs_neither_time_nor_memory_nor_disk() {
+fn read_of_a_bomb_costs_neither_time_nor_memory_nor_disk() {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(&vec![0; 64 << 20]).unwrap();
     let ten_gib = encoder.finish().unwrap().repeat(160);

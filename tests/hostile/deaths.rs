@@ -132,11 +132,11 @@ fn sweep(prepare: fn() -> Prepared) {
 }
 
 #[test]
-fn an_import_killed_at_any_instant_leaves_a_sound_hololib() {
+fn import_killed_at_any_instant_leaves_a_sound_hololib() {
     sweep(import);
 }
 
 #[test]
-fn a_record_killed_at_any_instant_leaves_a_sound_hololib() {
+fn record_killed_at_any_instant_leaves_a_sound_hololib() {
     sweep(record);
 }

@@ -168,7 +168,7 @@ fn record_publishes_the_whole_or_nothing_wherever_it_fails_or_dies() {
 }
 
 #[test]
-fn too_few_descriptors_are_an_error_or_enough() {
+fn mount_with_too_few_descriptors_is_an_error_or_works() {
     let trial = Trial::new(Regime::Raw);
     let mut outcomes = Vec::new();
     for limit in [8, 12, 16, 24, 32, 64] {
@@ -182,7 +182,7 @@ fn too_few_descriptors_are_an_error_or_enough() {
 }
 
 #[test]
-fn a_mount_with_few_descriptors_serves_all_files() {
+fn mount_with_few_descriptors_serves_all_files() {
     let sandbox = Sandbox::golden(Regime::Raw);
     let expected = golden::unpack_restored(Regime::Raw, &sandbox.scratch());
     let args = ["mount", CATALOG, "interop", "--controller", "golden", "--json"];
@@ -198,7 +198,7 @@ fn a_mount_with_few_descriptors_serves_all_files() {
 }
 
 #[test]
-fn a_mount_with_few_descriptors_takes_any_number_of_written_files() {
+fn write_with_few_descriptors_takes_any_number_of_files() {
     let sandbox = Sandbox::golden(Regime::Raw);
     // The descriptors that a daemon always needs, and a few for files.
     let args = ["mount", CATALOG, "interop", "--controller", "golden", "--mode", "mount", "--json"];
@@ -246,7 +246,7 @@ impl Drop for Tmpfs {
 }
 
 #[test]
-fn a_full_disk_at_any_size_leaves_a_whole_space_or_none() {
+fn materialize_on_a_full_disk_of_any_size_leaves_a_whole_space_or_none() {
     if !is_root() {
         return skip("mounting a small disk needs root");
     }
@@ -270,7 +270,7 @@ fn a_full_disk_at_any_size_leaves_a_whole_space_or_none() {
 }
 
 #[test]
-fn a_full_disk_for_the_raw_store_costs_speed_only() {
+fn read_with_a_full_disk_for_the_raw_store_costs_speed_only() {
     if !is_root() {
         return skip("mounting a small disk needs root");
     }
@@ -330,7 +330,7 @@ impl Relocations {
 }
 
 #[test]
-fn a_source_that_fails_once_spoils_no_relocated_file() {
+fn relocate_from_a_source_that_fails_once_spoils_no_file() {
     let world = Relocations::new();
     let right = world.read_all(&world.open());
     assert!(right.len() > 40 && right.iter().all(Option::is_some));

@@ -91,7 +91,7 @@ fn catalogs_are_parsed_or_refused() {
 }
 
 #[test]
-fn an_index_answers_whatever_it_holds() {
+fn index_answers_whatever_it_holds() {
     run(target("index"));
 }
 
@@ -111,7 +111,7 @@ fn requests_to_the_helper_are_what_they_say() {
 }
 
 #[test]
-fn what_remotes_send_is_what_it_says_or_nothing() {
+fn pull_gives_what_was_requested_or_nothing() {
     run(target("remote"));
 }
 
@@ -121,6 +121,6 @@ fn state_that_somebody_wrote_to_is_read_or_refused() {
 }
 
 #[test]
-fn a_file_system_survives_a_senseless_kernel() {
+fn serve_survives_a_senseless_kernel() {
     run(target("vfs"));
 }

@@ -27,7 +27,7 @@ fn vandalize(space: &Path) {
 }
 
 #[test]
-fn what_happens_in_one_materialized_space_reaches_neither_another_nor_the_store() {
+fn write_in_one_materialized_space_reaches_neither_another_nor_the_store() {
     for regime in Regime::BOTH {
         let sandbox = Sandbox::golden(regime);
         let restored = golden::unpack_restored(regime, &sandbox.scratch());
@@ -80,7 +80,7 @@ fn descriptors(pid: u32) -> usize {
 }
 
 #[test]
-fn many_mounts_leave_no_process_no_mount_and_no_descriptor() {
+fn mount_and_unmount_many_times_leave_no_process_mount_or_descriptor() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let (mounts, own) = (mount_points().len(), descriptors(std::process::id()));
     let long = sandbox.mount(CATALOG, "long", "user", &[]);

@@ -56,7 +56,7 @@ fn attributes_of_a_file_and_of_a_space_are_bounded() {
 }
 
 #[test]
-fn a_program_that_opens_directories_without_end_costs_the_daemon_nothing() {
+fn opendir_without_end_costs_the_daemon_nothing() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = sandbox.mount(CATALOG, "space", "user", &["--profile", "off"]);
     let daemon = daemons_of(&sandbox)[0];
@@ -80,7 +80,7 @@ fn a_program_that_opens_directories_without_end_costs_the_daemon_nothing() {
 }
 
 #[test]
-fn no_more_threads_are_started_than_are_of_use_whatever_is_wanted() {
+fn threads_are_bounded_whatever_is_requested() {
     if !trace::is_available() {
         return skip("No strace");
     }
@@ -96,7 +96,7 @@ fn no_more_threads_are_started_than_are_of_use_whatever_is_wanted() {
 }
 
 #[test]
-fn a_zip_of_padded_catalogs_is_imported_or_refused_in_bounded_memory() {
+fn import_of_padded_catalogs_takes_bounded_memory() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let text = golden::inflate(&fs::read(sandbox.hololib().join("catalog").join(CATALOG)).unwrap());
     // Half a kilobyte for each 400 MB of JSON.
@@ -135,7 +135,7 @@ impl Drop for Small {
 }
 
 #[test]
-fn a_disk_that_is_full_at_any_step_of_a_mount_leaves_a_mount_that_answers_or_none() {
+fn mount_on_a_disk_that_fills_at_any_step_answers_or_is_absent() {
     if !is_root() {
         return skip("Only root has small disks");
     }
@@ -180,7 +180,7 @@ fn root_of(sandbox: &Sandbox) -> std::path::PathBuf {
 }
 
 #[test]
-fn a_umask_of_zero_opens_nothing_of_ours_to_others() {
+fn umask_of_zero_opens_nothing_of_ours_to_others() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let script = format!(
         "umask 0; $H materialize {CATALOG} laid --warm >/dev/null && $H run {CATALOG} shown -- sh -c 'echo x > $RCC_HOLOTREE_SPACE_ROOT/new' &&

@@ -40,7 +40,7 @@ impl Drop for StopAtEnd<'_> {
 }
 
 #[test]
-fn a_mountpoint_that_is_swapped_for_a_link_never_leads_the_mount_elsewhere() {
+fn mount_on_a_mountpoint_swapped_for_a_link_never_goes_elsewhere() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = sandbox.mount(CATALOG, "race", "user", &[]);
     let place = mounted.path().to_owned();
@@ -90,7 +90,7 @@ fn start(sandbox: &Sandbox) -> (PathBuf, String) {
 }
 
 #[test]
-fn a_mount_stacked_over_ours_survives_our_end() {
+fn unmount_keeps_a_mount_stacked_over_ours() {
     if !is_root() {
         return skip("stacking a mount needs root");
     }
@@ -108,7 +108,7 @@ fn a_mount_stacked_over_ours_survives_our_end() {
 }
 
 #[test]
-fn no_command_takes_a_mount_away_that_is_stacked_over_a_live_or_dead_one() {
+fn unmount_never_removes_a_mount_stacked_over_a_live_or_dead_one() {
     if !is_root() {
         return skip("stacking a mount needs root");
     }
@@ -151,7 +151,7 @@ fn run_kill(pid: u32) {
 }
 
 #[test]
-fn a_link_in_the_place_of_a_space_is_not_mounted_on() {
+fn mount_refuses_a_link_in_the_place_of_a_space() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = sandbox.mount(CATALOG, "x", "user", &[]);
     let place = mounted.path().to_owned();
@@ -166,7 +166,7 @@ fn a_link_in_the_place_of_a_space_is_not_mounted_on() {
 }
 
 #[test]
-fn no_name_of_a_space_or_controller_becomes_an_option_or_a_path() {
+fn mount_takes_no_name_of_a_space_as_an_option_or_a_path() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let names =
         ["x,allow_other,dev,suid", "x\\,allow_other", "-oallow_other", "../../../x", "/etc", "a b\u{2028}c"];
@@ -194,7 +194,7 @@ fn no_name_of_a_space_or_controller_becomes_an_option_or_a_path() {
 }
 
 #[test]
-fn a_lazy_unmount_with_open_files_names_the_daemon_that_serves_them() {
+fn unmount_lazily_with_open_files_names_the_daemon_that_serves_them() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = sandbox.mount(CATALOG, "x", "user", &["--mode", "mount"]);
     let open = fs::File::open(mounted.path().join("bin/tool")).unwrap();

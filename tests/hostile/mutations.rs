@@ -257,7 +257,7 @@ impl Drop for Mutation {
 }
 
 #[test]
-fn whatever_is_in_a_file_of_ours_it_is_read_or_refused_and_nothing_shown_is_wrong() {
+fn read_of_our_own_files_never_shows_wrong_content_whatever_is_in_them() {
     let world = World::new();
     let mut random = Random(0x5eed_0000_2000_0001);
     let (index, _) = Index::ensure(world.home.index_dir(), &world.home.catalog_dir().join(CATALOG)).unwrap();
@@ -283,7 +283,7 @@ fn whatever_is_in_a_file_of_ours_it_is_read_or_refused_and_nothing_shown_is_wron
 }
 
 #[test]
-fn whatever_is_in_a_file_of_ours_no_command_dies_of_it() {
+fn commands_survive_any_content_of_our_own_files() {
     let world = World::new();
     let mut random = Random(0x5eed_0000_0000_0020);
     let (outside, kinds) = (world.outside(), world.files());

@@ -67,7 +67,7 @@ fn traced(sandbox: &Sandbox, log: &Path) -> Command {
 }
 
 #[test]
-fn nothing_of_our_state_is_opened_by_a_path() {
+fn open_of_our_state_never_uses_a_path() {
     if !trace::is_available() {
         return skip("No strace");
     }

@@ -62,7 +62,7 @@ fn ingested() -> (Sandbox, PathBuf, Vec<u8>) {
 }
 
 #[test]
-fn a_paranoid_mount_hashes_again_at_each_use() {
+fn paranoid_mount_hashes_again_at_each_use() {
     if !crate::common::is_root() {
         return skip("an entry of the raw store is read-only to others than root");
     }
@@ -92,7 +92,7 @@ fn a_paranoid_mount_hashes_again_at_each_use() {
 }
 
 #[test]
-fn a_paranoid_materialize_believes_no_raw_entry() {
+fn paranoid_materialize_trusts_no_raw_entry() {
     if !crate::common::is_root() {
         return skip("an entry of the raw store is read-only to others than root");
     }
@@ -136,7 +136,7 @@ fn forge_index(sandbox: &Sandbox) {
 }
 
 #[test]
-fn a_paranoid_command_compiles_the_catalog_itself() {
+fn paranoid_command_compiles_the_catalog_again() {
     let sandbox = Sandbox::golden(golden::Regime::Gzip);
     sandbox.materialize(CATALOG, "first", "user");
     forge_index(&sandbox);
@@ -149,7 +149,7 @@ fn a_paranoid_command_compiles_the_catalog_itself() {
 }
 
 #[test]
-fn a_paranoid_mount_patches_relocated_files_itself() {
+fn paranoid_mount_patches_relocated_files_again() {
     if !crate::common::is_root() {
         return skip("a patched file is read-only to others than root");
     }
@@ -187,7 +187,7 @@ fn differing(sandbox: &Sandbox, right: &Path, pause: u64, more: &[&str]) -> usiz
 }
 
 #[test]
-fn a_paranoid_materialize_reads_what_is_in_place() {
+fn paranoid_materialize_reads_what_is_in_place() {
     let sandbox = Sandbox::golden(golden::Regime::Gzip);
     let place = |more: &[&str]| {
         let args = ["materialize", CATALOG, "space", "--allow-setuid", "--json", "--strategy", "copy"];
@@ -211,7 +211,7 @@ fn a_paranoid_materialize_reads_what_is_in_place() {
 }
 
 #[test]
-fn a_paranoid_run_takes_no_bytecode_that_was_there_before() {
+fn paranoid_run_takes_no_bytecode_that_was_there_before() {
     let sandbox = Sandbox::golden(golden::Regime::Gzip);
     let script = "find -L \"$PYTHONPYCACHEPREFIX\" -name '*.pyc' | wc -l";
     let found = |more: &[&str]| {
@@ -236,7 +236,7 @@ fn a_paranoid_run_takes_no_bytecode_that_was_there_before() {
 }
 
 #[test]
-fn a_raw_entry_that_was_altered_and_given_its_old_time_is_used_by_nobody() {
+fn open_does_not_use_a_raw_entry_that_was_altered_and_given_its_old_time() {
     if !crate::common::is_root() {
         return skip("an entry of the raw store is read-only to others than root");
     }
@@ -272,7 +272,7 @@ fn a_raw_entry_that_was_altered_and_given_its_old_time_is_used_by_nobody() {
 }
 
 #[test]
-fn a_patched_file_that_was_altered_and_given_its_old_time_is_not_used() {
+fn open_does_not_use_a_patched_file_that_was_altered_and_given_its_old_time() {
     if !crate::common::is_root() {
         return skip("a patched file is read-only to others than root");
     }

@@ -83,7 +83,7 @@ fn serve_keeps_every_thread_in_the_sandbox() {
 }
 
 #[test]
-fn a_daemon_leaves_no_core_file() {
+fn serve_leaves_no_core_file() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = sandbox.mount(CATALOG, "x", "user", &[]);
     for pid in [mounted.report()["pid"].as_u64().unwrap(), server(mounted.report()).into()] {
@@ -94,7 +94,7 @@ fn a_daemon_leaves_no_core_file() {
 }
 
 #[test]
-fn the_daemon_cannot_open_what_is_not_its_own() {
+fn serve_cannot_open_what_is_outside_its_sandbox() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mut command = sandbox.holofs_command(&["mount", CATALOG, "x", "--json"]);
     // The daemon logs whether the sandbox works: it tries to open /etc/passwd itself.
@@ -221,7 +221,7 @@ fn as_another_user(space: &Path, script: &str) -> bool {
 }
 
 #[test]
-fn another_user_gets_what_the_modes_allow_and_no_more() {
+fn allow_other_gives_another_user_what_the_modes_allow() {
     if !is_root() || !Path::new("/usr/bin/setpriv").exists() {
         return skip("becoming another user needs root and setpriv");
     }
@@ -267,7 +267,7 @@ fn another_user_gets_what_the_modes_allow_and_no_more() {
 }
 
 #[test]
-fn the_process_that_reads_ahead_can_read_its_mount_and_nothing_else() {
+fn prefetch_can_read_its_mount_and_nothing_else() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = sandbox.mount(CATALOG, "space", "user", &[]);
     let secret = sandbox.scratch().join("secret");

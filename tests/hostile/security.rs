@@ -45,7 +45,7 @@ fn named_tests(line: &str) -> Vec<&str> {
 }
 
 #[test]
-fn every_test_that_security_md_names_exists() {
+fn security_md_names_only_tests_that_exist() {
     let (text, functions) = (fs::read_to_string(project().join("SECURITY.md")).unwrap(), functions());
     let named: Vec<&str> = text.lines().flat_map(named_tests).collect();
     assert!(named.len() > 80, "only {} names", named.len());
@@ -54,7 +54,7 @@ fn every_test_that_security_md_names_exists() {
 }
 
 #[test]
-fn every_promise_and_every_threat_has_a_test() {
+fn security_md_has_a_test_for_every_promise_and_threat() {
     let text = fs::read_to_string(project().join("SECURITY.md")).unwrap();
     let mut section = "";
     let mut rows = 0;

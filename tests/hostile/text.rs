@@ -105,7 +105,7 @@ fn names_of_others_are_shown_by_every_command_and_do_nothing() {
 }
 
 #[test]
-fn a_report_of_paths_that_are_not_utf_8_is_json_all_the_same() {
+fn report_of_paths_that_are_not_utf_8_is_json() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let dir = sandbox.hololib().join("library/aa");
     fs::create_dir_all(&dir).unwrap();
@@ -117,7 +117,7 @@ fn a_report_of_paths_that_are_not_utf_8_is_json_all_the_same() {
 }
 
 #[test]
-fn what_a_catalog_sets_never_reaches_a_shell_as_a_command() {
+fn variables_of_a_catalog_never_reach_a_shell_as_a_command() {
     let sandbox = Sandbox::new();
     let stage = sandbox.holotree().join(golden::IDENTITY);
     fs::create_dir_all(stage.join("bin")).unwrap();
@@ -155,7 +155,7 @@ fn what_a_catalog_sets_never_reaches_a_shell_as_a_command() {
 }
 
 #[test]
-fn a_blob_that_is_missing_and_read_without_end_fills_no_log() {
+fn read_of_a_missing_blob_without_end_fills_no_log() {
     if !is_root() {
         return skip("a mount of one's own needs root");
     }

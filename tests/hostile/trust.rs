@@ -93,7 +93,7 @@ fn links_in_the_place_of_our_files_lead_nobody_anywhere() {
 }
 
 #[test]
-fn a_fifo_in_the_place_of_any_file_is_not_waited_for() {
+fn open_does_not_wait_for_a_fifo_in_the_place_of_any_file() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let (root, state) = written(&sandbox, "space");
     let home = sandbox.home();
@@ -136,7 +136,7 @@ fn a_fifo_in_the_place_of_any_file_is_not_waited_for() {
 }
 
 #[test]
-fn a_state_directory_that_is_a_link_or_of_somebody_else_is_refused_and_left_alone() {
+fn open_refuses_a_state_directory_that_is_a_link_or_of_another_user() {
     let precious = Precious::new();
     let sandbox = Sandbox::golden(Regime::Gzip);
     let (_, state) = written(&sandbox, "space");
@@ -171,7 +171,7 @@ fn a_state_directory_that_is_a_link_or_of_somebody_else_is_refused_and_left_alon
 }
 
 #[test]
-fn a_whole_state_that_others_may_write_to_or_own_is_refused() {
+fn open_refuses_a_whole_state_that_others_may_write_to_or_own() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let holofs_dir = sandbox.home().join("holofs");
     fs::create_dir_all(holofs_dir.join("pyc")).unwrap();
@@ -196,7 +196,7 @@ fn a_whole_state_that_others_may_write_to_or_own_is_refused() {
 }
 
 #[test]
-fn a_forged_mount_state_gets_no_process_a_signal() {
+fn unmount_sends_no_signal_to_a_process_from_a_forged_state() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = sandbox.mount(CATALOG, "space", "user", &[]);
     let state = sandbox.home().join("holofs/spaces").join(mounted.path().file_name().unwrap());
@@ -229,7 +229,7 @@ fn started(pid: u32) -> u64 {
 }
 
 #[test]
-fn an_index_that_is_cut_off_under_a_live_mount_harms_nobody() {
+fn index_truncated_under_a_live_mount_harms_no_process() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = sandbox.mount(CATALOG, "space", "user", &[]);
     for entry in fs::read_dir(sandbox.home().join("holofs/index")).unwrap() {
@@ -307,7 +307,7 @@ fn deleting_races_with_somebody_who_swaps_directories_for_links() {
 }
 
 #[test]
-fn a_bad_blob_goes_to_a_quarantine_on_another_device_and_a_fifo_or_link_stays() {
+fn check_moves_a_bad_blob_to_a_quarantine_on_another_device() {
     let other = Path::new("/dev/shm");
     let sandbox = Sandbox::golden(Regime::Gzip);
     let differs =
@@ -345,7 +345,7 @@ fn blobs(library: &Path) -> Vec<PathBuf> {
 }
 
 #[test]
-fn a_link_in_the_library_leads_no_import_out_of_it() {
+fn import_follows_no_link_out_of_the_library() {
     let precious = Precious::new();
     let sandbox = Sandbox::golden(Regime::Gzip);
     let zip = sandbox.scratch().join("hololib.zip");
@@ -377,7 +377,7 @@ fn state_inside_of_the_space_itself_is_refused() {
 }
 
 #[test]
-fn a_name_that_means_two_spaces_deletes_neither() {
+fn delete_of_a_name_that_means_two_spaces_deletes_neither() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let one = sandbox.materialize(CATALOG, "space", "user");
     let elsewhere = sandbox.scratch().join("holotree");
@@ -400,7 +400,7 @@ fn a_name_that_means_two_spaces_deletes_neither() {
 }
 
 #[test]
-fn an_index_that_says_its_checksum_is_right_is_still_no_tree_by_that() {
+fn index_with_a_right_checksum_is_still_validated() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     sandbox.materialize(CATALOG, "space", "user");
     let catalog = sandbox.hololib().join("catalog").join(CATALOG);

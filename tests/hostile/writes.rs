@@ -156,7 +156,7 @@ fn killed_at_work(space: &Path, pid: &str, target: u64) -> Vec<u64> {
 }
 
 #[test]
-fn every_operation_that_was_answered_outlives_a_killed_daemon() {
+fn kill_loses_no_operation_that_was_answered() {
     const SEED: u64 = 0x5eed_00f5;
     let mut random = Random(SEED);
     let mut total = 0;
@@ -178,7 +178,7 @@ fn every_operation_that_was_answered_outlives_a_killed_daemon() {
 }
 
 #[test]
-fn a_log_that_is_taken_away_after_a_kill_is_told_and_nothing_is_touched() {
+fn mount_without_the_log_of_a_killed_daemon_refuses_and_touches_nothing() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let (space, _) = mount(&sandbox, "no-open");
     fs::write(space.join("new"), "so that there is a state").unwrap();
@@ -278,7 +278,7 @@ fn what_was_synced_outlives_a_power_cut() {
 }
 
 #[test]
-fn a_full_disk_under_a_written_space_loses_nothing_and_says_so() {
+fn write_on_a_full_disk_loses_nothing_and_says_so() {
     if !is_root() {
         return skip("mounting a small disk needs root");
     }
@@ -307,7 +307,7 @@ fn a_full_disk_under_a_written_space_loses_nothing_and_says_so() {
 }
 
 #[test]
-fn a_disk_that_turns_read_only_is_an_error_for_writers_and_none_for_readers() {
+fn write_on_a_disk_that_turns_read_only_is_an_error_and_reading_goes_on() {
     if !is_root() || Command::new("mkfs.ext4").arg("-V").output().is_err() {
         return skip("a disk of one's own needs root and mkfs.ext4");
     }

@@ -331,7 +331,7 @@ fn build_that_cannot_mount_the_nearest_catalog_starts_from_nothing_and_says_why(
 }
 
 #[test]
-fn two_builds_at_once_make_one_catalog() {
+fn build_twice_at_once_makes_one_catalog() {
     let Some(uv) = uv() else { return };
     let sandbox = Sandbox::new();
     let file = requirements(&sandbox);

@@ -88,7 +88,7 @@ fn hash_as_json_is_that_of_rcc_19() {
 }
 
 #[test]
-fn a_local_channel_is_part_of_the_hash() {
+fn hash_includes_a_local_channel() {
     let Some(rcc) = rcc(17) else { return };
     let sandbox = Sandbox::new();
     let file = sandbox.scratch().join("conda.yaml");
@@ -103,7 +103,7 @@ fn a_local_channel_is_part_of_the_hash() {
 }
 
 #[test]
-fn a_file_that_cannot_be_read_for_certain_has_no_hash() {
+fn hash_refuses_a_file_that_cannot_be_parsed() {
     let sandbox = Sandbox::new();
     for text in ["channels: [a:, b]\ndependencies: []\n", "tasks:\n  a:\n    shell: x\n", "channels: x\n"] {
         let path = sandbox.scratch().join("conda.yaml");

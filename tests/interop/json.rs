@@ -173,7 +173,7 @@ fn variables_are_rccs_in_rccs_order() {
 }
 
 #[test]
-fn a_shell_that_evaluates_the_variables_has_them() {
+fn variables_are_set_in_a_shell_that_evaluates_them() {
     let Some(rcc) = rcc(17) else { return };
     let sandbox = home_with_spaces(&rcc);
     let space = sandbox.materialize(golden::CATALOG, "plain", "user");

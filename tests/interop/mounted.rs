@@ -141,7 +141,7 @@ fn delete_of_a_read_only_mount_fails_and_changes_no_file() {
 }
 
 #[test]
-fn a_space_that_rcc_deleted_after_it_was_unmounted_is_collected_with_its_writes() {
+fn gc_collects_a_space_that_rcc_deleted_with_its_writes() {
     let Some(rcc) = rcc(17) else { return };
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = sandbox.mount(golden::CATALOG, "s", CONTROLLER, &[]);
@@ -155,7 +155,7 @@ fn a_space_that_rcc_deleted_after_it_was_unmounted_is_collected_with_its_writes(
 }
 
 #[test]
-fn a_plain_cleanup_changes_nothing_and_rcc_still_finds_the_mount_clean() {
+fn cleanup_of_rcc_changes_nothing_and_finds_the_mount_clean() {
     let Some(rcc) = rcc(17) else { return };
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = sandbox.mount(golden::CATALOG, "s", CONTROLLER, &[]);
@@ -178,7 +178,7 @@ impl Drop for Everywhere<'_> {
 }
 
 #[test]
-fn a_cleanup_of_all_fails_and_moves_the_mount_away_and_the_space_can_be_mounted_again() {
+fn cleanup_of_all_by_rcc_fails_and_the_space_can_be_mounted_again() {
     let Some(rcc) = rcc(17) else { return };
     let ways: [(&[&str], &str); 3] = [(&[], "--quick"), (&["--read-only"], "--quick"), (&[], "--all")];
     for (how, extent) in ways {

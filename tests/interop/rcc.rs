@@ -102,7 +102,7 @@ fn rcc_finds_a_mounted_space_clean_and_leaves_it_mounted() {
 }
 
 #[test]
-fn what_rcc_repairs_removes_and_deletes_in_a_live_space_goes_through_the_mount() {
+fn rcc_repairs_removes_and_deletes_in_a_live_space_through_the_mount() {
     let Some(rcc) = rcc(17) else { return };
     let sandbox = Sandbox::golden(Regime::Gzip);
     let expected = golden::unpack_restored(Regime::Gzip, &sandbox.scratch());

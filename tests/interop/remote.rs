@@ -130,7 +130,7 @@ fn rcc_restores_what_was_pulled_and_finds_it_well() {
 }
 
 #[test]
-fn a_raw_hololib_is_refused_because_its_digests_prove_nothing() {
+fn push_refuses_a_raw_hololib_because_its_digests_prove_nothing() {
     let from = Sandbox::golden(Regime::Raw);
     let remote = file_remote(&from.scratch().join("store"), "raw");
     let refused = from.holofs_fails(&["push", CATALOG, &remote], exit::BAD_CATALOG);
@@ -138,7 +138,7 @@ fn a_raw_hololib_is_refused_because_its_digests_prove_nothing() {
 }
 
 #[test]
-fn a_signature_is_demanded_of_name_and_head() {
+fn pull_demands_a_signature_of_name_and_head() {
     let (from, to) = (Sandbox::golden(Regime::Gzip), Sandbox::new());
     let store = from.scratch().join("store");
     let pair = minisign::KeyPair::generate_unencrypted_keypair().unwrap();
@@ -177,7 +177,7 @@ fn gc_removes_what_no_name_leads_to_and_nothing_else() {
 
 /// Misbehaving servers, and the result for each of their readers.
 #[test]
-fn no_fault_of_a_server_brings_wrong_bytes() {
+fn pull_gives_no_wrong_bytes_for_any_fault_of_a_server() {
     let from = Sandbox::new();
     let store = from.scratch().join("store");
     let catalog = recorded(&from, &contents(), "faults=1");
@@ -204,7 +204,7 @@ fn no_fault_of_a_server_brings_wrong_bytes() {
 }
 
 #[test]
-fn a_pull_that_is_killed_goes_on_where_it_was() {
+fn pull_that_is_killed_continues_where_it_was() {
     let (from, to) = (Sandbox::new(), Sandbox::new());
     let store = from.scratch().join("store");
     let catalog = recorded(&from, &contents(), "killed=1");
@@ -238,7 +238,7 @@ fn a_pull_that_is_killed_goes_on_where_it_was() {
 }
 
 #[test]
-fn a_registry_keeps_environments_as_artifacts() {
+fn push_keeps_environments_in_a_registry_as_artifacts() {
     let (from, to) = (Sandbox::new(), Sandbox::new());
     let Some(registry) = Registry::start(&from.scratch(), &Login::None) else { return };
     let remote = format!("oci://{}/team/env:prod", registry.address());
@@ -259,7 +259,7 @@ fn a_registry_keeps_environments_as_artifacts() {
 }
 
 #[test]
-fn a_registry_with_a_login_gets_that_of_docker() {
+fn push_uses_the_login_of_docker_for_a_registry() {
     let from = Sandbox::golden(Regime::Gzip);
     let Some(registry) = Registry::start(&from.scratch(), &Login::Password) else { return };
     let remote = format!("oci://{}/env:prod", registry.address());

@@ -37,7 +37,7 @@ fn run_robot(rcc: &Rcc, sandbox: &Sandbox, robot: &Path, space: &str) -> (PathBu
 }
 
 #[test]
-fn a_robot_runs_in_a_mounted_space_as_in_one_that_rcc_restored() {
+fn run_of_a_robot_is_the_same_in_a_mount_as_in_a_tree_of_rcc() {
     let Some(rcc) = rcc(17) else { return };
     let sandbox = Sandbox::new();
     let Some((catalog, blueprint)) = recorded_python(&sandbox) else { return };

@@ -170,7 +170,7 @@ fn meet(acts: &'static [Act]) {
 }
 
 #[test]
-fn whoever_has_a_lease_finds_its_tree_in_whatever_order_commands_come() {
+fn lease_keeps_its_tree_in_every_order_of_commands() {
     use Act::{Kill, Mount, Run, Unmount};
     let times = soak::amount(1_000, 50_000);
     for acts in [

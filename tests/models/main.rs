@@ -64,7 +64,7 @@ fn open(flight: &InFlight, inside: &[AtomicU32; 2], ready: &[AtomicU32; 2], blob
 }
 
 #[test]
-fn two_threads_that_want_one_blob_decode_it_once_in_every_order() {
+fn open_by_two_threads_decodes_a_blob_once_in_every_order() {
     shuttle::check_dfs(|| want(&[&[0], &[0]]), None);
 }
 
@@ -110,7 +110,7 @@ fn change_one(locks: &Locks, changing: &[AtomicU32; 4], set: &[u64]) {
 }
 
 #[test]
-fn two_operations_on_the_same_inodes_exclude_each_other_in_every_order() {
+fn locks_of_the_same_inodes_exclude_each_other_in_every_order() {
     shuttle::check_dfs(|| change(&[&[&[0, 1]], &[&[1, 0, 1]]]), None);
     shuttle::check_dfs(|| change(&[&[&[0], &[1]], &[&[0, 1]]]), None);
 }
@@ -208,7 +208,7 @@ fn use_once(
 }
 
 #[test]
-fn a_space_has_one_user_at_a_time_in_whatever_order_they_come() {
+fn claim_gives_a_space_to_one_process_at_a_time_in_every_order() {
     use Use::{Ask, Delete, Materialize, Mount};
     let times = soak::amount(2_000, 100_000);
     for uses in [&[Mount, Materialize][..], &[Mount, Delete, Mount], &[Delete, Materialize, Mount, Ask]] {

@@ -448,7 +448,7 @@ fn umount_right_after_a_mount_is_not_busy_because_of_what_is_read_ahead() {
 }
 
 #[test]
-fn a_tree_whose_server_was_killed_is_not_replaced_by_another_while_a_run_has_it() {
+fn run_keeps_its_tree_though_the_server_was_killed() {
     let sandbox = sandbox();
     let mut child =
         start(&sandbox, "used", "echo up; cat >/dev/null; cat \"$CONDA_PREFIX\"/identity.yaml | wc -c");
@@ -466,7 +466,7 @@ fn a_tree_whose_server_was_killed_is_not_replaced_by_another_while_a_run_has_it(
 }
 
 #[test]
-fn what_rcc_writes_of_a_space_right_after_a_mount_stays() {
+fn mount_keeps_what_rcc_writes_right_after_it() {
     let sandbox = sandbox();
     for round in 0..6 {
         let space = format!("rcc{round}");

@@ -73,7 +73,7 @@ fn however_a_file_is_written_while_it_is_made_everyone_sees_it() {
 }
 
 #[test]
-fn who_reads_ahead_while_a_file_is_made_keeps_no_old_byte() {
+fn create_leaves_no_old_byte_to_a_reader() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = mount(&sandbox);
     let path = mounted.path().join("counted");

@@ -91,7 +91,7 @@ fn diff_and_reset_mean_the_same_for_files_and_for_a_mount() {
 }
 
 #[test]
-fn what_changed_with_its_time_put_back_is_found_when_everything_is_read() {
+fn verify_finds_a_change_with_its_time_put_back() {
     let sandbox = sandbox();
     let root = laid_out(&sandbox);
     let (file, _) = some_of(&root);
@@ -122,7 +122,7 @@ fn runs_in_files_find_what_the_last_one_wrote_until_it_is_dropped() {
 }
 
 #[test]
-fn a_mount_does_not_hide_what_was_written_to_files() {
+fn mount_does_not_hide_what_was_written_to_files() {
     let sandbox = sandbox();
     let root = laid_out(&sandbox);
     // There are no changes: a mount may cover the files.

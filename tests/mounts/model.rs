@@ -80,7 +80,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 400, max_shrink_iters: 2_000, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_space_without_fuse_is_a_tree_in_memory(ops in ops::sequence(60)) {
+    fn vfs_without_fuse_equals_a_tree_in_memory(ops in ops::sequence(60)) {
         check(bare::Bare::new(), &ops);
     }
 }
@@ -89,7 +89,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 16, max_shrink_iters: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
-    fn a_mounted_space_is_a_tree_in_memory_whatever_happens_to_its_daemon(ops in ops::sequence(80)) {
+    fn mount_equals_a_tree_in_memory_whatever_happens_to_its_daemon(ops in ops::sequence(80)) {
         if crate::common::is_root() {
             check(mounted::Mounted::new(), &ops);
         }

@@ -30,7 +30,7 @@ fn log_of(sandbox: &Sandbox) -> String {
 }
 
 #[test]
-fn a_mounted_space_is_what_rcc_restored_in_both_regimes() {
+fn mount_shows_what_rcc_restored_in_both_regimes() {
     for regime in Regime::BOTH {
         let sandbox = Sandbox::golden(regime);
         let restored = golden::unpack_restored(regime, &sandbox.scratch());
@@ -45,7 +45,7 @@ fn a_mounted_space_is_what_rcc_restored_in_both_regimes() {
 }
 
 #[test]
-fn two_spaces_of_one_catalog_show_their_own_labels() {
+fn mount_of_two_spaces_of_one_catalog_shows_their_own_labels() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let (one, two) = (sandbox.mount(CATALOG, "one", "user", &[]), sandbox.mount(CATALOG, "two", "user", &[]));
     assert_ne!(one.path(), two.path());
@@ -58,7 +58,7 @@ fn two_spaces_of_one_catalog_show_their_own_labels() {
 }
 
 #[test]
-fn a_mount_is_nosuid_nodev_and_checked_by_the_kernel_whatever_it_is_called() {
+fn mount_is_nosuid_nodev_and_checked_by_the_kernel_whatever_its_name() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = sandbox.mount(CATALOG, "x,allow_other,dev,suid", "user", &[]);
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
@@ -70,7 +70,7 @@ fn a_mount_is_nosuid_nodev_and_checked_by_the_kernel_whatever_it_is_called() {
 }
 
 #[test]
-fn a_second_mount_of_a_live_space_with_other_options_is_refused_and_names_the_holder() {
+fn mount_of_a_live_space_with_other_options_is_refused_and_names_the_holder() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = sandbox.mount(CATALOG, SPACE, CONTROLLER, &[]);
     let args = ["mount", "--read-only", CATALOG, SPACE, "--controller", CONTROLLER];
@@ -81,7 +81,7 @@ fn a_second_mount_of_a_live_space_with_other_options_is_refused_and_names_the_ho
 }
 
 #[test]
-fn a_space_whose_daemon_was_killed_is_mounted_again_by_itself() {
+fn mount_replaces_the_mount_of_a_killed_daemon() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let args = ["mount", CATALOG, SPACE, "--controller", CONTROLLER, "--json"];
     let report = json(&sandbox.holofs_ok(&args));
@@ -129,7 +129,7 @@ fn sigterm_unmounts_and_an_open_file_is_served_until_it_is_closed() {
 }
 
 #[test]
-fn a_busy_space_is_not_unmounted_and_the_user_is_named() {
+fn unmount_of_a_busy_space_is_refused_and_names_the_user() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = sandbox.mount(CATALOG, SPACE, CONTROLLER, &[]);
     let open = fs::File::open(mounted.path().join("bin/tool")).unwrap();
@@ -140,7 +140,7 @@ fn a_busy_space_is_not_unmounted_and_the_user_is_named() {
 }
 
 #[test]
-fn a_daemon_keeps_nothing_of_who_started_it() {
+fn mount_leaves_a_daemon_that_keeps_nothing_of_its_starter() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let lock = sandbox.scratch().join("lock");
     let held = fs::File::create(&lock).unwrap();
@@ -175,7 +175,7 @@ fn a_daemon_keeps_nothing_of_who_started_it() {
 }
 
 #[test]
-fn a_damaged_blob_is_an_error_for_its_own_file_only() {
+fn read_of_a_damaged_blob_is_an_error_for_its_own_file_only() {
     for (what, harm) in DAMAGE {
         for file in ["bin/tool", "plain/inner.gz"] {
             let sandbox = Sandbox::golden(Regime::Gzip);
@@ -193,7 +193,7 @@ fn a_damaged_blob_is_an_error_for_its_own_file_only() {
 }
 
 #[test]
-fn a_damaged_raw_entry_is_made_again_and_an_error_only_if_the_blob_is_gone_too() {
+fn read_of_a_damaged_raw_entry_is_an_error_only_if_the_blob_is_gone_too() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let blob = blob_of(&sandbox, "plain/inner.gz");
     let digest = blob.file_name().unwrap().to_str().unwrap();
@@ -217,7 +217,7 @@ fn a_damaged_raw_entry_is_made_again_and_an_error_only_if_the_blob_is_gone_too()
 }
 
 #[test]
-fn a_damaged_index_is_compiled_again() {
+fn mount_compiles_a_damaged_index_again() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let restored = golden::unpack_restored(Regime::Gzip, &sandbox.scratch());
     sandbox.mount(CATALOG, SPACE, CONTROLLER, &[]).unmount();
@@ -261,7 +261,7 @@ fn a_bad_catalog_has_its_own_exit_code_and_nothing_is_created() {
 }
 
 #[test]
-fn a_catalog_can_be_named_by_hash_prefix_file_name_and_path() {
+fn mount_takes_a_catalog_by_hash_prefix_file_name_and_path() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let path = sandbox.hololib().join("catalog").join(CATALOG);
     for name in [golden::BLUEPRINT, "1402", CATALOG, path.to_str().unwrap()] {
@@ -273,7 +273,7 @@ fn a_catalog_can_be_named_by_hash_prefix_file_name_and_path() {
 }
 
 #[test]
-fn a_command_runs_in_the_space_and_its_status_is_ours() {
+fn run_starts_the_command_in_the_space_and_returns_its_status() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let script = "test -f \"$CONDA_PREFIX/bin/tool\" && echo \"$RCC_HOLOTREE_SPACE_ROOT\" && exit 7";
     let args = ["run", CATALOG, SPACE, "--controller", CONTROLLER, "--", "sh", "-c", script];
@@ -288,7 +288,7 @@ fn a_command_runs_in_the_space_and_its_status_is_ours() {
 }
 
 #[test]
-fn a_signal_for_run_reaches_the_command_and_the_mount_goes_with_it() {
+fn run_passes_a_signal_to_the_command_and_the_mount_goes_with_it() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     for (signal, code) in [("-INT", 41), ("-TERM", 42)] {
         let script = "trap 'exit 41' INT; trap 'exit 42' TERM; echo ready; while :; do sleep 0.05; done";
@@ -304,7 +304,7 @@ fn a_signal_for_run_reaches_the_command_and_the_mount_goes_with_it() {
 }
 
 #[test]
-fn the_state_of_a_file_can_be_asked_as_extended_attributes() {
+fn getxattr_shows_the_state_of_a_file() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = sandbox.mount(CATALOG, SPACE, CONTROLLER, &[]);
     let ask = |file: &str, name: &str| {
@@ -321,7 +321,7 @@ fn the_state_of_a_file_can_be_asked_as_extended_attributes() {
 }
 
 #[test]
-fn what_is_asked_of_a_closed_stdout_does_not_hurt_the_mount() {
+fn mount_survives_a_closed_stdout() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mut child = sandbox
         .holofs_command(&["mount", CATALOG, SPACE, "--controller", CONTROLLER])
@@ -336,7 +336,7 @@ fn what_is_asked_of_a_closed_stdout_does_not_hurt_the_mount() {
 }
 
 #[test]
-fn who_waits_for_all_that_a_mount_says_does_not_wait_for_what_it_primes() {
+fn mount_closes_its_output_before_it_primes() {
     let sandbox = Sandbox::new();
     let stage = sandbox.holotree().join("h0c0ffee_493f813dad24d3t");
     fs::create_dir_all(&stage).unwrap();

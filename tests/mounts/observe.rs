@@ -77,7 +77,7 @@ fn trace_stats_and_report_tell_the_same_numbers() {
 }
 
 #[test]
-fn a_trace_tells_where_the_bytes_were() {
+fn trace_shows_where_the_bytes_were() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let script = "cd $HOLOTREE_SPACE_ROOT 2>/dev/null || cd \"$1\"; cat plain/no-needle.txt; echo new > plain/written; true";
     let space = sandbox.mount(CATALOG, SPACE, "user", &[]);
@@ -99,7 +99,7 @@ fn a_trace_tells_where_the_bytes_were() {
 }
 
 #[test]
-fn a_trace_is_written_for_perfetto_and_a_read_only_mount_can_be_traced() {
+fn trace_is_written_for_perfetto_also_of_a_read_only_mount() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let chrome = sandbox.scratch().join("chrome.json");
     let args = ["trace", CATALOG, "--space", SPACE, "--chrome", chrome.to_str().unwrap(), "--json"];
@@ -123,7 +123,7 @@ fn a_trace_is_written_for_perfetto_and_a_read_only_mount_can_be_traced() {
 }
 
 #[test]
-fn a_summary_is_appended_for_a_ci_job() {
+fn summary_is_appended_for_a_ci_job() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let file = sandbox.scratch().join("summary.md");
     for round in 1..=2 {

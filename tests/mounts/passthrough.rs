@@ -185,7 +185,7 @@ fn however_a_file_is_written_its_readers_keep_theirs_and_the_stores_are_untouche
 }
 
 #[test]
-fn no_way_leads_from_a_reader_to_a_writable_store() {
+fn passthrough_gives_a_reader_no_way_to_a_writable_store() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let Some(mounted) = mount(&sandbox) else { return };
     relocated(&sandbox, &mounted);
@@ -211,7 +211,7 @@ fn no_way_leads_from_a_reader_to_a_writable_store() {
 }
 
 #[test]
-fn every_name_of_a_file_shows_what_was_written_under_its_readers() {
+fn passthrough_shows_what_was_written_by_every_name_of_a_file() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let Some(mounted) = mount(&sandbox) else { return };
     let (one, other) = (mounted.path().join("plain/inner.gz"), mounted.path().join("name"));
@@ -279,7 +279,7 @@ fn readers_and_writers_at_once_meet_no_error_and_lose_nothing() {
 }
 
 #[test]
-fn a_program_runs_and_is_busy_as_long_as_it_does() {
+fn passthrough_runs_a_program_which_is_busy_as_long_as_it_runs() {
     if !is_root() {
         return skip("passing files through needs root");
     }
@@ -303,7 +303,7 @@ fn a_program_runs_and_is_busy_as_long_as_it_does() {
 }
 
 #[test]
-fn a_killed_daemon_leaves_its_readers_alone_and_loses_nothing() {
+fn passthrough_keeps_readers_of_a_killed_daemon_and_loses_nothing() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let Some(mounted) = mount(&sandbox) else { return };
     let path = mounted.path().join("plain/big-5MB.bin");
@@ -325,7 +325,7 @@ fn a_killed_daemon_leaves_its_readers_alone_and_loses_nothing() {
 }
 
 #[test]
-fn where_the_kernel_refuses_the_mount_is_no_open_and_says_so() {
+fn passthrough_falls_back_to_no_open_where_the_kernel_refuses_and_says_so() {
     let unshare = Command::new("unshare").args(["-Urm", "true"]).output();
     if !is_root() || !unshare.is_ok_and(|output| output.status.success()) {
         return skip("a user namespace needs unshare, and /dev/fuse in it root");
@@ -375,7 +375,7 @@ impl Drop for Overlay {
 }
 
 #[test]
-fn a_store_may_lie_on_one_overlay_and_on_two_it_is_no_open() {
+fn passthrough_works_on_one_overlay_and_falls_back_on_two() {
     if !is_root() {
         return skip("mounting an overlay needs root");
     }

@@ -58,7 +58,7 @@ fn holofs_json(sandbox: &Sandbox, command: &str) -> serde_json::Value {
 }
 
 #[test]
-fn what_is_written_stays_in_its_space_and_nothing_reaches_the_store() {
+fn write_stays_in_its_space_and_never_reaches_the_store() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let before = store_of(&sandbox);
     let mounted = mount(&sandbox);
@@ -79,7 +79,7 @@ fn what_is_written_stays_in_its_space_and_nothing_reaches_the_store() {
 }
 
 #[test]
-fn a_copied_up_file_keeps_its_number_and_open_descriptors_see_the_new_bytes() {
+fn copy_up_keeps_the_inode_number_and_open_descriptors_see_the_new_bytes() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = sandbox.mount(CATALOG, SPACE, "user", &["--io", "no-open"]); // see tests/mounts/passthrough.rs
     let path = mounted.path().join("bin/tool");
@@ -97,7 +97,7 @@ fn a_copied_up_file_keeps_its_number_and_open_descriptors_see_the_new_bytes() {
 }
 
 #[test]
-fn a_directory_of_the_catalog_is_renamed_with_all_that_is_in_it() {
+fn rename_moves_a_directory_of_the_catalog_with_all_that_is_in_it() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = mount(&sandbox);
     let within = names(&mounted.path().join("plain"));
@@ -111,7 +111,7 @@ fn a_directory_of_the_catalog_is_renamed_with_all_that_is_in_it() {
 }
 
 #[test]
-fn a_tree_of_the_catalog_that_was_removed_does_not_come_back() {
+fn remove_of_a_tree_of_the_catalog_is_final() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = mount(&sandbox);
     fs::remove_dir_all(mounted.path().join("plain")).unwrap();
@@ -122,7 +122,7 @@ fn a_tree_of_the_catalog_that_was_removed_does_not_come_back() {
 }
 
 #[test]
-fn a_listing_tells_every_untouched_name_exactly_once_while_others_come_and_go() {
+fn readdir_lists_every_untouched_name_exactly_once_while_others_come_and_go() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = mount(&sandbox);
     let dir = mounted.path().join("many");
@@ -144,7 +144,7 @@ fn a_listing_tells_every_untouched_name_exactly_once_while_others_come_and_go() 
 }
 
 #[test]
-fn a_file_without_a_name_is_usable_until_it_is_closed() {
+fn unlink_keeps_a_file_usable_until_it_is_closed() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = mount(&sandbox);
     for name in ["new", "plain/inner.gz"] {
@@ -176,7 +176,7 @@ fn hard_links_of_catalog_files_stay_one_file_over_a_remount() {
 }
 
 #[test]
-fn a_name_has_255_bytes_and_not_one_more() {
+fn create_takes_a_name_of_255_bytes_and_not_one_more() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = mount(&sandbox);
     for name in ["n".repeat(255), ".wh.x".to_owned(), "ä".repeat(127)] {
@@ -188,7 +188,7 @@ fn a_name_has_255_bytes_and_not_one_more() {
 }
 
 #[test]
-fn what_another_user_writes_loses_setuid_and_what_he_makes_is_his() {
+fn write_by_another_user_drops_setuid_and_create_gives_ownership() {
     if !is_root() {
         return skip("only root can act as another user");
     }
@@ -217,7 +217,7 @@ fn what_another_user_writes_loses_setuid_and_what_he_makes_is_his() {
 }
 
 #[test]
-fn a_space_without_write_access_shows_what_was_written_and_takes_nothing() {
+fn mount_read_only_shows_what_was_written_and_takes_nothing() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = mount(&sandbox);
     fs::write(mounted.path().join("new"), "new").unwrap();
@@ -229,7 +229,7 @@ fn a_space_without_write_access_shows_what_was_written_and_takes_nothing() {
 }
 
 #[test]
-fn a_space_that_was_written_on_another_catalog_is_refused_unless_it_may_be_dropped() {
+fn mount_refuses_a_space_written_on_another_catalog_unless_it_may_be_dropped() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = mount(&sandbox);
     fs::write(mounted.path().join("new"), "new").unwrap();
@@ -262,7 +262,7 @@ fn asking_for_what_is_shown_writes_nothing() {
 }
 
 #[test]
-fn a_full_disk_is_told_and_harms_nothing_that_is_there() {
+fn write_on_a_full_disk_is_an_error_and_harms_nothing() {
     if !is_root() {
         return skip("only root can mount a small disk");
     }
@@ -314,7 +314,7 @@ fn holes_are_kept_and_found() {
 }
 
 #[test]
-fn what_was_written_is_told_path_by_path_and_can_be_given_back() {
+fn diff_lists_what_was_written_by_path_and_reset_drops_it() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let restored = golden::unpack_restored(Regime::Gzip, &sandbox.scratch());
     let mounted = sandbox.mount(CATALOG, golden_space(), "golden", &[]);
@@ -349,7 +349,7 @@ fn golden_space() -> &'static str {
 }
 
 #[test]
-fn the_state_of_a_written_file_can_be_asked() {
+fn getxattr_shows_the_state_of_a_written_file() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = mount(&sandbox);
     let path = mounted.path().join("bin/tool");
@@ -362,7 +362,7 @@ fn the_state_of_a_written_file_can_be_asked() {
 }
 
 #[test]
-fn only_attributes_that_were_set_are_listed_and_only_those_of_users_can_be_asked() {
+fn listxattr_lists_only_attributes_of_users_that_were_set() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = mount(&sandbox);
     let path = mounted.path().join("bin/tool");
@@ -379,7 +379,7 @@ fn only_attributes_that_were_set_are_listed_and_only_those_of_users_can_be_asked
 }
 
 #[test]
-fn a_file_is_locked_among_processes_and_cannot_be_written_while_it_runs() {
+fn lock_holds_among_processes_and_a_running_file_cannot_be_written() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = mount(&sandbox);
     let path = mounted.path().join("lock");
@@ -397,7 +397,7 @@ fn a_file_is_locked_among_processes_and_cannot_be_written_while_it_runs() {
 }
 
 #[test]
-fn a_mode_is_never_wider_in_the_upper_than_its_owner_alone() {
+fn create_gives_files_of_the_upper_modes_for_the_owner_only() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = mount(&sandbox);
     append(&mounted.path().join("bin/tool"), "more");

@@ -96,7 +96,7 @@ fn state_of(sandbox: &Sandbox, root: &Path) -> PathBuf {
 }
 
 #[test]
-fn commands_that_tell_change_nothing_of_a_space_that_was_written() {
+fn readers_change_nothing_of_a_space_that_was_written() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     written(&sandbox);
     nothing_changes(&sandbox);
@@ -104,7 +104,7 @@ fn commands_that_tell_change_nothing_of_a_space_that_was_written() {
 }
 
 #[test]
-fn commands_that_tell_change_nothing_of_a_space_whose_reset_was_interrupted() {
+fn readers_change_nothing_of_a_space_whose_reset_was_interrupted() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let (_, state) = written(&sandbox);
     fs::rename(state.join("state.db"), state.join("state.db.dropped")).unwrap();
@@ -119,7 +119,7 @@ fn commands_that_tell_change_nothing_of_a_space_whose_reset_was_interrupted() {
 }
 
 #[test]
-fn commands_that_tell_change_nothing_of_a_space_whose_server_was_killed() {
+fn readers_change_nothing_of_a_space_whose_server_was_killed() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let mounted = sandbox.mount(CATALOG, "read", "user", &[]);
     let root = mounted.path().to_owned();
@@ -136,7 +136,7 @@ fn commands_that_tell_change_nothing_of_a_space_whose_server_was_killed() {
 }
 
 #[test]
-fn commands_that_tell_change_nothing_of_files() {
+fn readers_change_nothing_of_files() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let root = sandbox.materialize(CATALOG, "read", "user");
     fs::write(root.join("new"), "x").unwrap();

@@ -36,7 +36,7 @@ fn prefix_of(space: &Path) -> PathBuf {
 }
 
 #[test]
-fn a_real_python_runs_from_two_mounts_and_from_files_each_with_its_own_prefix() {
+fn run_of_a_real_python_from_two_mounts_and_files_has_its_own_prefix() {
     let sandbox = Sandbox::new();
     let catalog = record_python(&sandbox);
     let one = sandbox.mount(&catalog, "one", "user", &[]);

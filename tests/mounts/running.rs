@@ -144,7 +144,7 @@ fn status_of_the_command_is_not_hidden_by_trouble_after_it() {
 }
 
 #[test]
-fn reads_that_failed_are_told_at_the_end() {
+fn run_reports_reads_that_failed_at_the_end() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let library = sandbox.hololib().join("library");
     let whole = shell(&sandbox, "", "cat $CONDA_PREFIX/bin/tool >/dev/null");

@@ -137,7 +137,7 @@ fn assert_complete(dir: &Path, rounds: usize) {
 }
 
 #[test]
-fn a_killed_server_is_no_error_for_any_program() {
+fn takeover_of_a_killed_server_is_no_error_for_any_program() {
     if !is_root() {
         return skip("mounting needs root");
     }
@@ -187,7 +187,7 @@ fn stats_of(path: &Path) -> serde_json::Value {
 }
 
 #[test]
-fn a_read_only_mount_and_a_transient_one_are_taken_over_as_well() {
+fn takeover_works_for_read_only_and_transient_mounts() {
     if !is_root() {
         return skip("mounting needs root");
     }
@@ -215,7 +215,7 @@ fn a_read_only_mount_and_a_transient_one_are_taken_over_as_well() {
 }
 
 #[test]
-fn a_killed_supervisor_takes_the_mount_along_and_nothing_written_is_lost() {
+fn kill_of_the_supervisor_ends_the_mount_and_loses_nothing_written() {
     if !is_root() {
         return skip("mounting needs root");
     }

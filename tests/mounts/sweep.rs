@@ -60,7 +60,7 @@ fn seen(pid: u64) -> Option<Seen> {
 }
 
 #[test]
-fn the_sweep_holds_nothing_of_who_waits_for_the_run_and_ends_with_the_trash() {
+fn sweep_holds_nothing_of_the_run_and_ends_with_the_trash() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let space = crate::common::space_path(&materialize(&sandbox));
     let looked_at = (0..10).any(|_| {
@@ -92,7 +92,7 @@ fn the_sweep_holds_nothing_of_who_waits_for_the_run_and_ends_with_the_trash() {
 }
 
 #[test]
-fn what_a_killed_run_left_is_swept_by_the_next_one_even_if_that_has_nothing_to_do() {
+fn sweep_of_the_next_run_removes_what_a_killed_one_left() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     assert_eq!(materialize(&sandbox)["swept_by"], Value::Null, "there is nothing to sweep");
     let trash = leave_trash(&sandbox);
@@ -102,7 +102,7 @@ fn what_a_killed_run_left_is_swept_by_the_next_one_even_if_that_has_nothing_to_d
 }
 
 #[test]
-fn where_no_process_can_be_started_the_run_sweeps_itself_and_says_so() {
+fn sweep_runs_in_the_command_where_no_process_can_be_started() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     materialize(&sandbox);
     let trash = leave_trash(&sandbox);

@@ -150,7 +150,7 @@ fn mount_and_run_refuse_a_catalog_of_another_platform() {
 
 /// A catalog that was recorded below another user's home, which does not exist here.
 #[test]
-fn a_catalog_of_another_home_is_run_at_its_own_path_and_not_mounted() {
+fn run_of_a_catalog_of_another_home_uses_its_own_path_and_mount_refuses() {
     let (sandbox, dir) = robot();
     let alice = sandbox.scratch().join("alice");
     let base = alice.join(".robocorp/holotree");

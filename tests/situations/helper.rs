@@ -51,7 +51,7 @@ pub fn audit(world: &World) -> String {
 }
 
 #[test]
-fn a_user_without_any_right_mounts_through_the_helper_and_unmounts() {
+fn helper_mounts_and_unmounts_for_a_user_without_any_right() {
     if !is_root() {
         return skip("the helper is started by root");
     }
@@ -149,7 +149,7 @@ fn hostile_requests_are_refused_with_a_reason_and_the_helper_lives_on() {
 }
 
 #[test]
-fn a_directory_that_is_swapped_for_a_link_while_it_is_asked_for_never_leads_elsewhere() {
+fn helper_never_mounts_elsewhere_when_a_directory_is_swapped_for_a_link() {
     if !is_root() {
         return skip("the helper is started by root");
     }
@@ -174,7 +174,7 @@ fn a_directory_that_is_swapped_for_a_link_while_it_is_asked_for_never_leads_else
 }
 
 #[test]
-fn a_user_in_another_mount_namespace_is_served_only_if_the_policy_says_so() {
+fn helper_serves_another_mount_namespace_only_if_the_policy_says_so() {
     if !is_root() {
         return skip("the helper is started by root");
     }
@@ -198,7 +198,7 @@ fn a_user_in_another_mount_namespace_is_served_only_if_the_policy_says_so() {
 }
 
 #[test]
-fn the_helper_takes_the_socket_that_systemd_passes_and_refuses_to_run_without_its_capability() {
+fn helper_takes_the_socket_of_systemd_and_refuses_to_run_without_its_capability() {
     if !is_root() {
         return skip("the helper is started by root");
     }
@@ -218,15 +218,15 @@ fn the_helper_takes_the_socket_that_systemd_passes_and_refuses_to_run_without_it
     assert!(stderr(&output).contains("\"rung\":\"helper\""), "{}\n{}", said(&output), audit(&world));
     let told = stdout(&output);
     let lines = [
-        "holofs-mount-helper: Mounting needs CAP_SYS_ADMIN: start me as root, privileged",
-        "mount.sock: somebody listens there already",
+        "holofs-mount-helper: Mounting needs CAP_SYS_ADMIN: start it as root, privileged",
+        "mount.sock: another process listens there already",
         "holofs-mount-helper: Usage: holofs-mount-helper [--socket PATH] [--policy PATH]",
     ];
     assert!(told.lines().zip(lines).filter(|(line, wanted)| line.ends_with(wanted)).count() == 3, "{told}");
 }
 
 #[test]
-fn a_user_in_a_user_namespace_is_refused_with_the_reason() {
+fn helper_refuses_a_user_namespace_with_the_reason() {
     if !is_root() {
         return skip("the helper is started by root");
     }
@@ -239,7 +239,7 @@ fn a_user_in_a_user_namespace_is_refused_with_the_reason() {
         );
         let refused = with_helper(&world, &policy, &script);
         assert_eq!(stdout(&refused), "ended 125\n", "{apart}: {}", said(&refused));
-        let why = "helper: $S is served from outside of this user namespace, which the mount helper does not reach, or by nobody;";
+        let why = "helper: $S is served from outside of this user namespace, which the mount helper does not reach, or by no process;";
         let why = why.replace("$S", &world.path().join("mount.sock").display().to_string());
         assert!(stderr(&refused).contains(&why), "{apart}: {}", said(&refused));
         assert!(!audit(&world).contains(": mounted "), "{apart}: {}", audit(&world));

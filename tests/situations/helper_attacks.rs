@@ -92,7 +92,7 @@ fn attacked(policy: &str, script: &str) -> (Output, World) {
 }
 
 #[test]
-fn a_namespace_that_the_peer_could_own_is_refused_before_it_is_entered() {
+fn helper_refuses_a_namespace_that_the_peer_could_own_before_entering_it() {
     if !is_root() {
         return skip("the helper is started by root");
     }
@@ -123,7 +123,7 @@ fn a_namespace_that_the_peer_could_own_is_refused_before_it_is_entered() {
 }
 
 #[test]
-fn the_device_is_the_helpers_own_and_real_whatever_lies_there_in_the_namespace() {
+fn helper_uses_its_own_real_device_whatever_is_in_the_namespace() {
     if !is_root() {
         return skip("the helper is started by root");
     }
@@ -142,7 +142,7 @@ fn the_device_is_the_helpers_own_and_real_whatever_lies_there_in_the_namespace()
 }
 
 #[test]
-fn a_container_without_the_device_is_served_as_the_documentation_says() {
+fn helper_serves_a_container_without_the_device_as_documented() {
     if !is_root() {
         return skip("the helper is started by root");
     }
@@ -162,7 +162,7 @@ fn a_container_without_the_device_is_served_as_the_documentation_says() {
 }
 
 #[test]
-fn a_directory_that_is_moved_out_of_the_policys_place_meanwhile_is_not_mounted_on() {
+fn helper_does_not_mount_on_a_directory_moved_out_of_the_policy() {
     if !is_root() {
         return skip("the helper is started by root");
     }
@@ -197,7 +197,7 @@ fn mounts_are_counted_for_the_user_whatever_namespace_they_are_in() {
 }
 
 #[test]
-fn many_users_that_ask_nothing_keep_nobody_out_and_take_no_thread() {
+fn helper_gives_silent_clients_no_thread_and_serves_the_others() {
     if !is_root() {
         return skip("the helper is started by root");
     }
@@ -230,7 +230,7 @@ fn whom_no_rule_names_is_told_so_and_the_log_stays_short() {
 }
 
 #[test]
-fn a_file_system_that_never_answers_holds_no_request_up() {
+fn helper_is_not_blocked_by_a_file_system_that_never_answers() {
     if !is_root() {
         return skip("the helper is started by root");
     }

@@ -15,7 +15,7 @@ fn recorded_at(uid: u32, base: &str) -> World {
 }
 
 #[test]
-fn an_isolated_run_sees_the_recorded_bytes_at_the_recorded_path_and_nobody_else_does() {
+fn isolate_shows_the_recorded_bytes_at_the_recorded_path_to_the_run_only() {
     if !is_root() {
         return skip("situations are made by root");
     }
@@ -40,7 +40,7 @@ fn an_isolated_run_sees_the_recorded_bytes_at_the_recorded_path_and_nobody_else_
 }
 
 #[test]
-fn its_status_is_that_of_the_command_and_nothing_is_left() {
+fn isolate_returns_the_status_of_the_command_and_leaves_nothing() {
     if !is_root() {
         return skip("situations are made by root");
     }
@@ -84,7 +84,7 @@ fn isolate_sandboxes_its_server_which_ends_with_the_run_even_a_killed_one() {
 }
 
 #[test]
-fn what_a_terminal_sends_reaches_the_command_and_not_the_server() {
+fn isolate_passes_terminal_signals_to_the_command_and_not_the_server() {
     if !is_root() {
         return skip("situations are made by root");
     }
@@ -99,7 +99,7 @@ fn what_a_terminal_sends_reaches_the_command_and_not_the_server() {
 }
 
 #[test]
-fn many_run_side_by_side_also_while_the_path_is_taken_away_outside() {
+fn isolate_runs_many_commands_also_while_the_path_is_removed_outside() {
     if !is_root() {
         return skip("situations are made by root");
     }
@@ -121,7 +121,7 @@ fn many_run_side_by_side_also_while_the_path_is_taken_away_outside() {
 }
 
 #[test]
-fn the_base_need_not_exist_wherever_it_is_and_everything_else_stays_where_it_was() {
+fn isolate_needs_no_existing_base_and_keeps_everything_else_in_place() {
     if !is_root() {
         return skip("situations are made by root");
     }

@@ -61,7 +61,7 @@ const SITUATIONS: [Situation; 12] = [
             &[
                 ("mount(2)", NO_DEVICE),
                 ("helper", NO_HELPER),
-                ("fusermount3", "it may no more than root"),
+                ("fusermount3", "adds nothing for root"),
                 ("namespace", NO_DEVICE),
             ],
         ),
@@ -234,7 +234,7 @@ fn mounts(world: &World, situation: &Situation) {
 }
 
 #[test]
-fn the_mode_decides_otherwise_and_the_environment_may_say_it() {
+fn mode_overrides_the_method_also_from_the_environment() {
     if !is_root() {
         return skip("situations are made by root");
     }
@@ -257,7 +257,7 @@ fn the_mode_decides_otherwise_and_the_environment_may_say_it() {
 }
 
 #[test]
-fn what_was_written_to_a_space_is_not_hidden_by_materializing_it() {
+fn materialize_does_not_hide_what_was_written_to_a_space() {
     if !is_root() {
         return skip("situations are made by root");
     }

@@ -144,7 +144,7 @@ fn work() -> String {
 }
 
 #[test]
-fn two_then_ten_members_work_at_once_and_nobody_is_locked_out() {
+fn members_work_at_once_and_none_is_locked_out() {
     if !is_root() {
         return skip("Only root can be several users");
     }
@@ -169,7 +169,7 @@ fn two_then_ten_members_work_at_once_and_nobody_is_locked_out() {
 }
 
 #[test]
-fn what_somebody_plants_in_the_shared_place_is_not_used() {
+fn members_do_not_use_what_another_plants_in_the_shared_place() {
     if !is_root() {
         return skip("Only root can be several users");
     }
@@ -204,7 +204,7 @@ fn what_somebody_plants_in_the_shared_place_is_not_used() {
 }
 
 #[test]
-fn a_mark_that_the_attacker_made_moves_nobody() {
+fn members_ignore_a_mark_that_the_attacker_made() {
     if !is_root() {
         return skip("Only root can be several users");
     }
@@ -245,7 +245,7 @@ say "$H" delete laid
 "#;
 
 #[test]
-fn two_users_share_a_holotree_with_rcc_next_to_holofs() {
+fn members_share_a_holotree_with_rcc_next_to_holofs() {
     if !is_root() {
         return skip("Only root can be several users");
     }

@@ -58,7 +58,7 @@ fn raw_entries(hololib: &Hololib) -> usize {
 }
 
 #[test]
-fn a_missing_blob_is_missing() {
+fn open_of_a_missing_blob_is_an_error() {
     for form in FORMS {
         let error = damaged(form, |path, _| fs::remove_file(path).unwrap());
         assert!(matches!(error, StoreError::Missing { .. }), "{form:?}: {error}");
@@ -66,7 +66,7 @@ fn a_missing_blob_is_missing() {
 }
 
 #[test]
-fn a_truncated_blob_is_truncated() {
+fn open_detects_a_truncated_blob() {
     for form in FORMS {
         let error = damaged(form, |path, stored| fs::write(path, &stored[..stored.len() / 2]).unwrap());
         let expected_codec = [Codec::Gzip, Codec::Raw, Codec::Zstd][form as usize];
@@ -81,7 +81,7 @@ fn a_truncated_blob_is_truncated() {
 }
 
 #[test]
-fn a_flipped_bit_anywhere_is_found() {
+fn open_detects_a_flipped_bit_anywhere() {
     let flip = |position: f64| {
         move |path: &Path, mut stored: Vec<u8>| {
             let index = (position * (stored.len() - 1) as f64) as usize;
@@ -111,7 +111,7 @@ fn a_flipped_bit_anywhere_is_found() {
 }
 
 #[test]
-fn every_bit_of_a_small_gzip_blob_matters_or_does_no_harm() {
+fn open_detects_every_harmful_flip_in_a_small_gzip_blob() {
     let content = b"a small file, but long enough to be compressed, compressed, compressed".to_vec();
     let wanted = Form::Gzip.wanted(&content);
     let hololib = Hololib::new();
@@ -130,7 +130,7 @@ fn every_bit_of_a_small_gzip_blob_matters_or_does_no_harm() {
 }
 
 #[test]
-fn a_codec_that_the_digest_does_not_allow_is_named() {
+fn open_names_a_codec_that_the_digest_does_not_allow() {
     let gzipped = damaged(Form::Raw, |path, stored| fs::write(path, gzip(&stored)).unwrap());
     assert!(matches!(gzipped, StoreError::WrongCodec { found: "gzip", .. }), "{gzipped}");
     let zstd = damaged(Form::Raw, |path, stored| {
@@ -146,7 +146,7 @@ fn a_codec_that_the_digest_does_not_allow_is_named() {
 }
 
 #[test]
-fn other_content_in_a_good_form_is_a_mismatch() {
+fn open_of_other_content_in_a_good_form_is_a_mismatch() {
     for form in FORMS {
         let mut other = form.good();
         other[0] ^= 1;
@@ -158,7 +158,7 @@ fn other_content_in_a_good_form_is_a_mismatch() {
 }
 
 #[test]
-fn a_longer_blob_is_longer() {
+fn open_detects_a_longer_blob() {
     for form in FORMS {
         let after = damaged(form, |path, stored| fs::write(path, [&stored[..], b"x"].concat()).unwrap());
         assert!(matches!(after, StoreError::Longer { .. }), "{form:?}: {after}");
@@ -170,7 +170,7 @@ fn a_longer_blob_is_longer() {
 }
 
 #[test]
-fn a_sha256_blob_may_be_stored_in_any_form_and_begin_like_any() {
+fn open_takes_a_sha256_blob_in_any_form_and_beginning() {
     let inner = [Form::Gzip.encode(b"inner"), Form::Zstd.encode(b"inner"), b"plain".to_vec(), Vec::new()];
     for content in inner {
         for form in [Form::Gzip, Form::Zstd, Form::Raw] {
@@ -184,7 +184,7 @@ fn a_sha256_blob_may_be_stored_in_any_form_and_begin_like_any() {
 }
 
 #[test]
-fn an_error_says_what_each_reading_gave() {
+fn open_that_fails_says_what_each_reading_gave() {
     let hololib = Hololib::new();
     let inner = gzip(b"inner");
     let wanted = Form::Gzip.wanted(&inner);
@@ -200,7 +200,7 @@ fn an_error_says_what_each_reading_gave() {
 }
 
 #[test]
-fn a_siphash_blob_that_holds_gzip_is_not_decoded() {
+fn open_does_not_decode_a_siphash_blob_that_holds_gzip() {
     let hololib = Hololib::new();
     let inner = gzip(b"inner");
     let wanted = Form::Raw.wanted(&inner);
@@ -217,7 +217,7 @@ fn within_seconds<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 }
 
 #[test]
-fn what_is_no_file_is_refused_at_once() {
+fn open_refuses_what_is_no_file_at_once() {
     type Plant = fn(&Path);
     let plants: [(&str, Plant); 6] = [
         ("symbolic link", |path| symlink("/etc/passwd", path).unwrap()),
@@ -249,7 +249,7 @@ fn what_is_no_file_is_refused_at_once() {
 }
 
 #[test]
-fn a_link_on_the_way_to_a_blob_is_refused() {
+fn open_refuses_a_link_on_the_way_to_a_blob() {
     let hololib = Hololib::new();
     let wanted = Form::Gzip.wanted(&Form::Gzip.good());
     let path = hololib.blob(&wanted.digest);
@@ -269,7 +269,7 @@ fn peak_memory_kib() -> u64 {
 }
 
 #[test]
-fn a_bomb_costs_neither_time_nor_memory() {
+fn open_of_a_bomb_costs_neither_time_nor_memory() {
     let hololib = Hololib::new();
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     let zeros = vec![0; 1 << 20];

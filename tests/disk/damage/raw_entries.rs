@@ -40,14 +40,14 @@ fn set_mother_time(path: &Path) {
 }
 
 #[test]
-fn a_missing_entry_is_made_anew() {
+fn open_creates_a_missing_entry_again() {
     for form in FORMS {
         damaged(form, 0, false, |entry| fs::remove_file(entry).unwrap());
     }
 }
 
 #[test]
-fn a_truncated_entry_is_healed_even_with_the_right_time() {
+fn open_heals_a_truncated_entry_even_with_the_right_time() {
     for form in FORMS {
         damaged(form, 1, false, |entry| {
             File::options().write(true).open(entry).unwrap().set_len(49_999).unwrap();
@@ -57,7 +57,7 @@ fn a_truncated_entry_is_healed_even_with_the_right_time() {
 }
 
 #[test]
-fn a_flipped_bit_betrays_itself_by_the_time() {
+fn open_detects_a_flipped_bit_by_the_time() {
     for form in FORMS {
         damaged(form, 1, false, |entry| {
             File::options().write(true).open(entry).unwrap().write_all_at(b"\0", 25_000).unwrap();
@@ -66,7 +66,7 @@ fn a_flipped_bit_betrays_itself_by_the_time() {
 }
 
 #[test]
-fn a_flipped_bit_with_a_forged_time_is_found_by_the_paranoid() {
+fn open_paranoid_detects_a_flipped_bit_with_a_forged_time() {
     for form in FORMS {
         damaged(form, 1, true, |entry| {
             let byte = fs::read(entry).unwrap()[25_000];
@@ -77,7 +77,7 @@ fn a_flipped_bit_with_a_forged_time_is_found_by_the_paranoid() {
 }
 
 #[test]
-fn an_entry_in_another_codec_or_longer_is_healed() {
+fn open_heals_an_entry_in_another_codec_or_longer() {
     for form in FORMS {
         damaged(form, 1, false, |entry| {
             fs::write(entry, gzip(&form.good())).unwrap();
@@ -91,7 +91,7 @@ fn an_entry_in_another_codec_or_longer_is_healed() {
 }
 
 #[test]
-fn an_entry_with_another_mode_or_owner_is_healed() {
+fn open_heals_an_entry_with_another_mode_or_owner() {
     damaged(Form::Gzip, 1, false, |entry| fs::set_permissions(entry, Permissions::from_mode(0o666)).unwrap());
     damaged(Form::Gzip, 1, false, |entry| {
         fs::set_permissions(entry, Permissions::from_mode(0o4644)).unwrap()
@@ -104,7 +104,7 @@ fn an_entry_with_another_mode_or_owner_is_healed() {
 }
 
 #[test]
-fn what_is_no_file_is_replaced() {
+fn open_replaces_what_is_no_file() {
     damaged(Form::Gzip, 1, false, |entry| {
         fs::remove_file(entry).unwrap();
         symlink("/etc/passwd", entry).unwrap();
@@ -116,7 +116,7 @@ fn what_is_no_file_is_replaced() {
 }
 
 #[test]
-fn a_directory_in_the_place_of_an_entry_is_worked_around() {
+fn open_works_around_a_directory_in_the_place_of_an_entry() {
     let hololib = Hololib::new();
     let wanted = Form::Gzip.wanted(&Form::Gzip.good());
     let entry = hololib.store.open(&wanted).unwrap().path().unwrap().to_owned();
@@ -129,7 +129,7 @@ fn a_directory_in_the_place_of_an_entry_is_worked_around() {
 }
 
 #[test]
-fn a_change_through_an_open_descriptor_is_noticed() {
+fn open_detects_a_change_through_an_open_descriptor() {
     let hololib = Hololib::new();
     let wanted = Form::Gzip.wanted(&Form::Gzip.good());
     let entry = hololib.store.open(&wanted).unwrap().path().unwrap().to_owned();
@@ -139,7 +139,7 @@ fn a_change_through_an_open_descriptor_is_noticed() {
 }
 
 #[test]
-fn a_damaged_entry_whose_blob_is_gone_is_an_error_and_no_bytes() {
+fn open_of_a_damaged_entry_whose_blob_is_gone_is_an_error_and_no_bytes() {
     let hololib = Hololib::new();
     let wanted = Form::Gzip.wanted(&Form::Gzip.good());
     let entry = hololib.store.open(&wanted).unwrap().path().unwrap().to_owned();
@@ -152,7 +152,7 @@ fn a_damaged_entry_whose_blob_is_gone_is_an_error_and_no_bytes() {
 }
 
 #[test]
-fn an_open_file_outlives_its_entry_and_its_blob() {
+fn read_of_an_open_file_outlives_its_entry_and_its_blob() {
     let hololib = Hololib::new();
     let wanted = Form::Raw.wanted(&Form::Raw.good());
     let file = hololib.store.open(&wanted).unwrap();

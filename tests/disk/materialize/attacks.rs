@@ -27,7 +27,7 @@ fn plant(at: &Path, target: &Path) {
 }
 
 #[test]
-fn a_planted_link_is_replaced_wherever_it_is() {
+fn materialize_replaces_a_planted_link_wherever_it_is() {
     let places =
         ["", "bin", "bin/tool", "bin/python", "links/to-dir", "plain/empty.txt", "dirs/only/dirs", "new"];
     for place in places {
@@ -53,7 +53,7 @@ fn a_planted_link_is_replaced_wherever_it_is() {
 }
 
 #[test]
-fn a_planted_link_at_a_sibling_is_never_written_through() {
+fn materialize_never_writes_through_a_planted_link_at_a_sibling() {
     for suffix in [".meta", ".meta.info", ".meta.holofs-tmp", ".meta.info.holofs-tmp", ".use"] {
         let world = World::new("gz");
         let victim = victim(&world);
@@ -67,7 +67,7 @@ fn a_planted_link_at_a_sibling_is_never_written_through() {
 }
 
 #[test]
-fn a_directory_swapped_for_a_link_while_we_work_sends_nothing_elsewhere() {
+fn materialize_writes_nothing_elsewhere_when_a_directory_is_swapped_for_a_link() {
     let world = World::new("gz");
     let victim = victim(&world);
     let before = tree_of(&victim);

@@ -19,7 +19,7 @@ fn spaces(sandbox: &Sandbox) -> Vec<String> {
 }
 
 #[test]
-fn a_damaged_blob_fails_the_space_by_name_and_leaves_nothing_half_done() {
+fn materialize_command_names_a_damaged_blob_and_leaves_nothing_half_done() {
     for (what, harm) in DAMAGE {
         let sandbox = Sandbox::golden(Regime::Gzip);
         let blob = blob_of(&sandbox, "bin/tool");
@@ -49,7 +49,7 @@ fn a_bad_catalog_has_its_own_exit_code_and_nothing_is_created() {
 }
 
 #[test]
-fn a_second_run_keeps_everything_and_a_live_mount_is_in_the_way() {
+fn materialize_again_keeps_everything_and_a_live_mount_refuses() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let restored = golden::unpack_restored(Regime::Gzip, &sandbox.scratch());
     let path = sandbox.materialize(CATALOG, "interop", "golden");
@@ -76,7 +76,7 @@ fn fallbacks_and_dropped_bits_are_in_the_report() {
 }
 
 #[test]
-fn a_warmed_catalog_is_laid_out_and_needs_its_blobs_no_more() {
+fn warm_lays_the_catalog_out_so_that_its_blobs_are_not_needed() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let restored = golden::unpack_restored(Regime::Gzip, &sandbox.scratch());
     let warm = || json(&sandbox.holofs_ok(&["warm", CATALOG, "--json"]));
@@ -97,7 +97,7 @@ fn a_warmed_catalog_is_laid_out_and_needs_its_blobs_no_more() {
 }
 
 #[test]
-fn the_doctor_measures_every_way_and_names_the_space_that_changed_what_is_shared() {
+fn doctor_measures_every_way_and_names_the_space_that_changed_what_is_shared() {
     let sandbox = Sandbox::golden(Regime::Gzip);
     let doctor = || json(&sandbox.holofs_ok(&["doctor", "--json"]))["storage"].clone();
     let bare = doctor();

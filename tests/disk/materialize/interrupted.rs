@@ -35,7 +35,7 @@ pub fn killed_after(world: &World, delay: Duration) -> bool {
 }
 
 #[test]
-fn a_new_space_is_whole_or_not_there_whenever_the_run_is_killed() {
+fn materialize_killed_at_any_time_leaves_a_whole_new_space_or_none() {
     let world = World::new("gz");
     let mut unfinished = 0;
     for delay in (0..40).map(Duration::from_millis) {
@@ -52,7 +52,7 @@ fn a_new_space_is_whole_or_not_there_whenever_the_run_is_killed() {
 }
 
 #[test]
-fn a_space_in_repair_has_no_half_file_and_the_next_run_finishes_it() {
+fn materialize_killed_in_repair_leaves_no_half_file_and_the_next_run_finishes() {
     let world = World::new("gz");
     world.restore();
     for delay in (0..30).map(Duration::from_millis) {
@@ -73,7 +73,7 @@ fn a_space_in_repair_has_no_half_file_and_the_next_run_finishes_it() {
 }
 
 #[test]
-fn after_an_unfinished_switch_nothing_is_believed_of_the_old_records() {
+fn materialize_after_an_unfinished_switch_trusts_no_old_records() {
     let world = World::new("gz");
     world.restore();
     // The state left by a killed switch to another catalog: a file with that catalog's content, of the same size and

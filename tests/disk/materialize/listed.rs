@@ -39,7 +39,7 @@ fn record(world: &World) -> PathBuf {
 }
 
 #[test]
-fn whatever_came_or_went_in_a_known_directory_is_found() {
+fn materialize_finds_every_change_in_a_known_directory() {
     let Some((world, _)) = known() else { return };
     let outside = world.root().join("outside");
     fs::create_dir(&outside).unwrap();
@@ -50,7 +50,7 @@ fn whatever_came_or_went_in_a_known_directory_is_found() {
 }
 
 #[test]
-fn each_single_change_is_found_and_only_its_directories_are_listed() {
+fn materialize_finds_each_single_change_and_lists_only_its_directories() {
     let Some((world, directories)) = known() else { return };
     let file = |path: &str| world.file(path);
     // The changes, and how many directories each causes to be listed.
@@ -97,7 +97,7 @@ fn each_single_change_is_found_and_only_its_directories_are_listed() {
 }
 
 #[test]
-fn a_change_of_just_now_is_not_trusted() {
+fn materialize_does_not_trust_a_very_recent_change() {
     let Some((world, directories)) = known() else { return };
     let extra = world.file("plain/extra");
     loop {
@@ -118,7 +118,7 @@ fn a_change_of_just_now_is_not_trusted() {
 }
 
 #[test]
-fn a_record_that_is_damaged_or_of_another_catalog_is_nothing() {
+fn materialize_ignores_a_record_that_is_damaged_or_of_another_catalog() {
     let Some((world, directories)) = known() else { return };
     let good = fs::read(record(&world)).unwrap();
     for at in [0, 8, 12, 44, 60, good.len() - 1] {
@@ -140,7 +140,7 @@ fn a_record_that_is_damaged_or_of_another_catalog_is_nothing() {
 }
 
 #[test]
-fn after_a_switch_and_without_our_memory_every_directory_is_listed_once() {
+fn materialize_after_a_switch_lists_every_directory_once() {
     let Some((world, directories)) = known() else { return };
     let (golden, good) = (fs::read(&world.catalog).unwrap(), fs::read(record(&world)).unwrap());
     change_catalog(&world);

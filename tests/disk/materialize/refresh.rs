@@ -10,7 +10,7 @@ use super::world::{ALL_BITS, World};
 use crate::common::oracle::{self, assert_same_tree};
 
 #[test]
-fn a_second_restore_keeps_every_inode_and_writes_no_meta() {
+fn materialize_again_keeps_every_inode_and_writes_no_meta() {
     for regime in ["gz", "raw"] {
         let world = World::new(regime);
         let first = world.restore();
@@ -37,7 +37,7 @@ fn a_second_restore_keeps_every_inode_and_writes_no_meta() {
 }
 
 #[test]
-fn a_space_that_rcc_restored_is_taken_over_as_it_is() {
+fn materialize_takes_over_a_space_that_rcc_restored() {
     let world = World::new("gz");
     let copied =
         std::process::Command::new("cp").arg("-a").arg(world.golden()).arg(&world.space.root).status();
@@ -49,7 +49,7 @@ fn a_space_that_rcc_restored_is_taken_over_as_it_is() {
 }
 
 #[test]
-fn whatever_became_of_a_space_it_is_repaired() {
+fn materialize_repairs_a_space_whatever_became_of_it() {
     let world = World::new("gz");
     world.restore();
     let outside = world.root().join("outside");
@@ -105,7 +105,7 @@ fn changed_modes_and_times_of_directories_are_left_alone_as_in_rcc() {
 }
 
 #[test]
-fn an_edit_of_the_same_size_is_only_found_by_verify() {
+fn materialize_finds_an_edit_of_the_same_size_only_with_verify() {
     let world = World::new("gz");
     world.restore();
     for path in ["plain/one-byte.txt", "reloc/one.txt", "reloc/large-sparse-hits.bin"] {

@@ -41,7 +41,7 @@ fn expected(kind: &str, strategy: Strategy) -> &'static str {
 }
 
 #[test]
-fn every_tier_makes_the_same_tree_first_second_and_third_time() {
+fn materialize_makes_the_same_tree_by_every_tier_three_times() {
     everywhere(|kind, strategy, world| {
         let options = Options { strategy, ..ALL_BITS };
         for turn in 0..3 {
@@ -62,7 +62,7 @@ fn every_tier_makes_the_same_tree_first_second_and_third_time() {
 }
 
 #[test]
-fn a_weaker_way_than_asked_for_is_told_and_the_best_one_is_no_fallback() {
+fn materialize_reports_a_weaker_tier_than_requested_and_no_fallback_for_the_best() {
     everywhere(|kind, strategy, world| {
         let report = world.materialize(&Options { strategy, ..ALL_BITS }).unwrap();
         let told: Vec<&str> = report.fallbacks.keys().copied().collect();
@@ -77,7 +77,7 @@ fn a_weaker_way_than_asked_for_is_told_and_the_best_one_is_no_fallback() {
 }
 
 #[test]
-fn what_is_written_in_one_space_is_seen_in_no_other_and_in_nothing_of_ours() {
+fn write_in_one_space_is_seen_in_no_other_and_in_nothing_of_ours() {
     everywhere(|kind, strategy, world| {
         if strategy == Strategy::Hardlink {
             return;
@@ -102,7 +102,7 @@ fn what_is_written_in_one_space_is_seen_in_no_other_and_in_nothing_of_ours() {
 }
 
 #[test]
-fn a_damaged_blob_leaves_nothing_whatever_the_tier() {
+fn materialize_leaves_nothing_of_a_damaged_blob_by_any_tier() {
     everywhere(|kind, strategy, world| {
         let blob = world.blob_of("plain/no-needle.txt");
         let stored = fs::read(&blob).unwrap();
@@ -123,7 +123,7 @@ fn a_damaged_blob_leaves_nothing_whatever_the_tier() {
 }
 
 #[test]
-fn what_somebody_did_to_a_pristine_tree_reaches_no_space() {
+fn materialize_takes_no_change_of_a_pristine_tree_into_a_space() {
     everywhere(|kind, strategy, world| {
         let options = Options { strategy, warm: true, ..ALL_BITS };
         world.materialize(&options).unwrap();
@@ -142,7 +142,7 @@ fn what_somebody_did_to_a_pristine_tree_reaches_no_space() {
 }
 
 #[test]
-fn a_file_changed_through_a_hardlink_is_found_healed_and_its_space_named() {
+fn doctor_finds_and_heals_a_file_changed_through_a_hardlink_and_names_its_space() {
     for kind in KINDS {
         let Some(disk) = LoopFs::new(kind, MEGABYTES) else { continue };
         let world = World::new_in("gz", &disk.path());
@@ -191,7 +191,7 @@ fn content_changed_with_its_time_set_back_is_found_and_healed() {
 }
 
 #[test]
-fn without_privilege_a_snapshot_can_be_made_repaired_and_removed() {
+fn snapshot_without_privilege_is_made_repaired_and_removed() {
     let Some(disk) = LoopFs::new("btrfs", MEGABYTES) else { return };
     let world = World::new_in("gz", &disk.path());
     let as_nobody = |command: &mut Command| {
@@ -236,7 +236,7 @@ fn numbers(dir: &Path, own: &[PathBuf], found: &mut [Vec<u64>; 3]) {
 }
 
 #[test]
-fn what_a_snapshot_is_patched_in_lies_together() {
+fn snapshot_keeps_its_patched_files_together() {
     let Some(disk) = LoopFs::new("btrfs", MEGABYTES) else { return };
     let world = World::new_in("gz", &disk.path());
     let (index, _) = Index::ensure(world.home.index_dir(), &world.catalog).unwrap();
@@ -254,7 +254,7 @@ fn what_a_snapshot_is_patched_in_lies_together() {
 }
 
 #[test]
-fn a_tree_of_an_older_version_is_made_anew() {
+fn warm_creates_a_tree_of_an_older_version_again() {
     for kind in ["btrfs", "ext4"] {
         let Some(disk) = LoopFs::new(kind, MEGABYTES) else { continue };
         let world = World::new_in("gz", &disk.path());
@@ -273,7 +273,7 @@ fn a_tree_of_an_older_version_is_made_anew() {
 }
 
 #[test]
-fn a_snapshot_that_is_killed_at_any_instant_is_whole_or_not_there() {
+fn snapshot_killed_at_any_instant_is_whole_or_absent() {
     let Some(disk) = LoopFs::new("btrfs", MEGABYTES) else { return };
     let world = World::new_in("gz", &disk.path());
     for round in 0..30 {
@@ -315,7 +315,7 @@ fn on_a_full_disk_nothing_is_made_and_with_room_the_next_run_succeeds() {
 }
 
 #[test]
-fn a_warm_catalog_needs_its_blobs_no_more() {
+fn materialize_of_a_warm_catalog_needs_no_blobs() {
     for kind in KINDS {
         let Some(disk) = LoopFs::new(kind, MEGABYTES) else { continue };
         let world = World::new_in("gz", &disk.path());

@@ -53,7 +53,7 @@ fn directories_that_go_are_set_aside_and_counted_and_a_sweep_deletes_them() {
 }
 
 #[test]
-fn where_nothing_can_be_set_aside_directories_are_emptied_in_place_and_that_is_counted() {
+fn remove_empties_directories_in_place_where_none_can_be_set_aside_and_counts_it() {
     let world = World::new("gz");
     world.restore();
     fs::create_dir(trash(&world)).unwrap();
@@ -68,7 +68,7 @@ fn where_nothing_can_be_set_aside_directories_are_emptied_in_place_and_that_is_c
 }
 
 #[test]
-fn a_disk_that_is_nearly_full_gets_its_room_back_before_anything_is_placed() {
+fn remove_frees_a_nearly_full_disk_before_anything_is_placed() {
     let Some(disk) = LoopFs::new("ext4", 64) else { return };
     let world = World::new_in("gz", &disk.path());
     world.restore();

@@ -26,7 +26,7 @@ fn pushed(from: &Sandbox) -> (String, std::path::PathBuf) {
 }
 
 #[test]
-fn a_lazy_mount_fetches_what_is_read_and_shows_what_rcc_would() {
+fn mount_lazily_fetches_what_is_read_and_shows_what_rcc_would() {
     let (from, to) = (Sandbox::new(), Sandbox::new());
     let (catalog, store) = pushed(&from);
     let files = from.materialize(&catalog, "files", "c");
@@ -107,7 +107,7 @@ fn wrong_bytes_are_an_error_of_their_file_alone_and_are_not_kept() {
 }
 
 #[test]
-fn without_network_what_is_here_is_read_and_the_rest_is_an_error() {
+fn mount_lazily_without_network_reads_what_is_here_and_fails_for_the_rest() {
     let (from, to) = (Sandbox::new(), Sandbox::new());
     let (_, store) = pushed(&from);
     let remote = file_remote(&store, "prod");
@@ -148,7 +148,7 @@ fn sockets(pid: u32) -> Vec<String> {
 }
 
 #[test]
-fn the_daemon_has_no_network_and_outlives_its_fetcher() {
+fn mount_lazily_has_a_daemon_without_network_that_outlives_its_fetcher() {
     let (from, to) = (Sandbox::new(), Sandbox::new());
     let (_, store) = pushed(&from);
     let server = Server::start(&store, Fault::None);

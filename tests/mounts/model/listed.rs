@@ -104,7 +104,7 @@ fn write(vfs: &Vfs, dir: Ino, writer: usize, stop: &AtomicBool) -> usize {
 }
 
 #[test]
-fn a_listing_in_pieces_is_right_while_eight_threads_change_the_directory() {
+fn readdir_in_pieces_is_right_while_eight_threads_change_the_directory() {
     let temp = tempfile::tempdir().unwrap();
     let vfs = space(temp.path());
     let dir = vfs.lookup(Ino::ROOT, b"many").unwrap().ino;
@@ -180,7 +180,7 @@ fn list_and(vfs: &Vfs, dir: Ino, mut then: impl FnMut(&str)) -> BTreeMap<String,
 }
 
 #[test]
-fn a_listing_ends_while_each_name_it_told_is_renamed_and_copied() {
+fn readdir_ends_while_each_listed_name_is_renamed_and_copied() {
     let temp = tempfile::tempdir().unwrap();
     let vfs = space(temp.path());
     let dir = vfs.lookup(Ino::ROOT, b"many").unwrap().ino;

@@ -82,7 +82,7 @@ fn durable(machine: &mut Machine<'_>, path: &str, content: &[u8]) {
 }
 
 #[test]
-fn a_replaced_file_is_old_or_new_after_a_power_cut() {
+fn power_cut_leaves_a_replaced_file_old_or_new() {
     let replace = |machine: &mut Machine<'_>| {
         durable(machine, "a", b"old");
         machine.run(&create("b", b"new"));
@@ -96,7 +96,7 @@ fn a_replaced_file_is_old_or_new_after_a_power_cut() {
 }
 
 #[test]
-fn a_removed_file_is_whole_or_gone_after_a_power_cut() {
+fn power_cut_leaves_a_removed_file_whole_or_gone() {
     let remove = |machine: &mut Machine<'_>| {
         durable(machine, "a", b"old");
         machine.run(&[Op::Unlink("a".into())]);
@@ -106,7 +106,7 @@ fn a_removed_file_is_whole_or_gone_after_a_power_cut() {
 }
 
 #[test]
-fn a_rename_of_bytes_nobody_synced_does_not_empty_the_file_it_replaces() {
+fn rename_of_unsynced_bytes_does_not_empty_the_file_it_replaces() {
     let replace = |machine: &mut Machine<'_>| {
         durable(machine, "a", b"old");
         machine.run(&create("b", &[b'n'; 9000]));
@@ -116,7 +116,7 @@ fn a_rename_of_bytes_nobody_synced_does_not_empty_the_file_it_replaces() {
 }
 
 #[test]
-fn a_copied_up_file_that_nobody_synced_still_has_what_the_catalog_says() {
+fn power_cut_leaves_an_unsynced_copied_up_file_as_the_catalog_says() {
     let copy_up = |machine: &mut Machine<'_>| {
         machine.run(&[
             Op::Append("lib/f".into(), b"more".to_vec()),
@@ -270,7 +270,7 @@ fn versions(space: &mut Bare) -> Versions {
 }
 
 #[test]
-fn after_a_power_cut_at_any_moment_a_space_is_as_it_was_after_some_operation() {
+fn power_cut_at_any_moment_leaves_a_space_as_after_some_operation() {
     if !is_root() {
         return skip("a disk of its own needs root");
     }

@@ -178,7 +178,7 @@ fn fails(case: &Case, (call, number, _): &Step, error: &str, log: &std::path::Pa
 }
 
 #[test]
-fn every_operation_is_done_or_not_wherever_a_system_call_fails() {
+fn operations_are_done_or_not_wherever_a_system_call_fails() {
     if !Command::new("strace").arg("-V").output().is_ok_and(|output| output.status.success()) {
         return skip("failures are injected by strace");
     }
