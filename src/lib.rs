@@ -30,6 +30,7 @@
 //! | [`cli`] | arguments, text, JSON, progress, exit codes |
 
 pub mod build;
+#[allow(clippy::disallowed_methods, reason = "the command line reads the environment and exits")]
 pub mod cli;
 pub mod error;
 #[cfg(unix)]

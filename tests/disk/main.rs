@@ -1,5 +1,6 @@
 //! Everything on disk: catalogs, blobs, spaces and archives are read, written, damaged and maintained.
 
+#![allow(clippy::disallowed_methods, reason = "tests read the environment and their own program")]
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,

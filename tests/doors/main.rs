@@ -1,5 +1,6 @@
 //! How users enter: shells, hooks, notebooks, completions, help, packages.
 
+#![allow(clippy::disallowed_methods, reason = "tests read the environment and their own program")]
 #![allow(clippy::unwrap_used, reason = "a test's helper fails loudly")]
 
 #[path = "../common/mod.rs"]

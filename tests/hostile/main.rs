@@ -1,6 +1,7 @@
 //! What attacks, faults and many parallel processes must not achieve, checked by the program's own behaviour.
 //!
 //! The slow parts run longer with `HOLOFS_SOAK` (`scripts/test --soak`). `SECURITY.md` names the promise of each test here.
+#![allow(clippy::disallowed_methods, reason = "tests read the environment and their own program")]
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,

@@ -1,6 +1,7 @@
 //! Lock protocols under a scheduler that decides which thread runs next: no interleaving breaks the promise or hangs.
 //!
 //! The tested file is that of the program, compiled with the model's locks. A failure prints its seed.
+#![allow(clippy::disallowed_methods, reason = "tests read the environment and their own program")]
 #![allow(clippy::unwrap_used, reason = "a test helper fails loudly")]
 
 mod company;

@@ -1,5 +1,6 @@
 //! The behaviour of a mounted space: its laws through the kernel, and against a model.
 
+#![allow(clippy::disallowed_methods, reason = "tests read the environment and their own program")]
 #![allow(clippy::unwrap_used, reason = "a test's helper fails loudly")]
 
 #[path = "../common/mod.rs"]

@@ -2,6 +2,7 @@
 //!
 //! Each situation is made by root in a separate mount namespace, for a user without privileges: devices with the wanted mode, no
 //! fusermount3, no /proc, a read-only home. The machine itself is never changed, not even for a moment.
+#![allow(clippy::disallowed_methods, reason = "tests read the environment and their own program")]
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,
