@@ -10,5 +10,6 @@ mod completions;
 mod hook;
 mod kernel;
 mod pages;
+mod schemas;
 mod shell;
 mod talking;
