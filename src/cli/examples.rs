@@ -6,7 +6,7 @@ use clap::Command;
 const EXAMPLES: &[(&str, &str)] = &[
     (
         "allow",
-        "holofs allow                 # the environment of robot.yaml or conda.yaml here\nholofs allow ~/robots/one",
+        "holofs allow                 # for the robot.yaml or conda.yaml here\nholofs allow ~/robots/one",
     ),
     ("build", "holofs build conda.yaml\nholofs build requirements.txt --python 3.12"),
     ("catalogs", "holofs catalogs\nholofs catalogs --json --identity"),
