@@ -3,6 +3,7 @@
 //! `compile_time CATALOG ROUNDS` prints one JSON object of medians in milliseconds. The two take turns, round by round. Nothing of
 //! the home is touched: the Index goes to a temporary directory.
 
+#![allow(clippy::disallowed_methods, reason = "a program of its own")]
 #![allow(clippy::print_stdout, reason = "it is a program of its own")]
 
 use std::io::Read as _;
