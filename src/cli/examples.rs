@@ -59,6 +59,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("remote verify", "holofs remote verify s3://bucket/envs#latest"),
     ("remove", "holofs remove 14023a1f --dry-run"),
     ("report", "holofs report 14023a1f --output report.html"),
+    ("restart", "holofs restart work\nholofs restart --all"),
     ("reset", "holofs reset work\nholofs reset work lib/python3.11/site-packages"),
     (
         "run",
