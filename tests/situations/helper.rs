@@ -140,7 +140,7 @@ fn hostile_requests_are_refused_with_a_reason_and_the_helper_lives_on() {
         "1 or 2 descriptors come with a request, not 0",
         "version 2 is not known here, only 1",
         "the descriptor is of another mount",
-        "nobody else can write",
+        "only root can write",
         "1 mounts are as many as the policy allows",
     ] {
         assert!(told.contains(why), "no {why:?} in {told}\n{}", audit(&world));
