@@ -117,7 +117,7 @@ fn doctor_measures_every_way_and_names_the_space_that_changed_what_is_shared() {
     let space = sandbox.materialize(CATALOG, "interop", "golden");
     fs::write(space.join("plain/no-needle.txt"), "changed").unwrap();
     let told = crate::common::stdout(&sandbox.holofs_ok(&["doctor"]));
-    let line = format!("changed through {}; made anew", space.display());
+    let line = format!("changed through {}; created again", space.display());
     assert!(told.contains("plain/no-needle.txt of catalog") && told.contains(&line), "{told}");
     assert_eq!(doctor()["health"]["changed"], serde_json::json!([]), "healed");
 }
