@@ -120,8 +120,7 @@ mod tests {
         let temp = tempfile::tempdir().unwrap();
         let deep = "x".repeat(120);
         let place = Place::top(temp.path()).below(&deep).below("control");
-        place.mark().unwrap_err();
-        std::fs::create_dir(temp.path().join(&deep)).unwrap();
+        request(&place).unwrap_err();
         let copies = Copies::offer(&place).unwrap();
         std::thread::spawn(move || copies.serve(|| Err(io::Error::other("no"))));
         assert_eq!(request(&place).unwrap_err().to_string(), "its server cannot copy it: no");
