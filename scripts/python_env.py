@@ -79,7 +79,7 @@ def install(prefix, cache, packages):
         open(known, "w").close()
     if not run(*command):
         os.unlink(known)
-        die("Cannot install %s from %s: run again to fetch them anew" % (" ".join(packages), wheels))
+        die("Cannot install %s from %s: run again to fetch them once more" % (" ".join(packages), wheels))
 
 
 # --- what RCC leaves in every environment ----------------------------------------------------------------------------

@@ -187,7 +187,7 @@ impl Journal {
                 path: self.path.clone(),
                 source: Arc::clone(source),
             }),
-            None => unreachable!("whoever empties the queue sets the outcome of everything in it"),
+            None => unreachable!("the thread that empties the queue sets the outcome of everything in it"),
         }
     }
 

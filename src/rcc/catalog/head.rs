@@ -69,7 +69,7 @@ impl<'de> Visitor<'de> for &mut Head {
                 }
                 other => {
                     self.is_complete = other == "tree";
-                    return Err(A::Error::custom("the rest is not asked for"));
+                    return Err(A::Error::custom("the rest is not needed"));
                 }
             };
             if !text.is_empty() {

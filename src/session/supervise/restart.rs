@@ -53,7 +53,7 @@ impl Supervisor {
         Ok(())
     }
 
-    /// True if the server has ended for its successor. Otherwise whoever was to come is dropped.
+    /// True if the server has ended for its successor. Otherwise its successor is dropped.
     pub(super) fn has_made_room(&mut self) -> bool {
         if self.stopping.take().is_some() {
             return true;

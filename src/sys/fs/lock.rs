@@ -140,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn whoever_finds_a_lock_held_can_read_who_holds_it() {
+    fn lock_that_is_held_names_its_holder() {
         let temp = tempfile::tempdir().unwrap();
         let place = Place::top(temp.path()).below("lock");
         let mut file = open_own(&place).unwrap();

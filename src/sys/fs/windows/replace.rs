@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rename_waits_for_whoever_just_looks() {
+    fn rename_waits_for_a_process_that_only_looks() {
         use std::os::windows::fs::OpenOptionsExt;
         let temp = tempfile::tempdir().unwrap();
         let tree = TreeDir::open(temp.path()).unwrap();
