@@ -3,7 +3,7 @@
 What makes the copy whole:
 - sys.prefix is found from where the binary lies (the landmark <prefix>/lib/pythonX.Y/os.py), so no setting names the prefix;
 - libpython, when there is one, is copied and found through a run path of $ORIGIN/../lib, not through the old absolute one;
-- Debian's Python looks for packages in dist-packages of /usr/local: the copy is told to use site-packages below its prefix;
+- Debian's Python looks for packages in dist-packages of /usr/local: the copy uses site-packages below its prefix;
 - texts that named the old prefix (_sysconfigdata) name the new one, which is what a relocation then finds.
 
 It only writes below PREFIX, which must exist and be empty. `holofs build` runs it; scripts/python_env.py imports it.

@@ -17,7 +17,7 @@ use crate::store::{MOTHER_TIME, RawKey, RawMode, blob_path};
 use crate::sys::fs::name::RelPath;
 use crate::sys::fs::xattr;
 
-/// What a server tells of a file.
+/// What a server reports about a file.
 const STATE: &str = "user.holofs.state";
 
 /// A path below a known space.

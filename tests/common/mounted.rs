@@ -179,7 +179,7 @@ pub fn kill(pid: u32) {
     Command::new("kill").args(["-KILL", &pid.to_string()]).output().unwrap();
 }
 
-/// The process that serves the mount that `report` tells of.
+/// The process that serves the mount that `report` names.
 pub fn server(report: &serde_json::Value) -> u32 {
     let supervisor = report["pid"].as_u64().and_then(|pid| u32::try_from(pid).ok()).unwrap();
     server_of(supervisor).unwrap_or_else(|| panic!("process {supervisor} has no server"))

@@ -80,7 +80,7 @@ fn paranoid_mount_hashes_again_at_each_use() {
     let mut piece = [0; 10];
     file.read_exact_at(&mut piece, 0).unwrap();
     assert_eq!(piece, right[..10], "at the first use");
-    assert!(fs::read(&entry).unwrap() == right, "it was not made anew");
+    assert!(fs::read(&entry).unwrap() == right, "it was not made again");
     forge_all(&entry, last);
     file.read_exact_at(&mut piece, last).unwrap();
     assert_eq!(piece, right[right.len() - 10..], "at the second use, by the same descriptor");
@@ -117,7 +117,7 @@ fn paranoid_materialize_trusts_no_raw_entry() {
     let trusting = place("trusting", &[]);
     let paranoid = place("interop", &["--paranoid"]);
     assert_same_space(&paranoid, &expected);
-    assert!(fs::read(&entry).unwrap() == right, "it was not made anew");
+    assert!(fs::read(&entry).unwrap() == right, "it was not made again");
     assert!(
         fs::read(trusting.join(LARGE)).unwrap() != right,
         "nobody believes it anyway: this test shows nothing"
@@ -249,7 +249,7 @@ fn open_does_not_use_a_raw_entry_that_was_altered_and_given_its_old_time() {
     forge(&entry, 3 << 20);
     file.read_exact_at(&mut piece, 3 << 20).unwrap();
     assert_eq!(piece, right[3 << 20..][..10], "in a live mount");
-    assert!(fs::read(&entry).unwrap() == right, "it was not made anew");
+    assert!(fs::read(&entry).unwrap() == right, "it was not made again");
     drop(file);
     mounted.unmount();
     let shown = |args: &[&str]| {

@@ -1,4 +1,4 @@
-//! The start lock, the claim and leases together: whoever has a lease finds the tree that was asked for, in whatever order commands
+//! The start lock, the claim and leases together: a command with a lease finds the tree that it requested, in every order in which commands
 //! come, end, and servers die.
 //!
 //! What is decided is what the program decides, and the claim is the program's own; flocks of the start lock are mutexes of the model.

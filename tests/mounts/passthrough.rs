@@ -117,8 +117,8 @@ const WAYS: [Way; 7] = [
         Ok([&content[..], b"more"].concat())
     }),
     ("O_TRUNC", |path, _| {
-        fs::write(path, "anew")?;
-        Ok(b"anew".to_vec())
+        fs::write(path, "new")?;
+        Ok(b"new".to_vec())
     }),
     ("O_RDONLY and O_TRUNC", |path, _| {
         OpenOptions::new().read(true).custom_flags(O_TRUNC).open(path)?;

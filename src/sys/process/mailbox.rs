@@ -28,7 +28,7 @@ impl Mailbox {
     /// From now on signals do nothing by themselves; this process must have one thread.
     pub fn open() -> io::Result<Mailbox> {
         let set = set_of(SIGNALS.map(|(signal, _)| signal));
-        // SAFETY: `set` is initialized, and the old mask is not asked for.
+        // SAFETY: `set` is initialized, and the old mask is not requested.
         #[allow(unsafe_code)]
         let masked = unsafe { libc::pthread_sigmask(libc::SIG_BLOCK, &raw const set, std::ptr::null_mut()) };
         if masked != 0 {
@@ -79,7 +79,7 @@ impl Mailbox {
 /// Signals are what they are for any process again: for a copy of one that had a [`Mailbox`].
 pub fn close() {
     let set = set_of(SIGNALS.map(|(signal, _)| signal));
-    // SAFETY: `set` is initialized, and the old mask is not asked for. It fails for an unknown operation only.
+    // SAFETY: `set` is initialized, and the old mask is not requested. It fails for an unknown operation only.
     #[allow(unsafe_code)]
     unsafe {
         libc::pthread_sigmask(libc::SIG_UNBLOCK, &raw const set, std::ptr::null_mut());
