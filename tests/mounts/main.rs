@@ -29,3 +29,4 @@ mod running;
 mod supervised;
 mod sweep;
 mod targets;
+mod upgrade;
