@@ -280,11 +280,17 @@ pub fn build(
 }
 
 /// Removes the stage; its files are deleted in the background.
+#[cfg(unix)]
 fn removed(context: &Context, stage: Stage) -> Result<(), BuildError> {
     stage.remove()?;
-    #[cfg(unix)]
     sweep::after(context, context.home.holotree(), None);
     Ok(())
+}
+
+/// Removes the stage.
+#[cfg(windows)]
+fn removed(_context: &Context, stage: Stage) -> Result<(), BuildError> {
+    stage.remove()
 }
 
 /// Stores the build, so that later ones can start from it; this only saves time.
