@@ -214,6 +214,6 @@ mod tests {
         std::fs::set_permissions(&path, std::os::unix::fs::PermissionsExt::from_mode(0o664)).unwrap();
         let why = read(&path).unwrap_err();
         std::fs::remove_dir_all(&dir).unwrap();
-        assert!(why.contains("nobody else can write"), "{why}");
+        assert!(why.contains("only root can write"), "{why}");
     }
 }
