@@ -46,7 +46,7 @@ pub struct Recording {
     pub dropped: u64,
     /// Why requests are missing, if any are.
     pub incomplete: Option<String>,
-    /// The requests.
+    /// The requests, by the time at which each began.
     pub requests: Vec<Asked>,
 }
 
@@ -149,6 +149,8 @@ impl Fetching {
         match self.thread.join() {
             Ok((events, dropped, error)) => {
                 recording.requests = events.iter().map(Asked::from).collect();
+                // They arrive as they were answered, by several threads.
+                recording.requests.sort_by(|one, other| one.at_us.total_cmp(&other.at_us));
                 recording.dropped = dropped;
                 recording.incomplete = error.map(|error| format!("{error:#}"));
             }

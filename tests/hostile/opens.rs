@@ -20,8 +20,9 @@ const EXEMPT: [(&str, &str); 2] = [
 ];
 
 /// Commands that may use a path for what is named here, and why.
-const EXEMPT_FOR: [(&str, &str, &str); 3] = [
-    ("df", "O_DIRECTORY", "it lists and counts, opens no file, and follows no link"),
+const EXEMPT_FOR: [(&str, &str, &str); 4] = [
+    ("df", "O_NOFOLLOW", "it reads where the blocks of a file that it has just seen lie, and no byte of it"),
+    ("df", "O_DIRECTORY", "it lists and counts, and follows no link"),
     (
         "doctor",
         "",

@@ -31,8 +31,8 @@ fn capabilities(status: &str, set: &str) -> u64 {
     u64::from_str_radix(field(status, set), 16).unwrap()
 }
 
-/// The threads that wait, unmount, or read through the mount itself: none of them opens a path that a catalog names.
-const FREE: [&str; 3] = ["holofs", "signals", "prime"];
+/// The threads that wait, unmount, copy the mount, or read through it: none of them opens a path that a catalog names.
+const FREE: [&str; 4] = ["holofs", "signals", "copies", "prime"];
 
 /// CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH; and CAP_SYS_ADMIN, which passing files to the kernel requires.
 const USED: u64 = 0b110;

@@ -46,7 +46,7 @@ impl Blocks {
             self.unknown += 1;
             return 0;
         }
-        match stat::open_to_read(path).and_then(|file| Ok((extents::shared(&file)?, file))) {
+        match stat::open_seen(path, meta).and_then(|file| Ok((extents::shared(&file)?, file))) {
             Ok((shared, _)) if shared.is_empty() => 0,
             Ok((shared, file)) => {
                 let disk = self.disk(meta.dev(), file);

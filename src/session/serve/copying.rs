@@ -1,4 +1,6 @@
 //! Gives copies of the mount to commands in other mount namespaces, see [`Copies`].
+//!
+//! Its thread stays outside of the sandbox, like the one that unmounts: a copy needs CAP_SYS_ADMIN. It opens only the mount point.
 
 use std::sync::Arc;
 

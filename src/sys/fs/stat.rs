@@ -128,6 +128,19 @@ pub fn open_to_read(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
+/// Opens the file that `seen` describes for reading: not if the path is a link or another file by now.
+#[cfg(unix)]
+pub fn open_seen(path: &Path, seen: &Metadata) -> io::Result<File> {
+    use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW;
+    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    let now = file.metadata()?;
+    if (now.dev(), now.ino()) != (seen.dev(), seen.ino()) {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "another file has taken its place"));
+    }
+    Ok(file)
+}
+
 /// The content of a regular file, following links; more than `most` bytes, or another kind of file, are an error.
 pub fn read_regular(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let file = open_to_read(path)?;

@@ -9,6 +9,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::time::Duration;
 
 use holofs_mount_helper::packet::{self, Peer};
+use rustix::fs::Mode;
 use rustix::mount::{OpenTreeFlags, open_tree};
 use rustix::net::sockopt::{Timeout, set_socket_timeout};
 use rustix::net::{
@@ -37,6 +38,8 @@ impl Copies {
     /// Offers copies at `place`, where a former server may have left its socket.
     pub fn offer(place: &Place) -> io::Result<Copies> {
         let socket = new_socket()?;
+        // Before the name exists, which gets this mode, whatever the umask.
+        rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
         place.remove()?;
         place.in_dir(|dir, name| Ok(bind(&socket, &address(dir, name)?)?))?;
         listen(&socket, WAITING)?;
@@ -122,6 +125,8 @@ mod tests {
         let place = Place::top(temp.path()).below(&deep).below("control");
         request(&place).unwrap_err();
         let copies = Copies::offer(&place).unwrap();
+        let mode = std::fs::symlink_metadata(place.path()).unwrap().permissions();
+        assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o600);
         std::thread::spawn(move || copies.serve(|| Err(io::Error::other("no"))));
         assert_eq!(request(&place).unwrap_err().to_string(), "its server cannot copy it: no");
         // A socket that was left is replaced.

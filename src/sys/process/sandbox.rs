@@ -4,8 +4,8 @@
 //! process  RLIMIT_CORE 0 · not dumpable: no core file, and no tracer of the same user
 //! thread   NO_NEW_PRIVS · only the needed capabilities · landlock: paths, TCP, signals
 //! ```
-//! The kernel confines threads, and a thread passes its sandbox on to those it starts. So the threads that serve are confined, and the
-//! one that unmounts stays outside: landlock forbids changing mounts, and `fusermount3` needs its setuid bit. The sandbox protects
+//! The kernel confines threads, and a thread passes its sandbox on to those it starts. So the threads that serve are confined, and
+//! those that unmount or copy the mount stay outside: landlock forbids changing mounts, and `fusermount3` needs its setuid bit. The sandbox protects
 //! against a daemon that is led to a wrong path; it does not stop foreign code from reaching the memory of the other threads.
 //!
 //! Parts that the kernel does not support are left out, and reported in [`Closed`].
