@@ -9,6 +9,7 @@ use crate::inspect::packages::Package;
 use crate::inspect::touched::Share;
 use crate::inspect::usage::{CatalogUsage, usage};
 use crate::rcc::catalog::Catalog;
+use crate::rcc::catalog::file_name;
 use crate::space::inventory::{CatalogRow, SpaceRow};
 use crate::space::lease;
 
@@ -78,7 +79,7 @@ pub fn catalogs(context: &Context, rows: &[CatalogRow]) -> anyhow::Result<()> {
     let usage = usage(&context.home)?;
     let files = context.home.catalogs()?;
     let long = rows.iter().map(|row| {
-        let name = format!("{}v12.{}", row.blueprint, row.platform);
+        let name = file_name(&row.blueprint, &row.platform);
         let file = files.iter().find(|file| file.file_name().is_some_and(|it| it == name.as_str()));
         let inspected = file.and_then(|file| match Inspected::open(context, &file.to_string_lossy()) {
             Ok(inspected) => Some(inspected),

@@ -4,6 +4,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use crate::rcc::blueprint::{BlueprintKind, Composed, Request};
+use crate::rcc::catalog::file_name;
 use crate::rcc::home::{Home, HomeError};
 use crate::remote::address::is_address;
 use crate::session::error::{NoCatalogFor, NotFound};
@@ -85,7 +86,7 @@ pub fn is_target(word: &OsString) -> bool {
 
 /// The catalog of a blueprint for this machine.
 pub fn find_blueprint(home: &Home, blueprint: &str) -> Result<Option<PathBuf>, HomeError> {
-    let name = format!("{blueprint}v12.{}", crate::rcc::home::platform());
+    let name = file_name(blueprint, &crate::rcc::home::platform());
     match home.find_catalog(&name) {
         Ok(path) => Ok(Some(path)),
         Err(HomeError::CatalogNotFound { .. }) => Ok(None),

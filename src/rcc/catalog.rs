@@ -68,7 +68,17 @@ pub struct Header {
     pub lifted: bool,
 }
 
+/// The name of a catalog's file in the hololib (version 12 of RCC's format).
+pub fn file_name(blueprint: &str, platform: &str) -> String {
+    format!("{blueprint}v12.{platform}")
+}
+
 impl Header {
+    /// The name of the catalog's file in the hololib.
+    pub fn file_name(&self) -> String {
+        file_name(&self.blueprint, &self.platform)
+    }
+
     /// Writes the fields before `lifted`, compressed: the start of a `.meta`. [`Catalog::write_tail`] writes the rest, which is the
     /// same for every space of a catalog. (One gzip file may have several members; RCC reads them as one.)
     pub fn write_head(&self, out: impl Write) -> io::Result<()> {

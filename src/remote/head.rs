@@ -160,7 +160,7 @@ impl Head {
 
     /// RCC's name of the catalog.
     pub fn catalog_name(&self) -> String {
-        format!("{}v12.{}", self.catalog.header.blueprint, self.catalog.header.platform)
+        self.catalog.header.file_name()
     }
 
     /// Every distinct blob, sorted by digest.

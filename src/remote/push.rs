@@ -88,7 +88,7 @@ impl Push<'_> {
     pub fn run(&self, path: &Path) -> Result<Pushed, RemoteError> {
         let started = Instant::now();
         let (catalog, stored) = read(path)?;
-        let name = format!("{}v12.{}", catalog.header.blueprint, catalog.header.platform);
+        let name = catalog.header.file_name();
         let blobs = distinct(&catalog).map_err(|source| RemoteError::Unfit { name: name.clone(), source })?;
         let raw_bytes: u64 = blobs.values().sum();
         self.observer.expect(raw_bytes);

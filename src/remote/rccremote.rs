@@ -30,7 +30,7 @@ use super::error::RemoteError;
 use super::head::distinct;
 use super::object::ObjectId;
 use super::transport::{Access, Call, Client, retrying};
-use crate::rcc::catalog::{Catalog, MAX_STORED};
+use crate::rcc::catalog::{Catalog, MAX_STORED, file_name};
 use crate::rcc::digest::Digest;
 use crate::rcc::home::{Home, platform};
 use crate::space::archive::{Delta, is_catalog};
@@ -70,7 +70,7 @@ pub struct Offered {
 
 /// RCC's name of the catalog at an address; a blueprint hash alone means that of this platform.
 pub fn catalog_name(address: &Address) -> Result<String, RemoteError> {
-    let full = format!("{}v12.{}", address.name, platform());
+    let full = file_name(&address.name, &platform());
     match (is_catalog(&address.name), is_catalog(&full)) {
         (true, _) => Ok(address.name.clone()),
         (_, true) => Ok(full),

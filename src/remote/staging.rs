@@ -81,7 +81,7 @@ impl<'p> Staging<'p> {
         self.observer.count(Counter::BlobsRecorded, written as u64);
         let dir = self.home.catalog_dir();
         sys::fs::shared::ensure_dir(&dir, self.home.is_shared()).map_err(RemoteError::io("Making", &dir))?;
-        let name = format!("{}v12.{}", catalog.header.blueprint, catalog.header.platform);
+        let name = catalog.header.file_name();
         let path = dir.join(&name);
         let info = format!("{name}.info");
         sys::fs::shared::replace(&dir, &info, |file| file.write_all(&catalog.info_json()))

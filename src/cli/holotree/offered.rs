@@ -14,6 +14,7 @@ use crate::cli::target::{composed_here, find_blueprint};
 use crate::cli::{export as ours_export, import as ours_import};
 use crate::rcc::blueprint::Request;
 use crate::rcc::catalog::Catalog;
+use crate::rcc::catalog::file_name;
 use crate::session::method::Mode;
 use crate::space::maintain::{collect, delete, verify};
 use crate::store::Library;
@@ -129,11 +130,7 @@ pub fn export(context: &Context, args: &ExportArgs) -> anyhow::Result<ExitCode> 
     let mut parts = args.parts.clone();
     if let Some(robot) = &args.robot {
         let request = Request { robot: Some(robot.clone()), ..Request::default() };
-        parts.push(format!(
-            "{}v12.{}",
-            composed_here(context, request)?.blueprint,
-            crate::rcc::home::platform()
-        ));
+        parts.push(file_name(&composed_here(context, request)?.blueprint, &crate::rcc::home::platform()));
     }
     if parts.is_empty() {
         if !context.is_json() {
@@ -195,7 +192,7 @@ pub fn remove(context: &Context, args: &RemoveArgs) -> anyhow::Result<ExitCode> 
         )?;
         let idle = rows.into_iter().filter(|row| row.days_since_last_use > days);
         paths.extend(
-            idle.map(|row| context.home.catalog_dir().join(format!("{}v12.{}", row.blueprint, row.platform))),
+            idle.map(|row| context.home.catalog_dir().join(file_name(&row.blueprint, &row.platform))),
         );
     }
     if paths.is_empty() {

@@ -164,8 +164,7 @@ impl Server {
                 return None;
             }
         };
-        let header = &catalog.header;
-        if format!("{}v12.{}", header.blueprint, header.platform) != name {
+        if catalog.header.file_name() != name {
             log::warn!("Not offered: {} has another catalog's name", path.display());
             return None;
         }

@@ -34,7 +34,7 @@ impl Delta {
         };
         let stored = import::stored(&self.path, &mut self.archive, name, at)?;
         let catalog = Catalog::parse(&stored).map_err(import::bad_catalog(&self.path, name))?;
-        let inside = format!("{}v12.{}", catalog.header.blueprint, catalog.header.platform);
+        let inside = catalog.header.file_name();
         match inside == name {
             true => Ok((stored, catalog)),
             false => Err(ArchiveError::Misnamed { path: self.path.clone(), entry: name.to_owned(), inside }),

@@ -53,7 +53,7 @@ pub fn export(
     for path in paths {
         let (catalog, _) = Catalog::read(path)?;
         blobs.extend(catalog.digests().map(|(digest, size)| (*digest, size)));
-        let name = format!("{}v12.{}", catalog.header.blueprint, catalog.header.platform);
+        let name = catalog.header.file_name();
         catalogs.insert(name, (path, catalog));
     }
     observer.expect(blobs.values().sum());
@@ -89,7 +89,7 @@ pub fn stream(
 ) -> Result<(), ArchiveError> {
     let mut zip = Zip { writer: ZipWriter::new_stream(out), target: path };
     zip.add_blobs(&Library::open(&home.library())?, blobs, &Tally::default())?;
-    let name = format!("{}v12.{}", catalog.header.blueprint, catalog.header.platform);
+    let name = catalog.header.file_name();
     zip.add_catalog(&name, path, catalog)?;
     zip.finish().map(drop)
 }

@@ -203,7 +203,7 @@ fn catalogs(
         let bad = bad_catalog(path, name);
         let stored = stored(path, archive, name, at)?;
         let catalog = Catalog::parse(&stored).map_err(&bad)?;
-        let inside = format!("{}v12.{}", catalog.header.blueprint, catalog.header.platform);
+        let inside = catalog.header.file_name();
         if inside != *name {
             return Err(ArchiveError::Misnamed { path: path.to_owned(), entry: name.clone(), inside });
         }

@@ -15,7 +15,7 @@ use crate::sys;
 pub(super) fn publish(home: &Home, catalog: &Catalog) -> Result<PathBuf, RecordError> {
     let dir = home.catalog_dir();
     sys::fs::shared::ensure_dir(&dir, home.is_shared()).map_err(RecordError::io("Making", &dir))?;
-    let name = format!("{}v12.{}", catalog.header.blueprint, catalog.header.platform);
+    let name = catalog.header.file_name();
     let path = dir.join(&name);
     sys::fs::shared::replace(&dir, &name, |file| catalog.write_to(file))
         .map_err(RecordError::io("Writing", &path))?;
