@@ -32,13 +32,7 @@ impl Delta {
         let Some(&at) = self.content.catalogs.get(name) else {
             return Err(ArchiveError::NoCatalog { path: self.path.clone() });
         };
-        let stored = import::stored(&self.path, &mut self.archive, name, at)?;
-        let catalog = Catalog::parse(&stored).map_err(import::bad_catalog(&self.path, name))?;
-        let inside = catalog.header.file_name();
-        match inside == name {
-            true => Ok((stored, catalog)),
-            false => Err(ArchiveError::Misnamed { path: self.path.clone(), entry: name.to_owned(), inside }),
-        }
+        import::catalog(&self.path, &mut self.archive, name, at)
     }
 
     /// Puts one blob into `library` if its content has this digest and size.

@@ -165,12 +165,7 @@ pub(super) fn content(path: &Path, archive: &mut Archive) -> Result<Content, Arc
 }
 
 /// A catalog as stored in the file.
-pub(super) fn stored(
-    path: &Path,
-    archive: &mut Archive,
-    name: &str,
-    at: usize,
-) -> Result<Vec<u8>, ArchiveError> {
+fn stored(path: &Path, archive: &mut Archive, name: &str, at: usize) -> Result<Vec<u8>, ArchiveError> {
     let entry = archive.by_index(at).map_err(ArchiveError::zip(path))?;
     let mut stored = Vec::new();
     entry.take(MAX_STORED + 1).read_to_end(&mut stored).map_err(ArchiveError::io("Reading", path))?;
@@ -180,11 +175,27 @@ pub(super) fn stored(
     }
 }
 
+/// A catalog as stored in the file, and parsed; its content must have the name of its entry.
+pub(super) fn catalog(
+    path: &Path,
+    archive: &mut Archive,
+    name: &str,
+    at: usize,
+) -> Result<(Vec<u8>, Catalog), ArchiveError> {
+    let stored = stored(path, archive, name, at)?;
+    let catalog = Catalog::parse(&stored).map_err(bad_catalog(path, name))?;
+    let inside = catalog.header.file_name();
+    match inside == name {
+        true => Ok((stored, catalog)),
+        false => Err(ArchiveError::Misnamed { path: path.to_owned(), entry: name.to_owned(), inside }),
+    }
+}
+
 fn too_large(what: &'static str, limit: u64) -> CatalogError {
     CatalogError::Bad { path: None, flaw: Flaw::TooLarge { what, limit } }
 }
 
-pub(super) fn bad_catalog(path: &Path, name: &str) -> impl Fn(CatalogError) -> ArchiveError {
+fn bad_catalog(path: &Path, name: &str) -> impl Fn(CatalogError) -> ArchiveError {
     move |source| ArchiveError::Catalog {
         path: path.to_owned(),
         entry: name.to_owned(),
@@ -200,18 +211,12 @@ fn catalogs(
 ) -> Result<(Vec<NewCatalog>, BTreeMap<Digest, u64>), ArchiveError> {
     let (mut catalogs, mut wanted, mut named) = (Vec::new(), BTreeMap::new(), 0);
     for (name, &at) in &content.catalogs {
-        let bad = bad_catalog(path, name);
-        let stored = stored(path, archive, name, at)?;
-        let catalog = Catalog::parse(&stored).map_err(&bad)?;
-        let inside = catalog.header.file_name();
-        if inside != *name {
-            return Err(ArchiveError::Misnamed { path: path.to_owned(), entry: name.clone(), inside });
-        }
+        let (stored, catalog) = catalog(path, archive, name, at)?;
         wanted.extend(catalog.digests().map(|(digest, size)| (*digest, size)));
         let digests: Vec<Digest> = catalog.digests().map(|(digest, _)| *digest).collect();
         named += digests.len() as u64;
         if named > MOST_BLOBS {
-            return Err(bad(too_large("blobs, together with those before", MOST_BLOBS)));
+            return Err(bad_catalog(path, name)(too_large("blobs, together with those before", MOST_BLOBS)));
         }
         catalogs.push(NewCatalog { name: name.clone(), id: Digest::of(Regime::Sha256, &stored), digests });
     }
