@@ -38,14 +38,7 @@ impl<'p> Staging<'p> {
         let stage = stage.path().to_owned();
         let sharing = if home.is_shared() { Sharing::Shared } else { Sharing::Private };
         observer.expect(blobs.iter().map(|(_, size)| *size).fold(0, u64::saturating_add));
-        let lacks = |(digest, size): &&(Digest, u64)| match library.verify(digest, *size) {
-            Ok(()) => {
-                observer.advance(*size);
-                false
-            }
-            Err(_) => true,
-        };
-        let missing = blobs.par_iter().filter(lacks).copied().collect();
+        let missing = lacking(&library, blobs, observer);
         Ok(Staging { home, observer, library, stage, sharing, missing })
     }
 
@@ -62,14 +55,7 @@ impl<'p> Staging<'p> {
     /// The missing blobs that no earlier attempt left in the stage.
     pub fn not_staged(&self) -> Result<Vec<(Digest, u64)>, RemoteError> {
         let staged = Library::open(&self.stage)?.hold()?;
-        let lacks = |(digest, size): &&(Digest, u64)| match staged.verify(digest, *size) {
-            Ok(()) => {
-                self.observer.advance(*size);
-                false
-            }
-            Err(_) => true,
-        };
-        Ok(self.missing.par_iter().filter(lacks).copied().collect())
+        Ok(lacking(&staged, &self.missing, self.observer))
     }
 
     /// Publishes blobs, `.info` and catalog. The caller holds the lock of the hololib. True if the catalog is new.
@@ -125,4 +111,16 @@ impl<'p> Staging<'p> {
             }
         }
     }
+}
+
+/// The blobs that are not in `library` undamaged; the others have arrived.
+fn lacking(library: &Library, blobs: &[(Digest, u64)], observer: &dyn Observer) -> Vec<(Digest, u64)> {
+    let lacks = |(digest, size): &&(Digest, u64)| {
+        let is_there = library.verify(digest, *size).is_ok();
+        if is_there {
+            observer.advance(*size);
+        }
+        !is_there
+    };
+    blobs.par_iter().filter(lacks).copied().collect()
 }
