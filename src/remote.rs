@@ -19,6 +19,8 @@ pub mod fetch;
 pub mod fetcher;
 mod frame;
 pub mod head;
+#[cfg(unix)]
+pub mod http_head;
 pub mod lazy;
 #[cfg(unix)]
 pub mod line;

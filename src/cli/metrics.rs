@@ -1,11 +1,11 @@
 //! `holofs metrics`: metrics of live spaces for Prometheus: printed, written to a file for node_exporter, or served.
 
-use std::io::{Read as _, Write as _};
+use std::io::Write as _;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
@@ -13,6 +13,7 @@ use clap::Args;
 use crate::inspect::live::Sample;
 use crate::inspect::metrics::{CONTENT_TYPE, text};
 use crate::inspect::usage::usage;
+use crate::remote::http_head;
 
 use super::context::Context;
 use super::terminal;
@@ -108,24 +109,12 @@ enum Asked {
     Nonsense,
 }
 
-/// Reads a request's head, and nothing after it.
-fn asked(stream: &mut TcpStream) -> std::io::Result<Asked> {
-    let (mut head, until) = (Vec::new(), Instant::now() + PATIENCE);
-    let mut piece = [0; 1024];
-    loop {
-        let left = until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(std::io::ErrorKind::TimedOut.into());
-        }
-        stream.set_read_timeout(Some(left))?;
-        let count = stream.read(&mut piece)?;
-        head.extend_from_slice(&piece[..count]);
-        match meant(&head) {
-            Some(asked) => return Ok(asked),
-            None if count == 0 || head.len() > MOST => return Ok(Asked::Nonsense),
-            None => {}
-        }
-    }
+/// Reads a request's head.
+fn asked(stream: &TcpStream) -> std::io::Result<Asked> {
+    Ok(match http_head::read(stream, PATIENCE, MOST, meant)? {
+        http_head::Read::Head(asked, _) => asked,
+        http_head::Read::Cut | http_head::Read::TooLong => Asked::Nonsense,
+    })
 }
 
 /// The request in `head`; `None` if it is incomplete.

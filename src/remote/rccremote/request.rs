@@ -2,7 +2,9 @@
 
 use std::io::{self, BufRead, Read};
 use std::net::TcpStream;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::remote::http_head::{self, Timed};
 
 /// The maximum size of a request's head in bytes, and its maximum number of lines.
 const MOST: usize = 16 << 10;
@@ -45,37 +47,13 @@ pub enum NoRequest {
     Nonsense,
 }
 
-/// A connection, read until a deadline.
-struct Timed<'s> {
-    stream: &'s TcpStream,
-    until: Instant,
-}
-
-impl Read for Timed<'_> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.until.saturating_duration_since(Instant::now());
-        if left.is_zero() {
-            return Err(io::ErrorKind::TimedOut.into());
-        }
-        self.stream.set_read_timeout(Some(left))?;
-        self.stream.read(buffer)
-    }
-}
-
 /// Reads a head; also returns the start of the body.
 pub fn head(stream: &TcpStream) -> Result<(Head, Vec<u8>), NoRequest> {
-    let mut from = Timed { stream, until: Instant::now() + HEAD_PATIENCE };
-    let (mut bytes, mut piece) = (Vec::new(), [0; 4096]);
-    loop {
-        let count = from.read(&mut piece).map_err(NoRequest::Gone)?;
-        bytes.extend_from_slice(&piece[..count]);
-        match parse(&bytes) {
-            Some(Ok((head, length))) => return Ok((head, bytes.split_off(length))),
-            Some(Err(())) => return Err(NoRequest::Nonsense),
-            None if count == 0 => return Err(NoRequest::Gone(io::ErrorKind::UnexpectedEof.into())),
-            None if bytes.len() > MOST => return Err(NoRequest::Nonsense),
-            None => {}
-        }
+    match http_head::read(stream, HEAD_PATIENCE, MOST, parse) {
+        Ok(http_head::Read::Head(Ok((head, length)), mut bytes)) => Ok((head, bytes.split_off(length))),
+        Ok(http_head::Read::Head(Err(()), _) | http_head::Read::TooLong) => Err(NoRequest::Nonsense),
+        Ok(http_head::Read::Cut) => Err(NoRequest::Gone(io::ErrorKind::UnexpectedEof.into())),
+        Err(error) => Err(NoRequest::Gone(error)),
     }
 }
 
@@ -130,7 +108,7 @@ fn framing(headers: &[httparse::Header<'_>]) -> Option<Framing> {
 impl Head {
     /// The body, which begins with `start`; reading it fails if it is cut, too long, or too slow.
     pub fn body<'s>(&self, start: &'s [u8], stream: &'s TcpStream) -> Box<dyn BufRead + 's> {
-        let from = io::BufReader::new(Timed { stream, until: Instant::now() + BODY_PATIENCE });
+        let from = io::BufReader::new(Timed::new(stream, BODY_PATIENCE));
         body_of(self.framing, start.chain(from))
     }
 }
