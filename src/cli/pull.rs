@@ -11,7 +11,7 @@ use crate::remote::pull::{Pull, Pulled};
 use crate::remote::rccremote::Server;
 use crate::remote::resolve::resolve;
 use crate::remote::staging::Staging;
-use crate::remote::{Address, ObjectId, RemoteError};
+use crate::remote::{Address, RemoteError};
 use crate::store::observe::Observer;
 
 use super::context::Context;
@@ -79,29 +79,14 @@ fn pull_from(
     let progress = Arc::new(Progress::new("Pulling", context.is_json()));
     let outcome = (|| {
         let staging = Staging::new(&context.home, &offered.blobs, &*progress)?;
-        let wanted = staging.not_staged()?;
-        let place = (&wanted[..], staging.stage());
-        server.fetch(&context.home, &offered, place, &|size| progress.advance(size))?;
+        let fetched = server.stage(&context.home, &offered, &staging, &*progress)?;
         let lock = context.lock_hololib()?;
         let is_new = staging.publish(&offered.catalog, &offered.stored)?;
         drop(lock);
         staging.clean();
-        let (requests, bytes_fetched) = server.traffic();
-        let (blobs, missing) = (offered.blobs.len() as u64, staging.missing().len() as u64);
-        Ok(Pulled {
-            remote: address.to_string(),
-            head: ObjectId::of(&offered.stored),
-            catalog: server.name().to_owned(),
-            is_new,
-            blobs,
-            blobs_present: blobs - missing,
-            blobs_local: missing - wanted.len() as u64,
-            blobs_fetched: wanted.len() as u64,
-            requests,
-            bytes_fetched,
-            fetched_again: 0,
-            seconds: started.elapsed().as_secs_f64(),
-        })
+        let seconds = started.elapsed().as_secs_f64();
+        let missing = staging.missing().len() as u64;
+        Ok(server.report(address.to_string(), &offered, is_new, (missing, fetched), seconds))
     })();
     progress.finish();
     outcome

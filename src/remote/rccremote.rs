@@ -29,11 +29,14 @@ use super::address::{Address, BadAddress, Location};
 use super::error::RemoteError;
 use super::head::distinct;
 use super::object::ObjectId;
+use super::pull::Pulled;
+use super::staging::Staging;
 use super::transport::{Access, Call, Client, retrying};
 use crate::rcc::catalog::{Catalog, MAX_STORED, file_name};
 use crate::rcc::digest::Digest;
 use crate::rcc::home::{Home, platform};
 use crate::space::archive::{Delta, is_catalog};
+use crate::store::observe::Observer;
 use crate::store::stored_bound;
 
 /// The maximum length of a list of digests: a million of them.
@@ -103,11 +106,6 @@ impl Server {
         &self.name
     }
 
-    /// The number of requests, and of bytes received.
-    pub fn traffic(&self) -> (u64, u64) {
-        (self.requests.load(Ordering::Relaxed), self.bytes.load(Ordering::Relaxed))
-    }
-
     /// Fetches the catalog.
     pub fn catalog(&self, home: &Home) -> Result<Offered, RemoteError> {
         let parts = self.parts()?;
@@ -126,26 +124,53 @@ impl Server {
         Ok(Offered { stored, catalog, blobs: blobs.into_iter().collect() })
     }
 
-    /// Fetches blobs into `stage`, each verified; reports their sizes to `arrived`.
-    pub fn fetch(
+    /// Puts the missing blobs into the stage, each verified; returns how many were fetched.
+    pub fn stage(
         &self,
         home: &Home,
         offered: &Offered,
-        (wanted, stage): (&[(Digest, u64)], &Path),
-        arrived: &(dyn Fn(u64) + Sync),
-    ) -> Result<(), RemoteError> {
-        for batch in batches(wanted) {
+        staging: &Staging<'_>,
+        observer: &dyn Observer,
+    ) -> Result<u64, RemoteError> {
+        let wanted = staging.not_staged()?;
+        for batch in batches(&wanted) {
             let content: u64 = batch.iter().map(|(_, size)| stored_bound(*size)).sum();
             let entries = (batch.len() as u64 + 2) * PER_ENTRY;
             let limit = content.saturating_add(entries).saturating_add(offered.stored.len() as u64 * 2);
             let delta = self.delta(home, batch, limit)?;
             batch.par_iter().try_for_each(|(digest, size)| {
-                delta.publish(stage, digest, *size)?;
-                arrived(*size);
+                delta.publish(staging.stage(), digest, *size)?;
+                observer.advance(*size);
                 Ok::<(), RemoteError>(())
             })?;
         }
-        Ok(())
+        Ok(wanted.len() as u64)
+    }
+
+    /// The report of a successful pull; `missing` and `fetched` count blobs.
+    pub fn report(
+        &self,
+        remote: String,
+        offered: &Offered,
+        is_new: bool,
+        (missing, fetched): (u64, u64),
+        seconds: f64,
+    ) -> Pulled {
+        let blobs = offered.blobs.len() as u64;
+        Pulled {
+            remote,
+            head: ObjectId::of(&offered.stored),
+            catalog: self.name.clone(),
+            is_new,
+            blobs,
+            blobs_present: blobs - missing,
+            blobs_local: missing - fetched,
+            blobs_fetched: fetched,
+            requests: self.requests.load(Ordering::Relaxed),
+            bytes_fetched: self.bytes.load(Ordering::Relaxed),
+            fetched_again: 0,
+            seconds,
+        }
     }
 
     fn damaged(&self, why: String) -> RemoteError {
