@@ -2,6 +2,7 @@
 //! continues where it stopped.
 
 mod lazy;
+mod listening;
 mod real;
 mod server;
 mod services;

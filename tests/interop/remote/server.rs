@@ -2,11 +2,13 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
+
+use super::listening::Listening;
 
 /// Its error with packs; names and heads are always right.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,15 +80,12 @@ impl Fault {
 
 /// The server; it ends when dropped.
 pub struct Server {
-    address: String,
-    stop: Arc<AtomicBool>,
+    listening: Listening,
     count: Arc<AtomicUsize>,
 }
 
 impl Server {
     pub fn start(root: &Path, fault: Fault) -> Server {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
         let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
         let site = Arc::new(Site {
             root: root.to_owned(),
@@ -94,34 +93,20 @@ impl Server {
             count: Arc::clone(&count),
             stop: Arc::clone(&stop),
         });
-        let (site, stopped) = (site, Arc::clone(&stop));
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                if stopped.load(Ordering::Relaxed) {
-                    return;
-                }
-                let site = Arc::clone(&site);
-                // A reader that disconnects ends only its own connection.
-                std::thread::spawn(move || site.serve(stream.unwrap()).unwrap_or_default());
-            }
+        let listening = Listening::start(stop, move |stream| {
+            let site = Arc::clone(&site);
+            // A reader that disconnects ends only its own connection.
+            std::thread::spawn(move || site.serve(stream).unwrap_or_default());
         });
-        Server { address, stop, count }
+        Server { listening, count }
     }
 
     pub fn remote(&self, name: &str) -> String {
-        format!("http://{}#{name}", self.address)
+        format!("http://{}#{name}", self.listening.address())
     }
 
     pub fn requests(&self) -> usize {
         self.count.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        // Wakes the loop that accepts connections.
-        drop(TcpStream::connect(&self.address));
     }
 }
 

@@ -2,16 +2,17 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
+use super::listening::Listening;
 use super::services::certificates;
 
 /// How long a token lives, in seconds.
@@ -21,34 +22,26 @@ const LEEWAY: u64 = 60;
 
 /// The server; it ends when dropped.
 pub struct Tokens {
-    address: String,
+    listening: Listening,
     dir: PathBuf,
     count: Arc<AtomicUsize>,
-    stop: Arc<AtomicBool>,
 }
 
 impl Tokens {
     /// Writes its key and certificate to `dir`.
     pub fn start(dir: &Path) -> Tokens {
         certificates(dir);
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let (count, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
-        let (given, stopped, files) = (Arc::clone(&count), Arc::clone(&stop), dir.to_owned());
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                if stopped.load(Ordering::Relaxed) {
-                    return;
-                }
-                // A client that disconnects ends only its own connection.
-                answer(&stream.unwrap(), &files, &given).unwrap_or_default();
-            }
+        let count = Arc::new(AtomicUsize::new(0));
+        let (given, files) = (Arc::clone(&count), dir.to_owned());
+        // A client that disconnects ends only its own connection.
+        let listening = Listening::start(Arc::default(), move |stream| {
+            answer(&stream, &files, &given).unwrap_or_default();
         });
-        Tokens { address, dir: dir.to_owned(), count, stop }
+        Tokens { listening, dir: dir.to_owned(), count }
     }
 
     pub fn address(&self) -> &str {
-        &self.address
+        self.listening.address()
     }
 
     pub fn certificate(&self) -> PathBuf {
@@ -58,14 +51,6 @@ impl Tokens {
     /// The number of tokens that were given.
     pub fn given(&self) -> usize {
         self.count.load(Ordering::Relaxed)
-    }
-}
-
-impl Drop for Tokens {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::Relaxed);
-        // Wakes the loop that accepts connections.
-        drop(TcpStream::connect(&self.address));
     }
 }
 
