@@ -17,13 +17,16 @@ done
 echo restarted >> new && tr '\n' ' ' < new
 "#;
 
-fn survives(uid: u32, setup: &[&str], method: &str) {
-    let world = World::golden(uid);
+fn survives(setup: &[&str], method: &str) {
+    if !is_root() {
+        return skip("situations are made by root");
+    }
+    let world = World::golden(NOBODY);
     let world = if setup.contains(&"helper") { world.and_helper() } else { world };
     std::fs::File::create(world.path().join("restarted")).unwrap();
-    std::os::unix::fs::chown(world.path().join("restarted"), Some(uid), Some(uid)).unwrap();
+    std::os::unix::fs::chown(world.path().join("restarted"), Some(NOBODY), Some(NOBODY)).unwrap();
     let args = ["run", "--json", world.catalog(), "s", "--", "sh", "-c", SCRIPT];
-    let output = world.holofs(uid, setup, &args);
+    let output = world.holofs(NOBODY, setup, &args);
     let told = said(&output);
     assert!(output.status.success(), "{setup:?}: {told}");
     assert_eq!(stdout(&output).trim_end(), "1 2 3 4 5 6 7 restarted", "{setup:?}: {told}");
@@ -32,32 +35,20 @@ fn survives(uid: u32, setup: &[&str], method: &str) {
 
 #[test]
 fn a_killed_server_is_replaced_through_the_helper() {
-    if !is_root() {
-        return skip("situations are made by root");
-    }
-    survives(NOBODY, &["dev 600", "helper"], "helper");
+    survives(&["dev 600", "helper"], "helper");
 }
 
 #[test]
 fn a_killed_server_is_replaced_under_fusermount() {
-    if !is_root() {
-        return skip("situations are made by root");
-    }
-    survives(NOBODY, &["dev 666"], "fusermount3");
+    survives(&["dev 666"], "fusermount3");
 }
 
 #[test]
 fn a_killed_server_is_replaced_in_the_namespace_of_a_command() {
-    if !is_root() {
-        return skip("situations are made by root");
-    }
-    survives(NOBODY, &["dev 666", "no-fusermount"], "namespace");
+    survives(&["dev 666", "no-fusermount"], "namespace");
 }
 
 #[test]
 fn a_killed_server_is_replaced_in_a_user_namespace() {
-    if !is_root() {
-        return skip("situations are made by root");
-    }
-    survives(NOBODY, &["dev 666", "userns"], "mount(2)");
+    survives(&["dev 666", "userns"], "mount(2)");
 }
