@@ -342,7 +342,8 @@ fn parse(words: Vec<std::ffi::OsString>) -> Result<Cli, ExitCode> {
     let usual = std::env::var("HOLOFS_COLOR").ok().or_else(|| config.variable("HOLOFS_COLOR"));
     let color = Color::of_words(&words, usual.as_deref());
     let command = config.applied(command()).color(color.of_help());
-    let matches = command.try_get_matches_from(run::with_separator(words));
+    let words = run::with_separator(&command, words);
+    let matches = command.try_get_matches_from(words);
     let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches));
     let cli = cli.map_err(|error| misuse::usage(&error))?;
     match config::load() {

@@ -208,6 +208,10 @@ impl Config {
 
     /// The command line definition with the file's values as defaults.
     pub fn applied(&self, command: clap::Command) -> clap::Command {
+        // Without values there is nothing to go through, which every start would pay for.
+        if KEYS.iter().all(|key| self.text(key.name).is_none()) {
+            return command;
+        }
         let command = command.mut_args(|argument| {
             let variable = argument.get_env().and_then(|name| name.to_str()).map(str::to_owned);
             match variable.and_then(|name| self.variable(&name)) {

@@ -136,8 +136,9 @@ mod tests {
                     continue;
                 }
                 let words = words.into_iter().map(std::ffi::OsString::from).collect();
-                let parsed =
-                    crate::cli::command().try_get_matches_from(crate::cli::run::with_separator(words));
+                let command = crate::cli::command();
+                let words = crate::cli::run::with_separator(&command, words);
+                let parsed = command.try_get_matches_from(words);
                 wrong.extend(parsed.err().map(|error| format!("{name}: {error}")));
                 tried += 1;
             }

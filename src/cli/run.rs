@@ -7,7 +7,7 @@ use std::process::{ExitCode, ExitStatus};
 #[cfg(unix)]
 use std::sync::Arc;
 
-use clap::{Args, CommandFactory as _};
+use clap::Args;
 
 #[cfg(unix)]
 use crate::fs::fuse::Io;
@@ -184,16 +184,15 @@ fn forget(context: &Context, mount: &MountRequest) {
     }
 }
 
-/// The command line with a `--` before the command, if it is missing.
-pub fn with_separator(words: Vec<OsString>) -> Vec<OsString> {
+/// The command line with a `--` before the command, if it is missing; `cli` is its definition.
+pub fn with_separator(cli: &clap::Command, words: Vec<OsString>) -> Vec<OsString> {
     if !words.iter().any(|word| word == "run") {
         return words;
     }
-    let cli = super::Cli::command();
     let command = cli.find_subcommand("run");
     let options: Vec<String> = command
         .into_iter()
-        .chain([&cli])
+        .chain([cli])
         .flat_map(clap::Command::get_arguments)
         .filter(|argument| argument.get_action().takes_values() && !argument.is_require_equals_set())
         .flat_map(|argument| {
