@@ -190,18 +190,31 @@ impl Space {
         Live::take(&self.state_dir.below(files::LOCK), &self.root)
     }
 
-    /// The process that mounts or materializes this space now.
+    /// The process that mounts or materializes this space now, if its number is valid here.
     pub fn live_holder(&self) -> Option<Process> {
-        live::held_by(&self.state_dir.below(files::LOCK))
+        let holder = live::held_by(&self.state_dir.below(files::LOCK));
+        holder.filter(|holder| !self.is_hidden(holder))
     }
 
     /// The process of another PID namespace that mounts this space, as `state` says; its number is not valid here.
     #[cfg(unix)]
     pub fn hidden_holder(&self, state: &MountState) -> Option<Process> {
-        let own = sys::mount::namespace::of_pids()?;
-        let is_hidden = state.pid_namespace.is_some_and(|theirs| theirs != own);
-        let signer = is_hidden.then(|| live::signed_by(&self.state_dir.below(files::LOCK))).flatten();
+        let signer = state.is_hidden().then(|| live::signed_by(&self.state_dir.below(files::LOCK))).flatten();
         signer.filter(|signer| *signer == state.process)
+    }
+
+    /// True if the record of the mount says that `holder` is of another PID namespace: a process here may have its number and even its
+    /// start time, which is counted in hundredths of a second.
+    #[cfg(unix)]
+    fn is_hidden(&self, holder: &Process) -> bool {
+        let state = self.mount_state().ok().flatten();
+        state.is_some_and(|state| state.process == *holder && state.is_hidden())
+    }
+
+    /// False: there are no PID namespaces.
+    #[cfg(windows)]
+    fn is_hidden(&self, _holder: &Process) -> bool {
+        false
     }
 
     /// Fails for a space whose lock file cannot be used: one that is not a regular file of ours would never become free.

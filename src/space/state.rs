@@ -106,6 +106,13 @@ impl MountState {
     pub fn read_in(state_dir: &Place) -> Result<Option<MountState>, SpaceError> {
         read(&state_dir.below(MOUNT))
     }
+
+    /// True if its process is of another PID namespace: its number is not valid here.
+    #[cfg(unix)]
+    pub fn is_hidden(&self) -> bool {
+        let own = crate::sys::mount::namespace::of_pids();
+        self.pid_namespace.zip(own).is_some_and(|(theirs, own)| theirs != own)
+    }
 }
 
 impl RestoredState {

@@ -107,11 +107,9 @@ fn a_live_space_refuses_a_second_user_and_names_the_first() {
     assert!(space.go_live().is_ok(), "what a dead holder wrote means nothing");
 }
 
-#[test]
-fn the_state_of_a_mount_is_read_back() {
-    let Fixture { dir: _dir, home: _, space } = fixture();
-    assert_eq!(space.mount_state().unwrap(), None);
-    let state = MountState {
+/// The record of a mount by this process.
+fn state_of(space: &Space) -> MountState {
+    MountState {
         restarts: Some(Restarts { count: 1, refused: Some("x".into()) }),
         controller: "golden".to_owned(),
         space: "interop".to_owned(),
@@ -130,7 +128,28 @@ fn the_state_of_a_mount_is_read_back() {
         version: "0.1.0".into(),
         options: MountOptions::default(),
         meta: None,
-    };
+    }
+}
+
+/// A process here may have the number and the start time of one in another container.
+#[test]
+fn a_holder_of_another_pid_namespace_is_not_taken_for_the_process_with_its_number() {
+    let Fixture { dir: _dir, home: _, space } = fixture();
+    let _live = space.go_live().unwrap();
+    let own = sys::mount::namespace::of_pids();
+    let here = MountState { pid_namespace: own, ..state_of(&space) };
+    space.set_mount_state(&here).unwrap();
+    assert_eq!((space.live_holder(), space.hidden_holder(&here)), (Some(Process::current()), None));
+    let there = MountState { pid_namespace: own.map(|own| own + 1), ..here };
+    space.set_mount_state(&there).unwrap();
+    assert_eq!((space.live_holder(), space.hidden_holder(&there)), (None, Some(Process::current())));
+}
+
+#[test]
+fn the_state_of_a_mount_is_read_back() {
+    let Fixture { dir: _dir, home: _, space } = fixture();
+    assert_eq!(space.mount_state().unwrap(), None);
+    let state = state_of(&space);
     space.set_mount_state(&state).unwrap();
     assert_eq!(space.mount_state().unwrap(), Some(state));
     let text = fs::read_to_string(space.state_dir.join("mount.json")).unwrap();
