@@ -72,6 +72,9 @@ fn two_containers_that_do_not_see_each_other_share_a_mount() {
     // With the last copy, the mount goes.
     until(|| daemons_of(&sandbox).is_empty());
     assert_eq!(second.says(&run(SEE)), entries);
+    // Not before that run has ended: its mount would be shared instead, and end with its own container.
+    assert_eq!(second.says("echo ended"), "ended");
+    until(|| daemons_of(&sandbox).is_empty());
     // The server ends with its container, and the other one starts its own.
     let mount = format!("{program} mount {CATALOG} shared >/dev/null; echo $?");
     assert_eq!([first.says(&mount), second.says(&mount)], ["0", "0"]);
