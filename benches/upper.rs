@@ -1,6 +1,6 @@
-//! What single operations of the upper cost: `cargo bench --bench upper`, with `TMPDIR` on the disk in question.
+//! The cost of single operations of the upper: `cargo bench --bench upper`, with `TMPDIR` on the disk to be measured.
 //!
-//! Whole programs on a mount are measured by `scripts/bench`; this is for finding out which part of them changed.
+//! `scripts/bench` measures whole programs on a mount; this benchmark shows which part of them changed.
 
 #![allow(missing_docs, clippy::unwrap_used, reason = "a benchmark fails loudly")]
 
@@ -17,10 +17,10 @@ mod on_unix {
     use holofs::store::observe::Tally;
     use holofs::sys::fs::name::Name;
 
-    /// The directory that everything is made in.
+    /// The directory that contains everything.
     const DIR: Ino = Ino(1);
 
-    /// An upper in a directory of its own.
+    /// An upper in a temporary directory.
     struct Space {
         upper: Upper,
         _dir: tempfile::TempDir,
@@ -33,7 +33,7 @@ mod on_unix {
             Space { upper, _dir: dir }
         }
 
-        /// With this many files, `0` and so on.
+        /// A space with this number of files, named `0`, `1` and so on.
         fn with(files: usize) -> (Space, Vec<Ino>) {
             let space = Space::new();
             let inos = (0..files).map(|number| space.create(&number.to_string())).collect();

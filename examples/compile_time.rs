@@ -1,10 +1,10 @@
-//! How long the first mount of a new catalog compiles, beside what reading and parsing its JSON takes: for `scripts/bench mount`.
+//! How long the first mount of a new catalog needs to compile it, compared with reading and parsing its JSON: for `scripts/bench mount`.
 //!
-//! `compile_time CATALOG ROUNDS` prints one JSON object of medians in milliseconds. The two take turns, round by round. Nothing of
-//! the home is touched: the Index goes to a temporary directory.
+//! `compile_time CATALOG ROUNDS` prints one JSON object with medians in milliseconds. The ways take turns, round by round. The home is not
+//! changed: the Index goes to a temporary directory.
 
-#![allow(clippy::disallowed_methods, reason = "a program of its own")]
-#![allow(clippy::print_stdout, reason = "it is a program of its own")]
+#![allow(clippy::disallowed_methods, reason = "a separate program, which reads its arguments")]
+#![allow(clippy::print_stdout, reason = "a separate program, which prints its result")]
 
 use std::io::Read as _;
 use std::path::Path;
@@ -13,7 +13,7 @@ use std::time::Instant;
 use anyhow::Context as _;
 use holofs::store::index::Index;
 
-/// One thing to do with a catalog.
+/// A way to process a catalog.
 type Way = fn(&Path) -> anyhow::Result<()>;
 
 fn main() -> anyhow::Result<()> {
@@ -37,13 +37,13 @@ fn main() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Reads, inflates and checks the JSON, and keeps nothing: the least that anybody needs who looks at a catalog.
+/// Reads, inflates and checks the JSON, and keeps nothing: the minimum for any program that reads a catalog.
 fn skim(catalog: &Path) -> anyhow::Result<()> {
     serde_json::from_slice::<serde::de::IgnoredAny>(&text(catalog)?)?;
     Ok(())
 }
 
-/// Reads, inflates and parses the JSON into values, as any program would that knows nothing of catalogs.
+/// Reads, inflates and parses the JSON into generic values, as a program without knowledge of catalogs would.
 fn parse(catalog: &Path) -> anyhow::Result<()> {
     serde_json::from_slice::<serde_json::Value>(&text(catalog)?)?;
     Ok(())
@@ -55,7 +55,7 @@ fn text(catalog: &Path) -> anyhow::Result<Vec<u8>> {
     Ok(text)
 }
 
-/// All that a first mount does more than a second: identifies, reads, validates and compiles the catalog, keeps and opens its Index.
+/// What a first mount does in addition to a second one: identifies, reads, validates and compiles the catalog, stores and opens its Index.
 fn compile(catalog: &Path) -> anyhow::Result<()> {
     let home = tempfile::tempdir()?;
     Index::ensure(home.path(), catalog)?;

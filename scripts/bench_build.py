@@ -6,7 +6,7 @@ REQUIREMENTS = "numpy\npandas\nrequests\n"
 
 
 def wheel(path, name, version, files):
-    """A wheel of `files` modules, some of them in packages of their own."""
+    """Creates a wheel with `files` modules, a hundred in each package."""
     info = "%s-%s.dist-info/" % (name, version)
     texts = {"%s/p%d/m%d.py" % (name, n // 100, n): "V = %d\n" % n * 40 for n in range(files)}
     texts[name + "/__init__.py"] = "VERSION = '%s'\n" % version
@@ -26,6 +26,9 @@ class Bench:
         self.home = options.work + "/home"
         self.env = {**os.environ, "HOME": options.work, "ROBOCORP_HOME": self.home, "HOLOFS_UV": options.uv,
                     "UV_CACHE_DIR": options.work + "/uv-cache", "UV_NATIVE_TLS": "1"}
+        # `holofs run` lets Python write bytecode, so Python in uv's environment must do so, too.
+        self.env.pop("PYTHONDONTWRITEBYTECODE", None)
+        self.lock = options.work + "/lock/requirements.txt"
         big = wheel(options.work + "/bigtree-1.0-py3-none-any.whl", "bigtree", "1.0", options.files)
         self.small = [wheel("%s/small-%d.0-py3-none-any.whl" % (options.work, n), "small", "%d.0" % n, 30) for n in range(options.runs + 2)]
         self.big = REQUIREMENTS + big + "\n"
@@ -53,25 +56,37 @@ class Bench:
         output = self.holofs("build", "--json", "--python", self.python, *more, self.requirements(text))
         return json.loads(output)
 
-    def from_nothing(self):
-        """Built in an empty home, mounted, and imported."""
+    def from_nothing(self, text):
+        """Seconds to build in an empty home, mount, and import."""
         shutil.rmtree(self.home, ignore_errors=True)
 
         def work():
-            built = self.build(REQUIREMENTS, "--from-nothing")
+            built = self.build(text, "--from-nothing")
             self.holofs("run", built["blueprint"], "bench", "--", "python3", "-c", IMPORT)
 
         return self.timed(work)[0]
 
-    def by_uv(self):
-        """`uv venv`, `uv pip sync` of a lock file, and the same import."""
-        venv, lock = self.options.work + "/venv", self.options.work + "/lock.txt"
+    def compile(self, lock):
+        self.run(self.options.uv, "pip", "compile", "--quiet", "--python", self.python, "-o", lock, self.requirements(REQUIREMENTS))
+
+    def locked(self):
+        """The requirements as `uv pip compile` locks them."""
+        if not os.path.exists(self.lock):
+            os.makedirs(os.path.dirname(self.lock))
+            self.compile(self.lock)
+        with open(self.lock) as file:
+            return file.read()
+
+    def by_uv(self, is_locked):
+        """Seconds for `uv venv`, `uv pip compile` (unless there is a lock file), `uv pip sync`, and the same import."""
+        venv, uv = self.options.work + "/venv", self.options.uv
         shutil.rmtree(venv, ignore_errors=True)
-        uv = self.options.uv
-        if not os.path.exists(lock):
-            self.run(uv, "pip", "compile", "--quiet", "--python", self.python, "-o", lock, self.requirements(REQUIREMENTS))
 
         def work():
+            lock = self.lock
+            if not is_locked:
+                lock = self.options.work + "/compiled.txt"
+                self.compile(lock)
             self.run(uv, "venv", "--quiet", "--python", self.python, venv)
             self.run(uv, "pip", "sync", "--quiet", "--python", venv + "/bin/python3", lock)
             self.run(venv + "/bin/python3", "-c", IMPORT)
@@ -79,7 +94,7 @@ class Bench:
         return self.timed(work)[0]
 
     def upgrade(self, turn):
-        """One changed package of the large environment, until it is mounted; and the tools' share of that."""
+        """Changes one package of the large environment. Seconds until it is mounted, and the tools' share of that."""
 
         def work():
             built = self.build(self.big + self.small[turn] + "\n")
@@ -92,7 +107,7 @@ class Bench:
         return taken, built["tool_seconds"]
 
     def commit(self, turn):
-        """500 files of the large environment changed in a space."""
+        """Changes 500 files of the large environment in a space. Seconds to commit them."""
         code = ("import os\nroot = os.environ['RCC_HOLOTREE_SPACE_ROOT']\nimport bigtree\nd = os.path.dirname(bigtree.__file__)\n"
                 "for n in range(500):\n    open('%%s/p%%d/m%%d.py' %% (d, n // 100, n), 'w').write('changed %d %%d' %% n)\n" % turn)
         self.holofs("run", "--fresh", self.catalog, "changed", "--", "python3", "-c", code)
@@ -100,16 +115,27 @@ class Bench:
 
     def verify(self):
         report = json.loads(self.holofs("verify", self.catalog, "--parity", "--json"))
-        ways = report["parity"]["ways"]
-        return report["parity"]["entries"], ways
+        return report["parity"]["entries"], report["parity"]["ways"]
+
+    def read(self, mode):
+        """Seconds to read the whole tree with `find` and one `cat` per processor, without the time to mount or materialize it."""
+        code = ("import os, subprocess, time\nstarted = time.perf_counter()\n"
+                "subprocess.run('find . -type f -print0 | xargs -0 -n 200 -P %d cat > /dev/null' % os.cpu_count(), shell=True, check=True,"
+                " cwd=os.environ['RCC_HOLOTREE_SPACE_ROOT'])\nprint(time.perf_counter() - started)\n")
+        command = ["run", "--fresh", "--mode", mode, "--profile", "off", self.catalog, "read-" + mode, "--", sys.executable, "-c", code]
+        taken = float(self.holofs(*command))
+        self.holofs("delete", "read-" + mode)
+        return taken
 
     def measure(self):
-        rows = {name: [] for name in ["nothing", "uv", "upgrade", "tools", "commit", "parity", "reading"]}
+        kinds = ["nothing", "uv", "nothing locked", "uv locked", "upgrade", "tools", "commit", "parity", "own reading", "reading"]
+        rows = {name: [] for name in kinds}
         for turn in range(self.options.runs + 1):
-            taken = {"nothing": self.from_nothing(), "uv": self.by_uv()}
-            if turn:
-                rows["nothing"].append(taken["nothing"])
-                rows["uv"].append(taken["uv"])
+            locked = self.locked()
+            taken = {"nothing": self.from_nothing(REQUIREMENTS), "uv": self.by_uv(False),
+                     "nothing locked": self.from_nothing(locked), "uv locked": self.by_uv(True)}
+            for name, seconds in taken.items():
+                rows[name] += [seconds] if turn else []
         shutil.rmtree(self.home, ignore_errors=True)
         self.upgrade(0)
         for turn in range(1, self.options.runs + 1):
@@ -119,15 +145,18 @@ class Bench:
             rows["commit"].append(self.commit(turn))
             whole, (entries, ways) = self.timed(self.verify)
             rows["parity"].append(whole)
-            rows["reading"].append(sum(way["read_seconds"] for way in ways))
+            rows["own reading"].append(sum(way["read_seconds"] for way in ways))
+            rows["reading"].append(self.read("mount") + self.read("materialize"))
         middle = {name: statistics.median(values) for name, values in rows.items()}
-        print("numpy, pandas, requests from nothing until imported: %.2f s; uv venv, sync, import: %.2f s; ratio %.2f"
-              % (middle["nothing"], middle["uv"], middle["nothing"] / middle["uv"]))
-        print("one package changed in %d entries until mounted: %.2f s, of it the tools %.2f s, the rest %.2f s"
+        for what, more in [("a lock file", " locked"), ("requirements.txt", "")]:
+            ours, theirs = middle["nothing" + more], middle["uv" + more]
+            print("numpy, pandas, requests from %s until imported: %.2f s; uv %.2f s; ratio %.2f" % (what, ours, theirs, ours / theirs))
+        print("one package changed in %d entries until mounted: %.2f s: %.2f s in tools, %.2f s in HoloFS"
               % (entries, middle["upgrade"], middle["tools"], middle["upgrade"] - middle["tools"]))
         print("commit of 500 changed files: %.2f s" % middle["commit"])
-        print("verify --parity: %.2f s, of it reading the trees %.2f s; ratio %.2f"
-              % (middle["parity"], middle["reading"], middle["parity"] / middle["reading"]))
+        print("verify --parity: %.2f s; find and cat of both trees %.2f s, ratio %.2f; its own reads %.2f s, ratio %.2f"
+              % (middle["parity"], middle["reading"], middle["parity"] / middle["reading"],
+                 middle["own reading"], middle["parity"] / middle["own reading"]))
 
 
 def main():

@@ -1,15 +1,16 @@
-"""Times spaces in company, each against a control in the same minute; see scripts/bench.d/company."""
-import argparse, json, os, shutil, statistics, subprocess, time
+"""Times many spaces and runs at once, each compared with a control in the same minute; see scripts/bench.d/company."""
+import argparse, glob, json, os, shutil, statistics, subprocess, sys, time
 from concurrent.futures import ThreadPoolExecutor
 
 RECORDED = "h59acff1_493f813dad24d3t"
 SEE = 'cat "$CONDA_PREFIX/stamp"'
 NOBODY = 65534
 AT_ONCE = 8
+MODULES = 300
 
 
 class Home:
-    """A home of its own, of root or of a user, with a small catalog (1) and a larger one (2)."""
+    """A separate home, of root or of another user, with a small catalog (1) and a larger one (2)."""
 
     def __init__(self, path, holofs, uid=None, files=5000):
         self.path, self.uid = path, uid
@@ -21,7 +22,7 @@ class Home:
             subprocess.run(["chown", "-R", f"{uid}:{uid}", path], check=True)
             os.chmod(path, 0o755)
 
-    def record(self, which, files):
+    def record(self, which, files, modules=0):
         stage = f"{self.path}/home/holotree/{RECORDED}"
         os.makedirs(stage + "/bin")
         for number in range(files):
@@ -30,6 +31,8 @@ class Home:
                 out.write(f"{which} {number}\n")
         with open(stage + "/stamp", "w") as out:
             out.write(f"{which}\n")
+        if modules:
+            python(stage, modules)
         before = set(self.catalogs())
         self.start("record", stage, "--name", f"c{which}", as_root=True)
         shutil.rmtree(stage)
@@ -50,6 +53,18 @@ class Home:
         return done
 
 
+def python(stage, modules):
+    """Creates an interpreter, and this number of modules with 60 functions each."""
+    packages = "%s/lib/python%d.%d/site-packages" % (stage, *sys.version_info[:2])
+    os.makedirs(packages)
+    with open(stage + "/bin/python3", "w") as out:
+        out.write(f'#!/bin/sh\nPYTHONPATH={packages} exec {sys.executable} -S "$@"\n')
+    os.chmod(stage + "/bin/python3", 0o755)
+    for number in range(modules):
+        with open(f"{packages}/m{number}.py", "w") as out:
+            out.writelines(f"def f{row}(a, b=[{number}]):\n    return [a + c * {row} for c in b if c != a]\n" for row in range(60))
+
+
 def timed(work):
     begin = time.perf_counter()
     work()
@@ -57,7 +72,8 @@ def timed(work):
 
 
 def crowd(home, runs, spaces):
-    """So many runs, AT_ONCE at a time: seconds, failures, wrong trees; and seconds of a control that only starts the processes."""
+    """Starts `runs` runs, AT_ONCE in parallel: their seconds, failures and wrong trees, and the seconds of a control that only starts
+    processes."""
 
     def one(number):
         done = home.start("run", home.small, f"crowd{number % spaces}", "--", "sh", "-c", SEE, check=False)
@@ -80,9 +96,9 @@ def median(work, runs):
     return statistics.median(timed(work) for _ in range(runs)) * 1000
 
 
-def beside(home, runs):
-    """The time of a whole run, alone and beside others, in turn."""
-    run = lambda: home.start("run", home.small, "beside", "--", "true")
+def shared(home, runs):
+    """The time of a whole run, alone and while others are active, in turn."""
+    run = lambda: home.start("run", home.small, "shared", "--", "true")
     run()
     popen = lambda words: subprocess.Popen(words, env=home.env, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     kinds = {
@@ -100,12 +116,12 @@ def beside(home, runs):
             other.kill(), other.wait()
         if not others:
             [home.start("unmount", f"other{number}") for number in range(50)]
-        found[kind] = {"alone": alone, "beside": with_others, "ratio": with_others / alone}
+        found[kind] = {"alone": alone, "shared": with_others, "ratio": with_others / alone}
     return found
 
 
 def starts(home, runs, before):
-    """`run … true` on a live kept mount, and from nothing; of this build, and of another one in turn, if there is one."""
+    """`run … true` on an existing mount, and without one; with this build and, if given, with another one."""
     found = {}
     for name, holofs in {"this": home.holofs, **({"before": before} if before else {})}.items():
         start = lambda *words: home.start(*words, holofs=holofs)
@@ -118,8 +134,28 @@ def starts(home, runs, before):
     return found
 
 
+def first_import(home, runs):
+    """Milliseconds that Python needs to import MODULES modules in a new space, and the same with RCC's variables, which forbid bytecode."""
+    catalog = home.record(3, 30, MODULES)
+    code = "import time; t = time.perf_counter(); import %s; print(time.perf_counter() - t)" % ",".join(f"m{n}" for n in range(MODULES))
+
+    def one(*options):
+        done = home.start("run", *options, catalog, "import", "--", "python3", "-c", code)
+        home.start("delete", "import")
+        return float(done.stdout) * 1000
+
+    one()  # afterwards, its imports are compiled for all spaces in the background
+    packs = home.path + "/home/holofs/pyc/*/pack"
+    until = time.monotonic() + 60
+    while not glob.glob(packs) and time.monotonic() < until:
+        time.sleep(0.1)
+    pairs = [(one(), one("--no-bytecode")) for _ in range(runs)]
+    ours, rcc = (statistics.median(column) for column in zip(*pairs))
+    return {"ours": ours, "rcc": rcc, "ratio": rcc / ours}
+
+
 def listing(home, runs):
-    """`list` with 30 spaces of 5,000 files: ten mounted, ten as files, ten of which only .meta tells."""
+    """`list` with 30 spaces of 5,000 files: ten mounted, ten as files, ten known only from .meta."""
     for number in range(30):
         if number % 3 == 0:
             home.start("materialize", home.large, f"list{number}")
@@ -133,7 +169,7 @@ def listing(home, runs):
 
 
 def everybody_may_mount(home):
-    """In this mount namespace, which is the benchmark's own."""
+    """Lets all users open /dev/fuse in this mount namespace, which only the benchmark uses."""
     node = home + "/fuse"
     subprocess.run(["mknod", "-m", "666", node, "c", "10", "229"], check=True)
     subprocess.run(["mount", "--bind", node, "/dev/fuse"], check=True)
@@ -153,7 +189,7 @@ def main():
     root = Home(options.home + "/root", options.holofs, files=options.files)
     everybody_may_mount(options.home)
     user = Home(options.home + "/nobody", options.holofs, NOBODY, files=30)
-    found = {"crowds": [], "beside": {}, "starts": {}, "list": {}}
+    found = {"crowds": [], "shared": {}, "starts": {}, "list": {}}
     for who, home in ("root", root), ("user", user):
         for spaces in 1, AT_ONCE:
             row = {"who": who, **crowd(home, options.runs, spaces)}
@@ -161,12 +197,15 @@ def main():
             bad = "  MISSED" if row["failed"] or row["wrong"] else ""
             print("%s: %d runs of %d spaces, %d at once: %.1f x the control, %d failed, %d wrong trees (bar: 0, 0)%s"
                   % (who, row["runs"], spaces, AT_ONCE, row["ratio"], row["failed"], row["wrong"], bad))
-    found["beside"] = beside(root, few)
-    for kind, row in found["beside"].items():
-        print("a run beside %s: %.2f x alone (bar: 1.5)%s" % (kind, row["ratio"], "" if row["ratio"] <= 1.5 else "  MISSED"))
+    found["shared"] = shared(root, few)
+    for kind, row in found["shared"].items():
+        print("a run during %s: %.2f x alone (bar: 1.5)%s" % (kind, row["ratio"], "" if row["ratio"] <= 1.5 else "  MISSED"))
     found["starts"] = starts(root, few, options.before)
     for name, row in found["starts"].items():
-        print("%s: run … true on a live mount %.1f ms, from nothing %.1f ms (--version %.1f ms)" % (name, row["live"], row["nothing"], row["version"]))
+        print("%s: run … true on an existing mount %.1f ms, without a mount %.1f ms (--version %.1f ms)" % (name, row["live"], row["nothing"], row["version"]))
+    row = found["first_import"] = first_import(root, few)
+    print("the first import of %d modules in a new space: %.0f ms, with RCC's variables %.0f ms: %.1f x (bar: 3)%s"
+          % (MODULES, row["ours"], row["rcc"], row["ratio"], "" if row["ratio"] >= 3 else "  MISSED"))
     found["list"] = listing(root, few)
     took = found["list"]["milliseconds"]
     print("list with 30 spaces of %d files: %.1f ms (bar: 20)%s" % (options.files, took, "" if took <= 20 else "  MISSED"))

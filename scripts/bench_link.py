@@ -1,7 +1,7 @@
-"""Two network namespaces with a slow link between them: packets pass through two TUN devices, with a delay and a rate each way.
+"""Two network namespaces connected by a slow link: packets pass through two TUN devices, with a delay and a rate in each direction.
 
-The kernel of many machines has no netem, so this program carries the packets itself. They are large (9,000 bytes), so that it needs
-little of the processor; the initial window is set so that a connection starts with about as many bytes as with packets of 1,500.
+Many kernels have no netem, so this program forwards the packets itself. They are large (9,000 bytes) to save processor time; the initial
+congestion window is set so that a connection starts with about as many bytes as with packets of 1,500 bytes.
 """
 import collections, fcntl, os, select, struct, subprocess, threading, time
 
@@ -15,7 +15,7 @@ def ip(*words):
 
 
 class Link:
-    """While open: commands run in either namespace with `server` and `client`."""
+    """The link, until closed. `server` and `client` are prefixes for commands that run in the two namespaces."""
 
     def __init__(self, rtt_ms, mbit):
         self.delay, self.rate = rtt_ms / 2000, mbit * 1e6 / 8
@@ -32,7 +32,7 @@ class Link:
             ip("-n", name, "route", "replace", other, "dev", name, "initcwnd", "2")
         self.stop = threading.Event()
         self.cut = False
-        # A process of its own: the interpreter's lock would add the benchmark's work to the delay.
+        # In a separate process: otherwise the interpreter's lock would add the benchmark's work to the delay.
         self.counts, counts = os.pipe()
         self.control_read, self.control = os.pipe()
         self.pid = os.fork()
@@ -50,7 +50,7 @@ class Link:
         return fd
 
     def carry(self, counts):
-        """Until the control pipe is closed; a byte on it asks for the bytes that arrived at the client."""
+        """Forwards packets until the control pipe is closed. A byte on that pipe requests the numbers of bytes forwarded so far."""
         waiting = [collections.deque(), collections.deque()]
         free, passed = [0.0, 0.0], [0, 0]
         while True:
@@ -76,7 +76,7 @@ class Link:
                 packet = os.read(fd, MTU + 100)
             except BlockingIOError:
                 return
-            # A queue of 250 ms, as a router has; what does not fit is lost.
+            # A queue of 250 ms, as in a router; packets that do not fit are dropped.
             if free[side] - now > 0.25:
                 continue
             free[side] = max(free[side], now) + len(packet) / self.rate
@@ -87,10 +87,10 @@ class Link:
         try:
             os.write(fd, packet)
         except OSError:
-            pass  # a packet is lost
+            pass  # the packet is dropped
 
     def received(self):
-        """The bytes that arrived at the client so far, headers of packets included."""
+        """The number of bytes that have reached the client so far, including packet headers."""
         os.write(self.control, b".")
         return struct.unpack("qq", os.read(self.counts, 16))[0]
 

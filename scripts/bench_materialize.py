@@ -1,10 +1,9 @@
 """Measures materialize, compared with rcc, cp, tar and uv; see scripts/bench.d/materialize.
 
-Everything happens in loop images on tmpfs, one file system after the other. Within one, the cases take turns, round by round,
-so that a disturbance of the machine affects all of them; a ratio is one of medians. Only the command itself is timed:
-removing the last space and preparing the case (an empty or a warm side store, cold caches) happen before the
-clock starts. rcc, a raw hololib and cold caches are measured on ext4 only, where the bars are. In every case nothing stays
-mounted or in memory at the end.
+Everything happens in loop images on tmpfs, one file system after the other. Within one, the cases take turns, round by round, so that a
+disturbance of the machine affects all of them. A ratio is a ratio of medians. Only the command itself is timed, not the preparation of the
+case (removing the last space, an empty or warm raw store, cold caches). rcc, a raw hololib and cold caches are measured on ext4 only,
+where the bars are. At the end nothing stays mounted or in memory, even after a failure.
 """
 
 import argparse
@@ -32,7 +31,7 @@ def say(text):
 
 
 def run(command, env=None, cwd=None):
-    """The seconds and the processor seconds of a command, which must succeed."""
+    """The elapsed seconds and the processor seconds of a command, which must succeed."""
     with open(ROOT + "/last.log", "wb") as log:
         start = time.perf_counter()
         child = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, env=env, cwd=cwd)
@@ -45,7 +44,7 @@ def run(command, env=None, cwd=None):
 
 
 def peak_rss(command, env):
-    """Peak RSS in kB, read while it runs, because wait4's value includes the moment before exec."""
+    """Peak RSS of a command in kB, read while it runs, because wait4's value includes the moment before exec."""
     child = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=env)
     peak = 0
     while child.poll() is None:
@@ -74,14 +73,14 @@ def cold():
 
 
 class Seed:
-    """The environment and its two catalogs, made once: `whole`, and `part` without some 15,300 files."""
+    """The environment and its two catalogs, created once: `whole`, and `part`, which lacks about 15,300 files."""
 
     def __init__(self, holofs, small):
         self.dir = ROOT + "/seed"
         self.tree = os.path.join(self.dir, "tree", STAGE)
         self.home = os.path.join(self.dir, "home")
         os.makedirs(os.path.dirname(self.tree))
-        say("Making the environment")
+        say("Creating the environment")
         subprocess.run([HERE + "/python-env", self.tree] + ([] if small else ["--big"]), check=True)
         self.record(holofs)
         self.record_raw(holofs)
@@ -135,7 +134,7 @@ class Seed:
             if many and gone + many <= 15400:
                 shutil.rmtree(os.path.join(site, name))
                 gone += many
-        say("The part has %d files less" % gone)
+        say("The catalog `part` has %d fewer files" % gone)
 
     def prepare_own(self):
         with open(self.dir + "/own.yaml", "w") as out:
@@ -152,7 +151,7 @@ def environment(home):
 
 
 class Disk:
-    """A file system in a file; unmounted when left."""
+    """A file system in an image file, unmounted at the end of the block."""
 
     def __init__(self, kind):
         self.kind, self.image, self.mount = kind, "%s/%s.img" % (ROOT, kind), "%s/%s" % (ROOT, kind)
@@ -168,7 +167,7 @@ class Disk:
         return self
 
     def __exit__(self, *_):
-        # The loop device of `mount -o loop` is removed with it.
+        # This also removes the loop device, which `mount -o loop` set up.
         if subprocess.run(["umount", self.mount], check=False).returncode != 0:
             subprocess.run(["umount", "-l", self.mount], check=False)
         os.unlink(self.image)
@@ -198,7 +197,7 @@ class Bench:
                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
     def move(self, seed, home):
-        """A copy of a seed's home, its catalogs moved to the new holotree."""
+        """Copies the home `seed` to `home`, and moves its catalogs to the new holotree."""
         subprocess.run(["cp", "-a", seed, home], check=True)
         catalogs = home + "/hololib/catalog/"
         for name in os.listdir(catalogs):
@@ -237,7 +236,7 @@ class Bench:
         self.holofs(space)
         self.where[space] = self.report["path"]
 
-    # the cases: name -> (prepare, command)
+    # the cases by name: (preparation, command)
 
     def cases(self):
         target = self.disk.mount + "/target"
@@ -297,22 +296,22 @@ class Bench:
         return lambda: (self.warm(), self.clear("new"), os.sync())
 
     def warm(self):
-        """Makes the pristine trees of both catalogs if they are missing."""
+        """Creates the pristine trees of both catalogs if they are missing."""
         if not os.path.exists(self.home + "/holofs/warmed"):
             self.clear("new")
             for catalog in (self.whole, self.part):
                 run([self.args.holofs, "materialize", catalog, "new", "--controller", "bench", "--warm", "--json"], self.env)
-            if self.disk.kind == "btrfs": # here hardlinks come from the raw store, not from a pristine tree
+            if self.disk.kind == "btrfs": # here hard links come from the raw store, not from a pristine tree
                 self.clear("new")
                 self.holofs("new", strategy="hardlink")
             open(self.home + "/holofs/warmed", "w").close()
 
     def many(self):
-        """A third catalog, laid out, in which every twentieth file has a relocation, unlike the first recorded environment."""
+        """Lays out a third catalog, in which every twentieth file has a relocation."""
         self.own = self.home + "/hololib/catalog/" + "0123456789abcdef" + os.path.basename(self.whole)[16:]
         if not os.path.exists(self.own):
             self.record_many()
-        self.clear("new") # the tree was removed with the side store, which another case removes
+        self.clear("new") # another case has removed the tree with the raw store
         run([self.args.holofs, "materialize", self.own, "new", "--controller", "bench", "--warm", "--json"], self.env)
 
     def record_many(self):
@@ -349,7 +348,7 @@ class Bench:
         target = self.disk.mount + "/target"
         done = subprocess.run([self.args.uv, "pip", "install", "--quiet", "--python", sys.executable, "--target", target] + wanted, env=env)
         if done.returncode != 0:
-            say("uv cannot install its set here: left out")
+            say("uv cannot install its packages here: skipped")
             self.args.uv = None
             return
         listed = subprocess.run([self.args.uv, "pip", "freeze", "--path", target], env=env, stdout=subprocess.PIPE, check=True, text=True)
@@ -379,13 +378,13 @@ class Bench:
         return self
 
     def settle(self):
-        """Waits until the directories that the last case moved aside are deleted; this time does not count."""
+        """Waits until the directories that the last case set aside are deleted. This time does not count."""
         sweeper = self.report.get("swept_by")
         while sweeper and os.path.exists("/proc/%d" % sweeper):
             time.sleep(0.01)
 
     def measure_rss(self):
-        """One more turn of our own cases, to measure their memory."""
+        """Runs our own cases once more, to measure their memory."""
         command = lambda catalog, strategy="auto": [self.args.holofs, "materialize", catalog, "new", "--controller", "bench", "--strategy", strategy]
         self.clear("new")
         for name, words in [("hardlink", command(self.whole, "hardlink")), ("no-op", command(self.whole)),
@@ -403,7 +402,7 @@ class Bench:
                 "rss_kb": self.rss, "notes": self.notes}
 
 
-# (file system, our case, their case, the minimum ratio, per file of uv)
+# (file system, our case, the other case, the minimum ratio); against uv, times are per file
 BARS = [
     ("ext4", "holofs first", "rcc first", 5), ("ext4", "holofs first", "cp -a", 0.55),
     ("btrfs", "holofs snapshot", "cp -a --reflink=always", 75),
@@ -418,14 +417,14 @@ BARS = [
     ("ext4", "holofs first, raw", "rcc first, raw", None), ("ext4", "holofs first, cold", "rcc first, cold", None),
     ("ext4", "holofs first, cold", "cp -a, cold", None), ("ext4", "holofs no-op, cold", "rcc no-op, cold", None),
 ]
-# (file system, our case, the maximum milliseconds); and the maximum megabytes of peak RSS of any case
+# (file system, our case, the maximum milliseconds), and the maximum peak RSS of any case in megabytes
 MOST = [("btrfs", "holofs snapshot", 25), ("btrfs", "holofs snapshot, 5 % own", 25)]
 MOST_RSS = 64
 
 
 def show(results):
     for kind, result in results.items():
-        print("\n%s: %d files; ms: median, least - most, median of processor time; peak RSS in MB" % (kind, result["files"]))
+        print("\n%s: %d files; ms: median, minimum - maximum, median of processor time; peak RSS in MB" % (kind, result["files"]))
         for name, median in result["medians"].items():
             times = result["rounds"][name]
             rss = "   %6.1f" % (result["rss_kb"][name] / 1024) if name in result["rss_kb"] else ""

@@ -1,7 +1,7 @@
-"""Times workloads on a mounted space and on other ways to show the same tree; prints ratios to a native copy.
+"""Times workloads on a mounted space and on the same tree provided in other ways; prints ratios to a native copy.
 
-A subject is a tree at some path. A workload is a function of that path. In every round all subjects of a workload are timed
-one after the other, so that a change of the machine's speed affects all of them.
+A subject is a tree at some path; a workload is a function of that path. In every round all subjects of a workload are timed one after the
+other, so that a change of the machine's speed affects all of them.
 """
 import argparse, ctypes, glob, gzip, hashlib, json, mmap, os, shutil, statistics, subprocess, sys, time
 
@@ -49,7 +49,7 @@ def files_of(root):
 
 
 def cached_bytes(path):
-    """How much of the file is in the page cache, by cachestat(2); for a file that is passed through, without the store's pages."""
+    """How many bytes of the file are in the page cache, by cachestat(2); with passthrough, the store's pages are not included."""
     whole, found = (ctypes.c_uint64 * 2)(0, 0), (ctypes.c_uint64 * 5)()
     with open(path, "rb", buffering=0) as f:
         if LIBC.syscall(451, f.fileno(), whole, found, 0) != 0:
@@ -76,7 +76,7 @@ def read_all(root):
 
 
 def tar_all(root):
-    # Through a pipe: GNU tar reads nothing if it writes to /dev/null. (Python's tarfile checks for every file whether it is a terminal.)
+    # Through a pipe, because GNU tar does not read files if it writes to /dev/null.
     run("sh", "-c", 'tar -C "$1" -cf - . | cat > /dev/null', "sh", root)
 
 
@@ -93,8 +93,8 @@ def big_mmap(root):
 
 THRICE = ["cold", "2nd", "warm"]
 
-# name, work, states to time one after the other (the first after dropping caches if it is "cold"), bars. The 2nd run is not warm yet: files
-# that were read from the daemon have lost their cached access time, which the kernel requests once more unless the mount is read-only.
+# Name, work, states to time one after the other ("cold": after dropping caches), bars. The 2nd run is not warm yet: the kernel drops the
+# cached access time of a file that was read from the daemon, and requests it once more, unless the mount is read-only.
 WORKLOADS = [
     ("python -c pass", python("pass", True), ["warm"], [1.08]),
     ("import numpy, pandas", python(IMPORT, True), ["cold", "2nd", "3rd"], [1.25, 1.05, 1.03]),
@@ -106,7 +106,7 @@ WORKLOADS = [
     ("read every file", read_all, THRICE, [1.6, None, 1.12]),
     ("tar of the tree", tar_all, THRICE, [1.6, None, 1.05]),
 ]
-# Two ways of reading, each with its bars.
+# By way of reading, each with its bars.
 BIG = {
     "no-open": [("200 MB sequential", big_file, ["cold"], [1.16]), ("200 MB mmap", big_mmap, ["cold"], [1.43])],
     "passthrough": [("200 MB sequential, passthrough", big_file, ["cold"], [1.02]), ("200 MB mmap, passthrough", big_mmap, ["cold"], [1.08])],
@@ -144,14 +144,14 @@ class Bench:
         shutil.rmtree("/dev/shm/holofs-bench", ignore_errors=True)
 
     def prepare(self):
-        """The environment, recorded and laid out; and a tree with one file of 200 MB."""
+        """Records and lays out the environment, and a tree with one file of 200 MB."""
         os.makedirs(self.env["HOME"], exist_ok=True)
         os.makedirs(self.holotree, exist_ok=True)
         names = os.path.join(self.work, "catalogs.json")
         if not os.path.exists(names):
             stage = os.path.join(self.holotree, "h0c0ffee_493f813dad24d3t")
             shutil.rmtree(stage, ignore_errors=True)
-            print("making the environment, once", file=sys.stderr)
+            print("creating the environment, once", file=sys.stderr)
             run(os.path.join(self.options.scripts, "python-env"), "--big", stage)
             shutil.copy(os.path.join(stage, "identity.yaml"), os.path.join(self.work, "conda.yaml"))
             found = json.loads(self.holofs("record", stage, "--blueprint", f"{self.work}/conda.yaml", "--json"))
@@ -172,10 +172,10 @@ class Bench:
         self.holofs("warm", self.names["big"])
 
     def overlays(self):
-        """The native tree through the kernel's overlayfs and, if it is there, fuse-overlayfs."""
+        """The native tree through the kernel's overlayfs and, if it is installed, fuse-overlayfs."""
         subjects = {}
         for name, command in (("overlayfs", ["mount", "-t", "overlay", "overlay"]), ("fuse-overlayfs", ["fuse-overlayfs"])):
-            if not self.beside(name):
+            if not self.against(name):
                 continue
             base = f"/dev/shm/holofs-bench/{'overlay' if name == 'overlayfs' else 'fuse'}"
             for part in ("upper", "work", "merged"):
@@ -191,8 +191,8 @@ class Bench:
     def wanted(self, name):
         return any(word in name for word in self.options.only.split(","))
 
-    def beside(self, name):
-        return self.options.beside == "all" or name in self.options.beside.split(",")
+    def against(self, name):
+        return self.options.against == "all" or name in self.options.against.split(",")
 
     def compare(self, subjects, workloads):
         for name, work, states, bars in workloads:
@@ -203,7 +203,7 @@ class Bench:
                 work(subject)  # bytecode, and everything else that only the first run does
             turns = list(subjects.items())
             for at in range(self.options.rounds):
-                # Rotate the order: it changes which memory and which part of the disk's cache a workload finds.
+                # Rotate the order, because it affects the state of memory and of the disk's cache that a workload finds.
                 for subject, root in turns[at % len(turns):] + turns[:at % len(turns)]:
                     for state in states:
                         if state == "cold":
@@ -219,11 +219,11 @@ class Bench:
         met = bar is None or (ours >= bar if at_least else ours <= bar)
         self.rows.append({"workload": name, "ratios": ratios, "bar": bar, "at_least": at_least, "met": met, "native_seconds": seconds})
         others = "  ".join(f"{s} {r:.2f}" for s, r in ratios.items() if s != "holofs")
-        told = "" if bar is None else f"{'>=' if at_least else '<='} {bar}"
-        print(f"{name:44} {ours:9.3f}  {told:11} {'' if met else 'MISSED':7} {others}", flush=True)
+        limit = "" if bar is None else f"{'>=' if at_least else '<='} {bar}"
+        print(f"{name:44} {ours:9.3f}  {limit:11} {'' if met else 'MISSED':7} {others}", flush=True)
 
     def start_up(self):
-        """From the start command to the first answer, for trees of three sizes."""
+        """From the start of the command to the first answer, for trees of three sizes."""
         if not self.wanted("mount"):
             return
         sizes = (1_000, 20_000, 100_000)
@@ -245,18 +245,18 @@ class Bench:
         self.add("growth from 1,000 to 100,000 files", {"holofs": medians[100_000] / medians[1_000]}, 1.5)
 
     def rcc(self):
-        """The official RCC, which knows this home."""
+        """The official RCC, with usage reports disabled in this home."""
         rcc = run(os.path.join(self.options.scripts, "rcc")).strip()
         run(rcc, "--bundled", "configuration", "identity", "--do-not-track", env=self.env)
         return rcc
 
     def restore(self, rcc):
-        """Where RCC has restored the environment."""
+        """Restores the environment with RCC, and returns its path."""
         said = run(rcc, "--bundled", "--no-build", "holotree", "variables", f"{self.work}/conda.yaml", "--space", "rcc", env=self.env)
         return next(line.split("=", 1)[1] for line in said.splitlines() if line.startswith("export RCC_HOLOTREE_SPACE_ROOT="))
 
     def against_rcc(self):
-        """From the start command until Python reports that it has imported: RCC restores first, HoloFS mounts."""
+        """From the start of the command until Python has imported: RCC restores first, HoloFS mounts."""
         if not self.wanted("rcc"):
             return
         rcc, ratios = self.rcc(), []
@@ -279,7 +279,7 @@ class Bench:
         self.add("rcc restore + import / mount + import", {"holofs": statistics.median(ratios)}, 20, at_least=True)
 
     def bytecode(self):
-        """The first import in a fresh space: with shared bytecode, and as with RCC."""
+        """The first import in a new space, with shared bytecode and without, as with RCC."""
         if not self.wanted("bytecode"):
             return
         self.holofs("run", self.names["catalog"], "filler", "--", "python3", "-c", IMPORT)
@@ -296,11 +296,11 @@ class Bench:
         self.add("first import, no bytecode / shared bytecode", {"holofs": statistics.median(ratios)}, 3, at_least=True)
 
     def primed(self):
-        """A cold import right after the mount, with a record of the last one's reads; unprimed native is 1."""
+        """A cold import right after the mount, with a profile of earlier reads, compared with a cold native import."""
         if not self.wanted("primed"):
             return
         work, ratios = python(IMPORT, True), []
-        for _ in range(2):  # the first mount records, the second one uses the record
+        for _ in range(2):  # the first mount records the profile, the second one uses it
             work(self.mount(self.names["catalog"], "primed")["path"])
             self.unmount("primed")
         for _ in range(self.options.rounds):
@@ -313,7 +313,7 @@ class Bench:
         self.add("import numpy, pandas: cold, primed", {"holofs": statistics.median(ratios)}, 1.0)
 
     def first_touch(self):
-        """From gzip blobs, nothing inflated yet, against a cold raw store."""
+        """A cold import with nothing inflated yet, compared with a cold raw store."""
         if not self.wanted("first touch"):
             return
         work, ratios = python(IMPORT, True), []
@@ -353,18 +353,18 @@ class Bench:
         self.add("page cache, 8 spaces / 1, passthrough", {"holofs": ratios["passthrough"], "no-open": ratios["no-open"]}, 1.3)
 
     def page_cache(self, io, spaces):
-        """How many MB of the stores and of the mounts are cached after that many spaces of one catalog have imported."""
+        """How many MB of the stores and of the mounts are cached after this number of spaces of one catalog have imported."""
         names = [f"cache-{at}" for at in range(spaces)]
         reports = [self.mount(self.names["catalog"], name, "--profile", "off", "--io", io) for name in names]
         assert all(report["io"] == io for report in reports), reports[0]["io_reason"]
-        time.sleep(3)  # relocated files are written once, behind the mount
+        time.sleep(3)  # relocated files are written in the background
         drop_caches()
         for report in reports:
             python(IMPORT, True)(report["path"])
         roots = [report["path"] for report in reports]
         total = sum(map(cached_bytes, files_of(f"{self.home}/holofs/raw")))
         total += sum(map(cached_bytes, files_of(f"{self.home}/holofs/spaces")))
-        # Every space has as much of its own mount's data as the first one.
+        # Every space has cached the same files of its mount as the first one.
         own = [os.path.relpath(file, roots[0]) for file in files_of(roots[0]) if cached_bytes(file)]
         total += sum(cached_bytes(os.path.join(root, file)) for root in roots for file in own)
         for name in names:
@@ -378,7 +378,7 @@ class Bench:
         subjects = {"native": self.native, "holofs": self.mount(self.names["catalog"], "bench", "--profile", "off")["path"]}
         spaces = {"bench": "no-open"}
         for subject, more in (("read-only", ["--read-only"]), ("passthrough", ["--io", "passthrough"])):
-            if self.beside(subject):
+            if self.against(subject):
                 report = self.mount(self.names["catalog"], f"bench-{subject}", "--profile", "off", *more)
                 name = report["io"] if subject == "passthrough" else subject
                 subjects[name], spaces[f"bench-{subject}"] = report["path"], report["io"]
@@ -414,7 +414,7 @@ class Bench:
 
 
 def synthetic(home, holotree, files):
-    """A catalog of that many empty files, a hundred per directory; none of them is ever read."""
+    """Writes a catalog of this number of empty files, a hundred per directory. None of them is ever read."""
     empty = hashlib.sha256(b"").hexdigest()
     subdirs = {}
     for at in range(0, files, 100):
@@ -428,7 +428,7 @@ def synthetic(home, holotree, files):
     path = f"{home}/hololib/catalog/{blueprint}v12.linux_amd64"
     with gzip.open(path, "wt", compresslevel=1) as f:
         json.dump(catalog, f, indent=2)
-    old = time.time() - 60  # old enough, like a catalog that was not written in this second
+    old = time.time() - 60  # a catalog that was changed just now would not be trusted yet
     os.utime(path, (old, old))
     return path
 
@@ -439,9 +439,9 @@ def main():
     parser.add_argument("--scripts", required=True)
     parser.add_argument("--cache", required=True)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", default="", help="words, with commas between them")
-    parser.add_argument("--beside", default="all", help="none, or some of read-only,passthrough,overlayfs,fuse-overlayfs")
-    parser.add_argument("--uv", default="", help="the program; left out if empty")
+    parser.add_argument("--only", default="", help="words, separated by commas")
+    parser.add_argument("--against", default="all", help="none, or some of read-only,passthrough,overlayfs,fuse-overlayfs")
+    parser.add_argument("--uv", default="", help="the program; skipped if empty")
     parser.add_argument("--json")
     HaltPoll.add_option(parser)
     options = parser.parse_args()

@@ -1,8 +1,8 @@
-"""Times a mount of two programs in turn; see scripts/bench.d/overhead."""
+"""Times mounts of two programs in turn; see scripts/bench.d/overhead."""
 import argparse, json, os, statistics, subprocess, sys, time
 
 IMPORT = "import numpy, pandas"
-# Every stat asks the kernel, which asks the daemon only when its own cache has expired; a listing of every directory asks it each time.
+# The kernel answers each stat from its cache; the listings of directories before that cause requests to the daemon.
 STATS = """
 import os
 root = os.environ["RCC_HOLOTREE_SPACE_ROOT"]
@@ -13,7 +13,7 @@ for at in range(1000000):
 
 
 class Subject:
-    """One program with a home of its own, built from the same requirements."""
+    """One program with a separate home, built from the same requirements."""
 
     def __init__(self, name, program, options):
         self.program, self.work = program, os.path.join(options.work, name)
@@ -26,7 +26,7 @@ class Subject:
         return done.stdout
 
     def timed(self, code):
-        """In a mount that did not exist before, with the content in the raw store and the bytecode written."""
+        """Seconds of `code` in a new mount, with the content in the raw store and the bytecode compiled."""
         self.holofs("mount", self.catalog, "bench")
         started = time.perf_counter()
         self.holofs("run", self.catalog, "bench", "--", "python3", "-c", code)
@@ -36,7 +36,7 @@ class Subject:
 
 
 def built(subject, options):
-    """Built by the new program; the other one gets the same catalog."""
+    """The catalog in the subject's home; both get the same one, because the new program builds both."""
     text = os.path.join(options.work, "requirements.txt")
     with open(text, "w") as file:
         file.write("numpy\npandas\n")
@@ -58,7 +58,7 @@ def main():
     for name, code in [("import numpy, pandas", IMPORT), ("a million stats", STATS)]:
         times = [[], []]
         for turn in range(options.runs + 1):
-            # The first to run changes with every round.
+            # The order changes with every round.
             for at in ([0, 1], [1, 0])[turn % 2]:
                 taken = subjects[at].timed(code)
                 if turn:

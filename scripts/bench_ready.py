@@ -1,7 +1,7 @@
-"""The time until an environment can be used, with each method, and the time to compile a new catalog. A part of bench_mount.py.
+"""The time until an environment can be used, with each method, and the time to compile a new catalog. Part of bench_mount.py.
 
-The methods take turns, round by round, each with cold caches and then once more with warm ones. The result of a method is removed before
-the next one, outside the measured time. `uv` installs only the wheels, without an interpreter, so it makes fewer files: the row has their number.
+The methods take turns, round by round, first with cold and then with warm caches. The result of a method is removed before the next one
+starts; that time does not count. `uv` installs only the wheels, without an interpreter, so it creates fewer files; their number is printed.
 """
 import json, os, re, shutil, statistics, subprocess, sys
 
@@ -13,7 +13,7 @@ def call(command, env=None):
 
 
 class Uv:
-    """uv with a warm cache of its own on the disk of the home, and the pinned set that it installs."""
+    """uv with a separate warm cache on the same disk as the home, and the pinned packages that it installs."""
 
     def __init__(self, program, work):
         self.program, self.target = program, os.path.join(work, "uv-target")
@@ -34,7 +34,7 @@ class Uv:
 
 
 def ways(bench):
-    """Name: the method, and how its result is removed."""
+    """By name: how to create the environment, and how to remove it."""
     copy = os.path.join(bench.work, "copy")
     catalog = bench.names["catalog"]
 
@@ -67,7 +67,7 @@ def ways(bench):
 
 
 def ready(bench, timed, drop_caches):
-    """A mount and its first answer, compared with every other way to get the same files; milliseconds."""
+    """A mount and its first answer, compared with every other way to get the same files, in milliseconds."""
     if not bench.wanted("environment ready"):
         return
     found = ways(bench)
@@ -75,7 +75,7 @@ def ready(bench, timed, drop_caches):
     for _ in range(bench.options.rounds):
         for name, (work, take_away) in found.items():
             for state in times:
-                drop_caches() if state == "cold" else os.sync()  # the writes of the previous method must not count for this one
+                drop_caches() if state == "cold" else os.sync()  # pending writes of the previous method must not count
                 times[state][name].append(1000 * timed(work))
                 take_away()
     for state, taken in times.items():
@@ -83,7 +83,7 @@ def ready(bench, timed, drop_caches):
 
 
 def compiling(bench):
-    """The first mount of a new catalog, compared with reading and parsing its JSON; warm."""
+    """The first mount of a new catalog, compared with reading and parsing its JSON; with warm caches."""
     if not bench.wanted("compile"):
         return
     name = next(n for n in os.listdir(f"{bench.home}/hololib/catalog") if n.startswith(bench.names["catalog"]) and not n.endswith(".info"))

@@ -1,4 +1,4 @@
-"""Times environments from a remote over a slow link, in turn with other ways to get them; see scripts/bench.d/remote."""
+"""Times environments from a remote over a slow link, in turn with other ways to get the same files; see scripts/bench.d/remote."""
 import argparse, gzip, hashlib, json, os, re, shutil, signal, socket, statistics, subprocess, sys, tarfile, time
 
 from bench_link import SERVER, Link
@@ -7,7 +7,7 @@ PASS = ["python3", "-c", "pass"]
 IMPORT = ["python3", "-c", "import numpy, pandas"]
 SCIENCE = ["python3", "-c", "import numpy, pandas, scipy.stats, sklearn, matplotlib.pyplot"]
 LINKS = ["20ms/200Mbit", "5ms/1000Mbit", "80ms/50Mbit"]
-TOUCHED = 19_600_000  # what `import numpy, pandas` touches, as frames of 256 KiB
+TOUCHED = 19_600_000  # bytes that `import numpy, pandas` touches, in frames of 256 KiB
 
 
 def call(command, env=None, **more):
@@ -25,7 +25,7 @@ def sha256_of(path):
 
 
 class Home:
-    """The home of HoloFS and RCC; always the same path, because RCC restores only what was recorded there."""
+    """The home of HoloFS and RCC. Its path is always the same, because RCC restores only what was recorded there."""
 
     def __init__(self, options):
         self.options, self.path = options, options.work + "/home"
@@ -57,8 +57,15 @@ class Home:
         shutil.rmtree(stage)
         return next(name for name in set(os.listdir(folder)) - before if not name.endswith(".info"))
 
+    def unmount(self):
+        """Unmounts what an interrupted method left."""
+        with open("/proc/self/mountinfo") as mounts:
+            left = [line.split()[4] for line in mounts if self.path + "/" in line]
+        for path in reversed(left):
+            subprocess.run(["umount", "--lazy", path], check=False)
+
     def wait_for_daemons(self):
-        """No mount below this home is left."""
+        """Waits until no mount below this home is left."""
         for _ in range(200):
             with open("/proc/self/mountinfo") as mounts:
                 if not any(self.path + "/" in line for line in mounts):
@@ -69,7 +76,7 @@ class Home:
 
 
 class Servers:
-    """A web server and a registry for a directory, in the namespace of the server."""
+    """A web server and a registry for a directory, in the server's namespace."""
 
     def __init__(self, link, work):
         self.work = work
@@ -86,10 +93,15 @@ http {{ access_log {work}/log/access.log; sendfile on; tcp_nopush on; keepalive_
         with open(work + "/registry.yml", "w") as out:
             out.write(f"version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {work}/registry}}, delete: {{enabled: true}}}}\n"
                       f"http: {{addr: '{SERVER}:5000'}}\n")
-        self.running = [self.start(link.server("nginx", "-c", work + "/nginx.conf")),
-                        self.start(link.server("docker-registry", "serve", work + "/registry.yml"))]
-        for port in (8080, 5000):
-            self.wait(link, port)
+        self.running = []
+        try:
+            self.running.append(self.start(link.server("nginx", "-c", work + "/nginx.conf")))
+            self.running.append(self.start(link.server("docker-registry", "serve", work + "/registry.yml")))
+            for port in (8080, 5000):
+                self.wait(link, port)
+        except BaseException:
+            self.close()
+            raise
 
     def start(self, command, env=None):
         with open(self.work + "/log/servers.log", "a") as log:
@@ -100,7 +112,7 @@ http {{ access_log {work}/log/access.log; sendfile on; tcp_nopush on; keepalive_
             if subprocess.run(link.server("bash", "-c", f": < /dev/tcp/{SERVER}/{port}"), stderr=subprocess.DEVNULL, check=False).returncode == 0:
                 return
             time.sleep(0.05)
-        sys.exit(f"Nothing listens at port {port}: {open(self.work + '/log/servers.log').read()}")
+        sys.exit(f"No server listens on port {port}: {open(self.work + '/log/servers.log').read()}")
 
     def close(self):
         for server in self.running:
@@ -115,7 +127,7 @@ class Bench:
         self.native = options.work + "/first/bin/python3"
         self.fetched = {}
 
-    # --- prepared once, on the side of the server ---------------------------------------------------------------------
+    # --- prepared once, on the server's side --------------------------------------------------------------------------
 
     def prepare(self):
         home, work = self.home, self.options.work
@@ -138,10 +150,11 @@ class Bench:
         if not os.path.isdir(wheels):
             shutil.copytree(self.options.wheels, wheels)
         shutil.rmtree(work + "/serving", ignore_errors=True)
-        shutil.copytree(home.path, work + "/serving", symlinks=True)
+        # Only the hololib is served. The state of spaces contains sockets, which cannot be copied.
+        shutil.copytree(home.path, work + "/serving", symlinks=True, ignore=shutil.ignore_patterns("spaces"))
 
     def second(self):
-        """A second environment in which one package differs: what a push of it sends."""
+        """Pushes a second environment in which one package differs, and counts what is sent."""
         home, work = self.home, self.options.work
         catalog = home.record(work + "/second", "second")
         pushed = json.loads(home.holofs("push", catalog, f"file://{work}/www/env#second", "--profile", "off", "--json"))[0]
@@ -154,7 +167,7 @@ class Bench:
                          "sent": pushed["bytes_sent"], "first_push": self.pushed["first"]["bytes_sent"]}
 
     def image(self):
-        """An image with the tree as its only layer, in the registry."""
+        """Puts an image with the tree as its only layer into the registry."""
         work = self.options.work
         layout = work + "/layout"
         shutil.rmtree(layout, ignore_errors=True)
@@ -189,7 +202,7 @@ class Bench:
         return lambda: self.home.holofs("run", remote, "user", "--", *command, link=self.link)
 
     def get(self):
-        """The ideal: one request for the bytes that are touched, then the import from plain files."""
+        """The ideal: one request for all touched bytes, then the import from plain files."""
         size = min(TOUCHED, self.fetched.get("http", TOUCHED)) if not self.options.big else self.fetched.get("http", TOUCHED)
         call(self.link.client("curl", "-sSf", "-o", "/dev/null", "-r", f"0-{size - 1}", f"http://{SERVER}:8080/hololib.zip"))
         self.native_import()
@@ -235,7 +248,7 @@ class Bench:
         call([space + "/bin/python3", *self.imports()[1:]], env)
 
     def start_rccremote(self, servers):
-        """Official clients pull from our server; without one, their row is left out."""
+        """Starts our server for official clients; false if this build has none: then their row is skipped."""
         if "--rccremote" not in subprocess.run([self.options.holofs, "serve", "--help"], capture_output=True, text=True, check=False).stdout:
             return False
         env = {**self.home.env, "ROBOCORP_HOME": self.options.work + "/serving"}
@@ -244,7 +257,7 @@ class Bench:
         return True
 
     def ways(self, has_rccremote):
-        """Name: the method. Order matters: the ideal needs what the lazy run over HTTP fetched."""
+        """The methods by name. Their order matters: the ideal needs the number of bytes that the lazy run over HTTP fetched."""
         imports = self.imports()
         found = {
             "run pass, no profile": self.lazy(self.oci + ":bare", PASS),
@@ -283,7 +296,7 @@ class Bench:
         return {name: {"seconds": statistics.median(taken[name]), "runs": taken[name], "received": statistics.median(received[name])} for name in ways}
 
     def cut(self):
-        """The second run with the link down, and a run of a local mount in a home that has all of it; each the median of five."""
+        """The second run with the link down, and a run in a local mount in a home with all content; medians of five."""
         remote, imports = self.oci + ":profiled", self.imports()
         self.home.bare()
         self.lazy(remote, imports)()
@@ -306,7 +319,7 @@ class Bench:
         return statistics.median(taken)
 
     def memory(self):
-        """RSS in kB of daemon and fetcher after the imports, and of the daemon of a local mount."""
+        """The RSS in kB of daemon and fetcher after the imports, and that of the daemon of a local mount."""
         found = {}
         for kind in ("local", "remote"):
             self.home.bare()
@@ -347,7 +360,7 @@ def rss(pid):
 
 
 def rows(options, found, push, cut, memory):
-    """The rows of the table: name, figure, bar, and whether it was missed."""
+    """The rows of the table: name, figure, bar, and whether the bar was missed."""
     seconds = {name: row["seconds"] for name, row in found.items()}
     table = []
 
@@ -367,19 +380,19 @@ def rows(options, found, push, cut, memory):
     own = seconds.get("run import, OCI")
     for name in ("curl zip + import", "skopeo + untar", "uv pip sync", "rcc pull + restore"):
         if own and name in seconds:
-            add(f"run import, OCI: so many times sooner than {name}", seconds[name] / own, "%.2f")
+            add(f"{name} / run import, OCI", seconds[name] / own, "%.2f")
             least = 6 if name.startswith("rcc") else 1
             table[-1] = (table[-1][0], table[-1][1], f"> {least}", seconds[name] / own < least)
     if "run import, HTTP" in found and not options.big:
         add("bytes fetched for the imports", found["run import, HTTP"]["received"] / 1e6, "%.1f MB", 23.0)
     if cut:
-        add("second run, link down / run of a local mount", cut["second"] / cut["local"], "%.2f", 1.15, "%.2f s, %.2f s" % (cut["second"], cut["local"]))
+        add("second run, link down / run in a local mount", cut["second"] / cut["local"], "%.2f", 1.15, "%.2f s, %.2f s" % (cut["second"], cut["local"]))
     if push:
         allowed = 1.15 * push["changed_gzip"] + push["head"]
         add("push after a change of one package", push["sent"] / 1e3, "%.0f kB", allowed / 1e3,
             f"{push['changed_files']} files, {push['changed_bytes'] / 1e3:.0f} kB, gzip {push['changed_gzip'] / 1e3:.0f} kB, head {push['head'] / 1e3:.0f} kB; first push {push['first_push'] / 1e6:.1f} MB")
     if memory:
-        add("daemon's RSS more than of a local mount", (memory["remote"] - memory["local"]) / 1e3, "%.1f MB", 4.0, f"{memory['remote'] / 1e3:.1f} MB")
+        add("daemon's RSS minus that of a local mount", (memory["remote"] - memory["local"]) / 1e3, "%.1f MB", 4.0, f"{memory['remote'] / 1e3:.1f} MB")
         add("fetcher's RSS", memory.get("fetcher", 0) / 1e3, "%.1f MB", 48.0)
     return table
 
@@ -396,6 +409,7 @@ def over(options, text):
             cut = None if options.only else bench.cut()
             memory = None if options.only else bench.memory()
         finally:
+            Home(options).unmount()
             servers.close()
     finally:
         link.close()
@@ -419,11 +433,11 @@ def main():
     for text in options.link or LINKS[:1 if options.quick else None]:
         found, push, cut, memory = over(options, text)
         table = rows(options, found, push, cut, memory)
-        print(f"\n{text}, {options.rounds} rounds, {'large' if options.big else 'small'} environment\n| from a bare home until done | median | bar | |\n|---|---|---|---|")
+        print(f"\n{text}, {options.rounds} rounds, {'large' if options.big else 'small'} environment\n| from an empty home to the end | median | bar | |\n|---|---|---|---|")
         for name, value, bar, is_missed in table:
             print(f"| {name} | {value} | {bar} | {'MISSED' if is_missed else ''} |", flush=True)
         if not any("rcc" in name for name in found):
-            print("Left out: rcc holotree pull (this build has no `holofs serve --rccremote`, or there is no official RCC)")
+            print("Skipped: rcc holotree pull (this build has no `holofs serve --rccremote`, or the official RCC is not available)")
         report[text] = {"ways": found, "push": push, "cut": cut, "memory": memory, "table": table}
     os.makedirs(os.path.dirname(os.path.abspath(options.json)), exist_ok=True)
     with open(options.json, "w") as out:

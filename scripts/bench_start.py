@@ -2,7 +2,7 @@
 import argparse, json, os, shutil, statistics, subprocess, tempfile, time
 
 PYTHON = ["python3", "-c", "pass"]
-# The bar: of all methods that start without a space, the isolated one is the fastest.
+# The bar: of all methods that start without a space, `--isolate` is the fastest.
 FROM_NOTHING = ["run", "isolate", "materialize"]
 
 
@@ -35,21 +35,21 @@ class Bench:
         return lambda: subprocess.run([self.native + "/bin/python3", *PYTHON[1:]], env=env, check=True)
 
     def ways(self):
-        """Name: description and command. Each has its own space, so that all can take turns."""
+        """By name: description and command. Each has its own space, so that all can take turns."""
         files = ("--mode", "materialize")
         return {
-            "native": ("plain files, no bytecode, as RCC runs", self.plain(PYTHONDONTWRITEBYTECODE="x")),
+            "native": ("plain files, no bytecode, as with RCC", self.plain(PYTHONDONTWRITEBYTECODE="x")),
             "native-bytecode": ("plain files, bytecode", self.plain(PYTHONPYCACHEPREFIX=self.options.home + "/pyc")),
             "version": ("holofs --version", lambda: self.call("--version")),
             "isolate": ("holofs run --isolate", self.run("isolate", "--isolate")),
             "run": ("holofs run", self.run("run")),
             "materialize": ("holofs run --mode materialize, every file", self.run("new", *files)),
             "mounted": ("holofs run, mounted before", self.run("mounted")),
-            "files": ("holofs run --mode materialize, files there", self.run("files", *files)),
+            "files": ("holofs run --mode materialize, files exist", self.run("files", *files)),
         }
 
     def measure(self):
-        """Milliseconds of each method, by round. The first round, which fills the stores, does not count."""
+        """Milliseconds of each method, by round. The first round fills the stores and does not count."""
         mounted = self.call("mount", self.catalog, "mounted")
         ways = self.ways()
         taken = {name: [] for name in ways}
@@ -86,7 +86,7 @@ def main():
         print("| %-42s | %7.1f | %7.1f |" % (way["what"], way["median"], way["min"]))
     fastest = min(FROM_NOTHING, key=lambda name: found[name]["median"])
     held = "" if fastest == "isolate" else "  MISSED"
-    print(f"from nothing, the fastest: {fastest} (bar: isolate){held}")
+    print(f"fastest method without a space: {fastest} (bar: isolate){held}")
     sizes = {}
     for name in ("holofs", "holofs-mount-helper"):
         path = os.path.join(options.programs, name)

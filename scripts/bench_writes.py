@@ -1,8 +1,8 @@
 """Measures writing into a space; see scripts/bench.d/writes.
 
-One tree of small files exists natively, below a kernel overlay, below fuse-overlayfs, and as a catalog that HoloFS mounts, all
-on one loop ext4 on tmpfs. The systems take turns, round by round, so that a disturbance of the machine affects all of them. Each
-case runs in a separate process that times only itself; a ratio is one of medians.
+One tree of small files exists natively, below a kernel overlay, below fuse-overlayfs, and as a catalog that HoloFS mounts, all on one
+ext4 in a loop image on tmpfs. The systems take turns, round by round, so that a disturbance of the machine affects all of them. Each case
+runs in a separate process that times only itself. A ratio is a ratio of medians.
 """
 
 import argparse
@@ -35,7 +35,7 @@ def run(*command, **more):
     return subprocess.run(command, check=True, stdout=subprocess.PIPE, **more).stdout.decode()
 
 
-# ---- the cases: each gets the root of a tree ---------------------------------------------------------------------------
+# ---- the cases: functions of the root of a tree ------------------------------------------------------------------------
 
 def files(root):
     return ["%s/made/%02d/%03d.py" % (root, d, f) for d in range(100) for f in range(100)]
@@ -127,7 +127,7 @@ class World:
         self.catalog = [n for n in os.listdir(DISK + "/hololib/catalog") if not n.endswith(".info")][0]
 
     def start(self, system):
-        """The root of a fresh tree."""
+        """Provides a fresh tree, and returns its root."""
         home = "%s/%s" % (DISK, system)
         for name in ("upper", "work", "merged"):
             os.makedirs(home + "/" + name)
@@ -183,12 +183,12 @@ def timed(case, root):
         text = said.read()
     os.waitpid(pid, 0)
     if not text:
-        sys.exit("A case failed in " + root)
+        sys.exit("The case %s failed in %s" % (case.__name__, root))
     return float(text)
 
 
 def pip_case(cache):
-    """Installing and uninstalling numpy and pandas from local wheels, with --target."""
+    """A case that installs and uninstalls numpy and pandas from local wheels, with --target."""
     wheels = cache + "/wheels-writes"
     if not glob.glob(wheels + "/pandas*"):
         run(sys.executable, "-m", "pip", "download", "-q", "-d", wheels, "numpy", "pandas")

@@ -1,7 +1,7 @@
-"""Compares two spaces: type, size, mode, content and link target of every entry, ignoring each space's own label.
+"""Compares two spaces: type, size, mode, content and link target of every entry, ignoring each space's own label and `__pycache__`.
 
-`compare_trees.py A B [--pass-over NAME]`: prints one line with the number of entries and exits 0 when they are equal, else up to ten
-differences, and 1. Directory modes and all times except those of files are ignored: RCC does not define them.
+`compare_trees.py A B` prints the number of entries and exits with 0 if the trees are equal; otherwise it prints up to ten differences
+and exits with 1. Directory modes, and all times except those of files, are ignored: RCC does not define them.
 """
 
 import os

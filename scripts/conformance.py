@@ -26,8 +26,8 @@ def say(text):
     print("conformance: " + text, file=sys.stderr, flush=True)
 
 
-def told(suite, good, text):
-    """A summary line."""
+def result_line(suite, good, text):
+    """Prints a summary line."""
     print("%-34s %-6s %s" % (suite, "ok" if good else "FAILED", text), flush=True)
     if not good:
         failures.append(suite)
@@ -71,15 +71,15 @@ def make_tree(tree):
 
 
 class World:
-    """A home with one catalog, a mounted space of it, and an ext4."""
+    """A home with one catalog, a mounted space of it, and an ext4 for comparison."""
 
     def __init__(self, holofs):
         self.holofs = holofs
         self.env = {"HOME": ROOT, "ROBOCORP_HOME": ROOT + "/h", "PATH": os.environ["PATH"]}
-        if "HOLOFS_IO" in os.environ:  # the other way of reading
+        if "HOLOFS_IO" in os.environ:  # passthrough
             self.env["HOLOFS_IO"] = os.environ["HOLOFS_IO"]
         self.ext4 = ROOT + "/ext4"
-        # A short name for the space: the name of a socket has at most 107 bytes.
+        # A short path to the space: the path of a socket has at most 107 bytes.
         self.root = tempfile.mkdtemp(prefix="hc", dir="/tmp")
         tree = ROOT + "/h/holotree/" + STAGE
         make_tree(tree)
@@ -156,7 +156,7 @@ def pjdfstest(world, args, expected):
         counts = re.search(r"Summary: (\d+) failed, (\d+) skipped, (\d+) passed", said)
         failed, _, passed = map(int, counts.groups()) if counts else (-1, 0, 0)
         good = failed == 0 and passed >= expected["pjdfstest"]["least_passed"]
-        told("pjdfstest in " + name, good, counts.group(0) if counts else "status %d, no summary" % status)
+        result_line("pjdfstest in " + name, good, counts.group(0) if counts else "status %d, no summary" % status)
 
 
 def fsx(world, args, _expected):
@@ -173,7 +173,7 @@ def fsx(world, args, _expected):
             command = [args.tools + "/fsx", "-N", "3000" if args.kill else "30000", "-S", str(seed), "-P", ROOT, "-f", config, path]
             status, said = logged("fsx-%s-%d" % (name, seed), command)
             last = said.strip().splitlines()[-1:] or ["(nothing)"]
-            told("fsx, seed %d, %s" % (seed, name), status == 0, last[0])
+            result_line("fsx, seed %d, %s" % (seed, name), status == 0, last[0])
             if status == 0:
                 os.unlink(path)
 
@@ -192,7 +192,7 @@ def stress(world, _args, _expected):
     known = {line.split(":")[0] for line in stress_fails(world.ext4 + "/stress", "ext4")[1]}
     done, fails, _ = stress_fails(world.root + "/stress", "holofs")
     new = [line for line in fails if line.split(":")[0] not in known]
-    told("stress-ng filesystem class", done and not new, "%d failures, %d of them not on ext4" % (len(fails), len(new)))
+    result_line("stress-ng filesystem class", done and not new, "%d failures, %d of them not on ext4" % (len(fails), len(new)))
     for line in new:
         print("    " + line)
 
@@ -202,12 +202,12 @@ def probe(world, _args, expected):
     try:
         results = json.loads(said[said.index("{"):])
     except ValueError:
-        return told("probe", False, "status %d: %s" % (status, said[-200:]))
+        return result_line("probe", False, "status %d: %s" % (status, said[-200:]))
     io = os.environ.get("HOLOFS_IO", "no-open")
     known = {entry["check"]: entry["result"] for entry in expected["probe"] if entry.get("io", io) == io}
     bad = ["%s: %s" % item for item in results.items() if item[1] != known.get(item[0], "ok") and known.get(item[0]) != "*"]
-    bad += ["%s: listed, and not asked" % check for check in known if check not in results]
-    told("probe", not bad, "%d of %d as on ext4 or as listed" % (len(results) - len(bad), len(results)))
+    bad += ["%s: listed, but not checked" % check for check in known if check not in results]
+    result_line("probe", not bad, "%d of %d as on ext4, or as listed" % (len(results) - len(bad), len(results)))
     for line in bad:
         print("    " + line)
 
@@ -235,18 +235,18 @@ def main():
                 suite(world, args, expected)
         if killer:
             killer.end()
-            told("servers killed meanwhile", killer.kills > 0, str(killer.kills))
+            result_line("servers killed meanwhile", killer.kills > 0, str(killer.kills))
         world.unmount()
         world.mount()
-        told("the space after a remount", os.path.isdir(world.root + "/lower/sub"), "is there")
-        told("the store's tree hash", world.store_hash() == before, before[:16])
+        result_line("the space after a remount", os.path.isdir(world.root + "/lower/sub"), "is readable")
+        result_line("the store's tree hash", world.store_hash() == before, before[:16])
         why = [entry["why"] for entry in expected["probe"] if not entry["why"].startswith(("No deviation", "See"))]
-        print("%d deviations from ext4 are kept, with their reasons, in tests/conformance.toml" % len(why))
+        print("%d deviations from ext4 are listed, with their reasons, in tests/conformance.toml" % len(why))
     finally:
         world.end()
     if not failures:
         shutil.rmtree(ROOT)
-    sys.exit("Failed: %s; what was said is in %s" % (", ".join(failures), ROOT) if failures else 0)
+    sys.exit("Failed: %s; the output is in %s" % (", ".join(failures), ROOT) if failures else 0)
 
 
 main()

@@ -1,14 +1,14 @@
-"""Benchmarks with cheap waking of processors, which is most of the cost of a request."""
+"""Makes it cheap to wake a processor during a benchmark: waking is most of the cost of a request."""
 
 
 class HaltPoll:
-    """Sets how many nanoseconds an idle processor of this virtual machine waits before it halts, until the end of the block."""
+    """Within the block, an idle processor of this virtual machine polls for this many nanoseconds before it halts."""
 
     PATH = "/sys/module/haltpoll/parameters/guest_halt_poll_ns"
 
     @staticmethod
     def add_option(parser):
-        parser.add_argument("--halt-poll", type=int, metavar="NS", help="what requests cost where waking is cheap: try 200000")
+        parser.add_argument("--halt-poll", type=int, metavar="NS", help="measure requests where waking a processor is cheap: try 200000")
 
     def __init__(self, nanoseconds):
         self.nanoseconds = nanoseconds

@@ -1,7 +1,4 @@
-"""Copies the running interpreter into a new prefix and installs packages there; see scripts/python-env.
-
-src/build/interpreter.py copies the interpreter.
-"""
+"""Copies the running interpreter into a new prefix (with src/build/interpreter.py) and installs packages there; see scripts/python-env."""
 
 import argparse
 import json
@@ -18,7 +15,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from interpreter import LEFT_OUT, TESTS, check, copy_interpreter, files_below, links_below  # noqa: E402
 
 DEFAULT = "numpy pandas requests"
-# plotly 5 alone has 13,000 small files: benchmarks need an environment with many files.
+# For benchmarks with many files: plotly 5 alone has 13,000 small ones.
 BIG = "scipy matplotlib scikit-learn statsmodels sympy plotly==5.24.1"
 
 
@@ -48,7 +45,7 @@ def wheels_of(cache):
 
 
 def download(python, wheels, packages):
-    """Wheels appear by rename, so that parallel runs and interrupted downloads are safe."""
+    """Downloads wheels. They are published by rename, so that parallel runs and interrupted downloads are safe."""
     temp = tempfile.mkdtemp(prefix=".temp.", dir=wheels)
     try:
         if not run(*python, "-m", "pip", "download", "--only-binary=:all:", "--dest", temp, "--find-links", wheels, *packages):
@@ -60,7 +57,7 @@ def download(python, wheels, packages):
 
 
 def install(prefix, cache, packages):
-    """pip runs in the copy, from its own wheel, which the machine's pip only has to download."""
+    """Installs the packages with pip in the copy. It runs from pip's own wheel, so the machine's pip only downloads that wheel."""
     wheels = wheels_of(cache)
 
     def pip_wheel():
@@ -79,7 +76,7 @@ def install(prefix, cache, packages):
         open(known, "w").close()
     if not run(*command):
         os.unlink(known)
-        die("Cannot install %s from %s: run again to fetch them once more" % (" ".join(packages), wheels))
+        die("Cannot install %s from %s: run this script again to download them again" % (" ".join(packages), wheels))
 
 
 # --- what RCC leaves in every environment ----------------------------------------------------------------------------
@@ -121,7 +118,7 @@ def figures(prefix):
                 relocated.append(path)
     links = len(list(links_below(prefix)))
     size = sum(os.path.getsize(p) for p in files)
-    return "%d files, %d links, %.1f MB, %d files name the prefix" % (len(files), links, size / 1e6, len(relocated))
+    return "%d files, %d links, %.1f MB, %d files contain the name of the prefix" % (len(files), links, size / 1e6, len(relocated))
 
 
 def main():
@@ -133,11 +130,11 @@ def main():
     options = parser.parse_args()
     prefix = os.path.join(os.path.realpath(os.path.dirname(os.path.abspath(options.prefix))), os.path.basename(options.prefix))
     if not re.match(r"h[0-9a-f]{7}_[0-9a-f]{14}t$", os.path.basename(prefix)):
-        die("The base name of %s is not like RCC's: h, 7 hex digits, _, 14 hex digits, t" % prefix)
+        die("The base name of %s does not have RCC's format: h, 7 hex digits, _, 14 hex digits, t" % prefix)
     if os.path.lexists(prefix):
-        die("Something is already at %s: remove it, or name another place" % prefix)
+        die("%s already exists: remove it, or choose another directory" % prefix)
     if sys.version_info < (3, 9):
-        die("Python %s is too old: name a newer one with --python (3.9 or later)" % platform.python_version())
+        die("Python %s is too old: choose Python 3.9 or later with --python" % platform.python_version())
     packages = options.packages.split() + (BIG.split() if options.big else [])
     os.makedirs(prefix, mode=0o755)
     started = time.time()

@@ -13,14 +13,14 @@ import tomllib
 
 
 def shipped(tree):
-    """The packages of `cargo tree --edges no-dev --prefix none`, as (name, version). `cargo metadata` would include those that only
-    a feature of a development dependency needs."""
+    """The packages listed by `cargo tree --edges no-dev --prefix none`, as (name, version). `cargo metadata` would also include those
+    needed only by a feature of a development dependency."""
     lines = pathlib.Path(tree).read_text().splitlines()
     return {(words[0], words[1].removeprefix("v")) for words in map(str.split, lines) if words}
 
 
 def is_allowed(licence, allowed):
-    """Whether a choice of the SPDX expression is allowed: OR has a lower precedence than AND; brackets are as in `(A OR B) AND C`."""
+    """True if some choice within the SPDX expression is allowed. OR has a lower precedence than AND; brackets as in `(A OR B) AND C`."""
     text = licence.replace("/", " OR ")
     words = re.findall(r"\(|\)|[^\s()]+", text)
     python, name = [], []
@@ -41,13 +41,13 @@ def is_allowed(licence, allowed):
 
 
 def without_reason(manifest):
-    """Direct dependencies of a manifest without a comment that says why."""
+    """The direct dependencies of a manifest without a comment that gives the reason."""
     found, inside = [], False
     for line in manifest.read_text().splitlines():
         if line.startswith("["):
             inside = line.strip("[]").endswith("dependencies")
         elif inside and "=" in line and not line.startswith("#") and "#" not in line:
-            found.append(f"{manifest}: {line.split('=')[0].strip()} has no reason beside it")
+            found.append(f"{manifest}: {line.split('=')[0].strip()} has no comment with the reason for it")
     return found
 
 

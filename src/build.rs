@@ -10,6 +10,7 @@
 //! the next build. The caller holds RCC's lock of the hololib, as RCC does while it builds.
 
 mod inputs;
+mod locked;
 mod nearest;
 mod stage;
 mod tools;
@@ -28,15 +29,16 @@ use std::time::Instant;
 pub use inputs::{InputKind, Inputs};
 pub use tools::Tools;
 
-use crate::error::{Class, Failure};
+use crate::error::{Class, Failure, chain};
 use crate::rcc::blueprint::ComposeError;
 use crate::rcc::home::Home;
 #[cfg(unix)]
 use crate::session::commit::Committed;
 use crate::session::context::Context;
+use crate::session::error::SessionError;
 #[cfg(unix)]
 use crate::session::sweep;
-use crate::space::record::{self, RecordError, Recorded};
+use crate::space::record::{self, Ahead, RecordError, Recorded};
 use crate::store::observe::Observer;
 
 use nearest::Made;
@@ -64,15 +66,15 @@ pub struct Options {
 
 /// Why another catalog cannot be upgraded.
 pub enum NotUpgraded {
-    /// The reason, which is not the inputs: the environment is built from nothing instead.
+    /// The reason, which does not lie in the inputs: the environment is built from scratch instead.
     Refused(String),
-    /// The tools failed, and would fail again.
+    /// The tools failed, and would fail again in a build from scratch.
     Failed(BuildError),
 }
 
-impl From<anyhow::Error> for NotUpgraded {
-    fn from(error: anyhow::Error) -> NotUpgraded {
-        NotUpgraded::Refused(format!("{error:#}"))
+impl From<SessionError> for NotUpgraded {
+    fn from(error: SessionError) -> NotUpgraded {
+        NotUpgraded::Refused(chain(&error).to_string())
     }
 }
 
@@ -179,7 +181,7 @@ pub struct Built {
     pub base: Option<String>,
     /// Why the nearest catalog was not upgraded.
     pub base_refused: Option<String>,
-    /// The result of recording, if it was built from nothing.
+    /// The result of recording, if it was built from scratch.
     pub recorded: Option<Recorded>,
     /// The result of the commit, if it was an upgrade.
     #[cfg(unix)]
@@ -223,11 +225,11 @@ pub fn by_rcc(home: &Home, inputs: &Inputs, options: &Options, tools: &Tools) ->
     let started = Instant::now();
     let log = log_file(home, &inputs.blueprint())?;
     Steps { tools, stage: home.root(), options, log: &log, started }.by_rcc(inputs, home.root())?;
-    let built = known(home, inputs).ok_or_else(|| refused("RCC succeeded but left no such catalog"))?;
+    let built = known(home, inputs).ok_or_else(|| refused("RCC succeeded but created no such catalog"))?;
     Ok(Built { is_new: true, log: Some(log), tool_seconds: started.elapsed().as_secs_f64(), ..built })
 }
 
-/// Builds and records, unless the catalog exists: from the nearest catalog if there is one and it can be mounted, else from nothing.
+/// Builds and records, unless the catalog exists: from the nearest catalog if there is one and it can be mounted, else from scratch.
 /// The caller holds the lock of the hololib.
 pub fn build(
     context: &Context,
@@ -249,7 +251,7 @@ pub fn build(
         } else {
             steps.conda(inputs)?
         }
-        let built = recorded(home, inputs, &steps, &stage, observer)?;
+        let built = recorded(home, inputs, &steps, &stage, &Ahead::default(), observer)?;
         removed(context, stage)?;
         return Ok(built);
     }
@@ -268,13 +270,13 @@ pub fn build(
             Ok(built) => return noted(built, &made, &builds),
             Err(NotUpgraded::Failed(error)) => return Err(error),
             Err(NotUpgraded::Refused(why)) => {
-                log::warn!("Built from nothing, not from {base}: {why}");
+                log::warn!("Built from scratch, not from {base}: {why}");
                 refused = Some(why);
             }
         }
     }
-    steps.install(inputs, &python)?;
-    let built = recorded(home, inputs, &steps, &stage, observer)?;
+    let ahead = steps.install(inputs, &python, home)?;
+    let built = recorded(home, inputs, &steps, &stage, &ahead, observer)?;
     removed(context, stage)?;
     noted(Built { base_refused: refused, ..built }, &made, &builds)
 }
@@ -307,13 +309,15 @@ fn recorded(
     inputs: &Inputs,
     steps: &Steps<'_>,
     stage: &Stage,
+    ahead: &Ahead,
     observer: &dyn Observer,
 ) -> Result<Built, BuildError> {
     let unimportable = steps.check_if_wanted()?;
     stage.finish(&inputs.specification)?;
     let recording = Instant::now();
     let naming = record::Options::new(inputs.specification.clone());
-    let recorded = record::record(stage.path(), home, &naming, observer).map_err(BuildError::Record)?;
+    let recorded = record::record_rest(stage.path(), home, &naming, ahead, observer);
+    let recorded = recorded.map_err(BuildError::Record)?;
     Ok(Built {
         is_new: true,
         log: Some(steps.log.to_owned()),
@@ -353,13 +357,14 @@ fn upgraded(
 
 /// The log file of a build. The last log of each blueprint is kept.
 fn log_file(home: &Home, blueprint: &str) -> Result<PathBuf, BuildError> {
-    let dir = home.holofs().join("builds");
+    let dir = home.holofs().below("builds");
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source| BuildError::Stage { doing: "Making", path, source }
     };
-    crate::sys::fs::dir::ensure_private(&dir).map_err(failed(&dir))?;
-    let log = dir.join(format!("{blueprint}.log"));
-    crate::sys::fs::dir::publish(&log, b"").map_err(failed(&log))?;
-    Ok(log)
+    // Tools get paths in it, so it must be ours: then no other user can put a link there.
+    dir.ensure().map_err(failed(&dir))?;
+    let log = dir.below(format!("{blueprint}.log"));
+    log.publish(b"").map_err(failed(&log))?;
+    Ok(log.into())
 }

@@ -13,6 +13,7 @@ mod commit;
 mod complete;
 mod config;
 mod context;
+mod definition;
 mod delete;
 #[cfg(unix)]
 mod df;
@@ -95,12 +96,12 @@ mod warm;
 
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use crate::rcc::home::Product;
-#[cfg(unix)]
-use crate::session::prefetch;
 use crate::session::request::SpaceName;
+#[cfg(unix)]
+use crate::session::serve::prefetch;
 
 use context::Context;
 use terminal::Color;
@@ -125,7 +126,7 @@ struct Global {
     #[arg(short = 'j', long, global = true)]
     json: bool,
     /// Do not trust caches: hash content at each open, compile the catalog again, ignore existing bytecode
-    #[arg(long, global = true, env = "HOLOFS_PARANOID", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, global = true, env = "HOLOFS_PARANOID", default_value = config::given("HOLOFS_PARANOID"), value_parser = clap::builder::FalseyValueParser::new())]
     paranoid: bool,
     /// Increase verbosity (-v: info, -vv: debug, -vvv: every operation)
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
@@ -149,7 +150,7 @@ struct Global {
         global = true,
         value_enum,
         value_name = "WHEN",
-        default_value = "auto",
+        default_value = config::usual("HOLOFS_COLOR"),
         env = "HOLOFS_COLOR"
     )]
     color: Color,
@@ -157,19 +158,19 @@ struct Global {
     #[arg(long, global = true)]
     no_progress: bool,
     /// The setting of progress in the variable or the configuration
-    #[arg(long, global = true, hide = true, default_value = "true", env = "HOLOFS_PROGRESS", action = clap::ArgAction::Set)]
+    #[arg(long, global = true, hide = true, default_value = config::usual("HOLOFS_PROGRESS"), env = "HOLOFS_PROGRESS", action = clap::ArgAction::Set)]
     progress: bool,
     /// Maximum size of inflated content to keep
-    #[arg(long, global = true, hide = true, env = "HOLOFS_RAW_SIZE", value_parser = table::parse_bytes)]
+    #[arg(long, global = true, hide = true, env = "HOLOFS_RAW_SIZE", default_value = config::given("HOLOFS_RAW_SIZE"), value_parser = table::parse_bytes)]
     raw_size: Option<u64>,
     /// Maximum time to wait for a lock held by RCC or another holofs (0: do not wait)
     #[arg(long, global = true, value_name = "SECONDS")]
     wait: Option<u64>,
     /// Do not use the network: of a remote environment, use only what is on this machine
-    #[arg(long, global = true, env = "HOLOFS_OFFLINE", value_parser = clap::builder::FalseyValueParser::new())]
+    #[arg(long, global = true, env = "HOLOFS_OFFLINE", default_value = config::given("HOLOFS_OFFLINE"), value_parser = clap::builder::FalseyValueParser::new())]
     offline: bool,
     /// Timeout for content of a remote environment, after which its reader gets an error
-    #[arg(long, global = true, value_name = "SECONDS", default_value_t = FETCH_SECONDS, env = "HOLOFS_FETCH_TIMEOUT")]
+    #[arg(long, global = true, value_name = "SECONDS", default_value = config::usual("HOLOFS_FETCH_TIMEOUT"), env = "HOLOFS_FETCH_TIMEOUT")]
     fetch_timeout: u64,
     /// Use the home of Sema4.ai's product: $SEMA4AI_HOME, otherwise ~/.sema4ai
     #[arg(long, global = true, conflicts_with = "robocorp")]
@@ -239,6 +240,7 @@ fn auto_name() -> String {
 }
 
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 enum Command {
     /// Mount a catalog as a space, without copying it
     Mount(mount::MountArgs),
@@ -300,7 +302,7 @@ enum Command {
     Remove(delete::RemoveArgs),
     /// Remove unused data
     Gc(gc::GcArgs),
-    /// Test every method to make a space appear on this machine, and print what would help
+    /// Test every way to mount or to place files on this machine, and print what would help
     Doctor(doctor::DoctorArgs),
     #[cfg(unix)]
     /// Mount as the mount(8) helper, called by `mount -t holofs`
@@ -329,32 +331,21 @@ impl SpaceArgs {
     }
 }
 
-/// The parsed command line; RCC commands are run here instead, and their exit code is returned.
+/// The parsed command line; RCC commands and help topics are handled here instead, and their exit code is returned.
 fn parse(words: Vec<std::ffi::OsString>) -> Result<Cli, ExitCode> {
     if holotree::called_so(&words) {
         return Err(holotree::main(&words));
     }
-    if let Some(printed) = topics::asked_for(&words) {
+    if let Some(printed) = topics::requested(&words) {
         return Err(printed.map_or_else(|error| exit_code::fail(&error, false), |()| ExitCode::SUCCESS));
     }
     // Errors in the file are reported by commands, but not by help.
-    let config = config::load().unwrap_or_else(|_| config::current());
-    let usual = std::env::var("HOLOFS_COLOR").ok().or_else(|| config.variable("HOLOFS_COLOR"));
-    let color = Color::of_words(&words, usual.as_deref());
-    let command = config.applied(command()).color(color.of_help());
-    let words = run::with_separator(&command, words);
-    let matches = command.try_get_matches_from(words);
-    let cli = matches.and_then(|matches| Cli::from_arg_matches(&matches));
-    let cli = cli.map_err(|error| misuse::usage(&error))?;
-    match config::load() {
+    let config = config::load();
+    let cli = definition::parsed(words).map_err(|error| misuse::usage(&error))?;
+    match config {
         Ok(_) => Ok(cli),
         Err(error) => Err(misuse::not_begun(exit_code::fail_as(&error, cli.global.json, exit_code::USAGE))),
     }
-}
-
-/// The command line definition, with examples for each command.
-fn command() -> clap::Command {
-    examples::added(Cli::command())
 }
 
 /// Runs the command in this process's arguments.
@@ -405,7 +396,7 @@ pub fn main() -> ExitCode {
         #[cfg(unix)]
         Command::MountHolofs(args) => return mount_holofs::main(&args.words),
         #[cfg(unix)]
-        Command::Prime => prefetch::main().map(|()| ExitCode::SUCCESS),
+        Command::Prime => prefetch::main().map(|()| ExitCode::SUCCESS).map_err(Into::into),
         #[cfg(unix)]
         Command::Serve(args) => serve::main(&context, &args),
         #[cfg(unix)]
@@ -416,14 +407,4 @@ pub fn main() -> ExitCode {
     let code = outcome.unwrap_or_else(|error| exit_code::fail(&error, context.json));
     log::logger().flush();
     code
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_command_line_is_consistent() {
-        command().debug_assert();
-    }
 }

@@ -76,6 +76,16 @@ pub fn line<E: Failure + 'static>(error: &E) -> impl Display + use<'_, E> {
     Line(error)
 }
 
+/// `error` and its causes, outermost first.
+pub fn all<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |&error| error.source())
+}
+
+/// The innermost cause of `error`, or `error` itself.
+pub fn root_cause<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    all(error).last().unwrap_or(error)
+}
+
 /// The causes of an error, outermost first. A cause that a foreign error already includes in its own text is not repeated.
 pub fn causes(error: &(dyn Error + 'static)) -> Vec<String> {
     let mut texts = vec![error.to_string()];

@@ -2,7 +2,7 @@
 //!
 //! # Data flow
 //! ```text
-//! catalog file ─parse, validate─▶ Catalog ─compile─▶ Index (mapped)          blobs: library/ (gz|raw|zstd)
+//! catalog file ─parse, validate─▶ Catalog ─compile─▶ Index (cached)          blobs: library/ (gz|raw|zstd)
 //!                                                      │                        │ inflate + verify, once
 //!                                                      ▼                        ▼
 //!              FUSE requests ─▶ fuse ─▶ vfs ─▶ {Index, Upper, Relocated} ─▶ BlobSource ─▶ raw store
@@ -13,7 +13,8 @@
 //! and materialize do not depend on each other: both read through the store, so their results agree.
 //!
 //! # Layers
-//! A layer imports only from layers above it in this table, or from its own children; `tests/layers.rs` checks this.
+//! A layer imports only from layers above it in this table, or from its own files, and no files import each other in a circle;
+//! `tests/layers.rs` checks this.
 //!
 //! | layer | responsibility |
 //! |---|---|

@@ -1,8 +1,8 @@
-//! Remote environments: in a registry, a bucket, a directory, on a web server.
+//! Remote environments: in a registry, in a bucket, in a directory, or on a web server.
 //!
 //! ```text
 //! ref ──▶ head: the catalog as RCC wrote it, the packs, where each blob's frames are      (trust starts at the head's SHA-256)
-//!           └──▶ packs: objects of about 16 MiB, frames of one file or of 256 KiB of one, each compressed by itself
+//!           └──▶ packs: objects of about 16 MiB, frames of one file or of 256 KiB of one, each compressed separately
 //! ```
 //! Every object but a ref is named by its SHA-256 and never changes. Everything a remote sends is verified, never trusted: a head by
 //! its digest, a frame by the digest of its chunk or file; and a file enters the library or the raw store only through the one
@@ -11,13 +11,15 @@
 //! Nothing here reads environment variables, prints, or decides how long a user waits: the command line does.
 
 pub mod address;
+pub mod breaker;
+pub mod checks;
 pub mod collect;
 pub mod download;
 pub mod error;
 pub mod fetch;
 #[cfg(unix)]
 pub mod fetcher;
-mod frame;
+pub mod frame;
 pub mod head;
 #[cfg(unix)]
 pub mod http_head;

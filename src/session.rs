@@ -10,14 +10,14 @@
 //! | [`decide`] | the decision on a request, from the state of the space: join, attach, start, repair, wait, refuse |
 //! | [`start`] | the lock held during that decision |
 //! | [`appear`] | makes a space appear, by the best method that works; [`report`] says which |
-//! | [`plain`], [`files`] | a space laid out as files: what stands there, and what to do with it |
+//! | [`plain`], [`files`] | a space laid out as files: its state, and what to do with it |
 //! | [`run`], [`execute`] | running a command in a space |
 //! | [`compile`] | compiles the bytecode that spaces share |
 //! | [`daemon`], [`starter`], [`background`] | the process in the background: its start, its starter, its sandbox |
 //! | [`claim`], [`serve`] | what this process does: claims, mounts, serves |
 //! | [`supervise`] | the supervisor of a mount, which replaces a dead server |
-//! | [`restart`] | replaces the program that serves a mount by the installed one |
-//! | [`unmount`], [`detach`] | unmounting, and how a mount is taken away |
+//! | [`restart`] | replaces the program that serves a mount with the installed one |
+//! | [`unmount`], [`detach`] | unmounting, and how a mount is removed |
 
 pub mod appear;
 #[cfg(unix)]
@@ -56,8 +56,6 @@ pub mod own_space;
 pub mod parity;
 #[cfg(unix)]
 pub mod plain;
-#[cfg(unix)]
-pub mod prefetch;
 #[cfg(unix)]
 pub mod recording;
 pub mod report;

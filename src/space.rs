@@ -83,11 +83,19 @@ pub enum SpaceError {
         /// Its holder, if it is known.
         holder: Option<Process>,
     },
-    /// Something that is not ours is mounted there, or a dead mount of ours is still there.
+    /// Another file system is mounted there, or a dead mount of HoloFS.
     #[error("Something is mounted at {}", root.display())]
     Mounted {
         /// The space.
         root: PathBuf,
+    },
+    /// Another user created the directory of the space.
+    #[error("{} belongs to user {owner}, so its files may be anything", root.display())]
+    Foreign {
+        /// The space.
+        root: PathBuf,
+        /// The user.
+        owner: u32,
     },
     /// One of our state files cannot be parsed.
     #[error("{} is damaged", path.display())]
@@ -115,7 +123,7 @@ impl Failure for SpaceError {
             SpaceError::Locked { .. } | SpaceError::Live { .. } | SpaceError::Mounted { .. } => {
                 Some(Class::Busy)
             }
-            SpaceError::BadState { .. } | SpaceError::Io { .. } => None,
+            SpaceError::Foreign { .. } | SpaceError::BadState { .. } | SpaceError::Io { .. } => None,
         }
     }
 
@@ -123,6 +131,7 @@ impl Failure for SpaceError {
         match self {
             SpaceError::Locked { .. } => Some("wait for it, or end it".into()),
             SpaceError::Live { .. } | SpaceError::Mounted { .. } => Some("unmount it first".into()),
+            SpaceError::Foreign { .. } => Some("move it away".into()),
             SpaceError::BadState { .. } => Some("remove it".into()),
             SpaceError::Io { .. } => None,
         }
@@ -136,8 +145,21 @@ impl SpaceError {
     }
 }
 
+/// True if the record of the mount says that `holder` is in another PID namespace: a process here may have the same number and
+/// even the same start time, which is counted in hundredths of a second.
+#[cfg(unix)]
+fn is_hidden(holder: &Process, state: Option<&MountState>) -> bool {
+    state.is_some_and(|state| state.process == *holder && state.is_hidden())
+}
+
+/// False: there are no PID namespaces.
+#[cfg(windows)]
+fn is_hidden(_holder: &Process, _state: Option<&MountState>) -> bool {
+    false
+}
+
 fn live_holder(holder: Option<Process>) -> String {
-    holder.map_or_else(|| "a process that does not say its number".to_owned(), |process| process.to_string())
+    holder.map_or_else(|| "an unidentified process".to_owned(), |process| process.to_string())
 }
 
 impl Space {
@@ -192,29 +214,21 @@ impl Space {
 
     /// The process that mounts or materializes this space now, if its number is valid here.
     pub fn live_holder(&self) -> Option<Process> {
-        let holder = live::held_by(&self.state_dir.below(files::LOCK));
-        holder.filter(|holder| !self.is_hidden(holder))
+        let holder = live::held_by(&self.state_dir.below(files::LOCK))?;
+        let state = self.mount_state().ok().flatten();
+        (!is_hidden(&holder, state.as_ref())).then_some(holder)
     }
 
-    /// The process of another PID namespace that mounts this space, as `state` says; its number is not valid here.
+    /// The same, for a caller that has already read the record of the mount.
+    pub fn live_holder_by(&self, state: Option<&MountState>) -> Option<Process> {
+        live::held_by(&self.state_dir.below(files::LOCK)).filter(|holder| !is_hidden(holder, state))
+    }
+
+    /// The process in another PID namespace that mounts this space, according to `state`; its number is not valid here.
     #[cfg(unix)]
     pub fn hidden_holder(&self, state: &MountState) -> Option<Process> {
         let signer = state.is_hidden().then(|| live::signed_by(&self.state_dir.below(files::LOCK))).flatten();
         signer.filter(|signer| *signer == state.process)
-    }
-
-    /// True if the record of the mount says that `holder` is of another PID namespace: a process here may have its number and even its
-    /// start time, which is counted in hundredths of a second.
-    #[cfg(unix)]
-    fn is_hidden(&self, holder: &Process) -> bool {
-        let state = self.mount_state().ok().flatten();
-        state.is_some_and(|state| state.process == *holder && state.is_hidden())
-    }
-
-    /// False: there are no PID namespaces.
-    #[cfg(windows)]
-    fn is_hidden(&self, _holder: &Process) -> bool {
-        false
     }
 
     /// Fails for a space whose lock file cannot be used: one that is not a regular file of ours would never become free.
@@ -245,13 +259,22 @@ impl Space {
         }
     }
 
+    /// Fails if another user made the directory of the space: in a shared holotree every member can put one there.
+    pub fn refuse_foreign(&self) -> Result<(), SpaceError> {
+        match sys::fs::stat::foreign_owner(&self.root) {
+            Ok(None) => Ok(()),
+            Ok(Some(owner)) => Err(SpaceError::Foreign { root: self.root.clone(), owner }),
+            Err(error) => Err(SpaceError::io("Looking at", &self.root)(error)),
+        }
+    }
+
     /// Creates the base as RCC would.
     pub fn ensure_base(&self) -> Result<(), SpaceError> {
         let shared = self.home.is_shared() && self.base == self.home.holotree();
         sys::fs::shared::ensure_dir(&self.base, shared).map_err(SpaceError::io("Making", &self.base))
     }
 
-    /// True if anything was ever written to it as a mount.
+    /// True if anything was ever written to the space while it was mounted.
     pub fn has_upper(&self) -> bool {
         self.state_dir.join(files::UPPER_NAMES).exists()
     }

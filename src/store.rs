@@ -2,10 +2,11 @@
 //!
 //! [`Store::open`](BlobSource::open) answers from open descriptors, else from the raw store, else from the library, through the raw
 //! store if it accepts the content and otherwise through memory. Invariants: a [`RawFile`] has exactly the content of its digest,
-//! verified when it was decoded; no lock is held while blobs are read or written; a blob that several threads need at once is decoded
-//! once.
+//! verified when it was decoded; no lock is held while blobs are read or written, except that of a single file that is read in pieces
+//! ([`large`]); a blob that several threads need at once is decoded once.
 //!
-//! Locks, never nested: descriptors ([`cache`]), tickets ([`inflight`]), the ledger ([`raw`]).
+//! Locks, never nested: descriptors ([`cache`]), tickets ([`inflight`]), the ledger ([`raw`]), one per directory of [`fingerprints`],
+//! files read in pieces ([`large`]), partial files ([`supplied`]).
 
 pub mod index;
 pub mod observe;
@@ -13,6 +14,7 @@ pub mod relocate;
 
 use std::io;
 use std::num::NonZeroUsize;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -20,7 +22,8 @@ use std::time::Duration;
 use crate::error::chain;
 use crate::rcc::digest::Digest;
 use crate::store::observe::origin::{self, Origin};
-use crate::store::observe::{Counter, Observer};
+use crate::store::observe::{Counter, Observer, UNSUPPLIED};
+use crate::store::pieces::{Checks, Part};
 use crate::sys::fs::at::TreeDir;
 use crate::sys::fs::beneath::is_descriptor_shortage;
 use crate::sys::fs::name::Name;
@@ -37,10 +40,12 @@ mod inflight;
 #[cfg(test)]
 mod inflight_tests;
 mod intake;
+mod large;
 mod layout;
 mod ledger;
 mod library;
 pub mod memory;
+pub mod pieces;
 mod publish;
 mod raw;
 mod rawfile;
@@ -63,10 +68,10 @@ pub use sweep::Sweep;
 /// The modification time of every file that RCC restores, and of every entry of our raw store: seconds since 1970.
 pub const MOTHER_TIME: i64 = 1_610_000_000;
 
-/// The longest single wait for a process that is overwriting a blob; twice that in total.
+/// The limit of the doubling pauses while a process is overwriting a blob: 1, 2, 4 … 256 ms, so about this long in total.
 const LONGEST_PAUSE: Duration = Duration::from_millis(500);
 
-/// A file of a catalog, as far as its content is concerned.
+/// The content of a file of a catalog.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Wanted {
     /// The digest of the raw content.
@@ -88,6 +93,22 @@ impl Wanted {
 pub trait BlobSource: Send + Sync {
     /// Returns the complete content as a file, or an error; never wrong bytes.
     fn open(&self, wanted: &Wanted) -> Result<RawFile, StoreError>;
+
+    /// Returns the content, of which at least the bytes of the range can be read.
+    fn part(&self, wanted: &Wanted, _range: Range<u64>) -> Result<Part, StoreError> {
+        self.open(wanted).map(Part::Whole)
+    }
+
+    /// False if opening the content would fetch it from elsewhere.
+    fn is_local(&self, _wanted: &Wanted) -> bool {
+        true
+    }
+
+    /// Fills `out` from `offset`, which must lie within the content: the inner result is that of reading verified bytes.
+    fn read(&self, wanted: &Wanted, offset: u64, out: &mut [u8]) -> Result<io::Result<()>, StoreError> {
+        let range = offset..offset.saturating_add(out.len() as u64);
+        Ok(self.part(wanted, range)?.read_exact_at(out, offset))
+    }
 }
 
 /// The limits of a store.
@@ -116,31 +137,28 @@ impl Default for Limits {
 
 /// Provides content that the library lacks, such as from a remote.
 pub trait Supplier: Send + Sync {
-    /// Requests content. The result is untrusted: the store verifies all of it.
-    fn supply(&self, wanted: &Wanted) -> io::Result<Supply>;
-}
+    /// The SHA-256 of each piece, for content that has several.
+    fn checks(&self, digest: &Digest) -> Option<Checks>;
 
-/// The answer of a supplier.
-pub enum Supply {
-    /// The content from its start.
-    Content(Box<dyn io::Read + Send>),
-    /// The content was added to the store meanwhile: look there again.
-    Look,
+    /// Requests pieces of content, and passes them on as they arrive, in any order. They are untrusted: the store verifies all of
+    /// them. Waits for pieces that another request is already transferring, but does not pass them on: look for them again.
+    fn supply(&self, wanted: &Wanted, pieces: &[u64], take: &mut dyn FnMut(u64, &[u8])) -> io::Result<()>;
 }
 
 /// Verified content of one hololib.
 pub struct Store {
     library: Library,
     /// The source of content that the library lacks.
-    supplier: Option<Arc<dyn Supplier>>,
+    supplied: Option<supplied::Supplied>,
     /// `None` if it cannot be used at all.
     raw: Option<RawStore>,
     descriptors: cache::Descriptors,
+    large: large::Large,
     in_flight: inflight::InFlight,
     observer: Arc<dyn Observer>,
     paranoid: bool,
     /// Whether it was reported that the raw store is not used.
-    told: AtomicBool,
+    warned: AtomicBool,
 }
 
 impl Store {
@@ -157,10 +175,20 @@ impl Store {
             observer.fallback("raw store", &reason);
         });
         let raw = raw.ok();
-        let told = AtomicBool::new(raw.is_none());
+        let warned = AtomicBool::new(raw.is_none());
         let descriptors = cache::Descriptors::new(limits.descriptors, limits.memory_bytes);
         let in_flight = inflight::InFlight::default();
-        Store { library, supplier: None, raw, descriptors, in_flight, observer, paranoid: false, told }
+        Store {
+            library,
+            supplied: None,
+            raw,
+            descriptors,
+            large: large::Large::default(),
+            in_flight,
+            observer,
+            paranoid: false,
+            warned,
+        }
     }
 
     /// Sets whether content is hashed each time it is opened, not only when it is decoded.
@@ -175,10 +203,10 @@ impl Store {
         self.paranoid
     }
 
-    /// Takes content that is missing or damaged in the library from `supplier`.
+    /// Takes content that is missing or damaged in the library from `supplier`; large files that are not whole are in `partial`.
     #[must_use]
-    pub fn with_supplier(mut self, supplier: Arc<dyn Supplier>) -> Store {
-        self.supplier = Some(supplier);
+    pub fn with_supplier(mut self, supplier: Arc<dyn Supplier>, partial: Option<Place>) -> Store {
+        self.supplied = Some(supplied::Supplied::new(supplier, partial));
         self
     }
 
@@ -337,13 +365,13 @@ impl Store {
             if reason.io().is_some_and(is_descriptor_shortage) {
                 return Err(reason);
             }
-            if !self.told.swap(true, Ordering::Relaxed) {
+            if !self.warned.swap(true, Ordering::Relaxed) {
                 self.observer.fallback("raw store", &format!("{}; serving from memory", chain(&reason)));
             }
         }
         let blob = match self.library.open_blob(&wanted.digest) {
-            Err(error) if error.is_damage() && self.supplier.is_some() => {
-                return self.supplied_to_memory(wanted, error);
+            Err(error) if error.is_damage() && self.supplied.is_some() => {
+                return self.supplied(wanted, error);
             }
             opened => opened?,
         };
@@ -358,9 +386,6 @@ impl Store {
         Ok(file)
     }
 }
-
-/// The name under which an observer counts content that a supplier did not supply.
-pub const UNSUPPLIED: &str = "content of the remote";
 
 /// What can fail while content is written to memory.
 enum MemoryError {
@@ -388,7 +413,12 @@ impl BlobSource for Store {
             }
             let opened = self.cold(&key, wanted);
             match &opened {
-                Ok(file) => self.descriptors.put(key, file.clone()),
+                Ok(file) => {
+                    if file.path().is_none() {
+                        self.note_in_memory(key, wanted);
+                    }
+                    self.descriptors.put(key, file.clone());
+                }
                 Err(error) => {
                     self.observer.count(Counter::BlobErrors, 1);
                     if let StoreError::Supply { .. } = error {
@@ -399,10 +429,41 @@ impl BlobSource for Store {
             return opened;
         }
     }
+
+    fn part(&self, wanted: &Wanted, range: Range<u64>) -> Result<Part, StoreError> {
+        match self.supplied {
+            Some(_) => self.supplied_part(wanted, &range),
+            None => self.open(wanted).map(Part::Whole),
+        }
+    }
+
+    fn is_local(&self, wanted: &Wanted) -> bool {
+        self.is_here(wanted)
+    }
+
+    fn read(&self, wanted: &Wanted, offset: u64, out: &mut [u8]) -> Result<io::Result<()>, StoreError> {
+        if self.read_in_pieces(wanted, offset, out).is_some() {
+            return Ok(Ok(()));
+        }
+        let range = offset..offset.saturating_add(out.len() as u64);
+        Ok(self.part(wanted, range)?.read_exact_at(out, offset))
+    }
 }
 
 impl<S: BlobSource + ?Sized> BlobSource for Arc<S> {
     fn open(&self, wanted: &Wanted) -> Result<RawFile, StoreError> {
         (**self).open(wanted)
+    }
+
+    fn part(&self, wanted: &Wanted, range: Range<u64>) -> Result<Part, StoreError> {
+        (**self).part(wanted, range)
+    }
+
+    fn is_local(&self, wanted: &Wanted) -> bool {
+        (**self).is_local(wanted)
+    }
+
+    fn read(&self, wanted: &Wanted, offset: u64, out: &mut [u8]) -> Result<io::Result<()>, StoreError> {
+        (**self).read(wanted, offset, out)
     }
 }

@@ -12,4 +12,5 @@ pub mod host;
 pub mod mount;
 #[cfg_attr(windows, path = "sys/process/windows/process.rs")]
 pub mod process;
+pub mod sqlite;
 pub mod text;

@@ -1,4 +1,5 @@
-//! The layer check: which module may import which, where `fuser` and the operating system are allowed, and how long files may be.
+//! The layer check: which module may import which, where `fuser` and the operating system are allowed, how long files may be, and that
+//! no files import each other in a circle.
 //! What clippy can check is in `clippy.toml`: printing, the environment, exits, and the length of functions.
 //!
 //! It reads the sources as text, with comments, strings and test modules blanked out, so it needs no compiler and a
@@ -6,8 +7,13 @@
 
 #![allow(clippy::unwrap_used, reason = "a test helper fails loudly")]
 
+#[path = "layers/circles.rs"]
+mod circles;
+
 use std::fs;
 use std::path::{Path, PathBuf};
+
+use circles::Imports;
 
 /// The layers, lowest first; a module imports only from layers before its own, or from its own.
 const LAYERS: [&str; 12] =
@@ -28,18 +34,33 @@ fn only_the_fuse_layer_names_fuser() {
 }
 
 #[test]
+fn only_the_command_line_uses_anyhow() {
+    refuse(check_all(anyhow));
+}
+
+#[test]
 fn only_sys_touches_the_operating_system() {
     refuse(check_all(system));
 }
 
 #[test]
-fn every_file_says_what_it_is_and_stays_short() {
-    refuse(check_all(shape));
+fn every_file_describes_itself_and_stays_short() {
+    let roots = ["src", "tests", "fuzz/src", "mount-helper/src"];
+    refuse(roots.iter().flat_map(|root| check(root, shape)).collect());
 }
 
 #[test]
 fn no_file_is_named_mod() {
     refuse(check_all(naming));
+}
+
+#[test]
+fn no_files_import_each_other_in_a_circle() {
+    for crate_root in ["src", "fuzz/src", "mount-helper/src"] {
+        let sources = sources(crate_root);
+        refuse(Imports::on_unix(&sources).circles());
+        refuse(Imports::on_windows(&sources).circles());
+    }
 }
 
 // ---- the rules -------------------------------------------------------------------------------------------------
@@ -125,6 +146,11 @@ fn identifier(text: &str) -> String {
 
 fn fuser(path: &str, source: &Source) -> Vec<String> {
     if path.starts_with("fs/fuse") { Vec::new() } else { words(&source.code, &["fuser"]) }
+}
+
+/// Below the command line every layer has its own type of errors.
+fn anyhow(path: &str, source: &Source) -> Vec<String> {
+    if ["cli", "main"].contains(&module_of(path)) { Vec::new() } else { words(&source.code, &["anyhow"]) }
 }
 
 fn system(path: &str, source: &Source) -> Vec<String> {
@@ -269,20 +295,26 @@ fn without_tests(code: &str) -> String {
 }
 
 fn check_all(rule: Rule) -> Vec<String> {
-    let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
-    let mut found = Vec::new();
-    let files = rust_files(&src);
-    assert!(files.len() > 5, "the referee sees no sources in {}", src.display());
-    for file in files {
-        let path = file.strip_prefix(&src).unwrap().to_str().unwrap().replace('\\', "/");
-        // The rules for code do not apply to a module that only contains tests.
-        if path.ends_with("tests.rs") {
-            continue;
-        }
-        let source = Source::new(&fs::read_to_string(&file).unwrap());
-        found.extend(rule(&path, &source).into_iter().map(|what| format!("src/{path}: {what}")));
-    }
-    found
+    check("src", rule)
+}
+
+fn check(root: &str, rule: Rule) -> Vec<String> {
+    let found = |(path, source): &(String, Source)| {
+        rule(path, source).into_iter().map(|what| format!("{root}/{path}: {what}")).collect::<Vec<String>>()
+    };
+    sources(root).iter().flat_map(found).collect()
+}
+
+/// The files of a crate by their paths below `root`; without modules that only contain tests, to which no rule for code applies.
+fn sources(root: &str) -> Vec<(String, Source)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join(root);
+    let files = rust_files(&root);
+    assert!(files.len() > 5, "the referee sees no sources in {}", root.display());
+    let read = |file: PathBuf| {
+        let path = file.strip_prefix(&root).unwrap().to_str().unwrap().replace('\\', "/");
+        (path, Source::new(&fs::read_to_string(&file).unwrap()))
+    };
+    files.into_iter().map(read).filter(|(path, _)| !path.ends_with("tests.rs")).collect()
 }
 
 fn rust_files(dir: &Path) -> Vec<PathBuf> {
@@ -339,6 +371,13 @@ mod planted {
         assert_eq!(says(fuser, "fs/vfs.rs", "use fuser::FileAttr;"), ["line 1: 'fuser' has no place here"]);
         assert_eq!(says(fuser, "fs/fuse/session.rs", "use fuser::FileAttr;"), [""; 0]);
         assert_eq!(says(fuser, "fs/vfs.rs", "let fusermount = 1; // fuser"), [""; 0]);
+    }
+
+    #[test]
+    fn anyhow_refuses_it_below_the_command_line() {
+        let found = ["line 1: 'anyhow' has no place here"];
+        assert_eq!(says(anyhow, "session/run.rs", "fn f() -> anyhow::Result<()> { g() }"), found);
+        assert_eq!(says(anyhow, "cli/run.rs", "fn f() -> anyhow::Result<()> { g() }"), [""; 0]);
     }
 
     #[test]

@@ -1,3 +1,3 @@
-//! What the fuzz targets call, as a library.
+//! The functions that the fuzz targets call.
 
 pub mod targets;

@@ -1,8 +1,8 @@
 //! Each user's resources: requests in progress, and live mounts in any namespace.
 //!
-//! The count of mounts cannot be wrong, since the kernel keeps it: the device of each mount that we made is watched by an epoll set,
-//! which does not keep it open. When the last process closes the device, the mount is dead and the kernel removes the device from the
-//! set. A mount in the helper's own namespace is also in the kernel's table, where other programs may have added ours.
+//! The kernel keeps the count of mounts, so it cannot be wrong: an epoll set watches the device of each mount that this helper made, but
+//! does not keep it open. When the last process closes the device, the mount is dead, and the kernel removes the device from the set.
+//! Mounts in the helper's own namespace are counted by the kernel's table, which also has mounts of HoloFS made by other programs.
 
 use std::collections::HashMap;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -91,7 +91,7 @@ impl Accounts {
     }
 }
 
-/// The data stored with a device: the user, and the low half of the namespace's number, which is all of it.
+/// The data stored with a device: the user, and the number of the namespace, which has 32 bits.
 fn label(uid: u32, namespace: NamespaceId) -> u64 {
     u64::from(uid) << 32 | namespace.0 & 0xffff_ffff
 }

@@ -1,7 +1,7 @@
 //! The socket: accepts peers, lets them wait, and serves them.
 //!
-//! A user that no rule allows is refused at once. An accepted peer waits without a thread until its request has arrived; when too many
-//! wait, the one that has been idle longest is disconnected. Each request runs on its own thread, and their number is limited.
+//! A user whom no rule allows is refused at once. An accepted peer waits without a thread until its request arrives; if too many are
+//! waiting, the one that has waited longest is disconnected. Each request runs on its own thread, and the number of threads is limited.
 
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, PermissionsExt};
@@ -30,12 +30,12 @@ const MOST_WAITING: usize = 256;
 /// The first descriptor that systemd passes.
 const FIRST_PASSED: i32 = 3;
 
-/// The socket that systemd passed, or a new one at `path` that everybody may connect to: the policy decides.
+/// The socket that systemd passed, or a new one at `path`. All users may connect; the policy decides who is served.
 pub fn listener(path: &Path) -> Result<OwnedFd, String> {
     let own = std::process::id().to_string();
     let is = |name: &str, value: &str| std::env::var(name).is_ok_and(|found| found == value);
     if is("LISTEN_PID", &own) && is("LISTEN_FDS", "1") {
-        // SAFETY: by systemd's protocol this descriptor is open and only ours.
+        // SAFETY: by systemd's protocol this descriptor is open, and nothing else owns it.
         #[allow(unsafe_code)]
         return Ok(unsafe { OwnedFd::from_raw_fd(FIRST_PASSED) });
     }
@@ -89,7 +89,7 @@ impl Door {
             if comes && let Some(newcomer) = self.accept(listener)? {
                 if waiting.len() >= MOST_WAITING {
                     let idle = waiting.remove(0);
-                    self.refuse(&idle.peer, &idle.who, "too many others wait");
+                    self.refuse(&idle.peer, &idle.who, "too many requests are waiting");
                 }
                 waiting.push(newcomer);
             }
@@ -103,7 +103,7 @@ impl Door {
             match (ready, ready.then(|| place.take()).flatten()) {
                 (true, Some(work)) => self.start(one, work),
                 (false, _) if one.until <= now => {
-                    self.refuse(&one.peer, &one.who, "nothing was asked in time")
+                    self.refuse(&one.peer, &one.who, "no request arrived in time")
                 }
                 _ => stay.push(one),
             }
@@ -147,7 +147,7 @@ impl Door {
         }
     }
 
-    /// Ends a connection with a reason. If the peer does not receive it, it has closed already, or lost its claim to an answer.
+    /// Ends a connection with a reason. If that cannot be sent, the peer has closed the connection or does not read it.
     fn refuse(&self, peer: &OwnedFd, who: &Peer, why: &str) {
         self.log.refused(who, why);
         packet::send(peer, &protocol::answer(Err(why)), &[]).ok();

@@ -11,13 +11,13 @@ pub fn drop_all_but_mounting(namespaces: bool) -> Result<String, String> {
     let failed = |what: &str, error: rustix::io::Errno| format!("Cannot {what}: {error}");
     let now = capabilities(None).map_err(|error| failed("read the capabilities", error))?;
     let mut kept = CapabilitySet::SYS_ADMIN;
-    let mut told = String::from("CAP_SYS_ADMIN");
+    let mut needed = String::from("CAP_SYS_ADMIN");
     if namespaces {
         kept |= CapabilitySet::SYS_CHROOT;
-        told.push_str(" and CAP_SYS_CHROOT");
+        needed.push_str(" and CAP_SYS_CHROOT");
     }
     if !now.permitted.contains(kept) {
-        return Err(format!("Mounting needs {told}: start it as root, privileged"));
+        return Err(format!("Mounting needs {needed}: start it as root, privileged"));
     }
     set_no_new_privs(true).map_err(|error| failed("refuse new privileges", error))?;
     clear_ambient_capability_set().map_err(|error| failed("clear ambient capabilities", error))?;
@@ -32,5 +32,5 @@ pub fn drop_all_but_mounting(namespaces: bool) -> Result<String, String> {
     }
     let sets = CapabilitySets { effective: kept, permitted: kept, inheritable: CapabilitySet::empty() };
     set_capabilities(None, sets).map_err(|error| failed("drop capabilities", error))?;
-    Ok(told)
+    Ok(needed)
 }

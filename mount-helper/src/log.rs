@@ -1,5 +1,5 @@
 //! The helper's log: one line on stderr for each request. Refusals are easy to provoke, so each user gets only a few lines per period;
-//! the number of the others is logged in one line.
+//! further refusals are counted, and their number is one line.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -71,11 +71,11 @@ impl Lately {
     fn end(&mut self) -> Vec<String> {
         let refusals = std::mem::take(self).refusals;
         let more = refusals.into_iter().filter(|&(_, count)| count > MOST_LINES);
-        let told = more.map(|(uid, count)| {
+        let entries = more.map(|(uid, count)| {
             let who = uid.map_or("other users".to_owned(), |uid| format!("uid={uid}"));
             format!("{who}: refused {} more times in {} s", count - MOST_LINES, WHILE.as_secs())
         });
-        told.collect()
+        entries.collect()
     }
 }
 

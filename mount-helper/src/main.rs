@@ -1,9 +1,9 @@
 //! `holofs-mount-helper`: the smallest privileged part of HoloFS.
 //!
-//! Started by root (a systemd socket unit, a privileged sidecar), it waits on a unix seqpacket socket. The kernel identifies the peer,
+//! Started by root (a systemd socket unit, a privileged sidecar), it listens on a Unix seqpacket socket. The kernel identifies the peer,
 //! and a policy file decides what is allowed. The helper mounts FUSE on the directory *descriptor* that it received, returns the
-//! `/dev/fuse` descriptor, and never sees a byte of what is served. It stores no state: the kernel knows which mounts there are, and
-//! whose. Paths are only compared and written to the log, never walked.
+//! `/dev/fuse` descriptor, and never sees a byte of what is served. It stores no state: the kernel knows all mounts and their users.
+//! Paths are only compared and written to the log, never resolved.
 
 // The log of a daemon is its stderr, and its settings come from systemd.
 #![allow(clippy::print_stderr, clippy::disallowed_methods)]
@@ -24,8 +24,8 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 const USAGE: &str = "\
 Usage: holofs-mount-helper [--socket PATH] [--policy PATH]
-Mounts FUSE for users that may not: root starts it, the policy says who may ask. A socket passed by systemd is used instead
-of --socket (default /run/holofs/mount.sock). The policy (default /etc/holofs/mount-policy) must belong to root alone.";
+Mounts FUSE for users who may not mount. Root starts it; the policy decides which users are served. A socket passed by systemd
+replaces --socket (default /run/holofs/mount.sock). Only root may be able to write the policy (default /etc/holofs/mount-policy).";
 
 /// The outcome of a request; an error is the reason, for the log and for the peer.
 type Outcome<T> = Result<T, String>;
@@ -34,7 +34,7 @@ fn failed(what: &'static str) -> impl Fn(rustix::io::Errno) -> String {
     move |error| format!("cannot {what}: {error}")
 }
 
-/// The paths.
+/// The options.
 struct Options {
     socket: PathBuf,
     policy: PathBuf,
@@ -55,12 +55,12 @@ fn options() -> Result<Options, String> {
     Ok(options)
 }
 
-/// Raises the limit of descriptors as far as the administrator allows: each waiting peer has one.
+/// Raises the limit of descriptors to the hard limit: each waiting peer needs one.
 fn raise_descriptors() {
     let limit = getrlimit(Resource::Nofile);
     let raised = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, maximum: limit.maximum });
     if let Err(error) = raised {
-        log::line(&format!("the limit of descriptors stays as it is: {error}"));
+        log::line(&format!("Cannot raise the limit of descriptors: {error}"));
     }
 }
 

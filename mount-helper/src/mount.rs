@@ -1,7 +1,7 @@
 //! Mounting on a descriptor and unmounting, in the namespace of this thread.
 //!
-//! Everything is done through descriptors; no path is walked. The device is opened before another namespace is entered, since paths in
-//! there cannot be trusted.
+//! Everything is done through descriptors; no path is resolved. The device is opened before another namespace is entered, because paths
+//! in there cannot be trusted.
 
 use std::ffi::OsString;
 use std::os::fd::{AsRawFd, OwnedFd};
@@ -17,7 +17,7 @@ use rustix::mount::{
 use crate::namespace::{Thread, mount_id_of, state_of};
 use crate::{Outcome, failed};
 
-/// File systems that may be mounted over, as mountinfo names them: file systems for files, so that /proc and the like cannot be
+/// File systems that may be mounted over, by their names in mountinfo: only those for ordinary files, so that /proc and the like cannot be
 /// covered, and none that a user can serve.
 const FILE_SYSTEMS: [&str; 19] = [
     "ext2", "ext3", "ext4", "xfs", "btrfs", "tmpfs", "overlay", "nfs", "nfs4", "f2fs", "zfs", "bcachefs",
@@ -54,14 +54,15 @@ impl Directory {
     pub fn of(thread: &Thread, descriptor: OwnedFd) -> Outcome<Directory> {
         let table = thread.table()?;
         let kind = table.kind_of(mount_id_of(&descriptor)?);
-        let kind = kind.ok_or("the directory is not in the mount namespace that was sent, or in mine")?;
+        let kind =
+            kind.ok_or("the directory is in neither the mount namespace that was sent nor the helper's")?;
         if !FILE_SYSTEMS.contains(&kind) {
             return Err(format!("nothing is mounted on a file system of type {kind:?}"));
         }
         let wanted = StatxFlags::TYPE | StatxFlags::MODE | StatxFlags::NLINK | StatxFlags::UID;
         let state = state_of(&descriptor, wanted)?;
         if FileType::from_raw_mode(state.stx_mode.into()) != FileType::Directory {
-            return Err("the descriptor is no directory".to_owned());
+            return Err("the descriptor is not a directory".to_owned());
         }
         if state.stx_nlink == 0 {
             return Err("the directory was removed".to_owned());
@@ -120,8 +121,9 @@ pub fn mount(device: &OwnedFd, dir: &Directory, wanted: &Wanted) -> Outcome<Moun
 fn configure(device: &OwnedFd, wanted: &Wanted) -> Outcome<OwnedFd> {
     let context = fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC).map_err(failed("use FUSE"))?;
     let (fd, uid, gid) = (device.as_raw_fd().to_string(), wanted.uid.to_string(), wanted.gid.to_string());
+    let source = holofs_mount_helper::source::unique();
     let texts = [
-        ("source", "holofs"),
+        ("source", source.as_str()),
         ("subtype", "holofs"),
         ("fd", fd.as_str()),
         ("rootmode", "40000"),
@@ -144,6 +146,6 @@ fn configure(device: &OwnedFd, wanted: &Wanted) -> Outcome<OwnedFd> {
 
 /// Detaches the mount with the root `root`; files already open in it stay open.
 pub fn detach(thread: &Thread, root: &OwnedFd) -> Outcome<()> {
-    rustix::process::fchdir(thread.proc()).map_err(failed("go to my own /proc"))?;
+    rustix::process::fchdir(thread.proc()).map_err(failed("enter the helper's /proc"))?;
     rustix::mount::unmount(Thread::name_of(root), UnmountFlags::DETACH).map_err(failed("unmount"))
 }

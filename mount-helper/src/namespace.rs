@@ -1,7 +1,7 @@
 //! This thread in /proc, the mount namespaces that it may enter, and the kernel's table of mounts.
 //!
-//! Runs on a thread that is used for one request, since it may move to another namespace. A namespace is entered only if no peer can
-//! own it: in one that belongs to a user namespace, its owner can remove nosuid and nodev from any mount and put anything at any path.
+//! Runs on a thread that is used for one request only, because it may move to another namespace. A namespace is entered only if no peer
+//! can own it: the owner of one that belongs to a user namespace can remove nosuid and nodev from any mount, and put anything at any path.
 //! No call on a peer's descriptor can block in a file system that the peer serves.
 
 use std::fs::File;
@@ -24,9 +24,9 @@ pub struct Thread(OwnedFd);
 pub struct NamespaceId(pub u64);
 
 impl Thread {
-    /// Gives this thread a file system context of its own, so that it can move alone.
+    /// Gives this thread its own file system context, so that it can move alone.
     pub fn current() -> Outcome<Thread> {
-        // SAFETY: the descriptor table stays shared; only root and current directory become this thread's own.
+        // SAFETY: the descriptor table stays shared; only the root and the current directory become private to this thread.
         #[allow(unsafe_code)]
         unsafe { rustix::thread::unshare_unsafe(UnshareFlags::FS) }.map_err(failed("separate a thread"))?;
         let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -60,7 +60,7 @@ impl Thread {
 
     fn own_namespace(&self) -> Outcome<Statx> {
         let own = openat(&self.0, "ns/mnt", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty());
-        state_of(own.map_err(failed("find my own mount namespace"))?, StatxFlags::INO)
+        state_of(own.map_err(failed("find the helper's mount namespace"))?, StatxFlags::INO)
     }
 
     /// True if `namespace` is not this thread's; an error if it is not a mount namespace, or must not be entered.
@@ -68,7 +68,7 @@ impl Thread {
         let own = self.own_namespace()?;
         let theirs = state_of(namespace, StatxFlags::INO)?;
         if device_of(&theirs) != device_of(&own) {
-            return Err("the second descriptor is no namespace".to_owned());
+            return Err("the second descriptor is not a namespace".to_owned());
         }
         if theirs.stx_ino == own.stx_ino {
             return Ok(false);
@@ -76,7 +76,7 @@ impl Thread {
         let owner = state_of(owner_of(namespace)?, StatxFlags::INO)?;
         match owner.stx_ino {
             INITIAL_USER_NAMESPACE => Ok(true),
-            _ => Err("your mount namespace belongs to a user namespace, whose owner could change the mount"
+            _ => Err("your mount namespace belongs to a user namespace, whose owner could alter the mount"
                 .to_owned()),
         }
     }
@@ -101,7 +101,7 @@ fn owner_of(namespace: &OwnedFd) -> Outcome<OwnedFd> {
     let owner = unsafe { libc::ioctl(namespace.as_raw_fd(), libc::NS_GET_USERNS) };
     if owner < 0 {
         return Err(format!(
-            "cannot find out whose your mount namespace is: {}",
+            "cannot determine the owner of your mount namespace: {}",
             std::io::Error::last_os_error()
         ));
     }

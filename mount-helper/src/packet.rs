@@ -51,7 +51,7 @@ impl Peer {
         }
         let whole = usize::try_from(length).is_ok_and(|length| length == size) && found.uid != u32::MAX;
         let peer = Peer { uid: found.uid, gid: found.gid, pid: found.pid };
-        whole.then_some(peer).ok_or_else(|| io::Error::other("the kernel does not say who it is"))
+        whole.then_some(peer).ok_or_else(|| io::Error::other("the kernel does not identify the peer"))
     }
 }
 

@@ -5,12 +5,12 @@
 //! allow    1000-1999  /home      32
 //! allow    1001       /srv/ci    64         allow-other namespaces
 //! ```
-//! WHO is a user id, a range, or `*`; a mount is allowed on directories that the user owns below BELOW; HOW MANY limits the user's
-//! simultaneous mounts. `allow-other` lets other users in; `namespaces` also serves users in mount namespaces other than the helper's,
-//! as containers are, unless the namespace belongs to a user namespace. The first matching rule decides; what no rule allows is
-//! refused, and users that no rule names are not served at all.
+//! WHO is a user id, a range, or `*`. Mounts are allowed on directories below BELOW that the user owns. HOW MANY limits the user's
+//! simultaneous mounts. `allow-other` allows access by other users; `namespaces` also serves users in other mount namespaces, such as
+//! containers, unless the namespace belongs to a user namespace. The first matching rule decides. A request that no rule allows is
+//! refused, and a user whom no rule names is not served at all.
 //!
-//! The location of a directory is checked when it is mounted on. Its owner may move the directories above it later, with the mount.
+//! The location of a directory is checked when it is mounted on. Later its owner may move the directories above it, with the mount.
 
 use std::fmt;
 use std::fs::File;
@@ -101,14 +101,14 @@ impl Rule {
 fn rule(line: &str) -> Result<Rule, &'static str> {
     let mut words = line.split_ascii_whitespace();
     if words.next() != Some("allow") {
-        return Err("a rule begins with 'allow'");
+        return Err("a rule must begin with 'allow'");
     }
-    let (from, to) = users(words.next().ok_or("who may?")?)?;
-    let below = PathBuf::from(words.next().ok_or("below which directory?")?);
+    let (from, to) = users(words.next().ok_or("the users are missing")?)?;
+    let below = PathBuf::from(words.next().ok_or("the directory is missing")?);
     if !is_clean(&below) {
         return Err("the directory must be absolute, without '.', '..' and doubled slashes");
     }
-    let most = words.next().ok_or("how many mounts at one time?")?;
+    let most = words.next().ok_or("the number of mounts is missing")?;
     let most = most.parse().map_err(|_| "the number of mounts is not a number")?;
     let mut rule = Rule { from, to, below, most, allow_other: false, namespaces: false };
     for word in words {
@@ -122,7 +122,7 @@ fn rule(line: &str) -> Result<Rule, &'static str> {
 }
 
 fn users(word: &str) -> Result<(u32, u32), &'static str> {
-    const WHO: &str = "who may is a user id, FROM-TO, or *";
+    const WHO: &str = "the users must be a user id, FROM-TO, or *";
     if word == "*" {
         return Ok((0, u32::MAX));
     }
@@ -183,16 +183,16 @@ mod tests {
     #[test]
     fn a_line_that_is_not_understood_makes_the_policy_invalid() {
         for (line, why) in [
-            ("deny 1 /x 1", "a rule begins with 'allow'"),
-            ("allow", "who may?"),
-            ("allow 1", "below which directory?"),
-            ("allow 1 /x", "how many mounts at one time?"),
+            ("deny 1 /x 1", "a rule must begin with 'allow'"),
+            ("allow", "the users are missing"),
+            ("allow 1", "the directory is missing"),
+            ("allow 1 /x", "the number of mounts is missing"),
             ("allow 1 /x many", "the number of mounts is not a number"),
             ("allow 1 /x -1", "the number of mounts is not a number"),
-            ("allow +1 /x 1", "who may is a user id, FROM-TO, or *"),
-            ("allow 1- /x 1", "who may is a user id, FROM-TO, or *"),
-            ("allow 4294967296 /x 1", "who may is a user id, FROM-TO, or *"),
-            ("allow me /x 1", "who may is a user id, FROM-TO, or *"),
+            ("allow +1 /x 1", "the users must be a user id, FROM-TO, or *"),
+            ("allow 1- /x 1", "the users must be a user id, FROM-TO, or *"),
+            ("allow 4294967296 /x 1", "the users must be a user id, FROM-TO, or *"),
+            ("allow me /x 1", "the users must be a user id, FROM-TO, or *"),
             ("allow 2-1 /x 1", "the range of users is empty"),
             ("allow 1 x 1", "the directory must be absolute, without '.', '..' and doubled slashes"),
             ("allow 1 /x/../y 1", "the directory must be absolute, without '.', '..' and doubled slashes"),

@@ -75,9 +75,9 @@ impl fmt::Display for Malformed {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Malformed::Length(length) => write!(f, "a request has {LEN} bytes, not {length}"),
-            Malformed::Magic => f.write_str("this is another protocol"),
-            Malformed::Version(version) => write!(f, "version {version} is not known here, only {VERSION}"),
-            Malformed::Operation(operation) => write!(f, "there is no operation {operation}"),
+            Malformed::Magic => f.write_str("this is not the helper's protocol"),
+            Malformed::Version(version) => write!(f, "version {version} is not supported, only {VERSION}"),
+            Malformed::Operation(operation) => write!(f, "unknown operation {operation}"),
             Malformed::Flags(flags) => write!(f, "unknown flags {flags:#x}"),
             Malformed::MountId(id) => write!(f, "mount id {id} does not belong here"),
             Malformed::Descriptors(count) => write!(f, "1 or 2 descriptors come with a request, not {count}"),
@@ -169,7 +169,7 @@ impl fmt::Display for NoAnswer {
         match self {
             NoAnswer::Refused(why) => f.write_str(why),
             NoAnswer::Short(length) => write!(f, "the helper's answer has {length} bytes, fewer than {HEAD}"),
-            NoAnswer::Foreign => f.write_str("the helper speaks another version"),
+            NoAnswer::Foreign => f.write_str("the helper uses another version of the protocol"),
         }
     }
 }

@@ -16,7 +16,7 @@ use crate::policy::{self, Policy, Rule};
 
 /// The result, for the log and the answer.
 struct Done {
-    told: String,
+    summary: String,
     id: u64,
     device: Option<OwnedFd>,
 }
@@ -25,21 +25,21 @@ struct Done {
 pub fn serve(peer: &OwnedFd, who: &Peer, policy: &Path, accounts: &Accounts, log: &Log) {
     let outcome = handle(peer, who, policy, accounts);
     match &outcome {
-        Ok(done) => log.done(who, &done.told),
+        Ok(done) => log.done(who, &done.summary),
         Err(why) => log.refused(who, why),
     }
     let packet = protocol::answer(outcome.as_ref().map(|done| done.id).map_err(String::as_str));
     let device = outcome.ok().and_then(|done| done.device);
     let descriptors: Vec<BorrowedFd<'_>> = device.iter().map(AsFd::as_fd).collect();
     if let Err(error) = packet::send(peer, &packet, &descriptors) {
-        // A mount whose device is not open in any process ends by itself.
-        log::line(&format!("uid={}: the answer was not taken: {error}", who.uid));
+        // The kernel ends a mount whose device is not open in any process.
+        log::line(&format!("uid={}: the answer was not received: {error}", who.uid));
     }
 }
 
 fn handle(peer: &OwnedFd, who: &Peer, policy: &Path, accounts: &Accounts) -> Outcome<Done> {
     let received = packet::receive(peer, protocol::LEN + 1);
-    let received = received.map_err(|error| format!("nothing was asked: {error}"))?;
+    let received = received.map_err(|error| format!("no request: {error}"))?;
     if received.too_many {
         return Err("too many descriptors".to_owned());
     }
@@ -75,7 +75,7 @@ impl Asked {
             return Ok(false);
         }
         if !self.policy.reaches(self.who.uid) {
-            return Err("the policy does not reach other mount namespaces".to_owned());
+            return Err("the policy does not allow other mount namespaces".to_owned());
         }
         self.thread.enter(namespace)?;
         Ok(true)
@@ -97,7 +97,7 @@ impl Asked {
         let _turn = turn.lock().unwrap_or_else(PoisonError::into_inner);
         let have = accounts.mounts(&thread, &thread.table()?, wanted.uid)?;
         if have >= rule.most {
-            return Err(refused(&format!("{have} mounts are as many as the policy allows")));
+            return Err(refused(&format!("the limit of mounts ({}) is reached", rule.most)));
         }
         let mounted = mount(&device, &dir, wanted).map_err(|why| refused(&why))?;
         let kept = thread.namespace().and_then(|here| accounts.add(&device, wanted.uid, here));
@@ -105,11 +105,11 @@ impl Asked {
         let id = kept.or_else(|why| mounted.undo(&thread).and(Err(why))).map_err(|why| refused(&why))?;
         let read_only = if wanted.read_only { ", read-only" } else { "" };
         let allow_other = if wanted.allow_other { ", for other users too" } else { "" };
-        let told = format!("mounted {id} on {:?}{read_only}{allow_other}", dir.path);
-        Ok(Done { told, id, device: Some(device) })
+        let summary = format!("mounted {id} on {:?}{read_only}{allow_other}", dir.path);
+        Ok(Done { summary, id, device: Some(device) })
     }
 
-    /// Only unmounts a mount of HoloFS for the same user, according to the kernel's own table, and only through its own root.
+    /// Unmounts only mounts of HoloFS by the same user, according to the kernel's table, and only through a descriptor of their root.
     fn unmount(self, mount_id: u64) -> Outcome<Done> {
         let refused = |why: &str| format!("unmount {mount_id}: {why}");
         if mount_id_of(&self.target)? != mount_id {
@@ -117,20 +117,22 @@ impl Asked {
         }
         self.go().map_err(|why| refused(&why))?;
         let found = self.thread.table()?.ours().find(|mount| mount.id == mount_id);
-        let found = found.ok_or_else(|| refused("it is not a mount of HoloFS's here"))?;
+        let found = found.ok_or_else(|| refused("it is not a mount of HoloFS"))?;
         if found.uid != self.who.uid {
             return Err(refused("it belongs to another user"));
         }
         detach(&self.thread, &self.target).map_err(|why| refused(&why))?;
-        let told = format!("unmounted {mount_id} from {:?}", PathBuf::from(&found.path));
-        Ok(Done { told, id: mount_id, device: None })
+        let summary = format!("unmounted {mount_id} from {:?}", PathBuf::from(&found.path));
+        Ok(Done { summary, id: mount_id, device: None })
     }
 }
 
 fn permitted(rule: &Rule, wanted: &Wanted, elsewhere: bool) -> Result<(), &'static str> {
     match () {
-        () if wanted.allow_other && !rule.allow_other => Err("the policy does not let other users in"),
-        () if elsewhere && !rule.namespaces => Err("the policy does not reach other mount namespaces"),
+        () if wanted.allow_other && !rule.allow_other => {
+            Err("the policy does not allow access by other users")
+        }
+        () if elsewhere && !rule.namespaces => Err("the policy does not allow other mount namespaces"),
         () => Ok(()),
     }
 }

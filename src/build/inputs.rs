@@ -99,7 +99,7 @@ fn read(path: &Path) -> Result<String, BuildError> {
 
 fn usual(dir: &Path) -> Result<PathBuf, BuildError> {
     let found = DEFAULTS.iter().map(|name| dir.join(name)).find(|path| path.is_file());
-    found.ok_or_else(|| refused(dir, &format!("there is none of {}", DEFAULTS.join(", "))))
+    found.ok_or_else(|| refused(dir, &format!("it has none of {}", DEFAULTS.join(", "))))
 }
 
 fn kind_of(path: &Path) -> Result<InputKind, BuildError> {
@@ -121,12 +121,12 @@ fn kind_of(path: &Path) -> Result<InputKind, BuildError> {
         },
         _ => Err(refused(
             path,
-            "its name is none of requirements*.txt, pylock*.toml, pyproject.toml, uv.lock, package-lock.json, *.yaml and *.yml",
+            "its name must be one of requirements*.txt, pylock*.toml, pyproject.toml, uv.lock, package-lock.json, *.yaml and *.yml",
         )),
     }
 }
 
-/// A list that RCC does not know.
+/// Files that RCC cannot read.
 fn plain(kind: InputKind, files: Vec<PathBuf>, python: Option<&str>) -> Result<Inputs, BuildError> {
     let mut specification = format!("# holofs build 1\nplatform: {}\n", platform());
     if let Some(python) = python {
@@ -148,7 +148,7 @@ fn plain(kind: InputKind, files: Vec<PathBuf>, python: Option<&str>) -> Result<I
     Ok(Inputs { kind, files, python: python.map(str::to_owned), requirements: Vec::new(), specification })
 }
 
-/// The lines that pip reads: without comments, empty lines and surrounding blanks.
+/// The lines that pip reads: without comments, empty lines and surrounding whitespace.
 fn without_remarks(text: &str) -> String {
     let lines = text.lines().map(|line| match line.find(" #") {
         Some(at) => line[..at].trim(),
@@ -168,7 +168,7 @@ fn of_rcc(home: &Home, files: Vec<PathBuf>, dev_dependencies: bool) -> Result<In
 }
 
 /// The contents of a specification in RCC's normal form. The form is RCC's own output: one item per line, pip's items last and
-/// indented by two more blanks.
+/// indented by two more spaces.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Asked {
     python: Option<String>,
@@ -259,7 +259,7 @@ mod tests {
     fn files_of_unknown_or_mixed_kinds_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let why = |name: &str| kind_of(&dir.path().join(name)).unwrap_err().to_string();
-        assert!(why("setup.py").contains("its name is none of"), "{}", why("setup.py"));
+        assert!(why("setup.py").contains("its name must be one of"), "{}", why("setup.py"));
         assert!(why("pyproject.toml").ends_with("there is no uv.lock next to it; run `uv lock` first"));
         fs::write(dir.path().join("uv.lock"), "").unwrap();
         assert_eq!(kind_of(&dir.path().join("pyproject.toml")).unwrap(), InputKind::Project);

@@ -1,14 +1,15 @@
-"""Copies the interpreter that runs this into a prefix of its own: `python3 -I interpreter.py [--tests] PREFIX`.
+"""Copies the interpreter that runs this script into a separate prefix: `python3 -I interpreter.py [--tests] PREFIX`.
 
-What makes the copy whole:
-- sys.prefix is found from where the binary lies (the landmark <prefix>/lib/pythonX.Y/os.py), so no setting names the prefix;
-- libpython, when there is one, is copied and found through a run path of $ORIGIN/../lib, not through the old absolute one;
-- Debian's Python looks for packages in dist-packages of /usr/local: the copy uses site-packages below its prefix;
-- texts that named the old prefix (_sysconfigdata) name the new one, which is what a relocation then finds.
+The copy is self-contained:
+- sys.prefix is derived from the location of the binary (the landmark <prefix>/lib/pythonX.Y/os.py), so no setting names the prefix;
+- libpython, if there is one, is copied and found through the run path $ORIGIN/../lib instead of the old absolute one;
+- Debian's Python searches dist-packages in /usr/local for packages, the copy searches site-packages below its prefix;
+- texts that contained the old prefix (_sysconfigdata) contain the new one, so that they can be relocated.
 
 It only writes below PREFIX, which must exist and be empty. `holofs build` runs it; scripts/python_env.py imports it.
 """
 
+import mmap
 import os
 import re
 import shutil
@@ -31,12 +32,13 @@ def fail(text):
 
 
 def copy_tree(source, target, left_out):
-    """Copies a tree with its relative links; `settle_links` deals with those that lead out of it."""
+    """Copies a tree with its relative links; `settle_links` replaces those that lead out of it."""
 
     def ignore(_, names):
         return [n for n in names if n in left_out or n.endswith((".pyc", ".a")) or n.startswith("config-" + VERSION)]
 
-    shutil.copytree(source, target, symlinks=True, ignore=ignore)
+    # Times and attributes are not recorded: only permissions are copied.
+    shutil.copytree(source, target, symlinks=True, ignore=ignore, copy_function=shutil.copy)
 
 
 def copy_interpreter(prefix, left_out):
@@ -78,27 +80,24 @@ def copy_libpython(prefix, binary):
 def set_run_path(path, old, prefix):
     """Replaces the run path `old` of an ELF file by one relative to the file, in place: the string may only get shorter."""
     with open(path, "rb") as f:
-        data = bytearray(f.read())
-    if data[:5] != b"\x7fELF\x02":
+        if f.read(5) != b"\x7fELF\x02":
+            return 0
+        with mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            place = run_path_offset(data)
+            text = None if place is None else data[place:data.find(b"\0", place)]
+    if text != old.encode():
         return 0
-    origin = os.path.relpath(os.path.join(prefix, "lib"), os.path.dirname(path))
-    new = ("$ORIGIN/" + origin).encode()
-    place = run_path_offset(data)
-    if place is None:
-        return 0
-    end = data.index(b"\0", place)
-    if bytes(data[place:end]) != old.encode():
-        return 0
-    if len(new) > end - place:
+    new = ("$ORIGIN/" + os.path.relpath(os.path.join(prefix, "lib"), os.path.dirname(path))).encode()
+    if len(new) > len(text):
         fail("Cannot make %s relocatable: its run path '%s' is shorter than '%s'" % (path, old, new.decode()))
-    data[place:end] = new.ljust(end - place, b"\0")
-    with open(path, "wb") as f:
-        f.write(data)
+    with open(path, "r+b") as f:
+        f.seek(place)
+        f.write(new.ljust(len(text), b"\0"))
     return 1
 
 
 def run_path_offset(data):
-    """Where the text of DT_RUNPATH or DT_RPATH lies in a 64-bit little-endian ELF file, or None."""
+    """The position of the text of DT_RUNPATH or DT_RPATH in a 64-bit little-endian ELF file, or None."""
     (phoff,) = struct.unpack_from("<Q", data, 32)
     phentsize, phnum = struct.unpack_from("<HH", data, 54)
     segments = [struct.unpack_from("<IIQQQQ", data, phoff + i * phentsize) for i in range(phnum)]
@@ -134,7 +133,7 @@ def undo_debian(lib):
     sysconfig = os.path.join(lib, "sysconfig.py")
     if not os.path.exists(sysconfig):
         sysconfig = os.path.join(lib, "sysconfig", "__init__.py")
-    # Before its first use: the functions below it take the scheme as a default argument.
+    # Before its first use: the functions after it use the scheme as a default argument.
     override = """def _get_preferred_schemes():  # by HoloFS: a prefix of its own, not Debian's
     return {'prefix': 'posix_prefix', 'home': 'posix_home', 'user': 'posix_user'}
 
@@ -158,7 +157,7 @@ def edit(path, change):
 
 
 def settle_links(prefix, stdlib, lib):
-    """A link that leads out of the prefix becomes what it leads to; a dangling one goes."""
+    """Replaces links that lead out of the prefix by their targets, and removes dangling ones."""
     for path in list(links_below(prefix)):
         target = os.path.realpath(path)
         if inside(target, prefix) and os.path.exists(target):
@@ -172,7 +171,7 @@ def settle_links(prefix, stdlib, lib):
 
 
 def rename_in_texts(prefix, base):
-    """In the interpreter's own record of how it was built, the old prefix becomes the new one."""
+    """Replaces the old prefix by the new one in the interpreter's record of how it was built."""
     pattern = re.compile(r"(?<![\w./-])%s(?=$|/(?:bin|lib|include|share)\b|['\" ])" % re.escape(base), re.M)
     for path in list(files_below(prefix)):
         if os.path.basename(path).startswith("_sysconfigdata"):
@@ -202,7 +201,8 @@ def check(prefix):
         target = os.path.realpath(path)
         if not inside(target, prefix) or not os.path.exists(target):
             fail("The link %s leads out of %s or nowhere: %s" % (path, prefix, target))
-    code = "import sys, ssl, sqlite3, ctypes, site; print(sys.prefix, sys.exec_prefix, sys.base_prefix, *sys.path, sep='\\n')"
+    # Only extension modules can fail to find libraries; importing modules in Python would only compile them.
+    code = "import sys, _ssl, _sqlite3, _ctypes, site; print(sys.prefix, sys.exec_prefix, sys.base_prefix, *sys.path, sep='\\n')"
     done = subprocess.run([os.path.join(prefix, "bin", "python3"), "-c", code], stdout=subprocess.PIPE, universal_newlines=True)
     if done.returncode != 0:
         fail("The copied interpreter does not run")

@@ -25,7 +25,7 @@ pub struct Made {
     interpreter: Interpreter,
 }
 
-/// A program and its version.
+/// An interpreter, identified by path, size and modification time.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct Interpreter {
     path: PathBuf,
@@ -49,8 +49,8 @@ impl Made {
         dir::publish(&builds.join(format!("{}.json", self.blueprint)), &text)
     }
 
-    /// The blueprint of the catalog that `is_there`, has the same interpreter, and whose inputs have the most lines in common with
-    /// these; none if more than half would have to change.
+    /// The blueprint of the existing catalog (`is_there`) with the same interpreter whose inputs share the most with these: the highest
+    /// ratio of common lines to all lines. `None` if that is below one half.
     pub fn nearest(&self, builds: &Path, is_there: &dyn Fn(&str) -> bool) -> Option<String> {
         let entries = fs::read_dir(builds).ok()?.flatten().map(|entry| entry.path());
         let files = entries.filter(|path| path.extension().is_some_and(|ending| ending == "json"));
@@ -63,7 +63,7 @@ impl Made {
         (likeness >= 0.5).then_some(blueprint)
     }
 
-    /// The share of lines that both have in common.
+    /// The ratio of common lines to all lines of both.
     #[allow(clippy::cast_precision_loss, reason = "a share")]
     fn likeness(&self, other: &Made) -> f64 {
         let lines = |made: &Made| made.specification.lines().map(str::to_owned).collect::<HashSet<_>>();

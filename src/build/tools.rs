@@ -1,4 +1,4 @@
-//! The external tools: an interpreter that copies itself, uv, micromamba. All their output goes to the log.
+//! The external tools: an interpreter that copies itself, uv, micromamba. Their output goes to the log, except what a step returns.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -10,6 +10,10 @@ use std::time::{Duration, Instant};
 #[cfg(unix)]
 use crate::sys::process::command::dies_with_us;
 
+use crate::rcc::home::Home;
+use crate::space::record::Ahead;
+
+use super::locked::is_locked;
 use super::{BuildError, CHECK_IMPORTS, Imports, InputKind, Inputs, Options};
 
 /// Copies the interpreter that runs it.
@@ -54,56 +58,114 @@ pub struct Steps<'a> {
     pub started: Instant,
 }
 
+/// Lock files.
+struct Locks {
+    files: Vec<PathBuf>,
+    /// They are known to be complete: they list everything that their packages need.
+    is_whole: bool,
+}
+
+impl Locks {
+    fn whole(files: Vec<PathBuf>) -> Locks {
+        Locks { files, is_whole: true }
+    }
+}
+
 impl Steps<'_> {
-    /// Copies `python` into the stage, and installs the requirements of `inputs`.
-    pub fn install(&self, inputs: &Inputs, python: &Path) -> Result<(), BuildError> {
+    /// Copies `python` into the stage, and installs the requirements of `inputs`. Returns what was read ahead meanwhile.
+    pub fn install(&self, inputs: &Inputs, python: &Path, home: &Home) -> Result<Ahead, BuildError> {
         let mut command = Command::new(python);
         command.args(["-I", "-c", COPY_INTERPRETER]).arg(self.stage);
-        // The original is as good as its copy to resolve for, so both steps run at the same time.
+        // Resolving for the original gives the same result as for its copy, so both steps run at the same time.
         let locks = std::thread::scope(|scope| {
             let locks = scope.spawn(|| self.locks(inputs, python));
             self.run("Copying the interpreter", &mut command)?;
             locks.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })?;
-        // The stage is only read, and then removed: files are linked from uv's cache.
-        self.sync(&locks, "hardlink")
+        let mut ahead = Ahead::of(self.stage);
+        std::thread::scope(|scope| {
+            scope.spawn(|| ahead.read(home));
+            // The stage is only read, and then removed: files are linked from uv's cache.
+            self.sync(inputs, &locks, "hardlink")
+        })?;
+        Ok(ahead)
     }
 
     /// Makes the packages of the prefix match `inputs`: existing ones stay, others are removed.
     pub fn packages(&self, inputs: &Inputs, link_mode: &str) -> Result<(), BuildError> {
         let locks = self.locks(inputs, &self.python())?;
-        self.sync(&locks, link_mode)
+        self.sync(inputs, &locks, link_mode)
     }
 
     /// The lock files of `inputs`, resolved for `python` if they are not locked yet; none if their tool has installed the packages.
-    fn locks(&self, inputs: &Inputs, python: &Path) -> Result<Vec<PathBuf>, BuildError> {
-        let lock = self.log.with_extension("lock.txt");
+    fn locks(&self, inputs: &Inputs, python: &Path) -> Result<Locks, BuildError> {
         match inputs.kind {
-            InputKind::Conda | InputKind::Node => return Ok(Vec::new()),
-            InputKind::CondaPip => {
-                let file = self.log.with_extension("requirements.in");
-                let list = inputs.requirements.join("\n") + "\n";
-                std::fs::write(&file, list).map_err(self.unwritable(&file))?;
-                self.resolve(&[file], &lock, python)?;
+            InputKind::Conda | InputKind::Node => Ok(Locks::whole(Vec::new())),
+            InputKind::PyLock => Ok(Locks::whole(inputs.files.clone())),
+            InputKind::Project => self.export(inputs).map(|lock| Locks::whole(vec![lock])),
+            InputKind::Requirements | InputKind::CondaPip => {
+                let files = self.requirements(inputs)?;
+                let is_locked =
+                    |file: &PathBuf| std::fs::read_to_string(file).is_ok_and(|text| is_locked(&text));
+                if files.iter().all(is_locked) {
+                    return Ok(Locks { files, is_whole: false });
+                }
+                self.resolve(&files, python).map(|lock| Locks::whole(vec![lock]))
             }
-            InputKind::Requirements => self.resolve(&inputs.files, &lock, python)?,
-            InputKind::PyLock => return Ok(inputs.files.clone()),
-            InputKind::Project => self.export(inputs, &lock)?,
         }
-        Ok(vec![lock])
     }
 
-    /// Resolves requirements for the interpreter `python`.
-    fn resolve(&self, files: &[PathBuf], lock: &Path, python: &Path) -> Result<(), BuildError> {
+    /// Files with the requirements of `inputs`.
+    fn requirements(&self, inputs: &Inputs) -> Result<Vec<PathBuf>, BuildError> {
+        if inputs.kind == InputKind::Requirements {
+            return Ok(inputs.files.clone());
+        }
+        let file = self.log.with_extension("requirements.in");
+        let list = inputs.requirements.join("\n") + "\n";
+        std::fs::write(&file, list).map_err(self.unwritable(&file))?;
+        Ok(vec![file])
+    }
+
+    /// Makes the packages of the prefix match the lock files. If these turn out to be incomplete, they are resolved.
+    fn sync(&self, inputs: &Inputs, locks: &Locks, link_mode: &str) -> Result<(), BuildError> {
+        let synced = self.sync_files(&locks.files, link_mode);
+        if locks.is_whole {
+            return synced;
+        }
+        match synced {
+            Ok(()) if self.is_whole()? => return Ok(()),
+            Ok(()) | Err(BuildError::Step { .. }) => {}
+            Err(error) => return Err(error),
+        }
+        log::info!("The requirements say that they are locked, but they are not complete: they are resolved");
+        let lock = self.resolve(&self.requirements(inputs)?, &self.python())?;
+        self.sync_files(&[lock], link_mode)
+    }
+
+    /// True if everything that the installed packages need is installed.
+    fn is_whole(&self) -> Result<bool, BuildError> {
+        let mut command = self.uv();
+        command.args(["pip", "check", "--no-python-downloads", "--python"]).arg(self.python());
+        self.succeeds(&mut command)
+    }
+
+    /// Resolves requirements for the interpreter `python`. Returns the lock file.
+    fn resolve(&self, files: &[PathBuf], python: &Path) -> Result<PathBuf, BuildError> {
+        let lock = self.lock_file();
         let mut command = self.uv();
         command.args(["pip", "compile", "--quiet", "--no-header", "--no-annotate", "--no-python-downloads"]);
         command.args(["--emit-index-url", "--emit-find-links", "--python"]).arg(python);
         if files.iter().any(|file| std::fs::read_to_string(file).is_ok_and(|text| text.contains("--hash"))) {
             command.arg("--generate-hashes");
         }
-        command.arg("--output-file").arg(lock).args(files);
+        command.arg("--output-file").arg(&lock).args(files);
         command.args(self.index());
-        self.run("Resolving the requirements", &mut command)
+        self.run("Resolving the requirements", &mut command)?;
+        Ok(lock)
+    }
+
+    fn lock_file(&self) -> PathBuf {
+        self.log.with_extension("lock.txt")
     }
 
     /// The path of an interpreter, as found (or, unless forbidden, downloaded) by uv.
@@ -154,17 +216,19 @@ impl Steps<'_> {
     }
 
     /// The locked requirements of a project.
-    fn export(&self, inputs: &Inputs, to: &Path) -> Result<(), BuildError> {
+    fn export(&self, inputs: &Inputs) -> Result<PathBuf, BuildError> {
+        let to = self.lock_file();
         let project = inputs.files.first().and_then(|file| file.parent()).unwrap_or(Path::new("."));
         let lock = if self.options.frozen { "--locked" } else { "--frozen" };
         let mut command = self.uv();
         command.args(["export", "--quiet", lock, "--no-emit-project", "--format", "requirements-txt"]);
-        command.arg("--project").arg(project).arg("--output-file").arg(to);
-        self.run("Exporting the lock file", &mut command)
+        command.arg("--project").arg(project).arg("--output-file").arg(&to);
+        self.run("Exporting the lock file", &mut command)?;
+        Ok(to)
     }
 
     /// Makes the packages of the prefix match the lock files.
-    fn sync(&self, locks: &[PathBuf], link_mode: &str) -> Result<(), BuildError> {
+    fn sync_files(&self, locks: &[PathBuf], link_mode: &str) -> Result<(), BuildError> {
         if locks.is_empty() {
             return Ok(());
         }
@@ -243,7 +307,7 @@ impl Steps<'_> {
     fn status(&self, command: &mut Command) -> Result<ExitStatus, BuildError> {
         let program = PathBuf::from(command.get_program());
         command.stdin(Stdio::null()).stdout(self.log_file()?).stderr(self.log_file()?);
-        // A tool that outlives a killed build would go on writing into the stage of the next one, which has the same path.
+        // A tool that outlives a killed build would continue to write into the stage of the next one, which has the same path.
         #[cfg(unix)]
         dies_with_us(command);
         let mut tool = self.started(command.spawn(), &program)?;

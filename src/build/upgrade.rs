@@ -4,11 +4,10 @@
 
 use std::time::Instant;
 
-use anyhow::Context as _;
-
 use crate::session::commit::{self, Committed};
 use crate::session::context::Context;
-use crate::session::method::{Mode, told};
+use crate::session::error::Tried as _;
+use crate::session::method::{Mode, described};
 use crate::session::obtain::{Obtained, obtain};
 use crate::session::own_space::OwnSpace;
 use crate::session::unmount::leave;
@@ -49,12 +48,12 @@ fn in_space(
 ) -> Result<Upgraded, NotUpgraded> {
     let (space, request) = (&own.space, own.request(base, Mode::Mount));
     let Obtained { lease, .. } = obtain(context, &request, Some("holofs build"))?
-        .map_err(|refused| NotUpgraded::Refused(told(&refused.refused)))?;
+        .map_err(|refused| NotUpgraded::Refused(described(&refused.refused)))?;
     let started = Instant::now();
     let steps = Steps { stage: &space.root, ..*steps };
     let done = steps.packages(inputs, "copy").and_then(|()| steps.check_if_wanted());
     let tool_seconds = started.elapsed().as_secs_f64();
-    let left = leave(context, space, lease).context("Cannot leave the mounted copy");
+    let left = leave(context, space, lease).tried("Cannot leave the mounted copy");
     let unimportable = done.map_err(NotUpgraded::Failed)?;
     left?;
     let committed = commit::commit_held(context, &own.name, &inputs.specification)?;

@@ -15,7 +15,9 @@ use crate::session::method::Mode;
 use crate::session::request::{MountRequest, SpaceName};
 use crate::session::variables::{self, Extra, Sources, Unmanaged, Variable};
 use crate::space::{Space, temp};
+use crate::sys::fs::shared;
 
+use super::config;
 use super::context::{Context, parse_controller, parse_space, say_method};
 use super::remotes::{self, RemoteUseArgs};
 use super::settled::settled;
@@ -34,8 +36,8 @@ pub struct VariablesArgs {
     /// Controller that the space belongs to
     #[arg(long, default_value = "user", value_parser = parse_controller)]
     pub controller: String,
-    /// Method to make the space appear, if it is not there yet
-    #[arg(long, value_enum, default_value = "auto", env = "HOLOFS_MODE")]
+    /// Method to provide the space, if it does not exist yet
+    #[arg(long, value_enum, default_value = config::usual("HOLOFS_MODE"), env = "HOLOFS_MODE")]
     pub mode: Mode,
     #[command(flatten)]
     pub more: MoreArgs,
@@ -101,7 +103,7 @@ fn list(context: &Context, args: &VariablesArgs) -> anyhow::Result<Vec<Variable>
     say_method(report.method, &report.reasons);
     let extra = extra(args, target)?;
     let given = context.process.unmanaged;
-    variables::of(&Sources {
+    let variables = variables::of(&Sources {
         home: &context.home,
         settings: &Settings::read(&context.home)?,
         root: &space.root,
@@ -113,7 +115,8 @@ fn list(context: &Context, args: &VariablesArgs) -> anyhow::Result<Vec<Variable>
             temp: given.temp || args.more.no_temp_management,
         },
         extra: &extra,
-    })
+    })?;
+    Ok(variables)
 }
 
 /// The arguments with the local file of a remote catalog instead of its address. Not during the second check for damage: a pull takes
@@ -161,9 +164,11 @@ fn injected(path: &Path) -> anyhow::Result<Vec<Variable>> {
         nothing if nothing.is_nothing() => Some(Vec::new()),
         _ => None,
     };
-    let list: Vec<Variable> = list.with_context(|| format!("{} is not a map of texts", path.display()))?;
+    let list: Vec<Variable> = list.with_context(|| format!("{} is not a map of strings", path.display()))?;
     match list.iter().find(|(key, _)| !variables::is_name(key)) {
-        Some((key, _)) => anyhow::bail!("{} sets {key:?}, which is no name of a variable", path.display()),
+        Some((key, _)) => {
+            anyhow::bail!("{} sets {key:?}, which is not a valid variable name", path.display())
+        }
         None => Ok(list),
     }
 }
@@ -171,14 +176,17 @@ fn injected(path: &Path) -> anyhow::Result<Vec<Variable>> {
 /// True if the space exists as plain files: then it is not mounted.
 fn stands_as_files(space: &Space) -> bool {
     let filled = fs::read_dir(&space.root).is_ok_and(|mut entries| entries.next().is_some());
-    filled && space.live_holder().is_none() && space.refuse_mounted().is_ok()
+    filled
+        && space.live_holder().is_none()
+        && space.refuse_mounted().is_ok()
+        && space.refuse_foreign().is_ok()
 }
 
 /// A directory for the shell's temporary files, marked so that RCC removes it after two days.
 fn temp_dir(parent: &Path) -> anyhow::Result<PathBuf> {
-    fs::create_dir_all(parent).with_context(|| format!("Cannot make {}", parent.display()))?;
+    shared::ensure_dir(parent, false).with_context(|| format!("Cannot create {}", parent.display()))?;
     let dir = temp::private_dir(parent);
-    let dir = dir.with_context(|| format!("Cannot make a directory in {}", parent.display()))?;
+    let dir = dir.with_context(|| format!("Cannot create a directory in {}", parent.display()))?;
     let mark = dir.join(temp::MARK);
     fs::write(&mark, "True").with_context(|| format!("Cannot write {}", mark.display()))?;
     Ok(dir)

@@ -17,7 +17,7 @@ use super::table::bytes;
 /// Arguments of `build`.
 #[derive(Debug, Args)]
 pub struct BuildArgs {
-    /// requirements.txt, uv.lock, conda.yaml or another (default: the one here)
+    /// requirements.txt, uv.lock, conda.yaml or another (default: the one in this directory)
     #[arg(value_name = "FILE")]
     pub files: Vec<PathBuf>,
     /// Python to copy: a path, or a version that uv finds or installs
@@ -26,9 +26,6 @@ pub struct BuildArgs {
     /// URL of the package index
     #[arg(long, value_name = "URL")]
     pub index_url: Option<String>,
-    /// Use only the caches of the build tools
-    #[arg(long)]
-    pub offline: bool,
     /// Fail if uv.lock does not match its pyproject.toml
     #[arg(long)]
     pub frozen: bool,
@@ -74,7 +71,7 @@ fn make(context: &Context, args: &BuildArgs, inputs: &Inputs) -> anyhow::Result<
     let options = Options {
         python: args.python.clone(),
         index_url: args.index_url.clone(),
-        offline: args.offline,
+        offline: context.offline,
         frozen: args.frozen,
         from_nothing: args.from_nothing,
         check: args.check,
@@ -106,9 +103,9 @@ fn check_elsewhere(blueprint: &str, before: &Imports) -> anyhow::Result<()> {
         .collect();
     anyhow::ensure!(broken.is_empty(), "Modules cannot be imported at another path: {}", broken.join("; "));
     for (name, why) in before {
-        log::warn!("{name} cannot be imported, there or here: {why}");
+        log::warn!("{name} cannot be imported at either path: {why}");
     }
-    log::info!("{} modules cannot be imported, the same at both paths", before.len());
+    log::info!("{} modules cannot be imported at either path", before.len());
     Ok(())
 }
 
@@ -141,6 +138,6 @@ fn summary(built: &Built) -> String {
             built.record_seconds
         ),
         None if built.is_new => format!("{blueprint}: built by rcc in {tools:.1} s"),
-        None => format!("{blueprint} is there already"),
+        None => format!("{blueprint} exists already"),
     }
 }

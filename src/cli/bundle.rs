@@ -5,7 +5,7 @@
 //! variables are shown only for our own and RCC's.
 
 use std::fs;
-use std::io::Write;
+use std::io::{self, Read, Seek, Write};
 use std::path::Path;
 
 use anyhow::Context as _;
@@ -15,6 +15,7 @@ use serde_json::{Map, Value, json};
 use crate::rcc::home::platform;
 use crate::space::files;
 use crate::sys::fs::disk;
+use crate::sys::fs::place::Place;
 use crate::sys::fs::shared;
 use crate::sys::process::this_process;
 
@@ -22,6 +23,8 @@ use super::context::Context;
 
 /// How many lines of each log are included.
 const LOG_LINES: usize = 200;
+/// How many bytes of each log are read for them.
+const MAX_LOG: u64 = 1 << 20;
 /// Variables whose values are shown; other variables are not even named.
 const SHOWN: [&str; 8] = [
     "HOLOFS_HOME",
@@ -41,7 +44,7 @@ pub fn write(context: &Context, path: &Path, doctor: &impl Serialize) -> anyhow:
     let text = serde_json::to_string_pretty(&gather(context, serde_json::to_value(doctor)?))?;
     let text = without_home(&text, std::env::var("HOME").ok().as_deref());
     let mut file = shared::create_new(path, 0o600)
-        .with_context(|| format!("Cannot make the bundle {}", path.display()))?;
+        .with_context(|| format!("Cannot create the bundle {}", path.display()))?;
     writeln!(file, "{text}").with_context(|| format!("Cannot write the bundle {}", path.display()))
 }
 
@@ -92,17 +95,27 @@ fn mounts() -> Vec<String> {
 }
 
 /// The state of every space, and the end of its log.
-fn spaces(dir: &Path) -> Map<String, Value> {
-    let entries = fs::read_dir(dir).into_iter().flatten().flatten();
-    let told = entries.map(|entry| {
-        let read = |name: &str| fs::read_to_string(entry.path().join(name)).unwrap_or_default();
-        let log = read(files::LOG);
+fn spaces(dir: &Place) -> Map<String, Value> {
+    let listing = dir.entries().unwrap_or_default().into_iter().map(|space| {
+        let log = end_of(&space.below(files::LOG)).unwrap_or_default();
         let lines: Vec<&str> = log.lines().filter(|line| !is_detail(line)).collect();
         let tail = &lines[lines.len().saturating_sub(LOG_LINES)..];
-        let state: Value = serde_json::from_str(&read(files::MOUNT)).unwrap_or_default();
-        (entry.file_name().to_string_lossy().into_owned(), json!({ "mount": state, "log": tail }))
+        let state = space.below(files::MOUNT).read(MAX_LOG).unwrap_or_default();
+        let state: Value = serde_json::from_slice(&state).unwrap_or_default();
+        let name = space.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        (name, json!({ "mount": state, "log": tail }))
     });
-    told.collect()
+    listing.collect()
+}
+
+/// The end of a log, which is never a link to another file.
+fn end_of(log: &Place) -> io::Result<String> {
+    let mut file = log.open_file()?;
+    let len = file.metadata()?.len();
+    file.seek(io::SeekFrom::Start(len.saturating_sub(MAX_LOG)))?;
+    let mut bytes = Vec::new();
+    file.take(MAX_LOG).read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 /// True for a line of the levels debug and trace.
@@ -124,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_users_home_is_not_told() {
+    fn the_users_home_is_not_shown() {
         assert_eq!(without_home("\"/home/me/x\"", Some("/home/me")), "\"~/x\"");
         assert_eq!(without_home("/x", Some("/")), "/x");
         assert_eq!(without_home("/x", None), "/x");

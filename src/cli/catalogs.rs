@@ -17,6 +17,7 @@ use super::context::Context;
 #[cfg(unix)]
 use super::inspected::Inspected;
 use super::table::{bytes, table};
+use super::terminal;
 
 /// Arguments of `catalogs`.
 #[derive(Debug, Args)]
@@ -70,6 +71,10 @@ pub fn main(context: &Context, args: &CatalogsArgs) -> anyhow::Result<ExitCode> 
         context.report(&by_blueprint, |_| Vec::new())?;
     } else {
         context.report(&rows, |rows| text(rows))?;
+        if rows.is_empty() {
+            let none = "There is no catalog yet: `holofs import`, `holofs pull` or `holofs build` brings one";
+            terminal::tell("holofs", none);
+        }
     }
     Ok(ExitCode::SUCCESS)
 }

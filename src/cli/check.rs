@@ -44,18 +44,14 @@ pub fn verdict(report: &Checked) -> Vec<String> {
     let mut lines: Vec<String> = report.catalogs.iter().filter_map(bad_catalog).collect();
     lines.extend(report.bad_blobs.iter().map(bad_blob));
     lines.extend(report.bad_raw.iter().map(|bad| {
-        let done = if bad.removed {
-            "removed"
-        } else {
-            "--repair removes it; it is created again when it is needed"
-        };
-        format!("Raw entry {} is not what its name says: {done}", bad.entry)
+        let done = if bad.removed { "removed" } else { "--repair removes it; it is recreated when needed" };
+        format!("Raw entry {} does not match its name: {done}", bad.entry)
     }));
-    lines.extend(report.strays.iter().map(|path| format!("Note: {} is no blob", path.display())));
+    lines.extend(report.strays.iter().map(|path| format!("Note: {} is not a blob", path.display())));
     if report.unreferenced > 0 {
-        lines.push(format!("Note: {} blobs are named by no catalog", report.unreferenced));
+        lines.push(format!("Note: {} blobs are not referenced by a catalog", report.unreferenced));
     }
-    let word = if report.is_damaged() { "damage found" } else { "all is well" };
+    let word = if report.is_damaged() { "damage found" } else { "no problems found" };
     lines.push(format!(
         "{} catalogs, {} blobs ({}), {} raw entries ({}): {word}",
         report.catalogs.len(),

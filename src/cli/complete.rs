@@ -15,6 +15,7 @@ use crate::sys::text;
 
 use super::catalogs::Gist;
 use super::context::Context;
+use super::definition;
 
 /// Arguments of `completions`.
 #[derive(Debug, Args)]
@@ -76,7 +77,7 @@ fn plain(name: &str) -> bool {
 /// The script of a shell.
 pub fn script(shell: Shell) -> String {
     let mut made = Vec::new();
-    clap_complete::generate(shell, &mut super::command(), "holofs", &mut made);
+    clap_complete::generate(shell, &mut definition::whole(|command| command), "holofs", &mut made);
     let made = String::from_utf8_lossy(&made).into_owned();
     let (catalogs, spaces) = (takers("catalog"), takers("space"));
     match shell {
@@ -89,7 +90,7 @@ pub fn script(shell: Shell) -> String {
 
 /// The commands whose first argument is a catalog or a space.
 fn takers(what: &str) -> Vec<String> {
-    let command = super::command();
+    let command = definition::whole(|command| command);
     let first = |sub: &Command| {
         let id = sub
             .get_positionals()

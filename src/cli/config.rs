@@ -2,7 +2,7 @@
 //! value.
 //!
 //! A value in the file becomes the default of the option that belongs to the same variable, so that help shows it, and the parser
-//! applies the order (option, variable, file, default). An unknown key is an error that names it.
+//! applies the order (option, variable, file, default): [`given`], [`usual`]. An unknown key is an error that names it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -94,14 +94,24 @@ pub fn load() -> anyhow::Result<&'static Config> {
     Ok(CONFIG.get_or_init(|| read))
 }
 
+/// The default of the option that belongs to `variable`: the value in the file.
+pub fn given(variable: &str) -> Option<&'static str> {
+    // A short string, a few times per process: clap needs static defaults.
+    current().variable(variable).map(|value| &*Box::leak(value.into_boxed_str()))
+}
+
+/// As [`given`]; without a value in the file, the usual one.
+pub fn usual(variable: &str) -> &'static str {
+    let usual = KEYS.iter().find(|key| key.variable == variable).map_or("", |key| key.usual);
+    given(variable).unwrap_or(usual)
+}
+
 /// The user's directory for the configuration of HoloFS.
 pub fn config_dir() -> anyhow::Result<PathBuf> {
     let set = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let user = || set("HOME").map(|home| home.join(".config"));
     let base = if cfg!(windows) { set("APPDATA") } else { set("XDG_CONFIG_HOME").or_else(user) };
-    Ok(base
-        .context("There is no directory for configuration: neither XDG_CONFIG_HOME nor HOME is set")?
-        .join("holofs"))
+    Ok(base.context("No configuration directory: neither XDG_CONFIG_HOME nor HOME is set")?.join("holofs"))
 }
 
 /// The path of the file: `HOLOFS_CONFIG`, or in the user's configuration directory; `None` if that is unknown.
@@ -123,7 +133,7 @@ fn read() -> anyhow::Result<Config> {
     Ok(Config { path: Some(path), ..config })
 }
 
-/// A file of another user is ignored: `sudo` may keep that user's HOME.
+/// A file of another user is refused: `sudo` may keep that user's HOME.
 #[cfg(unix)]
 fn check_owner(file: &File, path: &Path) -> anyhow::Result<()> {
     use std::os::unix::fs::MetadataExt;
@@ -132,7 +142,7 @@ fn check_owner(file: &File, path: &Path) -> anyhow::Result<()> {
     anyhow::ensure!(found.is_file(), "{} is not a regular file", path.display());
     anyhow::ensure!(
         (found.uid() == us || found.uid() == 0) && found.mode() & 0o002 == 0,
-        "{} does not count: others can write to it",
+        "{} belongs to another user, or others can write to it",
         path.display()
     );
     Ok(())
@@ -156,7 +166,7 @@ impl Config {
         }
         for (name, address) in &config.remotes {
             let parsed = address.parse::<crate::remote::Address>();
-            parsed.with_context(|| format!("remotes.{name} is no address of a remote environment"))?;
+            parsed.with_context(|| format!("remotes.{name} is not the address of a remote environment"))?;
         }
         Ok(config)
     }
@@ -205,23 +215,6 @@ impl Config {
         let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         self.home.is_some() && !set("ROBOCORP_HOME") && !set("SEMA4AI_HOME")
     }
-
-    /// The command line definition with the file's values as defaults.
-    pub fn applied(&self, command: clap::Command) -> clap::Command {
-        // Without values there is nothing to go through, which every start would pay for.
-        if KEYS.iter().all(|key| self.text(key.name).is_none()) {
-            return command;
-        }
-        let command = command.mut_args(|argument| {
-            let variable = argument.get_env().and_then(|name| name.to_str()).map(str::to_owned);
-            match variable.and_then(|name| self.variable(&name)) {
-                // A few short strings, once per process: clap needs static defaults.
-                Some(value) => argument.default_value(&*Box::leak(value.into_boxed_str())),
-                None => argument,
-            }
-        });
-        command.mut_subcommands(|sub| self.applied(sub))
-    }
 }
 
 #[cfg(test)]
@@ -248,7 +241,7 @@ mod tests {
             ("mode = 'fast'", "unknown variant `fast`"),
             ("home = 'a'", "home is not an absolute path"),
             ("raw-size = 'big'", "raw-size: "),
-            ("[remotes]\nx = 'ftp://y'", "remotes.x is no address"),
+            ("[remotes]\nx = 'ftp://y'", "remotes.x is not the address of a remote environment"),
         ] {
             let error = format!("{:#}", Config::parse(text).unwrap_err());
             assert!(error.contains(named), "{text}: {error}");

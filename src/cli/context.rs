@@ -1,6 +1,6 @@
 //! The start of every command: the session's context, made from the environment, and the output of reports.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::rcc::home::{Environment, Home};
+use crate::session::error::SessionError;
 use crate::session::lay_out::STRATEGY;
 use crate::session::method;
 use crate::session::report::Appeared;
@@ -100,11 +101,13 @@ impl Context {
         lines: impl FnOnce(&T) -> L,
     ) -> anyhow::Result<()> {
         let json = || serde_json::to_string_pretty(report);
-        terminal::print(&if self.json {
-            text::json(&json()?).into_owned()
-        } else {
-            lines(report).into().shown()
-        })
+        if self.json {
+            return terminal::print(&text::json(&json()?));
+        }
+        match lines(report).into() {
+            lines if lines.is_empty() => Ok(()),
+            lines => terminal::print(&lines.shown()),
+        }
     }
 
     /// Changes the additions to the variables of spaces.
@@ -117,6 +120,9 @@ impl Context {
         self.json
     }
 }
+
+/// How long a lazily mounted space must be idle before the rest of it is fetched, in seconds.
+const IDLE_SECONDS: u64 = 10;
 
 /// The environment of this process.
 fn process_env() -> ProcessEnv {
@@ -134,7 +140,16 @@ fn process_env() -> ProcessEnv {
         },
         strategy: set(STRATEGY),
         extra: Extra::default(),
+        idle_fetch: idle_fetch(set("HOLOFS_IDLE_FETCH").as_deref()),
         replaced: Vec::new(),
+    }
+}
+
+/// Seconds, or `off`.
+fn idle_fetch(set: Option<&OsStr>) -> Option<Duration> {
+    match set.and_then(OsStr::to_str) {
+        Some("off") => None,
+        text => Some(Duration::from_secs(text.and_then(|text| text.parse().ok()).unwrap_or(IDLE_SECONDS))),
     }
 }
 
@@ -173,7 +188,7 @@ impl FrontEnd for Terminal {
         Arc::new(Progress::new(what, self.json))
     }
 
-    fn exit_code(&self, error: &anyhow::Error) -> u8 {
+    fn exit_code(&self, error: &SessionError) -> u8 {
         exit_code::code(error)
     }
 }
@@ -202,8 +217,10 @@ pub fn parse_controller(text: &str) -> Result<String, String> {
 
 fn parse_name(what: &str, text: &str) -> Result<String, String> {
     match text {
-        "" => Err(format!("a {what} needs a name")),
-        _ if text.chars().any(char::is_control) => Err(format!("a {what}'s name has no control characters")),
+        "" => Err(format!("the name of a {what} must not be empty")),
+        _ if text.chars().any(char::is_control) => {
+            Err(format!("the name of a {what} must not contain control characters"))
+        }
         _ => Ok(text.to_owned()),
     }
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use crate::session::error::NotFound;
+use crate::session::error::{NotAmong, NotFound};
 use crate::space::inventory;
 use crate::space::maintain::delete;
 
@@ -51,13 +51,16 @@ pub fn space(context: &Context, args: &DeleteArgs) -> anyhow::Result<ExitCode> {
     let mut found = inventory::find(&context.home, controller, name)?;
     let known = match (found.pop(), found.is_empty()) {
         (Some(known), true) => known,
-        (None, _) => return Err(NotFound(format!("No space {name:?} of controller {controller:?}")).into()),
+        (None, _) => {
+            let what = format!("No space {name:?} of controller {controller:?}");
+            return Err(NotAmong::spaces(what).into());
+        }
         (Some(last), false) => {
             found.push(last);
             let places = found.iter().map(|known| known.space.root.display().to_string());
             let places = places.collect::<Vec<_>>().join(", ");
             let what =
-                format!("{name:?} means several spaces, and none was deleted: {places}; give the directory");
+                format!("{name:?} matches several spaces; none was deleted: {places}; give the directory");
             return Err(NotFound(what).into());
         }
     };

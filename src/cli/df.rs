@@ -61,7 +61,9 @@ fn text(usage: &Usage) -> Vec<String> {
     if usage.unnamed_blobs.entries > 0 {
         let (entries, bytes) = (usage.unnamed_blobs.entries, size(usage.unnamed_blobs.bytes));
         lines.push(String::new());
-        lines.push(format!("No catalog names {entries} blobs ({bytes}): `holofs gc --hololib` removes them"));
+        lines.push(format!(
+            "No catalog refers to {entries} blobs ({bytes}): `holofs gc --hololib` removes them"
+        ));
     }
     lines
 }

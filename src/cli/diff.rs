@@ -61,9 +61,9 @@ fn differences(context: &Context, args: &DiffArgs) -> anyhow::Result<Vec<(String
         let found = written::open(context, &name, index, Access::ReadOnly)?.differences()?;
         return Ok(found.iter().map(|it| (shown(&it.path, it.kind == Kind::Dir), it.what)).collect());
     }
-    let Some(standing) = plain::find(context, &name)? else { return written.map(|_| Vec::new()) };
+    let Some(standing) = plain::find(context, &name)? else { return Ok(written.map(|_| Vec::new())?) };
     let found = materialize::differences(&standing.index, &standing.space, args.verify)
-        .with_context(|| format!("Cannot look through {}", standing.space.root.display()))?;
+        .with_context(|| format!("Cannot walk {}", standing.space.root.display()))?;
     Ok(found.iter().map(|it| (shown(&it.path, it.is_dir), it.what)).collect())
 }
 

@@ -108,8 +108,8 @@ fn check_owner(place: &Place) -> std::io::Result<()> {
 
 /// Checks that a file can be created in `dir`, or in the directory where `dir` would be created.
 fn writable(dir: &Path) -> anyhow::Result<()> {
-    let there = dir.ancestors().find(|above| above.is_dir()).context("There is no such directory")?;
-    tempfile::tempfile_in(there).map(drop).with_context(|| format!("{} cannot be written", dir.display()))
+    let there = dir.ancestors().find(|above| above.is_dir()).context("No such directory")?;
+    tempfile::tempfile_in(there).map(drop).with_context(|| format!("{} is not writable", dir.display()))
 }
 
 fn table(report: &DoctorReport) -> Vec<String> {

@@ -1,5 +1,7 @@
 //! `holofs du`: the bytes that belong only to a space, without the shared store.
 
+use std::ffi::OsStr;
+use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -8,6 +10,8 @@ use serde::Serialize;
 
 use crate::session::{plain, written};
 use crate::space::files;
+use crate::store::fingerprints;
+use crate::sys::fs::beneath::Dir;
 use crate::sys::fs::place::Place;
 
 use super::SpaceArgs;
@@ -41,16 +45,17 @@ struct UsageReport {
 pub fn main(context: &Context, args: &DuArgs) -> anyhow::Result<ExitCode> {
     let standing = plain::find(context, &args.space.name())?;
     let (laid_out_files, laid_out_bytes) = match &standing {
-        Some(standing) => usage(&Place::top(&standing.space.root))?,
+        Some(standing) => laid_out(&standing.space.root)?,
         None => (0, 0),
     };
     let dir = match (written::state_dir(context, &args.space.name()), standing) {
         (Err(_), Some(standing)) => standing.space.state_dir,
         (dir, _) => dir?,
     };
-    let (written_files, written_bytes) = usage(&dir.below(files::UPPER_BYTES))?;
-    let (relocated_files, relocated_bytes) = usage(&dir.below(files::RELOCATED))?;
-    let (_, kept_bytes) = usage(&dir)?;
+    let (written_files, written_bytes) = usage(&dir.below(files::UPPER_BYTES), &|_| true)?;
+    let is_content = |name: &OsStr| name != fingerprints::NAME;
+    let (relocated_files, relocated_bytes) = usage(&dir.below(files::RELOCATED), &is_content)?;
+    let (_, kept_bytes) = usage(&dir, &|_| true)?;
     let report = UsageReport {
         written_files,
         written_bytes,
@@ -78,10 +83,16 @@ fn text(report: &UsageReport) -> Vec<String> {
     lines.into_iter().map(|(bytes, of)| format!("{bytes:>12} bytes {of}")).collect()
 }
 
-/// The number of files below `dir`, and their size; a live space changes meanwhile.
-fn usage(dir: &Place) -> anyhow::Result<(u64, u64)> {
-    match dir.open().and_then(|dir| dir.disk_usage()) {
+/// The number of files below `dir` whose names count, and their size; a live space changes meanwhile.
+fn usage(dir: &Place, counts: &dyn Fn(&OsStr) -> bool) -> anyhow::Result<(u64, u64)> {
+    match dir.open().and_then(|dir| dir.beneath()?.disk_usage(counts)) {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok((0, 0)),
         usage => usage.with_context(|| format!("Cannot list {}", dir.display())),
     }
+}
+
+/// The same for a space that is laid out, in which directories may have any mode.
+fn laid_out(root: &Path) -> anyhow::Result<(u64, u64)> {
+    let usage = Dir::open(root).and_then(|dir| dir.disk_usage(&|_| true));
+    usage.with_context(|| format!("Cannot list {}", root.display()))
 }

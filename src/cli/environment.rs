@@ -34,11 +34,12 @@ use super::verify;
 
 /// Listed together with the other commands.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum EnvironmentCommand {
     /// Build an environment from requirements, a lock file or a conda.yaml, and record it
     Build(build::BuildArgs),
     #[cfg(unix)]
-    /// Make a new catalog from a space with its changes
+    /// Create a new catalog from a space with its changes
     Commit(commit::CommitArgs),
     #[cfg(unix)]
     /// Show disk usage, and how much removing a catalog would free

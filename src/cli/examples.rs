@@ -76,7 +76,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("warm", "holofs warm conda.yaml\nholofs warm 14023a1f --bytecode"),
 ];
 
-/// The command line definition with an example after the help of each command.
+/// The command line definition, which is built, with an example after the help of each command.
 pub fn added(command: Command) -> Command {
     below(command, "")
 }
@@ -101,6 +101,7 @@ fn shown(lines: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cli::definition;
 
     /// Every visible command, with its full name.
     fn all(command: &Command, above: &str) -> Vec<(String, Command)> {
@@ -136,9 +137,7 @@ mod tests {
                     continue;
                 }
                 let words = words.into_iter().map(std::ffi::OsString::from).collect();
-                let command = crate::cli::command();
-                let words = crate::cli::run::with_separator(&command, words);
-                let parsed = command.try_get_matches_from(words);
+                let parsed = definition::parsed(words);
                 wrong.extend(parsed.err().map(|error| format!("{name}: {error}")));
                 tried += 1;
             }
@@ -148,8 +147,7 @@ mod tests {
 
     #[test]
     fn help_of_every_command_fits_80_columns_and_has_an_example() {
-        let mut whole = crate::cli::command().term_width(80);
-        whole.build();
+        let whole = definition::whole(|command| command.term_width(80));
         let commands = all(&whole, "");
         assert!(commands.len() > 40, "{}", commands.len());
         let mut wrong = Vec::new();
@@ -165,7 +163,7 @@ mod tests {
         }
         for (path, _) in EXAMPLES {
             if !commands.iter().any(|(there, _)| there == path) {
-                wrong.push(format!("There is no command {path}"));
+                wrong.push(format!("No command is given {path}"));
             }
         }
         wrong.dedup();

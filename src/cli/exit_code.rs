@@ -10,7 +10,7 @@ use std::process::ExitCode;
 use serde::Serialize;
 
 use crate::build::BuildError;
-use crate::error::{Class, Failure, causes, kind};
+use crate::error::{Class, Failure, all, causes, kind};
 use crate::session::error::failure;
 use crate::sys::text;
 
@@ -54,7 +54,7 @@ struct Shown {
 
 /// Reports an error, and returns the exit code of its class.
 pub fn fail(error: &anyhow::Error, json: bool) -> ExitCode {
-    fail_as(error, json, code(error))
+    fail_as(error, json, code(error.as_ref()))
 }
 
 /// Like [`fail`], with another code.
@@ -85,18 +85,18 @@ pub fn tell(error: &anyhow::Error) -> u8 {
 }
 
 /// The exit code of an error's class.
-pub fn code(error: &anyhow::Error) -> u8 {
+pub fn code(error: &(dyn Error + 'static)) -> u8 {
     code_of(class(error))
 }
 
 /// The class of the first cause that has one.
-fn class(error: &anyhow::Error) -> Class {
-    error.chain().filter_map(ours).find_map(Failure::class).unwrap_or(Class::Failed)
+fn class(error: &(dyn Error + 'static)) -> Class {
+    all(error).filter_map(ours).find_map(Failure::class).unwrap_or(Class::Failed)
 }
 
 impl Shown {
     fn of(error: &anyhow::Error) -> Shown {
-        let class = class(error);
+        let class = class(error.as_ref());
         let hint = error.chain().filter_map(ours).find_map(Failure::hint).map(Cow::into_owned);
         let (message, causes) = (error.to_string(), causes(error.as_ref()));
         Shown { code: code_of(class), class: class.name(), message, causes, hint }
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_is_told_with_its_causes_and_what_to_do() {
+    fn error_is_shown_with_causes_and_hint() {
         let shown = Shown::of(&error());
         let text = "error: Cannot materialize\ncaused by: Something is mounted at /a\\u{1b}[2J\nhint: unmount it first\n";
         assert_eq!(shown.text(), text);

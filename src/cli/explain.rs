@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::Args;
 
 use crate::inspect::explain::{Explained, age, explain, find};
-use crate::session::error::NotFound;
+use crate::session::error::NotAmong;
 
 use super::context::Context;
 use super::inspected::Inspected;
@@ -22,7 +22,7 @@ pub struct ExplainArgs {
 
 /// Inspects and reports.
 pub fn main(context: &Context, args: &ExplainArgs) -> anyhow::Result<ExitCode> {
-    let cannot = || format!("Cannot look at {}", args.path.display());
+    let cannot = || format!("Cannot inspect {}", args.path.display());
     let given = std::path::absolute(&args.path).with_context(cannot)?;
     // The directory in canonical form, but not the last name: it may be a link.
     let path = match (given.parent(), given.file_name()) {
@@ -30,7 +30,7 @@ pub fn main(context: &Context, args: &ExplainArgs) -> anyhow::Result<ExitCode> {
         _ => given,
     };
     let place = find(&context.home, &path)?
-        .ok_or_else(|| NotFound(format!("{} is in no space of this home", path.display())))?;
+        .ok_or_else(|| NotAmong::spaces(format!("{} is not in a space of this home", path.display())))?;
     let mounted = place.space.mount_state().ok().flatten().filter(|_| place.space.live_holder().is_some());
     let catalog =
         mounted.map_or(place.blueprint.clone(), |state| state.catalog_path.to_string_lossy().into_owned());
@@ -42,15 +42,15 @@ pub fn main(context: &Context, args: &ExplainArgs) -> anyhow::Result<ExitCode> {
 
 fn text(it: &Explained) -> Vec<String> {
     let layer = match it.layer {
-        "catalog" => "catalog: as it was recorded".to_owned(),
+        "catalog" => "catalog: as recorded".to_owned(),
         "relocated" => {
             format!(
-                "relocated: of the catalog, with the path of this space written into it {} times",
+                "relocated: from the catalog, with the path of this space written into it {} times",
                 it.relocations
             )
         }
         "bytecode" => "bytecode: compiled by Python in this space".to_owned(),
-        _ => "written: made or changed in this space".to_owned(),
+        _ => "written: created or changed in this space".to_owned(),
     };
     let changed = match it.is_untouched_time {
         true => "never: it has the time that RCC gives every file".to_owned(),
@@ -67,8 +67,9 @@ fn text(it: &Explained) -> Vec<String> {
     rows.extend([("owner", format!("user {}", it.uid)), ("changed", changed)]);
     let mut lines: Vec<String> = rows.into_iter().map(|(name, value)| format!("{name:<8} {value}")).collect();
     lines.extend(it.places.iter().map(|place| {
-        let size =
-            place.size.map_or_else(|| "not there now".to_owned(), |size| format!("{} on disk", bytes(size)));
+        let size = place
+            .size
+            .map_or_else(|| "does not exist now".to_owned(), |size| format!("{} on disk", bytes(size)));
         format!("{:<8} {}: {} ({size})", "bytes", place.what, place.path.display())
     }));
     lines

@@ -11,11 +11,12 @@ use super::context::Context;
 use super::progress::Progress;
 use super::settled::settled;
 use super::table::bytes;
+use super::target;
 
 /// Arguments of `export`.
 #[derive(Debug, Args)]
 pub struct ExportArgs {
-    /// Catalogs: hashes, unique prefixes, file names; without any, list their names
+    /// Catalogs: hashes, unique prefixes, file names, or a conda.yaml and the like; without any, list their names
     pub catalogs: Vec<String>,
     /// File to write
     #[arg(short, long, default_value = "hololib.zip", value_name = "FILE")]
@@ -32,8 +33,8 @@ pub fn main(context: &Context, args: &ExportArgs) -> anyhow::Result<ExitCode> {
         })?;
         return Ok(ExitCode::SUCCESS);
     }
-    let found = args.catalogs.iter().map(|what| context.home.find_catalog(what));
-    export(context, &found.collect::<Result<Vec<_>, _>>()?, &args.zipfile)
+    let found = args.catalogs.iter().map(|what| target::path_of_word(context, what));
+    export(context, &found.collect::<anyhow::Result<Vec<_>>>()?, &args.zipfile)
 }
 
 /// Exports the catalogs at `paths`.

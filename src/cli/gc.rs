@@ -19,7 +19,7 @@ pub struct GcArgs {
     /// Shrink the raw store and the laid-out catalogs to this size each (K, M, G, T), least recently used first
     #[arg(long, value_name = "SIZE", value_parser = parse_size)]
     pub max_size: Option<u64>,
-    /// Also remove raw entries, laid-out catalogs and bytecode not used for this many days
+    /// Also remove raw entries, laid-out catalogs, bytecode and remote environments not used for this many days
     #[arg(long, value_name = "DAYS")]
     pub unused: Option<u64>,
     /// Also remove blobs of the hololib that no catalog refers to
@@ -54,15 +54,16 @@ fn text(report: &Collected) -> Vec<String> {
     let done = if report.dry_run { "Would remove" } else { "Removed" };
     let mut lines = vec![
         format!(
-            "{done} {} raw entries ({}); {} stay",
+            "{done} {} raw entries ({}); {} kept",
             report.raw_entries,
             bytes(report.raw_bytes),
             bytes(report.raw_bytes_left)
         ),
         format!(
-            "{done} {} indexes, layouts and other things of catalogs that are gone or out of use",
+            "{done} {} indexes, layouts and other files of catalogs that are removed or unused",
             report.derived.len()
         ),
+        format!("{done} {} directories and names of remote environments", report.remotes.len()),
         format!("{done} {} blobs ({})", report.blobs, bytes(report.blob_bytes)),
     ];
     lines.extend(report.mounts.iter().map(|path| format!("{done} the dead mount at {}", path.display())));
@@ -84,8 +85,8 @@ fn parse_size(text: &str) -> Result<u64, String> {
     let unit = units.iter().find_map(|(name, shift)| Some((upper.strip_suffix(name)?, *shift)));
     let (digits, shift) = unit.unwrap_or((upper, 0));
     let count: u64 =
-        digits.trim().parse().map_err(|_| "a size is a number, with K, M, G or T behind it if you like")?;
-    count.checked_mul(1 << shift).ok_or_else(|| "that is more than there can be".to_owned())
+        digits.trim().parse().map_err(|_| "a size is a number, optionally followed by K, M, G or T")?;
+    count.checked_mul(1 << shift).ok_or_else(|| "the size is too large".to_owned())
 }
 
 #[cfg(test)]

@@ -50,7 +50,7 @@ pub struct HolotreeArgs {
 
 /// RCC's global options. Most of them concern only RCC itself, and have no effect here.
 #[derive(Debug, Args)]
-#[allow(clippy::struct_excessive_bools, reason = "RCC has so many switches")]
+#[allow(clippy::struct_excessive_bools, reason = "RCC has these switches")]
 struct RccGlobal {
     /// Controller that the spaces belong to
     #[arg(long, global = true, default_value = "user", value_parser = super::context::parse_controller)]
@@ -90,7 +90,7 @@ struct RccGlobal {
 
 /// Options that change the meaning of a space in ways that are not offered.
 #[derive(Debug, Args)]
-#[allow(clippy::struct_excessive_bools, reason = "RCC has so many switches")]
+#[allow(clippy::struct_excessive_bools, reason = "RCC has these switches")]
 struct Refused {
     /// Not offered
     #[arg(long, global = true, hide = true)]
@@ -105,7 +105,7 @@ struct Refused {
 
 /// Options that have no effect here: nothing is built, nothing is sent, locks are always taken, imports are always strict.
 #[derive(Debug, Args)]
-#[allow(clippy::struct_excessive_bools, reason = "RCC has so many switches")]
+#[allow(clippy::struct_excessive_bools, reason = "RCC has these switches")]
 struct Ignored {
     /// No effect
     #[arg(long, global = true, hide = true, num_args = 0..=1, require_equals = true, default_missing_value = "true")]
@@ -274,20 +274,18 @@ fn run(context: &Context, global: &RccGlobal, command: Word) -> anyhow::Result<E
         Word::Plan(args) => spaces::plan(context, &args),
         Word::Remove(args) => offered::remove(context, &args),
         Word::Variables(args) => offered::variables(context, &args, global),
-        Word::Bootstrap(_) => not_offered("bootstrap", "HoloFS has no templates of robots"),
+        Word::Bootstrap(_) => not_offered("bootstrap", "HoloFS has no robot templates"),
         Word::BuildFromBundle(_) => not_offered("build-from-bundle", BUILDS),
-        Word::Init(_) => not_offered("init", "who shares a holotree is decided by RCC: `rcc holotree init`"),
+        Word::Init(_) => not_offered("init", "RCC decides who shares a holotree: `rcc holotree init`"),
         Word::Prebuild(_) => not_offered("prebuild", BUILDS),
         Word::Pull(_) => {
             not_offered("pull", "catalogs come from a remote by `holofs pull`, or by `rcc holotree pull`")
         }
         Word::Shared(_) => {
-            not_offered("shared", "who shares a holotree is decided by RCC: `rcc holotree shared --enable`")
+            not_offered("shared", "RCC decides who shares a holotree: `rcc holotree shared --enable`")
         }
-        Word::Statistics(_) => {
-            not_offered("statistics", "they count what RCC built, and only RCC keeps them")
-        }
-        Word::Venv(_) => not_offered("venv", "it makes an unmanaged space, and those belong to RCC alone"),
+        Word::Statistics(_) => not_offered("statistics", "only RCC keeps statistics of its builds"),
+        Word::Venv(_) => not_offered("venv", "it creates an unmanaged space, and those belong to RCC alone"),
     }
 }
 
@@ -302,7 +300,7 @@ fn refuse(options: &Refused) -> anyhow::Result<()> {
     let refused = [
         (options.unmanaged, "--unmanaged", "unmanaged spaces belong to RCC alone"),
         (options.warranty_voided, "--warranty-voided", "a space is used only after it was checked"),
-        (options.externally_managed, "--externally-managed", "a space holds what its catalog says"),
+        (options.externally_managed, "--externally-managed", "a space always has the content of its catalog"),
     ];
     match refused.iter().find(|(given, ..)| *given) {
         Some(&(_, what, why)) => Err(NotOffered { what, why }.into()),

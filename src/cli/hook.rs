@@ -85,7 +85,7 @@ struct Decided {
 pub fn main(context: &Context, args: &HookArgs) -> anyhow::Result<ExitCode> {
     let shell = args.shell;
     if !args.step {
-        let program = std::env::current_exe().context("Cannot find the program itself")?;
+        let program = std::env::current_exe().context("Cannot find the holofs executable")?;
         let program = program.to_str().context("The program's own path is not UTF-8")?;
         terminal::print(&script(shell, program))?;
         return Ok(ExitCode::SUCCESS);
@@ -115,10 +115,10 @@ pub fn deny(context: &Context, args: &DenyArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn tell(context: &Context, path: PathBuf, allowed: bool) -> anyhow::Result<ExitCode> {
-    let told = Decided { path, allowed };
-    context.report(&told, |told| {
-        let word = if told.allowed { "is allowed" } else { "is not allowed" };
-        format!("{} {word}", told.path.display())
+    let decision = Decided { path, allowed };
+    context.report(&decision, |decision| {
+        let word = if decision.allowed { "is allowed" } else { "is not allowed" };
+        format!("{} {word}", decision.path.display())
     })?;
     Ok(ExitCode::SUCCESS)
 }
@@ -163,7 +163,7 @@ fn step(context: &Context) -> Vec<Change> {
 
 /// The request of the current directory, if it is allowed; an error if it is not.
 fn wanted(context: &Context) -> anyhow::Result<Option<Box<Asks>>> {
-    let here = std::env::current_dir().context("There is no current directory")?;
+    let here = std::env::current_dir().context("Cannot get the current directory")?;
     let Some(file) = here.ancestors().find_map(target::file_here) else { return Ok(None) };
     let file = allowed::absolute(&file)?;
     let dir = file.parent().unwrap_or(Path::new("/")).display().to_string();
@@ -223,7 +223,7 @@ fn fish_quoted(text: &str) -> String {
     text.replace('\\', r"\\").replace('\'', r"\'")
 }
 
-/// PowerShell takes four typographic quotes for the plain one; doubled, each of them is text.
+/// PowerShell treats four typographic quotes as the plain one; doubled, each of them is text.
 fn powershell_quoted(text: &str) -> String {
     let twice = |c: char| if matches!(c, '\'' | '\u{2018}'..='\u{201b}') { 2 } else { 1 };
     text.chars().flat_map(|c| std::iter::repeat_n(c, twice(c))).collect()

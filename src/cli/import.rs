@@ -9,6 +9,7 @@ use sha2::{Digest as _, Sha256};
 use tempfile::NamedTempFile;
 
 use crate::space::archive::{self, Imported, Options};
+use crate::sys::fs::shared;
 
 use crate::remote::download::download;
 
@@ -64,7 +65,7 @@ impl<'a> Source<'a> {
             None => (Source::File(given), sha256_of(given)?),
         };
         let right = digest.is_none_or(|digest| digest.eq_ignore_ascii_case(&found));
-        anyhow::ensure!(right, "{} has the SHA-256 {found}, not the one that was given", given.display());
+        anyhow::ensure!(right, "{} has the SHA-256 {found}, not the given one", given.display());
         Ok(source)
     }
 
@@ -93,11 +94,11 @@ fn downloaded<'a>(
     let safe = url.starts_with("https://") || (url.starts_with("http://") && has_digest);
     anyhow::ensure!(
         safe,
-        "Cannot download {url}: only https:// addresses are, and http:// ones with --sha256"
+        "Cannot download {url}: only https:// addresses are supported, and http:// with --sha256"
     );
     let dir = context.home.temp_dir();
-    let temp = std::fs::create_dir_all(&dir).and_then(|()| NamedTempFile::new_in(&dir));
-    let mut temp = temp.with_context(|| format!("Cannot make a file in {}", dir.display()))?;
+    let temp = shared::ensure_dir(&dir, false).and_then(|()| NamedTempFile::new_in(&dir));
+    let mut temp = temp.with_context(|| format!("Cannot create a file in {}", dir.display()))?;
     let progress = Progress::new("Downloading", context.is_json());
     let digest = download(url, &access(context, patience(context))?, temp.as_file_mut(), &progress);
     progress.finish();
@@ -126,7 +127,7 @@ fn summary(report: &Imported) -> String {
     let new =
         if report.catalogs.is_empty() { "no new catalog".to_owned() } else { report.catalogs.join(", ") };
     format!(
-        "{}: {new}; {blobs_written} blobs written, {blobs_present} there before, {blobs_repaired} repaired, {blobs_ignored} ignored{}",
+        "{}: {new}; {blobs_written} blobs written, {blobs_present} already present, {blobs_repaired} repaired, {blobs_ignored} ignored{}",
         report.zip.display(),
         if *files_ignored > 0 { format!("; {files_ignored} other files ignored") } else { String::new() }
     )

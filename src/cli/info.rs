@@ -53,7 +53,7 @@ pub fn main(context: &Context, _args: &InfoArgs) -> anyhow::Result<ExitCode> {
         fuse: fuse(),
         home: home.root().to_owned(),
         home_reason: if from_file {
-            "the configuration says so".to_owned()
+            "set in the configuration".to_owned()
         } else {
             home.choice().reason(home.product())
         },

@@ -12,6 +12,10 @@ use crate::store::index::Index;
 use crate::store::observe::Tally;
 
 use super::context::Context;
+use super::target;
+
+/// A longer profile is not ours.
+const MAX_PROFILE: u64 = 16 << 20;
 
 /// A catalog and its content.
 pub struct Inspected {
@@ -22,9 +26,9 @@ pub struct Inspected {
 }
 
 impl Inspected {
-    /// Opens the catalog that `what` names.
+    /// Opens the catalog that `what` selects.
     pub fn open(context: &Context, what: &str) -> anyhow::Result<Inspected> {
-        let (index, _, _) = context.index(what)?;
+        let (index, _, _) = context.index(&target::of_word(context, Some(what))?.catalog)?;
         Inspected::of(context, index)
     }
 
@@ -44,8 +48,9 @@ impl Inspected {
     /// What earlier runs used; empty if none was recorded.
     pub fn touched(&self, context: &Context) -> Touched {
         let id = self.index.id();
-        let text = std::fs::read_to_string(context.home.profiles_dir().join(id.to_string()));
-        let profile = text.ok().and_then(|text| Profile::from_text(&text, &id)).unwrap_or_default();
+        let text = context.home.profiles_dir().below(id.to_string()).read(MAX_PROFILE);
+        let profile = text.ok().and_then(|text| Profile::from_text(&String::from_utf8_lossy(&text), &id));
+        let profile = profile.unwrap_or_default();
         Touched::of(&self.index, &profile)
     }
 }

@@ -9,6 +9,7 @@ use super::{hook, kernel, shell};
 
 /// Listed together with the other commands.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum InteractiveCommand {
     /// Start a shell in a space, with the space's name in its prompt
     Shell(Box<shell::ShellArgs>),

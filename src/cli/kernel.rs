@@ -67,9 +67,9 @@ fn install(context: &Context, args: &InstallArgs) -> anyhow::Result<ExitCode> {
         Some(prefix) => prefix.join("share/jupyter"),
         None => data_dir()?,
     };
-    let dir =
-        std::path::absolute(dir.join("kernels").join(&args.name)).context("There is no current directory")?;
-    std::fs::create_dir_all(&dir).with_context(|| format!("Cannot make {}", dir.display()))?;
+    let dir = std::path::absolute(dir.join("kernels").join(&args.name))
+        .context("Cannot get the current directory")?;
+    std::fs::create_dir_all(&dir).with_context(|| format!("Cannot create {}", dir.display()))?;
     let path = dir.join("kernel.json");
     let name = catalog.file_name().unwrap_or_default().to_string_lossy();
     let text = serde_json::to_string_pretty(&spec(context, args, &name)?)?;
@@ -81,7 +81,7 @@ fn install(context: &Context, args: &InstallArgs) -> anyhow::Result<ExitCode> {
 
 /// The kernelspec. Interrupts are sent as messages: a signal would reach the kernel twice, from Jupyter and from `run`.
 fn spec(context: &Context, args: &InstallArgs, catalog: &str) -> anyhow::Result<Value> {
-    let program = std::env::current_exe().context("Cannot find the program itself")?;
+    let program = std::env::current_exe().context("Cannot find the holofs executable")?;
     let product = context.home.product();
     let set = |name: &str| std::env::var(name).ok().map(|value| (name.to_owned(), json!(value)));
     let mut env: Map<String, Value> = ["HOLOFS_HOME"].into_iter().filter_map(set).collect();
@@ -109,7 +109,7 @@ fn data_dir() -> anyhow::Result<PathBuf> {
         "windows" => Some(set("APPDATA")?.join("jupyter")),
         _ => Some(set("XDG_DATA_HOME").or_else(|| Some(set("HOME")?.join(".local/share")))?.join("jupyter")),
     });
-    found.context("There is no directory for kernels: neither JUPYTER_DATA_DIR nor HOME is set")
+    found.context("No directory for kernels: neither JUPYTER_DATA_DIR nor HOME is set")
 }
 
 /// Jupyter's rule for names.
@@ -117,7 +117,7 @@ fn parse_name(text: &str) -> Result<String, String> {
     let plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
     match !text.is_empty() && text.chars().all(plain) && text.trim_matches('.') == text {
         true => Ok(text.to_owned()),
-        false => Err("a kernel's name has letters, digits, '-', '_' and '.' only".to_owned()),
+        false => Err("a kernel name has only letters, digits, '-', '_' and '.'".to_owned()),
     }
 }
 
@@ -132,7 +132,7 @@ fn warn_without_ipykernel(context: &Context, catalog: &str) {
             );
         }
         Ok(_) => {}
-        Err(error) => log::debug!("Its packages are not known: {error:#}"),
+        Err(error) => log::debug!("Its packages are unknown: {error:#}"),
     }
 }
 

@@ -8,7 +8,8 @@ use clap::Args;
 use crate::space::inventory::{self, SpaceRow};
 
 use super::context::Context;
-use super::table::{bytes, table};
+use super::table::{bytes, is_terminal, table};
+use super::terminal;
 
 /// How many characters of a command are shown.
 #[cfg(unix)]
@@ -37,14 +38,33 @@ pub fn main(context: &Context, args: &ListArgs) -> anyhow::Result<ExitCode> {
         context.report(&by_label, |_| Vec::new())?;
     } else {
         context.report(&rows, |rows| text(rows))?;
+        if rows.is_empty() {
+            terminal::tell("holofs", "There is no space yet: `holofs run` and `holofs mount` create them");
+        }
     }
     Ok(ExitCode::SUCCESS)
 }
 
 fn text(rows: &[SpaceRow]) -> Vec<String> {
     let head = ["Space", "Controller", "State", "Written", "Blueprint", "Last used", "Label", "Used by"];
-    let rows: Vec<Vec<String>> = rows.iter().map(cells).collect();
-    table(&head, &[3], &rows)
+    let mut rows: Vec<Vec<String>> = rows.iter().map(cells).collect();
+    let says = |at: usize, nothing: &str| rows.iter().any(|row| row[at] != nothing);
+    // A terminal has 80 columns. A label can be copied from --json and --long.
+    let kept: Vec<bool> = (0..head.len())
+        .map(|at| match head[at] {
+            "Controller" => says(at, "user"),
+            "Used by" => says(at, ""),
+            name => name != "Label",
+        })
+        .map(|is_kept| is_kept || !is_terminal())
+        .collect();
+    for row in &mut rows {
+        *row = row.drain(..).zip(&kept).filter_map(|(cell, kept)| kept.then_some(cell)).collect();
+    }
+    let head: Vec<&str> =
+        head.into_iter().zip(&kept).filter_map(|(name, kept)| kept.then_some(name)).collect();
+    let written = head.iter().position(|name| *name == "Written");
+    table(&head, written.as_slice(), &rows)
 }
 
 fn cells(row: &SpaceRow) -> Vec<String> {

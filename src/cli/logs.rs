@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::session::error::NotFound;
+use crate::session::error::{NotAmong, NotFound};
 use crate::space::{Space, files, inventory};
 use crate::sys::text;
 
@@ -37,7 +37,8 @@ pub struct LogsArgs {
 pub fn main(context: &Context, args: &LogsArgs) -> anyhow::Result<ExitCode> {
     let SpaceArgs { space: name, controller } = &args.space;
     let known = inventory::find(&context.home, controller, name)?.pop();
-    let known = known.ok_or_else(|| NotFound(format!("No space {name:?} of controller {controller:?}")))?;
+    let none = || NotAmong::spaces(format!("No space {name:?} of controller {controller:?}"));
+    let known = known.ok_or_else(none)?;
     let place = known.space.state_dir.below(files::LOG);
     let mut log = match place.open_file() {
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {

@@ -50,11 +50,11 @@ fn space_lines(long: &LongSpace<'_>) -> Vec<String> {
     ];
     if let Some(live) = live {
         lines.push(format!("  served by  process {}, {}", live.pid, live.mode));
-        let users = if live.users.is_empty() { "nobody".to_owned() } else { lease::told(&live.users) };
+        let users = if live.users.is_empty() { "nobody".to_owned() } else { lease::described(&live.users) };
         lines.push(format!("  used by    {users}"));
         lines.push(match (&live.stats, &live.silent) {
             (Some(stats), _) => format!("  requests   {}, files read {}", stats.total(), stats.io),
-            (None, why) => format!("  requests   not known: {}", why.as_deref().unwrap_or_default()),
+            (None, why) => format!("  requests   unknown: {}", why.as_deref().unwrap_or_default()),
         });
     }
     lines.push(String::new());
@@ -108,7 +108,7 @@ fn catalog_lines(long: &LongCatalog<'_>) -> Vec<String> {
     lines.extend(long.file.iter().map(|file| format!("  file       {file}")));
     lines.extend(long.id.iter().map(|id| format!("  id         {id}")));
     lines.push(format!(
-        "  holds      {} files, {} directories, {}; {} with the path in them",
+        "  holds      {} files and links, {} directories, {}; {} with the path in them",
         row.files,
         row.directories,
         bytes(row.bytes),
@@ -116,7 +116,7 @@ fn catalog_lines(long: &LongCatalog<'_>) -> Vec<String> {
     ));
     lines.extend(long.usage.iter().map(|usage| {
         let (own, shared) = (bytes(usage.exclusive_bytes), bytes(usage.shared_bytes));
-        format!("  blobs      {own} that no other catalog names, {shared} that others name, too")
+        format!("  blobs      {own} only in this catalog, {shared} also in others")
     }));
     lines.extend(long.touched.iter().map(|share| format!("  runs       {}", sentence(share))));
     let largest = long.packages.iter().take(PACKAGES);

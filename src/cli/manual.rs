@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use clap::{Args, ValueEnum as _};
 use clap_complete::{Generator as _, Shell};
 
-use super::complete;
+use super::{complete, definition};
 
 /// Arguments of `man`.
 #[derive(Debug, Args)]
@@ -21,8 +21,7 @@ pub struct ManArgs {
 
 /// Writes the pages, for packaging.
 pub fn man(args: &ManArgs) -> anyhow::Result<ExitCode> {
-    let mut command = super::command();
-    command.build();
+    let command = definition::whole(|command| command);
     write_page(&args.directory, command.clone(), "holofs")?;
     for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set()) {
         let name = format!("holofs-{}", sub.get_name());
@@ -43,10 +42,9 @@ pub fn man(args: &ManArgs) -> anyhow::Result<ExitCode> {
 fn commands_page() -> String {
     use std::fmt::Write as _;
     let mut text = String::from(
-        "# Commands\n\nMade from the program's own help by a test (`src/cli/manual.rs`); do not edit.\n",
+        "# Commands\n\nGenerated from the program's help by a test (`src/cli/manual.rs`); do not edit.\n",
     );
-    let mut command = super::command().term_width(80);
-    command.build();
+    let command = definition::whole(|command| command.term_width(80));
     let subcommands: Vec<clap::Command> = command.get_subcommands().cloned().collect();
     for mut sub in subcommands.into_iter().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help") {
         let help = sub.render_help().to_string();

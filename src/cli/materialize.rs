@@ -24,7 +24,7 @@ pub struct MaterializeArgs {
     /// auto, snapshot, reflink, hardlink (never by auto) or copy; default: $RCC_HOLOTREE_STRATEGY, settings.yaml, auto
     #[arg(long)]
     pub strategy: Option<Strategy>,
-    /// Also lay out the catalog in the side store, so that its next space needs no decoding
+    /// Also lay out the catalog as a pristine tree, so that its next space needs no decoding
     #[arg(long)]
     pub warm: bool,
     /// Also read the content of files that seem unchanged
@@ -65,10 +65,10 @@ pub fn main(context: &Context, args: &MaterializeArgs) -> anyhow::Result<ExitCod
 fn summary(report: &MaterializeReport) -> Vec<String> {
     let count = |name: &str| report.counts.get(name).copied().unwrap_or_default();
     let tiers = ["snapshotted", "reflinked", "hardlinked", "copied", "relocated", "kept", "removed"];
-    let told: Vec<String> =
+    let done: Vec<String> =
         tiers.iter().filter(|name| count(name) > 0).map(|name| format!("{} {name}", count(name))).collect();
-    let told = if told.is_empty() { "nothing to do".to_owned() } else { told.join(", ") };
-    let mut text = format!("{}: {told} in {:.2} s", report.space.display(), report.seconds.total);
+    let done = if done.is_empty() { "nothing to do".to_owned() } else { done.join(", ") };
+    let mut text = format!("{}: {done} in {:.2} s", report.space.display(), report.seconds.total);
     if report.swept_by.is_some() {
         text.push_str(&format!("; {} directories set aside are being deleted", count("set_aside")));
     }

@@ -89,7 +89,7 @@ fn answer(stream: &mut TcpStream, page: impl FnOnce() -> anyhow::Result<String>)
         },
         Asked::Other => ("404 Not Found", "there is /metrics\n".to_owned()),
         Asked::Method => ("405 Method Not Allowed", "GET or HEAD\n".to_owned()),
-        Asked::Nonsense => ("400 Bad Request", "that is no request\n".to_owned()),
+        Asked::Nonsense => ("400 Bad Request", "not an HTTP request\n".to_owned()),
     };
     let head = format!(
         "HTTP/1.1 {status}\r\nContent-Type: {CONTENT_TYPE}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",

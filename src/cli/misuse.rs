@@ -4,13 +4,30 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 
 use clap::CommandFactory;
+use clap::error::ErrorKind;
 
-use super::{Cli, activate, exit_code, terminal};
+use super::{Cli, activate, exit_code, terminal, topics};
+
+/// What helps more than the usage.
+fn hint(kind: ErrorKind, words: &[OsString]) -> Option<&'static str> {
+    match (kind, meant(words).as_deref()) {
+        (ErrorKind::InvalidSubcommand, Some("help")) => Some(topics::NAMED),
+        (ErrorKind::MissingRequiredArgument, Some("run")) => Some(
+            "`holofs run -- python` runs python in the environment of this directory; `holofs shell` starts a shell in it",
+        ),
+        _ => None,
+    }
+}
 
 /// Reports an error in the command line, or prints what was requested instead of a command: help, the version.
+#[allow(clippy::print_stderr)]
 pub fn usage(error: &clap::Error) -> ExitCode {
     if let Err(error) = terminal::explain(error) {
         log::debug!("Cannot print: {error}");
+    }
+    let words: Vec<OsString> = std::env::args_os().skip(1).collect();
+    if let Some(hint) = hint(error.kind(), &words) {
+        eprintln!("\n{hint}");
     }
     let code = ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit_code::FAILED));
     if error.use_stderr() { not_begun(code) } else { code }
@@ -35,7 +52,8 @@ pub fn not_begun(code: ExitCode) -> ExitCode {
 
 /// The command named in a command line.
 fn meant(words: &[OsString]) -> Option<String> {
-    let cli = Cli::command();
+    let mut cli = Cli::command();
+    cli.build(); // `help` is a command, too
     let mut words = words.iter().take_while(|word| *word != "--");
     words.find_map(|word| Some(cli.find_subcommand(word)?.get_name().to_owned()))
 }
@@ -49,6 +67,7 @@ mod tests {
         let meant = |words: &[&str]| meant(&words.iter().map(OsString::from).collect::<Vec<_>>());
         assert_eq!(meant(&["--wait", "5", "run"]).as_deref(), Some("run"));
         assert_eq!(meant(&["vars", "-x"]).as_deref(), Some("variables"));
+        assert_eq!(meant(&["help", "run"]).as_deref(), Some("help"));
         assert_eq!(meant(&["delete", "run"]).as_deref(), Some("delete"));
         assert_eq!(meant(&["--", "run"]), None);
         assert_eq!(meant(&[]), None);

@@ -10,7 +10,7 @@ use clap::Args;
 use crate::fs::fuse::Io;
 use crate::fs::fuse::awake::KeepAwake;
 use crate::session::appear::{self, appear};
-use crate::session::error::CannotMount;
+use crate::session::error::{CannotMount, SessionError};
 use crate::session::method::Mode;
 use crate::session::obtain::ready_to_serve;
 use crate::session::report::MountReport;
@@ -20,6 +20,7 @@ use crate::session::supervise::{self, Server, Terminal};
 use crate::session::{background, daemon};
 
 use super::SpaceChoice;
+use super::config;
 use super::context::{Context, say_method};
 use super::exit_code;
 use super::remotes::{self, RemoteUseArgs};
@@ -57,14 +58,14 @@ pub struct MountArgs {
     /// Profile for readahead: one per catalog (auto), none (off), or a file
     #[arg(long, default_value = "auto", value_name = "auto|off|FILE")]
     pub profile: PathBuf,
-    /// Method to make the space appear
-    #[arg(long, value_enum, default_value = "auto", env = "HOLOFS_MODE")]
+    /// Method to provide the space
+    #[arg(long, value_enum, default_value = config::usual("HOLOFS_MODE"), env = "HOLOFS_MODE")]
     pub mode: Mode,
     /// How to read files (default: no-open)
-    #[arg(long, value_enum, env = "HOLOFS_IO")]
+    #[arg(long, value_enum, default_value = config::given("HOLOFS_IO"), env = "HOLOFS_IO")]
     pub io: Option<Io>,
     /// Keep idle processors awake during bursts of requests: faster on some virtual machines
-    #[arg(long, value_enum, default_value = "auto", env = "HOLOFS_KEEP_AWAKE")]
+    #[arg(long, value_enum, default_value = config::usual("HOLOFS_KEEP_AWAKE"), env = "HOLOFS_KEEP_AWAKE")]
     pub keep_awake: KeepAwake,
     #[command(flatten)]
     pub remote: RemoteUseArgs,
@@ -116,7 +117,7 @@ fn in_foreground(context: &Context, request: &MountRequest) -> anyhow::Result<Ex
     let work = |server: &Server<'_>| {
         let Err(error) = serve_in_foreground(context, request, server) else { return 0 };
         exit_code::fail(&error, context.json);
-        i32::from(exit_code::code(&error))
+        i32::from(exit_code::code(error.as_ref()))
     };
     let order = Order { request: request.clone(), given: context.given.clone() };
     Ok(exit_code::of(supervise::run(Terminal::Kept, order, work)?))
@@ -125,21 +126,21 @@ fn in_foreground(context: &Context, request: &MountRequest) -> anyhow::Result<Ex
 /// The work of the server of a foreground mount, which may fall back to files.
 fn serve_in_foreground(context: &Context, request: &MountRequest, server: &Server<'_>) -> anyhow::Result<()> {
     if let Some(held) = server.held() {
-        return take_over(context, request, server, held);
+        return Ok(take_over(context, request, server, held)?);
     }
     let start = ready_to_serve(context, request)?;
     let ready = |report: &MountReport, _: &_| {
         drop(start);
-        show(context, report)
+        show(context, report).map_err(SessionError::front)
     };
     let Err(error) = serve(context, request, server, None, ready) else { return Ok(()) };
-    let refused = error.downcast::<CannotMount>()?;
+    let Some(refused) = error.find::<CannotMount>().cloned() else { return Err(error.into()) };
     show(context, &appear::without_mount(context, request, refused)?)
 }
 
 /// The installed program, started by the supervisor of a mount to serve it from now on.
 pub fn succeed() -> anyhow::Result<ExitCode> {
-    succeed_with(|order| Ok((*Context::of_order(order)?).clone()))?;
+    succeed_with(|order| Ok((*Context::of_order(order).map_err(SessionError::front)?).clone()))?;
     Ok(ExitCode::SUCCESS)
 }
 

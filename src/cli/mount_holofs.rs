@@ -100,7 +100,7 @@ fn mount(wanted: Invocation) -> anyhow::Result<()> {
     let space = options.space.as_deref().unwrap_or("user");
     // Everything not given here is as in `holofs mount`, by default or by the environment.
     let cli = Cli::try_parse_from(["holofs", "mount", "--mode=mount", "--", &wanted.catalog, space])?;
-    let Command::Mount(args) = cli.command else { anyhow::bail!("There is no such command") };
+    let Command::Mount(args) = cli.command else { anyhow::bail!("Unknown command") };
     let mut request = args.request(&wanted.catalog);
     request.read_only = options.read_only;
     request.allow_other = options.allow_other;
@@ -120,7 +120,8 @@ fn mount(wanted: Invocation) -> anyhow::Result<()> {
     ];
     let replaced = homes.into_iter().filter_map(|(name, value)| Some((name, value?.into_os_string())));
     let context = Context::replacing(&global, replaced.collect())?;
-    appear(&context, &request).map(drop)
+    appear(&context, &request)?;
+    Ok(())
 }
 
 fn parse(words: &[OsString]) -> Result<Invocation, String> {
@@ -147,7 +148,7 @@ fn parse(words: &[OsString]) -> Result<Invocation, String> {
                         'f' => wanted.fake = true,
                         'v' => wanted.verbose = wanted.verbose.saturating_add(1),
                         'n' => {}
-                        _ => return Err(format!("There is no option -{flag}")),
+                        _ => return Err(format!("Unknown option -{flag}")),
                     }
                 }
             }
@@ -192,10 +193,10 @@ fn options(list: &str, sloppy: bool) -> Result<Options, String> {
             ("fresh", None) => found.fresh = true,
             _ if is_harmless(name) => {}
             ("suid" | "dev" | "remount", None) => {
-                return Err(format!("{name} is not possible here"));
+                return Err(format!("{name} is not supported here"));
             }
             _ if sloppy => {}
-            _ => return Err(format!("There is no option {option:?}; there are {KNOWN}")),
+            _ => return Err(format!("Unknown option {option:?}; known options: {KNOWN}")),
         }
     }
     Ok(found)
@@ -230,18 +231,18 @@ fn word<T: ValueEnum>(name: &str, value: &str) -> Result<T, String> {
     T::from_str(value, false).map_err(|_| {
         let words = T::value_variants().iter().filter_map(ValueEnum::to_possible_value);
         let words: Vec<String> = words.map(|word| word.get_name().to_owned()).collect();
-        format!("{name} is one of {}, not {value:?}", words.join(", "))
+        format!("{name} must be one of {}, not {value:?}", words.join(", "))
     })
 }
 
 /// Parses a waiting time.
 fn seconds(value: &str) -> Result<u64, String> {
-    value.parse().map_err(|_| format!("wait is a number of seconds, not {value:?}"))
+    value.parse().map_err(|_| format!("wait must be a number of seconds, not {value:?}"))
 }
 
 /// Parses the number of a user or group; mount(8) converts names to numbers.
 fn number(name: &str, value: &str) -> Result<u32, String> {
-    value.parse().ok().filter(|&id| id != u32::MAX).ok_or(format!("{name} is a number, not {value:?}"))
+    value.parse().ok().filter(|&id| id != u32::MAX).ok_or(format!("{name} must be a number, not {value:?}"))
 }
 
 /// An absolute path without dots.
@@ -295,28 +296,28 @@ mod tests {
             ("abc /a /b", "Usage: mount.holofs CATALOG DIRECTORY [-sfnv] [-o OPTIONS]"),
             ("abc a", "\"a\" is not an absolute path without dots"),
             ("abc /a/../b", "\"/a/../b\" is not an absolute path without dots"),
-            ("abc /a -x", "There is no option -x"),
+            ("abc /a -x", "Unknown option -x"),
             ("abc /a -o", "-o needs options"),
             ("abc /a -t ext4", "This mounts holofs, not ext4"),
             ("abc /a -N 1", "-N is not supported: enter the namespace first"),
-            ("abc /a -o suid", "suid is not possible here"),
-            ("abc /a -o dev", "dev is not possible here"),
+            ("abc /a -o suid", "suid is not supported here"),
+            ("abc /a -o dev", "dev is not supported here"),
             ("abc /a -o space=", "space needs a value"),
-            ("abc /a -o space=a\tb", "a space's name has no control characters"),
+            ("abc /a -o space=a\tb", "the name of a space must not contain control characters"),
             ("abc /a -o uid=", "uid needs a value"),
-            ("abc /a -o uid=me", "uid is a number, not \"me\""),
-            ("abc /a -o gid=-1", "gid is a number, not \"-1\""),
-            ("abc /a -o uid=4294967295", "uid is a number, not \"4294967295\""),
-            ("abc /a -o io=fast", "io is one of no-open, passthrough, not \"fast\""),
+            ("abc /a -o uid=me", "uid must be a number, not \"me\""),
+            ("abc /a -o gid=-1", "gid must be a number, not \"-1\""),
+            ("abc /a -o uid=4294967295", "uid must be a number, not \"4294967295\""),
+            ("abc /a -o io=fast", "io must be one of no-open, passthrough, not \"fast\""),
             ("abc /a -o keep_awake=", "keep_awake needs a value"),
             ("abc /a -o profile=x", "\"x\" is not an absolute path without dots"),
-            ("abc /a -o wait=long", "wait is a number of seconds, not \"long\""),
+            ("abc /a -o wait=long", "wait must be a number of seconds, not \"long\""),
             ("abc /a -o home=x", "\"x\" is not an absolute path without dots"),
         ] {
             assert_eq!(parsed(line), Err(why.to_owned()), "{line}");
         }
         for option in ["ro=1", "spaces=a", "allow_root", "umask=022"] {
-            let why = format!("There is no option {option:?}; there are {KNOWN}");
+            let why = format!("Unknown option {option:?}; known options: {KNOWN}");
             assert_eq!(parsed(&format!("abc /a -o {option}")), Err(why));
         }
         assert!(parsed("abc /a -s -o allow_root").is_ok());

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use clap::Args;
 
-use crate::remote::fetch::{Source, Traffic};
+use crate::remote::fetch::Source;
 use crate::remote::pull::{Pull, Pulled};
 use crate::remote::rccremote::Server;
 use crate::remote::resolve::resolve;
@@ -22,7 +22,7 @@ use super::table::bytes;
 /// Arguments of `pull`.
 #[derive(Debug, Args)]
 pub struct PullArgs {
-    /// Remote environment: oci://HOST/REPOSITORY:TAG, s3://BUCKET/PREFIX#NAME, https://…, file:///…, rccremote+https://HOST#CATALOG
+    /// Remote environment: oci://HOST/REPOSITORY:TAG, s3://BUCKET/PREFIX#NAME, az://CONTAINER/PREFIX#NAME, https://…, file:///…, rccremote+https://HOST#CATALOG
     #[arg(value_parser = remotes::parse_address)]
     pub remote: Address,
     #[command(flatten)]
@@ -43,7 +43,7 @@ fn pull(context: &Context, address: &Address, fetch: &FetchArgs) -> anyhow::Resu
     }
     let remote = remotes::open(context, address, remotes::patience(context))?;
     let resolved = resolve(&*remote, address, fetch.key()?.as_ref())?;
-    let source = Source { remote, head: Arc::clone(&resolved.head), traffic: Traffic::default() };
+    let source = Source::new(remote, Arc::clone(&resolved.head), remotes::patience(context));
     let progress = Arc::new(Progress::new("Pulling", context.is_json()));
     let outcome = (|| {
         let pull = Pull::new(&context.home, &resolved.head, &*progress)?;
@@ -94,7 +94,7 @@ fn pull_from(
 
 fn summary(report: &Pulled) -> Vec<String> {
     let Pulled { blobs, blobs_present, blobs_local, blobs_fetched, requests, .. } = report;
-    let state = if report.is_new { "" } else { " (it was there)" };
+    let state = if report.is_new { "" } else { " (already present)" };
     let what = format!("{}: {}{state} as sha256:{}", report.remote, report.catalog, report.head);
     let how = format!(
         "{} fetched in {requests} requests: {blobs_fetched} of {blobs} blobs; {blobs_present} were in the hololib, {blobs_local} elsewhere on this machine; {:.1} s",

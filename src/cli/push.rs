@@ -16,11 +16,12 @@ use super::context::Context;
 use super::progress::Progress;
 use super::remotes;
 use super::table::bytes;
+use super::target;
 
 /// Arguments of `push`.
 #[derive(Debug, Args)]
 pub struct PushArgs {
-    /// Catalogs (hashes, unique prefixes, file names), then the remote
+    /// Catalogs (hashes, unique prefixes, file names, or a conda.yaml and the like), then the remote
     #[arg(required = true, num_args = 2.., value_names = ["CATALOG", "REMOTE"])]
     pub what: Vec<String>,
     /// Profile to send, so that others fetch it first: auto (from mounts here), off, or a file
@@ -34,10 +35,10 @@ pub struct PushArgs {
 /// Pushes the catalogs in order.
 pub fn main(context: &Context, args: &PushArgs) -> anyhow::Result<ExitCode> {
     let Some((address, catalogs)) = args.what.split_last() else { bail!("Nothing to push") };
-    let address: Address = address.parse()?;
+    let address: Address = remotes::meant(address).parse()?;
     if catalogs.len() > 1 && (address.is_named || address.pin.is_some()) {
         bail!(
-            "Several catalogs cannot have one name: leave {:?} away, then each is named by its hash",
+            "Several catalogs cannot have one name: leave out {:?}, so that each is named by its hash",
             address.name
         );
     }
@@ -50,7 +51,7 @@ pub fn main(context: &Context, args: &PushArgs) -> anyhow::Result<ExitCode> {
     let library = Library::open(&context.home.library())?.hold()?;
     let mut reports: Vec<Pushed> = Vec::new();
     for catalog in catalogs {
-        let path = context.home.find_catalog(catalog)?;
+        let path = target::path_of_word(context, catalog)?;
         let name =
             path.file_name().map(|name| name.to_string_lossy().replace("v12.", "-")).unwrap_or_default();
         let address = if catalogs.len() > 1 { address.renamed(&name) } else { address.clone() };
@@ -75,14 +76,24 @@ pub fn main(context: &Context, args: &PushArgs) -> anyhow::Result<ExitCode> {
 #[cfg(unix)]
 fn profile(context: &Context, catalog: &Path, given: &Path) -> anyhow::Result<Option<Profile>> {
     use crate::fs::fuse::profile::{self, Item};
-    use crate::remote::head::CHUNK;
+    use crate::remote::frame::CHUNK;
     use crate::store::index::NodeKind;
+    use crate::sys::fs::stat::read_regular;
 
+    /// A longer profile is not ours.
+    const MAX_PROFILE: u64 = 16 << 20;
     let (index, _, _) = context.index(&catalog.to_string_lossy())?;
-    let file = remotes::chosen(given, || context.home.profiles_dir().join(index.id().to_string()));
-    let Some(text) = file.and_then(|file| std::fs::read_to_string(file).ok()) else { return Ok(None) };
-    let Some(found) = profile::Profile::from_text(&text, &index.id()) else {
-        bail!("{} is no profile of {}", given.display(), catalog.display());
+    let ours = context.home.profiles_dir().below(index.id().to_string());
+    let read = |file: std::path::PathBuf| match file == ours.path() {
+        true => ours.read(MAX_PROFILE),
+        false => read_regular(&file, MAX_PROFILE),
+    };
+    let Some(text) = remotes::chosen(given, || ours.path().to_owned()).and_then(|file| read(file).ok())
+    else {
+        return Ok(None);
+    };
+    let Some(found) = profile::Profile::from_text(&String::from_utf8_lossy(&text), &index.id()) else {
+        bail!("{} is not a profile of {}", given.display(), catalog.display());
     };
     let chunk = |item: &Item| match item {
         Item::Read { ino, chunk } => match index.node(*ino)?.kind {
@@ -103,10 +114,11 @@ fn profile(_: &Context, _: &Path, _: &Path) -> anyhow::Result<Option<Profile>> {
 fn summary(report: &Pushed) -> Vec<String> {
     let Pushed { blobs, blobs_referred, packs_sent, packs_present, .. } = report;
     let signed = if report.signed { ", signed" } else { "" };
-    let present = if *packs_present > 0 { format!(" ({packs_present} were there)") } else { String::new() };
+    let present =
+        if *packs_present > 0 { format!(" ({packs_present} already present)") } else { String::new() };
     let what = format!("{}: {} as sha256:{}{signed}", report.remote, report.catalog, report.head);
     let how = format!(
-        "{} sent in {packs_sent} packs{present}; {blobs} blobs of {}, {blobs_referred} of them there before ({} not sent); {:.1} s",
+        "{} sent in {packs_sent} packs{present}; {blobs} blobs of {}, {blobs_referred} of them already present ({} not sent); {:.1} s",
         bytes(report.bytes_sent),
         bytes(report.raw_bytes),
         bytes(report.bytes_referred),

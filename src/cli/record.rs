@@ -58,7 +58,7 @@ pub fn main(context: &Context, args: &RecordArgs) -> anyhow::Result<ExitCode> {
 
 fn summary(report: &Recorded) -> Vec<String> {
     let text = format!(
-        "{}: {} files, {} directories, {} bytes, {} relocations in {} files; {} blobs written, {} there before, in {:.2} s",
+        "{}: {} files, {} directories, {} bytes, {} relocations in {} files; {} blobs written, {} already present, in {:.2} s",
         report.catalog.display(),
         report.files,
         report.directories,

@@ -31,10 +31,10 @@ pub struct WatchedRunArgs {
 pub fn read(file: &Path) -> anyhow::Result<Recording> {
     let text = read_regular(file, MOST).with_context(|| format!("Cannot read {}", file.display()))?;
     let recording: Result<Recording, _> = serde_json::from_slice(&text);
-    let recording = recording.with_context(|| format!("{} is no recording of a run", file.display()))?;
+    let recording = recording.with_context(|| format!("{} is not a recording of a run", file.display()))?;
     anyhow::ensure!(
         recording.holofs_trace == FORMAT,
-        "{} is a recording of format {}; this program knows {FORMAT}",
+        "{} is a recording of format {}; this program supports {FORMAT}",
         file.display(),
         recording.holofs_trace
     );
@@ -52,7 +52,7 @@ pub fn after_run(context: &Context, args: &WatchedRunArgs, request: &RunRequest)
     if let Some(file) = &args.summary
         && let Err(error) = summary::write(context, file, &recording)
     {
-        log::warn!("There is no summary: {error:#}");
+        log::warn!("No summary: {error:#}");
     }
 }
 

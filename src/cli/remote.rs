@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 
 use crate::remote::collect::{Collected, collect};
-use crate::remote::fetch::{Source, Traffic};
+use crate::remote::fetch::Source;
 use crate::remote::reference::Reference;
 use crate::remote::resolve::{fetch_head, resolve};
 use crate::remote::transport::{OWN_NAME, Patience};
@@ -196,7 +196,7 @@ fn check(context: &Context, address: &Address, fetch: &FetchArgs) -> anyhow::Res
         key.check(&reference, &address.to_string())?;
     }
     let (_, head) = fetch_head(&*remote, &reference.head_object())?;
-    let source = Source { remote, head: Arc::new(head), traffic: Traffic::default() };
+    let source = Source::new(remote, Arc::new(head), remotes::patience(context));
     let progress = Progress::new("Verifying", context.is_json());
     let outcome = verify(&source, address.to_string(), &progress);
     progress.finish();
@@ -207,7 +207,7 @@ fn check(context: &Context, address: &Address, fetch: &FetchArgs) -> anyhow::Res
 
 fn verified(report: &Verified) -> Vec<String> {
     let mut lines = vec![format!(
-        "{}: {} blobs are right, {} are not; {} read",
+        "{}: {} blobs are good, {} are bad; {} read",
         report.remote,
         report.blobs_right,
         report.wrong.len(),
@@ -223,7 +223,7 @@ fn collected(report: &Collected) -> String {
     match report.by_the_remote {
         true => format!("{}: {did} {names} tags; the registry itself removes blobs", report.remote),
         false => format!(
-            "{}: {did} {} objects ({}) and {names} names; {} objects stay, {} are too new to go",
+            "{}: {did} {} objects ({}) and {names} names; {} objects stay, {} are too new to remove",
             report.remote,
             report.objects,
             bytes(report.bytes),

@@ -15,6 +15,7 @@ use crate::remote::transport::{Access, Patience};
 
 /// The commands about remotes.
 #[derive(Debug, Subcommand)]
+#[command(defer = true)]
 pub enum RemotesCommand {
     /// Send catalogs with their blobs to a registry, bucket or directory
     Push(push::PushArgs),
@@ -43,7 +44,7 @@ pub fn main(context: &Context, command: &RemotesCommand) -> anyhow::Result<ExitC
 #[cfg(unix)]
 fn fetch(context: &Context) -> anyhow::Result<ExitCode> {
     let line = std::os::fd::AsFd::as_fd(&std::io::stdin()).try_clone_to_owned();
-    let line = line.context("There is no line to a daemon")?;
+    let line = line.context("No connection to a daemon")?;
     let access = access(context, Patience::default())?;
     crate::remote::fetcher::serve(line.into(), |patience| Access { patience, ..access })?;
     Ok(ExitCode::SUCCESS)

@@ -1,5 +1,7 @@
 //! Shared by the commands about remotes: addresses, the environment for logins, keys.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -47,7 +49,10 @@ pub fn or_pulled<T>(
             let is_rccremote = matches!(remote.place, Location::Rccremote(_)) && !remote.is_named;
             let remote = if is_rccremote { remote.renamed(&lacking.blueprint) } else { remote.clone() };
             pull_first(context, &remote.to_string(), &how.fetch)?;
-            find()
+            find().map_err(|error| match error.is::<NoCatalogFor>() {
+                true => error.context(format!("{remote} was pulled, but is another environment")),
+                false => error,
+            })
         }
         (found, _) => found,
     }
@@ -65,16 +70,28 @@ fn pull_first(context: &Context, remote: &str, fetch: &FetchArgs) -> anyhow::Res
     Ok(())
 }
 
-/// The address, or the one that the configuration defines for a short name.
-fn meant(given: &str) -> &str {
-    config::current().remotes.get(given).map_or(given, String::as_str)
+/// What the user means by a word: itself, or the address that the configuration defines for a short name.
+pub fn meant(given: &str) -> Cow<'_, str> {
+    expanded(&config::current().remotes, given).map_or(Cow::Borrowed(given), Cow::Owned)
+}
+
+/// The address for `SHORT`, `SHORT#NAME` or `SHORT@sha256:…`; `None` if `SHORT` is not among the short names. It is not validated.
+fn expanded(remotes: &BTreeMap<String, String>, given: &str) -> Option<String> {
+    if let Some(address) = remotes.get(given) {
+        return Some(address.clone());
+    }
+    let (text, pin) = given.find("@sha256:").map_or((given, ""), |at| given.split_at(at));
+    let (short, name) = text.split_once('#').map_or((text, None), |(short, name)| (short, Some(name)));
+    let address: Address = remotes.get(short)?.parse().ok()?;
+    let address = address.renamed(name.unwrap_or(&address.name));
+    Some(format!("{address}{pin}"))
 }
 
 /// The catalog to use: as given, or the local file of a remote catalog.
 pub fn local(context: &Context, given: &str, how: &RemoteUseArgs) -> anyhow::Result<String> {
     let given = meant(given);
-    if !address::is_address(given) {
-        return Ok(given.to_owned());
+    if !address::is_address(&given) {
+        return Ok(given.into_owned());
     }
     let address: Address = given.parse()?;
     if let Location::Rccremote(_) = address.place {
@@ -186,5 +203,42 @@ pub fn chosen(given: &Path, usual: impl FnOnce() -> PathBuf) -> Option<PathBuf> 
         Some("off") => None,
         Some("auto") => Some(usual()),
         _ => Some(given.to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_name_takes_another_name_and_a_pin() {
+        let id = ObjectId::of(b"x");
+        let remotes = [
+            ("team", "oci://h/r:v1"),
+            ("lab", "s3://b/p#prod"),
+            ("plain", "file:///x"),
+            ("a#b", "file:///y"),
+        ];
+        let remotes = remotes.map(|(short, address)| (short.to_owned(), address.to_owned())).into();
+        for (given, expected) in [
+            ("team", "oci://h/r:v1".to_owned()),
+            ("team#dev", "oci://h/r:dev".to_owned()),
+            (&format!("team@sha256:{id}"), format!("oci://h/r:v1@sha256:{id}")),
+            (&format!("lab#dev@sha256:{id}"), format!("s3://b/p#dev@sha256:{id}")),
+            ("plain", "file:///x".to_owned()),
+            ("plain#e", "file:///x#e".to_owned()),
+            ("a#b", "file:///y".to_owned()),
+        ] {
+            let found = expanded(&remotes, given).unwrap();
+            assert_eq!(found, expected, "{given}");
+            assert_eq!(found.parse::<Address>().map(|_| ()), Ok(()), "{given}");
+        }
+        for given in ["other", "other#dev", "tea", "14023a1f332a0231", "a", "team/x"] {
+            assert_eq!(expanded(&remotes, given), None, "{given}");
+        }
+        // A name that is none is an error of the address, not another environment.
+        for given in ["team#", "team#a/b", "lab#a b", "lab@sha256:12"] {
+            assert!(expanded(&remotes, given).unwrap().parse::<Address>().is_err(), "{given}");
+        }
     }
 }

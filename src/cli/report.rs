@@ -19,7 +19,7 @@ use super::recorded;
 /// Arguments of `report`.
 #[derive(Debug, Args)]
 pub struct ReportArgs {
-    /// Catalog: its hash, a unique prefix of it, its file name, or a path
+    /// Catalog: its hash, a unique prefix of it, its file name, a path, or a conda.yaml and the like
     pub catalog: String,
     /// Catalog to compare with
     #[arg(long, value_name = "CATALOG")]
@@ -62,7 +62,7 @@ pub fn main(context: &Context, args: &ReportArgs) -> anyhow::Result<ExitCode> {
         let run = Run::of(&recording, &now.index, &now.packages);
         page.runs.push(report::RunShown::new(&recording, &run, &now.index));
     }
-    let html = page.to_html().context("Cannot make the page")?;
+    let html = page.to_html().context("Cannot create the page")?;
     std::fs::write(&args.output, html).with_context(|| format!("Cannot write {}", args.output.display()))?;
     let written = Written { path: args.output.clone(), packages: page.packages.len(), touched: page.touched };
     context

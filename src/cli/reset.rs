@@ -77,5 +77,5 @@ fn tell(context: &Context, args: &ResetArgs, space: &Space) -> anyhow::Result<Ex
 fn below(space: &Space, path: &Path) -> anyhow::Result<RelPath> {
     let relative = path.strip_prefix(&space.root).unwrap_or(path);
     RelPath::parse(relative.as_os_str().as_bytes())
-        .with_context(|| format!("{} is no path below {}", path.display(), space.root.display()))
+        .with_context(|| format!("{} is not a path below {}", path.display(), space.root.display()))
 }

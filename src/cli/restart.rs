@@ -57,9 +57,9 @@ fn line(restarted: &Restarted) -> String {
     let path = restarted.path.display();
     match &restarted.refused {
         None => format!(
-            "{path} is served by version {} now, before by {} ({} ms)",
+            "{path} is now served by version {}, before by {} ({} ms)",
             restarted.to, restarted.from, restarted.took_ms
         ),
-        Some(why) => format!("{path} is still served by the program that served it: {why}"),
+        Some(why) => format!("{path} is still served by the former program: {why}"),
     }
 }

@@ -13,7 +13,7 @@ use clap::Args;
 use crate::fs::fuse::Io;
 #[cfg(unix)]
 use crate::fs::fuse::awake::KeepAwake;
-use crate::session::error::CannotStart;
+use crate::session::error::{CannotStart, find};
 use crate::session::method::Mode;
 use crate::session::request::MountRequest;
 #[cfg(unix)]
@@ -22,7 +22,7 @@ use crate::session::run::{self, RunRequest};
 use crate::space::maintain::delete::delete_space;
 use crate::sys::process::command;
 
-use super::SpaceChoice;
+use super::config;
 use super::context::{Context, say_waiting};
 use super::exit_code;
 #[cfg(unix)]
@@ -30,6 +30,7 @@ use super::recorded::WatchedRunArgs;
 use super::remotes::{self, RemoteUseArgs};
 use super::run_words::{self, Grammar};
 use super::target;
+use super::{Global, SpaceChoice};
 
 /// The environment in which something runs, and how it appears: the same for `run` and `shell`.
 #[derive(Debug, Clone, Args)]
@@ -39,8 +40,8 @@ pub struct RunTargetArgs {
     pub catalog: Option<String>,
     #[command(flatten)]
     pub space: SpaceChoice,
-    /// Method to make the space appear
-    #[arg(long, value_enum, default_value = "auto", env = "HOLOFS_MODE")]
+    /// Method to provide the space
+    #[arg(long, value_enum, default_value = config::usual("HOLOFS_MODE"), env = "HOLOFS_MODE")]
     pub mode: Mode,
     #[cfg(unix)]
     #[command(flatten)]
@@ -84,10 +85,10 @@ pub struct RunArgs {
 #[derive(Debug, Clone, Args)]
 pub struct MountedRunArgs {
     /// How to read files (default: no-open); not for --isolate
-    #[arg(long, value_enum, env = "HOLOFS_IO")]
+    #[arg(long, value_enum, default_value = config::given("HOLOFS_IO"), env = "HOLOFS_IO")]
     pub io: Option<Io>,
     /// Keep idle processors awake during bursts of requests (as for `mount`)
-    #[arg(long, value_enum, default_value = "auto", env = "HOLOFS_KEEP_AWAKE")]
+    #[arg(long, value_enum, default_value = config::usual("HOLOFS_KEEP_AWAKE"), env = "HOLOFS_KEEP_AWAKE")]
     pub keep_awake: KeepAwake,
     /// Mount read-only
     #[arg(long)]
@@ -136,7 +137,7 @@ pub fn report(context: &Context, ended: anyhow::Result<ExitStatus>) -> ExitCode 
     match ended {
         Ok(status) => end_as(status),
         Err(error) => {
-            let code = failure(exit_code::code(&error), error.downcast_ref());
+            let code = failure(exit_code::code(error.as_ref()), find(error.as_ref()));
             exit_code::fail_as(&error, context.json, code)
         }
     }
@@ -170,7 +171,7 @@ pub fn end(context: &Context, args: &RunArgs) -> anyhow::Result<ExitStatus> {
     if space.is_auto() {
         forget(&context, &request.mount);
     }
-    outcome
+    Ok(outcome?)
 }
 
 /// Deletes a space used only by this command.
@@ -180,21 +181,19 @@ fn forget(context: &Context, mount: &MountRequest) {
         Ok(delete_space(&space, context.wait, &say_waiting)?)
     });
     if let Err(error) = deleted {
-        log::warn!("The space {} of this command is left: {error:#}", mount.space.space);
+        log::warn!("The space {} of this command is left behind: {error:#}", mount.space.space);
     }
 }
 
-/// The command line with a `--` before the command, if it is missing; `cli` is its definition.
-pub fn with_separator(cli: &clap::Command, words: Vec<OsString>) -> Vec<OsString> {
+/// The command line with a `--` before the command, if it is missing.
+pub fn with_separator(words: Vec<OsString>) -> Vec<OsString> {
     if !words.iter().any(|word| word == "run") {
         return words;
     }
-    let command = cli.find_subcommand("run");
-    let options: Vec<String> = command
-        .into_iter()
-        .chain([cli])
-        .flat_map(clap::Command::get_arguments)
-        .filter(|argument| argument.get_action().takes_values() && !argument.is_require_equals_set())
+    let run = RunArgs::augment_args(Global::augment_args(clap::Command::new("run")));
+    let arguments = run.get_arguments();
+    let valued = arguments.filter(|arg| arg.get_action().takes_values() && !arg.is_require_equals_set());
+    let options: Vec<String> = valued
         .flat_map(|argument| {
             let long = argument.get_long().map(|long| format!("--{long}"));
             let short = argument.get_short().map(|short| format!("-{short}"));
@@ -254,7 +253,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn failures_of_ours_are_told_from_those_of_commands() {
+    fn failures_of_holofs_differ_from_those_of_commands() {
         let cannot = |is_there| CannotStart {
             program: "x".into(),
             is_there,

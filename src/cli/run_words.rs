@@ -5,7 +5,8 @@
 //! holofs run python -V                     the first word does not: the files here ask for one
 //! holofs run CATALOG SPACE -- python -V    the older form: two words before `--`
 //! ```
-//! A word selects a catalog if it is a YAML file, a directory with one, or looks like a catalog's name (8 hex digits or more).
+//! A word selects a catalog if it is a YAML file, a directory with one, the address or short name of a remote environment, or looks
+//! like a catalog's name (8 hex digits or more).
 //! Everything else needs the `--`.
 
 use std::ffi::OsString;

@@ -26,9 +26,9 @@ pub fn main(context: &Context, args: &ServeArgs) -> anyhow::Result<ExitCode> {
     let Some(address) = args.rccremote else { return mount::serve_in_background() };
     let stop = signals::interruption().context("Cannot handle signals")?;
     let listener = TcpListener::bind(address).with_context(|| format!("Cannot listen on {address}"))?;
-    let address = listener.local_addr().context("Cannot tell where it listens")?;
+    let address = listener.local_addr().context("Cannot find the address it listens on")?;
     let authorization = std::env::var("HOLOFS_SERVE_AUTHORIZATION").ok().filter(|value| !value.is_empty());
-    let who = if authorization.is_some() { "with authorization" } else { "to everybody who can reach it" };
+    let who = if authorization.is_some() { "with authorization" } else { "to everyone who can reach it" };
     terminal::tell("holofs", &format!("serving http://{address}, {who}"));
     Server::new(context.home.clone(), authorization).serve(listener, &stop).context("Cannot serve")?;
     Ok(ExitCode::SUCCESS)

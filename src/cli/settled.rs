@@ -16,7 +16,7 @@ pub fn settled<T>(
     let first = attempt();
     let damage = match &first {
         Ok(found) => is_damaged(found),
-        Err(error) => matches!(exit_code::code(error), BAD_BLOB | BAD_CATALOG),
+        Err(error) => matches!(exit_code::code(error.as_ref()), BAD_BLOB | BAD_CATALOG),
     };
     if !damage {
         return first;
@@ -24,7 +24,7 @@ pub fn settled<T>(
     match context.lock_hololib() {
         Ok(_lock) => attempt(),
         Err(error) => {
-            log::warn!("It is not known whether RCC is writing, since its lock cannot be had: {error:#}");
+            log::warn!("Cannot check whether RCC is writing, because its lock is not available: {error:#}");
             first
         }
     }

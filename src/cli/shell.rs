@@ -48,7 +48,7 @@ pub fn main(context: &Context, args: &ShellArgs) -> anyhow::Result<ExitCode> {
     let shell = given.filter(|shell| !shell.as_os_str().is_empty()).unwrap_or_else(|| usual.into());
     let parents = [context.home.temp_dir(), context.process.temp_dir.clone()];
     let temp = RunTemp::create(&parents)
-        .with_context(|| format!("Cannot make a temporary directory in {}", parents[0].display()))?;
+        .with_context(|| format!("Cannot create a temporary directory in {}", parents[0].display()))?;
     let space = args.target.space.name().space;
     let mut start = start(&shell, &space, temp.path())?;
     start.variables.push((SHELL_OF.to_owned(), space.into()));
@@ -101,7 +101,7 @@ fn start(shell: &Path, space: &str, dir: &Path) -> anyhow::Result<Start> {
         "sh" | "dash" | "ash" | "ksh" | "mksh" => {
             lead("ENV", write("shrc", &posix(SHRC, "PS1", &mark))?);
         }
-        _ => log::warn!("{} is started without a prompt of ours: it is not known here", shell.display()),
+        _ => log::warn!("{} is not a known shell: it is started without our prompt", shell.display()),
     }
     if !cfg!(windows) {
         // The space's PATH is known only there.

@@ -23,9 +23,9 @@ pub struct StatsArgs {
 /// Queries the daemon, through the mount.
 pub fn main(context: &Context, args: &StatsArgs) -> anyhow::Result<ExitCode> {
     let space = unmount::find(context, &args.space.name())?;
-    let told = xattr::get(&space.root, STATS);
-    let told = told.with_context(|| format!("Cannot ask {}", space.root.display()))?;
-    let stats: Value = serde_json::from_slice(&told).context("The daemon's answer makes no sense")?;
+    let values = xattr::get(&space.root, STATS);
+    let values = values.with_context(|| format!("Cannot query {}", space.root.display()))?;
+    let stats: Value = serde_json::from_slice(&values).context("The daemon's answer is invalid")?;
     context.report(&stats, table)?;
     Ok(ExitCode::SUCCESS)
 }
@@ -36,16 +36,20 @@ fn table(stats: &Value) -> Vec<String> {
     let groups = ["requests", "counts"].into_iter().filter_map(|group| stats[group].as_object());
     lines.extend(groups.flatten().map(|(name, count)| format!("{name:<20} {count:>12}")));
     let latency = stats["latency"].as_object().into_iter().flatten();
-    lines.extend(latency.map(|(kind, told)| {
+    lines.extend(latency.map(|(kind, values)| {
         format!(
             "time of {kind:<12} p50 {} us, p99 {} us, longest {} us",
-            told["p50_us"], told["p99_us"], told["max_us"]
+            values["p50_us"], values["p99_us"], values["max_us"]
         )
     }));
     lines.push(format!("{:<20} {:>12}", "primed", stats["primed"]));
     let fallbacks = stats["fallbacks"].as_object().into_iter().flatten();
-    lines.extend(fallbacks.map(|(what, told)| {
-        format!("fallback: {what}, {} times: {}", told["count"], told["reason"].as_str().unwrap_or_default())
+    lines.extend(fallbacks.map(|(what, values)| {
+        format!(
+            "fallback: {what}, {} times: {}",
+            values["count"],
+            values["reason"].as_str().unwrap_or_default()
+        )
     }));
     lines
 }

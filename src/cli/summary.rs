@@ -74,7 +74,7 @@ fn markdown(run: &Run, unpacking: Option<Unpacking>) -> String {
 /// How much longer unpacking would have taken, and the source of that number.
 fn saved(run: &Run, unpacking: Option<Unpacking>) -> String {
     let Some(unpacking) = unpacking else {
-        return "not known: content of the catalog is not on this machine".to_owned();
+        return "unknown: content of the catalog is not on this machine".to_owned();
     };
     let net = unpacking.seconds - run.ready_ms / 1000.0;
     let how = match unpacking.is_estimate() {
@@ -97,7 +97,7 @@ fn advice(run: &Run) -> String {
     let (remote, blob) = (waited(Origin::Remote), waited(Origin::Blob) + waited(Origin::Memory));
     let is_much = |ms: f64| ms > 50.0 && ms > run.run_ms / 20.0;
     if run.method == "materialize" || run.method == "files" {
-        return "let the job mount: `holofs doctor` says what is missing".to_owned();
+        return "let the job mount: `holofs doctor` shows what is missing".to_owned();
     }
     if is_much(remote) {
         return format!(
@@ -115,7 +115,7 @@ fn advice(run: &Run) -> String {
             run.waited_ms
         );
     }
-    "nothing; HoloFS was not what this run waited for".to_owned()
+    "nothing: this run did not wait for HoloFS".to_owned()
 }
 
 /// A value as plain text in a table cell.

@@ -2,15 +2,32 @@
 
 use std::io::IsTerminal;
 
-use comfy_table::{CellAlignment, ContentArrangement, Table, presets};
+use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Width, presets};
 
 use crate::sys::text;
 
+/// Columns are separated by this number of blanks.
+const GAP: u16 = 2;
+
 /// Formats rows below a head. Columns in `right` are right-aligned. On a terminal, cells that are too wide are wrapped in their
-/// column.
+/// column; words such as hashes are not broken, if the widest ones of all columns fit.
 pub fn table(head: &[&str], right: &[usize], rows: &[Vec<String>]) -> Vec<String> {
-    let fits = std::io::stdout().is_terminal();
-    laid_out(head, right, rows, fits.then(|| Table::new().width().unwrap_or(80)))
+    laid_out(head, right, rows, is_terminal().then(|| Table::new().width().unwrap_or(80)))
+}
+
+/// True if tables go to a terminal, which has a width.
+pub fn is_terminal() -> bool {
+    std::io::stdout().is_terminal()
+}
+
+/// The width of the widest word of each column.
+fn widest_words(head: &[&str], rows: &[Vec<String>]) -> Vec<u16> {
+    let widest = |text: &str| text.split_whitespace().map(|word| word.chars().count()).max().unwrap_or(0);
+    let column = |at: usize| {
+        let cells = rows.iter().filter_map(|row| row.get(at)).map(|cell| widest(cell));
+        cells.chain([widest(head[at])]).max().unwrap_or(0)
+    };
+    (0..head.len()).map(|at| u16::try_from(column(at)).unwrap_or(u16::MAX)).collect()
 }
 
 fn laid_out(head: &[&str], right: &[usize], rows: &[Vec<String>], width: Option<u16>) -> Vec<String> {
@@ -25,8 +42,13 @@ fn laid_out(head: &[&str], right: &[usize], rows: &[Vec<String>], width: Option<
     }
     // A line break in a name must not start a new line.
     table.add_rows(rows.iter().map(|row| row.iter().map(|cell| text::line(cell).into_owned())));
+    let words = widest_words(head, rows);
+    let sum = words.iter().fold(0_u16, |sum, word| sum.saturating_add(word.saturating_add(GAP)));
     for (at, column) in table.column_iter_mut().enumerate() {
-        column.set_padding((0, 2));
+        column.set_padding((0, GAP));
+        if width.is_some_and(|width| sum <= width) {
+            column.set_constraint(ColumnConstraint::LowerBoundary(Width::Fixed(words[at] + GAP)));
+        }
         if right.contains(&at) {
             column.set_cell_alignment(CellAlignment::Right);
         }
@@ -45,7 +67,7 @@ pub fn bytes(count: u64) -> String {
 
 /// Parses a number of bytes as people write it: `512`, `20G`, `20 GiB`, `1.5T`.
 pub fn parse_bytes(text: &str) -> Result<u64, String> {
-    let wrong = || format!("{text:?} is no size, such as 20G or 500 MiB");
+    let wrong = || format!("{text:?} is not a size, such as 20G or 500 MiB");
     let end = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let number: f64 = text[..end].parse().map_err(|_| wrong())?;
     let unit = text[end..].trim().to_ascii_uppercase();
@@ -72,6 +94,15 @@ mod tests {
         assert!(lines.len() > 2 && lines.iter().all(|line| line.chars().count() <= 80), "{lines:#?}");
         assert_eq!(lines.iter().filter(|line| line.contains(r"x\ny")).count(), 1);
         assert_eq!(laid_out(&["long", "n"], &[], &rows, None).len(), 2);
+    }
+
+    #[test]
+    fn words_are_not_broken_where_they_fit() {
+        let hash = "0123456789abcdef".to_owned();
+        let rows = [vec!["word ".repeat(30), hash.clone(), "live (123)".to_owned()]];
+        let lines = laid_out(&["Long", "Hash", "State"], &[], &rows, Some(40));
+        assert!(lines.iter().any(|line| line.contains(&hash)), "{lines:#?}");
+        assert!(lines.iter().all(|line| line.chars().count() <= 40), "{lines:#?}");
     }
 
     #[test]

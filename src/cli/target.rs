@@ -7,10 +7,11 @@ use crate::rcc::blueprint::{BlueprintKind, Composed, Request};
 use crate::rcc::catalog::file_name;
 use crate::rcc::home::{Home, HomeError};
 use crate::remote::address::is_address;
-use crate::session::error::{NoCatalogFor, NotFound};
+use crate::session::error::{NoCatalogFor, NotAmong};
 
 use super::context::Context;
 use super::hash::composed;
+use super::remotes;
 
 /// The files searched in a directory; the first one found is used.
 const IN_DIRECTORY: [&str; 3] = ["robot.yaml", "package.yaml", "conda.yaml"];
@@ -31,6 +32,11 @@ pub fn of_word(context: &Context, word: Option<&str>) -> anyhow::Result<Target> 
         Some(file) => of_files(context, Request { files: vec![file], ..Request::default() }),
         None => Ok(Target { catalog: path.to_string_lossy().into_owned(), composed: None }),
     }
+}
+
+/// The catalog in the hololib that one word selects.
+pub fn path_of_word(context: &Context, word: &str) -> anyhow::Result<PathBuf> {
+    Ok(context.home.find_catalog(&of_word(context, Some(word))?.catalog)?)
 }
 
 /// The catalog for some files, with the robot.yaml in the current directory first, as in RCC's commands.
@@ -81,7 +87,8 @@ pub fn is_target(word: &OsString) -> bool {
     let hex = text.split_once("v12.").map_or(&*text, |(hash, _)| hash);
     let named = hex.len() >= 8 && hex.len() <= 16 && hex.bytes().all(|byte| byte.is_ascii_hexdigit());
     let directory = || IN_DIRECTORY.iter().any(|name| path.join(name).is_file());
-    is_yaml(path) || named || directory() || is_address(&text) || (text.contains("v12.") && path.is_file())
+    let address = || is_address(&remotes::meant(&text));
+    is_yaml(path) || named || directory() || address() || (text.contains("v12.") && path.is_file())
 }
 
 /// The catalog of a blueprint for this machine.
@@ -122,7 +129,7 @@ fn file_of(path: &Path) -> anyhow::Result<Option<PathBuf>> {
     }
     match file_here(path) {
         Some(file) => Ok(Some(file)),
-        None => Err(NotFound(format!(
+        None => Err(NotAmong::definitions(format!(
             "No environment is defined in {}: it has no {}",
             path.display(),
             IN_DIRECTORY.join(", no ")

@@ -53,7 +53,7 @@ pub fn manner() -> Manner {
 /// Sets the output settings, once.
 pub fn talk(manner: Manner) {
     if MANNER.set(manner).is_err() {
-        log::trace!("How to talk was decided before");
+        log::trace!("The output mode is already set");
     }
 }
 
@@ -124,13 +124,18 @@ impl From<Vec<String>> for Lines {
 }
 
 impl Lines {
+    /// True if there is nothing to print, not even an empty line.
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The printed form.
     pub fn shown(&self) -> String {
         self.0.iter().map(|line| text::line(line)).collect::<Vec<_>>().join("\n")
     }
 }
 
-/// Prints on stdout; a closed pipe is no error.
+/// Prints on stdout; a closed pipe is not an error.
 pub fn print(shown: &str) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{shown}").and_then(|()| out.flush()) {
@@ -192,7 +197,7 @@ pub fn start_logging(verbose: u8, format: LogFormat) {
         log::set_max_level(most);
     } else {
         // A second start in one process (tests) keeps the first.
-        log::debug!("Logging was started before");
+        log::debug!("Logging is already started");
     }
 }
 
@@ -233,7 +238,7 @@ impl Places {
         let ended: BTreeMap<_, _> = ended;
         let more = ended.into_iter().filter(|(_, (_, count))| *count > MOST_LINES);
         more.map(|((file, line), (_, count))| {
-            format!("{} more lines like those from {file}:{line} were not written", count - MOST_LINES)
+            format!("Left out {} more lines like those from {file}:{line}", count - MOST_LINES)
         })
         .collect()
     }
@@ -262,8 +267,8 @@ impl Log for Limited {
         self.summarize(Some(now));
         let place = (record.file().unwrap_or_default().to_owned(), record.line().unwrap_or_default());
         // If every operation is to be logged, nothing is omitted.
-        let asked_for = record.level() > Level::Info;
-        if asked_for || self.places.lock().unwrap_or_else(PoisonError::into_inner).counts(place, now) {
+        let is_requested = record.level() > Level::Info;
+        if is_requested || self.places.lock().unwrap_or_else(PoisonError::into_inner).counts(place, now) {
             self.inner.log(record);
         }
     }
@@ -285,7 +290,7 @@ mod tests {
         assert_eq!((0..1000).filter(|_| places.counts(blob(), start)).count(), 50);
         assert!(places.counts(("src/y.rs".to_owned(), 7), start));
         assert!(places.left_out(Some(start + WHILE / 2)).is_empty());
-        let said = "950 more lines like those from src/x.rs:7 were not written";
+        let said = "Left out 950 more lines like those from src/x.rs:7";
         assert_eq!(places.left_out(Some(start + WHILE)), [said]);
         assert!(places.counts(blob(), start + WHILE) && places.0.len() == 1);
         assert!(places.left_out(None).is_empty() && places.0.is_empty());

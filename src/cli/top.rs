@@ -32,7 +32,7 @@ pub struct TopArgs {
 
 /// Parses the interval, with a minimum so that sampling does not dominate the load.
 fn interval(text: &str) -> Result<f64, String> {
-    let seconds: f64 = text.parse().map_err(|_| "seconds are a number".to_owned())?;
+    let seconds: f64 = text.parse().map_err(|_| "seconds must be a number".to_owned())?;
     if (0.1..=3600.0).contains(&seconds) { Ok(seconds) } else { Err("0.1 to 3600 seconds".to_owned()) }
 }
 
@@ -45,7 +45,7 @@ pub fn main(context: &Context, args: &TopArgs) -> anyhow::Result<ExitCode> {
     }
     let mut terminal = ratatui::try_init().context("Cannot take over the terminal")?;
     let shown = keep_showing(context, &mut terminal, Screen::new(sample), args);
-    ratatui::try_restore().context("Cannot give the terminal back")?;
+    ratatui::try_restore().context("Cannot restore the terminal")?;
     shown.map(|()| ExitCode::SUCCESS)
 }
 
@@ -133,7 +133,8 @@ fn text(sample: &Sample) -> Vec<String> {
     let mut lines = table(&HEAD, &[3, 4, 5, 6, 7, 8], &rows);
     for space in &sample.spaces {
         lines.extend([String::new(), format!("{} at {}", space.space, space.path.display())]);
-        lines.extend((!space.users.is_empty()).then(|| format!("used by {}", lease::told(&space.users))));
+        lines
+            .extend((!space.users.is_empty()).then(|| format!("used by {}", lease::described(&space.users))));
         lines.extend(space.stats.iter().flat_map(|stats| table(&KINDS, &[1, 2, 3, 4, 5], &kinds(stats))));
     }
     lines

@@ -15,7 +15,7 @@ const TOPICS: [(&str, &str); 5] = [
 pub const NAMED: &str = "Topics (holofs help TOPIC): exit-codes, environment, methods, rcc, remotes";
 
 /// Prints the topic that the command line names, if any.
-pub fn asked_for(words: &[std::ffi::OsString]) -> Option<anyhow::Result<()>> {
+pub fn requested(words: &[std::ffi::OsString]) -> Option<anyhow::Result<()>> {
     let [_, help, topic] = words else { return None };
     let (_, text) = TOPICS.iter().find(|(name, _)| help == "help" && topic == *name)?;
     Some(terminal::print(text.trim_end()))

@@ -23,7 +23,7 @@ use super::run::{self, RunArgs};
 use super::table::{bytes, table};
 
 /// How many files and packages are listed in text output.
-const TOLD: usize = 20;
+const SHOWN: usize = 20;
 
 /// Arguments of `trace`.
 #[derive(Debug, Args)]
@@ -73,7 +73,7 @@ pub fn main(context: &Context, args: &TraceArgs) -> anyhow::Result<ExitCode> {
 
 /// Runs the command and reports; returns its status.
 fn traced(context: &Context, args: &TraceArgs) -> anyhow::Result<ExitCode> {
-    let kept = tempfile::NamedTempFile::new().context("Cannot make a temporary file")?;
+    let kept = tempfile::NamedTempFile::new().context("Cannot create a temporary file")?;
     let space = SpaceChoice { space: None, named: args.space.clone(), controller: args.controller.clone() };
     let watch = WatchedRunArgs { trace: Some(kept.path().to_owned()), summary: None };
     let run = RunArgs::watched(args.what.clone(), space, watch, args.command.clone());
@@ -86,7 +86,7 @@ fn traced(context: &Context, args: &TraceArgs) -> anyhow::Result<ExitCode> {
 fn watched(context: &Context, space: &str, args: &TraceArgs) -> anyhow::Result<Recording> {
     let name = SpaceName { space: space.to_owned(), controller: args.controller.clone() };
     let space = unmount::find(context, &name)?;
-    let state = space.mount_state()?.context("Nothing is recorded of the mount")?;
+    let state = space.mount_state()?.context("The mount has no record")?;
     let (index, ..) = context.index(&state.catalog_path.to_string_lossy())?;
     let mut recording = recording::of_space(&space.root, &index);
     recording.method = state.method;
@@ -113,7 +113,7 @@ fn show(context: &Context, args: &TraceArgs, recording: &Recording) -> anyhow::R
 }
 
 fn text(run: &Run, all: bool) -> Vec<String> {
-    let most = if all { usize::MAX } else { TOLD };
+    let most = if all { usize::MAX } else { SHOWN };
     let ms = |ms: f64| format!("{ms:.1}");
     let origins: Vec<Vec<String>> = run
         .origins
@@ -164,7 +164,7 @@ fn sums(run: &Run) -> Vec<String> {
     let mut lines = vec![
         run.sentence(),
         format!(
-            "{} requests in {:.0} ms, which were answered in {:.1} ms; {} looked for names that are not there",
+            "{} requests in {:.0} ms, which were answered in {:.1} ms; {} were lookups of missing names",
             grouped(requests),
             run.run_ms,
             run.waited_ms,
@@ -176,6 +176,6 @@ fn sums(run: &Run) -> Vec<String> {
     lines.extend(
         (run.dropped > 0).then(|| format!("{} requests were lost, not fetched in time", run.dropped)),
     );
-    lines.extend(run.incomplete.iter().map(|why| format!("This is not everything: {why}")));
+    lines.extend(run.incomplete.iter().map(|why| format!("The recording is incomplete: {why}")));
     lines
 }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Args;
 use serde::Serialize;
 
-use crate::session::error::NotFound;
+use crate::session::error::NotAmong;
 use crate::session::unmount::{Manner, find, unmount};
 use crate::session::{files, plain};
 
@@ -43,18 +43,18 @@ pub fn main(context: &Context, args: &UnmountArgs) -> anyhow::Result<ExitCode> {
             (space, false)
         }
         // Commands that work on mounted spaces also work on laid-out ones.
-        Err(error) if error.is::<NotFound>() => match plain::find(context, &args.space.name())? {
+        Err(error) if error.find::<NotAmong>().is_some() => match plain::find(context, &args.space.name())? {
             Some(standing) => {
                 files::unmount(&standing, args.lazy || args.force)?;
                 (standing.space, true)
             }
-            None => return Err(error),
+            None => return Err(error.into()),
         },
-        Err(error) => return Err(error),
+        Err(error) => return Err(error.into()),
     };
     let report = UnmountReport { path: space.root.clone(), label: space.label.as_str().to_owned(), files };
     context.report(&report, |report| match report.files {
-        true => format!("{} stands as files: nothing is mounted there", report.path.display()),
+        true => format!("{} is plain files: nothing is mounted there", report.path.display()),
         false => format!("Unmounted {}", report.path.display()),
     })?;
     Ok(ExitCode::SUCCESS)

@@ -1,6 +1,6 @@
 //! `holofs verify`: verifies one catalog, its blobs, and that every way to use it gives the same tree.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -14,6 +14,7 @@ use super::context::Context;
 use super::exit_code::{BAD_BLOB, PARTIAL};
 use super::progress::Progress;
 use super::table::bytes;
+use super::target;
 
 /// How many differences of one way are shown; `--json` has all.
 const SHOWN: usize = 50;
@@ -21,7 +22,7 @@ const SHOWN: usize = 50;
 /// Arguments of `verify`.
 #[derive(Debug, Args)]
 pub struct VerifyArgs {
-    /// Catalog: its hash, a unique prefix of it, its file name, or a path
+    /// Catalog: its hash, a unique prefix of it, its file name, a path, or a conda.yaml and the like
     pub catalog: String,
     /// Also compare mount, files and, if installed, rcc's restore: every name, type, mode, size, time, link and byte
     #[arg(long)]
@@ -37,23 +38,24 @@ struct VerifyReport {
 
 /// Verifies and reports.
 pub fn main(context: &Context, args: &VerifyArgs) -> anyhow::Result<ExitCode> {
+    let catalog = target::path_of_word(context, &args.catalog)?;
     if !args.parity {
-        let blobs = blobs(context, &args.catalog)?;
+        let blobs = blobs(context, &catalog)?;
         return report(context, VerifyReport { blobs: Some(blobs), parity: None });
     }
-    match parity::parity(context, &args.catalog, rcc().as_deref()) {
+    match parity::parity(context, &catalog.to_string_lossy(), rcc().as_deref()) {
         Ok(parity) => report(context, VerifyReport { blobs: None, parity: Some(parity) }),
         // If reading fails, a bad blob is the usual cause, and its name is more helpful.
-        Err(error) => match blobs(context, &args.catalog)? {
-            blobs if blobs.problems.is_empty() => Err(error),
+        Err(error) => match blobs(context, &catalog)? {
+            blobs if blobs.problems.is_empty() => Err(error.into()),
             blobs => report(context, VerifyReport { blobs: Some(blobs), parity: None }),
         },
     }
 }
 
 /// Reads every blob of the catalog.
-fn blobs(context: &Context, catalog: &str) -> anyhow::Result<OneChecked> {
-    let (catalog, _) = Catalog::read(&context.home.find_catalog(catalog)?)?;
+fn blobs(context: &Context, catalog: &Path) -> anyhow::Result<OneChecked> {
+    let (catalog, _) = Catalog::read(catalog)?;
     let progress = Progress::new("Verifying", context.is_json());
     let checked = verify::check_catalog(&context.home, &catalog, &progress);
     progress.finish();

@@ -43,7 +43,7 @@ struct WarmReport {
     catalog: PathBuf,
     #[serde(flatten)]
     warmed: WarmedStore,
-    /// The catalog laid out in the side store.
+    /// The catalog laid out as a pristine tree.
     pristine: Option<materialize::WarmedTree>,
     /// Why it is not.
     not_laid_out: Option<String>,
@@ -81,7 +81,7 @@ pub fn main(context: &Context, args: &WarmArgs) -> anyhow::Result<ExitCode> {
     let pristine = materialize::warm(&context.home, &index, &*store, &*progress, None);
     progress.finish();
     let not_laid_out = pristine.as_ref().err().map(|error| match error.kind() {
-        std::io::ErrorKind::WouldBlock => "another process is at it".to_owned(),
+        std::io::ErrorKind::WouldBlock => "another process is doing it".to_owned(),
         _ => error.to_string(),
     });
     let counts = progress.counts();
@@ -113,7 +113,7 @@ fn summary(report: &WarmReport) -> Vec<String> {
     )];
     lines.extend(report.pristine.iter().map(|laid| match laid.is_new {
         true => format!("Laid out as a {} in {:.2} s", laid.kind, laid.seconds),
-        false => format!("Laid out before, as a {}", laid.kind),
+        false => format!("Already laid out as a {}", laid.kind),
     }));
     lines.extend(report.not_laid_out.iter().map(|error| format!("Not laid out: {error}")));
     lines.extend(warmed.errors.iter().map(|error| format!("{}: {}", error.path, error.message)));

@@ -1,8 +1,8 @@
 //! FUSE: the only place that uses the `fuser` crate.
 //!
-//! [`Adapter`](adapter::Adapter) decodes a request, calls the [`Vfs`] once and replies; it decides only what the protocol requires. A
-//! [`Session`] is one mount: it exists once the kernel's INIT was answered, and `run` serves it until it is unmounted. Only Linux has
-//! it; elsewhere the fallback chain ends before anything is mounted.
+//! [`Adapter`](adapter::Adapter) decodes a request, calls the [`Vfs`] once and replies; it decides only what the protocol
+//! requires. A [`Session`] is one mount: it exists once the kernel's INIT has been answered, and `run` serves it until it is
+//! unmounted. Only Linux has it; elsewhere the fallback chain ends before anything is mounted.
 //!
 //! The data path is *no-open*: the first OPEN and OPENDIR are answered with ENOSYS, after which the kernel never sends them again,
 //! reads through its page cache and identifies a file only by its inode. Entries, attributes and misses are static, so all timeouts
@@ -29,9 +29,12 @@ mod session;
 pub mod trace;
 
 use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
 use std::sync::Arc;
 
-use crate::store::observe::{Fallback, Tally};
+use crate::store::observe::{Fallback, Tally, Unread};
+use crate::sys::fs::xattr;
 
 use awake::Awake;
 use gate::Gate;
@@ -88,6 +91,14 @@ pub struct Telemetry {
 /// The attribute of a mount's root that reports request statistics, as JSON.
 pub const STATS: &str = "user.holofs.stats";
 
+/// The attribute of a mount's root that reports the reads that failed, as JSON of [`Unread`]: much shorter than [`STATS`].
+const UNREAD: &str = "user.holofs.unread";
+
+/// The reads that failed so far in the mount at `root`, as its server answers.
+pub fn unread(root: &Path) -> io::Result<Unread> {
+    serde_json::from_slice(&xattr::get(root, UNREAD)?).map_err(io::Error::other)
+}
+
 /// The fallback if passthrough was requested but is not possible.
 pub const PASSTHROUGH: &str = "passthrough";
 
@@ -107,7 +118,7 @@ struct Stats {
 
 impl Telemetry {
     /// All statistics so far, as JSON.
-    #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "nobody can ask"))]
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "never called"))]
     fn stats(&self, io: Io) -> Vec<u8> {
         let stats = Stats {
             io,
@@ -119,5 +130,11 @@ impl Telemetry {
             deaths: self.deaths,
         };
         serde_json::to_vec(&stats).unwrap_or_default()
+    }
+
+    /// The reads that failed so far, as JSON.
+    #[cfg_attr(not(target_os = "linux"), allow(dead_code, reason = "never called"))]
+    fn unread(&self) -> Vec<u8> {
+        serde_json::to_vec(&self.tally.unread()).unwrap_or_default()
     }
 }

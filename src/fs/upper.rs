@@ -69,8 +69,9 @@ pub use transaction::Transaction;
 
 /// The first number of a created inode; catalog inodes have lower numbers.
 pub const FIRST_CREATED: u64 = 1 << 32;
-/// How many numbers are reserved in the database at once, since each reservation waits for the disk. Unused ones are never reused.
-const INO_CHUNK: u64 = 1 << 14;
+/// How many numbers are reserved in the database at once, since each reservation makes all earlier changes durable. Unused ones are
+/// never reused.
+const INO_CHUNK: u64 = 1 << 16;
 /// When more bytes than this wait for removal, the keeper syncs without its usual delay.
 const MANY_BYTES: u64 = 64 << 20;
 
@@ -207,13 +208,13 @@ impl Upper {
         }
         self.numbers = Mutex::new(Numbers { next: loaded.next_ino, limit: loaded.next_ino });
         self.next_order = AtomicU64::new(loaded.tables.last_order().max(FIRST_CREATED) + 1);
-        self.requests = Requests::new(loaded.requests);
+        self.requests = Requests::new(loaded.requests, loaded.asked);
         self.tables = RwLock::new(loaded.tables);
         self.written = AtomicBool::new(true);
         Ok(lost)
     }
 
-    /// True until something was written: until then the upper has nothing to look up.
+    /// True until something is written; until then, no lookup needs the upper.
     pub fn is_pristine(&self) -> bool {
         !self.written.load(Ordering::Acquire)
     }

@@ -1,6 +1,6 @@
 //! Where a path of a space comes from: which layer, which content, who changed it and when, and where its bytes are on the disk.
 //!
-//! Only looked at: the catalog's index, the metadata of the file, and what the server of a mount tells in `user.holofs.*`. No content
+//! Reads only the catalog's index, the metadata of the file, and what the server of a mount reports in `user.holofs.*`. No content
 //! is read.
 
 use std::os::unix::fs::MetadataExt as _;
@@ -30,7 +30,7 @@ pub struct Spot {
     pub below: PathBuf,
 }
 
-/// What is known of it.
+/// What is known about it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Explained {
     /// The path.
@@ -42,9 +42,9 @@ pub struct Explained {
     pub kind: &'static str,
     /// `catalog`, `relocated`, `written` or `bytecode`.
     pub layer: &'static str,
-    /// The digest of the catalog's content, before relocation; none of what was written.
+    /// The digest of the catalog's content, before relocation; `None` for written content.
     pub digest: Option<String>,
-    /// How often the space's own path stands in it.
+    /// How often the space's label occurs in it.
     pub relocations: usize,
     /// The package that lists it.
     pub package: Option<String>,
@@ -58,7 +58,7 @@ pub struct Explained {
     pub modified: i64,
     /// Whether that time is the one that RCC gives every file.
     pub is_untouched_time: bool,
-    /// Where bytes of it are, or would be, in the order in which they are looked for.
+    /// Where its bytes are, or would be, in search order.
     pub places: Vec<Bytes>,
 }
 
@@ -70,11 +70,11 @@ pub struct Bytes {
     /// Where.
     #[serde(serialize_with = "crate::sys::text::path")]
     pub path: PathBuf,
-    /// Bytes on the disk; `None` if it is not there now.
+    /// Bytes on the disk; `None` if it does not exist now.
     pub size: Option<u64>,
 }
 
-/// The space that `path`, which is absolute, is in; `None` if it is in none.
+/// The space that contains the absolute path `path`, if any.
 pub fn find(home: &Home, path: &Path) -> Result<Option<Spot>, HomeError> {
     let known = inventory::known(home)?.into_iter();
     let inside = known.filter_map(|known| {
@@ -84,7 +84,7 @@ pub fn find(home: &Home, path: &Path) -> Result<Option<Spot>, HomeError> {
     Ok(inside.max_by_key(|place| place.space.root.as_os_str().len()))
 }
 
-/// Explains what is at `place`, which must be there, of a space that shows `index`.
+/// Explains the entry at `place`, which must exist, in a space that shows `index`.
 pub fn explain(home: &Home, place: &Spot, index: &Index, packages: &Packages) -> std::io::Result<Explained> {
     let space = &place.space;
     let path = space.root.join(&place.below);
@@ -142,7 +142,7 @@ pub fn explain(home: &Home, place: &Spot, index: &Index, packages: &Packages) ->
     Ok(explained)
 }
 
-/// True if what is there is what the catalog says.
+/// True if the entry is as in the catalog.
 fn is_of_catalog(node: &Node<'_>, found: &std::fs::Metadata, is_mounted: bool, path: &Path) -> bool {
     match node.kind {
         NodeKind::Dir { .. } => found.is_dir(),
@@ -150,7 +150,7 @@ fn is_of_catalog(node: &Node<'_>, found: &std::fs::Metadata, is_mounted: bool, p
             let now = std::fs::read_link(path).ok();
             now.is_some_and(|now| now.as_os_str().as_encoded_bytes() == target)
         }
-        // The server knows; of plain files, size and time tell, as they do for RCC.
+        // The server reports it; for plain files, size and time decide, as in RCC.
         NodeKind::File(_) if is_mounted && found.is_file() => {
             xattr::get(path, STATE).is_ok_and(|state| matches!(state.as_slice(), b"catalog" | b"relocated"))
         }

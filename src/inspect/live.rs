@@ -162,7 +162,7 @@ fn live((space, blueprint, controller, state): (Space, String, String, MountStat
 
 /// Queries the server of the mount at `root`, on a separate thread, since a hanging server may block it forever.
 fn ask(root: &Path) -> Result<Stats, String> {
-    let (tell, told) = mpsc::channel();
+    let (tell, received) = mpsc::channel();
     let root = root.to_owned();
     let work = move || {
         let stats = xattr::get(&root, STATS).map_err(|error| error.to_string());
@@ -171,8 +171,8 @@ fn ask(root: &Path) -> Result<Stats, String> {
     };
     let thread = std::thread::Builder::new().name("ask".into()).spawn(work);
     thread.map_err(|error| error.to_string())?;
-    let told = told.recv_timeout(PATIENCE).map_err(|_| "it does not answer".to_owned())??;
-    serde_json::from_slice(&told).map_err(|error| format!("its answer makes no sense: {error}"))
+    let received = received.recv_timeout(PATIENCE).map_err(|_| "it does not answer".to_owned())??;
+    serde_json::from_slice(&received).map_err(|error| format!("its answer is invalid: {error}"))
 }
 
 #[cfg(test)]

@@ -31,7 +31,7 @@ pub fn text(sample: &Sample, usage: Option<&Usage>) -> String {
     requests(&mut page, sample);
     counters(&mut page, sample);
     if let Some(usage) = usage {
-        page.family("holofs_disk_bytes", "gauge", "Bytes on disk by what they are for, each file once.");
+        page.family("holofs_disk_bytes", "gauge", "Bytes on disk by purpose; each file is counted once.");
         for (part, taken) in &usage.parts {
             page.line("holofs_disk_bytes", &format!("part=\"{}\"", escaped(part)), taken.bytes);
         }
@@ -47,7 +47,7 @@ fn requests(page: &mut Page, sample: &Sample) {
         }
     }
     let name = "holofs_request_duration_seconds";
-    page.family(name, "histogram", "From when a request was taken to when it was answered.");
+    page.family(name, "histogram", "Time from receiving a request to answering it.");
     for (space, stats) in answering(sample) {
         for (kind, latency) in &stats.latency {
             let of_kind = labels(space, &[("kind", kind)]);
@@ -63,7 +63,7 @@ fn requests(page: &mut Page, sample: &Sample) {
 }
 
 fn counters(page: &mut Page, sample: &Sample) {
-    page.family("holofs_events_total", "counter", "What the layers of a mount counted, by name.");
+    page.family("holofs_events_total", "counter", "Counters of the layers of a mount, by name.");
     for (space, stats) in answering(sample) {
         for (event, count) in &stats.counts {
             page.line("holofs_events_total", &labels(space, &[("event", event)]), count);
@@ -73,10 +73,10 @@ fn counters(page: &mut Page, sample: &Sample) {
     for (space, stats) in answering(sample) {
         page.line("holofs_primed_total", &labels(space, &[]), stats.primed);
     }
-    page.family("holofs_fallbacks_total", "counter", "Slower or weaker ways that were taken.");
+    page.family("holofs_fallbacks_total", "counter", "Fallbacks to slower or weaker methods.");
     for (space, stats) in answering(sample) {
-        for (what, told) in &stats.fallbacks {
-            let count = told["count"].as_u64().unwrap_or_default();
+        for (what, fallback) in &stats.fallbacks {
+            let count = fallback["count"].as_u64().unwrap_or_default();
             page.line("holofs_fallbacks_total", &labels(space, &[("what", what)]), count);
         }
     }

@@ -1,8 +1,8 @@
 //! Which package each file of an environment belongs to.
 //!
 //! pip and uv leave a `RECORD` in `<name>-<version>.dist-info`, conda a JSON file in `conda-meta`; both list files. Unlisted files
-//! belong to Python itself if they are in its library, else to no package. Lists are hints: if one cannot be read or parsed, its files
-//! belong to no package, and that is logged.
+//! belong to Python itself if they are its library, headers or programs, else to no package. Lists are hints: if one cannot be read or
+//! parsed, its files count as unlisted, and that is logged.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::store::index::{FileNode, Index, Ino, NodeKind};
 use crate::store::{BlobSource, Wanted};
 use crate::sys::fs::name::{Name, RelPath};
 
-/// The package name of the interpreter's own library.
+/// The package name of the interpreter's own files.
 pub const PYTHON: &str = "python";
 /// The name for unlisted files.
 pub const NONE: &str = "(no package)";
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn the_library_of_python_is_told_from_its_packages() {
+    fn standard_library_is_separate_from_packages() {
         assert_eq!(python_of("lib/python3.11/os.py"), Some("3.11"));
         assert_eq!(python_of("lib/python3.11/site-packages/x.py"), None);
         assert_eq!(python_of("lib/libpython3.11.so.1.0"), Some("3.11"));

@@ -15,7 +15,7 @@ use crate::session::recording::Recording;
 use crate::store::index::Index;
 use crate::store::observe::origin::Origin;
 
-/// The page; `DATA` is replaced by the data.
+/// The page, in which the comment `DATA` is replaced with the data.
 const PAGE: &str = include_str!("page.html");
 const PLACE: &str = "/*DATA*/";
 /// The maximum number of reads of a run that are drawn, to keep the page small.

@@ -5,8 +5,10 @@
 //! blocks that several files share (reflinks, snapshots), which `du` counts once per file: `reflinked` is the difference.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -20,6 +22,7 @@ use crate::rcc::catalog::Catalog;
 use crate::rcc::digest::Digest;
 use crate::rcc::home::{Home, HomeError};
 use crate::store::blob_path;
+use crate::sys::fs::beneath::Dir;
 use crate::sys::fs::btrfs;
 
 /// Files and their size on disk.
@@ -64,8 +67,8 @@ pub struct Usage {
     pub total: Taken,
     /// Blocks that were found again in a file that shares them, and not counted again: with them, the total is that of `du`.
     pub reflinked: Taken,
-    /// Files of which is not known whether they share blocks: they are counted as if they did not. Every file, where the file system
-    /// cannot share blocks or does not tell.
+    /// Files for which it is unknown whether they share blocks; they are counted as if they did not. All files, if the file system
+    /// cannot share blocks or does not report it.
     pub sharing_unknown: u64,
     /// Directories that could not be read.
     pub unreadable: Vec<PathBuf>,
@@ -132,7 +135,7 @@ struct Counting {
 }
 
 impl Counting {
-    /// Every blob by its path below the library; blobs are not counted again as a part.
+    /// The size on disk of every blob, by its path below the library. Does not mark them as counted: `parts` counts them.
     fn blobs(&mut self, library: &Path) -> HashMap<PathBuf, u64> {
         let mut found = HashMap::new();
         self.walk(library, &mut |path, meta, _| {
@@ -172,8 +175,15 @@ impl Counting {
     /// The children of `dir`, each a space, or a file next to one; returns their sum, including `dir` itself.
     fn each(&mut self, dir: &Path, usage: &mut Usage) -> Taken {
         let mut sum = Taken::default();
-        let mut children: Vec<PathBuf> =
-            fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()).collect();
+        let mut children = Vec::new();
+        match fs::symlink_metadata(dir) {
+            // A user's holotree may be on another disk.
+            Ok(link) if link.is_symlink() => {
+                children.extend(fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path()));
+            }
+            Ok(found) => self.list(dir, &found, &mut children),
+            Err(_) => {}
+        }
         children.sort();
         for child in children {
             let taken = self.taken(&child);
@@ -201,8 +211,8 @@ impl Counting {
         taken
     }
 
-    /// Visits `root` and everything below it on the same file system, also in subvolumes, without following links; `visit` also gets whether the file is
-    /// new.
+    /// Visits `root` and everything below it on the same file system, including subvolumes, without following links. The last argument
+    /// of `visit` is true for a file that was not seen before.
     fn walk(&mut self, root: &Path, visit: &mut dyn FnMut(&Path, &fs::Metadata, bool)) {
         let Ok(top) = fs::symlink_metadata(root) else { return };
         let mut devices = HashSet::from([top.dev()]);
@@ -218,14 +228,14 @@ impl Counting {
             }
             visit(&path, &meta, self.seen.insert((meta.dev(), meta.ino())));
             if meta.is_dir() {
-                self.list(&path, &mut left);
+                self.list(&path, &meta, &mut left);
             }
         }
     }
 
-    fn list(&mut self, dir: &Path, left: &mut Vec<PathBuf>) {
-        match fs::read_dir(dir) {
-            Ok(entries) => left.extend(entries.flatten().map(|entry| entry.path())),
+    fn list(&mut self, dir: &Path, seen: &fs::Metadata, left: &mut Vec<PathBuf>) {
+        match Dir::open_seen(dir, seen).and_then(|opened| opened.names()) {
+            Ok(names) => left.extend(names.iter().map(|name| dir.join(OsStr::from_bytes(name)))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
             Err(_) => self.unreadable.push(dir.to_owned()),
         }

@@ -1,8 +1,8 @@
 //! An environment's specification in RCC's normal form, whose hash names the catalog.
 //!
 //! RCC reads one or several files (conda.yaml, package.yaml, or the one a robot.yaml names), merges them, and writes the result with
-//! its own YAML library; the hash is taken of that text. So our text must be identical to the byte: [`yaml`](crate::rcc::yaml) reads
-//! only what is unambiguous, [`emit`] writes only forms known to be right, and both reject everything else with its location.
+//! its own YAML library; that text is hashed. So our text must match it byte for byte: [`yaml`](crate::rcc::yaml) reads only what is
+//! unambiguous, [`emit`] writes only forms known to be right, and both reject everything else with its location.
 
 mod compose;
 mod dependency;
@@ -26,10 +26,10 @@ const KEYS: [&str; 5] = ["name", "channels", "dependencies", "prefix", "rccPostI
 #[derive(Debug, thiserror::Error)]
 pub enum CondaError {
     /// The file cannot be read unambiguously.
-    #[error("Cannot be sure what RCC makes of it")]
+    #[error("Cannot parse it unambiguously")]
     Yaml(#[from] YamlError),
     /// A part is malformed.
-    #[error("The value of {part:?} has another shape than it should: {why}")]
+    #[error("The value of {part:?} has the wrong type: {why}")]
     Part {
         /// The key.
         part: &'static str,
@@ -37,13 +37,13 @@ pub enum CondaError {
         why: &'static str,
     },
     /// It is not a conda.yaml.
-    #[error("This is no conda.yaml: it has neither channels nor dependencies")]
+    #[error("This is not a conda.yaml: it has neither channels nor dependencies")]
     NoConda,
     /// It is not a package.yaml.
-    #[error("This is no package.yaml: it is not a map")]
+    #[error("This is not a package.yaml: it is not a map")]
     NoPackage,
     /// RCC rejects it too.
-    #[error("Only a package.yaml has dev-dependencies, this is none")]
+    #[error("Only a package.yaml has dev-dependencies")]
     NoDevDependencies,
     /// RCC refuses to merge the two.
     #[error("Cannot choose between {left:?} and {right:?}; RCC cannot either")]
@@ -54,7 +54,7 @@ pub enum CondaError {
         right: String,
     },
     /// It is not certain how RCC would write it.
-    #[error("Cannot be sure how RCC writes {text:?}")]
+    #[error("Cannot determine how RCC writes {text:?}")]
     Unwritable {
         /// The text.
         text: String,

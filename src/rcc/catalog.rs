@@ -5,7 +5,7 @@
 //! tree is a flat vector in which parents precede their children, so reading, writing and dropping a catalog never recurse without
 //! bound.
 //!
-//! Deliberately not here: whether the blobs exist, and what the tree looks like to a program (see `tree`).
+//! Deliberately not here: whether the blobs exist, and what the tree looks like to a program (see `store::index`).
 
 mod error;
 mod filemode;
@@ -85,7 +85,7 @@ impl Header {
         write::gzip_head(self, out)
     }
 
-    /// The header of the catalog or `.meta` at `path`, without reading the tree; `None` if that takes reading the whole file.
+    /// The header of the catalog or `.meta` at `path`, without reading the tree; `None` if the whole file would have to be read.
     pub fn peek(path: &Path) -> Option<Header> {
         head::read(path)
     }

@@ -70,7 +70,7 @@ pub enum HomeError {
         /// Why.
         source: io::Error,
     },
-    /// One user in 2^36: RCC itself cannot create a space for this user.
+    /// One user in 2^40: RCC itself cannot create a space for this user.
     #[error(
         "The identity {identity:?} of the home directory {} is too short to name a space; RCC fails here too",
         home.display()
@@ -106,7 +106,7 @@ pub enum HomeError {
         path: PathBuf,
     },
     /// Several catalogs have this prefix.
-    #[error("{what:?} means several catalogs: {candidates}")]
+    #[error("{what:?} matches several catalogs: {candidates}")]
     AmbiguousCatalog {
         /// The requested name.
         what: String,
@@ -287,10 +287,10 @@ impl Home {
     /// keeps the labels of the private one.)
     pub fn space_dir(&self, base: &Path, label: &Label) -> Place {
         if base == self.root.join("holotree") {
-            return self.spaces_dir().below(label.as_str());
+            return self.spaces_dir().below(label.as_str()).as_top();
         }
         let other = hash::textual(sipit(base.as_os_str().as_encoded_bytes()), 8);
-        self.spaces_dir().below(format!("{label}-{other}"))
+        self.spaces_dir().below(format!("{label}-{other}")).as_top()
     }
 
     /// RCC's `UserHomeIdentity`: 7 characters.

@@ -1,8 +1,8 @@
 //! YAML as RCC reads it: the events of `saphyr-parser`, with the rules of Go's yaml.v2 for the meaning of plain scalars.
 //!
 //! The parser implements YAML 1.2, and yaml.v2 the older dialect of libyaml. A text that both accept but would read differently is
-//! rejected with its line, because the hash of a different reading would be a wrong name. What only one of them accepts needs no such
-//! care.
+//! rejected with its line, because hashing a different reading would give a wrong name. A text that only one of them accepts needs no
+//! such check.
 //!
 //! Only the first document is read, as in RCC. Aliases are replaced by their targets and `<<` by the keys it merges; both are bounded,
 //! so that a small text cannot become a huge tree.

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! oci://HOST/REPOSITORY[:TAG]    s3://BUCKET[/PREFIX][#NAME]    https://HOST/PATH[#NAME]    file:///DIR[#NAME]
-//! rccremote+https://HOST[/PATH]#CATALOG                                  any of them with @sha256:… at its end
+//! az://CONTAINER[/PREFIX][#NAME]    rccremote+https://HOST[/PATH]#CATALOG                 any of them with @sha256:… at its end
 //! ```
 //! The name is `latest` unless given. An address must not contain a login, since addresses are displayed and logged.
 
@@ -32,6 +32,13 @@ pub enum Location {
         prefix: String,
         /// The endpoint, if the address determines it, as `gs://` does.
         endpoint: Option<&'static str>,
+    },
+    /// A container of Azure's blob storage and a prefix of names.
+    Azure {
+        /// The container.
+        container: String,
+        /// The prefix, without a slash at either end.
+        prefix: String,
     },
     /// A repository of a registry.
     Oci {
@@ -116,7 +123,9 @@ impl Address {
 
 fn parse(text: &str) -> Result<Address, &'static str> {
     let (text, pin) = match text.rsplit_once("@sha256:") {
-        Some((text, id)) => (text, Some(id.parse().map_err(|_| "after @sha256: come 64 hex digits")?)),
+        Some((text, id)) => {
+            (text, Some(id.parse().map_err(|_| "@sha256: must be followed by 64 hex digits")?))
+        }
         None => (text, None),
     };
     let (scheme, rest) = text.split_once("://").ok_or("it has no scheme such as oci:// or s3://")?;
@@ -124,10 +133,10 @@ fn parse(text: &str) -> Result<Address, &'static str> {
         return Err("it has a blank or control character");
     }
     if rest.split(['/', '#']).next().is_some_and(|host| host.contains('@')) {
-        return Err("a login does not belong into an address");
+        return Err("an address must not contain a login");
     }
     if rest.contains('?') {
-        return Err("a query does not belong into an address");
+        return Err("an address must not contain a query");
     }
     let (place, name, shown) = match scheme {
         "oci" | "oci+http" => oci(scheme, rest)?,
@@ -141,28 +150,28 @@ fn parse(text: &str) -> Result<Address, &'static str> {
     let name = name.unwrap_or(LATEST).to_owned();
     match is_name(&name) {
         true => Ok(Address { place, name, is_named, pin, shown }),
-        false => Err("a name has letters, digits, '_', '.' and '-', at most 128"),
+        false => Err("a name has at most 128 letters, digits, '_', '.' and '-'"),
     }
 }
 
 fn other(scheme: &str, rest: &str) -> Result<Location, &'static str> {
     match scheme {
         "file" if rest.starts_with('/') => Ok(Location::File(PathBuf::from(rest))),
-        "file" => Err("after file:// comes an absolute path: file:///srv/environments"),
+        "file" => Err("file:// must be followed by an absolute path: file:///srv/environments"),
         "http" | "https" => url(scheme, rest).map(Location::Http),
         "s3" => bucket(rest, None),
         "gs" => bucket(rest, Some("https://storage.googleapis.com")),
-        "az" => Err(
-            "Azure's blob storage is not supported: use a registry (oci://) or a server with S3's interface",
-        ),
+        "az" => container(rest),
         "rccremote+http" => url("http", rest).map(Location::Rccremote),
         "rccremote+https" => url("https", rest).map(Location::Rccremote),
-        _ => Err("the scheme is none of oci, s3, gs, https, http, file, rccremote+https, rccremote+http"),
+        _ => Err(
+            "the scheme must be one of oci, s3, gs, az, https, http, file, rccremote+https, rccremote+http",
+        ),
     }
 }
 
 fn url(scheme: &str, rest: &str) -> Result<Url, &'static str> {
-    let url = Url::parse(&format!("{scheme}://{rest}")).map_err(|_| "it is no valid URL")?;
+    let url = Url::parse(&format!("{scheme}://{rest}")).map_err(|_| "it is not a valid URL")?;
     if url.has_host() { Ok(url) } else { Err("it names no host") }
 }
 
@@ -172,10 +181,25 @@ fn bucket(rest: &str, endpoint: Option<&'static str>) -> Result<Location, &'stat
     if bucket.is_empty() || !bucket.bytes().all(plain) {
         return Err("it names no bucket");
     }
-    if prefix.split('/').any(|part| part == "." || part == "..") {
-        return Err("its prefix has '.' or '..'");
+    Ok(Location::S3 { bucket: bucket.to_owned(), prefix: plain_prefix(prefix)?, endpoint })
+}
+
+fn container(rest: &str) -> Result<Location, &'static str> {
+    let (container, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+    let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    // `$web` is that of static web sites.
+    let name = container.strip_prefix('$').unwrap_or(container);
+    if name.is_empty() || !name.bytes().all(plain) {
+        return Err("it must name a container, of lower-case letters, digits and '-': az://CONTAINER/PREFIX");
     }
-    Ok(Location::S3 { bucket: bucket.to_owned(), prefix: prefix.to_owned(), endpoint })
+    Ok(Location::Azure { container: container.to_owned(), prefix: plain_prefix(prefix)? })
+}
+
+fn plain_prefix(prefix: &str) -> Result<String, &'static str> {
+    match prefix.split('/').any(|part| part == "." || part == "..") {
+        true => Err("its prefix has '.' or '..'"),
+        false => Ok(prefix.to_owned()),
+    }
 }
 
 type Parts<'t> = (Location, Option<&'t str>, String);
@@ -225,6 +249,8 @@ mod tests {
         assert_eq!(place("file:///srv/e/"), (Location::File("/srv/e".into()), "latest".into()));
         let s3 = Location::S3 { bucket: "b".into(), prefix: "team/x".into(), endpoint: None };
         assert_eq!(place("s3://b/team/x#prod"), (s3, "prod".into()));
+        let azure = Location::Azure { container: "c-1".into(), prefix: "team/x".into() };
+        assert_eq!(place("az://c-1/team/x/#prod"), (azure, "prod".into()));
         let registry = Url::parse("https://ghcr.io").unwrap();
         assert_eq!(
             place("oci://ghcr.io/a/b:v1"),
@@ -253,7 +279,10 @@ mod tests {
         for bad in [
             "x",
             "ftp://h/x",
-            "az://container/x",
+            "az://account.blob.core.windows.net/container",
+            "az://",
+            "az://$/x",
+            "az://c/../x",
             "oci://h",
             "oci://h/",
             "oci://h/A",

@@ -1,4 +1,4 @@
-//! One file from a web server, as it comes, with its digest: what is in it is checked by who reads it.
+//! Downloads one file from a web server, and computes its digest. The caller verifies the content.
 
 use std::io::{Read, Write};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use super::transport::{Access, Call, Client};
 /// How long the whole file may take.
 const PATIENCE: Duration = Duration::from_secs(4 * 3600);
 
-/// Writes what is at `url` to `to`; the SHA-256 of it.
+/// Downloads `url` to `to`; returns the SHA-256.
 pub fn download(
     url: &str,
     access: &Access,

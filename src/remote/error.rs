@@ -47,6 +47,8 @@ pub enum RemoteError {
         remote: String,
         /// The actual answer.
         said: String,
+        /// The status, if that is what is wrong.
+        status: Option<u16>,
         /// The Retry-After of the server, in seconds.
         retry_after: Option<u64>,
         /// A retry may succeed.
@@ -63,6 +65,14 @@ pub enum RemoteError {
         remote: String,
         /// Why.
         source: Box<ureq::Error>,
+    },
+    /// It counts as down, so nothing was sent.
+    #[error("{remote} is down: {cause}")]
+    Down {
+        /// Where.
+        remote: String,
+        /// Why it counts as down.
+        cause: String,
     },
     /// A file could not be read or written.
     #[error("{doing} {} failed", path.display())]
@@ -144,7 +154,7 @@ pub enum RemoteError {
         why: String,
     },
     /// Network access is disabled.
-    #[error("{what} of {remote} is not on this machine, and --offline forbids to fetch it")]
+    #[error("{what} of {remote} is not on this machine, and --offline forbids fetching it")]
     Offline {
         /// What is missing.
         what: String,
@@ -197,6 +207,7 @@ impl Failure for RemoteError {
             RemoteError::Denied { .. }
             | RemoteError::Answer { .. }
             | RemoteError::Network { .. }
+            | RemoteError::Down { .. }
             | RemoteError::Io { .. }
             | RemoteError::Unsupported { .. }
             | RemoteError::Address(_)
@@ -207,7 +218,13 @@ impl Failure for RemoteError {
     fn hint(&self) -> Option<Cow<'_, str>> {
         match self {
             RemoteError::Denied { .. } => {
-                Some("log in where the remote's own tools do: docker login, aws configure, ~/.netrc".into())
+                Some(
+                    "log in with the remote's own tools: docker login, aws configure, ~/.netrc, AZURE_STORAGE_ACCOUNT_KEY"
+                        .into(),
+                )
+            }
+            RemoteError::NotFound { what, .. } if what.starts_with("environment") => {
+                Some("`holofs remote ls` shows what is there".into())
             }
             RemoteError::Damaged { .. } => Some("push it again".into()),
             RemoteError::Offline { .. } => Some("run it once with a network".into()),
@@ -232,6 +249,22 @@ impl RemoteError {
             RemoteError::Network { .. } | RemoteError::Damaged { .. } => true,
             _ => false,
         }
+    }
+
+    /// True if the remote gave no useful answer at all: it may be down.
+    pub fn is_down(&self) -> bool {
+        match self {
+            RemoteError::Answer { status, is_passing, .. } => {
+                *is_passing && status.is_some_and(|status| status >= 500)
+            }
+            RemoteError::Network { .. } => true,
+            _ => false,
+        }
+    }
+
+    /// True if the remote asks for fewer requests.
+    pub fn is_too_many(&self) -> bool {
+        matches!(self, RemoteError::Answer { status: Some(429), .. })
     }
 
     /// The Retry-After of the server, in seconds.

@@ -8,12 +8,14 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
 
+use super::breaker::Breaker;
 use super::error::RemoteError;
 use super::frame;
 use super::head::{Blob, Frame, Head, chunk_len};
 use super::object::ObjectId;
-use super::transport::Remote;
+use super::transport::{Patience, Remote};
 use crate::rcc::digest::{Digest, Regime};
 
 /// Gaps up to this size between two frames are fetched too, rather than split the request.
@@ -29,6 +31,9 @@ pub struct Source {
     pub head: Arc<Head>,
     /// The requests so far.
     pub traffic: Traffic,
+    /// The timeout for a part.
+    patience: Duration,
+    breaker: Breaker,
 }
 
 /// Statistics of the requests to a remote.
@@ -43,7 +48,8 @@ impl Traffic {
     /// The same as [`Traffic::counts`] since the last call, with retries of requests instead of invalid content alone.
     pub fn new_counts(&self) -> [u64; 3] {
         let take = |count: &AtomicU64| count.swap(0, Ordering::Relaxed);
-        [take(&self.requests), take(&self.bytes), take(&self.again) + super::transport::new_retries()]
+        let retries = take(&self.again) + super::transport::new_retries();
+        [take(&self.requests), take(&self.bytes), retries]
     }
 
     /// Requests for parts of packs, bytes received, and how often content was invalid.
@@ -62,6 +68,24 @@ enum Job<'h> {
     Alone(&'h Blob),
 }
 
+/// A piece of a blob, and where it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Piece<'h> {
+    blob: &'h Blob,
+    at: u64,
+    frame: &'h Frame,
+}
+
+/// The pieces of one request.
+#[derive(Debug, PartialEq, Eq)]
+struct Adjacent<'h> {
+    pack: u32,
+    range: Range<u64>,
+    pieces: Vec<Piece<'h>>,
+}
+
+/// Receives the content of a piece of a blob.
+pub type PieceSink<'s> = dyn Fn(&Blob, u64, Vec<u8>) + Sync + 's;
 /// Receives the content of a blob, which is opened again if it must be read again.
 pub type Sink<'s> = dyn Fn(&Blob, &mut Open<'_>) -> Result<(), RemoteError> + Sync + 's;
 /// Opens the content of a blob at its start.
@@ -80,28 +104,55 @@ pub struct Manner {
 pub const BULK: Manner = Manner { connections: 12, piece: 4 << 20 };
 
 impl Source {
+    /// The content of `head` at `remote`; a part may take as long as `patience` says.
+    pub fn new(remote: Arc<dyn Remote>, head: Arc<Head>, patience: Patience) -> Source {
+        let (traffic, breaker) = (Traffic::default(), Breaker::default());
+        Source { remote, head, traffic, patience: patience.piece, breaker }
+    }
+
+    /// Since the last call: requests, bytes, retries, how often the remote began to count as down, requests that failed at once.
+    pub fn new_counts(&self) -> [u64; 5] {
+        let [requests, bytes, again] = self.traffic.new_counts();
+        let [down, refused] = self.breaker.new_counts();
+        [requests, bytes, again, down, refused]
+    }
+
     /// Fetches `wanted` and passes each blob to `sink`, from several threads. Stops at the first failure.
     pub fn fetch(&self, wanted: &[&Blob], manner: Manner, sink: &Sink<'_>) -> Result<(), RemoteError> {
         let jobs = plan(&self.head, wanted, manner.piece);
-        let (next, failure) = (AtomicUsize::new(0), Mutex::new(None));
-        let failed = || failure.lock().unwrap_or_else(PoisonError::into_inner);
-        let work = || {
-            while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                if failed().is_some() {
-                    return;
+        in_parallel(&jobs, manner.connections, &|job| self.run(job, manner, sink))
+    }
+
+    /// Fetches pieces of blobs and passes on each that is right, from several threads. Stops at the first failure.
+    pub fn pieces(
+        &self,
+        wanted: &[(&Blob, u64)],
+        manner: Manner,
+        sink: &PieceSink<'_>,
+    ) -> Result<(), RemoteError> {
+        let jobs = adjacent(&self.head, wanted, manner.piece);
+        in_parallel(&jobs, manner.connections, &|job| self.adjacent(job, sink))
+    }
+
+    fn adjacent(&self, job: &Adjacent<'_>, sink: &PieceSink<'_>) -> Result<(), RemoteError> {
+        let mut left = job.pieces.clone();
+        self.until_right(|| {
+            let bytes = self.part(job.pack, &job.range)?;
+            let mut damaged = None;
+            left.retain(|piece| {
+                match self.chunk(piece.blob, piece.at, piece.frame, &bytes, job.range.start) {
+                    Ok(content) => {
+                        sink(piece.blob, piece.at, content);
+                        false
+                    }
+                    Err(error) => {
+                        damaged.get_or_insert(error);
+                        true
+                    }
                 }
-                if let Err(error) = self.run(job, manner, sink) {
-                    failed().get_or_insert(error);
-                }
-            }
-        };
-        std::thread::scope(|scope| {
-            for _ in 1..manner.connections.min(jobs.len()) {
-                scope.spawn(work);
-            }
-            work();
-        });
-        failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+            });
+            damaged.map_or(Ok(()), Err)
+        })
     }
 
     fn run(&self, job: &Job<'_>, manner: Manner, sink: &Sink<'_>) -> Result<(), RemoteError> {
@@ -164,7 +215,7 @@ impl Source {
         })
     }
 
-    fn until_right<T>(&self, work: impl Fn() -> Result<T, RemoteError>) -> Result<T, RemoteError> {
+    fn until_right<T>(&self, mut work: impl FnMut() -> Result<T, RemoteError>) -> Result<T, RemoteError> {
         let mut tried = 1;
         loop {
             match work() {
@@ -185,14 +236,33 @@ impl Source {
         let Some(object) = self.head.packs.get(pack as usize) else {
             return Err(self.damaged("a frame", pack, "there is no such pack".to_owned()));
         };
-        self.traffic.requests.fetch_add(1, Ordering::Relaxed);
-        let bytes = self.remote.range(object, range.clone())?;
+        let bytes = self.breaker.run(self.remote.address(), self.patience, |limit| {
+            self.traffic.requests.fetch_add(1, Ordering::Relaxed);
+            self.remote.range(object, range.clone(), limit)
+        })?;
         self.traffic.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         Ok(bytes)
     }
 
     /// The verified chunk of a frame, from the bytes of the pack that begin at `start`.
     fn chunk(
+        &self,
+        blob: &Blob,
+        at: u64,
+        frame: &Frame,
+        bytes: &[u8],
+        start: u64,
+    ) -> Result<Vec<u8>, RemoteError> {
+        let chunk = self.decoded(blob, at, frame, bytes, start);
+        if chunk.is_err()
+            && let Some(object) = self.head.packs.get(frame.pack as usize)
+        {
+            self.remote.forget(object);
+        }
+        chunk
+    }
+
+    fn decoded(
         &self,
         blob: &Blob,
         at: u64,
@@ -225,6 +295,59 @@ impl Source {
     }
 }
 
+/// Runs `work` for each job, from several threads. Stops at the first failure.
+fn in_parallel<J: Sync>(
+    jobs: &[J],
+    threads: usize,
+    work: &(dyn Fn(&J) -> Result<(), RemoteError> + Sync),
+) -> Result<(), RemoteError> {
+    let (next, failure) = (AtomicUsize::new(0), Mutex::new(None));
+    let failed = || failure.lock().unwrap_or_else(PoisonError::into_inner);
+    let work = || {
+        while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if failed().is_some() {
+                return;
+            }
+            if let Err(error) = work(job) {
+                failed().get_or_insert(error);
+            }
+        }
+    };
+    std::thread::scope(|scope| {
+        for _ in 1..threads.min(jobs.len()) {
+            scope.spawn(work);
+        }
+        work();
+    });
+    failure.into_inner().unwrap_or_else(PoisonError::into_inner).map_or(Ok(()), Err)
+}
+
+/// The requests that fetch pieces, in the order of the packs.
+fn adjacent<'h>(head: &'h Head, wanted: &[(&'h Blob, u64)], piece: u64) -> Vec<Adjacent<'h>> {
+    let place = |&(blob, at): &(&'h Blob, u64)| {
+        let frame = head.frames(blob).get(usize::try_from(at).ok()?)?;
+        Some(Piece { blob, at, frame })
+    };
+    let mut placed: Vec<Piece<'h>> = wanted.iter().filter_map(place).collect();
+    placed.sort_by_key(|piece| (piece.frame.pack, piece.frame.offset));
+    let mut jobs: Vec<Adjacent<'h>> = Vec::new();
+    for found in placed {
+        let range = found.frame.range();
+        match jobs.last_mut() {
+            Some(last)
+                if last.pack == found.frame.pack
+                    && range.start <= last.range.end.saturating_add(GAP)
+                    && range.end.max(last.range.end) - last.range.start <= piece =>
+            {
+                last.range.end = last.range.end.max(range.end);
+                last.pieces.push(found);
+            }
+            _ => jobs.push(Adjacent { pack: found.frame.pack, range, pieces: vec![found] }),
+        }
+    }
+    jobs
+}
+
 /// The content of a large blob, fetched on demand while it is read.
 struct Chunks<'s> {
     source: &'s Source,
@@ -238,7 +361,7 @@ struct Chunks<'s> {
 impl Read for Chunks<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if self.ready.position() == self.ready.get_ref().len() as u64 && self.at < self.blob.size {
-            let first = self.at / super::head::CHUNK;
+            let first = self.at / frame::CHUNK;
             let content =
                 self.source.chunks(self.blob, first, self.manner.piece).map_err(io::Error::other)?;
             self.at += content.len() as u64;

@@ -2,10 +2,19 @@
 
 use std::io;
 
-use super::head::{CHUNK, FrameKind};
-
+/// The maximum number of raw bytes in one frame: a mount fetches and verifies pieces of that size.
+pub const CHUNK: u64 = crate::store::pieces::PIECE;
 /// zstd's default: smaller than gzip at a third of its time; higher levels save little on binaries.
 const LEVEL: i32 = 3;
+
+/// How a chunk is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum FrameKind {
+    /// Uncompressed.
+    Stored,
+    /// As one zstd frame.
+    Zstd,
+}
 
 /// The maximum stored size of a chunk of `len` bytes: a chunk that does not shrink is stored uncompressed.
 pub fn stored_bound(len: u64) -> u64 {

@@ -20,14 +20,12 @@ use std::ops::Range;
 use crate::rcc::catalog::{Catalog, CatalogError, MAX_STORED};
 use crate::rcc::digest::{Digest, Regime};
 
-use super::frame::stored_bound;
+use super::frame::{FrameKind, stored_bound};
 use super::object::{Object, ObjectId, ObjectKind};
 use super::wire::Input;
 
 pub use build::encode;
 
-/// The maximum number of raw bytes in one frame.
-pub const CHUNK: u64 = 256 << 10;
 /// The maximum length of a head: a hundred times that of a large environment.
 pub const MAX_HEAD: u64 = 256 << 20;
 /// The maximum number of packs: a terabyte of packs of the usual size.
@@ -64,15 +62,6 @@ pub struct Blob {
     frames: Range<usize>,
 }
 
-/// How a chunk is stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FrameKind {
-    /// Uncompressed.
-    Stored,
-    /// As one zstd frame.
-    Zstd,
-}
-
 /// The location of a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Frame {
@@ -105,7 +94,7 @@ pub enum HeadError {
         found: ObjectId,
     },
     /// The bytes have another format.
-    #[error("It is no head of this version of the format")]
+    #[error("It is not a head of this version of the format")]
     Format,
     /// It is too short, has trailing bytes, or contains an impossible number.
     #[error("Its {what} is not valid")]
@@ -117,7 +106,7 @@ pub enum HeadError {
     #[error("Its catalog is not valid")]
     Catalog(#[source] Box<CatalogError>),
     /// The catalog uses digests that are too weak for a remote.
-    #[error("Its catalog names blobs by SipHash-128, which is no protection against forged content")]
+    #[error("Its catalog names blobs by SipHash-128, which does not protect against forged content")]
     WeakDigest,
     /// The catalog gives one blob two sizes.
     #[error("Its catalog gives blob {digest} two sizes")]
@@ -190,15 +179,7 @@ impl Head {
     }
 }
 
-/// The number of frames of a blob of `size` bytes.
-pub fn chunks(size: u64) -> u64 {
-    size.div_ceil(CHUNK)
-}
-
-/// The length of chunk `at` of a blob of `size` bytes.
-pub fn chunk_len(size: u64, at: u64) -> u64 {
-    size.saturating_sub(at.saturating_mul(CHUNK)).min(CHUNK)
-}
+pub use crate::store::pieces::{piece_len as chunk_len, pieces as chunks};
 
 /// The distinct blobs of a catalog, by digest.
 pub fn distinct(catalog: &Catalog) -> Result<BTreeMap<Digest, u64>, HeadError> {

@@ -1,4 +1,4 @@
-//! The head of an HTTP request to a server of ours, read within bounds of size and time.
+//! The head of an HTTP request to one of our servers, read within bounds of size and time.
 
 use std::io::{self, Read as _};
 use std::net::TcpStream;

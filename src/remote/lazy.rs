@@ -5,6 +5,8 @@
 //!                      <catalog>    the catalog, as RCC wrote it; not in the hololib before all its content is
 //!                      origin       where it comes from
 //!                      profile      what runs read first, according to the remote
+//!                      checks       the digests of the pieces of large files, from the head
+//!                      partial/     large files of which some pieces are here; each piece is hashed before it is used
 //! holofs/remote/names/<sha256>      what an address resolved to the last time: for runs without network
 //! ```
 //! Everything here was verified when it was fetched; it can be removed while nothing is mounted, and is then fetched again.
@@ -14,6 +16,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::address::Address;
+use super::checks::{CheckTable, MAX_CHECKS};
 use super::error::RemoteError;
 use super::head::{Head, MAX_HEAD};
 use super::object::ObjectId;
@@ -28,6 +31,8 @@ use crate::sys::fs::place::Place;
 pub const HEAD: &str = "head";
 const ORIGIN: &str = "origin";
 const PROFILE: &str = "profile";
+const CHECKS: &str = "checks";
+const PARTIAL: &str = "partial";
 const NAMES: &str = "names";
 
 /// The source of an environment.
@@ -94,19 +99,31 @@ fn kept(dir: &Place, id: &ObjectId) -> Option<Head> {
 }
 
 fn fetch(dir: &Place, reference: &Reference, remote: &dyn Remote) -> Result<Head, RemoteError> {
-    let (bytes, head) = resolve::fetch_head(remote, &reference.head_object())?;
     let keep = |name: &str, bytes: &[u8]| {
         let place = dir.below(name);
         place.publish(bytes).map_err(RemoteError::io("Writing", place.path()))
     };
-    if let Some(object) = reference.profile_object() {
-        // Only a hint: everything works without it, but slower.
+    let hint = || {
+        // Everything works without it, but slower.
+        let object = reference.profile_object()?;
         match remote.get(&object) {
-            Ok(Some(profile)) => keep(PROFILE, &profile)?,
             Ok(None) => log::info!("{} has no {object}", remote.address()),
             Err(error) => log::info!("{error}"),
+            Ok(profile) => return profile,
         }
+        None
+    };
+    // Both at once: it saves a round trip.
+    let (head, profile) = std::thread::scope(|scope| {
+        let hint = scope.spawn(hint);
+        let head = resolve::fetch_head(remote, &reference.head_object());
+        (head, hint.join().unwrap_or_default())
+    });
+    let (bytes, head) = head?;
+    if let Some(profile) = profile {
+        keep(PROFILE, &profile)?;
     }
+    keep(CHECKS, &CheckTable::of(&head).to_bytes())?;
     keep(&head.catalog_name(), &head.stored_catalog)?;
     keep(HEAD, &bytes)?;
     Ok(head)
@@ -124,9 +141,31 @@ pub fn state(home: &Home, head: &ObjectId) -> PathBuf {
     home.remote_dir().join(head.to_string())
 }
 
-/// What runs read first, according to the remote: digests in order, some of which may be unknown.
-pub fn profile(home: &Home, head: &ObjectId) -> Vec<crate::rcc::digest::Digest> {
+/// What runs read first, according to the remote: pieces of contents in order, some of which may be unknown.
+pub fn profile(home: &Home, head: &ObjectId) -> Vec<(crate::rcc::digest::Digest, u64)> {
     let place = home.remote_dir().below(head.to_string()).below(PROFILE);
     let text = place.read(super::reference::MAX_PROFILE).unwrap_or_default();
-    super::profile::digests(&text)
+    super::profile::items(&text)
+}
+
+/// The directory of large files that are not whole.
+pub fn partial(home: &Home, head: &ObjectId) -> Place {
+    home.remote_dir().below(head.to_string()).below(PARTIAL)
+}
+
+/// The digests of the pieces of large files; taken from the head if nothing is stored, as after a mount by an earlier version.
+pub fn checks(home: &Home, head: &ObjectId) -> Result<CheckTable, RemoteError> {
+    let dir = home.remote_dir().below(head.to_string());
+    let place = dir.below(CHECKS);
+    if let Some(table) = place.read(MAX_CHECKS).ok().and_then(|bytes| CheckTable::parse(&bytes)) {
+        return Ok(table);
+    }
+    let path = dir.below(HEAD);
+    let bytes = path.read(MAX_HEAD).map_err(RemoteError::io("Reading", path.path()))?;
+    let remote = path.path().display().to_string();
+    let parsed =
+        Head::parse(&bytes, head).map_err(|source| RemoteError::Head { id: *head, remote, source })?;
+    let table = CheckTable::of(&parsed);
+    place.publish(&table.to_bytes()).map_err(RemoteError::io("Writing", place.path()))?;
+    Ok(table)
 }

@@ -1,6 +1,6 @@
 //! What runs read first, according to a remote: an untrusted hint, so it is limited in size, and unknown names are dropped.
 //!
-//! As text: `holofs-remote-profile 1`, then a line `<digest> <chunk>` for each chunk of [`CHUNK`](super::head::CHUNK) bytes.
+//! As text: `holofs-remote-profile 1`, then a line `<digest> <chunk>` for each chunk of [`CHUNK`](super::frame::CHUNK) bytes.
 
 use std::collections::HashSet;
 use std::fmt::Write as _;
@@ -58,15 +58,15 @@ impl Profile {
     }
 }
 
-/// The distinct digests in the text of a profile, in order; whether such blobs exist is not known.
-pub fn digests(bytes: &[u8]) -> Vec<Digest> {
+/// The distinct items in the text of a profile, in order; whether such blobs and chunks exist is not known.
+pub fn items(bytes: &[u8]) -> Vec<(Digest, u64)> {
     let text = String::from_utf8_lossy(bytes);
     let lines = text.strip_prefix(HEAD_LINE).unwrap_or_default().lines().take(MAX_ITEMS);
-    let mut seen = HashSet::new();
-    lines
-        .filter_map(|line| line.split(' ').next()?.parse().ok())
-        .filter(|digest| seen.insert(*digest))
-        .collect()
+    let item = |line: &str| {
+        let (digest, chunk) = line.split_once(' ')?;
+        Some((digest.parse().ok()?, chunk.parse().ok()?))
+    };
+    Profile::new(lines.filter_map(item)).0
 }
 
 #[cfg(test)]

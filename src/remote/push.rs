@@ -6,24 +6,25 @@
 
 mod packing;
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::path::Path;
 use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Instant;
 
 use super::address::Address;
 use super::error::RemoteError;
-use super::head::{Frame, Head, MAX_HEAD, distinct, encode};
+use super::head::{Blob, Frame, Head, MAX_HEAD, distinct, encode};
 use super::object::{Object, ObjectId, ObjectKind};
 use super::profile::Profile;
 use super::reference::{Reference, Small};
 use super::resolve::{fetch_head, now};
 use super::signature::SecretKey;
 use super::transport::{OWN_NAME, Remote};
-use crate::rcc::catalog::Catalog;
+use crate::rcc::catalog::{Catalog, MAX_STORED};
 use crate::rcc::digest::Digest;
 use crate::store::Library;
 use crate::store::observe::Observer;
+use crate::sys::fs::stat::read_regular;
 use packing::{Pack, Packer};
 
 /// How many earlier environments are searched for frames.
@@ -106,7 +107,7 @@ impl Push<'_> {
             signed: self.key.is_some(),
             seconds: 0.0,
         };
-        let mut placed = self.referred(&blobs, &mut pushed)?;
+        let mut placed = self.referred(&stored, &blobs, &mut pushed)?;
         let referred = placed.packs.clone();
         self.send_packs(&catalog, &blobs, &mut placed, &mut pushed)?;
         let bytes = encode(&stored, &placed.packs, &placed.frames);
@@ -116,32 +117,33 @@ impl Push<'_> {
         Ok(pushed)
     }
 
-    /// Frames in packs of the remote that store the same content.
-    fn referred(&self, blobs: &BTreeMap<Digest, u64>, pushed: &mut Pushed) -> Result<Placed, RemoteError> {
+    /// Frames in packs of the remote that store the same content. A head of the catalog `stored` gives its packs in their order, and
+    /// all of its frames, so that the new head is the same.
+    fn referred(
+        &self,
+        stored: &[u8],
+        blobs: &BTreeMap<Digest, u64>,
+        pushed: &mut Pushed,
+    ) -> Result<Placed, RemoteError> {
         let mut placed = Placed::default();
         let mut places: HashMap<ObjectId, Option<u32>> = HashMap::new();
-        for head in self.earlier()? {
-            for blob in head.blobs() {
-                if blobs.get(&blob.digest) != Some(&blob.size) || placed.frames.contains_key(&blob.digest) {
-                    continue;
-                }
+        let mut earlier = self.earlier()?;
+        earlier.sort_by_key(|head| head.stored_catalog != stored);
+        for head in earlier {
+            let is_wanted = |blob: &&Blob| {
+                blobs.get(&blob.digest) == Some(&blob.size) && !placed.frames.contains_key(&blob.digest)
+            };
+            let wanted: Vec<&Blob> = head.blobs().iter().filter(is_wanted).collect();
+            self.place(&head, &wanted, &mut places, &mut placed)?;
+            for blob in wanted {
                 let frames = head.frames(blob);
-                let mut own = Vec::with_capacity(frames.len());
-                for frame in frames {
-                    let Some(pack) = head.packs.get(frame.pack as usize) else { break };
-                    let place = match places.get(&pack.id) {
-                        Some(place) => *place,
-                        None => {
-                            let is_there = self.remote.size(pack)? == Some(pack.size);
-                            let place = is_there.then_some(placed.packs.len() as u32);
-                            placed.packs.extend(is_there.then_some(*pack));
-                            places.insert(pack.id, place);
-                            place
-                        }
-                    };
-                    own.extend(place.map(|pack| Frame { pack, ..*frame }));
-                }
-                if own.len() == frames.len() && self.has_chunks(&blob.digest, blob.size, &own)? {
+                let place = |frame: &Frame| {
+                    let pack = head.packs.get(frame.pack as usize)?;
+                    let place = places.get(&pack.id).copied().flatten()?;
+                    Some(Frame { pack: place, ..*frame })
+                };
+                let Some(own) = frames.iter().map(place).collect::<Option<Vec<Frame>>>() else { continue };
+                if self.has_chunks(&blob.digest, blob.size, &own)? {
                     pushed.blobs_referred += 1;
                     pushed.bytes_referred += own.iter().map(|frame| u64::from(frame.stored)).sum::<u64>();
                     self.observer.advance(blob.size);
@@ -150,6 +152,27 @@ impl Push<'_> {
             }
         }
         Ok(placed)
+    }
+
+    /// Adds the packs that the wanted blobs of a head need, in the order of that head, if they exist.
+    fn place(
+        &self,
+        head: &Head,
+        wanted: &[&Blob],
+        places: &mut HashMap<ObjectId, Option<u32>>,
+        placed: &mut Placed,
+    ) -> Result<(), RemoteError> {
+        let frames = wanted.iter().flat_map(|blob| head.frames(blob));
+        let needed: BTreeSet<usize> = frames.map(|frame| frame.pack as usize).collect();
+        for pack in needed.into_iter().filter_map(|at| head.packs.get(at)) {
+            if places.contains_key(&pack.id) {
+                continue;
+            }
+            let is_there = self.remote.size(pack)? == Some(pack.size);
+            places.insert(pack.id, is_there.then_some(placed.packs.len() as u32));
+            placed.packs.extend(is_there.then_some(*pack));
+        }
+        Ok(())
     }
 
     /// True if the frames have the chunks of our blob: another's head is not trusted.
@@ -186,7 +209,7 @@ impl Push<'_> {
             }) {
                 Ok(found) => heads.extend(found.map(|(_, head)| head)),
                 Err(error @ (RemoteError::Denied { .. } | RemoteError::Network { .. })) => return Err(error),
-                Err(error) => log::info!("{name} is not looked at for content that is there: {error}"),
+                Err(error) => log::info!("Content of {name} cannot be reused: {error}"),
             }
         }
         Ok(heads)
@@ -206,7 +229,8 @@ impl Push<'_> {
         let (send, receive) = mpsc::sync_channel::<Pack>(1);
         let receive = Mutex::new(receive);
         let outcome: Mutex<Result<(u64, u64, u64), RemoteError>> = Mutex::new(Ok((0, 0, 0)));
-        let packer = Packer::new(self.library, self.observer, placed.packs.len() as u32);
+        let hot = self.profile.as_ref().map(Profile::items).unwrap_or_default();
+        let packer = Packer::new(self.library, self.observer, placed.packs.len() as u32, hot);
         let packed = std::thread::scope(|scope| {
             for _ in 0..SENDERS {
                 scope.spawn(|| self.send_all(&receive, &outcome));
@@ -294,7 +318,7 @@ impl Push<'_> {
 /// The catalog at `path`, and its bytes in the format that RCC reads.
 fn read(path: &Path) -> Result<(Catalog, Vec<u8>), RemoteError> {
     let (catalog, _) = Catalog::read(path)?;
-    let stored = std::fs::read(path).map_err(RemoteError::io("Reading", path))?;
+    let stored = read_regular(path, MAX_STORED).map_err(RemoteError::io("Reading", path))?;
     let is_gzip =
         stored.starts_with(&[0x1f, 0x8b]) && Catalog::parse(&stored).is_ok_and(|read| read == catalog);
     if is_gzip {

@@ -5,13 +5,13 @@
 //! POST /delta/<catalog>   digests, one per line; the answer is a zip file with these blobs and the catalog
 //! ```
 //! The protocol has no digest of a catalog and no signature: the server, as TLS identifies it, is trusted for which environment it
-//! sends, unless the address pins the catalog's SHA-256. It is not trusted for anything else. The catalog is fetched first, with an
+//! sends, unless the address pins the catalog's SHA-256. It is trusted for nothing else. The catalog is fetched first, with an
 //! empty delta; its sizes bound every other answer; every blob is verified before it leaves the zip file; and blobs, then the
 //! catalog, are published only when all of them are here (see [`super::pull`]).
 
 mod identity;
 #[cfg(unix)]
-mod request;
+pub mod request;
 #[cfg(unix)]
 pub mod server;
 
@@ -191,7 +191,7 @@ impl Server {
             }
         })?;
         self.bytes.fetch_add(text.len() as u64, Ordering::Relaxed);
-        digests(&text).ok_or_else(|| self.damaged("its list of digests has something else".to_owned()))
+        digests(&text).ok_or_else(|| self.damaged("its list of digests has an invalid line".to_owned()))
     }
 
     /// The zip file with these blobs and the catalog, of at most `limit` bytes, as a file without a name.
@@ -213,7 +213,7 @@ impl Server {
         if !(200..300).contains(&answer.status) {
             return Err(self.client.refusal(call, answer));
         }
-        let mut file = tempfile::tempfile_in(dir).map_err(RemoteError::io("Making a file in", dir))?;
+        let mut file = tempfile::tempfile_in(dir).map_err(RemoteError::io("Creating a file in", dir))?;
         let (mut from, mut buffer, mut got) = (answer.into_reader(), vec![0; 256 << 10], 0_u64);
         loop {
             let read = from.read(&mut buffer);

@@ -48,10 +48,10 @@ pub enum ReferenceError {
     #[error("It is not the JSON of a reference")]
     Json(#[source] serde_json::Error),
     /// It is of another version of the layout.
-    #[error("It is of version {0} of the layout; this program knows version {VERSION}")]
+    #[error("It is of version {0} of the layout; this program supports version {VERSION}")]
     Version(u32),
     /// A number in it is too large.
-    #[error("Its {0} is larger than any can be")]
+    #[error("Its {0} is too large")]
     TooLarge(&'static str),
 }
 

@@ -104,7 +104,7 @@ impl<'p> Staging<'p> {
                 log::debug!("Cannot remove {}: {error}", path.display());
             }
             for dir in path.ancestors().skip(1).take(3) {
-                // A directory that others use stays.
+                // A directory that others use is kept.
                 if std::fs::remove_dir(dir).is_err() {
                     break;
                 }

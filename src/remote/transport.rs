@@ -3,17 +3,20 @@
 //! A transport only moves bytes: its caller verifies names and digests. It retries transient failures (a broken connection, 429, 5xx)
 //! a few times, and respects a server's Retry-After.
 
+pub mod azure;
 mod file;
 mod http;
+mod ini;
 mod keyed;
+mod listing;
 mod netrc;
-mod oci;
+pub mod oci;
 mod s3;
 
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use super::address::{Address, Location};
 use super::error::RemoteError;
@@ -33,8 +36,10 @@ pub trait Remote: Send + Sync {
     fn size(&self, object: &Object) -> Result<Option<u64>, RemoteError>;
     /// A whole object; never reads more than its size. `None` if it does not exist.
     fn get(&self, object: &Object) -> Result<Option<Vec<u8>>, RemoteError>;
-    /// A part of an object, which must lie inside it.
-    fn range(&self, object: &Object, range: Range<u64>) -> Result<Vec<u8>, RemoteError>;
+    /// A part of an object, which must lie inside it, within `limit`.
+    fn range(&self, object: &Object, range: Range<u64>, limit: Duration) -> Result<Vec<u8>, RemoteError>;
+    /// An object was damaged: forgets what is cached of it.
+    fn forget(&self, _object: &Object) {}
     /// Stores an object; an existing one is left as it is.
     fn put(&self, object: &Object, bytes: &[u8]) -> Result<(), RemoteError>;
     /// What a name refers to.
@@ -65,12 +70,12 @@ pub struct Access {
     pub network: Network,
 }
 
-/// What a site's settings say about its network; variables of the environment go first.
+/// A site's network settings; environment variables take precedence.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Network {
     /// The URL of a proxy.
     pub proxy: Option<String>,
-    /// Hosts that are accessed without it, with commas between them.
+    /// Hosts that are accessed without it, separated by commas.
     pub no_proxy: String,
     /// A file with certificate authorities, which are trusted in addition to those of the machine.
     pub ca_bundle: Option<std::path::PathBuf>,
@@ -109,6 +114,10 @@ pub fn open(address: &Address, access: &Access) -> Result<Arc<dyn Remote>, Remot
             let bucket = s3::S3::new(bucket, prefix, *endpoint, shown.clone(), access)?;
             Ok(Arc::new(keyed::Keyed::new(shown, bucket)))
         }
+        Location::Azure { container, prefix } => {
+            let container = azure::Azure::new(container, prefix, shown.clone(), access)?;
+            Ok(Arc::new(keyed::Keyed::new(shown, container)))
+        }
         Location::Oci { registry, repository } => {
             Ok(Arc::new(oci::Repository::new(registry.clone(), repository.clone(), shown, access)))
         }
@@ -129,6 +138,45 @@ static RETRIES: AtomicU64 = AtomicU64::new(0);
 /// The number of requests of this process that were sent again since the last call.
 pub fn new_retries() -> u64 {
     RETRIES.swap(0, Ordering::Relaxed)
+}
+
+/// The shortest time that a request gets, whatever is left.
+const LEAST: Duration = Duration::from_secs(1);
+/// The longest time without a second attempt at a part.
+const ATTEMPT: Duration = Duration::from_secs(30);
+/// The longest pause before another attempt.
+const LONGEST_PAUSE: Duration = Duration::from_secs(2);
+
+/// Runs `work`, with the time of one attempt, until it succeeds, fails permanently, or `limit` is over. A remote that answers wrongly
+/// is not asked as often as one that is down or busy.
+pub(super) fn retrying_for<T>(
+    limit: Duration,
+    mut work: impl FnMut(Duration) -> Result<T, RemoteError>,
+) -> Result<T, RemoteError> {
+    let started = Instant::now();
+    let mut tried = 1;
+    loop {
+        let left = limit.saturating_sub(started.elapsed()).max(LEAST);
+        let error = match work(left.min(ATTEMPT.max(limit / 2))) {
+            Err(error) if error.is_passing() => error,
+            outcome => return outcome,
+        };
+        let usual = Duration::from_millis(100 << tried.min(5)).min(LONGEST_PAUSE);
+        let asked = error.retry_after().map(|seconds| Duration::from_secs(seconds.min(LONGEST_WAIT)));
+        let pause = asked.unwrap_or(usual);
+        let has_time = started.elapsed() + pause < limit;
+        let may_try = match error.is_down() {
+            true => has_time,
+            false => tried < TRIES || (error.is_too_many() && has_time),
+        };
+        if !may_try {
+            return Err(error);
+        }
+        log::debug!("{error}; trying again");
+        RETRIES.fetch_add(1, Ordering::Relaxed);
+        std::thread::sleep(pause);
+        tried += 1;
+    }
 }
 
 /// Runs `work` until it succeeds, fails permanently, or has failed too often.

@@ -3,15 +3,15 @@
 
 #[cfg(windows)]
 use crate::space::materialize::Options;
-#[cfg(windows)]
-use anyhow::Context as _;
 
 use super::context::Context;
-use super::error::CannotMount;
+#[cfg(windows)]
+use super::error::Tried as _;
+use super::error::{CannotMount, SessionError};
 #[cfg(windows)]
 use super::lay_out::{default_strategy, lay_out};
 #[cfg(windows)]
-use super::method::told;
+use super::method::described;
 #[cfg(windows)]
 use super::method::{Method, Mounter};
 use super::method::{Mode, Refusal};
@@ -24,7 +24,7 @@ use super::request::MountRequest;
 pub const NO_FUSE: &str = "there is no FUSE on Windows";
 
 /// Makes the space appear, by the best method that works.
-pub fn appear(context: &Context, request: &MountRequest) -> anyhow::Result<MountReport> {
+pub fn appear(context: &Context, request: &MountRequest) -> Result<MountReport, SessionError> {
     request.check()?;
     match request.mode {
         Mode::Materialize => materialized(context, request, Vec::new()),
@@ -36,12 +36,18 @@ pub fn appear(context: &Context, request: &MountRequest) -> anyhow::Result<Mount
 }
 
 #[cfg(unix)]
-fn launch(context: &Context, request: &MountRequest) -> anyhow::Result<Result<MountReport, CannotMount>> {
+fn launch(
+    context: &Context,
+    request: &MountRequest,
+) -> Result<Result<MountReport, CannotMount>, SessionError> {
     Ok(super::obtain::obtain(context, request, None)?.map(|obtained| obtained.report))
 }
 
 #[cfg(windows)]
-fn launch(context: &Context, request: &MountRequest) -> anyhow::Result<Result<MountReport, CannotMount>> {
+fn launch(
+    context: &Context,
+    request: &MountRequest,
+) -> Result<Result<MountReport, CannotMount>, SessionError> {
     let (index, _, _) = context.index(&request.catalog)?;
     let what = context.space(index.base(), &request.space).root.display().to_string();
     Ok(Err(CannotMount { what, refused: vec![Refusal::new(Method::Fuse(Mounter::Direct), NO_FUSE)] }))
@@ -52,7 +58,7 @@ pub fn without_mount(
     context: &Context,
     request: &MountRequest,
     refused: CannotMount,
-) -> anyhow::Result<MountReport> {
+) -> Result<MountReport, SessionError> {
     if request.mode == Mode::Mount {
         return Err(refused.into());
     }
@@ -65,7 +71,7 @@ pub fn materialized(
     context: &Context,
     request: &MountRequest,
     reasons: Vec<Refusal>,
-) -> anyhow::Result<MountReport> {
+) -> Result<MountReport, SessionError> {
     Ok(super::files::obtain(context, request, reasons, None)?.0)
 }
 
@@ -75,11 +81,11 @@ pub fn materialized(
     context: &Context,
     request: &MountRequest,
     reasons: Vec<Refusal>,
-) -> anyhow::Result<MountReport> {
+) -> Result<MountReport, SessionError> {
     let (index, made, catalog) = context.index(&request.catalog)?;
     let space = context.space(index.base(), &request.space);
     let options = Options { strategy: default_strategy(context)?, wait: context.wait, ..Options::default() };
     lay_out(context, &request.catalog, &request.space, &options, request.fresh)
-        .with_context(|| format!("Cannot materialize (nor mount: {})", told(&reasons)))?;
+        .tried_with(|| format!("Cannot materialize (nor mount: {})", described(&reasons)))?;
     Ok(report_of_files(&space, &index, &made, catalog, reasons))
 }

@@ -2,8 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::Context as _;
-
+use super::error::{SessionError, Tried as _};
 use crate::rcc::home::Home;
 use crate::space::Space;
 use crate::sys::fs::owned::OwnedDir;
@@ -12,9 +11,9 @@ use crate::sys::process::daemon;
 use crate::sys::process::sandbox::{self, Closed, Sandbox};
 
 /// Detaches from the starter: closes inherited descriptors, and starts a new session.
-pub fn enter() -> anyhow::Result<()> {
-    daemon::close_inherited().context("Cannot close inherited descriptors")?;
-    daemon::new_session().context("Cannot start a session")
+pub fn enter() -> Result<(), SessionError> {
+    daemon::close_inherited().tried("Cannot close inherited descriptors")?;
+    daemon::new_session().tried("Cannot start a session")
 }
 
 /// Like [`enter`], for a fork of this process: its descriptors are open already, and its output goes to our stderr.
@@ -53,10 +52,10 @@ fn tell(closed: &Closed) {
 }
 
 /// After the report was sent: redirects stdio to the log, and keeps no directory busy.
-pub fn leave_terminal(log: &Place) -> anyhow::Result<()> {
+pub fn leave_terminal(log: &Place) -> Result<(), SessionError> {
     let file = log.in_dir(OwnedDir::open_to_append);
-    let file = file.with_context(|| format!("Cannot open the log {}", log.display()))?;
-    daemon::leave_dir().context("Cannot change to /")?;
+    let file = file.tried_with(|| format!("Cannot open the log {}", log.display()))?;
+    daemon::leave_dir().tried("Cannot change to /")?;
     // Last: the starter continues when its pipe closes.
-    daemon::redirect_stdio(&file).context("Cannot redirect stdio")
+    daemon::redirect_stdio(&file).tried("Cannot redirect stdio")
 }

@@ -10,6 +10,7 @@ use crate::store::index::{Index, Made};
 
 use super::context::Context;
 use super::detach;
+use super::error::SessionError;
 use super::foreign;
 use super::request::MountRequest;
 
@@ -31,7 +32,7 @@ pub struct Claim {
 
 impl Claim {
     /// Claims the space; waits for RCC's lock as long as the context says.
-    pub fn take(context: &Context, request: &MountRequest) -> anyhow::Result<Claim> {
+    pub fn take(context: &Context, request: &MountRequest) -> Result<Claim, SessionError> {
         let (index, made, catalog) = context.index(&request.catalog)?;
         let space = context.space(index.base(), &request.space);
         request.check_place(&space)?;
@@ -44,7 +45,7 @@ impl Claim {
 }
 
 /// A mount whose daemon died does not answer: unmount it, so that the space can be mounted again.
-fn clear_dead_mount(context: &Context, space: &Space) -> anyhow::Result<()> {
+fn clear_dead_mount(context: &Context, space: &Space) -> Result<(), SessionError> {
     match space.mount_state() {
         Ok(Some(state)) if state.process.is_alive() && state.process.pid != std::process::id() => {
             log::warn!(
@@ -61,7 +62,7 @@ fn clear_dead_mount(context: &Context, space: &Space) -> anyhow::Result<()> {
         matches!(error.kind(), std::io::ErrorKind::NotConnected | std::io::ErrorKind::ConnectionAborted)
     };
     while crate::sys::fs::disk::usage(&space.root).is_err_and(|error| dead(&error)) {
-        log::warn!("Taking away the dead mount at {}", space.root.display());
+        log::warn!("Removing the dead mount at {}", space.root.display());
         detach::detach(&context.mounters(), &space.root)?;
     }
     space.clear_mount_state()?;

@@ -2,12 +2,14 @@
 
 use std::path::PathBuf;
 
+use crate::error::chain;
 use crate::rcc::home::Label;
 use crate::space::{MountState, Space, lease};
 
 use super::context::Context;
 use super::decide::AtRoot;
 use super::detach::unmount_ours;
+use super::error::SessionError;
 use super::snapshot::{at_root, hides_another};
 use super::start::Start;
 
@@ -35,15 +37,14 @@ pub fn dead_mounts(context: &Context, dry_run: bool) -> Cleared {
         match clear(context, &space, &state, dry_run) {
             Ok(true) => cleared.cleared.push(space.root),
             Ok(false) => {}
-            Err(error) => cleared.kept.push(format!("{} is kept: {error:#}", space.root.display())),
+            Err(error) => cleared.kept.push(format!("{} is kept: {}", space.root.display(), chain(&error))),
         }
     }
     cleared
 }
 
-fn clear(context: &Context, space: &Space, state: &MountState, dry_run: bool) -> anyhow::Result<bool> {
-    let device = state.device;
-    if at_root(space, Some(device)) != AtRoot::Dead {
+fn clear(context: &Context, space: &Space, state: &MountState, dry_run: bool) -> Result<bool, SessionError> {
+    if at_root(space, state) != AtRoot::Dead {
         return Ok(false);
     }
     if dry_run {
@@ -52,13 +53,16 @@ fn clear(context: &Context, space: &Space, state: &MountState, dry_run: bool) ->
     let Some(_start) = Start::attempt(space)? else { return Ok(false) };
     let users = lease::users(&space.state_dir);
     if !users.is_empty() && hides_another(space, state) {
-        anyhow::bail!("{} would see files of another catalog", lease::told(&users));
+        return Err(SessionError::State(
+            format!("{} would see files of another catalog", lease::described(&users)).into(),
+        ));
     }
     let _live = space.go_live()?;
-    while at_root(space, Some(device)) == AtRoot::Dead {
-        unmount_ours(&context.mounters(), &space.root, device, true)?;
-        if crate::sys::mount::seen(&space.root).is_ok_and(|seen| seen.is_root && seen.device != device) {
-            anyhow::bail!("another dead mount is there");
+    while at_root(space, state) == AtRoot::Dead {
+        unmount_ours(&context.mounters(), &space.root, state, true)?;
+        if crate::sys::mount::seen(&space.root).is_ok_and(|seen| seen.is_root && seen.device != state.device)
+        {
+            return Err(SessionError::State("another dead mount is there".into()));
         }
     }
     Ok(true)

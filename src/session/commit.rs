@@ -2,7 +2,7 @@
 //!
 //! The tree is read from the current space, catalog and upper together; unwritten contents keep their digest and are not read. In
 //! written files, the space's label is replaced by the recorded identity, so that the new catalog relocates like the old one.
-//! Contents are stored first, then the catalog, then both are synced, and only then the upper is dropped: a commit killed at any
+//! Contents are stored first, then the catalog; then both are synced, and only then is the upper dropped: a commit killed at any
 //! point loses nothing and can be repeated.
 
 mod contents;
@@ -12,8 +12,6 @@ mod tree;
 use std::fs::File;
 use std::path::PathBuf;
 
-use anyhow::Context as _;
-
 use crate::fs::upper::{self, Access};
 use crate::rcc::catalog::{Catalog, Header};
 use crate::rcc::home::blueprint_hash;
@@ -21,7 +19,7 @@ use crate::space::record::Contents;
 use crate::store::index::Index;
 
 use super::context::Context;
-use super::error::{Busy, NotFound};
+use super::error::{Busy, NotFound, SessionError, Tried as _};
 use super::request::SpaceName;
 use super::written;
 
@@ -50,13 +48,17 @@ pub struct Committed {
 }
 
 /// Creates a catalog from the space, named by the hash of `specification`, and empties the space's upper.
-pub fn commit(context: &Context, name: &SpaceName, specification: &str) -> anyhow::Result<Committed> {
+pub fn commit(context: &Context, name: &SpaceName, specification: &str) -> Result<Committed, SessionError> {
     let _hololib = context.lock_hololib()?;
     commit_held(context, name, specification)
 }
 
 /// Like [`commit`], for a caller that holds the lock of the hololib.
-pub fn commit_held(context: &Context, name: &SpaceName, specification: &str) -> anyhow::Result<Committed> {
+pub fn commit_held(
+    context: &Context,
+    name: &SpaceName,
+    specification: &str,
+) -> Result<Committed, SessionError> {
     let state_dir = written::state_dir(context, name)?;
     let Some(index) = written::index(context, &state_dir)? else {
         return Err(NotFound(format!("Nothing was written to space {:?}", name.space)).into());
@@ -74,12 +76,12 @@ pub fn commit_held(context: &Context, name: &SpaceName, specification: &str) -> 
     let relocator = Relocator::new(space.label.as_bytes(), base.header.identity.as_bytes(), &vfs, &store);
     let tree = Tree::read(&vfs, &base, &space.root, &relocator, specification.trim())?;
     let header = Header { blueprint: blueprint.clone(), rcc: recorder(), ..base.header.clone() };
-    let catalog = Catalog::new(header, tree.dirs).context("The space cannot be a catalog")?;
+    let catalog = Catalog::new(header, tree.dirs).tried("The space cannot be a catalog")?;
     let path = store.publish(&context.home, &catalog)?;
     let hololib = context.home.hololib();
     File::open(hololib)
         .and_then(|dir| crate::sys::fs::at::sync_file_system(&dir))
-        .with_context(|| format!("Cannot make {} durable", hololib.display()))?;
+        .tried_with(|| format!("Cannot make {} durable", hololib.display()))?;
     drop(vfs);
     upper::reset(&state_dir)?;
     Ok(Committed {
@@ -99,7 +101,7 @@ fn recorder() -> String {
 }
 
 /// The catalog of `index`, with the data that an index omits.
-fn base_catalog(context: &Context, index: &Index) -> anyhow::Result<Catalog> {
+fn base_catalog(context: &Context, index: &Index) -> Result<Catalog, SessionError> {
     for path in context.home.catalogs()? {
         if Catalog::identify(&path).is_ok_and(|id| id == index.id()) {
             return Ok(Catalog::read(&path)?.0);

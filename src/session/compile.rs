@@ -2,11 +2,11 @@
 //!
 //! ```text
 //! run ends ─ names of what was imported ─▶ `holofs warm --imported` ─▶ `holofs run --isolate … python3 -I -S -B` ─ .pyc ─▶ pack
-//!             (the space's own directory)    lowest priority, detached    read-only view of the catalog, nobody else's
+//!             (the space's own directory)    lowest priority, detached    private read-only view of the catalog
 //! ```
-//! Nothing that a program wrote is read: neither its bytecode nor its space. If no namespace is available, the view is a read-only
-//! mount of a separate space; if nothing can be mounted, no bytecode is shared, and each space compiles for itself. Site hooks,
-//! PYTHON* variables and the current directory have no influence (`-I -S`).
+//! Nothing that a program wrote is read: neither its bytecode nor its space. If no namespace is available, the view is a
+//! read-only mount of a separate space; if nothing can be mounted, no bytecode is shared, and each space compiles its own. Site
+//! hooks, PYTHON* variables and the current directory have no influence (`-I -S`).
 
 use std::collections::HashSet;
 use std::fs;
@@ -14,9 +14,9 @@ use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::Path;
 use std::process::{Child, ChildStdout, Stdio};
 
-use anyhow::Context as _;
 use serde::Serialize;
 
+use crate::error::chain;
 use crate::space::bytecode::names::{self, CacheName};
 use crate::space::bytecode::pack::{self, Fresh, Pack};
 use crate::space::bytecode::pack_place;
@@ -28,12 +28,13 @@ use crate::sys::fs::place::Place;
 use crate::sys::process::this_process::effective_uid;
 
 use super::context::Context;
+use super::error::{SessionError, Tried as _};
 
 /// The space in which bytecode is compiled if no namespace is available; nothing of it is kept.
 const SPACE: &str = "holofs warm";
 /// The maximum size of one `.pyc`.
 const LONGEST: u64 = 64 << 20;
-/// Fewer imports than this are compiled faster than a process for them starts.
+/// Compiling fewer imports than this is faster than starting a process for it.
 const WORTH_IT: usize = 20;
 
 /// Reads lines with tag, level and source. For each source that compiles, it answers with level, source and length, followed by the
@@ -82,18 +83,18 @@ pub struct Compiler<'a> {
 
 impl Compiler<'_> {
     /// Compiles everything that is not shared yet.
-    pub fn everything(&self) -> anyhow::Result<Compiled> {
+    pub fn everything(&self) -> Result<Compiled, SessionError> {
         let held = self.lock()?;
-        held.lock().context("Cannot lock the bytecode")?;
+        held.lock().tried("Cannot lock the bytecode")?;
         let workers = std::thread::available_parallelism().map_or(1, usize::from);
         self.compile(names::all(self.index), &[], workers)
     }
 
-    /// Compiles what a run imported, from its `list`. If another process is compiling, a later run does it.
-    pub fn imported(&self, list: impl BufRead) -> anyhow::Result<()> {
+    /// Compiles what a run imported, from its `list`. If another process is compiling, this is left to a later run.
+    pub fn imported(&self, list: impl BufRead) -> Result<(), SessionError> {
         let (mut wanted, mut confirmed) = (Vec::new(), Vec::new());
         for line in list.lines() {
-            let line = line.context("Cannot read what was imported")?;
+            let line = line.tried("Cannot read what was imported")?;
             match line.split_once('\t') {
                 Some(("compiled", path)) => wanted.extend(CacheName::parse(path)),
                 Some(("confirmed", path)) => confirmed.push(path.to_owned()),
@@ -108,9 +109,11 @@ impl Compiler<'_> {
         self.compile(wanted, &confirmed, 1).map(drop)
     }
 
-    fn lock(&self) -> anyhow::Result<fs::File> {
-        anyhow::ensure!(has_python(self.index), "The catalog has no bin/python3");
-        lock::open_own(&self.pack().with_extension("lock")).context("Cannot open the lock of the bytecode")
+    fn lock(&self) -> Result<fs::File, SessionError> {
+        if !has_python(self.index) {
+            return Err(SessionError::State("The catalog has no bin/python3".into()));
+        }
+        lock::open_own(&self.pack().with_extension("lock")).tried("Cannot open the lock of the bytecode")
     }
 
     fn pack(&self) -> Place {
@@ -123,27 +126,27 @@ impl Compiler<'_> {
         mut wanted: Vec<CacheName>,
         confirmed: &[String],
         workers: usize,
-    ) -> anyhow::Result<Compiled> {
+    ) -> Result<Compiled, SessionError> {
         let (place, id) = (self.pack(), self.index.id());
-        pack::tidy(&place).context("Cannot tidy the bytecode")?;
-        if let Some(pack) = Pack::open(&place, id).context("Cannot open the bytecode")? {
+        pack::tidy(&place).tried("Cannot clean up the bytecode")?;
+        if let Some(pack) = Pack::open(&place, id).tried("Cannot open the bytecode")? {
             let known: HashSet<&str> = pack.pieces.iter().map(|piece| &*piece.path).collect();
             wanted.retain(|name| !known.contains(&*name.path()));
         }
         let fresh = self.by_workers(&wanted, workers)?;
         let (compiled, left_out) = (fresh.len(), wanted.len() - fresh.len());
-        let shared = pack::add(&place, id, fresh, confirmed).context("Cannot write the bytecode")?;
+        let shared = pack::add(&place, id, fresh, confirmed).tried("Cannot write the bytecode")?;
         Ok(Compiled { compiled, left_out, shared })
     }
 
     /// Compiles `wanted` with this many interpreters in parallel; keeps the order.
-    fn by_workers(&self, wanted: &[CacheName], workers: usize) -> anyhow::Result<Vec<Fresh>> {
+    fn by_workers(&self, wanted: &[CacheName], workers: usize) -> Result<Vec<Fresh>, SessionError> {
         if wanted.is_empty() {
             return Ok(Vec::new());
         }
         let work = |share| {
             self.by_one(share, workers == 1, "--isolate").or_else(|why| {
-                log::debug!("No bytecode is compiled in a namespace: {why:#}");
+                log::debug!("Cannot compile bytecode in a namespace: {}", chain(&why));
                 self.by_one(share, workers == 1, "--read-only")
             })
         };
@@ -154,25 +157,29 @@ impl Compiler<'_> {
             let threads: Vec<_> = shares.map(|share| scope.spawn(move || work(share))).collect();
             for thread in threads {
                 made.push(
-                    thread.join().unwrap_or_else(|_| Err(anyhow::anyhow!("A thread that compiles failed"))),
+                    thread
+                        .join()
+                        .unwrap_or_else(|_| Err(SessionError::State("A thread that compiles failed".into()))),
                 );
             }
         });
-        Ok(made.into_iter().collect::<anyhow::Result<Vec<_>>>()?.concat())
+        Ok(made.into_iter().collect::<Result<Vec<_>, SessionError>>()?.concat())
     }
 
     /// Compiles `wanted` with one interpreter of the catalog, in the view that the option `how` selects.
-    fn by_one(&self, wanted: &[CacheName], imported: bool, how: &str) -> anyhow::Result<Vec<Fresh>> {
+    fn by_one(&self, wanted: &[CacheName], imported: bool, how: &str) -> Result<Vec<Fresh>, SessionError> {
         let mut command = self.context.this_program()?;
         command.args(["run", "--no-bytecode", "--mode=mount", "--profile=off", "--controller=holofs", how]);
         command.arg(self.catalog).args([SPACE, "--", "python3", "-I", "-S", "-B", "-c", SCRIPT]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).current_dir("/");
-        let mut child = command.spawn().context("Cannot start a process to compile in")?;
+        let mut child = command.spawn().tried("Cannot start a process to compile in")?;
         let asked = wanted.iter().map(|name| format!("{}\t{}\t{}\n", name.tag, name.level, name.source));
         let asked: String = asked.collect();
         let answers = speak(&mut child, &asked, |answers| read_answers(answers, wanted, imported));
-        let status = child.wait().context("Cannot wait for the process that compiles")?;
-        anyhow::ensure!(status.success(), "The process that compiles failed ({status})");
+        let status = child.wait().tried("Cannot wait for the process that compiles")?;
+        if !status.success() {
+            return Err(SessionError::State(format!("The process that compiles failed ({status})").into()));
+        }
         answers
     }
 }
@@ -186,15 +193,15 @@ fn has_python(index: &Index) -> bool {
 fn speak<T>(
     child: &mut Child,
     asked: &str,
-    read: impl FnOnce(BufReader<ChildStdout>) -> anyhow::Result<T>,
-) -> anyhow::Result<T> {
+    read: impl FnOnce(BufReader<ChildStdout>) -> Result<T, SessionError>,
+) -> Result<T, SessionError> {
     let (stdin, stdout) = (child.stdin.take(), child.stdout.take());
-    let stdout = stdout.context("A process was started without a pipe")?;
+    let stdout = stdout.tried("A process was started without a pipe")?;
     std::thread::scope(|scope| {
         let said = scope.spawn(move || stdin.map_or(Ok(()), |mut stdin| stdin.write_all(asked.as_bytes())));
         let answer = read(BufReader::with_capacity(256 << 10, stdout));
         if let Ok(Err(error)) = said.join() {
-            log::debug!("The process that compiles did not listen: {error}");
+            log::debug!("The compiling process did not read its input: {error}");
         }
         answer
     })
@@ -205,20 +212,22 @@ fn read_answers(
     mut answers: impl BufRead,
     wanted: &[CacheName],
     imported: bool,
-) -> anyhow::Result<Vec<Fresh>> {
+) -> Result<Vec<Fresh>, SessionError> {
     let mut asked = wanted.iter();
     let mut fresh = Vec::new();
     loop {
         let mut line = String::new();
-        if answers.read_line(&mut line).context("Cannot read compiled bytecode")? == 0 {
+        if answers.read_line(&mut line).tried("Cannot read compiled bytecode")? == 0 {
             return Ok(fresh);
         }
-        let (name, size) = understand(&line, &mut asked)
-            .with_context(|| format!("The process that compiles answers {line:?}"))?;
+        let (name, size) =
+            understand(&line, &mut asked).tried_with(|| format!("The compiling process sent {line:?}"))?;
         let mut bytes = Vec::new();
-        answers.by_ref().take(size).read_to_end(&mut bytes).context("Cannot read compiled bytecode")?;
+        answers.by_ref().take(size).read_to_end(&mut bytes).tried("Cannot read compiled bytecode")?;
         let whole = u64::try_from(bytes.len()) == Ok(size) && pack::is_checked(&bytes);
-        anyhow::ensure!(whole, "The bytecode of {} is incomplete", name.source);
+        if !whole {
+            return Err(SessionError::State(format!("The bytecode of {} is incomplete", name.source).into()));
+        }
         fresh.push(Fresh { path: name.path(), imported, bytes });
     }
 }
@@ -241,11 +250,11 @@ pub fn after_run(context: &Context, catalog: &str, seen: &Imported) {
         return;
     }
     if let Err(error) = start(context, catalog, seen) {
-        log::debug!("Nothing is compiled for other spaces: {error:#}");
+        log::debug!("Cannot compile bytecode for other spaces: {}", chain(&error));
     }
 }
 
-fn start(context: &Context, catalog: &str, seen: &Imported) -> anyhow::Result<()> {
+fn start(context: &Context, catalog: &str, seen: &Imported) -> Result<(), SessionError> {
     let mut list = tempfile::tempfile_in(context.home.holofs())?;
     let compiled = seen.compiled.iter().map(|name| format!("compiled\t{}\n", name.path()));
     let confirmed = seen.confirmed.iter().map(|path| format!("confirmed\t{path}\n"));
@@ -270,7 +279,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_asked_for_is_taken_and_only_if_python_compares_it() {
+    fn only_requested_bytecode_is_taken_and_only_if_python_compares_it() {
         let wanted: Vec<CacheName> = ["a.cpython-311.pyc", "b.cpython-311.opt-1.pyc", "c.cpython-311.pyc"]
             .iter()
             .filter_map(|path| CacheName::parse(path))

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::OnceLock;
-
-use anyhow::Context as _;
+use std::time::Duration;
 
 use crate::rcc::home::Home;
 use crate::space::{Lock, Space, Wait, Waiting};
@@ -16,7 +15,7 @@ use crate::store::observe::Observer;
 use crate::store::observe::Tally;
 use crate::store::{Library, Limits, Store};
 
-use super::error::ForeignPlatform;
+use super::error::{ForeignPlatform, SessionError, Tried as _};
 use super::report::Appeared;
 use super::request::{Given, SpaceName};
 use super::variables::{Extra, Unmanaged};
@@ -32,7 +31,7 @@ pub trait FrontEnd: Send + Sync {
     /// Starts reporting work that takes a while, named `what`; dropping the observer ends it.
     fn working(&self, what: &'static str) -> Arc<dyn Observer>;
     /// The exit code of an error's class.
-    fn exit_code(&self, error: &anyhow::Error) -> u8;
+    fn exit_code(&self, error: &SessionError) -> u8;
 }
 
 /// The environment that this process was started with.
@@ -54,6 +53,8 @@ pub struct ProcessEnv {
     pub strategy: Option<OsString>,
     /// Variables to add to those of spaces, or to omit.
     pub extra: Extra,
+    /// How long a lazily mounted space must be idle before the rest of it is fetched; `None`: never.
+    pub idle_fetch: Option<Duration>,
     /// Variables that differ from the inherited ones, to be set for child processes.
     pub replaced: Vec<(&'static str, OsString)>,
 }
@@ -100,10 +101,7 @@ impl Context {
             let error = crate::sys::fs::dir::may_write(there).err()?;
             let why = error.to_string();
             let why = why.split(" (os error").next().unwrap_or(&why);
-            Some(format!(
-                "nothing is kept for the next time, since {} cannot be written: {why}",
-                ours.display()
-            ))
+            Some(format!("nothing is cached, because {} is not writable: {why}", ours.display()))
         };
         self.cache_not_writable.get_or_init(why).as_deref()
     }
@@ -115,7 +113,7 @@ impl Context {
     }
 
     /// The Index of the catalog named by `what`: a hash, a unique prefix, a file name, or a path.
-    pub fn index(&self, what: &str) -> anyhow::Result<(Index, Made, PathBuf)> {
+    pub fn index(&self, what: &str) -> Result<(Index, Made, PathBuf), SessionError> {
         let path = self.home.find_catalog(what)?;
         self.refuse_foreign(&path)?;
         let (index, made) = self.index_at(&path)?;
@@ -137,7 +135,7 @@ impl Context {
     }
 
     /// Refuses a catalog of another platform: it can be stored, but not used here.
-    fn refuse_foreign(&self, path: &Path) -> anyhow::Result<()> {
+    fn refuse_foreign(&self, path: &Path) -> Result<(), SessionError> {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let ours = crate::rcc::home::platform();
         match name.split_once("v12.") {
@@ -154,23 +152,23 @@ impl Context {
     }
 
     /// Takes RCC's lock of `space`, and reports if that takes longer than a moment.
-    pub fn lock(&self, space: &Space) -> anyhow::Result<Lock> {
+    pub fn lock(&self, space: &Space) -> Result<Lock, SessionError> {
         Ok(space.lock(self.given.wait, &|waiting| self.front.waiting(waiting))?)
     }
 
     /// RCC's lock of the whole hololib, for commands that change it.
-    pub fn lock_hololib(&self) -> anyhow::Result<Lock> {
+    pub fn lock_hololib(&self) -> Result<Lock, SessionError> {
         let nobody = Space::new(&self.home, self.home.holotree(), "user", "user");
         Ok(nobody.lock_hololib(self.given.wait, &|waiting| self.front.waiting(waiting))?)
     }
 
     /// The store of this home.
-    pub fn store(&self, observer: Arc<dyn Observer>) -> anyhow::Result<Arc<Store>> {
+    pub fn store(&self, observer: Arc<dyn Observer>) -> Result<Arc<Store>, SessionError> {
         Ok(Arc::new(self.store_over(Library::open(&self.home.library())?, observer)))
     }
 
     /// Like [`Context::store`], for short work that opens many blobs.
-    pub fn store_for_now(&self, observer: Arc<dyn Observer>) -> anyhow::Result<Arc<Store>> {
+    pub fn store_for_now(&self, observer: Arc<dyn Observer>) -> Result<Arc<Store>, SessionError> {
         Ok(Arc::new(self.store_over(Library::open(&self.home.library())?.hold()?, observer)))
     }
 
@@ -190,10 +188,10 @@ impl Context {
     }
 
     /// The command to start this program again, but never under the name of the mount(8) helper.
-    pub fn this_program(&self) -> anyhow::Result<Command> {
+    pub fn this_program(&self) -> Result<Command, SessionError> {
         let ProcessEnv { called_by, path, .. } = &self.process;
         let program = crate::sys::process::program(called_by.as_deref(), path.as_deref());
-        let program = program.context("Cannot find the program itself")?;
+        let program = program.tried("Cannot find the holofs executable")?;
         let mut command = Command::new(&program);
         command.envs(self.process.replaced.iter().map(|(name, value)| (name, value)));
         #[cfg(unix)]

@@ -6,16 +6,16 @@
 use std::io::{BufRead as _, Read, Write};
 use std::process::{ExitStatus, Stdio};
 
-use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
+use crate::error::chain;
 use crate::space::files;
 use crate::sys::process::daemon;
 use crate::sys::process::fork;
 
 use super::background::leave_terminal;
 use super::context::Context;
-use super::error::{CannotMount, DaemonFailed};
+use super::error::{CannotMount, DaemonFailed, SessionError, Tried as _};
 use super::report::MountReport;
 use super::request::{MountRequest, Order};
 use super::serve::{serve, take_over};
@@ -38,17 +38,18 @@ pub enum Answer {
 pub type Launched = Result<MountReport, CannotMount>;
 
 /// Starts the daemon and waits until its mount answers or it fails.
-pub fn launch(context: &Context, request: &MountRequest) -> anyhow::Result<Launched> {
+pub fn launch(context: &Context, request: &MountRequest) -> Result<Launched, SessionError> {
     let mut child = context
         .this_program()?
         .arg("serve")
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
-        .context("Cannot start the background process")?;
+        .tried("Cannot start the background process")?;
     let order = Order { request: request.clone(), given: context.given.clone() };
     let order = serde_json::to_vec(&order)?;
-    let mut said = String::new();
+    // The capacity makes two reads enough for the whole answer: each read may have to wait for the scheduler.
+    let mut said = String::with_capacity(4096);
     if let (Some(mut to), Some(mut from)) = (child.stdin.take(), child.stdout.take()) {
         // A child that has already ended reports through its status.
         let sent = to.write_all(&order).and_then(|()| to.write_all(b"\n"));
@@ -56,59 +57,62 @@ pub fn launch(context: &Context, request: &MountRequest) -> anyhow::Result<Launc
         let heard = from.read_to_string(&mut said);
         // Not earlier: the daemon gives up when this pipe closes.
         drop(to);
-        heard.context("Cannot hear the background process")?;
+        heard.tried("Cannot read the answer of the background process")?;
     }
     understand(&said, || child.wait())
 }
 
-/// Like [`launch`], but with a fork of this process, which must have one thread; it stays for what a command leaves behind. In our
-/// own namespace, an executed program would lack the privileges to mount.
-pub fn launch_copy(context: &Context, request: &MountRequest) -> anyhow::Result<Launched> {
+/// Like [`launch`], but with a fork of this process, which must have one thread; it keeps serving the processes that a command
+/// leaves behind. A program executed in our own namespace would lack the privileges to mount.
+pub fn launch_copy(context: &Context, request: &MountRequest) -> Result<Launched, SessionError> {
     let request = MountRequest { within: true, ..request.clone() };
-    let (mut pipe, report) = std::io::pipe().context("Cannot make a pipe")?;
+    let (mut pipe, report) = std::io::pipe().tried("Cannot create a pipe")?;
     let serve = || {
         daemon::speak_into(report)?;
         run(context, &request, false)
     };
     let code = || serve().unwrap_or_else(|error| i32::from(context.front.exit_code(&error)));
-    let copy = fork::spawn(code).context("Cannot start the background process")?;
+    let copy = fork::spawn(code).tried("Cannot start the background process")?;
     let mut said = String::new();
-    pipe.read_to_string(&mut said).context("Cannot hear the background process")?;
+    pipe.read_to_string(&mut said).tried("Cannot read the answer of the background process")?;
     understand(&said, || copy.wait())
 }
 
 /// The answer of the background process, or how it ended if there is none.
-fn understand(said: &str, end: impl FnOnce() -> std::io::Result<ExitStatus>) -> anyhow::Result<Launched> {
+fn understand(
+    said: &str,
+    end: impl FnOnce() -> std::io::Result<ExitStatus>,
+) -> Result<Launched, SessionError> {
     match serde_json::from_str(said) {
         Ok(Answer::Mounted(report)) => return Ok(Ok(*report)),
         Ok(Answer::Refused(refused)) => {
-            end().context("Cannot wait for the background process")?;
+            end().tried("Cannot wait for the background process")?;
             return Ok(Err(refused));
         }
         Ok(Answer::Failed(why)) => {
-            end().context("Cannot wait for the background process")?;
+            end().tried("Cannot wait for the background process")?;
             return Err(why.into());
         }
         Err(error) => log::debug!("The background process answered {said:?}: {error}"),
     }
-    let status = end().context("Cannot wait for the background process")?;
-    anyhow::bail!("The mount ended before it answered ({status})")
+    let status = end().tried("Cannot wait for the background process")?;
+    Err(SessionError::State(format!("The mount ended before it answered ({status})").into()))
 }
 
 /// The background process itself; returns its exit code. The server answers on stdout, once. If `watched`, stdin closes when the
 /// starter ends.
-pub fn run(context: &Context, request: &MountRequest, watched: bool) -> anyhow::Result<i32> {
+pub fn run(context: &Context, request: &MountRequest, watched: bool) -> Result<i32, SessionError> {
     let work = |server: &Server<'_>| {
         let served = match server.held() {
             Some(held) => take_over(context, request, server, held),
             None => begin(context, request, server, watched),
         };
         let Err(error) = served else { return 0 };
-        log::error!("{error:#}");
+        log::error!("{}", chain(&error));
         i32::from(context.front.exit_code(&error))
     };
     let order = Order { request: request.clone(), given: context.given.clone() };
-    supervise::run(Terminal::Left, order, work).context("Cannot supervise the server of a mount")
+    supervise::run(Terminal::Left, order, work).tried("Cannot supervise the server of a mount")
 }
 
 /// Begins as the first server.
@@ -117,7 +121,7 @@ fn begin(
     request: &MountRequest,
     server: &Server<'_>,
     watched: bool,
-) -> anyhow::Result<()> {
+) -> Result<(), SessionError> {
     let starter = watched.then(|| Starter::watch(context)).transpose()?;
     let outcome = serve(context, request, server, starter.as_ref(), |report, space| {
         let answered = answer(&Answer::Mounted(Box::new(report.clone())));
@@ -128,25 +132,25 @@ fn begin(
         leave_terminal(&space.state_dir.below(files::LOG))
     });
     let Err(error) = outcome else { return Ok(()) };
-    let why = match error.downcast::<CannotMount>() {
-        Ok(refused) => Answer::Refused(refused),
-        Err(error) => {
-            log::debug!("The mount failed: {error:#}");
+    let why = match error.find::<CannotMount>() {
+        Some(refused) => Answer::Refused(refused.clone()),
+        None => {
+            log::debug!("The mount failed: {}", chain(&error));
             Answer::Failed(DaemonFailed::of(&error))
         }
     };
     answer(&why)
 }
 
-fn answer(answer: &Answer) -> anyhow::Result<()> {
+fn answer(answer: &Answer) -> Result<(), SessionError> {
     let text = serde_json::to_vec(answer)?;
     let mut out = std::io::stdout().lock();
-    out.write_all(&text).and_then(|()| out.flush()).context("Cannot answer who started this process")
+    out.write_all(&text).and_then(|()| out.flush()).tried("Cannot answer the process that started this one")
 }
 
 /// Reads what [`launch`] sent.
-pub fn order() -> anyhow::Result<Order> {
+pub fn order() -> Result<Order, SessionError> {
     let mut line = String::new();
-    std::io::stdin().lock().read_line(&mut line).context("Cannot read what to mount")?;
-    serde_json::from_str(&line).context("Cannot understand what to mount")
+    std::io::stdin().lock().read_line(&mut line).tried("Cannot read the mount request")?;
+    serde_json::from_str(&line).tried("Cannot parse the mount request")
 }

@@ -41,7 +41,7 @@ pub struct Snapshot {
     pub live: Option<Live>,
     /// What is at the path.
     pub at_root: AtRoot,
-    /// RCC has put another environment into what was written to the space.
+    /// RCC has put another environment into the written state of the space.
     pub converted: bool,
     /// The space is plain files, and they were changed.
     pub files: bool,
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn decide_on_a_live_space_that_is_not_what_is_asked_for() {
+    fn decide_on_a_live_space_other_than_requested() {
         let gone = Decision::Wait(Until::Gone);
         let option = Why::Option("--read-only".to_owned());
         let cases = [

@@ -8,23 +8,18 @@ use std::process::{Child, Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
-
 use crate::rcc::home::Settings;
 use crate::space::Space;
-use crate::space::bytecode::{Prefix, pack_place, seed};
+use crate::space::bytecode::{Prefix, idle_place, pack_place, seed};
 use crate::space::temp::{self, RunTemp};
-#[cfg(unix)]
-use crate::store::UNSUPPLIED;
 use crate::store::index::Index;
-#[cfg(unix)]
-use crate::store::observe::Counter;
+use crate::store::observe::Unread;
 use crate::sys::fs::place::Place;
 use crate::sys::process::{command, this_process};
 
 use super::compile;
 use super::context::Context;
-use super::error::CannotStart;
+use super::error::{CannotStart, SessionError, Tried as _};
 use super::variables::{self, Variable};
 
 /// Set by RCC to keep Python from writing bytecode.
@@ -32,7 +27,7 @@ const NO_BYTECODE: &str = "PYTHONDONTWRITEBYTECODE";
 /// Where Python stores bytecode, if not next to the sources.
 const BYTECODE_PREFIX: &str = "PYTHONPYCACHEPREFIX";
 
-/// A shorter command has compiled next to nothing.
+/// A shorter command has compiled almost nothing.
 const SHORT: Duration = Duration::from_millis(50);
 
 /// How Python handles bytecode.
@@ -58,27 +53,36 @@ pub struct Execution<'a> {
     pub catalog: &'a str,
     /// How Python handles bytecode.
     pub bytecode: Bytecode,
+    /// The reads that failed in its mount before the command, if they are known.
+    pub unread: Option<Unread>,
 }
 
 impl Execution<'_> {
     /// Runs `command` to its end, and returns its status. Runs `meanwhile` while the command runs.
-    pub fn command(&self, command: &[OsString], meanwhile: impl FnOnce()) -> anyhow::Result<ExitStatus> {
+    pub fn command(
+        &self,
+        command: &[OsString],
+        meanwhile: impl FnOnce(),
+    ) -> Result<ExitStatus, SessionError> {
         let parents = [self.context.home.temp_dir(), self.context.process.temp_dir.clone()];
-        let temp = RunTemp::create(&parents)
-            .with_context(|| format!("Cannot make a temporary directory in {}", parents[0].display()))?;
-        let prefix = self.prefix(&temp);
+        let idle = self.keeps_bytecode().then(|| idle_place(self.space));
+        let mut temp = RunTemp::take(idle.as_ref(), &parents)
+            .tried_with(|| format!("Cannot make a temporary directory in {}", parents[0].display()))?;
+        let prefix = self.prefix(&mut temp);
         let variables = self.variables(&temp.files(), prefix.as_ref())?;
-        let signals = command::catch().context("Cannot handle signals")?;
+        let signals = command::catch().tried("Cannot handle signals")?;
         let started = Instant::now();
-        let before = unread(&self.space.root);
+        let before = self.unread.clone().or_else(|| unread(&self.space.root));
         let mut child = start(command, variables, prefix.is_some())?;
         if let Err(error) = signals.pass_on(child.id()) {
-            log::warn!("Signals are not passed on to the command: {error}");
+            log::warn!("Signals are not forwarded to the command: {error}");
         }
-        sweep(parents[0].clone());
+        if temp::has_others(&parents[0], &temp) {
+            sweep(parents[0].clone());
+        }
         let ended = AtomicBool::new(false);
         let status = std::thread::scope(|scope| {
-            if let Some(prefix) = &prefix {
+            if let Some(prefix) = prefix.as_ref().filter(|prefix| seed::may_seed(prefix, &self.pack())) {
                 let seed = || self.seed(prefix, &ended);
                 let started = std::thread::Builder::new().name("bytecode".into()).spawn_scoped(scope, seed);
                 drop(started.inspect_err(|error| log::debug!("No shared bytecode: {error}")));
@@ -88,7 +92,7 @@ impl Execution<'_> {
             ended.store(true, Ordering::Relaxed);
             status
         });
-        let status = status.context("Cannot wait for the command")?;
+        let status = status.tried("Cannot wait for the command")?;
         tell_unread(before, unread(&self.space.root));
         // A shorter command compiled nothing worth sharing, and checking would take longer than the command.
         if started.elapsed() > SHORT {
@@ -98,7 +102,7 @@ impl Execution<'_> {
     }
 
     /// RCC's variables; with bytecode enabled, also Python's variable for its directory.
-    fn variables(&self, temp: &Path, prefix: Option<&Prefix>) -> anyhow::Result<Vec<Variable>> {
+    fn variables(&self, temp: &Path, prefix: Option<&Prefix>) -> Result<Vec<Variable>, SessionError> {
         let settings = Settings::read(&self.context.home)?;
         let sources = variables::Sources {
             home: &self.context.home,
@@ -118,18 +122,22 @@ impl Execution<'_> {
         Ok(variables)
     }
 
+    /// True if bytecode of the space's files stays with the space. Not if paranoid: stored bytecode cannot be verified.
+    fn keeps_bytecode(&self) -> bool {
+        let unmanaged = self.context.process.unmanaged.bytecode;
+        self.bytecode == Bytecode::OfSpace && !unmanaged && !self.context.paranoid
+    }
+
     /// Where Python finds and stores bytecode. This only saves time: without a directory of the space, one of the run is used.
-    fn prefix(&self, temp: &RunTemp) -> Option<Prefix> {
+    fn prefix(&self, temp: &mut RunTemp) -> Option<Prefix> {
         if self.bytecode == Bytecode::Off || self.context.process.unmanaged.bytecode {
             return None;
         }
         let (root, frozen) = (&self.space.root, self.bytecode == Bytecode::OfRun);
-        // Stored bytecode cannot be verified.
-        let own = (!frozen && !self.context.paranoid)
-            .then(|| Prefix::of_space(self.space, self.index, temp.path()));
-        let prefix = own.unwrap_or_else(|| Prefix::of_run(root, temp.path(), frozen)).or_else(|error| {
-            log::debug!("Bytecode goes with the run: {error}");
-            Prefix::of_run(root, temp.path(), frozen)
+        let own = self.keeps_bytecode().then(|| Prefix::of_space(self.space, self.index, temp));
+        let prefix = own.unwrap_or_else(|| Prefix::of_run(root, temp, frozen)).or_else(|error| {
+            log::debug!("Bytecode is lost with the run: {error}");
+            Prefix::of_run(root, temp, frozen)
         });
         prefix
             .inspect_err(|error| {
@@ -158,33 +166,15 @@ impl Execution<'_> {
         let Some(prefix) = prefix else { return };
         match seed::imported(prefix, &self.pack(), self.index) {
             Ok(seen) => compile::after_run(self.context, self.catalog, &seen),
-            Err(error) => log::debug!("What was imported is not known: {error}"),
+            Err(error) => log::debug!("The imported modules are unknown: {error}"),
         }
     }
-}
-
-/// The reads of a mount that failed.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Unread {
-    /// All of them.
-    reads: u64,
-    /// Those of content that the remote did not supply.
-    unsupplied: u64,
-    /// Why it did not supply the first.
-    why: String,
 }
 
 /// The reads of missing or damaged content in the mount at `root`; `None` if nothing is mounted there.
 #[cfg(unix)]
 fn unread(root: &Path) -> Option<Unread> {
-    let told = crate::sys::fs::xattr::get(root, crate::fs::fuse::STATS).ok()?;
-    let stats: serde_json::Value = serde_json::from_slice(&told).ok()?;
-    let unsupplied = &stats["fallbacks"][UNSUPPLIED];
-    Some(Unread {
-        reads: stats["counts"][Counter::BlobErrors.name()].as_u64().unwrap_or(0),
-        unsupplied: unsupplied["count"].as_u64().unwrap_or(0),
-        why: unsupplied["reason"].as_str().unwrap_or_default().to_owned(),
-    })
+    crate::fs::fuse::unread(root).ok()
 }
 
 /// Without mounts, all files are written before the command starts.
@@ -216,16 +206,16 @@ fn tell_unread(before: Option<Unread>, after: Option<Unread>) {
 fn sweep(parent: PathBuf) {
     let work = move || match temp::sweep(&parent, false) {
         Ok(left) => left.iter().for_each(|dir| log::info!("A run that was killed left {}", dir.display())),
-        Err(error) => log::debug!("{} is not swept: {error}", parent.display()),
+        Err(error) => log::debug!("Cannot clean up {}: {error}", parent.display()),
     };
     if let Err(error) = std::thread::Builder::new().name("sweep".into()).spawn(work) {
-        log::debug!("No thread to sweep in: {error}");
+        log::debug!("Cannot start the cleanup thread: {error}");
     }
 }
 
 /// Starts the command; with `keeps_bytecode`, an inherited variable that disables bytecode is removed.
-fn start(words: &[OsString], variables: Vec<Variable>, keeps_bytecode: bool) -> anyhow::Result<Child> {
-    let (program, arguments) = words.split_first().context("There is no command")?;
+fn start(words: &[OsString], variables: Vec<Variable>, keeps_bytecode: bool) -> Result<Child, SessionError> {
+    let (program, arguments) = words.split_first().tried("No command is given")?;
     let path = variables.iter().rev().find(|(key, _)| key == "PATH").map(|(_, value)| value.clone());
     let found = resolve(program, path.as_deref());
     let mut child = Command::new(&found);
@@ -245,7 +235,7 @@ fn start(words: &[OsString], variables: Vec<Variable>, keeps_bytecode: bool) -> 
 /// Suffixes of program names, in the order in which they are searched in each directory.
 const ENDINGS: &[&str] = if cfg!(windows) { &[".exe", ".com", ".bat", ".cmd", ""] } else { &[""] };
 
-/// Finds the program in the space's PATH, which is not ours yet; one that cannot be executed only if there is no other.
+/// Finds the program in the space's PATH, which is not this process's PATH; one that cannot be executed only if there is no other.
 fn resolve(program: &OsString, path: Option<&OsStr>) -> PathBuf {
     let named = Path::new(program);
     if named.components().count() > 1 {

@@ -5,8 +5,6 @@
 
 use std::path::PathBuf;
 
-use anyhow::Context as _;
-
 use crate::rcc::catalog::Catalog;
 use crate::space::Space;
 use crate::space::lease::{self, Lease};
@@ -15,10 +13,10 @@ use crate::store::index::Index;
 use crate::sys::fs::name::RelPath;
 
 use super::context::Context;
-use super::error::{Busy, CannotMount, NotFound};
+use super::error::{Busy, CannotMount, NotFound, SessionError, Tried as _};
 use super::foreign;
 use super::lay_out;
-use super::method::{Refusal, told};
+use super::method::{Refusal, described};
 use super::obtain::{Repairs, ready_for_files};
 use super::plain::{PlainSpace, drop_written, has_changes, laid_out_by_us, stands};
 use super::report::{MountReport, report_of_files};
@@ -30,7 +28,7 @@ pub fn obtain(
     request: &MountRequest,
     reasons: Vec<Refusal>,
     command: Option<&str>,
-) -> anyhow::Result<(MountReport, Option<Lease>)> {
+) -> Result<(MountReport, Option<Lease>), SessionError> {
     let (index, made, catalog) = context.index(&request.catalog)?;
     let space = context.space(index.base(), &request.space);
     foreign::refuse(&context.home, &space.base)?;
@@ -40,7 +38,7 @@ pub fn obtain(
         drop_written(&space)?;
     } else if space.has_upper() {
         // The changes are in the upper, which plain files can neither show nor contain.
-        let why = "what was written to it shows in a mount only; --fresh drops it";
+        let why = "its written state is visible in a mount only; --fresh drops it";
         let what = format!("{} ({why})", space.root.display());
         return Err(CannotMount { what, refused: reasons }.into());
     }
@@ -54,17 +52,17 @@ pub fn obtain(
         let strategy = lay_out::default_strategy(context)?;
         let options = Options { strategy, wait: context.wait, verify: request.fresh, ..Options::default() };
         lay_out::place(context, &catalog, &index, &space, &options, &[])
-            .with_context(|| format!("Cannot materialize (nor mount: {})", told(&reasons)))?;
+            .tried_with(|| format!("Cannot materialize (nor mount: {})", described(&reasons)))?;
     }
     let lease = command.map(|command| Lease::take(&space, command, &index.id().to_string())).transpose();
-    let lease = lease.with_context(|| format!("Cannot note the use of {}", space.root.display()))?;
+    let lease = lease.tried_with(|| format!("Cannot record the use of {}", space.root.display()))?;
     drop(start);
     let report = report_of_files(&space, &index, &made, catalog, reasons);
     Ok((report, lease))
 }
 
-/// True if the files of this same catalog are there: they are used unchanged.
-fn is_kept(context: &Context, space: &Space, index: &Index) -> anyhow::Result<bool> {
+/// True if the space has the files of this same catalog, which are then used unchanged.
+fn is_kept(context: &Context, space: &Space, index: &Index) -> Result<bool, SessionError> {
     if laid_out_by_us(space) != Some(index.id()) || !stands(space) {
         return Ok(false);
     }
@@ -77,14 +75,14 @@ fn is_kept(context: &Context, space: &Space, index: &Index) -> anyhow::Result<bo
 fn other_files(space: &Space, index: &Index) -> Busy {
     let root = space.root.display();
     Busy(format!(
-        "{root} has files of another catalog than {}, and something was written to them; `holofs diff` lists the changes, `holofs reset` and \
+        "{root} has changed files of another catalog than {}; `holofs diff` lists the changes, `holofs reset` and \
          --fresh drop it",
         index.blueprint()
     ))
 }
 
 /// Resets the space, or only `paths` of it, to exactly the catalog's content.
-pub fn reset(context: &Context, standing: &PlainSpace, paths: &[RelPath]) -> anyhow::Result<()> {
+pub fn reset(context: &Context, standing: &PlainSpace, paths: &[RelPath]) -> Result<(), SessionError> {
     let PlainSpace { space, index } = standing;
     let _start = ready_for_files(context, space, index, Repairs::All)?;
     if paths.is_empty() {
@@ -95,7 +93,7 @@ pub fn reset(context: &Context, standing: &PlainSpace, paths: &[RelPath]) -> any
     lay_out::place(context, &catalog, index, space, &options, paths).map(drop)
 }
 
-fn catalog_of(context: &Context, index: &Index) -> anyhow::Result<PathBuf> {
+fn catalog_of(context: &Context, index: &Index) -> Result<PathBuf, SessionError> {
     let catalogs = context.home.catalogs()?;
     let found = catalogs.into_iter().find(|path| Catalog::identify(path).is_ok_and(|id| id == index.id()));
     found.ok_or_else(|| {
@@ -103,12 +101,12 @@ fn catalog_of(context: &Context, index: &Index) -> anyhow::Result<PathBuf> {
     })
 }
 
-/// There is nothing to unmount for a space that is plain files; but its users are reported, as for a mount.
-pub fn unmount(standing: &PlainSpace, forces: bool) -> anyhow::Result<()> {
+/// A space that is plain files has nothing to unmount, but its users are reported, as for a mount.
+pub fn unmount(standing: &PlainSpace, forces: bool) -> Result<(), SessionError> {
     let users = lease::users(&standing.space.state_dir);
     if users.is_empty() || forces {
         return Ok(());
     }
-    let (root, users) = (standing.space.root.display(), lease::told(&users));
+    let (root, users) = (standing.space.root.display(), lease::described(&users));
     Err(Busy(format!("{root} is in use by {users}; end it, or use --lazy")).into())
 }

@@ -2,7 +2,7 @@
 //!
 //! A catalog determines where its spaces are. One that was recorded below another user's home and imported here needs a directory
 //! there. RCC creates it, even as root; HoloFS refuses to create anything below another user's home. `run` needs no such directory:
-//! it uses the recorded path in a namespace of its own.
+//! it uses the recorded path in a private namespace.
 
 use std::borrow::Cow;
 use std::path::{Path, PathBuf};
@@ -61,8 +61,10 @@ fn not_of_root(home: &Home, base: &Path, above: &Path) -> Option<String> {
     let products = [".robocorp", ".sema4ai"];
     let in_home = base.parent().filter(|dir| products.iter().any(|name| dir.ends_with(name)));
     match (owner(above), in_home) {
-        (Some(uid), _) if uid != 0 => Some(format!("which is not there, in a directory of user {uid}")),
-        (_, Some(dir)) if dir != home.root() => Some("which is not there, in another user's home".to_owned()),
+        (Some(uid), _) if uid != 0 => Some(format!("which does not exist, in a directory of user {uid}")),
+        (_, Some(dir)) if dir != home.root() => {
+            Some("which does not exist, in another user's home".to_owned())
+        }
         _ => None,
     }
 }
@@ -96,7 +98,7 @@ mod tests {
             assert!(error.to_string().contains("another user's home"), "{error}");
             assert!(error.hint().unwrap().contains("holofs run"), "{error}");
         } else {
-            assert!(foreign(&home, &base).is_none(), "it can be made here");
+            assert!(foreign(&home, &base).is_none(), "it can be created here");
             assert!(foreign(&home, Path::new("/alice/.robocorp/holotree")).is_some());
         }
         std::fs::create_dir_all(&base).unwrap();

@@ -2,20 +2,19 @@
 //!
 //! The label is the recorded identity, so nothing is relocated and every byte is served from the store. The path need not exist and
 //! nothing need be writable: see [`crate::sys::mount::overmount`]. The view is read-only: writes are refused, because they would be
-//! lost when the command ends. No lock is needed, since nobody else can see the mount.
+//! lost when the command ends. No lock is needed, since no other process can see the mount.
 //!
 //! ```text
 //! holofs ─ enters the namespace ─┬─ overmounts the path, mounts ─ runs the command ─ ends with its status
 //!                                └─ a fork serves, in its sandbox; killed by the kernel when holofs ends
 //! ```
-//! So nobody waits while the kernel removes the mount, and background processes of the command lose the environment.
+//! So no process waits while the kernel removes the mount, and background processes of the command lose the environment.
 
 use std::os::fd::OwnedFd;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use anyhow::Context as _;
-
+use crate::error::chain;
 use crate::fs::fuse::{Session, Telemetry};
 use crate::fs::vfs::Vfs;
 use crate::space::Space;
@@ -31,6 +30,7 @@ use crate::sys::process::{fork, limits};
 
 use super::background;
 use super::context::Context;
+use super::error::{SessionError, Tried as _};
 use super::request::SpaceName;
 use super::serve::threads;
 use super::written::view;
@@ -39,18 +39,17 @@ use super::written::view;
 const OPTIONS: Options = Options { read_only: true, allow_other: false, no_exec: false };
 
 /// Whether this user can mount FUSE in a namespace, or why not: tested in a child process that ends at once.
-pub fn probe() -> anyhow::Result<Result<(), String>> {
-    // The device first: its error is clearer than that of the mount.
+pub fn probe() -> Result<Result<(), String>, SessionError> {
+    // The device is checked first: its error is clearer than that of the mount.
     if let Err(error) = mount::open_device() {
         return Ok(Err(error.to_string()));
     }
-    namespace::trial(|| Detached::new(OPTIONS).map(drop))
-        .context("Cannot start a child to try a namespace in")
+    namespace::trial(|| Detached::new(OPTIONS).map(drop)).tried("Cannot start a child to test a namespace")
 }
 
-/// Enters a namespace with a file system that is still to be mounted there, or returns why this is not possible; then the process is
-/// unchanged. The process must have one thread.
-pub fn enter(context: &Context) -> anyhow::Result<Result<Detached, String>> {
+/// Enters a namespace, with a file system that is still to be mounted there. If this is not possible, returns why, and the
+/// process is unchanged. The process must have one thread.
+pub fn enter(context: &Context) -> Result<Result<Detached, String>, SessionError> {
     let entered = enter_namespace()?;
     if entered.is_ok() {
         namespace::drop_foreign(context.process.path.as_deref());
@@ -58,7 +57,7 @@ pub fn enter(context: &Context) -> anyhow::Result<Result<Detached, String>> {
     Ok(entered)
 }
 
-fn enter_namespace() -> anyhow::Result<Result<Detached, String>> {
+fn enter_namespace() -> Result<Result<Detached, String>, SessionError> {
     match Detached::new(OPTIONS) {
         Ok(fuse) => Ok(namespace::enter_as_mounter().map(|()| fuse).map_err(|error| error.to_string())),
         // Without the privilege to mount, a user namespace is needed, which a process cannot leave.
@@ -66,7 +65,7 @@ fn enter_namespace() -> anyhow::Result<Result<Detached, String>> {
             if let Err(why) = probe()? {
                 return Ok(Err(why));
             }
-            namespace::enter().context("Cannot enter a namespace of our own")?;
+            namespace::enter().tried("Cannot enter a private namespace")?;
             Ok(Ok(Detached::new(OPTIONS)?))
         }
         Err(error) => Ok(Err(error.to_string())),
@@ -89,7 +88,7 @@ impl Isolated {
         fuse: Detached,
         index: Index,
         space: &SpaceName,
-    ) -> anyhow::Result<Isolated> {
+    ) -> Result<Isolated, SessionError> {
         let index = Arc::new(index);
         let vfs = vfs(context, &index)?;
         let mut space = context.space(index.base(), space);
@@ -99,35 +98,34 @@ impl Isolated {
         let sandbox = background::sandbox(&context.home, &space);
         let device = fuse.device()?;
         fork::spawn(move || i32::from(serve(vfs, device, &sandbox).inspect_err(tell).is_err()))
-            .context("Cannot start a process to serve the mount")?;
+            .tried("Cannot start a process to serve the mount")?;
         let root = &space.root;
         let made = crate::sys::fs::shared::ensure_dir(index.base(), false);
         log::debug!("The base {}: {made:?}", index.base().display());
         let overmounted = overmount(root, &kept(context))
-            .with_context(|| format!("Cannot make {} in a namespace of our own", root.display()))?;
-        fuse.attach(overmounted.point()).with_context(|| format!("Cannot mount {}", root.display()))?;
-        overmounted.make_read_only().context("Cannot make the overmounted directory read-only")?;
-        std::fs::metadata(root)
-            .with_context(|| format!("The mount at {} does not answer", root.display()))?;
+            .tried_with(|| format!("Cannot create {} in a private namespace", root.display()))?;
+        fuse.attach(overmounted.point()).tried_with(|| format!("Cannot mount {}", root.display()))?;
+        overmounted.make_read_only().tried("Cannot make the overmounted directory read-only")?;
+        std::fs::metadata(root).tried_with(|| format!("The mount at {} does not answer", root.display()))?;
         Ok(Isolated { space, index })
     }
 }
 
 /// The serving process: detached from the terminal, and sandboxed from the start.
-fn serve(vfs: Vfs, device: OwnedFd, sandbox: &Sandbox) -> anyhow::Result<()> {
-    limits::raise().map_err(anyhow::Error::msg)?;
-    background::alone().context("Cannot let go of the terminal")?;
+fn serve(vfs: Vfs, device: OwnedFd, sandbox: &Sandbox) -> Result<(), SessionError> {
+    limits::raise().map_err(|why| SessionError::State(why.into()))?;
+    background::alone().tried("Cannot release the terminal")?;
     background::harden();
     background::confine(sandbox);
     Ok(Session::start(Arc::new(vfs), device, threads(), Telemetry::default(), &[])?.run()?)
 }
 
-fn tell(error: &anyhow::Error) {
-    log::error!("The server of the mount ended: {error:#}");
+fn tell(error: &SessionError) {
+    log::error!("The server of the mount ended: {}", chain(error));
 }
 
 /// The catalog as it was recorded.
-fn vfs(context: &Context, index: &Arc<Index>) -> anyhow::Result<Vfs> {
+fn vfs(context: &Context, index: &Arc<Index>) -> Result<Vfs, SessionError> {
     let observer: Arc<dyn Observer> = Arc::new(context.tally());
     let source: Arc<dyn BlobSource> = context.store(Arc::clone(&observer))?;
     // Nothing is relocated, so nothing is ever stored there.

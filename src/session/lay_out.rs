@@ -1,9 +1,7 @@
-//! Lays out a space as files, and deletes what this replaced in the background.
+//! Lays out a space as files, and in the background deletes what this replaced.
 
 use std::path::Path;
 use std::sync::Arc;
-
-use anyhow::Context as _;
 
 use crate::rcc::home::Settings;
 use crate::space::Space;
@@ -12,6 +10,7 @@ use crate::store::index::Index;
 use crate::sys::fs::name::RelPath;
 
 use super::context::Context;
+use super::error::{SessionError, Tried as _};
 use super::foreign;
 use super::request::SpaceName;
 
@@ -19,12 +18,12 @@ use super::request::SpaceName;
 pub const STRATEGY: &str = "RCC_HOLOTREE_STRATEGY";
 
 /// The strategy from the environment, otherwise from the settings.
-pub fn default_strategy(context: &Context) -> anyhow::Result<Strategy> {
+pub fn default_strategy(context: &Context) -> Result<Strategy, SessionError> {
     if let Some(text) = &context.process.strategy {
-        return text.to_string_lossy().parse().context(STRATEGY);
+        return text.to_string_lossy().parse().tried(STRATEGY);
     }
     match Settings::read(&context.home)?.restoration_strategy {
-        Some(text) => text.parse().context("holotree.restoration-strategy in settings.yaml"),
+        Some(text) => text.parse().tried("holotree.restoration-strategy in settings.yaml"),
         None => Ok(Strategy::default()),
     }
 }
@@ -37,7 +36,7 @@ pub fn lay_out(
     space: &SpaceName,
     options: &Options,
     fresh: bool,
-) -> anyhow::Result<MaterializeReport> {
+) -> Result<MaterializeReport, SessionError> {
     let (index, _, path) = context.index(catalog)?;
     let space = context.space(index.base(), space);
     foreign::refuse(&context.home, &space.base)?;
@@ -51,7 +50,7 @@ pub fn lay_out(
     place(context, &path, &index, &space, &options, &[])
 }
 
-/// Like [`lay_out`], without that decision; with `only`, just these paths.
+/// Like [`lay_out`], but does not check whether files in use would be replaced; if `only` is not empty, only these paths.
 pub fn place(
     context: &Context,
     path: &Path,
@@ -59,7 +58,8 @@ pub fn place(
     space: &Space,
     options: &Options,
     only: &[RelPath],
-) -> anyhow::Result<MaterializeReport> {
+) -> Result<MaterializeReport, SessionError> {
+    space.record_converted()?;
     let progress = context.front.working("Materializing");
     #[cfg(unix)]
     let super::supply::Supplied { store, line } = context.store_of(path, None, Arc::clone(&progress))?;

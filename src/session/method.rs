@@ -91,9 +91,9 @@ impl Method {
     /// The drawback of a space that appeared by this method.
     pub fn cost(self) -> &'static str {
         match self {
-            Method::Fuse(Mounter::Namespace) => "shows it to this command only",
-            Method::Fuse(_) => "costs nothing more once it is mounted",
-            Method::Files => "costs the time and the disk of writing every file",
+            Method::Fuse(Mounter::Namespace) => "makes it visible to this command only",
+            Method::Fuse(_) => "has no cost after the mount",
+            Method::Files => "takes the time and the disk space to write every file",
         }
     }
 
@@ -128,7 +128,7 @@ impl TryFrom<String> for Method {
 
     fn try_from(name: String) -> Result<Method, String> {
         let found = Method::ALL.into_iter().find(|method| method.name() == name);
-        found.ok_or_else(|| format!("There is no mount method {name:?}"))
+        found.ok_or_else(|| format!("Unknown mount method {name:?}"))
     }
 }
 
@@ -145,7 +145,7 @@ impl Refusal {
 }
 
 /// All refusals in one line.
-pub fn told(reasons: &[Refusal]) -> String {
+pub fn described(reasons: &[Refusal]) -> String {
     let each: Vec<String> =
         reasons.iter().map(|refusal| format!("{}: {}", refusal.method.name(), refusal.reason)).collect();
     each.join("; ")
@@ -153,7 +153,7 @@ pub fn told(reasons: &[Refusal]) -> String {
 
 /// One line with the method and why no better one was used; `None` if it was the best.
 pub fn line(method: Method, reasons: &[Refusal]) -> Option<String> {
-    let line = || format!("by {}, which {} (not by {})", method.name(), method.cost(), told(reasons));
+    let line = || format!("by {}, which {} (not by {})", method.name(), method.cost(), described(reasons));
     (!reasons.is_empty()).then(line)
 }
 
@@ -164,10 +164,10 @@ mod tests {
     #[test]
     fn a_reason_is_one_line_whatever_was_said() {
         let refusal = Refusal::new(Method::Fuse(Mounter::Fusermount), "not\n  found \n");
-        assert_eq!(told(&[refusal]), "fusermount3: not found");
+        assert_eq!(described(&[refusal]), "fusermount3: not found");
         let refusal = Refusal::new(Method::Fuse(Mounter::Direct), "no (os error 13): never (os error 1)");
-        assert_eq!(told(&[refusal]), "mount(2): no: never");
-        assert_eq!(told(&[]), "");
+        assert_eq!(described(&[refusal]), "mount(2): no: never");
+        assert_eq!(described(&[]), "");
     }
 
     #[test]

@@ -62,19 +62,19 @@ impl Mounters {
         Err(reasons)
     }
 
-    /// Unmounts `root` through the mounter that can do it for us; `direct` is why we cannot do it ourselves.
+    /// Unmounts `root` through the mounter that can do it for us; `direct` is why this process cannot do it.
     pub fn unmount_for_us(&self, root: &Path, lazy: bool, direct: std::io::Error) -> std::io::Result<()> {
         let busy = |error: &std::io::Error| error.raw_os_error() == Some(crate::sys::errno::Errno::BUSY.0);
         match fusermount::unmount(root, lazy) {
             Ok(()) => return Ok(()),
             Err(error) if busy(&error) => return Err(error),
-            Err(error) => log::debug!("fusermount3 does not unmount {}: {error}", root.display()),
+            Err(error) => log::debug!("fusermount3 cannot unmount {}: {error}", root.display()),
         }
         if !lazy && !crate::sys::process::daemon::users_of(root).is_empty() {
             return Err(std::io::Error::from_raw_os_error(crate::sys::errno::Errno::BUSY.0));
         }
         helper::unmount(&self.helper_socket, root).map_err(|error| {
-            log::debug!("The mount helper does not unmount {}: {error}", root.display());
+            log::debug!("The mount helper cannot unmount {}: {error}", root.display());
             direct
         })
     }

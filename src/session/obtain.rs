@@ -1,33 +1,35 @@
 //! Obtains a space for a command: decides under the start lock, and executes the decision.
 
+use std::path::Path;
 use std::time::Duration;
 
-use anyhow::Context as _;
-
+use crate::fs::fuse::Io;
 use crate::space::lease::{self, Lease};
-use crate::space::{MountState, Space, files};
-use crate::store::index::{Index, Made};
+use crate::space::{Space, files};
+use crate::store::index::{Index, Made, NodeKind};
+use crate::store::observe::Unread;
+use crate::sys::fs::beneath::{Dir, OpenError};
 use crate::sys::mount::{self, Mountpoint, copies, namespace};
 
 use super::context::Context;
 use super::daemon;
 use super::decide::{AtRoot, Decision, Until, Why, decide};
-use super::error::{Busy, CannotMount};
+use super::error::{Busy, CannotMount, SessionError, Tried as _};
 use super::foreign;
 use super::kept::kept_here;
 use super::method::{Method, Mode, Mounter, Refusal};
 use super::plain::CHANGED;
-use super::report::{MountReport, report_of, told_of};
+use super::report::{MountReport, description_of, report_of};
 use super::request::{MountRequest, SpaceName};
 use super::snapshot::{self, Found};
 use super::start::{Deadline, Start};
 
-/// The interval between checks of a space that has to be waited for.
+/// The interval between checks while waiting for a space.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// How long a command waits for the end of a server that is no longer reachable.
 const LEAVING: Duration = Duration::from_secs(10);
 
-/// How long a mount may be in another namespace only, from which it cannot be brought here, before that counts.
+/// How long a mount may exist only in another namespace, from which it cannot be attached here, before this is an error.
 const PASSING: Duration = Duration::from_secs(2);
 
 /// A mounted space, ready to be used.
@@ -36,39 +38,46 @@ pub struct Obtained {
     pub report: MountReport,
     /// Our lease; `None` for a mount that is kept without a user.
     pub lease: Option<Lease>,
+    /// The reads that failed in the mount before, if they are known.
+    pub unread: Option<Unread>,
 }
 
 /// The outcome of a request: a mount, or why nothing can be mounted here.
 pub type Outcome = Result<Obtained, CannotMount>;
 
 /// Obtains the space for `request`; with `command`, with a lease for it.
-pub fn obtain(context: &Context, request: &MountRequest, command: Option<&str>) -> anyhow::Result<Outcome> {
-    obtain_by(context, request, command, &daemon::launch)
-}
-
-/// Like [`obtain`], with a server started by `launch`.
-pub fn obtain_by(
+pub fn obtain(
     context: &Context,
     request: &MountRequest,
     command: Option<&str>,
-    launch: &dyn Fn(&Context, &MountRequest) -> anyhow::Result<daemon::Launched>,
-) -> anyhow::Result<Outcome> {
+) -> Result<Outcome, SessionError> {
     let (index, made, _) = context.index(&request.catalog)?;
+    obtain_by(context, request, (&index, &made), command, &daemon::launch)
+}
+
+/// Like [`obtain`], for a caller that already has the index; `launch` starts the server.
+pub fn obtain_by(
+    context: &Context,
+    request: &MountRequest,
+    (index, made): (&Index, &Made),
+    command: Option<&str>,
+    launch: &dyn Fn(&Context, &MountRequest) -> Result<daemon::Launched, SessionError>,
+) -> Result<Outcome, SessionError> {
     let space = context.space(index.base(), &request.space);
     request.check_place(&space)?;
     foreign::refuse(&context.home, &space.base)?;
     let wanted = index.id().to_string();
     let deadline = Deadline::of(context.wait);
-    let mut told = false;
+    let mut is_reported = false;
     loop {
         let start = Start::take(context, &space, &deadline)?;
-        let found = snapshot::look(context, &space, &index, request)?;
+        let found = snapshot::look(context, &space, index, request)?;
         let decision = decide(&found.snapshot, &wanted);
         log::debug!("{}: {decision:?}", space.root.display());
         match decision {
-            Decision::Join => return join(&space, &index, request, command, found.state).map(Ok),
+            Decision::Join => return join(&space, index, request, command, found).map(Ok),
             Decision::Attach => match attach(&space, &found) {
-                Ok(()) => return join(&space, &index, request, command, found.state).map(Ok),
+                Ok(()) => return join(&space, index, request, command, found).map(Ok),
                 Err(refused) if deadline.is_over() || deadline.waited() > PASSING => return Err(refused),
                 // The other namespace may be about to end: a process that is exiting gives no access to it.
                 Err(_) => {
@@ -78,7 +87,7 @@ pub fn obtain_by(
             },
             Decision::Start | Decision::Repair => {
                 let context = context.with_wait(deadline.left());
-                return started(&space, &made, launch(&context, request)?, command, &wanted);
+                return started(&space, (index, made), launch(&context, request)?, command, &wanted);
             }
             // If the mode allows it, use the files instead of a mount.
             Decision::Refuse(Why::Files) if request.mode == Mode::Auto => {
@@ -92,8 +101,8 @@ pub fn obtain_by(
                 if deadline.is_over() || long {
                     return Err(gave_up(&space, &found, until).into());
                 }
-                if !told && deadline.waited() > Duration::from_millis(500) {
-                    told = true;
+                if !is_reported && deadline.waited() > Duration::from_millis(500) {
+                    is_reported = true;
                     context.front.note(&format!("Waiting: {}", gave_up(&space, &found, until)));
                 }
                 std::thread::sleep(LOOK_EVERY);
@@ -120,13 +129,13 @@ impl Repairs {
     }
 }
 
-/// The start lock of a space to be laid out as files, after a leaving server has ended.
+/// Takes the start lock of a space to be laid out as files, after waiting for the end of a server whose mount is gone.
 pub fn ready_for_files(
     context: &Context,
     space: &Space,
     index: &Index,
     repairs: Repairs,
-) -> anyhow::Result<Start> {
+) -> Result<Start, SessionError> {
     let name = SpaceName { space: space.name().to_owned(), controller: space.controller().to_owned() };
     let request = MountRequest::new("", &name, Mode::Materialize);
     let deadline = Deadline::of(context.wait);
@@ -147,8 +156,8 @@ pub fn ready_for_files(
     }
 }
 
-/// Refuses to replace files in use by those of another catalog, or to drop their changes.
-fn refuse_other_files(space: &Space, index: &Index, repairs: Repairs) -> anyhow::Result<()> {
+/// Refuses to replace files in use with those of another catalog, or to drop changes to them.
+fn refuse_other_files(space: &Space, index: &Index, repairs: Repairs) -> Result<(), SessionError> {
     let users = lease::users(&space.state_dir);
     let wanted = index.id().to_string();
     let same = space.restored_state()?.is_none_or(|state| state.catalog == wanted)
@@ -156,13 +165,13 @@ fn refuse_other_files(space: &Space, index: &Index, repairs: Repairs) -> anyhow:
     if users.is_empty() || (same && repairs == Repairs::Nothing) {
         return Ok(());
     }
-    let (root, users) = (space.root.display(), lease::told(&users));
+    let (root, users) = (space.root.display(), lease::described(&users));
     let why = if same { "and would change below it" } else { "with another catalog" };
     Err(Busy(format!("{root} is in use by {users} {why}")).into())
 }
 
-/// The start lock of a space that this process will serve itself.
-pub fn ready_to_serve(context: &Context, request: &MountRequest) -> anyhow::Result<Start> {
+/// Takes the start lock of a space that this process will serve itself.
+pub fn ready_to_serve(context: &Context, request: &MountRequest) -> Result<Start, SessionError> {
     let (index, _, _) = context.index(&request.catalog)?;
     let space = context.space(index.base(), &request.space);
     let start = Start::take(context, &space, &Deadline::of(context.wait))?;
@@ -180,24 +189,38 @@ pub fn ready_to_serve(context: &Context, request: &MountRequest) -> anyhow::Resu
 /// The result for a mount that was started for us.
 fn started(
     space: &Space,
-    made: &Made,
+    (index, made): (&Index, &Made),
     launched: daemon::Launched,
     command: Option<&str>,
     wanted: &str,
-) -> anyhow::Result<Outcome> {
+) -> Result<Outcome, SessionError> {
     let report = match launched {
         // The index for the server was compiled here.
-        Ok(report) if *made != Made::Opened => MountReport { index: told_of(made), ..report },
+        Ok(report) if *made != Made::Opened => MountReport { index: description_of(made), ..report },
         Ok(report) => report,
         Err(refused) => return Ok(Err(refused)),
     };
     let lease = lease(space, command, wanted)?;
-    Ok(Ok(Obtained { report, lease }))
+    if lease.is_none() && report.io == Some(Io::NoOpen) {
+        open_some_file(&report.path, index);
+    }
+    Ok(Ok(Obtained { report, lease, unread: Some(Unread::default()) }))
 }
 
-fn lease(space: &Space, command: Option<&str>, catalog: &str) -> anyhow::Result<Option<Lease>> {
+/// Opens a file of a new mount. Until the first OPEN is answered, the kernel sends a RELEASE for every file that a program creates. The
+/// server itself must not access its mount.
+fn open_some_file(root: &Path, index: &Index) {
+    let file = index.nodes().find(|node| matches!(node.kind, NodeKind::File(_)));
+    let Some(path) = file.and_then(|file| index.path_of(file.ino)) else { return };
+    let opened = Dir::open(root).map_err(OpenError::from);
+    if let Err(error) = opened.and_then(|root| root.open_file(&path.to_path())) {
+        log::debug!("Cannot open {path}, which only costs requests: {error}");
+    }
+}
+
+fn lease(space: &Space, command: Option<&str>, catalog: &str) -> Result<Option<Lease>, SessionError> {
     let taken = command.map(|command| Lease::take(space, command, catalog)).transpose();
-    taken.with_context(|| format!("Cannot note the use of {}", space.root.display()))
+    taken.tried_with(|| format!("Cannot record the use of {}", space.root.display()))
 }
 
 /// Uses the existing mount; if the request has `keep`, it is kept from now on.
@@ -206,26 +229,25 @@ fn join(
     index: &Index,
     request: &MountRequest,
     command: Option<&str>,
-    state: Option<MountState>,
-) -> anyhow::Result<Obtained> {
-    let mut state = state.with_context(|| format!("Nothing is known of {}", space.root.display()))?;
+    found: Found,
+) -> Result<Obtained, SessionError> {
+    let mut state = found.state.tried_with(|| format!("{} has no record", space.root.display()))?;
     let lease = lease(space, command, &index.id().to_string())?;
-    let here = kept_here();
-    if request.keep && !state.kept_in.contains(&here) {
-        state.kept_in.push(here);
+    if request.keep && !state.kept_in.contains(&kept_here()) {
+        state.kept_in.push(kept_here());
         space.set_mount_state(&state)?;
     }
-    Ok(Obtained { report: report_of(space, index, &state), lease })
+    Ok(Obtained { report: report_of(space, index, &state), lease, unread: found.unread })
 }
 
 /// Attaches the mount in this mount namespace, from the first namespace that allows it.
-fn attach(space: &Space, found: &Found) -> anyhow::Result<()> {
+fn attach(space: &Space, found: &Found) -> Result<(), SessionError> {
     let mut why = None;
     for there in &found.elsewhere {
         match namespace::copy_of(there).and_then(|copy| put(space, &copy)) {
             Ok(()) => {
                 log::info!(
-                    "{} is brought here from the namespace of process {}",
+                    "{} is attached here from the namespace of process {}",
                     space.root.display(),
                     there.pid
                 );
@@ -234,15 +256,15 @@ fn attach(space: &Space, found: &Found) -> anyhow::Result<()> {
             Err(error) => why = Some(error),
         }
     }
-    // The server itself can give one, also to a command that does not see it in /proc.
+    // The server itself can provide a copy, even to a command that cannot see it in /proc.
     match copies::request(&space.state_dir.below(files::CONTROL)).and_then(|copy| put(space, &copy)) {
         Ok(()) => {
-            log::info!("{} is brought here by its server", space.root.display());
+            log::info!("{} is attached here by its server", space.root.display());
             return Ok(());
         }
         Err(error) => why = Some(why.unwrap_or(error)),
     }
-    let why = why.map(|why| format!(", and cannot be brought here: {why}")).unwrap_or_default();
+    let why = why.map(|why| format!(", and cannot be attached here: {why}")).unwrap_or_default();
     Err(Busy(format!(
         "{} is mounted in another mount namespace, {}{why}",
         space.root.display(),
@@ -264,7 +286,7 @@ fn where_it_is(found: &Found) -> String {
 
 fn holder(found: &Found) -> String {
     match found.holder {
-        None => "a process that does not say its number".to_owned(),
+        None => "an unidentified process".to_owned(),
         Some(holder) if found.hidden => format!("{holder} of another PID namespace"),
         Some(holder) => holder.to_string(),
     }
@@ -286,7 +308,7 @@ fn refusal(space: &Space, found: &Found, why: &Why) -> Busy {
         ),
         Why::Used => format!(
             "{root} is in use by {}, whose tree this would replace; its server has ended",
-            lease::told(&found.users)
+            lease::described(&found.users)
         ),
         Why::Foreign => format!("Something else is mounted at {root}; unmount it first"),
     })

@@ -1,13 +1,12 @@
-//! A space that a command uses for one purpose of its own. It is deleted before and after, so that what a killed command left of it
-//! is removed by the next one.
-
-use anyhow::Context as _;
+//! A space that a command uses for one internal purpose. It is deleted before and after the work, so that a command removes what
+//! a killed one left.
 
 use crate::space::Space;
 use crate::space::maintain::delete::set_space_aside;
 use crate::store::index::Index;
 
 use super::context::Context;
+use super::error::{SessionError, Tried as _};
 use super::method::Mode;
 use super::request::{MountRequest, ProfileAt, SpaceName};
 use super::sweep;
@@ -42,8 +41,8 @@ impl<'a> OwnSpace<'a> {
         }
     }
 
-    /// Does `work`, with the space deleted before and after. An error of the work comes first.
-    pub fn during<T, E: From<anyhow::Error>>(&self, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
+    /// Does `work`, and deletes the space before and after. An error of the work takes precedence.
+    pub fn during<T, E: From<SessionError>>(&self, work: impl FnOnce() -> Result<T, E>) -> Result<T, E> {
         self.delete()?;
         let outcome = work();
         let deleted = self.delete();
@@ -53,10 +52,10 @@ impl<'a> OwnSpace<'a> {
     }
 
     /// Deletes the space, its files in the background; fails if another command uses it.
-    pub fn delete(&self) -> anyhow::Result<()> {
+    pub fn delete(&self) -> Result<(), SessionError> {
         let deleted =
             set_space_aside(&self.space, self.context.wait, &|waiting| self.context.front.waiting(waiting));
-        deleted.with_context(|| format!("Cannot delete {}", self.space.root.display()))?;
+        deleted.tried_with(|| format!("Cannot delete {}", self.space.root.display()))?;
         sweep::after(self.context, &self.space.base, None);
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! Proves on the user's machine that a catalog mounted, laid out as files, and restored by RCC gives the same tree.
+//! Checks on the user's machine that a catalog gives the same tree when it is mounted, laid out as files, and restored by RCC.
 //!
 //! All three are created one after the other at the same path, in a space used for nothing else, so that relocated files too are
 //! compared byte by byte. The space is deleted afterwards; the next run removes what a killed one left.
@@ -9,7 +9,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
-use anyhow::Context as _;
 use serde::Serialize;
 
 use crate::rcc::home::blueprint_hash;
@@ -19,8 +18,8 @@ use crate::sys::process::is_root;
 
 use super::appear;
 use super::context::Context;
-use super::error::Busy;
-use super::method::{Mode, told};
+use super::error::{Busy, SessionError, Tried as _};
+use super::method::{Mode, described};
 use super::obtain::{Obtained, obtain};
 use super::own_space::OwnSpace;
 use super::unmount::leave;
@@ -34,7 +33,7 @@ pub struct Way {
     pub way: &'static str,
     /// Why it was not tried.
     pub skipped: Option<String>,
-    /// Seconds until the tree was there.
+    /// Seconds until the tree was complete.
     pub seconds: f64,
     /// Seconds to read all of it.
     pub read_seconds: f64,
@@ -65,7 +64,7 @@ impl Parity {
 }
 
 /// Creates the tree of `catalog` in every way that works here, and compares. `rcc` is RCC's program, if available.
-pub fn parity(context: &Context, catalog: &str, rcc: Option<&Path>) -> anyhow::Result<Parity> {
+pub fn parity(context: &Context, catalog: &str, rcc: Option<&Path>) -> Result<Parity, SessionError> {
     let (index, _, _) = context.index(catalog)?;
     let own = OwnSpace::new(context, &index, "holofs verify");
     let root = own.space.root.display();
@@ -90,15 +89,15 @@ struct Made {
 }
 
 impl Proof<'_> {
-    fn compare(&self, rcc: Option<&Path>) -> anyhow::Result<Parity> {
+    fn compare(&self, rcc: Option<&Path>) -> Result<Parity, SessionError> {
         let mounted = self.mounted()?;
-        // Files are placed faster where nothing has to be compared first, and everything is read afterwards anyway.
+        // Files are placed faster if nothing has to be compared first, and everything is read afterwards anyway.
         self.own.delete()?;
         let files = self.files()?;
         let text = specification(&self.own.space.root);
         self.own.delete()?;
         let restored = self.restored(rcc, text)?;
-        let reference = files.tree.map_err(anyhow::Error::msg)?;
+        let reference = files.tree.map_err(|why| SessionError::State(why.into()))?;
         let size = |entry: &Entry| if let Entry::File { size, .. } = entry { *size } else { 0 };
         let first = Way {
             way: "files",
@@ -118,13 +117,13 @@ impl Proof<'_> {
         })
     }
 
-    fn mounted(&self) -> anyhow::Result<Made> {
+    fn mounted(&self) -> Result<Made, SessionError> {
         let started = Instant::now();
         let request = self.own.request(self.catalog, Mode::Mount);
         let Obtained { lease, .. } = match obtain(self.context, &request, Some("holofs verify"))? {
             Ok(obtained) => obtained,
             Err(refused) => {
-                return Ok(Made { tree: Err(told(&refused.refused)), seconds: 0.0, read_seconds: 0.0 });
+                return Ok(Made { tree: Err(described(&refused.refused)), seconds: 0.0, read_seconds: 0.0 });
             }
         };
         let made = self.read(started);
@@ -132,41 +131,45 @@ impl Proof<'_> {
         made
     }
 
-    fn files(&self) -> anyhow::Result<Made> {
+    fn files(&self) -> Result<Made, SessionError> {
         let started = Instant::now();
         appear::materialized(self.context, &self.own.request(self.catalog, Mode::Materialize), Vec::new())?;
         self.read(started)
     }
 
     /// Lets RCC restore the space, if the catalog is one that it would build: RCC finds it by its hash, so it builds nothing.
-    fn restored(&self, rcc: Option<&Path>, text: Option<String>) -> anyhow::Result<Made> {
+    fn restored(&self, rcc: Option<&Path>, text: Option<String>) -> Result<Made, SessionError> {
         let skipped = |why: &str| Ok(Made { tree: Err(why.to_owned()), seconds: 0.0, read_seconds: 0.0 });
         let Some(rcc) = rcc else { return skipped("there is no rcc in PATH") };
         let text = text.filter(|text| blueprint_hash(text.trim()) == self.index.blueprint());
         let Some(text) = text.filter(|text| is_conda(text)) else {
             return skipped("RCC has no blueprint for this catalog");
         };
-        let dir = tempfile::tempdir_in(&self.context.process.temp_dir).context("Cannot make a directory")?;
+        let dir = tempfile::tempdir_in(&self.context.process.temp_dir).tried("Cannot create a directory")?;
         let yaml = dir.path().join("conda.yaml");
-        std::fs::write(&yaml, text).with_context(|| format!("Cannot write {}", yaml.display()))?;
+        std::fs::write(&yaml, text).tried_with(|| format!("Cannot write {}", yaml.display()))?;
         let started = Instant::now();
         let mut command = Command::new(rcc);
         command.args(["--no-build", "holotree", "variables", "--silent"]).arg(&yaml);
         command.args(["--controller", &self.own.name.controller, "--space", &self.own.name.space]);
         let home = self.context.home.root();
         command.env("ROBOCORP_HOME", home).env("SEMA4AI_HOME", home).stdin(Stdio::null());
-        let output = command.output().with_context(|| format!("Cannot run {}", rcc.display()))?;
-        anyhow::ensure!(
-            output.status.success(),
-            "{} cannot restore the catalog ({}): {}",
-            rcc.display(),
-            output.status,
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        let output = command.output().tried_with(|| format!("Cannot run {}", rcc.display()))?;
+        if !output.status.success() {
+            return Err(SessionError::State(
+                format!(
+                    "{} cannot restore the catalog ({}): {}",
+                    rcc.display(),
+                    output.status,
+                    String::from_utf8_lossy(&output.stderr).trim()
+                )
+                .into(),
+            ));
+        }
         self.read(started)
     }
 
-    fn read(&self, started: Instant) -> anyhow::Result<Made> {
+    fn read(&self, started: Instant) -> Result<Made, SessionError> {
         let seconds = started.elapsed().as_secs_f64();
         let reading = Instant::now();
         let tree = tree::read(&self.own.space.root, if is_root() { 0o1777 } else { 0o7777 })?;

@@ -1,6 +1,4 @@
-//! What is known of a space that is plain files: whether it is one, from which catalog, and whether it was changed.
-
-use anyhow::Context as _;
+//! Facts about a space: whether it is plain files, from which catalog, and whether they were changed.
 
 use crate::fs::upper;
 use crate::rcc::catalog::CatalogId;
@@ -9,11 +7,12 @@ use crate::space::{RestoredState, Space, SpaceError, inventory, lease, materiali
 use crate::store::index::{Index, index_path};
 
 use super::context::Context;
+use super::error::{SessionError, Tried as _};
 use super::request::SpaceName;
 use super::written;
 
 /// Why nothing is mounted over changed files.
-pub const CHANGED: &str = "it stands as files, and what was written to them would not be seen in a mount";
+pub const CHANGED: &str = "it is plain files, whose changes would not be visible in a mount";
 
 /// A space that is plain files.
 pub struct PlainSpace {
@@ -24,7 +23,7 @@ pub struct PlainSpace {
 }
 
 /// The space with that name if it is plain files and its catalog is known; laid out by us or by RCC.
-pub fn find(context: &Context, name: &SpaceName) -> anyhow::Result<Option<PlainSpace>> {
+pub fn find(context: &Context, name: &SpaceName) -> Result<Option<PlainSpace>, SessionError> {
     for dir in written::state_dirs(context, name)? {
         let Some(state) = RestoredState::read_in(&dir).ok().flatten() else { continue };
         let Some(index) = state.catalog.parse().ok().and_then(|id| written::known_index(context, &id).ok())
@@ -48,38 +47,42 @@ pub fn find(context: &Context, name: &SpaceName) -> anyhow::Result<Option<PlainS
 /// True if the directory of the space has entries, and nothing is mounted there.
 pub fn stands(space: &Space) -> bool {
     let filled = || std::fs::read_dir(&space.root).is_ok_and(|mut entries| entries.next().is_some());
-    space.refuse_mounted().is_ok() && space.live_holder().is_none() && filled()
+    space.refuse_mounted().is_ok()
+        && space.refuse_foreign().is_ok()
+        && space.live_holder().is_none()
+        && filled()
 }
 
 /// The catalog that we laid out there, if that was completed and RCC has not restored the space since.
 pub fn laid_out_by_us(space: &Space) -> Option<CatalogId> {
     let state = space.restored_state().ok().flatten()?;
-    let ours = Some(&state.meta) == space.meta_state().as_ref() && !space.is_half_restored();
+    let ours =
+        Some(&state.meta) == space.meta_state().as_ref() && !state.is_empty && !space.is_half_restored();
     ours.then(|| state.catalog.parse().ok()).flatten()
 }
 
 /// True if files that we laid out were changed.
-pub fn has_changes(home: &Home, space: &Space, wanted: &Index) -> anyhow::Result<bool> {
+pub fn has_changes(home: &Home, space: &Space, wanted: &Index) -> Result<bool, SessionError> {
     let Some(id) = laid_out_by_us(space).filter(|_| stands(space)) else { return Ok(false) };
     let changed = |index: &Index| {
         let changed = materialize::is_changed(index, space);
-        changed.with_context(|| format!("Cannot look for what was written to {}", space.root.display()))
+        changed.tried_with(|| format!("Cannot look for what was written to {}", space.root.display()))
     };
     if id == wanted.id() {
         return changed(wanted);
     }
     match Index::open(index_path(&home.index_dir(), &id), &id) {
         Ok(index) => changed(&index),
-        // It is no longer known what was laid out there.
+        // Without the Index it is unknown what was laid out there.
         Err(error) => {
-            log::debug!("{}: what was written to it is not known: {error}", space.root.display());
+            log::debug!("{}: its written state is unknown: {error}", space.root.display());
             Ok(false)
         }
     }
 }
 
 /// Drops what was written to the mounted space.
-pub fn drop_written(space: &Space) -> anyhow::Result<()> {
+pub fn drop_written(space: &Space) -> Result<(), SessionError> {
     let _live = space.go_live()?;
     Ok(upper::reset(&space.state_dir)?)
 }

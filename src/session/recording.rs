@@ -9,10 +9,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
 
-use crate::fs::fuse::trace::{Event, MISS, PREFIX, PRIMED, Page};
+use super::error::{SessionError, Tried as _};
+use crate::error::chain;
+use crate::fs::fuse::trace::{Event, MISS, PRIMED, Page, Wanted};
 use crate::store::index::Index;
 use crate::store::observe::origin::Origin;
 use crate::sys::fs::xattr;
@@ -127,13 +128,13 @@ impl Slot {
 pub struct Fetching {
     stop: Arc<AtomicBool>,
     began: Instant,
-    thread: JoinHandle<(Vec<Event>, u64, Option<anyhow::Error>)>,
+    thread: JoinHandle<(Vec<Event>, u64, Option<SessionError>)>,
 }
 
 impl Fetching {
     /// Starts fetching the requests of the mount at `root`.
-    pub fn start(root: &Path) -> anyhow::Result<Fetching> {
-        let first = fetch(root, "new")?;
+    pub fn start(root: &Path) -> Result<Fetching, SessionError> {
+        let first = fetch(root, Wanted::New)?;
         let stop = Arc::new(AtomicBool::new(false));
         let (root, stopped) = (root.to_owned(), Arc::clone(&stop));
         let work = move || all(&root, first.next, &stopped);
@@ -149,10 +150,10 @@ impl Fetching {
         match self.thread.join() {
             Ok((events, dropped, error)) => {
                 recording.requests = events.iter().map(Asked::from).collect();
-                // They arrive as they were answered, by several threads.
+                // They arrive in the order in which several threads answered them.
                 recording.requests.sort_by(|one, other| one.at_us.total_cmp(&other.at_us));
                 recording.dropped = dropped;
-                recording.incomplete = error.map(|error| format!("{error:#}"));
+                recording.incomplete = error.map(|error| chain(&error).to_string());
             }
             Err(_) => recording.incomplete = Some("The thread that fetches requests panicked".to_owned()),
         }
@@ -160,11 +161,11 @@ impl Fetching {
 }
 
 /// Fetches until `stop` is set, and then the rest.
-fn all(root: &Path, mut next: u64, stop: &AtomicBool) -> (Vec<Event>, u64, Option<anyhow::Error>) {
+fn all(root: &Path, mut next: u64, stop: &AtomicBool) -> (Vec<Event>, u64, Option<SessionError>) {
     let (mut events, mut dropped) = (Vec::new(), 0);
     loop {
         let last = stop.load(Ordering::Relaxed);
-        match fetch(root, &next.to_string()) {
+        match fetch(root, if last { Wanted::Last(next) } else { Wanted::From(next) }) {
             Ok(page) => {
                 events.extend(page.events);
                 dropped += page.dropped;
@@ -182,10 +183,10 @@ fn all(root: &Path, mut next: u64, stop: &AtomicBool) -> (Vec<Event>, u64, Optio
     }
 }
 
-fn fetch(root: &Path, cursor: &str) -> anyhow::Result<Page> {
-    let told = xattr::get(root, &format!("{PREFIX}{cursor}"));
-    let told = told.with_context(|| format!("Cannot trace {}", root.display()))?;
-    Page::read(&told).context("The server's request counters are invalid")
+fn fetch(root: &Path, wanted: Wanted) -> Result<Page, SessionError> {
+    let encoded = xattr::get(root, &wanted.to_string());
+    let encoded = encoded.tried_with(|| format!("Cannot trace {}", root.display()))?;
+    Page::read(&encoded).tried("The server's request counters are invalid")
 }
 
 /// A recording of the space at `root`, without requests yet.

@@ -82,7 +82,7 @@ pub fn report_of(space: &Space, index: &Index, state: &MountState) -> MountRepor
         method: Method::try_from(state.method.clone()).unwrap_or(Method::Fuse(Mounter::Direct)),
         reasons: Vec::new(),
         entries: index.len(),
-        index: told_of(&Made::Opened),
+        index: description_of(&Made::Opened),
     }
 }
 
@@ -108,11 +108,11 @@ pub fn report_of_files(
         method: Method::Files,
         reasons,
         entries: index.len(),
-        index: told_of(made),
+        index: description_of(made),
     }
 }
 
 /// How the index was obtained, in one word.
-pub fn told_of(made: &Made) -> String {
+pub fn description_of(made: &Made) -> String {
     if *made == Made::Opened { "opened" } else { "compiled" }.to_owned()
 }

@@ -9,6 +9,7 @@ use crate::fs::fuse::{Io, awake::KeepAwake};
 use crate::rcc::home::Product;
 use crate::space::{Space, Wait};
 
+use super::error::SessionError;
 use super::method::Mode;
 
 /// A space, as named by `rcc --space` and `--controller`.
@@ -107,30 +108,30 @@ impl MountRequest {
     }
 
     /// Refuses invalid combinations: only root can mount with another owner, and only a mount can show one.
-    pub fn check(&self) -> anyhow::Result<()> {
+    pub fn check(&self) -> Result<(), SessionError> {
         if self.uid.is_none() && self.gid.is_none() && !self.no_exec {
             return Ok(());
         }
-        anyhow::ensure!(
-            self.mode == Mode::Mount,
-            "--uid, --gid and --noexec need --mode mount: files are as they are"
-        );
+        if self.mode != Mode::Mount {
+            return Err(SessionError::State(
+                "--uid, --gid and --noexec need --mode mount: plain files do not support them".into(),
+            ));
+        }
         let given = self.uid.is_some() || self.gid.is_some();
-        anyhow::ensure!(
-            !given || crate::sys::process::is_root(),
-            "Only root can mount for another user (--uid, --gid)"
-        );
+        if given && !crate::sys::process::is_root() {
+            return Err(SessionError::State("Only root can mount for another user (--uid, --gid)".into()));
+        }
         Ok(())
     }
 
     /// Fails if the space is not at the requested path: the catalog determines where its spaces are.
-    pub fn check_place(&self, space: &Space) -> anyhow::Result<()> {
+    pub fn check_place(&self, space: &Space) -> Result<(), SessionError> {
         let (name, root) = (&self.space.space, &space.root);
-        anyhow::ensure!(
-            self.at.as_ref().is_none_or(|at| at == root),
-            "Space {name:?} of this catalog is at {}",
-            root.display()
-        );
+        if self.at.as_ref().is_some_and(|at| at != root) {
+            return Err(SessionError::State(
+                format!("Space {name:?} of this catalog is at {}", root.display()).into(),
+            ));
+        }
         Ok(())
     }
 }

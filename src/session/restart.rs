@@ -1,28 +1,29 @@
-//! Restarting a mount: the program that is installed now serves it instead of the one that has served it. Nothing is unmounted, and
-//! programs only wait for a moment.
+//! Restarting a mount: the installed program serves it from now on, instead of the one that served it until now. Nothing is
+//! unmounted, and programs only wait for a moment.
 //!
-//! The command asks the supervisor by a signal, see [`supervise`](super::supervise), and waits for the record in `mount.json`, which
-//! the server that serves afterwards writes.
+//! The command sends a signal to the supervisor, see [`supervise`](super::supervise), and waits for the record in `mount.json`,
+//! which the server that serves afterwards writes.
 
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
 
+use crate::error::chain;
 use crate::space::{MountState, Space, inventory};
 use crate::sys::process::{Process, daemon, is_root, program, signals};
 
 use super::context::Context;
-use super::error::{Busy, NotFound};
+use super::error::{Busy, NotFound, SessionError};
 use super::request::SpaceName;
 use super::start::Start;
 use super::unmount;
 
-/// How long a restart may take: the successor may take long to read what was written, and a slow disk to answer.
+/// How long a restart may take: the successor may need time to read what was written, and the disk may be slow.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// The interval of looks at the record.
+/// The interval at which the record is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
-/// How long a command that starts or ends the space may take, before a server gives up its record.
+/// How long a command may take to start or end the space before a server gives up recording.
 const RECORDING: Duration = Duration::from_secs(20);
 
 /// The outcome for one mount.
@@ -41,7 +42,7 @@ pub struct Restarted {
     pub to: String,
     /// How long the command waited, in milliseconds.
     pub took_ms: u64,
-    /// Why the former program still serves; `None`: it does not.
+    /// Why the previous program still serves; `None` if it does not.
     pub refused: Option<String>,
 }
 
@@ -50,24 +51,24 @@ pub struct Restarted {
 pub struct AllRestarted {
     /// The mounts of this home.
     pub spaces: Vec<Restarted>,
-    /// How many supervisors of other homes and users were asked as well; only root asks them.
+    /// The number of supervisors of other homes and users that were signalled too; only root signals them.
     pub others: usize,
 }
 
 /// Restarts the mount of one space.
-pub fn one(context: &Context, name: &SpaceName) -> anyhow::Result<Restarted> {
+pub fn one(context: &Context, name: &SpaceName) -> Result<Restarted, SessionError> {
     let restarted = restart(&unmount::find(context, name)?)?;
     match &restarted.refused {
         None => Ok(restarted),
         Some(why) => {
             let path = restarted.path.display();
-            Err(Busy(format!("{path} is still served by the program that served it: {why}")).into())
+            Err(Busy(format!("{path} is still served by the former program: {why}")).into())
         }
     }
 }
 
 /// Restarts every mount of this home, and for root also those of other homes and users that run the installed program.
-pub fn all(context: &Context) -> anyhow::Result<AllRestarted> {
+pub fn all(context: &Context) -> Result<AllRestarted, SessionError> {
     let mut restarted = Vec::new();
     let mut known = Vec::new();
     for found in inventory::known(&context.home)? {
@@ -78,14 +79,14 @@ pub fn all(context: &Context) -> anyhow::Result<AllRestarted> {
         known.push(state.process.pid);
         restarted.push(match restart(&found.space) {
             Ok(outcome) => outcome,
-            Err(error) => refused(&state, Instant::now(), format!("{error:#}")),
+            Err(error) => refused(&state, Instant::now(), chain(&error).to_string()),
         });
     }
     let others = if is_root() { ask_others(&known) } else { 0 };
     Ok(AllRestarted { spaces: restarted, others })
 }
 
-fn restart(space: &Space) -> anyhow::Result<Restarted> {
+fn restart(space: &Space) -> Result<Restarted, SessionError> {
     let root = space.root.display();
     let nothing = || NotFound(format!("{root} is not mounted"));
     let state = space.mount_state()?.ok_or_else(nothing)?;
@@ -101,7 +102,7 @@ fn restart(space: &Space) -> anyhow::Result<Restarted> {
         .into());
     };
     let started = Instant::now();
-    signals::ask_for_restart(state.process.pid)?;
+    signals::ask_for_restart(state.process.pid, || space.live_holder() == Some(state.process))?;
     loop {
         std::thread::sleep(LOOK_EVERY);
         let now = space.mount_state()?.filter(|now| now.process == state.process).ok_or_else(nothing)?;
@@ -146,28 +147,31 @@ fn millis(started: Instant) -> u64 {
     u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Asks the supervisors of other homes; nobody waits for them.
+/// Signals the supervisors of other homes, without waiting for them.
 fn ask_others(known: &[u32]) -> usize {
     let Ok(program) = program(None, None) else { return 0 };
     let others = daemon::supervisors_of(&program).into_iter().filter(|pid| !known.contains(pid));
-    others.filter(|&pid| signals::ask_for_restart(pid).is_ok()).count()
+    let still = |pid| daemon::is_supervisor_of(pid, &program);
+    others.filter(|&pid| signals::ask_for_restart(pid, || still(pid)).is_ok()).count()
 }
 
-/// Records the outcome of a restart of the mount that `supervisor` is, for the command that waits: done by this program, or refused.
+/// Records the outcome of a restart of the mount of `supervisor`, for the command that waits: done by this program, or refused.
 pub fn record(space: &Space, supervisor: Process, outcome: Result<(), String>) {
     let written = try_record(space, supervisor, outcome);
     if let Err(error) = written {
-        log::warn!("The restart of {} is not recorded: {error:#}", space.root.display());
+        log::warn!("The restart of {} is not recorded: {}", space.root.display(), chain(&error));
     }
 }
 
-fn try_record(space: &Space, supervisor: Process, outcome: Result<(), String>) -> anyhow::Result<()> {
+fn try_record(space: &Space, supervisor: Process, outcome: Result<(), String>) -> Result<(), SessionError> {
     let started = Instant::now();
     // Others change the record only while they hold this lock.
     let _start = loop {
         match Start::attempt(space)? {
             Some(start) => break start,
-            None if started.elapsed() > RECORDING => anyhow::bail!("another command starts or ends it"),
+            None if started.elapsed() > RECORDING => {
+                return Err(SessionError::State("another command starts or ends it".into()));
+            }
             None => std::thread::sleep(LOOK_EVERY),
         }
     };

@@ -13,6 +13,8 @@ use crate::space::Space;
 use crate::store::index::Index;
 
 use super::context::Context;
+#[cfg(windows)]
+use super::error::SessionError;
 use super::execute::{Bytecode, Execution};
 use super::method::{Method, Refusal};
 #[cfg(unix)]
@@ -47,7 +49,7 @@ fn execution<'a>(
     index: &'a Index,
 ) -> Execution<'a> {
     let bytecode = if request.bytecode { Bytecode::OfSpace } else { Bytecode::Off };
-    Execution { context, space, index, catalog: &request.mount.catalog, bytecode }
+    Execution { context, space, index, catalog: &request.mount.catalog, bytecode, unread: None }
 }
 
 /// Reports that the space has appeared.
@@ -58,7 +60,7 @@ fn tell(context: &Context, space: &Space, method: Method, reasons: &[Refusal], i
 
 /// Without mounts, the space is laid out as files.
 #[cfg(windows)]
-pub fn run(context: &Context, request: &RunRequest) -> anyhow::Result<ExitStatus> {
+pub fn run(context: &Context, request: &RunRequest) -> Result<ExitStatus, SessionError> {
     let (index, _, _) = context.index(&request.mount.catalog)?;
     let space = context.space(index.base(), &request.mount.space);
     let report = super::appear::appear(context, &request.mount)?;

@@ -6,10 +6,15 @@
 mod asked;
 mod copying;
 mod establish;
+pub mod prefetch;
+mod quiet;
 mod reaper;
+mod rest;
 
-pub use establish::{Mounted, threads};
-use establish::{READ_ONLY, passed_through};
+pub use establish::threads;
+use establish::{Mounted, READ_ONLY, passed_through};
+use prefetch::Prefetch;
+use quiet::Quiet;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -17,8 +22,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
-
+use crate::error::chain;
 use crate::fs::fuse::awake::{Awake, KEEP_AWAKE, KeepAwake};
 use crate::fs::fuse::gate::Gate;
 use crate::fs::fuse::{Io, Session, Telemetry};
@@ -29,14 +33,13 @@ use crate::store::index::Index;
 use crate::store::observe::{Counter, Observer, Tally};
 use crate::sys::mount;
 use crate::sys::process::sandbox::Sandbox;
-use crate::sys::process::{latency, limits, signals};
+use crate::sys::process::{daemon, latency, limits, signals};
 
 use super::background;
 use super::claim::Claim;
 use super::context::Context;
-use super::error::CannotMount;
+use super::error::{CannotMount, SessionError, Tried as _};
 use super::method::{Method, Mounter, Refusal};
-use super::prefetch::Prefetch;
 use super::report::MountReport;
 use super::request::{MountRequest, Order};
 use super::restart;
@@ -50,8 +53,9 @@ const READ_AHEAD: u32 = 512 << 10;
 /// program that starts.
 const UPKEEP_AFTER: Duration = Duration::from_secs(3);
 
-/// Limits of the shell must not end a long-lived server: it raises its own limits, or refuses to start.
-fn raise_limits(request: &MountRequest) -> Result<(), CannotMount> {
+/// Prepares the process for a long life. Limits of the shell must not end it: it raises its own limits, or refuses to start.
+fn prepare(request: &MountRequest) -> Result<(), CannotMount> {
+    daemon::return_memory_at_once();
     limits::raise().map_err(|why| CannotMount {
         what: format!("space {:?}", request.space.space),
         refused: vec![Refusal::new(Method::Fuse(Mounter::Direct), &why)],
@@ -64,9 +68,9 @@ pub fn serve(
     request: &MountRequest,
     server: &Server<'_>,
     starter: Option<&Arc<Starter>>,
-    ready: impl FnOnce(&MountReport, &Space) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
-    raise_limits(request)?;
+    ready: impl FnOnce(&MountReport, &Space) -> Result<(), SessionError>,
+) -> Result<(), SessionError> {
+    prepare(request)?;
     let mut claim = Claim::take(context, request)?;
     claim.live.sign_for(server.supervisor())?;
     let telemetry = telemetry_of(request, server);
@@ -77,24 +81,26 @@ pub fn serve(
     ready(&serving.mounted.report, &serving.mounted.space)?;
     if request.within {
         reaper::outlive(&serving.mounted.space, server)
-            .context("Cannot stay for what a command leaves behind")?;
+            .tried("Cannot keep serving what a command leaves behind")?;
     }
-    // Not earlier: the process that reads ahead inherits our stdio, and a reader of it until its end would wait.
+    // Not earlier: the process that reads ahead inherits our stdio, and a program that reads our output to the end would wait for
+    // it.
     if let Err(error) = serving.prefetch.start(context, &serving.mounted, &serving.quiet) {
-        log::warn!("Nothing is read ahead: {error:#}");
+        log::warn!("Prefetching failed: {}", chain(&error));
     }
+    serving.rest(context);
     serving.until_unmounted()
 }
 
-/// Continues to serve a mount whose server died, until unmounted. Nothing here may access the mount: nobody would answer.
+/// Continues to serve a mount whose server died, until unmounted. Nothing here may access the mount: no server would answer.
 pub fn take_over(
     context: &Context,
     request: &MountRequest,
     server: &Server<'_>,
     held: Held<'_>,
-) -> anyhow::Result<()> {
-    signals::leave_to_supervisor().context("Cannot handle signals")?;
-    raise_limits(request)?;
+) -> Result<(), SessionError> {
+    signals::leave_to_supervisor().tried("Cannot handle signals")?;
+    prepare(request)?;
     let telemetry = Telemetry { deaths: held.deaths, ..telemetry_of(request, server) };
     let (mounted, session) = establish::take_over(context, request, held, telemetry.clone())?;
     let serving = Serving::begin(context, request, mounted, session, telemetry)?;
@@ -105,11 +111,12 @@ pub fn take_over(
         let record = move || restart::record(&space, supervisor, Ok(()));
         std::thread::Builder::new().name("record".into()).spawn(record).map(drop)?;
     }
+    serving.rest(context);
     serving.until_unmounted()
 }
 
-/// Becomes the server of a mount that the program of another version has served, in a process that its supervisor has started.
-pub fn succeed(context_of: impl FnOnce(&Order) -> anyhow::Result<Context>) -> anyhow::Result<()> {
+/// Becomes the server of a mount that another version of the program has served, in a process started by its supervisor.
+pub fn succeed(context_of: impl FnOnce(&Order) -> Result<Context, SessionError>) -> Result<(), SessionError> {
     let check = |legacy: &Legacy| {
         let context = context_of(&legacy.order)?;
         establish::check(&context, &legacy.order.request, &legacy.standing)?;
@@ -135,7 +142,7 @@ struct Serving {
     /// Stops relocating.
     stop: Arc<AtomicBool>,
     /// Stops all use of the mount itself.
-    quiet: Arc<AtomicBool>,
+    quiet: Quiet,
     gate: Arc<Gate>,
     server: JoinHandle<std::io::Result<()>>,
     filler: JoinHandle<()>,
@@ -149,10 +156,11 @@ impl Serving {
         mounted: Mounted,
         session: Session,
         telemetry: Telemetry,
-    ) -> anyhow::Result<Serving> {
+    ) -> Result<Serving, SessionError> {
         let Telemetry { tally, recorder, awake, gate, .. } = telemetry;
         let prefetch = Prefetch::new(context, request, &mounted, recorder);
-        let sandbox = background::sandbox(&context.home, &mounted.space);
+        let mut sandbox = background::sandbox(&context.home, &mounted.space);
+        sandbox.write.extend(supply::writes(context, &mounted.report.catalog));
         let handed_over = match mounted.report.io {
             Some(Io::Passthrough) => passed_through(&mounted.store, &mounted.relocated),
             _ => Vec::new(),
@@ -176,39 +184,47 @@ impl Serving {
             log::info!("Mounted {} on {}", mounted.report.blueprint, mounted.report.path.display());
         }
         let stop = Arc::new(AtomicBool::new(false));
-        let quiet = Arc::new(AtomicBool::new(false));
+        let quiet = Quiet::default();
+        // Waits until the server is in the sandbox: only then is the report sent, so that it follows all log lines about the
+        // sandbox. Other work would delay the report.
+        let _disconnected: Result<(), _> = is_sandboxed.recv();
         fetch_ahead(context, &mounted, sandbox.clone())?;
         let filler = spawn_background(&mounted, &tally, &stop, sandbox)?;
-        // The report is sent only after the server is in the sandbox; and so its log is complete.
-        let _disconnected: Result<(), _> = is_sandboxed.recv();
         Ok(Serving { mounted, tally, prefetch, stop, quiet, gate, server, filler })
     }
 
     /// From now on handles requests of the supervisor, and ends a mount that is no longer used.
-    fn obey(&self, context: &Context, server: &Server<'_>, request: &MountRequest) -> anyhow::Result<()> {
+    fn obey(
+        &self,
+        context: &Context,
+        server: &Server<'_>,
+        request: &MountRequest,
+    ) -> Result<(), SessionError> {
         background::harden();
         let Mounted { space, id, .. } = &self.mounted;
-        asked::on_asked(
-            context,
-            server,
-            space.clone(),
-            *id,
-            Arc::clone(&self.quiet),
-            Arc::clone(&self.gate),
-        )?;
-        copying::start(space, *id)?;
+        asked::on_asked(context, server, space.clone(), *id, self.quiet.clone(), Arc::clone(&self.gate))?;
+        let device = self.mounted.device.try_clone().tried("Cannot keep the device")?;
+        copying::start(space, *id, device, establish::options_for(request))?;
         if !request.keep {
             reaper::start(context, space, &self.stop)?;
         }
         Ok(())
     }
 
+    /// Fetches the rest of a remote environment while the mount is idle.
+    fn rest(&self, context: &Context) {
+        if let Err(error) = rest::start(context, &self.mounted, &self.tally, &self.quiet) {
+            log::warn!("The rest of the environment is not fetched: {}", chain(&error));
+        }
+    }
+
     /// Serves until unmounted.
-    fn until_unmounted(mut self) -> anyhow::Result<()> {
+    fn until_unmounted(mut self) -> Result<(), SessionError> {
         self.mounted.is_served();
-        let served = self.server.join().map_err(|_| anyhow::anyhow!("The server thread panicked"))?;
+        let served =
+            self.server.join().map_err(|_| SessionError::State("The server thread panicked".into()))?;
         self.stop.store(true, Ordering::Relaxed);
-        self.quiet.store(true, Ordering::Relaxed);
+        self.quiet.request();
         self.filler.thread().unpark();
         if self.filler.join().is_err() {
             log::error!("The relocation thread panicked");
@@ -219,12 +235,12 @@ impl Serving {
         self.mounted.space.clear_mount_state()?;
         log::info!("Unmounted {}: {:?}", self.mounted.report.path.display(), self.tally.counts());
         synced?;
-        served.context("Serving the mount failed")
+        served.tried("Serving the mount failed")
     }
 }
 
 /// For a remote catalog, fetches ahead what runs read first.
-fn fetch_ahead(context: &Context, mounted: &Mounted, sandbox: Sandbox) -> anyhow::Result<()> {
+fn fetch_ahead(context: &Context, mounted: &Mounted, sandbox: Sandbox) -> Result<(), SessionError> {
     let Some(line) = mounted.line.clone() else { return Ok(()) };
     let wanted = supply::ahead(context, &mounted.report.catalog, &mounted.index);
     if wanted.is_empty() {
@@ -234,9 +250,10 @@ fn fetch_ahead(context: &Context, mounted: &Mounted, sandbox: Sandbox) -> anyhow
     let work = move || {
         background::confine(&sandbox);
         let came = line.prefetch(&wanted, &store);
-        log::info!("{came} of {} contents were fetched ahead", wanted.len());
+        daemon::release_memory();
+        log::info!("{came} of {} pieces were fetched ahead", wanted.len());
     };
-    std::thread::Builder::new().name("ahead".into()).spawn(work).map(drop).context("Cannot start a thread")
+    std::thread::Builder::new().name("ahead".into()).spawn(work).map(drop).tried("Cannot start a thread")
 }
 
 /// Keeps processors awake for requests, where that helps.
@@ -259,24 +276,24 @@ fn spawn_background(
     tally: &Arc<Tally>,
     stop: &Arc<AtomicBool>,
     sandbox: Sandbox,
-) -> anyhow::Result<JoinHandle<()>> {
+) -> Result<JoinHandle<()>, SessionError> {
     let (relocated, index) = (Arc::clone(&mounted.relocated), Arc::clone(&mounted.index));
     let (space, catalog, blank) = (mounted.space.clone(), mounted.report.catalog.clone(), mounted.blank);
     let (store, tally, stop) = (Arc::clone(&mounted.store), Arc::clone(tally), Arc::clone(stop));
     let is_new = mounted.is_new;
     let work = move || {
-        crate::sys::process::daemon::lower_priority();
+        daemon::lower_priority();
         if is_new {
             leave_marks(&space, &catalog, &index, blank, &stop);
         }
-        crate::sys::process::daemon::release_memory();
+        daemon::release_memory();
         background::confine(&sandbox);
         relocated.fill(&index, &stop);
         if !ends_within(UPKEEP_AFTER, &stop) || tally.get(Counter::BlobsIngested) > 0 {
             bound_raw_store(&store);
         }
     };
-    std::thread::Builder::new().name("background".into()).spawn(work).context("Cannot start a thread")
+    std::thread::Builder::new().name("background".into()).spawn(work).tried("Cannot start a thread")
 }
 
 /// Waits: true as soon as the mount ends, which unparks this thread; false after the timeout.
@@ -293,7 +310,7 @@ fn bound_raw_store(store: &Store) {
     let Some(raw) = store.raw() else { return };
     match raw.seed().and_then(|_| raw.gc()) {
         Ok(upkeep) => log::debug!("Raw store {}: {upkeep:?}", raw.path().display()),
-        Err(error) => log::warn!("Cannot tidy the raw store {}: {error}", raw.path().display()),
+        Err(error) => log::warn!("Cannot clean up the raw store {}: {error}", raw.path().display()),
     }
 }
 
@@ -303,16 +320,17 @@ fn leave_marks(space: &Space, catalog_path: &Path, index: &Index, blank: bool, s
     let lock = if blank { lock_to_mark(space, stop) } else { None };
     let (state, at_mount) = (space.meta_state(), space.mount_state().ok().flatten().and_then(|it| it.meta));
     let is_ours_to_write = lock.is_some() && state == at_mount;
-    let current = RestoredState { catalog: index.id().to_string(), meta: state.unwrap_or_default() };
+    let current =
+        RestoredState { catalog: index.id().to_string(), meta: state.unwrap_or_default(), is_empty: true };
     let known = space.restored_state().ok().flatten().is_some_and(|state| state == current);
     if is_ours_to_write && !known {
-        let written = Catalog::read(catalog_path).map_err(anyhow::Error::from).and_then(|(catalog, id)| {
+        let written = Catalog::read(catalog_path).map_err(SessionError::from).and_then(|(catalog, id)| {
             space.write_meta(&catalog)?;
             let meta = space.meta_state().unwrap_or_default();
-            Ok(space.set_restored_state(&RestoredState { catalog: id.to_string(), meta })?)
+            Ok(space.set_restored_state(&RestoredState { catalog: id.to_string(), meta, is_empty: true })?)
         });
         if let Err(error) = written {
-            log::warn!("RCC will not list {}: {error:#}", space.root.display());
+            log::warn!("RCC will not list {}: {}", space.root.display(), chain(&error));
         }
     }
     drop(lock);

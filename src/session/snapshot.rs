@@ -1,16 +1,20 @@
 //! Determines the current state of a space, under the start lock.
 
+use std::path::Path;
+
 use crate::error::chain;
-use crate::fs::fuse::Io;
+use crate::fs::fuse::{self, Io};
 use crate::space::lease::{self, User};
 use crate::space::{MountState, Space, SpaceError};
 use crate::store::index::Index;
+use crate::store::observe::Unread;
 use crate::sys::fs::disk;
 use crate::sys::mount::{self, namespace};
 use crate::sys::process::Process;
 
 use super::context::Context;
 use super::decide::{AtRoot, Live, Snapshot};
+use super::error::SessionError;
 use super::method::{Method, Mode, Mounter};
 use super::plain;
 use super::request::MountRequest;
@@ -21,7 +25,7 @@ pub struct Found {
     pub snapshot: Snapshot,
     /// The holder of the claim.
     pub holder: Option<Process>,
-    /// The holder is in another PID namespace, where its number is valid, so that /proc does not show where its mount is.
+    /// The holder is in another PID namespace, so its number is not valid here, and /proc does not show where its mount is.
     pub hidden: bool,
     /// The recorded state of the mount.
     pub state: Option<MountState>,
@@ -29,6 +33,8 @@ pub struct Found {
     pub elsewhere: Vec<namespace::Elsewhere>,
     /// The users of the space.
     pub users: Vec<User>,
+    /// The reads that failed so far in the mount that is visible.
+    pub unread: Option<Unread>,
 }
 
 /// Inspects `space`, for a request for the catalog of `index`.
@@ -37,11 +43,12 @@ pub fn look(
     space: &Space,
     index: &Index,
     request: &MountRequest,
-) -> anyhow::Result<Found> {
-    let holder = space.live_holder();
+) -> Result<Found, SessionError> {
     space.check_claim()?;
+    let recorded = space.mount_state();
+    let holder = space.live_holder_by(recorded.as_ref().ok().and_then(Option::as_ref));
     let held = holder.is_some() || Space::may_be_live_in(&space.state_dir);
-    let recorded = match space.mount_state() {
+    let recorded = match recorded {
         // A power cut can leave it empty. The space has no server, so the state is not needed.
         Err(error @ SpaceError::BadState { .. }) if !held => {
             log::warn!("{}", chain(&error));
@@ -49,8 +56,16 @@ pub fn look(
         }
         recorded => recorded?,
     };
-    let device = recorded.as_ref().map(|state| state.device);
-    let at_root = at_root(space, device);
+    let mut unread = None;
+    // A command needs the number of failed reads anyway, so requesting it also checks whether the mount answers.
+    let at_root = at_root_if(space, recorded.as_ref(), |root| match fuse::unread(root) {
+        Ok(answer) => {
+            unread = Some(answer);
+            Ok(Answer::OfHoloFs)
+        }
+        Err(error) if is_dead(&error) => Err(error),
+        Err(_) => usage(root),
+    });
     let unseen = recorded.as_ref().filter(|_| holder.is_none()).and_then(|state| space.hidden_holder(state));
     let hidden = unseen.is_some();
     let holder = holder.or(unseen);
@@ -66,40 +81,72 @@ pub fn look(
         converted: is_converted(space, state, index),
         differs: differs(state, request),
     });
-    let converted = !held && !request.fresh && space.has_upper() && other_environment(space, index);
+    let was_converted =
+        || other_environment(space, index) || is_another(space.converted_to(), index.blueprint());
+    let converted = !held && !request.fresh && space.has_upper() && was_converted();
     let may_hide = !held && !request.fresh && request.mode != Mode::Materialize && !space.has_upper();
     let files = may_hide && at_root == AtRoot::Nothing && plain::has_changes(&context.home, space, index)?;
     let users = lease::users(&space.state_dir);
     let used =
         !held && !users.is_empty() && (request.fresh || lease::is_other(&users, &index.id().to_string()));
     let snapshot = Snapshot { held, live, at_root, converted, files, used };
-    Ok(Found { snapshot, holder, hidden, state, elsewhere, users })
+    Ok(Found { snapshot, holder, hidden, state, elsewhere, users, unread })
 }
 
 /// Where else the recorded mount is. Processes of this program that enter a namespace, such as those that read ahead, hold a copy for a
 /// moment: they do not count, except for the holder.
 pub fn elsewhere(state: &MountState) -> Vec<namespace::Elsewhere> {
     let holder = state.process.pid;
-    let mut found = namespace::elsewhere(state.device, holder);
+    let mut found = namespace::elsewhere(state.device, &state.source, holder);
     found.retain(|there| there.pid == holder || !Process::with_id(there.pid).is_of_this_program());
     found
 }
 
-/// What is mounted at the space, whose recorded mount has `device`.
-pub fn at_root(space: &Space, device: Option<u64>) -> AtRoot {
-    let answers = |path| match disk::usage(path) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotConnected => false,
-        Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => false,
-        _ => true,
+/// What is mounted at the space, whose recorded mount is that of `state`.
+pub fn at_root(space: &Space, state: &MountState) -> AtRoot {
+    at_root_if(space, Some(state), usage)
+}
+
+/// The answer of a file system to a request.
+enum Answer {
+    /// HoloFS serves it.
+    OfHoloFs,
+    /// Any file system can answer this.
+    OfAny,
+}
+
+fn usage(root: &Path) -> std::io::Result<Answer> {
+    disk::usage(root).map(|_| Answer::OfAny)
+}
+
+/// The same; `asked` sends it a request.
+fn at_root_if(
+    space: &Space,
+    state: Option<&MountState>,
+    asked: impl FnOnce(&Path) -> std::io::Result<Answer>,
+) -> AtRoot {
+    let seen = match mount::seen(&space.root) {
+        Ok(seen) if !seen.is_root => return AtRoot::Nothing,
+        Ok(seen) => seen,
+        Err(error) if error.kind() == std::io::ErrorKind::NotConnected => return AtRoot::Dead,
+        Err(_) => return AtRoot::Nothing,
     };
-    match mount::seen(&space.root) {
-        Ok(seen) if !seen.is_root => AtRoot::Nothing,
-        Ok(_) if !answers(&space.root) => AtRoot::Dead,
-        Ok(seen) if Some(seen.device) == device => AtRoot::Ours,
-        Ok(_) => AtRoot::Foreign,
-        Err(error) if error.kind() == std::io::ErrorKind::NotConnected => AtRoot::Dead,
-        Err(_) => AtRoot::Nothing,
+    let answer = asked(&space.root);
+    if answer.as_ref().is_err_and(is_dead) {
+        return AtRoot::Dead;
     }
+    // The source is looked up only if nothing else shows that the file system is one of ours: its device number may have been reused.
+    let is_ours = |state: &MountState| {
+        seen.device == state.device
+            && (matches!(answer, Ok(Answer::OfHoloFs)) || namespace::is_of(seen.id, &state.source))
+    };
+    if state.is_some_and(is_ours) { AtRoot::Ours } else { AtRoot::Foreign }
+}
+
+/// True for the answer of a mount whose server is gone.
+fn is_dead(error: &std::io::Error) -> bool {
+    use std::io::ErrorKind::{ConnectionAborted, NotConnected};
+    matches!(error.kind(), NotConnected | ConnectionAborted)
 }
 
 /// True if RCC has put another environment into the live mount.
@@ -119,7 +166,18 @@ fn other_environment(space: &Space, index: &Index) -> bool {
 
 /// True if the directory below the mount of `state` has files of another environment.
 pub fn hides_another(space: &Space, state: &MountState) -> bool {
-    space.old_meta().is_some_and(|meta| meta.catalog.header.blueprint != state.blueprint)
+    is_another(space.hidden_blueprint(), &state.blueprint)
+}
+
+/// True if the recorded blueprint is known and not `wanted`, or if the record cannot be read.
+fn is_another(recorded: Result<Option<String>, SpaceError>, wanted: &str) -> bool {
+    match recorded {
+        Ok(blueprint) => blueprint.is_some_and(|blueprint| blueprint != wanted),
+        Err(error) => {
+            log::warn!("{}", chain(&error));
+            true
+        }
+    }
 }
 
 /// The option that the live mount cannot satisfy, with its current value.
@@ -132,7 +190,7 @@ fn differs(state: &MountState, request: &MountRequest) -> Option<String> {
         (request.read_only && !read_only).then(|| format!("--read-only, but it is {}", state.mode)),
         io.map(|io| format!("--io {io}, but it is {}", live.io)),
         (request.allow_other && !live.allow_other)
-            .then(|| "--allow-other, but no other user is let in".to_owned()),
+            .then(|| "--allow-other, but other users have no access".to_owned()),
         (request.no_exec && !live.no_exec).then(|| "--noexec, but programs run in it".to_owned()),
         owner("--uid", request.uid, live.uid),
         owner("--gid", request.gid, live.gid),
@@ -142,6 +200,6 @@ fn differs(state: &MountState, request: &MountRequest) -> Option<String> {
 
 fn owner(option: &str, wanted: Option<u32>, live: Option<u32>) -> Option<String> {
     let wanted = wanted.filter(|_| wanted != live)?;
-    let live = live.map_or_else(|| "that of who mounted it".to_owned(), |id| id.to_string());
+    let live = live.map_or_else(|| "that of the mounting user".to_owned(), |id| id.to_string());
     Some(format!("{option} {wanted}, but it is {live}"))
 }

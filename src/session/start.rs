@@ -11,7 +11,7 @@ use crate::space::{Space, Wait, files};
 use crate::sys::fs::lock;
 
 use super::context::Context;
-use super::error::Busy;
+use super::error::{Busy, SessionError};
 
 /// The interval of retries while a lock is held.
 const RETRY_EVERY: Duration = Duration::from_millis(5);
@@ -58,8 +58,8 @@ pub struct Start(File);
 
 impl Start {
     /// Takes the lock, until `deadline`.
-    pub fn take(context: &Context, space: &Space, deadline: &Deadline) -> anyhow::Result<Start> {
-        let mut told = false;
+    pub fn take(context: &Context, space: &Space, deadline: &Deadline) -> Result<Start, SessionError> {
+        let mut is_reported = false;
         loop {
             if let Some(start) = Start::attempt(space)? {
                 return Ok(start);
@@ -68,8 +68,8 @@ impl Start {
             if deadline.is_over() {
                 return Err(Busy(format!("{root} is being started or ended by another command")).into());
             }
-            if !told && deadline.waited() > Duration::from_millis(500) {
-                told = true;
+            if !is_reported && deadline.waited() > Duration::from_millis(500) {
+                is_reported = true;
                 context.front.note(&format!("Waiting for another command that starts or ends {root}"));
             }
             std::thread::sleep(RETRY_EVERY);

@@ -3,14 +3,13 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use anyhow::Context as _;
-
 use crate::space::{Space, lease};
 use crate::sys::mount::{self, MountId};
 use crate::sys::process::{daemon, mailbox};
 
 use super::context::Context;
 use super::detach;
+use super::error::{SessionError, Tried as _};
 use super::mounters::Mounters;
 use super::start::Start;
 
@@ -38,7 +37,7 @@ enum Stage {
 
 impl Starter {
     /// Watches stdin, which closes when the starter ends.
-    pub fn watch(context: &Context) -> anyhow::Result<Arc<Starter>> {
+    pub fn watch(context: &Context) -> Result<Arc<Starter>, SessionError> {
         let starter = Arc::new(Starter { stage: Mutex::default(), mounters: context.mounters() });
         let watched = Arc::clone(&starter);
         let watch = move || {
@@ -46,23 +45,22 @@ impl Starter {
             log::debug!("The starter of this process is done: {ended:?}");
             watched.is_gone();
         };
-        std::thread::Builder::new().name("starter".into()).spawn(watch).context("Cannot start a thread")?;
+        std::thread::Builder::new().name("starter".into()).spawn(watch).tried("Cannot start a thread")?;
         Ok(starter)
     }
 
-    /// Mounts, unless the starter has ended. The space is claimed already. A starter that is still there now held the start lock until
-    /// then, since its end of the pipe closes before the lock is released ([`Start`]): so every later command sees the claim, and no
-    /// earlier one could begin to use what is at the path.
+    /// Mounts, unless the starter has ended. The space is claimed already. A starter that still exists has held the start lock
+    /// until now, since its end of the pipe closes before the lock is released ([`Start`]): so every later command sees the
+    /// claim, and no earlier command can have begun to use what is at the path.
     pub fn mount<T>(
         &self,
         space: &Space,
-        mount: impl FnOnce() -> anyhow::Result<(T, MountId)>,
-    ) -> anyhow::Result<T> {
+        mount: impl FnOnce() -> Result<(T, MountId), SessionError>,
+    ) -> Result<T, SessionError> {
         let mut stage = self.stage();
-        anyhow::ensure!(
-            mailbox::is_whole(std::io::stdin()),
-            "The command that requested the mount has ended"
-        );
+        if !mailbox::is_whole(std::io::stdin()) {
+            return Err(SessionError::State("The command that requested the mount has ended".into()));
+        }
         let (mounted, id) = mount()?;
         *stage = Stage::Mounted(Box::new(space.clone()), id);
         Ok(mounted)
@@ -76,7 +74,7 @@ impl Starter {
         }
     }
 
-    /// The starter has ended. Without an answer, the mount goes, and so does this process; unless the mount is in use by now.
+    /// The starter has ended. Without an answer, the mount is removed and this process ends, unless the mount is in use by now.
     fn is_gone(&self) {
         let mut stage = self.stage();
         match &*stage {
@@ -104,7 +102,8 @@ impl Starter {
     }
 }
 
-/// The start lock, so that no command joins meanwhile; none once the mount is gone, for whose end its holder may wait.
+/// The start lock, so that no command joins meanwhile; `None` once the mount is gone, because the holder of the lock may wait for
+/// that.
 fn start_lock(space: &Space, id: MountId) -> Option<Start> {
     while mount::mount_at(&space.root).is_ok_and(|there| there == id) {
         match Start::attempt(space) {

@@ -4,9 +4,9 @@
 //! supervisor ── holds the device, the claim, the log, the handshake with the kernel; reads only messages of its server
 //!     └─ server ── claims, mounts, serves; killed by the kernel when the supervisor ends
 //! ```
-//! **The supervisor is the mount**: `mount.json`, the claim and every report contain its process id, signals are sent to it, and the
-//! end of a mount is its end. It forks the server before it has loaded anything, so it stays small, and it never accesses the mount,
-//! so it cannot hang. It forwards signals to the server:
+//! **The supervisor is the mount**: `mount.json`, the claim and every report contain its process id, signals are sent to it, and
+//! when it ends, the mount ends. It forks the server before it has loaded anything, so it stays small, and it never accesses the
+//! mount, so it cannot hang. It forwards signals to the server:
 //!
 //! | signal | becomes |
 //! |---|---|
@@ -16,19 +16,19 @@
 //! | SIGHUP | nothing |
 //!
 //! If a server ends unexpectedly while the mount exists, another fork of the supervisor takes the connection over
-//! ([`Session::take_over`](crate::fs::fuse::Session::take_over)): programs wait meanwhile, and notice nothing else. There are three
+//! ([`Session::take_over`](crate::fs::fuse::Session::take_over)): programs wait meanwhile, and see no other effect. There are three
 //! limits. In each case the device is closed, programs get ENOTCONN, and the next mount of the space repairs it:
 //!
 //! - a crash loop: [`losses`];
-//! - no server answers within [`DEADLINE`] of the death of the last one: waiting programs cannot even be killed, so they are
-//!   released;
-//! - a mount that cannot be taken over: with passthrough, where only the dead server knew the open files, or without memory for the
-//!   counters.
+//! - no server answers within [`DEADLINE`] of the death of the last one: waiting programs cannot even be killed until they are
+//!   released this way;
+//! - a mount that cannot be taken over: with passthrough, where only the dead server knew the open files, or if there was no
+//!   memory for the counters.
 //!
 //! If the supervisor dies, so does the server, and the mount is dead.
 //!
-//! The supervisor has no sandbox of its own: sandboxes are inherited, but its servers unmount and start programs before and outside
-//! their sandbox. Like the server, it has no core file and no tracer.
+//! The supervisor has no sandbox: sandboxes are inherited, but its servers unmount and start programs before and outside their
+//! sandbox. Like the server, it has no core file and no tracer.
 
 mod link;
 mod losses;
@@ -63,7 +63,7 @@ pub use successor::{COMMAND, succeed};
 const DEADLINE: Duration = Duration::from_secs(10);
 /// How long a server may take to end for its successor.
 const STOPPING: Duration = Duration::from_secs(5);
-/// How long a program may take to serve that has never served this mount; then the former one does.
+/// How long a program that has never served this mount may take to start serving; after that, the previous program serves again.
 const UNTRIED: Duration = Duration::from_secs(4);
 /// The exit code of a process ended by a signal is this plus the number of the signal, as in shells.
 const SIGNALLED: i32 = 128;
@@ -134,7 +134,7 @@ struct Supervisor {
     order: Order,
     /// The program to start servers from, if not a fork of this process.
     program: Option<Program>,
-    /// The next server, which is not needed yet.
+    /// The next server, which does not serve yet.
     successor: Option<Successor>,
     /// When the server was asked to end for its successor.
     stopping: Option<Instant>,
@@ -147,7 +147,7 @@ struct Supervisor {
 /// An installed program that serves instead of a fork of the supervisor.
 struct Program {
     path: PathBuf,
-    /// It has served this mount.
+    /// It has served this mount before.
     is_tried: bool,
 }
 
@@ -186,7 +186,7 @@ impl Supervisor {
         }
     }
 
-    /// The time until something has to be done even if nothing happens; what is due is done.
+    /// Does what is due; returns the time until the next action is due.
     fn time_left(&mut self, child: &Child, died: Option<Instant>) -> Option<Duration> {
         if let Some(stopping) = self.stopping {
             if stopping.elapsed() > STOPPING {
@@ -239,16 +239,16 @@ impl Supervisor {
     /// Handles one message of the server.
     fn listen(&mut self, child: &mut Child, died: Option<Instant>) {
         let Some(link) = &child.link else { return };
-        let (told, descriptors) = match link.receive() {
-            Ok(Some(told)) => told,
+        let (received, descriptors) = match link.receive() {
+            Ok(Some(received)) => received,
             Ok(None) => return child.link = None,
             Err(error) => {
-                log::error!("Cannot understand the server: {error}");
+                log::error!("Invalid message of the server: {error}");
                 return child.link = None;
             }
         };
         let mut descriptors = descriptors.into_iter();
-        match told {
+        match received {
             ServerMessage::Claimed if self.lock.is_none() => {
                 self.lock = descriptors.next().map(File::from);
                 self.log = descriptors.next().map(File::from);
@@ -282,7 +282,7 @@ impl Supervisor {
                 }
             }
             ServerMessage::Claimed | ServerMessage::Standing(_) => {
-                log::error!("The server says twice what it holds")
+                log::error!("The server sent its claim twice")
             }
         }
     }
@@ -355,7 +355,7 @@ impl Supervisor {
         if let Some(log) = self.log.as_ref().filter(|_| !status.success())
             && let Err(error) = crate::sys::fs::disk::sync_of(log)
         {
-            log::error!("Cannot make durable what was written: {error}");
+            log::error!("Cannot sync the written data: {error}");
         }
         // A claim that is held but unsigned is about to be released.
         if let Some(Err(error)) = self.lock.as_ref().map(|lock| lock.set_len(0)) {

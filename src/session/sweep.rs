@@ -12,6 +12,7 @@ use crate::store::observe::Fallback;
 use crate::sys::process::daemon;
 
 use super::context::Context;
+use super::error::{SessionError, Tried as _};
 
 /// Deletes what was set aside in `base`, and records that in `report`: in a background process, or in this one if none can be
 /// started.
@@ -25,13 +26,13 @@ pub fn after(context: &Context, base: &Path, report: Option<&mut MaterializeRepo
             return;
         }
         (Err(error), Some(report)) => {
-            let reason = format!("No process can be started for it ({error}): deleted before this answer");
+            let reason = format!("Cannot start a background process ({error}): deleted in the foreground");
             report.fallbacks.insert("sweep", Fallback { count: 1, reason });
         }
         (Err(_), None) => {}
     }
     if let Err(error) = materialize::sweep(base, Other::LeaveToIt) {
-        log::warn!("What was set aside in {} stays: {error}", base.display());
+        log::warn!("What was set aside in {} is kept: {error}", base.display());
     }
 }
 
@@ -44,11 +45,11 @@ fn start(context: &Context, base: &Path) -> io::Result<u32> {
 }
 
 /// The process itself.
-pub fn main(base: &Path) -> anyhow::Result<()> {
+pub fn main(base: &Path) -> Result<(), SessionError> {
     super::background::enter()?;
     daemon::lower_priority();
     // Leave the other processors to other programs.
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(1).build().tried("Cannot start a thread")?;
     pool.install(|| materialize::sweep(base, Other::LeaveToIt))?;
     Ok(())
 }

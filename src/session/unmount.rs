@@ -3,8 +3,7 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use anyhow::Context as _;
-
+use crate::error::chain;
 use crate::space::lease::{self, Lease};
 use crate::space::{MountState, Space, SpaceError, Wait};
 use crate::sys::errno::Errno;
@@ -18,7 +17,7 @@ use crate::sys::process::signals;
 use super::context::Context;
 use super::decide::AtRoot;
 use super::detach::unmount_ours;
-use super::error::{Busy, NotFound};
+use super::error::{Busy, NotAmong, NotFound, SessionError, Tried as _};
 use super::kept::{is_wanted_elsewhere, is_wanted_here};
 use super::mounters::Mounters;
 use super::request::SpaceName;
@@ -31,41 +30,45 @@ const PATIENCE: Duration = Duration::from_secs(15);
 const ENDING: Duration = Duration::from_secs(2);
 /// How long a sync of written data may take: a slow disk may have to write gigabytes.
 const WRITING: Duration = Duration::from_secs(300);
+/// How long a busy mount is retried before its users are searched for: the search takes as long as our own process needs to leave
+/// the mount.
+const BRIEFLY: Duration = Duration::from_millis(20);
 /// How long the daemon's process that reads ahead may take to leave the mount.
 const QUIET: Duration = Duration::from_secs(2);
 /// The longest pause between checks for the daemon.
 const LONGEST_PAUSE: Duration = Duration::from_millis(5);
-/// After this time, a copy of the mount in another namespace may be what keeps the daemon.
+/// After this time, checks whether a copy of the mount in another namespace keeps the daemon running.
 const LOOK_AROUND: Duration = Duration::from_millis(50);
 /// How long a command that enters its own namespace may take to drop its unused mounts.
 const ENTERING: Duration = Duration::from_millis(500);
-/// How long the mount's own server may hold RCC's lock, to leave RCC's marks.
+/// How long the mount's own server may hold RCC's lock while it writes RCC's marks.
 const MARKING: Duration = Duration::from_millis(500);
-/// How long the end of a command may wait for another one that starts or ends.
+/// How long a command may wait at its end for another command that starts or ends.
 const END_WAIT: Duration = Duration::from_secs(10);
 
 /// How to unmount.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Manner {
-    /// Even if it is in use: open files stay readable for a while.
+    /// Unmount even if it is in use: open files stay readable for a while.
     pub lazy: bool,
     /// Like `lazy`, and end the server.
     pub force: bool,
 }
 
 /// The mounted space with that name, for any base.
-pub fn find(context: &Context, name: &SpaceName) -> anyhow::Result<Space> {
+pub fn find(context: &Context, name: &SpaceName) -> Result<Space, SessionError> {
     let space = mounted_space(context, name)?;
     space.ok_or_else(|| {
-        NotFound(format!("Space {:?} of controller {:?} is not mounted", name.space, name.controller)).into()
+        let (space, controller) = (&name.space, &name.controller);
+        NotAmong::spaces(format!("Space {space:?} of controller {controller:?} is not mounted")).into()
     })
 }
 
 /// The space with that name that is mounted (or whose mount is dead), for any base.
-fn mounted_space(context: &Context, name: &SpaceName) -> anyhow::Result<Option<Space>> {
+fn mounted_space(context: &Context, name: &SpaceName) -> Result<Option<Space>, SessionError> {
     let label = context.home.label(&name.controller, &name.space);
     let spaces = context.home.spaces_dir();
-    let dirs = spaces.entries().with_context(|| format!("Cannot list {}", spaces.display()))?;
+    let dirs = spaces.entries().tried_with(|| format!("Cannot list {}", spaces.display()))?;
     let is_of_it =
         |dir: &Place| dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(label.as_str()));
     for dir in dirs.iter().filter(|dir| is_of_it(dir)) {
@@ -77,7 +80,7 @@ fn mounted_space(context: &Context, name: &SpaceName) -> anyhow::Result<Option<S
 }
 
 /// Unmounts `space` completely: written data is on disk when this returns.
-pub fn unmount(context: &Context, space: &Space, manner: Manner) -> anyhow::Result<()> {
+pub fn unmount(context: &Context, space: &Space, manner: Manner) -> Result<(), SessionError> {
     let deadline = Deadline::of(context.wait);
     let _start = Start::take(context, space, &deadline)?;
     let Some(state) = space.mount_state()? else {
@@ -91,11 +94,11 @@ pub fn unmount(context: &Context, space: &Space, manner: Manner) -> anyhow::Resu
         taken => Some(taken?),
     };
     let mut patience = if eager { WRITING } else { PATIENCE };
-    match snapshot::at_root(space, Some(state.device)) {
+    match snapshot::at_root(space, &state) {
         AtRoot::Ours | AtRoot::Dead => take_away(context, space, &state, !eager)?,
         AtRoot::Foreign if eager => {
             let root = space.root.display();
-            return Err(Busy(format!("Another mount lies on {root}, which is not ours to take away")).into());
+            return Err(Busy(format!("Another mount is on top of {root}; HoloFS does not remove it")).into());
         }
         AtRoot::Nothing if eager => {
             refuse_elsewhere(space, &state)?;
@@ -106,13 +109,13 @@ pub fn unmount(context: &Context, space: &Space, manner: Manner) -> anyhow::Resu
     }
     // Only the holder of our lock is signalled, whatever the state says.
     if manner.force && space.live_holder() == Some(state.process) {
-        signals::terminate(state.process.pid);
+        signals::terminate(state.process.pid, || space.live_holder() == Some(state.process));
     }
     finish(context, space, &state, patience)
 }
 
 /// Refuses to unmount while a command has a lease, unless forced; and even then, if the command would see files of another catalog.
-fn refuse_used(space: &Space, state: &MountState, eager: bool) -> anyhow::Result<()> {
+fn refuse_used(space: &Space, state: &MountState, eager: bool) -> Result<(), SessionError> {
     let users = lease::users(&space.state_dir);
     let what = match eager {
         _ if users.is_empty() => return Ok(()),
@@ -122,11 +125,11 @@ fn refuse_used(space: &Space, state: &MountState, eager: bool) -> anyhow::Result
         }
         false => return Ok(()),
     };
-    Err(Busy(format!("{} is in use by {}; {what}", space.root.display(), lease::told(&users))).into())
+    Err(Busy(format!("{} is in use by {}; {what}", space.root.display(), lease::described(&users))).into())
 }
 
 /// Refuses a mount in another namespace, which has to be unmounted there.
-fn refuse_elsewhere(space: &Space, state: &MountState) -> anyhow::Result<()> {
+fn refuse_elsewhere(space: &Space, state: &MountState) -> Result<(), SessionError> {
     if space.hidden_holder(state).is_some() {
         let (root, holder) = (space.root.display(), state.process);
         return Err(Busy(format!(
@@ -145,7 +148,7 @@ fn refuse_elsewhere(space: &Space, state: &MountState) -> anyhow::Result<()> {
 }
 
 /// Releases `lease`; the last user of a mount without `keep` unmounts it. If files are still in use, the daemon unmounts it later.
-pub fn leave(context: &Context, space: &Space, lease: Option<Lease>) -> anyhow::Result<()> {
+pub fn leave(context: &Context, space: &Space, lease: Option<Lease>) -> Result<(), SessionError> {
     let bound = match context.wait {
         Wait::For(bound) => bound.min(END_WAIT),
         Wait::Forever | Wait::Not => END_WAIT,
@@ -153,17 +156,17 @@ pub fn leave(context: &Context, space: &Space, lease: Option<Lease>) -> anyhow::
     let _start = Start::take(context, space, &Deadline::of(Wait::For(bound)))?;
     drop(lease);
     let Some(state) = space.mount_state()? else { return Ok(()) };
-    if is_wanted_here(space, &state) || snapshot::at_root(space, Some(state.device)) != AtRoot::Ours {
+    if is_wanted_here(space, &state) || snapshot::at_root(space, &state) != AtRoot::Ours {
         return Ok(());
     }
     // RCC is using it: the daemon unmounts it later.
     let Ok(_lock) = space.lock(Wait::For(MARKING), &|_| {}) else { return Ok(()) };
     match take_away(context, space, &state, false) {
-        Err(error) if error.is::<Busy>() => {
-            log::info!("{error:#}");
+        Err(error) if error.find::<Busy>().is_some() => {
+            log::info!("{}", chain(&error));
             let users: Vec<String> = process_users(&space.root).iter().map(ToString::to_string).collect();
             let (root, users) = (space.root.display(), users.join(", "));
-            context.front.note(&format!("{root} stays mounted until {users} is done with it"));
+            context.front.note(&format!("{root} stays mounted until {users} ends"));
             Ok(())
         }
         Err(error) => Err(error),
@@ -172,36 +175,41 @@ pub fn leave(context: &Context, space: &Space, lease: Option<Lease>) -> anyhow::
 }
 
 /// Unmounts the recorded mount in this mount namespace.
-fn take_away(context: &Context, space: &Space, state: &MountState, lazy: bool) -> anyhow::Result<()> {
+fn take_away(context: &Context, space: &Space, state: &MountState, lazy: bool) -> Result<(), SessionError> {
     // The state alone does not justify a signal: the process must hold our lock.
     let daemon = space.live_holder().filter(|holder| *holder == state.process);
     if let Some(daemon) = &daemon {
-        signals::ask_for_quiet(daemon.pid);
+        signals::ask_for_quiet(daemon.pid, || space.live_holder().as_ref() == Some(daemon));
     }
     let root = &space.root;
-    match unmount_when_quiet(&context.mounters(), root, state.device, lazy, daemon.as_ref()) {
+    match unmount_when_quiet(&context.mounters(), root, state, lazy, daemon.as_ref()) {
         Ok(()) => Ok(()),
         Err(error) if is_busy(&error) => Err(busy(root).into()),
-        Err(error) => Err(error).with_context(|| format!("Cannot unmount {}", root.display())),
+        Err(error) => Err(error).tried_with(|| format!("Cannot unmount {}", root.display())),
     }
 }
 
 /// After the unmount: waits until written data is on disk, and for nothing else.
-fn finish(context: &Context, space: &Space, state: &MountState, patience: Duration) -> anyhow::Result<()> {
+fn finish(
+    context: &Context,
+    space: &Space,
+    state: &MountState,
+    patience: Duration,
+) -> Result<(), SessionError> {
     let daemon = state.process;
     if space.hidden_holder(state).is_some() {
         return served_on(context, space, &format!("{daemon} of another PID namespace"));
     }
     let started = Instant::now();
-    let mut pause = Duration::from_micros(100);
+    let mut pause = Duration::from_millis(1);
     let mut look_at = LOOK_AROUND;
     // It may have been mounted again: then the holder is another one.
     while space.live_holder() == Some(daemon) {
         if started.elapsed() > look_at {
-            // A command of ours that enters its own namespace drops its copy soon.
+            // A HoloFS command that enters its own namespace drops its copy soon.
             let entering =
                 |pid: u32| started.elapsed() < ENTERING && Process::with_id(pid).is_of_this_program();
-            match namespace::elsewhere(state.device, daemon.pid).first() {
+            match namespace::elsewhere(state.device, &state.source, daemon.pid).first() {
                 Some(there) if !entering(there.pid) => {
                     return served_on(context, space, &format!("process {}", there.pid));
                 }
@@ -215,13 +223,13 @@ fn finish(context: &Context, space: &Space, state: &MountState, patience: Durati
         if started.elapsed() > patience {
             return Err(still_served(&space.root, daemon, patience == PATIENCE).into());
         }
-        std::thread::sleep(pause);
+        daemon.wait_for_end(pause);
         pause = (pause * 2).min(LONGEST_PAUSE);
     }
-    // Its files are closed after its locks are released: without this, unmounting the disk next could fail as busy.
+    // Its files are closed after its locks are released: without this wait, unmounting the disk next could fail as busy.
     let ending = Instant::now();
     while !daemon.has_ended() && ending.elapsed() < ENDING {
-        std::thread::sleep(LONGEST_PAUSE / 10);
+        daemon.wait_for_end(LONGEST_PAUSE / 10);
     }
     // A killed daemon could not do this itself.
     if space.mount_state()?.is_some_and(|state| !state.process.is_alive()) {
@@ -231,11 +239,10 @@ fn finish(context: &Context, space: &Space, state: &MountState, patience: Durati
 }
 
 /// A copy of the mount remains in another namespace. Data written here is on disk.
-fn served_on(context: &Context, space: &Space, whose: &str) -> anyhow::Result<()> {
-    disk::sync(&space.state_dir)
-        .with_context(|| format!("Cannot make durable what is in {}", space.state_dir.display()))?;
+fn served_on(context: &Context, space: &Space, whose: &str) -> Result<(), SessionError> {
+    disk::sync(&space.state_dir).tried_with(|| format!("Cannot sync {}", space.state_dir.display()))?;
     context.front.note(&format!(
-        "{} is unmounted here; a copy of the mount in the namespace of {whose} is served until it goes",
+        "{} is unmounted here; a copy of the mount in the namespace of {whose} is served until it is unmounted",
         space.root.display()
     ));
     Ok(())
@@ -245,21 +252,23 @@ fn served_on(context: &Context, space: &Space, whose: &str) -> anyhow::Result<()
 fn unmount_when_quiet(
     mounters: &Mounters,
     root: &Path,
-    device: u64,
+    state: &MountState,
     lazy: bool,
     daemon: Option<&Process>,
 ) -> std::io::Result<()> {
     let started = Instant::now();
+    let mut pause = Duration::from_micros(200);
     loop {
-        let outcome = unmount_ours(mounters, root, device, lazy);
+        let outcome = unmount_ours(mounters, root, state, lazy);
         let busy = outcome.as_ref().is_err_and(is_busy);
         let daemon = daemon.map(|daemon| daemon.pid);
         let ours = |user: &Process| daemon.is_some_and(|daemon| user.descends_from(daemon));
         let others = || process_users(root).into_iter().any(|user| !ours(&user));
-        if !busy || started.elapsed() > QUIET || others() {
+        if !busy || started.elapsed() > QUIET || (started.elapsed() > BRIEFLY && others()) {
             return outcome;
         }
-        std::thread::sleep(Duration::from_millis(5));
+        std::thread::sleep(pause);
+        pause = (pause * 2).min(LONGEST_PAUSE);
     }
 }
 

@@ -8,9 +8,13 @@ use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
+use super::error::{SessionError, Tried as _};
 use crate::rcc::blueprint::Robot;
 use crate::rcc::home::{Home, Settings, clean};
+use crate::sys::fs::stat::read_regular;
 
+/// The maximum size of the file with the changes of activation.
+const MAX_ACTIVATION: u64 = 16 << 20;
 /// Parts of a PATH entry that RCC regards as another Python and leaves out.
 const FOREIGN: [&str; 7] = ["python", "conda", "pyenv", "venv", "pypoetry", ".poetry", "virtualenv"];
 
@@ -56,7 +60,7 @@ pub struct Extra {
 pub type Variable = (String, OsString);
 
 /// All variables, in RCC's order; for duplicate names, the last one wins.
-pub fn of(sources: &Sources<'_>) -> anyhow::Result<Vec<Variable>> {
+pub fn of(sources: &Sources<'_>) -> Result<Vec<Variable>, SessionError> {
     let Sources { root, extra, temp, .. } = *sources;
     let mut list: Vec<Variable> = extra.injected.clone();
     let mut set = |key: &str, value: &OsStr| list.push((key.to_owned(), value.to_owned()));
@@ -97,7 +101,10 @@ pub fn of(sources: &Sources<'_>) -> anyhow::Result<Vec<Variable>> {
     network(sources.settings, &mut set);
     if let Some(robot) = &extra.robot {
         set("PATH", &path(sources, &robot.path())?);
-        set("PYTHONPATH", &std::env::join_paths(robot.python_path())?);
+        set(
+            "PYTHONPATH",
+            &std::env::join_paths(robot.python_path()).tried("Cannot join the directories of PYTHONPATH")?,
+        );
         set("ROBOT_ROOT", robot.root.as_os_str());
         set("ROBOT_ARTIFACTS", robot.artifacts().as_os_str());
     }
@@ -157,7 +164,7 @@ fn python(root: &Path) -> Option<PathBuf> {
 
 /// `first`, the space's directories, then the entries of PATH, absolute and normalized, without other spaces and other Pythons. Empty
 /// entries are dropped: shells take them for the current directory, which is never intended.
-fn path(sources: &Sources<'_>, first: &[PathBuf]) -> anyhow::Result<OsString> {
+fn path(sources: &Sources<'_>, first: &[PathBuf]) -> Result<OsString, SessionError> {
     let current = sources.path.clone().unwrap_or_default();
     let mut dirs: Vec<PathBuf> = Vec::new();
     for dir in std::env::split_paths(&current).filter_map(|dir| std::path::absolute(dir).ok()) {
@@ -167,7 +174,7 @@ fn path(sources: &Sources<'_>, first: &[PathBuf]) -> anyhow::Result<OsString> {
         }
     }
     let all = first.iter().cloned().chain(program_dirs(sources.root)).chain(dirs);
-    Ok(std::env::join_paths(all)?)
+    std::env::join_paths(all).tried("Cannot join the directories of PATH")
 }
 
 fn is_foreign(dir: &Path, user: &str) -> bool {
@@ -193,9 +200,10 @@ fn is_label(word: &str, user: &str) -> bool {
 
 /// What activation changed when the environment was built; empty if that cannot be read or parsed, as in RCC. The prompt is left to
 /// the shell. A key that is not a valid variable name is an error: a shell would execute it.
-fn activation(root: &Path) -> anyhow::Result<BTreeMap<String, String>> {
+fn activation(root: &Path) -> Result<BTreeMap<String, String>, SessionError> {
     let path = root.join("rcc_activate.json");
-    let read = std::fs::read(&path);
+    // In a space it may be a link to anything.
+    let read = read_regular(&path, MAX_ACTIVATION);
     let parsed = read.and_then(|text| Ok(serde_json::from_slice::<BTreeMap<String, String>>(&text)?));
     let mut changed = parsed.unwrap_or_else(|error| {
         if error.kind() != std::io::ErrorKind::NotFound {
@@ -205,7 +213,9 @@ fn activation(root: &Path) -> anyhow::Result<BTreeMap<String, String>> {
     });
     changed.remove("PS1");
     match changed.keys().find(|key| !is_name(key)) {
-        Some(key) => Err(anyhow::anyhow!("{} sets {key:?}, which is no name of a variable", path.display())),
+        Some(key) => Err(SessionError::State(
+            format!("{} sets {key:?}, which is not a valid variable name", path.display()).into(),
+        )),
         None => Ok(changed),
     }
 }
@@ -216,8 +226,8 @@ pub fn is_name(key: &str) -> bool {
         && key.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
 }
 
-/// `export KEY=value` lines for a shell; RCC does not quote, so its lines break on a blank. On Windows `SET KEY=value`, as in RCC:
-/// there a quote would be part of the value.
+/// `export KEY=value` lines for a shell. RCC does not quote values, so its lines break at a space. On Windows `SET KEY=value`, as
+/// in RCC: there a quote would be part of the value.
 pub fn as_shell(list: &[Variable]) -> String {
     let line = |(key, value): &Variable| match cfg!(windows) {
         true => format!("SET {key}={}", value.to_string_lossy()),
@@ -312,8 +322,8 @@ mod tests {
         for key in ["A;touch x;B", "", "1A", "A B", "A=B", "A\n", "\u{c4}", "A-B", "$(id)"] {
             let text = serde_json::json!({key: "x"}).to_string();
             std::fs::write(root.path().join("rcc_activate.json"), text).unwrap();
-            let told = activation(root.path()).unwrap_err().to_string();
-            assert!(told.ends_with(&format!("sets {key:?}, which is no name of a variable")), "{told}");
+            let shown = activation(root.path()).unwrap_err().to_string();
+            assert!(shown.ends_with(&format!("sets {key:?}, which is not a valid variable name")), "{shown}");
         }
     }
 

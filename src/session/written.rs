@@ -3,8 +3,6 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
-use anyhow::Context as _;
-
 use crate::fs::upper::{self, Access, Upper};
 use crate::fs::vfs::{Vfs, View};
 use crate::rcc::catalog::{Catalog, CatalogId};
@@ -14,23 +12,23 @@ use crate::store::observe::{Observer, Tally};
 use crate::sys::fs::place::Place;
 
 use super::context::Context;
-use super::error::NotFound;
+use super::error::{NotAmong, NotFound, SessionError, Tried as _};
 use super::request::SpaceName;
 
 /// How many files a command keeps open.
 const OPEN_FILES: NonZeroUsize = NonZeroUsize::new(16).expect("it is not zero");
 
 /// The state directory of a space; an error if there is no such space.
-pub fn state_dir(context: &Context, name: &SpaceName) -> anyhow::Result<Place> {
+pub fn state_dir(context: &Context, name: &SpaceName) -> Result<Place, SessionError> {
     let found = find_state_dir(context, name)?;
     found.ok_or_else(|| {
-        NotFound(format!("Space {:?} of controller {:?} was never mounted", name.space, name.controller))
-            .into()
+        let (space, controller) = (&name.space, &name.controller);
+        NotAmong::spaces(format!("Space {space:?} of controller {controller:?} was never mounted")).into()
     })
 }
 
 /// The state directory of the space with that name, for any base; `None` if it was never used.
-fn find_state_dir(context: &Context, name: &SpaceName) -> anyhow::Result<Option<Place>> {
+fn find_state_dir(context: &Context, name: &SpaceName) -> Result<Option<Place>, SessionError> {
     let dirs = state_dirs(context, name)?;
     let mut written = Vec::new();
     for dir in &dirs {
@@ -40,22 +38,22 @@ fn find_state_dir(context: &Context, name: &SpaceName) -> anyhow::Result<Option<
 }
 
 /// The state directories of spaces with that name, one for each base.
-pub fn state_dirs(context: &Context, name: &SpaceName) -> anyhow::Result<Vec<Place>> {
+pub fn state_dirs(context: &Context, name: &SpaceName) -> Result<Vec<Place>, SessionError> {
     let label = context.home.label(&name.controller, &name.space);
     let spaces = context.home.spaces_dir();
-    let mut dirs = spaces.entries().with_context(|| format!("Cannot list {}", spaces.display()))?;
+    let mut dirs = spaces.entries().tried_with(|| format!("Cannot list {}", spaces.display()))?;
     dirs.retain(|dir| dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(label.as_str())));
     Ok(dirs)
 }
 
-/// The Index of the catalog that the space was written on; `None` if it was never written.
-pub fn index(context: &Context, state_dir: &Place) -> anyhow::Result<Option<Index>> {
+/// The Index of the catalog that the space's written state belongs to; `None` if nothing was written.
+pub fn index(context: &Context, state_dir: &Place) -> Result<Option<Index>, SessionError> {
     let id = upper::written_catalog(state_dir)?;
     id.map(|id| known_index(context, &id)).transpose()
 }
 
 /// The Index of a catalog that was mounted before, by its id.
-pub fn known_index(context: &Context, id: &CatalogId) -> anyhow::Result<Index> {
+pub fn known_index(context: &Context, id: &CatalogId) -> Result<Index, SessionError> {
     let place = crate::store::index::index_path(&context.home.index_dir(), id);
     if !context.paranoid
         && let Ok(index) = Index::open(place, id)
@@ -71,7 +69,7 @@ pub fn known_index(context: &Context, id: &CatalogId) -> anyhow::Result<Index> {
 }
 
 /// The space of `index`, with its written state.
-pub fn open(context: &Context, name: &SpaceName, index: Index, access: Access) -> anyhow::Result<Vfs> {
+pub fn open(context: &Context, name: &SpaceName, index: Index, access: Access) -> Result<Vfs, SessionError> {
     let space = context.space(index.base(), name);
     let observer: Arc<dyn Observer> = Arc::new(Tally::logging());
     let source = context.store(Arc::clone(&observer))?;

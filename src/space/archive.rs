@@ -165,6 +165,9 @@ impl Failure for ArchiveError {
     fn hint(&self) -> Option<Cow<'_, str>> {
         match self {
             ArchiveError::OtherRegime { .. } => Some("--mixed imports them for HoloFS alone".into()),
+            ArchiveError::Zip { .. } => {
+                Some("`holofs export` and `rcc holotree export` write such files".into())
+            }
             ArchiveError::Damaged { .. } => {
                 Some("export it again where it comes from, and import that".into())
             }

@@ -7,13 +7,13 @@
 //! by programs:
 //!
 //! ```text
-//! <run's temporary directory>/pyc/            PYTHONPYCACHEPREFIX: bytecode of code outside the space; gone with the run
+//! <run's temporary directory>/pyc/            PYTHONPYCACHEPREFIX: bytecode of code outside the space; removed with the run
 //! └─ <path of the space>  ─link─▶  <holofs>/spaces/<label>/bytecode/<catalog>-…/    the space's own
 //!                                              ▲ copied, verified, while the command runs
 //! <holofs>/pyc/<catalog>.<user>/pack           shared: one file of ours, from the catalog's own content
 //! ```
-//! 1. **Shared** is the [`pack`]: one file per catalog and user that Python cannot read or write. Only HoloFS writes it: after a run,
-//!    a background process of ours at the lowest priority takes the *names* of what the program compiled, and compiles the catalog's
+//! 1. **Shared** is the [`pack`]: one file per catalog and user that Python cannot read or write. Only HoloFS writes it: after a
+//!    run, a background process at the lowest priority takes the *names* of what the program compiled, and compiles the catalog's
 //!    own sources of these names, with the catalog's own interpreter, in a private read-only view of the catalog. `holofs warm
 //!    --bytecode` does it for all sources. What the program wrote is never read.
 //! 2. **Bound by hash.** The pack identifies the catalog by its digest and each `.pyc` by its SHA-256, verified at each use; the
@@ -22,10 +22,12 @@
 //!    Reading a source takes a small part of the time of compiling it. In a view that cannot change (`run --isolate`) it is not even
 //!    read. Relocated sources differ in every space: they are never in the pack.
 //! 3. **The space's own** directory is filled from the pack by copying (a hard link or a symbolic link would let a program write to
-//!    what is shared) in the order of first use, by a thread that stays ahead of Python and stops with the command. It also contains
-//!    what programs compile. A new generation, by `--fresh`, `reset` or another catalog, is another directory: a leftover process
-//!    cannot write into it. It is used only if it belongs to the user who runs the command, and nobody else may write to it.
-//! 4. **Outside the space** nothing is kept: a robot that is deployed again at the same path with the same times runs the new code.
+//!    what is shared) in the order of first use, by a thread that stays ahead of Python and stops with the command. It also
+//!    contains what programs compile. A new generation, by `--fresh`, `reset` or another catalog, is another directory: a leftover
+//!    process cannot write into it. It is used only if it belongs to the user who runs the command, and no other user may write to
+//!    it.
+//! 4. **Outside the space** nothing is kept: a robot that is deployed again at the same path with the same times runs the new code. The
+//!    empty directories of a run in which nothing was kept serve the next run of the space: `space::temp`.
 //!
 //! The very first run compiles what it imports, once; the next run of the same space finds that in the space's own directory, and
 //! every other space in the pack. A pack is bounded by the sources of its catalog; copying is bounded by [`seed::AHEAD_BYTES`] while
@@ -44,14 +46,18 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use crate::rcc::home::Home;
 use crate::space::Space;
+use crate::space::temp::RunTemp;
 use crate::store::index::Index;
 use crate::sys::fs::place::Place;
+use crate::sys::fs::stat::read_regular;
 use crate::sys::fs::{dir, shared};
 
 /// The directory of a space's own bytecode, in its state directory.
 const OWN: &str = "bytecode";
 /// The file in [`OWN`] that names the current generation.
 const GENERATION: &str = "generation";
+/// The directories of a run that the next run reuses, in [`OWN`].
+const IDLE: &str = "idle";
 /// The directory used by versions that let programs write shared bytecode.
 const FORMER: &str = "pyc";
 
@@ -68,23 +74,37 @@ pub struct Prefix {
 
 impl Prefix {
     /// For a run in `space`: bytecode of the space's sources stays with the space, the rest is removed with `temp`.
-    pub fn of_space(space: &Space, index: &Index, temp: &Path) -> io::Result<Prefix> {
+    pub fn of_space(space: &Space, index: &Index, temp: &mut RunTemp) -> io::Result<Prefix> {
         let kind = if shared::is_mount_point(&space.root)? { "mounted".to_owned() } else { files(space)? };
         let tree = own_tree(&space.state_dir, &format!("{}-{kind}", short_id(index)))?;
-        let path = temp.join("pyc");
+        let path = temp.bytecode();
         let mirror = mirror(&path, &space.root);
-        dir::ensure_private(mirror.parent().unwrap_or(&path))?;
-        dir::symlink(&tree, &mirror)?;
+        match fs::read_link(&mirror) {
+            Ok(there) if there == tree => {} // made for an earlier run
+            there => {
+                if there.is_ok() {
+                    dir::remove_symlink(&mirror)?;
+                }
+                dir::ensure_private(mirror.parent().unwrap_or(&path))?;
+                dir::symlink(&tree, &mirror)?;
+            }
+        }
+        temp.keep_at(idle_place(space), mirror);
         Ok(Prefix { path, tree, frozen: false })
     }
 
     /// For a run that leaves nothing behind: everything is removed with `temp`.
-    pub fn of_run(root: &Path, temp: &Path, frozen: bool) -> io::Result<Prefix> {
-        let path = temp.join("pyc");
+    pub fn of_run(root: &Path, temp: &RunTemp, frozen: bool) -> io::Result<Prefix> {
+        let path = temp.bytecode();
         let tree = mirror(&path, root);
         dir::ensure_private(&tree)?;
         Ok(Prefix { path, tree, frozen })
     }
+}
+
+/// Where the directories of a run wait for the next one.
+pub fn idle_place(space: &Space) -> Place {
+    space.state_dir.below(OWN).below(IDLE)
 }
 
 /// Identifies one restore of the space's files: RCC and HoloFS both write `.meta` last when they restore, and leave it alone if
@@ -121,8 +141,8 @@ pub fn forget(state: &Place) -> io::Result<()> {
     state.below(FORMER).remove().map(drop)
 }
 
-/// The space's own directory for bytecode of its current sources, identified by `what`: the catalog, and whether it is mounted (files
-/// written to a mount are not visible without it). All others, including those of former generations, are removed.
+/// The space's own directory for bytecode of its current sources, identified by `what`: the catalog, and whether it is mounted
+/// (files written to a mount are not visible without it). All others, including those of earlier generations, are removed.
 fn own_tree(state_dir: &Place, what: &str) -> io::Result<PathBuf> {
     let own = state_dir.below(OWN);
     let opened = own.ensure()?;
@@ -144,7 +164,7 @@ fn own_tree(state_dir: &Place, what: &str) -> io::Result<PathBuf> {
 fn generation(own: &Path) -> io::Result<String> {
     let path = own.join(GENERATION);
     for _ in 0..2 {
-        match fs::read_to_string(&path) {
+        match read_text(&path) {
             Ok(text) if is_generation(&text) => return Ok(text),
             Ok(_) => fs::remove_file(&path)?, // truncated by a power cut
             Err(error) if error.kind() == io::ErrorKind::NotFound => {}
@@ -159,7 +179,13 @@ fn generation(own: &Path) -> io::Result<String> {
             Err(error) => return Err(error.error),
         }
     }
-    fs::read_to_string(&path)
+    read_text(&path)
+}
+
+/// A short text that we have written.
+fn read_text(path: &Path) -> io::Result<String> {
+    let bytes = read_regular(path, 4096)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 
 fn is_generation(text: &str) -> bool {

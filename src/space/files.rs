@@ -6,7 +6,7 @@ pub const LOCK: &str = "lock";
 pub const START: &str = "start";
 /// The leases of the users of the space.
 pub const LEASES: &str = "leases";
-/// The socket at which the server of the mount gives copies of it to commands in other containers.
+/// The socket at which the server of the mount offers copies of it to commands in other containers.
 pub const CONTROL: &str = "control";
 /// The description of the mount.
 pub const MOUNT: &str = "mount.json";
@@ -16,9 +16,13 @@ pub const LOG: &str = "log";
 pub const RESTORED: &str = "restored.json";
 /// A materialize that has started.
 pub const RESTORING: &str = "restoring.json";
-/// The upper: its names.
+/// What `.meta` said about the files below a mount.
+pub const HIDDEN: &str = "hidden.json";
+/// The environment into which RCC converted the upper.
+pub const CONVERTED: &str = "converted.json";
+/// The upper: its database of inodes and names.
 pub const UPPER_NAMES: &str = "state.db";
-/// The upper: its bytes.
+/// The upper: its directory with the bytes of files.
 pub const UPPER_BYTES: &str = "upper";
 /// Files that contain the space's own path.
 pub const RELOCATED: &str = "relocated";

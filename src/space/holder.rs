@@ -44,7 +44,7 @@ pub struct Holders(pub Vec<Holder>);
 impl fmt::Display for Holders {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0.split_first() {
-            None => f.write_str("a process that does not say its name"),
+            None => f.write_str("an unidentified process"),
             Some((first, rest)) => {
                 write!(f, "{first}")?;
                 rest.iter().try_for_each(|holder| write!(f, " or {holder}"))
@@ -120,7 +120,7 @@ impl Marker {
         let keep = move || {
             while stopped.recv_timeout(TOUCH_EVERY) == Err(RecvTimeoutError::Timeout) {
                 if let Err(error) = touch(&kept) {
-                    log::debug!("The lock marker {} is not fresh: {error}", kept.display());
+                    log::debug!("Cannot refresh the lock marker {}: {error}", kept.display());
                 }
             }
         };

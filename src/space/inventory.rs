@@ -20,7 +20,7 @@ fn days_since_change(path: &Path) -> Option<f64> {
 }
 
 /// Whole days, truncated as by RCC.
-#[allow(clippy::cast_possible_truncation, reason = "a file is not older than 10^18 days")]
+#[allow(clippy::cast_possible_truncation, reason = "the age must be at most 10^18 days")]
 fn whole(days: f64) -> i64 {
     days as i64
 }

@@ -1,7 +1,7 @@
 //! Leases: every user of a space holds one, and the kernel releases it with its process.
 //!
-//! `<state>/leases/<pid>-<start>` is locked with flock and describes its holder. One that is not locked was left by a process that is
-//! gone, and is removed at the next look. Taking leases, and deciding by them, is done under the start lock.
+//! `<state>/leases/<pid>-<start>` is locked with flock and describes its holder. One that is not locked was left by a process that
+//! has ended, and is removed at the next check. Taking leases, and deciding by them, is done under the start lock.
 
 use std::fmt;
 use std::fs::{File, TryLockError};
@@ -59,7 +59,7 @@ impl Lease {
             User { process, command, namespace: namespace::current(), catalog: Some(catalog.to_owned()) };
         let mut file = lock::open_own(&place)?;
         file.try_lock().map_err(|error| match error {
-            TryLockError::WouldBlock => io::Error::other("this process has a lease already"),
+            TryLockError::WouldBlock => io::Error::other("this process already has a lease"),
             TryLockError::Error(error) => error,
         })?;
         let text = serde_json::to_vec(&user).map_err(io::Error::other)?;
@@ -95,7 +95,7 @@ fn user(place: &Place, removes: bool) -> Option<User> {
     match file.try_lock_shared() {
         Err(TryLockError::WouldBlock) => serde_json::from_slice(&place.read(MOST).ok()?).ok(),
         Err(TryLockError::Error(error)) => {
-            log::debug!("{} cannot be asked: {error}", place.display());
+            log::debug!("Cannot check {}: {error}", place.display());
             None
         }
         Ok(()) => {
@@ -113,6 +113,6 @@ pub fn is_other(users: &[User], wanted: &str) -> bool {
 }
 
 /// The users in one line.
-pub fn told(users: &[User]) -> String {
+pub fn described(users: &[User]) -> String {
     users.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
 }

@@ -1,4 +1,4 @@
-//! Our own lock: at most one process mounts or materializes a space at a time, in whatever mount namespace.
+//! Our own lock: at most one process mounts or materializes a space at a time, in any mount namespace.
 //!
 //! `<holofs>/spaces/<label>/lock` is held with flock while the mount or the work lasts; its content names the holder (on Windows, the
 //! content of a file next to it). The kernel releases it with the process, so a crash leaves no lock, and stale content is ignored.
@@ -46,19 +46,19 @@ impl Live {
         }
     }
 
-    /// Writes the holder: called again by a child that inherited the lock by fork.
+    /// Records this process as the holder; called again by a child that inherited the lock by fork.
     pub fn sign(&mut self) -> Result<(), SpaceError> {
         self.sign_for(Process::current())
     }
 
-    /// Writes that `holder` does, which is to hold a [`Live::share`] of it.
+    /// Records `holder` as the holder; it must hold a [`Live::share`] of the lock.
     pub fn sign_for(&mut self, holder: Process) -> Result<(), SpaceError> {
         let text = serde_json::to_string(&holder).unwrap_or_default();
         let signed = lock::sign(&mut self.file, &self.path, text.as_bytes());
         signed.map_err(SpaceError::io("Signing", &self.path))
     }
 
-    /// The locked file, for another process that holds it as well: the lock is free once neither does.
+    /// A duplicate of the locked file for another process: the lock is free once both have closed it.
     pub fn share(&self) -> Result<File, SpaceError> {
         self.file.try_clone().map_err(SpaceError::io("Sharing", &self.path))
     }
@@ -94,7 +94,8 @@ pub fn held_by(path: &Place) -> Option<Process> {
     }
 }
 
-/// The process that holds the lock at `path`, by its signature alone: for one in another PID namespace, whose number means nothing here.
+/// The process that holds the lock at `path`, by its signature alone: for one in another PID namespace, whose number is not
+/// valid here.
 pub fn signed_by(path: &Place) -> Option<Process> {
     match lock::look_at(path).ok()?.try_lock_shared() {
         Err(TryLockError::WouldBlock) => signature(path),

@@ -13,7 +13,7 @@ use super::holder::{Holders, Marker, holders};
 use crate::sys;
 
 /// Shorter waits are not reported.
-const TOLD_AFTER: Duration = Duration::from_secs(1);
+const REPORTED_AFTER: Duration = Duration::from_secs(1);
 /// How long another member may take to share a lock file that it has created.
 const SHARING: Duration = Duration::from_secs(1);
 /// The retry interval: short compared to what RCC does under the lock.
@@ -50,7 +50,7 @@ impl std::fmt::Display for Waiting<'_> {
 pub(super) struct LockRequest {
     /// The lock file.
     pub path: PathBuf,
-    /// Lock files in shared holotrees are writable for everybody.
+    /// The holotree is shared, so its lock files are writable by all users.
     pub shared: bool,
     /// The directory of the markers.
     pub pids_dir: PathBuf,
@@ -72,7 +72,7 @@ impl LockRequest {
     /// Takes the lock. `on_wait` is called once, if it takes more than a moment.
     pub(super) fn take(&self, wait: Wait, on_wait: &dyn Fn(&Waiting<'_>)) -> Result<Lock, SpaceError> {
         let started = Instant::now();
-        let mut told = false;
+        let mut is_reported = false;
         loop {
             let attempted = match self.attempt() {
                 Err(error) if self.is_not_yet_shared(&error, started) => {
@@ -88,8 +88,8 @@ impl LockRequest {
             if is_over(wait, started) {
                 return Err(SpaceError::Locked { path: self.path.clone(), holders: self.holders() });
             }
-            if !told && started.elapsed() >= TOLD_AFTER {
-                told = true;
+            if !is_reported && started.elapsed() >= REPORTED_AFTER {
+                is_reported = true;
                 on_wait(&Waiting { path: &self.path, holders: self.holders() });
             }
             std::thread::sleep(RETRY_EVERY);
@@ -101,7 +101,7 @@ impl LockRequest {
         if self.shared
             && let Err(error) = sys::fs::lock::share(&file)
         {
-            log::debug!("{} stays for its owner alone: {error}", self.path.display());
+            log::debug!("{} stays accessible to its owner only: {error}", self.path.display());
         }
         match file.try_lock() {
             Ok(()) => Ok(sys::fs::lock::is_still_at(&file, &self.path)?.then_some(file)),
@@ -110,7 +110,7 @@ impl LockRequest {
         }
     }
 
-    /// Another member has just created the file, and its mode, which the umask restricts at first, does not let us in yet.
+    /// Another member has just created the file, and its mode, which the umask restricts at first, does not give us access yet.
     fn is_not_yet_shared(&self, error: &io::Error, started: Instant) -> bool {
         let is_denied = error.kind() == io::ErrorKind::PermissionDenied && error.raw_os_error().is_some();
         self.shared && is_denied && started.elapsed() < SHARING

@@ -10,9 +10,9 @@
 //! - Nothing is created, removed or opened through a link: see [`crate::sys::fs::at`].
 //! - `.meta` is written last, and only if every file is as it should be. A run that ends early, at any point, leaves a mark next to
 //!   the old `.meta`, which makes the next run read the content of every file.
-//! - A directory to remove is set aside by a rename; the caller starts its deletion when nothing waits for it any more: see [`sweep`].
+//! - A directory to remove is set aside by a rename; the caller starts its deletion when no command waits for that: see [`sweep`].
 //!
-//! It deliberately does not sync (after a power cut the next run repairs), and does not change directory modes (as RCC).
+//! It deliberately does not sync (after a power cut the next run repairs), and does not change directory modes (like RCC).
 
 mod checksummed;
 mod content;
@@ -21,6 +21,7 @@ mod differences;
 mod execute;
 pub mod health;
 mod listed;
+mod make_pristine;
 mod place;
 mod plan;
 mod pristine;
@@ -106,7 +107,7 @@ pub struct Options {
     pub allow_setuid: bool,
     /// How long to wait for RCC's lock.
     pub wait: Wait,
-    /// Create the pristine tree now if there is none: the next new space of this catalog is made from it.
+    /// Create the pristine tree now if there is none: the next new space of this catalog is created from it.
     pub warm: bool,
     /// Number of threads; by default the number of processors, up to eight.
     pub threads: Option<NonZeroUsize>,
@@ -165,7 +166,7 @@ pub enum MaterializeError {
         /// Why.
         source: io::Error,
     },
-    /// Some files are not as they should be: a new space was not created, an existing one is unfinished.
+    /// Some files could not be placed: a new space was not created, an existing one is unfinished.
     #[error("{} of {} could not be placed, the first: {}", counted(report.errors.len(), "file"), report.space.display(), first(report))]
     Incomplete {
         /// What was done, and which files failed.
@@ -220,6 +221,7 @@ pub fn materialize(
     let _live = space.go_live()?;
     let _lock = space.lock(options.wait, on_wait)?;
     space.refuse_mounted()?;
+    space.refuse_foreign()?;
     let observer = Counting { tally: Tally::new(), outer: observer };
     let run = Run { job, options, observer: &observer };
     let mut clock = Clock { seconds: Seconds::default(), last: started };
@@ -231,7 +233,7 @@ pub fn materialize(
     run.conclude(outcome, clock.seconds)
 }
 
-/// The maximum number of threads. More only wait for each other: with 9,999 a restore of two seconds took 130.
+/// The maximum number of threads. More threads only wait for each other: with 9,999 of them, a restore of two seconds took 130.
 const MOST_THREADS: usize = 64;
 
 fn pool(threads: Option<NonZeroUsize>) -> io::Result<rayon::ThreadPool> {

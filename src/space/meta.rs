@@ -1,8 +1,8 @@
 //! The files that RCC expects: `.meta` and `.meta.info`, `.use`, `used/…`, a touched catalog, a line in the journal.
 //!
 //! `.meta` is written last, to a temporary file and renamed (RCC writes it in place): a reader never sees a partial one, and an
-//! interrupted restore leaves the old one, whose digests then disagree with the files. The marks of use are only informative: where
-//! RCC's directories are not writable, they are left out, and that is logged.
+//! interrupted restore leaves the old one, whose digests then disagree with the files. The marks of use are only informative: if
+//! RCC's directories are not writable, they are omitted, which is logged.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
@@ -15,8 +15,8 @@ use crate::rcc::catalog::{Catalog, CatalogId, Header};
 use crate::rcc::home::controller_identity;
 use crate::sys;
 
-/// How long the times of a catalog count as the time of its last use. RCC's lists count days; and whenever the times change, the whole
-/// catalog is read again to check that nothing else did (see [`crate::store::index::Index::ensure`]).
+/// How long the times of a catalog count as the time of its last use. RCC's lists count days; and whenever the times change, the
+/// whole catalog is read again to check that nothing else changed (see [`crate::store::index::Index::ensure`]).
 const RECENT: Duration = Duration::from_secs(3600);
 
 /// The content of the space's `.meta`: what the last complete materialize put there.
@@ -51,6 +51,12 @@ impl Space {
                 None
             }
         }
+    }
+
+    /// The blueprint in `.meta`: of a large one, only the beginning is read.
+    pub fn meta_blueprint(&self) -> Option<String> {
+        let header = Header::peek(&self.sibling(".meta"));
+        header.or_else(|| Some(self.old_meta()?.catalog.header)).map(|header| header.blueprint)
     }
 
     /// Writes `.meta` and `.meta.info`: from now on `catalog` is in the space.
@@ -124,7 +130,7 @@ impl Space {
 /// Marks are only for RCC's lists: for us a hololib on a read-only volume is enough.
 fn tolerate(path: &Path, outcome: io::Result<()>) {
     if let Err(error) = outcome {
-        log::debug!("No mark of use at {}: {error}", path.display());
+        log::debug!("Cannot record the use at {}: {error}", path.display());
     }
 }
 
@@ -145,16 +151,16 @@ fn append(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
 /// files too, and a `.meta` lost in a power cut means that nothing is known, which is right. RCC does not take the temporary name for
 /// a `.meta`.
 fn publish(path: &Path, write: impl FnOnce(&mut io::BufWriter<&File>) -> io::Result<()>) -> io::Result<()> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(".holofs-tmp");
-    match fs::remove_file(&beside) {
+    let mut temp = path.as_os_str().to_owned();
+    temp.push(".holofs-tmp");
+    match fs::remove_file(&temp) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}
     }
-    let file = sys::fs::shared::create_new(Path::new(&beside), 0o666)?;
+    let file = sys::fs::shared::create_new(Path::new(&temp), 0o666)?;
     let mut buffered = io::BufWriter::new(&file);
     write(&mut buffered)?;
     buffered.flush()?;
     drop(buffered);
-    fs::rename(&beside, path)
+    fs::rename(&temp, path)
 }

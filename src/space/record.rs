@@ -6,18 +6,20 @@
 //! - Nothing is written unless the whole tree can be recorded as far as the walk can tell; a failure after that leaves unreferenced
 //!   blobs, and no catalog.
 //! - The recorded directory is only read. A file or directory that changes meanwhile is an error.
-//! - RCC stores only contents that it reaches through real directories, and then requires a blob for every digest of the catalog: it
-//!   can never use what it recorded of a link that leads out of the tree. So here every digest gets its blob, even for links and files
-//!   below them.
+//! - RCC stores only contents that it reaches through real directories, and then requires a blob for every digest of the catalog,
+//!   so it can never use a catalog that it recorded from a tree with a link that leads out. Here every digest gets its blob, even
+//!   those of links and of files below them.
 //! - RCC writes `identity.yaml` into its stage before it records; here that is up to the creator of the tree, and its absence is a
 //!   warning.
 //!
 //! The caller holds RCC's lock of the hololib.
 
+mod ahead;
 mod blob;
 mod content;
 mod error;
 mod publish;
+mod tree;
 mod walk;
 
 use std::collections::HashSet;
@@ -26,15 +28,19 @@ use std::io::{self, Write};
 use std::path::{Component, Path, PathBuf};
 use std::time::Instant;
 
+pub use ahead::Ahead;
 pub use error::RecordError;
 
 use crate::rcc::catalog::{Catalog, Header, IDENTITY_LENGTH};
 use crate::rcc::digest::{Digest, Hasher};
 use crate::rcc::home::{self, Home};
 use crate::store::observe::{Counter, Observer};
+use crate::sys::fs::stat::read_regular;
 
 /// RCC's name of the file with the specification, whose hash is the blueprint.
 pub const IDENTITY_FILE: &str = "identity.yaml";
+/// A longer specification is not compared.
+const MAX_IDENTITY: u64 = 16 << 20;
 /// RCC restores through a temporary name that is up to eight bytes longer.
 const RESTORABLE_NAME: usize = 247;
 
@@ -97,6 +103,17 @@ pub fn record(
     options: &Options,
     observer: &dyn Observer,
 ) -> Result<Recorded, RecordError> {
+    record_rest(dir, home, options, &Ahead::default(), observer)
+}
+
+/// As [`record`]; files that were read ahead are not read again.
+pub fn record_rest(
+    dir: &Path,
+    home: &Home,
+    options: &Options,
+    ahead: &Ahead,
+    observer: &dyn Observer,
+) -> Result<Recorded, RecordError> {
     let started = Instant::now();
     let header = header(dir, home, options)?;
     let root = PathBuf::from(&header.path);
@@ -105,7 +122,7 @@ pub fn record(
     warnings.extend(long_names(&walked));
     observer.expect(walked.contents.iter().map(|content| content.stat.size).sum());
     let library = blob::Library::ensure(home)?;
-    content::read_all(&mut walked, header.identity.as_bytes(), &library, observer)?;
+    tree::read_all(&mut walked, header.identity.as_bytes(), &library, ahead, observer)?;
     walked.check_unchanged()?;
     let catalog = Catalog::new(header, walked.dirs)
         .map_err(|source| RecordError::Catalog { path: root.clone(), source: Box::new(source) })?;
@@ -206,16 +223,18 @@ fn check_identity(identity: &str, path: &Path, home: &Home) -> Result<(), Record
 
 fn warnings(root: &Path, home: &Home, header: &Header) -> Vec<String> {
     let mut warnings = Vec::new();
-    match fs::read_to_string(root.join(IDENTITY_FILE)) {
+    match read_regular(&root.join(IDENTITY_FILE), MAX_IDENTITY) {
         Err(_) => warnings.push(format!(
             "There is no {IDENTITY_FILE} in {}; RCC shows it as the specification of the environment",
             root.display()
         )),
-        Ok(text) if home::blueprint_hash(text.trim()) != header.blueprint => warnings.push(format!(
-            "{IDENTITY_FILE} in {} is not the text of the blueprint {}",
-            root.display(),
-            header.blueprint
-        )),
+        Ok(text) if home::blueprint_hash(String::from_utf8_lossy(&text).trim()) != header.blueprint => {
+            warnings.push(format!(
+                "{IDENTITY_FILE} in {} is not the text of the blueprint {}",
+                root.display(),
+                header.blueprint
+            ))
+        }
         Ok(_) => {}
     }
     let base = root.parent().unwrap_or(root);

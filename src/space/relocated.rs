@@ -22,6 +22,7 @@ use crate::store::fingerprints::Fingerprints;
 use crate::store::index::{Index, Ino, Rewrites};
 use crate::store::observe::origin::{self, Origin};
 use crate::store::observe::{Counter, Observer};
+use crate::store::pieces::Part;
 use crate::store::relocate::{LABEL_LEN, RelocateError, Relocation};
 use crate::store::{BlobSource, MOTHER_TIME, RawFile, StoreError, Wanted};
 use crate::sys::fs::beneath::{FileFacts, facts_at, facts_of_file};
@@ -140,19 +141,19 @@ impl Relocated {
         out: &mut [u8],
     ) -> Result<(), ContentError> {
         let failed = |source| ContentError::Read { digest: wanted.digest, source };
+        let range = offset..offset.saturating_add(out.len() as u64);
         // A space at the catalog's own path needs no changes.
         if rewrite.is_empty() || self.label == self.identity {
-            return self.source.open(wanted)?.read_exact_at(out, offset).map_err(failed);
+            return self.source.read(wanted, offset, out)?.map_err(failed);
         }
         if let Some(file) = self.patched(ino, wanted) {
             origin::note(Origin::Relocated);
             return file.read_exact_at(out, offset).map_err(failed);
         }
-        let raw = self.checked(ino, wanted, rewrite)?;
-        raw.read_exact_at(out, offset).map_err(failed)?;
-        let end = offset.saturating_add(out.len() as u64);
+        self.check(ino, wanted, rewrite)?;
+        self.source.read(wanted, offset, out)?.map_err(failed)?;
         let first = offset.saturating_sub(LABEL_LEN as u64 - 1);
-        self.relocation().patch(out, offset, rewrite.in_range(first..end));
+        self.relocation().patch(out, offset, rewrite.in_range(first..range.end));
         Ok(())
     }
 
@@ -172,7 +173,8 @@ impl Relocated {
         rewrite.iter().try_for_each(|at| copy.write_all_at(&self.label, at))
     }
 
-    /// Patches every relocated file that is not patched yet, until `stop` is set. A bad file is logged and skipped: reads of it fail.
+    /// Patches every relocated file that is not patched yet, until `stop` is set. A bad file is logged and skipped: reads of it
+    /// fail. A file whose content would have to be fetched is skipped too, and patched at each read.
     pub fn fill(&self, index: &Index, stop: &AtomicBool) {
         if self.paranoid {
             return;
@@ -180,7 +182,7 @@ impl Relocated {
         let dir = match self.place.ensure() {
             Ok(dir) => self.dir.get_or_init(|| dir),
             Err(error) => {
-                let reason = format!("Cannot make {}: {error}", self.place.display());
+                let reason = format!("Cannot create {}: {error}", self.place.display());
                 return self.observer.fallback("patch at each read", &reason);
             }
         };
@@ -190,6 +192,9 @@ impl Relocated {
             }
             let Some(node) = index.node(ino) else { continue };
             let wanted = Wanted { digest: file.digest, size: file.size, mode: node.mode };
+            if !self.source.is_local(&wanted) {
+                continue;
+            }
             match self.ensure(dir, ino, &wanted, file.rewrite) {
                 Ok(()) => {}
                 Err(Unpatched::Content(error)) => log::warn!("Cannot relocate inode {ino}: {}", line(&error)),
@@ -213,13 +218,39 @@ impl Relocated {
     /// The raw content, after its offsets were checked once.
     fn checked(&self, ino: Ino, wanted: &Wanted, rewrite: Rewrites<'_>) -> Result<RawFile, ContentError> {
         let raw = self.source.open(wanted)?;
-        if self.state(ino) == UNKNOWN {
-            self.relocation()
-                .check(|out, at| raw.read_at(out, at), rewrite.iter())
-                .map_err(|source| ContentError::Relocate { digest: wanted.digest, source })?;
-            self.set_state(ino, CHECKED);
-        }
+        self.check(ino, wanted, rewrite)?;
         Ok(raw)
+    }
+
+    /// Checks once that the identity is at each offset.
+    fn check(&self, ino: Ino, wanted: &Wanted, rewrite: Rewrites<'_>) -> Result<(), ContentError> {
+        if self.state(ino) != UNKNOWN {
+            return Ok(());
+        }
+        let mut lacking = None;
+        let checked = match self.source.part(wanted, 0..0)? {
+            Part::Whole(raw) => self.relocation().check(|out, at| raw.read_at(out, at), rewrite.iter()),
+            Part::Pieces(_) => {
+                let read = |out: &mut [u8], at: u64| {
+                    let end = at.saturating_add(out.len() as u64).min(wanted.size);
+                    let out = out.get_mut(..end.saturating_sub(at) as usize).unwrap_or_default();
+                    match self.source.part(wanted, at..end) {
+                        Ok(part) => part.read_exact_at(out, at).map(|()| out.len()),
+                        Err(error) => {
+                            lacking = Some(error);
+                            Err(io::ErrorKind::NotFound.into())
+                        }
+                    }
+                };
+                self.relocation().check(read, rewrite.iter())
+            }
+        };
+        if let Some(error) = lacking {
+            return Err(error.into());
+        }
+        checked.map_err(|source| ContentError::Relocate { digest: wanted.digest, source })?;
+        self.set_state(ino, CHECKED);
+        Ok(())
     }
 
     /// Creates the patched file of `ino` unless it exists.
@@ -268,7 +299,7 @@ impl Relocated {
         let file = opened.filter(is_unchanged);
         let Some(file) = file.map(Arc::new) else {
             log::warn!(
-                "The relocated file {} is not as it was left: patching at each read",
+                "The relocated file {} has changed since it was created: patching at each read",
                 self.path(ino).display()
             );
             self.set_state(ino, CHECKED);

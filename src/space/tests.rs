@@ -55,18 +55,18 @@ fn a_lock_is_exclusive_names_its_holder_and_leaves_its_file() {
 }
 
 #[test]
-fn a_wait_is_told_once_and_ends_at_its_bound() {
+fn wait_is_reported_once_and_ends_at_its_bound() {
     let Fixture { dir: _dir, home: _, space } = fixture();
     let _held = space.lock(Wait::Not, &quiet).unwrap();
-    let told = std::cell::Cell::new(0);
+    let reports = std::cell::Cell::new(0);
     let started = Instant::now();
     let outcome = space.lock(Wait::For(Duration::from_millis(1200)), &|waiting| {
         assert_eq!(waiting.holders.0.len(), 1);
-        told.set(told.get() + 1);
+        reports.set(reports.get() + 1);
     });
     assert!(matches!(outcome, Err(SpaceError::Locked { .. })));
     assert!(started.elapsed() >= Duration::from_millis(1200));
-    assert_eq!(told.get(), 1);
+    assert_eq!(reports.get(), 1);
 }
 
 #[test]
@@ -122,6 +122,7 @@ fn state_of(space: &Space) -> MountState {
         method: "mount".into(),
         reason: String::new(),
         device: 40,
+        source: "holofs-1".into(),
         namespace: Some(7),
         kept_in: vec![7],
         pid_namespace: Some(8),
@@ -220,7 +221,7 @@ fn the_meta_of_the_golden_space_is_what_rcc_wrote() {
         assert_eq!(&info[..info.len() - 2], head, "the info is the head of the meta");
         let old = space.old_meta().unwrap();
         assert_eq!(old.catalog.header.identity, space.label.to_string());
-        assert_eq!(fs::read_dir(&space.base).unwrap().count(), 2, "nothing else stays beside the space");
+        assert_eq!(fs::read_dir(&space.base).unwrap().count(), 2, "nothing else is left next to the space");
     }
 }
 

@@ -46,7 +46,7 @@ pub fn warm(index: &Index, store: &Store, observer: &dyn Observer) -> WarmedStor
     let ensure = |(ino, wanted): &(Ino, Wanted)| {
         let outcome = store.ensure_raw(wanted);
         observer.advance(1);
-        outcome.err().map(|error| told(index, *ino, wanted, &error))
+        outcome.err().map(|error| failed(index, *ino, wanted, &error))
     };
     let errors = wanted.par_iter().filter_map(ensure).collect();
     WarmedStore {
@@ -69,7 +69,7 @@ fn contents(index: &Index) -> Vec<(Ino, Wanted)> {
     files.filter(|(_, wanted)| seen.insert(wanted.key())).collect()
 }
 
-fn told(index: &Index, ino: Ino, wanted: &Wanted, error: &StoreError) -> WarmError {
+fn failed(index: &Index, ino: Ino, wanted: &Wanted, error: &StoreError) -> WarmError {
     let path = index.path_of(ino).map_or_else(|| format!("inode {ino}"), |path| path.to_string());
     WarmError { path, digest: wanted.digest.to_string(), message: chain(error).to_string() }
 }

@@ -33,6 +33,11 @@ impl Descriptors {
         Descriptors { entries: Mutex::new(Entries { files, in_memory: 0 }), memory_limit }
     }
 
+    /// The maximum number of bytes of files in memory.
+    pub fn memory_limit(&self) -> u64 {
+        self.memory_limit
+    }
+
     /// The descriptor for `key`, which becomes the most recently used.
     pub fn get(&self, key: &RawKey) -> Option<RawFile> {
         self.lock().files.get(key).cloned()

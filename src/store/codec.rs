@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::fmt;
 use std::io::{self, BufRead, BufReader, Read};
 
-use flate2::bufread::GzDecoder;
+use flate2::bufread::{GzDecoder, MultiGzDecoder};
 
 use crate::store::buffer::{BUFFER, with_buffer};
 use crate::store::verify::{Fault, Gate};
@@ -57,6 +57,20 @@ impl Codec {
             Codec::Gzip => gunzip(source, gate),
             Codec::Zstd => unzstd(source, gate),
         }
+    }
+
+    /// The decoded content of `source`, unverified: the caller compares it with content that was verified before.
+    pub fn reader(self, source: impl Read + Send + 'static) -> io::Result<Box<dyn Read + Send>> {
+        let source = BufReader::with_capacity(BUFFER, source);
+        Ok(match self {
+            Codec::Raw => Box::new(source),
+            Codec::Gzip => Box::new(MultiGzDecoder::new(source)),
+            Codec::Zstd => {
+                let mut frames = zstd::Decoder::with_buffer(source)?;
+                frames.window_log_max(ZSTD_WINDOW_LOG)?;
+                Box::new(frames)
+            }
+        })
     }
 }
 
@@ -234,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn formats_are_told_by_their_first_bytes() {
+    fn formats_are_recognized_by_their_first_bytes() {
         assert_eq!(Codec::sniff(&gzip(b"")), Codec::Gzip);
         assert_eq!(Codec::sniff(&zstd_frame(b"")), Codec::Zstd);
         assert_eq!(Codec::sniff(b"\x1f\x8b"), Codec::Raw);

@@ -1,12 +1,12 @@
-//! Fingerprints: the state of files in our own directories when their content was verified. A fingerprint is the inode and its change time, which no
-//! user can set: so a file that was modified and given its old time is detected.
+//! Fingerprints: the state of files in our own directories when their content was verified. A fingerprint is the inode number and the
+//! change time, which no user can set. So a file that was modified is detected even if its modification time was restored.
 //!
 //! ```text
 //! <directory>/seals   a line for each: name, inode, seconds, nanoseconds; the last one of a name counts
 //! ```
-//! A fingerprint only saves time: a file whose fingerprint is missing or does not match is verified by content, or created again, and fingerprinted again.
-//! Fingerprints added by other processes are read when a fingerprint does not match. A program of the same user that also writes a fingerprint is not
-//! detected: it has the same rights as its user (`--paranoid` trusts no fingerprint).
+//! A fingerprint only saves time: a file whose fingerprint is missing or does not match is verified by content or created again, and
+//! then gets a new fingerprint. Fingerprints added by other processes are read when a fingerprint does not match. A program of the
+//! same user that also writes a fingerprint is not detected: it has the same rights as its user (`--paranoid` trusts no fingerprint).
 
 use std::collections::HashMap;
 use std::ffi::OsStr;
@@ -18,8 +18,8 @@ use crate::sys::fs::beneath::FileFacts;
 use crate::sys::fs::place::Place;
 
 /// The file in each directory.
-const NAME: &str = "seals";
-/// A longer file of fingerprints is started again: ten times what the largest directory needs.
+pub const NAME: &str = "seals";
+/// A longer file is discarded and a new one is started: ten times what the largest directory needs.
 const MOST: u64 = 8 << 20;
 /// The number of fingerprints that are written at once.
 const AT_ONCE: usize = 64;
@@ -103,7 +103,7 @@ impl Fingerprints {
         let text = self.dir.below(NAME).read(MOST);
         if text.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::NotFound) {
             let gone = self.dir.below(NAME).remove();
-            log::debug!("The fingerprints of {} begin again: {gone:?}", self.dir.display());
+            log::debug!("The fingerprints of {} are started again: {gone:?}", self.dir.display());
         }
         let text = text.unwrap_or_default();
         known.read = Some(text.len() as u64);
@@ -171,7 +171,7 @@ mod tests {
         assert!(!reader.hold("one", &facts()));
         writer.add("one", &facts());
         drop(writer);
-        assert!(reader.hold("one", &facts()), "what somebody else has verified meanwhile");
+        assert!(reader.hold("one", &facts()), "what another process has verified meanwhile");
         assert!(open().hold("one", &facts()));
         assert!(!open().hold("two", &facts()));
         let was = fs::metadata(temp.path().join("one")).unwrap().modified().unwrap();

@@ -1,4 +1,4 @@
-//! The Index: one catalog compiled into a flat file that is mapped, not parsed.
+//! The Index: one catalog compiled into a flat file that is read or mapped, but not parsed.
 //!
 //! Nodes are in breadth-first order, so the children of a directory are consecutive and sorted by name bytewise: a lookup is a binary
 //! search, a listing a slice, and an inode number a position. The catalog's shadow subtrees (what RCC recorded below a link to a

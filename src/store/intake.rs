@@ -38,7 +38,7 @@ pub fn publish_verified(
             }
             Err((codec, fault)) => {
                 refused = Some(explain((digest, size), origin, codec, fault));
-                Err(io::Error::new(io::ErrorKind::InvalidData, "the blob is not what its name says"))
+                Err(io::Error::new(io::ErrorKind::InvalidData, "the blob does not match its name"))
             }
         }
     });
@@ -61,6 +61,13 @@ pub fn pass(
         Fault::Corrupt(source) | Fault::Read(source) => StoreError::Supply { digest: *digest, source },
         fault => explain((digest, size), Path::new("the remote"), Codec::Raw, fault),
     })
+}
+
+/// The error for a piece that is not what the head says.
+pub(super) fn wrong_piece(digest: &Digest, piece: u64) -> StoreError {
+    let source = io::Error::new(io::ErrorKind::InvalidData, format!("piece {piece} has another digest"));
+    let tried = Box::new(Tried { codec: Codec::Raw, raw: None });
+    StoreError::Corrupt { digest: *digest, path: Path::new("the remote").into(), tried, source }
 }
 
 /// Reads all of `tee`, decoded and verified.
@@ -113,9 +120,9 @@ impl Read for Tee<'_, '_> {
         };
         self.left = left;
         if let Err(error) = self.out.write_all(&buffer[..len]) {
-            let told = io::Error::new(error.kind(), "cannot write");
+            let short = io::Error::new(error.kind(), "cannot write");
             self.failed = Some(error);
-            return Err(told);
+            return Err(short);
         }
         Ok(len)
     }

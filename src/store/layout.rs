@@ -26,7 +26,7 @@ impl RawMode {
     }
 }
 
-/// Identifies an entry of the raw store: a content may be there once per mode.
+/// Identifies an entry of the raw store: the same content may have one entry per mode.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RawKey {
     /// The digest of the content.
@@ -61,7 +61,7 @@ impl RawKey {
     }
 }
 
-/// The prefix of every temporary file in the raw store; the process number and `-` follow.
+/// The prefix of every temporary file in the raw store; the pid and `-` follow.
 const TEMP_PREFIX: &str = "tmp-";
 
 /// A temporary name for process `pid`, made unique by a counter and a random number.
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_temporary_name_tells_its_process() {
+    fn temporary_name_contains_its_process() {
         assert_eq!(temp_owner(&temp_name(42, 7, 99)), Some(42));
         assert_eq!(temp_owner("tmp-x-1"), None);
         assert_eq!(RawKey::parse(&temp_name(42, 7, 99)), None);

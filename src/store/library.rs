@@ -149,6 +149,12 @@ impl Blob {
         FromStart { file: &self.file, at: 0 }
     }
 
+    /// The content from its start, which is not verified.
+    pub(super) fn content(&self, size: u64) -> io::Result<Box<dyn Read + Send>> {
+        let (codec, _) = self.choose(size).map_err(io::Error::other)?;
+        codec.reader(OwnFromStart { file: self.file.try_clone()?, at: 0 })
+    }
+
     /// The blob's file, if its stored bytes may be the raw content: copies of it must be verified.
     pub(super) fn raw_candidate(&self, size: u64) -> Option<&File> {
         let raw = self.facts.size == size && self.sniff().is_ok_and(|codec| codec == Codec::Raw);
@@ -274,6 +280,20 @@ struct FromStart<'f> {
 impl Read for FromStart<'_> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let len = self.file.read_at(buffer, self.at)?;
+        self.at += len as u64;
+        Ok(len)
+    }
+}
+
+/// As [`FromStart`], with its own descriptor.
+struct OwnFromStart {
+    file: File,
+    at: u64,
+}
+
+impl Read for OwnFromStart {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let len = FromStart { file: &self.file, at: self.at }.read(buffer)?;
         self.at += len as u64;
         Ok(len)
     }

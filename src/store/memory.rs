@@ -1,4 +1,4 @@
-//! Sources without a hololib, for tests: contents in memory, and injected failures.
+//! Content in memory: files where the raw store cannot be used, and, for tests, sources without a hololib and injected failures.
 
 use std::collections::HashMap;
 use std::io::{self, Write};
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_failing_source_fails_as_often_as_told() {
+    fn failing_source_fails_the_given_number_of_times() {
         let mut source = MemorySource::new();
         let digest = source.add(Regime::Sha256, b"x");
         let source = FailingSource::new(source);

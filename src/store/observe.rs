@@ -73,6 +73,8 @@ counters! {
     RawHealed = "raw_healed",
     /// Blobs served from memory because the raw store could not store them.
     ServedFromMemory = "served_from_memory",
+    /// How often a blob that does not fit in memory was decoded from its start.
+    DecodedInPieces = "decoded_in_pieces",
     /// Blobs rejected: missing, truncated, or with other content.
     BlobErrors = "blob_errors",
     /// Blobs written into the hololib by a recorder.
@@ -87,6 +89,10 @@ counters! {
     RemoteBytes = "remote_bytes",
     /// Requests that were sent again, after an error or wrong content.
     RemoteRetries = "remote_retries",
+    /// How often the remote began to count as down.
+    RemoteDown = "remote_down",
+    /// Requests for content that failed at once, since the remote counted as down.
+    RemoteRefused = "remote_refused",
     /// Milliseconds that readers waited for content of the remote.
     RemoteWaited = "remote_waited_ms",
     /// Bytes returned for reads of a mount.
@@ -108,15 +114,26 @@ pub trait Observer: Send + Sync {
     fn fallback(&self, what: &'static str, reason: &str);
 
     /// The whole work has `total` steps.
-    fn expect(&self, total: u64) {
+    fn expect(&self, _total: u64) {
         // Most observers show no progress.
-        std::hint::black_box(total);
     }
 
     /// `steps` more are done.
-    fn advance(&self, steps: u64) {
-        std::hint::black_box(steps);
-    }
+    fn advance(&self, _steps: u64) {}
+}
+
+/// The fallback of content that a supplier did not supply.
+pub const UNSUPPLIED: &str = "content of the remote";
+
+/// The reads that failed because their content is missing or damaged.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Unread {
+    /// All of them.
+    pub reads: u64,
+    /// Those of content that a supplier did not supply.
+    pub unsupplied: u64,
+    /// Why it did not supply the first.
+    pub why: String,
 }
 
 /// Counts, and keeps the first reason of each fallback.
@@ -128,7 +145,7 @@ pub struct Tally {
 }
 
 /// How often a fallback was used, and why the first time.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Fallback {
     /// Number of times.
     pub count: u64,
@@ -170,6 +187,13 @@ impl Tally {
         self.lock_fallbacks().clone()
     }
 
+    /// The reads that failed.
+    pub fn unread(&self) -> Unread {
+        let unsupplied = self.lock_fallbacks().get(UNSUPPLIED).cloned();
+        let Fallback { count: unsupplied, reason: why } = unsupplied.unwrap_or_default();
+        Unread { reads: self.get(Counter::BlobErrors), unsupplied, why }
+    }
+
     fn lock_fallbacks(&self) -> std::sync::MutexGuard<'_, BTreeMap<&'static str, Fallback>> {
         self.fallbacks.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
@@ -203,5 +227,9 @@ mod tests {
         tally.fallback("reflink", "second");
         assert_eq!(tally.counts(), BTreeMap::from([("copied", 5)]));
         assert_eq!(tally.fallbacks()["reflink"], Fallback { count: 2, reason: "first".into() });
+        assert_eq!(tally.unread(), Unread::default());
+        tally.count(Counter::BlobErrors, 3);
+        tally.fallback(UNSUPPLIED, "no network");
+        assert_eq!(tally.unread(), Unread { reads: 3, unsupplied: 1, why: "no network".into() });
     }
 }

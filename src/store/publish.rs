@@ -31,7 +31,7 @@ pub enum Published {
     AlreadyThere,
 }
 
-/// How often writing a blob is retried because its directory was removed meanwhile (RCC's `check` does that).
+/// How often writing a blob is tried at most, if its directory is removed meanwhile (RCC's `check` does that).
 const TRIES: usize = 3;
 
 /// Adds `stored`, the blob's bytes in the library's encoding, to `library`.

@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_wrong_list_is_told_with_its_offset() {
+    fn wrong_list_is_reported_with_its_offset() {
         let content = [b"..", &IDENTITY[..], b".."].concat();
         let check = |offset| RELOCATION.check(reader(&content), [2, offset].into_iter()).unwrap_err();
         assert!(matches!(check(3), RelocateError::NotIdentity { offset: 3 }));

@@ -22,7 +22,7 @@ pub struct Sweep {
 
 /// The maximum content size that is read of a blob whose size is not known.
 const UNDECLARED: u64 = 1 << 40;
-/// How often a blob is read again because it is being written.
+/// How often a blob is read at most, if it is being written meanwhile.
 const TRIES: usize = 5;
 
 impl Library {
@@ -76,8 +76,7 @@ impl Library {
         }
     }
 
-    /// Moves a blob out of the library, into `aside`; false if it does not exist any more, or is not a regular file: that is no
-    /// content, and stays.
+    /// Moves a blob out of the library, into `aside`; false if it no longer exists, or is not a regular file: such an entry stays.
     pub fn move_aside(&self, digest: &Digest, aside: impl Into<Place>) -> Result<bool, StoreError> {
         let aside = aside.into();
         let path = self.path().join(blob_path(digest));
@@ -90,7 +89,7 @@ impl Library {
         self.move_blob(digest, &blob, &dir).map_err(failed)
     }
 
-    /// Copies it if it cannot be renamed: to another device.
+    /// Renames it; if `aside` is on another device, copies and removes it.
     fn move_blob(&self, digest: &Digest, blob: &Blob, aside: &OwnedDir) -> io::Result<bool> {
         let relative = blob_path(digest);
         let (parent, name) =
@@ -117,7 +116,7 @@ mod tests {
     use crate::store::{Sharing, publish};
 
     #[test]
-    fn a_sweep_tells_blobs_from_strays_and_verifies_either_way() {
+    fn sweep_separates_blobs_from_strays_and_verifies_either_way() {
         let temp = tempfile::tempdir().unwrap();
         let good = Digest::of(Regime::SipHash128, b"good");
         let bad = Digest::of(Regime::SipHash128, b"bad");

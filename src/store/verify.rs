@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn every_other_content_is_told_apart() {
+    fn every_other_content_is_detected() {
         let digest = Digest::of(Regime::Sha256, b"content");
         let outcome = |content: &[u8]| {
             let mut gate = Gate::blind(&digest, 7);

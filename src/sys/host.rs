@@ -32,11 +32,11 @@ pub const DEFAULT_HOMES: [&str; 2] = if cfg!(target_os = "windows") {
 /// The variable that names the user's home directory.
 pub const USER_HOME: &str = if cfg!(target_os = "windows") { "USERPROFILE" } else { "HOME" };
 
-/// The file systems treat names that differ only in case as equal. (On macOS that depends on the volume and is detected when it
+/// True if file systems treat names that differ only in case as equal. (On macOS that depends on the volume and is detected when it
 /// happens: an entry that exists already is an error.)
 pub const IGNORES_CASE: bool = cfg!(target_os = "windows");
 
-/// The kernel driver that puts idle processors to sleep; the value is the one used in virtual machines.
+/// The file in which the kernel names the driver of idle processors, and the driver that is used in virtual machines.
 const IDLE_DRIVER: (&str, &str) = ("/sys/devices/system/cpu/cpuidle/current_driver", "haltpoll");
 
 /// Where the kernel of a virtual machine reports how many nanoseconds an idle processor polls before it halts.

@@ -1,6 +1,6 @@
 //! Mounting FUSE file systems, and unmounting only our own.
 //!
-//! A file system is configured key by key (`fsopen`), so no text of ours is ever parsed as options, and attached to a directory
+//! A file system is configured key by key (`fsopen`), so no text is ever parsed as options, and attached to a directory
 //! *descriptor*, so the directory that was checked is the one mounted on. It is always nosuid and nodev, and the kernel checks
 //! permissions (`default_permissions`).
 
@@ -18,7 +18,8 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::fs::FileTypeExt;
 use std::path::{Path, PathBuf};
 
-use rustix::fs::{AtFlags, Mode, OFlags, StatxAttributes, StatxFlags};
+use holofs_mount_helper::source;
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Statx, StatxAttributes, StatxFlags};
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, MoveMountFlags, UnmountFlags, fsconfig_create,
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, move_mount,
@@ -91,8 +92,8 @@ impl Detached {
     pub fn new(options: Options) -> io::Result<Detached> {
         let device = open_device()?;
         let context = fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC)
-            .map_err(|errno| told(errno, "this process may not mount (no CAP_SYS_ADMIN)"))?;
-        let mount = configure(&context, &device, options)?;
+            .map_err(|errno| explained(errno, "this process may not mount (no CAP_SYS_ADMIN)"))?;
+        let mount = configure(&context, &device, options, &source::unique())?;
         Ok(Detached { device: device.into(), mount })
     }
 
@@ -110,7 +111,7 @@ impl Detached {
             outcome => {
                 let through_descriptor = format!("/proc/self/fd/{}", self.mount.as_raw_fd());
                 rustix::mount::unmount(through_descriptor, UnmountFlags::DETACH)?;
-                Err(outcome.err().unwrap_or_else(|| io::Error::other("another mount lies on it")))
+                Err(outcome.err().unwrap_or_else(|| io::Error::other("another mount is on top of it")))
             }
         }
     }
@@ -119,6 +120,13 @@ impl Detached {
 /// Mounts a new FUSE file system on `point`; returns the device that its requests come from, and the mount.
 pub fn mount_fuse(point: &Mountpoint, options: Options) -> io::Result<(OwnedFd, MountId)> {
     Detached::new(options)?.attach(point)
+}
+
+/// A new detached mount, with this source, of the file system whose requests come from `device`, even if no mount of it is visible here.
+/// Needs Linux 5.14, and fails once the last mount of it is gone.
+pub fn another_of(device: &OwnedFd, options: Options, source: &str) -> io::Result<OwnedFd> {
+    let context = fsopen("fuse", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    configure(&context, device, options, source)
 }
 
 /// The subtype of our mounts.
@@ -138,7 +146,7 @@ pub fn open_device() -> io::Result<File> {
 }
 
 /// An error with a readable message for an errno; keeps its kind.
-fn told(errno: rustix::io::Errno, if_not_permitted: &str) -> io::Error {
+fn explained(errno: rustix::io::Errno, if_not_permitted: &str) -> io::Error {
     let error = io::Error::from(errno);
     match error.kind() {
         io::ErrorKind::PermissionDenied => io::Error::new(error.kind(), if_not_permitted.to_owned()),
@@ -146,12 +154,17 @@ fn told(errno: rustix::io::Errno, if_not_permitted: &str) -> io::Error {
     }
 }
 
-fn configure(context: &OwnedFd, device: &File, options: Options) -> io::Result<OwnedFd> {
+fn configure(
+    context: &OwnedFd,
+    device: &impl AsRawFd,
+    options: Options,
+    source: &str,
+) -> io::Result<OwnedFd> {
     let fd = device.as_raw_fd().to_string();
     let uid = rustix::process::geteuid().as_raw().to_string();
     let gid = rustix::process::getegid().as_raw().to_string();
     let texts = [
-        ("source", "holofs"),
+        ("source", source),
         ("subtype", SUBTYPE),
         ("fd", &fd),
         ("rootmode", "40000"),
@@ -167,7 +180,7 @@ fn configure(context: &OwnedFd, device: &File, options: Options) -> io::Result<O
         fsconfig_set_flag(context, "ro")?;
     }
     fsconfig_create(context)
-        .map_err(|errno| told(errno, "this process may not mount FUSE (a user namespace forbids it)"))?;
+        .map_err(|errno| explained(errno, "this process may not mount FUSE (a user namespace forbids it)"))?;
     let mut attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
     attributes.set(MountAttrFlags::MOUNT_ATTR_RDONLY, options.read_only);
     attributes.set(MountAttrFlags::MOUNT_ATTR_NOEXEC, options.no_exec);
@@ -187,7 +200,18 @@ pub fn mount_copy(copy: &OwnedFd, point: &Mountpoint) -> io::Result<()> {
 
 /// The mount that is visible at `path`.
 pub fn mount_at(path: &Path) -> io::Result<MountId> {
-    id_of(Mountpoint::open(path)?.dir)
+    id_in(&look(path)?)
+}
+
+/// The state of the directory at `path`, without a request to its file system, which may be ours. By its path: a descriptor would make the
+/// mount busy for an umount(8) at that moment, for as long as this thread waits for a processor.
+fn look(path: &Path) -> io::Result<Statx> {
+    let flags = AtFlags::SYMLINK_NOFOLLOW | AtFlags::NO_AUTOMOUNT | AtFlags::STATX_DONT_SYNC;
+    let state = rustix::fs::statx(rustix::fs::CWD, path, flags, StatxFlags::TYPE | StatxFlags::MNT_ID)?;
+    match FileType::from_raw_mode(state.stx_mode.into()) {
+        FileType::Directory => Ok(state),
+        _ => Err(rustix::io::Errno::NOTDIR.into()),
+    }
 }
 
 /// What is visible at a path.
@@ -203,8 +227,7 @@ pub struct Seen {
 
 /// What is at `path` now, without following a link; sends no request to the file system itself, which may be ours.
 pub fn seen(path: &Path) -> io::Result<Seen> {
-    let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-    let state = rustix::fs::statx(&Mountpoint::open(path)?.dir, "", flags, StatxFlags::MNT_ID)?;
+    let state = look(path)?;
     Ok(Seen {
         device: rustix::fs::makedev(state.stx_dev_major, state.stx_dev_minor),
         id: MountId(state.stx_mnt_id),
@@ -212,28 +235,34 @@ pub fn seen(path: &Path) -> io::Result<Seen> {
     })
 }
 
-/// Unmounts what is visible at `path` if it belongs to the file system `device`; false if it does not, or if nothing is mounted there.
-pub fn unmount_device(path: &Path, device: u64, lazy: bool) -> io::Result<bool> {
+/// Unmounts what is visible at `path` if it is a mount of the file system `device` with this source; false if it is not, or if nothing is
+/// mounted there.
+pub fn unmount_device(path: &Path, device: u64, source: &str, lazy: bool) -> io::Result<bool> {
     match seen(path) {
-        Ok(seen) if seen.is_root && seen.device == device => unmount(path, lazy).map(|()| true),
+        Ok(seen) if seen.is_root && seen.device == device && namespace::is_of(seen.id, source) => {
+            unmount(path, lazy).map(|()| true)
+        }
         Ok(_) => Ok(false),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
         Err(error) => Err(error),
     }
 }
 
-/// Sends no request to the file system itself, which may be ours and not served yet.
+/// The mount that `dir` is on. Sends no request to the file system itself, which may be ours and not served yet.
 pub(super) fn id_of(dir: impl AsFd) -> io::Result<MountId> {
     let flags = AtFlags::EMPTY_PATH | AtFlags::STATX_DONT_SYNC;
-    let state = rustix::fs::statx(dir, "", flags, StatxFlags::MNT_ID)?;
+    id_in(&rustix::fs::statx(dir, "", flags, StatxFlags::MNT_ID)?)
+}
+
+fn id_in(state: &Statx) -> io::Result<MountId> {
     if state.stx_mask & StatxFlags::MNT_ID.bits() == 0 {
         return Err(io::Error::new(io::ErrorKind::Unsupported, "the kernel reports no mount ids"));
     }
     Ok(MountId(state.stx_mnt_id))
 }
 
-/// Detaches the mount `id` if it is the one visible at `path`; files already open in it stay open. False if another mount lies on top,
-/// or ours is gone.
+/// Detaches the mount `id` if it is the one visible at `path`; files already open in it stay open. False if another mount is on
+/// top, or ours is gone.
 pub fn detach(path: &Path, id: MountId) -> io::Result<bool> {
     let point = match Mountpoint::open(path) {
         Ok(point) => point,

@@ -27,6 +27,7 @@ use std::io;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
+use std::time::Duration;
 
 use rustix::process::{Pid, getppid, getuid, test_kill_process};
 
@@ -53,12 +54,14 @@ impl Process {
         Process { pid, start_time: start_time(pid) }
     }
 
-    /// True while it runs: false for a zombie and for a killed process. Without /proc any process of that number counts.
+    /// True while it runs: false for a zombie and for a killed process. Without /proc any process with that pid counts.
     pub fn is_alive(&self) -> bool {
-        self.exists() && !is_ending(self.pid)
+        let Some(fields) = stat_fields(self.pid) else { return exists(self.pid) };
+        let started = self.start_time.zip(start_of(&fields));
+        started.is_none_or(|(then, now)| then == now) && !is_ending(&fields)
     }
 
-    /// Its parent, if that is alive and /proc shows it.
+    /// The pid of its current parent, as far as /proc shows.
     pub fn parent(&self) -> Option<u32> {
         stat_fields(self.pid)?.get(1)?.parse().ok()
     }
@@ -79,9 +82,17 @@ impl Process {
             .is_some_and(|(theirs, ours)| (theirs.dev(), theirs.ino()) == (ours.dev(), ours.ino()))
     }
 
-    /// True once it has released everything: it is gone, or is only waiting to be reaped. Its locks are free some time before.
+    /// True once it has released everything: it is gone, or is only waiting to be reaped. Its locks are released some time before that.
     pub fn has_ended(&self) -> bool {
         !self.exists() || stat_fields(self.pid).is_some_and(|fields| has_let_go(&fields))
+    }
+
+    /// Waits until it has ended, at most for `most`.
+    pub fn wait_for_end(&self, most: Duration) {
+        if let Err(error) = wait_for(self, most) {
+            log::trace!("The end of {self} is not reported: {error}");
+            std::thread::sleep(most);
+        }
     }
 
     /// True while it exists, even if it is exiting.
@@ -97,23 +108,57 @@ impl fmt::Display for Process {
     }
 }
 
+/// Waits for the end of `process`, which need not be a child of this process.
+#[cfg(target_os = "linux")]
+fn wait_for(process: &Process, most: Duration) -> io::Result<()> {
+    use rustix::event::{PollFd, PollFlags, Timespec, poll};
+    let pid = i32::try_from(process.pid).ok().and_then(Pid::from_raw).ok_or(io::ErrorKind::InvalidInput)?;
+    let ended = match rustix::process::pidfd_open(pid, rustix::process::PidfdFlags::empty()) {
+        Err(rustix::io::Errno::SRCH) => return Ok(()),
+        opened => opened?,
+    };
+    // The pid may belong to another process now.
+    if !process.exists() {
+        return Ok(());
+    }
+    let most = Timespec::try_from(most).map_err(io::Error::other)?;
+    poll(&mut [PollFd::new(&ended, PollFlags::IN)], Some(&most))?;
+    Ok(())
+}
+
+#[cfg(not(target_os = "linux"))]
+fn wait_for(_process: &Process, _most: Duration) -> io::Result<()> {
+    Err(io::ErrorKind::Unsupported.into())
+}
+
 /// True if there is a process `pid`, regardless of its owner.
 pub fn exists(pid: u32) -> bool {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     pid.is_some_and(|pid| !matches!(test_kill_process(pid), Err(rustix::io::Errno::SRCH)))
 }
 
-/// The fields of /proc/<pid>/stat from the third on. The name in the second may contain blanks and parentheses, so they are counted
+/// The fields of /proc/<pid>/stat from the third on. The name in the second may contain spaces and parentheses, so they are counted
 /// from its closing one.
 fn stat_fields(pid: u32) -> Option<Vec<String>> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let stat = shown(pid, "stat").ok()?;
     let (_, after_name) = stat.rsplit_once(')')?;
     Some(after_name.split_ascii_whitespace().map(str::to_owned).collect())
 }
 
+/// The file `what` of /proc/<pid>.
+fn shown(pid: u32, what: &str) -> io::Result<String> {
+    const MOST: u64 = 64 << 10;
+    let file = std::fs::File::open(format!("/proc/{pid}/{what}"))?;
+    String::from_utf8(crate::sys::fs::owned::read_at_most(&file, MOST)?).map_err(io::Error::other)
+}
+
 /// Field 22.
 fn start_time(pid: u32) -> Option<u64> {
-    stat_fields(pid)?.get(19)?.parse().ok()
+    start_of(&stat_fields(pid)?)
+}
+
+fn start_of(fields: &[String]) -> Option<u64> {
+    fields.get(19)?.parse().ok()
 }
 
 /// True if its first thread has ended and is not reaped yet (field 3).
@@ -127,22 +172,13 @@ fn has_let_go(fields: &[String]) -> bool {
     is_unreaped(fields) && threads.is_none_or(|threads| threads <= 1)
 }
 
-/// True if it is a zombie, is exiting (field 9), or is about to: a killed process keeps its locks until its last thread has noticed.
-fn is_ending(pid: u32) -> bool {
+/// True if it is a zombie, is exiting (field 9), or is about to (field 31: a SIGKILL is pending): a killed process keeps its locks until
+/// its last thread has noticed.
+fn is_ending(fields: &[String]) -> bool {
     const PF_EXITING: u64 = 4;
-    let Some(fields) = stat_fields(pid) else { return false };
-    let flags = fields.get(6).and_then(|flags| flags.parse::<u64>().ok()).unwrap_or_default();
-    is_unreaped(&fields) || flags & PF_EXITING != 0 || is_killed(pid)
-}
-
-/// True if a SIGKILL is pending.
-fn is_killed(pid: u32) -> bool {
     const KILL: u64 = 1 << 8;
-    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-    let pending = status
-        .lines()
-        .filter_map(|line| line.strip_prefix("SigPnd:").or_else(|| line.strip_prefix("ShdPnd:")));
-    pending.filter_map(|mask| u64::from_str_radix(mask.trim(), 16).ok()).any(|mask| mask & KILL != 0)
+    let bits = |field: usize| fields.get(field).and_then(|bits| bits.parse::<u64>().ok()).unwrap_or_default();
+    is_unreaped(fields) || bits(6) & PF_EXITING != 0 || bits(28) & KILL != 0
 }
 
 /// The parent's id; 0 if it is outside of this pid namespace.
@@ -174,10 +210,11 @@ pub fn program(first: Option<&OsStr>, path: Option<&OsStr>) -> io::Result<PathBu
     }
     let places = path.map(split).unwrap_or_default().into_iter().map(|dir| dir.join(&first));
     let found = places.into_iter().find(|place| place.is_file());
-    found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "there is no /proc to ask"))
+    found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "there is no /proc"))
 }
 
-/// The path of a program as the kernel shows it: an upgrade has replaced the file that runs by another one at the same path.
+/// The path of a program, from the path that the kernel shows: an upgrade replaces the running file with another one at the
+/// same path.
 fn installed(shown: PathBuf) -> PathBuf {
     use std::os::unix::ffi::OsStrExt;
     let path = shown.as_os_str().as_bytes().strip_suffix(b" (deleted)").map(OsStr::from_bytes);
@@ -221,9 +258,8 @@ mod tests {
     fn a_process_that_ended_and_was_not_reaped_is_not_alive() {
         let mut child = std::process::Command::new("true").spawn().unwrap();
         let process = Process::with_id(child.id());
-        while process.is_alive() || !process.has_ended() {
-            std::thread::sleep(std::time::Duration::from_millis(1));
-        }
+        process.wait_for_end(Duration::from_secs(600));
+        assert!(!process.is_alive() && process.has_ended());
         assert!(child.wait().unwrap().success());
         assert!(!Process::current().has_ended());
     }

@@ -1,6 +1,6 @@
 //! Output of untrusted text: to a terminal, to a log, into JSON.
 //!
-//! Names and messages may contain anything: an escape sequence that rewrites the terminal, a newline that starts a line of its own, a
+//! Names and messages may contain anything: an escape sequence that rewrites the terminal, a newline that starts another line, a
 //! command that a CI system takes from the output. Printed text goes through [`line()`]; JSON goes through serde, with [`path`] and
 //! its variants for text that need not be UTF-8. Nothing is escaped where it is created, so nothing is escaped twice.
 

@@ -137,7 +137,7 @@ pub fn bad_dirs() -> Vec<(String, Class, String)> {
     ]
 }
 
-/// Heads and roots that no catalog may have.
+/// Headers and roots that no catalog may have.
 pub fn bad_heads() -> Vec<(String, Class, String)> {
     let good = (IDENTITY, format!("/b/{IDENTITY}"), "14023a1f332a0231");
     let root = r#"{"name":"","mode":2147484141}"#;

@@ -67,9 +67,15 @@ pub fn assert_same_space(one: &Path, other: &Path) {
     assert!(!a.is_empty(), "{} is empty", one.display());
     let names: std::collections::BTreeSet<&PathBuf> = a.keys().chain(b.keys()).collect();
     let different = names.into_iter().filter(|name| a.get(*name) != b.get(*name));
-    let told: Vec<String> =
+    let found_differences: Vec<String> =
         different.take(10).map(|name| difference(name, a.get(name), b.get(name))).collect();
-    assert!(told.is_empty(), "{} and {} differ:\n{}", one.display(), other.display(), told.join("\n"));
+    assert!(
+        found_differences.is_empty(),
+        "{} and {} differ:\n{}",
+        one.display(),
+        other.display(),
+        found_differences.join("\n")
+    );
 }
 
 fn difference(name: &Path, a: Option<&Entry>, b: Option<&Entry>) -> String {

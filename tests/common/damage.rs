@@ -4,14 +4,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::golden::{self, CATALOG};
-use super::sandbox::Sandbox;
+use super::test_home::TestHome;
 
 /// A kind of damage to a blob, and its name.
 pub type Damage = (&'static str, fn(&Path));
 
 /// The blob file with the content of a golden file.
-pub fn blob_of(sandbox: &Sandbox, path: &str) -> PathBuf {
-    let text = golden::inflate(&fs::read(sandbox.hololib().join("catalog").join(CATALOG)).unwrap());
+pub fn blob_of(test_home: &TestHome, path: &str) -> PathBuf {
+    let text = golden::inflate(&fs::read(test_home.hololib().join("catalog").join(CATALOG)).unwrap());
     let catalog: serde_json::Value = serde_json::from_str(&text).unwrap();
     let mut dir = &catalog["tree"];
     let mut names: Vec<&str> = path.split('/').collect();
@@ -20,7 +20,13 @@ pub fn blob_of(sandbox: &Sandbox, path: &str) -> PathBuf {
         dir = &dir["subdirs"][name];
     }
     let digest = dir["files"][file]["digest"].as_str().unwrap().to_owned();
-    sandbox.hololib().join("library").join(&digest[..2]).join(&digest[2..4]).join(&digest[4..6]).join(digest)
+    test_home
+        .hololib()
+        .join("library")
+        .join(&digest[..2])
+        .join(&digest[2..4])
+        .join(&digest[4..6])
+        .join(digest)
 }
 
 /// The damage matrix of a blob.

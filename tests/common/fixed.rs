@@ -1,17 +1,17 @@
 //! The two fixed paths in golden data: the base of its catalogs, and the target of the absolute links in its tree.
 //!
-//! A lock, which the kernel releases, lets one test at a time on the whole machine use them.
+//! A lock, which the kernel releases, allows one test at a time on the whole machine to use them.
 
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::Command;
 
-use super::sandbox::Sandbox;
+use super::test_home::TestHome;
 use super::{golden, mounted, run};
 
 /// The home in which the golden data was made, empty; removed when dropped.
 pub struct FixedHome {
-    pub sandbox: Sandbox,
+    pub test_home: TestHome,
     _lock: File,
 }
 
@@ -25,15 +25,15 @@ impl FixedHome {
             mounted::detach(&path);
         }
         remove(home);
-        FixedHome { sandbox: Sandbox::at(Path::new("/home/user"), home), _lock: lock }
+        FixedHome { test_home: TestHome::at(Path::new("/home/user"), home), _lock: lock }
     }
 }
 
 impl Drop for FixedHome {
     fn drop(&mut self) {
-        // Do not remove through a mount that still exists: the sandbox detaches it right after this.
-        if mounted::below(self.sandbox.home()).is_empty() {
-            remove(self.sandbox.home());
+        // Do not remove through a mount that still exists: `TestHome` detaches it right after this.
+        if mounted::below(self.test_home.home()).is_empty() {
+            remove(self.test_home.home());
         }
     }
 }

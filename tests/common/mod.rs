@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a harness fails loudly, and says why it skips")]
 
 pub mod bad_catalogs;
+pub mod caching_disk;
 pub mod compare;
 pub mod damage;
 pub mod fixed;
@@ -15,10 +16,11 @@ pub mod mounted;
 pub mod oracle;
 pub mod pty;
 pub mod python;
+pub mod random;
 pub mod rcc;
-pub mod sandbox;
 pub mod soak;
 pub mod store_hash;
+pub mod test_home;
 pub mod uv;
 
 use std::path::{Path, PathBuf};
@@ -37,7 +39,7 @@ pub mod exit {
     pub const IO: i32 = 8;
     pub const PARTIAL: i32 = 9;
     pub const OUR_OWN: i32 = 125;
-    /// Of `run` only: the command did not start; cannot be executed; does not exist.
+    /// For `run` only: the command did not start; cannot be executed; does not exist.
     pub const NOT_BEGUN: i32 = 125;
     pub const NOT_EXECUTABLE: i32 = 126;
     pub const NO_COMMAND: i32 = 127;
@@ -62,8 +64,8 @@ pub fn is_root() -> bool {
 
 /// Copies a program that is then run, in a separate process.
 ///
-/// Another test that starts a program at that moment passes all open descriptors of this process on for an instant. The copy would be
-/// open for writing there, and executing it would fail (ETXTBSY).
+/// Another test that starts a program at the same time passes on all open descriptors of this process for an instant. The copy would then be
+/// open for writing in that process, and executing it would fail (ETXTBSY).
 pub fn copy_program(from: impl AsRef<Path>, to: impl AsRef<Path>) {
     run(Command::new("cp").args([from.as_ref(), to.as_ref()]));
 }

@@ -7,17 +7,17 @@ use std::process::Command;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use super::sandbox::Sandbox;
+use super::test_home::TestHome;
 use super::{json, said, space_path, stderr};
 
 /// How long a daemon may take to end after its mount is gone.
 const GRACE: Duration = Duration::from_secs(10);
-/// How long another test may keep a mount namespace, in which there is a copy of every mount.
+/// How long another test may keep a mount namespace, which has a copy of every mount.
 const NAMESPACE: Duration = Duration::from_secs(120);
 
 /// A mounted space. Dropping it unmounts it; the test fails if that does not work or if the daemon survives.
 pub struct Mounted<'a> {
-    sandbox: &'a Sandbox,
+    test_home: &'a TestHome,
     space: String,
     controller: String,
     path: PathBuf,
@@ -27,22 +27,22 @@ pub struct Mounted<'a> {
 
 impl<'a> Mounted<'a> {
     pub(super) fn new(
-        sandbox: &'a Sandbox,
+        test_home: &'a TestHome,
         catalog: &str,
         space: &str,
         controller: &str,
         more: &[&str],
     ) -> Mounted<'a> {
-        let before = daemons_of(sandbox);
+        let before = daemons_of(test_home);
         let mut args = vec!["mount", catalog, space, "--controller", controller, "--json"];
         args.extend(more);
-        let report = json(&sandbox.holofs_ok(&args));
+        let report = json(&test_home.holofs_ok(&args));
         let path = space_path(&report);
         assert!(is_mounted(&path), "holofs mount says it is there, the kernel does not: {}", path.display());
-        let mut daemons = daemons_of(sandbox);
+        let mut daemons = daemons_of(test_home);
         daemons.retain(|pid| !before.contains(pid));
         let (space, controller) = (space.to_owned(), controller.to_owned());
-        Mounted { sandbox, space, controller, path, daemons, report }
+        Mounted { test_home, space, controller, path, daemons, report }
     }
 
     /// The directory of the space.
@@ -67,7 +67,7 @@ impl<'a> Mounted<'a> {
 
     fn end(&self) -> Result<(), String> {
         let args = ["unmount", &self.space, "--controller", &self.controller];
-        let output = self.sandbox.holofs(&args);
+        let output = self.test_home.holofs(&args);
         if is_mounted(&self.path) {
             detach(&self.path);
             return Err(format!("holofs {args:?} left {} mounted: {}", self.path.display(), said(&output)));
@@ -144,9 +144,9 @@ fn unescape(field: &str) -> PathBuf {
     PathBuf::from(std::ffi::OsString::from_vec(out))
 }
 
-/// Processes of our binary that were started with this sandbox's home.
-pub fn daemons_of(sandbox: &Sandbox) -> Vec<u32> {
-    let home = format!("ROBOCORP_HOME={}\0", sandbox.home().display()).into_bytes();
+/// Processes of our binary that were started with this home.
+pub fn daemons_of(test_home: &TestHome) -> Vec<u32> {
+    let home = format!("ROBOCORP_HOME={}\0", test_home.home().display()).into_bytes();
     let processes =
         fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok());
     processes
@@ -162,7 +162,7 @@ fn is_ours(pid: u32) -> bool {
     fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe == Path::new(env!("CARGO_BIN_EXE_holofs")))
 }
 
-/// Running, not a zombie.
+/// True if the process is running and not a zombie.
 pub fn is_alive(pid: u32) -> bool {
     let status = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     is_ours(pid) && status.rsplit(')').next().is_some_and(|rest| !rest.trim_start().starts_with('Z'))
@@ -174,7 +174,7 @@ pub fn server_of(pid: u32) -> Option<u32> {
     children.split_whitespace().next()?.parse().ok()
 }
 
-/// Kills a process, as far as it is still there.
+/// Kills a process, if it still exists.
 pub fn kill(pid: u32) {
     Command::new("kill").args(["-KILL", &pid.to_string()]).output().unwrap();
 }
@@ -185,7 +185,7 @@ pub fn server(report: &serde_json::Value) -> u32 {
     server_of(supervisor).unwrap_or_else(|| panic!("process {supervisor} has no server"))
 }
 
-/// Kills both processes of a mount, and waits until they are gone.
+/// Kills both processes of a mount, and waits until they have ended.
 pub fn kill_mount(supervisor: u32) {
     let server = server_of(supervisor);
     kill(supervisor);

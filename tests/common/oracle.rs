@@ -48,11 +48,11 @@ pub fn assert_same_tree(ours: &Path, expected: &Path) {
     let (ours, expected) = (tree_of(ours), tree_of(expected));
     let names: std::collections::BTreeSet<_> = ours.keys().chain(expected.keys()).collect();
     let differs = names.into_iter().filter(|name| ours.get(*name) != expected.get(*name));
-    let told: Vec<String> = differs
+    let found_differences: Vec<String> = differs
         .take(10)
         .map(|name| format!("{}: {:?} instead of {:?}", name.display(), ours.get(name), expected.get(name)))
         .collect();
-    assert!(told.is_empty(), "The trees differ:\n{}", told.join("\n"));
+    assert!(found_differences.is_empty(), "The trees differ:\n{}", found_differences.join("\n"));
 }
 
 /// Restores `catalog` from `library` into the new directory `space`, whose name is the label.
@@ -98,7 +98,7 @@ fn unix_mode(go: u64) -> u32 {
     special.iter().filter(|(bit, _)| go >> bit & 1 == 1).fold(base, |mode, (_, unix)| mode | unix)
 }
 
-/// Uses `touch`, because even its owner cannot open a file of mode 0.
+/// Uses `touch`, because not even the owner can open a file of mode 0.
 fn set_times(path: &Path, time: SystemTime) {
     let seconds = time.duration_since(SystemTime::UNIX_EPOCH).unwrap().as_secs();
     let touched = std::process::Command::new("touch").arg(format!("--date=@{seconds}")).arg(path).status();

@@ -1,12 +1,12 @@
-//! A program at a terminal, and the lines that its user types: with Python's `pty`, which every machine that runs these tests has.
+//! A program at a terminal, and the lines that its user types. Uses Python's `pty`, which every machine that runs these tests has.
 
 use std::process::{Command, Output};
 
-use super::sandbox::Sandbox;
+use super::test_home::TestHome;
 use super::{said, stdout};
 
-/// Starts the arguments after the steps at a terminal of 80 columns. For each step, waits until the text appears, then types the line.
-/// Prints all output, and exits as the program did.
+/// Runs the program given after the steps at a terminal of 80 columns. For each step, waits until the text appears, then types the line.
+/// Prints all output, and exits with the program's status.
 const DRIVER: &str = r#"
 import fcntl, json, os, pty, select, signal, struct, sys, termios, time
 steps, words = json.loads(sys.argv[1]), sys.argv[2:]
@@ -51,16 +51,16 @@ pub fn at_terminal(command: Command, steps: &[(&str, &str)]) -> Output {
     driver.output().unwrap()
 }
 
-/// Like [`at_terminal`]: the output of a program that must succeed.
+/// Like [`at_terminal`], for a program that must succeed; returns its output.
 pub fn seen(command: Command, steps: &[(&str, &str)]) -> String {
     let output = at_terminal(command, steps);
     assert!(output.status.success(), "{}", said(&output));
     stdout(&output)
 }
 
-/// A program with a sandbox's environment. The driver writes no bytecode.
-pub fn program(sandbox: &Sandbox, words: &[&str]) -> Command {
-    let mut command = sandbox.command(words[0]);
+/// A program with the environment of a test's home. The driver writes no bytecode.
+pub fn program(test_home: &TestHome, words: &[&str]) -> Command {
+    let mut command = test_home.command(words[0]);
     command.args(&words[1..]).env("PYTHONDONTWRITEBYTECODE", "1");
     command
 }

@@ -1,9 +1,9 @@
-//! The official RCC, run in a sandbox. `scripts/rcc` downloads it, for tests only.
+//! The official RCC, run in the home of a test. `scripts/rcc` downloads it, for tests only.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use super::sandbox::Sandbox;
+use super::test_home::TestHome;
 use super::{project, run, said, skip, stderr, stdout};
 
 /// An official RCC.
@@ -30,28 +30,28 @@ pub fn rcc(version: u32) -> Option<Rcc> {
 }
 
 impl Rcc {
-    /// Runs `rcc --bundled ARGS` in the sandbox; it must succeed.
-    pub fn run(&self, sandbox: &Sandbox, args: &[&str]) -> Output {
-        self.be_quiet(sandbox);
-        run(self.command(sandbox).args(args))
+    /// Runs `rcc --bundled ARGS` in the home; it must succeed.
+    pub fn run(&self, test_home: &TestHome, args: &[&str]) -> Output {
+        self.be_quiet(test_home);
+        run(self.command(test_home).args(args))
     }
 
-    /// Runs `rcc --bundled ARGS` in the sandbox to its end, with any result.
-    pub fn try_run(&self, sandbox: &Sandbox, args: &[&str]) -> Output {
-        self.be_quiet(sandbox);
-        self.command(sandbox).args(args).output().unwrap()
+    /// Runs `rcc --bundled ARGS` in the home to its end, with any result.
+    pub fn try_run(&self, test_home: &TestHome, args: &[&str]) -> Output {
+        self.be_quiet(test_home);
+        self.command(test_home).args(args).output().unwrap()
     }
 
     /// Like [`Rcc::try_run`], in this directory.
-    pub fn try_run_in(&self, sandbox: &Sandbox, dir: &Path, args: &[&str]) -> Output {
-        self.be_quiet(sandbox);
-        self.command(sandbox).args(args).current_dir(dir).output().unwrap()
+    pub fn try_run_in(&self, test_home: &TestHome, dir: &Path, args: &[&str]) -> Output {
+        self.be_quiet(test_home);
+        self.command(test_home).args(args).current_dir(dir).output().unwrap()
     }
 
     /// `rcc holotree variables`: creates or refreshes the space. Returns its directory and the dirty files.
     pub fn restore(
         &self,
-        sandbox: &Sandbox,
+        test_home: &TestHome,
         conda_yaml: &Path,
         controller: &str,
         space: &str,
@@ -59,21 +59,21 @@ impl Rcc {
         let yaml = conda_yaml.to_str().unwrap();
         let args = ["--no-build", "holotree", "variables", yaml, "--timeline"];
         let output =
-            self.run(sandbox, &[&args[..], &["--controller", controller, "--space", space]].concat());
+            self.run(test_home, &[&args[..], &["--controller", controller, "--space", space]].concat());
         let variable = "export RCC_HOLOTREE_SPACE_ROOT=";
         let root = stdout(&output).lines().find_map(|line| line.strip_prefix(variable).map(PathBuf::from));
         (root.unwrap_or_else(|| panic!("RCC names no space: {}", said(&output))), dirty(&output))
     }
 
     /// `rcc holotree import`.
-    pub fn import(&self, sandbox: &Sandbox, zip: &Path) {
-        self.run(sandbox, &["holotree", "import", zip.to_str().unwrap()]);
+    pub fn import(&self, test_home: &TestHome, zip: &Path) {
+        self.run(test_home, &["holotree", "import", zip.to_str().unwrap()]);
     }
 
-    fn command(&self, sandbox: &Sandbox) -> Command {
-        let mut command = sandbox.command(&self.binary);
+    fn command(&self, test_home: &TestHome) -> Command {
+        let mut command = test_home.command(&self.binary);
         // The same home for both products.
-        command.env("SEMA4AI_HOME", sandbox.home()).arg("--bundled");
+        command.env("SEMA4AI_HOME", test_home.home()).arg("--bundled");
         command
     }
 
@@ -83,9 +83,9 @@ impl Rcc {
     }
 
     /// RCC sends usage reports unless they are turned off; do that first in each home.
-    pub fn be_quiet(&self, sandbox: &Sandbox) {
-        if !sandbox.home().join("rcc.yaml").exists() {
-            run(self.command(sandbox).args(["configuration", "identity", "--do-not-track"]));
+    pub fn be_quiet(&self, test_home: &TestHome) {
+        if !test_home.home().join("rcc.yaml").exists() {
+            run(self.command(test_home).args(["configuration", "identity", "--do-not-track"]));
         }
     }
 }

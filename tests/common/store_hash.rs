@@ -16,7 +16,7 @@ pub struct Stored {
     content: String,
 }
 
-/// Every entry below `root` by its path. Directories are compared by their entries only, not by their times and link counts.
+/// Every entry below `root`, by its path. Directories are compared by their entries only, not by times and link counts.
 pub fn of(root: &Path) -> BTreeMap<PathBuf, Stored> {
     let mut entries = BTreeMap::new();
     let mut waiting = vec![root.to_owned()];

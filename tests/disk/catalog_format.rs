@@ -1,7 +1,9 @@
 //! The law of `catalog`: RCC's catalogs are read exactly and written back byte for byte. Invalid catalogs are refused with the
-//! name of the entry, no matter how deep, long, truncated or malformed they are.
+//! name of the entry, no matter how deep, long, truncated or malformed they are. [`round_trip`]: any tree comes back as it was written.
 
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test may panic, its helpers too
+
+mod round_trip;
 
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
@@ -10,12 +12,9 @@ use flate2::Compression;
 use flate2::read::GzDecoder;
 use flate2::write::GzEncoder;
 use holofs::error::chain;
-use holofs::rcc::catalog::{
-    Catalog, CatalogError, Dir, DirId, EntryKind, File, Flaw, GoMode, Header, MAX_DEPTH, Rule, Stats,
-};
+use holofs::rcc::catalog::{Catalog, CatalogError, Dir, DirId, File, Flaw, Header, MAX_DEPTH, Rule, Stats};
 use holofs::rcc::digest::{Digest, Regime};
 use holofs::sys::fs::name::OwnedName;
-use proptest::prelude::*;
 
 use crate::common::bad_catalogs::{Class, IDENTITY, a_dir, a_file, deep, with_head, with_root, with_tree};
 
@@ -110,7 +109,7 @@ fn links_modes_relocations_and_shadow_are_as_recorded() {
 }
 
 #[test]
-fn parents_stand_before_children_and_names_are_sorted() {
+fn parents_precede_children_and_names_are_sorted() {
     let (catalog, _) = Catalog::read(&golden("catalog-gz.json.gz")).unwrap();
     for (index, dir) in catalog.dirs().iter().enumerate() {
         assert!(dir.parent.is_none_or(|parent| parent.index() < index));
@@ -120,7 +119,7 @@ fn parents_stand_before_children_and_names_are_sorted() {
 }
 
 #[test]
-fn write_gives_back_what_rcc_wrote_byte_for_byte() {
+fn write_reproduces_the_bytes_that_rcc_wrote() {
     for name in ["catalog-gz", "catalog-raw", "space-meta-gz", "space-meta-raw"] {
         let stored = std::fs::read(golden(&format!("{name}.json.gz"))).unwrap();
         let catalog = Catalog::parse(&stored).unwrap();
@@ -136,7 +135,7 @@ fn write_gives_back_what_rcc_wrote_byte_for_byte() {
 }
 
 #[test]
-fn write_under_the_head_of_a_space_gives_the_meta_that_rcc_wrote() {
+fn write_with_the_head_of_a_space_reproduces_the_meta_of_rcc() {
     for regime in ["gz", "raw"] {
         let (catalog, _) = Catalog::read(&golden(&format!("catalog-{regime}.json.gz"))).unwrap();
         let (meta, _) = Catalog::read(&golden(&format!("space-meta-{regime}.json.gz"))).unwrap();
@@ -171,13 +170,13 @@ fn null_absent_and_unknown_fields_are_tolerated() {
 }
 
 #[test]
-fn offsets_may_be_unsorted_and_doubled_and_touch_the_end() {
+fn parse_accepts_offsets_that_are_unsorted_duplicated_or_touch_the_end() {
     let catalog = parse(&with_tree("{}", &a_file("f", r#","rewrite":[76,0,0]"#))).unwrap();
     assert_eq!(file(&catalog, "f").rewrite, [76, 0, 0]);
 }
 
 #[test]
-fn field_names_fit_in_any_case_but_entry_names_do_not() {
+fn field_names_match_in_any_case_but_entry_names_do_not() {
     let json =
         with_tree("{}", &a_file("f", "")).replace("\"size\"", "\"SIZE\"").replace("\"tree\"", "\"Tree\"");
     assert_eq!(file(&parse(&json).unwrap(), "f").size, 100);
@@ -188,7 +187,7 @@ fn field_names_fit_in_any_case_but_entry_names_do_not() {
 }
 
 #[test]
-fn unsorted_entries_come_out_sorted() {
+fn parse_sorts_unsorted_entries() {
     let both = a_file("b", "").trim_end_matches('}').to_owned() + "}," + &a_file("a", "")[1..];
     let catalog = parse(&with_tree("{}", &both)).unwrap();
     let names: Vec<_> = catalog.dir(catalog.root()).files.iter().map(|file| file.name.to_string()).collect();
@@ -258,9 +257,9 @@ fn parse_refuses_every_bad_catalog_and_names_its_entry() {
         let shown: String = json.chars().take(400).collect();
         let error = parse(&json).expect_err(&shown);
         assert_eq!(class(&error), Some(expected), "{shown}: {error}");
-        let told = chain(&error).to_string();
-        assert!(told.contains(&entry), "{shown}: {told}");
-        assert!(told.len() < 1000, "{shown}: {told}");
+        let printed = chain(&error).to_string();
+        assert!(printed.contains(&entry), "{shown}: {printed}");
+        assert!(printed.len() < 1000, "{shown}: {printed}");
         if let Some(named) = error.entry() {
             assert!(named.starts_with(&entry), "{named:?} is not {entry:?}: {error}");
         }
@@ -377,166 +376,4 @@ fn json_too_long_for_memory_is_streamed_to_the_same_catalog() {
     assert_eq!(parse(&padded).unwrap(), parse(&json).unwrap());
     let stored = gzip(padded.as_bytes());
     assert!(Catalog::parse(&stored[..stored.len() - 4]).is_err(), "a truncated stream was taken");
-}
-
-// --- the law: a tree that is written and read again is the same -------------------------------------------------------
-
-/// A generated entry: small, but with everything that a catalog can contain.
-#[derive(Debug, Clone)]
-enum Sketch {
-    File { size: u64, perm: u16, link: Option<String>, offsets: Vec<u64>, seed: u8, sip: bool },
-    Dir { perm: u16, link: Option<String>, children: Vec<(String, Sketch)> },
-}
-
-fn names() -> impl Strategy<Value = String> {
-    let special =
-        prop_oneof![Just("<&>\"'\\"), Just("日本 🐍"), Just("\n\t\r\u{8}"), Just("\u{2028}"), Just("a b")];
-    prop_oneof![3 => "[a-zA-Z0-9._-]{1,12}", 1 => special.prop_map(str::to_owned), 1 => "\\PC{1,20}"]
-        .prop_filter("a name", |name| OwnedName::new(name.as_bytes()).is_ok())
-}
-
-fn links() -> impl Strategy<Value = Option<String>> {
-    prop_oneof![4 => Just(None), 1 => "[a-z./<>&]{1,20}".prop_map(Some)]
-}
-
-fn sketches() -> impl Strategy<Value = Sketch> {
-    let offsets = prop::collection::vec(0u64..976, 0..4);
-    let file = (0u64..=1000, 0u16..=0o7777, links(), offsets, any::<u8>(), any::<bool>());
-    let file = file.prop_map(|(size, perm, link, offsets, seed, sip)| {
-        let offsets = offsets.into_iter().filter(|offset| offset + 24 <= size).collect();
-        Sketch::File { size, perm, link, offsets, seed, sip }
-    });
-    file.prop_recursive(6, 60, 8, |inner| {
-        let children = prop::collection::vec((names(), inner), 0..8);
-        (0u16..=0o7777, links(), children).prop_map(|(perm, link, children)| Sketch::Dir {
-            perm,
-            link,
-            children,
-        })
-    })
-}
-
-/// Adds the directory `sketch` and everything below it to the arena.
-fn grow(
-    dirs: &mut Vec<Dir>,
-    name: Option<&str>,
-    parent: Option<DirId>,
-    shadow: bool,
-    sketch: &Sketch,
-) -> DirId {
-    let Sketch::Dir { perm, link, children } = sketch else { unreachable!("a file is no directory") };
-    let id = DirId(dirs.len() as u32);
-    let symlink = link.as_deref().filter(|_| name.is_some()).map(Box::from);
-    let below = shadow || symlink.is_some();
-    let name = name.map(|name| OwnedName::new(name.as_bytes()).unwrap());
-    let mode = GoMode::from_unix(EntryKind::Directory, *perm);
-    dirs.push(Dir { name, parent, symlink, mode, shadow, subdirs: Vec::new(), files: Vec::new() });
-    let unique: std::collections::BTreeMap<_, _> =
-        children.iter().map(|(name, child)| (name.clone(), child)).collect();
-    for (name, child) in unique {
-        match child {
-            Sketch::Dir { .. } => {
-                let child = grow(dirs, Some(&name), Some(id), below, child);
-                dirs[id.index()].subdirs.push(child);
-            }
-            Sketch::File { size, perm, link, offsets, seed, sip } => dirs[id.index()].files.push(File {
-                name: OwnedName::new(name.as_bytes()).unwrap(),
-                symlink: link.as_deref().map(Box::from),
-                size: *size,
-                mode: GoMode::from_unix(EntryKind::File, *perm),
-                digest: Some(Digest::of(if *sip { Regime::SipHash128 } else { Regime::Sha256 }, &[*seed])),
-                rewrite: offsets.clone(),
-            }),
-        }
-    }
-    id
-}
-
-fn header() -> Header {
-    Header {
-        rcc: "v18.18.1".into(),
-        identity: IDENTITY.into(),
-        path: format!("/b & c/{IDENTITY}"),
-        platform: "linux_amd64".into(),
-        blueprint: "14023a1f332a0231".into(),
-        lifted: true,
-        ..Header::default()
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(128))]
-
-    #[test]
-    fn write_and_parse_keep_a_generated_catalog(children in prop::collection::vec((names(), sketches()), 0..8)) {
-        let mut dirs = Vec::new();
-        grow(&mut dirs, None, None, false, &Sketch::Dir { perm: 0o755, link: None, children });
-        let catalog = Catalog::new(header(), dirs).unwrap();
-        let mut written = Vec::new();
-        catalog.write_to(&mut written).unwrap();
-        prop_assert_eq!(&Catalog::parse(&written).unwrap(), &catalog);
-        let json: serde_json::Value = serde_json::from_slice(&gunzip(&written)).unwrap();
-        prop_assert_eq!(json["identity"].as_str(), Some(IDENTITY));
-        let info: serde_json::Value = serde_json::from_slice(&catalog.info_json()).unwrap();
-        prop_assert_eq!(&info["path"], &json["path"]);
-    }
-
-    #[test]
-    fn noise_never_panics(noise in prop::collection::vec(any::<u8>(), 0..400)) {
-        prop_assert!(Catalog::parse(&noise).is_err());
-        prop_assert!(Catalog::parse(&gzip(&noise)).is_err());
-    }
-}
-
-#[test]
-fn validate_refuses_an_arena_that_is_no_tree() {
-    let dir = |name: Option<&str>, parent: Option<u32>, subdirs: &[u32]| Dir {
-        name: name.map(|name| OwnedName::new(name.as_bytes()).unwrap()),
-        parent: parent.map(DirId),
-        symlink: None,
-        mode: GoMode::from_unix(EntryKind::Directory, 0o755),
-        shadow: false,
-        subdirs: subdirs.iter().copied().map(DirId).collect(),
-        files: Vec::new(),
-    };
-    let bad = [
-        vec![],
-        vec![dir(None, None, &[1])],
-        vec![dir(None, None, &[0])],
-        vec![dir(None, None, &[]), dir(Some("a"), Some(0), &[])],
-        vec![dir(None, None, &[1, 1]), dir(Some("a"), Some(0), &[])],
-        vec![dir(None, None, &[1]), dir(Some("a"), Some(1), &[])],
-        vec![dir(None, None, &[2, 1]), dir(Some("a"), Some(0), &[]), dir(Some("b"), Some(0), &[])],
-        vec![dir(None, None, &[1]), dir(Some("a"), Some(2), &[2]), dir(Some("b"), Some(1), &[1])],
-        vec![dir(None, None, &[1]), dir(None, None, &[])],
-    ];
-    for dirs in bad {
-        let shown = format!("{dirs:?}");
-        assert!(Catalog::new(header(), dirs).is_err(), "{shown}");
-    }
-}
-
-#[test]
-fn head_and_tail_together_are_the_catalog_whether_cut_or_written() {
-    for name in ["catalog-gz.json.gz", "catalog-raw.json.gz"] {
-        let path = golden(name);
-        let (catalog, id) = Catalog::read(&path).unwrap();
-        let (mut written, mut head) = (Vec::new(), Vec::new());
-        catalog.write_tail(&mut written).unwrap();
-        catalog.header.write_head(&mut head).unwrap();
-        let (cut, read) = Catalog::tail_of(&path, &catalog.header).unwrap();
-        assert_eq!((inflated(&cut), read), (inflated(&written), id));
-        // With another head than the recorded one nothing can be reused, but the output is the same.
-        let (rewritten, _) = Catalog::tail_of(&path, &Default::default()).unwrap();
-        assert_eq!(inflated(&rewritten), inflated(&cut));
-        let whole = [head, cut].concat();
-        assert_eq!(inflated(&whole), inflated(&std::fs::read(&path).unwrap()));
-        assert_eq!(Catalog::parse(&whole).unwrap(), catalog);
-    }
-}
-
-fn inflated(stored: &[u8]) -> String {
-    let mut text = String::new();
-    flate2::read::MultiGzDecoder::new(stored).read_to_string(&mut text).unwrap();
-    text
 }

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 
 use crate::common::golden::{IDENTITY, inflate};
 use crate::common::oracle;
-use crate::common::sandbox::Sandbox;
+use crate::common::test_home::TestHome;
 
 /// One entry of a generated directory.
 #[derive(Debug, Clone)]
@@ -93,8 +93,8 @@ fn lay_out(dir: &Path, nodes: &[(String, Node)], anchor: &Path) {
 }
 
 /// Records the nodes, with a directory and a file that links can point to.
-fn record(sandbox: &Sandbox, nodes: &[(String, Node)]) -> String {
-    let stage = sandbox.holotree().join(IDENTITY);
+fn record(test_home: &TestHome, nodes: &[(String, Node)]) -> String {
+    let stage = test_home.holotree().join(IDENTITY);
     let anchor = stage.join("anchor");
     lay_out(&anchor, &[("f".into(), Node::File { mode: 0o640, parts: vec![Part::Needle] })], Path::new("f"));
     // Relative, because an absolute link would name the stage, which no longer exists later.
@@ -102,8 +102,8 @@ fn record(sandbox: &Sandbox, nodes: &[(String, Node)]) -> String {
     symlink("anchor", stage.join("to-anchor")).unwrap();
     lay_out(&stage, nodes, &depth_free);
     relink(&stage, &stage);
-    fs::write(sandbox.scratch().join("name"), "generated").unwrap();
-    let catalog = sandbox.record(&stage, &sandbox.scratch().join("name"));
+    fs::write(test_home.scratch().join("name"), "generated").unwrap();
+    let catalog = test_home.record(&stage, &test_home.scratch().join("name"));
     fs::remove_dir_all(&stage).unwrap();
     catalog
 }
@@ -124,23 +124,23 @@ fn relink(root: &Path, dir: &Path) {
 }
 
 fn obey_the_law(nodes: &[(String, Node)], raw: bool, io: &str) {
-    let sandbox = Sandbox::new();
+    let test_home = TestHome::new();
     if raw {
-        fs::create_dir_all(sandbox.hololib().join("catalog")).unwrap();
-        fs::write(sandbox.hololib().join("catalog/compress.no"), "present").unwrap();
+        fs::create_dir_all(test_home.hololib().join("catalog")).unwrap();
+        fs::write(test_home.hololib().join("catalog/compress.no"), "present").unwrap();
     }
-    let name = record(&sandbox, nodes);
-    let mounted = sandbox.mount(&name, "same", "law", &["--io", io]);
+    let name = record(&test_home, nodes);
+    let mounted = test_home.mount(&name, "same", "law", &["--io", io]);
     let label = mounted.path().file_name().unwrap().to_owned();
-    let expected = sandbox.scratch().join("oracle").join(&label);
+    let expected = test_home.scratch().join("oracle").join(&label);
     fs::create_dir_all(expected.parent().unwrap()).unwrap();
-    let text = inflate(&fs::read(sandbox.hololib().join("catalog").join(&name)).unwrap());
+    let text = inflate(&fs::read(test_home.hololib().join("catalog").join(&name)).unwrap());
     let catalog: serde_json::Value = serde_json::from_str(&text).unwrap();
-    oracle::restore(&catalog, &sandbox.hololib().join("library"), &expected);
+    oracle::restore(&catalog, &test_home.hololib().join("library"), &expected);
     oracle::assert_same_tree(mounted.path(), &expected);
     mounted.unmount();
     // The same space, so the same label; now as files.
-    let materialized = sandbox.materialize(&name, "same", "law");
+    let materialized = test_home.materialize(&name, "same", "law");
     assert_eq!(materialized.file_name().unwrap(), label);
     oracle::assert_same_tree(&materialized, &expected);
 }

@@ -51,7 +51,7 @@ fn is_absolute_link(entry: &Value) -> bool {
     entry["symlink"].as_str().is_some_and(|target| target.starts_with('/'))
 }
 
-/// Where the stage is below the unpacked directory: the directory that holds `identity.yaml`.
+/// The path of the stage below the unpacked directory: the directory that contains `identity.yaml`.
 fn stage_root(top: &Path) -> PathBuf {
     let mut candidates = vec![top.to_owned()];
     while let Some(dir) = candidates.pop() {

@@ -22,7 +22,7 @@ use world::{ALL_BITS, World};
 
 const LABEL: &str = "59acff1_ed69061_b99589a1";
 
-fn beside(suffixes: &[&str]) -> Vec<String> {
+fn with_suffixes(suffixes: &[&str]) -> Vec<String> {
     suffixes.iter().map(|suffix| format!("{LABEL}{suffix}")).collect()
 }
 
@@ -46,7 +46,7 @@ fn materialize_equals_what_rcc_restored() {
             assert_same_tree(&world.space.root, &world.golden());
             assert_eq!(
                 world.siblings(),
-                beside(&["", ".lck", ".meta", ".meta.info", ".use"]),
+                with_suffixes(&["", ".lck", ".meta", ".meta.info", ".use"]),
                 "{strategy:?}"
             );
             assert_eq!(fs::read_to_string(world.space.sibling(".use")).unwrap(), ".");
@@ -73,7 +73,7 @@ fn materialize_counts_every_entry_once() {
 }
 
 #[test]
-fn hardlinks_are_made_only_where_nothing_can_be_seen_of_them() {
+fn hardlinks_are_made_only_where_they_are_not_visible() {
     let world = World::new("gz");
     let report = world.materialize(&Options { strategy: Strategy::Hardlink, ..ALL_BITS }).unwrap();
     let links = |path: &str| world.file(path).metadata().unwrap().nlink();
@@ -134,7 +134,7 @@ fn materialize_names_a_damaged_blob_and_leaves_no_new_space() {
         assert_eq!(report.errors.len(), 1, "{:?}", report.errors);
         assert_eq!(report.errors[0].path, "plain/no-needle.txt");
         assert_eq!(report.errors[0].kind, FileErrorKind::Blob);
-        assert_eq!(world.siblings(), beside(&[".lck"]), "{regime} {damage}");
+        assert_eq!(world.siblings(), with_suffixes(&[".lck"]), "{regime} {damage}");
         fs::write(&blob, stored).unwrap();
         world.restore();
         assert_same_tree(&world.space.root, &world.golden());
@@ -175,7 +175,7 @@ fn materialize_reports_a_wrong_offset_as_an_error_of_its_file() {
         (report.errors[0].path.as_str(), report.errors[0].kind),
         ("reloc/one.txt", FileErrorKind::Catalog)
     );
-    assert_eq!(world.siblings(), beside(&[".lck"]));
+    assert_eq!(world.siblings(), with_suffixes(&[".lck"]));
 }
 
 #[test]

@@ -6,19 +6,19 @@ use std::process::Command;
 
 use crate::common::golden::Regime;
 use crate::common::loop_fs::LoopFs;
-use crate::common::sandbox::Sandbox;
+use crate::common::test_home::TestHome;
 use crate::common::{json, number_field, run, stdout};
 
 #[test]
 fn df_counts_the_home_as_du_does_and_each_file_once() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let catalog = sandbox.catalogs().remove(0);
+    let test_home = TestHome::golden(Regime::Gzip);
+    let catalog = test_home.catalogs().remove(0);
     for space in ["one", "two"] {
-        sandbox.materialize(&catalog, space, "user");
+        test_home.materialize(&catalog, space, "user");
     }
-    sandbox.holofs_ok(&["materialize", &catalog, "three", "--strategy", "hardlink"]);
-    let usage = json(&sandbox.holofs_ok(&["df", "--json"]));
-    let du = run(Command::new("du").args(["-s", "-B1"]).arg(sandbox.home()));
+    test_home.holofs_ok(&["materialize", &catalog, "three", "--strategy", "hardlink"]);
+    let usage = json(&test_home.holofs_ok(&["df", "--json"]));
+    let du = run(Command::new("du").args(["-s", "-B1"]).arg(test_home.home()));
     let du: u64 = stdout(&du).split_whitespace().next().unwrap().parse().unwrap();
     let total = number_field(&usage["total"], "bytes");
     assert!(total.abs_diff(du) * 100 <= du, "df says {total}, du says {du}");
@@ -34,8 +34,8 @@ fn df_counts_the_home_as_du_does_and_each_file_once() {
 /// Bytes in use on the file system at `path`, after everything was written.
 fn bytes_in_use(path: &Path) -> u64 {
     run(Command::new("sync").arg("-f").arg(path));
-    let told = run(Command::new("df").args(["-B1", "--output=used"]).arg(path));
-    stdout(&told).lines().nth(1).unwrap().trim().parse().unwrap()
+    let df_output = run(Command::new("df").args(["-B1", "--output=used"]).arg(path));
+    stdout(&df_output).lines().nth(1).unwrap().trim().parse().unwrap()
 }
 
 #[test]
@@ -44,56 +44,57 @@ fn df_counts_blocks_that_files_share_once() {
         let Some(disk) = LoopFs::new(kind, 512) else { continue };
         let before = bytes_in_use(&disk.path());
         fs::create_dir(disk.path().join("user")).unwrap();
-        let sandbox = Sandbox::at(&disk.path().join("user"), &disk.path().join("home"));
-        let stage = sandbox.holotree().join("h59acff1_493f813dad24d3t");
+        let test_home = TestHome::at(&disk.path().join("user"), &disk.path().join("home"));
+        let stage = test_home.holotree().join("h59acff1_493f813dad24d3t");
         fs::create_dir_all(&stage).unwrap();
         for number in 0..20_u8 {
             // Nothing that could be compressed or stored inline.
             let bytes = (0..1_000_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8 ^ number);
             fs::write(stage.join(number.to_string()), bytes.collect::<Vec<u8>>()).unwrap();
         }
-        let made = json(&sandbox.holofs_ok(&["record", stage.to_str().unwrap(), "--name", "big", "--json"]));
+        let made =
+            json(&test_home.holofs_ok(&["record", stage.to_str().unwrap(), "--name", "big", "--json"]));
         let catalog = made["blueprint"].as_str().unwrap().to_owned();
         fs::remove_dir_all(&stage).unwrap();
         for space in ["one", "two", "three"] {
-            sandbox.holofs_ok(&["materialize", &catalog, space, "--strategy", "reflink"]);
+            test_home.holofs_ok(&["materialize", &catalog, space, "--strategy", "reflink"]);
         }
         let used = bytes_in_use(&disk.path()) - before;
-        let usage = json(&sandbox.holofs_ok(&["df", "--json"]));
+        let usage = json(&test_home.holofs_ok(&["df", "--json"]));
         let (total, again) =
             (number_field(&usage["total"], "bytes"), number_field(&usage["reflinked"], "bytes"));
-        let du = run(Command::new("du").args(["-s", "-B1"]).arg(sandbox.home()));
+        let du = run(Command::new("du").args(["-s", "-B1"]).arg(test_home.home()));
         let du: u64 = stdout(&du).split_whitespace().next().unwrap().parse().unwrap();
         assert!(
             (total + again).abs_diff(du) * 100 <= du,
             "{kind}: df says {total} and {again}, du says {du}"
         );
-        // Two of three spaces at least; the first one may have been written before there was anything to share.
+        // At least two of three spaces; the first one may have been written before there was anything to share.
         assert!(again >= 40_000_000, "{kind}: {usage:#}");
         assert_eq!(number_field(&usage, "sharing_unknown"), 0, "{kind}");
-        // The file system itself takes something for its own records.
+        // The file system needs some space for its own metadata.
         assert!(total.abs_diff(used) < 4 << 20, "{kind}: df says {total}, the disk has {used} more in use");
-        assert!(stdout(&sandbox.holofs_ok(&["df"])).contains("with files counted before"), "{kind}");
+        assert!(stdout(&test_home.holofs_ok(&["df"])).contains("with files counted before"), "{kind}");
     }
 }
 
 #[test]
 fn catalogs_diff_names_packages_and_files_that_changed() {
-    let sandbox = Sandbox::new();
+    let test_home = TestHome::new();
     let mut catalogs = Vec::new();
     for (version, text) in [("1.0", "one"), ("2.0", "two, longer")] {
-        let stage = sandbox.holotree().join("h59acff1_493f813dad24d3t");
+        let stage = test_home.holotree().join("h59acff1_493f813dad24d3t");
         let site = stage.join("lib/python3.11/site-packages");
         let info = site.join(format!("tiny-{version}.dist-info"));
         std::fs::create_dir_all(&info).unwrap();
         std::fs::write(site.join("tiny.py"), text).unwrap();
         std::fs::write(site.join("same.py"), "same").unwrap();
         std::fs::write(info.join("RECORD"), "tiny.py,,\n").unwrap();
-        let made = sandbox.holofs_ok(&["record", stage.to_str().unwrap(), "--name", version, "--json"]);
+        let made = test_home.holofs_ok(&["record", stage.to_str().unwrap(), "--name", version, "--json"]);
         catalogs.push(json(&made)["blueprint"].as_str().unwrap().to_owned());
         std::fs::remove_dir_all(&stage).unwrap();
     }
-    let diff = json(&sandbox.holofs_ok(&["catalogs", "diff", &catalogs[0], &catalogs[1], "--json"]));
+    let diff = json(&test_home.holofs_ok(&["catalogs", "diff", &catalogs[0], &catalogs[1], "--json"]));
     assert_eq!(diff["packages"], serde_json::json!([{ "name": "tiny", "before": "1.0", "after": "2.0" }]));
     let files: Vec<(&str, &str)> = diff["files"]
         .as_array()
@@ -110,6 +111,6 @@ fn catalogs_diff_names_packages_and_files_that_changed() {
             ("changed", format!("{site}/tiny.py").as_str()),
         ]
     );
-    let text = stdout(&sandbox.holofs_ok(&["catalogs", "diff", &catalogs[0], &catalogs[1], "--files"]));
+    let text = stdout(&test_home.holofs_ok(&["catalogs", "diff", &catalogs[0], &catalogs[1], "--files"]));
     assert!(text.contains("tiny     1.0     2.0") && text.contains(&format!("C {site}/tiny.py")), "{text}");
 }

@@ -1,4 +1,4 @@
-//! Completions in the real shells: commands, options, and what is there.
+//! Completions in the real shells: commands, options, and existing catalogs and spaces.
 #![cfg(target_os = "linux")]
 
 use std::fs;
@@ -7,25 +7,25 @@ use std::process::Command;
 
 use crate::common::golden::{CATALOG, Regime};
 use crate::common::pty::{program, seen};
-use crate::common::sandbox::Sandbox;
+use crate::common::test_home::TestHome;
 use crate::common::{run, stdout};
 
 /// A home with the golden catalog and a space, and the program's directory first in PATH.
-fn world() -> (Sandbox, String) {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    sandbox.materialize(CATALOG, "my-space", "user");
+fn world() -> (TestHome, String) {
+    let test_home = TestHome::golden(Regime::Gzip);
+    test_home.materialize(CATALOG, "my-space", "user");
     let dir = Path::new(env!("CARGO_BIN_EXE_holofs")).parent().unwrap().to_owned();
     let path = std::env::var("PATH").unwrap();
-    (sandbox, format!("{}:{path}", dir.display()))
+    (test_home, format!("{}:{path}", dir.display()))
 }
 
-fn script(sandbox: &Sandbox, shell: &str) -> PathBuf {
-    let path = sandbox.scratch().join(format!("_holofs.{shell}"));
-    fs::write(&path, stdout(&sandbox.holofs_ok(&["completions", shell]))).unwrap();
+fn script(test_home: &TestHome, shell: &str) -> PathBuf {
+    let path = test_home.scratch().join(format!("_holofs.{shell}"));
+    fs::write(&path, stdout(&test_home.holofs_ok(&["completions", shell]))).unwrap();
     path
 }
 
-/// Command lines that end where something is to be completed, and one of the words that are to be offered.
+/// Command lines that end at the position of the completion, each with one of the words that must be offered.
 const CASES: [(&str, &str); 7] = [
     ("holofs mat", "materialize"),
     ("holofs kernel ins", "install"),
@@ -38,12 +38,12 @@ const CASES: [(&str, &str); 7] = [
 
 #[test]
 fn bash_completes_commands_catalogs_and_spaces() {
-    let (sandbox, path) = world();
-    let file = script(&sandbox, "bash");
+    let (test_home, path) = world();
+    let file = script(&test_home, "bash");
     for (line, word) in CASES {
         let code = "source \"$1\"; COMP_WORDS=($2); COMP_CWORD=$((${#COMP_WORDS[@]} - 1)); \
             _holofs_and_what_is_there holofs \"${COMP_WORDS[COMP_CWORD]}\" \"${COMP_WORDS[COMP_CWORD-1]}\"; printf '%s\\n' \"${COMPREPLY[@]}\"";
-        let mut bash = sandbox.command("bash");
+        let mut bash = test_home.command("bash");
         let output = run(bash.args(["--norc", "-c", code, "bash"]).arg(&file).arg(line).env("PATH", &path));
         assert!(stdout(&output).lines().any(|found| found == word), "{line}: {}", stdout(&output));
     }
@@ -51,11 +51,11 @@ fn bash_completes_commands_catalogs_and_spaces() {
 
 #[test]
 fn fish_completes_commands_catalogs_and_spaces() {
-    let (sandbox, path) = world();
-    let file = script(&sandbox, "fish");
+    let (test_home, path) = world();
+    let file = script(&test_home, "fish");
     for (line, word) in CASES {
         let code = format!("source {}; complete -C '{line}'", file.display());
-        let output = run(sandbox.command("fish").args(["--no-config", "-c", &code]).env("PATH", &path));
+        let output = run(test_home.command("fish").args(["--no-config", "-c", &code]).env("PATH", &path));
         let found = stdout(&output);
         assert!(found.lines().any(|found| found.split('\t').next() == Some(word)), "{line}: {found}");
     }
@@ -63,9 +63,9 @@ fn fish_completes_commands_catalogs_and_spaces() {
 
 #[test]
 fn zsh_completes_commands_catalogs_and_spaces() {
-    let (sandbox, path) = world();
-    let file = script(&sandbox, "zsh");
-    let dir = sandbox.scratch().join("functions");
+    let (test_home, path) = world();
+    let file = script(&test_home, "zsh");
+    let dir = test_home.scratch().join("functions");
     fs::create_dir(&dir).unwrap();
     fs::rename(file, dir.join("_holofs")).unwrap();
     let begin = format!(
@@ -73,9 +73,9 @@ fn zsh_completes_commands_catalogs_and_spaces() {
         dir.display()
     );
     for (line, word) in CASES {
-        let mut command: Command = program(&sandbox, &["zsh", "-f", "-i"]);
+        let mut command: Command = program(&test_home, &["zsh", "-f", "-i"]);
         command.env("PATH", &path);
-        // What is completed becomes the words of an echo: TAB, the start of the line, the end of it.
+        // Completes, then puts `echo` before the line and runs it: TAB, start of line, end of line.
         let typed = format!("{line}\t\u{1}echo SEEN \u{5}");
         let steps = [
             (if crate::common::is_root() { "# " } else { "% " }, begin.as_str()),

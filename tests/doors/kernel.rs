@@ -7,7 +7,7 @@ use std::process::Command;
 
 use crate::common::golden::{CATALOG, Regime};
 use crate::common::mounted::below;
-use crate::common::sandbox::Sandbox;
+use crate::common::test_home::TestHome;
 use crate::common::{exit, json, project, run, said, skip, stderr, stdout};
 
 /// A Python with jupyter_client, kept between runs; `None` if it cannot be installed.
@@ -56,33 +56,33 @@ print('stopped', not manager.is_alive())
 #[test]
 fn jupyter_starts_interrupts_and_stops_a_kernel_in_a_space() {
     let Some(python) = jupyter() else { return };
-    let sandbox = Sandbox::new();
-    let stage = sandbox.holotree().join(crate::common::python::STAGE);
+    let test_home = TestHome::new();
+    let stage = test_home.holotree().join(crate::common::python::STAGE);
     run(Command::new(project().join("scripts/python-env")).arg(&stage).args(["--packages", "ipykernel"]));
-    let blueprint = sandbox.scratch().join("conda.yaml");
+    let blueprint = test_home.scratch().join("conda.yaml");
     fs::copy(stage.join("identity.yaml"), &blueprint).unwrap();
-    let catalog = sandbox.record(&stage, &blueprint);
+    let catalog = test_home.record(&stage, &blueprint);
     fs::remove_dir_all(&stage).unwrap();
-    let dir = sandbox.scratch();
-    let mut install = sandbox
+    let dir = test_home.scratch();
+    let mut install = test_home
         .holofs_command(&["kernel", "install", ".", "--name", "test-env", "--space", "auto", "--json"]);
     let installed = run(install.current_dir(&dir));
-    let path = sandbox.user().join(".local/share/jupyter/kernels/test-env/kernel.json");
+    let path = test_home.user().join(".local/share/jupyter/kernels/test-env/kernel.json");
     assert_eq!(json(&installed)["path"], path.to_str().unwrap());
     assert_eq!(stderr(&installed), "");
-    let output = run(sandbox.command(python).args(["-c", CLIENT]));
+    let output = run(test_home.command(python).args(["-c", CLIENT]));
     let text = stdout(&output);
     let lines: Vec<&str> = text.lines().collect();
-    assert!(lines[0].starts_with(&format!("ok {}/", sandbox.holotree().display())), "{}", said(&output));
+    assert!(lines[0].starts_with(&format!("ok {}/", test_home.holotree().display())), "{}", said(&output));
     assert!(lines[0].ends_with(&catalog[..16]), "{text}");
     assert_eq!(lines[1..], ["error KeyboardInterrupt True", "ok 42", "stopped True"], "{text}");
-    crate::common::until(|| below(&sandbox.holotree()).is_empty());
+    crate::common::until(|| below(&test_home.holotree()).is_empty());
 }
 
 #[test]
 fn kernel_without_ipykernel_is_installed_with_a_warning() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let prefix = sandbox.scratch().join("prefix");
+    let test_home = TestHome::golden(Regime::Gzip);
+    let prefix = test_home.scratch().join("prefix");
     let args = [
         "kernel",
         "install",
@@ -92,7 +92,7 @@ fn kernel_without_ipykernel_is_installed_with_a_warning() {
         "--display-name",
         "Golden \u{e9}",
     ];
-    let output = sandbox.holofs_ok(&args);
+    let output = test_home.holofs_ok(&args);
     assert!(stderr(&output).contains("This environment has no ipykernel"), "{}", said(&output));
     let path = prefix.join("share/jupyter/kernels/holofs/kernel.json");
     assert_eq!(stdout(&output), format!("{}\n", path.display()));
@@ -115,5 +115,5 @@ fn kernel_without_ipykernel_is_installed_with_a_warning() {
         "{connection_file}",
     ];
     assert_eq!(words, expected);
-    sandbox.holofs_fails(&["kernel", "install", CATALOG, "--name", "../x"], exit::USAGE);
+    test_home.holofs_fails(&["kernel", "install", CATALOG, "--name", "../x"], exit::USAGE);
 }

@@ -8,8 +8,10 @@ mod common;
 
 mod completions;
 mod hook;
+mod install;
 mod kernel;
 mod pages;
 mod schemas;
 mod shell;
 mod talking;
+mod texts;

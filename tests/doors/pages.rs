@@ -1,4 +1,4 @@
-//! The shell blocks of README and docs/ are run, but for those marked `no-run`: what they need is not here, or they wait for a person.
+//! The shell blocks of README and docs/ are run, except those marked `no-run`, which need something unavailable here or wait for input.
 #![cfg(target_os = "linux")]
 
 use std::fs;
@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 
 use crate::common::golden::BLUEPRINT;
 use crate::common::python::recorded_python;
-use crate::common::sandbox::Sandbox;
+use crate::common::test_home::TestHome;
 use crate::common::{project, said};
 
-/// Blocks that are not run. Whoever adds one says so here.
-const NOT_RUN: usize = 9;
+/// Blocks that are not run. Change this number when a block is added.
+const NOT_RUN: usize = 10;
 
 /// A shell block: where it is, whether it is run, and its text.
 struct Block {
@@ -51,17 +51,17 @@ fn of_page(page: &Path) -> Vec<Block> {
     found
 }
 
-/// A home with a real Python, a directory with what pages speak of, and programs that the environment lacks; with its hash.
-fn world() -> Option<(Sandbox, PathBuf, PathBuf, String)> {
-    let sandbox = Sandbox::new();
-    let (catalog, blueprint) = recorded_python(&sandbox)?;
-    let dir = sandbox.scratch().join("work");
-    let programs = sandbox.scratch().join("programs");
+/// A home with a real Python, a directory with the files that pages mention, programs that the environment lacks, and its hash.
+fn world() -> Option<(TestHome, PathBuf, PathBuf, String)> {
+    let test_home = TestHome::new();
+    let (catalog, blueprint) = recorded_python(&test_home)?;
+    let dir = test_home.scratch().join("work");
+    let programs = test_home.scratch().join("programs");
     for dir in [&dir, &programs] {
         fs::create_dir_all(dir).unwrap();
     }
     for below in [".local/share/bash-completion/completions", ".local/share/man/man1", ".config/direnv/lib"] {
-        fs::create_dir_all(sandbox.user().join(below)).unwrap();
+        fs::create_dir_all(test_home.user().join(below)).unwrap();
     }
     fs::copy(blueprint, dir.join("conda.yaml")).unwrap();
     fs::write(dir.join("robot.yaml"), "condaConfigFile: conda.yaml\nartifactsDir: output\n").unwrap();
@@ -69,13 +69,13 @@ fn world() -> Option<(Sandbox, PathBuf, PathBuf, String)> {
     let path = programs.join("pytest");
     fs::write(&path, "#!/bin/sh\nexit 0\n").unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
-    Some((sandbox, dir, programs, catalog[..16].to_owned()))
+    Some((test_home, dir, programs, catalog[..16].to_owned()))
 }
 
 #[test]
 fn shell_blocks_of_the_pages_work() {
     let all = blocks();
-    // What runs all of this is not run by it.
+    // This test cannot run the command that runs all tests.
     let is_script = |block: &Block| block.text.starts_with("scripts/");
     let (run, left): (Vec<&Block>, Vec<&Block>) = all.iter().partition(|it| it.runs && !is_script(it));
     let names: Vec<&str> = left.iter().filter(|it| !is_script(it)).map(|it| it.place.as_str()).collect();
@@ -83,10 +83,10 @@ fn shell_blocks_of_the_pages_work() {
     assert!(run.len() >= 7, "{}", run.len());
     let program = Path::new(env!("CARGO_BIN_EXE_holofs")).parent().unwrap();
     let mut failed = Vec::new();
-    let Some((sandbox, dir, programs, hash)) = world() else { return };
+    let Some((test_home, dir, programs, hash)) = world() else { return };
     for block in run {
         let path = std::env::var("PATH").unwrap();
-        let mut bash = sandbox.command("bash");
+        let mut bash = test_home.command("bash");
         bash.args(["--norc", "-euc", &block.text.replace("HASH", &hash).replace(BLUEPRINT, &hash)])
             .current_dir(&dir);
         bash.env("PATH", format!("{}:{}:{path}", program.display(), programs.display()));

@@ -8,29 +8,31 @@ use std::process::Command;
 use crate::common::golden::{CATALOG, Regime};
 use crate::common::mounted::below;
 use crate::common::pty::{at_terminal, program, seen};
-use crate::common::sandbox::Sandbox;
+use crate::common::test_home::TestHome;
 use crate::common::{said, stdout};
 
 const HOLOFS: &str = env!("CARGO_BIN_EXE_holofs");
 
 /// A home whose shells have start-up files that change the prompt and put a directory first in PATH.
-fn home() -> Sandbox {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let user = sandbox.user();
+fn home() -> TestHome {
+    let test_home = TestHome::golden(Regime::Gzip);
+    let user = test_home.user();
     let posix = "PATH=/first/of/user:$PATH; FROM_OWN_FILE=yes; PS1='own> '\n";
     fs::write(user.join(".bashrc"), posix).unwrap();
     fs::write(user.join(".zshrc"), posix).unwrap();
     fs::write(user.join(".zshenv"), "FROM_ZSHENV=yes\n").unwrap();
     fs::write(user.join(".shrc"), posix).unwrap();
     fs::create_dir_all(user.join(".config/fish")).unwrap();
+    // Otherwise the first fish of a user reads all man pages in the background, which takes many seconds of processor time.
+    fs::create_dir_all(user.join(".local/share/fish/generated_completions")).unwrap();
     let fish = "set -gx PATH /first/of/user $PATH; set FROM_OWN_FILE yes; set fish_greeting; function fish_prompt; echo -n 'own> '; end\n";
     fs::write(user.join(".config/fish/config.fish"), fish).unwrap();
-    sandbox
+    test_home
 }
 
-fn shell(sandbox: &Sandbox, shell: &str, space: &str) -> Command {
-    let mut command = program(sandbox, &[HOLOFS, "shell", CATALOG, "--space", space, "--shell", shell]);
-    command.env("ENV", sandbox.user().join(".shrc"));
+fn shell(test_home: &TestHome, shell: &str, space: &str) -> Command {
+    let mut command = program(test_home, &[HOLOFS, "shell", CATALOG, "--space", space, "--shell", shell]);
+    command.env("ENV", test_home.user().join(".shrc"));
     command
 }
 
@@ -39,8 +41,8 @@ const ASK: &str =
     "echo \"is $FROM_OWN_FILE $HOLOFS_SHELL $RCC_ENVIRONMENT_HASH\"; echo \"PATH=$PATH\"; exit 7";
 
 fn opens(shell_name: &str) {
-    let sandbox = home();
-    let output = at_terminal(shell(&sandbox, shell_name, "work 1"), &[("(work 1) own> ", ASK)]);
+    let test_home = home();
+    let output = at_terminal(shell(&test_home, shell_name, "work 1"), &[("(work 1) own> ", ASK)]);
     let text = stdout(&output);
     assert_eq!(output.status.code(), Some(7), "{}", said(&output));
     assert!(text.contains("is yes work 1 14023a1f332a0231"), "{text}");
@@ -49,8 +51,8 @@ fn opens(shell_name: &str) {
     let dirs: Vec<&str> = path.trim().split(":/").collect();
     assert!(dirs[0].ends_with("/bin") && dirs[0].contains("/holotree/"), "{text}");
     assert!(dirs.contains(&"first/of/user"), "{text}");
-    assert!(below(&sandbox.holotree()).is_empty(), "the mount is left");
-    let temp = sandbox.home().join("temp");
+    assert!(below(&test_home.holotree()).is_empty(), "the mount is left");
+    let temp = test_home.home().join("temp");
     assert_eq!(fs::read_dir(temp).unwrap().count(), 0, "its files are left");
 }
 
@@ -76,33 +78,33 @@ fn sh_has_the_space_in_its_prompt_and_first_in_path() {
 
 #[test]
 fn zsh_reads_all_of_its_own_files_where_zdotdir_says() {
-    let sandbox = home();
-    let own = sandbox.user().join("zsh");
+    let test_home = home();
+    let own = test_home.user().join("zsh");
     fs::create_dir(&own).unwrap();
-    fs::write(sandbox.user().join(".zshenv"), "ZDOTDIR=$HOME/zsh\n").unwrap();
+    fs::write(test_home.user().join(".zshenv"), "ZDOTDIR=$HOME/zsh\n").unwrap();
     fs::write(own.join(".zshrc"), "PS1='moved> '\n").unwrap();
-    let text = seen(shell(&sandbox, "zsh", "z"), &[("(z) moved> ", "echo \"is $ZDOTDIR\"; exit 0")]);
+    let text = seen(shell(&test_home, "zsh", "z"), &[("(z) moved> ", "echo \"is $ZDOTDIR\"; exit 0")]);
     assert!(text.contains(&format!("is {}", own.display())), "{text}");
 }
 
 #[test]
 fn shell_shows_the_name_of_a_space_in_the_prompt_as_text() {
-    let sandbox = home();
-    let made = sandbox.user().join("made");
+    let test_home = home();
+    let made = test_home.user().join("made");
     let name = format!("$(touch {0})`touch {0}`'; touch {0}; '", made.display());
     for shell_name in ["bash", "zsh", "fish", "sh"] {
-        seen(shell(&sandbox, shell_name, &name), &[("own> ", "echo; exit 0")]);
+        seen(shell(&test_home, shell_name, &name), &[("own> ", "echo; exit 0")]);
         assert!(!made.exists(), "{shell_name}");
     }
 }
 
 #[test]
-fn shell_of_the_user_is_taken_and_dies_as_it_dies() {
-    let sandbox = home();
-    let own = sandbox.user().join("odd-shell");
+fn shell_is_the_users_own_and_ends_by_the_same_signal() {
+    let test_home = home();
+    let own = test_home.user().join("odd-shell");
     fs::write(&own, "#!/bin/sh\necho it is $HOLOFS_SHELL\nkill -TERM $$\n").unwrap();
     fs::set_permissions(&own, fs::Permissions::from_mode(0o755)).unwrap();
-    let mut command = program(&sandbox, &[HOLOFS, "shell", CATALOG]);
+    let mut command = program(&test_home, &[HOLOFS, "shell", CATALOG]);
     command.env("SHELL", &own);
     let output = command.output().unwrap();
     assert_eq!(stdout(&output), "it is user\n", "{}", said(&output));

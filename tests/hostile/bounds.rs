@@ -1,4 +1,4 @@
-//! Limits of time and memory: a run that exceeds them is a failure and never hangs the tests.
+//! Limits of time and memory: a run that exceeds them fails its test and never hangs the others.
 
 use std::fs;
 use std::io::Read;
@@ -7,7 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use crate::common::sandbox::Sandbox;
+use crate::common::test_home::TestHome;
 
 /// Runs `command` to its end, killing it after `limit`.
 pub fn within(command: &mut Command, limit: Duration) -> Output {
@@ -42,8 +42,8 @@ fn wait(child: &mut Child, limit: Duration, command: &Command) -> std::process::
 }
 
 /// The program under `ulimit` limits, such as `-v 500000`.
-pub fn limited(sandbox: &Sandbox, limits: &str, args: &[&str]) -> Command {
-    let mut command = sandbox.command("sh");
+pub fn limited(test_home: &TestHome, limits: &str, args: &[&str]) -> Command {
+    let mut command = test_home.command("sh");
     let script = format!("ulimit {limits} && exec \"$@\"");
     command.args(["-c", &script, "sh", env!("CARGO_BIN_EXE_holofs")]).args(args);
     command

@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use super::trace;
 use crate::common::golden::{CATALOG, Regime};
 use crate::common::mounted::server;
-use crate::common::sandbox::Sandbox;
 use crate::common::soak::amount;
+use crate::common::test_home::TestHome;
 use crate::common::{is_root, run, skip};
 
 /// `strace` on a running process; it makes system calls fail until it is dropped.
@@ -24,10 +24,10 @@ impl Failing {
         command.args(["-e", &format!("inject={call}:error={error}:when={number}")]);
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         // strace prints a line when it is attached.
-        let mut told = String::new();
+        let mut message = String::new();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
-        stderr.read_line(&mut told).unwrap();
-        assert!(told.contains("attached"), "{told}");
+        stderr.read_line(&mut message).unwrap();
+        assert!(message.contains("attached"), "{message}");
         std::thread::spawn(move || stderr.read_to_string(&mut String::new()));
         Failing(child)
     }
@@ -90,8 +90,8 @@ fn commit_whose_system_call_fails_is_done_or_not_and_the_next_one_works() {
         ("unlinkat", "EIO"),
         ("openat", "ENOSPC"),
     ];
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mounted = sandbox.mount(CATALOG, "x", "user", &["--mode", "mount"]);
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = test_home.mount(CATALOG, "x", "user", &["--mode", "mount"]);
     let (space, pid) = (mounted.path(), server(mounted.report()).to_string());
     let mut of_catalog = files(space);
     let (mut number, mut failed) = (0, 0);
@@ -103,20 +103,20 @@ fn commit_whose_system_call_fails_is_done_or_not_and_the_next_one_works() {
                 number += 1;
                 let from = of_catalog.pop().unwrap();
                 let dir = prepare(space, &from, number);
-                let told = format!("{what}, {call} number {at}: {error}");
+                let message = format!("{what}, {call} number {at}: {error}");
                 let failing = Failing::attach(&pid, call, error, at);
                 let result = change(&dir);
                 drop(failing);
                 failed += usize::from(result.is_err());
-                assert_eq!(is_done(&dir), result.is_ok(), "{told}: {result:?}");
+                assert_eq!(is_done(&dir), result.is_ok(), "{message}: {result:?}");
                 let started = Instant::now();
-                fs::create_dir(dir.join("next")).unwrap_or_else(|error| panic!("after {told}: {error}"));
+                fs::create_dir(dir.join("next")).unwrap_or_else(|error| panic!("after {message}: {error}"));
                 let waited = started.elapsed();
-                assert!(waited < LONGEST, "after {told}: the next change took {waited:?}");
+                assert!(waited < LONGEST, "after {message}: the next change took {waited:?}");
                 fs::create_dir(dir.join("and another")).unwrap();
                 assert!(
                     started.elapsed() < waited + Duration::from_secs(5),
-                    "after {told}: every change waits"
+                    "after {message}: every change waits"
                 );
                 fs::rename(dir.join("module.py"), &from).unwrap();
                 if fs::metadata(&from).unwrap().len() > 0 {

@@ -1,4 +1,4 @@
-//! Planted blobs and decompression bombs: an immediate I/O error, and never a byte of other content.
+//! Planted blobs and decompression bombs cause an immediate I/O error, and never return a byte of other content.
 
 use std::fs;
 use std::io::Write;
@@ -14,7 +14,7 @@ use flate2::write::GzEncoder;
 use super::bounds::{limited, read_in_time, status_kib, within};
 use crate::common::damage::blob_of;
 use crate::common::golden::{CATALOG, Regime};
-use crate::common::sandbox::Sandbox;
+use crate::common::test_home::TestHome;
 use crate::common::{exit, is_root, said, skip, stderr};
 
 const EIO: i32 = 5;
@@ -23,12 +23,12 @@ const LIMIT: Duration = Duration::from_secs(5);
 
 /// Plants something in place of one blob: a mount gives EIO for this file only; materialize fails and leaves nothing.
 fn assert_harmless(what: &str, plant: impl FnOnce(&Path)) {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let blob = blob_of(&sandbox, FILE);
+    let test_home = TestHome::golden(Regime::Gzip);
+    let blob = blob_of(&test_home, FILE);
     fs::remove_file(&blob).unwrap();
     plant(&blob);
     let digest = blob.file_name().unwrap().to_str().unwrap();
-    let mut materialize = sandbox.holofs_command(&["materialize", CATALOG, "x"]);
+    let mut materialize = test_home.holofs_command(&["materialize", CATALOG, "x"]);
     let output = within(&mut materialize, LIMIT);
     assert_eq!(output.status.code(), Some(exit::DAMAGE), "{what}: {}", said(&output));
     assert!(
@@ -36,9 +36,9 @@ fn assert_harmless(what: &str, plant: impl FnOnce(&Path)) {
         "{what}: {}",
         stderr(&output)
     );
-    let left = fs::read_dir(sandbox.holotree()).unwrap().map(|entry| entry.unwrap().path());
+    let left = fs::read_dir(test_home.holotree()).unwrap().map(|entry| entry.unwrap().path());
     assert!(left.into_iter().all(|path| !path.is_dir()), "{what}: a space was made");
-    let mounted = sandbox.mount(CATALOG, "y", "user", &[]);
+    let mounted = test_home.mount(CATALOG, "y", "user", &[]);
     assert_eq!(read_in_time(&mounted.path().join(FILE)), Err(EIO), "{what}");
     assert!(read_in_time(&mounted.path().join("bin/tool")).is_ok(), "{what}: others must work");
 }
@@ -70,12 +70,12 @@ fn read_of_a_bomb_costs_neither_time_nor_memory_nor_disk() {
     let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
     encoder.write_all(&vec![0; 64 << 20]).unwrap();
     let ten_gib = encoder.finish().unwrap().repeat(160);
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    fs::write(blob_of(&sandbox, FILE), ten_gib).unwrap();
+    let test_home = TestHome::golden(Regime::Gzip);
+    fs::write(blob_of(&test_home, FILE), ten_gib).unwrap();
     let started = Instant::now();
-    let output = within(&mut limited(&sandbox, "-v 800000", &["materialize", CATALOG, "x"]), LIMIT);
+    let output = within(&mut limited(&test_home, "-v 800000", &["materialize", CATALOG, "x"]), LIMIT);
     assert_eq!(output.status.code(), Some(exit::DAMAGE), "{}", said(&output));
-    let mounted = sandbox.mount(CATALOG, "y", "user", &[]);
+    let mounted = test_home.mount(CATALOG, "y", "user", &[]);
     assert_eq!(read_in_time(&mounted.path().join(FILE)), Err(EIO));
     assert!(started.elapsed() < LIMIT, "{:?}", started.elapsed());
     let peak = mounted.daemons().iter().map(|pid| status_kib(*pid, "VmHWM")).max().unwrap();

@@ -7,25 +7,14 @@ use std::time::{Duration, Instant};
 use crate::common::compare::assert_same_space;
 use crate::common::golden::{self, CATALOG, Regime};
 use crate::common::mounted::{below, daemons_of};
-use crate::common::sandbox::Sandbox;
+use crate::common::random::Random;
 use crate::common::soak::amount;
+use crate::common::test_home::TestHome;
 use crate::common::{exit, said, stderr, store_hash};
 
-/// A generator of numbers with the same sequence on every run.
-pub struct Random(pub u64);
-
-impl Random {
-    pub fn below(&mut self, end: u64) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0 % end
-    }
-}
-
 /// One of the processes: performs operations until it is time to stop.
-fn member(sandbox: &Sandbox, seed: u64, until: Instant) -> usize {
-    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
+fn member(test_home: &TestHome, seed: u64, until: Instant) -> usize {
+    let mut random = Random::new(seed);
     let mut done = 0;
     while Instant::now() < until {
         // Usually the same two spaces, so that the processes meet.
@@ -38,7 +27,7 @@ fn member(sandbox: &Sandbox, seed: u64, until: Instant) -> usize {
             _ => vec!["unmount", &space, "--lazy"],
         };
         args.insert(1, "--wait=1");
-        let output = sandbox.holofs(&args);
+        let output = test_home.holofs(&args);
         let code = output.status.code();
         let allowed = [exit::OK, exit::BUSY, exit::NOT_FOUND];
         assert!(code.is_some_and(|code| allowed.contains(&code)), "{args:?}: {}", said(&output));
@@ -49,44 +38,44 @@ fn member(sandbox: &Sandbox, seed: u64, until: Instant) -> usize {
 }
 
 #[test]
-fn twenty_processes_in_the_same_spaces_do_each_other_no_harm() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let expected = golden::unpack_restored(Regime::Gzip, &sandbox.scratch());
-    let library = store_hash::of(&sandbox.hololib().join("library"));
+fn twenty_processes_in_the_same_spaces_do_not_disturb_each_other() {
+    let test_home = TestHome::golden(Regime::Gzip);
+    let expected = golden::unpack_restored(Regime::Gzip, &test_home.scratch());
+    let library = store_hash::of(&test_home.hololib().join("library"));
     let until = Instant::now() + Duration::from_secs(amount(5, 60));
     let done: usize = std::thread::scope(|scope| {
         let crowd: Vec<_> = (0..20)
             .map(|seed| {
                 scope.spawn({
-                    let sandbox = &sandbox;
-                    move || member(sandbox, seed, until)
+                    let test_home = &test_home;
+                    move || member(test_home, seed, until)
                 })
             })
             .collect();
         crowd.into_iter().map(|member| member.join().unwrap()).sum()
     });
     eprintln!("{done} commands");
-    leave(&sandbox);
-    store_hash::assert_unchanged(&sandbox.hololib().join("library"), &library);
-    for entry in fs::read_dir(sandbox.holotree()).unwrap() {
+    leave(&test_home);
+    store_hash::assert_unchanged(&test_home.hololib().join("library"), &library);
+    for entry in fs::read_dir(test_home.holotree()).unwrap() {
         let space = entry.unwrap().path();
         if space.is_dir() && fs::read_dir(&space).unwrap().next().is_some() {
             assert_same_space(&space, &expected);
         }
     }
-    let mounted = sandbox.mount(CATALOG, "space0", "user", &[]);
+    let mounted = test_home.mount(CATALOG, "space0", "user", &[]);
     assert_same_space(mounted.path(), &expected);
-    assert!(sandbox.materialize(CATALOG, "space19", "user").starts_with(sandbox.holotree()));
+    assert!(test_home.materialize(CATALOG, "space19", "user").starts_with(test_home.holotree()));
 }
 
 /// Unmounts the remaining spaces; every daemon must end.
-fn leave(sandbox: &Sandbox) {
+fn leave(test_home: &TestHome) {
     for space in (0..20).map(|number| format!("space{number}")) {
-        sandbox.holofs(&["unmount", &space, "--lazy"]);
+        test_home.holofs(&["unmount", &space, "--lazy"]);
     }
     let started = Instant::now();
-    while !daemons_of(sandbox).is_empty() || !below(&sandbox.holotree()).is_empty() {
-        let left: (Vec<u32>, Vec<_>) = (daemons_of(sandbox), below(Path::new(&sandbox.holotree())));
+    while !daemons_of(test_home).is_empty() || !below(&test_home.holotree()).is_empty() {
+        let left: (Vec<u32>, Vec<_>) = (daemons_of(test_home), below(Path::new(&test_home.holotree())));
         assert!(started.elapsed() < Duration::from_secs(20), "left: {left:?}");
         std::thread::sleep(Duration::from_millis(20));
     }

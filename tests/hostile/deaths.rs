@@ -7,25 +7,25 @@ use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use super::crowd::Random;
 use super::trace::{self, BYTES, NAMES};
-use crate::common::sandbox::Sandbox;
+use crate::common::random::Random;
 use crate::common::soak::amount;
+use crate::common::test_home::TestHome;
 use crate::common::{golden, is_root, said, skip};
 
 const SEED: u64 = 0xdead_5eed;
 
 /// A home in which the command can run for the first time, and the command.
-type Prepared = (Sandbox, Vec<String>);
+type Prepared = (TestHome, Vec<String>);
 
 fn import() -> Prepared {
     let zip = golden::file("hololib-gz.zip");
-    (Sandbox::new(), vec!["import".to_owned(), zip.to_str().unwrap().to_owned()])
+    (TestHome::new(), vec!["import".to_owned(), zip.to_str().unwrap().to_owned()])
 }
 
 fn record() -> Prepared {
-    let sandbox = Sandbox::new();
-    let stage = golden::unpack_stage(&sandbox.holotree());
+    let test_home = TestHome::new();
+    let stage = golden::unpack_stage(&test_home.holotree());
     // They refer to the place where the stage was made, which does not exist.
     for link in ["abs-dir-into-stage", "abs-into-stage"] {
         fs::remove_file(stage.join("links").join(link)).unwrap();
@@ -33,7 +33,7 @@ fn record() -> Prepared {
     let blueprint = golden::file("golden.yaml");
     let args = ["record", stage.to_str().unwrap(), "--blueprint", blueprint.to_str().unwrap()];
     let args = args.map(str::to_owned).to_vec();
-    (sandbox, args)
+    (test_home, args)
 }
 
 fn texts(args: &[String]) -> Vec<&str> {
@@ -41,13 +41,13 @@ fn texts(args: &[String]) -> Vec<&str> {
 }
 
 /// Every blob matches its name, and every catalog has all of its blobs.
-fn assert_sound(sandbox: &Sandbox, what: &str) {
-    let output = sandbox.holofs(&["check"]);
+fn assert_sound(test_home: &TestHome, what: &str) {
+    let output = test_home.holofs(&["check"]);
     assert!(output.status.success(), "{what}: {}", said(&output));
 }
 
 /// Blobs and catalogs by name, without unfinished files: temporary names of RCC and HoloFS.
-fn published(sandbox: &Sandbox) -> BTreeMap<PathBuf, Vec<u8>> {
+fn published(test_home: &TestHome) -> BTreeMap<PathBuf, Vec<u8>> {
     fn walk(dir: &Path, found: &mut BTreeMap<PathBuf, Vec<u8>>) {
         for entry in fs::read_dir(dir).into_iter().flatten() {
             let path = entry.unwrap().path();
@@ -61,27 +61,27 @@ fn published(sandbox: &Sandbox) -> BTreeMap<PathBuf, Vec<u8>> {
     }
     let mut found = BTreeMap::new();
     for dir in ["library", "catalog"] {
-        walk(&sandbox.hololib().join(dir), &mut found);
+        walk(&test_home.hololib().join(dir), &mut found);
     }
     found
 }
 
 /// After a kill: consistent, and completed by the next run.
-fn assert_survived(sandbox: &Sandbox, args: &[&str], whole: usize, what: &str) {
-    assert_sound(sandbox, what);
-    let output = sandbox.holofs(args);
+fn assert_survived(test_home: &TestHome, args: &[&str], whole: usize, what: &str) {
+    assert_sound(test_home, what);
+    let output = test_home.holofs(args);
     assert!(output.status.success(), "after {what}: {}", said(&output));
-    assert_sound(sandbox, &format!("the run after {what}"));
-    assert_eq!(published(sandbox).len(), whole, "after {what}");
+    assert_sound(test_home, &format!("the run after {what}"));
+    assert_eq!(published(test_home).len(), whole, "after {what}");
 }
 
 /// The number of published files and the time of an undisturbed run.
 fn undisturbed(prepare: fn() -> Prepared) -> (usize, Duration) {
-    let (sandbox, args) = prepare();
+    let (test_home, args) = prepare();
     let started = Instant::now();
-    sandbox.holofs_ok(&texts(&args));
+    test_home.holofs_ok(&texts(&args));
     let took = started.elapsed();
-    let whole = published(&sandbox).len();
+    let whole = published(&test_home).len();
     assert!(whole > 60, "only {whole} files");
     (whole, took)
 }
@@ -90,14 +90,14 @@ fn undisturbed(prepare: fn() -> Prepared) -> (usize, Duration) {
 fn at_calls(prepare: fn() -> Prepared, whole: usize, most: usize) {
     let (mut killed, mut times) = (0, 0);
     for calls in [BYTES, NAMES] {
-        let (sandbox, args) = prepare();
-        for step in trace::steps(&sandbox, calls, most, &texts(&args)) {
-            let (sandbox, args) = prepare();
-            let output = trace::run(&sandbox, &step, "signal=KILL", &texts(&args));
+        let (test_home, args) = prepare();
+        for step in trace::steps(&test_home, calls, most, &texts(&args)) {
+            let (test_home, args) = prepare();
+            let output = trace::run(&test_home, &step, "signal=KILL", &texts(&args));
             // The threads share the work in any order: this time no thread may reach the step.
             killed += usize::from(!output.status.success());
             times += 1;
-            assert_survived(&sandbox, &texts(&args), whole, &format!("death at {step:?}"));
+            assert_survived(&test_home, &texts(&args), whole, &format!("death at {step:?}"));
         }
     }
     assert!(killed * 2 > times, "only {killed} of {times} runs were killed");
@@ -105,18 +105,18 @@ fn at_calls(prepare: fn() -> Prepared, whole: usize, most: usize) {
 
 /// Kills the command after random times.
 fn at_instants(prepare: fn() -> Prepared, whole: usize, took: Duration, times: usize) {
-    let mut random = Random(SEED);
+    let mut random = Random::new(SEED);
     let (mut killed, mut published_some) = (0, 0);
     for trial in 0..times {
-        let (sandbox, args) = prepare();
-        let mut command = sandbox.holofs_command(&texts(&args));
+        let (test_home, args) = prepare();
+        let mut command = test_home.holofs_command(&texts(&args));
         let mut child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let after = Duration::from_micros(random.below(took.as_micros() as u64));
         std::thread::sleep(after);
         child.kill().unwrap();
         killed += usize::from(!child.wait().unwrap().success());
-        published_some += usize::from((1..whole).contains(&published(&sandbox).len()));
-        assert_survived(&sandbox, &texts(&args), whole, &format!("trial {trial}, death after {after:?}"));
+        published_some += usize::from((1..whole).contains(&published(&test_home).len()));
+        assert_survived(&test_home, &texts(&args), whole, &format!("trial {trial}, death after {after:?}"));
     }
     eprintln!("seed {SEED:#x}: {killed} of {times} killed, {published_some} of them in the middle");
     assert!(killed > 0, "none of {times} runs was killed");

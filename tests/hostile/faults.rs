@@ -1,4 +1,4 @@
-//! Every step fails once: the run reports it, the tree equals that before or after, and the next run repairs it.
+//! Every step fails once: the run reports it, the tree equals that before or after the run, and the next run repairs it.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -16,8 +16,8 @@ use super::bounds::limited;
 use super::trace::{self, BYTES, MODES, NAMES};
 use crate::common::compare::assert_same_space;
 use crate::common::golden::{self, CATALOG, Regime};
-use crate::common::sandbox::Sandbox;
 use crate::common::soak::amount;
+use crate::common::test_home::TestHome;
 use crate::common::{exit, is_root, run, said, skip, stderr, store_hash};
 
 const MATERIALIZE: [&str; 10] = [
@@ -35,56 +35,56 @@ const MATERIALIZE: [&str; 10] = [
 
 /// A home, the expected tree of its space, and the space's path.
 struct Trial {
-    sandbox: Sandbox,
+    test_home: TestHome,
     expected: PathBuf,
     space: PathBuf,
 }
 
 impl Trial {
     fn new(regime: Regime) -> Trial {
-        let sandbox = Sandbox::golden(regime);
-        let expected = golden::unpack_restored(regime, &sandbox.scratch());
-        let space = sandbox.materialize(CATALOG, "interop", "golden");
-        let trial = Trial { sandbox, expected, space };
+        let test_home = TestHome::golden(regime);
+        let expected = golden::unpack_restored(regime, &test_home.scratch());
+        let space = test_home.materialize(CATALOG, "interop", "golden");
+        let trial = Trial { test_home, expected, space };
         trial.forget();
         trial
     }
 
     /// Removes the space and all HoloFS state.
     fn forget(&self) {
-        for dir in [self.sandbox.holotree(), self.sandbox.home().join("holofs")] {
-            run(self.sandbox.command("chmod").args(["-R", "u+rwX"]).arg(&dir));
+        for dir in [self.test_home.holotree(), self.test_home.home().join("holofs")] {
+            run(self.test_home.command("chmod").args(["-R", "u+rwX"]).arg(&dir));
             fs::remove_dir_all(&dir).unwrap();
             fs::create_dir(&dir).unwrap();
         }
     }
 
-    /// The space is complete or absent, regardless of the output `told`; it is complete if the output says so.
-    fn assert_all_or_nothing(&self, what: &str, told: Option<i32>) {
+    /// The space is complete or absent, whatever the exit code; it is complete if the exit code is 0.
+    fn assert_all_or_nothing(&self, what: &str, exit_status: Option<i32>) {
         if self.space.exists() {
             assert_same_space(&self.space, &self.expected);
         } else {
-            assert_ne!(told, Some(exit::OK), "{what}: it says it is there");
+            assert_ne!(exit_status, Some(exit::OK), "{what}: it says it is there");
         }
     }
 
     fn assert_repaired(&self, what: &str) {
-        let output = self.sandbox.holofs(&MATERIALIZE);
+        let output = self.test_home.holofs(&MATERIALIZE);
         assert!(output.status.success(), "after {what}: {}", said(&output));
         assert_same_space(&self.space, &self.expected);
     }
 }
 
-/// Makes each of `calls` fail or die with `how`, as long as there is time for `most`.
+/// Makes each of `calls` fail, or kills the process at it, with `how`, as long as there is time for `most`.
 fn sweep(calls: &str, how: &str, most: usize) {
     let trial = Trial::new(Regime::Gzip);
-    let library = store_hash::of(&trial.sandbox.hololib().join("library"));
-    let steps = trace::steps(&trial.sandbox, calls, most, &MATERIALIZE);
+    let library = store_hash::of(&trial.test_home.hololib().join("library"));
+    let steps = trace::steps(&trial.test_home, calls, most, &MATERIALIZE);
     let mut failed = 0;
     for step in &steps {
         trial.forget();
         let what = format!("{how} at {step:?}");
-        let output = trace::run(&trial.sandbox, step, how, &MATERIALIZE);
+        let output = trace::run(&trial.test_home, step, how, &MATERIALIZE);
         failed += usize::from(!output.status.success());
         if how.starts_with("signal") {
             assert!(!output.status.success(), "{what}: it lives");
@@ -97,7 +97,7 @@ fn sweep(calls: &str, how: &str, most: usize) {
         trial.assert_all_or_nothing(&what, output.status.code());
         trial.assert_repaired(&what);
     }
-    store_hash::assert_unchanged(&trial.sandbox.hololib().join("library"), &library);
+    store_hash::assert_unchanged(&trial.test_home.hololib().join("library"), &library);
     // Many failures have no effect: the raw store is optional, files that cannot be linked are copied, a mode is already right.
     assert!(failed > 0 || steps.len() < 5, "none of {} runs failed", steps.len());
     eprintln!("{how}: {} calls, {failed} runs failed", steps.len());
@@ -127,38 +127,38 @@ fn materialize_is_all_or_nothing_wherever_it_is_killed() {
 fn sweep_record(calls: &str, how: &str, most: usize) {
     let blueprint = golden::file("golden.yaml");
     let prepare = || {
-        let sandbox = Sandbox::new();
-        let stage = golden::unpack_stage(&sandbox.holotree());
+        let test_home = TestHome::new();
+        let stage = golden::unpack_stage(&test_home.holotree());
         // They refer to the place where the stage was made, which does not exist.
         for link in ["abs-dir-into-stage", "abs-into-stage"] {
             fs::remove_file(stage.join("links").join(link)).unwrap();
         }
-        (sandbox, stage)
+        (test_home, stage)
     };
     let args = |stage: &Path| {
         ["record", stage.to_str().unwrap(), "--blueprint", blueprint.to_str().unwrap()].map(str::to_owned)
     };
-    let (sandbox, stage) = prepare();
+    let (test_home, stage) = prepare();
     let first = args(&stage);
-    for step in trace::steps(&sandbox, calls, most, &first.each_ref().map(String::as_str)) {
+    for step in trace::steps(&test_home, calls, most, &first.each_ref().map(String::as_str)) {
         let what = format!("{how} at {step:?}");
-        let (sandbox, stage) = prepare();
+        let (test_home, stage) = prepare();
         let args = args(&stage);
         let args = args.each_ref().map(String::as_str);
-        let output = trace::run(&sandbox, &step, how, &args);
-        let catalogs = sandbox.catalogs();
+        let output = trace::run(&test_home, &step, how, &args);
+        let catalogs = test_home.catalogs();
         assert!(!catalogs.is_empty() || !output.status.success(), "{what}: it says it is there");
         if let Some(catalog) = catalogs.first() {
-            sandbox.materialize(catalog, "after", "user");
+            test_home.materialize(catalog, "after", "user");
         }
-        let output = sandbox.holofs(&args);
+        let output = test_home.holofs(&args);
         assert!(output.status.success(), "after {what}: {}", said(&output));
-        sandbox.materialize(&sandbox.catalogs()[0], "again", "user");
+        test_home.materialize(&test_home.catalogs()[0], "again", "user");
     }
 }
 
 #[test]
-fn record_publishes_the_whole_or_nothing_wherever_it_fails_or_dies() {
+fn record_publishes_everything_or_nothing_wherever_it_fails_or_is_killed() {
     if !trace::is_available() || !is_root() {
         return skip("failures are injected by strace, and the golden tree has files that only root reads");
     }
@@ -173,7 +173,7 @@ fn mount_with_too_few_descriptors_is_an_error_or_works() {
     let mut outcomes = Vec::new();
     for limit in [8, 12, 16, 24, 32, 64] {
         trial.forget();
-        let output = limited(&trial.sandbox, &format!("-n {limit}"), &MATERIALIZE).output().unwrap();
+        let output = limited(&trial.test_home, &format!("-n {limit}"), &MATERIALIZE).output().unwrap();
         trial.assert_all_or_nothing(&format!("{limit} descriptors"), output.status.code());
         outcomes.push(output.status.success());
         trial.assert_repaired(&format!("{limit} descriptors"));
@@ -183,10 +183,10 @@ fn mount_with_too_few_descriptors_is_an_error_or_works() {
 
 #[test]
 fn mount_with_few_descriptors_serves_all_files() {
-    let sandbox = Sandbox::golden(Regime::Raw);
-    let expected = golden::unpack_restored(Regime::Raw, &sandbox.scratch());
+    let test_home = TestHome::golden(Regime::Raw);
+    let expected = golden::unpack_restored(Regime::Raw, &test_home.scratch());
     let args = ["mount", CATALOG, "interop", "--controller", "golden", "--json"];
-    let report = crate::common::json(&run(&mut limited(&sandbox, "-n 40", &args)));
+    let report = crate::common::json(&run(&mut limited(&test_home, "-n 40", &args)));
     let space = crate::common::space_path(&report);
     let held: Vec<fs::File> = ["bin/tool", "plain/inner.gz", "identity.yaml", "plain/no-needle.txt"]
         .iter()
@@ -194,15 +194,15 @@ fn mount_with_few_descriptors_serves_all_files() {
         .collect();
     assert_same_space(&space, &expected);
     drop(held);
-    sandbox.holofs_ok(&["unmount", "interop", "--controller", "golden"]);
+    test_home.holofs_ok(&["unmount", "interop", "--controller", "golden"]);
 }
 
 #[test]
 fn write_with_few_descriptors_takes_any_number_of_files() {
-    let sandbox = Sandbox::golden(Regime::Raw);
+    let test_home = TestHome::golden(Regime::Raw);
     // The descriptors that a daemon always needs, and a few for files.
     let args = ["mount", CATALOG, "interop", "--controller", "golden", "--mode", "mount", "--json"];
-    let report = crate::common::json(&run(&mut limited(&sandbox, "-n 64", &args)));
+    let report = crate::common::json(&run(&mut limited(&test_home, "-n 64", &args)));
     let space = crate::common::space_path(&report);
     let path = |number: usize| space.join(format!("written-{number}"));
     let mut held = Vec::new();
@@ -219,7 +219,7 @@ fn write_with_few_descriptors_takes_any_number_of_files() {
     for number in 0..300 {
         assert_eq!(fs::read_to_string(path(number)).unwrap(), format!("content {number}, and more"));
     }
-    sandbox.holofs_ok(&["unmount", "interop", "--controller", "golden"]);
+    test_home.holofs_ok(&["unmount", "interop", "--controller", "golden"]);
 }
 
 /// A small private file system, removed when dropped.
@@ -256,16 +256,16 @@ fn materialize_on_a_full_disk_of_any_size_leaves_a_whole_space_or_none() {
         vec![64, 400, 2_000, 6_000]
     };
     for size in sizes {
-        let sandbox = Sandbox::golden(Regime::Gzip);
-        let expected = golden::unpack_restored(Regime::Gzip, &sandbox.scratch());
-        let disk = Tmpfs::mount(&sandbox.holotree(), &format!("{size}k"));
-        let output = sandbox.holofs(&MATERIALIZE);
+        let test_home = TestHome::golden(Regime::Gzip);
+        let expected = golden::unpack_restored(Regime::Gzip, &test_home.scratch());
+        let disk = Tmpfs::mount(&test_home.holotree(), &format!("{size}k"));
+        let output = test_home.holofs(&MATERIALIZE);
         assert_ne!(output.status.code(), Some(exit::OK), "{size} KiB are enough?");
-        let left = fs::read_dir(sandbox.holotree()).unwrap().map(|entry| entry.unwrap().path());
+        let left = fs::read_dir(test_home.holotree()).unwrap().map(|entry| entry.unwrap().path());
         let left: Vec<PathBuf> = left.filter(|path| path.is_dir()).collect();
         assert!(left.is_empty(), "{size} KiB: {left:?} is left; {}", said(&output));
         disk.resize("64m");
-        assert_same_space(&sandbox.materialize(CATALOG, "interop", "golden"), &expected);
+        assert_same_space(&test_home.materialize(CATALOG, "interop", "golden"), &expected);
     }
 }
 
@@ -274,18 +274,18 @@ fn read_with_a_full_disk_for_the_raw_store_costs_speed_only() {
     if !is_root() {
         return skip("mounting a small disk needs root");
     }
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let expected = golden::unpack_restored(Regime::Gzip, &sandbox.scratch());
+    let test_home = TestHome::golden(Regime::Gzip);
+    let expected = golden::unpack_restored(Regime::Gzip, &test_home.scratch());
     for size in ["100k", "1m"] {
-        let _disk = Tmpfs::mount(&sandbox.home().join("holofs/raw"), size);
-        let mounted = sandbox.mount(CATALOG, "interop", "golden", &["--read-only"]);
+        let _disk = Tmpfs::mount(&test_home.home().join("holofs/raw"), size);
+        let mounted = test_home.mount(CATALOG, "interop", "golden", &["--read-only"]);
         assert_same_space(mounted.path(), &expected);
     }
 }
 
 /// Every relocated file of the golden catalog, and a source of their content that can be made to fail.
 struct Relocations {
-    sandbox: Sandbox,
+    test_home: TestHome,
     index: Index,
     source: Arc<FailingSource<Store>>,
     label: [u8; LABEL_LEN],
@@ -293,19 +293,19 @@ struct Relocations {
 
 impl Relocations {
     fn new() -> Relocations {
-        let sandbox = Sandbox::golden(Regime::Gzip);
-        let home = sandbox.home().join("holofs");
-        let catalog = sandbox.hololib().join("catalog").join(CATALOG);
+        let test_home = TestHome::golden(Regime::Gzip);
+        let home = test_home.home().join("holofs");
+        let catalog = test_home.hololib().join("catalog").join(CATALOG);
         let (index, _) = Index::ensure(&home.join("index"), &catalog).unwrap();
-        let library = Library::open(&sandbox.hololib().join("library")).unwrap();
+        let library = Library::open(&test_home.hololib().join("library")).unwrap();
         let store = Store::open(library, &home.join("raw"), Limits::default(), Arc::new(Tally::new()));
         let label = *b"59acff1_ed69061_b99589a1";
-        Relocations { sandbox, index, source: Arc::new(FailingSource::new(store)), label }
+        Relocations { test_home, index, source: Arc::new(FailingSource::new(store)), label }
     }
 
     fn open(&self) -> Relocated {
         let source = Arc::clone(&self.source) as Arc<dyn BlobSource>;
-        let state = self.sandbox.home().join("holofs/spaces/x");
+        let state = self.test_home.home().join("holofs/spaces/x");
         Relocated::new(&state, &self.index, &self.label, source, Arc::new(Tally::new()))
     }
 
@@ -330,13 +330,13 @@ impl Relocations {
 }
 
 #[test]
-fn relocate_from_a_source_that_fails_once_spoils_no_file() {
+fn relocate_from_a_source_that_fails_once_damages_no_file() {
     let world = Relocations::new();
     let right = world.read_all(&world.open());
     assert!(right.len() > 40 && right.iter().all(Option::is_some));
     let stop = std::sync::atomic::AtomicBool::new(false);
     for (at, digest) in world.digests().into_iter().enumerate() {
-        let state = world.sandbox.home().join("holofs/spaces/x");
+        let state = world.test_home.home().join("holofs/spaces/x");
         fs::remove_dir_all(&state).unwrap_or_default();
         let relocated = world.open();
         world.source.fail(digest, 1);

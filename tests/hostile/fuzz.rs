@@ -10,6 +10,7 @@ mod targets;
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use crate::common::random::Random;
 use crate::common::soak;
 
 use targets::{ALL, Target};
@@ -18,42 +19,29 @@ fn data() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data")
 }
 
-/// A generator of numbers with the same sequence on every run.
-pub struct Random(pub u64);
-
-impl Random {
-    /// A number below `end`.
-    pub fn below(&mut self, end: usize) -> usize {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        usize::try_from(self.0 % (end as u64).max(1)).unwrap()
-    }
-
-    fn byte(&mut self) -> u8 {
-        const EDGES: [u8; 8] = [0, 1, 0x7f, 0x80, 0xff, b'"', b'{', b'9'];
-        if self.below(2) == 0 { EDGES[self.below(8)] } else { self.below(256) as u8 }
-    }
+fn byte(random: &mut Random) -> u8 {
+    const EDGES: [u8; 8] = [0, 1, 0x7f, 0x80, 0xff, b'"', b'{', b'9'];
+    if random.below(2) == 0 { EDGES[random.index(EDGES.len())] } else { random.below(256) as u8 }
 }
 
 /// Changes to an input: bits, bytes, pieces that are moved, doubled, removed, or taken from another input.
 pub fn mutate(random: &mut Random, input: &mut Vec<u8>, other: &[u8]) {
-    for _ in 0..=random.below(6) {
-        let at = random.below(input.len() + 1);
-        let len = random.below(64).min(input.len() - at);
-        match random.below(8) {
-            0 if at < input.len() => input[at] ^= 1 << random.below(8),
-            1 | 2 if at < input.len() => input[at] = random.byte(),
-            3 => input.insert(at, random.byte()),
+    for _ in 0..=random.index(6) {
+        let at = random.index(input.len() + 1);
+        let len = random.index(64).min(input.len() - at);
+        match random.index(8) {
+            0 if at < input.len() => input[at] ^= 1 << random.index(8),
+            1 | 2 if at < input.len() => input[at] = byte(random),
+            3 => input.insert(at, byte(random)),
             4 => drop(input.drain(at..at + len)),
             5 => {
                 let piece = input[at..at + len].to_vec();
-                let to = random.below(input.len() + 1);
+                let to = random.index(input.len() + 1);
                 input.splice(to..to, piece);
             }
             6 if !other.is_empty() => {
-                let from = random.below(other.len());
-                let end = (from + random.below(64)).min(other.len());
+                let from = random.index(other.len());
+                let end = (from + random.index(64)).min(other.len());
                 input.splice(at..at + len, other[from..end].iter().copied());
             }
             _ => input.truncate(at.max(input.len() / 2)),
@@ -66,10 +54,10 @@ fn run(target: &Target) {
     let found = fs::read_dir(data().join("fuzz").join(target.name)).into_iter().flatten();
     inputs.extend(found.map(|entry| fs::read(entry.unwrap().path()).unwrap()));
     inputs.iter().for_each(|input| (target.run)(input));
-    let mut random = Random(0x00ca_7a10_9f00_d5ee);
+    let mut random = Random::new(0x00ca_7a10_9f00_d5ee);
     for _ in 0..target.usual * soak::amount(1, 50) {
-        let mut input = inputs[random.below(inputs.len())].clone();
-        let other = random.below(inputs.len());
+        let mut input = inputs[random.index(inputs.len())].clone();
+        let other = random.index(inputs.len());
         mutate(&mut random, &mut input, &inputs[other]);
         let outcome = std::panic::catch_unwind(|| (target.run)(&input));
         if let Err(panic) = outcome {
@@ -91,22 +79,22 @@ fn catalogs_are_parsed_or_refused() {
 }
 
 #[test]
-fn index_answers_whatever_it_holds() {
+fn index_answers_every_query_whatever_it_contains() {
     run(target("index"));
 }
 
 #[test]
-fn blobs_come_out_right_or_not_at_all() {
+fn blobs_decode_to_the_right_content_or_an_error() {
     run(target("blob"));
 }
 
 #[test]
-fn archives_bring_what_verifies_or_nothing() {
+fn import_of_any_archive_adds_only_verified_content() {
     run(target("zip"));
 }
 
 #[test]
-fn requests_to_the_helper_are_what_they_say() {
+fn requests_to_the_helper_are_parsed_exactly_or_refused() {
     run(target("request"));
 }
 
@@ -116,11 +104,21 @@ fn pull_gives_what_was_requested_or_nothing() {
 }
 
 #[test]
-fn state_that_somebody_wrote_to_is_read_or_refused() {
+fn answers_of_a_registry_are_read_or_refused() {
+    run(target("oci"));
+}
+
+#[test]
+fn answers_and_requests_of_rccremote_are_read_or_refused() {
+    run(target("rccremote"));
+}
+
+#[test]
+fn state_that_others_have_altered_is_read_or_refused() {
     run(target("state"));
 }
 
 #[test]
-fn serve_survives_a_senseless_kernel() {
+fn serve_survives_invalid_requests_from_the_kernel() {
     run(target("vfs"));
 }

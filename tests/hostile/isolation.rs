@@ -8,8 +8,8 @@ use std::time::SystemTime;
 use crate::common::compare::assert_same_space;
 use crate::common::golden::{self, CATALOG, Regime};
 use crate::common::mounted::{daemons_of, mount_points, server_of};
-use crate::common::sandbox::Sandbox;
 use crate::common::soak::amount;
+use crate::common::test_home::TestHome;
 use crate::common::{json, run, store_hash};
 
 /// Changes the files of a space in every way that an owner can.
@@ -29,20 +29,20 @@ fn vandalize(space: &Path) {
 #[test]
 fn write_in_one_materialized_space_reaches_neither_another_nor_the_store() {
     for regime in Regime::BOTH {
-        let sandbox = Sandbox::golden(regime);
-        let restored = golden::unpack_restored(regime, &sandbox.scratch());
+        let test_home = TestHome::golden(regime);
+        let restored = golden::unpack_restored(regime, &test_home.scratch());
         let (one, two) =
-            (sandbox.materialize(CATALOG, "one", "user"), sandbox.materialize(CATALOG, "two", "user"));
-        let raw = sandbox.home().join("holofs/raw");
-        let (library, inflated) = (store_hash::of(&sandbox.hololib()), store_hash::of(&raw));
+            (test_home.materialize(CATALOG, "one", "user"), test_home.materialize(CATALOG, "two", "user"));
+        let raw = test_home.home().join("holofs/raw");
+        let (library, inflated) = (store_hash::of(&test_home.hololib()), store_hash::of(&raw));
         assert_eq!(shared_inodes(&one, &two), Vec::<PathBuf>::new());
         vandalize(&one);
         assert_same_space(&two, &restored);
-        store_hash::assert_unchanged(&sandbox.hololib(), &library);
+        store_hash::assert_unchanged(&test_home.hololib(), &library);
         store_hash::assert_unchanged(&raw, &inflated);
         // A change that keeps size and mode is found only by reading the file, in RCC and in HoloFS.
         let again = ["materialize", CATALOG, "one", "--allow-setuid", "--verify"];
-        sandbox.holofs_ok(&again);
+        test_home.holofs_ok(&again);
         assert_same_space(&one, &restored);
     }
 }
@@ -64,12 +64,13 @@ fn shared_inodes(one: &Path, two: &Path) -> Vec<PathBuf> {
 
 #[test]
 fn reading_all_of_two_mounted_spaces_changes_nothing_in_the_hololib() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
+    let test_home = TestHome::golden(Regime::Gzip);
     // A mount writes RCC's own marks of use there; they appear with the first mount.
-    sandbox.mount(CATALOG, "one", "user", &[]).unmount();
-    let library = sandbox.hololib().join("library");
+    test_home.mount(CATALOG, "one", "user", &[]).unmount();
+    let library = test_home.hololib().join("library");
     let before = store_hash::of(&library);
-    let (one, two) = (sandbox.mount(CATALOG, "one", "user", &[]), sandbox.mount(CATALOG, "two", "user", &[]));
+    let (one, two) =
+        (test_home.mount(CATALOG, "one", "user", &[]), test_home.mount(CATALOG, "two", "user", &[]));
     assert_same_space(one.path(), two.path());
     store_hash::assert_unchanged(&library, &before);
 }
@@ -81,13 +82,13 @@ fn descriptors(pid: u32) -> usize {
 
 #[test]
 fn mount_and_unmount_many_times_leave_no_process_mount_or_descriptor() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
+    let test_home = TestHome::golden(Regime::Gzip);
     let (mounts, own) = (mount_points().len(), descriptors(std::process::id()));
-    let long = sandbox.mount(CATALOG, "long", "user", &[]);
+    let long = test_home.mount(CATALOG, "long", "user", &[]);
     let pid = u32::try_from(long.report()["pid"].as_u64().unwrap()).unwrap();
     assert_same_space(long.path(), long.path());
     // The files that it relocates in the background are open too.
-    let counts = || json(&sandbox.holofs_ok(&["stats", "long", "--json"]))["counts"].clone();
+    let counts = || json(&test_home.holofs_ok(&["stats", "long", "--json"]))["counts"].clone();
     let mut seen = serde_json::Value::Null;
     while std::mem::replace(&mut seen, counts()) != seen {
         std::thread::sleep(std::time::Duration::from_secs(1));
@@ -95,18 +96,18 @@ fn mount_and_unmount_many_times_leave_no_process_mount_or_descriptor() {
     let server = server_of(pid).unwrap();
     let before = descriptors(server);
     for _ in 0..amount(15, 2_000) {
-        let mounted = sandbox.mount(CATALOG, "short", "user", &[]);
+        let mounted = test_home.mount(CATALOG, "short", "user", &[]);
         assert!(fs::read(mounted.path().join("bin/tool")).is_ok());
-        run(sandbox.command("cat").arg(long.path().join("plain/inner.gz")));
+        run(test_home.command("cat").arg(long.path().join("plain/inner.gz")));
     }
     assert_same_space(long.path(), long.path());
     assert!(descriptors(server) <= before + 2, "{before} descriptors became {}", descriptors(server));
-    let (mut left, mut expected) = (daemons_of(&sandbox), [pid, server]);
+    let (mut left, mut expected) = (daemons_of(&test_home), [pid, server]);
     left.sort_unstable();
     expected.sort_unstable();
     assert_eq!(left, expected);
     long.unmount();
-    assert_eq!(daemons_of(&sandbox), Vec::<u32>::new());
+    assert_eq!(daemons_of(&test_home), Vec::<u32>::new());
     // Other tests of this process may have some open at this moment.
     let others = 40;
     assert!(mount_points().len() <= mounts + others && descriptors(std::process::id()) <= own + others);

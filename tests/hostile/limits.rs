@@ -1,4 +1,4 @@
-//! The limits of `docs/limits.md`, by the program: what one program, file or user can cost is bounded.
+//! The limits of `docs/limits.md`: the cost of one program, file or user is bounded.
 
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
@@ -10,14 +10,14 @@ use super::bounds::{limited, status_kib, within};
 use super::trace;
 use crate::common::golden::{self, CATALOG, Regime};
 use crate::common::mounted::{daemons_of, is_mounted};
-use crate::common::sandbox::Sandbox;
+use crate::common::test_home::TestHome;
 use crate::common::{exit, is_root, json, run, said, skip, soak, space_path, stderr, until};
 
 const ENOSPC: i32 = 28;
-/// Nothing here takes longer, on a busy machine.
+/// The maximum duration of anything here, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// Sets `user.<name>` to so many bytes.
+/// Sets `user.<name>` to this number of bytes.
 fn set(path: &Path, name: &str, len: usize) -> Result<(), i32> {
     let name = format!("user.{name}");
     let set = rustix::fs::setxattr(path, name.as_str(), &vec![b'v'; len], rustix::fs::XattrFlags::empty());
@@ -26,9 +26,9 @@ fn set(path: &Path, name: &str, len: usize) -> Result<(), i32> {
 
 #[test]
 fn attributes_of_a_file_and_of_a_space_are_bounded() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mounted = sandbox.mount(CATALOG, "space", "user", &["--profile", "off"]);
-    let daemon = daemons_of(&sandbox)[0];
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = test_home.mount(CATALOG, "space", "user", &["--profile", "off"]);
+    let daemon = daemons_of(&test_home)[0];
     let file = mounted.path().join("first");
     fs::write(&file, "x").unwrap();
     let taken: Vec<_> = (0..6).map(|number| set(&file, &number.to_string(), 60_000)).collect();
@@ -49,7 +49,7 @@ fn attributes_of_a_file_and_of_a_space_are_bounded() {
     assert!((200..400).contains(&files) && errno == ENOSPC, "{files} {errno}");
     let grown = status_kib(daemon, "VmRSS").saturating_sub(before);
     assert!(grown < 400 << 10, "{grown} KiB more");
-    // There is room again once something goes, and what is there can be read.
+    // After something is removed there is room again, and the rest can be read.
     fs::remove_file(mounted.path().join("file0")).unwrap();
     assert_eq!(set(&mounted.path().join("file1"), "z", 1_000), Ok(()));
     assert_eq!(fs::read(&file).unwrap(), b"x");
@@ -57,9 +57,9 @@ fn attributes_of_a_file_and_of_a_space_are_bounded() {
 
 #[test]
 fn opendir_without_end_costs_the_daemon_nothing() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mounted = sandbox.mount(CATALOG, "space", "user", &["--profile", "off"]);
-    let daemon = daemons_of(&sandbox)[0];
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = test_home.mount(CATALOG, "space", "user", &["--profile", "off"]);
+    let daemon = daemons_of(&test_home)[0];
     let descriptors = || fs::read_dir(format!("/proc/{daemon}/fd")).unwrap().count();
     fs::create_dir(mounted.path().join("made")).unwrap();
     let open = |times: u64| {
@@ -71,7 +71,7 @@ fn opendir_without_end_costs_the_daemon_nothing() {
     open(2_000);
     let (before, open_before) = (status_kib(daemon, "VmRSS"), descriptors());
     open(soak::amount(50_000, 1_000_000));
-    // Any number of them at once, too: the kernel asks for none.
+    // Also any number of them at once: the kernel sends no request for them.
     let held: Vec<File> = (0..500).map(|_| File::open(mounted.path().join("made")).unwrap()).collect();
     let grown = status_kib(daemon, "VmRSS").saturating_sub(before);
     assert!(grown < 8 << 10, "{grown} KiB more");
@@ -84,9 +84,9 @@ fn threads_are_bounded_whatever_is_requested() {
     if !trace::is_available() {
         return skip("No strace");
     }
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let log = sandbox.scratch().join("clones");
-    let mut command = sandbox.command("strace");
+    let test_home = TestHome::golden(Regime::Gzip);
+    let log = test_home.scratch().join("clones");
+    let mut command = test_home.command("strace");
     command.args(["-f", "-qq", "-e", "trace=clone,clone3", "-o"]).arg(&log);
     command.args([env!("CARGO_BIN_EXE_holofs"), "materialize", CATALOG, "space", "--threads", "9999"]);
     let output = within(&mut command, PATIENCE);
@@ -97,26 +97,26 @@ fn threads_are_bounded_whatever_is_requested() {
 
 #[test]
 fn import_of_padded_catalogs_takes_bounded_memory() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let text = golden::inflate(&fs::read(sandbox.hololib().join("catalog").join(CATALOG)).unwrap());
+    let test_home = TestHome::golden(Regime::Gzip);
+    let text = golden::inflate(&fs::read(test_home.hololib().join("catalog").join(CATALOG)).unwrap());
     // Half a kilobyte for each 400 MB of JSON.
     let padded = golden::deflate(&format!("{text}{}", " ".repeat(400 << 20)));
-    let dir = sandbox.scratch().join("zip/catalog");
+    let dir = test_home.scratch().join("zip/catalog");
     fs::create_dir_all(&dir).unwrap();
     for number in 0..4 {
         fs::write(dir.join(format!("aaaaaaaaaaaaaaa{number}v12.linux_amd64")), &padded).unwrap();
     }
-    let zip = sandbox.scratch().join("hololib.zip");
+    let zip = test_home.scratch().join("hololib.zip");
     let script = "import sys,os,zipfile\nz=zipfile.ZipFile(sys.argv[2],'w')\nfor n in sorted(os.listdir(sys.argv[1]+'/catalog')): z.write(sys.argv[1]+'/catalog/'+n,'catalog/'+n)\nz.close()";
-    run(Command::new("python3").args(["-c", script]).arg(sandbox.scratch().join("zip")).arg(&zip));
-    let fresh = Sandbox::new();
+    run(Command::new("python3").args(["-c", script]).arg(test_home.scratch().join("zip")).arg(&zip));
+    let fresh = TestHome::new();
     let output = within(&mut limited(&fresh, "-v 1200000", &["import", zip.to_str().unwrap()]), PATIENCE);
     let code = output.status.code();
     assert!([Some(exit::BAD_CATALOG), Some(exit::DAMAGE)].contains(&code), "{}", said(&output));
     assert!(fresh.catalogs().is_empty());
 }
 
-/// A file system of so many KiB, in the place of what we keep.
+/// A file system of this number of KiB in the place of our own files.
 struct Small(std::path::PathBuf);
 
 impl Small {
@@ -141,10 +141,10 @@ fn mount_on_a_disk_that_fills_at_any_step_answers_or_is_absent() {
     }
     let (mut mounted, mut refused) = (0, 0);
     for kib in (4..=64).step_by(12).chain((80..=400).step_by(64)) {
-        let sandbox = Sandbox::golden(Regime::Gzip);
-        let small = Small::new(&sandbox.home().join("holofs"), kib);
-        let output = within(&mut sandbox.holofs_command(&["mount", CATALOG, "space", "--json"]), PATIENCE);
-        let root = root_of(&sandbox);
+        let test_home = TestHome::golden(Regime::Gzip);
+        let small = Small::new(&test_home.home().join("holofs"), kib);
+        let output = within(&mut test_home.holofs_command(&["mount", CATALOG, "space", "--json"]), PATIENCE);
+        let root = root_of(&test_home);
         if output.status.success() {
             mounted += 1;
             assert_eq!(space_path(&json(&output)), root);
@@ -156,46 +156,51 @@ fn mount_on_a_disk_that_fills_at_any_step_answers_or_is_absent() {
             assert!(!is_mounted(&root), "{kib} KiB: refused, and mounted: {}", said(&output));
             assert!(!stderr(&output).contains("panicked"), "{}", said(&output));
         }
-        sandbox.holofs(&["unmount", "space", "--lazy"]);
-        until(|| daemons_of(&sandbox).is_empty());
+        test_home.holofs(&["unmount", "space", "--lazy"]);
+        until(|| daemons_of(&test_home).is_empty());
         assert!(!is_mounted(&root));
         drop(small);
     }
     assert!(mounted > 0, "none of {refused} was mounted: this test shows nothing");
 }
 
-/// Where the space will be.
-fn root_of(sandbox: &Sandbox) -> std::path::PathBuf {
+/// The path at which the space will be.
+fn root_of(test_home: &TestHome) -> std::path::PathBuf {
     let home = holofs::rcc::home::Home::locate_with(
         &holofs::rcc::home::Environment {
             var: &|name: &str| match name {
-                "HOME" => Some(sandbox.user().as_os_str().to_owned()),
-                "ROBOCORP_HOME" => Some(sandbox.home().as_os_str().to_owned()),
+                "HOME" => Some(test_home.user().as_os_str().to_owned()),
+                "ROBOCORP_HOME" => Some(test_home.home().as_os_str().to_owned()),
                 _ => None,
             },
         },
         Path::new("/nonexistent"),
     );
-    sandbox.holotree().join(home.unwrap().label("user", "space").as_str())
+    test_home.holotree().join(home.unwrap().label("user", "space").as_str())
 }
 
 #[test]
 fn umask_of_zero_opens_nothing_of_ours_to_others() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
+    let test_home = TestHome::golden(Regime::Gzip);
     let script = format!(
         "umask 0; $H materialize {CATALOG} laid --warm >/dev/null && $H run {CATALOG} shown -- sh -c 'echo x > $RCC_HOLOTREE_SPACE_ROOT/new' &&
          $H run {CATALOG} other --isolate -- true && $H export {CATALOG} --zipfile {} >/dev/null",
-        sandbox.scratch().join("z.zip").display()
+        test_home.scratch().join("z.zip").display()
     );
-    let mut command = sandbox.command("sh");
+    let mut command = test_home.command("sh");
     let output = within(command.args(["-c", &script]).env("H", env!("CARGO_BIN_EXE_holofs")), PATIENCE);
     assert!(output.status.success(), "{}", said(&output));
-    sandbox.holofs(&["unmount", "shown"]);
-    let ours = sandbox.home().join("holofs");
+    test_home.holofs(&["unmount", "shown"]);
+    let ours = test_home.home().join("holofs");
     let open = Command::new("find").arg(&ours).args(["!", "-type", "l", "-perm", "/022"]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&open.stdout), "", "others may write to these");
-    // What RCC itself makes as open as the umask allows, it does; our temporary directories are our own.
-    let temp = sandbox.home().join("temp");
+    // RCC itself creates directories as open as the umask allows; our temporary directories are private.
+    let temp = test_home.home().join("temp");
+    assert_eq!(
+        fs::metadata(&temp).unwrap().permissions().mode() & 0o022,
+        0,
+        "others may rename what is in it"
+    );
     let temp = Command::new("find").arg(temp).args(["-mindepth", "1", "-perm", "/077"]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&temp.stdout), "");
     assert_eq!(fs::metadata(&ours).unwrap().permissions().mode() & 0o077, 0);

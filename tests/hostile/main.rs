@@ -5,7 +5,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,
-    reason = "a test's helper fails loudly, and tells what it did"
+    reason = "a test's helper fails loudly, and prints what it did"
 )]
 
 #[path = "../common/mod.rs"]
@@ -27,6 +27,8 @@ mod mountpoint;
 mod mutations;
 mod opens;
 mod paranoid;
+mod planted;
+mod remotes;
 mod sandbox;
 mod security;
 mod text;

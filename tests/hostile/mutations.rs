@@ -1,7 +1,7 @@
-//! Every file that we or RCC keep, with bytes changed by chance: two thousand times read by the library, and some by the program. Never
-//! a panic, a wait without end, a wrong byte of the catalog, or anything written elsewhere.
+//! Every file that we or RCC keep, with randomly changed bytes: read two thousand times by the library, and sometimes by the program. There
+//! is never a panic, a hang, a wrong byte of the catalog, or a write elsewhere.
 //!
-//! What remotes send is mutated in `fuzz::`, as are requests to the mount helper.
+//! `remotes::` mutates remotes and our copies of them; `fuzz::` mutates their answers, and requests to the mount helper.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -24,19 +24,20 @@ use holofs::store::observe::Tally;
 use holofs::store::{Library, Limits, Store};
 
 use super::bounds::within;
-use super::fuzz::{Random, mutate};
+use super::fuzz::mutate;
 use crate::common::golden::{CATALOG, Regime};
-use crate::common::sandbox::Sandbox;
+use crate::common::random::Random;
+use crate::common::test_home::TestHome;
 use crate::common::{run, said, soak, stderr, stdout, until};
 
-/// Larger files are not read each time.
+/// Files larger than this are not read each time.
 const SMALL: u64 = 20_000;
-/// None of these takes longer, on a busy machine.
+/// The maximum duration of each of these, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A home in which everything was used once.
 struct World {
-    sandbox: Sandbox,
+    test_home: TestHome,
     home: Home,
     /// The space that was written to as a mount.
     state: PathBuf,
@@ -46,15 +47,15 @@ struct World {
 
 impl World {
     fn new() -> World {
-        let sandbox = Sandbox::golden(Regime::Gzip);
+        let test_home = TestHome::golden(Regime::Gzip);
         fs::write(
-            sandbox.home().join("settings.yaml"),
+            test_home.home().join("settings.yaml"),
             "certificates:\n  verify-ssl: true\nnetwork:\n  https-proxy: x\n",
         )
         .unwrap();
-        sandbox.materialize(CATALOG, "laid", "user");
-        let mounted = sandbox.mount(CATALOG, "written", "user", &[]);
-        let state = sandbox.home().join("holofs/spaces").join(mounted.path().file_name().unwrap());
+        test_home.materialize(CATALOG, "laid", "user");
+        let mounted = test_home.mount(CATALOG, "written", "user", &[]);
+        let state = test_home.home().join("holofs/spaces").join(mounted.path().file_name().unwrap());
         fs::write(mounted.path().join("new"), "new").unwrap();
         fs::create_dir(mounted.path().join("dir")).unwrap();
         fs::rename(mounted.path().join("new"), mounted.path().join("dir/moved")).unwrap();
@@ -63,15 +64,16 @@ impl World {
             .arg(mounted.path())
             .args(["-type", "f", "-size", "-90k", "-exec", "cat", "{}", "+"]));
         mounted.unmount();
-        let (user, given) = (sandbox.user().as_os_str().to_owned(), sandbox.home().as_os_str().to_owned());
+        let (user, given) =
+            (test_home.user().as_os_str().to_owned(), test_home.home().as_os_str().to_owned());
         let var = move |name: &str| match name {
             "HOME" => Some(user.clone()),
             "ROBOCORP_HOME" => Some(given.clone()),
             _ => None,
         };
         let home = Home::locate_with(&Environment { var: &var }, Path::new("/nonexistent")).unwrap();
-        let mut world = World { sandbox, home, state, right: BTreeMap::new() };
-        let vfs = world.open().unwrap(); // nobody touched it
+        let mut world = World { test_home, home, state, right: BTreeMap::new() };
+        let vfs = world.open().unwrap(); // still unchanged
         assert!(vfs.lookup(Ino::ROOT, b"dir").is_ok(), "what was written is not shown");
         let files = vfs.index().nodes().filter_map(|node| match node.kind {
             NodeKind::File(file) if file.size <= SMALL => {
@@ -85,7 +87,7 @@ impl World {
         world
     }
 
-    /// The written space, without a mount; `None` if something says what is wrong with it.
+    /// The written space, without a mount; `None` if an error reports what is wrong with it.
     fn open(&self) -> Option<Vfs> {
         let (index, _) = Index::ensure(self.home.index_dir(), &self.home.catalog_dir().join(CATALOG)).ok()?;
         let index = Arc::new(index);
@@ -104,8 +106,8 @@ impl World {
         Some(Vfs::with_upper(index, Arc::new(relocated), Arc::new(upper), view, false))
     }
 
-    /// Reads everything that is kept, and compares what has a right answer: what `file` is about, and some more in each `round`. How much
-    /// is refused.
+    /// Reads all our files, and compares what has a known right content: the files that `file` affects, and more in each `round`. Returns how
+    /// many are refused.
     fn look(&self, right_index: &Index, file: &Path, round: u64) -> usize {
         let space = Space::new(&self.home, right_index.base(), "user", "written");
         let laid = Space::new(&self.home, right_index.base(), "user", "laid");
@@ -115,7 +117,7 @@ impl World {
         refused += usize::from(Settings::read(&self.home).is_err());
         let Some(vfs) = self.open() else { return refused + 1 };
         if vfs.index().id() != right_index.id() {
-            return refused; // another catalog, which says what it says
+            return refused; // it is another catalog now, with unknown content
         }
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         for (&ino, (digest, right)) in &self.right {
@@ -133,9 +135,9 @@ impl World {
         refused
     }
 
-    /// Everything that is kept, by kind.
+    /// All our files, by kind.
     fn files(&self) -> Vec<Vec<PathBuf>> {
-        let home = self.sandbox.home();
+        let home = self.test_home.home();
         let dirs = [
             "hololib/catalog",
             "hololib/library",
@@ -146,7 +148,7 @@ impl World {
         ];
         let mut kinds: Vec<Vec<PathBuf>> = dirs.iter().map(|dir| files_in(&home.join(dir), SMALL)).collect();
         kinds.push(
-            files_in(&self.sandbox.holotree(), SMALL)
+            files_in(&self.test_home.holotree(), SMALL)
                 .into_iter()
                 .filter(|path| path.extension().is_some_and(|it| it == "meta"))
                 .collect(),
@@ -157,13 +159,13 @@ impl World {
         kinds
     }
 
-    /// Everything outside of what we keep, with its content.
+    /// All other files, with their contents.
     fn outside(&self) -> BTreeMap<PathBuf, u64> {
-        let user = files_in(self.sandbox.user(), u64::MAX);
-        let home = fs::read_dir(self.sandbox.home()).unwrap().map(|entry| entry.unwrap().path());
+        let user = files_in(self.test_home.user(), u64::MAX);
+        let home = fs::read_dir(self.test_home.home()).unwrap().map(|entry| entry.unwrap().path());
         let home = home.filter(|path| !path.ends_with("temp"));
         let parent =
-            fs::read_dir(self.sandbox.home().parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
+            fs::read_dir(self.test_home.home().parent().unwrap()).unwrap().map(|entry| entry.unwrap().path());
         user.into_iter().chain(home).chain(parent).map(|path| (path, 0)).collect()
     }
 }
@@ -186,29 +188,29 @@ fn files_in(dir: &Path, most: u64) -> Vec<PathBuf> {
 /// One change to one file, undone when dropped.
 struct Mutation {
     file: PathBuf,
-    /// What was in its directory: who finds damage may change more of it.
-    beside: BTreeMap<PathBuf, Vec<u8>>,
+    /// The content of its directory: code that finds damage may change more of it.
+    neighbors: BTreeMap<PathBuf, Vec<u8>>,
 }
 
 impl Mutation {
     fn new(world: &World, random: &mut Random, kinds: &[Vec<PathBuf>]) -> Mutation {
-        let kind = &kinds[random.below(kinds.len())];
+        let kind = &kinds[random.index(kinds.len())];
         let (file, original) = loop {
-            // What was found damaged may be gone.
-            let file = &kind[random.below(kind.len())];
+            // Damaged files may have been removed.
+            let file = &kind[random.index(kind.len())];
             if let Ok(content) = fs::read(file) {
                 break (file.clone(), content);
             }
         };
-        let other = fs::read(&kind[random.below(kind.len())]).unwrap_or_default();
+        let other = fs::read(&kind[random.index(kind.len())]).unwrap_or_default();
         let mut changed = original.clone();
         mutate(random, &mut changed, &other);
-        let state = world.sandbox.home().join("holofs");
+        let state = world.test_home.home().join("holofs");
         let is_remade =
             ["raw", "relocated"].iter().any(|dir| file.components().any(|part| part.as_os_str() == *dir));
-        let beside = if is_remade { BTreeMap::new() } else { directly_in(file.parent().unwrap()) };
-        if file.starts_with(world.sandbox.hololib().join("library")) {
-            // So that somebody reads it.
+        let neighbors = if is_remade { BTreeMap::new() } else { directly_in(file.parent().unwrap()) };
+        if file.starts_with(world.test_home.hololib().join("library")) {
+            // So that it is read.
             let digest = file.file_name().unwrap().to_str().unwrap();
             for raw in files_in(&state.join("raw").join(&digest[..2]), u64::MAX) {
                 fs::remove_file(raw).unwrap();
@@ -216,14 +218,14 @@ impl Mutation {
         }
         let time = file.metadata().unwrap().modified().unwrap();
         overwrite(&file, &changed);
-        if random.below(2) == 0 {
+        if random.index(2) == 0 {
             File::open(&file).unwrap().set_modified(time).unwrap();
         }
-        Mutation { file, beside }
+        Mutation { file, neighbors }
     }
 }
 
-/// In place, as somebody does who does not care.
+/// Writes in place, as careless programs do.
 fn overwrite(file: &Path, content: &[u8]) {
     if fs::write(file, content).is_err() {
         fs::set_permissions(file, fs::Permissions::from_mode(0o600)).unwrap();
@@ -239,17 +241,17 @@ fn directly_in(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
 
 impl Drop for Mutation {
     fn drop(&mut self) {
-        if self.beside.is_empty() {
-            return; // it was made again, or will be
+        if self.neighbors.is_empty() {
+            return; // it was recreated, or will be
         }
         for (path, content) in directly_in(self.file.parent().unwrap()) {
-            match self.beside.get(&path) {
+            match self.neighbors.get(&path) {
                 None => fs::remove_file(&path).unwrap(),
                 Some(before) if *before == content => {}
                 Some(before) => overwrite(&path, before),
             }
         }
-        self.beside
+        self.neighbors
             .iter()
             .filter(|(path, _)| !path.exists())
             .for_each(|(path, content)| overwrite(path, content));
@@ -259,7 +261,7 @@ impl Drop for Mutation {
 #[test]
 fn read_of_our_own_files_never_shows_wrong_content_whatever_is_in_them() {
     let world = World::new();
-    let mut random = Random(0x5eed_0000_2000_0001);
+    let mut random = Random::new(0x5eed_0000_2000_0001);
     let (index, _) = Index::ensure(world.home.index_dir(), &world.home.catalog_dir().join(CATALOG)).unwrap();
     let (outside, mut kinds) = (world.outside(), world.files());
     let (inputs, started) = (soak::amount(2_000, 50_000), Instant::now());
@@ -285,7 +287,7 @@ fn read_of_our_own_files_never_shows_wrong_content_whatever_is_in_them() {
 #[test]
 fn commands_survive_any_content_of_our_own_files() {
     let world = World::new();
-    let mut random = Random(0x5eed_0000_0000_0020);
+    let mut random = Random::new(0x5eed_0000_0000_0020);
     let (outside, kinds) = (world.outside(), world.files());
     for round in 0..soak::amount(12, 500) {
         let mutation = Mutation::new(&world, &mut random, &kinds);
@@ -296,13 +298,13 @@ fn commands_survive_any_content_of_our_own_files() {
             &["list", "--json"],
             &["check"],
         ] {
-            let output = within(&mut world.sandbox.holofs_command(args), PATIENCE);
+            let output = within(&mut world.test_home.holofs_command(args), PATIENCE);
             let what = format!("input {round}, {}: {args:?}: {}", mutation.file.display(), said(&output));
             assert!(output.status.code().is_some_and(|code| code < 128 && code != 101), "{what}");
             assert!(!stderr(&output).contains("panicked"), "{what}");
         }
-        world.sandbox.holofs(&["unmount", "written", "--lazy"]);
-        until(|| crate::common::mounted::daemons_of(&world.sandbox).is_empty());
+        world.test_home.holofs(&["unmount", "written", "--lazy"]);
+        until(|| crate::common::mounted::daemons_of(&world.test_home).is_empty());
         drop(mutation);
     }
     assert_eq!(world.outside(), outside);

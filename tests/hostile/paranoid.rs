@@ -16,16 +16,16 @@ use holofs::store::index::Index;
 use crate::common::compare::assert_same_space;
 use crate::common::damage::blob_of;
 use crate::common::golden::{self, CATALOG};
-use crate::common::sandbox::Sandbox;
 use crate::common::skip;
+use crate::common::test_home::TestHome;
 
 /// A file larger than the kernel's readahead.
 const LARGE: &str = "plain/big-5MB.bin";
 
 /// The entry of the raw store with the content of a golden file.
-fn entry_of(sandbox: &Sandbox, path: &str) -> PathBuf {
-    let digest = blob_of(sandbox, path).file_name().unwrap().to_str().unwrap().to_owned();
-    let dir = sandbox.home().join("holofs/raw").join(&digest[..2]);
+fn entry_of(test_home: &TestHome, path: &str) -> PathBuf {
+    let digest = blob_of(test_home, path).file_name().unwrap().to_str().unwrap().to_owned();
+    let dir = test_home.home().join("holofs/raw").join(&digest[..2]);
     let mut entries = fs::read_dir(&dir).unwrap().map(|entry| entry.unwrap().path());
     entries.find(|entry| entry.file_name().unwrap().to_str().unwrap().starts_with(&digest)).unwrap()
 }
@@ -50,15 +50,15 @@ fn forge_all(entry: &Path, at: u64) {
 }
 
 /// A home whose raw store contains the large file, and the file's content.
-fn ingested() -> (Sandbox, PathBuf, Vec<u8>) {
-    let sandbox = Sandbox::golden(golden::Regime::Gzip);
+fn ingested() -> (TestHome, PathBuf, Vec<u8>) {
+    let test_home = TestHome::golden(golden::Regime::Gzip);
     let right = {
-        let mounted = sandbox.mount(CATALOG, "first", "golden", &["--mode", "mount"]);
+        let mounted = test_home.mount(CATALOG, "first", "golden", &["--mode", "mount"]);
         fs::read(mounted.path().join(LARGE)).unwrap()
     };
-    let entry = entry_of(&sandbox, LARGE);
+    let entry = entry_of(&test_home, LARGE);
     assert!(fs::read(&entry).unwrap() == right);
-    (sandbox, entry, right)
+    (test_home, entry, right)
 }
 
 #[test]
@@ -66,16 +66,20 @@ fn paranoid_mount_hashes_again_at_each_use() {
     if !crate::common::is_root() {
         return skip("an entry of the raw store is read-only to others than root");
     }
-    let (sandbox, entry, right) = ingested();
+    let (test_home, entry, right) = ingested();
     let last = right.len() as u64 - 10;
     forge_all(&entry, last);
     {
         // Without --paranoid an entry that looks right is trusted; otherwise this test would prove nothing.
-        let mounted = sandbox.mount(CATALOG, "trusting", "golden", &["--mode", "mount"]);
+        let mounted = test_home.mount(CATALOG, "trusting", "golden", &["--mode", "mount"]);
         assert!(fs::read(mounted.path().join(LARGE)).unwrap() != right);
     }
-    let mounted =
-        sandbox.mount(CATALOG, "paranoid", "golden", &["--mode", "mount", "--profile", "off", "--paranoid"]);
+    let mounted = test_home.mount(
+        CATALOG,
+        "paranoid",
+        "golden",
+        &["--mode", "mount", "--profile", "off", "--paranoid"],
+    );
     let file = File::open(mounted.path().join(LARGE)).unwrap();
     let mut piece = [0; 10];
     file.read_exact_at(&mut piece, 0).unwrap();
@@ -86,7 +90,7 @@ fn paranoid_mount_hashes_again_at_each_use() {
     assert_eq!(piece, right[right.len() - 10..], "at the second use, by the same descriptor");
     // Without a good copy there is no content at all.
     forge_all(&entry, 2 << 20);
-    fs::remove_file(blob_of(&sandbox, LARGE)).unwrap();
+    fs::remove_file(blob_of(&test_home, LARGE)).unwrap();
     let lost = file.read_exact_at(&mut piece, 2 << 20).map_err(|error| error.raw_os_error());
     assert_eq!(lost, Err(Some(5)), "wrong bytes, and no blob to heal them");
 }
@@ -96,8 +100,8 @@ fn paranoid_materialize_trusts_no_raw_entry() {
     if !crate::common::is_root() {
         return skip("an entry of the raw store is read-only to others than root");
     }
-    let (sandbox, entry, right) = ingested();
-    let expected = golden::unpack_restored(golden::Regime::Gzip, &sandbox.scratch());
+    let (test_home, entry, right) = ingested();
+    let expected = golden::unpack_restored(golden::Regime::Gzip, &test_home.scratch());
     let place = |space: &str, more: &[&str]| {
         let args = [
             "materialize",
@@ -110,7 +114,7 @@ fn paranoid_materialize_trusts_no_raw_entry() {
             "copy",
             "--json",
         ];
-        let output = sandbox.holofs_ok(&[&args, more].concat());
+        let output = test_home.holofs_ok(&[&args, more].concat());
         crate::common::space_path(&crate::common::json(&output))
     };
     forge_all(&entry, 100);
@@ -125,27 +129,27 @@ fn paranoid_materialize_trusts_no_raw_entry() {
 }
 
 /// The only index of a home, changed to name a file differently, with a valid checksum.
-fn forge_index(sandbox: &Sandbox) {
-    let stored = fs::read(sandbox.hololib().join("catalog").join(CATALOG)).unwrap();
+fn forge_index(test_home: &TestHome) {
+    let stored = fs::read(test_home.hololib().join("catalog").join(CATALOG)).unwrap();
     let id = Digest::of(Regime::Sha256, &stored);
     let text = golden::inflate(&stored).replace("\"tool\"", "\"evil\"");
     let forged = Index::build(&Catalog::parse(&golden::deflate(&text)).unwrap(), &id).unwrap();
-    let path = sandbox.home().join("holofs/index").join(id.to_string());
+    let path = test_home.home().join("holofs/index").join(id.to_string());
     assert!(path.exists());
     fs::write(path, forged).unwrap();
 }
 
 #[test]
 fn paranoid_command_compiles_the_catalog_again() {
-    let sandbox = Sandbox::golden(golden::Regime::Gzip);
-    sandbox.materialize(CATALOG, "first", "user");
-    forge_index(&sandbox);
-    let trusting = sandbox.materialize(CATALOG, "trusting", "user");
+    let test_home = TestHome::golden(golden::Regime::Gzip);
+    test_home.materialize(CATALOG, "first", "user");
+    forge_index(&test_home);
+    let trusting = test_home.materialize(CATALOG, "trusting", "user");
     assert!(trusting.join("bin/evil").exists(), "nobody believes it anyway: this test shows nothing");
-    let mounted = sandbox.mount(CATALOG, "mounted", "user", &["--paranoid"]);
+    let mounted = test_home.mount(CATALOG, "mounted", "user", &["--paranoid"]);
     assert!(mounted.path().join("bin/tool").exists() && !mounted.path().join("bin/evil").exists());
     // The index that it compiled is available to others.
-    assert!(sandbox.materialize(CATALOG, "next", "user").join("bin/tool").exists());
+    assert!(test_home.materialize(CATALOG, "next", "user").join("bin/tool").exists());
 }
 
 #[test]
@@ -153,19 +157,20 @@ fn paranoid_mount_patches_relocated_files_again() {
     if !crate::common::is_root() {
         return skip("a patched file is read-only to others than root");
     }
-    let sandbox = Sandbox::golden(golden::Regime::Gzip);
-    let (right, patched) = patched(&sandbox);
+    let test_home = TestHome::golden(golden::Regime::Gzip);
+    let (right, patched) = patched(&test_home);
     patched.iter().for_each(|file| forge_all(file, 0));
-    let pause = [10, 100, 1000, 5000].into_iter().find(|pause| differing(&sandbox, &right, *pause, &[]) > 0);
+    let pause =
+        [10, 100, 1000, 5000].into_iter().find(|pause| differing(&test_home, &right, *pause, &[]) > 0);
     let pause = pause.expect("nobody believes them anyway: this test shows nothing");
-    assert_eq!(differing(&sandbox, &right, pause, &["--paranoid"]), 0);
+    assert_eq!(differing(&test_home, &right, pause, &["--paranoid"]), 0);
 }
 
 /// A clean space, and its patched files.
-fn patched(sandbox: &Sandbox) -> (PathBuf, Vec<PathBuf>) {
-    let mounted = sandbox.mount(CATALOG, "interop", "golden", &["--profile", "off"]);
-    let state = sandbox.home().join("holofs/spaces").join(mounted.path().file_name().unwrap());
-    let right = sandbox.scratch().join("right");
+fn patched(test_home: &TestHome) -> (PathBuf, Vec<PathBuf>) {
+    let mounted = test_home.mount(CATALOG, "interop", "golden", &["--profile", "off"]);
+    let state = test_home.home().join("holofs/spaces").join(mounted.path().file_name().unwrap());
+    let right = test_home.scratch().join("right");
     crate::common::run(Command::new("cp").arg("-a").args([mounted.path(), &right]));
     let patched = || -> Vec<PathBuf> {
         let find = Command::new("find").arg(state.join("relocated")).args(["-type", "f"]).output().unwrap();
@@ -179,8 +184,8 @@ fn patched(sandbox: &Sandbox) -> (PathBuf, Vec<PathBuf>) {
 }
 
 /// How many files of the space differ from `right` after the patching thread ran for that many milliseconds.
-fn differing(sandbox: &Sandbox, right: &Path, pause: u64, more: &[&str]) -> usize {
-    let mounted = sandbox.mount(CATALOG, "interop", "golden", &[&["--profile", "off"], more].concat());
+fn differing(test_home: &TestHome, right: &Path, pause: u64, more: &[&str]) -> usize {
+    let mounted = test_home.mount(CATALOG, "interop", "golden", &[&["--profile", "off"], more].concat());
     std::thread::sleep(Duration::from_millis(pause));
     let diff = Command::new("diff").arg("-rq").args([right, mounted.path()]).output().unwrap();
     String::from_utf8_lossy(&diff.stdout).lines().filter(|line| line.contains("differ")).count()
@@ -188,10 +193,10 @@ fn differing(sandbox: &Sandbox, right: &Path, pause: u64, more: &[&str]) -> usiz
 
 #[test]
 fn paranoid_materialize_reads_what_is_in_place() {
-    let sandbox = Sandbox::golden(golden::Regime::Gzip);
+    let test_home = TestHome::golden(golden::Regime::Gzip);
     let place = |more: &[&str]| {
         let args = ["materialize", CATALOG, "space", "--allow-setuid", "--json", "--strategy", "copy"];
-        crate::common::space_path(&crate::common::json(&sandbox.holofs_ok(&[&args, more].concat())))
+        crate::common::space_path(&crate::common::json(&test_home.holofs_ok(&[&args, more].concat())))
     };
     let root = place(&["--warm"]);
     let (file, right) = (root.join(LARGE), fs::read(root.join(LARGE)).unwrap());
@@ -200,7 +205,7 @@ fn paranoid_materialize_reads_what_is_in_place() {
     place(&["--paranoid"]);
     assert!(fs::read(&file).unwrap() == right);
     // Files that were laid out before are not trusted either.
-    let pristine = sandbox.home().join("holofs/pristine");
+    let pristine = test_home.home().join("holofs/pristine");
     let found = Command::new("find").arg(pristine).args(["-name", "big-5MB.bin"]).output().unwrap();
     for path in String::from_utf8(found.stdout).unwrap().lines() {
         forge_all(Path::new(path), 100);
@@ -212,15 +217,15 @@ fn paranoid_materialize_reads_what_is_in_place() {
 
 #[test]
 fn paranoid_run_takes_no_bytecode_that_was_there_before() {
-    let sandbox = Sandbox::golden(golden::Regime::Gzip);
+    let test_home = TestHome::golden(golden::Regime::Gzip);
     let script = "find -L \"$PYTHONPYCACHEPREFIX\" -name '*.pyc' | wc -l";
     let found = |more: &[&str]| {
         let args =
             [&["run"], more, &["--mode", "materialize", CATALOG, "space", "--", "sh", "-c", script]].concat();
-        crate::common::stdout(&sandbox.holofs_ok(&args)).trim().to_owned()
+        crate::common::stdout(&test_home.holofs_ok(&args)).trim().to_owned()
     };
     assert_eq!(found(&[]), "0");
-    let spaces = sandbox.home().join("holofs/spaces");
+    let spaces = test_home.home().join("holofs/spaces");
     let own = Command::new("sh")
         .arg("-c")
         .arg("ls -d \"$1\"/*/bytecode/*/")
@@ -240,8 +245,8 @@ fn open_does_not_use_a_raw_entry_that_was_altered_and_given_its_old_time() {
     if !crate::common::is_root() {
         return skip("an entry of the raw store is read-only to others than root");
     }
-    let (sandbox, entry, right) = ingested();
-    let mounted = sandbox.mount(CATALOG, "live", "golden", &["--profile", "off"]);
+    let (test_home, entry, right) = ingested();
+    let mounted = test_home.mount(CATALOG, "live", "golden", &["--profile", "off"]);
     let file = File::open(mounted.path().join(LARGE)).unwrap();
     let mut piece = [0; 10];
     file.read_exact_at(&mut piece, 0).unwrap();
@@ -255,7 +260,7 @@ fn open_does_not_use_a_raw_entry_that_was_altered_and_given_its_old_time() {
     let shown = |args: &[&str]| {
         forge(&entry, 100);
         let script = format!("cat \"$RCC_HOLOTREE_SPACE_ROOT/{LARGE}\"");
-        let output = sandbox.holofs_ok(&[&["run", CATALOG], args, &["--", "sh", "-c", &script]].concat());
+        let output = test_home.holofs_ok(&[&["run", CATALOG], args, &["--", "sh", "-c", &script]].concat());
         assert!(output.stdout == right, "{args:?}");
     };
     shown(&["live"]);
@@ -267,7 +272,7 @@ fn open_does_not_use_a_raw_entry_that_was_altered_and_given_its_old_time() {
     let copy = entry.with_extension("copy");
     crate::common::run(Command::new("cp").arg("-a").args([&entry, &copy]));
     fs::rename(&copy, &entry).unwrap();
-    let mounted = sandbox.mount(CATALOG, "live", "golden", &["--profile", "off"]);
+    let mounted = test_home.mount(CATALOG, "live", "golden", &["--profile", "off"]);
     assert!(fs::read(mounted.path().join(LARGE)).unwrap() == right);
 }
 
@@ -276,10 +281,10 @@ fn open_does_not_use_a_patched_file_that_was_altered_and_given_its_old_time() {
     if !crate::common::is_root() {
         return skip("a patched file is read-only to others than root");
     }
-    let sandbox = Sandbox::golden(golden::Regime::Gzip);
-    let (right, patched) = patched(&sandbox);
+    let test_home = TestHome::golden(golden::Regime::Gzip);
+    let (right, patched) = patched(&test_home);
     patched.iter().for_each(|file| forge(file, 0));
     for pause in [10, 500] {
-        assert_eq!(differing(&sandbox, &right, pause, &[]), 0);
+        assert_eq!(differing(&test_home, &right, pause, &[]), 0);
     }
 }

@@ -11,7 +11,7 @@ use super::bounds::read_in_time;
 use crate::common::compare::assert_same_space;
 use crate::common::golden::{self, CATALOG, Regime};
 use crate::common::mounted::{below, is_alive, is_mounted, server};
-use crate::common::sandbox::Sandbox;
+use crate::common::test_home::TestHome;
 use crate::common::{copy_program, is_root, json, run, skip, space_path};
 
 /// The status of every thread of a process, by the thread's name.
@@ -31,7 +31,7 @@ fn capabilities(status: &str, set: &str) -> u64 {
     u64::from_str_radix(field(status, set), 16).unwrap()
 }
 
-/// The threads that wait, unmount, copy the mount, or read through it: none of them opens a path that a catalog names.
+/// The threads that wait, unmount, copy the mount, or read through it. None of them opens a path from a catalog.
 const FREE: [&str; 4] = ["holofs", "signals", "copies", "prime"];
 
 /// CAP_DAC_OVERRIDE and CAP_DAC_READ_SEARCH; and CAP_SYS_ADMIN, which passing files to the kernel requires.
@@ -65,9 +65,9 @@ fn settled(pid: u64, most: u64) -> Vec<(String, String)> {
 
 #[test]
 fn serve_keeps_every_thread_in_the_sandbox() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
+    let test_home = TestHome::golden(Regime::Gzip);
     for (io, serving) in [("no-open", USED), ("passthrough", HANDING_OVER)] {
-        let mounted = sandbox.mount(CATALOG, "x", "user", &["--io", io]);
+        let mounted = test_home.mount(CATALOG, "x", "user", &["--io", io]);
         // A daemon that cannot pass files to the kernel does not keep the capability for it.
         let serving = if mounted.report()["io"] == io { serving } else { USED };
         let threads = settled(server(mounted.report()).into(), serving);
@@ -84,8 +84,8 @@ fn serve_keeps_every_thread_in_the_sandbox() {
 
 #[test]
 fn serve_leaves_no_core_file() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mounted = sandbox.mount(CATALOG, "x", "user", &[]);
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = test_home.mount(CATALOG, "x", "user", &[]);
     for pid in [mounted.report()["pid"].as_u64().unwrap(), server(mounted.report()).into()] {
         let limits = fs::read_to_string(format!("/proc/{pid}/limits")).unwrap();
         let core = limits.lines().find(|line| line.starts_with("Max core file size")).unwrap();
@@ -95,25 +95,25 @@ fn serve_leaves_no_core_file() {
 
 #[test]
 fn serve_cannot_open_what_is_outside_its_sandbox() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mut command = sandbox.holofs_command(&["mount", CATALOG, "x", "--json"]);
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mut command = test_home.holofs_command(&["mount", CATALOG, "x", "--json"]);
     // The daemon logs whether the sandbox works: it tries to open /etc/passwd itself.
     let output = run(command.env("RUST_LOG", "debug"));
     let root = space_path(&json(&output));
-    let told = crate::common::stderr(&output);
-    assert!(told.contains("The sandbox around Some(\"serve\") is complete"), "{told}");
+    let text = crate::common::stderr(&output);
+    assert!(text.contains("The sandbox around Some(\"serve\") is complete"), "{text}");
     // The library becomes a link to a copy elsewhere: following it would leave the sandbox.
-    let (library, elsewhere) = (sandbox.hololib().join("library"), sandbox.scratch().join("library"));
+    let (library, elsewhere) = (test_home.hololib().join("library"), test_home.scratch().join("library"));
     assert!(read_in_time(&root.join("plain/no-needle.txt")).is_ok());
     fs::rename(&library, &elsewhere).unwrap();
     symlink(&elsewhere, &library).unwrap();
     assert_eq!(read_in_time(&root.join("plain/inner.gz")), Err(5), "the daemon left its sandbox");
     assert!(read_in_time(&root.join("plain/no-needle.txt")).is_ok(), "what was open stays open");
-    // The library is back, as after `rcc holotree check` or on a new volume: the mount works again by itself.
+    // The library is back, as after `rcc holotree check` or on a new volume: the mount works again, without a remount.
     fs::remove_file(&library).unwrap();
     fs::rename(&elsewhere, &library).unwrap();
     assert!(read_in_time(&root.join("plain/inner.gz")).is_ok());
-    sandbox.holofs_ok(&["unmount", "x"]);
+    test_home.holofs_ok(&["unmount", "x"]);
 }
 
 /// `/dev/fuse` open to all users, as on most distributions, until dropped.
@@ -135,25 +135,25 @@ impl Drop for OpenDevice {
 
 /// A golden home that belongs to `nobody`, and the command that runs a program as that user.
 struct Nobody {
-    sandbox: Sandbox,
+    test_home: TestHome,
 }
 
 const NOBODY: &str = "65534";
 
 impl Nobody {
     fn new() -> Nobody {
-        let sandbox = Sandbox::golden(Regime::Gzip);
-        let top = sandbox.home().parent().unwrap().to_owned();
+        let test_home = TestHome::golden(Regime::Gzip);
+        let top = test_home.home().parent().unwrap().to_owned();
         fs::set_permissions(&top, fs::Permissions::from_mode(0o755)).unwrap();
         // A copy of the program, because the build directory may not be accessible to others.
         copy_program(env!("CARGO_BIN_EXE_holofs"), top.join("holofs"));
         run(Command::new("chown").args(["-R", &format!("{NOBODY}:{NOBODY}")]).arg(&top));
-        Nobody { sandbox }
+        Nobody { test_home }
     }
 
     fn holofs(&self, args: &[&str]) -> Command {
-        let program = self.sandbox.home().parent().unwrap().join("holofs");
-        let mut command = self.sandbox.command("setpriv");
+        let program = self.test_home.home().parent().unwrap().join("holofs");
+        let mut command = self.test_home.command("setpriv");
         command.args(["--reuid", NOBODY, "--regid", NOBODY, "--clear-groups", "--"]).arg(program).args(args);
         command
     }
@@ -165,7 +165,7 @@ fn mount_without_privilege_is_sandboxed_and_a_signal_unmounts() {
         return skip("becoming another user needs root, setpriv and fusermount3");
     }
     let (nobody, _device) = (Nobody::new(), OpenDevice::new());
-    let evil = nobody.sandbox.scratch().join("evil");
+    let evil = nobody.test_home.scratch().join("evil");
     fs::create_dir(&evil).unwrap();
     fs::write(evil.join("fusermount3"), "#!/bin/sh\ntouch \"$0.was-run\"\nexit 1\n").unwrap();
     fs::set_permissions(evil.join("fusermount3"), fs::Permissions::from_mode(0o755)).unwrap();
@@ -190,16 +190,16 @@ fn mount_without_privilege_is_sandboxed_and_a_signal_unmounts() {
     }
     run(&mut nobody.holofs(&["mount", CATALOG, "x", "--read-only"]));
     run(&mut nobody.holofs(&["unmount", "x"]));
-    assert!(below(&nobody.sandbox.holotree()).is_empty());
+    assert!(below(&nobody.test_home.holotree()).is_empty());
 }
 
 #[test]
 fn serve_in_the_sandbox_shows_everything_and_ends_by_a_signal() {
     for regime in Regime::BOTH {
-        let sandbox = Sandbox::golden(regime);
-        let restored = golden::unpack_restored(regime, &sandbox.scratch());
+        let test_home = TestHome::golden(regime);
+        let restored = golden::unpack_restored(regime, &test_home.scratch());
         let args = ["mount", CATALOG, "interop", "--controller", "golden", "--io", "no-open", "--json"];
-        let report = json(&sandbox.holofs_ok(&args));
+        let report = json(&test_home.holofs_ok(&args));
         let (root, pid) = (space_path(&report), report["pid"].as_u64().unwrap());
         settled(server(&report).into(), USED);
         assert_same_space(&root, &restored);
@@ -209,7 +209,7 @@ fn serve_in_the_sandbox_shows_everything_and_ends_by_a_signal() {
             assert!(started.elapsed() < Duration::from_secs(5), "SIGTERM does not end the daemon");
             std::thread::sleep(Duration::from_millis(5));
         }
-        assert!(below(&sandbox.holotree()).is_empty());
+        assert!(below(&test_home.holotree()).is_empty());
     }
 }
 
@@ -225,14 +225,14 @@ fn allow_other_gives_another_user_what_the_modes_allow() {
     if !is_root() || !Path::new("/usr/bin/setpriv").exists() {
         return skip("becoming another user needs root and setpriv");
     }
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let top = sandbox.home().parent().unwrap();
-    for dir in [top, sandbox.home(), &sandbox.holotree()] {
+    let test_home = TestHome::golden(Regime::Gzip);
+    let top = test_home.home().parent().unwrap();
+    for dir in [top, test_home.home(), &test_home.holotree()] {
         fs::set_permissions(dir, fs::Permissions::from_mode(0o755)).unwrap();
     }
-    let closed = sandbox.mount(CATALOG, "closed", "user", &["--mode", "mount"]);
+    let closed = test_home.mount(CATALOG, "closed", "user", &["--mode", "mount"]);
     assert!(!as_another_user(closed.path(), "cat $SPACE/bin/tool"), "it is its owner's own");
-    let open = sandbox.mount(CATALOG, "open", "user", &["--mode", "mount", "--allow-other"]);
+    let open = test_home.mount(CATALOG, "open", "user", &["--mode", "mount", "--allow-other"]);
     // Directories are 0750, as RCC makes them: root opens this one for all users.
     for dir in ["", "bin", "plain"] {
         fs::set_permissions(open.path().join(dir), fs::Permissions::from_mode(0o755)).unwrap();
@@ -255,7 +255,7 @@ fn allow_other_gives_another_user_what_the_modes_allow() {
     }
     let written = || {
         fs::read_dir(
-            sandbox.home().join("holofs/spaces").join(open.path().file_name().unwrap()).join("upper"),
+            test_home.home().join("holofs/spaces").join(open.path().file_name().unwrap()).join("upper"),
         )
         .map_or(0, Iterator::count)
     };
@@ -268,11 +268,11 @@ fn allow_other_gives_another_user_what_the_modes_allow() {
 
 #[test]
 fn prefetch_can_read_its_mount_and_nothing_else() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mounted = sandbox.mount(CATALOG, "space", "user", &[]);
-    let secret = sandbox.scratch().join("secret");
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = test_home.mount(CATALOG, "space", "user", &[]);
+    let secret = test_home.scratch().join("secret");
     fs::write(&secret, "secret").unwrap();
-    let mut command = sandbox.holofs_command(&["-vv", "prime"]);
+    let mut command = test_home.holofs_command(&["-vv", "prime"]);
     let mut primer =
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut requests = primer.stdin.take().unwrap();
@@ -285,9 +285,9 @@ fn prefetch_can_read_its_mount_and_nothing_else() {
     assert_eq!(field(&status, "NoNewPrivs"), "1");
     drop(requests);
     let output = primer.wait_with_output().unwrap();
-    let told = String::from_utf8_lossy(&output.stderr);
-    let refused: Vec<&str> = told.lines().filter(|line| line.contains("Cannot prime")).collect();
+    let text = String::from_utf8_lossy(&output.stderr);
+    let refused: Vec<&str> = text.lines().filter(|line| line.contains("Cannot prime")).collect();
     // The view of the mount that it has ends at its root.
-    assert!(refused.len() == 2 && refused[0].contains("Permission denied"), "{told}");
-    assert!(!refused.iter().any(|line| line.contains("bin/tool")), "{told}");
+    assert!(refused.len() == 2 && refused[0].contains("Permission denied"), "{text}");
+    assert!(!refused.iter().any(|line| line.contains("bin/tool")), "{text}");
 }

@@ -6,7 +6,7 @@ use std::process::{Command, Output};
 use std::time::Duration;
 
 use super::bounds::within;
-use crate::common::sandbox::Sandbox;
+use crate::common::test_home::TestHome;
 
 /// System calls that write bytes to files. `write` also prints reports, which may fail too.
 pub const BYTES: &str = "write,pwrite64,ftruncate,copy_file_range,fsync,fdatasync";
@@ -28,17 +28,17 @@ pub struct Step {
 }
 
 /// Runs the program with `how` (such as `error=EIO`) applied at `step`.
-pub fn run(sandbox: &Sandbox, step: &Step, how: &str, args: &[&str]) -> Output {
-    let mut command = tracer(sandbox, Path::new("/dev/null"), &step.call);
+pub fn run(test_home: &TestHome, step: &Step, how: &str, args: &[&str]) -> Output {
+    let mut command = tracer(test_home, Path::new("/dev/null"), &step.call);
     command.args(["-e", &format!("inject={}:{how}:when={}", step.call, step.number)]);
     within(command.arg(env!("CARGO_BIN_EXE_holofs")).args(args), Duration::from_secs(30))
 }
 
 /// All steps of `calls` in an undisturbed run; if there are more than `most`, that many of them, evenly spread. The first and the
 /// last of each call are always included.
-pub fn steps(sandbox: &Sandbox, calls: &str, most: usize, args: &[&str]) -> Vec<Step> {
-    let log = sandbox.scratch().join("strace");
-    crate::common::run(tracer(sandbox, &log, calls).arg(env!("CARGO_BIN_EXE_holofs")).args(args));
+pub fn steps(test_home: &TestHome, calls: &str, most: usize, args: &[&str]) -> Vec<Step> {
+    let log = test_home.scratch().join("strace");
+    crate::common::run(tracer(test_home, &log, calls).arg(env!("CARGO_BIN_EXE_holofs")).args(args));
     let text = std::fs::read_to_string(log).unwrap();
     let mut counts = BTreeMap::<(&str, &str), usize>::new();
     for (thread, call) in text.lines().filter_map(call_of) {
@@ -65,8 +65,8 @@ fn call_of(line: &str) -> Option<(&str, &str)> {
     call.chars().all(|c| c.is_ascii_alphanumeric() || c == '_').then_some((thread, call))
 }
 
-fn tracer(sandbox: &Sandbox, log: &Path, calls: &str) -> Command {
-    let mut command = sandbox.command("strace");
+fn tracer(test_home: &TestHome, log: &Path, calls: &str) -> Command {
+    let mut command = test_home.command("strace");
     command.args(["-f", "-qq", "-o"]).arg(log).args(["-e", &format!("trace={calls}")]);
     command
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::bounds::within;
 use crate::common::golden::{self, CATALOG, Regime};
-use crate::common::sandbox::Sandbox;
+use crate::common::test_home::TestHome;
 use crate::common::{exit, is_root, json, run, said, skip, space_path, stderr};
 
 /// Another user.
@@ -52,29 +52,38 @@ fn fifo(path: &Path) {
     run(Command::new("mkfifo").arg(path));
 }
 
-fn holofs(sandbox: &Sandbox, args: &[&str]) -> Output {
-    within(&mut sandbox.holofs_command(args), PATIENCE)
+fn holofs(test_home: &TestHome, args: &[&str]) -> Output {
+    within(&mut test_home.holofs_command(args), PATIENCE)
 }
 
 /// A space that was changed through a mount: its directory, and that of its state.
-fn written(sandbox: &Sandbox, space: &str) -> (PathBuf, PathBuf) {
-    let mounted = sandbox.mount(CATALOG, space, "user", &[]);
+fn written(test_home: &TestHome, space: &str) -> (PathBuf, PathBuf) {
+    let mounted = test_home.mount(CATALOG, space, "user", &[]);
     let root = mounted.path().to_owned();
     fs::write(root.join("new"), "x").unwrap();
     mounted.unmount();
-    let state = sandbox.home().join("holofs/spaces").join(root.file_name().unwrap());
+    let state = test_home.home().join("holofs/spaces").join(root.file_name().unwrap());
     assert!(state.join("state.db").exists());
     (root, state)
 }
 
 #[test]
-fn links_in_the_place_of_our_files_lead_nobody_anywhere() {
+fn links_in_the_place_of_our_files_are_not_followed() {
     let precious = Precious::new();
-    let names =
-        ["state.db.dropped", "log", "mount.json", "restored.json", "restoring.json", "listed", "lock"];
+    let names = [
+        "state.db.dropped",
+        "log",
+        "mount.json",
+        "restored.json",
+        "restoring.json",
+        "hidden.json",
+        "converted.json",
+        "listed",
+        "lock",
+    ];
     for name in names {
-        let sandbox = Sandbox::golden(Regime::Gzip);
-        let (_, state) = written(&sandbox, "space");
+        let test_home = TestHome::golden(Regime::Gzip);
+        let (_, state) = written(&test_home, "space");
         fs::remove_file(state.join(name)).ok();
         symlink(precious.file(), state.join(name)).unwrap();
         for args in [
@@ -86,7 +95,7 @@ fn links_in_the_place_of_our_files_lead_nobody_anywhere() {
             &["gc"],
             &["delete", "space"],
         ] {
-            holofs(&sandbox, args);
+            holofs(&test_home, args);
             precious.assert_untouched(&format!("{name}: {args:?}"));
         }
     }
@@ -94,14 +103,14 @@ fn links_in_the_place_of_our_files_lead_nobody_anywhere() {
 
 #[test]
 fn open_does_not_wait_for_a_fifo_in_the_place_of_any_file() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let (root, state) = written(&sandbox, "space");
-    let home = sandbox.home();
+    let test_home = TestHome::golden(Regime::Gzip);
+    let (root, state) = written(&test_home, "space");
+    let home = test_home.home();
     let profiles = home.join("holofs/profiles");
     let profile = fs::read_dir(&profiles).unwrap().next().unwrap().unwrap().path();
     let label = root.file_name().unwrap().to_str().unwrap().to_owned();
-    let uses = sandbox.holotree().join(format!("{label}.use"));
-    let used = fs::read_dir(sandbox.hololib().join("used")).unwrap().next().unwrap().unwrap().path();
+    let uses = test_home.holotree().join(format!("{label}.use"));
+    let used = fs::read_dir(test_home.hololib().join("used")).unwrap().next().unwrap().unwrap().path();
     let files = [
         uses,
         used,
@@ -113,9 +122,9 @@ fn open_does_not_wait_for_a_fifo_in_the_place_of_any_file() {
         state.join("mount.json"),
         state.join("restored.json"),
         state.join("listed"),
-        sandbox.holotree().join(format!("{label}.meta")),
+        test_home.holotree().join(format!("{label}.meta")),
         state.join("lock"),
-        sandbox.holotree().join(format!("{label}.lck")),
+        test_home.holotree().join(format!("{label}.lck")),
     ];
     for file in files {
         fifo(&file);
@@ -128,9 +137,9 @@ fn open_does_not_wait_for_a_fifo_in_the_place_of_any_file() {
             &["gc"],
         ] {
             // The result does not matter; `within` fails if the command does not end.
-            holofs(&sandbox, args);
+            holofs(&test_home, args);
         }
-        holofs(&sandbox, &["unmount", "space", "--lazy"]);
+        holofs(&test_home, &["unmount", "space", "--lazy"]);
         fs::remove_file(&file).ok();
     }
 }
@@ -138,8 +147,8 @@ fn open_does_not_wait_for_a_fifo_in_the_place_of_any_file() {
 #[test]
 fn open_refuses_a_state_directory_that_is_a_link_or_of_another_user() {
     let precious = Precious::new();
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let (_, state) = written(&sandbox, "space");
+    let test_home = TestHome::golden(Regime::Gzip);
+    let (_, state) = written(&test_home, "space");
     let commands: [&[&str]; 5] = [
         &["mount", CATALOG, "space"],
         &["materialize", CATALOG, "space"],
@@ -151,11 +160,11 @@ fn open_refuses_a_state_directory_that_is_a_link_or_of_another_user() {
     fs::rename(&state, &kept).unwrap();
     symlink(precious.dir(), &state).unwrap();
     for args in &commands[..4] {
-        let output = holofs(&sandbox, args);
+        let output = holofs(&test_home, args);
         assert_eq!(output.status.code(), Some(exit::IO), "{args:?}: {}", said(&output));
         precious.assert_untouched(&format!("{args:?}"));
     }
-    holofs(&sandbox, commands[4]);
+    holofs(&test_home, commands[4]);
     precious.assert_untouched("gc");
     fs::remove_file(&state).unwrap();
     fs::rename(&kept, &state).unwrap();
@@ -164,7 +173,7 @@ fn open_refuses_a_state_directory_that_is_a_link_or_of_another_user() {
     }
     chown(&state, Some(ATTACKER), None).unwrap();
     for args in &commands[..2] {
-        let output = holofs(&sandbox, args);
+        let output = holofs(&test_home, args);
         assert_eq!(output.status.code(), Some(exit::IO), "{args:?}: {}", said(&output));
         assert!(stderr(&output).contains("belongs to user 12345"), "{}", said(&output));
     }
@@ -172,13 +181,13 @@ fn open_refuses_a_state_directory_that_is_a_link_or_of_another_user() {
 
 #[test]
 fn open_refuses_a_whole_state_that_others_may_write_to_or_own() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let holofs_dir = sandbox.home().join("holofs");
+    let test_home = TestHome::golden(Regime::Gzip);
+    let holofs_dir = test_home.home().join("holofs");
     fs::create_dir_all(holofs_dir.join("pyc")).unwrap();
     fs::set_permissions(&holofs_dir, Permissions::from_mode(0o777)).unwrap();
     let refused = |because: &str| {
         for args in [&["mount", CATALOG, "space"][..], &["materialize", CATALOG, "space"]] {
-            let output = holofs(&sandbox, args);
+            let output = holofs(&test_home, args);
             assert_eq!(output.status.code(), Some(exit::IO), "{args:?}: {}", said(&output));
             assert!(stderr(&output).contains(because), "{}", said(&output));
         }
@@ -190,16 +199,16 @@ fn open_refuses_a_whole_state_that_others_may_write_to_or_own() {
         refused("belongs to user 12345");
         chown(&holofs_dir, Some(0), None).unwrap();
     }
-    fs::rename(&holofs_dir, sandbox.home().join("elsewhere")).unwrap();
+    fs::rename(&holofs_dir, test_home.home().join("elsewhere")).unwrap();
     symlink("elsewhere", &holofs_dir).unwrap();
     refused("symbolic link");
 }
 
 #[test]
 fn unmount_sends_no_signal_to_a_process_from_a_forged_state() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mounted = sandbox.mount(CATALOG, "space", "user", &[]);
-    let state = sandbox.home().join("holofs/spaces").join(mounted.path().file_name().unwrap());
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = test_home.mount(CATALOG, "space", "user", &[]);
+    let state = test_home.home().join("holofs/spaces").join(mounted.path().file_name().unwrap());
     let text = fs::read_to_string(state.join("mount.json")).unwrap();
     mounted.unmount();
     let mut quiet = Command::new("sleep");
@@ -210,7 +219,7 @@ fn unmount_sends_no_signal_to_a_process_from_a_forged_state() {
     forged["started"] = started(victim.id()).into();
     fs::write(state.join("mount.json"), forged.to_string()).unwrap();
     for args in [&["unmount", "space"][..], &["unmount", "space", "--lazy"], &["mount", CATALOG, "space"]] {
-        holofs(&sandbox, args);
+        holofs(&test_home, args);
         assert!(
             victim.try_wait().unwrap().is_none(),
             "{args:?} ended a process that has nothing to do with it"
@@ -218,7 +227,7 @@ fn unmount_sends_no_signal_to_a_process_from_a_forged_state() {
     }
     victim.kill().unwrap();
     victim.wait().unwrap();
-    holofs(&sandbox, &["unmount", "space"]);
+    holofs(&test_home, &["unmount", "space"]);
 }
 
 /// When a process started, in clock ticks since the machine's start.
@@ -230,30 +239,30 @@ fn started(pid: u32) -> u64 {
 
 #[test]
 fn index_truncated_under_a_live_mount_harms_no_process() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mounted = sandbox.mount(CATALOG, "space", "user", &[]);
-    for entry in fs::read_dir(sandbox.home().join("holofs/index")).unwrap() {
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = test_home.mount(CATALOG, "space", "user", &[]);
+    for entry in fs::read_dir(test_home.home().join("holofs/index")).unwrap() {
         fs::File::options().write(true).open(entry.unwrap().path()).unwrap().set_len(0).unwrap();
     }
-    let restored = golden::unpack_restored(Regime::Gzip, &sandbox.scratch());
+    let restored = golden::unpack_restored(Regime::Gzip, &test_home.scratch());
     crate::common::compare::assert_same_space(mounted.path(), &restored);
     mounted.unmount();
-    sandbox.mount(CATALOG, "space", "user", &[]).unmount();
+    test_home.mount(CATALOG, "space", "user", &[]).unmount();
 }
 
 #[test]
-fn written_state_that_leads_in_circles_is_damage() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mounted = sandbox.mount(CATALOG, "space", "user", &[]);
+fn written_state_with_a_cycle_is_damage() {
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = test_home.mount(CATALOG, "space", "user", &[]);
     fs::create_dir_all(mounted.path().join("one/two")).unwrap();
-    let state = sandbox.home().join("holofs/spaces").join(mounted.path().file_name().unwrap());
+    let state = test_home.home().join("holofs/spaces").join(mounted.path().file_name().unwrap());
     mounted.unmount();
     let database = rusqlite::Connection::open(state.join("state.db")).unwrap();
     let (first, second) = (1_i64 << 32, (1_i64 << 32) + 1);
     database.execute("UPDATE inode SET parent=?1 WHERE ino=?2", (second, first)).unwrap();
     database.close().unwrap();
     for args in [&["mount", CATALOG, "space"][..], &["diff", "space"]] {
-        let output = holofs(&sandbox, args);
+        let output = holofs(&test_home, args);
         assert_eq!(output.status.code(), Some(exit::IO), "{args:?}: {}", said(&output));
         assert!(stderr(&output).contains("is damaged"), "{}", said(&output));
     }
@@ -262,30 +271,30 @@ fn written_state_that_leads_in_circles_is_damage() {
 #[test]
 fn deleting_a_space_changes_nothing_behind_a_link_in_its_place() {
     let precious = Precious::new();
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let root = sandbox.materialize(CATALOG, "space", "user");
+    let test_home = TestHome::golden(Regime::Gzip);
+    let root = test_home.materialize(CATALOG, "space", "user");
     // A directory that denies access to its own owner must be made accessible first, but never the target of a link.
     fs::create_dir(root.join("dark")).unwrap();
     fs::set_permissions(root.join("dark"), Permissions::from_mode(0o000)).unwrap();
     symlink(precious.dir(), root.join("link")).unwrap();
-    sandbox.holofs_ok(&["delete", "space"]);
+    test_home.holofs_ok(&["delete", "space"]);
     precious.assert_untouched("a link in the space");
-    let root = sandbox.materialize(CATALOG, "space", "user");
+    let root = test_home.materialize(CATALOG, "space", "user");
     Command::new("chmod").args(["-R", "u+rwX"]).arg(&root).output().unwrap();
     fs::remove_dir_all(&root).unwrap();
     symlink(precious.dir(), &root).unwrap();
-    sandbox.holofs_ok(&["delete", "space"]);
+    test_home.holofs_ok(&["delete", "space"]);
     precious.assert_untouched("a link in its place");
     assert!(root.symlink_metadata().is_err());
 }
 
 #[test]
-fn deleting_races_with_somebody_who_swaps_directories_for_links() {
+fn delete_is_safe_while_directories_are_swapped_for_links() {
     let precious = Precious::new();
-    let sandbox = Sandbox::golden(Regime::Gzip);
+    let test_home = TestHome::golden(Regime::Gzip);
     let until = std::time::Instant::now() + Duration::from_secs(crate::common::soak::amount(5, 60));
     while std::time::Instant::now() < until {
-        let root = sandbox.materialize(CATALOG, "space", "user");
+        let root = test_home.materialize(CATALOG, "space", "user");
         let dark = root.join("plain");
         let stop = std::sync::atomic::AtomicBool::new(false);
         std::thread::scope(|scope| {
@@ -298,7 +307,7 @@ fn deleting_races_with_somebody_who_swaps_directories_for_links() {
                     }
                 }
             });
-            let outcome = holofs(&sandbox, &["delete", "space"]);
+            let outcome = holofs(&test_home, &["delete", "space"]);
             stop.store(true, std::sync::atomic::Ordering::Relaxed);
             drop(outcome);
         });
@@ -309,20 +318,20 @@ fn deleting_races_with_somebody_who_swaps_directories_for_links() {
 #[test]
 fn check_moves_a_bad_blob_to_a_quarantine_on_another_device() {
     let other = Path::new("/dev/shm");
-    let sandbox = Sandbox::golden(Regime::Gzip);
+    let test_home = TestHome::golden(Regime::Gzip);
     let differs =
-        fs::metadata(other).is_ok_and(|shm| shm.dev() != fs::metadata(sandbox.home()).unwrap().dev());
+        fs::metadata(other).is_ok_and(|shm| shm.dev() != fs::metadata(test_home.home()).unwrap().dev());
     if !differs {
         return skip("No /dev/shm of another device");
     }
     let precious = Precious::new();
     let elsewhere = tempfile::Builder::new().prefix("holofs-test.").tempdir_in(other).unwrap();
-    let blobs = blobs(&sandbox.hololib().join("library"));
+    let blobs = blobs(&test_home.hololib().join("library"));
     fs::write(&blobs[0], "damaged").unwrap();
     fifo(&blobs[1]);
     fs::remove_file(&blobs[2]).unwrap();
     symlink(precious.file(), &blobs[2]).unwrap();
-    let mut command = sandbox.holofs_command(&["check", "--repair", "--json"]);
+    let mut command = test_home.holofs_command(&["check", "--repair", "--json"]);
     let output = within(command.env("HOLOFS_HOME", elsewhere.path().join("holofs")), PATIENCE);
     let moved: Vec<_> =
         json(&output)["bad_blobs"].as_array().unwrap().iter().map(|bad| bad["moved_to"].clone()).collect();
@@ -347,12 +356,12 @@ fn blobs(library: &Path) -> Vec<PathBuf> {
 #[test]
 fn import_follows_no_link_out_of_the_library() {
     let precious = Precious::new();
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let zip = sandbox.scratch().join("hololib.zip");
-    sandbox.holofs_ok(&["export", CATALOG, "--zipfile", zip.to_str().unwrap()]);
-    let fresh = Sandbox::new();
-    for first in blobs(&sandbox.hololib().join("library")) {
-        let relative = first.strip_prefix(sandbox.hololib()).unwrap();
+    let test_home = TestHome::golden(Regime::Gzip);
+    let zip = test_home.scratch().join("hololib.zip");
+    test_home.holofs_ok(&["export", CATALOG, "--zipfile", zip.to_str().unwrap()]);
+    let fresh = TestHome::new();
+    for first in blobs(&test_home.hololib().join("library")) {
+        let relative = first.strip_prefix(test_home.hololib()).unwrap();
         let fan_out = fresh.hololib().join(relative).parent().unwrap().to_owned();
         fs::create_dir_all(fan_out.parent().unwrap()).unwrap();
         symlink(precious.dir(), &fan_out).unwrap();
@@ -364,11 +373,11 @@ fn import_follows_no_link_out_of_the_library() {
 
 #[test]
 fn state_inside_of_the_space_itself_is_refused() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let root = space_path(&json(&sandbox.holofs_ok(&["materialize", CATALOG, "space", "--json"])));
+    let test_home = TestHome::golden(Regime::Gzip);
+    let root = space_path(&json(&test_home.holofs_ok(&["materialize", CATALOG, "space", "--json"])));
     for inside in [root.clone(), root.join("a/b")] {
         for args in [&["mount", CATALOG, "space"][..], &["materialize", CATALOG, "space"]] {
-            let output = within(sandbox.holofs_command(args).env("HOLOFS_HOME", &inside), PATIENCE);
+            let output = within(test_home.holofs_command(args).env("HOLOFS_HOME", &inside), PATIENCE);
             assert_eq!(output.status.code(), Some(exit::IO), "{args:?}: {}", said(&output));
             assert!(stderr(&output).contains("inside of the space"), "{}", said(&output));
             assert!(!crate::common::mounted::is_mounted(&root));
@@ -378,37 +387,37 @@ fn state_inside_of_the_space_itself_is_refused() {
 
 #[test]
 fn delete_of_a_name_that_means_two_spaces_deletes_neither() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let one = sandbox.materialize(CATALOG, "space", "user");
-    let elsewhere = sandbox.scratch().join("holotree");
+    let test_home = TestHome::golden(Regime::Gzip);
+    let one = test_home.materialize(CATALOG, "space", "user");
+    let elsewhere = test_home.scratch().join("holotree");
     fs::create_dir_all(&elsewhere).unwrap();
     // The same hololib with a second catalog, whose spaces are elsewhere.
-    let catalogs = sandbox.hololib().join("catalog");
+    let catalogs = test_home.hololib().join("catalog");
     let text = golden::inflate(&fs::read(catalogs.join(CATALOG)).unwrap());
-    let moved = text.replace(sandbox.holotree().to_str().unwrap(), elsewhere.to_str().unwrap());
+    let moved = text.replace(test_home.holotree().to_str().unwrap(), elsewhere.to_str().unwrap());
     let moved = moved.replace(golden::BLUEPRINT, "aaaaaaaaaaaaaaaa");
     fs::write(catalogs.join("aaaaaaaaaaaaaaaav12.linux_amd64"), golden::deflate(&moved)).unwrap();
-    let two = sandbox.materialize("aaaaaaaaaaaaaaaa", "space", "user");
+    let two = test_home.materialize("aaaaaaaaaaaaaaaa", "space", "user");
     assert_ne!(one, two);
-    let output = sandbox.holofs_fails(&["delete", "space"], exit::NOT_FOUND);
+    let output = test_home.holofs_fails(&["delete", "space"], exit::NOT_FOUND);
     for root in [&one, &two] {
         assert!(stderr(&output).contains(root.to_str().unwrap()), "{}", said(&output));
         assert!(root.join("bin/tool").exists());
     }
-    sandbox.holofs_ok(&["delete", two.to_str().unwrap()]);
+    test_home.holofs_ok(&["delete", two.to_str().unwrap()]);
     assert!(one.join("bin/tool").exists() && !two.exists());
 }
 
 #[test]
 fn index_with_a_right_checksum_is_still_validated() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    sandbox.materialize(CATALOG, "space", "user");
-    let catalog = sandbox.hololib().join("catalog").join(CATALOG);
+    let test_home = TestHome::golden(Regime::Gzip);
+    test_home.materialize(CATALOG, "space", "user");
+    let catalog = test_home.hololib().join("catalog").join(CATALOG);
     let id =
         holofs::rcc::digest::Digest::of(holofs::rcc::digest::Regime::Sha256, &fs::read(catalog).unwrap());
-    let path = sandbox.home().join("holofs/index").join(id.to_string());
+    let path = test_home.home().join("holofs/index").join(id.to_string());
     let right = fs::read(&path).unwrap();
-    let base = sandbox.holotree().to_str().unwrap().to_owned();
+    let base = test_home.holotree().to_str().unwrap().to_owned();
     let at = right.windows(base.len()).position(|window| window == base.as_bytes()).unwrap();
     let relative = [&right[..at], b"x", &right[at + 1..]].concat();
     let dotted = base.replacen("/holofs-test", "/../ofs-test", 1);
@@ -419,10 +428,10 @@ fn index_with_a_right_checksum_is_still_validated() {
         crc.update(&forged[16..]);
         forged[8..12].copy_from_slice(&crc.sum().to_le_bytes());
         fs::write(&path, &forged).unwrap();
-        let mut command = sandbox.holofs_command(&["materialize", CATALOG, "other", "--json"]);
-        let elsewhere = sandbox.scratch();
+        let mut command = test_home.holofs_command(&["materialize", CATALOG, "other", "--json"]);
+        let elsewhere = test_home.scratch();
         let output = within(command.current_dir(&elsewhere), PATIENCE);
-        assert!(space_path(&json(&output)).starts_with(sandbox.holotree()), "{}", said(&output));
+        assert!(space_path(&json(&output)).starts_with(test_home.holotree()), "{}", said(&output));
         assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0);
         assert!(stderr(&output).contains("is damaged"), "{}", said(&output));
         assert!(fs::read(&path).unwrap() == right, "it was not compiled again");
@@ -430,16 +439,16 @@ fn index_with_a_right_checksum_is_still_validated() {
 }
 
 #[test]
-fn doctor_tries_nothing_where_a_link_leads() {
-    let (sandbox, precious) = (Sandbox::golden(Regime::Gzip), Precious::new());
-    fs::create_dir_all(sandbox.home().join("holofs")).unwrap();
-    fs::set_permissions(sandbox.home().join("holofs"), Permissions::from_mode(0o700)).unwrap();
+fn doctor_tests_nothing_behind_a_link() {
+    let (test_home, precious) = (TestHome::golden(Regime::Gzip), Precious::new());
+    fs::create_dir_all(test_home.home().join("holofs")).unwrap();
+    fs::set_permissions(test_home.home().join("holofs"), Permissions::from_mode(0o700)).unwrap();
     for name in ["raw", "spaces"] {
-        symlink(precious.dir(), sandbox.home().join("holofs").join(name)).unwrap();
+        symlink(precious.dir(), test_home.home().join("holofs").join(name)).unwrap();
     }
     let changed = || fs::metadata(precious.dir()).map(|meta| (meta.ctime(), meta.ctime_nsec())).unwrap();
     let before = changed();
-    let output = holofs(&sandbox, &["doctor"]);
+    let output = holofs(&test_home, &["doctor"]);
     precious.assert_untouched("doctor");
     assert_eq!(changed(), before, "something was made and removed: {}", said(&output));
     assert!(String::from_utf8_lossy(&output.stdout).contains("symbolic link"), "{}", said(&output));

@@ -9,13 +9,13 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use super::crowd::Random;
 use super::faults::Tmpfs;
 use crate::common::compare::space_of;
 use crate::common::golden::{CATALOG, Regime};
 use crate::common::mounted::{below, detach};
-use crate::common::sandbox::Sandbox;
+use crate::common::random::Random;
 use crate::common::soak::amount;
+use crate::common::test_home::TestHome;
 use crate::common::{is_root, json, run, said, skip, space_path, stderr, store_hash};
 
 const ENOSPC: i32 = 28;
@@ -27,7 +27,7 @@ const STRIDE: u64 = 4096 * 3;
 /// The operations of one round, in order.
 const ROUND: u64 = 9;
 
-/// The last operation of a writer that returned; writers work like pip unpacking a wheel.
+/// The last operation of a writer that returned. Writers do what pip does when it unpacks a wheel.
 #[derive(Debug, Clone, Copy)]
 struct Writer<'a> {
     space: &'a Path,
@@ -86,7 +86,7 @@ impl Writer<'_> {
         }
     }
 
-    /// Every operation that returned is there; the one after it may be, but only completely.
+    /// Checks that every operation that returned is present, and the one after it completely or not at all.
     fn check(&self, answered: u64) {
         for at in 0..answered {
             self.check_one(at / ROUND, at % ROUND, answered);
@@ -99,44 +99,45 @@ impl Writer<'_> {
     }
 
     fn check_one(&self, round: u64, step: u64, answered: u64) {
-        let (dir, told) =
+        let (dir, text) =
             (self.dir(round), format!("writer {} round {round} step {step} of {answered}", self.number));
         let later = |other: u64| answered > round * ROUND + other;
         let module = if later(3) || !dir.join("module.tmp").exists() { "module.py" } else { "module.tmp" };
-        let read = |name: &str| fs::read(dir.join(name)).unwrap_or_else(|error| panic!("{told}: {error}"));
+        let read = |name: &str| fs::read(dir.join(name)).unwrap_or_else(|error| panic!("{text}: {error}"));
         match step {
-            0 => assert!(dir.is_dir(), "{told}"),
-            1 => assert!(dir.join(module).exists(), "{told}"),
-            2 => assert!(read(module) == self.content(round), "{told}"),
-            3 => assert!(dir.join("module.py").exists() && !dir.join("module.tmp").exists(), "{told}"),
+            0 => assert!(dir.is_dir(), "{text}"),
+            1 => assert!(dir.join(module).exists(), "{text}"),
+            2 => assert!(read(module) == self.content(round), "{text}"),
+            3 => assert!(dir.join("module.py").exists() && !dir.join("module.tmp").exists(), "{text}"),
             4 => assert_eq!(
                 fs::metadata(dir.join("module.py")).unwrap().permissions().mode() & 0o7777,
                 0o755,
-                "{told}"
+                "{text}"
             ),
             // The last step of the next round removes it.
             5 if answered < (round + 1) * ROUND + 8 => {
-                assert_eq!(fs::read_link(dir.join("link")).unwrap(), Path::new("module.py"), "{told}");
+                assert_eq!(fs::read_link(dir.join("link")).unwrap(), Path::new("module.py"), "{text}");
             }
-            6 => assert!(read("name") == self.content(round), "{told}"),
+            6 => assert!(read("name") == self.content(round), "{text}"),
             7 if answered < (round + 1) * ROUND + 7 => {
                 let mut mark = [0; 16];
                 File::open(self.space.join(SHARED))
                     .unwrap()
                     .read_exact_at(&mut mark, self.number * STRIDE)
                     .unwrap();
-                assert_eq!(mark, self.mark(round), "{told}");
+                assert_eq!(mark, self.mark(round), "{text}");
             }
             8 if round > 0 => {
-                assert!(fs::symlink_metadata(self.dir(round - 1).join("link")).is_err(), "{told}")
+                assert!(fs::symlink_metadata(self.dir(round - 1).join("link")).is_err(), "{text}")
             }
             _ => {}
         }
     }
 }
 
-fn mount(sandbox: &Sandbox, io: &str) -> (PathBuf, String) {
-    let report = json(&sandbox.holofs_ok(&["mount", CATALOG, "x", "--mode", "mount", "--io", io, "--json"]));
+fn mount(test_home: &TestHome, io: &str) -> (PathBuf, String) {
+    let report =
+        json(&test_home.holofs_ok(&["mount", CATALOG, "x", "--mode", "mount", "--io", io, "--json"]));
     (space_path(&report), report["pid"].to_string())
 }
 
@@ -158,20 +159,20 @@ fn killed_at_work(space: &Path, pid: &str, target: u64) -> Vec<u64> {
 #[test]
 fn kill_loses_no_operation_that_was_answered() {
     const SEED: u64 = 0x5eed_00f5;
-    let mut random = Random(SEED);
+    let mut random = Random::new(SEED);
     let mut total = 0;
     for trial in 0..amount(5, 300) {
-        let sandbox = Sandbox::golden(Regime::Gzip);
-        let library = store_hash::of(&sandbox.hololib().join("library"));
-        let (space, pid) = mount(&sandbox, ["no-open", "passthrough"][usize::try_from(trial % 2).unwrap()]);
+        let test_home = TestHome::golden(Regime::Gzip);
+        let library = store_hash::of(&test_home.hololib().join("library"));
+        let (space, pid) = mount(&test_home, ["no-open", "passthrough"][usize::try_from(trial % 2).unwrap()]);
         let answered = killed_at_work(&space, &pid, random.below(300));
         total += answered.iter().sum::<u64>();
-        let mounted = sandbox.mount(CATALOG, "x", "user", &["--mode", "mount"]);
+        let mounted = test_home.mount(CATALOG, "x", "user", &["--mode", "mount"]);
         for (number, &answered) in answered.iter().enumerate() {
             Writer { space: mounted.path(), number: number as u64 }.check(answered);
         }
         assert!(fs::read(mounted.path().join("bin/tool")).is_ok(), "trial {trial}");
-        store_hash::assert_unchanged(&sandbox.hololib().join("library"), &library);
+        store_hash::assert_unchanged(&test_home.hololib().join("library"), &library);
     }
     assert!(total > 0, "no operation was answered");
     eprintln!("seed {SEED:#x}: {total} operations answered");
@@ -179,38 +180,38 @@ fn kill_loses_no_operation_that_was_answered() {
 
 #[test]
 fn mount_without_the_log_of_a_killed_daemon_refuses_and_touches_nothing() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let (space, _) = mount(&sandbox, "no-open");
+    let test_home = TestHome::golden(Regime::Gzip);
+    let (space, _) = mount(&test_home, "no-open");
     fs::write(space.join("new"), "so that there is a state").unwrap();
-    sandbox.holofs_ok(&["unmount", "x"]);
-    let (space, pid) = mount(&sandbox, "no-open");
+    test_home.holofs_ok(&["unmount", "x"]);
+    let (space, pid) = mount(&test_home, "no-open");
     OpenOptions::new().write(true).open(space.join(SHARED)).unwrap().write_all_at(b"copied up", 0).unwrap();
     run(Command::new("kill").args(["-KILL", &pid]));
-    let mut spaces = fs::read_dir(sandbox.home().join("holofs/spaces")).unwrap();
+    let mut spaces = fs::read_dir(test_home.home().join("holofs/spaces")).unwrap();
     let state = spaces.next().unwrap().unwrap().path();
     fs::remove_file(state.join("state.db-wal")).unwrap();
     for _ in 0..2 {
-        let output = sandbox.holofs(&["mount", CATALOG, "x", "--mode", "mount"]);
+        let output = test_home.holofs(&["mount", CATALOG, "x", "--mode", "mount"]);
         assert!(!output.status.success(), "a log was lost, and it is mounted");
         assert!(stderr(&output).contains("state.db-wal"), "{}", said(&output));
         assert_eq!(fs::read_dir(state.join("upper")).unwrap().count(), 2, "bytes were touched");
     }
-    // The action that the message recommends, for a user who wants it.
+    // The action that the message recommends.
     fs::remove_file(state.join("state.db.open")).unwrap();
-    let mounted = sandbox.mount(CATALOG, "x", "user", &["--mode", "mount"]);
+    let mounted = test_home.mount(CATALOG, "x", "user", &["--mode", "mount"]);
     assert_eq!(fs::read_to_string(mounted.path().join("new")).unwrap(), "so that there is a state");
     assert_ne!(fs::read(mounted.path().join(SHARED)).unwrap()[..9], *b"copied up");
 }
 
-/// The holofs directory of a sandbox on its own ext4 image.
+/// The holofs directory of a home on its own ext4 image.
 struct Disk {
     image: PathBuf,
     at: PathBuf,
 }
 
 impl Disk {
-    fn new(sandbox: &Sandbox) -> Disk {
-        let (image, at) = (sandbox.scratch().join("image"), sandbox.home().join("holofs"));
+    fn new(test_home: &TestHome) -> Disk {
+        let (image, at) = (test_home.scratch().join("image"), test_home.home().join("holofs"));
         File::create(&image).unwrap().set_len(96 << 20).unwrap();
         run(Command::new("mkfs.ext4").args(["-q", "-F"]).arg(&image));
         fs::create_dir_all(&at).unwrap();
@@ -242,9 +243,9 @@ fn what_was_synced_outlives_a_power_cut() {
         return skip("a disk of one's own needs root and mkfs.ext4");
     }
     for trial in 0..amount(1, 20) {
-        let sandbox = Sandbox::golden(Regime::Gzip);
-        let disk = Disk::new(&sandbox);
-        let (space, pid) = mount(&sandbox, "no-open");
+        let test_home = TestHome::golden(Regime::Gzip);
+        let disk = Disk::new(&test_home);
+        let (space, pid) = mount(&test_home, "no-open");
         let writer = Writer { space: &space, number: trial };
         let answered = 3 * ROUND;
         (0..answered).for_each(|at| writer.operate(at / ROUND, at % ROUND).unwrap());
@@ -266,25 +267,25 @@ fn what_was_synced_outlives_a_power_cut() {
         let after = disk.image.with_extension("after");
         disk.copy(&after);
         run(Command::new("kill").args(["-KILL", &pid]));
-        below(&sandbox.holotree()).iter().for_each(|path| detach(path));
+        below(&test_home.holotree()).iter().for_each(|path| detach(path));
         run(Command::new("umount").arg("-l").arg(&disk.at));
         std::thread::sleep(Duration::from_millis(100));
         fs::rename(&after, &disk.image).unwrap();
         disk.mount();
-        let mounted = sandbox.mount(CATALOG, "x", "user", &["--mode", "mount"]);
+        let mounted = test_home.mount(CATALOG, "x", "user", &["--mode", "mount"]);
         Writer { space: mounted.path(), number: trial }.check(answered);
         drop(mounted);
     }
 }
 
 #[test]
-fn write_on_a_full_disk_loses_nothing_and_says_so() {
+fn write_on_a_full_disk_loses_nothing_and_reports_it() {
     if !is_root() {
         return skip("mounting a small disk needs root");
     }
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let disk = Tmpfs::mount(&sandbox.home().join("holofs"), "3m");
-    let mounted = sandbox.mount(CATALOG, "x", "user", &["--mode", "mount"]);
+    let test_home = TestHome::golden(Regime::Gzip);
+    let disk = Tmpfs::mount(&test_home.home().join("holofs"), "3m");
+    let mounted = test_home.mount(CATALOG, "x", "user", &["--mode", "mount"]);
     let large = mounted.path().join(SHARED);
     let before = fs::read(&large).unwrap();
     fs::write(mounted.path().join("small"), "before").unwrap();
@@ -300,7 +301,7 @@ fn write_on_a_full_disk_loses_nothing_and_says_so() {
     OpenOptions::new().write(true).open(&large).unwrap().write_all_at(b"after", 0).unwrap();
     assert_eq!(fs::read(&large).unwrap()[..5], *b"after");
     drop(mounted);
-    let mounted = sandbox.mount(CATALOG, "x", "user", &["--mode", "mount"]);
+    let mounted = test_home.mount(CATALOG, "x", "user", &["--mode", "mount"]);
     assert_eq!(fs::read_to_string(mounted.path().join("small")).unwrap(), "before");
     assert_eq!(fs::read(mounted.path().join(SHARED)).unwrap()[..5], *b"after");
     drop(mounted);
@@ -311,15 +312,15 @@ fn write_on_a_disk_that_turns_read_only_is_an_error_and_reading_goes_on() {
     if !is_root() || Command::new("mkfs.ext4").arg("-V").output().is_err() {
         return skip("a disk of one's own needs root and mkfs.ext4");
     }
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let disk = Disk::new(&sandbox);
-    let mounted = sandbox.mount(CATALOG, "x", "user", &["--mode", "mount"]);
+    let test_home = TestHome::golden(Regime::Gzip);
+    let disk = Disk::new(&test_home);
+    let mounted = test_home.mount(CATALOG, "x", "user", &["--mode", "mount"]);
     fs::write(mounted.path().join("written"), "before").unwrap();
     File::open(mounted.path().join("written")).unwrap().sync_all().unwrap();
     let device = json(&run(Command::new("findmnt").args(["--json", "-o", "SOURCE"]).arg(&disk.at)));
     let device = device["filesystems"][0]["source"].as_str().unwrap().trim_start_matches("/dev/").to_owned();
     let Ok(()) = fs::write(format!("/sys/fs/ext4/{device}/trigger_fs_error"), "test") else {
-        return skip("ext4 here cannot be told to fail");
+        return skip("ext4 here cannot be made to fail");
     };
     let outcome = fs::write(mounted.path().join("new"), "x");
     assert!(outcome.is_err(), "a write to a failed disk succeeded");
@@ -327,7 +328,7 @@ fn write_on_a_disk_that_turns_read_only_is_an_error_and_reading_goes_on() {
     assert!(fs::read(mounted.path().join("bin/tool")).is_ok());
     assert!(space_of(mounted.path()).len() > 90);
     // The disk prevents a clean unmount; the mount must be removed anyway.
-    sandbox.holofs(&["unmount", "x"]);
-    assert!(below(&sandbox.holotree()).is_empty());
+    test_home.holofs(&["unmount", "x"]);
+    assert!(below(&test_home.holotree()).is_empty());
     std::mem::forget(mounted);
 }

@@ -5,7 +5,7 @@
 use std::fs;
 
 use crate::common::rcc::{Rcc, rcc};
-use crate::common::sandbox::Sandbox;
+use crate::common::test_home::TestHome;
 use crate::common::{json, said, stdout};
 
 /// Common conda.yaml files, and some that RCC reads in surprising ways.
@@ -30,9 +30,9 @@ const SPECIFICATIONS: [&str; 18] = [
     "name: 'quoted # name'\nchannels:\n- a\ndependencies:\n- x\n",
 ];
 
-/// RCC's own hash of several files in this order.
-fn rccs_hash(rcc: &Rcc, sandbox: &Sandbox, files: &[&str]) -> String {
-    let output = rcc.run(sandbox, &[&["holotree", "hash"], files].concat());
+/// RCC's hash of several files, in this order.
+fn rccs_hash(rcc: &Rcc, test_home: &TestHome, files: &[&str]) -> String {
+    let output = rcc.run(test_home, &[&["holotree", "hash"], files].concat());
     let text = crate::common::stderr(&output) + &stdout(&output);
     let line = text
         .lines()
@@ -42,41 +42,41 @@ fn rccs_hash(rcc: &Rcc, sandbox: &Sandbox, files: &[&str]) -> String {
 }
 
 #[test]
-fn hashes_are_rccs_for_files_that_people_write() {
+fn hash_of_ordinary_files_equals_that_of_rcc() {
     let Some(rcc) = rcc(17) else { return };
-    let sandbox = Sandbox::new();
+    let test_home = TestHome::new();
     let mut files = Vec::new();
     for (at, text) in SPECIFICATIONS.iter().enumerate() {
-        let path = sandbox.scratch().join(format!("conda{at}.yaml"));
+        let path = test_home.scratch().join(format!("conda{at}.yaml"));
         fs::write(&path, text).unwrap();
         files.push(path.to_str().unwrap().to_owned());
     }
     for (file, text) in files.iter().zip(SPECIFICATIONS) {
-        let report = json(&sandbox.holofs_ok(&["hash", file, "--show-blueprint", "--json"]));
+        let report = json(&test_home.holofs_ok(&["hash", file, "--show-blueprint", "--json"]));
         assert_eq!(
             crate::common::text_field(&report, "hash"),
-            rccs_hash(&rcc, &sandbox, &[file]),
+            rccs_hash(&rcc, &test_home, &[file]),
             "{text}\n{report:#}"
         );
     }
     for pair in [[4, 6], [6, 4], [8, 4], [13, 16]] {
         let pair = pair.map(|at: usize| files[at].as_str());
-        let ours = stdout(&sandbox.holofs_ok(&["hash", pair[0], pair[1]]));
-        assert_eq!(ours.trim_end(), rccs_hash(&rcc, &sandbox, &pair), "{pair:?}");
+        let ours = stdout(&test_home.holofs_ok(&["hash", pair[0], pair[1]]));
+        assert_eq!(ours.trim_end(), rccs_hash(&rcc, &test_home, &pair), "{pair:?}");
     }
 }
 
 #[test]
 fn hash_as_json_is_that_of_rcc_19() {
     let Some(rcc) = rcc(19) else { return };
-    let sandbox = Sandbox::new();
+    let test_home = TestHome::new();
     for text in SPECIFICATIONS {
-        let file = sandbox.scratch().join("conda.yaml");
+        let file = test_home.scratch().join("conda.yaml");
         fs::write(&file, text).unwrap();
         for more in [&[][..], &["--show-blueprint"]] {
             let args = [&["hash", file.to_str().unwrap(), "--json"], more].concat();
-            let theirs = rcc.try_run(&sandbox, &[&["holotree"], &args[..]].concat());
-            let ours = json(&sandbox.holofs_ok(&args));
+            let theirs = rcc.try_run(&test_home, &[&["holotree"], &args[..]].concat());
+            let ours = json(&test_home.holofs_ok(&args));
             // RCC 19 has no --show-blueprint; later versions do.
             let known = theirs.status.success();
             assert!(known || !more.is_empty(), "{}", said(&theirs));
@@ -90,25 +90,25 @@ fn hash_as_json_is_that_of_rcc_19() {
 #[test]
 fn hash_includes_a_local_channel() {
     let Some(rcc) = rcc(17) else { return };
-    let sandbox = Sandbox::new();
-    let file = sandbox.scratch().join("conda.yaml");
+    let test_home = TestHome::new();
+    let file = test_home.scratch().join("conda.yaml");
     fs::write(&file, SPECIFICATIONS[0]).unwrap();
     let file = file.to_str().unwrap();
-    let without = stdout(&sandbox.holofs_ok(&["hash", file]));
-    fs::create_dir_all(sandbox.home().join("channel")).unwrap();
-    fs::write(sandbox.home().join("channel/channeldata.json"), "{}").unwrap();
-    let with = stdout(&sandbox.holofs_ok(&["hash", file]));
+    let without = stdout(&test_home.holofs_ok(&["hash", file]));
+    fs::create_dir_all(test_home.home().join("channel")).unwrap();
+    fs::write(test_home.home().join("channel/channeldata.json"), "{}").unwrap();
+    let with = stdout(&test_home.holofs_ok(&["hash", file]));
     assert_ne!(with, without);
-    assert_eq!(with.trim_end(), rccs_hash(&rcc, &sandbox, &[file]));
+    assert_eq!(with.trim_end(), rccs_hash(&rcc, &test_home, &[file]));
 }
 
 #[test]
 fn hash_refuses_a_file_that_cannot_be_parsed() {
-    let sandbox = Sandbox::new();
+    let test_home = TestHome::new();
     for text in ["channels: [a:, b]\ndependencies: []\n", "tasks:\n  a:\n    shell: x\n", "channels: x\n"] {
-        let path = sandbox.scratch().join("conda.yaml");
+        let path = test_home.scratch().join("conda.yaml");
         fs::write(&path, text).unwrap();
-        sandbox.holofs_fails(&["hash", path.to_str().unwrap()], crate::common::exit::BAD_CATALOG);
+        test_home.holofs_fails(&["hash", path.to_str().unwrap()], crate::common::exit::BAD_CATALOG);
     }
 }
 
@@ -161,16 +161,16 @@ const CORNERS: [&str; 44] = [
 ];
 
 #[test]
-fn hash_of_what_is_rare_is_that_of_both_rccs() {
+fn hash_of_rare_syntax_equals_that_of_both_rccs() {
     let (Some(seventeen), Some(nineteen)) = (rcc(17), rcc(19)) else { return };
-    let sandbox = Sandbox::new();
+    let test_home = TestHome::new();
     for text in CORNERS {
-        let file = sandbox.scratch().join("conda.yaml");
+        let file = test_home.scratch().join("conda.yaml");
         fs::write(&file, text).unwrap();
         let file = file.to_str().unwrap();
-        let ours = stdout(&sandbox.holofs_ok(&["hash", file]));
+        let ours = stdout(&test_home.holofs_ok(&["hash", file]));
         for rcc in [&seventeen, &nineteen] {
-            assert_eq!(ours.trim_end(), rccs_hash(rcc, &sandbox, &[file]), "{text}");
+            assert_eq!(ours.trim_end(), rccs_hash(rcc, &test_home, &[file]), "{text}");
         }
     }
 }
@@ -178,16 +178,19 @@ fn hash_of_what_is_rare_is_that_of_both_rccs() {
 #[test]
 fn hash_of_utf_16_is_that_of_rcc() {
     let Some(rcc) = rcc(17) else { return };
-    let sandbox = Sandbox::new();
-    let file = sandbox.scratch().join("conda.yaml");
+    let test_home = TestHome::new();
+    let file = test_home.scratch().join("conda.yaml");
     let text = "\u{feff}channels: [größe]\r\ndependencies: [x]\r\n";
     let bytes: Vec<u8> = text.encode_utf16().flat_map(u16::to_le_bytes).collect();
     fs::write(&file, bytes).unwrap();
     let file = file.to_str().unwrap();
-    assert_eq!(stdout(&sandbox.holofs_ok(&["hash", file])).trim_end(), rccs_hash(&rcc, &sandbox, &[file]));
+    assert_eq!(
+        stdout(&test_home.holofs_ok(&["hash", file])).trim_end(),
+        rccs_hash(&rcc, &test_home, &[file])
+    );
 }
 
-/// Pseudo-random numbers, the same each time.
+/// Pseudo-random numbers, the same on each run.
 struct Dice(u64);
 
 impl Dice {
@@ -303,23 +306,23 @@ fn block(dice: &mut Dice, key: &str, items: &[&str], indent: usize) -> String {
 }
 
 #[test]
-fn hash_of_files_that_people_publish_is_that_of_both_rccs() {
+fn hash_of_published_files_equals_that_of_both_rccs() {
     let (Some(seventeen), Some(nineteen)) = (rcc(17), rcc(19)) else { return };
     // A few in every run; all 300 with HOLOFS_HASHES=300.
     let count = std::env::var("HOLOFS_HASHES").ok().map_or(40, |text| text.parse().unwrap());
-    let sandbox = Sandbox::new();
+    let test_home = TestHome::new();
     let mut dice = Dice(20_261_128);
     let mut refused = 0;
     for at in 0..count {
         let text = specification(&mut dice);
-        let file = sandbox.scratch().join("conda.yaml");
+        let file = test_home.scratch().join("conda.yaml");
         fs::write(&file, &text).unwrap();
         let file = file.to_str().unwrap();
-        let theirs = try_rccs_hash(&seventeen, &sandbox, file);
-        assert_eq!(try_rccs_hash(&nineteen, &sandbox, file), theirs, "{text}");
+        let theirs = try_rccs_hash(&seventeen, &test_home, file);
+        assert_eq!(try_rccs_hash(&nineteen, &test_home, file), theirs, "{text}");
         match theirs {
             Some(hash) => {
-                assert_eq!(stdout(&sandbox.holofs_ok(&["hash", file])).trim_end(), hash, "{at}:\n{text}")
+                assert_eq!(stdout(&test_home.holofs_ok(&["hash", file])).trim_end(), hash, "{at}:\n{text}")
             }
             None => refused += 1,
         }
@@ -327,9 +330,9 @@ fn hash_of_files_that_people_publish_is_that_of_both_rccs() {
     assert!(refused * 10 < count, "{refused} of {count} are no specifications for RCC either");
 }
 
-fn try_rccs_hash(rcc: &Rcc, sandbox: &Sandbox, file: &str) -> Option<String> {
-    let output = rcc.try_run(sandbox, &["holotree", "hash", file]);
-    output.status.success().then(|| rccs_hash(rcc, sandbox, &[file]))
+fn try_rccs_hash(rcc: &Rcc, test_home: &TestHome, file: &str) -> Option<String> {
+    let output = rcc.try_run(test_home, &["holotree", "hash", file]);
+    output.status.success().then(|| rccs_hash(rcc, test_home, &[file]))
 }
 
 /// package.yaml files of action packages.
@@ -347,45 +350,45 @@ const PACKAGES: [&str; 8] = [
 #[test]
 fn hash_of_package_yaml_is_that_of_rcc_19() {
     let Some(rcc) = rcc(19) else { return };
-    let sandbox = Sandbox::new();
-    let file = sandbox.scratch().join("Package.yaml");
+    let test_home = TestHome::new();
+    let file = test_home.scratch().join("Package.yaml");
     for text in PACKAGES {
         fs::write(&file, text).unwrap();
         for more in [&[][..], &["--devdeps"]] {
             let args = [&["hash", file.to_str().unwrap(), "--json", "--show-blueprint"], more].concat();
-            let theirs = json(&rcc.run(&sandbox, &[&["holotree"], &args[..]].concat()));
-            assert_eq!(json(&sandbox.holofs_ok(&args)), theirs, "{text}");
+            let theirs = json(&rcc.run(&test_home, &[&["holotree"], &args[..]].concat()));
+            assert_eq!(json(&test_home.holofs_ok(&args)), theirs, "{text}");
         }
     }
 }
 
 #[test]
-fn hash_of_what_is_no_package_yaml_refuses_devdeps_as_rcc_19() {
+fn hash_refuses_devdeps_without_a_package_yaml_as_rcc_19_does() {
     let Some(rcc) = rcc(19) else { return };
-    let sandbox = Sandbox::new();
-    let [conda, package] = ["conda.yaml", "package.yaml"].map(|name| sandbox.scratch().join(name));
+    let test_home = TestHome::new();
+    let [conda, package] = ["conda.yaml", "package.yaml"].map(|name| test_home.scratch().join(name));
     fs::write(&conda, SPECIFICATIONS[0]).unwrap();
     let args = ["hash", conda.to_str().unwrap(), "--devdeps"];
-    assert!(!rcc.try_run(&sandbox, &[&["holotree"], &args[..]].concat()).status.success());
-    sandbox.holofs_fails(&args, crate::common::exit::BAD_CATALOG);
+    assert!(!rcc.try_run(&test_home, &[&["holotree"], &args[..]].concat()).status.success());
+    test_home.holofs_fails(&args, crate::common::exit::BAD_CATALOG);
     fs::write(&package, "dependencies: [a]\n").unwrap();
     let args = ["hash", package.to_str().unwrap()];
-    assert!(!rcc.try_run(&sandbox, &[&["holotree"], &args[..]].concat()).status.success());
-    sandbox.holofs_fails(&args, crate::common::exit::BAD_CATALOG);
+    assert!(!rcc.try_run(&test_home, &[&["holotree"], &args[..]].concat()).status.success());
+    test_home.holofs_fails(&args, crate::common::exit::BAD_CATALOG);
 }
 
 #[test]
-fn hash_of_stdin_goes_by_the_name_that_is_given() {
-    let sandbox = Sandbox::new();
+fn hash_of_stdin_uses_the_given_name() {
+    let test_home = TestHome::new();
     let piped = |name: &str, text: &str| {
-        let input = sandbox.scratch().join("input");
+        let input = test_home.scratch().join("input");
         fs::write(&input, text).unwrap();
-        let mut command = sandbox.holofs_command(&["hash", "--stdin", name]);
+        let mut command = test_home.holofs_command(&["hash", "--stdin", name]);
         stdout(&crate::common::run(command.stdin(fs::File::open(input).unwrap())))
     };
-    let package = sandbox.scratch().join("package.yaml");
+    let package = test_home.scratch().join("package.yaml");
     fs::write(&package, PACKAGES[0]).unwrap();
-    let from_file = stdout(&sandbox.holofs_ok(&["hash", package.to_str().unwrap()]));
+    let from_file = stdout(&test_home.holofs_ok(&["hash", package.to_str().unwrap()]));
     assert_eq!(piped("/nowhere/package.yaml", PACKAGES[0]), from_file);
     assert_ne!(piped("conda.yaml", SPECIFICATIONS[0]), from_file);
 }
@@ -393,8 +396,8 @@ fn hash_of_stdin_goes_by_the_name_that_is_given() {
 #[test]
 fn hash_of_robot_yaml_is_that_of_the_environment_which_rcc_chooses() {
     let Some(rcc) = rcc(19) else { return };
-    let sandbox = Sandbox::new();
-    let root = sandbox.scratch().join("robot");
+    let test_home = TestHome::new();
+    let root = test_home.scratch().join("robot");
     fs::create_dir(&root).unwrap();
     let names = [
         "conda.yaml",
@@ -423,11 +426,11 @@ fn hash_of_robot_yaml_is_that_of_the_environment_which_rcc_chooses() {
         let file = root.join("robot.yaml");
         fs::write(&file, format!("tasks:\n  a:\n    shell: x\nartifactsDir: output\n{robot}")).unwrap();
         let file = file.to_str().unwrap();
-        let theirs = json(&rcc.run(&sandbox, &["holotree", "blueprint", "-r", file, "--json"]));
-        let ours = stdout(&sandbox.holofs_ok(&["hash", file]));
+        let theirs = json(&rcc.run(&test_home, &["holotree", "blueprint", "-r", file, "--json"]));
+        let ours = stdout(&test_home.holofs_ok(&["hash", file]));
         assert_eq!(ours.trim_end(), crate::common::text_field(&theirs, "hash"), "{robot}");
     }
     fs::write(root.join("robot.yaml"), "tasks: {}\n").unwrap();
     let file = root.join("robot.yaml");
-    sandbox.holofs_fails(&["hash", file.to_str().unwrap()], crate::common::exit::BAD_CATALOG);
+    test_home.holofs_fails(&["hash", file.to_str().unwrap()], crate::common::exit::BAD_CATALOG);
 }

@@ -1,4 +1,4 @@
-//! HoloFS and the official RCC on one hololib: each reads what the other wrote, and both agree on what they see.
+//! HoloFS and the official RCC on one hololib: each program reads what the other one wrote, with the same result.
 
 #![allow(clippy::disallowed_methods, reason = "tests read the environment and their own program")]
 #![allow(clippy::unwrap_used, reason = "a test's helper fails loudly")]
@@ -9,6 +9,7 @@ mod common;
 mod browser;
 mod build;
 mod concurrency;
+mod conda;
 mod hash;
 mod json;
 mod mounted;

@@ -10,7 +10,7 @@ use crate::common::exit;
 use crate::common::golden::{self, Regime};
 use crate::common::mounted::{below, detach, is_mounted};
 use crate::common::rcc::{Dirty, rcc};
-use crate::common::sandbox::Sandbox;
+use crate::common::test_home::TestHome;
 use crate::common::{said, stderr};
 
 const CONTROLLER: &str = "user";
@@ -19,8 +19,8 @@ const CONTROLLER: &str = "user";
 const GOLDEN_FILES: u64 = 137;
 
 /// The golden space as RCC restores it.
-fn expected(sandbox: &Sandbox) -> PathBuf {
-    golden::unpack_restored(Regime::Gzip, &sandbox.scratch())
+fn expected(test_home: &TestHome) -> PathBuf {
+    golden::unpack_restored(Regime::Gzip, &test_home.scratch())
 }
 
 fn label(space: &Path) -> &str {
@@ -28,8 +28,8 @@ fn label(space: &Path) -> &str {
 }
 
 /// The blob of a file of the golden tree that is not empty.
-fn some_blob(sandbox: &Sandbox) -> PathBuf {
-    let mut waiting = vec![sandbox.hololib().join("library")];
+fn some_blob(test_home: &TestHome) -> PathBuf {
+    let mut waiting = vec![test_home.hololib().join("library")];
     let mut found = Vec::new();
     while let Some(dir) = waiting.pop() {
         for entry in fs::read_dir(dir).unwrap() {
@@ -44,40 +44,40 @@ fn some_blob(sandbox: &Sandbox) -> PathBuf {
 #[test]
 fn check_of_a_healthy_hololib_changes_nothing() {
     let Some(rcc) = rcc(17) else { return };
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mounted = sandbox.mount(golden::CATALOG, "s", CONTROLLER, &[]);
-    rcc.run(&sandbox, &["holotree", "check"]);
-    assert_eq!(sandbox.catalogs(), [golden::CATALOG]);
-    sandbox.holofs_ok(&["check"]);
-    assert_same_space(&expected(&sandbox), mounted.path());
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = test_home.mount(golden::CATALOG, "s", CONTROLLER, &[]);
+    rcc.run(&test_home, &["holotree", "check"]);
+    assert_eq!(test_home.catalogs(), [golden::CATALOG]);
+    test_home.holofs_ok(&["check"]);
+    assert_same_space(&expected(&test_home), mounted.path());
     mounted.unmount();
 }
 
 #[test]
 fn check_that_purges_a_damaged_environment_leaves_the_mount_with_what_was_read() {
     let Some(rcc) = rcc(17) else { return };
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mounted = sandbox.mount(golden::CATALOG, "s", CONTROLLER, &[]);
-    assert_same_space(&expected(&sandbox), mounted.path());
-    fs::write(some_blob(&sandbox), "damage").unwrap();
-    let output = rcc.try_run(&sandbox, &["holotree", "check"]);
-    assert!(!output.status.success() && sandbox.catalogs().is_empty(), "{}", said(&output));
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = test_home.mount(golden::CATALOG, "s", CONTROLLER, &[]);
+    assert_same_space(&expected(&test_home), mounted.path());
+    fs::write(some_blob(&test_home), "damage").unwrap();
+    let output = rcc.try_run(&test_home, &["holotree", "check"]);
+    assert!(!output.status.success() && test_home.catalogs().is_empty(), "{}", said(&output));
     // All content was read once, so it is in the raw store and the library is no longer needed.
-    fs::remove_dir_all(sandbox.scratch()).unwrap();
-    assert_same_space(&expected(&sandbox), mounted.path());
+    fs::remove_dir_all(test_home.scratch()).unwrap();
+    assert_same_space(&expected(&test_home), mounted.path());
     mounted.unmount();
-    sandbox.holofs_fails(&["mount", golden::BLUEPRINT, "s"], exit::NOT_FOUND);
+    test_home.holofs_fails(&["mount", golden::BLUEPRINT, "s"], exit::NOT_FOUND);
 }
 
 #[test]
 fn content_that_check_purged_before_it_was_read_is_an_error_and_nothing_else_is() {
     let Some(rcc) = rcc(17) else { return };
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mounted = sandbox.mount(golden::CATALOG, "s", CONTROLLER, &[]);
-    fs::write(some_blob(&sandbox), "damage").unwrap();
-    rcc.try_run(&sandbox, &["holotree", "check", "--retries", "3"]);
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = test_home.mount(golden::CATALOG, "s", CONTROLLER, &[]);
+    fs::write(some_blob(&test_home), "damage").unwrap();
+    rcc.try_run(&test_home, &["holotree", "check", "--retries", "3"]);
     let entries = crate::common::compare::space_of(mounted.path());
-    let wanted = crate::common::compare::space_of(&expected(&sandbox));
+    let wanted = crate::common::compare::space_of(&expected(&test_home));
     assert_eq!(entries.keys().collect::<Vec<_>>(), wanted.keys().collect::<Vec<_>>());
     let failed = |entry: &crate::common::compare::Entry| {
         matches!(entry, crate::common::compare::Entry::File { content: Err(_), .. })
@@ -92,39 +92,39 @@ fn content_that_check_purged_before_it_was_read_is_an_error_and_nothing_else_is(
 #[test]
 fn remove_leaves_the_mount_as_it_is() {
     let Some(rcc) = rcc(17) else { return };
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mounted = sandbox.mount(golden::CATALOG, "s", CONTROLLER, &[]);
-    rcc.run(&sandbox, &["holotree", "remove", golden::BLUEPRINT]);
-    assert_eq!(sandbox.catalogs(), Vec::<String>::new());
-    assert_same_space(&expected(&sandbox), mounted.path());
-    let list = crate::common::json(&sandbox.holofs_ok(&["list", "--json"]));
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = test_home.mount(golden::CATALOG, "s", CONTROLLER, &[]);
+    rcc.run(&test_home, &["holotree", "remove", golden::BLUEPRINT]);
+    assert_eq!(test_home.catalogs(), Vec::<String>::new());
+    assert_same_space(&expected(&test_home), mounted.path());
+    let list = crate::common::json(&test_home.holofs_ok(&["list", "--json"]));
     assert_eq!(list[label(mounted.path())]["holofs"]["state"], "live");
     mounted.unmount();
-    sandbox.holofs_fails(&["mount", golden::BLUEPRINT, "s"], exit::NOT_FOUND);
+    test_home.holofs_fails(&["mount", golden::BLUEPRINT, "s"], exit::NOT_FOUND);
 }
 
 #[test]
-fn delete_of_a_writable_mount_empties_it_and_fails_and_fresh_brings_it_back() {
+fn delete_of_a_writable_mount_empties_it_and_fails_and_fresh_restores_it() {
     let Some(rcc) = rcc(17) else { return };
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mounted = sandbox.mount(golden::CATALOG, "s", CONTROLLER, &[]);
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = test_home.mount(golden::CATALOG, "s", CONTROLLER, &[]);
     let root = mounted.path().to_owned();
     fs::write(root.join("written"), "mine").unwrap();
-    let output = rcc.try_run(&sandbox, &["holotree", "delete", label(&root)]);
+    let output = rcc.try_run(&test_home, &["holotree", "delete", label(&root)]);
     assert!(!output.status.success() && stderr(&output).contains("busy"), "{}", said(&output));
     assert!(is_mounted(&root));
     assert_eq!(fs::read_dir(&root).unwrap().count(), 0);
-    sandbox.holofs_ok(&["check"]);
+    test_home.holofs_ok(&["check"]);
     // RCC treats the empty mount as a new space, and fills it.
-    let (again, dirty) = rcc.restore(&sandbox, &golden::file("golden.yaml"), CONTROLLER, "s");
+    let (again, dirty) = rcc.restore(&test_home, &golden::file("golden.yaml"), CONTROLLER, "s");
     assert_eq!(again, root);
     assert!(dirty.dirty > 0);
-    assert_same_space(&expected(&sandbox), &root);
+    assert_same_space(&expected(&test_home), &root);
     mounted.unmount();
-    let fresh = sandbox.mount(golden::CATALOG, "s", CONTROLLER, &["--fresh"]);
-    fs::remove_dir_all(sandbox.scratch()).unwrap();
-    assert_same_space(&expected(&sandbox), fresh.path());
-    let (_, dirty) = rcc.restore(&sandbox, &golden::file("golden.yaml"), CONTROLLER, "s");
+    let fresh = test_home.mount(golden::CATALOG, "s", CONTROLLER, &["--fresh"]);
+    fs::remove_dir_all(test_home.scratch()).unwrap();
+    assert_same_space(&expected(&test_home), fresh.path());
+    let (_, dirty) = rcc.restore(&test_home, &golden::file("golden.yaml"), CONTROLLER, "s");
     assert_eq!(dirty.dirty, 0);
     fresh.unmount();
 }
@@ -132,44 +132,44 @@ fn delete_of_a_writable_mount_empties_it_and_fails_and_fresh_brings_it_back() {
 #[test]
 fn delete_of_a_read_only_mount_fails_and_changes_no_file() {
     let Some(rcc) = rcc(17) else { return };
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mounted = sandbox.mount(golden::CATALOG, "s", CONTROLLER, &["--read-only"]);
-    let output = rcc.try_run(&sandbox, &["holotree", "delete", label(mounted.path())]);
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = test_home.mount(golden::CATALOG, "s", CONTROLLER, &["--read-only"]);
+    let output = rcc.try_run(&test_home, &["holotree", "delete", label(mounted.path())]);
     assert!(!output.status.success() && stderr(&output).contains("read-only"), "{}", said(&output));
-    assert_same_space(&expected(&sandbox), mounted.path());
+    assert_same_space(&expected(&test_home), mounted.path());
     mounted.unmount();
 }
 
 #[test]
 fn gc_collects_a_space_that_rcc_deleted_with_its_writes() {
     let Some(rcc) = rcc(17) else { return };
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mounted = sandbox.mount(golden::CATALOG, "s", CONTROLLER, &[]);
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = test_home.mount(golden::CATALOG, "s", CONTROLLER, &[]);
     let root = mounted.path().to_owned();
     fs::write(root.join("written"), "mine").unwrap();
     mounted.unmount();
-    rcc.run(&sandbox, &["holotree", "delete", label(&root)]);
+    rcc.run(&test_home, &["holotree", "delete", label(&root)]);
     assert!(!root.exists());
-    let report = crate::common::json(&sandbox.holofs_ok(&["gc", "--json"]));
+    let report = crate::common::json(&test_home.holofs_ok(&["gc", "--json"]));
     assert_eq!(report["spaces"].as_array().unwrap().len(), 1);
 }
 
 #[test]
 fn cleanup_of_rcc_changes_nothing_and_finds_the_mount_clean() {
     let Some(rcc) = rcc(17) else { return };
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mounted = sandbox.mount(golden::CATALOG, "s", CONTROLLER, &[]);
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = test_home.mount(golden::CATALOG, "s", CONTROLLER, &[]);
     fs::write(mounted.path().join("written"), "mine").unwrap();
-    rcc.run(&sandbox, &["configuration", "cleanup"]);
+    rcc.run(&test_home, &["configuration", "cleanup"]);
     assert_eq!(fs::read_to_string(mounted.path().join("written")).unwrap(), "mine");
-    let (_, dirty) = rcc.restore(&sandbox, &golden::file("golden.yaml"), CONTROLLER, "s");
+    let (_, dirty) = rcc.restore(&test_home, &golden::file("golden.yaml"), CONTROLLER, "s");
     assert!(!mounted.path().join("written").exists(), "RCC removes what its catalog does not know");
     assert_eq!(dirty, Dirty { dirty: 1, files: GOLDEN_FILES + 1 });
     mounted.unmount();
 }
 
-/// Removes every mount below a home when the test ends, in any way.
-struct Everywhere<'s>(&'s Sandbox);
+/// Removes every mount below a home when the test ends, even by a failure.
+struct Everywhere<'s>(&'s TestHome);
 
 impl Drop for Everywhere<'_> {
     fn drop(&mut self) {
@@ -182,23 +182,23 @@ fn cleanup_of_all_by_rcc_fails_and_the_space_can_be_mounted_again() {
     let Some(rcc) = rcc(17) else { return };
     let ways: [(&[&str], &str); 3] = [(&[], "--quick"), (&["--read-only"], "--quick"), (&[], "--all")];
     for (how, extent) in ways {
-        let sandbox = Sandbox::golden(Regime::Gzip);
-        let everywhere = Everywhere(&sandbox);
+        let test_home = TestHome::golden(Regime::Gzip);
+        let everywhere = Everywhere(&test_home);
         let root = crate::common::space_path(&crate::common::json(
-            &sandbox.holofs_ok(&[&["mount", golden::BLUEPRINT, "s", "--json"], how].concat()),
+            &test_home.holofs_ok(&[&["mount", golden::BLUEPRINT, "s", "--json"], how].concat()),
         ));
-        let output = rcc.try_run(&sandbox, &["configuration", "cleanup", extent]);
+        let output = rcc.try_run(&test_home, &["configuration", "cleanup", extent]);
         assert!(!output.status.success(), "{}", said(&output));
-        let moved = below(sandbox.home());
+        let moved = below(test_home.home());
         assert!(moved.len() == 1 && moved[0] != root, "{moved:?}");
-        assert_eq!(sandbox.catalogs(), [golden::CATALOG]);
+        assert_eq!(test_home.catalogs(), [golden::CATALOG]);
         detach(&moved[0]);
         let deadline = std::time::Instant::now() + std::time::Duration::from_secs(10);
-        while !sandbox.holofs(&["mount", golden::BLUEPRINT, "s", "--fresh"]).status.success() {
+        while !test_home.holofs(&["mount", golden::BLUEPRINT, "s", "--fresh"]).status.success() {
             assert!(std::time::Instant::now() < deadline, "the daemon of the moved mount does not end");
         }
-        assert_same_space(&expected(&sandbox), &root);
-        sandbox.holofs_ok(&["unmount", "s"]);
+        assert_same_space(&expected(&test_home), &root);
+        test_home.holofs_ok(&["unmount", "s"]);
         drop(everywhere);
     }
 }

@@ -5,11 +5,11 @@ use std::path::Path;
 
 use crate::common::golden::{CATALOG, Regime};
 use crate::common::rcc::rcc;
-use crate::common::sandbox::Sandbox;
+use crate::common::test_home::TestHome;
 use crate::common::{json, run, said, stdout};
 
-fn verify(sandbox: &Sandbox, rcc: &Path, args: &[&str]) -> std::process::Output {
-    let mut command = sandbox.holofs_command(&[&["verify", CATALOG, "--parity"], args].concat());
+fn verify(test_home: &TestHome, rcc: &Path, args: &[&str]) -> std::process::Output {
+    let mut command = test_home.holofs_command(&[&["verify", CATALOG, "--parity"], args].concat());
     command.env("HOLOFS_RCC", rcc).output().unwrap()
 }
 
@@ -17,9 +17,9 @@ fn verify(sandbox: &Sandbox, rcc: &Path, args: &[&str]) -> std::process::Output 
 fn verify_parity_compares_the_mount_the_files_and_what_rcc_restores() {
     for (version, regime) in [(17, Regime::Gzip), (19, Regime::Gzip), (17, Regime::Raw)] {
         let Some(rcc) = rcc(version) else { return };
-        let sandbox = Sandbox::golden(regime);
-        rcc.be_quiet(&sandbox);
-        let output = verify(&sandbox, rcc.path(), &["--json"]);
+        let test_home = TestHome::golden(regime);
+        rcc.be_quiet(&test_home);
+        let output = verify(&test_home, rcc.path(), &["--json"]);
         assert!(output.status.success(), "{version}: {}", said(&output));
         let report = json(&output);
         let ways = report["parity"]["ways"].as_array().unwrap();
@@ -27,15 +27,15 @@ fn verify_parity_compares_the_mount_the_files_and_what_rcc_restores() {
         assert_eq!(tried, ["files", "mount", "rcc"]);
         assert!(ways.iter().all(|way| way["skipped"].is_null()), "{report:#}");
         assert!(report["parity"]["entries"].as_u64().unwrap() > 100);
-        assert_eq!(json(&sandbox.holofs_ok(&["list", "--json"])), serde_json::json!({}), "nothing is left");
+        assert_eq!(json(&test_home.holofs_ok(&["list", "--json"])), serde_json::json!({}), "nothing is left");
     }
 }
 
 #[test]
 fn verify_parity_lists_what_differs() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    // It restores like RCC, and damages one file.
-    let fake = sandbox.scratch().join("rcc");
+    let test_home = TestHome::golden(Regime::Gzip);
+    // A program that restores like RCC and damages one file.
+    let fake = test_home.scratch().join("rcc");
     let holofs = env!("CARGO_BIN_EXE_holofs");
     let text = format!(
         "#!/bin/sh\nroot=$({holofs} materialize --controller holofs {CATALOG} 'holofs verify' --json \
@@ -43,7 +43,7 @@ fn verify_parity_lists_what_differs() {
     );
     fs::write(&fake, text).unwrap();
     run(std::process::Command::new("chmod").arg("755").arg(&fake));
-    let output = verify(&sandbox, &fake, &[]);
+    let output = verify(&test_home, &fake, &[]);
     assert_eq!(output.status.code(), Some(9), "{}", said(&output));
     let text = stdout(&output);
     assert!(text.contains("rcc: identity.yaml: "), "{text}");
@@ -55,12 +55,12 @@ fn verify_parity_lists_what_differs() {
 
 #[test]
 fn verify_names_the_blob_that_is_damaged() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let good = sandbox.holofs_ok(&["verify", CATALOG]);
+    let test_home = TestHome::golden(Regime::Gzip);
+    let good = test_home.holofs_ok(&["verify", CATALOG]);
     assert!(stdout(&good).contains("all blobs are good"), "{}", said(&good));
-    let blob = crate::common::damage::blob_of(&sandbox, "identity.yaml");
+    let blob = crate::common::damage::blob_of(&test_home, "identity.yaml");
     fs::write(&blob, "x").unwrap();
-    let output = sandbox.holofs(&["verify", CATALOG, "--parity"]);
+    let output = test_home.holofs(&["verify", CATALOG, "--parity"]);
     assert_eq!(output.status.code(), Some(5), "{}", said(&output));
     let name = blob.file_name().unwrap().to_str().unwrap();
     assert!(stdout(&output).contains(name), "{}", said(&output));

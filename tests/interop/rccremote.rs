@@ -1,5 +1,5 @@
-//! RCC's own remote: official clients pull from `holofs serve`, `holofs pull` from servers of every kind, and neither lets anything wrong
-//! through.
+//! RCC's own remote: official clients pull from `holofs serve`, `holofs pull` from servers of every kind, and neither accepts
+//! anything wrong.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -13,20 +13,20 @@ use crate::common::exit;
 use crate::common::fixed::FixedHome;
 use crate::common::golden::{self, BLUEPRINT, CATALOG, Regime};
 use crate::common::rcc::{Dirty, Rcc, rcc};
-use crate::common::sandbox::Sandbox;
+use crate::common::test_home::TestHome;
 use crate::common::{json, number_field, run, said, stderr, stdout, text_field};
 
 const ROBOT: &str = "tasks:\n  Hello:\n    shell: python hello.py\ncondaConfigFile: conda.yaml\nartifactsDir: output\nPATH: [.]\nPYTHONPATH: [.]\n";
 
-/// `holofs serve --rccremote`, ended by SIGTERM when dropped.
+/// `holofs serve --rccremote`, stopped by SIGTERM when dropped.
 struct Server {
     child: Child,
     address: String,
 }
 
 impl Server {
-    fn start(sandbox: &Sandbox, authorization: Option<&str>) -> Server {
-        let mut command = sandbox.holofs_command(&["serve", "--rccremote", "127.0.0.1:0"]);
+    fn start(test_home: &TestHome, authorization: Option<&str>) -> Server {
+        let mut command = test_home.holofs_command(&["serve", "--rccremote", "127.0.0.1:0"]);
         command.envs(authorization.map(|value| ("HOLOFS_SERVE_AUTHORIZATION", value)));
         let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
         let mut from = BufReader::new(child.stderr.take().unwrap());
@@ -46,7 +46,7 @@ impl Server {
         format!("rccremote+http://{}#{BLUEPRINT}", self.address)
     }
 
-    /// The whole answer to these bytes.
+    /// The complete answer to these bytes.
     fn ask(&self, request: &str) -> String {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.write_all(request.as_bytes()).unwrap();
@@ -55,7 +55,7 @@ impl Server {
         String::from_utf8_lossy(&answer).into_owned()
     }
 
-    /// Ends it; its exit code.
+    /// Ends it; returns its exit code.
     fn stop(mut self) -> Option<i32> {
         self.end()
     }
@@ -74,14 +74,14 @@ impl Drop for Server {
     }
 }
 
-fn pull(sandbox: &Sandbox, remote: &str) -> serde_json::Value {
-    json(&sandbox.holofs_ok(&["pull", remote, "--json"]))
+fn pull(test_home: &TestHome, remote: &str) -> serde_json::Value {
+    json(&test_home.holofs_ok(&["pull", remote, "--json"]))
 }
 
 /// A pull of `rcc` from `origin` into an empty home, which must make a complete hololib there.
 fn rcc_pulls(rcc: &Rcc, origin: &str) {
     let fixed = FixedHome::take();
-    let to = &fixed.sandbox;
+    let to = &fixed.test_home;
     let dir = to.scratch().join("robot");
     fs::create_dir_all(&dir).unwrap();
     fs::write(dir.join("robot.yaml"), ROBOT).unwrap();
@@ -103,7 +103,7 @@ fn rcc_pulls(rcc: &Rcc, origin: &str) {
 #[test]
 fn official_clients_pull_and_restore() {
     // Its catalog has the base of the home where the client restores.
-    let from = Sandbox::new();
+    let from = TestHome::new();
     from.holofs_ok(&["import", golden::file("hololib-gz.zip").to_str().unwrap()]);
     let server = Server::start(&from, None);
     for version in [17, 19] {
@@ -116,7 +116,7 @@ fn official_clients_pull_and_restore() {
 #[test]
 fn an_official_client_shows_its_authorization() {
     let Some(rcc) = rcc(17) else { return };
-    let (from, to) = (Sandbox::golden(Regime::Gzip), Sandbox::new());
+    let (from, to) = (TestHome::golden(Regime::Gzip), TestHome::new());
     let server = Server::start(&from, Some("Bearer secret"));
     let dir = to.scratch();
     fs::write(dir.join("robot.yaml"), ROBOT).unwrap();
@@ -138,14 +138,14 @@ fn an_official_client_shows_its_authorization() {
 
 #[test]
 fn pull_gets_what_a_server_has_and_nothing_twice() {
-    let (from, to) = (Sandbox::golden(Regime::Gzip), Sandbox::new());
+    let (from, to) = (TestHome::golden(Regime::Gzip), TestHome::new());
     let server = Server::start(&from, None);
     let pulled = pull(&to, &server.remote());
     assert_eq!(text_field(&pulled, "catalog"), CATALOG);
     assert_eq!(number_field(&pulled, "blobs"), number_field(&pulled, "blobs_fetched"));
     assert!(number_field(&pulled, "blobs") > 50, "{pulled:#}");
     to.holofs_ok(&["check"]);
-    let stored = |sandbox: &Sandbox| fs::read(sandbox.hololib().join("catalog").join(CATALOG)).unwrap();
+    let stored = |test_home: &TestHome| fs::read(test_home.hololib().join("catalog").join(CATALOG)).unwrap();
     assert_eq!(stored(&to), stored(&from));
     let again = pull(&to, &server.remote());
     assert_eq!((again["is_new"].clone(), number_field(&again, "blobs_fetched")), (false.into(), 0));
@@ -168,7 +168,7 @@ fn pull_gets_what_a_server_has_and_nothing_twice() {
 
 #[test]
 fn an_address_or_a_specification_pulls_what_is_missing() {
-    let (from, to) = (Sandbox::new(), Sandbox::new());
+    let (from, to) = (TestHome::new(), TestHome::new());
     from.holofs_ok(&["import", golden::file("hololib-gz.zip").to_str().unwrap()]);
     let server = Server::start(&from, None);
     let yaml = to.scratch().join("conda.yaml");
@@ -185,7 +185,7 @@ fn an_address_or_a_specification_pulls_what_is_missing() {
 
 #[test]
 fn authorization_is_required_and_not_shown() {
-    let (from, to) = (Sandbox::golden(Regime::Gzip), Sandbox::new());
+    let (from, to) = (TestHome::golden(Regime::Gzip), TestHome::new());
     let server = Server::start(&from, Some("Bearer s3cr3t-word"));
     let pulled = |value: Option<&str>| {
         let mut command = to.holofs_command(&["pull", &server.remote(), "-vvv"]);
@@ -203,7 +203,7 @@ fn authorization_is_required_and_not_shown() {
 
 #[test]
 fn a_raw_hololib_is_refused_because_its_digests_prove_nothing() {
-    let (from, to) = (Sandbox::golden(Regime::Raw), Sandbox::new());
+    let (from, to) = (TestHome::golden(Regime::Raw), TestHome::new());
     let server = Server::start(&from, None);
     let refused = to.holofs_fails(&["pull", &server.remote()], exit::BAD_CATALOG);
     assert!(stderr(&refused).contains("SipHash"), "{}", stderr(&refused));
@@ -212,10 +212,10 @@ fn a_raw_hololib_is_refused_because_its_digests_prove_nothing() {
 
 #[test]
 fn the_server_answers_only_what_it_should() {
-    let from = Sandbox::golden(Regime::Gzip);
+    let from = TestHome::golden(Regime::Gzip);
     fs::write(from.hololib().join("catalog/secret"), "secret").unwrap();
     let server = Server::start(&from, None);
-    // One that sends nothing, and one that sends half a request, keep nobody waiting.
+    // A client that sends nothing, and one that sends half a request, do not delay others.
     let silent = TcpStream::connect(&server.address).unwrap();
     let mut half = TcpStream::connect(&server.address).unwrap();
     half.write_all(b"POST /delta/").unwrap();
@@ -249,7 +249,7 @@ fn the_server_answers_only_what_it_should() {
     assert_eq!(status(&format!("POST /delta/{CATALOG} HTTP/1.1\r\n{two}\r\n")), "400");
     let short = format!("POST /delta/{CATALOG} HTTP/1.1\r\nContent-Length: 99999999999\r\n\r\n");
     assert_eq!(status(&short), "400");
-    // Digests that are not of the catalog, in whatever form, are ignored.
+    // Digests that are not in the catalog, in any form, are ignored.
     let body = format!("../../../etc/passwd\n{}\n{}", "0".repeat(64), "x".repeat(5_000));
     let request = format!("POST /delta/{CATALOG} HTTP/1.1\r\nContent-Length: {}\r\n\r\n{body}", body.len());
     let answer = server.ask(&request);
@@ -266,7 +266,7 @@ fn the_server_answers_only_what_it_should() {
 
 #[test]
 fn a_damaged_blob_is_never_sent() {
-    let (from, to) = (Sandbox::golden(Regime::Gzip), Sandbox::new());
+    let (from, to) = (TestHome::golden(Regime::Gzip), TestHome::new());
     let server = Server::start(&from, None);
     let (some, mut bytes) = blobs(&from).into_iter().find(|(_, bytes)| bytes.len() > 100).unwrap();
     let at = bytes.len() / 2;
@@ -285,15 +285,15 @@ fn a_damaged_blob_is_never_sent() {
 }
 
 /// The blobs of a hololib, as stored, by their paths in it.
-fn blobs(sandbox: &Sandbox) -> BTreeMap<String, Vec<u8>> {
+fn blobs(test_home: &TestHome) -> BTreeMap<String, Vec<u8>> {
     let found = run(std::process::Command::new("find")
         .args(["library", "-type", "f"])
-        .current_dir(sandbox.hololib()));
-    let read = |path: &str| (path.to_owned(), fs::read(sandbox.hololib().join(path)).unwrap());
+        .current_dir(test_home.hololib()));
+    let read = |path: &str| (path.to_owned(), fs::read(test_home.hololib().join(path)).unwrap());
     stdout(&found).lines().map(read).collect()
 }
 
-/// What a hostile or broken server does.
+/// The fault of a hostile or broken server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
     None,
@@ -358,7 +358,7 @@ struct Fake {
 }
 
 impl Fake {
-    /// Starts it; its address. It ends with the test.
+    /// Starts it; returns its address. It ends with the test.
     fn start(self) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
@@ -400,14 +400,14 @@ impl Fake {
             }
         }
         let mut content = if is_parts { self.parts() } else { self.zip(&String::from_utf8_lossy(&body)) };
-        let told = match self.fault {
+        let extra = match self.fault {
             Fault::CutWithoutLength if !is_parts => String::new(),
             _ => format!("Content-Length: {}\r\n", content.len()),
         };
         if !is_parts && matches!(self.fault, Fault::Cut | Fault::CutWithoutLength) {
             content.truncate(content.len() / 2);
         }
-        write!(out, "HTTP/1.1 200 OK\r\n{told}Connection: close\r\n\r\n")?;
+        write!(out, "HTTP/1.1 200 OK\r\n{extra}Connection: close\r\n\r\n")?;
         out.write_all(&content)
     }
 
@@ -465,12 +465,12 @@ impl Fake {
 }
 
 #[test]
-fn no_fault_of_a_server_brings_wrong_bytes() {
-    let from = Sandbox::golden(Regime::Gzip);
+fn no_fault_of_a_server_causes_wrong_bytes() {
+    let from = TestHome::golden(Regime::Gzip);
     let good = blobs(&from);
     let catalog = fs::read(from.hololib().join("catalog").join(CATALOG)).unwrap();
     for fault in Fault::ALL {
-        let to = Sandbox::new();
+        let to = TestHome::new();
         let fake = Fake { fault, blobs: good.clone(), catalog: catalog.clone() };
         let output = to.holofs(&["pull", &format!("rccremote+http://{}#{BLUEPRINT}", fake.start())]);
         assert_eq!(output.status.code(), Some(fault.code()), "{fault:?}: {}", said(&output));
@@ -487,7 +487,7 @@ fn no_fault_of_a_server_brings_wrong_bytes() {
         if !matches!(fault, Fault::WrongByte | Fault::Cut) {
             continue;
         }
-        // What was right is kept: the next attempt gets the rest from a better server, and the result is right.
+        // Right content is kept: the next attempt gets the rest from a working server, and the result is right.
         let fake = Fake { fault: Fault::None, blobs: good.clone(), catalog: catalog.clone() };
         let remote = format!("rccremote+http://{}#{BLUEPRINT}", fake.start());
         to.holofs_ok(&["pull", &remote]);

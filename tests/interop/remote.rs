@@ -1,6 +1,7 @@
 //! The law of remotes: a pull gets exactly what was pushed, also for RCC; wrong bytes never arrive, and an interrupted pull
 //! continues where it stopped.
 
+mod azure;
 mod lazy;
 mod listening;
 mod real;
@@ -13,29 +14,26 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use sha2::{Digest as _, Sha256};
+
 use crate::common::exit;
 use crate::common::fixed::FixedHome;
 use crate::common::golden::{self, CATALOG, Regime};
+use crate::common::random::Random;
 use crate::common::rcc::{Dirty, rcc};
-use crate::common::sandbox::Sandbox;
+use crate::common::test_home::TestHome;
 use crate::common::{json, number_field, run, stderr, text_field};
 use server::{Fault, Server};
 use services::{Login, Registry};
 
+/// Bytes that do not compress, the same on each run.
+fn noise(seed: u64, len: usize) -> Vec<u8> {
+    let mut random = Random::new(seed);
+    std::iter::from_fn(|| Some(random.next().to_le_bytes())).flatten().take(len).collect()
+}
+
 /// Different contents of sizes around that of a chunk, and a large file.
 pub fn contents() -> Vec<(String, Vec<u8>)> {
-    let noise = |seed: u64, len: usize| -> Vec<u8> {
-        let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        let mut bytes = Vec::with_capacity(len);
-        while bytes.len() < len {
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            bytes.extend_from_slice(&state.to_le_bytes());
-        }
-        bytes.truncate(len);
-        bytes
-    };
     let sizes = [0, 1, 4_000, 262_143, 262_144, 262_145, 700_000, 9_000_000];
     let mut files: Vec<(String, Vec<u8>)> = sizes
         .iter()
@@ -47,43 +45,43 @@ pub fn contents() -> Vec<(String, Vec<u8>)> {
 }
 
 /// A home with a recorded environment of these files; the name of its catalog.
-pub fn recorded(sandbox: &Sandbox, files: &[(String, Vec<u8>)], blueprint: &str) -> String {
-    let stage = sandbox.holotree().join(golden::IDENTITY);
+pub fn recorded(test_home: &TestHome, files: &[(String, Vec<u8>)], blueprint: &str) -> String {
+    let stage = test_home.holotree().join(golden::IDENTITY);
     fs::create_dir_all(stage.join("lib")).unwrap();
     for (name, content) in files {
         fs::write(stage.join("lib").join(name), content).unwrap();
     }
-    let yaml = sandbox.scratch().join("conda.yaml");
+    let yaml = test_home.scratch().join("conda.yaml");
     fs::write(&yaml, format!("channels:\n- conda-forge\ndependencies:\n- python=3.11\n- {blueprint}\n"))
         .unwrap();
-    let name = sandbox.record(&stage, &yaml);
+    let name = test_home.record(&stage, &yaml);
     fs::remove_dir_all(&stage).unwrap();
     name
 }
 
-pub fn push(sandbox: &Sandbox, catalog: &str, remote: &str) -> serde_json::Value {
-    json(&sandbox.holofs_ok(&["push", catalog, remote, "--json"]))[0].clone()
+pub fn push(test_home: &TestHome, catalog: &str, remote: &str) -> serde_json::Value {
+    json(&test_home.holofs_ok(&["push", catalog, remote, "--json"]))[0].clone()
 }
 
-pub fn pull(sandbox: &Sandbox, remote: &str) -> serde_json::Value {
-    json(&sandbox.holofs_ok(&["pull", remote, "--json"]))
+pub fn pull(test_home: &TestHome, remote: &str) -> serde_json::Value {
+    json(&test_home.holofs_ok(&["pull", remote, "--json"]))
 }
 
 pub fn file_remote(dir: &Path, name: &str) -> String {
     format!("file://{}#{name}", dir.display())
 }
 
-/// No incomplete file is in a place where RCC looks.
-fn assert_nothing_published(sandbox: &Sandbox) {
-    assert_eq!(sandbox.catalogs(), [""; 0]);
+/// Checks that no incomplete file is in a directory that RCC reads.
+fn assert_nothing_published(test_home: &TestHome) {
+    assert_eq!(test_home.catalogs(), [""; 0]);
     let blobs =
-        Command::new("find").arg(sandbox.hololib().join("library")).args(["-type", "f"]).output().unwrap();
+        Command::new("find").arg(test_home.hololib().join("library")).args(["-type", "f"]).output().unwrap();
     assert_eq!(String::from_utf8_lossy(&blobs.stdout), "");
 }
 
 #[test]
-fn push_sends_nothing_twice_and_pull_gives_it_back() {
-    let (from, to) = (Sandbox::new(), Sandbox::new());
+fn push_sends_nothing_twice_and_pull_gets_the_same() {
+    let (from, to) = (TestHome::new(), TestHome::new());
     let store = from.scratch().join("store");
     let mut files = contents();
     let first = recorded(&from, &files, "numpy=1");
@@ -104,7 +102,7 @@ fn push_sends_nothing_twice_and_pull_gives_it_back() {
     assert_eq!(text_field(&pulled, "catalog"), second);
     assert_eq!(to.catalogs(), std::slice::from_ref(&second));
     to.holofs_ok(&["check"]);
-    let catalog = |sandbox: &Sandbox| fs::read(sandbox.hololib().join("catalog").join(&second)).unwrap();
+    let catalog = |test_home: &TestHome| fs::read(test_home.hololib().join("catalog").join(&second)).unwrap();
     assert_eq!(catalog(&to), catalog(&from));
     let nothing = pull(&to, &remote);
     assert_eq!((number_field(&nothing, "bytes_fetched"), nothing["is_new"].clone()), (0, false.into()));
@@ -113,14 +111,41 @@ fn push_sends_nothing_twice_and_pull_gives_it_back() {
 }
 
 #[test]
-fn rcc_restores_what_was_pulled_and_finds_it_well() {
+fn push_of_the_same_catalog_gives_the_same_head_whatever_was_pushed_between() {
+    let from = TestHome::new();
+    let store = from.scratch().join("store");
+    // Two packs; the blob whose digest is the smallest is in the second.
+    let digest = |content: &Vec<u8>| Sha256::digest(content);
+    let large = [1, 2, 3].map(|seed| noise(seed, 5_590_000));
+    let least = large.iter().map(digest).min().unwrap();
+    let last = (4..).map(|seed| noise(seed, 400_000)).find(|content| digest(content) < least).unwrap();
+    let names = ["a", "b", "c", "d"].into_iter().map(str::to_owned);
+    let files: Vec<(String, Vec<u8>)> = names.zip(large.into_iter().chain([last])).collect();
+    let first = recorded(&from, &files, "same=1");
+    let (prod, other) = (file_remote(&store, "prod"), file_remote(&store, "other"));
+    let pushed = push(&from, &first, &prod);
+    assert_eq!(number_field(&pushed, "packs_sent"), 2);
+    let sends_nothing = |remote: &str| {
+        let again = push(&from, &first, remote);
+        assert_eq!((number_field(&again, "bytes_sent"), &again["head"]), (0, &pushed["head"]), "{again:#}");
+    };
+    sends_nothing(&prod);
+    sends_nothing(&other);
+    let mut changed = files.clone();
+    changed[0].1[7] ^= 1;
+    push(&from, &recorded(&from, &changed, "same=2"), &prod);
+    sends_nothing(&prod);
+}
+
+#[test]
+fn rcc_restores_what_was_pulled_and_finds_no_damage() {
     let Some(rcc) = rcc(17) else { return };
-    let from = Sandbox::new();
+    let from = TestHome::new();
     from.holofs_ok(&["import", golden::file("hololib-gz.zip").to_str().unwrap()]);
     let remote = file_remote(&from.scratch().join("store"), "golden");
     push(&from, CATALOG, &remote);
     let fixed = FixedHome::take();
-    let to = &fixed.sandbox;
+    let to = &fixed.test_home;
     pull(to, &remote);
     rcc.run(to, &["holotree", "check"]);
     assert_eq!(to.catalogs(), [CATALOG]);
@@ -132,7 +157,7 @@ fn rcc_restores_what_was_pulled_and_finds_it_well() {
 
 #[test]
 fn push_refuses_a_raw_hololib_because_its_digests_prove_nothing() {
-    let from = Sandbox::golden(Regime::Raw);
+    let from = TestHome::golden(Regime::Raw);
     let remote = file_remote(&from.scratch().join("store"), "raw");
     let refused = from.holofs_fails(&["push", CATALOG, &remote], exit::BAD_CATALOG);
     assert!(stderr(&refused).contains("SipHash"), "{}", stderr(&refused));
@@ -140,7 +165,7 @@ fn push_refuses_a_raw_hololib_because_its_digests_prove_nothing() {
 
 #[test]
 fn pull_demands_a_signature_of_name_and_head() {
-    let (from, to) = (Sandbox::golden(Regime::Gzip), Sandbox::new());
+    let (from, to) = (TestHome::golden(Regime::Gzip), TestHome::new());
     let store = from.scratch().join("store");
     let pair = minisign::KeyPair::generate_unencrypted_keypair().unwrap();
     let other = minisign::KeyPair::generate_unencrypted_keypair().unwrap();
@@ -158,7 +183,7 @@ fn pull_demands_a_signature_of_name_and_head() {
 
 #[test]
 fn gc_removes_what_no_name_leads_to_and_nothing_else() {
-    let (from, to) = (Sandbox::new(), Sandbox::new());
+    let (from, to) = (TestHome::new(), TestHome::new());
     let store = from.scratch().join("store");
     let old = recorded(&from, &contents()[..4], "old=1");
     let new = recorded(&from, &contents()[4..7], "new=1");
@@ -179,12 +204,12 @@ fn gc_removes_what_no_name_leads_to_and_nothing_else() {
 /// Misbehaving servers, and the result for each of their readers.
 #[test]
 fn pull_gives_no_wrong_bytes_for_any_fault_of_a_server() {
-    let from = Sandbox::new();
+    let from = TestHome::new();
     let store = from.scratch().join("store");
     let catalog = recorded(&from, &contents(), "faults=1");
     push(&from, &catalog, &file_remote(&store, "prod"));
     for fault in Fault::ALL {
-        let to = Sandbox::new();
+        let to = TestHome::new();
         let server = Server::start(&store, fault);
         let output = to.holofs(&["pull", &server.remote("prod"), "--fetch-timeout", "2", "--json"]);
         let code = output.status.code();
@@ -206,7 +231,7 @@ fn pull_gives_no_wrong_bytes_for_any_fault_of_a_server() {
 
 #[test]
 fn pull_that_is_killed_continues_where_it_was() {
-    let (from, to) = (Sandbox::new(), Sandbox::new());
+    let (from, to) = (TestHome::new(), TestHome::new());
     let store = from.scratch().join("store");
     let catalog = recorded(&from, &contents(), "killed=1");
     push(&from, &catalog, &file_remote(&store, "prod"));
@@ -240,7 +265,7 @@ fn pull_that_is_killed_continues_where_it_was() {
 
 #[test]
 fn push_keeps_environments_in_a_registry_as_artifacts() {
-    let (from, to) = (Sandbox::new(), Sandbox::new());
+    let (from, to) = (TestHome::new(), TestHome::new());
     let Some(registry) = Registry::start(&from.scratch(), &Login::None) else { return };
     let remote = format!("oci://{}/team/env:prod", registry.address());
     let catalog = recorded(&from, &contents(), "registry=1");
@@ -261,7 +286,7 @@ fn push_keeps_environments_in_a_registry_as_artifacts() {
 
 #[test]
 fn push_uses_the_login_of_docker_for_a_registry() {
-    let from = Sandbox::golden(Regime::Gzip);
+    let from = TestHome::golden(Regime::Gzip);
     let Some(registry) = Registry::start(&from.scratch(), &Login::Password) else { return };
     let remote = format!("oci://{}/env:prod", registry.address());
     let without = from.holofs_fails(&["push", CATALOG, &remote], exit::IO);

@@ -9,17 +9,17 @@ use holofs::inspect::touched::Share;
 
 use crate::browser::{Browser, ENTER, ESCAPE, RIGHT, TAB};
 use crate::common::golden::{CATALOG, Regime};
-use crate::common::sandbox::Sandbox;
+use crate::common::test_home::TestHome;
 use crate::common::{exit, json, number_field, skip, stderr, stdout};
 
 /// The page after its script ran; `None`, with the reason printed, where there is no Chromium.
-fn rendered(sandbox: &Sandbox, page: &Path, dark: bool) -> Option<String> {
+fn rendered(test_home: &TestHome, page: &Path, dark: bool) -> Option<String> {
     let mut command = Command::new("chromium");
     command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"]);
     command.args(["--disable-background-networking", "--disable-component-update", "--disable-sync"]);
     command.args(["--enable-logging=stderr", "--dump-dom", "--window-size=400,900"]);
     command.args(dark.then_some("--force-dark-mode"));
-    command.arg(format!("--user-data-dir={}", sandbox.scratch().join("chromium").display()));
+    command.arg(format!("--user-data-dir={}", test_home.scratch().join("chromium").display()));
     match command.arg(format!("file://{}", page.display())).output() {
         Ok(output) => {
             assert!(!stderr(&output).contains("CONSOLE"), "an error on the console: {}", stderr(&output));
@@ -34,12 +34,12 @@ fn rendered(sandbox: &Sandbox, page: &Path, dark: bool) -> Option<String> {
 
 #[test]
 fn report_renders_in_a_browser_with_the_numbers_of_the_catalog() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let page = sandbox.scratch().join("report.html");
-    let catalog = sandbox.catalogs().remove(0);
+    let test_home = TestHome::golden(Regime::Gzip);
+    let page = test_home.scratch().join("report.html");
+    let catalog = test_home.catalogs().remove(0);
     let args = ["report", &catalog, "--since", &catalog, "--json", "--output", page.to_str().unwrap()];
-    let told = json(&sandbox.holofs_ok(&args));
-    let files = number_field(&told["touched"], "all_files");
+    let answer = json(&test_home.holofs_ok(&args));
+    let files = number_field(&answer["touched"], "all_files");
     let text = fs::read_to_string(&page).unwrap();
     assert!(
         !text.contains("http://")
@@ -47,7 +47,7 @@ fn report_renders_in_a_browser_with_the_numbers_of_the_catalog() {
     );
     assert!(!text.contains("https://"), "the page asks the network for nothing");
     for dark in [false, true] {
-        let Some(dom) = rendered(&sandbox, &page, dark) else { return };
+        let Some(dom) = rendered(&test_home, &page, dark) else { return };
         assert!(dom.contains(&format!("{files} of {files} files")), "{dom}");
         assert!(dom.contains("<g tabindex=\"0\" role=\"button\""), "the map has rooms that can be entered");
         assert!(dom.contains("What changed since 14023a1f332a0231"));
@@ -60,7 +60,7 @@ fn painted(dom: &str) -> Option<u64> {
     dom.split("data-painted=\"").nth(1)?.split('"').next()?.parse().ok()
 }
 
-/// A report of an environment that is nowhere.
+/// A report on an environment that exists nowhere.
 fn large_report(files: usize) -> Page {
     let packages = (0..200).map(|at| (format!("package-{at}"), "1.0".to_owned())).collect();
     let directories: Vec<String> = (0..files / 20)
@@ -108,38 +108,38 @@ fn large_report(files: usize) -> Page {
 }
 
 #[test]
-fn report_of_30_000_files_is_small_and_soon_there() {
-    let sandbox = Sandbox::new();
-    let page = sandbox.scratch().join("large.html");
+fn report_of_30_000_files_is_small_and_loads_quickly() {
+    let test_home = TestHome::new();
+    let page = test_home.scratch().join("large.html");
     let html = large_report(30_000).to_html().unwrap();
     assert!(html.len() <= 2 << 20, "{} bytes", html.len());
     fs::write(&page, &html).unwrap();
-    // The machine may be busy with other tests: the best of a few.
+    // The machine may be busy with other tests, so the best of a few counts.
     let mut best = u64::MAX;
     for _ in 0..5 {
-        let Some(dom) = rendered(&sandbox, &page, false) else { return };
+        let Some(dom) = rendered(&test_home, &page, false) else { return };
         assert!(dom.contains("30,000 of 30,000 files"), "the table is there");
         assert!(dom.contains("The first 10,000 of 12,345 reads are drawn"));
-        best = best.min(painted(&dom).expect("the page tells when it was painted"));
+        best = best.min(painted(&dom).expect("the page reports when it was painted"));
         if best <= 1000 {
             break;
         }
     }
     eprintln!("{} bytes, painted after {best} ms", html.len());
-    // The goal is a second on an idle machine; here others work at the same time.
+    // The goal is one second on an idle machine; here other tests run at the same time.
     assert!(best <= 5000, "painted after {best} ms");
 }
 
 #[test]
 fn report_shows_the_timeline_of_runs_and_what_differs_between_two() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let page = sandbox.scratch().join("runs.html");
+    let test_home = TestHome::golden(Regime::Gzip);
+    let page = test_home.scratch().join("runs.html");
     let mut traces = Vec::new();
     for (name, file) in [("one", "no-needle.txt"), ("two", "../identity.yaml")] {
-        let trace = sandbox.scratch().join(name);
+        let trace = test_home.scratch().join(name);
         let script = format!("cat \"$0\"/plain/{file} > /dev/null");
-        // What is read ahead because of the first run would be among the reads of the second.
-        let root = json(&sandbox.holofs_ok(&["mount", CATALOG, name, "--profile", "off", "--json"]));
+        // Prefetching after the first run would appear among the reads of the second.
+        let root = json(&test_home.holofs_ok(&["mount", CATALOG, name, "--profile", "off", "--json"]));
         let (root, trace_arg) = (root["path"].as_str().unwrap(), trace.to_str().unwrap());
         let run = [
             "run",
@@ -155,14 +155,14 @@ fn report_shows_the_timeline_of_runs_and_what_differs_between_two() {
             &script,
             root,
         ];
-        sandbox.holofs_ok(&run);
-        sandbox.holofs_ok(&["unmount", name]);
+        test_home.holofs_ok(&run);
+        test_home.holofs_ok(&["unmount", name]);
         traces.push(trace);
     }
     let [one, two] = [0, 1].map(|at: usize| traces[at].to_str().unwrap());
-    sandbox.holofs_ok(&["report", CATALOG, "--trace", one, "--trace", two, "-o", page.to_str().unwrap()]);
+    test_home.holofs_ok(&["report", CATALOG, "--trace", one, "--trace", two, "-o", page.to_str().unwrap()]);
     for dark in [false, true] {
-        let Some(dom) = rendered(&sandbox, &page, dark) else { return };
+        let Some(dom) = rendered(&test_home, &page, dark) else { return };
         assert!(dom.contains("Run 1: sh -c cat") && dom.contains("Run 2: sh -c cat"), "{dom}");
         assert_eq!(dom.matches("class=\"timeline\"").count(), 2);
         assert!(dom.contains("blob inflated"), "a lane for where the bytes were");
@@ -175,10 +175,10 @@ fn report_shows_the_timeline_of_runs_and_what_differs_between_two() {
     let text = fs::read_to_string(one).unwrap();
     let other = text.replacen("\"catalog\":\"", "\"catalog\":\"00", 1);
     fs::write(one, other).unwrap();
-    sandbox.holofs_fails(&["report", CATALOG, "--trace", one, "-o", page.to_str().unwrap()], exit::IO);
+    test_home.holofs_fails(&["report", CATALOG, "--trace", one, "-o", page.to_str().unwrap()], exit::IO);
 }
 
-/// Presses Tab until the focus is where `place` is true of the element `e`; fails after `most` times.
+/// Presses Tab until `place` is true for the focused element `e`; fails after `most` times.
 fn tab_to(browser: &Browser, place: &str, most: usize) {
     let is_there = format!("(e => {place})(document.activeElement)");
     for _ in 0..most {
@@ -192,11 +192,11 @@ fn tab_to(browser: &Browser, place: &str, most: usize) {
 
 #[test]
 fn report_of_50_000_files_is_used_by_keyboard_and_fits_a_narrow_window() {
-    let sandbox = Sandbox::new();
-    let page = sandbox.scratch().join("keys.html");
+    let test_home = TestHome::new();
+    let page = test_home.scratch().join("keys.html");
     fs::write(&page, large_report(50_000).to_html().unwrap()).unwrap();
     for (width, is_dark) in [(1280, false), (400, true)] {
-        let Some(browser) = Browser::start(&sandbox.scratch(), width, is_dark) else { return };
+        let Some(browser) = Browser::start(&test_home.scratch(), width, is_dark) else { return };
         browser.open(&page);
         assert_eq!(browser.value("innerWidth"), width);
         let page_width = browser.value("document.documentElement.scrollWidth").as_u64().unwrap();
@@ -204,7 +204,7 @@ fn report_of_50_000_files_is_used_by_keyboard_and_fits_a_narrow_window() {
         let nameless = "[...document.querySelectorAll('button, select, input, svg, [role], [tabindex]')].filter(e => \
             !(e.getAttribute('aria-label') || e.textContent.trim() || (e.labels && e.labels.length))).length";
         assert_eq!(browser.value(nameless), 0, "everything has a name for a screen reader");
-        // The treemap is one stop of the Tab key; arrow keys move in it, Enter and Escape go in and out.
+        // The treemap is one stop of the Tab key; arrow keys move in it, Enter and Escape zoom in and out.
         let (label, rooms) = (
             "document.activeElement.getAttribute('aria-label')",
             "document.querySelectorAll('#path button').length",

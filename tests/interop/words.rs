@@ -15,7 +15,7 @@ use serde_json::Value;
 
 use crate::common::golden::{self, Regime};
 use crate::common::rcc::{Rcc, rcc};
-use crate::common::sandbox::Sandbox;
+use crate::common::test_home::TestHome;
 use crate::common::{exit, said, stderr, stdout};
 
 /// What both programs must agree on.
@@ -123,14 +123,14 @@ const LINES: [(&str, Agree); 67] = [
 
 /// One program: its home, and its working directory.
 struct Side {
-    sandbox: Sandbox,
+    test_home: TestHome,
     dir: PathBuf,
 }
 
 impl Side {
     fn new() -> Side {
-        let sandbox = Sandbox::golden(Regime::Gzip);
-        let dir = sandbox.scratch().join("work");
+        let test_home = TestHome::golden(Regime::Gzip);
+        let dir = test_home.scratch().join("work");
         fs::create_dir_all(dir.join("robot")).unwrap();
         let yaml = fs::read_to_string(golden::file("golden.yaml")).unwrap();
         for name in ["conda.yaml", "same.yaml", "robot/conda.yaml"] {
@@ -145,7 +145,7 @@ impl Side {
         .unwrap();
         let robot = "tasks:\n  a:\n    shell: x\ncondaConfigFile: conda.yaml\nartifactsDir: output\nPATH: [., bin]\nPYTHONPATH: [lib]\n";
         fs::write(dir.join("robot/robot.yaml"), robot).unwrap();
-        Side { sandbox, dir }
+        Side { test_home, dir }
     }
 
     /// The command line with this program's label in it.
@@ -161,8 +161,8 @@ impl Side {
 
     /// A text without the paths of this program's home.
     fn neutral(&self, text: &str) -> String {
-        let root = self.sandbox.home().parent().unwrap().to_str().unwrap();
-        let user = self.sandbox.user().as_os_str().to_owned();
+        let root = self.test_home.home().parent().unwrap().to_str().unwrap();
+        let user = self.test_home.user().as_os_str().to_owned();
         let var = |name: &str| (name == "HOME").then(|| user.clone());
         let home = Home::locate_with(&Environment { var: &var }, Path::new("/nonexistent")).unwrap();
         text.replace(root, "/ROOT").replace(home.user_identity(), "USER")
@@ -172,14 +172,14 @@ impl Side {
 fn ours(side: &Side, line: &str) -> Output {
     let words = side.words(line);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    side.sandbox.holofs_command(&words).current_dir(&side.dir).output().unwrap()
+    side.test_home.holofs_command(&words).current_dir(&side.dir).output().unwrap()
 }
 
 fn theirs(rcc: &Rcc, side: &Side, line: &str) -> Output {
     let words = side.words(line);
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
-    // RCC would build what is missing.
-    rcc.try_run_in(&side.sandbox, &side.dir, &[&["--no-build"], &words[..]].concat())
+    // RCC would build a missing catalog.
+    rcc.try_run_in(&side.test_home, &side.dir, &[&["--no-build"], &words[..]].concat())
 }
 
 /// Variables with values that only RCC has, or that come from the file of `--config`.
@@ -199,7 +199,7 @@ fn comparable(side: &Side, output: &Output) -> Value {
             pairs.retain(|pair| !OWN.iter().any(|own| pair["key"] == *own));
             let random = |pair: &&mut Value| RANDOM.iter().any(|random| pair["key"] == *random);
             pairs.iter_mut().filter(random).for_each(|pair| pair["value"] = "random".into());
-            // The sort is stable: the variables in `UNORDERED` come first, all others stay in order.
+            // The sort is stable: the variables in `UNORDERED` come first, all others keep their order.
             pairs.sort_by_key(|pair| {
                 UNORDERED.iter().position(|name| pair["key"] == *name).unwrap_or(UNORDERED.len())
             });
@@ -230,7 +230,7 @@ fn compare(line: &str, agree: Agree, (left, theirs): (&Side, &Output), (right, o
     let context = || format!("{line}\nRCC: {}\nHoloFS: {}", said(theirs), said(ours));
     if agree == Refused {
         assert_eq!(ours.status.code(), Some(exit::NOT_OFFERED), "{}", context());
-        assert!(stderr(ours).contains("is not offered, because"), "{}", context());
+        assert!(stderr(ours).contains("is not supported: "), "{}", context());
         return;
     }
     assert_eq!(ours.status.success(), theirs.status.success(), "{}", context());
@@ -253,8 +253,8 @@ fn words_of_rcc_mean_the_same_to_both_programs() {
     let Some(rcc) = rcc(19) else { return };
     let (left, right) = (Side::new(), Side::new());
     // Both homes belong to the same RCC installation.
-    rcc.try_run_in(&left.sandbox, &left.dir, &["ht", "ls"]);
-    fs::copy(left.sandbox.home().join("rcc.yaml"), right.sandbox.home().join("rcc.yaml")).unwrap();
+    rcc.try_run_in(&left.test_home, &left.dir, &["ht", "ls"]);
+    fs::copy(left.test_home.home().join("rcc.yaml"), right.test_home.home().join("rcc.yaml")).unwrap();
     let mut failed = Vec::new();
     for (line, agree) in LINES {
         let (theirs, ours) = (theirs(&rcc, &left, line), ours(&right, line));
@@ -283,8 +283,8 @@ fn variables_and_blueprint_read_the_robot_yaml_that_is_here() {
         &["ht", "bp", "../package.yaml", "--json"],
         &["ht", "bp", "-r", "x.yaml", "conda.yaml", "-j"],
     ] {
-        let theirs = rcc.try_run_in(&side.sandbox, dir, args);
-        let ours = side.sandbox.holofs_command(args).current_dir(dir).output().unwrap();
+        let theirs = rcc.try_run_in(&side.test_home, dir, args);
+        let ours = side.test_home.holofs_command(args).current_dir(dir).output().unwrap();
         if args.contains(&"x.yaml") {
             // RCC ignores a missing robot.yaml, even if it was given by name.
             assert_eq!(ours.status.code(), Some(exit::NOT_FOUND), "{}", said(&ours));

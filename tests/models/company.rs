@@ -1,7 +1,7 @@
 //! The start lock, the claim and leases together: a command with a lease finds the tree that it requested, in every order in which commands
-//! come, end, and servers die.
+//! start and end and servers die.
 //!
-//! What is decided is what the program decides, and the claim is the program's own; flocks of the start lock are mutexes of the model.
+//! The decisions and the claim are those of the program; the flock of the start lock is a mutex of the model.
 
 use std::sync::Arc;
 
@@ -21,13 +21,13 @@ enum Act {
     Run(&'static str),
     /// Keeps the tree of this catalog.
     Mount(&'static str),
-    /// Takes the tree away, unless somebody has a lease.
+    /// Removes the tree, unless a command has a lease.
     Unmount,
     /// Ends the server, at any moment.
     Kill,
 }
 
-/// What is mounted, and how its server is told to end.
+/// What is mounted, and how to request the end of its server.
 #[derive(Default)]
 struct Tree {
     catalog: Option<&'static str>,
@@ -63,14 +63,14 @@ impl World {
         Snapshot { held, live, at_root, converted: false, files: false, used: !held && used }
     }
 
-    /// The process that serves: the claim first, then the tree; when it ends, the tree first.
+    /// The process that serves: it takes the claim before it mounts the tree, and removes the tree before it releases the claim.
     fn serve(self: &Arc<Self>, catalog: &'static str) -> bool {
         let world = Arc::clone(self);
-        let (told, hear) = shuttle::sync::mpsc::channel();
+        let (sender, hear) = shuttle::sync::mpsc::channel();
         let server = thread::spawn(move || {
-            let Ok(live) = Live::take(&world.path, &world.path) else { return told.send(false).unwrap() };
+            let Ok(live) = Live::take(&world.path, &world.path) else { return sender.send(false).unwrap() };
             *world.tree.lock().unwrap() = Tree { catalog: Some(catalog), ..Tree::default() };
-            told.send(true).unwrap();
+            sender.send(true).unwrap();
             let mut tree = world.tree.lock().unwrap();
             while !tree.stop {
                 tree = world.changed.wait(tree).unwrap();
@@ -84,7 +84,7 @@ impl World {
         hear.recv().unwrap()
     }
 
-    /// Has the server end, and waits for it.
+    /// Ends the server, and waits for that.
     fn end(&self) {
         self.tree.lock().unwrap().stop = true;
         self.changed.notify_all();
@@ -92,7 +92,7 @@ impl World {
         server.into_iter().for_each(|server| server.join().unwrap());
     }
 
-    /// Gets the tree, with a lease or kept. False if it was refused.
+    /// Obtains the tree, with a lease or kept; false if it was refused.
     fn obtain(self: &Arc<Self>, catalog: &'static str, keeps: bool) -> bool {
         loop {
             let start = self.start.lock().unwrap();
@@ -150,7 +150,7 @@ impl World {
     }
 }
 
-/// Commands that meet in one space; when all have ended and it is unmounted, nobody holds it.
+/// Commands that use one space at once; when all have ended and it is unmounted, no process holds it.
 fn meet(acts: &'static [Act]) {
     let world = Arc::new(World::default());
     let each = acts.iter().map(|&act| {

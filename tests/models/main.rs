@@ -1,6 +1,6 @@
 //! Lock protocols under a scheduler that decides which thread runs next: no interleaving breaks the promise or hangs.
 //!
-//! The tested file is that of the program, compiled with the model's locks. A failure prints its seed.
+//! The tested files are those of the program, compiled with the model's locks. A failure prints its seed.
 #![allow(clippy::disallowed_methods, reason = "tests read the environment and their own program")]
 #![allow(clippy::unwrap_used, reason = "a test helper fails loudly")]
 
@@ -70,7 +70,7 @@ fn open_by_two_threads_decodes_a_blob_once_in_every_order() {
 }
 
 #[test]
-fn threads_that_want_several_blobs_neither_wait_for_ever_nor_decode_twice() {
+fn threads_that_want_several_blobs_neither_hang_nor_decode_twice() {
     let times = soak::amount(2_000, 200_000);
     shuttle::check_random(|| want(&[&[0, 1], &[1, 0], &[0], &[1, 0, 1]]), times);
     shuttle::check_pct(|| want(&[&[0, 1], &[1, 0], &[0, 0], &[1]]), times, 3);
@@ -117,7 +117,7 @@ fn locks_of_the_same_inodes_exclude_each_other_in_every_order() {
 }
 
 #[test]
-fn operations_on_inodes_in_any_order_neither_wait_for_ever_nor_meet() {
+fn operations_on_inodes_in_any_order_neither_hang_nor_overlap() {
     // Renames between directories in both directions, and changes in one of the directories meanwhile.
     let times = soak::amount(2_000, 200_000);
     let renames = || change(&[&[&[0, 1, 2], &[2, 0]], &[&[1, 0, 3], &[3]], &[&[2, 1]], &[&[0], &[1], &[2]]]);
@@ -134,12 +134,12 @@ enum Use {
     Materialize,
     /// Takes RCC's, then ours, and removes our lock file with all state of the space.
     Delete,
-    /// Only looks who holds it.
+    /// Only queries the holder.
     Ask,
 }
 
-/// Processes that use one space at once, each in its way. No two of them work in it at the same time; a refused process is given the
-/// name of another one; in the end the space is free.
+/// Processes that use one space at once, each in its own way. No two of them work in it at the same time; a refused process gets the name of
+/// another one; in the end the space is free.
 fn use_space(uses: &'static [Use]) {
     let path = &Place::default();
     let rcc = Arc::new(shuttle::sync::Mutex::new(()));

@@ -76,7 +76,7 @@ pub mod sync {
             Ok(())
         }
 
-        /// A mere query takes it for a moment, too.
+        /// A query takes it for a moment, too.
         pub fn try_lock_shared(&self) -> std::result::Result<(), TryLockError> {
             self.try_lock()
         }

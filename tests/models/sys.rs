@@ -46,8 +46,8 @@ pub mod fs {
 }
 
 pub mod process {
-    /// A thread of the model stands for a process. None of them dies while it holds anything: the kernel would then release the lock, as if
-    /// the process had written no name into it.
+    /// A thread of the model stands for a process. None of them dies while it holds a lock: the kernel would release the lock, as if the
+    /// process had written no name into it.
     #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
     pub struct Process(usize);
 

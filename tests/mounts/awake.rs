@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::common::golden::{CATALOG, Regime};
-use crate::common::sandbox::Sandbox;
+use crate::common::test_home::TestHome;
 use crate::common::{is_root, json, run, skip, until};
 use holofs::sys::fs::disk;
 use holofs::sys::process::latency::{Claim, DEVICE};
@@ -44,9 +44,9 @@ fn processors_stay_awake_while_requests_come_and_no_longer() {
     if let Some(why) = obstacle() {
         return skip(&why);
     }
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mount = |when| sandbox.mount(CATALOG, SPACE, "user", &["--mode", "mount", "--keep-awake", when]);
-    let claims = || json(&sandbox.holofs_ok(&["stats", SPACE, "--json"]))["counts"]["kept_awake"].as_u64();
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mount = |when| test_home.mount(CATALOG, SPACE, "user", &["--mode", "mount", "--keep-awake", when]);
+    let claims = || json(&test_home.holofs_ok(&["stats", SPACE, "--json"]))["counts"]["kept_awake"].as_u64();
 
     let mounted = mount("off");
     let started = Instant::now();

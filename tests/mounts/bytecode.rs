@@ -7,14 +7,14 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
-use crate::common::sandbox::Sandbox;
+use crate::common::test_home::TestHome;
 use crate::common::{is_root, run, said, skip, stderr, stdout, until};
 
 /// More modules than the minimum for which a run compiles shared bytecode.
 const MODULES: usize = 30;
 
 /// A catalog with an interpreter, `MODULES` modules, and one that is relocated; `None` if there is no Python here.
-fn catalog(sandbox: &Sandbox) -> Option<String> {
+fn catalog(test_home: &TestHome) -> Option<String> {
     let version = Command::new("/usr/bin/python3")
         .args(["-I", "-c", "import sys; print('%d.%d' % sys.version_info[:2])"])
         .output();
@@ -22,7 +22,7 @@ fn catalog(sandbox: &Sandbox) -> Option<String> {
         skip("There is no /usr/bin/python3");
         return None;
     };
-    let stage = sandbox.holotree().join("h0c0ffee_493f813dad24d3t");
+    let stage = test_home.holotree().join("h0c0ffee_493f813dad24d3t");
     let site = stage.join(format!("lib/python{version}/site-packages"));
     fs::create_dir_all(&site).unwrap();
     fs::create_dir_all(stage.join("bin")).unwrap();
@@ -36,9 +36,9 @@ fn catalog(sandbox: &Sandbox) -> Option<String> {
         fs::write(site.join(format!("m{module}.py")), format!("V = 'catalog {module}'\n")).unwrap();
     }
     fs::write(site.join("where.py"), format!("P = '{}'\n", stage.display())).unwrap();
-    let blueprint = sandbox.scratch().join("conda.yaml");
+    let blueprint = test_home.scratch().join("conda.yaml");
     fs::write(&blueprint, "name: tiny\n").unwrap();
-    let catalog = sandbox.record(&stage, &blueprint);
+    let catalog = test_home.record(&stage, &blueprint);
     fs::remove_dir_all(&stage).unwrap();
     Some(catalog)
 }
@@ -47,13 +47,13 @@ fn catalog(sandbox: &Sandbox) -> Option<String> {
 const ALL: &str = "import sys; sys.path.insert(0, ''); import where; \
     print(where.P, *[__import__('m%d' % n).V for n in range(30)])";
 
-/// `holofs run` of a Python text, which must succeed. It runs long enough that its imports are worth sharing.
-fn python(sandbox: &Sandbox, options: &[&str], catalog: &str, space: &str, code: &str) -> Output {
+/// `holofs run` of a Python text, which must succeed. It runs long enough for its imports to be shared.
+fn python(test_home: &TestHome, options: &[&str], catalog: &str, space: &str, code: &str) -> Output {
     let mut args = vec!["run"];
     args.extend(options);
     let code = format!("import time; time.sleep(0.1); {code}");
     args.extend([catalog, space, "--", "python3", "-v", "-c", &code]);
-    sandbox.holofs_ok(&args)
+    test_home.holofs_ok(&args)
 }
 
 fn says(output: &Output) -> String {
@@ -76,15 +76,15 @@ fn compiled(output: &Output) -> Vec<String> {
     names
 }
 
-fn pack(sandbox: &Sandbox) -> Option<PathBuf> {
-    let found = fs::read_dir(sandbox.home().join("holofs/pyc")).ok()?.next()?.unwrap().path().join("pack");
+fn pack(test_home: &TestHome) -> Option<PathBuf> {
+    let found = fs::read_dir(test_home.home().join("holofs/pyc")).ok()?.next()?.unwrap().path().join("pack");
     found.exists().then_some(found)
 }
 
 /// Runs once, and waits until other spaces can find the bytecode of the imports.
-fn shared(sandbox: &Sandbox, catalog: &str) {
-    python(sandbox, &[], catalog, "first", ALL);
-    until(|| pack(sandbox).is_some());
+fn shared(test_home: &TestHome, catalog: &str) {
+    python(test_home, &[], catalog, "first", ALL);
+    until(|| pack(test_home).is_some());
 }
 
 /// Python text that overwrites every bytecode of `m1` with that of another source, with the time and size of `m1`.
@@ -95,23 +95,23 @@ const POISON: &str = "import m1, importlib.util as u, importlib._bootstrap_exter
 
 #[test]
 fn first_import_in_another_space_compiles_only_what_is_relocated() {
-    let sandbox = Sandbox::new();
-    let Some(catalog) = catalog(&sandbox) else { return };
-    let first = python(&sandbox, &[], &catalog, "one", ALL);
+    let test_home = TestHome::new();
+    let Some(catalog) = catalog(&test_home) else { return };
+    let first = python(&test_home, &[], &catalog, "one", ALL);
     assert_eq!(compiled(&first).len(), MODULES + 1, "{}", said(&first));
-    until(|| pack(&sandbox).is_some());
+    until(|| pack(&test_home).is_some());
     for (options, space) in
         [(&["--mode=mount"][..], "two"), (&["--mode=materialize"], "three"), (&["--isolate"], "four")]
     {
         // The copies are made while Python starts; modules that are not copied in time are compiled.
         until(|| {
-            let output = python(&sandbox, &[options, &["--fresh"]].concat(), &catalog, space, ALL);
+            let output = python(&test_home, &[options, &["--fresh"]].concat(), &catalog, space, ALL);
             let root = says(&output);
             assert_eq!(root.split_once(' ').unwrap().1, said_by_catalog(), "{options:?}");
             compiled(&output).iter().all(|name| name == "where")
         });
     }
-    let again = python(&sandbox, &[], &catalog, "one", ALL);
+    let again = python(&test_home, &[], &catalog, "one", ALL);
     assert_eq!(compiled(&again), [""; 0], "the space's own bytecode is of use");
 }
 
@@ -121,8 +121,8 @@ fn said_by_catalog() -> String {
 
 #[test]
 fn sources_of_equal_time_and_size_in_two_spaces_each_run_their_own_code() {
-    let sandbox = Sandbox::new();
-    let Some(catalog) = catalog(&sandbox) else { return };
+    let test_home = TestHome::new();
+    let Some(catalog) = catalog(&test_home) else { return };
     let put = |value: u8| {
         format!(
             "import os, sys; p = os.environ['CONDA_PREFIX'] + '/lib/app.py'; open(p, 'w').write('V = {value}'); \
@@ -130,31 +130,31 @@ fn sources_of_equal_time_and_size_in_two_spaces_each_run_their_own_code() {
         )
     };
     for value in [1, 2] {
-        let output = python(&sandbox, &[], &catalog, &format!("space{value}"), &put(value));
+        let output = python(&test_home, &[], &catalog, &format!("space{value}"), &put(value));
         assert_eq!(says(&output), value.to_string());
     }
 }
 
 #[test]
 fn source_of_the_catalog_that_was_changed_with_its_time_and_size_kept_runs_as_it_is() {
-    let sandbox = Sandbox::new();
-    let Some(catalog) = catalog(&sandbox) else { return };
-    shared(&sandbox, &catalog);
+    let test_home = TestHome::new();
+    let Some(catalog) = catalog(&test_home) else { return };
+    shared(&test_home, &catalog);
     let change = "import os, glob; p = glob.glob(os.environ['CONDA_PREFIX'] + '/lib/python*/site-packages/m1.py')[0]; \
         s = os.stat(p); t = open(p).read().replace('catalog', 'changed'); open(p, 'w').write(t); \
         os.utime(p, ns=(s.st_atime_ns, s.st_mtime_ns)); assert os.stat(p).st_size == s.st_size";
-    python(&sandbox, &[], &catalog, "changed", change);
-    // Long enough for all copies.
-    python(&sandbox, &[], &catalog, "changed", "import time; time.sleep(1)");
-    let output = python(&sandbox, &[], &catalog, "changed", "import m1; print(m1.V)");
+    python(&test_home, &[], &catalog, "changed", change);
+    // Long enough for all copies to be made.
+    python(&test_home, &[], &catalog, "changed", "import time; time.sleep(1)");
+    let output = python(&test_home, &[], &catalog, "changed", "import m1; print(m1.V)");
     assert_eq!(says(&output), "changed 1", "{}", stderr(&output));
 }
 
 #[test]
 fn robot_that_is_deployed_again_with_its_times_kept_runs_its_new_code() {
-    let sandbox = Sandbox::new();
-    let Some(catalog) = catalog(&sandbox) else { return };
-    let robot = sandbox.scratch().join("robot");
+    let test_home = TestHome::new();
+    let Some(catalog) = catalog(&test_home) else { return };
+    let robot = test_home.scratch().join("robot");
     let deploy = |version: &str| {
         fs::create_dir_all(&robot).unwrap();
         fs::write(robot.join("ver.py"), format!("V = '{version}'")).unwrap();
@@ -165,48 +165,53 @@ fn robot_that_is_deployed_again_with_its_times_kept_runs_its_new_code() {
         [("1.0.1", &[][..]), ("1.0.2", &[]), ("1.0.3", &["--fresh"]), ("1.0.4", &["--isolate"])]
     {
         deploy(version);
-        assert_eq!(says(&python(&sandbox, options, &catalog, "robot", &code)), version);
+        assert_eq!(says(&python(&test_home, options, &catalog, "robot", &code)), version);
     }
     assert!(!robot.join("__pycache__").exists());
 }
 
 #[test]
 fn bytecode_that_a_program_wrote_is_not_executed_after_fresh_or_reset_nor_elsewhere() {
-    let sandbox = Sandbox::new();
-    let Some(catalog) = catalog(&sandbox) else { return };
+    let test_home = TestHome::new();
+    let Some(catalog) = catalog(&test_home) else { return };
     let value = |options: &[&str], space: &str| {
-        says(&python(&sandbox, options, &catalog, space, "import m1; print(m1.V)"))
+        says(&python(&test_home, options, &catalog, space, "import m1; print(m1.V)"))
     };
     for mode in ["mount", "materialize"] {
         let option = format!("--mode={mode}");
-        python(&sandbox, &[&option], &catalog, mode, POISON);
+        python(&test_home, &[&option], &catalog, mode, POISON);
         // What a program does to its own space stays in that space.
         assert_eq!(value(&[&option], mode), "poison");
     }
     // RCC restores files too, and writes `.meta` last.
-    let root =
-        says(&python(&sandbox, &[], &catalog, "materialize", "import os; print(os.environ['CONDA_PREFIX'])"));
+    let root = says(&python(
+        &test_home,
+        &[],
+        &catalog,
+        "materialize",
+        "import os; print(os.environ['CONDA_PREFIX'])",
+    ));
     run(Command::new("touch").arg(format!("{root}.meta")));
     assert_eq!(value(&["--mode=materialize"], "materialize"), "catalog 1");
     assert_eq!(value(&[], "other"), "catalog 1");
     assert_eq!(value(&["--isolate"], "isolated"), "catalog 1");
     assert_eq!(value(&["--mode=mount", "--fresh"], "mount"), "catalog 1");
-    python(&sandbox, &[], &catalog, "again", POISON);
-    sandbox.holofs_ok(&["reset", "again"]);
+    python(&test_home, &[], &catalog, "again", POISON);
+    test_home.holofs_ok(&["reset", "again"]);
     assert_eq!(value(&[], "again"), "catalog 1");
-    python(&sandbox, &["--isolate"], &catalog, "isolated", POISON);
+    python(&test_home, &["--isolate"], &catalog, "isolated", POISON);
     assert_eq!(value(&["--isolate"], "isolated"), "catalog 1");
 }
 
 #[test]
 fn poisoned_bytecode_is_never_shared() {
-    let sandbox = Sandbox::new();
-    let Some(catalog) = catalog(&sandbox) else { return };
+    let test_home = TestHome::new();
+    let Some(catalog) = catalog(&test_home) else { return };
     // Written before anything is shared, next to everything that is imported.
-    python(&sandbox, &[], &catalog, "poisoned", &format!("{POISON}; {ALL}"));
-    until(|| pack(&sandbox).is_some());
+    python(&test_home, &[], &catalog, "poisoned", &format!("{POISON}; {ALL}"));
+    until(|| pack(&test_home).is_some());
     let value = says(&python(
-        &sandbox,
+        &test_home,
         &[],
         &catalog,
         "other",
@@ -217,11 +222,11 @@ fn poisoned_bytecode_is_never_shared() {
 
 #[test]
 fn six_workers_of_a_new_space_all_run_the_right_code() {
-    let sandbox = Sandbox::new();
-    let Some(catalog) = catalog(&sandbox) else { return };
-    let mounted = sandbox.mount(&catalog, "crowd", "user", &[]);
+    let test_home = TestHome::new();
+    let Some(catalog) = catalog(&test_home) else { return };
+    let mounted = test_home.mount(&catalog, "crowd", "user", &[]);
     let start = |_| {
-        let mut command = sandbox.holofs_command(&["run", &catalog, "crowd", "--", "python3", "-c", ALL]);
+        let mut command = test_home.holofs_command(&["run", &catalog, "crowd", "--", "python3", "-c", ALL]);
         command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     };
     let workers: Vec<_> = (0..6).map(start).collect();
@@ -234,36 +239,36 @@ fn six_workers_of_a_new_space_all_run_the_right_code() {
 }
 
 #[test]
-fn compileall_ends_as_it_does_without_us() {
-    let sandbox = Sandbox::new();
-    let Some(catalog) = catalog(&sandbox) else { return };
-    shared(&sandbox, &catalog);
+fn compileall_ends_as_it_does_without_holofs() {
+    let test_home = TestHome::new();
+    let Some(catalog) = catalog(&test_home) else { return };
+    shared(&test_home, &catalog);
     let compile = "python3 -m compileall -q $CONDA_PREFIX/lib && python3 -m compileall -qf $CONDA_PREFIX/lib";
     for options in [&[][..], &["--no-bytecode"], &["--isolate"], &["--mode=materialize"], &["--read-only"]] {
         let mut args = vec!["run"];
         args.extend(options);
         args.extend([&catalog, "compileall", "--", "sh", "-c", compile]);
-        sandbox.holofs_ok(&args);
+        test_home.holofs_ok(&args);
     }
 }
 
 #[test]
 fn everything_is_compiled_in_advance_and_found() {
-    let sandbox = Sandbox::new();
-    let Some(catalog) = catalog(&sandbox) else { return };
-    let warmed = crate::common::json(&sandbox.holofs_ok(&["warm", &catalog, "--bytecode", "--json"]));
+    let test_home = TestHome::new();
+    let Some(catalog) = catalog(&test_home) else { return };
+    let warmed = crate::common::json(&test_home.holofs_ok(&["warm", &catalog, "--bytecode", "--json"]));
     assert_eq!(warmed["bytecode"]["compiled"], MODULES, "{warmed:#}");
     assert_eq!(warmed["bytecode"]["shared"], MODULES, "{warmed:#}");
     until(|| {
-        let output = python(&sandbox, &["--fresh"], &catalog, "warm", ALL);
+        let output = python(&test_home, &["--fresh"], &catalog, "warm", ALL);
         compiled(&output).iter().all(|name| name == "where")
     });
-    let again = crate::common::json(&sandbox.holofs_ok(&["warm", &catalog, "--bytecode", "--json"]));
+    let again = crate::common::json(&test_home.holofs_ok(&["warm", &catalog, "--bytecode", "--json"]));
     assert_eq!(again["bytecode"]["compiled"], 0, "{again:#}");
     // The bytecode is removed with its catalog.
-    sandbox.holofs_ok(&["remove", &catalog]);
-    sandbox.holofs_ok(&["gc"]);
-    assert!(pack(&sandbox).is_none());
+    test_home.holofs_ok(&["remove", &catalog]);
+    test_home.holofs_ok(&["gc"]);
+    assert!(pack(&test_home).is_none());
 }
 
 #[test]
@@ -271,21 +276,21 @@ fn bytecode_that_another_user_planted_is_not_used() {
     if !is_root() {
         return skip("Only root can plant for another user");
     }
-    let sandbox = Sandbox::new();
-    let Some(catalog) = catalog(&sandbox) else { return };
-    python(&sandbox, &[], &catalog, "planted", POISON);
-    shared(&sandbox, &catalog);
+    let test_home = TestHome::new();
+    let Some(catalog) = catalog(&test_home) else { return };
+    python(&test_home, &[], &catalog, "planted", POISON);
+    shared(&test_home, &catalog);
     let label = |name: &str| {
-        fs::read_dir(sandbox.home().join("holofs").join(name)).unwrap().map(|entry| entry.unwrap().path())
+        fs::read_dir(test_home.home().join("holofs").join(name)).unwrap().map(|entry| entry.unwrap().path())
     };
     for state in label("spaces") {
         run(Command::new("chown").arg("-R").arg("12345").arg(state.join("bytecode")));
     }
-    let value = says(&python(&sandbox, &[], &catalog, "planted", "import m1; print(m1.V)"));
+    let value = says(&python(&test_home, &[], &catalog, "planted", "import m1; print(m1.V)"));
     assert_eq!(value, "catalog 1");
     for shared in label("pyc") {
         run(Command::new("chmod").arg("0777").arg(&shared));
     }
-    let output = python(&sandbox, &[], &catalog, "other", &format!("import time; time.sleep(0.5); {ALL}"));
+    let output = python(&test_home, &[], &catalog, "other", &format!("import time; time.sleep(0.5); {ALL}"));
     assert_eq!(compiled(&output).len(), MODULES + 1, "{}", said(&output));
 }

@@ -7,7 +7,7 @@ use std::path::Path;
 use crate::common::compare::space_of;
 use crate::common::golden::Regime;
 use crate::common::rcc::rcc;
-use crate::common::sandbox::Sandbox;
+use crate::common::test_home::TestHome;
 use crate::common::{exit, json, number_field, text_field};
 
 /// Every kind of change in a mounted space.
@@ -29,28 +29,28 @@ fn change(root: &Path) {
 fn commit_makes_the_space_a_catalog_that_rcc_restores_and_empties_the_upper() {
     let Some(rcc) = rcc(17) else { return };
     for regime in [Regime::Gzip, Regime::Raw] {
-        let sandbox = Sandbox::golden(regime);
-        let catalog = sandbox.catalogs().remove(0);
-        let mounted = sandbox.mount(&catalog, "work", "user", &[]);
+        let test_home = TestHome::golden(regime);
+        let catalog = test_home.catalogs().remove(0);
+        let mounted = test_home.mount(&catalog, "work", "user", &[]);
         let root = mounted.path().to_owned();
         change(&root);
         let label = root.file_name().unwrap().to_str().unwrap().to_owned();
         let before: Vec<_> = space_of(&root).into_keys().collect();
         drop(mounted);
 
-        let yaml = sandbox.scratch().join("conda.yaml");
+        let yaml = test_home.scratch().join("conda.yaml");
         fs::write(&yaml, "channels:\n- conda-forge\ndependencies:\n- python=3.11.7\n").unwrap();
-        let blueprint = sandbox.holofs_ok(&["hash", "--json", "--show-blueprint", yaml.to_str().unwrap()]);
-        let specification = sandbox.scratch().join("identity.yaml");
+        let blueprint = test_home.holofs_ok(&["hash", "--json", "--show-blueprint", yaml.to_str().unwrap()]);
+        let specification = test_home.scratch().join("identity.yaml");
         fs::write(&specification, text_field(&json(&blueprint), "blueprint")).unwrap();
         let args = ["commit", "work", "--blueprint", specification.to_str().unwrap(), "--json"];
-        let made = json(&sandbox.holofs_ok(&args));
+        let made = json(&test_home.holofs_ok(&args));
         assert_eq!(text_field(&made, "blueprint"), text_field(&json(&blueprint), "hash"));
         assert_eq!(number_field(&made, "left_out"), 1, "the directory of bytecode");
         assert_eq!(number_field(&made, "written_files"), 2);
 
         let new = text_field(&made, "blueprint");
-        let ours = sandbox.materialize(&new, "ours", "user");
+        let ours = test_home.materialize(&new, "ours", "user");
         let after: Vec<_> = space_of(&ours).into_keys().collect();
         let kept = |path: &&std::path::PathBuf| !path.to_string_lossy().contains("__pycache__");
         let mut expected: Vec<_> = before.iter().filter(kept).cloned().collect();
@@ -61,30 +61,30 @@ fn commit_makes_the_space_a_catalog_that_rcc_restores_and_empties_the_upper() {
         assert_eq!(text, format!("#!{0}/bin/x\n{0}", ours.display()), "relocated, like every recorded file");
         assert!(!fs::read_to_string(ours.join("new.txt")).unwrap().contains(&label));
 
-        let (theirs, _) = rcc.restore(&sandbox, &yaml, "user", "rcc");
+        let (theirs, _) = rcc.restore(&test_home, &yaml, "user", "rcc");
         crate::common::compare::assert_same_space(&theirs, &ours);
 
         // The space continues with the new catalog and without changes.
-        let again = sandbox.mount(&new, "work", "user", &[]);
+        let again = test_home.mount(&new, "work", "user", &[]);
         assert!(again.path().join("moved").exists() && !again.path().join("plain").exists());
         drop(again);
-        let diff = json(&sandbox.holofs_ok(&["diff", "work", "--json"]));
+        let diff = json(&test_home.holofs_ok(&["diff", "work", "--json"]));
         assert_eq!(diff["added"], serde_json::json!([]));
     }
 }
 
 #[test]
 fn commit_is_refused_while_the_space_is_mounted_and_names_what_cannot_be_recorded() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let catalog = sandbox.catalogs().remove(0);
-    let mounted = sandbox.mount(&catalog, "work", "user", &[]);
+    let test_home = TestHome::golden(Regime::Gzip);
+    let catalog = test_home.catalogs().remove(0);
+    let mounted = test_home.mount(&catalog, "work", "user", &[]);
     symlink("/nonexistent", mounted.path().join("nowhere")).unwrap();
-    sandbox.holofs_fails(&["commit", "work", "--name", "x"], exit::BUSY);
+    test_home.holofs_fails(&["commit", "work", "--name", "x"], exit::BUSY);
     drop(mounted);
-    let failed = sandbox.holofs_fails(&["commit", "work", "--name", "x"], exit::IO);
+    let failed = test_home.holofs_fails(&["commit", "work", "--name", "x"], exit::IO);
     let text = String::from_utf8_lossy(&failed.stderr).into_owned();
     assert!(text.contains("nowhere") && text.contains("/nonexistent"), "{text}");
-    assert_eq!(sandbox.catalogs(), [catalog], "no catalog was made");
-    let diff = json(&sandbox.holofs_ok(&["diff", "work", "--json"]));
+    assert_eq!(test_home.catalogs(), [catalog], "no catalog was made");
+    let diff = json(&test_home.holofs_ok(&["diff", "work", "--json"]));
     assert_eq!(diff["added"], serde_json::json!(["nowhere"]), "nothing was lost");
 }

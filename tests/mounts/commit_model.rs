@@ -9,7 +9,7 @@ use proptest::prelude::*;
 use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 
 use crate::common::compare::{Entry, space_of};
-use crate::common::sandbox::Sandbox;
+use crate::common::test_home::TestHome;
 use crate::common::{json, soak, text_field};
 
 /// A few names, so that changes affect the same files.
@@ -110,8 +110,8 @@ fn drop_dangling(dir: &Path) {
     }
 }
 
-fn base(sandbox: &Sandbox) -> String {
-    let stage = sandbox.holotree().join("h0c0ffee_493f813dad24d3t");
+fn base(test_home: &TestHome) -> String {
+    let stage = test_home.holotree().join("h0c0ffee_493f813dad24d3t");
     for (number, dir) in DIRS.iter().enumerate() {
         fs::create_dir_all(stage.join(dir)).unwrap();
         for file in &FILES[..3] {
@@ -119,9 +119,9 @@ fn base(sandbox: &Sandbox) -> String {
         }
     }
     symlink("a", stage.join("lib/link")).unwrap();
-    let name = sandbox.scratch().join("base.yaml");
+    let name = test_home.scratch().join("base.yaml");
     fs::write(&name, "base").unwrap();
-    let catalog = sandbox.record(&stage, &name);
+    let catalog = test_home.record(&stage, &name);
     fs::remove_dir_all(&stage).unwrap();
     catalog
 }
@@ -138,7 +138,7 @@ fn differing(one: &BTreeMap<PathBuf, Entry>, other: &BTreeMap<PathBuf, Entry>) -
 }
 
 /// Files and links that `diff` names; for a removed directory it names only the directory.
-fn told(diff: &serde_json::Value, pristine: &BTreeMap<PathBuf, Entry>) -> BTreeSet<String> {
+fn reported(diff: &serde_json::Value, pristine: &BTreeMap<PathBuf, Entry>) -> BTreeSet<String> {
     let of = |what: &str| diff[what].as_array().unwrap().iter().map(|path| path.as_str().unwrap().to_owned());
     let gone: Vec<String> = of("removed").filter(|path| path.ends_with('/')).collect();
     let below_gone = pristine.iter().filter(|(path, entry)| {
@@ -153,10 +153,10 @@ fn told(diff: &serde_json::Value, pristine: &BTreeMap<PathBuf, Entry>) -> BTreeS
 }
 
 #[test]
-fn commit_is_the_tree_as_it_stood_and_diff_before_it_is_what_changed() {
-    let sandbox = Sandbox::new();
-    let catalog = base(&sandbox);
-    let pristine = kept(&sandbox.materialize(&catalog, "pristine", "user"));
+fn commit_records_the_tree_as_it_was_and_diff_before_it_lists_the_changes() {
+    let test_home = TestHome::new();
+    let catalog = base(&test_home);
+    let pristine = kept(&test_home.materialize(&catalog, "pristine", "user"));
     let mut runner = TestRunner::new_with_rng(
         Config { cases: soak::amount(16, 2000), failure_persistence: None, ..Config::default() },
         TestRng::deterministic_rng(RngAlgorithm::ChaCha),
@@ -165,24 +165,24 @@ fn commit_is_the_tree_as_it_stood_and_diff_before_it_is_what_changed() {
     let law = |changes: Vec<Change>| {
         case.set(case.get() + 1);
         let space = format!("case {}", case.get());
-        let mounted = sandbox.mount(&catalog, &space, "user", &[]);
+        let mounted = test_home.mount(&catalog, &space, "user", &[]);
         for (unique, change) in changes.iter().enumerate() {
             change.apply(mounted.path(), unique);
         }
         drop_dangling(mounted.path());
         let stood = kept(mounted.path());
         drop(mounted);
-        let diff = json(&sandbox.holofs_ok(&["diff", &space, "--json"]));
-        let told = told(&diff, &pristine);
-        prop_assert_eq!(&told, &differing(&pristine, &stood));
+        let diff = json(&test_home.holofs_ok(&["diff", &space, "--json"]));
+        let reported = reported(&diff, &pristine);
+        prop_assert_eq!(&reported, &differing(&pristine, &stood));
         if diff == serde_json::json!({"added": [], "changed": [], "removed": [], "mode": []}) {
             return Ok(());
         }
-        let made = json(&sandbox.holofs_ok(&["commit", &space, "--name", &space, "--json"]));
+        let made = json(&test_home.holofs_ok(&["commit", &space, "--name", &space, "--json"]));
         let new = text_field(&made, "blueprint");
-        let restored = kept(&sandbox.materialize(&new, "restored", "user"));
+        let restored = kept(&test_home.materialize(&new, "restored", "user"));
         prop_assert_eq!(restored, stood);
-        sandbox.holofs_ok(&["remove", &new]);
+        test_home.holofs_ok(&["remove", &new]);
         Ok(())
     };
     runner.run(&proptest::collection::vec(change(), 1..12), law).unwrap();

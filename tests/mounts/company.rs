@@ -1,4 +1,4 @@
-//! The laws of a shared space: several commands, several mount namespaces, and other programs that change its mount.
+//! The laws of a space used by several commands, in several mount namespaces, while other programs change its mount.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,24 +7,24 @@ use std::time::{Duration, Instant};
 
 use crate::common::golden::{CATALOG, Regime};
 use crate::common::mounted::{daemons_of, detach, is_mounted};
-use crate::common::sandbox::Sandbox;
+use crate::common::test_home::TestHome;
 use crate::common::{exit, is_root, json, run, said, skip, space_path, stderr, stdout, until};
 
 /// Prints how many entries of the tree the command sees.
 const SEE: &str = "ls \"$CONDA_PREFIX\" | wc -l";
 
-fn sandbox() -> Sandbox {
-    Sandbox::golden(Regime::Gzip)
+fn test_home() -> TestHome {
+    TestHome::golden(Regime::Gzip)
 }
 
 /// A running command in a space.
-fn start(sandbox: &Sandbox, space: &str, script: &str) -> Child {
-    let mut command = sandbox.holofs_command(&["run", CATALOG, space, "--", "sh", "-c", script]);
+fn start(test_home: &TestHome, space: &str, script: &str) -> Child {
+    let mut command = test_home.holofs_command(&["run", CATALOG, space, "--", "sh", "-c", script]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
 
-fn in_run(sandbox: &Sandbox, space: &str, script: &str) -> Output {
-    sandbox.holofs(&["run", CATALOG, space, "--", "sh", "-c", script])
+fn in_run(test_home: &TestHome, space: &str, script: &str) -> Output {
+    test_home.holofs(&["run", CATALOG, space, "--", "sh", "-c", script])
 }
 
 /// The command printed `up`, so the space is mounted.
@@ -40,18 +40,18 @@ fn entries(output: &Output) -> u32 {
 }
 
 /// The path at which the space is mounted.
-fn root_of(sandbox: &Sandbox, space: &str) -> PathBuf {
-    let path = space_path(&json(&sandbox.holofs_ok(&["mount", CATALOG, space, "--json"])));
-    sandbox.holofs_ok(&["unmount", space]);
+fn root_of(test_home: &TestHome, space: &str) -> PathBuf {
+    let path = space_path(&json(&test_home.holofs_ok(&["mount", CATALOG, space, "--json"])));
+    test_home.holofs_ok(&["unmount", space]);
     path
 }
 
 #[test]
 fn runs_that_overlap_keep_the_tree_until_the_last_one_ends() {
-    let sandbox = sandbox();
-    let mut first = start(&sandbox, "two", "echo up; cat >/dev/null");
+    let test_home = test_home();
+    let mut first = start(&test_home, "two", "echo up; cat >/dev/null");
     is_up(&mut first);
-    let mut second = start(&sandbox, "two", &format!("echo up; {SEE}; cat >/dev/null; {SEE}"));
+    let mut second = start(&test_home, "two", &format!("echo up; {SEE}; cat >/dev/null; {SEE}"));
     is_up(&mut second);
     drop(first.stdin.take());
     assert!(first.wait().unwrap().success());
@@ -60,44 +60,44 @@ fn runs_that_overlap_keep_the_tree_until_the_last_one_ends() {
     let said = stdout(&output);
     let seen: Vec<&str> = said.split_whitespace().collect();
     assert!(output.status.success() && seen.len() == 2 && seen[0] == seen[1] && seen[0] != "0", "{said}");
-    until(|| daemons_of(&sandbox).is_empty());
+    until(|| daemons_of(&test_home).is_empty());
 }
 
 #[test]
 fn run_finds_the_tree_while_a_background_process_of_the_last_one_has_it() {
-    let sandbox = sandbox();
+    let test_home = test_home();
     // It stays in the tree until its stdin ends.
     let mut child =
-        start(&sandbox, "bg", "cd \"$CONDA_PREFIX\" && (cat <&3 >/dev/null 2>&1 &) 3<&0; echo up");
+        start(&test_home, "bg", "cd \"$CONDA_PREFIX\" && (cat <&3 >/dev/null 2>&1 &) 3<&0; echo up");
     is_up(&mut child);
     let stdin = child.stdin.take();
     assert!(child.wait().unwrap().success());
-    let seen = in_run(&sandbox, "bg", SEE);
+    let seen = in_run(&test_home, "bg", SEE);
     assert_ne!(entries(&seen), 0, "{}", said(&seen));
-    assert!(!daemons_of(&sandbox).is_empty(), "the tree went away below a process");
+    assert!(!daemons_of(&test_home).is_empty(), "the tree went away below a process");
     drop(stdin);
-    until(|| daemons_of(&sandbox).is_empty());
+    until(|| daemons_of(&test_home).is_empty());
 }
 
 #[test]
 fn run_that_is_killed_leaves_no_mount() {
-    let sandbox = sandbox();
-    let root = root_of(&sandbox, "killed");
-    let mut child = start(&sandbox, "killed", "echo up; exec cat >/dev/null");
+    let test_home = test_home();
+    let root = root_of(&test_home, "killed");
+    let mut child = start(&test_home, "killed", "echo up; exec cat >/dev/null");
     is_up(&mut child);
     assert!(is_mounted(&root));
     child.kill().unwrap();
     child.wait().unwrap();
-    until(|| !is_mounted(&root) && daemons_of(&sandbox).is_empty());
+    until(|| !is_mounted(&root) && daemons_of(&test_home).is_empty());
 }
 
 #[test]
 fn six_runs_of_a_new_space_all_see_it() {
-    let sandbox = sandbox();
+    let test_home = test_home();
     for mode in ["auto", "materialize"] {
         let start = |_: u32| {
             let args = ["--wait", "60", "run", "--mode", mode, CATALOG, mode, "--", "sh", "-c", SEE];
-            sandbox.holofs_command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+            test_home.holofs_command(&args).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
         };
         let children: Vec<Child> = (0..6).map(start).collect();
         for child in children {
@@ -109,39 +109,39 @@ fn six_runs_of_a_new_space_all_see_it() {
 
 #[test]
 fn mount_twice_is_one_mount_and_stays_after_a_run() {
-    let sandbox = sandbox();
-    let mounted = sandbox.mount(CATALOG, "kept", "user", &[]);
-    let again = sandbox.holofs_ok(&["mount", CATALOG, "kept"]);
+    let test_home = test_home();
+    let mounted = test_home.mount(CATALOG, "kept", "user", &[]);
+    let again = test_home.holofs_ok(&["mount", CATALOG, "kept"]);
     assert_eq!(stdout(&again).trim(), mounted.path().to_str().unwrap());
-    assert_ne!(entries(&in_run(&sandbox, "kept", SEE)), 0);
+    assert_ne!(entries(&in_run(&test_home, "kept", SEE)), 0);
     assert!(is_mounted(mounted.path()));
     // `mount` turns the mount of a run into a permanent one.
-    let mut child = start(&sandbox, "made", "echo up; cat >/dev/null");
+    let mut child = start(&test_home, "made", "echo up; cat >/dev/null");
     is_up(&mut child);
-    let made = sandbox.mount(CATALOG, "made", "user", &[]);
+    let made = test_home.mount(CATALOG, "made", "user", &[]);
     drop(child.stdin.take());
     assert!(child.wait().unwrap().success());
     assert!(is_mounted(made.path()));
 }
 
 #[test]
-fn unmount_names_who_uses_the_space_and_waits_for_them_unless_told() {
-    let sandbox = sandbox();
-    let mut child = start(&sandbox, "used", "echo up; cat >/dev/null");
+fn unmount_names_who_uses_the_space_and_waits_for_them_by_default() {
+    let test_home = test_home();
+    let mut child = start(&test_home, "used", "echo up; cat >/dev/null");
     is_up(&mut child);
-    let refused = sandbox.holofs_fails(&["unmount", "used"], exit::BUSY);
+    let refused = test_home.holofs_fails(&["unmount", "used"], exit::BUSY);
     let who = format!("process {} (sh -c echo up; cat >/dev/null)", child.id());
     assert!(stderr(&refused).contains(&who), "{}", stderr(&refused));
-    sandbox.holofs_ok(&["unmount", "used", "--lazy"]);
+    test_home.holofs_ok(&["unmount", "used", "--lazy"]);
     drop(child.stdin.take());
     assert!(child.wait().unwrap().success());
-    until(|| daemons_of(&sandbox).is_empty());
+    until(|| daemons_of(&test_home).is_empty());
 }
 
 #[test]
 fn options_on_a_live_space_are_kept_or_refused() {
-    let sandbox = sandbox();
-    let mounted = sandbox.mount(CATALOG, "live", "user", &["--io", "no-open"]);
+    let test_home = test_home();
+    let mounted = test_home.mount(CATALOG, "live", "user", &["--io", "no-open"]);
     fs::write(mounted.path().join("written"), "x").unwrap();
     let pid = mounted.report()["pid"].as_u64().unwrap();
     for (options, why) in [
@@ -154,7 +154,7 @@ fn options_on_a_live_space_are_kept_or_refused() {
             args.extend(&options);
             args.extend([CATALOG, "live"]);
             args.extend(["--", "true"].iter().filter(|_| command == "run"));
-            let refused = sandbox.holofs_fails(&args, exit::BUSY);
+            let refused = test_home.holofs_fails(&args, exit::BUSY);
             let said = stderr(&refused);
             assert!(said.contains(why) && said.contains(&format!("process {pid}")), "{args:?}: {said}");
         }
@@ -167,8 +167,8 @@ fn run_ends_whatever_copy_of_its_mount_is_in_another_namespace() {
     if !is_root() {
         return skip("mount namespaces need root");
     }
-    let sandbox = sandbox();
-    let mut child = start(&sandbox, "ns", "echo up; cat >/dev/null");
+    let test_home = test_home();
+    let mut child = start(&test_home, "ns", "echo up; cat >/dev/null");
     is_up(&mut child);
     let mut stranger = Command::new("unshare")
         .args(["-m", "sh", "-c", "echo up; cat >/dev/null"])
@@ -183,10 +183,10 @@ fn run_ends_whatever_copy_of_its_mount_is_in_another_namespace() {
     assert!(output.status.success() && started.elapsed() < Duration::from_secs(8), "{}", said(&output));
     assert!(stderr(&output).contains("is unmounted here; a copy of the mount in the namespace of process"));
     // The next run gets it back from there.
-    assert_ne!(entries(&in_run(&sandbox, "ns", SEE)), 0);
+    assert_ne!(entries(&in_run(&test_home, "ns", SEE)), 0);
     drop(stranger.stdin.take());
     stranger.wait().unwrap();
-    until(|| daemons_of(&sandbox).is_empty());
+    until(|| daemons_of(&test_home).is_empty());
 }
 
 #[test]
@@ -194,18 +194,18 @@ fn isolated_run_keeps_no_mount_of_others_alive() {
     if !is_root() {
         return skip("mount namespaces need root");
     }
-    let sandbox = sandbox();
-    let mut other = start(&sandbox, "other", "echo up; cat >/dev/null");
+    let test_home = test_home();
+    let mut other = start(&test_home, "other", "echo up; cat >/dev/null");
     is_up(&mut other);
     let args = ["run", "--isolate", CATALOG, "isolated", "--", "sh", "-c", "echo up; cat >/dev/null"];
-    let mut isolated = sandbox.holofs_command(&args);
+    let mut isolated = test_home.holofs_command(&args);
     let mut isolated = isolated.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     is_up(&mut isolated);
     drop(other.stdin.take());
     let output = other.wait_with_output().unwrap();
     assert!(output.status.success() && !stderr(&output).contains("copy of the mount"), "{}", said(&output));
-    // Its daemon has ended: none of it is in use.
-    sandbox.holofs_ok(&["run", "--fresh", CATALOG, "other", "--", "true"]);
+    // Its daemon has ended, so nothing of it is in use.
+    test_home.holofs_ok(&["run", "--fresh", CATALOG, "other", "--", "true"]);
     drop(isolated.stdin.take());
     isolated.wait().unwrap();
 }
@@ -215,12 +215,12 @@ fn run_gets_a_mount_of_another_namespace() {
     if !is_root() {
         return skip("mount namespaces need root");
     }
-    let sandbox = sandbox();
+    let test_home = test_home();
     let script = format!(
         "{} mount {CATALOG} far >/dev/null && echo up && cat >/dev/null",
         env!("CARGO_BIN_EXE_holofs")
     );
-    let mut other = sandbox
+    let mut other = test_home
         .command("unshare")
         .args(["-m", "sh", "-c", &script])
         .stdin(Stdio::piped())
@@ -228,44 +228,44 @@ fn run_gets_a_mount_of_another_namespace() {
         .spawn()
         .unwrap();
     is_up(&mut other);
-    assert_ne!(entries(&in_run(&sandbox, "far", SEE)), 0);
-    let refused = sandbox.holofs_fails(&["unmount", "far"], exit::BUSY);
+    assert_ne!(entries(&in_run(&test_home, "far", SEE)), 0);
+    let refused = test_home.holofs_fails(&["unmount", "far"], exit::BUSY);
     assert!(stderr(&refused).contains("not mounted here, but in the mount namespace of process"));
     drop(other.stdin.take());
     other.wait().unwrap();
-    sandbox.holofs(&["unmount", "far", "--force"]);
-    until(|| daemons_of(&sandbox).is_empty());
+    test_home.holofs(&["unmount", "far", "--force"]);
+    until(|| daemons_of(&test_home).is_empty());
 }
 
 #[test]
-fn mount_works_right_after_another_hand_unmounted_it() {
+fn mount_works_right_after_another_program_unmounted_it() {
     if !is_root() {
         return skip("umount(8) needs root");
     }
-    let sandbox = sandbox();
+    let test_home = test_home();
     for _ in 0..10 {
-        let path = space_path(&json(&sandbox.holofs_ok(&["mount", CATALOG, "hand", "--json"])));
+        let path = space_path(&json(&test_home.holofs_ok(&["mount", CATALOG, "hand", "--json"])));
         detach(&path);
-        let again = space_path(&json(&sandbox.holofs_ok(&["mount", CATALOG, "hand", "--json"])));
+        let again = space_path(&json(&test_home.holofs_ok(&["mount", CATALOG, "hand", "--json"])));
         assert!(again == path && is_mounted(&path));
-        sandbox.holofs_ok(&["unmount", "hand"]);
+        test_home.holofs_ok(&["unmount", "hand"]);
     }
 }
 
 #[test]
-fn run_starts_nowhere_while_a_detached_tree_has_open_files() {
+fn run_does_not_start_while_a_detached_tree_has_open_files() {
     if !is_root() {
         return skip("umount(8) needs root");
     }
-    let sandbox = sandbox();
-    let path = space_path(&json(&sandbox.holofs_ok(&["mount", CATALOG, "det", "--json"])));
+    let test_home = test_home();
+    let path = space_path(&json(&test_home.holofs_ok(&["mount", CATALOG, "det", "--json"])));
     let open = fs::File::open(path.join("bin/tool")).unwrap();
     detach(&path);
-    let refused = sandbox.holofs(&["--wait", "1", "run", CATALOG, "det", "--", "true"]);
+    let refused = test_home.holofs(&["--wait", "1", "run", CATALOG, "det", "--", "true"]);
     assert!(!refused.status.success(), "{}", said(&refused));
     assert!(stderr(&refused).contains("still serves files that are open"), "{}", said(&refused));
     drop(open);
-    until(|| daemons_of(&sandbox).is_empty());
+    until(|| daemons_of(&test_home).is_empty());
 }
 
 #[test]
@@ -273,15 +273,15 @@ fn unmount_takes_only_our_own_mount() {
     if !is_root() {
         return skip("mounting a tmpfs needs root");
     }
-    let sandbox = sandbox();
-    let path = space_path(&json(&sandbox.holofs_ok(&["mount", CATALOG, "stacked", "--json"])));
+    let test_home = test_home();
+    let path = space_path(&json(&test_home.holofs_ok(&["mount", CATALOG, "stacked", "--json"])));
     run(Command::new("mount").args(["-t", "tmpfs", "tmpfs"]).arg(&path));
     fs::write(path.join("precious"), "x").unwrap();
-    let refused = sandbox.holofs_fails(&["unmount", "stacked"], exit::BUSY);
-    assert!(stderr(&refused).contains("Another mount lies on"), "{}", stderr(&refused));
+    let refused = test_home.holofs_fails(&["unmount", "stacked"], exit::BUSY);
+    assert!(stderr(&refused).contains("Another mount is on top of"), "{}", stderr(&refused));
     assert!(path.join("precious").is_file());
     run(Command::new("umount").arg(&path));
-    sandbox.holofs_ok(&["unmount", "stacked"]);
+    test_home.holofs_ok(&["unmount", "stacked"]);
 }
 
 /// RCC's lock of the space, held until dropped.
@@ -293,46 +293,46 @@ fn rcc_lock(root: &Path) -> fs::File {
 
 #[test]
 fn mount_waits_for_the_lock_of_rcc_no_longer_than_it_may() {
-    let sandbox = sandbox();
-    let root = root_of(&sandbox, "wait");
+    let test_home = test_home();
+    let root = root_of(&test_home, "wait");
     let lock = rcc_lock(&root);
     let started = Instant::now();
-    let refused = sandbox.holofs_fails(&["mount", "--wait", "1", CATALOG, "wait"], exit::BUSY);
+    let refused = test_home.holofs_fails(&["mount", "--wait", "1", CATALOG, "wait"], exit::BUSY);
     assert!(started.elapsed() < Duration::from_secs(8), "{}", said(&refused));
     drop(lock);
-    until(|| daemons_of(&sandbox).is_empty());
+    until(|| daemons_of(&test_home).is_empty());
     assert!(!is_mounted(&root));
 }
 
 #[test]
 fn mount_that_is_killed_while_it_waits_mounts_nothing_later() {
-    let sandbox = sandbox();
-    let root = root_of(&sandbox, "dead");
+    let test_home = test_home();
+    let root = root_of(&test_home, "dead");
     let lock = rcc_lock(&root);
     let mut child =
-        sandbox.holofs_command(&["mount", CATALOG, "dead"]).stderr(Stdio::null()).spawn().unwrap();
+        test_home.holofs_command(&["mount", CATALOG, "dead"]).stderr(Stdio::null()).spawn().unwrap();
     // The command, the supervisor, and the server that waits.
-    until(|| daemons_of(&sandbox).len() == 3);
+    until(|| daemons_of(&test_home).len() == 3);
     child.kill().unwrap();
     child.wait().unwrap();
-    until(|| daemons_of(&sandbox).is_empty());
+    until(|| daemons_of(&test_home).is_empty());
     drop(lock);
     assert!(!is_mounted(&root));
-    sandbox.mount(CATALOG, "dead", "user", &[]).unmount();
+    test_home.mount(CATALOG, "dead", "user", &[]).unmount();
 }
 
 /// The entry of `list` for the space with this root.
-fn listed(sandbox: &Sandbox, root: &Path) -> serde_json::Value {
+fn listed(test_home: &TestHome, root: &Path) -> serde_json::Value {
     let label = root.file_name().unwrap().to_str().unwrap();
-    json(&sandbox.holofs_ok(&["list", "--json"]))[label].clone()
+    json(&test_home.holofs_ok(&["list", "--json"]))[label].clone()
 }
 
 #[test]
-fn list_tells_the_state_and_the_users_of_a_space() {
-    let sandbox = sandbox();
-    let mut child = start(&sandbox, "s", "echo up; cat >/dev/null");
+fn list_shows_the_state_and_the_users_of_a_space() {
+    let test_home = test_home();
+    let mut child = start(&test_home, "s", "echo up; cat >/dev/null");
     is_up(&mut child);
-    let rows = json(&sandbox.holofs_ok(&["list", "--json"]));
+    let rows = json(&test_home.holofs_ok(&["list", "--json"]));
     let row = rows.as_object().unwrap().values().next().unwrap().clone();
     assert_eq!((row["holofs"]["state"].as_str(), row["space"].as_str()), (Some("live"), Some("s")));
     let root = PathBuf::from(row["path"].as_str().unwrap());
@@ -343,23 +343,23 @@ fn list_tells_the_state_and_the_users_of_a_space() {
     let held = fs::File::open(root.join(fs::read_dir(&root).unwrap().next().unwrap().unwrap().file_name()));
     if is_root() {
         detach(&root);
-        assert_eq!(listed(&sandbox, &root)["holofs"]["state"], "leaving");
+        assert_eq!(listed(&test_home, &root)["holofs"]["state"], "leaving");
     }
     drop((held, child.stdin.take()));
     child.wait().unwrap();
-    until(|| daemons_of(&sandbox).is_empty());
-    assert_eq!(listed(&sandbox, &root)["holofs"]["state"], "absent");
-    let files = sandbox.materialize(CATALOG, "f", "user");
-    assert_eq!(listed(&sandbox, &files)["holofs"]["state"], "files");
+    until(|| daemons_of(&test_home).is_empty());
+    assert_eq!(listed(&test_home, &root)["holofs"]["state"], "absent");
+    let files = test_home.materialize(CATALOG, "f", "user");
+    assert_eq!(listed(&test_home, &files)["holofs"]["state"], "files");
 }
 
 #[test]
-fn list_knows_all_of_a_mount_as_soon_as_it_is_there() {
-    let sandbox = sandbox();
+fn list_shows_all_of_a_mount_as_soon_as_it_exists() {
+    let test_home = test_home();
     for round in 0..5 {
         let space = format!("new{round}");
-        let mounted = sandbox.mount(CATALOG, &space, "someone", &[]);
-        let row = listed(&sandbox, mounted.path());
+        let mounted = test_home.mount(CATALOG, &space, "someone", &[]);
+        let row = listed(&test_home, mounted.path());
         let said = ["space", "controller", "blueprint"].map(|field| row[field].as_str().unwrap().to_owned());
         let blueprint = mounted.report()["blueprint"].as_str().unwrap().to_owned();
         assert_eq!(said, [space, "rcc.someone".to_owned(), blueprint]);
@@ -367,15 +367,15 @@ fn list_knows_all_of_a_mount_as_soon_as_it_is_there() {
     }
 }
 
-/// Kills every process of the sandbox's mounts.
-fn kill_daemons(sandbox: &Sandbox) {
-    kill_daemons_but(sandbox, 0);
+/// Kills every process of the home's mounts.
+fn kill_daemons(test_home: &TestHome) {
+    kill_daemons_but(test_home, 0);
 }
 
 /// Like [`kill_daemons`], except for the command `spared`.
-fn kill_daemons_but(sandbox: &Sandbox, spared: u32) {
+fn kill_daemons_but(test_home: &TestHome, spared: u32) {
     until(|| {
-        let pids: Vec<u32> = daemons_of(sandbox).into_iter().filter(|pid| *pid != spared).collect();
+        let pids: Vec<u32> = daemons_of(test_home).into_iter().filter(|pid| *pid != spared).collect();
         for pid in &pids {
             Command::new("kill").args(["-9", &pid.to_string()]).output().unwrap();
         }
@@ -385,46 +385,46 @@ fn kill_daemons_but(sandbox: &Sandbox, spared: u32) {
 
 #[test]
 fn gc_removes_what_was_left_by_commands_that_were_killed() {
-    let sandbox = sandbox();
-    let mounted = sandbox.mount(CATALOG, "dead", "user", &[]);
+    let test_home = test_home();
+    let mounted = test_home.mount(CATALOG, "dead", "user", &[]);
     let root = mounted.path().to_owned();
     let label = root.file_name().unwrap().to_str().unwrap();
-    let base = sandbox.holotree();
+    let base = test_home.holotree();
     // RCC's mark is written after the mount answers; without it the space is not listed later.
     until(|| base.join(format!("{label}.meta")).exists());
     std::mem::forget(mounted);
-    kill_daemons(&sandbox);
-    assert_eq!(listed(&sandbox, &root)["holofs"]["state"], "dead");
-    let state = sandbox.home().join("holofs/spaces").join(label);
+    kill_daemons(&test_home);
+    assert_eq!(listed(&test_home, &root)["holofs"]["state"], "dead");
+    let state = test_home.home().join("holofs/spaces").join(label);
     let tree = base.join(format!("{label}.holofs-tmp"));
     fs::create_dir_all(tree.join("bin")).unwrap();
     fs::write(base.join(format!("{label}.meta.holofs-tmp")), "x").unwrap();
     fs::create_dir_all(state.join("leases")).unwrap();
     fs::write(state.join("leases/1-1"), "{}").unwrap();
     // A space whose state cannot be read blocks no other space.
-    let blocked = sandbox.home().join("holofs/spaces/0000000_0000000_00000000");
+    let blocked = test_home.home().join("holofs/spaces/0000000_0000000_00000000");
     fs::create_dir_all(&blocked).unwrap();
     fs::write(blocked.join("mount.json"), "not JSON").unwrap();
     fs::create_dir_all(blocked.join("lock")).unwrap();
-    let said = json(&sandbox.holofs_ok(&["gc", "--json", "--dry-run"]));
+    let said = json(&test_home.holofs_ok(&["gc", "--json", "--dry-run"]));
     assert_eq!(said["mounts"][0].as_str(), root.to_str());
     assert!(is_mounted(&root) && tree.exists());
-    let said = json(&sandbox.holofs_ok(&["gc", "--json"]));
+    let said = json(&test_home.holofs_ok(&["gc", "--json"]));
     assert_eq!(said["mounts"][0].as_str(), root.to_str(), "{said:#}");
     assert!(!is_mounted(&root) && !tree.exists(), "{said:#}");
     assert!(!base.join(format!("{label}.meta.holofs-tmp")).exists());
     assert!(!state.join("mount.json").exists() && !state.join("leases/1-1").exists(), "{said:#}");
-    assert_eq!(listed(&sandbox, &root)["holofs"]["state"], "absent");
+    assert_eq!(listed(&test_home, &root)["holofs"]["state"], "absent");
 }
 
 #[test]
-fn umount_right_after_a_mount_is_not_busy_because_of_what_is_read_ahead() {
+fn umount_right_after_a_mount_is_not_busy_because_of_readahead() {
     if !is_root() {
         return skip("umount(8) needs root");
     }
-    let sandbox = sandbox();
+    let test_home = test_home();
     // The files that this run reads are read ahead from now on.
-    sandbox.holofs_ok(&[
+    test_home.holofs_ok(&[
         "run",
         CATALOG,
         "ahead",
@@ -433,32 +433,32 @@ fn umount_right_after_a_mount_is_not_busy_because_of_what_is_read_ahead() {
         "-c",
         "cat \"$CONDA_PREFIX\"/*/* >/dev/null 2>&1; true",
     ]);
-    let root = root_of(&sandbox, "ahead");
+    let root = root_of(&test_home, "ahead");
     let mut busy = Vec::new();
     for _ in 0..20 {
-        sandbox.holofs_ok(&["mount", CATALOG, "ahead"]);
+        test_home.holofs_ok(&["mount", CATALOG, "ahead"]);
         let output = Command::new("umount").arg(&root).output().unwrap();
         if !output.status.success() {
             busy.push(stderr(&output));
-            sandbox.holofs_ok(&["unmount", "ahead"]);
+            test_home.holofs_ok(&["unmount", "ahead"]);
         }
     }
     assert!(busy.is_empty(), "{busy:?}");
-    until(|| daemons_of(&sandbox).is_empty());
+    until(|| daemons_of(&test_home).is_empty());
 }
 
 #[test]
 fn run_keeps_its_tree_though_the_server_was_killed() {
-    let sandbox = sandbox();
+    let test_home = test_home();
     let mut child =
-        start(&sandbox, "used", "echo up; cat >/dev/null; cat \"$CONDA_PREFIX\"/identity.yaml | wc -c");
+        start(&test_home, "used", "echo up; cat >/dev/null; cat \"$CONDA_PREFIX\"/identity.yaml | wc -c");
     is_up(&mut child);
-    kill_daemons_but(&sandbox, child.id());
-    let refused = sandbox.holofs_fails(&["run", "--fresh", CATALOG, "used", "--", "true"], exit::BUSY);
+    kill_daemons_but(&test_home, child.id());
+    let refused = test_home.holofs_fails(&["run", "--fresh", CATALOG, "used", "--", "true"], exit::BUSY);
     assert!(stderr(&refused).contains(&format!("process {}", child.id())), "{}", stderr(&refused));
-    sandbox.holofs_fails(&["reset", "used"], exit::BUSY);
+    test_home.holofs_fails(&["reset", "used"], exit::BUSY);
     // The same tree comes back, also for the command that had it.
-    let mounted = sandbox.mount(CATALOG, "used", "user", &[]);
+    let mounted = test_home.mount(CATALOG, "used", "user", &[]);
     drop(child.stdin.take());
     let output = child.wait_with_output().unwrap();
     assert!(output.status.success() && stdout(&output).trim() != "0", "{}", said(&output));
@@ -467,22 +467,23 @@ fn run_keeps_its_tree_though_the_server_was_killed() {
 
 #[test]
 fn mount_keeps_what_rcc_writes_right_after_it() {
-    let sandbox = sandbox();
+    let test_home = test_home();
     for round in 0..6 {
         let space = format!("rcc{round}");
-        let mounted = sandbox.mount(CATALOG, &space, "user", &[]);
-        let beside = |end: &str| {
+        let mounted = test_home.mount(CATALOG, &space, "user", &[]);
+        let sibling = |end: &str| {
             let label = mounted.path().file_name().unwrap().to_str().unwrap().to_owned();
-            sandbox.holotree().join(label + end)
+            test_home.holotree().join(label + end)
         };
         // As RCC does: under its lock, at some moment before or after ours.
-        let lock = fs::File::options().create(true).truncate(false).write(true).open(beside(".lck")).unwrap();
+        let lock =
+            fs::File::options().create(true).truncate(false).write(true).open(sibling(".lck")).unwrap();
         lock.lock().unwrap();
-        fs::write(beside(".new"), "RCC's").unwrap();
-        fs::rename(beside(".new"), beside(".meta")).unwrap();
+        fs::write(sibling(".new"), "RCC's").unwrap();
+        fs::rename(sibling(".new"), sibling(".meta")).unwrap();
         drop(lock);
-        until(|| beside(".use").exists());
-        assert_eq!(fs::read_to_string(beside(".meta")).unwrap(), "RCC's", "round {round}");
+        until(|| sibling(".use").exists());
+        assert_eq!(fs::read_to_string(sibling(".meta")).unwrap(), "RCC's", "round {round}");
         mounted.unmount();
     }
 }

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::golden::{CATALOG, Regime};
 use crate::common::mounted::Mounted;
-use crate::common::sandbox::Sandbox;
+use crate::common::test_home::TestHome;
 use crate::common::{json, run};
 
 const SPACE: &str = "made";
@@ -18,8 +18,8 @@ const PAGE: u64 = 4096;
 /// The size of the file that two threads write and read: that of one readahead.
 const LEN: u64 = 32 * PAGE;
 
-fn mount(sandbox: &Sandbox) -> Mounted<'_> {
-    sandbox.mount(CATALOG, SPACE, "user", &["--io", "no-open"])
+fn mount(test_home: &TestHome) -> Mounted<'_> {
+    test_home.mount(CATALOG, SPACE, "user", &["--io", "no-open"])
 }
 
 /// Writes through the descriptor that created the file, a second one that also reads, and a mapping, and reads through all that can.
@@ -49,33 +49,33 @@ assert os.pread(other, 20000, 0) == want[:5000]
 os.write(maker, b"end")
 assert os.pread(other, 20000, 0) == want[:5000] + bytes(5000) + b"end"
 log = os.open(sys.argv[1] + ".log", os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-with open(sys.argv[1] + ".log", "ab", buffering=0) as beside:
+with open(sys.argv[1] + ".log", "ab", buffering=0) as second_log:
     for line in range(50):
         os.write(log, b"%d one\n" % line)
-        beside.write(b"%d two\n" % line)
+        second_log.write(b"%d two\n" % line)
 with open(sys.argv[1] + ".log") as text:
     assert text.read() == "".join(f"{line} one\n{line} two\n" for line in range(50))
 "#;
 
 #[test]
-fn however_a_file_is_written_while_it_is_made_everyone_sees_it() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mounted = mount(&sandbox);
+fn writes_to_a_file_being_created_are_visible_to_every_reader() {
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = mount(&test_home);
     let path = mounted.path().join("new");
     run(Command::new("python3").args(["-c", EVERY_WAY]).arg(&path));
     let seen = fs::read(&path).unwrap();
-    let requests = json(&sandbox.holofs_ok(&["stats", SPACE, "--json"]))["requests"].clone();
+    let requests = json(&test_home.holofs_ok(&["stats", SPACE, "--json"]))["requests"].clone();
     let asked = |what: &str| requests[what].as_u64().unwrap_or(0);
-    // Both files are created this way, or the kernel learns once that none is.
+    // Both files are created by CREATE; or the kernel learns from the first reply that it is not supported, and uses MKNOD for both.
     assert!(matches!((asked("create"), asked("mknod")), (2, 0) | (1, 2)), "{requests}");
     mounted.unmount();
-    assert_eq!(fs::read(mount(&sandbox).path().join("new")).unwrap(), seen);
+    assert_eq!(fs::read(mount(&test_home).path().join("new")).unwrap(), seen);
 }
 
 #[test]
 fn create_leaves_no_old_byte_to_a_reader() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mounted = mount(&sandbox);
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = mount(&test_home);
     let path = mounted.path().join("counted");
     let maker = OpenOptions::new().write(true).create_new(true).open(&path).unwrap();
     maker.set_len(LEN).unwrap();
@@ -91,7 +91,7 @@ fn create_leaves_no_old_byte_to_a_reader() {
                     for page in 0..LEN / PAGE {
                         let at = usize::try_from(page * PAGE).unwrap();
                         let found = u64::from_le_bytes(content[at..at + 8].try_into().unwrap());
-                        // Each write is of the next page: this is the last one of this page.
+                        // Each write is to the next page, so this is the last one to this page.
                         let newest = least.checked_sub(page).map_or(0, |over| least - over % (LEN / PAGE));
                         assert!(found >= newest, "page {page} has {found} after {least} writes");
                     }

@@ -7,16 +7,16 @@ use std::process::Stdio;
 
 use crate::common::golden::{CATALOG, Regime};
 use crate::common::mounted::is_mounted;
-use crate::common::sandbox::Sandbox;
+use crate::common::test_home::TestHome;
 use crate::common::{exit, json, said, space_path, stderr, stdout};
 
-fn sandbox() -> Sandbox {
-    Sandbox::golden(Regime::Gzip)
+fn test_home() -> TestHome {
+    TestHome::golden(Regime::Gzip)
 }
 
 /// The space `s`, laid out by a command that prints `true`.
-fn laid_out(sandbox: &Sandbox) -> PathBuf {
-    let report = sandbox.holofs_ok(&["mount", CATALOG, "s", "--mode", "materialize", "--json"]);
+fn laid_out(test_home: &TestHome) -> PathBuf {
+    let report = test_home.holofs_ok(&["mount", CATALOG, "s", "--mode", "materialize", "--json"]);
     space_path(&json(&report))
 }
 
@@ -68,23 +68,23 @@ fn change(root: &Path) -> String {
 
 #[test]
 fn diff_and_reset_mean_the_same_for_files_and_for_a_mount() {
-    let sandbox = sandbox();
-    let root = laid_out(&sandbox);
-    assert_eq!(stdout(&sandbox.holofs_ok(&["diff", "s"])), "\n");
+    let test_home = test_home();
+    let root = laid_out(&test_home);
+    assert_eq!(stdout(&test_home.holofs_ok(&["diff", "s"])), "");
     let said_of_files = change(&root);
-    assert_eq!(stdout(&sandbox.holofs_ok(&["diff", "s"])), said_of_files);
-    let mounted = sandbox.mount(CATALOG, "m", "user", &[]);
+    assert_eq!(stdout(&test_home.holofs_ok(&["diff", "s"])), said_of_files);
+    let mounted = test_home.mount(CATALOG, "m", "user", &[]);
     let said_of_mount = change(mounted.path());
-    assert_eq!(stdout(&sandbox.holofs_ok(&["diff", "m"])), said_of_mount);
+    assert_eq!(stdout(&test_home.holofs_ok(&["diff", "m"])), said_of_mount);
     assert_eq!(said_of_files, said_of_mount);
     // One path alone, then everything.
-    sandbox.holofs_ok(&["reset", "s", "zz-new"]);
+    test_home.holofs_ok(&["reset", "s", "zz-new"]);
     assert!(!root.join("zz-new").exists());
     let left: Vec<&str> = said_of_files.lines().filter(|line| !line.contains("zz-new")).collect();
-    assert_eq!(stdout(&sandbox.holofs_ok(&["diff", "s"])), left.join("\n") + "\n");
-    sandbox.holofs_ok(&["reset", "s"]);
-    assert_eq!(stdout(&sandbox.holofs_ok(&["diff", "s", "--verify"])), "\n");
-    let other = space_path(&json(&sandbox.holofs_ok(&["materialize", CATALOG, "other", "--json"])));
+    assert_eq!(stdout(&test_home.holofs_ok(&["diff", "s"])), left.join("\n") + "\n");
+    test_home.holofs_ok(&["reset", "s"]);
+    assert_eq!(stdout(&test_home.holofs_ok(&["diff", "s", "--verify"])), "");
+    let other = space_path(&json(&test_home.holofs_ok(&["materialize", CATALOG, "other", "--json"])));
     let (file, _) = some_of(&root);
     let same = other.join(file.strip_prefix(&root).unwrap());
     assert_eq!(fs::read(file).unwrap().len(), fs::read(same).unwrap().len());
@@ -92,87 +92,87 @@ fn diff_and_reset_mean_the_same_for_files_and_for_a_mount() {
 
 #[test]
 fn verify_finds_a_change_with_its_time_put_back() {
-    let sandbox = sandbox();
-    let root = laid_out(&sandbox);
+    let test_home = test_home();
+    let root = laid_out(&test_home);
     let (file, _) = some_of(&root);
     let time = fs::metadata(&file).unwrap().modified().unwrap();
     let mut content = fs::read(&file).unwrap();
     content[0] ^= 1;
     fs::write(&file, content).unwrap();
     fs::File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
-    assert_ne!(stdout(&sandbox.holofs_ok(&["diff", "s", "--verify"])), "\n");
-    sandbox.holofs_ok(&["reset", "s"]);
-    assert_eq!(stdout(&sandbox.holofs_ok(&["diff", "s", "--verify"])), "\n");
+    assert_ne!(stdout(&test_home.holofs_ok(&["diff", "s", "--verify"])), "");
+    test_home.holofs_ok(&["reset", "s"]);
+    assert_eq!(stdout(&test_home.holofs_ok(&["diff", "s", "--verify"])), "");
 }
 
 #[test]
 fn runs_in_files_find_what_the_last_one_wrote_until_it_is_dropped() {
-    let sandbox = sandbox();
+    let test_home = test_home();
     let run = |more: &[&str], script: &str| {
         let args =
             [&["run", "--mode", "materialize"], more, &[CATALOG, "s", "--", "sh", "-c", script]].concat();
-        stdout(&sandbox.holofs_ok(&args))
+        stdout(&test_home.holofs_ok(&args))
     };
     run(&[], "echo x >\"$CONDA_PREFIX/written\"");
     assert_eq!(run(&[], "cat \"$CONDA_PREFIX/written\""), "x\n");
     assert_eq!(run(&["--fresh"], "ls \"$CONDA_PREFIX/written\" 2>/dev/null || echo gone"), "gone\n");
     run(&[], "echo x >\"$CONDA_PREFIX/written\"");
-    sandbox.holofs_ok(&["materialize", CATALOG, "s", "--fresh"]);
+    test_home.holofs_ok(&["materialize", CATALOG, "s", "--fresh"]);
     assert_eq!(run(&[], "ls \"$CONDA_PREFIX/written\" 2>/dev/null || echo gone"), "gone\n");
 }
 
 #[test]
 fn mount_does_not_hide_what_was_written_to_files() {
-    let sandbox = sandbox();
-    let root = laid_out(&sandbox);
+    let test_home = test_home();
+    let root = laid_out(&test_home);
     // There are no changes: a mount may cover the files.
-    sandbox.mount(CATALOG, "s", "user", &["--mode", "mount"]).unmount();
+    test_home.mount(CATALOG, "s", "user", &["--mode", "mount"]).unmount();
     fs::write(root.join("written"), "x").unwrap();
-    let refused = sandbox.holofs_fails(&["mount", "--mode", "mount", CATALOG, "s"], exit::BUSY);
+    let refused = test_home.holofs_fails(&["mount", "--mode", "mount", CATALOG, "s"], exit::BUSY);
     for word in ["`holofs diff`", "`holofs reset`", "--fresh"] {
         assert!(stderr(&refused).contains(word), "{}", stderr(&refused));
     }
-    let report = json(&sandbox.holofs_ok(&["mount", CATALOG, "s", "--json"]));
+    let report = json(&test_home.holofs_ok(&["mount", CATALOG, "s", "--json"]));
     assert_eq!((report["rung"].as_str(), is_mounted(&root)), (Some("materialize"), false));
-    let seen = sandbox.holofs_ok(&["run", CATALOG, "s", "--", "sh", "-c", "cat \"$CONDA_PREFIX/written\""]);
+    let seen = test_home.holofs_ok(&["run", CATALOG, "s", "--", "sh", "-c", "cat \"$CONDA_PREFIX/written\""]);
     assert_eq!(stdout(&seen), "x");
-    sandbox.mount(CATALOG, "s", "user", &["--fresh"]).unmount();
-    sandbox.holofs_ok(&["reset", "s"]);
-    sandbox.mount(CATALOG, "s", "user", &["--mode", "mount"]).unmount();
+    test_home.mount(CATALOG, "s", "user", &["--fresh"]).unmount();
+    test_home.holofs_ok(&["reset", "s"]);
+    test_home.mount(CATALOG, "s", "user", &["--mode", "mount"]).unmount();
 }
 
 #[test]
 fn unmount_and_du_know_files() {
-    let sandbox = sandbox();
-    let root = laid_out(&sandbox);
-    let report = json(&sandbox.holofs_ok(&["unmount", "s", "--json"]));
+    let test_home = test_home();
+    let root = laid_out(&test_home);
+    let report = json(&test_home.holofs_ok(&["unmount", "s", "--json"]));
     assert_eq!((report["files"].as_bool(), report["path"].as_str()), (Some(true), root.to_str()));
     assert!(root.is_dir());
-    sandbox.holofs_fails(&["unmount", "nobody"], exit::NOT_FOUND);
-    let used = json(&sandbox.holofs_ok(&["du", "s", "--json"]));
+    test_home.holofs_fails(&["unmount", "nobody"], exit::NOT_FOUND);
+    let used = json(&test_home.holofs_ok(&["du", "s", "--json"]));
     assert!(used["laid_out_files"].as_u64() > Some(10), "{used}");
     assert!(used["total_bytes"].as_u64() > used["laid_out_bytes"].as_u64(), "{used}");
 }
 
 #[test]
 fn files_that_a_run_uses_are_not_changed_below_it() {
-    let sandbox = sandbox();
-    laid_out(&sandbox);
+    let test_home = test_home();
+    laid_out(&test_home);
     let script = ["run", "--mode", "materialize", CATALOG, "s", "--", "sh", "-c", "echo up; cat >/dev/null"];
-    let mut command = sandbox.holofs_command(&script);
+    let mut command = test_home.holofs_command(&script);
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut up = [0; 3];
     std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut up).unwrap();
     let who = format!("process {} (sh -c echo up; cat >/dev/null)", child.id());
     for words in [&["reset", "s"][..], &["materialize", CATALOG, "s"], &["unmount", "s"]] {
-        let refused = sandbox.holofs_fails(words, exit::BUSY);
+        let refused = test_home.holofs_fails(words, exit::BUSY);
         assert!(stderr(&refused).contains(&who), "{words:?}: {}", stderr(&refused));
     }
-    sandbox.holofs_fails(&["delete", "s"], exit::BUSY);
-    let beside = sandbox.holofs(&["run", "--mode", "materialize", CATALOG, "s", "--", "true"]);
-    assert!(beside.status.success(), "{}", said(&beside));
+    test_home.holofs_fails(&["delete", "s"], exit::BUSY);
+    let second = test_home.holofs(&["run", "--mode", "materialize", CATALOG, "s", "--", "true"]);
+    assert!(second.status.success(), "{}", said(&second));
     drop(child.stdin.take());
     assert!(child.wait().unwrap().success());
-    sandbox.holofs_ok(&["reset", "s"]);
-    sandbox.holofs_ok(&["delete", "s"]);
+    test_home.holofs_ok(&["reset", "s"]);
+    test_home.holofs_ok(&["delete", "s"]);
 }

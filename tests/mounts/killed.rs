@@ -1,5 +1,5 @@
-//! A server killed at each system call of a change: the change gets the right result, and is done once.
-#![allow(clippy::print_stderr, reason = "numbers are told")]
+//! A server killed at each system call of a change: the change returns the right result, and is done once.
+#![allow(clippy::print_stderr, reason = "prints numbers")]
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, Write};
@@ -11,7 +11,7 @@ use rustix::fs::{CWD, RenameFlags, XattrFlags, renameat_with};
 
 use crate::common::golden::{CATALOG, Regime};
 use crate::common::mounted::server_of;
-use crate::common::sandbox::Sandbox;
+use crate::common::test_home::TestHome;
 use crate::common::{is_root, number_field, skip, until};
 
 /// More calls than any change makes.
@@ -83,7 +83,7 @@ fn kill_at(server: u32, call: usize) -> Child {
     let mut lines = BufReader::new(strace.stderr.take().unwrap());
     lines.read_line(&mut said).unwrap();
     assert!(said.contains("attached"), "{command:?}: {said}");
-    // Nobody reads more of it, and strace must not wait for a reader.
+    // No process reads more of it, and strace must not wait for a reader.
     std::thread::spawn(move || io::copy(&mut lines, &mut io::sink()));
     strace
 }
@@ -93,8 +93,8 @@ fn a_server_killed_at_any_system_call_of_a_change_has_done_it_once_or_its_succes
     if !is_root() || Command::new("strace").arg("-V").output().is_err() {
         return skip("deaths are injected by strace into a mount");
     }
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mount = sandbox.mount(CATALOG, "s", "user", &[]);
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mount = test_home.mount(CATALOG, "s", "user", &[]);
     let supervisor = u32::try_from(number_field(mount.report(), "pid")).unwrap();
     let (mut killed, mut left) = (0, 0);
     for change in changes() {
@@ -113,7 +113,7 @@ fn a_server_killed_at_any_system_call_of_a_change_has_done_it_once_or_its_succes
             let what = format!("{} at call {call}", change.name);
             assert!(applied.is_ok(), "{what}: {applied:?}");
             assert!((change.is_done)(&dir), "{what}: it is not done");
-            // Enough requests for progress: it is no crash loop.
+            // Enough requests to count as progress, so that it is no crash loop.
             (0..30).for_each(|_| assert!(rustix::fs::statfs(mount.path()).is_ok()));
             if server_of(supervisor) == Some(server) {
                 left += 1;

@@ -15,6 +15,7 @@ mod containers;
 mod created;
 mod crowd;
 mod files;
+mod identity;
 mod killed;
 mod model;
 mod mount;

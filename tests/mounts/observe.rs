@@ -1,4 +1,4 @@
-//! Reports about a mount: the numbers of `stats`, `trace` and `report` come from the same requests, so they agree.
+//! Reports about a mount: the numbers of `stats`, `trace` and `report` are from the same requests, so they agree.
 
 use std::fs;
 use std::io::{BufRead as _, Read as _, Write as _};
@@ -8,24 +8,24 @@ use std::process::Command;
 use serde_json::Value;
 
 use crate::common::golden::{CATALOG, Regime};
-use crate::common::sandbox::Sandbox;
+use crate::common::test_home::TestHome;
 use crate::common::{exit, json, number_field, run, said, skip, stderr, stdout};
 
 const SPACE: &str = "watched";
 
-fn stats(sandbox: &Sandbox) -> Value {
-    json(&sandbox.holofs_ok(&["stats", SPACE, "--json"]))
+fn stats(test_home: &TestHome) -> Value {
+    json(&test_home.holofs_ok(&["stats", SPACE, "--json"]))
 }
 
 /// Runs a command in the space, recorded; returns the output of `trace --from`.
-fn traced(sandbox: &Sandbox, more: &[&str], script: &str) -> Value {
-    let file = sandbox.scratch().join("run.trace");
+fn traced(test_home: &TestHome, more: &[&str], script: &str) -> Value {
+    let file = test_home.scratch().join("run.trace");
     let file = file.to_str().unwrap();
     let mut args = vec!["run", CATALOG, "--space", SPACE, "--trace", file, "--no-bytecode"];
     args.extend(more);
     args.extend(["--", "sh", "-c", script]);
-    sandbox.holofs_ok(&args);
-    json(&sandbox.holofs_ok(&["trace", "--from", file, "--json"]))
+    test_home.holofs_ok(&args);
+    json(&test_home.holofs_ok(&["trace", "--from", file, "--json"]))
 }
 
 /// Regular files with content below `dir`, and their bytes.
@@ -43,15 +43,16 @@ fn content_of(dir: &Path) -> (u64, u64) {
 }
 
 #[test]
-fn trace_stats_and_report_tell_the_same_numbers() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mounted = sandbox.mount(CATALOG, SPACE, "user", &[]);
+fn trace_stats_and_report_show_the_same_numbers() {
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = test_home.mount(CATALOG, SPACE, "user", &[]);
     let dir = mounted.path().join("plain");
     let (files, bytes) = content_of(&dir);
     assert!(files > 1);
-    let before = stats(&sandbox);
-    let run = traced(&sandbox, &[], &format!("find {} -type f -exec cat {{}} + > /dev/null", dir.display()));
-    let after = stats(&sandbox);
+    let before = stats(&test_home);
+    let run =
+        traced(&test_home, &[], &format!("find {} -type f -exec cat {{}} + > /dev/null", dir.display()));
+    let after = stats(&test_home);
     // Everything that was read, once, and as many requests as the server counted.
     assert_eq!(number_field(&run["touched"], "files"), files);
     assert_eq!(number_field(&run["touched"], "bytes"), bytes, "no file of it is larger than a chunk");
@@ -71,27 +72,27 @@ fn trace_stats_and_report_tell_the_same_numbers() {
     assert!(inflated <= ingested(&after), "{inflated} blobs inflated, {} ingested", ingested(&after));
     // The same for the report, which reads the profile that the mount leaves.
     mounted.unmount();
-    let page = sandbox.scratch().join("report.html");
-    let report = json(&sandbox.holofs_ok(&["report", CATALOG, "-o", page.to_str().unwrap(), "--json"]));
+    let page = test_home.scratch().join("report.html");
+    let report = json(&test_home.holofs_ok(&["report", CATALOG, "-o", page.to_str().unwrap(), "--json"]));
     assert_eq!(report["touched"], run["touched"]);
 }
 
 #[test]
 fn trace_shows_where_the_bytes_were() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
+    let test_home = TestHome::golden(Regime::Gzip);
     let script = "cd $HOLOTREE_SPACE_ROOT 2>/dev/null || cd \"$1\"; cat plain/no-needle.txt; echo new > plain/written; true";
-    let space = sandbox.mount(CATALOG, SPACE, "user", &[]);
+    let space = test_home.mount(CATALOG, SPACE, "user", &[]);
     let root = space.path().to_owned();
     let script =
         script.replace("cd $HOLOTREE_SPACE_ROOT 2>/dev/null || cd \"$1\"", &format!("cd {}", root.display()));
-    let first = traced(&sandbox, &[], &script);
+    let first = traced(&test_home, &[], &script);
     let file =
         first["files"].as_array().unwrap().iter().find(|file| file["path"] == "plain/no-needle.txt").unwrap();
     assert_eq!(file["origin"], "blob", "the first read of a blob inflates it: {first:#}");
     space.unmount();
-    let space = sandbox.mount(CATALOG, SPACE, "user", &["--profile", "off"]);
+    let space = test_home.mount(CATALOG, SPACE, "user", &["--profile", "off"]);
     let second =
-        traced(&sandbox, &[], &format!("cat {0}/plain/no-needle.txt {0}/plain/written", root.display()));
+        traced(&test_home, &[], &format!("cat {0}/plain/no-needle.txt {0}/plain/written", root.display()));
     let origins: Vec<_> =
         second["files"].as_array().unwrap().iter().map(|file| file["origin"].as_str().unwrap()).collect();
     assert_eq!(origins, ["raw", "written"]);
@@ -100,12 +101,12 @@ fn trace_shows_where_the_bytes_were() {
 
 #[test]
 fn trace_is_written_for_perfetto_also_of_a_read_only_mount() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let chrome = sandbox.scratch().join("chrome.json");
+    let test_home = TestHome::golden(Regime::Gzip);
+    let chrome = test_home.scratch().join("chrome.json");
     let args = ["trace", CATALOG, "--space", SPACE, "--chrome", chrome.to_str().unwrap(), "--json"];
     let script = ["--", "sh", "-c", "cat plain/no-needle.txt > /dev/null; exit 3"];
-    let space = sandbox.mount(CATALOG, SPACE, "user", &["--read-only"]);
-    let mut command = sandbox.holofs_command(&[&args[..], &script[..]].concat());
+    let space = test_home.mount(CATALOG, SPACE, "user", &["--read-only"]);
+    let mut command = test_home.holofs_command(&[&args[..], &script[..]].concat());
     let output = command.current_dir(space.path()).output().unwrap();
     assert_eq!(
         output.status.code(),
@@ -124,11 +125,11 @@ fn trace_is_written_for_perfetto_also_of_a_read_only_mount() {
 
 #[test]
 fn summary_is_appended_for_a_ci_job() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let file = sandbox.scratch().join("summary.md");
+    let test_home = TestHome::golden(Regime::Gzip);
+    let file = test_home.scratch().join("summary.md");
     for round in 1..=2 {
         let mut command =
-            sandbox.holofs_command(&["run", CATALOG, "--summary", "--", "sh", "-c", "cat \"$0\" | wc -c"]);
+            test_home.holofs_command(&["run", CATALOG, "--summary", "--", "sh", "-c", "cat \"$0\" | wc -c"]);
         let output = command.arg("/etc/passwd").env("GITHUB_STEP_SUMMARY", &file).output().unwrap();
         assert!(output.status.success(), "{}", crate::common::said(&output));
         assert!(
@@ -144,7 +145,7 @@ fn summary_is_appended_for_a_ci_job() {
     }
 }
 
-/// Every line of the text format is a comment or a sample; every sample belongs to a family that was announced before it.
+/// Checks that every line of the text format is a comment or a sample, and every sample belongs to a family declared before it.
 fn check_exposition(page: &str) -> Vec<(String, f64)> {
     let mut families: Vec<&str> = Vec::new();
     let mut samples = Vec::new();
@@ -176,12 +177,12 @@ for family in parse(sys.stdin.read()):
 
 #[test]
 fn metrics_are_what_prometheus_reads_and_agree_with_stats() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mounted = sandbox.mount(CATALOG, SPACE, "user", &[]);
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = test_home.mount(CATALOG, SPACE, "user", &[]);
     fs::read(mounted.path().join("plain/no-needle.txt")).unwrap();
-    let file = sandbox.scratch().join("holofs.prom");
-    let before = stats(&sandbox);
-    sandbox.holofs_ok(&["metrics", "--disk", "--output", file.to_str().unwrap()]);
+    let file = test_home.scratch().join("holofs.prom");
+    let before = stats(&test_home);
+    test_home.holofs_ok(&["metrics", "--disk", "--output", file.to_str().unwrap()]);
     let page = fs::read_to_string(&file).unwrap();
     let mode = std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&file).unwrap().permissions());
     assert_eq!(mode & 0o777, 0o644, "node_exporter is another user");
@@ -199,13 +200,13 @@ fn metrics_are_what_prometheus_reads_and_agree_with_stats() {
         number_field(&before["counts"], "bytes_read") as f64
     );
     assert_eq!(value("holofs_space_answers", SPACE), 1.0);
-    let df = json(&sandbox.holofs_ok(&["df", "--json"]));
+    let df = json(&test_home.holofs_ok(&["df", "--json"]));
     assert_eq!(
         value("holofs_disk_bytes", "part=\"blobs\""),
         number_field(&df["parts"]["blobs"], "bytes") as f64
     );
-    // And by the client's own parser.
-    let python = sandbox.scratch().join("python");
+    // The client's own parser agrees.
+    let python = test_home.scratch().join("python");
     let pip = [
         "-m",
         "pip",
@@ -227,9 +228,9 @@ fn metrics_are_what_prometheus_reads_and_agree_with_stats() {
 }
 
 #[test]
-fn metrics_are_served_to_who_asks_and_to_nobody_for_long() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mut command = sandbox.holofs_command(&["metrics", "--listen", "127.0.0.1:0"]);
+fn metrics_are_served_and_slow_clients_are_dropped() {
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mut command = test_home.holofs_command(&["metrics", "--listen", "127.0.0.1:0"]);
     let mut server = command.stderr(std::process::Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     std::io::BufReader::new(server.stderr.take().unwrap()).read_line(&mut line).unwrap();
@@ -242,7 +243,7 @@ fn metrics_are_served_to_who_asks_and_to_nobody_for_long() {
         stream.read_to_string(&mut answer).unwrap();
         answer
     };
-    // Somebody who says nothing keeps others waiting for two seconds at most.
+    // A silent client blocks others for at most two seconds.
     let silent = std::net::TcpStream::connect(address).unwrap();
     let answer = ask("GET /metrics HTTP/1.1\r\nHost: x\r\n\r\n");
     assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
@@ -257,7 +258,7 @@ fn metrics_are_served_to_who_asks_and_to_nobody_for_long() {
     server.wait().unwrap();
 }
 
-/// Runs `holofs top` in a terminal of its own, presses a key once the screen is there, and prints how it ended.
+/// Runs `holofs top` in a new terminal, presses a key once the screen is drawn, and prints how it ended.
 const PTY: &str = r#"
 import fcntl, os, pty, select, struct, sys, termios, time
 pid, fd = pty.fork()
@@ -286,26 +287,26 @@ print("asked" if asked else "not asked", os.waitstatus_to_exitcode(status), b"\x
 
 #[test]
 fn top_shows_live_spaces_in_a_terminal_until_q_and_prints_elsewhere() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    assert_eq!(stdout(&sandbox.holofs_ok(&["top"])), "No space is mounted\n");
-    let mounted = sandbox.mount(CATALOG, SPACE, "user", &[]);
+    let test_home = TestHome::golden(Regime::Gzip);
+    assert_eq!(stdout(&test_home.holofs_ok(&["top"])), "No space is mounted\n");
+    let mounted = test_home.mount(CATALOG, SPACE, "user", &[]);
     fs::read(mounted.path().join("plain/no-needle.txt")).unwrap();
-    let text = stdout(&sandbox.holofs_ok(&["top", "--once"]));
+    let text = stdout(&test_home.holofs_ok(&["top", "--once"]));
     assert!(text.starts_with("Space"), "{text}");
     assert!(text.contains("watched") && text.contains("\nread "), "{text}");
-    let sample = json(&sandbox.holofs_ok(&["top", "--json"]));
+    let sample = json(&test_home.holofs_ok(&["top", "--json"]));
     assert_eq!(sample["spaces"][0]["space"], SPACE);
-    assert_eq!(sample["spaces"][0]["stats"]["requests"]["read"], stats(&sandbox)["requests"]["read"]);
-    let mut python = sandbox.command("python3");
+    assert_eq!(sample["spaces"][0]["stats"]["requests"]["read"], stats(&test_home)["requests"]["read"]);
+    let mut python = test_home.command("python3");
     let shown = run(python.args(["-c", PTY, env!("CARGO_BIN_EXE_holofs"), SPACE]).env("TERM", "xterm"));
     assert_eq!(stdout(&shown), "asked 0 True True\n", "q ends it, and the terminal is given back");
 }
 
 #[test]
-fn explain_tells_layer_content_and_place_of_a_path() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mounted = sandbox.mount(CATALOG, SPACE, "user", &[]);
-    let explain = |path: &Path| json(&sandbox.holofs_ok(&["explain", path.to_str().unwrap(), "--json"]));
+fn explain_shows_layer_content_and_place_of_a_path() {
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = test_home.mount(CATALOG, SPACE, "user", &[]);
+    let explain = |path: &Path| json(&test_home.holofs_ok(&["explain", path.to_str().unwrap(), "--json"]));
     let file = mounted.path().join("plain/no-needle.txt");
     let plain = explain(&file);
     assert_eq!((&plain["layer"], &plain["is_untouched_time"]), (&Value::from("catalog"), &Value::from(true)));
@@ -323,31 +324,31 @@ fn explain_tells_layer_content_and_place_of_a_path() {
     assert_eq!(explain(&mounted.path().join("plain/x.pyc"))["layer"], "bytecode");
     assert_eq!(explain(mounted.path())["kind"], "directory");
     assert!(
-        stdout(&sandbox.holofs_ok(&["explain", file.to_str().unwrap()]))
-            .contains("written: made or changed in this space")
+        stdout(&test_home.holofs_ok(&["explain", file.to_str().unwrap()]))
+            .contains("written: created or changed in this space")
     );
-    sandbox.holofs_fails(&["explain", sandbox.scratch().to_str().unwrap()], exit::NOT_FOUND);
-    let long = stdout(&sandbox.holofs_ok(&["list", "--long"]));
+    test_home.holofs_fails(&["explain", test_home.scratch().to_str().unwrap()], exit::NOT_FOUND);
+    let long = stdout(&test_home.holofs_ok(&["list", "--long"]));
     assert!(long.contains("  used by    nobody") && long.contains("  served by  process "), "{long}");
-    let long = json(&sandbox.holofs_ok(&["catalogs", "--long", "--json"]));
+    let long = json(&test_home.holofs_ok(&["catalogs", "--long", "--json"]));
     let golden = &long[crate::common::golden::BLUEPRINT];
     assert!(golden["file"].as_str().unwrap().ends_with(CATALOG) && golden["id"].is_string(), "{golden:#}");
-    let df = json(&sandbox.holofs_ok(&["df", "--json"]));
+    let df = json(&test_home.holofs_ok(&["df", "--json"]));
     assert_eq!(golden["usage"], df["catalogs"][0]);
 }
 
 #[test]
 fn explain_knows_a_space_of_plain_files_and_the_log_can_be_json() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let root = sandbox.materialize(CATALOG, "files", "user");
-    let explain = |path: &Path| json(&sandbox.holofs_ok(&["explain", path.to_str().unwrap(), "--json"]));
+    let test_home = TestHome::golden(Regime::Gzip);
+    let root = test_home.materialize(CATALOG, "files", "user");
+    let explain = |path: &Path| json(&test_home.holofs_ok(&["explain", path.to_str().unwrap(), "--json"]));
     let file = root.join("plain/no-needle.txt");
     assert_eq!(explain(&file)["layer"], "catalog");
     fs::remove_file(&file).unwrap();
     fs::write(&file, "changed").unwrap();
     assert_eq!(explain(&file)["layer"], "written");
-    let said = sandbox.holofs_ok(&["-vv", "--log-format", "json", "top", "--json"]);
-    let more = sandbox.holofs_ok(&["-vv", "--log-format", "json", "list"]);
+    let said = test_home.holofs_ok(&["-vv", "--log-format", "json", "top", "--json"]);
+    let more = test_home.holofs_ok(&["-vv", "--log-format", "json", "list"]);
     for line in stderr(&said).lines().chain(stderr(&more).lines()) {
         let record: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line}"));
         assert!(

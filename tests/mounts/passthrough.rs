@@ -1,6 +1,6 @@
 //! The second way of reading (`--io passthrough`): the kernel itself reads the stores, and every law of a space still holds.
 //!
-//! `HOLOFS_IO=passthrough cargo test` runs all other tests of mounts in this way too; this file has the tests of its special cases.
+//! `HOLOFS_IO=passthrough cargo test` also runs all other tests of mounts in this way; this file tests its special cases.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test helper fails loudly")]
 
@@ -14,7 +14,7 @@ use std::process::Command;
 use crate::common::compare::assert_same_space;
 use crate::common::golden::{self, CATALOG, IDENTITY, Regime};
 use crate::common::mounted::{Mounted, server};
-use crate::common::sandbox::Sandbox;
+use crate::common::test_home::TestHome;
 use holofs::sys::fs::map::Mapped;
 
 use crate::common::{copy_program, is_root, json, run, skip, stderr, store_hash, text_field, until};
@@ -26,17 +26,17 @@ const ESTALE: i32 = 116;
 const ETXTBSY: i32 = 26;
 const O_TRUNC: i32 = 0o1000;
 
-/// Nothing is read ahead: all descriptors of a file are of the kind of the first one, and one that is opened before its relocated file
-/// exists is cached.
+/// Without readahead: all descriptors of a file are of the same kind as the first one, and one that is opened before its relocated file exists
+/// is cached.
 const ARGS: [&str; 6] = ["--mode", "mount", "--io", "passthrough", "--profile", "off"];
 
 /// A mount with passthrough; `None`, with a message, where that is not possible.
-fn mount(sandbox: &Sandbox) -> Option<Mounted<'_>> {
+fn mount(test_home: &TestHome) -> Option<Mounted<'_>> {
     if !is_root() {
         skip("passing files through needs root");
         return None;
     }
-    let mounted = sandbox.mount(CATALOG, SPACE, "user", &ARGS);
+    let mounted = test_home.mount(CATALOG, SPACE, "user", &ARGS);
     let report = mounted.report().clone();
     if report["io"] == "no-open" {
         assert!(!text_field(&report, "io_reason").is_empty());
@@ -50,27 +50,26 @@ fn mount(sandbox: &Sandbox) -> Option<Mounted<'_>> {
     Some(mounted)
 }
 
-fn stats(sandbox: &Sandbox) -> serde_json::Value {
-    json(&sandbox.holofs_ok(&["stats", SPACE, "--json"]))
+fn stats(test_home: &TestHome) -> serde_json::Value {
+    json(&test_home.holofs_ok(&["stats", SPACE, "--json"]))
 }
 
-fn requests(sandbox: &Sandbox, opcode: &str) -> u64 {
-    stats(sandbox)["requests"][opcode].as_u64().unwrap_or_default()
+fn requests(test_home: &TestHome, opcode: &str) -> u64 {
+    stats(test_home)["requests"][opcode].as_u64().unwrap_or_default()
 }
 
-fn passed(sandbox: &Sandbox) -> u64 {
-    stats(sandbox)["counts"]["passed_through"].as_u64().unwrap_or_default()
+fn passed(test_home: &TestHome) -> u64 {
+    stats(test_home)["counts"]["passed_through"].as_u64().unwrap_or_default()
 }
 
-/// Where the state of the space is.
-fn state_of(sandbox: &Sandbox, mounted: &Mounted<'_>) -> PathBuf {
-    sandbox.home().join("holofs/spaces").join(text_field(mounted.report(), "label"))
+/// The directory with the state of the space.
+fn state_of(test_home: &TestHome, mounted: &Mounted<'_>) -> PathBuf {
+    test_home.home().join("holofs/spaces").join(text_field(mounted.report(), "label"))
 }
 
-/// Waits until the relocated files exist, which are passed through from then on: the thread that makes them has started and
-/// ended.
-fn relocated(sandbox: &Sandbox, mounted: &Mounted<'_>) {
-    let dir = state_of(sandbox, mounted).join("relocated");
+/// Waits until the relocated files exist, which use passthrough from then on: the thread that creates them has started and ended.
+fn relocated(test_home: &TestHome, mounted: &Mounted<'_>) {
+    let dir = state_of(test_home, mounted).join("relocated");
     let in_it =
         |dir: &Path| fs::read_dir(dir).into_iter().flatten().flatten().next().map(|entry| entry.path());
     until(|| in_it(&dir).is_some_and(|catalog| in_it(&catalog).is_some()));
@@ -85,22 +84,22 @@ fn open(path: &Path) -> io::Result<File> {
 
 #[test]
 fn everything_looks_the_same_and_no_byte_goes_through_the_daemon() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let restored = golden::unpack_restored(Regime::Gzip, &sandbox.scratch());
-    let Some(mounted) = mount(&sandbox) else { return };
-    relocated(&sandbox, &mounted);
-    let (opened, reads) = (requests(&sandbox, "open"), requests(&sandbox, "read"));
+    let test_home = TestHome::golden(Regime::Gzip);
+    let restored = golden::unpack_restored(Regime::Gzip, &test_home.scratch());
+    let Some(mounted) = mount(&test_home) else { return };
+    relocated(&test_home, &mounted);
+    let (opened, reads) = (requests(&test_home, "open"), requests(&test_home, "read"));
     for file in FILES {
         assert!(fs::read(mounted.path().join(file)).unwrap().len() > 10, "{file}");
     }
-    assert_eq!(passed(&sandbox), 3);
-    assert_eq!(requests(&sandbox, "read"), reads);
-    assert_eq!(requests(&sandbox, "open"), opened + 3);
-    until(|| requests(&sandbox, "release") == requests(&sandbox, "open"));
+    assert_eq!(passed(&test_home), 3);
+    assert_eq!(requests(&test_home, "read"), reads);
+    assert_eq!(requests(&test_home, "open"), opened + 3);
+    until(|| requests(&test_home, "release") == requests(&test_home, "open"));
     assert_same_space(mounted.path(), &restored);
-    assert_eq!(stats(&sandbox)["fallbacks"], serde_json::json!({}));
+    assert_eq!(stats(&test_home)["fallbacks"], serde_json::json!({}));
     // Directories are opened once and listings are cached, as without passthrough.
-    assert_eq!(requests(&sandbox, "opendir"), 1);
+    assert_eq!(requests(&test_home, "opendir"), 1);
 }
 
 /// A way to write to the file; returns its new content.
@@ -144,30 +143,30 @@ const WAYS: [Way; 7] = [
 
 #[test]
 fn however_a_file_is_written_its_readers_keep_theirs_and_the_stores_are_untouched() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
+    let test_home = TestHome::golden(Regime::Gzip);
     for (way, write) in WAYS {
-        let Some(mounted) = mount(&sandbox) else { return };
-        relocated(&sandbox, &mounted);
+        let Some(mounted) = mount(&test_home) else { return };
+        relocated(&test_home, &mounted);
         let readers: Vec<(PathBuf, File)> = FILES
             .map(|file| mounted.path().join(file))
             .map(|path| (path.clone(), File::open(path).unwrap()))
             .into();
-        let stats = stats(&sandbox);
-        let log = || fs::read_to_string(state_of(&sandbox, &mounted).join("log")).unwrap_or_default();
+        let stats = stats(&test_home);
+        let log = || fs::read_to_string(state_of(&test_home, &mounted).join("log")).unwrap_or_default();
         assert_eq!(stats["counts"]["passed_through"], 3, "{way}: {stats:#}\n{}", log());
-        let [library, raw] = [sandbox.hololib().join("library"), sandbox.home().join("holofs/raw")];
+        let [library, raw] = [test_home.hololib().join("library"), test_home.home().join("holofs/raw")];
         let before = [store_hash::of(&library), store_hash::of(&raw)];
         for (path, reader) in &readers {
-            let told = format!("{way} to {}", path.display());
+            let text = format!("{way} to {}", path.display());
             let (old, mapped, ino) =
                 (fs::read(path).unwrap(), Mapped::new(reader).unwrap(), fs::metadata(path).unwrap().ino());
-            let expected = write(path, old.clone()).unwrap_or_else(|error| panic!("{told}: {error}"));
-            assert!(fs::read(path).unwrap() == expected, "{told}: others see something else");
-            assert_eq!(fs::metadata(path).unwrap().len(), expected.len() as u64, "{told}");
-            assert_eq!(fs::metadata(path).unwrap().ino(), ino, "{told}");
+            let expected = write(path, old.clone()).unwrap_or_else(|error| panic!("{text}: {error}"));
+            assert!(fs::read(path).unwrap() == expected, "{text}: others see something else");
+            assert_eq!(fs::metadata(path).unwrap().len(), expected.len() as u64, "{text}");
+            assert_eq!(fs::metadata(path).unwrap().ino(), ino, "{text}");
             let mut kept = vec![0; old.len()];
             reader.read_exact_at(&mut kept, 0).unwrap();
-            assert!(kept == old && mapped[..] == old[..], "{told}: a reader's bytes changed");
+            assert!(kept == old && mapped[..] == old[..], "{text}: a reader's bytes changed");
         }
         let seen: Vec<_> = readers.iter().map(|(path, _)| fs::read(path).unwrap()).collect();
         drop(readers);
@@ -175,24 +174,24 @@ fn however_a_file_is_written_its_readers_keep_theirs_and_the_stores_are_untouche
         store_hash::assert_unchanged(&raw, &before[1]);
         // Without passthrough it is the same space.
         mounted.unmount();
-        let other = sandbox.mount(CATALOG, SPACE, "user", &["--io", "no-open"]);
+        let other = test_home.mount(CATALOG, SPACE, "user", &["--io", "no-open"]);
         for (file, seen) in FILES.iter().zip(seen) {
             assert!(fs::read(other.path().join(file)).unwrap() == seen, "{way} to {file} is gone");
         }
         other.unmount();
-        sandbox.holofs_ok(&["reset", SPACE]);
+        test_home.holofs_ok(&["reset", SPACE]);
     }
 }
 
 #[test]
 fn passthrough_gives_a_reader_no_way_to_a_writable_store() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let Some(mounted) = mount(&sandbox) else { return };
-    relocated(&sandbox, &mounted);
+    let test_home = TestHome::golden(Regime::Gzip);
+    let Some(mounted) = mount(&test_home) else { return };
+    relocated(&test_home, &mounted);
     let reader = File::open(mounted.path().join("plain/inner.gz")).unwrap();
-    assert_eq!(passed(&sandbox), 1);
+    assert_eq!(passed(&test_home), 1);
     let mapped = Mapped::new(&reader).unwrap();
-    let raw = sandbox.home().join("holofs/raw");
+    let raw = test_home.home().join("holofs/raw");
     let before = store_hash::of(&raw);
     let start = mapped.as_ptr() as usize;
     let entries = fs::read_dir("/proc/self/map_files").unwrap().map(|entry| entry.unwrap().path());
@@ -212,12 +211,12 @@ fn passthrough_gives_a_reader_no_way_to_a_writable_store() {
 
 #[test]
 fn passthrough_shows_what_was_written_by_every_name_of_a_file() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let Some(mounted) = mount(&sandbox) else { return };
+    let test_home = TestHome::golden(Regime::Gzip);
+    let Some(mounted) = mount(&test_home) else { return };
     let (one, other) = (mounted.path().join("plain/inner.gz"), mounted.path().join("name"));
     fs::hard_link(&one, &other).unwrap();
     let reader = File::open(&one).unwrap();
-    assert_eq!(passed(&sandbox), 1, "another name changes no byte");
+    assert_eq!(passed(&test_home), 1, "another name changes no byte");
     OpenOptions::new().append(true).open(&other).unwrap().write_all(b"more").unwrap();
     let content = fs::read(&other).unwrap();
     assert!(content.ends_with(b"more"));
@@ -237,10 +236,10 @@ fn passthrough_shows_what_was_written_by_every_name_of_a_file() {
 fn readers_and_writers_at_once_meet_no_error_and_lose_nothing() {
     const WRITERS: u64 = 3;
     const ROUNDS: u64 = 40;
-    let sandbox = Sandbox::golden(Regime::Gzip);
+    let test_home = TestHome::golden(Regime::Gzip);
     let files = ["plain/big-5MB.bin", "plain/inner.gz", "bin/tool", "plain/no-needle.txt"];
     for file in files {
-        let Some(mounted) = mount(&sandbox) else { return };
+        let Some(mounted) = mount(&test_home) else { return };
         let path = mounted.path().join(file);
         let place = |writer| (1 << 20) + writer * 8;
         let write = |writer: u64| {
@@ -251,7 +250,7 @@ fn readers_and_writers_at_once_meet_no_error_and_lose_nothing() {
                 assert_eq!(
                     u64::from_le_bytes(found),
                     round,
-                    "{file}: writer {writer} does not see what he wrote"
+                    "{file}: writer {writer} does not see its own data"
                 );
             }
         };
@@ -274,7 +273,7 @@ fn readers_and_writers_at_once_meet_no_error_and_lose_nothing() {
             let at = usize::try_from(place(writer)).unwrap();
             assert_eq!(content[at..at + 8], ROUNDS.to_le_bytes(), "{file}");
         }
-        assert_eq!(stats(&sandbox)["fallbacks"].get("passthrough of a file"), None);
+        assert_eq!(stats(&test_home)["fallbacks"].get("passthrough of a file"), None);
     }
 }
 
@@ -283,17 +282,17 @@ fn passthrough_runs_a_program_which_is_busy_as_long_as_it_runs() {
     if !is_root() {
         return skip("passing files through needs root");
     }
-    let sandbox = Sandbox::new();
-    let stage = sandbox.holotree().join(IDENTITY);
+    let test_home = TestHome::new();
+    let stage = test_home.holotree().join(IDENTITY);
     fs::create_dir_all(stage.join("bin")).unwrap();
     copy_program("/bin/sleep", stage.join("bin/sleep"));
-    fs::write(sandbox.scratch().join("name"), "sleeper").unwrap();
-    let catalog = sandbox.record(&stage, &sandbox.scratch().join("name"));
+    fs::write(test_home.scratch().join("name"), "sleeper").unwrap();
+    let catalog = test_home.record(&stage, &test_home.scratch().join("name"));
     fs::remove_dir_all(&stage).unwrap();
-    let mounted = sandbox.mount(&catalog, SPACE, "user", &["--io", "passthrough"]);
+    let mounted = test_home.mount(&catalog, SPACE, "user", &["--io", "passthrough"]);
     let program = mounted.path().join("bin/sleep");
     run(Command::new(&program).arg("0"));
-    assert!(mounted.report()["io"] == "no-open" || passed(&sandbox) > 0);
+    assert!(mounted.report()["io"] == "no-open" || passed(&test_home) > 0);
     let mut running = Command::new(&program).arg("60").spawn().unwrap();
     until(|| fs::read_link(format!("/proc/{}/exe", running.id())).is_ok_and(|exe| exe == program));
     assert_eq!(open(&program).unwrap_err().raw_os_error(), Some(ETXTBSY));
@@ -304,8 +303,8 @@ fn passthrough_runs_a_program_which_is_busy_as_long_as_it_runs() {
 
 #[test]
 fn passthrough_keeps_readers_of_a_killed_daemon_and_loses_nothing() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let Some(mounted) = mount(&sandbox) else { return };
+    let test_home = TestHome::golden(Regime::Gzip);
+    let Some(mounted) = mount(&test_home) else { return };
     let path = mounted.path().join("plain/big-5MB.bin");
     let (old, reader) = (fs::read(&path).unwrap(), File::open(&path).unwrap());
     open(&path).unwrap().write_all_at(b"WRITTEN", 3).unwrap();
@@ -316,7 +315,7 @@ fn passthrough_keeps_readers_of_a_killed_daemon_and_loses_nothing() {
     reader.read_exact_at(&mut kept, 0).unwrap();
     assert!(kept == old);
     drop(reader);
-    let again = mount(&sandbox).unwrap();
+    let again = mount(&test_home).unwrap();
     assert_eq!(
         fs::read(again.path().join("plain/big-5MB.bin")).unwrap()[..10],
         [&old[..3], b"WRITTEN"].concat()
@@ -325,33 +324,33 @@ fn passthrough_keeps_readers_of_a_killed_daemon_and_loses_nothing() {
 }
 
 #[test]
-fn passthrough_falls_back_to_no_open_where_the_kernel_refuses_and_says_so() {
+fn passthrough_falls_back_to_no_open_where_the_kernel_refuses_and_reports_it() {
     let unshare = Command::new("unshare").args(["-Urm", "true"]).output();
     if !is_root() || !unshare.is_ok_and(|output| output.status.success()) {
         return skip("a user namespace needs unshare, and /dev/fuse in it root");
     }
-    let sandbox = Sandbox::golden(Regime::Gzip);
+    let test_home = TestHome::golden(Regime::Gzip);
     let script = format!(
         "set -e; h={}; $h mount {CATALOG} {SPACE} --io passthrough --mode mount --json; \
          cat {}/holotree/*/plain/no-needle.txt > /dev/null; $h stats {SPACE} --json; $h unmount {SPACE}",
         env!("CARGO_BIN_EXE_holofs"),
-        sandbox.home().display()
+        test_home.home().display()
     );
-    let mut command = sandbox.command("unshare");
+    let mut command = test_home.command("unshare");
     let output = run(command.args(["-Urm", "sh", "-c", &script]));
-    let told: Vec<serde_json::Value> = serde_json::Deserializer::from_slice(&output.stdout)
+    let text: Vec<serde_json::Value> = serde_json::Deserializer::from_slice(&output.stdout)
         .into_iter()
         .take(2)
         .map(Result::unwrap)
         .collect();
-    assert_eq!(text_field(&told[0], "io"), "no-open");
-    let reason = text_field(&told[0], "io_reason");
+    assert_eq!(text_field(&text[0], "io"), "no-open");
+    let reason = text_field(&text[0], "io_reason");
     assert!(reason.contains("not permitted") && reason.ends_with("using no-open"), "{reason}");
     assert_eq!(stderr(&output).matches(&reason).count(), 1, "{}", stderr(&output));
-    assert_eq!(text_field(&told[1], "io"), "no-open");
-    assert_eq!(told[1]["fallbacks"]["passthrough"]["reason"], reason.as_str());
-    assert_eq!(told[1]["requests"]["release"], serde_json::Value::Null, "no-open has no RELEASE");
-    assert_eq!(told[1]["requests"]["open"], 1);
+    assert_eq!(text_field(&text[1], "io"), "no-open");
+    assert_eq!(text[1]["fallbacks"]["passthrough"]["reason"], reason.as_str());
+    assert_eq!(text[1]["requests"]["release"], serde_json::Value::Null, "no-open has no RELEASE");
+    assert_eq!(text[1]["requests"]["open"], 1);
 }
 
 /// An overlay over `lower`, removed when dropped.
@@ -379,17 +378,18 @@ fn passthrough_works_on_one_overlay_and_falls_back_on_two() {
     if !is_root() {
         return skip("mounting an overlay needs root");
     }
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let lower = sandbox.scratch().join("lower");
+    let test_home = TestHome::golden(Regime::Gzip);
+    let lower = test_home.scratch().join("lower");
     fs::create_dir_all(&lower).unwrap();
-    let one = Overlay::over(&lower, &sandbox.scratch().join("one"));
-    let two = Overlay::over(&one.0, &sandbox.scratch().join("two"));
+    let one = Overlay::over(&lower, &test_home.scratch().join("one"));
+    let two = Overlay::over(&one.0, &test_home.scratch().join("two"));
     for (at, io) in [(&one.0, "passthrough"), (&two.0, "no-open")] {
-        let mut command = sandbox.holofs_command(&["mount", CATALOG, SPACE, "--io", "passthrough", "--json"]);
+        let mut command =
+            test_home.holofs_command(&["mount", CATALOG, SPACE, "--io", "passthrough", "--json"]);
         let report = json(&run(command.env("HOLOFS_HOME", at.join("holofs"))));
         assert_eq!(text_field(&report, "io"), io, "{report:#}");
         let read = fs::read(Path::new(&text_field(&report, "path")).join("plain/inner.gz"));
-        run(sandbox.holofs_command(&["unmount", SPACE]).env("HOLOFS_HOME", at.join("holofs")));
+        run(test_home.holofs_command(&["unmount", SPACE]).env("HOLOFS_HOME", at.join("holofs")));
         assert!(read.unwrap().len() > 10);
     }
 }

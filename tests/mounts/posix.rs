@@ -1,4 +1,4 @@
-//! A mounted space behaves like a real file system: through the kernel, over remounts, and without changes to the store.
+//! A mounted space behaves like an ordinary file system: through the kernel, across remounts, and without changes to the store.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test helper fails loudly")]
 
@@ -12,18 +12,18 @@ use std::process::Command;
 use crate::common::compare::assert_same_space;
 use crate::common::golden::{self, CATALOG, Regime};
 use crate::common::mounted::Mounted;
-use crate::common::sandbox::Sandbox;
+use crate::common::test_home::TestHome;
 use crate::common::{copy_program, exit, is_root, json, number_field, run, skip, stderr, stdout};
 
 const SPACE: &str = "written";
 
-fn mount(sandbox: &Sandbox) -> Mounted<'_> {
-    sandbox.mount(CATALOG, SPACE, "user", &[])
+fn mount(test_home: &TestHome) -> Mounted<'_> {
+    test_home.mount(CATALOG, SPACE, "user", &[])
 }
 
-fn remount<'a>(sandbox: &'a Sandbox, mounted: Mounted<'a>) -> Mounted<'a> {
+fn remount<'a>(test_home: &'a TestHome, mounted: Mounted<'a>) -> Mounted<'a> {
     mounted.unmount();
-    mount(sandbox)
+    mount(test_home)
 }
 
 fn append(path: &Path, text: &str) {
@@ -36,8 +36,8 @@ fn names(dir: &Path) -> BTreeSet<String> {
 }
 
 /// Every file of the store, with all attributes that a write could change.
-fn store_of(sandbox: &Sandbox) -> Vec<(PathBuf, u32, i64, u64, Vec<u8>)> {
-    let (mut found, mut left) = (Vec::new(), vec![sandbox.hololib().join("library")]);
+fn store_of(test_home: &TestHome) -> Vec<(PathBuf, u32, i64, u64, Vec<u8>)> {
+    let (mut found, mut left) = (Vec::new(), vec![test_home.hololib().join("library")]);
     while let Some(dir) = left.pop() {
         for entry in fs::read_dir(dir).unwrap() {
             let path = entry.unwrap().path();
@@ -53,16 +53,16 @@ fn store_of(sandbox: &Sandbox) -> Vec<(PathBuf, u32, i64, u64, Vec<u8>)> {
     found
 }
 
-fn holofs_json(sandbox: &Sandbox, command: &str) -> serde_json::Value {
-    json(&sandbox.holofs_ok(&[command, SPACE, "--json"]))
+fn holofs_json(test_home: &TestHome, command: &str) -> serde_json::Value {
+    json(&test_home.holofs_ok(&[command, SPACE, "--json"]))
 }
 
 #[test]
 fn write_stays_in_its_space_and_never_reaches_the_store() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let before = store_of(&sandbox);
-    let mounted = mount(&sandbox);
-    let other = sandbox.mount(CATALOG, "other", "user", &[]);
+    let test_home = TestHome::golden(Regime::Gzip);
+    let before = store_of(&test_home);
+    let mounted = mount(&test_home);
+    let other = test_home.mount(CATALOG, "other", "user", &[]);
     let untouched = fs::read(other.path().join("plain/inner.gz")).unwrap();
     append(&mounted.path().join("plain/inner.gz"), "more");
     fs::set_permissions(mounted.path().join("bin"), Permissions::from_mode(0o700)).unwrap();
@@ -70,18 +70,18 @@ fn write_stays_in_its_space_and_never_reaches_the_store() {
     fs::write(mounted.path().join("new"), "new").unwrap();
     assert!(fs::read(other.path().join("plain/inner.gz")).unwrap() == untouched);
     assert!(other.path().join("bin/tool").is_file() && !other.path().join("new").exists());
-    let mounted = remount(&sandbox, mounted);
+    let mounted = remount(&test_home, mounted);
     assert!(fs::read(mounted.path().join("plain/inner.gz")).unwrap() == [&untouched[..], b"more"].concat());
     assert_eq!(fs::metadata(mounted.path().join("bin")).unwrap().mode() & 0o7777, 0o700);
     assert!(!mounted.path().join("bin/tool").exists());
     assert_eq!(fs::read(mounted.path().join("new")).unwrap(), b"new");
-    assert!(store_of(&sandbox) == before, "the store changed");
+    assert!(store_of(&test_home) == before, "the store changed");
 }
 
 #[test]
 fn copy_up_keeps_the_inode_number_and_open_descriptors_see_the_new_bytes() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mounted = sandbox.mount(CATALOG, SPACE, "user", &["--io", "no-open"]); // see tests/mounts/passthrough.rs
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = test_home.mount(CATALOG, SPACE, "user", &["--io", "no-open"]); // see tests/mounts/passthrough.rs
     let path = mounted.path().join("bin/tool");
     let (number, content) = (fs::metadata(&path).unwrap().ino(), fs::read_to_string(&path).unwrap());
     let mut open = File::open(&path).unwrap();
@@ -93,18 +93,18 @@ fn copy_up_keeps_the_inode_number_and_open_descriptors_see_the_new_bytes() {
     assert!(seen.contains(label), "a relocated file lost its label when it was copied up");
     assert_eq!(seen, content + "# more\n");
     drop(open);
-    assert_eq!(number, fs::metadata(remount(&sandbox, mounted).path().join("bin/tool")).unwrap().ino());
+    assert_eq!(number, fs::metadata(remount(&test_home, mounted).path().join("bin/tool")).unwrap().ino());
 }
 
 #[test]
 fn rename_moves_a_directory_of_the_catalog_with_all_that_is_in_it() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mounted = mount(&sandbox);
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = mount(&test_home);
     let within = names(&mounted.path().join("plain"));
     fs::create_dir(mounted.path().join("elsewhere")).unwrap();
     fs::rename(mounted.path().join("plain"), mounted.path().join("elsewhere/moved")).unwrap();
     fs::create_dir(mounted.path().join("plain")).unwrap();
-    let mounted = remount(&sandbox, mounted);
+    let mounted = remount(&test_home, mounted);
     assert_eq!(names(&mounted.path().join("elsewhere/moved")), within);
     assert_eq!(names(&mounted.path().join("plain")), BTreeSet::new());
     assert_eq!(fs::metadata(mounted.path().join("elsewhere")).unwrap().nlink(), 3);
@@ -112,19 +112,19 @@ fn rename_moves_a_directory_of_the_catalog_with_all_that_is_in_it() {
 
 #[test]
 fn remove_of_a_tree_of_the_catalog_is_final() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mounted = mount(&sandbox);
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = mount(&test_home);
     fs::remove_dir_all(mounted.path().join("plain")).unwrap();
-    let mounted = remount(&sandbox, mounted);
+    let mounted = remount(&test_home, mounted);
     assert!(!names(mounted.path()).contains("plain"));
     fs::create_dir(mounted.path().join("plain")).unwrap();
-    assert_eq!(names(&remount(&sandbox, mounted).path().join("plain")), BTreeSet::new());
+    assert_eq!(names(&remount(&test_home, mounted).path().join("plain")), BTreeSet::new());
 }
 
 #[test]
 fn readdir_lists_every_untouched_name_exactly_once_while_others_come_and_go() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mounted = mount(&sandbox);
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = mount(&test_home);
     let dir = mounted.path().join("many");
     fs::create_dir(&dir).unwrap();
     for number in 0..3000 {
@@ -145,8 +145,8 @@ fn readdir_lists_every_untouched_name_exactly_once_while_others_come_and_go() {
 
 #[test]
 fn unlink_keeps_a_file_usable_until_it_is_closed() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mounted = mount(&sandbox);
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = mount(&test_home);
     for name in ["new", "plain/inner.gz"] {
         let path = mounted.path().join(name);
         let mut file = OpenOptions::new().read(true).append(true).create(true).open(&path).unwrap();
@@ -163,10 +163,10 @@ fn unlink_keeps_a_file_usable_until_it_is_closed() {
 
 #[test]
 fn hard_links_of_catalog_files_stay_one_file_over_a_remount() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mounted = mount(&sandbox);
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = mount(&test_home);
     fs::hard_link(mounted.path().join("bin/tool"), mounted.path().join("second")).unwrap();
-    let mounted = remount(&sandbox, mounted);
+    let mounted = remount(&test_home, mounted);
     append(&mounted.path().join("second"), "seen by both");
     let (first, second) = (mounted.path().join("bin/tool"), mounted.path().join("second"));
     assert!(fs::read_to_string(&first).unwrap().ends_with("seen by both"));
@@ -177,8 +177,8 @@ fn hard_links_of_catalog_files_stay_one_file_over_a_remount() {
 
 #[test]
 fn create_takes_a_name_of_255_bytes_and_not_one_more() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mounted = mount(&sandbox);
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = mount(&test_home);
     for name in ["n".repeat(255), ".wh.x".to_owned(), "ä".repeat(127)] {
         fs::write(mounted.path().join(&name), "x").unwrap();
         assert!(names(mounted.path()).contains(&name));
@@ -192,8 +192,8 @@ fn write_by_another_user_drops_setuid_and_create_gives_ownership() {
     if !is_root() {
         return skip("only root can act as another user");
     }
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mounted = sandbox.mount(CATALOG, SPACE, "user", &["--allow-other"]);
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = test_home.mount(CATALOG, SPACE, "user", &["--allow-other"]);
     // The path to the space is private: the other user gets one of its directories by descriptor.
     let dir = mounted.path().join("open");
     fs::create_dir(&dir).unwrap();
@@ -217,12 +217,12 @@ fn write_by_another_user_drops_setuid_and_create_gives_ownership() {
 }
 
 #[test]
-fn mount_read_only_shows_what_was_written_and_takes_nothing() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mounted = mount(&sandbox);
+fn mount_read_only_shows_earlier_changes_and_refuses_new_ones() {
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = mount(&test_home);
     fs::write(mounted.path().join("new"), "new").unwrap();
     mounted.unmount();
-    let mounted = sandbox.mount(CATALOG, SPACE, "user", &["--read-only"]);
+    let mounted = test_home.mount(CATALOG, SPACE, "user", &["--read-only"]);
     assert_eq!(fs::read(mounted.path().join("new")).unwrap(), b"new");
     let error = fs::write(mounted.path().join("other"), "x").unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ReadOnlyFilesystem);
@@ -230,23 +230,23 @@ fn mount_read_only_shows_what_was_written_and_takes_nothing() {
 
 #[test]
 fn mount_refuses_a_space_written_on_another_catalog_unless_it_may_be_dropped() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mounted = mount(&sandbox);
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = mount(&test_home);
     fs::write(mounted.path().join("new"), "new").unwrap();
     mounted.unmount();
-    let catalog = sandbox.hololib().join("catalog").join(CATALOG);
+    let catalog = test_home.hololib().join("catalog").join(CATALOG);
     let text = golden::inflate(&fs::read(&catalog).unwrap());
     fs::write(&catalog, golden::deflate(&format!("{text}\n"))).unwrap();
-    let refused = sandbox.holofs_fails(&["mount", CATALOG, SPACE], exit::BUSY);
+    let refused = test_home.holofs_fails(&["mount", CATALOG, SPACE], exit::BUSY);
     assert!(stderr(&refused).contains("--fresh"), "{}", stderr(&refused));
-    let mounted = sandbox.mount(CATALOG, SPACE, "user", &["--fresh"]);
+    let mounted = test_home.mount(CATALOG, SPACE, "user", &["--fresh"]);
     assert!(!mounted.path().join("new").exists());
 }
 
 #[test]
-fn asking_for_what_is_shown_writes_nothing() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mounted = mount(&sandbox);
+fn reading_attributes_writes_nothing() {
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = mount(&test_home);
     let mother = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_610_000_000);
     let times = fs::FileTimes::new().set_accessed(mother).set_modified(mother);
     for path in ["bin", "bin/tool", "plain"] {
@@ -254,8 +254,8 @@ fn asking_for_what_is_shown_writes_nothing() {
         File::open(&path).unwrap().set_times(times).unwrap();
         fs::set_permissions(&path, fs::metadata(&path).unwrap().permissions()).unwrap();
     }
-    assert_eq!(number_field(&holofs_json(&sandbox, "du"), "written_files"), 0);
-    let spaces = fs::read_dir(sandbox.home().join("holofs/spaces")).unwrap();
+    assert_eq!(number_field(&holofs_json(&test_home, "du"), "written_files"), 0);
+    let spaces = fs::read_dir(test_home.home().join("holofs/spaces")).unwrap();
     for space in spaces {
         assert!(!space.unwrap().path().join("state.db").exists(), "a state was begun for nothing");
     }
@@ -266,18 +266,18 @@ fn write_on_a_full_disk_is_an_error_and_harms_nothing() {
     if !is_root() {
         return skip("only root can mount a small disk");
     }
-    let sandbox = Sandbox::new();
-    let stage = sandbox.holotree().join("h0c0ffee_493f813dad24d3t");
+    let test_home = TestHome::new();
+    let stage = test_home.holotree().join("h0c0ffee_493f813dad24d3t");
     fs::create_dir(&stage).unwrap();
     fs::write(stage.join("large"), vec![7; 6 << 20]).unwrap();
     fs::write(stage.join("small"), "small").unwrap();
-    let blueprint = sandbox.scratch().join("conda.yaml");
+    let blueprint = test_home.scratch().join("conda.yaml");
     fs::write(&blueprint, "channels: []\n").unwrap();
-    let catalog = sandbox.record(&stage, &blueprint);
-    let disk = sandbox.home().join("holofs/spaces");
+    let catalog = test_home.record(&stage, &blueprint);
+    let disk = test_home.home().join("holofs/spaces");
     fs::create_dir_all(&disk).unwrap();
     run(Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m,mode=700", "small"]).arg(&disk));
-    let mounted = sandbox.mount(&catalog, SPACE, "user", &[]);
+    let mounted = test_home.mount(&catalog, SPACE, "user", &[]);
     let large = OpenOptions::new().read(true).write(true).open(mounted.path().join("large")).unwrap();
     assert_eq!(large.write_all_at(b"x", 0).unwrap_err().kind(), ErrorKind::StorageFull);
     let mut start = [0; 100];
@@ -286,15 +286,15 @@ fn write_on_a_full_disk_is_an_error_and_harms_nothing() {
     drop(large);
     append(&mounted.path().join("small"), " and more");
     assert_eq!(fs::read(mounted.path().join("small")).unwrap(), b"small and more");
-    assert_eq!(number_field(&holofs_json(&sandbox, "du"), "written_files"), 1);
+    assert_eq!(number_field(&holofs_json(&test_home, "du"), "written_files"), 1);
     mounted.unmount();
     run(Command::new("umount").arg(&disk));
 }
 
 #[test]
 fn holes_are_kept_and_found() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mounted = mount(&sandbox);
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = mount(&test_home);
     let mut file = OpenOptions::new()
         .read(true)
         .write(true)
@@ -315,31 +315,31 @@ fn holes_are_kept_and_found() {
 
 #[test]
 fn diff_lists_what_was_written_by_path_and_reset_drops_it() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let restored = golden::unpack_restored(Regime::Gzip, &sandbox.scratch());
-    let mounted = sandbox.mount(CATALOG, golden_space(), "golden", &[]);
+    let test_home = TestHome::golden(Regime::Gzip);
+    let restored = golden::unpack_restored(Regime::Gzip, &test_home.scratch());
+    let mounted = test_home.mount(CATALOG, golden_space(), "golden", &[]);
     append(&mounted.path().join("bin/tool"), "more");
     fs::create_dir(mounted.path().join("made")).unwrap();
     fs::write(mounted.path().join("made/file"), "x").unwrap();
     fs::remove_dir_all(mounted.path().join("plain")).unwrap();
     fs::set_permissions(mounted.path().join("identity.yaml"), Permissions::from_mode(0o606)).unwrap();
-    let told = |more: &[&str]| {
+    let diff_output = |more: &[&str]| {
         let args = [&["diff", golden_space(), "--controller", "golden"], more].concat();
-        stdout(&sandbox.holofs_ok(&args))
+        stdout(&test_home.holofs_ok(&args))
     };
-    assert_eq!(told(&[]), "C bin/tool\nM identity.yaml\nA made/\nA made/file\nR plain/\n");
+    assert_eq!(diff_output(&[]), "C bin/tool\nM identity.yaml\nA made/\nA made/file\nR plain/\n");
     let refused = ["reset", golden_space(), "--controller", "golden"];
-    sandbox.holofs_fails(&refused, exit::BUSY);
+    test_home.holofs_fails(&refused, exit::BUSY);
     mounted.unmount();
-    sandbox.holofs_ok(&[&refused[..], &["plain", "made", "identity.yaml"]].concat());
-    assert_eq!(told(&[]), "C bin/tool\n");
-    sandbox.holofs_ok(&[&refused[..], &["bin/tool"]].concat());
-    assert_eq!(told(&[]).trim(), "");
-    let mounted = sandbox.mount(CATALOG, golden_space(), "golden", &[]);
+    test_home.holofs_ok(&[&refused[..], &["plain", "made", "identity.yaml"]].concat());
+    assert_eq!(diff_output(&[]), "C bin/tool\n");
+    test_home.holofs_ok(&[&refused[..], &["bin/tool"]].concat());
+    assert_eq!(diff_output(&[]).trim(), "");
+    let mounted = test_home.mount(CATALOG, golden_space(), "golden", &[]);
     fs::remove_file(mounted.path().join("bin/tool")).unwrap();
     mounted.unmount();
-    sandbox.holofs_ok(&refused);
-    let mounted = sandbox.mount(CATALOG, golden_space(), "golden", &[]);
+    test_home.holofs_ok(&refused);
+    let mounted = test_home.mount(CATALOG, golden_space(), "golden", &[]);
     assert_same_space(mounted.path(), &restored);
 }
 
@@ -350,8 +350,8 @@ fn golden_space() -> &'static str {
 
 #[test]
 fn getxattr_shows_the_state_of_a_written_file() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mounted = mount(&sandbox);
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = mount(&test_home);
     let path = mounted.path().join("bin/tool");
     append(&path, "more");
     let mut value = [0; 32];
@@ -363,8 +363,8 @@ fn getxattr_shows_the_state_of_a_written_file() {
 
 #[test]
 fn listxattr_lists_only_attributes_of_users_that_were_set() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mounted = mount(&sandbox);
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = mount(&test_home);
     let path = mounted.path().join("bin/tool");
     let mut names = [0; 64];
     // The error "no such attribute" would make `ls -l` send a request for every file.
@@ -380,8 +380,8 @@ fn listxattr_lists_only_attributes_of_users_that_were_set() {
 
 #[test]
 fn lock_holds_among_processes_and_a_running_file_cannot_be_written() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mounted = mount(&sandbox);
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = mount(&test_home);
     let path = mounted.path().join("lock");
     let held = File::create(&path).unwrap();
     held.lock().unwrap();
@@ -398,13 +398,13 @@ fn lock_holds_among_processes_and_a_running_file_cannot_be_written() {
 
 #[test]
 fn create_gives_files_of_the_upper_modes_for_the_owner_only() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mounted = mount(&sandbox);
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = mount(&test_home);
     append(&mounted.path().join("bin/tool"), "more");
     let options =
         OpenOptions::new().write(true).create_new(true).mode(0o666).open(mounted.path().join("wide"));
     options.unwrap().write_all(b"x").unwrap();
-    for space in fs::read_dir(sandbox.home().join("holofs/spaces")).unwrap() {
+    for space in fs::read_dir(test_home.home().join("holofs/spaces")).unwrap() {
         let upper = space.unwrap().path().join("upper");
         assert_eq!(fs::metadata(&upper).unwrap().mode() & 0o077, 0);
         for file in fs::read_dir(upper).unwrap() {

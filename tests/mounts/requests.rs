@@ -1,8 +1,8 @@
-//! How many requests a change costs: no more than the kernel makes by itself.
+//! How many requests a change costs: no more than the kernel needs.
 //!
-//! What is left cannot be answered ahead. The kernel drops the attributes of a directory when an entry in it changes and has no message
-//! that brings them; the same for a file that was written (size, times) or read (access time). A name has to be looked up before it is
-//! created, since no directory is known to be complete, and after it was removed. It keeps no answer to an ioctl.
+//! The remaining ones cannot be avoided. When an entry changes, the kernel drops the attributes of its directory, and there is no message to
+//! supply them in advance; the same holds for a file that was written (size, times) or read (access time). The kernel looks up a name before
+//! it is created, because it does not know whether a directory is complete, and after it was removed. It caches no answer to an ioctl.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -11,12 +11,12 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::common::golden::{CATALOG, Regime};
-use crate::common::sandbox::Sandbox;
+use crate::common::test_home::TestHome;
 use crate::common::{is_root, run, skip};
 
 type Counts = BTreeMap<String, u64>;
 
-/// The requests so far. Asking is one itself, a getxattr, which is left out.
+/// The requests so far. The query itself is one, a getxattr, which is left out.
 fn counts(path: &Path) -> Counts {
     let mut value = vec![0; 64 << 10];
     let len = rustix::fs::getxattr(path, "user.holofs.stats", &mut value[..]).unwrap();
@@ -30,7 +30,7 @@ fn counts(path: &Path) -> Counts {
         .collect()
 }
 
-/// What `step` may cost at most.
+/// Checks that `step` costs at most these requests.
 fn costs(root: &Path, what: &str, most: &[(&str, u64)], step: impl FnOnce()) {
     let before = counts(root);
     step();
@@ -46,8 +46,8 @@ fn a_change_costs_no_more_requests_than_the_kernel_needs() {
     if !is_root() {
         return skip("mounting needs root");
     }
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let mount = sandbox.mount(CATALOG, "s", "user", &["--profile", "off"]);
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mount = test_home.mount(CATALOG, "s", "user", &["--profile", "off"]);
     let (root, dir) = (mount.path(), mount.path().join("d"));
     let (file, other) = (dir.join("y"), dir.join("z"));
     let stat = |path: &Path| assert!(fs::metadata(path).is_ok());

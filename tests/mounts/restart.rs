@@ -1,5 +1,5 @@
 //! `holofs restart`: the program that is installed now serves a mount, and programs do not notice.
-#![allow(clippy::print_stderr, reason = "numbers are told")]
+#![allow(clippy::print_stderr, reason = "prints numbers")]
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -11,13 +11,13 @@ use std::time::{Duration, Instant};
 
 use crate::common::golden::{CATALOG, Regime};
 use crate::common::mounted::{daemons_of, detach, is_mounted, kill, server_of};
-use crate::common::sandbox::Sandbox;
 use crate::common::soak::amount;
+use crate::common::test_home::TestHome;
 use crate::common::{copy_program, is_root, json, number_field, run, skip, space_path, until};
 
-/// A mount made by a program of its own, which can be replaced as an upgrade does it.
+/// A mount served by a separate copy of the program, which can be replaced as in an upgrade.
 struct Installed {
-    sandbox: Sandbox,
+    test_home: TestHome,
     program: PathBuf,
     path: PathBuf,
     pid: u32,
@@ -25,10 +25,10 @@ struct Installed {
 
 impl Installed {
     fn new(more: &[&str]) -> Installed {
-        let sandbox = Sandbox::golden(Regime::Gzip);
-        let program = sandbox.scratch().join("holofs");
+        let test_home = TestHome::golden(Regime::Gzip);
+        let program = test_home.scratch().join("holofs");
         copy_program(env!("CARGO_BIN_EXE_holofs"), &program);
-        let mut installed = Installed { sandbox, program, path: PathBuf::new(), pid: 0 };
+        let mut installed = Installed { test_home, program, path: PathBuf::new(), pid: 0 };
         installed.mount(more);
         installed
     }
@@ -41,7 +41,7 @@ impl Installed {
     }
 
     fn holofs(&self, args: &[&str]) -> Output {
-        self.sandbox.command(&self.program).args(args).output().unwrap()
+        self.test_home.command(&self.program).args(args).output().unwrap()
     }
 
     /// Replaces the program by a copy, as dpkg does: a new file is renamed over it.
@@ -67,7 +67,7 @@ impl Installed {
     }
 
     fn log(&self) -> String {
-        let spaces = self.sandbox.home().join("holofs/spaces");
+        let spaces = self.test_home.home().join("holofs/spaces");
         let state = fs::read_dir(spaces).unwrap().next().unwrap().unwrap().path();
         fs::read_to_string(state.join("log")).unwrap()
     }
@@ -75,20 +75,20 @@ impl Installed {
 
 impl Drop for Installed {
     fn drop(&mut self) {
-        self.sandbox.holofs(&["unmount", "s", "--force"]);
+        self.test_home.holofs(&["unmount", "s", "--force"]);
         if is_mounted(&self.path) {
             detach(&self.path);
         }
         let started = Instant::now();
-        while !daemons_of(&self.sandbox).is_empty() {
+        while !daemons_of(&self.test_home).is_empty() {
             assert!(started.elapsed() < Duration::from_secs(60), "they outlive their mount");
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 }
 
-/// What an installer does: makes directories, writes files under temporary names, renames them, reads them, removes some. Returns how
-/// many packages were installed. Nothing may fail.
+/// Works like an installer: creates directories, writes files under temporary names, renames, reads and removes them. Returns the number of
+/// installed packages. Nothing may fail.
 fn install(dir: &Path, stop: &AtomicBool) -> u32 {
     let mut record = File::options().append(true).create(true).open(dir.join("RECORD")).unwrap();
     let mut count = 0;
@@ -153,10 +153,10 @@ fn restart_during_an_installation_is_no_error_for_it() {
             );
             assert!(mount.serves_the_installed_one());
             if restart % 2 == 1 {
-                // Also the next server is the installed program.
+                // The next server runs the installed program, too.
                 kill(server_of(mount.pid).unwrap());
-                rustix::fs::statfs(&mount.path).unwrap();
-                assert!(mount.serves_the_installed_one());
+                // The dying server may still answer one request.
+                until(|| rustix::fs::statfs(&mount.path).is_ok() && mount.serves_the_installed_one());
             }
         }
         stop.store(true, Ordering::Relaxed);
@@ -193,7 +193,7 @@ fn restart_during_pip_install_is_no_error_for_it() {
         return skip("mounting needs root, and the installation pip");
     }
     let mount = Installed::new(&[]);
-    let scratch = mount.sandbox.scratch();
+    let scratch = mount.test_home.scratch();
     run(Command::new("python3").args(["-c", WHEEL]).arg(&scratch));
     let mut install = Command::new("python3");
     install.args([
@@ -218,7 +218,7 @@ fn restart_during_pip_install_is_no_error_for_it() {
             break status;
         }
         restarts += 1;
-        std::thread::sleep(Duration::from_millis(100)); // it makes progress, too
+        std::thread::sleep(Duration::from_millis(100)); // so that pip makes progress
     };
     assert!(status.success(), "{status}");
     assert!(restarts > 0, "it was over before the first restart");
@@ -244,7 +244,7 @@ fn restart_is_refused_before_anything_stops_if_the_installed_program_cannot_serv
         ("no program", "ended (exit status: 127) before it served"),
     ] {
         mount.replace_by(program.as_bytes());
-        let output = mount.sandbox.holofs_fails(&["restart", "s"], 6);
+        let output = mount.test_home.holofs_fails(&["restart", "s"], 6);
         let refused = String::from_utf8_lossy(&output.stderr);
         assert!(refused.contains(why), "{refused}");
         assert_eq!(server_of(mount.pid), server, "{refused}");
@@ -259,12 +259,12 @@ fn restart_is_refused_before_anything_stops_if_the_installed_program_cannot_serv
 
 #[test]
 fn restart_of_nothing_is_harmless() {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    // A program of its own: root also asks the mounts of other tests that run the same program.
-    let program = sandbox.scratch().join("holofs");
+    let test_home = TestHome::golden(Regime::Gzip);
+    // A separate copy of the program, because root also restarts the mounts of other tests that run the same program.
+    let program = test_home.scratch().join("holofs");
     copy_program(env!("CARGO_BIN_EXE_holofs"), &program);
-    let output = sandbox.command(&program).args(["restart", "--all", "--json"]).output().unwrap();
+    let output = test_home.command(&program).args(["restart", "--all", "--json"]).output().unwrap();
     assert!(output.status.success());
     assert_eq!(json(&output), serde_json::json!({"spaces": [], "others": 0}));
-    sandbox.holofs_fails(&["restart", "s"], 4);
+    test_home.holofs_fails(&["restart", "s"], 4);
 }

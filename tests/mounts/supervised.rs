@@ -1,5 +1,5 @@
-//! A mount whose server dies: another one takes over, and programs do not notice; and what ends it all the same.
-#![allow(clippy::print_stderr, reason = "numbers are told")]
+//! A mount whose server dies: another server takes over, and programs do not notice; and the cases in which the mount ends.
+#![allow(clippy::print_stderr, reason = "prints numbers")]
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -11,38 +11,38 @@ use std::time::{Duration, Instant};
 
 use crate::common::golden::{CATALOG, Regime};
 use crate::common::mounted::{daemons_of, detach, is_mounted, kill, server_of};
-use crate::common::sandbox::Sandbox;
 use crate::common::soak::amount;
+use crate::common::test_home::TestHome;
 use crate::common::{is_root, json, number_field, skip, space_path, until};
 
-/// No program waits longer for an answer, on a busy machine.
+/// The maximum time that a program waits for an answer, on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// No supervisor has more memory of its own; a debug build has larger tables than a release.
+/// The maximum private memory of a supervisor; a debug build has larger tables than a release build.
 const SMALL_KIB: u64 = 1536;
 
-/// The memory that a process has written and no other has, in KiB. Clean pages are program text, which the kernel can drop.
+/// The private dirty memory of a process, in KiB. Clean pages are program text, which the kernel can drop.
 fn private_kib(pid: u32) -> u64 {
     let rollup = fs::read_to_string(format!("/proc/{pid}/smaps_rollup")).unwrap();
     let private = rollup.lines().filter_map(|line| line.strip_prefix("Private_Dirty"));
     private.filter_map(|line| line.split_whitespace().nth(1)?.parse::<u64>().ok()).sum()
 }
 
-/// A mount and the process that is it.
+/// A mount and its supervisor.
 struct Supervised {
-    sandbox: Sandbox,
+    test_home: TestHome,
     path: PathBuf,
     pid: u32,
 }
 
 impl Supervised {
     fn new(more: &[&str]) -> Supervised {
-        let sandbox = Sandbox::golden(Regime::Gzip);
-        let (path, pid) = mount(&sandbox, more);
-        Supervised { sandbox, path, pid }
+        let test_home = TestHome::golden(Regime::Gzip);
+        let (path, pid) = mount(&test_home, more);
+        Supervised { test_home, path, pid }
     }
 
-    /// Kills the server; how long nobody answers.
+    /// Kills the server; returns how long no request was answered.
     fn kill_server(&self) -> Duration {
         let started = Instant::now();
         until(|| server_of(self.pid).is_some());
@@ -52,11 +52,11 @@ impl Supervised {
     }
 
     fn log(&self) -> String {
-        fs::read_to_string(log_of(&self.sandbox)).unwrap()
+        fs::read_to_string(log_of(&self.test_home)).unwrap()
     }
 
     fn is_dead(&self) -> bool {
-        // Not by opening it, which is no request.
+        // Opening it would cause no request.
         let error = rustix::fs::statfs(&self.path).err().map(|error| io::Error::from(error).kind());
         matches!(error, Some(io::ErrorKind::NotConnected | io::ErrorKind::ConnectionAborted))
     }
@@ -64,36 +64,36 @@ impl Supervised {
 
 impl Drop for Supervised {
     fn drop(&mut self) {
-        self.sandbox.holofs(&["unmount", "s", "--force"]);
+        self.test_home.holofs(&["unmount", "s", "--force"]);
         if is_mounted(&self.path) {
             detach(&self.path);
         }
-        are_gone(&self.sandbox);
+        are_gone(&self.test_home);
     }
 }
 
-fn log_of(sandbox: &Sandbox) -> PathBuf {
-    let spaces = sandbox.home().join("holofs/spaces");
+fn log_of(test_home: &TestHome) -> PathBuf {
+    let spaces = test_home.home().join("holofs/spaces");
     fs::read_dir(spaces).unwrap().next().unwrap().unwrap().path().join("log")
 }
 
-/// Other tests make mount namespaces, in which a copy of the mount may live for as long as they do.
-fn are_gone(sandbox: &Sandbox) {
+/// Other tests create mount namespaces, in which a copy of the mount may exist as long as they do.
+fn are_gone(test_home: &TestHome) {
     let started = Instant::now();
-    while !daemons_of(sandbox).is_empty() {
+    while !daemons_of(test_home).is_empty() {
         assert!(started.elapsed() < Duration::from_secs(60), "they outlive their mount");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
 
-fn mount(sandbox: &Sandbox, more: &[&str]) -> (PathBuf, u32) {
+fn mount(test_home: &TestHome, more: &[&str]) -> (PathBuf, u32) {
     let mut args = vec!["mount", CATALOG, "s", "--mode", "mount", "--json"];
     args.extend(more);
-    let report = json(&sandbox.holofs_ok(&args));
+    let report = json(&test_home.holofs_ok(&args));
     (space_path(&report), u32::try_from(number_field(&report, "pid")).unwrap())
 }
 
-/// Appends, makes, renames, reads and removes until it is time to stop; how many rounds. Nothing may fail.
+/// Appends, creates, renames, reads and removes until it is time to stop; returns the number of rounds. Nothing may fail.
 fn work(dir: &Path, stop: &AtomicBool) -> usize {
     let mut log = OpenOptions::new().append(true).create(true).open(dir.join("log")).unwrap();
     let mut unlinked =
@@ -102,20 +102,20 @@ fn work(dir: &Path, stop: &AtomicBool) -> usize {
     let mut round = 0;
     while !stop.load(Ordering::Relaxed) {
         let (new, last) = (dir.join(format!("{round}.tmp")), dir.join(round.to_string()));
-        let told = |what: &str, done: io::Result<()>| {
+        let check = |what: &str, done: io::Result<()>| {
             done.unwrap_or_else(|error| panic!("{} round {round}: {what}: {error}", dir.display()));
         };
-        told("append", writeln!(log, "{round}"));
-        told("write", fs::write(&new, round.to_string()));
-        told("rename", fs::rename(&new, &last));
+        check("append", writeln!(log, "{round}"));
+        check("write", fs::write(&new, round.to_string()));
+        check("rename", fs::rename(&new, &last));
         let mut text = String::new();
-        told("read", File::open(&last).and_then(|mut file| file.read_to_string(&mut text)).map(drop));
+        check("read", File::open(&last).and_then(|mut file| file.read_to_string(&mut text)).map(drop));
         assert_eq!(text, round.to_string());
-        told("mkdir", fs::create_dir(&new));
-        told("rmdir", fs::remove_dir(&new));
-        told("write to an unlinked file", unlinked.write_all(b"x"));
+        check("mkdir", fs::create_dir(&new));
+        check("rmdir", fs::remove_dir(&new));
+        check("write to an unlinked file", unlinked.write_all(b"x"));
         if round % 10 != 0 {
-            told("unlink", fs::remove_file(&last));
+            check("unlink", fs::remove_file(&last));
         }
         round += 1;
     }
@@ -142,7 +142,7 @@ fn takeover_of_a_killed_server_is_no_error_for_any_program() {
         return skip("mounting needs root");
     }
     let mount = Supervised::new(&[]);
-    // Nothing was written yet: there is nothing of it to take over.
+    // Nothing was written yet, so there is no written state to take over.
     let early = mount.kill_server();
     let dirs = ["one", "two"].map(|name| mount.path.join(name));
     dirs.iter().for_each(|dir| fs::create_dir(dir).unwrap());
@@ -172,9 +172,9 @@ fn takeover_of_a_killed_server_is_no_error_for_any_program() {
     }
     let stats = stats_of(&mount.path);
     assert_eq!(number_field(&stats, "deaths"), outages.len() as u64);
-    mount.sandbox.holofs_ok(&["unmount", "s"]);
-    are_gone(&mount.sandbox);
-    self::mount(&mount.sandbox, &[]);
+    mount.test_home.holofs_ok(&["unmount", "s"]);
+    are_gone(&mount.test_home);
+    self::mount(&mount.test_home, &[]);
     for (dir, &rounds) in dirs.iter().zip(&rounds) {
         assert_complete(dir, rounds);
     }
@@ -196,22 +196,22 @@ fn takeover_works_for_read_only_and_transient_mounts() {
     mount.kill_server();
     assert_eq!(fs::read_dir(&mount.path).unwrap().count(), before);
     assert!(mount.log().contains("another one takes over"), "{}", mount.log());
-    let listed = json(&mount.sandbox.holofs_ok(&["list", "--json"]));
+    let listed = json(&mount.test_home.holofs_ok(&["list", "--json"]));
     let listed = listed.as_object().unwrap().values().next().unwrap()["holofs"].clone();
     assert_eq!(
         (listed["version"].as_str(), number_field(&listed, "pid")),
         (Some(env!("CARGO_PKG_VERSION")), mount.pid.into())
     );
     drop(mount);
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    // It kills the server of its own mount, and goes on.
+    let test_home = TestHome::golden(Regime::Gzip);
+    // The command kills the server of its own mount, and continues.
     let script = "echo a > \"$CONDA_PREFIX\"/new && for i in 1 2 3; do \
         supervisor=$(sed -n 's/.*\"pid\": \\([0-9]*\\).*/\\1/p' \"$ROBOCORP_HOME\"/holofs/spaces/*/mount.json); \
         kill -KILL $(cat /proc/$supervisor/task/$supervisor/children); \
         echo $i >> \"$CONDA_PREFIX\"/new || exit 3; done; cat \"$CONDA_PREFIX\"/new";
-    let output = sandbox.holofs_ok(&["run", CATALOG, "s", "--", "sh", "-c", script]);
+    let output = test_home.holofs_ok(&["run", CATALOG, "s", "--", "sh", "-c", script]);
     assert_eq!(String::from_utf8_lossy(&output.stdout), "a\n1\n2\n3\n");
-    are_gone(&sandbox);
+    are_gone(&test_home);
 }
 
 #[test]
@@ -229,8 +229,8 @@ fn kill_of_the_supervisor_ends_the_mount_and_loses_nothing_written() {
             kill(server_of(mount.pid).unwrap());
         }
         kill(mount.pid);
-        until(|| mount.is_dead() && daemons_of(&mount.sandbox).is_empty());
-        let (path, pid) = self::mount(&mount.sandbox, &[]);
+        until(|| mount.is_dead() && daemons_of(&mount.test_home).is_empty());
+        let (path, pid) = self::mount(&mount.test_home, &[]);
         assert_eq!(path, mount.path);
         mount.pid = pid;
         let expected = if both { "kept still" } else { "kept" };
@@ -238,7 +238,7 @@ fn kill_of_the_supervisor_ends_the_mount_and_loses_nothing_written() {
     }
 }
 
-/// Appends lines, and creates and renames a file for each, until something fails; `complete` counts them.
+/// Appends lines, and creates and renames a file for each, until an operation fails; `complete` counts the rounds.
 fn journal(dir: &Path, complete: &AtomicUsize) {
     let mut log = OpenOptions::new().append(true).create(true).open(dir.join("log")).unwrap();
     let step = |round: usize, log: &mut File| -> io::Result<()> {
@@ -273,8 +273,8 @@ fn what_returned_before_the_supervisor_or_both_processes_were_killed_is_there() 
         }
         writer.join().unwrap();
         let complete = complete.load(Ordering::Relaxed);
-        until(|| mount.is_dead() && daemons_of(&mount.sandbox).is_empty());
-        let (path, pid) = self::mount(&mount.sandbox, &[]);
+        until(|| mount.is_dead() && daemons_of(&mount.test_home).is_empty());
+        let (path, pid) = self::mount(&mount.test_home, &[]);
         assert_eq!(path, mount.path);
         mount.pid = pid;
         let log = fs::read_to_string(path.join("log")).unwrap();
@@ -294,7 +294,7 @@ fn what_returned_before_the_supervisor_or_both_processes_were_killed_is_there() 
 }
 
 #[test]
-fn servers_that_die_at_once_end_the_mount_and_nobody_waits_for_ever() {
+fn servers_that_die_at_once_end_the_mount_and_no_program_hangs() {
     if !is_root() {
         return skip("mounting needs root");
     }
@@ -303,14 +303,14 @@ fn servers_that_die_at_once_end_the_mount_and_nobody_waits_for_ever() {
     let reader = {
         let path = mount.path.clone();
         std::thread::spawn(move || {
-            // It waits in the kernel for what no server lives to answer, until the mount is given up.
+            // It waits in the kernel for a request that no server answers, until the mount is given up.
             while rustix::fs::statfs(&path).is_ok() {
                 std::thread::sleep(Duration::from_millis(200));
             }
         })
     };
     let started = Instant::now();
-    while !daemons_of(&mount.sandbox).is_empty() {
+    while !daemons_of(&mount.test_home).is_empty() {
         server_of(mount.pid).into_iter().for_each(kill);
         assert!(started.elapsed() < Duration::from_secs(60), "it never ends");
         std::thread::sleep(Duration::from_millis(1));
@@ -320,8 +320,8 @@ fn servers_that_die_at_once_end_the_mount_and_nobody_waits_for_ever() {
     assert!(mount.is_dead());
     let log = mount.log();
     assert!(log.contains("is dead, and programs in it get"), "{log}");
-    assert!(log.contains("5 servers ended within 10 s, none of which got on"), "{log}");
-    self::mount(&mount.sandbox, &[]);
+    assert!(log.contains("5 servers ended within 10 s without progress"), "{log}");
+    self::mount(&mount.test_home, &[]);
     assert_eq!(fs::read_to_string(mount.path.join("written")).unwrap(), "kept");
 }
 
@@ -338,18 +338,18 @@ fn signals_to_the_supervisor_unmount_though_servers_died() {
     until(|| !is_mounted(&mount.path));
     open.write_all(b"served until it is closed").unwrap();
     drop(open);
-    are_gone(&mount.sandbox);
+    are_gone(&mount.test_home);
     assert!(!mount.log().contains("is dead"), "{}", mount.log());
 }
 
 #[test]
-fn a_server_that_never_answers_ends_the_mount_in_time_and_nobody_waits_for_ever() {
+fn a_server_that_never_answers_ends_the_mount_in_time_and_no_program_hangs() {
     if !is_root() {
         return skip("mounting needs root");
     }
     let mount = Supervised::new(&[]);
     fs::write(mount.path.join("written"), "kept").unwrap();
-    // The next server is stopped before it serves; if that came too late, the one after it.
+    // The next server is stopped before it serves; if that was too late, the one after it.
     let mut server = server_of(mount.pid).unwrap();
     let (waiting, started) = loop {
         kill(server);
@@ -370,7 +370,7 @@ fn a_server_that_never_answers_ends_the_mount_in_time_and_nobody_waits_for_ever(
         assert!(started.elapsed() < PATIENCE, "no server was stopped before it served");
         // Progress: it is no crash loop.
         (0..30).for_each(|_| assert!(rustix::fs::statfs(&mount.path).is_ok()));
-        File::options().write(true).truncate(true).open(log_of(&mount.sandbox)).unwrap();
+        File::options().write(true).truncate(true).open(log_of(&mount.test_home)).unwrap();
     };
     while !waiting.is_finished() {
         assert!(started.elapsed() < Duration::from_secs(60), "it waits for ever");
@@ -383,11 +383,11 @@ fn a_server_that_never_answers_ends_the_mount_in_time_and_nobody_waits_for_ever(
     );
     let waited = started.elapsed();
     assert!(waited >= Duration::from_secs(9), "the deadline is ten seconds, not {waited:?}");
-    until(|| daemons_of(&mount.sandbox).is_empty());
+    until(|| daemons_of(&mount.test_home).is_empty());
     assert!(mount.is_dead());
     let log = mount.log();
     assert!(log.contains("is dead, and programs in it get"), "{log}");
     assert!(log.contains("no server answered in time"), "{log}");
-    self::mount(&mount.sandbox, &[]);
+    self::mount(&mount.test_home, &[]);
     assert_eq!(fs::read_to_string(mount.path.join("written")).unwrap(), "kept");
 }

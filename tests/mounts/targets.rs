@@ -7,28 +7,28 @@ use std::path::{Path, PathBuf};
 use std::process::Output;
 
 use crate::common::golden::{self, Regime};
-use crate::common::sandbox::Sandbox;
+use crate::common::test_home::TestHome;
 use crate::common::{exit, is_root, json, said, skip, space_path, stderr, stdout};
 
 /// A home with the golden catalog, and a robot that names it.
-fn robot() -> (Sandbox, PathBuf) {
-    let sandbox = Sandbox::golden(Regime::Gzip);
-    let dir = sandbox.scratch().join("robot");
+fn robot() -> (TestHome, PathBuf) {
+    let test_home = TestHome::golden(Regime::Gzip);
+    let dir = test_home.scratch().join("robot");
     fs::create_dir_all(dir.join("empty")).unwrap();
     fs::copy(golden::file("golden.yaml"), dir.join("conda.yaml")).unwrap();
     fs::write(dir.join("robot.yaml"), "condaConfigFile: conda.yaml\nartifactsDir: output\n").unwrap();
     fs::write(dir.join("package.yaml"), "dependencies: {pypi: [a=1]}\n").unwrap();
-    (sandbox, dir)
+    (test_home, dir)
 }
 
-fn in_dir(sandbox: &Sandbox, dir: &Path, args: &[&str]) -> Output {
-    sandbox.holofs_command(args).current_dir(dir).output().unwrap()
+fn in_dir(test_home: &TestHome, dir: &Path, args: &[&str]) -> Output {
+    test_home.holofs_command(args).current_dir(dir).output().unwrap()
 }
 
 /// Runs a command that prints the blueprint and the label, and returns both.
-fn seen(sandbox: &Sandbox, dir: &Path, before: &[&str]) -> (String, String) {
+fn seen(test_home: &TestHome, dir: &Path, before: &[&str]) -> (String, String) {
     let script = "echo $RCC_ENVIRONMENT_HASH ${RCC_HOLOTREE_SPACE_ROOT##*/}";
-    let output = in_dir(sandbox, dir, &[before, &["sh", "-c", script]].concat());
+    let output = in_dir(test_home, dir, &[before, &["sh", "-c", script]].concat());
     assert!(output.status.success(), "{before:?}: {}", said(&output));
     let text = stdout(&output);
     let (blueprint, label) = text.trim_end().split_once(' ').unwrap();
@@ -39,10 +39,10 @@ fn seen(sandbox: &Sandbox, dir: &Path, before: &[&str]) -> (String, String) {
 const USER: &str = "_5a1fac3_9fcd2534";
 
 #[test]
-fn run_takes_a_catalog_a_file_a_directory_or_what_is_here() {
-    let (sandbox, dir) = robot();
+fn run_accepts_a_catalog_a_file_a_directory_or_the_current_directory() {
+    let (test_home, dir) = robot();
     let conda = dir.join("conda.yaml");
-    let path = sandbox.hololib().join("catalog").join(golden::CATALOG);
+    let path = test_home.hololib().join("catalog").join(golden::CATALOG);
     let [conda, robot, path] = [&conda, &dir, &path].map(|path| path.to_str().unwrap());
     let forms: [&[&str]; 12] = [
         &["run", conda],
@@ -59,24 +59,24 @@ fn run_takes_a_catalog_a_file_a_directory_or_what_is_here() {
         &["run", golden::BLUEPRINT, "user", "--controller", "user", "--"],
     ];
     for before in forms {
-        let (blueprint, label) = seen(&sandbox, &dir, before);
+        let (blueprint, label) = seen(&test_home, &dir, before);
         assert_eq!(blueprint, golden::BLUEPRINT, "{before:?}");
         assert!(label.ends_with(USER), "{before:?}: {label}");
     }
-    let (_, other) = seen(&sandbox, &dir, &["run", golden::BLUEPRINT, "other", "--"]);
+    let (_, other) = seen(&test_home, &dir, &["run", golden::BLUEPRINT, "other", "--"]);
     assert!(!other.ends_with(USER), "{other}");
 }
 
 #[test]
-fn run_in_a_space_of_its_own_leaves_nothing() {
-    let (sandbox, dir) = robot();
+fn run_in_a_separate_space_leaves_nothing() {
+    let (test_home, dir) = robot();
     let [(_, first), (_, second)] =
-        [(); 2].map(|()| seen(&sandbox, &dir, &["run", "--space", "auto", "conda.yaml"]));
+        [(); 2].map(|()| seen(&test_home, &dir, &["run", "--space", "auto", "conda.yaml"]));
     assert_ne!(first, second);
     let left = |dir: &Path| {
         fs::read_dir(dir).into_iter().flatten().map(|entry| entry.unwrap().file_name()).collect::<Vec<_>>()
     };
-    for dir in [sandbox.holotree(), sandbox.home().join("holofs/spaces")] {
+    for dir in [test_home.holotree(), test_home.home().join("holofs/spaces")] {
         let names = left(&dir);
         let ours = |name: &&std::ffi::OsString| {
             [&first, &second].iter().any(|label| name.to_string_lossy().contains(label.as_str()))
@@ -87,12 +87,12 @@ fn run_in_a_space_of_its_own_leaves_nothing() {
 
 #[test]
 fn run_finds_the_directories_of_its_robot() {
-    let (sandbox, dir) = robot();
+    let (test_home, dir) = robot();
     let text = "condaConfigFile: conda.yaml\nartifactsDir: output\nPATH: [bin]\nPYTHONPATH: [., lib]\n";
     fs::write(dir.join("robot.yaml"), text).unwrap();
     fs::create_dir(dir.join("bin")).unwrap();
     let script = "echo $ROBOT_ROOT; echo $ROBOT_ARTIFACTS; echo $PYTHONPATH; echo ${PATH%%:*}";
-    let output = in_dir(&sandbox, sandbox.user(), &["run", dir.to_str().unwrap(), "sh", "-c", script]);
+    let output = in_dir(&test_home, test_home.user(), &["run", dir.to_str().unwrap(), "sh", "-c", script]);
     let root = dir.to_str().unwrap();
     let expected = format!("{root}\n{root}/output\n{root}:{root}/lib\n{root}/bin\n");
     assert_eq!(stdout(&output), expected, "{}", said(&output));
@@ -100,63 +100,63 @@ fn run_finds_the_directories_of_its_robot() {
 
 #[test]
 fn mount_materialize_and_variables_take_files_too() {
-    let (sandbox, dir) = robot();
-    let mounted = json(&in_dir(&sandbox, &dir, &["mount", "conda.yaml", "--json"]));
+    let (test_home, dir) = robot();
+    let mounted = json(&in_dir(&test_home, &dir, &["mount", "conda.yaml", "--json"]));
     assert!(space_path(&mounted).to_str().unwrap().ends_with(USER));
-    let variables = in_dir(&sandbox, &dir, &["variables", "--json"]);
+    let variables = in_dir(&test_home, &dir, &["variables", "--json"]);
     let root = space_path(&mounted);
     assert!(stdout(&variables).contains(root.to_str().unwrap()), "{}", said(&variables));
     assert!(stdout(&variables).contains("ROBOT_ROOT"), "{}", said(&variables));
-    sandbox.holofs_ok(&["unmount", "user"]);
-    let laid = json(&in_dir(&sandbox, &dir, &["materialize", ".", "-s", "files", "--json"]));
+    test_home.holofs_ok(&["unmount", "user"]);
+    let laid = json(&in_dir(&test_home, &dir, &["materialize", ".", "-s", "files", "--json"]));
     assert!(space_path(&laid).join("bin").is_dir());
 }
 
 #[test]
-fn run_without_a_catalog_says_what_makes_one() {
-    let (sandbox, dir) = robot();
-    let output = in_dir(&sandbox, &dir, &["run", "package.yaml", "true"]);
+fn run_without_a_catalog_names_the_command_that_makes_one() {
+    let (test_home, dir) = robot();
+    let output = in_dir(&test_home, &dir, &["run", "package.yaml", "true"]);
     assert_eq!(output.status.code(), Some(exit::NOT_BEGUN), "{}", said(&output));
     for word in ["package.yaml", "holofs build", "rcc holotree variables", "holofs import", "holofs pull"] {
         assert!(stderr(&output).contains(word), "{word}: {}", stderr(&output));
     }
-    let output = in_dir(&sandbox, &dir.join("empty"), &["run", "true"]);
+    let output = in_dir(&test_home, &dir.join("empty"), &["run", "true"]);
     assert_eq!(output.status.code(), Some(exit::NOT_BEGUN), "{}", said(&output));
     assert!(stderr(&output).contains("no robot.yaml, no package.yaml, no conda.yaml"), "{}", stderr(&output));
 }
 
 #[test]
 fn mount_and_run_refuse_a_catalog_of_another_platform() {
-    let (sandbox, dir) = robot();
-    let catalogs = sandbox.hololib().join("catalog");
+    let (test_home, dir) = robot();
+    let catalogs = test_home.hololib().join("catalog");
     let text = golden::inflate(&fs::read(catalogs.join(golden::CATALOG)).unwrap());
     let foreign = text.replacen("\"linux_amd64\"", "\"darwin_arm64\"", 1);
     let name = format!("{}v12.darwin_arm64", golden::BLUEPRINT);
     fs::write(catalogs.join(&name), golden::deflate(&foreign)).unwrap();
-    let (blueprint, _) = seen(&sandbox, &dir, &["run", golden::BLUEPRINT]);
+    let (blueprint, _) = seen(&test_home, &dir, &["run", golden::BLUEPRINT]);
     assert_eq!(blueprint, golden::BLUEPRINT);
     for args in
         [&["run", &name, "true"][..], &["mount", &name], &["materialize", &name], &["variables", &name]]
     {
-        let output = in_dir(&sandbox, &dir, args);
+        let output = in_dir(&test_home, &dir, args);
         let code = if args[0] == "run" { exit::NOT_BEGUN } else { exit::BAD_CATALOG };
         assert_eq!(output.status.code(), Some(code), "{}", said(&output));
         assert!(stderr(&output).contains("another platform"), "{}", stderr(&output));
     }
     fs::remove_file(catalogs.join(golden::CATALOG)).unwrap();
-    let output = in_dir(&sandbox, &dir, &["run", "conda.yaml", "true"]);
+    let output = in_dir(&test_home, &dir, &["run", "conda.yaml", "true"]);
     assert_eq!(output.status.code(), Some(exit::NOT_BEGUN), "{}", said(&output));
 }
 
 /// A catalog that was recorded below another user's home, which does not exist here.
 #[test]
 fn run_of_a_catalog_of_another_home_uses_its_own_path_and_mount_refuses() {
-    let (sandbox, dir) = robot();
-    let alice = sandbox.scratch().join("alice");
+    let (test_home, dir) = robot();
+    let alice = test_home.scratch().join("alice");
     let base = alice.join(".robocorp/holotree");
-    let path = sandbox.hololib().join("catalog").join(golden::CATALOG);
+    let path = test_home.hololib().join("catalog").join(golden::CATALOG);
     let text = golden::inflate(&fs::read(&path).unwrap());
-    let moved = text.replacen(sandbox.holotree().to_str().unwrap(), base.to_str().unwrap(), 1);
+    let moved = text.replacen(test_home.holotree().to_str().unwrap(), base.to_str().unwrap(), 1);
     assert_ne!(moved, text);
     fs::write(&path, golden::deflate(&moved)).unwrap();
     if !is_root() {
@@ -167,13 +167,13 @@ fn run_of_a_catalog_of_another_home_uses_its_own_path_and_mount_refuses() {
         &["materialize", golden::BLUEPRINT],
         &["variables", golden::BLUEPRINT],
     ] {
-        let output = sandbox.holofs_fails(args, exit::CANNOT_MOUNT);
+        let output = test_home.holofs_fails(args, exit::CANNOT_MOUNT);
         let text = stderr(&output);
         assert!(text.contains(base.to_str().unwrap()) && text.contains("holofs run"), "{text}");
         assert!(!alice.exists(), "{args:?} made {}", alice.display());
     }
     let script = "echo $RCC_HOLOTREE_SPACE_ROOT; ls $RCC_HOLOTREE_SPACE_ROOT/bin >/dev/null && echo there";
-    let output = in_dir(&sandbox, &dir, &["run", "conda.yaml", "sh", "-c", script]);
+    let output = in_dir(&test_home, &dir, &["run", "conda.yaml", "sh", "-c", script]);
     assert_eq!(
         stdout(&output),
         format!("{}/{}\nthere\n", base.display(), golden::IDENTITY),
@@ -181,5 +181,5 @@ fn run_of_a_catalog_of_another_home_uses_its_own_path_and_mount_refuses() {
         said(&output)
     );
     assert!(!base.join(golden::IDENTITY).exists());
-    sandbox.holofs_ok(&["gc"]);
+    test_home.holofs_ok(&["gc"]);
 }

@@ -4,23 +4,23 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::common::sandbox::Sandbox;
+use crate::common::test_home::TestHome;
 use crate::common::{is_root, json, project, run, skip, stderr, stdout};
 
-/// Where the home was written: its catalog contains the path.
+/// The path at which the home was written, which its catalog contains.
 const HOME: &str = "/tmp/holofs-home-634e337";
 /// The blueprint of its catalog.
 const BLUEPRINT: &str = "80ce8542a3a2d2b3";
 
 /// The unpacked home, removed when dropped.
-struct OldHome(Sandbox);
+struct OldHome(TestHome);
 
 impl OldHome {
     fn unpack() -> OldHome {
         let archive = project().join("tests/data/home-634e337/home.tar.gz");
         run(Command::new("tar").args(["-C", "/tmp", "-xzf"]).arg(archive));
         let home = Path::new(HOME);
-        OldHome(Sandbox::at(&home.join("user"), &home.join("home")))
+        OldHome(TestHome::at(&home.join("user"), &home.join("home")))
     }
 
     fn holofs(&self, args: &[&str]) -> String {

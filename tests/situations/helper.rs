@@ -24,14 +24,14 @@ as() { u=$1; shift; setpriv --reuid $u --regid $u --clear-groups -- "$@"; }
 pub fn program() -> PathBuf {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     let build = || {
-        let beside = PathBuf::from(env!("CARGO_BIN_EXE_holofs")).with_file_name("holofs-mount-helper");
+        let binary = PathBuf::from(env!("CARGO_BIN_EXE_holofs")).with_file_name("holofs-mount-helper");
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["build", "--quiet", "--package", "holofs-mount-helper"]).current_dir(project());
         // For another profile, `cargo test --workspace` has built it already.
-        if beside.parent().is_some_and(|dir| dir.ends_with("debug")) {
+        if binary.parent().is_some_and(|dir| dir.ends_with("debug")) {
             run(&mut cargo);
         }
-        beside
+        binary
     };
     BUILT.get_or_init(build).clone()
 }
@@ -65,9 +65,9 @@ fn helper_mounts_and_unmounts_for_a_user_without_any_right() {
     let output = with_helper(&world, &policy, &script);
     assert!(output.status.success(), "{}\n{}", said(&output), audit(&world));
     assert!(stderr(&output).contains("\"rung\":\"helper\""), "{}", said(&output));
-    let told = stdout(&output);
-    assert!(told.contains("nosuid,nodev") && told.contains(&format!("user_id={NOBODY}")), "{told}");
-    assert!(told.contains("CapPrm:\t0000000000200000\nCapBnd:\t0000000000200000\nNoNewPrivs:\t1"), "{told}");
+    let text = stdout(&output);
+    assert!(text.contains("nosuid,nodev") && text.contains(&format!("user_id={NOBODY}")), "{text}");
+    assert!(text.contains("CapPrm:\t0000000000200000\nCapBnd:\t0000000000200000\nNoNewPrivs:\t1"), "{text}");
     let log = audit(&world);
     assert_eq!(log.matches(": mounted ").count(), 2, "{log}");
     assert_eq!(log.matches(": unmounted ").count(), 2, "{log}");
@@ -95,19 +95,19 @@ fn neither_user_can_mount_on_unmount_or_read_what_is_the_others() {
     std::fs::write(world.path().join("ask"), ASK).unwrap();
     let output = with_helper(&world, &policy, &script);
     assert!(output.status.success(), "{}\n{}", said(&output), audit(&world));
-    let told = stdout(&output);
-    assert!(told.contains("the directory belongs to another user"), "{told}");
+    let text = stdout(&output);
+    assert!(text.contains("the directory belongs to another user"), "{text}");
     // The other user may not even access the mount, so it has no descriptor to send.
     assert!(
-        told.contains("unmount: Permission denied") || told.contains("it belongs to another user"),
-        "{told}"
+        text.contains("unmount: Permission denied") || text.contains("it belongs to another user"),
+        "{text}"
     );
-    assert!(told.contains("Permission denied"), "{told}");
-    assert!(told.contains("mount: done"), "{told}");
+    assert!(text.contains("Permission denied"), "{text}");
+    assert!(text.contains("mount: done"), "{text}");
 }
 
 #[test]
-fn hostile_requests_are_refused_with_a_reason_and_the_helper_lives_on() {
+fn hostile_requests_are_refused_with_a_reason_and_the_helper_keeps_running() {
     if !is_root() {
         return skip("the helper is started by root");
     }
@@ -126,26 +126,26 @@ fn hostile_requests_are_refused_with_a_reason_and_the_helper_lives_on() {
     );
     let output = with_helper(&world, &policy, &script);
     assert!(output.status.success(), "{}\n{}", said(&output), audit(&world));
-    let told = stdout(&output);
+    let text = stdout(&output);
     for why in [
         "no rule of the policy allows it",
-        "the descriptor is no directory",
+        "the descriptor is not a directory",
         "nothing is mounted on a file system of type \"proc\"",
-        "the policy does not let other users in",
+        "the policy does not allow access by other users",
         "the directory was removed",
         "a request has 20 bytes, not 0",
         "a request has 20 bytes, not 1",
         "a request has 20 bytes, not 21",
         "too many descriptors",
         "1 or 2 descriptors come with a request, not 0",
-        "version 2 is not known here, only 1",
+        "version 2 is not supported, only 1",
         "the descriptor is of another mount",
         "only root can write",
-        "1 mounts are as many as the policy allows",
+        "the limit of mounts (1) is reached",
     ] {
-        assert!(told.contains(why), "no {why:?} in {told}\n{}", audit(&world));
+        assert!(text.contains(why), "no {why:?} in {text}\n{}", audit(&world));
     }
-    assert!(told.ends_with("hold: the first mounted\n"), "{told}");
+    assert!(text.ends_with("hold: the first mounted\n"), "{text}");
 }
 
 #[test]
@@ -165,16 +165,16 @@ fn helper_never_mounts_elsewhere_when_a_directory_is_swapped_for_a_link() {
          grep fuse.holofs /proc/self/mountinfo | grep -c $T || true"
     );
     let output = with_helper(&world, &policy, &script);
-    let told = stdout(&output);
+    let text = stdout(&output);
     assert!(
-        output.status.success() && told.ends_with("race: some mounted, some refused\n0\n"),
+        output.status.success() && text.ends_with("race: some mounted, some refused\n0\n"),
         "{}",
         said(&output)
     );
 }
 
 #[test]
-fn helper_serves_another_mount_namespace_only_if_the_policy_says_so() {
+fn helper_serves_another_mount_namespace_only_if_the_policy_allows_it() {
     if !is_root() {
         return skip("the helper is started by root");
     }
@@ -188,7 +188,7 @@ fn helper_serves_another_mount_namespace_only_if_the_policy_says_so() {
     let refused = with_helper(&world, &format!("allow {NOBODY} {root} 8"), &format!("set +e; {script}"));
     assert!(stdout(&refused).contains("ended 125"), "{}", said(&refused));
     assert!(
-        stderr(&refused).contains("the policy does not reach other mount namespaces"),
+        stderr(&refused).contains("the policy does not allow other mount namespaces"),
         "{}",
         said(&refused)
     );
@@ -216,13 +216,13 @@ fn helper_takes_the_socket_of_systemd_and_refuses_to_run_without_its_capability(
     );
     let output = world.shell(0, &["dev 600"], &script);
     assert!(stderr(&output).contains("\"rung\":\"helper\""), "{}\n{}", said(&output), audit(&world));
-    let told = stdout(&output);
+    let text = stdout(&output);
     let lines = [
         "holofs-mount-helper: Mounting needs CAP_SYS_ADMIN: start it as root, privileged",
         "mount.sock: another process listens there already",
         "holofs-mount-helper: Usage: holofs-mount-helper [--socket PATH] [--policy PATH]",
     ];
-    assert!(told.lines().zip(lines).filter(|(line, wanted)| line.ends_with(wanted)).count() == 3, "{told}");
+    assert!(text.lines().zip(lines).filter(|(line, wanted)| line.ends_with(wanted)).count() == 3, "{text}");
 }
 
 #[test]
@@ -239,7 +239,7 @@ fn helper_refuses_a_user_namespace_with_the_reason() {
         );
         let refused = with_helper(&world, &policy, &script);
         assert_eq!(stdout(&refused), "ended 125\n", "{apart}: {}", said(&refused));
-        let why = "helper: $S is served from outside of this user namespace, which the mount helper does not reach, or by no process;";
+        let why = "helper: $S has no server, or one outside of this user namespace, which the mount helper does not serve;";
         let why = why.replace("$S", &world.path().join("mount.sock").display().to_string());
         assert!(stderr(&refused).contains(&why), "{apart}: {}", said(&refused));
         assert!(!audit(&world).contains(": mounted "), "{apart}: {}", audit(&world));

@@ -58,7 +58,7 @@ elif what == "idle":
     threads = lambda: next(line.split()[1] for line in open("/proc/%s/status" % words[0]) if line.startswith("Threads"))
     end = time.time() + 20
     while len(held) > 400 and time.time() < end:
-        # What is refused or sent away for others is told so.
+        # Each client that is refused gets a reason.
         gone = 0
         for s in held:
             try: gone += len(s.recv(4096, socket.MSG_DONTWAIT)) > 16
@@ -107,17 +107,17 @@ fn helper_refuses_a_namespace_that_the_peer_could_own_before_entering_it() {
          as {NOBODY} unshare -Urm python3 $T/attack namespace $T/mine/a /proc/self/ns/net
          as {NOBODY} python3 $T/attack namespace $T/mine/a $T/ask
          as {NOBODY} python3 $T/attack namespace $T/mine/a /proc/self/ns/net
-         ! grep fuse.holofs /proc/self/mountinfo"
+         ! grep fuse.holofs /proc/self/mountinfo | grep $T"
     );
     let (output, world) = attacked(&format!("allow {NOBODY} $T 8 namespaces"), &script);
-    let owned = "your mount namespace belongs to a user namespace, whose owner could change the mount";
-    let told = stdout(&output);
-    let lines: Vec<&str> = told.lines().collect();
+    let owned = "your mount namespace belongs to a user namespace, whose owner could alter the mount";
+    let text = stdout(&output);
+    let lines: Vec<&str> = text.lines().collect();
     assert_eq!(lines.len(), 9, "{}\n{}", said(&output), audit(&world));
-    assert_eq!(lines[..5], [owned; 5], "{told}");
+    assert_eq!(lines[..5], [owned; 5], "{text}");
     // The owner of a user namespace is its parent, here the initial one: the helper refuses it because it is not a mount namespace.
     assert_eq!(lines[5], "cannot enter your mount namespace: Invalid argument (os error 22)");
-    assert_eq!(lines[7], "the second descriptor is no namespace");
+    assert_eq!(lines[7], "the second descriptor is not a namespace");
     assert_eq!(lines[8], "cannot enter your mount namespace: Invalid argument (os error 22)");
     assert!(!audit(&world).contains(": mounted "), "{}", audit(&world));
 }
@@ -177,7 +177,7 @@ fn mounts_are_counted_for_the_user_whatever_namespace_they_are_in() {
     if !is_root() {
         return skip("the helper is started by root");
     }
-    // One here, one in each of two other namespaces; ended mounts are not counted.
+    // One mount here and one in each of two other namespaces; ended mounts do not count.
     let script = format!(
         "mkdir $T/mine/c; chown {NOBODY} $T/mine/c; mkfifo $T/p1 $T/p2; exec 8<>$T/p1 9<>$T/p2
          inside() {{ timeout 120 unshare --mount --propagation private setpriv --reuid {NOBODY} --regid {NOBODY} --clear-groups -- \
@@ -190,10 +190,10 @@ fn mounts_are_counted_for_the_user_whatever_namespace_they_are_in() {
          exec 9>&-; wait $P2"
     );
     let (output, world) = attacked(&format!("allow {NOBODY} $T 2 namespaces"), &script);
-    let told = stdout(&output);
+    let text = stdout(&output);
     let root = world.path().display();
-    let full = format!("mount on \"{root}/mine/c\": 2 mounts are as many as the policy allows");
-    assert_eq!(told, format!("done\ndone\n{full}\nmount: {full}\nmount: done\n"), "{}", audit(&world));
+    let full = format!("mount on \"{root}/mine/c\": the limit of mounts (2) is reached");
+    assert_eq!(text, format!("done\ndone\n{full}\nmount: {full}\nmount: done\n"), "{}", audit(&world));
 }
 
 #[test]
@@ -216,7 +216,7 @@ fn helper_gives_silent_clients_no_thread_and_serves_the_others() {
 }
 
 #[test]
-fn whom_no_rule_names_is_told_so_and_the_log_stays_short() {
+fn user_without_a_rule_gets_the_reason_and_the_log_stays_short() {
     if !is_root() {
         return skip("the helper is started by root");
     }
@@ -236,6 +236,6 @@ fn helper_is_not_blocked_by_a_file_system_that_never_answers() {
     }
     let script = "mkdir $T/stuck; timeout 60 python3 $T/attack stuck $T/stuck $T/mine/a";
     let (output, _) = attacked(&format!("allow {NOBODY} $T 8 namespaces"), script);
-    let wanted = "nothing is mounted on a file system of type \"fuse\"\nthe second descriptor is no namespace\nunmount 7: the descriptor is of another mount\n";
+    let wanted = "nothing is mounted on a file system of type \"fuse\"\nthe second descriptor is not a namespace\nunmount 7: the descriptor is of another mount\n";
     assert_eq!(stdout(&output), wanted, "{}", said(&output));
 }

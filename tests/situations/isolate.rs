@@ -138,12 +138,12 @@ fn isolate_needs_no_existing_base_and_keeps_everything_else_in_place() {
         let output = world.shell(NOBODY, &["dev 666", &given], &run);
         let root = Path::new(base).join(IDENTITY);
         assert!(output.status.success(), "{base}: {}", said(&output));
-        let told = stdout(&output);
+        let shown = stdout(&output);
         let here = world.path().join(home);
-        assert!(told.starts_with(&format!("in\n{}\n", here.display())), "{base}: {told}");
+        assert!(shown.starts_with(&format!("in\n{}\n", here.display())), "{base}: {shown}");
         assert!(
-            told.contains(&format!("\n{}\n{}\n", root.display(), world.path().display())),
-            "{base}: {told}"
+            shown.contains(&format!("\n{}\n{}\n", root.display(), world.path().display())),
+            "{base}: {shown}"
         );
         assert_eq!(fs::read_to_string(here.join("here")).unwrap(), "in\n", "{base}: what is written is lost");
         assert!(world.path().join("home/user/made").exists(), "{base}");

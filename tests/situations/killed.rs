@@ -27,10 +27,10 @@ fn survives(setup: &[&str], method: &str) {
     std::os::unix::fs::chown(world.path().join("restarted"), Some(NOBODY), Some(NOBODY)).unwrap();
     let args = ["run", "--json", world.catalog(), "s", "--", "sh", "-c", SCRIPT];
     let output = world.holofs(NOBODY, setup, &args);
-    let told = said(&output);
-    assert!(output.status.success(), "{setup:?}: {told}");
-    assert_eq!(stdout(&output).trim_end(), "1 2 3 4 5 6 7 restarted", "{setup:?}: {told}");
-    assert!(told.contains(&format!("\"rung\":\"{method}\"")), "{setup:?}: {told}");
+    let text = said(&output);
+    assert!(output.status.success(), "{setup:?}: {text}");
+    assert_eq!(stdout(&output).trim_end(), "1 2 3 4 5 6 7 restarted", "{setup:?}: {text}");
+    assert!(text.contains(&format!("\"rung\":\"{method}\"")), "{setup:?}: {text}");
 }
 
 #[test]

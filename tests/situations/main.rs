@@ -6,7 +6,7 @@
 #![allow(
     clippy::unwrap_used,
     clippy::print_stderr,
-    reason = "a test's helper fails loudly, and tells its figures"
+    reason = "a test's helper fails loudly, and prints its figures"
 )]
 
 #[path = "../common/mod.rs"]
@@ -42,8 +42,7 @@ const MAY_NOT_MOUNT: &str = "this process may not mount (no CAP_SYS_ADMIN)";
 const NO_FUSERMOUNT: &str = "fusermount3 is not installed (package fuse3)";
 
 const UNWRITABLE: &str = "$R/holotree cannot be written: Read-only file system";
-const UNKEPT: &str =
-    "nothing is kept for the next time, since $R/holofs cannot be written: Read-only file system";
+const UNKEPT: &str = "nothing is cached, because $R/holofs is not writable: Read-only file system";
 
 const SITUATIONS: [Situation; 12] = [
     Situation {
@@ -152,7 +151,7 @@ const SITUATIONS: [Situation; 12] = [
 ];
 
 #[test]
-fn mount_in_every_situation_uses_the_right_method_and_says_why() {
+fn mount_in_every_situation_uses_the_right_method_and_reports_why() {
     if !is_root() {
         return skip("situations are made by root");
     }
@@ -180,13 +179,13 @@ fn runs(world: &World, situation: &Situation) -> String {
     };
     let here = |text: &str| text.replace("$R", &world.robocorp().display().to_string());
     let (first, output) = run(&["--json"], "import sys; print(sys.prefix)", 0);
-    let told: serde_json::Value = serde_json::from_str(&stderr(&output))
+    let value: serde_json::Value = serde_json::from_str(&stderr(&output))
         .unwrap_or_else(|_| panic!("{name}: {}", common::said(&output)));
     let (method, reasons) = situation.run;
     let unkept = situation.setup.contains(&"read-only").then(|| here(UNKEPT));
-    assert_eq!(text_field(&told, "rung"), method, "{name}: {told}");
-    assert_eq!(told["unkept"], serde_json::json!(unkept), "{name}");
-    let found: Vec<(String, String)> = told["reasons"]
+    assert_eq!(text_field(&value, "rung"), method, "{name}: {value}");
+    assert_eq!(value["unkept"], serde_json::json!(unkept), "{name}");
+    let found: Vec<(String, String)> = value["reasons"]
         .as_array()
         .unwrap()
         .iter()
@@ -195,7 +194,7 @@ fn runs(world: &World, situation: &Situation) -> String {
     let wanted: Vec<(String, String)> =
         reasons.iter().map(|(method, why)| ((*method).to_owned(), here(why))).collect();
     assert_eq!(found, wanted, "{name}");
-    assert_eq!(stdout(&output).trim(), text_field(&told, "path"), "{name}");
+    assert_eq!(stdout(&output).trim(), text_field(&value, "path"), "{name}");
     let (again, output) = run(&[], "raise SystemExit(3)", 3);
     let said = stderr(&output);
     let each: Vec<String> = found.iter().map(|(method, reason)| format!("{method}: {reason}")).collect();
@@ -274,7 +273,7 @@ fn materialize_does_not_hide_what_was_written_to_a_space() {
     let refused = run(&["no-fuse"], &[], "true");
     assert_eq!(refused.status.code(), Some(exit::NOT_BEGUN), "{}", common::said(&refused));
     assert!(
-        stderr(&refused).contains("what was written to it shows in a mount only"),
+        stderr(&refused).contains("its written state is visible in a mount only"),
         "{}",
         stderr(&refused)
     );
@@ -356,7 +355,7 @@ fn mount_t_holofs_and_fstab_mount_a_space() {
 }
 
 #[test]
-fn root_mounts_for_a_user_by_fstab_and_only_that_user_gets_in() {
+fn root_mounts_for_a_user_by_fstab_and_only_that_user_has_access() {
     if !is_root() {
         return skip("situations are made by root");
     }

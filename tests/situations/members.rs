@@ -1,4 +1,4 @@
-//! Members of one shared holotree: all of them can work, none is locked out, and none uses a file that another one could have planted.
+//! Members of one shared holotree: all of them can work, none is locked out, and none uses files that another member could have planted.
 //!
 //! RCC fixes the shared path, so each test has its own: a tmpfs over `/opt` in a mount namespace.
 
@@ -221,7 +221,56 @@ fn members_ignore_a_mark_that_the_attacker_made() {
     assert_eq!(stdout(&label), "");
 }
 
-/// What two users do at the same time, with RCC next to HoloFS. Each command is shown, and must succeed.
+#[test]
+fn gc_of_a_member_keeps_what_another_one_is_creating() {
+    if !is_root() {
+        return skip("Only root can be several users");
+    }
+    let machine = Machine::new(2);
+    let laid = machine.say(0, &format!("$H materialize {CATALOG} laid"));
+    assert!(laid.status.success(), "{}", said(&laid));
+    let made = machine.say(
+        0,
+        &format!("cd {SHARED}; d=$(ls -d *_*_* | grep -v '[.]' | head -1); touch $d.meta.holofs-tmp; mkdir $d.holofs-tmp"),
+    );
+    assert!(made.status.success(), "{}", said(&made));
+    let left = || stdout(&machine.say(0, &format!("ls -d {SHARED}/*.holofs-tmp | wc -l"))).trim().to_owned();
+    for member in [1, ROOT] {
+        machine.say(member, "$H gc");
+        assert_eq!(left(), "2", "after gc of {member}");
+    }
+    machine.say(0, "$H gc");
+    assert_eq!(left(), "0");
+}
+
+#[test]
+fn run_uses_no_files_of_a_space_that_another_member_has_replaced() {
+    if !is_root() {
+        return skip("Only root can be several users");
+    }
+    let machine = Machine::new(2);
+    let run_it = format!(
+        "$H run --mode materialize {CATALOG} laid -- sh -c 'cat $RCC_HOLOTREE_SPACE_ROOT/bin/tool; echo ended'"
+    );
+    let before = machine.say(0, &run_it);
+    assert!(before.status.success(), "{}", said(&before));
+    // All users may write to RCC's directory, so another member can rename entries in it. The content of the space is known from the catalog,
+    // so that member can create a copy that looks the same.
+    let known = format!(
+        "set -e; cd {SHARED}; d=$(ls -d *_*_* | grep -v '[.]' | head -1); cp -a $d evil; f=evil/bin/tool; touch -r $f time; touch -r evil/bin dir
+         tr a-z x < $f > tool; chmod u+w $f; cat tool > $f; touch -r time $f; touch -r dir evil/bin; chown -hR {0}:{0} evil; rm time dir tool",
+        FIRST + 1
+    );
+    run(&mut machine.shell(ROOT, &known));
+    let replace = format!(
+        "set -e; cd {SHARED}; d=$(ls -d *_*_* | grep -v '[.]' | head -1); chmod -R a+rX evil; mv $d aside; mv evil $d"
+    );
+    run(&mut machine.shell(1, &replace));
+    let after = machine.say(0, &run_it);
+    assert!(!after.status.success() || stdout(&after) == stdout(&before), "{}", said(&after));
+}
+
+/// Work of two users at the same time, with RCC next to HoloFS. Each command is shown, and must succeed.
 const SESSION: &str = r#"
 say() { echo "$(id -un)$ $*" | sed "s,$H,holofs,; s,$R,rcc,"; "$@" 2>&1 | sed 's/^/    /'; test "${PIPESTATUS[0]}" = 0; }
 set -e

@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use tempfile::TempDir;
 
 use crate::common::golden::{self, Regime};
-use crate::common::sandbox::Sandbox;
+use crate::common::test_home::TestHome;
 use crate::common::{copy_program, project, run, said};
 
 /// A user that exists on every machine.
@@ -57,7 +57,7 @@ impl World {
 
     /// With a real Python.
     pub fn python(uid: u32) -> World {
-        static TEMPLATE: OnceLock<(Sandbox, String)> = OnceLock::new();
+        static TEMPLATE: OnceLock<(TestHome, String)> = OnceLock::new();
         let (template, catalog) = TEMPLATE.get_or_init(python_hololib);
         let world = World::empty(uid, catalog);
         let mut copy = Command::new("cp");
@@ -73,7 +73,7 @@ impl World {
         for dir in ["bin", "home/user", "home/robocorp/holotree"] {
             fs::create_dir_all(temp.path().join(dir)).unwrap();
         }
-        // Measurements use another build than tests.
+        // Measurements may use another build.
         let given = std::env::var_os("HOLOFS_SITUATIONS_OF").map(PathBuf::from);
         let program = given.unwrap_or_else(|| env!("CARGO_BIN_EXE_holofs").into());
         copy_program(program, temp.path().join("bin/holofs"));
@@ -162,15 +162,15 @@ impl Drop for World {
 }
 
 /// A hololib with a real Python in it, made once.
-fn python_hololib() -> (Sandbox, String) {
-    let sandbox = Sandbox::new();
-    let stage = sandbox.holotree().join("h0c0ffee_493f813dad24d3t");
+fn python_hololib() -> (TestHome, String) {
+    let test_home = TestHome::new();
+    let stage = test_home.holotree().join("h0c0ffee_493f813dad24d3t");
     let mut script = Command::new(project().join("scripts/python-env"));
     let output = script.arg(&stage).args(["--packages", "requests"]).output().unwrap();
     assert!(output.status.success(), "No Python environment: {}", said(&output));
-    let blueprint = sandbox.scratch().join("conda.yaml");
+    let blueprint = test_home.scratch().join("conda.yaml");
     fs::copy(stage.join("identity.yaml"), &blueprint).unwrap();
-    let catalog = sandbox.record(&stage, &blueprint);
+    let catalog = test_home.record(&stage, &blueprint);
     fs::remove_dir_all(&stage).unwrap();
-    (sandbox, catalog)
+    (test_home, catalog)
 }

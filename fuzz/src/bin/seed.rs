@@ -8,11 +8,11 @@ use holofs_fuzz::targets;
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     let (Some(name), Some(dir)) = (args.next(), args.next().map(PathBuf::from)) else {
-        eprintln!("seed: say which target, and where to");
+        eprintln!("usage: seed TARGET DIR");
         return ExitCode::from(2);
     };
     let Some(target) = targets::ALL.iter().find(|target| target.name == name) else {
-        eprintln!("seed: there is no target {name}");
+        eprintln!("seed: unknown target {name}");
         return ExitCode::from(2);
     };
     let golden = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../tests/data/golden");

@@ -32,7 +32,7 @@ pub fn run(data: &[u8]) {
     }
 }
 
-/// The content as a careless reader would decode it.
+/// The content as a reader without checks would decode it.
 fn content_of(regime: Regime, stored: &[u8]) -> Vec<u8> {
     let mut content = Vec::new();
     let read = match (regime, stored) {
@@ -72,7 +72,7 @@ fn with_blob(
     })
 }
 
-/// A content in each form, alone and repeated.
+/// One content in each form, once and repeated.
 pub fn seeds(_golden: &Path) -> Vec<Vec<u8>> {
     let content = b"some content that is not long, and its end is its beginning: some content".repeat(3);
     let gzip = super::catalog::gzip(&content);

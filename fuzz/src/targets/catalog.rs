@@ -27,7 +27,7 @@ pub fn run(data: &[u8]) {
     assert_eq!(again.stats(), catalog.stats());
     let id = Digest::of(Regime::Sha256, &written);
     let index = Index::from_bytes(Index::build(&catalog, &id).unwrap()).unwrap();
-    super::index::walk(&index, Ino::ROOT);
+    super::queries::walk(&index, Ino::ROOT);
 }
 
 /// The golden catalogs in all forms, shortened to be quick.

@@ -1,12 +1,13 @@
-//! The reader of compiled catalogs: for any bytes, every query has an answer. The checksum is corrected first, because
-//! it only detects accidental damage and would hide everything else.
+//! The reader of compiled catalogs: every query has an answer, whatever the bytes. The checksum is corrected first, because it only
+//! detects accidental damage and would hide all other cases.
 
 use std::path::Path;
 
 use holofs::rcc::catalog::Catalog;
 use holofs::rcc::digest::{Digest, Regime};
-use holofs::store::index::{Index, Ino, NodeKind};
-use holofs::sys::fs::name::Name;
+use holofs::store::index::{Index, Ino};
+
+use super::queries::walk;
 
 /// The position of the checksum, and the start of the bytes that it covers.
 const CHECKSUM: std::ops::Range<usize> = 8..12;
@@ -27,29 +28,6 @@ pub fn run(data: &[u8]) {
     }
     let _all: usize = index.relocated().take(1_000).map(|(_, file)| file.rewrite.len()).sum();
     assert!(index.blueprint().len() + index.platform().len() + index.rcc().len() <= data.len());
-}
-
-/// Runs every query about one inode.
-pub fn walk(index: &Index, ino: Ino) {
-    let Some(node) = index.node(ino) else { return };
-    let path = index.path_of(ino);
-    assert!(path.is_none_or(|path| path.names().len() <= 5_000));
-    if let Ok(name) = Name::new(node.name) {
-        let _found = index.lookup(node.parent, name);
-    }
-    match node.kind {
-        NodeKind::File(file) => {
-            let offsets = file.rewrite.iter().take(1_000).count();
-            assert!(offsets <= file.rewrite.len());
-            let _some = file.rewrite.in_range(0..file.size).take(1_000).count();
-        }
-        NodeKind::Dir { .. } => {
-            for child in index.children(ino).take(1_000) {
-                assert!(child.name.len() <= 1 << 20);
-            }
-        }
-        NodeKind::Link { target } => assert!(target.len() <= 1 << 20),
-    }
 }
 
 /// The golden catalogs, compiled, and parts of them.

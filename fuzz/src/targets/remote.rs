@@ -1,20 +1,31 @@
-//! Data from remotes: references, heads, profiles. Parsed values are bounded, and equal what was sent.
+//! Data from remotes: references, heads, profiles, listings of Azure. Parsed values are bounded, and equal to what was sent.
 
 use std::path::Path;
 
 use holofs::rcc::catalog::Catalog;
 use holofs::rcc::digest::Digest;
+use holofs::remote::frame::FrameKind;
 use holofs::remote::head::{self, Head};
 use holofs::remote::object::{Object, ObjectKind};
+use holofs::remote::transport::azure::page_in;
 use holofs::remote::{ObjectId, Reference, profile};
 
 /// The first byte selects the kind of the rest.
 pub fn run(data: &[u8]) {
     let Some((kind, bytes)) = data.split_first() else { return };
-    match kind % 3 {
+    match kind % 4 {
         0 => reference(bytes),
         1 => head(bytes),
-        _ => assert!(profile::digests(bytes).len() <= bytes.len() / 32),
+        2 => listing(bytes),
+        _ => assert!(profile::items(bytes).len() <= bytes.len() / 32),
+    }
+}
+
+/// Names are in the bytes, which may have replaced characters.
+fn listing(bytes: &[u8]) {
+    match page_in(bytes) {
+        Ok(page) => assert!(page.names().map(str::len).sum::<usize>() <= bytes.len() * 3),
+        Err(why) => assert!(why.len() <= 500 + bytes.len() * 3),
     }
 }
 
@@ -31,7 +42,7 @@ fn reference(bytes: &[u8]) {
     }
 }
 
-/// A head is named by its digest, so only its own statements need to be checked.
+/// A head is named by its digest, so only its own consistency needs to be checked.
 fn head(bytes: &[u8]) {
     let head = match Head::parse(bytes, &ObjectId::of(bytes)) {
         Ok(head) => head,
@@ -50,7 +61,7 @@ fn head(bytes: &[u8]) {
     assert!(Head::parse(bytes, &other).is_err(), "a head by another name");
 }
 
-/// A reference and profiles; heads of golden catalogs whose blobs have no frames, and a head that has only its start.
+/// A reference, a listing and profiles; heads of golden catalogs whose blobs have no frames; and a truncated head.
 pub fn seeds(golden: &Path) -> Vec<Vec<u8>> {
     let stored = std::fs::read(golden.join("catalog-gz.json.gz")).unwrap();
     let catalog = Catalog::parse(&stored).unwrap();
@@ -64,7 +75,7 @@ pub fn seeds(golden: &Path) -> Vec<Vec<u8>> {
                 pack: 0,
                 offset: offset - u64::from(stored),
                 stored,
-                kind: head::FrameKind::Stored,
+                kind: FrameKind::Stored,
                 check: (head::chunks(size) > 1).then_some([7; 32]),
             }
         });
@@ -87,7 +98,8 @@ pub fn seeds(golden: &Path) -> Vec<Vec<u8>> {
         tagged(0, &reference.to_json()),
         tagged(1, &head),
         tagged(1, &head[..40]),
-        tagged(2, &profile),
-        tagged(2, b"holofs-remote-profile 1\n"),
+        tagged(2, b"<EnumerationResults><Blobs><Blob><Name>v1/refs/a&amp;b</Name><Properties><Last-Modified>Fri, 26 Jun 2015 23:39:12 GMT</Last-Modified><Content-Length>7</Content-Length></Properties></Blob></Blobs><NextMarker>2</NextMarker></EnumerationResults>"),
+        tagged(3, &profile),
+        tagged(3, b"holofs-remote-profile 1\n"),
     ]
 }

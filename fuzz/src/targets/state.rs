@@ -1,5 +1,5 @@
-//! Our own files, read after another program changed them: records of mounts, profiles, settings, bytecode, `.meta`, fingerprints, and
-//! the written state of a space. Every content gives a result in bounded time, and no file appears elsewhere.
+//! Our own files after another program changed them: records of mounts, profiles, settings, bytecode, `.meta`, fingerprints, and the
+//! written state of a space. Any content gives a result in bounded time, and no file is created elsewhere.
 
 use std::ffi::OsString;
 use std::num::NonZeroUsize;
@@ -23,7 +23,7 @@ fn catalog() -> Digest {
     Digest::of(Regime::Sha256, b"catalog")
 }
 
-/// The first byte selects the file that has the rest as its content.
+/// The first byte selects the file; the rest is its content.
 pub fn run(data: &[u8]) {
     let Some((kind, bytes)) = data.split_first() else { return };
     let memory = Path::new("/dev/shm");
@@ -38,7 +38,7 @@ pub fn run(data: &[u8]) {
             let read = MountState::read_in(&here);
             assert!(
                 read.is_err() || read.is_ok_and(|state| state.is_some()),
-                "a record that is there is not there"
+                "an existing record is reported as missing"
             );
         }
         1 => profile(&String::from_utf8_lossy(bytes)),

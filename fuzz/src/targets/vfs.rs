@@ -1,5 +1,5 @@
-//! A file system that gets invalid requests from its kernel: wrong inodes, bad names, absurd offsets, in any order. It answers each
-//! request, and after a restart it shows the same state as before.
+//! A file system that gets invalid requests from the kernel: wrong inodes, bad names, absurd offsets, in any order. It answers each
+//! request, and shows the same state after a restart.
 
 use std::collections::BTreeMap;
 use std::io::Read as _;
@@ -201,7 +201,7 @@ fn index_as(id: Option<&Digest>) -> Index {
     Index::from_bytes(Index::build(&catalog, id.unwrap_or(&own)).unwrap()).unwrap()
 }
 
-/// Sequences that create something to work on; the golden files serve as noise.
+/// Sequences that create something to work on; golden files serve as random input.
 pub fn seeds(golden: &Path) -> Vec<Vec<u8>> {
     let mut text = Vec::new();
     let stored = std::fs::read(golden.join("catalog-gz.json.gz")).unwrap();

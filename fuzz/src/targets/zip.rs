@@ -1,4 +1,4 @@
-//! Archives of hololibs: no file outside the home appears, no catalog without its blobs, and no content that does not verify.
+//! Archives of hololibs: an import creates no file outside of the home, no catalog without its blobs, and no content that was not verified.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -30,11 +30,11 @@ pub fn run(data: &[u8]) {
     let mut names: Vec<PathBuf> =
         std::fs::read_dir(temp.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
     names.sort();
-    assert_eq!(names, [zip, root], "something was made beside the home");
+    assert_eq!(names, [zip, root], "something was created outside the home");
     check_catalogs(&home);
 }
 
-/// Every present catalog is valid, and so are its blobs.
+/// Every catalog in the hololib is valid, and so are its blobs.
 fn check_catalogs(home: &Home) {
     let Ok(entries) = std::fs::read_dir(home.catalog_dir()) else { return };
     for path in entries.map(|entry| entry.unwrap().path()) {

@@ -44,7 +44,7 @@ struct Shown {
 pub fn main(context: &Context, args: &ConfigArgs) -> anyhow::Result<ExitCode> {
     let config = current();
     if let Some(Action::Path) = args.action {
-        let path = path().context("There is no directory for configuration: set HOLOFS_CONFIG")?;
+        let path = path().context("No configuration directory: set HOLOFS_CONFIG")?;
         context.report(&path, |path| path.display().to_string())?;
         return Ok(ExitCode::SUCCESS);
     }

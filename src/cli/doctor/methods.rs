@@ -23,7 +23,7 @@ pub fn try_mounts(context: &Context) -> Vec<Tried> {
 /// Mounts an empty file system in a temporary directory, and unmounts it.
 fn try_mount(context: &Context, mounter: Mounter, places: &[PathBuf]) -> anyhow::Result<()> {
     let make = |place: &PathBuf| crate::sys::fs::dir::private_temp("holofs-doctor-", place).ok();
-    let dir = places.iter().find_map(make).context("There is no directory to try it in")?;
+    let dir = places.iter().find_map(make).context("No directory to test it in")?;
     let path = dir.path().canonicalize()?;
     let point = Mountpoint::open(&path)?;
     let (device, _) = context.mounters().mount_by(mounter, &point, Options::default())?;
@@ -31,5 +31,5 @@ fn try_mount(context: &Context, mounter: Mounter, places: &[PathBuf]) -> anyhow:
     // Unmounted before its device is closed: a mount without a server does not answer.
     let ended = detach::detach(&context.mounters(), &path);
     drop(device);
-    ended
+    Ok(ended?)
 }

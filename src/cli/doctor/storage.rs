@@ -64,12 +64,12 @@ pub fn examine(context: &Context) -> Storage {
 }
 
 fn try_pair(raw: &Path, base: &Path) -> Result<Probed, String> {
-    probe(there(raw)?, there(base)?).map_err(|error| format!("nothing can be tried: {error}"))
+    probe(there(raw)?, there(base)?).map_err(|error| format!("nothing can be tested: {error}"))
 }
 
 /// `dir`, or the directory in which it would be created.
 fn there(dir: &Path) -> Result<&Path, String> {
-    dir.ancestors().find(|above| above.is_dir()).ok_or_else(|| format!("there is no {}", dir.display()))
+    dir.ancestors().find(|above| above.is_dir()).ok_or_else(|| format!("{} does not exist", dir.display()))
 }
 
 fn look(context: &Context) -> anyhow::Result<Health> {
@@ -110,7 +110,7 @@ pub fn lines(storage: &Storage) -> Vec<String> {
             ));
             lines.extend(health.changed.iter().map(changed));
         }
-        Outcome::Not { error } => lines.push(format!("raw store: not looked at: {error}")),
+        Outcome::Not { error } => lines.push(format!("raw store: not checked: {error}")),
     }
     lines
 }

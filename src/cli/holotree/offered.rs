@@ -98,7 +98,7 @@ fn check_rounds(context: &Context, retries: u32) -> anyhow::Result<ExitCode> {
         if unnamed {
             let options = collect::Options { hololib: true, ..collect::Options::default() };
             let gone = collect::collect(&context.home, options)?;
-            say(&format!("Removed {} blobs that no catalog names", gone.blobs));
+            say(&format!("Removed {} blobs that no catalog refers to", gone.blobs));
         }
         if !report.is_damaged() {
             say("OK.");
@@ -236,11 +236,11 @@ pub struct VariablesArgs {
 /// Like `holofs variables`.
 pub fn variables(context: &Context, args: &VariablesArgs, global: &RccGlobal) -> anyhow::Result<ExitCode> {
     if args.workspace.is_some() {
-        let why = "tokens of the cloud are given by RCC alone";
+        let why = "only RCC issues cloud tokens";
         return Err(crate::session::error::NotOffered { what: "--workspace", why }.into());
     }
     if args.more.force {
-        let why = "it builds again, and only RCC does: `rcc holotree variables --force`";
+        let why = "it forces a build, which only RCC does: `rcc holotree variables --force`";
         return Err(crate::session::error::NotOffered { what: "--force", why }.into());
     }
     let mut more = args.more.clone();

@@ -1,7 +1,6 @@
 //! Spaces selected by a part of their label, as in RCC.
 
 use std::collections::BTreeSet;
-use std::fs;
 use std::process::ExitCode;
 
 use anyhow::Context as _;
@@ -12,10 +11,14 @@ use crate::session::error::NotFound;
 use crate::space::Space;
 use crate::space::inventory::{self, Known};
 use crate::space::maintain::delete::delete_space;
+use crate::sys::fs::stat::read_regular;
 
 use crate::cli::terminal::{self, Lines};
 
 use super::offered::say;
+
+/// A longer log of a build is not shown.
+const MAX_PLAN: u64 = 64 << 20;
 
 /// Arguments of `delete`.
 #[derive(Debug, Args)]
@@ -55,10 +58,7 @@ pub fn delete(context: &Context, args: &DeleteArgs, controller: &str) -> anyhow:
             return Ok(ExitCode::SUCCESS);
         }
     }
-    anyhow::ensure!(
-        !parts.is_empty(),
-        "Nothing to delete is named: give --space, --unused, or a part of a label"
-    );
+    anyhow::ensure!(!parts.is_empty(), "No space is selected: give --space, --unused, or a part of a label");
     for known in matching(context, &parts)? {
         let label = known.space.label;
         if args.dryrun {
@@ -76,7 +76,7 @@ pub fn delete(context: &Context, args: &DeleteArgs, controller: &str) -> anyhow:
 #[cfg(unix)]
 fn take_away(context: &Context, space: &Space) -> anyhow::Result<()> {
     match space.live_holder() {
-        Some(_) => crate::session::unmount::unmount(context, space, Default::default()),
+        Some(_) => Ok(crate::session::unmount::unmount(context, space, Default::default())?),
         None => Ok(()),
     }
 }
@@ -94,7 +94,10 @@ pub fn plan(context: &Context, args: &PlanArgs) -> anyhow::Result<ExitCode> {
     }
     for known in found {
         let path = known.space.root.join("rcc_plan.log");
-        let text = fs::read_to_string(&path).with_context(|| format!("Cannot read {}", path.display()))?;
+        // In a space it may be a link to anything.
+        let text =
+            read_regular(&path, MAX_PLAN).with_context(|| format!("Cannot read {}", path.display()))?;
+        let text = String::from_utf8_lossy(&text);
         let lines: Vec<String> = text.lines().map(str::to_owned).collect();
         terminal::print(&Lines::from(lines).shown())?;
     }

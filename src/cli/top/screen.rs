@@ -95,7 +95,7 @@ impl Screen {
 }
 
 fn draw_kinds(frame: &mut Frame<'_>, area: Rect, space: &LiveSpace) {
-    let users = if space.users.is_empty() { "nobody".to_owned() } else { lease::told(&space.users) };
+    let users = if space.users.is_empty() { "nobody".to_owned() } else { lease::described(&space.users) };
     let title = text::line(&format!("{} for {users}", space.path.display())).into_owned();
     let rows = space.stats.iter().flat_map(kinds).map(Row::new);
     let widths = [16, 10, 9, 9, 9, 9].map(Constraint::Length);

@@ -5,7 +5,7 @@ use crate::session::compile::{Compiled, Compiler};
 
 /// Compiles everything.
 pub fn everything(compiler: &Compiler<'_>) -> anyhow::Result<Compiled> {
-    compiler.everything()
+    Ok(compiler.everything()?)
 }
 
 /// Detaches from the starter and lowers the priority, before anything is opened.
@@ -17,5 +17,5 @@ pub fn go_to_background() -> anyhow::Result<()> {
 
 /// Compiles what a run imported, as listed on stdin.
 pub fn imported(compiler: &Compiler<'_>) -> anyhow::Result<()> {
-    compiler.imported(std::io::stdin().lock())
+    Ok(compiler.imported(std::io::stdin().lock())?)
 }

@@ -12,6 +12,7 @@ use crate::session::method::{Method, Mode, Mounter, Refusal};
 use crate::session::request::MountRequest;
 
 use super::SpaceChoice;
+use super::config;
 use super::context::{Context, say_method};
 use super::target;
 
@@ -23,8 +24,8 @@ pub struct MountArgs {
     pub catalog: Option<String>,
     #[command(flatten)]
     pub space: SpaceChoice,
-    /// Method to make the space appear; here only as files
-    #[arg(long, value_enum, default_value = "auto", env = "HOLOFS_MODE")]
+    /// Method to provide the space; here only as files
+    #[arg(long, value_enum, default_value = config::usual("HOLOFS_MODE"), env = "HOLOFS_MODE")]
     pub mode: Mode,
 }
 

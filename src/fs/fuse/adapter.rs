@@ -26,7 +26,7 @@ use super::convert::{self, FOREVER};
 use super::created::Created;
 use super::passthrough::Opens;
 use super::requests::Opcode;
-use super::{STATS, Telemetry};
+use super::{STATS, Telemetry, UNREAD};
 
 use reply::{Plain, Plus, sized};
 use terms::MAX_TRANSFER;
@@ -404,10 +404,13 @@ impl Filesystem for Adapter {
         if ino == INodeNo::ROOT && name == STATS {
             return sized(&self.telemetry.stats(self.opens.io()), size, reply);
         }
+        if ino == INodeNo::ROOT && name == UNREAD {
+            return sized(&self.telemetry.unread(), size, reply);
+        }
         if ino == INodeNo::ROOT
-            && let Some(cursor) = timed::cursor(name)
+            && let Some(wanted) = timed::wanted(name)
         {
-            return self.page(req, cursor, size, reply);
+            return self.page(req, wanted, size, reply);
         }
         match self.vfs.getxattr(convert::ino(ino), name.as_bytes()) {
             Ok(value) => sized(&value, size, reply),

@@ -1,9 +1,9 @@
 //! Keeps processors from halting while requests arrive quickly.
 //!
 //! A request wakes the thread that serves it, and the answer wakes the waiting program. On a virtual machine that returns idle
-//! processors to its host at once, each wake-up costs some 20 µs, several times the work of the request. So during a burst of
-//! requests the kernel is asked not to halt, and shortly after the last one the claim is withdrawn. Other programs still get a
-//! processor at once; the cost is power, or the host's time.
+//! processors to its host at once, each wake-up costs some 20 µs, several times as long as the request itself takes. So during a
+//! burst of requests this process claims a low wake-up latency, which keeps the kernel from halting processors, and it withdraws
+//! the claim shortly after the last request. Other programs still get a processor at once; the cost is power, or the host's time.
 
 use std::io;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
@@ -71,7 +71,7 @@ struct Pace {
     came: AtomicU64,
     /// When the current window began, in milliseconds.
     window: AtomicU64,
-    /// How many requests had come by then.
+    /// How many requests had arrived by then.
     before: AtomicU64,
 }
 

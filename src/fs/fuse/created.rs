@@ -1,8 +1,8 @@
 //! How a created file is opened: CREATE creates and opens in one request.
 //!
-//! A file created write-only bypasses the page cache (FOPEN_DIRECT_IO): writes go directly to the daemon, without filling pages that
-//! nobody reads. That saves a copy of every byte and the page: 262 MB take two thirds of the time. A file created for reading too
-//! uses the page cache, as do later opens.
+//! A file created write-only bypasses the page cache (FOPEN_DIRECT_IO): writes go directly to the daemon, without filling pages
+//! that are never read. That saves a copy of every byte and the page: 262 MB take two thirds of the time. A file created for
+//! reading too uses the page cache, as do later opens.
 //!
 //! Mixing both is correct only if the kernel invalidates pages after a direct write, and not only before it: concurrent readahead may
 //! bring old bytes back. Linux does so since 6.18.3. On other kernels, CREATE is answered with ENOSYS, once: then the kernel sends

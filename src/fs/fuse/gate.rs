@@ -1,11 +1,12 @@
-//! The boundary between requests, at which a server stops for its successor: what was started is answered, and nothing else starts.
+//! The boundary between requests, at which a server stops for its successor: requests in progress are answered, and no others
+//! start.
 //!
-//! A request that comes later waits until this process ends. The kernel then sends it to the successor.
+//! A later request waits until this process ends. The kernel then sends it to the successor.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-/// How often a closing gate looks whether the last request is answered.
+/// The interval at which a waiting thread checks whether the other requests have been answered.
 const LOOK_EVERY: Duration = Duration::from_micros(200);
 
 /// Counts requests in progress.
@@ -35,8 +36,17 @@ impl Gate {
     /// Closes the gate for good, and waits until the requests in progress are answered, at most for `patience`; true if they are.
     pub fn close(&self, patience: Duration) -> bool {
         self.closed.store(true, Ordering::SeqCst);
+        self.wait_for_at_most(0, patience)
+    }
+
+    /// Waits until the request that calls this is the only one in progress, at most for `patience`; true if it is.
+    pub fn wait_for_others(&self, patience: Duration) -> bool {
+        self.wait_for_at_most(1, patience)
+    }
+
+    fn wait_for_at_most(&self, left: usize, patience: Duration) -> bool {
         let started = Instant::now();
-        while self.inside.load(Ordering::SeqCst) > 0 {
+        while self.inside.load(Ordering::SeqCst) > left {
             if started.elapsed() > patience {
                 return false;
             }
@@ -67,6 +77,18 @@ mod tests {
         gate.leave();
         assert!(closing.join().unwrap());
         assert!(!late.is_finished());
+    }
+
+    #[test]
+    fn waiting_for_others_ends_with_their_last_answer_or_with_patience() {
+        let gate = Arc::new(Gate::default());
+        gate.enter();
+        gate.enter();
+        assert!(!gate.wait_for_others(Duration::from_millis(1)));
+        let waiting = Arc::clone(&gate);
+        let waiting = std::thread::spawn(move || waiting.wait_for_others(Duration::from_secs(60)));
+        gate.leave();
+        assert!(waiting.join().unwrap());
     }
 
     #[test]

@@ -48,7 +48,7 @@ pub struct Latency {
     pub p99_us: f64,
     /// The maximum.
     pub max_us: f64,
-    /// How many took at most as many microseconds as each of [`BOUNDS`].
+    /// For each of [`BOUNDS`], how many requests took at most that long.
     pub buckets: Vec<u64>,
 }
 
@@ -80,12 +80,14 @@ impl Latencies {
     /// The latencies of each kind that occurred.
     pub fn all(&self) -> BTreeMap<&'static str, Latency> {
         let known = NAMES.iter().zip(&self.0).filter_map(|(&name, kind)| Some((name, kind.get()?)));
-        known.map(|(name, kind)| (name, kind.lock().unwrap_or_else(PoisonError::into_inner).told())).collect()
+        known
+            .map(|(name, kind)| (name, kind.lock().unwrap_or_else(PoisonError::into_inner).quantiles()))
+            .collect()
     }
 }
 
 impl Measured {
-    fn told(&self) -> Latency {
+    fn quantiles(&self) -> Latency {
         let micros = |nanos: u64| (nanos as f64 / 100.0).round() / 10.0;
         let Some(times) = &self.times else { return Latency::default() };
         let at = |quantile: f64| micros(times.value_at_quantile(quantile));
@@ -107,17 +109,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantiles_are_right_to_one_in_a_hundred_and_what_never_came_is_not_told() {
+    fn quantiles_are_right_to_one_percent_and_absent_kinds_are_left_out() {
         let latencies = Latencies::default();
         (1..=1000).for_each(|us| latencies.record(Opcode::Read, Duration::from_micros(us)));
         let all = latencies.all();
         assert_eq!(all.keys().collect::<Vec<_>>(), [&"read"]);
         let read = &all["read"];
         assert_eq!((read.count, read.sum_us), (1000, 500_500.0));
-        for (told, right) in
+        for (quantiles, right) in
             [(read.p50_us, 500.0), (read.p90_us, 900.0), (read.p99_us, 990.0), (read.max_us, 1000.0)]
         {
-            assert!((told - right).abs() / right < 0.01, "{told} is not {right}");
+            assert!((quantiles - right).abs() / right < 0.01, "{quantiles} is not {right}");
         }
         assert_eq!(read.buckets.len(), BOUNDS.len());
         assert!((99..=101).contains(&read.buckets[4]), "{:?}", read.buckets);

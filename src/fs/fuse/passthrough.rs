@@ -1,15 +1,16 @@
 //! Passthrough: the second way to serve files, in which the kernel reads the files on disk by itself.
 //!
-//! An OPEN for reading of an unchanged catalog file is answered with a backing file: the one in the raw store or the relocated one,
-//! verified, and opened through a private read-only view of its directory. Everything else is opened *cached*, as without
-//! passthrough. The kernel has these rules, each of which our tests break or keep on purpose:
+//! An OPEN for reading of an unchanged catalog file is answered with a backing file: the one in the raw store or the relocated
+//! one, verified, and opened through a private read-only view of its directory. Everything else is opened *cached*, as without
+//! passthrough. The kernel has these rules; for each one, a test breaks it or keeps it on purpose:
 //!
 //! - All descriptors of an inode use the same backing file, or all are cached; the first one decides. For any other answer, the
 //!   program gets EIO.
 //! - So a write while an inode has passthrough readers needs another inode. The OPEN (or the truncating SETATTR) is answered with
-//!   ESTALE. The kernel then looks the name up again and finds the *moved* inode: its node has [`MOVED`] set, its attributes are the
-//!   same. Programs that had the file open keep the old bytes; on overlayfs (Linux 6.18), only mappings do. (If it was opened cached, say before its relocated
-//!   file existed, they see the new bytes, as POSIX has it and as without passthrough.)
+//!   ESTALE. The kernel then looks the name up again and finds the *moved* inode: its node has [`MOVED`] set, and its attributes
+//!   are the same. Programs that had the file open keep the old bytes; on overlayfs (Linux 6.18), only mappings do. (If the file
+//!   was opened cached, for example before its relocated file existed, they see the new bytes, as POSIX requires and as without
+//!   passthrough.)
 //! - A mapping maps the backing file, and outlives RELEASE.
 //!
 //! Whether the kernel accepts backing files is known only after INIT. If it does not, every OPEN is answered with ENOSYS, and the
@@ -32,6 +33,7 @@ use crate::fs::vfs::{Attr, Vfs, VfsError};
 use crate::store::observe::{Counter, Observer};
 use crate::sys::fs::backing;
 use crate::sys::fs::beneath::{Dir, facts_of_file};
+use crate::sys::fs::owned::OwnedDir;
 
 use super::convert::{self, FOREVER, MOVED};
 use super::{Io, PASSTHROUGH};
@@ -64,13 +66,13 @@ struct Open {
     backing: Option<Arc<BackingId>>,
 }
 
-/// A node cannot be opened: it still has readers of its old content.
+/// The node cannot be opened, because it still has readers of its old content.
 struct Stale;
 
 impl Opens {
     /// Passes through files below `dirs`; none if `dirs` is empty or a view of one cannot be opened.
     pub fn new(dirs: &[PathBuf], observer: Arc<dyn Observer>) -> Opens {
-        let view = |dir: &PathBuf| Ok((dir.clone(), backing::read_only_view(File::open(dir)?)?));
+        let view = |dir: &PathBuf| Ok((dir.clone(), backing::read_only_view(OwnedDir::open(dir)?)?));
         let views = dirs.iter().map(view).collect::<io::Result<_>>().unwrap_or_else(|error| {
             refused(&*observer, "Cannot create a read-only view of the stores", &error);
             Vec::new()
@@ -92,10 +94,14 @@ impl Opens {
     /// After INIT: checks whether the kernel accepts files from our directories.
     pub fn probe(&self, device: impl AsFd) {
         let Some((dir, _)) = self.views.first() else { return };
-        match tempfile::tempfile_in(dir).and_then(|file| backing::probe(device, file)) {
+        let probed = OwnedDir::open(dir).and_then(|dir| {
+            let temporary = dir.create_temp(".probe-")?; // removed again on drop
+            backing::probe(device, &temporary.file)
+        });
+        match probed {
             Ok(()) => drop(self.taken.set(())),
             Err(error) => {
-                let what = format!("The kernel takes no files of {}", dir.display());
+                let what = format!("The kernel does not accept files of {}", dir.display());
                 refused(&*self.observer, &what, &error);
             }
         }
@@ -198,7 +204,8 @@ impl Opens {
         let same =
             opened.filter(|(_, facts)| facts_of_file(whole.file()).is_ok_and(|own| own.id == facts.id));
         if same.is_none() {
-            let reason = format!("{} is not what was verified; read through the daemon", path.display());
+            let reason =
+                format!("{} has changed since it was verified; read through the daemon", path.display());
             self.observer.fallback("passthrough of a file", &reason);
         }
         Ok(same.map(|(file, _)| file))
@@ -206,11 +213,11 @@ impl Opens {
 
     fn hand_over(&self, reply: &ReplyOpen, file: Option<File>) -> Option<Arc<BackingId>> {
         let taken = reply.open_backing(file?);
-        let told = |error| {
-            let reason = format!("The kernel does not take it: {error}; read through the daemon");
+        let warn = |error| {
+            let reason = format!("The kernel does not accept it: {error}; read through the daemon");
             self.observer.fallback("passthrough of a file", &reason);
         };
-        taken.map(Arc::new).map_err(told).ok()
+        taken.map(Arc::new).map_err(warn).ok()
     }
 
     fn lock(&self) -> MutexGuard<'_, Table> {

@@ -1,8 +1,8 @@
 //! Priming: walks a profile through the mount itself, ahead of the program, so that its lookups and reads hit the kernel's caches.
 //!
-//! The [`Recorder`] records the requests of programs. Requests of the primer are not recorded, nor sent if a program was faster: so
-//! the primer stops by itself where the program is ahead. It runs at the lowest priority and reads one chunk at a time, so that no
-//! program waits for more than one chunk.
+//! The [`Recorder`] records the requests of programs. The primer's own requests are not recorded. It skips what a program has
+//! requested already, so it does nothing where the program is ahead. It runs at the lowest priority and reads one chunk at a
+//! time, so that no program waits for more than one chunk.
 //!
 //! The primer is a separate process, because the server must not wait for itself: if it were killed, the waiting thread could not
 //! end. The primer gets a few items at a time through a pipe, and answers each batch with a byte ([`prime`]). If possible, it reads

@@ -1,4 +1,4 @@
-//! A profile: which parts of which files a run reads first, and which names it looks up in vain, in order. Pure.
+//! A profile: which parts of which files a run reads first, and which missing names it looks up, in order. Pure.
 //!
 //! It belongs to one catalog, is bounded, and is merged from run to run: known items keep their place, new ones follow. A profile is
 //! only a hint: an unreadable one is ignored.

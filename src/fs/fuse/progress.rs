@@ -1,12 +1,12 @@
 //! Whether a replacement server makes progress: it has answered all resent requests, and some new ones.
 //!
-//! A request that kills every server is resent again and again. What a server meanwhile answered to others is no progress.
+//! A request that kills every server is resent again and again. Answers to other requests meanwhile are not progress.
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
-/// How many new requests are answered before progress is reported, with no resent one pending: a resent request that kills the server
-/// comes before them, and kills it within a moment.
+/// How many new requests are answered before progress is reported, with no resent one pending: a resent request that kills the
+/// server comes before them, and kills it quickly.
 const ENOUGH: u32 = 20;
 
 thread_local! {
@@ -18,20 +18,20 @@ thread_local! {
 pub struct Progress {
     resent: AtomicU32,
     fresh: AtomicU32,
-    told: AtomicBool,
+    was_reported: AtomicBool,
     tell: Box<dyn Fn() + Send + Sync>,
 }
 
 impl Progress {
     /// `tell` is called once, by a serving thread.
     pub fn new(tell: impl Fn() + Send + Sync + 'static) -> Progress {
-        let (resent, fresh, told) = <(AtomicU32, AtomicU32, AtomicBool)>::default();
-        Progress { resent, fresh, told, tell: Box::new(tell) }
+        let (resent, fresh, was_reported) = <(AtomicU32, AtomicU32, AtomicBool)>::default();
+        Progress { resent, fresh, was_reported, tell: Box::new(tell) }
     }
 
     /// Called when this thread starts a request, which is resent or new.
     pub fn begin(&self, resent: bool) {
-        if self.told.load(Ordering::Relaxed) {
+        if self.was_reported.load(Ordering::Relaxed) {
             return;
         }
         if RESENT.replace(resent) {
@@ -41,7 +41,7 @@ impl Progress {
             self.resent.fetch_add(1, Ordering::Relaxed);
         } else if self.resent.load(Ordering::Relaxed) == 0
             && self.fresh.fetch_add(1, Ordering::Relaxed) >= ENOUGH
-            && !self.told.swap(true, Ordering::Relaxed)
+            && !self.was_reported.swap(true, Ordering::Relaxed)
         {
             (self.tell)();
         }
@@ -55,18 +55,18 @@ mod tests {
 
     #[test]
     fn what_came_again_is_answered_before_there_is_progress() {
-        let told = Arc::new(AtomicU32::new(0));
-        let tell = Arc::clone(&told);
+        let was_reported = Arc::new(AtomicU32::new(0));
+        let tell = Arc::clone(&was_reported);
         let progress = Progress::new(move || {
             tell.fetch_add(1, Ordering::Relaxed);
         });
         let fresh = |count: u32| (0..count).for_each(|_| progress.begin(false));
         progress.begin(true);
         std::thread::scope(|scope| drop(scope.spawn(|| fresh(2 * ENOUGH))));
-        assert_eq!(told.load(Ordering::Relaxed), 0, "one that came again is not answered");
+        assert_eq!(was_reported.load(Ordering::Relaxed), 0, "one that came again is not answered");
         fresh(ENOUGH);
-        assert_eq!(told.load(Ordering::Relaxed), 0);
+        assert_eq!(was_reported.load(Ordering::Relaxed), 0);
         fresh(ENOUGH);
-        assert_eq!(told.load(Ordering::Relaxed), 1);
+        assert_eq!(was_reported.load(Ordering::Relaxed), 1);
     }
 }

@@ -23,7 +23,7 @@ pub struct Handshake {
 }
 
 impl Handshake {
-    /// Fails if another one was agreed with the kernel.
+    /// Fails if its reply differs from the one agreed with the kernel.
     fn check(&self, agreed: &Handshake) -> io::Result<()> {
         let same = self.reply == agreed.reply;
         let other = "this program would serve the mount on other terms than were agreed with the kernel";
@@ -58,8 +58,8 @@ pub struct Session {
 const REPLY_ROOM: usize = 4096;
 
 impl Session {
-    /// Answers the INIT that waits on `device`, a `/dev/fuse` descriptor that is already mounted. Files below the directories
-    /// `passed` are to be read by the kernel itself; if that fails, which is reported, or `passed` is empty, the mount is no-open.
+    /// Answers the pending INIT on `device`, a `/dev/fuse` descriptor that is already mounted. The kernel itself reads the files
+    /// below the directories `passed`. If `passed` is empty, or passthrough fails (which is reported), the mount is no-open.
     pub fn start(
         vfs: Arc<Vfs>,
         device: OwnedFd,

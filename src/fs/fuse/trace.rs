@@ -8,6 +8,7 @@
 //! Requests answered from the kernel's page cache do not reach the server, and cannot be seen here.
 
 use std::collections::VecDeque;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,8 +17,8 @@ use crate::store::observe::origin::Origin;
 
 use super::requests::NAMES;
 
-/// The attribute of a mount's root that returns the next requests: `<PREFIX>new`, then `<PREFIX><cursor>`. The number is the version
-/// of the format.
+/// The attribute of a mount's root that returns the next requests: `<PREFIX>new`, then `<PREFIX><cursor>`, and at the end
+/// `<PREFIX>last.<cursor>`. The number is the version of the format.
 pub const PREFIX: &str = "user.holofs.trace.1.";
 /// The maximum number of requests kept.
 pub const MOST: usize = 1 << 16;
@@ -176,19 +177,53 @@ impl Event {
 
 impl Page {
     /// Parses a page from a server; `None` if it is invalid.
-    pub fn read(told: &[u8]) -> Option<Page> {
-        let (head, events) = told.split_at_checked(HEAD)?;
+    pub fn read(encoded: &[u8]) -> Option<Page> {
+        let (head, events) = encoded.split_at_checked(HEAD)?;
         let number = |at: usize| Some(u64::from_le_bytes(head.get(at..at + 8)?.try_into().ok()?));
         let events: Option<Vec<Event>> = events.chunks(EVENT).map(Event::read).collect();
         Some(Page { next: number(0)?, dropped: number(8)?, more: number(16)? != 0, events: events? })
     }
 }
 
-/// The page that an attribute name requests: from a cursor, or `Some(None)` for a new trace.
-pub fn cursor(name: &str) -> Option<Option<u64>> {
-    match name.strip_prefix(PREFIX)? {
-        "new" => Some(None),
-        number => number.parse().ok().map(Some),
+/// The page that an attribute name requests.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// None: recording starts.
+    New,
+    /// The requests from this number on.
+    From(u64),
+    /// The same, but waits for requests that are answered and not recorded yet: a request is recorded after its answer, so the
+    /// program that sent it may end first.
+    Last(u64),
+}
+
+impl Wanted {
+    /// Parses the name of an attribute.
+    pub fn parse(name: &str) -> Option<Wanted> {
+        let page = name.strip_prefix(PREFIX)?;
+        match page.strip_prefix("last.") {
+            _ if page == "new" => Some(Wanted::New),
+            Some(number) => number.parse().ok().map(Wanted::Last),
+            None => page.parse().ok().map(Wanted::From),
+        }
+    }
+
+    /// The number of the first request.
+    pub fn cursor(self) -> Option<u64> {
+        match self {
+            Wanted::New => None,
+            Wanted::From(cursor) | Wanted::Last(cursor) => Some(cursor),
+        }
+    }
+}
+
+impl fmt::Display for Wanted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Wanted::New => write!(f, "{PREFIX}new"),
+            Wanted::From(cursor) => write!(f, "{PREFIX}{cursor}"),
+            Wanted::Last(cursor) => write!(f, "{PREFIX}last.{cursor}"),
+        }
     }
 }
 
@@ -243,12 +278,14 @@ mod tests {
 
     #[test]
     fn names_of_attributes_are_read_strictly() {
-        assert_eq!(cursor("user.holofs.trace.1.new"), Some(None));
-        assert_eq!(cursor("user.holofs.trace.1.17"), Some(Some(17)));
-        assert_eq!(
-            [cursor("user.holofs.trace.1."), cursor("user.holofs.trace.2.new"), cursor("user.x")],
-            [None; 3]
-        );
+        for wanted in [Wanted::New, Wanted::From(17), Wanted::Last(17)] {
+            assert_eq!(Wanted::parse(&wanted.to_string()), Some(wanted));
+        }
+        assert_eq!(Wanted::parse("user.holofs.trace.1.last.17"), Some(Wanted::Last(17)));
+        for name in ["user.holofs.trace.1.", "user.holofs.trace.1.last.", "user.holofs.trace.2.new", "user.x"]
+        {
+            assert_eq!(Wanted::parse(name), None, "{name}");
+        }
         assert_eq!(Page::read(b"short"), None);
     }
 }

@@ -14,7 +14,7 @@ use crate::sys::fs::bytes::{self, Cloned};
 use super::files::Files;
 use super::{Ino, Time, UpperError};
 
-/// Writes into a copy what makes it this space's content (the label at each relocation).
+/// Turns a copy into this space's content: writes the label at each relocation.
 pub type Patch<'a> = &'a dyn Fn(&File) -> io::Result<()>;
 
 /// Where the bytes of a copy-up come from.

@@ -1,11 +1,12 @@
 //! The order in which the parts of an upper reach the disk: the rules for power cuts, for every operation.
 //!
 //! Whatever is on the disk at the moment of a power cut, every row on it must find its bytes. So:
-//! 1. Names first. The name of a file with bytes is durable before a row that needs it counts: [`Disk::sync`] makes the names
-//!    durable, then the rows, and records in the rows up to where the names are durable. A later row without a file belongs to a file
-//!    that was never written: it is empty, or as in the catalog (see `recover`).
-//! 2. Bytes first, where a row relies on them: copied-up bytes replace the catalog's, and a renamed file is complete under its new
-//!    name, above all if it replaces another one. These bytes are flushed before such a row becomes durable ([`Disk::commit`]).
+//! 1. Names first. A row that gives an inode bytes counts only once the name of the file is durable: [`Disk::sync`] makes the
+//!    names durable, then the rows, and records in the rows the last epoch whose names are durable. If the file of a later row is
+//!    missing, its content was lost in a power cut before a sync: the inode is empty, or as in the catalog (see `recover`).
+//! 2. Bytes first, where a row relies on them: copied-up bytes replace the catalog's, and a renamed file must be complete under
+//!    its new name, especially if it replaces another one. These bytes are flushed before such a row becomes durable
+//!    ([`Disk::commit`]).
 //! 3. Dropped bytes last. The file of a removed inode is deleted only when the rows that dropped it are durable
 //!    ([`Disk::drop_bytes`]): [`Disk::sync`] deletes at its end the files that were dropped when it began.
 //!
@@ -116,7 +117,7 @@ impl Disk {
     pub fn sync(&self, copy_log: bool) -> Result<(), UpperError> {
         let Some(journal) = self.journal.get() else { return Ok(()) };
         let _one_at_a_time = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
-        self.flush_relied_on()?; // most of them, while other threads go on committing
+        self.flush_relied_on()?; // flushes most of them while other threads still commit
         let gate = self.gate.write().unwrap_or_else(PoisonError::into_inner);
         self.flush_relied_on()?;
         let (dropped, rows) = {

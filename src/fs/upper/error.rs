@@ -30,7 +30,7 @@ pub enum UpperError {
     },
     /// A newer program wrote the state.
     #[error(
-        "The written state in {} has format {found}, and this program knows only {known}",
+        "The written state in {} has format {found}, and this program supports only {known}",
         path.display()
     )]
     NewerFormat {
@@ -69,8 +69,8 @@ pub enum UpperError {
         /// The system error.
         source: io::Error,
     },
-    /// The bytes of an inode are missing, after a power cut or because somebody removed them.
-    #[error("The bytes of inode {ino} should be in {} and are not there", path.display())]
+    /// The bytes of an inode are missing, after a power cut or because they were removed.
+    #[error("The bytes of inode {ino} are missing in {}", path.display())]
     Lost {
         /// The inode.
         ino: Ino,

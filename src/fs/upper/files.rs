@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use lru::LruCache;
 
-use crate::sys::fs::bytes::FileStat;
+use crate::sys::fs::bytes::{self, FileStat};
 use crate::sys::fs::place::Place;
 use crate::sys::fs::private_dir::PrivateDir;
 
@@ -79,6 +79,10 @@ impl Files {
 
     /// The `stat` of the file of `ino`.
     pub fn stat(&self, ino: Ino) -> Result<FileStat, UpperError> {
+        // Looking up a name costs a search of the directory and a permission check.
+        if let Some(file) = self.open_files().peek(&ino).map(Arc::clone) {
+            return bytes::stat(&file).map_err(|source| self.failed("look at", ino, source));
+        }
         self.dir()?.stat(&name(ino)).map_err(|source| self.failed("look at", ino, source))
     }
 

@@ -2,12 +2,12 @@
 //!
 //! A commit is appended to SQLite's write-ahead log without waiting for the disk (`synchronous=NORMAL`): it survives the death of
 //! this process, but not a power cut. [`Journal::sync`] makes all commits so far durable. The log is copied into the database through
-//! a separate connection, so that no operation waits for it.
+//! a separate connection, so that no operation waits for it. A commit is one write (see [`crate::sys::sqlite`]).
 //!
 //! Concurrent commits share a transaction: the thread that gets the connection writes everything that is queued. The commits change
 //! different inodes (see `locks`), so their order does not matter. If the transaction fails, all of them fail.
 //!
-//! An epoch is the time between two syncs of file names. A row that gives an inode bytes names the epoch in which its file was
+//! An epoch is the time between two syncs of file names. A row that gives an inode bytes contains the epoch in which its file was
 //! created, until that epoch is over.
 //!
 //! Lock order: `rows`, then `queue`.
@@ -22,6 +22,8 @@ use rusqlite::config::DbConfig;
 use rusqlite::{Connection, ErrorCode, OpenFlags, Row};
 
 use crate::sys::fs::place::Place;
+use crate::sys::fs::stat::open_to_read;
+use crate::sys::sqlite::{self, Reading};
 
 use super::on_disk::{self, DATABASE, remove};
 use super::open_mark::{self, OpenMark};
@@ -67,6 +69,8 @@ pub(super) struct Journal {
 
 /// The state of the writer.
 struct Rows {
+    /// Begun before a commit, dropped before the log is copied and after a failure; always before the connection.
+    reading: Option<Reading>,
     /// `None` if it was closed after a failure and could not be reopened yet.
     connection: Option<Connection>,
     /// A commit failed, but its rows may be in the log.
@@ -92,7 +96,7 @@ impl Journal {
         }
         let failed = |source| database("create", &unfinished, source);
         let connection = Connection::open(&unfinished).map_err(failed)?;
-        private(&unfinished)?;
+        on_disk::private(&unfinished)?;
         let settings = format!(
             "PRAGMA page_size={PAGE_BYTES}; PRAGMA application_id={APPLICATION}; PRAGMA user_version={FORMAT};
              PRAGMA journal_mode=WAL; BEGIN; {}",
@@ -115,7 +119,7 @@ impl Journal {
     /// Opens an existing database.
     pub fn open(dir: &Place, access: Access) -> Result<Journal, UpperError> {
         let path = open_mark::real(dir)?.join(DATABASE);
-        check_not_empty(&path)?;
+        on_disk::check_not_empty(&path)?;
         open_mark::check_log(dir)?;
         let connection = connect(&path, access)?;
         check_format(&connection, &path)?;
@@ -137,7 +141,8 @@ impl Journal {
         Ok(journal)
     }
 
-    /// Adds the column that an older program did not have, and that its readers ignore.
+    /// Adds the column that databases of older programs lack, and that those programs ignore; prepares the table of a mount that
+    /// outlives its server.
     fn upgrade(&self, access: Access) -> Result<(), UpperError> {
         let mut rows = self.rows();
         rows.writing.outlives = access.outlives();
@@ -147,13 +152,15 @@ impl Journal {
             connection.execute_batch(schema::ADD_NAMED).map_err(failed)?;
         }
         match access {
-            Access::Outliving => connection.execute_batch(schema::OUTLIVE).map_err(failed),
-            Access::TakenOver => connection.execute_batch(schema::PRUNE).map_err(failed),
-            Access::Writable | Access::ReadOnly => Ok(()),
+            Access::Outliving => connection.execute_batch(schema::OUTLIVE).map_err(failed)?,
+            Access::TakenOver => connection.execute_batch(schema::PRUNE).map_err(failed)?,
+            Access::Writable | Access::ReadOnly => return Ok(()),
         }
+        rows.writing.mount = schema::mount_of(connection).map_err(failed)?;
+        Ok(())
     }
 
-    /// True if the process that had it open for writing before closed it.
+    /// True if the previous process that had it open for writing closed it.
     pub fn ended_well(&self) -> bool {
         self.session.as_ref().is_none_or(|session| session.ended_well)
     }
@@ -198,10 +205,11 @@ impl Journal {
             waiting.outcome.get_or_init(|| outcome.clone());
         }
         let committed = self.committed.fetch_add(1, Ordering::Relaxed) + 1;
-        if committed.is_multiple_of(CHECKPOINT_EVERY)
-            && let Ok(connection) = rows.connection()
-        {
-            self.bound_log(connection);
+        if committed.is_multiple_of(CHECKPOINT_EVERY) {
+            rows.reading = None;
+            if let Ok(connection) = rows.connection() {
+                self.bound_log(connection);
+            }
         }
     }
 
@@ -226,9 +234,10 @@ impl Journal {
 
     /// Closes every connection, so that SQLite drops its locks, and opens one again.
     fn reopen(&self, rows: &mut Rows) -> Result<(), UpperError> {
+        rows.reading = None;
         let copying = self.copying.lock().unwrap_or_else(PoisonError::into_inner).take();
         for connection in [copying, rows.connection.take()].into_iter().flatten() {
-            // Keep the log: without it, a crash at this point would look as if somebody had removed it.
+            // Keep the log: without it, a crash at this point would look like a removed log.
             let kept = connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true);
             if let Err(error) = kept.and_then(|_| connection.close().map_err(|(_, error)| error)) {
                 log::warn!("Cannot close {}: {error}", self.path.display());
@@ -254,7 +263,8 @@ impl Journal {
 
     /// Returns to the format that every program can read: no inode without a name has a row any more, and no request is pending.
     pub fn end_outliving(&self) -> Result<(), UpperError> {
-        let rows = self.rows();
+        let mut rows = self.rows();
+        rows.reading = None;
         let ended = rows.connection().and_then(|connection| match schema::format(connection)? {
             OUTLIVING => connection.execute_batch(schema::END_OUTLIVING),
             _ => Ok(()),
@@ -264,6 +274,12 @@ impl Journal {
 
     /// Copies the log into the database while other threads commit. It waits for the disk; they do not.
     pub fn copy_log(&self) {
+        self.rows().reading = None; // it limits how far the log is copied
+        self.copy_log_now();
+        self.rows().reading = None; // so that the next commit can begin the log again
+    }
+
+    fn copy_log_now(&self) {
         let mut copying = self.copying.lock().unwrap_or_else(PoisonError::into_inner);
         if copying.is_none() {
             *copying = connect(&self.path, Access::Writable)
@@ -316,7 +332,7 @@ impl Journal {
         let path = PathBuf::from(path);
         // What the log no longer holds was made durable when it was copied.
         let failed = |source| UpperError::Io { doing: "make durable", path: path.clone(), source };
-        match File::open(&path).and_then(|log| log.sync_data()) {
+        match open_to_read(&path).and_then(|log| log.sync_data()) {
             Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(failed(error)),
             _ => {}
         }
@@ -356,7 +372,13 @@ impl Journal {
 
 impl Rows {
     fn new(connection: Connection) -> Rows {
-        Rows { connection: Some(connection), is_unsure: false, writing: Writing::default(), epoch: 1 }
+        Rows {
+            reading: None,
+            connection: Some(connection),
+            is_unsure: false,
+            writing: Writing::default(),
+            epoch: 1,
+        }
     }
 
     fn connection(&self) -> rusqlite::Result<&Connection> {
@@ -367,6 +389,9 @@ impl Rows {
 
 fn write_all(rows: &mut Rows, queued: &[Queued]) -> rusqlite::Result<()> {
     let written = write_rows(rows, queued);
+    if written.is_err() {
+        rows.reading = None;
+    }
     // A full disk is detected before the last row is in the log; other failures may come later.
     rows.is_unsure = match &written {
         Ok(()) => false,
@@ -376,9 +401,12 @@ fn write_all(rows: &mut Rows, queued: &[Queued]) -> rusqlite::Result<()> {
 }
 
 fn write_rows(rows: &mut Rows, queued: &[Queued]) -> rusqlite::Result<()> {
-    let Rows { connection: Some(connection), writing, epoch, .. } = rows else {
+    let Rows { connection: Some(connection), reading, writing, epoch, .. } = rows else {
         return rows.connection().map(drop);
     };
+    if reading.is_none() {
+        *reading = Some(Reading::begin(connection)?);
+    }
     connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
     let mut written = Ok(());
     for change in queued.iter().flat_map(|queued| queued.changes.iter()) {
@@ -410,7 +438,11 @@ fn connect(path: &Path, access: Access) -> Result<Connection, UpperError> {
     let (name, mode) = on_disk::how(path, access);
     let flags = mode | OpenFlags::SQLITE_OPEN_NO_MUTEX | OpenFlags::SQLITE_OPEN_NOFOLLOW;
     let failed = |source| damage_or("open", path, source);
-    let connection = Connection::open_with_flags(name, flags).map_err(failed)?;
+    let connection = match sqlite::collected_log().filter(|_| access.is_writable()) {
+        Some(layer) => Connection::open_with_flags_and_vfs(name, flags, layer),
+        None => Connection::open_with_flags(name, flags),
+    };
+    let connection = connection.map_err(failed)?;
     // SQLite falls back to read-only if it cannot open a file for writing, even for lack of descriptors, and stays so.
     if access.is_writable() && connection.is_readonly(rusqlite::MAIN_DB).map_err(failed)? {
         let source = std::io::Error::other("it can be opened for reading only");
@@ -422,19 +454,6 @@ fn connect(path: &Path, access: Access) -> Result<Connection, UpperError> {
     let settings = "PRAGMA synchronous=NORMAL; PRAGMA wal_autocheckpoint=0; PRAGMA temp_store=MEMORY;";
     connection.execute_batch(settings).map_err(failed)?;
     Ok(connection)
-}
-
-fn check_not_empty(path: &Path) -> Result<(), UpperError> {
-    let meta = std::fs::symlink_metadata(path).map_err(|source| UpperError::Io {
-        doing: "open",
-        path: path.to_owned(),
-        source,
-    })?;
-    if meta.is_file() && meta.len() > 0 {
-        return Ok(());
-    }
-    let what = if meta.is_file() { "it is empty" } else { "it is not a regular file" };
-    Err(UpperError::Damaged { path: path.to_owned(), what: what.to_owned() })
 }
 
 fn check_format(connection: &Connection, path: &Path) -> Result<(), UpperError> {
@@ -472,14 +491,4 @@ fn damage_or(doing: &'static str, path: &Path, source: rusqlite::Error) -> Upper
         return UpperError::Damaged { path: path.to_owned(), what: source.to_string() };
     }
     database(doing, path, source)
-}
-
-fn private(path: &Path) -> Result<(), UpperError> {
-    use std::os::unix::fs::PermissionsExt;
-    // SQLite gives the log and its index the permissions of the database.
-    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(|source| UpperError::Io {
-        doing: "protect",
-        path: path.to_owned(),
-        source,
-    })
 }

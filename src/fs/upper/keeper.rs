@@ -1,7 +1,7 @@
 //! The thread that makes changes durable a few seconds after they were made, without an explicit sync.
 //!
-//! So a power cut costs only seconds, the space of removed files is freed, and the kernel, which writes data that is 30 s old in
-//! its own order, finds nothing to write. Only this thread waits for the disk.
+//! So a power cut loses at most a few seconds of changes, the space of removed files is freed, and the kernel, which writes data
+//! that is 30 s old in its own order, finds nothing to write. Only this thread waits for the disk.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -8,11 +8,19 @@
 use super::Ino;
 use super::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-/// The inodes that are being changed: so few that a list is faster to search than a set.
+/// The inodes that are being changed.
 #[derive(Debug, Default)]
 pub struct Locks {
-    held: Mutex<Vec<Ino>>,
+    state: Mutex<State>,
     released: Condvar,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// So few that a list is faster to search than a set.
+    held: Vec<Ino>,
+    /// How many threads wait: waking costs a system call even if there is nothing to wake.
+    waiting: usize,
 }
 
 /// Inodes locked by one transaction until this is dropped.
@@ -25,20 +33,24 @@ pub struct Locked<'a> {
 impl Locks {
     /// Waits until none of `inos` is locked, then locks all of them.
     pub fn lock(&self, inos: &[Ino]) -> Locked<'_> {
-        let free = self.released.wait_while(self.held(), |held| inos.iter().any(|ino| held.contains(ino)));
-        let mut held = free.unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state();
+        while inos.iter().any(|ino| state.held.contains(ino)) {
+            state.waiting += 1;
+            state = self.released.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
+        }
         let mut taken: Vec<Ino> = Vec::with_capacity(inos.len());
         for &ino in inos {
             if !taken.contains(&ino) {
                 taken.push(ino);
             }
         }
-        held.extend(&taken);
+        state.held.extend(&taken);
         Locked { locks: self, inos: taken }
     }
 
-    fn held(&self) -> MutexGuard<'_, Vec<Ino>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -51,7 +63,12 @@ impl Locked<'_> {
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
-        self.locks.held().retain(|ino| !self.inos.contains(ino));
-        self.locks.released.notify_all();
+        let mut state = self.locks.state();
+        state.held.retain(|ino| !self.inos.contains(ino));
+        let is_awaited = state.waiting > 0;
+        drop(state);
+        if is_awaited {
+            self.locks.released.notify_all();
+        }
     }
 }

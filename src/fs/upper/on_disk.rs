@@ -56,3 +56,28 @@ pub(super) fn how(path: &Path, access: Access) -> (Cow<'_, Path>, OpenFlags) {
         _ => (Cow::Borrowed(path), OpenFlags::SQLITE_OPEN_READ_WRITE),
     }
 }
+
+/// Fails unless `path` is a file with content.
+pub(super) fn check_not_empty(path: &Path) -> Result<(), UpperError> {
+    let meta = std::fs::symlink_metadata(path).map_err(|source| UpperError::Io {
+        doing: "open",
+        path: path.to_owned(),
+        source,
+    })?;
+    if meta.is_file() && meta.len() > 0 {
+        return Ok(());
+    }
+    let what = if meta.is_file() { "it is empty" } else { "it is not a regular file" };
+    Err(UpperError::Damaged { path: path.to_owned(), what: what.to_owned() })
+}
+
+/// Makes `path` accessible only to its owner.
+pub(super) fn private(path: &Path) -> Result<(), UpperError> {
+    use std::os::unix::fs::PermissionsExt;
+    // SQLite gives the log and its index the permissions of the database.
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).map_err(|source| UpperError::Io {
+        doing: "protect",
+        path: path.to_owned(),
+        source,
+    })
+}

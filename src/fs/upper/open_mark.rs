@@ -1,9 +1,9 @@
 //! Detects whether the last process that had the database open for writing ended cleanly.
 //!
 //! An empty marker file exists while a process has the database open for writing: it is created once the log exists, and removed
-//! before the last connection closes and removes the log. So a marker without a log means that the log was removed after the process
-//! was killed. All commits since the last checkpoint went with it: names, whiteouts, and the rows without which copied-up bytes would
-//! be deleted.
+//! before the last connection closes and removes the log. So a marker without a log means that the log was removed after the
+//! process was killed. All commits since the last checkpoint were lost with it: names, whiteouts, and the rows without which
+//! copied-up bytes would be deleted.
 
 use std::path::{Path, PathBuf};
 
@@ -19,7 +19,7 @@ const LOG: &str = "state.db-wal";
 /// Marks the database in the directory of a space as open for writing until dropped.
 pub(super) struct OpenMark {
     path: PathBuf,
-    /// The session before ended cleanly.
+    /// The previous session ended cleanly.
     pub ended_well: bool,
 }
 
@@ -50,8 +50,7 @@ pub(super) fn check_log(dir: &Place) -> Result<(), UpperError> {
         return Ok(());
     }
     let what = format!(
-        "it is missing, and the process that wrote it was killed: what was done since it was last copied into the database is lost; \
-         to go on with what is left, remove {OPEN} there"
+        "it is missing, and the process that wrote it was killed: the changes since it was last copied into the database are lost; to continue with the rest, remove {OPEN} there"
     );
     Err(UpperError::Damaged { path: log, what })
 }

@@ -8,7 +8,7 @@ use std::collections::HashSet;
 use std::fs;
 
 use crate::rcc::digest::Digest;
-use crate::space::bytecode;
+use crate::space::{bytecode, files};
 use crate::sys::fs::owned::OwnedDir;
 use crate::sys::fs::place::Place;
 
@@ -38,7 +38,7 @@ pub(super) fn reconcile(
         None => others.push(name.to_vec()),
     })?;
     if let Some(&ino) = found.iter().find(|ino| ino.0 >= loaded.next_ino.max(FIRST_CREATED)) {
-        let what = "the database has never heard of these bytes: it lost what was written last".to_owned();
+        let what = "the database does not know these bytes: it has lost the last changes".to_owned();
         return Err(UpperError::Damaged { path: files.path_of(ino), what });
     }
     collect(files, journal, &loaded.tables, &found)?;
@@ -53,7 +53,7 @@ pub(super) fn reconcile(
     Ok(lost)
 }
 
-/// The directory of a space, checked that nobody else can have created or written it; `None` if it does not exist.
+/// The directory of a space, after checking that no other user can have created or written it; `None` if it does not exist.
 pub(super) fn ours(dir: &Place) -> Result<Option<OwnedDir>, UpperError> {
     match dir.open() {
         Ok(opened) => Ok(Some(opened)),
@@ -101,12 +101,12 @@ fn collect(
     Ok(())
 }
 
-/// Handles inodes whose rows survived a power cut, while the names of their new files did not; durability was not yet promised.
-/// Nothing was written to them: a created inode is empty, an inode of the catalog is as it was.
+/// Handles inodes whose rows survived a power cut while the names of their new files did not. What was written to them was not
+/// synced, and is lost: a created inode becomes empty, an inode of the catalog is as in the catalog again.
 fn forget_bytes(journal: &Journal, tables: &mut Tables, unborn: &[Ino]) -> Result<(), UpperError> {
     let mut changes = Vec::new();
     for &ino in unborn {
-        log::warn!("What was written to inode {ino} right before the power went was not synced, and is gone");
+        log::warn!("What was written to inode {ino} right before a power cut was not synced, and is lost");
         if let Some(inode) = tables.inodes.get_mut(&ino) {
             inode.has_bytes = false;
             changes.push(Change::Inode(ino, inode.clone()));
@@ -159,7 +159,7 @@ pub fn reset(dir: impl Into<Place>) -> Result<(), UpperError> {
             source,
         })?;
     }
-    for name in [OPEN, "state.db-wal", "state.db-shm"] {
+    for name in [OPEN, "state.db-wal", "state.db-shm", files::CONVERTED] {
         remove(&dir.join(name))?;
     }
     let bytes = dir.below(BYTES);

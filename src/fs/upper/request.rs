@@ -1,16 +1,20 @@
-//! Kernel requests that were done and may not have been answered: the next server of a mount must not do them again.
+//! Kernel requests that were done but perhaps not answered: the next server of the mount must not do them again.
 //!
-//! A thread answers each request before it starts the next one. So only the last request of each thread may be unanswered. Each
-//! thread has one row, written in the transaction that does the request. Rows of dead processes stay for a while, because their
-//! successor may also have died before it answered.
+//! The transaction that does a request records its number. A change of names records it in the row of the directory, which it
+//! writes anyway. No later change replaces the number before the answer, because the kernel locks a directory from the request
+//! until it has the answer.
+//!
+//! Other changes have a row for each thread. A thread answers each request before it starts the next one. So only the last request of
+//! each thread may be unanswered. Rows of dead processes stay for a while, because their successor may also have died before it
+//! answered.
 
 use std::cell::Cell;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::thread::ThreadId;
 
-use super::Upper;
 use super::tables::Change;
+use super::{Kind, Upper};
 
 thread_local! {
     static REQUEST: Cell<Option<u64>> = const { Cell::new(None) };
@@ -34,19 +38,33 @@ pub(super) struct Requests {
 }
 
 impl Requests {
-    /// Takes the requests that earlier processes have done, by row.
-    pub fn new(done: HashMap<u64, u64>) -> Requests {
-        let first_row = done.keys().max().map_or(0, |last| last + 1);
-        Requests { done: done.into_values().collect(), rows: Mutex::default(), first_row }
+    /// The requests that earlier processes have done, from the rows of threads and from the rows of directories.
+    pub fn new(by_row: HashMap<u64, u64>, in_directories: HashSet<u64>) -> Requests {
+        let first_row = by_row.keys().max().map_or(0, |last| last + 1);
+        let done = in_directories.into_iter().chain(by_row.into_values()).collect();
+        Requests { done, rows: Mutex::default(), first_row }
     }
 
-    /// The row that records this thread's current request, if there is one.
-    pub fn change(&self) -> Option<Change> {
-        let number = REQUEST.get()?;
+    /// Makes `changes` record this thread's current request, if there is one.
+    pub fn record(&self, changes: &mut Vec<Change>) {
+        let Some(number) = REQUEST.get() else { return };
+        // The last directory is the one that the kernel has locked, not one that is created or removed in it.
+        let directory = changes.iter_mut().rev().find_map(|change| match change {
+            Change::Inode(ino, inode) if inode.kind == Kind::Dir => Some((*ino, inode.clone(), change)),
+            _ => None,
+        });
+        match directory {
+            Some((ino, inode, change)) => *change = Change::Asked(ino, inode, number),
+            None => changes.push(self.row(number)),
+        }
+    }
+
+    /// The row of this thread.
+    fn row(&self, number: u64) -> Change {
         let mut rows = self.rows.lock().unwrap_or_else(PoisonError::into_inner);
         let next = self.first_row + rows.len() as u64;
         let row = *rows.entry(std::thread::current().id()).or_insert(next);
-        Some(Change::Done(row, number))
+        Change::Done(row, number)
     }
 }
 

@@ -3,7 +3,7 @@
 //! One row for each changed inode and one for each changed name; nothing is derived, so a change is one `INSERT OR REPLACE` or one
 //! `DELETE`. An impossible row is damage; it is never skipped.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use rusqlite::types::ValueRef;
@@ -39,20 +39,24 @@ const PUT_ENTRY: &str = "INSERT OR REPLACE INTO entry VALUES(?1,?2,?3,?4,?5)";
 
 /// The column missing in databases of programs without epochs.
 pub(super) const ADD_NAMED: &str = "ALTER TABLE space ADD COLUMN named INTEGER NOT NULL DEFAULT 0";
-/// `has_bytes` of a file whose bytes must exist. A file born in an epoch has the number of the epoch added, until it is rewritten
-/// after the end of that epoch.
+/// `has_bytes` of a file whose bytes must exist. For a file created in an epoch, the number of the epoch is added, until the row
+/// is rewritten after the end of that epoch.
 const MUST_BE_THERE: i64 = 1;
 
+/// The row of `done` that contains a random number for this mount, which marks its requests in the rows of directories.
+const MOUNT_ROW: i64 = -1;
 /// Creates the table for a mount that outlives its server, and removes the rows of the mount before.
 pub(super) const OUTLIVE: &str = "
 CREATE TABLE IF NOT EXISTS done(thread INTEGER PRIMARY KEY, request INTEGER NOT NULL) STRICT;
 DELETE FROM done;
+INSERT INTO done VALUES(-1, random());
 PRAGMA user_version=2;";
 /// Removes requests of threads of servers that ended long ago. Also creates the table: a server may have died before it wrote
 /// anything, or while it created the table; then there is nothing to take over yet.
 pub(super) const PRUNE: &str = "
 CREATE TABLE IF NOT EXISTS done(thread INTEGER PRIMARY KEY, request INTEGER NOT NULL) STRICT;
-DELETE FROM done WHERE thread+256 < (SELECT max(thread) FROM done);
+DELETE FROM done WHERE thread>=0 AND thread+256 < (SELECT max(thread) FROM done);
+INSERT OR IGNORE INTO done VALUES(-1, random());
 PRAGMA user_version=2;";
 /// Returns to the format that every program with this format number reads.
 pub(super) const END_OUTLIVING: &str = "DROP TABLE IF EXISTS done; PRAGMA user_version=1;";
@@ -64,9 +68,26 @@ pub(super) struct Writing {
     pub young: Young,
     /// Inodes without names keep their row until they are removed for good.
     pub outlives: bool,
+    /// The number of the mount, if it outlives its server.
+    pub mount: i64,
 }
 
-/// The epoch in which each file was born whose name may not be durable.
+/// The number of the mount that the database is open for; 0 if it does not outlive its server.
+pub(super) fn mount_of(connection: &Connection) -> rusqlite::Result<i64> {
+    if !outlives(connection)? {
+        return Ok(0);
+    }
+    let sql = "SELECT coalesce(max(request), 0) FROM done WHERE thread=?1";
+    connection.query_row(sql, [MOUNT_ROW], |row| row.get(0))
+}
+
+/// True if the database has the table for a mount that outlives its server.
+fn outlives(connection: &Connection) -> rusqlite::Result<bool> {
+    let sql = "SELECT count(*) FROM sqlite_schema WHERE name='done'";
+    connection.query_row(sql, [], |row| row.get(0))
+}
+
+/// The epoch in which each file was created whose name may not be durable.
 pub(super) type Young = HashMap<Ino, u64>;
 
 /// True if the database has epochs.
@@ -86,7 +107,11 @@ pub(super) fn write(connection: &Connection, change: &Change, writing: &Writing)
     match change {
         Change::Inode(ino, inode) if inode.nlink > 0 || writing.outlives => {
             let epoch = writing.young.get(ino).copied().unwrap_or_default();
-            put_inode(&mut *prepare(PUT_INODE)?, *ino, inode, epoch)
+            put_inode(&mut *prepare(PUT_INODE)?, *ino, inode, epoch, None)
+        }
+        Change::Asked(ino, inode, request) => {
+            let asked = Asked { mount: writing.mount, request: *request };
+            put_inode(&mut *prepare(PUT_INODE)?, *ino, inode, 0, Some(asked))
         }
         Change::Inode(ino, _) | Change::Gone(ino) => {
             run(&mut *prepare("DELETE FROM inode WHERE ino=?1")?, (number(ino.0),))
@@ -115,8 +140,33 @@ fn number(value: u64) -> i64 {
     value.cast_signed()
 }
 
-fn put_inode(statement: &mut Statement<'_>, ino: Ino, inode: &Inode, epoch: u64) -> rusqlite::Result<()> {
-    let target = (!inode.target.is_empty()).then_some(&inode.target[..]);
+/// The request that last changed a directory. Stored in the column that contains the target of a symbolic link.
+struct Asked {
+    mount: i64,
+    request: u64,
+}
+
+impl Asked {
+    fn encode(&self) -> [u8; 16] {
+        (u128::from(self.request) << 64 | u128::from(self.mount.cast_unsigned())).to_le_bytes()
+    }
+
+    fn decode(bytes: &[u8]) -> Option<Asked> {
+        let both = u128::from_le_bytes(bytes.try_into().ok()?);
+        Some(Asked { mount: (both as u64).cast_signed(), request: (both >> 64) as u64 })
+    }
+}
+
+fn put_inode(
+    statement: &mut Statement<'_>,
+    ino: Ino,
+    inode: &Inode,
+    epoch: u64,
+    asked: Option<Asked>,
+) -> rusqlite::Result<()> {
+    let asked = asked.map(|asked| asked.encode());
+    let target = asked.as_ref().map_or(&inode.target[..], |asked| &asked[..]);
+    let target = (!target.is_empty()).then_some(target);
     let xattrs = Some(inode.xattrs.encode()).filter(|xattrs| !xattrs.is_empty());
     let numbers = [
         number(ino.0),
@@ -167,6 +217,8 @@ pub(super) struct Loaded {
     pub epoch: u64,
     /// The last request of each thread of earlier servers of this mount.
     pub requests: HashMap<u64, u64>,
+    /// The last request that changed each directory, of the same servers.
+    pub asked: HashSet<u64>,
 }
 
 /// Why a database could not be loaded.
@@ -192,7 +244,7 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded, LoadError> {
     let (catalog, next_ino, named) = connection.query_row(&sql, [], space)?;
     let (next_ino, named) = (next_ino.cast_unsigned(), named.cast_unsigned());
     let mut tables = Tables::default();
-    let mut young = load_inodes(connection, &mut tables)?;
+    let Inodes { mut young, asked } = load_inodes(connection, &mut tables)?;
     load_entries(connection, &mut tables)?;
     let requests = load_requests(connection)?;
     connection.execute_batch("COMMIT")?;
@@ -200,35 +252,50 @@ pub(super) fn load(connection: &Connection) -> Result<Loaded, LoadError> {
     check(&tables, next_ino, outlives).map_err(LoadError::Row)?;
     let epoch = young.values().copied().fold(named, u64::max);
     young.retain(|_, epoch| *epoch > named);
-    Ok(Loaded { catalog, next_ino, tables, young, epoch, requests })
+    Ok(Loaded { catalog, next_ino, tables, young, epoch, requests, asked })
 }
 
 fn load_requests(connection: &Connection) -> rusqlite::Result<HashMap<u64, u64>> {
-    let known = "SELECT count(*) FROM sqlite_schema WHERE name='done'";
-    if !connection.query_row(known, [], |row| row.get::<_, bool>(0))? {
+    if !outlives(connection)? {
         return Ok(HashMap::new());
     }
-    let mut statement = connection.prepare("SELECT thread, request FROM done")?;
+    let mut statement = connection.prepare("SELECT thread, request FROM done WHERE thread>=0")?;
     let pair =
         |row: &Row<'_>| Ok((row.get::<_, i64>(0)?.cast_unsigned(), row.get::<_, i64>(1)?.cast_unsigned()));
     statement.query_map([], pair)?.collect()
 }
 
-/// Reads the inodes. Returns those with the epoch in which they got their bytes.
-fn load_inodes(connection: &Connection, tables: &mut Tables) -> Result<Young, LoadError> {
-    let mut young = Young::new();
+/// What else is in the rows of inodes.
+struct Inodes {
+    /// The files that were created in an epoch, with that epoch.
+    young: Young,
+    asked: HashSet<u64>,
+}
+
+/// Reads the inodes.
+fn load_inodes(connection: &Connection, tables: &mut Tables) -> Result<Inodes, LoadError> {
+    let (mut young, mut asked) = (Young::new(), HashSet::new());
+    let mount = mount_of(connection)?;
     let mut statement = connection.prepare("SELECT * FROM inode")?;
     let mut rows = statement.query([])?;
     while let Some(row) = rows.next()? {
         let ino = Ino(row.get::<_, i64>(0)?.cast_unsigned());
-        let inode = read_inode(row)?.ok_or_else(|| LoadError::Row(format!("the row of inode {ino}")))?;
+        let mut inode = read_inode(row)?.ok_or_else(|| LoadError::Row(format!("the row of inode {ino}")))?;
+        if inode.kind == Kind::Dir {
+            let of_this_mount = |asked: &Asked| asked.mount == mount && mount != 0;
+            asked.extend(
+                Asked::decode(&std::mem::take(&mut inode.target))
+                    .filter(of_this_mount)
+                    .map(|asked| asked.request),
+            );
+        }
         let bytes: i64 = row.get(8)?;
         if bytes > MUST_BE_THERE {
             young.insert(ino, (bytes - MUST_BE_THERE).cast_unsigned());
         }
         tables.put(ino, inode);
     }
-    Ok(young)
+    Ok(Inodes { young, asked })
 }
 
 fn read_inode(row: &Row<'_>) -> rusqlite::Result<Option<Inode>> {
@@ -292,7 +359,7 @@ fn check(tables: &Tables, next_ino: u64, outlives: bool) -> Result<(), String> {
         return Err(format!("the row of inode {ino}"));
     }
     if let Some(ino) = tables.inodes.keys().find(|ino| ino.0 >= next_ino) {
-        return Err(format!("inode {ino} has a number that was not handed out"));
+        return Err(format!("inode {ino} has a number that was not assigned"));
     }
     for (&dir, directory) in &tables.directories {
         if !known(dir, Kind::Dir) {

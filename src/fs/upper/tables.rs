@@ -1,7 +1,7 @@
 //! The written state in memory, from which every lookup is answered.
 //!
-//! An inode or name that is missing here is as in the catalog, so unwritten parts cost nothing. There are no opaque directories: a
-//! directory that replaces a removed one is another inode, of which the catalog knows no children.
+//! An inode or name that has no entry here is as in the catalog, so unwritten parts cost nothing. There are no opaque
+//! directories: a directory that replaces a removed one is another inode, for which the catalog has no children.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
@@ -88,6 +88,8 @@ impl Directory {
 pub(super) enum Change {
     /// The new state of an inode. An inode without names stays in memory and loses its row.
     Inode(Ino, Inode),
+    /// The new state of a directory, and the request that changed it.
+    Asked(Ino, Inode, u64),
     /// The new state of a name in a directory; `None`: the catalog decides.
     Entry(Ino, Arc<[u8]>, Option<Entry>),
     /// Removes all changed names of a directory.
@@ -98,7 +100,7 @@ pub(super) enum Change {
     Born(Ino),
     /// Neither the kernel nor a name refers to the inode any more.
     Gone(Ino),
-    /// The last request of the thread with this row.
+    /// The last request of the thread with this row that changed no directory.
     Done(u64, u64),
     /// The names of all files born up to the end of this epoch are durable.
     Named(u64),
@@ -117,7 +119,7 @@ impl Tables {
     /// Makes a committed change visible.
     pub fn apply(&mut self, change: &Change) {
         match change {
-            Change::Inode(ino, inode) => self.put(*ino, inode.clone()),
+            Change::Inode(ino, inode) | Change::Asked(ino, inode, _) => self.put(*ino, inode.clone()),
             Change::Entry(dir, name, entry) => self.directories.entry(*dir).or_default().set(name, *entry),
             Change::Clear(dir) => {
                 self.directories.remove(dir);

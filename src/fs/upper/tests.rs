@@ -328,3 +328,18 @@ mod copying;
 mod damage;
 mod older;
 mod power;
+
+#[test]
+fn a_log_that_was_copied_begins_again() {
+    let space = Space::new();
+    let upper = space.open();
+    for name in ["a", "b", "c", "d"] {
+        create(&upper, Ino::ROOT, name, b"1");
+    }
+    let log = || fs::metadata(space.path().join("state.db-wal")).unwrap().len();
+    upper.disk.sync(true).unwrap();
+    let long = log();
+    create(&upper, Ino::ROOT, "e", b"1");
+    assert_eq!(log(), long);
+    assert!(present(&space.crashed().open(), Ino::ROOT, "e").is_some());
+}

@@ -27,8 +27,8 @@ pub struct Transaction<'a> {
 }
 
 impl Upper {
-    /// Begins an operation on `inos`: waits until no other transaction holds one of them. Include every inode that is read to decide,
-    /// and every one that is changed; a new inode need not be included.
+    /// Begins an operation on `inos`: waits until no other transaction holds one of them. Include every inode that the operation
+    /// reads for its decisions or changes; a new inode need not be included.
     pub fn begin(&self, inos: &[Ino]) -> Transaction<'_> {
         Transaction {
             upper: self,
@@ -136,7 +136,7 @@ impl Transaction<'_> {
         if !self.changes.is_empty() {
             self.is_tried = true;
             if self.upper.access.outlives() {
-                self.changes.extend(self.upper.requests.change());
+                self.upper.requests.record(&mut self.changes);
             }
             let changes: Arc<[Change]> = std::mem::take(&mut self.changes).into();
             self.upper.commit(&changes, &self.relied_on)?;

@@ -1,4 +1,4 @@
-//! Copy-up: a catalog file gets bytes of its own right before they change. Its inode number stays.
+//! Copy-up: a catalog file gets its own bytes right before they change. Its inode number stays.
 
 use std::fs::File;
 use std::sync::Arc;

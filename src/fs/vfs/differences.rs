@@ -100,7 +100,7 @@ impl Vfs {
     }
 
     /// Resets `path` and everything below it to the catalog's state; paths that the catalog does not have are removed. Only for a
-    /// space without a server: do not use the state in memory afterwards.
+    /// space without a server. This `Vfs` must not be used afterwards, because its state in memory is outdated.
     pub fn reset(&self, path: &RelPath) -> Result<(), VfsError> {
         let Some((name, parents)) = path.names().split_last() else { return Err(VfsError::NoEntry) };
         let (mut dir, mut then) = (Ino::ROOT, Some(Ino::ROOT));

@@ -16,7 +16,7 @@ pub enum VfsError {
     #[error("There is no inode {0}")]
     NoSuchInode(Ino),
     /// No entry of that name.
-    #[error("There is no entry of that name")]
+    #[error("There is no entry with that name")]
     NoEntry,
     /// The inode is not a directory.
     #[error("Inode {0} is not a directory")]
@@ -30,8 +30,8 @@ pub enum VfsError {
     /// The inode is not a regular file.
     #[error("Inode {0} is not a regular file")]
     NotAFile(Ino),
-    /// There is an entry of that name.
-    #[error("There is something of that name already")]
+    /// An entry with that name exists already.
+    #[error("There is already an entry with that name")]
     Exists,
     /// The directory has entries.
     #[error("The directory {0} is not empty")]
@@ -134,7 +134,7 @@ impl VfsError {
     pub fn is_ordinary(&self) -> bool {
         match self {
             VfsError::Content { .. } | VfsError::NoSuchInode(_) => false,
-            // Every writer gets the error of a full disk, every time.
+            // On a full disk, every write of every program gets this error.
             VfsError::Io { .. } | VfsError::Upper(_) => {
                 matches!(self.errno(), Errno::NOSPC | Errno::DQUOT | Errno::FBIG)
             }

@@ -113,8 +113,8 @@ impl Lookups {
 }
 
 impl Vfs {
-    /// Runs `work`, which changes names, for the kernel request of that number. If the request was `resent` and the server that died
-    /// had already done it, only its answer is made, with `again`.
+    /// Runs `work` for the kernel request of that number. If the request was `resent` and the server that died had already done
+    /// it, only computes the answer, with `again`.
     pub fn once<T>(
         &self,
         request: u64,

@@ -1,4 +1,4 @@
-//! Renaming: one row for each name, whatever is below it. So catalog directories are renamed like any other.
+//! Renaming: one row for each name, regardless of what is below it. So catalog directories are renamed like any other.
 
 use crate::fs::upper::Kind;
 use crate::store::index::Ino;
@@ -25,7 +25,7 @@ struct End<'a> {
     name: Name<'a>,
 }
 
-/// An inode at one end, and whether it is a directory.
+/// An inode at one end, and its kind.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Moved {
     ino: Ino,

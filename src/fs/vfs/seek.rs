@@ -1,4 +1,4 @@
-//! Holes of files.
+//! Holes in files.
 
 use crate::store::index::Ino;
 use crate::sys::fs::bytes::{self, Sought};

@@ -89,7 +89,8 @@ impl Vfs {
         self.getattr(ino)
     }
 
-    /// Sets size and times, which are not in rows. A new size sets the times by itself, so it is one call that fails or not.
+    /// Sets size and times, which are not in rows. Resizing a file also sets its modification time, so a truncation to the
+    /// current time is a single call.
     fn set_file(
         &self,
         ino: Ino,

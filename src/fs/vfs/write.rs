@@ -7,7 +7,7 @@ use crate::sys::fs::bytes;
 
 use super::{Vfs, VfsError, read, setattr};
 
-/// The flags of fallocate(2) that any file here supports.
+/// The supported flags of fallocate(2).
 const KEEP_SIZE: u32 = 1;
 const PUNCH_HOLE: u32 = 2;
 const ZERO_RANGE: u32 = 16;

@@ -1,4 +1,4 @@
-//! Counts the blocks of files, each shared one once.
+//! Counts the blocks of files, each shared block once.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::fs::{File, Metadata};
@@ -15,15 +15,15 @@ use super::Taken;
 pub struct Blocks {
     /// Ranges of each disk, without overlaps: start to end.
     seen: HashMap<u64, BTreeMap<u64, u64>>,
-    /// Encoded ranges, which are known by their start and length only: (disk, start, length).
+    /// Encoded ranges, which are identified by start and length only: (disk, start, length).
     encoded: HashSet<(u64, u64, u64)>,
-    /// The disk of each device number: subvolumes of one btrfs have different ones. With a file to recognize it by.
+    /// The disk of each device number, with a file to identify it by: subvolumes of one btrfs have different device numbers.
     disks: HashMap<u64, (u64, File)>,
-    /// File systems that cannot tell.
+    /// File systems that do not report shared blocks.
     silent: HashSet<u64>,
-    /// What was found again, and not counted.
+    /// Bytes that were found again, and not counted.
     pub reflinked: Taken,
-    /// Files that could not be asked.
+    /// Files that could not be queried.
     pub unknown: u64,
 }
 
@@ -56,7 +56,7 @@ impl Blocks {
                 if error.kind() == io::ErrorKind::Unsupported {
                     self.silent.insert(meta.dev());
                 }
-                log::debug!("Cannot tell what {} shares: {error}", path.display());
+                log::debug!("Cannot find out which blocks {} shares: {error}", path.display());
                 self.unknown += 1;
                 0
             }
@@ -74,7 +74,7 @@ impl Blocks {
         disk
     }
 
-    /// Adds a range; returns how much of it is there already.
+    /// Adds a range; returns how much of it was counted before.
     fn add(&mut self, disk: u64, range: extents::Shared) -> u64 {
         let extents::Shared { at, len, is_encoded } = range;
         if is_encoded {
@@ -82,7 +82,7 @@ impl Blocks {
         }
         let seen = self.seen.entry(disk).or_default();
         let (mut start, mut end, mut again) = (at, at.saturating_add(len), 0);
-        // All that overlap or touch it become one with it.
+        // Merges it with all ranges that overlap or touch it.
         while let Some((&from, &to)) = seen.range(..=end).next_back().filter(|&(_, &to)| to >= at) {
             again += to.min(at.saturating_add(len)).saturating_sub(from.max(at));
             seen.remove(&from);

@@ -50,7 +50,7 @@ pub enum ComposeError {
         source: CondaError,
     },
     /// The robot needs no environment.
-    #[error("{} names no environment: it has no condaConfigFile, and none of its environmentConfigs is for this platform and there", path.display())]
+    #[error("{} names no environment: it has no condaConfigFile, and none of its environmentConfigs exists and is for this platform", path.display())]
     NoEnvironment {
         /// The robot.yaml.
         path: PathBuf,

@@ -27,7 +27,7 @@ pub enum CatalogError {
     },
     /// The file name indicates another format version.
     #[error(
-        "Cannot read the catalog {}: its name says version {version}, and only version 12 is known",
+        "Cannot read the catalog {}: its name has version {version}, and only version 12 is supported",
         path.display()
     )]
     OtherVersion {
@@ -149,7 +149,7 @@ pub enum Flaw {
         rule: Rule,
     },
     /// The parser's thread could not be started.
-    #[error("It cannot be parsed: there is no thread for it")]
+    #[error("It cannot be parsed: cannot start a thread")]
     Thread {
         /// Why.
         source: io::Error,
@@ -166,16 +166,16 @@ pub enum Rule {
     #[error("The name or link text is not UTF-8")]
     NotUtf8,
     /// The key in the parent and the entry's own name differ.
-    #[error("The entry is called {name:?} inside")]
+    #[error("The entry's own name is {name:?}")]
     OtherName {
         /// The name inside, cut to 300 characters.
         name: String,
     },
     /// Two entries with one name.
-    #[error("There are two entries of this name")]
+    #[error("There are two entries with this name")]
     DuplicateName,
     /// A field that occurs twice in one object.
-    #[error("The field {field:?} stands there twice")]
+    #[error("The field {field:?} occurs twice")]
     DuplicateField {
         /// Which.
         field: &'static str,
@@ -187,16 +187,16 @@ pub enum Rule {
     #[error("The root must be a directory without name, link and shadow")]
     Root,
     /// Entries below a link, and only those, must be shadows.
-    #[error("The shadow mark is wrong: what is below a link to a directory has it, and nothing else")]
+    #[error("The shadow mark is wrong: only entries below a link to a directory have it, and all of them")]
     Shadow,
     /// A link text that no file system accepts.
-    #[error("The link text has {length} bytes, or a NUL; 1 to 4095 without NUL can be made")]
+    #[error("The link text has {length} bytes, or a NUL; allowed are 1 to 4095 bytes without NUL")]
     LinkText {
         /// Its length.
         length: usize,
     },
     /// Negative, or beyond the maximum file size.
-    #[error("The size {size} is no size of a file")]
+    #[error("The size {size} is not a valid file size")]
     Size {
         /// The size.
         size: i128,

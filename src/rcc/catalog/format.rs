@@ -1,8 +1,8 @@
 //! The JSON of a catalog exactly as it is on disk, parsed straight into the flat arena.
 //!
 //! As tolerant as RCC's reader (Go's `json.Decoder`): unknown fields are ignored, field names match in any case, `null` and absent
-//! mean the default, and only the first value counts. Stricter where two readers could disagree: a duplicate field or name is
-//! rejected, and so is an entry whose key and name differ.
+//! mean the default, and only the first JSON value of the file counts. Stricter where two readers could disagree: a duplicate field
+//! or name is rejected, and so is an entry whose key and name differ.
 //!
 //! Recursion follows the nesting of the JSON, so a counter bounds it and it runs on a thread with a stack of [`STACK`] bytes. The path
 //! of the current entry is kept next to the arena and only shortened on success, so that every error message can name the entry.

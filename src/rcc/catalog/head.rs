@@ -12,19 +12,27 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, Visitor};
 use super::{Header, inflate, validate};
 use crate::sys::fs::stat::open_to_read;
 
-/// More than a head usually has, as stored and as JSON: a longer one is left to the reader of the whole.
-const STORED: u64 = 16 << 10;
-const JSON: u64 = 8 << 10;
+/// How many bytes are read, stored and as JSON: first enough for most heads, then more than any head usually needs. A longer one is
+/// left to the full parser.
+const ATTEMPTS: [(u64, u64); 2] = [(1 << 10, 1 << 10), (16 << 10, 8 << 10)];
 
-/// The header of the catalog or `.meta` at `path`, if that does not take reading the whole file.
+/// The header of the catalog or `.meta` at `path`, if it can be found without reading the whole file.
 pub(super) fn read(path: &Path) -> Option<Header> {
-    let mut stored = Vec::new();
-    // A FIFO in its place would block.
-    open_to_read(path).ok()?.take(STORED).read_to_end(&mut stored).ok()?;
+    // Opens without blocking, in case there is a FIFO in its place.
+    let file = open_to_read(path).ok()?;
+    let mut stored = Vec::with_capacity(1 << 10);
+    ATTEMPTS.into_iter().find_map(|(most, most_json)| {
+        (&file).take(most - stored.len() as u64).read_to_end(&mut stored).ok()?;
+        header_in(path, &stored, most_json)
+    })
+}
+
+/// The header in `stored`, the first bytes of the file at `path`, if it lies within the first `most` bytes of JSON.
+fn header_in(path: &Path, stored: &[u8], most: u64) -> Option<Header> {
     let mut json = Vec::new();
-    let decoder = inflate::decoder(inflate::encoding(&stored).ok()?, &stored).ok()?;
+    let decoder = inflate::decoder(inflate::encoding(stored).ok()?, stored).ok()?;
     // The input is truncated where reading stopped: everything before that is valid.
-    let cut = decoder.take(JSON).read_to_end(&mut json);
+    let cut = decoder.take(most).read_to_end(&mut json);
     log::trace!("The head of {}: {cut:?}", path.display());
     let mut head = Head { header: Header::default(), is_complete: false };
     let parsed = head.deserialize(&mut serde_json::Deserializer::from_slice(&json));
@@ -73,7 +81,7 @@ impl<'de> Visitor<'de> for &mut Head {
                 }
             };
             if !text.is_empty() {
-                return Err(A::Error::custom("a field stands twice"));
+                return Err(A::Error::custom("a field occurs twice"));
             }
             *text = map.next_value()?;
         }

@@ -8,6 +8,7 @@ use std::io;
 use std::path::PathBuf;
 
 use super::Home;
+use crate::error::Failure;
 use crate::rcc::yaml::{self, Yaml, YamlError};
 
 /// The settings that affect a space's variables.
@@ -34,6 +35,8 @@ pub struct Settings {
     /// The certificates of this site, if there are any.
     pub ca_bundle: Option<PathBuf>,
 }
+
+impl Failure for SettingsError {}
 
 /// Settings cannot be used.
 #[derive(Debug, thiserror::Error)]

@@ -66,12 +66,12 @@ fn a_mark_that_somebody_else_could_have_made_moves_nobody_into_the_shared_holotr
     let is_shared = || home(&[("HOME", "/home/user")], machine.path()).is_shared();
     std::fs::write(init.join("commons.tof"), "OK!").unwrap();
     symlink(init.join("commons.tof"), &mark).unwrap();
-    assert!(!is_shared(), "a link is nobody's word");
+    assert!(!is_shared(), "a link is not trusted");
     std::fs::remove_file(&mark).unwrap();
     std::fs::write(&mark, "OK!").unwrap();
     assert!(is_shared());
     std::fs::set_permissions(&mark, std::fs::Permissions::from_mode(0o666)).unwrap();
-    assert!(!is_shared(), "anybody can have written it");
+    assert!(!is_shared(), "any user can have written it");
     std::fs::set_permissions(&mark, std::fs::Permissions::from_mode(0o640)).unwrap();
     match chown(&mark, Some(12_345), None) {
         Ok(()) => assert!(!is_shared(), "another user's"),

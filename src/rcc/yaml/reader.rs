@@ -60,7 +60,8 @@ impl Reader {
             Event::StreamEnd | Event::DocumentEnd => Ok(()),
             Event::Alias(anchor) => {
                 let known = self.anchors.get(&anchor).cloned();
-                let value = known.ok_or_else(|| wrong(span, "An alias is part of what it names"))?;
+                let value =
+                    known.ok_or_else(|| wrong(span, "An alias refers to a value that contains it"))?;
                 self.put(value, span)
             }
             Event::Scalar(text, style, anchor, tag) => {

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use crate::rcc::catalog::Catalog;
 use crate::rcc::digest::Digest;
 
-use super::{Frame, FrameKind, HeadError, MAGIC, distinct, zigzag};
+use super::{Frame, HeadError, MAGIC, distinct, zigzag};
+use crate::remote::frame::FrameKind;
 use crate::remote::object::Object;
 use crate::remote::wire::put_number;
 

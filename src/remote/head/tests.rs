@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::remote::frame;
+use crate::remote::frame::{self, CHUNK};
 
 /// A catalog as RCC writes it, of files with these contents.
 pub fn catalog(contents: &[Vec<u8>]) -> Vec<u8> {
@@ -75,7 +75,7 @@ fn good() -> Vec<u8> {
 }
 
 #[test]
-fn a_head_tells_where_every_chunk_is() {
+fn head_locates_every_chunk() {
     let (packs, frames) = packed(&contents(), 2);
     let bytes = good();
     let head = Head::parse(&bytes, &ObjectId::of(&bytes)).unwrap();

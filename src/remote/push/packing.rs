@@ -1,14 +1,17 @@
 //! Packs blobs into frames and packs. Frames are compressed in parallel and written in order: equal content gives equal packs.
+//!
+//! What runs read first comes first, chunk by chunk: of a large file that is read in parts, the other chunks follow after everything
+//! that is read. So a reader needs few requests, and none of them contains much else.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::io::{self, Write};
 
 use rayon::prelude::*;
 
 use crate::rcc::digest::Digest;
 use crate::remote::error::RemoteError;
-use crate::remote::frame;
-use crate::remote::head::{CHUNK, Frame, FrameKind};
+use crate::remote::frame::{self, CHUNK, FrameKind};
+use crate::remote::head::Frame;
 use crate::remote::object::{Object, ObjectId, ObjectKind};
 use crate::store::Library;
 use crate::store::observe::Observer;
@@ -17,6 +20,8 @@ use crate::store::observe::Observer;
 const PACK: usize = 16 << 20;
 /// The approximate amount of content in memory at once.
 const WINDOW: u64 = 48 << 20;
+/// The same for chunks that are packed later.
+const MOST_COLD: usize = 64 << 20;
 
 /// A pack to send.
 pub struct Pack {
@@ -34,7 +39,20 @@ pub struct Packer<'p> {
     next: u32,
     packs: Vec<Object>,
     open: Vec<u8>,
-    frames: BTreeMap<Digest, Vec<Frame>>,
+    frames: BTreeMap<Digest, Vec<Option<Frame>>>,
+    /// The chunks that runs read first, and their blobs.
+    hot: HashSet<(Digest, u64)>,
+    hot_blobs: HashSet<Digest>,
+    /// The other chunks of these blobs, which have no frame yet.
+    cold: Vec<Cold>,
+    cold_bytes: usize,
+}
+
+/// A chunk that goes into a pack later.
+struct Cold {
+    digest: Digest,
+    at: usize,
+    packed: Packed,
 }
 
 /// A chunk, packed.
@@ -48,10 +66,17 @@ struct Packed {
 pub type Outcome = (Vec<Object>, BTreeMap<Digest, Vec<Frame>>);
 
 impl<'p> Packer<'p> {
-    /// Packs are numbered from `first` on.
-    pub fn new(library: &'p Library, observer: &'p dyn Observer, first: u32) -> Packer<'p> {
-        let (packs, open, frames) = Default::default();
-        Packer { library, observer, next: first, packs, open, frames }
+    /// Packs are numbered from `first` on; `hot` are the chunks that runs read first.
+    pub fn new(
+        library: &'p Library,
+        observer: &'p dyn Observer,
+        first: u32,
+        hot: &[(Digest, u64)],
+    ) -> Packer<'p> {
+        let (packs, open, frames, cold, cold_bytes) = Default::default();
+        let hot_blobs = hot.iter().map(|(digest, _)| *digest).collect();
+        let hot = hot.iter().copied().collect();
+        Packer { library, observer, next: first, packs, open, frames, hot, hot_blobs, cold, cold_bytes }
     }
 
     /// Packs all of `wanted`; each full pack is passed to `send`, which returns whether to continue.
@@ -68,13 +93,24 @@ impl<'p> Packer<'p> {
                 window.par_iter().map(|&(digest, size)| self.pack(&digest, size)).collect();
             for (&(digest, size), chunks) in window.iter().zip(packed?) {
                 if !self.put(digest, chunks, &mut send) {
-                    return Ok((self.packs, self.frames));
+                    return Ok(self.outcome());
                 }
                 self.observer.advance(size);
             }
         }
-        self.close(&mut send);
-        Ok((self.packs, self.frames))
+        if self.put_cold(&mut send) {
+            self.close(&mut send);
+        }
+        Ok(self.outcome())
+    }
+
+    /// Complete, unless `send` ended the work.
+    fn outcome(self) -> Outcome {
+        let frames = self.frames.into_iter();
+        let placed = |(digest, frames): (Digest, Vec<Option<Frame>>)| {
+            Some((digest, frames.into_iter().collect::<Option<Vec<Frame>>>()?))
+        };
+        (self.packs, frames.filter_map(placed).collect())
     }
 
     fn pack(&self, digest: &Digest, size: u64) -> Result<Vec<Packed>, RemoteError> {
@@ -84,17 +120,47 @@ impl<'p> Packer<'p> {
     }
 
     fn put(&mut self, digest: Digest, chunks: Vec<Packed>, send: &mut impl FnMut(Pack) -> bool) -> bool {
+        let is_hot = self.hot_blobs.contains(&digest);
+        if (!is_hot || self.cold_bytes > MOST_COLD) && !self.put_cold(send) {
+            return false;
+        }
         let mut frames = Vec::with_capacity(chunks.len());
-        for Packed { kind, bytes, check } in chunks {
-            if self.open.len() + bytes.len() > PACK && !self.close(send) {
-                return false;
+        for (at, packed) in chunks.into_iter().enumerate() {
+            if is_hot && !self.hot.contains(&(digest, at as u64)) {
+                self.cold_bytes += packed.bytes.len();
+                self.cold.push(Cold { digest, at, packed });
+                frames.push(None);
+                continue;
             }
-            let (offset, stored) = (self.open.len() as u64, bytes.len() as u32);
-            frames.push(Frame { pack: self.next, offset, stored, kind, check });
-            self.open.extend_from_slice(&bytes);
+            match self.place(packed, send) {
+                Some(frame) => frames.push(Some(frame)),
+                None => return false,
+            }
         }
         self.frames.insert(digest, frames);
         true
+    }
+
+    fn put_cold(&mut self, send: &mut impl FnMut(Pack) -> bool) -> bool {
+        self.cold_bytes = 0;
+        for Cold { digest, at, packed } in std::mem::take(&mut self.cold) {
+            let Some(frame) = self.place(packed, send) else { return false };
+            if let Some(slot) = self.frames.get_mut(&digest).and_then(|frames| frames.get_mut(at)) {
+                *slot = Some(frame);
+            }
+        }
+        true
+    }
+
+    /// Appends a chunk to the open pack; `None` if `send` ends the work.
+    fn place(&mut self, packed: Packed, send: &mut impl FnMut(Pack) -> bool) -> Option<Frame> {
+        let Packed { kind, bytes, check } = packed;
+        if self.open.len() + bytes.len() > PACK && !self.close(send) {
+            return None;
+        }
+        let (offset, stored) = (self.open.len() as u64, bytes.len() as u32);
+        self.open.extend_from_slice(&bytes);
+        Some(Frame { pack: self.next, offset, stored, kind, check })
     }
 
     fn close(&mut self, send: &mut impl FnMut(Pack) -> bool) -> bool {

@@ -58,7 +58,8 @@ pub fn head(stream: &TcpStream) -> Result<(Head, Vec<u8>), NoRequest> {
 }
 
 /// The head at the start of `bytes`, and its length; `None` if it is incomplete.
-fn parse(bytes: &[u8]) -> Option<Result<(Head, usize), ()>> {
+#[allow(clippy::result_unit_err, reason = "there is one answer to everything that is no request")]
+pub fn parse(bytes: &[u8]) -> Option<Result<(Head, usize), ()>> {
     let mut lines = [httparse::EMPTY_HEADER; LINES];
     let mut request = httparse::Request::new(&mut lines);
     let length = match request.parse(bytes) {
@@ -110,6 +111,11 @@ impl Head {
     pub fn body<'s>(&self, start: &'s [u8], stream: &'s TcpStream) -> Box<dyn BufRead + 's> {
         let from = io::BufReader::new(Timed::new(stream, BODY_PATIENCE));
         body_of(self.framing, start.chain(from))
+    }
+
+    /// The body in `bytes`, which follow the head.
+    pub fn body_in<'s>(&self, bytes: &'s [u8]) -> Box<dyn BufRead + 's> {
+        body_of(self.framing, bytes)
     }
 }
 

@@ -1,9 +1,9 @@
 //! An rccremote server: official RCC clients pull the catalogs of this hololib from it (`RCC_REMOTE_ORIGIN`, `rcc holotree pull`).
 //!
 //! It only reads. A catalog is offered only if it is valid and all its blobs exist; a blob is verified before it is sent. Nothing a
-//! client sends becomes a path: names must be those of catalogs, and digests must be in the requested catalog. Connections are bounded
-//! in number, size and time, so a slow client takes only its own place. Answers are streamed in chunks: if a blob turns out to be
-//! damaged, the connection ends without the last chunk, which every client notices.
+//! client sends becomes a path: names must be those of catalogs, and digests must be in the requested catalog. Connections are
+//! bounded in number, size and time, so a slow client occupies only its own connection. Answers are streamed in chunks: if a blob
+//! turns out to be damaged, the connection ends without the last chunk, which every client notices.
 //!
 //! Deliberately not here: TLS, which a proxy provides.
 
@@ -28,6 +28,8 @@ use crate::store::Library;
 const CONNECTIONS: usize = 64;
 /// The timeout for one write.
 const WRITE_PATIENCE: Duration = Duration::from_secs(30);
+/// How long what a refused client still sends is read.
+const REFUSED_PATIENCE: Duration = Duration::from_secs(1);
 /// After this time an answer must have this rate, in bytes per second.
 const GRACE: Duration = Duration::from_secs(60);
 const SLOWEST: u64 = 8 << 10;
@@ -53,7 +55,7 @@ type Refusal = (&'static str, &'static str);
 
 const UNKNOWN: Refusal = ("404 Not Found", "404 not found, sorry");
 const NO_METHOD: Refusal = ("405 Method Not Allowed", "GET /parts/CATALOG or POST /delta/CATALOG");
-const BAD: Refusal = ("400 Bad Request", "that is no request");
+const BAD: Refusal = ("400 Bad Request", "not an HTTP request");
 const BUSY: Refusal = ("503 Service Unavailable\r\nRetry-After: 5", "too many connections");
 
 /// A catalog that is offered.
@@ -233,8 +235,9 @@ fn refuse(stream: &TcpStream, (status, why): Refusal) -> io::Result<()> {
     // If the rest of the request stays unread, the client may get a reset instead of the answer.
     stream.shutdown(Shutdown::Write)?;
     stream.set_read_timeout(Some(Duration::from_millis(200)))?;
-    let mut rest = [0; 4096];
-    for _ in 0..256 {
+    let (mut rest, began) = ([0; 4096], Instant::now());
+    // The thread that accepts connections refuses, too: a client that goes on sending must not keep it from others.
+    while began.elapsed() < REFUSED_PATIENCE {
         match (&*stream).read(&mut rest) {
             Ok(0) | Err(_) => break,
             Ok(_) => {}

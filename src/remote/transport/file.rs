@@ -6,11 +6,13 @@ use std::fs::{self, File};
 use std::io::{self, Read as _, Write as _};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::keyed::{Bucket, Listed};
 use crate::remote::error::RemoteError;
 use crate::sys::fs::offset::FileExt;
 use crate::sys::fs::shared;
+use crate::sys::fs::stat::open_to_read;
 
 /// The directory.
 pub struct Directory {
@@ -25,7 +27,11 @@ impl Directory {
 
     fn open(&self, key: &str) -> Result<Option<(File, PathBuf)>, RemoteError> {
         let path = self.root.join(key);
-        match File::open(&path) {
+        let opened = open_to_read(&path).and_then(|file| match file.metadata()?.is_file() {
+            true => Ok(file),
+            false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")),
+        });
+        match opened {
             Ok(file) => Ok(Some((file, path))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(source) => Err(RemoteError::Io { doing: "Opening", path, source }),
@@ -55,7 +61,7 @@ impl Bucket for Directory {
         file.metadata().map(|found| Some(found.len())).map_err(RemoteError::io("Looking at", path))
     }
 
-    fn range(&self, key: &str, _: u64, range: Range<u64>) -> Result<Vec<u8>, RemoteError> {
+    fn range(&self, key: &str, _: u64, range: Range<u64>, _: Duration) -> Result<Vec<u8>, RemoteError> {
         let Some((file, path)) = self.open(key)? else {
             let (what, remote) = (key.to_owned(), format!("file://{}", self.root.display()));
             return Err(RemoteError::NotFound { what, remote });
@@ -71,12 +77,8 @@ impl Bucket for Directory {
 
     fn put(&self, key: &str, bytes: &[u8]) -> Result<(), RemoteError> {
         let path = self.root.join(key);
-        let (Some(dir), Some(name)) = (path.parent(), path.file_name().and_then(|name| name.to_str())) else {
-            let source = io::Error::from(io::ErrorKind::InvalidInput);
-            return Err(RemoteError::Io { doing: "Writing", path, source });
-        };
-        fs::create_dir_all(dir).map_err(RemoteError::io("Making", dir))?;
-        shared::replace(dir, name, |file| file.write_all(bytes)).map_err(RemoteError::io("Writing", &path))
+        let written = shared::replace_below(&self.root, Path::new(key), |file| file.write_all(bytes));
+        written.map_err(RemoteError::io("Writing", &path))
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<Listed>, RemoteError> {
@@ -131,8 +133,8 @@ mod tests {
         assert_eq!(remote.names().unwrap(), [""; 0]);
         remote.put(&pack, b"content").unwrap();
         assert_eq!(remote.size(&pack).unwrap(), Some(7));
-        assert_eq!(remote.range(&pack, 2..5).unwrap(), b"nte");
-        assert!(remote.range(&pack, 5..8).is_err());
+        assert_eq!(remote.range(&pack, 2..5, Duration::ZERO).unwrap(), b"nte");
+        assert!(remote.range(&pack, 5..8, Duration::ZERO).is_err());
         assert_eq!(remote.get(&pack).unwrap().unwrap(), b"content");
         assert!(remote.get(&Object { size: 6, ..pack }).is_err());
         let reference = Reference::new(pack.id, 7, "c".to_owned(), 1);

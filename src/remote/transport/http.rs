@@ -4,31 +4,37 @@
 //! with exactly the whole, which is cached so that the rest of it is not fetched again. Bodies are requested without content encoding.
 //! A login is sent to the host of the address only: redirects are followed without it.
 
-use std::collections::VecDeque;
+mod network;
+mod said;
+
+use std::collections::{HashMap, VecDeque};
 use std::io::Read as _;
 use std::ops::Range;
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
-use ureq::http::header::{
-    ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, RETRY_AFTER,
-};
+use ureq::http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, LOCATION, RETRY_AFTER};
 use ureq::http::{Method, Request, Response};
-use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body, Proxy};
 use url::Url;
 
 use super::keyed::{Bucket, Listed};
-use super::{Access, Network, Patience, netrc, retrying};
+use super::{Access, Patience, netrc, retrying, retrying_for};
 use crate::remote::error::RemoteError;
+use network::{authorities, proxy};
+use said::said;
 
 /// The `Authorization` header that a user sets for an `https://` remote, in full, as `Bearer …`.
 const AUTHORIZATION_VARIABLE: &str = "HOLOFS_REMOTE_AUTHORIZATION";
-/// The maximum length read of a server's error message.
-const MAX_SAID: u64 = 4096;
 /// The number of whole objects cached from servers that do not support ranges.
 const KEPT_WHOLE: usize = 4;
+
+/// The number of idle connections kept per host: as many as there are parallel requests.
+const CONNECTIONS: usize = 16;
+/// The maximum number of redirects of one request.
+const MAX_REDIRECTS: u32 = 5;
 
 /// Sends requests.
 pub struct Client {
@@ -37,6 +43,8 @@ pub struct Client {
     patience: Patience,
     /// Objects that arrived whole although a part was requested, the newest last.
     whole: Mutex<VecDeque<(String, Arc<Vec<u8>>)>>,
+    /// Where the server sent requests for parts of an object: usually to a storage service, by an address that expires.
+    moved: Mutex<HashMap<String, Url>>,
 }
 
 /// One request.
@@ -55,6 +63,17 @@ pub struct Call<'c> {
     pub body: Option<&'c [u8]>,
     /// The timeout for the bodies.
     pub patience: Duration,
+}
+
+impl<'c> Call<'c> {
+    /// The same request again.
+    pub fn copy(&self) -> Call<'c> {
+        Call { method: self.method.clone(), headers: self.headers.clone(), ..*self }
+    }
+
+    fn has_range(&self) -> bool {
+        self.headers.iter().any(|(name, _)| *name == RANGE_NAME)
+    }
 }
 
 /// The response.
@@ -89,12 +108,13 @@ impl Client {
             .user_agent(concat!("holofs/", env!("CARGO_PKG_VERSION")))
             .timeout_connect(Some(patience.connect))
             .timeout_resolve(Some(patience.answer))
-            .max_idle_connections_per_host(16)
+            .max_idle_connections(2 * CONNECTIONS)
+            .max_idle_connections_per_host(CONNECTIONS)
             .proxy(Proxy::try_from_env().or_else(|| proxy(&access.network)))
             .tls_config(TlsConfig::builder().root_certs(authorities).build())
             .build();
         let agent = Agent::new_with_config(config);
-        Client { agent, remote, patience, whole: Mutex::default() }
+        Client { agent, remote, patience, whole: Mutex::default(), moved: Mutex::default() }
     }
 
     /// The timeouts.
@@ -116,8 +136,8 @@ impl Client {
         }
         // The server must store the body before it can answer.
         let sent = match call.body {
-            Some(body) => self.run(request.body(body), call.patience, call.patience / 2),
-            None => self.run(request.body(()), call.patience, self.patience.answer.min(call.patience)),
+            Some(body) => self.run(request.body(body), call, call.patience / 2),
+            None => self.run(request.body(()), call, self.patience.answer.min(call.patience)),
         };
         let response = sent.map_err(|source| self.network(call, source))?;
         let (parts, body) = response.into_parts();
@@ -127,10 +147,15 @@ impl Client {
     fn run<B: ureq::AsSendBody>(
         &self,
         request: Result<Request<B>, ureq::http::Error>,
-        patience: Duration,
+        call: &Call<'_>,
         answer: Duration,
     ) -> Result<Response<Body>, ureq::Error> {
-        let request = self.agent.configure_request(request.map_err(ureq::Error::Http)?);
+        let patience = call.patience;
+        let mut request = self.agent.configure_request(request.map_err(ureq::Error::Http)?);
+        if call.has_range() {
+            // Redirects of parts are remembered: see `range`.
+            request = request.max_redirects(0).max_redirects_will_error(false);
+        }
         let request = request
             .timeout_send_body(Some(patience))
             .timeout_recv_response(Some(answer))
@@ -156,8 +181,17 @@ impl Client {
 
     /// The error for an unexpected answer.
     pub fn odd(&self, call: &Call<'_>, said: String, is_passing: bool) -> RemoteError {
-        let (doing, what, remote) = (call.doing, call.what.to_owned(), self.remote.clone());
-        RemoteError::Answer { doing, what, remote, said, retry_after: None, is_passing }
+        self.unusable(call.doing, call.what, said, is_passing)
+    }
+
+    /// The error for a listing that is unusable as a whole.
+    pub fn bad_listing(&self, what: &str, said: String) -> RemoteError {
+        self.unusable("Listing", what, said, false)
+    }
+
+    fn unusable(&self, doing: &'static str, what: &str, said: String, is_passing: bool) -> RemoteError {
+        let (what, remote) = (what.to_owned(), self.remote.clone());
+        RemoteError::Answer { doing, what, remote, said, status: None, retry_after: None, is_passing }
     }
 
     /// The error for a status.
@@ -171,13 +205,66 @@ impl Client {
             404 | 410 => RemoteError::NotFound { what, remote },
             _ => {
                 let is_passing = matches!(status, 408 | 425 | 429 | 500..);
-                RemoteError::Answer { doing, what, remote, said, retry_after, is_passing }
+                let status = Some(status);
+                RemoteError::Answer { doing, what, remote, said, status, retry_after, is_passing }
             }
         }
     }
 
+    /// A part of an object of `size` bytes. `call` requests all of it, and `send` sends requests to the address of the remote, with
+    /// a login if one is needed.
+    ///
+    /// A redirect is followed without the login, and remembered, so that the next request for this object takes one round trip. When
+    /// its target refuses a request, the address has expired, and the remote is asked again.
+    pub fn range(
+        &self,
+        mut call: Call<'_>,
+        size: u64,
+        range: &Range<u64>,
+        send: &dyn Fn(&Call<'_>) -> Result<Answer, RemoteError>,
+    ) -> Result<Vec<u8>, RemoteError> {
+        if let Some(part) = self.kept(call.what, range) {
+            return Ok(part);
+        }
+        let plain = Call { headers: vec![bytes_range(range)], method: call.method.clone(), ..call };
+        // Looked up first: the lock must not be held while the request runs.
+        let known = self.moved().get(call.what).cloned();
+        if let Some(target) = known {
+            let answer = self.send(&Call { url: target.as_str(), ..plain.copy() });
+            match answer {
+                Ok(answer) if matches!(answer.status, 200 | 206 | 429 | 500..) => {
+                    return self.part(&plain, answer, size, range);
+                }
+                // It has expired, or is gone: the remote knows another.
+                _ => drop(self.moved().remove(call.what)),
+            }
+        }
+        call.headers.push(bytes_range(range));
+        let mut answer = send(&call)?;
+        let mut at = Url::parse(call.url).ok();
+        for _ in 0..MAX_REDIRECTS {
+            let (true, Some(from)) = (matches!(answer.status, 301 | 302 | 303 | 307 | 308), &at) else {
+                break;
+            };
+            let target = header(&answer.headers, LOCATION).and_then(|place| from.join(place).ok());
+            let Some(target) = target.filter(|target| may_lead(from, target)) else {
+                return Err(self.odd(&call, "it redirects to no acceptable address".to_owned(), false));
+            };
+            answer = self.send(&Call { url: target.as_str(), ..plain.copy() })?;
+            if answer.status == 206 {
+                self.moved().insert(call.what.to_owned(), target.clone());
+            }
+            at = Some(target);
+        }
+        self.part(&call, answer, size, range)
+    }
+
+    fn moved(&self) -> MutexGuard<'_, HashMap<String, Url>> {
+        self.moved.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// A part of an object of `size` bytes, from an answer to a request for it.
-    pub fn part(
+    fn part(
         &self,
         call: &Call<'_>,
         answer: Answer,
@@ -185,16 +272,22 @@ impl Client {
         range: &Range<u64>,
     ) -> Result<Vec<u8>, RemoteError> {
         let len = range.end.saturating_sub(range.start);
-        let told = header(&answer.headers, CONTENT_RANGE).unwrap_or_default();
-        let is_part = told.starts_with(&format!("bytes {}-{}/", range.start, range.end.saturating_sub(1)));
+        let sent_range = header(&answer.headers, CONTENT_RANGE).unwrap_or_default();
+        let sends = |start: u64, end: u64| {
+            sent_range.starts_with(&format!("bytes {start}-{}/", end.saturating_sub(1)))
+        };
+        // s3rver sends the whole object for its first byte.
+        let (is_part, is_whole) = (sends(range.start, range.end), sends(0, size));
         match answer.status {
-            206 if !is_part => Err(self.odd(call, format!("it sends the range {told:?}"), true)),
+            206 if !is_part && !is_whole => {
+                Err(self.odd(call, format!("it sends the range {sent_range:?}"), true))
+            }
             // rclone answers 200 for a part.
             206 | 200 if is_part => {
                 let bytes = self.read(call, answer, len)?;
                 self.exactly(call, bytes, len)
             }
-            200 => {
+            200 | 206 => {
                 let whole = self.read(call, answer, size)?;
                 let whole = Arc::new(self.exactly(call, whole, size)?);
                 log::debug!("{} sends {} whole, but a part was requested", self.remote, call.what);
@@ -222,7 +315,7 @@ impl Client {
     }
 
     /// A part of an object that arrived whole before.
-    pub fn kept(&self, what: &str, range: &Range<u64>) -> Option<Vec<u8>> {
+    fn kept(&self, what: &str, range: &Range<u64>) -> Option<Vec<u8>> {
         let kept = self.whole.lock().unwrap_or_else(PoisonError::into_inner);
         kept.iter().find(|(name, _)| name == what).map(|(_, whole)| cut(whole, range))
     }
@@ -248,68 +341,9 @@ fn said_of(doing: &'static str) -> &'static str {
     }
 }
 
-/// The server's error message, if it is a short text.
-fn said(call: &Call<'_>, answer: Answer) -> String {
-    let kind = header(&answer.headers, CONTENT_TYPE).unwrap_or_default();
-    let length: Option<u64> = header(&answer.headers, CONTENT_LENGTH).and_then(|text| text.parse().ok());
-    let is_text = ["json", "text/plain", "xml"].iter().any(|word| kind.contains(word));
-    if call.method == Method::HEAD
-        || answer.status == 416
-        || !is_text
-        || length.is_none_or(|len| len > MAX_SAID)
-    {
-        return String::new();
-    }
-    let mut text = Vec::new();
-    if answer.body.into_reader().take(MAX_SAID).read_to_end(&mut text).is_err() {
-        return String::new();
-    }
-    let text = String::from_utf8_lossy(&text);
-    let plain: String = text.chars().filter(|c| !c.is_control()).take(300).collect();
-    format!(": {plain}")
-}
-
 /// The text of a header.
 pub fn header(headers: &HeaderMap, name: impl ureq::http::header::AsHeaderName) -> Option<&str> {
     headers.get(name)?.to_str().ok()
-}
-
-/// The proxy of the settings. One that cannot be used is reported, and not used.
-fn proxy(network: &Network) -> Option<Proxy> {
-    let url = network.proxy.as_deref()?;
-    let built = Proxy::new(url).and_then(|plain| {
-        let mut proxy = Proxy::builder(plain.protocol()).host(plain.host()).port(plain.port());
-        if let Some(user) = plain.username() {
-            proxy = proxy.username(user);
-        }
-        if let Some(password) = plain.password() {
-            proxy = proxy.password(password);
-        }
-        let hosts = network.no_proxy.split(',').map(str::trim).filter(|host| !host.is_empty());
-        hosts.fold(proxy, ureq::ProxyBuilder::no_proxy).build()
-    });
-    // The URL may contain a password.
-    built.map_err(|_| log::warn!("The proxy in settings.yaml is no valid address: it is not used")).ok()
-}
-
-/// The certificate authorities that this machine trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` override them), and those of the settings; a
-/// machine without any, such as a bare container, gets Mozilla's.
-fn authorities(network: &Network) -> RootCerts {
-    let mut found = rustls_native_certs::load_native_certs();
-    if let Some(bundle) = &network.ca_bundle {
-        let own = rustls_native_certs::load_certs_from_paths(Some(bundle), None);
-        found.errors.extend(own.errors);
-        if found.certs.is_empty() && !own.certs.is_empty() {
-            log::warn!("This machine has no authorities: only those in {} are trusted", bundle.display());
-        }
-        found.certs.extend(own.certs);
-    }
-    for error in &found.errors {
-        log::warn!("An authority of this machine cannot be read: {error}");
-    }
-    let certs: Vec<Certificate<'static>> =
-        found.certs.iter().map(|cert| Certificate::from_der(cert).to_owned()).collect();
-    if certs.is_empty() { RootCerts::WebPki } else { RootCerts::new_with_certs(&certs) }
 }
 
 /// The value of an `Authorization` header.
@@ -317,9 +351,17 @@ pub fn basic(user: &str, password: &str) -> String {
     format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(format!("{user}:{password}")))
 }
 
-/// The value of a `Range` header for a range that is not empty.
-pub fn bytes_range(range: &Range<u64>) -> (&'static str, String) {
-    ("range", format!("bytes={}-{}", range.start, range.end.saturating_sub(1)))
+/// A redirect never leads away from TLS.
+fn may_lead(from: &Url, to: &Url) -> bool {
+    to.scheme() == "https" || (to.scheme() == "http" && from.scheme() == "http")
+}
+
+/// The name of the header that requests a part.
+const RANGE_NAME: &str = "range";
+
+/// The `Range` header for a range that is not empty.
+fn bytes_range(range: &Range<u64>) -> (&'static str, String) {
+    (RANGE_NAME, format!("bytes={}-{}", range.start, range.end.saturating_sub(1)))
 }
 
 /// A directory on a web server.
@@ -364,9 +406,8 @@ impl Bucket for Site {
         retrying(|| {
             let answer = self.client.send(&call)?;
             match answer.status {
-                200 => self.client.read(&call, answer, limit).map(Some),
-                404 | 410 => Ok(None),
-                _ => Err(self.client.refusal(&call, answer)),
+                410 => Ok(None),
+                _ => value_in(&self.client, &call, answer, limit),
             }
         })
     }
@@ -377,18 +418,22 @@ impl Bucket for Site {
         retrying(|| size_of(&self.client, &call))
     }
 
-    fn range(&self, key: &str, size: u64, range: Range<u64>) -> Result<Vec<u8>, RemoteError> {
-        if let Some(part) = self.client.kept(key, &range) {
-            return Ok(part);
-        }
+    fn range(
+        &self,
+        key: &str,
+        size: u64,
+        range: Range<u64>,
+        limit: Duration,
+    ) -> Result<Vec<u8>, RemoteError> {
         let url = self.url(key);
-        let mut call = self.call("Reading", Method::GET, key, &url);
-        call.headers.push(bytes_range(&range));
-        call.patience = self.client.patience().piece;
-        retrying(|| {
-            let answer = self.client.send(&call)?;
-            self.client.part(&call, answer, size, &range)
+        retrying_for(limit, |patience| {
+            let call = Call { patience, ..self.call("Reading", Method::GET, key, &url) };
+            self.client.range(call, size, &range, &|call| self.client.send(call))
         })
+    }
+
+    fn forget(&self, key: &str) {
+        self.client.forget(key);
     }
 
     fn put(&self, key: &str, bytes: &[u8]) -> Result<(), RemoteError> {
@@ -405,6 +450,20 @@ impl Bucket for Site {
         let url = self.url(key);
         let call = self.call("Removing", Method::DELETE, key, &url);
         retrying(|| done(&self.client, &call))
+    }
+}
+
+/// The value in the answer to a request for all of it, at most `limit` bytes; `None` if it does not exist.
+pub fn value_in(
+    client: &Client,
+    call: &Call<'_>,
+    answer: Answer,
+    limit: u64,
+) -> Result<Option<Vec<u8>>, RemoteError> {
+    match answer.status {
+        200 => client.read(call, answer, limit).map(Some),
+        404 => Ok(None),
+        _ => Err(client.refusal(call, answer)),
     }
 }
 

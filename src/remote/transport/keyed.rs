@@ -5,7 +5,7 @@
 //! ```
 
 use std::ops::Range;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use super::Remote;
 use crate::remote::error::RemoteError;
@@ -19,7 +19,10 @@ pub trait Bucket: Send + Sync {
     /// The size of the value.
     fn size(&self, key: &str) -> Result<Option<u64>, RemoteError>;
     /// A part of a value that has `size` bytes.
-    fn range(&self, key: &str, size: u64, range: Range<u64>) -> Result<Vec<u8>, RemoteError>;
+    fn range(&self, key: &str, size: u64, range: Range<u64>, limit: Duration)
+    -> Result<Vec<u8>, RemoteError>;
+    /// Forgets what is cached of a value.
+    fn forget(&self, _key: &str) {}
     /// Sets the value, atomically.
     fn put(&self, key: &str, bytes: &[u8]) -> Result<(), RemoteError>;
     /// The keys that begin with `prefix`, which ends with a slash, with sizes and times.
@@ -83,8 +86,12 @@ impl<B: Bucket> Remote for Keyed<B> {
         self.bucket.get(&key(object), object.size)
     }
 
-    fn range(&self, object: &Object, range: Range<u64>) -> Result<Vec<u8>, RemoteError> {
-        self.bucket.range(&key(object), object.size, range)
+    fn range(&self, object: &Object, range: Range<u64>, limit: Duration) -> Result<Vec<u8>, RemoteError> {
+        self.bucket.range(&key(object), object.size, range, limit)
+    }
+
+    fn forget(&self, object: &Object) {
+        self.bucket.forget(&key(object));
     }
 
     fn put(&self, object: &Object, bytes: &[u8]) -> Result<(), RemoteError> {

@@ -8,24 +8,25 @@ mod login;
 mod manifest;
 
 use std::ops::Range;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use serde::Deserialize;
 use ureq::http::Method;
 use ureq::http::header::{LINK, LOCATION};
 use url::Url;
 
-use super::http::{AUTHORIZATION_NAME, Answer, Call, Client, bytes_range, header};
-use super::{Access, Remote, retrying};
+use super::http::{AUTHORIZATION_NAME, Answer, Call, Client, header};
+use super::{Access, Remote, listing, retrying, retrying_for};
 use crate::remote::error::RemoteError;
 use crate::remote::object::Object;
 use crate::remote::reference::Reference;
 use login::{Logins, Right};
 
+pub use login::{challenge_in, token_in};
+pub use manifest::reference_in;
+
 /// The maximum size of a manifest or list of tags.
 const MAX_TEXT: u64 = 4 << 20;
-/// The maximum number of pages of tags.
-const MAX_PAGES: usize = 1000;
 
 /// The repository.
 pub struct Repository {
@@ -69,7 +70,9 @@ impl Repository {
             return Ok(answer);
         }
         let challenge = header(&answer.headers, "www-authenticate").unwrap_or_default().to_owned();
-        match self.logins.answer(&self.client, &challenge, &self.name, right)? {
+        let refused = call.headers.iter().find(|(name, _)| *name == AUTHORIZATION_NAME);
+        let refused = refused.map(|(_, value)| value.as_str());
+        match self.logins.answer(&self.client, &challenge, &self.name, right, refused)? {
             Some(value) => {
                 call.headers = authorized(Some(value));
                 self.client.send(&call)
@@ -82,13 +85,13 @@ impl Repository {
         let what = object.to_string();
         let start = self.url("blobs/uploads/");
         let call = Call { body: Some(b""), ..self.call("Writing", Method::POST, &what, &start) };
-        let answer = self.send(self.copy_of(&call), Right::Push)?;
+        let answer = self.send(call.copy(), Right::Push)?;
         if answer.status != 202 {
             return Err(self.client.refusal(&call, answer));
         }
         let place = header(&answer.headers, LOCATION).and_then(|place| self.registry.join(place).ok());
         let Some(mut place) = place else {
-            return Err(self.client.odd(&call, "it names no place to upload to".to_owned(), false));
+            return Err(self.client.odd(&call, "it names no upload location".to_owned(), false));
         };
         place.query_pairs_mut().append_pair("digest", &format!("sha256:{}", object.id));
         let headers = vec![("content-type", "application/octet-stream".to_owned())];
@@ -96,14 +99,10 @@ impl Repository {
             Call { headers, body: Some(bytes), ..self.call("Writing", Method::PUT, &what, place.as_str()) };
         // A login is only for the registry's own host.
         let answer = match place.origin() == self.registry.origin() {
-            true => self.send(self.copy_of(&call), Right::Push)?,
+            true => self.send(call.copy(), Right::Push)?,
             false => self.client.send(&call)?,
         };
         if answer.status == 201 { Ok(()) } else { Err(self.client.refusal(&call, answer)) }
-    }
-
-    fn copy_of<'c>(&self, call: &Call<'c>) -> Call<'c> {
-        Call { method: call.method.clone(), headers: call.headers.clone(), ..*call }
     }
 
     fn manifest(&self, reference: &str) -> Result<Option<Vec<u8>>, RemoteError> {
@@ -111,7 +110,7 @@ impl Repository {
         retrying(|| {
             let headers = vec![("accept", manifest::ACCEPTED.to_owned())];
             let call = Call { headers, ..self.call("Reading", Method::GET, &what, &url) };
-            let answer = self.send(self.copy_of(&call), Right::Pull)?;
+            let answer = self.send(call.copy(), Right::Pull)?;
             match answer.status {
                 200 => self.client.read(&call, answer, MAX_TEXT).map(Some),
                 404 => Ok(None),
@@ -125,7 +124,7 @@ impl Repository {
         retrying(|| {
             let headers = vec![("content-type", manifest::MANIFEST.to_owned())];
             let call = Call { headers, body: Some(bytes), ..self.call("Writing", Method::PUT, &what, &url) };
-            let answer = self.send(self.copy_of(&call), Right::Push)?;
+            let answer = self.send(call.copy(), Right::Push)?;
             match answer.status {
                 201 | 400 => Ok(answer.status),
                 _ => Err(self.client.refusal(&call, answer)),
@@ -134,13 +133,9 @@ impl Repository {
     }
 
     fn page_of_tags(&self, url: &str) -> Result<(Vec<String>, Option<String>), RemoteError> {
-        #[derive(Deserialize)]
-        struct Tags {
-            tags: Option<Vec<String>>,
-        }
         retrying(|| {
             let call = self.call("Listing", Method::GET, "tags", url);
-            let answer = self.send(self.copy_of(&call), Right::Pull)?;
+            let answer = self.send(call.copy(), Right::Pull)?;
             match answer.status {
                 200 => {}
                 404 => return Ok((Vec::new(), None)),
@@ -151,17 +146,25 @@ impl Repository {
                 .and_then(|next| self.registry.join(next).ok());
             let next = next.filter(|next| next.origin() == self.registry.origin()).map(String::from);
             let body = self.client.read(&call, answer, MAX_TEXT)?;
-            let tags: Result<Tags, _> = serde_json::from_slice(&body);
-            let tags = tags.map_err(|error| {
+            let tags = tags_in(&body).map_err(|error| {
                 self.client.odd(&call, format!("its list cannot be read: {error}"), false)
             })?;
-            Ok((tags.tags.unwrap_or_default(), next))
+            Ok((tags, next))
         })
     }
 }
 
+/// The tags in one page of a list; some may be no names of environments.
+pub fn tags_in(page: &[u8]) -> Result<Vec<String>, serde_json::Error> {
+    #[derive(Deserialize)]
+    struct Tags {
+        tags: Option<Vec<String>>,
+    }
+    serde_json::from_slice(page).map(|Tags { tags }| tags.unwrap_or_default())
+}
+
 /// The target of `<…>; rel="next"`.
-fn next_page(link: &str) -> Option<&str> {
+pub fn next_page(link: &str) -> Option<&str> {
     let (target, rest) = link.strip_prefix('<')?.split_once('>')?;
     rest.contains("rel=\"next\"").then_some(target)
 }
@@ -175,7 +178,7 @@ impl Remote for Repository {
         let (what, url) = (object.to_string(), self.blob(object));
         retrying(|| {
             let call = self.call("Looking for", Method::HEAD, &what, &url);
-            let answer = self.send(self.copy_of(&call), Right::Pull)?;
+            let answer = self.send(call.copy(), Right::Pull)?;
             match answer.status {
                 200 => {
                     let length = header(&answer.headers, "content-length").and_then(|text| text.parse().ok());
@@ -193,7 +196,7 @@ impl Remote for Repository {
         let (what, url) = (object.to_string(), self.blob(object));
         retrying(|| {
             let call = self.call("Reading", Method::GET, &what, &url);
-            let answer = self.send(self.copy_of(&call), Right::Pull)?;
+            let answer = self.send(call.copy(), Right::Pull)?;
             match answer.status {
                 200 => self.client.read(&call, answer, object.size).map(Some),
                 404 => Ok(None),
@@ -202,18 +205,16 @@ impl Remote for Repository {
         })
     }
 
-    fn range(&self, object: &Object, range: Range<u64>) -> Result<Vec<u8>, RemoteError> {
+    fn range(&self, object: &Object, range: Range<u64>, limit: Duration) -> Result<Vec<u8>, RemoteError> {
         let (what, url) = (object.to_string(), self.blob(object));
-        if let Some(part) = self.client.kept(&what, &range) {
-            return Ok(part);
-        }
-        retrying(|| {
-            let mut call = self.call("Reading", Method::GET, &what, &url);
-            call.headers.push(bytes_range(&range));
-            call.patience = self.client.patience().piece;
-            let answer = self.send(self.copy_of(&call), Right::Pull)?;
-            self.client.part(&call, answer, object.size, &range)
+        retrying_for(limit, |patience| {
+            let call = Call { patience, ..self.call("Reading", Method::GET, &what, &url) };
+            self.client.range(call, object.size, &range, &|call| self.send(call.copy(), Right::Pull))
         })
+    }
+
+    fn forget(&self, object: &Object) {
+        self.client.forget(&object.to_string());
     }
 
     fn put(&self, object: &Object, bytes: &[u8]) -> Result<(), RemoteError> {
@@ -235,7 +236,10 @@ impl Remote for Repository {
         if self.put_manifest(name, &manifest::own(reference, objects))? == 201 {
             return Ok(());
         }
-        log::info!("{} accepts no manifest of another type: it gets one of an image", self.client.remote());
+        log::info!(
+            "{} accepts only manifests of images: the environment is sent as one",
+            self.client.remote()
+        );
         let config = manifest::image_config();
         self.put(&manifest::object_of(&config), &config)?;
         let (what, url) = (format!("manifest {name}"), self.url(&format!("manifests/{name}")));
@@ -249,14 +253,9 @@ impl Remote for Repository {
     }
 
     fn names(&self) -> Result<Vec<String>, RemoteError> {
-        let mut names = Vec::new();
-        let mut url = Some(self.url("tags/list?n=500"));
-        for _ in 0..MAX_PAGES {
-            let Some(page) = url.take() else { break };
-            let (tags, next) = self.page_of_tags(&page)?;
-            names.extend(tags);
-            url = next;
-        }
+        let first = self.url("tags/list?n=500");
+        let page = |url: Option<&str>| self.page_of_tags(url.unwrap_or(&first));
+        let mut names = listing::all(page, |said| self.client.bad_listing("tags", said))?;
         names.retain(|name| crate::remote::reference::is_name(name));
         names.sort();
         names.dedup();
@@ -267,7 +266,7 @@ impl Remote for Repository {
         let (what, url) = (format!("tag {name}"), self.url(&format!("manifests/{name}")));
         retrying(|| {
             let call = self.call("Removing", Method::DELETE, &what, &url);
-            let answer = self.send(self.copy_of(&call), Right::Delete)?;
+            let answer = self.send(call.copy(), Right::Delete)?;
             match answer.status {
                 200..=299 | 404 => Ok(()),
                 400 | 405 => Err(RemoteError::Unsupported {

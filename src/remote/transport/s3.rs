@@ -10,14 +10,16 @@ use std::borrow::Cow;
 use std::ops::Range;
 use std::time::{Duration, SystemTime};
 
+use jiff::Timestamp;
+use rusty_s3::actions::list_objects_v2::ListObjectsContent;
 use rusty_s3::actions::{ListObjectsV2, ListObjectsV2Response};
 use rusty_s3::{Bucket as S3Bucket, Credentials, S3Action, UrlStyle};
 use ureq::http::Method;
 use url::Url;
 
-use super::http::{Call, Client, bytes_range, done, size_of};
+use super::http::{Call, Client, done, size_of, value_in};
 use super::keyed::{Bucket, Listed};
-use super::{Access, retrying};
+use super::{Access, listing, retrying, retrying_for};
 use crate::remote::error::RemoteError;
 use keys::Keys;
 
@@ -25,6 +27,10 @@ use keys::Keys;
 const GOOD_FOR: Duration = Duration::from_secs(900);
 /// The maximum size of a page of a listing.
 const MAX_LISTING: u64 = 16 << 20;
+
+/// The namespace of listings, and a former one that some servers still use.
+const NAMESPACE: &str = "http://s3.amazonaws.com/doc/2006-03-01/";
+const OLD_NAMESPACE: &str = "http://doc.s3.amazonaws.com/2006-03-01/";
 
 /// A bucket and a key prefix.
 pub struct S3 {
@@ -53,8 +59,8 @@ impl S3 {
         let style = if given.is_some() { UrlStyle::Path } else { UrlStyle::VirtualHost };
         let text = given.unwrap_or_else(|| format!("https://s3.{region}.amazonaws.com"));
         let wrong = |why: String| RemoteError::Login { remote: shown.clone(), why };
-        let url =
-            Url::parse(&text).map_err(|error| wrong(format!("the endpoint {text:?} is no URL: {error}")))?;
+        let url = Url::parse(&text)
+            .map_err(|error| wrong(format!("the endpoint {text:?} is not a URL: {error}")))?;
         let bucket = S3Bucket::new(url, style, name.to_owned(), region)
             .map_err(|error| wrong(format!("no bucket {name:?} at {text:?}: {error}")))?;
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
@@ -66,10 +72,18 @@ impl S3 {
         &self,
         work: impl Fn(Option<&Credentials>) -> Result<T, RemoteError>,
     ) -> Result<T, RemoteError> {
+        self.with_keys_by(|keys| retrying(|| work(keys)))
+    }
+
+    /// The same, where `work` itself tries again after passing errors.
+    fn with_keys_by<T>(
+        &self,
+        work: impl Fn(Option<&Credentials>) -> Result<T, RemoteError>,
+    ) -> Result<T, RemoteError> {
         let keys = self.keys.get();
-        match retrying(|| work(keys.as_deref())) {
+        match work(keys.as_deref()) {
             Err(error) if is_about_keys(&error) => match self.keys.renew(keys.as_deref()) {
-                Some(renewed) => retrying(|| work(Some(&renewed))),
+                Some(renewed) => work(Some(&renewed)),
                 None => Err(error),
             },
             outcome => outcome,
@@ -85,12 +99,12 @@ impl S3 {
         Call { doing, what, method, url: url.as_str(), headers: Vec::new(), body: None, patience }
     }
 
-    fn page(&self, prefix: &str, from: Option<String>) -> Result<ListObjectsV2Response, RemoteError> {
+    fn page(&self, prefix: &str, from: Option<&str>) -> Result<ListObjectsV2Response, RemoteError> {
         self.with_keys(|keys| {
             let mut action = ListObjectsV2::new(&self.bucket, keys);
             action.with_prefix(Cow::Owned(self.key(prefix)));
-            if let Some(from) = &from {
-                action.with_continuation_token(from.clone());
+            if let Some(from) = from {
+                action.with_continuation_token(from);
             }
             let url = action.sign(GOOD_FOR);
             let call = self.call("Listing", Method::GET, prefix, &url);
@@ -99,7 +113,8 @@ impl S3 {
                 return Err(self.client.refusal(&call, answer));
             }
             let body = self.client.read(&call, answer, MAX_LISTING)?;
-            let parsed = ListObjectsV2::parse_response(&String::from_utf8_lossy(&body));
+            let text = String::from_utf8_lossy(&body).replace(OLD_NAMESPACE, NAMESPACE);
+            let parsed = ListObjectsV2::parse_response(&text);
             parsed.map_err(|error| {
                 self.client.odd(&call, format!("its listing cannot be read: {error}"), false)
             })
@@ -123,11 +138,7 @@ impl Bucket for S3 {
             let url = self.bucket.get_object(keys, &full).sign(GOOD_FOR);
             let call = self.call("Reading", Method::GET, key, &url);
             let answer = self.client.send(&call)?;
-            match answer.status {
-                200 => self.client.read(&call, answer, limit).map(Some),
-                404 => Ok(None),
-                _ => Err(self.client.refusal(&call, answer)),
-            }
+            value_in(&self.client, &call, answer, limit)
         })
     }
 
@@ -139,19 +150,26 @@ impl Bucket for S3 {
         })
     }
 
-    fn range(&self, key: &str, size: u64, range: Range<u64>) -> Result<Vec<u8>, RemoteError> {
-        if let Some(part) = self.client.kept(key, &range) {
-            return Ok(part);
-        }
+    fn range(
+        &self,
+        key: &str,
+        size: u64,
+        range: Range<u64>,
+        limit: Duration,
+    ) -> Result<Vec<u8>, RemoteError> {
         let full = self.key(key);
-        self.with_keys(|keys| {
-            let url = self.bucket.get_object(keys, &full).sign(GOOD_FOR);
-            let mut call = self.call("Reading", Method::GET, key, &url);
-            call.headers.push(bytes_range(&range));
-            call.patience = self.client.patience().piece;
-            let answer = self.client.send(&call)?;
-            self.client.part(&call, answer, size, &range)
-        })
+        let read = |keys: Option<&Credentials>| {
+            retrying_for(limit, |patience| {
+                let url = self.bucket.get_object(keys, &full).sign(GOOD_FOR);
+                let call = Call { patience, ..self.call("Reading", Method::GET, key, &url) };
+                self.client.range(call, size, &range, &|call| self.client.send(call))
+            })
+        };
+        self.with_keys_by(read)
+    }
+
+    fn forget(&self, key: &str) {
+        self.client.forget(key);
     }
 
     fn put(&self, key: &str, bytes: &[u8]) -> Result<(), RemoteError> {
@@ -163,20 +181,16 @@ impl Bucket for S3 {
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<Listed>, RemoteError> {
-        let (mut found, mut from) = (Vec::new(), None);
-        loop {
+        let listed = |content: ListObjectsContent| {
+            let key = content.key.strip_prefix(&self.prefix)?.to_owned();
+            let written = content.last_modified.as_deref().and_then(time_of).unwrap_or_else(SystemTime::now);
+            Some(Listed { key, size: content.size.unwrap_or_default(), written })
+        };
+        let page = |from: Option<&str>| {
             let page = self.page(prefix, from)?;
-            for content in page.contents {
-                let Some(key) = content.key.strip_prefix(&self.prefix) else { continue };
-                let written =
-                    content.last_modified.as_deref().and_then(time_of).unwrap_or_else(SystemTime::now);
-                found.push(Listed { key: key.to_owned(), size: content.size.unwrap_or_default(), written });
-            }
-            match page.next_continuation_token {
-                Some(next) => from = Some(next),
-                None => return Ok(found),
-            }
-        }
+            Ok((page.contents.into_iter().filter_map(listed).collect(), page.next_continuation_token))
+        };
+        listing::all(page, |said| self.client.bad_listing(prefix, said))
     }
 
     fn remove(&self, key: &str) -> Result<(), RemoteError> {
@@ -190,17 +204,7 @@ impl Bucket for S3 {
 
 /// Parses a time such as `2026-11-28T10:00:00.000Z`; an unreadable one counts as now, which keeps the object.
 fn time_of(text: &str) -> Option<SystemTime> {
-    let number = |from: usize, to: usize| text.get(from..to)?.parse::<u64>().ok();
-    let (year, month, day) = (number(0, 4)?, number(5, 7)?, number(8, 10)?);
-    let (hour, minute, second) = (number(11, 13)?, number(14, 16)?, number(17, 19)?);
-    if !(1970..=9999).contains(&year) || !(1..=12).contains(&month) || !(1..=31).contains(&day) {
-        return None;
-    }
-    // Days since 1970, with years that begin in March.
-    let (y, m) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
-    let days = 365 * y + y / 4 - y / 100 + y / 400 + (153 * m + 2) / 5 + day - 1 - 719_468;
-    let seconds = days * 86_400 + hour * 3600 + minute * 60 + second;
-    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(seconds))
+    text.parse::<Timestamp>().ok().and_then(listing::since_1970)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use memchr::memmem;
 
 use crate::fs::vfs::Vfs;
 use crate::rcc::digest::Digest;
+use crate::session::error::SessionError;
 use crate::space::record::Contents;
 use crate::store::index::{Ino, NodeKind};
 
@@ -40,7 +41,7 @@ impl<'a> Relocator<'a> {
     }
 
     /// The content of `ino`, after storing it in the hololib.
-    pub fn content(&self, ino: Ino) -> anyhow::Result<Recorded> {
+    pub fn content(&self, ino: Ino) -> Result<Recorded, SessionError> {
         if !self.vfs.has_own_bytes(ino)
             && let Some(NodeKind::File(file)) = self.vfs.index().node(ino).map(|node| node.kind)
         {
@@ -62,7 +63,7 @@ impl<'a> Relocator<'a> {
     }
 
     /// Stores a content that is not in a file.
-    pub fn text(&self, text: &str) -> anyhow::Result<Recorded> {
+    pub fn text(&self, text: &str) -> Result<Recorded, SessionError> {
         let mut hasher = self.store.hasher();
         hasher.update(text.as_bytes());
         let (digest, size) = (hasher.finish(), text.len() as u64);
@@ -75,7 +76,7 @@ impl<'a> Relocator<'a> {
         &self,
         ino: Ino,
         each: &mut dyn FnMut(&[u8]) -> std::io::Result<()>,
-    ) -> anyhow::Result<Vec<u64>> {
+    ) -> Result<Vec<u64>, SessionError> {
         let (mut replacing, mut buffer, mut at) =
             (Replacing::new(self.label, self.identity), vec![0; PIECE], 0);
         loop {

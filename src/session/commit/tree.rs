@@ -3,8 +3,6 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use anyhow::Context as _;
-
 use crate::fs::vfs::{Attr, Kind, Vfs};
 use crate::rcc::catalog::{self, Catalog, Dir, DirId, File, GoMode};
 use crate::space::record::{IDENTITY_FILE, is_left_out};
@@ -13,6 +11,7 @@ use crate::sys::fs::name::{OwnedName, RelPath};
 
 use super::contents::{Recorded, Relocator};
 use super::links;
+use crate::session::error::{SessionError, Tried as _};
 
 /// The directories of a new catalog, with statistics.
 pub struct Tree {
@@ -51,7 +50,7 @@ impl Tree {
         root: &Path,
         relocator: &Relocator<'_>,
         specification: &str,
-    ) -> anyhow::Result<Tree> {
+    ) -> Result<Tree, SessionError> {
         let top = Dir { subdirs: Vec::new(), files: Vec::new(), ..base.dir(base.root()).clone() };
         let tree = Tree { dirs: vec![top], written_files: 0, written_bytes: 0, left_out: 0 };
         let first =
@@ -61,7 +60,8 @@ impl Tree {
             reader.directory(&pending)?;
         }
         let identity = reader.file(
-            OwnedName::new(IDENTITY_FILE.as_bytes())?,
+            OwnedName::new(IDENTITY_FILE.as_bytes())
+                .tried_with(|| format!("{IDENTITY_FILE} cannot be in a catalog"))?,
             GoMode::from_unix(catalog::EntryKind::File, 0o644),
             relocator.text(specification)?,
         );
@@ -75,7 +75,7 @@ impl Tree {
 }
 
 impl Reader<'_> {
-    fn directory(&mut self, pending: &Pending) -> anyhow::Result<()> {
+    fn directory(&mut self, pending: &Pending) -> Result<(), SessionError> {
         let base = self.base;
         let before = pending.before.map(|id| base.dir(id));
         let old_dirs: HashMap<&[u8], DirId> = before
@@ -94,7 +94,7 @@ impl Reader<'_> {
             path.push(name.clone());
             let old = old_dirs.get(name.as_bytes()).copied();
             self.entry(pending, name, &attr, old, path.clone())
-                .with_context(|| format!("{path} cannot be in a catalog"))?;
+                .tried_with(|| format!("{path} cannot be in a catalog"))?;
         }
         Ok(())
     }
@@ -106,8 +106,8 @@ impl Reader<'_> {
         attr: &Attr,
         old: Option<DirId>,
         path: RelPath,
-    ) -> anyhow::Result<()> {
-        std::str::from_utf8(name.as_bytes()).context("Its name is not UTF-8")?;
+    ) -> Result<(), SessionError> {
+        std::str::from_utf8(name.as_bytes()).tried("Its name is not UTF-8")?;
         match attr.kind {
             Kind::Dir => {
                 let old = old.filter(|&id| self.base.dir(id).symlink.is_none());
@@ -128,15 +128,19 @@ impl Reader<'_> {
                 self.tree.dirs[parent.id.index()].files.push(file);
             }
             Kind::Link => self.link(parent, name, attr)?,
-            kind => anyhow::bail!("It is neither a file, a directory nor a link, but {kind:?}"),
+            kind => {
+                return Err(SessionError::State(
+                    format!("It is neither a file, a directory nor a link, but {kind:?}").into(),
+                ));
+            }
         }
         Ok(())
     }
 
     /// RCC also records the target of a link.
-    fn link(&mut self, parent: &Pending, name: OwnedName, attr: &Attr) -> anyhow::Result<()> {
+    fn link(&mut self, parent: &Pending, name: OwnedName, attr: &Attr) -> Result<(), SessionError> {
         let text = self.vfs.readlink(attr.ino)?.into_owned();
-        let text: Box<str> = String::from_utf8(text).context("The text of the link is not UTF-8")?.into();
+        let text: Box<str> = String::from_utf8(text).tried("The text of the link is not UTF-8")?.into();
         match links::target(self.vfs, self.root, parent.ino, text.as_bytes()) {
             Some(target) if target.kind == Kind::Dir => {
                 let mode = GoMode::from_unix(catalog::EntryKind::Directory, target.mode);
@@ -154,7 +158,12 @@ impl Reader<'_> {
     }
 
     /// A dangling link is kept if the old catalog has it, because that contains what RCC records of it.
-    fn link_as_before(&mut self, parent: &Pending, name: OwnedName, text: Box<str>) -> anyhow::Result<()> {
+    fn link_as_before(
+        &mut self,
+        parent: &Pending,
+        name: OwnedName,
+        text: Box<str>,
+    ) -> Result<(), SessionError> {
         let base = self.base;
         let old = parent.before.map(|id| base.dir(id));
         let files = old.iter().flat_map(|dir| &dir.files);
@@ -166,7 +175,7 @@ impl Reader<'_> {
         let dirs = old.iter().flat_map(|dir| &dir.subdirs).map(|&id| base.dir(id));
         let mut same =
             dirs.filter(|dir| dir.name.as_ref() == Some(&name) && dir.symlink.as_ref() == Some(&text));
-        let same = same.next().with_context(|| format!("It leads out of the space, or nowhere: {text}"))?;
+        let same = same.next().tried_with(|| format!("It leads out of the space, or nowhere: {text}"))?;
         self.add_dir(parent.id, name, Some(text), same.mode);
         Ok(())
     }

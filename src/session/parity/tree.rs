@@ -2,13 +2,13 @@
 //!
 //! Times of directories and links, owners, and modes of links are not determined, so they are left out.
 
+use crate::session::error::{SessionError, Tried as _};
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::Context as _;
 use rayon::prelude::*;
 use sha2::{Digest as _, Sha256};
 
@@ -47,28 +47,33 @@ pub enum Entry {
 pub type Tree = BTreeMap<PathBuf, Entry>;
 
 /// Reads every file below `root` with several threads; keeps the permission bits in `mask`.
-pub fn read(root: &Path, mask: u32) -> anyhow::Result<Tree> {
+pub fn read(root: &Path, mask: u32) -> Result<Tree, SessionError> {
     let mut paths = Vec::new();
-    let mut left = vec![root.to_owned()];
-    while let Some(dir) = left.pop() {
-        let entries = fs::read_dir(&dir).and_then(Iterator::collect::<io::Result<Vec<_>>>);
-        for entry in entries.with_context(|| format!("Cannot list {}", dir.display()))? {
-            let path = entry.path();
-            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-                left.push(path.clone());
-            }
-            paths.push(path);
-        }
+    let mut level = vec![root.to_owned()];
+    while !level.is_empty() {
+        let listed = level.par_iter().map(|dir| list(dir)).collect::<Result<Vec<_>, SessionError>>()?;
+        let found = || listed.iter().flatten();
+        level = found().filter(|(_, is_dir)| *is_dir).map(|(path, _)| path.clone()).collect();
+        paths.extend(found().map(|(path, _)| path.clone()));
     }
-    let of = |path: PathBuf| {
-        let entry = entry(&path, mask).with_context(|| format!("Cannot read {}", path.display()))?;
+    let of = |buffer: &mut Vec<u8>, path: PathBuf| {
+        let entry = entry(&path, mask, buffer).tried_with(|| format!("Cannot read {}", path.display()))?;
         let below = path.strip_prefix(root).unwrap_or(&path).to_owned();
         Ok((below, entry))
     };
-    paths.into_par_iter().map(of).collect()
+    paths.into_par_iter().map_init(|| vec![0; PIECE], of).collect()
 }
 
-fn entry(path: &Path, mask: u32) -> io::Result<Entry> {
+/// The entries of a directory; true for directories.
+fn list(dir: &Path) -> Result<Vec<(PathBuf, bool)>, SessionError> {
+    let entries = fs::read_dir(dir).and_then(|entries| {
+        let of = |entry: fs::DirEntry| Ok((entry.path(), entry.file_type()?.is_dir()));
+        entries.map(|entry| entry.and_then(of)).collect::<io::Result<Vec<_>>>()
+    });
+    entries.tried_with(|| format!("Cannot list {}", dir.display()))
+}
+
+fn entry(path: &Path, mask: u32, buffer: &mut [u8]) -> io::Result<Entry> {
     let meta = fs::symlink_metadata(path)?;
     let mode = meta.permissions().mode() & mask;
     let kind = meta.file_type();
@@ -77,20 +82,20 @@ fn entry(path: &Path, mask: u32) -> io::Result<Entry> {
     } else if kind.is_symlink() {
         Entry::Link { target: fs::read_link(path)? }
     } else if kind.is_file() {
-        Entry::File { mode, size: meta.len(), modified: meta.mtime(), sha256: sha256(path)? }
+        let sha256 = sha256(path, buffer)?;
+        Entry::File { mode, size: meta.len(), modified: meta.mtime(), sha256 }
     } else {
         Entry::Other
     })
 }
 
-fn sha256(path: &Path) -> io::Result<[u8; 32]> {
+fn sha256(path: &Path, buffer: &mut [u8]) -> io::Result<[u8; 32]> {
     let mut file = fs::File::open(path)?;
     let mut hash = Sha256::new();
-    let mut piece = vec![0; PIECE];
     loop {
-        match file.read(&mut piece)? {
+        match file.read(buffer)? {
             0 => return Ok(hash.finalize().into()),
-            count => hash.update(&piece[..count]),
+            count => hash.update(&buffer[..count]),
         }
     }
 }

@@ -4,33 +4,32 @@ use std::path::Path;
 use std::process::ExitStatus;
 use std::time::Instant;
 
-use anyhow::Context as _;
-
+use crate::error::{chain, root_cause};
 use crate::session::context::Context;
 use crate::session::daemon;
-use crate::session::error::CannotMount;
+use crate::session::error::{CannotMount, SessionError, Tried as _};
 use crate::session::execute::{Bytecode, Execution};
 use crate::session::files;
 use crate::session::foreign;
 use crate::session::isolate::{self, Isolated};
 use crate::session::method::{Method, Mode, Mounter, Refusal};
-use crate::session::obtain::{Obtained, Outcome, obtain, obtain_by};
+use crate::session::obtain::{Obtained, Outcome, obtain_by};
 use crate::session::plain;
 use crate::session::recording::{self, Fetching};
 use crate::session::unmount::leave;
 use crate::space::Space;
-use crate::store::index::Index;
+use crate::store::index::{Index, Made};
 use crate::sys::mount::{Detached, namespace};
 
 use super::{RunRequest, execution, tell};
 
 /// Runs the command.
-pub fn run(context: &Context, request: &RunRequest) -> anyhow::Result<ExitStatus> {
-    let (index, _, catalog) = context.index(&request.mount.catalog)?;
+pub fn run(context: &Context, request: &RunRequest) -> Result<ExitStatus, SessionError> {
+    let (index, made, catalog) = context.index(&request.mount.catalog)?;
     let space = context.space(index.base(), &request.mount.space);
     let mut reasons = Vec::new();
     let alone = request.isolate && request.mount.mode != Mode::Materialize;
-    let live = space.live_holder().is_some();
+    let live = Space::may_be_live_in(&space.state_dir);
     let foreign = if alone || live { None } else { foreign::foreign(&context.home, &space.base) };
     let cannot = match (foreign, request.mount.mode) {
         (foreign, Mode::Auto) if !alone && !live => {
@@ -49,7 +48,7 @@ pub fn run(context: &Context, request: &RunRequest) -> anyhow::Result<ExitStatus
             return Err(CannotMount { what: space.root.display().to_string(), refused: reasons }.into());
         }
     }
-    in_space(context, request, &space, &index, reasons)
+    in_space(context, request, &space, (&index, &made), reasons)
 }
 
 /// Runs the command in its space, which appears by the best method that works.
@@ -57,12 +56,12 @@ fn in_space(
     context: &Context,
     request: &RunRequest,
     space: &Space,
-    index: &Index,
+    (index, made): (&Index, &Made),
     mut reasons: Vec<Refusal>,
-) -> anyhow::Result<ExitStatus> {
+) -> Result<ExitStatus, SessionError> {
     let mount = &request.mount;
     if request.mount.mode != Mode::Materialize {
-        match obtain(context, mount, Some(&command_line(request)))? {
+        match obtain_by(context, mount, (index, made), Some(&command_line(request)), &daemon::launch)? {
             Ok(obtained) => {
                 reasons.extend(obtained.report.reasons.iter().cloned());
                 return while_mounted(context, request, space, index, obtained, &reasons);
@@ -73,7 +72,7 @@ fn in_space(
             return in_files(context, request, space, index, reasons);
         }
         match isolate::probe()? {
-            Ok(()) => match in_namespace(context, request)? {
+            Ok(()) => match in_namespace(context, request, (index, made))? {
                 Ok(obtained) => return while_mounted(context, request, space, index, obtained, &reasons),
                 Err(refused) => reasons.extend(refused.refused),
             },
@@ -93,18 +92,22 @@ fn in_files(
     space: &Space,
     index: &Index,
     reasons: Vec<Refusal>,
-) -> anyhow::Result<ExitStatus> {
+) -> Result<ExitStatus, SessionError> {
     let (report, _lease) = files::obtain(context, &request.mount, reasons, Some(&command_line(request)))?;
     tell(context, space, report.method, &report.reasons, false);
     recorded(request, &execution(context, request, space, index), report.method, || ())
 }
 
 /// Mounts the space in our own namespace, at its usual path. If that is refused, the command still runs in the namespace.
-fn in_namespace(context: &Context, request: &RunRequest) -> anyhow::Result<Outcome> {
-    namespace::enter().context("Cannot enter a namespace of our own")?;
+fn in_namespace(
+    context: &Context,
+    request: &RunRequest,
+    index: (&Index, &Made),
+) -> Result<Outcome, SessionError> {
+    namespace::enter().tried("Cannot enter a private namespace")?;
     namespace::drop_foreign(context.process.path.as_deref());
     let command = command_line(request);
-    obtain_by(context, &request.mount, Some(&command), &daemon::launch_copy)
+    obtain_by(context, &request.mount, index, Some(&command), &daemon::launch_copy)
 }
 
 /// Runs the command in the mounted space, and releases the space.
@@ -115,13 +118,14 @@ fn while_mounted(
     index: &Index,
     obtained: Obtained,
     reasons: &[Refusal],
-) -> anyhow::Result<ExitStatus> {
-    let Obtained { report, lease } = obtained;
+) -> Result<ExitStatus, SessionError> {
+    let Obtained { report, lease, unread } = obtained;
+    let execution = Execution { unread, ..execution(context, request, space, index) };
     tell(context, space, report.method, reasons, false);
-    let outcome = recorded(request, &execution(context, request, space, index), report.method, || ());
+    let outcome = recorded(request, &execution, report.method, || ());
     // The command's status is returned, whatever happens to the mount.
     if let Err(error) = leave(context, space, lease) {
-        context.front.note(&format!("warning: {error:#}"));
+        context.front.note(&format!("warning: {}", chain(&error)));
     }
     outcome
 }
@@ -140,7 +144,7 @@ fn run_isolated(
     index: Index,
     catalog: &Path,
     reasons: &[Refusal],
-) -> anyhow::Result<ExitStatus> {
+) -> Result<ExitStatus, SessionError> {
     let isolated = Isolated::begin(context, fuse, index, &request.mount.space)?;
     let Isolated { space, index } = &isolated;
     tell(context, space, Method::Fuse(Mounter::Namespace), reasons, true);
@@ -158,14 +162,14 @@ fn recorded(
     execution: &Execution<'_>,
     method: Method,
     meanwhile: impl FnOnce(),
-) -> anyhow::Result<ExitStatus> {
+) -> Result<ExitStatus, SessionError> {
     let Some(slot) = &request.recording else { return execution.command(&request.command, meanwhile) };
     let mut recording = recording::of_space(&execution.space.root, execution.index);
     recording.command = request.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     recording.method = method.name().to_owned();
     let fetching = match method {
         Method::Files => {
-            Err(anyhow::anyhow!("The space is plain files: the kernel reads them without HoloFS"))
+            Err(SessionError::State("The space is plain files: the kernel reads them without HoloFS".into()))
         }
         Method::Fuse(_) => Fetching::start(&execution.space.root),
     };
@@ -175,7 +179,7 @@ fn recorded(
     recording.run_ms = recording::millis(began.elapsed());
     match fetching {
         Ok(fetching) => fetching.finish(&mut recording),
-        Err(error) => recording.incomplete = Some(format!("{error:#}")),
+        Err(error) => recording.incomplete = Some(chain(&error).to_string()),
     }
     slot.put(recording);
     outcome
@@ -184,13 +188,13 @@ fn recorded(
 /// Why the space can be neither mounted nor materialized at its own path, by any method: the path is not writable.
 fn cannot_hold(space: &Space) -> Option<String> {
     let written = || tempfile::tempfile_in(&space.base).map(drop);
-    let base = space.ensure_base().map_err(anyhow::Error::from).and_then(|()| Ok(written()?));
+    let base = space.ensure_base().map_err(SessionError::from).and_then(|()| Ok(written()?));
     let kept = || space.state_dir.ensure()?.create_temp(".part-").map(drop);
-    let state = || space.ensure_state_dir().map_err(anyhow::Error::from).and_then(|()| Ok(kept()?));
+    let state = || space.ensure_state_dir().map_err(SessionError::from).and_then(|()| Ok(kept()?));
     match base {
-        Err(error) => Some(format!("{} cannot be written: {}", space.base.display(), error.root_cause())),
+        Err(error) => Some(format!("{} cannot be written: {}", space.base.display(), root_cause(&error))),
         Ok(()) => state()
             .err()
-            .map(|error| format!("{} cannot be written: {}", space.state_dir.display(), error.root_cause())),
+            .map(|error| format!("{} cannot be written: {}", space.state_dir.display(), root_cause(&error))),
     }
 }

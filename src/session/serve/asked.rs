@@ -1,19 +1,20 @@
-//! What a server does when its supervisor asks for it.
+//! What a server does on requests of its supervisor.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use anyhow::Context as _;
-
+use crate::error::chain;
 use crate::fs::fuse::gate::Gate;
 use crate::session::context::Context;
 use crate::session::detach;
+use crate::session::error::{SessionError, Tried as _};
 use crate::session::restart;
 use crate::session::supervise::{Asked, Server};
 use crate::space::Space;
 use crate::sys::mount::MountId;
 use crate::sys::process::daemon;
+
+use super::quiet::Quiet;
 
 /// How long open files are served after SIGTERM.
 const GRACE: Duration = Duration::from_secs(10);
@@ -28,23 +29,23 @@ pub fn on_asked(
     server: &Server<'_>,
     space: Space,
     id: MountId,
-    quiet: Arc<AtomicBool>,
+    quiet: Quiet,
     gate: Arc<Gate>,
-) -> anyhow::Result<()> {
+) -> Result<(), SessionError> {
     let mounters = context.mounters();
     let (root, supervisor) = (space.root.clone(), server.supervisor());
     let mut again = false;
     let asked = move |asked| match asked {
-        Asked::Quiet => quiet.store(true, Ordering::Relaxed),
+        Asked::Quiet => quiet.request(),
         Asked::Stays(why) => restart::record(&space, supervisor, Err(why)),
         Asked::Stop => {
-            quiet.store(true, Ordering::Relaxed);
+            quiet.request();
             let answered = gate.close(LAST_ANSWERS);
             log::info!("Ending for a successor; all requests are answered: {answered}");
             log::logger().flush();
             daemon::end()
         }
-        Asked::Begin { .. } => log::error!("This server has begun long ago"),
+        Asked::Begin { .. } => log::error!("This server is already serving"),
         Asked::Unmount if again => daemon::end(),
         Asked::Unmount => {
             again = true;
@@ -52,14 +53,14 @@ pub fn on_asked(
             match detach::detach_own(&mounters, &root, id) {
                 Ok(true) => exit_after_grace(),
                 Ok(false) => {
-                    log::error!("{} is not ours to unmount: another mount lies on it", root.display());
+                    log::error!("Cannot unmount {}: another mount is on top of it", root.display());
                     daemon::end();
                 }
-                Err(error) => log::error!("Cannot unmount {}: {error:#}", root.display()),
+                Err(error) => log::error!("Cannot unmount {}: {}", root.display(), chain(&error)),
             }
         }
     };
-    server.on_asked(asked).context("Cannot hear the supervisor")
+    server.on_asked(asked).tried("Cannot read from the supervisor")
 }
 
 fn exit_after_grace() {

@@ -5,8 +5,6 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::Context as _;
-
 use crate::error::chain;
 use crate::fs::fuse::{Io, PASSTHROUGH, Session, Telemetry};
 use crate::fs::upper::{self, Access, Upper};
@@ -15,11 +13,11 @@ use crate::remote::line::Line;
 use crate::session::claim::Claim;
 use crate::session::context::Context;
 use crate::session::detach;
-use crate::session::error::CannotMount;
+use crate::session::error::{CannotMount, SessionError, Tried as _};
 use crate::session::kept::kept_here;
 use crate::session::method::{self, Method, Mounter, Refusal};
 use crate::session::mounters::{Attached, Mounters};
-use crate::session::report::{MountReport, told_of};
+use crate::session::report::{MountReport, description_of};
 use crate::session::request::{MountRequest, ProfileAt};
 use crate::session::starter::Starter;
 use crate::session::supervise::{Held, Server, Standing};
@@ -50,9 +48,9 @@ pub(super) const READ_ONLY: &str = "read-only";
 /// Everything that a live mount holds; dropping it releases the claim on the space.
 pub struct Mounted {
     /// The space.
-    pub space: Space,
+    pub(super) space: Space,
     /// Its catalog.
-    pub index: Arc<Index>,
+    pub(super) index: Arc<Index>,
     pub(super) relocated: Arc<Relocated>,
     pub(super) store: Arc<Store>,
     /// The connection to the fetcher, for a remote catalog.
@@ -64,6 +62,8 @@ pub struct Mounted {
     /// This server made the mount.
     pub(super) is_new: bool,
     pub(super) id: MountId,
+    /// The device of its requests.
+    pub(super) device: OwnedFd,
     undo: Undo,
     /// Also held by the supervisor, which keeps it for later servers.
     _live: Option<Live>,
@@ -89,7 +89,7 @@ impl Drop for Undo {
         if self.is_armed
             && let Err(error) = detach::detach_own(&self.mounters, &self.root, self.id)
         {
-            log::error!("{error:#}: the mount is dead");
+            log::error!("{}: the mount is dead", chain(&error));
         }
     }
 }
@@ -114,9 +114,9 @@ impl Ground {
         (space, index, catalog): (&Space, &Arc<Index>, &Path),
         access: Access,
         telemetry: &Telemetry,
-    ) -> anyhow::Result<Ground> {
+    ) -> Result<Ground, SessionError> {
         let observer = Arc::clone(&telemetry.tally) as Arc<dyn Observer>;
-        let log = space.state_dir.join(files::LOG);
+        let log = space.state_dir.below(files::LOG);
         let Supplied { store, line } = context.store_of(catalog, Some(&log), Arc::clone(&observer))?;
         let source = Arc::clone(&store) as Arc<dyn BlobSource>;
         let label = space.label.as_bytes();
@@ -131,18 +131,18 @@ impl Ground {
 }
 
 /// The counters of a mount that can outlive its server. `None` with passthrough, where only the server knows the open files, and
-/// without the memory, which is reported.
+/// if the memory cannot be shared, which is reported.
 fn counters_of(request: &MountRequest, index: &Index, telemetry: &Telemetry) -> Option<Counts> {
     if request.io == Some(Io::Passthrough) {
         return None;
     }
     let counts = shared_counts(index.len());
-    let told = |error| {
+    let warn = |error| {
         let why =
             format!("No memory can be shared with another server: {error}; the mount ends with this one");
         telemetry.tally.fallback(TAKEOVER, &why);
     };
-    counts.map_err(told).ok()
+    counts.map_err(warn).ok()
 }
 
 /// Mounts the claimed space; the session is ready to run.
@@ -153,10 +153,10 @@ pub fn mount(
     telemetry: Telemetry,
     server: &Server<'_>,
     starter: Option<&Arc<Starter>>,
-) -> anyhow::Result<(Mounted, Session)> {
+) -> Result<(Mounted, Session), SessionError> {
     let Claim { space, index, made, catalog, lock, live } = claim;
     let log = space.state_dir.below(files::LOG).in_dir(OwnedDir::open_to_append).ok();
-    server.claimed(live.share()?, log.as_ref()).context("Cannot reach the supervisor")?;
+    server.claimed(live.share()?, log.as_ref()).tried("Cannot reach the supervisor")?;
     if request.fresh {
         upper::reset(&space.state_dir)?;
     }
@@ -164,6 +164,9 @@ pub fn mount(
     let access = if counts.is_some() { Access::Outliving } else { Access::Writable };
     let ground = Ground::open(context, request, (&space, &index, &catalog), access, &telemetry)?;
     let blank = std::fs::read_dir(&space.root).map_or(true, |mut entries| entries.next().is_none());
+    if !blank {
+        space.record_hidden()?;
+    }
     let Attached { device, id, mounter, reasons } = attach_for(context, &space, request, starter)?;
     let undo = Undo { mounters: context.mounters(), root: space.root.clone(), id, is_armed: true };
     if request.profile != ProfileAt::Off {
@@ -172,6 +175,7 @@ pub fn mount(
     let tally = Arc::clone(&telemetry.tally);
     let Ground { relocated, store, line, upper, vfs } = ground;
     let passed = wanted_passed(request, &store, &relocated);
+    let ours = device.try_clone().tried("Cannot keep the device")?;
     let (session, kept) = first_session(vfs, device, counts, telemetry, &passed)?;
     let report = MountReport {
         path: space.root.clone(),
@@ -185,7 +189,7 @@ pub fn mount(
         method: Method::Fuse(mounter),
         reasons,
         entries: index.len(),
-        index: told_of(&made),
+        index: description_of(&made),
     };
     let mounted = Mounted {
         relocated,
@@ -194,6 +198,7 @@ pub fn mount(
         upper,
         blank,
         id,
+        device: ours,
         undo,
         space,
         index,
@@ -230,9 +235,10 @@ impl Mounted {
         server: &Server<'_>,
         session: &Session,
         kept: Option<&Kept>,
-    ) -> anyhow::Result<()> {
+    ) -> Result<(), SessionError> {
         let Mounted { space, index, report, id, .. } = self;
-        space.set_mount_state(&state_of(request, report, index, session.io(), server.supervisor(), space))?;
+        let process = server.supervisor();
+        space.set_mount_state(&state_of(request, report, index, session.io(), process, space, *id))?;
         let standing = Standing {
             handshake: kept.map(|_| session.handshake().clone()),
             id: *id,
@@ -240,21 +246,27 @@ impl Mounted {
             report: report.clone(),
         };
         let passed = kept.map(|(device, counts)| (device.as_fd(), counts));
-        server.standing(standing, passed).context("Cannot reach the supervisor")?;
-        signals::leave_to_supervisor().context("Cannot handle signals")
+        server.standing(standing, passed).tried("Cannot reach the supervisor")?;
+        signals::leave_to_supervisor().tried("Cannot handle signals")
     }
 }
 
 /// Checks that [`take_over`] will understand everything of the mount, while another process serves it.
-pub fn check(context: &Context, request: &MountRequest, standing: &Standing) -> anyhow::Result<()> {
-    let handshake = standing.handshake.as_ref().context("It cannot be taken over")?;
-    Session::check_terms(handshake).context("The kernel would have to be asked again")?;
+pub fn check(context: &Context, request: &MountRequest, standing: &Standing) -> Result<(), SessionError> {
+    let handshake = standing.handshake.as_ref().tried("It cannot be taken over")?;
+    Session::check_terms(handshake).tried("The kernel would have to be asked again")?;
     let index = known_index(context, request, &standing.catalog)?;
     let space = context.space(index.base(), &request.space);
     let (ours, known) = (&space.root, &standing.report.path);
-    anyhow::ensure!(ours == known, "It would serve {}, not {}", ours.display(), known.display());
-    let state = space.mount_state()?.context("Nothing is recorded of the mount")?;
-    anyhow::ensure!(state.catalog == standing.catalog, "The record of the mount is of another catalog");
+    if ours != known {
+        return Err(SessionError::State(
+            format!("It would serve {}, not {}", ours.display(), known.display()).into(),
+        ));
+    }
+    let state = space.mount_state()?.tried("The mount has no record")?;
+    if state.catalog != standing.catalog {
+        return Err(SessionError::State("The record of the mount is of another catalog".into()));
+    }
     let observer = Arc::new(Tally::new()) as Arc<dyn Observer>;
     open_upper(&space, &index, Access::ReadOnly, observer).map(drop)
 }
@@ -265,19 +277,20 @@ pub fn take_over(
     request: &MountRequest,
     held: Held<'_>,
     telemetry: Telemetry,
-) -> anyhow::Result<(Mounted, Session)> {
+) -> Result<(Mounted, Session), SessionError> {
     let Standing { handshake, id, catalog, report } = held.standing.clone();
-    let handshake = handshake.context("It cannot be taken over")?;
+    let handshake = handshake.tried("It cannot be taken over")?;
     let index = Arc::new(known_index(context, request, &catalog)?);
     let space = context.space(index.base(), &request.space);
-    let counts = Counts::of(held.counts.try_clone()?).context("Cannot map the counters")?;
+    let counts = Counts::of(held.counts.try_clone()?).tried("Cannot map the counters")?;
     let ground =
         Ground::open(context, request, (&space, &index, &report.catalog), Access::TakenOver, &telemetry)?;
     let Ground { relocated, store, line, upper, vfs } = ground;
-    let device = held.device.try_clone_to_owned().context("Cannot use the device")?;
+    let device = held.device.try_clone_to_owned().tried("Cannot use the device")?;
+    let ours = device.try_clone().tried("Cannot keep the device")?;
     let vfs = Arc::new(vfs.counting_in(counts));
     let session = Session::take_over(vfs, device, threads(), telemetry, handshake)
-        .with_context(|| format!("Cannot take over {}", space.root.display()))?;
+        .tried_with(|| format!("Cannot take over {}", space.root.display()))?;
     let undo = Undo { mounters: context.mounters(), root: space.root.clone(), id, is_armed: false };
     let mounted = Mounted {
         relocated,
@@ -285,6 +298,7 @@ pub fn take_over(
         line,
         upper,
         id,
+        device: ours,
         undo,
         space,
         index,
@@ -297,15 +311,17 @@ pub fn take_over(
 }
 
 /// The Index of the mounted catalog, which may have been removed since.
-fn known_index(context: &Context, request: &MountRequest, catalog: &str) -> anyhow::Result<Index> {
-    let id = catalog.parse().with_context(|| format!("{catalog:?} is no catalog's id"))?;
+fn known_index(context: &Context, request: &MountRequest, catalog: &str) -> Result<Index, SessionError> {
+    let id = catalog.parse().tried_with(|| format!("{catalog:?} is not a catalog id"))?;
     let error = match Index::open(index_path(&context.home.index_dir(), &id), &id) {
         Ok(index) => return Ok(index),
         Err(error) => error,
     };
     log::debug!("{}", chain(&error));
     let (index, _, path) = context.index(&request.catalog)?;
-    anyhow::ensure!(index.id() == id, "{} is not what is mounted any more", path.display());
+    if index.id() != id {
+        return Err(SessionError::State(format!("{} is no longer what is mounted", path.display()).into()));
+    }
     Ok(index)
 }
 
@@ -317,6 +333,14 @@ fn wanted_passed(request: &MountRequest, store: &Store, relocated: &Relocated) -
     }
 }
 
+/// The source of the mount; empty, which matches each, if it cannot be read.
+fn source_of(id: MountId) -> String {
+    namespace::source_of(id).unwrap_or_else(|error| {
+        log::debug!("The source of the mount is unknown: {error}");
+        String::new()
+    })
+}
+
 /// The state of the mount, for other commands.
 fn state_of(
     request: &MountRequest,
@@ -325,6 +349,7 @@ fn state_of(
     io: Io,
     process: Process,
     space: &Space,
+    id: MountId,
 ) -> MountState {
     MountState {
         process,
@@ -333,8 +358,9 @@ fn state_of(
         mountpoint: space.root.clone(),
         mode: report.mode.clone(),
         method: report.method.name().to_owned(),
-        reason: method::told(&report.reasons),
+        reason: method::described(&report.reasons),
         device: mount::seen(&space.root).map(|seen| seen.device).unwrap_or_default(),
+        source: source_of(id),
         namespace: namespace::current(),
         pid_namespace: namespace::of_pids(),
         kept_in: request.keep.then(kept_here).into_iter().collect(),
@@ -354,11 +380,11 @@ fn attach_for(
     space: &Space,
     request: &MountRequest,
     starter: Option<&Arc<Starter>>,
-) -> anyhow::Result<Attached> {
+) -> Result<Attached, SessionError> {
     let mount = || {
         let attached = attach(context, space, request)?;
         let id = attached.id;
-        anyhow::Ok((attached, id))
+        Ok::<_, SessionError>((attached, id))
     };
     match starter {
         Some(starter) => starter.mount(space, mount),
@@ -378,7 +404,7 @@ fn open_upper(
     index: &Index,
     access: Access,
     observer: Arc<dyn Observer>,
-) -> anyhow::Result<Arc<Upper>> {
+) -> Result<Arc<Upper>, SessionError> {
     let (most, part) = OPEN_FILES;
     let descriptors = descriptor_share(part, most);
     let options = upper::Options { access, descriptors };
@@ -387,17 +413,22 @@ fn open_upper(
     Ok(Arc::new(upper))
 }
 
-/// Mounts at the space, with the best mounter that works.
-fn attach(context: &Context, space: &Space, request: &MountRequest) -> anyhow::Result<Attached> {
-    crate::sys::fs::shared::ensure_dir(&space.root, false)
-        .with_context(|| format!("Cannot make the mountpoint {}", space.root.display()))?;
-    let point = Mountpoint::open(&space.root)
-        .with_context(|| format!("Cannot open the mountpoint {}", space.root.display()))?;
-    let options = mount::Options {
+/// How the space of `request` is mounted.
+pub(super) fn options_for(request: &MountRequest) -> mount::Options {
+    mount::Options {
         read_only: request.read_only,
         allow_other: request.allow_other || request.uid.or(request.gid).is_some(),
         no_exec: request.no_exec,
-    };
+    }
+}
+
+/// Mounts at the space, with the best mounter that works.
+fn attach(context: &Context, space: &Space, request: &MountRequest) -> Result<Attached, SessionError> {
+    crate::sys::fs::shared::ensure_dir(&space.root, false)
+        .tried_with(|| format!("Cannot create the mountpoint {}", space.root.display()))?;
+    let point = Mountpoint::open(&space.root)
+        .tried_with(|| format!("Cannot open the mountpoint {}", space.root.display()))?;
+    let options = options_for(request);
     let what = space.root.display().to_string();
     if request.within {
         let (device, id) = mount::mount_fuse(&point, options).map_err(|error| {
@@ -418,7 +449,7 @@ fn view_for(request: &MountRequest) -> View {
 /// The directories of files that the kernel may read by itself.
 pub(super) fn passed_through(store: &Store, relocated: &Relocated) -> Vec<PathBuf> {
     if let Err(error) = dir::ensure_private(relocated.dir()) {
-        log::debug!("Cannot make {}: {error}", relocated.dir().display()); // reported where it is needed
+        log::debug!("Cannot create {}: {error}", relocated.dir().display()); // reported where it is needed
     }
     let raw = store.raw().map(RawStore::path);
     raw.into_iter().chain([relocated.dir()]).map(Path::to_owned).collect()

@@ -45,9 +45,10 @@ impl Losses {
         if self.given_up {
             return Err("no server answered in time".to_owned());
         }
-        PAUSES.get(count - 1).copied().ok_or_else(|| {
-            format!("{count} servers ended within {} s, none of which got on", WITHIN.as_secs())
-        })
+        PAUSES
+            .get(count - 1)
+            .copied()
+            .ok_or_else(|| format!("{count} servers ended within {} s without progress", WITHIN.as_secs()))
     }
 }
 
@@ -62,7 +63,7 @@ mod tests {
             assert_eq!(losses.note(start), Ok(pause));
         }
         let why = losses.note(start + WITHIN / 2).unwrap_err();
-        assert_eq!(why, "5 servers ended within 10 s, none of which got on");
+        assert_eq!(why, "5 servers ended within 10 s without progress");
     }
 
     #[test]

@@ -19,7 +19,7 @@ pub enum ServerMessage {
     Serving,
     /// The supervisor may outlive the process that it was forked from.
     Outlives,
-    /// It has answered all resent requests.
+    /// It makes progress: it has answered all resent requests, and some new ones.
     GoesOn,
     /// A successor can take the mount over.
     Fits,
@@ -38,9 +38,9 @@ pub enum Asked {
     Stop,
     /// Record that a restart was refused, and why.
     Stays(String),
-    /// To a successor: take the mount over. It was requested by a command, which waits for the record of it.
+    /// To a successor: take the mount over. A command requested it, and waits for the record.
     Begin {
-        /// False: the server before it died.
+        /// False if the previous server died.
         requested: bool,
     },
 }

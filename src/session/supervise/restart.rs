@@ -1,4 +1,5 @@
-//! The supervisor's side of a restart: it starts a successor, ends the server once that fits, and records a refusal otherwise.
+//! The supervisor's side of a restart: it starts a successor, and ends the server once the successor can take over; otherwise the
+//! server records the refusal.
 
 use std::io;
 use std::time::Instant;

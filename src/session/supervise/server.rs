@@ -31,7 +31,7 @@ pub struct Server<'a> {
     link: Arc<Link>,
     supervisor: Process,
     held: Option<Held<'a>>,
-    /// Another program served until now, and a command waits for the record of it.
+    /// Another program served until now, and a command waits for the record of the restart.
     is_requested: bool,
 }
 
@@ -87,7 +87,7 @@ impl<'a> Server<'a> {
         let link = Arc::clone(&self.link);
         Arc::new(Progress::new(move || {
             if let Err(error) = link.send(&ServerMessage::GoesOn, &[]) {
-                log::debug!("The supervisor hears nothing: {error}");
+                log::debug!("Cannot write to the supervisor: {error}");
             }
         }))
     }

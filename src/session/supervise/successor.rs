@@ -1,4 +1,4 @@
-//! The successor of a server: the installed program, started by the supervisor to take a mount over from a program that runs.
+//! The successor of a server: the installed program, started by the supervisor to take a mount over from a running one.
 //!
 //! ```text
 //! supervisor                         successor                            server
@@ -7,8 +7,8 @@
 //!     ── Stop ───────────────────────────────────────────────────────────▶ ends
 //!     ── Begin ────────────────────────▶ takes over, serves
 //! ```
-//! Nothing stops before the successor has shown that it understands everything. If it dies before it serves, a fork of the supervisor,
-//! that is the former program, takes over. Later servers of the mount are started from the same path.
+//! Nothing stops before the successor has shown that it understands everything. If it dies before it serves, a fork of the
+//! supervisor, which is the previous program, takes over. Later servers of the mount are started from the same path.
 //!
 //! Supervisor and successor are of different versions: a message of [`messages`](super::messages) may get new fields and new variants,
 //! but none may change its meaning.
@@ -20,17 +20,19 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
 
+use crate::error::chain;
 use crate::sys::process::fork::{self, Forked};
 
 use super::link::Link;
 use super::messages::{Asked, Legacy, ServerMessage};
 use super::server::{Held, Server};
+use crate::session::error::SessionError;
 
 /// The hidden command of the program that makes it a successor.
 pub const COMMAND: &str = "succeed";
 /// How long a successor may take to decide.
 const DECIDING: Duration = Duration::from_secs(30);
-/// The interval of looks at a successor that closed the connection and has not ended.
+/// The interval at which a successor is checked that has closed the connection but not ended.
 const ENDING: Duration = Duration::from_millis(1);
 /// The exit code of a successor that cannot be executed.
 const NOT_EXECUTED: i32 = 126;
@@ -87,7 +89,7 @@ impl Successor {
             return Ok(match self.link.receive() {
                 Ok(Some((ServerMessage::Fits, _))) => Decision::Fits,
                 Ok(Some((ServerMessage::Unfit(why), _))) => Decision::Unfit(format!("{program}: {why}")),
-                Ok(Some((other, _))) => Decision::Unfit(format!("{program} says {other:?}")),
+                Ok(Some((other, _))) => Decision::Unfit(format!("{program} sent {other:?}")),
                 Ok(None) if let Some(status) = self.process.try_wait()? => {
                     Decision::Unfit(ended(&self.program, status))
                 }
@@ -96,7 +98,7 @@ impl Successor {
                     Decision::Open
                 }
                 Ok(None) => Decision::Unfit(format!("{program} has closed the connection")),
-                Err(error) => Decision::Unfit(format!("{program} cannot be understood: {error}")),
+                Err(error) => Decision::Unfit(format!("Invalid message of {program}: {error}")),
             });
         }
         if let Some(status) = self.process.try_wait()? {
@@ -110,7 +112,7 @@ impl Successor {
     pub(super) fn dismiss(self) {
         self.process.kill(true);
         if let Err(error) = self.process.wait() {
-            log::debug!("A successor is not waited for: {error}");
+            log::debug!("Cannot wait for a successor: {error}");
         }
     }
 
@@ -131,9 +133,9 @@ pub(super) fn ended(program: &Path, status: ExitStatus) -> String {
 /// Becomes a server in a process started by [`Successor::start`]: `check` decides from the legacy whether it can take over, and
 /// `serve` takes over.
 pub fn succeed<T>(
-    check: impl FnOnce(&Legacy) -> anyhow::Result<T>,
-    serve: impl FnOnce(T, &Legacy, &Server<'_>, Held<'_>) -> anyhow::Result<()>,
-) -> anyhow::Result<()> {
+    check: impl FnOnce(&Legacy) -> Result<T, SessionError>,
+    serve: impl FnOnce(T, &Legacy, &Server<'_>, Held<'_>) -> Result<(), SessionError>,
+) -> Result<(), SessionError> {
     let link = Link::of_stdin()?;
     let (legacy, descriptors) = match link.receive::<Legacy>() {
         Ok(Some(received)) => received,
@@ -151,7 +153,7 @@ pub fn succeed<T>(
     };
     let checked = match check(&legacy) {
         Ok(checked) => checked,
-        Err(error) => return Ok(link.send(&ServerMessage::Unfit(format!("{error:#}")), &[])?),
+        Err(error) => return Ok(link.send(&ServerMessage::Unfit(chain(&error).to_string()), &[])?),
     };
     link.send(&ServerMessage::Fits, &[])?;
     let Some((Asked::Begin { requested }, _)) = link.receive()? else { return Ok(()) };

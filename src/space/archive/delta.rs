@@ -1,6 +1,7 @@
 //! A zip file with one catalog and some of its blobs, as an rccremote server sends it: the part of an environment that is missing.
 //!
-//! Names are checked as in an import. What was not requested is ignored; a blob leaves the file only through the function that verifies it.
+//! Names are checked as in an import. What was not requested is ignored. A blob can be taken from the file only through the
+//! function that verifies it.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -19,7 +20,7 @@ pub struct Delta {
 }
 
 impl Delta {
-    /// Opens the file, which errors call `path`, and checks every name in it.
+    /// Opens the file, named `path` in errors, and checks every name in it.
     pub fn open(file: File, path: &Path) -> Result<Delta, ArchiveError> {
         let mut archive = import::open_file(file, path)?;
         let content = import::content(path, &mut archive)?;

@@ -108,7 +108,7 @@ fn verified(library: &Library, digest: Digest, size: u64) -> Result<(Blob, u64),
 
 struct Zip<'t, W: Write + Seek> {
     writer: ZipWriter<W>,
-    /// What errors name.
+    /// The path that errors name.
     target: &'t Path,
 }
 

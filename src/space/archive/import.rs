@@ -128,7 +128,7 @@ fn open(path: &Path) -> Result<Archive, ArchiveError> {
     open_file(File::open(path).map_err(ArchiveError::io("Opening", path))?, path)
 }
 
-/// Opens an open file, which errors call `path`.
+/// Opens an archive from an open file, named `path` in errors.
 pub(super) fn open_file(file: File, path: &Path) -> Result<Archive, ArchiveError> {
     let failed = || ArchiveError::io("Opening", path);
     let found = file.metadata().map_err(failed())?;
@@ -266,7 +266,7 @@ fn check_space(
     let needed =
         if new.clone().any(|(digest, _)| compressed(digest)) { raw.saturating_add(file) } else { raw };
     let disk = sys::fs::disk::usage(library.path())
-        .map_err(ArchiveError::io("Asking for the space in", library.path()))?;
+        .map_err(ArchiveError::io("Querying the free space in", library.path()))?;
     let available = disk.available.saturating_mul(disk.block_size.into());
     match needed > available {
         true => Err(ArchiveError::NoSpace { path: path.to_owned(), needed, available }),

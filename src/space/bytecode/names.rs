@@ -1,4 +1,4 @@
-//! Python's file names of bytecode: `lib/x.py` is `lib/x.cpython-311.pyc`, or `lib/x.cpython-311.opt-1.pyc`.
+//! Python's file names of bytecode: the bytecode of `lib/x.py` is `lib/x.cpython-311.pyc` or `lib/x.cpython-311.opt-1.pyc`.
 //!
 //! A valid name is below the space, in UTF-8 without line breaks, and of a regular file of the catalog that is the same in every
 //! space. Everything else is compiled separately in each space.

@@ -20,7 +20,7 @@ const MAGIC: &[u8; 18] = b"holofs bytecode 1\n";
 const PART: &str = ".part-";
 /// The maximum length of the head and of each piece: a damaged length must not exhaust memory.
 const LONGEST: u64 = 64 << 20;
-/// A hash-based `.pyc` that Python compares with its source at each import.
+/// The flags of a hash-based `.pyc` that Python compares with its source at each import.
 const CHECKED: [u8; 4] = [0b11, 0, 0, 0];
 
 #[derive(Debug, Serialize, Deserialize)]

@@ -19,14 +19,20 @@ use super::Prefix;
 use super::names::CacheName;
 use super::pack::{Pack, Piece};
 
-/// The maximum copied of what was compiled in advance, while the imports are not known.
+/// The maximum number of bytes to copy of what was compiled in advance, while the imports are not known.
 pub const AHEAD_BYTES: u64 = 64 << 20;
 /// Marks a directory as filled from the pack that it describes. Python uses no such name.
 const SEEDED: &str = ".seeded";
-/// The fourth byte of an unchecked hash-based `.pyc`, which Python does not compare with its source.
+/// The flags of an unchecked hash-based `.pyc`, which Python does not compare with its source.
 const UNCHECKED: [u8; 4] = [0b01, 0, 0, 0];
-/// More files than any program imports: if there are more, they were compiled for their own sake.
+/// More files than any program imports: if there are more, they were compiled in bulk, not imported.
 const MOST_IMPORTED: usize = 20_000;
+
+/// False if [`seed`] would find at once that there is nothing to copy.
+pub fn may_seed(prefix: &Prefix, pack: &Place) -> bool {
+    let state = dir::file_state(pack).map(|state| state.text);
+    state.is_ok_and(|state| fs::read_to_string(prefix.tree.join(SEEDED)).map_or(true, |text| text != state))
+}
 
 /// Fills `prefix` from `pack` until `stop` is set. Returns the number of files copied.
 pub fn seed(prefix: &Prefix, pack: &Place, index: &Index, stop: &AtomicBool) -> io::Result<u64> {
@@ -35,7 +41,7 @@ pub fn seed(prefix: &Prefix, pack: &Place, index: &Index, stop: &AtomicBool) -> 
         state => state?.text,
     };
     let mark = prefix.tree.join(SEEDED);
-    if fs::read_to_string(&mark).is_ok_and(|text| text == state) {
+    if super::read_text(&mark).is_ok_and(|text| text == state) {
         return Ok(0);
     }
     let Some(mut pack) = Pack::open(pack, index.id())? else { return Ok(0) };

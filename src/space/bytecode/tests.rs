@@ -99,7 +99,8 @@ proptest! {
     ) {
         let temp = tempfile::tempdir().unwrap();
         let state = Place::top(temp.path().join("state"));
-        // What a program wrote, and in which directory of which catalog it should be found; leftover processes write into former ones.
+        // What a program wrote, and in which directory of which catalog it should be found; leftover processes write into earlier
+        // ones.
         let (mut model, mut former): (BTreeMap<&str, u32>, Vec<PathBuf>) = (BTreeMap::new(), Vec::new());
         let mut current = "one";
         for (number, step) in (0u32..).zip(steps) {

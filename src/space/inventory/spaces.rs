@@ -99,9 +99,9 @@ pub enum Is {
     Dead,
     /// It is materialized as files.
     Files,
-    /// RCC has restored another environment into what was written to it.
+    /// RCC has restored another environment into its written state.
     Converted,
-    /// Something that is not ours is mounted there.
+    /// Something else is mounted there.
     Foreign,
 }
 
@@ -147,9 +147,9 @@ fn header_of(path: &Path) -> Result<Header, CatalogError> {
 pub fn known(home: &Home) -> Result<Vec<Known>, HomeError> {
     let bases = bases(home)?;
     let mut found: Vec<Known> = bases.iter().flat_map(|base| in_base(home, base)).collect();
-    let mounted = mounted(home);
-    let news = mounted.into_iter().filter(|new| found.iter().all(|old| old.space.root != new.space.root));
-    found.extend(news.collect::<Vec<_>>());
+    let is_new = |root: &Path| found.iter().all(|old| old.space.root != root);
+    let mounted = mounted(home, &is_new);
+    found.extend(mounted);
     Ok(found)
 }
 
@@ -185,7 +185,7 @@ fn in_base(home: &Home, base: &Path) -> Vec<Known> {
         let Some(label) = label.and_then(|label| Label::new(label.as_bytes())) else { continue };
         match header_of(&entry.path()) {
             Ok(header) => found.push(described(home, base, label, &header)),
-            // Other users' spaces come and go in a shared base.
+            // Other users create and delete spaces in a shared base.
             Err(CatalogError::Unreadable { source, .. }) if source.kind() == io::ErrorKind::NotFound => {}
             Err(error) => log::warn!("{}", line(&error)),
         }
@@ -201,14 +201,14 @@ fn described(home: &Home, base: &Path, label: Label, meta: &Header) -> Known {
     Known { space, blueprint: meta.blueprint.clone(), controller: meta.controller.clone() }
 }
 
-/// The spaces whose state says that they are mounted.
-fn mounted(home: &Home) -> Vec<Known> {
+/// The spaces whose state says that they are mounted, at those paths that are `wanted`.
+fn mounted(home: &Home, wanted: &dyn Fn(&Path) -> bool) -> Vec<Known> {
     let dirs = home.spaces_dir().entries().unwrap_or_else(|error| {
         log::warn!("Cannot list {}: {error}", home.spaces_dir().display());
         Vec::new()
     });
     let states = dirs.iter().filter_map(|dir| MountState::read_in(dir).ok().flatten());
-    let known = states.filter_map(|state| {
+    let known = states.filter(|state| wanted(&state.mountpoint)).filter_map(|state| {
         let label = Label::new(state.mountpoint.file_name()?.as_encoded_bytes())?;
         let base = state.mountpoint.parent()?;
         let space = Space::labelled(home, base, label, &state.controller, &state.space);
@@ -255,8 +255,8 @@ fn row(known: &Known) -> SpaceRow {
 }
 
 fn space_state(space: &Space, uses: &Path) -> SpaceState {
-    let live = space.live_holder();
     let mount = space.mount_state().ok().flatten();
+    let live = space.live_holder_by(mount.as_ref());
     let recorded = mount.filter(|mount| live == Some(mount.process));
     let state = match (live.is_some(), &recorded) {
         (true, Some(mount)) => held_state(space, mount),

@@ -1,8 +1,10 @@
-//! Garbage collection: raw entries, indexes, pristine trees, bytecode, the state of deleted spaces, and, on request, blobs.
+//! Garbage collection: raw entries, indexes, pristine trees, bytecode, remote environments, the state of deleted spaces, and, on request,
+//! blobs.
 //!
-//! In use is what a catalog of the hololib refers to, and what a live space needs. A live space holds the kernel's lock in its state
-//! directory. For a mount, `mount.json` names the catalog, which is kept even if it was removed from the hololib; for a running
-//! materialize nothing else is known, so nothing that it could be using is collected.
+//! Data is in use if a catalog of the hololib, or of a recently used remote environment, refers to it, or if a live space needs
+//! it. A live space holds the kernel's lock in its state directory. For a mount, `mount.json` names the catalog, which is kept
+//! even if it was removed from the hololib; for a running materialize the catalog is not known, so nothing that it could be using
+//! is collected.
 //!
 //! Everything but the written state of a space and the blobs can be created again: collecting it costs time only. State is removed
 //! only with its space, when both its directory and its `.meta` are gone. The caller holds RCC's lock of the hololib.
@@ -10,6 +12,7 @@
 mod hold;
 mod leftovers;
 mod parts;
+mod remotes;
 mod sweep;
 
 use std::borrow::Cow;
@@ -22,7 +25,9 @@ use crate::rcc::catalog::CatalogError;
 use crate::rcc::home::{Home, HomeError};
 use crate::space::maintain::delete::DeleteError;
 use crate::store::StoreError;
+use crate::sys::fs::place::Place;
 
+use self::hold::Holds;
 pub use self::hold::Lease;
 
 /// What to collect.
@@ -54,6 +59,9 @@ pub struct Collected {
     /// Indexes, stamps, pristine trees and bytecode of catalogs that are gone, or that were not used for too long.
     #[serde(serialize_with = "crate::sys::text::paths")]
     pub derived: Vec<PathBuf>,
+    /// Local state of remote environments: unused ones, partial files, names.
+    #[serde(serialize_with = "crate::sys::text::paths")]
+    pub remotes: Vec<PathBuf>,
     /// The state of deleted spaces, including written files.
     #[serde(serialize_with = "crate::sys::text::paths")]
     pub spaces: Vec<PathBuf>,
@@ -132,19 +140,34 @@ impl CollectError {
     }
 }
 
+/// A collection in progress: the modules of this one remove one kind of data each.
+struct Sweep<'s> {
+    home: &'s Home,
+    options: Options,
+    holds: &'s Holds,
+    report: &'s mut Collected,
+}
+
+/// The entries of one of our directories; none if it does not exist.
+fn entries(dir: &Place) -> Result<Vec<Place>, CollectError> {
+    dir.entries().map_err(CollectError::io("Listing", dir.path()))
+}
+
 /// Runs the collection. The caller holds the lock of the hololib.
 pub fn collect(home: &Home, options: Options) -> Result<Collected, CollectError> {
     let started = Instant::now();
     let mut report = Collected { dry_run: options.dry_run, ..Collected::default() };
-    let holds = hold::Holds::of(home)?;
+    let mut holds = Holds::of(home)?;
+    remotes::hold(&mut holds, home, options.unused)?;
     report.kept.extend(holds.reasons());
-    let mut sweep = sweep::Sweep { home, options, holds: &holds, report: &mut report };
+    let mut sweep = Sweep { home, options, holds: &holds, report: &mut report };
     sweep.leftovers()?;
     sweep.records()?;
     sweep.spaces()?;
     sweep.trash()?;
     sweep.temps()?;
     sweep.parts()?;
+    sweep.remotes()?;
     sweep.raw()?;
     sweep.derived()?;
     if options.hololib {

@@ -154,8 +154,8 @@ fn note(
     Ok(())
 }
 
-/// Removes the entry at `path` with everything in it, following no link: its parent is opened once, and everything is named below that
-/// descriptor. Directories that deny their owner access are made accessible first.
+/// Removes the entry at `path` with everything in it, without following links: its parent is opened once, and everything is
+/// accessed relative to that descriptor. Directories that deny their owner access are made accessible first.
 fn remove_tree(path: &Path) -> io::Result<()> {
     let (parent, name) = path.parent().zip(path.file_name()).ok_or(io::ErrorKind::InvalidInput)?;
     let name = Name::new(name.as_encoded_bytes()).map_err(io::Error::other)?;

@@ -223,7 +223,7 @@ fn catalogs(home: &Home, report: &mut Checked) -> Result<BTreeMap<Digest, Demand
     Ok(demands)
 }
 
-/// Reads every blob that exists or should; returns those that are missing or wrong.
+/// Reads every blob that exists or should exist; returns those that are missing or wrong.
 fn blobs(
     home: &Home,
     demands: &BTreeMap<Digest, Demand>,

@@ -1,4 +1,4 @@
-//! Small files of ours that may get damaged: eight magic bytes, a checksum, the body. Written to a temporary file and renamed.
+//! Small private files that may get damaged: eight magic bytes, a checksum, the body. Written to a temporary file and renamed.
 
 use std::io;
 

@@ -1,7 +1,7 @@
 //! How a materialized space differs from its catalog, path by path.
 //!
-//! Every file was laid out with mother time, and writing to one changes its time: so only files with another time are read, unless
-//! reading all is requested. Not compared is what materialize leaves as it is: modes of directories, owners.
+//! Every file was laid out with mother time, and writing to one changes its time: so only files with another time are read,
+//! unless reading all is requested. Owners and directory modes are not compared, because materialize does not change them.
 
 use std::io;
 
@@ -133,7 +133,7 @@ impl<'a> Compare<'a> {
             return Ok(true);
         }
         match dir.open_file(name).and_then(|opened| is_content(&opened, file, &self.relocation)) {
-            // It was laid out as readable as the catalog says, so it was changed since.
+            // It was laid out with the catalog's permissions, so it was changed since.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Ok(false),
             same => same,
         }

@@ -19,10 +19,10 @@ use crate::sys::fs::name::{Name, OwnedName};
 
 /// Entries that one task places: enough to make the cost of a task negligible.
 const BATCH: usize = 32;
-/// Bytes after which a task is also large enough: so that no single thread gets all large files.
+/// A task is also large enough with this many bytes, so that large files are spread over all threads.
 const BATCH_BYTES: u64 = 1 << 20;
-/// On Windows it is fixed at creation whether a link leads to a directory, by its target at that time: so all directories of a new
-/// tree come first, and everything that a repair creates comes before the links it places.
+/// On Windows, a link is created either as one to a file or as one to a directory, depending on its target at that time. So all
+/// directories of a new tree are created first, and a repair places links after everything else that it creates.
 const LINKS_LAST: bool = cfg!(windows);
 
 impl Placer<'_> {
@@ -100,7 +100,7 @@ impl Placer<'_> {
                 self.observer.count(Counter::Directories, 1);
                 self.fill_dir(scope, dir, from, ino);
             }
-            Err(error) => self.report_io(ino, "Making the directory", error),
+            Err(error) => self.report_io(ino, "Creating the directory", error),
         }
     }
 
@@ -111,7 +111,7 @@ impl Placer<'_> {
         self.by_dir(|node| self.is_own(node)).par_iter().for_each(|(parent, own)| {
             let path = self.rules.index.path_of(*parent).unwrap_or_default().to_path();
             for &ino in own {
-                // A file that may not be written is created again, and any problem shows there.
+                // A file that cannot be patched is created again, which also reports any problem.
                 if !self.patch_file(root, &path, ino) {
                     match self.open_from(root, *parent) {
                         Ok(dir) => self.replace(&dir, None, ino),
@@ -148,7 +148,7 @@ impl Placer<'_> {
             scope.spawn(move |scope| {
                 match self.name(child.ino).and_then(|name| parent.make_dir(name.as_name())) {
                     Ok(made) => self.make_dirs(scope, made, child.ino),
-                    Err(error) => self.report_io(child.ino, "Making the directory", error),
+                    Err(error) => self.report_io(child.ino, "Creating the directory", error),
                 }
             });
         }
@@ -275,7 +275,7 @@ impl Placer<'_> {
             parent.rename_new(part.as_name(), name.as_name())
         });
         if let Err(error) = built {
-            self.report_io(ino, "Making the directory", error);
+            self.report_io(ino, "Creating the directory", error);
         }
     }
 

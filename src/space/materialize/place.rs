@@ -202,7 +202,7 @@ impl Placer<'_> {
     fn make(&self, dir: &TreeDir, name: Name<'_>, wish: &Wish<'_>) -> Result<Option<Tier>, PlaceError> {
         match wish.node.kind {
             NodeKind::Link { target } => {
-                dir.symlink(name, target).map_err(PlaceError::io("Making the link"))?;
+                dir.symlink(name, target).map_err(PlaceError::io("Creating the link"))?;
                 self.observer.count(Counter::Links, 1);
                 Ok(None)
             }
@@ -225,7 +225,7 @@ impl Placer<'_> {
             return Ok(Tier::Hardlink);
         }
         // The umask stays in effect, so a new file never has more permissions than its final ones.
-        let new = dir.create(name, mode & 0o777).map_err(PlaceError::io("Making the file"))?;
+        let new = dir.create(name, mode & 0o777).map_err(PlaceError::io("Creating the file"))?;
         match self.complete(&new, wish, file, mode) {
             Ok(tier) => {
                 self.count(tier, wish.node, file);

@@ -1,4 +1,4 @@
-//! Plans the changes of one directory of a space: pure, from the catalog, the last materialize's records and what is there.
+//! Plans the changes of one directory of a space: pure, from the catalog, the last materialize's records and the current entries.
 //!
 //! Follows RCC's rules (its dirty test is name, kind, size, mode and, if known, the old digest; not time, not content), with one
 //! repair that RCC refuses: an entry of another kind in place of a directory is removed. `verify` adds the content.
@@ -10,7 +10,7 @@ use crate::store::index::{FileNode, Index, Ino, Node, NodeKind};
 use crate::sys::fs::at::{DirEntry, DirEntryKind, mode_on_disk, target_on_disk};
 use crate::sys::fs::name::{Name, OwnedName};
 
-/// The inputs besides what is there.
+/// The inputs apart from the current entries.
 #[derive(Debug, Clone, Copy)]
 pub struct Rules<'a> {
     /// The catalog to match.

@@ -1,8 +1,8 @@
-//! Pristine trees: a catalog laid out once, from which spaces are made without decoding or hashing anything.
+//! Pristine trees: a catalog laid out once, from which spaces are created without decoding or hashing anything.
 //!
 //! ```text
 //! pristine/<catalog id>/         the tree, shaped like a space: a subvolume on btrfs, else a directory of links into raw/
-//! pristine/<catalog id>.stamp    which files are in it and what they looked like when it was made; written last
+//! pristine/<catalog id>.stamp    which files are in it, and their state when it was created; written last
 //! pristine/<catalog id>.tmp/     a tree being built, under the lock <catalog id>.lock
 //! pristine/<catalog id>.once     the catalog was materialized once without a pristine tree: the next time it gets one
 //! ```
@@ -14,7 +14,6 @@
 //! Anything invalid is not used: the content then comes from the store. A tree can be removed at any time.
 
 mod audit;
-mod build;
 mod stamp;
 mod trim;
 
@@ -23,18 +22,16 @@ use std::path::Path;
 use std::time::Duration;
 
 use crate::rcc::catalog::CatalogId;
-use crate::store::MOTHER_TIME;
 use crate::store::index::{FileNode, Index, Ino};
+use crate::store::{MOTHER_TIME, RawMode};
 use crate::sys::fs::at::{Seen, TreeDir};
 use crate::sys::fs::btrfs;
 use crate::sys::fs::name::OwnedName;
 use crate::sys::fs::place::Place;
 use crate::sys::process::this_process;
 
-pub(super) use self::audit::audit;
-pub(super) use self::build::{Build, build, is_shareable};
-use self::stamp::Stamp;
-pub(super) use self::stamp::TreeKind;
+pub(super) use self::audit::{audit, visit};
+pub(super) use self::stamp::{Stamp, TreeKind};
 pub use self::trim::{Bounds, trim};
 
 /// How long the time of a stamp counts as the time of the tree's last use.
@@ -44,12 +41,13 @@ const RECENT: Duration = Duration::from_secs(3600);
 pub(super) struct Pristine {
     /// Its root.
     pub root: TreeDir,
-    stamp: Stamp,
+    pub stamp: Stamp,
 }
 
 /// The paths of one catalog's pristine tree and its companions.
 pub(super) struct Places {
-    dir: Place,
+    /// The directory of all pristine trees.
+    pub dir: Place,
     id: String,
 }
 
@@ -73,11 +71,13 @@ impl Places {
         self.path("")
     }
 
-    fn name(&self, suffix: &str) -> io::Result<OwnedName> {
+    /// The name of the tree, or with a suffix that of a companion.
+    pub fn name(&self, suffix: &str) -> io::Result<OwnedName> {
         OwnedName::new(format!("{}{suffix}", self.id).as_bytes()).map_err(io::Error::other)
     }
 
-    fn path(&self, suffix: &str) -> Place {
+    /// The place of the tree, or with a suffix that of a companion.
+    pub fn path(&self, suffix: &str) -> Place {
         self.dir.below(format!("{}{suffix}", self.id))
     }
 
@@ -111,7 +111,7 @@ impl Pristine {
             TreeKind::Subvolume => pristine.is_unchanged() || pristine.renew(places, index),
         };
         if is_sound && let Err(error) = places.path(".stamp").touch_unless(RECENT) {
-            log::debug!("The use of {} is not noted: {error}", places.tree().display());
+            log::debug!("Cannot record the use of {}: {error}", places.tree().display());
         }
         is_sound.then_some(pristine)
     }
@@ -180,6 +180,11 @@ impl Pristine {
     }
 }
 
+/// True for a file that is identical in every space, including its mode.
+pub(super) fn is_shareable(file: &FileNode<'_>, mode: u16) -> bool {
+    file.rewrite.is_empty() && file.size > 0 && RawMode::new(mode).bits() == mode
+}
+
 /// Removes the tree and its companions.
 pub(super) fn discard(places: &Places) -> io::Result<()> {
     let dir = places.dir.open()?.tree()?;
@@ -200,5 +205,5 @@ pub(super) fn no_snapshot(places: &Places, base: &Path) -> Option<&'static str> 
     }
     // A snapshot has the group of the tree it was made from.
     let inherits = to.owner_and_mode().is_ok_and(|(_, mode)| mode & 0o2000 != 0);
-    inherits.then_some("The directory of spaces hands its group down")
+    inherits.then_some("The directory of spaces has the setgid bit")
 }

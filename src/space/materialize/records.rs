@@ -20,7 +20,11 @@ impl Run<'_> {
         if let Some(tail) = tail {
             space.write_meta_parts(&header(index), tail)?;
             if let Some(meta) = space.meta_state() {
-                space.set_restored_state(&RestoredState { catalog: index.id().to_string(), meta })?;
+                space.set_restored_state(&RestoredState {
+                    catalog: index.id().to_string(),
+                    meta,
+                    is_empty: false,
+                })?;
             }
         }
         space.mark_used(catalog_path, index.blueprint());

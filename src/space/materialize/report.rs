@@ -44,7 +44,7 @@ pub struct MaterializeReport {
 }
 
 impl MaterializeReport {
-    /// The class of the failure, if all files failed for one reason that has a class.
+    /// The class of the failure: that of the files' common cause, or [`Class::Partial`] if their causes differ.
     pub(super) fn class(&self) -> Class {
         let all = |kind| self.errors.iter().all(|error| error.kind == kind);
         if all(FileErrorKind::Blob) {
@@ -69,7 +69,7 @@ impl MaterializeReport {
 pub struct Seconds {
     /// Waiting for locks.
     pub wait: f64,
-    /// Reading the old records and what is there.
+    /// Reading the old records and the current entries.
     pub scan: f64,
     /// Opening or creating the pristine tree.
     pub ingest: f64,

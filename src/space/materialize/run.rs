@@ -5,9 +5,10 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use super::listed::Listed;
+use super::make_pristine::{Build, make_pristine};
 use super::place::{Placer, TempNames};
 use super::plan::Rules;
-use super::pristine::{self, Build, Places, Pristine, TreeKind};
+use super::pristine::{self, Places, Pristine, TreeKind};
 use super::report::{Counting, Errors, FileError, MaterializeReport, Seconds};
 use super::tier::{FallbackChain, Pair, Strategy, Tier};
 use super::trash::{self, Trash};
@@ -230,7 +231,7 @@ impl Run<'_> {
         if trash::trash_in(base).is_some() {
             self.observer.fallback("trash", "The disk is nearly full: what was set aside was deleted first");
             if let Err(error) = trash::sweep(base, trash::Other::WaitFor) {
-                log::warn!("What was set aside in {} stays: {error}", base.display());
+                log::warn!("What was set aside in {} is kept: {error}", base.display());
             }
         }
         false
@@ -249,7 +250,7 @@ impl Run<'_> {
         let places = Places::new(&home.pristine_dir(), &index.id());
         let no_snapshot = match is_new && asks {
             true => pristine::no_snapshot(&places, &space.base),
-            false => Some("The space is there"),
+            false => Some("The space exists"),
         };
         let pair = Pair { raw_dir, base: &space.base, is_shared: home.is_shared(), no_snapshot };
         FallbackChain::choose(strategy, &pair, self.observer)
@@ -271,7 +272,7 @@ impl Run<'_> {
         if is_usable || !(is_wanted() || (is_new && found.is_none() && places.note_use())) {
             return found;
         }
-        match pristine::build(Build { places: &places, index, content, observer: self.observer }) {
+        match make_pristine(Build { places: &places, index, content, observer: self.observer }) {
             Ok(made) => Some(made),
             Err(error) => {
                 chain.demote(Tier::Snapshot, &error);

@@ -50,7 +50,7 @@ impl Strategy {
 
 /// The text is not a strategy.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} is no strategy: auto, snapshot, reflink, hardlink or copy")]
+#[error("{0:?} is not a strategy; use auto, snapshot, reflink, hardlink or copy")]
 pub struct UnknownStrategy(pub String);
 
 impl FromStr for Strategy {
@@ -123,7 +123,7 @@ impl<'a> FallbackChain<'a> {
         FallbackChain { now: AtomicU8::new(tier as u8), observer }
     }
 
-    /// Chooses the first tier for `strategy`, by probing it once with a file of our own.
+    /// Chooses the first tier for `strategy`, by probing it once with a temporary file.
     pub fn choose(strategy: Strategy, pair: &Pair<'_>, observer: &'a dyn Observer) -> FallbackChain<'a> {
         let (tier, probed) = match (strategy, pair.no_snapshot) {
             (Strategy::Copy, _) => return FallbackChain::at(Tier::Copy, observer),
@@ -156,10 +156,10 @@ impl<'a> FallbackChain<'a> {
 
     /// `tier` does not work here after all: uses the next one from now on, and reports that once.
     pub fn demote(&self, tier: Tier, reason: &io::Error) {
-        let (below, told) = tier.below();
+        let (below, consequence) = tier.below();
         let (from, to) = (tier as u8, below as u8);
         if self.now.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok() {
-            self.observer.fallback(tier.name(), &format!("{reason}; {told}"));
+            self.observer.fallback(tier.name(), &format!("{reason}; {consequence}"));
         }
     }
 }

@@ -1,12 +1,11 @@
-//! Removed directories are set aside by one rename each, and deleted when nothing waits for it any more.
+//! Directories to remove are set aside by one rename each, and deleted when no command waits for that.
 //!
 //! ```text
 //! <base>/.holofs-trash-<uid>/.holofs-gone-<unique>   a directory that was in a space; 0700, ours alone
 //! ```
-//! Anything in there with such a name is garbage at all times, so that a crash leaves nothing but garbage: the next run of this user
-//! in that base has it deleted, as does `gc`. Nothing else in there is touched, wherever the directory came from. Any number of runs
-//! may put things there while one process sweeps: it finishes by removing the empty trash, and a run that finds the trash gone creates
-//! another one.
+//! Anything in the trash with such a name is garbage at all times. So a crash leaves only garbage, which the next run of this
+//! user in that base has deleted, as does `gc`. Nothing else in the trash is touched. Any number of runs may put things there
+//! while one process sweeps: it finishes by removing the empty trash, and a run that finds the trash gone creates another one.
 //!
 //! RCC does not know the name and leaves it alone. A rename that fails (another subvolume, a lower layer of an overlay, a directory
 //! that is not ours) is not an error: the directory is then removed in place.
@@ -69,12 +68,12 @@ impl Trash {
     }
 }
 
-/// The trash, unless another user may have put something there: in a shared base anybody can create a directory.
+/// The trash, unless another user may have put something there: in a shared base any user can create a directory.
 fn ours(dir: TreeDir) -> io::Result<TreeDir> {
     let (owner, mode) = dir.owner_and_mode()?;
     match owner == this_process::effective_uid() && mode & 0o077 == 0 {
         true => Ok(dir),
-        false => Err(io::Error::new(io::ErrorKind::PermissionDenied, "the trash is not ours alone")),
+        false => Err(io::Error::new(io::ErrorKind::PermissionDenied, "others can write to the trash")),
     }
 }
 
@@ -182,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_trash_that_was_swept_is_made_anew() {
+    fn swept_trash_is_created_again() {
         let (temp, base, space) = base();
         let trash = Trash::new(&base).unwrap();
         for _ in 0..3 {

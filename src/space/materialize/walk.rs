@@ -113,7 +113,7 @@ impl Walk<'_> {
     fn plan(&self, dir: &TreeDir, ino: Ino, old: Option<Ino>) -> io::Result<DirPlan> {
         let Some(listed) = self.listed else { return Ok(self.rules.plan(ino, old, &dir.entries()?)) };
         let state = dir.state()?;
-        // If the last materialize put another catalog there, every file must be compared with that one.
+        // If the last materialize laid out another catalog there, every file must be compared with that catalog.
         if self.rules.old.is_none()
             && listed.is_known(ino, &state)
             && let Some(plan) = self.rules.plan_known(ino, |name| dir.find(name))

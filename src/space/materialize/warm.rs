@@ -7,7 +7,8 @@ use std::time::Instant;
 use serde::Serialize;
 
 use super::Content;
-use super::pristine::{self, Build, Places, Pristine, TreeKind};
+use super::make_pristine::{Build, make_pristine};
+use super::pristine::{Places, Pristine, TreeKind};
 use crate::rcc::home::Home;
 use crate::store::index::Index;
 use crate::store::observe::Observer;
@@ -41,7 +42,7 @@ pub fn warm(
     let make = Build { places: &places, index, content, observer };
     let pristine = match found {
         Some(found) => found,
-        None => super::pool(threads)?.install(|| pristine::build(make))?,
+        None => super::pool(threads)?.install(|| make_pristine(make))?,
     };
     let kind = match pristine.kind() {
         TreeKind::Subvolume => "subvolume",

@@ -1,4 +1,4 @@
-//! The contents of a tree: digest, relocations and blob of each file, on all processors.
+//! One content of a tree: its digest, relocations and blob.
 //!
 //! A file of ordinary size is read into memory once, for hashing, searching and the blob. A longer one is hashed and searched while it
 //! is read, and read again only if the library lacks its blob; then it is hashed again, so that the blob matches its name even if the
@@ -7,56 +7,31 @@
 use std::fs::File;
 use std::io::Read;
 
-use rayon::prelude::*;
-
 use super::blob::Library;
 use super::error::RecordError;
-use super::walk::{Content, Walked};
+use super::walk::Content;
 use crate::error::chain;
 use crate::rcc::digest::{Digest, Hasher, Regime};
-use crate::store::observe::Observer;
 use crate::store::relocate::needle::Search;
 use crate::sys::fs::stat::{self, Stat};
 
-/// Up to this size a file is read once, into memory: one buffer per processor.
-const IN_MEMORY: u64 = 16 << 20;
+/// Up to this size a file is read once, into memory: the file and its blob for each processor.
+pub(super) const IN_MEMORY: u64 = 32 << 20;
 /// The chunk size for longer files.
 const PIECE: usize = 1 << 20;
 
 /// The catalog's data about a content.
-struct Digested {
-    digest: Digest,
-    rewrite: Vec<u64>,
+pub(super) struct Digested {
+    pub digest: Digest,
+    pub rewrite: Vec<u64>,
 }
 
-/// Reads every content, publishes its blob, and completes its entries.
-pub(super) fn read_all(
-    walked: &mut Walked,
+/// Reads, hashes and searches a content of ordinary size.
+pub(super) fn digested(
+    content: &Content,
     needle: &[u8],
-    library: &Library,
-    observer: &dyn Observer,
-) -> Result<(), RecordError> {
-    let read = |content: &Content| {
-        let found = if content.stat.size <= IN_MEMORY {
-            read_whole(content, needle, library)
-        } else {
-            read_stream(content, needle, library)
-        };
-        observer.advance(content.stat.size);
-        found
-    };
-    let found: Vec<Digested> = walked.contents.par_iter().map(read).collect::<Result<_, _>>()?;
-    for (content, found) in walked.contents.iter().zip(found) {
-        for &(dir, position) in &content.entries {
-            let file = &mut walked.dirs[dir.index()].files[position];
-            file.digest = Some(found.digest);
-            file.rewrite.clone_from(&found.rewrite);
-        }
-    }
-    Ok(())
-}
-
-fn read_whole(content: &Content, needle: &[u8], library: &Library) -> Result<Digested, RecordError> {
+    regime: Regime,
+) -> Result<(Vec<u8>, Digested), RecordError> {
     let mut file = open(content)?;
     let mut bytes = Vec::with_capacity(content.stat.size as usize + 1);
     // One byte more than expected is enough to notice that it grows.
@@ -65,12 +40,16 @@ fn read_whole(content: &Content, needle: &[u8], library: &Library) -> Result<Dig
     check(content, &file, bytes.len() as u64)?;
     let mut search = Search::new(needle);
     search.feed(&bytes);
-    let digest = Digest::of(library.regime(), &bytes);
-    library.publish(&digest, content.stat.size, |blob| blob.write_all(&bytes))?;
-    Ok(Digested { digest, rewrite: search.finish() })
+    let digest = Digest::of(regime, &bytes);
+    Ok((bytes, Digested { digest, rewrite: search.finish() }))
 }
 
-fn read_stream(content: &Content, needle: &[u8], library: &Library) -> Result<Digested, RecordError> {
+/// Hashes and searches a long content, and publishes its blob.
+pub(super) fn read_stream(
+    content: &Content,
+    needle: &[u8],
+    library: &Library,
+) -> Result<Digested, RecordError> {
     let mut search = Search::new(needle);
     let digest = stream(content, library.regime(), |piece| {
         search.feed(piece);

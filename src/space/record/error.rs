@@ -29,8 +29,7 @@ pub enum RecordError {
     },
     /// The directory's name cannot be replaced by a label.
     #[error(
-        "Cannot record {}: the name of the directory is what spaces replace by their label, so it must be \
-         24 letters, digits or _, and it has {length} bytes", path.display())]
+        "Cannot record {}: the name of the directory, which spaces replace by their label, must be 24 letters, digits or _, and it has {length} bytes", path.display())]
     Identity {
         /// The directory.
         path: PathBuf,
@@ -41,8 +40,7 @@ pub enum RecordError {
     },
     /// The directory's name contains its own last character, which RCC's search looks for.
     #[error(
-        "Cannot record {}: RCC's search never finds a name that holds its own last character ({trigger:?}) \
-         elsewhere", path.display())]
+        "Cannot record {}: RCC's search never finds a name that contains its own last character ({trigger:?}) elsewhere", path.display())]
     Unfindable {
         /// The directory.
         path: PathBuf,

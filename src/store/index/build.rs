@@ -7,7 +7,7 @@ use crate::rcc::catalog::{Catalog, CatalogId, Dir, DirId, File};
 
 use super::format::{self, HEADER_LEN, Header, NewRecord, RECORD_LEN, Slice};
 
-/// The tree does not fit the format: more than 4 GiB of records or names.
+/// The tree does not fit the format: its Index would be larger than 4 GiB.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("The tree is larger than an index can hold (4 GiB)")]
 pub struct TooLarge;

@@ -1,8 +1,8 @@
 //! Recognizing a catalog file without reading it.
 //!
-//! The identity of a catalog is the SHA-256 of its file, which takes time in proportion to the tree. A stored state names it for a file
-//! with a given device, inode, size, modification and change time. Users cannot set the change time, so a modified file never matches. A
-//! file that changed within the last second is not stored, because a second change in the same clock tick would go unnoticed.
+//! The identity of a catalog is the SHA-256 of its file, which takes time in proportion to the tree. A stored state records it for a
+//! file with a given device, inode, size, modification and change time. Users cannot set the change time, so a modified file never
+//! matches. A file that changed within the last second is not stored, because a second change in the same clock tick would go unnoticed.
 
 use std::io;
 use std::path::{Path, PathBuf};

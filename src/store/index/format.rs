@@ -122,7 +122,7 @@ pub fn stored_checksum(header: &[u8]) -> Option<u32> {
     u32_at(header, 8)
 }
 
-/// The bytes of an Index: mapped from a file, or in memory (for tests, and if the cache directory is not writable).
+/// The bytes of an Index: in memory, or mapped from a file that is too large for that.
 pub enum Bytes {
     /// A mapped file.
     Mapped(Mapped),

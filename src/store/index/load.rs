@@ -5,12 +5,12 @@
 //! checking does not make the whole Index resident.
 
 use std::borrow::Cow;
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Class, Failure, chain};
 use crate::rcc::catalog::{Catalog, CatalogError, CatalogId};
-use crate::sys::fs::map::Mapped;
+use crate::sys::fs::map::{self, Mapped};
 use crate::sys::fs::place::Place;
 
 use super::format::{self, Bytes, CHECKED_FROM, HEADER_LEN, Header, NoHeader, RECORD_LEN};
@@ -19,6 +19,8 @@ use super::{Index, TooLarge, build, shape};
 /// An Index up to this size is read, not mapped: truncating a mapped file, or a read error of the disk, kills the process that
 /// accesses it (SIGBUS). That is some two million entries.
 const MOST_IN_MEMORY: u64 = 256 << 20;
+/// The number of bytes of a mapped Index whose checksum is computed at once.
+const AT_ONCE: usize = 256 << 10;
 
 /// Why there is no Index.
 #[derive(Debug, thiserror::Error)]
@@ -92,7 +94,7 @@ impl Index {
         build::build(catalog, id)
     }
 
-    /// An Index in memory: for tests, and where it cannot be stored.
+    /// An Index in memory: for tests, and where a stored one is not trusted or cannot be stored.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Index, IndexError> {
         let path = || PathBuf::from("(memory)");
         let header = checked_header(&path(), &bytes[..], bytes.len() as u64)?;
@@ -104,14 +106,13 @@ impl Index {
         let place = place.into();
         let path = place.path();
         let read = |source| IndexError::Read { path: path.to_owned(), source };
-        let mut file = place.open_file().map_err(read)?;
+        let file = place.open_file().map_err(read)?;
         let len = file.metadata().map_err(read)?.len();
         if len > MOST_IN_MEMORY {
-            let header = checked_header(path, &file, len)?;
+            let header = checked_header(path, BufReader::with_capacity(AT_ONCE, &file), len)?;
             return checked(path, Bytes::Mapped(Mapped::new(&file).map_err(read)?), header, id);
         }
-        let mut bytes = Vec::with_capacity(usize::try_from(len).unwrap_or(0));
-        file.read_to_end(&mut bytes).map_err(read)?;
+        let bytes = map::read_whole(&file, usize::try_from(len).unwrap_or(0)).map_err(read)?;
         let header = checked_header(path, &bytes[..], bytes.len() as u64)?;
         checked(path, Bytes::Owned(bytes), header, id)
     }
@@ -194,7 +195,7 @@ fn checked(path: &Path, bytes: Bytes, header: Header, id: &CatalogId) -> Result<
 }
 
 /// Reads `source` (of `len` bytes) once: the header, then the checksum of everything.
-fn checked_header(path: &Path, mut source: impl Read, len: u64) -> Result<Header, IndexError> {
+fn checked_header(path: &Path, mut source: impl BufRead, len: u64) -> Result<Header, IndexError> {
     let damaged = |what| IndexError::Damaged { path: path.to_owned(), what };
     let read = |source| IndexError::Read { path: path.to_owned(), source };
     let mut start = [0; HEADER_LEN];
@@ -204,7 +205,7 @@ fn checked_header(path: &Path, mut source: impl Read, len: u64) -> Result<Header
     source.read_exact(&mut start).map_err(read)?;
     let header = Header::decode(&start).map_err(|error| match error {
         NoHeader::Foreign => IndexError::Foreign { path: path.to_owned() },
-        NoHeader::Damaged => damaged("its header makes no sense"),
+        NoHeader::Damaged => damaged("its header is invalid"),
     })?;
     if header.file_len != len {
         return Err(damaged("its length is not the recorded one"));
@@ -215,12 +216,14 @@ fn checked_header(path: &Path, mut source: impl Read, len: u64) -> Result<Header
     }
     let mut crc = libdeflater::Crc::new();
     crc.update(&start[CHECKED_FROM..]);
-    let mut buffer = vec![0; 256 << 10];
     loop {
-        match source.read(&mut buffer).map_err(read)? {
-            0 => break,
-            count => crc.update(&buffer[..count]),
+        let bytes = source.fill_buf().map_err(read)?;
+        let count = bytes.len();
+        if count == 0 {
+            break;
         }
+        crc.update(bytes);
+        source.consume(count);
     }
     if format::stored_checksum(&start) != Some(crc.sum()) {
         return Err(damaged("its checksum does not match"));

@@ -12,7 +12,7 @@ use crate::sys::fs::name::Name;
 /// What is wrong with an Index whose checksum is right.
 pub(super) fn fault(index: &Index) -> Option<&'static str> {
     if !is_clean(index.base()) {
-        return Some("the directory of its spaces is no clean absolute path");
+        return Some("the directory of its spaces is not a clean absolute path");
     }
     // The number of entries that have a parent so far.
     let mut placed = 1;
@@ -22,7 +22,7 @@ pub(super) fn fault(index: &Index) -> Option<&'static str> {
             return Some("an entry is missing");
         };
         if ino > Ino::ROOT.0 && !has_name(index, record) {
-            return Some("an entry has no name that a file could have");
+            return Some("an entry has a name that no file can have");
         }
         if record.kind() != KIND_DIR {
             continue;

@@ -51,7 +51,8 @@ impl RawStore {
         Ok(Upkeep { entries: count, bytes, evicted, temps_removed: 0 })
     }
 
-    /// Removes the temporary files of processes that died while they created an entry.
+    /// Removes the temporary files of processes that died while they created an entry, and the fingerprints of removed entries if
+    /// there are many.
     pub fn gc(&self) -> io::Result<Upkeep> {
         let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         let mut upkeep = Upkeep::default();

@@ -353,7 +353,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_are_told_as_they_are() {
+    fn entries_are_listed_with_their_facts() {
         let dir = tempfile::tempdir().unwrap();
         fs::create_dir(dir.path().join("d")).unwrap();
         symlink("nowhere/at all", dir.path().join("l")).unwrap();

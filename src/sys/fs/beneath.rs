@@ -5,10 +5,12 @@
 //! component by component with `O_NOFOLLOW`.
 
 use std::ffi::OsStr;
-use std::fs::File;
+use std::fs::{File, Metadata};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::path::{Component, Path};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Component, Path, PathBuf};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -26,11 +28,34 @@ const DIR_ONLY: OFlags = OFlags::DIRECTORY;
 #[derive(Debug)]
 pub struct Dir(OwnedFd);
 
+/// The names in `dir`, without `.` and `..`, unordered.
+pub(super) fn names(dir: rustix::fs::Dir) -> io::Result<Vec<Vec<u8>>> {
+    let mut names = Vec::new();
+    for entry in dir {
+        let name = entry?.file_name().to_bytes().to_vec();
+        if name != b"." && name != b".." {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
 impl Dir {
     /// Opens the directory at `path`, which is trusted and may lead through links.
     pub fn open(path: &Path) -> io::Result<Dir> {
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         Ok(Dir(rustix::fs::open(path, flags, Mode::empty())?))
+    }
+
+    /// Opens the directory that `seen` describes; fails if the path is now a link or another directory.
+    pub fn open_seen(path: &Path, seen: &Metadata) -> io::Result<Dir> {
+        let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
+        let dir = rustix::fs::open(path, flags, Mode::empty())?;
+        let now = rustix::fs::fstat(&dir)?;
+        if (now.st_dev, now.st_ino) != (seen.dev(), seen.ino()) {
+            return Err(io::Error::new(io::ErrorKind::NotFound, "another directory has taken its place"));
+        }
+        Ok(Dir(dir))
     }
 
     /// Wraps the open directory `dir`.
@@ -85,7 +110,7 @@ impl Dir {
     }
 
     /// Renames the file `name` to the same name in `into`.
-    pub fn rename_into(&self, name: &OsStr, into: &super::owned::OwnedDir) -> io::Result<()> {
+    pub fn rename_into(&self, name: &OsStr, into: &impl AsFd) -> io::Result<()> {
         Ok(rustix::fs::renameat(&self.0, name, into, name)?)
     }
 
@@ -100,14 +125,36 @@ impl Dir {
 
     /// The names in the directory, without `.` and `..`, unordered.
     pub fn names(&self) -> io::Result<Vec<Vec<u8>>> {
-        let mut names = Vec::new();
-        for entry in rustix::fs::Dir::read_from(&self.0)? {
-            let name = entry?.file_name().to_bytes().to_vec();
-            if name != b"." && name != b".." {
-                names.push(name);
+        names(rustix::fs::Dir::read_from(&self.0)?)
+    }
+
+    /// The number of files in it, at any depth, whose name `counts` accepts, and the bytes they use on disk. Files that vanish
+    /// meanwhile are not counted; a directory that cannot be read is logged.
+    pub fn disk_usage(&self, counts: &dyn Fn(&OsStr) -> bool) -> io::Result<(u64, u64)> {
+        let (mut files, mut bytes, mut left) = (0, 0, vec![PathBuf::new()]);
+        while let Some(at) = left.pop() {
+            let opened = if at.as_os_str().is_empty() { None } else { Some(self.open_dir(&at)) };
+            let dir = match opened.transpose() {
+                Ok(below) => below,
+                Err(OpenError::Missing | OpenError::NotRegular(_) | OpenError::Link) => continue,
+                Err(OpenError::Other(error)) => {
+                    log::warn!("Cannot list {}: {error}", at.display());
+                    continue;
+                }
+            };
+            let dir = dir.as_ref().unwrap_or(self);
+            for name in dir.names()? {
+                let name = OsStr::from_bytes(&name);
+                let Ok(stat) = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
+                if FileType::from_raw_mode(stat.st_mode) == FileType::Directory {
+                    left.push(at.join(name));
+                } else if counts(name) {
+                    files += 1;
+                    bytes += u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
+                }
             }
         }
-        Ok(names)
+        Ok((files, bytes))
     }
 
     /// The owner and the 12 permission bits of the directory itself.

@@ -24,7 +24,7 @@ pub enum Cloned {
     Copied,
 }
 
-/// Fills the empty file `to` with the content of `from`: shared if the file system can, otherwise copied by the kernel.
+/// Fills the empty file `to` with the content of `from`: shared if the file system can, otherwise copied, by the kernel if it can.
 pub fn clone_or_copy(from: &File, to: &File) -> io::Result<Cloned> {
     if reflink(from, to).is_ok() {
         return Ok(Cloned::Reflinked);

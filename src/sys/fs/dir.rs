@@ -6,12 +6,28 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime};
 
-/// Creates `path` and its parents, private to the owner (0700).
-pub fn ensure_private(path: &Path) -> io::Result<()> {
+/// Creates directories with this mode. Windows has none.
+#[cfg_attr(windows, allow(unused_mut, unused_variables, reason = "there are no modes"))]
+fn creator(mode: u32) -> DirBuilder {
     let mut builder = DirBuilder::new();
     #[cfg(unix)]
-    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
-    builder.recursive(true).create(path)
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, mode);
+    builder
+}
+
+/// Creates `path` and its parents, private to the owner (0700).
+pub fn ensure_private(path: &Path) -> io::Result<()> {
+    creator(0o700).recursive(true).create(path)
+}
+
+/// Creates the directory `path`, which must not exist, 0700.
+pub fn make_private(path: &Path) -> io::Result<()> {
+    creator(0o700).create(path)
+}
+
+/// Creates the directory `path`, which must not exist, with the mode that RCC uses: only the owner may write to it, whatever the umask.
+pub fn make_own(path: &Path) -> io::Result<()> {
+    creator(0o750).create(path)
 }
 
 /// A temporary directory in `parent` that is removed on drop, private to this user whatever the umask.

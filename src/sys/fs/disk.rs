@@ -24,7 +24,7 @@ pub fn sync(path: &Path) -> io::Result<()> {
     sync_of(&File::open(path)?)
 }
 
-/// Makes everything durable that was written to the file system that `file` is on.
+/// Makes everything durable that was written to the file system that `file` is on; outside of Linux, only `file` itself.
 pub fn sync_of(file: &File) -> io::Result<()> {
     #[cfg(target_os = "linux")]
     rustix::fs::syncfs(file)?;

@@ -15,7 +15,7 @@ pub struct Shared {
 }
 
 /// The ranges of `file` that it shares with other files, or with a snapshot of itself. Fails with `Unsupported` if the file system
-/// does not tell.
+/// does not report them.
 pub fn shared(file: &File) -> io::Result<Vec<Shared>> {
     imp::shared(file)
 }
@@ -73,7 +73,7 @@ mod imp {
                 Shared { at: extent.physical, len: extent.length, is_encoded }
             }));
             match extents.last() {
-                // An answer that does not advance would never end.
+                // An answer that does not advance would cause an endless loop.
                 Some(last) if last.flags & EXTENT_LAST == 0 && last.logical + last.length > start => {
                     start = last.logical + last.length;
                 }

@@ -35,7 +35,7 @@ pub fn open(path: &Path, mode: u32) -> io::Result<File> {
     options.open(path).and_then(only_regular)
 }
 
-/// Only a regular file can be a lock file, since locking may also change its mode.
+/// Only a regular file without other hard links can be a lock file, since locking may also change its mode.
 #[cfg(unix)]
 fn only_regular(file: File) -> io::Result<File> {
     use std::os::unix::fs::MetadataExt;
@@ -89,11 +89,7 @@ pub fn is_still_at(file: &File, path: &Path) -> io::Result<bool> {
 /// True if `path` still names `file`: a lock on a file that was removed meanwhile protects nothing.
 #[cfg(windows)]
 pub fn is_still_at(file: &File, path: &Path) -> io::Result<bool> {
-    match super::open::look(path) {
-        Ok(there) => Ok(super::info::Info::of(file)?.id == there.id),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
+    super::open::names(path, file)
 }
 
 /// The maximum number of bytes read of a signature.
@@ -102,10 +98,12 @@ const SIGNATURE: u64 = 4096;
 /// Writes `text` as the signature of the lock file at `place`, which is held by `file`.
 #[cfg(unix)]
 pub fn sign(file: &mut File, _place: &Place, text: &[u8]) -> io::Result<()> {
-    use std::io::{Seek, Write};
-    file.set_len(0)?;
-    file.rewind()?;
-    file.write_all(text)
+    use std::os::unix::fs::FileExt;
+    // A new file is not truncated: ext4 writes a truncated file to disk as soon as it is closed.
+    if file.metadata()?.len() > 0 {
+        file.set_len(0)?;
+    }
+    file.write_all_at(text, 0)
 }
 
 /// Writes `text` as the signature of the lock file at `place`, which is held by `_file`.

@@ -34,7 +34,7 @@ pub enum BadName {
     #[error("The name {0:?} holds a separator or NUL")]
     Separator(String),
     /// Windows interprets it as something else, or as another name.
-    #[error("The name {0:?} is none on Windows")]
+    #[error("The name {0:?} is not valid on Windows")]
     Windows(String),
     /// It is longer than [`NAME_MAX`].
     #[error("The name has {0} bytes, more than 255")]

@@ -232,7 +232,7 @@ impl OwnedDir {
     pub fn names(&self) -> io::Result<Vec<OsString>> {
         // Needs its own descriptor: two concurrent listings would share the position.
         let opened = rustix::fs::openat(&self.dir, ".", DIR, Mode::empty())?;
-        let names = Dir::of(opened).names()?;
+        let names = super::beneath::names(rustix::fs::Dir::new(opened)?)?;
         let mut names: Vec<OsString> = names.into_iter().map(OsString::from_vec).collect();
         names.sort();
         Ok(names)
@@ -248,28 +248,6 @@ impl OwnedDir {
     /// only the files count.
     pub fn last_use(&self, name: &OsStr) -> io::Result<SystemTime> {
         last_use(self.dir.as_fd(), name, DEEPEST)
-    }
-
-    /// The number of files in it, at any depth, and the bytes they use on disk. Files that vanish meanwhile are not counted.
-    pub fn disk_usage(&self) -> io::Result<(u64, u64)> {
-        self.usage_within(DEEPEST)
-    }
-
-    fn usage_within(&self, depth: usize) -> io::Result<(u64, u64)> {
-        let (mut files, mut bytes) = (0, 0);
-        for name in self.names()? {
-            let Ok(stat) = rustix::fs::statat(&self.dir, &name, AtFlags::SYMLINK_NOFOLLOW) else { continue };
-            if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
-                files += 1;
-                bytes += u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
-            } else if depth > 0 {
-                let below = self.open_dir(Path::new(&name)).and_then(|below| below.usage_within(depth - 1));
-                let (more, taken) = below.unwrap_or_default();
-                files += more;
-                bytes += taken;
-            }
-        }
-        Ok((files, bytes))
     }
 
     /// Makes the names in it durable.
@@ -327,9 +305,13 @@ impl Drop for Temp<'_> {
     }
 }
 
+/// A size in bytes that most state files do not exceed.
+const USUAL: usize = 4096;
+
 /// The content of a file; more than `most` bytes are an error.
 pub fn read_at_most(file: &File, most: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
+    // Most are small: with room from the start they take two reads instead of one for each doubling.
+    let mut bytes = Vec::with_capacity(USUAL);
     file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > most {
         return Err(io::Error::new(io::ErrorKind::InvalidData, format!("it is larger than {most} bytes")));

@@ -1,7 +1,8 @@
 //! The location of our own state: a path below a directory that is opened and checked once.
 //!
 //! A [`Place`] is cheap and touches nothing. It can be displayed and compared like its path; opening, reading and writing go through
-//! the descriptor of its top ([`super::owned`]).
+//! the descriptor of its top ([`super::owned`]). A directory that is used often can be made the top of what
+//! is below it ([`Place::as_top`]).
 
 use std::ffi::OsStr;
 use std::fs::{File, FileTimes};
@@ -25,14 +26,24 @@ pub struct Place {
 #[derive(Debug)]
 struct Top {
     path: PathBuf,
+    /// The same directory below another top, whose descriptor leads to it.
+    above: Option<Place>,
     open: Mutex<Option<Arc<OwnedDir>>>,
 }
 
 impl Place {
     /// The top of a state tree; the directories above are trusted.
     pub fn top(path: impl Into<PathBuf>) -> Place {
-        let path = path.into();
-        let top = Top { path: path.clone(), open: Mutex::default() };
+        Place::top_of(path.into(), None)
+    }
+
+    /// The same directory, which stays open from its first use on, so that using what is below it takes fewer steps.
+    pub fn as_top(&self) -> Place {
+        Place::top_of(self.path.clone(), Some(self.clone()))
+    }
+
+    fn top_of(path: PathBuf, above: Option<Place>) -> Place {
+        let top = Top { path: path.clone(), above, open: Mutex::default() };
         Place { top: Arc::new(top), below: PathBuf::new(), path }
     }
 
@@ -49,12 +60,12 @@ impl Place {
 
     /// Opens the directory.
     pub fn open(&self) -> io::Result<OwnedDir> {
-        self.top.get(OwnedDir::open)?.open_dir(&self.below)
+        self.top.get(OwnedDir::open, Place::open)?.open_dir(&self.below)
     }
 
     /// Opens the directory; creates it, 0700, if it does not exist.
     pub fn ensure(&self) -> io::Result<OwnedDir> {
-        self.top.get(OwnedDir::ensure)?.ensure_dir(&self.below)
+        self.top.get(OwnedDir::ensure, Place::ensure)?.ensure_dir(&self.below)
     }
 
     /// Opens the regular file for reading.
@@ -116,13 +127,19 @@ impl Place {
     /// Calls `act` with its directory, which is created if needed, and its name there.
     pub fn in_dir<T>(&self, act: impl FnOnce(&OwnedDir, &OsStr) -> io::Result<T>) -> io::Result<T> {
         let (dir, name) = self.split()?;
-        act(&dir.ensure()?, name)
+        match dir.below.as_os_str().is_empty() {
+            true => act(&*dir.top.get(OwnedDir::ensure, Place::ensure)?, name),
+            false => act(&dir.ensure()?, name),
+        }
     }
 
     /// As [`Place::in_dir`]; the directory must exist.
     pub fn open_dir_of<T>(&self, act: impl FnOnce(&OwnedDir, &OsStr) -> io::Result<T>) -> io::Result<T> {
         let (dir, name) = self.split()?;
-        act(&dir.open()?, name)
+        match dir.below.as_os_str().is_empty() {
+            true => act(&*dir.top.get(OwnedDir::open, Place::open)?, name),
+            false => act(&dir.open()?, name),
+        }
     }
 
     /// The entry with the same name but another extension, in the same directory.
@@ -137,6 +154,9 @@ impl Place {
     /// The directory it is in, and its name there.
     fn split(&self) -> io::Result<(Place, &OsStr)> {
         if self.below.as_os_str().is_empty() {
+            if let Some(above) = &self.top.above {
+                return above.split();
+            }
             let (dir, name) =
                 self.path.parent().zip(self.path.file_name()).ok_or(io::ErrorKind::InvalidInput)?;
             return Ok((Place::top(dir), name));
@@ -156,13 +176,18 @@ fn absent<T>(outcome: io::Result<T>, none: T) -> io::Result<T> {
 }
 
 impl Top {
-    /// The open directory; `open` is called the first time, and again after it was removed.
-    fn get(&self, open: impl Fn(&Path) -> io::Result<OwnedDir>) -> io::Result<Arc<OwnedDir>> {
+    /// The open directory; `open` or, below another top, `open_below` is called the first time, and again after it was removed.
+    fn get(
+        &self,
+        open: impl Fn(&Path) -> io::Result<OwnedDir>,
+        open_below: impl Fn(&Place) -> io::Result<OwnedDir>,
+    ) -> io::Result<Arc<OwnedDir>> {
         let mut known = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(dir) = known.as_ref().filter(|dir| !dir.is_removed()) {
             return Ok(Arc::clone(dir));
         }
-        let dir = Arc::new(open(&self.path)?);
+        let dir = self.above.as_ref().map_or_else(|| open(&self.path), open_below);
+        let dir = Arc::new(dir?);
         *known = Some(Arc::clone(&dir));
         Ok(dir)
     }
@@ -250,6 +275,21 @@ mod tests {
         assert!(!file.is_there().unwrap());
         file.publish(b"two").unwrap();
         assert_eq!(file.read(9).unwrap(), b"two");
+    }
+
+    #[test]
+    fn a_place_below_as_top_is_the_same_and_is_made_again_after_it_was_removed() {
+        let temp = tempfile::tempdir().unwrap();
+        let plain = Place::top(temp.path().join("state")).below("spaces").below("one");
+        let top = plain.as_top();
+        assert_eq!(top.below("file"), plain.below("file"));
+        assert_eq!(top.below("file").read(9).unwrap_err().kind(), io::ErrorKind::NotFound);
+        for text in [b"one", b"two"] {
+            top.below("file").publish(text).unwrap();
+            assert_eq!(plain.below("file").read(9).unwrap(), text);
+            assert!(top.remove().unwrap() && !top.is_there().unwrap() && !plain.is_there().unwrap());
+            assert_eq!(top.entries().unwrap(), []);
+        }
     }
 
     #[cfg(unix)]

@@ -17,7 +17,7 @@ use crate::sys::process::this_process;
 
 /// How a directory is opened.
 const DIR: OFlags = OFlags::RDONLY.union(OFlags::DIRECTORY).union(OFlags::CLOEXEC);
-/// The flags of an open mode that apply here.
+/// The flags with which every file is opened.
 const FILE: OFlags = OFlags::NOFOLLOW.union(OFlags::NONBLOCK).union(OFlags::CLOEXEC);
 
 /// An open directory of RCC.
@@ -56,12 +56,22 @@ impl RccDir {
             Err(errno) => Err(errno.into()),
             Ok(()) => {
                 let made = self.open_dir(name)?;
+                let stat = rustix::fs::fstat(&made.0)?;
                 // It may have been replaced meanwhile: only a directory of our own is changed.
-                if rustix::fs::fstat(&made.0)?.st_uid == this_process::effective_uid() {
+                let is_ours = stat.st_uid == this_process::effective_uid();
+                if is_ours && Mode::from_raw_mode(stat.st_mode) != bits {
                     rustix::fs::fchmod(&made.0, bits)?;
                 }
                 Ok(made)
             }
+        }
+    }
+
+    /// As [`RccDir::open_dir`]; a missing directory is created with the mode that the umask leaves.
+    pub fn ensure_usual_dir(&self, name: &str) -> io::Result<RccDir> {
+        match rustix::fs::mkdirat(&self.0, name, Mode::from_raw_mode(0o777)) {
+            Ok(()) | Err(Errno::EXIST) => self.open_dir(name),
+            Err(errno) => Err(errno.into()),
         }
     }
 
@@ -86,7 +96,7 @@ impl RccDir {
         self.one_regular(name, OFlags::RDONLY, 0)
     }
 
-    /// A file with another hard link may have been linked here to make us change it elsewhere.
+    /// Opens a regular file with a single link: one with another may have been linked here to make us change it elsewhere.
     fn one_regular(&self, name: &str, flags: OFlags, mode: u32) -> io::Result<File> {
         let refused =
             || io::Error::new(io::ErrorKind::PermissionDenied, "it is not a regular file of one name");

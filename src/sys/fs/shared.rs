@@ -7,7 +7,7 @@ use std::time::{Duration, SystemTime};
 
 pub use super::rcc_dir::RccDir;
 
-/// Creates `path` and its parents: 0750 less the umask, or 0777 (everybody) in a shared holotree.
+/// Creates `path` and its parents if needed: 0750 less the umask; in a shared holotree a new `path` itself is 0777 (everybody).
 pub fn ensure_dir(path: &Path, shared: bool) -> io::Result<()> {
     if path.is_dir() {
         return Ok(());
@@ -60,9 +60,30 @@ fn in_its_dir<T>(path: &Path, act: impl FnOnce(&RccDir, &str) -> io::Result<T>) 
 /// Creates or replaces the file `name` in `dir`: written to a temporary file, synced and renamed, so that readers never see a partial
 /// file. The temporary name begins with a dot, which hides it from RCC's glob of catalogs.
 pub fn replace(dir: &Path, name: &str, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
-    let dir = RccDir::open(dir)?;
+    replace_in(&RccDir::open(dir)?, name, write)
+}
+
+/// As [`replace`], for the file at `path` below `root`. Missing directories are created; below `root`, no link is followed.
+pub fn replace_below(
+    root: &Path,
+    path: &Path,
+    write: impl FnOnce(&mut File) -> io::Result<()>,
+) -> io::Result<()> {
+    DirBuilder::new().recursive(true).create(root)?;
+    let mut dir = RccDir::open(root)?;
+    let mut names = path.iter().map(|name| name.to_str().ok_or(io::ErrorKind::InvalidInput)).peekable();
+    while let Some(name) = names.next() {
+        match names.peek() {
+            Some(_) => dir = dir.ensure_usual_dir(name?)?,
+            None => return replace_in(&dir, name?, write),
+        }
+    }
+    Err(io::ErrorKind::InvalidInput.into())
+}
+
+fn replace_in(dir: &RccDir, name: &str, write: impl FnOnce(&mut File) -> io::Result<()>) -> io::Result<()> {
     let temp = super::dir::unused_name(&format!(".{name}."));
-    let result = write_new(&dir, &temp, write).and_then(|()| dir.rename(&temp, name));
+    let result = write_new(dir, &temp, write).and_then(|()| dir.rename(&temp, name));
     if result.is_err()
         && let Err(error) = dir.remove_file(&temp)
     {

@@ -67,6 +67,44 @@ pub fn id_at(path: &Path) -> io::Result<(u64, u64)> {
     path.symlink_metadata().map(|meta| (meta.dev(), meta.ino()))
 }
 
+/// True if this user owns what is at `path`, links not followed.
+#[cfg(unix)]
+pub fn is_own(path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let me = crate::sys::process::this_process::effective_uid();
+    path.symlink_metadata().is_ok_and(|found| found.uid() == me)
+}
+
+/// Access lists decide who may remove something.
+#[cfg(not(unix))]
+pub fn is_own(_path: &Path) -> bool {
+    true
+}
+
+/// The owner of the directory at `path`, unless that is a trusted one: this user, root, or the owner of the parent directory if nobody
+/// else may write to the parent. `None` also if there is no directory.
+#[cfg(unix)]
+pub fn foreign_owner(path: &Path) -> io::Result<Option<u32>> {
+    use std::os::unix::fs::MetadataExt;
+    let found = match path.symlink_metadata() {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        found => found?,
+    };
+    let ours = [0, crate::sys::process::this_process::effective_uid()].contains(&found.uid());
+    if ours || !found.is_dir() {
+        return Ok(None);
+    }
+    let above = path.parent().unwrap_or(path).metadata()?;
+    let is_known = above.uid() == found.uid() && above.mode() & 0o022 == 0;
+    Ok((!is_known).then_some(found.uid()))
+}
+
+/// Access lists decide who may create a directory.
+#[cfg(not(unix))]
+pub fn foreign_owner(_path: &Path) -> io::Result<Option<u32>> {
+    Ok(None)
+}
+
 /// Volume and file number of `path`, without following a link: equal for two names of one file.
 #[cfg(windows)]
 pub fn id_at(path: &Path) -> io::Result<(u64, u64)> {
@@ -128,7 +166,7 @@ pub fn open_to_read(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// Opens the file that `seen` describes for reading: not if the path is a link or another file by now.
+/// Opens for reading the file that `seen` describes; fails if the path is now a link or another file.
 #[cfg(unix)]
 pub fn open_seen(path: &Path, seen: &Metadata) -> io::Result<File> {
     use std::os::unix::fs::{MetadataExt, OpenOptionsExt};

@@ -1,7 +1,7 @@
 //! The connection of a mounted FUSE file system, as one serving process hands it over to the next.
 //!
-//! A connection lives as long as any process holds its device, whichever reads from it. The new process did not see INIT, and must
-//! request again what its predecessor had read and not answered.
+//! A connection lives as long as any process holds its device, no matter which one reads from it. The new process did not see INIT,
+//! and must request again what its predecessor had read and not answered.
 
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -12,7 +12,7 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 
 /// The bit of a request's number that marks a request the kernel has sent before.
 pub const RESENT: u64 = 1 << 63;
-/// More than any INIT, and the minimum buffer size that the kernel requires from a reader.
+/// Larger than any INIT request, and the minimum buffer size that the kernel requires from a reader.
 const INIT_ROOM: usize = 64 << 10;
 /// The notification that requests everything that was read and not answered.
 const NOTIFY_RESEND: i32 = 7;
@@ -21,7 +21,7 @@ const HEADER_BYTES: u32 = 16;
 /// No message between the processes of one mount is longer.
 const MOST: usize = 64 << 10;
 
-/// The first request of a connection, which is INIT.
+/// Reads the first request of a connection, which is INIT.
 pub fn read_init(device: impl AsFd) -> io::Result<Vec<u8>> {
     let mut device = File::from(device.as_fd().try_clone_to_owned()?);
     let mut init = vec![0; INIT_ROOM];
@@ -31,7 +31,7 @@ pub fn read_init(device: impl AsFd) -> io::Result<Vec<u8>> {
                 init.truncate(len);
                 return Ok(init);
             }
-            // A request was interrupted before it was read, or a signal came.
+            // A request was interrupted before it was read, or a signal arrived.
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EINTR | libc::EAGAIN)) => {
             }
             Err(error) => return Err(error),
@@ -68,7 +68,7 @@ pub fn receive(from: impl AsFd) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
     }
 }
 
-/// Replaces the file of the descriptor `held` by `device`, for every user of the descriptor.
+/// Replaces the file of the descriptor `held` with `device`, for every user of the descriptor.
 pub fn become_device(held: impl AsFd, device: impl AsFd) -> io::Result<()> {
     let (from, to) = (device.as_fd().as_raw_fd(), held.as_fd().as_raw_fd());
     // SAFETY: both are open, and `held` stays open under the same number; borrowers refer to the connection, not to the file.

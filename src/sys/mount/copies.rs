@@ -35,10 +35,10 @@ const MOST: usize = 1024;
 pub struct Copies(OwnedFd);
 
 impl Copies {
-    /// Offers copies at `place`, where a former server may have left its socket.
+    /// Offers copies at `place`, where an earlier server may have left its socket.
     pub fn offer(place: &Place) -> io::Result<Copies> {
         let socket = new_socket()?;
-        // Before the name exists, which gets this mode, whatever the umask.
+        // Set before the name exists, so that the name has this mode from the start, whatever the umask.
         rustix::fs::fchmod(&socket, Mode::RUSR | Mode::WUSR)?;
         place.remove()?;
         place.in_dir(|dir, name| Ok(bind(&socket, &address(dir, name)?)?))?;
@@ -129,7 +129,7 @@ mod tests {
         assert_eq!(std::os::unix::fs::PermissionsExt::mode(&mode) & 0o777, 0o600);
         std::thread::spawn(move || copies.serve(|| Err(io::Error::other("no"))));
         assert_eq!(request(&place).unwrap_err().to_string(), "its server cannot copy it: no");
-        // A socket that was left is replaced.
+        // A leftover socket is replaced.
         let copies = Copies::offer(&place).unwrap();
         std::thread::spawn(move || copies.serve(|| Ok(std::fs::File::open("/dev/null")?.into())));
         request(&place).unwrap();

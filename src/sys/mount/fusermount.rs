@@ -10,6 +10,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use holofs_mount_helper::source;
 use rustix::io::{FdFlags, fcntl_setfd};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SocketFlags, SocketType, recvmsg,
@@ -41,7 +42,7 @@ pub fn mount(point: &Mountpoint, options: Options) -> io::Result<OwnedFd> {
     }
     let (ours, theirs) = socketpair(AddressFamily::UNIX, SocketType::STREAM, SocketFlags::CLOEXEC, None)?;
     fcntl_setfd(&theirs, FdFlags::empty())?;
-    let mut list = String::from("fsname=holofs,subtype=holofs,nosuid,nodev,default_permissions");
+    let mut list = format!("fsname={},subtype=holofs,nosuid,nodev,default_permissions", source::unique());
     list.push_str(if options.read_only { ",ro" } else { "" });
     list.push_str(if options.no_exec { ",noexec" } else { "" });
     list.push_str(if options.allow_other { ",allow_other" } else { "" });
@@ -73,7 +74,7 @@ fn check(output: &Output) -> io::Result<()> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    // Its messages begin with its name, and so do ours.
+    // Its messages begin with its name, which our messages contain already.
     let said = said.trim().rsplit_once("fusermount3: ").map_or(said.trim(), |(_, why)| why);
     let why = if said.is_empty() { format!("it ended with {}", output.status) } else { said.to_owned() };
     Err(io::Error::other(why))

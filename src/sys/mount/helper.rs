@@ -24,7 +24,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// Asks the helper at `socket` to mount on `point`; returns the device that the requests come from, and the mount.
 pub fn mount(socket: &Path, point: &Mountpoint, options: Options) -> io::Result<(OwnedFd, MountId)> {
     if options.no_exec {
-        return Err(io::Error::new(io::ErrorKind::Unsupported, "the mount helper knows no noexec"));
+        return Err(io::Error::new(io::ErrorKind::Unsupported, "the mount helper does not support noexec"));
     }
     let Options { read_only, allow_other, .. } = options;
     let (id, device) = ask(socket, Request::Mount { read_only, allow_other }, point)?;
@@ -83,8 +83,9 @@ fn reach(path: &Path) -> io::Result<OwnedFd> {
         // The kernel reports a uid that is not mapped in this user namespace as the overflow uid; outside of all user namespaces, that
         // is user nobody.
         UNKNOWN => {
-            let who = "served from outside of this user namespace, which the mount helper does not reach, or by no process";
-            Err(io::Error::other(format!("{} is {who}", path.display())))
+            let what =
+                "has no server, or one outside of this user namespace, which the mount helper does not serve";
+            Err(io::Error::other(format!("{} {what}", path.display())))
         }
         uid => Err(io::Error::other(format!("{} is served by user {uid}, not by root", path.display()))),
     }
@@ -114,7 +115,10 @@ mod tests {
             (refused.kind(), refused.to_string()),
             (io::ErrorKind::PermissionDenied, "no[31mrule".into())
         );
-        assert_eq!(understand(&[0; 16]).unwrap_err().to_string(), "the helper speaks another version");
+        assert_eq!(
+            understand(&[0; 16]).unwrap_err().to_string(),
+            "the helper uses another version of the protocol"
+        );
     }
 
     #[test]

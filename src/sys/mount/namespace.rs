@@ -18,6 +18,7 @@ use rustix::mount::{MountPropagationFlags, OpenTreeFlags, mount_change, open_tre
 use rustix::process::{getegid, geteuid};
 use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 
+use super::MountId;
 use crate::sys::process::fork;
 
 /// What a child reports on success.
@@ -34,7 +35,7 @@ pub fn enter() -> io::Result<()> {
     }
 }
 
-/// As [`enter`], for a process that may mount; on failure it has given nothing up.
+/// As [`enter`], for a process that may mount: never enters a user namespace, which it could not leave again.
 pub fn enter_as_mounter() -> io::Result<()> {
     unshare(UnshareFlags::NEWNS)?;
     receive_only()
@@ -59,7 +60,7 @@ pub fn drop_foreign(path: Option<&OsStr>) {
         }
         // In a user namespace the kernel may lock these mounts; then an unmount outside propagates here, where mounts are shared.
         if let Err(error) = super::unmount(&root, true) {
-            log::debug!("{} stays in a namespace of its own: {error}", root.display());
+            log::debug!("{} stays in its own namespace: {error}", root.display());
         }
     }
 }
@@ -115,9 +116,22 @@ pub struct Elsewhere {
     pub path: PathBuf,
 }
 
-/// Where the file system `device` is mounted in other mount namespaces, one process for each of them, as far as /proc shows; `first`
-/// is checked before all others.
-pub fn elsewhere(device: u64, first: u32) -> Vec<Elsewhere> {
+/// The source of the mount `id`, which is in our namespace.
+pub fn source_of(id: MountId) -> io::Result<String> {
+    let table = fs::read_to_string("/proc/self/mountinfo")?;
+    let number = id.0.to_string();
+    let line = table.lines().find(|line| line.split(' ').next() == Some(&number));
+    line.and_then(source_in).map(str::to_owned).ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
+/// True if the mount `id`, which is in our namespace, has this source; an empty one matches each.
+pub fn is_of(id: MountId, source: &str) -> bool {
+    source.is_empty() || source_of(id).is_ok_and(|found| found == source)
+}
+
+/// Where the file system with this device number and source is mounted in other mount namespaces, one process for each of them, as far
+/// as /proc shows; `first` is checked before all others. An empty source matches each: earlier versions did not record it.
+pub fn elsewhere(device: u64, source: &str, first: u32) -> Vec<Elsewhere> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     let mut known: Vec<u64> = current().into_iter().collect();
@@ -130,23 +144,30 @@ pub fn elsewhere(device: u64, first: u32) -> Vec<Elsewhere> {
         }
         known.extend(number);
         let table = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
-        found.extend(mountpoint(&table, device).map(|path| Elsewhere { pid, path }));
+        found.extend(mountpoint(&table, device, source).map(|path| Elsewhere { pid, path }));
     }
     found
 }
 
-/// Where `device` is mounted as a whole, in the format of /proc/<pid>/mountinfo.
-fn mountpoint(table: &str, device: u64) -> Option<PathBuf> {
+/// Where that file system is mounted as a whole, in the format of /proc/<pid>/mountinfo.
+fn mountpoint(table: &str, device: u64, source: &str) -> Option<PathBuf> {
     let (major, minor) = (rustix::fs::major(device), rustix::fs::minor(device));
     let number = format!("{major}:{minor}");
     table.lines().find_map(|line| {
         let mut fields = line.split(' ').skip(2);
         let (device, root, path) = (fields.next()?, fields.next()?, fields.next()?);
-        (device == number && root == "/").then(|| PathBuf::from(OsString::from_vec(unescaped(path))))
+        let is_it = device == number && root == "/" && (source.is_empty() || source_in(line) == Some(source));
+        is_it.then(|| PathBuf::from(OsString::from_vec(unescaped(path))))
     })
 }
 
-/// Blanks and some others are written as a backslash and three octal digits.
+/// The source in a line of that table, if the mount is one of ours.
+fn source_in(line: &str) -> Option<&str> {
+    let mut fields = line.split_once(" - ")?.1.split(' ');
+    (fields.next() == Some(super::TYPE)).then(|| fields.next())?
+}
+
+/// Spaces and some other characters are written as a backslash and three octal digits.
 fn unescaped(text: &str) -> Vec<u8> {
     let mut out = Vec::new();
     let mut rest = text.as_bytes();
@@ -204,7 +225,7 @@ pub fn trial(test: impl FnOnce() -> io::Result<()>) -> io::Result<Result<(), Str
     heard?;
     Ok(match said.as_str() {
         GOOD => Ok(()),
-        "" => Err("the child that tried it ended without a word".to_owned()),
+        "" => Err("the child that tested it ended without an answer".to_owned()),
         why => Err(why.to_owned()),
     })
 }

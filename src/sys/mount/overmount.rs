@@ -45,7 +45,7 @@ pub fn overmount(path: &Path, keep: &[PathBuf]) -> io::Result<Overmount> {
     for name in entries.iter().filter(|name| Some(*name) != missing.first()) {
         // An entry that vanished meanwhile does not matter; any other failure is logged.
         if let Err(error) = show(&old, &root, name) {
-            log::warn!("{} is not seen in here: {error}", found.join(name).display());
+            log::warn!("{} is not visible here: {error}", found.join(name).display());
         }
     }
     let mut dir = root.try_clone()?;
@@ -54,7 +54,7 @@ pub fn overmount(path: &Path, keep: &[PathBuf]) -> io::Result<Overmount> {
         dir = openat(&dir, name, flags | OFlags::NOFOLLOW, Mode::empty())?;
     }
     if found == Path::new("/") {
-        // The new root lies on the old one, so this is not a chroot jail: user namespaces can still be created.
+        // The new root is mounted over the old one, so this is not a chroot jail: user namespaces can still be created.
         rustix::process::fchdir(&root)?;
         rustix::process::chroot(".")?;
     }

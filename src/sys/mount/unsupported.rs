@@ -128,7 +128,7 @@ pub fn seen(_path: &Path) -> io::Result<Seen> {
 }
 
 /// Nothing is mounted.
-pub fn unmount_device(_path: &Path, _device: u64, _lazy: bool) -> io::Result<bool> {
+pub fn unmount_device(_path: &Path, _device: u64, _source: &str, _lazy: bool) -> io::Result<bool> {
     Ok(false)
 }
 
@@ -162,17 +162,17 @@ pub mod connection {
     use std::io;
     use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
-    /// Is refused.
+    /// Always refused.
     pub fn pair() -> io::Result<(OwnedFd, OwnedFd)> {
         Err(super::refused())
     }
 
-    /// Is refused.
+    /// Always refused.
     pub fn send_with(_to: impl AsFd, _message: &[u8], _descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         Err(super::refused())
     }
 
-    /// Is refused.
+    /// Always refused.
     pub fn receive(_from: impl AsFd) -> io::Result<Option<(Vec<u8>, Vec<OwnedFd>)>> {
         Err(super::refused())
     }
@@ -236,8 +236,18 @@ pub mod namespace {
         pub path: PathBuf,
     }
 
+    /// There are no mounts.
+    pub fn source_of(_id: super::MountId) -> io::Result<String> {
+        Err(super::refused())
+    }
+
+    /// There are no mounts.
+    pub fn is_of(_id: super::MountId, _source: &str) -> bool {
+        false
+    }
+
     /// There are none.
-    pub fn elsewhere(_device: u64, _first: u32) -> Vec<Elsewhere> {
+    pub fn elsewhere(_device: u64, _source: &str, _first: u32) -> Vec<Elsewhere> {
         Vec::new()
     }
 

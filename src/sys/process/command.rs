@@ -3,20 +3,19 @@
 //! - Signals that were ignored or blocked when we started stay so in the command (`nohup`, `&` in scripts, `trap '' PIPE`).
 //! - Signals sent to us are forwarded. Those that a terminal sends (Ctrl-C, Ctrl-\, Ctrl-Z) reach the command anyway, since it is in
 //!   our process group.
-//! - If the terminal stops the command, we stop too, so that the shell notices; when continued, both go on.
+//! - If the terminal stops the command, we stop too, so that the shell notices; when continued, both continue.
 //! - If the command dies of a signal, we die of the same signal, so that loops in shells stop.
 
 use std::io;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::process::{Child, Command, ExitStatus};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU32, Ordering};
 
 use rustix::process::{Pid, Resource, Rlimit, Signal, WaitOptions, WaitStatus};
 use signal_hook::consts::{
     SIGALRM, SIGCONT, SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGTSTP, SIGUSR1, SIGUSR2, SIGWINCH,
 };
-use signal_hook::iterator::SignalsInfo;
-use signal_hook::iterator::exfiltrator::WithOrigin;
+use signal_hook::low_level::siginfo::Origin;
 
 /// Signals that are forwarded.
 const PASSED_ON: [i32; 10] =
@@ -24,31 +23,56 @@ const PASSED_ON: [i32; 10] =
 /// Signals that a terminal sends to the command as well.
 const OF_A_TERMINAL: [i32; 3] = [SIGINT, SIGQUIT, SIGTSTP];
 
-/// Signals received so far, to be forwarded.
-pub struct Caught(SignalsInfo<WithOrigin>);
+/// The process that signals are forwarded to: from its start until [`wait`] has its status; otherwise 0.
+static COMMAND: AtomicI32 = AtomicI32::new(0);
+/// The received signals that are not forwarded yet: a bit for each.
+static RECEIVED: AtomicU32 = AtomicU32::new(0);
+
+/// Proof that signals are caught, to be forwarded to one command.
+pub struct Caught(());
 
 /// From now on no signal that can be forwarded ends this process; ignored signals stay ignored.
 pub fn catch() -> io::Result<Caught> {
-    SignalsInfo::new(PASSED_ON.into_iter().filter(|&signal| !is_ignored(signal))).map(Caught)
+    for signal in PASSED_ON.into_iter().filter(|&signal| !is_ignored(signal)) {
+        // SAFETY: the action only uses atomics and kill(2), and reads the siginfo that it is called with.
+        #[allow(unsafe_code)]
+        unsafe {
+            signal_hook_registry::register_sigaction(signal, move |info| {
+                receive(signal, Origin::extract(info).process.is_none());
+            })?;
+        }
+    }
+    Ok(Caught(()))
 }
 
 impl Caught {
     /// Forwards received and future signals to the process `pid`.
     pub fn pass_on(self, pid: u32) -> io::Result<()> {
-        let mut signals = self.0;
-        let target = pid_of(pid)?;
-        let serve = move || {
-            for origin in signals.forever() {
-                let by_terminal = origin.process.is_none() && OF_A_TERMINAL.contains(&origin.signal);
-                let signal = Signal::from_named_raw(origin.signal).filter(|_| !by_terminal);
-                if let Some(signal) = signal
-                    && let Err(error) = rustix::process::kill_process(target, signal)
-                {
-                    log::debug!("Cannot pass signal {} on to {pid}: {error}", origin.signal);
-                }
-            }
-        };
-        std::thread::Builder::new().name("signals".into()).spawn(serve).map(drop)
+        COMMAND.store(pid_of(pid)?.as_raw_nonzero().get(), Ordering::SeqCst);
+        forward();
+        Ok(())
+    }
+}
+
+/// Called in the signal handler, with a signal of the kernel or of a process.
+fn receive(signal: i32, of_kernel: bool) {
+    if !(of_kernel && OF_A_TERMINAL.contains(&signal)) {
+        RECEIVED.fetch_or(1 << signal, Ordering::SeqCst);
+        forward();
+    }
+}
+
+/// Forwards what was received, once there is a command; async-signal-safe. A handler that comes in between forwards it instead.
+fn forward() {
+    let Some(command) = Pid::from_raw(COMMAND.load(Ordering::SeqCst)) else { return };
+    let received = RECEIVED.swap(0, Ordering::SeqCst);
+    for signal in PASSED_ON.into_iter().filter(|signal| received & (1 << signal) != 0) {
+        if let Some(signal) = Signal::from_named_raw(signal)
+            // It fails only if the command has ended, so there is nothing left to forward to.
+            && rustix::process::kill_process(command, signal).is_err()
+        {
+            return;
+        }
     }
 }
 
@@ -96,7 +120,10 @@ pub fn wait(child: &mut Child) -> io::Result<ExitStatus> {
     loop {
         match rustix::process::waitpid(Some(pid), WaitOptions::UNTRACED) {
             Ok(Some((_, status))) if status.stopped() => stop_with(pid, status),
-            Ok(Some((_, status))) => return Ok(ExitStatus::from_raw(status.as_raw())),
+            Ok(Some((_, status))) => {
+                COMMAND.store(0, Ordering::SeqCst);
+                return Ok(ExitStatus::from_raw(status.as_raw()));
+            }
             Ok(None) | Err(rustix::io::Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
@@ -121,7 +148,7 @@ pub fn that_ended(status: ExitStatus) -> Option<i32> {
     status.signal()
 }
 
-/// Ends this process by `signal`, without a core file of its own. Returns if the kernel does not allow it: for the first process of a
+/// Ends this process by `signal`, without a core file. Returns if the kernel does not allow it: for the first process of a
 /// container.
 pub fn die_of(signal: i32) {
     if std::process::id() == 1 {
@@ -129,7 +156,7 @@ pub fn die_of(signal: i32) {
     }
     let limit = rustix::process::getrlimit(Resource::Core);
     if let Err(error) = rustix::process::setrlimit(Resource::Core, Rlimit { current: Some(0), ..limit }) {
-        log::debug!("Cannot go without a core file: {error}");
+        log::debug!("Cannot disable the core file: {error}");
     }
     let outcome = match Signal::from_named_raw(signal) {
         // It cannot be caught, so there is no handler to reset.
@@ -139,7 +166,7 @@ pub fn die_of(signal: i32) {
         _ => signal_hook::low_level::emulate_default_handler(signal),
     };
     if let Err(error) = outcome {
-        log::debug!("Cannot die of signal {signal}: {error}");
+        log::debug!("Cannot end by signal {signal}: {error}");
     }
 }
 

@@ -32,7 +32,7 @@ pub fn owner() -> Owner {
 /// Closes every descriptor but stdio: locks and pipes of the parent must not live as long as the daemon.
 #[cfg(target_os = "linux")]
 pub fn close_inherited() -> io::Result<()> {
-    // SAFETY: called before anything of ours opened a descriptor, so nobody owns the ones that are closed.
+    // SAFETY: called before this program has opened a descriptor, so nothing owns the ones that are closed.
     #[allow(unsafe_code)]
     // By its number: musl has no such function.
     let outcome = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
@@ -113,6 +113,32 @@ pub fn lower_priority() {
     }
 }
 
+/// Keeps the heap of a process with many short-lived threads small: they share two heaps, and large buffers are returned to the system as
+/// soon as they are freed.
+pub fn keep_heap_small() {
+    return_memory_at_once();
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: it takes no pointer, and only changes how later allocations are made.
+    #[allow(unsafe_code)]
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 2);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 128 << 10);
+    }
+}
+
+/// From now on memory is returned to the system when it is freed, with musl: mimalloc keeps it for 10 ms and then returns it only if the same
+/// thread frees more. Call it before there are other threads.
+pub fn return_memory_at_once() {
+    #[cfg(target_env = "musl")]
+    // SAFETY: it takes no pointer, and no other thread allocates meanwhile.
+    #[allow(unsafe_code)]
+    unsafe {
+        /// `mi_option_purge_delay` in mimalloc.h, in milliseconds; the binding has no name for it.
+        const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+        libmimalloc_sys::mi_option_set(PURGE_DELAY, 0);
+    }
+}
+
 /// Returns freed memory to the system: the allocator would otherwise keep the memory of a large catalog for as long as a mount lives.
 pub fn release_memory() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -121,10 +147,16 @@ pub fn release_memory() {
     unsafe {
         libc::malloc_trim(0);
     }
+    #[cfg(target_env = "musl")]
+    // SAFETY: it takes no pointer, and may run concurrently with allocations of other threads.
+    #[allow(unsafe_code)]
+    unsafe {
+        libmimalloc_sys::mi_collect(true);
+    }
 }
 
-/// The processes that have a file below `root` open, run a program from it, or have their current directory in it; as far as visible
-/// to us.
+/// The processes that have a file below `root` open or mapped, run a program from it, or have their current or root directory in it;
+/// as far as visible to us.
 pub fn users_of(root: &Path) -> Vec<Process> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
@@ -136,7 +168,12 @@ pub fn users_of(root: &Path) -> Vec<Process> {
 pub fn supervisors_of(program: &Path) -> Vec<u32> {
     let Ok(entries) = fs::read_dir("/proc") else { return Vec::new() };
     let pids = entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok());
-    pids.filter(|&pid: &u32| runs(pid, program) && waits_for_restart(pid)).collect()
+    pids.filter(|&pid: &u32| is_supervisor_of(pid, program)).collect()
+}
+
+/// True if `pid` is one of [`supervisors_of`].
+pub fn is_supervisor_of(pid: u32, program: &Path) -> bool {
+    runs(pid, program) && waits_for_restart(pid)
 }
 
 /// True if `pid` runs the program at `program`, or one that was there.

@@ -1,5 +1,5 @@
-//! Signals as messages, for a process with one thread that waits for them and for what another process sends it: no handler runs, so
-//! nothing is interrupted, and nothing is inherited by who is started.
+//! Signals as messages, for a process with one thread that waits for them and for what another process sends it: no handler runs,
+//! so nothing is interrupted, and started processes inherit nothing.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -34,7 +34,7 @@ impl Mailbox {
         if masked != 0 {
             return Err(io::Error::from_raw_os_error(masked));
         }
-        // SAFETY: `set` is initialized; a new descriptor is asked for, which is nobody else's.
+        // SAFETY: `set` is initialized; the call returns a new descriptor, which nothing else owns.
         #[allow(unsafe_code)]
         let fd = unsafe {
             match libc::signalfd(-1, &raw const set, libc::SFD_CLOEXEC | libc::SFD_NONBLOCK) {
@@ -45,7 +45,7 @@ impl Mailbox {
         Ok(Mailbox(fd.into()))
     }
 
-    /// Waits for signals and for any of `from`, for so long at most.
+    /// Waits for signals and for any of `from`, at most for the time `most`.
     pub fn wait(&self, from: &[BorrowedFd<'_>], most: Option<Duration>) -> io::Result<Vec<Letter>> {
         let mut watched = vec![PollFd::new(&self.0, PollFlags::IN)];
         watched.extend(from.iter().map(|fd| PollFd::new(fd, PollFlags::IN)));
@@ -57,7 +57,7 @@ impl Mailbox {
         self.read()
     }
 
-    /// The signals that wait.
+    /// The pending signals.
     fn read(&self) -> io::Result<Vec<Letter>> {
         let mut letters = Vec::new();
         loop {
@@ -76,7 +76,7 @@ impl Mailbox {
     }
 }
 
-/// Signals are what they are for any process again: for a copy of one that had a [`Mailbox`].
+/// Unblocks the signals again, for a fork of a process that had a [`Mailbox`].
 pub fn close() {
     let set = set_of(SIGNALS.map(|(signal, _)| signal));
     // SAFETY: `set` is initialized, and the old mask is not requested. It fails for an unknown operation only.
@@ -99,7 +99,7 @@ fn set_of(signals: impl IntoIterator<Item = libc::c_int>) -> libc::sigset_t {
     }
 }
 
-/// True unless `fd` is broken, as a device is whose file system is gone.
+/// False if `fd` is broken, such as a device whose file system is gone.
 pub fn is_whole(fd: impl AsFd) -> bool {
     now(fd).is_some_and(|found| !found.intersects(PollFlags::ERR | PollFlags::HUP | PollFlags::NVAL))
 }
@@ -125,7 +125,7 @@ mod tests {
 
     #[test]
     fn signals_come_as_letters_and_not_to_copies() {
-        let told = fork::spawn(|| {
+        let child = fork::spawn(|| {
             let mailbox = Mailbox::open().unwrap();
             rustix::process::kill_process(rustix::process::getpid(), rustix::process::Signal::USR1).unwrap();
             let quiet = mailbox.wait(&[], None).unwrap() == [Letter::Quiet];
@@ -140,7 +140,7 @@ mod tests {
             let by = copy.try_wait().unwrap().and_then(|status| status.signal());
             i32::from(!(quiet && ended && by == Some(libc::SIGTERM)))
         });
-        assert_eq!(told.unwrap().wait().unwrap().code(), Some(0));
+        assert_eq!(child.unwrap().wait().unwrap().code(), Some(0));
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! What stands in for signals as messages where mounts cannot be served: there are none.
+//! Stubs for signals as messages on platforms where mounts cannot be served.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -11,7 +11,7 @@ pub use super::mail::Letter;
 pub enum Mailbox {}
 
 impl Mailbox {
-    /// Is refused.
+    /// Always refused.
     pub fn open() -> io::Result<Mailbox> {
         Err(io::Error::from(io::ErrorKind::Unsupported))
     }
@@ -22,7 +22,7 @@ impl Mailbox {
     }
 }
 
-/// There is nothing to undo.
+/// Nothing to restore.
 pub fn close() {}
 
 /// Nothing is known of it.

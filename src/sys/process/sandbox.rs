@@ -5,8 +5,9 @@
 //! thread   NO_NEW_PRIVS · only the needed capabilities · landlock: paths, TCP, signals
 //! ```
 //! The kernel confines threads, and a thread passes its sandbox on to those it starts. So the threads that serve are confined, and
-//! those that unmount or copy the mount stay outside: landlock forbids changing mounts, and `fusermount3` needs its setuid bit. The sandbox protects
-//! against a daemon that is led to a wrong path; it does not stop foreign code from reaching the memory of the other threads.
+//! those that unmount or copy the mount stay outside: landlock forbids changing mounts, and `fusermount3` needs its setuid bit. The
+//! sandbox protects against a daemon that is made to open a wrong path; it does not stop foreign code from reaching the memory of
+//! the other threads.
 //!
 //! Parts that the kernel does not support are left out, and reported in [`Closed`].
 
@@ -61,7 +62,7 @@ impl Sandbox {
             && std::fs::File::open(FORBIDDEN).is_ok()
             && !self.allows(Path::new(FORBIDDEN))
         {
-            closed.missing.push(format!("{FORBIDDEN} can be opened all the same"));
+            closed.missing.push(format!("{FORBIDDEN} can still be opened"));
         }
         closed
     }
@@ -138,7 +139,7 @@ mod imp {
         access: landlock::BitFlags<AccessFs>,
     ) -> Result<RulesetCreated, RulesetError> {
         let Ok(opened) = PathFd::new(path) else {
-            log::debug!("{} is not there: not in the sandbox", path.display());
+            log::debug!("{} does not exist: not in the sandbox", path.display());
             return Ok(rules);
         };
         let file_only = AccessFs::from_file(RIGHTS);

@@ -152,8 +152,8 @@ fn open_of_other_content_in_a_good_form_is_a_mismatch() {
         other[0] ^= 1;
         let actual = form.wanted(&other).digest;
         let error = damaged(form, |path, _| fs::write(path, form.encode(&other)).unwrap());
-        let StoreError::Mismatch { actual: told, .. } = error else { panic!("{form:?}: {error}") };
-        assert_eq!(*told, actual);
+        let StoreError::Mismatch { actual: reported, .. } = error else { panic!("{form:?}: {error}") };
+        assert_eq!(*reported, actual);
     }
 }
 
@@ -170,7 +170,7 @@ fn open_detects_a_longer_blob() {
 }
 
 #[test]
-fn open_takes_a_sha256_blob_in_any_form_and_beginning() {
+fn open_accepts_a_sha256_blob_in_any_form_and_with_any_first_bytes() {
     let inner = [Form::Gzip.encode(b"inner"), Form::Zstd.encode(b"inner"), b"plain".to_vec(), Vec::new()];
     for content in inner {
         for form in [Form::Gzip, Form::Zstd, Form::Raw] {
@@ -217,7 +217,7 @@ fn within_seconds<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) 
 }
 
 #[test]
-fn open_refuses_what_is_no_file_at_once() {
+fn open_refuses_anything_but_a_regular_file_at_once() {
     type Plant = fn(&Path);
     let plants: [(&str, Plant); 6] = [
         ("symbolic link", |path| symlink("/etc/passwd", path).unwrap()),

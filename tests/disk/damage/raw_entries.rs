@@ -1,4 +1,4 @@
-//! Damage to entries of the raw store: they are never trusted, and are made again from the blob.
+//! Damage to entries of the raw store: damaged entries are never used, and are recreated from the blob.
 
 use std::fs::{self, File, FileTimes, Permissions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
@@ -12,7 +12,7 @@ use holofs::store::{BlobSource, MOTHER_TIME, StoreError};
 use super::hololib::{FORMS, Form, Hololib, gzip, is_root};
 
 /// Opens the good blob of `form`, damages its raw entry, and opens it again in this and in a fresh store. Checks that the
-/// right bytes come, and that `healed` entries were made again.
+/// right bytes are returned, and that `healed` entries were recreated.
 fn damaged(form: Form, healed: u64, paranoid: bool, damage: impl Fn(&Path)) {
     let hololib = Hololib::new();
     let wanted = form.wanted(&form.good());
@@ -28,7 +28,7 @@ fn damaged(form: Form, healed: u64, paranoid: bool, damage: impl Fn(&Path)) {
     assert!(fs::read(&entry).unwrap() == form.good());
     hololib.assert_neighbours_open(&store);
     if !paranoid {
-        // The store that had the file open notices the damage, or still has the old bytes, which are also right.
+        // The store that had the file open notices the damage, or still has the old bytes, which are right, too.
         assert!(hololib.store.open(&wanted).unwrap().read_all().unwrap() == form.good());
     }
 }
@@ -104,7 +104,7 @@ fn open_heals_an_entry_with_another_mode_or_owner() {
 }
 
 #[test]
-fn open_replaces_what_is_no_file() {
+fn open_replaces_anything_but_a_regular_file() {
     damaged(Form::Gzip, 1, false, |entry| {
         fs::remove_file(entry).unwrap();
         symlink("/etc/passwd", entry).unwrap();

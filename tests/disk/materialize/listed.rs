@@ -146,7 +146,7 @@ fn materialize_after_a_switch_lists_every_directory_once() {
     change_catalog(&world);
     assert!(!world.restore().counts.contains_key("unlisted"));
     fs::write(&world.catalog, golden).unwrap();
-    fs::write(record(&world), good).unwrap(); // as if this were still true
+    fs::write(record(&world), good).unwrap(); // a record that is no longer true
     let back = world.restore();
     assert!(back.is_changed && !back.counts.contains_key("unlisted"));
     assert_same_tree(&world.space.root, &world.golden());

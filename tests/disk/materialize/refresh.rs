@@ -49,7 +49,7 @@ fn materialize_takes_over_a_space_that_rcc_restored() {
 }
 
 #[test]
-fn materialize_repairs_a_space_whatever_became_of_it() {
+fn materialize_repairs_a_space_after_any_change() {
     let world = World::new("gz");
     world.restore();
     let outside = world.root().join("outside");

@@ -65,19 +65,19 @@ fn materialize_makes_the_same_tree_by_every_tier_three_times() {
 fn materialize_reports_a_weaker_tier_than_requested_and_no_fallback_for_the_best() {
     everywhere(|kind, strategy, world| {
         let report = world.materialize(&Options { strategy, ..ALL_BITS }).unwrap();
-        let told: Vec<&str> = report.fallbacks.keys().copied().collect();
+        let reported: Vec<&str> = report.fallbacks.keys().copied().collect();
         let missing: &[&str] = match (strategy, kind) {
             (Strategy::Snapshot, "xfs") => &["snapshot"],
             (Strategy::Snapshot, "ext4" | "tmpfs" | "overlay") => &["reflink", "snapshot"],
             (Strategy::Auto | Strategy::Reflink, "ext4" | "tmpfs" | "overlay") => &["reflink"],
             _ => &[],
         };
-        assert_eq!(told, missing, "{kind} {strategy:?}: {:?}", report.fallbacks);
+        assert_eq!(reported, missing, "{kind} {strategy:?}: {:?}", report.fallbacks);
     });
 }
 
 #[test]
-fn write_in_one_space_is_seen_in_no_other_and_in_nothing_of_ours() {
+fn write_in_one_space_changes_neither_other_spaces_nor_the_stores() {
     everywhere(|kind, strategy, world| {
         if strategy == Strategy::Hardlink {
             return;
@@ -115,7 +115,7 @@ fn materialize_leaves_nothing_of_a_damaged_blob_by_any_tier() {
             (report.errors[0].path.as_str(), report.errors[0].kind),
             ("plain/no-needle.txt", FileErrorKind::Blob)
         );
-        assert_eq!(world.siblings(), super::beside(&[".lck"]), "{kind} {strategy:?}");
+        assert_eq!(world.siblings(), super::with_suffixes(&[".lck"]), "{kind} {strategy:?}");
         fs::write(&blob, stored).unwrap();
         world.materialize(&Options { strategy, ..ALL_BITS }).unwrap();
         assert_same_tree(&world.space.root, &world.golden());
@@ -222,7 +222,7 @@ fn snapshot_without_privilege_is_made_repaired_and_removed() {
     }
 }
 
-/// Inode numbers below `dir`: of directories, of files that a space may own alone, and of all others.
+/// Inode numbers below `dir`: of directories, of files that only this space may have, and of all others.
 fn numbers(dir: &Path, own: &[PathBuf], found: &mut [Vec<u64>; 3]) {
     for entry in fs::read_dir(dir).unwrap() {
         let path = entry.unwrap().path();
@@ -331,7 +331,7 @@ fn materialize_of_a_warm_catalog_needs_no_blobs() {
 }
 
 #[test]
-fn trees_used_least_recently_go_when_there_are_too_many() {
+fn trees_beyond_the_limit_are_removed_least_recently_used_first() {
     let world = World::new("gz");
     let dir = world.home.pristine_dir();
     let hours_ago = |hours: u64| std::time::SystemTime::now() - Duration::from_secs(3600 * hours);
@@ -353,7 +353,7 @@ fn trees_used_least_recently_go_when_there_are_too_many() {
     assert!(oldest.is_dir(), "it was only asked");
     assert_eq!(trim(2 * bytes, None, false), std::slice::from_ref(&oldest));
     assert_eq!([&oldest, &older, &newest].map(|tree| tree.is_dir()), [false, true, true]);
-    // Each use updates the time: only the tree that was not used is removed.
+    // Each use updates the time, so only the unused tree is removed.
     world.restore();
     assert_eq!(trim(u64::MAX, Some(Duration::from_secs(7200)), false), [older]);
     assert!(newest.is_dir());

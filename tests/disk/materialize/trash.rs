@@ -32,7 +32,7 @@ fn trash(world: &World) -> PathBuf {
 }
 
 #[test]
-fn directories_that_go_are_set_aside_and_counted_and_a_sweep_deletes_them() {
+fn removed_directories_are_set_aside_and_counted_and_a_sweep_deletes_them() {
     let world = World::new("gz");
     world.restore();
     let open = File::open(plant(&world, "stranger").join("a")).unwrap();
@@ -98,7 +98,7 @@ fn remove_frees_a_nearly_full_disk_before_anything_is_placed() {
 }
 
 #[test]
-fn whenever_a_run_is_killed_there_is_nothing_but_garbage_in_the_trash() {
+fn trash_contains_only_garbage_whenever_a_run_is_killed() {
     let world = World::new("gz");
     world.restore();
     let golden = tree_of(&world.golden());

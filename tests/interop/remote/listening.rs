@@ -1,4 +1,4 @@
-//! A server of the tests' own: the loop that accepts connections.
+//! The loop that accepts connections, for the tests' own servers.
 
 use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;

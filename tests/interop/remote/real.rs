@@ -1,4 +1,4 @@
-//! Registries, buckets and web servers that others wrote: everything that HoloFS does with a remote, on each of them.
+//! Third-party registries, buckets and web servers: everything that HoloFS does with a remote, on each of them.
 
 use std::fs;
 use std::path::Path;
@@ -11,7 +11,7 @@ use super::tokens::{LIFE, Tokens};
 use super::{contents, file_remote, pull, push, recorded};
 use crate::common::compare::assert_same_space;
 use crate::common::mounted::{Mounted, is_alive, kill, server};
-use crate::common::sandbox::Sandbox;
+use crate::common::test_home::TestHome;
 use crate::common::{exit, json, number_field, run, stderr, text_field, until};
 
 fn read(mounted: &Mounted<'_>, name: &str) -> std::io::Result<Vec<u8>> {
@@ -29,7 +29,7 @@ struct Pair {
 }
 
 impl Pair {
-    fn recorded(from: &Sandbox) -> Pair {
+    fn recorded(from: &TestHome) -> Pair {
         let mut files = contents();
         let first = recorded(from, &files, "pair=1");
         files[5].1[7] ^= 1;
@@ -39,7 +39,7 @@ impl Pair {
 
 /// Push, second push, push of a change, a lazy mount that equals RCC's restore, pull, verify, gc while mounted. `pushed` and `remote` are the
 /// same place without a name, as a writer and as a reader see it; a name follows `mark`.
-fn everything(from: &Sandbox, to: &Sandbox, pushed: &str, remote: &str, mark: char) {
+pub fn everything(from: &TestHome, to: &TestHome, pushed: &str, remote: &str, mark: char) {
     let pair = Pair::recorded(from);
     let name = |place: &str, name: &str| format!("{place}{mark}{name}");
     let first = push(from, &pair.first, &name(pushed, "prod"));
@@ -65,8 +65,9 @@ fn everything(from: &Sandbox, to: &Sandbox, pushed: &str, remote: &str, mark: ch
     assert_eq!(number_field(&pulled, "fetched_again"), 0);
 }
 
-/// What was not read yet is an error while the server is dead, and comes when it is back; what was read stays.
-fn survives_death(to: &Sandbox, remote: &str, service: &mut Service) {
+/// Content that was not read yet is an error while the server is dead, and is readable when it is back; read content stays
+/// readable.
+pub fn survives_death(to: &TestHome, remote: &str, service: &mut Service) {
     let mounted = to.mount(remote, "death", "c", &["--fetch-timeout", "3"]);
     assert_eq!(read(&mounted, "small-1").unwrap(), expected("small-1"));
     service.kill();
@@ -79,7 +80,7 @@ fn survives_death(to: &Sandbox, remote: &str, service: &mut Service) {
 
 #[test]
 fn docker_registry_does_everything_and_may_die() {
-    let (from, to, other) = (Sandbox::new(), Sandbox::new(), Sandbox::new());
+    let (from, to, other) = (TestHome::new(), TestHome::new(), TestHome::new());
     let Some(mut registry) = Registry::start(&from.scratch(), &Login::None) else { return };
     let place = format!("oci://{}/team/env", registry.address());
     everything(&from, &to, &place, &place, ':');
@@ -88,7 +89,7 @@ fn docker_registry_does_everything_and_may_die() {
 
 #[test]
 fn skopeo_copies_an_environment_that_still_runs() {
-    let (from, to) = (Sandbox::new(), Sandbox::new());
+    let (from, to) = (TestHome::new(), TestHome::new());
     let (one, two) = (from.scratch().join("one"), from.scratch().join("two"));
     [&one, &two].into_iter().for_each(|dir| fs::create_dir_all(dir).unwrap());
     let Some(source) = Registry::start(&one, &Login::None) else { return };
@@ -109,7 +110,7 @@ fn skopeo_copies_an_environment_that_still_runs() {
 
 #[test]
 fn tokens_that_expire_are_replaced_and_no_reader_sees_it() {
-    let (from, to) = (Sandbox::new(), Sandbox::new());
+    let (from, to) = (TestHome::new(), TestHome::new());
     let tokens = Tokens::start(&from.scratch());
     let Some(registry) = Registry::start(&from.scratch(), &Login::Tokens(&tokens)) else { return };
     [&from, &to].into_iter().for_each(|home| registry.log_in(home));
@@ -124,16 +125,16 @@ fn tokens_that_expire_are_replaced_and_no_reader_sees_it() {
         assert_eq!(read(&mounted, name).unwrap(), expected(name));
         assert!(tokens.given() > before, "{name}: the old token cannot be valid");
     }
-    let stranger = Sandbox::new();
+    let stranger = TestHome::new();
     let refused = stranger.holofs(&["pull", &remote]);
     assert!(!refused.status.success() && stderr(&refused).contains("401"), "{}", stderr(&refused));
 }
 
 #[test]
 fn s3_servers_do_everything_and_may_die() {
-    for kind in [S3::Moto, S3::S3sFs, S3::Rclone] {
+    for kind in [S3::Moto, S3::S3sFs, S3::Rclone, S3::S3rver] {
         eprintln!("{kind:?}");
-        let (from, to, other) = (Sandbox::new(), Sandbox::new(), Sandbox::new());
+        let (from, to, other) = (TestHome::new(), TestHome::new(), TestHome::new());
         let Some(mut service) = services::s3(kind, &from.scratch(), &[&from, &to, &other]) else { continue };
         everything(&from, &to, "s3://envs/team", "s3://envs/team", '#');
         // moto has its objects in memory only.
@@ -144,13 +145,13 @@ fn s3_servers_do_everything_and_may_die() {
 }
 
 /// A home that trusts the authority in `dir`.
-fn trusts(home: &Sandbox, dir: &Path) {
+fn trusts(home: &TestHome, dir: &Path) {
     fs::copy(dir.join("ca.pem"), home.home().join("ca-bundle.pem")).unwrap();
 }
 
 #[test]
 fn nginx_with_a_private_authority_limits_and_compression() {
-    let (from, to, other) = (Sandbox::new(), Sandbox::new(), Sandbox::new());
+    let (from, to, other) = (TestHome::new(), TestHome::new(), TestHome::new());
     let (store, dir) = (from.scratch().join("store"), from.scratch());
     fs::create_dir_all(&store).unwrap();
     let Some(mut service) = services::nginx(&dir, &store, "rate=100r/s") else { return };
@@ -165,7 +166,7 @@ fn nginx_with_a_private_authority_limits_and_compression() {
 
 #[test]
 fn a_daemon_that_is_killed_takes_its_fetcher_with_it_and_the_next_mount_goes_on() {
-    let (from, to) = (Sandbox::new(), Sandbox::new());
+    let (from, to) = (TestHome::new(), TestHome::new());
     let Some(registry) = Registry::start(&from.scratch(), &Login::None) else { return };
     let remote = format!("oci://{}/team/env:prod", registry.address());
     let catalog = recorded(&from, &contents(), "killed=2");
@@ -189,7 +190,7 @@ fn a_daemon_that_is_killed_takes_its_fetcher_with_it_and_the_next_mount_goes_on(
 
 #[test]
 fn a_second_run_needs_no_network() {
-    let (from, to) = (Sandbox::new(), Sandbox::new());
+    let (from, to) = (TestHome::new(), TestHome::new());
     let Some(mut registry) = Registry::start(&from.scratch(), &Login::None) else { return };
     let remote = format!("oci://{}/team/env:prod", registry.address());
     let catalog = recorded(&from, &contents(), "twice=1");
@@ -205,7 +206,7 @@ fn a_second_run_needs_no_network() {
 
 #[test]
 fn the_proxy_of_the_settings_is_used_except_for_its_exceptions() {
-    let (from, to) = (Sandbox::new(), Sandbox::new());
+    let (from, to) = (TestHome::new(), TestHome::new());
     let store = from.scratch().join("store");
     let catalog = recorded(&from, &contents()[..3], "proxy=1");
     push(&from, &catalog, &file_remote(&store, "prod"));

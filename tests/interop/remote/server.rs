@@ -4,8 +4,8 @@ use std::fs;
 use std::io::{BufRead as _, BufReader, Write};
 use std::net::TcpStream;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::listening::Listening;
@@ -43,10 +43,14 @@ pub enum Fault {
     Redirect,
     /// Packs are missing.
     Missing,
+    /// Redirects to an address that is refused after a few requests.
+    RedirectExpires,
+    /// Closes connections without an answer, like a dead server; only by [`Server::set`].
+    Dead,
 }
 
 impl Fault {
-    pub const ALL: [Fault; 15] = [
+    pub const ALL: [Fault; 16] = [
         Fault::None,
         Fault::Slow,
         Fault::Whole,
@@ -62,6 +66,7 @@ impl Fault {
         Fault::Stall,
         Fault::Redirect,
         Fault::Missing,
+        Fault::RedirectExpires,
     ];
 
     pub fn can_be_overcome(self) -> bool {
@@ -74,22 +79,28 @@ impl Fault {
                 | Fault::Unavailable
                 | Fault::Stall
                 | Fault::Missing
+                | Fault::Dead
         )
     }
 }
+
+/// The number of requests after which an address expires: more than a client sends at the same time.
+const GOOD_FOR: usize = 10;
 
 /// The server; it ends when dropped.
 pub struct Server {
     listening: Listening,
     count: Arc<AtomicUsize>,
+    fault: Arc<Mutex<Fault>>,
 }
 
 impl Server {
     pub fn start(root: &Path, fault: Fault) -> Server {
         let (stop, count) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
+        let fault = Arc::new(Mutex::new(fault));
         let site = Arc::new(Site {
             root: root.to_owned(),
-            fault,
+            fault: Arc::clone(&fault),
             count: Arc::clone(&count),
             stop: Arc::clone(&stop),
         });
@@ -98,7 +109,12 @@ impl Server {
             // A reader that disconnects ends only its own connection.
             std::thread::spawn(move || site.serve(stream).unwrap_or_default());
         });
-        Server { listening, count }
+        Server { listening, count, fault }
+    }
+
+    /// From now on it has another error.
+    pub fn set(&self, fault: Fault) {
+        *self.fault.lock().unwrap() = fault;
     }
 
     pub fn remote(&self, name: &str) -> String {
@@ -112,7 +128,7 @@ impl Server {
 
 struct Site {
     root: PathBuf,
-    fault: Fault,
+    fault: Arc<Mutex<Fault>>,
     count: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
 }
@@ -148,8 +164,22 @@ impl Site {
             let (from, to) = value.split_once('-')?;
             Some((from.parse::<usize>().ok()?, to.parse::<usize>().ok()?))
         });
-        let is_moved = path.starts_with("/moved");
-        let Ok(content) = fs::read(self.root.join(path.trim_start_matches("/moved").trim_start_matches('/')))
+        let fault = *self.fault.lock().unwrap();
+        if fault == Fault::Dead {
+            return Ok(false);
+        }
+        // `/moved-N/...` is valid for a few requests after the Nth.
+        let moved = path.strip_prefix("/moved-").and_then(|rest| rest.split_once('/'));
+        let is_moved = moved.is_some();
+        if moved.is_some_and(|(number, _)| {
+            number.parse::<usize>().unwrap() + GOOD_FOR < self.count.load(Ordering::Relaxed)
+        }) {
+            assert!(!head.iter().any(|line| line.to_ascii_lowercase().starts_with("authorization")));
+            write!(out, "HTTP/1.1 403 Expired\r\nContent-Length: 0\r\n\r\n")?;
+            return Ok(true);
+        }
+        let Ok(content) =
+            fs::read(self.root.join(moved.map_or(path.trim_start_matches('/'), |(_, path)| path)))
         else {
             write!(out, "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n")?;
             return Ok(true);
@@ -158,8 +188,8 @@ impl Site {
         let number = if is_part { self.count.fetch_add(1, Ordering::Relaxed) } else { 0 };
         let (from, to) = range.unwrap_or((0, content.len().saturating_sub(1)));
         let body = content.get(from..=to.min(content.len().saturating_sub(1))).unwrap_or_default();
-        let told = format!("Content-Range: bytes {from}-{to}/{}\r\n", content.len());
-        let fault = if is_part && !is_moved { self.fault } else { Fault::None };
+        let range_header = format!("Content-Range: bytes {from}-{to}/{}\r\n", content.len());
+        let fault = if is_part && !is_moved { fault } else { Fault::None };
         let refuse = |mut out: &TcpStream, text: &str| write!(out, "HTTP/1.1 {text}\r\n\r\n").map(|()| true);
         match fault {
             Fault::Missing => return refuse(out, "404 Not Found\r\nContent-Length: 0"),
@@ -171,7 +201,12 @@ impl Site {
                 return refuse(out, &format!("416 No\r\nContent-Length: {}", content.len()));
             }
             Fault::Redirect => {
-                return refuse(out, &format!("307 There\r\nLocation: /moved{path}\r\nContent-Length: 0"));
+                let place = format!("/moved-{}{path}", usize::MAX / 2);
+                return refuse(out, &format!("307 There\r\nLocation: {place}\r\nContent-Length: 0"));
+            }
+            Fault::RedirectExpires => {
+                let place = format!("/moved-{number}{path}");
+                return refuse(out, &format!("307 There\r\nLocation: {place}\r\nContent-Length: 0"));
             }
             Fault::Stall => {
                 while !self.stop.load(Ordering::Relaxed) {
@@ -182,22 +217,22 @@ impl Site {
             Fault::Slow => std::thread::sleep(Duration::from_millis(30)),
             _ => {}
         }
-        let (status, told, mut body) = match fault {
+        let (status, range_header, mut body) = match fault {
             Fault::Whole => ("200 OK", String::new(), content.clone()),
-            Fault::PartAs200 => ("200 OK", told, body.to_vec()),
+            Fault::PartAs200 => ("200 OK", range_header, body.to_vec()),
             Fault::OtherRange => (
                 "206 Part",
                 format!("Content-Range: bytes 0-{}/{}\r\n", body.len(), content.len()),
                 body.to_vec(),
             ),
-            _ if is_part => ("206 Part", told, body.to_vec()),
+            _ if is_part => ("206 Part", range_header, body.to_vec()),
             _ => ("200 OK", String::new(), body.to_vec()),
         };
         let is_wrong = fault == Fault::WrongAlways || fault == Fault::WrongSometimes && number % 3 == 0;
         if is_wrong && let Some(byte) = body.last_mut() {
             *byte ^= 1;
         }
-        write!(out, "HTTP/1.1 {status}\r\nContent-Length: {}\r\n{told}\r\n", body.len())?;
+        write!(out, "HTTP/1.1 {status}\r\nContent-Length: {}\r\n{range_header}\r\n", body.len())?;
         if method == "HEAD" {
             return Ok(true);
         }

@@ -1,4 +1,4 @@
-//! Servers that others wrote, each started for one test on a port of its own, and ended when dropped.
+//! Third-party servers, each started for one test on its own port, and ended when dropped.
 
 use std::fs;
 use std::io::{Read as _, Write as _};
@@ -6,15 +6,15 @@ use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use crate::common::sandbox::Sandbox;
+use crate::common::test_home::TestHome;
 use crate::common::{project, run, skip, stdout, until};
 
-/// A port that nothing listens at.
+/// A port on which nothing listens.
 pub fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
-/// A server program, which can be killed and started again at the same address.
+/// A server program that can be killed and started again at the same address.
 pub struct Service {
     child: Option<Child>,
     program: PathBuf,
@@ -71,7 +71,7 @@ fn installed(name: &str) -> Option<PathBuf> {
     None
 }
 
-/// True if a program of the system is there.
+/// True if a program of the system exists.
 fn has(program: &str) -> bool {
     let found =
         ["/usr/bin", "/usr/sbin", "/usr/local/bin"].iter().any(|dir| Path::new(dir).join(program).exists());
@@ -81,7 +81,7 @@ fn has(program: &str) -> bool {
     found
 }
 
-/// What a registry demands.
+/// The login that a registry requires.
 pub enum Login<'t> {
     /// Nothing.
     None,
@@ -136,8 +136,8 @@ impl Registry {
     }
 
     /// The login `user`, `secret` in the docker configuration of a home.
-    pub fn log_in(&self, sandbox: &Sandbox) {
-        let docker = sandbox.user().join(".docker");
+    pub fn log_in(&self, test_home: &TestHome) {
+        let docker = test_home.user().join(".docker");
         fs::create_dir_all(&docker).unwrap();
         let config = format!(r#"{{"auths":{{"{}":{{"auth":"dXNlcjpzZWNyZXQ="}}}}}}"#, self.address());
         fs::write(docker.join("config.json"), config).unwrap();
@@ -150,10 +150,11 @@ pub enum S3 {
     Moto,
     S3sFs,
     Rclone,
+    S3rver,
 }
 
 /// One of them with the bucket `envs`, which every home in `homes` can use; `None` where it cannot be installed.
-pub fn s3(kind: S3, dir: &Path, homes: &[&Sandbox]) -> Option<Service> {
+pub fn s3(kind: S3, dir: &Path, homes: &[&TestHome]) -> Option<Service> {
     let port = free_port();
     let data = dir.join(format!("s3-{port}"));
     fs::create_dir_all(data.join("envs")).unwrap();
@@ -179,6 +180,10 @@ pub fn s3(kind: S3, dir: &Path, homes: &[&Sandbox]) -> Option<Service> {
             let args = ["serve", "s3", "--addr", &text, "--auth-key", "key,secret", data];
             Service::start(installed("rclone")?, &args, port, log)
         }
+        S3::S3rver => {
+            let args = ["-a", "127.0.0.1", "-p", &number, "-d", data, "--configure-bucket", "envs"];
+            Service::start(installed("s3rver")?, &args, port, log)
+        }
     };
     if matches!(kind, S3::Moto) {
         let mut stream = TcpStream::connect(&text).unwrap();
@@ -199,16 +204,26 @@ pub fn s3(kind: S3, dir: &Path, homes: &[&Sandbox]) -> Option<Service> {
             format!("[default]\nregion = us-east-1\nendpoint_url = http://{text}\n"),
         )
         .unwrap();
-        fs::write(
-            aws.join("credentials"),
-            "[default]\naws_access_key_id = key\naws_secret_access_key = secret\n",
-        )
-        .unwrap();
+        // s3rver knows only these.
+        let (key, secret) = if matches!(kind, S3::S3rver) { ("S3RVER", "S3RVER") } else { ("key", "secret") };
+        let text = format!("[default]\naws_access_key_id = {key}\naws_secret_access_key = {secret}\n");
+        fs::write(aws.join("credentials"), text).unwrap();
     }
     Some(service)
 }
 
-/// A certificate authority of the test's own, and a key with a certificate by it for 127.0.0.1: `ca.pem`, `key.pem`, `cert.pem` in `dir`.
+/// Azurite, Azure's own emulator of its storage, and its port.
+pub fn azurite(dir: &Path) -> Option<(Service, u16)> {
+    let port = free_port();
+    let data = dir.join(format!("azurite-{port}"));
+    let number = port.to_string();
+    let args = ["--blobHost", "127.0.0.1", "--blobPort", &number, "--location", data.to_str().unwrap()];
+    let args = [&args[..], &["--silent", "--disableTelemetry"]].concat();
+    Some((Service::start(installed("azurite")?, &args, port, dir.join(format!("azurite-{port}.log"))), port))
+}
+
+/// A certificate authority for one test, and a key with a certificate by it for 127.0.0.1: `ca.pem`, `key.pem`, `cert.pem` in
+/// `dir`.
 pub fn certificates(dir: &Path) {
     let openssl = |args: &str| run(Command::new("openssl").args(args.split(' ')).current_dir(dir));
     openssl(

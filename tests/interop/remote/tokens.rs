@@ -15,7 +15,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use super::listening::Listening;
 use super::services::certificates;
 
-/// How long a token lives, in seconds.
+/// The lifetime of a token, in seconds.
 pub const LIFE: u64 = 4;
 /// How much longer a registry accepts it, because clocks differ.
 const LEEWAY: u64 = 60;
@@ -48,7 +48,7 @@ impl Tokens {
         self.dir.join("cert.pem")
     }
 
-    /// The number of tokens that were given.
+    /// The number of tokens that were issued.
     pub fn given(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
@@ -63,7 +63,7 @@ fn answer(stream: &TcpStream, dir: &Path, given: &AtomicUsize) -> std::io::Resul
     let (status, body) = match is_user {
         true => {
             given.fetch_add(1, Ordering::Relaxed);
-            // It does not say how long the token lives: the client learns that from a refusal.
+            // The answer does not contain the lifetime: the client notices the expiry by a refusal.
             ("200 OK", format!(r#"{{"token":"{}"}}"#, token(&first, dir)))
         }
         false => ("401 Unauthorized", "{}".to_owned()),

@@ -7,8 +7,8 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::common::sandbox::Sandbox;
-use crate::common::{copy_program, is_root, json, project, run, skip, stdout};
+use crate::common::test_home::TestHome;
+use crate::common::{copy_program, is_root, json, project, run, said, skip, stdout};
 
 /// The spaces.
 pub const NAMES: [&str; 3] = ["one", "two", "three"];
@@ -16,7 +16,7 @@ pub const NAMES: [&str; 3] = ["one", "two", "three"];
 const RECORDED: &str = "h59acff1_493f813dad24d3t";
 
 pub struct World {
-    sandbox: Sandbox,
+    test_home: TestHome,
     /// Their hashes; the first tree contains 1, the second 2.
     pub catalogs: [String; 2],
     yamls: [PathBuf; 2],
@@ -62,17 +62,18 @@ impl World {
             skip("there is no setpriv");
             return None;
         }
-        let sandbox = Sandbox::new();
-        let yamls = [1, 2].map(|which| record(&sandbox, which));
-        let hash =
-            |yaml: &PathBuf| stdout(&sandbox.holofs_ok(&["hash", yaml.to_str().unwrap()])).trim().to_owned();
+        let test_home = TestHome::new();
+        let yamls = [1, 2].map(|which| record(&test_home, which));
+        let hash = |yaml: &PathBuf| {
+            stdout(&test_home.holofs_ok(&["hash", yaml.to_str().unwrap()])).trim().to_owned()
+        };
         let catalogs = [hash(&yamls[0]), hash(&yamls[1])];
         let fetched = Command::new(project().join("scripts/rcc")).arg("17").output().unwrap();
         let mut rcc = fetched.status.success().then(|| PathBuf::from(stdout(&fetched).trim()));
         let mut program = PathBuf::from(env!("CARGO_BIN_EXE_holofs"));
         if user.is_some() {
             // In a place that the user can reach.
-            let copies = sandbox.scratch();
+            let copies = test_home.scratch();
             copy_program(&program, copies.join("holofs"));
             program = copies.join("holofs");
             if let Some(official) = rcc.take() {
@@ -80,8 +81,9 @@ impl World {
                 rcc = Some(copies.join("rcc"));
             }
         }
-        let holder = user.map(|_| holder(&sandbox.scratch()));
-        let world = World { sandbox, catalogs, yamls, user, program, rcc, files: AtomicU64::new(0), holder };
+        let holder = user.map(|_| holder(&test_home.scratch()));
+        let world =
+            World { test_home, catalogs, yamls, user, program, rcc, files: AtomicU64::new(0), holder };
         world.give();
         world.quiet_rcc();
         Some(world)
@@ -90,7 +92,7 @@ impl World {
     /// Gives everything to the user.
     fn give(&self) {
         let Some(uid) = self.user else { return };
-        let top = self.sandbox.home().parent().unwrap();
+        let top = self.test_home.home().parent().unwrap();
         run(Command::new("chown").arg("-R").arg(format!("{uid}:{uid}")).arg(top));
         fs::set_permissions(top, fs::Permissions::from_mode(0o755)).unwrap();
     }
@@ -102,9 +104,14 @@ impl World {
         }
     }
 
+    /// True if the official RCC is available.
+    pub fn has_rcc(&self) -> bool {
+        self.rcc.is_some()
+    }
+
     fn as_user(&self, program: &Path) -> Command {
-        let Some(uid) = self.user else { return self.sandbox.command(program) };
-        let mut command = self.sandbox.command("nsenter");
+        let Some(uid) = self.user else { return self.test_home.command(program) };
+        let mut command = self.test_home.command("nsenter");
         let holder = self.holder.as_ref().map_or(0, Child::id);
         command.args(["--mount", "--target", &holder.to_string(), "--", "setpriv"]);
         command.args([format!("--reuid={uid}"), format!("--regid={uid}"), "--clear-groups".to_owned()]);
@@ -115,7 +122,7 @@ impl World {
     /// The program, not started yet.
     pub fn command(&self, wait: &str, words: &[&str]) -> Command {
         let mut command = self.as_user(&self.program);
-        command.args(["--wait", wait]).args(words).stdin(Stdio::null());
+        command.args(["-vv", "--wait", wait]).args(words).stdin(Stdio::null());
         command.stdout(Stdio::null()).stderr(Stdio::null()).current_dir("/");
         command
     }
@@ -130,8 +137,8 @@ impl World {
         if self.user.is_some() {
             return None;
         }
-        let mut command = self.sandbox.command("unshare");
-        command.arg("-m").arg(&self.program).args(["--wait", wait]).args(words).stdin(Stdio::null());
+        let mut command = self.test_home.command("unshare");
+        command.arg("-m").arg(&self.program).args(["-vv", "--wait", wait]).args(words).stdin(Stdio::null());
         Some(command.output().unwrap())
     }
 
@@ -148,7 +155,7 @@ impl World {
     /// A file that does not exist yet.
     pub fn scratch_file(&self) -> PathBuf {
         let number = self.files.fetch_add(1, Ordering::Relaxed);
-        let dir = self.sandbox.scratch().join("seen");
+        let dir = self.test_home.scratch().join("seen");
         if number == 0 {
             fs::create_dir_all(&dir).unwrap();
             fs::set_permissions(&dir, fs::Permissions::from_mode(0o777)).unwrap();
@@ -180,7 +187,7 @@ impl World {
 
     /// The processes of the program in this home.
     fn processes(&self) -> Vec<String> {
-        let home = format!("ROBOCORP_HOME={}\0", self.sandbox.home().display()).into_bytes();
+        let home = format!("ROBOCORP_HOME={}\0", self.test_home.home().display()).into_bytes();
         let pids =
             fs::read_dir("/proc").unwrap().filter_map(|entry| entry.ok()?.file_name().into_string().ok());
         let is_ours = |pid: &String| {
@@ -195,8 +202,16 @@ impl World {
     fn mounts(&self) -> Vec<String> {
         let namespace = self.holder.as_ref().map_or("self".to_owned(), |holder| holder.id().to_string());
         let table = fs::read_to_string(format!("/proc/{namespace}/mountinfo")).unwrap();
-        let holotree = self.sandbox.holotree().display().to_string();
+        let holotree = self.test_home.holotree().display().to_string();
         table.lines().filter(|line| line.contains(&holotree)).map(|line| format!("mount {line}")).collect()
+    }
+
+    /// What the program logged about each space, and what is in the holotree.
+    pub fn events(&self) -> String {
+        let logs = NAMES.map(|space| said(&self.holofs("20", &["logs", space])));
+        let tree =
+            Command::new("ls").args(["-la", "--time-style=full-iso"]).arg(self.test_home.holotree()).output();
+        format!("{}\n{}", logs.join("\n"), said(&tree.unwrap()))
     }
 
     /// What is left when all members are done, every space was unmounted and `gc` has run.
@@ -219,18 +234,18 @@ impl World {
         left.extend(self.mounts());
         // That of a shell stays as long as RCC keeps its own; that of a command killed before it had a lock stays for a minute, as does
         // a file that was being written.
-        let temps = names(&self.sandbox.home().join("temp"), "holofs-");
+        let temps = names(&self.test_home.home().join("temp"), "holofs-");
         left.extend(temps.into_iter().filter(|dir| Path::new(dir).join("lock").exists()));
-        left.extend(names(&self.sandbox.holotree(), ".holofs-trash"));
+        left.extend(names(&self.test_home.holotree(), ".holofs-trash"));
         let making =
-            names(&self.sandbox.holotree(), "").into_iter().filter(|name| name.ends_with("holofs-tmp"));
+            names(&self.test_home.holotree(), "").into_iter().filter(|name| name.ends_with("holofs-tmp"));
         left.extend(making);
-        for state in names(&self.sandbox.home().join("holofs/spaces"), "") {
+        for state in names(&self.test_home.home().join("holofs/spaces"), "") {
             left.extend(names(&Path::new(&state).join("leases"), ""));
             left.extend(names(Path::new(&state), "mount.json"));
         }
         if !gc.status.success() {
-            left.push(format!("gc: {}", crate::common::said(&gc)));
+            left.push(format!("gc: {}", said(&gc)));
         }
         left
     }
@@ -254,20 +269,20 @@ fn parent_of(pid: u64) -> Option<u64> {
 }
 
 /// Records a tree that names itself, under the hash of its own specification; returns its path.
-fn record(sandbox: &Sandbox, which: u32) -> PathBuf {
-    let yaml = sandbox.user().join(format!("v{which}.yaml"));
+fn record(test_home: &TestHome, which: u32) -> PathBuf {
+    let yaml = test_home.user().join(format!("v{which}.yaml"));
     let text = format!("channels:\n- conda-forge\ndependencies:\n- python=3.10.1{which}\n");
     fs::write(&yaml, text).unwrap();
-    let root = sandbox.holotree().join(RECORDED);
+    let root = test_home.holotree().join(RECORDED);
     fs::create_dir_all(root.join("bin")).unwrap();
-    let hashed = json(&sandbox.holofs_ok(&["hash", "--json", "--show-blueprint", yaml.to_str().unwrap()]));
+    let hashed = json(&test_home.holofs_ok(&["hash", "--json", "--show-blueprint", yaml.to_str().unwrap()]));
     let identity = root.join("identity.yaml");
     fs::write(&identity, hashed["blueprint"].as_str().unwrap()).unwrap();
     for name in ["stamp".to_owned()].into_iter().chain((0..30).map(|number| format!("m{number}"))) {
         fs::write(root.join(name), format!("{which}\n")).unwrap();
     }
     fs::write(root.join("bin/where"), format!("{}\n", root.display())).unwrap();
-    sandbox.holofs_ok(&["record", root.to_str().unwrap(), "--blueprint", identity.to_str().unwrap()]);
+    test_home.holofs_ok(&["record", root.to_str().unwrap(), "--blueprint", identity.to_str().unwrap()]);
     fs::remove_dir_all(&root).unwrap();
     yaml
 }

@@ -20,7 +20,7 @@ use super::bare::{CALLER, LABEL, file_entry};
 use super::tree::{DIR_MODE, IDENTITY};
 use crate::common::soak::amount;
 
-/// Names that stay, of the catalog and created. Other names in the directory come and go.
+/// Permanent names, from the catalog and created. Other names in the directory are created and removed.
 const KEPT: usize = 1250;
 const WRITERS: usize = 8;
 /// The number of entries that fit in a reply.
@@ -82,7 +82,7 @@ fn list(vfs: &Vfs, dir: Ino) -> BTreeMap<String, u64> {
         assert!(*last > offset, "an offset goes back from {offset} to {last}");
         offset = *last;
         for (name, next) in piece.0 {
-            assert_eq!(all.insert(name.clone(), next), None, "{name} is told twice");
+            assert_eq!(all.insert(name.clone(), next), None, "{name} is listed twice");
         }
     }
 }
@@ -145,7 +145,7 @@ fn readdir_in_pieces_is_right_while_eight_threads_change_the_directory() {
                             })
                             .collect();
                         assert!(strange.is_empty(), "{strange:?}");
-                        assert_eq!(kept(all), before, "what nobody touched was told otherwise");
+                        assert_eq!(kept(all), before, "an unchanged entry was listed differently");
                     }
                 })
             })
@@ -193,18 +193,22 @@ fn readdir_ends_while_each_listed_name_is_renamed_and_copied() {
         vfs.rename(dir, from.as_bytes(), dir, to.as_bytes(), RenameMode::Replace).unwrap();
     };
     // A name of the catalog has no offset except that of the name, so a renamed file may appear again under its new name.
-    let told = list_and(&vfs, dir, |name| {
+    let entries_seen = list_and(&vfs, dir, |name| {
         rename(name, &format!("{name}-renamed"));
         made(&format!("{name}-copy"));
     });
     let own = |name: &&String| name.starts_with("created-") && !name.contains("copy");
-    assert_eq!(told.keys().filter(own).count(), KEPT, "each of ours is told once, under one of its names");
-    assert!(told.values().all(|&times| times == 1));
+    assert_eq!(
+        entries_seen.keys().filter(own).count(),
+        KEPT,
+        "each of ours is listed once, under one of its names"
+    );
+    assert!(entries_seen.values().all(|&times| times == 1));
 
     // Another thread renames the same 20 files over and over: permanent names appear once, and so do renamed ones.
     let (mut round, mut seen) = (0, 0);
     let all = list(&vfs, dir).len();
-    let told = list_and(&vfs, dir, |_| {
+    let entries_seen = list_and(&vfs, dir, |_| {
         seen += 1;
         if seen % 50 != 0 {
             return;
@@ -217,5 +221,5 @@ fn readdir_ends_while_each_listed_name_is_renamed_and_copied() {
         }
         round += 1;
     });
-    assert_eq!(told.values().sum::<usize>(), all);
+    assert_eq!(entries_seen.values().sum::<usize>(), all);
 }

@@ -17,14 +17,14 @@ use super::ops::Op;
 use super::tree::{DIRS, ELOOP, FILES, IDENTITY, join};
 use super::{Seen, World};
 use crate::common::mounted::{kill, kill_mount, server_of};
-use crate::common::sandbox::Sandbox;
+use crate::common::test_home::TestHome;
 use crate::common::{json, text_field};
 
 const SPACE: &str = "model";
 
-/// A live mount in a private home, which removes everything in the end.
+/// A live mount in a private home; everything is removed in the end.
 pub struct Mounted {
-    sandbox: Sandbox,
+    test_home: TestHome,
     catalog: String,
     root: PathBuf,
     pid: u32,
@@ -34,8 +34,8 @@ pub struct Mounted {
 impl Mounted {
     /// The space of the catalog, without changes.
     pub fn new() -> Mounted {
-        let sandbox = Sandbox::new();
-        let stage = sandbox.holotree().join(IDENTITY);
+        let test_home = TestHome::new();
+        let stage = test_home.holotree().join(IDENTITY);
         fs::create_dir(&stage).unwrap();
         for dir in DIRS {
             fs::create_dir(stage.join(dir)).unwrap();
@@ -44,11 +44,11 @@ impl Mounted {
             fs::write(stage.join(path), content).unwrap();
             fs::set_permissions(stage.join(path), Permissions::from_mode(mode.into())).unwrap();
         }
-        let blueprint = sandbox.scratch().join("conda.yaml");
+        let blueprint = test_home.scratch().join("conda.yaml");
         fs::write(&blueprint, "channels: []\n").unwrap();
-        let catalog = sandbox.record(&stage, &blueprint);
+        let catalog = test_home.record(&stage, &blueprint);
         fs::remove_dir_all(stage).unwrap();
-        let mut mounted = Mounted { sandbox, catalog, root: PathBuf::new(), pid: 0, mounts: 0 };
+        let mut mounted = Mounted { test_home, catalog, root: PathBuf::new(), pid: 0, mounts: 0 };
         mounted.mount();
         mounted
     }
@@ -57,7 +57,7 @@ impl Mounted {
     fn mount(&mut self) {
         let io = ["passthrough", "no-open"][self.mounts % 2];
         self.mounts += 1;
-        let report = json(&self.sandbox.holofs_ok(&["mount", &self.catalog, SPACE, "--io", io, "--json"]));
+        let report = json(&self.test_home.holofs_ok(&["mount", &self.catalog, SPACE, "--io", io, "--json"]));
         self.root = PathBuf::from(text_field(&report, "path"));
         self.pid = u32::try_from(report["pid"].as_u64().unwrap()).unwrap();
     }
@@ -149,7 +149,7 @@ impl Mounted {
                 File::open(self.at(path))?.sync_all()
             }
             Op::Restart => {
-                self.sandbox.holofs_ok(&["unmount", SPACE]);
+                self.test_home.holofs_ok(&["unmount", SPACE]);
                 self.mount();
                 Ok(())
             }
@@ -275,6 +275,6 @@ impl World for Mounted {
 
 impl Drop for Mounted {
     fn drop(&mut self) {
-        self.sandbox.holofs(&["unmount", SPACE]);
+        self.test_home.holofs(&["unmount", SPACE]);
     }
 }

@@ -3,9 +3,12 @@
 //!
 //! A cut is the disk below a file system at one moment, while the space is in use: data that the kernel has not written yet is lost.
 
-#![allow(clippy::print_stderr, reason = "a seed is told, so that a failure can be seen again")]
+#![allow(clippy::print_stderr, reason = "prints the seed, so that a failure can be repeated")]
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
@@ -13,7 +16,9 @@ use std::time::Duration;
 use super::bare::Bare;
 use super::ops::Op;
 use super::{Seen, World};
+use crate::common::caching_disk::CachingDisk;
 use crate::common::loop_fs::{Image, LoopFs};
+use crate::common::random::Random;
 use crate::common::soak::amount;
 use crate::common::{is_root, skip};
 
@@ -35,7 +40,7 @@ impl Machine<'_> {
 
     /// Forces what the underlying file system writes after some seconds anyway, by syncing another file.
     fn sync_another_file(&self) {
-        std::fs::File::create(self.disk.path().join("another")).unwrap().sync_all().unwrap();
+        File::create(self.disk.path().join("another")).unwrap().sync_all().unwrap();
     }
 }
 
@@ -46,7 +51,7 @@ fn boot<T>(image: Image, look: impl FnOnce(&mut Bare) -> T) -> T {
     look(&mut space)
 }
 
-/// The visible state after the power failed when `run` was done.
+/// The visible state after a power cut that follows `run`.
 fn each_cut(run: impl Fn(&mut Machine<'_>), look: impl Fn(BTreeMap<String, Seen>)) {
     if !is_root() {
         return skip("a disk of its own needs root");
@@ -75,7 +80,7 @@ fn rename(from: &str, to: &str) -> Op {
     Op::Rename(from.to_owned(), to.to_owned())
 }
 
-/// A file with this content, with everything about it durable.
+/// A file with this content, completely durable.
 fn durable(machine: &mut Machine<'_>, path: &str, content: &[u8]) {
     machine.run(&create(path, content));
     machine.run(&[sync(path), sync("")]);
@@ -145,7 +150,7 @@ fn what_was_synced_is_there_after_a_power_cut() {
 /// Names that are replaced, removed and renamed, and the version of the content of each.
 type Versions = BTreeMap<String, u64>;
 
-/// Content that a file has in that version only.
+/// The content of a file in this version, which no other version has.
 fn content(version: u64) -> Vec<u8> {
     let len = 20 + usize::try_from(version * 977 % 30_000).unwrap();
     format!("version {version} ").into_bytes().into_iter().cycle().take(len).collect()
@@ -163,18 +168,11 @@ struct Writer<'a, 'b> {
     machine: &'a mut Machine<'b>,
     history: &'a History,
     state: Versions,
-    random: u64,
+    random: Random,
 }
 
 impl Writer<'_, '_> {
-    fn below(&mut self, end: u64) -> u64 {
-        self.random ^= self.random << 13;
-        self.random ^= self.random >> 7;
-        self.random ^= self.random << 17;
-        self.random % end
-    }
-
-    /// Performs the operation that leads to `state`. It may be on the disk before it returns.
+    /// Performs the operation that leads to `state`. Its effect may be on the disk before it returns.
     fn change(&mut self, op: Op, change: impl FnOnce(&mut Versions)) {
         change(&mut self.state);
         self.history.states.lock().unwrap().push(self.state.clone());
@@ -188,11 +186,11 @@ impl Writer<'_, '_> {
     }
 
     fn step(&mut self, version: u64) {
-        let name = format!("file-{}", self.below(6));
-        match self.below(8) {
+        let name = format!("file-{}", self.random.below(6));
+        match self.random.below(8) {
             0..=3 => {
                 self.machine.run(&create("temporary", &content(version)));
-                if self.below(2) == 0 {
+                if self.random.below(2) == 0 {
                     self.sync("temporary");
                 }
                 self.change(rename("temporary", &name), |state| {
@@ -207,7 +205,7 @@ impl Writer<'_, '_> {
                 }
             }
             5 => {
-                let to = format!("file-{}", self.below(6));
+                let to = format!("file-{}", self.random.below(6));
                 if let Some(&moved) = self.state.get(&name).filter(|_| name != to) {
                     self.change(rename(&name, &to), |state| {
                         state.remove(&name);
@@ -230,7 +228,7 @@ fn images(disk: &LoopFs, count: usize, seed: u64) -> (Vec<(Image, usize, usize)>
             let cut = |at: usize| {
                 std::thread::sleep(Duration::from_micros(at as u64 * 7919 % 40_000));
                 let first = history.durable.load(Ordering::SeqCst);
-                let image = disk.image();
+                let image = disk.cut(seed.wrapping_mul(31) + at as u64);
                 (image, first, history.states.lock().unwrap().len() - 1)
             };
             let images: Vec<_> = (0..count).map(cut).collect();
@@ -240,8 +238,12 @@ fn images(disk: &LoopFs, count: usize, seed: u64) -> (Vec<(Image, usize, usize)>
         let mut machine = Machine { space: Bare::at(&disk.path()), disk };
         // The first states need an existing space.
         durable(&mut machine, "first", b"");
-        let mut writer =
-            Writer { machine: &mut machine, history: &history, state: Versions::new(), random: seed };
+        let mut writer = Writer {
+            machine: &mut machine,
+            history: &history,
+            state: Versions::new(),
+            random: Random::new(seed),
+        };
         let mut version = 0;
         while !history.over.load(Ordering::SeqCst) {
             version += 1;
@@ -262,24 +264,24 @@ fn versions(space: &mut Bare) -> Versions {
     };
     files
         .map(|(path, seen)| {
-            let told = || format!("{path} is broken: {} bytes", seen.content.len());
-            let found = version(&seen.content).unwrap_or_else(|| panic!("{}", told()));
+            let describe = || format!("{path} is broken: {} bytes", seen.content.len());
+            let found = version(&seen.content).unwrap_or_else(|| panic!("{}", describe()));
             (path, found)
         })
         .collect()
 }
 
-#[test]
-fn power_cut_at_any_moment_leaves_a_space_as_after_some_operation() {
+/// Cuts the power of disks that `make` makes, at moments during use.
+fn cut_at_any_moment(make: impl Fn(&'static str, u64, &Path) -> Option<LoopFs>, images_each: (usize, usize)) {
     if !is_root() {
         return skip("a disk of its own needs root");
     }
     for round in 0..amount(1, 20) {
         for (kind, megabytes) in DISKS {
             let Some(shelf) = LoopFs::new("xfs", 3000) else { return };
-            let Some(disk) = LoopFs::in_dir(kind, megabytes, &shelf.path()) else { continue };
+            let Some(disk) = make(kind, megabytes, &shelf.path()) else { continue };
             let seed = 0x5eed_0000_0000_0001 + round;
-            let (images, states) = images(&disk, amount(12, 18), seed);
+            let (images, states) = images(&disk, amount(images_each.0, images_each.1), seed);
             drop(disk);
             let count = images.len();
             for (at, (image, first, last)) in images.into_iter().enumerate() {
@@ -292,4 +294,40 @@ fn power_cut_at_any_moment_leaves_a_space_as_after_some_operation() {
             eprintln!("{kind}, seed {seed:#x}: {count} images of {} states", states.len());
         }
     }
+}
+
+#[test]
+fn power_cut_at_any_moment_leaves_a_space_as_after_some_operation() {
+    cut_at_any_moment(LoopFs::in_dir, (12, 18));
+}
+
+#[test]
+fn power_cut_that_loses_what_the_disk_did_not_flush_leaves_a_space_as_after_some_operation() {
+    cut_at_any_moment(LoopFs::caching, (4, 18));
+}
+
+#[test]
+fn power_cut_of_a_caching_disk_leaves_what_was_flushed_and_only_some_of_the_rest() {
+    const SECTOR: usize = 4096;
+    if !is_root() {
+        return skip("a disk of its own needs root");
+    }
+    let Some(shelf) = LoopFs::new("xfs", 400) else { return };
+    let (image, cut) = (shelf.path().join("image"), shelf.path().join("cut"));
+    File::create(&image).unwrap().set_len(8 << 20).unwrap();
+    let disk = CachingDisk::new(&image, &shelf.path());
+    let file = File::options().write(true).open(disk.path()).unwrap();
+    file.write_all_at(&[1; 2 * SECTOR], 0).unwrap();
+    file.sync_all().unwrap();
+    (0..64).for_each(|block| file.write_all_at(&[2; SECTOR], block * SECTOR as u64).unwrap());
+    let mut counts = BTreeSet::new();
+    for luck in 0..8 {
+        disk.cut(&cut, luck);
+        let found = fs::read(&cut).unwrap();
+        assert!(found[..2 * SECTOR].iter().all(|&byte| byte == 1 || byte == 2), "{luck}");
+        assert!(found[2 * SECTOR..].iter().all(|&byte| byte == 0 || byte == 2), "{luck}");
+        counts.insert(found.iter().filter(|&&byte| byte == 2).count() / SECTOR);
+        fs::remove_file(&cut).unwrap();
+    }
+    assert!(counts.contains(&0) && counts.len() > 4 && !counts.contains(&64), "{counts:?}");
 }

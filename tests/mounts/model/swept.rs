@@ -93,7 +93,7 @@ type Step = (String, usize, &'static [&'static str]);
 
 /// Performs `op` in a thread under strace with `args`; returns the result.
 fn watched(world: &mut Bare, op: &Op, log: &std::path::Path, args: &[&str]) -> Result<(), i32> {
-    let (tell, told) = mpsc::channel();
+    let (tell, receiver) = mpsc::channel();
     let (go, may_go) = mpsc::channel::<()>();
     let (mut strace, answer) = std::thread::scope(|scope| {
         let worker = scope.spawn(move || {
@@ -102,7 +102,7 @@ fn watched(world: &mut Bare, op: &Op, log: &std::path::Path, args: &[&str]) -> R
             may_go.recv().unwrap();
             world.apply(op)
         });
-        let strace = attached(&told.recv().unwrap(), log, args);
+        let strace = attached(&receiver.recv().unwrap(), log, args);
         go.send(()).unwrap();
         (strace, worker.join().unwrap())
     });

@@ -2,7 +2,7 @@
 //! gets the right result, open files keep working, and nothing is left over.
 //!
 //! The test holds the device, like a supervisor; the servers are this same program, started for the test `server`.
-#![allow(clippy::print_stderr, reason = "numbers are told")]
+#![allow(clippy::print_stderr, reason = "prints numbers")]
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Seek, Write};
@@ -76,7 +76,7 @@ impl Held {
     fn end(&mut self) {
         mount::detach(&self.space(), self.id).unwrap();
         let started = Instant::now();
-        // Nothing is open, so the connection ends, and then the server.
+        // Nothing is open, so the connection ends, and then the server ends.
         while self.server.try_wait().unwrap().is_none() {
             assert!(started.elapsed() < Duration::from_secs(20), "the server outlives its mount");
             std::thread::sleep(Duration::from_millis(5));
@@ -126,38 +126,38 @@ fn server() {
 
 /// Performs all operations on names and checks the results until it is time to stop; returns the number of rounds.
 fn work(dir: &Path, stop: &AtomicBool) -> usize {
-    let told = |what: &str, round: usize, done: io::Result<()>| {
+    let check = |what: &str, round: usize, done: io::Result<()>| {
         done.unwrap_or_else(|error| panic!("{} round {round}: {what}: {error}", dir.display()));
     };
-    told("mkdir", 0, fs::create_dir(dir));
+    check("mkdir", 0, fs::create_dir(dir));
     let mut log = OpenOptions::new().append(true).create_new(true).open(dir.join("log")).unwrap();
     let mut round = 0;
     while !stop.load(Ordering::Relaxed) {
         let at = dir.join(round.to_string());
         let path = |name: &str| at.join(name);
-        let told = |what: &str, done: io::Result<()>| told(what, round, done);
-        told("mkdir", fs::create_dir(&at));
-        told("append", writeln!(log, "{round}"));
+        let check = |what: &str, done: io::Result<()>| check(what, round, done);
+        check("mkdir", fs::create_dir(&at));
+        check("append", writeln!(log, "{round}"));
         let mut file = OpenOptions::new().read(true).write(true).create_new(true).open(path("f")).unwrap();
-        told("write", file.write_all(&[b'x'; 5000]));
-        told("rename", fs::rename(path("f"), path("g")));
-        told("link", fs::hard_link(path("g"), path("h")));
-        told("symlink", symlink("nowhere", path("s")));
+        check("write", file.write_all(&[b'x'; 5000]));
+        check("rename", fs::rename(path("f"), path("g")));
+        check("link", fs::hard_link(path("g"), path("h")));
+        check("symlink", symlink("nowhere", path("s")));
         let set = rustix::fs::setxattr(path("h"), "user.a", b"1", XattrFlags::CREATE);
-        told("setxattr", set.map_err(io::Error::from));
-        told("removexattr", rustix::fs::removexattr(path("h"), "user.a").map_err(io::Error::from));
+        check("setxattr", set.map_err(io::Error::from));
+        check("removexattr", rustix::fs::removexattr(path("h"), "user.a").map_err(io::Error::from));
         let exchanged = renameat_with(CWD, path("g"), CWD, path("s"), RenameFlags::EXCHANGE);
-        told("exchange", exchanged.map_err(io::Error::from));
+        check("exchange", exchanged.map_err(io::Error::from));
         assert!(fs::symlink_metadata(path("g")).unwrap().is_symlink(), "exchanged twice");
         for name in ["g", "s", "h"] {
-            told("unlink", fs::remove_file(path(name)));
+            check("unlink", fs::remove_file(path(name)));
         }
-        told("rmdir", fs::remove_dir(&at));
-        // It has no name any more, but keeps working.
-        told("write to an unlinked file", file.write_all_at(b"still here", 4000));
+        check("rmdir", fs::remove_dir(&at));
+        // It has no name any more, but still works.
+        check("write to an unlinked file", file.write_all_at(b"still here", 4000));
         let mut found = Vec::new();
         file.rewind().unwrap();
-        told("read an unlinked file", file.read_to_end(&mut found).map(drop));
+        check("read an unlinked file", file.read_to_end(&mut found).map(drop));
         assert!(found.len() == 5000 && found[4000..4010] == *b"still here");
         round += 1;
     }

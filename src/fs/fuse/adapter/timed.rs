@@ -1,12 +1,12 @@
 //! A request from receipt to answer: counted at once, timed when it ends.
 
 use std::ffi::OsStr;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use fuser::{Errno, INodeNo, ReplyXattr, Request};
 
 use crate::fs::fuse::requests::Opcode;
-use crate::fs::fuse::trace::{Event, MISS, PRIMED};
+use crate::fs::fuse::trace::{Event, MISS, PRIMED, Wanted};
 use crate::fs::fuse::{Telemetry, convert};
 use crate::store::index::Ino;
 use crate::store::observe::{Counter, Observer as _, origin};
@@ -14,6 +14,9 @@ use crate::sys::process::this_process::effective_uid;
 
 use super::Adapter;
 use super::reply::sized;
+
+/// How long the last page of a trace waits for requests in progress: much longer than from an answer until it is recorded.
+const SETTLED: Duration = Duration::from_millis(100);
 
 /// A request in progress; it ends when this is dropped.
 pub(super) struct Timed<'a> {
@@ -92,17 +95,19 @@ impl Adapter {
         timed
     }
 
-    /// Replies with the trace since `cursor`, only to the user who mounted this and root.
-    pub(super) fn page(&self, req: &Request, cursor: Option<u64>, size: u32, reply: ReplyXattr) {
-        let is_allowed = [0, effective_uid()].contains(&convert::caller(req).uid);
-        match is_allowed {
-            true => sized(&self.telemetry.trace.page(cursor), size, reply),
-            false => reply.error(Errno::EPERM),
+    /// Replies with a page of the trace, only to the user who mounted this and root.
+    pub(super) fn page(&self, req: &Request, wanted: Wanted, size: u32, reply: ReplyXattr) {
+        if ![0, effective_uid()].contains(&convert::caller(req).uid) {
+            return reply.error(Errno::EPERM);
         }
+        if let Wanted::Last(_) = wanted {
+            self.telemetry.gate.wait_for_others(SETTLED);
+        }
+        sized(&self.telemetry.trace.page(wanted.cursor()), size, reply);
     }
 }
 
-/// The cursor in the name of an attribute that requests a page of the trace.
-pub(super) fn cursor(name: &OsStr) -> Option<Option<u64>> {
-    crate::fs::fuse::trace::cursor(name.to_str()?)
+/// The page of the trace that an attribute's name requests.
+pub(super) fn wanted(name: &OsStr) -> Option<Wanted> {
+    Wanted::parse(name.to_str()?)
 }

@@ -1,4 +1,4 @@
-//! Copy-up.
+//! Tests of copy-up.
 
 use super::*;
 

@@ -1,4 +1,4 @@
-//! State that belongs to others, is damaged, or has another format.
+//! State that is damaged, or has another catalog or format; and access to it by others.
 
 use super::*;
 use crate::error::Failure;
@@ -10,7 +10,7 @@ fn refused(space: &Space) -> UpperError {
     }
 }
 
-/// A space with a file and a whiteout, closed cleanly.
+/// A space with a file, closed cleanly.
 fn written() -> Space {
     let space = Space::new();
     let upper = space.open();
@@ -98,8 +98,8 @@ fn a_lost_log_is_found_out_when_only_rows_were_written() {
     for access in [Access::ReadOnly, Access::Writable, Access::Writable] {
         let error = crashed.try_open(&Options { access, ..OPTIONS }).err().unwrap();
         assert!(matches!(error, UpperError::Damaged { .. }), "{error}");
-        let told = error.to_string();
-        assert!(told.contains("state.db-wal") && told.contains("state.db.open"), "{told}");
+        let text = error.to_string();
+        assert!(text.contains("state.db-wal") && text.contains("state.db.open"), "{text}");
         assert_eq!(crashed.bytes().len(), 1, "bytes were touched");
     }
     // Following the hint in the message works: the older state is back.

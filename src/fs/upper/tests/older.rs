@@ -17,7 +17,7 @@ fn open(space: &Space, catalog: &Digest, access: Access) -> Upper {
 }
 
 fn found(upper: &Upper, dir: Ino, text: &str) -> Ino {
-    present(upper, dir, text).unwrap_or_else(|| panic!("{text} is not there"))
+    present(upper, dir, text).unwrap_or_else(|| panic!("{text} is missing"))
 }
 
 fn assert_as_left(upper: &Upper, note: &str, more: bool) {
@@ -101,11 +101,44 @@ fn what_was_done_and_not_answered_is_known_to_who_takes_over() {
     let again = space.crashed();
     let taken_over = open(&again, &catalog, Access::TakenOver);
     let known = [40, 42, 44].map(|request| taken_over.was_done(request));
-    assert_eq!(known, [false, true, true], "a thread answers before it goes on");
-    in_request(46, || create(&taken_over, Ino::ROOT, "fourth", b""));
+    assert_eq!(known, [false, true, true], "a directory is locked until the answer");
+    in_request(46, || create(&taken_over, Ino(3), "fourth", b""));
     let last = open(&again.crashed(), &catalog, Access::TakenOver);
     assert_eq!([42, 44, 46].map(|request| last.was_done(request)), [true; 3]);
     // Another mount is another connection, with request numbers from the start.
     drop(open(&again, &catalog, Access::Outliving));
     assert!(!open(&again, &catalog, Access::TakenOver).was_done(46));
+}
+
+#[test]
+fn changes_of_no_directory_are_known_to_who_takes_over() {
+    let (space, catalog) = older("ended");
+    let upper = open(&space, &catalog, Access::Outliving);
+    let file = create(&upper, Ino::ROOT, "file", b"");
+    let change = |request| {
+        in_request(request, || {
+            let mut transaction = upper.begin(&[file]);
+            let mut inode = transaction.inode(file).unwrap();
+            inode.xattrs.set(b"user.number", &[request as u8]);
+            transaction.put(file, inode);
+            transaction.commit().unwrap();
+        });
+    };
+    change(40);
+    std::thread::scope(|scope| scope.spawn(|| change(42)).join().unwrap());
+    change(44);
+    let taken_over = open(&space.crashed(), &catalog, Access::TakenOver);
+    let known = [40, 42, 44].map(|request| taken_over.was_done(request));
+    assert_eq!(known, [false, true, true], "a thread answers before it goes on");
+}
+
+#[test]
+fn a_directory_does_not_show_the_request_that_changed_it() {
+    let (space, catalog) = older("ended");
+    let upper = open(&space, &catalog, Access::Outliving);
+    in_request(40, || create(&upper, Ino::ROOT, "new", b""));
+    let before = upper.inode(Ino::ROOT).unwrap();
+    for access in [Access::ReadOnly, Access::TakenOver, Access::Writable] {
+        assert_eq!(open(&space.crashed(), &catalog, access).inode(Ino::ROOT).unwrap(), before);
+    }
 }

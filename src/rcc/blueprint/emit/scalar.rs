@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use crate::rcc::yaml::is_text;
 
-/// The column after which the next single blank becomes a line break.
+/// The column after which the next single space becomes a line break.
 const WIDTH: usize = 80;
 
 /// The text, written from `column` on; continuation lines are indented by `indent`. `None` if the line breaks are not certain.
@@ -50,7 +50,7 @@ impl Writer {
         self.column = self.indent;
     }
 
-    /// Text without line breaks, folded at single blanks except those at the positions in `never`.
+    /// Text without line breaks, folded at single spaces except those at the positions in `never`.
     fn flow(&mut self, text: &str, never: &[usize], put: fn(&mut Writer, char)) {
         let mut after_blank = false;
         for (at, c) in text.char_indices() {

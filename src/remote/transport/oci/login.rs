@@ -51,12 +51,20 @@ pub struct Logins {
     shown: String,
     patience: Patience,
     known: Mutex<HashMap<Right, (String, Instant)>>,
+    /// Held while a login is obtained: parallel requests need only one.
+    obtaining: Mutex<()>,
 }
 
 impl Logins {
     /// No login is known yet.
     pub fn new(registry: Url, shown: String, access: &Access) -> Logins {
-        Logins { registry, shown, patience: access.patience, known: Mutex::default() }
+        Logins {
+            registry,
+            shown,
+            patience: access.patience,
+            known: Mutex::default(),
+            obtaining: Mutex::default(),
+        }
     }
 
     /// The header value that worked for the last request of this kind.
@@ -65,14 +73,20 @@ impl Logins {
         known.get(&right).filter(|(_, until)| *until > Instant::now()).map(|(value, _)| value.clone())
     }
 
-    /// The header value that answers `challenge`; `None` if it cannot be answered.
+    /// The header value that answers `challenge` to a request with the login `refused`; `None` if it cannot be answered.
     pub fn answer(
         &self,
         client: &Client,
         challenge: &str,
         repository: &str,
         right: Right,
+        refused: Option<&str>,
     ) -> Result<Option<String>, RemoteError> {
+        let _one = self.obtaining.lock().unwrap_or_else(PoisonError::into_inner);
+        // Another request may have obtained one meanwhile.
+        if let Some(known) = self.known(repository, right).filter(|known| refused != Some(known.as_str())) {
+            return Ok(Some(known));
+        }
         let (scheme, parameters) = challenge.split_once(' ').unwrap_or((challenge, ""));
         let login = self.login()?;
         let found = match scheme.to_ascii_lowercase().as_str() {
@@ -82,7 +96,7 @@ impl Logins {
                 }
                 DockerCredential::IdentityToken(_) => None,
             }),
-            "bearer" => Some(self.token(client, &parse(parameters), login, repository, right)?),
+            "bearer" => Some(self.token(client, &challenge_in(parameters), login, repository, right)?),
             _ => None,
         };
         let Some((value, life)) = found else { return Ok(None) };
@@ -166,14 +180,15 @@ impl Logins {
         let call = Call { doing: "Reading", what: "a token", method, url, headers, body, patience };
         let answer = client.send(&call)?;
         match answer.status {
-            200 => read_token(&client.read(&call, answer, MAX_ANSWER)?)
+            200 => token_in(&client.read(&call, answer, MAX_ANSWER)?)
                 .ok_or_else(|| failed("the token server sends no token")),
             _ => Err(client.refusal(&call, answer)),
         }
     }
 }
 
-fn read_token(bytes: &[u8]) -> Option<(String, Duration)> {
+/// The value of `Authorization` in the answer of a token server, and how long it is used.
+pub fn token_in(bytes: &[u8]) -> Option<(String, Duration)> {
     #[derive(Deserialize)]
     struct Token {
         token: Option<String>,
@@ -188,7 +203,7 @@ fn read_token(bytes: &[u8]) -> Option<(String, Duration)> {
 }
 
 /// `a="b",c="d,e"` as a map.
-fn parse(parameters: &str) -> HashMap<String, String> {
+pub fn challenge_in(parameters: &str) -> HashMap<String, String> {
     let mut found = HashMap::new();
     let mut rest = parameters;
     while let Some((key, after)) = rest.split_once('=') {
@@ -209,18 +224,19 @@ mod tests {
 
     #[test]
     fn challenges_are_read() {
-        let found =
-            parse(r#"realm="https://auth.x/token",service="x", scope="repository:a:pull,push",error=denied"#);
+        let found = challenge_in(
+            r#"realm="https://auth.x/token",service="x", scope="repository:a:pull,push",error=denied"#,
+        );
         assert_eq!(found["realm"], "https://auth.x/token");
         assert_eq!(found["scope"], "repository:a:pull,push");
         assert_eq!(found["error"], "denied");
-        assert_eq!(parse("").len(), 0);
-        assert_eq!(parse(r#"a="b"#)["a"], "b");
+        assert_eq!(challenge_in("").len(), 0);
+        assert_eq!(challenge_in(r#"a="b"#)["a"], "b");
     }
 
     #[test]
     fn tokens_are_used_a_little_shorter_than_they_live() {
-        let read = |text: &str| read_token(text.as_bytes());
+        let read = |text: &str| token_in(text.as_bytes());
         assert_eq!(
             read(r#"{"token":"t","expires_in":4}"#),
             Some(("Bearer t".to_owned(), Duration::from_millis(3200)))

@@ -88,7 +88,7 @@ pub fn reference_in(bytes: &[u8]) -> Result<String, ReferenceError> {
     let mut manifest: Manifest = serde_json::from_slice(bytes).map_err(ReferenceError::Json)?;
     let missing = || {
         ReferenceError::Json(serde::de::Error::custom(
-            "the manifest has no reference: it is something else's",
+            "the manifest has no reference: it is not an environment",
         ))
     };
     manifest.annotations.remove(ANNOTATION).ok_or_else(missing)

@@ -11,7 +11,7 @@ use url::Url;
 
 use crate::remote::error::RemoteError;
 use crate::remote::transport::http::{Call, Client};
-use crate::remote::transport::{Access, Patience};
+use crate::remote::transport::{Access, Patience, ini};
 
 /// The minimum interval between two lookups of keys.
 const NOT_SOONER: Duration = Duration::from_secs(30);
@@ -114,7 +114,7 @@ pub fn profile_setting(access: &Access, name: &str) -> Option<String> {
     let file = |variable: &str, name: &str| {
         var(variable).map(PathBuf::from).or_else(|| Some(home.as_ref()?.join(".aws").join(name)))
     };
-    let read = |path: Option<PathBuf>, section: &str| setting_in(&read_text(&path?)?, section, name);
+    let read = |path: Option<PathBuf>, section: &str| ini::setting(&read_text(&path?)?, section, name);
     let section = if profile == "default" { profile.clone() } else { format!("profile {profile}") };
     read(file("AWS_SHARED_CREDENTIALS_FILE", "credentials"), &profile)
         .or_else(|| read(file("AWS_CONFIG_FILE", "config"), &section))
@@ -122,21 +122,6 @@ pub fn profile_setting(access: &Access, name: &str) -> Option<String> {
 
 fn read_text(path: &Path) -> Option<String> {
     std::fs::read_to_string(path).ok()
-}
-
-fn setting_in(text: &str, section: &str, name: &str) -> Option<String> {
-    let mut inside = false;
-    for line in text.lines().map(str::trim) {
-        if let Some(head) = line.strip_prefix('[').and_then(|line| line.strip_suffix(']')) {
-            inside = head.trim() == section;
-        } else if inside
-            && let Some((key, value)) = line.split_once('=')
-            && key.trim() == name
-        {
-            return Some(value.trim().to_owned());
-        }
-    }
-    None
 }
 
 /// Keys as sent by the servers of containers and instances.
@@ -286,13 +271,5 @@ mod tests {
             assert_eq!(keys.renew(Some(&expired)).unwrap().key(), "new");
         }
         assert!(keys.renew(Some(&Credentials::new("new", "s"))).is_none(), "those were refused, too");
-    }
-
-    #[test]
-    fn settings_are_those_of_their_section() {
-        let text = "[default]\nregion = a\n# x\n[profile ci]\nregion=b\naws_access_key_id = k\n";
-        assert_eq!(setting_in(text, "default", "region").as_deref(), Some("a"));
-        assert_eq!(setting_in(text, "profile ci", "region").as_deref(), Some("b"));
-        assert_eq!(setting_in(text, "default", "aws_access_key_id"), None);
     }
 }

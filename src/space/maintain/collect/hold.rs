@@ -25,6 +25,14 @@ pub struct Lease {
     pub pid: Option<u32>,
 }
 
+/// A remote environment with local state.
+#[derive(Debug)]
+pub(super) struct Remote {
+    pub place: Place,
+    pub catalog: Option<CatalogId>,
+    pub is_used: bool,
+}
+
 /// Everything in use.
 #[derive(Debug, Default)]
 pub(super) struct Holds {
@@ -34,15 +42,19 @@ pub(super) struct Holds {
     pub leased: HashSet<Digest>,
     /// Catalogs that exist or are mounted.
     pub catalogs: HashSet<CatalogId>,
+    /// Those that are mounted.
+    pub mounted: HashSet<CatalogId>,
+    /// Remote environments with local state.
+    pub remotes: Vec<Remote>,
     /// Catalogs that cannot be read, so their digests are not known.
     pub unreadable: Vec<PathBuf>,
-    /// A process is working, and it is not known with what.
+    /// A process is working on unknown entries.
     pub unknown: bool,
     pub leases: Vec<Lease>,
 }
 
 impl Holds {
-    /// Examines every catalog and every space.
+    /// Examines every space and every catalog of the hololib.
     pub fn of(home: &Home) -> Result<Holds, CollectError> {
         let mut holds = Holds::default();
         // Spaces first: one that becomes live later finds its catalog in the list, or none.
@@ -66,7 +78,7 @@ impl Holds {
         Ok(holds)
     }
 
-    /// Records a live space. Only for a mount is it known what it uses.
+    /// Records a live space. What the space uses is known only if it is mounted.
     fn lease(&mut self, home: &Home, state_dir: Place) {
         let state = MountState::read_in(&state_dir).ok().flatten().filter(|state| state.process.is_alive());
         let shown = state.as_ref().and_then(|state| state.catalog.parse::<CatalogId>().ok());
@@ -75,6 +87,7 @@ impl Holds {
         match index {
             Some((id, index)) => {
                 self.catalogs.insert(id);
+                self.mounted.insert(id);
                 self.leased.extend(digests(&index));
             }
             None => self.unknown = true,
@@ -89,7 +102,7 @@ impl Holds {
     /// Why less is collected than possible.
     pub fn reasons(&self) -> Vec<String> {
         let unknown = self.unknown.then(|| {
-            "Raw entries, indexes and blobs are kept: a materialize or a mount is at work that does not say with what".to_owned()
+            "Raw entries, indexes and blobs are kept: a running materialize or mount does not record what it uses".to_owned()
         });
         let unreadable = self.unreadable.iter().map(|path| {
             format!("Blobs are kept: {} cannot be read, and may name any of them", path.display())

@@ -7,8 +7,7 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::sweep::Sweep;
-use super::{CollectError, Collected};
+use super::{CollectError, Collected, Sweep, entries};
 use crate::error::line;
 use crate::rcc::home::Label;
 #[cfg(unix)]
@@ -16,6 +15,7 @@ use crate::space::MountState;
 use crate::space::{Space, SpaceError};
 use crate::sys::fs::at::TreeDir;
 use crate::sys::fs::name::Name;
+use crate::sys::fs::stat;
 
 /// The suffix of unfinished entries: `<label>.holofs-tmp`, `<label>.meta.holofs-tmp`.
 const IN_THE_MAKING: &str = ".holofs-tmp";
@@ -26,7 +26,8 @@ impl Sweep<'_> {
         for base in self.bases()? {
             for entry in fs::read_dir(&base).into_iter().flatten().flatten() {
                 let name = entry.file_name();
-                if let Some(label) = label_of(&name) {
+                // In a shared holotree, other members may be creating entries, under locks in their own homes.
+                if let Some(label) = label_of(&name).filter(|_| stat::is_own(&entry.path())) {
                     let space = Space::labelled(self.home, &base, label, "", "");
                     let removed = self.remove_from(&space, &base, &name);
                     note(self.report, &entry.path(), removed);
@@ -54,10 +55,10 @@ impl Sweep<'_> {
         removed.map_err(SpaceError::io("Removing", &path))
     }
 
-    /// Records of mounts that are gone, with their servers; leases of processes that are gone.
+    /// Removes records of mounts that are gone together with their servers, and leases of processes that are gone.
     #[cfg(unix)]
     pub fn records(&mut self) -> Result<(), CollectError> {
-        for state_dir in super::sweep::entries(&self.home.spaces_dir())? {
+        for state_dir in entries(&self.home.spaces_dir())? {
             if self.options.dry_run {
                 continue;
             }

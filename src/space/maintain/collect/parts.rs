@@ -1,24 +1,23 @@
 //! Parts: files that a killed command was writing, before they got their name.
 //!
-//! Our own names contain the writer's process id. A process of another container has an id that is unknown here, so a part must
+//! Our own names contain the writer's process id. A process in another container has an id that is unknown here, so a part must
 //! also have been unchanged for a while.
 
 use std::path::Path;
 use std::time::{Duration, SystemTime};
 
-use super::CollectError;
-use super::sweep::{Sweep, entries};
+use super::{CollectError, Sweep, entries};
 use crate::sys::process;
 
 /// The prefixes of parts in our own directories.
 const OURS: [&str; 2] = [".part-", ".patch-"];
 /// The infix of parts of blobs: `<blob>.part#<process>.<count>` is ours, `<blob>.part#<count>` is RCC's.
 const OF_BLOB: &str = ".part#";
-/// The age at which a part of our own is left over, if its process has ended: no file of ours takes that long.
+/// The age from which one of our own parts counts as left over, if its process has ended: no file takes that long to write.
 const UNCHANGED: Duration = Duration::from_secs(60);
 /// The same for a part of a blob, which may be large, and on a volume that another machine writes to.
 const UNCHANGED_BLOB: Duration = Duration::from_secs(3600);
-/// The age at which any part is left over.
+/// The age from which any part counts as left over.
 const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
 impl Sweep<'_> {
@@ -50,14 +49,14 @@ pub(super) fn is_left_of_blob(path: &Path) -> bool {
     is_left(path, writer, UNCHANGED_BLOB)
 }
 
-/// The process in the name of a part of ours, if there is one; `None` if it is no part.
+/// The process in the name of a part of ours, if there is one; `None` if it is not a part.
 fn our_writer(path: &Path) -> Option<Option<u32>> {
     let name = name_of(path)?;
     let rest = OURS.iter().find_map(|prefix| name.strip_prefix(prefix))?;
     Some(rest.split_once('-').and_then(|(process, _)| process.parse().ok()))
 }
 
-/// True if the part at `path`, written by `writer`, is left over; false for what is no part (`writer` is `None`).
+/// True if the part at `path`, written by `writer`, is left over; false if it is not a part (`writer` is `None`).
 fn is_left(path: &Path, writer: Option<Option<u32>>, unchanged: Duration) -> bool {
     let Some(writer) = writer else { return false };
     let changed = path.symlink_metadata().and_then(|found| found.modified()).ok();

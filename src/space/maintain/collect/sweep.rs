@@ -6,11 +6,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::hold::Holds;
 use super::parts;
-use super::{CollectError, Collected, Options};
+use super::{CollectError, Options, Sweep, entries};
 use crate::error::line;
-use crate::rcc::home::{Home, Label};
+use crate::rcc::home::Label;
 use crate::space::Space;
 use crate::space::inventory;
 use crate::space::maintain::delete;
@@ -24,13 +23,6 @@ const STAMP: u64 = 4096;
 
 /// Bytecode is named by the first digits of its catalog's id.
 const SHORTEST_ID: usize = 16;
-
-pub(super) struct Sweep<'s> {
-    pub home: &'s Home,
-    pub options: Options,
-    pub holds: &'s Holds,
-    pub report: &'s mut Collected,
-}
 
 impl Sweep<'_> {
     /// The state of spaces whose directory and `.meta` are gone.
@@ -156,7 +148,7 @@ impl Sweep<'_> {
         for dir in [self.home.index_dir(), self.home.pristine_dir(), self.home.pyc_dir(), profiles] {
             for place in entries(&dir)? {
                 let bytecode = dir == self.home.pyc_dir();
-                // Directories without a user in their name are from former versions, in which programs wrote shared bytecode.
+                // Directories without a user in their name are from older versions, in which programs wrote shared bytecode.
                 let gone = derived_from(&place)
                     .is_some_and(|id| kept.iter().all(|kept| !kept.starts_with(&id)))
                     || (bytecode && place.extension().is_none());
@@ -174,7 +166,7 @@ impl Sweep<'_> {
         let dir = self.home.temp_dir();
         match temp::sweep(&dir, self.options.dry_run) {
             Ok(left) => self.report.trash.extend(left),
-            Err(error) => self.report.kept.push(format!("{} is not swept: {error}", dir.display())),
+            Err(error) => self.report.kept.push(format!("Cannot clean up {}: {error}", dir.display())),
         }
         Ok(())
     }
@@ -223,11 +215,6 @@ impl Sweep<'_> {
         self.report.blob_bytes += stored;
         Ok(())
     }
-}
-
-/// The entries of one of our directories; none if it does not exist.
-pub(super) fn entries(dir: &Place) -> Result<Vec<Place>, CollectError> {
-    dir.entries().map_err(CollectError::io("Listing", dir.path()))
 }
 
 /// The beginning of the id of the catalog that one of our files or directories was made from: from its name, or from a stamp.

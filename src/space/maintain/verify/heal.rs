@@ -45,10 +45,10 @@ impl<'h> Healer<'h> {
         let missing = matches!(error, StoreError::Missing { .. });
         let moved = !missing && library.move_aside(digest, &aside)?;
         let moved_to = moved.then(|| aside.join(digest.to_string()));
-        Ok(Repaired { moved_to, healed: self.make_anew(digest)? })
+        Ok(Repaired { moved_to, healed: self.make_again(digest)? })
     }
 
-    fn make_anew(&self, digest: &Digest) -> Result<bool, VerifyError> {
+    fn make_again(&self, digest: &Digest) -> Result<bool, VerifyError> {
         let entry = self.good.get(digest);
         let Some((raw, entry)) = self.raw.zip(entry) else { return Ok(false) };
         let walk = |source| VerifyError::Walk { path: raw.path().to_owned(), source };

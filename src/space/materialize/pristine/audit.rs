@@ -36,7 +36,7 @@ type Check<'a> = dyn Fn(Ino, &FileNode<'_>, &Seen) -> bool + Sync + 'a;
 
 /// Calls `check` for every file that the catalog has there. Returns entries that fail it, are missing, are of another kind or not in
 /// the catalog.
-pub(super) fn visit(index: &Index, root: &TreeDir, check: &Check<'_>) -> Vec<Trouble> {
+pub(in crate::space::materialize) fn visit(index: &Index, root: &TreeDir, check: &Check<'_>) -> Vec<Trouble> {
     let visit = Visit { index, check, troubles: Mutex::default() };
     match root.reopen() {
         Ok(root) => rayon::scope(|scope| visit.dir(scope, root, Ino::ROOT)),

@@ -94,7 +94,7 @@ impl TreeDir {
         let remove = |(inner, _): &(OwnedName, FileType)| dir.remove_at(inner.as_name(), depth).map(drop);
         let (dirs, others): (Vec<_>, Vec<_>) =
             dir.names()?.into_iter().partition(|(_, kind)| *kind == FileType::Directory);
-        // Most directories are small, so each is a task of its own; otherwise one thread would often get a whole tree.
+        // Most directories are small, so each is a separate task; otherwise one thread would often get a whole tree.
         dirs.par_iter().try_for_each(remove)?;
         others.par_iter().with_min_len(REMOVED_AT_ONCE).try_for_each(remove)?;
         rustix::fs::unlinkat(&self.0, name.as_os_str(), AtFlags::REMOVEDIR)?;
@@ -113,11 +113,11 @@ impl TreeDir {
                     Ok(()) | Err(Errno::NOENT) => {}
                     Err(Errno::ISDIR | Errno::PERM) => {
                         let number = MOVED.fetch_add(1, Ordering::Relaxed);
-                        let beside = format!(".holofs-gone-{}-{number}", std::process::id());
-                        let beside = OwnedName::new(beside.as_bytes()).map_err(io::Error::other)?;
-                        let (from, to) = (inner.as_name().as_os_str(), beside.as_name().as_os_str());
+                        let aside = format!(".holofs-gone-{}-{number}", std::process::id());
+                        let aside = OwnedName::new(aside.as_bytes()).map_err(io::Error::other)?;
+                        let (from, to) = (inner.as_name().as_os_str(), aside.as_name().as_os_str());
                         rustix::fs::renameat(&dir.0, from, &self.0, to)?;
-                        waiting.push(beside);
+                        waiting.push(aside);
                     }
                     Err(error) => return Err(error.into()),
                 }

@@ -153,7 +153,7 @@ impl TreeDir {
     fn remove_tree(&self, name: Name<'_>) -> io::Result<()> {
         let path = self.path(name);
         match fs::remove_dir_all(&path) {
-            // As for a single file.
+            // Something in it is read-only: that is removed first.
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 replace::remove_read_only(self.0.open_dir(name.as_str())?)?;
                 fs::remove_dir_all(path)
@@ -206,7 +206,7 @@ impl TreeDir {
     }
 }
 
-/// A name that no catalog can contain is an error: the entry could neither be kept nor removed reliably.
+/// A name that no catalog can contain is an error: the entry could be neither kept nor removed reliably.
 fn name_of(entry: &fs::DirEntry) -> io::Result<OwnedName> {
     OwnedName::new(entry.file_name().as_encoded_bytes()).map_err(|error| {
         io::Error::new(io::ErrorKind::InvalidData, format!("{}: {error}", entry.path().display()))
@@ -280,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_are_told_as_they_are() {
+    fn entries_are_listed_with_their_facts() {
         let temp = tempfile::tempdir().unwrap();
         let tree = TreeDir::open(temp.path()).unwrap();
         drop(tree.make_dir(name("d")).unwrap());

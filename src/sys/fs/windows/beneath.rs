@@ -48,8 +48,8 @@ impl Dir {
     }
 
     /// Renames the file `name` to the same name in `into`.
-    pub fn rename_into(&self, name: &OsStr, into: &super::owned::OwnedDir) -> io::Result<()> {
-        replace::rename(&self.0.path().join(name), &into.path().join(name))
+    pub fn rename_into(&self, name: &OsStr, into: &impl Located) -> io::Result<()> {
+        replace::rename(&self.0.path().join(name), &into.directory().join(name))
     }
 
     /// Creates the directory `name`; an existing one is left unchanged.
@@ -117,12 +117,6 @@ pub trait Located {
 impl Located for TreeDir {
     fn directory(&self) -> &Path {
         self.place()
-    }
-}
-
-impl Located for super::owned::OwnedDir {
-    fn directory(&self) -> &Path {
-        self.path()
     }
 }
 

@@ -25,3 +25,10 @@ impl Deref for Mapped {
         &self.0
     }
 }
+
+/// The content of `file`, which has `len` bytes.
+pub fn read_whole(mut file: &File, len: usize) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::with_capacity(len);
+    io::Read::read_to_end(&mut file, &mut bytes)?;
+    Ok(bytes)
+}

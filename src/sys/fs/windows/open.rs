@@ -85,10 +85,19 @@ pub fn open_file(path: &Path, options: &OpenOptions) -> io::Result<File> {
     if !info.is_reparse_point {
         return Ok(file);
     }
-    // Not a link, but a file whose content a driver provides (deduplicated, compressed, in the cloud); with that flag the driver would
-    // not provide it.
+    // Not a link, but a file whose content a driver provides (deduplicated, compressed, in the cloud). It does not with
+    // FILE_FLAG_OPEN_REPARSE_POINT, so the file is opened again without it.
     let filled = options.open(path)?;
     if Info::of(&filled)?.id == info.id { Ok(filled) } else { Err(link_refused()) }
+}
+
+/// True if `path` names `file`.
+pub fn names(path: &Path, file: &File) -> io::Result<bool> {
+    match look(path) {
+        Ok(there) => Ok(Info::of(file)?.id == there.id),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// The facts of `path`, without following a link.

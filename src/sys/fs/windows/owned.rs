@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::SystemTime;
 
 use super::at::TreeDir;
-use super::beneath::Dir;
+use super::beneath::{Dir, Located};
 use super::name::Name;
 use super::open::{self, Held};
 use super::replace;
@@ -122,7 +122,7 @@ impl OwnedDir {
 
     /// True if `name` still refers to `file`.
     pub fn names_file(&self, name: &OsStr, file: &File) -> io::Result<bool> {
-        super::lock::is_still_at(file, &self.path().join(name))
+        open::names(&self.path().join(name), file)
     }
 
     /// Removes the file `name`; true if it existed.
@@ -161,6 +161,12 @@ impl OwnedDir {
             entries.map(|entry| entry.map(|entry| entry.file_name())).collect::<io::Result<_>>()?;
         names.sort();
         Ok(names)
+    }
+}
+
+impl Located for OwnedDir {
+    fn directory(&self) -> &Path {
+        self.path()
     }
 }
 

@@ -30,6 +30,11 @@ impl RccDir {
         }
     }
 
+    /// As [`RccDir::ensure_dir`].
+    pub fn ensure_usual_dir(&self, name: &str) -> io::Result<RccDir> {
+        self.ensure_dir(name, 0)
+    }
+
     /// True if `name` is a regular file.
     pub fn has_file(&self, name: &str) -> bool {
         self.0.path().join(name).symlink_metadata().is_ok_and(|found| found.is_file())

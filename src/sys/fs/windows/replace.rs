@@ -54,7 +54,7 @@ fn make_way(from: &Path, to: &Path) -> io::Result<bool> {
     remove_leaf(to, &meta).map(|()| true)
 }
 
-/// True if it existed.
+/// The outcome of a removal: true if the entry existed.
 pub fn is_removed(removed: io::Result<()>) -> io::Result<bool> {
     match removed {
         Ok(()) => Ok(true),
@@ -63,8 +63,8 @@ pub fn is_removed(removed: io::Result<()>) -> io::Result<bool> {
     }
 }
 
-/// Removes everything below `root` that is read-only and not a directory. Each directory is held from when it is found until it was
-/// searched, which also keeps its parents in place.
+/// Removes everything below `root` that is read-only and not a directory. Each directory is held from when it is found until it has
+/// been searched, which also keeps its parents in place.
 pub fn remove_read_only(root: Held) -> io::Result<()> {
     let mut waiting = vec![root];
     while let Some(dir) = waiting.pop() {
@@ -81,7 +81,7 @@ pub fn remove_read_only(root: Held) -> io::Result<()> {
     Ok(())
 }
 
-/// A file, or a link of either kind.
+/// Removes a file, or a link of either kind.
 pub fn remove_leaf(path: &Path, meta: &fs::Metadata) -> io::Result<()> {
     if meta.file_type().is_symlink_dir() {
         return fs::remove_dir(path);

@@ -9,7 +9,7 @@ use signal_hook::consts::SIGINT;
 /// SIGBREAK in C: Ctrl-Break.
 const SIGBREAK: i32 = 21;
 
-/// Signals sent from now on do not end this process.
+/// Proof that signals no longer end this process.
 pub struct Caught(());
 
 /// From now on Ctrl-C and Ctrl-Break do not end this process.

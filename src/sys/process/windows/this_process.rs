@@ -7,7 +7,7 @@ pub fn descriptor_limit() -> Option<u64> {
     None
 }
 
-/// Always the maximum that is wanted.
+/// Always `most`.
 pub fn descriptor_share(_part: u64, most: u64) -> NonZeroUsize {
     usize::try_from(most).ok().and_then(NonZeroUsize::new).unwrap_or(NonZeroUsize::MIN)
 }

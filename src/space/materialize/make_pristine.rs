@@ -6,18 +6,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::Scope;
 
-use super::stamp::{Stamp, TreeKind};
-use super::{Bounds, Places, Pristine, trim};
+use super::Content;
+use super::place::{Placer, TempNames};
+use super::plan::Rules;
+use super::pristine::{self, Bounds, Places, Pristine, Stamp, TreeKind, is_shareable};
+use super::report::Errors;
+use super::tier::{FallbackChain, Tier};
 use crate::error::chain;
-use crate::space::materialize::Content;
-use crate::space::materialize::place::{Placer, TempNames};
-use crate::space::materialize::plan::Rules;
-use crate::space::materialize::report::Errors;
-use crate::space::materialize::tier::{FallbackChain, Tier};
-use crate::store::index::{FileNode, Index, Ino, NodeKind};
+use crate::store::index::{Index, Ino, NodeKind};
 use crate::store::observe::{Counter, Observer};
 use crate::store::relocate::Relocation;
-use crate::store::{Limits, RawMode, Wanted};
+use crate::store::{Limits, Wanted};
 use crate::sys::fs::at::{self, TreeDir};
 use crate::sys::fs::btrfs;
 use crate::sys::fs::lock;
@@ -25,7 +24,7 @@ use crate::sys::fs::name::{Name, OwnedName};
 
 /// The inputs of a pristine tree.
 #[derive(Clone, Copy)]
-pub(in crate::space::materialize) struct Build<'a> {
+pub(super) struct Build<'a> {
     pub places: &'a Places,
     pub index: &'a Index,
     pub content: &'a dyn Content,
@@ -36,7 +35,7 @@ pub(in crate::space::materialize) struct Build<'a> {
 const BATCH: usize = 32;
 
 /// Creates the tree, replacing an existing one. `WouldBlock` if another process is creating it.
-pub(in crate::space::materialize) fn build(make: Build<'_>) -> io::Result<Pristine> {
+pub(super) fn make_pristine(make: Build<'_>) -> io::Result<Pristine> {
     let Build { places, index, .. } = make;
     let dir = places.open_dir()?;
     let lock = lock::open_own(&places.path(".lock"))?;
@@ -73,10 +72,11 @@ pub(in crate::space::materialize) fn build(make: Build<'_>) -> io::Result<Pristi
     Ok(Pristine { root, stamp })
 }
 
-/// All trees together may be as large as the raw store: where they are links into it, evicted files live on in them.
+/// Limits all trees together to the size limit of the raw store: if they are links into it, files evicted from the store stay on
+/// disk in them.
 fn make_room(make: Build<'_>) {
     let bounds = Bounds { bytes: Limits::default().raw_bytes, unused: None, dry_run: false };
-    match trim(&make.places.dir, bounds, Some(&make.index.id())) {
+    match pristine::trim(&make.places.dir, bounds, Some(&make.index.id())) {
         Ok(gone) => make.observer.count(Counter::PristineDropped, gone.len() as u64),
         Err(error) => log::warn!("Older pristine trees in {} stay: {error}", make.places.dir.display()),
     }
@@ -115,13 +115,15 @@ impl Build<'_> {
     /// The inode number of every file.
     fn number(self, root: &TreeDir) -> io::Result<Vec<u64>> {
         let numbers = Numbers::new(self.index);
-        let failed = super::audit::visit(self.index, root, &|ino, _, seen| {
+        let failed = pristine::visit(self.index, root, &|ino, _, seen| {
             numbers.set(ino, seen.ino);
             true
         });
         match failed.first() {
             None => Ok(numbers.take()),
-            Some(trouble) => Err(io::Error::other(format!("{} is not as it was made", trouble.path))),
+            Some(trouble) => {
+                Err(io::Error::other(format!("{} has changed since it was created", trouble.path)))
+            }
         }
     }
 
@@ -215,11 +217,6 @@ impl Linker<'_> {
         let mut failure = self.failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         failure.get_or_insert(error);
     }
-}
-
-/// True for a file that is identical in every space, including its mode.
-pub(in crate::space::materialize) fn is_shareable(file: &FileNode<'_>, mode: u16) -> bool {
-    file.rewrite.is_empty() && file.size > 0 && RawMode::new(mode).bits() == mode
 }
 
 fn make_dir(parent: &TreeDir, name: &[u8]) -> io::Result<TreeDir> {

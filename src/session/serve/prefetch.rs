@@ -2,15 +2,15 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-
-use anyhow::Context as _;
 
 use crate::fs::fuse::priming::{self, Primer, Recorder};
 use crate::fs::fuse::profile::Profile;
 use crate::rcc::catalog::CatalogId;
+use crate::session::context::Context;
+use crate::session::error::{SessionError, Tried as _};
+use crate::session::request::{MountRequest, ProfileAt};
 use crate::sys::fs::dir;
 use crate::sys::fs::place::Place;
 use crate::sys::fs::stat;
@@ -19,9 +19,8 @@ use crate::sys::mount::view::View;
 use crate::sys::process::daemon;
 use crate::sys::process::sandbox::Sandbox;
 
-use super::context::Context;
-use super::request::{MountRequest, ProfileAt};
-use super::serve::Mounted;
+use super::establish::Mounted;
+use super::quiet::Quiet;
 
 /// The interval of the check whether the mount still exists.
 const LOOK_EVERY: Duration = Duration::from_millis(10);
@@ -66,31 +65,27 @@ impl Prefetch {
     }
 
     /// Starts a process that walks the profile, unless it is empty.
-    pub fn start(&self, context: &Context, mounted: &Mounted, stop: &Arc<AtomicBool>) -> anyhow::Result<()> {
+    pub fn start(&self, context: &Context, mounted: &Mounted, quiet: &Quiet) -> Result<(), SessionError> {
         if self.profile.items().is_empty() || !self.reads_ahead {
             return Ok(());
         }
         let (recorder, profile) = (Arc::clone(&self.recorder), self.profile.clone());
         let (index, root) = (Arc::clone(&mounted.index), mounted.space.root.clone());
-        let stop = Arc::clone(stop);
+        let quiet = quiet.clone();
         let command = context.this_program()?;
         let device = mount::seen(&root).map(|seen| seen.device)?;
         let guide = move || {
             let guided = start_primer(command).and_then(|(child, primer)| {
                 let watched = Watched(Arc::new(Mutex::new(Some(child))));
-                watched.end_with_mount(root.clone(), device, Arc::clone(&stop))?;
-                let guided = recorder.guide(&profile, &index, &root, &stop, primer);
+                watched.end_with_mount(root.clone(), device, quiet.clone())?;
+                let guided = recorder.guide(&profile, &index, &root, quiet.flag(), primer);
                 watched.end().and(guided)
             });
             if let Err(error) = guided {
                 log::debug!("Priming ended early: {error}");
             }
         };
-        std::thread::Builder::new()
-            .name("prime".into())
-            .spawn(guide)
-            .map(drop)
-            .context("Cannot start a thread")
+        std::thread::Builder::new().name("prime".into()).spawn(guide).map(drop).tried("Cannot start a thread")
     }
 
     /// Saves new requests after the known ones. Losing them costs only time.
@@ -112,19 +107,18 @@ impl Prefetch {
 struct Watched(Arc<Mutex<Option<Child>>>);
 
 impl Watched {
-    /// Ends the process when the mount of `device` is gone from `root`, or `stop` is set: its view keeps the file system alive.
-    fn end_with_mount(&self, root: PathBuf, device: u64, stop: Arc<AtomicBool>) -> std::io::Result<()> {
+    /// Ends the process when the mount of `device` is gone from `root`, or on request: its view keeps the file system alive.
+    fn end_with_mount(&self, root: PathBuf, device: u64, quiet: Quiet) -> std::io::Result<()> {
         let watched = self.clone();
         let is_there = move || mount::seen(&root).is_ok_and(|seen| seen.device == device);
         let watch = move || {
-            while !stop.load(Ordering::Relaxed) && is_there() {
+            while !quiet.wait(LOOK_EVERY) && is_there() {
                 if watched.child().is_none() {
                     return;
                 }
-                std::thread::sleep(LOOK_EVERY);
             }
             let killed = watched.child().as_mut().map(Child::kill);
-            log::debug!("Nothing is read ahead any more: {killed:?}");
+            log::debug!("Prefetching is stopped: {killed:?}");
         };
         std::thread::Builder::new().name("prime-watch".into()).spawn(watch).map(drop)
     }
@@ -163,7 +157,7 @@ fn start_primer(mut command: Command) -> std::io::Result<(Child, Primer<ChildStd
 }
 
 /// The priming process: see [`priming::prime`].
-pub fn main() -> anyhow::Result<()> {
+pub fn main() -> Result<(), SessionError> {
     daemon::lower_priority();
     let mut held = None;
     let view = |root: &Path| {
@@ -210,7 +204,7 @@ impl Kept {
         };
         let known = std::str::from_utf8(&bytes).ok().and_then(|text| Profile::from_text(text, catalog));
         known.unwrap_or_else(|| {
-            log::warn!("{} is no profile of catalog {catalog}: it is not used", self.path().display());
+            log::warn!("{} is not a profile of catalog {catalog}; ignored", self.path().display());
             Profile::default()
         })
     }

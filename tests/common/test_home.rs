@@ -12,37 +12,37 @@ use super::mounted::{self, Mounted};
 use super::{json, run, said, space_path};
 
 /// A private home: `<temp>/user` is HOME, `<temp>/robocorp` is ROBOCORP_HOME. Removed when dropped, mounts included.
-pub struct Sandbox {
+pub struct TestHome {
     // `drop` removes the mounts first, so that no live mount keeps the directory.
     temp: TempDir,
     user: PathBuf,
     home: PathBuf,
 }
 
-impl Sandbox {
+impl TestHome {
     /// An empty home.
-    pub fn new() -> Sandbox {
+    pub fn new() -> TestHome {
         let temp = tempfile::Builder::new().prefix("holofs-test.").tempdir().unwrap();
         // The base of a space is compared as text with the kernel's path, so it must contain no links.
         let root = temp.path().canonicalize().unwrap();
         let (user, home) = (root.join("user"), root.join("robocorp"));
         fs::create_dir_all(&user).unwrap();
         fs::create_dir_all(home.join("holotree")).unwrap();
-        Sandbox { temp, user, home }
+        TestHome { temp, user, home }
     }
 
     /// A home with the golden hololib; its catalog is moved to this home's holotree.
-    pub fn golden(regime: Regime) -> Sandbox {
-        let sandbox = Sandbox::new();
-        golden::unpack_hololib(regime, &sandbox.home, &sandbox.holotree());
-        sandbox
+    pub fn golden(regime: Regime) -> TestHome {
+        let test_home = TestHome::new();
+        golden::unpack_hololib(regime, &test_home.home, &test_home.holotree());
+        test_home
     }
 
     /// A home at a given place that is not removed: for catalogs whose base is fixed. The caller must ensure exclusive use.
-    pub fn at(user: &Path, home: &Path) -> Sandbox {
+    pub fn at(user: &Path, home: &Path) -> TestHome {
         let temp = tempfile::tempdir().unwrap();
         fs::create_dir_all(home.join("holotree")).unwrap();
-        Sandbox { temp, user: user.to_owned(), home: home.to_owned() }
+        TestHome { temp, user: user.to_owned(), home: home.to_owned() }
     }
 
     /// HOME.
@@ -63,7 +63,7 @@ impl Sandbox {
         self.home.join("hololib")
     }
 
-    /// A directory for anything else that a test needs, on the same file system as the home.
+    /// A directory for other files of a test, on the same file system as the home.
     pub fn scratch(&self) -> PathBuf {
         let path = self.temp.path().join("scratch");
         fs::create_dir_all(&path).unwrap();
@@ -82,12 +82,14 @@ impl Sandbox {
         names
     }
 
-    /// Any command with this home's environment; of the caller's it has only PATH.
+    /// Any command with this home's environment, and only PATH from the caller's.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
         command.env_clear().env("HOME", &self.user).env("ROBOCORP_HOME", &self.home);
         command.env("PATH", std::env::var_os("PATH").unwrap_or_default()).env("LC_ALL", "C");
-        // This way any test can be run with either way of reading.
+        // Only what a test reads is fetched, even on a machine so busy that a mount looks idle.
+        command.env("HOLOFS_IDLE_FETCH", "off");
+        // So any test can be run with either way of reading.
         command.envs(std::env::var_os("HOLOFS_IO").map(|io| ("HOLOFS_IO", io)));
         command
     }
@@ -146,7 +148,7 @@ impl Sandbox {
     }
 }
 
-impl Drop for Sandbox {
+impl Drop for TestHome {
     fn drop(&mut self) {
         for path in mounted::below(&self.holotree()) {
             eprintln!("left mounted, now detached: {}", path.display());
