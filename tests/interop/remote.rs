@@ -211,7 +211,8 @@ fn pull_gives_no_wrong_bytes_for_any_fault_of_a_server() {
     for fault in Fault::ALL {
         let to = TestHome::new();
         let server = Server::start(&store, fault);
-        let output = to.holofs(&["pull", &server.remote("prod"), "--fetch-timeout", "2", "--json"]);
+        let output =
+            to.holofs(&["pull", &server.remote("prod"), "--fetch-timeout", fault.patience(), "--json"]);
         let code = output.status.code();
         eprintln!("{fault:?}: exit {code:?}, {} requests", server.requests());
         if fault.can_be_overcome() {

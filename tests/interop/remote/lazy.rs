@@ -294,7 +294,7 @@ fn a_server_that_is_down_is_asked_only_now_and_then_until_it_answers() {
     let (from, to) = (TestHome::new(), TestHome::new());
     let (_, store) = pushed(&from);
     let server = Server::start(&store, Fault::None);
-    let mounted = to.mount(&server.remote("prod"), "down", "c", &["--fetch-timeout", "1"]);
+    let mounted = to.mount(&server.remote("prod"), "down", "c", &["--fetch-timeout", "5"]);
     let read = |at: u64| fs::read(mounted.path().join(format!("lib/small-{at}")));
     server.set(Fault::Dead);
     for at in 0..8 {
@@ -364,7 +364,8 @@ fn reads_get_right_bytes_or_an_error_from_every_server() {
     for (at, &fault) in faults.iter().enumerate() {
         let server = Server::start(&store, fault);
         let space = format!("liar{at}");
-        let args = [&server.remote("prod"), &space, "--controller", "c", "--fetch-timeout", "2", "--json"];
+        let (remote, patience) = (server.remote("prod"), fault.patience());
+        let args = [&remote, &space, "--controller", "c", "--fetch-timeout", patience, "--json"];
         let home = TestHome::new();
         let path = space_path(&json(&home.holofs_ok(&[&["mount"], &args[..]].concat())));
         let mut got = Vec::new();

@@ -68,7 +68,7 @@ pub fn everything(from: &TestHome, to: &TestHome, pushed: &str, remote: &str, ma
 /// Content that was not read yet is an error while the server is dead, and is readable when it is back; read content stays
 /// readable.
 pub fn survives_death(to: &TestHome, remote: &str, service: &mut Service) {
-    let mounted = to.mount(remote, "death", "c", &["--fetch-timeout", "3"]);
+    let mounted = to.mount(remote, "death", "c", &["--fetch-timeout", "10"]);
     assert_eq!(read(&mounted, "small-1").unwrap(), expected("small-1"));
     service.kill();
     assert_eq!(read(&mounted, "small-2").unwrap_err().raw_os_error(), Some(5));

@@ -82,6 +82,11 @@ impl Fault {
                 | Fault::Dead
         )
     }
+
+    /// The `--fetch-timeout` of a reader: as long as a busy machine needs, except where it passes in vain.
+    pub fn patience(self) -> &'static str {
+        if self.can_be_overcome() { "60" } else { "4" }
+    }
 }
 
 /// The number of requests after which an address expires: more than a client sends at the same time.
