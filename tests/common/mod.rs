@@ -13,6 +13,7 @@ pub mod fixed;
 pub mod golden;
 pub mod loop_fs;
 pub mod mounted;
+pub mod namespace;
 pub mod oracle;
 pub mod pty;
 pub mod python;

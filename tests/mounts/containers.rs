@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::golden::{CATALOG, Regime};
 use crate::common::mounted::daemons_of;
+use crate::common::namespace;
 use crate::common::test_home::TestHome;
 use crate::common::{is_root, skip, until};
 
@@ -20,8 +21,8 @@ pub struct Container {
 
 impl Container {
     pub fn start(test_home: &TestHome) -> Container {
-        let mut command = test_home.command("unshare");
-        command.args(["-mpf", "--mount-proc", "sh"]).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut command = namespace::unshare(test_home, &["-mpf", "--mount-proc"]);
+        command.arg("sh").stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut child = command.spawn().unwrap();
         let output = BufReader::new(child.stdout.take().unwrap());
         let mut container = Container { child, output };

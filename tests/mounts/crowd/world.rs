@@ -7,6 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::common::namespace;
 use crate::common::test_home::TestHome;
 use crate::common::{copy_program, is_root, json, project, run, said, skip, stdout};
 
@@ -38,13 +39,11 @@ impl Drop for World {
 }
 
 /// A process in a mount namespace in which all users may open the device.
-fn holder(scratch: &Path) -> Child {
+fn holder(test_home: &TestHome) -> Child {
     let script =
         "mknod -m 666 \"$1\" c 10 229 && mount --bind \"$1\" /dev/fuse && echo up && exec cat >/dev/null";
-    let mut command = Command::new("unshare");
-    command
-        .args(["--mount", "--propagation", "private", "sh", "-ec", script, "sh"])
-        .arg(scratch.join("fuse"));
+    let mut command = namespace::unshare(test_home, &["--mount", "--propagation", "private"]);
+    command.args(["sh", "-ec", script, "sh"]).arg(test_home.scratch().join("fuse"));
     let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     let mut up = [0; 3];
     std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut up).unwrap();
@@ -81,7 +80,7 @@ impl World {
                 rcc = Some(copies.join("rcc"));
             }
         }
-        let holder = user.map(|_| holder(&test_home.scratch()));
+        let holder = user.map(|_| holder(&test_home));
         let world =
             World { test_home, catalogs, yamls, user, program, rcc, files: AtomicU64::new(0), holder };
         world.give();
@@ -137,8 +136,8 @@ impl World {
         if self.user.is_some() {
             return None;
         }
-        let mut command = self.test_home.command("unshare");
-        command.arg("-m").arg(&self.program).args(["-vv", "--wait", wait]).args(words).stdin(Stdio::null());
+        let mut command = namespace::unshare(&self.test_home, &["-m"]);
+        command.arg(&self.program).args(["-vv", "--wait", wait]).args(words).stdin(Stdio::null());
         Some(command.output().unwrap())
     }
 
