@@ -71,12 +71,15 @@ pub fn copy_program(from: impl AsRef<Path>, to: impl AsRef<Path>) {
     run(Command::new("cp").args([from.as_ref(), to.as_ref()]));
 }
 
+/// How long a test waits for what must happen. It is long because a virtual machine and its disk may stall for seconds.
+pub const PATIENCE: Duration = Duration::from_secs(60);
+
 /// Waits for an event in the background.
 #[track_caller]
 pub fn until(what: impl Fn() -> bool) {
     let started = Instant::now();
     while !what() {
-        assert!(started.elapsed() < Duration::from_secs(10), "it does not happen");
+        assert!(started.elapsed() < PATIENCE, "it does not happen");
         std::thread::sleep(Duration::from_millis(5));
     }
 }

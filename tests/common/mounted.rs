@@ -8,10 +8,10 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::test_home::TestHome;
-use super::{json, said, space_path, stderr};
+use super::{PATIENCE, json, said, space_path, stderr};
 
 /// How long a daemon may take to end after its mount is gone.
-const GRACE: Duration = Duration::from_secs(10);
+const GRACE: Duration = PATIENCE;
 /// How long another test may keep a mount namespace, which has a copy of every mount.
 const NAMESPACE: Duration = Duration::from_secs(120);
 

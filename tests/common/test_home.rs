@@ -9,7 +9,7 @@ use tempfile::TempDir;
 
 use super::golden::{self, Regime};
 use super::mounted::{self, Mounted};
-use super::{json, run, said, space_path};
+use super::{PATIENCE, json, run, said, space_path};
 
 /// A private home: `<temp>/user` is HOME, `<temp>/robocorp` is ROBOCORP_HOME. Removed when dropped, mounts included.
 pub struct TestHome {
@@ -156,7 +156,7 @@ impl Drop for TestHome {
         }
         // A background process of a run may still write shared bytecode; it must not do so while the directory is removed.
         let started = Instant::now();
-        while !mounted::daemons_of(self).is_empty() && started.elapsed() < Duration::from_secs(10) {
+        while !mounted::daemons_of(self).is_empty() && started.elapsed() < PATIENCE {
             std::thread::sleep(Duration::from_millis(5));
         }
         make_writable(self.temp.path());

@@ -7,6 +7,7 @@ use std::process::{Child, Command, Output, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use crate::common::PATIENCE;
 use crate::common::test_home::TestHome;
 
 /// Runs `command` to its end, killing it after `limit`.
@@ -49,13 +50,14 @@ pub fn limited(test_home: &TestHome, limits: &str, args: &[&str]) -> Command {
     command
 }
 
-/// The result of reading `path` within a few seconds: the errno if there is one.
+/// The result of reading `path`, which must not block: the errno if there is one.
 pub fn read_in_time(path: &Path) -> Result<Vec<u8>, i32> {
     let (sender, receiver) = mpsc::channel();
     let wanted = path.to_owned();
     std::thread::spawn(move || sender.send(fs::read(wanted)));
-    let outcome = receiver.recv_timeout(Duration::from_secs(5));
-    let outcome = outcome.unwrap_or_else(|_| panic!("reading {} takes longer than 5 s", path.display()));
+    let outcome = receiver.recv_timeout(PATIENCE);
+    let outcome =
+        outcome.unwrap_or_else(|_| panic!("reading {} takes longer than {PATIENCE:?}", path.display()));
     outcome.map_err(|error| error.raw_os_error().unwrap_or_default())
 }
 

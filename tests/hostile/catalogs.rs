@@ -4,7 +4,6 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::Output;
-use std::time::Duration;
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -15,9 +14,8 @@ use crate::common::bad_catalogs::{self, SHA, a_file, deep, with_root, with_tree}
 use crate::common::golden::{self, CATALOG, Regime};
 use crate::common::soak::{amount, is_soak};
 use crate::common::test_home::TestHome;
-use crate::common::{exit, said, stderr};
+use crate::common::{PATIENCE, exit, said, stderr};
 
-const LIMIT: Duration = Duration::from_secs(10);
 /// Address space of a run in KiB, including the stacks of threads.
 const MEMORY: &str = "-v 800000";
 
@@ -31,7 +29,7 @@ fn put(test_home: &TestHome, stored: &[u8]) -> PathBuf {
 fn attempt(test_home: &TestHome, command: &str, path: &Path) -> Output {
     let mut args = vec![command, path.to_str().unwrap(), "hostile"];
     args.extend((command == "run").then_some(["--", "true"]).into_iter().flatten());
-    within(&mut limited(test_home, MEMORY, &args), LIMIT)
+    within(&mut limited(test_home, MEMORY, &args), PATIENCE)
 }
 
 /// Every command refuses the catalog at `path`, with `entry` in the message, and creates nothing.
@@ -162,7 +160,7 @@ fn mount_treats_a_million_doubled_offsets_as_one() {
         catalog["tree"]["subdirs"]["bin"]["files"]["tool"]["rewrite"] = json!(offsets)
     });
     let expected = golden::unpack_restored(Regime::Gzip, &test_home.scratch());
-    let output = within(&mut limited(&test_home, MEMORY, &["materialize", CATALOG, "x"]), LIMIT);
+    let output = within(&mut limited(&test_home, MEMORY, &["materialize", CATALOG, "x"]), PATIENCE);
     assert!(output.status.success(), "{}", said(&output));
     let space = PathBuf::from(crate::common::stdout(&output).split(": ").next().unwrap());
     let len = |path: &Path| fs::metadata(path.join("bin/tool")).unwrap().len();

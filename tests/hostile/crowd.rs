@@ -10,7 +10,7 @@ use crate::common::mounted::{below, daemons_of};
 use crate::common::random::Random;
 use crate::common::soak::amount;
 use crate::common::test_home::TestHome;
-use crate::common::{exit, said, stderr, store_hash};
+use crate::common::{PATIENCE, exit, said, stderr, store_hash};
 
 /// One of the processes: performs operations until it is time to stop.
 fn member(test_home: &TestHome, seed: u64, until: Instant) -> usize {
@@ -76,7 +76,7 @@ fn leave(test_home: &TestHome) {
     let started = Instant::now();
     while !daemons_of(test_home).is_empty() || !below(&test_home.holotree()).is_empty() {
         let left: (Vec<u32>, Vec<_>) = (daemons_of(test_home), below(Path::new(&test_home.holotree())));
-        assert!(started.elapsed() < Duration::from_secs(20), "left: {left:?}");
+        assert!(started.elapsed() < PATIENCE, "left: {left:?}");
         std::thread::sleep(Duration::from_millis(20));
     }
 }

@@ -11,7 +11,7 @@ use crate::common::golden::{CATALOG, Regime};
 use crate::common::mounted::{below, daemons_of, detach, is_alive, is_mounted};
 use crate::common::soak::amount;
 use crate::common::test_home::TestHome;
-use crate::common::{exit, is_root, json, run, said, skip, space_path, stderr, stdout};
+use crate::common::{PATIENCE, exit, is_root, json, run, said, skip, space_path, stderr, stdout};
 
 /// Swaps the directory at `place` with a link to `victim` until `stop`, and counts the swaps.
 fn swap(place: &Path, victim: &Path, stop: &AtomicBool, swaps: &AtomicU32) {
@@ -82,7 +82,7 @@ fn wait_for_no_daemon(test_home: &TestHome) {
     let started = Instant::now();
     while !daemons_of(test_home).is_empty() {
         let left = daemons_of(test_home);
-        assert!(started.elapsed() < Duration::from_secs(15), "daemons are left: {left:?}");
+        assert!(started.elapsed() < PATIENCE, "daemons are left: {left:?}");
         std::thread::sleep(Duration::from_millis(10));
     }
 }
@@ -213,7 +213,7 @@ fn unmount_lazily_with_open_files_names_the_daemon_that_serves_them() {
     drop(open);
     let started = Instant::now();
     while mounted.daemons().iter().any(|pid| is_alive(*pid)) {
-        assert!(started.elapsed() < Duration::from_secs(5), "the daemon outlives its last file");
+        assert!(started.elapsed() < PATIENCE, "the daemon outlives its last file");
         std::thread::sleep(Duration::from_millis(10));
     }
     std::mem::forget(mounted);

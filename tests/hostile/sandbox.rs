@@ -12,7 +12,7 @@ use crate::common::compare::assert_same_space;
 use crate::common::golden::{self, CATALOG, Regime};
 use crate::common::mounted::{below, is_alive, is_mounted, server};
 use crate::common::test_home::TestHome;
-use crate::common::{copy_program, is_root, json, run, skip, space_path};
+use crate::common::{PATIENCE, copy_program, is_root, json, run, skip, space_path};
 
 /// The status of every thread of a process, by the thread's name.
 fn threads(pid: u64) -> Vec<(String, String)> {
@@ -57,7 +57,7 @@ fn settled(pid: u64, most: u64) -> Vec<(String, String)> {
         if left.is_empty() && serving >= 2 {
             return threads;
         }
-        let late = started.elapsed() >= Duration::from_secs(20);
+        let late = started.elapsed() >= PATIENCE;
         assert!(!late, "outside of the sandbox: {left:?}; threads that serve: {serving}");
         std::thread::sleep(Duration::from_millis(5));
     }
@@ -185,7 +185,7 @@ fn mount_without_privilege_is_sandboxed_and_a_signal_unmounts() {
     run(Command::new("kill").args(["-TERM", &pid.to_string()]));
     let started = Instant::now();
     while is_mounted(&root) || Path::new(&format!("/proc/{pid}")).exists() {
-        assert!(started.elapsed() < Duration::from_secs(5), "SIGTERM does not unmount without privilege");
+        assert!(started.elapsed() < PATIENCE, "SIGTERM does not unmount without privilege");
         std::thread::sleep(Duration::from_millis(5));
     }
     run(&mut nobody.holofs(&["mount", CATALOG, "x", "--read-only"]));
@@ -206,7 +206,7 @@ fn serve_in_the_sandbox_shows_everything_and_ends_by_a_signal() {
         run(Command::new("kill").args(["-TERM", &pid.to_string()]));
         let started = Instant::now();
         while is_alive(u32::try_from(pid).unwrap()) {
-            assert!(started.elapsed() < Duration::from_secs(5), "SIGTERM does not end the daemon");
+            assert!(started.elapsed() < PATIENCE, "SIGTERM does not end the daemon");
             std::thread::sleep(Duration::from_millis(5));
         }
         assert!(below(&test_home.holotree()).is_empty());

@@ -11,7 +11,7 @@ use crate::common::compare::assert_same_space;
 use crate::common::damage::{DAMAGE, blob_of};
 use crate::common::golden::{self, CATALOG, Regime};
 use crate::common::test_home::TestHome;
-use crate::common::{exit, json, stderr, text_field};
+use crate::common::{PATIENCE, exit, json, stderr, text_field};
 
 /// The golden space, as `rcc holotree vars --controller golden --space interop` named it.
 const CONTROLLER: &str = "golden";
@@ -91,11 +91,7 @@ fn mount_replaces_the_mount_of_a_killed_daemon() {
     let file = PathBuf::from(text_field(&report, "path")).join("bin/tool");
     let started = Instant::now();
     while read_errno(&file) != Some(ENOTCONN) {
-        assert!(
-            started.elapsed() < Duration::from_secs(5),
-            "a dead mount still answers {:?}",
-            read_errno(&file)
-        );
+        assert!(started.elapsed() < PATIENCE, "a dead mount still answers {:?}", read_errno(&file));
     }
     let mounted = test_home.mount(CATALOG, SPACE, CONTROLLER, &[]);
     assert!(fs::read(mounted.path().join("bin/tool")).is_ok());
@@ -113,7 +109,7 @@ fn sigterm_unmounts_and_an_open_file_is_served_until_it_is_closed() {
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
     let started = Instant::now();
     while crate::common::mounted::is_mounted(&root) {
-        assert!(started.elapsed() < Duration::from_secs(5), "SIGTERM does not unmount");
+        assert!(started.elapsed() < PATIENCE, "SIGTERM does not unmount");
         std::thread::sleep(Duration::from_millis(5));
     }
     let mut content = Vec::new();
@@ -122,7 +118,7 @@ fn sigterm_unmounts_and_an_open_file_is_served_until_it_is_closed() {
     drop(open);
     let state = || fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     while !state().is_empty() && !state().contains(") Z ") {
-        assert!(started.elapsed() < Duration::from_secs(8), "the daemon outlives its mount: {}", state());
+        assert!(started.elapsed() < PATIENCE, "the daemon outlives its mount: {}", state());
         std::thread::sleep(Duration::from_millis(5));
     }
     // The space is not held anymore.
@@ -159,7 +155,7 @@ fn mount_leaves_a_daemon_that_keeps_nothing_of_its_starter() {
     // Another test may fork at this moment, and hold the lock until its child executes: give it time.
     let started = Instant::now();
     while free.try_lock().is_err() {
-        assert!(started.elapsed() < Duration::from_secs(2), "the daemon holds a lock it inherited");
+        assert!(started.elapsed() < PATIENCE, "the daemon holds a lock it inherited");
         std::thread::sleep(Duration::from_millis(5));
     }
     let mut said = String::new();
@@ -360,7 +356,7 @@ fn mount_closes_its_output_before_it_primes() {
     let daemon = mounted.report()["pid"].as_u64().unwrap();
     let started = Instant::now();
     while !has_child(daemon) {
-        assert!(started.elapsed() < Duration::from_secs(10), "priming ended before the mount was reported");
+        assert!(started.elapsed() < PATIENCE, "priming ended before the mount was reported");
         std::thread::sleep(Duration::from_millis(1));
     }
 }

@@ -13,7 +13,7 @@ use crate::common::golden::{CATALOG, Regime};
 use crate::common::mounted::{daemons_of, detach, is_mounted, kill, server_of};
 use crate::common::soak::amount;
 use crate::common::test_home::TestHome;
-use crate::common::{copy_program, is_root, json, number_field, run, skip, space_path, until};
+use crate::common::{PATIENCE, copy_program, is_root, json, number_field, run, skip, space_path, until};
 
 /// A mount served by a separate copy of the program, which can be replaced as in an upgrade.
 struct Installed {
@@ -81,7 +81,7 @@ impl Drop for Installed {
         }
         let started = Instant::now();
         while !daemons_of(&self.test_home).is_empty() {
-            assert!(started.elapsed() < Duration::from_secs(60), "they outlive their mount");
+            assert!(started.elapsed() < PATIENCE, "they outlive their mount");
             std::thread::sleep(Duration::from_millis(5));
         }
     }

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::common::golden::{CATALOG, Regime};
 use crate::common::test_home::TestHome;
-use crate::common::{copy_program, json, number_field, stdout};
+use crate::common::{PATIENCE, copy_program, json, number_field, stdout};
 use serde_json::Value;
 
 fn materialize(test_home: &TestHome) -> Value {
@@ -34,7 +34,7 @@ fn leave_trash(test_home: &TestHome) -> PathBuf {
 fn wait_until_gone(path: &Path) {
     let started = Instant::now();
     while path.exists() {
-        assert!(started.elapsed() < Duration::from_secs(60), "{} stays", path.display());
+        assert!(started.elapsed() < PATIENCE, "{} stays", path.display());
         std::thread::sleep(Duration::from_millis(5));
     }
 }

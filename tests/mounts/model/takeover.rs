@@ -23,7 +23,7 @@ use rustix::fs::{CWD, RenameFlags, XattrFlags, renameat_with};
 
 use super::bare::Bare;
 use crate::common::soak::amount;
-use crate::common::{is_root, skip};
+use crate::common::{PATIENCE, is_root, skip};
 
 /// The directory of the space, for a server.
 const STATE: &str = "HOLOFS_TEST_TAKEOVER_STATE";
@@ -78,7 +78,7 @@ impl Held {
         let started = Instant::now();
         // Nothing is open, so the connection ends, and then the server ends.
         while self.server.try_wait().unwrap().is_none() {
-            assert!(started.elapsed() < Duration::from_secs(20), "the server outlives its mount");
+            assert!(started.elapsed() < PATIENCE, "the server outlives its mount");
             std::thread::sleep(Duration::from_millis(5));
         }
     }
