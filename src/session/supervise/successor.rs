@@ -15,10 +15,12 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 use std::time::{Duration, Instant};
+
+use serde::Serialize;
 
 use crate::error::chain;
 use crate::sys::process::fork::{self, Forked};
@@ -73,8 +75,15 @@ impl Successor {
             NOT_EXECUTED
         })?;
         drop(command);
-        ours.send(legacy, &[device.as_fd(), counts.as_fd()])?;
-        Ok(Successor { process, link: ours, program: program.to_owned(), started: Instant::now() })
+        let successor =
+            Successor { process, link: ours, program: program.to_owned(), started: Instant::now() };
+        match hand_over(&successor.link, legacy, &[device.as_fd(), counts.as_fd()]) {
+            Ok(()) => Ok(successor),
+            Err(error) => {
+                successor.dismiss();
+                Err(error)
+            }
+        }
     }
 
     /// The connection to it.
@@ -125,6 +134,14 @@ impl Successor {
     }
 }
 
+/// Sends the legacy. A process that has already ended reports through its status.
+fn hand_over(link: &Link, legacy: &impl Serialize, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    match link.send(legacy, descriptors) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        sent => sent,
+    }
+}
+
 /// How a successor ended that did not serve.
 pub(super) fn ended(program: &Path, status: ExitStatus) -> String {
     format!("{} ended ({status}) before it served", program.display())
@@ -161,4 +178,18 @@ pub fn succeed<T>(
         Held { standing: &legacy.standing, device: device.as_fd(), counts: &counts, deaths: legacy.deaths };
     let server = Server::new(link, legacy.supervisor, Some(held)).requested(requested);
     serve(checked, &legacy, &server, held)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn legacy_for_a_process_that_has_ended_is_no_error() {
+        let (ours, theirs) = Link::pair().unwrap();
+        drop(theirs);
+        hand_over(&ours, &"legacy", &[]).unwrap();
+        assert!(ours.is_readable());
+        assert!(ours.receive::<String>().unwrap().is_none());
+    }
 }
