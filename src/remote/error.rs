@@ -24,6 +24,14 @@ pub enum RemoteError {
         /// Where.
         remote: String,
     },
+    /// It does not have this environment.
+    #[error("There is no environment {environment} at {remote}")]
+    NoEnvironment {
+        /// Its quoted name, or its identity.
+        environment: String,
+        /// Where.
+        remote: String,
+    },
     /// The server denies access.
     #[error("{remote} refuses {doing} {what}: {said}")]
     Denied {
@@ -193,7 +201,9 @@ pub enum RemoteError {
 impl Failure for RemoteError {
     fn class(&self) -> Option<Class> {
         match self {
-            RemoteError::NotFound { .. } | RemoteError::Offline { .. } => Some(Class::NotFound),
+            RemoteError::NotFound { .. }
+            | RemoteError::NoEnvironment { .. }
+            | RemoteError::Offline { .. } => Some(Class::NotFound),
             RemoteError::Head { .. }
             | RemoteError::Unfit { .. }
             | RemoteError::Reference { .. }
@@ -223,9 +233,7 @@ impl Failure for RemoteError {
                         .into(),
                 )
             }
-            RemoteError::NotFound { what, .. } if what.starts_with("environment") => {
-                Some("`holofs remote ls` shows what is there".into())
-            }
+            RemoteError::NoEnvironment { .. } => Some("`holofs remote ls` shows what is there".into()),
             RemoteError::Damaged { .. } => Some("push it again".into()),
             RemoteError::Offline { .. } => Some("run it once with a network".into()),
             RemoteError::Catalog(error) => error.hint(),

@@ -38,8 +38,8 @@ pub fn resolve(
 /// What the address refers to, by its pin or its name.
 pub fn reference(remote: &dyn Remote, address: &Address) -> Result<Reference, RemoteError> {
     let Some(pin) = address.pin else {
-        let missing = || RemoteError::NotFound {
-            what: format!("environment {:?}", address.name),
+        let missing = || RemoteError::NoEnvironment {
+            environment: format!("{:?}", address.name),
             remote: remote.address().to_owned(),
         };
         return remote.reference(&address.name)?.ok_or_else(missing);
@@ -70,7 +70,7 @@ fn pinned_otherwise(
     let remote = remote.address().to_owned();
     match found {
         Some(found) => Err(RemoteError::OtherPin { remote, pin, found }),
-        None => Err(RemoteError::NotFound { what: format!("environment sha256:{pin}"), remote }),
+        None => Err(RemoteError::NoEnvironment { environment: format!("sha256:{pin}"), remote }),
     }
 }
 
