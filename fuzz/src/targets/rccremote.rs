@@ -28,12 +28,12 @@ fn asked(bytes: &[u8]) {
     assert!(length <= bytes.len() && head.path.len() < bytes.len() && head.method.len() < bytes.len());
     let rest = &bytes[length..];
     let mut body = Vec::new();
-    if head.body_in(rest).read_to_end(&mut body).is_ok() {
+    if head.body(rest).read_to_end(&mut body).is_ok() {
         assert!(body.len() <= rest.len());
     }
     let mut line = Vec::new();
     // An error is a valid result.
-    let _read = head.body_in(rest).take(200).read_until(b'\n', &mut line);
+    let _read = head.body(rest).take(200).read_until(b'\n', &mut line);
     assert!(line.len() <= 200);
 }
 

@@ -107,15 +107,9 @@ fn framing(headers: &[httparse::Header<'_>]) -> Option<Framing> {
 }
 
 impl Head {
-    /// The body, which begins with `start`; reading it fails if it is cut, too long, or too slow.
-    pub fn body<'s>(&self, start: &'s [u8], stream: &'s TcpStream) -> Box<dyn BufRead + 's> {
-        let from = io::BufReader::new(Timed::new(stream, BODY_PATIENCE));
-        body_of(self.framing, start.chain(from))
-    }
-
-    /// The body in `bytes`, which follow the head.
-    pub fn body_in<'s>(&self, bytes: &'s [u8]) -> Box<dyn BufRead + 's> {
-        body_of(self.framing, bytes)
+    /// The body, which begins at `from`; reading it fails if it is cut or too long.
+    pub fn body<'s>(&self, from: impl BufRead + 's) -> Box<dyn BufRead + 's> {
+        body_of(self.framing, from)
     }
 }
 
@@ -126,6 +120,11 @@ fn body_of<'s>(framing: Framing, from: impl BufRead + 's) -> Box<dyn BufRead + '
             Box::new(io::BufReader::new(Chunks { from, left: 0, total: 0, is_first: true, is_done: false }))
         }
     }
+}
+
+/// What follows a head: `start`, then the stream; reading fails if it is too slow.
+pub fn after_head<'s>(start: &'s [u8], stream: &'s TcpStream) -> impl BufRead + 's {
+    start.chain(io::BufReader::new(Timed::new(stream, BODY_PATIENCE)))
 }
 
 /// A body of a known length.

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use super::identity;
-use super::request::{self, Head, NoRequest};
+use super::request::{self, Head, NoRequest, after_head};
 use crate::error::chain;
 use crate::rcc::catalog::Catalog;
 use crate::rcc::digest::Digest;
@@ -200,7 +200,8 @@ impl Server {
         if !head.takes_chunks {
             return Ok(Some(("505 HTTP Version Not Supported", "this needs HTTP/1.1")));
         }
-        let Ok(wanted) = wanted(&mut head.body(start, stream), &offer.blobs) else { return Ok(Some(BAD)) };
+        let mut body = head.body(after_head(start, stream));
+        let Ok(wanted) = wanted(&mut body, &offer.blobs) else { return Ok(Some(BAD)) };
         let mut out = Paced { stream, started: Instant::now(), sent: 0 };
         out.write_all(b"HTTP/1.1 200 OK\r\nContent-Type: application/zip\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n")?;
         let mut chunks = BufWriter::with_capacity(CHUNK, Chunked(out));
