@@ -248,13 +248,6 @@ impl Catalog {
         })
     }
 
-    /// The same tree with another header, such as that of a space's `.meta`.
-    pub fn with_header(&self, change: impl FnOnce(&mut Header)) -> Catalog {
-        let mut changed = self.clone();
-        change(&mut changed.header);
-        changed
-    }
-
     /// Writes the catalog in RCC's format, compressed.
     pub fn write_to(&self, out: impl Write) -> io::Result<()> {
         write::gzip(&self.header, &self.dirs, out)
