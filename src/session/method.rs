@@ -1,6 +1,6 @@
 //! The methods by which a space can appear, best first, and why one is not used.
 //!
-//! A method is a [`Backend`] and, for a mount, a [`Mounter`]. A refusal is kept with its reason, reported once, and part of every
+//! A method is a mount by one of several [`Mounter`]s, or plain files. A refusal is kept with its reason, reported once, and part of every
 //! report. No method is skipped silently.
 
 use serde::{Deserialize, Serialize};
@@ -15,15 +15,6 @@ pub enum Mode {
     Mount,
     /// Materialize
     Materialize,
-}
-
-/// What provides the files of the space.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Backend {
-    /// A FUSE mount.
-    Fuse,
-    /// Plain files.
-    Files,
 }
 
 /// What performs the mount.
@@ -68,14 +59,6 @@ impl Method {
         Method::Fuse(Mounter::Namespace),
         Method::Files,
     ];
-
-    /// What provides the files of the space.
-    pub fn backend(self) -> Backend {
-        match self {
-            Method::Fuse(_) => Backend::Fuse,
-            Method::Files => Backend::Files,
-        }
-    }
 
     /// Its name, as in reports.
     pub fn name(self) -> &'static str {
