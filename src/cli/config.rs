@@ -17,7 +17,7 @@ use crate::fs::fuse::Io;
 #[cfg(unix)]
 use crate::fs::fuse::awake::KeepAwake;
 use crate::session::method::Mode;
-use crate::sys::fs::owned::read_at_most;
+use crate::sys::fs::owned_file::read_at_most;
 use crate::sys::fs::stat::open_to_read;
 
 use super::terminal::Color;

@@ -32,6 +32,7 @@ pub mod offset;
 mod open;
 #[cfg_attr(windows, path = "fs/windows/owned.rs")]
 pub mod owned;
+pub mod owned_file;
 pub mod place;
 #[cfg(unix)]
 pub mod private_dir;

@@ -149,7 +149,7 @@ fn stat_fields(pid: u32) -> Option<Vec<String>> {
 fn shown(pid: u32, what: &str) -> io::Result<String> {
     const MOST: u64 = 64 << 10;
     let file = std::fs::File::open(format!("/proc/{pid}/{what}"))?;
-    String::from_utf8(crate::sys::fs::owned::read_at_most(&file, MOST)?).map_err(io::Error::other)
+    String::from_utf8(crate::sys::fs::owned_file::read_at_most(&file, MOST)?).map_err(io::Error::other)
 }
 
 /// Field 22.

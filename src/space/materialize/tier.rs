@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicU8, Ordering};
 
 use crate::store::observe::Observer;
 use crate::sys::fs::clone;
-use crate::sys::fs::owned::Temp;
+use crate::sys::fs::owned_file::Temp;
 use crate::sys::fs::place::Place;
 
 /// The strategy that the user requests.

@@ -7,7 +7,7 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
-use std::io::{self, Read, Write};
+use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::path::{Component, Path, PathBuf};
@@ -18,7 +18,6 @@ use rustix::io::Errno;
 
 use super::at::TreeDir;
 use super::beneath::Dir;
-use super::name::Name;
 use crate::sys::process::this_process;
 
 /// How a directory is opened.
@@ -159,34 +158,15 @@ impl OwnedDir {
         self.regular(name, OFlags::WRONLY | OFlags::APPEND | OFlags::CREATE, PRIVATE)
     }
 
-    /// The content of the regular file `name`; more than `most` bytes are an error.
-    pub fn read(&self, name: &OsStr, most: u64) -> io::Result<Vec<u8>> {
-        read_at_most(&self.open_file(name)?, most)
-    }
-
-    /// Publishes a file with these bytes at `name`: written to a temporary file and renamed, so that readers see either the old file
-    /// or the complete new one.
-    pub fn publish(&self, name: &OsStr, bytes: &[u8]) -> io::Result<()> {
-        let mut temp = self.create_temp(".part-")?;
-        temp.file.write_all(bytes)?;
-        temp.publish(name)
-    }
-
-    /// Creates a temporary file, 0600; it is removed on drop unless it is published.
-    pub fn create_temp(&self, prefix: &str) -> io::Result<Temp<'_>> {
-        let name = super::dir::unused_name(prefix);
+    /// Creates the file `name`, 0600, which must not exist, for reading and writing.
+    pub(super) fn create_new(&self, name: &OsStr) -> io::Result<File> {
         let flags = FILE | OFlags::RDWR | OFlags::CREATE | OFlags::EXCL;
-        let file = rustix::fs::openat(&self.dir, &name, flags, PRIVATE)?.into();
-        Ok(Temp { dir: self, name, file, published: false })
+        Ok(rustix::fs::openat(&self.dir, name, flags, PRIVATE)?.into())
     }
 
-    /// Creates the empty file `name`, unless an entry of that name exists.
-    pub fn mark(&self, name: &OsStr) -> io::Result<()> {
-        let flags = FILE | OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL;
-        match rustix::fs::openat(&self.dir, name, flags, PRIVATE) {
-            Ok(_) | Err(Errno::EXIST) => Ok(()),
-            Err(errno) => Err(errno.into()),
-        }
+    /// Creates a hard link at `path` to the file `name`.
+    pub(super) fn link_at(&self, name: &OsStr, path: &Path) -> io::Result<()> {
+        Ok(rustix::fs::linkat(&self.dir, name, rustix::fs::CWD, path, AtFlags::empty())?)
     }
 
     /// True if an entry of that name exists; a link counts, even a dangling one.
@@ -215,12 +195,6 @@ impl OwnedDir {
             Err(Errno::NOENT) => Ok(false),
             Err(errno) => Err(errno.into()),
         }
-    }
-
-    /// Removes `name` and everything below it, links not followed; true if it existed.
-    pub fn remove(&self, name: &OsStr) -> io::Result<bool> {
-        let name = Name::new(name.as_encoded_bytes()).map_err(io::Error::other)?;
-        self.tree()?.remove(name)
     }
 
     /// Renames within the directory; a file at `to` is replaced.
@@ -269,54 +243,6 @@ impl AsFd for OwnedDir {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.dir.as_fd()
     }
-}
-
-/// A temporary file that is being written.
-#[derive(Debug)]
-pub struct Temp<'d> {
-    dir: &'d OwnedDir,
-    name: String,
-    /// The file to write to.
-    pub file: File,
-    published: bool,
-}
-
-impl Temp<'_> {
-    /// Creates another hard link to it at `path`.
-    pub fn link_at(&self, path: &Path) -> io::Result<()> {
-        Ok(rustix::fs::linkat(&self.dir.dir, &self.name, rustix::fs::CWD, path, AtFlags::empty())?)
-    }
-
-    /// Renames it to `name`; an existing file is replaced.
-    pub fn publish(mut self, name: &OsStr) -> io::Result<()> {
-        self.dir.rename(OsStr::new(&self.name), name)?;
-        self.published = true;
-        Ok(())
-    }
-}
-
-impl Drop for Temp<'_> {
-    fn drop(&mut self) {
-        if !self.published
-            && let Err(error) = self.dir.remove_file(OsStr::new(&self.name))
-        {
-            log::debug!("{} stays in {}: {error}", self.name, self.dir.path.display());
-        }
-    }
-}
-
-/// A size in bytes that most state files do not exceed.
-const USUAL: usize = 4096;
-
-/// The content of a file; more than `most` bytes are an error.
-pub fn read_at_most(file: &File, most: u64) -> io::Result<Vec<u8>> {
-    // Most are small: with room from the start they take two reads instead of one for each doubling.
-    let mut bytes = Vec::with_capacity(USUAL);
-    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > most {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("it is larger than {most} bytes")));
-    }
-    Ok(bytes)
 }
 
 #[allow(clippy::unnecessary_cast, reason = "the types differ from system to system")]

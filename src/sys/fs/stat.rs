@@ -183,7 +183,7 @@ pub fn open_seen(path: &Path, seen: &Metadata) -> io::Result<File> {
 pub fn read_regular(path: &Path, most: u64) -> io::Result<Vec<u8>> {
     let file = open_to_read(path)?;
     match file.metadata()?.is_file() {
-        true => super::owned::read_at_most(&file, most),
+        true => super::owned_file::read_at_most(&file, most),
         false => Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")),
     }
 }

@@ -4,13 +4,12 @@
 
 use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Read, Write};
+use std::io;
 use std::path::Path;
 use std::time::SystemTime;
 
 use super::at::TreeDir;
 use super::beneath::{Dir, Located};
-use super::name::Name;
 use super::open::{self, Held};
 use super::replace;
 
@@ -83,32 +82,14 @@ impl OwnedDir {
         open::open_file(&self.path().join(name), OpenOptions::new().append(true).create(true))
     }
 
-    /// The content of the regular file `name`; more than `most` bytes are an error.
-    pub fn read(&self, name: &OsStr, most: u64) -> io::Result<Vec<u8>> {
-        read_at_most(&self.open_file(name)?, most)
+    /// Creates the file `name`, which must not exist, for reading and writing.
+    pub(super) fn create_new(&self, name: &OsStr) -> io::Result<File> {
+        OpenOptions::new().read(true).write(true).create_new(true).open(self.path().join(name))
     }
 
-    /// Publishes a file with these bytes at `name`: written to a temporary file and renamed.
-    pub fn publish(&self, name: &OsStr, bytes: &[u8]) -> io::Result<()> {
-        let mut temp = self.create_temp(".part-")?;
-        temp.file.write_all(bytes)?;
-        temp.publish(name)
-    }
-
-    /// Creates a temporary file; it is removed on drop unless it is published.
-    pub fn create_temp(&self, prefix: &str) -> io::Result<Temp<'_>> {
-        let name = super::dir::unused_name(prefix);
-        let file =
-            OpenOptions::new().read(true).write(true).create_new(true).open(self.path().join(&name))?;
-        Ok(Temp { dir: self, name, file, published: false })
-    }
-
-    /// Creates the empty file `name`, unless an entry of that name exists.
-    pub fn mark(&self, name: &OsStr) -> io::Result<()> {
-        match OpenOptions::new().write(true).create_new(true).open(self.path().join(name)) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
-            _ => Ok(()),
-        }
+    /// Creates a hard link at `path` to the file `name`.
+    pub(super) fn link_at(&self, name: &OsStr, path: &Path) -> io::Result<()> {
+        fs::hard_link(self.path().join(name), path)
     }
 
     /// True if an entry of that name exists; a link counts, even a dangling one.
@@ -128,12 +109,6 @@ impl OwnedDir {
     /// Removes the file `name`; true if it existed.
     pub fn remove_file(&self, name: &OsStr) -> io::Result<bool> {
         replace::is_removed(fs::remove_file(self.path().join(name)))
-    }
-
-    /// Removes `name` and everything below it, links not followed; true if it existed.
-    pub fn remove(&self, name: &OsStr) -> io::Result<bool> {
-        let name = Name::new(name.as_encoded_bytes()).map_err(io::Error::other)?;
-        self.tree()?.remove(name)
     }
 
     /// Renames within the directory; a file at `to` is replaced.
@@ -170,40 +145,6 @@ impl Located for OwnedDir {
     }
 }
 
-/// A temporary file that is being written.
-#[derive(Debug)]
-pub struct Temp<'d> {
-    dir: &'d OwnedDir,
-    name: String,
-    /// The file to write to.
-    pub file: File,
-    published: bool,
-}
-
-impl Temp<'_> {
-    /// Creates another hard link to it at `path`.
-    pub fn link_at(&self, path: &Path) -> io::Result<()> {
-        fs::hard_link(self.dir.path().join(&self.name), path)
-    }
-
-    /// Renames it to `name`; an existing file is replaced.
-    pub fn publish(mut self, name: &OsStr) -> io::Result<()> {
-        self.dir.rename(OsStr::new(&self.name), name)?;
-        self.published = true;
-        Ok(())
-    }
-}
-
-impl Drop for Temp<'_> {
-    fn drop(&mut self) {
-        if !self.published
-            && let Err(error) = self.dir.remove_file(OsStr::new(&self.name))
-        {
-            log::debug!("{} stays in {}: {error}", self.name, self.dir.path().display());
-        }
-    }
-}
-
 fn last_use(path: &Path) -> io::Result<SystemTime> {
     let found = path.symlink_metadata()?;
     if !found.is_dir() {
@@ -212,14 +153,4 @@ fn last_use(path: &Path) -> io::Result<SystemTime> {
     let entries = fs::read_dir(path)?.flatten();
     let uses = entries.filter_map(|entry| last_use(&entry.path()).ok());
     Ok(uses.fold(found.modified()?, SystemTime::max))
-}
-
-/// The content of a file; more than `most` bytes are an error.
-pub fn read_at_most(file: &File, most: u64) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    file.take(most.saturating_add(1)).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > most {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, format!("it is larger than {most} bytes")));
-    }
-    Ok(bytes)
 }
