@@ -82,6 +82,7 @@ mod summary;
 mod sweep;
 mod table;
 mod target;
+mod task;
 mod terminal;
 #[cfg(unix)]
 mod top;
@@ -268,7 +269,7 @@ enum Command {
     Record(record::RecordArgs),
     /// Inflate a whole catalog in advance, to speed up its first run
     Warm(warm::WarmArgs),
-    /// Run a command in a space
+    /// Run a command in a space; without one, the task of a robot.yaml or a shell
     Run(run::RunArgs),
     #[command(flatten)]
     Interactive(interactive::InteractiveCommand),
@@ -378,7 +379,7 @@ pub fn main() -> ExitCode {
         Command::Warm(args) => warm::main(&context, &args),
         #[cfg(unix)]
         Command::Stats(args) => stats::main(&context, &args),
-        Command::Run(args) => return run::main(&context, &args),
+        Command::Run(args) => return interactive::run(&context, &args),
         Command::Interactive(command) => interactive::main(&context, &command),
         Command::Variables(args) => activate::main(&context, &args),
         Command::Holotree(args) => return holotree::of_rest(&args.words),

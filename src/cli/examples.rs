@@ -63,7 +63,7 @@ const EXAMPLES: &[(&str, &str)] = &[
     ("reset", "holofs reset work\nholofs reset work lib/python3.11/site-packages"),
     (
         "run",
-        "holofs run conda.yaml python -V\nholofs run python job.py          # the catalog of the files here\nholofs run --space auto . pytest  # a new space, removed afterwards",
+        "holofs run conda.yaml python -V\nholofs run python job.py          # the catalog of the files here\nholofs run --space auto . pytest  # a new space, removed afterwards\nholofs run                        # the task of the robot.yaml here",
     ),
     ("serve", "holofs serve --rccremote 127.0.0.1:4653"),
     ("shell", "holofs shell\nholofs shell 14023a1f --space work --shell zsh"),

@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::build::BuildError;
 use crate::error::{Class, Failure, all, causes, kind};
+use crate::rcc::blueprint::TaskError;
 use crate::session::error::failure;
 use crate::sys::text;
 
@@ -130,7 +131,7 @@ fn code_of(class: Class) -> u8 {
 
 /// This cause as a failure, if it is one of our errors.
 fn ours<'a>(cause: &'a (dyn Error + 'static)) -> Option<&'a dyn Failure> {
-    failure(cause).or_else(|| kind::<BuildError>(cause))
+    failure(cause).or_else(|| kind::<BuildError>(cause)).or_else(|| kind::<TaskError>(cause))
 }
 
 #[cfg(test)]

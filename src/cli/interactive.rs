@@ -5,6 +5,7 @@ use std::process::ExitCode;
 use clap::Subcommand;
 
 use super::context::Context;
+use super::run::{self, RunArgs};
 use super::{hook, kernel, shell};
 
 /// Listed together with the other commands.
@@ -21,6 +22,14 @@ pub enum InteractiveCommand {
     Deny(hook::DenyArgs),
     /// Manage Jupyter kernels for environments
     Kernel(kernel::KernelArgs),
+}
+
+/// Runs `run`, which is `shell` without a command to run.
+pub fn run(context: &Context, args: &RunArgs) -> ExitCode {
+    match args.is_bare() {
+        true => run::report(context, shell::end(context, args, None)),
+        false => run::main(context, args),
+    }
 }
 
 /// Runs one of these commands; the status of a shell is ours.

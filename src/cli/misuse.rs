@@ -8,17 +8,6 @@ use clap::error::ErrorKind;
 
 use super::{Cli, activate, exit_code, terminal, topics};
 
-/// What helps more than the usage.
-fn hint(kind: ErrorKind, words: &[OsString]) -> Option<&'static str> {
-    match (kind, meant(words).as_deref()) {
-        (ErrorKind::InvalidSubcommand, Some("help")) => Some(topics::NAMED),
-        (ErrorKind::MissingRequiredArgument, Some("run")) => Some(
-            "`holofs run -- python` runs python in the environment of this directory; `holofs shell` starts a shell in it",
-        ),
-        _ => None,
-    }
-}
-
 /// Reports an error in the command line, or prints what was requested instead of a command: help, the version.
 #[allow(clippy::print_stderr)]
 pub fn usage(error: &clap::Error) -> ExitCode {
@@ -26,8 +15,8 @@ pub fn usage(error: &clap::Error) -> ExitCode {
         log::debug!("Cannot print: {error}");
     }
     let words: Vec<OsString> = std::env::args_os().skip(1).collect();
-    if let Some(hint) = hint(error.kind(), &words) {
-        eprintln!("\n{hint}");
+    if error.kind() == ErrorKind::InvalidSubcommand && meant(&words).as_deref() == Some("help") {
+        eprintln!("\n{}", topics::NAMED);
     }
     let code = ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(exit_code::FAILED));
     if error.use_stderr() { not_begun(code) } else { code }

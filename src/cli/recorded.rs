@@ -17,7 +17,7 @@ use super::summary;
 const MOST: u64 = 1 << 30;
 
 /// Reports about the run after its end.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 pub struct WatchedRunArgs {
     /// Record the command's reads to FILE, for `trace --from` and `report --trace`; no readahead unless --profile names a file
     #[arg(long, value_name = "FILE")]

@@ -1,4 +1,4 @@
-//! `holofs run`: runs a command in a space.
+//! `holofs run`: runs a command in a space; without one, the task of a robot or a shell.
 
 use std::ffi::OsString;
 #[cfg(unix)]
@@ -30,6 +30,7 @@ use super::recorded::WatchedRunArgs;
 use super::remotes::{self, RemoteUseArgs};
 use super::run_words::{self, Grammar};
 use super::target;
+use super::task::Work;
 use super::{Global, SpaceChoice};
 
 /// The environment in which something runs, and how it appears: the same for `run` and `shell`.
@@ -65,7 +66,7 @@ impl RunTargetArgs {
 }
 
 /// Arguments of `run`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct RunArgs {
     #[command(flatten)]
     pub target: RunTargetArgs,
@@ -75,8 +76,11 @@ pub struct RunArgs {
     /// Prevent Python from writing bytecode, as RCC does
     #[arg(long)]
     pub no_bytecode: bool,
-    /// Command and its arguments
-    #[arg(last = true, required = true)]
+    /// Run this task of the robot.yaml, as `rcc run` does; what follows are more arguments for it
+    #[arg(short, long, value_name = "NAME")]
+    pub task: Option<String>,
+    /// Command and its arguments (default: the only task of the robot.yaml; in other environments, a shell)
+    #[arg(last = true)]
     pub command: Vec<OsString>,
 }
 
@@ -104,6 +108,14 @@ pub struct MountedRunArgs {
     pub profile: PathBuf,
 }
 
+impl RunArgs {
+    /// True if neither a command nor the task of a robot is to run.
+    pub fn is_bare(&self) -> bool {
+        let is_robot = || target::is_robot(self.target.catalog.as_deref());
+        self.command.is_empty() && self.task.is_none() && !is_robot()
+    }
+}
+
 #[cfg(unix)]
 impl RunArgs {
     /// A run with default options and a recording.
@@ -123,7 +135,7 @@ impl RunArgs {
         };
         let remote = RemoteUseArgs::default();
         let target = RunTargetArgs { catalog, space, mode: Mode::Auto, mount, remote };
-        RunArgs { target, watch, no_bytecode: false, command }
+        RunArgs { target, watch, no_bytecode: false, task: None, command }
     }
 }
 
@@ -159,12 +171,14 @@ pub fn end(context: &Context, args: &RunArgs) -> anyhow::Result<ExitStatus> {
     let RunTargetArgs { catalog, space, remote, .. } = &args.target;
     let find = || target::of_word(context, catalog.as_deref());
     let target = remotes::or_pulled(context, remote, find)?;
+    let robot = target.composed.and_then(|composed| composed.robot);
+    let work = Work::of(args.task.as_deref(), &args.command, robot.as_ref())?;
     let mut context = context.clone();
-    context.add(|extra| extra.robot = target.composed.and_then(|composed| composed.robot));
+    context.add(|extra| extra.robot = robot);
     // The process that serves an isolated space starts no others.
     let how = RemoteUseArgs { complete: remote.complete || args.target.is_isolated(), ..remote.clone() };
     let catalog = remotes::local(&context, &target.catalog, &how)?;
-    let request = request(args, &catalog);
+    let request = request(args, &catalog, work);
     let outcome = run::run(&context, &request);
     #[cfg(unix)]
     super::recorded::after_run(&context, &args.watch, &request);
@@ -205,7 +219,7 @@ pub fn with_separator(words: Vec<OsString>) -> Vec<OsString> {
 }
 
 #[cfg(unix)]
-fn request(args: &RunArgs, catalog: &str) -> RunRequest {
+fn request(args: &RunArgs, catalog: &str, work: Work) -> RunRequest {
     let given = &args.target.mount;
     let mount = MountRequest {
         io: given.io,
@@ -219,16 +233,18 @@ fn request(args: &RunArgs, catalog: &str) -> RunRequest {
         },
         ..MountRequest::new(catalog, &args.target.space.name(), args.target.mode)
     };
-    let command = args.command.clone();
     let is_watched = args.watch.trace.is_some() || args.watch.summary.is_some();
     let recording = is_watched.then(Arc::default);
-    RunRequest { mount, isolate: given.isolate, bytecode: !args.no_bytecode, command, recording }
+    let Work { command, before, directory } = work;
+    let (isolate, bytecode) = (given.isolate, !args.no_bytecode);
+    RunRequest { mount, isolate, bytecode, command, before, directory, recording }
 }
 
 #[cfg(windows)]
-fn request(args: &RunArgs, catalog: &str) -> RunRequest {
+fn request(args: &RunArgs, catalog: &str, work: Work) -> RunRequest {
     let mount = MountRequest::new(catalog, &args.target.space.name(), args.target.mode);
-    RunRequest { mount, isolate: false, bytecode: !args.no_bytecode, command: args.command.clone() }
+    let Work { command, before, directory } = work;
+    RunRequest { mount, isolate: false, bytecode: !args.no_bytecode, command, before, directory }
 }
 
 /// Ends as the command did: by the same signal, so that loops in shells stop, or with its status.

@@ -6,7 +6,7 @@
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{ExitCode, ExitStatus};
 
 use anyhow::Context as _;
 use clap::Args;
@@ -43,28 +43,32 @@ struct Start {
 
 /// Starts the shell, and returns its status.
 pub fn main(context: &Context, args: &ShellArgs) -> anyhow::Result<ExitCode> {
-    let given = args.shell.clone().or_else(|| std::env::var_os("SHELL").map(PathBuf::from));
+    let run = RunArgs {
+        target: args.target.clone(),
+        #[cfg(unix)]
+        watch: super::recorded::WatchedRunArgs::default(),
+        no_bytecode: false,
+        task: None,
+        command: Vec::new(),
+    };
+    Ok(run::report(context, end(context, &run, args.shell.as_deref())))
+}
+
+/// Runs a shell as the command of `run`. Without a terminal, it reads commands from stdin.
+pub fn end(context: &Context, run: &RunArgs, shell: Option<&Path>) -> anyhow::Result<ExitStatus> {
+    let given = shell.map(Path::to_owned).or_else(|| std::env::var_os("SHELL").map(PathBuf::from));
     let usual = if cfg!(windows) { "pwsh" } else { "/bin/sh" };
     let shell = given.filter(|shell| !shell.as_os_str().is_empty()).unwrap_or_else(|| usual.into());
     let parents = [context.home.temp_dir(), context.process.temp_dir.clone()];
     let temp = RunTemp::create(&parents)
         .with_context(|| format!("Cannot create a temporary directory in {}", parents[0].display()))?;
-    let space = args.target.space.name().space;
+    let space = run.target.space.name().space;
     let mut start = start(&shell, &space, temp.path())?;
     start.variables.push((SHELL_OF.to_owned(), space.into()));
     let mut context = context.clone();
     context.add(|extra| extra.injected.extend(start.variables));
-    let args = RunArgs {
-        target: args.target.clone(),
-        #[cfg(unix)]
-        watch: super::recorded::WatchedRunArgs::default(),
-        no_bytecode: false,
-        command: start.command,
-    };
-    let ended = run::end(&context, &args);
-    // Before this process ends, perhaps by the same signal as the shell.
-    drop(temp);
-    Ok(run::report(&context, ended))
+    // The directory is removed on return: later, this process may end by the same signal as the shell.
+    run::end(&context, &RunArgs { command: start.command, ..run.clone() })
 }
 
 /// How to start `shell`, with its start-up files in `dir`.

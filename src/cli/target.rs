@@ -112,6 +112,12 @@ fn is_yaml(path: &Path) -> bool {
     matches!(extension, "yaml" | "yml")
 }
 
+/// True if the word, or the current directory without one, selects by a robot.yaml; nothing is read.
+pub fn is_robot(word: Option<&str>) -> bool {
+    let file = file_of(Path::new(word.unwrap_or("."))).ok().flatten();
+    file.is_some_and(|file| BlueprintKind::of(&file) == BlueprintKind::Robot)
+}
+
 /// The specification file in a directory; nothing is read.
 pub fn file_here(directory: &Path) -> Option<PathBuf> {
     IN_DIRECTORY.iter().map(|name| directory.join(name)).find(|path| path.is_file())

@@ -9,6 +9,8 @@ mod dependency;
 mod emit;
 mod package;
 mod robot;
+mod task;
+mod words;
 
 use std::borrow::Cow;
 
@@ -17,6 +19,7 @@ use crate::rcc::yaml::{self, Yaml, YamlError};
 
 pub use self::compose::{BlueprintKind, ComposeError, Composed, Request, compose};
 pub use self::robot::Robot;
+pub use self::task::TaskError;
 use dependency::{Conflict, Dependency, promote, push};
 
 /// The keys of a conda.yaml that are used.

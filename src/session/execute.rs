@@ -53,6 +53,10 @@ pub struct Execution<'a> {
     pub catalog: &'a str,
     /// How Python handles bytecode.
     pub bytecode: Bytecode,
+    /// Commands that must succeed before the command.
+    pub before: &'a [Vec<OsString>],
+    /// The working directory of all commands, if not the current one.
+    pub directory: Option<&'a Path>,
     /// The reads that failed in its mount before the command, if they are known.
     pub unread: Option<Unread>,
 }
@@ -71,9 +75,12 @@ impl Execution<'_> {
         let prefix = self.prefix(&mut temp);
         let variables = self.variables(&temp.files(), prefix.as_ref())?;
         let signals = command::catch().tried("Cannot handle signals")?;
-        let started = Instant::now();
         let before = self.unread.clone().or_else(|| unread(&self.space.root));
-        let mut child = start(command, variables, prefix.is_some())?;
+        if let Some(status) = self.scripts(&signals, &variables, prefix.is_some())? {
+            return Ok(status);
+        }
+        let started = Instant::now();
+        let mut child = start(command, variables, self.directory, prefix.is_some())?;
         if let Err(error) = signals.pass_on(child.id()) {
             log::warn!("Signals are not forwarded to the command: {error}");
         }
@@ -99,6 +106,32 @@ impl Execution<'_> {
             self.share(prefix.as_ref());
         }
         Ok(status)
+    }
+
+    /// Runs what must succeed before the command; the status of what a signal ended, as if it were the command.
+    fn scripts(
+        &self,
+        signals: &command::Caught,
+        variables: &[Variable],
+        keeps_bytecode: bool,
+    ) -> Result<Option<ExitStatus>, SessionError> {
+        for words in self.before {
+            let mut child = start(words, variables.to_vec(), self.directory, keeps_bytecode)?;
+            if let Err(error) = signals.pass_on(child.id()) {
+                log::warn!("Signals are not forwarded to the command: {error}");
+            }
+            let status = command::wait(&mut child).tried("Cannot wait for the command")?;
+            if command::that_ended(status).is_some() {
+                return Ok(Some(status));
+            }
+            if !status.success() {
+                let script = words.join(OsStr::new(" "));
+                let what =
+                    format!("The command {} failed, which runs before the task: {status}", script.display());
+                return Err(SessionError::State(what.into()));
+            }
+        }
+        Ok(None)
     }
 
     /// RCC's variables; with bytecode enabled, also Python's variable for its directory.
@@ -214,7 +247,12 @@ fn sweep(parent: PathBuf) {
 }
 
 /// Starts the command; with `keeps_bytecode`, an inherited variable that disables bytecode is removed.
-fn start(words: &[OsString], variables: Vec<Variable>, keeps_bytecode: bool) -> Result<Child, SessionError> {
+fn start(
+    words: &[OsString],
+    variables: Vec<Variable>,
+    directory: Option<&Path>,
+    keeps_bytecode: bool,
+) -> Result<Child, SessionError> {
     let (program, arguments) = words.split_first().tried("No command is given")?;
     let path = variables.iter().rev().find(|(key, _)| key == "PATH").map(|(_, value)| value.clone());
     let found = resolve(program, path.as_deref());
@@ -223,6 +261,7 @@ fn start(words: &[OsString], variables: Vec<Variable>, keeps_bytecode: bool) -> 
     if keeps_bytecode {
         child.env_remove(NO_BYTECODE);
     }
+    directory.map(|directory| child.current_dir(directory));
     command::as_found(&mut child);
     let started = child.spawn();
     Ok(started.map_err(|source| CannotStart {

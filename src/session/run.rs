@@ -4,6 +4,7 @@
 //! becomes ours. A space that was mounted before stays mounted.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 #[cfg(windows)]
 use std::process::ExitStatus;
 #[cfg(unix)]
@@ -36,6 +37,10 @@ pub struct RunRequest {
     pub bytecode: bool,
     /// The command and its arguments.
     pub command: Vec<OsString>,
+    /// Commands that must succeed before it.
+    pub before: Vec<Vec<OsString>>,
+    /// The working directory of all commands, if not the current one.
+    pub directory: Option<PathBuf>,
     /// Where to record the requests of the command, if requested.
     #[cfg(unix)]
     pub recording: Option<Arc<Slot>>,
@@ -49,7 +54,9 @@ fn execution<'a>(
     index: &'a Index,
 ) -> Execution<'a> {
     let bytecode = if request.bytecode { Bytecode::OfSpace } else { Bytecode::Off };
-    Execution { context, space, index, catalog: &request.mount.catalog, bytecode, unread: None }
+    let RunRequest { before, directory, mount, .. } = request;
+    let (catalog, directory) = (&mount.catalog, directory.as_deref());
+    Execution { context, space, index, catalog, bytecode, before, directory, unread: None }
 }
 
 /// Reports that the space has appeared.

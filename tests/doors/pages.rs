@@ -13,6 +13,9 @@ use crate::common::{project, said};
 /// Blocks that are not run. Change this number when a block is added.
 const NOT_RUN: usize = 10;
 
+const ROBOT: &str =
+    "tasks: {Hello: {shell: python job.py}}\ncondaConfigFile: conda.yaml\nartifactsDir: output\n";
+
 /// A shell block: where it is, whether it is run, and its text.
 struct Block {
     place: String,
@@ -64,7 +67,7 @@ fn world() -> Option<(TestHome, PathBuf, PathBuf, String)> {
         fs::create_dir_all(test_home.user().join(below)).unwrap();
     }
     fs::copy(blueprint, dir.join("conda.yaml")).unwrap();
-    fs::write(dir.join("robot.yaml"), "condaConfigFile: conda.yaml\nartifactsDir: output\n").unwrap();
+    fs::write(dir.join("robot.yaml"), ROBOT).unwrap();
     fs::write(dir.join("job.py"), "import requests\n").unwrap();
     let path = programs.join("pytest");
     fs::write(&path, "#!/bin/sh\nexit 0\n").unwrap();

@@ -2,14 +2,15 @@
 #![cfg(target_os = "linux")]
 
 use std::fs;
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use crate::common::golden::{CATALOG, Regime};
 use crate::common::mounted::below;
 use crate::common::pty::{at_terminal, program, seen};
 use crate::common::test_home::TestHome;
-use crate::common::{said, stdout};
+use crate::common::{said, stderr, stdout};
 
 const HOLOFS: &str = env!("CARGO_BIN_EXE_holofs");
 
@@ -109,4 +110,34 @@ fn shell_is_the_users_own_and_ends_by_the_same_signal() {
     let output = command.output().unwrap();
     assert_eq!(stdout(&output), "it is user\n", "{}", said(&output));
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&output.status), Some(15));
+}
+
+#[test]
+fn run_without_a_command_is_a_shell() {
+    let test_home = home();
+    let dir = test_home.scratch().join("here");
+    fs::create_dir_all(&dir).unwrap();
+    fs::copy(crate::common::golden::file("golden.yaml"), dir.join("conda.yaml")).unwrap();
+    let run = |words: &[&str]| {
+        let mut command = program(&test_home, &[&[HOLOFS, "run"], words].concat());
+        command.env("SHELL", "bash").current_dir(&dir);
+        command
+    };
+    for words in [&[][..], &["conda.yaml"], &["."], &[CATALOG], &["--"]] {
+        let output = at_terminal(run(words), &[("(user) own> ", ASK)]);
+        assert!(stdout(&output).contains("is yes user 14023a1f332a0231"), "{words:?}: {}", said(&output));
+        assert_eq!(output.status.code(), Some(7), "{words:?}: {}", said(&output));
+    }
+    let mut with_a_space = run(&["--space", "work", "conda.yaml"]);
+    with_a_space.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = with_a_space.spawn().unwrap();
+    let script = "echo $HOLOFS_SHELL $RCC_ENVIRONMENT_HASH\nread line\nthis line\necho \"$line\"\nexit 3\necho not this\n";
+    child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(stdout(&output), "work 14023a1f332a0231\nthis line\n", "{}", said(&output));
+    assert_eq!(output.status.code(), Some(3), "{}", said(&output));
+    fs::remove_file(dir.join("conda.yaml")).unwrap();
+    let nothing = run(&[]).output().unwrap();
+    assert_eq!(nothing.status.code(), Some(125), "{}", said(&nothing));
+    assert!(stderr(&nothing).contains("hint: name a file, a directory with one"), "{}", said(&nothing));
 }

@@ -210,8 +210,6 @@ fn help_shows_topics() {
         unknown.ends_with("\n\nTopics (holofs help TOPIC): exit-codes, environment, methods, rcc, remotes\n"),
         "{unknown}"
     );
-    let no_command = stderr(&test_home.holofs_fails(&["run"], exit::NOT_BEGUN));
-    assert!(no_command.contains("\n\n`holofs run -- python` runs python"), "{no_command}");
 }
 
 #[test]

@@ -1,7 +1,8 @@
-//! The parts of robot.yaml that determine a robot's environment and the variables of its programs.
+//! A robot.yaml: what determines the robot's environment, the variables of its programs, and its tasks.
 
 use std::path::{Path, PathBuf};
 
+use super::task::{TaskError, Tasks, split};
 use super::{CondaError, text, texts};
 use crate::rcc::yaml;
 use crate::sys::host;
@@ -21,6 +22,10 @@ pub struct Robot {
     path: Vec<String>,
     /// `PYTHONPATH`.
     python_path: Vec<String>,
+    /// `tasks`.
+    tasks: Tasks,
+    /// `preRunScripts`.
+    pre_run: Vec<String>,
 }
 
 impl Robot {
@@ -34,6 +39,8 @@ impl Robot {
             environments: texts(&document, "environmentConfigs")?,
             path: texts(&document, "PATH")?,
             python_path: texts(&document, "PYTHONPATH")?,
+            tasks: Tasks::parse(&document)?,
+            pre_run: texts(&document, "preRunScripts")?,
         })
     }
 
@@ -50,6 +57,17 @@ impl Robot {
     /// `ROBOT_ARTIFACTS`.
     pub fn artifacts(&self) -> PathBuf {
         absolute(&self.root, &self.artifacts)
+    }
+
+    /// The command line of the task `name`, or of the only task.
+    pub fn task(&self, name: Option<&str>) -> Result<Vec<String>, TaskError> {
+        self.tasks.words(&self.root, &self.artifacts, name)
+    }
+
+    /// The command lines to run before a task: the `preRunScripts` for this platform.
+    pub fn pre_run(&self) -> Result<Vec<Vec<String>>, TaskError> {
+        let ours = |script: &&String| is_acceptable(script, host::GOOS, host::GOARCH);
+        self.pre_run.iter().filter(ours).map(|script| split(script)).collect()
     }
 
     /// The directories that come first in `PATH`.
@@ -73,18 +91,21 @@ fn absolute(root: &Path, part: &str) -> PathBuf {
     crate::rcc::home::clean(&root.join(part.trim_start_matches(['/', std::path::MAIN_SEPARATOR])))
 }
 
-/// RCC's rules: the first operating system and the first processor that a name mentions must be this machine's, in lower case; a name
-/// that contains `freeze` or more than two underscores must mention the platform.
-fn is_for(name: &str, os: &str, cpu: &str) -> bool {
+/// RCC's rule: the first operating system and the first processor that a name mentions must be this machine's, in lower case.
+fn is_acceptable(name: &str, os: &str, cpu: &str) -> bool {
     let lower = name.to_lowercase();
     let mentioned = |words: &[&str]| {
         let at = words.iter().filter_map(|word| Some((lower.find(word)?, word.len()))).min()?;
         name.get(at.0..at.0 + at.1)
     };
-    let acceptable = mentioned(&["windows", "darwin", "linux"]).is_none_or(|word| word == os)
-        && mentioned(&["amd64", "arm64"]).is_none_or(|word| word == cpu);
-    let particular = lower.contains("freeze") || name.matches('_').count() > 2;
-    acceptable && (!particular || name.contains(&format!("{os}_{cpu}")))
+    mentioned(&["windows", "darwin", "linux"]).is_none_or(|word| word == os)
+        && mentioned(&["amd64", "arm64"]).is_none_or(|word| word == cpu)
+}
+
+/// Also RCC's rule: a name that contains `freeze` or more than two underscores must mention the platform.
+fn is_for(name: &str, os: &str, cpu: &str) -> bool {
+    let particular = name.to_lowercase().contains("freeze") || name.matches('_').count() > 2;
+    is_acceptable(name, os, cpu) && (!particular || name.contains(&format!("{os}_{cpu}")))
 }
 
 #[cfg(test)]
@@ -130,5 +151,16 @@ mod tests {
         assert_eq!(robot.python_path(), [dir.path().join("src")]);
         assert_eq!(robot.artifacts(), dir.path().join("out"));
         assert_eq!(Robot::parse(b"tasks: {}\n", dir.path()).unwrap().environment_file(), None);
+    }
+
+    #[test]
+    fn scripts_before_a_task_are_those_for_this_platform() {
+        let text = b"preRunScripts:\n- a.sh 'b c' # d\n- darwin.sh\n- linux.sh\n- windows.bat\n";
+        let lines = Robot::parse(text, Path::new("/r")).unwrap().pre_run().unwrap();
+        assert_eq!(lines.len(), 2, "{lines:?}");
+        assert_eq!(lines[0], ["a.sh", "b c"]);
+        assert!(lines[1][0].starts_with(host::GOOS), "{lines:?}");
+        assert!(Robot::parse(b"preRunScripts: ['a \"b']\n", Path::new("/r")).unwrap().pre_run().is_err());
+        assert!(Robot::parse(b"preRunScripts: a\n", Path::new("/r")).is_err());
     }
 }

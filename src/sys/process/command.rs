@@ -28,7 +28,7 @@ static COMMAND: AtomicI32 = AtomicI32::new(0);
 /// The received signals that are not forwarded yet: a bit for each.
 static RECEIVED: AtomicU32 = AtomicU32::new(0);
 
-/// Proof that signals are caught, to be forwarded to one command.
+/// Proof that signals are caught, to be forwarded to one command at a time.
 pub struct Caught(());
 
 /// From now on no signal that can be forwarded ends this process; ignored signals stay ignored.
@@ -47,7 +47,7 @@ pub fn catch() -> io::Result<Caught> {
 
 impl Caught {
     /// Forwards received and future signals to the process `pid`.
-    pub fn pass_on(self, pid: u32) -> io::Result<()> {
+    pub fn pass_on(&self, pid: u32) -> io::Result<()> {
         COMMAND.store(pid_of(pid)?.as_raw_nonzero().get(), Ordering::SeqCst);
         forward();
         Ok(())

@@ -22,7 +22,7 @@ pub fn catch() -> io::Result<Caught> {
 
 impl Caught {
     /// A child shares our console and gets its signals directly.
-    pub fn pass_on(self, _pid: u32) -> io::Result<()> {
+    pub fn pass_on(&self, _pid: u32) -> io::Result<()> {
         Ok(())
     }
 }
