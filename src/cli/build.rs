@@ -12,7 +12,7 @@ use crate::sys::process::signals;
 use super::context::Context;
 use super::exit_code;
 use super::progress::Progress;
-use super::table::bytes;
+use super::table::{bytes, counted};
 
 /// Arguments of `build`.
 #[derive(Debug, Args)]
@@ -126,14 +126,16 @@ fn summary(built: &Built) -> String {
     #[cfg(unix)]
     if let (Some(base), Some(committed)) = (&built.base, &built.committed) {
         return format!(
-            "{blueprint}: {} files, {} of them new since {base}; tools {tools:.1} s, commit {:.1} s",
-            committed.files, committed.written_files, built.record_seconds
+            "{blueprint}: {}, {} of them new since {base}; tools {tools:.1} s, commit {:.1} s",
+            counted(committed.files, "file"),
+            committed.written_files,
+            built.record_seconds
         );
     }
     match &built.recorded {
         Some(recorded) => format!(
-            "{blueprint}: {} files, {}; tools {tools:.1} s, recording {:.1} s",
-            recorded.files,
+            "{blueprint}: {}, {}; tools {tools:.1} s, recording {:.1} s",
+            counted(recorded.files, "file"),
             bytes(recorded.bytes),
             built.record_seconds
         ),

@@ -10,7 +10,7 @@ use super::context::Context;
 use super::exit_code::BAD_BLOB;
 use super::progress::Progress;
 use super::settled::settled;
-use super::table::bytes;
+use super::table::{bytes, counted};
 
 /// Arguments of `check`.
 #[derive(Debug, Args)]
@@ -49,15 +49,15 @@ pub fn verdict(report: &Checked) -> Vec<String> {
     }));
     lines.extend(report.strays.iter().map(|path| format!("Note: {} is not a blob", path.display())));
     if report.unreferenced > 0 {
-        lines.push(format!("Note: {} blobs are not referenced by a catalog", report.unreferenced));
+        lines.push(format!("Note: {} without a catalog", counted(report.unreferenced, "blob")));
     }
     let word = if report.is_damaged() { "damage found" } else { "no problems found" };
     lines.push(format!(
-        "{} catalogs, {} blobs ({}), {} raw entries ({}): {word}",
-        report.catalogs.len(),
-        report.blobs,
+        "{}, {} ({}), {} ({}): {word}",
+        counted(report.catalogs.len(), "catalog"),
+        counted(report.blobs, "blob"),
         bytes(report.blob_bytes),
-        report.raw_entries,
+        counted(report.raw_entries, "raw entry"),
         bytes(report.raw_bytes)
     ));
     lines

@@ -9,6 +9,7 @@ use crate::session::commit::{self, Committed};
 use super::SpaceArgs;
 use super::context::Context;
 use super::record::CatalogName;
+use super::table::{bytes, counted};
 
 /// Arguments of `commit`.
 #[derive(Debug, Args)]
@@ -29,12 +30,12 @@ pub fn main(context: &Context, args: &CommitArgs) -> anyhow::Result<ExitCode> {
 
 fn summary(committed: &Committed) -> String {
     format!(
-        "{}: {} files, {} of them written in the space ({} bytes, {} new blobs); {} entries left out",
+        "{}: {}, {} of them written in the space ({}, {}); {} left out",
         committed.blueprint,
-        committed.files,
+        counted(committed.files, "file"),
         committed.written_files,
-        committed.written_bytes,
-        committed.new_blobs,
-        committed.left_out
+        bytes(committed.written_bytes),
+        counted(committed.new_blobs, "new blob"),
+        counted(committed.left_out, "entry")
     )
 }

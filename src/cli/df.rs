@@ -3,12 +3,11 @@
 use std::process::ExitCode;
 
 use clap::Args;
-use indicatif::HumanBytes;
 
 use crate::inspect::usage::{self, Usage};
 
 use super::context::Context;
-use super::table::table;
+use super::table::{bytes as size, counted, table};
 
 /// Arguments of `df`.
 #[derive(Debug, Args)]
@@ -25,7 +24,6 @@ pub fn main(context: &Context, _args: &DfArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn text(usage: &Usage) -> Vec<String> {
-    let size = |bytes: u64| HumanBytes(bytes).to_string();
     let parts: Vec<Vec<String>> = usage
         .parts
         .iter()
@@ -52,18 +50,14 @@ fn text(usage: &Usage) -> Vec<String> {
         }
     }
     if usage.reflinked.entries > 0 {
-        let (entries, bytes) = (usage.reflinked.entries, size(usage.reflinked.bytes));
+        let (files, bytes) = (counted(usage.reflinked.entries, "file"), size(usage.reflinked.bytes));
         lines.push(String::new());
-        lines.push(format!(
-            "{entries} files share {bytes} with files counted before: `du` counts these again"
-        ));
+        lines.push(format!("Shared with files counted before: {bytes} in {files}; `du` counts these again"));
     }
     if usage.unnamed_blobs.entries > 0 {
-        let (entries, bytes) = (usage.unnamed_blobs.entries, size(usage.unnamed_blobs.bytes));
+        let (blobs, bytes) = (counted(usage.unnamed_blobs.entries, "blob"), size(usage.unnamed_blobs.bytes));
         lines.push(String::new());
-        lines.push(format!(
-            "No catalog refers to {entries} blobs ({bytes}): `holofs gc --hololib` removes them"
-        ));
+        lines.push(format!("Without a catalog: {blobs} ({bytes}); `holofs gc --hololib` removes them"));
     }
     lines
 }

@@ -16,6 +16,7 @@ use crate::sys::fs::place::Place;
 
 use super::SpaceArgs;
 use super::context::Context;
+use super::table::counted;
 
 /// Arguments of `du`.
 #[derive(Debug, Args)]
@@ -72,12 +73,13 @@ pub fn main(context: &Context, args: &DuArgs) -> anyhow::Result<ExitCode> {
 
 fn text(report: &UsageReport) -> Vec<String> {
     let mut lines = vec![
-        (report.written_bytes, format!("in {} written files", report.written_files)),
-        (report.relocated_bytes, format!("in {} relocated files", report.relocated_files)),
+        (report.written_bytes, format!("in {}", counted(report.written_files, "written file"))),
+        (report.relocated_bytes, format!("in {}", counted(report.relocated_files, "relocated file"))),
         (report.state_bytes, "of state".to_owned()),
     ];
     if report.laid_out_files > 0 {
-        lines.push((report.laid_out_bytes, format!("in {} files that are laid out", report.laid_out_files)));
+        lines
+            .push((report.laid_out_bytes, format!("in {}", counted(report.laid_out_files, "laid-out file"))));
     }
     lines.push((report.total_bytes, "in all".to_owned()));
     lines.into_iter().map(|(bytes, of)| format!("{bytes:>12} bytes {of}")).collect()

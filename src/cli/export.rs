@@ -10,7 +10,7 @@ use crate::space::archive;
 use super::context::Context;
 use super::progress::Progress;
 use super::settled::settled;
-use super::table::bytes;
+use super::table::{bytes, counted};
 use super::target;
 
 /// Arguments of `export`.
@@ -46,8 +46,8 @@ pub fn export(context: &Context, paths: &[PathBuf], zipfile: &Path) -> anyhow::R
         Ok(outcome?)
     };
     context.report(&settled(context, export, |_| false)?, |report| {
-        let (count, size) = (report.blobs, bytes(report.bytes));
-        format!("{}: {} with {count} blobs, {size}", report.zip.display(), report.catalogs.join(", "))
+        let (count, size) = (counted(report.blobs, "blob"), bytes(report.bytes));
+        format!("{}: {} with {count}, {size}", report.zip.display(), report.catalogs.join(", "))
     })?;
     Ok(ExitCode::SUCCESS)
 }

@@ -8,7 +8,7 @@ use clap::Args;
 use crate::space::maintain::collect::{self, Collected, Options};
 
 use super::context::Context;
-use super::table::bytes;
+use super::table::{bytes, counted};
 
 /// Arguments of `gc`.
 #[derive(Debug, Args)]
@@ -54,8 +54,8 @@ fn text(report: &Collected) -> Vec<String> {
     let done = if report.dry_run { "Would remove" } else { "Removed" };
     let mut lines = vec![
         format!(
-            "{done} {} raw entries ({}); {} kept",
-            report.raw_entries,
+            "{done} {} ({}); {} kept",
+            counted(report.raw_entries, "raw entry"),
             bytes(report.raw_bytes),
             bytes(report.raw_bytes_left)
         ),
@@ -64,7 +64,7 @@ fn text(report: &Collected) -> Vec<String> {
             report.derived.len()
         ),
         format!("{done} {} directories and names of remote environments", report.remotes.len()),
-        format!("{done} {} blobs ({})", report.blobs, bytes(report.blob_bytes)),
+        format!("{done} {} ({})", counted(report.blobs, "blob"), bytes(report.blob_bytes)),
     ];
     lines.extend(report.mounts.iter().map(|path| format!("{done} the dead mount at {}", path.display())));
     lines.extend(report.trash.iter().map(|path| format!("{done} {}", path.display())));

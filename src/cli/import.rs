@@ -16,6 +16,7 @@ use crate::remote::download::download;
 use super::context::Context;
 use super::progress::Progress;
 use super::remotes::{access, patience};
+use super::table::counted;
 
 /// Arguments of `import`.
 #[derive(Debug, Args)]
@@ -127,8 +128,12 @@ fn summary(report: &Imported) -> String {
     let new =
         if report.catalogs.is_empty() { "no new catalog".to_owned() } else { report.catalogs.join(", ") };
     format!(
-        "{}: {new}; {blobs_written} blobs written, {blobs_present} already present, {blobs_repaired} repaired, {blobs_ignored} ignored{}",
+        "{}: {new}; {} written, {blobs_present} already present, {blobs_repaired} repaired, {blobs_ignored} ignored{}",
         report.zip.display(),
-        if *files_ignored > 0 { format!("; {files_ignored} other files ignored") } else { String::new() }
+        counted(*blobs_written, "blob"),
+        match *files_ignored {
+            0 => String::new(),
+            files => format!("; {} ignored", counted(files, "other file")),
+        }
     )
 }

@@ -15,7 +15,7 @@ use crate::space::lease;
 
 use super::context::Context;
 use super::inspected::{Inspected, sentence};
-use super::table::bytes;
+use super::table::{bytes, counted};
 
 /// How many packages of a catalog are listed.
 const PACKAGES: usize = 8;
@@ -108,9 +108,9 @@ fn catalog_lines(long: &LongCatalog<'_>) -> Vec<String> {
     lines.extend(long.file.iter().map(|file| format!("  file       {file}")));
     lines.extend(long.id.iter().map(|id| format!("  id         {id}")));
     lines.push(format!(
-        "  holds      {} files and links, {} directories, {}; {} with the path in them",
-        row.files,
-        row.directories,
+        "  holds      {}, {}, {}; {} with the path in them",
+        counted(row.files, "file"),
+        counted(row.directories, "directory"),
         bytes(row.bytes),
         row.relocations
     ));

@@ -17,7 +17,7 @@ use crate::store::observe::Observer;
 use super::context::Context;
 use super::progress::Progress;
 use super::remotes::{self, FetchArgs};
-use super::table::bytes;
+use super::table::{bytes, counted};
 
 /// Arguments of `pull`.
 #[derive(Debug, Args)]
@@ -97,8 +97,10 @@ fn summary(report: &Pulled) -> Vec<String> {
     let state = if report.is_new { "" } else { " (already present)" };
     let what = format!("{}: {}{state} as sha256:{}", report.remote, report.catalog, report.head);
     let how = format!(
-        "{} fetched in {requests} requests: {blobs_fetched} of {blobs} blobs; {blobs_present} were in the hololib, {blobs_local} elsewhere on this machine; {:.1} s",
+        "{} fetched in {}: {blobs_fetched} of {}; in the hololib before: {blobs_present}, elsewhere on this machine: {blobs_local}; {:.1} s",
         bytes(report.bytes_fetched),
+        counted(*requests, "request"),
+        counted(*blobs, "blob"),
         report.seconds
     );
     vec![what, how]

@@ -15,7 +15,7 @@ use crate::store::Library;
 use super::context::Context;
 use super::progress::Progress;
 use super::remotes;
-use super::table::bytes;
+use super::table::{bytes, counted};
 use super::target;
 
 /// Arguments of `push`.
@@ -118,8 +118,10 @@ fn summary(report: &Pushed) -> Vec<String> {
         if *packs_present > 0 { format!(" ({packs_present} already present)") } else { String::new() };
     let what = format!("{}: {} as sha256:{}{signed}", report.remote, report.catalog, report.head);
     let how = format!(
-        "{} sent in {packs_sent} packs{present}; {blobs} blobs of {}, {blobs_referred} of them already present ({} not sent); {:.1} s",
+        "{} sent in {}{present}; {} of {}, {blobs_referred} of them already present ({} not sent); {:.1} s",
         bytes(report.bytes_sent),
+        counted(*packs_sent, "pack"),
+        counted(*blobs, "blob"),
         bytes(report.raw_bytes),
         bytes(report.bytes_referred),
         report.seconds

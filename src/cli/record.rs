@@ -10,6 +10,7 @@ use crate::space::record::{self, Options, Recorded};
 
 use super::context::Context;
 use super::progress::Progress;
+use super::table::{bytes, counted};
 
 /// Arguments of `record`.
 #[derive(Debug, Args)]
@@ -58,14 +59,14 @@ pub fn main(context: &Context, args: &RecordArgs) -> anyhow::Result<ExitCode> {
 
 fn summary(report: &Recorded) -> Vec<String> {
     let text = format!(
-        "{}: {} files, {} directories, {} bytes, {} relocations in {} files; {} blobs written, {} already present, in {:.2} s",
+        "{}: {}, {}, {}, {} in {}; {} written, {} already present, in {:.2} s",
         report.catalog.display(),
-        report.files,
-        report.directories,
-        report.bytes,
-        report.relocations,
-        report.relocated_files,
-        report.blobs_written,
+        counted(report.files, "file"),
+        counted(report.directories, "directory"),
+        bytes(report.bytes),
+        counted(report.relocations, "relocation"),
+        counted(report.relocated_files, "file"),
+        counted(report.blobs_written, "blob"),
         report.blobs_present,
         report.seconds
     );

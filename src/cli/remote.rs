@@ -19,7 +19,7 @@ use super::context::Context;
 use super::exit_code::BAD_BLOB;
 use super::progress::Progress;
 use super::remotes::{self, FetchArgs};
-use super::table::{bytes, table};
+use super::table::{bytes, counted, table};
 
 /// Arguments of `remote`.
 #[derive(Debug, Args)]
@@ -182,7 +182,11 @@ fn show(context: &Context, address: &Address, fetch: &FetchArgs) -> anyhow::Resu
             shown.remote.clone(),
             format!("environment sha256:{} (head {head})", shown.head),
             format!("catalog     {} for {}", shown.catalog, shown.base),
-            format!("content     {} files, {} blobs, {raw}; stored as {stored}", shown.files, shown.blobs),
+            format!(
+                "content     {}, {}, {raw}; stored as {stored}",
+                counted(shown.files, "file"),
+                counted(shown.blobs, "blob")
+            ),
             format!("packs       {}, {}", shown.packs, bytes(shown.packs_bytes)),
         ]
     })?;
@@ -207,9 +211,9 @@ fn check(context: &Context, address: &Address, fetch: &FetchArgs) -> anyhow::Res
 
 fn verified(report: &Verified) -> Vec<String> {
     let mut lines = vec![format!(
-        "{}: {} blobs are good, {} are bad; {} read",
+        "{}: {} good, {} bad; {} read",
         report.remote,
-        report.blobs_right,
+        counted(report.blobs_right, "blob"),
         report.wrong.len(),
         bytes(report.bytes_read)
     )];

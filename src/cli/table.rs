@@ -1,8 +1,10 @@
 //! Tables for people: columns as wide as their widest cell, separated by two blanks.
 
+use std::fmt::Display;
 use std::io::IsTerminal;
 
 use comfy_table::{CellAlignment, ColumnConstraint, ContentArrangement, Table, Width, presets};
+use indicatif::HumanBytes;
 
 use crate::sys::text;
 
@@ -56,12 +58,17 @@ fn laid_out(head: &[&str], right: &[usize], rows: &[Vec<String>], width: Option<
     table.lines().map(|line| line.trim_end().to_owned()).collect()
 }
 
-/// A number of bytes, short: `0`, `512`, `21.4M`.
+/// A number of bytes, as progress shows it: `0 B`, `512 B`, `21.36 MiB`.
 pub fn bytes(count: u64) -> String {
-    const UNITS: [(u64, &str); 4] = [(1 << 40, "T"), (1 << 30, "G"), (1 << 20, "M"), (1 << 10, "K")];
-    match UNITS.iter().find(|(unit, _)| count >= *unit) {
-        Some((unit, name)) => format!("{}.{}{name}", count / unit, count % unit * 10 / unit),
-        None => count.to_string(),
+    HumanBytes(count).to_string()
+}
+
+/// A count with its noun: `1 blob`, `2 blobs`, `2 directories`.
+pub fn counted<N: Display + PartialEq + From<u8>>(count: N, what: &str) -> String {
+    match what.strip_suffix('y') {
+        _ if count == N::from(1) => format!("1 {what}"),
+        Some(start) => format!("{count} {start}ies"),
+        None => format!("{count} {what}s"),
     }
 }
 
@@ -116,6 +123,14 @@ mod tests {
 
     #[test]
     fn bytes_are_short() {
-        assert_eq!([0, 1023, 1024, 22_394_215].map(bytes), ["0", "1023", "1.0K", "21.3M"]);
+        assert_eq!([0, 1023, 1024, 22_394_215].map(bytes), ["0 B", "1023 B", "1.00 KiB", "21.36 MiB"]);
+        // What is shown can be given.
+        assert_eq!(parse_bytes(&bytes(3 << 29)), Ok(3 << 29));
+    }
+
+    #[test]
+    fn counts_have_their_plural() {
+        assert_eq!([0_u64, 1, 2].map(|count| counted(count, "blob")), ["0 blobs", "1 blob", "2 blobs"]);
+        assert_eq!([1_usize, 2].map(|count| counted(count, "raw entry")), ["1 raw entry", "2 raw entries"]);
     }
 }

@@ -13,7 +13,7 @@ use crate::space::maintain::verify::{self, OneChecked};
 use super::context::Context;
 use super::exit_code::{BAD_BLOB, PARTIAL};
 use super::progress::Progress;
-use super::table::bytes;
+use super::table::{bytes, counted};
 use super::target;
 
 /// How many differences of one way are shown; `--json` has all.
@@ -89,7 +89,12 @@ fn of_blobs(blobs: &OneChecked) -> Vec<String> {
     let mut lines = blobs.problems.clone();
     let bad = blobs.problems.len();
     let verdict = if bad == 0 { "all blobs are good".to_owned() } else { format!("{bad} are bad") };
-    lines.push(format!("{}: {} blobs ({}), {verdict}", blobs.blueprint, blobs.blobs, bytes(blobs.bytes)));
+    lines.push(format!(
+        "{}: {} ({}), {verdict}",
+        blobs.blueprint,
+        counted(blobs.blobs, "blob"),
+        bytes(blobs.bytes)
+    ));
     lines
 }
 
@@ -100,11 +105,15 @@ fn of_parity(parity: &Parity) -> Vec<String> {
     for way in &tried {
         lines.extend(way.differences.iter().take(SHOWN).map(|line| format!("{}: {line}", way.way)));
         if way.differences.len() > SHOWN {
-            lines.push(format!("{}: and {} more differences", way.way, way.differences.len() - SHOWN));
+            lines.push(format!(
+                "{}: and {}",
+                way.way,
+                counted(way.differences.len() - SHOWN, "more difference")
+            ));
         }
     }
     let verdict = if parity.is_equal() { "equal" } else { "not equal" };
-    lines.push(format!("{}: {} entries, {}", names.join(" and "), parity.entries, verdict));
+    lines.push(format!("{}: {}, {verdict}", names.join(" and "), counted(parity.entries, "entry")));
     lines.extend(
         skipped.iter().map(|way| {
             format!("Not compared with {}: {}", way.way, way.skipped.as_deref().unwrap_or_default())

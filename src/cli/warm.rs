@@ -19,6 +19,7 @@ use super::context::Context;
 use super::exit_code::BAD_BLOB;
 use super::progress::Progress;
 use super::remotes::{self, RemoteUseArgs};
+use super::table::{bytes, counted};
 use super::target;
 
 /// Arguments of `warm`.
@@ -104,10 +105,10 @@ pub fn main(context: &Context, args: &WarmArgs) -> anyhow::Result<ExitCode> {
 fn summary(report: &WarmReport) -> Vec<String> {
     let warmed = &report.warmed;
     let mut lines = vec![format!(
-        "{}: {} contents, {} bytes, {} of them new, in {:.2} s",
+        "{}: {} ({}), {} of them new, in {:.2} s",
         report.catalog.display(),
-        warmed.blobs,
-        warmed.bytes,
+        counted(warmed.blobs, "blob"),
+        bytes(warmed.bytes),
         report.counts.get("blobs_ingested").copied().unwrap_or_default(),
         warmed.seconds
     )];
@@ -119,7 +120,8 @@ fn summary(report: &WarmReport) -> Vec<String> {
     lines.extend(warmed.errors.iter().map(|error| format!("{}: {}", error.path, error.message)));
     lines.extend(report.bytecode.iter().map(|made| {
         let Compiled { compiled, left_out, shared } = made;
-        format!("Bytecode: {compiled} sources compiled, {left_out} cannot be; {shared} shared by all spaces")
+        let compiled = counted(*compiled, "source");
+        format!("Bytecode: {compiled} compiled, {left_out} cannot be; {shared} shared by all spaces")
     }));
     lines
 }

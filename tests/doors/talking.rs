@@ -330,3 +330,21 @@ fn import_takes_an_address_and_checks_the_digest_first() {
     server.kill().unwrap();
     server.wait().unwrap();
 }
+
+#[test]
+fn sizes_and_counts_have_one_form_in_all_commands() {
+    let test_home = TestHome::golden(Regime::Gzip);
+    let shown = |command: &str, line: &str| {
+        let text = stdout(&test_home.holofs_ok(&[command]));
+        let found = text.lines().find(|text| text.contains(line)).unwrap_or_else(|| panic!("{line}: {text}"));
+        found.split_whitespace().collect::<Vec<_>>().join(" ")
+    };
+    let total = shown("df", "total ");
+    assert!(total.ends_with(" MiB"), "{total}");
+    assert_eq!(total, shown("info", "total "));
+    let checked = shown("check", "no problems found");
+    assert!(
+        checked.starts_with("1 catalog, 82 blobs (") && checked.contains(", 0 raw entries (0 B): "),
+        "{checked}"
+    );
+}

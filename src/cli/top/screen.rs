@@ -84,7 +84,7 @@ impl Screen {
             Row::new(cells.into_iter().chain([requests, read, space.users.len().to_string()]))
         });
         let head = HEAD.into_iter().chain(["Req/s", "Read/s", "Users"]);
-        let widths = [16, 10, 11, 9, 9, 9, 8, 9, 9, 7, 8, 5].map(Constraint::Length);
+        let widths = [16, 10, 11, 9, 9, 9, 8, 11, 11, 7, 11, 5].map(Constraint::Length);
         let table = Table::new(rows, widths)
             .header(Row::new(head).style(Style::new().add_modifier(Modifier::BOLD)))
             .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED))
@@ -178,7 +178,7 @@ mod tests {
         screen.show(new);
         let lines = drawn(&screen);
         let words: Vec<&str> = lines[2].trim_matches('│').split_whitespace().collect();
-        let right = "one read-write no-open 53 12 us 3.4 ms 90.0 % 50.0K 2.0K 20 20.0K 0";
+        let right = "one read-write no-open 53 12 us 3.4 ms 90.0 % 50.00 KiB 2.00 KiB 20 20.00 KiB 0";
         assert_eq!(words.join(" "), right);
         assert!(lines[5].contains("/tree/one for nobody"), "{lines:#?}");
         let kind: Vec<&str> = lines[7].trim_matches('│').split_whitespace().collect();
