@@ -5,7 +5,9 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use crate::space::inventory::{self, SpaceRow};
+use crate::rcc::home::controller_identity;
+use crate::session::compile;
+use crate::space::inventory::{self, Is, SpaceRow};
 
 use super::context::Context;
 use super::table::{bytes, is_terminal, table};
@@ -26,7 +28,9 @@ pub struct ListArgs {
 
 /// Lists. As in RCC, `--json` prints an object keyed by label; additional fields are below `holofs`.
 pub fn main(context: &Context, args: &ListArgs) -> anyhow::Result<ExitCode> {
-    let rows = inventory::spaces(&context.home)?;
+    let mut rows = inventory::spaces(&context.home)?;
+    // Programs get everything that RCC lists.
+    rows.retain(|row| context.is_json() || !is_idle_compile_space(row));
     #[cfg(unix)]
     if args.long {
         return super::long::spaces(context, &rows).map(|()| ExitCode::SUCCESS);
@@ -43,6 +47,12 @@ pub fn main(context: &Context, args: &ListArgs) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// True for the space in which HoloFS itself compiles bytecode while nobody compiles: no user made it, and nothing is in it.
+fn is_idle_compile_space(row: &SpaceRow) -> bool {
+    let is_ours = row.space == compile::SPACE && row.controller == controller_identity(compile::CONTROLLER);
+    is_ours && row.holofs.state == Is::Absent && row.holofs.dirty_bytes == 0
 }
 
 fn text(rows: &[SpaceRow]) -> Vec<String> {

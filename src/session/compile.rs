@@ -31,7 +31,9 @@ use super::context::Context;
 use super::error::{SessionError, Tried as _};
 
 /// The space in which bytecode is compiled if no namespace is available; nothing of it is kept.
-const SPACE: &str = "holofs warm";
+pub const SPACE: &str = "holofs warm";
+/// The controller of that space.
+pub const CONTROLLER: &str = "holofs";
 /// The maximum size of one `.pyc`.
 const LONGEST: u64 = 64 << 20;
 /// Compiling fewer imports than this is faster than starting a process for it.
@@ -169,7 +171,15 @@ impl Compiler<'_> {
     /// Compiles `wanted` with one interpreter of the catalog, in the view that the option `how` selects.
     fn by_one(&self, wanted: &[CacheName], imported: bool, how: &str) -> Result<Vec<Fresh>, SessionError> {
         let mut command = self.context.this_program()?;
-        command.args(["run", "--no-bytecode", "--mode=mount", "--profile=off", "--controller=holofs", how]);
+        command.args([
+            "run",
+            "--no-bytecode",
+            "--mode=mount",
+            "--profile=off",
+            how,
+            "--controller",
+            CONTROLLER,
+        ]);
         command.arg(self.catalog).args([SPACE, "--", "python3", "-I", "-S", "-B", "-c", SCRIPT]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).current_dir("/");
         let mut child = command.spawn().tried("Cannot start a process to compile in")?;
