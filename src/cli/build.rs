@@ -13,6 +13,7 @@ use super::context::Context;
 use super::exit_code;
 use super::progress::Progress;
 use super::table::{bytes, counted};
+use super::terminal;
 
 /// Arguments of `build`.
 #[derive(Debug, Args)]
@@ -103,7 +104,7 @@ fn check_elsewhere(blueprint: &str, before: &Imports) -> anyhow::Result<()> {
         .collect();
     anyhow::ensure!(broken.is_empty(), "Modules cannot be imported at another path: {}", broken.join("; "));
     for (name, why) in before {
-        log::warn!("{name} cannot be imported at either path: {why}");
+        terminal::warn(&format!("{name} cannot be imported at either path: {why}"));
     }
     log::info!("{} modules cannot be imported at either path", before.len());
     Ok(())

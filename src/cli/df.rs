@@ -8,6 +8,7 @@ use crate::inspect::usage::{self, Usage};
 
 use super::context::Context;
 use super::table::{bytes as size, counted, table};
+use super::terminal;
 
 /// Arguments of `df`.
 #[derive(Debug, Args)]
@@ -17,7 +18,7 @@ pub struct DfArgs {}
 pub fn main(context: &Context, _args: &DfArgs) -> anyhow::Result<ExitCode> {
     let usage = usage::usage(&context.home)?;
     for dir in &usage.unreadable {
-        log::warn!("Cannot list {}: it is not counted", dir.display());
+        terminal::warn(&format!("Cannot list {}: it is not counted", dir.display()));
     }
     context.report(&usage, text)?;
     Ok(ExitCode::SUCCESS)

@@ -10,6 +10,8 @@ use serde_json::{Map, Value, json};
 
 use super::context::{Context, parse_space};
 use super::target;
+#[cfg(unix)]
+use super::terminal;
 
 /// Arguments of `kernel`.
 #[derive(Debug, Args)]
@@ -127,8 +129,8 @@ fn warn_without_ipykernel(context: &Context, catalog: &str) {
     use super::inspected::Inspected;
     match Inspected::open(context, catalog) {
         Ok(found) if found.packages.version("ipykernel").is_none() => {
-            log::warn!(
-                "This environment has no ipykernel, so the kernel will not start: add it to the conda.yaml"
+            terminal::warn(
+                "This environment has no ipykernel, so the kernel will not start: add it to the conda.yaml",
             );
         }
         Ok(_) => {}

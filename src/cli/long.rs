@@ -16,6 +16,7 @@ use crate::space::lease;
 use super::context::Context;
 use super::inspected::{Inspected, sentence};
 use super::table::{bytes, counted};
+use super::terminal;
 
 /// How many packages of a catalog are listed.
 const PACKAGES: usize = 8;
@@ -84,7 +85,7 @@ pub fn catalogs(context: &Context, rows: &[CatalogRow]) -> anyhow::Result<()> {
         let inspected = file.and_then(|file| match Inspected::open(context, &file.to_string_lossy()) {
             Ok(inspected) => Some(inspected),
             Err(error) => {
-                log::warn!("{}: {error:#}", file.display());
+                terminal::warn(&format!("{}: {error:#}", file.display()));
                 None
             }
         });

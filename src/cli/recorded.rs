@@ -12,6 +12,7 @@ use crate::sys::fs::stat::read_regular;
 
 use super::context::Context;
 use super::summary;
+use super::terminal;
 
 /// The maximum size of a recording in bytes.
 const MOST: u64 = 1 << 30;
@@ -47,12 +48,12 @@ pub fn after_run(context: &Context, args: &WatchedRunArgs, request: &RunRequest)
     if let Some(file) = &args.trace
         && let Err(error) = write(file, &recording)
     {
-        log::warn!("{error:#}");
+        terminal::warn(&format!("{error:#}"));
     }
     if let Some(file) = &args.summary
         && let Err(error) = summary::write(context, file, &recording)
     {
-        log::warn!("No summary: {error:#}");
+        terminal::warn(&format!("No summary: {error:#}"));
     }
 }
 

@@ -31,6 +31,7 @@ use super::remotes::{self, RemoteUseArgs};
 use super::run_words::{self, Grammar};
 use super::target;
 use super::task::Work;
+use super::terminal;
 use super::{Global, SpaceChoice};
 
 /// The environment in which something runs, and how it appears: the same for `run` and `shell`.
@@ -195,7 +196,7 @@ fn forget(context: &Context, mount: &MountRequest) {
         Ok(delete_space(&space, context.wait, &say_waiting)?)
     });
     if let Err(error) = deleted {
-        log::warn!("The space {} of this command is left behind: {error:#}", mount.space.space);
+        terminal::warn(&format!("The space {} of this command is left behind: {error:#}", mount.space.space));
     }
 }
 

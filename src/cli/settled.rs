@@ -5,6 +5,7 @@
 
 use super::context::Context;
 use super::exit_code::{self, BAD_BLOB, BAD_CATALOG};
+use super::terminal;
 
 /// The result of `attempt`. If it indicates damage, by its error or by `is_damaged`, the result of a second attempt under the lock;
 /// if the lock is not available, the first result.
@@ -24,7 +25,9 @@ pub fn settled<T>(
     match context.lock_hololib() {
         Ok(_lock) => attempt(),
         Err(error) => {
-            log::warn!("Cannot check whether RCC is writing, because its lock is not available: {error:#}");
+            terminal::warn(&format!(
+                "Cannot check whether RCC is writing, because its lock is not available: {error:#}"
+            ));
             first
         }
     }

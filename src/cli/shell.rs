@@ -17,6 +17,7 @@ use crate::sys::fs::place::Place;
 
 use super::context::Context;
 use super::run::{self, RunArgs, RunTargetArgs};
+use super::terminal;
 
 /// The space of the shell; the hook does nothing in such a shell.
 pub const SHELL_OF: &str = "HOLOFS_SHELL";
@@ -105,7 +106,10 @@ fn start(shell: &Path, space: &str, dir: &Path) -> anyhow::Result<Start> {
         "sh" | "dash" | "ash" | "ksh" | "mksh" => {
             lead("ENV", write("shrc", &posix(SHRC, "PS1", &mark))?);
         }
-        _ => log::warn!("{} is not a known shell: it is started without our prompt", shell.display()),
+        _ => terminal::warn(&format!(
+            "{} is not a known shell: it is started without our prompt",
+            shell.display()
+        )),
     }
     if !cfg!(windows) {
         // The space's PATH is known only there.

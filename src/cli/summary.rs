@@ -17,6 +17,7 @@ use crate::sys::text;
 use super::context::Context;
 use super::inspected::Inspected;
 use super::table::bytes;
+use super::terminal;
 
 /// The variable with GitHub's file.
 const GITHUB: &str = "GITHUB_STEP_SUMMARY";
@@ -34,7 +35,7 @@ pub fn write(context: &Context, file: &Path, recording: &Recording) -> anyhow::R
     let kept = context.home.holofs().below("unpacking");
     let saved = unpacking::unpacking(&kept, &context.process.temp_dir, &index, &store);
     let saved = saved.unwrap_or_else(|error| {
-        log::warn!("Unpacking is not measured: {error}");
+        terminal::warn(&format!("Unpacking is not measured: {error}"));
         None
     });
     let mut out = std::fs::OpenOptions::new().create(true).append(true).open(&file);

@@ -153,6 +153,11 @@ pub fn tell(who: &str, what: &str) {
     eprintln!("{who}: {}", text::line(what));
 }
 
+/// Prints a warning on stderr, unless `quiet`.
+pub fn warn(what: &str) {
+    tell("holofs", &format!("warning: {what}"));
+}
+
 /// Prints usage errors or help; arguments are shown without control characters.
 #[allow(clippy::print_stderr)]
 pub fn explain(error: &clap::Error) -> std::io::Result<()> {

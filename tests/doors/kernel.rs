@@ -93,7 +93,8 @@ fn kernel_without_ipykernel_is_installed_with_a_warning() {
         "Golden \u{e9}",
     ];
     let output = test_home.holofs_ok(&args);
-    assert!(stderr(&output).contains("This environment has no ipykernel"), "{}", said(&output));
+    let warning = "holofs: warning: This environment has no ipykernel, so the kernel will not start: add it to the conda.yaml\n";
+    assert_eq!(stderr(&output), warning);
     let path = prefix.join("share/jupyter/kernels/holofs/kernel.json");
     assert_eq!(stdout(&output), format!("{}\n", path.display()));
     let spec: serde_json::Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();

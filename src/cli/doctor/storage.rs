@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use crate::cli::context::Context;
+use crate::cli::terminal;
 use crate::space::inventory;
 use crate::space::materialize::health::{self, Changed, Depth, Health};
 use crate::space::materialize::probe::{OnFileSystem, Probed, Way, place, probe};
@@ -49,7 +50,7 @@ struct Pair {
 pub fn examine(context: &Context) -> Storage {
     let home = &context.home;
     let mut bases = inventory::bases(home).unwrap_or_else(|error| {
-        log::warn!("{error}");
+        terminal::warn(&error.to_string());
         Default::default()
     });
     bases.insert(home.holotree().to_owned());
