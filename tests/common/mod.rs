@@ -23,6 +23,7 @@ pub mod soak;
 pub mod store_hash;
 pub mod test_home;
 pub mod uv;
+pub mod wheel;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

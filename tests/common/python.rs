@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::test_home::TestHome;
-use super::{project, said, skip};
+use super::{project, said, skip, stdout};
 
 /// The name of the directory in which it is built.
 pub const STAGE: &str = "h0c0ffee_493f813dad24d3t";
@@ -30,4 +30,10 @@ pub fn recorded_python(test_home: &TestHome) -> Option<(String, PathBuf)> {
     let catalog = test_home.record(&stage, &blueprint);
     fs::remove_dir_all(&stage).unwrap();
     Some((catalog, blueprint))
+}
+
+/// This machine's Python.
+pub fn interpreter() -> PathBuf {
+    let output = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output().unwrap();
+    PathBuf::from(stdout(&output).trim_end())
 }

@@ -11,7 +11,7 @@ use crate::common::test_home::TestHome;
 use crate::common::{exit, json, project, run, said, skip, stderr, stdout};
 
 /// A Python with jupyter_client, kept between runs; `None` if it cannot be installed.
-fn jupyter() -> Option<PathBuf> {
+pub fn jupyter() -> Option<PathBuf> {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.unwrap_or_else(|| PathBuf::from(std::env::var_os("HOME").unwrap()).join(".cache"));
     let venv = cache.join("holofs-tests/jupyter");

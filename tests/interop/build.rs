@@ -6,51 +6,21 @@ use std::process::{Command, Stdio};
 
 use crate::common::compare;
 use crate::common::oracle::tree_of;
+use crate::common::python::interpreter;
 use crate::common::rcc::rcc;
 use crate::common::test_home::TestHome;
 use crate::common::uv::uv;
+use crate::common::wheel::wheel_of;
 use crate::common::{json, said, skip, stdout, text_field, until};
 
-/// The interpreter that is copied: this machine's Python.
+/// The interpreter that is copied.
 fn python() -> String {
-    let output = Command::new("python3").args(["-c", "import sys; print(sys.executable)"]).output().unwrap();
-    stdout(&output).trim_end().to_owned()
+    interpreter().to_str().unwrap().to_owned()
 }
 
-/// A package with a console script, a `.pth` file and data, as a wheel.
+/// The wheel of a package.
 fn wheel(dir: &Path) -> PathBuf {
     wheel_of(dir, "tinytool", "1.0")
-}
-
-/// Like [`wheel`], with this name and version.
-fn wheel_of(dir: &Path, name: &str, version: &str) -> PathBuf {
-    let script = r#"
-import sys, zipfile
-name, version = sys.argv[2:]
-info = "%s-%s.dist-info/" % (name, version)
-files = {
-    name + "/__init__.py": "NAME = '%s'\nVERSION = '%s'\ndef main():\n    print(NAME, 'in', __import__('sys').prefix)\n" % (name, version),
-    name + ".pth": name + "_extra\n",
-    name + "_extra/%sextra.py" % name: "X = 1\n",
-    info + "METADATA": "Metadata-Version: 2.1\nName: %s\nVersion: %s\n" % (name, version),
-    info + "WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
-    info + "entry_points.txt": "[console_scripts]\n%s = %s:main\n" % (name, name),
-}
-if name == "needy":
-    files[info + "METADATA"] += "Requires-Dist: tinytool\n"
-if version == "1.0":
-    files[name + "/old.py"] = "only in the old version\n"
-record = "".join("%s,,\n" % file for file in files) + info + "RECORD,,\n"
-with zipfile.ZipFile(sys.argv[1], "w") as wheel:
-    for file, text in files.items():
-        wheel.writestr(file, text)
-    wheel.writestr(info + "RECORD", record)
-"#;
-    let path = dir.join(format!("{name}-{version}-py3-none-any.whl"));
-    let status =
-        Command::new("python3").args(["-c", script]).arg(&path).args([name, version]).status().unwrap();
-    assert!(status.success());
-    path
 }
 
 fn build(test_home: &TestHome, uv: &Path, args: &[&str]) -> Command {
