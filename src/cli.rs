@@ -326,6 +326,7 @@ enum Command {
     NoMounts(mount::NoMountsArgs),
 }
 
+#[cfg(unix)]
 impl SpaceArgs {
     fn name(&self) -> SpaceName {
         SpaceName { space: self.space.clone(), controller: self.controller.clone() }

@@ -92,6 +92,7 @@ impl Steps<'_> {
     }
 
     /// Makes the packages of the prefix match `inputs`: existing ones stay, others are removed.
+    #[cfg(unix)]
     pub fn packages(&self, inputs: &Inputs, link_mode: &str) -> Result<(), BuildError> {
         let locks = self.locks(inputs, &self.python())?;
         self.sync(inputs, &locks, link_mode)

@@ -206,11 +206,13 @@ impl Config {
     }
 
     /// The file that was read.
+    #[cfg(unix)]
     pub fn file(&self) -> Option<&Path> {
         self.path.as_deref()
     }
 
     /// True if it sets the home.
+    #[cfg(unix)]
     pub fn gives_home(&self) -> bool {
         let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
         self.home.is_some() && !set("ROBOCORP_HOME") && !set("SEMA4AI_HOME")

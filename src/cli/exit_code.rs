@@ -73,6 +73,7 @@ fn print_json(error: &Shown) {
 }
 
 /// The exit code of a process that worked for this one.
+#[cfg(unix)]
 pub fn of(code: i32) -> ExitCode {
     ExitCode::from(u8::try_from(code).unwrap_or(FAILED))
 }

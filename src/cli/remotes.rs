@@ -2,7 +2,9 @@
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
+#[cfg(unix)]
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -198,6 +200,7 @@ pub fn secret_key(path: &Path) -> anyhow::Result<crate::remote::signature::Secre
 }
 
 /// The path of a local file given by the user: `None` for `off`, the default for `auto`.
+#[cfg(unix)]
 pub fn chosen(given: &Path, usual: impl FnOnce() -> PathBuf) -> Option<PathBuf> {
     match given.to_str() {
         Some("off") => None,

@@ -96,6 +96,7 @@ pub fn held_by(path: &Place) -> Option<Process> {
 
 /// The process that holds the lock at `path`, by its signature alone: for one in another PID namespace, whose number is not
 /// valid here.
+#[cfg(unix)]
 pub fn signed_by(path: &Place) -> Option<Process> {
     match lock::look_at(path).ok()?.try_lock_shared() {
         Err(TryLockError::WouldBlock) => signature(path),

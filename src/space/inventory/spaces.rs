@@ -300,6 +300,7 @@ fn held_state(_space: &Space, _mount: &MountState) -> Is {
 }
 
 /// RCC's `.meta` differs from `known`, and names another environment than `blueprint`.
+#[cfg(unix)]
 fn is_converted(space: &Space, known: Option<&str>, blueprint: &str) -> bool {
     let current = space.meta_state();
     let ours = space.restored_state().ok().flatten().map(|state| state.meta);

@@ -7,7 +7,9 @@ use std::fs;
 use std::io;
 use std::path::Path;
 
-use super::{CollectError, Collected, Sweep, entries};
+#[cfg(unix)]
+use super::entries;
+use super::{CollectError, Collected, Sweep};
 use crate::error::line;
 use crate::rcc::home::Label;
 #[cfg(unix)]
