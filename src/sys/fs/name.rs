@@ -87,10 +87,10 @@ impl<'a> Name<'a> {
 
 /// The length of a name as file systems of this platform count it.
 fn length(name: &[u8]) -> usize {
-    match std::str::from_utf8(name) {
-        Ok(text) if cfg!(windows) => text.encode_utf16().count(),
-        _ => name.len(),
+    if !cfg!(windows) {
+        return name.len();
     }
+    std::str::from_utf8(name).map_or(name.len(), |text| text.encode_utf16().count())
 }
 
 /// True for the path separators of this platform, and for NUL.
