@@ -149,6 +149,12 @@ impl Bytes {
         let start = (position as usize).checked_mul(RECORD_LEN)?.checked_add(first as usize)?;
         self.all().get(start..start.checked_add(RECORD_LEN)?)?.try_into().ok().map(Record)
     }
+
+    /// All `count` records that begin at `first`.
+    pub fn records(&self, first: u32, count: u32) -> Option<&[[u8; RECORD_LEN]]> {
+        let (start, len) = (first as usize, (count as usize).checked_mul(RECORD_LEN)?);
+        Some(self.all().get(start..start.checked_add(len)?)?.as_chunks().0)
+    }
 }
 
 /// One record: the fixed part of a node.
@@ -202,6 +208,10 @@ impl NewRecord {
 }
 
 impl<'a> Record<'a> {
+    pub fn of(bytes: &'a [u8; RECORD_LEN]) -> Record<'a> {
+        Record(bytes)
+    }
+
     pub fn name(self) -> Slice {
         Slice { at: self.u32(0), len: u32::from(self.0[4]) }
     }

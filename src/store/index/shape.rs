@@ -2,54 +2,59 @@
 //!
 //! Entries are in breadth-first order: the children of the directories follow each other in the order of the directories, so that each
 //! entry but the root is the child of exactly one directory before it. So walking down always terminates.
+//!
+//! Every mount waits for this, so it is one pass over the records.
 
 use std::path::{Component, Path};
 
-use super::format::{KIND_DIR, Record};
-use super::{Index, Ino};
+use super::Index;
+use super::format::{KIND_DIR, RECORD_LEN, Record};
 use crate::sys::fs::name::Name;
+
+const NO_TREE: &str = "its entries are not a tree";
 
 /// What is wrong with an Index whose checksum is right.
 pub(super) fn fault(index: &Index) -> Option<&'static str> {
     if !is_clean(index.base()) {
         return Some("the directory of its spaces is not a clean absolute path");
     }
+    let Some(records) = index.bytes.records(index.header.first_record, index.header.nodes) else {
+        return Some("an entry is missing");
+    };
     // The number of entries that have a parent so far.
     let mut placed = 1;
-    for ino in 1..=index.len() {
-        let position = u32::try_from(ino - 1).ok();
-        let Some(record) = position.and_then(|position| index.record(position)) else {
-            return Some("an entry is missing");
-        };
-        if ino > Ino::ROOT.0 && !has_name(index, record) {
+    for (position, record) in records.iter().map(Record::of).enumerate() {
+        if position > 0 && !has_name(index, record) {
             return Some("an entry has a name that no file can have");
         }
         if record.kind() != KIND_DIR {
             continue;
         }
-        match children(index, ino, record, placed) {
+        match children(records, position, record, placed) {
             Some(end) => placed = end,
-            None => return Some("its entries are not a tree"),
+            None => return Some(NO_TREE),
         }
     }
-    (placed != index.len() || index.is_empty()).then_some("its entries are not a tree")
+    (placed != records.len()).then_some(NO_TREE)
 }
 
-/// Where the children of the directory `ino` end, if they are the next ones, come after it, and name it as their parent.
-fn children(index: &Index, ino: u64, record: Record<'_>, placed: u64) -> Option<u64> {
-    let (first, count) = (u64::from(record.first_child()), u64::from(record.child_count()));
+/// Where the children of the directory at `position` end, if they are the next ones, come after it, and name it as their parent.
+fn children(
+    records: &[[u8; RECORD_LEN]],
+    position: usize,
+    record: Record<'_>,
+    placed: usize,
+) -> Option<usize> {
+    let (first, count) = (record.first_child() as usize, record.child_count() as usize);
     if count == 0 {
         return Some(placed);
     }
-    let end = first + count;
-    if first != placed || first < ino || end > index.len() {
+    if first != placed || first <= position {
         return None;
     }
-    let knows_it = |position| {
-        let child = u32::try_from(position).ok().and_then(|position| index.record(position));
-        child.is_some_and(|child| u64::from(child.parent()) + 1 == ino)
-    };
-    (first..end).all(knows_it).then_some(end)
+    let end = first.checked_add(count)?;
+    let children = records.get(first..end)?;
+    children.iter().all(|child| Record::of(child).parent() as usize == position).then_some(end)
 }
 
 fn has_name(index: &Index, record: Record<'_>) -> bool {
