@@ -7,9 +7,11 @@ use std::sync::Arc;
 use std::sync::OnceLock;
 use std::time::Duration;
 
+use crate::error::chain;
+use crate::rcc::catalog::CatalogId;
 use crate::rcc::home::Home;
 use crate::space::{Lock, Space, Wait, Waiting};
-use crate::store::index::{Index, IndexError, Made};
+use crate::store::index::{Head, Index, IndexError, Made, index_path};
 use crate::store::observe::Observer;
 #[cfg(unix)]
 use crate::store::observe::Tally;
@@ -126,6 +128,35 @@ impl Context {
             Made::NotKept(why) => log::warn!("{why}: compiled in memory"),
         }
         Ok((index, made, path))
+    }
+
+    /// Like [`Context::index`], for a command that may not need the entries: [`Context::index_of`] opens them. If they are damaged,
+    /// this goes unnoticed until then.
+    pub fn head(&self, what: &str) -> Result<(Head, Made, PathBuf), SessionError> {
+        if !self.given.paranoid {
+            let path = self.home.find_catalog(what)?;
+            self.refuse_foreign(&path)?;
+            if let Some(head) = Index::known_head(self.home.index_dir(), &path) {
+                return Ok((head, Made::Opened, path));
+            }
+        }
+        let (index, made, path) = self.index(what)?;
+        Ok((index.head().clone(), made, path))
+    }
+
+    /// The Index of the catalog `id`, which was named `what` before; its file may have been replaced or removed since.
+    pub fn index_of(&self, what: &str, id: &CatalogId) -> Result<Index, SessionError> {
+        if !self.given.paranoid {
+            match Index::open(index_path(&self.home.index_dir(), id), id) {
+                Ok(index) => return Ok(index),
+                Err(error) => log::debug!("{}", chain(&error)),
+            }
+        }
+        let (index, _, path) = self.index(what)?;
+        if index.id() == *id {
+            return Ok(index);
+        }
+        Err(SessionError::State(format!("{} is no longer what it was", path.display()).into()))
     }
 
     /// The Index of the catalog at `path`; with `paranoid`, always compiled from it again.

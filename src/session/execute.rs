@@ -8,11 +8,12 @@ use std::process::{Child, Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::error::chain;
 use crate::rcc::home::Settings;
 use crate::space::Space;
 use crate::space::bytecode::{Prefix, idle_place, pack_place, seed};
 use crate::space::temp::{self, RunTemp};
-use crate::store::index::Index;
+use crate::store::index::{Head, Index};
 use crate::store::observe::Unread;
 use crate::sys::fs::place::Place;
 use crate::sys::process::{command, this_process};
@@ -48,7 +49,7 @@ pub struct Execution<'a> {
     /// The space.
     pub space: &'a Space,
     /// Its catalog.
-    pub index: &'a Index,
+    pub head: &'a Head,
     /// The catalog as named by the user.
     pub catalog: &'a str,
     /// How Python handles bytecode.
@@ -141,7 +142,7 @@ impl Execution<'_> {
             home: &self.context.home,
             settings: &settings,
             root: &self.space.root,
-            blueprint: self.index.blueprint(),
+            blueprint: self.head.blueprint(),
             temp,
             path: self.context.process.path.clone(),
             unmanaged: self.context.process.unmanaged,
@@ -167,7 +168,7 @@ impl Execution<'_> {
             return None;
         }
         let (root, frozen) = (&self.space.root, self.bytecode == Bytecode::OfRun);
-        let own = self.keeps_bytecode().then(|| Prefix::of_space(self.space, self.index, temp));
+        let own = self.keeps_bytecode().then(|| Prefix::of_space(self.space, self.head, temp));
         let prefix = own.unwrap_or_else(|| Prefix::of_run(root, temp, frozen)).or_else(|error| {
             log::debug!("Bytecode is lost with the run: {error}");
             Prefix::of_run(root, temp, frozen)
@@ -184,23 +185,28 @@ impl Execution<'_> {
         if self.context.paranoid {
             return;
         }
-        match seed::seed(prefix, &self.pack(), self.index, ended) {
+        let seeded = self.index().and_then(|index| Ok(seed::seed(prefix, &self.pack(), &index, ended)?));
+        match seeded {
             Ok(copied) => log::debug!("{copied} files of shared bytecode copied"),
-            Err(error) => log::debug!("No shared bytecode: {error}"),
+            Err(error) => log::debug!("No shared bytecode: {}", chain(&error)),
         }
     }
 
     fn pack(&self) -> Place {
-        pack_place(&self.context.home, self.index, this_process::effective_uid())
+        pack_place(&self.context.home, self.head, this_process::effective_uid())
     }
 
     /// Shares what was imported in this space with other spaces.
     fn share(&self, prefix: Option<&Prefix>) {
         let Some(prefix) = prefix else { return };
-        match seed::imported(prefix, &self.pack(), self.index) {
+        match self.index().and_then(|index| Ok(seed::imported(prefix, &self.pack(), &index)?)) {
             Ok(seen) => compile::after_run(self.context, self.catalog, &seen),
-            Err(error) => log::debug!("The imported modules are unknown: {error}"),
+            Err(error) => log::debug!("The imported modules are unknown: {}", chain(&error)),
         }
+    }
+
+    fn index(&self) -> Result<Index, SessionError> {
+        self.context.index_of(self.catalog, &self.head.id())
     }
 }
 

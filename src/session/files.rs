@@ -46,7 +46,7 @@ pub fn obtain(
         space.journal_use(&catalog, index.blueprint());
         space.mark_used(&catalog, index.blueprint());
     } else {
-        if !request.fresh && has_changes(&context.home, &space, &index)? {
+        if !request.fresh && has_changes(context, &space, (&request.catalog, &index))? {
             return Err(other_files(&space, &index).into());
         }
         let strategy = lay_out::default_strategy(context)?;

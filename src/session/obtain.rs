@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::fs::fuse::Io;
 use crate::space::lease::{self, Lease};
 use crate::space::{Space, files};
-use crate::store::index::{Index, Made, NodeKind};
+use crate::store::index::{Head, Made};
 use crate::store::observe::Unread;
 use crate::sys::fs::beneath::{Dir, OpenError};
 use crate::sys::mount::{self, Mountpoint, copies, namespace};
@@ -51,33 +51,33 @@ pub fn obtain(
     request: &MountRequest,
     command: Option<&str>,
 ) -> Result<Outcome, SessionError> {
-    let (index, made, _) = context.index(&request.catalog)?;
-    obtain_by(context, request, (&index, &made), command, &daemon::launch)
+    let (catalog, made, _) = context.head(&request.catalog)?;
+    obtain_by(context, request, (&catalog, &made), command, &daemon::launch)
 }
 
-/// Like [`obtain`], for a caller that already has the index; `launch` starts the server.
+/// Like [`obtain`], for a caller that already knows the catalog; `launch` starts the server.
 pub fn obtain_by(
     context: &Context,
     request: &MountRequest,
-    (index, made): (&Index, &Made),
+    (catalog, made): (&Head, &Made),
     command: Option<&str>,
     launch: &dyn Fn(&Context, &MountRequest) -> Result<daemon::Launched, SessionError>,
 ) -> Result<Outcome, SessionError> {
-    let space = context.space(index.base(), &request.space);
+    let space = context.space(catalog.base(), &request.space);
     request.check_place(&space)?;
     foreign::refuse(&context.home, &space.base)?;
-    let wanted = index.id().to_string();
+    let wanted = catalog.id().to_string();
     let deadline = Deadline::of(context.wait);
     let mut is_reported = false;
     loop {
         let start = Start::take(context, &space, &deadline)?;
-        let found = snapshot::look(context, &space, index, request)?;
+        let found = snapshot::look(context, &space, catalog, request)?;
         let decision = decide(&found.snapshot, &wanted);
         log::debug!("{}: {decision:?}", space.root.display());
         match decision {
-            Decision::Join => return join(&space, index, request, command, found).map(Ok),
+            Decision::Join => return join(&space, catalog, request, command, found).map(Ok),
             Decision::Attach => match attach(&space, &found) {
-                Ok(()) => return join(&space, index, request, command, found).map(Ok),
+                Ok(()) => return join(&space, catalog, request, command, found).map(Ok),
                 Err(refused) if deadline.is_over() || deadline.waited() > PASSING => return Err(refused),
                 // The other namespace may be about to end: a process that is exiting gives no access to it.
                 Err(_) => {
@@ -87,7 +87,7 @@ pub fn obtain_by(
             },
             Decision::Start | Decision::Repair => {
                 let context = context.with_wait(deadline.left());
-                return started(&space, (index, made), launch(&context, request)?, command, &wanted);
+                return started(&space, (catalog, made), launch(&context, request)?, command, &wanted);
             }
             // If the mode allows it, use the files instead of a mount.
             Decision::Refuse(Why::Files) if request.mode == Mode::Auto => {
@@ -133,7 +133,7 @@ impl Repairs {
 pub fn ready_for_files(
     context: &Context,
     space: &Space,
-    index: &Index,
+    catalog: &Head,
     repairs: Repairs,
 ) -> Result<Start, SessionError> {
     let name = SpaceName { space: space.name().to_owned(), controller: space.controller().to_owned() };
@@ -141,11 +141,11 @@ pub fn ready_for_files(
     let deadline = Deadline::of(context.wait);
     loop {
         let start = Start::take(context, space, &deadline)?;
-        let found = snapshot::look(context, space, index, &request)?;
+        let found = snapshot::look(context, space, catalog, &request)?;
         let is_elsewhere = found.hidden || !found.elsewhere.is_empty();
         let leaving = found.snapshot.held && found.snapshot.at_root != AtRoot::Ours && !is_elsewhere;
         if !leaving {
-            refuse_other_files(space, index, repairs)?;
+            refuse_other_files(space, catalog, repairs)?;
             return Ok(start);
         }
         drop(start);
@@ -157,9 +157,9 @@ pub fn ready_for_files(
 }
 
 /// Refuses to replace files in use with those of another catalog, or to drop changes to them.
-fn refuse_other_files(space: &Space, index: &Index, repairs: Repairs) -> Result<(), SessionError> {
+fn refuse_other_files(space: &Space, catalog: &Head, repairs: Repairs) -> Result<(), SessionError> {
     let users = lease::users(&space.state_dir);
-    let wanted = index.id().to_string();
+    let wanted = catalog.id().to_string();
     let same = space.restored_state()?.is_none_or(|state| state.catalog == wanted)
         && !lease::is_other(&users, &wanted);
     if users.is_empty() || (same && repairs == Repairs::Nothing) {
@@ -172,11 +172,11 @@ fn refuse_other_files(space: &Space, index: &Index, repairs: Repairs) -> Result<
 
 /// Takes the start lock of a space that this process will serve itself.
 pub fn ready_to_serve(context: &Context, request: &MountRequest) -> Result<Start, SessionError> {
-    let (index, _, _) = context.index(&request.catalog)?;
-    let space = context.space(index.base(), &request.space);
+    let (catalog, _, _) = context.head(&request.catalog)?;
+    let space = context.space(catalog.base(), &request.space);
     let start = Start::take(context, &space, &Deadline::of(context.wait))?;
-    let found = snapshot::look(context, &space, &index, request)?;
-    match decide(&found.snapshot, &index.id().to_string()) {
+    let found = snapshot::look(context, &space, &catalog, request)?;
+    match decide(&found.snapshot, &catalog.id().to_string()) {
         Decision::Start | Decision::Repair => Ok(start),
         Decision::Refuse(why) => Err(refusal(&space, &found, &why).into()),
         Decision::Wait(until) => Err(gave_up(&space, &found, until).into()),
@@ -189,7 +189,7 @@ pub fn ready_to_serve(context: &Context, request: &MountRequest) -> Result<Start
 /// The result for a mount that was started for us.
 fn started(
     space: &Space,
-    (index, made): (&Index, &Made),
+    (catalog, made): (&Head, &Made),
     launched: daemon::Launched,
     command: Option<&str>,
     wanted: &str,
@@ -202,19 +202,20 @@ fn started(
     };
     let lease = lease(space, command, wanted)?;
     if lease.is_none() && report.io == Some(Io::NoOpen) {
-        open_some_file(&report.path, index);
+        open_some_file(&report.path, catalog.some_file());
     }
     Ok(Ok(Obtained { report, lease, unread: Some(Unread::default()) }))
 }
 
 /// Opens a file of a new mount. Until the first OPEN is answered, the kernel sends a RELEASE for every file that a program creates. The
 /// server itself must not access its mount.
-fn open_some_file(root: &Path, index: &Index) {
-    let file = index.nodes().find(|node| matches!(node.kind, NodeKind::File(_)));
-    let Some(path) = file.and_then(|file| index.path_of(file.ino)) else { return };
+fn open_some_file(root: &Path, path: &Path) {
+    if path.as_os_str().is_empty() {
+        return;
+    }
     let opened = Dir::open(root).map_err(OpenError::from);
-    if let Err(error) = opened.and_then(|root| root.open_file(&path.to_path())) {
-        log::debug!("Cannot open {path}, which only costs requests: {error}");
+    if let Err(error) = opened.and_then(|root| root.open_file(path)) {
+        log::debug!("Cannot open {}, which only costs requests: {error}", path.display());
     }
 }
 
@@ -226,18 +227,18 @@ fn lease(space: &Space, command: Option<&str>, catalog: &str) -> Result<Option<L
 /// Uses the existing mount; if the request has `keep`, it is kept from now on.
 fn join(
     space: &Space,
-    index: &Index,
+    catalog: &Head,
     request: &MountRequest,
     command: Option<&str>,
     found: Found,
 ) -> Result<Obtained, SessionError> {
     let mut state = found.state.tried_with(|| format!("{} has no record", space.root.display()))?;
-    let lease = lease(space, command, &index.id().to_string())?;
+    let lease = lease(space, command, &catalog.id().to_string())?;
     if request.keep && !state.kept_in.contains(&kept_here()) {
         state.kept_in.push(kept_here());
         space.set_mount_state(&state)?;
     }
-    Ok(Obtained { report: report_of(space, index, &state), lease, unread: found.unread })
+    Ok(Obtained { report: report_of(space, catalog, &state), lease, unread: found.unread })
 }
 
 /// Attaches the mount in this mount namespace, from the first namespace that allows it.

@@ -2,9 +2,8 @@
 
 use crate::fs::upper;
 use crate::rcc::catalog::CatalogId;
-use crate::rcc::home::Home;
 use crate::space::{RestoredState, Space, SpaceError, inventory, lease, materialize};
-use crate::store::index::{Index, index_path};
+use crate::store::index::{Head, Index, index_path};
 
 use super::context::Context;
 use super::error::{SessionError, Tried as _};
@@ -61,17 +60,21 @@ pub fn laid_out_by_us(space: &Space) -> Option<CatalogId> {
     ours.then(|| state.catalog.parse().ok()).flatten()
 }
 
-/// True if files that we laid out were changed.
-pub fn has_changes(home: &Home, space: &Space, wanted: &Index) -> Result<bool, SessionError> {
+/// True if files that we laid out were changed. `wanted` is the requested catalog, with its name.
+pub fn has_changes(
+    context: &Context,
+    space: &Space,
+    (named, wanted): (&str, &Head),
+) -> Result<bool, SessionError> {
     let Some(id) = laid_out_by_us(space).filter(|_| stands(space)) else { return Ok(false) };
     let changed = |index: &Index| {
         let changed = materialize::is_changed(index, space);
         changed.tried_with(|| format!("Cannot look for what was written to {}", space.root.display()))
     };
     if id == wanted.id() {
-        return changed(wanted);
+        return changed(&context.index_of(named, &id)?);
     }
-    match Index::open(index_path(&home.index_dir(), &id), &id) {
+    match Index::open(index_path(&context.home.index_dir(), &id), &id) {
         Ok(index) => changed(&index),
         // Without the Index it is unknown what was laid out there.
         Err(error) => {

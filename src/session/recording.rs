@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::error::{SessionError, Tried as _};
 use crate::error::chain;
 use crate::fs::fuse::trace::{Event, MISS, PRIMED, Page, Wanted};
-use crate::store::index::Index;
+use crate::store::index::Head;
 use crate::store::observe::origin::Origin;
 use crate::sys::fs::xattr;
 
@@ -190,11 +190,11 @@ fn fetch(root: &Path, wanted: Wanted) -> Result<Page, SessionError> {
 }
 
 /// A recording of the space at `root`, without requests yet.
-pub fn of_space(root: &Path, index: &Index) -> Recording {
+pub fn of_space(root: &Path, catalog: &Head) -> Recording {
     Recording {
         holofs_trace: FORMAT,
-        catalog: index.id().to_string(),
-        blueprint: index.blueprint().to_owned(),
+        catalog: catalog.id().to_string(),
+        blueprint: catalog.blueprint().to_owned(),
         root: root.to_owned(),
         ..Recording::default()
     }

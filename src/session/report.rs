@@ -9,7 +9,7 @@ use crate::fs::fuse::Io;
 #[cfg(unix)]
 use crate::space::MountState;
 use crate::space::Space;
-use crate::store::index::{Index, Made};
+use crate::store::index::{Head, Made};
 
 #[cfg(unix)]
 use super::method::Mounter;
@@ -68,20 +68,20 @@ pub struct Appeared<'a> {
 
 /// The report on an existing mount.
 #[cfg(unix)]
-pub fn report_of(space: &Space, index: &Index, state: &MountState) -> MountReport {
+pub fn report_of(space: &Space, catalog: &Head, state: &MountState) -> MountReport {
     let io = [Io::NoOpen, Io::Passthrough].into_iter().find(|io| io.name() == state.options.io);
     MountReport {
         path: space.root.clone(),
         label: space.label.as_str().to_owned(),
         catalog: state.catalog_path.clone(),
-        blueprint: index.blueprint().to_owned(),
+        blueprint: catalog.blueprint().to_owned(),
         pid: Some(state.process.pid),
         mode: state.mode.clone(),
         io,
         io_reason: None,
         method: Method::try_from(state.method.clone()).unwrap_or(Method::Fuse(Mounter::Direct)),
         reasons: Vec::new(),
-        entries: index.len(),
+        entries: catalog.len(),
         index: description_of(&Made::Opened),
     }
 }
@@ -89,7 +89,7 @@ pub fn report_of(space: &Space, index: &Index, state: &MountState) -> MountRepor
 /// The report on a space of plain files.
 pub fn report_of_files(
     space: &Space,
-    index: &Index,
+    head: &Head,
     made: &Made,
     catalog: PathBuf,
     reasons: Vec<Refusal>,
@@ -98,7 +98,7 @@ pub fn report_of_files(
         path: space.root.clone(),
         label: space.label.as_str().to_owned(),
         catalog,
-        blueprint: index.blueprint().to_owned(),
+        blueprint: head.blueprint().to_owned(),
         pid: None,
         mode: "read-write".to_owned(),
         #[cfg(unix)]
@@ -107,7 +107,7 @@ pub fn report_of_files(
         io_reason: None,
         method: Method::Files,
         reasons,
-        entries: index.len(),
+        entries: head.len(),
         index: description_of(made),
     }
 }

@@ -11,7 +11,7 @@ use std::process::ExitStatus;
 use std::sync::Arc;
 
 use crate::space::Space;
-use crate::store::index::Index;
+use crate::store::index::Head;
 
 use super::context::Context;
 #[cfg(windows)]
@@ -51,12 +51,12 @@ fn execution<'a>(
     context: &'a Context,
     request: &'a RunRequest,
     space: &'a Space,
-    index: &'a Index,
+    head: &'a Head,
 ) -> Execution<'a> {
     let bytecode = if request.bytecode { Bytecode::OfSpace } else { Bytecode::Off };
     let RunRequest { before, directory, mount, .. } = request;
     let (catalog, directory) = (&mount.catalog, directory.as_deref());
-    Execution { context, space, index, catalog, bytecode, before, directory, unread: None }
+    Execution { context, space, head, catalog, bytecode, before, directory, unread: None }
 }
 
 /// Reports that the space has appeared.
@@ -68,11 +68,11 @@ fn tell(context: &Context, space: &Space, method: Method, reasons: &[Refusal], i
 /// Without mounts, the space is laid out as files.
 #[cfg(windows)]
 pub fn run(context: &Context, request: &RunRequest) -> Result<ExitStatus, SessionError> {
-    let (index, _, _) = context.index(&request.mount.catalog)?;
-    let space = context.space(index.base(), &request.mount.space);
+    let (head, _, _) = context.head(&request.mount.catalog)?;
+    let space = context.space(head.base(), &request.mount.space);
     let report = super::appear::appear(context, &request.mount)?;
     tell(context, &space, report.method, &report.reasons, false);
-    execution(context, request, &space, &index).command(&request.command, || ())
+    execution(context, request, &space, &head).command(&request.command, || ())
 }
 
 #[cfg(unix)]

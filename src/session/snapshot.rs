@@ -6,7 +6,7 @@ use crate::error::chain;
 use crate::fs::fuse::{self, Io};
 use crate::space::lease::{self, User};
 use crate::space::{MountState, Space, SpaceError};
-use crate::store::index::Index;
+use crate::store::index::Head;
 use crate::store::observe::Unread;
 use crate::sys::fs::disk;
 use crate::sys::mount::{self, namespace};
@@ -37,11 +37,11 @@ pub struct Found {
     pub unread: Option<Unread>,
 }
 
-/// Inspects `space`, for a request for the catalog of `index`.
+/// Inspects `space`, for a request for `catalog`.
 pub fn look(
     context: &Context,
     space: &Space,
-    index: &Index,
+    catalog: &Head,
     request: &MountRequest,
 ) -> Result<Found, SessionError> {
     space.check_claim()?;
@@ -78,17 +78,19 @@ pub fn look(
         catalog: state.catalog.clone(),
         method: Method::try_from(state.method.clone()).unwrap_or(Method::Fuse(Mounter::Direct)),
         elsewhere: hidden || !elsewhere.is_empty(),
-        converted: is_converted(space, state, index),
+        converted: is_converted(space, state, catalog),
         differs: differs(state, request),
     });
     let was_converted =
-        || other_environment(space, index) || is_another(space.converted_to(), index.blueprint());
+        || other_environment(space, catalog) || is_another(space.converted_to(), catalog.blueprint());
     let converted = !held && !request.fresh && space.has_upper() && was_converted();
     let may_hide = !held && !request.fresh && request.mode != Mode::Materialize && !space.has_upper();
-    let files = may_hide && at_root == AtRoot::Nothing && plain::has_changes(&context.home, space, index)?;
+    let files = may_hide
+        && at_root == AtRoot::Nothing
+        && plain::has_changes(context, space, (&request.catalog, catalog))?;
     let users = lease::users(&space.state_dir);
     let used =
-        !held && !users.is_empty() && (request.fresh || lease::is_other(&users, &index.id().to_string()));
+        !held && !users.is_empty() && (request.fresh || lease::is_other(&users, &catalog.id().to_string()));
     let snapshot = Snapshot { held, live, at_root, converted, files, used };
     Ok(Found { snapshot, holder, hidden, state, elsewhere, users, unread })
 }
@@ -150,18 +152,18 @@ fn is_dead(error: &std::io::Error) -> bool {
 }
 
 /// True if RCC has put another environment into the live mount.
-fn is_converted(space: &Space, state: &MountState, index: &Index) -> bool {
-    space.meta_state() != state.meta && other_environment(space, index)
+fn is_converted(space: &Space, state: &MountState, catalog: &Head) -> bool {
+    space.meta_state() != state.meta && other_environment(space, catalog)
 }
 
-/// True if RCC's `.meta`, which is not ours, names another environment than that of `index`.
-fn other_environment(space: &Space, index: &Index) -> bool {
+/// True if RCC's `.meta`, which is not ours, names another environment than `catalog`.
+fn other_environment(space: &Space, catalog: &Head) -> bool {
     let ours = space.restored_state().ok().flatten();
     let current = space.meta_state();
     if current.is_none() || ours.is_some_and(|ours| Some(ours.meta) == current) {
         return false;
     }
-    space.old_meta().is_some_and(|meta| meta.catalog.header.blueprint != index.blueprint())
+    space.old_meta().is_some_and(|meta| meta.catalog.header.blueprint != catalog.blueprint())
 }
 
 /// True if the directory below the mount of `state` has files of another environment.

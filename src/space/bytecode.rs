@@ -47,7 +47,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use crate::rcc::home::Home;
 use crate::space::Space;
 use crate::space::temp::RunTemp;
-use crate::store::index::Index;
+use crate::store::index::Head;
 use crate::sys::fs::place::Place;
 use crate::sys::fs::stat::read_regular;
 use crate::sys::fs::{dir, shared};
@@ -74,9 +74,9 @@ pub struct Prefix {
 
 impl Prefix {
     /// For a run in `space`: bytecode of the space's sources stays with the space, the rest is removed with `temp`.
-    pub fn of_space(space: &Space, index: &Index, temp: &mut RunTemp) -> io::Result<Prefix> {
+    pub fn of_space(space: &Space, catalog: &Head, temp: &mut RunTemp) -> io::Result<Prefix> {
         let kind = if shared::is_mount_point(&space.root)? { "mounted".to_owned() } else { files(space)? };
-        let tree = own_tree(&space.state_dir, &format!("{}-{kind}", short_id(index)))?;
+        let tree = own_tree(&space.state_dir, &format!("{}-{kind}", short_id(catalog)))?;
         let path = temp.bytecode();
         let mirror = mirror(&path, &space.root);
         match fs::read_link(&mirror) {
@@ -124,12 +124,12 @@ fn mirror(prefix: &Path, root: &Path) -> PathBuf {
 }
 
 /// The shared bytecode of a catalog, for one user.
-pub fn pack_place(home: &Home, index: &Index, uid: u32) -> Place {
-    home.pyc_dir().below(format!("{}.{uid}", short_id(index))).below("pack")
+pub fn pack_place(home: &Home, catalog: &Head, uid: u32) -> Place {
+    home.pyc_dir().below(format!("{}.{uid}", short_id(catalog))).below("pack")
 }
 
-fn short_id(index: &Index) -> String {
-    index.id().to_string().chars().take(16).collect()
+fn short_id(catalog: &Head) -> String {
+    catalog.id().to_string().chars().take(16).collect()
 }
 
 /// Invalidates the bytecode of the space whose state is `state`: what exists, and what leftover processes will still write. If

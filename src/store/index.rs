@@ -10,21 +10,21 @@
 mod build;
 mod file_state;
 mod format;
+mod head;
 mod load;
 mod shape;
 
 use std::ops::Range;
-use std::path::Path;
 
-use crate::rcc::catalog::CatalogId;
 use crate::rcc::digest::Digest;
 use crate::sys::fs::name::{Name, OwnedName, RelPath};
 
 pub use build::TooLarge;
 pub use format::checksum;
+pub use head::Head;
 pub use load::{IndexError, Made, index_path};
 
-use format::{Bytes, Header, Record};
+use format::{Bytes, Record};
 
 /// An inode number. Those of a catalog are `1..=index.len()`, the root is 1; created files have far higher ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -44,7 +44,15 @@ impl std::fmt::Display for Ino {
 /// A compiled catalog.
 pub struct Index {
     bytes: Bytes,
-    header: Header,
+    head: Head,
+}
+
+impl std::ops::Deref for Index {
+    type Target = Head;
+
+    fn deref(&self) -> &Head {
+        &self.head
+    }
 }
 
 /// One entry of the tree.
@@ -123,51 +131,6 @@ impl<'a> Rewrites<'a> {
 }
 
 impl Index {
-    /// The id of the catalog: the SHA-256 of the catalog file.
-    pub fn id(&self) -> CatalogId {
-        self.header.id
-    }
-
-    /// The recorded identity: the 24 bytes that relocations overwrite.
-    pub fn identity(&self) -> &[u8; 24] {
-        &self.header.identity
-    }
-
-    /// The directory that contains the catalog's spaces.
-    pub fn base(&self) -> &Path {
-        Path::new(self.text(self.header.base))
-    }
-
-    /// The blueprint's hash: 16 hex digits.
-    pub fn blueprint(&self) -> &str {
-        self.text(self.header.blueprint)
-    }
-
-    /// The platform, such as `linux_amd64`.
-    pub fn platform(&self) -> &str {
-        self.text(self.header.platform)
-    }
-
-    /// The RCC version that wrote the catalog; empty if it is not recorded.
-    pub fn rcc(&self) -> &str {
-        self.text(self.header.rcc)
-    }
-
-    /// The number of nodes, including the root.
-    pub fn len(&self) -> u64 {
-        u64::from(self.header.nodes)
-    }
-
-    /// Never true: a tree has a root.
-    pub fn is_empty(&self) -> bool {
-        self.header.nodes == 0
-    }
-
-    /// Total bytes of all regular files.
-    pub fn content_bytes(&self) -> u64 {
-        self.header.content_bytes
-    }
-
     /// The node of `ino`, if the catalog has it.
     pub fn node(&self, ino: Ino) -> Option<Node<'_>> {
         let position = u32::try_from(ino.0.checked_sub(1)?).ok()?;
@@ -235,15 +198,17 @@ impl Index {
         Some(path)
     }
 
-    fn text(&self, at: format::Slice) -> &str {
-        self.bytes.slice(at).and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default()
+    /// Everything but the entries.
+    pub fn head(&self) -> &Head {
+        &self.head
     }
 
     fn record(&self, position: u32) -> Option<Record<'_>> {
-        if position >= self.header.nodes {
+        let header = self.head.header();
+        if position >= header.nodes {
             return None;
         }
-        self.bytes.record(self.header.first_record, position)
+        self.bytes.record(header.first_record, position)
     }
 
     fn name_at(&self, ino: u64) -> Option<&[u8]> {

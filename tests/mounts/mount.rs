@@ -223,9 +223,12 @@ fn mount_compiles_a_damaged_index_again() {
     let whole = fs::read(&index).unwrap();
     let mut flipped = whole.clone();
     flipped[whole.len() / 2] ^= 0x10;
+    let mut flipped_in_head = whole.clone();
+    flipped_in_head[100] ^= 0x10;
     for (harmed, how) in [
         (whole.clone(), "opened"),
         (flipped, "compiled"),
+        (flipped_in_head, "compiled"),
         (whole[..whole.len() / 2].to_vec(), "compiled"),
         (Vec::new(), "compiled"),
         ([&whole[..], b"x"].concat(), "compiled"),

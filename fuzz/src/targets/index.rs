@@ -1,5 +1,5 @@
-//! The reader of compiled catalogs: every query has an answer, whatever the bytes. The checksum is corrected first, because it only
-//! detects accidental damage and would hide all other cases.
+//! The reader of compiled catalogs: every query has an answer, whatever the bytes. The checksums are corrected first, because they only
+//! detect accidental damage and would hide all other cases.
 
 use std::path::Path;
 
@@ -9,17 +9,21 @@ use holofs::store::index::{Index, Ino};
 
 use super::queries::walk;
 
-/// The position of the checksum, and the start of the bytes that it covers.
+/// The positions of the two checksums, the start of the bytes that they cover, and where the length of the head is.
 const CHECKSUM: std::ops::Range<usize> = 8..12;
+const HEAD_CHECKSUM: std::ops::Range<usize> = 12..16;
 const CHECKED_FROM: usize = 16;
+const HEAD_LEN: std::ops::Range<usize> = 92..96;
 
 /// The bytes are an index.
 pub fn run(data: &[u8]) {
     let mut bytes = data.to_vec();
-    if bytes.len() > CHECKED_FROM {
-        let mut crc = flate2::Crc::new();
-        crc.update(&bytes[CHECKED_FROM..]);
-        bytes[CHECKSUM].copy_from_slice(&crc.sum().to_le_bytes());
+    if bytes.len() > HEAD_LEN.end {
+        let head_len = u32::from_le_bytes(bytes[HEAD_LEN].try_into().unwrap()) as usize;
+        let head_len = head_len.clamp(CHECKED_FROM, bytes.len());
+        let (head, whole) = (checksum(&bytes[CHECKED_FROM..head_len]), checksum(&bytes[CHECKED_FROM..]));
+        bytes[HEAD_CHECKSUM].copy_from_slice(&head);
+        bytes[CHECKSUM].copy_from_slice(&whole);
     }
     let Ok(index) = Index::from_bytes(bytes) else { return };
     let len = index.len();
@@ -28,6 +32,12 @@ pub fn run(data: &[u8]) {
     }
     let _all: usize = index.relocated().take(1_000).map(|(_, file)| file.rewrite.len()).sum();
     assert!(index.blueprint().len() + index.platform().len() + index.rcc().len() <= data.len());
+}
+
+fn checksum(bytes: &[u8]) -> [u8; 4] {
+    let mut crc = flate2::Crc::new();
+    crc.update(bytes);
+    crc.sum().to_le_bytes()
 }
 
 /// The golden catalogs, compiled, and parts of them.

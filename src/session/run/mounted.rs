@@ -18,15 +18,15 @@ use crate::session::plain;
 use crate::session::recording::{self, Fetching};
 use crate::session::unmount::leave;
 use crate::space::Space;
-use crate::store::index::{Index, Made};
+use crate::store::index::{Head, Index, Made};
 use crate::sys::mount::{Detached, namespace};
 
 use super::{RunRequest, execution, tell};
 
 /// Runs the command.
 pub fn run(context: &Context, request: &RunRequest) -> Result<ExitStatus, SessionError> {
-    let (index, made, catalog) = context.index(&request.mount.catalog)?;
-    let space = context.space(index.base(), &request.mount.space);
+    let (head, made, catalog) = context.head(&request.mount.catalog)?;
+    let space = context.space(head.base(), &request.mount.space);
     let mut reasons = Vec::new();
     let alone = request.isolate && request.mount.mode != Mode::Materialize;
     let live = Space::may_be_live_in(&space.state_dir);
@@ -40,6 +40,7 @@ pub fn run(context: &Context, request: &RunRequest) -> Result<ExitStatus, Sessio
     };
     reasons.extend(cannot.iter().map(|why| Refusal::new(Method::Fuse(Mounter::Direct), why)));
     if alone || cannot.is_some() {
+        let index = context.index_of(&request.mount.catalog, &head.id())?;
         match isolate::enter(context)? {
             Ok(fuse) => return run_isolated(context, request, fuse, index, &catalog, &reasons),
             Err(why) => reasons.push(Refusal::new(Method::Fuse(Mounter::Namespace), why)),
@@ -48,7 +49,7 @@ pub fn run(context: &Context, request: &RunRequest) -> Result<ExitStatus, Sessio
             return Err(CannotMount { what: space.root.display().to_string(), refused: reasons }.into());
         }
     }
-    in_space(context, request, &space, (&index, &made), reasons)
+    in_space(context, request, &space, (&head, &made), reasons)
 }
 
 /// Runs the command in its space, which appears by the best method that works.
@@ -56,24 +57,24 @@ fn in_space(
     context: &Context,
     request: &RunRequest,
     space: &Space,
-    (index, made): (&Index, &Made),
+    (head, made): (&Head, &Made),
     mut reasons: Vec<Refusal>,
 ) -> Result<ExitStatus, SessionError> {
     let mount = &request.mount;
     if request.mount.mode != Mode::Materialize {
-        match obtain_by(context, mount, (index, made), Some(&command_line(request)), &daemon::launch)? {
+        match obtain_by(context, mount, (head, made), Some(&command_line(request)), &daemon::launch)? {
             Ok(obtained) => {
                 reasons.extend(obtained.report.reasons.iter().cloned());
-                return while_mounted(context, request, space, index, obtained, &reasons);
+                return while_mounted(context, request, space, head, obtained, &reasons);
             }
             Err(refused) => reasons.extend(refused.refused),
         }
         if reasons.iter().any(|refusal| refusal.reason == plain::CHANGED) {
-            return in_files(context, request, space, index, reasons);
+            return in_files(context, request, space, head, reasons);
         }
         match isolate::probe()? {
-            Ok(()) => match in_namespace(context, request, (index, made))? {
-                Ok(obtained) => return while_mounted(context, request, space, index, obtained, &reasons),
+            Ok(()) => match in_namespace(context, request, (head, made))? {
+                Ok(obtained) => return while_mounted(context, request, space, head, obtained, &reasons),
                 Err(refused) => reasons.extend(refused.refused),
             },
             Err(why) => reasons.push(Refusal::new(Method::Fuse(Mounter::Namespace), why)),
@@ -82,7 +83,7 @@ fn in_space(
             return Err(CannotMount { what: space.root.display().to_string(), refused: reasons }.into());
         }
     }
-    in_files(context, request, space, index, reasons)
+    in_files(context, request, space, head, reasons)
 }
 
 /// Runs the command in the space as files, which are not changed in the meantime.
@@ -90,24 +91,24 @@ fn in_files(
     context: &Context,
     request: &RunRequest,
     space: &Space,
-    index: &Index,
+    head: &Head,
     reasons: Vec<Refusal>,
 ) -> Result<ExitStatus, SessionError> {
     let (report, _lease) = files::obtain(context, &request.mount, reasons, Some(&command_line(request)))?;
     tell(context, space, report.method, &report.reasons, false);
-    recorded(request, &execution(context, request, space, index), report.method, || ())
+    recorded(request, &execution(context, request, space, head), report.method, || ())
 }
 
 /// Mounts the space in our own namespace, at its usual path. If that is refused, the command still runs in the namespace.
 fn in_namespace(
     context: &Context,
     request: &RunRequest,
-    index: (&Index, &Made),
+    catalog: (&Head, &Made),
 ) -> Result<Outcome, SessionError> {
     namespace::enter().tried("Cannot enter a private namespace")?;
     namespace::drop_foreign(context.process.path.as_deref());
     let command = command_line(request);
-    obtain_by(context, &request.mount, index, Some(&command), &daemon::launch_copy)
+    obtain_by(context, &request.mount, catalog, Some(&command), &daemon::launch_copy)
 }
 
 /// Runs the command in the mounted space, and releases the space.
@@ -115,12 +116,12 @@ fn while_mounted(
     context: &Context,
     request: &RunRequest,
     space: &Space,
-    index: &Index,
+    head: &Head,
     obtained: Obtained,
     reasons: &[Refusal],
 ) -> Result<ExitStatus, SessionError> {
     let Obtained { report, lease, unread } = obtained;
-    let execution = Execution { unread, ..execution(context, request, space, index) };
+    let execution = Execution { unread, ..execution(context, request, space, head) };
     tell(context, space, report.method, reasons, false);
     let outcome = recorded(request, &execution, report.method, || ());
     // The command's status is returned, whatever happens to the mount.
@@ -164,7 +165,7 @@ fn recorded(
     meanwhile: impl FnOnce(),
 ) -> Result<ExitStatus, SessionError> {
     let Some(slot) = &request.recording else { return execution.command(&request.command, meanwhile) };
-    let mut recording = recording::of_space(&execution.space.root, execution.index);
+    let mut recording = recording::of_space(&execution.space.root, execution.head);
     recording.command = request.command.iter().map(|word| word.to_string_lossy().into_owned()).collect();
     recording.method = method.name().to_owned();
     let fetching = match method {

@@ -25,7 +25,7 @@ use crate::session::supply::Supplied;
 use crate::session::written::view;
 use crate::space::relocated::Relocated;
 use crate::space::{Live, MountOptions, MountState, Restarts, Space, files};
-use crate::store::index::{Index, index_path};
+use crate::store::index::Index;
 use crate::store::observe::{Observer, Tally};
 use crate::store::{BlobSource, RawStore, Store};
 use crate::sys::fs::counts::Counts;
@@ -313,16 +313,7 @@ pub fn take_over(
 /// The Index of the mounted catalog, which may have been removed since.
 fn known_index(context: &Context, request: &MountRequest, catalog: &str) -> Result<Index, SessionError> {
     let id = catalog.parse().tried_with(|| format!("{catalog:?} is not a catalog id"))?;
-    let error = match Index::open(index_path(&context.home.index_dir(), &id), &id) {
-        Ok(index) => return Ok(index),
-        Err(error) => error,
-    };
-    log::debug!("{}", chain(&error));
-    let (index, _, path) = context.index(&request.catalog)?;
-    if index.id() != id {
-        return Err(SessionError::State(format!("{} is no longer what is mounted", path.display()).into()));
-    }
-    Ok(index)
+    context.index_of(&request.catalog, &id)
 }
 
 /// The directories of files that the kernel should read by itself.

@@ -14,10 +14,41 @@ pub struct TooLarge;
 
 /// Compiles `catalog`, whose file has the digest `id`.
 pub fn build(catalog: &Catalog, id: &CatalogId) -> Result<Vec<u8>, TooLarge> {
-    let mut builder = Builder { catalog, records: Vec::new(), heap: Vec::new(), heap_at: 0, bytes: 0 };
-    builder.heap_at = HEADER_LEN + visible_nodes(catalog) * RECORD_LEN;
+    let some_file = some_file(catalog);
+    let header = &catalog.header;
+    let base = catalog.base().as_os_str().as_encoded_bytes();
+    let texts = [
+        base,
+        header.blueprint.as_bytes(),
+        header.platform.as_bytes(),
+        header.rcc.as_bytes(),
+        some_file.as_bytes(),
+    ];
+    let head_len = HEADER_LEN + texts.map(<[u8]>::len).iter().sum::<usize>();
+    let heap_at = head_len + visible_nodes(catalog) * RECORD_LEN;
+    let mut builder = Builder { catalog, records: Vec::new(), heap: Vec::new(), heap_at, bytes: 0 };
     builder.tree()?;
-    builder.finish(id)
+    builder.finish(id, texts, head_len)
+}
+
+/// The path of a regular file with as few directories as possible; empty if there is none, or it is not text.
+fn some_file(catalog: &Catalog) -> String {
+    let mut open = std::collections::VecDeque::from([(catalog.root(), String::new())]);
+    while let Some((id, path)) = open.pop_front() {
+        let dir = catalog.dir(id);
+        let names = dir.files.iter().filter(|file| file.symlink.is_none());
+        let mut names = names.filter_map(|file| std::str::from_utf8(file.name.as_bytes()).ok());
+        if let Some(name) = names.next() {
+            return path + name;
+        }
+        for (id, below) in dir.subdirs.iter().map(|&id| (id, catalog.dir(id))) {
+            let name = below.name.as_ref().and_then(|name| std::str::from_utf8(name.as_bytes()).ok());
+            if let Some(name) = name.filter(|_| below.symlink.is_none()) {
+                open.push_back((id, format!("{path}{name}/")));
+            }
+        }
+    }
+    String::new()
 }
 
 struct Builder<'a> {
@@ -114,30 +145,36 @@ impl<'a> Builder<'a> {
         Ok(Slice { at, len: len32(bytes.len())? })
     }
 
-    fn finish(mut self, id: &CatalogId) -> Result<Vec<u8>, TooLarge> {
+    fn finish(self, id: &CatalogId, texts: [&[u8]; 5], head_len: usize) -> Result<Vec<u8>, TooLarge> {
         let catalog = self.catalog;
         let mut identity = [0; 24];
         identity.copy_from_slice(catalog.header.identity.as_bytes().get(..24).ok_or(TooLarge)?);
-        let mut header = Header {
+        let mut at = HEADER_LEN;
+        let mut place = |text: &[u8]| {
+            let slice = Slice { at: len32(at)?, len: len32(text.len())? };
+            at += text.len();
+            Ok(slice)
+        };
+        let file_len = self.heap_at + self.heap.len();
+        let header = Header {
             id: *id,
             identity,
             nodes: len32(self.records.len())?,
-            first_record: len32(HEADER_LEN)?,
-            file_len: 0,
+            first_record: len32(head_len)?,
+            file_len: u64::from(len32(file_len)?),
             content_bytes: self.bytes,
-            base: self.store(catalog.base().as_os_str().as_encoded_bytes())?,
-            blueprint: self.store(catalog.header.blueprint.as_bytes())?,
-            platform: self.store(catalog.header.platform.as_bytes())?,
-            rcc: self.store(catalog.header.rcc.as_bytes())?,
+            base: place(texts[0])?,
+            blueprint: place(texts[1])?,
+            platform: place(texts[2])?,
+            rcc: place(texts[3])?,
+            some_file: place(texts[4])?,
         };
-        let file_len = self.heap_at + self.heap.len();
-        header.file_len = u64::from(len32(file_len)?);
         let mut out = Vec::with_capacity(file_len);
         out.extend_from_slice(&header.encode());
+        texts.iter().for_each(|text| out.extend_from_slice(text));
         self.records.iter().for_each(|record| out.extend_from_slice(&record.encode()));
         out.extend_from_slice(&self.heap);
-        let checksum = format::checksum(&out[format::CHECKED_FROM..]);
-        out[8..12].copy_from_slice(&checksum.to_le_bytes());
+        format::seal(&mut out, head_len);
         Ok(out)
     }
 }

@@ -1,19 +1,20 @@
-//! The Index on disk: a header, fixed-size records, and a heap of names, link texts and offsets.
+//! The Index on disk: a header and its texts (together: the head), fixed-size records, and a heap of names, link texts and offsets.
 //!
-//! All numbers are little endian. The checksum is a CRC-32 of all bytes after it: it detects damage, not tampering, which is enough
-//! for a file in a directory of our own. Positions and lengths are checked at each access.
+//! All numbers are little endian. There are two checksums, CRC-32 of all bytes after them: one of the whole, and one of the head, which
+//! many commands read alone. They detect damage, not tampering, which is enough for a file in a directory of our own. Positions and
+//! lengths are checked at each access.
 
 use crate::rcc::catalog::CatalogId;
 use crate::rcc::digest::Digest;
 use crate::sys::fs::map::Mapped;
 
 /// The first bytes of every Index; the last digit is the format's version.
-pub const MAGIC: &[u8; 8] = b"HOLOIDX1";
-/// Bytes of the header; the records follow.
+pub const MAGIC: &[u8; 8] = b"HOLOIDX2";
+/// Bytes of the header; its texts follow.
 pub const HEADER_LEN: usize = 160;
 /// Bytes of one record.
 pub const RECORD_LEN: usize = 64;
-/// The end of the checksum field and the start of the checksummed bytes.
+/// The end of the checksums and the start of the checksummed bytes.
 pub const CHECKED_FROM: usize = 16;
 
 /// The kind of a directory.
@@ -55,6 +56,8 @@ pub struct Header {
     pub platform: Slice,
     /// Version of RCC.
     pub rcc: Slice,
+    /// The path of some file, with `/`.
+    pub some_file: Slice,
 }
 
 /// Why bytes are not a valid header.
@@ -67,7 +70,7 @@ pub enum NoHeader {
 }
 
 impl Header {
-    /// The header's bytes, with a checksum of zero.
+    /// The header's bytes, with checksums of zero.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(HEADER_LEN);
         out.extend_from_slice(MAGIC);
@@ -78,7 +81,7 @@ impl Header {
         out.extend_from_slice(&self.identity);
         out.extend_from_slice(&self.nodes.to_le_bytes());
         out.extend_from_slice(&self.first_record.to_le_bytes());
-        for slice in [self.base, self.blueprint, self.platform, self.rcc] {
+        for slice in [self.base, self.blueprint, self.platform, self.rcc, self.some_file] {
             out.extend_from_slice(&slice.at.to_le_bytes());
             out.extend_from_slice(&slice.len.to_le_bytes());
         }
@@ -108,6 +111,7 @@ impl Header {
             blueprint: slice(88)?,
             platform: slice(96)?,
             rcc: slice(104)?,
+            some_file: slice(112)?,
         })
     }
 }
@@ -120,6 +124,19 @@ pub fn checksum(bytes: &[u8]) -> u32 {
 /// The checksum of a whole Index, as stored in its header.
 pub fn stored_checksum(header: &[u8]) -> Option<u32> {
     u32_at(header, 8)
+}
+
+/// The checksum of the head, as stored in its header.
+pub fn stored_head_checksum(header: &[u8]) -> Option<u32> {
+    u32_at(header, 12)
+}
+
+/// Stores the checksums of a whole Index, whose first record is at `head_len`.
+pub fn seal(bytes: &mut [u8], head_len: usize) {
+    let head = checksum(&bytes[CHECKED_FROM..head_len]);
+    let whole = checksum(&bytes[CHECKED_FROM..]);
+    bytes[8..12].copy_from_slice(&whole.to_le_bytes());
+    bytes[12..16].copy_from_slice(&head.to_le_bytes());
 }
 
 /// The bytes of an Index: in memory, or mapped from a file that is too large for that.

@@ -5,7 +5,7 @@
 //! checking does not make the whole Index resident.
 
 use std::borrow::Cow;
-use std::io::{self, BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Class, Failure, chain};
@@ -14,13 +14,15 @@ use crate::sys::fs::map::{self, Mapped};
 use crate::sys::fs::place::Place;
 
 use super::format::{self, Bytes, CHECKED_FROM, HEADER_LEN, Header, NoHeader, RECORD_LEN};
-use super::{Index, TooLarge, build, shape};
+use super::{Head, Index, TooLarge, build, shape};
 
 /// An Index up to this size is read, not mapped: truncating a mapped file, or a read error of the disk, kills the process that
 /// accesses it (SIGBUS). That is some two million entries.
 const MOST_IN_MEMORY: u64 = 256 << 20;
 /// The number of bytes of a mapped Index whose checksum is computed at once.
 const AT_ONCE: usize = 256 << 10;
+/// The number of bytes read at first of an Index of which only the head is needed: more than almost all heads have.
+const HEAD_AT_ONCE: usize = 1 << 10;
 
 /// Why there is no Index.
 #[derive(Debug, thiserror::Error)]
@@ -97,8 +99,9 @@ impl Index {
     /// An Index in memory: for tests, and where a stored one is not trusted or cannot be stored.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Index, IndexError> {
         let path = || PathBuf::from("(memory)");
-        let header = checked_header(&path(), &bytes[..], bytes.len() as u64)?;
-        checked(&path(), Bytes::Owned(bytes), header, &header.id)
+        let head = checked_head(&path(), &bytes[..], bytes.len() as u64)?;
+        let id = head.id();
+        checked(&path(), Bytes::Owned(bytes), head, &id)
     }
 
     /// Opens and checks the Index at `path`, which must belong to the catalog `id`.
@@ -109,12 +112,32 @@ impl Index {
         let file = place.open_file().map_err(read)?;
         let len = file.metadata().map_err(read)?.len();
         if len > MOST_IN_MEMORY {
-            let header = checked_header(path, BufReader::with_capacity(AT_ONCE, &file), len)?;
-            return checked(path, Bytes::Mapped(Mapped::new(&file).map_err(read)?), header, id);
+            let head = checked_head(path, BufReader::with_capacity(AT_ONCE, &file), len)?;
+            return checked(path, Bytes::Mapped(Mapped::new(&file).map_err(read)?), head, id);
         }
         let bytes = map::read_whole(&file, usize::try_from(len).unwrap_or(0)).map_err(read)?;
-        let header = checked_header(path, &bytes[..], bytes.len() as u64)?;
-        checked(path, Bytes::Owned(bytes), header, id)
+        let head = checked_head(path, &bytes[..], bytes.len() as u64)?;
+        checked(path, Bytes::Owned(bytes), head, id)
+    }
+
+    /// Opens and checks only the head of the Index at `path`, which must belong to the catalog `id`. Its entries may be damaged.
+    pub fn open_head(place: impl Into<Place>, id: &CatalogId) -> Result<Head, IndexError> {
+        let place = place.into();
+        let path = place.path();
+        let read = |source| IndexError::Read { path: path.to_owned(), source };
+        let file = place.open_file().map_err(read)?;
+        let len = file.metadata().map_err(read)?.len();
+        let (head, _) = read_head(path, &mut BufReader::with_capacity(HEAD_AT_ONCE, &file), len)?;
+        refuse_other(path, &head, id)?;
+        Ok(head)
+    }
+
+    /// The head of the Index of the catalog at `catalog_path`, if the catalog is unchanged since it was last used, and its Index has
+    /// a valid head.
+    pub fn known_head(index_dir: impl Into<Place>, catalog_path: &Path) -> Option<Head> {
+        let index_dir = &index_dir.into();
+        let id = super::file_state::CatalogFileState::of(catalog_path)?.known_id(index_dir)?;
+        Index::open_head(index_path(index_dir, &id), &id).ok()
     }
 
     /// Opens the Index of the catalog at `catalog_path` below `index_dir`, compiling it if there is no valid one.
@@ -183,37 +206,23 @@ fn remember(state: Option<super::file_state::CatalogFileState>, index_dir: &Plac
 }
 
 /// The Index in these bytes, if it belongs to the catalog `id` and its entries form a tree.
-fn checked(path: &Path, bytes: Bytes, header: Header, id: &CatalogId) -> Result<Index, IndexError> {
-    if header.id != *id {
-        return Err(IndexError::Foreign { path: path.to_owned() });
-    }
-    let index = Index { bytes, header };
+fn checked(path: &Path, bytes: Bytes, head: Head, id: &CatalogId) -> Result<Index, IndexError> {
+    refuse_other(path, &head, id)?;
+    let index = Index { bytes, head };
     match shape::fault(&index) {
         None => Ok(index),
         Some(what) => Err(IndexError::Damaged { path: path.to_owned(), what }),
     }
 }
 
-/// Reads `source` (of `len` bytes) once: the header, then the checksum of everything.
-fn checked_header(path: &Path, mut source: impl BufRead, len: u64) -> Result<Header, IndexError> {
-    let damaged = |what| IndexError::Damaged { path: path.to_owned(), what };
+fn refuse_other(path: &Path, head: &Head, id: &CatalogId) -> Result<(), IndexError> {
+    if head.id() == *id { Ok(()) } else { Err(IndexError::Foreign { path: path.to_owned() }) }
+}
+
+/// Reads `source` (of `len` bytes) once: the head, then the checksum of everything.
+fn checked_head(path: &Path, mut source: impl BufRead, len: u64) -> Result<Head, IndexError> {
     let read = |source| IndexError::Read { path: path.to_owned(), source };
-    let mut start = [0; HEADER_LEN];
-    if len < HEADER_LEN as u64 {
-        return Err(damaged("it is shorter than a header"));
-    }
-    source.read_exact(&mut start).map_err(read)?;
-    let header = Header::decode(&start).map_err(|error| match error {
-        NoHeader::Foreign => IndexError::Foreign { path: path.to_owned() },
-        NoHeader::Damaged => damaged("its header is invalid"),
-    })?;
-    if header.file_len != len {
-        return Err(damaged("its length is not the recorded one"));
-    }
-    let records = u64::from(header.nodes) * RECORD_LEN as u64;
-    if u64::from(header.first_record) + records > len {
-        return Err(damaged("it declares more entries than it holds"));
-    }
+    let (head, start) = read_head(path, &mut source, len)?;
     let mut crc = libdeflater::Crc::new();
     crc.update(&start[CHECKED_FROM..]);
     loop {
@@ -226,7 +235,126 @@ fn checked_header(path: &Path, mut source: impl BufRead, len: u64) -> Result<Hea
         source.consume(count);
     }
     if format::stored_checksum(&start) != Some(crc.sum()) {
-        return Err(damaged("its checksum does not match"));
+        return Err(IndexError::Damaged { path: path.to_owned(), what: "its checksum does not match" });
     }
-    Ok(header)
+    Ok(head)
+}
+
+/// Reads and checks the head from the start of `source`, which has `len` bytes; also returns its bytes.
+fn read_head(path: &Path, source: &mut impl Read, len: u64) -> Result<(Head, Vec<u8>), IndexError> {
+    let damaged = |what| IndexError::Damaged { path: path.to_owned(), what };
+    let read = |source| IndexError::Read { path: path.to_owned(), source };
+    if len < HEADER_LEN as u64 {
+        return Err(damaged("it is shorter than a header"));
+    }
+    let mut start = vec![0; HEADER_LEN];
+    source.read_exact(&mut start).map_err(read)?;
+    let header = Header::decode(&start).map_err(|error| match error {
+        NoHeader::Foreign => IndexError::Foreign { path: path.to_owned() },
+        NoHeader::Damaged => damaged("its header is invalid"),
+    })?;
+    if header.file_len != len {
+        return Err(damaged("its length is not the recorded one"));
+    }
+    let (head_len, records) = (header.first_record as usize, u64::from(header.nodes) * RECORD_LEN as u64);
+    if head_len < HEADER_LEN || u64::from(header.first_record) + records > len {
+        return Err(damaged("it declares more entries than it holds"));
+    }
+    start.resize(head_len, 0);
+    source.read_exact(&mut start[HEADER_LEN..]).map_err(read)?;
+    if format::stored_head_checksum(&start) != Some(format::checksum(&start[CHECKED_FROM..])) {
+        return Err(damaged("the checksum of its head does not match"));
+    }
+    Ok((Head::of(header, &start).map_err(damaged)?, start))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test's helper fails loudly")]
+    use super::*;
+    use crate::rcc::catalog::{Dir, DirId, EntryKind, File, GoMode, Header as CatalogHeader};
+    use crate::rcc::digest::{Digest, Regime};
+    use crate::sys::fs::name::OwnedName;
+
+    fn name(text: &str) -> OwnedName {
+        OwnedName::new(text.as_bytes()).unwrap()
+    }
+
+    fn dir(name: Option<OwnedName>, parent: Option<DirId>) -> Dir {
+        let mode = GoMode::from_unix(EntryKind::Directory, 0o755);
+        Dir { name, parent, mode, symlink: None, shadow: false, subdirs: Vec::new(), files: Vec::new() }
+    }
+
+    /// `d/f`, compiled.
+    fn compiled() -> (CatalogId, Vec<u8>) {
+        let mut root = dir(None, None);
+        root.subdirs = vec![DirId(1)];
+        let mut below = dir(Some(name("d")), Some(DirId(0)));
+        let mode = GoMode::from_unix(EntryKind::File, 0o644);
+        let id = Digest::of(Regime::Sha256, b"");
+        let (symlink, digest, rewrite) = (None, Some(id), vec![1, 2]);
+        below.files = vec![File { name: name("f"), symlink, size: 30, mode, digest, rewrite }];
+        let identity = "h59acff1_493f813dad24d3t".to_owned();
+        let path = format!("/base/{identity}");
+        let (blueprint, platform) = ("0123456789abcdef".to_owned(), "linux_amd64".to_owned());
+        let rcc = "v18".to_owned();
+        let header = CatalogHeader {
+            identity,
+            path,
+            blueprint,
+            platform,
+            rcc,
+            lifted: true,
+            ..CatalogHeader::default()
+        };
+        (id, Index::build(&Catalog::new(header, vec![root, below]).unwrap(), &id).unwrap())
+    }
+
+    #[test]
+    fn a_head_says_the_same_alone_and_with_its_entries() {
+        let temp = tempfile::tempdir().unwrap();
+        let (id, bytes) = compiled();
+        let place = Place::top(temp.path().join("index"));
+        std::fs::write(place.path(), &bytes).unwrap();
+        let (head, index) = (Index::open_head(&place, &id).unwrap(), Index::open(&place, &id).unwrap());
+        assert_eq!(format!("{head:?}"), format!("{:?}", index.head()));
+        let said = (head.base(), head.blueprint(), head.platform(), head.rcc());
+        assert_eq!(said, (Path::new("/base"), "0123456789abcdef", "linux_amd64", "v18"));
+        assert_eq!((head.id(), head.len(), head.content_bytes()), (id, 3, 30));
+        assert_eq!(head.some_file(), Path::new("d/f"));
+        assert_eq!(
+            index.relocated().map(|(ino, file)| (ino.0, file.rewrite.len())).collect::<Vec<_>>(),
+            [(3, 2)]
+        );
+    }
+
+    #[test]
+    fn damage_of_each_byte_is_found_and_that_of_the_head_also_by_reading_it_alone() {
+        let temp = tempfile::tempdir().unwrap();
+        let (id, bytes) = compiled();
+        let head_len = Header::decode(&bytes).unwrap().first_record as usize;
+        let place = Place::top(temp.path().join("index"));
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1;
+            std::fs::write(place.path(), &damaged).unwrap();
+            assert!(Index::open(&place, &id).is_err(), "{at}");
+            // The checksum of the whole is not read with the head.
+            let is_of_head = at < head_len && !(8..12).contains(&at);
+            assert_eq!(Index::open_head(&place, &id).is_err(), is_of_head, "{at}");
+        }
+        for len in 0..bytes.len() {
+            std::fs::write(place.path(), &bytes[..len]).unwrap();
+            assert!(Index::open(&place, &id).is_err() && Index::open_head(&place, &id).is_err(), "{len}");
+        }
+    }
+
+    #[test]
+    fn a_head_of_another_catalog_is_foreign() {
+        let temp = tempfile::tempdir().unwrap();
+        let place = Place::top(temp.path().join("index"));
+        std::fs::write(place.path(), compiled().1).unwrap();
+        let other = Digest::of(Regime::Sha256, b"other");
+        assert!(matches!(Index::open_head(&place, &other), Err(IndexError::Foreign { .. })));
+    }
 }

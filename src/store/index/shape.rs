@@ -1,11 +1,9 @@
-//! Checks that the entries of an Index form a tree and its texts are valid: a checksum detects damage, not tampering.
+//! Checks that the entries of an Index form a tree and have valid names: a checksum detects damage, not tampering.
 //!
 //! Entries are in breadth-first order: the children of the directories follow each other in the order of the directories, so that each
 //! entry but the root is the child of exactly one directory before it. So walking down always terminates.
 //!
 //! Every mount waits for this, so it is one pass over the records.
-
-use std::path::{Component, Path};
 
 use super::Index;
 use super::format::{KIND_DIR, RECORD_LEN, Record};
@@ -15,10 +13,8 @@ const NO_TREE: &str = "its entries are not a tree";
 
 /// What is wrong with an Index whose checksum is right.
 pub(super) fn fault(index: &Index) -> Option<&'static str> {
-    if !is_clean(index.base()) {
-        return Some("the directory of its spaces is not a clean absolute path");
-    }
-    let Some(records) = index.bytes.records(index.header.first_record, index.header.nodes) else {
+    let header = index.head.header();
+    let Some(records) = index.bytes.records(header.first_record, header.nodes) else {
         return Some("an entry is missing");
     };
     // The number of entries that have a parent so far.
@@ -59,10 +55,4 @@ fn children(
 
 fn has_name(index: &Index, record: Record<'_>) -> bool {
     index.bytes.slice(record.name()).is_some_and(|name| Name::new(name).is_ok())
-}
-
-/// True for an absolute path without `.` and `..`.
-fn is_clean(path: &Path) -> bool {
-    let plain = |part: Component<'_>| !matches!(part, Component::ParentDir | Component::CurDir);
-    path.is_absolute() && path.components().all(plain)
 }
