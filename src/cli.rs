@@ -356,7 +356,12 @@ pub fn main() -> ExitCode {
     if let Some(words) = mount_holofs::called_so() {
         return mount_holofs::main(&words);
     }
-    let cli = match parse(std::env::args_os().collect()) {
+    let words: Vec<std::ffi::OsString> = std::env::args_os().collect();
+    #[cfg(unix)]
+    if serve::is_behind_mount(&words) {
+        return ended(mount::serve_in_background(), false);
+    }
+    let cli = match parse(words) {
         Ok(cli) => cli,
         Err(ended) => return ended,
     };
@@ -406,7 +411,11 @@ pub fn main() -> ExitCode {
         #[cfg(windows)]
         Command::NoMounts(args) => mount::no_mounts(&args),
     };
-    let code = outcome.unwrap_or_else(|error| exit_code::fail(&error, context.json));
+    ended(outcome, context.json)
+}
+
+fn ended(outcome: anyhow::Result<ExitCode>, json: bool) -> ExitCode {
+    let code = outcome.unwrap_or_else(|error| exit_code::fail(&error, json));
     log::logger().flush();
     code
 }

@@ -1,6 +1,7 @@
 //! `holofs serve`: serves the hololib to official RCC clients, until it is interrupted. Without `--rccremote` it is the process behind a
 //! mount, which another holofs starts.
 
+use std::ffi::OsString;
 use std::net::{SocketAddr, TcpListener};
 use std::process::ExitCode;
 
@@ -19,6 +20,12 @@ pub struct ServeArgs {
     /// Address and port, for example 127.0.0.1:4653; without TLS
     #[arg(long, value_name = "ADDR")]
     pub rccremote: Option<SocketAddr>,
+}
+
+/// True for the command line of the process behind a mount. Its options come with its request: those of a command line, parsed first,
+/// would take effect instead of them.
+pub fn is_behind_mount(words: &[OsString]) -> bool {
+    matches!(words, [_, word] if word == "serve")
 }
 
 /// Serves.

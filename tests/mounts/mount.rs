@@ -369,3 +369,13 @@ fn has_child(pid: u64) -> bool {
     let parent = format!("PPid:\t{pid}\n");
     fs::read_dir("/proc").unwrap().any(|entry| of(entry.unwrap()).contains(&parent))
 }
+
+#[test]
+fn mount_passes_verbosity_to_its_server() {
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = test_home.mount(CATALOG, SPACE, CONTROLLER, &["-v"]);
+    let state = test_home.home().join("holofs/spaces").join(mounted.path().file_name().unwrap());
+    mounted.unmount();
+    let log = fs::read_to_string(state.join("log")).unwrap();
+    assert!(log.contains("INFO") && log.contains("Unmounted"), "{log}");
+}
