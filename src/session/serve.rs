@@ -75,7 +75,7 @@ pub fn serve(
     claim.live.sign_for(server.supervisor())?;
     let telemetry = telemetry_of(request, server);
     let (mounted, session) = establish::mount(context, request, claim, telemetry.clone(), server, starter)?;
-    let serving = Serving::begin(context, request, mounted, session, telemetry)?;
+    let mut serving = Serving::begin(context, request, mounted, session, telemetry)?;
     serving.obey(context, server, request)?;
     server.serving()?;
     ready(&serving.mounted.report, &serving.mounted.space)?;
@@ -103,7 +103,7 @@ pub fn take_over(
     prepare(request)?;
     let telemetry = Telemetry { deaths: held.deaths, ..telemetry_of(request, server) };
     let (mounted, session) = establish::take_over(context, request, held, telemetry.clone())?;
-    let serving = Serving::begin(context, request, mounted, session, telemetry)?;
+    let mut serving = Serving::begin(context, request, mounted, session, telemetry)?;
     serving.obey(context, server, request)?;
     server.serving()?;
     if server.is_requested() {
@@ -145,7 +145,10 @@ struct Serving {
     quiet: Quiet,
     gate: Arc<Gate>,
     server: JoinHandle<std::io::Result<()>>,
-    filler: JoinHandle<()>,
+    awake: Option<Arc<Awake>>,
+    sandbox: Sandbox,
+    /// Started once the mount has answered.
+    filler: Option<JoinHandle<()>>,
 }
 
 impl Serving {
@@ -173,10 +176,6 @@ impl Serving {
             session.run()
         };
         let server = std::thread::Builder::new().name("serve".into()).spawn(serve)?;
-        if let Some(awake) = awake {
-            let sandbox = sandbox.clone();
-            awake.start(move || background::confine(&sandbox))?;
-        }
         if mounted.is_new {
             if let Err(error) = mount::set_read_ahead(&mounted.space.root, READ_AHEAD) {
                 log::debug!("The kernel keeps its own read-ahead: {error}");
@@ -189,8 +188,7 @@ impl Serving {
         // sandbox. Other work would delay the report.
         let _disconnected: Result<(), _> = is_sandboxed.recv();
         fetch_ahead(context, &mounted, sandbox.clone())?;
-        let filler = spawn_background(&mounted, &tally, &stop, sandbox)?;
-        Ok(Serving { mounted, tally, prefetch, stop, quiet, gate, server, filler })
+        Ok(Serving { mounted, tally, prefetch, stop, quiet, gate, server, awake, sandbox, filler: None })
     }
 
     /// From now on handles requests of the supervisor, and ends a mount that is no longer used.
@@ -211,8 +209,18 @@ impl Serving {
         Ok(())
     }
 
-    /// Fetches the rest of a remote environment while the mount is idle.
-    fn rest(&self, context: &Context) {
+    /// Starts what nobody waits for: before the answer, it would only take time from it.
+    fn rest(&mut self, context: &Context) {
+        if let Some(awake) = self.awake.take() {
+            let sandbox = self.sandbox.clone();
+            if let Err(error) = awake.start(move || background::confine(&sandbox)) {
+                log::warn!("Processors are not kept awake: {error}");
+            }
+        }
+        match spawn_background(&self.mounted, &self.tally, &self.stop, self.sandbox.clone()) {
+            Ok(filler) => self.filler = Some(filler),
+            Err(error) => log::warn!("Nothing is relocated ahead: {}", chain(&error)),
+        }
         if let Err(error) = rest::start(context, &self.mounted, &self.tally, &self.quiet) {
             log::warn!("The rest of the environment is not fetched: {}", chain(&error));
         }
@@ -225,9 +233,11 @@ impl Serving {
             self.server.join().map_err(|_| SessionError::State("The server thread panicked".into()))?;
         self.stop.store(true, Ordering::Relaxed);
         self.quiet.request();
-        self.filler.thread().unpark();
-        if self.filler.join().is_err() {
-            log::error!("The relocation thread panicked");
+        if let Some(filler) = self.filler {
+            filler.thread().unpark();
+            if filler.join().is_err() {
+                log::error!("The relocation thread panicked");
+            }
         }
         self.prefetch.save();
         // Written data is durable before the unmount is reported.
