@@ -123,7 +123,7 @@ fn exit_code_shows_whose_failure_it_was() {
         (vec!["run", CATALOG, "space", "--", dir.to_str().unwrap()], exit::NOT_EXECUTABLE),
         (vec!["run", "ffff", "space", "--", "true"], exit::NOT_BEGUN),
         (vec!["run", "--no-such-option", CATALOG, "space", "--", "true"], exit::NOT_BEGUN),
-        (vec!["run", CATALOG], exit::NOT_BEGUN),
+        (vec!["run", CATALOG, "--task", "of a robot.yaml"], exit::NOT_BEGUN),
         (vec!["run", CATALOG, "space", "--", "sh", "-c", "exit 8"], 8),
         (vec!["run", CATALOG, "space", "--", "sh", "-c", "exit 255"], 255),
         (vec!["run", "--help"], 0),
