@@ -29,6 +29,7 @@ mod reading;
 mod recover;
 mod request;
 mod schema;
+mod spare;
 mod sync;
 mod tables;
 #[cfg(test)]
@@ -42,6 +43,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock, RwLockReadGuard};
 
+use crate::error::chain;
 use crate::rcc::digest::Digest;
 use crate::store::index::Ino;
 use crate::store::observe::Observer;
@@ -133,6 +135,7 @@ impl Drop for Upper {
     /// Finishes recent removals instead of leaving them to the next opening.
     fn drop(&mut self) {
         drop(self.keeper.take());
+        self.disk.drop_prepared();
         self.disk.make_room();
     }
 }
@@ -289,6 +292,18 @@ impl Upper {
         Ok(Ino(numbers.next - 1))
     }
 
+    /// Prepares a file for the next creation, if one is expected soon. Call it after the answer to the last one.
+    pub fn prepare_file(&self) {
+        if !self.disk.spare.is_wanted() {
+            return;
+        }
+        let prepared = self.new_ino().and_then(|ino| self.disk.prepare(ino));
+        if let Err(error) = prepared {
+            log::debug!("{}: the next creation tries again", chain(&error));
+        }
+        self.keeper().changed(); // it deletes a file that nobody needs
+    }
+
     /// The open file with the bytes of `ino`, which must have bytes. Reads and writes go directly to it.
     pub fn file(&self, ino: Ino) -> Result<Arc<File>, UpperError> {
         self.disk.files.open(ino)
@@ -338,6 +353,7 @@ impl Upper {
         if self.disk.journal.get().is_none() {
             return Ok(());
         }
+        self.disk.drop_prepared();
         let written: Vec<Ino> = {
             let tables = self.tables();
             let with_bytes = tables.inodes.iter().filter(|(_, inode)| inode.has_bytes && inode.nlink > 0);

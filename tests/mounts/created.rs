@@ -1,8 +1,9 @@
-//! A file created write-only bypasses the page cache: every other descriptor sees each byte as soon as it is written.
+//! Created files. One created write-only bypasses the page cache: every other descriptor sees each byte as soon as it is written.
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test helper fails loudly")]
 
 use std::fs::{self, File, OpenOptions};
+use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -105,4 +106,31 @@ fn create_leaves_no_old_byte_to_a_reader() {
         }
     });
     assert!(written.into_inner() > LEN / PAGE, "too little was written to see anything");
+}
+
+#[test]
+fn files_created_one_after_another_are_as_new_and_leave_nothing_else_behind() {
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = mount(&test_home);
+    let label = mounted.report()["label"].as_str().unwrap().to_owned();
+    let bytes = || fs::read_dir(test_home.home().join("holofs/spaces").join(&label).join("upper")).unwrap();
+    let root = mounted.path().to_owned();
+    let path = |number: usize| root.join(format!("{number}.py"));
+    for number in 0..200 {
+        if number % 50 == 0 {
+            std::thread::sleep(Duration::from_millis(50)); // a file that was prepared before has older times
+        }
+        let before = fs::metadata(&root).unwrap().modified().unwrap();
+        let made = File::create_new(path(number)).unwrap();
+        let times = made.metadata().unwrap();
+        assert_eq!((times.len(), times.modified().unwrap()), (0, times.accessed().unwrap()));
+        assert!(times.modified().unwrap() >= before, "{number} is older than the file made before it");
+        (&made).write_all(number.to_string().as_bytes()).unwrap();
+    }
+    assert!((200..=201).contains(&bytes().count()), "at most one file is prepared");
+    for number in 0..200 {
+        assert_eq!(fs::read_to_string(path(number)).unwrap(), number.to_string());
+    }
+    mounted.unmount();
+    assert_eq!(bytes().count(), 200);
 }

@@ -132,8 +132,9 @@ impl Filesystem for Adapter {
         rdev: u32,
         reply: ReplyEntry,
     ) {
-        let _timed = self.count(req, Opcode::Mknod);
+        let timed = self.count(req, Opcode::Mknod);
         self.entry(Opcode::Mknod, parent, self.make_node(req, parent, name, mode, rdev), reply);
+        self.answered(timed);
     }
 
     fn mkdir(&self, req: &Request, parent: INodeNo, name: &OsStr, mode: u32, _umask: u32, reply: ReplyEntry) {
@@ -201,13 +202,14 @@ impl Filesystem for Adapter {
         flags: i32,
         reply: ReplyCreate,
     ) {
-        let _timed = self.count(req, Opcode::Create);
+        let timed = self.count(req, Opcode::Create);
         let opened = if self.opens.is_on() { None } else { self.created.open(OpenFlags(flags)) };
         let Some(opened) = opened else { return reply.error(Errno::ENOSYS) };
         match self.make_node(req, parent, name, mode, 0) {
             Ok(attr) => {
                 let shown = convert::attr(&attr);
                 reply.created(&FOREVER, &shown, Generation(0), FileHandle(0), opened);
+                self.answered(timed);
             }
             Err(error) => reply.error(self.errno(Opcode::Create, parent, &error)),
         }

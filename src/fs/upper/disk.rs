@@ -21,9 +21,11 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, RwLock};
 
 use super::files::Files;
 use super::journal::Journal;
+use super::spare::Spare;
 use super::tables::Change;
 use super::{Ino, UpperError};
 use crate::error::chain;
+use crate::sys::fs::bytes;
 
 /// Up to this many files are synced one by one. For more, the whole file system is synced, including the writes of other programs.
 pub(super) const FEW_FILES: usize = 64;
@@ -32,6 +34,7 @@ pub(super) const FEW_FILES: usize = 64;
 pub(super) struct Disk {
     pub files: Files,
     pub journal: OnceLock<Journal>,
+    pub spare: Spare,
     pending: Mutex<Pending>,
     dropped_bytes: AtomicU64,
     /// Held for writing while rows become durable. A commit that relies on bytes does not wait for it, but flushes the bytes.
@@ -57,6 +60,7 @@ impl Disk {
         Disk {
             files,
             journal: OnceLock::new(),
+            spare: Spare::default(),
             pending: Mutex::default(),
             dropped_bytes: AtomicU64::new(0),
             gate: RwLock::new(()),
@@ -85,6 +89,45 @@ impl Disk {
             }
         };
         journal.commit(Arc::clone(changes))
+    }
+
+    /// Creates the file of `ino`, for the next creation to take.
+    pub fn prepare(&self, ino: Ino) -> Result<(), UpperError> {
+        let before = bytes::now();
+        self.files.create(ino)?;
+        match self.spare.keep(ino, before) {
+            Some(other) => self.files.remove(other.ino),
+            None => Ok(()),
+        }
+    }
+
+    /// Takes the prepared file, as if it were created now; returns its inode.
+    pub fn take_prepared(&self) -> Option<Ino> {
+        let ready = self.spare.take()?;
+        if ready.is_new() {
+            return Some(ready.ino);
+        }
+        match self.files.touch(ready.ino) {
+            Ok(()) => Some(ready.ino),
+            Err(error) => {
+                log::warn!("{}: another file is created", chain(&error));
+                self.discard(ready.ino);
+                None
+            }
+        }
+    }
+
+    /// Deletes the prepared file, if there is one: nobody waits for it any more.
+    pub fn drop_prepared(&self) {
+        if let Some(ready) = self.spare.give_up() {
+            self.discard(ready.ino);
+        }
+    }
+
+    fn discard(&self, ino: Ino) {
+        if let Err(error) = self.files.remove(ino) {
+            log::warn!("{}; the next mount does", chain(&error));
+        }
     }
 
     /// Requires all existing files to be durable before any row is.
@@ -136,11 +179,7 @@ impl Disk {
             return synced;
         }
         self.dropped_bytes.store(0, Ordering::Relaxed);
-        for ino in dropped {
-            if let Err(error) = self.files.remove(ino) {
-                log::warn!("{}; the next mount does", chain(&error));
-            }
-        }
+        dropped.into_iter().for_each(|ino| self.discard(ino));
         Ok(())
     }
 

@@ -86,6 +86,11 @@ impl Files {
         self.dir()?.stat(&name(ino)).map_err(|source| self.failed("look at", ino, source))
     }
 
+    /// Sets the times of the file of `ino` to those of a file that is created now.
+    pub fn touch(&self, ino: Ino) -> Result<(), UpperError> {
+        bytes::touch(&*self.open(ino)?).map_err(|source| self.failed("set the times of", ino, source))
+    }
+
     /// Removes the file of `ino`; open descriptors stay valid.
     pub fn remove(&self, ino: Ino) -> Result<(), UpperError> {
         self.open_files().pop(&ino);

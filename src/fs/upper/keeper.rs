@@ -65,6 +65,7 @@ fn serve(disk: &Disk, woken: &Receiver<()>, is_awake: &AtomicBool) {
             return; // the code that closes the upper has synced it, if wanted
         }
         is_awake.store(false, Ordering::Release);
+        disk.drop_prepared();
         let is_long = disk.journal.get().is_some_and(|journal| journal.log_is_long());
         if let Err(error) = disk.sync(is_long) {
             log::warn!("{}: what was changed is not durable yet", chain(&error));

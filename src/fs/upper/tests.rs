@@ -328,6 +328,7 @@ mod copying;
 mod damage;
 mod older;
 mod power;
+mod prepared;
 
 #[test]
 fn a_log_that_was_copied_begins_again() {

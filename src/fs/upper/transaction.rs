@@ -101,6 +101,17 @@ impl Transaction<'_> {
         self.changes.push(Change::Clear(dir));
     }
 
+    /// A new inode with an empty file for its bytes. Set `has_bytes` in its inode.
+    pub fn create_file(&mut self) -> Result<Ino, UpperError> {
+        if let Some(ino) = self.upper.disk.take_prepared() {
+            self.made(ino);
+            return Ok(ino);
+        }
+        let ino = self.upper.new_ino()?;
+        self.create_bytes(ino)?;
+        Ok(ino)
+    }
+
     /// Creates an empty file for the bytes of `ino`. Set `has_bytes` in its inode.
     pub fn create_bytes(&mut self, ino: Ino) -> Result<Arc<File>, UpperError> {
         self.upper.journal()?;

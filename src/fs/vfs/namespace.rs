@@ -65,7 +65,10 @@ impl Vfs {
         if change.upper.inode_count() >= MOST_INODES {
             return Err(VfsError::TooManyInodes);
         }
-        let ino = change.upper.new_ino()?;
+        let ino = match new {
+            New::File => change.tx.create_file()?,
+            _ => change.upper.new_ino()?,
+        };
         let kind = new.kind();
         let mut inode = Inode { parent: dir, uid: caller.uid, gid: caller.gid, ..Inode::new(kind, mode) };
         if parent.mode & SETGID != 0 {
@@ -73,10 +76,7 @@ impl Vfs {
             inode.mode |= if kind == Kind::Dir { SETGID } else { 0 };
         }
         match new {
-            New::File => {
-                change.tx.create_bytes(ino)?;
-                inode.has_bytes = true;
-            }
+            New::File => inode.has_bytes = true,
             New::Link(target) => inode.target = target.into(),
             New::Char(rdev) | New::Block(rdev) => inode.rdev = rdev,
             New::Dir | New::Fifo | New::Socket => {}
@@ -86,6 +86,13 @@ impl Vfs {
         change.touch(dir, i32::from(kind == Kind::Dir))?;
         change.commit(None)?;
         self.referenced(ino)
+    }
+
+    /// Prepares for the next creation, if one is expected soon. Call it after the answer to the last one.
+    pub fn prepare(&self) {
+        if let Ok(upper) = self.writer() {
+            upper.prepare_file();
+        }
     }
 
     /// Adds a name to `ino`. Returns its attributes, and counts one more kernel reference.

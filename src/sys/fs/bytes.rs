@@ -64,6 +64,12 @@ pub fn set_times(file: &File, atime: Option<Timestamp>, mtime: Option<Timestamp>
     Ok(rustix::fs::futimens(file, &times)?)
 }
 
+/// Sets the times of `file` to those of a file that is created now.
+pub fn touch(file: &File) -> io::Result<()> {
+    let now = Timespec { tv_sec: 0, tv_nsec: rustix::fs::UTIME_NOW };
+    Ok(rustix::fs::futimens(file, &Timestamps { last_access: now, last_modification: now })?)
+}
+
 /// The outcome of an attempt to share blocks.
 #[derive(Debug)]
 pub enum Cloned {

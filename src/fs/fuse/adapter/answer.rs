@@ -11,6 +11,7 @@ use crate::fs::fuse::requests::Opcode;
 use crate::fs::vfs::{Attr, VfsError};
 
 use super::Adapter;
+use super::timed::Timed;
 
 impl Adapter {
     /// The errno for a reply; errors worth knowing are logged here, once per failure.
@@ -57,6 +58,12 @@ impl Adapter {
         let (caller, new) = (convert::caller(req), convert::new(mode, rdev)?);
         let (dir, mode) = (convert::ino(parent), convert::mode(mode));
         self.make_once(req, parent, name, || self.vfs.make(caller, dir, name.as_bytes(), mode, new))
+    }
+
+    /// Ends the request that created a file, and prepares for the next one while the program goes on.
+    pub(super) fn answered(&self, created: Timed<'_>) {
+        drop(created);
+        self.vfs.prepare();
     }
 
     /// Replies with the created entry.
