@@ -201,7 +201,7 @@ impl Upper {
             recover::drop_nameless(journal, &mut loaded, self.access)?;
         }
         if self.access.is_writable() {
-            lost = recover::reconcile(&self.disk.files, journal, &mut loaded)?;
+            lost = recover::reconcile(&self.disk, journal, &mut loaded, self.access)?;
             if !journal.ended_well() {
                 self.disk.rely_on_everything();
             }

@@ -12,7 +12,8 @@ use crate::space::{bytecode, files};
 use crate::sys::fs::owned::OwnedDir;
 use crate::sys::fs::place::Place;
 
-use super::files::{BYTES, Files};
+use super::disk::Disk;
+use super::files::BYTES;
 use super::journal::Journal;
 use super::on_disk::{DATABASE, OPEN, exists, remove};
 use super::reading;
@@ -25,10 +26,12 @@ const DROPPED: &str = "state.db.dropped";
 
 /// Reconciles rows and bytes. Returns the inodes whose bytes are lost.
 pub(super) fn reconcile(
-    files: &Files,
+    disk: &Disk,
     journal: &Journal,
     loaded: &mut Loaded,
+    access: Access,
 ) -> Result<Vec<Ino>, UpperError> {
+    let files = &disk.files;
     let mut found = HashSet::new();
     let mut others = Vec::new();
     files.for_each(|ino, name| match ino {
@@ -41,7 +44,7 @@ pub(super) fn reconcile(
         let what = "the database does not know these bytes: it has lost the last changes".to_owned();
         return Err(UpperError::Damaged { path: files.path_of(ino), what });
     }
-    collect(files, journal, &loaded.tables, &found)?;
+    collect(disk, journal, &loaded.tables, &found, access)?;
     for name in others {
         files.remove_unfinished(&name)?;
     }
@@ -82,21 +85,28 @@ pub(super) fn drop_nameless(
     if access == Access::Writable { journal.end_outliving() } else { Ok(()) }
 }
 
-/// Deletes bytes without a row, after the absence of the row is durable.
+/// Deletes bytes without a row, after the absence of the row is durable. While programs wait for a server to take over, this is left
+/// to the next sync; but not for inodes of the catalog, which may get bytes again before it.
 fn collect(
-    files: &Files,
+    disk: &Disk,
     journal: &Journal,
     tables: &Tables,
     found: &HashSet<Ino>,
+    access: Access,
 ) -> Result<(), UpperError> {
     let has_bytes = |ino: &Ino| tables.inodes.get(ino).is_some_and(|inode| inode.has_bytes);
-    let orphans: Vec<Ino> = found.iter().filter(|ino| !has_bytes(ino)).copied().collect();
+    let can_wait = |ino: &Ino| access == Access::TakenOver && ino.0 >= FIRST_CREATED;
+    let (later, orphans): (Vec<Ino>, Vec<Ino>) =
+        found.iter().filter(|ino| !has_bytes(ino)).partition(|ino| can_wait(ino));
+    for ino in later {
+        disk.drop_bytes(ino);
+    }
     if !orphans.is_empty() {
         journal.sync()?;
     }
     for orphan in orphans {
         log::debug!("Collects the bytes of inode {orphan}, which has no names");
-        files.remove(orphan)?;
+        disk.files.remove(orphan)?;
     }
     Ok(())
 }

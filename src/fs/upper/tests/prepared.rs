@@ -69,3 +69,19 @@ fn a_prepared_file_that_is_lost_does_not_fail_the_creation() {
     assert_ne!(made.to_string(), number);
     assert_eq!(content(&upper, made), b"");
 }
+
+#[test]
+fn who_takes_over_leaves_deleting_it_to_the_next_sync() {
+    let opened = |space: &Space, access| space.try_open(&Options { access, ..OPTIONS }).unwrap();
+    let space = Space::new();
+    let upper = opened(&space, Access::Outliving);
+    let (number, made) = prepared(&space, &upper);
+    let again = space.crashed();
+    let taken_over = opened(&again, Access::TakenOver);
+    assert!(again.bytes().contains(&number), "programs wait, so nothing waits for the disk");
+    let next = make(&taken_over, "next");
+    assert!(next.to_string() > number);
+    taken_over.sync().unwrap();
+    assert!(!again.bytes().contains(&number) && again.bytes().contains(&next.to_string()));
+    assert_eq!(again.bytes().len(), made.len() + 1);
+}
