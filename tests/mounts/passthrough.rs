@@ -147,6 +147,7 @@ fn however_a_file_is_written_its_readers_keep_theirs_and_the_stores_are_untouche
     for (way, write) in WAYS {
         let Some(mounted) = mount(&test_home) else { return };
         relocated(&test_home, &mounted);
+        let copies = state_of(&test_home, &mounted).join("relocated");
         let readers: Vec<(PathBuf, File)> = FILES
             .map(|file| mounted.path().join(file))
             .map(|path| (path.clone(), File::open(path).unwrap()))
@@ -180,6 +181,8 @@ fn however_a_file_is_written_its_readers_keep_theirs_and_the_stores_are_untouche
         }
         other.unmount();
         test_home.holofs_ok(&["reset", SPACE]);
+        // So that `relocated` cannot take them for those of the next mount.
+        fs::remove_dir_all(copies).unwrap();
     }
 }
 
