@@ -63,7 +63,7 @@ impl Traffic {
 #[derive(Debug, PartialEq, Eq)]
 enum Job<'h> {
     /// Blobs that are adjacent in a pack.
-    Together { pack: u32, range: Range<u64>, blobs: Vec<&'h Blob> },
+    Together(Adjacent<&'h Blob>),
     /// A blob that is too large, or in several packs.
     Alone(&'h Blob),
 }
@@ -76,12 +76,12 @@ struct Piece<'h> {
     frame: &'h Frame,
 }
 
-/// The pieces of one request.
+/// What one request fetches: blobs or pieces in one range of a pack.
 #[derive(Debug, PartialEq, Eq)]
-struct Adjacent<'h> {
+struct Adjacent<T> {
     pack: u32,
     range: Range<u64>,
-    pieces: Vec<Piece<'h>>,
+    items: Vec<T>,
 }
 
 /// Receives the content of a piece of a blob.
@@ -130,12 +130,12 @@ impl Source {
         manner: Manner,
         sink: &PieceSink<'_>,
     ) -> Result<(), RemoteError> {
-        let jobs = adjacent(&self.head, wanted, manner.piece);
-        in_parallel(&jobs, manner.connections, &|job| self.adjacent(job, sink))
+        let jobs = pieces_together(&self.head, wanted, manner.piece);
+        in_parallel(&jobs, manner.connections, &|job| self.pass_on(job, sink))
     }
 
-    fn adjacent(&self, job: &Adjacent<'_>, sink: &PieceSink<'_>) -> Result<(), RemoteError> {
-        let mut left = job.pieces.clone();
+    fn pass_on(&self, job: &Adjacent<Piece<'_>>, sink: &PieceSink<'_>) -> Result<(), RemoteError> {
+        let mut left = job.items.clone();
         self.until_right(|| {
             let bytes = self.part(job.pack, &job.range)?;
             let mut damaged = None;
@@ -160,8 +160,8 @@ impl Source {
             Job::Alone(blob) => sink(blob, &mut || {
                 Ok(Box::new(Chunks { source: self, blob, manner, at: 0, ready: io::Cursor::default() }))
             }),
-            Job::Together { pack, range, blobs } => {
-                for (blob, content) in self.together(*pack, range, blobs)? {
+            Job::Together(request) => {
+                for (blob, content) in self.together(request)? {
                     sink(blob, &mut || Ok(Box::new(&content[..])))?;
                 }
                 Ok(())
@@ -170,22 +170,17 @@ impl Source {
     }
 
     /// The verified content of blobs in one range of a pack.
-    fn together<'h>(
-        &self,
-        pack: u32,
-        range: &Range<u64>,
-        blobs: &[&'h Blob],
-    ) -> Result<Vec<(&'h Blob, Vec<u8>)>, RemoteError> {
+    fn together<'h>(&self, request: &Adjacent<&'h Blob>) -> Result<Vec<(&'h Blob, Vec<u8>)>, RemoteError> {
         self.until_right(|| {
-            let bytes = self.part(pack, range)?;
+            let bytes = self.part(request.pack, &request.range)?;
             let content = |blob: &&'h Blob| {
                 let mut content = Vec::with_capacity(usize::try_from(blob.size).unwrap_or_default());
                 for (at, frame) in self.head.frames(blob).iter().enumerate() {
-                    content.extend(self.chunk(blob, at as u64, frame, &bytes, range.start)?);
+                    content.extend(self.chunk(blob, at as u64, frame, &bytes, request.range.start)?);
                 }
                 Ok((*blob, content))
             };
-            blobs.iter().map(content).collect()
+            request.items.iter().map(content).collect()
         })
     }
 
@@ -323,29 +318,32 @@ fn in_parallel<J: Sync>(
 }
 
 /// The requests that fetch pieces, in the order of the packs.
-fn adjacent<'h>(head: &'h Head, wanted: &[(&'h Blob, u64)], piece: u64) -> Vec<Adjacent<'h>> {
+fn pieces_together<'h>(head: &'h Head, wanted: &[(&'h Blob, u64)], piece: u64) -> Vec<Adjacent<Piece<'h>>> {
     let place = |&(blob, at): &(&'h Blob, u64)| {
         let frame = head.frames(blob).get(usize::try_from(at).ok()?)?;
-        Some(Piece { blob, at, frame })
+        Some((frame.pack, frame.range(), Piece { blob, at, frame }))
     };
-    let mut placed: Vec<Piece<'h>> = wanted.iter().filter_map(place).collect();
-    placed.sort_by_key(|piece| (piece.frame.pack, piece.frame.offset));
-    let mut jobs: Vec<Adjacent<'h>> = Vec::new();
-    for found in placed {
-        let range = found.frame.range();
-        match jobs.last_mut() {
+    adjacent(wanted.iter().filter_map(place).collect(), piece)
+}
+
+/// Items with their pack and range, in the order of the packs; those that are close together form one request of at most `piece` bytes.
+fn adjacent<T>(mut placed: Vec<(u32, Range<u64>, T)>, piece: u64) -> Vec<Adjacent<T>> {
+    placed.sort_by_key(|(pack, range, _)| (*pack, range.start));
+    let mut requests: Vec<Adjacent<T>> = Vec::new();
+    for (pack, range, item) in placed {
+        match requests.last_mut() {
             Some(last)
-                if last.pack == found.frame.pack
+                if last.pack == pack
                     && range.start <= last.range.end.saturating_add(GAP)
                     && range.end.max(last.range.end) - last.range.start <= piece =>
             {
                 last.range.end = last.range.end.max(range.end);
-                last.pieces.push(found);
+                last.items.push(item);
             }
-            _ => jobs.push(Adjacent { pack: found.frame.pack, range, pieces: vec![found] }),
+            _ => requests.push(Adjacent { pack, range, items: vec![item] }),
         }
     }
-    jobs
+    requests
 }
 
 /// The content of a large blob, fetched on demand while it is read.
@@ -381,20 +379,7 @@ fn plan<'h>(head: &Head, wanted: &[&'h Blob], piece: u64) -> Vec<Job<'h>> {
             None => jobs.push(Job::Alone(blob)),
         }
     }
-    placed.sort_by_key(|(pack, range, _)| (*pack, range.start));
-    for (pack, range, blob) in placed {
-        match jobs.last_mut() {
-            Some(Job::Together { pack: last, range: all, blobs })
-                if *last == pack
-                    && range.start <= all.end.saturating_add(GAP)
-                    && range.end.max(all.end) - all.start <= piece =>
-            {
-                all.end = all.end.max(range.end);
-                blobs.push(blob);
-            }
-            _ => jobs.push(Job::Together { pack, range, blobs: vec![blob] }),
-        }
-    }
+    jobs.extend(adjacent(placed, piece).into_iter().map(Job::Together));
     jobs
 }
 
