@@ -248,23 +248,6 @@ impl Source {
         bytes: &[u8],
         start: u64,
     ) -> Result<Vec<u8>, RemoteError> {
-        let chunk = self.decoded(blob, at, frame, bytes, start);
-        if chunk.is_err()
-            && let Some(object) = self.head.packs.get(frame.pack as usize)
-        {
-            self.remote.forget(object);
-        }
-        chunk
-    }
-
-    fn decoded(
-        &self,
-        blob: &Blob,
-        at: u64,
-        frame: &Frame,
-        bytes: &[u8],
-        start: u64,
-    ) -> Result<Vec<u8>, RemoteError> {
         let range = frame.range();
         let place = |at: u64| usize::try_from(at.checked_sub(start)?).ok();
         let what = || format!("Chunk {at} of blob {}", blob.digest);
@@ -283,8 +266,13 @@ impl Source {
         }
     }
 
+    /// The error for damage of a pack, of which nothing cached is used again.
     fn damaged(&self, what: &str, pack: u32, why: String) -> RemoteError {
-        let pack = self.head.packs.get(pack as usize).map(|pack| pack.id.to_string()).unwrap_or_default();
+        let object = self.head.packs.get(pack as usize);
+        if let Some(object) = object {
+            self.remote.forget(object);
+        }
+        let pack = object.map(|object| object.id.to_string()).unwrap_or_default();
         let what = format!("{what} in pack {pack}");
         RemoteError::Damaged { what, remote: self.remote.address().to_owned(), why }
     }
