@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::address::Address;
 use super::error::RemoteError;
 use super::fetch::{Manner, Source};
-use super::head::{Head, MAX_HEAD, chunks};
+use super::head::chunks;
 use super::lazy;
 use super::line::{Message, MessageKind, Order, Request};
 use super::transport::{self, Access, Patience};
@@ -63,14 +63,9 @@ pub fn serve(stream: UnixStream, access: impl FnOnce(Patience) -> Access) -> Res
 fn open(order: &Order, access: &Access) -> Result<Source, RemoteError> {
     let address: Address = order.address.parse()?;
     let remote = transport::open(&address, access)?;
-    let path = order.state.join(lazy::HEAD);
-    let bytes = Place::top(&*order.state).below(lazy::HEAD).read(MAX_HEAD);
-    let bytes = bytes.map_err(RemoteError::io("Reading", &path))?;
-    let invalid = |source| RemoteError::Head { id: order.head, remote: path.display().to_string(), source };
-    let mut head = Head::parse(&bytes, &order.head).map_err(invalid)?;
+    let mut head = lazy::head(&Place::top(&*order.state), &order.head)?;
     // Only the places of content are needed.
     head.stored_catalog = Vec::new();
-    drop(bytes);
     daemon::release_memory();
     Ok(Source::new(remote, Arc::new(head), access.patience))
 }

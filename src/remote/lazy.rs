@@ -28,7 +28,7 @@ use crate::rcc::home::Home;
 use crate::sys::fs::place::Place;
 
 /// The file with the head.
-pub const HEAD: &str = "head";
+const HEAD: &str = "head";
 const ORIGIN: &str = "origin";
 const PROFILE: &str = "profile";
 const CHECKS: &str = "checks";
@@ -80,8 +80,6 @@ pub fn attach(
     };
     let origin = Origin { address: address.to_string(), head: reference.head };
     let text = serde_json::to_vec(&origin).unwrap_or_default();
-    let keep =
-        |place: &Place, bytes: &[u8]| place.publish(bytes).map_err(RemoteError::io("Writing", place.path()));
     keep(&dir.below(ORIGIN), &text)?;
     keep(&known, &reference.to_json())?;
     Ok(Attached { catalog: dir.join(head.catalog_name()), head: reference.head })
@@ -93,16 +91,25 @@ fn offline(what: &str, address: &Address) -> RemoteError {
 
 /// The local head, if it and its catalog are valid.
 fn kept(dir: &Place, id: &ObjectId) -> Option<Head> {
-    let head = Head::parse(&dir.below(HEAD).read(MAX_HEAD).ok()?, id).ok()?;
+    let head = head(dir, id).ok()?;
     let catalog = dir.below(head.catalog_name()).read(head.stored_catalog.len() as u64).ok()?;
     (catalog == head.stored_catalog).then_some(head)
 }
 
+/// The head in the directory of its state.
+pub fn head(dir: &Place, id: &ObjectId) -> Result<Head, RemoteError> {
+    let place = dir.below(HEAD);
+    let bytes = place.read(MAX_HEAD).map_err(RemoteError::io("Reading", place.path()))?;
+    let remote = place.path().display().to_string();
+    Head::parse(&bytes, id).map_err(|source| RemoteError::Head { id: *id, remote, source })
+}
+
+fn keep(place: &Place, bytes: &[u8]) -> Result<(), RemoteError> {
+    place.publish(bytes).map_err(RemoteError::io("Writing", place.path()))
+}
+
 fn fetch(dir: &Place, reference: &Reference, remote: &dyn Remote) -> Result<Head, RemoteError> {
-    let keep = |name: &str, bytes: &[u8]| {
-        let place = dir.below(name);
-        place.publish(bytes).map_err(RemoteError::io("Writing", place.path()))
-    };
+    let keep = |name: &str, bytes: &[u8]| keep(&dir.below(name), bytes);
     let hint = || {
         // Everything works without it, but slower.
         let object = reference.profile_object()?;
@@ -160,12 +167,7 @@ pub fn checks(home: &Home, head: &ObjectId) -> Result<CheckTable, RemoteError> {
     if let Some(table) = place.read(MAX_CHECKS).ok().and_then(|bytes| CheckTable::parse(&bytes)) {
         return Ok(table);
     }
-    let path = dir.below(HEAD);
-    let bytes = path.read(MAX_HEAD).map_err(RemoteError::io("Reading", path.path()))?;
-    let remote = path.path().display().to_string();
-    let parsed =
-        Head::parse(&bytes, head).map_err(|source| RemoteError::Head { id: *head, remote, source })?;
-    let table = CheckTable::of(&parsed);
-    place.publish(&table.to_bytes()).map_err(RemoteError::io("Writing", place.path()))?;
+    let table = CheckTable::of(&self::head(&dir, head)?);
+    keep(&place, &table.to_bytes())?;
     Ok(table)
 }
