@@ -14,7 +14,7 @@ use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
-use ureq::http::header::{ACCEPT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, HeaderMap, LOCATION, RETRY_AFTER};
+use ureq::http::header::{ACCEPT_ENCODING, CONTENT_RANGE, HeaderMap, LOCATION, RETRY_AFTER};
 use ureq::http::{Method, Request, Response};
 use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body, Proxy};
@@ -471,10 +471,9 @@ pub fn value_in(
 pub fn size_of(client: &Client, call: &Call<'_>) -> Result<Option<u64>, RemoteError> {
     let answer = client.send(call)?;
     match answer.status {
-        200 => {
-            let length = header(&answer.headers, CONTENT_LENGTH).and_then(|text| text.parse().ok());
-            length.map(Some).ok_or_else(|| client.odd(call, "it reports no length".to_owned(), false))
-        }
+        200 => content_length(&answer)
+            .map(Some)
+            .ok_or_else(|| client.odd(call, "it reports no length".to_owned(), false)),
         404 | 410 => Ok(None),
         _ => Err(client.refusal(call, answer)),
     }

@@ -15,7 +15,7 @@ use ureq::http::Method;
 use ureq::http::header::{LINK, LOCATION};
 use url::Url;
 
-use super::http::{AUTHORIZATION_NAME, Answer, Call, Client, header};
+use super::http::{AUTHORIZATION_NAME, Answer, Call, Client, content_length, header, value_in};
 use super::{Access, Remote, listing, retrying, retrying_for};
 use crate::remote::error::RemoteError;
 use crate::remote::object::Object;
@@ -111,11 +111,7 @@ impl Repository {
             let headers = vec![("accept", manifest::ACCEPTED.to_owned())];
             let call = Call { headers, ..self.call("Reading", Method::GET, &what, &url) };
             let answer = self.send(call.copy(), Right::Pull)?;
-            match answer.status {
-                200 => self.client.read(&call, answer, MAX_TEXT).map(Some),
-                404 => Ok(None),
-                _ => Err(self.client.refusal(&call, answer)),
-            }
+            value_in(&self.client, &call, answer, MAX_TEXT)
         })
     }
 
@@ -180,12 +176,9 @@ impl Remote for Repository {
             let call = self.call("Looking for", Method::HEAD, &what, &url);
             let answer = self.send(call.copy(), Right::Pull)?;
             match answer.status {
-                200 => {
-                    let length = header(&answer.headers, "content-length").and_then(|text| text.parse().ok());
-                    length
-                        .map(Some)
-                        .ok_or_else(|| self.client.odd(&call, "it reports no length".to_owned(), false))
-                }
+                200 => content_length(&answer)
+                    .map(Some)
+                    .ok_or_else(|| self.client.odd(&call, "it reports no length".to_owned(), false)),
                 404 => Ok(None),
                 _ => Err(self.client.refusal(&call, answer)),
             }
@@ -197,11 +190,7 @@ impl Remote for Repository {
         retrying(|| {
             let call = self.call("Reading", Method::GET, &what, &url);
             let answer = self.send(call.copy(), Right::Pull)?;
-            match answer.status {
-                200 => self.client.read(&call, answer, object.size).map(Some),
-                404 => Ok(None),
-                _ => Err(self.client.refusal(&call, answer)),
-            }
+            value_in(&self.client, &call, answer, object.size)
         })
     }
 

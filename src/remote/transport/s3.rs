@@ -124,11 +124,7 @@ impl S3 {
 
 /// Expired keys cause 401, 403 or 400.
 fn is_about_keys(error: &RemoteError) -> bool {
-    match error {
-        RemoteError::Denied { .. } => true,
-        RemoteError::Answer { said, .. } => said.starts_with("status 400"),
-        _ => false,
-    }
+    matches!(error, RemoteError::Denied { .. } | RemoteError::Answer { status: Some(400), .. })
 }
 
 impl Bucket for S3 {

@@ -3,9 +3,9 @@
 use std::io::Read as _;
 
 use ureq::http::Method;
-use ureq::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use ureq::http::header::CONTENT_TYPE;
 
-use super::{Answer, Call, header};
+use super::{Answer, Call, content_length, header};
 
 /// The maximum length read of a server's error message.
 const MAX_SAID: u64 = 4096;
@@ -20,7 +20,7 @@ pub(super) fn said(call: &Call<'_>, answer: Answer) -> String {
 
 fn text_of(call: &Call<'_>, answer: Answer) -> Option<String> {
     let kind = header(&answer.headers, CONTENT_TYPE).unwrap_or_default();
-    let length: Option<u64> = header(&answer.headers, CONTENT_LENGTH).and_then(|text| text.parse().ok());
+    let length = content_length(&answer);
     let is_text = ["json", "text/plain", "xml"].iter().any(|word| kind.contains(word));
     if call.method == Method::HEAD
         || answer.status == 416
