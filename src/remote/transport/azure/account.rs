@@ -31,24 +31,20 @@ pub enum Login {
 }
 
 /// The account of Azurite and of Azure's former emulator, whose key is public.
-const EMULATOR: Given<&str> = Given {
-    connection: None,
-    account: Some("devstoreaccount1"),
-    key: Some("Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="),
-    sas: None,
-    endpoint: Some("http://127.0.0.1:10000/devstoreaccount1"),
-};
+const EMULATOR: &str = "AccountName=devstoreaccount1;\
+    AccountKey=Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==;\
+    BlobEndpoint=http://127.0.0.1:10000/devstoreaccount1";
 /// The end of the host name of Azure's public cloud.
 const SUFFIX: &str = "core.windows.net";
 
 /// Settings of one source.
 #[derive(Debug, Default, PartialEq)]
-struct Given<T = String> {
-    connection: Option<T>,
-    account: Option<T>,
-    key: Option<T>,
-    sas: Option<T>,
-    endpoint: Option<T>,
+struct Given {
+    connection: Option<String>,
+    account: Option<String>,
+    key: Option<String>,
+    sas: Option<String>,
+    endpoint: Option<String>,
 }
 
 impl Account {
@@ -100,14 +96,7 @@ impl Given {
             found.map(|(_, value)| value.trim().to_owned()).filter(|value| !value.is_empty())
         };
         if value("UseDevelopmentStorage").is_some_and(|value| value.eq_ignore_ascii_case("true")) {
-            let Given { account, key, endpoint, .. } = EMULATOR;
-            let owned = |value: Option<&str>| value.map(str::to_owned);
-            return Ok(Given {
-                account: owned(account),
-                key: owned(key),
-                endpoint: owned(endpoint),
-                ..Given::default()
-            });
+            return Given::from_connection(EMULATOR);
         }
         let account = value("AccountName");
         let built = || {
