@@ -7,6 +7,9 @@ root="$(dirname "$here")"
 # Downloads and builds of tests; safe to delete at any time.
 # shellcheck disable=SC2034
 cache="${XDG_CACHE_HOME:-${HOME:-/tmp}/.cache}/holofs-tests"
+# Where cargo builds.
+# shellcheck disable=SC2034
+target_dir="${CARGO_TARGET_DIR:-$root/target}"
 
 say() { printf '%s: %s\n' "${0##*/}" "$*" >&2; }
 die() { say "$*"; exit 1; }
