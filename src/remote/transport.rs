@@ -1,7 +1,7 @@
 //! Transfers objects to and from a remote: one trait, and one file for each kind of remote.
 //!
 //! A transport only moves bytes: its caller verifies names and digests. It retries transient failures (a broken connection, 429, 5xx)
-//! a few times, and respects a server's Retry-After.
+//! a few times, parts of objects until a time limit, and respects a server's Retry-After.
 
 pub mod azure;
 mod file;

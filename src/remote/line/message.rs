@@ -1,4 +1,5 @@
-//! What goes over the line between a daemon and its fetcher. Parsing is bounded: nothing is allocated by what the other side claims.
+//! What goes over the line between a daemon and its fetcher. Parsing is bounded: the other side
+//! cannot make this one allocate more than the longest message.
 
 use std::io::{self, Read};
 

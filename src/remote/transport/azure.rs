@@ -232,7 +232,7 @@ fn date(time: Timestamp) -> String {
     DateTimePrinter::new().timestamp_to_rfc9110_string(&time).unwrap_or_default()
 }
 
-/// Parses such a time; an unreadable one counts as now, which keeps the object.
+/// Parses such a time; `None` if it is unreadable.
 fn time_of(text: &str) -> Option<SystemTime> {
     DateTimeParser::new().parse_timestamp(text).ok().and_then(listing::since_1970)
 }

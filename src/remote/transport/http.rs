@@ -1,8 +1,8 @@
 //! HTTP: one client for every kind of remote based on it, and a plain web server as a bucket.
 //!
-//! Servers answer range requests in many ways, so only two answers are accepted: 206 with exactly the range and its length, and 200
-//! with exactly the whole, which is cached so that the rest of it is not fetched again. Bodies are requested without content encoding.
-//! A login is sent to the host of the address only: redirects are followed without it.
+//! Servers answer range requests in many ways, so only two contents are accepted: exactly the range with its length, and exactly the
+//! whole, which is cached so that the rest of it is not fetched again. Either may come with status 200 or 206. Bodies
+//! are requested without content encoding. A login is sent to the host of the address only: redirects are followed without it.
 
 mod network;
 mod said;

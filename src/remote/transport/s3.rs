@@ -198,7 +198,7 @@ impl Bucket for S3 {
     }
 }
 
-/// Parses a time such as `2026-11-28T10:00:00.000Z`; an unreadable one counts as now, which keeps the object.
+/// Parses a time such as `2026-11-28T10:00:00.000Z`; `None` if it is unreadable.
 fn time_of(text: &str) -> Option<SystemTime> {
     text.parse::<Timestamp>().ok().and_then(listing::since_1970)
 }
