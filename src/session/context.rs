@@ -116,9 +116,33 @@ impl Context {
 
     /// The Index of the catalog named by `what`: a hash, a unique prefix, a file name, or a path.
     pub fn index(&self, what: &str) -> Result<(Index, Made, PathBuf), SessionError> {
+        let path = self.usable_catalog(what)?;
+        let (index, made) = self.usable_index(&path)?;
+        Ok((index, made, path))
+    }
+
+    /// Like [`Context::index`], for a command that may not need the entries: [`Context::index_of`] opens them. If they are damaged,
+    /// this goes unnoticed until then.
+    pub fn head(&self, what: &str) -> Result<(Head, Made, PathBuf), SessionError> {
+        let path = self.usable_catalog(what)?;
+        if !self.given.paranoid
+            && let Some(head) = Index::known_head(self.home.index_dir(), &path)
+        {
+            return Ok((head, Made::Opened, path));
+        }
+        let (index, made) = self.usable_index(&path)?;
+        Ok((index.head().clone(), made, path))
+    }
+
+    fn usable_catalog(&self, what: &str) -> Result<PathBuf, SessionError> {
         let path = self.home.find_catalog(what)?;
         self.refuse_foreign(&path)?;
-        let (index, made) = self.index_at(&path)?;
+        Ok(path)
+    }
+
+    /// The Index of the catalog at `path`; logs why it had to be compiled.
+    fn usable_index(&self, path: &Path) -> Result<(Index, Made), SessionError> {
+        let (index, made) = self.index_at(path)?;
         match &made {
             Made::Opened | Made::Compiled(None) => {}
             Made::Compiled(Some(why)) => log::warn!("{why}: compiled again"),
@@ -127,21 +151,7 @@ impl Context {
             }
             Made::NotKept(why) => log::warn!("{why}: compiled in memory"),
         }
-        Ok((index, made, path))
-    }
-
-    /// Like [`Context::index`], for a command that may not need the entries: [`Context::index_of`] opens them. If they are damaged,
-    /// this goes unnoticed until then.
-    pub fn head(&self, what: &str) -> Result<(Head, Made, PathBuf), SessionError> {
-        if !self.given.paranoid {
-            let path = self.home.find_catalog(what)?;
-            self.refuse_foreign(&path)?;
-            if let Some(head) = Index::known_head(self.home.index_dir(), &path) {
-                return Ok((head, Made::Opened, path));
-            }
-        }
-        let (index, made, path) = self.index(what)?;
-        Ok((index.head().clone(), made, path))
+        Ok((index, made))
     }
 
     /// The Index of the catalog `id`, which was named `what` before; its file may have been replaced or removed since.
