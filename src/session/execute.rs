@@ -6,6 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use crate::error::chain;
@@ -60,6 +61,8 @@ pub struct Execution<'a> {
     pub directory: Option<&'a Path>,
     /// The reads that failed in its mount before the command, if they are known.
     pub unread: Option<Unread>,
+    /// The entries of the catalog, once they were needed.
+    pub index: OnceLock<Arc<Index>>,
 }
 
 impl Execution<'_> {
@@ -81,10 +84,7 @@ impl Execution<'_> {
             return Ok(status);
         }
         let started = Instant::now();
-        let mut child = start(command, variables, self.directory, prefix.is_some())?;
-        if let Err(error) = signals.pass_on(child.id()) {
-            log::warn!("Signals are not forwarded to the command: {error}");
-        }
+        let mut child = self.start(command, variables, &signals, prefix.is_some())?;
         if temp::has_others(&parents[0], &temp) {
             sweep(parents[0].clone());
         }
@@ -117,10 +117,7 @@ impl Execution<'_> {
         keeps_bytecode: bool,
     ) -> Result<Option<ExitStatus>, SessionError> {
         for words in self.before {
-            let mut child = start(words, variables.to_vec(), self.directory, keeps_bytecode)?;
-            if let Err(error) = signals.pass_on(child.id()) {
-                log::warn!("Signals are not forwarded to the command: {error}");
-            }
+            let mut child = self.start(words, variables.to_vec(), signals, keeps_bytecode)?;
             let status = command::wait(&mut child).tried("Cannot wait for the command")?;
             if command::that_ended(status).is_some() {
                 return Ok(Some(status));
@@ -133,6 +130,21 @@ impl Execution<'_> {
             }
         }
         Ok(None)
+    }
+
+    /// Starts a command, and forwards signals to it.
+    fn start(
+        &self,
+        words: &[OsString],
+        variables: Vec<Variable>,
+        signals: &command::Caught,
+        keeps_bytecode: bool,
+    ) -> Result<Child, SessionError> {
+        let child = start(words, variables, self.directory, keeps_bytecode)?;
+        if let Err(error) = signals.pass_on(child.id()) {
+            log::warn!("Signals are not forwarded to the command: {error}");
+        }
+        Ok(child)
     }
 
     /// RCC's variables; with bytecode enabled, also Python's variable for its directory.
@@ -198,15 +210,19 @@ impl Execution<'_> {
 
     /// Shares what was imported in this space with other spaces.
     fn share(&self, prefix: Option<&Prefix>) {
-        let Some(prefix) = prefix else { return };
+        let Some(prefix) = prefix.filter(|_| self.context.cache_not_writable().is_none()) else { return };
         match self.index().and_then(|index| Ok(seed::imported(prefix, &self.pack(), &index)?)) {
             Ok(seen) => compile::after_run(self.context, self.catalog, &seen),
             Err(error) => log::debug!("The imported modules are unknown: {}", chain(&error)),
         }
     }
 
-    fn index(&self) -> Result<Index, SessionError> {
-        self.context.index_of(self.catalog, &self.head.id())
+    fn index(&self) -> Result<Arc<Index>, SessionError> {
+        if let Some(index) = self.index.get() {
+            return Ok(Arc::clone(index));
+        }
+        let index = Arc::new(self.context.index_of(self.catalog, &self.head.id())?);
+        Ok(Arc::clone(self.index.get_or_init(|| index)))
     }
 }
 

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use std::process::ExitStatus;
 #[cfg(unix)]
 use std::sync::Arc;
+use std::sync::OnceLock;
 
 use crate::space::Space;
 use crate::store::index::Head;
@@ -56,7 +57,17 @@ fn execution<'a>(
     let bytecode = if request.bytecode { Bytecode::OfSpace } else { Bytecode::Off };
     let RunRequest { before, directory, mount, .. } = request;
     let (catalog, directory) = (&mount.catalog, directory.as_deref());
-    Execution { context, space, head, catalog, bytecode, before, directory, unread: None }
+    Execution {
+        context,
+        space,
+        head,
+        catalog,
+        bytecode,
+        before,
+        directory,
+        unread: None,
+        index: OnceLock::new(),
+    }
 }
 
 /// Reports that the space has appeared.

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 use std::process::ExitStatus;
+use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
 use crate::error::{chain, root_cause};
@@ -154,6 +155,7 @@ fn run_isolated(
     if request.bytecode {
         execution.bytecode = Bytecode::OfRun;
     }
+    execution.index = OnceLock::from(Arc::clone(index));
     recorded(request, &execution, Method::Fuse(Mounter::Namespace), mark)
 }
 
