@@ -221,7 +221,9 @@ impl Serving {
             Ok(filler) => self.filler = Some(filler),
             Err(error) => log::warn!("Nothing is relocated ahead: {}", chain(&error)),
         }
-        if let Err(error) = rest::start(context, &self.mounted, &self.tally, &self.quiet) {
+        if let Err(error) =
+            rest::start(context, &self.mounted, &self.tally, &self.quiet, self.sandbox.clone())
+        {
             log::warn!("The rest of the environment is not fetched: {}", chain(&error));
         }
     }

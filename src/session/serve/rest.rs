@@ -49,6 +49,7 @@ pub fn start(
     mounted: &Mounted,
     tally: &Arc<Tally>,
     quiet: &Quiet,
+    sandbox: Sandbox,
 ) -> Result<(), SessionError> {
     let (Some(line), Some(idle)) = (mounted.line.clone(), context.process.idle_fetch) else { return Ok(()) };
     let catalog = mounted.report.catalog.as_path();
@@ -56,8 +57,6 @@ pub fn start(
         return Ok(());
     }
     let publish = publishing(context, catalog)?;
-    let mut sandbox = background::sandbox(&context.home, &mounted.space);
-    sandbox.write.extend(supply::writes(context, catalog));
     let rest = Rest {
         line,
         store: Arc::clone(&mounted.store),
