@@ -8,7 +8,6 @@ use crate::space::lease::{self, Lease};
 use crate::space::{MountState, Space, SpaceError, Wait};
 use crate::sys::errno::Errno;
 use crate::sys::fs::disk;
-use crate::sys::fs::place::Place;
 use crate::sys::mount::namespace;
 use crate::sys::process::Process;
 use crate::sys::process::daemon::users_of as process_users;
@@ -23,6 +22,7 @@ use super::mounters::Mounters;
 use super::request::SpaceName;
 use super::snapshot;
 use super::start::{Deadline, Start};
+use super::written;
 
 /// How long a daemon may run after its mount is gone before open files are reported.
 const PATIENCE: Duration = Duration::from_secs(15);
@@ -66,13 +66,8 @@ pub fn find(context: &Context, name: &SpaceName) -> Result<Space, SessionError> 
 
 /// The space with that name that is mounted (or whose mount is dead), for any base.
 fn mounted_space(context: &Context, name: &SpaceName) -> Result<Option<Space>, SessionError> {
-    let label = context.home.label(&name.controller, &name.space);
-    let spaces = context.home.spaces_dir();
-    let dirs = spaces.entries().tried_with(|| format!("Cannot list {}", spaces.display()))?;
-    let is_of_it =
-        |dir: &Place| dir.file_name().is_some_and(|name| name.to_string_lossy().starts_with(label.as_str()));
-    for dir in dirs.iter().filter(|dir| is_of_it(dir)) {
-        let Some(state) = MountState::read_in(dir)? else { continue };
+    for dir in written::state_dirs(context, name)? {
+        let Some(state) = MountState::read_in(&dir)? else { continue };
         let Some(base) = state.mountpoint.parent() else { continue };
         return Ok(Some(context.space(base, name)));
     }
