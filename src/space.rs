@@ -268,6 +268,15 @@ impl Space {
         }
     }
 
+    /// True if it exists as plain files of this user: the directory has entries, and nothing is mounted there.
+    pub fn stands_as_files(&self) -> bool {
+        let filled = || std::fs::read_dir(&self.root).is_ok_and(|mut entries| entries.next().is_some());
+        self.refuse_mounted().is_ok()
+            && self.refuse_foreign().is_ok()
+            && self.live_holder().is_none()
+            && filled()
+    }
+
     /// Creates the base as RCC would.
     pub fn ensure_base(&self) -> Result<(), SpaceError> {
         let shared = self.home.is_shared() && self.base == self.home.holotree();

@@ -14,7 +14,7 @@ use crate::session::appear::appear;
 use crate::session::method::Mode;
 use crate::session::request::{MountRequest, SpaceName};
 use crate::session::variables::{self, Extra, Sources, Unmanaged, Variable};
-use crate::space::{Space, temp};
+use crate::space::temp;
 use crate::sys::fs::shared;
 
 use super::config;
@@ -95,9 +95,9 @@ pub fn failure(json: bool) -> Option<&'static str> {
 fn list(context: &Context, args: &VariablesArgs) -> anyhow::Result<Vec<Variable>> {
     let target = target(context, args)?;
     let named = SpaceName { space: args.space.clone(), controller: args.controller.clone() };
-    let (index, _, _) = context.index(&target.catalog)?;
-    let space = context.space(index.base(), &named);
-    let files = stands_as_files(&space) && args.mode == Mode::Auto;
+    let (catalog, _, _) = context.head(&target.catalog)?;
+    let space = context.space(catalog.base(), &named);
+    let files = space.stands_as_files() && args.mode == Mode::Auto;
     let mode = if files { Mode::Materialize } else { args.mode };
     let report = appear(context, &MountRequest::new(&target.catalog, &named, mode))?;
     say_method(report.method, &report.reasons);
@@ -107,7 +107,7 @@ fn list(context: &Context, args: &VariablesArgs) -> anyhow::Result<Vec<Variable>
         home: &context.home,
         settings: &Settings::read(&context.home)?,
         root: &space.root,
-        blueprint: index.blueprint(),
+        blueprint: catalog.blueprint(),
         temp: &temp_dir(&context.home.temp_dir())?,
         path: context.process.path.clone(),
         unmanaged: Unmanaged {
@@ -171,15 +171,6 @@ fn injected(path: &Path) -> anyhow::Result<Vec<Variable>> {
         }
         None => Ok(list),
     }
-}
-
-/// True if the space exists as plain files: then it is not mounted.
-fn stands_as_files(space: &Space) -> bool {
-    let filled = fs::read_dir(&space.root).is_ok_and(|mut entries| entries.next().is_some());
-    filled
-        && space.live_holder().is_none()
-        && space.refuse_mounted().is_ok()
-        && space.refuse_foreign().is_ok()
 }
 
 /// A directory for the shell's temporary files, marked so that RCC removes it after two days.

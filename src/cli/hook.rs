@@ -186,15 +186,15 @@ fn enter(context: &Context, asks: &Asks, path: Option<std::ffi::OsString>) -> an
     let target = target::of_composed(context, &asks.file, asks.composed.clone())?;
     let Target { catalog, composed } = target;
     let named = SpaceName { space: asks.space(), controller: "user".to_owned() };
-    let (index, ..) = context.index(&catalog)?;
-    let space = context.space(index.base(), &named);
+    let (head, ..) = context.head(&catalog)?;
+    let space = context.space(head.base(), &named);
     let report = appear(context, &MountRequest::new(&catalog, &named, Mode::Auto))?;
     say_method(report.method, &report.reasons);
     let mut list = variables::of(&Sources {
         home: &context.home,
         settings: &Settings::read(&context.home)?,
         root: &space.root,
-        blueprint: index.blueprint(),
+        blueprint: head.blueprint(),
         temp: &context.process.temp_dir,
         path,
         unmanaged: Unmanaged { bytecode: true, temp: true },

@@ -191,8 +191,8 @@ pub fn end(context: &Context, args: &RunArgs) -> anyhow::Result<ExitStatus> {
 
 /// Deletes a space used only by this command.
 fn forget(context: &Context, mount: &MountRequest) {
-    let deleted = context.index(&mount.catalog).and_then(|(index, ..)| {
-        let space = context.space(index.base(), &mount.space);
+    let deleted = context.head(&mount.catalog).and_then(|(head, ..)| {
+        let space = context.space(head.base(), &mount.space);
         Ok(delete_space(&space, context.wait, &say_waiting)?)
     });
     if let Err(error) = deleted {

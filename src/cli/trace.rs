@@ -87,8 +87,8 @@ fn watched(context: &Context, space: &str, args: &TraceArgs) -> anyhow::Result<R
     let name = SpaceName { space: space.to_owned(), controller: args.controller.clone() };
     let space = unmount::find(context, &name)?;
     let state = space.mount_state()?.context("The mount has no record")?;
-    let (index, ..) = context.index(&state.catalog_path.to_string_lossy())?;
-    let mut recording = recording::of_space(&space.root, &index);
+    let (head, ..) = context.head(&state.catalog_path.to_string_lossy())?;
+    let mut recording = recording::of_space(&space.root, &head);
     recording.method = state.method;
     let interrupted = signals::interruption().context("Cannot handle signals")?;
     let fetching = Fetching::start(&space.root)?;

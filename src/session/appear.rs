@@ -48,8 +48,8 @@ fn launch(
     context: &Context,
     request: &MountRequest,
 ) -> Result<Result<MountReport, CannotMount>, SessionError> {
-    let (index, _, _) = context.index(&request.catalog)?;
-    let what = context.space(index.base(), &request.space).root.display().to_string();
+    let (head, _, _) = context.head(&request.catalog)?;
+    let what = context.space(head.base(), &request.space).root.display().to_string();
     Ok(Err(CannotMount { what, refused: vec![Refusal::new(Method::Fuse(Mounter::Direct), NO_FUSE)] }))
 }
 

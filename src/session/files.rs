@@ -18,7 +18,7 @@ use super::foreign;
 use super::lay_out;
 use super::method::{Refusal, described};
 use super::obtain::{Repairs, ready_for_files};
-use super::plain::{PlainSpace, drop_written, has_changes, laid_out_by_us, stands};
+use super::plain::{PlainSpace, drop_written, has_changes, laid_out_by_us};
 use super::report::{MountReport, report_of_files};
 use super::request::MountRequest;
 
@@ -63,7 +63,7 @@ pub fn obtain(
 
 /// True if the space has the files of this same catalog, which are then used unchanged.
 fn is_kept(context: &Context, space: &Space, index: &Index) -> Result<bool, SessionError> {
-    if laid_out_by_us(space) != Some(index.id()) || !stands(space) {
+    if laid_out_by_us(space) != Some(index.id()) || !space.stands_as_files() {
         return Ok(false);
     }
     // RCC may be changing it.

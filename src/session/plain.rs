@@ -30,26 +30,17 @@ pub fn find(context: &Context, name: &SpaceName) -> Result<Option<PlainSpace>, S
             continue;
         };
         let space = context.space(index.base(), name);
-        if space.state_dir == dir && stands(&space) && laid_out_by_us(&space).is_some() {
+        if space.state_dir == dir && space.stands_as_files() && laid_out_by_us(&space).is_some() {
             return Ok(Some(PlainSpace { space, index }));
         }
     }
     let known = inventory::find(&context.home, &name.controller, &name.space)?;
     let found = known.into_iter().find_map(|known| {
-        let named = !known.blueprint.is_empty() && stands(&known.space);
+        let named = !known.blueprint.is_empty() && known.space.stands_as_files();
         let index = named.then(|| context.index(&known.blueprint).ok()).flatten()?.0;
         (index.base() == known.space.base).then_some(PlainSpace { space: known.space, index })
     });
     Ok(found)
-}
-
-/// True if the directory of the space has entries, and nothing is mounted there.
-pub fn stands(space: &Space) -> bool {
-    let filled = || std::fs::read_dir(&space.root).is_ok_and(|mut entries| entries.next().is_some());
-    space.refuse_mounted().is_ok()
-        && space.refuse_foreign().is_ok()
-        && space.live_holder().is_none()
-        && filled()
 }
 
 /// The catalog that we laid out there, if that was completed and RCC has not restored the space since.
@@ -66,7 +57,7 @@ pub fn has_changes(
     space: &Space,
     (named, wanted): (&str, &Head),
 ) -> Result<bool, SessionError> {
-    let Some(id) = laid_out_by_us(space).filter(|_| stands(space)) else { return Ok(false) };
+    let Some(id) = laid_out_by_us(space).filter(|_| space.stands_as_files()) else { return Ok(false) };
     let changed = |index: &Index| {
         let changed = materialize::is_changed(index, space);
         changed.tried_with(|| format!("Cannot look for what was written to {}", space.root.display()))
