@@ -23,8 +23,8 @@ use super::context::Context;
 
 /// How many lines of each log are included.
 const LOG_LINES: usize = 200;
-/// How many bytes of each log are read for them.
-const MAX_LOG: u64 = 1 << 20;
+/// How many bytes of each log are read for them, and of the record of a mount.
+const MAX_FILE: u64 = 1 << 20;
 /// Variables whose values are shown; other variables are not even named.
 const SHOWN: [&str; 8] = [
     "HOLOFS_HOME",
@@ -100,7 +100,7 @@ fn spaces(dir: &Place) -> Map<String, Value> {
         let log = end_of(&space.below(files::LOG)).unwrap_or_default();
         let lines: Vec<&str> = log.lines().filter(|line| !is_detail(line)).collect();
         let tail = &lines[lines.len().saturating_sub(LOG_LINES)..];
-        let state = space.below(files::MOUNT).read(MAX_LOG).unwrap_or_default();
+        let state = space.below(files::MOUNT).read(MAX_FILE).unwrap_or_default();
         let state: Value = serde_json::from_slice(&state).unwrap_or_default();
         let name = space.file_name().unwrap_or_default().to_string_lossy().into_owned();
         (name, json!({ "mount": state, "log": tail }))
@@ -112,9 +112,9 @@ fn spaces(dir: &Place) -> Map<String, Value> {
 fn end_of(log: &Place) -> io::Result<String> {
     let mut file = log.open_file()?;
     let len = file.metadata()?.len();
-    file.seek(io::SeekFrom::Start(len.saturating_sub(MAX_LOG)))?;
+    file.seek(io::SeekFrom::Start(len.saturating_sub(MAX_FILE)))?;
     let mut bytes = Vec::new();
-    file.take(MAX_LOG).read_to_end(&mut bytes)?;
+    file.take(MAX_FILE).read_to_end(&mut bytes)?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
 }
 

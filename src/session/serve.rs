@@ -185,7 +185,7 @@ impl Serving {
         let stop = Arc::new(AtomicBool::new(false));
         let quiet = Quiet::default();
         // Waits until the server is in the sandbox: only then is the report sent, so that it follows all log lines about the
-        // sandbox. Other work would delay the report.
+        // sandbox.
         let _disconnected: Result<(), _> = is_sandboxed.recv();
         fetch_ahead(context, &mounted, sandbox.clone())?;
         Ok(Serving { mounted, tally, prefetch, stop, quiet, gate, server, awake, sandbox, filler: None })

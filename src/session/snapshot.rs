@@ -121,7 +121,7 @@ fn usage(root: &Path) -> std::io::Result<Answer> {
     disk::usage(root).map(|_| Answer::OfAny)
 }
 
-/// The same; `asked` sends it a request.
+/// What is mounted at the space, whose recorded mount is that of `state`, if there is one; `asked` sends it a request.
 fn at_root_if(
     space: &Space,
     state: Option<&MountState>,

@@ -3,8 +3,8 @@
 //! Creating a file on the disk takes longer than the rest of a creation. While files are created one after another, the next one's
 //! is made after the answer, while the program that asked goes on; the next creation finds it.
 //!
-//! - A prepared file has a number that was handed out, and no row: if the process dies, the next opening deletes it, like the bytes
-//!   of any operation that never returned.
+//! - A prepared file has a number that was handed out, and no row: if the process dies, the next opening deletes it (a server
+//!   that takes over: its first sync), like the bytes of any operation that never returned.
 //! - It was created before the commit that uses it, so nothing else about power cuts differs.
 //! - Its times are those of its use.
 
