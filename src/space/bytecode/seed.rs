@@ -31,7 +31,12 @@ const MOST_IMPORTED: usize = 20_000;
 /// False if [`seed`] would find at once that there is nothing to copy.
 pub fn may_seed(prefix: &Prefix, pack: &Place) -> bool {
     let state = dir::file_state(pack).map(|state| state.text);
-    state.is_ok_and(|state| fs::read_to_string(prefix.tree.join(SEEDED)).map_or(true, |text| text != state))
+    state.is_ok_and(|state| !is_seeded(prefix, &state))
+}
+
+/// True if `prefix` was filled from the pack in this state. Programs write there too: the mark may be anything.
+fn is_seeded(prefix: &Prefix, state: &str) -> bool {
+    super::read_text(&prefix.tree.join(SEEDED)).is_ok_and(|text| text == state)
 }
 
 /// Fills `prefix` from `pack` until `stop` is set. Returns the number of files copied.
@@ -40,8 +45,7 @@ pub fn seed(prefix: &Prefix, pack: &Place, index: &Index, stop: &AtomicBool) -> 
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
         state => state?.text,
     };
-    let mark = prefix.tree.join(SEEDED);
-    if super::read_text(&mark).is_ok_and(|text| text == state) {
+    if is_seeded(prefix, &state) {
         return Ok(0);
     }
     let Some(mut pack) = Pack::open(pack, index.id())? else { return Ok(0) };
@@ -57,7 +61,7 @@ pub fn seed(prefix: &Prefix, pack: &Place, index: &Index, stop: &AtomicBool) -> 
         Ok(left > 0)
     })?;
     if !stop.load(Ordering::Relaxed) {
-        dir::publish(&mark, state.as_bytes())?;
+        dir::publish(&prefix.tree.join(SEEDED), state.as_bytes())?;
     }
     Ok(copied)
 }

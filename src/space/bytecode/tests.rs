@@ -176,3 +176,30 @@ fn the_mirror_of_a_space_is_below_the_prefix_and_on_no_drive() {
         assert_eq!(mirror(root), Path::new(r"D:\state\pyc\ht\label"), "{root}");
     }
 }
+
+#[test]
+#[cfg(unix)]
+fn what_a_program_put_in_the_place_of_the_mark_is_neither_waited_for_nor_read_without_end() {
+    let temp = tempfile::tempdir().unwrap();
+    let place = pack_in(&temp);
+    pack::add(&place, id("a"), vec![fresh("a", true, b"a")], &[]).unwrap();
+    let tree = temp.path().join("tree");
+    fs::create_dir(&tree).unwrap();
+    let mark = tree.join(".seeded");
+    let may_seed = || {
+        let (prefix, place) =
+            (Prefix { path: tree.clone(), tree: tree.clone(), frozen: false }, place.clone());
+        let (tell, told) = std::sync::mpsc::channel();
+        std::thread::spawn(move || tell.send(seed::may_seed(&prefix, &place)));
+        told.recv_timeout(Duration::from_secs(10))
+    };
+    assert_eq!(may_seed(), Ok(true));
+    fs::write(&mark, dir::file_state(&place).unwrap().text).unwrap();
+    assert_eq!(may_seed(), Ok(false));
+    fs::remove_file(&mark).unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(&mark).status().unwrap().success());
+    assert_eq!(may_seed(), Ok(true));
+    fs::remove_file(&mark).unwrap();
+    dir::symlink(Path::new("/dev/zero"), &mark).unwrap();
+    assert_eq!(may_seed(), Ok(true));
+}
