@@ -144,11 +144,19 @@ impl Store {
         let Some(supplied) = supplied else { return whole() };
         let partial = match supplied.known(&wanted.digest) {
             Some(partial) => partial,
-            None if self.has_whole(wanted) => return whole(),
-            None => match supplied.partial(wanted, false) {
-                Ok(partial) => partial,
-                Err(error) => return self.without_pieces(supplied, wanted, &error),
-            },
+            None => {
+                // An open descriptor answers before the raw store and the library are searched.
+                if let Some(file) = self.warm(&wanted.key(), wanted) {
+                    return Ok(Part::Whole(self.hit(file)));
+                }
+                if self.has_whole(wanted) {
+                    return whole();
+                }
+                match supplied.partial(wanted, false) {
+                    Ok(partial) => partial,
+                    Err(error) => return self.without_pieces(supplied, wanted, &error),
+                }
+            }
         };
         match self.fetch(supplied, wanted, &partial, partial.pieces_of(range), true) {
             // The last piece has arrived: from now on it is like any other content.
@@ -422,6 +430,26 @@ mod tests {
         assert!(matches!(store.part(&wanted, PIECE * 3..PIECE * 4).unwrap(), Part::Pieces(_)));
         assert_eq!(store.open(&wanted).unwrap().read_all().unwrap(), content);
         assert_eq!(supplier.asked.lock().unwrap().len(), 10);
+    }
+
+    #[test]
+    fn a_part_of_a_file_that_is_open_as_a_whole_is_read_from_there_without_looking_for_it() {
+        let (temp, content) = (tempfile::tempdir().unwrap(), large());
+        let supplier = Gives::of(&content, &content);
+        let (store, wanted) = (store(temp.path(), &supplier), wanted(&content));
+        store.open(&wanted).unwrap();
+        // The file is as before, but can no longer be found.
+        let aside = temp.path().join("aside");
+        std::fs::create_dir(&aside).unwrap();
+        for dir in std::fs::read_dir(temp.path().join("raw")).unwrap().map(|entry| entry.unwrap()) {
+            std::fs::rename(dir.path(), aside.join(dir.file_name())).unwrap();
+        }
+        let mut out = [0; 7];
+        let part = store.part(&wanted, PIECE..PIECE + 7).unwrap();
+        part.read_exact_at(&mut out, PIECE).unwrap();
+        assert!(matches!(part, Part::Whole(_)));
+        assert_eq!(out, content[PIECE as usize..][..7]);
+        assert_eq!(supplier.asked.lock().unwrap().len(), 10, "nothing twice");
     }
 
     #[test]
