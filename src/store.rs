@@ -359,6 +359,14 @@ impl Store {
         }
     }
 
+    /// Counts content that is not available; of the supplier, it is also reported.
+    fn note_failure(&self, error: &StoreError) {
+        self.observer.count(Counter::BlobErrors, 1);
+        if let StoreError::Supply { .. } = error {
+            self.observer.fallback(UNSUPPLIED, &chain(error).to_string());
+        }
+    }
+
     /// Serves from memory because of `reason`; a shortage of descriptors does not count, since it can be resolved.
     fn serve_from_memory(&self, wanted: &Wanted, reason: Option<StoreError>) -> Result<RawFile, StoreError> {
         if let Some(reason) = reason {
@@ -419,12 +427,7 @@ impl BlobSource for Store {
                     }
                     self.descriptors.put(key, file.clone());
                 }
-                Err(error) => {
-                    self.observer.count(Counter::BlobErrors, 1);
-                    if let StoreError::Supply { .. } = error {
-                        self.observer.fallback(UNSUPPLIED, &chain(error).to_string());
-                    }
-                }
+                Err(error) => self.note_failure(error),
             }
             return opened;
         }

@@ -6,7 +6,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use lru::LruCache;
 
-use super::observe::UNSUPPLIED;
 use super::observe::origin::{self, Origin};
 use super::pieces::{self, PIECE, Part, Partial};
 use super::{
@@ -164,10 +163,7 @@ impl Store {
             Ok(()) => Ok(Part::Pieces(partial)),
             Err(error @ StoreError::Sink { .. }) => self.without_pieces(supplied, wanted, &error),
             Err(error) => {
-                self.observer.count(Counter::BlobErrors, 1);
-                if let StoreError::Supply { .. } = error {
-                    self.observer.fallback(UNSUPPLIED, &chain(&error).to_string());
-                }
+                self.note_failure(&error);
                 Err(error)
             }
         }
