@@ -12,7 +12,7 @@ pub mod index;
 pub mod observe;
 pub mod relocate;
 
-use std::io;
+use std::io::{self, Write};
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::sync::Arc;
@@ -383,14 +383,23 @@ impl Store {
             }
             opened => opened?,
         };
-        let file =
-            memory::in_memory(wanted.size, |sink| blob.stream(wanted.size, sink).map_err(MemoryError::Store));
+        let file = self.in_memory(wanted, |sink| blob.stream(wanted.size, sink))?;
+        origin::note(Origin::Memory);
+        Ok(file)
+    }
+
+    /// A file in memory with the content that `fill` writes and verifies.
+    fn in_memory(
+        &self,
+        wanted: &Wanted,
+        fill: impl FnOnce(&mut dyn Write) -> Result<(), StoreError>,
+    ) -> Result<RawFile, StoreError> {
+        let file = memory::in_memory(wanted.size, |sink| fill(sink).map_err(MemoryError::Store));
         let file = file.map_err(|error| match error {
             MemoryError::Store(error) => error,
             MemoryError::Io(source) => StoreError::Sink { digest: wanted.digest, source },
         })?;
         self.observer.count(Counter::ServedFromMemory, 1);
-        origin::note(Origin::Memory);
         Ok(file)
     }
 }

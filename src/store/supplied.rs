@@ -8,9 +8,7 @@ use lru::LruCache;
 
 use super::observe::origin::{self, Origin};
 use super::pieces::{self, PIECE, Part, Partial};
-use super::{
-    BlobSource, Counter, MemoryError, RawFile, Store, StoreError, Supplier, Wanted, intake, memory, raw,
-};
+use super::{BlobSource, Counter, RawFile, Store, StoreError, Supplier, Wanted, intake, raw};
 use crate::error::chain;
 use crate::rcc::digest::Digest;
 use crate::sys::fs::place::Place;
@@ -307,15 +305,7 @@ impl Store {
     /// Verified content in memory, where the raw store is not available.
     fn to_memory(&self, wanted: &Wanted, content: &mut dyn Read) -> Result<RawFile, StoreError> {
         let place = (&wanted.digest, wanted.size);
-        let file = memory::in_memory(wanted.size, |sink| {
-            intake::pass(content, place, sink).map_err(MemoryError::Store)
-        });
-        let file = file.map_err(|error| match error {
-            MemoryError::Store(error) => error,
-            MemoryError::Io(source) => StoreError::Sink { digest: wanted.digest, source },
-        })?;
-        self.observer.count(Counter::ServedFromMemory, 1);
-        Ok(file)
+        self.in_memory(wanted, |sink| intake::pass(content, place, sink))
     }
 }
 
