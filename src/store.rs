@@ -443,14 +443,11 @@ impl BlobSource for Store {
     }
 
     fn part(&self, wanted: &Wanted, range: Range<u64>) -> Result<Part, StoreError> {
-        match self.supplied {
-            Some(_) => self.supplied_part(wanted, &range),
-            None => self.open(wanted).map(Part::Whole),
-        }
+        self.supplied_part(wanted, &range)
     }
 
     fn is_local(&self, wanted: &Wanted) -> bool {
-        self.is_here(wanted)
+        self.supplied.is_none() || self.has_whole(wanted)
     }
 
     fn read(&self, wanted: &Wanted, offset: u64, out: &mut [u8]) -> Result<io::Result<()>, StoreError> {

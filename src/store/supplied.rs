@@ -102,15 +102,10 @@ impl Store {
     }
 
     /// True if all of the content is here, as a blob or as an entry of the raw store.
-    fn has_whole(&self, wanted: &Wanted) -> bool {
+    pub(super) fn has_whole(&self, wanted: &Wanted) -> bool {
         let find =
             |raw: &raw::RawStore| matches!(raw.find(&wanted.key(), wanted.size), Ok(raw::Lookup::Ready(_)));
         self.raw().is_some_and(find) || self.library().exists(&wanted.digest)
-    }
-
-    /// False if opening the content would request it from the supplier.
-    pub(super) fn is_here(&self, wanted: &Wanted) -> bool {
-        self.supplied.is_none() || self.has_whole(wanted)
     }
 
     /// Writes the content to `sink` while verifying it, directly from the blob if there is one; after an error the sink contains
@@ -134,7 +129,7 @@ impl Store {
         Ok(())
     }
 
-    /// As [`BlobSource::part`]: of a large file that is not here, only the requested pieces are fetched.
+    /// [`BlobSource::part`]: all of the content, but of a large file that is not here only the requested pieces, from the supplier.
     pub(super) fn supplied_part(&self, wanted: &Wanted, range: &Range<u64>) -> Result<Part, StoreError> {
         let whole = || self.open(wanted).map(Part::Whole);
         let supplied = self.supplied.as_ref().filter(|_| wanted.size > PIECE && !self.is_paranoid());
