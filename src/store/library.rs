@@ -7,6 +7,7 @@
 //! The library may vanish, come back and change at any time (RCC's `check` takes no lock), so nothing is kept open between two calls,
 //! unless [held](Library::hold).
 
+use std::borrow::Borrow;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -152,7 +153,7 @@ impl Blob {
     /// The content from its start, which is not verified.
     pub(super) fn content(&self, size: u64) -> io::Result<Box<dyn Read + Send>> {
         let (codec, _) = self.choose(size).map_err(io::Error::other)?;
-        codec.reader(OwnFromStart { file: self.file.try_clone()?, at: 0 })
+        codec.reader(FromStart { file: self.file.try_clone()?, at: 0 })
     }
 
     /// The blob's file, if its stored bytes may be the raw content: copies of it must be verified.
@@ -271,29 +272,15 @@ impl Blob {
     }
 }
 
-/// Reads a file from its start without using its position.
-struct FromStart<'f> {
-    file: &'f File,
+/// Reads a file, its own or another's, from its start without using its position.
+struct FromStart<F> {
+    file: F,
     at: u64,
 }
 
-impl Read for FromStart<'_> {
+impl<F: Borrow<File>> Read for FromStart<F> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let len = self.file.read_at(buffer, self.at)?;
-        self.at += len as u64;
-        Ok(len)
-    }
-}
-
-/// As [`FromStart`], with its own descriptor.
-struct OwnFromStart {
-    file: File,
-    at: u64,
-}
-
-impl Read for OwnFromStart {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let len = FromStart { file: &self.file, at: self.at }.read(buffer)?;
+        let len = self.file.borrow().read_at(buffer, self.at)?;
         self.at += len as u64;
         Ok(len)
     }
