@@ -24,7 +24,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 pub(crate) use self::expand::clean;
-pub use self::find::List;
+pub use self::find::{List, is_catalog_name};
 pub use self::hash::{blueprint_hash, sipit};
 pub use self::label::Label;
 pub use self::product::{Choice, Product};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use super::{HomeError, platform};
 
-/// The catalogs in `dir` by RCC's rule: the glob `[0-9a-f]*v12.*` without `.info`, sorted. Empty if there is no directory.
+/// The catalogs in `dir`, sorted. Empty if there is no directory.
 pub(super) fn catalogs(dir: &Path) -> Result<Vec<PathBuf>, HomeError> {
     let failed = |source| HomeError::ListCatalogs { dir: dir.to_owned(), source };
     let entries = match std::fs::read_dir(dir) {
@@ -23,7 +23,8 @@ pub(super) fn catalogs(dir: &Path) -> Result<Vec<PathBuf>, HomeError> {
     Ok(found)
 }
 
-fn is_catalog_name(name: &str) -> bool {
+/// True for the name of a catalog file by RCC's rule: the glob `[0-9a-f]*v12.*` without `.info`.
+pub fn is_catalog_name(name: &str) -> bool {
     let first = name.bytes().next();
     first.is_some_and(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
         && name[1..].contains("v12.")

@@ -10,7 +10,7 @@ use super::hold::{Holds, Remote};
 use super::{CollectError, Sweep, entries};
 use crate::rcc::catalog::{Catalog, CatalogId, MAX_STORED};
 use crate::rcc::digest::{Digest, Regime};
-use crate::rcc::home::Home;
+use crate::rcc::home::{Home, is_catalog_name};
 use crate::sys::fs::place::Place;
 
 /// How long an unused environment is kept.
@@ -22,8 +22,6 @@ const ORIGIN: &str = "origin";
 const NAMES: &str = "names";
 const STAGE: &str = "stage";
 const PARTIAL: &str = "partial";
-/// The files next to a catalog.
-const OTHERS: [&str; 5] = ["head", ORIGIN, "profile", "checks", PARTIAL];
 
 /// Records in `holds` what the remote environments refer to that were used within `unused`, or recently if that is `None`.
 pub(super) fn hold(holds: &mut Holds, home: &Home, unused: Option<Duration>) -> Result<(), CollectError> {
@@ -93,11 +91,9 @@ impl Sweep<'_> {
 
 /// The file of the catalog in the directory of a head.
 fn catalog_of(dir: &Place) -> Result<Option<Place>, CollectError> {
-    let is_other = |place: &Place| {
-        let name = place.file_name().unwrap_or_default().to_string_lossy();
-        name.starts_with('.') || OTHERS.contains(&&*name)
-    };
-    Ok(entries(dir)?.into_iter().find(|place| !is_other(place)))
+    let is_catalog =
+        |place: &Place| place.file_name().and_then(|name| name.to_str()).is_some_and(is_catalog_name);
+    Ok(entries(dir)?.into_iter().find(is_catalog))
 }
 
 /// The catalog at `place`, opened like all of our state.
