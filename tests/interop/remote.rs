@@ -44,6 +44,11 @@ pub fn contents() -> Vec<(String, Vec<u8>)> {
     files
 }
 
+/// The content of one of them.
+pub fn content_of(name: &str) -> Vec<u8> {
+    contents().into_iter().find(|(found, _)| found == name).unwrap().1
+}
+
 /// A home with a recorded environment of these files; the name of its catalog.
 pub fn recorded(test_home: &TestHome, files: &[(String, Vec<u8>)], blueprint: &str) -> String {
     let stage = test_home.holotree().join(golden::IDENTITY);

@@ -5,13 +5,13 @@ use std::os::unix::fs::FileExt as _;
 use std::path::Path;
 
 use super::server::{Fault, Server};
-use super::{contents, file_remote, push, recorded};
+use super::{content_of, contents, file_remote, push, recorded};
 use crate::common::compare::assert_same_space;
 use crate::common::exit;
 use crate::common::mounted::Mounted;
 use crate::common::soak::is_soak;
 use crate::common::test_home::TestHome;
-use crate::common::{json, run, space_path, stderr, until};
+use crate::common::{json, run, said, space_path, stderr, until};
 
 /// The number of contents in the raw store of a home.
 fn kept(test_home: &TestHome) -> usize {
@@ -40,9 +40,8 @@ fn mount_lazily_fetches_what_is_read_and_shows_what_rcc_would() {
     assert_eq!(fs::read_dir(mounted.path().join("lib")).unwrap().count(), contents().len());
     assert_eq!((kept(&to), server.requests()), (0, 0), "names and sizes are known");
     let read = |name: &str| fs::read(mounted.path().join("lib").join(name)).unwrap();
-    let expected = |name: &str| contents().into_iter().find(|(found, _)| found == name).unwrap().1;
     for name in ["small-7", "file-700000"] {
-        assert_eq!(read(name), expected(name));
+        assert_eq!(read(name), content_of(name));
     }
     assert_eq!(kept(&to), 2);
     assert_same_space(&files, mounted.path());
@@ -191,18 +190,11 @@ fn run_reports_at_its_end_what_the_remote_did_not_supply_and_stats_count_request
     for name in ["small-1", "small-2", "file-9000000"] {
         fs::read(mounted.path().join("lib").join(name)).unwrap();
     }
-    let count = |name: &str| {
-        let stats = json(&to.holofs_ok(&["stats", "counted", "--controller", "c", "--json"]));
-        stats["counts"][name].as_u64().unwrap_or_default()
-    };
+    let count = |name: &str| count(&to, "counted", name);
     // A request is counted when its whole answer was passed on, which may be after the read.
     until(|| count("remote_requests") == server.requests() as u64);
     assert!(count("blobs_fetched") >= 3 && count("remote_retries") > 0);
     assert!(count("remote_bytes") > 9_000_000, "{}", count("remote_bytes"));
-}
-
-fn content_of(name: &str) -> Vec<u8> {
-    contents().into_iter().find(|(found, _)| found == name).unwrap().1
 }
 
 /// The partial files.
@@ -305,8 +297,7 @@ fn a_server_that_is_down_is_asked_only_now_and_then_until_it_answers() {
     until(|| read(20).is_ok());
     assert_eq!(read(0).unwrap(), content_of("small-0"));
     assert_eq!(count(&to, "down", "remote_down"), 1);
-    let logs = stderr(&run(&mut to.holofs_command(&["logs", "down", "--controller", "c"])))
-        + &crate::common::stdout(&run(&mut to.holofs_command(&["logs", "down", "--controller", "c"])));
+    let logs = said(&to.holofs_ok(&["logs", "down", "--controller", "c"]));
     assert_eq!(logs.matches("counts as down").count(), 1, "{logs}");
 }
 

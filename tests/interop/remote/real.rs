@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::server::{Fault, Server};
 use super::services::{self, Login, Registry, S3, Service};
 use super::tokens::{LIFE, Tokens};
-use super::{contents, file_remote, pull, push, recorded};
+use super::{content_of, contents, file_remote, pull, push, recorded};
 use crate::common::compare::assert_same_space;
 use crate::common::mounted::{Mounted, is_alive, kill, server};
 use crate::common::test_home::TestHome;
@@ -16,10 +16,6 @@ use crate::common::{exit, json, number_field, run, stderr, text_field, until};
 
 fn read(mounted: &Mounted<'_>, name: &str) -> std::io::Result<Vec<u8>> {
     fs::read(mounted.path().join("lib").join(name))
-}
-
-fn expected(name: &str) -> Vec<u8> {
-    contents().into_iter().find(|(found, _)| found == name).unwrap().1
 }
 
 /// An environment, and the same with one file changed.
@@ -50,10 +46,10 @@ pub fn everything(from: &TestHome, to: &TestHome, pushed: &str, remote: &str, ma
 
     let files = from.materialize(&pair.first, "files", "c");
     let mounted = to.mount(&name(remote, "prod"), "lazy", "c", &[]);
-    assert_eq!(read(&mounted, "small-7").unwrap(), expected("small-7"));
+    assert_eq!(read(&mounted, "small-7").unwrap(), content_of("small-7"));
     let collected = json(&from.holofs_ok(&["remote", "gc", &name(pushed, "prod"), "--grace", "0", "--json"]));
     assert_eq!(number_field(&collected, "objects"), 0, "all of it has names: {collected:#}");
-    assert_eq!(read(&mounted, "file-9000000").unwrap(), expected("file-9000000"));
+    assert_eq!(read(&mounted, "file-9000000").unwrap(), content_of("file-9000000"));
     assert_same_space(&files, mounted.path());
     mounted.unmount();
 
@@ -69,13 +65,13 @@ pub fn everything(from: &TestHome, to: &TestHome, pushed: &str, remote: &str, ma
 /// readable.
 pub fn survives_death(to: &TestHome, remote: &str, service: &mut Service) {
     let mounted = to.mount(remote, "death", "c", &["--fetch-timeout", "10"]);
-    assert_eq!(read(&mounted, "small-1").unwrap(), expected("small-1"));
+    assert_eq!(read(&mounted, "small-1").unwrap(), content_of("small-1"));
     service.kill();
     assert_eq!(read(&mounted, "small-2").unwrap_err().raw_os_error(), Some(5));
-    assert_eq!(read(&mounted, "small-1").unwrap(), expected("small-1"));
+    assert_eq!(read(&mounted, "small-1").unwrap(), content_of("small-1"));
     service.restart();
-    until(|| read(&mounted, "small-3").is_ok_and(|content| content == expected("small-3")));
-    assert_eq!(read(&mounted, "small-2").unwrap(), expected("small-2"));
+    until(|| read(&mounted, "small-3").is_ok_and(|content| content == content_of("small-3")));
+    assert_eq!(read(&mounted, "small-2").unwrap(), content_of("small-2"));
 }
 
 #[test]
@@ -118,11 +114,11 @@ fn tokens_that_expire_are_replaced_and_no_reader_sees_it() {
     let catalog = recorded(&from, &contents(), "tokens=1");
     push(&from, &catalog, &remote);
     let mounted = to.mount(&remote, "lazy", "c", &[]);
-    assert_eq!(read(&mounted, "small-1").unwrap(), expected("small-1"));
+    assert_eq!(read(&mounted, "small-1").unwrap(), content_of("small-1"));
     for name in ["small-2", "file-9000000"] {
         let before = tokens.given();
         std::thread::sleep(Duration::from_secs(LIFE + 1));
-        assert_eq!(read(&mounted, name).unwrap(), expected(name));
+        assert_eq!(read(&mounted, name).unwrap(), content_of(name));
         assert!(tokens.given() > before, "{name}: the old token cannot be valid");
     }
     let stranger = TestHome::new();
