@@ -234,7 +234,7 @@ fn overwrite(file: &Path, content: &[u8]) {
 }
 
 /// The files of a directory, not of those below.
-fn directly_in(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
+pub(super) fn directly_in(dir: &Path) -> BTreeMap<PathBuf, Vec<u8>> {
     let paths = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
     paths.filter(|path| path.is_file()).map(|path| (path.clone(), fs::read(path).unwrap())).collect()
 }

@@ -24,6 +24,7 @@ use holofs::store::observe::Tally;
 
 use super::bounds::within;
 use super::fuzz::mutate;
+use super::mutations::directly_in;
 use crate::common::golden::{CATALOG, Regime};
 use crate::common::random::Random;
 use crate::common::test_home::TestHome;
@@ -99,8 +100,8 @@ impl World {
         let source = self.source().map_err(|error| error.to_string())?;
         let named = self.remote().names().map_err(|error| error.to_string())?;
         assert!(named.len() < 10, "{named:?}");
-        let parsed = source.head.blobs().first().map(|_| profiles(&self.dir, &source));
-        assert!(parsed.is_some());
+        assert!(!source.head.blobs().is_empty());
+        check_profiles(&self.dir, &source);
         let wanted: Vec<&Blob> = source.head.blobs().iter().collect();
         let outcome = source.fetch(&wanted, BULK, &|blob, open| {
             let mut content = Vec::new();
@@ -162,15 +163,12 @@ impl World {
     }
 }
 
-/// Every profile of the remote, parsed for this environment.
-fn profiles(dir: &Path, source: &Source) -> usize {
-    let parse = |path: &PathBuf| {
-        let bytes = fs::read(path).unwrap_or_default();
-        let items = profile::Profile::parse(&bytes, &source.head).items().len();
+/// No profile of the remote has more items for this environment than bytes.
+fn check_profiles(dir: &Path, source: &Source) {
+    for bytes in directly_in(&dir.join("v1/profiles")).values() {
+        let items = profile::Profile::parse(bytes, &source.head).items().len();
         assert!(items <= bytes.len());
-        items
-    };
-    directly_in(&dir.join("v1/profiles")).iter().map(parse).sum()
+    }
 }
 
 fn home(root: &Path) -> Home {
@@ -188,11 +186,6 @@ fn files_in(dir: &Path) -> Vec<PathBuf> {
     files
 }
 
-fn directly_in(dir: &Path) -> Vec<PathBuf> {
-    let paths = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    paths.filter(|path| path.is_file()).collect()
-}
-
 #[test]
 fn read_of_a_remote_is_right_or_refused_whatever_is_in_it() {
     let world = World::new();
@@ -202,9 +195,7 @@ fn read_of_a_remote_is_right_or_refused_whatever_is_in_it() {
     for round in 0..inputs {
         let kind = &kinds[random.index(kinds.len())];
         let file = &kind[random.index(kind.len())];
-        let dir = file.parent().unwrap();
-        let before: BTreeMap<PathBuf, Vec<u8>> =
-            directly_in(dir).into_iter().map(|path| (path.clone(), fs::read(path).unwrap())).collect();
+        let before = directly_in(file.parent().unwrap());
         let mut changed = before[file].clone();
         let other = fs::read(&kind[random.index(kind.len())]).unwrap();
         mutate(&mut random, &mut changed, &other);
