@@ -8,7 +8,7 @@ use super::bounds::within;
 use crate::common::damage::blob_of;
 use crate::common::golden::{CATALOG, Regime};
 use crate::common::test_home::TestHome;
-use crate::common::{exit, json, run, space_path, stderr};
+use crate::common::{PATIENCE, exit, json, run, space_path, stderr};
 
 const SECRETS: [&str; 4] =
     ["name-of-a-secret", "content-of-a-secret", "value-of-a-variable", "text-of-a-link"];
@@ -80,7 +80,7 @@ fn bundle_takes_nothing_from_behind_a_link_and_waits_for_no_fifo() {
             }
             let bundle = test_home.user().join(format!("bundle-{at}-{is_link}.json"));
             let mut doctor = test_home.holofs_command(&["doctor", "--bundle", bundle.to_str().unwrap()]);
-            within(&mut doctor, std::time::Duration::from_secs(60));
+            within(&mut doctor, PATIENCE);
             assert!(!fs::read_to_string(&bundle).unwrap().contains("content-of-a-secret"), "{name}");
         }
         fs::remove_file(&planted).unwrap();

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use holofs::fs::upper::{Access, Options, Upper};
 use holofs::fs::vfs::{Vfs, View};
@@ -28,12 +28,10 @@ use super::fuzz::mutate;
 use crate::common::golden::{CATALOG, Regime};
 use crate::common::random::Random;
 use crate::common::test_home::TestHome;
-use crate::common::{run, said, soak, stderr, stdout, until};
+use crate::common::{PATIENCE, run, said, soak, stderr, stdout, until};
 
 /// Files larger than this are not read each time.
 const SMALL: u64 = 20_000;
-/// The maximum duration of each of these, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A home in which everything was used once.
 struct World {

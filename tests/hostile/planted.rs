@@ -4,15 +4,11 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use super::bounds::{limited, within};
 use crate::common::golden::{CATALOG, Regime};
 use crate::common::test_home::TestHome;
-use crate::common::{is_root, json, number_field, run, said, skip, stderr, stdout, text_field};
-
-/// No command here takes longer, unless it blocks.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::common::{PATIENCE, is_root, json, number_field, run, said, skip, stderr, stdout, text_field};
 
 fn plant(path: &Path, is_link: bool) {
     fs::remove_file(path).ok();

@@ -10,7 +10,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use holofs::rcc::digest::Digest;
 use holofs::rcc::home::{Environment, Home};
@@ -28,10 +28,7 @@ use super::mutations::directly_in;
 use crate::common::golden::{CATALOG, Regime};
 use crate::common::random::Random;
 use crate::common::test_home::TestHome;
-use crate::common::{run, said, soak, stdout};
-
-/// The maximum duration of one input, on a busy machine.
-const PATIENCE: Duration = Duration::from_secs(60);
+use crate::common::{PATIENCE, run, said, soak, stdout};
 
 /// A directory with a pushed environment, and a home that has attached it.
 struct World {

@@ -9,12 +9,10 @@ use std::time::Duration;
 use super::bounds::within;
 use crate::common::golden::{self, CATALOG, Regime};
 use crate::common::test_home::TestHome;
-use crate::common::{exit, is_root, json, run, said, skip, space_path, stderr};
+use crate::common::{PATIENCE, exit, is_root, json, run, said, skip, space_path, stderr};
 
 /// Another user.
 const ATTACKER: u32 = 12_345;
-/// No command here takes longer unless it blocks on a FIFO.
-const PATIENCE: Duration = Duration::from_secs(60);
 
 /// A directory outside of everything, with a file that must not be touched.
 struct Precious(tempfile::TempDir);
