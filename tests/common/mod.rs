@@ -78,9 +78,15 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 /// Waits for an event in the background.
 #[track_caller]
 pub fn until(what: impl Fn() -> bool) {
+    until_or(what, || "it does not happen".to_owned());
+}
+
+/// Waits for an event in the background; `why` is the message if it does not happen.
+#[track_caller]
+pub fn until_or(mut what: impl FnMut() -> bool, why: impl Fn() -> String) {
     let started = Instant::now();
     while !what() {
-        assert!(started.elapsed() < PATIENCE, "it does not happen");
+        assert!(started.elapsed() < PATIENCE, "{}", why());
         std::thread::sleep(Duration::from_millis(5));
     }
 }

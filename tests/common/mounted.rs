@@ -8,7 +8,7 @@ use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use super::test_home::TestHome;
-use super::{PATIENCE, json, said, space_path, stderr};
+use super::{PATIENCE, json, said, space_path, stderr, until, until_or};
 
 /// How long a daemon may take to end after its mount is gone.
 const GRACE: Duration = PATIENCE;
@@ -154,6 +154,25 @@ pub fn daemons_of(test_home: &TestHome) -> Vec<u32> {
         .collect()
 }
 
+/// Waits until no daemon of this home is left. Another test may create a mount namespace, in which a copy of the mount exists as long as the
+/// namespace does.
+#[track_caller]
+pub fn wait_for_no_daemon(test_home: &TestHome) {
+    until_or(
+        || daemons_of(test_home).is_empty(),
+        || format!("daemons are left: {:?}", daemons_of(test_home)),
+    );
+}
+
+/// Ends the mount of a space by force, whatever its state is, and all daemons of this home.
+pub fn end_by_force(test_home: &TestHome, space: &str, path: &Path) {
+    test_home.holofs(&["unmount", space, "--force"]);
+    if is_mounted(path) {
+        detach(path);
+    }
+    wait_for_no_daemon(test_home);
+}
+
 fn environment_of(pid: u32) -> Vec<u8> {
     fs::read(format!("/proc/{pid}/environ")).unwrap_or_default()
 }
@@ -189,5 +208,5 @@ pub fn server(report: &serde_json::Value) -> u32 {
 pub fn kill_mount(supervisor: u32) {
     let server = server_of(supervisor);
     kill(supervisor);
-    super::until(|| !is_alive(supervisor) && server.is_none_or(|server| !is_alive(server)));
+    until(|| !is_alive(supervisor) && server.is_none_or(|server| !is_alive(server)));
 }

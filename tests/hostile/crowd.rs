@@ -1,7 +1,6 @@
 //! Many processes that mount, unmount, materialize and write in the same spaces at once, without harm to each other.
 
 use std::fs;
-use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::common::compare::assert_same_space;
@@ -10,7 +9,7 @@ use crate::common::mounted::{below, daemons_of};
 use crate::common::random::Random;
 use crate::common::soak::amount;
 use crate::common::test_home::TestHome;
-use crate::common::{PATIENCE, exit, said, stderr, store_hash};
+use crate::common::{exit, said, stderr, store_hash, until_or};
 
 /// One of the processes: performs operations until it is time to stop.
 fn member(test_home: &TestHome, seed: u64, until: Instant) -> usize {
@@ -73,10 +72,6 @@ fn leave(test_home: &TestHome) {
     for space in (0..20).map(|number| format!("space{number}")) {
         test_home.holofs(&["unmount", &space, "--lazy"]);
     }
-    let started = Instant::now();
-    while !daemons_of(test_home).is_empty() || !below(&test_home.holotree()).is_empty() {
-        let left: (Vec<u32>, Vec<_>) = (daemons_of(test_home), below(Path::new(&test_home.holotree())));
-        assert!(started.elapsed() < PATIENCE, "left: {left:?}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    let left = || (daemons_of(test_home), below(&test_home.holotree()));
+    until_or(|| left() == (vec![], vec![]), || format!("left: {:?}", left()));
 }

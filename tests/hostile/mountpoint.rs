@@ -8,10 +8,10 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::common::golden::{CATALOG, Regime};
-use crate::common::mounted::{below, daemons_of, detach, is_alive, is_mounted};
+use crate::common::mounted::{below, daemons_of, detach, is_alive, is_mounted, wait_for_no_daemon};
 use crate::common::soak::amount;
 use crate::common::test_home::TestHome;
-use crate::common::{PATIENCE, exit, is_root, json, run, said, skip, space_path, stderr, stdout};
+use crate::common::{exit, is_root, json, run, said, skip, space_path, stderr, stdout, until_or};
 
 /// Swaps the directory at `place` with a link to `victim` until `stop`, and counts the swaps.
 fn swap(place: &Path, victim: &Path, stop: &AtomicBool, swaps: &AtomicU32) {
@@ -76,15 +76,6 @@ fn mount_on_a_mountpoint_swapped_for_a_link_never_goes_elsewhere() {
     assert_eq!(fs::read_dir(&victim).unwrap().count(), 1);
     eprintln!("{} swaps, {refused} mounts refused", swaps.load(Ordering::Relaxed));
     wait_for_no_daemon(&test_home);
-}
-
-fn wait_for_no_daemon(test_home: &TestHome) {
-    let started = Instant::now();
-    while !daemons_of(test_home).is_empty() {
-        let left = daemons_of(test_home);
-        assert!(started.elapsed() < PATIENCE, "daemons are left: {left:?}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }
 
 /// The mounted space and the process that serves it, without the guard that expects `unmount` to work.
@@ -211,11 +202,8 @@ fn unmount_lazily_with_open_files_names_the_daemon_that_serves_them() {
     // Until its last file is closed, the space is not available; afterwards it is.
     test_home.holofs_fails(&["mount", CATALOG, "x"], exit::BUSY);
     drop(open);
-    let started = Instant::now();
-    while mounted.daemons().iter().any(|pid| is_alive(*pid)) {
-        assert!(started.elapsed() < PATIENCE, "the daemon outlives its last file");
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    let have_ended = || !mounted.daemons().iter().any(|pid| is_alive(*pid));
+    until_or(have_ended, || "the daemon outlives its last file".to_owned());
     std::mem::forget(mounted);
     test_home.mount(CATALOG, "x", "user", &["--mode", "mount"]).unmount();
 }

@@ -12,7 +12,7 @@ use crate::common::compare::assert_same_space;
 use crate::common::golden::{self, CATALOG, Regime};
 use crate::common::mounted::{below, is_alive, is_mounted, server};
 use crate::common::test_home::TestHome;
-use crate::common::{PATIENCE, copy_program, is_root, json, run, skip, space_path};
+use crate::common::{PATIENCE, copy_program, is_root, json, run, skip, space_path, until_or};
 
 /// The status of every thread of a process, by the thread's name.
 fn threads(pid: u64) -> Vec<(String, String)> {
@@ -183,11 +183,8 @@ fn mount_without_privilege_is_sandboxed_and_a_signal_unmounts() {
     // Root has no access without `--allow-other`: only its owner can use a mount.
     assert!(fs::read_dir(&root).is_err());
     run(Command::new("kill").args(["-TERM", &pid.to_string()]));
-    let started = Instant::now();
-    while is_mounted(&root) || Path::new(&format!("/proc/{pid}")).exists() {
-        assert!(started.elapsed() < PATIENCE, "SIGTERM does not unmount without privilege");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let is_gone = || !is_mounted(&root) && !Path::new(&format!("/proc/{pid}")).exists();
+    until_or(is_gone, || "SIGTERM does not unmount without privilege".to_owned());
     run(&mut nobody.holofs(&["mount", CATALOG, "x", "--read-only"]));
     run(&mut nobody.holofs(&["unmount", "x"]));
     assert!(below(&nobody.test_home.holotree()).is_empty());
@@ -204,11 +201,8 @@ fn serve_in_the_sandbox_shows_everything_and_ends_by_a_signal() {
         settled(server(&report).into(), USED);
         assert_same_space(&root, &restored);
         run(Command::new("kill").args(["-TERM", &pid.to_string()]));
-        let started = Instant::now();
-        while is_alive(u32::try_from(pid).unwrap()) {
-            assert!(started.elapsed() < PATIENCE, "SIGTERM does not end the daemon");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let has_ended = || !is_alive(u32::try_from(pid).unwrap());
+        until_or(has_ended, || "SIGTERM does not end the daemon".to_owned());
         assert!(below(&test_home.holotree()).is_empty());
     }
 }

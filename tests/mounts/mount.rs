@@ -11,7 +11,7 @@ use crate::common::compare::assert_same_space;
 use crate::common::damage::{DAMAGE, blob_of};
 use crate::common::golden::{self, CATALOG, Regime};
 use crate::common::test_home::TestHome;
-use crate::common::{PATIENCE, exit, json, stderr, text_field, until};
+use crate::common::{PATIENCE, exit, json, stderr, text_field, until, until_or};
 
 /// The golden space, as `rcc holotree vars --controller golden --space interop` named it.
 const CONTROLLER: &str = "golden";
@@ -104,20 +104,14 @@ fn sigterm_unmounts_and_an_open_file_is_served_until_it_is_closed() {
     let expected = fs::read(root.join("reloc/large-sparse-hits.bin")).unwrap();
     let mut open = fs::File::open(root.join("reloc/large-sparse-hits.bin")).unwrap();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-    let started = Instant::now();
-    while crate::common::mounted::is_mounted(&root) {
-        assert!(started.elapsed() < PATIENCE, "SIGTERM does not unmount");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    until_or(|| !crate::common::mounted::is_mounted(&root), || "SIGTERM does not unmount".to_owned());
     let mut content = Vec::new();
     open.read_to_end(&mut content).unwrap();
     assert!(content == expected, "an open file changed when its space was unmounted");
     drop(open);
     let state = || fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    while !state().is_empty() && !state().contains(") Z ") {
-        assert!(started.elapsed() < PATIENCE, "the daemon outlives its mount: {}", state());
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    let has_ended = || state().is_empty() || state().contains(") Z ");
+    until_or(has_ended, || format!("the daemon outlives its mount: {}", state()));
     // The space is not held anymore.
     test_home.mount(CATALOG, SPACE, CONTROLLER, &[]).unmount();
 }
@@ -150,11 +144,7 @@ fn mount_leaves_a_daemon_that_keeps_nothing_of_its_starter() {
     assert!(output.status.success());
     let free = fs::File::open(&lock).unwrap();
     // Another test may fork at this moment, and hold the lock until its child executes: give it time.
-    let started = Instant::now();
-    while free.try_lock().is_err() {
-        assert!(started.elapsed() < PATIENCE, "the daemon holds a lock it inherited");
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    until_or(|| free.try_lock().is_ok(), || "the daemon holds a lock it inherited".to_owned());
     let mut said = String::new();
     reader.read_to_string(&mut said).unwrap();
     assert_eq!(said, "");

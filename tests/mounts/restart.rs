@@ -7,13 +7,13 @@ use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use crate::common::golden::{CATALOG, Regime};
-use crate::common::mounted::{daemons_of, detach, is_mounted, kill, server_of};
+use crate::common::mounted::{end_by_force, kill, server_of};
 use crate::common::soak::amount;
 use crate::common::test_home::TestHome;
-use crate::common::{PATIENCE, copy_program, is_root, json, number_field, run, skip, space_path, until};
+use crate::common::{copy_program, is_root, json, number_field, run, skip, space_path, until};
 
 /// A mount served by a separate copy of the program, which can be replaced as in an upgrade.
 struct Installed {
@@ -75,15 +75,7 @@ impl Installed {
 
 impl Drop for Installed {
     fn drop(&mut self) {
-        self.test_home.holofs(&["unmount", "s", "--force"]);
-        if is_mounted(&self.path) {
-            detach(&self.path);
-        }
-        let started = Instant::now();
-        while !daemons_of(&self.test_home).is_empty() {
-            assert!(started.elapsed() < PATIENCE, "they outlive their mount");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        end_by_force(&self.test_home, "s", &self.path);
     }
 }
 

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::common::golden::{CATALOG, Regime};
-use crate::common::mounted::{daemons_of, detach, is_mounted, kill, server_of};
+use crate::common::mounted::{daemons_of, end_by_force, is_mounted, kill, server_of, wait_for_no_daemon};
 use crate::common::soak::amount;
 use crate::common::test_home::TestHome;
 use crate::common::{is_root, json, number_field, skip, space_path, until};
@@ -71,26 +71,13 @@ impl Supervised {
 
 impl Drop for Supervised {
     fn drop(&mut self) {
-        self.test_home.holofs(&["unmount", "s", "--force"]);
-        if is_mounted(&self.path) {
-            detach(&self.path);
-        }
-        are_gone(&self.test_home);
+        end_by_force(&self.test_home, "s", &self.path);
     }
 }
 
 fn log_of(test_home: &TestHome) -> PathBuf {
     let spaces = test_home.home().join("holofs/spaces");
     fs::read_dir(spaces).unwrap().next().unwrap().unwrap().path().join("log")
-}
-
-/// Other tests create mount namespaces, in which a copy of the mount may exist as long as they do.
-fn are_gone(test_home: &TestHome) {
-    let started = Instant::now();
-    while !daemons_of(test_home).is_empty() {
-        assert!(started.elapsed() < Duration::from_secs(60), "they outlive their mount");
-        std::thread::sleep(Duration::from_millis(5));
-    }
 }
 
 fn mount(test_home: &TestHome, more: &[&str]) -> (PathBuf, u32) {
@@ -180,7 +167,7 @@ fn takeover_of_a_killed_server_is_no_error_for_any_program() {
     let stats = stats_of(&mount.path);
     assert_eq!(number_field(&stats, "deaths"), outages.len() as u64);
     mount.test_home.holofs_ok(&["unmount", "s"]);
-    are_gone(&mount.test_home);
+    wait_for_no_daemon(&mount.test_home);
     self::mount(&mount.test_home, &[]);
     for (dir, &rounds) in dirs.iter().zip(&rounds) {
         assert_complete(dir, rounds);
@@ -218,7 +205,7 @@ fn takeover_works_for_read_only_and_transient_mounts() {
         echo $i >> \"$CONDA_PREFIX\"/new || exit 3; done; cat \"$CONDA_PREFIX\"/new";
     let output = test_home.holofs_ok(&["run", CATALOG, "s", "--", "sh", "-c", script]);
     assert_eq!(String::from_utf8_lossy(&output.stdout), "a\n1\n2\n3\n");
-    are_gone(&test_home);
+    wait_for_no_daemon(&test_home);
 }
 
 #[test]
@@ -345,7 +332,7 @@ fn signals_to_the_supervisor_unmount_though_servers_died() {
     until(|| !is_mounted(&mount.path));
     open.write_all(b"served until it is closed").unwrap();
     drop(open);
-    are_gone(&mount.test_home);
+    wait_for_no_daemon(&mount.test_home);
     assert!(!mount.log().contains("is dead"), "{}", mount.log());
 }
 

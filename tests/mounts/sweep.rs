@@ -5,11 +5,10 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 use crate::common::golden::{CATALOG, Regime};
 use crate::common::test_home::TestHome;
-use crate::common::{PATIENCE, copy_program, json, number_field, stdout};
+use crate::common::{copy_program, json, number_field, stdout, until_or};
 use serde_json::Value;
 
 fn materialize(test_home: &TestHome) -> Value {
@@ -32,11 +31,7 @@ fn leave_trash(test_home: &TestHome) -> PathBuf {
 }
 
 fn wait_until_gone(path: &Path) {
-    let started = Instant::now();
-    while path.exists() {
-        assert!(started.elapsed() < PATIENCE, "{} stays", path.display());
-        std::thread::sleep(Duration::from_millis(5));
-    }
+    until_or(|| !path.exists(), || format!("{} stays", path.display()));
 }
 
 /// The visible state of a process.

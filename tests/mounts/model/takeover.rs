@@ -23,7 +23,7 @@ use rustix::fs::{CWD, RenameFlags, XattrFlags, renameat_with};
 
 use super::bare::Bare;
 use crate::common::soak::amount;
-use crate::common::{PATIENCE, is_root, skip};
+use crate::common::{is_root, skip, until_or};
 
 /// The directory of the space, for a server.
 const STATE: &str = "HOLOFS_TEST_TAKEOVER_STATE";
@@ -75,12 +75,9 @@ impl Held {
 
     fn end(&mut self) {
         mount::detach(&self.space(), self.id).unwrap();
-        let started = Instant::now();
         // Nothing is open, so the connection ends, and then the server ends.
-        while self.server.try_wait().unwrap().is_none() {
-            assert!(started.elapsed() < PATIENCE, "the server outlives its mount");
-            std::thread::sleep(Duration::from_millis(5));
-        }
+        let has_ended = || self.server.try_wait().unwrap().is_some();
+        until_or(has_ended, || "the server outlives its mount".to_owned());
     }
 }
 
