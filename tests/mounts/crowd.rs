@@ -61,16 +61,6 @@ impl Disturbed {
         let begun = [&self.taken, &self.changed].map(|events| events.begun.load(Ordering::SeqCst));
         [begun[0] == ended[0], begun[1] == ended[1]]
     }
-
-    /// Does what removes the tree.
-    fn taking<T>(&self, action: impl FnOnce() -> T) -> T {
-        self.taken.during(action)
-    }
-
-    /// Does what changes files.
-    fn changing<T>(&self, action: impl FnOnce() -> T) -> T {
-        self.changed.during(action)
-    }
 }
 
 /// The events of a test.
@@ -126,7 +116,7 @@ impl Crowd {
             13..=14 => self.says(world, at, &["unmount", space], &[exit::BUSY, exit::NOT_FOUND]),
             15 => {
                 let codes = [exit::BUSY, exit::NOT_FOUND];
-                self.spaces[at].taking(|| self.says(world, at, &["unmount", space, "--lazy"], &codes))
+                self.spaces[at].taken.during(|| self.says(world, at, &["unmount", space, "--lazy"], &codes))
             }
             16 => self.says(world, at, &["reset", space], &[exit::BUSY, exit::NOT_FOUND]),
             17 => self.says(world, at, &["variables", &catalog, "--space", space], &[exit::BUSY]),
@@ -135,11 +125,11 @@ impl Crowd {
             20 => self.kill_run(world, space, &catalog, random.below(150)),
             21 => {
                 let disturbed = &self.spaces[at];
-                disturbed.taking(|| disturbed.changing(|| world.kill_servers(space)));
+                disturbed.taken.during(|| disturbed.changed.during(|| world.kill_servers(space)));
                 format!("kill the server of {space}")
             }
             22 => {
-                self.spaces[at].changing(|| world.restore(at % 2, space));
+                self.spaces[at].changed.during(|| world.restore(at % 2, space));
                 format!("rcc variables {space}")
             }
             _ => self.elsewhere(world, at, which, pause),
@@ -304,17 +294,13 @@ fn no_unmount_shows_a_command_the_files_of_another_catalog() {
     let Some(world) = World::new(None) else { return };
     let [below, above] = &world.catalogs;
     assert!(world.holofs(WAIT, &["materialize", below, "one"]).status.success());
-    let mut child = waiting(&world, &["run", above, "one"]);
+    let child = waiting(&world, &["run", above, "one"]);
     for how in ["--lazy", "--force"] {
-        let refused = world.holofs(WAIT, &["unmount", "one", how]);
-        assert_eq!(refused.status.code(), Some(exit::BUSY), "{}", said(&refused));
-        assert!(said(&refused).contains("of another catalog; end it"), "{}", said(&refused));
+        refuses_to_unmount(&world, how);
     }
-    child.stdin.take().unwrap().write_all(b"go\n").unwrap();
-    let output = child.wait_with_output().unwrap();
+    let output = go(child);
     assert_eq!(stdout(&output), "2\n", "{}", said(&output));
-    let left = world.left();
-    assert!(left.is_empty(), "{left:#?}");
+    world.assert_nothing_left();
 }
 
 /// RCC reads and converts what it sees in a mount, and writes that to `.meta`, which is about the files below.
@@ -326,18 +312,14 @@ fn files_below_a_mount_are_not_taken_for_what_rcc_saw_in_it() {
     }
     let [below, above] = &world.catalogs;
     assert!(world.holofs(WAIT, &["materialize", below, "one"]).status.success());
-    let mut child = waiting(&world, &["run", above, "one"]);
+    let child = waiting(&world, &["run", above, "one"]);
     world.restore(1, "one");
-    let refused = world.holofs(WAIT, &["unmount", "one", "--lazy"]);
-    assert_eq!(refused.status.code(), Some(exit::BUSY), "{}", said(&refused));
-    assert!(said(&refused).contains("of another catalog; end it"), "{}", said(&refused));
-    child.stdin.take().unwrap().write_all(b"go\n").unwrap();
-    assert_eq!(stdout(&child.wait_with_output().unwrap()), "2\n");
+    refuses_to_unmount(&world, "--lazy");
+    assert_eq!(stdout(&go(child)), "2\n");
     let laid_out = json(&world.holofs(WAIT, &["materialize", above, "one", "--json"]));
     let stamp = std::fs::read_to_string(format!("{}/stamp", text_field(&laid_out, "path"))).unwrap();
     assert_eq!(stamp, "2\n", "{laid_out}");
-    let left = world.left();
-    assert!(left.is_empty(), "{left:#?}");
+    world.assert_nothing_left();
 }
 
 /// The written state stays that of RCC's environment, though our own `.meta` has replaced RCC's.
@@ -359,8 +341,7 @@ fn written_state_that_rcc_converted_is_not_mounted_after_files_were_laid_out() {
     assert!(said(&refused).contains("RCC has put another environment into"), "{}", said(&refused));
     let fresh = world.holofs(WAIT, &[&["run", "--fresh", mounted, "one"][..], &stamp].concat());
     assert_eq!(stdout(&fresh), "1\n", "{}", said(&fresh));
-    let left = world.left();
-    assert!(left.is_empty(), "{left:#?}");
+    world.assert_nothing_left();
 }
 
 /// What a command writes below a mount that was removed by force is not a space.
@@ -368,7 +349,7 @@ fn written_state_that_rcc_converted_is_not_mounted_after_files_were_laid_out() {
 fn file_written_where_a_mount_was_removed_by_force_is_not_taken_for_the_tree() {
     let Some(world) = World::new(None) else { return };
     let catalog = &world.catalogs[0];
-    let mut child = waiting(&world, &["run", catalog, "one"]);
+    let child = waiting(&world, &["run", catalog, "one"]);
     // RCC's mark of the space is written.
     let list = || json(&world.holofs(WAIT, &["list", "--json"])).to_string();
     until(|| list().contains("\"space\":\"one\""));
@@ -376,15 +357,13 @@ fn file_written_where_a_mount_was_removed_by_force_is_not_taken_for_the_tree() {
     until(|| std::path::Path::new(&format!("{root}.meta")).exists());
     assert!(world.holofs(WAIT, &["unmount", "one", "--lazy"]).status.success());
     std::fs::write(format!("{root}/written"), "x").unwrap();
-    child.stdin.take().unwrap().write_all(b"go\n").unwrap();
-    child.wait().unwrap();
+    go(child);
     let output =
         world.holofs(WAIT, &["run", catalog, "one", "--", "sh", "-c", "cat \"$CONDA_PREFIX/stamp\""]);
     assert_eq!(stdout(&output), "1\n", "{}", said(&output));
     assert_eq!(std::fs::read_to_string(format!("{root}/written")).unwrap(), "x");
     std::fs::remove_file(format!("{root}/written")).unwrap();
-    let left = world.left();
-    assert!(left.is_empty(), "{left:#?}");
+    world.assert_nothing_left();
 }
 
 /// A command in a space that prints its stamp when it may.
@@ -395,4 +374,18 @@ fn waiting(world: &World, words: &[&str]) -> Child {
     let mut up = [0; 3];
     child.stdout.as_mut().unwrap().read_exact(&mut up).unwrap();
     child
+}
+
+/// The output of such a command, which may go on now.
+fn go(mut waiting: Child) -> Output {
+    waiting.stdin.take().unwrap().write_all(b"go\n").unwrap();
+    waiting.wait_with_output().unwrap()
+}
+
+/// Checks that an unmount is refused because files of another catalog would appear under a command.
+#[track_caller]
+fn refuses_to_unmount(world: &World, how: &str) {
+    let refused = world.holofs(WAIT, &["unmount", "one", how]);
+    assert_eq!(refused.status.code(), Some(exit::BUSY), "{}", said(&refused));
+    assert!(said(&refused).contains("of another catalog; end it"), "{}", said(&refused));
 }

@@ -248,6 +248,12 @@ impl World {
         }
         left
     }
+
+    #[track_caller]
+    pub fn assert_nothing_left(&self) {
+        let left = self.left();
+        assert!(left.is_empty(), "{left:#?}");
+    }
 }
 
 /// The names in a directory with this prefix, as paths.
