@@ -81,14 +81,12 @@ impl CachingDisk {
                 2 => random.below(2) == 0,
                 _ => true,
             };
-            if part == 3 {
-                for (block, part) in (0..).zip(bytes.chunks(BLOCK)) {
-                    if random.below(2) == 0 {
-                        left.write_all_at(part, offset + block * BLOCK as u64).unwrap();
+            if is_left {
+                for (block, bytes) in (0..).zip(bytes.chunks(BLOCK)) {
+                    if part != 3 || random.below(2) == 0 {
+                        left.write_all_at(bytes, offset + block * BLOCK as u64).unwrap();
                     }
                 }
-            } else if is_left {
-                left.write_all_at(bytes, *offset).unwrap();
             }
         }
     }
