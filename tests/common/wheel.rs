@@ -28,8 +28,6 @@ with zipfile.ZipFile(sys.argv[1], "w") as wheel:
     wheel.writestr(info + "RECORD", record)
 "#;
     let path = dir.join(format!("{name}-{version}-py3-none-any.whl"));
-    let status =
-        Command::new("python3").args(["-c", script]).arg(&path).args([name, version]).status().unwrap();
-    assert!(status.success());
+    super::run(Command::new("python3").args(["-c", script]).arg(&path).args([name, version]));
     path
 }

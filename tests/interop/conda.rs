@@ -7,7 +7,7 @@ use std::process::Command;
 use crate::common::rcc::rcc;
 use crate::common::test_home::TestHome;
 use crate::common::uv::uv;
-use crate::common::{json, project, said, skip, stdout, text_field};
+use crate::common::{json, project, run, said, skip, stdout, text_field};
 
 /// A Python with py-rattler, kept in the cache directory of the tests; `None`, with the reason printed, where it is not available.
 fn rattler(uv: &Path) -> Option<PathBuf> {
@@ -20,11 +20,11 @@ fn rattler(uv: &Path) -> Option<PathBuf> {
             .is_ok_and(|output| output.status.success())
     };
     if !works() {
-        let run = |args: &[&str]| {
+        let uv = |args: &[&str]| {
             Command::new(uv).args(args).arg(&venv).env("UV_NATIVE_TLS", "1").output().unwrap()
         };
-        run(&["venv", "--clear"]);
-        let output = run(&["pip", "install", "py-rattler", "--python"]);
+        uv(&["venv", "--clear"]);
+        let output = uv(&["pip", "install", "py-rattler", "--python"]);
         if !works() {
             skip(&format!("No py-rattler: {}", said(&output)));
             return None;
@@ -46,15 +46,12 @@ fn build_of_conda_packages_from_a_channel_runs_at_every_path_and_rcc_restores_it
         project().display()
     );
     fs::write(&tool, script).unwrap();
-    Command::new("chmod").arg("755").arg(&tool).status().unwrap();
-    let made = Command::new(&tool).arg("channel").output().unwrap();
-    assert!(made.status.success(), "{}", said(&made));
+    run(Command::new("chmod").arg("755").arg(&tool));
+    run(Command::new(&tool).arg("channel"));
     let yaml = test_home.scratch().join("conda.yaml");
     fs::write(&yaml, "channels:\n- conda-forge\ndependencies:\n- tool=1.0\n").unwrap();
     let mut command = test_home.holofs_command(&["build", "--json", yaml.to_str().unwrap()]);
-    let output = command.env("HOLOFS_CONDA", &tool).output().unwrap();
-    assert!(output.status.success(), "{}", said(&output));
-    let built = json(&output);
+    let built = json(&run(command.env("HOLOFS_CONDA", &tool)));
     // The script, the library, and conda's own records of both.
     assert!(built["recorded"]["relocated_files"].as_u64().unwrap() >= 2, "{built:#}");
     let blueprint = text_field(&built, "blueprint");
@@ -71,9 +68,8 @@ fn build_of_conda_packages_from_a_channel_runs_at_every_path_and_rcc_restores_it
             "-c",
             "tool; cat \"$CONDA_PREFIX/lib/settings.bin\"",
         ];
-        let output = test_home.holofs_ok(&args);
-        let (first, rest) =
-            stdout(&output).split_once('\n').map(|(a, b)| (a.to_owned(), b.to_owned())).unwrap();
+        let printed = stdout(&test_home.holofs_ok(&args));
+        let (first, rest) = printed.split_once('\n').unwrap();
         let root = first.strip_prefix("hello from ").unwrap();
         assert_ne!(root, theirs.to_str().unwrap());
         assert!(rest.contains(&format!("{root}/lib\0")), "{rest}");
@@ -82,6 +78,5 @@ fn build_of_conda_packages_from_a_channel_runs_at_every_path_and_rcc_restores_it
     assert_eq!(stdout(&output), format!("hello from {}\n", theirs.display()));
     rcc.be_quiet(&test_home);
     let mut command = test_home.holofs_command(&["verify", &blueprint, "--parity", "--json"]);
-    let output = command.env("HOLOFS_RCC", rcc.path()).output().unwrap();
-    assert!(output.status.success(), "{}", said(&output));
+    run(command.env("HOLOFS_RCC", rcc.path()));
 }
