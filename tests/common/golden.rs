@@ -91,7 +91,12 @@ pub fn inflate(stored: &[u8]) -> String {
 
 /// A catalog file with that text.
 pub fn deflate(text: &str) -> Vec<u8> {
-    let mut gzip = GzEncoder::new(Vec::new(), Compression::fast());
-    gzip.write_all(text.as_bytes()).unwrap();
-    gzip.finish().unwrap()
+    gzip(text.as_bytes())
+}
+
+/// One gzip member with that content.
+pub fn gzip(content: &[u8]) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(content).unwrap();
+    encoder.finish().unwrap()
 }

@@ -17,15 +17,10 @@ use holofs::rcc::digest::{Digest, Regime};
 use holofs::sys::fs::name::OwnedName;
 
 use crate::common::bad_catalogs::{Class, IDENTITY, a_dir, a_file, deep, with_head, with_root, with_tree};
+use crate::common::golden::gzip;
 
 fn golden(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/golden").join(name)
-}
-
-fn gzip(content: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(content).unwrap();
-    encoder.finish().unwrap()
 }
 
 fn gunzip(stored: &[u8]) -> Vec<u8> {

@@ -284,12 +284,6 @@ fn import_refuses_a_file_with_a_bad_catalog() {
     }
 }
 
-fn deflated_zeros(len: usize) -> Vec<u8> {
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-    gzip.write_all(&vec![0; len]).unwrap();
-    gzip.finish().unwrap()
-}
-
 #[test]
 fn import_leaves_out_a_bad_blob_and_its_catalog_and_keeps_the_rest() {
     let is_blob = |name: &str| name.starts_with("library/");
@@ -299,7 +293,7 @@ fn import_leaves_out_a_bad_blob_and_its_catalog_and_keeps_the_rest() {
         &|_| b"anything".to_vec(),
         &|bytes| [bytes, b"more"].concat(),
         // Two bombs: in the gzip of the blob, and in the zip that contains it.
-        &|_| deflated_zeros(64 << 20),
+        &|_| golden::gzip(&vec![0; 64 << 20]),
         &|_| vec![0x1f; 64 << 20],
     ];
     for change in changes {

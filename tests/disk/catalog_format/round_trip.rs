@@ -1,7 +1,5 @@
 //! A catalog that is written and read again is the same: generated ones, and the golden ones cut in two.
 
-use std::io::Read;
-
 use holofs::rcc::catalog::{Catalog, Dir, DirId, EntryKind, File, GoMode, Header};
 use holofs::rcc::digest::{Digest, Regime};
 use holofs::sys::fs::name::OwnedName;
@@ -9,6 +7,7 @@ use proptest::prelude::*;
 
 use super::{golden, gunzip, gzip};
 use crate::common::bad_catalogs::IDENTITY;
+use crate::common::golden::inflate;
 
 /// A generated entry: small, but with everything that a catalog can contain.
 #[derive(Debug, Clone)]
@@ -154,18 +153,12 @@ fn head_and_tail_together_are_the_catalog_whether_cut_or_written() {
         catalog.write_tail(&mut written).unwrap();
         catalog.header.write_head(&mut head).unwrap();
         let (cut, read) = Catalog::tail_of(&path, &catalog.header).unwrap();
-        assert_eq!((inflated(&cut), read), (inflated(&written), id));
+        assert_eq!((inflate(&cut), read), (inflate(&written), id));
         // With a head that differs from the recorded one, nothing can be reused, but the output is the same.
         let (rewritten, _) = Catalog::tail_of(&path, &Default::default()).unwrap();
-        assert_eq!(inflated(&rewritten), inflated(&cut));
+        assert_eq!(inflate(&rewritten), inflate(&cut));
         let whole = [head, cut].concat();
-        assert_eq!(inflated(&whole), inflated(&std::fs::read(&path).unwrap()));
+        assert_eq!(inflate(&whole), inflate(&std::fs::read(&path).unwrap()));
         assert_eq!(Catalog::parse(&whole).unwrap(), catalog);
     }
-}
-
-fn inflated(stored: &[u8]) -> String {
-    let mut text = String::new();
-    flate2::read::MultiGzDecoder::new(stored).read_to_string(&mut text).unwrap();
-    text
 }

@@ -16,7 +16,9 @@ use holofs::rcc::digest::{Digest, Regime};
 use holofs::store::observe::Counter;
 use holofs::store::{BlobSource, Codec, RawReading, StoreError, Wanted};
 
-use super::hololib::{FORMS, Form, Hololib, gzip, is_root};
+use super::hololib::{FORMS, Form, Hololib};
+use crate::common::golden::gzip;
+use crate::common::is_root;
 
 /// Damages the good blob of `form` and returns the error of opening it; all other blobs must stay readable.
 fn damaged(form: Form, damage: impl FnOnce(&Path, Vec<u8>)) -> StoreError {

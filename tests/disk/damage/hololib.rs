@@ -1,16 +1,14 @@
 //! A small hololib with one blob of each form, made to be damaged.
 
 use std::fs;
-use std::io::Write;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use holofs::rcc::digest::{Digest, Regime};
 use holofs::store::observe::Tally;
 use holofs::store::{BlobSource, Library, Limits, Sharing, Store, Wanted, blob_path, publish};
+
+use crate::common::golden::gzip;
 
 /// How a blob is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,17 +35,6 @@ pub fn content(seed: u32) -> Vec<u8> {
         (state >> 24) as u8
     };
     (0..50_000).map(|_| next()).collect()
-}
-
-pub fn gzip(content: &[u8]) -> Vec<u8> {
-    let mut encoder = GzEncoder::new(Vec::new(), Compression::fast());
-    encoder.write_all(content).unwrap();
-    encoder.finish().unwrap()
-}
-
-/// True if this process has root's privileges.
-pub fn is_root() -> bool {
-    fs::metadata("/proc/self").unwrap().uid() == 0
 }
 
 impl Form {

@@ -9,7 +9,9 @@ use std::time::{Duration, SystemTime};
 use holofs::store::observe::Counter;
 use holofs::store::{BlobSource, MOTHER_TIME, StoreError};
 
-use super::hololib::{FORMS, Form, Hololib, gzip, is_root};
+use super::hololib::{FORMS, Form, Hololib};
+use crate::common::golden::gzip;
+use crate::common::is_root;
 
 /// Opens the good blob of `form`, damages its raw entry, and opens it again in this and in a fresh store. Checks that the
 /// right bytes are returned, and that `healed` entries were recreated.

@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::fs;
-use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
@@ -16,6 +15,8 @@ use holofs::store::index::Index;
 use holofs::store::observe::Tally;
 use holofs::store::{Library, Limits, Store};
 use serde_json::Value;
+
+use crate::common::golden;
 
 /// The file name of the golden catalogs.
 const CATALOG: &str = "14023a1f332a0231v12.linux_amd64";
@@ -87,18 +88,13 @@ impl World {
     }
 
     pub fn json(&self) -> Value {
-        let mut text = String::new();
-        let stored = fs::read(&self.catalog).unwrap();
-        flate2::read::MultiGzDecoder::new(&stored[..]).read_to_string(&mut text).unwrap();
-        serde_json::from_str(&text).unwrap()
+        serde_json::from_str(&golden::inflate(&fs::read(&self.catalog).unwrap())).unwrap()
     }
 
     pub fn edit_catalog(&self, edit: impl FnOnce(&mut Value)) {
         let mut catalog = self.json();
         edit(&mut catalog);
-        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        gzip.write_all(catalog.to_string().as_bytes()).unwrap();
-        fs::write(&self.catalog, gzip.finish().unwrap()).unwrap();
+        fs::write(&self.catalog, golden::deflate(&catalog.to_string())).unwrap();
     }
 
     pub fn materialize(&self, options: &Options) -> Result<MaterializeReport, MaterializeError> {
