@@ -1,7 +1,6 @@
 //! Bad catalogs, each with the reason for the refusal and the entry that the error must name.
 //!
 //! One table for the parser's tests and for the program's: a catalog that the parser refuses must leave no trace on disk.
-#![allow(dead_code, reason = "each test binary uses its own part of the table")]
 
 pub const IDENTITY: &str = "h59acff1_493f813dad24d3t";
 
@@ -52,7 +51,7 @@ pub enum Class {
 }
 
 /// Files that no catalog may contain: the additional fields, the reason of the refusal, and the entry that is named.
-pub fn bad_files() -> Vec<(String, Class, String)> {
+fn bad_files() -> Vec<(String, Class, String)> {
     let long = "n".repeat(256);
     let link = "l".repeat(4096);
     let digest = |text: &str| format!(r#"{{"f":{{"name":"f","size":1,"mode":420,"digest":"{text}"}}}}"#);
@@ -116,7 +115,7 @@ pub fn bad_files() -> Vec<(String, Class, String)> {
 }
 
 /// Directories that no catalog may contain.
-pub fn bad_dirs() -> Vec<(String, Class, String)> {
+fn bad_dirs() -> Vec<(String, Class, String)> {
     let inner = |more: &str| format!(r#","subdirs":{}"#, a_dir("e", more));
     vec![
         (a_dir("..", ""), Class::Name, "..".into()),
@@ -138,7 +137,7 @@ pub fn bad_dirs() -> Vec<(String, Class, String)> {
 }
 
 /// Headers and roots that no catalog may have.
-pub fn bad_heads() -> Vec<(String, Class, String)> {
+fn bad_heads() -> Vec<(String, Class, String)> {
     let good = (IDENTITY, format!("/b/{IDENTITY}"), "14023a1f332a0231");
     let root = r#"{"name":"","mode":2147484141}"#;
     let head = |identity: &str, path: &str, blueprint: &str| {

@@ -11,7 +11,7 @@ use super::{project, said, skip, stdout};
 pub const STAGE: &str = "h0c0ffee_493f813dad24d3t";
 
 /// A Python prefix with requests in it at `stage`, and a copy of its blueprint outside of it.
-pub fn real_python(test_home: &TestHome, stage: &Path) -> Option<PathBuf> {
+fn real_python(test_home: &TestHome, stage: &Path) -> Option<PathBuf> {
     let mut script = Command::new(project().join("scripts/python-env"));
     let output = script.arg(stage).args(["--packages", "requests"]).output().unwrap();
     if !output.status.success() {

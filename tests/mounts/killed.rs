@@ -10,7 +10,7 @@ use std::process::{Child, Command, Stdio};
 use rustix::fs::{CWD, RenameFlags, XattrFlags, renameat_with};
 
 use crate::common::golden::{CATALOG, Regime};
-use crate::common::mounted::server_of;
+use crate::common::mounted::{make_progress, server_of};
 use crate::common::test_home::TestHome;
 use crate::common::{is_root, number_field, skip, until};
 
@@ -113,8 +113,7 @@ fn a_server_killed_at_any_system_call_of_a_change_has_done_it_once_or_its_succes
             let what = format!("{} at call {call}", change.name);
             assert!(applied.is_ok(), "{what}: {applied:?}");
             assert!((change.is_done)(&dir), "{what}: it is not done");
-            // Enough requests to count as progress, so that it is no crash loop.
-            (0..30).for_each(|_| assert!(rustix::fs::statfs(mount.path()).is_ok()));
+            make_progress(mount.path());
             if server_of(supervisor) == Some(server) {
                 left += 1;
                 break;

@@ -10,7 +10,9 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crate::common::golden::{CATALOG, Regime};
-use crate::common::mounted::{daemons_of, end_by_force, is_mounted, kill, server_of, wait_for_no_daemon};
+use crate::common::mounted::{
+    daemons_of, end_by_force, is_mounted, kill, make_progress, server_of, wait_for_no_daemon,
+};
 use crate::common::soak::amount;
 use crate::common::test_home::TestHome;
 use crate::common::{is_root, json, number_field, skip, space_path, until};
@@ -49,13 +51,8 @@ impl Supervised {
         kill(server_of(self.pid).unwrap());
         rustix::fs::statfs(&self.path).unwrap(); // never cached
         let outage = started.elapsed();
-        self.progress();
+        make_progress(&self.path);
         outage
-    }
-
-    /// Makes enough requests that the next death of a server is no crash loop, even if no other program gets the processor.
-    fn progress(&self) {
-        (0..30).for_each(|_| assert!(rustix::fs::statfs(&self.path).is_ok()));
     }
 
     fn log(&self) -> String {
@@ -362,7 +359,7 @@ fn a_server_that_never_answers_ends_the_mount_in_time_and_no_program_hangs() {
         rustix::process::kill_process(stopped, rustix::process::Signal::CONT).unwrap();
         assert!(waiting.join().unwrap().is_ok());
         assert!(started.elapsed() < PATIENCE, "no server was stopped before it served");
-        mount.progress();
+        make_progress(&mount.path);
         File::options().write(true).truncate(true).open(log_of(&mount.test_home)).unwrap();
     };
     while !waiting.is_finished() {

@@ -9,8 +9,9 @@ use std::sync::OnceLock;
 use tempfile::TempDir;
 
 use crate::common::golden::{self, Regime};
+use crate::common::python::recorded_python;
 use crate::common::test_home::TestHome;
-use crate::common::{copy_program, project, run, said};
+use crate::common::{copy_program, run};
 
 /// A user that exists on every machine.
 pub const NOBODY: u32 = 65534;
@@ -164,13 +165,6 @@ impl Drop for World {
 /// A hololib with a real Python in it, made once.
 fn python_hololib() -> (TestHome, String) {
     let test_home = TestHome::new();
-    let stage = test_home.holotree().join("h0c0ffee_493f813dad24d3t");
-    let mut script = Command::new(project().join("scripts/python-env"));
-    let output = script.arg(&stage).args(["--packages", "requests"]).output().unwrap();
-    assert!(output.status.success(), "No Python environment: {}", said(&output));
-    let blueprint = test_home.scratch().join("conda.yaml");
-    fs::copy(stage.join("identity.yaml"), &blueprint).unwrap();
-    let catalog = test_home.record(&stage, &blueprint);
-    fs::remove_dir_all(&stage).unwrap();
+    let Some((catalog, _)) = recorded_python(&test_home) else { panic!("There is no Python environment") };
     (test_home, catalog)
 }
