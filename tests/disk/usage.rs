@@ -1,13 +1,14 @@
-//! `holofs df` and `catalogs diff`: the numbers match the disk and the catalogs.
+//! `holofs df`, `du` and `catalogs diff`: the numbers match the disk and the catalogs.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
-use crate::common::golden::Regime;
+use crate::common::golden::{CATALOG, Regime};
 use crate::common::loop_fs::LoopFs;
 use crate::common::test_home::TestHome;
-use crate::common::{json, number_field, run, stdout};
+use crate::common::{json, number_field, run, stdout, until};
 
 #[test]
 fn df_counts_the_home_as_du_does_and_each_file_once() {
@@ -76,6 +77,32 @@ fn df_counts_blocks_that_files_share_once() {
         assert!(total.abs_diff(used) < 4 << 20, "{kind}: df says {total}, the disk has {used} more in use");
         assert!(stdout(&test_home.holofs_ok(&["df"])).contains("with files counted before"), "{kind}");
     }
+}
+
+#[test]
+fn du_counts_our_own_notes_as_state_and_every_directory() {
+    let test_home = TestHome::golden(Regime::Gzip);
+    let mounted = test_home.mount(CATALOG, "s", "user", &[]);
+    let states = test_home.home().join("holofs/spaces").join(mounted.path().file_name().unwrap());
+    let relocated = || stdout(&run(Command::new("find").arg(states.join("relocated")).args(["-type", "f"])));
+    until(|| {
+        test_home.holofs(&["du", "s"]);
+        states.join("relocated").is_dir() && relocated().lines().count() > 0
+    });
+    mounted.unmount();
+    let ours = relocated().lines().filter(|line| line.ends_with("/seals")).count() as u64;
+    let files = relocated().lines().count() as u64;
+    assert_eq!(ours, 1, "{}", relocated());
+    let used = json(&test_home.holofs_ok(&["du", "s", "--json"]));
+    assert_eq!(number_field(&used, "relocated_files"), files - ours, "{used}");
+    // Also for a space whose directories are writable by others, as those of RCC are with a permissive umask.
+    let space = test_home.materialize(CATALOG, "laid", "user");
+    let count = || number_field(&json(&test_home.holofs_ok(&["du", "laid", "--json"])), "laid_out_files");
+    let before = count();
+    for dir in [space.join("bin"), space] {
+        fs::set_permissions(dir, fs::Permissions::from_mode(0o777)).unwrap();
+    }
+    assert_eq!(count(), before);
 }
 
 #[test]

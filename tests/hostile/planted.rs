@@ -8,7 +8,7 @@ use std::process::Command;
 use super::bounds::{limited, within};
 use crate::common::golden::{CATALOG, Regime};
 use crate::common::test_home::TestHome;
-use crate::common::{PATIENCE, is_root, json, number_field, run, said, skip, stderr, stdout, text_field};
+use crate::common::{PATIENCE, is_root, json, run, said, skip, stderr, text_field};
 
 fn plant(path: &Path, is_link: bool) {
     fs::remove_file(path).ok();
@@ -71,32 +71,6 @@ fn push_to_a_directory_follows_no_link_out_of_it() {
         assert!(!output.status.success(), "{link}: {}", said(&output));
         assert_eq!(fs::read_dir(&elsewhere).unwrap().count(), 0, "{link}");
     }
-}
-
-#[test]
-fn du_counts_our_own_notes_as_state_and_every_directory() {
-    let test_home = TestHome::golden(Regime::Gzip);
-    let mounted = test_home.mount(CATALOG, "s", "user", &[]);
-    let states = test_home.home().join("holofs/spaces").join(mounted.path().file_name().unwrap());
-    let relocated = || stdout(&run(Command::new("find").arg(states.join("relocated")).args(["-type", "f"])));
-    crate::common::until(|| {
-        test_home.holofs(&["du", "s"]);
-        states.join("relocated").is_dir() && relocated().lines().count() > 0
-    });
-    mounted.unmount();
-    let ours = relocated().lines().filter(|line| line.ends_with("/seals")).count() as u64;
-    let files = relocated().lines().count() as u64;
-    assert_eq!(ours, 1, "{}", relocated());
-    let used = json(&test_home.holofs_ok(&["du", "s", "--json"]));
-    assert_eq!(number_field(&used, "relocated_files"), files - ours, "{used}");
-    // Also for a space whose directories are writable by others, as those of RCC are with a permissive umask.
-    let space = test_home.materialize(CATALOG, "laid", "user");
-    let count = || number_field(&json(&test_home.holofs_ok(&["du", "laid", "--json"])), "laid_out_files");
-    let before = count();
-    for dir in [space.join("bin"), space] {
-        fs::set_permissions(dir, fs::Permissions::from_mode(0o777)).unwrap();
-    }
-    assert_eq!(count(), before);
 }
 
 #[test]
