@@ -163,7 +163,7 @@ mod tests {
         }
         for (path, _) in EXAMPLES {
             if !commands.iter().any(|(there, _)| there == path) {
-                wrong.push(format!("No command is given {path}"));
+                wrong.push(format!("There is no command {path}"));
             }
         }
         wrong.dedup();
