@@ -5,6 +5,7 @@ use flate2::Compression;
 use flate2::write::GzEncoder;
 
 use super::*;
+use crate::error::chain;
 use crate::store::BlobSource as _;
 use crate::store::layout::blob_path;
 use crate::store::observe::Tally;
@@ -54,7 +55,7 @@ fn blob(library: &Path, content: &[u8]) -> Wanted {
 fn read(world: &World, wanted: &Wanted, offset: usize, len: usize) -> Result<Vec<u8>, String> {
     let mut out = vec![0; len];
     let outcome = world.store.read(wanted, offset as u64, &mut out);
-    outcome.map_err(|error| error.to_string())?.map_err(|error| error.to_string())?;
+    outcome.map_err(|error| chain(&error).to_string())?.map_err(|error| error.to_string())?;
     Ok(out)
 }
 
