@@ -235,6 +235,7 @@ impl Serving {
             self.server.join().map_err(|_| SessionError::State("The server thread panicked".into()))?;
         self.stop.store(true, Ordering::Relaxed);
         self.quiet.request();
+        self.prefetch.end();
         if let Some(filler) = self.filler {
             filler.thread().unpark();
             if filler.join().is_err() {

@@ -41,6 +41,7 @@ pub struct Prefetch {
     file: Option<Kept>,
     profile: Profile,
     reads_ahead: bool,
+    walker: Walker,
 }
 
 impl Prefetch {
@@ -61,7 +62,7 @@ impl Prefetch {
         };
         let profile = file.as_ref().map(|file| file.read(&catalog)).unwrap_or_default();
         let reads_ahead = request.profile != ProfileAt::Noted;
-        Prefetch { recorder, catalog, file, profile, reads_ahead }
+        Prefetch { recorder, catalog, file, profile, reads_ahead, walker: Walker::default() }
     }
 
     /// Starts a process that walks the profile, unless it is empty.
@@ -74,18 +75,24 @@ impl Prefetch {
         let quiet = quiet.clone();
         let command = context.this_program()?;
         let device = mount::seen(&root).map(|seen| seen.device)?;
+        let walker = self.walker.clone();
         let guide = move || {
-            let guided = start_primer(command).and_then(|(child, primer)| {
-                let watched = Watched(Arc::new(Mutex::new(Some(child))));
-                watched.end_with_mount(root.clone(), device, quiet.clone())?;
+            let guided = walker.start(command).and_then(|primer| {
+                let Some(primer) = primer else { return Ok(()) };
+                walker.end_with_mount(root.clone(), device, quiet.clone())?;
                 let guided = recorder.guide(&profile, &index, &root, quiet.flag(), primer);
-                watched.end().and(guided)
+                walker.wait().and(guided)
             });
             if let Err(error) = guided {
                 log::debug!("Priming ended early: {error}");
             }
         };
         std::thread::Builder::new().name("prime".into()).spawn(guide).map(drop).tried("Cannot start a thread")
+    }
+
+    /// Ends the priming process: no process of a mount outlives its server.
+    pub fn end(&self) {
+        self.walker.end();
     }
 
     /// Saves new requests after the known ones. Losing them costs only time.
@@ -102,57 +109,79 @@ impl Prefetch {
     }
 }
 
-/// The priming process, until it was waited for.
-#[derive(Clone)]
-struct Watched(Arc<Mutex<Option<Child>>>);
+/// The priming process, which has low priority: on a busy machine it takes long to end by itself.
+#[derive(Clone, Default)]
+struct Walker(Arc<Mutex<State>>);
 
-impl Watched {
+/// What there is of it.
+#[derive(Default)]
+enum State {
+    #[default]
+    NotStarted,
+    Running(Child),
+    /// It was waited for, and no other one may start.
+    Over,
+}
+
+impl Walker {
+    /// Starts the process; `None` if the server ends.
+    fn start(&self, mut command: Command) -> std::io::Result<Option<Primer<ChildStdin, ChildStdout>>> {
+        let mut state = self.state();
+        if let State::Over = *state {
+            return Ok(None);
+        }
+        let mut child = command.arg("prime").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
+        let (pid, pipes) = (child.id(), (child.stdin.take(), child.stdout.take()));
+        *state = State::Running(child);
+        match pipes {
+            (Some(requests), Some(answers)) => Ok(Some(Primer { pid, requests, answers })),
+            _ => Err(std::io::Error::other("the primer has no pipes")),
+        }
+    }
+
     /// Ends the process when the mount of `device` is gone from `root`, or on request: its view keeps the file system alive.
     fn end_with_mount(&self, root: PathBuf, device: u64, quiet: Quiet) -> std::io::Result<()> {
-        let watched = self.clone();
+        let walker = self.clone();
         let is_there = move || mount::seen(&root).is_ok_and(|seen| seen.device == device);
         let watch = move || {
             while !quiet.wait(LOOK_EVERY) && is_there() {
-                if watched.child().is_none() {
+                if let State::Over = *walker.state() {
                     return;
                 }
             }
-            let killed = watched.child().as_mut().map(Child::kill);
-            log::debug!("Prefetching is stopped: {killed:?}");
+            log::debug!("Prefetching is stopped");
+            walker.end();
         };
         std::thread::Builder::new().name("prime-watch".into()).spawn(watch).map(drop)
     }
 
     /// Waits for the process, after all requests were sent.
-    fn end(&self) -> std::io::Result<()> {
+    fn wait(&self) -> std::io::Result<()> {
         loop {
-            let mut child = self.child();
-            match child.as_mut().map(Child::try_wait).transpose()? {
-                Some(None) => {}
-                _ => {
-                    *child = None;
-                    return Ok(());
-                }
+            let mut state = self.state();
+            let State::Running(child) = &mut *state else { return Ok(()) };
+            if child.try_wait()?.is_some() {
+                *state = State::Over;
+                return Ok(());
             }
-            drop(child);
+            drop(state);
             std::thread::sleep(LOOK_EVERY);
         }
     }
 
-    fn child(&self) -> MutexGuard<'_, Option<Child>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// Starts the priming process.
-fn start_primer(mut command: Command) -> std::io::Result<(Child, Primer<ChildStdin, ChildStdout>)> {
-    let mut child = command.arg("prime").stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?;
-    match (child.stdin.take(), child.stdout.take()) {
-        (Some(requests), Some(answers)) => {
-            let pid = child.id();
-            Ok((child, Primer { pid, requests, answers }))
+    /// Kills the process, waits for it, and starts no other one.
+    fn end(&self) {
+        let mut state = self.state();
+        if let State::Running(child) = &mut *state
+            && let Err(error) = child.kill().and_then(|()| child.wait().map(drop))
+        {
+            log::debug!("The priming process ended before: {error}");
         }
-        _ => Err(std::io::Error::other("the primer has no pipes")),
+        *state = State::Over;
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -217,5 +246,26 @@ impl Kept {
                 dir::publish(path, text.as_bytes())
             }
         }
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use super::*;
+    use crate::sys::process::Process;
+
+    #[test]
+    fn ended_process_is_gone_and_no_other_one_starts() {
+        let walker = Walker::default();
+        // Ends when its input does, so it does not end by itself.
+        let mut wait = Command::new("sh");
+        wait.args(["-c", "cat; exec sleep 600"]);
+        let primer = walker.start(wait).unwrap().unwrap();
+        let process = Process::with_id(primer.pid);
+        assert!(process.is_alive());
+        walker.end();
+        assert!(!process.is_alive());
+        assert!(walker.start(Command::new("sh")).unwrap().is_none());
+        walker.wait().unwrap();
     }
 }
