@@ -5,13 +5,13 @@ use std::fs;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
 use crate::common::compare::assert_same_space;
 use crate::common::damage::{DAMAGE, blob_of};
 use crate::common::golden::{self, CATALOG, Regime};
+use crate::common::mounted;
 use crate::common::test_home::TestHome;
-use crate::common::{PATIENCE, exit, json, stderr, text_field, until, until_or};
+use crate::common::{exit, json, stderr, text_field, until, until_or};
 
 /// The golden space, as `rcc holotree vars --controller golden --space interop` named it.
 const CONTROLLER: &str = "golden";
@@ -104,7 +104,7 @@ fn sigterm_unmounts_and_an_open_file_is_served_until_it_is_closed() {
     let expected = fs::read(root.join("reloc/large-sparse-hits.bin")).unwrap();
     let mut open = fs::File::open(root.join("reloc/large-sparse-hits.bin")).unwrap();
     assert!(Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
-    until_or(|| !crate::common::mounted::is_mounted(&root), || "SIGTERM does not unmount".to_owned());
+    until_or(|| !mounted::is_mounted(&root), || "SIGTERM does not unmount".to_owned());
     let mut content = Vec::new();
     open.read_to_end(&mut content).unwrap();
     assert!(content == expected, "an open file changed when its space was unmounted");
@@ -268,10 +268,10 @@ fn run_starts_the_command_in_the_space_and_returns_its_status() {
     assert_eq!(output.status.code(), Some(7), "{}", crate::common::said(&output));
     let root = PathBuf::from(crate::common::stdout(&output).trim_end());
     assert!(root.starts_with(test_home.holotree()), "{}", root.display());
-    assert!(!crate::common::mounted::is_mounted(&root), "run left its mount");
+    assert!(!mounted::is_mounted(&root), "run left its mount");
     let absent = test_home.holofs(&["run", CATALOG, SPACE, "--", "no-such-program"]);
     assert_eq!(absent.status.code(), Some(exit::NO_COMMAND));
-    assert!(crate::common::mounted::below(&test_home.holotree()).is_empty(), "a failed run left its mount");
+    assert!(mounted::below(&test_home.holotree()).is_empty(), "a failed run left its mount");
 }
 
 #[test]
@@ -283,13 +283,10 @@ fn run_forwards_a_signal_and_unmounts_when_the_command_ends() {
         let mut child = test_home.holofs_command(&args).stdout(Stdio::piped()).spawn().unwrap();
         let mut ready = [0; 6];
         child.stdout.as_mut().unwrap().read_exact(&mut ready).unwrap();
-        assert_eq!(crate::common::mounted::below(&test_home.holotree()).len(), 1);
+        assert_eq!(mounted::below(&test_home.holotree()).len(), 1);
         assert!(Command::new("kill").args([signal, &child.id().to_string()]).status().unwrap().success());
         assert_eq!(child.wait().unwrap().code(), Some(code), "{signal}");
-        assert!(
-            crate::common::mounted::below(&test_home.holotree()).is_empty(),
-            "{signal}: the mount stayed"
-        );
+        assert!(mounted::below(&test_home.holotree()).is_empty(), "{signal}: the mount stayed");
     }
 }
 
@@ -320,7 +317,7 @@ fn mount_survives_a_closed_stdout() {
         .unwrap();
     drop(child.stdout.take());
     assert!(child.wait().unwrap().success());
-    let root = crate::common::mounted::below(&test_home.holotree()).pop().expect("nothing is mounted");
+    let root = mounted::below(&test_home.holotree()).pop().expect("nothing is mounted");
     assert!(root.join("bin/tool").is_file());
     test_home.holofs_ok(&["unmount", SPACE, "--controller", CONTROLLER]);
 }
@@ -343,15 +340,11 @@ fn mount_closes_its_output_before_it_primes() {
 
     // Its stdout and stderr are pipes that are read to the end.
     let mounted = test_home.mount(&catalog, "primed", "user", &[]);
-    let daemon = mounted.report()["pid"].as_u64().unwrap();
-    let started = Instant::now();
-    while !has_child(daemon) {
-        assert!(started.elapsed() < PATIENCE, "priming ended before the mount was reported");
-        std::thread::sleep(Duration::from_millis(1));
-    }
+    let server = mounted::server(mounted.report());
+    until_or(|| has_child(server), || "priming ended before the mount was reported".to_owned());
 }
 
-fn has_child(pid: u64) -> bool {
+fn has_child(pid: u32) -> bool {
     let of = |entry: fs::DirEntry| fs::read_to_string(entry.path().join("status")).unwrap_or_default();
     let parent = format!("PPid:\t{pid}\n");
     fs::read_dir("/proc").unwrap().any(|entry| of(entry.unwrap()).contains(&parent))
