@@ -118,7 +118,7 @@ pub fn detach(path: &Path) {
     }
 }
 
-pub fn mount_points() -> Vec<PathBuf> {
+fn mount_points() -> Vec<PathBuf> {
     let table = fs::read_to_string("/proc/self/mountinfo").unwrap();
     table.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape).collect()
 }

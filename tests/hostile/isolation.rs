@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use crate::common::compare::assert_same_space;
 use crate::common::golden::{self, CATALOG, Regime};
-use crate::common::mounted::{daemons_of, mount_points, server_of, wait_for_no_daemon};
+use crate::common::mounted::{below, daemons_of, server_of, wait_for_no_daemon};
 use crate::common::soak::amount;
 use crate::common::test_home::TestHome;
 use crate::common::{json, number_field, run, store_hash, until, until_or};
@@ -84,7 +84,6 @@ fn descriptors(pid: u32) -> usize {
 #[test]
 fn mount_and_unmount_many_times_leave_no_process_mount_or_descriptor() {
     let test_home = TestHome::golden(Regime::Gzip);
-    let (mounts, own) = (mount_points().len(), descriptors(std::process::id()));
     let long = test_home.mount(CATALOG, "long", "user", &[]);
     let pid = u32::try_from(long.report()["pid"].as_u64().unwrap()).unwrap();
     assert_same_space(long.path(), long.path());
@@ -107,7 +106,9 @@ fn mount_and_unmount_many_times_leave_no_process_mount_or_descriptor() {
     until_or(|| left() == expected, || format!("{:?} are left of {expected:?}", left()));
     long.unmount();
     wait_for_no_daemon(&test_home);
-    // Other tests of this process may have some open at this moment.
-    let others = 40;
-    assert!(mount_points().len() <= mounts + others && descriptors(std::process::id()) <= own + others);
+    assert_eq!(below(test_home.home()), Vec::<PathBuf>::new());
+    let own =
+        fs::read_dir("/proc/self/fd").unwrap().filter_map(|entry| fs::read_link(entry.unwrap().path()).ok());
+    let left: Vec<PathBuf> = own.filter(|file| file.starts_with(test_home.home())).collect();
+    assert_eq!(left, Vec::<PathBuf>::new());
 }
