@@ -5,9 +5,13 @@
 //! POST /delta/<catalog>   digests, one per line; the answer is a zip file with these blobs and the catalog
 //! ```
 //! The protocol has no digest of a catalog and no signature: the server, as TLS identifies it, is trusted for which environment it
-//! sends, unless the address pins the catalog's SHA-256. It is trusted for nothing else. The catalog is fetched first, with an
-//! empty delta; its sizes bound every other answer; every blob is verified before it leaves the zip file; and blobs, then the
-//! catalog, are published only when all of them are here (see [`super::pull`]).
+//! sends, unless the address pins the catalog's SHA-256. It is trusted for nothing else. The catalog is fetched first; its sizes
+//! bound every other answer; every blob is verified before it leaves the zip file; and blobs, then the catalog, are published only
+//! when all of them are here (see [`super::pull`]).
+//!
+//! RCC's own server keeps its zip files by the requested digests alone. So a request that another catalog can cause too, such as
+//! one for no blobs, may be answered with the other catalog. The catalog is therefore requested together with two of its blobs,
+//! chosen at random.
 
 mod identity;
 #[cfg(unix)]
@@ -35,7 +39,7 @@ use super::transport::{Access, Call, Client, retrying};
 use crate::rcc::catalog::{Catalog, MAX_STORED, file_name};
 use crate::rcc::digest::Digest;
 use crate::rcc::home::{Home, platform};
-use crate::space::archive::{Delta, is_catalog};
+use crate::space::archive::{ArchiveError, Delta, is_catalog};
 use crate::store::observe::Observer;
 use crate::store::stored_bound;
 
@@ -47,6 +51,9 @@ const BATCH_BYTES: u64 = 256 << 20;
 const BATCH: usize = 1 << 14;
 /// The maximum length of everything in a zip file except content, per entry: names twice, headers, zip64 fields.
 const PER_ENTRY: u64 = 1024;
+/// How many blobs are requested together with the catalog, and how many such requests are sent.
+const COMPANIONS: usize = 2;
+const PICKS: usize = 3;
 /// The slowest acceptable transfer, in bytes per second.
 const SLOWEST: u64 = 64 << 10;
 
@@ -109,8 +116,7 @@ impl Server {
     /// Fetches the catalog.
     pub fn catalog(&self, home: &Home) -> Result<Offered, RemoteError> {
         let parts = self.parts()?;
-        let limit = MAX_STORED.saturating_add(1 << 20);
-        let (stored, catalog) = self.delta(home, &[], limit)?.catalog(&self.name)?;
+        let (stored, catalog) = self.received(home, &parts)?;
         let found = ObjectId::of(&stored);
         let remote = self.client.remote().to_owned();
         if let Some(pin) = self.pin.filter(|pin| *pin != found) {
@@ -122,6 +128,22 @@ impl Server {
             return Err(self.damaged(format!("the server lists no blob {digest}")));
         }
         Ok(Offered { stored, catalog, blobs: blobs.into_iter().collect() })
+    }
+
+    /// The catalog as the server sends it, as stored and parsed; `parts` are its blobs.
+    fn received(&self, home: &Home, parts: &HashSet<Digest>) -> Result<(Vec<u8>, Catalog), RemoteError> {
+        let limit = MAX_STORED.saturating_add(1 << 20);
+        // The order of a set is random.
+        let parts: Vec<Digest> = parts.iter().copied().collect();
+        for pick in parts.chunks(COMPANIONS).take(PICKS) {
+            // Blobs that are too large are no companions.
+            let Some(mut delta) = self.delta_within(home, pick, limit)? else { break };
+            match delta.catalog(&self.name) {
+                Err(ArchiveError::NoCatalog { .. }) => log::debug!("The server sent another catalog"),
+                outcome => return Ok(outcome?),
+            }
+        }
+        Ok(self.delta(home, &[], limit)?.catalog(&self.name)?)
     }
 
     /// Puts the missing blobs into the stage, each verified; returns how many were fetched.
@@ -137,7 +159,8 @@ impl Server {
             let content: u64 = batch.iter().map(|(_, size)| stored_bound(*size)).sum();
             let entries = (batch.len() as u64 + 2) * PER_ENTRY;
             let limit = content.saturating_add(entries).saturating_add(offered.stored.len() as u64 * 2);
-            let delta = self.delta(home, batch, limit)?;
+            let digests: Vec<Digest> = batch.iter().map(|(digest, _)| *digest).collect();
+            let delta = self.delta(home, &digests, limit)?;
             batch.par_iter().try_for_each(|(digest, size)| {
                 delta.publish(staging.stage(), digest, *size)?;
                 observer.advance(*size);
@@ -195,19 +218,35 @@ impl Server {
     }
 
     /// The zip file with these blobs and the catalog, of at most `limit` bytes, as a file without a name.
-    fn delta(&self, home: &Home, wanted: &[(Digest, u64)], limit: u64) -> Result<Delta, RemoteError> {
+    fn delta(&self, home: &Home, wanted: &[Digest], limit: u64) -> Result<Delta, RemoteError> {
+        let (what, remote) = (self.name.clone(), self.client.remote().to_owned());
+        let too_long = || RemoteError::Answer {
+            doing: "Reading",
+            what,
+            remote,
+            said: format!("it has more than {limit} bytes"),
+            status: None,
+            retry_after: None,
+            is_passing: false,
+        };
+        self.delta_within(home, wanted, limit)?.ok_or_else(too_long)
+    }
+
+    /// The same; `None` if it is longer.
+    fn delta_within(&self, home: &Home, wanted: &[Digest], limit: u64) -> Result<Option<Delta>, RemoteError> {
         let url = format!("{}/delta/{}", self.base, self.name);
-        let lines: Vec<String> = wanted.iter().map(|(digest, _)| digest.to_string()).collect();
+        let lines: Vec<String> = wanted.iter().map(Digest::to_string).collect();
         let body = lines.join("\n");
         let patience = self.client.patience().object + Duration::from_secs(limit / SLOWEST);
         let call = self.call(Method::POST, &url, Some(body.as_bytes()), patience);
         let dir = home.remote_dir();
         dir.ensure().map_err(RemoteError::io("Making", dir.path()))?;
         let file = retrying(|| self.receive(&call, dir.path(), limit))?;
-        Ok(Delta::open(file, Path::new(self.client.remote()))?)
+        Ok(file.map(|file| Delta::open(file, Path::new(self.client.remote()))).transpose()?)
     }
 
-    fn receive(&self, call: &Call<'_>, dir: &Path, limit: u64) -> Result<File, RemoteError> {
+    /// The answer as a file; `None` if it is longer than `limit`.
+    fn receive(&self, call: &Call<'_>, dir: &Path, limit: u64) -> Result<Option<File>, RemoteError> {
         self.requests.fetch_add(1, Ordering::Relaxed);
         let answer = self.client.send(call)?;
         if !(200..300).contains(&answer.status) {
@@ -219,12 +258,12 @@ impl Server {
             let read = from.read(&mut buffer);
             let len = read.map_err(|error| self.client.odd(call, format!("{error}"), true))?;
             if len == 0 {
-                return Ok(file);
+                return Ok(Some(file));
             }
             got += len as u64;
             self.bytes.fetch_add(len as u64, Ordering::Relaxed);
             if got > limit {
-                return Err(self.client.odd(call, format!("it has more than {limit} bytes"), false));
+                return Ok(None);
             }
             file.write_all(&buffer[..len]).map_err(RemoteError::io("Writing a file in", dir))?;
         }
@@ -242,9 +281,10 @@ impl Server {
     }
 }
 
-/// A list of digests, one per line; `None` if it has anything else.
+/// A list of digests, one per line; `None` if it has anything else. RCC's server lists a link without a target as `N/A`.
 pub fn digests(text: &[u8]) -> Option<HashSet<Digest>> {
-    let lines = std::str::from_utf8(text).ok()?.lines().map(str::trim).filter(|line| !line.is_empty());
+    let lines = std::str::from_utf8(text).ok()?.lines().map(str::trim);
+    let lines = lines.filter(|line| !line.is_empty() && *line != "N/A");
     lines.map(|line| line.parse().ok()).collect()
 }
 
@@ -286,7 +326,7 @@ mod tests {
     fn a_list_of_digests_has_nothing_else() {
         let digest = Digest::of(Regime::Sha256, b"x");
         assert_eq!(digests(b""), Some(HashSet::new()));
-        assert_eq!(digests(format!("{digest}\n{digest}").as_bytes()), Some(HashSet::from([digest])));
+        assert_eq!(digests(format!("{digest}\nN/A\n{digest}").as_bytes()), Some(HashSet::from([digest])));
         for bad in ["../../etc/passwd", "<html>", "\u{1b}[2J", &digest.to_string()[1..]] {
             assert_eq!(digests(bad.as_bytes()), None, "{bad}");
         }

@@ -2,6 +2,7 @@
 //! anything wrong.
 
 mod faults;
+mod official;
 
 use std::collections::BTreeMap;
 use std::fs;

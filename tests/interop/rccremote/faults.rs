@@ -70,7 +70,7 @@ impl Fault {
 }
 
 /// The first line of a request, and its body.
-fn request(stream: &TcpStream) -> std::io::Result<(String, Vec<u8>)> {
+pub fn request(stream: &TcpStream) -> std::io::Result<(String, Vec<u8>)> {
     let mut from = BufReader::new(stream);
     let (mut first, mut length) = (String::new(), 0);
     from.read_line(&mut first)?;
