@@ -17,6 +17,8 @@ use crate::common::golden::{self, BLUEPRINT, CATALOG, Regime};
 use crate::common::rcc::{Dirty, Rcc, rcc};
 use crate::common::test_home::TestHome;
 use crate::common::{json, number_field, run, said, stderr, stdout, text_field};
+use crate::remote::real::trusts;
+use crate::remote::services;
 
 const ROBOT: &str = "tasks:\n  Hello:\n    shell: python hello.py\ncondaConfigFile: conda.yaml\nartifactsDir: output\nPATH: [.]\nPYTHONPATH: [.]\n";
 
@@ -201,6 +203,31 @@ fn authorization_is_required_and_not_shown() {
     let output = pulled(Some("Bearer s3cr3t-word"));
     assert!(output.status.success(), "{}", said(&output));
     assert!(!said(&output).contains("s3cr3t"), "{}", said(&output));
+}
+
+#[test]
+fn a_proxy_in_front_of_the_server_adds_tls_with_a_private_authority() {
+    let (from, to, stranger) = (TestHome::golden(Regime::Gzip), TestHome::new(), TestHome::new());
+    let server = Server::start(&from, Some("Bearer s3cr3t-word"));
+    let proxied = format!(
+        "location / {{ proxy_pass {}; proxy_http_version 1.1; proxy_buffering off; }}",
+        server.origin()
+    );
+    let Some(proxy) = services::nginx(&from.scratch(), &proxied, "rate=100r/s") else { return };
+    let remote = format!("rccremote+https://{}#{BLUEPRINT}", proxy.address());
+    let pulled = |home: &TestHome| {
+        let mut command = home.holofs_command(&["pull", &remote, "--json"]);
+        command.env("RCC_REMOTE_AUTHORIZATION", "Bearer s3cr3t-word").output().unwrap()
+    };
+    let refused = pulled(&stranger);
+    assert_eq!(refused.status.code(), Some(exit::IO), "{}", said(&refused));
+    assert!(stderr(&refused).contains("ertificate"), "{}", stderr(&refused));
+    assert_eq!(stranger.catalogs(), [""; 0]);
+    trusts(&to, &from.scratch());
+    let report = pulled(&to);
+    assert!(report.status.success() && !said(&report).contains("s3cr3t"), "{}", said(&report));
+    assert_eq!(text_field(&json(&report), "catalog"), CATALOG);
+    to.holofs_ok(&["check"]);
 }
 
 #[test]

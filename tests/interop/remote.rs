@@ -4,9 +4,9 @@
 mod azure;
 mod lazy;
 mod listening;
-mod real;
+pub mod real;
 mod server;
-mod services;
+pub mod services;
 mod tokens;
 
 use std::fs;

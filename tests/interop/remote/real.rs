@@ -140,8 +140,8 @@ fn s3_servers_do_everything_and_may_die() {
     }
 }
 
-/// A home that trusts the authority in `dir`.
-fn trusts(home: &TestHome, dir: &Path) {
+/// Makes a home trust the authority in `dir`.
+pub fn trusts(home: &TestHome, dir: &Path) {
     fs::copy(dir.join("ca.pem"), home.home().join("ca-bundle.pem")).unwrap();
 }
 
@@ -150,7 +150,10 @@ fn nginx_with_a_private_authority_limits_and_compression() {
     let (from, to, other) = (TestHome::new(), TestHome::new(), TestHome::new());
     let (store, dir) = (from.scratch().join("store"), from.scratch());
     fs::create_dir_all(&store).unwrap();
-    let Some(mut service) = services::nginx(&dir, &store, "rate=100r/s") else { return };
+    let Some(mut service) = services::nginx(&dir, &format!("root {};", store.display()), "rate=100r/s")
+    else {
+        return;
+    };
     let remote = format!("https://{}", service.address());
     let stranger = other.holofs(&["pull", &format!("{remote}#prod")]);
     assert!(!stranger.status.success() && stderr(&stranger).contains("ertificate"), "{}", stderr(&stranger));

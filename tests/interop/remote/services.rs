@@ -238,8 +238,8 @@ pub fn certificates(dir: &Path) {
     );
 }
 
-/// nginx with TLS for the directory `root`; everything is compressed if the client accepts that, and `limit` (of `limit_req`) holds.
-pub fn nginx(dir: &Path, root: &Path, limit: &str) -> Option<Service> {
+/// nginx with TLS for `served`, in its own words (`root …;`); everything is compressed if the client accepts that, and `limit` (of `limit_req`) holds.
+pub fn nginx(dir: &Path, served: &str, limit: &str) -> Option<Service> {
     if !has("nginx") || !has("openssl") {
         return None;
     }
@@ -254,9 +254,8 @@ pub fn nginx(dir: &Path, root: &Path, limit: &str) -> Option<Service> {
         "{user} daemon off; master_process off; pid {at}/nginx-{port}.pid; error_log {at}/nginx.log;\nevents {{ worker_connections 128; }}\n\
          http {{ access_log off; {} default_type application/octet-stream; gzip on; gzip_types *; gzip_min_length 1;\n\
          limit_req_zone $binary_remote_addr zone=all:1m {limit};\n\
-         server {{ listen 127.0.0.1:{port} ssl; ssl_certificate {at}/cert.pem; ssl_certificate_key {at}/key.pem; root {}; limit_req zone=all burst=20 nodelay; }} }}\n",
-        temporary.join(" "),
-        root.display()
+         server {{ listen 127.0.0.1:{port} ssl; ssl_certificate {at}/cert.pem; ssl_certificate_key {at}/key.pem; {served} limit_req zone=all burst=20 nodelay; }} }}\n",
+        temporary.join(" ")
     );
     let config = dir.join("nginx.conf");
     fs::write(&config, text).unwrap();
