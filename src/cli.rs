@@ -221,7 +221,7 @@ impl SpaceChoice {
     /// The name of the chosen space.
     fn name(&self) -> SpaceName {
         let space = match &self.named {
-            Some(_) if self.is_auto() => auto_name(),
+            Some(_) if self.is_auto() => auto_name().to_owned(),
             Some(name) => name.clone(),
             None => self.space.clone().unwrap_or_else(|| "user".to_owned()),
         };
@@ -234,10 +234,13 @@ impl SpaceChoice {
     }
 }
 
-/// A name that no other process uses.
-fn auto_name() -> String {
-    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    format!("auto-{}-{}", std::process::id(), now.as_nanos())
+/// The name of this process's own space, which no other process uses.
+fn auto_name() -> &'static str {
+    static NAME: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    NAME.get_or_init(|| {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+        format!("auto-{}-{}", std::process::id(), now.as_nanos())
+    })
 }
 
 #[derive(Debug, Subcommand)]

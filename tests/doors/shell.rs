@@ -10,7 +10,7 @@ use crate::common::golden::{CATALOG, Regime};
 use crate::common::mounted::below;
 use crate::common::pty::{at_terminal, program, seen};
 use crate::common::test_home::TestHome;
-use crate::common::{said, stderr, stdout};
+use crate::common::{run, said, stderr, stdout};
 
 const HOLOFS: &str = env!("CARGO_BIN_EXE_holofs");
 
@@ -110,6 +110,21 @@ fn shell_is_the_users_own_and_ends_by_the_same_signal() {
     let output = command.output().unwrap();
     assert_eq!(stdout(&output), "it is user\n", "{}", said(&output));
     assert_eq!(std::os::unix::process::ExitStatusExt::signal(&output.status), Some(15));
+}
+
+#[test]
+fn shell_in_a_space_of_its_own_knows_its_name_and_removes_it() {
+    let test_home = home();
+    let own = test_home.user().join("odd-shell");
+    fs::write(&own, format!("#!/bin/sh\necho \"$HOLOFS_SHELL\"\n{HOLOFS} list --json\n")).unwrap();
+    fs::set_permissions(&own, fs::Permissions::from_mode(0o755)).unwrap();
+    let output = run(program(&test_home, &[HOLOFS, "shell", CATALOG, "--space", "auto"]).env("SHELL", &own));
+    let text = stdout(&output);
+    let (name, listed) = text.split_once('\n').unwrap();
+    assert!(name.starts_with("auto-"), "{text}");
+    assert!(listed.contains(&format!("\"space\": \"{name}\"")), "{text}");
+    assert!(below(&test_home.holotree()).is_empty(), "the mount is left");
+    assert!(!stdout(&test_home.holofs_ok(&["list"])).contains("auto-"));
 }
 
 #[test]
