@@ -17,6 +17,7 @@ pub struct TestHome {
     temp: TempDir,
     user: PathBuf,
     home: PathBuf,
+    variables: Vec<(&'static str, String)>,
 }
 
 impl TestHome {
@@ -28,7 +29,7 @@ impl TestHome {
         let (user, home) = (root.join("user"), root.join("robocorp"));
         fs::create_dir_all(&user).unwrap();
         fs::create_dir_all(home.join("holotree")).unwrap();
-        TestHome { temp, user, home }
+        TestHome { temp, user, home, variables: Vec::new() }
     }
 
     /// A home with the golden hololib; its catalog is moved to this home's holotree.
@@ -42,7 +43,13 @@ impl TestHome {
     pub fn at(user: &Path, home: &Path) -> TestHome {
         let temp = tempfile::tempdir().unwrap();
         fs::create_dir_all(home.join("holotree")).unwrap();
-        TestHome { temp, user: user.to_owned(), home: home.to_owned() }
+        TestHome { temp, user: user.to_owned(), home: home.to_owned(), variables: Vec::new() }
+    }
+
+    /// This home, with more variables in the environment of its commands.
+    pub fn with(mut self, variables: Vec<(&'static str, String)>) -> TestHome {
+        self.variables = variables;
+        self
     }
 
     /// HOME.
@@ -91,6 +98,7 @@ impl TestHome {
         command.env("HOLOFS_IDLE_FETCH", "off");
         // So any test can be run with either way of reading.
         command.envs(std::env::var_os("HOLOFS_IO").map(|io| ("HOLOFS_IO", io)));
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command
     }
 

@@ -2,6 +2,7 @@
 //! continues where it stopped.
 
 mod azure;
+mod entra;
 mod lazy;
 mod listening;
 pub mod real;

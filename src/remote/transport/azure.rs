@@ -1,9 +1,12 @@
-//! Azure's blob storage: each request is signed with the key of the account, or has a shared access signature (SAS) in its query.
+//! Azure's blob storage: each request is signed with the key of the account, or has a shared access signature (SAS) in its query, or
+//! a token of Entra ID.
 //!
-//! A signature of the first kind is in a header, which is never sent along with a redirect. A SAS is part of the URL, which is never
-//! displayed. Without either, requests are anonymous: for public containers.
+//! A signature of the first kind and a token are in a header, which is never sent along with a redirect. A SAS is part of the URL,
+//! which is never displayed. Without any, requests are anonymous: for public containers. A token that is refused is replaced, at
+//! most every 30 seconds.
 
 mod account;
+mod token;
 
 use std::ops::Range;
 use std::time::{Duration, SystemTime};
@@ -70,21 +73,35 @@ impl Azure {
         Call { doing, what, method, url: url.as_str(), headers: Vec::new(), body: None, patience }
     }
 
-    /// Adds the headers that every request has, with a signature that is valid now.
-    fn signed<'c>(&self, call: &Call<'c>) -> Call<'c> {
+    /// Adds the headers that every request has, with a signature or a token that is valid now.
+    fn signed<'c>(&self, call: &Call<'c>) -> Result<Call<'c>, RemoteError> {
         let mut call = call.copy();
         call.headers.push(("x-ms-date", date(Timestamp::now())));
         call.headers.push(("x-ms-version", VERSION.to_owned()));
-        if let Login::Key(key) = &self.account.login {
-            let name = &self.account.name;
-            let signature = sign(key, &to_sign(name, &call));
-            call.headers.push((AUTHORIZATION_NAME, format!("SharedKey {name}:{signature}")));
-        }
-        call
+        let authorization = match &self.account.login {
+            Login::Key(key) => {
+                let name = &self.account.name;
+                format!("SharedKey {name}:{}", sign(key, &to_sign(name, &call)))
+            }
+            Login::Tokens(tokens) => tokens.get(self.client.remote())?.to_string(),
+            Login::Sas(_) | Login::Anonymous => return Ok(call),
+        };
+        call.headers.push((AUTHORIZATION_NAME, authorization));
+        Ok(call)
     }
 
     fn send(&self, call: &Call<'_>) -> Result<Answer, RemoteError> {
-        self.client.send(&self.signed(call))
+        self.client.send(&self.signed(call)?)
+    }
+
+    /// Runs `work`; once more if its token was refused and there is another one.
+    fn logged_in<T>(&self, work: impl Fn() -> Result<T, RemoteError>) -> Result<T, RemoteError> {
+        let Login::Tokens(tokens) = &self.account.login else { return work() };
+        let known = tokens.known();
+        match work() {
+            Err(RemoteError::Denied { .. }) if tokens.renew(known.as_ref()) => work(),
+            outcome => outcome,
+        }
     }
 
     fn page(&self, prefix: &str, from: Option<&str>) -> Result<Page, RemoteError> {
@@ -93,7 +110,7 @@ impl Azure {
         query.extend(from.map(|from| ("marker", from)));
         let url = self.url(None, &query);
         let call = self.call("Listing", Method::GET, prefix, &url);
-        retrying(|| {
+        let listed = || {
             let answer = self.send(&call)?;
             if answer.status != 200 {
                 return Err(self.of_container(self.client.refusal(&call, answer)));
@@ -101,7 +118,8 @@ impl Azure {
             let body = self.client.read(&call, answer, MAX_LISTING)?;
             let odd = |why| self.client.odd(&call, format!("its listing cannot be read: {why}"), false);
             page_in(&body).map_err(odd)
-        })
+        };
+        self.logged_in(|| retrying(listed))
     }
 
     /// Where a blob need not exist, it is the container that does not.
@@ -119,16 +137,14 @@ impl Bucket for Azure {
     fn get(&self, key: &str, limit: u64) -> Result<Option<Vec<u8>>, RemoteError> {
         let url = self.url(Some(key), &[]);
         let call = self.call("Reading", Method::GET, key, &url);
-        retrying(|| {
-            let answer = self.send(&call)?;
-            value_in(&self.client, &call, answer, limit)
-        })
+        let value = || value_in(&self.client, &call, self.send(&call)?, limit);
+        self.logged_in(|| retrying(value))
     }
 
     fn size(&self, key: &str) -> Result<Option<u64>, RemoteError> {
         let url = self.url(Some(key), &[]);
         let call = self.call("Looking for", Method::HEAD, key, &url);
-        retrying(|| size_of(&self.client, &self.signed(&call)))
+        self.logged_in(|| retrying(|| size_of(&self.client, &self.signed(&call)?)))
     }
 
     fn range(
@@ -139,10 +155,11 @@ impl Bucket for Azure {
         limit: Duration,
     ) -> Result<Vec<u8>, RemoteError> {
         let url = self.url(Some(key), &[]);
-        retrying_for(limit, |patience| {
+        let part = |patience| {
             let call = Call { patience, ..self.call("Reading", Method::GET, key, &url) };
             self.client.range(call, size, &range, &|call| self.send(call))
-        })
+        };
+        self.logged_in(|| retrying_for(limit, part))
     }
 
     fn forget(&self, key: &str) {
@@ -154,7 +171,8 @@ impl Bucket for Azure {
         let mut call = Call { body: Some(bytes), ..self.call("Writing", Method::PUT, key, &url) };
         call.headers.push(("content-type", "application/octet-stream".to_owned()));
         call.headers.push(("x-ms-blob-type", "BlockBlob".to_owned()));
-        retrying(|| done(&self.client, &self.signed(&call))).map_err(|error| self.of_container(error))
+        let written = || done(&self.client, &self.signed(&call)?);
+        self.logged_in(|| retrying(written)).map_err(|error| self.of_container(error))
     }
 
     fn list(&self, prefix: &str) -> Result<Vec<Listed>, RemoteError> {
@@ -174,7 +192,7 @@ impl Bucket for Azure {
     fn remove(&self, key: &str) -> Result<(), RemoteError> {
         let url = self.url(Some(key), &[]);
         let call = self.call("Removing", Method::DELETE, key, &url);
-        match retrying(|| done(&self.client, &self.signed(&call))) {
+        match self.logged_in(|| retrying(|| done(&self.client, &self.signed(&call)?))) {
             Err(RemoteError::NotFound { .. }) => Ok(()),
             outcome => outcome,
         }

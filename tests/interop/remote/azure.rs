@@ -49,7 +49,7 @@ struct Azurite {
 
 impl Azurite {
     fn start(dir: &Path) -> Option<Azurite> {
-        let (service, port) = services::azurite(dir)?;
+        let (service, port) = services::azurite(dir, &[])?;
         let port = port.to_string();
         let made = run(Command::new("node").args(["-e", SETUP, &port, ACCOUNT, KEY]));
         let mut lines = stdout(&made).lines().map(str::to_owned).collect::<Vec<_>>().into_iter();

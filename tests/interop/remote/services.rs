@@ -212,13 +212,13 @@ pub fn s3(kind: S3, dir: &Path, homes: &[&TestHome]) -> Option<Service> {
     Some(service)
 }
 
-/// Azurite, Azure's own emulator of its storage, and its port.
-pub fn azurite(dir: &Path) -> Option<(Service, u16)> {
+/// Azurite, Azure's own emulator of its storage, with more arguments; and its port.
+pub fn azurite(dir: &Path, more: &[&str]) -> Option<(Service, u16)> {
     let port = free_port();
     let data = dir.join(format!("azurite-{port}"));
     let number = port.to_string();
     let args = ["--blobHost", "127.0.0.1", "--blobPort", &number, "--location", data.to_str().unwrap()];
-    let args = [&args[..], &["--silent", "--disableTelemetry"]].concat();
+    let args = [&args[..], &["--silent", "--disableTelemetry"], more].concat();
     Some((Service::start(installed("azurite")?, &args, port, dir.join(format!("azurite-{port}.log"))), port))
 }
 

@@ -1,6 +1,7 @@
-//! The storage account and its key or SAS, from the variables and the configuration file of Azure's own tools.
+//! The storage account and its key, SAS or tokens, from the variables and the configuration file of Azure's own tools.
 //!
-//! What variables say precedes what the file says, and a connection string precedes single values. Errors never contain a value.
+//! What variables say precedes what the file says, a connection string precedes single values, and a key or SAS precedes tokens.
+//! Errors never contain a value.
 
 use std::path::PathBuf;
 
@@ -8,6 +9,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use url::Url;
 
+use super::token::{Tokens, is_private};
 use crate::remote::transport::{Access, ini};
 
 /// A storage account.
@@ -26,6 +28,8 @@ pub enum Login {
     Key(Vec<u8>),
     /// With this shared access signature in the query.
     Sas(String),
+    /// With tokens of Entra ID.
+    Tokens(Box<Tokens>),
     /// Not at all.
     Anonymous,
 }
@@ -56,7 +60,16 @@ impl Account {
             (None, Some(text)) if own == Given::default() => Given::from_connection(text)?,
             _ => own.or(file),
         };
-        given.account()
+        let account = given.account()?;
+        match (&account.login, Tokens::find(access)?) {
+            (Login::Anonymous, Some(_)) if !is_private(&account.endpoint) => {
+                Err("tokens of Entra ID are not sent without TLS: the endpoint must begin with https")
+            }
+            (Login::Anonymous, Some(tokens)) => {
+                Ok(Account { login: Login::Tokens(Box::new(tokens)), ..account })
+            }
+            _ => Ok(account),
+        }
     }
 }
 
@@ -187,6 +200,7 @@ mod tests {
         let login = match account.login {
             Login::Key(key) => String::from_utf8_lossy(&key).into_owned(),
             Login::Sas(sas) => sas,
+            Login::Tokens(_) => "tokens".to_owned(),
             Login::Anonymous => String::new(),
         };
         (account.endpoint.to_string(), account.name, login)
@@ -202,6 +216,9 @@ mod tests {
         assert_eq!(found(&[name]), expected(azure, "team", ""));
         let old = [("AZURE_STORAGE_ACCOUNT", "team"), ("AZURE_STORAGE_KEY", "c2VjcmV0")];
         assert_eq!(found(&old), expected(azure, "team", "secret"));
+        let client = [("AZURE_TENANT_ID", "t"), ("AZURE_CLIENT_ID", "c"), ("AZURE_CLIENT_SECRET", "s")];
+        assert_eq!(found(&[&[name], &client[..]].concat()), expected(azure, "team", "tokens"));
+        assert_eq!(found(&[&[name, key], &client[..]].concat()), expected(azure, "team", "secret"));
         let sas = ("AZURE_STORAGE_SAS_TOKEN", "?sv=1&sig=a%2Bb");
         assert_eq!(found(&[name, sas]), expected(azure, "team", "sv=1&sig=a%2Bb"));
         let endpoint = ("AZURE_STORAGE_ENDPOINT", "http://127.0.0.1:9/team");
@@ -245,6 +262,11 @@ mod tests {
             &[("AZURE_STORAGE_ACCOUNT", "team"), ("AZURE_STORAGE_ENDPOINT", "ftp://c2Vj")],
             &[("AZURE_STORAGE_ACCOUNT", "team"), ("AZURE_STORAGE_ENDPOINT", "https://x/?sig=c2Vj")],
             &[("AZURE_STORAGE_CONNECTION_STRING", "AccountKey=c2Vj")],
+            &[
+                ("AZURE_STORAGE_ACCOUNT", "team"),
+                ("AZURE_STORAGE_ENDPOINT", "http://example.com"),
+                ("AZURE_CLIENT_ID", "c2Vj"),
+            ],
         ] {
             let Err(why) = find(vars) else { panic!("{vars:?}") };
             assert!(!why.contains("c2Vj"), "{why}");
