@@ -189,9 +189,9 @@ fn what_a_program_put_in_the_place_of_the_mark_is_neither_waited_for_nor_read_wi
     let may_seed = || {
         let (prefix, place) =
             (Prefix { path: tree.clone(), tree: tree.clone(), frozen: false }, place.clone());
-        let (tell, told) = std::sync::mpsc::channel();
-        std::thread::spawn(move || tell.send(seed::may_seed(&prefix, &place)));
-        told.recv_timeout(Duration::from_secs(10))
+        let (send, received) = std::sync::mpsc::channel();
+        std::thread::spawn(move || send.send(seed::may_seed(&prefix, &place)));
+        received.recv_timeout(Duration::from_secs(10))
     };
     assert_eq!(may_seed(), Ok(true));
     fs::write(&mark, dir::file_state(&place).unwrap().text).unwrap();
