@@ -1,9 +1,8 @@
 //! Logins of Entra ID: a server that accepts exactly the requests for tokens that Microsoft documents, and Azurite, which checks the
 //! tokens: audience, issuer, lifetime, and TLS.
 
-use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _, Write as _};
+use std::io::Write as _;
 use std::net::TcpStream;
 use std::path::Path;
 use std::sync::Arc;
@@ -13,7 +12,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 
-use super::listening::Listening;
+use super::listening::{Asked, Listening, Pairs};
 use super::real::{everything, trusts};
 use super::services::{self, Service, certificates};
 use super::{contents, push, recorded};
@@ -28,21 +27,10 @@ const SECRET: &str = "s3cr3t-w0rd";
 const PROOF: &str = "proof-from-the-cluster";
 const HEADER: &str = "h3ader-w0rd";
 
-type Pairs = BTreeMap<String, String>;
-
 /// A server that issues tokens.
 struct Entra {
     listening: Listening,
     issued: Arc<AtomicUsize>,
-}
-
-/// A request for a token.
-struct Asked {
-    method: String,
-    path: String,
-    query: Pairs,
-    headers: Pairs,
-    form: Pairs,
 }
 
 impl Entra {
@@ -84,67 +72,45 @@ impl Entra {
     }
 }
 
-fn asked(stream: &TcpStream) -> std::io::Result<Asked> {
-    let mut from = BufReader::new(stream);
-    let mut first = String::new();
-    from.read_line(&mut first)?;
-    let mut headers = Pairs::new();
-    loop {
-        let mut line = String::new();
-        from.read_line(&mut line)?;
-        let Some((name, value)) = line.split_once(':') else { break };
-        headers.insert(name.to_ascii_lowercase(), value.trim().to_owned());
-    }
-    let mut body = vec![0; headers.get("content-length").map_or(0, |length| length.parse().unwrap())];
-    from.read_exact(&mut body)?;
-    let mut words = first.split(' ').map(str::to_owned);
-    let (method, path) = (words.next().unwrap(), words.next().unwrap_or_default());
-    let (path, query) = path.split_once('?').unwrap_or((&path, ""));
-    let pairs = |bytes: &[u8]| url::form_urlencoded::parse(bytes).into_owned().collect();
-    Ok(Asked { method, path: path.to_owned(), query: pairs(query.as_bytes()), headers, form: pairs(&body) })
-}
-
-impl Asked {
-    /// True for a request that Microsoft documents, with the right proof.
-    fn is_right(&self) -> bool {
-        let is = |found: &Pairs, expected: &[(&str, &str)]| {
-            let expected: Pairs = expected.iter().map(|&(key, value)| (key.into(), value.into())).collect();
-            *found == expected
-        };
-        let common = [
-            ("grant_type", "client_credentials"),
-            ("client_id", "client-1"),
-            ("scope", "https://storage.azure.com/.default"),
-        ];
-        let kind = ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer");
-        let header = |name: &str| self.headers.get(name).map(String::as_str);
-        match (self.method.as_str(), self.path.as_str()) {
-            ("POST", "/tenant-1/oauth2/v2.0/token") => {
-                let proves = |proof: &[(&str, &str)]| is(&self.form, &[&common, proof].concat());
-                header("content-type") == Some("application/x-www-form-urlencoded")
-                    && self.query.is_empty()
-                    && (proves(&[("client_secret", SECRET)]) || proves(&[kind, ("client_assertion", PROOF)]))
-            }
-            ("GET", "/msi/token") => {
-                header("x-identity-header") == Some(HEADER)
-                    && is(&self.query, &[("api-version", "2019-08-01"), ("resource", RESOURCE)])
-            }
-            ("GET", "/metadata/identity/oauth2/token") => {
-                header("metadata") == Some("true")
-                    && is(
-                        &self.query,
-                        &[("api-version", "2018-02-01"), ("resource", RESOURCE), ("client_id", "client-2")],
-                    )
-            }
-            _ => false,
+/// True for a request that Microsoft documents, with the right proof.
+fn is_right(asked: &Asked) -> bool {
+    let is = |found: &Pairs, expected: &[(&str, &str)]| {
+        let expected: Pairs = expected.iter().map(|&(key, value)| (key.into(), value.into())).collect();
+        *found == expected
+    };
+    let common = [
+        ("grant_type", "client_credentials"),
+        ("client_id", "client-1"),
+        ("scope", "https://storage.azure.com/.default"),
+    ];
+    let kind = ("client_assertion_type", "urn:ietf:params:oauth:client-assertion-type:jwt-bearer");
+    let header = |name: &str| asked.headers.get(name).map(String::as_str);
+    match (asked.method.as_str(), asked.path.as_str()) {
+        ("POST", "/tenant-1/oauth2/v2.0/token") => {
+            let proves = |proof: &[(&str, &str)]| is(&asked.form, &[&common, proof].concat());
+            header("content-type") == Some("application/x-www-form-urlencoded")
+                && asked.query.is_empty()
+                && (proves(&[("client_secret", SECRET)]) || proves(&[kind, ("client_assertion", PROOF)]))
         }
+        ("GET", "/msi/token") => {
+            header("x-identity-header") == Some(HEADER)
+                && is(&asked.query, &[("api-version", "2019-08-01"), ("resource", RESOURCE)])
+        }
+        ("GET", "/metadata/identity/oauth2/token") => {
+            header("metadata") == Some("true")
+                && is(
+                    &asked.query,
+                    &[("api-version", "2018-02-01"), ("resource", RESOURCE), ("client_id", "client-2")],
+                )
+        }
+        _ => false,
     }
 }
 
 fn answer(mut stream: &TcpStream, issued: &AtomicUsize) -> std::io::Result<()> {
-    let asked = asked(stream)?;
+    let asked = Asked::read(stream)?;
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    let (status, body) = match asked.is_right() {
+    let (status, body) = match is_right(&asked) {
         true => {
             issued.fetch_add(1, Ordering::Relaxed);
             // Each kind of server says the lifetime in its own way.
