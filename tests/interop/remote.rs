@@ -3,6 +3,7 @@
 
 mod azure;
 mod entra;
+mod identities;
 mod lazy;
 mod listening;
 pub mod real;

@@ -100,6 +100,15 @@ pub fn content_length(answer: &Answer) -> Option<u64> {
 impl Client {
     /// A client for a remote that messages call `remote`.
     pub fn new(remote: String, access: &Access) -> Client {
+        Client::by(Proxy::try_from_env().or_else(|| proxy(&access.network)), remote, access)
+    }
+
+    /// A client for a server of this machine that hands out logins: no proxy can reach it, or should see them.
+    pub fn direct(remote: String, access: &Access) -> Client {
+        Client::by(None, remote, access)
+    }
+
+    fn by(proxy: Option<Proxy>, remote: String, access: &Access) -> Client {
         let patience = access.patience;
         static AUTHORITIES: OnceLock<RootCerts> = OnceLock::new();
         let authorities = AUTHORITIES.get_or_init(|| authorities(&access.network)).clone();
@@ -110,7 +119,7 @@ impl Client {
             .timeout_resolve(Some(patience.answer))
             .max_idle_connections(2 * CONNECTIONS)
             .max_idle_connections_per_host(CONNECTIONS)
-            .proxy(Proxy::try_from_env().or_else(|| proxy(&access.network)))
+            .proxy(proxy)
             .tls_config(TlsConfig::builder().root_certs(authorities).build())
             .build();
         let agent = Agent::new_with_config(config);

@@ -46,6 +46,12 @@ impl Service {
         until(|| TcpStream::connect(&address).is_ok());
     }
 
+    /// Gives it another argument at its next start.
+    pub fn replace(&mut self, old: &str, new: &str) {
+        let found = self.args.iter_mut().find(|arg| *arg == old);
+        new.clone_into(found.unwrap());
+    }
+
     /// `kill -9`.
     pub fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {

@@ -133,7 +133,7 @@ impl Identity {
     fn token(&self, access: &Access, remote: &str) -> Result<Token, RemoteError> {
         let failed = |why: String| RemoteError::Login { remote: remote.to_owned(), why };
         let (url, headers, form) = self.request().map_err(failed)?;
-        let client = Client::new(remote.to_owned(), &self.patient(access));
+        let client = self.client(access, remote);
         let method = if form.is_some() { Method::POST } else { Method::GET };
         let (url, body) = (url.as_str(), form.as_deref().map(str::as_bytes));
         let patience = access.patience.answer;
@@ -153,14 +153,16 @@ impl Identity {
         })
     }
 
-    /// A server within this machine answers at once or not at all.
-    fn patient(&self, access: &Access) -> Access {
+    fn client(&self, access: &Access, remote: &str) -> Client {
         let soon = Duration::from_secs(1);
-        let patience = match self {
-            Identity::Machine { .. } => Patience { connect: soon, ..access.patience },
-            _ => access.patience,
-        };
-        Access { patience, ..access.clone() }
+        match self {
+            Identity::Secret { .. } | Identity::Federated { .. } => Client::new(remote.to_owned(), access),
+            Identity::Application { .. } => Client::direct(remote.to_owned(), access),
+            Identity::Machine { .. } => {
+                let patience = Patience { connect: soon, ..access.patience };
+                Client::direct(remote.to_owned(), &Access { patience, ..access.clone() })
+            }
+        }
     }
 
     /// The URL, the headers, and the form of a request for a token.

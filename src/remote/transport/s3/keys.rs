@@ -180,7 +180,8 @@ fn web_identity(access: &Access) -> Result<Option<Credentials>, RemoteError> {
         ("content-type", "application/x-www-form-urlencoded".to_owned()),
         ("accept", "application/json".to_owned()),
     ];
-    let answer = ask(access, Method::POST, &endpoint, headers, Some(form.as_bytes()))?;
+    let client = Client::new(host_of(&endpoint), access);
+    let answer = ask(&client, Method::POST, &endpoint, headers, Some(form.as_bytes()))?;
     let parsed: Option<Answer> = serde_json::from_slice(&answer).ok();
     Ok(parsed.map(|answer| {
         let response = answer.assume_role_with_web_identity_response;
@@ -195,7 +196,7 @@ fn container(access: &Access) -> Result<Option<Credentials>, RemoteError> {
     let from_file = || std::fs::read_to_string(var("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")?).ok();
     let token = from_file().or_else(|| var("AWS_CONTAINER_AUTHORIZATION_TOKEN"));
     let headers = token.map(|token| ("authorization", token.trim().to_owned())).into_iter().collect();
-    let answer = ask(access, Method::GET, &url, headers, None)?;
+    let answer = ask(&near(access, &url), Method::GET, &url, headers, None)?;
     Ok(serde_json::from_slice::<Role>(&answer).ok().map(Role::credentials))
 }
 
@@ -207,37 +208,46 @@ fn instance(access: &Access) -> Result<Option<Credentials>, RemoteError> {
     let base = Url::parse(&base)
         .map_or_else(|_| INSTANCE.to_owned(), |url| url.as_str().trim_end_matches('/').to_owned());
     let life = vec![("x-aws-ec2-metadata-token-ttl-seconds", "300".to_owned())];
-    let token = ask(access, Method::PUT, &format!("{base}/latest/api/token"), life, Some(b""))?;
+    let client = near(access, &base);
+    let token = ask(&client, Method::PUT, &format!("{base}/latest/api/token"), life, Some(b""))?;
     let token = String::from_utf8_lossy(&token).into_owned();
     let headers = || vec![("x-aws-ec2-metadata-token", token.clone())];
     let roles = format!("{base}/latest/meta-data/iam/security-credentials/");
-    let names = ask(access, Method::GET, &roles, headers(), None)?;
+    let names = ask(&client, Method::GET, &roles, headers(), None)?;
     let names = String::from_utf8_lossy(&names).into_owned();
     let Some(name) = names.lines().next() else { return Ok(None) };
-    let answer = ask(access, Method::GET, &format!("{roles}{name}"), headers(), None)?;
+    let answer = ask(&client, Method::GET, &format!("{roles}{name}"), headers(), None)?;
     Ok(serde_json::from_slice::<Role>(&answer).ok().map(Role::credentials))
 }
 
 /// One request to a server that provides keys; its answer is never displayed.
 fn ask(
-    access: &Access,
+    client: &Client,
     method: Method,
     url: &str,
     headers: Vec<(&'static str, String)>,
     body: Option<&[u8]>,
 ) -> Result<Vec<u8>, RemoteError> {
-    let soon = Duration::from_secs(1);
-    let is_local = url.starts_with(INSTANCE) || url.starts_with(CONTAINER);
-    let patience =
-        if is_local { Patience { connect: soon, answer: soon, ..access.patience } } else { access.patience };
-    let host = Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default();
-    let client = Client::new(host, &Access { patience, ..access.clone() });
-    let call = Call { doing: "Reading", what: "keys", method, url, headers, body, patience: patience.answer };
+    let patience = client.patience().answer;
+    let call = Call { doing: "Reading", what: "keys", method, url, headers, body, patience };
     let answer = client.send(&call)?;
     match answer.status {
         200 => client.read(&call, answer, MAX_ANSWER),
         status => Err(client.odd(&call, format!("status {status}"), false)),
     }
+}
+
+/// A client for the server of the container's or the instance's keys at `url`.
+fn near(access: &Access, url: &str) -> Client {
+    let soon = Duration::from_secs(1);
+    let is_local = url.starts_with(INSTANCE) || url.starts_with(CONTAINER);
+    let patience =
+        if is_local { Patience { connect: soon, answer: soon, ..access.patience } } else { access.patience };
+    Client::direct(host_of(url), &Access { patience, ..access.clone() })
+}
+
+fn host_of(url: &str) -> String {
+    Url::parse(url).ok().and_then(|url| url.host_str().map(str::to_owned)).unwrap_or_default()
 }
 
 #[cfg(test)]
