@@ -34,8 +34,8 @@ class Home:
 
     def bare(self):
         for path in (self.path, self.user):
-            # A daemon may still be writing its last state.
-            for _ in range(200):
+            # A daemon may still be writing its last state, or compile bytecode after a run.
+            for _ in range(1200):
                 shutil.rmtree(path, ignore_errors=True)
                 if not os.path.exists(path):
                     break
