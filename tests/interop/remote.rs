@@ -3,6 +3,7 @@
 
 mod azure;
 mod entra;
+mod forged;
 mod identities;
 mod lazy;
 mod listening;

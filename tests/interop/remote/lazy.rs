@@ -14,7 +14,7 @@ use crate::common::test_home::TestHome;
 use crate::common::{json, run, said, space_path, stderr, until};
 
 /// The number of contents in the raw store of a home.
-fn kept(test_home: &TestHome) -> usize {
+pub fn kept(test_home: &TestHome) -> usize {
     let dirs = fs::read_dir(test_home.home().join("holofs/raw")).into_iter().flatten().flatten();
     let entries = dirs.flat_map(|dir| fs::read_dir(dir.path()).into_iter().flatten().flatten());
     entries.filter(|entry| entry.file_name() != "seals").count()
