@@ -8,6 +8,7 @@ mod identities;
 mod lazy;
 mod listening;
 pub mod real;
+mod recipes;
 mod server;
 pub mod services;
 mod tokens;
