@@ -7,6 +7,7 @@
 mod common;
 
 mod completions;
+mod editor;
 mod hook;
 mod install;
 mod kernel;
