@@ -7,6 +7,7 @@ mod forged;
 mod identities;
 mod lazy;
 mod listening;
+mod logins;
 pub mod real;
 mod recipes;
 mod server;

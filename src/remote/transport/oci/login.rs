@@ -4,6 +4,9 @@
 //! does not. It is kept in memory only. A helper program that does not answer in ten seconds is ignored.
 
 use std::collections::HashMap;
+use std::fs::File;
+use std::io::BufReader;
+use std::path::PathBuf;
 use std::sync::mpsc;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -16,6 +19,7 @@ use url::Url;
 use crate::remote::error::RemoteError;
 use crate::remote::transport::http::{Call, Client, basic};
 use crate::remote::transport::{Access, Patience};
+use crate::sys::process::this_process::effective_uid;
 
 /// The timeout of a helper.
 const HELPER: Duration = Duration::from_secs(10);
@@ -50,6 +54,7 @@ pub struct Logins {
     registry: Url,
     shown: String,
     patience: Patience,
+    podman: Vec<PathBuf>,
     known: Mutex<HashMap<Right, (String, Instant)>>,
     /// Held while a login is obtained: parallel requests need only one.
     obtaining: Mutex<()>,
@@ -62,6 +67,7 @@ impl Logins {
             registry,
             shown,
             patience: access.patience,
+            podman: files_of_podman(access),
             known: Mutex::default(),
             obtaining: Mutex::default(),
         }
@@ -112,9 +118,11 @@ impl Logins {
         let docker_hub = host == "registry-1.docker.io" || host == "docker.io";
         let server = if docker_hub { "https://index.docker.io/v1/".to_owned() } else { host };
         let (send, receive) = mpsc::channel();
+        let podman = self.podman.clone();
         let find = move || {
             let found = docker_credential::get_credential(&server)
-                .or_else(|first| docker_credential::get_podman_credential(&server).map_err(|_| first));
+                .or_else(|first| docker_credential::get_podman_credential(&server).map_err(|_| first))
+                .or_else(|first| in_files(&podman, &server).map_err(|_| first));
             // After the timeout there is no receiver any more.
             send.send(found).unwrap_or_default();
         };
@@ -185,6 +193,28 @@ impl Logins {
             _ => Err(client.refusal(&call, answer)),
         }
     }
+}
+
+/// Where podman keeps logins without a directory of the session, as in containers: `docker_credential` does not look there.
+fn files_of_podman(access: &Access) -> Vec<PathBuf> {
+    let var = |name: &str| (access.var)(name);
+    if var("XDG_RUNTIME_DIR").is_some() || var("REGISTRY_AUTH_FILE").is_some() {
+        return Vec::new();
+    }
+    let config = var("XDG_CONFIG_HOME").map(PathBuf::from);
+    let config = config.or_else(|| Some(PathBuf::from(var("HOME")?).join(".config")));
+    let run = cfg!(unix).then(|| PathBuf::from(format!("/run/containers/{}", effective_uid())));
+    let dirs = [run, config.map(|dir| dir.join("containers"))];
+    dirs.into_iter().flatten().map(|dir| dir.join("auth.json")).collect()
+}
+
+/// The login in the first of these files that has one.
+fn in_files(files: &[PathBuf], server: &str) -> Result<DockerCredential, CredentialRetrievalError> {
+    let login = |file: &PathBuf| {
+        let file = File::open(file).ok()?;
+        docker_credential::get_credential_from_reader(BufReader::new(file), server).ok()
+    };
+    files.iter().find_map(login).ok_or(CredentialRetrievalError::NoCredentialConfigured)
 }
 
 /// The value of `Authorization` in the answer of a token server, and how long it is used.
