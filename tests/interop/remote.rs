@@ -275,6 +275,55 @@ fn pull_that_is_killed_continues_where_it_was() {
 }
 
 #[test]
+fn push_that_is_killed_shows_nothing_and_continues_where_it_was() {
+    let (from, to) = (TestHome::new(), TestHome::new());
+    let store = from.scratch().join("store");
+    let large: Vec<_> = (0..8).map(|at| (format!("large-{at}"), noise(at, 15_000_000))).collect();
+    let catalog = recorded(&from, &large, "killed=3");
+    let remote = file_remote(&store, "prod");
+    let mut first = from.holofs_command(&["push", &catalog, &remote]);
+    let mut first = first.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let sent = || {
+        let mut find = Command::new("find");
+        find.arg(store.join("v1/packs")).args(["-type", "f", "-printf", "%f\n"]);
+        let names = String::from_utf8(find.output().unwrap().stdout).unwrap();
+        names.lines().filter(|name| name.len() == 64).count()
+    };
+    let started = Instant::now();
+    while sent() < 2 && started.elapsed() < Duration::from_secs(60) {
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    first.kill().unwrap();
+    first.wait().unwrap();
+    assert!(sent() >= 2 && !store.join("v1/refs/prod").exists(), "{}", sent());
+    to.holofs_fails(&["pull", &remote], exit::NOT_FOUND);
+    let second = push(&from, &catalog, &remote);
+    let bytes = number_field(&second, "bytes_sent");
+    assert!(bytes > 1_000_000 && bytes < 95_000_000, "{second:#}");
+    pull(&to, &remote);
+    to.holofs_ok(&["check"]);
+}
+
+#[test]
+fn remote_verify_names_what_is_damaged() {
+    let from = TestHome::new();
+    let store = from.scratch().join("store");
+    let catalog = recorded(&from, &contents(), "damaged=1");
+    let remote = file_remote(&store, "prod");
+    push(&from, &catalog, &remote);
+    let packs = run(Command::new("find").arg(store.join("v1/packs")).args(["-type", "f"]));
+    let pack = String::from_utf8(packs.stdout).unwrap();
+    let mut bytes = fs::read(pack.trim_end()).unwrap();
+    bytes[5_000_000] ^= 1;
+    fs::remove_file(pack.trim_end()).unwrap();
+    fs::write(pack.trim_end(), &bytes).unwrap();
+    let output = from.holofs_fails(&["remote", "verify", &remote, "--json"], exit::DAMAGE);
+    let report: serde_json::Value =
+        serde_json::Deserializer::from_slice(&output.stdout).into_iter().next().unwrap().unwrap();
+    assert_eq!(report["wrong"].as_array().unwrap().len(), 1, "{report:#}");
+}
+
+#[test]
 fn push_keeps_environments_in_a_registry_as_artifacts() {
     let (from, to) = (TestHome::new(), TestHome::new());
     let Some(registry) = Registry::start(&from.scratch(), &Login::None) else { return };

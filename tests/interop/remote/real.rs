@@ -133,6 +133,8 @@ fn s3_servers_do_everything_and_may_die() {
         let (from, to, other) = (TestHome::new(), TestHome::new(), TestHome::new());
         let Some(mut service) = services::s3(kind, &from.scratch(), &[&from, &to, &other]) else { continue };
         everything(&from, &to, "s3://envs/team", "s3://envs/team", '#');
+        // Google's buckets, with another server in place of theirs.
+        assert_eq!(number_field(&pull(&to, "gs://envs/team#next"), "blobs_fetched"), 0);
         // moto has its objects in memory only.
         if !matches!(kind, S3::Moto) {
             survives_death(&other, "s3://envs/team#prod", &mut service);
