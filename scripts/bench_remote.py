@@ -65,8 +65,8 @@ class Home:
             subprocess.run(["umount", "--lazy", path], check=False)
 
     def wait_for_daemons(self):
-        """Waits until no mount below this home is left."""
-        for _ in range(200):
+        """Waits until no mount below this home is left; compiling the bytecode of a large environment takes a while."""
+        for _ in range(3000):
             with open("/proc/self/mountinfo") as mounts:
                 if not any(self.path + "/" in line for line in mounts):
                     return
