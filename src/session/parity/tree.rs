@@ -2,15 +2,17 @@
 //!
 //! Times of directories and links, owners, and modes of links are not determined, so they are left out.
 
-use crate::session::error::{SessionError, Tried as _};
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File, FileType};
 use std::io::{self, Read};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use rayon::prelude::*;
 use sha2::{Digest as _, Sha256};
+
+use crate::session::error::{SessionError, Tried as _};
+use crate::sys::fs::stat;
 
 /// The size of a read in bytes.
 const PIECE: usize = 256 << 10;
@@ -53,49 +55,61 @@ pub fn read(root: &Path, mask: u32) -> Result<Tree, SessionError> {
     while !level.is_empty() {
         let listed = level.par_iter().map(|dir| list(dir)).collect::<Result<Vec<_>, SessionError>>()?;
         let found = || listed.iter().flatten();
-        level = found().filter(|(_, is_dir)| *is_dir).map(|(path, _)| path.clone()).collect();
-        paths.extend(found().map(|(path, _)| path.clone()));
+        level = found().filter(|(_, kind)| kind.is_dir()).map(|(path, _)| path.clone()).collect();
+        paths.extend(listed.into_iter().flatten());
     }
-    let of = |buffer: &mut Vec<u8>, path: PathBuf| {
-        let entry = entry(&path, mask, buffer).tried_with(|| format!("Cannot read {}", path.display()))?;
+    let of = |buffer: &mut Vec<u8>, (path, kind): (PathBuf, FileType)| {
+        let entry = if kind.is_file() { file(&path, mask, buffer) } else { entry(&path, mask) };
+        let entry = entry.tried_with(|| format!("Cannot read {}", path.display()))?;
         let below = path.strip_prefix(root).unwrap_or(&path).to_owned();
         Ok((below, entry))
     };
     paths.into_par_iter().map_init(|| vec![0; PIECE], of).collect()
 }
 
-/// The entries of a directory; true for directories.
-fn list(dir: &Path) -> Result<Vec<(PathBuf, bool)>, SessionError> {
+/// The entries of a directory with their types.
+fn list(dir: &Path) -> Result<Vec<(PathBuf, FileType)>, SessionError> {
     let entries = fs::read_dir(dir).and_then(|entries| {
-        let of = |entry: fs::DirEntry| Ok((entry.path(), entry.file_type()?.is_dir()));
+        let of = |entry: fs::DirEntry| Ok((entry.path(), entry.file_type()?));
         entries.map(|entry| entry.and_then(of)).collect::<io::Result<Vec<_>>>()
     });
     entries.tried_with(|| format!("Cannot list {}", dir.display()))
 }
 
-fn entry(path: &Path, mask: u32, buffer: &mut [u8]) -> io::Result<Entry> {
+/// An entry that was not listed as a file.
+fn entry(path: &Path, mask: u32) -> io::Result<Entry> {
     let meta = fs::symlink_metadata(path)?;
-    let mode = meta.permissions().mode() & mask;
     let kind = meta.file_type();
     Ok(if kind.is_dir() {
-        Entry::Dir { mode }
+        Entry::Dir { mode: meta.permissions().mode() & mask }
     } else if kind.is_symlink() {
         Entry::Link { target: fs::read_link(path)? }
-    } else if kind.is_file() {
-        let sha256 = sha256(path, buffer)?;
-        Entry::File { mode, size: meta.len(), modified: meta.mtime(), sha256 }
     } else {
         Entry::Other
     })
 }
 
-fn sha256(path: &Path, buffer: &mut [u8]) -> io::Result<[u8; 32]> {
-    let mut file = fs::File::open(path)?;
-    let mut hash = Sha256::new();
+/// A file. Its path is looked up only once: on a mount of many small files, that takes longer than reading them.
+fn file(path: &Path, mask: u32, buffer: &mut [u8]) -> io::Result<Entry> {
+    let mut file = stat::open_unfollowed(path)?;
+    let meta = file.metadata()?;
+    let (mode, size, modified) = (meta.permissions().mode() & mask, meta.len(), meta.mtime());
+    Ok(Entry::File { mode, size, modified, sha256: sha256(&mut file, size, buffer)? })
+}
+
+/// Hashes all of a file; `size` only tells when the end is certain without another read.
+fn sha256(file: &mut File, size: u64, buffer: &mut [u8]) -> io::Result<[u8; 32]> {
+    let (mut hash, mut total) = (Sha256::new(), 0);
     loop {
-        match file.read(buffer)? {
-            0 => return Ok(hash.finalize().into()),
-            count => hash.update(&buffer[..count]),
+        let count = match file.read(buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            read => read?,
+        };
+        hash.update(&buffer[..count]);
+        total += count as u64;
+        // A read that returns less than was asked for, and ends at the size, met the end.
+        if count == 0 || (count < buffer.len() && total == size) {
+            return Ok(hash.finalize().into());
         }
     }
 }

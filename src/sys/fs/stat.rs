@@ -166,12 +166,19 @@ pub fn open_to_read(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
+/// Opens a file for reading, without blocking on a FIFO; fails on a link.
+#[cfg(unix)]
+pub fn open_unfollowed(path: &Path) -> io::Result<File> {
+    use std::os::unix::fs::OpenOptionsExt;
+    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW;
+    OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)
+}
+
 /// Opens for reading the file that `seen` describes; fails if the path is now a link or another file.
 #[cfg(unix)]
 pub fn open_seen(path: &Path, seen: &Metadata) -> io::Result<File> {
-    use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
-    let flags = rustix::fs::OFlags::NONBLOCK | rustix::fs::OFlags::NOFOLLOW;
-    let file = OpenOptions::new().read(true).custom_flags(flags.bits().cast_signed()).open(path)?;
+    use std::os::unix::fs::MetadataExt;
+    let file = open_unfollowed(path)?;
     let now = file.metadata()?;
     if (now.dev(), now.ino()) != (seen.dev(), seen.ino()) {
         return Err(io::Error::new(io::ErrorKind::NotFound, "another file has taken its place"));
