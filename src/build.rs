@@ -315,9 +315,15 @@ fn recorded(
     let unimportable = steps.check_if_wanted()?;
     stage.finish(&inputs.specification)?;
     let recording = Instant::now();
-    let naming = record::Options::new(inputs.specification.clone());
+    let naming = record::Options {
+        interrupted: Arc::clone(&steps.options.interrupted),
+        ..record::Options::new(inputs.specification.clone())
+    };
     let recorded = record::record_rest(stage.path(), home, &naming, ahead, observer);
-    let recorded = recorded.map_err(BuildError::Record)?;
+    let recorded = recorded.map_err(|error| match error {
+        RecordError::Interrupted => BuildError::Interrupted,
+        error => BuildError::Record(error),
+    })?;
     Ok(Built {
         is_new: true,
         log: Some(steps.log.to_owned()),

@@ -60,7 +60,7 @@ pub use error::{HINT, RawReading, StoreError, Tried};
 pub use intake::{Open, publish_verified, stored_bound};
 pub use layout::{RawKey, RawMode, blob_path};
 pub use library::{Blob, Library};
-pub use publish::{Published, Sharing, publish, publish_with};
+pub use publish::{Published, Sharing, publish, publish_with, withdraw};
 pub use raw::{RawEntry, RawStore, Upkeep};
 pub use rawfile::RawFile;
 pub use sweep::Sweep;

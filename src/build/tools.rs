@@ -1,7 +1,7 @@
 //! The external tools: an interpreter that copies itself, uv, micromamba. Their output goes to the log, except what a step returns.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::sync::atomic::Ordering;
@@ -84,7 +84,7 @@ impl Steps<'_> {
         })?;
         let mut ahead = Ahead::of(self.stage);
         std::thread::scope(|scope| {
-            scope.spawn(|| ahead.read(home));
+            scope.spawn(|| ahead.read(home, &self.options.interrupted));
             // The stage is only read, and then removed: files are linked from uv's cache.
             self.sync(inputs, &locks, "hardlink")
         })?;
@@ -207,13 +207,17 @@ impl Steps<'_> {
 
     /// The output of a step.
     fn output(&self, step: &str, command: &mut Command) -> Result<String, BuildError> {
-        let program = PathBuf::from(command.get_program());
-        let output =
-            self.started(command.stdin(Stdio::null()).stderr(self.log_file()?).output(), &program)?;
-        match output.status.success() {
-            true => Ok(String::from_utf8_lossy(&output.stdout).into_owned()),
-            false => Err(self.step_failed(step, output.status)),
+        let dir = self.log.parent().unwrap_or(Path::new("."));
+        // A file without a name: unlike a pipe, it needs no reader, and does not stay open if a process of the tool does.
+        let mut said = tempfile::tempfile_in(dir).map_err(self.unwritable(dir))?;
+        let stdout = said.try_clone().map_err(self.unwritable(dir))?;
+        let status = self.status(command, stdout)?;
+        if !status.success() {
+            return Err(self.step_failed(step, status));
         }
+        let mut bytes = Vec::new();
+        said.rewind().and_then(|()| said.read_to_end(&mut bytes)).map_err(self.unwritable(dir))?;
+        Ok(String::from_utf8_lossy(&bytes).into_owned())
     }
 
     /// The locked requirements of a project.
@@ -296,36 +300,37 @@ impl Steps<'_> {
     /// Runs a step until it ends.
     fn run(&self, step: &str, command: &mut Command) -> Result<(), BuildError> {
         log::debug!("{step}: {command:?}");
-        let status = self.status(command)?;
+        let status = self.status(command, self.log_file()?)?;
         if status.success() { Ok(()) } else { Err(self.step_failed(step, status)) }
     }
 
     fn succeeds(&self, command: &mut Command) -> Result<bool, BuildError> {
-        Ok(self.status(command)?.success())
+        Ok(self.status(command, self.log_file()?)?.success())
     }
 
     /// Waits for a tool; ends it if the build is interrupted.
-    fn status(&self, command: &mut Command) -> Result<ExitStatus, BuildError> {
+    fn status(&self, command: &mut Command, stdout: File) -> Result<ExitStatus, BuildError> {
         let program = PathBuf::from(command.get_program());
-        command.stdin(Stdio::null()).stdout(self.log_file()?).stderr(self.log_file()?);
+        command.stdin(Stdio::null()).stdout(stdout).stderr(self.log_file()?);
         // A tool that outlives a killed build would continue to write into the stage of the next one, which has the same path.
         #[cfg(unix)]
         dies_with_us(command);
         let mut tool = self.started(command.spawn(), &program)?;
         loop {
             if let Some(status) = self.started(tool.try_wait(), &program)? {
-                return if self.is_interrupted() { Err(BuildError::Interrupted) } else { Ok(status) };
+                return self.go_on().map(|()| status);
             }
-            if self.is_interrupted() {
+            if let Err(interrupted) = self.go_on() {
                 self.started(tool.kill().and_then(|()| tool.wait()), &program)?;
-                return Err(BuildError::Interrupted);
+                return Err(interrupted);
             }
             std::thread::sleep(PAUSE);
         }
     }
 
-    fn is_interrupted(&self) -> bool {
-        self.options.interrupted.load(Ordering::Relaxed)
+    /// Fails if the build was interrupted.
+    pub fn go_on(&self) -> Result<(), BuildError> {
+        if self.options.interrupted.load(Ordering::Relaxed) { Err(BuildError::Interrupted) } else { Ok(()) }
     }
 
     fn started<T>(&self, outcome: io::Result<T>, program: &Path) -> Result<T, BuildError> {

@@ -56,6 +56,7 @@ fn in_space(
     let left = leave(context, space, lease).tried("Cannot leave the mounted copy");
     let unimportable = done.map_err(NotUpgraded::Failed)?;
     left?;
+    steps.go_on().map_err(NotUpgraded::Failed)?;
     let committed = commit::commit_held(context, &own.name, &inputs.specification)?;
     let commit_seconds = started.elapsed().as_secs_f64() - tool_seconds;
     Ok(Upgraded { committed, unimportable, tool_seconds, commit_seconds })

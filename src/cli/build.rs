@@ -10,7 +10,7 @@ use crate::build::{self, BuildError, Built, Imports, Inputs, Options, Tools};
 use crate::sys::process::signals;
 
 use super::context::Context;
-use super::exit_code;
+use super::exit_code::{self, INTERRUPTED};
 use super::progress::Progress;
 use super::table::{bytes, counted};
 use super::terminal;
@@ -44,9 +44,6 @@ pub struct BuildArgs {
     pub check: bool,
 }
 
-/// The status that a shell reports for a command interrupted by Ctrl-C.
-const INTERRUPTED: u8 = 130;
-
 /// Builds, unless the catalog exists.
 pub fn main(context: &Context, args: &BuildArgs) -> anyhow::Result<ExitCode> {
     let here = std::env::current_dir().context("Cannot find the current directory")?;
@@ -55,8 +52,7 @@ pub fn main(context: &Context, args: &BuildArgs) -> anyhow::Result<ExitCode> {
         Some(known) => known,
         None => match make(context, args, &inputs) {
             Err(error) if matches!(error.downcast_ref(), Some(BuildError::Interrupted)) => {
-                exit_code::tell(&error);
-                return Ok(ExitCode::from(INTERRUPTED));
+                return Ok(exit_code::fail_as(&error, context.is_json(), INTERRUPTED));
             }
             outcome => outcome?,
         },
@@ -69,6 +65,9 @@ pub fn main(context: &Context, args: &BuildArgs) -> anyhow::Result<ExitCode> {
 }
 
 fn make(context: &Context, args: &BuildArgs, inputs: &Inputs) -> anyhow::Result<Built> {
+    let lock = if args.with_rcc { None } else { Some(context.lock_hololib()?) };
+    // Only now: a signal ends the wait for the lock at once.
+    let interrupted = signals::interruption().context("Cannot handle signals")?;
     let options = Options {
         python: args.python.clone(),
         index_url: args.index_url.clone(),
@@ -76,13 +75,12 @@ fn make(context: &Context, args: &BuildArgs, inputs: &Inputs) -> anyhow::Result<
         frozen: args.frozen,
         from_nothing: args.from_nothing,
         check: args.check,
-        interrupted: signals::interruption().context("Cannot handle signals")?,
+        interrupted,
     };
     if args.with_rcc {
         return Ok(build::by_rcc(&context.home, inputs, &options, &tools())?);
     }
     let progress = Progress::new("Building", context.is_json());
-    let lock = context.lock_hololib()?;
     let outcome = build::build(context, inputs, &options, &tools(), &progress);
     drop(lock);
     progress.finish();

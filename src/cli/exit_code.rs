@@ -38,6 +38,9 @@ pub const OUR_OWN: u8 = 125;
 /// An RCC command or option that HoloFS does not offer.
 const NOT_OFFERED: u8 = 10;
 
+/// The status that a shell reports for a command interrupted by Ctrl-C.
+pub const INTERRUPTED: u8 = 130;
+
 /// The reported parts of an error.
 #[derive(Debug, Serialize)]
 struct Shown {

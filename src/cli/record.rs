@@ -6,9 +6,11 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::space::record::{self, Options, Recorded};
+use crate::space::record::{self, Options, RecordError, Recorded};
+use crate::sys::process::signals;
 
 use super::context::Context;
+use super::exit_code::{self, INTERRUPTED};
 use super::progress::Progress;
 use super::table::{bytes, counted};
 
@@ -50,11 +52,21 @@ pub fn main(context: &Context, args: &RecordArgs) -> anyhow::Result<ExitCode> {
     let specification = args.name.specification()?;
     let progress = Progress::new("Recording", context.is_json());
     let lock = context.lock_hololib()?;
-    let outcome = record::record(&args.dir, &context.home, &Options::new(specification), &progress);
+    // Only now: a signal ends the wait for the lock at once.
+    let interrupted = signals::interruption().context("Cannot handle signals")?;
+    let options = Options { interrupted, ..Options::new(specification) };
+    let outcome = record::record(&args.dir, &context.home, &options, &progress);
     drop(lock);
     progress.finish();
-    context.report(&outcome?, summary)?;
-    Ok(ExitCode::SUCCESS)
+    match outcome {
+        Err(error @ RecordError::Interrupted) => {
+            Ok(exit_code::fail_as(&error.into(), context.is_json(), INTERRUPTED))
+        }
+        outcome => {
+            context.report(&outcome?, summary)?;
+            Ok(ExitCode::SUCCESS)
+        }
+    }
 }
 
 fn summary(report: &Recorded) -> Vec<String> {

@@ -4,7 +4,7 @@
 //! catalog and its `.info`. The result is what RCC itself would have written, including the exact JSON.
 //!
 //! - Nothing is written unless the whole tree can be recorded as far as the walk can tell; a failure after that leaves unreferenced
-//!   blobs, and no catalog.
+//!   blobs, and no catalog. An interruption leaves neither.
 //! - The recorded directory is only read. A file or directory that changes meanwhile is an error.
 //! - RCC stores only contents that it reaches through real directories, and then requires a blob for every digest of the catalog,
 //!   so it can never use a catalog that it recorded from a tree with a link that leads out. Here every digest gets its blob, even
@@ -26,6 +26,8 @@ use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Write};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
 pub use ahead::Ahead;
@@ -51,13 +53,15 @@ pub struct Options {
     pub specification: String,
     /// The version of the recorder in the catalog.
     pub recorder: String,
+    /// Set from outside to interrupt the recording.
+    pub interrupted: Arc<AtomicBool>,
 }
 
 impl Options {
     /// Options to record an environment created from `specification`: the text of a conda.yaml in RCC's form, or any name.
     pub fn new(specification: impl Into<String>) -> Options {
         let recorder = format!("holofs-v{}", env!("CARGO_PKG_VERSION"));
-        Options { specification: specification.into(), recorder }
+        Options { specification: specification.into(), recorder, interrupted: Arc::default() }
     }
 }
 
@@ -118,17 +122,41 @@ pub fn record_rest(
     let header = header(dir, home, options)?;
     let root = PathBuf::from(&header.path);
     let mut warnings = warnings(&root, home, &header);
-    let mut walked = walk::walk(&root)?;
+    let walked = walk::walk(&root)?;
     warnings.extend(long_names(&walked));
     observer.expect(walked.contents.iter().map(|content| content.stat.size).sum());
     let library = blob::Library::ensure(home)?;
-    tree::read_all(&mut walked, header.identity.as_bytes(), &library, ahead, observer)?;
-    walked.check_unchanged()?;
-    let catalog = Catalog::new(header, walked.dirs)
-        .map_err(|source| RecordError::Catalog { path: root.clone(), source: Box::new(source) })?;
+    let catalog = read(walked, header, &library, ahead, options, observer).inspect_err(|error| {
+        if matches!(error, RecordError::Interrupted) {
+            library.withdraw();
+        }
+    })?;
     let path = publish::publish(home, &catalog)?;
     observer.count(Counter::BlobsRecorded, library.written());
     Ok(summary(&catalog, path, &library, started, warnings))
+}
+
+/// Reads all contents, and stores them. Returns the catalog, which is not stored yet.
+fn read(
+    mut walked: walk::Walked,
+    header: Header,
+    library: &blob::Library,
+    ahead: &Ahead,
+    options: &Options,
+    observer: &dyn Observer,
+) -> Result<Catalog, RecordError> {
+    let root = PathBuf::from(&header.path);
+    let reading = tree::Reading {
+        needle: header.identity.as_bytes(),
+        library,
+        ahead,
+        interrupted: &options.interrupted,
+        observer,
+    };
+    reading.read_all(&mut walked)?;
+    walked.check_unchanged()?;
+    Catalog::new(header, walked.dirs)
+        .map_err(|source| RecordError::Catalog { path: root, source: Box::new(source) })
 }
 
 /// A hololib that accepts contents one at a time: for an environment that is not in a directory. The caller holds the lock of the

@@ -66,6 +66,15 @@ pub fn publish_with(
     }
 }
 
+/// Removes a blob that nothing refers to yet: for a caller that has just published it, and holds RCC's lock of the hololib since.
+pub fn withdraw(library: &Path, digest: &Digest) -> io::Result<()> {
+    let relative = blob_path(digest);
+    let mut names = relative.iter().map(|name| name.to_str().unwrap_or_default());
+    let blob = names.next_back().unwrap_or_default();
+    let dir = names.try_fold(RccDir::open(library)?, |dir, name| dir.open_dir(name))?;
+    dir.remove_file(blob)
+}
+
 /// All names are relative to the descriptor of the directory, so that a link in the library, or in place of a blob, redirects nothing:
 /// the rename replaces anything that is not a regular file, or fails.
 fn write_once(

@@ -13,7 +13,8 @@ use std::io::{Read, Write};
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 
 use flate2::read::MultiGzDecoder;
 use holofs::rcc::catalog::Catalog;
@@ -279,7 +280,7 @@ fn record_of_files_read_ahead_is_the_tree_as_it_is_and_reading_ahead_writes_noth
         let before = fixture.hololib();
         let mut ahead = Ahead::of(&fixture.stage());
         fixture.put("changed", format!("{IDENTITY} 1"));
-        ahead.read(&fixture.home);
+        ahead.read(&fixture.home, &AtomicBool::new(false));
         assert_eq!(fixture.hololib(), before);
         fs::remove_file(fixture.stage().join("removed")).unwrap();
         fs::rename(fixture.put("new", "of another file"), fixture.stage().join("replaced")).unwrap();
@@ -367,4 +368,50 @@ fn record_leaves_only_the_catalog_and_its_info_in_the_catalog_directory() {
     let name = recorded.catalog.file_name().unwrap().to_str().unwrap();
     assert_eq!(names, [name, &format!("{name}.info")]);
     assert_eq!(fixture.home.find_catalog(&recorded.blueprint).unwrap(), recorded.catalog);
+}
+
+/// Sets a flag after some contents.
+struct Interrupting {
+    flag: Arc<AtomicBool>,
+    after: AtomicU64,
+}
+
+impl Observer for Interrupting {
+    fn count(&self, _counter: Counter, _amount: u64) {}
+
+    fn fallback(&self, _what: &'static str, _reason: &str) {}
+
+    fn advance(&self, _steps: u64) {
+        if self.after.fetch_sub(1, Ordering::Relaxed) == 1 {
+            self.flag.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
+#[test]
+fn record_that_is_interrupted_leaves_what_was_there() {
+    let mut interrupted = 0;
+    for after in [1, 2, 5, 10, 20, 40, 80] {
+        let fixture = Fixture::new();
+        unpack_stage(&fixture);
+        // Another catalog uses this content already.
+        let shared = fs::read(fixture.stage().join("plain/no-needle.txt")).unwrap();
+        let other = fixture.home.holotree().join("h59acff1_493f813dad24d3u");
+        fs::create_dir_all(&other).unwrap();
+        fs::write(other.join("shared"), shared).unwrap();
+        record(&other, &fixture.home, &Options::new("another name"), &Tally::new()).unwrap();
+        let before = fixture.hololib();
+        let flag = Arc::new(AtomicBool::new(false));
+        let observer = Interrupting { flag: Arc::clone(&flag), after: AtomicU64::new(after) };
+        let options = Options { interrupted: flag, ..Options::new("a name") };
+        match record(&fixture.stage(), &fixture.home, &options, &observer) {
+            Err(RecordError::Interrupted) => {
+                interrupted += 1;
+                assert_eq!(fixture.hololib(), before, "after {after}");
+                fixture.record().unwrap();
+            }
+            outcome => assert!(outcome.is_ok(), "{outcome:?}"),
+        }
+    }
+    assert!(interrupted >= 4, "{interrupted}");
 }

@@ -14,7 +14,7 @@ use crate::common::wheel::wheel_of;
 use crate::common::{json, said, skip, stdout, text_field, until};
 
 /// The interpreter that is copied.
-fn python() -> String {
+pub fn python() -> String {
     interpreter().to_str().unwrap().to_owned()
 }
 
@@ -23,20 +23,20 @@ fn wheel(dir: &Path) -> PathBuf {
     wheel_of(dir, "tinytool", "1.0")
 }
 
-fn build(test_home: &TestHome, uv: &Path, args: &[&str]) -> Command {
+pub fn build(test_home: &TestHome, uv: &Path, args: &[&str]) -> Command {
     let mut command = test_home.holofs_command(&["build", "--json", "--python", &python()]);
     command.args(args).env("HOLOFS_UV", uv).env("UV_CACHE_DIR", test_home.scratch().join("uv"));
     command
 }
 
 /// A requirements.txt that needs no network.
-fn requirements(test_home: &TestHome) -> String {
+pub fn requirements(test_home: &TestHome) -> String {
     let file = test_home.scratch().join("requirements.txt");
     fs::write(&file, format!("{}\n", wheel(&test_home.scratch()).display())).unwrap();
     file.to_str().unwrap().to_owned()
 }
 
-fn stage(test_home: &TestHome) -> Option<PathBuf> {
+pub fn stage(test_home: &TestHome) -> Option<PathBuf> {
     let entries = fs::read_dir(test_home.holotree()).unwrap().map(|entry| entry.unwrap());
     let mut stages = entries.filter(|entry| entry.file_name().to_string_lossy().starts_with('h'));
     stages.next().map(|entry| entry.path())
@@ -112,7 +112,7 @@ fn build_that_is_interrupted_leaves_nothing_and_one_that_is_killed_is_cleaned_up
 }
 
 /// A uv that runs `hook` before or after the step `pip <step>`.
-fn hooked_uv(test_home: &TestHome, uv: &Path, step: &str, is_after: bool, hook: &str) -> PathBuf {
+pub fn hooked_uv(test_home: &TestHome, uv: &Path, step: &str, is_after: bool, hook: &str) -> PathBuf {
     let path = test_home.scratch().join("hooked-uv");
     let uv = uv.display();
     let (before, after) = if is_after { ("", hook) } else { (hook, "") };

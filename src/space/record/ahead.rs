@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
 
@@ -58,12 +59,15 @@ impl Ahead {
         Ahead { contents, needle, found: HashMap::new() }
     }
 
-    /// Reads them. Raw libraries gain nothing from it: their blobs are copies.
-    pub fn read(&mut self, home: &Home) {
+    /// Reads them, until `interrupted` is set. Raw libraries gain nothing from it: their blobs are copies.
+    pub fn read(&mut self, home: &Home, interrupted: &AtomicBool) {
         if !home.is_compressed() {
             return;
         }
         let read = |content: &Content| {
+            if interrupted.load(Ordering::Relaxed) {
+                return None;
+            }
             let (bytes, digested) = content::digested(content, &self.needle, Regime::Sha256).ok()?;
             let stored = blob::encoded(Regime::Sha256, &bytes).ok()?.into_owned();
             Some((content.stat.id?, Early { stat: content.stat.clone(), digested, stored }))

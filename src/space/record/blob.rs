@@ -9,8 +9,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
@@ -32,7 +31,7 @@ pub(super) struct Library {
     regime: Regime,
     /// Digests that a thread is adding or has found there.
     claimed: Mutex<HashSet<Digest>>,
-    written: AtomicU64,
+    written: Mutex<Vec<Digest>>,
 }
 
 impl Library {
@@ -42,7 +41,7 @@ impl Library {
         sys::fs::shared::ensure_dir(&path, shared).map_err(RecordError::io("Making", &path))?;
         let regime = if home.is_compressed() { Regime::Sha256 } else { Regime::SipHash128 };
         let sharing = if shared { Sharing::Shared } else { Sharing::Private };
-        Ok(Library { path, sharing, regime, claimed: Mutex::default(), written: AtomicU64::new(0) })
+        Ok(Library { path, sharing, regime, claimed: Mutex::default(), written: Mutex::default() })
     }
 
     /// The digests used for contents.
@@ -52,7 +51,16 @@ impl Library {
 
     /// The number of blobs written.
     pub(super) fn written(&self) -> u64 {
-        self.written.load(Ordering::Relaxed)
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).len() as u64
+    }
+
+    /// Removes the blobs that were written, to which no catalog refers yet.
+    pub(super) fn withdraw(&self) {
+        for digest in std::mem::take(&mut *self.written.lock().unwrap_or_else(PoisonError::into_inner)) {
+            if let Err(error) = store::withdraw(&self.path, &digest) {
+                log::warn!("Cannot remove {}: {error}", self.path.join(store::blob_path(&digest)).display());
+            }
+        }
     }
 
     /// Adds the content `digest` of `size` bytes, unless it exists: `write` writes the content to the given writer, again if
@@ -90,13 +98,15 @@ impl Library {
         }
         self.remove_incomplete(digest, size)?;
         let published = store::publish_with(&self.path, digest, self.sharing, write)?;
-        self.written.fetch_add(u64::from(published == Published::Written), Ordering::Relaxed);
+        if published == Published::Written {
+            self.written.lock().unwrap_or_else(PoisonError::into_inner).push(*digest);
+        }
         Ok(())
     }
 
     /// True for the first caller, on which the others rely.
     fn claim(&self, digest: &Digest) -> bool {
-        self.claimed.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(*digest)
+        self.claimed.lock().unwrap_or_else(PoisonError::into_inner).insert(*digest)
     }
 
     /// Removes a truncated blob. Its ends only raise the suspicion; it is then verified, because a good one may be in use.

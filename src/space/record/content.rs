@@ -44,21 +44,23 @@ pub(super) fn digested(
     Ok((bytes, Digested { digest, rewrite: search.finish() }))
 }
 
-/// Hashes and searches a long content, and publishes its blob.
+/// Hashes and searches a long content, and publishes its blob, as long as `go_on` does not fail.
 pub(super) fn read_stream(
     content: &Content,
     needle: &[u8],
     library: &Library,
+    go_on: &dyn Fn() -> Result<(), RecordError>,
 ) -> Result<Digested, RecordError> {
     let mut search = Search::new(needle);
     let digest = stream(content, library.regime(), |piece| {
         search.feed(piece);
-        Ok(())
+        go_on()
     })?;
     let mut failure = None;
     let published = library.publish(&digest, content.stat.size, |blob| {
         let again = stream(content, library.regime(), |piece| {
-            blob.write_all(piece).map_err(RecordError::io("Writing a blob of", &content.path))
+            blob.write_all(piece).map_err(RecordError::io("Writing a blob of", &content.path))?;
+            go_on()
         });
         match again {
             Ok(again) if again == digest => Ok(()),

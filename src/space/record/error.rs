@@ -96,6 +96,9 @@ pub enum RecordError {
         /// The entry.
         path: PathBuf,
     },
+    /// It was interrupted; the blobs that it had written are removed.
+    #[error("Recording was interrupted")]
+    Interrupted,
     /// A blob cannot be added to the library.
     #[error(transparent)]
     Blob(#[from] StoreError),

@@ -4,6 +4,7 @@
 //! is not read again.
 
 use std::cmp::Reverse;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use rayon::prelude::*;
 
@@ -14,36 +15,55 @@ use super::error::RecordError;
 use super::walk::{Content, Walked};
 use crate::store::observe::Observer;
 
-/// Reads every content, publishes its blob, and completes its entries.
-pub(super) fn read_all(
-    walked: &mut Walked,
-    needle: &[u8],
-    library: &Library,
-    ahead: &Ahead,
-    observer: &dyn Observer,
-) -> Result<(), RecordError> {
-    let read = |content: &Content| {
-        let found = if let Some(found) = ahead.published(content, library)? {
+/// How contents are read.
+pub(super) struct Reading<'a> {
+    /// What a space's label will replace.
+    pub needle: &'a [u8],
+    /// Where the blobs go.
+    pub library: &'a Library,
+    /// What was read ahead.
+    pub ahead: &'a Ahead,
+    /// Set to stop.
+    pub interrupted: &'a AtomicBool,
+    /// Is told of each content.
+    pub observer: &'a dyn Observer,
+}
+
+impl Reading<'_> {
+    /// Reads every content, publishes its blob, and completes its entries.
+    pub(super) fn read_all(&self, walked: &mut Walked) -> Result<(), RecordError> {
+        walked.contents.sort_by_key(|content| Reverse(content.stat.size));
+        let contents = walked.contents.par_iter().with_max_len(1);
+        let found: Vec<Digested> = contents.map(|content| self.read(content)).collect::<Result<_, _>>()?;
+        for (content, found) in walked.contents.iter().zip(found) {
+            for &(dir, position) in &content.entries {
+                let file = &mut walked.dirs[dir.index()].files[position];
+                file.digest = Some(found.digest);
+                file.rewrite.clone_from(&found.rewrite);
+            }
+        }
+        // From here on the recording is completed.
+        self.go_on()
+    }
+
+    fn read(&self, content: &Content) -> Result<Digested, RecordError> {
+        let &Reading { needle, library, .. } = self;
+        self.go_on()?;
+        let found = if let Some(found) = self.ahead.published(content, library)? {
             Ok(found)
         } else if content.stat.size <= IN_MEMORY {
             let (bytes, found) = digested(content, needle, library.regime())?;
             library.publish_bytes(&found.digest, &bytes)?;
             Ok(found)
         } else {
-            read_stream(content, needle, library)
+            read_stream(content, needle, library, &|| self.go_on())
         };
-        observer.advance(content.stat.size);
+        self.observer.advance(content.stat.size);
         found
-    };
-    walked.contents.sort_by_key(|content| Reverse(content.stat.size));
-    let found: Vec<Digested> =
-        walked.contents.par_iter().with_max_len(1).map(read).collect::<Result<_, _>>()?;
-    for (content, found) in walked.contents.iter().zip(found) {
-        for &(dir, position) in &content.entries {
-            let file = &mut walked.dirs[dir.index()].files[position];
-            file.digest = Some(found.digest);
-            file.rewrite.clone_from(&found.rewrite);
-        }
     }
-    Ok(())
+
+    /// Fails if it was interrupted.
+    fn go_on(&self) -> Result<(), RecordError> {
+        if self.interrupted.load(Ordering::Relaxed) { Err(RecordError::Interrupted) } else { Ok(()) }
+    }
 }
