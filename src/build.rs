@@ -9,6 +9,7 @@
 //! prefix that does not work is never recorded, and however a build ends early, its stage is removed: at once, or, after SIGKILL, by
 //! the next build. The caller holds RCC's lock of the hololib, as RCC does while it builds.
 
+mod indexes;
 mod inputs;
 mod locked;
 mod nearest;
@@ -26,6 +27,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
+pub use indexes::Indexes;
 pub use inputs::{InputKind, Inputs};
 pub use tools::Tools;
 
@@ -50,8 +52,8 @@ use tools::Steps;
 pub struct Options {
     /// The interpreter: a path, or a version that uv can find.
     pub python: Option<String>,
-    /// The package index, if not the tool's default.
-    pub index_url: Option<String>,
+    /// The package indexes, if not the tool's own.
+    pub indexes: Indexes,
     /// Only use the tool's caches.
     pub offline: bool,
     /// Fail if a lock file does not match its project.

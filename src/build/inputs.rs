@@ -12,6 +12,7 @@ use crate::rcc::blueprint::{self, Request};
 use crate::rcc::home::{Home, blueprint_hash, platform};
 
 use super::BuildError;
+use super::locked::is_hashed;
 
 /// The kind of the input files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,13 +60,14 @@ const DEFAULTS: [&str; 9] = [
 ];
 
 impl Inputs {
-    /// Reads `files`; if empty, the first of the usual names in `dir`.
+    /// Reads `files`; if empty, the first of the usual names in `dir`. `indexes` are the lines of [`Indexes`](super::Indexes).
     pub fn read(
         home: &Home,
         files: &[PathBuf],
         dir: &Path,
         python: Option<&str>,
         dev_dependencies: bool,
+        indexes: &[String],
     ) -> Result<Inputs, BuildError> {
         let files = if files.is_empty() { vec![usual(dir)?] } else { files.to_vec() };
         let files: Vec<PathBuf> = files.iter().map(|file| dir.join(file)).collect();
@@ -79,7 +81,7 @@ impl Inputs {
         }
         match kind {
             InputKind::Conda | InputKind::CondaPip => of_rcc(home, files, dev_dependencies),
-            _ => plain(kind, files, python),
+            _ => plain(kind, files, python, indexes),
         }
     }
 
@@ -127,7 +129,12 @@ fn kind_of(path: &Path) -> Result<InputKind, BuildError> {
 }
 
 /// Files that RCC cannot read.
-fn plain(kind: InputKind, files: Vec<PathBuf>, python: Option<&str>) -> Result<Inputs, BuildError> {
+fn plain(
+    kind: InputKind,
+    files: Vec<PathBuf>,
+    python: Option<&str>,
+    indexes: &[String],
+) -> Result<Inputs, BuildError> {
     let mut specification = format!("# holofs build 1\nplatform: {}\n", platform());
     if let Some(python) = python {
         // Writing to a string cannot fail.
@@ -137,11 +144,18 @@ fn plain(kind: InputKind, files: Vec<PathBuf>, python: Option<&str>) -> Result<I
         InputKind::Project => files.iter().map(|file| file.with_file_name("uv.lock")).collect(),
         _ => files,
     };
+    let mut texts = Vec::new();
     for file in &files {
         let name = file.file_name().unwrap_or_default().to_string_lossy().into_owned();
         let text = read(file)?;
         let text =
             if kind == InputKind::Requirements { without_remarks(&text) } else { text.trim().to_owned() };
+        texts.push((name, text));
+    }
+    if kind == InputKind::Requirements && !texts.iter().all(|(_, text)| is_hashed(text)) {
+        indexes.iter().for_each(|line| writeln!(specification, "{line}").unwrap_or_default());
+    }
+    for (name, text) in texts {
         write!(specification, "--- {name}\n{text}\n").unwrap_or_default();
     }
     let specification = specification.trim().to_owned();
@@ -247,12 +261,16 @@ mod tests {
         let file = dir.path().join("requirements.txt");
         let specification = |text: &str| {
             fs::write(&file, text).unwrap();
-            plain(InputKind::Requirements, vec![file.clone()], Some("3.11")).unwrap().specification
+            plain(InputKind::Requirements, vec![file.clone()], Some("3.11"), &["index: a 0".to_owned()])
+                .unwrap()
+                .specification
         };
         let one = specification("requests==2.0\n");
         assert_eq!(specification("# of the team\n\n  requests==2.0   # pinned\n"), one);
         assert_ne!(specification("requests==2.1\n"), one);
         assert!(one.starts_with("# holofs build 1\nplatform: "));
+        assert!(one.ends_with("\npython: 3.11\nindex: a 0\n--- requirements.txt\nrequests==2.0"), "{one}");
+        assert!(!specification("requests==2.0 \\\n  --hash=sha256:00\n").contains("index:"));
     }
 
     #[test]

@@ -19,6 +19,11 @@ pub fn is_locked(text: &str) -> bool {
     is_signed && lines(text).iter().all(|line| is_source(line) || is_pin(line))
 }
 
+/// True if every requirement in a requirements file has a hash of what may be installed.
+pub fn is_hashed(text: &str) -> bool {
+    lines(text).iter().all(|line| is_source(line) || line.contains(" --hash="))
+}
+
 /// The logical lines: without comments, and with continuation lines joined.
 fn lines(text: &str) -> Vec<String> {
     let mut lines = vec![String::new()];
@@ -77,6 +82,7 @@ mod tests {
         ] {
             assert!(is_locked(&text), "{text}");
         }
+        assert!(is_hashed(hashed) && !is_hashed(&format!("{hashed}c==1\n")) && !is_hashed("-r other.txt"));
         for text in [
             "a==1\n".to_owned(),
             format!("{HEAD}a==1\nb\n"),

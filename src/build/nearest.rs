@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use crate::sys::fs::dir;
 
 use super::Inputs;
+use super::indexes::lines_of;
 
 /// The maximum length of these files, in bytes.
 const MOST: u64 = 8 << 20;
@@ -55,8 +56,11 @@ impl Made {
         let entries = fs::read_dir(builds).ok()?.flatten().map(|entry| entry.path());
         let files = entries.filter(|path| path.extension().is_some_and(|ending| ending == "json"));
         let others = files.filter_map(|path| read(&path));
-        let usable =
-            others.filter(|other| other.interpreter == self.interpreter && is_there(&other.blueprint));
+        // A package of the same version from another index may be another package, and would not be replaced.
+        let has_our_indexes = |other: &Made| lines_of(&other.specification) == lines_of(&self.specification);
+        let usable = others
+            .filter(|other| other.interpreter == self.interpreter && has_our_indexes(other))
+            .filter(|other| is_there(&other.blueprint));
         let scored = usable.map(|other| (self.likeness(&other), other.blueprint));
         let (likeness, blueprint) =
             scored.max_by(|(a, one), (b, other)| a.total_cmp(b).then_with(|| one.cmp(other)))?;
@@ -100,6 +104,7 @@ mod tests {
         note(&made("2222222222222222", "a\nb\nx\nc", 1));
         note(&made("3333333333333333", "a\nb\nc\nd", 2));
         note(&made("4444444444444444", "a\nb\nc\nd", 1));
+        note(&made("6666666666666666", "index: x 0\na\nb\nc\nd", 1));
         fs::write(builds.join("5555555555555555.json"), "{").unwrap();
         assert_eq!(wanted.nearest(builds, &is_there).as_deref(), Some("2222222222222222"));
     }

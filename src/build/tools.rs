@@ -160,7 +160,7 @@ impl Steps<'_> {
             command.arg("--generate-hashes");
         }
         command.arg("--output-file").arg(&lock).args(files);
-        command.args(self.index());
+        self.options.indexes.pass_to(&mut command);
         self.run("Resolving the requirements", &mut command)?;
         Ok(lock)
     }
@@ -240,16 +240,12 @@ impl Steps<'_> {
         let mut command = self.uv();
         command.args(["pip", "sync", "--no-python-downloads", "--allow-empty-requirements"]);
         command.args(["--link-mode", link_mode, "--python"]).arg(self.python()).args(locks);
-        command.args(self.index());
+        self.options.indexes.pass_to(&mut command);
         self.run("Installing packages", &mut command)
     }
 
     fn python(&self) -> PathBuf {
         self.stage.join("bin/python3")
-    }
-
-    fn index(&self) -> Option<String> {
-        self.options.index_url.as_ref().map(|url| format!("--index-url={url}"))
     }
 
     fn uv(&self) -> Command {
@@ -265,6 +261,7 @@ impl Steps<'_> {
         for tool in &self.tools.conda {
             let mut command = Command::new(tool);
             command.args(["env", "create", "--yes", "--prefix"]).arg(self.stage).arg("--file").arg(&file);
+            self.options.indexes.pass_to(&mut command);
             command.args(self.options.offline.then_some("--offline"));
             match self.run("Creating the conda environment", &mut command) {
                 Err(BuildError::NoTool { .. }) => {}
@@ -284,7 +281,7 @@ impl Steps<'_> {
         let mut command = Command::new(&self.tools.npm);
         command.args(["ci", "--no-audit", "--no-fund", "--prefix"]).arg(self.stage);
         command.args(self.options.offline.then_some("--offline"));
-        command.args(self.options.index_url.as_ref().map(|url| format!("--registry={url}")));
+        command.args(self.options.indexes.default.as_ref().map(|url| format!("--registry={url}")));
         command.current_dir(self.stage);
         self.run("Installing packages of npm", &mut command)
     }

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::build::{self, BuildError, Built, Imports, Inputs, Options, Tools};
+use crate::build::{self, BuildError, Built, Imports, Indexes, InputKind, Inputs, Options, Tools};
 use crate::sys::process::signals;
 
 use super::context::Context;
@@ -24,9 +24,12 @@ pub struct BuildArgs {
     /// Python to copy: a path, or a version that uv finds or installs
     #[arg(long, value_name = "PATH|VERSION")]
     pub python: Option<String>,
-    /// URL of the package index
+    /// URL of the package index (default: as uv is configured)
     #[arg(long, value_name = "URL")]
     pub index_url: Option<String>,
+    /// URL of another index, which uv asks first; can be repeated
+    #[arg(long, value_name = "URL")]
+    pub extra_index_url: Vec<String>,
     /// Fail if uv.lock does not match its pyproject.toml
     #[arg(long)]
     pub frozen: bool,
@@ -34,7 +37,7 @@ pub struct BuildArgs {
     #[arg(long)]
     pub devdeps: bool,
     /// Build with rcc (conda.yaml, package.yaml and robot.yaml)
-    #[arg(long, conflicts_with_all = ["python", "index_url", "offline", "check"])]
+    #[arg(long, conflicts_with_all = ["python", "index_url", "extra_index_url", "offline", "check"])]
     pub with_rcc: bool,
     /// Do not start from the most similar catalog built before
     #[arg(long)]
@@ -47,7 +50,13 @@ pub struct BuildArgs {
 /// Builds, unless the catalog exists.
 pub fn main(context: &Context, args: &BuildArgs) -> anyhow::Result<ExitCode> {
     let here = std::env::current_dir().context("Cannot find the current directory")?;
-    let inputs = Inputs::read(&context.home, &args.files, &here, args.python.as_deref(), args.devdeps)?;
+    let indexes = indexes(args).lines(&|name| std::env::var(name).ok());
+    let python = args.python.as_deref();
+    let inputs = Inputs::read(&context.home, &args.files, &here, python, args.devdeps, &indexes)?;
+    anyhow::ensure!(
+        inputs.kind != InputKind::Node || args.extra_index_url.is_empty(),
+        "npm has one registry: use --index-url"
+    );
     let built = match build::known(&context.home, &inputs) {
         Some(known) => known,
         None => match make(context, args, &inputs) {
@@ -64,13 +73,18 @@ pub fn main(context: &Context, args: &BuildArgs) -> anyhow::Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// The indexes named by the options.
+fn indexes(args: &BuildArgs) -> Indexes {
+    Indexes { default: args.index_url.clone(), extra: args.extra_index_url.clone() }
+}
+
 fn make(context: &Context, args: &BuildArgs, inputs: &Inputs) -> anyhow::Result<Built> {
     let lock = if args.with_rcc { None } else { Some(context.lock_hololib()?) };
     // Only now: a signal ends the wait for the lock at once.
     let interrupted = signals::interruption().context("Cannot handle signals")?;
     let options = Options {
         python: args.python.clone(),
-        index_url: args.index_url.clone(),
+        indexes: indexes(args),
         offline: context.offline,
         frozen: args.frozen,
         from_nothing: args.from_nothing,

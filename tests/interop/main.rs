@@ -8,6 +8,7 @@ mod common;
 
 mod browser;
 mod build;
+mod build_index;
 mod build_interrupted;
 mod concurrency;
 mod conda;
