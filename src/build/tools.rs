@@ -226,7 +226,8 @@ impl Steps<'_> {
         let project = inputs.files.first().and_then(|file| file.parent()).unwrap_or(Path::new("."));
         let lock = if self.options.frozen { "--locked" } else { "--frozen" };
         let mut command = self.uv();
-        command.args(["export", "--quiet", lock, "--no-emit-project", "--format", "requirements-txt"]);
+        command.args(["export", "--quiet", lock, "--no-emit-project", "--emit-index-url"]);
+        command.args(["--format", "requirements-txt"]);
         command.arg("--project").arg(project).arg("--output-file").arg(&to);
         self.run("Exporting the lock file", &mut command)?;
         Ok(to)

@@ -125,3 +125,23 @@ fn build_of_inputs_that_name_the_bytes_has_the_same_hash_for_every_index() {
     assert_eq!(stdout(&test_home.holofs_ok(&["hash", yaml])).trim_end(), blueprint);
     assert_eq!(version(&test_home, &blueprint), "1.0");
 }
+
+#[test]
+fn build_of_a_project_takes_packages_from_the_indexes_of_its_lock_file() {
+    let Some(uv) = uv() else { return };
+    let (test_home, server) = with_indexes();
+    let project = test_home.scratch().join("project");
+    fs::create_dir_all(&project).unwrap();
+    let text = format!(
+        "[project]\nname = \"p\"\nversion = \"1\"\nrequires-python = \">=3.9\"\ndependencies = [\"tinytool\"]\n\
+         [[tool.uv.index]]\nname = \"team\"\nurl = \"{}\"\ndefault = true\n",
+        server.index("new")
+    );
+    fs::write(project.join("pyproject.toml"), text).unwrap();
+    let mut lock = test_home.command(&uv);
+    lock.args(["lock", "--quiet", "--python", &python(), "--project"]).arg(&project);
+    crate::common::run(lock.env("UV_CACHE_DIR", test_home.scratch().join("uv")));
+    let file = project.join("uv.lock");
+    let (blueprint, _) = built(&mut build(&test_home, &uv, &["--frozen", file.to_str().unwrap()]));
+    assert_eq!(version(&test_home, &blueprint), "2.0");
+}
