@@ -91,13 +91,16 @@ impl Library {
         &self,
         digest: &Digest,
         size: u64,
-        write: impl FnMut(&mut dyn Write) -> io::Result<()>,
+        mut write: impl FnMut(&mut dyn Write) -> io::Result<()>,
     ) -> Result<(), StoreError> {
         if !self.claim(digest) {
             return Ok(());
         }
-        self.remove_incomplete(digest, size)?;
-        let published = store::publish_with(&self.path, digest, self.sharing, write)?;
+        let mut publish = || store::publish_with(&self.path, digest, self.sharing, &mut write);
+        let mut published = publish()?;
+        if published == Published::AlreadyThere && self.remove_incomplete(digest, size)? {
+            published = publish()?;
+        }
         if published == Published::Written {
             self.written.lock().unwrap_or_else(PoisonError::into_inner).push(*digest);
         }
@@ -109,21 +112,22 @@ impl Library {
         self.claimed.lock().unwrap_or_else(PoisonError::into_inner).insert(*digest)
     }
 
-    /// Removes a truncated blob. Its ends only raise the suspicion; it is then verified, because a good one may be in use.
-    fn remove_incomplete(&self, digest: &Digest, size: u64) -> Result<(), StoreError> {
+    /// Removes a truncated blob; false if it is not. Its ends only raise the suspicion; it is then verified, because a good one may be
+    /// in use.
+    fn remove_incomplete(&self, digest: &Digest, size: u64) -> Result<bool, StoreError> {
         let path = self.path.join(store::blob_path(digest));
         let length = match fs::symlink_metadata(&path) {
             Ok(meta) if meta.is_file() => meta.len(),
-            _ => return Ok(()),
+            _ => return Ok(false),
         };
         if self.looks_complete(&path, length, size) {
-            return Ok(());
+            return Ok(false);
         }
         match store::Library::open(&self.path)?.verify(digest, size) {
             Err(error) if error.is_damage() => log::warn!("It is written again: {}", chain(&error)),
-            other => return other,
+            other => return other.map(|()| false),
         }
-        fs::remove_file(&path).map_err(|source| StoreError::Publish {
+        fs::remove_file(&path).map(|()| true).map_err(|source| StoreError::Publish {
             digest: *digest,
             path: path.into(),
             source,

@@ -33,15 +33,30 @@ pub(super) fn digested(
     regime: Regime,
 ) -> Result<(Vec<u8>, Digested), RecordError> {
     let mut file = open(content)?;
-    let mut bytes = Vec::with_capacity(content.stat.size as usize + 1);
     // One byte more than expected is enough to notice that it grows.
-    let wanted = content.stat.size + 1;
-    Read::by_ref(&mut file).take(wanted).read_to_end(&mut bytes).map_err(reading(content))?;
-    check(content, &file, bytes.len() as u64)?;
+    let mut bytes = vec![0; content.stat.size as usize + 1];
+    let length = read_up_to(&mut file, &mut bytes).map_err(reading(content))?;
+    bytes.truncate(length);
+    check(content, &file, length as u64)?;
     let mut search = Search::new(needle);
     search.feed(&bytes);
     let digest = Digest::of(regime, &bytes);
     Ok((bytes, Digested { digest, rewrite: search.finish() }))
+}
+
+/// Fills the buffer as far as the file reaches. It has room for one byte more than expected, so a read that leaves only that empty met the
+/// end.
+fn read_up_to(file: &mut File, buffer: &mut [u8]) -> std::io::Result<usize> {
+    let mut filled = 0;
+    while filled + 1 < buffer.len() {
+        match file.read(&mut buffer[filled..]) {
+            Ok(0) => break,
+            Ok(count) => filled += count,
+            Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(filled)
 }
 
 /// Hashes and searches a long content, and publishes its blob, as long as `go_on` does not fail.
