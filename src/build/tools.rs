@@ -3,12 +3,12 @@
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 #[cfg(unix)]
-use crate::sys::process::command::dies_with_us;
+use crate::sys::process::{command::dies_with_us, family};
 
 use crate::rcc::home::Home;
 use crate::space::record::Ahead;
@@ -319,7 +319,7 @@ impl Steps<'_> {
                 return self.go_on().map(|()| status);
             }
             if let Err(interrupted) = self.go_on() {
-                self.started(tool.kill().and_then(|()| tool.wait()), &program)?;
+                self.started(end(&mut tool), &program)?;
                 return Err(interrupted);
             }
             std::thread::sleep(PAUSE);
@@ -356,6 +356,18 @@ impl Steps<'_> {
         let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n");
         BuildError::Step { step: step.to_owned(), status, log: self.log.to_owned(), last_lines: last }
     }
+}
+
+/// Ends a tool and what it started.
+#[cfg(unix)]
+fn end(tool: &mut Child) -> io::Result<()> {
+    family::kill(tool)
+}
+
+/// Ends a tool.
+#[cfg(windows)]
+fn end(tool: &mut Child) -> io::Result<()> {
+    tool.kill().and_then(|()| tool.wait()).map(drop)
 }
 
 fn no_uv() -> BuildError {

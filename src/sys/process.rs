@@ -5,6 +5,8 @@ pub mod command;
 #[cfg(unix)]
 pub mod daemon;
 #[cfg(unix)]
+pub mod family;
+#[cfg(unix)]
 #[cfg_attr(not(target_os = "linux"), path = "process/fork_unsupported.rs")]
 pub mod fork;
 #[cfg(unix)]

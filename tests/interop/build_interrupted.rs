@@ -5,6 +5,8 @@ use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+use holofs::sys::process::Process;
+
 use super::build::{build, hooked_uv, python, requirements, stage};
 use crate::common::test_home::TestHome;
 use crate::common::uv::uv;
@@ -157,4 +159,28 @@ fn build_that_is_interrupted_in_an_upgrade_keeps_the_nearest_catalog_alone() {
         let spaces = test_home.holofs_ok(&["list", "--json"]);
         assert_eq!(String::from_utf8_lossy(&spaces.stdout).trim(), "{}", "{step} {sent}");
     }
+}
+
+#[test]
+fn build_that_is_interrupted_ends_what_its_tool_started() {
+    let test_home = TestHome::new();
+    let file = requirements(&test_home);
+    let slow = test_home.scratch().join("slow-uv");
+    let own = test_home.scratch().join("pid");
+    // The name is complete when it appears.
+    let text = format!(
+        "#!/bin/sh\nsh -c 'echo $$ > {0}.new; mv {0}.new {0}; exec sleep 600' &\nwait\n",
+        own.display()
+    );
+    fs::write(&slow, text).unwrap();
+    run(Command::new("chmod").arg("755").arg(&slow));
+    let mut child = start(build(&test_home, &slow, &[&file]));
+    until(|| own.exists());
+    let pid = fs::read_to_string(&own).unwrap().trim().parse().unwrap();
+    let started = Process::with_id(pid);
+    assert!(started.is_alive());
+    signal(&child, "TERM");
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    until(|| !started.is_alive());
+    assert_nothing_is_left(&test_home, "a tool of the tool");
 }
