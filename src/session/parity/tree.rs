@@ -97,7 +97,7 @@ fn file(path: &Path, mask: u32, buffer: &mut [u8]) -> io::Result<Entry> {
     Ok(Entry::File { mode, size, modified, sha256: sha256(&mut file, size, buffer)? })
 }
 
-/// Hashes all of a file; `size` only tells when the end is certain without another read.
+/// Hashes all of a file. A short read that ends at `size` met the end, so no other read is needed.
 fn sha256(file: &mut File, size: u64, buffer: &mut [u8]) -> io::Result<[u8; 32]> {
     let (mut hash, mut total) = (Sha256::new(), 0);
     loop {
@@ -107,7 +107,6 @@ fn sha256(file: &mut File, size: u64, buffer: &mut [u8]) -> io::Result<[u8; 32]>
         };
         hash.update(&buffer[..count]);
         total += count as u64;
-        // A read that returns less than was asked for, and ends at the size, met the end.
         if count == 0 || (count < buffer.len() && total == size) {
             return Ok(hash.finalize().into());
         }

@@ -25,7 +25,7 @@ pub(super) struct Reading<'a> {
     pub ahead: &'a Ahead,
     /// Set to stop.
     pub interrupted: &'a AtomicBool,
-    /// Is told of each content.
+    /// Counts the bytes.
     pub observer: &'a dyn Observer,
 }
 
