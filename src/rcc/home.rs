@@ -232,6 +232,11 @@ impl Home {
         self.holotree.join("global.lck")
     }
 
+    /// The same home for a fork of this process, which must open our state anew: it has closed the descriptors of this one.
+    pub fn unopened(&self) -> Home {
+        Home { holofs: Place::top(self.holofs.path()), ..self.clone() }
+    }
+
     /// Our own state.
     pub fn holofs(&self) -> &Place {
         &self.holofs

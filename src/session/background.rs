@@ -1,5 +1,6 @@
 //! What a process in the background does first: it leaves its terminal, and enters a sandbox.
 
+use std::io::{PipeReader, PipeWriter};
 use std::path::Path;
 
 use super::error::{SessionError, Tried as _};
@@ -7,8 +8,8 @@ use crate::rcc::home::Home;
 use crate::space::Space;
 use crate::sys::fs::owned::OwnedDir;
 use crate::sys::fs::place::Place;
-use crate::sys::process::daemon;
 use crate::sys::process::sandbox::{self, Closed, Sandbox};
+use crate::sys::process::{daemon, this_process};
 
 /// Detaches from the starter: closes inherited descriptors, and starts a new session.
 pub fn enter() -> Result<(), SessionError> {
@@ -16,7 +17,17 @@ pub fn enter() -> Result<(), SessionError> {
     daemon::new_session().tried("Cannot start a session")
 }
 
-/// Like [`enter`], for a fork of this process: its descriptors are open already, and its output goes to our stderr.
+/// Like [`enter`], for a fork of a process with one thread, as if it were a program started as `holofs WORD` with these pipes.
+pub fn enter_as(word: &str, stdin: PipeReader, stdout: PipeWriter) -> Result<(), SessionError> {
+    daemon::keep_only(stdin, stdout).tried("Cannot close inherited descriptors")?;
+    daemon::new_session().tried("Cannot start a session")?;
+    if let Err(error) = this_process::show_as(word) {
+        log::debug!("This process is shown with the arguments of its starter: {error}");
+    }
+    Ok(())
+}
+
+/// Like [`enter`], for a fork that leaves with its parent: its descriptors are open already, and its output goes to our stderr.
 pub fn alone() -> std::io::Result<()> {
     daemon::redirect_stdio(&daemon::stderr()?)?;
     daemon::new_group()

@@ -89,6 +89,12 @@ impl Context {
         Context { home, given, process, front, cache_not_writable: OnceLock::new() }
     }
 
+    /// The same for a fork of this process that closes all descriptors.
+    #[cfg(unix)]
+    pub fn unopened(&self) -> Context {
+        Context { home: self.home.unopened(), ..self.clone() }
+    }
+
     /// The same with another waiting time.
     pub fn with_wait(&self, wait: Wait) -> Context {
         Context { given: Given { wait, ..self.given.clone() }, ..self.clone() }

@@ -1,7 +1,8 @@
 //! The background process of a mount: how it is started, and how it detaches.
 //!
-//! The foreground process starts this program again as `serve`, with pipes for stdin and stdout. It sends the request, and receives
-//! one answer: the report once the mount answers, after which the daemon detaches from the terminal, or the error.
+//! The foreground process forks, which is faster than to start a program, or starts this program again as `serve` and sends it the request.
+//! Either way the new process has only pipes for stdin and stdout, and gives one answer: the report once the mount answers, after which
+//! the daemon detaches from the terminal, or the error.
 
 use std::io::{BufRead as _, Read, Write};
 use std::process::{ExitStatus, Stdio};
@@ -13,7 +14,7 @@ use crate::space::files;
 use crate::sys::process::daemon;
 use crate::sys::process::fork;
 
-use super::background::leave_terminal;
+use super::background::{self, leave_terminal};
 use super::context::Context;
 use super::error::{CannotMount, DaemonFailed, SessionError, Tried as _};
 use super::report::MountReport;
@@ -37,19 +38,58 @@ pub enum Answer {
 /// A mount that answers, or why nothing can be mounted here; all other failures are errors.
 pub type Launched = Result<MountReport, CannotMount>;
 
+/// The command of the background process.
+const COMMAND: &str = "serve";
+/// The capacity for the answer makes two reads enough for all of it: each read may have to wait for the scheduler.
+const ANSWER: usize = 4096;
+
 /// Starts the daemon and waits until its mount answers or it fails.
 pub fn launch(context: &Context, request: &MountRequest) -> Result<Launched, SessionError> {
+    // A fork has the variables that this process was started with, and all of its memory for as long as the mount lives.
+    match context.process.replaced.is_empty() && fork::is_cheap() {
+        true => launch_fork(context, request),
+        false => launch_program(context, request),
+    }
+}
+
+/// Forks the daemon.
+fn launch_fork(context: &Context, request: &MountRequest) -> Result<Launched, SessionError> {
+    let context = &context.unopened();
+    let pipe = || std::io::pipe().tried("Cannot create a pipe");
+    let ((stdin, to), (mut from, stdout)) = (pipe()?, pipe()?);
+    // Otherwise the fork would write it too.
+    std::io::stdout().flush().tried("Cannot write to stdout")?;
+    let serve = || {
+        background::enter_as(COMMAND, stdin, stdout)?;
+        run(context, request, true)
+    };
+    let code = || {
+        serve().unwrap_or_else(|error| {
+            log::error!("{}", chain(&error));
+            i32::from(context.front.exit_code(&error))
+        })
+    };
+    let copy = fork::spawn_free(code).tried("Cannot start the background process")?;
+    let mut said = String::with_capacity(ANSWER);
+    let heard = from.read_to_string(&mut said);
+    // Not earlier: the daemon gives up when this pipe closes.
+    drop(to);
+    heard.tried("Cannot read the answer of the background process")?;
+    understand(&said, || copy.wait())
+}
+
+/// Starts the daemon as a program.
+fn launch_program(context: &Context, request: &MountRequest) -> Result<Launched, SessionError> {
     let mut child = context
         .this_program()?
-        .arg("serve")
+        .arg(COMMAND)
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .spawn()
         .tried("Cannot start the background process")?;
     let order = Order { request: request.clone(), given: context.given.clone() };
     let order = serde_json::to_vec(&order)?;
-    // The capacity makes two reads enough for the whole answer: each read may have to wait for the scheduler.
-    let mut said = String::with_capacity(4096);
+    let mut said = String::with_capacity(ANSWER);
     if let (Some(mut to), Some(mut from)) = (child.stdin.take(), child.stdout.take()) {
         // A child that has already ended reports through its status.
         let sent = to.write_all(&order).and_then(|()| to.write_all(b"\n"));

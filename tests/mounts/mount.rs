@@ -155,6 +155,9 @@ fn mount_leaves_a_daemon_that_keeps_nothing_of_its_starter() {
         .filter_map(|entry| fs::read_link(entry.unwrap().path()).ok())
         .collect();
     assert!(!open.contains(&lock), "{open:?}");
+    // Whatever command has started it, whose words somebody may search for.
+    let shown = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+    assert_eq!(shown.trim_end_matches('\0').split('\0').skip(1).collect::<Vec<_>>(), ["serve"]);
     test_home.holofs_ok(&["unmount", SPACE, "--controller", CONTROLLER]);
 }
 

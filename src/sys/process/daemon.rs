@@ -29,10 +29,11 @@ pub fn owner() -> Owner {
     }
 }
 
-/// Closes every descriptor but stdio: locks and pipes of the parent must not live as long as the daemon.
+/// Closes every descriptor but stdio: locks and pipes of the parent must not live as long as the daemon. For a program that has opened no
+/// descriptor yet, and for a fork that uses none of those it was forked with.
 #[cfg(target_os = "linux")]
 pub fn close_inherited() -> io::Result<()> {
-    // SAFETY: called before this program has opened a descriptor, so nothing owns the ones that are closed.
+    // SAFETY: nothing owns the ones that are closed: neither of its callers drops or uses an owner from before.
     #[allow(unsafe_code)]
     // By its number: musl has no such function.
     let outcome = unsafe { libc::syscall(libc::SYS_close_range, 3, libc::c_uint::MAX, 0) };
@@ -99,6 +100,14 @@ pub fn speak_into(pipe: io::PipeWriter) -> io::Result<()> {
     rustix::stdio::dup2_stdout(pipe.as_fd())?;
     drop(pipe);
     new_group()
+}
+
+/// For a forked copy: stdin and stdout are these pipes, and everything else that was open is closed, as in a program that is started.
+pub fn keep_only(stdin: io::PipeReader, stdout: io::PipeWriter) -> io::Result<()> {
+    rustix::stdio::dup2_stdin(stdin.as_fd())?;
+    rustix::stdio::dup2_stdout(stdout.as_fd())?;
+    drop((stdin, stdout));
+    close_inherited()
 }
 
 /// A copy of stderr, where this process reports failures.

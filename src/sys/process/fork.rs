@@ -18,19 +18,37 @@ pub struct Forked(Pid);
 /// Runs `work` in a fork of this process, which must be single-threaded. The fork is killed when this process ends.
 pub fn spawn(work: impl FnOnce() -> i32) -> io::Result<Forked> {
     let parent = rustix::process::getpid();
+    spawn_free(|| {
+        let bound = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
+        let is_child = rustix::process::getppid() == Some(parent);
+        if bound.is_ok() && is_child { work() } else { ORPHAN }
+    })
+}
+
+/// Like [`spawn`], but the fork is not killed when this process ends.
+pub fn spawn_free(work: impl FnOnce() -> i32) -> io::Result<Forked> {
     // SAFETY: the only thread of this process is forked, so the copy may do whatever this process may.
     #[allow(unsafe_code)]
     match unsafe { libc::fork() } {
         0 => {
             super::mailbox::close();
-            let bound = rustix::process::set_parent_process_death_signal(Some(Signal::KILL));
-            let is_child = rustix::process::getppid() == Some(parent);
-            let code = if bound.is_ok() && is_child { work() } else { ORPHAN };
+            let code = work();
             // SAFETY: it does not return, so nothing is used after it.
             unsafe { libc::_exit(code) }
         }
         child => Pid::from_raw(child).map(Forked).filter(|_| child > 0).ok_or_else(io::Error::last_os_error),
     }
+}
+
+/// True if a fork of this process may do anything, and would be small: it has one thread, and little memory of its own.
+pub fn is_cheap() -> bool {
+    const MOST_KIB: u64 = 1536; // what a supervisor may have
+    let status = super::shown(std::process::id(), "status").unwrap_or_default();
+    let number = |name: &str| {
+        let line = status.lines().find_map(|line| line.strip_prefix(name))?;
+        line.trim_start_matches(':').split_ascii_whitespace().next()?.parse::<u64>().ok()
+    };
+    number("Threads") == Some(1) && number("RssAnon").is_some_and(|kib| kib <= MOST_KIB)
 }
 
 /// From now on this fork is not killed when its parent ends. Must be called by the thread that [`spawn`] started with.
@@ -90,6 +108,12 @@ mod tests {
     use std::io::{Read, Write};
 
     use super::*;
+
+    #[test]
+    fn a_process_with_two_threads_is_not_cheap_to_fork() {
+        let is_cheap = std::thread::spawn(is_cheap).join().unwrap();
+        assert!(!is_cheap);
+    }
 
     #[test]
     fn a_copy_does_its_work_and_ends() {

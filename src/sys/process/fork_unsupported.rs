@@ -11,6 +11,16 @@ pub fn spawn(_work: impl FnOnce() -> i32) -> io::Result<Forked> {
     Err(io::Error::from(io::ErrorKind::Unsupported))
 }
 
+/// Always refused.
+pub fn spawn_free(_work: impl FnOnce() -> i32) -> io::Result<Forked> {
+    Err(io::Error::from(io::ErrorKind::Unsupported))
+}
+
+/// Never true.
+pub fn is_cheap() -> bool {
+    false
+}
+
 impl Forked {
     /// Never called.
     pub fn pid(&self) -> u32 {
