@@ -5,6 +5,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use crate::fs::vfs::View;
 use crate::space::{Live, Lock, Space};
 use crate::store::index::{Index, Made};
 
@@ -13,15 +14,18 @@ use super::detach;
 use super::error::SessionError;
 use super::foreign;
 use super::request::MountRequest;
+use super::written::view;
 
 /// A claimed space, ready to be mounted.
 pub struct Claim {
     /// The space.
     pub space: Space,
-    /// The requested catalog.
+    /// The requested catalog; its entries may still be loading.
     pub index: Arc<Index>,
-    /// How its index was obtained.
-    pub made: Made,
+    /// How its index was obtained, if that is known.
+    pub made: Option<Made>,
+    /// How this process sees itself, which must not be asked while a thread creates files.
+    pub view: View,
     /// The catalog's file.
     pub catalog: PathBuf,
     /// RCC's lock, held until the space is mounted.
@@ -33,14 +37,15 @@ pub struct Claim {
 impl Claim {
     /// Claims the space; waits for RCC's lock as long as the context says.
     pub fn take(context: &Context, request: &MountRequest) -> Result<Claim, SessionError> {
-        let (index, made, catalog) = context.index(&request.catalog)?;
+        let view = view();
+        let (index, made, catalog) = context.index_ahead(&request.catalog)?;
         let space = context.space(index.base(), &request.space);
         request.check_place(&space)?;
         foreign::refuse(&context.home, &space.base)?;
         let lock = context.lock(&space)?;
         let live = space.go_live()?;
         clear_dead_mount(context, &space)?;
-        Ok(Claim { space, index: Arc::new(index), made, catalog, lock, live })
+        Ok(Claim { space, index: Arc::new(index), made, view, catalog, lock, live })
     }
 }
 

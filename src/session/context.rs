@@ -127,6 +127,26 @@ impl Context {
         Ok((index, made, path))
     }
 
+    /// Like [`Context::index`], but the entries may still be loading: then [`Context::completed`] returns how it was obtained.
+    #[cfg(unix)]
+    pub fn index_ahead(&self, what: &str) -> Result<(Index, Option<Made>, PathBuf), SessionError> {
+        if self.given.paranoid {
+            return self.index(what).map(|(index, made, path)| (index, Some(made), path));
+        }
+        let path = self.usable_catalog(what)?;
+        let (index, made) = Index::ensure_ahead(self.home.index_dir(), &path)?;
+        made.iter().for_each(|made| self.tell_made(made));
+        Ok((index, made, path))
+    }
+
+    /// Waits until the entries of `index` are loaded; returns how it was obtained. `made`: if that is known already.
+    #[cfg(unix)]
+    pub fn completed(&self, index: &Index, made: Option<Made>) -> Result<Made, SessionError> {
+        let found = index.complete()?;
+        found.iter().for_each(|made| self.tell_made(made));
+        Ok(made.or(found).unwrap_or(Made::Opened))
+    }
+
     /// Like [`Context::index`], for a command that may not need the entries: [`Context::index_of`] opens them. If they are damaged,
     /// this goes unnoticed until then.
     pub fn head(&self, what: &str) -> Result<(Head, Made, PathBuf), SessionError> {
@@ -149,7 +169,12 @@ impl Context {
     /// The Index of the catalog at `path`; logs why it had to be compiled.
     fn usable_index(&self, path: &Path) -> Result<(Index, Made), SessionError> {
         let (index, made) = self.index_at(path)?;
-        match &made {
+        self.tell_made(&made);
+        Ok((index, made))
+    }
+
+    fn tell_made(&self, made: &Made) {
+        match made {
             Made::Opened | Made::Compiled(None) => {}
             Made::Compiled(Some(why)) => log::warn!("{why}: compiled again"),
             Made::NotKept(why) if self.cache_not_writable().is_some() => {
@@ -157,7 +182,6 @@ impl Context {
             }
             Made::NotKept(why) => log::warn!("{why}: compiled in memory"),
         }
-        Ok((index, made))
     }
 
     /// The Index of the catalog `id`, which was named `what` before; its file may have been replaced or removed since.

@@ -8,6 +8,7 @@
 //! data gives `None`. The data never changes while it is mapped.
 
 mod build;
+mod entries;
 mod file_state;
 mod format;
 mod head;
@@ -24,7 +25,8 @@ pub use format::checksum;
 pub use head::Head;
 pub use load::{IndexError, Made, index_path};
 
-use format::{Bytes, Record};
+use entries::Entries;
+use format::Record;
 
 /// An inode number. Those of a catalog are `1..=index.len()`, the root is 1; created files have far higher ones.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -43,7 +45,7 @@ impl std::fmt::Display for Ino {
 
 /// A compiled catalog.
 pub struct Index {
-    bytes: Bytes,
+    entries: Entries<Result<Made, IndexError>>,
     head: Head,
 }
 
@@ -208,12 +210,16 @@ impl Index {
         if position >= header.nodes {
             return None;
         }
-        self.bytes.record(header.first_record, position)
+        self.entries.get()?.record(header.first_record, position)
+    }
+
+    fn slice(&self, slice: format::Slice) -> Option<&[u8]> {
+        self.entries.get()?.slice(slice)
     }
 
     fn name_at(&self, ino: u64) -> Option<&[u8]> {
         let position = u32::try_from(ino.checked_sub(1)?).ok()?;
-        self.bytes.slice(self.record(position)?.name())
+        self.slice(self.record(position)?.name())
     }
 
     fn decode<'a>(&'a self, position: u32, record: Record<'a>) -> Option<Node<'a>> {
@@ -222,15 +228,15 @@ impl Index {
             format::KIND_FILE => NodeKind::File(FileNode {
                 size: record.size(),
                 digest: record.digest()?,
-                rewrite: Rewrites(self.bytes.slice(record.rewrites())?),
+                rewrite: Rewrites(self.slice(record.rewrites())?),
             }),
-            format::KIND_LINK => NodeKind::Link { target: self.bytes.slice(record.target())? },
+            format::KIND_LINK => NodeKind::Link { target: self.slice(record.target())? },
             _ => return None,
         };
         Some(Node {
             ino: Ino(u64::from(position) + 1),
             parent: Ino(u64::from(record.parent()) + 1),
-            name: self.bytes.slice(record.name())?,
+            name: self.slice(record.name())?,
             mode: record.mode(),
             kind,
         })

@@ -112,6 +112,7 @@ impl Ground {
         context: &Context,
         request: &MountRequest,
         (space, index, catalog): (&Space, &Arc<Index>, &Path),
+        view: View,
         access: Access,
         telemetry: &Telemetry,
     ) -> Result<Ground, SessionError> {
@@ -123,9 +124,13 @@ impl Ground {
         let relocated = Relocated::new(&space.state_dir, index, label, source, Arc::clone(&observer));
         let relocated = Arc::new(relocated.with_paranoia(context.paranoid));
         let access = if request.read_only { Access::ReadOnly } else { access };
-        let upper = open_upper(space, index, access, observer)?;
+        let upper = open_upper(space, index, access, observer).or_else(|error| {
+            index.complete()?; // an entry was missing if they could not be loaded
+            Err(error)
+        })?;
         let (shown, patched) = (Arc::clone(index), Arc::clone(&relocated));
-        let vfs = Vfs::with_upper(shown, patched, Arc::clone(&upper), view_for(request), !request.read_only);
+        let vfs =
+            Vfs::with_upper(shown, patched, Arc::clone(&upper), view_for(request, view), !request.read_only);
         Ok(Ground { relocated, store, line, upper, vfs })
     }
 }
@@ -154,7 +159,7 @@ pub fn mount(
     server: &Server<'_>,
     starter: Option<&Arc<Starter>>,
 ) -> Result<(Mounted, Session), SessionError> {
-    let Claim { space, index, made, catalog, lock, live } = claim;
+    let Claim { space, index, made, view, catalog, lock, live } = claim;
     let log = space.state_dir.below(files::LOG).in_dir(OwnedDir::open_to_append).ok();
     server.claimed(live.share()?, log.as_ref()).tried("Cannot reach the supervisor")?;
     if request.fresh {
@@ -162,7 +167,7 @@ pub fn mount(
     }
     let counts = counters_of(request, &index, &telemetry);
     let access = if counts.is_some() { Access::Outliving } else { Access::Writable };
-    let ground = Ground::open(context, request, (&space, &index, &catalog), access, &telemetry)?;
+    let ground = Ground::open(context, request, (&space, &index, &catalog), view, access, &telemetry)?;
     let blank = std::fs::read_dir(&space.root).map_or(true, |mut entries| entries.next().is_none());
     if !blank {
         space.record_hidden()?;
@@ -177,6 +182,7 @@ pub fn mount(
     let passed = wanted_passed(request, &store, &relocated);
     let ours = device.try_clone().tried("Cannot keep the device")?;
     let (session, kept) = first_session(vfs, device, counts, telemetry, &passed)?;
+    let made = context.completed(&index, made)?;
     let report = MountReport {
         path: space.root.clone(),
         label: space.label.as_str().to_owned(),
@@ -283,8 +289,14 @@ pub fn take_over(
     let index = Arc::new(known_index(context, request, &catalog)?);
     let space = context.space(index.base(), &request.space);
     let counts = Counts::of(held.counts.try_clone()?).tried("Cannot map the counters")?;
-    let ground =
-        Ground::open(context, request, (&space, &index, &report.catalog), Access::TakenOver, &telemetry)?;
+    let ground = Ground::open(
+        context,
+        request,
+        (&space, &index, &report.catalog),
+        view(),
+        Access::TakenOver,
+        &telemetry,
+    )?;
     let Ground { relocated, store, line, upper, vfs } = ground;
     let device = held.device.try_clone_to_owned().tried("Cannot use the device")?;
     let ours = device.try_clone().tried("Cannot keep the device")?;
@@ -431,9 +443,8 @@ fn attach(context: &Context, space: &Space, request: &MountRequest) -> Result<At
     context.mounters().mount(&point, options).map_err(|refused| CannotMount { what, refused }.into())
 }
 
-/// Like [`view`], with the owner in the request.
-fn view_for(request: &MountRequest) -> View {
-    let own = view();
+/// Like `own`, with the owner in the request.
+fn view_for(request: &MountRequest, own: View) -> View {
     View { uid: request.uid.unwrap_or(own.uid), gid: request.gid.unwrap_or(own.gid), ..own }
 }
 

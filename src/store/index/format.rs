@@ -34,7 +34,7 @@ pub struct Slice {
 }
 
 /// The decoded header.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
     /// SHA-256 of the catalog file.
     pub id: CatalogId,

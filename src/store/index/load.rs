@@ -13,12 +13,15 @@ use crate::rcc::catalog::{Catalog, CatalogError, CatalogId};
 use crate::sys::fs::map::{self, Mapped};
 use crate::sys::fs::place::Place;
 
+use super::entries::Entries;
 use super::format::{self, Bytes, CHECKED_FROM, HEADER_LEN, Header, NoHeader, RECORD_LEN};
 use super::{Head, Index, TooLarge, build, shape};
 
 /// An Index up to this size is read, not mapped: truncating a mapped file, or a read error of the disk, kills the process that
 /// accesses it (SIGBUS). That is some two million entries.
 const MOST_IN_MEMORY: u64 = 256 << 20;
+/// From this number of entries on, loading them takes longer than starting a thread for it.
+const WORTH_A_THREAD: u64 = 4096;
 /// The number of bytes of a mapped Index whose checksum is computed at once.
 const AT_ONCE: usize = 256 << 10;
 /// The number of bytes read at first of an Index of which only the head is needed: more than almost all heads have.
@@ -171,6 +174,41 @@ impl Index {
         }
     }
 
+    /// As [`Index::ensure`], but the entries of a large Index are loaded by a thread meanwhile: the first use of one waits for it, and
+    /// [`Index::complete`] returns how it was obtained.
+    pub fn ensure_ahead(
+        index_dir: impl Into<Place>,
+        catalog_path: &Path,
+    ) -> Result<(Index, Option<Made>), IndexError> {
+        let index_dir = index_dir.into();
+        let head = Index::known_head(&index_dir, catalog_path);
+        let Some(head) = head.filter(|head| head.len() >= WORTH_A_THREAD) else {
+            return Index::ensure(index_dir, catalog_path).map(|(index, made)| (index, Some(made)));
+        };
+        Index::ahead(index_dir, head, catalog_path).map(|index| (index, None))
+    }
+
+    /// The Index with this head, whose entries are loaded by a thread.
+    fn ahead(index_dir: Place, head: Head, catalog_path: &Path) -> Result<Index, IndexError> {
+        let path = index_path(&index_dir, &head.id()).path().to_owned();
+        let (expected, foreign, catalog_path) = (*head.header(), path.clone(), catalog_path.to_owned());
+        let load = move || {
+            let (index, made) = Index::ensure(index_dir, &catalog_path)?;
+            let is_same = *index.head.header() == expected;
+            let bytes = index.entries.into_bytes().filter(|_| is_same);
+            bytes.map(|bytes| (bytes, made)).ok_or(IndexError::Foreign { path: foreign })
+        };
+        let load = || load().map_or_else(|error| (None, Err(error)), |(bytes, made)| (Some(bytes), Ok(made)));
+        let read = |source| IndexError::Read { path: path.clone(), source };
+        let panicked = read(io::Error::other("the thread that loads it panicked"));
+        Ok(Index { entries: Entries::load(load, Err(panicked)).map_err(read)?, head })
+    }
+
+    /// Waits until all entries are loaded; returns how the Index was obtained, if that was not known before.
+    pub fn complete(&self) -> Result<Option<Made>, IndexError> {
+        self.entries.complete().transpose()
+    }
+
     /// As [`Index::ensure`], but trusts no stored file: compiles the catalog, uses the new Index from memory, and stores it in place
     /// of the old one.
     pub fn compiled(index_dir: impl Into<Place>, catalog_path: &Path) -> Result<(Index, Made), IndexError> {
@@ -208,9 +246,8 @@ fn remember(state: Option<super::file_state::CatalogFileState>, index_dir: &Plac
 /// The Index in these bytes, if it belongs to the catalog `id` and its entries form a tree.
 fn checked(path: &Path, bytes: Bytes, head: Head, id: &CatalogId) -> Result<Index, IndexError> {
     refuse_other(path, &head, id)?;
-    let index = Index { bytes, head };
-    match shape::fault(&index) {
-        None => Ok(index),
+    match shape::fault(head.header(), &bytes) {
+        None => Ok(Index { entries: Entries::of(bytes), head }),
         Some(what) => Err(IndexError::Damaged { path: path.to_owned(), what }),
     }
 }
@@ -271,6 +308,7 @@ fn read_head(path: &Path, source: &mut impl Read, len: u64) -> Result<(Head, Vec
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test's helper fails loudly")]
+    use super::super::Ino;
     use super::*;
     use crate::rcc::catalog::{Dir, DirId, EntryKind, File, GoMode, Header as CatalogHeader};
     use crate::rcc::digest::{Digest, Regime};
@@ -285,8 +323,8 @@ mod tests {
         Dir { name, parent, mode, symlink: None, shadow: false, subdirs: Vec::new(), files: Vec::new() }
     }
 
-    /// `d/f`, compiled.
-    fn compiled() -> (CatalogId, Vec<u8>) {
+    /// `d/f`.
+    fn catalog() -> Catalog {
         let mut root = dir(None, None);
         root.subdirs = vec![DirId(1)];
         let mut below = dir(Some(name("d")), Some(DirId(0)));
@@ -307,7 +345,33 @@ mod tests {
             lifted: true,
             ..CatalogHeader::default()
         };
-        (id, Index::build(&Catalog::new(header, vec![root, below]).unwrap(), &id).unwrap())
+        Catalog::new(header, vec![root, below]).unwrap()
+    }
+
+    /// `d/f`, compiled.
+    fn compiled() -> (CatalogId, Vec<u8>) {
+        let id = Digest::of(Regime::Sha256, b"");
+        (id, Index::build(&catalog(), &id).unwrap())
+    }
+
+    /// An Index that is loaded ahead while its entries are damaged; the catalog is there if `is_there`.
+    fn damaged_ahead(is_there: bool) -> Index {
+        let temp = tempfile::tempdir().unwrap();
+        let (path, dir) = (temp.path().join("catalog"), Place::top(temp.path().join("index")));
+        catalog().write_to(std::fs::File::create(&path).unwrap()).unwrap();
+        let (index, made) = Index::ensure(&dir, &path).unwrap();
+        assert_eq!(made, Made::Compiled(None));
+        let stored = index_path(&dir, &index.id());
+        let mut bytes = std::fs::read(stored.path()).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(stored.path(), bytes).unwrap();
+        let head = Index::open_head(&stored, &index.id()).unwrap();
+        if !is_there {
+            std::fs::remove_file(&path).unwrap();
+        }
+        let ahead = Index::ahead(dir, head, &path).unwrap();
+        ahead.node(Ino::ROOT); // waits, before the directory goes
+        ahead
     }
 
     #[test]
@@ -347,6 +411,21 @@ mod tests {
             std::fs::write(place.path(), &bytes[..len]).unwrap();
             assert!(Index::open(&place, &id).is_err() && Index::open_head(&place, &id).is_err(), "{len}");
         }
+    }
+
+    #[test]
+    fn entries_loaded_ahead_are_those_of_the_catalog_even_if_they_were_damaged() {
+        let index = damaged_ahead(true);
+        assert_eq!(index.path_of(Ino(3)).unwrap().to_string(), "d/f");
+        assert!(matches!(index.complete(), Ok(Some(Made::Compiled(Some(why)))) if why.contains("damaged")));
+        assert_eq!(index.complete().unwrap(), None);
+    }
+
+    #[test]
+    fn entries_that_cannot_be_loaded_are_none_and_an_error() {
+        let index = damaged_ahead(false);
+        assert!(index.node(Ino::ROOT).is_none() && index.child_range(Ino::ROOT).is_empty());
+        assert!(matches!(index.complete(), Err(IndexError::Catalog(_))));
     }
 
     #[test]

@@ -5,22 +5,20 @@
 //!
 //! Every mount waits for this, so it is one pass over the records.
 
-use super::Index;
-use super::format::{KIND_DIR, RECORD_LEN, Record};
+use super::format::{Bytes, Header, KIND_DIR, RECORD_LEN, Record};
 use crate::sys::fs::name::Name;
 
 const NO_TREE: &str = "its entries are not a tree";
 
 /// What is wrong with an Index whose checksum is right.
-pub(super) fn fault(index: &Index) -> Option<&'static str> {
-    let header = index.head.header();
-    let Some(records) = index.bytes.records(header.first_record, header.nodes) else {
+pub(super) fn fault(header: &Header, bytes: &Bytes) -> Option<&'static str> {
+    let Some(records) = bytes.records(header.first_record, header.nodes) else {
         return Some("an entry is missing");
     };
     // The number of entries that have a parent so far.
     let mut placed = 1;
     for (position, record) in records.iter().map(Record::of).enumerate() {
-        if position > 0 && !has_name(index, record) {
+        if position > 0 && !has_name(bytes, record) {
             return Some("an entry has a name that no file can have");
         }
         if record.kind() != KIND_DIR {
@@ -53,6 +51,6 @@ fn children(
     children.iter().all(|child| Record::of(child).parent() as usize == position).then_some(end)
 }
 
-fn has_name(index: &Index, record: Record<'_>) -> bool {
-    index.bytes.slice(record.name()).is_some_and(|name| Name::new(name).is_ok())
+fn has_name(bytes: &Bytes, record: Record<'_>) -> bool {
+    bytes.slice(record.name()).is_some_and(|name| Name::new(name).is_ok())
 }
