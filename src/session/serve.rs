@@ -19,6 +19,7 @@ use quiet::Quiet;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -77,6 +78,7 @@ pub fn serve(
     let (mounted, session) = establish::mount(context, request, claim, telemetry.clone(), server, starter)?;
     let mut serving = Serving::begin(context, request, mounted, session, telemetry)?;
     serving.obey(context, server, request)?;
+    serving.wait_for_sandbox(context)?;
     server.serving()?;
     ready(&serving.mounted.report, &serving.mounted.space)?;
     if request.within {
@@ -105,6 +107,7 @@ pub fn take_over(
     let (mounted, session) = establish::take_over(context, request, held, telemetry.clone())?;
     let mut serving = Serving::begin(context, request, mounted, session, telemetry)?;
     serving.obey(context, server, request)?;
+    serving.wait_for_sandbox(context)?;
     server.serving()?;
     if server.is_requested() {
         let (space, supervisor) = (serving.mounted.space.clone(), server.supervisor());
@@ -145,6 +148,8 @@ struct Serving {
     quiet: Quiet,
     gate: Arc<Gate>,
     server: JoinHandle<std::io::Result<()>>,
+    /// Disconnected once the server is in the sandbox.
+    is_sandboxed: Receiver<()>,
     awake: Option<Arc<Awake>>,
     sandbox: Sandbox,
     /// Started once the mount has answered.
@@ -152,7 +157,7 @@ struct Serving {
 }
 
 impl Serving {
-    /// Starts serving, in the sandbox.
+    /// Starts serving, in a sandbox that it enters meanwhile.
     fn begin(
         context: &Context,
         request: &MountRequest,
@@ -169,7 +174,7 @@ impl Serving {
             _ => Vec::new(),
         };
         let confined = Sandbox { handed_over, ..sandbox.clone() };
-        let (sandboxed, is_sandboxed) = std::sync::mpsc::channel();
+        let (sandboxed, is_sandboxed) = channel();
         let serve = move || {
             background::confine(&confined);
             drop(sandboxed);
@@ -184,11 +189,20 @@ impl Serving {
         }
         let stop = Arc::new(AtomicBool::new(false));
         let quiet = Quiet::default();
-        // Waits until the server is in the sandbox: only then is the report sent, so that it follows all log lines about the
-        // sandbox.
-        let _disconnected: Result<(), _> = is_sandboxed.recv();
-        fetch_ahead(context, &mounted, sandbox.clone())?;
-        Ok(Serving { mounted, tally, prefetch, stop, quiet, gate, server, awake, sandbox, filler: None })
+        let filler = None;
+        Ok(Serving {
+            mounted,
+            tally,
+            prefetch,
+            stop,
+            quiet,
+            gate,
+            server,
+            is_sandboxed,
+            awake,
+            sandbox,
+            filler,
+        })
     }
 
     /// From now on handles requests of the supervisor, and ends a mount that is no longer used.
@@ -198,7 +212,6 @@ impl Serving {
         server: &Server<'_>,
         request: &MountRequest,
     ) -> Result<(), SessionError> {
-        background::harden();
         let Mounted { space, id, .. } = &self.mounted;
         asked::on_asked(context, server, space.clone(), *id, self.quiet.clone(), Arc::clone(&self.gate))?;
         let device = self.mounted.device.try_clone().tried("Cannot keep the device")?;
@@ -207,6 +220,13 @@ impl Serving {
             reaper::start(context, space, &self.stop)?;
         }
         Ok(())
+    }
+
+    /// Waits until the server is in the sandbox: only then is the report sent, so that it follows all log lines about the sandbox.
+    fn wait_for_sandbox(&self, context: &Context) -> Result<(), SessionError> {
+        let _disconnected: Result<(), _> = self.is_sandboxed.recv();
+        background::harden();
+        fetch_ahead(context, &self.mounted, self.sandbox.clone())
     }
 
     /// Starts what nobody waits for: before the answer, it would only take time from it.
