@@ -1,5 +1,6 @@
 //! What a process in the background does first: it leaves its terminal, and enters a sandbox.
 
+use std::fs::File;
 use std::io::{PipeReader, PipeWriter};
 use std::path::Path;
 
@@ -62,11 +63,10 @@ fn tell(closed: &Closed) {
     }
 }
 
-/// After the report was sent: redirects stdio to the log, and keeps no directory busy.
-pub fn leave_terminal(log: &Place) -> Result<(), SessionError> {
+/// Keeps no directory busy; returns the log, for what is printed from now on.
+pub fn leave_dir_for(log: &Place) -> Result<File, SessionError> {
     let file = log.in_dir(OwnedDir::open_to_append);
     let file = file.tried_with(|| format!("Cannot open the log {}", log.display()))?;
     daemon::leave_dir().tried("Cannot change to /")?;
-    // Last: the starter continues when its pipe closes.
-    daemon::redirect_stdio(&file).tried("Cannot redirect stdio")
+    Ok(file)
 }

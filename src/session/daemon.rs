@@ -1,10 +1,10 @@
 //! The background process of a mount: how it is started, and how it detaches.
 //!
 //! The foreground process forks, which is faster than to start a program, or starts this program again as `serve` and sends it the request.
-//! Either way the new process has only pipes for stdin and stdout, and gives one answer: the report once the mount answers, after which
-//! the daemon detaches from the terminal, or the error.
+//! Either way the new process has only pipes for stdin and stdout, and gives one answer, which is one line: the report once the mount
+//! answers, after which the daemon detaches from the terminal while the foreground process continues, or the error.
 
-use std::io::{BufRead as _, Read, Write};
+use std::io::{BufRead as _, BufReader, Write};
 use std::process::{ExitStatus, Stdio};
 
 use serde::{Deserialize, Serialize};
@@ -14,7 +14,7 @@ use crate::space::files;
 use crate::sys::process::daemon;
 use crate::sys::process::fork;
 
-use super::background::{self, leave_terminal};
+use super::background::{self, leave_dir_for};
 use super::context::Context;
 use super::error::{CannotMount, DaemonFailed, SessionError, Tried as _};
 use super::report::MountReport;
@@ -40,7 +40,7 @@ pub type Launched = Result<MountReport, CannotMount>;
 
 /// The command of the background process.
 const COMMAND: &str = "serve";
-/// The capacity for the answer makes two reads enough for all of it: each read may have to wait for the scheduler.
+/// The capacity for the answer makes one read enough for all of it: each read may have to wait for the scheduler.
 const ANSWER: usize = 4096;
 
 /// Starts the daemon and waits until its mount answers or it fails.
@@ -56,7 +56,7 @@ pub fn launch(context: &Context, request: &MountRequest) -> Result<Launched, Ses
 fn launch_fork(context: &Context, request: &MountRequest) -> Result<Launched, SessionError> {
     let context = &context.unopened();
     let pipe = || std::io::pipe().tried("Cannot create a pipe");
-    let ((stdin, to), (mut from, stdout)) = (pipe()?, pipe()?);
+    let ((stdin, to), (from, stdout)) = (pipe()?, pipe()?);
     // Otherwise the fork would write it too.
     std::io::stdout().flush().tried("Cannot write to stdout")?;
     let serve = || {
@@ -70,8 +70,8 @@ fn launch_fork(context: &Context, request: &MountRequest) -> Result<Launched, Se
         })
     };
     let copy = fork::spawn_free(code).tried("Cannot start the background process")?;
-    let mut said = String::with_capacity(ANSWER);
-    let heard = from.read_to_string(&mut said);
+    let mut said = String::new();
+    let heard = BufReader::with_capacity(ANSWER, from).read_line(&mut said);
     // Not earlier: the daemon gives up when this pipe closes.
     drop(to);
     heard.tried("Cannot read the answer of the background process")?;
@@ -89,12 +89,12 @@ fn launch_program(context: &Context, request: &MountRequest) -> Result<Launched,
         .tried("Cannot start the background process")?;
     let order = Order { request: request.clone(), given: context.given.clone() };
     let order = serde_json::to_vec(&order)?;
-    let mut said = String::with_capacity(ANSWER);
-    if let (Some(mut to), Some(mut from)) = (child.stdin.take(), child.stdout.take()) {
+    let mut said = String::new();
+    if let (Some(mut to), Some(from)) = (child.stdin.take(), child.stdout.take()) {
         // A child that has already ended reports through its status.
         let sent = to.write_all(&order).and_then(|()| to.write_all(b"\n"));
         log::trace!("The request was sent: {sent:?}");
-        let heard = from.read_to_string(&mut said);
+        let heard = BufReader::with_capacity(ANSWER, from).read_line(&mut said);
         // Not earlier: the daemon gives up when this pipe closes.
         drop(to);
         heard.tried("Cannot read the answer of the background process")?;
@@ -106,7 +106,7 @@ fn launch_program(context: &Context, request: &MountRequest) -> Result<Launched,
 /// leaves behind. A program executed in our own namespace would lack the privileges to mount.
 pub fn launch_copy(context: &Context, request: &MountRequest) -> Result<Launched, SessionError> {
     let request = MountRequest { within: true, ..request.clone() };
-    let (mut pipe, report) = std::io::pipe().tried("Cannot create a pipe")?;
+    let (pipe, report) = std::io::pipe().tried("Cannot create a pipe")?;
     let serve = || {
         daemon::speak_into(report)?;
         run(context, &request, false)
@@ -114,7 +114,9 @@ pub fn launch_copy(context: &Context, request: &MountRequest) -> Result<Launched
     let code = || serve().unwrap_or_else(|error| i32::from(context.front.exit_code(&error)));
     let copy = fork::spawn(code).tried("Cannot start the background process")?;
     let mut said = String::new();
-    pipe.read_to_string(&mut said).tried("Cannot read the answer of the background process")?;
+    BufReader::with_capacity(ANSWER, pipe)
+        .read_line(&mut said)
+        .tried("Cannot read the answer of the background process")?;
     understand(&said, || copy.wait())
 }
 
@@ -164,12 +166,14 @@ fn begin(
 ) -> Result<(), SessionError> {
     let starter = watched.then(|| Starter::watch(context)).transpose()?;
     let outcome = serve(context, request, server, starter.as_ref(), |report, space| {
-        let answered = answer(&Answer::Mounted(Box::new(report.clone())));
+        // Here errors can be reported.
+        let log = leave_dir_for(&space.state_dir.below(files::LOG))?;
+        let mounted = Answer::Mounted(Box::new(report.clone()));
         match &starter {
-            Some(starter) => starter.has_answered(answered.is_ok()),
-            None => answered?,
+            Some(starter) => starter.answer(|| answer(&mounted)),
+            None => answer(&mounted)?,
         }
-        leave_terminal(&space.state_dir.below(files::LOG))
+        daemon::redirect_stdio(&log).tried("Cannot redirect stdio")
     });
     let Err(error) = outcome else { return Ok(()) };
     let why = match error.find::<CannotMount>() {
@@ -183,7 +187,8 @@ fn begin(
 }
 
 fn answer(answer: &Answer) -> Result<(), SessionError> {
-    let text = serde_json::to_vec(answer)?;
+    let mut text = serde_json::to_vec(answer)?;
+    text.push(b'\n');
     let mut out = std::io::stdout().lock();
     out.write_all(&text).and_then(|()| out.flush()).tried("Cannot answer the process that started this one")
 }

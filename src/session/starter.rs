@@ -66,11 +66,16 @@ impl Starter {
         Ok(mounted)
     }
 
-    /// The starter has its answer, or will not need it: `answered` is false if it could not be written.
-    pub fn has_answered(&self, answered: bool) {
-        match answered {
-            true => *self.stage() = Stage::Answered,
-            false => self.is_gone(),
+    /// Answers the starter with `answer`. As soon as it can read the answer, it may end.
+    pub fn answer(&self, answer: impl FnOnce() -> Result<(), SessionError>) {
+        let mut stage = self.stage();
+        match answer() {
+            Ok(()) => *stage = Stage::Answered,
+            Err(error) => {
+                log::debug!("{error}");
+                drop(stage);
+                self.is_gone();
+            }
         }
     }
 
