@@ -232,7 +232,7 @@ impl Home {
         self.holotree.join("global.lck")
     }
 
-    /// The same home for a fork of this process, which must open our state anew: it has closed the descriptors of this one.
+    /// The same home for a fork of this process, which must open our state itself: it has closed the descriptors of this one.
     pub fn unopened(&self) -> Home {
         Home { holofs: Place::top(self.holofs.path()), ..self.clone() }
     }

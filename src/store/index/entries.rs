@@ -1,6 +1,6 @@
 //! The entries of an Index: loaded, or still being loaded by a thread.
 //!
-//! Whoever needs an entry waits until all of them are loaded and checked; so nobody sees one that was not checked.
+//! A use of an entry waits until all of them are loaded and checked; so no user sees one that was not checked.
 
 use std::sync::{Mutex, OnceLock, PoisonError};
 use std::thread::JoinHandle;
@@ -17,7 +17,7 @@ pub(super) struct Entries<T> {
 enum Loading<T> {
     /// The thread, and the outcome if it panics.
     Going(JoinHandle<(Option<Bytes>, T)>, T),
-    /// The outcome, until it is asked for.
+    /// The outcome, until it is taken.
     Ended(Option<T>),
 }
 
