@@ -16,7 +16,9 @@ use crate::sys;
 const REPORTED_AFTER: Duration = Duration::from_secs(1);
 /// How long another member may take to share a lock file that it has created.
 const SHARING: Duration = Duration::from_secs(1);
-/// The retry interval: short compared to what RCC does under the lock.
+/// The first retry comes soon: the server of a new mount holds the lock for a moment, while it writes RCC's marks.
+const FIRST_RETRY: Duration = Duration::from_millis(1);
+/// The longest retry interval: short compared to what RCC does under the lock.
 const RETRY_EVERY: Duration = Duration::from_millis(20);
 
 /// How long to wait for a lock.
@@ -73,6 +75,7 @@ impl LockRequest {
     pub(super) fn take(&self, wait: Wait, on_wait: &dyn Fn(&Waiting<'_>)) -> Result<Lock, SpaceError> {
         let started = Instant::now();
         let mut is_reported = false;
+        let mut pause = FIRST_RETRY;
         loop {
             let attempted = match self.attempt() {
                 Err(error) if self.is_not_yet_shared(&error, started) => {
@@ -92,7 +95,8 @@ impl LockRequest {
                 is_reported = true;
                 on_wait(&Waiting { path: &self.path, holders: self.holders() });
             }
-            std::thread::sleep(RETRY_EVERY);
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(RETRY_EVERY);
         }
     }
 
