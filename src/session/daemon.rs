@@ -4,7 +4,7 @@
 //! Either way the new process has only pipes for stdin and stdout, and gives one answer, which is one line: the report once the mount
 //! answers, after which the daemon detaches from the terminal while the foreground process continues, or the error.
 
-use std::io::{BufRead as _, BufReader, Write};
+use std::io::{BufRead as _, BufReader, Read, Write};
 use std::process::{ExitStatus, Stdio};
 
 use serde::{Deserialize, Serialize};
@@ -70,12 +70,10 @@ fn launch_fork(context: &Context, request: &MountRequest) -> Result<Launched, Se
         })
     };
     let copy = fork::spawn_free(code).tried("Cannot start the background process")?;
-    let mut said = String::new();
-    let heard = BufReader::with_capacity(ANSWER, from).read_line(&mut said);
+    let said = hear(from);
     // Not earlier: the daemon gives up when this pipe closes.
     drop(to);
-    heard.tried("Cannot read the answer of the background process")?;
-    understand(&said, || copy.wait())
+    understand(&said?, || copy.wait())
 }
 
 /// Starts the daemon as a program.
@@ -94,10 +92,10 @@ fn launch_program(context: &Context, request: &MountRequest) -> Result<Launched,
         // A child that has already ended reports through its status.
         let sent = to.write_all(&order).and_then(|()| to.write_all(b"\n"));
         log::trace!("The request was sent: {sent:?}");
-        let heard = BufReader::with_capacity(ANSWER, from).read_line(&mut said);
+        let heard = hear(from);
         // Not earlier: the daemon gives up when this pipe closes.
         drop(to);
-        heard.tried("Cannot read the answer of the background process")?;
+        said = heard?;
     }
     understand(&said, || child.wait())
 }
@@ -113,11 +111,15 @@ pub fn launch_copy(context: &Context, request: &MountRequest) -> Result<Launched
     };
     let code = || serve().unwrap_or_else(|error| i32::from(context.front.exit_code(&error)));
     let copy = fork::spawn(code).tried("Cannot start the background process")?;
+    understand(&hear(pipe)?, || copy.wait())
+}
+
+/// Reads the answer of the background process; empty if it ends without one.
+fn hear(from: impl Read) -> Result<String, SessionError> {
     let mut said = String::new();
-    BufReader::with_capacity(ANSWER, pipe)
-        .read_line(&mut said)
-        .tried("Cannot read the answer of the background process")?;
-    understand(&said, || copy.wait())
+    let heard = BufReader::with_capacity(ANSWER, from).read_line(&mut said);
+    heard.tried("Cannot read the answer of the background process")?;
+    Ok(said)
 }
 
 /// The answer of the background process, or how it ended if there is none.
