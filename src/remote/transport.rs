@@ -70,6 +70,16 @@ pub struct Access {
     pub network: Network,
 }
 
+#[cfg(test)]
+impl Access {
+    /// With these environment variables only.
+    fn of(vars: &'static [(&'static str, &'static str)]) -> Access {
+        let find =
+            |name: &str| vars.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
+        Access { var: Arc::new(find), patience: Patience::default(), network: Network::default() }
+    }
+}
+
 /// A site's network settings; environment variables take precedence.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Network {

@@ -26,7 +26,7 @@ const INSTANCE: &str = "http://169.254.169.254";
 const NOT_SOONER: Duration = Duration::from_secs(30);
 /// The lifetime of a token whose answer does not contain it, in seconds.
 const SHORT_LIFE: u64 = 60;
-/// The maximum length of an answer with a token, and of the file with one.
+/// The maximum length of an answer with a token.
 const MAX_ANSWER: u64 = 64 << 10;
 
 /// Who obtains a token, and how.
@@ -295,16 +295,9 @@ fn code_in(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::remote::transport::Network;
-
-    fn access(vars: &'static [(&'static str, &'static str)]) -> Access {
-        let find =
-            |name: &str| vars.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-        Access { var: Arc::new(find), patience: Patience::default(), network: Network::default() }
-    }
 
     fn requested(vars: &'static [(&'static str, &'static str)]) -> (String, Option<String>) {
-        let identity = Identity::find(&access(vars)).unwrap().unwrap();
+        let identity = Identity::find(&Access::of(vars)).unwrap().unwrap();
         let (url, _, form) = identity.request().unwrap();
         (url.to_string(), form)
     }
@@ -333,7 +326,7 @@ mod tests {
         );
         requested(&[("AZURE_TOKEN_CREDENTIALS", "managedidentitycredential")]);
         assert!(
-            Identity::find(&access(&[("AZURE_TENANT_ID", "t"), ("AZURE_CLIENT_SECRET", "s")]))
+            Identity::find(&Access::of(&[("AZURE_TENANT_ID", "t"), ("AZURE_CLIENT_SECRET", "s")]))
                 .unwrap()
                 .is_none()
         );
@@ -343,7 +336,7 @@ mod tests {
     fn secrets_are_sent_to_acceptable_servers_only() {
         const LOGIN: [(&str, &str); 2] = [("AZURE_CLIENT_ID", "c"), ("AZURE_CLIENT_SECRET", "s")];
         let tenant = |tenant| [LOGIN[0], LOGIN[1], ("AZURE_TENANT_ID", tenant)];
-        let find = |vars: Vec<(&'static str, &'static str)>| Identity::find(&access(vars.leak()));
+        let find = |vars: Vec<(&'static str, &'static str)>| Identity::find(&Access::of(vars.leak()));
         let host = |host| find([&tenant("t")[..], &[("AZURE_AUTHORITY_HOST", host)]].concat());
         assert!(host("http://127.0.0.1:9").is_ok() && host("https://login.microsoftonline.us/").is_ok());
         for bad in ["http://login.example.com", "x", ""] {
@@ -372,8 +365,8 @@ mod tests {
 
     #[test]
     fn a_refused_token_is_replaced_at_most_every_half_minute() {
-        let identity = Identity::find(&access(&[("AZURE_CLIENT_ID", "c")])).unwrap().unwrap();
-        let tokens = Tokens { identity, access: access(&[]), state: Mutex::default() };
+        let identity = Identity::find(&Access::of(&[("AZURE_CLIENT_ID", "c")])).unwrap().unwrap();
+        let tokens = Tokens { identity, access: Access::of(&[]), state: Mutex::default() };
         let token = |value: &str| Token { value: value.into(), until: Instant::now() + NOT_SOONER };
         let set = |value: &str, age: u64| {
             let obtained = Instant::now().checked_sub(Duration::from_secs(age));

@@ -253,17 +253,10 @@ fn host_of(url: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::remote::transport::Network;
-
-    fn access(vars: &'static [(&'static str, &'static str)]) -> Access {
-        let find =
-            |name: &str| vars.iter().find(|(key, _)| *key == name).map(|(_, value)| (*value).to_owned());
-        Access { var: Arc::new(find), patience: Patience::default(), network: Network::default() }
-    }
 
     #[test]
     fn keys_come_from_the_environment_first() {
-        let keys = find(&access(&[
+        let keys = find(&Access::of(&[
             ("AWS_ACCESS_KEY_ID", "k"),
             ("AWS_SECRET_ACCESS_KEY", "s"),
             ("AWS_SESSION_TOKEN", "t"),
@@ -274,7 +267,7 @@ mod tests {
 
     #[test]
     fn many_requests_with_expired_keys_all_get_the_new_ones() {
-        let keys = Keys::new(access(&[("AWS_ACCESS_KEY_ID", "new"), ("AWS_SECRET_ACCESS_KEY", "s")]));
+        let keys = Keys::new(Access::of(&[("AWS_ACCESS_KEY_ID", "new"), ("AWS_SECRET_ACCESS_KEY", "s")]));
         let expired = Credentials::new("old", "s");
         *keys.state() = State { keys: Some(Arc::new(expired.clone())), looked: None };
         for _ in 0..3 {
