@@ -6,7 +6,7 @@ mod entra;
 mod forged;
 mod identities;
 mod lazy;
-mod listening;
+pub mod listening;
 mod logins;
 pub mod real;
 mod recipes;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Cursor, Read as _, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::sync::Arc;
 
 use super::blobs;
@@ -11,6 +11,7 @@ use crate::common::exit;
 use crate::common::golden::{self, BLUEPRINT, CATALOG, Regime};
 use crate::common::test_home::TestHome;
 use crate::common::{run, said, stdout};
+use crate::remote::listening::Listening;
 
 /// The fault of a hostile or broken server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -97,19 +98,14 @@ struct Fake {
 }
 
 impl Fake {
-    /// Starts it; returns its address. It ends with the test.
-    fn start(self) -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
+    /// Starts it.
+    fn start(self) -> Listening {
         let fake = Arc::new(self);
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let fake = Arc::clone(&fake);
-                // A client that disconnects ends only its own connection.
-                std::thread::spawn(move || fake.answer(&stream.unwrap()).unwrap_or_default());
-            }
-        });
-        address
+        Listening::start(Arc::default(), move |stream| {
+            let fake = Arc::clone(&fake);
+            // A client that disconnects ends only its own connection.
+            std::thread::spawn(move || fake.answer(&stream).unwrap_or_default());
+        })
     }
 
     fn answer(&self, mut out: &TcpStream) -> std::io::Result<()> {
@@ -196,8 +192,8 @@ fn no_fault_of_a_server_causes_wrong_bytes() {
     let catalog = fs::read(from.hololib().join("catalog").join(CATALOG)).unwrap();
     for fault in Fault::ALL {
         let to = TestHome::new();
-        let fake = Fake { fault, blobs: good.clone(), catalog: catalog.clone() };
-        let output = to.holofs(&["pull", &format!("rccremote+http://{}#{BLUEPRINT}", fake.start())]);
+        let fake = Fake { fault, blobs: good.clone(), catalog: catalog.clone() }.start();
+        let output = to.holofs(&["pull", &format!("rccremote+http://{}#{BLUEPRINT}", fake.address())]);
         assert_eq!(output.status.code(), Some(fault.code()), "{fault:?}: {}", said(&output));
         if fault == Fault::None {
             to.holofs_ok(&["check"]);
@@ -213,8 +209,8 @@ fn no_fault_of_a_server_causes_wrong_bytes() {
             continue;
         }
         // Right content is kept: the next attempt gets the rest from a working server, and the result is right.
-        let fake = Fake { fault: Fault::None, blobs: good.clone(), catalog: catalog.clone() };
-        let remote = format!("rccremote+http://{}#{BLUEPRINT}", fake.start());
+        let fake = Fake { fault: Fault::None, blobs: good.clone(), catalog: catalog.clone() }.start();
+        let remote = format!("rccremote+http://{}#{BLUEPRINT}", fake.address());
         to.holofs_ok(&["pull", &remote]);
         to.holofs_ok(&["check"]);
         assert_eq!(blobs(&to).len(), good.len());

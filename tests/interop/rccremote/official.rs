@@ -6,7 +6,7 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::{Cursor, Write as _};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
@@ -14,6 +14,7 @@ use super::faults::request;
 use super::pull;
 use crate::common::test_home::TestHome;
 use crate::common::{exit, golden, number_field, said};
+use crate::remote::listening::Listening;
 use crate::remote::{contents, recorded};
 
 struct Official {
@@ -23,19 +24,14 @@ struct Official {
 }
 
 impl Official {
-    /// Serves the hololib of a home; returns its address. It ends with the test.
-    fn start(test_home: &TestHome) -> String {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
+    /// Serves the hololib of a home.
+    fn start(test_home: &TestHome) -> Listening {
         let official = Arc::new(Official { hololib: test_home.hololib(), kept: Mutex::default() });
-        std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                let official = Arc::clone(&official);
-                // A client that disconnects ends only its own connection.
-                std::thread::spawn(move || official.answer(&stream.unwrap()).unwrap_or_default());
-            }
-        });
-        address
+        Listening::start(Arc::default(), move |stream| {
+            let official = Arc::clone(&official);
+            // A client that disconnects ends only its own connection.
+            std::thread::spawn(move || official.answer(&stream).unwrap_or_default());
+        })
     }
 
     fn answer(&self, mut out: &TcpStream) -> std::io::Result<()> {
@@ -92,7 +88,8 @@ fn pull_gets_the_right_catalog_from_a_server_that_keeps_zip_files_without_it() {
     let first = recorded(&from, &files, "official=1");
     files[5].1[7] ^= 1;
     let second = recorded(&from, &files, "official=2");
-    let address = Official::start(&from);
+    let official = Official::start(&from);
+    let address = official.address();
     for (catalog, fetched) in [(&first, 68), (&second, 1)] {
         let pulled = pull(&to, &format!("rccremote+http://{address}#{catalog}"));
         assert_eq!(number_field(&pulled, "blobs_fetched"), fetched, "{pulled:#}");
