@@ -11,7 +11,7 @@ use crate::common::rcc::rcc;
 use crate::common::test_home::TestHome;
 use crate::common::uv::uv;
 use crate::common::wheel::wheel_of;
-use crate::common::{json, said, skip, stdout, text_field, until};
+use crate::common::{json, run, said, skip, stdout, text_field, until};
 
 /// The interpreter that is copied.
 pub fn python() -> String {
@@ -94,9 +94,7 @@ fn build_that_is_interrupted_leaves_nothing_and_one_that_is_killed_is_cleaned_up
     let test_home = TestHome::new();
     let file = requirements(&test_home);
     // A tool that never ends.
-    let slow = test_home.scratch().join("slow-uv");
-    fs::write(&slow, "#!/bin/sh\nexec sleep 60\n").unwrap();
-    Command::new("chmod").args(["755", slow.to_str().unwrap()]).status().unwrap();
+    let slow = tool(&test_home, "slow-uv", "#!/bin/sh\nexec sleep 60\n");
     for (signal, code, is_left) in [("INT", Some(130), false), ("KILL", None, true)] {
         let mut child =
             build(&test_home, &slow, &[&file]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().unwrap();
@@ -111,17 +109,22 @@ fn build_that_is_interrupted_leaves_nothing_and_one_that_is_killed_is_cleaned_up
     assert_eq!(stage(&test_home), None, "what the killed build left is gone");
 }
 
+/// A program of the test's own: a script.
+pub fn tool(test_home: &TestHome, name: &str, script: &str) -> PathBuf {
+    let path = test_home.scratch().join(name);
+    fs::write(&path, script).unwrap();
+    run(Command::new("chmod").arg("755").arg(&path));
+    path
+}
+
 /// A uv that runs `hook` before or after the step `pip <step>`.
 pub fn hooked_uv(test_home: &TestHome, uv: &Path, step: &str, is_after: bool, hook: &str) -> PathBuf {
-    let path = test_home.scratch().join("hooked-uv");
     let uv = uv.display();
     let (before, after) = if is_after { ("", hook) } else { (hook, "") };
     let text = format!(
         "#!/bin/sh\ncase \"$*\" in *'pip {step}'*) ;; *) exec {uv} \"$@\" ;; esac\n{before}\n{uv} \"$@\"\n{after}\n"
     );
-    fs::write(&path, text).unwrap();
-    Command::new("chmod").args(["755", path.to_str().unwrap()]).status().unwrap();
-    path
+    tool(test_home, "hooked-uv", &text)
 }
 
 #[test]
@@ -435,11 +438,9 @@ fn build_of_conda_packages_is_done_by_the_tool_and_restored_by_rcc() {
     let yaml = test_home.scratch().join("package.yaml");
     let text = "dependencies:\n  conda-forge:\n  - python=3.11.7\n  - ca-certificates\n  pypi:\n  - requests=2.31.0\n";
     fs::write(&yaml, text).unwrap();
-    let tool = test_home.scratch().join("micromamba");
     let script = "#!/bin/sh\n[ \"$1 $2 $3 $4\" = 'env create --yes --prefix' ] && [ \"$6\" = --file ] || exit 9\n\
                   grep -q '^- ca-certificates$' \"$7\" || exit 8\nmkdir -p \"$5/bin\" && echo \"#!$5/bin/x\" > \"$5/bin/tool\"\n";
-    fs::write(&tool, script).unwrap();
-    Command::new("chmod").arg("755").arg(&tool).status().unwrap();
+    let tool = tool(&test_home, "micromamba", script);
     let mut command = test_home.holofs_command(&["build", "--json", yaml.to_str().unwrap()]);
     let output = command.env("HOLOFS_CONDA", &tool).output().unwrap();
     assert!(output.status.success(), "{}", said(&output));

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 
 use holofs::sys::process::Process;
 
-use super::build::{build, hooked_uv, python, requirements, stage};
+use super::build::{build, hooked_uv, python, requirements, stage, tool};
 use crate::common::test_home::TestHome;
 use crate::common::uv::uv;
 use crate::common::{run, said, until};
@@ -93,9 +93,8 @@ fn build_that_is_interrupted_while_uv_finds_python_ends_at_once() {
     let test_home = TestHome::new();
     let file = requirements(&test_home);
     let started = test_home.scratch().join("started");
-    let slow = test_home.scratch().join("slow-uv");
-    fs::write(&slow, format!("#!/bin/sh\ntouch {}\nexec sleep 600\n", started.display())).unwrap();
-    run(Command::new("chmod").arg("755").arg(&slow));
+    let text = format!("#!/bin/sh\ntouch {}\nexec sleep 600\n", started.display());
+    let slow = tool(&test_home, "slow-uv", &text);
     for sent in SIGNALS {
         let mut command = test_home.holofs_command(&["build", &file]);
         command.env("HOLOFS_UV", &slow);
@@ -112,9 +111,7 @@ fn build_that_is_interrupted_while_uv_finds_python_ends_at_once() {
 fn build_and_record_that_are_interrupted_while_they_wait_for_the_lock_end_at_once() {
     let test_home = TestHome::new();
     let file = requirements(&test_home);
-    let slow = test_home.scratch().join("slow-uv");
-    fs::write(&slow, "#!/bin/sh\nexec sleep 600\n").unwrap();
-    run(Command::new("chmod").arg("755").arg(&slow));
+    let slow = tool(&test_home, "slow-uv", "#!/bin/sh\nexec sleep 600\n");
     let mut first = start(build(&test_home, &slow, &[&file]));
     until(|| stage(&test_home).is_some());
     let dir = test_home.scratch().join("h59acff1_493f813dad24d3t");
@@ -165,15 +162,13 @@ fn build_that_is_interrupted_in_an_upgrade_keeps_the_nearest_catalog_alone() {
 fn build_that_is_interrupted_ends_what_its_tool_started() {
     let test_home = TestHome::new();
     let file = requirements(&test_home);
-    let slow = test_home.scratch().join("slow-uv");
     let own = test_home.scratch().join("pid");
     // The name is complete when it appears.
     let text = format!(
         "#!/bin/sh\nsh -c 'echo $$ > {0}.new; mv {0}.new {0}; exec sleep 600' &\nwait\n",
         own.display()
     );
-    fs::write(&slow, text).unwrap();
-    run(Command::new("chmod").arg("755").arg(&slow));
+    let slow = tool(&test_home, "slow-uv", &text);
     let mut child = start(build(&test_home, &slow, &[&file]));
     until(|| own.exists());
     let pid = fs::read_to_string(&own).unwrap().trim().parse().unwrap();
