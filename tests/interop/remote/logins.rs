@@ -34,7 +34,7 @@ fn helpers_of_docker_and_the_file_of_podman_log_in_to_a_registry() {
             "read server; [ \"$server\" = {address} ] || exit 1\necho '{{\"ServerURL\":\"x\",\"Username\":\"user\",\"Secret\":\"secret\"}}'"
         );
         helper(&to, "right", &right);
-        helper(&to, "none", "echo 'credentials not found in native keychain: s3cr3t'; exit 1");
+        helper(&to, "none", "read server; echo 'credentials not found in native keychain: s3cr3t'; exit 1");
         // As one that asks for a password in a window.
         helper(&to, "silent", "sleep 60");
         let file = to.user().join(config);
@@ -65,6 +65,8 @@ fn helpers_of_docker_and_the_file_of_podman_log_in_to_a_registry() {
     let refused = pull(docker, format!(r#"{{"credHelpers":{{"{address}":"none"}}}}"#));
     assert_eq!(refused.status.code(), Some(exit::IO), "{}", said(&refused));
     assert!(stderr(&refused).contains("401"), "{}", stderr(&refused));
+    let absent = pull(docker, format!(r#"{{"credHelpers":{{"{address}":"absent"}}}}"#));
+    assert!(stderr(&absent).contains("the credential helper cannot be started"), "{}", stderr(&absent));
     let started = Instant::now();
     let refused = pull(docker, format!(r#"{{"credHelpers":{{"{address}":"silent"}}}}"#));
     assert!(stderr(&refused).contains("does not answer within 10 s"), "{}", stderr(&refused));

@@ -143,6 +143,10 @@ impl Logins {
                 log::debug!("The credential helper {helper} has no login for {}", self.shown);
                 Ok(None)
             }
+            // The library does not tell the one from the other.
+            Ok(Err(CredentialRetrievalError::HelperCommunicationError)) => Err(failed(
+                "the credential helper cannot be started, or ended before it read the address".into(),
+            )),
             Ok(Err(error)) => Err(failed(error.to_string())),
             Err(_) => {
                 Err(failed(format!("the credential helper does not answer within {} s", HELPER.as_secs())))
