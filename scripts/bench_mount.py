@@ -114,18 +114,25 @@ BIG = {
 
 
 class Bench:
-    def __init__(self, options):
-        self.options = options
-        self.work = os.path.join(options.cache, "bench-mount")
+    def __init__(self, options, holofs, work):
+        self.options, self.program, self.work = options, holofs, os.path.join(options.cache, work)
+        self.programs = {"holofs": self}
         self.home = os.path.join(self.work, "robocorp")
         self.holotree = os.path.join(self.home, "holotree")
         self.env = {**os.environ, "HOME": os.path.join(self.work, "user"), "ROBOCORP_HOME": self.home}
         self.rows, self.mounted = [], []
         shutil.rmtree("/dev/shm/holofs-bench", ignore_errors=True)
         os.makedirs("/dev/shm/holofs-bench/overlay")
+        if options.before and holofs != options.before:
+            self.programs["before"] = Bench(options, options.before, work + "-before")
 
     def holofs(self, *arguments):
-        return run(self.options.holofs, *arguments, env=self.env)
+        return run(self.program, *arguments, env=self.env)
+
+    def turns(self, at):
+        """The programs in the order of this round."""
+        names = list(self.programs.items())
+        return names[at % len(names):] + names[:at % len(names)]
 
     def mount(self, catalog, space, *more):
         report = json.loads(self.holofs("mount", catalog, space, "--json", *more))
@@ -137,8 +144,9 @@ class Bench:
         self.mounted.remove(space)
 
     def close(self):
-        for space in list(self.mounted):
-            self.unmount(space)
+        for bench in self.programs.values():
+            for space in list(bench.mounted):
+                bench.unmount(space)
         for point in ("overlay/merged", "fuse/merged"):
             subprocess.run(["umount", "-l", f"/dev/shm/holofs-bench/{point}"], capture_output=True)
         shutil.rmtree("/dev/shm/holofs-bench", ignore_errors=True)
@@ -227,22 +235,24 @@ class Bench:
         if not self.wanted("mount"):
             return
         sizes = (1_000, 20_000, 100_000)
-        catalogs = {files: synthetic(self.home, self.holotree, files) for files in sizes}
-        times = {files: [] for files in sizes}
+        catalogs = {(name, files): synthetic(each.home, each.holotree, files) for name, each in self.programs.items() for files in sizes}
+        times = {key: [] for key in catalogs}
         for turn in range(3 * self.options.rounds + 1):
-            for files, catalog in catalogs.items():
-                start = time.perf_counter()
-                os.stat(self.mount(catalog, f"start-{files}", "--profile", "off")["path"] + "/d0")
-                if turn:  # the first compiles the catalog
-                    times[files].append(1000 * (time.perf_counter() - start))
-                self.unmount(f"start-{files}")
-        medians = {files: statistics.median(each) for files, each in times.items()}
-        for files, median in medians.items():
-            self.add(f"mount to first stat, {files} files (ms)", {"holofs": median}, 15)
+            for files in sizes:
+                for name, each in self.turns(turn):
+                    start = time.perf_counter()
+                    os.stat(each.mount(catalogs[name, files], f"start-{files}", "--profile", "off")["path"] + "/d0")
+                    if turn:  # the first compiles the catalog
+                        times[name, files].append(1000 * (time.perf_counter() - start))
+                    each.unmount(f"start-{files}")
+        medians = {files: {name: statistics.median(times[name, files]) for name in self.programs} for files in sizes}
+        for files in sizes:
+            self.add(f"mount to first stat, {files} files (ms)", medians[files], 15)
         for catalog in catalogs.values():
             for path in (catalog, catalog + ".info"):
                 os.path.exists(path) and os.remove(path)
-        self.add("growth from 1,000 to 100,000 files", {"holofs": medians[100_000] / medians[1_000]}, 1.5)
+        growth = {name: medians[100_000][name] / medians[1_000][name] for name in self.programs}
+        self.add("growth from 1,000 to 100,000 files", growth, 1.5)
 
     def rcc(self):
         """The official RCC, with usage reports disabled in this home."""
@@ -282,61 +292,70 @@ class Bench:
         """The first import in a new space, with shared bytecode and without, as with RCC."""
         if not self.wanted("bytecode"):
             return
-        self.holofs("run", self.names["catalog"], "filler", "--", "python3", "-c", IMPORT)
-        # After a run, the bytecode of its imports is compiled for other spaces in the background.
-        until = time.monotonic() + 120
-        while not glob.glob(f"{self.home}/holofs/pyc/*/pack") and time.monotonic() < until:
-            time.sleep(0.1)
-        ratios = []
+        for each in self.programs.values():
+            each.holofs("run", each.names["catalog"], "filler", "--", "python3", "-c", IMPORT)
+            # After a run, the bytecode of its imports is compiled for other spaces in the background.
+            until = time.monotonic() + 120
+            while not glob.glob(f"{each.home}/holofs/pyc/*/pack") and time.monotonic() < until:
+                time.sleep(0.1)
+        ratios = {name: [] for name in self.programs}
         code = f"import time; s = time.perf_counter(); {IMPORT}; print(time.perf_counter() - s)"
         for at in range(self.options.rounds):
-            plain = float(self.holofs("run", "--no-bytecode", self.names["catalog"], f"plain{at}", "--", "python3", "-c", code))
-            shared = float(self.holofs("run", self.names["catalog"], f"shared{at}", "--", "python3", "-c", code))
-            ratios.append(plain / shared)
-        self.add("first import, no bytecode / shared bytecode", {"holofs": statistics.median(ratios)}, 3, at_least=True)
+            for name, each in self.turns(at):
+                plain = float(each.holofs("run", "--no-bytecode", each.names["catalog"], f"plain{at}", "--", "python3", "-c", code))
+                shared = float(each.holofs("run", each.names["catalog"], f"shared{at}", "--", "python3", "-c", code))
+                ratios[name].append(plain / shared)
+        self.add("first import, no bytecode / shared bytecode", medians_of(ratios), 3, at_least=True)
 
     def primed(self):
         """A cold import right after the mount, with a profile of earlier reads, compared with a cold native import."""
         if not self.wanted("primed"):
             return
-        work, ratios = python(IMPORT, True), []
-        for _ in range(2):  # the first mount records the profile, the second one uses it
-            work(self.mount(self.names["catalog"], "primed")["path"])
-            self.unmount("primed")
-        for _ in range(self.options.rounds):
+        work, ratios = python(IMPORT, True), {name: [] for name in self.programs}
+        for each in list(self.programs.values()) * 2:  # the first mount records the profile, the second one uses it
+            work(each.mount(each.names["catalog"], "primed")["path"])
+            each.unmount("primed")
+        for at in range(self.options.rounds):
             drop_caches()
             native = timed(work, self.native)
-            drop_caches()
-            root = self.mount(self.names["catalog"], "primed")["path"]
-            ratios.append(timed(work, root) / native)
-            self.unmount("primed")
-        self.add("import numpy, pandas: cold, primed", {"holofs": statistics.median(ratios)}, 1.0)
+            for name, each in self.turns(at):
+                drop_caches()
+                root = each.mount(each.names["catalog"], "primed")["path"]
+                ratios[name].append(timed(work, root) / native)
+                each.unmount("primed")
+        self.add("import numpy, pandas: cold, primed", medians_of(ratios), 1.0)
 
     def first_touch(self):
         """A cold import with nothing inflated yet, compared with a cold raw store."""
         if not self.wanted("first touch"):
             return
-        work, ratios = python(IMPORT, True), []
+        work, ratios = python(IMPORT, True), {name: [] for name in self.programs}
         for at in range(self.options.rounds):
-            times = []
-            for raw in ("empty", "full"):
-                if raw == "empty":
-                    shutil.rmtree(os.path.join(self.home, "holofs/raw"))
-                drop_caches()
-                root = self.mount(self.names["catalog"], "touch", "--profile", "off")["path"]
-                times.append(timed(work, root))
-                self.unmount("touch")
-            ratios.append(times[0] / times[1])
-        self.add("first touch from gzip / raw store, cold", {"holofs": statistics.median(ratios)}, 2.0)
-        self.holofs("warm", self.names["catalog"])
+            for name, each in self.turns(at):
+                times = []
+                for raw in ("empty", "full"):
+                    if raw == "empty":
+                        shutil.rmtree(os.path.join(each.home, "holofs/raw"))
+                    drop_caches()
+                    root = each.mount(each.names["catalog"], "touch", "--profile", "off")["path"]
+                    times.append(timed(work, root))
+                    each.unmount("touch")
+                ratios[name].append(times[0] / times[1])
+        self.add("first touch from gzip / raw store, cold", medians_of(ratios), 2.0)
+        for each in self.programs.values():
+            each.holofs("warm", each.names["catalog"])
 
     def memory(self):
         if not self.wanted("memory"):
             return
         def private_and_rss(pid):
-            with open(f"/proc/{pid}/smaps_rollup") as f:
-                fields = {line.split(":")[0]: int(line.split()[1]) for line in f if line.count(":") == 1 and "kB" in line}
-            return fields["Private_Clean"] + fields["Private_Dirty"], fields["Rss"]
+            """Of a supervisor and its server, in kB."""
+            with open(f"/proc/{pid}/task/{pid}/children") as f:
+                pids = [pid, *f.read().split()]
+            assert len(pids) == 2, pids
+            rows = [line.split() for each in pids for line in open(f"/proc/{each}/smaps_rollup")]
+            total = lambda *names: sum(int(row[1]) for row in rows if row[0].rstrip(":") in names)
+            return total("Private_Clean", "Private_Dirty"), total("Rss")
         pids = []
         for space in ("one", "two"):
             report = self.mount(self.names["catalog"], f"memory-{space}", "--profile", "off")
@@ -363,13 +382,18 @@ class Bench:
             python(IMPORT, True)(report["path"])
         roots = [report["path"] for report in reports]
         total = sum(map(cached_bytes, files_of(f"{self.home}/holofs/raw")))
-        total += sum(map(cached_bytes, files_of(f"{self.home}/holofs/spaces")))
+        # Without the sockets of live mounts.
+        total += sum(map(cached_bytes, filter(os.path.isfile, files_of(f"{self.home}/holofs/spaces"))))
         # Every space has cached the same files of its mount as the first one.
         own = [os.path.relpath(file, roots[0]) for file in files_of(roots[0]) if cached_bytes(file)]
         total += sum(cached_bytes(os.path.join(root, file)) for root in roots for file in own)
         for name in names:
             self.unmount(name)
         return total / 1e6
+
+    def earlier(self):
+        """The other build of holofs, if one is given."""
+        return [(name, each) for name, each in self.programs.items() if each is not self]
 
     def workloads(self):
         """Every selected workload, on every selected subject."""
@@ -382,7 +406,10 @@ class Bench:
                 report = self.mount(self.names["catalog"], f"bench-{subject}", "--profile", "off", *more)
                 name = report["io"] if subject == "passthrough" else subject
                 subjects[name], spaces[f"bench-{subject}"] = report["path"], report["io"]
-        self.compare({**subjects, **self.overlays()}, WORKLOADS)
+        before = {name: each.mount(each.names["catalog"], "bench", "--profile", "off")["path"] for name, each in self.earlier()}
+        self.compare({**subjects, **before, **self.overlays()}, WORKLOADS)
+        for _, each in self.earlier():
+            each.unmount("bench")
         for space, io in spaces.items():
             if self.wanted("requests"):
                 stats = json.loads(self.holofs("stats", space, "--json"))
@@ -390,14 +417,17 @@ class Bench:
             self.unmount(space)
 
     def run(self):
-        self.prepare()
+        for each in self.programs.values():
+            each.prepare()
         print(f"{'workload':44} {'holofs':>9}  bar                 ratios to a native copy, {self.options.rounds} rounds")
         self.start_up()
         self.workloads()
         for io, workloads in BIG.items():
-            big = self.mount(self.names["big"], f"bench-big-{io}", "--profile", "off", "--io", io)["path"]
-            self.compare({"native": self.native_big, "holofs": big}, workloads)
-            self.unmount(f"bench-big-{io}")
+            space = f"bench-big-{io}"
+            mounts = {name: each.mount(each.names["big"], space, "--profile", "off", "--io", io)["path"] for name, each in self.programs.items()}
+            self.compare({"native": self.native_big, **mounts}, workloads)
+            for each in self.programs.values():
+                each.unmount(space)
         self.primed()
         self.bytecode()
         self.first_touch()
@@ -411,6 +441,10 @@ class Bench:
         missed = [row["workload"] for row in self.rows if not row["met"]]
         bars = sum(row["bar"] is not None for row in self.rows)
         print(f"{bars - len(missed)} of {bars} bars met" + (f"; missed: {', '.join(missed)}" if missed else ""))
+
+
+def medians_of(lists):
+    return {name: statistics.median(each) for name, each in lists.items()}
 
 
 def synthetic(home, holotree, files):
@@ -436,6 +470,7 @@ def synthetic(home, holotree, files):
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--holofs", required=True)
+    parser.add_argument("--before", help="another build of holofs, measured in turn with this one, in a home of its own")
     parser.add_argument("--scripts", required=True)
     parser.add_argument("--cache", required=True)
     parser.add_argument("--rounds", type=int, default=5)
@@ -445,7 +480,7 @@ def main():
     parser.add_argument("--json")
     HaltPoll.add_option(parser)
     options = parser.parse_args()
-    bench = Bench(options)
+    bench = Bench(options, options.holofs, "bench-mount")
     try:
         with HaltPoll(options.halt_poll):
             bench.run()

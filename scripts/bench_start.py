@@ -1,18 +1,20 @@
 """Times `python3 -c pass` with each method, in turn, round by round; see scripts/bench.d/start."""
 import argparse, json, os, shutil, statistics, subprocess, tempfile, time
 
+STAGE = "h0c0ffee_493f813dad24d3t"
 PYTHON = ["python3", "-c", "pass"]
 # The bar: of all methods that start without a space, `--isolate` is the fastest.
 FROM_NOTHING = ["run", "isolate", "materialize"]
 
 
 class Bench:
-    def __init__(self, options):
-        self.options = options
-        self.holofs = os.path.join(options.programs, "holofs")
-        self.robocorp = os.path.join(options.home, "robocorp")
-        self.native = os.path.join(options.home, "native")
-        self.env = {"HOME": options.home + "/user", "ROBOCORP_HOME": self.robocorp, "PATH": os.environ["PATH"]}
+    """One build of holofs with a home of its own, in which the environment is recorded."""
+
+    def __init__(self, holofs, home):
+        self.holofs, self.home = holofs, home
+        self.robocorp = os.path.join(home, "robocorp")
+        self.native = os.path.join(home, "native")
+        self.env = {"HOME": home + "/user", "ROBOCORP_HOME": self.robocorp, "PATH": os.environ["PATH"]}
         self.catalog = self.record()
 
     def call(self, *arguments):
@@ -21,9 +23,11 @@ class Bench:
         return done.stdout.strip()
 
     def record(self):
-        shutil.copytree(self.options.stage, self.native, symlinks=True)
-        self.call("record", self.options.stage, "--name", "bench")
-        shutil.rmtree(self.options.stage)
+        stage = os.path.join(self.robocorp, "holotree", STAGE)
+        os.makedirs(self.home + "/user")
+        shutil.copytree(stage, self.native, symlinks=True)
+        self.call("record", stage, "--name", "bench")
+        shutil.rmtree(stage)
         catalogs = os.listdir(self.robocorp + "/hololib/catalog")
         return next(name for name in catalogs if not name.endswith(".info"))
 
@@ -34,12 +38,16 @@ class Bench:
         env = {**self.env, **more}
         return lambda: subprocess.run([self.native + "/bin/python3", *PYTHON[1:]], env=env, check=True)
 
+    def native_ways(self):
+        return {
+            "native": ("plain files, no bytecode, as with RCC", self.plain(PYTHONDONTWRITEBYTECODE="x")),
+            "native-bytecode": ("plain files, bytecode", self.plain(PYTHONPYCACHEPREFIX=self.home + "/pyc")),
+        }
+
     def ways(self):
         """By name: description and command. Each has its own space, so that all can take turns."""
         files = ("--mode", "materialize")
         return {
-            "native": ("plain files, no bytecode, as with RCC", self.plain(PYTHONDONTWRITEBYTECODE="x")),
-            "native-bytecode": ("plain files, bytecode", self.plain(PYTHONPYCACHEPREFIX=self.options.home + "/pyc")),
             "version": ("holofs --version", lambda: self.call("--version")),
             "isolate": ("holofs run --isolate", self.run("isolate", "--isolate")),
             "run": ("holofs run", self.run("run")),
@@ -48,22 +56,29 @@ class Bench:
             "files": ("holofs run --mode materialize, files exist", self.run("files", *files)),
         }
 
-    def measure(self):
-        """Milliseconds of each method, by round. The first round fills the stores and does not count."""
-        mounted = self.call("mount", self.catalog, "mounted")
-        ways = self.ways()
-        taken = {name: [] for name in ways}
-        for turn in range(self.options.runs + 1):
-            for name, (_, work) in ways.items():
-                start = time.perf_counter()
-                work()
-                if turn:
-                    taken[name].append((time.perf_counter() - start) * 1000)
-            self.call("delete", "new")
-        self.call("unmount", "mounted")
-        assert not os.path.ismount(mounted)
-        return {name: {"what": ways[name][0], "median": statistics.median(list_), "min": min(list_), "runs": list_}
-                for name, list_ in taken.items()}
+
+def measure(benches, runs):
+    """Milliseconds of each method, by round. The first round fills the stores and does not count."""
+    mounted = {name: bench.call("mount", bench.catalog, "mounted") for name, bench in benches.items()}
+    ways = benches[""].native_ways()
+    for method in benches[""].ways():
+        for name, bench in benches.items():
+            what, work = bench.ways()[method]
+            ways[method + name] = (what + name, work)
+    taken = {method: [] for method in ways}
+    for turn in range(runs + 1):
+        for method, (_, work) in ways.items():
+            start = time.perf_counter()
+            work()
+            if turn:
+                taken[method].append((time.perf_counter() - start) * 1000)
+        for bench in benches.values():
+            bench.call("delete", "new")
+    for name, bench in benches.items():
+        bench.call("unmount", "mounted")
+        assert not os.path.ismount(mounted[name])
+    return {method: {"what": ways[method][0], "median": statistics.median(list_), "min": min(list_), "runs": list_}
+            for method, list_ in taken.items()}
 
 
 def stripped(path):
@@ -75,15 +90,18 @@ def stripped(path):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--home", required=True)
-    parser.add_argument("--stage", required=True)
     parser.add_argument("--programs", required=True)
+    parser.add_argument("--before", help="another build of holofs, measured in turn with this one, in a home of its own")
     parser.add_argument("--runs", type=int, default=25)
     parser.add_argument("--json", required=True)
     options = parser.parse_args()
-    found = Bench(options).measure()
-    print(f"| `python3 -c pass`, ms, {options.runs} rounds              |  median |     min |\n|---|---|---|")
+    benches = {"": Bench(os.path.join(options.programs, "holofs"), options.home + "/this")}
+    if options.before:
+        benches[", before"] = Bench(options.before, options.home + "/before")
+    found = measure(benches, options.runs)
+    print(f"| `python3 -c pass`, ms, {options.runs} rounds                      |  median |     min |\n|---|---|---|")
     for way in found.values():
-        print("| %-42s | %7.1f | %7.1f |" % (way["what"], way["median"], way["min"]))
+        print("| %-50s | %7.1f | %7.1f |" % (way["what"], way["median"], way["min"]))
     fastest = min(FROM_NOTHING, key=lambda name: found[name]["median"])
     held = "" if fastest == "isolate" else "  MISSED"
     print(f"fastest method without a space: {fastest} (bar: isolate){held}")
