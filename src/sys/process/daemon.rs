@@ -136,7 +136,8 @@ pub fn keep_heap_small() {
 }
 
 /// From now on memory is returned to the system when it is freed, with musl: mimalloc keeps it for 10 ms and then returns it only if the same
-/// thread frees more. Call it before there are other threads.
+/// thread frees more. Large buffers come from the system each time: of those that mimalloc keeps, it clears every byte before they are used
+/// again, which for fuser's buffers is 16 MB in each thread. Call it before there are other threads.
 pub fn return_memory_at_once() {
     #[cfg(target_env = "musl")]
     // SAFETY: it takes no pointer, and no other thread allocates meanwhile.
@@ -144,7 +145,10 @@ pub fn return_memory_at_once() {
     unsafe {
         /// `mi_option_purge_delay` in mimalloc.h, in milliseconds; the binding has no name for it.
         const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+        /// `mi_option_arena_max_object_size` in mimalloc.h, in KiB; as before.
+        const LARGEST_KEPT: libmimalloc_sys::mi_option_t = 45;
         libmimalloc_sys::mi_option_set(PURGE_DELAY, 0);
+        libmimalloc_sys::mi_option_set(LARGEST_KEPT, 4096);
     }
 }
 
