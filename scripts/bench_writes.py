@@ -23,8 +23,8 @@ DISK = ROOT + "/disk"
 STAGE = "h0c0ffee_493f813dad24d3t"
 SMALL = b"0123456789abcdef" * 192  # 3 KB
 SETTLE = 3  # seconds: a new mount does some work in the background
-ORDER = ["native", "holofs", "overlayfs", "fuse-overlayfs"]
-BARS = {"create": 6, "replace": 5, "read": 1.5, "read again": 1.5, "remove": 4, "remove catalog": 6, "write 262 MB": 2, "pip": 1.5}
+ORDER = ["native", "holofs", "before", "overlayfs", "fuse-overlayfs"]
+BARS = {"create": 4.5, "replace": 2.7, "read": 1.5, "read again": 1.5, "remove": 2.7, "remove catalog": 6, "write 262 MB": 2, "pip": 1.2}
 
 
 def say(text):
@@ -109,22 +109,36 @@ def make_tree(tree):
                 file.write(SMALL * 3)
 
 
-class World:
-    """The disk, the tree, the catalog."""
+class Program:
+    """A build of holofs with a home of its own, in which the tree is recorded."""
 
-    def __init__(self, holofs):
-        self.holofs = holofs
-        self.tree = DISK + "/holotree/" + STAGE
-        self.env = {"HOME": DISK, "ROBOCORP_HOME": DISK, "PATH": os.environ["PATH"]}
+    def __init__(self, holofs, home):
+        self.holofs, self.tree = holofs, home + "/holotree/" + STAGE
+        self.env = {"HOME": home, "ROBOCORP_HOME": home, "PATH": os.environ["PATH"]}
+        make_tree(self.tree)
+        with open(ROOT + "/blueprint.yaml", "w") as file:
+            file.write("channels: []\n")
+        self.call("record", self.tree, "--blueprint", ROOT + "/blueprint.yaml")
+        self.catalog = [n for n in os.listdir(home + "/hololib/catalog") if not n.endswith(".info")][0]
+
+    def call(self, *arguments):
+        return run(self.holofs, *arguments, env=self.env, stderr=subprocess.DEVNULL)
+
+    def mount(self):
+        return json.loads(self.call("mount", self.catalog, "bench", "--fresh", "--json"))["path"]
+
+
+class World:
+    """The disk, and the programs."""
+
+    def __init__(self, programs):
         os.makedirs(DISK, exist_ok=True)
         run("truncate", "-s", "8G", ROOT + "/image")
         run("mkfs.ext4", "-q", "-F", ROOT + "/image")
         run("mount", "-o", "loop", ROOT + "/image", DISK)
-        make_tree(self.tree)
-        with open(ROOT + "/blueprint.yaml", "w") as file:
-            file.write("channels: []\n")
-        run(holofs, "record", self.tree, "--blueprint", ROOT + "/blueprint.yaml", env=self.env, stderr=subprocess.DEVNULL)
-        self.catalog = [n for n in os.listdir(DISK + "/hololib/catalog") if not n.endswith(".info")][0]
+        homes = {"holofs": DISK, "before": DISK + "/before-home"}
+        self.programs = {name: Program(program, homes[name]) for name, program in programs.items()}
+        self.tree = self.programs["holofs"].tree
 
     def start(self, system):
         """Provides a fresh tree, and returns its root."""
@@ -140,13 +154,13 @@ class World:
         elif system == "fuse-overlayfs":
             run("fuse-overlayfs", "-o", options, home + "/merged")
         else:
-            return json.loads(run(self.holofs, "mount", self.catalog, "bench", "--fresh", "--json", env=self.env))["path"]
+            return self.programs[system].mount()
         return home + "/merged"
 
     def stop(self, system):
         home = "%s/%s" % (DISK, system)
-        if system == "holofs":
-            run(self.holofs, "unmount", "bench", env=self.env)
+        if system in self.programs:
+            self.programs[system].call("unmount", "bench")
         elif system != "native":
             run("umount", home + "/merged")
         shutil.rmtree(home)
@@ -216,6 +230,7 @@ def show(seconds, systems, cases):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--holofs", required=True)
+    parser.add_argument("--before", help="another build of holofs, measured in turn with this one, in a home of its own")
     parser.add_argument("--cache", required=True)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--pip", action="store_true")
@@ -227,9 +242,11 @@ def main():
 
 
 def bench(args):
-    systems = [name for name in ORDER if name != "fuse-overlayfs" or shutil.which(name)]
+    programs = {"holofs": args.holofs, **({"before": args.before} if args.before else {})}
+    others = [name for name in ("fuse-overlayfs",) if shutil.which(name)]
+    systems = [name for name in ORDER if name in ("native", "overlayfs", *programs, *others)]
     cases = CASES + ([pip_case(args.cache)] if args.pip else [])
-    world = World(args.holofs)
+    world = World(programs)
     try:
         before = store_hash()
         seconds = {}
