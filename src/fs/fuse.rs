@@ -23,6 +23,7 @@ mod passthrough;
 pub mod priming;
 pub mod profile;
 pub mod progress;
+pub mod readers;
 pub mod requests;
 #[cfg_attr(not(target_os = "linux"), path = "fuse/no_session.rs")]
 mod session;
@@ -41,6 +42,7 @@ use gate::Gate;
 use latency::{Latencies, Latency};
 use priming::Recorder;
 use progress::Progress;
+use readers::Readers;
 use requests::Requests;
 pub use session::{Handshake, Session};
 use trace::Trace;
@@ -86,6 +88,8 @@ pub struct Telemetry {
     pub deaths: u64,
     /// Where this server stops for its successor.
     pub gate: Arc<Gate>,
+    /// The threads that serve.
+    pub readers: Arc<Readers>,
 }
 
 /// The attribute of a mount's root that reports request statistics, as JSON.

@@ -34,16 +34,22 @@ impl Progress {
         if self.was_reported.load(Ordering::Relaxed) {
             return;
         }
-        if RESENT.replace(resent) {
-            self.resent.fetch_sub(1, Ordering::Relaxed);
-        }
+        self.end();
         if resent {
+            RESENT.set(true);
             self.resent.fetch_add(1, Ordering::Relaxed);
         } else if self.resent.load(Ordering::Relaxed) == 0
             && self.fresh.fetch_add(1, Ordering::Relaxed) >= ENOUGH
             && !self.was_reported.swap(true, Ordering::Relaxed)
         {
             (self.tell)();
+        }
+    }
+
+    /// Called when this thread has answered a request.
+    pub fn end(&self) {
+        if RESENT.take() {
+            self.resent.fetch_sub(1, Ordering::Relaxed);
         }
     }
 }

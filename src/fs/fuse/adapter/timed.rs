@@ -18,7 +18,7 @@ use super::reply::sized;
 /// How long the last page of a trace waits for requests in progress: much longer than from an answer until it is recorded.
 const SETTLED: Duration = Duration::from_millis(100);
 
-/// A request in progress; it ends when this is dropped.
+/// A request in progress; it ends when this is dropped, which may take until the next one is due: see [`Readers`](crate::fs::fuse::readers).
 pub(super) struct Timed<'a> {
     telemetry: &'a Telemetry,
     opcode: Opcode,
@@ -59,12 +59,17 @@ impl Drop for Timed<'_> {
             self.telemetry.trace.record(event, self.started, took);
         }
         self.telemetry.gate.leave();
+        if let Some(progress) = &self.telemetry.progress {
+            progress.end();
+        }
+        self.telemetry.readers.end();
     }
 }
 
 impl Adapter {
     /// Counts an incoming request.
     pub(super) fn count(&self, req: &Request, opcode: Opcode) -> Timed<'_> {
+        self.telemetry.readers.begin();
         self.telemetry.gate.enter();
         if let Some(progress) = &self.telemetry.progress {
             progress.begin(convert::is_resent(req));
