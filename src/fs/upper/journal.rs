@@ -124,6 +124,7 @@ impl Journal {
         let connection = connect(&path, access)?;
         check_format(&connection, &path)?;
         let session = access.is_writable().then(|| OpenMark::begin(dir)).transpose()?;
+        let is_long = session.as_ref().is_some_and(|session| session.left_much);
         let journal = Journal {
             session,
             path,
@@ -132,7 +133,7 @@ impl Journal {
             committed: AtomicU64::new(1), // what an earlier process left in the log may not be durable
             synced: Mutex::new(0),
             copying: Mutex::default(),
-            is_long: AtomicBool::new(false),
+            is_long: AtomicBool::new(is_long),
             log_pages: AtomicI64::new(0),
         };
         if access.is_writable() {

@@ -60,13 +60,17 @@ impl Drop for Keeper {
 }
 
 fn serve(disk: &Disk, woken: &Receiver<()>, is_awake: &AtomicBool) {
+    let log_is_long = || disk.journal.get().is_some_and(|journal| journal.log_is_long());
+    // The log of a killed process does not wait.
+    let mut after = if log_is_long() { Duration::ZERO } else { AFTER };
     while woken.recv().is_ok() {
-        if let Err(RecvTimeoutError::Disconnected) = woken.recv_timeout(AFTER) {
+        if let Err(RecvTimeoutError::Disconnected) = woken.recv_timeout(after) {
             return; // the code that closes the upper has synced it, if wanted
         }
+        after = AFTER;
         is_awake.store(false, Ordering::Release);
         disk.drop_prepared();
-        let is_long = disk.journal.get().is_some_and(|journal| journal.log_is_long());
+        let is_long = log_is_long();
         if let Err(error) = disk.sync(is_long) {
             log::warn!("{}: what was changed is not durable yet", chain(&error));
         }

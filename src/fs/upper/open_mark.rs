@@ -15,12 +15,17 @@ use crate::error::chain;
 
 /// Name of the log.
 const LOG: &str = "state.db-wal";
+/// From this length in bytes on, a log that a killed process left is copied into the database at once: reading it took some 8 ms, and while
+/// servers are killed again and again, none of them lives until its log would be copied.
+const LONG: u64 = 8 << 20;
 
 /// Marks the database in the directory of a space as open for writing until dropped.
 pub(super) struct OpenMark {
     path: PathBuf,
     /// The previous session ended cleanly.
     pub ended_well: bool,
+    /// The previous session was killed, and left a long log.
+    pub left_much: bool,
 }
 
 impl OpenMark {
@@ -30,7 +35,8 @@ impl OpenMark {
         let ended_well = !exists(&path)?;
         let made = dir.below(OPEN).mark();
         made.map_err(|source| UpperError::Io { doing: "make", path: path.clone(), source })?;
-        Ok(OpenMark { path, ended_well })
+        let log = dir.join(LOG).symlink_metadata().map_or(0, |log| log.len());
+        Ok(OpenMark { path, ended_well, left_much: !ended_well && log >= LONG })
     }
 }
 

@@ -331,6 +331,31 @@ mod power;
 mod prepared;
 
 #[test]
+fn long_log_of_a_killed_process_is_copied_after_the_first_change() {
+    let space = Space::new();
+    let open = |space: &Space, access| space.try_open(&Options { access, ..OPTIONS }).unwrap();
+    let upper = open(&space, Access::Outliving);
+    let length =
+        |space: &Space, name: &str| fs::metadata(space.path().join(name)).map_or(0, |file| file.len());
+    let mut at = 0;
+    while length(&space, "state.db-wal") < 8 << 20 {
+        create(&upper, Ino::ROOT, &at.to_string(), b"1");
+        at += 1;
+    }
+    let killed = space.crashed();
+    let database = length(&killed, "state.db");
+    let taken_over = open(&killed, Access::TakenOver);
+    create(&taken_over, Ino::ROOT, "new", b"1");
+    let started = std::time::Instant::now();
+    while length(&killed, "state.db") == database {
+        assert!(started.elapsed() < std::time::Duration::from_secs(60), "the log is not copied");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
+    let again = killed.crashed().open();
+    assert!(["0", "new"].iter().all(|name| present(&again, Ino::ROOT, name).is_some()));
+}
+
+#[test]
 fn a_log_that_was_copied_begins_again() {
     let space = Space::new();
     let upper = space.open();
