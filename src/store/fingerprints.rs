@@ -23,6 +23,9 @@ pub const NAME: &str = "seals";
 const MOST: u64 = 8 << 20;
 /// The number of fingerprints that are written at once.
 const AT_ONCE: usize = 64;
+/// From this size in bytes on, a file is worth a write of its own: verifying it again takes longer. A server may be killed at any time,
+/// as that of an isolated run always is.
+const LARGE: u64 = 1 << 20;
 
 /// The state of a file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,7 +76,7 @@ impl Fingerprints {
         let mut known = self.lock();
         known.fingerprints.insert(name.into(), Fingerprint::of(facts));
         known.pending.push((name.into(), Fingerprint::of(facts)));
-        if known.pending.len() >= AT_ONCE {
+        if known.pending.len() >= AT_ONCE || facts.size >= LARGE {
             self.write(&mut known);
         }
     }
@@ -179,6 +182,25 @@ mod tests {
         fs::write(temp.path().join("one"), "wrong").unwrap();
         File::options().write(true).open(temp.path().join("one")).unwrap().set_modified(was).unwrap();
         assert!(!open().hold("one", &facts()));
+    }
+
+    #[test]
+    fn fingerprint_of_a_large_file_is_there_though_its_process_is_killed() {
+        let temp = tempfile::tempdir().unwrap();
+        let facts = |size| {
+            let file = File::create(temp.path().join("one")).unwrap();
+            file.set_len(size).unwrap();
+            facts_of_file(&file).unwrap()
+        };
+        let killed = Fingerprints::new(Place::top(temp.path()));
+        let (small, large) = (facts(LARGE - 1), facts(LARGE));
+        let is_there = |facts| {
+            killed.add("one", facts);
+            Fingerprints::new(Place::top(temp.path())).hold("one", facts)
+        };
+        assert!(!is_there(&small));
+        assert!(is_there(&large));
+        std::mem::forget(killed);
     }
 
     #[test]
