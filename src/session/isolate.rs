@@ -26,7 +26,7 @@ use crate::sys::mount::namespace;
 use crate::sys::mount::overmount::overmount;
 use crate::sys::mount::{self, Detached, Options};
 use crate::sys::process::sandbox::Sandbox;
-use crate::sys::process::{fork, limits};
+use crate::sys::process::{daemon, fork, limits};
 
 use super::background;
 use super::context::Context;
@@ -113,6 +113,7 @@ impl Isolated {
 
 /// The serving process: detached from the terminal, and sandboxed from the start.
 fn serve(vfs: Vfs, device: OwnedFd, sandbox: &Sandbox) -> Result<(), SessionError> {
+    daemon::return_memory_at_once();
     limits::raise().map_err(|why| SessionError::State(why.into()))?;
     background::alone().tried("Cannot release the terminal")?;
     background::harden();
