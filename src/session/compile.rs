@@ -36,8 +36,8 @@ pub const SPACE: &str = "holofs warm";
 pub const CONTROLLER: &str = "holofs";
 /// The maximum size of one `.pyc`.
 const LONGEST: u64 = 64 << 20;
-/// Compiling fewer imports than this is faster than starting a process for it.
-const WORTH_IT: usize = 20;
+/// Compiling fewer imports than this is faster than starting a process for it, if they are compiled once.
+pub const WORTH_IT: usize = 20;
 
 /// Reads lines with tag, level and source. For each source that compiles, it answers with level, source and length, followed by the
 /// `.pyc`: one that Python validates against the source by hash (PEP 552). Some sources are not meant to compile: templates, tests of
@@ -253,9 +253,9 @@ fn understand<'n>(
     (size <= LONGEST && parts.next().is_none()).then_some((name, size))
 }
 
-/// Starts a background process that compiles what a run imported, for all spaces.
-pub fn after_run(context: &Context, catalog: &str, seen: &Imported) {
-    let few = seen.compiled.len() + seen.confirmed.len() < WORTH_IT;
+/// Starts a background process that compiles what a run imported, for all spaces; not for fewer modules than `fewest`.
+pub fn after_run(context: &Context, catalog: &str, seen: &Imported, fewest: usize) {
+    let few = seen.compiled.len() + seen.confirmed.len() < fewest;
     if few || cfg!(windows) || context.cache_not_writable().is_some() {
         return;
     }

@@ -102,8 +102,9 @@ impl Execution<'_> {
         });
         let status = status.tried("Cannot wait for the command")?;
         tell_unread(before, unread(&self.space.root));
-        // A shorter command compiled nothing worth sharing, and checking would take longer than the command.
-        if started.elapsed() > SHORT {
+        // A shorter command compiled nothing worth sharing, and checking would take longer than the command; but what an isolated one
+        // compiled is lost, and every other one would compile it again.
+        if started.elapsed() > SHORT || self.bytecode == Bytecode::OfRun {
             self.share(prefix.as_ref());
         }
         Ok(status)
@@ -212,7 +213,10 @@ impl Execution<'_> {
     fn share(&self, prefix: Option<&Prefix>) {
         let Some(prefix) = prefix.filter(|_| self.context.cache_not_writable().is_none()) else { return };
         match self.index().and_then(|index| Ok(seed::imported(prefix, &self.pack(), &index)?)) {
-            Ok(seen) => compile::after_run(self.context, self.catalog, &seen),
+            Ok(seen) => {
+                let fewest = if self.bytecode == Bytecode::OfRun { 1 } else { compile::WORTH_IT };
+                compile::after_run(self.context, self.catalog, &seen, fewest);
+            }
             Err(error) => log::debug!("The imported modules are unknown: {}", chain(&error)),
         }
     }

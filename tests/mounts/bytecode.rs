@@ -115,6 +115,20 @@ fn first_import_in_another_space_compiles_only_what_is_relocated() {
     assert_eq!(compiled(&again), [""; 0], "the space's own bytecode is of use");
 }
 
+#[test]
+fn isolated_runs_compile_a_single_module_once_however_short_they_are() {
+    let test_home = TestHome::new();
+    let Some(catalog) = catalog(&test_home) else { return };
+    let import = || {
+        let code = "import m1, time; time.sleep(0.01)";
+        test_home.holofs_ok(&["run", "--isolate", &catalog, "s", "--", "python3", "-v", "-c", code])
+    };
+    assert_eq!(compiled(&import()), ["m1"]);
+    until(|| pack(&test_home).is_some());
+    // The copy is made while Python starts.
+    until(|| compiled(&import()).is_empty());
+}
+
 fn said_by_catalog() -> String {
     (0..MODULES).map(|module| format!("catalog {module}")).collect::<Vec<_>>().join(" ")
 }
