@@ -3,13 +3,14 @@
 //! Most requests are answered within microseconds, and one thread answers a series of them sooner than two that take turns: its caches
 //! stay warm, and no second processor has to be woken. But a request may also wait for a disk or for a server, and nobody else should
 //! wait for it. So a thread that has answered a request rests if another one waits in the kernel. While there are requests, it looks now
-//! and then whether one of them has taken all the time since it last looked, and then waits in the kernel, too.
+//! and then whether one of them has taken all the time since it last looked, and then waits in the kernel, too. It does so at once when a
+//! large transfer begins: the kernel divides a large read or write into several requests, which two threads answer sooner.
 //!
 //! At least one thread always waits or is busy: a thread rests only if another one waits, and that one, when it has answered its next
 //! request, waits again or finds that a third one does. Threads that have answered nothing yet do not count: they wait in any case.
 
 use std::cell::RefCell;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -22,6 +23,22 @@ const LOOKS: u32 = 25;
 thread_local! {
     /// Set once this thread has started a request. Dropped when it ends.
     static SERVES: RefCell<Option<Serves>> = const { RefCell::new(None) };
+}
+
+/// Counts as long as it exists.
+struct Counted<'a>(&'a AtomicUsize);
+
+impl Counted<'_> {
+    fn new(count: &AtomicUsize) -> Counted<'_> {
+        count.fetch_add(1, Ordering::SeqCst);
+        Counted(count)
+    }
+}
+
+impl Drop for Counted<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::SeqCst);
+    }
 }
 
 /// A thread that serves.
@@ -44,6 +61,10 @@ pub struct Readers {
     is_over: AtomicBool,
     /// A resting thread sleeps until the next request.
     sleeps: AtomicBool,
+    /// The number of resting threads.
+    rests: AtomicUsize,
+    /// One of them should wait in the kernel at once.
+    is_needed: AtomicBool,
     resting: Mutex<()>,
     wake: Condvar,
 }
@@ -65,6 +86,13 @@ impl Readers {
         }
     }
 
+    /// Called when this thread has begun a large transfer: a resting thread waits for the next request.
+    pub fn help(&self) {
+        if self.rests.load(Ordering::SeqCst) > 0 && !self.is_needed.swap(true, Ordering::SeqCst) {
+            self.wake();
+        }
+    }
+
     /// Called when this thread has answered a request. Returns when it is its turn to wait for the next one.
     pub fn end(&self) {
         if !self.await_next() {
@@ -80,6 +108,7 @@ impl Readers {
     /// Returns when the threads that do not rest are busy.
     fn rest(&self) {
         let mut resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
+        let _rests = Counted::new(&self.rests);
         let (mut seen, mut quiet) = (self.begun.load(Ordering::SeqCst), 0);
         while !self.is_over.load(Ordering::SeqCst) {
             if quiet < LOOKS {
@@ -95,7 +124,8 @@ impl Readers {
             }
             let begun = self.begun.load(Ordering::SeqCst);
             let is_same = begun == seen;
-            if is_same && self.await_next() {
+            let is_needed = self.is_needed.swap(false, Ordering::SeqCst);
+            if (is_same || is_needed) && self.await_next() {
                 return;
             }
             (seen, quiet) = (begun, if is_same { quiet + 1 } else { 0 });
@@ -205,6 +235,22 @@ mod tests {
             let quick = served.answers.recv().unwrap();
             assert!(started.elapsed() < long, "{:?}", started.elapsed());
             assert_ne!(served.answers.recv().unwrap(), quick);
+        }
+    }
+
+    #[test]
+    fn thread_that_rests_helps_at_once_with_a_large_transfer() {
+        let served = Served::new();
+        served.use_both();
+        let Readers { sleeps, is_awaited, .. } = &*served.readers;
+        // Before, it looks around by itself.
+        while !sleeps.load(Ordering::SeqCst) {
+            std::thread::yield_now();
+        }
+        is_awaited.store(false, Ordering::SeqCst);
+        served.readers.help();
+        while !is_awaited.load(Ordering::SeqCst) {
+            std::thread::yield_now();
         }
     }
 

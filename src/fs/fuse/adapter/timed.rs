@@ -18,6 +18,9 @@ use super::reply::sized;
 /// How long the last page of a trace waits for requests in progress: much longer than from an answer until it is recorded.
 const SETTLED: Duration = Duration::from_millis(100);
 
+/// From this size in bytes on, a transfer takes long enough for a second thread to help with the next one.
+const LARGE: u32 = 64 << 10;
+
 /// A request in progress; it ends when this is dropped, which may take until the next one is due: see [`Readers`](crate::fs::fuse::readers).
 pub(super) struct Timed<'a> {
     telemetry: &'a Telemetry,
@@ -90,6 +93,9 @@ impl Adapter {
         (offset, size): (u64, u32),
     ) -> Timed<'_> {
         let mut timed = self.count(req, opcode);
+        if size >= LARGE {
+            self.telemetry.readers.help();
+        }
         if self.telemetry.trace.is_on() {
             origin::take();
             let (pid, ino) = (req.pid(), convert::ino(ino).0);
