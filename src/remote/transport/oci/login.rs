@@ -143,7 +143,7 @@ impl Logins {
                 log::debug!("The credential helper {helper} has no login for {}", self.shown);
                 Ok(None)
             }
-            // The library does not tell the one from the other.
+            // The library reports both in the same way.
             Ok(Err(CredentialRetrievalError::HelperCommunicationError)) => Err(failed(
                 "the credential helper cannot be started, or ended before it read the address".into(),
             )),
