@@ -201,6 +201,8 @@ fn report_of_50_000_files_is_used_by_keyboard_and_fits_a_narrow_window() {
         assert_eq!(browser.value("innerWidth"), width);
         let page_width = browser.value("document.documentElement.scrollWidth").as_u64().unwrap();
         assert!(page_width <= width.into(), "{page_width} of {width}: nothing may be cut off");
+        let hidden = "(e => e.scrollWidth - e.clientWidth)(document.querySelector('[aria-label=Packages]'))";
+        assert_eq!(browser.value(hidden), 0, "the table of packages is cut off");
         let nameless = "[...document.querySelectorAll('button, select, input, svg, [role], [tabindex]')].filter(e => \
             !(e.getAttribute('aria-label') || e.textContent.trim() || (e.labels && e.labels.length))).length";
         assert_eq!(browser.value(nameless), 0, "everything has a name for a screen reader");
