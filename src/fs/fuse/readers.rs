@@ -3,8 +3,8 @@
 //! Most requests are answered within microseconds, and one thread answers a series of them sooner than two that take turns: its caches
 //! stay warm, and no second processor has to be woken. But a request may also wait for a disk or for a server, and nobody else should
 //! wait for it. So a thread that has answered a request rests if another one waits in the kernel. While there are requests, it looks now
-//! and then whether one of them has taken all the time since it last looked, and then waits in the kernel, too. It does so at once when a
-//! large transfer begins: the kernel divides a large read or write into several requests, which two threads answer sooner.
+//! and then whether one of them has taken all the time since it last looked, and then waits in the kernel, too. During large transfers no
+//! thread rests: the kernel divides a large read or write into several requests, which two threads answer sooner.
 //!
 //! At least one thread always waits or is busy: a thread rests only if another one waits, and that one, when it has answered its next
 //! request, waits again or finds that a third one does. Threads that have answered nothing yet do not count: they wait in any case.
@@ -17,6 +17,8 @@ use std::time::Duration;
 /// How often a resting thread looks whether the others are busy, and so how long a request may keep later ones waiting: one to two times
 /// this long.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
+/// The number of requests after the beginning of a large transfer during which no thread rests.
+const TOGETHER: u64 = 32;
 /// After this number of looks without a request, a resting thread sleeps until the next one.
 const LOOKS: u32 = 25;
 
@@ -63,8 +65,8 @@ pub struct Readers {
     sleeps: AtomicBool,
     /// The number of resting threads.
     rests: AtomicUsize,
-    /// One of them should wait in the kernel at once.
-    is_needed: AtomicBool,
+    /// The number of the first request after which a thread may rest again.
+    rest_after: AtomicU64,
     resting: Mutex<()>,
     wake: Condvar,
 }
@@ -86,16 +88,21 @@ impl Readers {
         }
     }
 
-    /// Called when this thread has begun a large transfer: a resting thread waits for the next request.
+    /// Called when this thread has begun a large transfer: no thread rests during the next requests.
     pub fn help(&self) {
-        if self.rests.load(Ordering::SeqCst) > 0 && !self.is_needed.swap(true, Ordering::SeqCst) {
+        self.rest_after.store(self.begun.load(Ordering::SeqCst) + TOGETHER, Ordering::SeqCst);
+        if self.rests.load(Ordering::SeqCst) > 0 {
             self.wake();
         }
     }
 
+    fn may_rest(&self, begun: u64) -> bool {
+        begun >= self.rest_after.load(Ordering::SeqCst)
+    }
+
     /// Called when this thread has answered a request. Returns when it is its turn to wait for the next one.
     pub fn end(&self) {
-        if !self.await_next() {
+        if self.may_rest(self.begun.load(Ordering::SeqCst)) && !self.await_next() {
             self.rest();
         }
     }
@@ -124,8 +131,7 @@ impl Readers {
             }
             let begun = self.begun.load(Ordering::SeqCst);
             let is_same = begun == seen;
-            let is_needed = self.is_needed.swap(false, Ordering::SeqCst);
-            if (is_same || is_needed) && self.await_next() {
+            if !self.may_rest(begun) || (is_same && self.await_next()) {
                 return;
             }
             (seen, quiet) = (begun, if is_same { quiet + 1 } else { 0 });
@@ -242,14 +248,14 @@ mod tests {
     fn thread_that_rests_helps_at_once_with_a_large_transfer() {
         let served = Served::new();
         served.use_both();
-        let Readers { sleeps, is_awaited, .. } = &*served.readers;
+        let Readers { sleeps, rests, .. } = &*served.readers;
         // Before, it looks around by itself.
         while !sleeps.load(Ordering::SeqCst) {
             std::thread::yield_now();
         }
-        is_awaited.store(false, Ordering::SeqCst);
+        assert_eq!(rests.load(Ordering::SeqCst), 1);
         served.readers.help();
-        while !is_awaited.load(Ordering::SeqCst) {
+        while rests.load(Ordering::SeqCst) > 0 {
             std::thread::yield_now();
         }
     }
