@@ -27,22 +27,6 @@ thread_local! {
     static SERVES: RefCell<Option<Serves>> = const { RefCell::new(None) };
 }
 
-/// Counts as long as it exists.
-struct Counted<'a>(&'a AtomicUsize);
-
-impl Counted<'_> {
-    fn new(count: &AtomicUsize) -> Counted<'_> {
-        count.fetch_add(1, Ordering::SeqCst);
-        Counted(count)
-    }
-}
-
-impl Drop for Counted<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::SeqCst);
-    }
-}
-
 /// A thread that serves.
 struct Serves(Arc<Readers>);
 
@@ -103,7 +87,9 @@ impl Readers {
     /// Called when this thread has answered a request. Returns when it is its turn to wait for the next one.
     pub fn end(&self) {
         if self.may_rest(self.begun.load(Ordering::SeqCst)) && !self.await_next() {
+            self.rests.fetch_add(1, Ordering::SeqCst);
             self.rest();
+            self.rests.fetch_sub(1, Ordering::SeqCst);
         }
     }
 
@@ -115,7 +101,6 @@ impl Readers {
     /// Returns when the threads that do not rest are busy.
     fn rest(&self) {
         let mut resting = self.resting.lock().unwrap_or_else(PoisonError::into_inner);
-        let _rests = Counted::new(&self.rests);
         let (mut seen, mut quiet) = (self.begun.load(Ordering::SeqCst), 0);
         while !self.is_over.load(Ordering::SeqCst) {
             if quiet < LOOKS {
