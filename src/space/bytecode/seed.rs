@@ -109,12 +109,16 @@ pub struct Imported {
 
 /// What was imported from `prefix` and is not marked as imported in `pack`. Only names are examined.
 pub fn imported(prefix: &Prefix, pack: &Place, index: &Index) -> io::Result<Imported> {
+    let paths = files(&prefix.tree)?;
+    if paths.is_empty() {
+        return Ok(Imported::default());
+    }
     let known: HashMap<String, bool> = match Pack::open(pack, index.id())? {
         Some(pack) => pack.pieces.into_iter().map(|piece| (piece.path, piece.imported)).collect(),
         None => HashMap::new(),
     };
     let (mut compiled, mut confirmed) = (Vec::new(), Vec::new());
-    for path in files(&prefix.tree)? {
+    for path in paths {
         let known = known.get(&path);
         let name = CacheName::parse(&path).filter(|name| known != Some(&true) && name.is_shared_by(index));
         let (Some(name), Ok(meta)) = (name, fs::symlink_metadata(prefix.tree.join(&path))) else { continue };
