@@ -103,7 +103,17 @@ impl Vfs {
 
     /// The catalog's node of `ino`, or an error if there is no such inode.
     fn node(&self, ino: Ino) -> Result<Node<'_>, VfsError> {
-        self.index.node(ino).ok_or(VfsError::NoSuchInode(ino))
+        self.index.node(ino).ok_or_else(|| self.missing(VfsError::NoSuchInode(ino)))
+    }
+
+    /// The error for what seems not to exist.
+    fn missing(&self, error: VfsError) -> VfsError {
+        self.ensure_whole().err().unwrap_or(error)
+    }
+
+    /// Fails if entries of the catalog seem not to exist because they cannot be read.
+    fn ensure_whole(&self) -> Result<(), VfsError> {
+        if self.index.is_lost() { Err(VfsError::Lost) } else { Ok(()) }
     }
 
     /// The written state; `None` if nothing was written: then the catalog decides everything.

@@ -186,8 +186,18 @@ impl Catalog {
 
     /// Reads the catalog or `.meta` file at `path`.
     pub fn read(path: &Path) -> Result<(Catalog, CatalogId), CatalogError> {
+        Catalog::read_file(path, Catalog::open(path)?)
+    }
+
+    /// Opens the catalog or `.meta` file at `path`, for [`Catalog::read_file`].
+    pub fn open(path: &Path) -> Result<fs::File, CatalogError> {
         refuse_other_version(path)?;
-        let stored = read_stored(path)?;
+        open_stored(path)
+    }
+
+    /// Reads the catalog in `file`, which was opened at `path`.
+    pub fn read_file(path: &Path, file: fs::File) -> Result<(Catalog, CatalogId), CatalogError> {
+        let stored = read_stored(path, file)?;
         let catalog = Catalog::parse(&stored).map_err(|error| match error {
             CatalogError::Bad { path: None, flaw } => CatalogError::Bad { path: Some(path.into()), flaw },
             other => other,
@@ -197,8 +207,7 @@ impl Catalog {
 
     /// The identity of the catalog at `path`, without parsing it.
     pub fn identify(path: &Path) -> Result<CatalogId, CatalogError> {
-        refuse_other_version(path)?;
-        Ok(Digest::of(Regime::Sha256, &read_stored(path)?))
+        Ok(Digest::of(Regime::Sha256, &read_stored(path, Catalog::open(path)?)?))
     }
 
     /// Parses the content of a catalog file: gzip or zstd, then JSON.
@@ -262,7 +271,7 @@ impl Catalog {
     /// cut out of its text if that has RCC's exact form, otherwise parsed and written again. Also returns the identity of the file
     /// read.
     pub fn tail_of(path: &Path, header: &Header) -> Result<(Vec<u8>, CatalogId), CatalogError> {
-        let stored = read_stored(path)?;
+        let stored = read_stored(path, open_stored(path)?)?;
         let unwritable = |source| CatalogError::Unreadable { path: path.into(), source };
         let mut tail = Vec::new();
         if !write::cut_tail(header, &stored, &mut tail).map_err(unwritable)? {
@@ -282,18 +291,24 @@ impl Catalog {
     }
 }
 
-/// Reads a whole file, which must be regular and no longer than [`MAX_STORED`].
-fn read_stored(path: &Path) -> Result<Vec<u8>, CatalogError> {
+/// Opens a file, which must be regular.
+fn open_stored(path: &Path) -> Result<fs::File, CatalogError> {
     let unreadable = |source| CatalogError::Unreadable { path: path.into(), source };
     // Checked before opening: opening a FIFO would block.
     if !fs::metadata(path).map_err(unreadable)?.is_file() {
         return Err(CatalogError::NotAFile { path: path.into() });
     }
-    let mut stored = Vec::new();
     let file = crate::sys::fs::stat::open_to_read(path).map_err(unreadable)?;
     if !file.metadata().map_err(unreadable)?.is_file() {
         return Err(unreadable(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file")));
     }
+    Ok(file)
+}
+
+/// Reads a whole file, which must be no longer than [`MAX_STORED`].
+fn read_stored(path: &Path, file: fs::File) -> Result<Vec<u8>, CatalogError> {
+    let unreadable = |source| CatalogError::Unreadable { path: path.into(), source };
+    let mut stored = Vec::new();
     file.take(MAX_STORED + 1).read_to_end(&mut stored).map_err(unreadable)?;
     if stored.len() as u64 > MAX_STORED {
         let flaw = Flaw::TooLarge { what: "bytes", limit: MAX_STORED };

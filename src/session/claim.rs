@@ -20,10 +20,10 @@ use super::written::view;
 pub struct Claim {
     /// The space.
     pub space: Space,
-    /// The requested catalog; its entries may still be loading.
+    /// The requested catalog; its entries may not have been read yet.
     pub index: Arc<Index>,
-    /// How its index was obtained, if that is known.
-    pub made: Option<Made>,
+    /// How its index was obtained.
+    pub made: Made,
     /// How this process sees itself, which must not be asked while a thread creates files.
     pub view: View,
     /// The catalog's file.

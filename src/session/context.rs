@@ -127,24 +127,16 @@ impl Context {
         Ok((index, made, path))
     }
 
-    /// Like [`Context::index`], but the entries may still be loading: then [`Context::completed`] returns how it was obtained.
+    /// Like [`Context::index`], but the entries may be read and checked only when they are used.
     #[cfg(unix)]
-    pub fn index_ahead(&self, what: &str) -> Result<(Index, Option<Made>, PathBuf), SessionError> {
+    pub fn index_ahead(&self, what: &str) -> Result<(Index, Made, PathBuf), SessionError> {
         if self.given.paranoid {
-            return self.index(what).map(|(index, made, path)| (index, Some(made), path));
+            return self.index(what);
         }
         let path = self.usable_catalog(what)?;
         let (index, made) = Index::ensure_ahead(self.home.index_dir(), &path)?;
-        made.iter().for_each(|made| self.tell_made(made));
+        self.tell_made(&made);
         Ok((index, made, path))
-    }
-
-    /// Waits until the entries of `index` are loaded; returns how it was obtained. `made`: if that is known already.
-    #[cfg(unix)]
-    pub fn completed(&self, index: &Index, made: Option<Made>) -> Result<Made, SessionError> {
-        let found = index.complete()?;
-        found.iter().for_each(|made| self.tell_made(made));
-        Ok(made.or(found).unwrap_or(Made::Opened))
     }
 
     /// Like [`Context::index`], for a command that may not need the entries: [`Context::index_of`] opens them. If they are damaged,

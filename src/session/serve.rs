@@ -321,6 +321,8 @@ fn spawn_background(
         }
         daemon::release_memory();
         background::confine(&sandbox);
+        // Entries that were not used yet: later, the disk may not have them any more.
+        index.complete();
         relocated.fill(&index, &stop);
         if !ends_within(UPKEEP_AFTER, &stop) || tally.get(Counter::BlobsIngested) > 0 {
             bound_raw_store(&store);

@@ -1,14 +1,16 @@
-//! The Index: one catalog compiled into a flat file that is read or mapped, but not parsed.
+//! The Index: one catalog compiled into a flat file that is read, but not parsed.
 //!
 //! Nodes are in breadth-first order, so the children of a directory are consecutive and sorted by name bytewise: a lookup is a binary
 //! search, a listing a slice, and an inode number a position. The catalog's shadow subtrees (what RCC recorded below a link to a
 //! directory) are left out; the link itself is included.
 //!
-//! Invariants: an [`Index`] passed its checksum and belongs to the requested catalog. No accessor panics, whatever the bytes: invalid
-//! data gives `None`. The data never changes while it is mapped.
+//! Invariants: the head of an [`Index`] passed its checksum and belongs to the requested catalog; an entry passed its checksum before it
+//! is used. No accessor panics, whatever the bytes: invalid data gives `None`, and walking up or down terminates. Later damage of the
+//! file harms nobody.
 
 mod build;
 mod entries;
+mod error;
 mod file_state;
 mod format;
 mod head;
@@ -21,9 +23,10 @@ use crate::rcc::digest::Digest;
 use crate::sys::fs::name::{Name, OwnedName, RelPath};
 
 pub use build::TooLarge;
+pub use error::IndexError;
 pub use format::checksum;
 pub use head::Head;
-pub use load::{IndexError, Made, index_path};
+pub use load::{Made, index_path};
 
 use entries::Entries;
 use format::Record;
@@ -45,7 +48,7 @@ impl std::fmt::Display for Ino {
 
 /// A compiled catalog.
 pub struct Index {
-    entries: Entries<Result<Made, IndexError>>,
+    entries: Entries,
     head: Head,
 }
 
@@ -151,7 +154,7 @@ impl Index {
         while low < high {
             let middle = low + (high - low) / 2;
             match self.name_at(middle)?.cmp(name.as_bytes()) {
-                std::cmp::Ordering::Equal => return Some(Ino(middle)),
+                std::cmp::Ordering::Equal => return Some(Ino(middle)).filter(|&ino| self.is_in(ino, dir)),
                 std::cmp::Ordering::Less => low = middle + 1,
                 std::cmp::Ordering::Greater => high = middle,
             }
@@ -164,10 +167,11 @@ impl Index {
         let record = dir.0.checked_sub(1).and_then(|position| self.record(u32::try_from(position).ok()?));
         match record {
             Some(record) if record.kind() == format::KIND_DIR => {
-                // Never beyond the last node, whatever the bytes.
+                // Whatever the bytes: never beyond the last node, and children follow their parent, so walking down terminates.
                 let end = self.len() + 1;
                 let first = (u64::from(record.first_child()) + 1).min(end);
-                first..(first + u64::from(record.child_count())).min(end)
+                let end = (first + u64::from(record.child_count())).min(end);
+                if first > dir.0 { first..end } else { 0..0 }
             }
             _ => 0..0,
         }
@@ -206,15 +210,11 @@ impl Index {
     }
 
     fn record(&self, position: u32) -> Option<Record<'_>> {
-        let header = self.head.header();
-        if position >= header.nodes {
-            return None;
-        }
-        self.entries.get()?.record(header.first_record, position)
+        if position < self.head.header().nodes { self.entries.record(position) } else { None }
     }
 
     fn slice(&self, slice: format::Slice) -> Option<&[u8]> {
-        self.entries.get()?.slice(slice)
+        self.entries.slice(slice)
     }
 
     fn name_at(&self, ino: u64) -> Option<&[u8]> {
@@ -222,6 +222,12 @@ impl Index {
         self.slice(self.record(position)?.name())
     }
 
+    /// Whether `ino` names `dir` as its parent.
+    fn is_in(&self, ino: Ino, dir: Ino) -> bool {
+        self.node(ino).is_some_and(|node| node.parent == dir)
+    }
+
+    /// The node in a record: its name is one that a file can have, and its parent precedes it.
     fn decode<'a>(&'a self, position: u32, record: Record<'a>) -> Option<Node<'a>> {
         let kind = match record.kind() {
             format::KIND_DIR => NodeKind::Dir { subdirs: record.subdirs() },
@@ -233,10 +239,12 @@ impl Index {
             format::KIND_LINK => NodeKind::Link { target: self.slice(record.target())? },
             _ => return None,
         };
-        Some(Node {
+        let name = self.slice(record.name())?;
+        let is_valid = position == 0 || (record.parent() < position && Name::new(name).is_ok());
+        is_valid.then(|| Node {
             ino: Ino(u64::from(position) + 1),
             parent: Ino(u64::from(record.parent()) + 1),
-            name: self.slice(record.name())?,
+            name,
             mode: record.mode(),
             kind,
         })

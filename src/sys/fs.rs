@@ -18,12 +18,11 @@ pub mod dir;
 pub mod disk;
 pub mod extents;
 mod facts;
+pub mod filled;
 #[cfg(windows)]
 #[path = "fs/windows/info.rs"]
 mod info;
 pub mod lock;
-#[cfg_attr(windows, path = "fs/windows/map.rs")]
-pub mod map;
 pub mod memfd;
 pub mod name;
 pub mod offset;

@@ -12,6 +12,8 @@ pub mod damage;
 pub mod fixed;
 pub mod golden;
 pub mod loop_fs;
+#[cfg(unix)]
+pub mod mapped;
 pub mod mounted;
 pub mod namespace;
 pub mod oracle;

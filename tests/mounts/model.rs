@@ -9,6 +9,7 @@
 
 mod bare;
 mod listed;
+mod lost;
 mod mounted;
 mod ops;
 mod power;

@@ -13,10 +13,9 @@ use std::process::Command;
 
 use crate::common::compare::assert_same_space;
 use crate::common::golden::{self, CATALOG, IDENTITY, Regime};
+use crate::common::mapped::Mapped;
 use crate::common::mounted::{Mounted, server};
 use crate::common::test_home::TestHome;
-use holofs::sys::fs::map::Mapped;
-
 use crate::common::{copy_program, is_root, json, run, skip, stderr, store_hash, text_field, until};
 
 const SPACE: &str = "passed";

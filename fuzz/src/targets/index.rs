@@ -9,21 +9,30 @@ use holofs::store::index::{Index, Ino};
 
 use super::queries::walk;
 
-/// The positions of the two checksums, the start of the bytes that they cover, and where the length of the head is.
+/// The position of the head's checksum, the start of the bytes that it covers, and where the length of the head is.
 const CHECKSUM: std::ops::Range<usize> = 8..12;
-const HEAD_CHECKSUM: std::ops::Range<usize> = 12..16;
-const CHECKED_FROM: usize = 16;
+const CHECKED_FROM: usize = 12;
 const HEAD_LEN: std::ops::Range<usize> = 92..96;
+/// Where the position of the checksums of the blocks is, and the bytes of a block.
+const CHECKSUMS: std::ops::Range<usize> = 136..140;
+const BLOCK: usize = 64 << 10;
 
 /// The bytes are an index.
 pub fn run(data: &[u8]) {
     let mut bytes = data.to_vec();
     if bytes.len() > HEAD_LEN.end {
         let head_len = u32::from_le_bytes(bytes[HEAD_LEN].try_into().unwrap()) as usize;
-        let head_len = head_len.clamp(CHECKED_FROM, bytes.len());
-        let (head, whole) = (checksum(&bytes[CHECKED_FROM..head_len]), checksum(&bytes[CHECKED_FROM..]));
-        bytes[HEAD_CHECKSUM].copy_from_slice(&head);
-        bytes[CHECKSUM].copy_from_slice(&whole);
+        let (head, entries) = bytes.split_at_mut(head_len.clamp(HEAD_LEN.end, data.len()));
+        if let Some(at) = head.get(CHECKSUMS) {
+            let at = u32::from_le_bytes(at.try_into().unwrap()) as usize;
+            let stored = head.get_mut(at..).unwrap_or_default().as_chunks_mut().0;
+            stored
+                .iter_mut()
+                .zip(entries.chunks(BLOCK))
+                .for_each(|(stored, block)| *stored = checksum(block));
+        }
+        let own = checksum(&head[CHECKED_FROM..]);
+        head[CHECKSUM].copy_from_slice(&own);
     }
     let Ok(index) = Index::from_bytes(bytes) else { return };
     let len = index.len();

@@ -134,6 +134,7 @@ impl Change<'_> {
     /// Commits; then forgets `maybe_gone` if it has neither names nor references.
     pub fn commit(self, maybe_gone: Option<Ino>) -> Result<(), VfsError> {
         let Change { vfs, upper, tx, .. } = self;
+        vfs.ensure_whole()?;
         tx.commit()?;
         if let Some(ino) = maybe_gone.filter(|&ino| vfs.lookups.of(ino) == 0) {
             upper.forget(ino)?;

@@ -15,6 +15,9 @@ pub enum VfsError {
     /// The kernel named an inode that never existed, or was removed.
     #[error("There is no inode {0}")]
     NoSuchInode(Ino),
+    /// The catalog's entries cannot be read, so it is unknown what exists.
+    #[error("The entries of the catalog cannot be read")]
+    Lost,
     /// No entry of that name.
     #[error("There is no entry with that name")]
     NoEntry,
@@ -125,7 +128,7 @@ impl VfsError {
             VfsError::BadName(crate::sys::fs::name::BadName::TooLong(_)) => Errno::NAMETOOLONG,
             VfsError::BadName(_) => Errno::INVAL,
             // Damage of the store is never ENOENT: a program must not take it for a missing file.
-            VfsError::Content { .. } => Errno::IO,
+            VfsError::Content { .. } | VfsError::Lost => Errno::IO,
             VfsError::Io { source, .. } => Errno::of(source),
         }
     }
@@ -133,7 +136,7 @@ impl VfsError {
     /// True for errors that programs cause all the time, which are not worth a warning.
     pub fn is_ordinary(&self) -> bool {
         match self {
-            VfsError::Content { .. } | VfsError::NoSuchInode(_) => false,
+            VfsError::Content { .. } | VfsError::Lost | VfsError::NoSuchInode(_) => false,
             // On a full disk, every write of every program gets this error.
             VfsError::Io { .. } | VfsError::Upper(_) => {
                 matches!(self.errno(), Errno::NOSPC | Errno::DQUOT | Errno::FBIG)

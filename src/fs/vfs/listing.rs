@@ -60,10 +60,11 @@ impl Vfs {
             }
         }
         if self.written().is_some() {
-            self.list_written(dir, offset.max(AFTER_DOTS), referenced, out)
+            self.list_written(dir, offset.max(AFTER_DOTS), referenced, out)?;
         } else {
-            self.list_catalog(dir, offset, referenced, out)
+            self.list_catalog(dir, offset, referenced, out)?;
         }
+        self.ensure_whole()
     }
 
     fn list_catalog(

@@ -176,6 +176,6 @@ impl Vfs {
 
     /// The error for a missing entry of `dir`.
     fn no_entry(&self, dir: Ino) -> VfsError {
-        self.ensure_directory(dir).err().unwrap_or(VfsError::NoEntry)
+        self.ensure_directory(dir).err().unwrap_or_else(|| self.missing(VfsError::NoEntry))
     }
 }

@@ -124,10 +124,9 @@ impl Ground {
         let relocated = Relocated::new(&space.state_dir, index, label, source, Arc::clone(&observer));
         let relocated = Arc::new(relocated.with_paranoia(context.paranoid));
         let access = if request.read_only { Access::ReadOnly } else { access };
-        let upper = open_upper(space, index, access, observer).or_else(|error| {
-            index.complete()?; // an entry was missing if they could not be loaded
-            Err(error)
-        })?;
+        let lost = || SessionError::State("The entries of the catalog cannot be read".into());
+        let upper = open_upper(space, index, access, observer);
+        let upper = upper.map_err(|error| if index.is_lost() { lost() } else { error })?;
         let (shown, patched) = (Arc::clone(index), Arc::clone(&relocated));
         let vfs =
             Vfs::with_upper(shown, patched, Arc::clone(&upper), view_for(request, view), !request.read_only);
@@ -182,7 +181,6 @@ pub fn mount(
     let passed = wanted_passed(request, &store, &relocated);
     let ours = device.try_clone().tried("Cannot keep the device")?;
     let (session, kept) = first_session(vfs, device, counts, telemetry, &passed)?;
-    let made = context.completed(&index, made)?;
     let report = MountReport {
         path: space.root.clone(),
         label: space.label.as_str().to_owned(),

@@ -24,11 +24,10 @@ pub fn build(catalog: &Catalog, id: &CatalogId) -> Result<Vec<u8>, TooLarge> {
         header.rcc.as_bytes(),
         some_file.as_bytes(),
     ];
-    let head_len = HEADER_LEN + texts.map(<[u8]>::len).iter().sum::<usize>();
-    let heap_at = head_len + visible_nodes(catalog) * RECORD_LEN;
+    let heap_at = visible_nodes(catalog) * RECORD_LEN;
     let mut builder = Builder { catalog, records: Vec::new(), heap: Vec::new(), heap_at, bytes: 0 };
     builder.tree()?;
-    builder.finish(id, texts, head_len)
+    builder.finish(id, texts)
 }
 
 /// The path of a regular file with as few directories as possible; empty if there is none, or it is not text.
@@ -135,7 +134,7 @@ impl<'a> Builder<'a> {
         Ok(NewRecord { kind: format::KIND_FILE, extent: file.size, rewrites, digest: file.digest, ..record })
     }
 
-    /// Adds bytes to the heap.
+    /// Adds bytes to the heap; returns their place in the entries.
     fn store(&mut self, bytes: &[u8]) -> Result<Slice, TooLarge> {
         if bytes.is_empty() {
             return Ok(Slice::default());
@@ -145,37 +144,42 @@ impl<'a> Builder<'a> {
         Ok(Slice { at, len: len32(bytes.len())? })
     }
 
-    fn finish(self, id: &CatalogId, texts: [&[u8]; 5], head_len: usize) -> Result<Vec<u8>, TooLarge> {
-        let catalog = self.catalog;
-        let mut identity = [0; 24];
-        identity.copy_from_slice(catalog.header.identity.as_bytes().get(..24).ok_or(TooLarge)?);
+    fn finish(self, id: &CatalogId, texts: [&[u8]; 5]) -> Result<Vec<u8>, TooLarge> {
+        let entries = self.heap_at + self.heap.len();
+        let checksums = vec![0; entries.div_ceil(format::BLOCK) * 4];
         let mut at = HEADER_LEN;
-        let mut place = |text: &[u8]| {
-            let slice = Slice { at: len32(at)?, len: len32(text.len())? };
-            at += text.len();
+        let mut place = |bytes: &[u8]| {
+            let slice = Slice { at: len32(at)?, len: len32(bytes.len())? };
+            at += bytes.len();
             Ok(slice)
         };
-        let file_len = self.heap_at + self.heap.len();
+        let [base, blueprint, platform, rcc, some_file] = texts;
         let header = Header {
+            base: place(base)?,
+            blueprint: place(blueprint)?,
+            platform: place(platform)?,
+            rcc: place(rcc)?,
+            some_file: place(some_file)?,
+            checksums: place(&checksums)?,
             id: *id,
-            identity,
+            identity: self.identity()?,
             nodes: len32(self.records.len())?,
-            first_record: len32(head_len)?,
-            file_len: u64::from(len32(file_len)?),
+            first_record: len32(at)?,
+            file_len: u64::from(len32(at + entries)?),
             content_bytes: self.bytes,
-            base: place(texts[0])?,
-            blueprint: place(texts[1])?,
-            platform: place(texts[2])?,
-            rcc: place(texts[3])?,
-            some_file: place(texts[4])?,
         };
-        let mut out = Vec::with_capacity(file_len);
+        let mut out = Vec::with_capacity(at + entries);
         out.extend_from_slice(&header.encode());
-        texts.iter().for_each(|text| out.extend_from_slice(text));
+        texts.into_iter().chain([&checksums[..]]).for_each(|bytes| out.extend_from_slice(bytes));
         self.records.iter().for_each(|record| out.extend_from_slice(&record.encode()));
         out.extend_from_slice(&self.heap);
-        format::seal(&mut out, head_len);
+        format::seal(&mut out, &header);
         Ok(out)
+    }
+
+    fn identity(&self) -> Result<[u8; 24], TooLarge> {
+        let identity = self.catalog.header.identity.as_bytes().get(..24);
+        identity.and_then(|identity| identity.try_into().ok()).ok_or(TooLarge)
     }
 }
 

@@ -1,72 +1,152 @@
-//! The entries of an Index: loaded, or still being loaded by a thread.
+//! The entries of an Index: in memory, or read block by block when they are first used.
 //!
-//! A use of an entry waits until all of them are loaded and checked; so no user sees one that was not checked.
+//! No user sees an entry that was not checked. If one turns out to be damaged, the catalog is compiled again, and from then on all
+//! entries are the new ones, which are the same: the Index of a catalog is always the same bytes.
 
+use std::fs::File;
+use std::ops::Range;
+use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::thread::JoinHandle;
 
-use super::format::Bytes;
+use super::error::IndexError;
+use super::format::{self, BLOCK, Header, RECORD_LEN, Record, Slice};
+use super::shape;
+use crate::error::chain;
+use crate::sys::fs::filled::Blocks;
+use crate::sys::fs::offset::FileExt;
 
-/// The bytes with the entries, and the outcome of loading them.
-pub(super) struct Entries<T> {
-    bytes: OnceLock<Bytes>,
-    loading: Mutex<Loading<T>>,
+/// Compiles the catalog again, into the entries of an Index.
+pub(super) type Repair = Box<dyn FnOnce() -> Result<Vec<u8>, IndexError> + Send>;
+
+/// The entries, and how to get them again.
+pub(super) struct Entries {
+    bytes: Bytes,
+    repair: Mutex<Option<Repair>>,
+    /// Used instead of `bytes` since damage was found; `None` if they could not be compiled.
+    again: OnceLock<Option<Vec<u8>>>,
 }
 
-/// The progress of loading.
-enum Loading<T> {
-    /// The thread, and the outcome if it panics.
-    Going(JoinHandle<(Option<Bytes>, T)>, T),
-    /// The outcome, until it is taken.
-    Ended(Option<T>),
+/// Records and heap.
+pub(super) enum Bytes {
+    /// In memory.
+    Owned(Vec<u8>),
+    /// In a file.
+    Stored(Stored),
 }
 
-impl<T: Send + 'static> Entries<T> {
-    /// Loaded already.
-    pub fn of(bytes: Bytes) -> Entries<T> {
-        Entries { bytes: OnceLock::from(bytes), loading: Mutex::new(Loading::Ended(None)) }
+/// Entries in a file: a block is read and checked when it is first used, and stays in memory.
+pub(super) struct Stored {
+    path: PathBuf,
+    file: File,
+    /// Where they begin in the file.
+    start: u64,
+    checksums: Vec<u32>,
+    blocks: Blocks,
+}
+
+impl Stored {
+    /// The entries of the Index in `file`, which has this header and these checksums. Nothing is read yet.
+    pub fn new(path: PathBuf, file: File, header: &Header, checksums: Vec<u32>) -> Stored {
+        let start = u64::from(header.first_record);
+        let len = usize::try_from(header.file_len.saturating_sub(start)).unwrap_or(0);
+        Stored { path, file, start, checksums, blocks: Blocks::new(len, BLOCK) }
     }
 
-    /// Loads them with `load`, in a thread; `panicked` is the outcome if it panics.
-    pub fn load(
-        load: impl FnOnce() -> (Option<Bytes>, T) + Send + 'static,
-        panicked: T,
-    ) -> std::io::Result<Entries<T>> {
-        let thread = std::thread::Builder::new().name("index".into()).spawn(load)?;
-        Ok(Entries { bytes: OnceLock::new(), loading: Mutex::new(Loading::Going(thread, panicked)) })
+    /// Fills `bytes` with the block of this number.
+    fn read(&self, number: usize, bytes: &mut [u8]) -> Result<(), IndexError> {
+        let read = |source| IndexError::Read { path: self.path.clone(), source };
+        self.file.read_exact_at(bytes, self.start + (number * BLOCK) as u64).map_err(read)?;
+        let is_whole = self.checksums.get(number) == Some(&format::checksum(bytes));
+        let what = "the checksum of some entries does not match";
+        if is_whole { Ok(()) } else { Err(IndexError::Damaged { path: self.path.clone(), what }) }
+    }
+}
+
+impl Bytes {
+    fn get(&self, range: Range<usize>) -> Result<Option<&[u8]>, IndexError> {
+        match self {
+            Bytes::Owned(owned) => Ok(owned.get(range)),
+            Bytes::Stored(stored) => stored.blocks.get(range, |number, bytes| stored.read(number, bytes)),
+        }
     }
 
-    /// The bytes; `None` if they could not be loaded.
-    pub fn get(&self) -> Option<&Bytes> {
-        self.bytes.get().or_else(|| {
-            self.wait(|_| ());
-            self.bytes.get()
-        })
+    /// Reads all of them.
+    fn all(&self) -> Result<&[u8], IndexError> {
+        match self {
+            Bytes::Owned(owned) => Ok(owned),
+            Bytes::Stored(stored) => stored.blocks.all(|number, bytes| stored.read(number, bytes)),
+        }
+    }
+}
+
+impl Entries {
+    /// These entries, all of which are read and checked: they are intact, and form a tree.
+    pub fn checked(path: PathBuf, header: &Header, bytes: Bytes) -> Result<Entries, IndexError> {
+        let entries = Entries { bytes, repair: Mutex::new(None), again: OnceLock::new() };
+        entries.check(path, header)?;
+        Ok(entries)
     }
 
-    /// Like [`Entries::get`], to keep them without the Index.
-    pub fn into_bytes(self) -> Option<Bytes> {
-        self.get()?;
-        self.bytes.into_inner()
+    /// These entries, which are checked when they are used.
+    pub fn unchecked(stored: Stored, repair: Repair) -> Entries {
+        let repair = Mutex::new(Some(repair));
+        Entries { bytes: Bytes::Stored(stored), repair, again: OnceLock::new() }
     }
 
-    /// Waits until they are loaded; returns the outcome, once, if a thread has loaded them.
-    pub fn complete(&self) -> Option<T> {
-        self.wait(Option::take)
+    /// The bytes at `slice`; `None` if there are none.
+    pub fn slice(&self, slice: Slice) -> Option<&[u8]> {
+        let start = usize::try_from(slice.at).ok()?;
+        self.get(start..start.checked_add(usize::try_from(slice.len).ok()?)?)
     }
 
-    fn wait<R>(&self, then: impl FnOnce(&mut Option<T>) -> R) -> R {
-        let mut loading = self.loading.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut outcome = match std::mem::replace(&mut *loading, Loading::Ended(None)) {
-            Loading::Ended(outcome) => outcome,
-            Loading::Going(thread, panicked) => {
-                let (bytes, outcome) = thread.join().unwrap_or((None, panicked));
-                bytes.map(|bytes| self.bytes.get_or_init(|| bytes));
-                Some(outcome)
+    /// The record at `position`.
+    pub fn record(&self, position: u32) -> Option<Record<'_>> {
+        let start = (position as usize).checked_mul(RECORD_LEN)?;
+        self.get(start..start.checked_add(RECORD_LEN)?)?.try_into().ok().map(Record::of)
+    }
+
+    /// Reads and checks what has not been used yet.
+    pub fn complete(&self, path: PathBuf, header: &Header) {
+        if self.again.get().is_none()
+            && let Err(damage) = self.check(path, header)
+        {
+            self.compile_again(&damage);
+        }
+    }
+
+    /// True if entries are damaged and cannot be compiled again: some seem not to exist.
+    pub fn are_lost(&self) -> bool {
+        matches!(self.again.get(), Some(None))
+    }
+
+    fn check(&self, path: PathBuf, header: &Header) -> Result<(), IndexError> {
+        match shape::fault(header, self.bytes.all()?) {
+            None => Ok(()),
+            Some(what) => Err(IndexError::Damaged { path, what }),
+        }
+    }
+
+    fn get(&self, range: Range<usize>) -> Option<&[u8]> {
+        if self.again.get().is_none() {
+            match self.bytes.get(range.clone()) {
+                Ok(found) => return found,
+                Err(damage) => self.compile_again(&damage),
             }
-        };
-        let answer = then(&mut outcome);
-        *loading = Loading::Ended(outcome);
-        answer
+        }
+        self.again.get()?.as_ref()?.get(range)
+    }
+
+    fn compile_again(&self, damage: &IndexError) {
+        self.again.get_or_init(|| {
+            let repair = self.repair.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+            let entries = repair();
+            match &entries {
+                Ok(_) => log::warn!("{}: compiled again, in memory", chain(damage)),
+                Err(error) => {
+                    log::error!("{}, and it cannot be compiled again: {}", chain(damage), chain(error))
+                }
+            }
+            entries.ok()
+        });
     }
 }

@@ -1,21 +1,26 @@
-//! The Index on disk: a header and its texts (together: the head), fixed-size records, and a heap of names, link texts and offsets.
+//! The Index on disk: the head (a header, its texts, the checksums of the blocks), then the entries: fixed-size records, and a heap of
+//! names, link texts and offsets.
 //!
-//! All numbers are little endian. There are two checksums, CRC-32 of all bytes after them: one of the whole, and one of the head, which
-//! many commands read alone. They detect damage, not tampering, which is enough for a file in a directory of our own. Positions and
-//! lengths are checked at each access.
+//! All numbers are little endian. The head has a checksum of its own, because many commands read it alone. The entries are divided
+//! into blocks of [`BLOCK`] bytes, and each block has a checksum, so that it can be read and checked when it is first used. Checksums
+//! (CRC-32) detect damage, not tampering, which is enough for a file in a directory of our own. Positions and lengths are checked at
+//! each access.
 
 use crate::rcc::catalog::CatalogId;
 use crate::rcc::digest::Digest;
-use crate::sys::fs::map::Mapped;
 
 /// The first bytes of every Index; the last digit is the format's version.
-pub const MAGIC: &[u8; 8] = b"HOLOIDX2";
-/// Bytes of the header; its texts follow.
+pub const MAGIC: &[u8; 8] = b"HOLOIDX3";
+/// Bytes of the header; its texts follow, then the checksums of the blocks.
 pub const HEADER_LEN: usize = 160;
 /// Bytes of one record.
 pub const RECORD_LEN: usize = 64;
-/// The end of the checksums and the start of the checksummed bytes.
-pub const CHECKED_FROM: usize = 16;
+/// Bytes of a block of entries; the last one may be shorter.
+pub const BLOCK: usize = 64 << 10;
+/// The end of the head's checksum and the start of the bytes that it covers.
+pub const CHECKED_FROM: usize = 12;
+/// The start of the header's fields, after the bytes of a block.
+const FIELDS_FROM: usize = 16;
 
 /// The kind of a directory.
 pub const KIND_DIR: u8 = 0;
@@ -24,10 +29,10 @@ pub const KIND_FILE: u8 = 1;
 /// The kind of a symbolic link.
 pub const KIND_LINK: u8 = 2;
 
-/// A place in the file: offset and length in bytes.
+/// A place: offset and length in bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Slice {
-    /// Offset from the file's start.
+    /// Offset from the start of the file, for the texts and checksums of the head; in a record, from that of the entries.
     pub at: u32,
     /// Length.
     pub len: u32,
@@ -58,6 +63,8 @@ pub struct Header {
     pub rcc: Slice,
     /// The path of some file, with `/`.
     pub some_file: Slice,
+    /// The checksums of the blocks.
+    pub checksums: Slice,
 }
 
 /// Why bytes are not a valid header.
@@ -70,18 +77,20 @@ pub enum NoHeader {
 }
 
 impl Header {
-    /// The header's bytes, with checksums of zero.
+    /// The header's bytes, with a checksum of zero.
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::with_capacity(HEADER_LEN);
         out.extend_from_slice(MAGIC);
-        out.extend_from_slice(&[0; 8]);
+        out.extend_from_slice(&[0; 4]);
+        out.extend_from_slice(&block_bytes());
         out.extend_from_slice(&self.file_len.to_le_bytes());
         out.extend_from_slice(&self.content_bytes.to_le_bytes());
         out.extend_from_slice(self.id.as_bytes());
         out.extend_from_slice(&self.identity);
         out.extend_from_slice(&self.nodes.to_le_bytes());
         out.extend_from_slice(&self.first_record.to_le_bytes());
-        for slice in [self.base, self.blueprint, self.platform, self.rcc, self.some_file] {
+        let texts = [self.base, self.blueprint, self.platform, self.rcc, self.some_file];
+        for slice in texts.into_iter().chain([self.checksums]) {
             out.extend_from_slice(&slice.at.to_le_bytes());
             out.extend_from_slice(&slice.len.to_le_bytes());
         }
@@ -94,8 +103,14 @@ impl Header {
         if bytes.get(..8) != Some(MAGIC) {
             return Err(NoHeader::Foreign);
         }
-        let fields = bytes.get(CHECKED_FROM..HEADER_LEN).ok_or(NoHeader::Damaged)?;
-        Header::fields(fields).ok_or(NoHeader::Damaged)
+        let fields = bytes.get(FIELDS_FROM..HEADER_LEN).ok_or(NoHeader::Damaged)?;
+        let header = Header::fields(fields).ok_or(NoHeader::Damaged)?;
+        if bytes[CHECKED_FROM..FIELDS_FROM] == block_bytes() { Ok(header) } else { Err(NoHeader::Foreign) }
+    }
+
+    /// The number of blocks of entries.
+    pub fn blocks(&self) -> u64 {
+        self.file_len.saturating_sub(u64::from(self.first_record)).div_ceil(BLOCK as u64)
     }
 
     fn fields(bytes: &[u8]) -> Option<Header> {
@@ -112,6 +127,7 @@ impl Header {
             platform: slice(96)?,
             rcc: slice(104)?,
             some_file: slice(112)?,
+            checksums: slice(120)?,
         })
     }
 }
@@ -121,57 +137,34 @@ pub fn checksum(bytes: &[u8]) -> u32 {
     libdeflater::crc32(bytes)
 }
 
-/// The checksum of a whole Index, as stored in its header.
+/// The checksum of the head, as stored in its header.
 pub fn stored_checksum(header: &[u8]) -> Option<u32> {
     u32_at(header, 8)
 }
 
-/// The checksum of the head, as stored in its header.
-pub fn stored_head_checksum(header: &[u8]) -> Option<u32> {
-    u32_at(header, 12)
+/// The checksums of the blocks, from the bytes that hold them.
+pub fn checksums(bytes: &[u8]) -> impl Iterator<Item = u32> + '_ {
+    bytes.as_chunks().0.iter().map(|bytes| u32::from_le_bytes(*bytes))
 }
 
-/// Stores the checksums of a whole Index, whose first record is at `head_len`.
-pub fn seal(bytes: &mut [u8], head_len: usize) {
-    let head = checksum(&bytes[CHECKED_FROM..head_len]);
-    let whole = checksum(&bytes[CHECKED_FROM..]);
-    bytes[8..12].copy_from_slice(&whole.to_le_bytes());
-    bytes[12..16].copy_from_slice(&head.to_le_bytes());
+/// Stores the checksums of an Index with this header: those of the blocks, and that of the head.
+pub fn seal(bytes: &mut [u8], header: &Header) {
+    let (head, entries) = bytes.split_at_mut(header.first_record as usize);
+    let stored = head[header.checksums.at as usize..].as_chunks_mut().0;
+    for (stored, block) in stored.iter_mut().zip(entries.chunks(BLOCK)) {
+        *stored = checksum(block).to_le_bytes();
+    }
+    let own = checksum(&head[CHECKED_FROM..]);
+    head[8..12].copy_from_slice(&own.to_le_bytes());
 }
 
-/// The bytes of an Index: in memory, or mapped from a file that is too large for that.
-pub enum Bytes {
-    /// A mapped file.
-    Mapped(Mapped),
-    /// Bytes in memory.
-    Owned(Vec<u8>),
+fn block_bytes() -> [u8; 4] {
+    (BLOCK as u32).to_le_bytes()
 }
 
-impl Bytes {
-    fn all(&self) -> &[u8] {
-        match self {
-            Bytes::Mapped(mapped) => mapped,
-            Bytes::Owned(owned) => owned,
-        }
-    }
-
-    /// The bytes at `slice`, if it is within the file.
-    pub fn slice(&self, slice: Slice) -> Option<&[u8]> {
-        let start = usize::try_from(slice.at).ok()?;
-        self.all().get(start..start.checked_add(usize::try_from(slice.len).ok()?)?)
-    }
-
-    /// The record at `position` in the records that begin at `first`.
-    pub fn record(&self, first: u32, position: u32) -> Option<Record<'_>> {
-        let start = (position as usize).checked_mul(RECORD_LEN)?.checked_add(first as usize)?;
-        self.all().get(start..start.checked_add(RECORD_LEN)?)?.try_into().ok().map(Record)
-    }
-
-    /// All `count` records that begin at `first`.
-    pub fn records(&self, first: u32, count: u32) -> Option<&[[u8; RECORD_LEN]]> {
-        let (start, len) = (first as usize, (count as usize).checked_mul(RECORD_LEN)?);
-        Some(self.all().get(start..start.checked_add(len)?)?.as_chunks().0)
-    }
+/// The first `count` records of these entries.
+pub fn records(entries: &[u8], count: u32) -> Option<&[[u8; RECORD_LEN]]> {
+    Some(entries.get(..(count as usize).checked_mul(RECORD_LEN)?)?.as_chunks().0)
 }
 
 /// One record: the fixed part of a node.
@@ -181,7 +174,7 @@ pub struct Record<'a>(&'a [u8; RECORD_LEN]);
 /// A record to be written.
 #[derive(Debug, Clone, Copy)]
 pub struct NewRecord {
-    /// Name, in the heap.
+    /// Name.
     pub name: Slice,
     /// One of the `KIND_` values.
     pub kind: u8,

@@ -1,86 +1,25 @@
 //! Opening an Index, and compiling it if it is missing, foreign or damaged.
 //!
-//! An Index is published by rename, so readers never see a partial one. It is read into memory, so that later changes of the file
-//! cannot harm the reader; one that is too large for that is mapped, and its checksum is computed through a small buffer, so that
-//! checking does not make the whole Index resident.
+//! An Index is published by rename, so readers never see a partial one. It is read, not mapped: truncating a mapped file, or a read
+//! error of the disk, kills the process that accesses it (SIGBUS).
 
-use std::borrow::Cow;
-use std::io::{self, BufRead, BufReader, Read};
+use std::fs::File;
+use std::io::{self, BufReader, Read};
 use std::path::{Path, PathBuf};
 
-use crate::error::{Class, Failure, chain};
-use crate::rcc::catalog::{Catalog, CatalogError, CatalogId};
-use crate::sys::fs::map::{self, Mapped};
+use crate::error::chain;
+use crate::rcc::catalog::{Catalog, CatalogId};
 use crate::sys::fs::place::Place;
 
-use super::entries::Entries;
-use super::format::{self, Bytes, CHECKED_FROM, HEADER_LEN, Header, NoHeader, RECORD_LEN};
-use super::{Head, Index, TooLarge, build, shape};
+use super::entries::{Bytes, Entries, Stored};
+use super::error::IndexError;
+use super::format::{self, CHECKED_FROM, HEADER_LEN, Header, NoHeader, RECORD_LEN, Slice};
+use super::{Head, Index, TooLarge, build};
 
-/// An Index up to this size is read, not mapped: truncating a mapped file, or a read error of the disk, kills the process that
-/// accesses it (SIGBUS). That is some two million entries.
-const MOST_IN_MEMORY: u64 = 256 << 20;
-/// From this number of entries on, loading them takes longer than starting a thread for it.
-const WORTH_A_THREAD: u64 = 4096;
-/// The number of bytes of a mapped Index whose checksum is computed at once.
-const AT_ONCE: usize = 256 << 10;
-/// The number of bytes read at first of an Index of which only the head is needed: more than almost all heads have.
+/// From this number of entries on, reading and checking all of them delays a mount noticeably.
+const LARGE: u64 = 4096;
+/// The number of bytes read at once of a head: more than almost all heads have.
 const HEAD_AT_ONCE: usize = 1 << 10;
-
-/// Why there is no Index.
-#[derive(Debug, thiserror::Error)]
-pub enum IndexError {
-    /// The file cannot be read; `NotFound` means that this catalog is not compiled yet.
-    #[error("Cannot read the index {}", path.display())]
-    Read {
-        /// The Index.
-        path: PathBuf,
-        /// The system error.
-        source: io::Error,
-    },
-    /// It has another format, or belongs to another catalog.
-    #[error("The index {} is of another catalog or version", path.display())]
-    Foreign {
-        /// The Index.
-        path: PathBuf,
-    },
-    /// Its bytes are not those that were written.
-    #[error("The index {} is damaged: {what}", path.display())]
-    Damaged {
-        /// The Index.
-        path: PathBuf,
-        /// What is wrong.
-        what: &'static str,
-    },
-    /// The source catalog is bad or unreadable.
-    #[error(transparent)]
-    Catalog(#[from] CatalogError),
-    /// The catalog's tree is too large for the format.
-    #[error("Cannot compile {}", path.display())]
-    TooLarge {
-        /// The catalog.
-        path: PathBuf,
-        /// The limit.
-        source: TooLarge,
-    },
-}
-
-impl Failure for IndexError {
-    fn class(&self) -> Option<Class> {
-        match self {
-            IndexError::Catalog(error) => error.class(),
-            IndexError::TooLarge { .. } => Some(Class::BadCatalog),
-            IndexError::Read { .. } | IndexError::Foreign { .. } | IndexError::Damaged { .. } => None,
-        }
-    }
-
-    fn hint(&self) -> Option<Cow<'_, str>> {
-        match self {
-            IndexError::Catalog(error) => error.hint(),
-            _ => None,
-        }
-    }
-}
 
 /// How an Index was obtained.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,46 +40,30 @@ impl Index {
 
     /// An Index in memory: for tests, and where a stored one is not trusted or cannot be stored.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Index, IndexError> {
-        let path = || PathBuf::from("(memory)");
-        let head = checked_head(&path(), &bytes[..], bytes.len() as u64)?;
-        let id = head.id();
-        checked(&path(), Bytes::Owned(bytes), head, &id)
+        let path = PathBuf::from("(memory)");
+        let (head, _) = read_head(&path, &mut &bytes[..], bytes.len() as u64)?;
+        let entries = entries_of(bytes, head.header());
+        let entries = Entries::checked(path, head.header(), Bytes::Owned(entries))?;
+        Ok(Index { entries, head })
     }
 
     /// Opens and checks the Index at `path`, which must belong to the catalog `id`.
     pub fn open(place: impl Into<Place>, id: &CatalogId) -> Result<Index, IndexError> {
         let place = place.into();
-        let path = place.path();
-        let read = |source| IndexError::Read { path: path.to_owned(), source };
-        let file = place.open_file().map_err(read)?;
-        let len = file.metadata().map_err(read)?.len();
-        if len > MOST_IN_MEMORY {
-            let head = checked_head(path, BufReader::with_capacity(AT_ONCE, &file), len)?;
-            return checked(path, Bytes::Mapped(Mapped::new(&file).map_err(read)?), head, id);
-        }
-        let bytes = map::read_whole(&file, usize::try_from(len).unwrap_or(0)).map_err(read)?;
-        let head = checked_head(path, &bytes[..], bytes.len() as u64)?;
-        checked(path, Bytes::Owned(bytes), head, id)
+        let (head, stored) = opened(&place, id)?;
+        let entries = Entries::checked(place.path().to_owned(), head.header(), Bytes::Stored(stored))?;
+        Ok(Index { entries, head })
     }
 
     /// Opens and checks only the head of the Index at `path`, which must belong to the catalog `id`. Its entries may be damaged.
     pub fn open_head(place: impl Into<Place>, id: &CatalogId) -> Result<Head, IndexError> {
-        let place = place.into();
-        let path = place.path();
-        let read = |source| IndexError::Read { path: path.to_owned(), source };
-        let file = place.open_file().map_err(read)?;
-        let len = file.metadata().map_err(read)?.len();
-        let (head, _) = read_head(path, &mut BufReader::with_capacity(HEAD_AT_ONCE, &file), len)?;
-        refuse_other(path, &head, id)?;
-        Ok(head)
+        Ok(opened(&place.into(), id)?.0)
     }
 
     /// The head of the Index of the catalog at `catalog_path`, if the catalog is unchanged since it was last used, and its Index has
     /// a valid head.
     pub fn known_head(index_dir: impl Into<Place>, catalog_path: &Path) -> Option<Head> {
-        let index_dir = &index_dir.into();
-        let id = super::file_state::CatalogFileState::of(catalog_path)?.known_id(index_dir)?;
-        Index::open_head(index_path(index_dir, &id), &id).ok()
+        Some(known(&index_dir.into(), catalog_path)?.0)
     }
 
     /// Opens the Index of the catalog at `catalog_path` below `index_dir`, compiling it if there is no valid one.
@@ -163,7 +86,7 @@ impl Index {
             Err(error) => Some(chain(&error).to_string()),
         };
         // Takes the id from this read: RCC may have rewritten the file meanwhile.
-        let (bytes, id) = compile(catalog_path)?;
+        let (bytes, id) = compiled(Catalog::read(catalog_path)?, catalog_path)?;
         let path = index_path(index_dir, &id);
         match path.publish(&bytes) {
             Ok(()) => {
@@ -174,45 +97,46 @@ impl Index {
         }
     }
 
-    /// As [`Index::ensure`], but the entries of a large Index are loaded by a thread meanwhile: the first use of one waits for it, and
-    /// [`Index::complete`] returns how it was obtained.
+    /// As [`Index::ensure`], but the entries of a large Index are read and checked when they are first used; [`Index::complete`] does
+    /// it with all others. If one is damaged, the catalog is compiled again; it is opened now, because a sandbox may forbid it later.
     pub fn ensure_ahead(
         index_dir: impl Into<Place>,
         catalog_path: &Path,
-    ) -> Result<(Index, Option<Made>), IndexError> {
+    ) -> Result<(Index, Made), IndexError> {
         let index_dir = index_dir.into();
-        let head = Index::known_head(&index_dir, catalog_path);
-        let Some(head) = head.filter(|head| head.len() >= WORTH_A_THREAD) else {
-            return Index::ensure(index_dir, catalog_path).map(|(index, made)| (index, Some(made)));
-        };
-        Index::ahead(index_dir, head, catalog_path).map(|index| (index, None))
+        match known(&index_dir, catalog_path).filter(|(head, _)| head.len() >= LARGE) {
+            Some((head, stored)) => {
+                let catalog = Catalog::open(catalog_path)?;
+                Ok((Index::ahead(head, stored, catalog_path, catalog), Made::Opened))
+            }
+            None => Index::ensure(index_dir, catalog_path),
+        }
     }
 
-    /// The Index with this head, whose entries are loaded by a thread.
-    fn ahead(index_dir: Place, head: Head, catalog_path: &Path) -> Result<Index, IndexError> {
-        let path = index_path(&index_dir, &head.id()).path().to_owned();
-        let (expected, foreign, catalog_path) = (*head.header(), path.clone(), catalog_path.to_owned());
-        let load = move || {
-            let (index, made) = Index::ensure(index_dir, &catalog_path)?;
-            let is_same = *index.head.header() == expected;
-            let bytes = index.entries.into_bytes().filter(|_| is_same);
-            bytes.map(|bytes| (bytes, made)).ok_or(IndexError::Foreign { path: foreign })
+    fn ahead(head: Head, stored: Stored, catalog_path: &Path, catalog: File) -> Index {
+        let (expected, path) = (*head.header(), catalog_path.to_owned());
+        let repair = move || {
+            let (bytes, _) = compiled(Catalog::read_file(&path, catalog)?, &path)?;
+            let is_same = Header::decode(&bytes) == Ok(expected);
+            if is_same { Ok(entries_of(bytes, &expected)) } else { Err(IndexError::Foreign { path }) }
         };
-        let load = || load().map_or_else(|error| (None, Err(error)), |(bytes, made)| (Some(bytes), Ok(made)));
-        let read = |source| IndexError::Read { path: path.clone(), source };
-        let panicked = read(io::Error::other("the thread that loads it panicked"));
-        Ok(Index { entries: Entries::load(load, Err(panicked)).map_err(read)?, head })
+        Index { entries: Entries::unchecked(stored, Box::new(repair)), head }
     }
 
-    /// Waits until all entries are loaded; returns how the Index was obtained, if that was not known before.
-    pub fn complete(&self) -> Result<Option<Made>, IndexError> {
-        self.entries.complete().transpose()
+    /// Reads and checks the entries that have not been used yet.
+    pub fn complete(&self) {
+        self.entries.complete(PathBuf::from(self.id().to_string()), self.head.header());
+    }
+
+    /// True if the catalog has entries that seem not to exist, because the Index is damaged and cannot be compiled again.
+    pub fn is_lost(&self) -> bool {
+        self.entries.are_lost()
     }
 
     /// As [`Index::ensure`], but trusts no stored file: compiles the catalog, uses the new Index from memory, and stores it in place
     /// of the old one.
     pub fn compiled(index_dir: impl Into<Place>, catalog_path: &Path) -> Result<(Index, Made), IndexError> {
-        let (bytes, id) = compile(catalog_path)?;
+        let (bytes, id) = compiled(Catalog::read(catalog_path)?, catalog_path)?;
         let path = index_path(&index_dir.into(), &id);
         let made =
             path.publish(&bytes).map_or_else(|error| not_kept(&path, &error), |()| Made::Compiled(None));
@@ -220,9 +144,8 @@ impl Index {
     }
 }
 
-/// The bytes of the Index of the catalog at `path`, and the catalog's identity.
-fn compile(path: &Path) -> Result<(Vec<u8>, CatalogId), IndexError> {
-    let (catalog, id) = Catalog::read(path)?;
+/// The bytes of the Index of the catalog read from `path`, and the catalog's identity.
+fn compiled((catalog, id): (Catalog, CatalogId), path: &Path) -> Result<(Vec<u8>, CatalogId), IndexError> {
     let too_large = |source| IndexError::TooLarge { path: path.to_owned(), source };
     Ok((Index::build(&catalog, &id).map_err(too_large)?, id))
 }
@@ -243,42 +166,34 @@ fn remember(state: Option<super::file_state::CatalogFileState>, index_dir: &Plac
     }
 }
 
-/// The Index in these bytes, if it belongs to the catalog `id` and its entries form a tree.
-fn checked(path: &Path, bytes: Bytes, head: Head, id: &CatalogId) -> Result<Index, IndexError> {
-    refuse_other(path, &head, id)?;
-    match shape::fault(head.header(), &bytes) {
-        None => Ok(Index { entries: Entries::of(bytes), head }),
-        Some(what) => Err(IndexError::Damaged { path: path.to_owned(), what }),
-    }
-}
-
-fn refuse_other(path: &Path, head: &Head, id: &CatalogId) -> Result<(), IndexError> {
-    if head.id() == *id { Ok(()) } else { Err(IndexError::Foreign { path: path.to_owned() }) }
-}
-
-/// Reads `source` (of `len` bytes) once: the head, then the checksum of everything.
-fn checked_head(path: &Path, mut source: impl BufRead, len: u64) -> Result<Head, IndexError> {
+/// The head and the unread entries of the Index at `place`, which must belong to the catalog `id`.
+fn opened(place: &Place, id: &CatalogId) -> Result<(Head, Stored), IndexError> {
+    let path = place.path();
     let read = |source| IndexError::Read { path: path.to_owned(), source };
-    let (head, start) = read_head(path, &mut source, len)?;
-    let mut crc = libdeflater::Crc::new();
-    crc.update(&start[CHECKED_FROM..]);
-    loop {
-        let bytes = source.fill_buf().map_err(read)?;
-        let count = bytes.len();
-        if count == 0 {
-            break;
-        }
-        crc.update(bytes);
-        source.consume(count);
+    let file = place.open_file().map_err(read)?;
+    let len = file.metadata().map_err(read)?.len();
+    let (head, checksums) = read_head(path, &mut BufReader::with_capacity(HEAD_AT_ONCE, &file), len)?;
+    if head.id() != *id {
+        return Err(IndexError::Foreign { path: path.to_owned() });
     }
-    if format::stored_checksum(&start) != Some(crc.sum()) {
-        return Err(IndexError::Damaged { path: path.to_owned(), what: "its checksum does not match" });
-    }
-    Ok(head)
+    let stored = Stored::new(path.to_owned(), file, head.header(), checksums);
+    Ok((head, stored))
 }
 
-/// Reads and checks the head from the start of `source`, which has `len` bytes; also returns its bytes.
-fn read_head(path: &Path, source: &mut impl Read, len: u64) -> Result<(Head, Vec<u8>), IndexError> {
+/// The stored Index of the catalog at `catalog_path`, if the catalog is unchanged since it was last used.
+fn known(index_dir: &Place, catalog_path: &Path) -> Option<(Head, Stored)> {
+    let id = super::file_state::CatalogFileState::of(catalog_path)?.known_id(index_dir)?;
+    opened(&index_path(index_dir, &id), &id).ok()
+}
+
+/// The entries of the Index in these bytes, which has this header.
+fn entries_of(mut bytes: Vec<u8>, header: &Header) -> Vec<u8> {
+    bytes.drain(..header.first_record as usize);
+    bytes
+}
+
+/// Reads and checks the head at the start of `source`, which has `len` bytes; also returns the checksums of the blocks.
+fn read_head(path: &Path, source: &mut impl Read, len: u64) -> Result<(Head, Vec<u32>), IndexError> {
     let damaged = |what| IndexError::Damaged { path: path.to_owned(), what };
     let read = |source| IndexError::Read { path: path.to_owned(), source };
     if len < HEADER_LEN as u64 {
@@ -299,10 +214,19 @@ fn read_head(path: &Path, source: &mut impl Read, len: u64) -> Result<(Head, Vec
     }
     start.resize(head_len, 0);
     source.read_exact(&mut start[HEADER_LEN..]).map_err(read)?;
-    if format::stored_head_checksum(&start) != Some(format::checksum(&start[CHECKED_FROM..])) {
+    if format::stored_checksum(&start) != Some(format::checksum(&start[CHECKED_FROM..])) {
         return Err(damaged("the checksum of its head does not match"));
     }
-    Ok((Head::of(header, &start).map_err(damaged)?, start))
+    let checksums = checksums_of(&header, &start).ok_or_else(|| damaged("it has too few checksums"))?;
+    Ok((Head::of(header, &start).map_err(damaged)?, checksums))
+}
+
+/// The checksums in the head `bytes`: one for each block.
+fn checksums_of(header: &Header, bytes: &[u8]) -> Option<Vec<u32>> {
+    let Slice { at, len } = header.checksums;
+    let stored = bytes.get(at as usize..)?.get(..len as usize)?;
+    let checksums: Vec<u32> = format::checksums(stored).collect();
+    (checksums.len() as u64 == header.blocks()).then_some(checksums)
 }
 
 #[cfg(test)]
@@ -349,35 +273,44 @@ mod tests {
     }
 
     /// `d/f`, compiled.
-    fn compiled() -> (CatalogId, Vec<u8>) {
+    fn small() -> (CatalogId, Vec<u8>) {
         let id = Digest::of(Regime::Sha256, b"");
         (id, Index::build(&catalog(), &id).unwrap())
     }
 
-    /// An Index that is loaded ahead while its entries are damaged; the catalog is there if `is_there`.
-    fn damaged_ahead(is_there: bool) -> Index {
+    /// An Index whose entries are read when they are used, and were damaged after it was opened; `is_there`: the catalog can be compiled.
+    fn damaged_ahead(is_there: bool, damage: impl FnOnce(&Path)) -> Index {
         let temp = tempfile::tempdir().unwrap();
         let (path, dir) = (temp.path().join("catalog"), Place::top(temp.path().join("index")));
         catalog().write_to(std::fs::File::create(&path).unwrap()).unwrap();
         let (index, made) = Index::ensure(&dir, &path).unwrap();
         assert_eq!(made, Made::Compiled(None));
-        let stored = index_path(&dir, &index.id());
-        let mut bytes = std::fs::read(stored.path()).unwrap();
-        *bytes.last_mut().unwrap() ^= 1;
-        std::fs::write(stored.path(), bytes).unwrap();
-        let head = Index::open_head(&stored, &index.id()).unwrap();
-        if !is_there {
-            std::fs::remove_file(&path).unwrap();
+        let place = index_path(&dir, &index.id());
+        let (head, stored) = opened(&place, &index.id()).unwrap();
+        let file = Catalog::open(&path).unwrap();
+        damage(place.path());
+        std::fs::write(&path, if is_there { &b""[..] } else { b"changed" }).unwrap();
+        if is_there {
+            catalog().write_to(std::fs::File::create(&path).unwrap()).unwrap();
         }
-        let ahead = Index::ahead(dir, head, &path).unwrap();
-        ahead.node(Ino::ROOT); // waits, before the directory goes
-        ahead
+        Index::ahead(head, stored, &path, file)
+    }
+
+    /// Changes the last byte.
+    fn flip(path: &Path) {
+        let mut bytes = std::fs::read(path).unwrap();
+        *bytes.last_mut().unwrap() ^= 1;
+        std::fs::write(path, bytes).unwrap();
+    }
+
+    fn truncate(path: &Path) {
+        std::fs::File::options().write(true).open(path).unwrap().set_len(HEADER_LEN as u64).unwrap();
     }
 
     #[test]
     fn a_head_says_the_same_alone_and_with_its_entries() {
         let temp = tempfile::tempdir().unwrap();
-        let (id, bytes) = compiled();
+        let (id, bytes) = small();
         let place = Place::top(temp.path().join("index"));
         std::fs::write(place.path(), &bytes).unwrap();
         let (head, index) = (Index::open_head(&place, &id).unwrap(), Index::open(&place, &id).unwrap());
@@ -395,7 +328,7 @@ mod tests {
     #[test]
     fn damage_of_each_byte_is_found_and_that_of_the_head_also_by_reading_it_alone() {
         let temp = tempfile::tempdir().unwrap();
-        let (id, bytes) = compiled();
+        let (id, bytes) = small();
         let head_len = Header::decode(&bytes).unwrap().first_record as usize;
         let place = Place::top(temp.path().join("index"));
         for at in 0..bytes.len() {
@@ -403,9 +336,7 @@ mod tests {
             damaged[at] ^= 1;
             std::fs::write(place.path(), &damaged).unwrap();
             assert!(Index::open(&place, &id).is_err(), "{at}");
-            // The checksum of the whole is not read with the head.
-            let is_of_head = at < head_len && !(8..12).contains(&at);
-            assert_eq!(Index::open_head(&place, &id).is_err(), is_of_head, "{at}");
+            assert_eq!(Index::open_head(&place, &id).is_err(), at < head_len, "{at}");
         }
         for len in 0..bytes.len() {
             std::fs::write(place.path(), &bytes[..len]).unwrap();
@@ -414,25 +345,40 @@ mod tests {
     }
 
     #[test]
-    fn entries_loaded_ahead_are_those_of_the_catalog_even_if_they_were_damaged() {
-        let index = damaged_ahead(true);
-        assert_eq!(index.path_of(Ino(3)).unwrap().to_string(), "d/f");
-        assert!(matches!(index.complete(), Ok(Some(Made::Compiled(Some(why)))) if why.contains("damaged")));
-        assert_eq!(index.complete().unwrap(), None);
+    fn entries_that_are_damaged_when_first_used_are_compiled_again() {
+        for damage in [flip, truncate] {
+            let index = damaged_ahead(true, damage);
+            assert_eq!(index.path_of(Ino(3)).unwrap().to_string(), "d/f");
+            assert!(!index.is_lost());
+        }
     }
 
     #[test]
-    fn entries_that_cannot_be_loaded_are_none_and_an_error() {
-        let index = damaged_ahead(false);
+    fn entries_that_can_be_neither_read_nor_compiled_are_none_and_lost() {
+        let index = damaged_ahead(false, flip);
+        assert!(!index.is_lost());
         assert!(index.node(Ino::ROOT).is_none() && index.child_range(Ino::ROOT).is_empty());
-        assert!(matches!(index.complete(), Err(IndexError::Catalog(_))));
+        assert!(index.is_lost());
+    }
+
+    #[test]
+    fn entries_that_were_completed_do_not_need_the_file() {
+        let temp = tempfile::tempdir().unwrap();
+        let path = temp.path().join("index");
+        std::fs::write(&path, small().1).unwrap();
+        let (head, stored) = opened(&Place::top(path.clone()), &small().0).unwrap();
+        let index = Index::ahead(head, stored, &path, std::fs::File::open(&path).unwrap());
+        index.complete();
+        truncate(&path);
+        assert_eq!(index.path_of(Ino(3)).unwrap().to_string(), "d/f");
+        assert!(!index.is_lost());
     }
 
     #[test]
     fn a_head_of_another_catalog_is_foreign() {
         let temp = tempfile::tempdir().unwrap();
         let place = Place::top(temp.path().join("index"));
-        std::fs::write(place.path(), compiled().1).unwrap();
+        std::fs::write(place.path(), small().1).unwrap();
         let other = Digest::of(Regime::Sha256, b"other");
         assert!(matches!(Index::open_head(&place, &other), Err(IndexError::Foreign { .. })));
     }

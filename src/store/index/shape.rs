@@ -5,20 +5,20 @@
 //!
 //! Every mount waits for this, so it is one pass over the records.
 
-use super::format::{Bytes, Header, KIND_DIR, RECORD_LEN, Record};
+use super::format::{self, Header, KIND_DIR, RECORD_LEN, Record, Slice};
 use crate::sys::fs::name::Name;
 
 const NO_TREE: &str = "its entries are not a tree";
 
-/// What is wrong with an Index whose checksum is right.
-pub(super) fn fault(header: &Header, bytes: &Bytes) -> Option<&'static str> {
-    let Some(records) = bytes.records(header.first_record, header.nodes) else {
+/// What is wrong with the entries of an Index whose checksums are right.
+pub(super) fn fault(header: &Header, entries: &[u8]) -> Option<&'static str> {
+    let Some(records) = format::records(entries, header.nodes) else {
         return Some("an entry is missing");
     };
     // The number of entries that have a parent so far.
     let mut placed = 1;
     for (position, record) in records.iter().map(Record::of).enumerate() {
-        if position > 0 && !has_name(bytes, record) {
+        if position > 0 && !has_name(entries, record) {
             return Some("an entry has a name that no file can have");
         }
         if record.kind() != KIND_DIR {
@@ -51,6 +51,8 @@ fn children(
     children.iter().all(|child| Record::of(child).parent() as usize == position).then_some(end)
 }
 
-fn has_name(bytes: &Bytes, record: Record<'_>) -> bool {
-    bytes.slice(record.name()).is_some_and(|name| Name::new(name).is_ok())
+fn has_name(entries: &[u8], record: Record<'_>) -> bool {
+    let Slice { at, len } = record.name();
+    let name = entries.get(at as usize..).and_then(|from| from.get(..len as usize));
+    name.is_some_and(|name| Name::new(name).is_ok())
 }

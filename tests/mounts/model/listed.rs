@@ -30,7 +30,15 @@ const PIECE: usize = 7;
 fn space(dir: &std::path::Path) -> Vfs {
     let mut source = MemorySource::new();
     let names = (0..KEPT).flat_map(|at| [format!("catalog-{at:05}"), format!("changed-{at:05}")]);
-    let mut files: Vec<_> = names.map(|name| file_entry(&mut source, &name, 0o644, b"x")).collect();
+    let catalog = large(names, &mut source);
+    let id = Digest::of(Regime::Sha256, b"a catalog with a large directory");
+    let index = Index::from_bytes(Index::build(&catalog, &id).unwrap()).unwrap();
+    space_of(dir, index, source)
+}
+
+/// A catalog with one directory, `many`, with these files.
+pub fn large(names: impl Iterator<Item = String>, source: &mut MemorySource) -> Catalog {
+    let mut files: Vec<_> = names.map(|name| file_entry(source, &name, 0o644, b"x")).collect();
     files.sort_by(|left, right| left.name.cmp(&right.name));
     let dirs = [None, Some("many")].map(|name| Dir {
         name: name.map(|name| OwnedName::new(name.as_bytes()).unwrap()),
@@ -46,14 +54,18 @@ fn space(dir: &std::path::Path) -> Vfs {
         path: format!("/base/{IDENTITY}"),
         platform: "linux_amd64".into(),
         blueprint: "14023a1f332a0231".into(),
+        rcc: "v18".into(),
+        lifted: true,
         ..Header::default()
     };
-    let catalog = Catalog::new(header, dirs.into()).unwrap();
-    let id = Digest::of(Regime::Sha256, b"a catalog with a large directory");
-    let index = Arc::new(Index::from_bytes(Index::build(&catalog, &id).unwrap()).unwrap());
-    let tally = Arc::new(Tally::new());
+    Catalog::new(header, dirs.into()).unwrap()
+}
+
+/// A space of this catalog with its state in `dir`.
+pub fn space_of(dir: &std::path::Path, index: Index, source: MemorySource) -> Vfs {
+    let (index, tally) = (Arc::new(index), Arc::new(Tally::new()));
     let options = Options { access: Access::Writable, descriptors: NonZeroUsize::new(64).unwrap() };
-    let upper = Upper::open(dir, &id, &options, Arc::clone(&tally) as _).unwrap();
+    let upper = Upper::open(dir, &index.id(), &options, Arc::clone(&tally) as _).unwrap();
     let relocated = Relocated::new(dir, &index, LABEL, Arc::new(source), tally);
     let view = View { uid: 0, gid: 0, dir_mode: DIR_MODE };
     Vfs::with_upper(index, Arc::new(relocated), Arc::new(upper), view, true)
