@@ -308,9 +308,14 @@ fn resolve(program: &OsString, path: Option<&OsStr>) -> PathBuf {
     }
     let dirs = path.map(std::env::split_paths).into_iter().flatten();
     let places = dirs.flat_map(|dir| ENDINGS.iter().map(move |ending| with_ending(&dir, program, ending)));
-    let files: Vec<PathBuf> = places.filter(|place| place.is_file()).collect();
-    let found = files.iter().find(|file| is_executable(file)).or(files.first());
-    found.cloned().unwrap_or_else(|| named.to_owned())
+    let mut unusable = None;
+    for place in places.filter(|place| place.is_file()) {
+        if is_executable(&place) {
+            return place;
+        }
+        unusable.get_or_insert(place);
+    }
+    unusable.unwrap_or_else(|| named.to_owned())
 }
 
 #[cfg(unix)]
