@@ -17,11 +17,13 @@ use std::process::{Child, ChildStdout, Stdio};
 use serde::Serialize;
 
 use crate::error::chain;
+use crate::space::bytecode::interpreter;
 use crate::space::bytecode::names::{self, CacheName};
 use crate::space::bytecode::pack::{self, Fresh, Pack};
 use crate::space::bytecode::pack_place;
 use crate::space::bytecode::seed::Imported;
-use crate::store::index::{Index, Ino};
+use crate::store::Library;
+use crate::store::index::{FileNode, Index, Ino};
 use crate::sys::fs::lock;
 use crate::sys::fs::name::Name;
 use crate::sys::fs::place::Place;
@@ -38,6 +40,9 @@ pub const CONTROLLER: &str = "holofs";
 const LONGEST: u64 = 64 << 20;
 /// Compiling fewer imports than this is faster than starting a process for it, if they are compiled once.
 pub const WORTH_IT: usize = 20;
+
+/// How a program in machine code begins on Linux.
+const ELF: &[u8] = b"\x7fELF";
 
 /// Reads lines with tag, level and source. For each source that compiles, it answers with level, source and length, followed by the
 /// `.pyc`: one that Python validates against the source by hash (PEP 552). Some sources are not meant to compile: templates, tests of
@@ -71,6 +76,22 @@ pub struct Compiled {
     pub left_out: usize,
     /// The number of sources whose bytecode is shared now.
     pub shared: usize,
+}
+
+/// The first bytes of what is written to it.
+#[derive(Default)]
+struct Start(Vec<u8>);
+
+impl Write for Start {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let missing = ELF.len() - self.0.len();
+        self.0.extend(bytes.iter().take(missing));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
 }
 
 /// A catalog whose bytecode is to be compiled.
@@ -135,10 +156,33 @@ impl Compiler<'_> {
             let known: HashSet<&str> = pack.pieces.iter().map(|piece| &*piece.path).collect();
             wanted.retain(|name| !known.contains(&*name.path()));
         }
-        let fresh = self.by_workers(&wanted, workers)?;
+        let mut fresh = self.by_workers(&wanted, workers)?;
+        self.name_origins(&mut fresh);
         let (compiled, left_out) = (fresh.len(), wanted.len() - fresh.len());
         let shared = pack::add(&place, id, fresh, confirmed).tried("Cannot write the bytecode")?;
         Ok(Compiled { compiled, left_out, shared })
+    }
+
+    /// Notes what each `.pyc` was made from, so that other catalogs can take it over.
+    fn name_origins(&self, fresh: &mut [Fresh]) {
+        let program = interpreter::program(self.index).filter(|file| self.is_machine_code(*file));
+        let Some(interpreter) = program.and_then(|_| interpreter::identity(self.index)) else {
+            return log::debug!("Other catalogs cannot take over the bytecode: its interpreter is not known");
+        };
+        for fresh in fresh {
+            let name = CacheName::parse(&fresh.path);
+            let origin = name.and_then(|name| interpreter::origin(&interpreter, &name, self.index));
+            fresh.origin = origin.unwrap_or_default();
+        }
+    }
+
+    /// False for scripts, which may start another program as the interpreter, and for what cannot be read.
+    fn is_machine_code(&self, file: FileNode<'_>) -> bool {
+        let mut start = Start::default();
+        let read = Library::open(&self.context.home.library())
+            .and_then(|library| library.stream(&file.digest, file.size, &mut start));
+        read.inspect_err(|error| log::debug!("Cannot read the interpreter: {}", chain(error))).is_ok()
+            && start.0 == ELF
     }
 
     /// Compiles `wanted` with this many interpreters in parallel; keeps the order.
@@ -238,7 +282,7 @@ fn read_answers(
         if !whole {
             return Err(SessionError::State(format!("The bytecode of {} is incomplete", name.source).into()));
         }
-        fresh.push(Fresh { path: name.path(), imported, bytes });
+        fresh.push(Fresh { path: name.path(), imported, origin: String::new(), bytes });
     }
 }
 

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::error::chain;
 use crate::rcc::home::Settings;
 use crate::space::Space;
-use crate::space::bytecode::{Prefix, idle_place, pack_place, seed};
+use crate::space::bytecode::{Prefix, idle_place, inherit, pack_place, seed};
 use crate::space::temp::{self, RunTemp};
 use crate::store::index::{Head, Index};
 use crate::store::observe::Unread;
@@ -90,7 +90,7 @@ impl Execution<'_> {
         }
         let ended = AtomicBool::new(false);
         let status = std::thread::scope(|scope| {
-            if let Some(prefix) = prefix.as_ref().filter(|prefix| seed::may_seed(prefix, &self.pack())) {
+            if let Some(prefix) = prefix.as_ref().filter(|prefix| self.may_seed(prefix)) {
                 let seed = || self.seed(prefix, &ended);
                 let started = std::thread::Builder::new().name("bytecode".into()).spawn_scoped(scope, seed);
                 drop(started.inspect_err(|error| log::debug!("No shared bytecode: {error}")));
@@ -198,11 +198,31 @@ impl Execution<'_> {
         if self.context.paranoid {
             return;
         }
-        let seeded = self.index().and_then(|index| Ok(seed::seed(prefix, &self.pack(), &index, ended)?));
+        let seeded = self.index().and_then(|index| {
+            self.inherit(&index, ended);
+            Ok(seed::seed(prefix, &self.pack(), &index, ended)?)
+        });
         match seeded {
             Ok(copied) => log::debug!("{copied} files of shared bytecode copied"),
             Err(error) => log::debug!("No shared bytecode: {}", chain(&error)),
         }
+    }
+
+    /// Creates the shared bytecode from that of other catalogs, if there is none yet.
+    fn inherit(&self, index: &Index, ended: &AtomicBool) {
+        if self.context.cache_not_writable().is_some() || !inherit::may_inherit(&self.pack()) {
+            return;
+        }
+        match inherit::inherit(&self.pack(), index, ended) {
+            Ok(taken) => log::debug!("{taken} files of shared bytecode taken over from other catalogs"),
+            Err(error) => log::debug!("No bytecode is taken over from other catalogs: {error}"),
+        }
+    }
+
+    /// False if there is certainly no shared bytecode to copy.
+    fn may_seed(&self, prefix: &Prefix) -> bool {
+        let pack = self.pack();
+        seed::may_seed(prefix, &pack) || inherit::may_inherit(&pack)
     }
 
     fn pack(&self) -> Place {

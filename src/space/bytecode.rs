@@ -29,11 +29,17 @@
 //! 4. **Outside the space** nothing is kept: a robot that is deployed again at the same path with the same times runs the new code. The
 //!    empty directories of a run in which nothing was kept serve the next run of the space: `space::temp`.
 //!
+//! 5. **Another catalog's** pack is used for one thing: a catalog without a pack takes over what was compiled from the same source by the
+//!    same interpreter ([`inherit`]). A catalog brings its own interpreter, which may do anything, so "the same" means that every file
+//!    which takes part in compiling has the same SHA-256 ([`interpreter`]).
+//!
 //! The very first run compiles what it imports, once; the next run of the same space finds that in the space's own directory, and
 //! every other space in the pack. A pack is bounded by the sources of its catalog; copying is bounded by [`seed::AHEAD_BYTES`] while
 //! the imports are not known; a space's own directory is removed with the space, a pack with its catalog (`holofs gc`). All of it can
 //! be deleted at any time.
 
+pub mod inherit;
+pub mod interpreter;
 pub mod names;
 pub mod pack;
 pub mod seed;

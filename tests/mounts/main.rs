@@ -16,6 +16,7 @@ mod created;
 mod crowd;
 mod files;
 mod identity;
+mod inherited;
 mod killed;
 mod model;
 mod mount;

@@ -151,7 +151,12 @@ fn packed() -> Vec<u8> {
     let piece = |name: &str| {
         let mut bytes = vec![7; 40];
         bytes[4..8].copy_from_slice(&[3, 0, 0, 0]);
-        Fresh { path: format!("lib/__pycache__/{name}.cpython-312.pyc"), imported: true, bytes }
+        Fresh {
+            path: format!("lib/__pycache__/{name}.cpython-312.pyc"),
+            imported: true,
+            origin: String::new(),
+            bytes,
+        }
     };
     pack::add(&place, catalog(), vec![piece("one"), piece("two")], &[]).unwrap();
     assert!(Pack::open(&place, catalog()).unwrap().is_some());

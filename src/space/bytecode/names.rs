@@ -3,6 +3,7 @@
 //! A valid name is below the space, in UTF-8 without line breaks, and of a regular file of the catalog that is the same in every
 //! space. Everything else is compiled separately in each space.
 
+use crate::rcc::digest::Digest;
 use crate::store::index::{Index, Ino, NodeKind};
 use crate::sys::fs::name::{Name, RelPath};
 
@@ -47,9 +48,15 @@ impl CacheName {
 
     /// True if the source is a file of the catalog that is the same in every space.
     pub fn is_shared_by(&self, index: &Index) -> bool {
-        find(index, &self.source)
-            .and_then(|ino| index.node(ino))
-            .is_some_and(|node| matches!(node.kind, NodeKind::File(file) if file.rewrite.is_empty()))
+        self.shared_source(index).is_some()
+    }
+
+    /// The content of the source, if it is a file of the catalog that is the same in every space.
+    pub fn shared_source(&self, index: &Index) -> Option<Digest> {
+        match index.node(find(index, &self.source)?)?.kind {
+            NodeKind::File(file) if file.rewrite.is_empty() => Some(file.digest),
+            _ => None,
+        }
     }
 }
 

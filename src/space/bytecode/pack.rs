@@ -40,6 +40,9 @@ pub struct Piece {
     pub sha256: String,
     /// Whether a program imported it; otherwise it was compiled in advance.
     pub imported: bool,
+    /// What it was made from ([`super::interpreter::origin`]); empty if that is not known.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub origin: String,
 }
 
 /// An open pack.
@@ -57,6 +60,8 @@ pub struct Fresh {
     pub path: String,
     /// A program imported it.
     pub imported: bool,
+    /// What it was made from; empty if that is not known.
+    pub origin: String,
     /// A checked hash-based `.pyc`.
     pub bytes: Vec<u8>,
 }
@@ -69,6 +74,15 @@ pub fn is_checked(bytes: &[u8]) -> bool {
 impl Pack {
     /// Opens the pack at `place`; `None` if there is none for `catalog`.
     pub fn open(place: &Place, catalog: CatalogId) -> io::Result<Option<Pack>> {
+        Pack::open_if(place, |named| named == catalog.to_string())
+    }
+
+    /// Opens the pack at `place`, of whatever catalog; `None` if there is none.
+    pub fn open_any(place: &Place) -> io::Result<Option<Pack>> {
+        Pack::open_if(place, |_| true)
+    }
+
+    fn open_if(place: &Place, is_right: impl FnOnce(&str) -> bool) -> io::Result<Option<Pack>> {
         let file = match place.open_file() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file?,
@@ -83,8 +97,7 @@ impl Pack {
         let mut head = Vec::new();
         file.by_ref().take(length.min(LONGEST)).read_to_end(&mut head)?;
         let Ok(head) = serde_json::from_slice::<Head>(&head) else { return Ok(None) };
-        let whole =
-            head.catalog == catalog.to_string() && head.pieces.iter().all(|piece| piece.size <= LONGEST);
+        let whole = is_right(&head.catalog) && head.pieces.iter().all(|piece| piece.size <= LONGEST);
         let first_piece = u64::try_from(start.len()).unwrap_or(0) + length;
         Ok(whole.then_some(Pack { file, pieces: head.pieces, first_piece }))
     }
@@ -92,11 +105,24 @@ impl Pack {
     /// Calls `each` with the pieces in order, with their bytes if they match their digests, until `each` returns false.
     pub fn for_each(
         &mut self,
+        each: impl FnMut(&Piece, Option<&[u8]>) -> io::Result<bool>,
+    ) -> io::Result<()> {
+        self.for_each_of(&vec![true; self.pieces.len()], each)
+    }
+
+    /// As [`Pack::for_each`], but only for the pieces that are marked in `wanted`; the others are not read.
+    pub fn for_each_of(
+        &mut self,
+        wanted: &[bool],
         mut each: impl FnMut(&Piece, Option<&[u8]>) -> io::Result<bool>,
     ) -> io::Result<()> {
         self.file.seek(SeekFrom::Start(self.first_piece))?;
         let mut bytes = Vec::new();
-        for piece in &self.pieces {
+        for (piece, wanted) in self.pieces.iter().zip(wanted) {
+            if !wanted {
+                self.file.seek_relative(piece.size.cast_signed())?; // at most `LONGEST`
+                continue;
+            }
             bytes.clear();
             self.file.by_ref().take(piece.size).read_to_end(&mut bytes)?;
             let sound = is_checked(&bytes) && sha256(&bytes) == piece.sha256;
@@ -118,7 +144,8 @@ pub fn add(place: &Place, catalog: CatalogId, fresh: Vec<Fresh>, imported: &[Str
         pack.for_each(|piece, bytes| {
             if let Some(bytes) = bytes.filter(|_| !is_fresh.contains(&piece.path)) {
                 let imported = piece.imported || now.contains(&*piece.path);
-                all.push(Fresh { path: piece.path.clone(), imported, bytes: bytes.to_owned() });
+                let (path, origin) = (piece.path.clone(), piece.origin.clone());
+                all.push(Fresh { path, imported, origin, bytes: bytes.to_owned() });
             }
             Ok(true)
         })?;
@@ -135,6 +162,7 @@ fn write(place: &Place, catalog: CatalogId, all: &[Fresh]) -> io::Result<()> {
         size: u64::try_from(fresh.bytes.len()).unwrap_or(u64::MAX),
         sha256: sha256(&fresh.bytes),
         imported: fresh.imported,
+        origin: fresh.origin.clone(),
     });
     let head = serde_json::to_vec(&Head { catalog: catalog.to_string(), pieces: pieces.collect() })?;
     let length = u32::try_from(head.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;

@@ -20,7 +20,7 @@ fn pyc(content: &[u8]) -> Vec<u8> {
 }
 
 fn fresh(path: &str, imported: bool, content: &[u8]) -> Fresh {
-    Fresh { path: path.to_owned(), imported, bytes: pyc(content) }
+    Fresh { path: path.to_owned(), imported, origin: String::new(), bytes: pyc(content) }
 }
 
 /// All pieces of the pack, in order; `None` for a damaged piece.

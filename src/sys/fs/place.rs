@@ -142,6 +142,12 @@ impl Place {
         }
     }
 
+    /// The directory that it is in; `None` if that is above the top.
+    pub fn dir(&self) -> Option<Place> {
+        let (below, path) = self.below.parent().zip(self.path.parent())?;
+        Some(Place { top: Arc::clone(&self.top), below: below.to_owned(), path: path.to_owned() })
+    }
+
     /// The entry with the same name but another extension, in the same directory.
     pub fn with_extension(&self, extension: &str) -> Place {
         Place {
