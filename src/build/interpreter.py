@@ -9,6 +9,7 @@ The copy is self-contained:
 It only writes below PREFIX, which must exist and be empty. `holofs build` runs it; scripts/python_env.py imports it.
 """
 
+import importlib.util
 import mmap
 import os
 import re
@@ -19,6 +20,9 @@ import sys
 
 VERSION = "%d.%d" % sys.version_info[:2]
 LEFT_OUT = {"__pycache__", "site-packages", "dist-packages", "EXTERNALLY-MANAGED", "sitecustomize.py", "turtledemo"}
+# What uv imports in addition to this script when it examines an interpreter.
+EXAMINED = ["json/__init__.py", "json/decoder.py", "json/encoder.py", "json/scanner.py", "platform.py", "sysconfig.py",
+            "sysconfig/__init__.py", "typing.py"]
 TESTS = {"test", "tests", "idle_test"}
 
 
@@ -64,6 +68,27 @@ def copy_interpreter(prefix, left_out):
     undo_debian(lib)
     settle_links(prefix, stdlib, lib)
     rename_in_texts(prefix, base)
+    copy_bytecode(stdlib, lib)
+
+
+def copy_bytecode(stdlib, lib):
+    """Copies the bytecode of what this script and uv import: uv runs the copy to examine it. No catalog contains bytecode.
+
+    Python compares its time and size with those of the source, so the copy of the source gets the time of the original.
+    """
+    loaded = [getattr(m, "__file__", None) or "" for m in list(sys.modules.values())]
+    known = {os.path.realpath(path) for path in loaded if path.endswith(".py")}
+    known.update(os.path.join(stdlib, name) for name in EXAMINED)
+    for source in known:
+        copy = os.path.join(lib, os.path.relpath(source, stdlib))
+        bytecode = importlib.util.cache_from_source(source)
+        if not inside(source, stdlib) or not os.access(bytecode, os.R_OK) or not os.path.isfile(copy):
+            continue
+        if os.path.getsize(copy) == os.path.getsize(source):
+            os.utime(copy, ns=(os.stat(source).st_atime_ns, os.stat(source).st_mtime_ns))
+            target = importlib.util.cache_from_source(copy)
+            os.makedirs(os.path.dirname(target), exist_ok=True)
+            shutil.copy(bytecode, target)
 
 
 def copy_libpython(prefix, binary):
