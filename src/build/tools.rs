@@ -4,7 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 #[cfg(unix)]
@@ -71,9 +71,29 @@ impl Locks {
     }
 }
 
+/// Sets the flag when it is dropped, however that happens.
+struct Ended<'a>(&'a AtomicBool);
+
+impl Drop for Ended<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Steps<'_> {
     /// Copies `python` into the stage, and installs the requirements of `inputs`. Returns what was read ahead meanwhile.
     pub fn install(&self, inputs: &Inputs, python: &Path, home: &Home) -> Result<Ahead, BuildError> {
+        let (mut ahead, ended) = (Ahead::default(), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| ahead.follow(self.stage, home, &ended));
+            let _ended = Ended(&ended);
+            self.fill(inputs, python)
+        })?;
+        Ok(ahead)
+    }
+
+    /// Copies `python` into the stage, and installs the requirements of `inputs`.
+    fn fill(&self, inputs: &Inputs, python: &Path) -> Result<(), BuildError> {
         let mut command = Command::new(python);
         command.args(["-I", "-c", COPY_INTERPRETER]).arg(self.stage);
         // Resolving for the original gives the same result as for its copy, so both steps run at the same time.
@@ -82,13 +102,8 @@ impl Steps<'_> {
             self.run("Copying the interpreter", &mut command)?;
             locks.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })?;
-        let mut ahead = Ahead::of(self.stage);
-        std::thread::scope(|scope| {
-            scope.spawn(|| ahead.read(home, &self.options.interrupted));
-            // The stage is only read, and then removed: files are linked from uv's cache.
-            self.sync(inputs, &locks, "hardlink")
-        })?;
-        Ok(ahead)
+        // The stage is only read, and then removed: files are linked from uv's cache.
+        self.sync(inputs, &locks, "hardlink")
     }
 
     /// Makes the packages of the prefix match `inputs`: existing ones stay, others are removed.

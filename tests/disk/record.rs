@@ -295,6 +295,37 @@ fn record_of_files_read_ahead_is_the_tree_as_it_is_and_reading_ahead_writes_noth
 }
 
 #[test]
+fn record_of_files_followed_while_they_are_written_is_the_tree_as_it_is() {
+    for is_known in [false, true] {
+        let fixture = Fixture::new();
+        let long = format!("long in {IDENTITY}\n").repeat(2000);
+        let put = |name: &str, text: &str| drop(fixture.put(name, text));
+        put("lib/long", &long);
+        if is_known {
+            // The library has this blob, so it is not made again until it turns out to be gone.
+            fixture.record().unwrap();
+        }
+        let (mut ahead, ended) = (Ahead::default(), AtomicBool::new(false));
+        std::thread::scope(|scope| {
+            scope.spawn(|| ahead.follow(&fixture.stage(), &fixture.home, &ended));
+            put("kept", &format!("kept in {IDENTITY}"));
+            // Written in place, always of one size.
+            for number in 0..100 {
+                put("busy", &format!("{number:04} {IDENTITY}"));
+                std::thread::sleep(std::time::Duration::from_millis(if number % 20 == 0 { 80 } else { 2 }));
+            }
+            ended.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+        let _absent_at_first = fs::remove_dir_all(fixture.home.library());
+        record_rest(&fixture.stage(), &fixture.home, &Options::new("a name"), &ahead, &Tally::new()).unwrap();
+        let with_ahead = fixture.hololib();
+        fs::remove_dir_all(fixture.home.library()).unwrap();
+        fixture.record().unwrap();
+        assert_eq!(fixture.hololib(), with_ahead);
+    }
+}
+
+#[test]
 fn record_reads_one_file_under_many_names_once() {
     let fixture = Fixture::new();
     fixture.put("lib/file", format!("#!/{IDENTITY}/x\n"));
