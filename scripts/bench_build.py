@@ -1,5 +1,10 @@
-"""Times builds, upgrades, commits and parity checks, in turn, round by round; see scripts/bench.d/build."""
-import argparse, json, os, shutil, statistics, subprocess, sys, time, zipfile
+"""Times builds, upgrades, commits and parity checks, in turn, round by round; see scripts/bench.d/build.
+
+uv's environment uses the interpreter where it is installed, and with it the bytecode of the standard library that earlier programs or the
+installation left there. So a build by HoloFS is timed in a home that is empty ("first"), and in one where another environment of the same
+interpreter was used before, without any of the packages ("later"): there a program has imported the same modules of the standard library.
+"""
+import argparse, glob, json, os, shutil, statistics, subprocess, sys, time, zipfile
 
 IMPORT = "import numpy, pandas, requests"
 REQUIREMENTS = "numpy\npandas\nrequests\n"
@@ -56,15 +61,39 @@ class Bench:
         output = self.holofs("build", "--json", "--python", self.python, *more, self.requirements(text))
         return json.loads(output)
 
-    def from_nothing(self, text):
-        """Seconds to build in an empty home, mount, and import."""
+    def use_interpreter(self):
+        """Another environment of the same interpreter, in which a program imports what IMPORT needs of the standard library."""
+        code = "import sys; %s; print(*[n for n in sys.modules if n.split('.')[0] in sys.stdlib_module_names])" % IMPORT
+        modules = self.run(self.options.work + "/venv/bin/python3", "-c", code).split()
+        built = self.build(self.small[0] + "\n")
+        self.holofs("run", built["blueprint"], "earlier", "--", "python3", "-c", "for n in %r: __import__(n)" % modules)
+        self.settle()
+
+    def settle(self):
+        """Waits until bytecode is compiled, which happens after a run, in the background: it would slow down what is timed next."""
+        def is_compiling(path):
+            try:
+                with open(path) as file:
+                    words = file.read()
+                return "--imported" in words and self.home in words
+            except OSError:
+                return False  # it has ended
+        while any(is_compiling(path) for path in glob.glob("/proc/[0-9]*/cmdline")):
+            time.sleep(0.05)
+
+    def from_nothing(self, text, is_first=False):
+        """Seconds to build, mount, and import, in a home that is empty (`is_first`) or has another environment of the same interpreter."""
         shutil.rmtree(self.home, ignore_errors=True)
+        if not is_first:
+            self.use_interpreter()
 
         def work():
             built = self.build(text, "--from-nothing")
             self.holofs("run", built["blueprint"], "bench", "--", "python3", "-c", IMPORT)
 
-        return self.timed(work)[0]
+        taken = self.timed(work)[0]
+        self.settle()
+        return taken
 
     def compile(self, lock):
         self.run(self.options.uv, "pip", "compile", "--quiet", "--python", self.python, "-o", lock, self.requirements(REQUIREMENTS))
@@ -111,6 +140,7 @@ class Bench:
         code = ("import os\nroot = os.environ['RCC_HOLOTREE_SPACE_ROOT']\nimport bigtree\nd = os.path.dirname(bigtree.__file__)\n"
                 "for n in range(500):\n    open('%%s/p%%d/m%%d.py' %% (d, n // 100, n), 'w').write('changed %d %%d' %% n)\n" % turn)
         self.holofs("run", "--fresh", self.catalog, "changed", "--", "python3", "-c", code)
+        self.settle()
         return self.timed(lambda: self.holofs("commit", "changed", "--name", "commit %d" % turn))[0]
 
     def verify(self):
@@ -128,12 +158,15 @@ class Bench:
         return taken
 
     def measure(self):
-        kinds = ["nothing", "uv", "nothing locked", "uv locked", "upgrade", "tools", "commit", "parity", "own reading", "reading"]
+        kinds = ["uv", "later", "first", "uv locked", "later locked", "first locked", "upgrade", "tools", "commit", "parity", "own reading", "reading"]
         rows = {name: [] for name in kinds}
         for turn in range(self.options.runs + 1):
             locked = self.locked()
-            taken = {"nothing": self.from_nothing(REQUIREMENTS), "uv": self.by_uv(False),
-                     "nothing locked": self.from_nothing(locked), "uv locked": self.by_uv(True)}
+            taken = {}
+            for more, text in [("", REQUIREMENTS), (" locked", locked)]:
+                taken["uv" + more] = self.by_uv(bool(more))
+                taken["later" + more] = self.from_nothing(text)
+                taken["first" + more] = self.from_nothing(text, is_first=True)
             for name, seconds in taken.items():
                 rows[name] += [seconds] if turn else []
         shutil.rmtree(self.home, ignore_errors=True)
@@ -149,8 +182,10 @@ class Bench:
             rows["reading"].append(self.read("mount") + self.read("materialize"))
         middle = {name: statistics.median(values) for name, values in rows.items()}
         for what, more in [("a lock file", " locked"), ("requirements.txt", "")]:
-            ours, theirs = middle["nothing" + more], middle["uv" + more]
-            print("numpy, pandas, requests from %s until imported: %.2f s; uv %.2f s; ratio %.2f" % (what, ours, theirs, ours / theirs))
+            theirs = middle["uv" + more]
+            for name, where in [("later", "its interpreter was used before"), ("first", "empty home")]:
+                ours = middle[name + more]
+                print("numpy, pandas, requests from %s until imported (%s): %.2f s; uv %.2f s; ratio %.2f" % (what, where, ours, theirs, ours / theirs))
         print("one package changed in %d entries until mounted: %.2f s: %.2f s in tools, %.2f s in HoloFS"
               % (entries, middle["upgrade"], middle["tools"], middle["upgrade"] - middle["tools"]))
         print("commit of 500 changed files: %.2f s" % middle["commit"])
