@@ -9,6 +9,7 @@ mod http;
 mod ini;
 mod keyed;
 mod listing;
+mod logins;
 mod netrc;
 pub mod oci;
 mod s3;

@@ -10,6 +10,7 @@ mod said;
 use std::collections::{HashMap, VecDeque};
 use std::io::Read as _;
 use std::ops::Range;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use ureq::{Agent, Body, Proxy};
 use url::Url;
 
 use super::keyed::{Bucket, Listed};
-use super::{Access, Patience, netrc, retrying, retrying_for};
+use super::{Access, Patience, logins, netrc, retrying, retrying_for};
 use crate::remote::error::RemoteError;
 use network::{authorities, proxy};
 use said::said;
@@ -387,7 +388,7 @@ impl Site {
         let from_netrc = || {
             let file = (access.var)("NETRC")
                 .or_else(|| (access.var)("HOME").map(|home| format!("{home}/.netrc")))?;
-            let (user, password) = netrc::login(&std::fs::read_to_string(file).ok()?, host)?;
+            let (user, password) = netrc::login(&logins::settings(Path::new(&file))?, host)?;
             Some(basic(&user, &password))
         };
         let authorization = (access.var)(AUTHORIZATION_VARIABLE).or_else(from_netrc);

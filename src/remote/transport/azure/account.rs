@@ -10,7 +10,7 @@ use base64::engine::general_purpose::STANDARD;
 use url::Url;
 
 use super::token::{Tokens, is_private};
-use crate::remote::transport::{Access, ini};
+use crate::remote::transport::{Access, ini, logins};
 
 /// A storage account.
 pub struct Account {
@@ -90,7 +90,7 @@ impl Given {
         let home = || (access.var)("HOME").or_else(|| (access.var)("USERPROFILE")).map(PathBuf::from);
         let dir = (access.var)("AZURE_CONFIG_DIR").map(PathBuf::from);
         let dir = dir.or_else(|| home().map(|home| home.join(".azure")));
-        let text = dir.and_then(|dir| std::fs::read_to_string(dir.join("config")).ok()).unwrap_or_default();
+        let text = dir.and_then(|dir| logins::settings(&dir.join("config"))).unwrap_or_default();
         let setting = |name| ini::setting(&text, "storage", name).filter(|value| !value.is_empty());
         Given {
             connection: setting("connection_string"),

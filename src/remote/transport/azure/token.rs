@@ -14,7 +14,7 @@ use url::form_urlencoded::Serializer;
 
 use crate::remote::error::RemoteError;
 use crate::remote::transport::http::{Call, Client};
-use crate::remote::transport::{Access, Patience, retrying};
+use crate::remote::transport::{Access, Patience, logins, retrying};
 
 /// What the token is for: the blobs of any account.
 const RESOURCE: &str = "https://storage.azure.com/";
@@ -173,10 +173,9 @@ impl Identity {
                 Ok(granted(authority, client, &[("client_secret", secret)]))
             }
             Identity::Federated { authority, client, file } => {
-                let text = std::fs::read_to_string(file)
-                    .map_err(|error| format!("AZURE_FEDERATED_TOKEN_FILE cannot be read: {error}"))?;
+                let token = logins::token("AZURE_FEDERATED_TOKEN_FILE", file)?;
                 let kind = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
-                let proof = [("client_assertion_type", kind), ("client_assertion", text.trim())];
+                let proof = [("client_assertion_type", kind), ("client_assertion", &token)];
                 Ok(granted(authority, client, &proof))
             }
             Identity::Application { endpoint, header, client } => {

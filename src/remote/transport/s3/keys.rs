@@ -1,6 +1,6 @@
 //! Keys for S3, from where the AWS tools look for them, in the same order.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use url::Url;
 
 use crate::remote::error::RemoteError;
 use crate::remote::transport::http::{Call, Client};
-use crate::remote::transport::{Access, Patience, ini};
+use crate::remote::transport::{Access, Patience, ini, logins};
 
 /// The minimum interval between two lookups of keys.
 const NOT_SOONER: Duration = Duration::from_secs(30);
@@ -114,14 +114,10 @@ pub fn profile_setting(access: &Access, name: &str) -> Option<String> {
     let file = |variable: &str, name: &str| {
         var(variable).map(PathBuf::from).or_else(|| Some(home.as_ref()?.join(".aws").join(name)))
     };
-    let read = |path: Option<PathBuf>, section: &str| ini::setting(&read_text(&path?)?, section, name);
+    let read = |path: Option<PathBuf>, section: &str| ini::setting(&logins::settings(&path?)?, section, name);
     let section = if profile == "default" { profile.clone() } else { format!("profile {profile}") };
     read(file("AWS_SHARED_CREDENTIALS_FILE", "credentials"), &profile)
         .or_else(|| read(file("AWS_CONFIG_FILE", "config"), &section))
-}
-
-fn read_text(path: &Path) -> Option<String> {
-    std::fs::read_to_string(path).ok()
 }
 
 /// Keys as sent by the servers of containers and instances.
