@@ -80,9 +80,10 @@ impl S3 {
         &self,
         work: impl Fn(Option<&Credentials>) -> Result<T, RemoteError>,
     ) -> Result<T, RemoteError> {
-        let keys = self.keys.get();
+        let failed = |why: String| RemoteError::Login { remote: self.client.remote().to_owned(), why };
+        let keys = self.keys.get().map_err(failed)?;
         match work(keys.as_deref()) {
-            Err(error) if is_about_keys(&error) => match self.keys.renew(keys.as_deref()) {
+            Err(error) if is_about_keys(&error) => match self.keys.renew(keys.as_deref()).map_err(failed)? {
                 Some(renewed) => work(Some(&renewed)),
                 None => Err(error),
             },

@@ -228,7 +228,9 @@ fn what_entra_refuses_is_a_clear_error_without_the_secret() {
     refused(application("wr0ng-w0rd"), "status 401");
     let mut missing = entra.workload(dir.path());
     missing[3].1 = dir.path().join("none").to_str().unwrap().to_owned();
-    refused(missing, "AZURE_FEDERATED_TOKEN_FILE cannot be read");
+    refused(missing.clone(), &format!("AZURE_FEDERATED_TOKEN_FILE cannot be read: {}: ", missing[3].1));
+    missing[3].1 = "/dev/zero".to_owned();
+    refused(missing, "AZURE_FEDERATED_TOKEN_FILE cannot be read: /dev/zero: it is not a regular file");
     let mut plain = entra.principal(SECRET);
     plain[0].1 = "http://login.example.com".to_owned();
     refused(plain, "AZURE_AUTHORITY_HOST is without TLS");

@@ -117,6 +117,44 @@ fn identities_of_aws_get_keys_and_nothing_of_them_is_shown() {
 }
 
 #[test]
+fn an_identity_of_aws_that_gives_no_keys_is_a_clear_error() {
+    let (dir, server) = (tempfile::tempdir().unwrap(), start());
+    let path = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    fs::write(path("wrong"), "wr0ng-proof").unwrap();
+    fs::File::create(path("large")).unwrap().set_len(1 << 40).unwrap();
+    let at = |path: &str| format!("http://{}{path}", server.address());
+    let fails = |variables: Vec<(&'static str, String)>, why: &str| {
+        // Nothing is sent to the bucket.
+        let bucket = ("AWS_ENDPOINT_URL_S3", format!("http://127.0.0.1:{}", free_port()));
+        let to = TestHome::new().with([vec![bucket], variables].concat());
+        let pulled = to.holofs_fails(&["pull", "s3://envs/team#prod", "-vvv"], exit::IO);
+        assert!(stderr(&pulled).contains(why), "{why}: {}", stderr(&pulled));
+        assert!(!said(&pulled).contains("wr0ng"), "{}", said(&pulled));
+    };
+    let web = |file: &str| {
+        vec![
+            ("AWS_ENDPOINT_URL_STS", at("/")),
+            ("AWS_ROLE_ARN", ROLE.to_owned()),
+            ("AWS_WEB_IDENTITY_TOKEN_FILE", file.to_owned()),
+        ]
+    };
+    let unreadable =
+        |file: &str, why: &str| format!("AWS_WEB_IDENTITY_TOKEN_FILE cannot be read: {file}: {why}");
+    fails(web(&path("none")), &unreadable(&path("none"), "No such file"));
+    fails(web(&path("large")), &unreadable(&path("large"), "it is larger than 65536 bytes"));
+    fails(web("/dev/zero"), &unreadable("/dev/zero", "it is not a regular file"));
+    fails(web(&path("wrong")), "status 403");
+    let container = |file: &str| {
+        vec![
+            ("AWS_CONTAINER_CREDENTIALS_FULL_URI", at("/container")),
+            ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", file.to_owned()),
+        ]
+    };
+    fails(container(&path("none")), "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE cannot be read: ");
+    fails(container(&path("wrong")), "status 403");
+}
+
+#[test]
 fn keys_that_are_replaced_during_a_mount_are_found() {
     let (from, to) = (TestHome::new(), TestHome::new());
     let Some(mut service) = services::s3(S3::S3sFs, &from.scratch(), &[&from, &to]) else { return };

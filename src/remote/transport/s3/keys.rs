@@ -1,4 +1,5 @@
-//! Keys for S3, from where the AWS tools look for them, in the same order.
+//! Keys for S3, from where the AWS tools look for them, in the same order. As in these tools, an identity that variables name and that
+//! gives no keys is an error; without any, requests are not signed.
 
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -9,9 +10,10 @@ use serde::Deserialize;
 use ureq::http::Method;
 use url::Url;
 
+use crate::error::chain;
 use crate::remote::error::RemoteError;
 use crate::remote::transport::http::{Call, Client};
-use crate::remote::transport::{Access, Patience, ini, logins};
+use crate::remote::transport::{Access, Patience, ini, logins, retrying};
 
 /// The minimum interval between two lookups of keys.
 const NOT_SOONER: Duration = Duration::from_secs(30);
@@ -32,6 +34,8 @@ pub struct Keys {
 struct State {
     keys: Option<Arc<Credentials>>,
     looked: Option<Instant>,
+    /// Why the last lookup failed.
+    failed: Option<String>,
 }
 
 impl Keys {
@@ -40,32 +44,39 @@ impl Keys {
         Keys { access, state: Mutex::default() }
     }
 
-    /// The keys, looked up once.
-    pub fn get(&self) -> Option<Arc<Credentials>> {
+    /// The keys, looked up once, or again after a failure.
+    pub fn get(&self) -> Result<Option<Arc<Credentials>>, String> {
         let mut state = self.state();
-        if state.looked.is_none() {
-            state.keys = find(&self.access).map(Arc::new);
-            state.looked = Some(Instant::now());
+        let is_recent = state.looked.is_some_and(|at| at.elapsed() < NOT_SOONER);
+        if let Some(why) = state.failed.as_ref().filter(|_| is_recent) {
+            return Err(why.clone());
         }
-        state.keys.clone()
+        if state.looked.is_none() || state.failed.is_some() {
+            state.looked = Some(Instant::now());
+            match find(&self.access) {
+                Ok(found) => (state.keys, state.failed) = (found.map(Arc::new), None),
+                Err(why) => state.failed = Some(why),
+            }
+        }
+        state.failed.clone().map_or_else(|| Ok(state.keys.clone()), Err)
     }
 
     /// Keys that differ from the refused ones: those that another request has found meanwhile, or new ones.
-    pub fn renew(&self, refused: Option<&Credentials>) -> Option<Arc<Credentials>> {
+    pub fn renew(&self, refused: Option<&Credentials>) -> Result<Option<Arc<Credentials>>, String> {
         let mut state = self.state();
         if let Some(known) = &state.keys
             && refused.is_none_or(|refused| !is_same(known, refused))
         {
-            return Some(Arc::clone(known));
+            return Ok(Some(Arc::clone(known)));
         }
         if state.looked.is_some_and(|at| at.elapsed() < NOT_SOONER) {
-            return None;
+            return Ok(None);
         }
         state.looked = Some(Instant::now());
-        let found = find(&self.access).map(Arc::new)?;
+        let Some(found) = find(&self.access)?.map(Arc::new) else { return Ok(None) };
         let is_new = refused.is_none_or(|refused| !is_same(&found, refused));
         state.keys = Some(Arc::clone(&found));
-        is_new.then_some(found)
+        Ok(is_new.then_some(found))
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -77,26 +88,27 @@ fn is_same(one: &Credentials, other: &Credentials) -> bool {
     (one.key(), one.secret(), one.token()) == (other.key(), other.secret(), other.token())
 }
 
-fn find(access: &Access) -> Option<Credentials> {
+/// The keys of the first source that is there; or what is wrong with it, without a value.
+fn find(access: &Access) -> Result<Option<Credentials>, String> {
     let var = |name: &str| (access.var)(name);
     if let (Some(key), Some(secret)) = (var("AWS_ACCESS_KEY_ID"), var("AWS_SECRET_ACCESS_KEY")) {
-        return Some(credentials(key, secret, var("AWS_SESSION_TOKEN")));
+        return Ok(Some(credentials(key, secret, var("AWS_SESSION_TOKEN"))));
     }
     let setting = |name| profile_setting(access, name);
     if let (Some(key), Some(secret)) = (setting("aws_access_key_id"), setting("aws_secret_access_key")) {
-        return Some(credentials(key, secret, setting("aws_session_token")));
+        return Ok(Some(credentials(key, secret, setting("aws_session_token"))));
     }
-    type Find = fn(&Access) -> Result<Option<Credentials>, RemoteError>;
-    let sources: [(&str, Find); 3] =
-        [("the web identity", web_identity), ("the container", container), ("the instance", instance)];
-    for (what, source) in sources {
-        match source(access) {
-            Ok(None) => {}
-            Ok(found) => return found,
-            Err(error) => log::debug!("No keys from {what}: {error}"),
-        }
+    if let Some(found) = web_identity(access)? {
+        return Ok(Some(found));
     }
-    None
+    if let Some(found) = container(access)? {
+        return Ok(Some(found));
+    }
+    // Whether this is an instance with a role is only known by asking.
+    Ok(instance(access).unwrap_or_else(|error| {
+        log::debug!("No keys from the instance: {error}");
+        None
+    }))
 }
 
 fn credentials(key: String, secret: String, token: Option<String>) -> Credentials {
@@ -136,8 +148,13 @@ impl Role {
     }
 }
 
-/// The token in a file from CI or Kubernetes, exchanged for keys.
-fn web_identity(access: &Access) -> Result<Option<Credentials>, RemoteError> {
+/// The keys in an answer of the server of a container or an instance.
+pub fn role_in(bytes: &[u8]) -> Option<Credentials> {
+    serde_json::from_slice::<Role>(bytes).ok().map(Role::credentials)
+}
+
+/// The keys in the answer to a web identity.
+pub fn exchanged_in(bytes: &[u8]) -> Option<Credentials> {
     #[derive(Deserialize)]
     #[serde(rename_all = "PascalCase")]
     struct Answer {
@@ -153,11 +170,18 @@ fn web_identity(access: &Access) -> Result<Option<Credentials>, RemoteError> {
     struct Outcome {
         credentials: Role,
     }
+    let answer: Answer = serde_json::from_slice(bytes).ok()?;
+    let response = answer.assume_role_with_web_identity_response;
+    Some(response.assume_role_with_web_identity_result.credentials.credentials())
+}
+
+/// The token in a file from CI or Kubernetes, exchanged for keys.
+fn web_identity(access: &Access) -> Result<Option<Credentials>, String> {
     let var = |name: &str| (access.var)(name);
     let (Some(file), Some(role)) = (var("AWS_WEB_IDENTITY_TOKEN_FILE"), var("AWS_ROLE_ARN")) else {
         return Ok(None);
     };
-    let token = std::fs::read_to_string(&file).map_err(RemoteError::io("Reading", &file))?;
+    let token = logins::token("AWS_WEB_IDENTITY_TOKEN_FILE", &file)?;
     let session = var("AWS_ROLE_SESSION_NAME").unwrap_or_else(|| "holofs".to_owned());
     let region = var("AWS_REGION").or_else(|| var("AWS_DEFAULT_REGION"));
     let usual = region.map_or_else(
@@ -170,30 +194,42 @@ fn web_identity(access: &Access) -> Result<Option<Credentials>, RemoteError> {
         .append_pair("Version", "2011-06-15")
         .append_pair("RoleArn", &role)
         .append_pair("RoleSessionName", &session)
-        .append_pair("WebIdentityToken", token.trim())
+        .append_pair("WebIdentityToken", &token)
         .finish();
-    let headers = vec![
-        ("content-type", "application/x-www-form-urlencoded".to_owned()),
-        ("accept", "application/json".to_owned()),
-    ];
+    let headers = || {
+        vec![
+            ("content-type", "application/x-www-form-urlencoded".to_owned()),
+            ("accept", "application/json".to_owned()),
+        ]
+    };
     let client = Client::new(host_of(&endpoint), access);
-    let answer = ask(&client, Method::POST, &endpoint, headers, Some(form.as_bytes()))?;
-    let parsed: Option<Answer> = serde_json::from_slice(&answer).ok();
-    Ok(parsed.map(|answer| {
-        let response = answer.assume_role_with_web_identity_response;
-        response.assume_role_with_web_identity_result.credentials.credentials()
-    }))
+    let answer =
+        retrying(|| ask(&client, Method::POST, &endpoint, headers(), Some(form.as_bytes()))).map_err(said)?;
+    given(exchanged_in(&answer), &endpoint)
 }
 
-fn container(access: &Access) -> Result<Option<Credentials>, RemoteError> {
+fn container(access: &Access) -> Result<Option<Credentials>, String> {
     let var = |name: &str| (access.var)(name);
     let relative = var("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI").map(|path| format!("{CONTAINER}{path}"));
     let Some(url) = relative.or_else(|| var("AWS_CONTAINER_CREDENTIALS_FULL_URI")) else { return Ok(None) };
-    let from_file = || std::fs::read_to_string(var("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")?).ok();
-    let token = from_file().or_else(|| var("AWS_CONTAINER_AUTHORIZATION_TOKEN"));
-    let headers = token.map(|token| ("authorization", token.trim().to_owned())).into_iter().collect();
-    let answer = ask(&near(access, &url), Method::GET, &url, headers, None)?;
-    Ok(serde_json::from_slice::<Role>(&answer).ok().map(Role::credentials))
+    const FILE: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
+    let token = match var(FILE) {
+        Some(file) => Some(logins::token(FILE, &file)?),
+        None => var("AWS_CONTAINER_AUTHORIZATION_TOKEN").map(|token| token.trim().to_owned()),
+    };
+    let headers = || token.iter().map(|token| ("authorization", token.clone())).collect();
+    let client = near(access, &url);
+    let answer = retrying(|| ask(&client, Method::GET, &url, headers(), None)).map_err(said)?;
+    given(role_in(&answer), &url)
+}
+
+fn said(error: RemoteError) -> String {
+    chain(&error).to_string()
+}
+
+/// The keys, which must be there.
+fn given(keys: Option<Credentials>, url: &str) -> Result<Option<Credentials>, String> {
+    keys.map(Some).ok_or_else(|| format!("{} sends no keys", host_of(url)))
 }
 
 fn instance(access: &Access) -> Result<Option<Credentials>, RemoteError> {
@@ -206,14 +242,14 @@ fn instance(access: &Access) -> Result<Option<Credentials>, RemoteError> {
     let life = vec![("x-aws-ec2-metadata-token-ttl-seconds", "300".to_owned())];
     let client = near(access, &base);
     let token = ask(&client, Method::PUT, &format!("{base}/latest/api/token"), life, Some(b""))?;
-    let token = String::from_utf8_lossy(&token).into_owned();
+    let token = String::from_utf8_lossy(&token).trim().to_owned();
     let headers = || vec![("x-aws-ec2-metadata-token", token.clone())];
     let roles = format!("{base}/latest/meta-data/iam/security-credentials/");
     let names = ask(&client, Method::GET, &roles, headers(), None)?;
     let names = String::from_utf8_lossy(&names).into_owned();
     let Some(name) = names.lines().next() else { return Ok(None) };
     let answer = ask(&client, Method::GET, &format!("{roles}{name}"), headers(), None)?;
-    Ok(serde_json::from_slice::<Role>(&answer).ok().map(Role::credentials))
+    Ok(role_in(&answer))
 }
 
 /// One request to a server that provides keys; its answer is never displayed.
@@ -229,7 +265,7 @@ fn ask(
     let answer = client.send(&call)?;
     match answer.status {
         200 => client.read(&call, answer, MAX_ANSWER),
-        status => Err(client.odd(&call, format!("status {status}"), false)),
+        status => Err(client.odd(&call, format!("status {status}"), matches!(status, 429 | 500..))),
     }
 }
 
@@ -257,7 +293,7 @@ mod tests {
             ("AWS_SECRET_ACCESS_KEY", "s"),
             ("AWS_SESSION_TOKEN", "t"),
         ]));
-        let keys = keys.unwrap();
+        let keys = keys.unwrap().unwrap();
         assert_eq!((keys.key(), keys.secret(), keys.token()), ("k", "s", Some("t")));
     }
 
@@ -265,10 +301,43 @@ mod tests {
     fn many_requests_with_expired_keys_all_get_the_new_ones() {
         let keys = Keys::new(Access::of(&[("AWS_ACCESS_KEY_ID", "new"), ("AWS_SECRET_ACCESS_KEY", "s")]));
         let expired = Credentials::new("old", "s");
-        *keys.state() = State { keys: Some(Arc::new(expired.clone())), looked: None };
+        *keys.state() = State { keys: Some(Arc::new(expired.clone())), ..State::default() };
         for _ in 0..3 {
-            assert_eq!(keys.renew(Some(&expired)).unwrap().key(), "new");
+            assert_eq!(keys.renew(Some(&expired)).unwrap().unwrap().key(), "new");
         }
-        assert!(keys.renew(Some(&Credentials::new("new", "s"))).is_none(), "those were refused, too");
+        let again = keys.renew(Some(&Credentials::new("new", "s"))).unwrap();
+        assert!(again.is_none(), "those were refused, too");
+    }
+
+    #[test]
+    fn an_identity_that_gives_no_keys_is_an_error_and_is_asked_again_only_later() {
+        let refused = |vars: &'static [(&'static str, &'static str)], file: &str| {
+            let keys = Keys::new(Access::of(vars));
+            let why = keys.get().unwrap_err();
+            assert!(why.starts_with(&format!("{file} cannot be read: /dev/zero: ")), "{why}");
+            assert_eq!(keys.get(), Err(why));
+            keys.state().looked = Instant::now().checked_sub(NOT_SOONER);
+            keys.get().unwrap_err();
+            assert!(keys.state().looked.is_some_and(|at| at.elapsed() < NOT_SOONER), "it was asked again");
+        };
+        let file = "AWS_WEB_IDENTITY_TOKEN_FILE";
+        refused(&[("AWS_WEB_IDENTITY_TOKEN_FILE", "/dev/zero"), ("AWS_ROLE_ARN", "r")], file);
+        let file = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
+        let url = ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:9/x");
+        refused(vec![url, ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "/dev/zero")].leak(), file);
+    }
+
+    #[test]
+    fn answers_are_read_or_refused() {
+        let keys = r#"{"AccessKeyId":"k","SecretAccessKey":"s","Token":"t","Expiration":"x"}"#;
+        let found = |keys: Credentials| format!("{} {} {:?}", keys.key(), keys.secret(), keys.token());
+        assert_eq!(role_in(keys.as_bytes()).map(found).as_deref(), Some("k s Some(\"t\")"));
+        let answer = format!(
+            r#"{{"AssumeRoleWithWebIdentityResponse":{{"AssumeRoleWithWebIdentityResult":{{"Credentials":{keys}}}}}}}"#
+        );
+        assert_eq!(exchanged_in(answer.as_bytes()).map(found).as_deref(), Some("k s Some(\"t\")"));
+        for bad in ["", "{}", r#"{"Code":"Success"}"#, "<html>", "[]"] {
+            assert!(role_in(bad.as_bytes()).is_none() && exchanged_in(bad.as_bytes()).is_none(), "{bad}");
+        }
     }
 }
