@@ -9,7 +9,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use url::Url;
+use url::{Host, Url};
 
 use super::object::ObjectId;
 use super::reference::is_name;
@@ -213,16 +213,28 @@ fn oci<'t>(scheme: &str, rest: &'t str) -> Result<Parts<'t>, &'static str> {
     if !repository.split('/').all(good) {
         return Err("a repository has lower-case letters, digits, '.', '_' and '-' between slashes");
     }
-    let plain_text = scheme == "oci+http" || is_loopback(host);
-    let registry = url(if plain_text { "http" } else { "https" }, host)?;
+    let mut registry = url("https", host)?;
+    if scheme == "oci+http" || is_this_machine(&registry) {
+        registry = url("http", host)?;
+    }
     let shown = format!("{scheme}://{host}/{repository}");
     Ok((Location::Oci { registry, repository: repository.to_owned() }, tag, shown))
 }
 
-/// Registries on this machine are accessed without TLS, as in every other client.
-fn is_loopback(host: &str) -> bool {
-    let name = host.strip_prefix("[::1]").map_or_else(|| host.split(':').next().unwrap_or(host), |_| "::1");
-    matches!(name, "localhost" | "::1") || name.starts_with("127.")
+/// True for the addresses of this machine: they are used without TLS, as in every other client. Names of domains may begin with `127.`
+/// or `localhost.`, too.
+pub fn is_this_machine(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        Some(Host::Domain(name)) => name == "localhost",
+        None => false,
+    }
+}
+
+/// True if nobody between here and the server reads what is sent.
+pub fn is_private(url: &Url) -> bool {
+    url.scheme() == "https" || is_this_machine(url)
 }
 
 /// The text without the part before an `@` in its host.
@@ -264,6 +276,27 @@ mod tests {
         assert_eq!(place("https://h/p#x"), (Location::Http(Url::parse("https://h/p").unwrap()), "x".into()));
         let origin = Url::parse("http://h:4653/").unwrap();
         assert_eq!(place("rccremote+http://h:4653#x"), (Location::Rccremote(origin), "x".into()));
+    }
+
+    #[test]
+    fn tls_is_omitted_only_for_this_machine_or_by_request() {
+        let scheme = |text: &str| match text.parse::<Address>().unwrap().place {
+            Location::Oci { registry, .. } => registry.scheme().to_owned(),
+            other => panic!("{other:?}"),
+        };
+        let here = ["localhost", "LOCALHOST:5000", "127.0.0.1:5000", "127.9.9.9", "[::1]:5000", "127.1"];
+        for host in here {
+            assert_eq!(scheme(&format!("oci://{host}/e")), "http", "{host}");
+            assert!(is_private(&Url::parse(&format!("http://{host}/e")).unwrap()), "{host}");
+        }
+        let others =
+            ["127.0.0.1.example.com", "127.example.com", "localhost.example.com", "[::2]", "128.0.0.1"];
+        for host in others {
+            assert_eq!(scheme(&format!("oci://{host}/e")), "https", "{host}");
+            assert_eq!(scheme(&format!("oci+http://{host}/e")), "http", "{host}");
+            let url = |scheme: &str| Url::parse(&format!("{scheme}://{host}/e")).unwrap();
+            assert!(is_private(&url("https")) && !is_private(&url("http")), "{host}");
+        }
     }
 
     #[test]

@@ -9,7 +9,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use url::Url;
 
-use super::token::{Tokens, is_private};
+use super::token::Tokens;
+use crate::remote::address::is_private;
 use crate::remote::transport::{Access, ini, logins};
 
 /// A storage account.

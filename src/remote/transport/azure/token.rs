@@ -12,6 +12,7 @@ use ureq::http::Method;
 use url::Url;
 use url::form_urlencoded::Serializer;
 
+use crate::remote::address::is_private;
 use crate::remote::error::RemoteError;
 use crate::remote::transport::http::{Call, Client};
 use crate::remote::transport::{Access, Patience, logins, retrying};
@@ -202,17 +203,6 @@ fn authority(access: &Access, tenant: &str) -> Result<Url, &'static str> {
         return Err("AZURE_TENANT_ID has other than letters, digits, - and .");
     }
     url.join(&format!("/{tenant}/oauth2/v2.0/token")).map_err(|_| "AZURE_AUTHORITY_HOST is not a URL")
-}
-
-/// True if nobody between here and the server reads what is sent.
-pub fn is_private(url: &Url) -> bool {
-    let is_here = match url.host() {
-        Some(url::Host::Ipv4(address)) => address.is_loopback(),
-        Some(url::Host::Ipv6(address)) => address.is_loopback(),
-        Some(url::Host::Domain(name)) => name == "localhost",
-        None => false,
-    };
-    url.scheme() == "https" || is_here
 }
 
 /// The request of a client that proves itself in a form.
