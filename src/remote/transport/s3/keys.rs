@@ -8,9 +8,10 @@ use std::time::{Duration, Instant};
 use rusty_s3::Credentials;
 use serde::Deserialize;
 use ureq::http::Method;
-use url::Url;
+use url::{Host, Url};
 
 use crate::error::chain;
+use crate::remote::address::is_private;
 use crate::remote::error::RemoteError;
 use crate::remote::transport::http::{Call, Client};
 use crate::remote::transport::{Access, Patience, ini, logins, retrying};
@@ -212,6 +213,11 @@ fn container(access: &Access) -> Result<Option<Credentials>, String> {
     let var = |name: &str| (access.var)(name);
     let relative = var("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI").map(|path| format!("{CONTAINER}{path}"));
     let Some(url) = relative.or_else(|| var("AWS_CONTAINER_CREDENTIALS_FULL_URI")) else { return Ok(None) };
+    if !Url::parse(&url).is_ok_and(|url| is_private(&url) || is_of_aws(&url)) {
+        return Err(
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI is without TLS, and not an address of this machine".into()
+        );
+    }
     const FILE: &str = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
     let token = match var(FILE) {
         Some(file) => Some(logins::token(FILE, &file)?),
@@ -272,10 +278,19 @@ fn ask(
 /// A client for the server of the container's or the instance's keys at `url`.
 fn near(access: &Access, url: &str) -> Client {
     let soon = Duration::from_secs(1);
-    let is_local = url.starts_with(INSTANCE) || url.starts_with(CONTAINER);
+    let is_local = Url::parse(url).is_ok_and(|url| is_of_aws(&url));
     let patience =
         if is_local { Patience { connect: soon, answer: soon, ..access.patience } } else { access.patience };
     Client::direct(host_of(url), &Access { patience, ..access.clone() })
+}
+
+/// True for the addresses at which AWS serves containers and instances: they are not routed.
+fn is_of_aws(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Ipv4(address)) => address.is_link_local(),
+        Some(Host::Ipv6(address)) => address.segments()[..2] == [0xfd00, 0xec2],
+        _ => false,
+    }
 }
 
 fn host_of(url: &str) -> String {
@@ -323,8 +338,24 @@ mod tests {
         let file = "AWS_WEB_IDENTITY_TOKEN_FILE";
         refused(&[("AWS_WEB_IDENTITY_TOKEN_FILE", "/dev/zero"), ("AWS_ROLE_ARN", "r")], file);
         let file = "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE";
-        let url = ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://127.0.0.1:9/x");
+        let url = ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "http://[fd00:ec2::23]/x");
         refused(vec![url, ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "/dev/zero")].leak(), file);
+    }
+
+    #[test]
+    fn the_token_of_a_container_is_not_sent_without_tls() {
+        let at = |url: &'static str| {
+            let variables = [
+                ("AWS_CONTAINER_CREDENTIALS_FULL_URI", url),
+                ("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "/dev/zero"),
+            ];
+            find(&Access::of(variables.to_vec().leak())).map(drop).unwrap_err()
+        };
+        let near =
+            ["http://localhost/x", "http://169.254.170.23/x", "http://[fd00:ec2::23]/x", "https://x/x"];
+        assert!(near.into_iter().all(|url| at(url).contains("/dev/zero")));
+        let far = ["http://169.254.170.2.example.com/x", "http://10.0.0.1/x", "http://example.com/x", "x"];
+        assert!(far.into_iter().all(|url| at(url).contains("is without TLS")));
     }
 
     #[test]
