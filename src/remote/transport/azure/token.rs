@@ -62,6 +62,12 @@ struct Token {
     until: Instant,
 }
 
+impl From<(String, Duration)> for Token {
+    fn from((value, life): (String, Duration)) -> Token {
+        Token { value: value.into(), until: Instant::now() + life }
+    }
+}
+
 impl Tokens {
     /// Tokens for the identity that the environment names; nothing is requested yet.
     pub fn find(access: &Access) -> Result<Option<Tokens>, &'static str> {
@@ -148,6 +154,7 @@ impl Identity {
             let text = client.read(&call, answer, MAX_ANSWER)?;
             match status {
                 200 => token_in(&text, SystemTime::now())
+                    .map(Token::from)
                     .ok_or_else(|| failed("its server sends no token".into())),
                 _ => Err(failed(format!("its server answers with status {status}{}", code_in(&text)))),
             }
@@ -228,8 +235,9 @@ fn queried(endpoint: &Url, version: &str, client: Option<&str>) -> Url {
     url
 }
 
-/// The token in an answer. Its lifetime is a number or a string, and counted from now or from 1970.
-fn token_in(bytes: &[u8], now: SystemTime) -> Option<Token> {
+/// The value of `Authorization` in an answer, and how long it is used. The lifetime is a number or a string, and counted from now or
+/// from 1970.
+pub fn token_in(bytes: &[u8], now: SystemTime) -> Option<(String, Duration)> {
     #[derive(Deserialize)]
     struct Given {
         access_token: String,
@@ -237,13 +245,16 @@ fn token_in(bytes: &[u8], now: SystemTime) -> Option<Token> {
         expires_on: Option<Number>,
     }
     let given: Given = serde_json::from_slice(bytes).ok()?;
+    // Anything else is no header.
+    if given.access_token.is_empty() || !given.access_token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return None;
+    }
     let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
     let until = || Some(given.expires_on.as_ref()?.value()?.saturating_sub(now));
     let life = given.expires_in.as_ref().and_then(Number::value).or_else(until).unwrap_or(SHORT_LIFE);
     // Slightly earlier than the token expires.
     let life = Duration::from_millis(life.min(24 * 3600) * 800);
-    let value = format!("Bearer {}", given.access_token);
-    Some(Token { value: value.into(), until: Instant::now() + life })
+    Some((format!("Bearer {}", given.access_token), life))
 }
 
 #[derive(Deserialize)]
@@ -262,8 +273,9 @@ impl Number {
     }
 }
 
-/// The error codes in an answer: `: invalid_client, AADSTS7000215`. The rest of it may repeat what was sent.
-fn code_in(bytes: &[u8]) -> String {
+/// The error codes in an answer: `: invalid_client, AADSTS7000215`. The rest of it may repeat what was sent, which is why a code has
+/// small letters or a number only.
+pub fn code_in(bytes: &[u8]) -> String {
     #[derive(Deserialize, Default)]
     struct Refusal {
         #[serde(default)]
@@ -272,12 +284,13 @@ fn code_in(bytes: &[u8]) -> String {
         error_description: String,
     }
     let refusal: Refusal = serde_json::from_slice(bytes).unwrap_or_default();
-    let number = refusal.error_description.split(':').next().filter(|text| text.starts_with("AADSTS"));
-    let is_code = |text: &&str| {
-        (1..64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
-    };
-    let codes: Vec<&str> =
-        [Some(refusal.error.as_str()), number].into_iter().flatten().filter(is_code).collect();
+    let is = |text: &str, known: fn(u8) -> bool| (1..40).contains(&text.len()) && text.bytes().all(known);
+    let word = Some(refusal.error.as_str())
+        .filter(|text| is(text, |byte| byte.is_ascii_lowercase() || byte == b'_'));
+    let number = refusal.error_description.split(':').next().filter(|text| {
+        text.strip_prefix("AADSTS").is_some_and(|number| is(number, |byte| byte.is_ascii_digit()))
+    });
+    let codes: Vec<&str> = word.into_iter().chain(number).collect();
     if codes.is_empty() { String::new() } else { format!(": {}", codes.join(", ")) }
 }
 
@@ -340,15 +353,18 @@ mod tests {
     fn answers_are_read_in_each_form() {
         let now = UNIX_EPOCH + Duration::from_secs(1_000);
         let life = |text: &str| {
-            let token = token_in(text.as_bytes(), now)?;
-            assert_eq!(&*token.value, "Bearer t");
-            Some((token.until - Instant::now()).as_secs() + 1)
+            let (value, life) = token_in(text.as_bytes(), now)?;
+            assert_eq!(value, "Bearer t");
+            Some(life.as_secs())
         };
         assert_eq!(life(r#"{"token_type":"Bearer","expires_in":3600,"access_token":"t"}"#), Some(2880));
         assert_eq!(life(r#"{"access_token":"t","expires_in":"3600","expires_on":"9"}"#), Some(2880));
         assert_eq!(life(r#"{"access_token":"t","expires_on":"1100"}"#), Some(80));
         assert_eq!(life(r#"{"access_token":"t","expires_on":"never"}"#), Some(48));
         assert_eq!(life(r#"{"token":"t"}"#), None);
+        for no_header in ["", "t\\r\\nx: y", "t t", "\u{e4}"] {
+            assert_eq!(life(&format!(r#"{{"access_token":"{no_header}"}}"#)), None, "{no_header}");
+        }
         assert_eq!(life("nonsense"), None);
     }
 
@@ -376,7 +392,10 @@ mod tests {
     fn errors_have_the_servers_codes_only() {
         let said = r#"{"error":"invalid_client","error_description":"AADSTS7000215: Invalid client secret 's3cret'. Trace"}"#;
         assert_eq!(code_in(said.as_bytes()), ": invalid_client, AADSTS7000215");
-        assert_eq!(code_in(br#"{"error":"what is s3cret?"}"#), "");
+        for repeated in ["what is s3cret?", "s3cret", "S3CRET", "AADSTSs3cret"] {
+            let said = format!(r#"{{"error":"{repeated}","error_description":"{repeated}: x"}}"#);
+            assert_eq!(code_in(said.as_bytes()), "", "{repeated}");
+        }
         assert_eq!(code_in(b"<html>"), "");
     }
 }
