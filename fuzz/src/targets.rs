@@ -11,6 +11,8 @@ pub mod blob;
 pub mod catalog;
 #[path = "targets/index.rs"]
 pub mod index;
+#[path = "targets/logins.rs"]
+pub mod logins;
 #[path = "targets/oci.rs"]
 pub mod oci;
 #[path = "targets/queries.rs"]
@@ -41,7 +43,7 @@ pub struct Target {
 }
 
 /// All targets.
-pub const ALL: [Target; 10] = [
+pub const ALL: [Target; 11] = [
     Target { name: "catalog", run: catalog::run, seeds: catalog::seeds, usual: 1_500 },
     Target { name: "index", run: index::run, seeds: index::seeds, usual: 20_000 },
     Target { name: "blob", run: blob::run, seeds: blob::seeds, usual: 3_000 },
@@ -49,6 +51,7 @@ pub const ALL: [Target; 10] = [
     Target { name: "request", run: request::run, seeds: request::seeds, usual: 100_000 },
     Target { name: "remote", run: remote::run, seeds: remote::seeds, usual: 2_000 },
     Target { name: "oci", run: oci::run, seeds: oci::seeds, usual: 50_000 },
+    Target { name: "logins", run: logins::run, seeds: logins::seeds, usual: 50_000 },
     Target { name: "rccremote", run: rccremote::run, seeds: rccremote::seeds, usual: 300 },
     Target { name: "state", run: state::run, seeds: state::seeds, usual: 1_500 },
     Target { name: "vfs", run: vfs::run, seeds: vfs::seeds, usual: 100 },

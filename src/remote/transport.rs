@@ -12,7 +12,7 @@ mod listing;
 mod logins;
 mod netrc;
 pub mod oci;
-mod s3;
+pub mod s3;
 
 use std::ops::Range;
 use std::sync::Arc;

@@ -109,6 +109,11 @@ fn answers_of_a_registry_are_read_or_refused() {
 }
 
 #[test]
+fn answers_of_servers_of_logins_are_read_or_refused() {
+    run(target("logins"));
+}
+
+#[test]
 fn answers_and_requests_of_rccremote_are_read_or_refused() {
     run(target("rccremote"));
 }

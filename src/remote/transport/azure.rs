@@ -27,6 +27,8 @@ use super::{Access, listing, retrying, retrying_for};
 use crate::remote::error::RemoteError;
 use account::{Account, Login};
 
+pub use token::{code_in, token_in};
+
 /// The version of the protocol: ranges, listings and blobs of this size need no later one.
 const VERSION: &str = "2021-12-02";
 /// The maximum size of a page of a listing: it has at most 5,000 blobs.

@@ -23,6 +23,8 @@ use super::{Access, listing, retrying, retrying_for};
 use crate::remote::error::RemoteError;
 use keys::Keys;
 
+pub use keys::{exchanged_in, role_in};
+
 /// The validity of a signed URL: a request is sent at once.
 const GOOD_FOR: Duration = Duration::from_secs(900);
 /// The maximum size of a page of a listing.
