@@ -6,6 +6,7 @@
 //! most every 30 seconds.
 
 mod account;
+mod cli;
 mod token;
 
 use std::ops::Range;

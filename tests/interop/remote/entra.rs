@@ -4,6 +4,7 @@
 use std::fs;
 use std::io::Write as _;
 use std::net::TcpStream;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -136,10 +137,14 @@ fn answer(mut stream: &TcpStream, issued: &AtomicUsize) -> std::io::Result<()> {
 
 /// A token whose signature Azurite does not check.
 fn token(now: u64) -> String {
+    token_for(now, LIFE)
+}
+
+fn token_for(now: u64, life: u64) -> String {
     let header = serde_json::json!({"typ": "JWT", "alg": "RS256"});
     let claims = serde_json::json!({
         "aud": "https://storage.azure.com", "iss": "https://sts.windows.net/tenant-1/",
-        "iat": now - 60, "nbf": now - 60, "exp": now + LIFE,
+        "iat": now - 60, "nbf": now - 60, "exp": now + life,
     });
     [header.to_string(), claims.to_string(), "signature".to_owned()]
         .map(|part| URL_SAFE_NO_PAD.encode(part))
@@ -234,4 +239,75 @@ fn what_entra_refuses_is_a_clear_error_without_the_secret() {
     let mut plain = entra.principal(SECRET);
     plain[0].1 = "http://login.example.com".to_owned();
     refused(plain, "AZURE_AUTHORITY_HOST is without TLS");
+}
+
+/// A directory with a program `az` that prints `answer`, and writes down its arguments.
+fn az(dir: &Path, answer: &str) -> std::path::PathBuf {
+    let bin = tempfile::tempdir_in(dir).unwrap().keep();
+    fs::write(bin.join("answer"), answer).unwrap();
+    let script = format!("#!/bin/sh\necho \"$@\" >> {0}/asked\ncat {0}/answer\n", bin.display());
+    fs::write(bin.join("az"), script).unwrap();
+    fs::set_permissions(bin.join("az"), fs::Permissions::from_mode(0o755)).unwrap();
+    bin
+}
+
+#[test]
+fn the_login_of_az_is_used_if_there_is_no_other_and_is_never_shown() {
+    let (dir, entra) = (tempfile::tempdir().unwrap(), Entra::start());
+    let Some((_service, endpoint)) = azurite(dir.path()) else { return };
+    let from = home(&endpoint, dir.path(), entra.principal(SECRET));
+    push(&from, &recorded(&from, &contents()[..3], "az=1"), "az://envs#prod");
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    let token = token_for(now, 3600);
+    let printed = format!(
+        r#"{{"accessToken":"{token}","expiresOn":"2026-11-29 22:00:00.000000","expires_on":{},"tokenType":"Bearer"}}"#,
+        now + 3600
+    );
+    let with = |bin: &Path, variables: Vec<(&'static str, String)>| {
+        let path = format!("{}:{}", bin.display(), std::env::var("PATH").unwrap());
+        let home = home(&endpoint, dir.path(), [vec![("PATH", path)], variables].concat());
+        fs::create_dir(home.user().join(".azure")).unwrap();
+        fs::write(home.user().join(".azure/azureProfile.json"), "{}").unwrap();
+        home
+    };
+    let asked = |bin: &Path| fs::read_to_string(bin.join("asked")).unwrap_or_default();
+    let pull = |home: &TestHome| {
+        let mut command = home.holofs_command(&["pull", "az://envs#prod", "-vvv"]);
+        let pulled = command.env("RUST_LOG", "trace").output().unwrap();
+        assert!(!said(&pulled).contains(&token), "{}", said(&pulled));
+        pulled
+    };
+
+    let bin = az(dir.path(), &printed);
+    let to = with(&bin, Vec::new());
+    let pulled = pull(&to);
+    assert!(pulled.status.success(), "{}", said(&pulled));
+    let request = "account get-access-token --resource https://storage.azure.com/ --output json\n";
+    assert_eq!(asked(&bin), request, "once for all requests");
+    let lazy = with(&bin, Vec::new());
+    let mounted = lazy.mount("az://envs#prod", "lazy", "c", &[]);
+    assert_eq!(fs::read(mounted.path().join("lib/file-4000")).unwrap(), super::content_of("file-4000"));
+    drop(mounted);
+    let kept = std::process::Command::new("grep").args(["-rlF", &token]).arg(lazy.home()).output().unwrap();
+    assert_eq!(crate::common::stdout(&kept), "", "the token is in the state");
+
+    let unused = az(dir.path(), &printed);
+    assert!(pull(&with(&unused, entra.principal(SECRET))).status.success());
+    let anonymous = pull(&with(&unused, vec![("AZURE_TOKEN_CREDENTIALS", "prod".to_owned())]));
+    assert!(!anonymous.status.success(), "{}", said(&anonymous));
+    assert_eq!(asked(&unused), "");
+
+    for (answer, why) in [("{}", "az prints no token"), (&format!("x{printed}"), "az prints no token")] {
+        let refused = pull(&with(&az(dir.path(), answer), Vec::new()));
+        assert_eq!(refused.status.code(), Some(exit::IO), "{}", said(&refused));
+        assert!(stderr(&refused).contains(why), "{}", stderr(&refused));
+    }
+    let broken = az(dir.path(), &printed);
+    fs::write(broken.join("az"), format!("#!/bin/sh\necho {token}\necho {token} >&2\nexit 1\n")).unwrap();
+    let refused = pull(&with(&broken, Vec::new()));
+    assert!(
+        stderr(&refused).contains("it gives no token (exit status: 1); `az login` may help"),
+        "{}",
+        said(&refused)
+    );
 }

@@ -3,12 +3,11 @@
 //! What variables say precedes what the file says, a connection string precedes single values, and a key or SAS precedes tokens.
 //! Errors never contain a value.
 
-use std::path::PathBuf;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use url::Url;
 
+use super::cli::config_dir;
 use super::token::Tokens;
 use crate::remote::address::is_private;
 use crate::remote::transport::{Access, ini, logins};
@@ -88,10 +87,8 @@ impl Given {
 
     /// The section `storage` of the configuration of `az`.
     fn from_file(access: &Access) -> Given {
-        let home = || (access.var)("HOME").or_else(|| (access.var)("USERPROFILE")).map(PathBuf::from);
-        let dir = (access.var)("AZURE_CONFIG_DIR").map(PathBuf::from);
-        let dir = dir.or_else(|| home().map(|home| home.join(".azure")));
-        let text = dir.and_then(|dir| logins::settings(&dir.join("config"))).unwrap_or_default();
+        let text =
+            config_dir(access).and_then(|dir| logins::settings(&dir.join("config"))).unwrap_or_default();
         let setting = |name| ini::setting(&text, "storage", name).filter(|value| !value.is_empty());
         Given {
             connection: setting("connection_string"),

@@ -1,5 +1,5 @@
-//! Tokens of Entra ID: for a service principal with a secret, a workload identity (a token in a file, as in Kubernetes and CI), or
-//! the managed identity of an application or a machine.
+//! Tokens of Entra ID: for a service principal with a secret, a workload identity (a token in a file, as in Kubernetes and CI), the
+//! managed identity of an application or a machine, or the user who is logged in with `az`.
 //!
 //! They are obtained by Microsoft's documented requests, with the variables of the Azure SDK. A secret, and a token, are sent with
 //! TLS only, or within this machine. Errors contain the server's error code, but nothing of what was sent.
@@ -12,6 +12,7 @@ use ureq::http::Method;
 use url::Url;
 use url::form_urlencoded::Serializer;
 
+use super::cli::{self, Cli};
 use crate::remote::address::is_private;
 use crate::remote::error::RemoteError;
 use crate::remote::transport::http::{Call, Client};
@@ -42,9 +43,17 @@ enum Identity {
     Machine { endpoint: Url, client: Option<String> },
 }
 
+/// Where tokens come from.
+enum Source {
+    /// A server, for this identity.
+    Server(Identity),
+    /// The Azure CLI.
+    Cli(Cli),
+}
+
 /// The tokens of one account.
 pub struct Tokens {
-    identity: Identity,
+    source: Source,
     access: Access,
     state: Mutex<State>,
 }
@@ -71,8 +80,12 @@ impl From<(String, Duration)> for Token {
 impl Tokens {
     /// Tokens for the identity that the environment names; nothing is requested yet.
     pub fn find(access: &Access) -> Result<Option<Tokens>, &'static str> {
-        let identity = Identity::find(access)?;
-        Ok(identity.map(|identity| Tokens { identity, access: access.clone(), state: Mutex::default() }))
+        let identity = if cli::is_requested(access) { None } else { Identity::find(access)? };
+        let source = match identity {
+            Some(identity) => Some(Source::Server(identity)),
+            None => Cli::find(access)?.map(Source::Cli),
+        };
+        Ok(source.map(|source| Tokens { source, access: access.clone(), state: Mutex::default() }))
     }
 
     /// The value of `Authorization` for a request now.
@@ -83,7 +96,7 @@ impl Tokens {
             return Ok(Arc::clone(&token.value));
         }
         state.obtained = Some(Instant::now());
-        let token = self.identity.token(&self.access, remote)?;
+        let token = self.source.token(&self.access, remote)?;
         Ok(Arc::clone(&state.known.insert(token).value))
     }
 
@@ -107,6 +120,20 @@ impl Tokens {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Source {
+    fn token(&self, access: &Access, remote: &str) -> Result<Token, RemoteError> {
+        let cli = match self {
+            Source::Server(identity) => return identity.token(access, remote),
+            Source::Cli(cli) => cli,
+        };
+        let token = cli.output(RESOURCE).and_then(|output| {
+            let token = token_in(&output, SystemTime::now());
+            token.map(Token::from).ok_or_else(|| "az prints no token".to_owned())
+        });
+        token.map_err(|why| RemoteError::Login { remote: remote.to_owned(), why })
     }
 }
 
@@ -240,6 +267,8 @@ fn queried(endpoint: &Url, version: &str, client: Option<&str>) -> Url {
 pub fn token_in(bytes: &[u8], now: SystemTime) -> Option<(String, Duration)> {
     #[derive(Deserialize)]
     struct Given {
+        /// `az` prints the other name.
+        #[serde(alias = "accessToken")]
         access_token: String,
         expires_in: Option<Number>,
         expires_on: Option<Number>,
@@ -361,6 +390,9 @@ mod tests {
         assert_eq!(life(r#"{"access_token":"t","expires_in":"3600","expires_on":"9"}"#), Some(2880));
         assert_eq!(life(r#"{"access_token":"t","expires_on":"1100"}"#), Some(80));
         assert_eq!(life(r#"{"access_token":"t","expires_on":"never"}"#), Some(48));
+        let of_az = r#"{"accessToken":"t","expiresOn":"2026-11-29 22:00:00.000000","expires_on":1100,"tenant":"x","tokenType":"Bearer"}"#;
+        assert_eq!(life(of_az), Some(80));
+        assert_eq!(life(r#"{"accessToken":"t","expiresOn":"2026-11-29 22:00:00.000000"}"#), Some(48));
         assert_eq!(life(r#"{"token":"t"}"#), None);
         for no_header in ["", "t\\r\\nx: y", "t t", "\u{e4}"] {
             assert_eq!(life(&format!(r#"{{"access_token":"{no_header}"}}"#)), None, "{no_header}");
@@ -371,7 +403,8 @@ mod tests {
     #[test]
     fn a_refused_token_is_replaced_at_most_every_half_minute() {
         let identity = Identity::find(&Access::of(&[("AZURE_CLIENT_ID", "c")])).unwrap().unwrap();
-        let tokens = Tokens { identity, access: Access::of(&[]), state: Mutex::default() };
+        let source = Source::Server(identity);
+        let tokens = Tokens { source, access: Access::of(&[]), state: Mutex::default() };
         let token = |value: &str| Token { value: value.into(), until: Instant::now() + NOT_SOONER };
         let set = |value: &str, age: u64| {
             let obtained = Instant::now().checked_sub(Duration::from_secs(age));
