@@ -11,29 +11,25 @@ use std::collections::{HashMap, VecDeque};
 use std::io::Read as _;
 use std::ops::Range;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use base64::Engine as _;
 use ureq::http::header::{ACCEPT_ENCODING, CONTENT_RANGE, HeaderMap, LOCATION, RETRY_AFTER};
 use ureq::http::{Method, Request, Response};
-use ureq::tls::{RootCerts, TlsConfig};
 use ureq::{Agent, Body, Proxy};
 use url::Url;
 
 use super::keyed::{Bucket, Listed};
 use super::{Access, Patience, logins, netrc, retrying, retrying_for};
 use crate::remote::error::RemoteError;
-use network::{authorities, proxy};
+use network::{agent, proxy};
 use said::said;
 
 /// The `Authorization` header that a user sets for an `https://` remote, in full, as `Bearer …`.
 const AUTHORIZATION_VARIABLE: &str = "HOLOFS_REMOTE_AUTHORIZATION";
 /// The number of whole objects cached from servers that do not support ranges.
 const KEPT_WHOLE: usize = 4;
-
-/// The number of idle connections kept per host: as many as there are parallel requests.
-const CONNECTIONS: usize = 16;
 /// The maximum number of redirects of one request.
 const MAX_REDIRECTS: u32 = 5;
 
@@ -101,7 +97,7 @@ pub fn content_length(answer: &Answer) -> Option<u64> {
 impl Client {
     /// A client for a remote that messages call `remote`.
     pub fn new(remote: String, access: &Access) -> Client {
-        Client::by(Proxy::try_from_env().or_else(|| proxy(&access.network)), remote, access)
+        Client::by(proxy(&access.network), remote, access)
     }
 
     /// A client for a server of this machine that hands out logins: no proxy can reach it, or should see them.
@@ -110,20 +106,7 @@ impl Client {
     }
 
     fn by(proxy: Option<Proxy>, remote: String, access: &Access) -> Client {
-        let patience = access.patience;
-        static AUTHORITIES: OnceLock<RootCerts> = OnceLock::new();
-        let authorities = AUTHORITIES.get_or_init(|| authorities(&access.network)).clone();
-        let config = Agent::config_builder()
-            .http_status_as_error(false)
-            .user_agent(concat!("holofs/", env!("CARGO_PKG_VERSION")))
-            .timeout_connect(Some(patience.connect))
-            .timeout_resolve(Some(patience.answer))
-            .max_idle_connections(2 * CONNECTIONS)
-            .max_idle_connections_per_host(CONNECTIONS)
-            .proxy(proxy)
-            .tls_config(TlsConfig::builder().root_certs(authorities).build())
-            .build();
-        let agent = Agent::new_with_config(config);
+        let (agent, patience) = (agent(proxy, access), access.patience);
         Client { agent, remote, patience, whole: Mutex::default(), moved: Mutex::default() }
     }
 

@@ -1,12 +1,40 @@
-//! What a site's settings say about its network: the proxy and the certificate authorities.
+//! How requests use the network: connections and timeouts, and what the environment and a site's settings say about the proxy and the
+//! certificate authorities.
 
-use ureq::Proxy;
-use ureq::tls::{Certificate, RootCerts};
+use std::sync::OnceLock;
 
-use crate::remote::transport::Network;
+use ureq::tls::{Certificate, RootCerts, TlsConfig};
+use ureq::{Agent, Proxy};
+
+use crate::remote::transport::{Access, Network};
+
+/// The number of idle connections kept per host: as many as there are parallel requests.
+const CONNECTIONS: usize = 16;
+
+/// Connections to servers, through `proxy` if there is one.
+pub(super) fn agent(proxy: Option<Proxy>, access: &Access) -> Agent {
+    static AUTHORITIES: OnceLock<RootCerts> = OnceLock::new();
+    let authorities = AUTHORITIES.get_or_init(|| authorities(&access.network)).clone();
+    let config = Agent::config_builder()
+        .http_status_as_error(false)
+        .user_agent(concat!("holofs/", env!("CARGO_PKG_VERSION")))
+        .timeout_connect(Some(access.patience.connect))
+        .timeout_resolve(Some(access.patience.answer))
+        .max_idle_connections(2 * CONNECTIONS)
+        .max_idle_connections_per_host(CONNECTIONS)
+        .proxy(proxy)
+        .tls_config(TlsConfig::builder().root_certs(authorities).build())
+        .build();
+    Agent::new_with_config(config)
+}
+
+/// The proxy of the environment, or else of the settings.
+pub(super) fn proxy(network: &Network) -> Option<Proxy> {
+    Proxy::try_from_env().or_else(|| of_settings(network))
+}
 
 /// The proxy of the settings. One that cannot be used is reported, and not used.
-pub(super) fn proxy(network: &Network) -> Option<Proxy> {
+fn of_settings(network: &Network) -> Option<Proxy> {
     let url = network.proxy.as_deref()?;
     let built = Proxy::new(url).and_then(|plain| {
         let mut proxy = Proxy::builder(plain.protocol()).host(plain.host()).port(plain.port());
@@ -25,7 +53,7 @@ pub(super) fn proxy(network: &Network) -> Option<Proxy> {
 
 /// The certificate authorities that this machine trusts (`SSL_CERT_FILE` and `SSL_CERT_DIR` override them), and those of the settings; a
 /// machine without any, such as a bare container, gets Mozilla's.
-pub(super) fn authorities(network: &Network) -> RootCerts {
+fn authorities(network: &Network) -> RootCerts {
     let mut found = rustls_native_certs::load_native_certs();
     if let Some(bundle) = &network.ca_bundle {
         let own = rustls_native_certs::load_certs_from_paths(Some(bundle), None);
