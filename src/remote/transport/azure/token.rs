@@ -16,7 +16,7 @@ use super::cli::{self, Cli};
 use crate::remote::address::is_private;
 use crate::remote::error::RemoteError;
 use crate::remote::transport::http::{Call, Client};
-use crate::remote::transport::{Access, Patience, logins, retrying};
+use crate::remote::transport::{Access, Patience, logins};
 
 /// What the token is for: the blobs of any account.
 const RESOURCE: &str = "https://storage.azure.com/";
@@ -172,20 +172,19 @@ impl Identity {
         let (url, body) = (url.as_str(), form.as_deref().map(str::as_bytes));
         let patience = access.patience.answer;
         let call = Call { doing: "Reading", what: "a token", method, url, headers, body, patience };
-        retrying(|| {
-            let answer = client.send(&call)?;
-            let status = answer.status;
-            if matches!(status, 429 | 500..) {
-                return Err(client.refusal(&call, answer));
-            }
-            let text = client.read(&call, answer, MAX_ANSWER)?;
-            match status {
-                200 => token_in(&text, SystemTime::now())
-                    .map(Token::from)
-                    .ok_or_else(|| failed("its server sends no token".into())),
-                _ => Err(failed(format!("its server answers with status {status}{}", code_in(&text)))),
-            }
-        })
+        // Passing failures are repeated with the request that needs the token.
+        let answer = client.send(&call)?;
+        let status = answer.status;
+        if matches!(status, 429 | 500..) {
+            return Err(client.refusal(&call, answer));
+        }
+        let text = client.read(&call, answer, MAX_ANSWER)?;
+        match status {
+            200 => token_in(&text, SystemTime::now())
+                .map(Token::from)
+                .ok_or_else(|| failed("its server sends no token".into())),
+            _ => Err(failed(format!("its server answers with status {status}{}", code_in(&text)))),
+        }
     }
 
     fn client(&self, access: &Access, remote: &str) -> Client {
