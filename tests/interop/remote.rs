@@ -12,6 +12,7 @@ pub mod real;
 mod recipes;
 mod server;
 pub mod services;
+mod strange;
 mod tokens;
 
 use std::fs;

@@ -97,16 +97,21 @@ pub fn content_length(answer: &Answer) -> Option<u64> {
 impl Client {
     /// A client for a remote that messages call `remote`.
     pub fn new(remote: String, access: &Access) -> Client {
-        Client::by(proxy(&access.network), remote, access)
+        Client::by(proxy(&access.network), true, remote, access)
     }
 
-    /// A client for a server of this machine that hands out logins: no proxy can reach it, or should see them.
+    /// A client for a server of logins: what it is sent is for this server alone, so redirects are not followed.
+    pub fn of_logins(remote: String, access: &Access) -> Client {
+        Client::by(proxy(&access.network), false, remote, access)
+    }
+
+    /// The same for a server of this machine: no proxy can reach it, or should see logins.
     pub fn direct(remote: String, access: &Access) -> Client {
-        Client::by(None, remote, access)
+        Client::by(None, false, remote, access)
     }
 
-    fn by(proxy: Option<Proxy>, remote: String, access: &Access) -> Client {
-        let (agent, patience) = (agent(proxy, access), access.patience);
+    fn by(proxy: Option<Proxy>, is_led: bool, remote: String, access: &Access) -> Client {
+        let (agent, patience) = (agent(proxy, is_led, access), access.patience);
         Client { agent, remote, patience, whole: Mutex::default(), moved: Mutex::default() }
     }
 

@@ -190,7 +190,9 @@ impl Identity {
     fn client(&self, access: &Access, remote: &str) -> Client {
         let soon = Duration::from_secs(1);
         match self {
-            Identity::Secret { .. } | Identity::Federated { .. } => Client::new(remote.to_owned(), access),
+            Identity::Secret { .. } | Identity::Federated { .. } => {
+                Client::of_logins(remote.to_owned(), access)
+            }
             Identity::Application { .. } => Client::direct(remote.to_owned(), access),
             Identity::Machine { .. } => {
                 let patience = Patience { connect: soon, ..access.patience };

@@ -11,11 +11,13 @@ use crate::remote::transport::{Access, Network};
 /// The number of idle connections kept per host: as many as there are parallel requests.
 const CONNECTIONS: usize = 16;
 
-/// Connections to servers, through `proxy` if there is one.
-pub(super) fn agent(proxy: Option<Proxy>, access: &Access) -> Agent {
+/// Connections to servers, through `proxy` if there is one; with `is_led` also to where they redirect.
+pub(super) fn agent(proxy: Option<Proxy>, is_led: bool, access: &Access) -> Agent {
     static AUTHORITIES: OnceLock<RootCerts> = OnceLock::new();
     let authorities = AUTHORITIES.get_or_init(|| authorities(&access.network)).clone();
-    let config = Agent::config_builder()
+    let usual = Agent::config_builder();
+    let followed = if is_led { usual } else { usual.max_redirects(0).max_redirects_will_error(false) };
+    let config = followed
         .http_status_as_error(false)
         .user_agent(concat!("holofs/", env!("CARGO_PKG_VERSION")))
         .timeout_connect(Some(access.patience.connect))

@@ -203,7 +203,7 @@ fn web_identity(access: &Access) -> Result<Option<Credentials>, String> {
             ("accept", "application/json".to_owned()),
         ]
     };
-    let client = Client::new(host_of(&endpoint), access);
+    let client = Client::of_logins(host_of(&endpoint), access);
     let answer =
         retrying(|| ask(&client, Method::POST, &endpoint, headers(), Some(form.as_bytes()))).map_err(said)?;
     given(exchanged_in(&answer), &endpoint)
