@@ -42,6 +42,14 @@ need_pip() {
   die "Cannot run '$1 -m pip': install it first (Debian and Ubuntu: apt-get install python3-pip)"
 }
 
+# need_venv: ensures that python3 can create virtual environments: on Debian and Ubuntu that is a package of its own.
+need_venv() {
+  need python3 python3
+  python3 -c 'import ensurepip' >/dev/null 2>&1 && return 0
+  apt_install python3-venv && python3 -c 'import ensurepip' >/dev/null 2>&1 && return 0
+  die "Cannot run 'python3 -m venv': install it first (Debian and Ubuntu: apt-get install python3-venv)"
+}
+
 # find_uv: prints the path of uv, installed in the cache directory; prints nothing if it cannot be installed.
 find_uv() {
   local env="$cache/uv"
