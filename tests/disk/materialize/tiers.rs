@@ -14,6 +14,7 @@ use holofs::store::index::{Index, NodeKind};
 use holofs::store::observe::Tally;
 
 use super::world::{ALL_BITS, World};
+use crate::common::copy_program;
 use crate::common::loop_fs::{KINDS, LoopFs};
 use crate::common::oracle::{assert_same_tree, tree_of};
 
@@ -206,9 +207,13 @@ fn snapshot_without_privilege_is_made_repaired_and_removed() {
     let remains = world.space.sibling(".holofs-tmp");
     as_nobody(Command::new("btrfs").args(["-q", "subvolume", "create"]).arg(&remains));
     as_nobody(Command::new("touch").arg(remains.join("rest")));
-    let exe = std::env::current_exe().unwrap();
+    // Others may be unable to enter the directory of the build, as in /root.
+    let bin = tempfile::tempdir().unwrap();
+    fs::set_permissions(bin.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    let program = bin.path().join("program");
+    copy_program(std::env::current_exe().unwrap(), &program);
     let materialize = || {
-        let mut command = Command::new(&exe);
+        let mut command = Command::new(&program);
         let name = "materialize::interrupted::materialize_in_the_world_of_the_parent";
         command.args(["--ignored", "--exact", name]).env("HOLOFS_TEST_WORLD", world.root());
         as_nobody(&mut command);
