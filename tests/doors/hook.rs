@@ -60,7 +60,7 @@ fn shell(world: &World, name: &str) -> (Command, String) {
         _ => &["fish", "--no-config", "-i"],
     };
     let mut command = program(&world.test_home, words);
-    command.current_dir(world.test_home.user()).env("PS1", "at> ");
+    command.current_dir(world.test_home.user());
     let begin = match name {
         "fish" => format!(
             "set fish_greeting; function fish_prompt; echo -n 'at''> '; end; {HOLOFS} hook fish | source; echo ready"
