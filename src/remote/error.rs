@@ -227,12 +227,9 @@ impl Failure for RemoteError {
 
     fn hint(&self) -> Option<Cow<'_, str>> {
         match self {
-            RemoteError::Denied { .. } => {
-                Some(
-                    "log in with the remote's own tools: docker login, aws configure, ~/.netrc, AZURE_STORAGE_ACCOUNT_KEY"
-                        .into(),
-                )
-            }
+            RemoteError::Denied { .. } => Some(
+                "log in with the remote's own tools: docker login, aws configure, az login, ~/.netrc".into(),
+            ),
             RemoteError::NoEnvironment { .. } => Some("`holofs remote ls` shows what is there".into()),
             RemoteError::Damaged { .. } => Some("push it again".into()),
             RemoteError::Offline { .. } => Some("run it once with a network".into()),
