@@ -45,6 +45,8 @@ pub mod isolate;
 #[cfg(unix)]
 pub mod kept;
 pub mod lay_out;
+#[cfg(unix)]
+pub mod left;
 pub mod method;
 #[cfg(unix)]
 pub mod mounters;

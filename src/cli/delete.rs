@@ -68,7 +68,10 @@ pub fn space(context: &Context, args: &DeleteArgs) -> anyhow::Result<ExitCode> {
         true => Vec::new(),
         false => {
             #[cfg(unix)]
-            crate::session::plain::refuse_used(&known.space)?;
+            {
+                crate::session::plain::refuse_used(&known.space)?;
+                crate::session::left::wait_until_left(context, &known.space);
+            }
             delete::delete_space(&known.space, context.wait, &say_waiting)?
         }
     };

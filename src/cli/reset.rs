@@ -9,6 +9,7 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::fs::upper::{self, Access};
+use crate::session::left::wait_until_left;
 use crate::session::start::{Deadline, Start};
 use crate::session::{files, plain, written};
 use crate::space::{Space, bytecode};
@@ -52,6 +53,7 @@ pub fn main(context: &Context, args: &ResetArgs) -> anyhow::Result<ExitCode> {
     let space = context.space(&base, &args.space.name());
     let _start = Start::take(context, &space, &Deadline::of(context.wait))?;
     plain::refuse_used(&space)?;
+    wait_until_left(context, &space);
     let _lock = context.lock(&space)?;
     let _live = space.go_live()?;
     if args.paths.is_empty() {

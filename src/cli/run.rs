@@ -193,6 +193,8 @@ pub fn end(context: &Context, args: &RunArgs) -> anyhow::Result<ExitStatus> {
 fn forget(context: &Context, mount: &MountRequest) {
     let deleted = context.head(&mount.catalog).and_then(|(head, ..)| {
         let space = context.space(head.base(), &mount.space);
+        #[cfg(unix)]
+        crate::session::left::wait_until_left(context, &space);
         Ok(delete_space(&space, context.wait, &say_waiting)?)
     });
     if let Err(error) = deleted {

@@ -20,6 +20,7 @@ use crate::store::index::Index;
 
 use super::context::Context;
 use super::error::{Busy, NotFound, SessionError, Tried as _};
+use super::left::wait_until_left;
 use super::request::SpaceName;
 use super::written;
 
@@ -64,6 +65,7 @@ pub fn commit_held(
         return Err(NotFound(format!("Nothing was written to space {:?}", name.space)).into());
     };
     let space = context.space(index.base(), name);
+    wait_until_left(context, &space);
     let _lock = context.lock(&space)?;
     let _live = space.go_live()?;
     let blueprint = blueprint_hash(specification.trim());

@@ -14,12 +14,12 @@ use crate::common::{exit, is_root, json, run, said, skip, space_path, stderr, st
 /// Prints how many entries of the tree the command sees.
 const SEE: &str = "ls \"$CONDA_PREFIX\" | wc -l";
 
-fn test_home() -> TestHome {
+pub fn test_home() -> TestHome {
     TestHome::golden(Regime::Gzip)
 }
 
 /// A running command in a space.
-fn start(test_home: &TestHome, space: &str, script: &str) -> Child {
+pub fn start(test_home: &TestHome, space: &str, script: &str) -> Child {
     let mut command = test_home.holofs_command(&["run", CATALOG, space, "--", "sh", "-c", script]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
 }
@@ -29,7 +29,7 @@ fn in_run(test_home: &TestHome, space: &str, script: &str) -> Output {
 }
 
 /// The command printed `up`, so the space is mounted.
-fn is_up(child: &mut Child) {
+pub fn is_up(child: &mut Child) {
     let mut said = [0; 3];
     std::io::Read::read_exact(child.stdout.as_mut().unwrap(), &mut said).unwrap();
     assert_eq!(&said, b"up\n");
@@ -41,7 +41,7 @@ fn entries(output: &Output) -> u32 {
 }
 
 /// The path at which the space is mounted.
-fn root_of(test_home: &TestHome, space: &str) -> PathBuf {
+pub fn root_of(test_home: &TestHome, space: &str) -> PathBuf {
     let path = space_path(&json(&test_home.holofs_ok(&["mount", CATALOG, space, "--json"])));
     test_home.holofs_ok(&["unmount", space]);
     path

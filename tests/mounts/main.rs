@@ -18,6 +18,7 @@ mod files;
 mod identity;
 mod inherited;
 mod killed;
+mod leaving;
 mod model;
 mod mount;
 mod observe;

@@ -75,6 +75,7 @@ pub fn delete(context: &Context, args: &DeleteArgs, controller: &str) -> anyhow:
 /// Unmounts a space before its deletion, unless it is in use: RCC deletes what its own command made, which may be a mount here.
 #[cfg(unix)]
 fn take_away(context: &Context, space: &Space) -> anyhow::Result<()> {
+    crate::session::left::wait_until_left(context, space);
     match space.live_holder() {
         Some(_) => Ok(crate::session::unmount::unmount(context, space, Default::default())?),
         None => Ok(()),

@@ -1,0 +1,36 @@
+//! The server of a run outlives the mount for a moment: commands that change the space wait for it.
+
+use std::process::Stdio;
+
+use crate::common::{is_root, namespace, skip};
+use crate::company::{is_up, root_of, start, test_home};
+
+#[test]
+fn commands_after_a_run_wait_for_a_copy_of_its_mount_that_passes() {
+    if !is_root() {
+        return skip("mount namespaces need root");
+    }
+    let test_home = test_home();
+    let commands: [&[&str]; 4] = [
+        &["commit", "ns", "--name", "next"],
+        &["reset", "ns"],
+        &["delete", "ns"],
+        &["ht", "delete", "-s", "ns"],
+    ];
+    let script = format!("echo x >{}/new; echo up; cat >/dev/null", root_of(&test_home, "ns").display());
+    for command in commands {
+        let mut child = start(&test_home, "ns", &script);
+        is_up(&mut child);
+        let mut stranger = namespace::unshare(&test_home, &["-m"])
+            .args(["sh", "-c", "echo up; exec sleep 0.7"])
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        is_up(&mut stranger);
+        drop(child.stdin.take());
+        assert!(child.wait().unwrap().success());
+        assert!(stranger.try_wait().unwrap().is_none(), "the copy is gone already: this shows nothing");
+        test_home.holofs_ok(command);
+        stranger.wait().unwrap();
+    }
+}
