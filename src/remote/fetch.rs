@@ -96,12 +96,22 @@ pub type Open<'o> = dyn FnMut() -> io::Result<Box<dyn Read + 'o>> + 'o;
 pub struct Manner {
     /// Parallel requests.
     pub connections: usize,
+    /// The maximum size of the first request on each connection in bytes; that of each further one is twice as large.
+    pub first: u64,
     /// The maximum size of one request in bytes.
     pub piece: u64,
 }
 
 /// For bulk transfers, where throughput matters and not latency.
-pub const BULK: Manner = Manner { connections: 12, piece: 4 << 20 };
+pub const BULK: Manner = Manner { connections: 12, first: 4 << 20, piece: 4 << 20 };
+
+impl Manner {
+    /// The maximum size in bytes of the request with this number.
+    fn most(self, number: usize) -> u64 {
+        let doubled = u32::try_from(number / self.connections.max(1)).unwrap_or(u32::MAX);
+        self.first.saturating_mul(2_u64.saturating_pow(doubled)).min(self.piece)
+    }
+}
 
 impl Source {
     /// The content of `head` at `remote`; a part may take as long as `patience` says.
@@ -130,7 +140,7 @@ impl Source {
         manner: Manner,
         sink: &PieceSink<'_>,
     ) -> Result<(), RemoteError> {
-        let jobs = pieces_together(&self.head, wanted, manner.piece);
+        let jobs = pieces_together(&self.head, wanted, manner);
         in_parallel(&jobs, manner.connections, &|job| self.pass_on(job, sink))
     }
 
@@ -306,24 +316,30 @@ fn in_parallel<J: Sync>(
 }
 
 /// The requests that fetch pieces, in the order of the packs.
-fn pieces_together<'h>(head: &'h Head, wanted: &[(&'h Blob, u64)], piece: u64) -> Vec<Adjacent<Piece<'h>>> {
+fn pieces_together<'h>(
+    head: &'h Head,
+    wanted: &[(&'h Blob, u64)],
+    manner: Manner,
+) -> Vec<Adjacent<Piece<'h>>> {
     let place = |&(blob, at): &(&'h Blob, u64)| {
         let frame = head.frames(blob).get(usize::try_from(at).ok()?)?;
         Some((frame.pack, frame.range(), Piece { blob, at, frame }))
     };
-    adjacent(wanted.iter().filter_map(place).collect(), piece)
+    adjacent(wanted.iter().filter_map(place).collect(), |number| manner.most(number))
 }
 
-/// Items with their pack and range, in the order of the packs; those that are close together form one request of at most `piece` bytes.
-fn adjacent<T>(mut placed: Vec<(u32, Range<u64>, T)>, piece: u64) -> Vec<Adjacent<T>> {
+/// Items with their pack and range, in the order of the packs; those that are close together form one request, of at most `most` bytes
+/// for each number of a request.
+fn adjacent<T>(mut placed: Vec<(u32, Range<u64>, T)>, most: impl Fn(usize) -> u64) -> Vec<Adjacent<T>> {
     placed.sort_by_key(|(pack, range, _)| (*pack, range.start));
     let mut requests: Vec<Adjacent<T>> = Vec::new();
     for (pack, range, item) in placed {
+        let most = most(requests.len().saturating_sub(1));
         match requests.last_mut() {
             Some(last)
                 if last.pack == pack
                     && range.start <= last.range.end.saturating_add(GAP)
-                    && range.end.max(last.range.end) - last.range.start <= piece =>
+                    && range.end.max(last.range.end) - last.range.start <= most =>
             {
                 last.range.end = last.range.end.max(range.end);
                 last.items.push(item);
@@ -367,7 +383,7 @@ fn plan<'h>(head: &Head, wanted: &[&'h Blob], piece: u64) -> Vec<Job<'h>> {
             None => jobs.push(Job::Alone(blob)),
         }
     }
-    jobs.extend(adjacent(placed, piece).into_iter().map(Job::Together));
+    jobs.extend(adjacent(placed, |_| piece).into_iter().map(Job::Together));
     jobs
 }
 
@@ -379,4 +395,22 @@ fn extent(frames: &[Frame], piece: u64) -> Option<(u32, Range<u64>)> {
     let stored: u64 = frames.iter().map(|frame| u64::from(frame.stored)).sum();
     let is_one = frames.iter().all(|frame| frame.pack == first.pack);
     (is_one && end - start <= piece && end - start <= stored + GAP).then_some((first.pack, start..end))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn requests_grow_until_they_have_their_usual_size() {
+        let placed: Vec<_> = (0..60).map(|at| (7, at * 50..(at + 1) * 50, at)).collect();
+        let manner = Manner { connections: 2, first: 100, piece: 400 };
+        let requests = adjacent(placed, |number| manner.most(number));
+        let sizes: Vec<u64> =
+            requests.iter().map(|request| request.range.end - request.range.start).collect();
+        assert_eq!(sizes, [100, 100, 200, 200, 400, 400, 400, 400, 400, 400]);
+        let items: Vec<u64> = requests.into_iter().flat_map(|request| request.items).collect();
+        assert_eq!(items, (0..60).collect::<Vec<u64>>());
+        assert_eq!((manner.most(usize::MAX), BULK.most(0), BULK.most(100)), (400, 4 << 20, 4 << 20));
+    }
 }

@@ -17,9 +17,9 @@ use crate::sys::fs::place::Place;
 use crate::sys::process::daemon;
 
 /// For what a read is waiting for.
-const DEMAND: Manner = Manner { connections: 4, piece: 1 << 20 };
-/// For prefetching.
-const AHEAD: Manner = Manner { connections: 8, piece: 1 << 20 };
+const DEMAND: Manner = Manner { connections: 4, first: 1 << 20, piece: 1 << 20 };
+/// For prefetching. The program waits for what it reads first, so that must not share the network with what comes much later.
+const AHEAD: Manner = Manner { connections: 8, first: 128 << 10, piece: 1 << 20 };
 
 /// Serves the line until it is closed. `access` opens the remote with the timeouts of the order.
 pub fn serve(stream: UnixStream, access: impl FnOnce(Patience) -> Access) -> Result<(), RemoteError> {
