@@ -2,7 +2,8 @@
 
 use std::process::Stdio;
 
-use crate::common::{is_root, namespace, skip};
+use crate::common::mounted::daemons_of;
+use crate::common::{is_root, namespace, skip, until};
 use crate::company::{is_up, root_of, start, test_home};
 
 #[test]
@@ -33,4 +34,17 @@ fn commands_after_a_run_wait_for_a_copy_of_its_mount_that_passes() {
         test_home.holofs_ok(command);
         stranger.wait().unwrap();
     }
+}
+
+#[test]
+fn mount_of_a_killed_run_goes_though_its_state_was_deleted() {
+    let test_home = test_home();
+    let mut child = start(&test_home, "ns", "echo up; cat >/dev/null");
+    is_up(&mut child);
+    child.kill().unwrap();
+    // The server may be writing to it.
+    until(|| std::fs::remove_dir_all(test_home.home().join("holofs")).is_ok());
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    until(|| daemons_of(&test_home).is_empty());
 }

@@ -14,7 +14,7 @@ use crate::session::kept::is_wanted_here;
 use crate::session::mounters::Mounters;
 use crate::session::start::Start;
 use crate::session::supervise::Server;
-use crate::space::{Space, Wait};
+use crate::space::{MountState, Space, Wait};
 
 /// The interval of checks for users of the mount.
 const EVERY: Duration = Duration::from_secs(1);
@@ -22,13 +22,14 @@ const EVERY: Duration = Duration::from_secs(1);
 /// takes it briefly, again and again.
 const TRIES: (u32, Duration) = (40, Duration::from_millis(5));
 
-/// Starts checking, until `stop`.
+/// Starts checking, until `stop`. The mount has been recorded.
 pub fn start(context: &Context, space: &Space, stop: &Arc<AtomicBool>) -> Result<(), SessionError> {
+    let recorded = space.mount_state()?.tried("The mount has no record")?;
     let (mounters, space, stop) = (context.mounters(), space.clone(), Arc::clone(stop));
     let work = move || {
         while !stop.load(Ordering::Relaxed) {
             std::thread::sleep(EVERY);
-            if let Err(error) = look(&mounters, &space) {
+            if let Err(error) = look(&mounters, &space, &recorded) {
                 log::debug!("{} is kept for now: {}", space.root.display(), chain(&error));
             }
         }
@@ -45,7 +46,11 @@ pub fn outlive(space: &Space, server: &Server<'_>) -> std::io::Result<()> {
     server.outlives()
 }
 
-fn look(mounters: &Mounters, space: &Space) -> Result<(), SessionError> {
+fn look(mounters: &Mounters, space: &Space, recorded: &MountState) -> Result<(), SessionError> {
+    if space.mount_state()?.is_none() {
+        // The state of the space was deleted, as by a job that removes its home: no command will find the mount again.
+        return Ok(unmount_ours(mounters, &space.root, recorded, false)?);
+    }
     let Some(_start) = start_lock(space)? else { return Ok(()) };
     let Some(state) = space.mount_state()? else { return Ok(()) };
     if is_wanted_here(space, &state) {
