@@ -15,6 +15,9 @@ use crate::error::chain;
 use crate::sys::fs::filled::Blocks;
 use crate::sys::fs::offset::FileExt;
 
+/// What messages call an Index that is not in a file.
+pub(super) const IN_MEMORY: &str = "(memory)";
+
 /// Compiles the catalog again, into the entries of an Index.
 pub(super) type Repair = Box<dyn FnOnce() -> Result<Vec<u8>, IndexError> + Send>;
 
@@ -70,6 +73,14 @@ impl Bytes {
         }
     }
 
+    /// The Index, for messages.
+    fn path(&self) -> PathBuf {
+        match self {
+            Bytes::Owned(_) => PathBuf::from(IN_MEMORY),
+            Bytes::Stored(stored) => stored.path.clone(),
+        }
+    }
+
     /// Reads all of them.
     fn all(&self) -> Result<&[u8], IndexError> {
         match self {
@@ -81,9 +92,9 @@ impl Bytes {
 
 impl Entries {
     /// These entries, all of which are read and checked: they are intact, and form a tree.
-    pub fn checked(path: PathBuf, header: &Header, bytes: Bytes) -> Result<Entries, IndexError> {
+    pub fn checked(header: &Header, bytes: Bytes) -> Result<Entries, IndexError> {
         let entries = Entries { bytes, repair: Mutex::new(None), again: OnceLock::new() };
-        entries.check(path, header)?;
+        entries.check(header)?;
         Ok(entries)
     }
 
@@ -106,9 +117,9 @@ impl Entries {
     }
 
     /// Reads and checks what has not been used yet.
-    pub fn complete(&self, path: PathBuf, header: &Header) {
+    pub fn complete(&self, header: &Header) {
         if self.again.get().is_none()
-            && let Err(damage) = self.check(path, header)
+            && let Err(damage) = self.check(header)
         {
             self.compile_again(&damage);
         }
@@ -119,10 +130,10 @@ impl Entries {
         matches!(self.again.get(), Some(None))
     }
 
-    fn check(&self, path: PathBuf, header: &Header) -> Result<(), IndexError> {
+    fn check(&self, header: &Header) -> Result<(), IndexError> {
         match shape::fault(header, self.bytes.all()?) {
             None => Ok(()),
-            Some(what) => Err(IndexError::Damaged { path, what }),
+            Some(what) => Err(IndexError::Damaged { path: self.bytes.path(), what }),
         }
     }
 

@@ -5,13 +5,13 @@
 
 use std::fs::File;
 use std::io::{self, BufReader, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use crate::error::chain;
 use crate::rcc::catalog::{Catalog, CatalogId};
 use crate::sys::fs::place::Place;
 
-use super::entries::{Bytes, Entries, Stored};
+use super::entries::{Bytes, Entries, IN_MEMORY, Stored};
 use super::error::IndexError;
 use super::format::{self, CHECKED_FROM, HEADER_LEN, Header, NoHeader, RECORD_LEN, Slice};
 use super::{Head, Index, TooLarge, build};
@@ -40,10 +40,9 @@ impl Index {
 
     /// An Index in memory: for tests, and where a stored one is not trusted or cannot be stored.
     pub fn from_bytes(bytes: Vec<u8>) -> Result<Index, IndexError> {
-        let path = PathBuf::from("(memory)");
-        let (head, _) = read_head(&path, &mut &bytes[..], bytes.len() as u64)?;
+        let (head, _) = read_head(Path::new(IN_MEMORY), &mut &bytes[..], bytes.len() as u64)?;
         let entries = entries_of(bytes, head.header());
-        let entries = Entries::checked(path, head.header(), Bytes::Owned(entries))?;
+        let entries = Entries::checked(head.header(), Bytes::Owned(entries))?;
         Ok(Index { entries, head })
     }
 
@@ -51,7 +50,7 @@ impl Index {
     pub fn open(place: impl Into<Place>, id: &CatalogId) -> Result<Index, IndexError> {
         let place = place.into();
         let (head, stored) = opened(&place, id)?;
-        let entries = Entries::checked(place.path().to_owned(), head.header(), Bytes::Stored(stored))?;
+        let entries = Entries::checked(head.header(), Bytes::Stored(stored))?;
         Ok(Index { entries, head })
     }
 
@@ -125,7 +124,7 @@ impl Index {
 
     /// Reads and checks the entries that have not been used yet.
     pub fn complete(&self) {
-        self.entries.complete(PathBuf::from(self.id().to_string()), self.head.header());
+        self.entries.complete(self.head.header());
     }
 
     /// True if the catalog has entries that seem not to exist, because the Index is damaged and cannot be compiled again.
