@@ -4,6 +4,7 @@
 //! entries are the new ones, which are the same: the Index of a catalog is always the same bytes.
 
 use std::fs::File;
+use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -49,10 +50,10 @@ pub(super) struct Stored {
 
 impl Stored {
     /// The entries of the Index in `file`, which has this header and these checksums. Nothing is read yet.
-    pub fn new(path: PathBuf, file: File, header: &Header, checksums: Vec<u32>) -> Stored {
+    pub fn new(path: PathBuf, file: File, header: &Header, checksums: Vec<u32>) -> io::Result<Stored> {
         let start = u64::from(header.first_record);
         let len = usize::try_from(header.file_len.saturating_sub(start)).unwrap_or(0);
-        Stored { path, file, start, checksums, blocks: Blocks::new(len, BLOCK) }
+        Ok(Stored { path, file, start, checksums, blocks: Blocks::new(len, BLOCK)? })
     }
 
     /// Fills `bytes` with the block of this number.

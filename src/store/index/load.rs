@@ -175,7 +175,7 @@ fn opened(place: &Place, id: &CatalogId) -> Result<(Head, Stored), IndexError> {
     if head.id() != *id {
         return Err(IndexError::Foreign { path: path.to_owned() });
     }
-    let stored = Stored::new(path.to_owned(), file, head.header(), checksums);
+    let stored = Stored::new(path.to_owned(), file, head.header(), checksums).map_err(read)?;
     Ok((head, stored))
 }
 
