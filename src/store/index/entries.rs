@@ -4,7 +4,6 @@
 //! entries are the new ones, which are the same: the Index of a catalog is always the same bytes.
 
 use std::fs::File;
-use std::io;
 use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
@@ -38,6 +37,16 @@ pub(super) enum Bytes {
     Stored(Stored),
 }
 
+/// Entries in a file of which only the head has been read.
+pub(super) struct Unread {
+    /// The Index.
+    pub path: PathBuf,
+    /// The open file.
+    pub file: File,
+    /// The checksums of the blocks.
+    pub checksums: Vec<u32>,
+}
+
 /// Entries in a file: a block is read and checked when it is first used, and stays in memory.
 pub(super) struct Stored {
     path: PathBuf,
@@ -49,11 +58,14 @@ pub(super) struct Stored {
 }
 
 impl Stored {
-    /// The entries of the Index in `file`, which has this header and these checksums. Nothing is read yet.
-    pub fn new(path: PathBuf, file: File, header: &Header, checksums: Vec<u32>) -> io::Result<Stored> {
+    /// The entries of the Index with this header. Nothing is read yet.
+    pub fn new(Unread { path, file, checksums }: Unread, header: &Header) -> Result<Stored, IndexError> {
         let start = u64::from(header.first_record);
         let len = usize::try_from(header.file_len.saturating_sub(start)).unwrap_or(0);
-        Ok(Stored { path, file, start, checksums, blocks: Blocks::new(len, BLOCK)? })
+        match Blocks::new(len, BLOCK) {
+            Ok(blocks) => Ok(Stored { path, file, start, checksums, blocks }),
+            Err(source) => Err(IndexError::Read { path, source }),
+        }
     }
 
     /// Fills `bytes` with the block of this number.

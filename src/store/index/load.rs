@@ -11,7 +11,7 @@ use crate::error::chain;
 use crate::rcc::catalog::{Catalog, CatalogId};
 use crate::sys::fs::place::Place;
 
-use super::entries::{Bytes, Entries, IN_MEMORY, Stored};
+use super::entries::{Bytes, Entries, IN_MEMORY, Stored, Unread};
 use super::error::IndexError;
 use super::format::{self, CHECKED_FROM, HEADER_LEN, Header, NoHeader, RECORD_LEN, Slice};
 use super::{Head, Index, TooLarge, build};
@@ -48,8 +48,8 @@ impl Index {
 
     /// Opens and checks the Index at `path`, which must belong to the catalog `id`.
     pub fn open(place: impl Into<Place>, id: &CatalogId) -> Result<Index, IndexError> {
-        let place = place.into();
-        let (head, stored) = opened(&place, id)?;
+        let (head, unread) = opened(&place.into(), id)?;
+        let stored = Stored::new(unread, head.header())?;
         let entries = Entries::checked(head.header(), Bytes::Stored(stored))?;
         Ok(Index { entries, head })
     }
@@ -104,22 +104,23 @@ impl Index {
     ) -> Result<(Index, Made), IndexError> {
         let index_dir = index_dir.into();
         match known(&index_dir, catalog_path).filter(|(head, _)| head.len() >= LARGE) {
-            Some((head, stored)) => {
+            Some((head, unread)) => {
                 let catalog = Catalog::open(catalog_path)?;
-                Ok((Index::ahead(head, stored, catalog_path, catalog), Made::Opened))
+                Ok((Index::ahead(head, unread, catalog_path, catalog)?, Made::Opened))
             }
             None => Index::ensure(index_dir, catalog_path),
         }
     }
 
-    fn ahead(head: Head, stored: Stored, catalog_path: &Path, catalog: File) -> Index {
+    fn ahead(head: Head, unread: Unread, catalog_path: &Path, catalog: File) -> Result<Index, IndexError> {
         let (expected, path) = (*head.header(), catalog_path.to_owned());
+        let stored = Stored::new(unread, &expected)?;
         let repair = move || {
             let (bytes, _) = compiled(Catalog::read_file(&path, catalog)?, &path)?;
             let is_same = Header::decode(&bytes) == Ok(expected);
             if is_same { Ok(entries_of(bytes, &expected)) } else { Err(IndexError::Foreign { path }) }
         };
-        Index { entries: Entries::unchecked(stored, Box::new(repair)), head }
+        Ok(Index { entries: Entries::unchecked(stored, Box::new(repair)), head })
     }
 
     /// Reads and checks the entries that have not been used yet.
@@ -166,7 +167,7 @@ fn remember(state: Option<super::file_state::CatalogFileState>, index_dir: &Plac
 }
 
 /// The head and the unread entries of the Index at `place`, which must belong to the catalog `id`.
-fn opened(place: &Place, id: &CatalogId) -> Result<(Head, Stored), IndexError> {
+fn opened(place: &Place, id: &CatalogId) -> Result<(Head, Unread), IndexError> {
     let path = place.path();
     let read = |source| IndexError::Read { path: path.to_owned(), source };
     let file = place.open_file().map_err(read)?;
@@ -175,12 +176,11 @@ fn opened(place: &Place, id: &CatalogId) -> Result<(Head, Stored), IndexError> {
     if head.id() != *id {
         return Err(IndexError::Foreign { path: path.to_owned() });
     }
-    let stored = Stored::new(path.to_owned(), file, head.header(), checksums).map_err(read)?;
-    Ok((head, stored))
+    Ok((head, Unread { path: path.to_owned(), file, checksums }))
 }
 
 /// The stored Index of the catalog at `catalog_path`, if the catalog is unchanged since it was last used.
-fn known(index_dir: &Place, catalog_path: &Path) -> Option<(Head, Stored)> {
+fn known(index_dir: &Place, catalog_path: &Path) -> Option<(Head, Unread)> {
     let id = super::file_state::CatalogFileState::of(catalog_path)?.known_id(index_dir)?;
     opened(&index_path(index_dir, &id), &id).ok()
 }
@@ -292,7 +292,7 @@ mod tests {
         if is_there {
             catalog().write_to(std::fs::File::create(&path).unwrap()).unwrap();
         }
-        Index::ahead(head, stored, &path, file)
+        Index::ahead(head, stored, &path, file).unwrap()
     }
 
     /// Changes the last byte.
@@ -366,7 +366,7 @@ mod tests {
         let path = temp.path().join("index");
         std::fs::write(&path, small().1).unwrap();
         let (head, stored) = opened(&Place::top(path.clone()), &small().0).unwrap();
-        let index = Index::ahead(head, stored, &path, std::fs::File::open(&path).unwrap());
+        let index = Index::ahead(head, stored, &path, std::fs::File::open(&path).unwrap()).unwrap();
         index.complete();
         truncate(&path);
         assert_eq!(index.path_of(Ino(3)).unwrap().to_string(), "d/f");
