@@ -7,11 +7,18 @@ use clap::Args;
 use serde::Serialize;
 
 use crate::session::error::{NotAmong, NotFound};
-use crate::space::inventory;
-use crate::space::maintain::delete;
+use crate::space::maintain::delete::{self, DeleteError};
+use crate::space::{Space, inventory};
 
 use super::SpaceArgs;
 use super::context::{Context, say_waiting};
+
+/// Deletes a space, after waiting for a server whose mount is gone; returns what was removed.
+pub fn left_space(context: &Context, space: &Space) -> Result<Vec<PathBuf>, DeleteError> {
+    #[cfg(unix)]
+    crate::session::left::wait_until_left(context, space);
+    delete::delete_space(space, context.wait, &say_waiting)
+}
 
 /// Arguments of `delete`.
 #[derive(Debug, Args)]
@@ -68,11 +75,8 @@ pub fn space(context: &Context, args: &DeleteArgs) -> anyhow::Result<ExitCode> {
         true => Vec::new(),
         false => {
             #[cfg(unix)]
-            {
-                crate::session::plain::refuse_used(&known.space)?;
-                crate::session::left::wait_until_left(context, &known.space);
-            }
-            delete::delete_space(&known.space, context.wait, &say_waiting)?
+            crate::session::plain::refuse_used(&known.space)?;
+            left_space(context, &known.space)?
         }
     };
     let report = DeleteReport { path: known.space.root, removed };

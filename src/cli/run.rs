@@ -19,11 +19,11 @@ use crate::session::request::MountRequest;
 #[cfg(unix)]
 use crate::session::request::ProfileAt;
 use crate::session::run::{self, RunRequest};
-use crate::space::maintain::delete::delete_space;
 use crate::sys::process::command;
 
 use super::config;
-use super::context::{Context, say_waiting};
+use super::context::Context;
+use super::delete;
 use super::exit_code;
 #[cfg(unix)]
 use super::recorded::WatchedRunArgs;
@@ -193,9 +193,7 @@ pub fn end(context: &Context, args: &RunArgs) -> anyhow::Result<ExitStatus> {
 fn forget(context: &Context, mount: &MountRequest) {
     let deleted = context.head(&mount.catalog).and_then(|(head, ..)| {
         let space = context.space(head.base(), &mount.space);
-        #[cfg(unix)]
-        crate::session::left::wait_until_left(context, &space);
-        Ok(delete_space(&space, context.wait, &say_waiting)?)
+        Ok(delete::left_space(context, &space)?)
     });
     if let Err(error) = deleted {
         terminal::warn(&format!("The space {} of this command is left behind: {error:#}", mount.space.space));

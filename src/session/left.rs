@@ -10,10 +10,10 @@ use super::decide::AtRoot;
 use super::snapshot::at_root;
 use super::start::Deadline;
 
-/// The interval between checks.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
-/// How long a command waits: a copy of the mount that exists longer is in use.
-const PASSING: Duration = Duration::from_secs(2);
+/// The interval between checks while waiting for a space.
+pub(super) const LOOK_EVERY: Duration = Duration::from_millis(10);
+/// How long a mount may exist only in another namespace before this is an error: one that exists longer is in use.
+pub(super) const PASSING: Duration = Duration::from_secs(2);
 
 /// Waits for the end of a server whose mount is not here, so that the space can be changed. Does not wait for a mount that is here.
 pub fn wait_until_left(context: &Context, space: &Space) {

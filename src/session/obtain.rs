@@ -17,6 +17,7 @@ use super::decide::{AtRoot, Decision, Until, Why, decide};
 use super::error::{Busy, CannotMount, SessionError, Tried as _};
 use super::foreign;
 use super::kept::kept_here;
+use super::left::{LOOK_EVERY, PASSING};
 use super::method::{Method, Mode, Mounter, Refusal};
 use super::plain::CHANGED;
 use super::report::{MountReport, description_of, report_of};
@@ -24,13 +25,8 @@ use super::request::{MountRequest, SpaceName};
 use super::snapshot::{self, Found};
 use super::start::{Deadline, Start};
 
-/// The interval between checks while waiting for a space.
-const LOOK_EVERY: Duration = Duration::from_millis(10);
 /// How long a command waits for the end of a server that is no longer reachable.
 const LEAVING: Duration = Duration::from_secs(10);
-
-/// How long a mount may exist only in another namespace, from which it cannot be attached here, before this is an error.
-const PASSING: Duration = Duration::from_secs(2);
 
 /// A mounted space, ready to be used.
 pub struct Obtained {
