@@ -37,7 +37,7 @@ pub fn main(context: &Context, args: &GcArgs) -> anyhow::Result<ExitCode> {
     };
     let lock = context.lock_hololib()?;
     #[cfg(unix)]
-    let dead = crate::session::clear::dead_mounts(context, args.dry_run);
+    let dead = crate::session::clear::dead_mounts(context, args.dry_run)?;
     #[cfg_attr(windows, allow(unused_mut, reason = "nothing is mounted there"))]
     let mut report = collect::collect(&context.home, options)?;
     #[cfg(unix)]

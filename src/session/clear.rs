@@ -1,16 +1,18 @@
-//! Removes dead mounts: those whose server is gone, which do not answer until they are unmounted.
+//! Removes dead mounts: those whose server is gone, which do not answer until they are unmounted. A record is not needed: a server can be
+//! killed between its mount and the record.
 
 use std::path::PathBuf;
 
 use crate::error::chain;
-use crate::rcc::home::Label;
-use crate::space::{MountState, Space, lease};
+use crate::rcc::home::HomeError;
+use crate::space::inventory::{self, Known};
+use crate::space::{Space, lease};
+use crate::sys::mount::{self, namespace};
 
 use super::context::Context;
-use super::decide::AtRoot;
-use super::detach::unmount_ours;
-use super::error::SessionError;
-use super::snapshot::{at_root, hides_another};
+use super::detach::detach_own;
+use super::error::{SessionError, Tried as _};
+use super::snapshot::{hides_another, is_dead};
 use super::start::Start;
 
 /// The removed mounts, and why others could not be removed.
@@ -23,47 +25,44 @@ pub struct Cleared {
 }
 
 /// Removes every dead mount of a space that no command is starting or ending; with `dry_run`, only lists them.
-pub fn dead_mounts(context: &Context, dry_run: bool) -> Cleared {
+pub fn dead_mounts(context: &Context, dry_run: bool) -> Result<Cleared, HomeError> {
     let mut cleared = Cleared::default();
-    for state_dir in context.home.spaces_dir().entries().unwrap_or_default() {
-        let Ok(Some(state)) = MountState::read_in(&state_dir) else { continue };
-        let place = (state.mountpoint.parent(), state.mountpoint.file_name());
-        let (Some(base), Some(name)) = place else { continue };
-        let Some(label) = Label::new(name.as_encoded_bytes()) else { continue };
-        let space = Space::labelled(&context.home, base, label, &state.controller, &state.space);
-        if space.state_dir != state_dir || Space::may_be_live_in(&state_dir) {
+    for Known { space, .. } in inventory::known(&context.home)? {
+        if Space::may_be_live_in(&space.state_dir) || !is_dead(&space) {
             continue;
         }
-        match clear(context, &space, &state, dry_run) {
+        let outcome = if dry_run { Ok(true) } else { clear_if_idle(context, &space) };
+        match outcome {
             Ok(true) => cleared.cleared.push(space.root),
             Ok(false) => {}
             Err(error) => cleared.kept.push(format!("{} is kept: {}", space.root.display(), chain(&error))),
         }
     }
-    cleared
+    Ok(cleared)
 }
 
-fn clear(context: &Context, space: &Space, state: &MountState, dry_run: bool) -> Result<bool, SessionError> {
-    if at_root(space, state) != AtRoot::Dead {
-        return Ok(false);
-    }
-    if dry_run {
-        return Ok(true);
-    }
-    let Some(_start) = Start::attempt(space)? else { return Ok(false) };
+fn clear_if_idle(context: &Context, space: &Space) -> Result<bool, SessionError> {
+    let Some(start) = Start::attempt(space)? else { return Ok(false) };
+    clear(context, space, &start).map(|()| true)
+}
+
+/// Removes the dead mount of a space, under its start lock; refuses if its users would then see files of another catalog.
+pub fn clear(context: &Context, space: &Space, _start: &Start) -> Result<(), SessionError> {
     let users = lease::users(&space.state_dir);
-    if !users.is_empty() && hides_another(space, state) {
+    // What an unreadable or missing record says is unknown.
+    let state = space.mount_state().ok().flatten();
+    if !users.is_empty() && hides_another(space, state.as_ref()) {
         return Err(SessionError::State(
             format!("{} would see files of another catalog", lease::described(&users)).into(),
         ));
     }
     let _live = space.go_live()?;
-    while at_root(space, state) == AtRoot::Dead {
-        unmount_ours(&context.mounters(), &space.root, state, true)?;
-        if crate::sys::mount::seen(&space.root).is_ok_and(|seen| seen.is_root && seen.device != state.device)
-        {
-            return Err(SessionError::State("another dead mount is there".into()));
+    while is_dead(space) {
+        let seen = mount::seen(&space.root).tried("It does not say which mount it is")?;
+        if namespace::source_of(seen.id).is_err() {
+            return Err(SessionError::State("the dead mount is not of HoloFS".into()));
         }
+        detach_own(&context.mounters(), &space.root, seen.id)?;
     }
-    Ok(true)
+    Ok(())
 }

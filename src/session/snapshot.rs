@@ -63,7 +63,7 @@ pub fn look(
             unread = Some(answer);
             Ok(Answer::OfHoloFs)
         }
-        Err(error) if is_dead(&error) => Err(error),
+        Err(error) if says_dead(&error) => Err(error),
         Err(_) => usage(root),
     });
     let unseen = recorded.as_ref().filter(|_| holder.is_none()).and_then(|state| space.hidden_holder(state));
@@ -109,6 +109,11 @@ pub fn at_root(space: &Space, state: &MountState) -> AtRoot {
     at_root_if(space, Some(state), usage)
 }
 
+/// True if the mount at the space has no server any more.
+pub fn is_dead(space: &Space) -> bool {
+    at_root_if(space, None, usage) == AtRoot::Dead
+}
+
 /// The answer of a file system to a request.
 enum Answer {
     /// HoloFS serves it.
@@ -134,7 +139,7 @@ fn at_root_if(
         Err(_) => return AtRoot::Nothing,
     };
     let answer = asked(&space.root);
-    if answer.as_ref().is_err_and(is_dead) {
+    if answer.as_ref().is_err_and(says_dead) {
         return AtRoot::Dead;
     }
     // The source is looked up only if nothing else shows that the file system is one of ours: its device number may have been reused.
@@ -146,7 +151,7 @@ fn at_root_if(
 }
 
 /// True for the answer of a mount whose server is gone.
-fn is_dead(error: &std::io::Error) -> bool {
+fn says_dead(error: &std::io::Error) -> bool {
     use std::io::ErrorKind::{ConnectionAborted, NotConnected};
     matches!(error.kind(), NotConnected | ConnectionAborted)
 }
@@ -166,9 +171,9 @@ fn other_environment(space: &Space, catalog: &Head) -> bool {
     space.old_meta().is_some_and(|meta| meta.catalog.header.blueprint != catalog.blueprint())
 }
 
-/// True if the directory below the mount of `state` has files of another environment.
-pub fn hides_another(space: &Space, state: &MountState) -> bool {
-    is_another(space.hidden_blueprint(), &state.blueprint)
+/// True if the directory below the mount of `state` has files of another environment; without a state, files of any.
+pub fn hides_another(space: &Space, state: Option<&MountState>) -> bool {
+    is_another(space.hidden_blueprint(), state.map_or("", |state| &state.blueprint))
 }
 
 /// True if the recorded blueprint is known and not `wanted`, or if the record cannot be read.

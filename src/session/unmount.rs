@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use crate::error::chain;
+use crate::space::inventory;
 use crate::space::lease::{self, Lease};
 use crate::space::{MountState, Space, SpaceError, Wait};
 use crate::sys::errno::Errno;
@@ -13,6 +14,7 @@ use crate::sys::process::Process;
 use crate::sys::process::daemon::users_of as process_users;
 use crate::sys::process::signals;
 
+use super::clear;
 use super::context::Context;
 use super::decide::AtRoot;
 use super::detach::unmount_ours;
@@ -71,14 +73,19 @@ fn mounted_space(context: &Context, name: &SpaceName) -> Result<Option<Space>, S
         let Some(base) = state.mountpoint.parent() else { continue };
         return Ok(Some(context.space(base, name)));
     }
-    Ok(None)
+    // A server can be killed between its mount and the record.
+    let found = inventory::find(&context.home, &name.controller, &name.space)?;
+    Ok(found.into_iter().map(|known| known.space).find(snapshot::is_dead))
 }
 
 /// Unmounts `space` completely: written data is on disk when this returns.
 pub fn unmount(context: &Context, space: &Space, manner: Manner) -> Result<(), SessionError> {
     let deadline = Deadline::of(context.wait);
-    let _start = Start::take(context, space, &deadline)?;
+    let start = Start::take(context, space, &deadline)?;
     let Some(state) = space.mount_state()? else {
+        if snapshot::is_dead(space) {
+            return clear::clear(context, space, &start);
+        }
         return Err(NotFound(format!("{} is not mounted", space.root.display())).into());
     };
     let eager = !manner.lazy && !manner.force;
@@ -115,7 +122,7 @@ fn refuse_used(space: &Space, state: &MountState, eager: bool) -> Result<(), Ses
     let what = match eager {
         _ if users.is_empty() => return Ok(()),
         true => "end it, or use --lazy",
-        false if snapshot::hides_another(space, state) => {
+        false if snapshot::hides_another(space, Some(state)) => {
             "it would see the files below the mount, which are of another catalog; end it"
         }
         false => return Ok(()),

@@ -1,9 +1,11 @@
 //! The server of a run outlives the mount for a moment: commands that change the space wait for it.
 
+use std::fs;
 use std::process::Stdio;
 
-use crate::common::mounted::daemons_of;
-use crate::common::{is_root, namespace, skip, until};
+use crate::common::golden::CATALOG;
+use crate::common::mounted::{daemons_of, detach, is_mounted, kill_mount};
+use crate::common::{is_root, json, namespace, skip, space_path, until};
 use crate::company::{is_up, root_of, start, test_home};
 
 #[test]
@@ -43,8 +45,32 @@ fn mount_of_a_killed_run_goes_though_its_state_was_deleted() {
     is_up(&mut child);
     child.kill().unwrap();
     // The server may be writing to it.
-    until(|| std::fs::remove_dir_all(test_home.home().join("holofs")).is_ok());
+    until(|| fs::remove_dir_all(test_home.home().join("holofs")).is_ok());
     drop(child.stdin.take());
     child.wait().unwrap();
     until(|| daemons_of(&test_home).is_empty());
+}
+
+#[test]
+fn dead_mount_that_was_never_recorded_is_listed_and_removed() {
+    for remove in [&["gc"][..], &["unmount", "ns"]] {
+        let test_home = test_home();
+        let report = json(&test_home.holofs_ok(&["mount", CATALOG, "ns", "--json"]));
+        let root = space_path(&report);
+        let label = root.file_name().unwrap().to_str().unwrap();
+        kill_mount(report["pid"].as_u64().unwrap().try_into().unwrap());
+        // The order in which a server writes them; a kill can come before each.
+        fs::remove_file(test_home.home().join(format!("holofs/spaces/{label}/mount.json"))).unwrap();
+        fs::remove_file(root.with_extension("meta")).ok();
+        assert_eq!(json(&test_home.holofs_ok(&["list", "--json"]))[label]["holofs"]["state"], "dead");
+        let would = json(&test_home.holofs_ok(&["gc", "--dry-run", "--json"]));
+        assert_eq!(would["mounts"], serde_json::json!([root]));
+        assert!(is_mounted(&root));
+        let output = test_home.holofs(remove);
+        let is_left = is_mounted(&root);
+        if is_left {
+            detach(&root);
+        }
+        assert!(output.status.success() && !is_left, "{remove:?}: {output:?}");
+    }
 }

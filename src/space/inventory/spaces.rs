@@ -147,9 +147,11 @@ fn header_of(path: &Path) -> Result<Header, CatalogError> {
 pub fn known(home: &Home) -> Result<Vec<Known>, HomeError> {
     let bases = bases(home)?;
     let mut found: Vec<Known> = bases.iter().flat_map(|base| in_base(home, base)).collect();
-    let is_new = |root: &Path| found.iter().all(|old| old.space.root != root);
-    let mounted = mounted(home, &is_new);
-    found.extend(mounted);
+    for more in [mounted, unrecorded] {
+        let is_new = |root: &Path| found.iter().all(|old| old.space.root != root);
+        let more = more(home, &bases, &is_new);
+        found.extend(more);
+    }
     Ok(found)
 }
 
@@ -202,7 +204,7 @@ fn described(home: &Home, base: &Path, label: Label, meta: &Header) -> Known {
 }
 
 /// The spaces whose state says that they are mounted, at those paths that are `wanted`.
-fn mounted(home: &Home, wanted: &dyn Fn(&Path) -> bool) -> Vec<Known> {
+fn mounted(home: &Home, _: &BTreeSet<PathBuf>, wanted: &dyn Fn(&Path) -> bool) -> Vec<Known> {
     let dirs = home.spaces_dir().entries().unwrap_or_else(|error| {
         log::warn!("Cannot list {}: {error}", home.spaces_dir().display());
         Vec::new()
@@ -224,6 +226,27 @@ fn mounted(home: &Home, wanted: &dyn Fn(&Path) -> bool) -> Vec<Known> {
         })
     });
     known.collect()
+}
+
+/// The spaces of this user in `bases`, or in the holotree, at which a mount of HoloFS is, whether or not it is recorded: a server can be
+/// killed between its mount and the record. Their names are unknown.
+#[cfg(unix)]
+fn unrecorded(home: &Home, bases: &BTreeSet<PathBuf>, wanted: &dyn Fn(&Path) -> bool) -> Vec<Known> {
+    let at = |root: PathBuf| {
+        let label = Label::new(root.file_name()?.as_encoded_bytes())?;
+        let base = root.parent()?;
+        let is_ours = label.as_str().starts_with(home.user_identity())
+            && (base == home.holotree() || bases.contains(base))
+            && wanted(&root);
+        let space = is_ours.then(|| Space::labelled(home, base, label, "", label.as_str()))?;
+        Some(Known { space, blueprint: String::new(), controller: String::new() })
+    };
+    mount::namespace::roots().into_iter().filter_map(at).collect()
+}
+
+#[cfg(windows)]
+fn unrecorded(_: &Home, _: &BTreeSet<PathBuf>, _: &dyn Fn(&Path) -> bool) -> Vec<Known> {
+    Vec::new()
 }
 
 /// Every known space, as displayed.

@@ -53,8 +53,7 @@ fn receive_only() -> io::Result<()> {
 pub fn drop_foreign(path: Option<&OsStr>) {
     let own = ["/proc/self/cwd", "/proc/self/exe"].map(fs::read_link).into_iter().flatten();
     let used: Vec<PathBuf> = own.chain(path.into_iter().flat_map(std::env::split_paths)).collect();
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    for root in roots_of(&table, super::TYPE) {
+    for root in roots() {
         if used.iter().any(|path| path.starts_with(&root)) {
             continue;
         }
@@ -63,6 +62,11 @@ pub fn drop_foreign(path: Option<&OsStr>) {
             log::debug!("{} stays in its own namespace: {error}", root.display());
         }
     }
+}
+
+/// Where our file systems are mounted in this namespace; the last mounted first.
+pub fn roots() -> Vec<PathBuf> {
+    roots_of(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default(), super::TYPE)
 }
 
 /// The mount points of file systems of the type `kind`, in the format of /proc/<pid>/mountinfo; the last mounted first.
