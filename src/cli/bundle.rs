@@ -18,6 +18,7 @@ use crate::sys::fs::disk;
 use crate::sys::fs::place::Place;
 use crate::sys::fs::shared;
 use crate::sys::process::this_process;
+use crate::sys::text::read_lossy;
 
 use super::context::Context;
 
@@ -90,7 +91,7 @@ fn disk_at(path: &Path) -> Value {
 
 /// Our own mounts in the kernel's mount table.
 fn mounts() -> Vec<String> {
-    let table = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
+    let table = read_lossy("/proc/self/mountinfo").unwrap_or_default();
     table.lines().filter(|line| line.contains(" fuse.holofs ")).map(str::to_owned).collect()
 }
 

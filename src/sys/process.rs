@@ -33,6 +33,8 @@ use std::time::Duration;
 
 use rustix::process::{Pid, getppid, getuid, test_kill_process};
 
+use crate::sys::text::read_lossy;
+
 /// A process, identified by its pid and start time, since a pid alone may be reused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Process {
@@ -191,7 +193,7 @@ pub fn parent_id() -> u32 {
 /// This user's name from /etc/passwd, or the uid.
 pub fn user_name() -> String {
     let uid = getuid().as_raw().to_string();
-    let passwd = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
+    let passwd = read_lossy("/etc/passwd").unwrap_or_default();
     let name = passwd.lines().find_map(|line| {
         let mut fields = line.split(':');
         let name = fields.next()?;

@@ -5,12 +5,21 @@
 //! its variants for text that need not be UTF-8. Nothing is escaped where it is created, so nothing is escaped twice.
 
 use std::borrow::Cow;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Serialize, Serializer};
 
 /// Prefixes that CI systems treat as a command anywhere in a line.
 const COMMANDS: [&str; 2] = ["##[", "##vso["];
+
+/// A file of the system to which any user can add names, such as a table of mounts: one name that is not UTF-8 must not hide the rest, so
+/// it is replaced.
+pub fn read_lossy(path: impl AsRef<Path>) -> io::Result<String> {
+    let bytes = std::fs::read(path)?;
+    Ok(String::from_utf8(bytes)
+        .unwrap_or_else(|error| String::from_utf8_lossy(error.as_bytes()).into_owned()))
+}
 
 /// `text` as one line that has no effect but being displayed: control characters and marks that change the writing direction become
 /// `\u{…}` (newlines and tabs `\n`, `\t`), and CI commands are broken up.

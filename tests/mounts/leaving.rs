@@ -74,3 +74,22 @@ fn dead_mount_that_was_never_recorded_is_listed_and_removed() {
         assert!(output.status.success() && !is_left, "{remove:?}: {output:?}");
     }
 }
+
+#[test]
+fn mount_of_others_at_a_path_that_is_not_utf8_hides_none_of_ours() {
+    if !is_root() {
+        return skip("mount namespaces need root");
+    }
+    let test_home = test_home();
+    let script = format!(
+        r#"set -e; cd {}; {holofs} mount {CATALOG} ns
+        strange=$(printf '\377'); mkdir "$strange"; mount -t tmpfs none "$strange"
+        {holofs} unmount ns; ! grep -a fuse.holofs.*{} /proc/self/mountinfo"#,
+        test_home.scratch().display(),
+        test_home.home().display(),
+        holofs = env!("CARGO_BIN_EXE_holofs")
+    );
+    let output = namespace::unshare(&test_home, &["-m"]).args(["bash", "-c", &script]).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    until(|| daemons_of(&test_home).is_empty());
+}

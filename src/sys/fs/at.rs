@@ -16,6 +16,7 @@ use rustix::io::Errno;
 
 pub use super::facts::{DIR_MODE, DirEntry, DirEntryKind, DirState, Seen};
 use crate::sys::fs::name::{Name, OwnedName};
+use crate::sys::text::read_lossy;
 
 /// An open directory of a tree that may be hostile.
 #[derive(Debug)]
@@ -331,7 +332,7 @@ pub fn settle(_file: &File) -> io::Result<()> {
 
 /// The umask of this process, where it can be read without changing it.
 pub fn umask() -> Option<u16> {
-    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let status = read_lossy("/proc/self/status").ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("Umask:"))?;
     u16::from_str_radix(line.trim(), 8).ok()
 }

@@ -20,6 +20,7 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space,
 
 use super::MountId;
 use crate::sys::process::fork;
+use crate::sys::text::read_lossy;
 
 /// What a child reports on success.
 const GOOD: &str = "good";
@@ -66,7 +67,7 @@ pub fn drop_foreign(path: Option<&OsStr>) {
 
 /// Where our file systems are mounted in this namespace; the last mounted first.
 pub fn roots() -> Vec<PathBuf> {
-    roots_of(&fs::read_to_string("/proc/self/mountinfo").unwrap_or_default(), super::TYPE)
+    roots_of(&read_lossy("/proc/self/mountinfo").unwrap_or_default(), super::TYPE)
 }
 
 /// The mount points of file systems of the type `kind`, in the format of /proc/<pid>/mountinfo; the last mounted first.
@@ -122,7 +123,7 @@ pub struct Elsewhere {
 
 /// The source of the mount `id`, which is in our namespace.
 pub fn source_of(id: MountId) -> io::Result<String> {
-    let table = fs::read_to_string("/proc/self/mountinfo")?;
+    let table = read_lossy("/proc/self/mountinfo")?;
     let number = id.0.to_string();
     let line = table.lines().find(|line| line.split(' ').next() == Some(&number));
     line.and_then(source_in).map(str::to_owned).ok_or_else(|| io::ErrorKind::NotFound.into())
@@ -147,7 +148,7 @@ pub fn elsewhere(device: u64, source: &str, first: u32) -> Vec<Elsewhere> {
             continue;
         }
         known.extend(number);
-        let table = fs::read_to_string(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
+        let table = read_lossy(format!("/proc/{pid}/mountinfo")).unwrap_or_default();
         found.extend(mountpoint(&table, device, source).map(|path| Elsewhere { pid, path }));
     }
     found

@@ -6,6 +6,7 @@ use std::os::fd::AsFd;
 use std::path::Path;
 
 use super::Process;
+use crate::sys::text::read_lossy;
 
 /// The owner of files that this process creates.
 #[derive(Debug, Clone, Copy)]
@@ -200,7 +201,7 @@ fn runs(pid: u32, program: &Path) -> bool {
 /// True if `pid` blocks SIGUSR2, to take it as a message.
 fn waits_for_restart(pid: u32) -> bool {
     const USR2: u64 = 1 << 11;
-    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let status = read_lossy(format!("/proc/{pid}/status")).unwrap_or_default();
     let blocked = status.lines().find_map(|line| line.strip_prefix("SigBlk:"));
     blocked.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).is_some_and(|mask| mask & USR2 != 0)
 }
@@ -215,7 +216,7 @@ fn uses(pid: u32, root: &Path) -> bool {
     if descriptors.map(|entry| entry.path()).any(|link| below(&link)) {
         return true;
     }
-    let maps = fs::read_to_string(proc.join("maps")).unwrap_or_default();
+    let maps = read_lossy(proc.join("maps")).unwrap_or_default();
     let mapped = |line: &str| {
         line.split_once('/').is_some_and(|(_, path)| Path::new(&format!("/{path}")).starts_with(root))
     };
