@@ -11,7 +11,7 @@ use crate::sys::mount::{self, namespace};
 
 use super::context::Context;
 use super::detach::detach_own;
-use super::error::{SessionError, Tried as _};
+use super::error::{Busy, SessionError, Tried as _};
 use super::snapshot::{hides_another, is_dead};
 use super::start::Start;
 
@@ -52,9 +52,8 @@ pub fn clear(context: &Context, space: &Space, _start: &Start) -> Result<(), Ses
     // What an unreadable or missing record says is unknown.
     let state = space.mount_state().ok().flatten();
     if !users.is_empty() && hides_another(space, state.as_ref()) {
-        return Err(SessionError::State(
-            format!("{} would see files of another catalog", lease::described(&users)).into(),
-        ));
+        let users = lease::described(&users);
+        return Err(Busy(format!("{users} would see files of another catalog")).into());
     }
     let _live = space.go_live()?;
     while is_dead(space) {

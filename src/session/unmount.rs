@@ -82,14 +82,15 @@ fn mounted_space(context: &Context, name: &SpaceName) -> Result<Option<Space>, S
 pub fn unmount(context: &Context, space: &Space, manner: Manner) -> Result<(), SessionError> {
     let deadline = Deadline::of(context.wait);
     let start = Start::take(context, space, &deadline)?;
+    let eager = !manner.lazy && !manner.force;
     let Some(state) = space.mount_state()? else {
         if snapshot::is_dead(space) {
+            refuse_used(space, None, eager)?;
             return clear::clear(context, space, &start);
         }
         return Err(NotFound(format!("{} is not mounted", space.root.display())).into());
     };
-    let eager = !manner.lazy && !manner.force;
-    refuse_used(space, &state, eager)?;
+    refuse_used(space, Some(&state), eager)?;
     let _lock = match space.lock(deadline.left(), &|waiting| context.front.waiting(waiting)) {
         // RCC cannot change the space either.
         Err(SpaceError::Io { source, .. }) if source.kind() == std::io::ErrorKind::ReadOnlyFilesystem => None,
@@ -117,12 +118,12 @@ pub fn unmount(context: &Context, space: &Space, manner: Manner) -> Result<(), S
 }
 
 /// Refuses to unmount while a command has a lease, unless forced; and even then, if the command would see files of another catalog.
-fn refuse_used(space: &Space, state: &MountState, eager: bool) -> Result<(), SessionError> {
+fn refuse_used(space: &Space, state: Option<&MountState>, eager: bool) -> Result<(), SessionError> {
     let users = lease::users(&space.state_dir);
     let what = match eager {
         _ if users.is_empty() => return Ok(()),
         true => "end it, or use --lazy",
-        false if snapshot::hides_another(space, Some(state)) => {
+        false if snapshot::hides_another(space, state) => {
             "it would see the files below the mount, which are of another catalog; end it"
         }
         false => return Ok(()),

@@ -5,7 +5,7 @@ use std::process::Stdio;
 
 use crate::common::golden::CATALOG;
 use crate::common::mounted::{daemons_of, detach, is_mounted, kill_mount};
-use crate::common::{is_root, json, namespace, skip, space_path, until};
+use crate::common::{exit, is_root, json, namespace, skip, space_path, until};
 use crate::company::{is_up, root_of, start, test_home};
 
 #[test]
@@ -73,6 +73,27 @@ fn dead_mount_that_was_never_recorded_is_listed_and_removed() {
         }
         assert!(output.status.success() && !is_left, "{remove:?}: {output:?}");
     }
+}
+
+#[test]
+fn unrecorded_mount_is_not_removed_from_under_a_command() {
+    let test_home = test_home();
+    let root = root_of(&test_home, "ns");
+    let mut child = start(&test_home, "ns", "echo up; cat >/dev/null; true");
+    is_up(&mut child);
+    let label = root.file_name().unwrap().to_str().unwrap();
+    let list = json(&test_home.holofs_ok(&["list", "--json"]));
+    kill_mount(list[label]["holofs"]["pid"].as_u64().unwrap().try_into().unwrap());
+    fs::remove_file(test_home.home().join(format!("holofs/spaces/{label}/mount.json"))).unwrap();
+    test_home.holofs_fails(&["unmount", "ns"], exit::BUSY);
+    // Without a record it is unknown whether the files below are of the same catalog.
+    test_home.holofs_fails(&["unmount", "ns", "--lazy"], exit::BUSY);
+    let kept = json(&test_home.holofs_ok(&["gc", "--json"]))["kept"].to_string();
+    assert!(is_mounted(&root) && kept.contains(label), "{kept}");
+    drop(child.stdin.take());
+    child.wait().unwrap();
+    test_home.holofs_ok(&["unmount", "ns"]);
+    assert!(!is_mounted(&root));
 }
 
 #[test]
