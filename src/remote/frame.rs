@@ -4,8 +4,25 @@ use std::io;
 
 /// The maximum number of raw bytes in one frame: a mount fetches and verifies pieces of that size.
 pub const CHUNK: u64 = crate::store::pieces::PIECE;
-/// zstd's default: smaller than gzip at a third of its time; higher levels save little on binaries.
-const LEVEL: i32 = 3;
+
+/// How much time a chunk is worth when it is compressed; decompressing takes the same time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effort {
+    /// zstd's default: smaller than gzip at a third of its time.
+    Usual,
+    /// For what every run fetches: 13 % smaller on libraries and sources, at twenty times the time.
+    Most,
+}
+
+impl Effort {
+    /// The level of zstd.
+    fn level(self) -> i32 {
+        match self {
+            Effort::Usual => 3,
+            Effort::Most => 15,
+        }
+    }
+}
 
 /// How a chunk is stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -22,9 +39,9 @@ pub fn stored_bound(len: u64) -> u64 {
 }
 
 /// Compresses a chunk, or stores it uncompressed if that is not longer.
-pub fn encode(chunk: &[u8]) -> io::Result<(FrameKind, Vec<u8>)> {
+pub fn encode(chunk: &[u8], effort: Effort) -> io::Result<(FrameKind, Vec<u8>)> {
     debug_assert!(chunk.len() as u64 <= CHUNK);
-    let packed = zstd::bulk::compress(chunk, LEVEL)?;
+    let packed = zstd::bulk::compress(chunk, effort.level())?;
     Ok(if packed.len() < chunk.len() {
         (FrameKind::Zstd, packed)
     } else {
@@ -55,7 +72,7 @@ mod tests {
     fn a_chunk_comes_back_whether_it_gets_smaller_or_not() {
         let noise: Vec<u8> = (0..5000_u64).flat_map(ObjectBytes::of).collect();
         for (chunk, kind) in [(vec![7; 4000], FrameKind::Zstd), (noise, FrameKind::Stored)] {
-            let (found, stored) = encode(&chunk).unwrap();
+            let (found, stored) = encode(&chunk, Effort::Usual).unwrap();
             assert_eq!(found, kind);
             assert!(stored.len() as u64 <= stored_bound(chunk.len() as u64));
             assert_eq!(decode(found, &stored, chunk.len()).unwrap(), chunk);
@@ -63,8 +80,15 @@ mod tests {
     }
 
     #[test]
+    fn more_effort_makes_a_chunk_smaller() {
+        let text = [include_str!("push.rs"), include_str!("fetch.rs"), include_str!("head.rs")].concat();
+        let size = |effort| encode(text.as_bytes(), effort).unwrap().1.len();
+        assert!(size(Effort::Most) < size(Effort::Usual));
+    }
+
+    #[test]
     fn another_length_is_refused() {
-        let (kind, stored) = encode(&[7; 4000]).unwrap();
+        let (kind, stored) = encode(&[7; 4000], Effort::Most).unwrap();
         assert!(decode(kind, &stored, 3999).is_err());
         assert!(decode(kind, &stored, 4001).is_err());
         assert!(decode(FrameKind::Stored, b"ab", 3).is_err());

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::*;
-use crate::remote::frame::{self, CHUNK};
+use crate::remote::frame::{self, CHUNK, Effort};
 
 /// A catalog as RCC writes it, of files with these contents.
 pub fn catalog(contents: &[Vec<u8>]) -> Vec<u8> {
@@ -40,7 +40,7 @@ fn packed(contents: &[Vec<u8>], per_pack: usize) -> (Vec<Object>, BTreeMap<Diges
                 count = 0;
             }
             count += 1;
-            let (kind, stored) = frame::encode(chunk).unwrap();
+            let (kind, stored) = frame::encode(chunk, Effort::Usual).unwrap();
             let pack: &mut Vec<u8> = packs.last_mut().unwrap();
             let check = many.then(|| ObjectId::of(chunk).0);
             own.push((pack.len() as u64, stored.len() as u32, kind, check));

@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use crate::rcc::digest::Digest;
 use crate::remote::error::RemoteError;
-use crate::remote::frame::{self, CHUNK, FrameKind};
+use crate::remote::frame::{self, CHUNK, Effort, FrameKind};
 use crate::remote::head::Frame;
 use crate::remote::object::{Object, ObjectId, ObjectKind};
 use crate::store::Library;
@@ -114,7 +114,8 @@ impl<'p> Packer<'p> {
     }
 
     fn pack(&self, digest: &Digest, size: u64) -> Result<Vec<Packed>, RemoteError> {
-        let mut chunks = Chunks::default();
+        let is_hot = |at| self.hot.contains(&(*digest, at));
+        let mut chunks = Chunks::new(&is_hot);
         self.library.stream(digest, size, &mut chunks)?;
         chunks.finish(size > CHUNK)
     }
@@ -186,15 +187,21 @@ fn window(rest: &[(Digest, u64)]) -> usize {
 }
 
 /// Cuts content into chunks and packs each.
-#[derive(Default)]
-struct Chunks {
+struct Chunks<'h> {
+    /// Whether runs read that chunk first.
+    is_hot: &'h dyn Fn(u64) -> bool,
     open: Vec<u8>,
     done: Vec<Packed>,
 }
 
-impl Chunks {
+impl<'h> Chunks<'h> {
+    fn new(is_hot: &'h dyn Fn(u64) -> bool) -> Chunks<'h> {
+        Chunks { is_hot, open: Vec::new(), done: Vec::new() }
+    }
+
     fn close(&mut self) -> io::Result<()> {
-        let (kind, bytes) = frame::encode(&self.open)?;
+        let effort = if (self.is_hot)(self.done.len() as u64) { Effort::Most } else { Effort::Usual };
+        let (kind, bytes) = frame::encode(&self.open, effort)?;
         self.done.push(Packed { kind, bytes, check: Some(ObjectId::of(&self.open).0) });
         self.open.clear();
         Ok(())
@@ -211,7 +218,7 @@ impl Chunks {
     }
 }
 
-impl Write for Chunks {
+impl Write for Chunks<'_> {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let room = CHUNK as usize - self.open.len();
         let taken = room.min(bytes.len());
