@@ -43,6 +43,7 @@ pub mod interpreter;
 pub mod names;
 pub mod pack;
 pub mod seed;
+pub mod travel;
 
 use std::ffi::OsStr;
 use std::fs;

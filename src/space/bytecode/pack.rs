@@ -46,8 +46,8 @@ pub struct Piece {
 }
 
 /// An open pack.
-pub struct Pack {
-    file: BufReader<File>,
+pub struct Pack<R = BufReader<File>> {
+    file: R,
     /// Its pieces, in order.
     pub pieces: Vec<Piece>,
     first_piece: u64,
@@ -87,7 +87,13 @@ impl Pack {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             file => file?,
         };
-        let mut file = BufReader::with_capacity(256 << 10, file);
+        Pack::read(BufReader::with_capacity(256 << 10, file), is_right)
+    }
+}
+
+impl<R: Read + Seek> Pack<R> {
+    /// Reads the head of a pack; `None` if it is no pack, or of a catalog that is not right.
+    pub fn read(mut file: R, is_right: impl FnOnce(&str) -> bool) -> io::Result<Option<Pack<R>>> {
         let mut start = [0; MAGIC.len() + 4];
         if file.read_exact(&mut start).is_err() || !start.starts_with(MAGIC) {
             return Ok(None);
@@ -157,6 +163,16 @@ pub fn add(place: &Place, catalog: CatalogId, fresh: Vec<Fresh>, imported: &[Str
 }
 
 fn write(place: &Place, catalog: CatalogId, all: &[Fresh]) -> io::Result<()> {
+    place.in_dir(|dir, name| {
+        let mut temp = dir.create_temp(PART)?;
+        encode(catalog, all, &mut io::BufWriter::new(&mut temp.file))?;
+        // Not synced: after a power cut the digests show damage.
+        temp.publish(name)
+    })
+}
+
+/// Writes the pack with these pieces to `out`.
+pub fn encode(catalog: CatalogId, all: &[Fresh], out: &mut impl Write) -> io::Result<()> {
     let pieces = all.iter().map(|fresh| Piece {
         path: fresh.path.clone(),
         size: u64::try_from(fresh.bytes.len()).unwrap_or(u64::MAX),
@@ -166,18 +182,11 @@ fn write(place: &Place, catalog: CatalogId, all: &[Fresh]) -> io::Result<()> {
     });
     let head = serde_json::to_vec(&Head { catalog: catalog.to_string(), pieces: pieces.collect() })?;
     let length = u32::try_from(head.len()).map_err(|_| io::ErrorKind::FileTooLarge)?;
-    place.in_dir(|dir, name| {
-        let mut temp = dir.create_temp(PART)?;
-        let mut out = io::BufWriter::new(&mut temp.file);
-        out.write_all(MAGIC)?;
-        out.write_all(&length.to_le_bytes())?;
-        out.write_all(&head)?;
-        all.iter().try_for_each(|fresh| out.write_all(&fresh.bytes))?;
-        out.flush()?;
-        drop(out);
-        // Not synced: after a power cut the digests show damage.
-        temp.publish(name)
-    })
+    out.write_all(MAGIC)?;
+    out.write_all(&length.to_le_bytes())?;
+    out.write_all(&head)?;
+    all.iter().try_for_each(|fresh| out.write_all(&fresh.bytes))?;
+    out.flush()
 }
 
 /// Removes abandoned parts from the directory of the pack at `place`. No other process may do this at the same time.
