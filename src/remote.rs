@@ -12,6 +12,7 @@
 
 pub mod address;
 pub mod breaker;
+pub mod bytecode;
 pub mod checks;
 pub mod collect;
 pub mod download;

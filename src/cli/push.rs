@@ -3,14 +3,16 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use clap::Args;
 
 use crate::remote::Address;
 use crate::remote::profile::Profile;
 use crate::remote::push::{Push, Pushed};
 use crate::remote::transport::Patience;
+use crate::space::bytecode::{pack_place, travel};
 use crate::store::Library;
+use crate::sys::process::this_process::effective_uid;
 
 use super::context::Context;
 use super::progress::Progress;
@@ -27,6 +29,9 @@ pub struct PushArgs {
     /// Profile to send, so that others fetch it first: auto (from mounts here), off, or a file
     #[arg(long, default_value = "auto", value_name = "FILE")]
     pub profile: PathBuf,
+    /// Send no bytecode: other machines compile what they import
+    #[arg(long)]
+    pub no_bytecode: bool,
     /// Sign with this minisign secret key ($HOLOFS_SIGN_PASSWORD unlocks it)
     #[arg(long, value_name = "KEY")]
     pub sign: Option<PathBuf>,
@@ -61,6 +66,7 @@ pub fn main(context: &Context, args: &PushArgs) -> anyhow::Result<ExitCode> {
             address: &address,
             library: &library,
             profile: profile(context, &path, &args.profile)?,
+            bytecode: bytecode(context, &path, args)?,
             key: key.as_ref().map(|(key, shown)| (key, shown.as_str())),
             observer: &progress,
         };
@@ -70,6 +76,18 @@ pub fn main(context: &Context, args: &PushArgs) -> anyhow::Result<ExitCode> {
     }
     context.report(&reports, |reports| reports.iter().flat_map(summary).collect::<Vec<String>>())?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What runs of the catalog imported here, compiled.
+fn bytecode(context: &Context, catalog: &Path, args: &PushArgs) -> anyhow::Result<Option<Vec<u8>>> {
+    if args.no_bytecode {
+        return Ok(None);
+    }
+    let (head, ..) = context.head(&catalog.to_string_lossy())?;
+    let place = pack_place(&context.home, &head, effective_uid());
+    travel::wait_until_compiled(&place);
+    travel::outgoing(&place, head.id())
+        .with_context(|| format!("Cannot read the bytecode in {}", place.display()))
 }
 
 /// What mounts of the catalog read first.

@@ -7,14 +7,14 @@ use std::io::{self, Read};
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use super::breaker::Breaker;
 use super::error::RemoteError;
 use super::frame;
 use super::head::{Blob, Frame, Head, chunk_len};
-use super::object::ObjectId;
+use super::object::{Object, ObjectId};
 use super::transport::{Patience, Remote};
 use crate::rcc::digest::{Digest, Regime};
 
@@ -217,6 +217,31 @@ impl Source {
                 content.extend(self.chunk(blob, first + at as u64, frame, &bytes, range.start)?);
             }
             Ok(content)
+        })
+    }
+
+    /// A whole pack, verified; an error if this environment has no such pack.
+    pub fn whole(&self, pack: &Object, manner: Manner) -> Result<Vec<u8>, RemoteError> {
+        let at = self.head.packs.iter().position(|one| one == pack).and_then(|at| u32::try_from(at).ok());
+        let missing =
+            || RemoteError::NotFound { what: pack.to_string(), remote: self.remote.address().to_owned() };
+        let at = at.ok_or_else(missing)?;
+        let starts = (0..pack.size).step_by(usize::try_from(manner.piece).unwrap_or(usize::MAX));
+        let ranges: Vec<Range<u64>> =
+            starts.map(|start| start..pack.size.min(start + manner.piece)).collect();
+        self.until_right(|| {
+            let parts: Vec<OnceLock<Vec<u8>>> = ranges.iter().map(|_| OnceLock::new()).collect();
+            let jobs: Vec<(&Range<u64>, &OnceLock<Vec<u8>>)> = ranges.iter().zip(&parts).collect();
+            in_parallel(&jobs, manner.connections, &|(range, part)| {
+                let bytes = self.part(at, range)?;
+                part.get_or_init(|| bytes);
+                Ok(())
+            })?;
+            let bytes = parts.into_iter().filter_map(OnceLock::into_inner).collect::<Vec<_>>().concat();
+            match ObjectId::of(&bytes) {
+                found if found == pack.id => Ok(bytes),
+                found => Err(self.damaged("it", at, format!("its SHA-256 is {found}"))),
+            }
         })
     }
 

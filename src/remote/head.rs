@@ -7,6 +7,9 @@
 //!     pack · kind · offset, less where the frame before it in that pack ended (zigzag) · stored length
 //!     the SHA-256 of the chunk, if the blob has more than one
 //! ```
+//! With bytecode, the version is 2, and the number of the pack that is the bytecode follows: one zstd frame of a
+//! [pack of bytecode](crate::space::bytecode::travel), which has no blobs.
+//!
 //! The list of blobs and their sizes comes from the catalog only, so nothing can contradict it. A [`Head`] has a valid catalog of
 //! SHA-256 blobs, a frame for every chunk, and every frame inside its pack; none of this needs to be checked again.
 
@@ -24,7 +27,7 @@ use super::frame::{FrameKind, stored_bound};
 use super::object::{Object, ObjectId, ObjectKind};
 use super::wire::Input;
 
-pub use build::encode;
+pub use build::{add_bytecode, encode};
 
 /// The maximum length of a head: a hundred times that of a large environment.
 pub const MAX_HEAD: u64 = 256 << 20;
@@ -32,7 +35,13 @@ pub const MAX_HEAD: u64 = 256 << 20;
 const MAX_PACKS: u64 = 1 << 16;
 /// The maximum size of a pack.
 pub const MAX_PACK: u64 = 1 << 30;
-const MAGIC: &[u8; 9] = b"HOLOHEAD\x01";
+/// The maximum size of bytecode, compressed.
+pub const MAX_BYTECODE: u64 = 64 << 20;
+const MAGIC: &[u8; 8] = b"HOLOHEAD";
+/// The version without bytecode.
+const PLAIN: u8 = 1;
+/// The version with bytecode.
+const WITH_BYTECODE: u8 = 2;
 
 /// Everything about one remote environment except its content.
 #[derive(Debug)]
@@ -45,8 +54,10 @@ pub struct Head {
     pub stored_catalog: Vec<u8>,
     /// The catalog.
     pub catalog: Catalog,
-    /// The packs that contain the frames.
+    /// The packs that contain the frames, and the bytecode.
     pub packs: Vec<Object>,
+    /// What runs imported, compiled.
+    pub bytecode: Option<Object>,
     /// Every distinct blob, sorted by digest.
     blobs: Vec<Blob>,
     frames: Vec<Frame>,
@@ -124,6 +135,9 @@ impl Head {
             return Err(HeadError::OtherBytes { found });
         }
         let mut input = Input(bytes.strip_prefix(MAGIC).ok_or(HeadError::Format)?);
+        let version = input.array().map(|[version]| version);
+        let version = version.filter(|version| matches!(*version, PLAIN | WITH_BYTECODE));
+        let version = version.ok_or(HeadError::Format)?;
         let length = input.number().filter(|&length| length <= MAX_STORED);
         let stored = length.and_then(|length| input.take(usize::try_from(length).ok()?));
         let stored = stored.ok_or(HeadError::Damaged { what: "catalog's length" })?;
@@ -140,11 +154,17 @@ impl Head {
             }
             blobs.push(Blob { digest, size, frames: first..frames.len() });
         }
+        let bytecode = match version {
+            WITH_BYTECODE => {
+                Some(bytecode(&mut input, &packs).ok_or(HeadError::Damaged { what: "bytecode" })?)
+            }
+            _ => None,
+        };
         if !input.is_empty() {
             return Err(HeadError::Damaged { what: "end" });
         }
         let size = bytes.len() as u64;
-        Ok(Head { id: found, size, stored_catalog: stored.to_vec(), catalog, packs, blobs, frames })
+        Ok(Head { id: found, size, stored_catalog: stored.to_vec(), catalog, packs, bytecode, blobs, frames })
     }
 
     /// RCC's name of the catalog.
@@ -203,6 +223,11 @@ fn packs(input: &mut Input<'_>) -> Option<Vec<Object>> {
         Some(Object { kind: ObjectKind::Pack, id, size })
     };
     (0..count).map(pack).collect()
+}
+
+fn bytecode(input: &mut Input<'_>, packs: &[Object]) -> Option<Object> {
+    let at = usize::try_from(input.number()?).ok()?;
+    packs.get(at).filter(|pack| pack.size <= MAX_BYTECODE).copied()
 }
 
 /// What must hold for a frame.

@@ -12,8 +12,9 @@ use std::sync::{Mutex, PoisonError, mpsc};
 use std::time::Instant;
 
 use super::address::Address;
+use super::bytecode;
 use super::error::RemoteError;
-use super::head::{Blob, Frame, Head, MAX_HEAD, distinct, encode};
+use super::head::{Blob, Frame, Head, MAX_HEAD, add_bytecode, distinct, encode};
 use super::object::{Object, ObjectId, ObjectKind};
 use super::profile::Profile;
 use super::reference::{Reference, Small};
@@ -42,6 +43,8 @@ pub struct Push<'p> {
     pub library: &'p Library,
     /// What runs read first: it goes into the first packs, and the profile is sent too.
     pub profile: Option<Profile>,
+    /// What runs imported, compiled ([`travel::outgoing`](crate::space::bytecode::travel::outgoing)).
+    pub bytecode: Option<Vec<u8>>,
     /// The signing key, and its name.
     pub key: Option<(&'p SecretKey, &'p str)>,
     /// Receives progress in bytes of content.
@@ -69,6 +72,8 @@ pub struct Pushed {
     pub packs_sent: u64,
     /// Packs that an earlier push had sent.
     pub packs_present: u64,
+    /// The size of the bytecode, compressed; 0 if there is none.
+    pub bytecode_bytes: u64,
     /// Bytes sent, including head and profile.
     pub bytes_sent: u64,
     /// The environment is signed.
@@ -103,6 +108,7 @@ impl Push<'_> {
             bytes_referred: 0,
             packs_sent: 0,
             packs_present: 0,
+            bytecode_bytes: 0,
             bytes_sent: 0,
             signed: self.key.is_some(),
             seconds: 0.0,
@@ -110,8 +116,13 @@ impl Push<'_> {
         let mut placed = self.referred(&stored, &blobs, &mut pushed)?;
         let referred = placed.packs.clone();
         self.send_packs(&catalog, &blobs, &mut placed, &mut pushed)?;
+        let bytecode = self.send_bytecode(&mut pushed)?;
+        placed.packs.extend(bytecode);
         let bytes = encode(&stored, &placed.packs, &placed.frames);
-        let bytes = bytes.map_err(|source| RemoteError::Unfit { name: name.clone(), source })?;
+        let mut bytes = bytes.map_err(|source| RemoteError::Unfit { name: name.clone(), source })?;
+        if bytecode.is_some() {
+            add_bytecode(&mut bytes, placed.packs.len() - 1);
+        }
         self.finish(&bytes, &placed.packs, &referred, &mut pushed)?;
         pushed.seconds = started.elapsed().as_secs_f64();
         Ok(pushed)
@@ -245,6 +256,21 @@ impl Push<'_> {
         placed.packs.extend(packs);
         placed.frames.extend(frames);
         Ok(())
+    }
+
+    /// Sends the bytecode, if there is any.
+    fn send_bytecode(&self, pushed: &mut Pushed) -> Result<Option<Object>, RemoteError> {
+        let Some(bytecode) = &self.bytecode else { return Ok(None) };
+        let packed = bytecode::packed(bytecode).map_err(RemoteError::io("Packing", "the bytecode"))?;
+        let Some((object, bytes)) = packed else { return Ok(None) };
+        match self.send(&object, &bytes)? {
+            0 => pushed.packs_present += 1,
+            sent => {
+                (pushed.packs_sent, pushed.bytes_sent) = (pushed.packs_sent + 1, pushed.bytes_sent + sent)
+            }
+        }
+        pushed.bytecode_bytes = object.size;
+        Ok(Some(object))
     }
 
     /// Sends packs until there are no more; after a failure it only drains them.

@@ -50,7 +50,12 @@ pub fn verify(source: &Source, remote: String, observer: &dyn Observer) -> Resul
     } else {
         right = all.len() as u64;
     }
-    let wrong = wrong.into_inner().unwrap_or_else(PoisonError::into_inner);
+    let mut wrong = wrong.into_inner().unwrap_or_else(PoisonError::into_inner);
+    if let Some(object) = source.head.bytecode
+        && let Err(error) = source.whole(&object, BULK)
+    {
+        wrong.push(format!("bytecode: {error}"));
+    }
     let (_, bytes_read, _) = source.traffic.counts();
     Ok(Verified { remote, head: source.head.id, blobs_right: right, bytes_read, wrong })
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::rcc::catalog::Catalog;
 use crate::rcc::digest::Digest;
 
-use super::{Frame, HeadError, MAGIC, distinct, zigzag};
+use super::{Frame, HeadError, MAGIC, PLAIN, WITH_BYTECODE, distinct, zigzag};
 use crate::remote::frame::FrameKind;
 use crate::remote::object::Object;
 use crate::remote::wire::put_number;
@@ -18,6 +18,7 @@ pub fn encode(
 ) -> Result<Vec<u8>, HeadError> {
     let catalog = Catalog::parse(stored).map_err(|error| HeadError::Catalog(Box::new(error)))?;
     let mut out = MAGIC.to_vec();
+    out.push(PLAIN);
     put_number(&mut out, stored.len() as u64);
     out.extend_from_slice(stored);
     put_number(&mut out, packs.len() as u64);
@@ -32,6 +33,14 @@ pub fn encode(
         }
     }
     Ok(out)
+}
+
+/// Turns a head without bytecode into one whose pack `at` is the bytecode.
+pub fn add_bytecode(head: &mut Vec<u8>, at: usize) {
+    if let Some(version) = head.get_mut(MAGIC.len()) {
+        *version = WITH_BYTECODE;
+    }
+    put_number(head, at as u64);
 }
 
 fn put_frame(out: &mut Vec<u8>, frame: &Frame, ends: &mut [i64]) {

@@ -93,6 +93,35 @@ fn head_locates_every_chunk() {
 }
 
 #[test]
+fn bytecode_is_a_pack_of_the_head() {
+    let with = |further, size| {
+        let (mut packs, frames) = packed(&contents(), 2);
+        let at = packs.len() + further;
+        packs.push(Object { kind: ObjectKind::Pack, id: ObjectId::of(b"bytecode"), size });
+        let mut bytes = encode(&catalog(&contents()), &packs, &frames).unwrap();
+        add_bytecode(&mut bytes, at);
+        (Head::parse(&bytes, &ObjectId::of(&bytes)), packs)
+    };
+    let (head, packs) = with(0, MAX_BYTECODE);
+    let head = head.unwrap();
+    assert_eq!((head.bytecode, &head.packs), (packs.last().copied(), &packs));
+    for (further, size) in [(1, 5), (0, MAX_BYTECODE + 1)] {
+        assert!(
+            matches!(with(further, size).0, Err(HeadError::Damaged { what: "bytecode" })),
+            "{further} {size}"
+        );
+    }
+    let plain = good();
+    assert_eq!(Head::parse(&plain, &ObjectId::of(&plain)).unwrap().bytecode, None);
+    for (version, end) in [(1, &[0][..]), (2, &[]), (2, &[0, 0]), (3, &[0])] {
+        let mut bytes = good();
+        bytes[8] = version;
+        bytes.extend(end);
+        assert!(Head::parse(&bytes, &ObjectId::of(&bytes)).is_err(), "{version} {end:?}");
+    }
+}
+
+#[test]
 fn a_head_of_another_name_is_refused() {
     let bytes = good();
     let other = ObjectId::of(b"other");

@@ -1,11 +1,13 @@
 //! Bytecode that comes with a remote environment: a machine that has none yet does not compile what the runs of another one imported.
 //!
-//! It is a [`pack`] whose pieces have no origin, so no other catalog takes anything over from it: whoever sends an environment decides
+//! It is a [`pack`] whose pieces have no origin, so no other catalog takes anything over from it: the sender of an environment decides
 //! about its code, and about no other's. It stays with the remote environment, apart from the shared bytecode of the same catalog.
 
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write as _};
+use std::time::{Duration, Instant};
 
 use crate::rcc::catalog::CatalogId;
+use crate::space::live;
 use crate::sys::fs::place::Place;
 
 use super::pack::{self, Fresh, Pack};
@@ -13,8 +15,18 @@ use super::seed::AHEAD_BYTES;
 
 /// The maximum number of bytes.
 pub const LONGEST: u64 = 256 << 20;
+/// How long a process may compile what a run imported.
+const COMPILING: Duration = Duration::from_secs(30);
 /// The prefix of a file that is being written.
 const PART: &str = ".part-";
+
+/// Waits while a process compiles what a run imported.
+pub fn wait_until_compiled(place: &Place) {
+    let started = Instant::now();
+    while started.elapsed() < COMPILING && live::may_be_held(&place.with_extension("lock")) {
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
 
 /// What others get of the shared bytecode at `place`: what programs imported, or all if none did, up to a limit. `None` if there is none.
 pub fn outgoing(place: &Place, catalog: CatalogId) -> io::Result<Option<Vec<u8>>> {
