@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::address::Address;
+use super::bytecode;
 use super::error::RemoteError;
 use super::fetch::{Manner, Source};
 use super::head::chunks;
@@ -12,7 +13,8 @@ use super::lazy;
 use super::line::{Message, MessageKind, Order, Request};
 use super::transport::{self, Access, Patience};
 use crate::error::chain;
-use crate::rcc::digest::Digest;
+use crate::rcc::catalog::CatalogId;
+use crate::rcc::digest::{Digest, Regime};
 use crate::sys::fs::place::Place;
 use crate::sys::process::daemon;
 
@@ -35,13 +37,14 @@ pub fn serve(stream: UnixStream, access: impl FnOnce(Patience) -> Access) -> Res
     let opened = open(&order, &access(patience));
     std::thread::scope(|scope| {
         let (to, opened) = (&to, &opened);
+        scope.spawn(|| fetch_bytecode(opened, &order));
         while let Some(request) = Request::read(&mut from) {
             scope.spawn(move || {
                 let outcome = opened.as_ref().map_err(|error| chain(error).to_string());
-                let outcome = outcome.and_then(|source| {
+                let outcome = outcome.and_then(|Opened { source, .. }| {
                     answer(source, &request, to).map_err(|error| chain(&error).to_string())
                 });
-                if let Ok(source) = opened {
+                if let Ok(Opened { source, .. }) = opened {
                     let counts = source.new_counts().map(u64::to_le_bytes).concat();
                     send(to, request.id, &Message::new(MessageKind::Traffic, counts));
                 }
@@ -60,14 +63,30 @@ pub fn serve(stream: UnixStream, access: impl FnOnce(Patience) -> Access) -> Res
     })
 }
 
-fn open(order: &Order, access: &Access) -> Result<Source, RemoteError> {
+/// Fetches the bytecode of the environment, which runs wait for.
+fn fetch_bytecode(opened: &Result<Opened, RemoteError>, order: &Order) {
+    let Ok(Opened { source, catalog }) = opened else { return };
+    let place = lazy::bytecode_in(&Place::top(&*order.state));
+    if let Err(error) = bytecode::fetch(source, *catalog, &place) {
+        log::warn!("Runs compile what they import: {}", chain(&error));
+    }
+}
+
+struct Opened {
+    source: Source,
+    catalog: CatalogId,
+}
+
+fn open(order: &Order, access: &Access) -> Result<Opened, RemoteError> {
     let address: Address = order.address.parse()?;
     let remote = transport::open(&address, access)?;
     let mut head = lazy::head(&Place::top(&*order.state), &order.head)?;
+    let catalog = Digest::of(Regime::Sha256, &head.stored_catalog);
     // Only the places of content are needed.
     head.stored_catalog = Vec::new();
     daemon::release_memory();
-    Ok(Source::new(remote, Arc::new(head), access.patience))
+    let source = Source::new(remote, Arc::new(head), access.patience);
+    Ok(Opened { source, catalog })
 }
 
 fn answer(source: &Source, request: &Request, to: &Mutex<UnixStream>) -> Result<(), RemoteError> {

@@ -6,6 +6,7 @@
 //!                      origin       where it comes from
 //!                      profile      what runs read first, according to the remote
 //!                      checks       the digests of the pieces of large files, from the head
+//!                      bytecode     what runs imported, compiled, if the environment has that (see `space::bytecode::travel`)
 //!                      partial/     large files of which some pieces are here; each piece is hashed before it is used
 //! holofs/remote/names/<sha256>      what an address resolved to the last time: for runs without network
 //! ```
@@ -32,6 +33,7 @@ const HEAD: &str = "head";
 const ORIGIN: &str = "origin";
 const PROFILE: &str = "profile";
 const CHECKS: &str = "checks";
+const BYTECODE: &str = "bytecode";
 const PARTIAL: &str = "partial";
 const NAMES: &str = "names";
 
@@ -42,6 +44,9 @@ pub struct Origin {
     pub address: String,
     /// The head.
     pub head: ObjectId,
+    /// The environment has bytecode: the fetcher brings it.
+    #[serde(default)]
+    pub has_bytecode: bool,
 }
 
 /// An environment that is attached here.
@@ -78,7 +83,8 @@ pub fn attach(
         Some(head) => head,
         None => fetch(&dir, &reference, remote.ok_or_else(|| offline("the head", address))?)?,
     };
-    let origin = Origin { address: address.to_string(), head: reference.head };
+    let has_bytecode = head.bytecode.is_some();
+    let origin = Origin { address: address.to_string(), head: reference.head, has_bytecode };
     let text = serde_json::to_vec(&origin).unwrap_or_default();
     keep(&dir.below(ORIGIN), &text)?;
     keep(&known, &reference.to_json())?;
@@ -153,6 +159,16 @@ pub fn profile(home: &Home, head: &ObjectId) -> Vec<(crate::rcc::digest::Digest,
     let place = home.remote_dir().below(head.to_string()).below(PROFILE);
     let text = place.read(super::reference::MAX_PROFILE).unwrap_or_default();
     super::profile::items(&text)
+}
+
+/// Where the bytecode of `head` is, once it is here.
+pub fn bytecode(home: &Home, head: &ObjectId) -> Place {
+    bytecode_in(&home.remote_dir().below(head.to_string()))
+}
+
+/// As [`bytecode`], in the directory of its state.
+pub fn bytecode_in(state: &Place) -> Place {
+    state.below(BYTECODE)
 }
 
 /// The directory of large files that are not whole.

@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use crate::error::chain;
 use crate::rcc::home::Settings;
+use crate::remote::lazy;
 use crate::space::Space;
 use crate::space::bytecode::{Prefix, idle_place, inherit, pack_place, seed};
 use crate::space::temp::{self, RunTemp};
@@ -28,6 +29,10 @@ use super::variables::{self, Variable};
 const NO_BYTECODE: &str = "PYTHONDONTWRITEBYTECODE";
 /// Where Python stores bytecode, if not next to the sources.
 const BYTECODE_PREFIX: &str = "PYTHONPYCACHEPREFIX";
+
+/// How long the bytecode of a remote environment may take to arrive, and how often to look.
+const ARRIVING: Duration = Duration::from_secs(20);
+const LOOK_EVERY: Duration = Duration::from_millis(2);
 
 /// A shorter command has compiled almost nothing.
 const SHORT: Duration = Duration::from_millis(50);
@@ -76,7 +81,8 @@ impl Execution<'_> {
         let idle = self.keeps_bytecode().then(|| idle_place(self.space));
         let mut temp = RunTemp::take(idle.as_ref(), &parents)
             .tried_with(|| format!("Cannot make a temporary directory in {}", parents[0].display()))?;
-        let prefix = self.prefix(&mut temp);
+        let remote = self.remote_bytecode();
+        let prefix = self.prefix(remote.as_ref(), &mut temp);
         let variables = self.variables(&temp.files(), prefix.as_ref())?;
         let signals = command::catch().tried("Cannot handle signals")?;
         let before = self.unread.clone().or_else(|| unread(&self.space.root));
@@ -90,8 +96,8 @@ impl Execution<'_> {
         }
         let ended = AtomicBool::new(false);
         let status = std::thread::scope(|scope| {
-            if let Some(prefix) = prefix.as_ref().filter(|prefix| self.may_seed(prefix)) {
-                let seed = || self.seed(prefix, &ended);
+            if let Some(prefix) = prefix.as_ref().filter(|prefix| self.may_seed(prefix, remote.as_ref())) {
+                let seed = || self.seed(prefix, remote.as_ref(), &ended);
                 let started = std::thread::Builder::new().name("bytecode".into()).spawn_scoped(scope, seed);
                 drop(started.inspect_err(|error| log::debug!("No shared bytecode: {error}")));
             }
@@ -105,7 +111,7 @@ impl Execution<'_> {
         // A shorter command compiled nothing worth sharing, and checking would take longer than the command; but what an isolated one
         // compiled is lost, and every other one would compile it again.
         if started.elapsed() > SHORT || self.bytecode == Bytecode::OfRun {
-            self.share(prefix.as_ref());
+            self.share(prefix.as_ref(), remote);
         }
         Ok(status)
     }
@@ -176,12 +182,15 @@ impl Execution<'_> {
     }
 
     /// Where Python finds and stores bytecode. This only saves time: without a directory of the space, one of the run is used.
-    fn prefix(&self, temp: &mut RunTemp) -> Option<Prefix> {
+    fn prefix(&self, remote: Option<&Place>, temp: &mut RunTemp) -> Option<Prefix> {
         if self.bytecode == Bytecode::Off || self.context.process.unmanaged.bytecode {
             return None;
         }
         let (root, frozen) = (&self.space.root, self.bytecode == Bytecode::OfRun);
-        let own = self.keeps_bytecode().then(|| Prefix::of_space(self.space, self.head, temp));
+        let own = self.keeps_bytecode().then(|| {
+            let remote = remote.and_then(|place| place.path().parent()?.file_name()?.to_str());
+            Prefix::of_space(self.space, self.head, remote, temp)
+        });
         let prefix = own.unwrap_or_else(|| Prefix::of_run(root, temp, frozen)).or_else(|error| {
             log::debug!("Bytecode is lost with the run: {error}");
             Prefix::of_run(root, temp, frozen)
@@ -193,19 +202,41 @@ impl Execution<'_> {
             .ok()
     }
 
-    /// Fills `prefix` with the shared bytecode of all spaces, until the command ends.
-    fn seed(&self, prefix: &Prefix, ended: &AtomicBool) {
+    /// Where the bytecode is, or will be, that comes with a remote environment.
+    fn remote_bytecode(&self) -> Option<Place> {
+        let origin = lazy::origin(&self.context.home, Path::new(self.catalog))?;
+        origin.has_bytecode.then(|| lazy::bytecode(&self.context.home, &origin.head))
+    }
+
+    /// Fills `prefix` with the shared bytecode of all spaces, and with that of the remote environment, until the command ends.
+    fn seed(&self, prefix: &Prefix, remote: Option<&Place>, ended: &AtomicBool) {
         if self.context.paranoid {
             return;
         }
         let seeded = self.index().and_then(|index| {
             self.inherit(&index, ended);
-            Ok(seed::seed(prefix, &self.pack(), &index, ended)?)
+            let mut copied = seed::seed(prefix, &self.pack(), &index, ended)?;
+            if let Some(remote) = remote.filter(|remote| self.has_arrived(remote, ended)) {
+                copied += seed::seed(prefix, remote, &index, ended)?;
+            }
+            Ok(copied)
         });
         match seeded {
             Ok(copied) => log::debug!("{copied} files of shared bytecode copied"),
             Err(error) => log::debug!("No shared bytecode: {}", chain(&error)),
         }
+    }
+
+    /// Waits for the fetcher to bring the bytecode; false if the command ends before.
+    fn has_arrived(&self, remote: &Place, ended: &AtomicBool) -> bool {
+        let started = Instant::now();
+        while !matches!(remote.is_there(), Ok(true)) {
+            if self.context.given.offline || ended.load(Ordering::Relaxed) || started.elapsed() > ARRIVING {
+                return false;
+            }
+            std::thread::sleep(LOOK_EVERY);
+        }
+        true
     }
 
     /// Creates the shared bytecode from that of other catalogs, if there is none yet.
@@ -219,10 +250,12 @@ impl Execution<'_> {
         }
     }
 
-    /// False if there is certainly no shared bytecode to copy.
-    fn may_seed(&self, prefix: &Prefix) -> bool {
+    /// False if there is certainly no bytecode to copy.
+    fn may_seed(&self, prefix: &Prefix, remote: Option<&Place>) -> bool {
         let pack = self.pack();
-        seed::may_seed(prefix, &pack) || inherit::may_inherit(&pack)
+        let may_arrive =
+            |remote: &Place| seed::may_seed(prefix, remote) || !matches!(remote.is_there(), Ok(true));
+        seed::may_seed(prefix, &pack) || inherit::may_inherit(&pack) || remote.is_some_and(may_arrive)
     }
 
     fn pack(&self) -> Place {
@@ -230,9 +263,10 @@ impl Execution<'_> {
     }
 
     /// Shares what was imported in this space with other spaces.
-    fn share(&self, prefix: Option<&Prefix>) {
+    fn share(&self, prefix: Option<&Prefix>, remote: Option<Place>) {
         let Some(prefix) = prefix.filter(|_| self.context.cache_not_writable().is_none()) else { return };
-        match self.index().and_then(|index| Ok(seed::imported(prefix, &self.pack(), &index)?)) {
+        let packs: Vec<Place> = std::iter::once(self.pack()).chain(remote).collect();
+        match self.index().and_then(|index| Ok(seed::imported(prefix, &packs, &index)?)) {
             Ok(seen) => {
                 let fewest = if self.bytecode == Bytecode::OfRun { 1 } else { compile::WORTH_IT };
                 compile::after_run(self.context, self.catalog, &seen, fewest);

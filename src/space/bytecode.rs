@@ -33,6 +33,9 @@
 //!    same interpreter ([`inherit`]). A catalog brings its own interpreter, which may do anything, so "the same" means that every file
 //!    which takes part in compiling has the same SHA-256 ([`interpreter`]).
 //!
+//! 6. **A remote environment's** bytecode ([`travel`]) is a pack that its sender made. It is as authentic as the sources that the sender
+//!    chose, for runs of that environment and for no other: it is never part of the shared pack, even of the same catalog.
+//!
 //! The very first run compiles what it imports, once; the next run of the same space finds that in the space's own directory, and
 //! every other space in the pack. A pack is bounded by the sources of its catalog; copying is bounded by [`seed::AHEAD_BYTES`] while
 //! the imports are not known; a space's own directory is removed with the space, a pack with its catalog (`holofs gc`). All of it can
@@ -80,10 +83,17 @@ pub struct Prefix {
 }
 
 impl Prefix {
-    /// For a run in `space`: bytecode of the space's sources stays with the space, the rest is removed with `temp`.
-    pub fn of_space(space: &Space, catalog: &Head, temp: &mut RunTemp) -> io::Result<Prefix> {
+    /// For a run in `space`: bytecode of the space's sources stays with the space, the rest is removed with `temp`. `remote` names the
+    /// remote environment that brings bytecode, if one does: then nothing is in common with other runs of the same catalog.
+    pub fn of_space(
+        space: &Space,
+        catalog: &Head,
+        remote: Option<&str>,
+        temp: &mut RunTemp,
+    ) -> io::Result<Prefix> {
         let kind = if shared::is_mount_point(&space.root)? { "mounted".to_owned() } else { files(space)? };
-        let tree = own_tree(&space.state_dir, &format!("{}-{kind}", short_id(catalog)))?;
+        let remote = remote.map(|remote| format!("-{remote}")).unwrap_or_default();
+        let tree = own_tree(&space.state_dir, &format!("{}-{kind}{remote}", short_id(catalog)))?;
         let path = temp.bytecode();
         let mirror = mirror(&path, &space.root);
         match fs::read_link(&mirror) {

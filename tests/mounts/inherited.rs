@@ -9,7 +9,7 @@ use crate::common::test_home::TestHome;
 use crate::common::{run, said, skip, stderr, stdout, until};
 
 /// More modules than the minimum for which a run compiles shared bytecode.
-const MODULES: usize = 30;
+pub const MODULES: usize = 30;
 /// An interpreter that is a script, and compiles all sources as if they were another text.
 const EVIL: &str = "#!/bin/sh\n\
     case \"$*\" in *_code_to_hash_pyc*)\n\
@@ -17,10 +17,10 @@ const EVIL: &str = "#!/bin/sh\n\
     exec /usr/bin/python3 \"$@\"\n";
 
 /// Puts the interpreter into a stage.
-type Interpreter = fn(&Path);
+pub type Interpreter = fn(&Path);
 
 /// This machine's own program, which finds its standard library where it is installed.
-fn own(bin: &Path) {
+pub fn own(bin: &Path) {
     fs::copy(fs::canonicalize("/usr/bin/python3").unwrap(), bin.join("python3.real")).unwrap();
     std::os::unix::fs::symlink("python3.real", bin.join("python3")).unwrap();
 }
@@ -31,7 +31,7 @@ fn evil(bin: &Path) {
 }
 
 /// A catalog with an interpreter and `MODULES` modules, of which `m1` has this value.
-fn catalog(test_home: &TestHome, name: &str, interpreter: Interpreter, m1: &str) -> String {
+pub fn catalog(test_home: &TestHome, name: &str, interpreter: Interpreter, m1: &str) -> String {
     let stage = test_home.holotree().join("h0c0ffee_493f813dad24d3t");
     let site = stage.join("lib/python3.11/site-packages");
     fs::create_dir_all(&site).unwrap();
@@ -49,7 +49,7 @@ fn catalog(test_home: &TestHome, name: &str, interpreter: Interpreter, m1: &str)
 }
 
 /// False, with the reason, if this machine's Python cannot be used.
-fn has_python() -> bool {
+pub fn has_python() -> bool {
     let is_program = fs::read("/usr/bin/python3").is_ok_and(|bytes| bytes.starts_with(b"\x7fELF"));
     if !is_program {
         skip("There is no /usr/bin/python3 in machine code");
@@ -58,7 +58,7 @@ fn has_python() -> bool {
 }
 
 /// Imports everything after a pause in which bytecode is copied, and prints the values.
-fn import(test_home: &TestHome, options: &[&str], catalog: &str, space: &str) -> Output {
+pub fn import(test_home: &TestHome, options: &[&str], catalog: &str, space: &str) -> Output {
     let code = "import os, sys, time; time.sleep(1); \
         sys.path.insert(0, os.environ['CONDA_PREFIX'] + '/lib/python3.11/site-packages'); \
         print(*[__import__('m%d' % n).V for n in range(30)])";
@@ -66,7 +66,7 @@ fn import(test_home: &TestHome, options: &[&str], catalog: &str, space: &str) ->
 }
 
 /// The modules of the catalog that Python compiled, according to `-v`.
-fn compiled(output: &Output) -> Vec<String> {
+pub fn compiled(output: &Output) -> Vec<String> {
     let stderr = stderr(output);
     let paths = stderr.lines().filter_map(|line| line.strip_prefix("# code object from "));
     let ours = paths.filter_map(|path| path.trim_matches('\'').split_once("/site-packages/m"));
@@ -74,13 +74,13 @@ fn compiled(output: &Output) -> Vec<String> {
 }
 
 /// The values that a catalog's programs see.
-fn values(m1: &str) -> String {
+pub fn values(m1: &str) -> String {
     let value = |module| if module == 1 { m1 } else { "same" };
     (0..MODULES).map(value).collect::<Vec<_>>().join(" ")
 }
 
 /// Waits until this many catalogs share bytecode.
-fn wait_for_packs(test_home: &TestHome, count: usize) {
+pub fn wait_for_packs(test_home: &TestHome, count: usize) {
     until(|| {
         let dirs = fs::read_dir(test_home.home().join("holofs/pyc")).into_iter().flatten().flatten();
         dirs.filter(|dir| dir.path().join("pack").exists()).count() == count

@@ -32,4 +32,5 @@ mod running;
 mod supervised;
 mod sweep;
 mod targets;
+mod travelled;
 mod upgrade;

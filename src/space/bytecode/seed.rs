@@ -21,7 +21,7 @@ use super::pack::{Pack, Piece};
 
 /// The maximum number of bytes to copy of what was compiled in advance, while the imports are not known.
 pub const AHEAD_BYTES: u64 = 64 << 20;
-/// Marks a directory as filled from the pack that it describes. Python uses no such name.
+/// Marks a directory as filled from the packs that it describes, a line for each. Python uses no such name.
 const SEEDED: &str = ".seeded";
 /// The flags of an unchecked hash-based `.pyc`, which Python does not compare with its source.
 const UNCHECKED: [u8; 4] = [0b01, 0, 0, 0];
@@ -36,7 +36,15 @@ pub fn may_seed(prefix: &Prefix, pack: &Place) -> bool {
 
 /// True if `prefix` was filled from the pack in this state. Programs write there too: the mark may be anything.
 fn is_seeded(prefix: &Prefix, state: &str) -> bool {
-    super::read_text(&prefix.tree.join(SEEDED)).is_ok_and(|text| text == state)
+    super::read_text(&prefix.tree.join(SEEDED)).is_ok_and(|text| text.lines().any(|line| line == state))
+}
+
+/// Notes that `prefix` was filled from the pack in this state, and keeps the note about one other.
+fn mark(prefix: &Prefix, state: &str) -> io::Result<()> {
+    let mark = prefix.tree.join(SEEDED);
+    let text = super::read_text(&mark).unwrap_or_default();
+    let other = text.lines().rfind(|line| *line != state).map(|line| format!("{line}\n"));
+    dir::publish(&mark, format!("{}{state}", other.unwrap_or_default()).as_bytes())
 }
 
 /// Fills `prefix` from `pack` until `stop` is set. Returns the number of files copied.
@@ -61,7 +69,7 @@ pub fn seed(prefix: &Prefix, pack: &Place, index: &Index, stop: &AtomicBool) -> 
         Ok(left > 0)
     })?;
     if !stop.load(Ordering::Relaxed) {
-        dir::publish(&prefix.tree.join(SEEDED), state.as_bytes())?;
+        mark(prefix, &state)?;
     }
     Ok(copied)
 }
@@ -107,16 +115,19 @@ pub struct Imported {
     pub confirmed: Vec<String>,
 }
 
-/// What was imported from `prefix` and is not marked as imported in `pack`. Only names are examined.
-pub fn imported(prefix: &Prefix, pack: &Place, index: &Index) -> io::Result<Imported> {
+/// What was imported from `prefix` and is not marked as imported in one of `packs`. Only names are examined.
+pub fn imported(prefix: &Prefix, packs: &[Place], index: &Index) -> io::Result<Imported> {
     let paths = files(&prefix.tree)?;
     if paths.is_empty() {
         return Ok(Imported::default());
     }
-    let known: HashMap<String, bool> = match Pack::open(pack, index.id())? {
-        Some(pack) => pack.pieces.into_iter().map(|piece| (piece.path, piece.imported)).collect(),
-        None => HashMap::new(),
-    };
+    let mut known: HashMap<String, bool> = HashMap::new();
+    for pack in packs {
+        let pieces = Pack::open(pack, index.id())?.map(|pack| pack.pieces).unwrap_or_default();
+        for piece in pieces {
+            *known.entry(piece.path).or_default() |= piece.imported;
+        }
+    }
     let (mut compiled, mut confirmed) = (Vec::new(), Vec::new());
     for path in paths {
         let known = known.get(&path);
