@@ -137,6 +137,8 @@ class Bench:
         path = space["path"] if isinstance(space, dict) else space[0]["path"]
         call([path + "/bin/python3", *(SCIENCE if self.options.big else IMPORT)[1:]], home.env)
         home.holofs("unmount", "profiled")
+        home.holofs("run", self.catalog, "profiled", "--", *self.imports())
+        self.wait_for_bytecode()
         # Over a further link, everything is sent again.
         shutil.rmtree(work + "/www/env", ignore_errors=True)
         env = f"file://{work}/www/env"
@@ -154,6 +156,15 @@ class Bench:
         shutil.rmtree(work + "/serving", ignore_errors=True)
         # Only the hololib is served. The state of spaces contains sockets, which cannot be copied.
         shutil.copytree(home.path, work + "/serving", symlinks=True, ignore=shutil.ignore_patterns("spaces"))
+
+    def wait_for_bytecode(self):
+        """Waits until what the run imported is compiled for others; a push sends it too."""
+        folder = self.home.path + "/holofs/pyc"
+        for _ in range(3000):
+            if os.path.isdir(folder) and any(os.path.exists(f"{folder}/{name}/pack") for name in os.listdir(folder)):
+                return
+            time.sleep(0.02)
+        sys.exit("The run left no bytecode in " + folder)
 
     def second(self):
         """Pushes a second environment in which one package differs, and counts what is sent."""
