@@ -3,8 +3,9 @@
 #![cfg(target_os = "linux")]
 #![allow(clippy::unwrap_used, reason = "a test helper fails loudly")]
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::Write;
+use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant, SystemTime};
@@ -315,9 +316,11 @@ fn gc_removes_an_unfinished_file_of_ours_once_its_process_has_ended() {
     let mounted = test_home.mount(golden::CATALOG, "s", "user", &[]);
     let state = test_home.home().join("holofs/spaces").join(mounted.report()["label"].as_str().unwrap());
     mounted.unmount();
+    let remote = test_home.home().join("holofs/remote").join("a".repeat(64));
+    DirBuilder::new().recursive(true).mode(0o700).create(&remote).unwrap();
     let nobody = 1 << 30;
-    let left =
-        [state, test_home.home().join("holofs/index")].map(|dir| dir.join(format!(".part-{nobody}-0-ab")));
+    let left = [state, test_home.home().join("holofs/index"), remote]
+        .map(|dir| dir.join(format!(".part-{nobody}-0-ab")));
     let kept = left[0].with_file_name(format!(".part-{}-0-ab", std::process::id()));
     for part in left.iter().chain([&kept]) {
         let minutes_ago = SystemTime::now() - Duration::from_secs(200);
@@ -325,7 +328,7 @@ fn gc_removes_an_unfinished_file_of_ours_once_its_process_has_ended() {
     }
     gc(&test_home, &["--dry-run"]);
     assert!(left.iter().all(|part| part.exists()));
-    assert_eq!(list(&gc(&test_home, &[]), "trash").len(), 2);
+    assert_eq!(list(&gc(&test_home, &[]), "trash").len(), 3);
     assert!(left.iter().all(|part| !part.exists()) && kept.exists());
 }
 

@@ -21,12 +21,13 @@ const UNCHANGED_BLOB: Duration = Duration::from_secs(3600);
 const ABANDONED: Duration = Duration::from_secs(24 * 3600);
 
 impl Sweep<'_> {
-    /// Parts in the state of spaces and in the directories of derived files.
+    /// Parts in the state of spaces and of remote environments, and in the directories of derived files.
     pub fn parts(&mut self) -> Result<(), CollectError> {
         let home = self.home;
         let derived = [home.index_dir(), home.pristine_dir(), home.pyc_dir(), home.profiles_dir()];
-        for dir in entries(&home.spaces_dir())?.into_iter().chain(derived) {
-            // A space without a readable state does not stop the others.
+        let states = [entries(&home.spaces_dir())?, entries(&home.remote_dir())?].concat();
+        for dir in states.into_iter().chain(derived) {
+            // One without a readable state does not stop the others.
             for part in entries(&dir).unwrap_or_default() {
                 if !is_left(&part, our_writer(&part), UNCHANGED) {
                     continue;
