@@ -22,6 +22,7 @@ use crate::space::bytecode::names::{self, CacheName};
 use crate::space::bytecode::pack::{self, Fresh, Pack};
 use crate::space::bytecode::pack_place;
 use crate::space::bytecode::seed::Imported;
+use crate::space::bytecode::travel;
 use crate::store::Library;
 use crate::store::index::{FileNode, Index, Ino};
 use crate::sys::fs::lock;
@@ -309,6 +310,8 @@ pub fn after_run(context: &Context, catalog: &str, seen: &Imported, fewest: usiz
 }
 
 fn start(context: &Context, catalog: &str, seen: &Imported) -> Result<(), SessionError> {
+    let (head, ..) = context.head(catalog)?;
+    travel::announce(&pack_place(&context.home, &head, effective_uid()))?;
     let mut list = tempfile::tempfile_in(context.home.holofs())?;
     let compiled = seen.compiled.iter().map(|name| format!("compiled\t{}\n", name.path()));
     let confirmed = seen.confirmed.iter().map(|path| format!("confirmed\t{path}\n"));

@@ -78,6 +78,18 @@ fn remote_environment_brings_what_its_runs_compiled() {
     assert_eq!(compiled(&import(&TestHome::new(), &[], &remote(&store, "with"), "kept")).len(), 0);
 }
 
+#[test]
+fn push_right_after_a_run_sends_what_it_compiles() {
+    if !has_python() {
+        return;
+    }
+    let from = TestHome::new();
+    let catalog = catalog(&from, "sent", own, "one");
+    import(&from, &[], &catalog, "s");
+    let pushed = json(&from.holofs_ok(&["push", &catalog, &remote(&from.scratch(), "now"), "--json"]));
+    assert!(pushed[0]["bytecode_bytes"].as_u64().unwrap() > 0, "{pushed:#}");
+}
+
 /// Adds the environment `evil`: that of the head `id`, with other bytecode.
 fn poison(from: &TestHome, store: &Path, id: &str) {
     let bad = from.scratch().join("bad");

@@ -4,10 +4,11 @@
 //! about its code, and about no other's. It stays with the remote environment, apart from the shared bytecode of the same catalog.
 
 use std::io::{self, BufReader, BufWriter, Read, Seek, Write as _};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crate::rcc::catalog::CatalogId;
 use crate::space::live;
+use crate::sys::fs::lock;
 use crate::sys::fs::place::Place;
 
 use super::pack::{self, Fresh, Pack};
@@ -17,15 +18,29 @@ use super::seed::AHEAD_BYTES;
 pub const LONGEST: u64 = 256 << 20;
 /// How long a process may compile what a run imported.
 const COMPILING: Duration = Duration::from_secs(30);
+/// How long it may take to start.
+const STARTING: Duration = Duration::from_secs(3);
 /// The prefix of a file that is being written.
 const PART: &str = ".part-";
 
-/// Waits while a process compiles what a run imported.
+/// Notes that a process is about to compile what a run imported.
+pub fn announce(place: &Place) -> io::Result<()> {
+    lock::open_own(&place.with_extension("lock"))?.set_modified(SystemTime::now())
+}
+
+/// Waits while a process compiles what a run imported, or is about to.
 pub fn wait_until_compiled(place: &Place) {
-    let started = Instant::now();
-    while started.elapsed() < COMPILING && live::may_be_held(&place.with_extension("lock")) {
+    let (started, lock) = (Instant::now(), place.with_extension("lock"));
+    while started.elapsed() < COMPILING && (live::may_be_held(&lock) || is_announced(place, &lock)) {
         std::thread::sleep(Duration::from_millis(20));
     }
+}
+
+/// True if it was announced a moment ago, and nothing has been compiled since.
+fn is_announced(place: &Place, lock: &Place) -> bool {
+    let written = |place: &Place| place.open_file().and_then(|file| file.metadata()?.modified()).ok();
+    let announced = written(lock).filter(|time| time.elapsed().is_ok_and(|age| age < STARTING));
+    announced.is_some_and(|announced| written(place).is_none_or(|compiled| compiled < announced))
 }
 
 /// What others get of the shared bytecode at `place`: what programs imported, or all if none did, up to a limit. `None` if there is none.
@@ -123,6 +138,31 @@ mod tests {
         .unwrap();
         assert_eq!(found, [("a.cpython-311.pyc".to_owned(), true, String::new(), Some(pyc(3, b"a")))]);
         assert_eq!(outgoing(&there, id).unwrap().unwrap(), sent, "it can be sent on");
+    }
+
+    #[test]
+    fn what_is_announced_is_waited_for_until_it_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let id = Digest::of(Regime::Sha256, b"catalog");
+        let place = Place::top(dir.path()).below("pack");
+        let waited = || {
+            let started = Instant::now();
+            wait_until_compiled(&place);
+            started.elapsed()
+        };
+        assert!(waited() < STARTING / 2, "nothing was announced");
+        announce(&place).unwrap();
+        let late = std::thread::scope(|scope| {
+            scope.spawn(|| {
+                std::thread::sleep(Duration::from_millis(300));
+                pack::add(&place, id, vec![fresh("a.cpython-311.pyc", true, "", pyc(3, b"a"))], &[]).unwrap();
+            });
+            waited()
+        });
+        assert!(late >= Duration::from_millis(300), "{late:?}");
+        announce(&place).unwrap();
+        assert!(waited() >= STARTING / 2, "the process that was to compile has died");
+        assert!(waited() < STARTING / 2, "it is not waited for again");
     }
 
     #[test]
