@@ -13,6 +13,7 @@ mod build_interrupted;
 mod concurrency;
 mod conda;
 mod hash;
+mod interpreter;
 mod json;
 mod mounted;
 mod parity;
