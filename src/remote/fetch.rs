@@ -42,6 +42,7 @@ pub struct Traffic {
     requests: AtomicU64,
     bytes: AtomicU64,
     again: AtomicU64,
+    parts: AtomicUsize,
 }
 
 impl Traffic {
@@ -50,6 +51,11 @@ impl Traffic {
         let take = |count: &AtomicU64| count.swap(0, Ordering::Relaxed);
         let retries = take(&self.again) + super::transport::new_retries();
         [take(&self.requests), take(&self.bytes), retries]
+    }
+
+    /// The parts of packs that have arrived.
+    pub fn parts(&self) -> usize {
+        self.parts.load(Ordering::Relaxed)
     }
 
     /// Requests for parts of packs, bytes received, and how often content was invalid.
@@ -271,6 +277,7 @@ impl Source {
             self.remote.range(object, range.clone(), limit)
         })?;
         self.traffic.bytes.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.traffic.parts.fetch_add(1, Ordering::Relaxed);
         Ok(bytes)
     }
 

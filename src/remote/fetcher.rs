@@ -3,6 +3,7 @@
 use std::io::{self, BufRead as _, BufReader};
 use std::os::unix::net::UnixStream;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use super::address::Address;
 use super::bytecode;
@@ -23,6 +24,9 @@ const DEMAND: Manner = Manner { connections: 4, first: 1 << 20, piece: 1 << 20 }
 /// For prefetching. The program waits for what it reads first, so that must not share the network with what comes much later.
 const AHEAD: Manner = Manner { connections: 8, first: 128 << 10, piece: 1 << 20 };
 
+/// How long the parts that are fetched first may take before the bytecode is fetched, too.
+const HEAD_START: Duration = Duration::from_millis(250);
+
 /// Serves the line until it is closed. `access` opens the remote with the timeouts of the order.
 pub fn serve(stream: UnixStream, access: impl FnOnce(Patience) -> Access) -> Result<(), RemoteError> {
     daemon::keep_heap_small();
@@ -32,7 +36,7 @@ pub fn serve(stream: UnixStream, access: impl FnOnce(Patience) -> Access) -> Res
     from.read_line(&mut line).map_err(failed())?;
     let order: Order = serde_json::from_str(&line).map_err(|error| failed()(io::Error::other(error)))?;
     let to = Mutex::new(stream);
-    let seconds = std::time::Duration::from_secs(order.fetch_timeout.max(1));
+    let seconds = Duration::from_secs(order.fetch_timeout.max(1));
     let patience = Patience { piece: seconds, ..Patience::default() };
     let opened = open(&order, &access(patience));
     std::thread::scope(|scope| {
@@ -63,9 +67,13 @@ pub fn serve(stream: UnixStream, access: impl FnOnce(Patience) -> Access) -> Res
     })
 }
 
-/// Fetches the bytecode of the environment, which runs wait for.
+/// Fetches the bytecode of the environment, after what a program reads while it starts.
 fn fetch_bytecode(opened: &Result<Opened, RemoteError>, order: &Order) {
     let Ok(Opened { source, catalog }) = opened else { return };
+    let started = Instant::now();
+    while source.traffic.parts() < AHEAD.connections && started.elapsed() < HEAD_START {
+        std::thread::sleep(Duration::from_millis(2));
+    }
     let place = lazy::bytecode_in(&Place::top(&*order.state));
     if let Err(error) = bytecode::fetch(source, *catalog, &place) {
         log::warn!("Runs compile what they import: {}", chain(&error));
