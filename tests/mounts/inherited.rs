@@ -2,7 +2,7 @@
 //! nothing else.
 
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
 use crate::common::test_home::TestHome;
@@ -79,12 +79,15 @@ pub fn values(m1: &str) -> String {
     (0..MODULES).map(value).collect::<Vec<_>>().join(" ")
 }
 
+/// The shared bytecode of all catalogs.
+pub fn packs(test_home: &TestHome) -> Vec<PathBuf> {
+    let dirs = fs::read_dir(test_home.home().join("holofs/pyc")).into_iter().flatten().flatten();
+    dirs.map(|dir| dir.path().join("pack")).filter(|pack| pack.exists()).collect()
+}
+
 /// Waits until this many catalogs share bytecode.
 pub fn wait_for_packs(test_home: &TestHome, count: usize) {
-    until(|| {
-        let dirs = fs::read_dir(test_home.home().join("holofs/pyc")).into_iter().flatten().flatten();
-        dirs.filter(|dir| dir.path().join("pack").exists()).count() == count
-    });
+    until(|| packs(test_home).len() == count);
 }
 
 #[test]

@@ -10,7 +10,7 @@ use holofs::remote::{ObjectId, Reference, bytecode};
 
 use crate::common::test_home::TestHome;
 use crate::common::{json, run, said, stdout, text_field};
-use crate::inherited::{MODULES, catalog, compiled, has_python, import, own, values, wait_for_packs};
+use crate::inherited::{MODULES, catalog, compiled, has_python, import, own, packs, values, wait_for_packs};
 
 /// Replaces the code of module 3 in a pack, which stays bound to the same source.
 const POISON: &str = r#"
@@ -32,11 +32,6 @@ open(sys.argv[2], "wb").write(data[:end] + len(head).to_bytes(4, "little") + hea
 
 fn remote(store: &Path, name: &str) -> String {
     format!("file://{}#{name}", store.display())
-}
-
-fn packs(test_home: &TestHome) -> Vec<PathBuf> {
-    let dirs = fs::read_dir(test_home.home().join("holofs/pyc")).into_iter().flatten().flatten();
-    dirs.map(|dir| dir.path().join("pack")).filter(|pack| pack.exists()).collect()
 }
 
 /// A home with a catalog whose modules a run has compiled, and where it is pushed to.

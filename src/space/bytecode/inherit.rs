@@ -64,7 +64,7 @@ impl Taken<'_> {
     /// Takes what `fits` from the pack at `place`: what programs imported, or everything if none did.
     fn from(&mut self, place: &Place, fits: &dyn Fn(&Piece) -> bool) -> io::Result<()> {
         let Some(mut pack) = Pack::open_any(place)? else { return Ok(()) };
-        let any_imported = pack.pieces.iter().any(|piece| piece.imported);
+        let any_imported = pack.any_imported();
         let wanted: Vec<bool> =
             pack.pieces.iter().map(|piece| piece.imported == any_imported && fits(piece)).collect();
         pack.for_each_of(&wanted, |piece, bytes| {

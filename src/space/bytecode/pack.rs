@@ -17,7 +17,7 @@ use crate::sys::fs::place::Place;
 
 const MAGIC: &[u8; 18] = b"holofs bytecode 1\n";
 /// The prefix of a pack that is being written.
-const PART: &str = ".part-";
+pub(super) const PART: &str = ".part-";
 /// The maximum length of the head and of each piece: a damaged length must not exhaust memory.
 const LONGEST: u64 = 64 << 20;
 /// The flags of a hash-based `.pyc` that Python compares with its source at each import.
@@ -106,6 +106,11 @@ impl<R: Read + Seek> Pack<R> {
         let whole = is_right(&head.catalog) && head.pieces.iter().all(|piece| piece.size <= LONGEST);
         let first_piece = u64::try_from(start.len()).unwrap_or(0) + length;
         Ok(whole.then_some(Pack { file, pieces: head.pieces, first_piece }))
+    }
+
+    /// True if programs imported some of it; the rest was compiled in advance, and is of little use next to that.
+    pub fn any_imported(&self) -> bool {
+        self.pieces.iter().any(|piece| piece.imported)
     }
 
     /// Calls `each` with the pieces in order, with their bytes if they match their digests, until `each` returns false.

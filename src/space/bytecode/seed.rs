@@ -57,7 +57,7 @@ pub fn seed(prefix: &Prefix, pack: &Place, index: &Index, stop: &AtomicBool) -> 
         return Ok(0);
     }
     let Some(mut pack) = Pack::open(pack, index.id())? else { return Ok(0) };
-    let any_imported = pack.pieces.iter().any(|piece| piece.imported);
+    let any_imported = pack.any_imported();
     let (mut copied, mut left, mut made) = (0, AHEAD_BYTES, HashSet::new());
     pack.for_each(|piece, bytes| {
         if stop.load(Ordering::Relaxed) || (any_imported && !piece.imported) {

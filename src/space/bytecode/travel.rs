@@ -11,7 +11,7 @@ use crate::space::live;
 use crate::sys::fs::lock;
 use crate::sys::fs::place::Place;
 
-use super::pack::{self, Fresh, Pack};
+use super::pack::{self, Fresh, PART, Pack};
 use super::seed::AHEAD_BYTES;
 
 /// The maximum number of bytes.
@@ -20,8 +20,6 @@ pub const LONGEST: u64 = 256 << 20;
 const COMPILING: Duration = Duration::from_secs(30);
 /// How long it may take to start.
 const STARTING: Duration = Duration::from_secs(3);
-/// The prefix of a file that is being written.
-const PART: &str = ".part-";
 
 /// Notes that a process is about to compile what a run imported.
 pub fn announce(place: &Place) -> io::Result<()> {
@@ -46,7 +44,7 @@ fn is_announced(place: &Place, lock: &Place) -> bool {
 /// What others get of the shared bytecode at `place`: what programs imported, or all if none did, up to a limit. `None` if there is none.
 pub fn outgoing(place: &Place, catalog: CatalogId) -> io::Result<Option<Vec<u8>>> {
     let Some(mut pack) = Pack::open(place, catalog)? else { return Ok(None) };
-    let any_imported = pack.pieces.iter().any(|piece| piece.imported);
+    let any_imported = pack.any_imported();
     let wanted: Vec<bool> = pack.pieces.iter().map(|piece| piece.imported == any_imported).collect();
     let (mut all, mut left) = (Vec::new(), AHEAD_BYTES);
     pack.for_each_of(&wanted, |piece, bytes| {
