@@ -13,7 +13,7 @@ use crate::rcc::catalog::CatalogId;
 use crate::space::bytecode::travel;
 use crate::sys::fs::place::Place;
 
-/// Level 19 of zstd is 15 % smaller, and takes five times as long.
+/// Level 19 of zstd is 9 % smaller, and takes eight times as long (measured on the standard library).
 const LEVEL: i32 = 12;
 
 /// It shares the network with what the program reads, which it needs as soon.
