@@ -8,7 +8,7 @@
 //! then gets a new fingerprint. Fingerprints added by other processes are read when a fingerprint does not match. A program of the
 //! same user that also writes a fingerprint is not detected: it has the same rights as its user (`--paranoid` trusts no fingerprint).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsStr;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
@@ -21,6 +21,8 @@ use crate::sys::fs::place::Place;
 pub const NAME: &str = "seals";
 /// A longer file is discarded and a new one is started: ten times what the largest directory needs.
 const MOST: u64 = 8 << 20;
+/// A file of this many bytes is compacted when it is read, if most of its lines no longer count.
+const LONG: usize = 64 << 10;
 /// The number of fingerprints that are written at once.
 const AT_ONCE: usize = 64;
 /// From this size in bytes on, a file is worth a write of its own: verifying it again takes longer. A server may be killed at any time,
@@ -64,8 +66,7 @@ impl Fingerprints {
         if known.fingerprints.get(name) == Some(&fingerprint) {
             return true;
         }
-        let grown = self.dir.below(NAME).open_file().and_then(|file| file.metadata()).map(|meta| meta.len());
-        if grown.is_ok_and(|len| known.read != Some(len)) {
+        if self.dir.below(NAME).size_hint().is_ok_and(|len| known.read != Some(len)) {
             self.read(&mut known);
         }
         known.fingerprints.get(name) == Some(&fingerprint)
@@ -88,12 +89,7 @@ impl Fingerprints {
             self.write(&mut known);
         }
         let Ok(text) = self.dir.below(NAME).read(MOST) else { return Ok(()) };
-        let text = String::from_utf8_lossy(&text);
-        let of = |line: &str| line.split(' ').next().is_some_and(&is_there);
-        let kept: String = text.lines().filter(|line| of(line)).flat_map(|line| [line, "\n"]).collect();
-        if kept.len() > text.len() / 2 {
-            return Ok(());
-        }
+        let Some(kept) = compacted(&String::from_utf8_lossy(&text), is_there) else { return Ok(()) };
         known.read = None;
         match kept.is_empty() {
             true => self.dir.below(NAME).remove_file().map(drop),
@@ -109,8 +105,17 @@ impl Fingerprints {
             log::debug!("The fingerprints of {} are started again: {gone:?}", self.dir.display());
         }
         let text = text.unwrap_or_default();
+        let mut text = String::from_utf8_lossy(&text);
+        // Each hard link adds a line. What another process adds meanwhile is lost, and its file verified again.
+        if text.len() >= LONG
+            && let Some(kept) = compacted(&text, |_| true)
+        {
+            let done = self.dir.below(NAME).publish(kept.as_bytes());
+            log::debug!("The fingerprints of {} are compacted: {done:?}", self.dir.display());
+            text = kept.into();
+        }
         known.read = Some(text.len() as u64);
-        known.fingerprints = String::from_utf8_lossy(&text).lines().filter_map(Fingerprint::parse).collect();
+        known.fingerprints = text.lines().filter_map(Fingerprint::parse).collect();
         known.fingerprints.extend(known.pending.iter().cloned());
     }
 
@@ -133,6 +138,17 @@ impl Fingerprints {
         // After a panic the data is at worst incomplete.
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The last line of each name for which `is_there` is true; `None` if these are more than half of `text`.
+fn compacted(text: &str, is_there: impl Fn(&str) -> bool) -> Option<String> {
+    let mut seen = HashSet::new();
+    let named = text.lines().rev().filter_map(|line| Some((line.split(' ').next()?, line)));
+    let kept: String = named
+        .filter(|(name, _)| is_there(name) && seen.insert(*name))
+        .flat_map(|(_, line)| [line, "\n"])
+        .collect();
+    (kept.len() <= text.len() / 2).then_some(kept)
 }
 
 impl Drop for Fingerprints {
@@ -201,6 +217,32 @@ mod tests {
         assert!(!is_there(&small));
         assert!(is_there(&large));
         std::mem::forget(killed);
+    }
+
+    #[test]
+    fn a_file_in_which_most_lines_no_longer_count_is_compacted() {
+        let temp = tempfile::tempdir().unwrap();
+        let named = |name: &str| {
+            fs::write(temp.path().join(name), "").unwrap();
+            facts_of_file(&File::open(temp.path().join(name)).unwrap()).unwrap()
+        };
+        let (one, two) = (named("one"), named("two"));
+        let seals = temp.path().join(NAME);
+        let old = "one 1 2 3\n".repeat(LONG / 10 + 1);
+        fs::write(&seals, &old).unwrap();
+        let writer = Fingerprints::new(Place::top(temp.path()));
+        writer.add("two", &two);
+        writer.add("one", &one);
+        drop(writer);
+        assert!(fs::metadata(&seals).unwrap().len() > old.len() as u64, "nothing was read yet");
+        let reader = Fingerprints::new(Place::top(temp.path()));
+        assert!(reader.hold("one", &one) && reader.hold("two", &two));
+        assert_eq!(fs::read_to_string(&seals).unwrap().lines().count(), 2);
+        assert!(reader.hold("one", &one), "its own compacting is no change");
+        let short = "one 1 2 3\n".repeat(10);
+        fs::write(&seals, &short).unwrap();
+        assert!(!Fingerprints::new(Place::top(temp.path())).hold("one", &one));
+        assert_eq!(fs::read_to_string(&seals).unwrap(), short, "a short file is left");
     }
 
     #[test]

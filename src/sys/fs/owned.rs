@@ -178,6 +178,12 @@ impl OwnedDir {
         }
     }
 
+    /// The size of `name` below, in bytes. What leads to it is not checked, so this is only a hint.
+    pub fn size_hint(&self, name: &Path) -> io::Result<u64> {
+        let stat = rustix::fs::statat(&self.dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        u64::try_from(stat.st_size).map_err(io::Error::other)
+    }
+
     /// True if `name` still refers to `file`.
     pub fn names_file(&self, name: &OsStr, file: &File) -> io::Result<bool> {
         let ours = rustix::fs::fstat(file)?;

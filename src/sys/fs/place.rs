@@ -83,6 +83,11 @@ impl Place {
         self.in_dir(|dir, name| dir.publish(name, bytes))
     }
 
+    /// The size of the file in bytes: cheap, and only a hint, since what leads to it is not checked.
+    pub fn size_hint(&self) -> io::Result<u64> {
+        self.top.get(OwnedDir::open, Place::open)?.size_hint(&self.below)
+    }
+
     /// Sets both times of the file to now, unless it was written or touched less than `recent` ago.
     pub fn touch_unless(&self, recent: Duration) -> io::Result<()> {
         let file = self.open_file()?;

@@ -101,6 +101,11 @@ impl OwnedDir {
         }
     }
 
+    /// The size of `name` below, in bytes: a hint.
+    pub fn size_hint(&self, name: &Path) -> io::Result<u64> {
+        Ok(self.path().join(name).symlink_metadata()?.len())
+    }
+
     /// True if `name` still refers to `file`.
     pub fn names_file(&self, name: &OsStr, file: &File) -> io::Result<bool> {
         open::names(&self.path().join(name), file)
