@@ -129,7 +129,7 @@ impl<'a> Compare<'a> {
 
     /// True if the content of the file is the catalog's.
     fn is_same(&self, dir: &TreeDir, name: Name<'_>, file: &FileNode<'_>) -> io::Result<bool> {
-        if !self.reads && dir.seen(name)?.mtime == (MOTHER_TIME, 0) {
+        if !self.reads && dir.facts(name)?.mtime == (MOTHER_TIME, 0) {
             return Ok(true);
         }
         match dir.open_file(name).and_then(|opened| is_content(&opened, file, &self.relocation)) {

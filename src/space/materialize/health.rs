@@ -179,10 +179,10 @@ impl Check<'_> {
             let name = Name::new(node.name).map_err(io::Error::other)?;
             dir.remove(name)?;
             dir.hardlink(name, raw.path().ok_or(io::ErrorKind::NotFound)?)?;
-            dir.seen(name)
+            dir.facts(name)
         });
         // A file that is not in the tree comes from the store.
-        tree.set_inode(ino, relinked.map_or(0, |seen| seen.ino));
+        tree.set_inode(ino, relinked.map_or(0, |facts| facts.id.1));
         true
     }
 }

@@ -115,8 +115,8 @@ impl Build<'_> {
     /// The inode number of every file.
     fn number(self, root: &TreeDir) -> io::Result<Vec<u64>> {
         let numbers = Numbers::new(self.index);
-        let failed = pristine::visit(self.index, root, &|ino, _, seen| {
-            numbers.set(ino, seen.ino);
+        let failed = pristine::visit(self.index, root, &|ino, _, facts| {
+            numbers.set(ino, facts.id.1);
             true
         });
         match failed.first() {
@@ -207,8 +207,8 @@ impl Linker<'_> {
             Ok(false) => dir.hardlink(name, path),
             linked => linked.map(drop),
         };
-        match linked.and_then(|()| dir.seen(name)) {
-            Ok(seen) => self.numbers.set(ino, seen.ino),
+        match linked.and_then(|()| dir.facts(name)) {
+            Ok(facts) => self.numbers.set(ino, facts.id.1),
             Err(error) => log::debug!("{name} is not in the pristine tree: {error}"),
         }
     }

@@ -279,8 +279,8 @@ impl Placer<'_> {
         if !pristine.has(wish.node.ino) {
             return None;
         }
-        let (found, seen) = from.open_seen(Name::new(wish.node.name).ok()?).ok()?;
-        if pristine.is_intact(wish.node.ino, file, &seen) {
+        let (found, facts) = from.open_with_facts(Name::new(wish.node.name).ok()?).ok()?;
+        if pristine.is_intact(wish.node.ino, file, &facts) {
             return Some(found);
         }
         self.distrust(wish);
@@ -347,8 +347,8 @@ impl Placer<'_> {
             return None;
         }
         let source = Name::new(wish.node.name).ok()?;
-        match dir.hardlink_from(from, source, name).and_then(|()| dir.seen(name)) {
-            Ok(seen) if pristine.is_intact(wish.node.ino, file, &seen) => Some(Ok(())),
+        match dir.hardlink_from(from, source, name).and_then(|()| dir.facts(name)) {
+            Ok(facts) if pristine.is_intact(wish.node.ino, file, &facts) => Some(Ok(())),
             Ok(_) => {
                 self.discard(dir, name);
                 self.distrust(wish);

@@ -24,7 +24,7 @@ use std::time::Duration;
 use crate::rcc::catalog::CatalogId;
 use crate::store::index::{FileNode, Index, Ino};
 use crate::store::{MOTHER_TIME, RawMode};
-use crate::sys::fs::at::{Seen, TreeDir};
+use crate::sys::fs::at::{FileFacts, TreeDir};
 use crate::sys::fs::btrfs;
 use crate::sys::fs::name::OwnedName;
 use crate::sys::fs::place::Place;
@@ -151,11 +151,10 @@ impl Pristine {
         self.inode_of(ino).is_some()
     }
 
-    /// True if `seen` is the tree's unchanged file `ino`.
-    pub fn is_intact(&self, ino: Ino, file: &FileNode<'_>, seen: &Seen) -> bool {
-        let expected =
-            Seen { ino: self.inode_of(ino).unwrap_or(0), size: file.size, mtime: (MOTHER_TIME, 0) };
-        *seen == expected
+    /// True if `facts` are those of the tree's unchanged file `ino`.
+    pub fn is_intact(&self, ino: Ino, file: &FileNode<'_>, facts: &FileFacts) -> bool {
+        let expected = (self.inode_of(ino).unwrap_or(0), file.size, (MOTHER_TIME, 0));
+        (facts.id.1, facts.size, facts.mtime) == expected
     }
 
     fn inode_of(&self, ino: Ino) -> Option<u64> {

@@ -14,7 +14,8 @@ use std::path::Path;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
-pub use super::facts::{DIR_MODE, DirEntry, DirEntryKind, DirState, Seen};
+use super::beneath::{facts_of, facts_of_file};
+pub use super::facts::{DIR_MODE, DirEntry, DirEntryKind, DirState, FileFacts};
 use crate::sys::fs::name::{Name, OwnedName};
 use crate::sys::text::read_lossy;
 
@@ -33,22 +34,6 @@ pub(super) const NOATIME: OFlags = OFlags::empty();
 thread_local! {
     /// Reusable buffer for reading directory entries.
     static NAMES: std::cell::Cell<Vec<u8>> = const { std::cell::Cell::new(Vec::new()) };
-}
-
-impl Seen {
-    #[allow(clippy::unnecessary_cast, reason = "the types differ from system to system")]
-    fn of(stat: &rustix::fs::Stat) -> Seen {
-        Seen {
-            ino: stat.st_ino as u64,
-            size: stat.st_size as u64,
-            mtime: (stat.st_mtime as i64, stat.st_mtime_nsec as i64),
-        }
-    }
-}
-
-/// The current facts of an open file.
-pub fn seen(file: &File) -> io::Result<Seen> {
-    Ok(Seen::of(&rustix::fs::fstat(file)?))
 }
 
 impl TreeDir {
@@ -109,12 +94,12 @@ impl TreeDir {
     }
 
     /// The facts of the entry `name`; links are not followed.
-    pub fn seen(&self, name: Name<'_>) -> io::Result<Seen> {
-        Ok(Seen::of(&rustix::fs::statat(&self.0, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW)?))
+    pub fn facts(&self, name: Name<'_>) -> io::Result<FileFacts> {
+        Ok(facts_of(&rustix::fs::statat(&self.0, name.as_os_str(), AtFlags::SYMLINK_NOFOLLOW)?))
     }
 
     /// Opens the file `name` for reading, and returns its facts; for a file whose inode number is known.
-    pub fn open_seen(&self, name: Name<'_>) -> io::Result<(File, Seen)> {
+    pub fn open_with_facts(&self, name: Name<'_>) -> io::Result<(File, FileFacts)> {
         let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let open = |flags| rustix::fs::openat(&self.0, name.as_os_str(), flags, Mode::empty());
         // Updating the access time would change the tree. Only the owner may set O_NOATIME.
@@ -123,8 +108,8 @@ impl TreeDir {
             opened => opened,
         };
         let file = File::from(opened?);
-        let seen = seen(&file)?;
-        Ok((file, seen))
+        let facts = facts_of_file(&file)?;
+        Ok((file, facts))
     }
 
     /// Opens the file at `path` below for writing, following no link on the way. Only for a tree that is known to have a regular file

@@ -214,7 +214,7 @@ fn facts_if_regular(file: &File) -> Result<FileFacts, OpenError> {
 
 // The widths and signs of these fields differ between platforms.
 #[allow(clippy::unnecessary_cast, clippy::cast_sign_loss)]
-fn facts_of(stat: &Stat) -> FileFacts {
+pub(super) fn facts_of(stat: &Stat) -> FileFacts {
     FileFacts {
         id: (stat.st_dev as u64, stat.st_ino as u64),
         size: stat.st_size as u64,

@@ -34,17 +34,6 @@ pub enum DirEntryKind {
 /// The permissions of directories that RCC creates, less the umask, where the platform has permissions.
 pub const DIR_MODE: u16 = 0o750;
 
-/// Detects whether a file was changed or replaced since it was created.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Seen {
-    /// The inode number, or on Windows the file number.
-    pub ino: u64,
-    /// The size in bytes.
-    pub size: u64,
-    /// Time of the last content change: seconds and nanoseconds.
-    pub mtime: (i64, i64),
-}
-
 /// Detects changes to the entries of a directory: adding, removing, renaming or replacing one changes its time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DirState {

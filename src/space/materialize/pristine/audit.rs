@@ -6,7 +6,7 @@ use rayon::Scope;
 
 use super::{Pristine, TreeKind};
 use crate::store::index::{FileNode, Index, Ino, NodeKind};
-use crate::sys::fs::at::{DirEntryKind, Seen, TreeDir};
+use crate::sys::fs::at::{DirEntryKind, FileFacts, TreeDir};
 use crate::sys::fs::name::{Name, OwnedName};
 
 /// An entry that was changed.
@@ -20,11 +20,11 @@ pub(in crate::space::materialize) struct Trouble {
 
 /// Every changed entry, sorted by path. Changed content shows only by size or time.
 pub(in crate::space::materialize) fn audit(pristine: &Pristine, index: &Index) -> Vec<Trouble> {
-    let check = |ino, file: &FileNode<'_>, seen: &Seen| pristine.is_intact(ino, file, seen);
+    let check = |ino, file: &FileNode<'_>, facts: &FileFacts| pristine.is_intact(ino, file, facts);
     match pristine.kind() {
         TreeKind::Subvolume => visit(index, &pristine.root, &check),
         TreeKind::Directory => {
-            visit(index, &pristine.root, &|ino, file, seen| !pristine.has(ino) || check(ino, file, seen))
+            visit(index, &pristine.root, &|ino, file, facts| !pristine.has(ino) || check(ino, file, facts))
                 .into_iter()
                 .filter(|trouble| pristine.has(trouble.ino))
                 .collect()
@@ -32,7 +32,7 @@ pub(in crate::space::materialize) fn audit(pristine: &Pristine, index: &Index) -
     }
 }
 
-type Check<'a> = dyn Fn(Ino, &FileNode<'_>, &Seen) -> bool + Sync + 'a;
+type Check<'a> = dyn Fn(Ino, &FileNode<'_>, &FileFacts) -> bool + Sync + 'a;
 
 /// Calls `check` for every file that the catalog has there. Returns entries that fail it, are missing, are of another kind or not in
 /// the catalog.
@@ -76,7 +76,7 @@ impl Visit<'_> {
                     });
                 }
                 NodeKind::File(file) => {
-                    if !dir.seen(name).is_ok_and(|seen| (self.check)(child.ino, &file, &seen)) {
+                    if !dir.facts(name).is_ok_and(|facts| (self.check)(child.ino, &file, &facts)) {
                         self.push(child.ino);
                     }
                 }

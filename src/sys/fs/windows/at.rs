@@ -10,7 +10,8 @@ use std::os::windows::fs::{symlink_dir, symlink_file};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-pub use super::facts::{DIR_MODE, DirEntry, DirEntryKind, DirState, Seen};
+use super::beneath::{facts_of, facts_of_file};
+pub use super::facts::{DIR_MODE, DirEntry, DirEntryKind, DirState, FileFacts};
 use super::open::{self, Held};
 use super::replace;
 use crate::sys::fs::name::{Name, OwnedName};
@@ -18,17 +19,6 @@ use crate::sys::fs::name::{Name, OwnedName};
 /// A directory of a tree that may be hostile.
 #[derive(Debug)]
 pub struct TreeDir(Held);
-
-impl From<super::info::Info> for Seen {
-    fn from(info: super::info::Info) -> Seen {
-        Seen { ino: info.id.1, size: info.size, mtime: (info.modified.0, info.modified.1.into()) }
-    }
-}
-
-/// The current facts of an open file.
-pub fn seen(file: &File) -> io::Result<Seen> {
-    super::info::Info::of(file).map(Seen::from)
-}
 
 impl TreeDir {
     /// Holds the directory at `path`, which is trusted and may lead through links.
@@ -101,15 +91,15 @@ impl TreeDir {
     }
 
     /// The facts of the entry `name`; links are not followed.
-    pub fn seen(&self, name: Name<'_>) -> io::Result<Seen> {
-        open::look(&self.path(name)).map(Seen::from)
+    pub fn facts(&self, name: Name<'_>) -> io::Result<FileFacts> {
+        open::look(&self.path(name)).map(|info| facts_of(&info))
     }
 
     /// Opens the file `name` for reading, and returns its facts.
-    pub fn open_seen(&self, name: Name<'_>) -> io::Result<(File, Seen)> {
+    pub fn open_with_facts(&self, name: Name<'_>) -> io::Result<(File, FileFacts)> {
         let file = self.open_file(name)?;
-        let seen = seen(&file)?;
-        Ok((file, seen))
+        let facts = facts_of_file(&file)?;
+        Ok((file, facts))
     }
 
     /// Only snapshots are patched, and Windows has none ([`super::btrfs`]).

@@ -125,7 +125,7 @@ fn facts_at_path(path: &Path) -> Option<FileFacts> {
     is_file.then(|| open::look(path).ok().map(|info| facts_of(&info)))?
 }
 
-fn facts_of(info: &Info) -> FileFacts {
+pub(super) fn facts_of(info: &Info) -> FileFacts {
     FileFacts {
         id: info.id,
         size: info.size,
