@@ -21,6 +21,7 @@ use std::time::Duration;
 
 use crate::error::chain;
 use crate::rcc::digest::Digest;
+use crate::store::index::FileNode;
 use crate::store::observe::origin::{self, Origin};
 use crate::store::observe::{Counter, Observer, UNSUPPLIED};
 use crate::store::pieces::{Checks, Part};
@@ -83,6 +84,11 @@ pub struct Wanted {
 }
 
 impl Wanted {
+    /// The content of `file`, which has the permissions `mode`.
+    pub fn of(file: &FileNode<'_>, mode: u16) -> Wanted {
+        Wanted { digest: file.digest, size: file.size, mode }
+    }
+
     /// The entry of the raw store for this content.
     pub fn key(&self) -> RawKey {
         RawKey { digest: self.digest, mode: RawMode::new(self.mode) }

@@ -79,7 +79,7 @@ pub fn main(context: &Context, args: &WarmArgs) -> anyhow::Result<ExitCode> {
     #[cfg(windows)]
     let store = context.store_for_now(Arc::clone(&progress) as Arc<dyn Observer>)?;
     let warmed = warm::warm(&index, &store, &*progress);
-    let pristine = materialize::warm(&context.home, &index, &*store, &*progress, None);
+    let pristine = materialize::warm(&context.home, &index, &store, &*progress, None);
     progress.finish();
     let not_laid_out = pristine.as_ref().err().map(|error| match error.kind() {
         std::io::ErrorKind::WouldBlock => "another process is doing it".to_owned(),

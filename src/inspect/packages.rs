@@ -173,7 +173,7 @@ fn text(source: &dyn BlobSource, file: &FileNode<'_>, mode: u16, what: &str) -> 
         log::debug!("The list of {what} is too large to be one: {} bytes", file.size);
         return String::new();
     }
-    let wanted = Wanted { digest: file.digest, size: file.size, mode };
+    let wanted = Wanted::of(file, mode);
     let read = source.open(&wanted).map_err(|error| error.to_string());
     let read = read.and_then(|file| file.read_all().map_err(|error| error.to_string()));
     match read {

@@ -76,7 +76,7 @@ fn measure(scratch: &Path, index: &Index, store: &Store) -> std::io::Result<Opti
         if began.elapsed() > LONGEST {
             return;
         }
-        let wanted = Wanted { digest: file.digest, size: file.size, mode: *mode };
+        let wanted = Wanted::of(file, *mode);
         let unpacked = File::create(place.path().join(ino.to_string()))
             .map_err(|error| error.to_string())
             .and_then(|mut out| store.stream_to(&wanted, &mut out).map_err(|error| error.to_string()));

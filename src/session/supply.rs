@@ -91,9 +91,7 @@ pub fn writes(context: &Context, catalog: &Path) -> Option<PathBuf> {
 /// Each content of the catalog once, with one of its modes.
 fn contents(index: &Index) -> HashMap<Digest, Wanted> {
     let files = index.nodes().filter_map(|node| match node.kind {
-        NodeKind::File(file) if file.size > 0 => {
-            Some((file.digest, Wanted { digest: file.digest, size: file.size, mode: node.mode }))
-        }
+        NodeKind::File(file) if file.size > 0 => Some((file.digest, Wanted::of(&file, node.mode))),
         _ => None,
     });
     files.collect()

@@ -15,7 +15,6 @@
 //! It deliberately does not sync (after a power cut the next run repairs), and does not change directory modes (like RCC).
 
 mod checksummed;
-mod content;
 mod content_check;
 mod differences;
 mod execute;
@@ -51,7 +50,6 @@ use crate::store::{RawStore, Store};
 use crate::sys::fs::name::RelPath;
 use crate::sys::fs::place::Place;
 
-pub use self::content::{Content, Plain};
 pub use self::differences::{Difference, differences, is_changed};
 pub use self::plan::{DirPlan, Rules};
 pub use self::pristine::{Bounds, trim};
@@ -73,7 +71,7 @@ pub struct Job<'a> {
     /// The same catalog, compiled.
     pub index: &'a Index,
     /// The source of the content.
-    pub content: &'a dyn Content,
+    pub content: &'a Store,
     /// The raw store's directory, for reflinks and hardlinks from it.
     pub raw_dir: Option<&'a Place>,
     /// The space.

@@ -191,7 +191,7 @@ impl Relocated {
                 return;
             }
             let Some(node) = index.node(ino) else { continue };
-            let wanted = Wanted { digest: file.digest, size: file.size, mode: node.mode };
+            let wanted = Wanted::of(&file, node.mode);
             if !self.source.is_local(&wanted) {
                 continue;
             }

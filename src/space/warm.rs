@@ -61,9 +61,7 @@ pub fn warm(index: &Index, store: &Store, observer: &dyn Observer) -> WarmedStor
 fn contents(index: &Index) -> Vec<(Ino, Wanted)> {
     let mut seen = HashSet::new();
     let files = index.nodes().filter_map(|node| match node.kind {
-        NodeKind::File(file) if file.size > 0 => {
-            Some((node.ino, Wanted { digest: file.digest, size: file.size, mode: node.mode }))
-        }
+        NodeKind::File(file) if file.size > 0 => Some((node.ino, Wanted::of(&file, node.mode))),
         _ => None,
     });
     files.filter(|(_, wanted)| seen.insert(wanted.key())).collect()

@@ -4,11 +4,12 @@ use std::fs::File;
 use std::sync::Arc;
 
 use crate::fs::upper::{Inode, Kind, Source};
+use crate::store::Wanted;
 use crate::store::index::Ino;
 use crate::sys::fs::bytes;
 
 use super::change::Change;
-use super::{Vfs, VfsError, read};
+use super::{Vfs, VfsError};
 
 impl Vfs {
     /// The writable bytes of `ino`: those of the upper, copied up if necessary.
@@ -53,7 +54,7 @@ impl Vfs {
         keep: u64,
     ) -> Result<Arc<File>, VfsError> {
         let (file, mode) = self.catalog_file(ino).ok_or(VfsError::NoSuchInode(ino))?;
-        let whole = self.relocated.whole(ino, &read::wanted(&file, mode), file.rewrite);
+        let whole = self.relocated.whole(ino, &Wanted::of(&file, mode), file.rewrite);
         let whole = whole.map_err(|source| self.content_error(ino, source))?;
         let patch = |copy: &File| self.relocated.patch(copy, file.rewrite);
         let source = Source {

@@ -33,7 +33,7 @@ impl Vfs {
         if out.is_empty() {
             return Ok(0);
         }
-        let content = self.relocated.read(ino, &wanted(&file, mode), file.rewrite, offset, out);
+        let content = self.relocated.read(ino, &Wanted::of(&file, mode), file.rewrite, offset, out);
         content.map_err(|source| self.content_error(ino, source))?;
         Ok(want)
     }
@@ -47,7 +47,7 @@ impl Vfs {
         if self.has_own_bytes(ino) {
             return Ok(None);
         }
-        let whole = self.relocated.whole(ino, &wanted(&file, mode), file.rewrite);
+        let whole = self.relocated.whole(ino, &Wanted::of(&file, mode), file.rewrite);
         let whole = whole.map_err(|source| self.content_error(ino, source))?;
         let path = match &whole {
             Whole::Raw(raw) => raw.path().map(Path::to_owned),
@@ -116,9 +116,4 @@ fn read_full(file: &File, offset: u64, out: &mut [u8]) -> io::Result<usize> {
         }
     }
     Ok(done)
-}
-
-/// The blob a catalog file needs.
-pub(super) fn wanted(file: &FileNode<'_>, mode: u16) -> Wanted {
-    Wanted { digest: file.digest, size: file.size, mode }
 }

@@ -2,10 +2,11 @@
 
 use std::os::unix::fs::FileExt;
 
+use crate::store::Wanted;
 use crate::store::index::Ino;
 use crate::sys::fs::bytes;
 
-use super::{Vfs, VfsError, read, setattr};
+use super::{Vfs, VfsError, setattr};
 
 /// The supported flags of fallocate(2).
 const KEEP_SIZE: u32 = 1;
@@ -64,7 +65,7 @@ impl Vfs {
             return upper.with_room(|| bytes::copy_part(&source, at, &target, to_at, len)).map_err(failed);
         }
         let (file, mode) = self.catalog_file(from).ok_or(VfsError::NotAFile(from))?;
-        let whole = self.relocated.whole(from, &read::wanted(&file, mode), file.rewrite);
+        let whole = self.relocated.whole(from, &Wanted::of(&file, mode), file.rewrite);
         let whole = whole.map_err(|source| self.content_error(from, source))?;
         if !whole.needs_patch() {
             let copied = upper.with_room(|| bytes::copy_part(whole.file(), at, &target, to_at, len));

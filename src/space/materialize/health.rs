@@ -191,7 +191,7 @@ impl Check<'_> {
 fn shareable<'n>(node: &Node<'n>) -> Option<(Wanted, FileNode<'n>)> {
     match node.kind {
         NodeKind::File(file) if pristine::is_shareable(&file, node.mode) => {
-            Some((Wanted { digest: file.digest, size: file.size, mode: node.mode }, file))
+            Some((Wanted::of(&file, node.mode), file))
         }
         _ => None,
     }

@@ -6,7 +6,6 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use rayon::Scope;
 
-use super::Content;
 use super::place::{Placer, TempNames};
 use super::plan::Rules;
 use super::pristine::{self, Bounds, Places, Pristine, Stamp, TreeKind, is_shareable};
@@ -16,7 +15,7 @@ use crate::error::chain;
 use crate::store::index::{Index, Ino, NodeKind};
 use crate::store::observe::{Counter, Observer};
 use crate::store::relocate::Relocation;
-use crate::store::{Limits, Wanted};
+use crate::store::{Limits, Store, Wanted};
 use crate::sys::fs::at::{self, TreeDir};
 use crate::sys::fs::btrfs;
 use crate::sys::fs::lock;
@@ -27,7 +26,7 @@ use crate::sys::fs::name::{Name, OwnedName};
 pub(super) struct Build<'a> {
     pub places: &'a Places,
     pub index: &'a Index,
-    pub content: &'a dyn Content,
+    pub content: &'a Store,
     pub observer: &'a dyn Observer,
 }
 
@@ -197,13 +196,13 @@ impl Linker<'_> {
         }
         let Some(node) = self.make.index.node(ino) else { return };
         let (NodeKind::File(file), Ok(name)) = (node.kind, Name::new(node.name)) else { return };
-        let wanted = Wanted { digest: file.digest, size: file.size, mode: node.mode };
-        let raw = match self.make.content.ensure(&wanted) {
+        let wanted = Wanted::of(&file, node.mode);
+        let raw = match self.make.content.ensure_raw(&wanted) {
             Ok(raw) => raw,
             Err(error) => return self.fail(io::Error::other(chain(&error).to_string())),
         };
         let Some(path) = raw.path() else { return };
-        let linked = match self.make.content.link(&wanted, dir, name) {
+        let linked = match self.make.content.link_ready(&wanted, dir, name) {
             Ok(false) => dir.hardlink(name, path),
             linked => linked.map(drop),
         };

@@ -9,7 +9,6 @@ use std::io::{self, Write};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use super::Content;
 use super::plan::Rules;
 use super::pristine::{Pristine, is_shareable};
 use super::report::{Errors, FileErrorKind};
@@ -19,7 +18,7 @@ use crate::rcc::digest::Digest;
 use crate::store::index::{FileNode, Ino, Node, NodeKind};
 use crate::store::observe::{Counter, Observer};
 use crate::store::relocate::{RelocateError, Relocation};
-use crate::store::{MOTHER_TIME, StoreError, Wanted};
+use crate::store::{MOTHER_TIME, Store, StoreError, Wanted};
 use crate::sys::fs::at::{self, TreeDir};
 use crate::sys::fs::name::{Name, OwnedName};
 use crate::sys::fs::offset::FileExt;
@@ -30,7 +29,7 @@ const COPY_CHUNK: usize = 256 << 10;
 /// Places files and links of one space.
 pub(super) struct Placer<'a> {
     pub rules: &'a Rules<'a>,
-    pub content: &'a dyn Content,
+    pub content: &'a Store,
     pub relocation: Relocation<'a>,
     pub chain: FallbackChain<'a>,
     pub errors: &'a Errors<'a>,
@@ -77,12 +76,6 @@ pub(super) struct Wish<'a> {
     pub node: &'a Node<'a>,
     /// The pristine tree's directory that contains the entry, if there is one.
     pub from: Option<&'a TreeDir>,
-}
-
-impl Wish<'_> {
-    fn wanted(&self, file: &FileNode<'_>) -> Wanted {
-        Wanted { digest: file.digest, size: file.size, mode: self.node.mode }
-    }
 }
 
 /// Why one entry was not placed.
@@ -259,7 +252,7 @@ impl Placer<'_> {
     }
 
     fn fill(&self, new: &File, wish: &Wish<'_>, file: &FileNode<'_>) -> Result<Tier, PlaceError> {
-        let wanted = wish.wanted(file);
+        let wanted = Wanted::of(file, wish.node.mode);
         if wanted.size == 0 && wanted.digest == Digest::of(wanted.digest.regime(), b"") {
             return Ok(Tier::Copy);
         }
@@ -269,7 +262,7 @@ impl Placer<'_> {
         match self.has_raw.then(|| self.content.ready(&wanted)).flatten() {
             Some(raw) => self.share_or_copy(raw.as_file(), raw.len(), new),
             // Directly into place: sharing starts with the pristine tree.
-            None => Ok(self.content.stream(&wanted, &mut &*new).map(|()| Tier::Copy)?),
+            None => Ok(self.content.stream_to(&wanted, &mut &*new).map(|()| Tier::Copy)?),
         }
     }
 
@@ -308,12 +301,12 @@ impl Placer<'_> {
     ) -> Result<bool, PlaceError> {
         let linked = match self.link_pristine(dir, name, wish, file) {
             Some(outcome) => outcome,
-            None => match self.content.link(&wish.wanted(file), dir, name) {
+            None => match self.content.link_ready(&Wanted::of(file, wish.node.mode), dir, name) {
                 Ok(true) => Ok(()),
                 Ok(false) => {
-                    let raw = self.content.ensure(&wish.wanted(file))?;
+                    let raw = self.content.ensure_raw(&Wanted::of(file, wish.node.mode))?;
                     let Some(path) = raw.path() else { return Ok(false) };
-                    match self.content.link(&wish.wanted(file), dir, name) {
+                    match self.content.link_ready(&Wanted::of(file, wish.node.mode), dir, name) {
                         Ok(false) => dir.hardlink(name, path),
                         linked => linked.map(drop),
                     }

@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use super::Content;
 use super::make_pristine::{Build, make_pristine};
 use super::pristine::{Places, Pristine, TreeKind};
 use crate::rcc::home::Home;
+use crate::store::Store;
 use crate::store::index::Index;
 use crate::store::observe::Observer;
 
@@ -31,7 +31,7 @@ pub struct WarmedTree {
 pub fn warm(
     home: &Home,
     index: &Index,
-    content: &dyn Content,
+    content: &Store,
     observer: &dyn Observer,
     threads: Option<NonZeroUsize>,
 ) -> io::Result<WarmedTree> {
