@@ -62,7 +62,7 @@ pub use intake::{Open, publish_verified, stored_bound};
 pub use layout::{RawKey, RawMode, blob_path};
 pub use library::{Blob, Library};
 pub use publish::{Published, Sharing, publish, publish_with, withdraw};
-pub use raw::{RawEntry, RawStore, Upkeep};
+pub use raw::{NameOf, RawEntry, RawStore, Upkeep};
 pub use rawfile::RawFile;
 pub use sweep::Sweep;
 
@@ -251,11 +251,17 @@ impl Store {
         Some(file)
     }
 
-    /// Hard-links the content to `name` in `dir`, if the raw store already has it: nothing is decoded or created. False if it does
-    /// not, or if content must be hashed first; then use [`Store::ensure_raw`].
-    pub fn link_ready(&self, wanted: &Wanted, dir: &TreeDir, name: Name<'_>) -> io::Result<bool> {
+    /// Hard-links the content to `name` in `dir`, if it is at `from`: nothing is decoded or created. False if it is not, or if content
+    /// must be hashed at each use; then use [`Store::ensure_raw`].
+    pub fn link_ready(
+        &self,
+        wanted: &Wanted,
+        from: NameOf<'_>,
+        dir: &TreeDir,
+        name: Name<'_>,
+    ) -> io::Result<bool> {
         let Some(raw) = self.raw.as_ref().filter(|_| !self.paranoid) else { return Ok(false) };
-        let is_linked = raw.link(&wanted.key(), wanted.size, dir, name)?;
+        let is_linked = raw.link(wanted, from, dir, name)?;
         self.observer.count(Counter::RawHits, is_linked.into());
         Ok(is_linked)
     }

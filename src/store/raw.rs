@@ -27,18 +27,18 @@ use crate::store::library::Blob;
 use crate::store::rawfile::RawFile;
 use crate::store::verify::check_file;
 use crate::sys;
-use crate::sys::fs::at::TreeDir;
 use crate::sys::fs::beneath::{self, Dir, FileFacts, OpenError};
 use crate::sys::fs::clone;
-use crate::sys::fs::name::Name;
 use crate::sys::fs::place::Place;
 use crate::sys::fs::sparse::SparseWriter;
 use crate::sys::process::this_process;
 
 mod collect;
+mod share;
 mod upkeep;
 
 pub use collect::RawEntry;
+pub use share::NameOf;
 pub use upkeep::Upkeep;
 
 /// The mode of all our directories.
@@ -101,14 +101,7 @@ impl RawStore {
     pub fn find(&self, key: &RawKey, size: u64) -> io::Result<Lookup> {
         let relative = key.path();
         match self.dir.open_file(&relative) {
-            Ok((file, facts)) if is_fit(&facts, key, size) => {
-                if !self.is_unchanged(key, &facts) {
-                    if check_file(&file, &key.digest, size).is_err() {
-                        return Ok(Lookup::Unfit);
-                    }
-                    // If it changes while it is hashed, its change time differs from the recorded one.
-                    self.fingerprints(key).add(&key.name(), &facts);
-                }
+            Ok((file, facts)) if self.check(key, size, &file, &facts) => {
                 self.touch(*key, size);
                 Ok(Lookup::Ready(RawFile::on_disk(file, size, self.path.join(relative), facts.changed)))
             }
@@ -122,26 +115,6 @@ impl RawStore {
             }
             Err(OpenError::Other(error)) => Err(error),
         }
-    }
-
-    /// Hard-links an entry whose content has `size` bytes to `name` in `dir`. The link itself is checked: false, and no link remains,
-    /// if there is no entry, or it is not as we created it, or must be hashed first.
-    pub fn link(&self, key: &RawKey, size: u64, dir: &TreeDir, name: Name<'_>) -> io::Result<bool> {
-        let known = self.dir.facts(&key.path()).filter(|facts| self.is_unchanged(key, facts));
-        let Some(known) = known else { return Ok(false) };
-        match self.dir.hardlink(&key.path(), dir, name.as_os_str()) {
-            Ok(()) => {}
-            Err(OpenError::Missing | OpenError::Link | OpenError::NotRegular(_)) => return Ok(false),
-            Err(OpenError::Other(error)) => return Err(error),
-        }
-        let linked = beneath::facts_at(dir, name.as_os_str());
-        if let Some(facts) = linked.filter(|facts| facts.id == known.id && is_fit(facts, key, size)) {
-            // Adding a hard link changes the change time, too.
-            self.fingerprints(key).add(&key.name(), &facts);
-            self.touch(*key, size);
-            return Ok(true);
-        }
-        dir.remove(name).map(|_| false)
     }
 
     /// True if the entry cannot have changed since its content was verified. Entries of root cannot be changed by our user.

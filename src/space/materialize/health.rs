@@ -112,8 +112,10 @@ impl Check<'_> {
 
     /// Files of the pristine tree that were changed, with their inodes.
     fn changed_in_tree(&self, pristine: &Pristine) -> Vec<(Ino, Option<(u64, u64)>)> {
-        let mut changed: Vec<Ino> =
-            pristine::audit(pristine, self.index).into_iter().map(|trouble| trouble.ino).collect();
+        let mut changed: Vec<Ino> = pristine::audit(pristine, self.index, self.store)
+            .into_iter()
+            .map(|trouble| trouble.ino)
+            .collect();
         if self.depth.reads {
             let files =
                 self.index.nodes().filter(|node| pristine.has(node.ino) && !changed.contains(&node.ino));

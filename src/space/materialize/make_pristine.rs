@@ -1,8 +1,8 @@
 //! Creates a pristine tree: under a temporary name and a lock, then renamed, then stamped.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use rayon::Scope;
 
@@ -15,7 +15,7 @@ use crate::error::chain;
 use crate::store::index::{Index, Ino, NodeKind};
 use crate::store::observe::{Counter, Observer};
 use crate::store::relocate::Relocation;
-use crate::store::{Limits, Store, Wanted};
+use crate::store::{Limits, NameOf, Store, Wanted};
 use crate::sys::fs::at::{self, TreeDir};
 use crate::sys::fs::btrfs;
 use crate::sys::fs::lock;
@@ -28,6 +28,12 @@ pub(super) struct Build<'a> {
     pub index: &'a Index,
     pub content: &'a Store,
     pub observer: &'a dyn Observer,
+}
+
+/// What the stamp has to know of the files of a new tree.
+struct Built {
+    inodes: Vec<u64>,
+    newest: (i64, u64),
 }
 
 /// Entries that one task links.
@@ -54,8 +60,8 @@ pub(super) fn make_pristine(make: Build<'_>) -> io::Result<Pristine> {
         TreeKind::Subvolume => make.fill_subvolume(dir.open_dir(temp.as_name())?),
         TreeKind::Directory => make.fill_directory(dir.make_dir(temp.as_name())?),
     };
-    let inodes = match built {
-        Ok(inodes) => inodes,
+    let Built { inodes, newest } = match built {
+        Ok(built) => built,
         Err(error) => {
             dir.remove(temp.as_name())?;
             return Err(error);
@@ -64,7 +70,7 @@ pub(super) fn make_pristine(make: Build<'_>) -> io::Result<Pristine> {
     dir.rename_new(temp.as_name(), name.as_name())?;
     let root = dir.open_dir(name.as_name())?;
     let state = (kind == TreeKind::Subvolume).then(|| btrfs::state(&root)).transpose()?;
-    let stamp = Stamp { kind, umask: at::umask(), state, inodes };
+    let stamp = Stamp { kind, umask: at::umask(), state, newest, inodes };
     stamp.publish(&places.path(".stamp"), index)?;
     make.observer.count(Counter::PristineMade, 1);
     make_room(make);
@@ -83,7 +89,7 @@ fn make_room(make: Build<'_>) {
 
 impl Build<'_> {
     /// Creates everything, as in a space whose label is the recorded identity: nothing is patched, but every offset is checked.
-    fn fill_subvolume(self, root: TreeDir) -> io::Result<Vec<u64>> {
+    fn fill_subvolume(self, root: TreeDir) -> io::Result<Built> {
         let index = self.index;
         let umask = at::umask();
         root.set_dir_mode(at::DIR_MODE & !umask.unwrap_or(0o022))?;
@@ -111,15 +117,19 @@ impl Build<'_> {
         self.number(&root)
     }
 
-    /// The inode number of every file.
-    fn number(self, root: &TreeDir) -> io::Result<Vec<u64>> {
-        let numbers = Numbers::new(self.index);
-        let failed = pristine::visit(self.index, root, &|ino, _, facts| {
-            numbers.set(ino, facts.id.1);
+    /// The inode number of every file, and the newest change time.
+    fn number(self, root: &TreeDir) -> io::Result<Built> {
+        let (numbers, newest) = (Numbers::new(self.index), Mutex::new((0, 0)));
+        let failed = pristine::visit(self.index, root, &|node, _, dir, name| {
+            let Ok(facts) = dir.facts(name) else { return false };
+            numbers.set(node.ino, facts.id.1);
+            let mut newest = newest.lock().unwrap_or_else(PoisonError::into_inner);
+            *newest = facts.changed.max(*newest);
             true
         });
+        let newest = newest.into_inner().unwrap_or_else(PoisonError::into_inner);
         match failed.first() {
-            None => Ok(numbers.take()),
+            None => Ok(Built { inodes: numbers.take(), newest }),
             Some(trouble) => {
                 Err(io::Error::other(format!("{} has changed since it was created", trouble.path)))
             }
@@ -127,14 +137,14 @@ impl Build<'_> {
     }
 
     /// Links into the raw store, for files that are the same in every space.
-    fn fill_directory(self, root: TreeDir) -> io::Result<Vec<u64>> {
+    fn fill_directory(self, root: TreeDir) -> io::Result<Built> {
         let numbers = Numbers::new(self.index);
-        let failure = std::sync::Mutex::new(None);
+        let failure = Mutex::new(None);
         let linker = Linker { make: self, numbers: &numbers, failure: &failure };
         rayon::scope(|scope| linker.fill(scope, root, Ino::ROOT));
-        match failure.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner) {
+        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
             Some(error) => Err(error),
-            None => Ok(numbers.take()),
+            None => Ok(Built { inodes: numbers.take(), newest: (0, 0) }),
         }
     }
 }
@@ -162,7 +172,7 @@ impl Numbers {
 struct Linker<'a> {
     make: Build<'a>,
     numbers: &'a Numbers,
-    failure: &'a std::sync::Mutex<Option<io::Error>>,
+    failure: &'a Mutex<Option<io::Error>>,
 }
 
 impl Linker<'_> {
@@ -191,7 +201,7 @@ impl Linker<'_> {
 
     /// Files that cannot be linked are left out, and come from the store later; only errors of the tree itself make this fail.
     fn link(&self, dir: &TreeDir, ino: Ino) {
-        if self.failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner).is_some() {
+        if self.failure.lock().unwrap_or_else(PoisonError::into_inner).is_some() {
             return;
         }
         let Some(node) = self.make.index.node(ino) else { return };
@@ -202,7 +212,7 @@ impl Linker<'_> {
             Err(error) => return self.fail(io::Error::other(chain(&error).to_string())),
         };
         let Some(path) = raw.path() else { return };
-        let linked = match self.make.content.link_ready(&wanted, dir, name) {
+        let linked = match self.make.content.link_ready(&wanted, NameOf::Entry, dir, name) {
             Ok(false) => dir.hardlink(name, path),
             linked => linked.map(drop),
         };
@@ -213,7 +223,7 @@ impl Linker<'_> {
     }
 
     fn fail(&self, error: io::Error) {
-        let mut failure = self.failure.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         failure.get_or_insert(error);
     }
 }

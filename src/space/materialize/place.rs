@@ -18,7 +18,7 @@ use crate::rcc::digest::Digest;
 use crate::store::index::{FileNode, Ino, Node, NodeKind};
 use crate::store::observe::{Counter, Observer};
 use crate::store::relocate::{RelocateError, Relocation};
-use crate::store::{MOTHER_TIME, Store, StoreError, Wanted};
+use crate::store::{MOTHER_TIME, NameOf, Store, StoreError, Wanted};
 use crate::sys::fs::at::{self, TreeDir};
 use crate::sys::fs::name::{Name, OwnedName};
 use crate::sys::fs::offset::FileExt;
@@ -256,7 +256,7 @@ impl Placer<'_> {
         if wanted.size == 0 && wanted.digest == Digest::of(wanted.digest.regime(), b"") {
             return Ok(Tier::Copy);
         }
-        if let Some(source) = self.open_pristine(wish, file) {
+        if let Some(source) = self.open_pristine(wish) {
             return self.share_or_copy(&source, file.size, new);
         }
         match self.has_raw.then(|| self.content.ready(&wanted)).flatten() {
@@ -267,17 +267,19 @@ impl Placer<'_> {
     }
 
     /// The open file of the pristine tree, if it is unchanged.
-    fn open_pristine(&self, wish: &Wish<'_>, file: &FileNode<'_>) -> Option<File> {
+    fn open_pristine(&self, wish: &Wish<'_>) -> Option<File> {
+        let (pristine, from) = self.in_pristine(wish)?;
+        let found = pristine.open_file(self.content, wish.node, from);
+        if found.is_none() {
+            self.distrust(wish, from);
+        }
+        found
+    }
+
+    /// The pristine tree, and its directory with the file, if it has the file.
+    fn in_pristine<'w>(&self, wish: &Wish<'w>) -> Option<(&Pristine, &'w TreeDir)> {
         let (pristine, from) = (self.pristine?, wish.from?);
-        if !pristine.has(wish.node.ino) {
-            return None;
-        }
-        let (found, facts) = from.open_with_facts(Name::new(wish.node.name).ok()?).ok()?;
-        if pristine.is_intact(wish.node.ino, file, &facts) {
-            return Some(found);
-        }
-        self.distrust(wish);
-        None
+        (pristine.has(wish.node.ino) && pristine.can_be_checked(self.content)).then_some((pristine, from))
     }
 
     fn share_or_copy(&self, source: &File, size: u64, new: &File) -> Result<Tier, PlaceError> {
@@ -299,20 +301,18 @@ impl Placer<'_> {
         wish: &Wish<'_>,
         file: &FileNode<'_>,
     ) -> Result<bool, PlaceError> {
-        let linked = match self.link_pristine(dir, name, wish, file) {
-            Some(outcome) => outcome,
-            None => match self.content.link_ready(&Wanted::of(file, wish.node.mode), dir, name) {
-                Ok(true) => Ok(()),
-                Ok(false) => {
-                    let raw = self.content.ensure_raw(&Wanted::of(file, wish.node.mode))?;
-                    let Some(path) = raw.path() else { return Ok(false) };
-                    match self.content.link_ready(&Wanted::of(file, wish.node.mode), dir, name) {
-                        Ok(false) => dir.hardlink(name, path),
-                        linked => linked.map(drop),
-                    }
+        let wanted = Wanted::of(file, wish.node.mode);
+        let link = |from: NameOf<'_>| self.content.link_ready(&wanted, from, dir, name);
+        let linked = match self.link_pristine(wish, &link).unwrap_or_else(|| link(NameOf::Entry)) {
+            Ok(false) => {
+                let raw = self.content.ensure_raw(&wanted)?;
+                let Some(path) = raw.path() else { return Ok(false) };
+                match link(NameOf::Entry) {
+                    Ok(false) => dir.hardlink(name, path),
+                    linked => linked.map(drop),
                 }
-                Err(error) => Err(error),
-            },
+            }
+            linked => linked.map(drop),
         };
         match linked {
             Ok(()) => Ok(true),
@@ -327,33 +327,28 @@ impl Placer<'_> {
         }
     }
 
-    /// Links to the file of the pristine tree; `None` if that was changed.
+    /// Links to the file of the pristine tree; `None` if it is not there or was changed.
     fn link_pristine(
         &self,
-        dir: &TreeDir,
-        name: Name<'_>,
         wish: &Wish<'_>,
-        file: &FileNode<'_>,
-    ) -> Option<io::Result<()>> {
-        let (pristine, from) = (self.pristine?, wish.from?);
-        if !pristine.has(wish.node.ino) {
+        link: &dyn Fn(NameOf<'_>) -> io::Result<bool>,
+    ) -> Option<io::Result<bool>> {
+        let (_, from) = self.in_pristine(wish)?;
+        let name = Name::new(wish.node.name).ok()?;
+        let linked = link(NameOf::Link(from, name));
+        if matches!(linked, Ok(false)) {
+            self.distrust(wish, from);
             return None;
         }
-        let source = Name::new(wish.node.name).ok()?;
-        match dir.hardlink_from(from, source, name).and_then(|()| dir.facts(name)) {
-            Ok(facts) if pristine.is_intact(wish.node.ino, file, &facts) => Some(Ok(())),
-            Ok(_) => {
-                self.discard(dir, name);
-                self.distrust(wish);
-                None
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
-            Err(error) => Some(Err(error)),
-        }
+        Some(linked)
     }
 
-    /// Reports that a file of the pristine tree was changed; the content comes from the store, which does its own check.
-    fn distrust(&self, wish: &Wish<'_>) {
+    /// Reports that a file of the pristine tree was changed, unless it was just removed; the content comes from the store, which does
+    /// its own check.
+    fn distrust(&self, wish: &Wish<'_>, from: &TreeDir) {
+        if Name::new(wish.node.name).is_ok_and(|name| from.facts(name).is_err()) {
+            return;
+        }
         self.observer.count(Counter::PristineChanged, 1);
         let path = self.rules.index.path_of(wish.node.ino).map(|path| path.to_string()).unwrap_or_default();
         log::warn!("{path} was changed in the pristine tree; not used");

@@ -7,9 +7,10 @@
 //! pristine/<catalog id>.once     the catalog was materialized once without a pristine tree: the next time it gets one
 //! ```
 //! - A *subvolume* has everything: links, empty files, relocated files as they were recorded. Nothing in it shares an inode with
-//!   anything. It is valid while no inode in it has changed, which the file system reports; otherwise every entry is checked.
-//! - A *directory* has the files that are the same in every space, as hard links into the raw store. Each is valid while inode, size
-//!   and time are those in the stamp, checked at each use.
+//!   anything. It is valid while no inode in it has changed, which the file system reports; otherwise every entry is checked, and
+//!   must not have changed since the tree was created.
+//! - A *directory* has the files that are the same in every space, as hard links into the raw store. Each is checked at each use, as
+//!   entries of the raw store are.
 //!
 //! Anything invalid is not used: the content then comes from the store. A tree can be removed at any time.
 
@@ -17,19 +18,21 @@ mod audit;
 mod stamp;
 mod trim;
 
+use std::fs::File;
 use std::io;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::rcc::catalog::CatalogId;
-use crate::store::index::{FileNode, Index, Ino};
-use crate::store::{MOTHER_TIME, RawMode};
+use crate::store::index::{FileNode, Index, Ino, Node, NodeKind};
+use crate::store::{MOTHER_TIME, RawMode, Store, Wanted};
 use crate::sys::fs::at::{FileFacts, TreeDir};
 use crate::sys::fs::btrfs;
-use crate::sys::fs::name::OwnedName;
+use crate::sys::fs::name::{Name, OwnedName};
 use crate::sys::fs::place::Place;
 use crate::sys::process::this_process;
 
+use self::audit::changed_in_subvolume;
 pub(super) use self::audit::{audit, visit};
 pub(super) use self::stamp::{Stamp, TreeKind};
 pub use self::trim::{Bounds, trim};
@@ -124,7 +127,9 @@ impl Pristine {
     /// Checks every entry of a subvolume that has changed in some way (access times count), and stamps it again if all are right.
     fn renew(&mut self, places: &Places, index: &Index) -> bool {
         let Ok(state) = btrfs::state(&self.root) else { return false };
-        if self.stamp.state.is_none_or(|old| old.uuid != state.uuid) || !audit(self, index).is_empty() {
+        if self.stamp.state.is_none_or(|old| old.uuid != state.uuid)
+            || !changed_in_subvolume(self, index).is_empty()
+        {
             return false;
         }
         self.stamp.state = Some(state);
@@ -151,10 +156,27 @@ impl Pristine {
         self.inode_of(ino).is_some()
     }
 
-    /// True if `facts` are those of the tree's unchanged file `ino`.
-    pub fn is_intact(&self, ino: Ino, file: &FileNode<'_>, facts: &FileFacts) -> bool {
+    /// True unless the raw store, which checks the files of a directory, is missing.
+    pub fn can_be_checked(&self, content: &Store) -> bool {
+        self.kind() == TreeKind::Subvolume || content.raw().is_some()
+    }
+
+    /// Opens the file `node` in its directory `dir` of the tree; `None` if it was changed.
+    pub fn open_file(&self, content: &Store, node: &Node<'_>, dir: &TreeDir) -> Option<File> {
+        let (NodeKind::File(file), Ok(name)) = (node.kind, Name::new(node.name)) else { return None };
+        match self.kind() {
+            TreeKind::Directory => content.raw()?.open_link(&Wanted::of(&file, node.mode), dir, name),
+            TreeKind::Subvolume => {
+                let (opened, facts) = dir.open_with_facts(name).ok()?;
+                self.is_intact(node.ino, &file, &facts).then_some(opened)
+            }
+        }
+    }
+
+    /// True if `facts` are those of the unchanged file `ino` of a subvolume.
+    fn is_intact(&self, ino: Ino, file: &FileNode<'_>, facts: &FileFacts) -> bool {
         let expected = (self.inode_of(ino).unwrap_or(0), file.size, (MOTHER_TIME, 0));
-        (facts.id.1, facts.size, facts.mtime) == expected
+        (facts.id.1, facts.size, facts.mtime) == expected && facts.changed <= self.stamp.newest
     }
 
     fn inode_of(&self, ino: Ino) -> Option<u64> {

@@ -143,6 +143,51 @@ fn materialize_takes_no_change_of_a_pristine_tree_into_a_space() {
 }
 
 #[test]
+fn materialize_takes_no_change_whose_time_was_set_back_into_a_space() {
+    everywhere(|kind, strategy, world| {
+        let options = Options { strategy, warm: true, ..ALL_BITS };
+        world.materialize(&options).unwrap();
+        let trees = fs::read_dir(world.home.pristine_dir()).unwrap().map(|entry| entry.unwrap().path());
+        let mut roots: Vec<PathBuf> = trees.filter(|path| path.is_dir()).collect();
+        if strategy == Strategy::Hardlink {
+            // On btrfs, too, its files are those of the raw store.
+            roots = vec![world.space.root.clone()];
+        }
+        assert_eq!(roots.len(), 1, "{kind} {strategy:?}");
+        std::thread::sleep(Duration::from_millis(20)); // the clock of change times is coarse
+        forge(&roots[0].join("plain/no-needle.txt"));
+        let other = world.other("other");
+        other.materialize(&options).unwrap();
+        assert_same_tree(&other.space.root, &world.golden_as(&other));
+    });
+}
+
+#[test]
+fn new_space_reads_what_was_linked_to_a_removed_space_once() {
+    for kind in ["ext4", "btrfs"] {
+        let Some(disk) = LoopFs::new(kind, MEGABYTES) else { continue };
+        let world = World::new_in("gz", &disk.path());
+        let options = Options { strategy: Strategy::Hardlink, ..ALL_BITS };
+        world.materialize(&options).unwrap();
+        fs::remove_dir_all(&world.space.root).unwrap(); // which changes the change time of every file
+        let inode = || world.file("plain/no-needle.txt").metadata().unwrap().ino();
+        world.materialize(&options).unwrap();
+        let first = inode();
+        fs::remove_dir_all(&world.space.root).unwrap();
+        let report = world.materialize(&options).unwrap();
+        assert_eq!(report.counts.get("pristine_changed"), None, "{kind}: {:?}", report.counts);
+        assert!(report.counts["hardlinked"] > 0 && inode() == first, "{kind}: linked, not copied");
+    }
+}
+
+/// Writes other bytes of the same length to the file, and sets its time back.
+fn forge(file: &Path) {
+    let meta = file.metadata().unwrap();
+    fs::write(file, vec![b'x'; usize::try_from(meta.len()).unwrap()]).unwrap();
+    fs::File::options().write(true).open(file).unwrap().set_modified(meta.modified().unwrap()).unwrap();
+}
+
+#[test]
 fn doctor_finds_and_heals_a_file_changed_through_a_hardlink_and_names_its_space() {
     for kind in KINDS {
         let Some(disk) = LoopFs::new(kind, MEGABYTES) else { continue };
@@ -176,10 +221,7 @@ fn content_changed_with_its_time_set_back_is_found_and_healed() {
         let Some(disk) = LoopFs::new(kind, MEGABYTES) else { continue };
         let world = World::new_in("gz", &disk.path());
         world.materialize(&Options { strategy: Strategy::Hardlink, ..ALL_BITS }).unwrap();
-        let file = world.file("plain/no-needle.txt");
-        let (size, time) = (file.metadata().unwrap().len(), file.metadata().unwrap().modified().unwrap());
-        fs::write(&file, vec![b'x'; usize::try_from(size).unwrap()]).unwrap();
-        fs::File::options().write(true).open(&file).unwrap().set_modified(time).unwrap();
+        forge(&world.file("plain/no-needle.txt"));
         let check = |reads| {
             let store = world.store().with_paranoia(reads);
             health::check(&world.home, &store, Depth { heals: reads, reads }, &Tally::new()).unwrap().changed
@@ -268,7 +310,7 @@ fn warm_creates_a_tree_of_an_older_version_again() {
         assert!(warm() && !warm());
         let stamp = world.home.pristine_dir().join(format!("{}.stamp", index.id()));
         let mut bytes = fs::read(&stamp).unwrap();
-        assert_eq!(&bytes[..8], b"HOLOPRS3");
+        assert_eq!(&bytes[..8], b"HOLOPRS4");
         bytes[7] = b'2';
         fs::write(&stamp, bytes).unwrap();
         assert!(warm() && !warm(), "{kind}");

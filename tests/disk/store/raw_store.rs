@@ -8,7 +8,7 @@ use std::process::Command;
 use std::time::{Duration, SystemTime};
 
 use holofs::store::observe::Counter;
-use holofs::store::{BlobSource, Limits, Store, Wanted};
+use holofs::store::{BlobSource, Limits, NameOf, Store, Wanted};
 use holofs::sys::fs::at::TreeDir;
 use holofs::sys::fs::name::Name;
 
@@ -37,7 +37,7 @@ fn link_uses_only_an_unaltered_entry() {
     let dir = TreeDir::open(&place).unwrap();
     let link = |store: &Store, number: usize| {
         let name = number.to_string();
-        store.link_ready(&wanted[number], &dir, Name::new(name.as_bytes()).unwrap()).unwrap()
+        store.link_ready(&wanted[number], NameOf::Entry, &dir, Name::new(name.as_bytes()).unwrap()).unwrap()
     };
     assert!(!link(&store, 0), "nothing is there yet");
     let entries: Vec<PathBuf> =

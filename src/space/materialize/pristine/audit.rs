@@ -5,8 +5,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rayon::Scope;
 
 use super::{Pristine, TreeKind};
-use crate::store::index::{FileNode, Index, Ino, NodeKind};
-use crate::sys::fs::at::{DirEntryKind, FileFacts, TreeDir};
+use crate::store::index::{FileNode, Index, Ino, Node, NodeKind};
+use crate::store::{NameOf, RawStore, Store, Wanted};
+use crate::sys::fs::at::{DirEntryKind, TreeDir};
 use crate::sys::fs::name::{Name, OwnedName};
 
 /// An entry that was changed.
@@ -18,21 +19,34 @@ pub(in crate::space::materialize) struct Trouble {
     pub path: String,
 }
 
-/// Every changed entry, sorted by path. Changed content shows only by size or time.
-pub(in crate::space::materialize) fn audit(pristine: &Pristine, index: &Index) -> Vec<Trouble> {
-    let check = |ino, file: &FileNode<'_>, facts: &FileFacts| pristine.is_intact(ino, file, facts);
-    match pristine.kind() {
-        TreeKind::Subvolume => visit(index, &pristine.root, &check),
-        TreeKind::Directory => {
-            visit(index, &pristine.root, &|ino, file, facts| !pristine.has(ino) || check(ino, file, facts))
-                .into_iter()
-                .filter(|trouble| pristine.has(trouble.ino))
-                .collect()
-        }
+/// Every changed entry, sorted by path.
+pub(in crate::space::materialize) fn audit(
+    pristine: &Pristine,
+    index: &Index,
+    content: &Store,
+) -> Vec<Trouble> {
+    if pristine.kind() == TreeKind::Subvolume {
+        return changed_in_subvolume(pristine, index);
     }
+    let is_intact = |node: &Node<'_>, file: &FileNode<'_>, dir: &TreeDir, name: Name<'_>| {
+        let at = NameOf::Link(dir, name);
+        let is_verified = |raw: &RawStore| raw.is_verified(&Wanted::of(file, node.mode), at);
+        !pristine.has(node.ino) || content.raw().is_none_or(is_verified)
+    };
+    let mut found = visit(index, &pristine.root, &is_intact);
+    found.retain(|trouble| pristine.has(trouble.ino));
+    found
 }
 
-type Check<'a> = dyn Fn(Ino, &FileNode<'_>, &FileFacts) -> bool + Sync + 'a;
+/// Every changed entry of a subvolume, sorted by path.
+pub(super) fn changed_in_subvolume(pristine: &Pristine, index: &Index) -> Vec<Trouble> {
+    visit(index, &pristine.root, &|node, file, dir, name| {
+        dir.facts(name).is_ok_and(|facts| pristine.is_intact(node.ino, file, &facts))
+    })
+}
+
+/// Given a file of the catalog, and the directory and name where it should be.
+type Check<'a> = dyn Fn(&Node<'_>, &FileNode<'_>, &TreeDir, Name<'_>) -> bool + Sync + 'a;
 
 /// Calls `check` for every file that the catalog has there. Returns entries that fail it, are missing, are of another kind or not in
 /// the catalog.
@@ -76,7 +90,7 @@ impl Visit<'_> {
                     });
                 }
                 NodeKind::File(file) => {
-                    if !dir.facts(name).is_ok_and(|facts| (self.check)(child.ino, &file, &facts)) {
+                    if !(self.check)(&child, &file, &dir, name) {
                         self.push(child.ino);
                     }
                 }
