@@ -48,7 +48,8 @@ struct Known {
     fingerprints: HashMap<Box<str>, Fingerprint>,
     /// The length of the file when it was read.
     read: Option<u64>,
-    pending: Vec<(Box<str>, Fingerprint)>,
+    /// Lines that are not written yet, and their number.
+    pending: (String, usize),
 }
 
 impl Fingerprints {
@@ -75,9 +76,17 @@ impl Fingerprints {
     /// Fingerprints the file `name`, whose content was verified.
     pub fn add(&self, name: &str, facts: &FileFacts) {
         let mut known = self.lock();
-        known.fingerprints.insert(name.into(), Fingerprint::of(facts));
-        known.pending.push((name.into(), Fingerprint::of(facts)));
-        if known.pending.len() >= AT_ONCE || facts.size >= LARGE {
+        let fingerprint = Fingerprint::of(facts);
+        match known.fingerprints.get_mut(name) {
+            Some(old) => *old = fingerprint,
+            None => drop(known.fingerprints.insert(name.into(), fingerprint)),
+        }
+        let (text, count) = &mut known.pending;
+        let Fingerprint { inode, changed } = fingerprint;
+        // Writing to a string cannot fail.
+        writeln!(text, "{name} {inode} {} {}", changed.0, changed.1).unwrap_or_default();
+        *count += 1;
+        if *count >= AT_ONCE || facts.size >= LARGE {
             self.write(&mut known);
         }
     }
@@ -85,9 +94,7 @@ impl Fingerprints {
     /// Drops the fingerprints of removed files, if there are many.
     pub fn keep(&self, is_there: impl Fn(&str) -> bool) -> io::Result<()> {
         let mut known = self.lock();
-        if !known.pending.is_empty() {
-            self.write(&mut known);
-        }
+        self.write(&mut known);
         let Ok(text) = self.dir.below(NAME).read(MOST) else { return Ok(()) };
         let Some(kept) = compacted(&String::from_utf8_lossy(&text), is_there) else { return Ok(()) };
         known.read = None;
@@ -115,16 +122,15 @@ impl Fingerprints {
             text = kept.into();
         }
         known.read = Some(text.len() as u64);
-        known.fingerprints = text.lines().filter_map(Fingerprint::parse).collect();
-        known.fingerprints.extend(known.pending.iter().cloned());
+        let lines = text.lines().chain(known.pending.0.lines());
+        known.fingerprints = lines.filter_map(Fingerprint::parse).collect();
     }
 
     /// Lost fingerprints only cost time.
     fn write(&self, known: &mut Known) {
-        let mut text = String::new();
-        for (name, Fingerprint { inode, changed }) in known.pending.drain(..) {
-            // Writing to a string cannot fail.
-            writeln!(text, "{name} {inode} {} {}", changed.0, changed.1).unwrap_or_default();
+        let (text, count) = std::mem::take(&mut known.pending);
+        if count == 0 {
+            return;
         }
         let append = |dir: &crate::sys::fs::owned::OwnedDir, name: &OsStr| {
             dir.open_to_append(name)?.write_all(text.as_bytes())
@@ -154,9 +160,7 @@ fn compacted(text: &str, is_there: impl Fn(&str) -> bool) -> Option<String> {
 impl Drop for Fingerprints {
     fn drop(&mut self) {
         let mut known = self.lock();
-        if !known.pending.is_empty() {
-            self.write(&mut known);
-        }
+        self.write(&mut known);
     }
 }
 

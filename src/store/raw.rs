@@ -71,7 +71,7 @@ pub enum Lookup {
 impl RawStore {
     /// Opens the store at `path`, creating it if needed, with a limit in bytes.
     pub fn open(place: impl Into<Place>, limit: u64) -> io::Result<RawStore> {
-        let place = place.into();
+        let place = place.into().as_top();
         let path = std::path::absolute(place.path())?;
         let dir = match place.open() {
             Err(error) if error.kind() == io::ErrorKind::NotFound => place.ensure()?,
@@ -119,8 +119,8 @@ impl RawStore {
 
     /// True if the entry cannot have changed since its content was verified. Entries of root cannot be changed by our user.
     fn is_unchanged(&self, key: &RawKey, facts: &FileFacts) -> bool {
-        let is_roots = facts.uid == 0 && this_process::effective_uid() != 0;
-        is_roots || self.fingerprints(key).hold(&key.name(), facts)
+        let is_roots = || facts.uid == 0 && this_process::effective_uid() != 0;
+        self.fingerprints(key).hold(&key.name(), facts) || is_roots()
     }
 
     fn fingerprints(&self, key: &RawKey) -> &Fingerprints {
