@@ -22,7 +22,7 @@ pub const NAME: &str = "seals";
 /// A longer file is discarded and a new one is started: ten times what the largest directory needs.
 const MOST: u64 = 8 << 20;
 /// A file of this many bytes is compacted when it is read, if most of its lines no longer count.
-const LONG: usize = 64 << 10;
+const LONG: usize = 16 << 10;
 /// The number of fingerprints that are written at once.
 const AT_ONCE: usize = 64;
 /// From this size in bytes on, a file is worth a write of its own: verifying it again takes longer. A server may be killed at any time,
