@@ -1,7 +1,7 @@
 //! Entries under another name: hard links to them, and the files of pristine trees, which are such links.
 //!
 //! Adding or removing a link changes the change time of all names. So a file whose fingerprint does not match is read, and then has a
-//! new fingerprint: whoever wrote through a link and restored the modification time is found out.
+//! new fingerprint: a write through a link is detected even if the modification time was restored.
 
 use std::fs::File;
 use std::io;

@@ -10,8 +10,8 @@ use std::os::windows::fs::{symlink_dir, symlink_file};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-use super::beneath::{facts_of, facts_of_file};
 pub use super::facts::{DIR_MODE, DirEntry, DirEntryKind, DirState, FileFacts};
+use super::info::Info;
 use super::open::{self, Held};
 use super::replace;
 use crate::sys::fs::name::{Name, OwnedName};
@@ -92,13 +92,13 @@ impl TreeDir {
 
     /// The facts of the entry `name`; links are not followed.
     pub fn facts(&self, name: Name<'_>) -> io::Result<FileFacts> {
-        open::look(&self.path(name)).map(|info| facts_of(&info))
+        open::look(&self.path(name)).map(|info| info.facts())
     }
 
     /// Opens the file `name` for reading, and returns its facts.
     pub fn open_with_facts(&self, name: Name<'_>) -> io::Result<(File, FileFacts)> {
         let file = self.open_file(name)?;
-        let facts = facts_of_file(&file)?;
+        let facts = Info::of(&file)?.facts();
         Ok((file, facts))
     }
 

@@ -100,7 +100,7 @@ impl Dir {
 
 /// The facts of an open file.
 pub fn facts_of_file(file: &File) -> io::Result<FileFacts> {
-    Ok(facts_of(&Info::of(file)?))
+    Ok(Info::of(file)?.facts())
 }
 
 /// The facts of `name` in `dir`, links not followed; `None` if it is not a regular file or does not exist.
@@ -122,19 +122,7 @@ impl Located for TreeDir {
 
 fn facts_at_path(path: &Path) -> Option<FileFacts> {
     let is_file = path.symlink_metadata().is_ok_and(|meta| meta.is_file());
-    is_file.then(|| open::look(path).ok().map(|info| facts_of(&info)))?
-}
-
-pub(super) fn facts_of(info: &Info) -> FileFacts {
-    FileFacts {
-        id: info.id,
-        size: info.size,
-        mode: if info.is_read_only { 0o444 } else { 0o666 },
-        uid: crate::sys::process::this_process::effective_uid(),
-        mtime: (info.modified.0, info.modified.1.into()),
-        changed: (0, 0),
-        last_use: info.used,
-    }
+    is_file.then(|| open::look(path).ok().map(|info| info.facts()))?
 }
 
 fn explain(error: io::Error) -> OpenError {

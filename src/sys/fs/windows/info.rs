@@ -7,6 +7,8 @@ use std::os::windows::io::AsRawHandle;
 use windows_sys::Win32::Foundation::FILETIME;
 use windows_sys::Win32::Storage::FileSystem::{BY_HANDLE_FILE_INFORMATION, GetFileInformationByHandle};
 
+use crate::sys::fs::facts::FileFacts;
+
 /// 1601 to 1970, in units of 100 ns.
 const EPOCH: i64 = 116_444_736_000_000_000;
 /// One second, in units of 100 ns.
@@ -54,6 +56,19 @@ impl Info {
             modified: since_1970(found.ftLastWriteTime),
             used: since_1970(found.ftLastAccessTime).0.max(since_1970(found.ftCreationTime).0),
         })
+    }
+
+    /// The same as on other platforms.
+    pub fn facts(&self) -> FileFacts {
+        FileFacts {
+            id: self.id,
+            size: self.size,
+            mode: if self.is_read_only { 0o444 } else { 0o666 },
+            uid: crate::sys::process::this_process::effective_uid(),
+            mtime: (self.modified.0, self.modified.1.into()),
+            changed: (0, 0),
+            last_use: self.used,
+        }
     }
 }
 
