@@ -1,8 +1,8 @@
 //! Checks whether the shared files of spaces were changed, and through which space.
 //!
-//! A hard link gives a space the inode of the raw store, so writing to the file in the space changes the store. This shows in size, or
-//! time (or in content, on request): the file is then created again from its blob, which separates it from the space, and the space is
-//! reported. The space's copy is left to its owner.
+//! A hard link gives a space the inode of the raw store, so writing to the file in the space changes the store. This shows in size, in
+//! the modification time, or in content, which is read if the change time differs or on request. The file is then created again from
+//! its blob, which separates it from the space, and the space is reported. The space's copy is left to its owner.
 
 use std::collections::BTreeMap;
 use std::io;
