@@ -75,22 +75,21 @@ impl RawStore {
             NameOf::Entry => self.dir.open_file(&key.path()).ok()?,
             NameOf::Link(dir, name) => dir.open_with_facts(name).ok()?,
         };
-        self.check(key, size, &file, &facts).then_some(facts)
+        (is_fit(&facts, key, size) && self.verify(key, size, &file, &facts)).then_some(facts)
     }
 
     /// True if the open file is as we created it, and has not changed since it was verified, or is right now.
     pub(super) fn check(&self, key: &RawKey, size: u64, file: &File, facts: &FileFacts) -> bool {
-        if !is_fit(facts, key, size) {
-            return false;
+        is_fit(facts, key, size) && (self.is_unchanged(key, facts) || self.verify(key, size, file, facts))
+    }
+
+    /// Hashes the open file; fingerprints it if it is right.
+    fn verify(&self, key: &RawKey, size: u64, file: &File, facts: &FileFacts) -> bool {
+        let is_right = check_file(file, &key.digest, size).is_ok();
+        if is_right {
+            // If it changes while it is hashed, its change time differs from the recorded one.
+            self.fingerprints(key).add(&key.name(), facts);
         }
-        if self.is_unchanged(key, facts) {
-            return true;
-        }
-        if check_file(file, &key.digest, size).is_err() {
-            return false;
-        }
-        // If it changes while it is hashed, its change time differs from the recorded one.
-        self.fingerprints(key).add(&key.name(), facts);
-        true
+        is_right
     }
 }
