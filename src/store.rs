@@ -266,6 +266,15 @@ impl Store {
         Ok(is_linked)
     }
 
+    /// Hard-links `raw`, which [`Store::ensure_raw`] returned for `wanted`, to `name` in `dir`; `NotFound` if it has no path.
+    pub fn link_raw(&self, wanted: &Wanted, raw: &RawFile, dir: &TreeDir, name: Name<'_>) -> io::Result<()> {
+        let path = raw.path().ok_or(io::ErrorKind::NotFound)?;
+        match self.link_ready(wanted, NameOf::Entry, dir, name)? {
+            true => Ok(()),
+            false => dir.hardlink(name, path),
+        }
+    }
+
     /// True if the raw store has the entry, but it was modified.
     pub fn is_raw_changed(&self, wanted: &Wanted) -> bool {
         match self.raw.as_ref().map(|raw| raw.find(&wanted.key(), wanted.size)) {

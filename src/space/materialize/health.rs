@@ -180,7 +180,7 @@ impl Check<'_> {
         let relinked = self.parent_of(tree, ino).and_then(|dir| {
             let name = Name::new(node.name).map_err(io::Error::other)?;
             dir.remove(name)?;
-            dir.hardlink(name, raw.path().ok_or(io::ErrorKind::NotFound)?)?;
+            self.store.link_raw(&wanted, &raw, &dir, name)?;
             dir.facts(name)
         });
         // A file that is not in the tree comes from the store.

@@ -15,7 +15,7 @@ use crate::error::chain;
 use crate::store::index::{Index, Ino, NodeKind};
 use crate::store::observe::{Counter, Observer};
 use crate::store::relocate::Relocation;
-use crate::store::{Limits, NameOf, Store, Wanted};
+use crate::store::{Limits, Store, Wanted};
 use crate::sys::fs::at::{self, TreeDir};
 use crate::sys::fs::btrfs;
 use crate::sys::fs::lock;
@@ -211,11 +211,7 @@ impl Linker<'_> {
             Ok(raw) => raw,
             Err(error) => return self.fail(io::Error::other(chain(&error).to_string())),
         };
-        let Some(path) = raw.path() else { return };
-        let linked = match self.make.content.link_ready(&wanted, NameOf::Entry, dir, name) {
-            Ok(false) => dir.hardlink(name, path),
-            linked => linked.map(drop),
-        };
+        let linked = self.make.content.link_raw(&wanted, &raw, dir, name);
         match linked.and_then(|()| dir.facts(name)) {
             Ok(facts) => self.numbers.set(ino, facts.id.1),
             Err(error) => log::debug!("{name} is not in the pristine tree: {error}"),

@@ -306,11 +306,7 @@ impl Placer<'_> {
         let linked = match self.link_pristine(wish, &link).unwrap_or_else(|| link(NameOf::Entry)) {
             Ok(false) => {
                 let raw = self.content.ensure_raw(&wanted)?;
-                let Some(path) = raw.path() else { return Ok(false) };
-                match link(NameOf::Entry) {
-                    Ok(false) => dir.hardlink(name, path),
-                    linked => linked.map(drop),
-                }
+                self.content.link_raw(&wanted, &raw, dir, name)
             }
             linked => linked.map(drop),
         };
