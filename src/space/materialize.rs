@@ -44,11 +44,10 @@ use crate::error::{Class, Failure, counted};
 use crate::rcc::catalog::CatalogError;
 use crate::rcc::home::Home;
 use crate::space::{Space, SpaceError, Wait, Waiting};
+use crate::store::Store;
 use crate::store::index::Index;
 use crate::store::observe::{Observer, Tally};
-use crate::store::{RawStore, Store};
 use crate::sys::fs::name::RelPath;
-use crate::sys::fs::place::Place;
 
 pub use self::differences::{Difference, differences, is_changed};
 pub use self::plan::{DirPlan, Rules};
@@ -70,10 +69,8 @@ pub struct Job<'a> {
     pub catalog_path: &'a Path,
     /// The same catalog, compiled.
     pub index: &'a Index,
-    /// The source of the content.
+    /// The source of the content, from whose raw store reflinks and hard links are made.
     pub content: &'a Store,
-    /// The raw store's directory, for reflinks and hardlinks from it.
-    pub raw_dir: Option<&'a Place>,
     /// The space.
     pub space: &'a Space,
     /// In an existing space, only these paths and what is below them are changed; if empty, everything is.
@@ -81,7 +78,7 @@ pub struct Job<'a> {
 }
 
 impl<'a> Job<'a> {
-    /// A job whose content comes from `store`, which also determines what can be linked.
+    /// A job for the whole space, whose content comes from `store`.
     pub fn new(
         home: &'a Home,
         catalog_path: &'a Path,
@@ -89,8 +86,7 @@ impl<'a> Job<'a> {
         store: &'a Store,
         space: &'a Space,
     ) -> Job<'a> {
-        let raw_dir = store.raw().map(RawStore::place);
-        Job { home, catalog_path, index, content: store, raw_dir, space, only: &[] }
+        Job { home, catalog_path, index, content: store, space, only: &[] }
     }
 }
 

@@ -16,6 +16,7 @@ use super::walk::{self, Plan};
 use super::{Job, MaterializeError, Options};
 use crate::space::Space;
 use crate::space::bytecode;
+use crate::store::RawStore;
 use crate::store::index::{Index, Ino, NodeKind};
 use crate::store::observe::{Counter, Observer};
 use crate::store::relocate::Relocation;
@@ -244,7 +245,8 @@ impl Run<'_> {
 
     /// The initial tier; `is_new`: there is no space yet.
     fn chain(&self, is_new: bool) -> FallbackChain<'_> {
-        let Job { space, home, raw_dir, index, .. } = *self.job;
+        let Job { space, home, content, index, .. } = *self.job;
+        let raw_dir = content.raw().map(RawStore::place);
         let strategy = self.options.strategy;
         let asks = matches!(strategy, Strategy::Auto | Strategy::Snapshot);
         let places = Places::new(&home.pristine_dir(), &index.id());
@@ -295,7 +297,7 @@ impl Run<'_> {
         chain: FallbackChain<'r>,
         pristine: Option<&'r Pristine>,
     ) -> Placer<'r> {
-        let Job { space, content, index, raw_dir, .. } = *self.job;
+        let Job { space, content, index, .. } = *self.job;
         Placer {
             rules,
             content,
@@ -306,7 +308,7 @@ impl Run<'_> {
             umask: at::umask(),
             names: TempNames::new(),
             pristine,
-            has_raw: raw_dir.is_none_or(has_entries),
+            has_raw: content.raw().map(RawStore::place).is_none_or(has_entries),
         }
     }
 
