@@ -10,6 +10,7 @@ use tempfile::NamedTempFile;
 
 use crate::space::archive::{self, Imported, Options};
 use crate::sys::fs::shared;
+use crate::sys::text::hex;
 
 use crate::remote::download::download;
 
@@ -111,10 +112,6 @@ fn sha256_of(path: &Path) -> anyhow::Result<String> {
     let read = std::fs::File::open(path).and_then(|mut file| std::io::copy(&mut file, &mut hash));
     read.with_context(|| format!("Cannot read {}", path.display()))?;
     Ok(hex(&hash.finalize()))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn parse_digest(text: &str) -> Result<String, String> {

@@ -11,6 +11,8 @@ use std::str::FromStr;
 use sha2::Digest as _;
 use siphasher::sip128::{Hasher128, SipHasher24};
 
+use crate::sys::text::hex;
+
 /// The key of RCC's 128 bit SipHash: 16 ASCII bytes.
 const SIP_KEY: &[u8; 16] = b"Very_Random-Seed";
 
@@ -75,13 +77,7 @@ impl Digest {
 
 impl fmt::Display for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const DIGITS: &[u8; 16] = b"0123456789abcdef";
-        let mut text = [[0; 2]; 32];
-        for (pair, &byte) in text.iter_mut().zip(self.as_bytes()) {
-            *pair = [DIGITS[usize::from(byte >> 4)], DIGITS[usize::from(byte & 0xf)]];
-        }
-        let text = &text.as_flattened()[..2 * self.as_bytes().len()];
-        f.write_str(std::str::from_utf8(text).map_err(|_| fmt::Error)?)
+        f.write_str(&hex(self.as_bytes()))
     }
 }
 

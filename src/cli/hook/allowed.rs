@@ -5,7 +5,6 @@
 
 use std::cell::RefCell;
 use std::ffi::OsString;
-use std::fmt::Write as _;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -16,6 +15,7 @@ use crate::rcc::blueprint::{self, Composed, Request};
 use crate::rcc::home::Home;
 use crate::sys::fs::place::Place;
 use crate::sys::fs::stat::read_regular;
+use crate::sys::text::hex;
 
 use crate::cli::config::config_dir;
 
@@ -121,12 +121,4 @@ fn write(file: &Path, what: &str) -> anyhow::Result<()> {
 fn record_of(file: &Path) -> anyhow::Result<Place> {
     let name = hex(&Sha256::digest(file.as_os_str().as_encoded_bytes()));
     Ok(Place::top(config_dir()?.join("allow")).below(name))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        write!(text, "{byte:02x}").unwrap_or_default();
-        text
-    })
 }

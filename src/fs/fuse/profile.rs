@@ -10,6 +10,7 @@ use std::fmt::Write as _;
 
 use crate::rcc::catalog::CatalogId;
 use crate::store::index::Ino;
+use crate::sys::text::hex;
 
 /// The unit of reads in a profile, in bytes: the kernel's usual readahead.
 pub const CHUNK: u64 = 128 << 10;
@@ -101,10 +102,6 @@ fn item(line: &str) -> Option<Item> {
         "m" => Some(Item::Miss { dir: ino, name: unhex(last)? }),
         _ => None,
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn unhex(text: &str) -> Option<Box<[u8]>> {
