@@ -40,7 +40,7 @@ use crate::session::context::Context;
 use crate::session::error::SessionError;
 #[cfg(unix)]
 use crate::session::sweep;
-use crate::space::record::{self, Ahead, RecordError, Recorded};
+use crate::space::record::{self, RecordError, Recorded, Recorder};
 use crate::store::observe::Observer;
 
 use nearest::Made;
@@ -253,7 +253,7 @@ pub fn build(
         } else {
             steps.conda(inputs)?
         }
-        let built = recorded(home, inputs, &steps, &stage, &Ahead::default(), observer)?;
+        let built = recorded(Recorder::new(home), inputs, &steps, &stage, observer)?;
         removed(context, stage)?;
         return Ok(built);
     }
@@ -277,8 +277,9 @@ pub fn build(
             }
         }
     }
-    let ahead = steps.install(inputs, &python, home)?;
-    let built = recorded(home, inputs, &steps, &stage, &ahead, observer)?;
+    let mut recorder = Recorder::new(home);
+    steps.install(inputs, &python, &mut recorder)?;
+    let built = recorded(recorder, inputs, &steps, &stage, observer)?;
     removed(context, stage)?;
     noted(Built { base_refused: refused, ..built }, &made, &builds)
 }
@@ -307,11 +308,10 @@ fn noted(built: Built, made: &Made, builds: &Path) -> Result<Built, BuildError> 
 
 /// Records a finished stage.
 fn recorded(
-    home: &Home,
+    recorder: Recorder<'_>,
     inputs: &Inputs,
     steps: &Steps<'_>,
     stage: &Stage,
-    ahead: &Ahead,
     observer: &dyn Observer,
 ) -> Result<Built, BuildError> {
     let unimportable = steps.check_if_wanted()?;
@@ -321,7 +321,7 @@ fn recorded(
         interrupted: Arc::clone(&steps.options.interrupted),
         ..record::Options::new(inputs.specification.clone())
     };
-    let recorded = record::record_rest(stage.path(), home, &naming, ahead, observer);
+    let recorded = recorder.record(stage.path(), &naming, observer);
     let recorded = recorded.map_err(|error| match error {
         RecordError::Interrupted => BuildError::Interrupted,
         error => BuildError::Record(error),

@@ -10,8 +10,7 @@ use std::time::{Duration, Instant};
 #[cfg(unix)]
 use crate::sys::process::{command::dies_with_us, family};
 
-use crate::rcc::home::Home;
-use crate::space::record::Ahead;
+use crate::space::record::Recorder;
 
 use super::locked::is_locked;
 use super::{BuildError, CHECK_IMPORTS, Imports, InputKind, Inputs, Options};
@@ -81,15 +80,19 @@ impl Drop for Ended<'_> {
 }
 
 impl Steps<'_> {
-    /// Copies `python` into the stage, and installs the requirements of `inputs`. Returns what was read ahead meanwhile.
-    pub fn install(&self, inputs: &Inputs, python: &Path, home: &Home) -> Result<Ahead, BuildError> {
-        let (mut ahead, ended) = (Ahead::default(), AtomicBool::new(false));
+    /// Copies `python` into the stage, and installs the requirements of `inputs`, while `recorder` stores what is finished.
+    pub fn install(
+        &self,
+        inputs: &Inputs,
+        python: &Path,
+        recorder: &mut Recorder<'_>,
+    ) -> Result<(), BuildError> {
+        let ended = AtomicBool::new(false);
         std::thread::scope(|scope| {
-            scope.spawn(|| ahead.follow(self.stage, home, &ended));
+            scope.spawn(|| recorder.follow(self.stage, &ended));
             let _ended = Ended(&ended);
             self.fill(inputs, python)
-        })?;
-        Ok(ahead)
+        })
     }
 
     /// Copies `python` into the stage, and installs the requirements of `inputs`.

@@ -79,7 +79,7 @@ pub fn commit_held(
     let tree = Tree::read(&vfs, &base, &space.root, &relocator, specification.trim())?;
     let header = Header { blueprint: blueprint.clone(), rcc: recorder(), ..base.header.clone() };
     let catalog = Catalog::new(header, tree.dirs).tried("The space cannot be a catalog")?;
-    let path = store.publish(&context.home, &catalog)?;
+    let (path, new_blobs) = store.publish(&context.home, &catalog)?;
     let hololib = context.home.hololib();
     File::open(hololib)
         .and_then(|dir| crate::sys::fs::at::sync_file_system(&dir))
@@ -93,7 +93,7 @@ pub fn commit_held(
         files: catalog.stats().files,
         written_files: tree.written_files,
         written_bytes: tree.written_bytes,
-        new_blobs: store.written(),
+        new_blobs,
         left_out: tree.left_out,
     })
 }

@@ -3,8 +3,8 @@
 //! Walk, then hash and search every file once on all processors, put each content into the library as a blob, and finally write the
 //! catalog and its `.info`. The result is what RCC itself would have written, including the exact JSON.
 //!
-//! - Nothing is written unless the whole tree can be recorded as far as the walk can tell; a failure after that leaves unreferenced
-//!   blobs, and no catalog. An interruption leaves neither.
+//! - However recording fails, it leaves neither a catalog nor blobs; if it is killed, blobs without a catalog. Unless it begins while
+//!   the tree is being created, nothing is written if the walk can tell that the tree cannot be recorded.
 //! - The recorded directory is only read. A file or directory that changes meanwhile is an error.
 //! - RCC stores only contents that it reaches through real directories, and then requires a blob for every digest of the catalog,
 //!   so it can never use a catalog that it recorded from a tree with a link that leads out. Here every digest gets its blob, even
@@ -19,6 +19,7 @@ mod blob;
 mod content;
 mod error;
 mod publish;
+mod scratch;
 mod tree;
 mod walk;
 
@@ -30,7 +31,6 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-pub use ahead::Ahead;
 pub use error::RecordError;
 
 use crate::rcc::catalog::{Catalog, Header, IDENTITY_LENGTH};
@@ -107,66 +107,83 @@ pub fn record(
     options: &Options,
     observer: &dyn Observer,
 ) -> Result<Recorded, RecordError> {
-    record_rest(dir, home, options, &Ahead::default(), observer)
+    Recorder::new(home).record(dir, options, observer)
 }
 
-/// As [`record`]; files that were read ahead are not read again.
-pub fn record_rest(
-    dir: &Path,
-    home: &Home,
-    options: &Options,
-    ahead: &Ahead,
-    observer: &dyn Observer,
-) -> Result<Recorded, RecordError> {
-    let started = Instant::now();
-    let header = header(dir, home, options)?;
-    let root = PathBuf::from(&header.path);
-    let mut warnings = warnings(&root, home, &header);
-    let walked = walk::walk(&root)?;
-    warnings.extend(long_names(&walked));
-    observer.expect(walked.contents.iter().map(|content| content.stat.size).sum());
-    let library = blob::Library::ensure(home)?;
-    let catalog = read(walked, header, &library, ahead, options, observer).inspect_err(|error| {
-        if matches!(error, RecordError::Interrupted) {
-            library.withdraw();
-        }
-    })?;
-    let path = publish::publish(home, &catalog)?;
-    observer.count(Counter::BlobsRecorded, library.written());
-    Ok(summary(&catalog, path, &library, started, warnings))
+/// Records one directory, and can begin while that is still being filled. The caller holds the lock of the hololib. If nothing is recorded,
+/// the blobs written so far are removed.
+pub struct Recorder<'a> {
+    home: &'a Home,
+    library: blob::Library,
+    ahead: ahead::Ahead,
 }
 
-/// Reads all contents, and stores them. Returns the catalog, which is not stored yet.
-fn read(
-    mut walked: walk::Walked,
-    header: Header,
-    library: &blob::Library,
-    ahead: &Ahead,
-    options: &Options,
-    observer: &dyn Observer,
-) -> Result<Catalog, RecordError> {
-    let root = PathBuf::from(&header.path);
-    let reading = tree::Reading {
-        needle: header.identity.as_bytes(),
-        library,
-        ahead,
-        interrupted: &options.interrupted,
-        observer,
-    };
-    reading.read_all(&mut walked)?;
-    walked.check_unchanged()?;
-    Catalog::new(header, walked.dirs)
-        .map_err(|source| RecordError::Catalog { path: root, source: Box::new(source) })
+impl Recorder<'_> {
+    /// For the hololib of `home`.
+    pub fn new(home: &Home) -> Recorder<'_> {
+        Recorder { home, library: blob::Library::of(home), ahead: ahead::Ahead::default() }
+    }
+
+    /// Stores the files of `dir` while another program adds them, until `stop` is set.
+    pub fn follow(&mut self, dir: &Path, stop: &AtomicBool) {
+        self.ahead.follow(dir, &self.library, stop);
+    }
+
+    /// Records `dir`, which is complete. Files that [`Recorder::follow`] stored are not read again.
+    pub fn record(
+        self,
+        dir: &Path,
+        options: &Options,
+        observer: &dyn Observer,
+    ) -> Result<Recorded, RecordError> {
+        let started = Instant::now();
+        let header = header(dir, self.home, options)?;
+        let root = PathBuf::from(&header.path);
+        let mut warnings = warnings(&root, self.home, &header);
+        let walked = walk::walk(&root)?;
+        warnings.extend(long_names(&walked));
+        observer.expect(walked.contents.iter().map(|content| content.stat.size).sum());
+        self.library.ensure()?;
+        let catalog = self.read(walked, header, options, observer)?;
+        self.library.take(&catalog);
+        let path = publish::publish(self.home, &catalog)?;
+        observer.count(Counter::BlobsRecorded, self.library.taken());
+        Ok(summary(&catalog, path, self.library.taken(), started, warnings))
+    }
+
+    /// Reads all contents, and stores them. Returns the catalog, which is not stored yet.
+    fn read(
+        &self,
+        mut walked: walk::Walked,
+        header: Header,
+        options: &Options,
+        observer: &dyn Observer,
+    ) -> Result<Catalog, RecordError> {
+        let root = PathBuf::from(&header.path);
+        let reading = tree::Reading {
+            needle: header.identity.as_bytes(),
+            library: &self.library,
+            ahead: &self.ahead,
+            interrupted: &options.interrupted,
+            observer,
+        };
+        reading.read_all(&mut walked)?;
+        walked.check_unchanged()?;
+        Catalog::new(header, walked.dirs)
+            .map_err(|source| RecordError::Catalog { path: root, source: Box::new(source) })
+    }
 }
 
 /// A hololib that accepts contents one at a time: for an environment that is not in a directory. The caller holds the lock of the
-/// hololib, and writes the catalog last.
+/// hololib, and writes the catalog last; without a catalog, the contents that were written are removed.
 pub struct Contents(blob::Library);
 
 impl Contents {
     /// The hololib of `home`, created if needed.
     pub fn ensure(home: &Home) -> Result<Contents, RecordError> {
-        blob::Library::ensure(home).map(Contents)
+        let library = blob::Library::of(home);
+        library.ensure()?;
+        Ok(Contents(library))
     }
 
     /// A hasher for the digests used here.
@@ -184,14 +201,10 @@ impl Contents {
         Ok(self.0.publish(digest, size, write)?)
     }
 
-    /// The number of blobs written.
-    pub fn written(&self) -> u64 {
-        self.0.written()
-    }
-
-    /// Writes the catalog and its `.info`, after all contents were added.
-    pub fn publish(&self, home: &Home, catalog: &Catalog) -> Result<PathBuf, RecordError> {
-        publish::publish(home, catalog)
+    /// Writes the catalog and its `.info`, after all contents were added. Returns its path, and the number of blobs written for it.
+    pub fn publish(self, home: &Home, catalog: &Catalog) -> Result<(PathBuf, u64), RecordError> {
+        self.0.take(catalog);
+        Ok((publish::publish(home, catalog)?, self.0.taken()))
     }
 }
 
@@ -285,7 +298,7 @@ fn long_names(walked: &walk::Walked) -> Option<String> {
 fn summary(
     catalog: &Catalog,
     path: PathBuf,
-    library: &blob::Library,
+    blobs_written: u64,
     started: Instant,
     warnings: Vec<String>,
 ) -> Recorded {
@@ -304,8 +317,8 @@ fn summary(
         bytes: stats.bytes,
         relocated_files: stats.relocations,
         relocations: catalog.files().map(|file| file.rewrite.len() as u64).sum(),
-        blobs_written: library.written(),
-        blobs_present: distinct - library.written(),
+        blobs_written,
+        blobs_present: distinct - blobs_written,
         seconds: started.elapsed().as_secs_f64(),
         warnings,
     }

@@ -4,6 +4,7 @@
 #![cfg(unix)]
 #![allow(clippy::unwrap_used, clippy::expect_used)] // a test may panic, its helpers too
 
+mod ahead;
 mod refused;
 
 use std::collections::BTreeMap;
@@ -20,7 +21,7 @@ use flate2::read::MultiGzDecoder;
 use holofs::rcc::catalog::Catalog;
 use holofs::rcc::digest::{Digest, Regime};
 use holofs::rcc::home::{Environment, Home, blueprint_hash};
-use holofs::space::record::{Ahead, Options, RecordError, Recorded, record, record_rest};
+use holofs::space::record::{Options, RecordError, Recorded, record};
 use holofs::store::observe::{Counter, Observer, Tally};
 
 const IDENTITY: &str = "h59acff1_493f813dad24d3t";
@@ -265,63 +266,6 @@ fn record_streams_a_long_file_to_the_same_result() {
         let stored = fs::read(fixture.blob(&digest)).unwrap();
         assert!(content == if regime == Regime::Sha256 { gunzip(&stored) } else { stored });
         assert_eq!((recorded.relocated_files, recorded.relocations), (1, 4));
-    }
-}
-
-#[test]
-fn record_of_files_read_ahead_is_the_tree_as_it_is_and_reading_ahead_writes_nothing() {
-    for fixture in [Fixture::new(), Fixture::raw()] {
-        for name in ["kept", "changed", "removed", "replaced", "lib/kept", "lib/long"] {
-            fixture.put(
-                name,
-                format!("{name} in {IDENTITY}\n").repeat(if name == "lib/long" { 2000 } else { 1 }),
-            );
-        }
-        let before = fixture.hololib();
-        let mut ahead = Ahead::of(&fixture.stage());
-        fixture.put("changed", format!("{IDENTITY} 1"));
-        ahead.read(&fixture.home, &AtomicBool::new(false));
-        assert_eq!(fixture.hololib(), before);
-        fs::remove_file(fixture.stage().join("removed")).unwrap();
-        fs::rename(fixture.put("new", "of another file"), fixture.stage().join("replaced")).unwrap();
-        fixture.put("lib/added", "content");
-        let all = Tally::new();
-        record_rest(&fixture.stage(), &fixture.home, &Options::new("a name"), &ahead, &all).unwrap();
-        let with_ahead = fixture.hololib();
-        fs::remove_dir_all(fixture.home.library()).unwrap();
-        fixture.record().unwrap();
-        assert_eq!(fixture.hololib(), with_ahead);
-    }
-}
-
-#[test]
-fn record_of_files_followed_while_they_are_written_is_the_tree_as_it_is() {
-    for is_known in [false, true] {
-        let fixture = Fixture::new();
-        let long = format!("long in {IDENTITY}\n").repeat(2000);
-        let put = |name: &str, text: &str| drop(fixture.put(name, text));
-        put("lib/long", &long);
-        if is_known {
-            // The library has this blob, so it is not made again until it turns out to be gone.
-            fixture.record().unwrap();
-        }
-        let (mut ahead, ended) = (Ahead::default(), AtomicBool::new(false));
-        std::thread::scope(|scope| {
-            scope.spawn(|| ahead.follow(&fixture.stage(), &fixture.home, &ended));
-            put("kept", &format!("kept in {IDENTITY}"));
-            // Written in place, always of one size.
-            for number in 0..100 {
-                put("busy", &format!("{number:04} {IDENTITY}"));
-                std::thread::sleep(std::time::Duration::from_millis(if number % 20 == 0 { 80 } else { 2 }));
-            }
-            ended.store(true, std::sync::atomic::Ordering::Relaxed);
-        });
-        let _absent_at_first = fs::remove_dir_all(fixture.home.library());
-        record_rest(&fixture.stage(), &fixture.home, &Options::new("a name"), &ahead, &Tally::new()).unwrap();
-        let with_ahead = fixture.hololib();
-        fs::remove_dir_all(fixture.home.library()).unwrap();
-        fixture.record().unwrap();
-        assert_eq!(fixture.hololib(), with_ahead);
     }
 }
 

@@ -3,19 +3,22 @@
 //! `store::publish_with` publishes a blob; this module decides which ones, and their encoding. An existing blob stays, unless its size
 //! or its framing shows that it was truncated (nothing is synced, so a power cut can cause that).
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::HashSet;
 use std::fs;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use libdeflater::{CompressionLvl, Compressor};
 
 use super::error::RecordError;
+use super::scratch::with_scratch;
 use crate::error::chain;
+use crate::rcc::catalog::Catalog;
 use crate::rcc::digest::{Digest, Regime};
 use crate::rcc::home::Home;
 use crate::store::{self, Published, Sharing, StoreError};
@@ -24,24 +27,32 @@ use crate::sys;
 const GZIP_MAGIC: [u8; 2] = [0x1f, 0x8b];
 const ZSTD_MAGIC: [u8; 4] = [0x28, 0xb5, 0x2f, 0xfd];
 
-/// The library of a hololib, for writing.
+/// The library of a hololib, for writing. Blobs that no catalog has taken when it is dropped are removed again.
 pub(super) struct Library {
     path: PathBuf,
     sharing: Sharing,
     regime: Regime,
     /// Digests that a thread is adding or has found there.
     claimed: Mutex<HashSet<Digest>>,
-    written: Mutex<Vec<Digest>>,
+    /// Blobs that were written here, and to which no catalog refers yet.
+    loose: Mutex<HashSet<Digest>>,
+    /// The number of blobs that were written for a catalog.
+    taken: AtomicU64,
 }
 
 impl Library {
-    /// The library of `home`, created if needed. Its regime is RCC's: raw if there is a `compress.no`.
-    pub(super) fn ensure(home: &Home) -> Result<Library, RecordError> {
-        let (path, shared) = (home.library(), home.is_shared());
-        sys::fs::shared::ensure_dir(&path, shared).map_err(RecordError::io("Making", &path))?;
+    /// The library of `home`, created with the first blob. Its regime is RCC's: raw if there is a `compress.no`.
+    pub(super) fn of(home: &Home) -> Library {
         let regime = if home.is_compressed() { Regime::Sha256 } else { Regime::SipHash128 };
-        let sharing = if shared { Sharing::Shared } else { Sharing::Private };
-        Ok(Library { path, sharing, regime, claimed: Mutex::default(), written: Mutex::default() })
+        let sharing = if home.is_shared() { Sharing::Shared } else { Sharing::Private };
+        let (claimed, loose) = (Mutex::default(), Mutex::default());
+        Library { path: home.library(), sharing, regime, claimed, loose, taken: AtomicU64::new(0) }
+    }
+
+    /// Creates it if needed.
+    pub(super) fn ensure(&self) -> Result<(), RecordError> {
+        let is_shared = self.sharing == Sharing::Shared;
+        sys::fs::shared::ensure_dir(&self.path, is_shared).map_err(RecordError::io("Making", &self.path))
     }
 
     /// The digests used for contents.
@@ -49,18 +60,30 @@ impl Library {
         self.regime
     }
 
-    /// The number of blobs written.
-    pub(super) fn written(&self) -> u64 {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner).len() as u64
+    /// The number of blobs that were written for a catalog.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken.load(Ordering::Relaxed)
     }
 
-    /// Removes the blobs that were written, to which no catalog refers yet.
-    pub(super) fn withdraw(&self) {
-        for digest in std::mem::take(&mut *self.written.lock().unwrap_or_else(PoisonError::into_inner)) {
+    /// Keeps the blobs to which `catalog` refers: it is about to be written. Others, of files that changed later, are removed.
+    pub(super) fn take(&self, catalog: &Catalog) {
+        let named: HashSet<&Digest> = catalog.digests().map(|(digest, _)| digest).collect();
+        let taken = self.loose().extract_if(|digest| named.contains(digest)).count();
+        self.taken.fetch_add(taken as u64, Ordering::Relaxed);
+        self.withdraw();
+    }
+
+    /// Removes the blobs to which no catalog refers.
+    fn withdraw(&self) {
+        for digest in std::mem::take(&mut *self.loose()) {
             if let Err(error) = store::withdraw(&self.path, &digest) {
                 log::warn!("Cannot remove {}: {error}", self.path.join(store::blob_path(&digest)).display());
             }
         }
+    }
+
+    fn loose(&self) -> MutexGuard<'_, HashSet<Digest>> {
+        self.loose.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Adds the content `digest` of `size` bytes, unless it exists: `write` writes the content to the given writer, again if
@@ -83,11 +106,14 @@ impl Library {
 
     /// As [`Library::publish`], for a content in memory.
     pub(super) fn publish_bytes(&self, digest: &Digest, bytes: &[u8]) -> Result<(), StoreError> {
-        self.publish_stored(digest, bytes.len() as u64, |out| out.write_all(&encoded(self.regime, bytes)?))
+        self.publish_stored(digest, bytes.len() as u64, |out| match self.regime {
+            Regime::SipHash128 => out.write_all(bytes),
+            Regime::Sha256 => write_gzip(bytes, out),
+        })
     }
 
     /// As [`Library::publish`]: `write` writes the blob as it is stored.
-    pub(super) fn publish_stored(
+    fn publish_stored(
         &self,
         digest: &Digest,
         size: u64,
@@ -97,14 +123,23 @@ impl Library {
             return Ok(());
         }
         let mut publish = || store::publish_with(&self.path, digest, self.sharing, &mut write);
-        let mut published = publish()?;
-        if published == Published::AlreadyThere && self.remove_incomplete(digest, size)? {
-            published = publish()?;
-        }
-        if published == Published::Written {
-            self.written.lock().unwrap_or_else(PoisonError::into_inner).push(*digest);
+        if publish()? == Published::Written {
+            self.loose().insert(*digest);
+        } else if self.remove_incomplete(digest, size)? {
+            publish()?;
+            // Other catalogs may refer to it, so it stays in any case.
+            self.taken.fetch_add(1, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    /// True if the library still has a blob that was published; else it can be published again.
+    pub(super) fn still_has(&self, digest: &Digest) -> bool {
+        let is_there = self.path.join(store::blob_path(digest)).symlink_metadata().is_ok();
+        if !is_there {
+            self.claimed.lock().unwrap_or_else(PoisonError::into_inner).remove(digest);
+        }
+        is_there
     }
 
     /// True for the first caller, on which the others rely.
@@ -143,21 +178,23 @@ impl Library {
     }
 }
 
-/// A content in memory as it is stored in a library of this regime. In one call, gzip takes less time and less space than in pieces.
-pub(super) fn encoded(regime: Regime, bytes: &[u8]) -> io::Result<Cow<'_, [u8]>> {
-    thread_local! {
-        static COMPRESSOR: RefCell<Option<libdeflater::Compressor>> = const { RefCell::new(None) };
+impl Drop for Library {
+    fn drop(&mut self) {
+        self.withdraw();
     }
-    if regime == Regime::SipHash128 {
-        return Ok(bytes.into());
+}
+
+/// Writes a content in memory as gzip. In one call, that takes less time and less space than in pieces.
+fn write_gzip(bytes: &[u8], out: &mut dyn Write) -> io::Result<()> {
+    thread_local! {
+        static COMPRESSOR: RefCell<Option<Compressor>> = const { RefCell::new(None) };
     }
     COMPRESSOR.with_borrow_mut(|compressor| {
-        let level = libdeflater::CompressionLvl::fastest();
-        let compressor = compressor.get_or_insert_with(|| libdeflater::Compressor::new(level));
-        let mut stored = vec![0; compressor.gzip_compress_bound(bytes.len())];
-        let length = compressor.gzip_compress(bytes, &mut stored).map_err(io::Error::other)?;
-        stored.truncate(length);
-        Ok(stored.into())
+        let compressor = compressor.get_or_insert_with(|| Compressor::new(CompressionLvl::fastest()));
+        with_scratch(compressor.gzip_compress_bound(bytes.len()), |stored| {
+            let length = compressor.gzip_compress(bytes, stored).map_err(io::Error::other)?;
+            out.write_all(&stored[..length])
+        })
     })
 }
 

@@ -9,6 +9,7 @@ use std::io::Read;
 
 use super::blob::Library;
 use super::error::RecordError;
+use super::scratch::with_scratch;
 use super::walk::Content;
 use crate::error::chain;
 use crate::rcc::digest::{Digest, Hasher, Regime};
@@ -21,27 +22,30 @@ pub(super) const IN_MEMORY: u64 = 32 << 20;
 const PIECE: usize = 1 << 20;
 
 /// The catalog's data about a content.
+#[derive(Clone)]
 pub(super) struct Digested {
     pub digest: Digest,
     pub rewrite: Vec<u64>,
 }
 
-/// Reads, hashes and searches a content of ordinary size.
-pub(super) fn digested(
+/// Reads, hashes and searches a content of ordinary size, and publishes its blob.
+pub(super) fn read_whole(
     content: &Content,
     needle: &[u8],
-    regime: Regime,
-) -> Result<(Vec<u8>, Digested), RecordError> {
+    library: &Library,
+) -> Result<Digested, RecordError> {
     let mut file = open(content)?;
     // One byte more than expected is enough to notice that it grows.
-    let mut bytes = vec![0; content.stat.size as usize + 1];
-    let length = read_up_to(&mut file, &mut bytes).map_err(reading(content))?;
-    bytes.truncate(length);
-    check(content, &file, length as u64)?;
-    let mut search = Search::new(needle);
-    search.feed(&bytes);
-    let digest = Digest::of(regime, &bytes);
-    Ok((bytes, Digested { digest, rewrite: search.finish() }))
+    with_scratch(content.stat.size as usize + 1, |buffer| {
+        let length = read_up_to(&mut file, buffer).map_err(reading(content))?;
+        let bytes = &buffer[..length];
+        check(content, &file, length as u64)?;
+        let mut search = Search::new(needle);
+        search.feed(bytes);
+        let digest = Digest::of(library.regime(), bytes);
+        library.publish_bytes(&digest, bytes)?;
+        Ok(Digested { digest, rewrite: search.finish() })
+    })
 }
 
 /// Fills the buffer as far as the file reaches. It has room for one byte more than expected, so a read that leaves only that empty met the

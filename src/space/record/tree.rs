@@ -10,7 +10,7 @@ use rayon::prelude::*;
 
 use super::ahead::Ahead;
 use super::blob::Library;
-use super::content::{Digested, IN_MEMORY, digested, read_stream};
+use super::content::{Digested, IN_MEMORY, read_stream, read_whole};
 use super::error::RecordError;
 use super::walk::{Content, Walked};
 use crate::store::observe::Observer;
@@ -49,14 +49,11 @@ impl Reading<'_> {
     fn read(&self, content: &Content) -> Result<Digested, RecordError> {
         let &Reading { needle, library, .. } = self;
         self.go_on()?;
-        let found = if let Some(found) = self.ahead.published(content, library)? {
-            Ok(found)
-        } else if content.stat.size <= IN_MEMORY {
-            let (bytes, found) = digested(content, needle, library.regime())?;
-            library.publish_bytes(&found.digest, &bytes)?;
-            Ok(found)
-        } else {
-            read_stream(content, needle, library, &|| self.go_on())
+        let known = self.ahead.get(content).filter(|known| library.still_has(&known.digest));
+        let found = match known {
+            Some(known) => Ok(known.clone()),
+            None if content.stat.size <= IN_MEMORY => read_whole(content, needle, library),
+            None => read_stream(content, needle, library, &|| self.go_on()),
         };
         self.observer.advance(content.stat.size);
         found
