@@ -47,6 +47,9 @@ use nearest::Made;
 use stage::Stage;
 use tools::Steps;
 
+/// At most this much of a new environment goes into the raw store, in bytes, and at most this share of the raw store is used for it.
+const READY: (u64, u64) = (512 << 20, 8);
+
 /// How to build.
 #[derive(Debug, Clone, Default)]
 pub struct Options {
@@ -253,7 +256,7 @@ pub fn build(
         } else {
             steps.conda(inputs)?
         }
-        let built = recorded(Recorder::new(home), inputs, &steps, &stage, observer)?;
+        let built = recorded(recorder(context), inputs, &steps, &stage, observer)?;
         removed(context, stage)?;
         return Ok(built);
     }
@@ -277,11 +280,17 @@ pub fn build(
             }
         }
     }
-    let mut recorder = Recorder::new(home);
+    let mut recorder = recorder(context);
     steps.install(inputs, &python, &mut recorder)?;
     let built = recorded(recorder, inputs, &steps, &stage, observer)?;
     removed(context, stage)?;
     noted(Built { base_refused: refused, ..built }, &made, &builds)
+}
+
+/// Who builds an environment uses it next.
+fn recorder(context: &Context) -> Recorder<'_> {
+    let (most, share) = READY;
+    Recorder::new(&context.home).for_use(most.min(context.limits().raw_bytes / share))
 }
 
 /// Removes the stage; its files are deleted in the background.

@@ -235,9 +235,14 @@ impl Context {
         Ok(Arc::new(self.store_over(Library::open(&self.home.library())?.hold()?, observer)))
     }
 
-    pub(super) fn store_over(&self, library: Library, observer: Arc<dyn Observer>) -> Store {
+    /// The limits of stores.
+    pub fn limits(&self) -> Limits {
         let usual = Limits::default();
-        let limits = Limits { raw_bytes: self.given.raw_bytes.unwrap_or(usual.raw_bytes), ..usual };
+        Limits { raw_bytes: self.given.raw_bytes.unwrap_or(usual.raw_bytes), ..usual }
+    }
+
+    pub(super) fn store_over(&self, library: Library, observer: Arc<dyn Observer>) -> Store {
+        let limits = self.limits();
         let store = Store::open(library, self.home.raw_dir(), limits, observer);
         store.with_paranoia(self.given.paranoid)
     }

@@ -19,6 +19,7 @@ mod blob;
 mod content;
 mod error;
 mod publish;
+mod ready;
 mod scratch;
 mod tree;
 mod walk;
@@ -115,18 +116,25 @@ pub fn record(
 pub struct Recorder<'a> {
     home: &'a Home,
     library: blob::Library,
+    ready: Option<ready::Ready>,
     ahead: ahead::Ahead,
 }
 
 impl Recorder<'_> {
     /// For the hololib of `home`.
     pub fn new(home: &Home) -> Recorder<'_> {
-        Recorder { home, library: blob::Library::of(home), ahead: ahead::Ahead::default() }
+        Recorder { home, library: blob::Library::of(home), ready: None, ahead: ahead::Ahead::default() }
+    }
+
+    /// For an environment that will be used soon: large files also go into the raw store, at most `most` bytes.
+    #[must_use]
+    pub fn for_use(self, most: u64) -> Self {
+        Recorder { ready: ready::Ready::of(self.home, most), ..self }
     }
 
     /// Stores the files of `dir` while another program adds them, until `stop` is set.
     pub fn follow(&mut self, dir: &Path, stop: &AtomicBool) {
-        self.ahead.follow(dir, &self.library, stop);
+        self.ahead.follow(dir, &self.library, self.ready.as_ref(), stop);
     }
 
     /// Records `dir`, which is complete. Files that [`Recorder::follow`] stored are not read again.
@@ -163,6 +171,7 @@ impl Recorder<'_> {
         let reading = tree::Reading {
             needle: header.identity.as_bytes(),
             library: &self.library,
+            ready: self.ready.as_ref(),
             ahead: &self.ahead,
             interrupted: &options.interrupted,
             observer,

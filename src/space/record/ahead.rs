@@ -16,6 +16,7 @@ use rayon::prelude::*;
 
 use super::blob::Library;
 use super::content::{Digested, IN_MEMORY, read_whole};
+use super::ready::Ready;
 use super::walk::{Content, is_killed};
 use crate::error::chain;
 use crate::sys::fs::stat::{FileKind, Stat};
@@ -32,7 +33,7 @@ pub(super) struct Ahead(HashMap<(u64, u64), (Stat, Digested)>);
 impl Ahead {
     /// Reads the files of `dir` while they appear, until `stop` is set, and publishes their blobs. One processor is left to the program
     /// that adds them.
-    pub fn follow(&mut self, dir: &Path, library: &Library, stop: &AtomicBool) {
+    pub fn follow(&mut self, dir: &Path, library: &Library, ready: Option<&Ready>, stop: &AtomicBool) {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
         let pool = match rayon::ThreadPoolBuilder::new().num_threads((processors - 1).max(1)).build() {
             Ok(pool) => pool,
@@ -50,7 +51,7 @@ impl Ahead {
                 if stop.load(Ordering::Relaxed) {
                     return None;
                 }
-                let digested = read_whole(&content, needle, library);
+                let digested = read_whole(&content, needle, library, ready);
                 let digested = digested.inspect_err(|error| log::debug!("Not read ahead: {}", chain(error)));
                 Some((content.stat.id?, (content.stat, digested.ok()?)))
             };

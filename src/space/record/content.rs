@@ -9,6 +9,7 @@ use std::io::Read;
 
 use super::blob::Library;
 use super::error::RecordError;
+use super::ready::Ready;
 use super::scratch::with_scratch;
 use super::walk::Content;
 use crate::error::chain;
@@ -28,11 +29,13 @@ pub(super) struct Digested {
     pub rewrite: Vec<u64>,
 }
 
-/// Reads, hashes and searches a content of ordinary size, and publishes its blob.
+/// Reads, hashes and searches a content of ordinary size, and publishes its blob. If it is the same in every space, it may also go into
+/// the raw store.
 pub(super) fn read_whole(
     content: &Content,
     needle: &[u8],
     library: &Library,
+    ready: Option<&Ready>,
 ) -> Result<Digested, RecordError> {
     let mut file = open(content)?;
     // One byte more than expected is enough to notice that it grows.
@@ -44,7 +47,11 @@ pub(super) fn read_whole(
         search.feed(bytes);
         let digest = Digest::of(library.regime(), bytes);
         library.publish_bytes(&digest, bytes)?;
-        Ok(Digested { digest, rewrite: search.finish() })
+        let rewrite = search.finish();
+        if let Some(ready) = ready.filter(|_| rewrite.is_empty()) {
+            ready.add(content, digest, bytes);
+        }
+        Ok(Digested { digest, rewrite })
     })
 }
 

@@ -12,6 +12,7 @@ use super::ahead::Ahead;
 use super::blob::Library;
 use super::content::{Digested, IN_MEMORY, read_stream, read_whole};
 use super::error::RecordError;
+use super::ready::Ready;
 use super::walk::{Content, Walked};
 use crate::store::observe::Observer;
 
@@ -21,6 +22,8 @@ pub(super) struct Reading<'a> {
     pub needle: &'a [u8],
     /// Where the blobs go.
     pub library: &'a Library,
+    /// Where large contents go in addition.
+    pub ready: Option<&'a Ready>,
     /// What was read ahead.
     pub ahead: &'a Ahead,
     /// Set to stop.
@@ -47,12 +50,12 @@ impl Reading<'_> {
     }
 
     fn read(&self, content: &Content) -> Result<Digested, RecordError> {
-        let &Reading { needle, library, .. } = self;
+        let &Reading { needle, library, ready, .. } = self;
         self.go_on()?;
         let known = self.ahead.get(content).filter(|known| library.still_has(&known.digest));
         let found = match known {
             Some(known) => Ok(known.clone()),
-            None if content.stat.size <= IN_MEMORY => read_whole(content, needle, library),
+            None if content.stat.size <= IN_MEMORY => read_whole(content, needle, library, ready),
             None => read_stream(content, needle, library, &|| self.go_on()),
         };
         self.observer.advance(content.stat.size);

@@ -1,5 +1,6 @@
 //! What a recorder stores while the tree is still being created.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
@@ -74,6 +75,32 @@ fn reading_ahead_without_a_recording_leaves_the_blobs_that_were_there() {
     let error = recorder.record(&fixture.stage(), &Options::new("another"), &Tally::new()).unwrap_err();
     assert!(matches!(error, RecordError::Dangling { .. }), "{error}");
     assert_eq!(fixture.hololib(), before);
+}
+
+#[test]
+fn record_puts_large_files_into_the_raw_store_up_to_a_limit_and_only_if_they_are_the_same_in_every_space() {
+    let fixture = Fixture::new();
+    for (name, letter) in [("a.so", b'a'), ("b.so", b'b'), ("c.so", b'c')] {
+        fixture.put(name, vec![letter; 200 << 10]);
+    }
+    fixture.put("small.py", "small");
+    fixture.put("relocated.so", format!("{IDENTITY}/lib ").repeat(10_000));
+    let recorder = Recorder::new(&fixture.home).for_use(500 << 10);
+    recorder.record(&fixture.stage(), &Options::new("a name"), &Tally::new()).unwrap();
+    let raw = files_below(fixture.home.raw_dir().path());
+    let contents: BTreeSet<u8> =
+        raw.iter().filter(|(path, _)| is_entry(path)).map(|(_, bytes)| bytes[0]).collect();
+    assert_eq!(contents.len(), 2, "{:?}", raw.keys());
+    for (path, bytes) in raw.iter().filter(|(path, _)| is_entry(path)) {
+        let digest = Digest::of(Regime::Sha256, bytes);
+        assert_eq!(path.file_name().unwrap().to_str(), Some(&*format!("{digest}.0644")));
+        assert_eq!(bytes.len(), 200 << 10);
+    }
+}
+
+/// True for the path of an entry of the raw store.
+fn is_entry(path: &Path) -> bool {
+    path.extension().is_some_and(|mode| mode == "0644")
 }
 
 #[test]
