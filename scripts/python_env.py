@@ -12,7 +12,8 @@ import tempfile
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "src", "build"))
-from interpreter import LEFT_OUT, TESTS, check, copy_interpreter, files_below, links_below  # noqa: E402
+import interpreter  # noqa: E402
+from interpreter import LEFT_OUT, TESTS, check_links, copy_interpreter, files_below, links_below  # noqa: E402
 
 DEFAULT = "numpy pandas requests"
 # For benchmarks with many files: plotly 5 alone has 13,000 small ones.
@@ -143,7 +144,8 @@ def main():
         copy_interpreter(prefix, LEFT_OUT if options.big else LEFT_OUT | TESTS)
         install(prefix, options.cache, packages)
         leave_rcc_files(prefix, installed(prefix))
-        check(prefix)
+        check_links(prefix)
+        subprocess.run([os.path.join(prefix, "bin", "python3"), "-B", interpreter.__file__, "--check", prefix], check=True)
         done = True
     finally:
         if not done:

@@ -1,5 +1,7 @@
 """Copies the interpreter that runs this script into a separate prefix: `python3 -I interpreter.py [--tests] PREFIX`.
 
+`PREFIX/bin/python3 -B interpreter.py --check PREFIX` then checks that the copy works and only uses the prefix.
+
 The copy is self-contained:
 - sys.prefix is derived from the location of the binary (the landmark <prefix>/lib/pythonX.Y/os.py), so no setting names the prefix;
 - libpython, if there is one, is copied and found through the run path $ORIGIN/../lib instead of the old absolute one;
@@ -269,19 +271,17 @@ def inside(path, prefix):
     return path == prefix or path.startswith(prefix + os.sep)
 
 
-def check(prefix):
-    # Only extension modules can fail to find libraries; importing modules in Python would only compile them.
-    code = "import sys, _ssl, _sqlite3, _ctypes, site; print(sys.prefix, sys.exec_prefix, sys.base_prefix, *sys.path, sep='\\n')"
-    command = [os.path.join(prefix, "bin", "python3"), "-c", code]
-    copy = subprocess.Popen(command, stdout=subprocess.PIPE, universal_newlines=True)
+def check_links(prefix):
     for path in links_below(prefix):
         target = os.path.realpath(path)
         if not inside(target, prefix) or not os.path.exists(target):
             fail("The link %s leads out of %s or nowhere: %s" % (path, prefix, target))
-    said = copy.communicate()[0]
-    if copy.returncode != 0:
-        fail("The copied interpreter does not run")
-    outside = [p for p in said.split("\n") if p and not inside(p, prefix)]
+
+
+def check_self(prefix):
+    """Run by the copy. Only extension modules can fail to find libraries; importing modules in Python would only compile them."""
+    import _ssl, _sqlite3, _ctypes, site  # noqa: E401, F401
+    outside = [p for p in [sys.prefix, sys.exec_prefix, sys.base_prefix, *sys.path] if p and not inside(p, prefix)]
     if outside:
         fail("The copied interpreter still looks at %s" % " ".join(outside))
 
@@ -289,9 +289,11 @@ def check(prefix):
 def main():
     arguments = sys.argv[1:]
     prefix = arguments[-1]
-    left_out = LEFT_OUT if "--tests" in arguments else LEFT_OUT | TESTS
-    copy_interpreter(prefix, left_out)
-    check(prefix)
+    if "--check" in arguments:
+        check_self(prefix)
+        return
+    copy_interpreter(prefix, LEFT_OUT if "--tests" in arguments else LEFT_OUT | TESTS)
+    check_links(prefix)
 
 
 if __name__ == "__main__":

@@ -15,8 +15,8 @@ use crate::space::record::Recorder;
 use super::locked::is_locked;
 use super::{BuildError, CHECK_IMPORTS, Imports, InputKind, Inputs, Options};
 
-/// Copies the interpreter that runs it.
-const COPY_INTERPRETER: &str = include_str!("interpreter.py");
+/// Copies the interpreter that runs it; with `--check`, checks the copy that runs it.
+const INTERPRETER: &str = include_str!("interpreter.py");
 /// The number of log lines shown when a step fails.
 const LAST_LINES: usize = 12;
 /// The interval at which a running tool is polled.
@@ -97,16 +97,20 @@ impl Steps<'_> {
 
     /// Copies `python` into the stage, and installs the requirements of `inputs`.
     fn fill(&self, inputs: &Inputs, python: &Path) -> Result<(), BuildError> {
-        let mut command = Command::new(python);
-        command.args(["-I", "-c", COPY_INTERPRETER]).arg(self.stage);
+        let mut copy = Command::new(python);
+        copy.args(["-I", "-c", INTERPRETER]).arg(self.stage);
         // Resolving for the original gives the same result as for its copy, so both steps run at the same time.
-        let locks = std::thread::scope(|scope| {
-            let locks = scope.spawn(|| self.locks(inputs, python));
-            self.run("Copying the interpreter", &mut command)?;
-            locks.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        })?;
+        let (copied, locks) =
+            both(|| self.run("Copying the interpreter", &mut copy), || self.locks(inputs, python));
+        copied?;
+        let mut check = Command::new(self.python());
+        check.args(["-B", "-c", INTERPRETER, "--check"]).arg(self.stage);
         // The stage is only read, and then removed: files are linked from uv's cache.
-        self.sync(inputs, &locks, "hardlink")
+        let (checked, synced) = both(
+            || self.run("Checking the copied interpreter", &mut check),
+            || self.sync(inputs, &locks?, "hardlink"),
+        );
+        checked.and(synced)
     }
 
     /// Makes the packages of the prefix match `inputs`: existing ones stay, others are removed.
@@ -374,6 +378,15 @@ impl Steps<'_> {
         let last = lines[lines.len().saturating_sub(LAST_LINES)..].join("\n");
         BuildError::Step { step: step.to_owned(), status, log: self.log.to_owned(), last_lines: last }
     }
+}
+
+/// Does both at the same time.
+fn both<A: Send, B>(one: impl FnOnce() -> A + Send, other: impl FnOnce() -> B) -> (A, B) {
+    std::thread::scope(|scope| {
+        let one = scope.spawn(one);
+        let other = other();
+        (one.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), other)
+    })
 }
 
 /// Ends a tool and what it started.

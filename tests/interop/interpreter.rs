@@ -58,3 +58,13 @@ fn copied_file_has_content_and_mode_and_what_is_no_file_is_refused() {
     let refused = with_script("script.copy_file(*sys.argv[1:])", &[&from, &to]);
     assert!(said(&refused).contains("is a named pipe"), "{}", said(&refused));
 }
+
+#[test]
+fn copied_interpreter_that_uses_something_outside_its_prefix_is_refused() {
+    let test_home = TestHome::new();
+    let prefix = test_home.scratch().join("prefix");
+    let mut check = Command::new(python());
+    let checked = check.args(["-B", "-c", SCRIPT, "--check"]).arg(&prefix).output().unwrap();
+    assert!(!checked.status.success());
+    assert!(said(&checked).contains("The copied interpreter still looks at /"), "{}", said(&checked));
+}
