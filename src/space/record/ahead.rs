@@ -20,6 +20,7 @@ use super::ready::Ready;
 use super::walk::{Content, is_killed};
 use crate::error::chain;
 use crate::sys::fs::stat::{FileKind, Stat};
+use crate::sys::process::this_process;
 
 /// How long a file must have been the same: longer than the ticks of the clocks of file systems.
 const SETTLED: Duration = Duration::from_millis(50);
@@ -35,10 +36,13 @@ impl Ahead {
     /// that adds them.
     pub fn follow(&mut self, dir: &Path, library: &Library, ready: Option<&Ready>, stop: &AtomicBool) {
         let processors = std::thread::available_parallelism().map_or(1, usize::from);
-        let pool = match rayon::ThreadPoolBuilder::new().num_threads((processors - 1).max(1)).build() {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads((processors - 1).max(1));
+        // The program that adds them comes first.
+        let pool = match pool.start_handler(|_| this_process::lower_thread_priority()).build() {
             Ok(pool) => pool,
             Err(error) => return log::debug!("Nothing is read ahead: {error}"),
         };
+        this_process::lower_thread_priority();
         let needle = dir.file_name().unwrap_or_default().as_encoded_bytes();
         let mut growing = Growing::new(dir);
         while !stop.load(Ordering::Relaxed) {

@@ -16,6 +16,18 @@ pub fn descriptor_share(part: u64, most: u64) -> NonZeroUsize {
     usize::try_from(share).ok().and_then(NonZeroUsize::new).unwrap_or(NonZeroUsize::MIN)
 }
 
+/// Gives this thread the lowest priority; elsewhere, only a whole process can have another one.
+#[cfg(target_os = "linux")]
+pub fn lower_thread_priority() {
+    if let Err(error) = rustix::process::nice(19) {
+        log::debug!("Cannot lower the priority: {error}");
+    }
+}
+
+/// Only a whole process can have another priority.
+#[cfg(not(target_os = "linux"))]
+pub fn lower_thread_priority() {}
+
 /// From now on this process is shown, by `ps` for example, as its program with the only argument `word`. It must have one thread.
 #[cfg(target_os = "linux")]
 pub fn show_as(word: &str) -> io::Result<()> {

@@ -16,3 +16,6 @@ pub fn descriptor_share(_part: u64, most: u64) -> NonZeroUsize {
 pub fn effective_uid() -> u32 {
     0
 }
+
+/// Threads keep their priority.
+pub fn lower_thread_priority() {}
