@@ -145,7 +145,9 @@ def main():
         install(prefix, options.cache, packages)
         leave_rcc_files(prefix, installed(prefix))
         check_links(prefix)
-        subprocess.run([os.path.join(prefix, "bin", "python3"), "-B", interpreter.__file__, "--check", prefix], check=True)
+        with open(interpreter.__file__, encoding="utf-8") as f:
+            # Not as a file, whose directory Python would look at.
+            subprocess.run([os.path.join(prefix, "bin", "python3"), "-B", "-c", f.read(), "--check", prefix], check=True)
         done = True
     finally:
         if not done:

@@ -1,6 +1,6 @@
 """Copies the interpreter that runs this script into a separate prefix: `python3 -I interpreter.py [--tests] PREFIX`.
 
-`PREFIX/bin/python3 -B interpreter.py --check PREFIX` then checks that the copy works and only uses the prefix.
+`PREFIX/bin/python3 -B -c "$(cat interpreter.py)" --check PREFIX` then checks that the copy works and only uses the prefix.
 
 The copy is self-contained:
 - sys.prefix is derived from the location of the binary (the landmark <prefix>/lib/pythonX.Y/os.py), so no setting names the prefix;
