@@ -16,6 +16,7 @@ import mmap
 import os
 import re
 import shutil
+import stat
 import struct
 import subprocess
 import sys
@@ -53,8 +54,10 @@ def copy_file(source, target):
     try:
         read = os.open(source, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
         try:
-            stat = os.fstat(read)
-            mode, left = stat.st_mode & 0o7777, stat.st_size
+            found = os.fstat(read)
+            if not stat.S_ISREG(found.st_mode):
+                raise OSError("shutil.copy has a message for it")
+            mode, left = found.st_mode & 0o7777, found.st_size
             write = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
             try:
                 while left:
