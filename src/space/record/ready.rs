@@ -7,7 +7,7 @@ use super::walk::Content;
 use crate::error::chain;
 use crate::rcc::digest::Digest;
 use crate::rcc::home::Home;
-use crate::store::{RawKey, RawMode, RawStore, StoreError};
+use crate::store::{NameOf, RawStore, StoreError, Wanted};
 
 /// Smaller files take less time to decode, and most of them are never read.
 const LEAST: u64 = 128 << 10;
@@ -27,18 +27,20 @@ impl Ready {
         Some(Ready { raw, left: AtomicU64::new(most) })
     }
 
-    /// Adds the content `bytes`, which has the digest `digest`, if it is large.
+    /// Adds the content `bytes`, which has the digest `digest`, if it is large and not there.
     pub fn add(&self, content: &Content, digest: Digest, bytes: &[u8]) {
-        let size = bytes.len() as u64;
-        let less = |left: u64| left.checked_sub(size);
-        if size < LEAST || self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_err() {
+        let wanted = Wanted { digest, size: bytes.len() as u64, mode: content.stat.permissions };
+        let less = |left: u64| left.checked_sub(wanted.size);
+        if wanted.size < LEAST
+            || self.raw.is_verified(&wanted, NameOf::Entry)
+            || self.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, less).is_err()
+        {
             return;
         }
-        let key = RawKey { digest, mode: RawMode::new(content.stat.permissions) };
         let write = |sink: &mut dyn std::io::Write| {
             sink.write_all(bytes).map_err(|source| StoreError::Sink { digest, source })
         };
-        if let Err(error) = self.raw.ingest_with(&key, size, write) {
+        if let Err(error) = self.raw.ingest_with(&wanted.key(), wanted.size, write) {
             log::debug!("Not in the raw store: {}", chain(&error));
         }
     }
