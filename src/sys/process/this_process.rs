@@ -19,9 +19,7 @@ pub fn descriptor_share(part: u64, most: u64) -> NonZeroUsize {
 /// Gives this thread the lowest priority; elsewhere, only a whole process can have another one.
 #[cfg(target_os = "linux")]
 pub fn lower_thread_priority() {
-    if let Err(error) = rustix::process::nice(19) {
-        log::debug!("Cannot lower the priority: {error}");
-    }
+    super::daemon::lower_priority();
 }
 
 /// Only a whole process can have another priority.
